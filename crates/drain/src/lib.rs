@@ -1,0 +1,7 @@
+//! The life of a leaving endpoint: who may still come in, until when, and how it is counted.
+
+#![forbid(unsafe_code)]
+
+mod message;
+
+pub use message::{Cordon, Count, Departure, Directive, DrainId, Phase};

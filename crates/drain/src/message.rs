@@ -1,0 +1,82 @@
+//! What drain-coordinator and a router say to each other.
+
+use std::fmt;
+use std::time::Duration;
+
+use model::{BackendId, Digest, EndpointKey, NodeId, Revision};
+
+/// One departure over the whole fleet of routers: what left, by which decision.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DrainId {
+    /// A revision no longer has that endpoint.
+    Removal { endpoint: EndpointKey, revision: Revision },
+    /// An operator asked.
+    Admin { number: u64 },
+}
+
+impl fmt::Display for DrainId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Removal { endpoint, revision } => write!(f, "r{revision}:{endpoint}"),
+            Self::Admin { number } => write!(f, "a{number}"),
+        }
+    }
+}
+
+/// From a router to drain-coordinator. Level-triggered: each departure is reported whole, again and again, until
+/// the coordinator says it has the end of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Count {
+    /// The first message on a stream.
+    Hello { node: NodeId, boot: String },
+    /// Counters since the cordon; they only grow, `in_flight` aside.
+    Departure(Departure),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Departure {
+    pub drain: DrainId,
+    pub endpoint: EndpointKey,
+    /// Exchanges in flight when admission ended.
+    pub total: u64,
+    pub in_flight: u64,
+    pub finished: u64,
+    pub evicted: u64,
+    pub phase: Phase,
+    /// Until the deadline; zero when it has passed.
+    pub remaining: Duration,
+    /// The oldest exchange still in flight, as clients named it.
+    pub oldest: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// No new exchanges.
+    Cordoned,
+    /// At its deadline: the rest is being ended.
+    Evicting,
+    /// Nothing is in flight and nothing comes.
+    Closed,
+    /// Open again: cancelled, or a later revision has it again.
+    Reopened,
+}
+
+/// From drain-coordinator to a router.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Directive {
+    /// All cordons that hold; replaces what was said before, and is laid over every generation.
+    Overlay { cordons: Vec<Cordon> },
+    /// The end of that departure is on record; it need not be reported any more.
+    Recorded { drain: DrainId },
+}
+
+/// An operator's wish that something gets no new exchanges.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cordon {
+    pub drain: DrainId,
+    pub backend: BackendId,
+    /// Absent: whatever endpoints the backend has.
+    pub endpoint: Option<Digest>,
+    /// What is left of the time before the rest is evicted.
+    pub remaining: Duration,
+}

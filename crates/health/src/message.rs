@@ -1,0 +1,42 @@
+//! What health-monitor and a router say to each other.
+
+use std::time::Duration;
+
+use model::{EndpointKey, HealthPolicy, NodeId, Verdict};
+
+/// From a router to health-monitor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observation {
+    /// The first message on a stream.
+    Hello { node: NodeId, boot: String },
+    /// All endpoints this router has, and the policy that holds; replaces what was said before.
+    Endpoints { endpoints: Vec<EndpointKey>, policy: HealthPolicy },
+    /// The answer to a [`Request::Probe`].
+    Probed { endpoint: EndpointKey, probe: u64, outcome: Outcome },
+    /// What real traffic, or the state of a child process, showed.
+    Seen { endpoint: EndpointKey, outcome: Outcome },
+}
+
+/// From health-monitor to a router.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Send a ping on the live connection (never a new one) and say what came of it.
+    Probe { endpoint: EndpointKey, probe: u64, timeout: Duration },
+    /// What is now thought of that endpoint of this router.
+    Verdict { endpoint: EndpointKey, verdict: Verdict },
+}
+
+/// What one probe, call or glance at a child found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Ok {
+        latency: Duration,
+    },
+    Failed {
+        reason: String,
+    },
+    /// Connecting or waiting for its next attempt: no failure, and nothing to route to either.
+    Starting {
+        reason: String,
+    },
+}

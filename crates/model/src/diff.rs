@@ -1,0 +1,100 @@
+//! What is different between two snapshots, for people and for records. Endpoints are compared by digest, so
+//! that "changed" says whether anything is reconnected.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Backend, BackendId, Snapshot};
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Diff {
+    /// Whether anything but the list of servers changed.
+    pub policy: bool,
+    /// In the order of ids.
+    pub backends: Vec<BackendChange>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendChange {
+    pub id: BackendId,
+    pub change: Change,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    Added,
+    Removed,
+    /// Something that needs new connections.
+    Reconnected,
+    /// Names, filters, weights, policy: connections stay.
+    Adjusted,
+    /// Only its place in the file.
+    Moved,
+}
+
+impl Change {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Removed => "removed",
+            Self::Reconnected => "reconnected",
+            Self::Adjusted => "adjusted",
+            Self::Moved => "moved",
+        }
+    }
+}
+
+impl Diff {
+    pub fn between(old: &Snapshot, new: &Snapshot) -> Self {
+        let before = by_id(old, new);
+        let after = by_id(new, old);
+        let removed = before.keys().filter(|id| !after.contains_key(*id)).map(|id| (*id, Change::Removed));
+        let kept = after.iter().filter_map(|(id, (rank, backend))| {
+            let change = match before.get(id) {
+                None => Change::Added,
+                Some((_, was)) if !same_endpoints(was, backend) => Change::Reconnected,
+                Some((_, was)) if was != backend => Change::Adjusted,
+                Some((was, _)) if was != rank => Change::Moved,
+                Some(_) => return None,
+            };
+            Some((*id, change))
+        });
+        let mut backends: Vec<_> =
+            removed.chain(kept).map(|(id, change)| BackendChange { id: id.clone(), change }).collect();
+        backends.sort_by(|a, b| a.id.cmp(&b.id));
+        Self { policy: old.policy != new.policy, backends }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        !self.policy && self.backends.is_empty()
+    }
+
+    /// Servers whose endpoints a router has to bring up.
+    pub fn changed(&self) -> impl Iterator<Item = &BackendId> {
+        self.backends
+            .iter()
+            .filter(|entry| matches!(entry.change, Change::Added | Change::Reconnected))
+            .map(|entry| &entry.id)
+    }
+}
+
+/// Each server with its rank among those that both snapshots have: a neighbour that came or left moves nobody.
+fn by_id<'a>(one: &'a Snapshot, other: &Snapshot) -> BTreeMap<&'a BackendId, (usize, &'a Arc<Backend>)> {
+    let theirs: BTreeSet<&BackendId> = other.backends.iter().map(|backend| &backend.id).collect();
+    let mut rank = 0;
+    one.backends
+        .iter()
+        .map(|backend| {
+            let entry = (&backend.id, (rank, backend));
+            rank += usize::from(theirs.contains(&backend.id));
+            entry
+        })
+        .collect()
+}
+
+fn same_endpoints(a: &Backend, b: &Backend) -> bool {
+    a.endpoints().map(|(key, ..)| key).eq(b.endpoints().map(|(key, ..)| key))
+}

@@ -1,0 +1,51 @@
+//! Layers merged, typed, and not yet checked: what a configuration's author said, with the place of each word.
+
+use std::sync::Arc;
+
+use crate::{DrainPolicy, Policy, Position, ReplaceMode};
+
+/// A value and where its author wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located<T> {
+    pub value: T,
+    pub at: Position,
+    /// As `servers[2].transport.url`.
+    pub path: Arc<str>,
+}
+
+/// What [`Draft::into_snapshot`] makes a snapshot of, or all violations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// Single values are checked where they are spelled; here they are already of their type and in range.
+    pub policy: Policy,
+    /// In the order of layers, then of the file.
+    pub backends: Vec<DraftBackend>,
+    /// Where `servers` stands, or the document begins.
+    pub at: Position,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DraftBackend {
+    pub at: Position,
+    /// As `servers[2]`.
+    pub path: Arc<str>,
+    pub id: Option<Located<String>>,
+    pub transport: Option<DraftTransport>,
+    pub tools: Option<Vec<Located<String>>>,
+    pub critical: bool,
+    pub replace: ReplaceMode,
+    pub drain: Option<DrainPolicy>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DraftTransport {
+    Stdio {
+        at: Position,
+        command: Option<Located<String>>,
+        args: Vec<Located<String>>,
+        env: Vec<(Located<String>, Located<String>)>,
+        cwd: Option<Located<String>>,
+    },
+    /// `url` and `urls` alike.
+    Http { at: Position, urls: Vec<Located<String>>, headers: Vec<(Located<String>, Located<String>)> },
+}

@@ -1,0 +1,37 @@
+//! The words of Only1MCP as types: what a configuration is once it is known to be right, who is named how,
+//! and what can be said about it.
+//!
+//! Everything else in the workspace speaks in these types. This crate knows no clock, no file, no socket and
+//! no protocol; times are [`Time`] values that somebody else read.
+
+#![forbid(unsafe_code)]
+
+mod diff;
+mod digest;
+mod draft;
+mod id;
+mod outcome;
+mod policy;
+mod reference;
+mod snapshot;
+mod time;
+mod verdict;
+mod violation;
+
+pub use diff::{BackendChange, Change, Diff};
+pub use digest::Digest;
+pub use draft::{Draft, DraftBackend, DraftTransport, Located};
+pub use id::{AttemptId, BackendId, EndpointKey, InvalidId, LogId, NodeId, Owner, Revision, VariantId};
+pub use outcome::{CandidateOutcome, CandidateResult};
+pub use policy::{
+    DeadTools, DrainPolicy, HealthPolicy, HistoryPolicy, Limits, Naming, Policy, ReplaceMode, SourcePolicy,
+    ValidationPolicy,
+};
+pub use reference::{Piece, Reference, Template, TemplateError};
+pub use snapshot::{Backend, EndpointSpec, Isolation, Snapshot, Transport, Variant};
+pub use time::{Time, WallTime};
+pub use verdict::Verdict;
+pub use violation::{Position, Violation};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! The complete, validated, immutable configuration.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::policy::is_default;
+use crate::{BackendId, Digest, DrainPolicy, EndpointKey, Policy, ReplaceMode, VariantId};
+
+/// A configuration that is known to be right: made by [`crate::Draft::into_snapshot`], or read back from a
+/// log or a stream whose digest was checked.
+///
+/// Backends stand in the order of the file, which decides who keeps a name when two servers have it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshot {
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub policy: Policy,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backends: Vec<Arc<Backend>>,
+}
+
+/// A named MCP server as configured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backend {
+    pub id: BackendId,
+    pub variants: Vec<Variant>,
+    /// The names shown to clients, as the server calls them; absent means all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<Vec<String>>,
+    /// A change in which this server does not come up is refused.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub critical: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub replace: ReplaceMode,
+    /// In place of the gateway's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainPolicy>,
+}
+
+/// One version of a backend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    pub id: VariantId,
+    pub weight: u32,
+    pub endpoints: Vec<EndpointSpec>,
+}
+
+/// What is needed to reach one endpoint. Whatever is in here needs a new connection when it changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointSpec {
+    pub transport: Transport,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub isolation: Isolation,
+}
+
+/// Who shares an upstream session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    /// All clients, with no client capabilities declared to the server.
+    #[default]
+    Shared,
+}
+
+/// Texts here are templates: `${env:X}` and `${file:/path}` are resolved where they are used, never stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Transport {
+    Stdio {
+        command: String,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        args: Vec<String>,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        env: BTreeMap<String, String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cwd: Option<String>,
+    },
+    Http {
+        url: String,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        headers: BTreeMap<String, String>,
+    },
+}
+
+impl Transport {
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Stdio { .. } => "stdio",
+            Self::Http { .. } => "http",
+        }
+    }
+
+    /// Every text of it that may hold references, with the place it has in the file.
+    pub fn templates(&self) -> Vec<(String, &str)> {
+        match self {
+            Self::Stdio { command, args, env, cwd } => std::iter::once(("command".into(), command.as_str()))
+                .chain(args.iter().enumerate().map(|(i, arg)| (format!("args[{i}]"), arg.as_str())))
+                .chain(env.iter().map(|(key, value)| (format!("env.{key}"), value.as_str())))
+                .chain(cwd.iter().map(|cwd| ("cwd".into(), cwd.as_str())))
+                .collect(),
+            Self::Http { url, headers } => std::iter::once(("url".into(), url.as_str()))
+                .chain(headers.iter().map(|(key, value)| (format!("headers.{key}"), value.as_str())))
+                .collect(),
+        }
+    }
+}
+
+impl EndpointSpec {
+    pub fn digest(&self) -> Digest {
+        Digest::of(self).1
+    }
+}
+
+impl Backend {
+    /// All endpoints of it with their keys, in the order of the file.
+    pub fn endpoints(&self) -> impl Iterator<Item = (EndpointKey, &Variant, &EndpointSpec)> {
+        self.variants.iter().flat_map(move |variant| {
+            variant.endpoints.iter().map(move |spec| {
+                let key = EndpointKey { backend: self.id.clone(), variant: variant.id.clone(), digest: spec.digest() };
+                (key, variant, spec)
+            })
+        })
+    }
+
+    pub fn digest(&self) -> Digest {
+        Digest::of(self).1
+    }
+}
+
+impl Snapshot {
+    pub fn digest(&self) -> Digest {
+        Digest::of(self).1
+    }
+
+    /// The bytes the digest is of: what is stored, and what a reader can check.
+    pub fn canonical(&self) -> (Vec<u8>, Digest) {
+        Digest::of(self)
+    }
+
+    pub fn backend(&self, id: &BackendId) -> Option<&Arc<Backend>> {
+        self.backends.iter().find(|backend| backend.id == *id)
+    }
+
+    /// The drain policy that holds for a backend.
+    pub fn drain_of(&self, backend: &Backend) -> DrainPolicy {
+        backend.drain.clone().unwrap_or_else(|| self.policy.drain.clone())
+    }
+}

@@ -1,0 +1,108 @@
+//! Properties of the words themselves.
+
+use std::sync::Arc;
+
+use crate::*;
+
+fn backend(id: &str, command: &str) -> Backend {
+    Backend {
+        id: BackendId::new(id).unwrap(),
+        variants: vec![Variant {
+            id: VariantId::only(),
+            weight: 100,
+            endpoints: vec![EndpointSpec {
+                transport: Transport::Stdio {
+                    command: command.into(),
+                    args: vec![],
+                    env: Default::default(),
+                    cwd: None,
+                },
+                isolation: Isolation::Shared,
+            }],
+        }],
+        tools: None,
+        critical: false,
+        replace: ReplaceMode::Beside,
+        drain: None,
+    }
+}
+
+fn snapshot(backends: &[(&str, &str)]) -> Snapshot {
+    Snapshot {
+        policy: Policy::default(),
+        backends: backends.iter().map(|(id, command)| Arc::new(backend(id, command))).collect(),
+    }
+}
+
+#[test]
+fn canonical_form_reads_back_and_leaves_defaults_out() {
+    let one = snapshot(&[("a", "x")]);
+    let (bytes, digest) = one.canonical();
+    let text = String::from_utf8(bytes.clone()).unwrap();
+    assert_eq!(
+        text,
+        r#"{"backends":[{"id":"a","variants":[{"endpoints":[{"transport":{"command":"x","type":"stdio"}}],"id":"default","weight":100}]}]}"#
+    );
+    let back: Snapshot = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(back, one);
+    assert_eq!(back.digest(), digest);
+    assert_eq!(Digest::try_from(digest.to_string()).unwrap(), digest);
+}
+
+#[test]
+fn names_and_limits_do_not_reconnect() {
+    let before = backend("a", "x");
+    let mut after = before.clone();
+    after.tools = Some(vec!["read".into()]);
+    let keys = |b: &Backend| b.endpoints().map(|(key, ..)| key).collect::<Vec<_>>();
+    assert_eq!(keys(&before), keys(&after));
+    assert_ne!(before.digest(), after.digest());
+}
+
+#[test]
+fn diff_tells_what_happened_to_each_server() {
+    let check = |old: &[(&str, &str)], new: &[(&str, &str)], expected: &[(&str, Change)]| {
+        let diff = Diff::between(&snapshot(old), &snapshot(new));
+        let got: Vec<_> = diff.backends.iter().map(|entry| (entry.id.as_str(), entry.change)).collect();
+        assert_eq!(got, expected);
+    };
+    check(&[("a", "x")], &[("a", "x")], &[]);
+    check(&[("a", "x")], &[("b", "x")], &[("a", Change::Removed), ("b", Change::Added)]);
+    check(
+        &[("a", "x"), ("b", "x"), ("c", "x")],
+        &[("b", "x"), ("c", "y")],
+        &[("a", Change::Removed), ("c", Change::Reconnected)],
+    );
+    check(&[("a", "x"), ("b", "x")], &[("b", "x"), ("a", "x")], &[("a", Change::Moved), ("b", Change::Moved)]);
+}
+
+#[test]
+fn templates() {
+    let text = |t: &str| Piece::Text(t.into());
+    let check = |source: &str, expected: Result<Vec<Piece>, TemplateError>| {
+        assert_eq!(Template::parse(source).map(|t| t.0), expected, "{source}");
+    };
+    check("plain", Ok(vec![text("plain")]));
+    check("", Ok(vec![text("")]));
+    check("a${env:X}b", Ok(vec![text("a"), Piece::Reference(Reference::Env("X".into())), text("b")]));
+    check("$${env:X}", Ok(vec![text("${env:X}")]));
+    check("${file:/run/x}", Ok(vec![Piece::Reference(Reference::File("/run/x".into()))]));
+    check("${file:run/x}", Err(TemplateError::Unknown("file:run/x".into())));
+    check("${env:}", Err(TemplateError::Unknown("env:".into())));
+    check("${env:X", Err(TemplateError::Unclosed));
+}
+
+#[test]
+fn wall_time_is_a_date() {
+    assert_eq!(WallTime(0).to_string(), "1970-01-01T00:00:00.000Z");
+    assert_eq!(WallTime(1_709_164_800_123).to_string(), "2024-02-29T00:00:00.123Z");
+    assert_eq!(WallTime(1_798_761_599_999).to_string(), "2026-12-31T23:59:59.999Z");
+}
+
+#[test]
+fn ids_are_checked_also_when_read() {
+    assert!(serde_json::from_str::<BackendId>("\"a b\"").is_err());
+    assert!(BackendId::new("-a").is_err());
+    assert!(BackendId::new(&"a".repeat(65)).is_err());
+    assert!(BackendId::new("a.b-c_D9").is_ok());
+}

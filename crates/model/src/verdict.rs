@@ -1,0 +1,43 @@
+//! What is thought of an endpoint's health.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The state of an endpoint after hysteresis. One bad probe changes no verdict by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Healthy,
+    /// Works, with failures among its answers.
+    Degraded,
+    Unhealthy,
+    /// Nobody has looked, or what was seen is too old to count.
+    #[default]
+    Unknown,
+    /// Not up yet: connecting, initialising, or waiting for its next attempt.
+    Starting,
+}
+
+impl Verdict {
+    /// Whether new exchanges may go there. Not knowing is no reason to refuse.
+    pub fn is_routable(self) -> bool {
+        matches!(self, Self::Healthy | Self::Degraded | Self::Unknown)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Unhealthy => "unhealthy",
+            Self::Unknown => "unknown",
+            Self::Starting => "starting",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

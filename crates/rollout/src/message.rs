@@ -1,0 +1,95 @@
+//! What config-manager and a router say to each other about revisions. `wire` spells these as protobuf; both
+//! ends decide on these values alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{AttemptId, CandidateOutcome, Digest, LogId, NodeId, Revision, Snapshot};
+
+/// Who speaks: carried by every message of a manager, so that a router can tell a stale one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sender {
+    pub log: LogId,
+    /// Grows with every start of a manager on that log. A router never obeys a lower one than it has seen.
+    pub epoch: u64,
+}
+
+/// A snapshot with the digest its bytes were checked against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    pub snapshot: Arc<Snapshot>,
+    pub digest: Digest,
+}
+
+impl Content {
+    pub fn new(snapshot: Arc<Snapshot>) -> Self {
+        let digest = snapshot.digest();
+        Self { snapshot, digest }
+    }
+}
+
+/// From config-manager to one router.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Directive {
+    /// Make this ready beside what is live, and vote. Held under a lease; a newer attempt ends it.
+    Prepare { attempt: AttemptId, content: Content, lease: Duration },
+    /// The lease of that attempt begins anew.
+    Renew { attempt: AttemptId, lease: Duration },
+    /// End what was started for it.
+    Abort { attempt: AttemptId },
+    /// The append is done: what was prepared goes live under this number.
+    Commit { attempt: AttemptId, revision: Revision, digest: Digest },
+    /// Already decided elsewhere (a restore, a rollback, a router that joins or fell back): live at once,
+    /// whatever its servers do.
+    Offer { revision: Revision, content: Content },
+}
+
+/// From one router to config-manager.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// The first message on a stream.
+    Hello {
+        node: NodeId,
+        /// Another one at each start of the process.
+        boot: String,
+        applied: Revision,
+        digest: Option<Digest>,
+        features: Vec<String>,
+    },
+    Vote {
+        attempt: AttemptId,
+        verdict: Result<(), Refusal>,
+        outcomes: Vec<CandidateOutcome>,
+    },
+    /// That revision is live here.
+    Ack {
+        revision: Revision,
+        digest: Digest,
+    },
+    /// That revision cannot be live here; what was live before still is.
+    Nack {
+        revision: Revision,
+        refusal: Refusal,
+    },
+}
+
+/// Why a router will not have a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("{ready} of {changed} changed servers came up, at least {minimum_permille}/1000 must: {reasons}")]
+    TooFewReady { ready: u32, changed: u32, minimum_permille: u32, reasons: String },
+    #[error("critical server `{backend}` did not come up: {reason}")]
+    Critical { backend: String, reason: String },
+    #[error("a secret cannot be resolved here: {0}")]
+    Secret(String),
+    #[error("tool names collide: {0}")]
+    Names(String),
+    #[error("this router lacks {0}, which the snapshot needs")]
+    Feature(String),
+    #[error("the attempt is not held here (its lease ended, or this router started after it)")]
+    NotHeld,
+    #[error("no vote arrived in time")]
+    Silent,
+    #[error("the content does not have the digest it was sent with")]
+    Damaged,
+}
