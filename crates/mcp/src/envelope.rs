@@ -1,0 +1,151 @@
+//! What a gateway needs of one JSON-RPC message, found in a single pass over its bytes.
+//!
+//! Everything borrows from the message and knows its byte span, so that an outgoing message is the incoming one with
+//! a few spans replaced. Keys the gateway acts on may appear once and only in their exact spelling: a second `name`, or
+//! a `Name` that a case-insensitive parser behind the gateway would read, would let a client show one tool to the
+//! gateway and another to the backend.
+
+mod fault;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+use crate::raw::{Id, Raw, Span, Text};
+
+pub use fault::{Fault, ScanError};
+pub use scan::scan;
+
+/// One message: its kind, and the offset of its opening brace (the place to add a top-level key after).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Envelope<'a> {
+    pub open: usize,
+    pub message: Message<'a>,
+}
+
+/// The four kinds of JSON-RPC message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Message<'a> {
+    Request {
+        id: Id<'a>,
+        call: Call<'a>,
+    },
+    Notification(Call<'a>),
+    Response {
+        id: Id<'a>,
+        result: Raw<'a>,
+    },
+    /// `id` is absent when the sender could not read the id of what it answers (`null` is read as absent).
+    Error {
+        id: Option<Id<'a>>,
+        error: Raw<'a>,
+    },
+}
+
+/// What a request and a notification have in common.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call<'a> {
+    pub method: Text<'a>,
+    pub params: Option<Params<'a>>,
+}
+
+/// `params`, an object. A member is None when it is missing, `null`, or not a string; members that are ids of the wrong
+/// type are refused by the scan, because they must be replaceable.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Params<'a> {
+    pub raw: Raw<'a>,
+    pub name: Option<Text<'a>>,
+    pub uri: Option<Text<'a>>,
+    pub cursor: Option<Text<'a>>,
+    pub protocol_version: Option<Text<'a>>,
+    /// Of `notifications/cancelled`.
+    pub request_id: Option<Id<'a>>,
+    /// Of `notifications/progress`.
+    pub progress_token: Option<Id<'a>>,
+    pub meta: Option<Meta<'a>>,
+}
+
+/// `params._meta`, an object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Meta<'a> {
+    pub raw: Raw<'a>,
+    pub progress_token: Option<Id<'a>>,
+    pub traceparent: Option<Text<'a>>,
+    /// `io.modelcontextprotocol/protocolVersion`: present means the sender speaks a revision without sessions.
+    pub protocol_version: Option<Text<'a>>,
+}
+
+impl<'a> Envelope<'a> {
+    /// The request or notification in this message.
+    #[must_use]
+    pub const fn call(&self) -> Option<&Call<'a>> {
+        match &self.message {
+            Message::Request { call, .. } | Message::Notification(call) => Some(call),
+            Message::Response { .. } | Message::Error { .. } => None,
+        }
+    }
+
+    #[must_use]
+    pub const fn id(&self) -> Option<Id<'a>> {
+        match &self.message {
+            Message::Request { id, .. } | Message::Response { id, .. } => Some(*id),
+            Message::Error { id, .. } => *id,
+            Message::Notification(_) => None,
+        }
+    }
+}
+
+impl<'a> Call<'a> {
+    #[must_use]
+    pub fn meta(&self) -> Option<&Meta<'a>> {
+        self.params.as_ref()?.meta.as_ref()
+    }
+
+    /// `params._meta.progressToken`.
+    #[must_use]
+    pub fn progress_token(&self) -> Option<Id<'a>> {
+        self.meta()?.progress_token
+    }
+
+    /// `params._meta.traceparent`.
+    #[must_use]
+    pub fn traceparent(&self) -> Option<&str> {
+        Some(self.meta()?.traceparent.as_ref()?.value())
+    }
+
+    /// # Errors
+    /// [`Fault::Missing`] unless `params.name` is a string.
+    pub fn require_name(&self) -> Result<&Text<'a>, Fault> {
+        let name = self.params.as_ref().and_then(|params| params.name.as_ref());
+        name.ok_or(Fault::Missing { path: "params.name", expected: "a string" })
+    }
+
+    /// # Errors
+    /// [`Fault::Missing`] unless `params.protocolVersion` is a string.
+    pub fn require_protocol_version(&self) -> Result<&Text<'a>, Fault> {
+        let version = self.params.as_ref().and_then(|params| params.protocol_version.as_ref());
+        version.ok_or(Fault::Missing { path: "params.protocolVersion", expected: "a string" })
+    }
+
+    /// An edit that makes `params._meta.traceparent` equal `value` (plain ASCII), adding what is missing around it.
+    #[must_use]
+    pub fn traceparent_edit(&self, envelope: &Envelope<'_>, value: &str) -> crate::splice::Edit<'static> {
+        let (span, with) = match (&self.params, self.meta()) {
+            (_, Some(Meta { traceparent: Some(present), .. })) => (present.raw().span(), format!("\"{value}\"")),
+            (_, Some(meta)) => insertion(meta.raw, &format!("\"traceparent\":\"{value}\"")),
+            (Some(params), None) => insertion(params.raw, &format!("\"_meta\":{{\"traceparent\":\"{value}\"}}")),
+            // At least `jsonrpc` and `method` follow.
+            (None, _) => (
+                Span::at(envelope.open + 1),
+                format!("\"params\":{{\"_meta\":{{\"traceparent\":\"{value}\"}}}},"),
+            ),
+        };
+        crate::splice::Edit { span, with: with.into_bytes().into() }
+    }
+}
+
+/// Puts `member` first into `object`.
+fn insertion(object: Raw<'_>, member: &str) -> (Span, String) {
+    let empty = object.text()[1..].trim_ascii_start().starts_with('}');
+    let comma = if empty { "" } else { "," };
+    (Span::at(object.span().start + 1), format!("{member}{comma}"))
+}

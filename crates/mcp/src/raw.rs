@@ -1,0 +1,134 @@
+//! A JSON value as it was written, and where: the unit everything else here passes around.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// Byte offsets into a message; `start == end` is a place to insert at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span {
+    pub start: usize,
+    pub end: usize,
+}
+
+impl Span {
+    /// The empty span at `offset`.
+    #[must_use]
+    pub const fn at(offset: usize) -> Self {
+        Self { start: offset, end: offset }
+    }
+
+    #[must_use]
+    pub const fn range(self) -> Range<usize> {
+        self.start..self.end
+    }
+}
+
+/// One JSON value exactly as written, without surrounding white space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Raw<'a> {
+    text: &'a str,
+    start: usize,
+}
+
+impl<'a> Raw<'a> {
+    /// `text` begins at byte `start` of its message and is one complete JSON value.
+    pub(crate) const fn new(text: &'a str, start: usize) -> Self {
+        Self { text, start }
+    }
+
+    #[must_use]
+    pub const fn text(self) -> &'a str {
+        self.text
+    }
+
+    #[must_use]
+    pub const fn bytes(self) -> &'a [u8] {
+        self.text.as_bytes()
+    }
+
+    #[must_use]
+    pub const fn span(self) -> Span {
+        Span { start: self.start, end: self.start + self.text.len() }
+    }
+
+    #[must_use]
+    pub fn is_object(self) -> bool {
+        self.text.starts_with('{')
+    }
+
+    #[must_use]
+    pub fn is_null(self) -> bool {
+        self.text == "null"
+    }
+}
+
+/// A JSON string: its raw form with quotes, and its value. Owned only if the raw form contains an escape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text<'a> {
+    raw: Raw<'a>,
+    value: Cow<'a, str>,
+}
+
+impl<'a> Text<'a> {
+    /// None if `raw` is not a string, or holds an escape that is no character (half of a surrogate pair).
+    #[must_use]
+    pub fn parse(raw: Raw<'a>) -> Option<Self> {
+        let inner = raw.text.strip_prefix('"')?.strip_suffix('"')?;
+        let value = if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
+            Cow::Borrowed(inner)
+        } else {
+            Cow::Owned(serde_json::from_str(raw.text).ok()?)
+        };
+        Some(Self { raw, value })
+    }
+
+    #[must_use]
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// The value, borrowed from the message when it was written without escapes.
+    #[must_use]
+    pub fn into_value(self) -> Cow<'a, str> {
+        self.value
+    }
+
+    /// With its quotes.
+    #[must_use]
+    pub const fn raw(&self) -> Raw<'a> {
+        self.raw
+    }
+}
+
+/// A request id or progress token: a string or an integer, kept as written (`1` and `"1"` are different ids).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Id<'a> {
+    raw: Raw<'a>,
+}
+
+impl<'a> Id<'a> {
+    /// None for anything but a string or an integer.
+    #[must_use]
+    pub fn parse(raw: Raw<'a>) -> Option<Self> {
+        let digits = raw.text.strip_prefix('-').unwrap_or(raw.text);
+        let integer = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        (integer || raw.text.starts_with('"')).then_some(Self { raw })
+    }
+
+    /// As written, quotes included.
+    #[must_use]
+    pub const fn text(self) -> &'a str {
+        self.raw.text
+    }
+
+    #[must_use]
+    pub const fn span(self) -> Span {
+        self.raw.span()
+    }
+
+    /// The number, if this is one that fits: ids the gateway itself gave out are such numbers.
+    #[must_use]
+    pub fn as_u64(self) -> Option<u64> {
+        self.raw.text.parse().ok()
+    }
+}
