@@ -1,0 +1,32 @@
+//! gRPC between our processes and toward operators: where to listen, where to dial, and who may call.
+//!
+//! One server serves any number of listeners; the kind of a connection decides what proves the caller's identity. Inside
+//! one process the same services are reached over an in-memory pipe, so that there is no second code path.
+
+mod credential;
+pub mod dial;
+pub mod duplex;
+pub mod listen;
+mod serve;
+mod socket;
+
+pub use credential::{Actor, Auth};
+pub use dial::{Bearer, Client, DialError, Target, connect_lazy};
+pub use duplex::{DuplexConnector, DuplexListener, duplex};
+pub use listen::{ListenError, Listener};
+pub use serve::{ServeError, Service, serve};
+
+/// Generated clients and servers refuse messages over 4 MiB unless told otherwise: pass this to their
+/// `max_decoding_message_size` and `max_encoding_message_size`. A snapshot of thousands of servers fits.
+pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// HTTP/2 pings find a peer that vanished without a word; every this long, also while idle.
+const KEEPALIVE_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
+/// A ping unanswered for this long ends the connection.
+const KEEPALIVE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+/// Flow-control windows: a full snapshot should not wait for round trips.
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 16 << 20;
+
+#[cfg(test)]
+mod tests;

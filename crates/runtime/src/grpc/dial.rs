@@ -1,0 +1,114 @@
+//! Where to dial, and the one client type that results, whatever lies between.
+
+use std::{path::PathBuf, time::Duration};
+
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint, Uri},
+};
+use tower::service_fn;
+
+use super::{CONNECTION_WINDOW, KEEPALIVE_EVERY, KEEPALIVE_TIMEOUT, STREAM_WINDOW, duplex::DuplexConnector};
+use crate::token::AdminToken;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// The authority of peers that have no host name; never resolved.
+const LOCAL_AUTHORITY: &str = "http://localhost";
+
+/// Give it to a generated client's `new`. It connects at the first call and again after every loss; calls fail with
+/// `UNAVAILABLE` meanwhile. Cheap to clone; clones share the connection.
+pub type Client = InterceptedService<Channel, Bearer>;
+
+/// A peer of ours.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// `http://host:port`, and the token that peer wants.
+    Url(String, Option<AdminToken>),
+    /// A Unix socket; this process's user is the credential.
+    Unix(PathBuf),
+    /// A service in this process.
+    Duplex(DuplexConnector),
+}
+
+/// The target can never be dialled.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    #[error("{url:?} is not a URL; expected http://HOST:PORT")]
+    Url { url: String, source: tonic::transport::Error },
+    #[error("{url:?} cannot be dialled; expected http://HOST:PORT, without a path")]
+    Form { url: String },
+}
+
+/// Attaches the token to each call.
+#[derive(Clone, Debug)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+impl Bearer {
+    fn new(token: Option<&AdminToken>) -> Self {
+        Self(token.map(|token| {
+            let value = format!("Bearer {}", token.reveal());
+            let mut value = MetadataValue::try_from(value).expect("a token is visible ASCII");
+            value.set_sensitive(true);
+            value
+        }))
+    }
+}
+
+/// Makes a client without connecting. Must be called within a runtime.
+///
+/// # Errors
+/// When the URL is none of ours; that nobody answers shows in the calls.
+pub fn connect_lazy(target: &Target) -> Result<Client, DialError> {
+    let (channel, token) = match target {
+        Target::Url(url, token) => (endpoint(url)?.connect_lazy(), token.as_ref()),
+        Target::Unix(path) => {
+            let path = path.clone();
+            let connector = service_fn(move |_: Uri| {
+                let path = path.clone();
+                async move { UnixStream::connect(path).await.map(TokioIo::new) }
+            });
+            (tuned(Endpoint::from_static(LOCAL_AUTHORITY)).connect_with_connector_lazy(connector), None)
+        }
+        Target::Duplex(connector) => {
+            let connector = connector.clone();
+            let connector = service_fn(move |_: Uri| {
+                let connector = connector.clone();
+                async move { connector.connect().await.map(TokioIo::new) }
+            });
+            (tuned(Endpoint::from_static(LOCAL_AUTHORITY)).connect_with_connector_lazy(connector), None)
+        }
+    };
+    Ok(InterceptedService::new(channel, Bearer::new(token)))
+}
+
+fn endpoint(url: &str) -> Result<Endpoint, DialError> {
+    let endpoint =
+        Endpoint::from_shared(url.to_owned()).map_err(|source| DialError::Url { url: url.to_owned(), source })?;
+    let uri = endpoint.uri();
+    let plain = uri.scheme_str() == Some("http") && uri.host().is_some() && ["", "/"].contains(&uri.path());
+    if plain { Ok(tuned(endpoint)) } else { Err(DialError::Form { url: url.to_owned() }) }
+}
+
+fn tuned(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE_EVERY)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+}

@@ -1,0 +1,44 @@
+//! An in-memory listener and its connector, for services that share a process.
+
+use std::io;
+
+use tokio::{io::DuplexStream, sync::mpsc};
+
+/// Connections that wait to be accepted.
+const BACKLOG: usize = 16;
+/// Bytes in flight each way of a connection.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// The accepting end. Connections to it fail once it is dropped.
+#[derive(Debug)]
+pub struct DuplexListener {
+    accepted: mpsc::Receiver<DuplexStream>,
+}
+
+/// The dialling end; whoever has it is trusted as a part of this process.
+#[derive(Clone, Debug)]
+pub struct DuplexConnector {
+    accept: mpsc::Sender<DuplexStream>,
+}
+
+#[must_use]
+pub fn duplex() -> (DuplexListener, DuplexConnector) {
+    let (accept, accepted) = mpsc::channel(BACKLOG);
+    (DuplexListener { accepted }, DuplexConnector { accept })
+}
+
+impl DuplexListener {
+    /// `None` once every connector is gone.
+    pub(super) async fn accept(&mut self) -> Option<DuplexStream> {
+        self.accepted.recv().await
+    }
+}
+
+impl DuplexConnector {
+    pub(super) async fn connect(&self) -> io::Result<DuplexStream> {
+        let (ours, theirs) = tokio::io::duplex(BUFFER_BYTES);
+        let refused = |_| io::Error::new(io::ErrorKind::ConnectionRefused, "the service in this process has ended");
+        self.accept.send(theirs).await.map_err(refused)?;
+        Ok(ours)
+    }
+}

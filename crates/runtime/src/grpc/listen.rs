@@ -1,0 +1,177 @@
+//! Where a gRPC server accepts connections: TCP, a Unix socket, or an in-memory pipe.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
+
+use super::{credential::Auth, duplex::DuplexListener, socket::Socket};
+use crate::state_dir::create_private;
+
+/// Accepting fails while the process is out of descriptors; asking again at once would only burn a core.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A bound source of connections.
+#[derive(Debug)]
+pub struct Listener {
+    source: Source,
+    label: String,
+}
+
+#[derive(Debug)]
+enum Source {
+    Tcp(TcpListener, SocketAddr),
+    Unix(UnixListener, SocketFile),
+    Duplex(DuplexListener),
+}
+
+/// Why a gRPC listener cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    #[error(
+        "refusing to listen on {address} without a credential: everyone who can reach it could start commands here; \
+         pass --token-file FILE, or listen on a loopback address"
+    )]
+    Unprotected { address: SocketAddr },
+    #[error("cannot listen on {address}")]
+    Tcp { address: SocketAddr, source: io::Error },
+    #[error("cannot create the directory of the socket {path}")]
+    Directory { path: PathBuf, source: io::Error },
+    #[error("{path} exists and is not a socket; remove it or choose another path")]
+    NotASocket { path: PathBuf },
+    #[error("another process listens on {path}; stop it or choose another path")]
+    InUse { path: PathBuf },
+    #[error("cannot remove the stale socket {path}")]
+    Stale { path: PathBuf, source: io::Error },
+    #[error("cannot listen on the socket {path}")]
+    Unix { path: PathBuf, source: io::Error },
+}
+
+impl Listener {
+    /// Port 0 takes a free one. TCP callers present the token of `auth`; without one only loopback is allowed.
+    ///
+    /// # Errors
+    /// See [`ListenError`].
+    pub async fn tcp(address: SocketAddr, auth: &Auth) -> Result<Self, ListenError> {
+        if !auth.has_token() && !address.ip().to_canonical().is_loopback() {
+            return Err(ListenError::Unprotected { address });
+        }
+        let failed = |source| ListenError::Tcp { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        Ok(Self { source: Source::Tcp(listener, bound), label: bound.to_string() })
+    }
+
+    /// A socket file that only this user may open (mode 0600), removed when the listener is dropped. What a killed
+    /// process left under that name is replaced; a socket that answers is not.
+    ///
+    /// # Errors
+    /// See [`ListenError`].
+    pub async fn unix(path: impl Into<PathBuf>) -> Result<Self, ListenError> {
+        let path = path.into();
+        let failed = |source| ListenError::Directory { path: path.clone(), source };
+        path.parent().map_or(Ok(()), create_private).map_err(failed)?;
+        remove_stale(&path).await?;
+        let failed = |source| ListenError::Unix { path: path.clone(), source };
+        let listener = UnixListener::bind(&path).map_err(failed)?;
+        // Until here another user might have connected, but peer credentials are checked on each call as well.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let file = SocketFile::of(path.clone()).map_err(failed)?;
+        let label = path.display().to_string();
+        Ok(Self { source: Source::Unix(listener, file), label })
+    }
+
+    /// The address bound, of a TCP listener.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match &self.source {
+            Source::Tcp(_, address) => Some(*address),
+            Source::Unix(..) | Source::Duplex(_) => None,
+        }
+    }
+
+    /// Connections until dropped; `cut` ends those accepted.
+    pub(super) fn into_incoming(self, cut: CancellationToken) -> BoxStream<'static, io::Result<Socket>> {
+        tracing::info!(listener = self.label, "accepting gRPC");
+        let accepting = (self.source, self.label, cut);
+        stream::unfold(accepting, |(mut source, label, cut)| async move {
+            loop {
+                match source.accept(&cut).await {
+                    Ok(Some(socket)) => return Some((Ok(socket), (source, label, cut))),
+                    Ok(None) => return None,
+                    Err(error) => {
+                        tracing::warn!(listener = label, %error, "cannot accept a gRPC connection");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        })
+        .boxed()
+    }
+}
+
+impl From<DuplexListener> for Listener {
+    fn from(listener: DuplexListener) -> Self {
+        Self { source: Source::Duplex(listener), label: "in-process".to_owned() }
+    }
+}
+
+impl Source {
+    async fn accept(&mut self, cut: &CancellationToken) -> io::Result<Option<Socket>> {
+        match self {
+            Self::Tcp(listener, _) => listener.accept().await.map(|(socket, from)| Some(Socket::tcp(socket, from, cut))),
+            Self::Unix(listener, _) => listener.accept().await.map(|(socket, _)| Some(Socket::unix(socket, cut))),
+            Self::Duplex(listener) => Ok(listener.accept().await.map(|stream| Socket::duplex(stream, cut))),
+        }
+    }
+}
+
+async fn remove_stale(path: &Path) -> Result<(), ListenError> {
+    let owned = || path.to_owned();
+    let file = match fs::symlink_metadata(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(ListenError::Stale { path: owned(), source }),
+    };
+    if !file.file_type().is_socket() {
+        return Err(ListenError::NotASocket { path: owned() });
+    }
+    match UnixStream::connect(path).await {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+        Ok(_) | Err(_) => return Err(ListenError::InUse { path: owned() }),
+    }
+    fs::remove_file(path).map_err(|source| ListenError::Stale { path: owned(), source })
+}
+
+/// Removes the socket file at the end, unless it has meanwhile become somebody else's.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl SocketFile {
+    fn of(path: PathBuf) -> io::Result<Self> {
+        let inode = fs::symlink_metadata(&path)?.ino();
+        Ok(Self { path, inode })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path).is_ok_and(|file| file.ino() == self.inode);
+        if ours && let Err(error) = fs::remove_file(&self.path) {
+            tracing::debug!(path = %self.path.display(), %error, "the socket file stays behind");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Runs one gRPC server over any number of listeners, with health, reflection and the credential check.
+
+use std::time::Duration;
+
+use futures_util::stream::SelectAll;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    service::Routes,
+    transport::{Server, server::Router},
+};
+use tonic_health::{ServingStatus, server::HealthReporter};
+use tower::layer::util::{Identity, Stack};
+
+use super::{
+    CONNECTION_WINDOW, KEEPALIVE_EVERY, KEEPALIVE_TIMEOUT, STREAM_WINDOW,
+    credential::{Auth, CredentialLayer},
+    listen::Listener,
+};
+use crate::{
+    readiness::Readiness,
+    shutdown::{Phase, Shutdown},
+    telemetry::trace_context::TRACEPARENT,
+};
+
+/// After `Closing` calls that are just being answered get this long.
+const CUT_AFTER: Duration = Duration::from_millis(500);
+
+/// What a server offers and to whom.
+#[derive(Clone, Debug)]
+pub struct Service {
+    pub routes: Routes,
+    /// Encoded `FileDescriptorSet`s of the routes, for reflection.
+    pub descriptors: &'static [&'static [u8]],
+    pub auth: Auth,
+    /// Answers `grpc.health.v1`, for the empty service name.
+    pub readiness: Readiness,
+}
+
+/// Why a server did not start or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("the descriptors for gRPC reflection are broken")]
+    Descriptors(#[source] tonic_reflection::server::Error),
+    #[error("the gRPC server ended")]
+    Server(#[source] tonic::transport::Error),
+}
+
+/// Serves until stopping is asked for, then lets the calls in flight end: services end their streams when
+/// `shutdown.token()` is cancelled. What is left at `Closing` is cut off.
+///
+/// # Errors
+/// See [`ServeError`]; a single connection's failure is none.
+pub async fn serve(service: Service, listeners: Vec<Listener>, shutdown: Shutdown) -> Result<(), ServeError> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let readiness = service.readiness.clone();
+    let router = router(service)?.add_service(health);
+
+    let cut = CancellationToken::new();
+    let incoming: SelectAll<_> = listeners.into_iter().map(|listener| listener.into_incoming(cut.clone())).collect();
+    let stopped = shutdown.clone();
+    let serving = router.serve_with_incoming_shutdown(incoming, async move { stopped.triggered().await });
+    let cutting = async {
+        shutdown.reached(Phase::Closing).await;
+        tokio::time::sleep(CUT_AFTER).await;
+        cut.cancel();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        served = serving => served.map_err(ServeError::Server),
+        () = report(&readiness, &reporter) => Ok(()),
+        () = cutting => Ok(()),
+    }
+}
+
+fn router(service: Service) -> Result<Router<Stack<CredentialLayer, Identity>>, ServeError> {
+    let described = |builder: tonic_reflection::server::Builder<'static>| {
+        let register = |builder, set: &&'static [u8]| {
+            tonic_reflection::server::Builder::register_encoded_file_descriptor_set(builder, set)
+        };
+        service.descriptors.iter().fold(builder, register)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let configure = tonic_reflection::server::Builder::configure;
+    let v1 = described(configure()).build_v1().map_err(ServeError::Descriptors)?;
+    let v1alpha = described(configure()).build_v1alpha().map_err(ServeError::Descriptors)?;
+    let router = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .trace_fn(span)
+        .layer(CredentialLayer(service.auth))
+        .add_routes(service.routes)
+        .add_service(v1)
+        .add_service(v1alpha);
+    Ok(router)
+}
+
+fn span(request: &http::Request<()>) -> tracing::Span {
+    let traceparent = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok());
+    tracing::info_span!("grpc", path = request.uri().path(), traceparent)
+}
+
+/// Keeps the health service saying what the readiness says. Never returns.
+async fn report(readiness: &Readiness, reporter: &HealthReporter) {
+    loop {
+        let ready = readiness.is_ready();
+        let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+        reporter.set_service_status("", status).await;
+        readiness.changed(ready).await;
+    }
+}

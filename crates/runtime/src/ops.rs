@@ -1,0 +1,146 @@
+//! The HTTP listener for whoever runs the process: `/livez`, `/readyz`, `/metrics`. It knows nothing that needs a
+//! credential.
+
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+
+use crate::{
+    readiness::Readiness,
+    shutdown::{Phase, Shutdown},
+    tasks::Tasks,
+    telemetry::Metrics,
+};
+
+/// Connections served at once; more wait in the listen queue.
+const CONNECTIONS_MAX: usize = 64;
+/// A client that does not send its request by then, or stays idle so long, is let go.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Accepting fails while the process is out of descriptors; asking again at once would only burn a core.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A bound listener that does not answer yet.
+#[derive(Debug)]
+pub struct OpsListener {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// The address cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} for /livez, /readyz and /metrics; choose another address with --ops")]
+pub struct OpsBindError {
+    pub address: SocketAddr,
+    pub source: io::Error,
+}
+
+impl OpsListener {
+    /// Port 0 takes a free one.
+    ///
+    /// # Errors
+    /// When the address is taken or not ours.
+    pub async fn bind(address: SocketAddr) -> Result<Self, OpsBindError> {
+        let failed = |source| OpsBindError { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, address })
+    }
+
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers on tasks of `tasks` until the process is `Closing`, so that a load balancer sees it become unready.
+    pub fn serve(self, readiness: Readiness, metrics: Metrics, tasks: &Tasks) {
+        let state = Arc::new(State { readiness, metrics });
+        let own = tasks.clone();
+        tasks.spawn("ops listener", accept(self.listener, state, own));
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    readiness: Readiness,
+    metrics: Metrics,
+}
+
+async fn accept(listener: TcpListener, state: Arc<State>, tasks: Tasks) {
+    let shutdown = tasks.shutdown().clone();
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let accepted = async {
+            let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
+            listener.accept().await.map(|(socket, _)| (socket, slot))
+        };
+        let accepted = tokio::select! {
+            accepted = accepted => accepted,
+            () = shutdown.reached(Phase::Closing) => return,
+        };
+        match accepted {
+            Ok((socket, slot)) => {
+                let (state, shutdown) = (Arc::clone(&state), shutdown.clone());
+                tasks.spawn("ops connection", async move {
+                    serve_connection(socket, state, shutdown).await;
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept an ops connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve_connection(socket: TcpStream, state: Arc<State>, shutdown: Shutdown) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let response = respond(request.method(), request.uri().path(), &state);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(socket), service);
+    tokio::select! {
+        ended = connection => if let Err(error) = ended {
+            tracing::debug!(%error, "an ops connection ended early");
+        },
+        () = shutdown.reached(Phase::Closing) => {}
+    }
+}
+
+fn respond(method: &Method, path: &str, state: &State) -> Response<Full<Bytes>> {
+    const TEXT: &str = "text/plain; charset=utf-8";
+    if method != Method::GET && method != Method::HEAD {
+        let mut response = answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n".to_owned());
+        response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match path {
+        "/livez" => answer(StatusCode::OK, TEXT, "alive\n".to_owned()),
+        "/readyz" => {
+            let report = state.readiness.report();
+            let status = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            let body = serde_json::to_string(&report).expect("a report has only string keys");
+            answer(status, "application/json", body + "\n")
+        }
+        "/metrics" => answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", state.metrics.render()),
+        _ => answer(StatusCode::NOT_FOUND, TEXT, "try /livez, /readyz or /metrics\n".to_owned()),
+    }
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
+    response
+}

@@ -1,0 +1,175 @@
+//! The phases of a process's life, and the signals that move it through them.
+//!
+//! Stopping is a promise about order: readiness drops first, so that a load balancer looks elsewhere; listeners stop
+//! after it had the time to; work in flight ends; only then are connections closed and state put away.
+
+use std::{future::Future, io, time::Duration};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Where a process is in its life. It only moves forward.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Not all of what it needs is there yet.
+    #[default]
+    Starting,
+    /// It serves.
+    Ready,
+    /// Asked to stop: says "not ready", still accepts, so that nobody is refused before they could know.
+    Unready,
+    /// No new work; what is in flight may end, until a deadline.
+    Draining,
+    /// Whatever is left is cut off; state is written down, telemetry flushed.
+    Closing,
+    /// Nothing runs any more.
+    Stopped,
+}
+
+/// A handle on the life of the process: everyone may read the phase and ask it to stop.
+#[derive(Clone, Debug)]
+pub struct Shutdown {
+    phase: watch::Sender<Phase>,
+    token: CancellationToken,
+}
+
+/// How [`Shutdown::wind_down`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum WoundDown {
+    /// All work in flight ended by itself.
+    Drained,
+    /// The deadline or a second signal came first.
+    Forced,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Shutdown {
+    #[must_use]
+    pub fn new() -> Self {
+        Self { phase: watch::Sender::new(Phase::Starting), token: CancellationToken::new() }
+    }
+
+    /// Moves forward to `phase`; a phase already passed is ignored. From `Unready` on, `token()` is cancelled.
+    pub fn advance(&self, phase: Phase) {
+        let moved = self.phase.send_if_modified(|current| {
+            let forward = phase > *current;
+            if forward {
+                *current = phase;
+            }
+            forward
+        });
+        if moved {
+            tracing::debug!(?phase, "phase reached");
+        }
+        if phase >= Phase::Unready {
+            self.token.cancel();
+        }
+    }
+
+    /// Asks the process to stop: `Unready`, and `token()` is cancelled. May be called by anyone, any number of times.
+    pub fn trigger(&self) {
+        self.advance(Phase::Unready);
+    }
+
+    /// Cancelled once stopping was asked for.
+    #[must_use]
+    pub fn token(&self) -> CancellationToken {
+        self.token.clone()
+    }
+
+    /// Returns once stopping was asked for.
+    pub async fn triggered(&self) {
+        self.token.cancelled().await;
+    }
+
+    #[must_use]
+    pub fn is_triggered(&self) -> bool {
+        self.token.is_cancelled()
+    }
+
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Returns once `phase` or a later one is reached.
+    pub async fn reached(&self, phase: Phase) {
+        self.phase
+            .subscribe()
+            .wait_for(|current| *current >= phase)
+            .await
+            .map(drop)
+            .expect("self holds the sender, so it cannot be closed");
+    }
+
+    /// The orderly end, after `trigger`: stays `Unready` for `min_drain`, then `Draining` until `drained` returns or
+    /// `grace` is over, then `Closing`. Whoever advances to `Closing` meanwhile (a second signal) cuts it short.
+    pub async fn wind_down(&self, min_drain: Duration, grace: Duration, drained: impl Future<Output = ()>) -> WoundDown {
+        self.trigger();
+        let orderly = async {
+            tokio::time::sleep(min_drain).await;
+            self.advance(Phase::Draining);
+            timeout(grace, drained).await.is_ok()
+        };
+        let done = tokio::select! {
+            done = orderly => done,
+            () = self.reached(Phase::Closing) => false,
+        };
+        self.advance(Phase::Closing);
+        if done { WoundDown::Drained } else { WoundDown::Forced }
+    }
+
+    /// Follows the signals for as long as it is polled: the first one triggers, the second one forces `Closing`.
+    pub async fn follow(&self, mut signals: Signals) {
+        let name = signals.recv().await;
+        tracing::info!(signal = name, "asked to stop");
+        self.trigger();
+        let name = signals.recv().await;
+        tracing::warn!(signal = name, "asked again: what is in flight will be cut off");
+        self.advance(Phase::Closing);
+    }
+}
+
+/// SIGTERM and SIGINT, caught from the moment this exists.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+/// Starts to catch SIGTERM and SIGINT, which from then on no longer end the process.
+///
+/// # Errors
+/// When the operating system refuses the signal handlers.
+pub fn signals() -> io::Result<Signals> {
+    Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+}
+
+impl Signals {
+    /// Waits for the next signal and returns its name.
+    pub async fn recv(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+//! Where a process keeps what must survive it: the standard directories, a lock against a second process, and writes
+//! that are either wholly there or not at all.
+
+use std::{
+    env,
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Read, Seek, Write},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, OpenOptionsExt},
+    },
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+const APPLICATION: &str = "only1mcp";
+const LOCK_FILE: &str = "lock";
+/// `sun_path` holds 108 bytes on Linux, 104 on macOS, with the final NUL.
+const SOCKET_PATH_MAX: usize = 103;
+
+/// `$XDG_STATE_HOME/only1mcp`, else `~/.local/state/only1mcp`. `None` without a home.
+#[must_use]
+pub fn state_home() -> Option<PathBuf> {
+    xdg("XDG_STATE_HOME").or_else(|| home(".local/state"))
+}
+
+/// `$XDG_CONFIG_HOME/only1mcp`, else `~/.config/only1mcp`. `None` without a home.
+#[must_use]
+pub fn config_home() -> Option<PathBuf> {
+    xdg("XDG_CONFIG_HOME").or_else(|| home(".config"))
+}
+
+/// `$XDG_RUNTIME_DIR/only1mcp`, else `only1mcp-<uid>` in the temporary directory.
+#[must_use]
+pub fn runtime_dir() -> PathBuf {
+    xdg("XDG_RUNTIME_DIR")
+        .unwrap_or_else(|| env::temp_dir().join(format!("{APPLICATION}-{}", nix::unistd::geteuid())))
+}
+
+/// The directory in `base` that belongs to one absolute path, `<stem>-<hash>`: the same for the same path, for ever.
+#[must_use]
+pub fn for_path(base: &Path, path: &Path) -> PathBuf {
+    let stem = path.file_stem().map_or_else(|| "default".into(), |stem| stem.to_string_lossy().into_owned());
+    base.join(format!("{stem}-{}", short_hash(path)))
+}
+
+/// Where the Unix socket `name` of the process with this state directory is: in it, or in the runtime directory when its
+/// path is longer than a socket's may be. Server and client must pass the same absolute path.
+#[must_use]
+pub fn socket_path(state_dir: &Path, name: &str) -> PathBuf {
+    let path = state_dir.join(name);
+    if path.as_os_str().len() <= SOCKET_PATH_MAX {
+        return path;
+    }
+    runtime_dir().join(format!("{}-{name}", short_hash(state_dir)))
+}
+
+fn xdg(variable: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(env::var_os(variable)?);
+    // Relative ones are to be ignored, says the XDG specification.
+    path.is_absolute().then(|| path.join(APPLICATION))
+}
+
+fn home(below: &str) -> Option<PathBuf> {
+    let home = PathBuf::from(env::var_os("HOME")?);
+    home.is_absolute().then(|| home.join(below).join(APPLICATION))
+}
+
+fn short_hash(path: &Path) -> String {
+    blake3::hash(path.as_os_str().as_bytes()).to_hex()[..12].to_owned()
+}
+
+/// Creates `directory` and its parents, readable by the owner only, if it is not there.
+///
+/// # Errors
+/// As the operating system says.
+pub fn create_private(directory: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
+
+/// A state directory that belongs to this process until this is dropped or the process ends, however it ends.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    /// The lock lives in the open file, not in its existence: nothing is stale after a crash.
+    _lock: File,
+}
+
+/// Why a state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    #[error("cannot create the state directory {path}")]
+    Create { path: PathBuf, source: io::Error },
+    #[error("cannot open {path}")]
+    Open { path: PathBuf, source: io::Error },
+    #[error("the state directory {path} is in use by {}; stop that process or choose another with --state-dir", holder(.pid))]
+    Held { path: PathBuf, pid: Option<u32> },
+    #[error("cannot lock {path}")]
+    Lock { path: PathBuf, source: io::Error },
+    #[error("cannot write this process's id to {path}")]
+    Write { path: PathBuf, source: io::Error },
+}
+
+fn holder(pid: &Option<u32>) -> String {
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}
+
+impl StateDir {
+    /// Creates the directory if needed and locks it. Does not wait.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] names the process that has it.
+    pub fn lock(path: impl Into<PathBuf>) -> Result<Self, LockError> {
+        let path = path.into();
+        create_private(&path).map_err(|source| LockError::Create { path: path.clone(), source })?;
+        let file_path = path.join(LOCK_FILE);
+        // Not truncated: until the lock is ours the content is the holder's.
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&file_path)
+            .map_err(|source| LockError::Open { path: file_path.clone(), source })?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(LockError::Held { path, pid: read_pid(&mut lock) }),
+            Err(TryLockError::Error(source)) => return Err(LockError::Lock { path: file_path, source }),
+        }
+        write_pid(&mut lock).map_err(|source| LockError::Write { path: file_path, source })?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of a file in it.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+fn read_pid(lock: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    lock.read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+fn write_pid(lock: &mut File) -> io::Result<()> {
+    lock.set_len(0)?;
+    lock.rewind()?;
+    writeln!(lock, "{}", std::process::id())
+}
+
+/// Replaces `path` by `content`: after a crash at any point it is the old file or the new one. Blocks on the disk.
+///
+/// # Errors
+/// As the operating system says; then `path` is untouched, unless only the last flush of the directory failed.
+pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let temporary = temporary_file(path, content, mode)?;
+    fs::rename(&temporary, path).inspect_err(|_| discard(&temporary))?;
+    sync_parent(path)
+}
+
+/// Creates `path` with `content`, both or neither; `false` when something of that name is there already, which is left
+/// as it is.
+///
+/// # Errors
+/// As the operating system says.
+pub fn create_atomic(path: &Path, content: &[u8], mode: u32) -> io::Result<bool> {
+    let temporary = temporary_file(path, content, mode)?;
+    // A hard link, unlike a rename, fails when the name is taken.
+    let linked = fs::hard_link(&temporary, path);
+    discard(&temporary);
+    match linked {
+        Ok(()) => sync_parent(path).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// A flushed file beside `path`, so that a rename stays on one file system.
+fn temporary_file(path: &Path, content: &[u8], mode: u32) -> io::Result<PathBuf> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
+    let unique = NEXT.fetch_add(1, Ordering::Relaxed);
+    let temporary = parent(path).join(format!(".{name}.{}-{unique}.tmp", std::process::id()));
+    // One left by a killed process of the same id is nobody's any more.
+    discard(&temporary);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    written.inspect_err(|_| discard(&temporary))?;
+    Ok(temporary)
+}
+
+/// Best effort: a leftover costs a directory entry, and the failure that led here is the one worth reporting.
+fn discard(temporary: &Path) {
+    drop(fs::remove_file(temporary));
+}
+
+/// Makes the new name itself durable.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    File::open(parent(path))?.sync_all()
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests;

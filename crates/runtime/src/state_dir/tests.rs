@@ -1,0 +1,47 @@
+//! Locks, atomic files and socket paths on a real file system.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+#[test]
+fn a_second_lock_names_the_holder_and_the_first_release_frees_it() {
+    let base = tempfile::tempdir().unwrap();
+    let path = base.path().join("a/b");
+    let first = StateDir::lock(&path).unwrap();
+    match StateDir::lock(&path).unwrap_err() {
+        LockError::Held { pid, .. } => assert_eq!(pid, Some(std::process::id())),
+        other => panic!("{other}"),
+    }
+    drop(first);
+    assert_eq!(StateDir::lock(&path).unwrap().file("x"), path.join("x"));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn atomic_writes_replace_or_leave_and_never_litter() {
+    let base = tempfile::tempdir().unwrap();
+    let path = base.path().join("snapshot");
+    assert!(create_atomic(&path, b"one", 0o600).unwrap());
+    assert!(!create_atomic(&path, b"two", 0o600).unwrap());
+    assert_eq!(fs::read(&path).unwrap(), b"one");
+    write_atomic(&path, b"three", 0o600).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"three");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let directory = base.path().join("taken");
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("x"), "").unwrap();
+    write_atomic(&directory, b"", 0o600).unwrap_err();
+    assert_eq!(fs::read_dir(base.path()).unwrap().count(), 2, "no temporary file is left");
+}
+
+#[test]
+fn a_long_state_path_moves_only_the_socket() {
+    let short = Path::new("/var/lib/only1mcp");
+    assert_eq!(socket_path(short, "admin.sock"), short.join("admin.sock"));
+    let long = PathBuf::from(format!("/{}", "x".repeat(120)));
+    let moved = socket_path(&long, "admin.sock");
+    assert!(moved.as_os_str().len() <= SOCKET_PATH_MAX && !moved.starts_with(&long), "{moved:?}");
+    assert_ne!(moved, socket_path(&long.join("y"), "admin.sock"));
+}

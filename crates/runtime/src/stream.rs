@@ -1,0 +1,68 @@
+//! Keeps one long-lived stream to a peer attached: opens it, waits for its end, backs off, opens it again.
+
+use std::{
+    fmt::Display,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+
+/// Handed to each try; says when the peer has answered.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    name: &'static str,
+    attached: Arc<AtomicBool>,
+}
+
+impl Attempt {
+    /// The peer has accepted the stream: the next failure starts the back-off anew.
+    pub fn attached(&self) {
+        if !self.attached.swap(true, Ordering::Relaxed) {
+            metrics::gauge!("runtime_stream_attached", "stream" => self.name).set(1.0);
+            tracing::info!(stream = self.name, "attached");
+        }
+    }
+}
+
+/// Runs `attach` again and again until `stop`, dropping the running one then.
+///
+/// `attach` opens the stream, calls [`Attempt::attached`] once the peer has answered, and serves it until it ends; its
+/// result says why. Ending well and failing are treated alike: wait, then attach again.
+pub async fn keep_attached<F, Fut, E>(name: &'static str, backoff: Backoff, stop: CancellationToken, mut attach: F)
+where
+    F: FnMut(Attempt) -> Fut,
+    Fut: Future<Output = Result<(), E>>,
+    E: Display,
+{
+    let gauge = metrics::gauge!("runtime_stream_attached", "stream" => name);
+    let mut failures = 0;
+    loop {
+        gauge.set(0.0);
+        let attempt = Attempt { name, attached: Arc::default() };
+        let Some(ended) = stop.run_until_cancelled(attach(attempt.clone())).await else { break };
+        gauge.set(0.0);
+        metrics::counter!("runtime_stream_ends_total", "stream" => name).increment(1);
+        let was_attached = attempt.attached.load(Ordering::Relaxed);
+        failures = if was_attached { 0 } else { failures + 1_u32 };
+        let delay = backoff.delay(failures.saturating_sub(1), rand::random());
+        let reason = ended.err().map_or_else(|| "the peer ended it".to_owned(), |error| error.to_string());
+        if was_attached || failures == 1 {
+            tracing::warn!(stream = name, reason, ?delay, "detached; will attach again");
+        } else {
+            tracing::debug!(stream = name, reason, failures, ?delay, "still detached");
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
+            break;
+        }
+    }
+    gauge.set(0.0);
+}
+
+#[cfg(test)]
+mod tests;

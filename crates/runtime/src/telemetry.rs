@@ -1,0 +1,21 @@
+//! How a process is seen: log lines on stderr, metrics for Prometheus, and the trace context that ties them together.
+//!
+//! Standard output belongs to what the user asked for, so nothing here writes there.
+
+pub mod log;
+pub mod metrics_text;
+pub mod trace_context;
+
+pub use metrics_text::Metrics;
+pub use trace_context::TraceContext;
+
+/// Starts logging and metrics. Once per process; later calls change nothing and return the same metrics, so that four
+/// services in one process, or many tests, may each call it.
+///
+/// Format and level come from the environment, see [`log`].
+pub fn init(service: &'static str, version: &'static str) -> Metrics {
+    log::init();
+    let metrics = Metrics::install();
+    metrics::gauge!("only1mcp_build_info", "service" => service, "version" => version).set(1.0);
+    metrics
+}

@@ -1,0 +1,137 @@
+//! W3C trace context: the ids that join log lines and spans of several processes into one story.
+
+use std::{fmt, str::FromStr};
+
+use tonic::metadata::{MetadataMap, MetadataValue};
+
+/// The header, metadata key and `_meta` key of a trace context.
+pub const TRACEPARENT: &str = "traceparent";
+
+/// One position in a trace. Displays as, and is parsed from, a `traceparent` value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TraceContext {
+    /// Never 0.
+    trace_id: u128,
+    /// The span that sends this. Never 0.
+    parent_id: u64,
+    /// Bit 0: recorded by the sender.
+    flags: u8,
+}
+
+/// The text was no `traceparent`; the specification says to go on as if there had been none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TraceParseError {
+    #[error("expected 55 characters of the form 00-<32 hex>-<16 hex>-<2 hex>")]
+    Shape,
+    #[error("expected lower-case hexadecimal digits")]
+    Digits,
+    #[error("version ff is forbidden")]
+    Version,
+    #[error("an id of zeros is invalid")]
+    Zero,
+}
+
+const SAMPLED: u8 = 1;
+const LENGTH: usize = 55;
+
+impl TraceContext {
+    /// A new trace, sampled.
+    #[must_use]
+    pub fn new_root() -> Self {
+        Self { trace_id: random_u128(), parent_id: random_u64(), flags: SAMPLED }
+    }
+
+    /// `None` when an id is 0.
+    #[must_use]
+    pub const fn from_parts(trace_id: u128, parent_id: u64, flags: u8) -> Option<Self> {
+        if trace_id == 0 || parent_id == 0 { None } else { Some(Self { trace_id, parent_id, flags }) }
+    }
+
+    /// The same trace, seen from a new span.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self { parent_id: random_u64(), ..*self }
+    }
+
+    #[must_use]
+    pub const fn trace_id(&self) -> u128 {
+        self.trace_id
+    }
+
+    #[must_use]
+    pub const fn parent_id(&self) -> u64 {
+        self.parent_id
+    }
+
+    #[must_use]
+    pub const fn flags(&self) -> u8 {
+        self.flags
+    }
+
+    /// The trace a call belongs to: the one in its metadata, if that is valid.
+    #[must_use]
+    pub fn from_metadata(metadata: &MetadataMap) -> Option<Self> {
+        // More than one is as good as none: nobody can say which is meant.
+        let mut values = metadata.get_all(TRACEPARENT).iter();
+        let (first, second) = (values.next(), values.next());
+        first.filter(|_| second.is_none())?.to_str().ok()?.parse().ok()
+    }
+
+    pub fn write_metadata(&self, metadata: &mut MetadataMap) {
+        let value = MetadataValue::try_from(self.to_string()).expect("hex digits and dashes are valid in metadata");
+        metadata.insert(TRACEPARENT, value);
+    }
+}
+
+impl fmt::Display for TraceContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.parent_id, self.flags)
+    }
+}
+
+impl FromStr for TraceContext {
+    type Err = TraceParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bytes = text.as_bytes();
+        let dashed = bytes.len() >= LENGTH && [2, 35, 52].iter().all(|at| bytes[*at] == b'-');
+        if !dashed {
+            return Err(TraceParseError::Shape);
+        }
+        let version = hex(&bytes[..2])?;
+        let (trace_id, parent_id) = (hex(&bytes[3..35])?, hex(&bytes[36..52])?);
+        let flags = hex(&bytes[53..55])?;
+        match version {
+            0xff => return Err(TraceParseError::Version),
+            0 if bytes.len() != LENGTH => return Err(TraceParseError::Shape),
+            // A later version may append fields, after a dash.
+            _ if bytes.get(LENGTH).is_some_and(|next| *next != b'-') => return Err(TraceParseError::Shape),
+            _ => {}
+        }
+        let narrow = "the digits read fit";
+        let parent_id = u64::try_from(parent_id).expect(narrow);
+        // Of a later version only the sampled bit is known.
+        let flags = u8::try_from(flags).expect(narrow) & if version == 0 { 0xff } else { SAMPLED };
+        Self::from_parts(trace_id, parent_id, flags).ok_or(TraceParseError::Zero)
+    }
+}
+
+/// At most 32 digits.
+fn hex(digits: &[u8]) -> Result<u128, TraceParseError> {
+    digits.iter().try_fold(0, |value, digit| match digit {
+        b'0'..=b'9' => Ok(value << 4 | u128::from(digit - b'0')),
+        b'a'..=b'f' => Ok(value << 4 | u128::from(digit - b'a' + 10)),
+        _ => Err(TraceParseError::Digits),
+    })
+}
+
+fn random_u128() -> u128 {
+    rand::random::<u128>().max(1)
+}
+
+fn random_u64() -> u64 {
+    rand::random::<u64>().max(1)
+}
+
+#[cfg(test)]
+mod tests;

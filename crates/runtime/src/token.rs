@@ -1,0 +1,114 @@
+//! The admin token: a secret in a file that whoever may administer over TCP can read.
+
+use std::{
+    fmt::{self, Write},
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rand::{TryRngCore, rngs::OsRng};
+use subtle::ConstantTimeEq;
+
+use crate::state_dir::{create_atomic, create_private};
+
+/// Shorter ones can be guessed.
+const LENGTH_MIN: usize = 16;
+/// Longer ones do not fit a header, and are some other file.
+const LENGTH_MAX: usize = 4096;
+
+/// A secret that is compared in constant time and never shown.
+#[derive(Clone)]
+pub struct AdminToken(Arc<str>);
+
+/// Why a token file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    #[error("cannot create the directory of the token file {path}")]
+    Directory { path: PathBuf, source: io::Error },
+    #[error("the operating system gives no randomness for {path}")]
+    Random { path: PathBuf, source: io::Error },
+    #[error("cannot create the token file {path}")]
+    Create { path: PathBuf, source: io::Error },
+    #[error("cannot read the token file {path}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("the token file {path} can be read or written by everyone (mode {mode:04o}); run: chmod 600 {path}")]
+    Exposed { path: PathBuf, mode: u32 },
+    #[error("the token file {path} holds {length} bytes; expected one line of 16 to 4096 visible ASCII characters")]
+    Malformed { path: PathBuf, length: usize },
+}
+
+impl AdminToken {
+    /// Reads the token of `path`, or creates it there (mode 0600, 256 random bits in hex). Of several processes that do
+    /// so at once, one creates it and all get the same.
+    ///
+    /// # Errors
+    /// See [`TokenError`]; a file that everyone may read is refused, since its secret must be taken as known.
+    pub fn load_or_create(path: &Path) -> Result<Self, TokenError> {
+        if !path.exists() {
+            let failed = |source| TokenError::Directory { path: path.to_owned(), source };
+            path.parent().map_or(Ok(()), create_private).map_err(failed)?;
+            let token = random(path)?;
+            let failed = |source| TokenError::Create { path: path.to_owned(), source };
+            create_atomic(path, token.as_bytes(), 0o600).map_err(failed)?;
+        }
+        Self::load(path)
+    }
+
+    /// Reads the token of `path`.
+    ///
+    /// # Errors
+    /// As [`AdminToken::load_or_create`].
+    pub fn load(path: &Path) -> Result<Self, TokenError> {
+        let failed = |source| TokenError::Read { path: path.to_owned(), source };
+        let file = File::open(path).map_err(failed)?;
+        // A group may read: that is how orchestrators hand a secret to a container's user.
+        let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
+        if mode & 0o007 != 0 {
+            return Err(TokenError::Exposed { path: path.to_owned(), mode });
+        }
+        let mut content = Vec::new();
+        file.take(LENGTH_MAX as u64 + 2).read_to_end(&mut content).map_err(failed)?;
+        let text = content.trim_ascii();
+        let valid = (LENGTH_MIN..=LENGTH_MAX).contains(&text.len()) && text.iter().all(u8::is_ascii_graphic);
+        let text = std::str::from_utf8(text).ok().filter(|_| valid);
+        text.map(|text| Self(text.into()))
+            .ok_or_else(|| TokenError::Malformed { path: path.to_owned(), length: content.len() })
+    }
+
+    /// Whether `presented` is this token, in a time that does not tell how much of it is right.
+    #[must_use]
+    pub fn matches(&self, presented: &[u8]) -> bool {
+        self.0.as_bytes().ct_eq(presented).into()
+    }
+
+    /// The secret, to be sent and nothing else.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AdminToken(…)")
+    }
+}
+
+fn random(path: &Path) -> Result<String, TokenError> {
+    let mut bytes = [0; 32];
+    OsRng
+        .try_fill_bytes(&mut bytes)
+        .map_err(|error| TokenError::Random { path: path.to_owned(), source: io::Error::other(error) })?;
+    let mut text = bytes.iter().fold(String::with_capacity(65), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a String cannot fail");
+        text
+    });
+    text.push('\n');
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests;
