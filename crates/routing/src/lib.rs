@@ -1,0 +1,13 @@
+//! Which endpoint a call goes to: a table that is built once per generation and only read afterwards, and a choice
+//! that is a function of the table, what the endpoints look like now, and a random number somebody else drew.
+//!
+//! Generic over the handle of an endpoint, so that nothing here knows sockets, processes or admission. Looking up and
+//! choosing allocate nothing.
+
+#![forbid(unsafe_code)]
+
+mod pick;
+mod table;
+
+pub use pick::Load;
+pub use table::{BackendRoutes, BuildError, RouteTable, Tool, ToolEntry, VariantRoutes};

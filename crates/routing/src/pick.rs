@@ -1,0 +1,106 @@
+//! The choice among the endpoints of a backend: variants by weight, then the less loaded of two drawn at random
+//! ("power of two choices"), which spreads load nearly as well as comparing all of them and herds nobody.
+//!
+//! Health may never empty a pool: endpoints that are unhealthy or starting are avoided only while another one is
+//! routable; when none is, anything that is not cordoned will do. A cordon is a decision and holds always.
+
+use model::Verdict;
+
+use crate::table::{BackendRoutes, VariantRoutes};
+
+/// What an endpoint looks like now. It may change between two looks; a choice made of mixed looks is still one of the
+/// endpoints that looked right once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    pub in_flight: u32,
+    pub verdict: Verdict,
+    /// Gets no new exchanges.
+    pub cordoned: bool,
+}
+
+/// How good an endpoint must be for this choice.
+#[derive(Clone, Copy)]
+enum Standard {
+    Routable,
+    /// None is routable: whatever is not cordoned.
+    Open,
+}
+
+impl Standard {
+    fn accepts(self, load: Load) -> bool {
+        !load.cordoned && (matches!(self, Self::Open) || load.verdict.is_routable())
+    }
+}
+
+impl<E> BackendRoutes<E> {
+    /// The endpoint for one exchange, by one random number; none when all are cordoned or have no weight.
+    pub fn pick(&self, random: u64, look: impl Fn(&E) -> Load) -> Option<&E> {
+        self.pick_by(Standard::Routable, random, &look).or_else(|| self.pick_by(Standard::Open, random, &look))
+    }
+
+    fn pick_by(&self, standard: Standard, random: u64, look: &impl Fn(&E) -> Load) -> Option<&E> {
+        let able = |variant: &&VariantRoutes<E>| {
+            variant.weight > 0 && variant.endpoints.iter().any(|endpoint| standard.accepts(look(endpoint)))
+        };
+        let total: u64 = self.variants.iter().filter(able).map(|variant| u64::from(variant.weight)).sum();
+        let mut left = below(random, total);
+        let mut last = None;
+        for variant in self.variants.iter().filter(able) {
+            last = Some(variant);
+            match left.checked_sub(u64::from(variant.weight)) {
+                None => break,
+                Some(rest) => left = rest,
+            }
+        }
+        last?.pick(standard, mix(random), look)
+    }
+}
+
+impl<E> VariantRoutes<E> {
+    fn pick(&self, standard: Standard, mut random: u64, look: &impl Fn(&E) -> Load) -> Option<&E> {
+        // Two of an unknown number, each pair equally likely, in one pass: the n-th replaces one of the two with
+        // probability 2/n.
+        let mut two: [Option<(&E, u32)>; 2] = [None, None];
+        let mut seen = 0_u64;
+        for endpoint in &self.endpoints {
+            let load = look(endpoint);
+            if !standard.accepts(load) {
+                continue;
+            }
+            let place = if seen < 2 {
+                seen
+            } else {
+                random = mix(random);
+                below(random, seen + 1)
+            };
+            match place {
+                0 => two[0] = Some((endpoint, load.in_flight)),
+                1 => two[1] = Some((endpoint, load.in_flight)),
+                _ => {}
+            }
+            seen += 1;
+        }
+        let [first, second] = two;
+        let ((first, of_first), Some((second, of_second))) = (first?, second) else { return first.map(|(one, _)| one) };
+        // Equally loaded: by chance, or the first of the file would get everything at low load.
+        let by_chance = mix(random) >> 63 == 0;
+        Some(if of_first < of_second || (of_first == of_second && by_chance) { first } else { second })
+    }
+}
+
+/// Uniform in `0..bound`; 0 for 0.
+fn below(random: u64, bound: u64) -> u64 {
+    let scaled = (u128::from(random) * u128::from(bound)) >> 64;
+    u64::try_from(scaled).expect("less than a u64 `bound`")
+}
+
+/// The next random number of a sequence (splitmix64).
+fn mix(state: u64) -> u64 {
+    let mut z = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+use model::{BackendId, VariantId};
+use proptest::prelude::*;
+
+use super::*;
+
+fn backend(variants: &[(u32, &[Load])]) -> BackendRoutes<Load> {
+    let variants = variants.iter().enumerate().map(|(i, (weight, endpoints))| VariantRoutes {
+        id: VariantId::new(&format!("v{i}")).unwrap(),
+        weight: *weight,
+        endpoints: (*endpoints).into(),
+    });
+    BackendRoutes { id: BackendId::new("b").unwrap(), variants: variants.collect() }
+}
+
+const fn load(in_flight: u32, verdict: Verdict, cordoned: bool) -> Load {
+    Load { in_flight, verdict, cordoned }
+}
+
+/// How often each endpoint is chosen, by its number of exchanges in flight.
+fn shares(backend: &BackendRoutes<Load>, picks: u64) -> Vec<(u32, f64)> {
+    let mut counts = std::collections::BTreeMap::new();
+    let mut random = 1;
+    for _ in 0..picks {
+        random = mix(random);
+        let one = backend.pick(random, |load| *load).expect("one is open");
+        *counts.entry(one.in_flight).or_insert(0_u32) += 1;
+    }
+    let picks = f64::from(u32::try_from(picks).unwrap());
+    counts.into_iter().map(|(key, count)| (key, f64::from(count) / picks)).collect()
+}
+
+#[test]
+fn variants_get_their_weight() {
+    let well = |n| [load(n, Verdict::Healthy, false)];
+    let shares = shares(&backend(&[(90, &well(0)), (0, &well(1)), (10, &well(2))]), 100_000);
+    assert_eq!(shares.iter().map(|(key, _)| *key).collect::<Vec<_>>(), [0, 2]);
+    assert!((shares[0].1 - 0.9).abs() < 0.01, "{shares:?}");
+}
+
+#[test]
+fn a_variant_that_cannot_serve_leaves_its_share_to_the_others() {
+    let shares = shares(
+        &backend(&[(99, &[load(0, Verdict::Unhealthy, false)]), (1, &[load(7, Verdict::Degraded, false)])]),
+        1_000,
+    );
+    assert_eq!(shares, [(7, 1.0)]);
+}
+
+#[test]
+fn the_less_loaded_of_two_is_chosen() {
+    // Of three, the most loaded one is never the better of two, and the least loaded one is in two pairs of three.
+    let endpoints = [1, 2, 3].map(|n| load(n, Verdict::Healthy, false));
+    let shares = shares(&backend(&[(1, &endpoints)]), 100_000);
+    assert_eq!(shares.len(), 2, "{shares:?}");
+    assert!((shares[0].1 - 2.0 / 3.0).abs() < 0.01, "{shares:?}");
+}
+
+#[test]
+fn equally_loaded_ones_share_alike() {
+    let mut counts = [0_u32; 4];
+    let endpoints: BackendRoutes<usize> = BackendRoutes {
+        id: BackendId::new("b").unwrap(),
+        variants: [VariantRoutes { id: VariantId::only(), weight: 1, endpoints: [0, 1, 2, 3].into() }].into(),
+    };
+    let mut random = 1;
+    for _ in 0..40_000 {
+        random = mix(random);
+        counts[*endpoints.pick(random, |_| load(0, Verdict::Unknown, false)).unwrap()] += 1;
+    }
+    assert!(counts.iter().all(|count| (9_500..10_500).contains(count)), "{counts:?}");
+}
+
+fn any_load() -> impl Strategy<Value = Load> {
+    let verdict = prop::sample::select(vec![
+        Verdict::Healthy,
+        Verdict::Degraded,
+        Verdict::Unhealthy,
+        Verdict::Unknown,
+        Verdict::Starting,
+    ]);
+    (0..5_u32, verdict, any::<bool>()).prop_map(|(in_flight, verdict, cordoned)| load(in_flight, verdict, cordoned))
+}
+
+proptest! {
+    #[test]
+    fn the_best_there_is_and_never_a_cordoned_one(
+        variants in prop::collection::vec((0..3_u32, prop::collection::vec(any_load(), 0..5)), 0..4),
+        random in any::<u64>(),
+    ) {
+        let borrowed: Vec<_> = variants.iter().map(|(weight, loads)| (*weight, loads.as_slice())).collect();
+        let backend = backend(&borrowed);
+        let open: Vec<_> = variants
+            .iter()
+            .filter(|(weight, _)| *weight > 0)
+            .flat_map(|(_, loads)| loads)
+            .filter(|load| !load.cordoned)
+            .collect();
+        let routable = open.iter().any(|load| load.verdict.is_routable());
+        match backend.pick(random, |load| *load) {
+            None => prop_assert!(open.is_empty()),
+            Some(chosen) => {
+                prop_assert!(!chosen.cordoned);
+                prop_assert!(chosen.verdict.is_routable() || !routable);
+            }
+        }
+    }
+}

@@ -1,0 +1,29 @@
+use super::*;
+
+fn backend(id: &str) -> BackendRoutes<u8> {
+    BackendRoutes { id: BackendId::new(id).unwrap(), variants: Box::default() }
+}
+
+fn entry(exposed: &str, backend: usize, own: &str) -> ToolEntry {
+    ToolEntry { exposed: exposed.into(), backend, own: own.into(), idempotent: false }
+}
+
+#[test]
+fn a_name_leads_to_its_backend_and_to_the_name_used_there() {
+    let entries = vec![entry("a__read", 0, "read"), entry("b__read", 1, "read")];
+    let table = RouteTable::build(vec![backend("a"), backend("b")], entries).unwrap();
+    let tool = table.tool("b__read").unwrap();
+    assert_eq!((tool.own.as_ref(), tool.slot, table.backend(tool).id.as_str()), ("read", 1, "b"));
+    assert_eq!(table.tool("read"), None);
+    assert_eq!(table.tools(), 2);
+}
+
+#[test]
+fn who_keeps_a_name_is_not_decided_here() {
+    let twice =
+        RouteTable::build(vec![backend("a"), backend("b")], vec![entry("read", 0, "read"), entry("read", 1, "read")]);
+    let id = |id| BackendId::new(id).unwrap();
+    assert_eq!(twice.unwrap_err(), BuildError::Duplicate { name: "read".into(), first: id("a"), second: id("b") });
+    let stray = RouteTable::build(vec![backend("a")], vec![entry("read", 1, "read")]);
+    assert_eq!(stray.unwrap_err(), BuildError::NoBackend { name: "read".into(), backend: 1, backends: 1 });
+}
