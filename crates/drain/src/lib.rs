@@ -2,6 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+mod admission;
 mod message;
+mod sync;
 
+pub use admission::{Admission, Cordoned, State};
 pub use message::{Cordon, Count, Departure, Directive, DrainId, Phase};
