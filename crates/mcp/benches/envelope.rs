@@ -1,1 +1,85 @@
-fn main() {}
+//! The scan beside its anchor: serde_json filling plain structs with the same borrowed parts, without positions and
+//! without refusing anything. `cargo bench -p mcp`.
+
+use std::borrow::Cow;
+use std::hint::black_box;
+
+use divan::Bencher;
+use divan::counter::BytesCount;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+fn main() {
+    divan::main();
+}
+
+const SIZES: [usize; 3] = [20, 600, 100_000];
+
+/// A `tools/call` whose arguments take about `size` bytes.
+fn call(size: usize) -> Vec<u8> {
+    let row = r#"{"path":"/data/a\n.txt","line":17,"flags":[true,null,1.5]},"#;
+    let rows = row.repeat(size.div_ceil(row.len()));
+    let rows = rows.trim_end_matches(',');
+    format!(
+        r#"{{"jsonrpc":"2.0","id":42,"method":"tools/call","params":{{"name":"files__read","arguments":{{"rows":[{rows}]}},"_meta":{{"progressToken":7}}}}}}"#
+    )
+    .into_bytes()
+}
+
+#[divan::bench(args = SIZES)]
+fn scan(bencher: Bencher<'_, '_>, size: usize) {
+    let body = call(size);
+    bencher.counter(BytesCount::new(body.len())).bench(|| mcp::scan(black_box(&body)).is_ok());
+}
+
+#[divan::bench(args = SIZES)]
+fn anchor_serde_structs(bencher: Bencher<'_, '_>, size: usize) {
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "filled to be measured")]
+    struct Wire<'a> {
+        #[serde(borrow)]
+        jsonrpc: Cow<'a, str>,
+        #[serde(borrow)]
+        id: Option<&'a RawValue>,
+        #[serde(borrow)]
+        method: Option<Cow<'a, str>>,
+        #[serde(borrow)]
+        params: Option<Params<'a>>,
+        #[serde(borrow)]
+        result: Option<&'a RawValue>,
+        #[serde(borrow)]
+        error: Option<&'a RawValue>,
+    }
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "filled to be measured")]
+    struct Params<'a> {
+        #[serde(borrow)]
+        name: Option<Cow<'a, str>>,
+        #[serde(borrow)]
+        arguments: Option<&'a RawValue>,
+        #[serde(borrow)]
+        _meta: Option<&'a RawValue>,
+    }
+    let body = call(size);
+    bencher.counter(BytesCount::new(body.len())).bench(|| serde_json::from_slice::<Wire<'_>>(black_box(&body)).is_ok());
+}
+
+#[divan::bench(args = SIZES)]
+fn scan_and_splice(bencher: Bencher<'_, '_>, size: usize) {
+    let body = call(size);
+    bencher.counter(BytesCount::new(body.len())).bench(|| {
+        let envelope = mcp::scan(black_box(&body)).expect("a valid call");
+        let name = envelope.call().and_then(|call| call.require_name().ok()).expect("it has a name");
+        mcp::splice(&body, &mut [mcp::Edit::new(name.raw().span(), &b"\"read\""[..])])
+    });
+}
+
+#[divan::bench(args = SIZES)]
+fn sse_event(bencher: Bencher<'_, '_>, size: usize) {
+    let mut stream = Vec::new();
+    mcp::sse::Frame::message(&call(size)).write(&mut stream);
+    bencher.counter(BytesCount::new(stream.len())).bench(|| {
+        let mut events = Vec::new();
+        mcp::sse::Decoder::new(1 << 20).push(black_box(&stream), &mut events).map(|()| events)
+    });
+}

@@ -134,10 +134,9 @@ impl<'a> Call<'a> {
             (_, Some(meta)) => insertion(meta.raw, &format!("\"traceparent\":\"{value}\"")),
             (Some(params), None) => insertion(params.raw, &format!("\"_meta\":{{\"traceparent\":\"{value}\"}}")),
             // At least `jsonrpc` and `method` follow.
-            (None, _) => (
-                Span::at(envelope.open + 1),
-                format!("\"params\":{{\"_meta\":{{\"traceparent\":\"{value}\"}}}},"),
-            ),
+            (None, _) => {
+                (Span::at(envelope.open + 1), format!("\"params\":{{\"_meta\":{{\"traceparent\":\"{value}\"}}}},"))
+            }
         };
         crate::splice::Edit { span, with: with.into_bytes().into() }
     }

@@ -4,12 +4,24 @@
 //! gateway acts on lie inside a message; [`splice`] replaces those bytes and leaves every other byte as it was
 //! written. That is both the fast way and the only lossless one: unknown fields, number formats and key order survive.
 
+pub mod catalog;
 pub mod envelope;
 pub mod error_code;
+pub mod http_rules;
+pub mod initialize;
+pub mod message;
+pub mod names;
+pub mod protocol_version;
 pub mod raw;
 pub mod splice;
+pub mod sse;
+pub mod tool;
 
+pub use catalog::{Catalog, Offer, Owners};
 pub use envelope::{Call, Envelope, Fault, Message, Meta, Params, ScanError, scan};
 pub use error_code::ErrorCode;
+pub use names::Naming;
+pub use protocol_version::ProtocolVersion;
 pub use raw::{Id, Raw, Span, Text};
 pub use splice::{Edit, splice};
+pub use tool::{Tool, ToolPage};

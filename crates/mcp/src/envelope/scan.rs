@@ -322,12 +322,7 @@ impl<'de> Visitor<'de> for Object<'_, 'de> {
 }
 
 /// `params` or `_meta` that did not come straight: not an object, or its key was written with escapes.
-fn walk_apart<'a, E: serde::de::Error>(
-    scan: &mut Scan<'a>,
-    known: usize,
-    layer: Layer,
-    raw: Raw<'a>,
-) -> Result<(), E> {
+fn walk_apart<'a, E: serde::de::Error>(scan: &mut Scan<'a>, known: usize, layer: Layer, raw: Raw<'a>) -> Result<(), E> {
     if !raw.is_object() {
         scan.fail(Fault::NotObjectMember { path: PATHS[known], found: kind_of(raw.text()) });
         return Ok(());

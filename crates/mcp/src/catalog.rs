@@ -1,0 +1,169 @@
+//! What clients see: the tools of all backends merged into one list of distinct names.
+//!
+//! Merging decides by rule only, so that every router with the same input shows the same list: entries are in the order
+//! of their exposed names, and a name that two backends claim goes to its present owner, else to the first in the
+//! order of the configuration.
+
+mod page;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use crate::names::Naming;
+use crate::tool::Tool;
+
+pub use page::InvalidCursor;
+
+/// Tools per page of `tools/list`: more than clients that ignore cursors are likely to miss.
+pub const PAGE_SIZE: NonZeroUsize = NonZeroUsize::new(1000).expect("not zero");
+
+/// What one backend offers.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer<'a> {
+    pub backend: &'a str,
+    pub tools: &'a [Arc<Tool>],
+    /// The names (the backend's own) to show; None shows all.
+    pub shown: Option<&'a [String]>,
+}
+
+/// Which backend had each exposed name.
+pub type Owners = BTreeMap<Box<str>, Box<str>>;
+
+/// One exposed tool.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub exposed: Box<str>,
+    /// Position in the offers merged.
+    pub backend: usize,
+    pub tool: Arc<Tool>,
+}
+
+/// A tool that is offered but not exposed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Withheld {
+    /// Position in the offers merged.
+    pub backend: usize,
+    /// The backend's own name for it.
+    pub tool: Box<str>,
+    pub reason: Reason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Another backend has the exposed name.
+    Collision { owner: usize },
+    /// The configuration shows other tools of this backend only.
+    NotShown,
+    /// The backend itself listed the name before.
+    Duplicate,
+}
+
+/// The merged list, with its `tools/list` pages rendered.
+#[derive(Debug)]
+pub struct Catalog {
+    entries: Vec<Entry>,
+    withheld: Vec<Withheld>,
+    backends: Vec<Box<str>>,
+    absent: Vec<(usize, Box<str>)>,
+    listing: page::Listing,
+}
+
+impl Catalog {
+    /// Merges `offers`, given in the order of the configuration. `owners` are those of the catalog now live; none when
+    /// the order of the configuration alone shall decide.
+    #[must_use]
+    pub fn merge(naming: Naming, offers: &[Offer<'_>], owners: &Owners, page_size: NonZeroUsize) -> Self {
+        let mut withheld = Vec::new();
+        let mut absent = Vec::new();
+        let mut claims: BTreeMap<Box<str>, Vec<Entry>> = BTreeMap::new();
+        for (backend, offer) in offers.iter().enumerate() {
+            let mut own = BTreeMap::new();
+            for tool in offer.tools {
+                let reason = if own.insert(tool.name(), ()).is_some() {
+                    Reason::Duplicate
+                } else if offer.shown.is_some_and(|shown| !shown.iter().any(|name| name == tool.name())) {
+                    Reason::NotShown
+                } else {
+                    let exposed: Box<str> = naming.exposed(offer.backend, tool.name()).into();
+                    let entry = Entry { exposed: exposed.clone(), backend, tool: Arc::clone(tool) };
+                    claims.entry(exposed).or_default().push(entry);
+                    continue;
+                };
+                withheld.push(Withheld { backend, tool: tool.name().into(), reason });
+            }
+            let missing = offer.shown.unwrap_or_default().iter().filter(|name| !own.contains_key(name.as_str()));
+            absent.extend(missing.map(|name| (backend, name.as_str().into())));
+        }
+        let mut entries = Vec::with_capacity(claims.len());
+        for (exposed, mut claimants) in claims {
+            let present = owners.get(&exposed);
+            let keeps =
+                claimants.iter().position(|claim| present.is_some_and(|id| **id == *offers[claim.backend].backend));
+            let winner = claimants.remove(keeps.unwrap_or(0));
+            let reason = Reason::Collision { owner: winner.backend };
+            withheld.extend(claimants.iter().map(|claim| Withheld {
+                backend: claim.backend,
+                tool: claim.tool.name().into(),
+                reason,
+            }));
+            entries.push(winner);
+        }
+        withheld.sort_by(|a, b| (a.backend, &a.tool).cmp(&(b.backend, &b.tool)));
+        let listing = page::Listing::render(&entries, page_size);
+        let backends = offers.iter().map(|offer| offer.backend.into()).collect();
+        Self { entries, withheld, backends, absent, listing }
+    }
+
+    /// In the order of their exposed names.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    #[must_use]
+    pub fn find(&self, exposed: &str) -> Option<&Entry> {
+        let position = self.entries.binary_search_by(|entry| (*entry.exposed).cmp(exposed)).ok()?;
+        self.entries.get(position)
+    }
+
+    /// By backend, then name.
+    #[must_use]
+    pub fn withheld(&self) -> &[Withheld] {
+        &self.withheld
+    }
+
+    /// Names the configuration wants shown that the backend (by position) does not offer.
+    #[must_use]
+    pub fn absent(&self) -> &[(usize, Box<str>)] {
+        &self.absent
+    }
+
+    /// To hand to the next merge, so that names stay with whom they are.
+    #[must_use]
+    pub fn owners(&self) -> Owners {
+        self.entries.iter().map(|entry| (entry.exposed.clone(), self.backends[entry.backend].clone())).collect()
+    }
+
+    /// Clients see exactly the same list: nothing to notify.
+    #[must_use]
+    pub fn same_list(&self, other: &Self) -> bool {
+        self.listing.tools() == other.listing.tools()
+    }
+
+    /// The exposed tools as the inside of a JSON array, in order: equal bytes (or equal digests of them) = equal lists.
+    #[must_use]
+    pub fn tools_json(&self) -> &[u8] {
+        self.listing.tools()
+    }
+
+    /// The whole response to a `tools/list` request with the raw id `id`.
+    ///
+    /// # Errors
+    /// [`InvalidCursor`] (answer -32602) for a cursor this gateway did not give out.
+    pub fn list_response(&self, id: &str, cursor: Option<&str>) -> Result<Vec<u8>, InvalidCursor> {
+        self.listing.response(&self.entries, id, cursor)
+    }
+}

@@ -1,0 +1,74 @@
+//! `tools/list` pages out of one rendering of all tools.
+//!
+//! A cursor names the last item of the page before it, so it stays good over any change of the catalog and in any
+//! router: the next page begins at the first name after it, whether or not the named tool still exists.
+
+use std::num::NonZeroUsize;
+
+use super::Entry;
+
+/// A cursor that is none of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid cursor")]
+pub struct InvalidCursor;
+
+/// All tools as JSON, comma-separated, and where each ends.
+#[derive(Debug)]
+pub(super) struct Listing {
+    json: Vec<u8>,
+    ends: Vec<usize>,
+    page_size: NonZeroUsize,
+}
+
+impl Listing {
+    pub(super) fn render(entries: &[Entry], page_size: NonZeroUsize) -> Self {
+        let mut json = Vec::new();
+        let mut ends = Vec::with_capacity(entries.len());
+        for entry in entries {
+            if !json.is_empty() {
+                json.push(b',');
+            }
+            entry.tool.push_named(&entry.exposed, &mut json);
+            ends.push(json.len());
+        }
+        Self { json, ends, page_size }
+    }
+
+    pub(super) fn tools(&self) -> &[u8] {
+        &self.json
+    }
+
+    pub(super) fn response(&self, entries: &[Entry], id: &str, cursor: Option<&str>) -> Result<Vec<u8>, InvalidCursor> {
+        let first = match cursor {
+            None | Some("") => 0,
+            Some(cursor) => {
+                let last = name_of(cursor).ok_or(InvalidCursor)?;
+                entries.partition_point(|entry| *entry.exposed <= *last)
+            }
+        };
+        let end = entries.len().min(first + self.page_size.get());
+        let tools = if first == end { &[][..] } else { &self.json[self.begin(first)..self.ends[end - 1]] };
+        let more = first < end && end < entries.len();
+        let next =
+            if more { format!(",\"nextCursor\":\"{}\"", cursor_of(&entries[end - 1].exposed)) } else { String::new() };
+        let head = br#"{"jsonrpc":"2.0","id":"#;
+        Ok([head, id.as_bytes(), br#","result":{"tools":["#, tools, b"]", next.as_bytes(), b"}}"].concat())
+    }
+
+    /// After the comma that ends the tool before.
+    fn begin(&self, index: usize) -> usize {
+        if index == 0 { 0 } else { self.ends[index - 1] + 1 }
+    }
+}
+
+/// Hexadecimal, so that nobody takes the cursor for a name to edit, and any name fits.
+fn cursor_of(name: &str) -> String {
+    name.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn name_of(cursor: &str) -> Option<String> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let (pairs, []) = cursor.as_bytes().as_chunks::<2>() else { return None };
+    let bytes: Option<Vec<u8>> = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect();
+    String::from_utf8(bytes?).ok()
+}

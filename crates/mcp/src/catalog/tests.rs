@@ -1,0 +1,96 @@
+//! Who gets a name, what is withheld, and paging over a list that changes.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use super::{Catalog, Entry, InvalidCursor, Offer, Owners, PAGE_SIZE, Reason};
+use crate::names::Naming;
+use crate::tool::Tool;
+
+fn tools(names: &[&str]) -> Vec<Arc<Tool>> {
+    let tool = |name: &&str| Tool::parse(&format!(r#"{{"name":"{name}","inputSchema":{{}}}}"#)).unwrap();
+    names.iter().map(tool).map(Arc::new).collect()
+}
+
+fn offer<'a>(backend: &'a str, tools: &'a [Arc<Tool>]) -> Offer<'a> {
+    Offer { backend, tools, shown: None }
+}
+
+fn shown(catalog: &Catalog) -> Vec<(&str, usize)> {
+    catalog.entries().iter().map(|entry: &Entry| (&*entry.exposed, entry.backend)).collect()
+}
+
+#[test]
+fn a_collision_goes_to_the_present_owner_then_to_file_order() {
+    let (a, b) = (tools(&["x", "y"]), tools(&["z", "x"]));
+    let offers = [offer("a", &a), offer("b", &b)];
+    let fresh = Catalog::merge(Naming::None, &offers, &Owners::new(), PAGE_SIZE);
+    assert_eq!(shown(&fresh), [("x", 0), ("y", 0), ("z", 1)]);
+    assert_eq!(fresh.withheld().len(), 1);
+    assert_eq!((&*fresh.withheld()[0].tool, fresh.withheld()[0].reason), ("x", Reason::Collision { owner: 0 }));
+
+    let alone = Catalog::merge(Naming::None, &offers[1..], &Owners::new(), PAGE_SIZE);
+    let later = Catalog::merge(Naming::None, &offers, &alone.owners(), PAGE_SIZE);
+    assert_eq!(shown(&later), [("x", 1), ("y", 0), ("z", 1)]);
+    assert_eq!(later.withheld()[0].reason, Reason::Collision { owner: 1 });
+    // The owner stops offering it: the name passes on.
+    let gone = tools(&["z"]);
+    let passed = Catalog::merge(Naming::None, &[offers[0], offer("b", &gone)], &later.owners(), PAGE_SIZE);
+    assert_eq!(shown(&passed), [("x", 0), ("y", 0), ("z", 1)]);
+}
+
+#[test]
+fn filters_and_duplicates() {
+    let a = tools(&["x", "hidden", "x"]);
+    let names = ["x".to_owned(), "missing".to_owned()];
+    let offers = [Offer { shown: Some(&names), ..offer("a", &a) }];
+    let catalog = Catalog::merge(Naming::Prefix, &offers, &Owners::new(), PAGE_SIZE);
+    assert_eq!(shown(&catalog), [("a__x", 0)]);
+    let withheld: Vec<_> = catalog.withheld().iter().map(|withheld| (&*withheld.tool, withheld.reason)).collect();
+    assert_eq!(withheld, [("hidden", Reason::NotShown), ("x", Reason::Duplicate)]);
+    assert_eq!(catalog.absent(), [(0, "missing".into())]);
+    assert_eq!(catalog.find("a__x").unwrap().tool.name(), "x");
+    assert!(catalog.find("x").is_none());
+}
+
+#[test]
+fn same_list_sees_order_of_offers_as_no_change() {
+    let (a, b, c) = (tools(&["x"]), tools(&["y", "z"]), tools(&["z", "y"]));
+    let merge = |offers: &[Offer<'_>]| Catalog::merge(Naming::Prefix, offers, &Owners::new(), PAGE_SIZE);
+    let first = merge(&[offer("a", &a), offer("b", &b)]);
+    assert!(first.same_list(&merge(&[offer("b", &c), offer("a", &a)])));
+    assert!(!first.same_list(&merge(&[offer("a", &a)])));
+    let other = [Arc::new(Tool::parse(r#"{"name":"x","inputSchema":{"a":1}}"#).unwrap())];
+    assert!(!first.same_list(&merge(&[offer("a", &other), offer("b", &b)])));
+}
+
+/// The names and the next cursor of one response.
+fn page(catalog: &Catalog, cursor: Option<&str>) -> (Vec<String>, Option<String>) {
+    let response = catalog.list_response("\"i\"", cursor).unwrap();
+    let response: serde_json::Value = serde_json::from_slice(&response).unwrap();
+    assert_eq!(response["id"], "i");
+    let tools = response["result"]["tools"].as_array().unwrap();
+    let names = tools.iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect();
+    (names, response["result"]["nextCursor"].as_str().map(str::to_owned))
+}
+
+#[test]
+fn cursors_outlive_the_tool_they_name() {
+    let two = NonZeroUsize::new(2).unwrap();
+    let merge = |names: &[&str]| Catalog::merge(Naming::None, &[offer("a", &tools(names))], &Owners::new(), two);
+    let all = merge(&["e", "d", "c", "b", "a"]);
+    let (names, cursor) = page(&all, None);
+    assert_eq!(names, ["a", "b"]);
+    assert_eq!(page(&all, Some("")).0, ["a", "b"]);
+    let without_b = merge(&["a", "c", "d", "e"]);
+    let (names, cursor) = page(&without_b, cursor.as_deref());
+    assert_eq!(names, ["c", "d"]);
+    assert_eq!(page(&all, cursor.as_deref()), (vec!["e".to_owned()], None));
+    // Exactly full pages end without a cursor; beyond the end is an empty page.
+    assert_eq!(page(&merge(&["a", "b"]), None), (vec!["a".to_owned(), "b".to_owned()], None));
+    assert_eq!(page(&merge(&["a"]), cursor.as_deref()), (vec![], None));
+    assert_eq!(page(&merge(&[]), None), (vec![], None));
+    for bad in ["x", "zz", "6", "ff"] {
+        assert_eq!(all.list_response("1", Some(bad)), Err(InvalidCursor), "{bad}");
+    }
+}

@@ -1,0 +1,182 @@
+//! The handshake of revisions up to 2025-11-25: read from clients and backends, written to both.
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::message::{self, push_string};
+use crate::protocol_version::ProtocolVersion;
+
+/// Why `initialize` params or an `initialize` result cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InitializeError {
+    /// For a client: -32602.
+    #[error("initialize: {0}")]
+    Malformed(serde_json::Error),
+    #[error("initialize: `{member}` must be an object")]
+    NotAnObject { member: &'static str },
+    #[error("the server answered initialize with protocol version {found:?}, which the gateway cannot speak")]
+    Version { found: String },
+}
+
+/// What a client says in `initialize`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientInitialize<'a> {
+    pub protocol_version: Cow<'a, str>,
+    /// Raw JSON object.
+    pub capabilities: &'a str,
+    /// Raw JSON object.
+    pub client_info: &'a str,
+}
+
+impl<'a> ClientInitialize<'a> {
+    /// Reads the raw `params` of an `initialize` request.
+    ///
+    /// # Errors
+    /// If a required member is missing or of the wrong type (answer -32602).
+    pub fn parse(params: &'a str) -> Result<Self, InitializeError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Wire<'a> {
+            #[serde(borrow)]
+            protocol_version: Cow<'a, str>,
+            #[serde(borrow)]
+            capabilities: &'a RawValue,
+            #[serde(borrow)]
+            client_info: &'a RawValue,
+        }
+        let wire: Wire<'a> = serde_json::from_str(params).map_err(InitializeError::Malformed)?;
+        Ok(Self {
+            protocol_version: wire.protocol_version,
+            capabilities: object("capabilities", wire.capabilities)?,
+            client_info: object("clientInfo", wire.client_info)?,
+        })
+    }
+}
+
+fn object<'a>(member: &'static str, raw: &'a RawValue) -> Result<&'a str, InitializeError> {
+    let text = raw.get();
+    if text.starts_with('{') { Ok(text) } else { Err(InitializeError::NotAnObject { member }) }
+}
+
+/// What a backend says in its `initialize` result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerInitialize {
+    pub protocol_version: ProtocolVersion,
+    /// It has tools at all: `tools/list` may be sent.
+    pub tools: bool,
+    /// It announces changes of its tools.
+    pub tools_list_changed: bool,
+    /// Raw JSON object, for status displays.
+    pub server_info: Option<Box<str>>,
+    pub instructions: Option<String>,
+}
+
+impl ServerInitialize {
+    /// Reads the raw `result` of an `initialize` response. Every revision with `initialize` is spoken toward backends.
+    ///
+    /// # Errors
+    /// If a required member is missing or of the wrong type, or the version is not one the gateway speaks.
+    pub fn parse(result: &str) -> Result<Self, InitializeError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Wire<'a> {
+            #[serde(borrow)]
+            protocol_version: Cow<'a, str>,
+            capabilities: Capabilities,
+            #[serde(borrow, default)]
+            server_info: Option<&'a RawValue>,
+            #[serde(default)]
+            instructions: Option<String>,
+        }
+        #[derive(Deserialize)]
+        struct Capabilities {
+            #[serde(default)]
+            tools: Option<Tools>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Tools {
+            #[serde(default)]
+            list_changed: Option<bool>,
+        }
+        let wire: Wire<'_> = serde_json::from_str(result).map_err(InitializeError::Malformed)?;
+        let protocol_version = ProtocolVersion::parse(&wire.protocol_version)
+            .filter(|version| version.has_initialize())
+            .ok_or_else(|| InitializeError::Version { found: wire.protocol_version.into_owned() })?;
+        let tools = wire.capabilities.tools;
+        Ok(Self {
+            protocol_version,
+            tools: tools.is_some(),
+            tools_list_changed: tools.and_then(|tools| tools.list_changed).unwrap_or(false),
+            server_info: wire.server_info.map(|raw| raw.get().into()),
+            instructions: wire.instructions.filter(|text| !text.trim().is_empty()),
+        })
+    }
+}
+
+/// Name and version of one side, as in `clientInfo` and `serverInfo`.
+#[derive(Clone, Copy, Debug)]
+pub struct Implementation<'a> {
+    pub name: &'a str,
+    pub version: &'a str,
+}
+
+impl Implementation<'_> {
+    fn push(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(br#"{"name":"#);
+        push_string(out, self.name);
+        out.extend_from_slice(br#","version":"#);
+        push_string(out, self.version);
+        out.push(b'}');
+    }
+}
+
+/// The gateway's `initialize` result (raw JSON, for [`message::result`]). The capabilities are fixed, whatever the
+/// backends offer now: a client cannot be told of a capability later, and a backend may be added any time.
+#[must_use]
+pub fn server_result(version: ProtocolVersion, server: Implementation<'_>, instructions: Option<&str>) -> Vec<u8> {
+    let mut out = br#"{"protocolVersion":"#.to_vec();
+    push_string(&mut out, version.as_str());
+    out.extend_from_slice(br#","capabilities":{"tools":{"listChanged":true}},"serverInfo":"#);
+    server.push(&mut out);
+    if let Some(instructions) = instructions {
+        out.extend_from_slice(br#","instructions":"#);
+        push_string(&mut out, instructions);
+    }
+    out.push(b'}');
+    out
+}
+
+/// The whole `initialize` request to a backend, without client capabilities: an upstream session is shared by clients
+/// that declare different ones. `id` is raw JSON.
+#[must_use]
+pub fn client_request(id: &str, client: Implementation<'_>) -> Vec<u8> {
+    let mut params = br#"{"protocolVersion":"#.to_vec();
+    push_string(&mut params, ProtocolVersion::LATEST.as_str());
+    params.extend_from_slice(br#","capabilities":{},"clientInfo":"#);
+    client.push(&mut params);
+    params.push(b'}');
+    message::request(id, message::method::INITIALIZE, Some(&params))
+}
+
+/// The instructions of several backends as one text: a heading for each, cut to `limit` bytes in all. None if no
+/// backend has any.
+#[must_use]
+pub fn joined_instructions<'a>(parts: impl IntoIterator<Item = (&'a str, &'a str)>, limit: usize) -> Option<String> {
+    let mut joined = String::new();
+    for (backend, text) in parts {
+        let gap = if joined.is_empty() { "" } else { "\n\n" };
+        joined.push_str(&format!("{gap}# {backend}\n\n{}", text.trim()));
+    }
+    let mut end = limit.min(joined.len());
+    while !joined.is_char_boundary(end) {
+        end -= 1;
+    }
+    joined.truncate(end);
+    (!joined.is_empty()).then_some(joined)
+}

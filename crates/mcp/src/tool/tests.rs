@@ -1,0 +1,31 @@
+//! Tools survive byte for byte; bad ones do not spoil the list.
+
+use super::{Tool, ToolError, ToolPage};
+
+#[test]
+fn only_the_name_changes() {
+    let json = r#"{ "title":"T","na\u006de" : "r\u0065ad" ,"inputSchema":{"$defs":{"name":1}, "x":1.0e2},"execution":{"taskSupport":"optional"},"annotations":{"readOnlyHint":true,"new":[]}}"#;
+    let tool = Tool::parse(json).unwrap();
+    assert_eq!((tool.name(), tool.read_only, tool.idempotent), ("read", true, false));
+    assert_eq!(tool.render_named("read"), json.as_bytes());
+    let named = String::from_utf8(tool.render_named("files__read")).unwrap();
+    assert_eq!(named, json.replace(r#""r\u0065ad""#, r#""files__read""#));
+}
+
+#[test]
+fn bad_tools_are_refused_alone() {
+    let page = ToolPage::parse(
+        r#"{"tools":[{"name":"a","inputSchema":{}},{"name":5,"inputSchema":{}},{"name":"b"},7,
+            {"name":"c","name":"d","inputSchema":{}},{"name":"","inputSchema":{}},
+            {"name":"e","inputSchema":{},"annotations":"?"}],"nextCursor":""}"#,
+    )
+    .unwrap();
+    let names: Vec<&str> = page.tools.iter().map(Tool::name).collect();
+    assert_eq!((names, page.next_cursor.as_deref()), (vec!["a", "e"], Some("")));
+    let positions: Vec<usize> = page.refused.iter().map(|(position, _)| *position).collect();
+    assert_eq!(positions, [1, 2, 3, 4, 5]);
+    assert_eq!(page.refused[1].1, ToolError::InputSchema { name: "b".into() });
+    for bad in ["{}", "[]", r#"{"tools":{}}"#] {
+        assert!(ToolPage::parse(bad).is_err(), "{bad}");
+    }
+}
