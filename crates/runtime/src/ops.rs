@@ -144,3 +144,6 @@ fn answer(status: StatusCode, content_type: &'static str, body: String) -> Respo
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
     response
 }
+
+#[cfg(test)]
+mod tests;

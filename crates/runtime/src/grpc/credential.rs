@@ -138,3 +138,6 @@ where
         Left(self.inner.clone().oneshot(request))
     }
 }
+
+#[cfg(test)]
+mod tests;

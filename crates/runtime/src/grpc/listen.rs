@@ -31,7 +31,7 @@ pub struct Listener {
 #[derive(Debug)]
 enum Source {
     Tcp(TcpListener, SocketAddr),
-    Unix(UnixListener, SocketFile),
+    Unix { listener: UnixListener, _file: SocketFile },
     Duplex(DuplexListener),
 }
 
@@ -88,7 +88,7 @@ impl Listener {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
         let file = SocketFile::of(path.clone()).map_err(failed)?;
         let label = path.display().to_string();
-        Ok(Self { source: Source::Unix(listener, file), label })
+        Ok(Self { source: Source::Unix { listener, _file: file }, label })
     }
 
     /// The address bound, of a TCP listener.
@@ -96,7 +96,7 @@ impl Listener {
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match &self.source {
             Source::Tcp(_, address) => Some(*address),
-            Source::Unix(..) | Source::Duplex(_) => None,
+            Source::Unix { .. } | Source::Duplex(_) => None,
         }
     }
 
@@ -130,7 +130,7 @@ impl Source {
     async fn accept(&mut self, cut: &CancellationToken) -> io::Result<Option<Socket>> {
         match self {
             Self::Tcp(listener, _) => listener.accept().await.map(|(socket, from)| Some(Socket::tcp(socket, from, cut))),
-            Self::Unix(listener, _) => listener.accept().await.map(|(socket, _)| Some(Socket::unix(socket, cut))),
+            Self::Unix { listener, .. } => listener.accept().await.map(|(socket, _)| Some(Socket::unix(socket, cut))),
             Self::Duplex(listener) => Ok(listener.accept().await.map(|stream| Socket::duplex(stream, cut))),
         }
     }

@@ -9,10 +9,8 @@ fn a_second_lock_names_the_holder_and_the_first_release_frees_it() {
     let base = tempfile::tempdir().unwrap();
     let path = base.path().join("a/b");
     let first = StateDir::lock(&path).unwrap();
-    match StateDir::lock(&path).unwrap_err() {
-        LockError::Held { pid, .. } => assert_eq!(pid, Some(std::process::id())),
-        other => panic!("{other}"),
-    }
+    let refused = StateDir::lock(&path).unwrap_err();
+    assert!(matches!(refused, LockError::Held { pid, .. } if pid == Some(std::process::id())), "{refused}");
     drop(first);
     assert_eq!(StateDir::lock(&path).unwrap().file("x"), path.join("x"));
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);

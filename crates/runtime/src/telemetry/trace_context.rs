@@ -98,9 +98,11 @@ impl FromStr for TraceContext {
         if !dashed {
             return Err(TraceParseError::Shape);
         }
-        let version = hex(&bytes[..2])?;
-        let (trace_id, parent_id) = (hex(&bytes[3..35])?, hex(&bytes[36..52])?);
-        let flags = hex(&bytes[53..55])?;
+        let version = octet(&bytes[..2])?;
+        let (high, low) = (hex(&bytes[3..19])?, hex(&bytes[19..35])?);
+        let trace_id = u128::from(high) << 64 | u128::from(low);
+        let parent_id = hex(&bytes[36..52])?;
+        let flags = octet(&bytes[53..55])?;
         match version {
             0xff => return Err(TraceParseError::Version),
             0 if bytes.len() != LENGTH => return Err(TraceParseError::Shape),
@@ -108,21 +110,28 @@ impl FromStr for TraceContext {
             _ if bytes.get(LENGTH).is_some_and(|next| *next != b'-') => return Err(TraceParseError::Shape),
             _ => {}
         }
-        let narrow = "the digits read fit";
-        let parent_id = u64::try_from(parent_id).expect(narrow);
         // Of a later version only the sampled bit is known.
-        let flags = u8::try_from(flags).expect(narrow) & if version == 0 { 0xff } else { SAMPLED };
+        let flags = flags & if version == 0 { 0xff } else { SAMPLED };
         Self::from_parts(trace_id, parent_id, flags).ok_or(TraceParseError::Zero)
     }
 }
 
-/// At most 32 digits.
-fn hex(digits: &[u8]) -> Result<u128, TraceParseError> {
-    digits.iter().try_fold(0, |value, digit| match digit {
-        b'0'..=b'9' => Ok(value << 4 | u128::from(digit - b'0')),
-        b'a'..=b'f' => Ok(value << 4 | u128::from(digit - b'a' + 10)),
+/// At most 16 digits.
+fn hex(digits: &[u8]) -> Result<u64, TraceParseError> {
+    digits.iter().try_fold(0, |value, digit| Ok(value << 4 | u64::from(nibble(*digit)?)))
+}
+
+/// Two digits.
+fn octet(digits: &[u8]) -> Result<u8, TraceParseError> {
+    digits.iter().try_fold(0, |value, digit| Ok(value << 4 | nibble(*digit)?))
+}
+
+fn nibble(digit: u8) -> Result<u8, TraceParseError> {
+    match digit {
+        b'0'..=b'9' => Ok(digit - b'0'),
+        b'a'..=b'f' => Ok(digit - b'a' + 10),
         _ => Err(TraceParseError::Digits),
-    })
+    }
 }
 
 fn random_u128() -> u128 {
