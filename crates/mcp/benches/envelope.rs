@@ -9,6 +9,10 @@ use divan::counter::BytesCount;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+/// Shows allocations beside times: the scan makes none.
+#[global_allocator]
+static ALLOCATIONS: divan::AllocProfiler = divan::AllocProfiler::system();
+
 fn main() {
     divan::main();
 }
@@ -82,4 +86,17 @@ fn sse_event(bencher: Bencher<'_, '_>, size: usize) {
         let mut events = Vec::new();
         mcp::sse::Decoder::new(1 << 20).push(black_box(&stream), &mut events).map(|()| events)
     });
+}
+
+/// A whole merge: 200 backends of 20 tools.
+#[divan::bench]
+fn catalog_merge(bencher: Bencher<'_, '_>) {
+    let schema = r#"{"type":"object","properties":{"path":{"type":"string","description":"where"}}}"#;
+    let tool = |index: usize| format!(r#"{{"name":"tool_{index}","description":"does","inputSchema":{schema}}}"#);
+    let tools: Vec<_> =
+        (0..20).map(|index| std::sync::Arc::new(mcp::Tool::parse(&tool(index)).expect("a tool"))).collect();
+    let names: Vec<String> = (0..200).map(|index| format!("backend-{index}")).collect();
+    let offers: Vec<_> = names.iter().map(|backend| mcp::Offer { backend, tools: &tools, shown: None }).collect();
+    let owners = mcp::Owners::new();
+    bencher.bench(|| mcp::Catalog::merge(mcp::Naming::Prefix, &offers, &owners, mcp::catalog::PAGE_SIZE));
 }

@@ -10,7 +10,10 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
 use crate::raw::{Id, Raw, Span, Text};
+use crate::splice::Edit;
 
 pub use fault::{Fault, ScanError};
 pub use scan::scan;
@@ -69,7 +72,8 @@ pub struct Params<'a> {
 pub struct Meta<'a> {
     pub raw: Raw<'a>,
     pub progress_token: Option<Id<'a>>,
-    pub traceparent: Option<Text<'a>>,
+    /// Of whatever type it is; see [`Call::traceparent`].
+    pub traceparent: Option<Raw<'a>>,
     /// `io.modelcontextprotocol/protocolVersion`: present means the sender speaks a revision without sessions.
     pub protocol_version: Option<Text<'a>>,
 }
@@ -92,6 +96,23 @@ impl<'a> Envelope<'a> {
             Message::Notification(_) => None,
         }
     }
+
+    /// An edit that makes `params._meta.traceparent` equal `value` (plain ASCII), adding what is missing around it.
+    /// None for a response.
+    #[must_use]
+    pub fn traceparent_edit(&self, value: &str) -> Option<Edit<'static>> {
+        let call = self.call()?;
+        let (span, with) = match (&call.params, call.meta()) {
+            (_, Some(Meta { traceparent: Some(present), .. })) => (present.span(), format!("\"{value}\"")),
+            (_, Some(meta)) => insertion(meta.raw, &format!("\"traceparent\":\"{value}\"")),
+            (Some(params), None) => insertion(params.raw, &format!("\"_meta\":{{\"traceparent\":\"{value}\"}}")),
+            // At least `jsonrpc` and `method` follow.
+            (None, _) => {
+                (Span::at(self.open + 1), format!("\"params\":{{\"_meta\":{{\"traceparent\":\"{value}\"}}}},"))
+            }
+        };
+        Some(Edit::new(span, with.into_bytes()))
+    }
 }
 
 impl<'a> Call<'a> {
@@ -106,10 +127,10 @@ impl<'a> Call<'a> {
         self.meta()?.progress_token
     }
 
-    /// `params._meta.traceparent`.
+    /// `params._meta.traceparent`, if it is a string.
     #[must_use]
-    pub fn traceparent(&self) -> Option<&str> {
-        Some(self.meta()?.traceparent.as_ref()?.value())
+    pub fn traceparent(&self) -> Option<Cow<'a, str>> {
+        Text::parse(self.meta()?.traceparent?).map(Text::into_value)
     }
 
     /// # Errors
@@ -124,21 +145,6 @@ impl<'a> Call<'a> {
     pub fn require_protocol_version(&self) -> Result<&Text<'a>, Fault> {
         let version = self.params.as_ref().and_then(|params| params.protocol_version.as_ref());
         version.ok_or(Fault::Missing { path: "params.protocolVersion", expected: "a string" })
-    }
-
-    /// An edit that makes `params._meta.traceparent` equal `value` (plain ASCII), adding what is missing around it.
-    #[must_use]
-    pub fn traceparent_edit(&self, envelope: &Envelope<'_>, value: &str) -> crate::splice::Edit<'static> {
-        let (span, with) = match (&self.params, self.meta()) {
-            (_, Some(Meta { traceparent: Some(present), .. })) => (present.raw().span(), format!("\"{value}\"")),
-            (_, Some(meta)) => insertion(meta.raw, &format!("\"traceparent\":\"{value}\"")),
-            (Some(params), None) => insertion(params.raw, &format!("\"_meta\":{{\"traceparent\":\"{value}\"}}")),
-            // At least `jsonrpc` and `method` follow.
-            (None, _) => {
-                (Span::at(envelope.open + 1), format!("\"params\":{{\"_meta\":{{\"traceparent\":\"{value}\"}}}},"))
-            }
-        };
-        crate::splice::Edit { span, with: with.into_bytes().into() }
     }
 }
 

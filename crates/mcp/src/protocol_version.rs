@@ -14,7 +14,7 @@ pub enum ProtocolVersion {
 
 /// A `MCP-Protocol-Version` header that does not fit the session: HTTP 400.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("MCP-Protocol-Version {found:?} is not supported here; supported: 2025-06-18, 2025-11-25")]
+#[error("MCP-Protocol-Version {found:?} is not supported here; supported: {}", ProtocolVersion::SERVED.map(ProtocolVersion::as_str).join(", "))]
 pub struct UnsupportedVersion {
     pub found: String,
 }

@@ -120,7 +120,7 @@ impl Decoder {
             return;
         }
         let (field, value) = match memchr::memchr(b':', line) {
-            Some(colon) => (&line[..colon], line[colon + 1..].strip_prefix(b" ").unwrap_or(&line[colon + 1..])),
+            Some(colon) => (&line[..colon], line[colon + 1..].strip_prefix(b" ").unwrap_or_else(|| &line[colon + 1..])),
             None => (line, &[][..]),
         };
         let text = || String::from_utf8_lossy(value).into_owned();
@@ -195,7 +195,7 @@ impl<'a> Frame<'a> {
                 let line = first_line(rest);
                 field("data", line);
                 let Some(end) = rest.get(line.len()..).filter(|end| !end.is_empty()) else { break };
-                rest = end.strip_prefix(b"\r\n").unwrap_or(&end[1..]);
+                rest = end.strip_prefix(b"\r\n").unwrap_or_else(|| &end[1..]);
             }
         }
         out.push(b'\n');

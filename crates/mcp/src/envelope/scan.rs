@@ -110,14 +110,13 @@ pub fn scan(body: &[u8]) -> Result<Envelope<'_>, ScanError> {
         }
         None => return Err(bare(Fault::NotJson { reason: "the message is empty".to_owned() })),
     }
-    let mut scan = Scan { text, found: [None; KEYS.len()], fault: None };
+    let mut scan = Scan { text, found: [None; KEYS.len()], fault: None, two_ids: false };
     let mut json = serde_json::Deserializer::from_str(text);
     let walked = Object { scan: &mut scan, layer: Layer::Top, open }.deserialize(&mut json).and_then(|_| json.end());
     if let Err(error) = walked {
         return Err(bare(not_json(&error)));
     }
-    let duplicate_id = scan.fault == Some(Fault::Duplicate { path: PATHS[ID] });
-    let id = scan.found[ID].filter(|_| !duplicate_id).and_then(Id::parse).map(|id| Box::from(id.text()));
+    let id = scan.found[ID].filter(|_| !scan.two_ids).and_then(Id::parse).map(|id| Box::from(id.text()));
     scan.finish(open).map_err(|fault| ScanError { fault, id })
 }
 
@@ -146,6 +145,8 @@ struct Scan<'a> {
     found: [Option<Raw<'a>>; KEYS.len()],
     /// The first thing wrong; the walk goes on, so that the id of the answer is known.
     fault: Option<Fault>,
+    /// Which one to answer with cannot be known.
+    two_ids: bool,
 }
 
 impl<'a> Scan<'a> {
@@ -158,6 +159,7 @@ impl<'a> Scan<'a> {
         for known in layer.keys() {
             if KEYS[known] == key {
                 if self.found[known].is_some() {
+                    self.two_ids |= known == ID;
                     self.fail(Fault::Duplicate { path: PATHS[known] });
                 }
                 return Some(known);
@@ -175,9 +177,8 @@ impl<'a> Scan<'a> {
         part.as_ptr().addr() - self.text.as_ptr().addr()
     }
 
-    /// The offset of the value after `key`, if that is an object and the key was lent from the message.
-    fn object_after(&self, key: &Cow<'_, str>) -> Option<usize> {
-        let Cow::Borrowed(key) = key else { return None };
+    /// The offset of the value after `key` (lent from the message), if that is an object.
+    fn object_after(&self, key: &str) -> Option<usize> {
         let quote = self.offset_of(key) + key.len();
         let colon = skip_space(self.text, quote + 1);
         let value = skip_space(self.text, (colon + 1).min(self.text.len()));
@@ -186,6 +187,15 @@ impl<'a> Scan<'a> {
 
     fn text_at(&self, key: usize) -> Option<Text<'a>> {
         Text::parse(self.found[key]?)
+    }
+
+    /// It decides by which revision's rules the message is read, so it may not be unreadable.
+    fn meta_version(&mut self) -> Option<Text<'a>> {
+        let version = self.text_at(META_VERSION);
+        if version.is_none() && self.found[META_VERSION].is_some() {
+            self.fail(Fault::Missing { path: PATHS[META_VERSION], expected: "a string" });
+        }
+        version
     }
 
     fn id_at(&mut self, key: usize) -> Option<Id<'a>> {
@@ -234,8 +244,8 @@ impl<'a> Scan<'a> {
         let meta = self.found[META].map(|raw| Meta {
             raw,
             progress_token: self.id_at(META_PROGRESS_TOKEN),
-            traceparent: self.text_at(META_TRACEPARENT),
-            protocol_version: self.text_at(META_VERSION),
+            traceparent: self.found[META_TRACEPARENT],
+            protocol_version: self.meta_version(),
         });
         Some(Params {
             raw,
@@ -298,7 +308,11 @@ impl<'de> Visitor<'de> for Object<'_, 'de> {
         while let Some(key) = members.next_key_seed(Key)? {
             let known = scan.recognise(layer, &key);
             let inner = known.and_then(Layer::of);
-            let raw = match inner.zip(scan.object_after(&key)) {
+            let start = match (inner, &key) {
+                (Some(_), Cow::Borrowed(lent)) => scan.object_after(lent),
+                _ => None,
+            };
+            let raw = match inner.zip(start) {
                 Some((layer, open)) => {
                     end = members.next_value_seed(Object { scan, layer, open })?;
                     Raw::new(&scan.text[open..end], open)

@@ -6,7 +6,7 @@ use super::{Fault, Message, scan};
 use crate::error_code::ErrorCode;
 use crate::splice::{Edit, splice};
 
-fn spanned<'a>(body: &'a str, span: crate::raw::Span) -> &'a str {
+fn spanned(body: &str, span: crate::raw::Span) -> &str {
     &body[span.range()]
 }
 
@@ -28,7 +28,7 @@ fn a_tool_call() {
     assert!(spanned(body, meta.raw.span()).starts_with("{ \"trace"));
     assert!(spanned(body, meta.raw.span()).ends_with("07-28\"}"));
     assert_eq!(spanned(body, call.progress_token().unwrap().span()), "-50");
-    assert_eq!(call.traceparent(), Some("00-ab"));
+    assert_eq!(call.traceparent().as_deref(), Some("00-ab"));
     assert_eq!(meta.protocol_version.as_ref().unwrap().value(), "2026-07-28");
 }
 
@@ -105,6 +105,12 @@ fn refusals() {
         Some("1"),
         "`params._meta.progressToken`",
     );
+    check(
+        r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":1}}}"#,
+        ErrorCode::INVALID_PARAMS,
+        Some("1"),
+        "must be a string",
+    );
     check(r#"{"jsonrpc":"2.0","method":"m","params":{"requestId":true}}"#, invalid, None, "found a boolean");
 }
 
@@ -137,6 +143,7 @@ fn a_key_has_one_spelling_and_one_place() {
         Some("1"),
         variant("params._meta.progressToken", "progreſsTo\u{212a}en"),
     );
+    check(r#"{"ID":0,"jsonrpc":"2.0","id":1,"method":"m","id":2}"#, None, variant("id", "ID"));
     // Deeper down the keys are the tool's own.
     assert!(
         scan(br#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"arguments":{"name":1,"Name":2,"Name":3}}}"#).is_ok()
@@ -169,12 +176,16 @@ fn traceparent_is_added_wherever_it_is_missing() {
         let body = |params: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m"{params}}}"#);
         let before = body(params);
         let envelope = scan(before.as_bytes()).unwrap();
-        let edit = envelope.call().unwrap().traceparent_edit(&envelope, "00-1-2-01");
+        let edit = envelope.traceparent_edit("00-1-2-01").unwrap();
         let after = String::from_utf8(splice(before.as_bytes(), &mut [edit])).unwrap();
         if !params.is_empty() {
             assert_eq!(after, body(expected));
         }
-        assert_eq!(scan(after.as_bytes()).unwrap().call().unwrap().traceparent(), Some("00-1-2-01"), "{after}");
+        assert_eq!(
+            scan(after.as_bytes()).unwrap().call().unwrap().traceparent().as_deref(),
+            Some("00-1-2-01"),
+            "{after}"
+        );
     };
     check("", "");
     check(r#","params":{ }"#, r#","params":{"_meta":{"traceparent":"00-1-2-01"} }"#);
