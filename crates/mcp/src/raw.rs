@@ -101,6 +101,7 @@ impl<'a> Text<'a> {
 }
 
 /// A request id or progress token: a string or an integer, kept as written (`1` and `"1"` are different ids).
+/// The `requestId` of a cancellation is compared with the id it names by this text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Id<'a> {
     raw: Raw<'a>,

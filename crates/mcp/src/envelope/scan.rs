@@ -116,8 +116,8 @@ pub fn scan(body: &[u8]) -> Result<Envelope<'_>, ScanError> {
     if let Err(error) = walked {
         return Err(bare(not_json(&error)));
     }
-    let id = scan.found[ID].filter(|_| !scan.two_ids).and_then(Id::parse).map(|id| Box::from(id.text()));
-    scan.finish(open).map_err(|fault| ScanError { fault, id })
+    let id = scan.found[ID].filter(|_| !scan.two_ids).and_then(Id::parse);
+    scan.finish(open).map_err(|fault| ScanError { fault, id: id.map(|id| Box::from(id.text())) })
 }
 
 fn not_json(error: &serde_json::Error) -> Fault {
