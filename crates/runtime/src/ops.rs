@@ -59,10 +59,12 @@ impl OpsListener {
         self.address
     }
 
-    /// Answers on tasks of `tasks` until the process is `Closing`, so that a load balancer sees it become unready.
+    /// Answers on tasks of `tasks` until the process is `Closing`, so that a load balancer sees it become unready. Also
+    /// keeps the memory of `metrics` bounded when nobody scrapes.
     pub fn serve(self, readiness: Readiness, metrics: Metrics, tasks: &Tasks) {
         let state = Arc::new(State { readiness, metrics });
         let own = tasks.clone();
+        tasks.spawn("metrics upkeep", state.metrics.clone().upkeep(tasks.shutdown().token()));
         tasks.spawn("ops listener", accept(self.listener, state, own));
     }
 }

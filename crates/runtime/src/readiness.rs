@@ -71,11 +71,8 @@ impl Readiness {
     #[must_use]
     pub fn report(&self) -> Report {
         let gates = self.gates.borrow();
-        let gates = gates.iter().map(|(name, closed)| GateReport {
-            name,
-            open: closed.is_none(),
-            reason: closed.clone(),
-        });
+        let gates =
+            gates.iter().map(|(name, closed)| GateReport { name, open: closed.is_none(), reason: closed.clone() });
         Report { ready: self.is_ready(), phase: self.shutdown.phase(), gates: gates.collect() }
     }
 

@@ -120,7 +120,12 @@ impl Shutdown {
 
     /// The orderly end, after `trigger`: stays `Unready` for `min_drain`, then `Draining` until `drained` returns or
     /// `grace` is over, then `Closing`. Whoever advances to `Closing` meanwhile (a second signal) cuts it short.
-    pub async fn wind_down(&self, min_drain: Duration, grace: Duration, drained: impl Future<Output = ()>) -> WoundDown {
+    pub async fn wind_down(
+        &self,
+        min_drain: Duration,
+        grace: Duration,
+        drained: impl Future<Output = ()>,
+    ) -> WoundDown {
         self.trigger();
         let orderly = async {
             tokio::time::sleep(min_drain).await;
@@ -135,8 +140,15 @@ impl Shutdown {
         if done { WoundDown::Drained } else { WoundDown::Forced }
     }
 
-    /// Follows the signals for as long as it is polled: the first one triggers, the second one forces `Closing`.
-    pub async fn follow(&self, mut signals: Signals) {
+    /// Follows the signals until `Closing`: the first one triggers, the second one forces `Closing`.
+    pub async fn follow(self, signals: Signals) {
+        tokio::select! {
+            () = self.obey(signals) => {}
+            () = self.reached(Phase::Closing) => {}
+        }
+    }
+
+    async fn obey(&self, mut signals: Signals) {
         let name = signals.recv().await;
         tracing::info!(signal = name, "asked to stop");
         self.trigger();

@@ -33,8 +33,7 @@ pub fn config_home() -> Option<PathBuf> {
 /// `$XDG_RUNTIME_DIR/only1mcp`, else `only1mcp-<uid>` in the temporary directory.
 #[must_use]
 pub fn runtime_dir() -> PathBuf {
-    xdg("XDG_RUNTIME_DIR")
-        .unwrap_or_else(|| env::temp_dir().join(format!("{APPLICATION}-{}", nix::unistd::geteuid())))
+    xdg("XDG_RUNTIME_DIR").unwrap_or_else(|| env::temp_dir().join(format!("{APPLICATION}-{}", nix::unistd::geteuid())))
 }
 
 /// The directory in `base` that belongs to one absolute path, `<stem>-<hash>`: the same for the same path, for ever.

@@ -205,7 +205,8 @@ impl Tasks {
                 entry.group.fail(name, Cause::Panicked(message(payload.as_ref())));
             }
         };
-        (id, guarded.instrument(tracing::info_span!("task", name)))
+        // At debug, since a span costs at every poll, and some tasks are polled for each call.
+        (id, guarded.instrument(tracing::debug_span!("task", name)))
     }
 
     fn listed(&self, id: u64, abort: AbortHandle) -> AbortHandle {

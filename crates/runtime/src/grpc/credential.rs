@@ -60,9 +60,11 @@ impl Auth {
 
     fn check_token(&self, authorization: Option<&[u8]>) -> Result<(), String> {
         let Some(token) = &self.token else {
-            return Err("this process has no admin token, so TCP callers are refused; use its Unix socket, or restart \
+            return Err(
+                "this process has no admin token, so TCP callers are refused; use its Unix socket, or restart \
                  it with --token-file FILE"
-                .to_owned());
+                    .to_owned(),
+            );
         };
         let Some(presented) = authorization else {
             return Err("no credential; send `authorization: Bearer <token>` with the content of the server's token \

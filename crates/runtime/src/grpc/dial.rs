@@ -1,6 +1,10 @@
 //! Where to dial, and the one client type that results, whatever lies between.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -38,7 +42,7 @@ pub enum Target {
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     #[error("{url:?} is not a URL; expected http://HOST:PORT")]
-    Url { url: String, source: tonic::transport::Error },
+    Url { url: String, source: http::uri::InvalidUri },
     #[error("{url:?} cannot be dialled; expected http://HOST:PORT, without a path")]
     Form { url: String },
 }
@@ -78,7 +82,7 @@ pub fn connect_lazy(target: &Target) -> Result<Client, DialError> {
             let path = path.clone();
             let connector = service_fn(move |_: Uri| {
                 let path = path.clone();
-                async move { UnixStream::connect(path).await.map(TokioIo::new) }
+                async move { connect_unix(&path).await.map(TokioIo::new) }
             });
             (tuned(Endpoint::from_static(LOCAL_AUTHORITY)).connect_with_connector_lazy(connector), None)
         }
@@ -94,12 +98,22 @@ pub fn connect_lazy(target: &Target) -> Result<Client, DialError> {
     Ok(InterceptedService::new(channel, Bearer::new(token)))
 }
 
+/// A socket of another user is no server of ours, whatever its path says; root may talk to all.
+async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    let stream = UnixStream::connect(path).await?;
+    let (server, own) = (stream.peer_cred()?.uid(), nix::unistd::geteuid().as_raw());
+    if server == own || server == 0 || own == 0 {
+        return Ok(stream);
+    }
+    let reason = format!("{} is served by uid {server}, not by uid {own} or root", path.display());
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
+}
+
 fn endpoint(url: &str) -> Result<Endpoint, DialError> {
-    let endpoint =
-        Endpoint::from_shared(url.to_owned()).map_err(|source| DialError::Url { url: url.to_owned(), source })?;
-    let uri = endpoint.uri();
+    // Parsed here, because the transport would take `unix:` and schemes it cannot speak.
+    let uri: Uri = url.parse().map_err(|source| DialError::Url { url: url.to_owned(), source })?;
     let plain = uri.scheme_str() == Some("http") && uri.host().is_some() && ["", "/"].contains(&uri.path());
-    if plain { Ok(tuned(endpoint)) } else { Err(DialError::Form { url: url.to_owned() }) }
+    if plain { Ok(tuned(Endpoint::from(uri))) } else { Err(DialError::Form { url: url.to_owned() }) }
 }
 
 fn tuned(endpoint: Endpoint) -> Endpoint {

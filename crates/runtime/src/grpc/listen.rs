@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,12 +13,22 @@ use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::{
+    net::{TcpListener, UnixListener, UnixStream},
+    sync::Semaphore,
+};
 use tokio_util::sync::CancellationToken;
 
-use super::{credential::Auth, duplex::DuplexListener, socket::Socket};
+use super::{
+    credential::Auth,
+    duplex::DuplexListener,
+    socket::{Admitted, Socket},
+};
 use crate::state_dir::create_private;
 
+/// Connections a listener serves at once; more wait in its queue. Per listener, so that a crowd on TCP cannot lock out
+/// the operator's socket.
+const CONNECTIONS_MAX: usize = 1024;
 /// Accepting fails while the process is out of descriptors; asking again at once would only burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -47,6 +58,10 @@ pub enum ListenError {
     Tcp { address: SocketAddr, source: io::Error },
     #[error("cannot create the directory of the socket {path}")]
     Directory { path: PathBuf, source: io::Error },
+    #[error(
+        "the directory {path} belongs to uid {uid}, who could replace a socket in it; choose another state directory"
+    )]
+    ForeignDirectory { path: PathBuf, uid: u32 },
     #[error("{path} exists and is not a socket; remove it or choose another path")]
     NotASocket { path: PathBuf },
     #[error("another process listens on {path}; stop it or choose another path")]
@@ -79,8 +94,7 @@ impl Listener {
     /// See [`ListenError`].
     pub async fn unix(path: impl Into<PathBuf>) -> Result<Self, ListenError> {
         let path = path.into();
-        let failed = |source| ListenError::Directory { path: path.clone(), source };
-        path.parent().map_or(Ok(()), create_private).map_err(failed)?;
+        prepare_directory(&path)?;
         remove_stale(&path).await?;
         let failed = |source| ListenError::Unix { path: path.clone(), source };
         let listener = UnixListener::bind(&path).map_err(failed)?;
@@ -103,11 +117,13 @@ impl Listener {
     /// Connections until dropped; `cut` ends those accepted.
     pub(super) fn into_incoming(self, cut: CancellationToken) -> BoxStream<'static, io::Result<Socket>> {
         tracing::info!(listener = self.label, "accepting gRPC");
-        let accepting = (self.source, self.label, cut);
-        stream::unfold(accepting, |(mut source, label, cut)| async move {
+        let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let accepting = (self.source, self.label, cut, slots);
+        stream::unfold(accepting, |(mut source, label, cut, slots)| async move {
             loop {
-                match source.accept(&cut).await {
-                    Ok(Some(socket)) => return Some((Ok(socket), (source, label, cut))),
+                let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
+                match source.accept(Admitted { cut: cut.clone(), slot }).await {
+                    Ok(Some(socket)) => return Some((Ok(socket), (source, label, cut, slots))),
                     Ok(None) => return None,
                     Err(error) => {
                         tracing::warn!(listener = label, %error, "cannot accept a gRPC connection");
@@ -127,13 +143,29 @@ impl From<DuplexListener> for Listener {
 }
 
 impl Source {
-    async fn accept(&mut self, cut: &CancellationToken) -> io::Result<Option<Socket>> {
-        match self {
-            Self::Tcp(listener, _) => listener.accept().await.map(|(socket, from)| Some(Socket::tcp(socket, from, cut))),
-            Self::Unix { listener, .. } => listener.accept().await.map(|(socket, _)| Some(Socket::unix(socket, cut))),
-            Self::Duplex(listener) => Ok(listener.accept().await.map(|stream| Socket::duplex(stream, cut))),
-        }
+    /// `None` when no more can come.
+    async fn accept(&mut self, admitted: Admitted) -> io::Result<Option<Socket>> {
+        Ok(match self {
+            Self::Tcp(listener, _) => {
+                let (socket, from) = listener.accept().await?;
+                Some(Socket::tcp(socket, from, admitted))
+            }
+            Self::Unix { listener, .. } => Some(Socket::unix(listener.accept().await?.0, admitted)),
+            Self::Duplex(listener) => listener.accept().await.map(|stream| Socket::duplex(stream, admitted)),
+        })
     }
+}
+
+/// Creates the socket's directory, and makes sure that it is no trap laid in a shared one such as `/tmp`.
+fn prepare_directory(path: &Path) -> Result<(), ListenError> {
+    let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return Ok(()) };
+    let failed = |source| ListenError::Directory { path: path.to_owned(), source };
+    create_private(directory).map_err(failed)?;
+    let uid = fs::metadata(directory).map_err(failed)?.uid();
+    if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
+        return Ok(());
+    }
+    Err(ListenError::ForeignDirectory { path: directory.to_owned(), uid })
 }
 
 async fn remove_stale(path: &Path) -> Result<(), ListenError> {

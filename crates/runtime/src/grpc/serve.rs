@@ -77,7 +77,10 @@ fn router(service: Service) -> Result<Router<Stack<CredentialLayer, Identity>>, 
         let register = |builder, set: &&'static [u8]| {
             tonic_reflection::server::Builder::register_encoded_file_descriptor_set(builder, set)
         };
-        service.descriptors.iter().fold(builder, register)
+        service
+            .descriptors
+            .iter()
+            .fold(builder, register)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let configure = tonic_reflection::server::Builder::configure;

@@ -10,6 +10,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
     net::{TcpStream, UnixStream},
+    sync::OwnedSemaphorePermit,
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
@@ -19,7 +20,9 @@ use tonic::transport::server::Connected;
 pub(super) enum Peer {
     Tcp(SocketAddr),
     /// `None` when the system would not say.
-    Unix { uid: Option<u32> },
+    Unix {
+        uid: Option<u32>,
+    },
     /// Another part of this process.
     Internal,
 }
@@ -28,32 +31,40 @@ pub(super) struct Socket {
     stream: Box<dyn Stream>,
     peer: Peer,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    _slot: OwnedSemaphorePermit,
+}
+
+/// What every connection of a listener is given.
+pub(super) struct Admitted {
+    pub(super) cut: CancellationToken,
+    /// Its place among the connections the listener serves at once.
+    pub(super) slot: OwnedSemaphorePermit,
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Socket {
-    pub(super) fn tcp(stream: TcpStream, from: SocketAddr, cut: &CancellationToken) -> Self {
+    pub(super) fn tcp(stream: TcpStream, from: SocketAddr, admitted: Admitted) -> Self {
         // Small messages must not wait for the acknowledgement of earlier ones. A socket that refuses this is about to
         // report its own end.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, %from, "cannot set TCP_NODELAY");
         }
-        Self::new(Box::new(stream), Peer::Tcp(from), cut)
+        Self::new(Box::new(stream), Peer::Tcp(from), admitted)
     }
 
-    pub(super) fn unix(stream: UnixStream, cut: &CancellationToken) -> Self {
+    pub(super) fn unix(stream: UnixStream, admitted: Admitted) -> Self {
         let uid = stream.peer_cred().ok().map(|credential| credential.uid());
-        Self::new(Box::new(stream), Peer::Unix { uid }, cut)
+        Self::new(Box::new(stream), Peer::Unix { uid }, admitted)
     }
 
-    pub(super) fn duplex(stream: DuplexStream, cut: &CancellationToken) -> Self {
-        Self::new(Box::new(stream), Peer::Internal, cut)
+    pub(super) fn duplex(stream: DuplexStream, admitted: Admitted) -> Self {
+        Self::new(Box::new(stream), Peer::Internal, admitted)
     }
 
-    fn new(stream: Box<dyn Stream>, peer: Peer, cut: &CancellationToken) -> Self {
-        Self { stream, peer, cut: Box::pin(cut.clone().cancelled_owned()) }
+    fn new(stream: Box<dyn Stream>, peer: Peer, admitted: Admitted) -> Self {
+        Self { stream, peer, cut: Box::pin(admitted.cut.cancelled_owned()), _slot: admitted.slot }
     }
 }
 

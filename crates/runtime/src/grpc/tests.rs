@@ -46,9 +46,7 @@ impl tower::Service<http::Request<Body>> for WhoAmI {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        Box::pin(async {
-            Ok(tonic::server::Grpc::new(ProstCodec::<String, ()>::default()).unary(Self, request).await)
-        })
+        Box::pin(async { Ok(tonic::server::Grpc::new(ProstCodec::<String, ()>::default()).unary(Self, request).await) })
     }
 }
 

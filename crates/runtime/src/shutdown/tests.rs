@@ -48,6 +48,6 @@ async fn the_second_signal_forces() {
         shutdown.triggered().await;
         main.await
     };
-    let (ended, (), ()) = tokio::join!(main, operator, shutdown.follow(signals));
+    let (ended, (), ()) = tokio::join!(main, operator, shutdown.clone().follow(signals));
     assert_eq!(ended, WoundDown::Forced);
 }

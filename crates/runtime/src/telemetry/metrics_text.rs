@@ -48,8 +48,8 @@ impl Metrics {
         self.handle.render()
     }
 
-    /// Keeps the memory of histograms bounded between scrapes; to be run on a task until `stop`.
-    pub async fn upkeep(self, stop: CancellationToken) {
+    /// Keeps the memory of histograms bounded between scrapes, until `stop`.
+    pub(crate) async fn upkeep(self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(UPKEEP_EVERY);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             self.handle.run_upkeep();

@@ -12,8 +12,12 @@ fn the_connection_decides_what_proves_the_caller() {
     let (with, without) = (Auth { token: Some(token), own_uid: 1000 }, Auth { token: None, own_uid: 1000 });
     let tcp = Some(Peer::Tcp(SocketAddr::from(([127, 0, 0, 1], 9))));
     let unix = |uid| Some(Peer::Unix { uid });
-    let (good, lower, wrong, basic) =
-        (format!("Bearer {secret}"), format!("bearer  {secret} "), format!("Bearer x{secret}"), format!("Basic {secret}"));
+    let (good, lower, wrong, basic) = (
+        format!("Bearer {secret}"),
+        format!("bearer  {secret} "),
+        format!("Bearer x{secret}"),
+        format!("Basic {secret}"),
+    );
     let cases = [
         (&with, tcp, Some(&good), Ok("token")),
         (&with, tcp, Some(&lower), Ok("token")),
