@@ -1,7 +1,7 @@
 //! The Model Context Protocol as bytes and rules: what a gateway must know about MCP without doing any I/O.
 //!
 //! Messages are never turned into typed trees and back. [`envelope`] finds, in one pass, where the few values a
-//! gateway acts on lie inside a message; [`splice`] replaces those bytes and leaves every other byte as it was
+//! gateway acts on lie inside a message; [`mod@splice`] replaces those bytes and leaves every other byte as it was
 //! written. That is both the fast way and the only lossless one: unknown fields, number formats and key order survive.
 
 pub mod catalog;
