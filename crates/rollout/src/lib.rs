@@ -1,10 +1,22 @@
-//! The life of attempts and revisions over routers: both ends of the configuration stream, as values.
+//! The life of attempts and revisions over routers: both ends of the configuration stream, and the sources that
+//! feed it, as values.
 //!
 //! No clock, no socket, no file. Each end is one value with one entrance, one exit and one deadline:
-//! `handle(now, event)`, `poll_effect()`, `next_deadline()`.
+//! `handle(now, event)`, `poll_effect()`, `next_deadline()`. The shell hands in every event, carries out every
+//! effect in the order they come, and calls `handle(now, Event::Woke)` when the deadline has come.
 
 #![forbid(unsafe_code)]
 
+pub mod cursor;
+pub mod follower;
+mod judge;
 mod message;
+mod proposal;
+pub mod reconciler;
 
+pub use judge::judge;
 pub use message::{Content, Directive, Refusal, Report, Sender};
+pub use proposal::{
+    Applied, Kind, Outcome, Proposal, ProposalId, Reason, Record, Rejection, Source, Stages,
+};
+pub use reconciler::Rollout;

@@ -92,4 +92,22 @@ pub enum Refusal {
     Silent,
     #[error("the content does not have the digest it was sent with")]
     Damaged,
+    #[error("a config-manager of epoch {epoch} was seen on this log; the one that spoke is older")]
+    Stale { epoch: u64 },
+}
+
+impl Refusal {
+    /// Whether the same content may be taken later without anybody changing it: a server comes back, a secret
+    /// is put in place, a router answers again. What cannot heal is not tried again until the content changes.
+    pub fn heals(&self) -> bool {
+        match self {
+            Self::TooFewReady { .. }
+            | Self::Critical { .. }
+            | Self::Secret(_)
+            | Self::NotHeld
+            | Self::Silent
+            | Self::Damaged => true,
+            Self::Names(_) | Self::Feature(_) | Self::Stale { .. } => false,
+        }
+    }
 }

@@ -1,0 +1,140 @@
+//! What a source asks for, what is written down when it is granted, and what it is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use model::{AttemptId, CandidateOutcome, Diff, Digest, NodeId, Owner, Revision};
+
+use crate::{Content, Refusal};
+
+/// One request of one source, numbered by whoever carries it to the reconciler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProposalId(pub u64);
+
+/// Who wants it. A newer proposal of the same `owner` supersedes one that is not appended yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    pub owner: Owner,
+    /// From the credential, never from a field of a request.
+    pub actor: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Strict: the voting routers must be able to have it live.
+    Change,
+    /// What was live before, or the first content there ever was: lenient, no votes.
+    Restore,
+    /// A new revision with the content of an older one: lenient, no votes, ahead of everything that waits.
+    Rollback { to: Revision },
+}
+
+/// `P` is whatever the log keeps with a revision that the rules here do not look at: the layers.
+#[derive(Debug, Clone)]
+pub struct Proposal<P> {
+    pub id: ProposalId,
+    pub source: Source,
+    pub kind: Kind,
+    /// The head this content was merged from. Another head by the time its turn comes: refused as stale.
+    /// `None` says that the content depends on nothing that was live.
+    pub base: Option<Revision>,
+    pub content: Content,
+    pub payload: P,
+    /// Where sources stand once this is appended: `{file: digest of the file}` for a change by the file, and
+    /// for a rollback the present digest of every source it rolls back over.
+    pub cursors: BTreeMap<Owner, Digest>,
+    /// Routers that are not asked (`--without`).
+    pub without: BTreeSet<NodeId>,
+}
+
+/// One transaction of the log: the revision and its audit record.
+#[derive(Debug, Clone)]
+pub struct Record<P> {
+    pub attempt: AttemptId,
+    /// The number to write, and no other.
+    pub revision: Revision,
+    pub parent: Revision,
+    pub content: Content,
+    pub source: Source,
+    pub kind: Kind,
+    pub diff: Diff,
+    /// `None`: as in the parent.
+    pub payload: Option<P>,
+    pub cursors: BTreeMap<Owner, Digest>,
+    pub without: BTreeSet<NodeId>,
+    /// What each voter found at the changed endpoints.
+    pub votes: BTreeMap<NodeId, Vec<CandidateOutcome>>,
+}
+
+/// How long each stage took, as the reconciler saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stages {
+    /// For its turn, and for a voter to be there.
+    pub waited: Duration,
+    pub prepare: Duration,
+    pub append: Duration,
+    /// From the commit to the last ack of a voter.
+    pub swap: Duration,
+}
+
+/// The end of a proposal. Each gets exactly one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Applied(Applied),
+    /// The content is that of the live revision already.
+    NoChange {
+        revision: Revision,
+    },
+    Refused(Reason),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    pub revision: Revision,
+    pub digest: Digest,
+    pub diff: Diff,
+    pub stages: Stages,
+    /// Live there now.
+    pub routers: BTreeSet<NodeId>,
+    /// Attached, and not there yet.
+    pub missing: BTreeSet<NodeId>,
+    /// What each voter found, failures that were tolerated among it.
+    pub votes: BTreeMap<NodeId, Vec<CandidateOutcome>>,
+}
+
+/// One router's no.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    pub node: NodeId,
+    pub refusal: Refusal,
+    pub outcomes: Vec<CandidateOutcome>,
+}
+
+/// Why nothing changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    #[error("it was made for revision {base}, and revision {head} is live")]
+    StaleBase { base: Revision, head: Revision },
+    #[error("a newer proposal of the same source took its place")]
+    Superseded { by: ProposalId },
+    #[error("a rollback or removal went first")]
+    Overtaken { by: ProposalId },
+    #[error("{}", .0.iter().map(|no| format!("router {}: {}", no.node, no.refusal)).collect::<Vec<_>>().join("; "))]
+    Rejected(Vec<Rejection>),
+    #[error("the log could not be written: {0}")]
+    Append(String),
+    /// `waiting`: no router was there to vote.
+    #[error("withdrawn{}", if *.waiting { " while no router was there to vote" } else { "" })]
+    Cancelled { waiting: bool },
+}
+
+impl Reason {
+    /// Whether the same content may be taken later without anybody changing it.
+    pub fn heals(&self) -> bool {
+        match self {
+            Self::StaleBase { .. } | Self::Overtaken { .. } | Self::Append(_) => true,
+            Self::Rejected(noes) => noes.iter().all(|no| no.refusal.heals()),
+            Self::Superseded { .. } | Self::Cancelled { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The routers as config-manager sees them: what each has live, what it was asked, and since when it is behind.
+
+use std::time::Duration;
+
+use model::{Digest, NodeId, Revision, Time};
+
+use crate::{Directive, Refusal};
+
+use super::{ACK_TIMEOUT, Head, Link, Notice, RETRY, Rollout};
+
+#[derive(Debug)]
+pub(super) struct Router {
+    pub(super) link: Link,
+    pub(super) boot: String,
+    pub(super) applied: Revision,
+    pub(super) digest: Option<Digest>,
+    /// The commit or offer it has not answered.
+    asked: Option<Asked>,
+    pub(super) behind: Option<Behind>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    revision: Revision,
+    answer_by: Time,
+}
+
+#[derive(Debug)]
+pub(super) struct Behind {
+    pub(super) refusal: Refusal,
+    pub(super) since: Time,
+    pub(super) retry_at: Time,
+    backoff: Duration,
+}
+
+impl Router {
+    pub(super) fn new(link: Link, boot: String, applied: Revision, digest: Option<Digest>) -> Self {
+        Self { link, boot, applied, digest, asked: None, behind: None }
+    }
+
+    pub(super) fn has(&self, head: &Head) -> bool {
+        self.applied == head.revision && self.digest == Some(head.content.digest)
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        match (&self.asked, &self.behind) {
+            (Some(asked), _) => Some(asked.answer_by),
+            (None, Some(behind)) => Some(behind.retry_at),
+            (None, None) => None,
+        }
+    }
+}
+
+impl<P> Rollout<P> {
+    pub(super) fn attach(&mut self, now: Time, node: NodeId, router: Router) {
+        if let Some(old) = self.routers.get(&node).map(|router| router.link) {
+            // The end of its old stream has not been noticed yet.
+            self.detach(now, &node, old);
+        }
+        self.notice(Notice::Attached { node: node.clone(), applied: router.applied });
+        self.highest = self.highest.max(router.applied);
+        let offer = self.head.as_ref().is_some_and(|head| router.applied < head.revision);
+        self.routers.insert(node.clone(), router);
+        if offer {
+            self.offer(now, &node);
+        }
+    }
+
+    pub(super) fn detach(&mut self, now: Time, node: &NodeId, link: Link) {
+        if self.routers.get(node).is_some_and(|router| router.link == link) {
+            self.routers.remove(node);
+            self.notice(Notice::Detached { node: node.clone() });
+            self.leave_round(now, node);
+        }
+    }
+
+    pub(super) fn offer(&mut self, now: Time, node: &NodeId) {
+        let Some(Head { revision, content }) = self.head.clone() else { return };
+        self.asked(now, node, revision);
+        self.send(node, Directive::Offer { revision, content });
+    }
+
+    pub(super) fn asked(&mut self, now: Time, node: &NodeId, revision: Revision) {
+        if let Some(router) = self.routers.get_mut(node) {
+            router.asked = Some(Asked { revision, answer_by: now + ACK_TIMEOUT });
+        }
+    }
+
+    pub(super) fn ack(&mut self, now: Time, node: &NodeId, revision: Revision, digest: Digest) {
+        let Some(router) = self.routers.get_mut(node) else { return };
+        router.applied = revision;
+        router.digest = Some(digest);
+        self.highest = self.highest.max(revision);
+        if router.asked.as_ref().is_some_and(|asked| asked.revision <= revision) {
+            router.asked = None;
+        }
+        let arrived = self.head.as_ref().is_some_and(|head| router.has(head));
+        let was_behind = arrived && router.behind.take().is_some();
+        self.notice(Notice::Acked { node: node.clone(), revision });
+        if was_behind {
+            self.notice(Notice::CaughtUp { node: node.clone(), revision });
+        }
+        if arrived {
+            self.answered(now, node);
+        }
+    }
+
+    pub(super) fn nack(&mut self, now: Time, node: &NodeId, revision: Revision, refusal: Refusal) {
+        if revision != self.head_revision() {
+            return;
+        }
+        self.note_younger(&refusal);
+        if refusal == Refusal::NotHeld {
+            self.offer(now, node);
+        } else {
+            self.fall_behind(now, node, refusal);
+        }
+    }
+
+    fn fall_behind(&mut self, now: Time, node: &NodeId, refusal: Refusal) {
+        let revision = self.head_revision();
+        let Some(router) = self.routers.get_mut(node) else { return };
+        let (since, backoff) = match &router.behind {
+            Some(behind) => (behind.since, (behind.backoff * 2).min(*RETRY.end())),
+            None => (now, *RETRY.start()),
+        };
+        router.asked = None;
+        router.behind = Some(Behind { refusal: refusal.clone(), since, retry_at: now + backoff, backoff });
+        self.notice(Notice::Behind { node: node.clone(), revision, refusal, retry_in: backoff });
+        self.answered(now, node);
+    }
+
+    pub(super) fn expire_routers(&mut self, now: Time) {
+        let due = self.routers.iter().filter(|(_, router)| router.deadline().is_some_and(|at| at <= now));
+        let due: Vec<_> = due.map(|(node, router)| (node.clone(), router.asked.is_some())).collect();
+        for (node, asked) in due {
+            if asked {
+                self.fall_behind(now, &node, Refusal::Silent);
+            } else {
+                self.offer(now, &node);
+            }
+        }
+    }
+
+    pub(super) fn note_younger(&mut self, refusal: &Refusal) {
+        if let Refusal::Stale { epoch } = refusal {
+            self.notice(Notice::Deposed { epoch: *epoch });
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Who waits for a turn, and who gives way to whom.
+
+use model::{Change, Diff, Revision, Snapshot, Time};
+
+use crate::{Kind, Outcome, Proposal, ProposalId, Reason};
+
+use super::{Notice, Rollout};
+
+#[derive(Debug)]
+pub(super) struct Waiting<P> {
+    pub(super) proposal: Proposal<P>,
+    pub(super) since: Time,
+    rank: Rank,
+    /// It was its turn, and nobody was there to vote.
+    voterless: bool,
+}
+
+/// In the order of turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Rollback,
+    /// Takes servers away and does nothing else.
+    Removal,
+    Other,
+}
+
+impl<P> Waiting<P> {
+    pub(super) fn gives_way_to_rollback(&self) -> bool {
+        self.rank != Rank::Rollback
+    }
+}
+
+impl<P> Rollout<P> {
+    pub(super) fn propose(&mut self, now: Time, proposal: Proposal<P>) {
+        let rank = self.rank(&proposal);
+        let by = proposal.id;
+        let supersedes = |old: &Waiting<P>| {
+            old.proposal.source.owner == proposal.source.owner
+                && (old.rank != Rank::Rollback || rank == Rank::Rollback)
+        };
+        let (old, keep): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting).into_iter().partition(supersedes);
+        self.waiting = keep;
+        let preparing = self.attempt.as_ref().and_then(|attempt| attempt.preparing());
+        let gives_way = match preparing {
+            Some(running) if supersedes(running) => Some(Reason::Superseded { by }),
+            Some(running) if rank < Rank::Other && rank < running.rank => Some(Reason::Overtaken { by }),
+            Some(_) | None => None,
+        };
+        for old in old {
+            self.resolve(old.proposal.id, Outcome::Refused(Reason::Superseded { by }));
+        }
+        if let Some(reason) = gives_way {
+            self.abandon(reason);
+        }
+        self.enqueue(Waiting { proposal, since: now, rank, voterless: false });
+    }
+
+    /// Behind everybody of its rank.
+    fn enqueue(&mut self, waiting: Waiting<P>) {
+        let at = self.waiting.partition_point(|other| other.rank <= waiting.rank);
+        self.waiting.insert(at, waiting);
+    }
+
+    /// Before everybody of its rank: its attempt was dropped for want of voters.
+    pub(super) fn requeue(&mut self, waiting: Waiting<P>) {
+        let at = self.waiting.partition_point(|other| other.rank < waiting.rank);
+        self.waiting.insert(at, waiting);
+    }
+
+    fn rank(&self, proposal: &Proposal<P>) -> Rank {
+        match (&proposal.kind, &self.head) {
+            (Kind::Rollback { .. }, _) => Rank::Rollback,
+            (Kind::Change | Kind::Restore, Some(head)) if removes_only(&head.content.snapshot, proposal) => {
+                Rank::Removal
+            }
+            (Kind::Change | Kind::Restore, _) => Rank::Other,
+        }
+    }
+
+    pub(super) fn cancel(&mut self, proposal: ProposalId) {
+        if let Some(at) = self.waiting.iter().position(|waiting| waiting.proposal.id == proposal) {
+            let waiting = self.waiting.remove(at);
+            self.resolve(proposal, Outcome::Refused(Reason::Cancelled { waiting: waiting.voterless }));
+        }
+        let running = self.attempt.as_ref().and_then(|attempt| attempt.preparing());
+        if running.is_some_and(|running| running.proposal.id == proposal) {
+            self.abandon(Reason::Cancelled { waiting: false });
+        }
+    }
+
+    /// Gives the next one its turn.
+    pub(super) fn advance(&mut self, now: Time) {
+        let rollback_waits = self.waiting.first().is_some_and(|first| !first.gives_way_to_rollback());
+        if rollback_waits && self.attempt.as_ref().is_some_and(|attempt| attempt.is_swapping()) {
+            self.finish_swap(now);
+        }
+        if self.attempt.is_some() {
+            return;
+        }
+        if self.renumber(now) {
+            return;
+        }
+        let mut at = 0;
+        while self.attempt.is_none() && at < self.waiting.len() {
+            if let Some(outcome) = self.settled_already(&self.waiting[at].proposal) {
+                let waiting = self.waiting.remove(at);
+                self.resolve(waiting.proposal.id, outcome);
+                continue;
+            }
+            let voters = self.voters(&self.waiting[at].proposal);
+            if voters.as_ref().is_some_and(|voters| voters.is_empty()) {
+                self.wait_for_voter(at);
+                at += 1;
+                continue;
+            }
+            let waiting = self.waiting.remove(at);
+            self.start(now, waiting, voters);
+        }
+    }
+
+    fn wait_for_voter(&mut self, at: usize) {
+        let waiting = &mut self.waiting[at];
+        if !waiting.voterless {
+            waiting.voterless = true;
+            let proposal = waiting.proposal.id;
+            self.notice(Notice::Waiting { proposal });
+        }
+    }
+
+    /// What can be said without asking anybody.
+    fn settled_already(&self, proposal: &Proposal<P>) -> Option<Outcome> {
+        let head: Revision = self.head_revision();
+        if let Some(base) = proposal.base.filter(|base| *base != head) {
+            return Some(Outcome::Refused(Reason::StaleBase { base, head }));
+        }
+        let same = self.head.as_ref().is_some_and(|head| head.content.digest == proposal.content.digest);
+        same.then_some(Outcome::NoChange { revision: head })
+    }
+
+    pub(super) fn waiting_ids(&self) -> impl Iterator<Item = (ProposalId, bool)> {
+        self.waiting.iter().map(|waiting| (waiting.proposal.id, waiting.voterless))
+    }
+}
+
+fn removes_only<P>(live: &Snapshot, proposal: &Proposal<P>) -> bool {
+    // Cheap to rule out, which is the usual case: fewer servers, none of them new.
+    let new = &proposal.content.snapshot;
+    if new.backends.len() >= live.backends.len() {
+        return false;
+    }
+    let diff = Diff::between(live, new);
+    !diff.policy && diff.backends.iter().all(|entry| entry.change == Change::Removed)
+}

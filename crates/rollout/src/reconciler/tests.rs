@@ -1,0 +1,1 @@
+//! Rules of the reconciler, one by one.
