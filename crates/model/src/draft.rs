@@ -1,5 +1,11 @@
 //! Layers merged, typed, and not yet checked: what a configuration's author said, with the place of each word.
 
+mod check;
+mod http;
+
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use crate::{DrainPolicy, Policy, Position, ReplaceMode};

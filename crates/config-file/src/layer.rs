@@ -1,0 +1,222 @@
+//! One layer: its text as a tree, its keys held against the tables.
+
+use std::sync::Arc;
+
+use model::{Draft, Located, Position, Violation};
+
+use crate::MAX_BYTES;
+use crate::names::{child, nearest, show};
+use crate::policy::{NOT_YET, POLICY};
+use crate::report::Report;
+use crate::schema::{Key, Kind};
+use crate::tree::{Entry, Mark, Node, Value, tree};
+use crate::values::{Wrong, describe, is_null};
+
+pub(crate) struct Layer<'a> {
+    pub(crate) file: &'a Arc<str>,
+    pub(crate) report: &'a mut Report,
+}
+
+impl<'a> Layer<'a> {
+    pub(crate) fn new(file: &'a Arc<str>, report: &'a mut Report) -> Self {
+        Self { file, report }
+    }
+
+    /// Adds what the text says to the draft; `servers_at` is where the first layer has its servers.
+    pub(crate) fn read(&mut self, text: &str, draft: &mut Draft, servers_at: &mut Option<Position>) {
+        let Some(root) = self.tree(text) else {
+            self.report.servers_lost = true;
+            return;
+        };
+        let Some(entries) = self.map(&root, "", "a mapping with `servers` and other keys") else {
+            self.report.servers_lost = true;
+            return;
+        };
+        for entry in entries.iter().filter(|entry| entry.key == "version") {
+            self.version(entry);
+        }
+        let mut seen = Vec::new();
+        let table = Table { keys: &POLICY, not_yet: &NOT_YET };
+        self.section(entries, Section { path: "", name: "" }, &table, &mut draft.policy, &mut seen);
+        for (path, mark) in seen {
+            self.set_once(path, mark);
+        }
+        for entry in entries.iter().filter(|entry| entry.key == "servers") {
+            servers_at.get_or_insert_with(|| entry.key_at.in_file(self.file));
+            self.servers(&entry.value, &mut draft.backends);
+        }
+    }
+
+    fn tree(&mut self, text: &str) -> Option<Node> {
+        if text.len() as u64 > MAX_BYTES {
+            let message = format!("the text has {} bytes; expected at most {MAX_BYTES}", text.len());
+            self.refuse(Mark::START, "", message);
+            return None;
+        }
+        match tree(text, self.file, &mut self.report.violations) {
+            Ok(root) => Some(root),
+            Err(violation) => {
+                self.report.violations.push(violation);
+                None
+            }
+        }
+    }
+
+    fn version(&mut self, entry: &Entry) {
+        // Without quotes `1.0` is a number, and means the same.
+        match &entry.value.value {
+            Value::Scalar { text, .. } if text == "1.0" => {}
+            Value::Scalar { text, .. } => {
+                let message = format!("expected `\"1.0\"`, the only version of this format, found `{}`", show(text));
+                self.refuse(entry.value.at, "version", message);
+            }
+            Value::List(_) | Value::Map(_) => {
+                let message = format!("expected `\"1.0\"`, found {}", describe(&entry.value));
+                self.refuse(entry.value.at, "version", message);
+            }
+        }
+    }
+
+    /// Two layers may not decide the same key: which of them wins would be a surprise for one.
+    fn set_once(&mut self, path: String, mark: Mark) {
+        let at = mark.in_file(self.file);
+        match self.report.set.get(&path) {
+            Some(first) => {
+                let message = format!("this key is already set at {first}; only one layer may set it");
+                self.report.violations.push(Violation::new(Some(at), path, message));
+            }
+            None => {
+                self.report.set.insert(path, at);
+            }
+        }
+    }
+
+    /// Reads a section of a table, and those below it; `seen` gets the keys that were there.
+    pub(crate) fn section<T>(
+        &mut self,
+        entries: &[Entry],
+        section: Section<'_>,
+        table: &Table<T>,
+        target: &mut T,
+        seen: &mut Vec<(String, Mark)>,
+    ) {
+        for entry in entries {
+            let path = child(section.path, &entry.key);
+            let name = child(section.name, &entry.key);
+            if let Some(key) = table.keys.iter().find(|key| key.path == name) {
+                if matches!(key.kind, Kind::Elsewhere) {
+                    continue;
+                }
+                if let Err(wrong) = key.read(&entry.value, target) {
+                    self.wrong(entry.value.at, &path, wrong);
+                }
+                seen.push((path, entry.key_at));
+            } else if table.not_yet.contains(&name.as_str()) {
+                self.refuse(entry.key_at, &path, "this key is known, but not available in this release");
+            } else if table.children(&name).next().is_some() {
+                if let Some(inner) = self.map(&entry.value, &path, "a mapping") {
+                    self.section(inner, Section { path: &path, name: &name }, table, target, seen);
+                }
+            } else {
+                let near = nearest(&entry.key, table.children(section.name));
+                self.unknown(entry, section.path, near.or_else(|| table.elsewhere(&entry.key)));
+            }
+        }
+    }
+
+    /// Refuses a key that is in no table.
+    pub(crate) fn unknown(&mut self, entry: &Entry, path: &str, suggestion: Option<String>) {
+        let full = child(path, &entry.key);
+        if let Some(meant) = &suggestion {
+            self.report.covered.add(self.file, &child(path, meant));
+        }
+        self.report.servers_lost |= path.is_empty() && suggestion.as_deref() == Some("servers");
+        let violation = Violation::new(Some(entry.key_at.in_file(self.file)), full, "unknown key");
+        self.report.violations.push(violation.suggest(suggestion));
+    }
+
+    /// The entries of a mapping; one whose lines are all comments is an empty one.
+    pub(crate) fn map<'n>(&mut self, node: &'n Node, path: &str, expected: &str) -> Option<&'n [Entry]> {
+        match &node.value {
+            Value::Map(entries) => Some(entries),
+            _ if is_null(node) => Some(&[]),
+            Value::Scalar { .. } | Value::List(_) => {
+                self.refuse(node.at, path, format!("expected {expected}, found {}", describe(node)));
+                None
+            }
+        }
+    }
+
+    pub(crate) fn list<'n>(&mut self, node: &'n Node, path: &str, expected: &str) -> Option<&'n [Node]> {
+        match &node.value {
+            Value::List(nodes) => Some(nodes),
+            _ if is_null(node) => Some(&[]),
+            Value::Scalar { .. } | Value::Map(_) => {
+                self.refuse(node.at, path, format!("expected {expected}, found {}", describe(node)));
+                None
+            }
+        }
+    }
+
+    /// A value by one of the readers of `values`, or a violation at its place.
+    pub(crate) fn value<T>(
+        &mut self,
+        node: &Node,
+        path: &str,
+        read: impl FnOnce(&Node) -> Result<T, Wrong>,
+    ) -> Option<T> {
+        match read(node) {
+            Ok(value) => Some(value),
+            Err(wrong) => {
+                self.wrong(node.at, path, wrong);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn located<T>(&self, value: T, at: Mark, path: &str) -> Located<T> {
+        Located { value, at: at.in_file(self.file), path: path.into() }
+    }
+
+    pub(crate) fn refuse(&mut self, at: Mark, path: &str, message: impl Into<String>) {
+        self.wrong(at, path, Wrong { message: message.into(), suggestion: None });
+    }
+
+    fn wrong(&mut self, at: Mark, path: &str, wrong: Wrong) {
+        self.report.covered.add(self.file, path);
+        let violation = Violation::new(Some(at.in_file(self.file)), path, wrong.message);
+        self.report.violations.push(violation.suggest(wrong.suggestion));
+    }
+}
+
+/// The keys of the file below one point.
+pub(crate) struct Table<T: 'static> {
+    pub(crate) keys: &'static [Key<T>],
+    pub(crate) not_yet: &'static [&'static str],
+}
+
+/// Where a section is: its path in the file, and its name in the table.
+#[derive(Clone, Copy)]
+pub(crate) struct Section<'p> {
+    pub(crate) path: &'p str,
+    pub(crate) name: &'p str,
+}
+
+impl<T> Table<T> {
+    /// The names directly below a section, some of them several times.
+    fn children<'s>(&self, section: &'s str) -> impl Iterator<Item = &'static str> + use<'s, T> {
+        self.keys.iter().filter_map(move |key| {
+            let below = match section {
+                "" => key.path,
+                _ => key.path.strip_prefix(section)?.strip_prefix('.')?,
+            };
+            below.split('.').next()
+        })
+    }
+
+    /// The whole path of a key that is right elsewhere.
+    fn elsewhere(&self, name: &str) -> Option<String> {
+        let same = |path: &&str| path.rsplit('.').next() == Some(name);
+        self.keys.iter().map(|key| key.path).find(same).map(str::to_owned)
+    }
+}

@@ -1,0 +1,3 @@
+//! The golden files, and what holds for all files.
+
+mod golden;

@@ -1,0 +1,300 @@
+//! A YAML text as a tree in which every key and value knows its place.
+//!
+//! Aliases and merge keys (`<<`) are expanded here, within a bound; keys given twice, several documents and
+//! tags are refused. A text that is no YAML at all gives one violation and no tree.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::{Position, Violation};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
+
+use crate::names::{child, show};
+use crate::values::plain_kind;
+
+const MAX_DEPTH: usize = 64;
+/// Values that anchors and aliases may add to a document.
+const MAX_EXPANDED: usize = 100_000;
+
+/// Line and column, both from 1; columns count characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) line: u32,
+    pub(crate) column: u32,
+}
+
+impl Mark {
+    pub(crate) const START: Self = Self { line: 1, column: 1 };
+
+    pub(crate) fn in_file(self, file: &Arc<str>) -> Position {
+        Position { file: file.clone(), line: self.line, column: self.column }
+    }
+}
+
+impl From<Marker> for Mark {
+    fn from(marker: Marker) -> Self {
+        let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        // An event made up by the parser, as for an empty text, has no place.
+        Self { line: small(marker.line()).max(1), column: small(marker.col()).saturating_add(1) }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    pub(crate) at: Mark,
+    pub(crate) value: Value,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Value {
+    Scalar { text: String, kind: ScalarKind },
+    List(Vec<Node>),
+    Map(Vec<Entry>),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) key_at: Mark,
+    pub(crate) value: Node,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ScalarKind {
+    Null,
+    Flag(bool),
+    Number,
+    Text,
+}
+
+/// The tree of a text. What can be read past is pushed to `violations`; the error is what ended the reading.
+pub(crate) fn tree(text: &str, file: &Arc<str>, violations: &mut Vec<Violation>) -> Result<Node, Violation> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut builder = Builder {
+        events: Parser::new_from_str(text),
+        text,
+        file,
+        path: String::new(),
+        anchors: BTreeMap::new(),
+        built: 0,
+        expanded: 0,
+        violations,
+    };
+    builder.document()
+}
+
+struct Builder<'a, 'v> {
+    events: Parser<'a, StrInput<'a>>,
+    text: &'a str,
+    file: &'a Arc<str>,
+    path: String,
+    /// Each with the number of its values.
+    anchors: BTreeMap<usize, (Node, usize)>,
+    built: usize,
+    expanded: usize,
+    violations: &'v mut Vec<Violation>,
+}
+
+impl<'a> Builder<'a, '_> {
+    fn document(&mut self) -> Result<Node, Violation> {
+        let mut root = None;
+        loop {
+            let (event, span) = self.next()?;
+            match event {
+                Event::StreamEnd => break,
+                Event::DocumentStart(_) if root.is_some() => {
+                    let message = "a second document begins here; a configuration is one document";
+                    return Err(self.violation(span.start.into(), message));
+                }
+                Event::Nothing | Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd => {}
+                Event::Alias(_)
+                | Event::Scalar(..)
+                | Event::SequenceStart(..)
+                | Event::SequenceEnd
+                | Event::MappingStart(..)
+                | Event::MappingEnd => root = Some(self.node(event, span, 0)?),
+            }
+        }
+        let nothing = Value::Scalar { text: String::new(), kind: ScalarKind::Null };
+        Ok(root.unwrap_or(Node { at: Mark::START, value: nothing }))
+    }
+
+    fn next(&mut self) -> Result<(Event<'a>, Span), Violation> {
+        match self.events.next_event() {
+            Some(Ok(next)) => Ok(next),
+            Some(Err(error)) => Err(self.syntax(&error)),
+            None => Ok((Event::StreamEnd, Span::default())),
+        }
+    }
+
+    fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, Violation> {
+        let at = Mark::from(span.start);
+        if depth > MAX_DEPTH {
+            return Err(self.violation(at, format!("nested more than {MAX_DEPTH} levels deep")));
+        }
+        let before = self.built;
+        self.built += 1;
+        let (value, anchor) = match event {
+            Event::Alias(anchor) => return self.alias(anchor, at),
+            Event::Scalar(text, style, anchor, tag) => {
+                let forced = self.tag(tag.as_deref(), &["str"], at);
+                let kind = if style == ScalarStyle::Plain && !forced { plain_kind(&text) } else { ScalarKind::Text };
+                (Value::Scalar { text: text.into_owned(), kind }, anchor)
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.tag(tag.as_deref(), &["seq"], at);
+                (Value::List(self.list(depth)?), anchor)
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.tag(tag.as_deref(), &["map"], at);
+                (Value::Map(self.map(depth)?), anchor)
+            }
+            Event::Nothing
+            | Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(_)
+            | Event::DocumentEnd
+            | Event::SequenceEnd
+            | Event::MappingEnd => return Err(self.violation(at, "not valid YAML: the document ends too early")),
+        };
+        let node = Node { at, value };
+        if anchor > 0 {
+            let size = self.built - before;
+            self.expand(size, at)?;
+            self.anchors.insert(anchor, (node.clone(), size));
+        }
+        Ok(node)
+    }
+
+    fn list(&mut self, depth: usize) -> Result<Vec<Node>, Violation> {
+        let mut nodes = Vec::new();
+        loop {
+            let (event, span) = self.next()?;
+            if event == Event::SequenceEnd {
+                return Ok(nodes);
+            }
+            let outer = self.path.len();
+            self.path.push_str(&format!("[{}]", nodes.len()));
+            nodes.push(self.node(event, span, depth + 1)?);
+            self.path.truncate(outer);
+        }
+    }
+
+    fn map(&mut self, depth: usize) -> Result<Vec<Entry>, Violation> {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut places: BTreeMap<String, Mark> = BTreeMap::new();
+        let mut merged: Vec<Node> = Vec::new();
+        loop {
+            let (event, span) = self.next()?;
+            if event == Event::MappingEnd {
+                break;
+            }
+            let plain = matches!(event, Event::Scalar(_, ScalarStyle::Plain, ..));
+            let key_node = self.node(event, span, depth + 1)?;
+            let key_at = key_node.at;
+            let Value::Scalar { text: key, .. } = key_node.value else {
+                self.push(key_at, "a key is a list or a mapping; expected a text");
+                let (event, span) = self.next()?;
+                self.node(event, span, depth + 1)?;
+                continue;
+            };
+            let outer = std::mem::take(&mut self.path);
+            self.path = child(&outer, &key);
+            let (event, span) = self.next()?;
+            let value = self.node(event, span, depth + 1)?;
+            if let Some(first) = places.get(&key) {
+                let first = first.in_file(self.file);
+                self.push(key_at, format!("this key is already given at {first}"));
+            } else {
+                places.insert(key.clone(), key_at);
+                if plain && key == "<<" {
+                    self.merge_sources(value, &mut merged);
+                } else {
+                    entries.push(Entry { key, key_at, value });
+                }
+            }
+            self.path = outer;
+        }
+        // What is written out wins over what is merged in, the first source over the later ones.
+        for node in merged {
+            let Value::Map(more) = node.value else { continue };
+            for entry in more {
+                if !places.contains_key(&entry.key) {
+                    places.insert(entry.key.clone(), entry.key_at);
+                    entries.push(entry);
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    fn merge_sources(&mut self, value: Node, merged: &mut Vec<Node>) {
+        let at = value.at;
+        let sources = match value.value {
+            Value::List(nodes) => nodes,
+            Value::Map(_) | Value::Scalar { .. } => vec![value],
+        };
+        if !sources.iter().all(|node| matches!(node.value, Value::Map(_))) {
+            self.push(at, "`<<` merges a mapping or a list of mappings, usually an alias such as `*name`");
+        }
+        merged.extend(sources);
+    }
+
+    fn alias(&mut self, anchor: usize, at: Mark) -> Result<Node, Violation> {
+        let Some((node, size)) = self.anchors.get(&anchor) else {
+            return Err(self.violation(at, "this alias stands inside the value it refers to"));
+        };
+        let (node, size) = (node.clone(), *size);
+        self.built += size;
+        self.expand(size, at)?;
+        Ok(node)
+    }
+
+    fn expand(&mut self, size: usize, at: Mark) -> Result<(), Violation> {
+        self.expanded += size;
+        if self.expanded > MAX_EXPANDED {
+            let message = format!("anchors and aliases expand to more than {MAX_EXPANDED} values");
+            return Err(self.violation(at, message));
+        }
+        Ok(())
+    }
+
+    /// Whether the tag is one of ours; others are refused, because none would change what is read.
+    fn tag(&mut self, tag: Option<&Tag>, ours: &[&str], at: Mark) -> bool {
+        let Some(tag) = tag else { return false };
+        let known = tag.is_yaml_core_schema() && ours.contains(&tag.suffix.as_str());
+        if !known {
+            self.push(at, format!("the tag `{}` is not understood here; remove it", show(&tag_text(tag))));
+        }
+        known
+    }
+
+    fn syntax(&self, error: &ScanError) -> Violation {
+        let at = Mark::from(*error.marker());
+        let line = self.text.lines().nth(at.line as usize - 1).unwrap_or_default();
+        let indent = &line[..line.len() - line.trim_start().len()];
+        if let Some(tab) = indent.find('\t') {
+            let at = Mark { column: u32::try_from(indent[..tab].chars().count()).unwrap_or(0) + 1, ..at };
+            return self.violation(at, "not valid YAML: a tab indents this line; only spaces may");
+        }
+        self.violation(at, format!("not valid YAML: {}", show_error(error.info())))
+    }
+
+    fn violation(&self, at: Mark, message: impl Into<String>) -> Violation {
+        Violation::new(Some(at.in_file(self.file)), self.path.clone(), message)
+    }
+
+    fn push(&mut self, at: Mark, message: impl Into<String>) {
+        let violation = self.violation(at, message);
+        self.violations.push(violation);
+    }
+}
+
+fn tag_text(tag: &Tag) -> String {
+    if tag.is_yaml_core_schema() { format!("!!{}", tag.suffix) } else { tag.to_string() }
+}
+
+/// The parser's words on one line.
+fn show_error(info: &str) -> String {
+    info.split_whitespace().collect::<Vec<_>>().join(" ")
+}

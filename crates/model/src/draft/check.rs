@@ -1,0 +1,220 @@
+//! From a draft to a snapshot: everything that can be known to be wrong without looking outside is found here,
+//! all of it in one pass, so that nobody mends a file one message at a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::http::{header_name_fault, header_value_fault, url_fault};
+use super::{Draft, DraftBackend, DraftTransport, Located};
+use crate::{
+    Backend, BackendId, EndpointSpec, Isolation, Piece, Position, Snapshot, Template, Transport, Variant, VariantId,
+    Violation,
+};
+
+impl Draft {
+    /// The snapshot this draft describes, or everything that is wrong with it, in the order of the draft.
+    pub fn into_snapshot(self) -> Result<Snapshot, Vec<Violation>> {
+        let mut check = Check::default();
+        if self.backends.is_empty() && !self.policy.allow_empty {
+            check.refuse(&self.at, "servers", "there are no servers; expected at least one, or `allow_empty: true`");
+        }
+        let backends: Vec<_> = self.backends.into_iter().map(|draft| check.backend(draft)).collect();
+        if check.violations.is_empty() {
+            Ok(Snapshot { policy: self.policy, backends: backends.into_iter().flatten().map(Arc::new).collect() })
+        } else {
+            Err(check.violations)
+        }
+    }
+}
+
+#[derive(Default)]
+struct Check {
+    violations: Vec<Violation>,
+    ids: BTreeMap<String, Position>,
+}
+
+impl Check {
+    fn refuse(&mut self, at: &Position, path: &str, message: impl Into<String>) {
+        self.violations.push(Violation::new(Some(at.clone()), path, message));
+    }
+
+    fn refuse_at(&mut self, place: &Located<String>, message: impl Into<String>) {
+        self.refuse(&place.at, &place.path, message);
+    }
+
+    /// `None` only after a violation.
+    fn backend(&mut self, draft: DraftBackend) -> Option<Backend> {
+        let id = self.id(&draft);
+        if let Some(tools) = &draft.tools {
+            self.distinct(tools, "tool");
+            for tool in tools.iter().filter(|tool| tool.value.trim().is_empty()) {
+                self.refuse_at(tool, "the name of a tool is empty");
+            }
+        }
+        let endpoints = match draft.transport {
+            Some(transport) => self.transport(transport, &draft.path),
+            None => {
+                self.refuse(&draft.at, &format!("{}.transport", draft.path), "`transport` is missing");
+                Vec::new()
+            }
+        };
+        Some(Backend {
+            id: id?,
+            variants: vec![Variant { id: VariantId::only(), weight: 100, endpoints }],
+            tools: draft.tools.map(|tools| tools.into_iter().map(|tool| tool.value).collect()),
+            critical: draft.critical,
+            replace: draft.replace,
+            drain: draft.drain,
+        })
+    }
+
+    fn id(&mut self, draft: &DraftBackend) -> Option<BackendId> {
+        let Some(id) = &draft.id else {
+            self.refuse(&draft.at, &format!("{}.id", draft.path), "`id` is missing");
+            return None;
+        };
+        if let Some(first) = self.ids.get(&id.value) {
+            let message = format!("server id `{}` is already used at {first}", id.value);
+            self.refuse_at(id, message);
+        } else {
+            self.ids.insert(id.value.clone(), id.at.clone());
+        }
+        match BackendId::new(&id.value) {
+            Ok(id) => Some(id),
+            Err(invalid) => {
+                self.refuse_at(id, format!("not a valid server id; expected {}", invalid.expected));
+                None
+            }
+        }
+    }
+
+    fn transport(&mut self, transport: DraftTransport, server: &str) -> Vec<EndpointSpec> {
+        let transports = match transport {
+            DraftTransport::Stdio { at, command, args, env, cwd } => {
+                self.command(command.as_ref(), &at, server);
+                for arg in &args {
+                    self.process_text(arg);
+                }
+                self.env(&env);
+                if let Some(cwd) = &cwd {
+                    self.cwd(cwd);
+                }
+                vec![Transport::Stdio {
+                    command: command.map(|command| command.value).unwrap_or_default(),
+                    args: args.into_iter().map(|arg| arg.value).collect(),
+                    env: into_map(env),
+                    cwd: cwd.map(|cwd| cwd.value),
+                }]
+            }
+            DraftTransport::Http { at, urls, headers } => {
+                self.urls(&urls, &at, server);
+                self.headers(&headers);
+                let headers = into_map(headers);
+                let http = |url: Located<String>| Transport::Http { url: url.value, headers: headers.clone() };
+                urls.into_iter().map(http).collect()
+            }
+        };
+        transports.into_iter().map(|transport| EndpointSpec { transport, isolation: Isolation::Shared }).collect()
+    }
+
+    fn command(&mut self, command: Option<&Located<String>>, transport: &Position, server: &str) {
+        match command {
+            None => {
+                let path = format!("{server}.transport.command");
+                self.refuse(transport, &path, "`command` is missing; a `stdio` server is a program to start");
+            }
+            Some(command) if command.value.trim().is_empty() => {
+                self.refuse_at(command, "the command is empty; expected a program to start");
+            }
+            Some(command) => {
+                self.process_text(command);
+            }
+        }
+    }
+
+    /// What the operating system takes as an argument or a value of the environment.
+    fn process_text(&mut self, text: &Located<String>) -> Option<Template> {
+        if text.value.contains('\0') {
+            self.refuse_at(text, "contains a NUL character, which no program can be given");
+        }
+        self.template(text)
+    }
+
+    fn env(&mut self, env: &[(Located<String>, Located<String>)]) {
+        for (name, value) in env {
+            if name.value.is_empty() || name.value.contains(['=', '\0']) {
+                self.refuse_at(name, "not a name of an environment variable; expected a text without `=` and NUL");
+            }
+            self.process_text(value);
+        }
+    }
+
+    fn cwd(&mut self, cwd: &Located<String>) {
+        let Some(template) = self.process_text(cwd) else { return };
+        // A reference may hold an absolute path; only routers can tell.
+        if matches!(template.0.first(), Some(Piece::Text(text)) if !text.starts_with('/')) {
+            self.refuse_at(cwd, "not an absolute path; expected one that begins with `/`");
+        }
+    }
+
+    fn urls(&mut self, urls: &[Located<String>], transport: &Position, server: &str) {
+        if urls.is_empty() {
+            let path = format!("{server}.transport.url");
+            self.refuse(transport, &path, "`url` is missing; an `http` server is reached at a URL");
+        }
+        self.distinct(urls, "URL");
+        for url in urls {
+            let Some(template) = self.template(url) else { continue };
+            if let Some(fault) = url_fault(&template) {
+                self.refuse_at(url, fault);
+            }
+        }
+    }
+
+    fn headers(&mut self, headers: &[(Located<String>, Located<String>)]) {
+        let mut seen: BTreeMap<String, &Position> = BTreeMap::new();
+        for (name, value) in headers {
+            if let Some(fault) = header_name_fault(&name.value) {
+                self.refuse_at(name, fault);
+            }
+            match seen.get(&name.value.to_ascii_lowercase()) {
+                Some(first) => {
+                    let message = format!("the same header is already given at {first}; case makes no difference");
+                    self.refuse_at(name, message);
+                }
+                None => {
+                    seen.insert(name.value.to_ascii_lowercase(), &name.at);
+                }
+            }
+            let Some(template) = self.template(value) else { continue };
+            if let Some(fault) = header_value_fault(&template) {
+                self.refuse_at(value, fault);
+            }
+        }
+    }
+
+    fn template(&mut self, text: &Located<String>) -> Option<Template> {
+        match Template::parse(&text.value) {
+            Ok(template) => Some(template),
+            Err(error) => {
+                self.refuse_at(text, error.to_string());
+                None
+            }
+        }
+    }
+
+    fn distinct(&mut self, texts: &[Located<String>], what: &str) {
+        let mut seen: BTreeMap<&str, &Position> = BTreeMap::new();
+        for text in texts {
+            if let Some(first) = seen.get(text.value.as_str()) {
+                self.refuse_at(text, format!("the same {what} is already given at {first}"));
+            } else {
+                seen.insert(&text.value, &text.at);
+            }
+        }
+    }
+}
+
+fn into_map(pairs: Vec<(Located<String>, Located<String>)>) -> BTreeMap<String, String> {
+    pairs.into_iter().map(|(name, value)| (name.value, value.value)).collect()
+}
