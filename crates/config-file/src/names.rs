@@ -21,26 +21,31 @@ const SYNONYMS: [(&str, &str); 15] = [
 
 /// The one of `known` that `given` is probably meant to be.
 pub(crate) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let plain = plain(given);
-    let synonym = SYNONYMS.iter().find(|(theirs, _)| *theirs == plain).map(|(_, ours)| *ours);
     // Long names are no typing mistakes, and cost time to compare.
-    let allowed = if given.len() > 64 { 0 } else { 1.max(plain.len() / 3) };
+    if given.len() > 64 {
+        return None;
+    }
+    let plain = plain(given);
+    let allowed = 1.max(plain.len() / 3);
     known
         .into_iter()
-        .map(|name| {
-            let distance = if synonym == Some(name) { 0 } else { distance(&plain, name) };
-            (distance, name)
-        })
+        .map(|name| (distance(&plain, name), name))
         .filter(|(distance, name)| *distance <= allowed && *distance < name.len())
         .min()
         .map(|(_, name)| name.to_owned())
 }
 
-fn distance(plain_given: &str, name: &str) -> usize {
-    if plain_given.len() > 64 {
-        return usize::MAX;
+fn distance(given: &str, name: &str) -> usize {
+    let known = plain(name);
+    if given.len() >= 4 && known.starts_with(given) {
+        return 1;
     }
-    strsim::damerau_levenshtein(plain_given, &plain(name))
+    let theirs = SYNONYMS.iter().filter(|(_, ours)| *ours == name).map(|(theirs, _)| *theirs);
+    std::iter::once(known.as_str())
+        .chain(theirs)
+        .map(|known| strsim::damerau_levenshtein(given, known))
+        .min()
+        .unwrap_or(usize::MAX)
 }
 
 /// Without case and separators: `allowEmpty` and `allow-empty` are `allow_empty`.
@@ -62,6 +67,6 @@ pub(crate) fn show(text: &str) -> String {
 
 /// The path of a key inside a mapping.
 pub(crate) fn child(path: &str, key: &str) -> String {
-    let key = show(key);
+    let key = if key.is_empty() { "\"\"".into() } else { show(key) };
     if path.is_empty() { key } else { format!("{path}.{key}") }
 }

@@ -8,9 +8,9 @@ use crate::policy::{SERVER_DRAIN, SERVER_DRAIN_NOT_YET};
 use crate::tree::{Entry, Node};
 use crate::values::{choice, flag, is_null, loose_text, text};
 
-const KEYS: [&str; 6] = ["id", "transport", "tools", "critical", "replace", "drain"];
-const STDIO: [&str; 4] = ["command", "args", "env", "cwd"];
-const HTTP: [&str; 3] = ["url", "urls", "headers"];
+pub(crate) const KEYS: [&str; 6] = ["id", "transport", "tools", "critical", "replace", "drain"];
+pub(crate) const STDIO: [&str; 4] = ["command", "args", "env", "cwd"];
+pub(crate) const HTTP: [&str; 3] = ["url", "urls", "headers"];
 
 impl Layer<'_> {
     pub(crate) fn servers(&mut self, node: &Node, backends: &mut Vec<DraftBackend>) {

@@ -13,6 +13,7 @@ use crate::names::{child, show};
 use crate::values::plain_kind;
 
 const MAX_DEPTH: usize = 64;
+const LONGEST_PATH: usize = 120;
 /// Values that anchors and aliases may add to a document.
 const MAX_EXPANDED: usize = 100_000;
 
@@ -277,11 +278,15 @@ impl<'a> Builder<'a, '_> {
             let at = Mark { column: u32::try_from(indent[..tab].chars().count()).unwrap_or(0) + 1, ..at };
             return self.violation(at, "not valid YAML: a tab indents this line; only spaces may");
         }
-        self.violation(at, format!("not valid YAML: {}", show_error(error.info())))
+        self.violation(at, format!("not valid YAML: {}", plain_words(error.info())))
     }
 
     fn violation(&self, at: Mark, message: impl Into<String>) -> Violation {
-        Violation::new(Some(at.in_file(self.file)), self.path.clone(), message)
+        let mut path: String = self.path.chars().take(LONGEST_PATH).collect();
+        if path.len() < self.path.len() {
+            path.push('…');
+        }
+        Violation::new(Some(at.in_file(self.file)), path, message)
     }
 
     fn push(&mut self, at: Mark, message: impl Into<String>) {
@@ -294,7 +299,29 @@ fn tag_text(tag: &Tag) -> String {
     if tag.is_yaml_core_schema() { format!("!!{}", tag.suffix) } else { tag.to_string() }
 }
 
-/// The parser's words on one line.
-fn show_error(info: &str) -> String {
-    info.split_whitespace().collect::<Vec<_>>().join(" ")
+/// The parser's words by what they usually mean for the author of a file.
+const PLAIN_WORDS: [(&str, &str); 7] = [
+    ("quoted scalar, found unexpected end of stream", "this quote is never closed"),
+    (
+        "invalid indentation in quoted scalar",
+        "this quote is not closed, or its text goes on in a line that is not indented",
+    ),
+    (
+        "mapping values are not allowed",
+        "a `:` cannot stand here; either a value contains `: ` and needs quotes, or a line above lacks its `:`",
+    ),
+    ("found unknown anchor", "no anchor of this name comes before this alias"),
+    ("did not find expected '-' indicator", "not in line with the `-` of the list above; check the indentation"),
+    ("did not find expected key", "not in line with the keys above; check the indentation"),
+    ("while parsing a flow", "a bracket is not closed, or a `,` is missing before this place"),
+];
+
+fn plain_words(info: &str) -> String {
+    if let Some((character, _)) = info.strip_prefix("unexpected character: `").and_then(|rest| rest.split_once('\'')) {
+        return format!("`{}` cannot begin a value; put it in quotes", show(character));
+    }
+    match PLAIN_WORDS.iter().find(|(theirs, _)| info.contains(theirs)) {
+        Some((_, ours)) => (*ours).to_owned(),
+        None => info.split_whitespace().collect::<Vec<_>>().join(" "),
+    }
 }

@@ -63,6 +63,10 @@ pub(crate) fn describe(node: &Node) -> String {
     }
 }
 
+fn quoted(text: &str) -> String {
+    if text.is_empty() { "an empty text".into() } else { format!("`{}`", show(text)) }
+}
+
 pub(crate) fn is_null(node: &Node) -> bool {
     matches!(node.value, Value::Scalar { kind: ScalarKind::Null, .. })
 }
@@ -110,7 +114,7 @@ pub(crate) fn choice<'a>(node: &Node, known: &[&'a str], not_yet: &[&str]) -> Re
         let message = format!("`{text}` is known, but not available in this release; expected {expected}");
         return Err(Wrong { message, suggestion: None });
     }
-    let message = format!("expected {expected}, found `{}`", show(text));
+    let message = format!("expected {expected}, found {}", quoted(text));
     Err(Wrong { message, suggestion: nearest(text, known.iter().copied()) })
 }
 
@@ -187,7 +191,7 @@ pub(crate) fn duration(node: &Node, range: &RangeInclusive<Duration>) -> Result<
         Value::Scalar { text, kind: ScalarKind::Text } => match units::duration(text) {
             Some(duration) if range.contains(&duration) => Ok(duration),
             Some(_) | None => {
-                Err(Wrong { message: format!("expected {expected}, found `{}`", show(text)), suggestion: None })
+                Err(Wrong { message: format!("expected {expected}, found {}", quoted(text)), suggestion: None })
             }
         },
         Value::Scalar { text, kind: ScalarKind::Number } => {
@@ -211,7 +215,7 @@ pub(crate) fn bytes(node: &Node, range: &RangeInclusive<u64>) -> Result<u64, Wro
     match (size, kind) {
         (Some(size), _) if range.contains(&size) => Ok(size),
         (_, ScalarKind::Text) => {
-            Err(Wrong { message: format!("expected {expected}, found `{}`", show(text)), suggestion: None })
+            Err(Wrong { message: format!("expected {expected}, found {}", quoted(text)), suggestion: None })
         }
         _ => Err(Wrong::new(expected, node)),
     }

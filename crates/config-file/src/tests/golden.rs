@@ -49,6 +49,7 @@ fn compare(path: &Path, got: &str) -> Option<String> {
 #[test]
 fn bad_files_are_refused_with_all_reasons() {
     let cases = cases("invalid");
+    assert!(cases.len() >= 60, "only {} cases", cases.len());
     let mut failures = Vec::new();
     for (case, sources) in cases {
         let Err(violations) = parse(&sources) else {

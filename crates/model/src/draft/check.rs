@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::http::{header_name_fault, header_value_fault, url_fault};
 use super::{Draft, DraftBackend, DraftTransport, Located};
 use crate::{
-    Backend, BackendId, EndpointSpec, Isolation, Piece, Position, Snapshot, Template, Transport, Variant, VariantId,
-    Violation,
+    Backend, BackendId, EndpointSpec, Isolation, Piece, Position, Snapshot, Template, TemplateError, Transport,
+    Variant, VariantId, Violation,
 };
 
 impl Draft {
@@ -74,7 +74,7 @@ impl Check {
             return None;
         };
         if let Some(first) = self.ids.get(&id.value) {
-            let message = format!("server id `{}` is already used at {first}", id.value);
+            let message = format!("server id `{}` is already used at {first}", shown(&id.value));
             self.refuse_at(id, message);
         } else {
             self.ids.insert(id.value.clone(), id.at.clone());
@@ -197,6 +197,10 @@ impl Check {
         match Template::parse(&text.value) {
             Ok(template) => Some(template),
             Err(error) => {
+                let error = match error {
+                    TemplateError::Unknown(inner) => TemplateError::Unknown(shown(&inner)),
+                    TemplateError::Unclosed => error,
+                };
                 self.refuse_at(text, error.to_string());
                 None
             }
@@ -217,4 +221,9 @@ impl Check {
 
 fn into_map(pairs: Vec<(Located<String>, Located<String>)>) -> BTreeMap<String, String> {
     pairs.into_iter().map(|(name, value)| (name.value, value.value)).collect()
+}
+
+/// What an author wrote, on one line and not at length.
+fn shown(text: &str) -> String {
+    text.chars().take(64).flat_map(char::escape_debug).collect()
 }
