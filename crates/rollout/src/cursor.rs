@@ -3,9 +3,24 @@
 //! Level-triggered: any event leads to a read, and digests are compared until they are equal. The shell stats,
 //! reads and parses; it decides nothing.
 
+mod judging;
+mod settling;
+
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use model::{Digest, SourcePolicy, Time};
+
+/// After a complete write was read: this long without another ends the burst …
+pub const QUIET: Duration = Duration::from_millis(10);
+/// … and so long at most until what came meanwhile is read.
+pub const BURST: Duration = Duration::from_millis(250);
+/// A file that never settles is judged as it is after that.
+pub const MAX_SETTLE: Duration = Duration::from_secs(10);
+/// Until what was overtaken is proposed again.
+pub const AGAIN: Duration = Duration::from_millis(100);
+/// Between tries of what was refused and can heal: doubled from the first to the last.
+pub const RETRY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 
 /// What `stat` says of the file in the end: equal stamps, probably equal bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,13 +50,19 @@ pub enum Found {
     Unreadable(String),
 }
 
+/// One proposal of this source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Turn(pub u64);
+
 /// How a proposal ended, as far as its source needs to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Judgement {
     Applied,
     NoChange,
     /// `heals`: the same content may be taken later ([`crate::Reason::heals`]).
-    Refused { heals: bool },
+    Refused {
+        heals: bool,
+    },
     /// Something else went first; ask again soon.
     Overtaken,
 }
@@ -53,8 +74,8 @@ pub enum Event {
     /// The answer to [`Effect::Read`]. `torn`: the stamp was another one before the read than after it.
     Read { stamp: Option<Stamp>, torn: bool, found: Found },
     /// The answer to [`Effect::Propose`].
-    Judged { digest: Digest, judgement: Judgement },
-    /// A rollback is in the log, with this cursor for the source (`SourceCore::rollback_cursor` when it was proposed).
+    Judged { turn: Turn, judgement: Judgement },
+    /// A rollback is in the log, with this cursor for the source ([`SourceCore::rollback_cursor`] when it was proposed).
     RolledBack { cursor: Digest },
     /// Somebody says `reload`: read now, without settling. `force`: propose it even if it was judged before.
     Asked { force: bool },
@@ -72,21 +93,25 @@ pub enum Effect {
     Read,
     /// Parse what was read last, merge and propose it; say [`Event::Judged`] when that has ended, also for a text
     /// that is no configuration.
-    Propose { digest: Digest, retry: bool },
+    Propose { turn: Turn, digest: Digest, retry: bool },
     /// Keep this over a restart, if the record of a revision does not do so already.
     SaveCursor { digest: Digest },
     /// To whoever asked, when what was read leads to no proposal.
     Answer(Answer),
-    /// `SourceCore::state()` is another one.
+    /// [`SourceCore::state`] is another one.
     StateChanged,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// It was judged before; nothing to do.
-    Unchanged { digest: Digest },
+    Unchanged {
+        digest: Digest,
+    },
     /// It is being judged right now: its [`Event::Judged`] is the answer.
-    UnderWay { digest: Digest },
+    UnderWay {
+        turn: Turn,
+    },
     Missing,
     Unreadable(String),
 }
@@ -96,13 +121,210 @@ pub enum State {
     /// Not read yet.
     Unread,
     /// What the file says has been judged.
-    Followed { digest: Digest },
+    Followed {
+        digest: Digest,
+    },
     /// It is being written in place.
-    Settling { since: Time },
-    Judging { digest: Digest },
+    Settling {
+        since: Time,
+    },
+    Judging {
+        digest: Digest,
+    },
     /// Refused; `next_attempt` when that can heal.
-    Refused { digest: Digest, next_attempt: Option<Duration> },
+    Refused {
+        digest: Digest,
+        next_attempt: Option<Time>,
+    },
     /// What is live stays live.
-    Missing { since: Time },
-    Unreadable { since: Time, reason: String },
+    Missing {
+        since: Time,
+    },
+    Unreadable {
+        since: Time,
+        reason: String,
+    },
 }
+
+#[derive(Debug)]
+struct Settle {
+    stamp: Option<Stamp>,
+    held_since: Time,
+    first: Time,
+    /// Whether the look that ends it, or the read after that, is under way.
+    ending: bool,
+}
+
+/// The time after a complete write in which more of them make one read.
+#[derive(Debug)]
+struct Burst {
+    quiet_at: Time,
+    end_at: Time,
+    more: bool,
+}
+
+#[derive(Debug)]
+struct Retry {
+    digest: Digest,
+    at: Time,
+    /// It has been waited for, and the read before it is under way.
+    due: bool,
+}
+
+#[derive(Debug)]
+enum Absence {
+    Missing,
+    Unreadable(String),
+}
+
+/// The state of one watched source.
+#[derive(Debug)]
+pub struct SourceCore {
+    policy: SourcePolicy,
+    /// The digest that was judged last. Only another one is judged again.
+    cursor: Option<Digest>,
+    /// What the file said when it was read last.
+    seen: Option<Digest>,
+    read_stamp: Option<Stamp>,
+    absence: Option<(Time, Absence)>,
+    turn: Turn,
+    under_way: Option<(Turn, Digest)>,
+    refused: Option<Digest>,
+    retry: Option<Retry>,
+    backoff: Duration,
+    settle: Option<Settle>,
+    burst: Option<Burst>,
+    poll_at: Time,
+    reading: bool,
+    /// Something happened since the read under way began.
+    read_again: bool,
+    /// Somebody asks: for the next read, and for the one under way. `true` by force.
+    ask: Option<bool>,
+    asking: Option<bool>,
+    shown: State,
+    effects: VecDeque<Effect>,
+}
+
+impl SourceCore {
+    /// `cursor` as it was kept in the log; `None` when nothing was ever judged.
+    pub fn new(now: Time, policy: SourcePolicy, cursor: Option<Digest>) -> Self {
+        let mut core = Self {
+            poll_at: now + policy.poll_interval,
+            policy,
+            cursor,
+            seen: None,
+            read_stamp: None,
+            absence: None,
+            turn: Turn(0),
+            under_way: None,
+            refused: None,
+            retry: None,
+            backoff: *RETRY.start(),
+            settle: None,
+            burst: None,
+            reading: false,
+            read_again: false,
+            ask: None,
+            asking: None,
+            shown: State::Unread,
+            effects: VecDeque::new(),
+        };
+        if core.policy.enabled || core.cursor.is_none() {
+            core.read();
+        }
+        core
+    }
+
+    pub fn handle(&mut self, now: Time, event: Event) {
+        match event {
+            Event::Noticed { write, stamp } => self.noticed(now, write, stamp),
+            Event::Read { stamp, torn, found } => self.was_read(now, stamp, torn, found),
+            Event::Judged { turn, judgement } => self.judged(now, turn, judgement),
+            Event::RolledBack { cursor } => self.rolled_back(cursor),
+            Event::Asked { force } => {
+                self.ask = Some(force || self.ask.unwrap_or(false));
+                self.read();
+            }
+            Event::Policy(policy) => self.follow(now, policy),
+            Event::Woke => {}
+        }
+        self.expire(now);
+        let state = self.state();
+        if state != self.shown {
+            self.shown = state;
+            self.effects.push_back(Effect::StateChanged);
+        }
+    }
+
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When to call `handle` with [`Event::Woke`], if nothing else happens before.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let settle = self.settle.as_ref().filter(|settle| !settle.ending).map(|settle| self.settled_at(settle));
+        let burst = self.burst.as_ref().map(|burst| burst.quiet_at.min(burst.end_at));
+        let retry = self.retry.as_ref().filter(|retry| !retry.due).map(|retry| retry.at);
+        let poll = self.policy.enabled.then_some(self.poll_at);
+        settle.into_iter().chain(burst).chain(retry).chain(poll).min()
+    }
+
+    pub fn state(&self) -> State {
+        if let Some((since, absence)) = &self.absence {
+            return match absence {
+                Absence::Missing => State::Missing { since: *since },
+                Absence::Unreadable(reason) => State::Unreadable { since: *since, reason: reason.clone() },
+            };
+        }
+        if let Some(settle) = &self.settle {
+            return State::Settling { since: settle.first };
+        }
+        if let Some((_, digest)) = self.under_way {
+            return State::Judging { digest };
+        }
+        if let Some(digest) = self.refused {
+            return State::Refused { digest, next_attempt: self.retry.as_ref().map(|retry| retry.at) };
+        }
+        match self.seen.and(self.cursor) {
+            Some(digest) => State::Followed { digest },
+            None => State::Unread,
+        }
+    }
+
+    /// The digest that was judged last.
+    pub fn cursor(&self) -> Option<Digest> {
+        self.cursor
+    }
+
+    /// What a rollback that is proposed now has to move the cursor over: what the file says at present.
+    pub fn rollback_cursor(&self) -> Option<Digest> {
+        self.seen.or(self.cursor)
+    }
+
+    fn follow(&mut self, now: Time, policy: SourcePolicy) {
+        if policy.enabled && !self.policy.enabled {
+            self.read();
+        }
+        if !policy.enabled {
+            (self.settle, self.burst, self.retry) = (None, None, None);
+        }
+        if policy.poll_interval != self.policy.poll_interval {
+            self.poll_at = now + policy.poll_interval;
+        }
+        self.policy = policy;
+    }
+
+    /// One read at a time: what happens during it leads to another one.
+    fn read(&mut self) {
+        if self.reading {
+            self.read_again = true;
+        } else {
+            self.reading = true;
+            self.asking = self.ask.take();
+            self.effects.push_back(Effect::Read);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

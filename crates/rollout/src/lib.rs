@@ -14,9 +14,12 @@ mod message;
 mod proposal;
 pub mod reconciler;
 
+#[cfg(test)]
+mod script;
+
+pub use cursor::SourceCore;
+pub use follower::Follower;
 pub use judge::judge;
 pub use message::{Content, Directive, Refusal, Report, Sender};
-pub use proposal::{
-    Applied, Kind, Outcome, Proposal, ProposalId, Reason, Record, Rejection, Source, Stages,
-};
+pub use proposal::{Applied, Kind, Outcome, Proposal, ProposalId, Reason, Record, Rejection, Source, Stages};
 pub use reconciler::Rollout;

@@ -76,10 +76,17 @@ pub enum Event<P> {
 #[derive(Debug, Clone)]
 pub enum Effect<P> {
     /// Over that stream; nothing, if it has ended.
-    Send { node: NodeId, link: Link, directive: Directive },
+    Send {
+        node: NodeId,
+        link: Link,
+        directive: Directive,
+    },
     /// Write it in one durable transaction and say how that went. At most one is under way.
     Append(Box<Record<P>>),
-    Resolve { proposal: ProposalId, outcome: Outcome },
+    Resolve {
+        proposal: ProposalId,
+        outcome: Outcome,
+    },
     Notice(Notice),
 }
 
@@ -87,14 +94,35 @@ pub enum Effect<P> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// Nobody is there to vote.
-    Waiting { proposal: ProposalId },
-    AttemptStarted { attempt: AttemptId, proposal: ProposalId, digest: Digest, voters: BTreeSet<NodeId> },
-    Voted { attempt: AttemptId, node: NodeId, verdict: Result<(), Refusal> },
+    Waiting {
+        proposal: ProposalId,
+    },
+    AttemptStarted {
+        attempt: AttemptId,
+        proposal: ProposalId,
+        digest: Digest,
+        voters: BTreeSet<NodeId>,
+    },
+    Voted {
+        attempt: AttemptId,
+        node: NodeId,
+        verdict: Result<(), Refusal>,
+    },
     /// A voter's stream ended; the round goes on without it.
-    LeftRound { attempt: AttemptId, node: NodeId },
-    AttemptEnded { attempt: AttemptId, proposal: Option<ProposalId>, reason: Reason },
+    LeftRound {
+        attempt: AttemptId,
+        node: NodeId,
+    },
+    AttemptEnded {
+        attempt: AttemptId,
+        proposal: Option<ProposalId>,
+        reason: Reason,
+    },
     /// All voters left; the proposal waits for the next one.
-    AttemptDropped { attempt: AttemptId, proposal: ProposalId },
+    AttemptDropped {
+        attempt: AttemptId,
+        proposal: ProposalId,
+    },
     /// The append is durable. Comes before anything that follows from it.
     Committed {
         attempt: AttemptId,
@@ -107,16 +135,37 @@ pub enum Notice {
     },
     /// Everybody who voted has it live (or has left, or was given up on).
     Applied(Box<Applied>),
-    Attached { node: NodeId, applied: Revision },
-    Detached { node: NodeId },
-    Acked { node: NodeId, revision: Revision },
+    Attached {
+        node: NodeId,
+        applied: Revision,
+    },
+    Detached {
+        node: NodeId,
+    },
+    Acked {
+        node: NodeId,
+        revision: Revision,
+    },
     /// It cannot hold the live revision; it serves what it had and is asked again.
-    Behind { node: NodeId, revision: Revision, refusal: Refusal, retry_in: Duration },
-    CaughtUp { node: NodeId, revision: Revision },
+    Behind {
+        node: NodeId,
+        revision: Revision,
+        refusal: Refusal,
+        retry_in: Duration,
+    },
+    CaughtUp {
+        node: NodeId,
+        revision: Revision,
+    },
     /// A router has a revision the log never had; numbering goes on above it.
-    NumbersAbove { node: NodeId, revision: Revision },
+    NumbersAbove {
+        node: NodeId,
+        revision: Revision,
+    },
     /// A router has seen a younger manager on this log.
-    Deposed { epoch: u64 },
+    Deposed {
+        epoch: u64,
+    },
 }
 
 /// The one reconciler: value in, value out.

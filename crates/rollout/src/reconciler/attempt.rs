@@ -203,7 +203,12 @@ impl<P> Rollout<P> {
                 let votes: BTreeMap<_, _> = votes.collect();
                 let Proposal { id, source, kind, base: _, content, payload, cursors, without } = waiting.proposal;
                 let record = self.record(attempt.id, content, source, kind, diff, votes);
-                self.append(now, attempt.stages, Some(id), Record { payload: Some(payload), cursors, without, ..record });
+                self.append(
+                    now,
+                    attempt.stages,
+                    Some(id),
+                    Record { payload: Some(payload), cursors, without, ..record },
+                );
             }
             Stage::Appending { .. } | Stage::Swapping { .. } => self.attempt = Some(attempt),
         }
@@ -256,7 +261,11 @@ impl<P> Rollout<P> {
             id: record.attempt,
             content: record.content.clone(),
             stage: Stage::Appending { decided, renew_at: now + LEASE / 3 },
-            ballots: record.votes.iter().map(|(node, outcomes)| (node.clone(), Ballot::Yes(outcomes.clone()))).collect(),
+            ballots: record
+                .votes
+                .iter()
+                .map(|(node, outcomes)| (node.clone(), Ballot::Yes(outcomes.clone())))
+                .collect(),
             since: now,
             stages,
         });
@@ -279,7 +288,7 @@ impl<P> Rollout<P> {
         };
         decided.revision = revision;
         attempt.stages.append = now.since(attempt.since);
-        let before = self.head.replace(Head { revision, content: attempt.content.clone() });
+        self.head = Some(Head { revision, content: attempt.content.clone() });
         self.highest = self.highest.max(revision);
         self.notice(Notice::Committed {
             attempt: id,
@@ -290,17 +299,19 @@ impl<P> Rollout<P> {
             cursors: decided.cursors.clone(),
         });
         let digest = attempt.content.digest;
+        // Voters are waited for; where nobody was asked, everybody who was keeping up.
+        let strict = !decided.votes.is_empty();
         let mut unanswered = BTreeSet::new();
         for node in self.routers.keys().cloned().collect::<Vec<_>>() {
             let voted = attempt.ballots.contains_key(&node);
-            // One that had not the revision before either is not waited for.
-            if voted || before.as_ref().is_none_or(|before| self.routers[&node].has(before)) {
+            let router = &self.routers[&node];
+            if voted || (!strict && router.behind.is_none()) {
                 unanswered.insert(node.clone());
             }
             if voted {
                 self.asked(now, &node, revision);
                 self.send(&node, Directive::Commit { attempt: id, revision, digest });
-            } else if self.routers[&node].applied < revision {
+            } else if router.applied < revision {
                 self.offer(now, &node);
             }
         }

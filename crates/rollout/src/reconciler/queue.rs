@@ -35,8 +35,7 @@ impl<P> Rollout<P> {
         let rank = self.rank(&proposal);
         let by = proposal.id;
         let supersedes = |old: &Waiting<P>| {
-            old.proposal.source.owner == proposal.source.owner
-                && (old.rank != Rank::Rollback || rank == Rank::Rollback)
+            old.proposal.source.owner == proposal.source.owner && (old.rank != Rank::Rollback || rank == Rank::Rollback)
         };
         let (old, keep): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting).into_iter().partition(supersedes);
         self.waiting = keep;

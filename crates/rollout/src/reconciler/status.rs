@@ -32,10 +32,16 @@ pub enum RouterState {
     /// Has the target.
     Live,
     /// Has the target, and is asked about the next one.
-    Voting { voted: bool },
+    Voting {
+        voted: bool,
+    },
     /// Has been sent the target and has not answered yet.
     Joining,
-    Behind { refusal: Refusal, since: Time, retry_at: Time },
+    Behind {
+        refusal: Refusal,
+        since: Time,
+        retry_at: Time,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,11 +81,9 @@ impl<P> Rollout<P> {
         let ballot = preparing.and_then(|attempt| attempt.ballots.get(node));
         let live = |head: &Head| router.has(head);
         let state = match (&router.behind, ballot) {
-            (Some(behind), _) => RouterState::Behind {
-                refusal: behind.refusal.clone(),
-                since: behind.since,
-                retry_at: behind.retry_at,
-            },
+            (Some(behind), _) => {
+                RouterState::Behind { refusal: behind.refusal.clone(), since: behind.since, retry_at: behind.retry_at }
+            }
             (None, Some(ballot)) => RouterState::Voting { voted: matches!(ballot, Ballot::Yes(_)) },
             (None, None) if self.head.as_ref().is_some_and(live) => RouterState::Live,
             (None, None) => RouterState::Joining,

@@ -1,0 +1,101 @@
+//! What of a source is proposed, and what its judgement means for the next time.
+
+use model::{Digest, Time};
+
+use super::{AGAIN, Absence, Answer, Effect, Found, Judgement, RETRY, Retry, SourceCore, Stamp, Turn};
+
+impl SourceCore {
+    pub(super) fn was_read(&mut self, now: Time, stamp: Option<Stamp>, torn: bool, found: Found) {
+        self.reading = false;
+        let asked = self.asking.take();
+        if self.is_whole(now, stamp, torn, asked.is_some()) {
+            let absence = match found {
+                Found::Digest(digest) => {
+                    self.absence = None;
+                    self.compare(digest, asked);
+                    None
+                }
+                Found::Missing => Some((Absence::Missing, Answer::Missing)),
+                Found::Unreadable(reason) => Some((Absence::Unreadable(reason.clone()), Answer::Unreadable(reason))),
+            };
+            if let Some((absence, answer)) = absence {
+                let since = self.absence.take().map_or(now, |(since, _)| since);
+                self.absence = Some((since, absence));
+                self.answer(asked, answer);
+            }
+        }
+        if std::mem::take(&mut self.read_again) {
+            self.read();
+        }
+    }
+
+    fn compare(&mut self, digest: Digest, asked: Option<bool>) {
+        self.seen = Some(digest);
+        let retry = self.retry.as_ref().is_some_and(|retry| retry.due && retry.digest == digest);
+        // By hand, a refusal is said again: nothing to do would be no answer to what is wrong.
+        let again = asked.is_some() && self.refused == Some(digest);
+        match self.under_way {
+            Some((turn, judged)) if judged == digest => self.answer(asked, Answer::UnderWay { turn }),
+            None if self.cursor == Some(digest) && asked != Some(true) && !again && !retry => {
+                self.retry.take_if(|retry| retry.digest != digest);
+                self.answer(asked, Answer::Unchanged { digest });
+            }
+            Some(_) | None => self.propose(digest),
+        }
+    }
+
+    fn propose(&mut self, digest: Digest) {
+        let retry = self.refused == Some(digest);
+        if !retry {
+            self.refused = None;
+            self.backoff = *RETRY.start();
+        }
+        self.retry = None;
+        self.turn = Turn(self.turn.0 + 1);
+        self.under_way = Some((self.turn, digest));
+        self.effects.push_back(Effect::Propose { turn: self.turn, digest, retry });
+    }
+
+    pub(super) fn judged(&mut self, now: Time, turn: Turn, judgement: Judgement) {
+        let Some((_, digest)) = self.under_way.take_if(|(under_way, _)| *under_way == turn) else { return };
+        match judgement {
+            Judgement::Applied => self.follows(digest),
+            Judgement::NoChange => {
+                self.follows(digest);
+                self.effects.push_back(Effect::SaveCursor { digest });
+            }
+            Judgement::Refused { heals } => {
+                self.cursor = Some(digest);
+                self.refused = Some(digest);
+                if heals && self.policy.enabled {
+                    self.retry = Some(Retry { digest, at: now + self.backoff, due: false });
+                    self.backoff = (self.backoff * 2).min(*RETRY.end());
+                } else {
+                    // Not before: a restart has to try again what can heal.
+                    self.effects.push_back(Effect::SaveCursor { digest });
+                }
+            }
+            Judgement::Overtaken => self.retry = Some(Retry { digest, at: now + AGAIN, due: false }),
+        }
+    }
+
+    fn follows(&mut self, digest: Digest) {
+        self.cursor = Some(digest);
+        (self.refused, self.retry) = (None, None);
+    }
+
+    pub(super) fn rolled_back(&mut self, cursor: Digest) {
+        self.follows(cursor);
+        self.under_way = None;
+        // Changed between the rollback's proposal and its record.
+        if let Some(seen) = self.seen.filter(|seen| *seen != cursor) {
+            self.propose(seen);
+        }
+    }
+
+    fn answer(&mut self, asked: Option<bool>, answer: Answer) {
+        if asked.is_some() {
+            self.effects.push_back(Effect::Answer(answer));
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! When a file that is being written is read.
+
+use model::Time;
+
+use super::{Absence, BURST, Burst, Effect, MAX_SETTLE, QUIET, Settle, SourceCore, Stamp, Write};
+
+impl SourceCore {
+    pub(super) fn noticed(&mut self, now: Time, write: Write, stamp: Option<Stamp>) {
+        if !self.policy.enabled {
+            return;
+        }
+        match write {
+            Write::Complete => self.written_whole(now),
+            // An event proves a write even where size and time are the same as before.
+            Write::InPlace => self.unsettled(now, stamp),
+            Write::Polled => self.looked(now, stamp),
+        }
+    }
+
+    fn written_whole(&mut self, now: Time) {
+        self.settle = None;
+        match &mut self.burst {
+            Some(burst) => {
+                burst.more = true;
+                burst.quiet_at = now + QUIET;
+            }
+            None => {
+                self.read();
+                self.burst = Some(Burst { quiet_at: now + QUIET, end_at: now + BURST, more: false });
+            }
+        }
+    }
+
+    /// Whoever writes may not have finished: size and time have to hold first.
+    fn unsettled(&mut self, now: Time, stamp: Option<Stamp>) {
+        let first = self.settle.as_ref().map_or(now, |settle| settle.first);
+        self.settle = Some(Settle { stamp, held_since: now, first, ending: false });
+    }
+
+    fn looked(&mut self, now: Time, stamp: Option<Stamp>) {
+        match &self.settle {
+            None if self.reading || stamp == self.read_stamp => {}
+            None => self.unsettled(now, stamp),
+            Some(settle) if now < self.settled_at(settle) && stamp == settle.stamp => {}
+            Some(settle) if stamp != settle.stamp && now < settle.first + MAX_SETTLE => self.unsettled(now, stamp),
+            Some(_) => {
+                if let Some(settle) = &mut self.settle {
+                    settle.ending = true;
+                }
+                self.read();
+            }
+        }
+    }
+
+    pub(super) fn settled_at(&self, settle: &Settle) -> Time {
+        (settle.held_since + self.policy.debounce).min(settle.first + MAX_SETTLE)
+    }
+
+    /// Whether what was read may be judged: not if it changed under the read, nor if somebody is writing in place
+    /// (that write has its own time to settle). Whoever asks for a read says that it is whole.
+    pub(super) fn is_whole(&mut self, now: Time, stamp: Option<Stamp>, torn: bool, asked: bool) -> bool {
+        self.read_stamp = stamp;
+        if asked || !self.policy.enabled {
+            self.settle.take_if(|settle| settle.ending);
+            return true;
+        }
+        let first = self.settle.as_ref().map_or(now, |settle| settle.first);
+        if torn && now < first + MAX_SETTLE {
+            self.unsettled(now, stamp);
+            return false;
+        }
+        self.settle.take_if(|settle| settle.ending);
+        self.settle.is_none()
+    }
+
+    pub(super) fn expire(&mut self, now: Time) {
+        if self.policy.enabled && self.poll_at <= now {
+            self.poll_at = now + self.policy.poll_interval;
+            if matches!(self.absence, Some((_, Absence::Unreadable(_)))) {
+                // Permissions change without a change of size or time.
+                self.read();
+            } else {
+                self.effects.push_back(Effect::Look);
+            }
+        }
+        let settled = self.settle.as_ref().is_some_and(|settle| !settle.ending && self.settled_at(settle) <= now);
+        if let Some(settle) = self.settle.as_mut().filter(|_| settled) {
+            settle.ending = true;
+            self.effects.push_back(Effect::Look);
+        }
+        let burst = self.burst.take_if(|burst| burst.quiet_at.min(burst.end_at) <= now);
+        if burst.is_some_and(|burst| burst.more) {
+            self.read();
+            self.burst = Some(Burst { quiet_at: now + QUIET, end_at: now + BURST, more: false });
+        }
+        if let Some(retry) = self.retry.as_mut().filter(|retry| !retry.due && retry.at <= now) {
+            retry.due = true;
+            self.read();
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! Rules of a source, as conversations. Times are milliseconds since the start.
+
+use crate::script::check;
+
+use super::*;
+
+struct Bench {
+    core: SourceCore,
+}
+
+fn digest(name: &str) -> Digest {
+    Digest::of_bytes(name.as_bytes())
+}
+
+fn stamp(text: &str) -> Option<Stamp> {
+    (text != "-").then(|| Stamp { size: text.parse().unwrap(), modified: 0, identity: 0 })
+}
+
+impl Bench {
+    /// A file that said `a` when it was judged last and is read for the first time, without polling in the way.
+    fn new() -> Self {
+        let policy = SourcePolicy { poll_interval: Duration::from_secs(3600), ..SourcePolicy::default() };
+        let mut core = SourceCore::new(Time::ZERO, policy, Some(digest("a")));
+        assert_eq!(core.poll_effect(), Some(Effect::Read));
+        Self { core }
+    }
+
+    /// `at` runs deadlines up to then; the rest of the line is the event.
+    fn step(&mut self, line: &str) -> Vec<String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let at = Time::ZERO + Duration::from_millis(words[0].parse().unwrap());
+        let mut lines = Vec::new();
+        while let Some(deadline) = self.core.next_deadline().filter(|deadline| *deadline <= at) {
+            self.core.handle(deadline, Event::Woke);
+            let ms = deadline.since(Time::ZERO).as_millis();
+            lines.extend(self.drain().into_iter().map(|line| format!("{ms} {line}")));
+        }
+        let event = match words[1] {
+            "moved" => Event::Noticed { write: Write::Complete, stamp: stamp(words[2]) },
+            "written" => Event::Noticed { write: Write::InPlace, stamp: stamp(words[2]) },
+            "looks" => Event::Noticed { write: Write::Polled, stamp: stamp(words[2]) },
+            "read" | "torn" => Event::Read {
+                stamp: stamp(words[2]),
+                torn: words[1] == "torn",
+                found: words.get(3).map_or(Found::Missing, |name| Found::Digest(digest(name))),
+            },
+            "applied" => self.judged(words[2], Judgement::Applied),
+            "same" => self.judged(words[2], Judgement::NoChange),
+            "refused" => self.judged(words[2], Judgement::Refused { heals: words.contains(&"heals") }),
+            "overtaken" => self.judged(words[2], Judgement::Overtaken),
+            "rolled-back" => Event::RolledBack { cursor: digest(words[2]) },
+            "asked" => Event::Asked { force: words.contains(&"force") },
+            "tick" => Event::Woke,
+            other => panic!("no such line: {other}"),
+        };
+        self.core.handle(at, event);
+        lines.extend(self.drain());
+        lines
+    }
+
+    fn judged(&self, turn: &str, judgement: Judgement) -> Event {
+        Event::Judged { turn: Turn(turn.parse().unwrap()), judgement }
+    }
+
+    fn drain(&mut self) -> Vec<String> {
+        let name =
+            |digest: &Digest| ["a", "b", "c", "half"].into_iter().find(|name| *digest == self::digest(name)).unwrap();
+        let mut lines = Vec::new();
+        while let Some(effect) = self.core.poll_effect() {
+            lines.push(match effect {
+                Effect::Look => "look".into(),
+                Effect::Read => "read".into(),
+                Effect::Propose { turn, digest, retry } => {
+                    format!("propose {} {}{}", turn.0, name(&digest), if retry { " again" } else { "" })
+                }
+                Effect::SaveCursor { digest } => format!("keep {}", name(&digest)),
+                Effect::Answer(answer) => match answer {
+                    Answer::Unchanged { .. } => "answer: nothing to do".into(),
+                    Answer::UnderWay { turn } => format!("answer: see {}", turn.0),
+                    Answer::Missing => "answer: missing".into(),
+                    Answer::Unreadable(reason) => format!("answer: {reason}"),
+                },
+                Effect::StateChanged => match self.core.state() {
+                    State::Settling { .. } => "settling".into(),
+                    State::Missing { .. } => "missing".into(),
+                    State::Refused { next_attempt: Some(_), .. } => "refused, will try again".into(),
+                    State::Refused { next_attempt: None, .. } => "refused".into(),
+                    State::Unread | State::Followed { .. } | State::Judging { .. } | State::Unreadable { .. } => {
+                        continue;
+                    }
+                },
+            });
+        }
+        lines
+    }
+}
+
+#[track_caller]
+fn says(script: &str) {
+    let mut bench = Bench::new();
+    check(script, |line| bench.step(line));
+}
+
+#[test]
+fn a_complete_write_is_read_at_once_and_a_burst_once_more() {
+    says(
+        "0 read 1 a
+         1000 moved 2
+         > read
+         1001 read 2 b
+         > propose 1 b
+         1002 applied 1
+         1003 moved 3
+         1008 moved 4
+         1017 tick
+         1018 tick
+         > 1018 read
+         1019 read 4 c
+         > propose 2 c
+         1025 moved 5
+         1034 moved 6
+         1043 moved 7
+         1044 read 7 c
+         2000 tick
+         > 1053 read",
+    );
+}
+
+#[test]
+fn an_endless_burst_is_read_four_times_a_second() {
+    let mut bench = Bench::new();
+    bench.step("0 read 1 a");
+    let reads: usize = (0..200)
+        .map(|i| {
+            let at = 1000 + i * 5;
+            let mut lines = bench.step(&format!("{at} moved {i}"));
+            lines.retain(|line| line.ends_with("read"));
+            for _ in &lines {
+                bench.step(&format!("{at} read {i} b"));
+            }
+            lines.len()
+        })
+        .sum();
+    assert_eq!(reads, 4, "once at once, then at 250, 500 and 750 ms");
+}
+
+#[test]
+fn an_in_place_write_has_to_hold_still() {
+    says(
+        "0 read 1 a
+         1000 written 2
+         > settling
+         1400 written 2
+         1899 tick
+         1900 tick
+         > 1900 look
+         1901 looks 3
+         2401 tick
+         > 2401 look
+         2402 looks 3
+         > read
+         2403 torn 4 half
+         2903 tick
+         > 2903 look
+         2904 looks 4
+         > read
+         2905 read 4 b
+         > propose 1 b",
+    );
+}
+
+#[test]
+fn what_never_settles_is_judged_as_it_is_after_ten_seconds() {
+    let mut bench = Bench::new();
+    bench.step("0 read 1 a");
+    let mut at = 1000;
+    let mut size = 2;
+    let first = loop {
+        let mut lines = bench.step(&format!("{at} written {size}"));
+        lines.extend(bench.step(&format!("{at} looks {size}")));
+        if lines.iter().any(|line| line == "read") {
+            break at;
+        }
+        (at, size) = (at + 200, size + 1);
+    };
+    assert_eq!(first, 11_000);
+    assert_eq!(bench.step("11001 torn 99 half"), ["propose 1 half"]);
+}
+
+#[test]
+fn nothing_half_written_is_judged_by_a_read_for_another_reason() {
+    says(
+        "0 read 1 a
+         100 moved 2
+         > read
+         101 read 2 b
+         > propose 1 b
+         102 refused 1 heals
+         > refused, will try again
+         1000 written 3
+         > settling
+         1102 tick
+         > 1102 read
+         1103 read 3 half
+         1500 tick
+         > 1500 look
+         1501 looks 4
+         2001 tick
+         > 2001 look
+         2002 looks 4
+         > read
+         2003 read 4 b
+         > propose 2 b again",
+    );
+}
+
+#[test]
+fn only_another_digest_is_judged_again_unless_it_can_heal() {
+    says(
+        "0 read 1 b
+         > propose 1 b
+         1 refused 1
+         > keep b
+         > refused
+         10 moved 2
+         > read
+         11 read 2 b
+         100 asked
+         > read
+         101 read 2 b
+         > propose 2 b again
+         102 refused 2 heals
+         > refused, will try again
+         200 moved 3
+         > read
+         201 read 3 b
+         1102 tick
+         > 1102 read
+         1103 read 3 b
+         > propose 3 b again
+         1104 refused 3 heals
+         > refused, will try again
+         3104 tick
+         > 3104 read
+         3105 read 3 c
+         > propose 4 c
+         3106 same 4
+         > keep c
+         60000 tick",
+    );
+}
+
+#[test]
+fn back_to_what_was_live_while_the_next_one_is_judged() {
+    says(
+        "0 read 1 b
+         > propose 1 b
+         10 moved 2
+         > read
+         11 read 2 a
+         > propose 2 a
+         12 overtaken 1
+         13 overtaken 2
+         113 tick
+         > 113 read
+         114 read 2 b
+         > propose 3 b",
+    );
+}
+
+#[test]
+fn a_rollback_moves_the_cursor() {
+    says(
+        "0 read 1 b
+         > propose 1 b
+         1 applied 1
+         2 rolled-back b
+         3 moved 2
+         > read
+         4 read 2 b
+         5 asked
+         > read
+         6 read 2 b
+         > answer: nothing to do
+         7 asked force
+         > read
+         8 read 2 b
+         > propose 2 b
+         # the rollback went first, and what it undid is not proposed again
+         9 rolled-back b
+         10 overtaken 2
+         500 tick
+         510 moved 3
+         > read
+         511 read 3 c
+         > propose 3 c
+         # it was proposed before the file said c
+         512 rolled-back b
+         > propose 4 c",
+    );
+}
+
+#[test]
+fn a_missing_file_changes_nothing_and_comes_back() {
+    says(
+        "0 read 1 a
+         10 looks -
+         > settling
+         510 tick
+         > 510 look
+         511 looks -
+         > read
+         512 read -
+         > missing
+         600 looks -
+         700 asked
+         > read
+         701 read -
+         > answer: missing
+         800 moved 2
+         > read
+         801 read 2 a",
+    );
+}
+
+#[test]
+fn one_read_at_a_time_and_none_too_few() {
+    says(
+        "0 asked
+         1 read 1 a
+         > read
+         2 read 1 b
+         > propose 1 b
+         3 asked
+         > read
+         4 read 1 b
+         > answer: see 1",
+    );
+}
