@@ -1,0 +1,147 @@
+//! The stream between drain-coordinator and a router.
+
+use drain::{Cordon, Count, Departure, Directive, DrainId, LiveEndpoint, Phase};
+use model::{BackendId, Revision};
+
+use crate::common::{Invalid, duration, duration_to_pb, endpoint_key, endpoint_key_to_pb, node, optional_digest};
+use crate::pb::drain::v1 as pb;
+use pb::attach_request::Count as PbCount;
+use pb::attach_response::Directive as PbDirective;
+
+pub fn count(count: Option<PbCount>) -> Result<Count, Invalid> {
+    Ok(match count.ok_or(Invalid::missing("count"))? {
+        PbCount::Hello(hello) => Count::Hello { node: node(&hello.node)?, boot: hello.boot },
+        PbCount::Live(live) => Count::Live {
+            revision: Revision(live.revision),
+            endpoints: live.endpoints.into_iter().map(live_endpoint).collect::<Result<_, _>>()?,
+        },
+        PbCount::Departure(departure) => Count::Departure(Departure {
+            drain: drain_id(departure.drain)?,
+            endpoint: endpoint_key(departure.endpoint)?,
+            total: departure.total,
+            in_flight: departure.in_flight,
+            finished: departure.finished,
+            evicted: departure.evicted,
+            phase: phase(departure.phase)?,
+            remaining: duration("departure.remaining", departure.remaining)?,
+            oldest: (!departure.oldest.is_empty()).then_some(departure.oldest),
+        }),
+    })
+}
+
+pub fn count_to_pb(count: &Count) -> PbCount {
+    match count {
+        Count::Hello { node, boot } => PbCount::Hello(pb::Hello { node: node.to_string(), boot: boot.clone() }),
+        Count::Live { revision, endpoints } => PbCount::Live(pb::Live {
+            revision: revision.0,
+            endpoints: endpoints
+                .iter()
+                .map(|live| pb::LiveEndpoint {
+                    endpoint: Some(endpoint_key_to_pb(&live.endpoint)),
+                    timeout: Some(duration_to_pb(live.timeout)),
+                })
+                .collect(),
+        }),
+        Count::Departure(departure) => PbCount::Departure(pb::Departure {
+            drain: Some(drain_id_to_pb(&departure.drain)),
+            endpoint: Some(endpoint_key_to_pb(&departure.endpoint)),
+            total: departure.total,
+            in_flight: departure.in_flight,
+            finished: departure.finished,
+            evicted: departure.evicted,
+            phase: phase_to_pb(departure.phase),
+            remaining: Some(duration_to_pb(departure.remaining)),
+            oldest: departure.oldest.clone().unwrap_or_default(),
+        }),
+    }
+}
+
+pub fn directive(directive: Option<PbDirective>) -> Result<Directive, Invalid> {
+    Ok(match directive.ok_or(Invalid::missing("directive"))? {
+        PbDirective::Overlay(overlay) => {
+            Directive::Overlay { cordons: overlay.cordons.into_iter().map(cordon).collect::<Result<_, _>>()? }
+        }
+        PbDirective::Recorded(recorded) => {
+            Directive::Recorded { drain: drain_id(recorded.drain)?, endpoint: endpoint_key(recorded.endpoint)? }
+        }
+    })
+}
+
+pub fn directive_to_pb(directive: &Directive) -> PbDirective {
+    match directive {
+        Directive::Overlay { cordons } => {
+            PbDirective::Overlay(pb::Overlay { cordons: cordons.iter().map(cordon_to_pb).collect() })
+        }
+        Directive::Recorded { drain, endpoint } => PbDirective::Recorded(pb::Recorded {
+            drain: Some(drain_id_to_pb(drain)),
+            endpoint: Some(endpoint_key_to_pb(endpoint)),
+        }),
+    }
+}
+
+fn live_endpoint(live: pb::LiveEndpoint) -> Result<LiveEndpoint, Invalid> {
+    Ok(LiveEndpoint {
+        endpoint: endpoint_key(live.endpoint)?,
+        timeout: duration("live.timeout", live.timeout)?,
+    })
+}
+
+/// Also how a router keeps its overlays on disk.
+pub fn cordon(cordon: pb::Cordon) -> Result<Cordon, Invalid> {
+    Ok(Cordon {
+        drain: drain_id(cordon.drain)?,
+        backend: BackendId::new(&cordon.backend).map_err(|error| Invalid::new("cordon.backend", error))?,
+        endpoint: optional_digest("cordon.endpoint_digest", &cordon.endpoint_digest)?,
+        remaining: duration("cordon.remaining", cordon.remaining)?,
+    })
+}
+
+pub fn cordon_to_pb(cordon: &Cordon) -> pb::Cordon {
+    pb::Cordon {
+        drain: Some(drain_id_to_pb(&cordon.drain)),
+        backend: cordon.backend.to_string(),
+        endpoint_digest: cordon.endpoint.map(|digest| digest.as_bytes().to_vec()).unwrap_or_default(),
+        remaining: Some(duration_to_pb(cordon.remaining)),
+    }
+}
+
+fn drain_id(id: Option<pb::DrainId>) -> Result<DrainId, Invalid> {
+    use pb::drain_id::Id;
+    Ok(match id.and_then(|id| id.id).ok_or(Invalid::missing("drain"))? {
+        Id::Removal(removal) => {
+            DrainId::Removal { endpoint: endpoint_key(removal.endpoint)?, revision: Revision(removal.revision) }
+        }
+        Id::Admin(number) => DrainId::Admin { number },
+    })
+}
+
+fn drain_id_to_pb(id: &DrainId) -> pb::DrainId {
+    use pb::drain_id::{Id, Removal};
+    let id = match id {
+        DrainId::Removal { endpoint, revision } => {
+            Id::Removal(Removal { endpoint: Some(endpoint_key_to_pb(endpoint)), revision: revision.0 })
+        }
+        DrainId::Admin { number } => Id::Admin(*number),
+    };
+    pb::DrainId { id: Some(id) }
+}
+
+fn phase(value: i32) -> Result<Phase, Invalid> {
+    match pb::Phase::try_from(value).unwrap_or_default() {
+        pb::Phase::Cordoned => Ok(Phase::Cordoned),
+        pb::Phase::Evicting => Ok(Phase::Evicting),
+        pb::Phase::Closed => Ok(Phase::Closed),
+        pb::Phase::Reopened => Ok(Phase::Reopened),
+        pb::Phase::Unspecified => Err(Invalid::new("phase", format!("has no meaning here: {value}"))),
+    }
+}
+
+pub fn phase_to_pb(phase: Phase) -> i32 {
+    let phase = match phase {
+        Phase::Cordoned => pb::Phase::Cordoned,
+        Phase::Evicting => pb::Phase::Evicting,
+        Phase::Closed => pb::Phase::Closed,
+        Phase::Reopened => pb::Phase::Reopened,
+    };
+    phase.into()
+}

@@ -1,0 +1,109 @@
+//! The stream between health-monitor and a router.
+
+use health::{Observation, Outcome, Request};
+use model::HealthPolicy;
+
+use crate::common::{
+    Invalid, duration, duration_to_pb, endpoint_key, endpoint_key_to_pb, node, verdict, verdict_to_pb,
+};
+use crate::pb::health::v1 as pb;
+use pb::attach_request::Observation as PbObservation;
+use pb::attach_response::Request as PbRequest;
+
+pub fn observation(observation: Option<PbObservation>) -> Result<Observation, Invalid> {
+    Ok(match observation.ok_or(Invalid::missing("observation"))? {
+        PbObservation::Hello(hello) => Observation::Hello { node: node(&hello.node)?, boot: hello.boot },
+        PbObservation::Endpoints(all) => {
+            let policy = all.policy.ok_or(Invalid::missing("endpoints.policy"))?;
+            Observation::Endpoints {
+                endpoints: all.endpoints.into_iter().map(|key| endpoint_key(Some(key))).collect::<Result<_, _>>()?,
+                policy: HealthPolicy {
+                    interval: duration("policy.interval", policy.interval)?,
+                    timeout: duration("policy.timeout", policy.timeout)?,
+                    unhealthy_threshold: policy.unhealthy_threshold,
+                    healthy_threshold: policy.healthy_threshold,
+                },
+            }
+        }
+        PbObservation::Probed(probed) => Observation::Probed {
+            endpoint: endpoint_key(probed.endpoint)?,
+            probe: probed.probe,
+            outcome: outcome(probed.outcome)?,
+        },
+        PbObservation::Seen(seen) => {
+            Observation::Seen { endpoint: endpoint_key(seen.endpoint)?, outcome: outcome(seen.outcome)? }
+        }
+    })
+}
+
+pub fn observation_to_pb(observation: &Observation) -> PbObservation {
+    match observation {
+        Observation::Hello { node, boot } => {
+            PbObservation::Hello(pb::Hello { node: node.to_string(), boot: boot.clone() })
+        }
+        Observation::Endpoints { endpoints, policy } => PbObservation::Endpoints(pb::Endpoints {
+            endpoints: endpoints.iter().map(endpoint_key_to_pb).collect(),
+            policy: Some(pb::Policy {
+                interval: Some(duration_to_pb(policy.interval)),
+                timeout: Some(duration_to_pb(policy.timeout)),
+                unhealthy_threshold: policy.unhealthy_threshold,
+                healthy_threshold: policy.healthy_threshold,
+            }),
+        }),
+        Observation::Probed { endpoint, probe, outcome } => PbObservation::Probed(pb::Probed {
+            endpoint: Some(endpoint_key_to_pb(endpoint)),
+            probe: *probe,
+            outcome: Some(outcome_to_pb(outcome)),
+        }),
+        Observation::Seen { endpoint, outcome } => PbObservation::Seen(pb::Seen {
+            endpoint: Some(endpoint_key_to_pb(endpoint)),
+            outcome: Some(outcome_to_pb(outcome)),
+        }),
+    }
+}
+
+pub fn request(request: Option<PbRequest>) -> Result<Request, Invalid> {
+    Ok(match request.ok_or(Invalid::missing("request"))? {
+        PbRequest::Probe(probe) => Request::Probe {
+            endpoint: endpoint_key(probe.endpoint)?,
+            probe: probe.probe,
+            timeout: duration("probe.timeout", probe.timeout)?,
+        },
+        PbRequest::Verdict(change) => {
+            Request::Verdict { endpoint: endpoint_key(change.endpoint)?, verdict: verdict(change.verdict) }
+        }
+    })
+}
+
+pub fn request_to_pb(request: &Request) -> PbRequest {
+    match request {
+        Request::Probe { endpoint, probe, timeout } => PbRequest::Probe(pb::Probe {
+            endpoint: Some(endpoint_key_to_pb(endpoint)),
+            probe: *probe,
+            timeout: Some(duration_to_pb(*timeout)),
+        }),
+        Request::Verdict { endpoint, verdict } => PbRequest::Verdict(pb::VerdictChange {
+            endpoint: Some(endpoint_key_to_pb(endpoint)),
+            verdict: verdict_to_pb(*verdict),
+        }),
+    }
+}
+
+fn outcome(outcome: Option<pb::Outcome>) -> Result<Outcome, Invalid> {
+    use pb::outcome::Outcome as Pb;
+    Ok(match outcome.and_then(|outcome| outcome.outcome).ok_or(Invalid::missing("outcome"))? {
+        Pb::Ok(latency) => Outcome::Ok { latency: duration("outcome.ok", Some(latency))? },
+        Pb::Failed(reason) => Outcome::Failed { reason },
+        Pb::Starting(reason) => Outcome::Starting { reason },
+    })
+}
+
+fn outcome_to_pb(outcome: &Outcome) -> pb::Outcome {
+    use pb::outcome::Outcome as Pb;
+    let outcome = match outcome {
+        Outcome::Ok { latency } => Pb::Ok(duration_to_pb(*latency)),
+        Outcome::Failed { reason } => Pb::Failed(reason.clone()),
+        Outcome::Starting { reason } => Pb::Starting(reason.clone()),
+    };
+    pb::Outcome { outcome: Some(outcome) }
+}

@@ -1,0 +1,22 @@
+//! The sentences the services exchange, as protobuf, and their one translation from and to the words of the
+//! domain. Nothing outside this crate knows how a message is spelled.
+
+#![forbid(unsafe_code)]
+
+mod common;
+pub mod config;
+mod content;
+pub mod drain;
+pub mod health;
+pub mod pb;
+
+pub use common::{
+    Invalid, endpoint_key, endpoint_key_to_pb, envelope, sender, verdict, verdict_to_pb, violation, violation_to_pb,
+};
+pub use content::FEATURES;
+
+/// All packages with their comments, for gRPC reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+#[cfg(test)]
+mod tests;
