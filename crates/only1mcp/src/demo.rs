@@ -38,7 +38,7 @@ use process::Process;
 #[derive(Args, Debug)]
 pub(crate) struct Settings {
     /// Speak over stdin and stdout, one message a line (the default)
-    #[arg(long, conflicts_with = "listen")]
+    #[arg(long, conflicts_with = "listen", env = "ONLY1MCP_DEMO_STDIO")]
     stdio: bool,
 
     /// Speak Streamable HTTP at http://ADDR/mcp; port 0 takes a free one and prints it

@@ -1,6 +1,6 @@
 //! The demo server over Streamable HTTP: sessions for the older revisions, none for the stateless one.
 
-use std::{io, net::SocketAddr, rc::Rc};
+use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 
 use http::{HeaderMap, Method, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -21,6 +21,7 @@ use super::{
 pub(crate) const PATH: &str = "/mcp";
 const SESSION_HEADER: &str = "mcp-session-id";
 const BODY_MAX: usize = 16 << 20;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The server behind one listener.
 #[derive(Debug)]
@@ -38,8 +39,17 @@ pub(crate) async fn serve(process: Rc<Process>, listener: TcpListener, always_ev
     let loopback = listener.local_addr()?.ip().is_loopback();
     let server = Rc::new(Server { process, sessions: Sessions::default(), always_events, loopback });
     loop {
-        let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            // Out of descriptors, or a client that was gone already. Asking again at once would only burn a core.
+            Err(error) => {
+                super::complain(&format!("cannot accept a connection: {error}"));
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        // A socket that refuses this is about to report its own end.
+        drop(stream.set_nodelay(true));
         let (server, number) = (Rc::clone(&server), server.process.number_connection());
         let tasks = server.process.tasks.clone();
         tasks.spawn_local("connection", async move {

@@ -1,0 +1,169 @@
+//! The admin services a command may talk to: where they are, and which of them is which.
+//!
+//! Every address is asked by gRPC reflection what it serves, so that one list of addresses does for all commands, whether
+//! they name one process with all four services or four processes.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use runtime::{
+    AdminToken,
+    grpc::{Client, DialError, MESSAGE_BYTES_MAX, Target, connect_lazy},
+};
+use tokio_stream::StreamExt;
+use tonic::{Request, Status};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
+use wire::pb::{
+    config::v1::config_service_client::ConfigServiceClient, drain::v1::drain_service_client::DrainServiceClient,
+    router::v1::router_service_client::RouterServiceClient,
+};
+
+use crate::{args::AdminArgs, failure::Failure, place};
+
+const CONFIG: (&str, &str) = ("config-manager", "only1mcp.config.v1.ConfigService");
+const DRAIN: (&str, &str) = ("drain-coordinator", "only1mcp.drain.v1.DrainService");
+const ROUTER: (&str, &str) = ("router", "only1mcp.router.v1.RouterService");
+
+/// What a command knows of the services.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    peers: Vec<Peer>,
+    timeout: Duration,
+}
+
+/// One address.
+#[derive(Debug)]
+struct Peer {
+    name: String,
+    client: Client,
+    /// What it serves; or why it could not be asked.
+    services: Result<BTreeSet<String>, Status>,
+}
+
+/// A generated client, and what to call its server in messages.
+#[derive(Debug)]
+pub(crate) struct Named<C> {
+    pub(crate) client: C,
+    pub(crate) target: String,
+}
+
+impl Admin {
+    /// Asks every address what it is. Fails when none is known; that one does not answer shows when it is needed.
+    pub(crate) async fn find(args: &AdminArgs) -> Result<Self, Failure> {
+        let mut peers = Vec::new();
+        for (name, target) in targets(args)? {
+            let client = connect_lazy(&target).map_err(|error| undiallable(&name, &error))?;
+            let asked = tokio::time::timeout(args.timeout, services(client.clone())).await;
+            let services = asked.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer")));
+            peers.push(Peer { name, client, services });
+        }
+        Ok(Self { peers, timeout: args.timeout })
+    }
+
+    pub(crate) fn config(&self) -> Result<Named<ConfigServiceClient<Client>>, Failure> {
+        let (client, target) = self.one(CONFIG)?;
+        let client = ConfigServiceClient::new(client)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        Ok(Named { client, target })
+    }
+
+    pub(crate) fn drain(&self) -> Result<Named<DrainServiceClient<Client>>, Failure> {
+        let (client, target) = self.one(DRAIN)?;
+        Ok(Named { client: DrainServiceClient::new(client), target })
+    }
+
+    /// Every router among the addresses.
+    pub(crate) fn routers(&self) -> Vec<Named<RouterServiceClient<Client>>> {
+        let serving = self.peers.iter().filter(|peer| peer.serves(ROUTER.1));
+        let named = serving.map(|peer| Named {
+            client: RouterServiceClient::new(peer.client.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            target: peer.name.clone(),
+        });
+        named.collect()
+    }
+
+    fn one(&self, (service, full_name): (&'static str, &str)) -> Result<(Client, String), Failure> {
+        if let Some(peer) = self.peers.iter().find(|peer| peer.serves(full_name)) {
+            return Ok((peer.client.clone(), peer.name.clone()));
+        }
+        // One that could not be asked may be the one that is needed.
+        for peer in &self.peers {
+            if let Err(status) = &peer.services {
+                return Err(Failure::of(&peer.name, status.clone()));
+            }
+        }
+        Err(Failure::Lacks { service, targets: self.peers.iter().map(|peer| peer.name.clone()).collect() })
+    }
+
+    /// The answer of `call`, within the time the user is willing to wait.
+    pub(crate) async fn ask<T>(
+        &self,
+        target: &str,
+        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Result<T, Failure> {
+        self.ask_for(self.timeout, target, call).await
+    }
+
+    /// As [`Admin::ask`], with a time of its own.
+    pub(crate) async fn ask_for<T>(
+        &self,
+        timeout: Duration,
+        target: &str,
+        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Result<T, Failure> {
+        let late = |_| Failure::Timeout { target: target.to_owned(), seconds: timeout.as_secs_f64() };
+        let answered = tokio::time::timeout(timeout, call).await.map_err(late)?;
+        answered.map(tonic::Response::into_inner).map_err(|status| Failure::of(target, status))
+    }
+}
+
+impl Peer {
+    fn serves(&self, service: &str) -> bool {
+        self.services.as_ref().is_ok_and(|services| services.contains(service))
+    }
+}
+
+fn targets(args: &AdminArgs) -> Result<Vec<(String, Target)>, Failure> {
+    if args.admin.is_empty() {
+        let place = args.place.find()?;
+        let socket = place.socket();
+        if std::os::unix::net::UnixStream::connect(&socket).is_err() {
+            return Err(Failure::NotRunning { place: place.describe(), socket, others: place::running() });
+        }
+        return Ok(vec![(socket.display().to_string(), Target::Unix(socket))]);
+    }
+    let token = match &args.token_file {
+        Some(file) => Some(AdminToken::load(file)?),
+        // Of the gateway that `up` runs here, if there is one; remote ones have their own.
+        None => args.place.find().ok().and_then(|place| AdminToken::load(&place.token_file()).ok()),
+    };
+    let urls = args.admin.iter().map(|url| {
+        let url = if url.contains("://") { url.clone() } else { format!("http://{url}") };
+        (url.clone(), Target::Url(url, token.clone()))
+    });
+    Ok(urls.collect())
+}
+
+fn undiallable(url: &str, error: &DialError) -> Failure {
+    Failure::AdminUrl { url: url.to_owned(), reason: error.to_string() }
+}
+
+/// Full names of the services at the other end.
+async fn services(client: Client) -> Result<BTreeSet<String>, Status> {
+    let ask = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut reflection = ServerReflectionClient::new(client);
+    let mut answers = reflection.server_reflection_info(Request::new(tokio_stream::once(ask))).await?.into_inner();
+    let answer = answers.next().await.transpose()?.and_then(|answer| answer.message_response);
+    match answer {
+        Some(MessageResponse::ListServicesResponse(list)) => {
+            Ok(list.service.into_iter().map(|service| service.name).collect())
+        }
+        _ => Err(Status::unavailable("it does not say which services it has")),
+    }
+}

@@ -1,0 +1,353 @@
+//! The command line: every command, flag, default and example.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{demo, place::PlaceArgs};
+
+/// One MCP endpoint in front of many MCP servers; change anything under it while agents work.
+#[derive(Debug, Parser)]
+#[command(name = "only1mcp", version, propagate_version = true, max_term_width = 100, after_help = EXIT_CODES)]
+pub(crate) struct CommandLine {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done · 1 refused, unhealthy or diverged · 2 nothing to do · 64 wrong usage ·
+69 the service cannot be reached";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    #[command(flatten)]
+    Operate(Operate),
+    /// A small real MCP server with tools to try the gateway with
+    #[command(after_help = DEMO_EXAMPLES)]
+    DemoServer(demo::Settings),
+}
+
+/// Commands that ask or change something and end.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Operate {
+    /// Check a configuration file without running it
+    Validate(ValidateArgs),
+    /// What is live, on which routers, and how the servers are
+    Status(StatusArgs),
+    /// Read the configuration file again and wait until that is decided
+    Reload(ReloadArgs),
+    /// Past revisions, newest first
+    History(HistoryArgs),
+    /// Bring the content of an older revision back, as a new revision
+    Rollback(RollbackArgs),
+    /// Put a layer beside the configuration file, replace it, or take it away
+    Apply(ApplyArgs),
+    /// Events as they happen, until interrupted
+    Watch(WatchArgs),
+    /// Let a server leave: no new calls; those that run may end
+    Drain(DrainArgs),
+    /// Servers that are leaving or have left
+    Drains(DrainsArgs),
+    /// The tools that clients of the gateway see
+    Tools(ToolsArgs),
+    /// Call a tool through the gateway, as a client would
+    Call(CallArgs),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+/// How output is written.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct OutputArgs {
+    /// Text for people, or JSON for programs
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text, env = "ONLY1MCP_OUTPUT")]
+    pub(crate) output: Format,
+}
+
+/// Where the services are.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct AdminArgs {
+    /// gRPC address of a service, as http://HOST:PORT; repeatable [default: the gateway that `up` runs for the
+    /// configuration, by its socket]
+    #[arg(long, value_name = "URL", value_delimiter = ',', env = "ONLY1MCP_ADMIN_URL")]
+    pub(crate) admin: Vec<String>,
+
+    /// File with the token that --admin asks for [default: the one of the gateway that `up` runs]
+    #[arg(long, value_name = "FILE", env = "ONLY1MCP_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+
+    /// How long to wait for an answer
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration, env = "ONLY1MCP_TIMEOUT")]
+    pub(crate) timeout: Duration,
+
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = VALIDATE_EXAMPLES)]
+pub(crate) struct ValidateArgs {
+    /// A YAML or TOML file; - reads standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+const VALIDATE_EXAMPLES: &str = "\
+Examples:
+  only1mcp validate only1mcp.yaml
+  only1mcp validate only1mcp.yaml --output json | jq '.violations[].message'";
+
+#[derive(Args, Debug)]
+#[command(after_help = STATUS_EXAMPLES)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+const STATUS_EXAMPLES: &str = "\
+Exits with 1 when a router is not at the live revision, a server is unhealthy, or the file was refused.
+
+Examples:
+  only1mcp status
+  only1mcp status --output json | jq '.servers[] | {id, verdict}'
+  only1mcp status --admin http://10.0.0.7:9441 --admin http://10.0.0.8:9442 --token-file admin.token";
+
+#[derive(Args, Debug)]
+#[command(after_help = RELOAD_EXAMPLES)]
+pub(crate) struct ReloadArgs {
+    /// Judge the file again although its content was judged before
+    #[arg(long, env = "ONLY1MCP_RELOAD_FORCE")]
+    pub(crate) force: bool,
+
+    /// A router whose vote does not count this time; repeatable, goes on record
+    #[arg(long, value_name = "ROUTER", value_delimiter = ',', env = "ONLY1MCP_WITHOUT")]
+    pub(crate) without: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+const RELOAD_EXAMPLES: &str = "\
+Exits with 0 when a new revision is live, 1 when the file was refused, 2 when its content is live
+already, 69 when no router could decide within --timeout.
+
+Examples:
+  only1mcp reload
+  only1mcp reload --force --timeout 2m";
+
+#[derive(Args, Debug)]
+#[command(after_help = HISTORY_EXAMPLES)]
+pub(crate) struct HistoryArgs {
+    /// At most that many [default: all that are kept]
+    #[arg(long, visible_alias = "limit", value_name = "N", env = "ONLY1MCP_HISTORY_LAST")]
+    pub(crate) last: Option<u32>,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+const HISTORY_EXAMPLES: &str = "\
+Examples:
+  only1mcp history --last 10
+  only1mcp history --output json | jq '.[0].revision'";
+
+#[derive(Args, Debug)]
+#[command(after_help = ROLLBACK_EXAMPLES)]
+pub(crate) struct RollbackArgs {
+    /// The revision to bring back [default: the one before the live one]
+    #[arg(value_name = "REVISION")]
+    pub(crate) revision: Option<u64>,
+
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, env = "ONLY1MCP_REASON")]
+    pub(crate) reason: String,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+const ROLLBACK_EXAMPLES: &str = "\
+What was undone stays undone, although the file still holds it: the next edit of the file applies.
+
+Examples:
+  only1mcp rollback
+  only1mcp rollback 41 --reason 'search times out since 42'";
+
+#[derive(Args, Debug)]
+#[command(after_help = APPLY_EXAMPLES)]
+pub(crate) struct ApplyArgs {
+    /// A YAML or TOML file with what this layer wants; - reads standard input
+    #[arg(value_name = "FILE", required_unless_present = "remove")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// Whose layer it is
+    #[arg(long, value_name = "NAME", env = "ONLY1MCP_OWNER")]
+    pub(crate) owner: String,
+
+    /// Take the layer away
+    #[arg(long, conflicts_with = "file", env = "ONLY1MCP_REMOVE")]
+    pub(crate) remove: bool,
+
+    /// Refuse unless this revision is live
+    #[arg(long, value_name = "REVISION", default_value_t = 0, hide_default_value = true, env = "ONLY1MCP_BASE")]
+    pub(crate) base: u64,
+
+    /// A router whose vote does not count this time; repeatable, goes on record
+    #[arg(long, value_name = "ROUTER", value_delimiter = ',', env = "ONLY1MCP_WITHOUT")]
+    pub(crate) without: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+const APPLY_EXAMPLES: &str = "\
+The layer stays when the file changes, until it is replaced or removed.
+
+Examples:
+  only1mcp apply team-search.yaml --owner team-search
+  only1mcp apply --remove --owner team-search";
+
+#[derive(Args, Debug)]
+#[command(after_help = WATCH_EXAMPLES)]
+pub(crate) struct WatchArgs {
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+const WATCH_EXAMPLES: &str = "\
+Examples:
+  only1mcp watch
+  only1mcp watch --output json           one JSON object a line";
+
+#[derive(Args, Debug)]
+#[command(after_help = DRAIN_EXAMPLES)]
+pub(crate) struct DrainArgs {
+    /// The server to let go, by its id
+    #[arg(value_name = "SERVER", required_unless_present = "cancel")]
+    pub(crate) server: Option<String>,
+
+    /// How long its calls may run on [default: what the configuration says]
+    #[arg(long, value_name = "DURATION", value_parser = duration, env = "ONLY1MCP_DRAIN_DEADLINE")]
+    pub(crate) deadline: Option<Duration>,
+
+    /// Return when nothing runs there any more
+    #[arg(long, env = "ONLY1MCP_DRAIN_WAIT")]
+    pub(crate) wait: bool,
+
+    /// Open again what this drain closed
+    #[arg(long, value_name = "ID", conflicts_with = "server", env = "ONLY1MCP_DRAIN_CANCEL")]
+    pub(crate) cancel: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+const DRAIN_EXAMPLES: &str = "\
+Draining a server twice joins the first drain; a shorter deadline holds.
+
+Examples:
+  only1mcp drain search --deadline 2m --wait
+  only1mcp drain --cancel 3";
+
+#[derive(Args, Debug)]
+#[command(after_help = DRAINS_EXAMPLES)]
+pub(crate) struct DrainsArgs {
+    /// Only those that are not over
+    #[arg(long, env = "ONLY1MCP_DRAINS_RUNNING")]
+    pub(crate) running: bool,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+const DRAINS_EXAMPLES: &str = "\
+Examples:
+  only1mcp drains --running
+  only1mcp drains --output json | jq '.[] | {server, finished, evicted, lost, total}'";
+
+/// Where the MCP endpoint is.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct McpArgs {
+    /// The MCP endpoint [default: the gateway that `up` runs, else http://127.0.0.1:8080/mcp]
+    #[arg(long, value_name = "URL", env = "ONLY1MCP_URL")]
+    pub(crate) url: Option<String>,
+
+    /// How long to wait for an answer
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration, env = "ONLY1MCP_TIMEOUT")]
+    pub(crate) timeout: Duration,
+
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = TOOLS_EXAMPLES)]
+pub(crate) struct ToolsArgs {
+    #[command(flatten)]
+    pub(crate) mcp: McpArgs,
+}
+
+const TOOLS_EXAMPLES: &str = "\
+Examples:
+  only1mcp tools
+  only1mcp tools --output json | jq '.[].name'";
+
+#[derive(Args, Debug)]
+#[command(after_help = CALL_EXAMPLES)]
+pub(crate) struct CallArgs {
+    /// The tool, as `only1mcp tools` shows it
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+
+    /// Its arguments, a JSON object
+    #[arg(value_name = "JSON", default_value = "{}", hide_default_value = true)]
+    pub(crate) arguments: String,
+
+    /// Print the whole JSON-RPC message instead of the text of the result
+    #[arg(long, env = "ONLY1MCP_CALL_RAW")]
+    pub(crate) raw: bool,
+
+    #[command(flatten)]
+    pub(crate) mcp: McpArgs,
+}
+
+const CALL_EXAMPLES: &str = "\
+Exits with 1 when the tool or the gateway answers with an error.
+
+Examples:
+  only1mcp call calculator__add '{\"a\": 40, \"b\": 2}'
+  only1mcp call notes__echo '{\"text\": \"hello\"}' --raw";
+
+const DEMO_EXAMPLES: &str = "\
+Examples:
+  only1mcp demo-server --listen 127.0.0.1:9000
+  only1mcp demo-server --stdio --name notes";
+
+/// A number with its unit: `500ms`, `30s`, `5m`, `2h`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let expected = || format!("expected a number with its unit, as 500ms, 30s, 5m or 2h, not {text:?}");
+    let split = text.find(|character: char| !character.is_ascii_digit()).ok_or_else(expected)?;
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number.parse().map_err(|_| expected())?;
+    let millis = match unit {
+        "ms" => Some(number),
+        "s" => number.checked_mul(1000),
+        "m" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        _ => None,
+    };
+    millis.map(Duration::from_millis).ok_or_else(expected)
+}

@@ -1,0 +1,107 @@
+//! Runs one command of an operator: asks, prints the answer, says by its exit code what came of it.
+
+mod changes;
+mod drains;
+mod events;
+mod history;
+mod render;
+mod status;
+mod tools;
+mod validate;
+
+use std::{
+    error::Error,
+    future::Future,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use runtime::exit;
+use serde_json::Value;
+
+use crate::{
+    args::{Format, Operate, OutputArgs},
+    failure::Failure,
+};
+
+/// What a command answers. Text for people is written only where they ask for it; the JSON says the same.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) text: String,
+    /// What is wrong, on stderr.
+    pub(crate) complaints: String,
+    pub(crate) json: Value,
+    pub(crate) code: u8,
+}
+
+impl Output {
+    pub(crate) fn done(text: String, json: Value) -> Self {
+        Self { text, complaints: String::new(), json, code: exit::DONE }
+    }
+}
+
+/// Runs `command` to its end.
+pub(crate) fn run(command: Operate) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(source) => return fail(&Failure::System { what: "cannot start", source }),
+    };
+    let code = runtime.block_on(async {
+        match command {
+            Operate::Validate(args) => print(args.output, std::future::ready(validate::run(&args))).await,
+            Operate::Status(args) => print(args.admin.output, status::run(&args)).await,
+            Operate::Reload(args) => print(args.admin.output, changes::reload(&args)).await,
+            Operate::History(args) => print(args.admin.output, history::run(&args)).await,
+            Operate::Rollback(args) => print(args.admin.output, changes::rollback(&args)).await,
+            Operate::Apply(args) => print(args.admin.output, changes::apply(&args)).await,
+            Operate::Watch(args) => print(args.admin.output, events::run(&args)).await,
+            Operate::Drain(args) => print(args.admin.output, drains::drain(&args)).await,
+            Operate::Drains(args) => print(args.admin.output, drains::list(&args)).await,
+            Operate::Tools(args) => print(args.mcp.output, tools::list(&args)).await,
+            Operate::Call(args) => print(args.mcp.output, tools::call(&args)).await,
+        }
+    });
+    runtime.shutdown_background();
+    code
+}
+
+async fn print(output: OutputArgs, answer: impl Future<Output = Result<Output, Failure>>) -> ExitCode {
+    let answer = match answer.await {
+        Ok(answer) => answer,
+        Err(failure) => return fail(&failure),
+    };
+    let text = match output.output {
+        Format::Text => answer.text,
+        Format::Json => format!("{:#}\n", answer.json),
+    };
+    complain(&answer.complaints);
+    // A reader that has seen enough (`| head`) is no failure.
+    drop(io::stdout().write_all(text.as_bytes()));
+    answer.code.into()
+}
+
+/// Says on stderr why a command failed and what to try next.
+pub(crate) fn fail(failure: &Failure) -> ExitCode {
+    let next = failure.next_step().map(|next| format!("  next: {next}\n")).unwrap_or_default();
+    complain(&format!("only1mcp: {}\n{next}", chain(failure)));
+    failure.exit_code().into()
+}
+
+/// An error with its causes, unless it names them itself.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// If stderr is closed, nobody wants to know.
+fn complain(text: &str) {
+    drop(io::stderr().write_all(text.as_bytes()));
+}

@@ -1,0 +1,128 @@
+//! `drain` and `drains`: letting servers leave, and how that went.
+
+use runtime::exit;
+use serde_json::{Value, json};
+use tokio_stream::StreamExt;
+use wire::pb::drain::v1::{CancelRequest, Drain, ListRequest, Phase, RouterShare, StartRequest, WatchRequest};
+
+use super::{Output, render};
+use crate::{
+    admin::Admin,
+    args::{DrainArgs, DrainsArgs},
+    failure::Failure,
+};
+
+pub(crate) async fn drain(args: &DrainArgs) -> Result<Output, Failure> {
+    let admin = Admin::find(&args.admin).await?;
+    let mut service = admin.drain()?;
+    let Some(server) = &args.server else {
+        let request = CancelRequest { id: args.cancel.clone().unwrap_or_default() };
+        let drain = admin.ask(&service.target, service.client.cancel(request)).await?.drain.unwrap_or_default();
+        let text = format!("{} is open again\n", drain.server);
+        return Ok(Output::done(text, as_json(&drain)));
+    };
+    // Listening first, so that the end cannot be missed.
+    let mut changes = admin.ask(&service.target, service.client.watch(WatchRequest {})).await?;
+    let timeout = args.deadline.and_then(|deadline| deadline.try_into().ok());
+    let request = StartRequest { server: server.clone(), timeout };
+    let started = admin.ask(&service.target, service.client.start(request)).await?;
+    let mut drain = started.drain.unwrap_or_default();
+    while args.wait && !is_over(&drain) {
+        let Some(change) = changes.next().await else {
+            let status = tonic::Status::unavailable("it ended the stream");
+            return Err(Failure::of(&service.target, status));
+        };
+        let change = change.map_err(|status| Failure::of(&service.target, status))?;
+        drain = change.drain.filter(|change| change.id == drain.id).unwrap_or(drain);
+    }
+    Ok(show(&drain, started.joined))
+}
+
+fn show(drain: &Drain, joined: bool) -> Output {
+    let (verb, id) = (if joined { "joined" } else { "started" }, &drain.id);
+    if !is_over(drain) {
+        let remaining = render::millis(drain.remaining).unwrap_or_default();
+        let remaining = render::duration(std::time::Duration::from_millis(remaining));
+        let text = format!("drain {id} of {} {verb}: {} in flight, {remaining} left\n", drain.server, drain.in_flight);
+        return Output::done(text, as_json(drain));
+    }
+    let text = format!(
+        "drain {id} of {} {}: {} finished, {} evicted, {} lost\n",
+        drain.server, drain.state, drain.finished, drain.evicted, drain.lost
+    );
+    let clean = drain.evicted == 0 && drain.lost == 0;
+    Output { code: if clean { exit::DONE } else { exit::REFUSED }, ..Output::done(text, as_json(drain)) }
+}
+
+pub(crate) async fn list(args: &DrainsArgs) -> Result<Output, Failure> {
+    let admin = Admin::find(&args.admin).await?;
+    let mut service = admin.drain()?;
+    let call = service.client.list(ListRequest { all: !args.running });
+    let drains = admin.ask(&service.target, call).await?.drains;
+    let rows: Vec<[String; 10]> = drains.iter().map(row).collect();
+    let heads = ["ID", "SERVER", "CAUSE", "STATE", "STARTED", "TOTAL", "IN FLIGHT", "FINISHED", "EVICTED", "LOST"];
+    let text = if rows.is_empty() { "no drains\n".to_owned() } else { render::table(heads, &rows) };
+    Ok(Output::done(text, drains.iter().map(as_json).collect()))
+}
+
+fn is_over(drain: &Drain) -> bool {
+    drain.state == "done" || drain.state == "cancelled"
+}
+
+fn row(drain: &Drain) -> [String; 10] {
+    let cause = match drain.revision {
+        0 => render::some(&drain.actor).unwrap_or(&drain.cause).to_owned(),
+        revision => format!("revision {revision}"),
+    };
+    [
+        drain.id.clone(),
+        drain.server.clone(),
+        cause,
+        drain.state.clone(),
+        render::time(drain.started_unix_ms),
+        drain.total.to_string(),
+        drain.in_flight.to_string(),
+        drain.finished.to_string(),
+        drain.evicted.to_string(),
+        drain.lost.to_string(),
+    ]
+}
+
+fn as_json(drain: &Drain) -> Value {
+    json!({
+        "id": drain.id,
+        "server": drain.server,
+        "cause": drain.cause,
+        "revision": (drain.revision != 0).then_some(drain.revision),
+        "actor": render::some(&drain.actor),
+        "state": drain.state,
+        "started": render::time(drain.started_unix_ms),
+        "remaining_ms": render::millis(drain.remaining),
+        "total": drain.total,
+        "in_flight": drain.in_flight,
+        "finished": drain.finished,
+        "evicted": drain.evicted,
+        "lost": drain.lost,
+        "oldest": render::some(&drain.oldest),
+        "routers": drain.routers.iter().map(share_json).collect::<Value>(),
+    })
+}
+
+fn share_json(share: &RouterShare) -> Value {
+    let phase = match share.phase() {
+        Phase::Unspecified => "unknown",
+        Phase::Cordoned => "cordoned",
+        Phase::Evicting => "evicting",
+        Phase::Closed => "closed",
+        Phase::Reopened => "reopened",
+    };
+    json!({
+        "node": share.node,
+        "phase": phase,
+        "total": share.total,
+        "in_flight": share.in_flight,
+        "finished": share.finished,
+        "evicted": share.evicted,
+        "lost": share.lost,
+    })
+}

@@ -1,0 +1,91 @@
+//! Text for people: tables, durations, times, violations.
+
+use std::{fmt::Write, time::Duration};
+
+use serde_json::{Value, json};
+use wire::pb::common::v1 as pb;
+
+/// Columns as wide as their widest cell, the last one as it comes. Empty without rows.
+pub(crate) fn table<const N: usize>(heads: [&str; N], rows: &[[String; N]]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([heads[column].chars().count()]).max().unwrap_or_default()
+    };
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in std::iter::once(heads.map(str::to_owned)).chain(rows.iter().cloned()) {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            write!(line, "{cell:width$}  ").expect("writing to a String cannot fail");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// `850 ms`, `1.5 s`, `12 s`, `3 min`.
+pub(crate) fn duration(duration: Duration) -> String {
+    let millis = duration.as_secs_f64() * 1000.0;
+    match millis {
+        ..10.0 => format!("{millis:.2} ms"),
+        ..1000.0 => format!("{millis:.0} ms"),
+        ..10_000.0 => format!("{:.1} s", millis / 1000.0),
+        ..120_000.0 => format!("{:.0} s", millis / 1000.0),
+        _ => format!("{:.0} min", millis / 60_000.0),
+    }
+}
+
+/// RFC 3339 in UTC, of milliseconds since 1970.
+pub(crate) fn time(unix_ms: u64) -> String {
+    let timestamp = i64::try_from(unix_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    timestamp.map_or_else(|| unix_ms.to_string(), |timestamp| format!("{timestamp:.3}"))
+}
+
+/// The first 12 digits are enough to tell digests apart.
+pub(crate) fn short(digest: &str) -> String {
+    digest.chars().take(12).collect()
+}
+
+/// Lower-case name of a verdict.
+pub(crate) fn verdict(value: i32) -> &'static str {
+    wire::verdict(value).as_str()
+}
+
+/// One line each, the form that editors and terminals make clickable.
+pub(crate) fn violations(violations: &[pb::Violation]) -> String {
+    violations.iter().map(|violation| format!("{}\n", wire::violation(violation.clone()))).collect()
+}
+
+pub(crate) fn violations_json(violations: &[pb::Violation]) -> Value {
+    violations.iter().map(|violation| violation_json(&wire::violation(violation.clone()))).collect()
+}
+
+pub(crate) fn violation_json(violation: &model::Violation) -> Value {
+    let at = violation.at.as_ref();
+    json!({
+        "file": at.map(|at| &*at.file),
+        "line": at.map(|at| at.line),
+        "column": at.map(|at| at.column),
+        "path": violation.path,
+        "message": violation.message,
+        "suggestion": violation.suggestion,
+    })
+}
+
+/// JSON has no empty strings where there is nothing.
+pub(crate) fn some(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
+/// Milliseconds of a protobuf duration.
+pub(crate) fn millis<T>(duration: Option<T>) -> Option<u64>
+where
+    Duration: TryFrom<T>,
+{
+    let duration = Duration::try_from(duration?).ok()?;
+    u64::try_from(duration.as_millis()).ok()
+}

@@ -1,0 +1,266 @@
+//! `status`: what is live where, how the servers are, and what is wrong.
+
+use std::{collections::BTreeMap, fmt::Write};
+
+use runtime::exit;
+use serde_json::{Value, json};
+use wire::pb::{
+    common::v1::EndpointKey,
+    config::v1::{GetStatusRequest, GetStatusResponse, NodeRefusal, RouterStatus, ServerState, Source},
+    router::v1::{Endpoint, InspectRequest, InspectResponse},
+};
+
+use super::{Output, render};
+use crate::{admin::Admin, args::StatusArgs, failure::Failure};
+
+pub(crate) async fn run(args: &StatusArgs) -> Result<Output, Failure> {
+    let admin = Admin::find(&args.admin).await?;
+    let mut config = admin.config()?;
+    let status = admin.ask(&config.target, config.client.get_status(GetStatusRequest {})).await?;
+    let mut details = BTreeMap::new();
+    for mut router in admin.routers() {
+        // A router that says nothing is shown as config-manager knows it.
+        if let Ok(details_of_one) = admin.ask(&router.target, router.client.inspect(InspectRequest {})).await {
+            details.insert(details_of_one.node.clone(), details_of_one);
+        }
+    }
+    let view = View { status, details };
+    let problems = view.problems();
+    Ok(Output {
+        text: view.text(&problems),
+        complaints: String::new(),
+        json: view.json(&problems),
+        code: if problems.is_empty() { exit::DONE } else { exit::REFUSED },
+    })
+}
+
+/// What config-manager says, and what those routers say that were asked themselves, by node.
+struct View {
+    status: GetStatusResponse,
+    details: BTreeMap<String, InspectResponse>,
+}
+
+/// One endpoint in one router.
+struct Row<'a> {
+    router: &'a RouterStatus,
+    state: &'a ServerState,
+    detail: Option<&'a Endpoint>,
+}
+
+impl View {
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if let Some(source) = &self.status.source
+            && ["refused", "source_missing"].contains(&source.state.as_str())
+        {
+            problems.push(format!("{}: {}", source.path, source.state.replace('_', " ")));
+            problems.extend(source.violations.iter().map(|violation| wire::violation(violation.clone()).to_string()));
+            problems.extend(source.refusals.iter().map(refusal));
+        }
+        if self.status.routers.is_empty() {
+            problems.push("no router is attached".to_owned());
+        }
+        for router in &self.status.routers {
+            if router.revision != self.status.revision || router.state == "behind" {
+                let reason = render::some(&router.reason).map_or_else(String::new, |reason| format!(": {reason}"));
+                let text =
+                    format!("router {} is {} at revision {}{reason}", router.node, router.state, router.revision);
+                problems.push(text);
+            }
+        }
+        for row in self.rows().filter(|row| render::verdict(row.state.verdict) == "unhealthy") {
+            let reason = render::some(&row.state.error).map_or_else(String::new, |reason| format!(": {reason}"));
+            problems.push(format!("server {} is unhealthy in {}{reason}", row.server(), row.router.node));
+        }
+        problems
+    }
+
+    fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+        self.status.routers.iter().flat_map(|router| {
+            let endpoints = self.details.get(&router.node).map_or(&[][..], |detail| &detail.endpoints);
+            router.servers.iter().map(move |state| Row {
+                router,
+                state,
+                detail: endpoints.iter().find(|endpoint| endpoint.key == state.endpoint),
+            })
+        })
+    }
+
+    fn text(&self, problems: &[String]) -> String {
+        let GetStatusResponse { revision, digest, attempt, source, .. } = &self.status;
+        let mut text = match revision {
+            0 => "no revision is live yet\n".to_owned(),
+            revision => format!("revision {revision} is live, digest {}\n", render::short(digest)),
+        };
+        if let Some(Source { path, state, method, .. }) = source {
+            let method = render::some(method).map_or_else(String::new, |method| format!(" by {method}"));
+            writeln!(text, "source {path}: {}{method}", state.replace('_', " ")).expect(INFALLIBLE);
+        }
+        if !attempt.is_empty() {
+            writeln!(text, "attempt {attempt} is under way").expect(INFALLIBLE);
+        }
+        let routers: Vec<[String; 5]> = self.status.routers.iter().map(|router| self.router_row(router)).collect();
+        let servers: Vec<[String; 8]> = self.rows().map(|row| row.cells()).collect();
+        for table in [
+            render::table(["ROUTER", "REVISION", "STATE", "MCP", "IN FLIGHT"], &routers),
+            render::table(["SERVER", "ROUTER", "VERDICT", "TRANSPORT", "TOOLS", "IN FLIGHT", "PID", "ERROR"], &servers),
+        ] {
+            if !table.is_empty() {
+                text.push('\n');
+                text.push_str(&table);
+            }
+        }
+        if !problems.is_empty() {
+            text.push('\n');
+        }
+        for problem in problems {
+            writeln!(text, "problem: {problem}").expect(INFALLIBLE);
+        }
+        text
+    }
+
+    fn router_row(&self, router: &RouterStatus) -> [String; 5] {
+        let detail = self.details.get(&router.node);
+        [
+            router.node.clone(),
+            router.revision.to_string(),
+            router.state.clone(),
+            detail.map_or_else(|| "-".to_owned(), |detail| detail.listen.clone()),
+            detail.map_or_else(|| "-".to_owned(), |detail| detail.exchanges_in_flight.to_string()),
+        ]
+    }
+
+    fn json(&self, problems: &[String]) -> Value {
+        let status = &self.status;
+        json!({
+            "revision": status.revision,
+            "digest": status.digest,
+            "log_id": status.log_id,
+            "epoch": status.epoch,
+            "attempt": render::some(&status.attempt),
+            "source": status.source.as_ref().map(source_json),
+            "routers": status.routers.iter().map(|router| self.router_json(router)).collect::<Value>(),
+            "servers": self.servers_json(),
+            "problems": problems,
+        })
+    }
+
+    fn router_json(&self, router: &RouterStatus) -> Value {
+        let mut value = json!({
+            "node": router.node,
+            "revision": router.revision,
+            "digest": router.digest,
+            "state": router.state,
+            "reason": render::some(&router.reason),
+        });
+        if let Some(detail) = self.details.get(&router.node) {
+            value["listen"] = detail.listen.as_str().into();
+            value["in_flight"] = detail.exchanges_in_flight.into();
+            value["sessions_opened"] = detail.sessions_opened.into();
+            value["tools"] = detail.tools.into();
+            value["from_disk"] = detail.from_disk.into();
+            let withheld = detail
+                .withheld
+                .iter()
+                .map(|withheld| json!({ "server": withheld.server, "tool": withheld.tool, "reason": withheld.reason }));
+            value["withheld"] = withheld.collect();
+        }
+        value
+    }
+
+    /// By server; its verdict is the worst of its endpoints'.
+    fn servers_json(&self) -> Value {
+        let mut servers: BTreeMap<&str, Vec<Row<'_>>> = BTreeMap::new();
+        for row in self.rows() {
+            servers.entry(row.server()).or_default().push(row);
+        }
+        let servers = servers.into_iter().map(|(id, rows)| {
+            let worst =
+                rows.iter().map(|row| render::verdict(row.state.verdict)).max_by_key(|verdict| badness(verdict));
+            json!({
+                "id": id,
+                "verdict": worst,
+                "tools": rows.iter().map(|row| row.state.tools).max(),
+                "in_flight": rows.iter().map(|row| row.state.in_flight).sum::<u64>(),
+                "endpoints": rows.iter().map(Row::json).collect::<Value>(),
+            })
+        });
+        servers.collect()
+    }
+}
+
+const INFALLIBLE: &str = "writing to a String cannot fail";
+
+impl<'a> Row<'a> {
+    fn key(&self) -> Option<&'a EndpointKey> {
+        self.state.endpoint.as_ref()
+    }
+
+    fn server(&self) -> &'a str {
+        self.key().map_or("?", |key| key.backend.as_str())
+    }
+
+    fn cells(&self) -> [String; 8] {
+        let verdict = render::verdict(self.state.verdict);
+        [
+            self.server().to_owned(),
+            self.router.node.clone(),
+            if self.state.cordoned { format!("{verdict}, cordoned") } else { verdict.to_owned() },
+            self.state.transport.clone(),
+            self.state.tools.to_string(),
+            self.state.in_flight.to_string(),
+            if self.state.pid == 0 { "-".to_owned() } else { self.state.pid.to_string() },
+            self.state.error.clone(),
+        ]
+    }
+
+    fn json(&self) -> Value {
+        let digest = self.key().map(|key| key.digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        let mut value = json!({
+            "router": self.router.node,
+            "variant": self.key().map(|key| &key.variant),
+            "digest": digest,
+            "verdict": render::verdict(self.state.verdict),
+            "transport": self.state.transport,
+            "tools": self.state.tools,
+            "in_flight": self.state.in_flight,
+            "pid": (self.state.pid != 0).then_some(self.state.pid),
+            "error": render::some(&self.state.error),
+            "cordoned": self.state.cordoned,
+        });
+        if let Some(detail) = self.detail {
+            value["upstream_session"] = render::some(&detail.upstream_session).into();
+            value["admission"] = detail.admission.as_str().into();
+            value["admitted"] = detail.admitted.into();
+            value["restarts"] = detail.restarts.into();
+            value["stderr"] = json!(detail.stderr);
+            value["next_attempt_ms"] = render::millis(detail.next_attempt).into();
+        }
+        value
+    }
+}
+
+fn badness(verdict: &str) -> u8 {
+    match verdict {
+        "unhealthy" => 4,
+        "starting" => 3,
+        "unknown" => 2,
+        "degraded" => 1,
+        _ => 0,
+    }
+}
+
+fn refusal(refusal: &NodeRefusal) -> String {
+    render::some(&refusal.node).map_or_else(|| refusal.reason.clone(), |node| format!("{node}: {}", refusal.reason))
+}
+
+fn source_json(source: &Source) -> Value {
+    json!({
+        "path": source.path,
+        "state": source.state,
+        "method": render::some(&source.method),
+        "cursor": render::some(&source.cursor),
+        "violations": render::violations_json(&source.violations),
+        "refusals": source.refusals.iter().map(refusal).collect::<Value>(),
+    })
+}

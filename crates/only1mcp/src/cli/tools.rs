@@ -1,0 +1,116 @@
+//! `tools` and `call`: the gateway as its clients see it.
+
+use std::time::Duration;
+
+use runtime::exit;
+use serde_json::{Map, Value, json};
+
+use super::{Output, render};
+use crate::{
+    args::{CallArgs, McpArgs, ToolsArgs},
+    failure::Failure,
+    mcp_client::{Answer, McpClient},
+};
+
+const DEFAULT_URL: &str = "http://127.0.0.1:8080/mcp";
+
+pub(crate) async fn list(args: &ToolsArgs) -> Result<Output, Failure> {
+    let url = url(&args.mcp);
+    within(args.mcp.timeout, &url, list_all(&url)).await
+}
+
+async fn list_all(url: &str) -> Result<Output, Failure> {
+    let mut client = McpClient::open(url).await?;
+    let (mut tools, mut cursor) = (Vec::new(), None);
+    loop {
+        let params = cursor.map_or_else(|| json!({}), |cursor: Value| json!({ "cursor": cursor }));
+        let mut page = match client.request("tools/list", params).await?.result {
+            Ok(page) => page,
+            Err(error) => return Ok(refused(&error, Value::Null)),
+        };
+        if let Some(Value::Array(more)) = page.get_mut("tools").map(Value::take) {
+            tools.extend(more);
+        }
+        cursor = page.get_mut("nextCursor").map(Value::take);
+        if cursor.is_none() {
+            break;
+        }
+    }
+    client.close().await;
+    let rows: Vec<[String; 2]> = tools.iter().map(row).collect();
+    let text = if rows.is_empty() { "no tools\n".to_owned() } else { render::table(["TOOL", "DESCRIPTION"], &rows) };
+    Ok(Output::done(text, Value::Array(tools)))
+}
+
+fn row(tool: &Value) -> [String; 2] {
+    let text = |key| tool.get(key).and_then(Value::as_str).unwrap_or_default();
+    [text("name").to_owned(), text("description").lines().next().unwrap_or_default().to_owned()]
+}
+
+pub(crate) async fn call(args: &CallArgs) -> Result<Output, Failure> {
+    let arguments: Map<String, Value> =
+        serde_json::from_str(&args.arguments).map_err(|error| Failure::Arguments { reason: error.to_string() })?;
+    let url = url(&args.mcp);
+    let answer = async {
+        let mut client = McpClient::open(&url).await?;
+        let params = json!({ "name": args.name, "arguments": arguments });
+        let answer = client.request("tools/call", params).await?;
+        client.close().await;
+        Ok(answer)
+    };
+    let answer = within(args.mcp.timeout, &url, answer).await?;
+    Ok(if args.raw { raw(&answer) } else { show(answer) })
+}
+
+fn raw(answer: &Answer) -> Output {
+    let failed = answer.result.as_ref().map_or(true, is_error);
+    let json = serde_json::from_str(&answer.raw).unwrap_or_default();
+    let code = if failed { exit::REFUSED } else { exit::DONE };
+    Output { code, ..Output::done(format!("{}\n", answer.raw), json) }
+}
+
+fn show(answer: Answer) -> Output {
+    let result = match answer.result {
+        Ok(result) => result,
+        Err(error) => {
+            let json = json!({ "error": { "code": error.0, "message": error.1 } });
+            return refused(&error, json);
+        }
+    };
+    let items = result.get("content").and_then(Value::as_array);
+    let text: String = items.into_iter().flatten().map(|item| format!("{}\n", content(item))).collect();
+    if is_error(&result) {
+        return Output { text: String::new(), complaints: text, json: result, code: exit::REFUSED };
+    }
+    Output::done(text, result)
+}
+
+fn is_error(result: &Value) -> bool {
+    result.get("isError") == Some(&Value::Bool(true))
+}
+
+/// Text as it is; of anything else, what it is.
+fn content(item: &Value) -> String {
+    let text = |key| item.get(key).and_then(Value::as_str);
+    if let Some(text) = text("text") {
+        return text.to_owned();
+    }
+    let kind = text("type").unwrap_or("content");
+    let about = text("mimeType").or_else(|| text("uri")).map_or_else(String::new, |about| format!(" {about}"));
+    format!("[{kind}{about}; see it with --raw]")
+}
+
+fn refused((code, message): &(i64, String), json: Value) -> Output {
+    let complaints = format!("only1mcp: refused with {code}: {message}\n");
+    Output { text: String::new(), complaints, json, code: exit::REFUSED }
+}
+
+fn url(args: &McpArgs) -> String {
+    let running = || Some(args.place.find().ok()?.addresses()?.mcp);
+    args.url.clone().or_else(running).unwrap_or_else(|| DEFAULT_URL.to_owned())
+}
+
+async fn within<T>(timeout: Duration, url: &str, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let late = |_| Failure::Timeout { target: url.to_owned(), seconds: timeout.as_secs_f64() };
+    tokio::time::timeout(timeout, work).await.map_err(late)?
+}

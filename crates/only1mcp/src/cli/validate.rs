@@ -1,0 +1,57 @@
+//! `validate`: is this file a configuration? Answered here, without any service.
+
+use std::{
+    io::{self, Read},
+    path::Path,
+};
+
+use config_file::{ReadError, Source};
+use model::{Owner, Violation};
+use runtime::exit;
+use serde_json::{Value, json};
+
+use super::{Output, render};
+use crate::{args::ValidateArgs, failure::Failure};
+
+pub(crate) fn run(args: &ValidateArgs) -> Result<Output, Failure> {
+    let name = display(&args.file);
+    let parsed = match read(&args.file) {
+        Ok(text) => config_file::parse(&[Source { owner: Owner::file(), name: name.as_str().into(), text }]),
+        Err(error) => Err(vec![Violation::from(error)]),
+    };
+    Ok(match parsed {
+        Ok(snapshot) => {
+            let (servers, digest) = (snapshot.backends.len(), snapshot.digest().to_string());
+            let text = format!("{name}: valid, {}, digest {digest}\n", count(servers, "server"));
+            Output::done(text, json!({ "valid": true, "servers": servers, "digest": digest, "violations": [] }))
+        }
+        Err(violations) => {
+            let lines: String = violations.iter().map(|violation| format!("{violation}\n")).collect();
+            Output {
+                text: String::new(),
+                complaints: format!("{lines}{name}: not valid, {}\n", count(violations.len(), "violation")),
+                json: json!({ "valid": false, "violations": violations.iter().map(render::violation_json).collect::<Value>() }),
+                code: exit::REFUSED,
+            }
+        }
+    })
+}
+
+/// The text of a file, or of standard input for `-`.
+pub(crate) fn read(path: &Path) -> Result<String, ReadError> {
+    if path != Path::new("-") {
+        return config_file::read(path);
+    }
+    let mut text = String::new();
+    let read = io::stdin().read_to_string(&mut text);
+    read.map_err(|source| ReadError::Read { path: display(path).into(), source })?;
+    Ok(text)
+}
+
+fn display(path: &Path) -> String {
+    if path == Path::new("-") { "(standard input)".to_owned() } else { path.display().to_string() }
+}
+
+fn count(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}

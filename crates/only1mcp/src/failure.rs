@@ -1,0 +1,116 @@
+//! Why a command could not do what was asked, what its exit code is, and what to try next.
+
+use std::{error::Error, io, path::PathBuf};
+
+use runtime::{exit, token::TokenError};
+use tonic::{Code, Status};
+
+use crate::place::{PlaceError, Running};
+
+/// Ends a command. Refusals that are answers (a configuration with violations) are output, not failures.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error("nothing runs for {place} (no answer on {})", socket.display())]
+    NotRunning { place: String, socket: PathBuf, others: Vec<Running> },
+    #[error("{service} is none of the services at {}", targets.join(", "))]
+    Lacks { service: &'static str, targets: Vec<String> },
+    #[error("{target} cannot be reached: {}", reason(.status))]
+    Unreachable { target: String, status: Box<Status> },
+    #[error("{target} does not let us in: {}", .status.message())]
+    Credential { target: String, status: Box<Status> },
+    #[error("{}", .status.message())]
+    Refused { status: Box<Status> },
+    #[error("--admin {url:?}: {reason}")]
+    AdminUrl { url: String, reason: String },
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error(transparent)]
+    Read(#[from] config_file::ReadError),
+    #[error("{} is empty", path.display())]
+    EmptyLayer { path: PathBuf },
+    #[error("{what}: {source}")]
+    System { what: &'static str, source: io::Error },
+    #[error("the arguments of the tool are not a JSON object: {reason}")]
+    Arguments { reason: String },
+    #[error("{url} cannot be called: {reason}")]
+    Mcp { url: String, reason: String },
+    #[error("{url} answered {reason}")]
+    McpRefused { url: String, reason: String },
+    #[error("no answer from {target} within {seconds} s")]
+    Timeout { target: String, seconds: f64 },
+}
+
+impl Failure {
+    /// What a call of the service at `target` failed with.
+    pub(crate) fn of(target: &str, status: Status) -> Self {
+        let (target, status) = (target.to_owned(), Box::new(status));
+        let lost = status.source().is_some_and(|source| source.is::<tonic::transport::Error>());
+        if lost || [Code::Unavailable, Code::DeadlineExceeded].contains(&status.code()) {
+            Self::Unreachable { target, status }
+        } else if [Code::Unauthenticated, Code::PermissionDenied].contains(&status.code()) {
+            Self::Credential { target, status }
+        } else {
+            Self::Refused { status }
+        }
+    }
+
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotRunning { .. }
+            | Self::Lacks { .. }
+            | Self::Unreachable { .. }
+            | Self::Mcp { .. }
+            | Self::Timeout { .. } => exit::UNAVAILABLE,
+            Self::AdminUrl { .. }
+            | Self::Arguments { .. }
+            | Self::EmptyLayer { .. }
+            | Self::Place(PlaceError::NoHome) => exit::USAGE,
+            Self::Place(PlaceError::NoConfig { .. })
+            | Self::Credential { .. }
+            | Self::Refused { .. }
+            | Self::Token(_)
+            | Self::Read(_)
+            | Self::System { .. }
+            | Self::McpRefused { .. } => exit::REFUSED,
+        }
+    }
+
+    /// What to do about it, as one or more lines.
+    pub(crate) fn next_step(&self) -> Option<String> {
+        match self {
+            Self::NotRunning { others, .. } if others.is_empty() => {
+                Some("start it with `only1mcp up`, or name the services with --admin URL".to_owned())
+            }
+            Self::NotRunning { others, .. } => {
+                let others =
+                    others.iter().map(|other| format!("\n  --state-dir {}  ({})", other.state_dir, other.config));
+                Some(format!("running are:{}", others.collect::<String>()))
+            }
+            Self::Lacks { service, .. } => Some(format!("add --admin URL with the address of {service}")),
+            Self::Unreachable { .. } => Some("check that it runs and that --admin names its gRPC address".to_owned()),
+            Self::Timeout { .. } => Some("wait longer with --timeout, or look at its log".to_owned()),
+            Self::AdminUrl { .. } => Some("write it as http://HOST:PORT".to_owned()),
+            Self::Arguments { .. } => Some(r#"write them as '{"text": "hello"}'"#.to_owned()),
+            Self::Mcp { .. } => Some("start the gateway with `only1mcp up`, or name another one with --url".to_owned()),
+            Self::EmptyLayer { .. } => Some("take a layer away with --remove".to_owned()),
+            Self::Place(error) => error.next_step(),
+            Self::Credential { .. }
+            | Self::Refused { .. }
+            | Self::Token(_)
+            | Self::Read(_)
+            | Self::System { .. }
+            | Self::McpRefused { .. } => None,
+        }
+    }
+}
+
+/// The innermost cause: "transport error" alone helps nobody.
+fn reason(status: &Status) -> String {
+    let mut cause: &dyn Error = status;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    if status.source().is_some() { cause.to_string() } else { status.message().to_owned() }
+}

@@ -1,0 +1,205 @@
+//! A tiny MCP client over Streamable HTTP, for the first five minutes and for scripts.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use mcp::sse;
+use runtime::{Shutdown, Tasks};
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
+use tokio::net::TcpStream;
+
+use crate::failure::Failure;
+
+const PROTOCOL: &str = "2025-11-25";
+const SESSION_HEADER: &str = "mcp-session-id";
+const VERSION_HEADER: &str = "mcp-protocol-version";
+const EVENT_MAX: usize = 64 << 20;
+
+/// A session with an MCP endpoint.
+#[derive(Debug)]
+pub(crate) struct McpClient {
+    url: String,
+    host: String,
+    address: String,
+    path: String,
+    session: Option<HeaderValue>,
+    version: HeaderValue,
+    next_id: u64,
+    tasks: Tasks,
+}
+
+/// A response as it was sent.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) raw: String,
+    /// The result, or the error's code and message.
+    pub(crate) result: Result<Value, (i64, String)>,
+}
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    result: Option<Value>,
+    error: Option<RpcError>,
+}
+
+#[derive(Deserialize)]
+struct RpcError {
+    code: i64,
+    message: String,
+}
+
+impl McpClient {
+    /// Opens a session at `url`.
+    pub(crate) async fn open(url: &str) -> Result<Self, Failure> {
+        let unusable = |reason: &str| Failure::Mcp { url: url.to_owned(), reason: reason.to_owned() };
+        let uri: Uri = url.parse().map_err(|_| unusable("that is not a URL"))?;
+        let authority = uri.authority().ok_or_else(|| unusable("the URL names no host"))?;
+        if uri.scheme_str() != Some("http") {
+            return Err(unusable("this client speaks plain HTTP only"));
+        }
+        let mut client = Self {
+            url: url.to_owned(),
+            host: authority.to_string(),
+            address: format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80)),
+            path: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+            session: None,
+            version: HeaderValue::from_static(PROTOCOL),
+            next_id: 1,
+            tasks: Tasks::new(Shutdown::new()),
+        };
+        client.initialize().await?;
+        Ok(client)
+    }
+
+    async fn initialize(&mut self) -> Result<(), Failure> {
+        let params = json!({
+            "protocolVersion": PROTOCOL,
+            "capabilities": {},
+            "clientInfo": { "name": "only1mcp-cli", "version": env!("CARGO_PKG_VERSION") },
+        });
+        let body = json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params });
+        let (headers, answer) = self.ask(&body, 0).await?;
+        let result =
+            answer.result.map_err(|(code, message)| self.refused(format!("initialize with {code}: {message}")))?;
+        self.session = headers.get(SESSION_HEADER).cloned();
+        let version = result["protocolVersion"].as_str().and_then(|version| HeaderValue::from_str(version).ok());
+        self.version = version.ok_or_else(|| self.refused("initialize without a protocolVersion".to_owned()))?;
+        let initialized = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
+        let response = self.send(Method::POST, initialized.to_string()).await?;
+        self.expect_success(response).await.map(drop)
+    }
+
+    /// One request and its response; notifications before it are passed over.
+    pub(crate) async fn request(&mut self, method: &str, params: Value) -> Result<Answer, Failure> {
+        let id = self.next_id;
+        self.next_id += 1;
+        let body = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
+        self.ask(&body, id).await.map(|(_, answer)| answer)
+    }
+
+    /// Tells the other side that the session is over. It would find out by itself, so failing is no failure.
+    pub(crate) async fn close(self) {
+        if self.session.is_some() {
+            drop(self.send(Method::DELETE, String::new()).await);
+        }
+    }
+
+    async fn ask(&self, body: &Value, id: u64) -> Result<(HeaderMap, Answer), Failure> {
+        let response = self.send(Method::POST, body.to_string()).await?;
+        let (head, body) = self.expect_success(response).await?.into_parts();
+        let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let answer = if kind.starts_with("text/event-stream") {
+            self.answer_in_stream(body, id).await?
+        } else {
+            let body = body.collect().await.map_err(|error| self.broken(&error))?.to_bytes();
+            let unusable = || self.refused(format!("with something else than a response: {}", show(&body)));
+            answer(&body, id).ok_or_else(unusable)?
+        };
+        Ok((head.headers, answer))
+    }
+
+    async fn answer_in_stream(&self, mut body: Incoming, id: u64) -> Result<Answer, Failure> {
+        let (mut decoder, mut events) = (sse::Decoder::new(EVENT_MAX), Vec::new());
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| self.broken(&error))?;
+            let Ok(data) = frame.into_data() else { continue };
+            decoder.push(&data, &mut events).map_err(|error| self.refused(error.to_string()))?;
+            if let Some(answer) = events.drain(..).find_map(|event| answer(&event.data, id)) {
+                return Ok(answer);
+            }
+        }
+        Err(self.refused("with a stream that ended before the response".to_owned()))
+    }
+
+    /// One connection per request: simple, and nothing to keep alive between the few requests of a command.
+    async fn send(&self, method: Method, body: String) -> Result<http::Response<Incoming>, Failure> {
+        let failed = |reason: String| Failure::Mcp { url: self.url.clone(), reason };
+        let stream = TcpStream::connect(&self.address).await.map_err(|error| failed(error.to_string()))?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(error.to_string()))?;
+        self.tasks.spawn("mcp connection", async {
+            // What goes wrong shows in the response.
+            drop(connection.await);
+        });
+        let mut request = Request::new(Full::new(Bytes::from(body)));
+        *request.method_mut() = method;
+        *request.uri_mut() = self.path.parse().map_err(|_| failed("its path is not valid".to_owned()))?;
+        let headers = request.headers_mut();
+        let host = HeaderValue::from_str(&self.host).map_err(|_| failed("its host is not valid".to_owned()))?;
+        headers.insert(header::HOST, host);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        headers.insert(VERSION_HEADER, self.version.clone());
+        if let Some(session) = &self.session {
+            headers.insert(SESSION_HEADER, session.clone());
+        }
+        sender.send_request(request).await.map_err(|error| self.broken(&error))
+    }
+
+    /// A JSON-RPC error under an HTTP error status is an answer as well.
+    async fn expect_success(&self, response: http::Response<Incoming>) -> Result<http::Response<Incoming>, Failure> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = response.into_body().collect().await.map_err(|error| self.broken(&error))?.to_bytes();
+        let message = serde_json::from_slice::<Message<'_>>(&body).ok().and_then(|message| message.error);
+        let message = message.map_or_else(|| show(&body), |error| format!("{}: {}", error.code, error.message));
+        let reason = format!("HTTP {status}: {message}");
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            return Err(Failure::Mcp { url: self.url.clone(), reason });
+        }
+        Err(self.refused(reason))
+    }
+
+    fn broken(&self, error: &hyper::Error) -> Failure {
+        Failure::Mcp { url: self.url.clone(), reason: format!("the connection broke: {error}") }
+    }
+
+    fn refused(&self, reason: String) -> Failure {
+        Failure::McpRefused { url: self.url.clone(), reason }
+    }
+}
+
+/// `bytes` as the response to request `id`, if it is that.
+fn answer(bytes: &[u8], id: u64) -> Option<Answer> {
+    let message: Message<'_> = serde_json::from_slice(bytes).ok()?;
+    let ours = message.id.is_none_or(|found| found.get() == id.to_string());
+    let result = match (message.result, message.error) {
+        (Some(result), None) => Ok(result),
+        (None, Some(error)) => Err((error.code, error.message)),
+        _ => return None,
+    };
+    ours.then(|| Answer { raw: String::from_utf8_lossy(bytes).into_owned(), result })
+}
+
+/// The beginning of a body, for a message.
+fn show(body: &[u8]) -> String {
+    String::from_utf8_lossy(body).chars().take(200).collect()
+}

@@ -1,0 +1,149 @@
+//! Which configuration is meant, and where the gateway that runs it keeps its state.
+//!
+//! `up` and the commands that talk to it go through the same door here, so that in one directory they mean the same.
+
+use std::{
+    env, fs, io,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use runtime::state_dir;
+use serde::{Deserialize, Serialize};
+
+const FILE_NAME: &str = "only1mcp.yaml";
+const SOCKET_NAME: &str = "admin.sock";
+const TOKEN_NAME: &str = "admin.token";
+const ADDRESSES_NAME: &str = "up.json";
+
+/// Command line options that say which configuration is meant.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct PlaceArgs {
+    /// The configuration file [default: ./only1mcp.yaml, else the one in the user's configuration directory, else a
+    /// built-in demo]
+    #[arg(long, value_name = "FILE", env = "ONLY1MCP_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Where state is kept [default: a directory of its own per configuration, in the user's state directory]
+    #[arg(long, value_name = "DIR", env = "ONLY1MCP_STATE_DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// A configuration file and its state directory, both absolute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) config: PathBuf,
+    pub(crate) state_dir: PathBuf,
+    /// The configuration is the built-in demo's, which lives in the state directory.
+    pub(crate) is_demo: bool,
+}
+
+/// Where a running `up` is reached; written into its state directory once it listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Addresses {
+    pub(crate) pid: u32,
+    pub(crate) config: String,
+    /// URL of the MCP endpoint.
+    pub(crate) mcp: String,
+    /// URL of the admin services.
+    pub(crate) admin: String,
+    /// URL of `/livez`, `/readyz` and `/metrics`.
+    pub(crate) ops: String,
+}
+
+/// An `up` that answers, for error messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Running {
+    pub(crate) state_dir: String,
+    pub(crate) config: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PlaceError {
+    #[error("neither XDG_STATE_HOME nor HOME is set, so there is no place to keep state")]
+    NoHome,
+    #[error("there is no configuration at {}: {source}", path.display())]
+    NoConfig { path: PathBuf, source: io::Error },
+}
+
+impl PlaceError {
+    pub(crate) fn next_step(&self) -> Option<String> {
+        match self {
+            Self::NoHome => Some("name a directory with --state-dir".to_owned()),
+            Self::NoConfig { .. } => {
+                Some("name another file with --config, or leave it out to see the demo".to_owned())
+            }
+        }
+    }
+}
+
+impl PlaceArgs {
+    /// Looks for the file that `up` would serve. A file that is named need not exist: there may be a last good revision.
+    pub(crate) fn find(&self) -> Result<Place, PlaceError> {
+        let here = PathBuf::from(FILE_NAME);
+        let in_home = || state_dir::config_home().map(|home| home.join(FILE_NAME)).filter(|file| file.exists());
+        let found = self.config.clone().or_else(|| here.exists().then_some(here)).or_else(in_home);
+        let named = self.state_dir.as_deref().map(absolute).transpose()?;
+        let Some(config) = found else {
+            let state_dir = named.map_or_else(|| home().map(|home| home.join("demo")), Ok)?;
+            return Ok(Place { config: state_dir.join(FILE_NAME), state_dir, is_demo: true });
+        };
+        let config = absolute(&config)?;
+        let state_dir = named.map_or_else(|| home().map(|home| state_dir::for_path(&home, &config)), Ok)?;
+        Ok(Place { config, state_dir, is_demo: false })
+    }
+}
+
+impl Place {
+    pub(crate) fn socket(&self) -> PathBuf {
+        state_dir::socket_path(&self.state_dir, SOCKET_NAME)
+    }
+
+    pub(crate) fn token_file(&self) -> PathBuf {
+        self.state_dir.join(TOKEN_NAME)
+    }
+
+    pub(crate) fn addresses_file(&self) -> PathBuf {
+        self.state_dir.join(ADDRESSES_NAME)
+    }
+
+    /// What the `up` of this place wrote, if one answers.
+    pub(crate) fn addresses(&self) -> Option<Addresses> {
+        UnixStream::connect(self.socket()).ok()?;
+        serde_json::from_slice(&fs::read(self.addresses_file()).ok()?).ok()
+    }
+
+    /// For people.
+    pub(crate) fn describe(&self) -> String {
+        if self.is_demo { "the built-in demo".to_owned() } else { self.config.display().to_string() }
+    }
+}
+
+/// Every `up` of this user that answers, sorted.
+pub(crate) fn running() -> Vec<Running> {
+    let entries = state_dir::state_home().and_then(|home| fs::read_dir(home).ok());
+    let mut running: Vec<Running> = entries
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            let state_dir = entry.ok()?.path();
+            let place = Place { config: PathBuf::new(), state_dir, is_demo: false };
+            let config = place.addresses()?.config;
+            Some(Running { state_dir: place.state_dir.display().to_string(), config })
+        })
+        .collect();
+    running.sort_by(|a, b| a.state_dir.cmp(&b.state_dir));
+    running
+}
+
+fn home() -> Result<PathBuf, PlaceError> {
+    state_dir::state_home().ok_or(PlaceError::NoHome)
+}
+
+/// Links are not followed: where a path leads may change while the gateway runs, the path stays the same.
+fn absolute(path: &Path) -> Result<PathBuf, PlaceError> {
+    let failed = |source| PlaceError::NoConfig { path: path.to_owned(), source };
+    let expanded = path.strip_prefix("~").ok().and_then(|rest| Some(PathBuf::from(env::var_os("HOME")?).join(rest)));
+    std::path::absolute(expanded.as_deref().unwrap_or(path)).map_err(failed)
+}

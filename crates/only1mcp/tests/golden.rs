@@ -1,0 +1,107 @@
+//! What the command line says: help texts and errors, word for word.
+//!
+//! After a change that is meant, `INSTA_UPDATE=always cargo test -p only1mcp --test golden` writes the new texts.
+
+use std::{
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+/// Runs the program in an empty home and a working directory of its own.
+fn only1mcp(directory: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_only1mcp"))
+        .args(arguments)
+        .env_clear()
+        .env("HOME", directory)
+        .env("XDG_RUNTIME_DIR", directory)
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program starts")
+}
+
+fn transcript(directory: &Path, arguments: &[&str]) -> String {
+    let output = only1mcp(directory, arguments);
+    let text = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes).replace(&*directory.to_string_lossy(), "HOME");
+        let digest = text.split(|c: char| !c.is_ascii_hexdigit()).find(|word| word.len() == 64).map(str::to_owned);
+        digest.map_or_else(|| text.clone(), |digest| text.replace(&digest, "DIGEST"))
+    };
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    format!("exit {}\n--- stdout\n{out}--- stderr\n{err}", output.status.code().expect("no signal"))
+}
+
+#[test]
+fn help() {
+    let home = tempfile::tempdir().unwrap();
+    let all = transcript(home.path(), &["--help"]);
+    let commands = all.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
+    let commands = commands.lines().filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
+    for command in commands {
+        insta::assert_snapshot!(format!("help_{command}"), transcript(home.path(), &[command, "--help"]));
+    }
+    insta::assert_snapshot!("help", all);
+}
+
+#[test]
+fn every_flag_has_a_variable_and_every_command_an_example() {
+    let home = tempfile::tempdir().unwrap();
+    let help = |arguments: &[&str]| String::from_utf8(only1mcp(home.path(), arguments).stdout).unwrap();
+    let all = help(&["--help"]);
+    let commands = all.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
+    for command in commands.lines().filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help") {
+        let text = help(&[command, "--help"]);
+        assert!(text.contains("Examples:"), "{command} has no example");
+        let options = text.split("Options:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+        let flags = options.lines().filter(|line| line.trim_start().starts_with('-')).count() - 2; // --help, --version
+        assert_eq!(flags, options.matches("ONLY1MCP_").count(), "{command} has a flag without a variable");
+    }
+}
+
+#[test]
+fn errors() {
+    let home = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| std::fs::write(home.path().join(name), text).unwrap();
+    file("good.yaml", GOOD);
+    file("bad.yaml", BAD);
+    file("empty.yaml", "");
+    let cases: &[(&str, &[&str])] = &[
+        ("no_command", &[]),
+        ("unknown_command", &["staus"]),
+        ("unknown_flag", &["status", "--frob"]),
+        ("bad_duration", &["status", "--timeout", "5"]),
+        ("nothing_runs", &["status"]),
+        ("nothing_runs_for_file", &["reload", "--config", "good.yaml", "--state-dir", "state"]),
+        ("unreachable", &["history", "--admin", "http://127.0.0.1:1"]),
+        ("bad_admin_url", &["history", "--admin", "ftp://example.org"]),
+        ("no_mcp", &["tools", "--url", "http://127.0.0.1:1/mcp"]),
+        ("bad_mcp_url", &["tools", "--url", "https://127.0.0.1:1/mcp"]),
+        ("bad_arguments", &["call", "echo", "[]"]),
+        ("valid", &["validate", "good.yaml"]),
+        ("valid_json", &["validate", "good.yaml", "--output", "json"]),
+        ("invalid", &["validate", "bad.yaml"]),
+        ("invalid_json", &["validate", "bad.yaml", "--output", "json"]),
+        ("missing", &["validate", "missing.yaml"]),
+        ("empty_layer", &["apply", "empty.yaml", "--owner", "me"]),
+        ("no_token", &["status", "--admin", "http://127.0.0.1:1", "--token-file", "missing"]),
+    ];
+    for (name, arguments) in cases {
+        insta::assert_snapshot!(format!("error_{name}"), transcript(home.path(), arguments));
+    }
+}
+
+const GOOD: &str = r#"version: "1.0"
+naming: prefix
+servers:
+  - id: files
+    transport: { type: stdio, command: cat }
+"#;
+
+const BAD: &str = r#"version: "1.0"
+naming: prefx
+servers:
+  - id: files
+    transport: { type: stdio, comand: cat }
+  - id: files
+    transport: { type: http, url: "nowhere" }
+"#;
