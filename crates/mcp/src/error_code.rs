@@ -27,6 +27,8 @@ impl ErrorCode {
     pub const UNAVAILABLE: Self = Self(1503);
     /// The call was given up at a time limit; it may have been executed.
     pub const TIMED_OUT: Self = Self(1504);
+    /// The client itself gave the call up. It is still owed an answer, since HTTP has no request without one.
+    pub const CANCELLED: Self = Self(1499);
     /// The call was ended at the deadline of a drain; it may have been executed.
     pub const EVICTED: Self = Self(1410);
 }

@@ -1,0 +1,39 @@
+//! Toward clients: Streamable HTTP of the revisions with sessions (2025-06-18, 2025-11-25).
+//!
+//! One data core is one thread with a runtime of its own and a listening socket of its own on the shared port; a
+//! connection stays on the core that accepted it. What cores share is read through one pointer ([`Live`]) or is a
+//! concurrent table ([`Sessions`]).
+
+mod answer;
+mod body;
+mod core;
+mod cores;
+mod detach;
+mod get;
+mod initialize;
+mod meter;
+mod post;
+mod service;
+mod tools_call;
+
+pub use cores::ListenError;
+pub(crate) use cores::{Cores, Everywhere, Listening};
+
+use std::sync::Arc;
+
+use mcp::http_rules::AccessRules;
+
+use crate::generation::Live;
+use crate::session::{Keys, Sessions};
+
+/// What all cores share, fixed at start.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) live: Arc<Live>,
+    pub(crate) keys: Keys,
+    pub(crate) sessions: Sessions,
+    pub(crate) access: AccessRules,
+    /// Where MCP is served.
+    pub(crate) path: String,
+    pub(crate) clock: runtime::Clock,
+}

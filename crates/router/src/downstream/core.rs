@@ -1,0 +1,71 @@
+//! What one data core has for itself.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use model::Time;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::cores::Everywhere;
+use super::meter::Meters;
+use crate::in_flight::InFlight;
+
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) shared: Arc<Shared>,
+    pub(super) in_flight: Rc<InFlight>,
+    pub(super) meters: Meters,
+    pub(super) index: usize,
+    pub(super) everywhere: Everywhere,
+    /// No new connections; those that are there end after their next answer.
+    pub(super) draining: CancellationToken,
+    /// Set when the core's tasks are being dropped: nothing may be spawned any more.
+    pub(super) closing: Cell<bool>,
+    random: Cell<u64>,
+    streams: Cell<u64>,
+}
+
+impl Core {
+    /// `index` counts cores from 0.
+    pub(super) fn new(shared: Arc<Shared>, everywhere: Everywhere, index: usize) -> Self {
+        Self {
+            shared,
+            in_flight: Rc::default(),
+            meters: Meters::default(),
+            everywhere,
+            draining: CancellationToken::new(),
+            index,
+            closing: Cell::new(false),
+            random: Cell::new(rand::random::<u64>() | 1),
+            // Distinct over cores, and never 0.
+            streams: Cell::new(((index as u64) << 48) + 1),
+        }
+    }
+
+    pub(super) fn now(&self) -> Time {
+        Time::from_nanos(self.shared.clock.now_nanos())
+    }
+
+    /// Seconds since 1970.
+    pub(super) fn today(&self) -> u64 {
+        self.shared.clock.unix_millis() / 1000
+    }
+
+    /// xorshift64: enough to spread load, and cheap.
+    pub(super) fn random(&self) -> u64 {
+        let mut x = self.random.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.random.set(x);
+        x.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    pub(super) fn next_stream(&self) -> u64 {
+        let stream = self.streams.get();
+        self.streams.set(stream + 1);
+        stream
+    }
+}

@@ -1,0 +1,286 @@
+//! The threads that serve clients, and how the rest of the router reaches them.
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use runtime::shutdown::{Phase, Shutdown};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::task::LocalSet;
+use tokio_util::task::TaskTracker;
+
+use super::Shared;
+use super::core::Core;
+use super::detach::Detach;
+use super::service::serve;
+use crate::departure::Exchanges;
+use crate::in_flight::Longest;
+use crate::session::SessionId;
+
+/// How long a connection may be silent, and how long the head of a request may take.
+const CONNECTION_IDLE: Duration = Duration::from_secs(600);
+/// How exact time limits of calls are.
+const SWEEP_EVERY: Duration = Duration::from_millis(25);
+const BACKLOG: i32 = 4096;
+/// Cancellations and evictions waiting for one core.
+const COMMANDS: usize = 4096;
+
+/// A word to all cores.
+#[derive(Debug, Clone)]
+enum Command {
+    Cancel { session: SessionId, request: Bytes },
+    Evict { endpoint: u64 },
+}
+
+/// The way to all cores, for whoever does not know which one has an exchange.
+#[derive(Debug, Clone)]
+pub(crate) struct Everywhere(Arc<[Post]>);
+
+/// The way to one core.
+#[derive(Debug)]
+struct Post {
+    commands: mpsc::Sender<Command>,
+    /// The exchanges that have been there for a while, as of its last sweep.
+    longest: ArcSwap<Vec<Longest>>,
+}
+
+/// The receiving ends of [`Everywhere`], for [`Cores::start`].
+#[derive(Debug)]
+pub(crate) struct Mailboxes(Vec<mpsc::Receiver<Command>>);
+
+impl Everywhere {
+    pub(crate) fn new(cores: usize) -> (Self, Mailboxes) {
+        let (posts, mailboxes): (Vec<_>, Vec<_>) = (0..cores.max(1))
+            .map(|_| {
+                let (commands, mailbox) = mpsc::channel(COMMANDS);
+                (Post { commands, longest: ArcSwap::default() }, mailbox)
+            })
+            .unzip();
+        (Self(posts.into()), Mailboxes(mailboxes))
+    }
+
+    /// The client `session` no longer wants the answer to what it called `request` (raw JSON).
+    pub(crate) fn cancel(&self, session: SessionId, request: &str) {
+        self.tell(&Command::Cancel { session, request: Bytes::copy_from_slice(request.as_bytes()) });
+    }
+
+    fn tell(&self, command: &Command) {
+        for post in &*self.0 {
+            if post.commands.try_send(command.clone()).is_err() {
+                tracing::warn!(?command, "a core does not keep up, or has ended");
+            }
+        }
+    }
+
+    fn show(&self, core: usize, longest: Vec<Longest>) {
+        let shown = &self.0[core].longest;
+        if !(longest.is_empty() && shown.load().is_empty()) {
+            shown.store(Arc::new(longest));
+        }
+    }
+}
+
+impl Exchanges for Everywhere {
+    fn evict(&self, endpoint: u64) {
+        self.tell(&Command::Evict { endpoint });
+    }
+
+    fn oldest(&self, endpoint: u64) -> Option<String> {
+        let longest = |post: &Post| post.longest.load().iter().find(|one| one.endpoint == endpoint).cloned();
+        let oldest = self.0.iter().filter_map(longest).min_by_key(|one| one.started)?;
+        Some(String::from_utf8_lossy(&oldest.request).into_owned())
+    }
+}
+
+/// Why the MCP endpoint cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen for MCP clients at {address}")]
+pub struct ListenError {
+    address: SocketAddr,
+    #[source]
+    source: io::Error,
+}
+
+/// One socket per core, all on one address.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    sockets: Vec<TcpListener>,
+    pub(crate) address: SocketAddr,
+}
+
+impl Listening {
+    /// Port 0 takes a free one.
+    pub(crate) fn bind(address: SocketAddr, cores: usize) -> Result<Self, ListenError> {
+        let failed = |source| ListenError { address, source };
+        // Sockets that share a port would share it with a stranger's, too: see first that nobody has it.
+        let alone = socket(address, false).map_err(failed)?;
+        let address = alone.local_addr().map_err(failed)?;
+        drop(alone);
+        let sockets = (0..cores.max(1)).map(|_| socket(address, true)).collect::<Result<_, _>>().map_err(failed)?;
+        Ok(Self { sockets, address })
+    }
+}
+
+fn socket(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// The running cores.
+#[derive(Debug)]
+pub(crate) struct Cores {
+    threads: Vec<JoinHandle<()>>,
+    /// How many cores still have something in flight.
+    busy: watch::Receiver<usize>,
+}
+
+impl Cores {
+    /// They serve until `shutdown` says `Draining`, end what they have until `Closing`, and then cut it off.
+    pub(crate) fn start(
+        listening: Listening,
+        everywhere: &Everywhere,
+        mailboxes: Mailboxes,
+        shared: &Arc<Shared>,
+        shutdown: &Shutdown,
+    ) -> io::Result<Self> {
+        let (busy_sender, busy) = watch::channel(mailboxes.0.len());
+        let cores = listening.sockets.into_iter().zip(mailboxes.0).enumerate();
+        let start = |(index, (socket, commands)): (usize, (TcpListener, _))| {
+            let (shared, everywhere, shutdown, busy) =
+                (Arc::clone(shared), everywhere.clone(), shutdown.clone(), busy_sender.clone());
+            std::thread::Builder::new().name(format!("data-{index}")).spawn(move || {
+                let core = Rc::new(Core::new(shared, everywhere, index));
+                if let Err(error) = run(&core, socket, commands, &shutdown) {
+                    tracing::error!(%error, index, "a data core cannot run; the process stops");
+                    shutdown.trigger();
+                }
+                busy.send_modify(|busy| *busy -= 1);
+            })
+        };
+        let threads = cores.map(start).collect::<io::Result<_>>()?;
+        Ok(Self { threads, busy })
+    }
+
+    /// Returns once no core has anything in flight.
+    pub(crate) fn drained(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut busy = self.busy.clone();
+        async move {
+            // An error means that all cores have ended.
+            drop(busy.wait_for(|busy| *busy == 0).await);
+        }
+    }
+
+    /// After `Closing`: blocks until all have ended, and says whether they did so in peace.
+    pub(crate) fn join(self) -> bool {
+        let panicked = self.threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count();
+        if panicked > 0 {
+            tracing::error!(panicked, "data cores panicked");
+        }
+        panicked == 0
+    }
+}
+
+fn run(core: &Rc<Core>, socket: TcpListener, commands: mpsc::Receiver<Command>, shutdown: &Shutdown) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = LocalSet::new();
+    let served = local.block_on(&runtime, async {
+        tokio::select! {
+            served = work(core, socket, commands, shutdown) => served,
+            () = shutdown.reached(Phase::Closing) => Ok(()),
+        }
+    });
+    // What is cut off now must not go on in the background.
+    core.closing.set(true);
+    served
+}
+
+/// Until nothing is left of a core that drains.
+async fn work(
+    core: &Rc<Core>,
+    socket: TcpListener,
+    mut commands: mpsc::Receiver<Command>,
+    shutdown: &Shutdown,
+) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(socket)?;
+    let connections = TaskTracker::new();
+    let mut sweep = tokio::time::interval(SWEEP_EVERY);
+    sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut draining = std::pin::pin!(shutdown.reached(Phase::Draining));
+    loop {
+        tokio::select! {
+            accepted = listener.accept(), if !core.draining.is_cancelled() => match accepted {
+                Ok((stream, _)) => drop(connections.spawn_local(connection(Rc::clone(core), stream))),
+                Err(error) => refused_by_system(&error).await,
+            },
+            Some(command) = commands.recv() => obey(core, command),
+            _ = sweep.tick() => {
+                let now = core.now();
+                core.in_flight.sweep(now);
+                core.everywhere.show(core.index, core.in_flight.longest(now));
+                core.meters.sweep();
+                if core.draining.is_cancelled() && connections.is_empty() && core.in_flight.len() == 0 {
+                    return Ok(());
+                }
+            }
+            () = &mut draining, if !core.draining.is_cancelled() => {
+                core.draining.cancel();
+                connections.close();
+            }
+        }
+    }
+}
+
+/// Out of file descriptors, most likely: what is open will close, and the queue holds whoever waits.
+async fn refused_by_system(error: &io::Error) {
+    tracing::warn!(%error, "a connection cannot be accepted");
+    tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
+fn obey(core: &Core, command: Command) {
+    match command {
+        Command::Cancel { session, request } => core.in_flight.cancel(session, &request),
+        Command::Evict { endpoint } => core.in_flight.evict(endpoint),
+    }
+}
+
+async fn connection(core: Rc<Core>, stream: TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a client left at once");
+        return;
+    }
+    let draining = core.draining.clone();
+    let service = service_fn(|request| Detach::new(Rc::clone(&core), serve(Rc::clone(&core), request)));
+    let mut connection = std::pin::pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(CONNECTION_IDLE)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = draining.cancelled() => {
+            // The next answer says `Connection: close`; a connection that waits for a request ends now.
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a client's connection ended early");
+    }
+}

@@ -1,0 +1,85 @@
+//! The stream a session listens on: it is told when the list of tools it has seen is no longer the list.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::Response;
+use tokio::time::Interval;
+use tokio_stream::wrappers::WatchStream;
+
+use super::body::{Body, event};
+use super::core::Core;
+use super::service::Session;
+use super::{Shared, answer};
+
+/// How often a silent stream shows that it is alive, so that what lies between does not cut it.
+const KEEP_ALIVE: Duration = Duration::from_secs(25);
+const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
+
+pub(super) struct NotificationStream {
+    session: Session,
+    id: u64,
+    shared: Arc<Shared>,
+    turns: WatchStream<u64>,
+    /// A turn of the list that this session may have to be told.
+    pending: Option<u64>,
+    keep_alive: Interval,
+    closing: Pin<Box<dyn Future<Output = ()>>>,
+}
+
+pub(super) fn listen(core: &Rc<Core>, session: Session) -> Response<Body> {
+    let generation = core.shared.live.load();
+    let mut keep_alive = tokio::time::interval(KEEP_ALIVE);
+    keep_alive.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let stream = NotificationStream {
+        session,
+        id: core.next_stream(),
+        shared: Arc::clone(&core.shared),
+        turns: WatchStream::new(core.shared.live.list_turns()),
+        pending: None,
+        keep_alive,
+        closing: Box::pin(core.draining.clone().cancelled_owned()),
+    };
+    answer::events(generation.revision, Body::Notifications(Box::new(stream)))
+}
+
+impl NotificationStream {
+    /// Ends only when the process does.
+    pub(super) fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        while let Poll::Ready(turn) = self.turns.poll_next_unpin(context) {
+            let Some(turn) = turn else { return Poll::Ready(None) };
+            self.pending = Some(turn);
+        }
+        if self.closing.as_mut().poll(context).is_ready() {
+            return Poll::Ready(None);
+        }
+        if let Some(turn) = self.pending
+            && self.session.known.claims(self.id)
+        {
+            self.pending = None;
+            if self.session.known.to_be_told(turn) {
+                tracing::debug!(revision = self.shared.live.load().revision.0, turn, "list_changed sent");
+                return Poll::Ready(Some(event(mcp::message::TOOLS_LIST_CHANGED)));
+            }
+        }
+        // A first comment at once: it makes the head go out, so the client knows that it is heard.
+        self.keep_alive.poll_tick(context).map(|_| Some(COMMENT))
+    }
+}
+
+impl Drop for NotificationStream {
+    fn drop(&mut self) {
+        self.session.known.gives_up(self.id);
+    }
+}
+
+impl std::fmt::Debug for NotificationStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "NotificationStream({})", self.id)
+    }
+}

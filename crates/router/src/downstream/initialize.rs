@@ -1,0 +1,40 @@
+//! The opening of a session.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode};
+use mcp::initialize::{ClientInitialize, Implementation, server_result};
+use mcp::{Call, ErrorCode, Id, ProtocolVersion, message};
+
+use super::answer;
+use super::body::Body;
+use super::core::Core;
+
+/// Who holds sessions as long as clients bring no credential of their own.
+const ANONYMOUS: &str = "anonymous";
+
+const SELF: Implementation<'static> = Implementation { name: "only1mcp", version: env!("CARGO_PKG_VERSION") };
+
+pub(super) fn initialize(core: &Rc<Core>, id: Id<'_>, call: &Call<'_>) -> Response<Body> {
+    let generation = core.shared.live.load();
+    let params = call.params.as_ref().map_or("{}", |params| params.raw.text());
+    let client = match ClientInitialize::parse(params) {
+        Ok(client) => client,
+        Err(error) => {
+            let text = error.to_string();
+            let code = ErrorCode::INVALID_PARAMS;
+            return answer::error(generation.revision, StatusCode::OK, Some(id.text()), code, &text);
+        }
+    };
+    let version = ProtocolVersion::negotiate(&client.protocol_version);
+    let now = core.today();
+    let (session, text) = core.shared.keys.seal(version, now, ANONYMOUS, client.client_info);
+    core.shared.sessions.begin(session, now, 0);
+    tracing::debug!(%version, client = client.client_info, revision = generation.revision.0, "session opened");
+    let result = server_result(version, SELF, generation.instructions.as_deref());
+    let mut response = answer::ok(generation.revision, Bytes::from(message::result(id.text(), &result)));
+    let header = HeaderValue::try_from(text).expect("base64url is a valid header");
+    response.headers_mut().insert(answer::SESSION, header);
+    response
+}

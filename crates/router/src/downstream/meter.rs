@@ -1,0 +1,59 @@
+//! What is counted about calls. Handles are looked up once per endpoint and core, not per call.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
+
+use metrics::{Counter, Histogram, counter, histogram};
+
+use crate::endpoint::Endpoint;
+
+#[expect(clippy::disallowed_types, reason = "only looked up by serial; swept by retain, whose order does not matter")]
+type BySerial = std::collections::HashMap<u64, Rc<Meter>, ahash::RandomState>;
+
+/// The meters of the endpoints this core has sent calls to.
+#[derive(Debug, Default)]
+pub(super) struct Meters(RefCell<BySerial>);
+
+/// Of one server, as seen by one core; cores add up to the same series.
+pub(super) struct Meter {
+    endpoint: Weak<Endpoint>,
+    pub(super) answered: Counter,
+    pub(super) failed: Counter,
+    pub(super) cancelled: Counter,
+    pub(super) evicted: Counter,
+    pub(super) timed_out: Counter,
+    pub(super) seconds: Histogram,
+}
+
+impl Meters {
+    pub(super) fn of(&self, endpoint: &Arc<Endpoint>) -> Rc<Meter> {
+        if let Some(meter) = self.0.borrow().get(&endpoint.serial) {
+            return Rc::clone(meter);
+        }
+        let server = endpoint.key.backend.to_string();
+        let count = |result: &'static str| counter!("only1mcp_calls_total", "server" => server.clone(), "result" => result);
+        let meter = Rc::new(Meter {
+            endpoint: Arc::downgrade(endpoint),
+            answered: count("answered"),
+            failed: count("failed"),
+            cancelled: count("cancelled"),
+            evicted: count("evicted"),
+            timed_out: count("timed_out"),
+            seconds: histogram!("only1mcp_call_seconds", "server" => server),
+        });
+        self.0.borrow_mut().insert(endpoint.serial, Rc::clone(&meter));
+        meter
+    }
+
+    /// Forgets endpoints that are gone.
+    pub(super) fn sweep(&self) {
+        self.0.borrow_mut().retain(|_, meter| meter.endpoint.strong_count() > 0);
+    }
+}
+
+impl std::fmt::Debug for Meter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meter")
+    }
+}

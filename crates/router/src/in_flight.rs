@@ -1,0 +1,205 @@
+//! The exchanges in flight on one data core, and how they are ended from outside.
+//!
+//! One registry per core, touched by that core alone: nothing on the path of a call locks. Whoever wants to end
+//! an exchange (the client that cancels it, a drain at its deadline, a time limit) marks it here and wakes it; the
+//! exchange itself then drops what it was waiting for, which is how a call upstream is given up.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::{Limits, Time};
+
+use crate::session::SessionId;
+
+/// Why an exchange was ended before its answer came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The client sent `notifications/cancelled`.
+    Cancelled,
+    /// A drain reached its deadline.
+    Evicted,
+    /// No sign of life from the server for that long.
+    Idle(Duration),
+    /// That long altogether.
+    Total(Duration),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct InFlight(RefCell<Slots>);
+
+#[derive(Debug, Default)]
+struct Slots {
+    entries: Vec<Option<Entry>>,
+    free: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    session: SessionId,
+    /// The raw id as the client wrote it: a slice of its message.
+    request: Bytes,
+    /// Serial of the endpoint it is at; none while it is being routed.
+    endpoint: Option<u64>,
+    started: Time,
+    seen: Time,
+    idle: Duration,
+    total: Duration,
+    ended: Option<Cause>,
+    waker: Option<Waker>,
+}
+
+/// What is worth showing to somebody who waits for it.
+const A_WHILE: Duration = Duration::from_secs(1);
+
+/// The exchange that has been at an endpoint longest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Longest {
+    pub(crate) endpoint: u64,
+    /// Its raw id, as its client wrote it.
+    pub(crate) request: Bytes,
+    pub(crate) started: Time,
+}
+
+/// An exchange's place in the registry; leaving is dropping it.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    registry: Rc<InFlight>,
+    slot: usize,
+}
+
+impl InFlight {
+    pub(crate) fn enter(self: &Rc<Self>, session: SessionId, request: Bytes, limits: &Limits, now: Time) -> Ticket {
+        let entry = Entry {
+            session,
+            request,
+            endpoint: None,
+            started: now,
+            seen: now,
+            idle: limits.idle,
+            total: limits.total,
+            ended: None,
+            waker: None,
+        };
+        let mut slots = self.0.borrow_mut();
+        let slot = slots.free.pop().unwrap_or(slots.entries.len());
+        if slot == slots.entries.len() {
+            slots.entries.push(None);
+        }
+        slots.entries[slot] = Some(entry);
+        drop(slots);
+        Ticket { registry: Rc::clone(self), slot }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        let slots = self.0.borrow();
+        slots.entries.len() - slots.free.len()
+    }
+
+    /// Ends the request a client no longer wants. Ids are compared as written, which is how clients repeat them.
+    pub(crate) fn cancel(&self, session: SessionId, request: &[u8]) {
+        self.end_where(|entry| {
+            (entry.session == session && entry.request == request).then_some(Cause::Cancelled)
+        });
+    }
+
+    /// Ends everything that is at an endpoint.
+    pub(crate) fn evict(&self, endpoint: u64) {
+        self.end_where(|entry| (entry.endpoint == Some(endpoint)).then_some(Cause::Evicted));
+    }
+
+    /// Ends what is over its limits.
+    pub(crate) fn sweep(&self, now: Time) {
+        self.end_where(|entry| {
+            if now.since(entry.started) >= entry.total {
+                Some(Cause::Total(entry.total))
+            } else if now.since(entry.seen) >= entry.idle {
+                Some(Cause::Idle(entry.idle))
+            } else {
+                None
+            }
+        });
+    }
+
+    /// Per endpoint the exchange that has been there longest, of those that have been there for a while.
+    pub(crate) fn longest(&self, now: Time) -> Vec<Longest> {
+        let slots = self.0.borrow();
+        let mut longest: Vec<Longest> = Vec::new();
+        for entry in slots.entries.iter().flatten().filter(|entry| now.since(entry.started) >= A_WHILE) {
+            let Some(endpoint) = entry.endpoint else { continue };
+            match longest.iter_mut().find(|one| one.endpoint == endpoint) {
+                Some(one) if one.started <= entry.started => {}
+                Some(one) => *one = Longest { endpoint, request: entry.request.clone(), started: entry.started },
+                None => longest.push(Longest { endpoint, request: entry.request.clone(), started: entry.started }),
+            }
+        }
+        longest
+    }
+
+    fn end_where(&self, cause: impl Fn(&Entry) -> Option<Cause>) {
+        let mut slots = self.0.borrow_mut();
+        for entry in slots.entries.iter_mut().flatten().filter(|entry| entry.ended.is_none()) {
+            if let Some(cause) = cause(entry) {
+                entry.ended = Some(cause);
+                if let Some(waker) = entry.waker.take() {
+                    waker.wake();
+                }
+            }
+        }
+    }
+}
+
+impl Ticket {
+    /// Where the exchange is now.
+    pub(crate) fn at(&self, endpoint: Option<u64>) {
+        self.with(|entry| entry.endpoint = endpoint);
+    }
+
+    /// A sign of life.
+    pub(crate) fn seen(&self, now: Time) {
+        self.with(|entry| entry.seen = now);
+    }
+
+    pub(crate) fn poll_ended(&self, context: &Context<'_>) -> Poll<Cause> {
+        self.with(|entry| {
+            if let Some(cause) = entry.ended {
+                return Poll::Ready(cause);
+            }
+            match &mut entry.waker {
+                Some(waker) => waker.clone_from(context.waker()),
+                none => *none = Some(context.waker().clone()),
+            }
+            Poll::Pending
+        })
+    }
+
+    /// `future`, unless the exchange is ended first; then it is dropped.
+    pub(crate) async fn run<F: Future>(&self, future: F) -> Result<F::Output, Cause> {
+        let mut future = pin!(future);
+        poll_fn(|context| match self.poll_ended(context) {
+            Poll::Ready(cause) => Poll::Ready(Err(cause)),
+            Poll::Pending => future.as_mut().poll(context).map(Ok),
+        })
+        .await
+    }
+
+    fn with<R>(&self, act: impl FnOnce(&mut Entry) -> R) -> R {
+        let mut slots = self.registry.0.borrow_mut();
+        act(slots.entries[self.slot].as_mut().expect("the slot is this ticket's until it is dropped"))
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut slots = self.registry.0.borrow_mut();
+        slots.entries[self.slot] = None;
+        slots.free.push(self.slot);
+    }
+}
+
+#[cfg(test)]
+mod tests;

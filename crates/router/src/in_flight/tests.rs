@@ -1,0 +1,77 @@
+//! Who is ended by what.
+
+use std::future::pending;
+use std::task::Waker;
+
+use super::*;
+
+fn session(n: u8) -> SessionId {
+    SessionId::from_bytes([n; 12])
+}
+
+fn enter(registry: &Rc<InFlight>, n: u8, id: &'static str) -> Ticket {
+    let limits = Limits { idle: Duration::from_secs(2), total: Duration::from_secs(5), ..Limits::default() };
+    registry.enter(session(n), Bytes::from_static(id.as_bytes()), &limits, Time::ZERO)
+}
+
+fn ended(ticket: &Ticket) -> Option<Cause> {
+    let mut run = pin!(ticket.run(pending::<()>()));
+    match run.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Err(cause)) => Some(cause),
+        Poll::Ready(Ok(())) => unreachable!("it pends for ever"),
+        Poll::Pending => None,
+    }
+}
+
+#[test]
+fn a_client_cancels_only_its_own_request() {
+    let registry = Rc::new(InFlight::default());
+    let (mine, other_id, other_type, other_session) =
+        (enter(&registry, 1, "7"), enter(&registry, 1, "8"), enter(&registry, 1, "\"7\""), enter(&registry, 2, "7"));
+    registry.cancel(session(1), b"7");
+    assert_eq!(ended(&mine), Some(Cause::Cancelled));
+    assert_eq!([&other_id, &other_type, &other_session].map(ended), [None; 3]);
+}
+
+#[test]
+fn an_endpoint_is_emptied_of_what_is_there_and_nothing_else() {
+    let registry = Rc::new(InFlight::default());
+    let (here, elsewhere, nowhere) = (enter(&registry, 1, "1"), enter(&registry, 1, "2"), enter(&registry, 1, "3"));
+    here.at(Some(4));
+    elsewhere.at(Some(5));
+    let at = Time::ZERO + A_WHILE;
+    let longest = |endpoint, request| Longest { endpoint, request: Bytes::from_static(request), started: Time::ZERO };
+    assert_eq!(registry.longest(at), [longest(4, b"1"), longest(5, b"2")]);
+    assert_eq!(registry.longest(Time::ZERO), []);
+    registry.evict(4);
+    assert_eq!([&here, &elsewhere, &nowhere].map(ended), [Some(Cause::Evicted), None, None]);
+}
+
+#[test]
+fn signs_of_life_extend_the_idle_limit_and_not_the_total() {
+    let registry = Rc::new(InFlight::default());
+    let ticket = enter(&registry, 1, "1");
+    let at = |seconds| Time::ZERO + Duration::from_secs(seconds);
+    for second in 1..5 {
+        registry.sweep(at(second));
+        assert_eq!(ended(&ticket), None, "at {second} s");
+        ticket.seen(at(second));
+    }
+    registry.sweep(at(5));
+    assert_eq!(ended(&ticket), Some(Cause::Total(Duration::from_secs(5))));
+    let silent = enter(&registry, 1, "2");
+    registry.sweep(at(2));
+    assert_eq!(ended(&silent), Some(Cause::Idle(Duration::from_secs(2))));
+}
+
+#[test]
+fn slots_are_used_again() {
+    let registry = Rc::new(InFlight::default());
+    for _ in 0..3 {
+        let tickets: Vec<_> = (0..4).map(|n| enter(&registry, n, "1")).collect();
+        assert_eq!(registry.len(), 4);
+        drop(tickets);
+        assert_eq!(registry.len(), 0);
+    }
+    assert_eq!(registry.0.borrow().entries.len(), 4);
+}

@@ -1,0 +1,84 @@
+//! What an operator sees of this router.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use drain::State;
+use model::NodeId;
+use runtime::Clock;
+use tokio::sync::watch;
+use tonic::{Request, Response, Status as GrpcStatus};
+use wire::pb::router::v1 as pb;
+use wire::pb::router::v1::router_service_server::RouterService;
+
+use crate::downstream::Shared;
+use crate::fleet::{EndpointStatus, Following, Status};
+
+/// The admin service of a router.
+#[derive(Debug, Clone)]
+pub struct Inspector {
+    pub(crate) node: NodeId,
+    pub(crate) listen: SocketAddr,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) status: watch::Receiver<Arc<Status>>,
+    pub(crate) following: watch::Receiver<Following>,
+    pub(crate) clock: Clock,
+}
+
+#[tonic::async_trait]
+impl RouterService for Inspector {
+    async fn inspect(&self, _: Request<pb::InspectRequest>) -> Result<Response<pb::InspectResponse>, GrpcStatus> {
+        let status = Arc::clone(&self.status.borrow());
+        let following = *self.following.borrow();
+        let in_flight = |one: &EndpointStatus| one.endpoint.admission.in_flight();
+        let withheld = status.withheld.iter().map(|one| pb::Withheld {
+            server: one.backend.to_string(),
+            tool: one.tool.to_string(),
+            reason: one.reason.clone(),
+        });
+        Ok(Response::new(pb::InspectResponse {
+            node: self.node.to_string(),
+            revision: status.revision.0,
+            digest: status.digest.map(|digest| digest.to_string()).unwrap_or_default(),
+            listen: self.listen.to_string(),
+            endpoints: status.endpoints.iter().map(|one| self.endpoint(one)).collect(),
+            sessions_opened: self.shared.sessions.opened(),
+            exchanges_in_flight: status.endpoints.iter().map(in_flight).sum(),
+            attached: following.attached,
+            from_disk: following.from_disk,
+            tools: u32::try_from(status.tools).unwrap_or(u32::MAX),
+            withheld: withheld.collect(),
+        }))
+    }
+}
+
+impl Inspector {
+    fn endpoint(&self, one: &EndpointStatus) -> pb::Endpoint {
+        let endpoint = &one.endpoint;
+        let state = endpoint.state();
+        let now = self.clock.unix_millis();
+        let admission = match endpoint.admission.state() {
+            State::Open => "open",
+            State::Cordoned => "cordoned",
+            State::Closed => "closed",
+        };
+        let next_attempt = state.next_attempt.map(|at| Duration::from_millis(at.0.saturating_sub(now)));
+        pb::Endpoint {
+            key: Some(wire::endpoint_key_to_pb(&endpoint.key)),
+            verdict: wire::verdict_to_pb(endpoint.verdict()),
+            transport: one.transport.into(),
+            pid: state.pid.unwrap_or(0),
+            upstream_session: state.upstream_session.as_deref().unwrap_or_default().into(),
+            tools: u32::try_from(one.tools).unwrap_or(u32::MAX),
+            in_flight: endpoint.admission.in_flight(),
+            admitted: endpoint.stats.admitted.load(Ordering::Relaxed),
+            admission: admission.into(),
+            restarts: state.restarts,
+            error: one.reason.as_deref().or(state.last_error.as_deref()).unwrap_or_default().into(),
+            stderr: state.stderr,
+            next_attempt: next_attempt.and_then(|next| next.try_into().ok()),
+        }
+    }
+}

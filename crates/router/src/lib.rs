@@ -1,0 +1,29 @@
+//! The data plane: carries MCP between clients and servers, and swaps what it carries it by without either noticing.
+//!
+//! Three circles, from the outside in. The data cores (`downstream`) serve clients and only read; the generation is the
+//! one immutable value they read; the fleet, on the control thread, owns endpoints and publishes generations as
+//! config-manager decides. Only this crate touches servers: their secrets, processes and sockets.
+
+pub mod call;
+mod departure;
+mod disk;
+mod downstream;
+pub mod endpoint;
+pub mod fleet;
+mod follow;
+pub mod generation;
+mod in_flight;
+mod inspect;
+pub mod keeper;
+mod line;
+mod run;
+pub mod secrets;
+mod session;
+pub mod settings;
+mod upstream;
+mod watch_health;
+
+pub use downstream::ListenError;
+pub use inspect::Inspector;
+pub use run::{Router, Scope, StartError};
+pub use session::KeyError;

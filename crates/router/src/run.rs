@@ -1,0 +1,188 @@
+//! A router, running: its threads, and how they start and stop together.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use mcp::http_rules::AccessRules;
+use model::Limits;
+use runtime::grpc::{DialError, MESSAGE_BYTES_MAX};
+use runtime::shutdown::{Phase, Shutdown};
+use runtime::state_dir::{LockError, StateDir};
+use runtime::{Clock, Readiness, Tasks};
+use tokio::sync::oneshot;
+use wire::pb::router::v1::router_service_server::RouterServiceServer;
+
+use crate::downstream::{Cores, Everywhere, ListenError, Listening, Shared};
+use crate::fleet::{Fleet, FleetSettings};
+use crate::inspect::Inspector;
+use crate::session::{KeyError, Keys, Sessions};
+use crate::settings::Settings;
+
+/// What a router shares with the process it runs in.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    pub clock: Clock,
+    pub shutdown: Shutdown,
+    pub readiness: Readiness,
+}
+
+#[derive(Debug)]
+pub struct Router {
+    listen: SocketAddr,
+    inspector: Inspector,
+    cores: Cores,
+    control: JoinHandle<bool>,
+    _state_dir: StateDir,
+}
+
+/// Why a router does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    StateDir(#[from] LockError),
+    #[error(transparent)]
+    SessionKey(#[from] KeyError),
+    #[error("cannot keep the list of ended sessions")]
+    Sessions(#[source] io::Error),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error("a control service cannot be dialled")]
+    Dial(#[from] DialError),
+    #[error("a thread cannot be started")]
+    Thread(#[source] io::Error),
+    #[error("the control thread ended while it started")]
+    Control,
+}
+
+/// Where MCP is served below the address.
+const PATH: &str = "/mcp";
+
+/// How long the control thread has to end its tasks once it must.
+const GRACE: Duration = Duration::from_secs(5);
+
+impl Router {
+    /// Serves at once what the copy on disk says, if there is one. The gate `configuration` of the process's readiness
+    /// opens when something is live and each of its servers is up or has failed to come up.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then but what ends with the process.
+    pub async fn start(settings: Settings, scope: Scope) -> Result<Self, StartError> {
+        let gate = scope.readiness.gate("configuration");
+        gate.close("no configuration is live yet");
+        let state_dir = StateDir::lock(&settings.state_dir)?;
+        let key_file = settings.session_key_file.clone().unwrap_or_else(|| state_dir.file("session.key"));
+        let keys = Keys::load_or_create(&key_file)?;
+        let today = scope.clock.unix_millis() / 1000;
+        let sessions = Sessions::open(&state_dir.file("ended-sessions"), today, Limits::default().session_idle)
+            .map_err(StartError::Sessions)?;
+        let listening = Listening::bind(settings.listen, settings.cores)?;
+        let listen = listening.address;
+        let (everywhere, mailboxes) = Everywhere::new(settings.cores);
+        let (control, fleet) = control(&settings, &everywhere, &scope)?;
+        let fleet = fleet.await.map_err(|_| StartError::Control)??;
+        let shared = Arc::new(Shared {
+            live: Arc::clone(&fleet.live),
+            keys,
+            sessions,
+            access: AccessRules {
+                loopback: listen.ip().is_loopback(),
+                hosts: settings.access.hosts,
+                origins: settings.access.origins,
+            },
+            path: PATH.into(),
+            clock: scope.clock,
+        });
+        let cores = Cores::start(listening, &everywhere, mailboxes, &shared, &scope.shutdown).map_err(StartError::Thread)?;
+        let inspector = Inspector {
+            node: settings.node,
+            listen,
+            shared,
+            status: fleet.status,
+            following: fleet.following,
+            clock: scope.clock,
+        };
+        Ok(Self { listen, inspector, cores, control, _state_dir: state_dir })
+    }
+
+    /// Where MCP is served.
+    pub fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// The admin service.
+    pub fn service(&self) -> RouterServiceServer<Inspector> {
+        RouterServiceServer::new(self.inspector.clone()).max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// Returns once nothing is in flight; from `Draining` on, nothing new comes.
+    pub fn drained(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.cores.drained()
+    }
+
+    /// After `Closing`: waits for all threads, and says whether they ended in time and in peace.
+    pub async fn stop(self, grace: Duration) -> bool {
+        let Self { cores, control, _state_dir, .. } = self;
+        let joined = tokio::task::spawn_blocking(move || {
+            let cores = cores.join();
+            control.join().unwrap_or(false) && cores
+        });
+        match tokio::time::timeout(GRACE + grace, joined).await {
+            Ok(joined) => joined.unwrap_or(false),
+            Err(_) => false,
+        }
+    }
+}
+
+type Started = oneshot::Receiver<Result<Fleet, DialError>>;
+
+/// The control thread: fleet, children, control streams.
+fn control(settings: &Settings, everywhere: &Everywhere, scope: &Scope) -> Result<(JoinHandle<bool>, Started), StartError> {
+    let fleet = FleetSettings {
+        node: settings.node.clone(),
+        boot: uuid::Uuid::new_v4().to_string(),
+        state_dir: settings.state_dir.clone(),
+        config_manager: settings.peers.config_manager.clone(),
+        health_monitor: settings.peers.health_monitor.clone(),
+        drain_coordinator: settings.peers.drain_coordinator.clone(),
+    };
+    let (started, start) = oneshot::channel();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
+    let (exchanges, scope) = (Arc::new(everywhere.clone()), scope.clone());
+    let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
+        runtime.block_on(async {
+            let tasks = Tasks::new(scope.shutdown.clone());
+            let spawned = Fleet::spawn(fleet, exchanges, &tasks, scope.clock);
+            if let Ok(fleet) = &spawned {
+                tasks.spawn("readiness", ready(Arc::clone(&fleet.live), scope.clone()));
+            }
+            if started.send(spawned).is_ok() {
+                scope.shutdown.reached(Phase::Closing).await;
+            }
+            tasks.join(GRACE).await.is_clean()
+        })
+    });
+    Ok((thread.map_err(StartError::Thread)?, start))
+}
+
+/// Opens the gate once and for all: whatever comes later, something good is live.
+async fn ready(live: Arc<crate::generation::Live>, scope: Scope) {
+    let mut turns = live.turns();
+    let settled = async {
+        while live.load().revision == model::Revision::NONE {
+            if turns.changed().await.is_err() {
+                return;
+            }
+        }
+        live.settled().await;
+        scope.readiness.gate("configuration").open();
+    };
+    tokio::select! {
+        () = settled => {}
+        () = scope.shutdown.triggered() => {}
+    }
+}

@@ -1,0 +1,107 @@
+//! The settings of a router process: fixed at start, from flags and environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use model::NodeId;
+use runtime::grpc::Target;
+
+/// What a router is told at start, wherever it runs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub node: NodeId,
+    /// Where MCP is served; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Disk copy, session key, ended sessions. Nobody else may use it meanwhile.
+    pub state_dir: PathBuf,
+    /// Threads that serve clients.
+    pub cores: usize,
+    pub access: Access,
+    pub peers: Peers,
+    /// Keys that seal session ids; by default one in the state directory.
+    pub session_key_file: Option<PathBuf>,
+}
+
+/// Whom the MCP endpoint lets in, apart from programs on the same machine.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Access {
+    /// A name by which clients reach this gateway, as `name` or `name:port`; may be repeated
+    #[arg(long = "allow-host", env = "ONLY1MCP_ALLOW_HOST", value_delimiter = ',', value_name = "HOST")]
+    pub hosts: Vec<String>,
+    /// A web page's origin that may use this gateway, as `https://name`; may be repeated
+    #[arg(long = "allow-origin", env = "ONLY1MCP_ALLOW_ORIGIN", value_delimiter = ',', value_name = "ORIGIN")]
+    pub origins: Vec<String>,
+}
+
+/// The control services a router dials. It serves without any of them.
+#[derive(Debug, Clone)]
+pub struct Peers {
+    pub config_manager: Target,
+    pub health_monitor: Target,
+    pub drain_coordinator: Target,
+}
+
+/// One per core, where the machine has more than that to do with them.
+pub fn default_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
+
+/// The flags of the `router` process.
+#[derive(Debug, clap::Parser)]
+#[command(
+    name = "router",
+    version,
+    about = "Carries MCP between clients and servers",
+    after_help = "Example:\n  router --config-manager http://127.0.0.1:9441 --state-dir /var/lib/only1mcp/router \\\n         --token-file /run/secrets/only1mcp-token"
+)]
+pub struct Flags {
+    /// How this router is named in votes, status and drains; by default the name of the host
+    #[arg(long, env = "ONLY1MCP_NODE", value_name = "NAME")]
+    pub node: Option<String>,
+    /// Where MCP is served
+    #[arg(long, env = "ONLY1MCP_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    pub listen: SocketAddr,
+    /// Where the admin API is served
+    #[arg(long, env = "ONLY1MCP_GRPC", default_value = "127.0.0.1:9442", value_name = "ADDR")]
+    pub grpc: SocketAddr,
+    /// Where /livez, /readyz and /metrics are served
+    #[arg(long, env = "ONLY1MCP_OPS", default_value = "127.0.0.1:9452", value_name = "ADDR")]
+    pub ops: SocketAddr,
+    /// What is kept over restarts
+    #[arg(long, env = "ONLY1MCP_STATE_DIR", default_value = "/var/lib/only1mcp/router", value_name = "DIR")]
+    pub state_dir: PathBuf,
+    /// The token for the admin API, and toward the other services
+    #[arg(long, env = "ONLY1MCP_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Where revisions come from; while it is away the router serves what it has
+    #[arg(long, env = "ONLY1MCP_CONFIG_MANAGER", default_value = "http://127.0.0.1:9441", value_name = "URL")]
+    pub config_manager: String,
+    /// Who judges health; while it is away the router judges alone
+    #[arg(long, env = "ONLY1MCP_HEALTH_MONITOR", default_value = "http://127.0.0.1:9443", value_name = "URL")]
+    pub health_monitor: String,
+    /// Who keeps drains over all routers; while it is away the router drains by itself
+    #[arg(long, env = "ONLY1MCP_DRAIN_COORDINATOR", default_value = "http://127.0.0.1:9444", value_name = "URL")]
+    pub drain_coordinator: String,
+    /// Keys that seal session ids, one of 64 hexadecimal digits a line, the newest first; routers that share it serve
+    /// each other's sessions
+    #[arg(long, env = "ONLY1MCP_SESSION_KEY_FILE", value_name = "FILE")]
+    pub session_key_file: Option<PathBuf>,
+    /// Threads that serve clients; by default one per core
+    #[arg(long, env = "ONLY1MCP_CORES", value_name = "N")]
+    pub cores: Option<usize>,
+    #[command(flatten)]
+    pub access: Access,
+    /// How long new connections are still taken after a signal to stop, in seconds
+    #[arg(long, env = "ONLY1MCP_MIN_DRAIN_SECONDS", default_value = "5", value_parser = seconds, value_name = "SECONDS")]
+    pub min_drain: Duration,
+    /// How long calls in flight have after that, in seconds
+    #[arg(long, env = "ONLY1MCP_DRAIN_SECONDS", default_value = "30", value_parser = seconds, value_name = "SECONDS")]
+    pub drain: Duration,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("expected a number of seconds, not `{text}`"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
