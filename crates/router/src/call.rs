@@ -1,0 +1,176 @@
+//! One client request on its way to an endpoint and back: what is replaced in it, and what came of it.
+//!
+//! May be driven from any data core. Dropping the future of [`forward`], or the [`EventStream`] before its end, cancels
+//! the call: the server is told, and whatever it still says about it is ignored.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use mcp::{Edit, ErrorCode, Span};
+
+use crate::endpoint::Lease;
+use crate::upstream;
+
+/// One client request, to be forwarded. Spans lie in `body`.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The client's whole JSON-RPC message.
+    pub body: Bytes,
+    /// The raw id: replaced by a number of our own on the way out, restored in the answer.
+    pub id: Span,
+    /// Replaces the tool's exposed name by the server's own: raw JSON, quotes included on both sides.
+    pub name: Option<(Span, Arc<str>)>,
+    /// The raw progress token, if the client wants progress: replaced and restored as the id is.
+    pub progress: Option<Span>,
+    pub traceparent: Option<Traceparent>,
+    /// Running it twice is as running it once, so it may go again although it may have been executed.
+    pub idempotent: bool,
+}
+
+/// The trace a call belongs to, as the server shall see it.
+#[derive(Clone, Debug)]
+pub struct Traceparent {
+    /// 55 characters of plain ASCII; also sent as a header over HTTP.
+    pub value: Box<str>,
+    /// What [`mcp::Call::traceparent_edit`] gave for `value` and the body.
+    pub edit: Edit<'static>,
+}
+
+/// What a server made of a call.
+#[derive(Debug)]
+pub enum Answer {
+    /// One JSON-RPC response, with the client's id. A JSON-RPC error of the server is an answer, too.
+    Whole(Bytes),
+    /// Messages, of which the last is the response.
+    Events(EventStream),
+}
+
+/// Complete JSON-RPC messages for the client, ids and progress tokens restored. Ends after the response, or after an
+/// error in its place. Must be polled on the thread that called [`forward`].
+pub struct EventStream(Pin<Box<dyn Stream<Item = Result<Bytes, CallError>> + Send>>);
+
+impl EventStream {
+    pub(crate) fn new(messages: impl Stream<Item = Result<Bytes, CallError>> + Send + 'static) -> Self {
+        Self(Box::pin(messages))
+    }
+
+    /// The next message; `None` after the response.
+    pub async fn next(&mut self) -> Option<Result<Bytes, CallError>> {
+        std::future::poll_fn(|context| self.0.as_mut().poll_next(context)).await
+    }
+}
+
+impl Stream for EventStream {
+    type Item = Result<Bytes, CallError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.as_mut().poll_next(context)
+    }
+}
+
+impl fmt::Debug for EventStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EventStream")
+    }
+}
+
+/// Whose fault a failed call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The gateway could not, or would not, pass it on.
+    Gateway,
+    /// The server or the way to it.
+    Upstream,
+}
+
+/// At what a call failed: a closed set, for decisions and metric labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The endpoint has as many calls in flight as it may.
+    InFlight,
+    /// Not connected, and no attempt to connect is under way.
+    Down,
+    /// No connection could be made.
+    Connect,
+    /// The connection or the process ended under the call.
+    Lost,
+    /// The server does not know the gateway's session any more.
+    SessionLost,
+    /// The answer is no MCP.
+    Protocol,
+    /// The answer is larger than allowed.
+    TooLarge,
+    /// An HTTP status that is no answer.
+    Status(u16),
+}
+
+impl Cause {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InFlight => "in_flight",
+            Self::Down => "down",
+            Self::Connect => "connect",
+            Self::Lost => "lost",
+            Self::SessionLost => "session_lost",
+            Self::Protocol => "protocol",
+            Self::TooLarge => "too_large",
+            Self::Status(_) => "status",
+        }
+    }
+}
+
+/// A call without an answer.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct CallError {
+    pub side: Side,
+    pub cause: Cause,
+    /// A byte of it was written, so that it may have been executed.
+    pub sent: bool,
+    pub code: ErrorCode,
+    /// For people: which server, what happened.
+    pub message: String,
+    /// For the client's error object: raw JSON.
+    pub data: Option<String>,
+}
+
+impl CallError {
+    /// Nothing of the call reached the server.
+    pub(crate) fn unsent(cause: Cause, message: String) -> Self {
+        let side = if cause == Cause::InFlight { Side::Gateway } else { Side::Upstream };
+        Self { side, cause, sent: false, code: ErrorCode::UNAVAILABLE, message, data: None }
+    }
+
+    /// The server has, or may have, seen the call.
+    pub(crate) fn sent(cause: Cause, message: String) -> Self {
+        Self { side: Side::Upstream, cause, sent: true, code: ErrorCode::INTERNAL_ERROR, message, data: None }
+    }
+
+    /// Adds a member to `data`, which stays an object.
+    #[must_use]
+    pub(crate) fn with(mut self, key: &str, value: serde_json::Value) -> Self {
+        let object = self.data.as_deref().and_then(|data| serde_json::from_str(data).ok());
+        let mut object: serde_json::Map<String, serde_json::Value> = object.unwrap_or_default();
+        object.insert(key.to_owned(), value);
+        self.data = Some(serde_json::Value::Object(object).to_string());
+        self
+    }
+}
+
+/// Sends `call` to the endpoint of `lease` and brings its answer.
+///
+/// Goes again by itself only where nothing was executed: once after a lost session was renewed, once if nothing of it
+/// was written, and while an endpoint that was just lost is being brought back, for as long as connecting may take. An
+/// idempotent call also goes again, once, when its connection ended before anything of an answer came. There are no
+/// other time limits here: whoever drives the call drops it.
+///
+/// # Errors
+/// [`CallError`] says whose fault it is and whether the call may have been executed.
+pub async fn forward(lease: &Lease, call: Call) -> Result<Answer, CallError> {
+    upstream::forward(&lease.endpoint, &call).await
+}

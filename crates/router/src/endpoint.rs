@@ -1,0 +1,170 @@
+//! One reachable instance of a server: its admission word, what is thought of its health, and the connection to it.
+//!
+//! Endpoints belong to the fleet and outlive generations: whatever changes around them (names, weights, limits, other
+//! servers), sockets, child process and upstream session stay. Calls only read here; bringing up, listing, pinging and
+//! shutting down happen on the control thread.
+
+mod bring_up;
+mod error;
+mod lease;
+mod state;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use drain::Admission;
+use model::{EndpointKey, EndpointSpec, Limits, Verdict};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::upstream::{Link, StderrTail, Upstreams};
+
+pub use error::{AskError, BringUpError, BringUpFailure, PingError};
+pub use lease::{Lease, Stats};
+pub use state::{EndpointEvent, EndpointPhase, EndpointState, Listing};
+
+/// Shared by every generation that has it; lives in the fleet.
+pub struct Endpoint {
+    pub key: EndpointKey,
+    /// Unique in this process and never used again: the index of what a core keeps per endpoint.
+    pub serial: u64,
+    pub admission: Admission,
+    pub stats: Stats,
+    verdict: AtomicU8,
+    weight: AtomicU32,
+    limits: ArcSwap<Limits>,
+    pub(crate) spec: EndpointSpec,
+    pub(crate) upstreams: Arc<Upstreams>,
+    /// Present while calls can go out.
+    link: ArcSwapOption<Link>,
+    state: watch::Sender<EndpointState>,
+    pub(crate) stderr: Arc<StderrTail>,
+    /// Ids of ours toward the server, for requests and progress alike; never reused, whatever the connection.
+    next_id: AtomicU64,
+    /// Connections count up, so that a loss is noticed only by whoever still means that connection.
+    next_link: AtomicU64,
+    /// When calls could last connect, or first could not, in nanoseconds of the router's clock; 0 for "they can".
+    unreachable_since: AtomicU64,
+    /// Cancelled at the end: sockets close, tasks return.
+    pub(crate) ended: CancellationToken,
+}
+
+impl Endpoint {
+    /// Nothing is started before [`Endpoint::bring_up`].
+    #[must_use]
+    pub fn new(
+        key: EndpointKey,
+        spec: EndpointSpec,
+        weight: u32,
+        limits: Arc<Limits>,
+        upstreams: &Arc<Upstreams>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            key,
+            serial: upstreams.next_serial(),
+            admission: Admission::new(),
+            stats: Stats::default(),
+            verdict: AtomicU8::new(Verdict::Starting as u8),
+            weight: AtomicU32::new(weight),
+            limits: ArcSwap::new(limits),
+            spec,
+            upstreams: Arc::clone(upstreams),
+            link: ArcSwapOption::empty(),
+            state: watch::Sender::default(),
+            stderr: Arc::default(),
+            next_id: AtomicU64::new(1),
+            next_link: AtomicU64::new(1),
+            unreachable_since: AtomicU64::new(0),
+            ended: CancellationToken::new(),
+        })
+    }
+
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        const ALL: [Verdict; 5] =
+            [Verdict::Healthy, Verdict::Degraded, Verdict::Unhealthy, Verdict::Unknown, Verdict::Starting];
+        let stored = self.verdict.load(Ordering::Relaxed);
+        ALL.into_iter().find(|verdict| *verdict as u8 == stored).unwrap_or_default()
+    }
+
+    pub fn set_verdict(&self, verdict: Verdict) {
+        self.verdict.store(verdict as u8, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn weight(&self) -> u32 {
+        self.weight.load(Ordering::Relaxed)
+    }
+
+    pub fn set_weight(&self, weight: u32) {
+        self.weight.store(weight, Ordering::Relaxed);
+    }
+
+    /// What holds from now on; calls in flight keep what they began with.
+    pub fn set_limits(&self, limits: Arc<Limits>) {
+        self.limits.store(limits);
+    }
+
+    pub(crate) fn limits(&self) -> arc_swap::Guard<Arc<Limits>> {
+        self.limits.load()
+    }
+
+    /// What it is doing, for status displays. Not for decisions of calls.
+    #[must_use]
+    pub fn state(&self) -> EndpointState {
+        EndpointState { stderr: self.stderr.lines(), ..self.state.borrow().clone() }
+    }
+
+    /// Shows when the next attempt to bring it up is due. The fleet, which decides it, says so here.
+    pub fn set_next_attempt(&self, after: Option<Duration>) {
+        let next = after.map(|after| self.upstreams.wall_time_in(after));
+        self.state.send_modify(|state| state.next_attempt = next);
+    }
+
+    /// The live connection, if there is one.
+    pub(crate) fn link(&self) -> Option<Arc<Link>> {
+        self.link.load_full()
+    }
+
+    pub(crate) fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn next_link_number(&self) -> u64 {
+        self.next_link.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Since when connecting fails, counted from the first failure. The first caller starts the count.
+    pub(crate) fn unreachable_for(&self) -> Duration {
+        let now = self.upstreams.clock.now_nanos().max(1);
+        let since = match self.unreachable_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => now,
+            Err(since) => since,
+        };
+        Duration::from_nanos(now.saturating_sub(since))
+    }
+
+    pub(crate) fn reached(&self) {
+        // Read first: a store by every call would make all cores fight for the line.
+        if self.unreachable_since.load(Ordering::Relaxed) != 0 {
+            self.unreachable_since.store(0, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn tell(&self, event: EndpointEvent) {
+        self.upstreams.tell(self.serial, event);
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("key", &self.key)
+            .field("serial", &self.serial)
+            .field("admission", &self.admission)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,320 @@
+//! From nothing to live and back: what the fleet does with an endpoint, on the control thread.
+//!
+//! One attempt at a time: the phase, in a `watch`, is both the claim and what the others wait on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mcp::message::method;
+use tokio::time::Instant;
+
+use super::{
+    AskError, BringUpError, BringUpFailure, Endpoint, EndpointEvent, EndpointPhase, EndpointState, Listing, PingError,
+};
+use crate::call::{Call, CallError, Cause};
+use crate::upstream::{self, Link, ask, list_all};
+
+/// Who may make the next attempt.
+enum Claim<'a> {
+    Mine(Attempt<'a>),
+    Others,
+    Up(Arc<Link>),
+    Ended,
+}
+
+/// The attempt under way. Dropped unfinished (given up, timed out), it leaves the endpoint down.
+struct Attempt<'a> {
+    endpoint: &'a Arc<Endpoint>,
+    was_up: bool,
+    finished: bool,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.endpoint.state.send_if_modified(|state| {
+                let mine = state.phase == EndpointPhase::Connecting;
+                if mine {
+                    state.phase = EndpointPhase::Down;
+                }
+                mine
+            });
+            self.endpoint.link.store(None);
+        }
+    }
+}
+
+impl Endpoint {
+    /// Connects, initialises, lists all tools. If it is up already it is only listed again, on the same connection (and
+    /// with a new session, if the server has forgotten the old one). Call it on the control thread.
+    ///
+    /// # Errors
+    /// [`BringUpError`] names the step; for a child it has the last lines of stderr.
+    pub async fn bring_up(self: &Arc<Self>, deadline: Instant) -> Result<Listing, BringUpError> {
+        let limit = deadline.saturating_duration_since(Instant::now());
+        let outcome = tokio::select! {
+            outcome = tokio::time::timeout_at(deadline, Box::pin(self.up_and_listed())) => {
+                outcome.unwrap_or(Err(BringUpFailure::TimedOut { limit }))
+            }
+            () = self.ended.cancelled() => Err(BringUpFailure::Ended),
+        };
+        outcome.map_err(|failure| {
+            let error = BringUpError { failure, stderr: self.stderr.lines() };
+            self.note_error(&error.failure.to_string());
+            error
+        })
+    }
+
+    async fn up_and_listed(self: &Arc<Self>) -> Result<Listing, BringUpFailure> {
+        loop {
+            match self.claim() {
+                Claim::Mine(attempt) => {
+                    let link = upstream::establish(self).await?;
+                    let listing = list_all(self, &link, self.limits().connect).await;
+                    match listing {
+                        Ok(listing) => {
+                            attempt.publish(link);
+                            return Ok(listing);
+                        }
+                        Err(error) => {
+                            link.close(self).await;
+                            return Err(BringUpFailure::List(error));
+                        }
+                    }
+                }
+                Claim::Up(link) => return self.list_over(link).await.map_err(BringUpFailure::List),
+                Claim::Others => {
+                    let state = self.attempt_over().await;
+                    if state.phase == EndpointPhase::Down {
+                        let reason = state.last_error.unwrap_or_else(|| "the attempt was given up".into());
+                        return Err(BringUpFailure::Elsewhere { reason });
+                    }
+                }
+                Claim::Ended => return Err(BringUpFailure::Ended),
+            }
+        }
+    }
+
+    fn claim(self: &Arc<Self>) -> Claim<'_> {
+        let mut before = EndpointPhase::Idle;
+        self.state.send_if_modified(|state| {
+            before = state.phase;
+            let free = matches!(before, EndpointPhase::Idle | EndpointPhase::Lost | EndpointPhase::Down);
+            if free {
+                state.phase = EndpointPhase::Connecting;
+                state.next_attempt = None;
+            }
+            free
+        });
+        match before {
+            EndpointPhase::Idle | EndpointPhase::Lost | EndpointPhase::Down => {
+                Claim::Mine(Attempt { endpoint: self, was_up: self.was_up(), finished: false })
+            }
+            EndpointPhase::Connecting => Claim::Others,
+            EndpointPhase::Up => self.link().map_or(Claim::Others, Claim::Up),
+            EndpointPhase::Ended => Claim::Ended,
+        }
+    }
+
+    fn was_up(&self) -> bool {
+        self.state.borrow().protocol_version.is_some()
+    }
+
+    async fn attempt_over(&self) -> EndpointState {
+        let mut state = self.state.subscribe();
+        let over = state.wait_for(|state| state.phase != EndpointPhase::Connecting).await;
+        over.map(|state| state.clone()).expect("the endpoint holds the sender")
+    }
+
+    /// Lists all tools again, on the live connection.
+    ///
+    /// # Errors
+    /// [`AskError`]; nothing changes then.
+    pub async fn list(self: &Arc<Self>) -> Result<Listing, AskError> {
+        match self.link() {
+            Some(link) => self.list_over(link).await,
+            None => Err(self.not_connected()),
+        }
+    }
+
+    async fn list_over(self: &Arc<Self>, link: Arc<Link>) -> Result<Listing, AskError> {
+        let limit = self.limits().connect;
+        match list_all(self, &link, limit).await {
+            Err(AskError::Call(error)) if error.cause == Cause::SessionLost => {
+                self.renew(link.number()).await?;
+                let link = self.link().ok_or_else(|| self.not_connected())?;
+                list_all(self, &link, limit).await
+            }
+            other => other,
+        }
+    }
+
+    /// An MCP ping on the live connection: never a new process, never a second `initialize`. An error of the server is
+    /// a sign of life, too.
+    ///
+    /// # Errors
+    /// [`PingError`]: not connected, no answer within `timeout`, or the connection broke.
+    pub async fn ping(self: &Arc<Self>, timeout: Duration) -> Result<Duration, PingError> {
+        let link = self.link().ok_or_else(|| self.not_connected())?;
+        let begun = Instant::now();
+        match ask(self, &link, &Call::own(method::PING, None), timeout).await {
+            Ok(_) => Ok(begun.elapsed()),
+            Err(error) => {
+                if matches!(&error, AskError::Call(call) if call.cause == Cause::SessionLost) {
+                    // The probe failed, but what it found needs no verdict: it needs a new session.
+                    let (endpoint, stale) = (Arc::clone(self), link.number());
+                    self.upstreams.tasks.spawn_on(
+                        &self.upstreams.control,
+                        "session renewal after a ping",
+                        async move {
+                            drop(endpoint.renew(stale).await);
+                        },
+                    );
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    fn not_connected(&self) -> AskError {
+        let reason = self.state.borrow().last_error.clone();
+        AskError::Down { reason: reason.unwrap_or_else(|| "never connected".into()) }
+    }
+
+    /// A new session in place of that of connection `stale`, unless there is one already. Many callers, one attempt.
+    pub(crate) async fn renew(self: &Arc<Self>, stale: u64) -> Result<(), CallError> {
+        let current = |endpoint: &Self| endpoint.link().is_some_and(|link| link.number() != stale);
+        if current(self) {
+            return Ok(());
+        }
+        let claimed = self.state.send_if_modified(|state| {
+            let mine = state.phase == EndpointPhase::Up && !current(self);
+            if mine {
+                state.phase = EndpointPhase::Connecting;
+            }
+            mine
+        });
+        if claimed {
+            let endpoint = Arc::clone(self);
+            self.upstreams.tasks.spawn_on(&self.upstreams.control, "session renewal", async move {
+                endpoint.renewal().await;
+            });
+        }
+        self.attempt_over().await;
+        if current(self) { Ok(()) } else { Err(self.down_error()) }
+    }
+
+    async fn renewal(self: Arc<Self>) {
+        let attempt = Attempt { endpoint: &self, was_up: true, finished: false };
+        let limit = self.limits().connect;
+        let outcome = tokio::select! {
+            outcome = tokio::time::timeout(limit, Box::pin(upstream::establish(&self))) => {
+                outcome.unwrap_or(Err(BringUpFailure::TimedOut { limit }))
+            }
+            () = self.ended.cancelled() => Err(BringUpFailure::Ended),
+        };
+        match outcome {
+            Ok(link) => {
+                attempt.publish(link);
+                self.tell(EndpointEvent::Renewed);
+            }
+            Err(failure) => {
+                let reason = format!("the server lost its session, and a new one could not be had: {failure}");
+                self.note_error(&reason);
+                drop(attempt);
+                self.tell(EndpointEvent::Lost { reason: reason.into() });
+            }
+        }
+    }
+
+    /// The connection calls go out on. Waits while one is being made, or is about to be, for as long as connecting may
+    /// take.
+    pub(crate) async fn live_link(&self) -> Result<Arc<Link>, CallError> {
+        if let Some(link) = self.link() {
+            return Ok(link);
+        }
+        let limit = self.limits().connect;
+        let mut state = self.state.subscribe();
+        let settled = state
+            .wait_for(|state| matches!(state.phase, EndpointPhase::Up | EndpointPhase::Down | EndpointPhase::Ended));
+        // Whether it settled or time ran out: what counts is what there is now.
+        drop(tokio::time::timeout(limit, settled).await);
+        self.link().ok_or_else(|| self.down_error())
+    }
+
+    fn down_error(&self) -> CallError {
+        let state = self.state.borrow().clone();
+        let reason = state.last_error.as_deref().unwrap_or("it has not been connected yet");
+        let error = CallError::unsent(Cause::Down, format!("server `{}` is down: {reason}", self.key.backend));
+        match state.next_attempt {
+            Some(next) => {
+                let wait = next.0.saturating_sub(self.upstreams.clock.unix_millis());
+                error.with("retryAfterMs", wait.into())
+            }
+            None => error,
+        }
+    }
+
+    pub(crate) fn note_error(&self, error: &str) {
+        self.state.send_modify(|state| state.last_error = Some(error.into()));
+    }
+
+    /// Connection `number` is no more: no call goes out on it from here on. Whether it was the live one.
+    pub(crate) fn unlink(&self, number: u64) -> bool {
+        let live = |endpoint: &Self| endpoint.link().is_some_and(|link| link.number() == number);
+        let was_live = self.state.send_if_modified(|state| {
+            let lost = state.phase == EndpointPhase::Up && live(self);
+            if lost {
+                state.phase = EndpointPhase::Lost;
+                state.pid = None;
+            }
+            lost
+        });
+        if was_live {
+            self.link.store(None);
+        }
+        was_live
+    }
+
+    /// Ends it for ever, after admission is closed: the server is told (a session is deleted, stdin is closed), a child
+    /// that stays gets SIGTERM after 2 s and SIGKILL, with all its descendants, after 2 s more. Returns when it is over.
+    pub async fn shut_down(&self) {
+        self.state.send_modify(|state| {
+            state.phase = EndpointPhase::Ended;
+            state.next_attempt = None;
+        });
+        if let Some(link) = self.link.swap(None) {
+            link.close(self).await;
+        }
+        self.ended.cancel();
+        self.state.send_modify(|state| state.pid = None);
+    }
+}
+
+impl Attempt<'_> {
+    /// From here on calls go out on `link`, unless the endpoint was shut down meanwhile.
+    fn publish(mut self, link: Arc<Link>) {
+        let endpoint = self.endpoint;
+        if endpoint.state.borrow().phase == EndpointPhase::Ended {
+            return;
+        }
+        let old = endpoint.link.swap(Some(Arc::clone(&link)));
+        if let Some(Link::Http(old)) = old.as_deref() {
+            old.replaced.cancel();
+        }
+        endpoint.state.send_modify(|state| {
+            state.phase = EndpointPhase::Up;
+            state.pid = link.pid();
+            state.upstream_session = link.session().map(Into::into);
+            state.protocol_version = Some(link.greeting().protocol_version);
+            state.restarts += u32::from(self.was_up);
+        });
+        endpoint.reached();
+        link.attend(endpoint);
+        self.finished = true;
+        // A child may have ended after its last answer; its own end found nothing to take back then.
+        if link.is_over() && endpoint.unlink(link.number()) {
+            endpoint.tell(EndpointEvent::Lost { reason: "the server ended right after it had started".into() });
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What an endpoint is doing, as others see it.
+
+use std::sync::Arc;
+
+use mcp::{ProtocolVersion, Tool};
+use model::WallTime;
+
+/// Where an endpoint is between nothing and its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EndpointPhase {
+    /// Never tried.
+    #[default]
+    Idle,
+    /// An attempt is under way; calls wait for it.
+    Connecting,
+    Up,
+    /// It was up until a moment ago and nobody has tried again yet: calls wait, as if connecting.
+    Lost,
+    /// The last attempt failed; calls fail until the next one begins.
+    Down,
+    /// For ever.
+    Ended,
+}
+
+/// A picture of an endpoint, for status displays.
+#[derive(Clone, Debug, Default)]
+pub struct EndpointState {
+    pub phase: EndpointPhase,
+    /// Of the child process.
+    pub pid: Option<u32>,
+    /// The id of the session that the server gave us, over HTTP.
+    pub upstream_session: Option<Arc<str>>,
+    pub protocol_version: Option<ProtocolVersion>,
+    /// Why it was last lost, or could last not be brought up.
+    pub last_error: Option<Arc<str>>,
+    /// How often it came up again after it had been up: new processes and renewed sessions.
+    pub restarts: u32,
+    /// When the fleet will try again.
+    pub next_attempt: Option<WallTime>,
+    /// The last lines of the child's stderr.
+    pub stderr: Vec<String>,
+}
+
+/// What happened to an endpoint by itself; told to the fleet with the endpoint's serial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndpointEvent {
+    /// The tools may be others now: list again. Not coalesced; some servers say it seven times in a row.
+    ListChanged,
+    /// The connection, process or session is gone and could not be had back at once. It stays down until the fleet
+    /// calls `bring_up`, which it should do at once the first time: calls are waiting for it.
+    Lost { reason: Arc<str> },
+    /// A new session stands in place of a lost one: list again, it may be another server by now.
+    Renewed,
+    /// The last exchange has left a cordoned endpoint: it can be closed.
+    Empty,
+}
+
+/// All tools of a server, and what it says of itself.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// All pages, in the server's order; elements that are no tools are left out and logged.
+    pub tools: Arc<[Tool]>,
+    pub instructions: Option<Arc<str>>,
+    /// Raw JSON object.
+    pub server_info: Option<Arc<str>>,
+    pub protocol_version: ProtocolVersion,
+}

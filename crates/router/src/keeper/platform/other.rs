@@ -1,0 +1,40 @@
+//! Systems without subreapers: the child's process group is ended, and who left it is not found.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::process::Command;
+
+use nix::poll::PollTimeout;
+use nix::sys::signal::SigSet;
+use nix::unistd::Pid;
+
+pub(in super::super) fn own_program() -> io::Result<PathBuf> {
+    std::env::current_exe()
+}
+
+/// Children are looked for instead of waited for.
+pub(in super::super) struct ChildSignals;
+
+impl ChildSignals {
+    pub(in super::super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    pub(in super::super) fn patience(&self) -> PollTimeout {
+        PollTimeout::from(50_u8)
+    }
+
+    pub(in super::super) fn clear(&self) {}
+}
+
+pub(in super::super) fn become_reaper() -> Result<ChildSignals, String> {
+    SigSet::all().thread_block().map_err(|error| format!("the keeper cannot block signals: {error}"))?;
+    Ok(ChildSignals)
+}
+
+pub(in super::super) fn die_with_parent(_: &mut Command) {}
+
+pub(in super::super) fn children_of_this_process() -> Vec<Pid> {
+    Vec::new()
+}

@@ -1,0 +1,163 @@
+//! The keeper process itself: one thread, no runtime, nothing but waiting and killing.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout};
+
+use super::platform::{self, ChildSignals};
+use super::report::{Ending, Report};
+
+/// The command to send SIGTERM to the child's process group.
+pub(super) const TERMINATE: u8 = b'T';
+
+/// What is said to the router cannot be said when it is dead; its death is noticed by other means.
+fn say(reports: &mut File, report: &Report) {
+    drop(reports.write_all(report.line().as_bytes()));
+}
+
+/// `arguments`: the two descriptors, the directory or nothing, the command and its arguments.
+pub(super) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let mut number = || arguments.next()?.to_str()?.parse::<i32>().ok();
+    let (Some(control), Some(reports)) = (number(), number()) else { return ExitCode::from(64) };
+    // Opened anew rather than adopted by number, and before anything is started: if the router is dead already, the
+    // reports have no reader and cannot be opened.
+    let (Ok(control), Ok(mut reports)) = (platform::reopen(control, false), platform::reopen(reports, true)) else {
+        return ExitCode::FAILURE;
+    };
+    let directory = arguments.next().unwrap_or_default();
+    let Some(command) = arguments.next() else { return ExitCode::from(64) };
+    let started = platform::become_reaper().and_then(|signals| {
+        let child = start(&directory, &command, arguments)?;
+        Ok((signals, child))
+    });
+    match started {
+        Ok((signals, child)) => {
+            say(&mut reports, &Report::Started(child.as_raw().unsigned_abs()));
+            // Else the other ends would never see the end of what the child has closed.
+            let let_go = let_go_of_standard_streams();
+            let ending = match let_go {
+                Ok(()) => keep(child, control, &reports, &signals),
+                Err(_) => end_descendants(Some(child)),
+            };
+            say(&mut reports, &Report::Ended(ending));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            say(&mut reports, &Report::Refused(error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(directory: &OsString, command: &OsString, arguments: impl Iterator<Item = OsString>) -> Result<Pid, String> {
+    if !directory.is_empty() {
+        std::env::set_current_dir(directory)
+            .map_err(|error| format!("cannot enter the directory {}: {error}", directory.display()))?;
+    }
+    let mut child = Command::new(command);
+    child.args(arguments).process_group(0);
+    platform::die_with_parent(&mut child);
+    let child = child.spawn().map_err(|error| error.to_string())?;
+    i32::try_from(child.id()).map(Pid::from_raw).map_err(|error| error.to_string())
+}
+
+fn let_go_of_standard_streams() -> io::Result<()> {
+    let nothing = File::options().read(true).write(true).open("/dev/null")?;
+    dup2_stdin(&nothing)?;
+    dup2_stdout(&nothing)?;
+    dup2_stderr(&nothing)?;
+    Ok(())
+}
+
+/// Waits for the first of: the child ended, the router said so, the router died.
+fn keep(child: Pid, mut control: File, reports: &File, signals: &ChildSignals) -> Ending {
+    loop {
+        let (commands, router_gone) = {
+            let mut watched = vec![
+                PollFd::new(control.as_fd(), PollFlags::POLLIN),
+                PollFd::new(reports.as_fd(), PollFlags::empty()), // an error once nobody reads them
+            ];
+            watched.extend(signals.descriptor().map(|signals| PollFd::new(signals, PollFlags::POLLIN)));
+            match poll(&mut watched, signals.patience()) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(_) => return end_descendants(Some(child)),
+            }
+            (watched[0].any().unwrap_or(false), watched[1].any().unwrap_or(false))
+        };
+        signals.clear();
+        if let Some(ending) = reap(child) {
+            end_descendants(None);
+            return ending;
+        }
+        if router_gone {
+            return end_descendants(Some(child));
+        }
+        if commands {
+            let mut command = [0];
+            match control.read(&mut command) {
+                Ok(1) if command[0] == TERMINATE => drop(killpg(child, Signal::SIGTERM)),
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                // Closed: it is to end, or nobody is there any more who could say so.
+                Ok(_) | Err(_) => return end_descendants(Some(child)),
+            }
+        }
+    }
+}
+
+/// Takes in everything that has ended, and says how the child did if it is among it.
+fn reap(child: Pid) -> Option<Ending> {
+    let mut ending = None;
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) | Err(_) => return ending,
+            Ok(status) => {
+                if status.pid() == Some(child) {
+                    ending = how(status);
+                }
+            }
+        }
+    }
+}
+
+fn how(status: WaitStatus) -> Option<Ending> {
+    match status {
+        WaitStatus::Exited(_, code) => Some(Ending::Exited(code)),
+        WaitStatus::Signaled(_, signal, _) => Some(Ending::Killed(signal as i32)),
+        _ => None,
+    }
+}
+
+/// Kills until nothing is left to wait for. Whoever is killed leaves its own children to this process, which kills them
+/// in the next round; so this reaches the whole tree, however it was rearranged.
+fn end_descendants(child: Option<Pid>) -> Ending {
+    let mut ending = Ending::Killed(Signal::SIGKILL as i32);
+    let mut group = child;
+    loop {
+        if let Some(group) = group {
+            drop(killpg(group, Signal::SIGKILL));
+        }
+        for descendant in platform::children_of_this_process() {
+            drop(kill(descendant, Signal::SIGKILL));
+        }
+        match waitpid(None, None) {
+            Ok(status) => {
+                if let Some(child) = child.filter(|child| status.pid() == Some(*child)) {
+                    ending = how(status).unwrap_or(ending);
+                    // Its number may be somebody else's from now on.
+                    group = group.filter(|group| *group != child);
+                }
+            }
+            Err(Errno::EINTR) => {}
+            Err(_) => return ending, // ECHILD: nothing is left
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Toward servers: a call goes out over the live connection of its endpoint, and comes back as the client's own.
+//!
+//! There are two kinds of connection, Streamable HTTP and a child process on stdio, behind one [`Link`]. What they have
+//! in common (ids replaced and restored, what a server may say unasked, when a call may go again) is here; neither kind
+//! knows of clients, generations or routes.
+
+mod announcements;
+mod ask;
+mod http;
+mod http_answer;
+mod http_events;
+mod http_pool;
+mod http_target;
+mod inbound;
+mod outgoing;
+mod pump;
+mod stderr_tail;
+mod stdio;
+mod stdio_events;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use mcp::initialize::{Implementation, ServerInitialize};
+use model::{Transport, WallTime};
+use runtime::{Backoff, Clock, Tasks};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::call::{Answer, Call, CallError, Cause};
+use crate::endpoint::{BringUpFailure, Endpoint, EndpointEvent};
+
+pub(crate) use ask::{ask, list_all};
+pub(crate) use http::HttpLink;
+pub(crate) use stderr_tail::StderrTail;
+pub(crate) use stdio::StdioLink;
+
+/// What all endpoints of a router need and none owns.
+pub struct Upstreams {
+    pub(crate) tasks: Tasks,
+    /// The runtime of the control thread, where connections are brought up and children are spoken with.
+    pub(crate) control: Handle,
+    pub(crate) clock: Clock,
+    events: mpsc::Sender<(u64, EndpointEvent)>,
+    tls: OnceLock<tokio_rustls::TlsConnector>,
+    serial: AtomicU64,
+}
+
+/// How the gateway names itself to servers.
+pub(crate) const OURSELVES: Implementation<'static> =
+    Implementation { name: "only1mcp", version: env!("CARGO_PKG_VERSION") };
+
+impl Upstreams {
+    /// `control` is the runtime of the thread that will call [`Endpoint::bring_up`]; `events` get the serial of the
+    /// endpoint they happened to.
+    #[must_use]
+    pub fn new(tasks: Tasks, control: Handle, clock: Clock, events: mpsc::Sender<(u64, EndpointEvent)>) -> Arc<Self> {
+        Arc::new(Self { tasks, control, clock, events, tls: OnceLock::new(), serial: AtomicU64::new(1) })
+    }
+
+    pub(crate) fn next_serial(&self) -> u64 {
+        self.serial.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn wall_time_in(&self, after: Duration) -> WallTime {
+        WallTime(self.clock.unix_millis().saturating_add(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// Never loses an event: one that finds the queue full waits for room in a task of its own.
+    pub(crate) fn tell(&self, serial: u64, event: EndpointEvent) {
+        if let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send((serial, event)) {
+            let events = self.events.clone();
+            self.tasks.spawn_on(&self.control, "endpoint event", async move {
+                // Fails only when the fleet is gone, and then nobody wants to know.
+                drop(events.send(event).await);
+            });
+        }
+    }
+
+    /// Made at the first https server, because reading the certificates of the system takes milliseconds.
+    pub(crate) fn tls(&self) -> &tokio_rustls::TlsConnector {
+        self.tls.get_or_init(http_pool::tls_connector)
+    }
+}
+
+impl fmt::Debug for Upstreams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Upstreams")
+    }
+}
+
+/// One live, initialised connection (or set of connections with one session) to an endpoint.
+pub(crate) enum Link {
+    Http(HttpLink),
+    Stdio(StdioLink),
+}
+
+impl Link {
+    /// Which of the endpoint's connections this is; they count up.
+    pub(crate) fn number(&self) -> u64 {
+        match self {
+            Self::Http(link) => link.number,
+            Self::Stdio(link) => link.number,
+        }
+    }
+
+    pub(crate) fn greeting(&self) -> &ServerInitialize {
+        match self {
+            Self::Http(link) => &link.greeting,
+            Self::Stdio(link) => link.greeting(),
+        }
+    }
+
+    /// Nothing can go out on it any more.
+    pub(crate) fn is_over(&self) -> bool {
+        match self {
+            Self::Http(_) => false,
+            Self::Stdio(link) => link.is_over(),
+        }
+    }
+
+    pub(crate) fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Http(_) => None,
+            Self::Stdio(link) => Some(link.pid),
+        }
+    }
+
+    pub(crate) fn session(&self) -> Option<&str> {
+        match self {
+            Self::Http(link) => link.session.as_ref().and_then(|session| session.to_str().ok()),
+            Self::Stdio(_) => None,
+        }
+    }
+
+    /// Starts what goes on beside calls for as long as this is the endpoint's connection.
+    pub(crate) fn attend(self: &Arc<Self>, endpoint: &Arc<Endpoint>) {
+        if let Self::Http(link) = &**self
+            && link.greeting.tools_list_changed
+        {
+            let listening = announcements::listen(Arc::downgrade(endpoint), Arc::clone(self), link.replaced.clone());
+            endpoint.upstreams.tasks.spawn_on(&endpoint.upstreams.control, "upstream announcements", listening);
+        }
+    }
+
+    /// The orderly end: the server is told, and given a little time.
+    pub(crate) async fn close(&self, endpoint: &Endpoint) {
+        match self {
+            Self::Http(link) => link.close(endpoint).await,
+            Self::Stdio(link) => link.close().await,
+        }
+    }
+}
+
+/// Connects and initialises. What a server already said about its lists meanwhile is an event like any other.
+pub(crate) async fn establish(endpoint: &Arc<Endpoint>) -> Result<Arc<Link>, BringUpFailure> {
+    match &endpoint.spec.transport {
+        Transport::Http { .. } => HttpLink::establish(endpoint).await,
+        Transport::Stdio { .. } => StdioLink::establish(endpoint).await,
+    }
+}
+
+/// One try over one connection.
+pub(crate) async fn transact(endpoint: &Arc<Endpoint>, link: &Arc<Link>, call: &Call) -> Result<Answer, CallError> {
+    match &**link {
+        Link::Http(http) => http.call(endpoint, link, call).await,
+        Link::Stdio(stdio) => stdio.call(endpoint, call).await,
+    }
+}
+
+/// How long calls wait, by trying again, for an HTTP server that has just stopped to accept connections. Counted from
+/// the first failure, so that the calls to a server that stays away fail at once.
+const HOLD: Duration = Duration::from_secs(3);
+/// Between two tries within [`HOLD`].
+const RETRY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(250));
+
+/// What has been tried again for one call. Each reason counts once, so that nothing goes round for ever.
+#[derive(Default)]
+struct Again {
+    renewed: bool,
+    unsent: bool,
+    repeated: bool,
+    connects: u32,
+}
+
+/// See [`crate::call::forward`].
+pub(crate) async fn forward(endpoint: &Arc<Endpoint>, call: &Call) -> Result<Answer, CallError> {
+    let (in_flight, limit) = (endpoint.admission.in_flight(), endpoint.limits().in_flight_per_endpoint);
+    if in_flight > u64::from(limit) {
+        let message = format!("server `{}` has {limit} calls in flight, which is its limit", endpoint.key.backend);
+        return Err(CallError::unsent(Cause::InFlight, message));
+    }
+    let mut again = Again::default();
+    loop {
+        let link = endpoint.live_link().await?;
+        match transact(endpoint, &link, call).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => may_go_again(endpoint, &link, call, error, &mut again).await?,
+        }
+    }
+}
+
+/// Returns when the call may go again, or gives back why it may not.
+async fn may_go_again(
+    endpoint: &Arc<Endpoint>,
+    link: &Link,
+    call: &Call,
+    error: CallError,
+    again: &mut Again,
+) -> Result<(), CallError> {
+    let first = |tried: &mut bool| !std::mem::replace(tried, true);
+    match error.cause {
+        Cause::SessionLost if first(&mut again.renewed) => endpoint.renew(link.number()).await,
+        Cause::Connect if endpoint.unreachable_for() < HOLD => {
+            tokio::time::sleep(RETRY.ceiling(again.connects)).await;
+            again.connects += 1;
+            Ok(())
+        }
+        Cause::Lost if !error.sent && first(&mut again.unsent) => Ok(()),
+        Cause::Lost if error.sent && call.idempotent && first(&mut again.repeated) => Ok(()),
+        _ => Err(error),
+    }
+}

@@ -1,0 +1,135 @@
+//! The GET stream on which an HTTP server says that its tools have changed, where it offers one.
+//!
+//! What a server said while nobody listened is lost, so a stream that comes back counts as one announcement.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use http::{HeaderValue, Method, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use mcp::sse::Decoder;
+use runtime::Backoff;
+use tokio_util::sync::CancellationToken;
+
+use super::http::HttpLink;
+use super::http_target::LAST_EVENT_ID;
+use super::inbound::{Inbound, read};
+use super::{Link, http_pool};
+use crate::endpoint::{Endpoint, EndpointEvent};
+
+const RETRY: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(30));
+/// Of one event.
+const MAX_EVENT: usize = 4 << 20;
+
+/// How one stream ended.
+enum End {
+    /// The server offers none: that is no failure, and nothing to try again.
+    NotOffered,
+    /// The session is gone; its successor will listen.
+    SessionLost,
+    /// After it had been open.
+    Closed { retry: Option<Duration> },
+    /// It could not be opened.
+    Failed(String),
+}
+
+struct Listener {
+    link: Arc<Link>,
+    last_event: Option<HeaderValue>,
+    /// A stream was open before, so that the next one fills a gap.
+    gap: bool,
+}
+
+/// Listens until the connection is replaced or its endpoint ends.
+pub(super) async fn listen(endpoint: Weak<Endpoint>, link: Arc<Link>, replaced: CancellationToken) {
+    let mut listener = Listener { link, last_event: None, gap: false };
+    tokio::select! {
+        () = replaced.cancelled() => {}
+        () = listener.run(&endpoint) => {}
+    }
+}
+
+impl Listener {
+    async fn run(&mut self, endpoint: &Weak<Endpoint>) {
+        let mut failures = 0;
+        loop {
+            // Held for one stream at a time; the stream ends with the endpoint.
+            let Some(endpoint) = endpoint.upgrade() else { return };
+            let server = &endpoint.key.backend;
+            let wait = match self.stream(&endpoint).await {
+                End::NotOffered => return tracing::debug!(%server, "the server offers no stream of announcements"),
+                End::SessionLost => {
+                    // Its outcome is known to the endpoint, and told to the fleet.
+                    drop(endpoint.renew(self.link.number()).await);
+                    return;
+                }
+                End::Closed { retry } => {
+                    failures = 0;
+                    retry.unwrap_or_else(|| RETRY.ceiling(0))
+                }
+                End::Failed(reason) => {
+                    tracing::debug!(%server, reason, "the stream of announcements cannot be opened");
+                    failures += 1;
+                    RETRY.ceiling(failures)
+                }
+            };
+            drop(endpoint);
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn stream(&mut self, endpoint: &Arc<Endpoint>) -> End {
+        let Link::Http(http) = &*self.link else { return End::NotOffered };
+        let mut request = http.target.bare(Method::GET);
+        if let Some(last) = &self.last_event {
+            request.headers_mut().insert(LAST_EVENT_ID, last.clone());
+        }
+        let response = match http_pool::send(endpoint, &http.target, request).await {
+            Ok((response, _never_given_back)) => response,
+            Err(error) => return End::Failed(error.to_string()),
+        };
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => return End::NotOffered,
+            StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST if http.session.is_some() => {
+                return if self.gap { End::SessionLost } else { End::NotOffered };
+            }
+            StatusCode::NOT_FOUND => return End::NotOffered,
+            status => return End::Failed(format!("status {status}")),
+        }
+        if std::mem::replace(&mut self.gap, true) {
+            endpoint.tell(EndpointEvent::ListChanged);
+        }
+        self.read(endpoint, response.into_body()).await
+    }
+
+    async fn read(&mut self, endpoint: &Arc<Endpoint>, mut body: Incoming) -> End {
+        let mut decoder = Decoder::new(MAX_EVENT);
+        let (mut events, mut retry) = (Vec::new(), None);
+        while let Some(Ok(frame)) = body.frame().await {
+            let Ok(data) = frame.into_data() else { continue };
+            let outcome = decoder.push(&data, &mut events);
+            for event in events.drain(..) {
+                if let Some(id) = event.id.as_deref() {
+                    self.last_event = HeaderValue::from_str(id).ok().filter(|_| !id.is_empty());
+                }
+                retry = event.retry.map(Duration::from_millis).or(retry);
+                match read(&event.data) {
+                    Inbound::ListChanged => endpoint.tell(EndpointEvent::ListChanged),
+                    Inbound::Request { reply, .. } => HttpLink::post_aside(endpoint, &self.link, reply),
+                    Inbound::Answer { .. }
+                    | Inbound::NamelessError { .. }
+                    | Inbound::Progress { .. }
+                    | Inbound::Notification
+                    | Inbound::Stray
+                    | Inbound::Malformed { .. } => {}
+                }
+            }
+            if outcome.is_err() {
+                break;
+            }
+        }
+        End::Closed { retry: retry.map(|retry| retry.min(RETRY.cap)) }
+    }
+}

@@ -1,0 +1,114 @@
+//! Streamable HTTP toward a server: one session, shared by all calls, over any number of connections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method};
+use mcp::initialize::{self, ServerInitialize};
+use mcp::message;
+use tokio_util::sync::CancellationToken;
+
+use super::ask;
+use super::http_answer::{self, Exchange};
+use super::http_pool;
+use super::http_target::{SESSION, TRACEPARENT, Target};
+use super::inbound::Restore;
+use super::{Link, OURSELVES, outgoing};
+use crate::call::{Answer, Call, CallError};
+use crate::endpoint::{BringUpFailure, Endpoint};
+
+/// A server that was initialised over HTTP.
+pub(crate) struct HttpLink {
+    pub(crate) number: u64,
+    pub(super) target: Target,
+    pub(crate) session: Option<HeaderValue>,
+    pub(crate) greeting: ServerInitialize,
+    /// Cancelled when another session took its place.
+    pub(crate) replaced: CancellationToken,
+}
+
+/// For telling a server that a session ends.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+impl HttpLink {
+    pub(super) async fn establish(endpoint: &Arc<Endpoint>) -> Result<Arc<Link>, BringUpFailure> {
+        let failed = BringUpFailure::Initialize;
+        let target = Target::resolve(&endpoint.spec.transport)?;
+        let call = Call::of_message(initialize::client_request("0", OURSELVES));
+        let id = endpoint.next_id();
+        let request = target.post(outgoing::write(&call, id));
+        let (response, borrowed) =
+            http_pool::send(endpoint, &target, request).await.map_err(|error| failed(error.into()))?;
+        // Some servers send a session id with a refusal, too; it is none.
+        let session = response.headers().get(SESSION).filter(|_| response.status().is_success()).cloned();
+        let exchange = Exchange::new(endpoint, None, Restore::new(&call, id));
+        let response = match http_answer::accept(exchange, response, borrowed).await {
+            Ok(Answer::Whole(response)) => response,
+            Ok(Answer::Events(mut events)) => ask::last(&mut events).await.map_err(failed)?,
+            Err(error) => return Err(failed(error.into())),
+        };
+        let result = ask::result_of(&response).map_err(failed)?;
+        let greeting = ServerInitialize::parse(result).map_err(|error| failed(error.into()))?;
+        let target = target.with_session(session.as_ref(), greeting.protocol_version);
+        http_answer::post(endpoint, &target, message::INITIALIZED.into())
+            .await
+            .map_err(|error| failed(error.into()))?;
+        let replaced = endpoint.ended.child_token();
+        let number = endpoint.next_link_number();
+        Ok(Arc::new(Link::Http(Self { number, target, session, greeting, replaced })))
+    }
+
+    pub(super) async fn call(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        link: &Arc<Link>,
+        call: &Call,
+    ) -> Result<Answer, CallError> {
+        let id = endpoint.next_id();
+        let mut request = self.target.post(outgoing::write(call, id));
+        if let Some(trace) = &call.traceparent
+            && let Ok(value) = HeaderValue::from_str(&trace.value)
+        {
+            request.headers_mut().insert(TRACEPARENT, value);
+        }
+        let mut exchange = Exchange::new(endpoint, Some(link), Restore::new(call, id));
+        match http_pool::send(endpoint, &self.target, request).await {
+            Ok((response, borrowed)) => http_answer::accept(exchange, response, borrowed).await,
+            Err(error) => {
+                exchange.over();
+                Err(error)
+            }
+        }
+    }
+
+    /// Sends a notification or a reply of ours, in a task of its own on the control thread.
+    pub(super) fn post_aside(endpoint: &Arc<Endpoint>, link: &Arc<Link>, message: Vec<u8>) {
+        let (endpoint_, link) = (Arc::clone(endpoint), Arc::clone(link));
+        endpoint.upstreams.tasks.spawn_on(&endpoint.upstreams.control, "upstream notification", async move {
+            let Link::Http(http) = &*link else { return };
+            let limit = endpoint_.limits().connect;
+            let posted = http_answer::post(&endpoint_, &http.target, Bytes::from(message));
+            match tokio::time::timeout(limit, posted).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(backend = %endpoint_.key.backend, %error, "not delivered"),
+                Err(_) => tracing::debug!(backend = %endpoint_.key.backend, "not delivered in time"),
+            }
+        });
+    }
+
+    /// DELETEs the session. A server that refuses, or is gone, will forget it by itself.
+    pub(super) async fn close(&self, endpoint: &Endpoint) {
+        self.replaced.cancel();
+        if self.session.is_none() {
+            return;
+        }
+        let farewell = http_pool::send(endpoint, &self.target, self.target.bare(Method::DELETE));
+        let outcome = match tokio::time::timeout(FAREWELL, farewell).await {
+            Ok(Ok((response, _))) => response.status().to_string(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        tracing::debug!(backend = %endpoint.key.backend, outcome, "session ended");
+    }
+}

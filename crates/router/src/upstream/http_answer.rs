@@ -1,0 +1,235 @@
+//! What an HTTP server answered to one POST: a JSON message, an event stream, a lost session, or a refusal.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
+use http::{Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use mcp::{ErrorCode, message};
+
+use super::Link;
+use super::http::HttpLink;
+use super::http_events::HttpEvents;
+use super::http_pool::{self, Borrowed};
+use super::http_target::Target;
+use super::inbound::{Inbound, Restore, read};
+use crate::call::{Answer, CallError, Cause, EventStream};
+use crate::endpoint::Endpoint;
+
+/// How much of a refusal's body is read, in bytes.
+const REFUSAL: u64 = 64 << 10;
+/// How much of it is shown, in characters.
+const SHOWN: usize = 200;
+
+/// One request that is out. Dropped before it is over, it is cancelled at the server.
+pub(super) struct Exchange {
+    pub(super) endpoint: Arc<Endpoint>,
+    /// Absent for `initialize`, which may not be cancelled and has no session to lose.
+    pub(super) link: Option<Arc<Link>>,
+    pub(super) restore: Restore,
+    out: bool,
+}
+
+impl Exchange {
+    pub(super) fn new(endpoint: &Arc<Endpoint>, link: Option<&Arc<Link>>, restore: Restore) -> Self {
+        Self { endpoint: Arc::clone(endpoint), link: link.cloned(), restore, out: true }
+    }
+
+    /// It has its answer, or will never have one.
+    pub(super) fn over(&mut self) {
+        self.out = false;
+    }
+
+    pub(super) fn server(&self) -> &str {
+        self.endpoint.key.backend.as_str()
+    }
+
+    pub(super) fn limit(&self) -> u64 {
+        self.endpoint.limits().response_bytes
+    }
+
+    /// Says something to the server beside the exchange, in its session.
+    pub(super) fn aside(&self, message: Vec<u8>) {
+        if let Some(link) = &self.link {
+            HttpLink::post_aside(&self.endpoint, link, message);
+        }
+    }
+
+    pub(super) fn broken(&self, error: &hyper::Error) -> CallError {
+        let reason = http_pool::chain(error);
+        CallError::sent(Cause::Lost, format!("the connection to server `{}` broke: {reason}", self.server()))
+    }
+
+    fn has_session(&self) -> bool {
+        matches!(self.link.as_deref(), Some(Link::Http(link)) if link.session.is_some())
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if self.out {
+            self.aside(message::cancelled(&self.restore.id.to_string(), None));
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Media {
+    Json,
+    Events,
+    Other,
+}
+
+fn media(headers: &HeaderMap) -> Media {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = value.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        Media::Json
+    } else if essence.eq_ignore_ascii_case("text/event-stream") {
+        Media::Events
+    } else {
+        Media::Other
+    }
+}
+
+/// Makes an answer of a response whose head has come.
+pub(super) async fn accept(
+    mut exchange: Exchange,
+    response: Response<Incoming>,
+    borrowed: Borrowed,
+) -> Result<Answer, CallError> {
+    let (head, body) = response.into_parts();
+    let media = media(&head.headers);
+    if !head.status.is_success() {
+        let text = read_refusal(body, borrowed).await;
+        exchange.over();
+        return refused(&exchange, head.status, &head.headers, &text);
+    }
+    match media {
+        Media::Events => Ok(Answer::Events(EventStream::new(HttpEvents::new(exchange, body, borrowed)))),
+        Media::Json => {
+            let whole = read_whole(body, exchange.limit()).await;
+            exchange.over();
+            let whole = whole.map_err(|error| error.of(&exchange))?;
+            borrowed.give_back();
+            exchange.restore.only_answer(&whole, exchange.server()).map(Answer::Whole)
+        }
+        Media::Other => {
+            exchange.over();
+            let (server, status) = (exchange.server(), head.status);
+            let found = head.headers.get(CONTENT_TYPE).map_or("no content type".to_owned(), |v| format!("{v:?}"));
+            let message = format!(
+                "server `{server}` answered a request with status {status} and {found}; \
+                 expected application/json or text/event-stream"
+            );
+            Err(CallError::sent(Cause::Protocol, message))
+        }
+    }
+}
+
+fn refused(exchange: &Exchange, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Result<Answer, CallError> {
+    // An error that names our request is the server's answer to it, whatever the status.
+    if let Inbound::Answer { id, span } = read(body)
+        && id == exchange.restore.id
+    {
+        return Ok(Answer::Whole(exchange.restore.answer(body, span)));
+    }
+    let server = exchange.server();
+    // Prescribed is 404. Some servers say 400, though the session was good until then; neither executed anything.
+    if exchange.has_session() && matches!(status, StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST) {
+        let message = format!("server `{server}` does not know the session any more: {}", shown(status, body));
+        return Err(CallError::unsent(Cause::SessionLost, message));
+    }
+    let mut message = format!("server `{server}` answered with {}", shown(status, body));
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(location) = header(LOCATION).filter(|_| status.is_redirection()) {
+        message.push_str(&format!("; it has moved to {location}, which the configuration must name"));
+    }
+    let mut error = CallError::sent(Cause::Status(status.as_u16()), message);
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        error.code = ErrorCode::UNAVAILABLE;
+        if let Some(seconds) = header(RETRY_AFTER).and_then(|text| text.parse::<u32>().ok()) {
+            error = error.with("retryAfterMs", (u64::from(seconds) * 1000).into());
+        }
+    }
+    Err(error.with("status", status.as_u16().into()))
+}
+
+/// Status and the beginning of a body, on one line.
+fn shown(status: StatusCode, body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SHOWN).collect();
+    if text.is_empty() { format!("status {status}") } else { format!("status {status}: {text}") }
+}
+
+/// Posts a notification or a reply, which have no answer.
+pub(super) async fn post(endpoint: &Endpoint, target: &Target, message: Bytes) -> Result<(), CallError> {
+    let (response, borrowed) = http_pool::send(endpoint, target, target.post(message)).await?;
+    let status = response.status();
+    let body = read_refusal(response.into_body(), borrowed).await;
+    if status.is_success() {
+        return Ok(());
+    }
+    let text = format!("server `{}` refused a notification with {}", endpoint.key.backend, shown(status, &body));
+    Err(CallError::sent(Cause::Status(status.as_u16()), text))
+}
+
+/// A short body, or as much of it as came: what it says is only a hint.
+async fn read_refusal(body: Incoming, borrowed: Borrowed) -> Bytes {
+    match read_whole(body, REFUSAL).await {
+        Ok(text) => {
+            borrowed.give_back();
+            text
+        }
+        Err(_) => Bytes::new(),
+    }
+}
+
+pub(super) enum ReadError {
+    TooLarge,
+    Broken(hyper::Error),
+}
+
+impl ReadError {
+    fn of(self, exchange: &Exchange) -> CallError {
+        match self {
+            Self::TooLarge => too_large(exchange),
+            Self::Broken(error) => exchange.broken(&error),
+        }
+    }
+}
+
+pub(super) fn too_large(exchange: &Exchange) -> CallError {
+    let (server, limit) = (exchange.server(), exchange.limit());
+    CallError::sent(Cause::TooLarge, format!("the answer of server `{server}` is larger than {limit} bytes"))
+}
+
+/// Reads until the end was seen, not only until the last byte: a connection may be used again only after that.
+async fn read_whole(mut body: Incoming, limit: u64) -> Result<Bytes, ReadError> {
+    let mut first = Bytes::new();
+    let mut more = BytesMut::new();
+    let mut length = 0_u64;
+    let announced = body.size_hint().lower();
+    if announced > limit {
+        return Err(ReadError::TooLarge);
+    }
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() else { continue };
+        length += data.len() as u64;
+        if length > limit {
+            return Err(ReadError::TooLarge);
+        }
+        if first.is_empty() && more.is_empty() {
+            first = data;
+            continue;
+        }
+        if more.is_empty() {
+            more.reserve(usize::try_from(announced).unwrap_or(0).max(first.len() + data.len()));
+            more.extend_from_slice(&first);
+        }
+        more.extend_from_slice(&data);
+    }
+    Ok(if more.is_empty() { first } else { more.freeze() })
+}

@@ -1,0 +1,101 @@
+//! Where an HTTP server is and what every request to it carries: the configured transport with its secrets resolved.
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http_body_util::Full;
+use model::Transport;
+
+use crate::endpoint::BringUpFailure;
+use crate::secrets;
+
+pub(super) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+pub(super) const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// A server's address and the headers of a POST to it, without those of a session.
+#[derive(Clone)]
+pub(super) struct Target {
+    pub(super) tls: bool,
+    /// For the resolver and for the certificate; without the brackets of an IPv6 address.
+    pub(super) host: String,
+    pub(super) port: u16,
+    path: Uri,
+    headers: HeaderMap,
+}
+
+impl Target {
+    /// # Errors
+    /// A secret without value, or a URL or header that HTTP cannot carry.
+    pub(super) fn resolve(transport: &Transport) -> Result<Self, BringUpFailure> {
+        let Transport::Http { url: text, headers: configured } = transport else {
+            unreachable!("only http transports have a target");
+        };
+        let shown = || text.clone(); // the text with its references, never their values
+        let resolved = secrets::resolve("url", text)?;
+        let url = url::Url::parse(resolved.expose())
+            .map_err(|error| BringUpFailure::Url { url: shown(), reason: error.to_string() })?;
+        let bad = |reason: &str| BringUpFailure::Url { url: shown(), reason: reason.to_owned() };
+        let tls = match url.scheme() {
+            "http" => false,
+            "https" => true,
+            _ => return Err(bad("only http and https are possible")),
+        };
+        let host = url.host_str().ok_or_else(|| bad("it has no host"))?;
+        let port = url.port_or_known_default().ok_or_else(|| bad("it has no port"))?;
+        let authority = match url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        };
+        let path = match url.query() {
+            Some(query) => format!("{}?{query}", url.path()),
+            None => url.path().to_owned(),
+        };
+        let path = PathAndQuery::try_from(path).map_err(|_| bad("its path cannot be sent"))?;
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::try_from(authority).map_err(|_| bad("its host cannot be sent"))?);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("only1mcp/", env!("CARGO_PKG_VERSION"))));
+        for (name, text) in configured {
+            let value = secrets::resolve(&format!("headers.{name}"), text)?;
+            let refused = || BringUpFailure::Header { name: name.clone() };
+            let mut value = HeaderValue::from_str(value.expose()).map_err(|_| refused())?;
+            value.set_sensitive(true);
+            headers.insert(HeaderName::try_from(name).map_err(|_| refused())?, value);
+        }
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        Ok(Self { tls, host, port, path: Uri::from(path), headers })
+    }
+
+    /// The same target with the headers of a session.
+    pub(super) fn with_session(mut self, session: Option<&HeaderValue>, version: mcp::ProtocolVersion) -> Self {
+        if let Some(session) = session {
+            self.headers.insert(SESSION, session.clone());
+        }
+        self.headers.insert(VERSION, HeaderValue::from_static(version.as_str()));
+        self
+    }
+
+    pub(super) fn post(&self, body: Bytes) -> Request<Full<Bytes>> {
+        self.request(Method::POST, body)
+    }
+
+    /// A GET or DELETE, which have no body and accept only an event stream.
+    pub(super) fn bare(&self, method: Method) -> Request<Full<Bytes>> {
+        let mut request = self.request(method, Bytes::new());
+        request.headers_mut().remove(CONTENT_TYPE);
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+        request
+    }
+
+    fn request(&self, method: Method, body: Bytes) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = self.path.clone();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
+}

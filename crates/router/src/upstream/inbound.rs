@@ -1,0 +1,133 @@
+//! What a server says: for whom it is, and how it reads once the client's own id and token are back in it.
+
+use bytes::Bytes;
+use mcp::message::{self, method};
+use mcp::{Edit, ErrorCode, Id, Message, Span, splice};
+
+use crate::call::{Call, CallError, Cause};
+
+/// One message of a server, sorted.
+#[derive(Debug)]
+pub(crate) enum Inbound {
+    /// A response to the request we gave this number.
+    Answer {
+        id: u64,
+        span: Span,
+    },
+    /// An error whose id the server could not, or did not care to, repeat.
+    NamelessError {
+        error: Span,
+    },
+    /// Progress of the request we gave this number.
+    Progress {
+        token: u64,
+        span: Span,
+    },
+    /// It asks something; `reply` is what to send back.
+    Request {
+        method: String,
+        reply: Vec<u8>,
+    },
+    ListChanged,
+    /// Any other notification.
+    Notification,
+    /// A response to nothing we asked.
+    Stray,
+    Malformed {
+        reason: String,
+    },
+}
+
+/// Sorts one message. A shared session has no client behind it that could be asked, so requests are refused here: only
+/// a ping is answered.
+pub(crate) fn read(message: &[u8]) -> Inbound {
+    let envelope = match mcp::scan(message) {
+        Ok(envelope) => envelope,
+        Err(error) => return Inbound::Malformed { reason: error.to_string() },
+    };
+    match envelope.message {
+        Message::Response { id, .. } | Message::Error { id: Some(id), .. } => match number(id) {
+            Some(number) => Inbound::Answer { id: number, span: id.span() },
+            None => Inbound::Stray,
+        },
+        Message::Error { id: None, error } => Inbound::NamelessError { error: error.span() },
+        Message::Request { id, call } => {
+            let method = call.method.value();
+            let reply = if method == method::PING {
+                message::result(id.text(), message::EMPTY_RESULT)
+            } else {
+                let text = format!("{method} is not supported: this client declared no capabilities");
+                message::error(Some(id.text()), ErrorCode::METHOD_NOT_FOUND, &text, None)
+            };
+            Inbound::Request { method: method.to_owned(), reply }
+        }
+        Message::Notification(call) => match call.method.value() {
+            method::TOOLS_LIST_CHANGED => Inbound::ListChanged,
+            method::PROGRESS => {
+                let token = call.params.as_ref().and_then(|params| params.progress_token);
+                match token.and_then(|token| number(token).map(|number| (number, token.span()))) {
+                    Some((token, span)) => Inbound::Progress { token, span },
+                    None => Inbound::Stray,
+                }
+            }
+            _ => Inbound::Notification,
+        },
+    }
+}
+
+/// Ids of ours are numbers; some servers hand them back as strings.
+fn number(id: Id<'_>) -> Option<u64> {
+    id.as_u64().or_else(|| id.text().trim_matches('"').parse().ok())
+}
+
+/// What one call's messages get back.
+#[derive(Clone, Debug)]
+pub(crate) struct Restore {
+    /// Ours.
+    pub(crate) id: u64,
+    client_id: Bytes,
+    client_token: Option<Bytes>,
+}
+
+impl Restore {
+    pub(crate) fn new(call: &Call, id: u64) -> Self {
+        Self {
+            id,
+            client_id: call.body.slice(call.id.range()),
+            client_token: call.progress.map(|span| call.body.slice(span.range())),
+        }
+    }
+
+    /// `span` is where our id stands in the response.
+    pub(crate) fn answer(&self, message: &[u8], span: Span) -> Bytes {
+        splice(message, &mut [Edit::new(span, &*self.client_id)]).into()
+    }
+
+    /// A nameless error, as the answer it must be when only one call can be meant.
+    pub(crate) fn named(&self, message: &[u8], error: Span) -> Bytes {
+        let (id, error) = (&*self.client_id, &message[error.range()]);
+        [br#"{"jsonrpc":"2.0","id":"#, id, br#","error":"#, error, b"}"].concat().into()
+    }
+
+    /// `None` when the client asked for no progress.
+    pub(crate) fn progress(&self, message: &[u8], span: Span) -> Option<Bytes> {
+        let token = self.client_token.as_deref()?;
+        Some(splice(message, &mut [Edit::new(span, token)]).into())
+    }
+
+    /// The answer in a message that must be one.
+    pub(crate) fn only_answer(&self, message: &Bytes, server: &str) -> Result<Bytes, CallError> {
+        match read(message) {
+            Inbound::Answer { id, span } if id == self.id => Ok(self.answer(message, span)),
+            Inbound::NamelessError { error } => Ok(self.named(message, error)),
+            Inbound::Malformed { reason } => Err(not_an_answer(server, &reason)),
+            other => {
+                Err(not_an_answer(server, &format!("expected the response to request {}, got {other:?}", self.id)))
+            }
+        }
+    }
+}
+
+pub(crate) fn not_an_answer(server: &str, reason: &str) -> CallError {
+    CallError::sent(Cause::Protocol, format!("server `{server}` answered with something that is no MCP: {reason}"))
+}

@@ -1,0 +1,63 @@
+//! A client's message as the server gets it: our id, the server's own tool name, our progress token, the trace.
+
+use bytes::Bytes;
+use mcp::{Edit, Span, splice};
+
+use crate::call::Call;
+
+impl Call {
+    /// A request of the gateway's own. Its id is a placeholder, as ids of calls always are on the way out.
+    pub(crate) fn own(method: &str, params: Option<&[u8]>) -> Self {
+        Self::of_message(mcp::message::request("0", method, params))
+    }
+
+    /// `message` is a request that the gateway wrote.
+    pub(crate) fn of_message(message: Vec<u8>) -> Self {
+        let id = match mcp::scan(&message).map(|envelope| envelope.id().map(mcp::Id::span)) {
+            Ok(Some(id)) => id,
+            Ok(None) | Err(_) => unreachable!("requests written by the gateway have an id"),
+        };
+        Self { body: message.into(), id, name: None, progress: None, traceparent: None, idempotent: false }
+    }
+}
+
+/// The message for the server, with `id` as request id and, if the client wants progress, as progress token.
+pub(crate) fn write(call: &Call, id: u64) -> Bytes {
+    let mut number = NumberText::default();
+    let id = number.write(id);
+    let nothing = || Edit::new(Span::at(0), &b""[..]);
+    let mut edits: [Edit<'_>; 4] = [
+        Edit::new(call.id, id),
+        call.name.as_ref().map_or_else(nothing, |(span, name)| Edit::new(*span, name.as_bytes())),
+        call.progress.map_or_else(nothing, |span| Edit::new(span, id)),
+        call.traceparent.as_ref().map_or_else(nothing, |trace| trace.edit.clone()),
+    ];
+    splice(&call.body, &mut edits).into()
+}
+
+/// As [`write`], in one line: over stdio a line break ends the message, and in JSON it can only be white space.
+pub(crate) fn write_line(call: &Call, id: u64) -> Vec<u8> {
+    let mut line = Vec::from(write(call, id));
+    if memchr::memchr2(b'\n', b'\r', &line).is_some() {
+        line.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+    }
+    line
+}
+
+/// Decimal digits of a number without an allocation.
+#[derive(Default)]
+pub(crate) struct NumberText([u8; 20]);
+
+impl NumberText {
+    pub(crate) fn write(&mut self, mut number: u64) -> &[u8] {
+        let mut start = self.0.len();
+        loop {
+            start -= 1;
+            self.0[start] = b'0' + u8::try_from(number % 10).expect("a remainder of ten is a digit");
+            number /= 10;
+            if number == 0 {
+                return &self.0[start..];
+            }
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The task that speaks with one child: it owns the pipes, knows who waits for which number, and sees the child out.
+//!
+//! Everything is in one task on purpose: a writer that waits for a full pipe must not keep the reader from emptying the
+//! other one, or two programs that both talk much would wait for each other for ever.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use mcp::message;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::inbound::{Inbound, read};
+use super::stderr_tail::{Lines, StderrTail};
+use super::stdio::{ToChild, Waiter};
+use crate::call::{CallError, Cause};
+use crate::endpoint::{Endpoint, EndpointEvent};
+use crate::keeper::{Keeper, Kept, Streams};
+
+/// Bytes waiting to be written at which no more messages are taken.
+const HIGH_WATER: usize = 1 << 20;
+const READ: usize = 64 << 10;
+const READ_STDERR: usize = 4 << 10;
+/// Between the end of stdin, SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(2);
+/// Lines of stderr that a failed call shows.
+const SHOWN: usize = 8;
+
+pub(super) struct Pump {
+    endpoint: Weak<Endpoint>,
+    server: String,
+    number: u64,
+    kept: Kept,
+    calls: mpsc::Receiver<ToChild>,
+    closing: CancellationToken,
+    waiting: BTreeMap<u64, Waiting>,
+    out: BytesMut,
+    /// Of all bytes ever put into `out`, how many the pipe has taken.
+    written: u64,
+    queued: u64,
+    inbound: BytesMut,
+    /// Up to where `inbound` is known to have no line break.
+    searched: usize,
+    stdout_open: bool,
+    stderr: Arc<StderrTail>,
+    stderr_chunk: BytesMut,
+    stderr_lines: Lines,
+    stderr_open: bool,
+}
+
+struct Waiting {
+    waiter: Waiter,
+    /// Where its message begins in the stream of all that is written.
+    begins: u64,
+}
+
+/// Why the pump stops to take calls.
+enum Stop {
+    Asked,
+    /// The child closed its stdout, or ended.
+    Closed,
+    /// It closed its stdin, or sent a line without end.
+    Broken(String),
+}
+
+impl Pump {
+    pub(super) fn new(
+        endpoint: &Arc<Endpoint>,
+        number: u64,
+        kept: Kept,
+        calls: mpsc::Receiver<ToChild>,
+        closing: CancellationToken,
+    ) -> Self {
+        Self {
+            endpoint: Arc::downgrade(endpoint),
+            server: endpoint.key.backend.to_string(),
+            number,
+            kept,
+            calls,
+            closing,
+            waiting: BTreeMap::new(),
+            out: BytesMut::new(),
+            written: 0,
+            queued: 0,
+            inbound: BytesMut::new(),
+            searched: 0,
+            stdout_open: true,
+            stderr: Arc::clone(&endpoint.stderr),
+            stderr_chunk: BytesMut::new(),
+            stderr_lines: Lines::default(),
+            stderr_open: true,
+        }
+    }
+
+    /// Returns when the child, its descendants and its keeper are gone and everybody who waited has been told.
+    pub(super) async fn run(mut self) {
+        let stop = self.serve().await;
+        // First no new calls: whoever finds no connection waits for the next one.
+        let was_live = self.endpoint.upgrade().is_some_and(|endpoint| endpoint.unlink(self.number));
+        self.calls.close();
+        self.see_out().await;
+        self.stderr_lines.finish(|line| self.stderr.push(line));
+        let Self { endpoint, server, kept, calls, waiting, written, stderr, .. } = self;
+        let ending = kept.keeper.reap().await;
+        let reason = match &stop {
+            Stop::Broken(what) => format!("its process {what} and {ending}"),
+            Stop::Asked | Stop::Closed => format!("its process {ending}"),
+        };
+        let lines = stderr.lines();
+        let tail = &lines[lines.len().saturating_sub(SHOWN)..];
+        match stop {
+            Stop::Asked => tracing::debug!(server, reason, "a stdio server has ended"),
+            Stop::Closed | Stop::Broken(_) => tracing::warn!(server, reason, stderr = ?tail, "a stdio server is lost"),
+        }
+        let message = format!("server `{server}` gave no answer: {reason}");
+        tell_all(calls, waiting, written, &message, tail).await;
+        if let Some(endpoint) = endpoint.upgrade().filter(|_| was_live) {
+            endpoint.note_error(&reason);
+            endpoint.tell(EndpointEvent::Lost { reason: reason.into() });
+        }
+    }
+
+    async fn serve(&mut self) -> Stop {
+        loop {
+            self.inbound.reserve(READ);
+            self.stderr_chunk.reserve(READ_STDERR);
+            let Streams { stdin: Some(stdin), stdout, stderr } = &mut self.kept.streams else { return Stop::Asked };
+            tokio::select! {
+                () = self.closing.cancelled() => return Stop::Asked,
+                wrote = stdin.write(&self.out), if !self.out.is_empty() => match wrote {
+                    Ok(count) => self.wrote(count),
+                    Err(error) => return Stop::Broken(format!("took no more input ({error})")),
+                },
+                message = self.calls.recv(), if self.out.len() < HIGH_WATER => match message {
+                    Some(message) => self.take(message),
+                    None => return Stop::Asked,
+                },
+                count = stdout.read_buf(&mut self.inbound) => match count {
+                    Ok(count) if count > 0 => {
+                        if let Err(limit) = self.take_lines() {
+                            return Stop::Broken(format!("sent a message of more than {limit} bytes"));
+                        }
+                    }
+                    Ok(_) | Err(_) => {
+                        self.stdout_open = false;
+                        return Stop::Closed;
+                    }
+                },
+                count = stderr.read_buf(&mut self.stderr_chunk), if self.stderr_open => {
+                    self.take_stderr(count.unwrap_or(0));
+                }
+            }
+        }
+    }
+
+    /// Closes stdin and reads on until the child is gone, with more force after each grace. What it still answers counts.
+    async fn see_out(&mut self) {
+        drop(self.kept.streams.stdin.take());
+        let mut forces = [Keeper::terminate as fn(&mut Keeper), Keeper::kill].into_iter();
+        let mut deadline = Instant::now() + GRACE;
+        while !self.kept.keeper.has_ended() || self.stdout_open || self.stderr_open {
+            self.inbound.reserve(READ);
+            self.stderr_chunk.reserve(READ_STDERR);
+            let Kept { streams, keeper } = &mut self.kept;
+            tokio::select! {
+                _ = keeper.ended(), if !keeper.has_ended() => {}
+                count = streams.stdout.read_buf(&mut self.inbound), if self.stdout_open => {
+                    self.stdout_open = count.is_ok_and(|count| count > 0) && self.take_lines().is_ok();
+                }
+                count = streams.stderr.read_buf(&mut self.stderr_chunk), if self.stderr_open => {
+                    self.take_stderr(count.unwrap_or(0));
+                }
+                () = tokio::time::sleep_until(deadline) => match forces.next() {
+                    Some(force) => {
+                        force(keeper);
+                        deadline += GRACE;
+                    }
+                    // Somebody out of reach holds the pipes; there is nothing left that could be waited for.
+                    None => return,
+                },
+            }
+        }
+    }
+
+    fn take(&mut self, message: ToChild) {
+        match message {
+            ToChild::Call { id, line, waiter } => {
+                self.waiting.insert(id, Waiting { waiter, begins: self.queued });
+                self.write_line(&line);
+            }
+            ToChild::Notify(line) => self.write_line(&line),
+            ToChild::Cancel { id } => {
+                // Else it was answered meanwhile.
+                if self.waiting.remove(&id).is_some() {
+                    self.write_line(&message::cancelled(&id.to_string(), None));
+                }
+            }
+        }
+    }
+
+    fn write_line(&mut self, line: &[u8]) {
+        self.out.reserve(line.len() + 1);
+        self.out.extend_from_slice(line);
+        self.out.extend_from_slice(b"\n");
+        self.queued += line.len() as u64 + 1;
+    }
+
+    fn wrote(&mut self, count: usize) {
+        self.out.advance(count);
+        self.written += count as u64;
+    }
+
+    /// Takes every complete line. Fails with the limit if the one that has begun is too long.
+    fn take_lines(&mut self) -> Result<(), u64> {
+        while let Some(at) = memchr::memchr(b'\n', &self.inbound[self.searched..]) {
+            let line = self.inbound.split_to(self.searched + at + 1).freeze();
+            self.searched = 0;
+            let line = line.slice_ref(line.trim_ascii());
+            if !line.is_empty() {
+                self.take_message(line);
+            }
+        }
+        self.searched = self.inbound.len();
+        let limit = self.endpoint.upgrade().map_or(0, |endpoint| endpoint.limits().response_bytes);
+        if self.searched as u64 > limit { Err(limit) } else { Ok(()) }
+    }
+
+    fn take_message(&mut self, line: Bytes) {
+        match read(&line) {
+            Inbound::Answer { id, span } => match self.waiting.remove(&id) {
+                Some(Waiting { waiter: Waiter { answer, progress }, .. }) => {
+                    drop(progress); // closed first: the answer is the last thing to arrive
+                    // Nobody there any more: its cancellation is on the way.
+                    drop(answer.send(Ok((line, span))));
+                }
+                None => tracing::debug!(server = self.server, id, "an answer nobody waits for"),
+            },
+            Inbound::Progress { token, span } => {
+                let progress = self.waiting.get(&token).and_then(|waiting| waiting.waiter.progress.as_ref());
+                if progress.is_none_or(|progress| progress.try_send((line, span)).is_err()) {
+                    metrics::counter!("router_upstream_progress_dropped_total").increment(1);
+                }
+            }
+            Inbound::Request { method, reply } => {
+                tracing::debug!(server = self.server, method, "a request of the server is answered here");
+                self.write_line(&reply);
+            }
+            Inbound::ListChanged => {
+                if let Some(endpoint) = self.endpoint.upgrade() {
+                    endpoint.tell(EndpointEvent::ListChanged);
+                }
+            }
+            Inbound::Malformed { reason } => {
+                // Mostly a program that prints to stdout what belongs to stderr: there people will look for it.
+                tracing::debug!(server = self.server, reason, "a line of stdout is no MCP");
+                self.stderr.push(&line);
+            }
+            stray @ (Inbound::NamelessError { .. } | Inbound::Notification | Inbound::Stray) => {
+                tracing::debug!(server = self.server, ?stray, "a message of the server is for nobody");
+            }
+        }
+    }
+
+    fn take_stderr(&mut self, count: usize) {
+        self.stderr_open = count > 0;
+        let (chunk, stderr, server) = (self.stderr_chunk.split(), &self.stderr, &self.server);
+        self.stderr_lines.push(&chunk, |line| {
+            tracing::debug!(server, line = %String::from_utf8_lossy(line).trim_end(), "stderr");
+            stderr.push(line);
+        });
+    }
+}
+
+/// Fails everybody who still waits or had not even been written.
+async fn tell_all(
+    mut calls: mpsc::Receiver<ToChild>,
+    waiting: BTreeMap<u64, Waiting>,
+    written: u64,
+    message: &str,
+    stderr: &[String],
+) {
+    let unsent = || CallError::unsent(Cause::Lost, message.to_owned());
+    let sent = || CallError::sent(Cause::Lost, message.to_owned()).with("stderr", stderr.into());
+    for Waiting { waiter, begins } in waiting.into_values() {
+        drop(waiter.answer.send(Err(if begins < written { sent() } else { unsent() })));
+    }
+    while let Some(message) = calls.recv().await {
+        if let ToChild::Call { waiter, .. } = message {
+            drop(waiter.answer.send(Err(unsent())));
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! A child process on stdio: many calls in flight by id, over one pipe each way.
+//!
+//! One task, the [`pump`](super::pump), owns the pipes and knows who waits for what. Calls reach it through a bounded
+//! queue from whatever core they are on, and hear from it through channels of their own.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use mcp::Span;
+use mcp::initialize::{self, ServerInitialize};
+use mcp::message;
+use model::Transport;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::ask::{ask, result_of};
+use super::inbound::Restore;
+use super::pump::Pump;
+use super::stdio_events::StdioEvents;
+use super::{Link, OURSELVES, outgoing};
+use crate::call::{Answer, Call, CallError, Cause, EventStream};
+use crate::endpoint::{AskError, BringUpFailure, Endpoint};
+use crate::keeper::{Kept, Launch};
+use crate::secrets;
+
+/// Messages on their way to the pump; a call that finds it full waits.
+const QUEUE: usize = 256;
+/// Progress of one call that its client has not taken yet; more is dropped.
+const PROGRESS: usize = 64;
+
+/// A child that was initialised, or is being.
+pub(crate) struct StdioLink {
+    pub(crate) number: u64,
+    pub(crate) pid: u32,
+    queue: mpsc::Sender<ToChild>,
+    greeting: OnceLock<ServerInitialize>,
+    /// Cancelled: the pump ends the child in an orderly way.
+    closing: CancellationToken,
+    /// Cancelled by the pump when child and keeper are gone.
+    gone: CancellationToken,
+    /// A link nobody holds any more is closed.
+    _close_on_drop: DropGuard,
+}
+
+/// What the pump is asked for.
+pub(super) enum ToChild {
+    Call {
+        id: u64,
+        line: Vec<u8>,
+        waiter: Waiter,
+    },
+    /// A notification, as one line.
+    Notify(Vec<u8>),
+    /// Nobody waits for this answer any more; the child is told.
+    Cancel {
+        id: u64,
+    },
+}
+
+/// Who waits for a call. What arrives is the server's message and the place of our number in it.
+pub(super) struct Waiter {
+    pub(super) answer: oneshot::Sender<Result<(Bytes, Span), CallError>>,
+    pub(super) progress: Option<mpsc::Sender<(Bytes, Span)>>,
+}
+
+impl StdioLink {
+    pub(super) async fn establish(endpoint: &Arc<Endpoint>) -> Result<Arc<Link>, BringUpFailure> {
+        let (command, launch) = launch(&endpoint.spec.transport)?;
+        let mut kept =
+            Kept::start(&launch).map_err(|source| BringUpFailure::Keeper { command: command.clone(), source })?;
+        let pid = match kept.keeper.started().await {
+            Ok(pid) => pid,
+            Err(reason) => {
+                kept.keeper.reap().await;
+                return Err(BringUpFailure::Start { command, reason });
+            }
+        };
+        let (queue, calls) = mpsc::channel(QUEUE);
+        let (closing, gone) = (CancellationToken::new(), CancellationToken::new());
+        let number = endpoint.next_link_number();
+        let pump = Pump::new(endpoint, number, kept, calls, closing.clone());
+        let over = gone.clone().drop_guard();
+        endpoint.upstreams.tasks.spawn_on(&endpoint.upstreams.control, "stdio server", async move {
+            pump.run().await;
+            drop(over);
+        });
+        let close_on_drop = closing.clone().drop_guard();
+        let link = Arc::new(Link::Stdio(Self {
+            number,
+            pid,
+            queue,
+            greeting: OnceLock::new(),
+            closing,
+            gone,
+            _close_on_drop: close_on_drop,
+        }));
+        if let Err(error) = initialise(endpoint, &link).await {
+            link.close(endpoint).await;
+            return Err(BringUpFailure::Initialize(error));
+        }
+        Ok(link)
+    }
+
+    pub(super) async fn call(&self, endpoint: &Arc<Endpoint>, call: &Call) -> Result<Answer, CallError> {
+        let id = endpoint.next_id();
+        let restore = Restore::new(call, id);
+        let (answer_to, answer) = oneshot::channel();
+        let (progress_to, progress) = match call.progress {
+            Some(_) => Some(mpsc::channel(PROGRESS)).unzip(),
+            None => (None, None),
+        };
+        let waiter = Waiter { answer: answer_to, progress: progress_to };
+        let message = ToChild::Call { id, line: outgoing::write_line(call, id), waiter };
+        let server = endpoint.key.backend.as_str();
+        if self.queue.send(message).await.is_err() {
+            return Err(CallError::unsent(Cause::Lost, format!("the process of server `{server}` has ended")));
+        }
+        let mut cancel = Cancel { endpoint: Arc::clone(endpoint), queue: self.queue.clone(), id, out: true };
+        if let Some(progress) = progress {
+            let events = StdioEvents::new(progress, answer, restore, cancel);
+            return Ok(Answer::Events(EventStream::new(events)));
+        }
+        let outcome = answer.await;
+        cancel.over();
+        let (message, span) = outcome.unwrap_or_else(|_| Err(ended(server)))?;
+        Ok(Answer::Whole(restore.answer(&message, span)))
+    }
+
+    pub(crate) fn greeting(&self) -> &ServerInitialize {
+        self.greeting.get().expect("a link is handed out only after it was initialised")
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.queue.is_closed()
+    }
+
+    /// Returns when the child, its descendants and its keeper are gone.
+    pub(super) async fn close(&self) {
+        self.closing.cancel();
+        self.gone.cancelled().await;
+    }
+}
+
+pub(super) fn ended(server: &str) -> CallError {
+    CallError::sent(Cause::Lost, format!("the process of server `{server}` ended while the call was running"))
+}
+
+async fn initialise(endpoint: &Arc<Endpoint>, link: &Arc<Link>) -> Result<(), AskError> {
+    let Link::Stdio(stdio) = &**link else { unreachable!("made by the caller") };
+    let call = Call::of_message(initialize::client_request("0", OURSELVES));
+    let response = ask(endpoint, link, &call, endpoint.limits().connect).await?;
+    let greeting = ServerInitialize::parse(result_of(&response)?)?;
+    stdio.greeting.get_or_init(|| greeting);
+    let told = stdio.queue.send(ToChild::Notify(message::INITIALIZED.to_vec())).await;
+    told.map_err(|_| ended(endpoint.key.backend.as_str()).into())
+}
+
+/// The command with its secrets resolved. Of the router's own environment a child gets what any program needs to run,
+/// and nothing that could be meant for somebody else.
+fn launch(transport: &Transport) -> Result<(String, Launch), BringUpFailure> {
+    let Transport::Stdio { command, args, env, cwd } = transport else {
+        unreachable!("only stdio transports are launched");
+    };
+    let value = |place: String, text: &str| secrets::resolve(&place, text).map(|secret| secret.expose().to_owned());
+    let inherited = ["PATH", "HOME", "LANG"].into_iter();
+    let mut environment: Vec<(String, String)> =
+        inherited.filter_map(|name| std::env::var(name).ok().map(|value| (name.to_owned(), value))).collect();
+    for (name, text) in env {
+        environment.retain(|(present, _)| present != name);
+        environment.push((name.clone(), value(format!("env.{name}"), text)?));
+    }
+    let arguments = args.iter().enumerate();
+    let launch = Launch {
+        command: value("command".into(), command)?,
+        arguments: arguments.map(|(i, text)| value(format!("args[{i}]"), text)).collect::<Result<_, _>>()?,
+        environment,
+        directory: cwd.as_ref().map(|text| value("cwd".into(), text)).transpose()?,
+    };
+    Ok((command.clone(), launch))
+}
+
+/// Dropped while the call is out, it cancels it.
+pub(super) struct Cancel {
+    endpoint: Arc<Endpoint>,
+    queue: mpsc::Sender<ToChild>,
+    id: u64,
+    out: bool,
+}
+
+impl Cancel {
+    pub(super) fn over(&mut self) {
+        self.out = false;
+    }
+
+    pub(super) fn server(&self) -> &str {
+        self.endpoint.key.backend.as_str()
+    }
+}
+
+impl Drop for Cancel {
+    fn drop(&mut self) {
+        if !self.out {
+            return;
+        }
+        let message = ToChild::Cancel { id: self.id };
+        if let Err(mpsc::error::TrySendError::Full(message)) = self.queue.try_send(message) {
+            // It must be told all the same, or the pump would wait for the answer for ever.
+            let queue = self.queue.clone();
+            let upstreams = &self.endpoint.upstreams;
+            upstreams.tasks.spawn_on(&upstreams.control, "cancellation of a call", async move {
+                drop(queue.send(message).await);
+            });
+        }
+    }
+}
