@@ -82,12 +82,18 @@ impl<P> Attempt<P> {
 
 impl<P> Rollout<P> {
     /// Who has to agree to it; `None` when nobody has to.
+    ///
+    /// Those that have the head. If nobody has it because it was refused everywhere (it came without votes), those
+    /// that refused it: else only a rollback could ever lead away from it.
     pub(super) fn voters(&self, proposal: &Proposal<P>) -> Option<BTreeSet<NodeId>> {
         let head = self.head.as_ref()?;
         let strict = proposal.kind == Kind::Change && proposal.content.snapshot.policy.validation.two_phase_commit;
         strict.then(|| {
-            let live = self.routers.iter().filter(|(_, router)| router.has(head));
-            live.map(|(node, _)| node).filter(|node| !proposal.without.contains(*node)).cloned().collect()
+            let asked = self.routers.iter().filter(|(node, _)| !proposal.without.contains(*node));
+            let (live, others): (Vec<_>, Vec<_>) = asked.partition(|(_, router)| router.has(head));
+            let refused = others.into_iter().filter(|(_, router)| router.has_refused());
+            let voters = if live.is_empty() { refused.collect() } else { live };
+            voters.into_iter().map(|(node, _)| node.clone()).collect()
         })
     }
 

@@ -42,6 +42,11 @@ impl Router {
         self.applied == head.revision && self.digest == Some(head.content.digest)
     }
 
+    /// Has said no to the head, rather than nothing.
+    pub(super) fn has_refused(&self) -> bool {
+        self.behind.as_ref().is_some_and(|behind| behind.refusal != Refusal::Silent)
+    }
+
     pub(super) fn deadline(&self) -> Option<Time> {
         match (&self.asked, &self.behind) {
             (Some(asked), _) => Some(asked.answer_by),
@@ -87,7 +92,8 @@ impl<P> Rollout<P> {
     }
 
     pub(super) fn ack(&mut self, now: Time, node: &NodeId, revision: Revision, digest: Digest) {
-        let Some(router) = self.routers.get_mut(node) else { return };
+        // Nothing goes back in a router: an older word is one that was held up.
+        let Some(router) = self.routers.get_mut(node).filter(|router| router.applied <= revision) else { return };
         router.applied = revision;
         router.digest = Some(digest);
         self.highest = self.highest.max(revision);

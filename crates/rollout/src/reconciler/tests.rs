@@ -434,6 +434,25 @@ fn first_revision_restores_and_one_phase_ask_nobody() {
 }
 
 #[test]
+fn a_head_that_everybody_refused_is_no_dead_end() {
+    says(
+        "propose 1 file a
+         > append #1 1 after 0: a
+         appended #1 1
+         > 1 is 1 on {}, not on {}
+         hello r1 0
+         > r1: offer 1 a
+         propose 2 file b base=1
+         > 2 waits for a voter
+         nack r1 1 secret
+         > r1 behind for 1s: a secret cannot be resolved here: ${env:X}
+         > r1: prepare #2 b
+         yes r1 #2
+         > append #2 2 after 1: b",
+    );
+}
+
+#[test]
 fn what_was_prepared_and_lost_is_offered() {
     says(
         "head 1 a
