@@ -3,8 +3,12 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+pub mod departures;
+pub mod ledger;
 mod message;
 mod sync;
 
 pub use admission::{Admission, Cordoned, State};
-pub use message::{Cordon, Count, Departure, Directive, DrainId, Phase};
+pub use departures::Departures;
+pub use ledger::Ledger;
+pub use message::{Cordon, Count, Departure, Directive, DrainId, LiveEndpoint, Phase};

@@ -1,0 +1,442 @@
+//! A router's end of drains: which endpoints leave, why, until when, and what became of their exchanges.
+//!
+//! It needs nobody: what a swap removed is cordoned, evicted at the deadline and closed here, whether or not a
+//! coordinator listens. The coordinator only adds operators' cordons (the overlay) and keeps the record.
+//!
+//! What the shell owes:
+//! - right before a swap, when its new endpoints exist, [`Event::Coming`]; right after it [`Event::Live`]; and to carry
+//!   out the effects of each before going on;
+//! - for [`Effect::Cordon`] and [`Effect::Count`] an [`Event::Counted`], reading `in_flight` before `evicted`, while
+//!   whoever is evicted is counted before it leaves: then an evicted exchange is never taken for a finished one;
+//! - for [`Effect::TryClose`] an [`Event::Closed`] or an [`Event::Counted`], as the admission word says;
+//! - [`Event::LastLeft`] when [`crate::Admission::leave`] said so, and [`Event::Tick`] at the deadline.
+
+mod record;
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use model::{BackendId, Digest, EndpointKey, Revision, Time};
+
+use crate::{Cordon, Count, Departure, Directive, DrainId, LiveEndpoint, Phase};
+use record::Record;
+
+/// Between two looks at the counters of what is leaving, and between two reports of what is not on record yet.
+const ROUND: Duration = Duration::from_millis(500);
+/// Ends kept for a coordinator that is away; beyond them the oldest are forgotten.
+const ENDED_MAX: usize = 4096;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A swap follows at once; these are the endpoints of the generation to come.
+    Coming {
+        endpoints: BTreeSet<EndpointKey>,
+    },
+    /// The swap is done. Each endpoint with how long its exchanges have when it leaves.
+    Live {
+        revision: Revision,
+        endpoints: BTreeMap<EndpointKey, Duration>,
+    },
+    /// What the counters of an endpoint say.
+    Counted {
+        endpoint: EndpointKey,
+        seen: Seen,
+    },
+    /// The last exchange left a cordoned endpoint.
+    LastLeft {
+        endpoint: EndpointKey,
+    },
+    /// Its admission is closed, for ever.
+    Closed {
+        endpoint: EndpointKey,
+    },
+    /// The coordinator spoke, or the overlay was read back from disk.
+    Said(Directive),
+    /// A stream to the coordinator is open and knows nothing yet.
+    Attached,
+    Detached,
+    Tick,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Seen {
+    pub in_flight: u64,
+    /// Exchanges this endpoint ever evicted: the counter only grows.
+    pub evicted: u64,
+    /// The oldest exchange in flight, as its client named it.
+    pub oldest: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// No new exchanges; answered by [`Event::Counted`].
+    Cordon { endpoint: EndpointKey },
+    /// Open again. Never asked of an endpoint that was reported closed.
+    Uncordon { endpoint: EndpointKey },
+    /// Read the counters; answered by [`Event::Counted`].
+    Count { endpoint: EndpointKey },
+    /// End what is in flight now.
+    Evict { endpoint: EndpointKey },
+    /// Nothing was in flight: close it for ever.
+    TryClose { endpoint: EndpointKey },
+    /// Say this to the coordinator.
+    Report(Count),
+}
+
+/// The endpoints of one router that are leaving or kept cordoned.
+#[derive(Debug, Default)]
+pub struct Departures {
+    revision: Revision,
+    live: BTreeMap<EndpointKey, Duration>,
+    overlay: BTreeMap<DrainId, Laid>,
+    leaving: BTreeMap<EndpointKey, Leaving>,
+    /// Over, and not on record yet: reported until it is. Oldest first.
+    ended: VecDeque<Departure>,
+    attached: bool,
+    next_round: Option<Time>,
+    effects: VecDeque<Effect>,
+}
+
+/// An operator's cordon.
+#[derive(Debug, Clone)]
+struct Laid {
+    backend: BackendId,
+    endpoint: Option<Digest>,
+    deadline: Time,
+}
+
+/// One cordoned endpoint. Each cause counts for itself, from the moment it came; the endpoint opens when the last
+/// cause is lifted, and its exchanges are evicted at the earliest deadline of any.
+#[derive(Debug, Default)]
+struct Leaving {
+    in_flight: u64,
+    oldest: Option<String>,
+    causes: BTreeMap<DrainId, Cause>,
+    closing: bool,
+}
+
+#[derive(Debug)]
+struct Cause {
+    deadline: Time,
+    /// Absent until the counters were read for the first time.
+    record: Option<Record>,
+    phase: Phase,
+    recorded: bool,
+}
+
+impl Departures {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn handle(&mut self, now: Time, event: Event) {
+        match event {
+            Event::Coming { endpoints } => self.coming(now, &endpoints),
+            Event::Live { revision, endpoints } => self.swapped(now, revision, endpoints),
+            Event::Counted { endpoint, seen } => self.counted(now, &endpoint, seen),
+            Event::LastLeft { endpoint } => self.count(&endpoint),
+            Event::Closed { endpoint } => self.closed(now, &endpoint),
+            Event::Said(Directive::Overlay { cordons }) => self.lay(now, cordons),
+            Event::Said(Directive::Recorded { drain, endpoint }) => self.recorded(&drain, &endpoint),
+            Event::Attached => {
+                self.attached = true;
+                self.report_live();
+                self.report_all(now);
+            }
+            Event::Detached => self.attached = false,
+            Event::Tick => {}
+        }
+        self.pass(now);
+    }
+
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When the next [`Event::Tick`] is due.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let deadlines = self.leaving.values().filter_map(Leaving::deadline);
+        deadlines.chain(self.next_round).min()
+    }
+
+    /// The operators' cordons that hold now, to be kept on disk with the snapshot.
+    pub fn overlay(&self, now: Time) -> Vec<Cordon> {
+        let cordon = |(drain, laid): (&DrainId, &Laid)| Cordon {
+            drain: drain.clone(),
+            backend: laid.backend.clone(),
+            endpoint: laid.endpoint,
+            remaining: laid.deadline.since(now),
+        };
+        self.overlay.iter().map(cordon).collect()
+    }
+
+    /// Every departure that is not over or not on record, as it would be reported.
+    pub fn departures(&self, now: Time) -> Vec<Departure> {
+        let leaving = self.leaving.iter();
+        let running = leaving.flat_map(|(endpoint, leaving)| {
+            leaving.causes.keys().filter_map(move |drain| leaving.departure(drain, endpoint, now))
+        });
+        running.chain(self.ended.iter().cloned()).collect()
+    }
+
+    /// Before the swap: what comes back is opened, unless an operator's cordon lies on it; what comes new under such a
+    /// cordon is cordoned before the first exchange can reach it.
+    fn coming(&mut self, now: Time, endpoints: &BTreeSet<EndpointKey>) {
+        for endpoint in endpoints {
+            let removals: Vec<_> = self.leaving.get(endpoint).map_or_else(Vec::new, |leaving| {
+                leaving.causes.keys().filter(|drain| drain.is_removal()).cloned().collect()
+            });
+            for drain in removals {
+                self.lift(now, endpoint, &drain);
+            }
+            self.lay_on(now, endpoint);
+        }
+    }
+
+    /// After the swap: what the live generation lacks leaves, by the policy of the last one that had it.
+    fn swapped(&mut self, now: Time, revision: Revision, endpoints: BTreeMap<EndpointKey, Duration>) {
+        let before = std::mem::replace(&mut self.live, endpoints);
+        self.revision = revision;
+        self.report_live();
+        for (endpoint, timeout) in before {
+            if !self.live.contains_key(&endpoint) {
+                let drain = DrainId::Removal { endpoint: endpoint.clone(), revision };
+                self.cordon(&endpoint, drain, now + timeout);
+            }
+        }
+        // Nothing new when the shell said what was coming; and a live endpoint must never be closed.
+        self.coming(now, &self.live.keys().cloned().collect());
+    }
+
+    /// The overlay replaces the one before. A deadline never moves away: what was shortened stays short.
+    fn lay(&mut self, now: Time, cordons: Vec<Cordon>) {
+        let before = std::mem::take(&mut self.overlay);
+        for cordon in cordons {
+            let said = now + cordon.remaining;
+            let deadline = before.get(&cordon.drain).map_or(said, |held| held.deadline.min(said));
+            let laid = Laid { backend: cordon.backend, endpoint: cordon.endpoint, deadline };
+            for cause in self.leaving.values_mut().filter_map(|leaving| leaving.causes.get_mut(&cordon.drain)) {
+                cause.deadline = cause.deadline.min(deadline);
+            }
+            self.overlay.insert(cordon.drain, laid);
+        }
+        let lifted = |drain: &DrainId| !drain.is_removal() && !self.overlay.contains_key(drain);
+        let lifts: Vec<_> = self
+            .leaving
+            .iter()
+            .flat_map(|(endpoint, leaving)| leaving.causes.keys().map(move |drain| (endpoint.clone(), drain.clone())))
+            .filter(|(_, drain)| lifted(drain))
+            .collect();
+        for (endpoint, drain) in lifts {
+            self.lift(now, &endpoint, &drain);
+        }
+        for endpoint in self.live.keys().cloned().collect::<Vec<_>>() {
+            self.lay_on(now, &endpoint);
+        }
+    }
+
+    /// Cordons one endpoint for every operator's drain that means it. A removal in the overlay only shortens.
+    fn lay_on(&mut self, now: Time, endpoint: &EndpointKey) {
+        let meant: Vec<_> = self
+            .overlay
+            .iter()
+            .filter(|(drain, laid)| !drain.is_removal() && laid.means(endpoint))
+            .map(|(drain, laid)| (drain.clone(), laid.deadline.max(now)))
+            .collect();
+        for (drain, deadline) in meant {
+            self.cordon(endpoint, drain, deadline);
+        }
+    }
+
+    fn cordon(&mut self, endpoint: &EndpointKey, drain: DrainId, deadline: Time) {
+        let leaving = self.leaving.entry(endpoint.clone()).or_default();
+        if let Entry::Vacant(vacant) = leaving.causes.entry(drain) {
+            vacant.insert(Cause { deadline, record: None, phase: Phase::Cordoned, recorded: false });
+            self.effects.push_back(Effect::Cordon { endpoint: endpoint.clone() });
+        }
+    }
+
+    /// One cause less. The endpoint opens with its last one.
+    fn lift(&mut self, now: Time, endpoint: &EndpointKey, drain: &DrainId) {
+        let Some(leaving) = self.leaving.get_mut(endpoint) else { return };
+        let departure = leaving.departure(drain, endpoint, now);
+        leaving.causes.remove(drain);
+        leaving.closing = false;
+        if leaving.causes.is_empty() {
+            self.leaving.remove(endpoint);
+            self.effects.push_back(Effect::Uncordon { endpoint: endpoint.clone() });
+        }
+        if let Some(departure) = departure {
+            self.end(Departure {
+                total: departure.finished + departure.evicted,
+                in_flight: 0,
+                phase: Phase::Reopened,
+                remaining: Duration::ZERO,
+                oldest: None,
+                ..departure
+            });
+        }
+    }
+
+    fn counted(&mut self, now: Time, endpoint: &EndpointKey, seen: Seen) {
+        let Some(leaving) = self.leaving.get_mut(endpoint) else { return };
+        leaving.in_flight = seen.in_flight;
+        leaving.oldest = seen.oldest;
+        leaving.closing = false;
+        let removed = leaving.causes.keys().any(DrainId::is_removal);
+        for cause in leaving.causes.values_mut() {
+            let record = cause.record.get_or_insert_with(|| Record::begin(seen.in_flight, seen.evicted));
+            record.observe(seen.in_flight, seen.evicted);
+            // What stays in the configuration is only cordoned, so that it can open again: this is its end.
+            if seen.in_flight == 0 && !removed {
+                cause.phase = Phase::Closed;
+            }
+        }
+        if seen.in_flight == 0 && removed {
+            leaving.closing = true;
+            self.effects.push_back(Effect::TryClose { endpoint: endpoint.clone() });
+        }
+        self.report(now, endpoint);
+    }
+
+    /// The admission word said so: only now the departure is over.
+    fn closed(&mut self, now: Time, endpoint: &EndpointKey) {
+        let Some(mut leaving) = self.leaving.remove(endpoint) else { return };
+        let drains: Vec<_> = leaving.causes.keys().cloned().collect();
+        for cause in leaving.causes.values_mut() {
+            cause.phase = Phase::Closed;
+        }
+        for drain in drains {
+            let on_record = leaving.causes.get(&drain).is_some_and(|cause| cause.recorded);
+            if let Some(departure) = leaving.departure(&drain, endpoint, now).filter(|_| !on_record) {
+                self.end(departure);
+            }
+        }
+    }
+
+    fn end(&mut self, departure: Departure) {
+        debug_assert!(departure.adds_up(), "{departure:?}");
+        if self.attached {
+            self.effects.push_back(Effect::Report(Count::Departure(departure.clone())));
+        }
+        self.ended.push_back(departure);
+        if self.ended.len() > ENDED_MAX {
+            self.ended.pop_front();
+        }
+    }
+
+    fn recorded(&mut self, drain: &DrainId, endpoint: &EndpointKey) {
+        let cause = self.leaving.get_mut(endpoint).and_then(|leaving| leaving.causes.get_mut(drain));
+        if let Some(cause) = cause.filter(|cause| cause.phase.is_ended()) {
+            cause.recorded = true;
+        }
+        self.ended.retain(|departure| departure.drain != *drain || departure.endpoint != *endpoint);
+    }
+
+    /// What time alone brings: the round of counts and reports, and evictions at their deadline.
+    fn pass(&mut self, now: Time) {
+        if self.next_round.is_some_and(|round| round <= now) {
+            self.next_round = None;
+            for (endpoint, leaving) in self.leaving.iter().filter(|(_, leaving)| leaving.is_busy()) {
+                // Somebody who came in before the cordon and was registered after the eviction is caught here.
+                if leaving.causes.values().any(|cause| cause.phase == Phase::Evicting) {
+                    self.effects.push_back(Effect::Evict { endpoint: endpoint.clone() });
+                }
+                self.effects.push_back(Effect::Count { endpoint: endpoint.clone() });
+            }
+            self.report_all(now);
+        }
+        for (endpoint, leaving) in &mut self.leaving {
+            if leaving.deadline().is_some_and(|deadline| deadline <= now) {
+                for cause in leaving.causes.values_mut().filter(|cause| cause.phase == Phase::Cordoned) {
+                    cause.phase = Phase::Evicting;
+                }
+                self.effects.push_back(Effect::Evict { endpoint: endpoint.clone() });
+                self.effects.push_back(Effect::Count { endpoint: endpoint.clone() });
+            }
+        }
+        let moving = self.leaving.values().any(|leaving| leaving.is_busy() || leaving.closing);
+        let unrecorded = |leaving: &Leaving| leaving.causes.values().any(|cause| !cause.recorded);
+        let unheard = self.attached && (!self.ended.is_empty() || self.leaving.values().any(unrecorded));
+        if self.next_round.is_none() && (moving || unheard) {
+            self.next_round = Some(now + ROUND);
+        }
+    }
+
+    fn count(&mut self, endpoint: &EndpointKey) {
+        if self.leaving.contains_key(endpoint) {
+            self.effects.push_back(Effect::Count { endpoint: endpoint.clone() });
+        }
+    }
+
+    fn report_live(&mut self) {
+        if self.attached {
+            let live = |(endpoint, timeout): (&EndpointKey, &Duration)| LiveEndpoint {
+                endpoint: endpoint.clone(),
+                timeout: *timeout,
+            };
+            let endpoints = self.live.iter().map(live).collect();
+            self.effects.push_back(Effect::Report(Count::Live { revision: self.revision, endpoints }));
+        }
+    }
+
+    fn report(&mut self, now: Time, endpoint: &EndpointKey) {
+        let Some(leaving) = self.leaving.get(endpoint).filter(|_| self.attached) else { return };
+        let departures = leaving.causes.iter().filter(|(_, cause)| !cause.recorded);
+        let departures = departures.filter_map(|(drain, _)| leaving.departure(drain, endpoint, now));
+        self.effects.extend(departures.map(|departure| Effect::Report(Count::Departure(departure))));
+    }
+
+    fn report_all(&mut self, now: Time) {
+        for endpoint in self.leaving.keys().cloned().collect::<Vec<_>>() {
+            self.report(now, &endpoint);
+        }
+        if self.attached {
+            let ended = self.ended.iter().cloned();
+            self.effects.extend(ended.map(|departure| Effect::Report(Count::Departure(departure))));
+        }
+    }
+}
+
+impl Laid {
+    fn means(&self, endpoint: &EndpointKey) -> bool {
+        self.backend == endpoint.backend && self.endpoint.is_none_or(|digest| digest == endpoint.digest)
+    }
+}
+
+impl Leaving {
+    /// When its exchanges are evicted; none once they are being evicted, or when none is left.
+    fn deadline(&self) -> Option<Time> {
+        let evicting = self.causes.values().any(|cause| cause.phase == Phase::Evicting);
+        let deadlines = self.causes.values().filter(|cause| cause.phase == Phase::Cordoned).map(|cause| cause.deadline);
+        deadlines.min().filter(|_| !evicting && self.is_busy())
+    }
+
+    /// Whether something is in flight, as far as is known.
+    fn is_busy(&self) -> bool {
+        self.in_flight > 0 || self.causes.values().any(|cause| cause.record.is_none())
+    }
+
+    /// Absent before the first count.
+    fn departure(&self, drain: &DrainId, endpoint: &EndpointKey, now: Time) -> Option<Departure> {
+        let cause = self.causes.get(drain)?;
+        let record = cause.record.as_ref()?;
+        let remaining = if cause.phase.is_ended() { Duration::ZERO } else { cause.deadline.since(now) };
+        Some(Departure {
+            drain: drain.clone(),
+            endpoint: endpoint.clone(),
+            total: record.total(),
+            in_flight: record.in_flight(),
+            finished: record.finished(),
+            evicted: record.evicted(),
+            phase: cause.phase,
+            remaining,
+            oldest: self.oldest.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+//! One router with real admission words, driven step by step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use model::{BackendId, Digest, EndpointKey, Revision, Time, VariantId};
+
+use super::{Departures, Effect, Event, ROUND, Seen};
+use crate::{Admission, Cordon, Count, Departure, Directive, DrainId, Phase, State};
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+fn key(backend: &str) -> EndpointKey {
+    let backend = BackendId::new(backend).unwrap();
+    EndpointKey { digest: Digest::of_bytes(backend.as_str().as_bytes()), backend, variant: VariantId::only() }
+}
+
+#[derive(Default)]
+struct Router {
+    now: Time,
+    core: Departures,
+    words: BTreeMap<EndpointKey, (Admission, u64)>,
+    revision: u64,
+    reports: Vec<Departure>,
+    evictions: usize,
+}
+
+impl Router {
+    fn with(live: &[&str]) -> Self {
+        let mut router = Self::default();
+        router.say(Event::Attached);
+        router.swap(live);
+        router
+    }
+
+    fn swap(&mut self, live: &[&str]) {
+        self.revision += 1;
+        let endpoints: BTreeSet<_> = live.iter().map(|name| key(name)).collect();
+        self.say(Event::Coming { endpoints: endpoints.clone() });
+        for endpoint in &endpoints {
+            self.words.entry(endpoint.clone()).or_insert_with(|| (Admission::new(), 0));
+        }
+        let endpoints = endpoints.into_iter().map(|endpoint| (endpoint, TIMEOUT)).collect();
+        self.say(Event::Live { revision: Revision(self.revision), endpoints });
+    }
+
+    fn say(&mut self, event: Event) {
+        self.core.handle(self.now, event);
+        while let Some(effect) = self.core.poll_effect() {
+            let answer = match effect {
+                Effect::Cordon { endpoint } => {
+                    let (word, _) = self.words.entry(endpoint.clone()).or_insert_with(|| (Admission::new(), 0));
+                    word.cordon();
+                    Some(self.counted(endpoint))
+                }
+                Effect::Count { endpoint } => Some(self.counted(endpoint)),
+                Effect::Uncordon { endpoint } => {
+                    assert!(self.words[&endpoint].0.uncordon(), "a closed one must not be asked to open");
+                    None
+                }
+                Effect::Evict { .. } => {
+                    self.evictions += 1;
+                    None
+                }
+                Effect::TryClose { endpoint } => {
+                    assert!(self.words[&endpoint].0.try_close());
+                    self.words.remove(&endpoint);
+                    Some(Event::Closed { endpoint })
+                }
+                Effect::Report(Count::Departure(departure)) => {
+                    assert!(departure.adds_up(), "{departure:?}");
+                    self.reports.push(departure);
+                    None
+                }
+                Effect::Report(_) => None,
+            };
+            if let Some(answer) = answer {
+                self.core.handle(self.now, answer);
+            }
+        }
+    }
+
+    fn counted(&self, endpoint: EndpointKey) -> Event {
+        let (word, evicted) = &self.words[&endpoint];
+        Event::Counted { endpoint, seen: Seen { in_flight: word.in_flight(), evicted: *evicted, oldest: None } }
+    }
+
+    fn enter(&self, name: &str) -> bool {
+        self.words[&key(name)].0.enter()
+    }
+
+    fn leave(&mut self, name: &str, evicted: bool) {
+        let (word, evictions) = self.words.get_mut(&key(name)).unwrap();
+        *evictions += u64::from(evicted);
+        if word.leave() {
+            self.say(Event::LastLeft { endpoint: key(name) });
+        }
+    }
+
+    fn pass(&mut self, by: Duration) {
+        let until = self.now + by;
+        while let Some(at) = self.core.next_deadline().filter(|at| *at <= until) {
+            self.now = self.now.max(at);
+            self.say(Event::Tick);
+        }
+        self.now = until;
+    }
+
+    fn overlay(&mut self, cordons: &[(u64, &str, Duration)]) {
+        let cordon = |(number, backend, remaining): &(u64, &str, Duration)| Cordon {
+            drain: DrainId::Admin { number: *number },
+            backend: BackendId::new(backend).unwrap(),
+            endpoint: None,
+            remaining: *remaining,
+        };
+        let cordons = cordons.iter().map(cordon).collect();
+        self.say(Event::Said(Directive::Overlay { cordons }));
+    }
+
+    /// The last report: phase, total, in flight, finished, evicted.
+    fn last(&self) -> (Phase, u64, u64, u64, u64) {
+        let last = self.reports.last().expect("something was reported");
+        (last.phase, last.total, last.in_flight, last.finished, last.evicted)
+    }
+}
+
+#[test]
+fn a_removal_waits_evicts_at_the_deadline_and_closes() {
+    let mut router = Router::with(&["a", "b"]);
+    assert!(router.enter("a") && router.enter("a") && router.enter("b"));
+    router.swap(&["b"]);
+    assert_eq!(router.last(), (Phase::Cordoned, 2, 2, 0, 0));
+    assert!(!router.enter("a"));
+    assert!(router.enter("b"), "what stays is not touched");
+    router.leave("a", false);
+    router.pass(TIMEOUT.checked_sub(Duration::from_millis(1)).unwrap());
+    assert_eq!((router.evictions, router.last()), (0, (Phase::Cordoned, 2, 1, 1, 0)));
+    router.pass(Duration::from_millis(1));
+    assert_eq!((router.evictions, router.last()), (1, (Phase::Evicting, 2, 1, 1, 0)));
+    router.leave("a", true);
+    assert_eq!(router.last(), (Phase::Closed, 2, 0, 1, 1));
+    assert!(!router.words.contains_key(&key("a")));
+}
+
+#[test]
+fn an_end_is_reported_until_it_is_on_record() {
+    let mut router = Router::with(&["a"]);
+    router.swap(&[]);
+    let end = router.reports.last().unwrap().clone();
+    assert_eq!(end.phase, Phase::Closed, "nothing was in flight");
+    router.say(Event::Detached);
+    router.reports.clear();
+    router.pass(ROUND * 10);
+    assert!(router.reports.is_empty(), "nobody listens");
+    router.say(Event::Attached);
+    router.pass(ROUND);
+    assert!(router.reports.len() >= 2 && router.reports.iter().all(|report| *report == end));
+    router.say(Event::Said(Directive::Recorded { drain: end.drain, endpoint: end.endpoint }));
+    router.reports.clear();
+    router.pass(ROUND * 10);
+    assert!(router.reports.is_empty());
+    assert_eq!(router.core.next_deadline(), None, "nothing to do, nothing to wake for");
+}
+
+#[test]
+fn what_comes_back_opens_again_and_leaves_under_a_new_name() {
+    let mut router = Router::with(&["a"]);
+    assert!(router.enter("a") && router.enter("a"));
+    router.swap(&[]);
+    router.leave("a", false);
+    router.pass(ROUND);
+    router.swap(&["a"]);
+    assert_eq!(router.last(), (Phase::Reopened, 1, 0, 1, 0), "the other one is nobody's business any more");
+    assert!(router.enter("a"));
+    router.pass(TIMEOUT * 2);
+    assert_eq!(router.evictions, 0);
+    router.swap(&[]);
+    assert_eq!(router.last(), (Phase::Cordoned, 2, 2, 0, 0));
+    let drain = DrainId::Removal { endpoint: key("a"), revision: Revision(4) };
+    assert_eq!(router.reports.last().unwrap().drain, drain);
+}
+
+#[test]
+fn a_cordon_lies_over_every_generation_until_it_is_lifted() {
+    let mut router = Router::with(&["a"]);
+    assert!(router.enter("a"));
+    router.overlay(&[(1, "a", TIMEOUT), (2, "later", TIMEOUT)]);
+    router.leave("a", false);
+    assert_eq!(router.last(), (Phase::Closed, 1, 0, 1, 0));
+    assert_eq!(router.words[&key("a")].0.state(), State::Cordoned, "it can open again");
+    router.swap(&["a", "later"]);
+    assert!(!router.enter("a"), "the new revision changes nothing");
+    assert!(!router.enter("later"), "cordoned before it was live");
+    assert_eq!(router.last(), (Phase::Closed, 0, 0, 0, 0));
+    router.swap(&["later"]);
+    assert!(!router.words.contains_key(&key("a")), "a removal closes it for good");
+    router.overlay(&[]);
+    assert!(router.enter("later"));
+    assert_eq!(router.last().0, Phase::Reopened);
+}
+
+#[test]
+fn the_earliest_deadline_of_any_cause_holds_and_never_moves_away() {
+    let mut router = Router::with(&["a"]);
+    assert!(router.enter("a"));
+    router.overlay(&[(1, "a", TIMEOUT)]);
+    router.overlay(&[(1, "a", TIMEOUT / 2)]);
+    router.overlay(&[(1, "a", TIMEOUT * 2)]);
+    router.swap(&[]);
+    router.pass(TIMEOUT / 2);
+    assert_eq!(router.evictions, 1);
+    router.leave("a", true);
+    let ends: Vec<_> = router.reports.iter().filter(|report| report.phase == Phase::Closed).collect();
+    assert_eq!(ends.len(), 2, "each cause has its end");
+    assert!(ends.iter().all(|end| (end.total, end.evicted) == (1, 1)));
+}
+
+#[test]
+fn a_removal_can_be_hurried_and_a_stale_hurry_hurts_nobody() {
+    let mut router = Router::with(&["a"]);
+    assert!(router.enter("a"));
+    router.swap(&[]);
+    let drain = DrainId::Removal { endpoint: key("a"), revision: Revision(2) };
+    let cordon =
+        Cordon { drain, backend: key("a").backend, endpoint: Some(key("a").digest), remaining: Duration::ZERO };
+    router.say(Event::Said(Directive::Overlay { cordons: vec![cordon.clone()] }));
+    assert_eq!(router.evictions, 1);
+    router.leave("a", true);
+    router.swap(&["a"]);
+    router.say(Event::Said(Directive::Overlay { cordons: vec![cordon] }));
+    assert!(router.enter("a"), "it was about an earlier life of that endpoint");
+}
+
+#[test]
+fn an_exchange_counted_as_evicted_before_it_left_pushes_no_finished_one_out() {
+    let check = |observations: &[(u64, u64)], expected: (u64, u64)| {
+        let mut record = super::Record::begin(3, 10);
+        let mut finished = 0;
+        for (in_flight, evicted) in observations {
+            record.observe(*in_flight, *evicted);
+            assert_eq!(record.finished() + record.evicted() + record.in_flight(), 3);
+            assert!(record.finished() >= finished);
+            finished = record.finished();
+        }
+        assert_eq!((record.finished(), record.evicted()), expected);
+    };
+    check(&[(2, 10), (2, 12), (0, 12)], (1, 2));
+    check(&[(3, 13), (1, 13), (0, 13)], (0, 3));
+    check(&[(0, 10)], (3, 0));
+}

@@ -1,0 +1,430 @@
+//! The coordinator's end of drains: what every router counted, added up, kept, and what operators want.
+//!
+//! Routers report whole departures again and again, so that nothing here depends on having heard everything. A router
+//! whose stream broke goes on by itself and comes back with the same boot id; one that does not come back in time, or
+//! comes back as another process, is gone, and what it had in flight is lost. If it was only slow after all, its next
+//! word puts the record right.
+//!
+//! Whatever the shell sends out after an [`Effect::Persist`] relies on it: the effects are carried out in order.
+
+mod entry;
+mod operator;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use model::{BackendId, EndpointKey, NodeId, Revision, Time, WallTime};
+
+use crate::{Cordon, Count, Departure, Directive, DrainId, Phase};
+
+pub use entry::{Entry, Image, RouterId, RouterSummary, Share, State, Summary, Totals};
+pub use operator::{CancelError, StartError, Started};
+
+/// One stream of a router; the shell never uses a number twice.
+pub type Connection = u64;
+/// One operator's call that waits for its answer.
+pub type Call = u64;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A router spoke; its first word is a hello.
+    Said {
+        connection: Connection,
+        count: Count,
+    },
+    /// That stream has ended.
+    Detached {
+        connection: Connection,
+    },
+    /// No new exchanges for a server. Without a timeout, what the configuration says.
+    Start {
+        call: Call,
+        backend: BackendId,
+        timeout: Option<Duration>,
+        actor: String,
+    },
+    /// By id as shown, or by the name of a server that is held.
+    Cancel {
+        call: Call,
+        id: String,
+        actor: String,
+    },
+    Tick,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Make [`Ledger::image`] durable before anything that follows.
+    Persist,
+    Tell {
+        connection: Connection,
+        directive: Directive,
+    },
+    /// End that stream, for a reason that people should read.
+    Disconnect {
+        connection: Connection,
+        reason: &'static str,
+    },
+    Started {
+        call: Call,
+        result: Result<Started, StartError>,
+    },
+    Cancelled {
+        call: Call,
+        result: Result<Summary, CancelError>,
+    },
+    /// More than its remaining time is different.
+    Changed(Summary),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How long a router may be away before what it had in flight counts as lost.
+    pub lost_after: Duration,
+    /// Ended drains that are remembered.
+    pub history: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { lost_after: Duration::from_secs(60), history: 256 }
+    }
+}
+
+#[derive(Debug)]
+pub struct Ledger {
+    limits: Limits,
+    /// One moment on both clocks, so that records can be dated.
+    origin: (Time, WallTime),
+    /// The latest moment anything was handled at.
+    latest: Time,
+    last_number: u64,
+    connections: BTreeMap<Connection, NodeId>,
+    routers: BTreeMap<NodeId, Router>,
+    drains: BTreeMap<DrainId, Entry>,
+    /// Something durable changed since the last [`Effect::Persist`].
+    dirty: bool,
+    effects: VecDeque<Effect>,
+}
+
+#[derive(Debug, Default)]
+struct Router {
+    boot: String,
+    connection: Option<Connection>,
+    /// Since when there is no connection.
+    away: Option<Time>,
+    revision: Revision,
+    /// Absent until it said so.
+    live: Option<BTreeMap<EndpointKey, Duration>>,
+    /// Endpoints that left its live generation and of whose departure nothing came yet, with the last revision known
+    /// to have had them.
+    owed: BTreeMap<EndpointKey, Revision>,
+}
+
+impl Ledger {
+    /// Goes on where `image` ended. Routers in it have as long to come back as if they had left just now.
+    #[must_use]
+    pub fn new(now: Time, wall: WallTime, image: Image, limits: Limits) -> Self {
+        let away = |id: RouterId| (id.node, Router { boot: id.boot, away: Some(now), ..Router::default() });
+        let routers = image.routers.into_iter().map(away).collect();
+        Self {
+            limits,
+            origin: (now, wall),
+            latest: now,
+            last_number: image.last_number,
+            connections: BTreeMap::new(),
+            routers,
+            drains: image.drains.into_iter().map(|entry| (entry.id.clone(), entry)).collect(),
+            dirty: false,
+            effects: VecDeque::new(),
+        }
+    }
+
+    pub fn image(&self) -> Image {
+        let id = |(node, router): (&NodeId, &Router)| RouterId { node: node.clone(), boot: router.boot.clone() };
+        Image {
+            last_number: self.last_number,
+            routers: self.routers.iter().map(id).collect(),
+            drains: self.drains.values().cloned().collect(),
+        }
+    }
+
+    pub fn handle(&mut self, now: Time, event: Event) {
+        match event {
+            Event::Said { connection, count } => self.said(now, connection, count),
+            Event::Detached { connection } => self.detached(now, connection),
+            Event::Start { call, backend, timeout, actor } => {
+                let result = self.start(now, &backend, timeout, actor);
+                self.effects.push_back(Effect::Started { call, result });
+            }
+            Event::Cancel { call, id, actor } => {
+                let result = self.cancel(now, &id, actor);
+                self.effects.push_back(Effect::Cancelled { call, result });
+            }
+            Event::Tick => {}
+        }
+        self.pass(now);
+    }
+
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        if std::mem::take(&mut self.dirty) {
+            return Some(Effect::Persist);
+        }
+        self.effects.pop_front()
+    }
+
+    /// When the next [`Event::Tick`] is due.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let away = self.routers.values().filter_map(|router| router.away).map(|since| since + self.limits.lost_after);
+        let late = self.drains.values().filter(|entry| entry.ended.is_none() && entry.id.is_removal());
+        let late = late.filter(|entry| self.waits_to_begin(entry)).map(|entry| self.time(entry.deadline));
+        away.chain(late.filter(|at| *at > self.latest)).min()
+    }
+
+    /// All drains, the latest first; those that have ended only if `all`.
+    pub fn list(&self, now: Time, all: bool) -> Vec<Summary> {
+        let shown = self.drains.values().filter(|entry| all || entry.ended.is_none() || entry.holds());
+        let mut list: Vec<_> = shown.map(|entry| self.summary(now, entry)).collect();
+        list.sort_by(|a, b| (b.started, &b.id).cmp(&(a.started, &a.id)));
+        list
+    }
+
+    /// Routers whose streams are open.
+    pub fn attached(&self) -> usize {
+        self.connections.len()
+    }
+
+    fn said(&mut self, now: Time, connection: Connection, count: Count) {
+        if let Count::Hello { node, boot } = count {
+            return self.hello(now, connection, node, boot);
+        }
+        // A stream that was replaced, or spoke before its hello, has no say.
+        let Some(node) = self.connections.get(&connection).cloned() else { return };
+        match count {
+            Count::Live { revision, endpoints } => {
+                let live = endpoints.into_iter().map(|live| (live.endpoint, live.timeout)).collect();
+                self.live(now, &node, revision, live);
+            }
+            Count::Departure(departure) => self.departure(now, connection, &node, departure),
+            Count::Hello { .. } => {}
+        }
+    }
+
+    fn hello(&mut self, now: Time, connection: Connection, node: NodeId, boot: String) {
+        if let Some(replaced) = self.routers.get(&node).and_then(|router| router.connection) {
+            self.connections.remove(&replaced);
+            let reason = "another stream speaks for that router now";
+            self.effects.push_back(Effect::Disconnect { connection: replaced, reason });
+        }
+        if self.routers.get(&node).is_some_and(|router| router.boot != boot) {
+            self.lose(now, &node);
+        }
+        let router = self.routers.entry(node.clone()).or_default();
+        self.dirty |= router.boot != boot;
+        router.boot = boot;
+        router.connection = Some(connection);
+        router.away = None;
+        self.connections.insert(connection, node);
+        let directive = self.overlay(now);
+        self.effects.push_back(Effect::Tell { connection, directive });
+    }
+
+    fn detached(&mut self, now: Time, connection: Connection) {
+        let Some(node) = self.connections.remove(&connection) else { return };
+        if let Some(router) = self.routers.get_mut(&node) {
+            router.connection = None;
+            router.away = Some(now);
+        }
+    }
+
+    fn live(&mut self, now: Time, node: &NodeId, revision: Revision, live: BTreeMap<EndpointKey, Duration>) {
+        let Some(router) = self.routers.get_mut(node) else { return };
+        let left = router.live().filter(|endpoint| !live.contains_key(*endpoint)).cloned();
+        let left: Vec<_> = left.map(|endpoint| (endpoint, router.revision)).collect();
+        router.owed.extend(left);
+        router.owed.retain(|endpoint, _| !live.contains_key(endpoint));
+        router.revision = revision;
+        router.live = Some(live);
+        self.look_again(now);
+    }
+
+    fn departure(&mut self, now: Time, connection: Connection, node: &NodeId, departure: Departure) {
+        if !departure.adds_up() {
+            let reason = "its counts do not add up to their total";
+            self.effects.push_back(Effect::Disconnect { connection, reason });
+            return;
+        }
+        let Some(router) = self.routers.get_mut(node) else { return };
+        let (drain, endpoint) = (departure.drain.clone(), departure.endpoint.clone());
+        let paid = matches!(&drain, DrainId::Removal { revision, .. }
+            if router.owed.get(&endpoint).is_some_and(|had| had < revision));
+        if paid {
+            router.owed.remove(&endpoint);
+        }
+        let boot = router.boot.clone();
+        let ended = departure.phase.is_ended();
+        let wall = self.wall(now);
+        let before = self.drains.get(&drain).map(|entry| self.summary(now, entry));
+        // Routers that have still to remove it may give it longer than what is left here.
+        let live = self.routers.values().filter_map(|router| router.live.as_ref()?.get(&endpoint)).max();
+        let remaining = departure.remaining.max(live.copied().unwrap_or_default());
+        let new = || Entry::new(drain.clone(), endpoint.backend.clone(), wall, remaining);
+        let entry = self.drains.entry(drain.clone()).or_insert_with(new);
+        self.dirty |= entry.merge(node, &boot, departure);
+        self.settle(now, &drain, before);
+        if paid {
+            // It may have left under the number of a later revision than others did.
+            self.look_again(now);
+        }
+        if ended {
+            let directive = Directive::Recorded { drain, endpoint };
+            self.effects.push_back(Effect::Tell { connection, directive });
+        }
+    }
+
+    /// The process that was `node` is gone, and everything it had in flight.
+    fn lose(&mut self, now: Time, node: &NodeId) {
+        let Some(router) = self.routers.remove(node) else { return };
+        self.dirty = true;
+        for id in self.drains.keys().cloned().collect::<Vec<_>>() {
+            let before = self.drains.get(&id).map(|entry| self.summary(now, entry));
+            let Some(entry) = self.drains.get_mut(&id) else { continue };
+            if entry.lose(node, &router.boot) {
+                self.settle(now, &id, before);
+            }
+        }
+        self.look_again(now);
+    }
+
+    fn pass(&mut self, now: Time) {
+        self.latest = now;
+        let lost_after = self.limits.lost_after;
+        let gone = |router: &Router| router.away.is_some_and(|since| since + lost_after <= now);
+        let gone: Vec<_> =
+            self.routers.iter().filter(|(_, router)| gone(router)).map(|(node, _)| node.clone()).collect();
+        for node in gone {
+            self.lose(now, &node);
+        }
+        let late = |entry: &Entry| entry.ended.is_none() && entry.deadline <= self.wall(now);
+        if self.drains.values().any(late) {
+            self.look_again(now);
+        }
+    }
+
+    /// What a drain waits for may have changed without a word about it.
+    fn look_again(&mut self, now: Time) {
+        let open: Vec<_> = self.drains.values().filter(|entry| entry.ended.is_none()).map(|e| e.id.clone()).collect();
+        for id in open {
+            let before = self.drains.get(&id).map(|entry| self.summary(now, entry));
+            self.settle(now, &id, before);
+        }
+    }
+
+    /// Dates the end of a drain, or takes it back when a router still had something, and says what changed.
+    fn settle(&mut self, now: Time, id: &DrainId, before: Option<Summary>) {
+        let Some(entry) = self.drains.get(id) else { return };
+        let over = entry.shares.iter().all(Share::is_over) && !self.waits(now, entry);
+        let wall = self.wall(now);
+        let ended = over.then(|| entry.ended.unwrap_or(wall));
+        self.dirty |= ended != entry.ended;
+        let entry = self.drains.get_mut(id).expect("it was there a line ago");
+        entry.ended = ended;
+        let after = self.summary(now, &self.drains[id]);
+        let same = |before: &Summary| Summary { remaining: after.remaining, ..before.clone() } == after;
+        if !before.as_ref().is_some_and(same) {
+            self.effects.push_back(Effect::Changed(after));
+        }
+        self.forget();
+    }
+
+    /// Keeps the history within its bound. What is not over, or still holds something, is never forgotten.
+    fn forget(&mut self) {
+        let over = |entry: &Entry| entry.ended.filter(|_| !entry.holds()).map(|at| (at, entry.id.clone()));
+        let mut ended: Vec<_> = self.drains.values().filter_map(over).collect();
+        if ended.len() > self.limits.history {
+            ended.sort_unstable();
+            let excess = ended.len() - self.limits.history;
+            for (_, id) in ended.drain(..excess) {
+                self.drains.remove(&id);
+            }
+            self.dirty = true;
+        }
+    }
+
+    /// Whether a router has still to say something without which the numbers are not all there.
+    fn waits(&self, now: Time, entry: &Entry) -> bool {
+        match &entry.id {
+            DrainId::Removal { .. } => entry.deadline > self.wall(now) && self.waits_to_begin(entry),
+            DrainId::Admin { .. } => self.routers.iter().any(|(node, router)| {
+                let mut meant = router.live().filter(|endpoint| endpoint.backend == entry.backend);
+                let open = |endpoint| !entry.share(node, &router.boot, endpoint).is_some_and(Share::is_over);
+                entry.holds() && (router.live.is_none() || meant.any(open))
+            }),
+        }
+    }
+
+    /// Whether a router has not yet reached the revision that removes the endpoint, or has and did not count yet.
+    fn waits_to_begin(&self, entry: &Entry) -> bool {
+        let DrainId::Removal { endpoint, revision } = &entry.id else { return false };
+        self.routers.values().any(|router| router.revision < *revision || router.owed.contains_key(endpoint))
+    }
+
+    /// All cordons that hold, and the removals that somebody hurried.
+    fn overlay(&self, now: Time) -> Directive {
+        let said = self.drains.values().filter(|entry| entry.holds() || (entry.hurried && entry.ended.is_none()));
+        let cordon = |entry: &Entry| Cordon {
+            drain: entry.id.clone(),
+            backend: entry.backend.clone(),
+            endpoint: match &entry.id {
+                DrainId::Removal { endpoint, .. } => Some(endpoint.digest),
+                DrainId::Admin { .. } => None,
+            },
+            remaining: self.remaining(now, entry),
+        };
+        Directive::Overlay { cordons: said.map(cordon).collect() }
+    }
+
+    fn summary(&self, now: Time, entry: &Entry) -> Summary {
+        let open = || entry.shares.iter().filter(|share| !share.is_over());
+        let state = match (entry.cancelled, entry.ended) {
+            (Some(_), _) => State::Cancelled,
+            (None, Some(_)) => State::Done,
+            (None, None) if open().any(|share| share.phase() == Phase::Evicting) => State::Evicting,
+            (None, None) => State::Draining,
+        };
+        let remaining = if state < State::Done { self.remaining(now, entry) } else { Duration::ZERO };
+        Summary {
+            id: entry.id.clone(),
+            backend: entry.backend.clone(),
+            actor: entry.actor.clone(),
+            state,
+            totals: entry.totals(),
+            started: entry.started,
+            remaining,
+            oldest: open().find_map(|share| share.departure.oldest.clone()),
+            routers: entry.routers(),
+        }
+    }
+
+    fn remaining(&self, now: Time, entry: &Entry) -> Duration {
+        entry.deadline.since(self.wall(now))
+    }
+
+    fn wall(&self, now: Time) -> WallTime {
+        self.origin.1.after(now - self.origin.0)
+    }
+
+    fn time(&self, wall: WallTime) -> Time {
+        self.origin.0 + wall.since(self.origin.1)
+    }
+}
+
+impl Router {
+    /// The endpoints it is known to have.
+    fn live(&self) -> impl Iterator<Item = &EndpointKey> {
+        self.live.iter().flat_map(BTreeMap::keys)
+    }
+}
+
+#[cfg(test)]
+mod tests;

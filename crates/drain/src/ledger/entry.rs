@@ -1,0 +1,228 @@
+//! One drain over all routers, as it is kept on disk, and what it adds up to.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use model::{BackendId, EndpointKey, NodeId, Revision, WallTime};
+use serde::{Deserialize, Serialize};
+
+use crate::{Departure, DrainId, Phase};
+
+/// What survives a restart of the coordinator.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// The number of the last operator's drain; numbers are never used twice.
+    pub last_number: u64,
+    /// Who was attached or not yet given up: what they have in flight is waited for.
+    pub routers: Vec<RouterId>,
+    pub drains: Vec<Entry>,
+}
+
+/// One life of one router.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouterId {
+    pub node: NodeId,
+    pub boot: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    pub id: DrainId,
+    pub backend: BackendId,
+    /// Who asked, of an operator's drain; or who hurried a removal.
+    pub actor: Option<String>,
+    pub started: WallTime,
+    pub deadline: WallTime,
+    /// An operator shortened a removal: the routers are told the deadline.
+    pub hurried: bool,
+    pub cancelled: Option<WallTime>,
+    /// When nothing was left to wait for.
+    pub ended: Option<WallTime>,
+    pub shares: Vec<Share>,
+}
+
+/// What one router said of one endpoint, last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Share {
+    pub node: NodeId,
+    pub boot: String,
+    pub departure: Departure,
+    /// That router process is gone: what it had in flight is lost.
+    pub gone: bool,
+}
+
+/// Always finished + evicted + lost + in flight = total.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    pub total: u64,
+    pub in_flight: u64,
+    pub finished: u64,
+    pub evicted: u64,
+    /// In flight in a router that is gone.
+    pub lost: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// Waiting for what is in flight, or for a router to begin.
+    Draining,
+    /// Past the deadline somewhere.
+    Evicting,
+    /// Nothing is in flight. An operator's cordon holds on.
+    Done,
+    /// Open again.
+    Cancelled,
+}
+
+/// A drain as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    pub id: DrainId,
+    pub backend: BackendId,
+    pub actor: Option<String>,
+    pub state: State,
+    pub totals: Totals,
+    pub started: WallTime,
+    pub remaining: Duration,
+    pub oldest: Option<String>,
+    pub routers: Vec<RouterSummary>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouterSummary {
+    pub node: NodeId,
+    /// The earliest of its endpoints'.
+    pub phase: Phase,
+    pub totals: Totals,
+}
+
+impl State {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::Evicting => "evicting",
+            Self::Done => "done",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl Summary {
+    /// The revision that removed it; none for an operator's drain.
+    pub fn revision(&self) -> Option<Revision> {
+        match &self.id {
+            DrainId::Removal { revision, .. } => Some(*revision),
+            DrainId::Admin { .. } => None,
+        }
+    }
+}
+
+impl Entry {
+    pub(super) fn new(id: DrainId, backend: BackendId, started: WallTime, remaining: Duration) -> Self {
+        Self {
+            id,
+            backend,
+            actor: None,
+            started,
+            deadline: started.after(remaining),
+            hurried: false,
+            cancelled: None,
+            ended: None,
+            shares: Vec::new(),
+        }
+    }
+
+    /// Whether it keeps something cordoned that would be open without it.
+    pub(super) fn holds(&self) -> bool {
+        !self.id.is_removal() && self.cancelled.is_none()
+    }
+
+    pub(super) fn share(&self, node: &NodeId, boot: &str, endpoint: &EndpointKey) -> Option<&Share> {
+        self.shares.iter().find(|share| share.is(node, boot, endpoint))
+    }
+
+    /// Takes a router's word. Whether something worth keeping happened: a beginning or an end.
+    ///
+    /// An older word than the last is ignored; that it comes at all says the router is not gone.
+    pub(super) fn merge(&mut self, node: &NodeId, boot: &str, departure: Departure) -> bool {
+        let known = self.shares.iter_mut().find(|share| share.is(node, boot, &departure.endpoint));
+        let Some(share) = known else {
+            self.shares.push(Share { node: node.clone(), boot: boot.into(), departure, gone: false });
+            return true;
+        };
+        let came_back = std::mem::take(&mut share.gone);
+        if progress(&departure) < progress(&share.departure) {
+            return came_back;
+        }
+        let over = departure.phase.is_ended() && departure.phase != share.departure.phase;
+        share.departure = departure;
+        came_back || over
+    }
+
+    /// That process is gone. Whether anything was still open in it.
+    pub(super) fn lose(&mut self, node: &NodeId, boot: &str) -> bool {
+        let open = self.shares.iter_mut().filter(|share| share.node == *node && share.boot == boot && !share.is_over());
+        open.map(|share| share.gone = true).count() > 0
+    }
+
+    pub(super) fn totals(&self) -> Totals {
+        let totals = self.shares.iter().fold(Totals::default(), |sum, share| sum + share.totals());
+        assert_eq!(totals.finished + totals.evicted + totals.lost + totals.in_flight, totals.total, "of {}", self.id);
+        totals
+    }
+
+    pub(super) fn routers(&self) -> Vec<RouterSummary> {
+        let mut routers: BTreeMap<&NodeId, (Phase, Totals)> = BTreeMap::new();
+        for share in &self.shares {
+            let (phase, totals) = routers.entry(&share.node).or_insert_with(|| (Phase::Reopened, Totals::default()));
+            *phase = share.phase().min(*phase);
+            *totals = *totals + share.totals();
+        }
+        let summary = |(node, (phase, totals)): (&NodeId, _)| RouterSummary { node: node.clone(), phase, totals };
+        routers.into_iter().map(summary).collect()
+    }
+}
+
+/// Grows with every word a router says of one endpoint.
+fn progress(departure: &Departure) -> (Phase, u64) {
+    (departure.phase, departure.finished + departure.evicted)
+}
+
+impl Share {
+    fn is(&self, node: &NodeId, boot: &str, endpoint: &EndpointKey) -> bool {
+        self.node == *node && self.boot == boot && self.departure.endpoint == *endpoint
+    }
+
+    /// Whether its numbers are final, as far as anybody can know.
+    pub(super) fn is_over(&self) -> bool {
+        self.gone || self.departure.phase.is_ended()
+    }
+
+    /// What has a dead process has nothing in flight and admits nothing.
+    pub(super) fn phase(&self) -> Phase {
+        if self.gone { self.departure.phase.max(Phase::Closed) } else { self.departure.phase }
+    }
+
+    fn totals(&self) -> Totals {
+        let Departure { total, in_flight, finished, evicted, .. } = self.departure;
+        let (in_flight, lost) = if self.gone { (0, in_flight) } else { (in_flight, 0) };
+        Totals { total, in_flight, finished, evicted, lost }
+    }
+}
+
+impl std::ops::Add for Totals {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self {
+            total: self.total + other.total,
+            in_flight: self.in_flight + other.in_flight,
+            finished: self.finished + other.finished,
+            evicted: self.evicted + other.evicted,
+            lost: self.lost + other.lost,
+        }
+    }
+}

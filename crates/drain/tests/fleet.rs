@@ -1,0 +1,418 @@
+//! Both ends of drains together, in every order that chance comes up with: routers with real admission words and
+//! exchanges, streams that lag and break, routers that are killed, a coordinator that is killed and goes on from what it
+//! had made durable.
+
+#![cfg(not(loom))]
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use drain::departures::{Departures, Effect as RouterEffect, Event as RouterEvent, Seen};
+use drain::ledger::{Effect, Event, Image, Ledger, Limits, State};
+use drain::{Admission, Count, Directive, DrainId};
+use model::{BackendId, Digest, EndpointKey, NodeId, Revision, Time, VariantId, WallTime};
+use proptest::prelude::*;
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+const LOST_AFTER: Duration = Duration::from_secs(60);
+const ROUTERS: usize = 3;
+const ENDPOINTS: usize = 4;
+
+/// Two endpoints each of two servers.
+fn key(index: usize) -> EndpointKey {
+    let index = index % ENDPOINTS;
+    let backend = BackendId::new(if index < 2 { "a" } else { "b" }).unwrap();
+    EndpointKey { backend, variant: VariantId::only(), digest: Digest::of_bytes(&[u8::try_from(index).unwrap()]) }
+}
+
+struct Endpoint {
+    word: Admission,
+    running: u64,
+    /// Told to end, counted, and not gone yet.
+    dying: u64,
+    evicted: u64,
+}
+
+impl Endpoint {
+    fn new() -> Self {
+        Self { word: Admission::new(), running: 0, dying: 0, evicted: 0 }
+    }
+}
+
+struct Router {
+    node: NodeId,
+    boot: u64,
+    core: Departures,
+    fleet: BTreeMap<EndpointKey, Endpoint>,
+    live: BTreeSet<EndpointKey>,
+    revision: u64,
+    connection: Option<u64>,
+    up: VecDeque<Count>,
+    down: VecDeque<Directive>,
+}
+
+impl Router {
+    fn say(&mut self, now: Time, event: RouterEvent) {
+        self.core.handle(now, event);
+        while let Some(effect) = self.core.poll_effect() {
+            let answer = match effect {
+                RouterEffect::Cordon { endpoint } => {
+                    self.fleet[&endpoint].word.cordon();
+                    Some(self.counted(endpoint))
+                }
+                RouterEffect::Count { endpoint } => Some(self.counted(endpoint)),
+                RouterEffect::Uncordon { endpoint } => {
+                    assert!(self.fleet[&endpoint].word.uncordon(), "asked to open a closed endpoint");
+                    None
+                }
+                RouterEffect::Evict { endpoint } => {
+                    let endpoint = self.fleet.get_mut(&endpoint).unwrap();
+                    endpoint.evicted += endpoint.running;
+                    endpoint.dying += std::mem::take(&mut endpoint.running);
+                    None
+                }
+                RouterEffect::TryClose { endpoint } => Some(self.try_close(endpoint)),
+                RouterEffect::Report(count) => {
+                    self.up.push_back(count);
+                    None
+                }
+            };
+            if let Some(answer) = answer {
+                self.core.handle(now, answer);
+            }
+        }
+    }
+
+    fn try_close(&mut self, endpoint: EndpointKey) -> RouterEvent {
+        if !self.fleet[&endpoint].word.try_close() {
+            return self.counted(endpoint);
+        }
+        assert!(!self.live.contains(&endpoint), "closed a live endpoint");
+        let closed = self.fleet.remove(&endpoint).unwrap();
+        assert_eq!((closed.running, closed.dying), (0, 0), "closed with somebody inside");
+        RouterEvent::Closed { endpoint }
+    }
+
+    fn counted(&self, endpoint: EndpointKey) -> RouterEvent {
+        let it = &self.fleet[&endpoint];
+        assert_eq!(it.word.in_flight(), it.running + it.dying);
+        RouterEvent::Counted {
+            endpoint,
+            seen: Seen { in_flight: it.word.in_flight(), evicted: it.evicted, oldest: None },
+        }
+    }
+
+    fn enter(&mut self, endpoint: &EndpointKey) {
+        if let Some(it) = self.fleet.get_mut(endpoint).filter(|it| it.word.enter()) {
+            it.running += 1;
+        }
+    }
+
+    fn leave(&mut self, now: Time, endpoint: &EndpointKey) {
+        let Some(it) = self.fleet.get_mut(endpoint).filter(|it| it.running + it.dying > 0) else { return };
+        if it.dying > 0 {
+            it.dying -= 1
+        } else {
+            it.running -= 1
+        }
+        if it.word.leave() {
+            self.say(now, RouterEvent::LastLeft { endpoint: endpoint.clone() });
+        }
+    }
+
+    fn swap(&mut self, now: Time, revision: u64, live: &BTreeSet<EndpointKey>) {
+        for endpoint in live {
+            self.fleet.entry(endpoint.clone()).or_insert_with(Endpoint::new);
+        }
+        self.say(now, RouterEvent::Coming { endpoints: live.clone() });
+        self.live.clone_from(live);
+        self.revision = revision;
+        let endpoints = live.iter().map(|endpoint| (endpoint.clone(), TIMEOUT)).collect();
+        self.say(now, RouterEvent::Live { revision: Revision(revision), endpoints });
+    }
+}
+
+struct World {
+    now: Time,
+    routers: Vec<Router>,
+    ledger: Ledger,
+    disk: Image,
+    /// The latest revision, which routers reach one by one.
+    target: (u64, BTreeSet<EndpointKey>),
+    next_connection: u64,
+    /// No stream ever broke and nothing was killed.
+    calm: bool,
+}
+
+impl World {
+    fn new() -> Self {
+        let target = (1, (0..ENDPOINTS).map(key).collect());
+        let limits = Limits { lost_after: LOST_AFTER, history: 1000 };
+        let router = |index: usize| Router {
+            node: NodeId::new(&format!("r{index}")).unwrap(),
+            boot: 0,
+            core: Departures::new(),
+            fleet: BTreeMap::new(),
+            live: BTreeSet::new(),
+            revision: 0,
+            connection: None,
+            up: VecDeque::new(),
+            down: VecDeque::new(),
+        };
+        let mut world = Self {
+            now: Time::ZERO,
+            routers: (0..ROUTERS).map(router).collect(),
+            ledger: Ledger::new(Time::ZERO, WallTime(0), Image::default(), limits),
+            disk: Image::default(),
+            target,
+            next_connection: 1,
+            calm: true,
+        };
+        for index in 0..ROUTERS {
+            world.apply(index);
+            world.attach(index);
+        }
+        world.deliver_all();
+        world
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.ledger.handle(self.now, event);
+        while let Some(effect) = self.ledger.poll_effect() {
+            match effect {
+                Effect::Persist => self.disk = self.ledger.image(),
+                Effect::Tell { connection, directive } => {
+                    let router = self.routers.iter_mut().find(|router| router.connection == Some(connection));
+                    if let Some(router) = router {
+                        router.down.push_back(directive);
+                    }
+                }
+                Effect::Disconnect { reason, .. } => panic!("a stream was ended: {reason}"),
+                Effect::Started { .. } | Effect::Cancelled { .. } => {}
+                Effect::Changed(summary) => assert_eq!(
+                    summary.totals.finished + summary.totals.evicted + summary.totals.lost + summary.totals.in_flight,
+                    summary.totals.total
+                ),
+            }
+        }
+    }
+
+    fn apply(&mut self, index: usize) {
+        let (revision, live) = self.target.clone();
+        let router = &mut self.routers[index];
+        if router.revision < revision {
+            router.swap(self.now, revision, &live);
+        }
+    }
+
+    fn attach(&mut self, index: usize) {
+        let router = &mut self.routers[index];
+        if router.connection.is_none() {
+            router.connection = Some(self.next_connection);
+            self.next_connection += 1;
+            router.up.push_back(Count::Hello { node: router.node.clone(), boot: router.boot.to_string() });
+            router.say(self.now, RouterEvent::Attached);
+        }
+    }
+
+    fn cut(&mut self, index: usize) {
+        self.calm = false;
+        let router = &mut self.routers[index];
+        router.up.clear();
+        router.down.clear();
+        router.say(self.now, RouterEvent::Detached);
+        if let Some(connection) = router.connection.take() {
+            self.tell(Event::Detached { connection });
+        }
+    }
+
+    fn kill(&mut self, index: usize) {
+        self.cut(index);
+        let router = &mut self.routers[index];
+        router.boot += 1;
+        router.core = Departures::new();
+        router.fleet.clear();
+        router.live.clear();
+        router.revision = 0;
+        self.apply(index);
+    }
+
+    /// `kill -9` of the coordinator: it goes on from what it had said it would keep.
+    fn restart(&mut self) {
+        for index in 0..ROUTERS {
+            self.cut(index);
+        }
+        let limits = Limits { lost_after: LOST_AFTER, history: 1000 };
+        let wall = WallTime(self.now.as_nanos() / 1_000_000);
+        self.ledger = Ledger::new(self.now, wall, self.disk.clone(), limits);
+    }
+
+    fn deliver(&mut self, index: usize) {
+        let router = &mut self.routers[index];
+        if let Some(directive) = router.down.pop_front() {
+            router.say(self.now, RouterEvent::Said(directive));
+        }
+        let router = &mut self.routers[index];
+        if let (Some(connection), Some(count)) = (router.connection, router.up.pop_front()) {
+            self.tell(Event::Said { connection, count });
+        }
+    }
+
+    fn deliver_all(&mut self) {
+        while self.routers.iter().any(|router| !router.up.is_empty() || !router.down.is_empty()) {
+            for index in 0..ROUTERS {
+                self.deliver(index);
+            }
+        }
+    }
+
+    fn pass(&mut self, by: Duration) {
+        self.now = self.now + by;
+        for index in 0..ROUTERS {
+            let router = &mut self.routers[index];
+            if router.core.next_deadline().is_some_and(|at| at <= self.now) {
+                router.say(self.now, RouterEvent::Tick);
+            }
+        }
+        if self.ledger.next_deadline().is_some_and(|at| at <= self.now) {
+            self.tell(Event::Tick);
+        }
+    }
+
+    fn act(&mut self, op: &Op) {
+        match op {
+            Op::Enter(router, endpoint) => self.routers[*router].enter(&key(*endpoint)),
+            Op::Leave(router, endpoint) => self.routers[*router].leave(self.now, &key(*endpoint)),
+            Op::Change(mask) => {
+                let live = (0..ENDPOINTS).filter(|index| mask & (1 << index) != 0).map(key).collect();
+                self.target = (self.target.0 + 1, live);
+            }
+            Op::Apply(router) => self.apply(*router),
+            Op::Deliver(router) => self.deliver(*router),
+            Op::Pass(millis) => self.pass(Duration::from_millis(*millis)),
+            Op::Start(backend, seconds) => {
+                let backend = BackendId::new(if *backend { "a" } else { "b" }).unwrap();
+                let timeout = Some(Duration::from_secs(*seconds));
+                self.tell(Event::Start { call: 1, backend, timeout, actor: "x".into() });
+            }
+            Op::Cancel(backend) => {
+                let id = if *backend { "a" } else { "b" }.to_owned();
+                self.tell(Event::Cancel { call: 2, id, actor: "x".into() });
+            }
+            Op::Break(router) => self.cut(*router),
+            Op::Attach(router) => self.attach(*router),
+            Op::Kill(router) => self.kill(*router),
+            Op::Restart => self.restart(),
+        }
+    }
+
+    /// While nothing breaks, "done" is the truth at every moment, not only in the end.
+    fn check(&self) {
+        for summary in self.ledger.list(self.now, true) {
+            let DrainId::Removal { endpoint, revision } = &summary.id else { continue };
+            let before_deadline = self.now < Time::ZERO + Duration::from_millis(summary.started.0) + TIMEOUT;
+            if self.calm && summary.state == State::Done && before_deadline {
+                for router in &self.routers {
+                    assert!(
+                        router.revision >= revision.0 || !router.live.contains(endpoint),
+                        "done, and {} still admits",
+                        router.node
+                    );
+                    let own = router.core.departures(self.now).into_iter().find(|it| it.drain == summary.id);
+                    assert_eq!(own.map_or(0, |it| it.in_flight), 0, "done, and {} still has some", router.node);
+                }
+            }
+        }
+    }
+
+    /// Everybody comes back, every exchange ends or is evicted, every word arrives.
+    fn settle(&mut self) {
+        for index in 0..ROUTERS {
+            self.attach(index);
+            self.apply(index);
+        }
+        for _ in 0..40 {
+            self.deliver_all();
+            for index in 0..ROUTERS {
+                for endpoint in (0..ENDPOINTS).map(key) {
+                    if self.routers[index].fleet.get(&endpoint).is_some_and(|it| it.dying > 0) {
+                        self.routers[index].leave(self.now, &endpoint);
+                    }
+                }
+            }
+            self.pass(Duration::from_secs(2));
+        }
+        self.deliver_all();
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Enter(usize, usize),
+    Leave(usize, usize),
+    Change(u8),
+    Apply(usize),
+    Deliver(usize),
+    Pass(u64),
+    Start(bool, u64),
+    Cancel(bool),
+    Break(usize),
+    Attach(usize),
+    Kill(usize),
+    Restart,
+}
+
+fn calm() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => (0..ROUTERS, 0..ENDPOINTS).prop_map(|(r, e)| Op::Enter(r, e)),
+        4 => (0..ROUTERS, 0..ENDPOINTS).prop_map(|(r, e)| Op::Leave(r, e)),
+        2 => (0..16_u8).prop_map(Op::Change),
+        4 => (0..ROUTERS).prop_map(Op::Apply),
+        12 => (0..ROUTERS).prop_map(Op::Deliver),
+        4 => (0..1500_u64).prop_map(Op::Pass),
+        1 => (any::<bool>(), 0..8_u64).prop_map(|(b, s)| Op::Start(b, s)),
+        1 => any::<bool>().prop_map(Op::Cancel),
+    ]
+}
+
+fn stormy() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        20 => calm(),
+        1 => (0..ROUTERS).prop_map(Op::Break),
+        4 => (0..ROUTERS).prop_map(Op::Attach),
+        1 => (0..ROUTERS).prop_map(Op::Kill),
+        1 => Just(Op::Restart),
+    ]
+}
+
+fn run(ops: &[Op]) {
+    let mut world = World::new();
+    for op in ops {
+        world.act(op);
+        world.check();
+    }
+    world.settle();
+    for summary in world.ledger.list(world.now, true) {
+        assert!(summary.state >= State::Done, "{summary:?}");
+        assert_eq!(summary.totals.in_flight, 0, "{summary:?}");
+        assert!(!world.calm || summary.totals.lost == 0, "{summary:?}");
+    }
+    for router in &world.routers {
+        let known: BTreeSet<_> = router.fleet.keys().cloned().collect();
+        assert_eq!(known, router.live, "what left is closed, and nothing else");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn sums_hold_and_done_is_never_said_early(ops in prop::collection::vec(calm(), 0..200)) {
+        run(&ops);
+    }
+
+    #[test]
+    fn sums_hold_through_breaks_and_kills(ops in prop::collection::vec(stormy(), 0..200)) {
+        run(&ops);
+    }
+}
