@@ -53,10 +53,10 @@ impl<'a> Layer<'a> {
             self.refuse(Mark::START, "", message);
             return None;
         }
-        match tree(text, self.file, &mut self.report.violations) {
+        match tree(text, self.file, self.report) {
             Ok(root) => Some(root),
             Err(violation) => {
-                self.report.violations.push(violation);
+                self.report.push(violation);
                 None
             }
         }
@@ -83,7 +83,7 @@ impl<'a> Layer<'a> {
         match self.report.set.get(&path) {
             Some(first) => {
                 let message = format!("this key is already set at {first}; only one layer may set it");
-                self.report.violations.push(Violation::new(Some(at), path, message));
+                self.report.push(Violation::new(Some(at), path, message));
             }
             None => {
                 self.report.set.insert(path, at);
@@ -118,8 +118,11 @@ impl<'a> Layer<'a> {
                     self.section(inner, Section { path: &path, name: &name }, table, target, seen);
                 }
             } else {
-                let near = nearest(&entry.key, table.children(section.name));
-                self.unknown(entry, section.path, near.or_else(|| table.elsewhere(&entry.key)));
+                // To compare with all keys takes a while, which a text of nothing but unknown keys would multiply.
+                let suggestion = (!self.report.is_full())
+                    .then(|| nearest(&entry.key, table.children(section.name)).or_else(|| table.elsewhere(&entry.key)))
+                    .flatten();
+                self.unknown(entry, section.path, suggestion);
             }
         }
     }
@@ -132,7 +135,7 @@ impl<'a> Layer<'a> {
         }
         self.report.servers_lost |= path.is_empty() && suggestion.as_deref() == Some("servers");
         let violation = Violation::new(Some(entry.key_at.in_file(self.file)), full, "unknown key");
-        self.report.violations.push(violation.suggest(suggestion));
+        self.report.push(violation.suggest(suggestion));
     }
 
     /// The entries of a mapping; one whose lines are all comments is an empty one.
@@ -185,7 +188,7 @@ impl<'a> Layer<'a> {
     fn wrong(&mut self, at: Mark, path: &str, wrong: Wrong) {
         self.report.covered.add(self.file, path);
         let violation = Violation::new(Some(at.in_file(self.file)), path, wrong.message);
-        self.report.violations.push(violation.suggest(wrong.suggestion));
+        self.report.push(violation.suggest(wrong.suggestion));
     }
 }
 

@@ -20,7 +20,6 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{Draft, Owner, Policy, Position, Snapshot, Violation};
@@ -45,8 +44,13 @@ pub struct Source {
 /// Merges the layers, the file's first and then the others in the order of their owners, into one snapshot.
 /// Servers are appended; a key that two layers set is refused, as is an id that two servers have.
 ///
-/// The error lists every violation of every layer, in that order and then by place.
+/// The error lists the violations of all layers, in that order and then by place: every one up to a thousand.
 pub fn parse(sources: &[Source]) -> Result<Snapshot, Vec<Violation>> {
+    merge(sources).judge()
+}
+
+/// The first half of [`parse`], apart for whoever measures: texts taken apart, typed and merged.
+pub fn merge(sources: &[Source]) -> Merged {
     let mut layers: Vec<&Source> = sources.iter().collect();
     layers.sort_by_key(|source| (source.owner != Owner::file(), &source.owner));
     let start = layers.first().map_or_else(|| "(no source)".into(), |source| source.name.clone());
@@ -60,19 +64,26 @@ pub fn parse(sources: &[Source]) -> Result<Snapshot, Vec<Violation>> {
     draft.at = servers_at.unwrap_or(draft.at);
     // Where servers were written and could not be read, to say that there are none would mislead.
     draft.policy.allow_empty |= report.servers_lost;
-    let judged = draft.into_snapshot();
-    let mut violations = report.violations;
-    match judged {
-        Ok(snapshot) if violations.is_empty() => return Ok(snapshot),
-        Ok(_) => {}
-        Err(more) => {
-            let covered = report.covered;
-            violations.extend(more.into_iter().filter(|violation| !covered.has(violation)));
-        }
+    Merged { draft, report, names: layers.into_iter().map(|source| source.name.clone()).collect() }
+}
+
+/// Layers that are one draft, with what was found wrong so far.
+pub struct Merged {
+    draft: Draft,
+    report: Report,
+    /// In the order of the layers.
+    names: Vec<Arc<str>>,
+}
+
+impl Merged {
+    /// The second half of [`parse`]: whether the draft makes sense as a whole.
+    pub fn judge(self) -> Result<Snapshot, Vec<Violation>> {
+        self.report.finish(self.draft.into_snapshot(), &self.names)
     }
-    let order: BTreeMap<&str, usize> = layers.iter().enumerate().rev().map(|(i, s)| (&*s.name, i)).collect();
-    violations.sort_by_cached_key(|violation| {
-        violation.at.as_ref().map(|at| (order.get(&*at.file).copied(), at.line, at.column))
-    });
-    Err(violations)
+}
+
+impl std::fmt::Debug for Merged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Merged").field("draft", &self.draft).finish_non_exhaustive()
+    }
 }

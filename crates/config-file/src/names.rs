@@ -1,5 +1,7 @@
 //! Names of keys and values: how they are shown, and which one was probably meant.
 
+use std::borrow::Cow;
+
 /// What other programs call it, and people therefore write.
 const SYNONYMS: [(&str, &str); 15] = [
     ("arguments", "args"),
@@ -54,19 +56,37 @@ fn plain(name: &str) -> String {
 }
 
 /// A text from outside in a message: on one line, and not the whole of a long one.
-pub(crate) fn show(text: &str) -> String {
+pub(crate) fn show(text: &str) -> Cow<'_, str> {
     const LONGEST: usize = 48;
-    let mut shown: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
-    // `escape_debug` is for quotes in Rust source; between backticks they need none.
-    shown = shown.replace("\\\"", "\"").replace("\\'", "'");
+    if text.len() <= LONGEST && text.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'\\') {
+        return text.into();
+    }
+    let mut shown = String::new();
+    for c in text.chars().take(LONGEST) {
+        match c {
+            // Between backticks quotes need no escape.
+            '"' | '\'' => shown.push(c),
+            _ => shown.extend(c.escape_debug()),
+        }
+    }
     if text.chars().nth(LONGEST).is_some() {
         shown.push('…');
     }
-    shown
+    shown.into()
 }
 
 /// The path of a key inside a mapping.
 pub(crate) fn child(path: &str, key: &str) -> String {
+    let mut child = path.to_owned();
+    descend(&mut child, key);
+    child
+}
+
+/// Lengthens the path of a mapping to that of one of its keys.
+pub(crate) fn descend(path: &mut String, key: &str) {
+    if !path.is_empty() {
+        path.push('.');
+    }
     let key = if key.is_empty() { "\"\"".into() } else { show(key) };
-    if path.is_empty() { key } else { format!("{path}.{key}") }
+    path.push_str(&key);
 }

@@ -3,16 +3,62 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{Position, Violation};
+use model::{Position, Snapshot, Violation};
+
+/// Violations that are listed; a text that is no configuration at all has one in every line.
+const MAX_LISTED: usize = 1000;
 
 #[derive(Default)]
 pub(crate) struct Report {
-    pub(crate) violations: Vec<Violation>,
+    violations: Vec<Violation>,
+    unlisted: usize,
     pub(crate) covered: Covered,
     /// Keys of the policy that a layer has set, with the place.
     pub(crate) set: BTreeMap<String, Position>,
     /// Somebody wrote servers that could not be read.
     pub(crate) servers_lost: bool,
+}
+
+impl Report {
+    pub(crate) fn push(&mut self, violation: Violation) {
+        if self.violations.len() < MAX_LISTED {
+            self.violations.push(violation);
+        } else {
+            self.unlisted += 1;
+        }
+    }
+
+    /// Whether what follows is only counted.
+    pub(crate) fn is_full(&self) -> bool {
+        self.violations.len() >= MAX_LISTED
+    }
+
+    /// Everything in the order of `files`, then by place, with what the whole draft has against it.
+    pub(crate) fn finish(
+        mut self,
+        judged: Result<Snapshot, Vec<Violation>>,
+        files: &[Arc<str>],
+    ) -> Result<Snapshot, Vec<Violation>> {
+        match judged {
+            Ok(snapshot) if self.violations.is_empty() => return Ok(snapshot),
+            Ok(_) => {}
+            Err(more) => {
+                let news = more.into_iter().filter(|violation| !self.covered.has(violation));
+                self.violations.extend(news);
+            }
+        }
+        let order = |file: &Arc<str>| files.iter().position(|known| known == file);
+        self.violations
+            .sort_by_cached_key(|violation| violation.at.as_ref().map(|at| (order(&at.file), at.line, at.column)));
+        self.unlisted += self.violations.len().saturating_sub(MAX_LISTED);
+        self.violations.truncate(MAX_LISTED);
+        if self.unlisted > 0 {
+            let last = self.violations.last().and_then(|violation| violation.at.clone());
+            let message = format!("{} more violations are not listed", self.unlisted);
+            self.violations.push(Violation::new(last, "", message));
+        }
+        Err(self.violations)
+    }
 }
 
 /// Paths about which something was said: that a value is missing is no news where it was refused.

@@ -5,8 +5,11 @@ use model::{DraftBackend, DraftTransport, Located, ReplaceMode};
 use crate::layer::{Layer, Section, Table};
 use crate::names::{child, nearest};
 use crate::policy::{SERVER_DRAIN, SERVER_DRAIN_NOT_YET};
-use crate::tree::{Entry, Node};
+use crate::tree::{Entry, Node, Value};
 use crate::values::{choice, flag, is_null, loose_text, text};
+
+/// Of one layer.
+const MAX_SERVERS: usize = 10_000;
 
 pub(crate) const KEYS: [&str; 6] = ["id", "transport", "tools", "critical", "replace", "drain"];
 pub(crate) const STDIO: [&str; 4] = ["command", "args", "env", "cwd"];
@@ -18,6 +21,11 @@ impl Layer<'_> {
             self.report.servers_lost = true;
             return;
         };
+        if nodes.len() > MAX_SERVERS {
+            self.refuse(node.at, "servers", format!("{} servers; expected at most {MAX_SERVERS}", nodes.len()));
+            self.report.servers_lost = true;
+            return;
+        }
         for (i, node) in nodes.iter().enumerate() {
             let path = format!("servers[{i}]");
             let entries = if is_null(node) {
@@ -138,18 +146,20 @@ impl Layer<'_> {
 
     fn http(&mut self, node: &Node, entries: &[Entry], path: &str) -> DraftTransport {
         let (mut urls, mut headers) = (Vec::new(), Vec::new());
-        let before = self.report.violations.len();
         for entry in entries {
             let (value, at) = (&entry.value, child(path, &entry.key));
             match entry.key.as_str() {
                 "url" => urls.extend(self.text(value, &at)),
-                "urls" => urls.extend(self.texts(value, &at, text).unwrap_or_default()),
+                "urls" => {
+                    if !is_null(value) && !matches!(&value.value, Value::List(nodes) if nodes.is_empty()) {
+                        // If no URL comes of it, each was refused at its place.
+                        self.report.covered.add(self.file, &child(path, "url"));
+                    }
+                    urls.extend(self.texts(value, &at, text).unwrap_or_default());
+                }
                 "headers" => headers = self.pairs(value, &at),
                 _ => {}
             }
-        }
-        if self.report.violations.len() > before {
-            self.report.covered.add(self.file, &child(path, "url"));
         }
         DraftTransport::Http { at: node.at.in_file(self.file), urls, headers }
     }

@@ -40,6 +40,23 @@ fn a_layer_that_is_too_large_is_refused_unread() {
 }
 
 #[test]
+fn a_text_that_is_no_configuration_at_all_has_a_bounded_answer() {
+    let judge = |text: String| {
+        parse(&[Source { owner: Owner::file(), name: "f".into(), text }])
+            .unwrap_err()
+            .into_iter()
+            .map(|v| v.to_string())
+            .collect::<Vec<_>>()
+    };
+    let lines: String = (0..5000).map(|i| format!("line {i}: x\n")).collect();
+    let listed = judge(lines);
+    assert_eq!(listed.len(), 1001);
+    assert_eq!(listed[1000], "f:999:1: 4001 more violations are not listed");
+    let servers = format!("servers:\n{}", "- {}\n".repeat(10_001));
+    assert_eq!(judge(servers), ["f:2:3: servers: 10001 servers; expected at most 10000"]);
+}
+
+#[test]
 fn layers_are_merged_in_the_order_of_their_owners() {
     let layer = |owner: Owner, id: &str| {
         let name = owner.0.as_str().into();

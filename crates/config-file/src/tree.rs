@@ -9,10 +9,13 @@ use std::sync::Arc;
 use model::{Position, Violation};
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
-use crate::names::{child, show};
+use crate::names::{descend, show};
+use crate::report::Report;
 use crate::values::plain_kind;
 
 const MAX_DEPTH: usize = 64;
+/// Of a document, scalars, lists and mappings alike.
+const MAX_VALUES: usize = 1_000_000;
 const LONGEST_PATH: usize = 120;
 /// Values that anchors and aliases may add to a document.
 const MAX_EXPANDED: usize = 100_000;
@@ -68,8 +71,8 @@ pub(crate) enum ScalarKind {
     Text,
 }
 
-/// The tree of a text. What can be read past is pushed to `violations`; the error is what ended the reading.
-pub(crate) fn tree(text: &str, file: &Arc<str>, violations: &mut Vec<Violation>) -> Result<Node, Violation> {
+/// The tree of a text. What can be read past is reported; the error is what ended the reading.
+pub(crate) fn tree(text: &str, file: &Arc<str>, report: &mut Report) -> Result<Node, Violation> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut builder = Builder {
         events: Parser::new_from_str(text),
@@ -79,7 +82,7 @@ pub(crate) fn tree(text: &str, file: &Arc<str>, violations: &mut Vec<Violation>)
         anchors: BTreeMap::new(),
         built: 0,
         expanded: 0,
-        violations,
+        report,
     };
     builder.document()
 }
@@ -93,7 +96,7 @@ struct Builder<'a, 'v> {
     anchors: BTreeMap<usize, (Node, usize)>,
     built: usize,
     expanded: usize,
-    violations: &'v mut Vec<Violation>,
+    report: &'v mut Report,
 }
 
 impl<'a> Builder<'a, '_> {
@@ -135,6 +138,9 @@ impl<'a> Builder<'a, '_> {
         }
         let before = self.built;
         self.built += 1;
+        if self.built > MAX_VALUES {
+            return Err(self.violation(at, format!("more than {MAX_VALUES} values")));
+        }
         let (value, anchor) = match event {
             Event::Alias(anchor) => return self.alias(anchor, at),
             Event::Scalar(text, style, anchor, tag) => {
@@ -199,8 +205,8 @@ impl<'a> Builder<'a, '_> {
                 self.node(event, span, depth + 1)?;
                 continue;
             };
-            let outer = std::mem::take(&mut self.path);
-            self.path = child(&outer, &key);
+            let outer = self.path.len();
+            descend(&mut self.path, &key);
             let (event, span) = self.next()?;
             let value = self.node(event, span, depth + 1)?;
             if let Some(first) = places.get(&key) {
@@ -214,7 +220,7 @@ impl<'a> Builder<'a, '_> {
                     entries.push(Entry { key, key_at, value });
                 }
             }
-            self.path = outer;
+            self.path.truncate(outer);
         }
         // What is written out wins over what is merged in, the first source over the later ones.
         for node in merged {
@@ -291,7 +297,7 @@ impl<'a> Builder<'a, '_> {
 
     fn push(&mut self, at: Mark, message: impl Into<String>) {
         let violation = self.violation(at, message);
-        self.violations.push(violation);
+        self.report.push(violation);
     }
 }
 
@@ -300,7 +306,8 @@ fn tag_text(tag: &Tag) -> String {
 }
 
 /// The parser's words by what they usually mean for the author of a file.
-const PLAIN_WORDS: [(&str, &str); 7] = [
+const PLAIN_WORDS: [(&str, &str); 8] = [
+    ("recursion limit exceeded", "brackets are nested too deeply"),
     ("quoted scalar, found unexpected end of stream", "this quote is never closed"),
     (
         "invalid indentation in quoted scalar",
