@@ -1,0 +1,156 @@
+//! The gateway in one process, as `only1mcp up` starts it.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::{
+    binaries,
+    fault::{Fault, fault},
+    process::Supervised,
+    scratch::Scratch,
+};
+
+/// From the start of the process to its ready line.
+const START: Duration = Duration::from_secs(60);
+
+/// A gateway that is ready.
+#[derive(Debug)]
+pub struct Gateway {
+    pub process: Supervised,
+    /// The MCP endpoint.
+    pub mcp: SocketAddr,
+    /// gRPC.
+    pub admin: SocketAddr,
+    /// `/readyz`, `/metrics`.
+    pub ops: SocketAddr,
+    /// As the ready line said.
+    pub revision: u64,
+    state: PathBuf,
+}
+
+impl Gateway {
+    /// Starts one whose state is in `state` of the scratch folder, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn up(scratch: &Scratch, config: &Path) -> Result<Self, Fault> {
+        let state = scratch.file("state");
+        let mut command = command(&scratch.folder("home")?)?;
+        command.args(["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--ops", "127.0.0.1:0"]);
+        command.arg("--config").arg(config).arg("--state-dir").arg(&state);
+        let process = Supervised::start("up", &mut command, &scratch.folder("logs")?)?;
+        let ready = process.wait_stdout("the ready line", START, ReadyLine::parse)?;
+        let ReadyLine { mcp, admin, ops, revision } = ready;
+        Ok(Self { process, mcp, admin, ops, revision, state })
+    }
+
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.process.pid()
+    }
+
+    /// Runs the command line tool against this gateway.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn cli(&self, args: &[&str]) -> Result<Cli, Fault> {
+        let mut command = command(self.state.parent().unwrap_or(&self.state))?;
+        command.args(args).arg("--state-dir").arg(&self.state);
+        Cli::run(&mut command)
+    }
+
+    #[must_use]
+    pub fn state_dir(&self) -> &Path {
+        &self.state
+    }
+}
+
+/// The program, with nothing of the environment of whoever runs the tests.
+pub(crate) fn command(home: &Path) -> Result<Command, Fault> {
+    isolated("only1mcp", home)
+}
+
+pub(crate) fn isolated(program: &str, home: &Path) -> Result<Command, Fault> {
+    let mut command = Command::new(binaries::path(program)?);
+    let ours = std::env::vars_os().filter(|(name, _)| {
+        let name = name.to_string_lossy();
+        name.starts_with("ONLY1MCP_") || name.starts_with("XDG_")
+    });
+    for (name, _) in ours {
+        command.env_remove(name);
+    }
+    command.env("HOME", home).current_dir(home);
+    Ok(command)
+}
+
+/// What the command line tool did.
+#[derive(Debug)]
+pub struct Cli {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Cli {
+    pub(crate) fn run(command: &mut Command) -> Result<Self, Fault> {
+        let Output { status, stdout, stderr } = command.stdin(std::process::Stdio::null()).output()?;
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        Ok(Self { code: status.code().unwrap_or(-1), stdout: text(&stdout), stderr: text(&stderr) })
+    }
+
+    /// The output of `--output json`.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn json(&self) -> Result<Value, Fault> {
+        serde_json::from_str(&self.stdout).map_err(|error| {
+            fault(format!("exit code {}, no JSON ({error}): {}{}", self.code, self.stdout, self.stderr))
+        })
+    }
+
+    /// This, if it ended with `code`.
+    ///
+    /// # Errors
+    /// With what it said, if not.
+    pub fn expect(self, code: i32) -> Result<Self, Fault> {
+        if self.code == code {
+            return Ok(self);
+        }
+        Err(fault(format!("expected exit code {code}, got {}: {}{}", self.code, self.stdout, self.stderr)))
+    }
+}
+
+/// The one line on stdout by which a gateway says that it is ready.
+#[derive(Debug)]
+struct ReadyLine {
+    mcp: SocketAddr,
+    admin: SocketAddr,
+    ops: SocketAddr,
+    revision: u64,
+}
+
+impl ReadyLine {
+    /// Three addresses, in the order MCP, admin, ops, and `revision N`.
+    fn parse(line: &str) -> Option<Self> {
+        let words: Vec<&str> = line.split([' ', ',', ';', '=', '(', ')']).collect();
+        let mut addresses = words.iter().filter_map(|word| address(word));
+        let revision = words.iter().position(|word| *word == "revision")?;
+        let revision = words.get(revision + 1)?.trim_matches(|c: char| !c.is_ascii_digit()).parse().ok()?;
+        Some(Self { mcp: addresses.next()?, admin: addresses.next()?, ops: addresses.next()?, revision })
+    }
+}
+
+/// Of a bare address, or of a URL.
+fn address(word: &str) -> Option<SocketAddr> {
+    let bare = word.split_once("://").map_or(word, |(_, rest)| rest);
+    bare.split('/').next()?.trim_end_matches('.').parse().ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,31 @@
+//! What the end-to-end tests stand on: real processes, a client that checks every answer, and counting.
+//!
+//! Scenarios are told in blocking code, so that they read in the order in which things happen; only [`load`] and
+//! [`client`] have a runtime inside. Nothing here knows how the product is built: it sees programs, files, sockets and
+//! `/proc`, as a user does.
+
+pub mod binaries;
+pub mod client;
+pub mod config;
+pub mod demo;
+pub mod distribution;
+pub mod fault;
+pub mod gateway;
+pub mod load;
+pub mod process;
+pub mod process_tree;
+pub mod scratch;
+pub mod services;
+pub mod sockets;
+pub mod tally;
+pub mod wait;
+
+pub use client::{Client, Reply};
+pub use config::{ConfigFile, Document, Server};
+pub use demo::DemoServer;
+pub use distribution::Distribution;
+pub use fault::{Fault, fault};
+pub use gateway::Gateway;
+pub use process::Supervised;
+pub use scratch::Scratch;
+pub use services::Services;
