@@ -49,7 +49,8 @@ pub struct Tool {
     /// As its server calls it.
     pub own: Arc<str>,
     pub idempotent: bool,
-    pub(crate) backend: usize,
+    /// Position of its backend in the list the table was built from.
+    pub backend: usize,
     /// Position in the list the table was built from: a place for whatever is kept per tool beside the table.
     pub slot: usize,
 }

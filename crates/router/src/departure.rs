@@ -1,0 +1,209 @@
+//! How endpoints leave: the shell around [`drain::Departures`], which decides, and the line to drain-coordinator, which
+//! only adds operators' cordons and keeps the record. Everything else works without it.
+
+use std::fmt;
+
+use drain::departures::{Effect, Event, Seen};
+use drain::{Count, Directive};
+use model::EndpointKey;
+use rollout::follower::Identity;
+use runtime::Tasks;
+use runtime::grpc::{DialError, MESSAGE_BYTES_MAX, Target, connect_lazy};
+use std::sync::atomic::Ordering;
+use tokio::sync::mpsc;
+use wire::pb::drain::v1 as pb;
+use wire::pb::drain::v1::drain_service_client::DrainServiceClient;
+
+use crate::fleet::{Command, Task};
+use crate::line::{self, Line, Outgoing, Stuck};
+
+/// The exchanges in flight on the data cores. Endpoints are named by the serial they have themselves.
+pub trait Exchanges: fmt::Debug + Send + Sync {
+    /// Ends what is in flight there now: each exchange answers its client, is counted in the endpoint's `evicted`, and
+    /// then leaves. Does not wait for that.
+    fn evict(&self, endpoint: u64);
+
+    /// The one that has been there longest, as its client named it, if that can be said without waiting.
+    fn oldest(&self, endpoint: u64) -> Option<String>;
+}
+
+/// What the line to drain-coordinator brings.
+#[derive(Debug)]
+pub(crate) enum Cordons {
+    Up(Speaking),
+    Said(Directive),
+    Down,
+}
+
+/// The speaking end of that line.
+#[derive(Debug)]
+pub(crate) struct Speaking {
+    outgoing: Outgoing<pb::AttachRequest>,
+    nonce: u64,
+}
+
+impl Speaking {
+    fn say(&mut self, count: &Count) -> Result<(), Stuck> {
+        self.nonce += 1;
+        let envelope = Some(wire::envelope(None, "", self.nonce));
+        self.outgoing.say(pb::AttachRequest { envelope, count: Some(wire::drain::count_to_pb(count)) })
+    }
+}
+
+/// Keeps the line to drain-coordinator up.
+pub(crate) fn spawn(
+    target: &Target,
+    identity: &Identity,
+    commands: mpsc::Sender<Command>,
+    tasks: &Tasks,
+) -> Result<(), DialError> {
+    let client = DrainServiceClient::new(connect_lazy(target)?)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let (events, mut lines) = mpsc::channel(64);
+    let shutdown = tasks.shutdown().clone();
+    tasks.spawn("drain-coordinator line", async move {
+        let attach = |outgoing| {
+            let mut client = client.clone();
+            async move { client.attach(outgoing).await }
+        };
+        line::keep("drain-coordinator", shutdown, events, attach).await;
+    });
+    let hello = Count::Hello { node: identity.node.clone(), boot: identity.boot.clone() };
+    tasks.spawn("drain-coordinator words", async move {
+        while let Some(line) = lines.recv().await {
+            let cordons = match line {
+                Line::Up(outgoing) => {
+                    let mut speaking = Speaking { outgoing, nonce: 0 };
+                    match speaking.say(&hello) {
+                        Ok(()) => Cordons::Up(speaking),
+                        Err(Stuck) => Cordons::Down,
+                    }
+                }
+                Line::Answered => continue,
+                Line::Heard(response) => match wire::drain::directive(response.directive) {
+                    Ok(directive) => Cordons::Said(directive),
+                    Err(error) => {
+                        tracing::warn!(%error, "drain-coordinator said something that is not understood here");
+                        continue;
+                    }
+                },
+                Line::Down => Cordons::Down,
+            };
+            if commands.send(Command::Cordons(cordons)).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}
+
+impl Task {
+    pub(crate) fn cordons(&mut self, cordons: Cordons) {
+        let now = self.now();
+        match cordons {
+            Cordons::Up(speaking) => {
+                self.line = Some(speaking);
+                self.departures.handle(now, Event::Attached);
+            }
+            Cordons::Said(directive) => {
+                tracing::debug!(?directive, "drain-coordinator said");
+                self.unsaved |= matches!(directive, Directive::Overlay { .. }) && self.saved.is_some();
+                self.departures.handle(now, Event::Said(directive));
+            }
+            Cordons::Down => {
+                self.line = None;
+                self.departures.handle(now, Event::Detached);
+            }
+        }
+    }
+
+    /// Carries out what the departures want; whether there was anything.
+    pub(crate) fn pass_departures(&mut self) -> bool {
+        self.release_held_open();
+        let mut any = false;
+        while let Some(effect) = self.departures.poll_effect() {
+            any = true;
+            self.unseen |= !matches!(effect, Effect::Report(_));
+            match effect {
+                Effect::Cordon { endpoint } => {
+                    if let Some(target) = self.endpoint(&endpoint) {
+                        let cordoned = target.admission.cordon();
+                        tracing::info!(%endpoint, in_flight = cordoned.in_flight, "cordoned");
+                    }
+                    self.count(endpoint);
+                }
+                Effect::Uncordon { endpoint } => self.uncordon(&endpoint),
+                Effect::Count { endpoint } => self.count(endpoint),
+                Effect::Evict { endpoint } => {
+                    if let Some(target) = self.endpoint(&endpoint) {
+                        tracing::info!(%endpoint, in_flight = target.admission.in_flight(), "evicting: the deadline has passed");
+                        self.exchanges.evict(target.serial);
+                    }
+                }
+                Effect::TryClose { endpoint } => self.try_close(endpoint),
+                Effect::Report(count) => self.report(&count),
+            }
+        }
+        any
+    }
+
+    fn uncordon(&self, endpoint: &EndpointKey) {
+        let opened = self.endpoint(endpoint).is_some_and(|target| target.admission.uncordon());
+        if opened {
+            tracing::info!(%endpoint, "open again");
+        } else {
+            tracing::error!(%endpoint, "cannot be opened again: it is closed");
+        }
+    }
+
+    /// `in_flight` is read before `evicted`, as the core demands.
+    fn count(&mut self, endpoint: EndpointKey) {
+        let seen = self.endpoint(&endpoint).map(|target| {
+            let in_flight = target.admission.in_flight();
+            let oldest = if in_flight > 0 { self.exchanges.oldest(target.serial) } else { None };
+            Seen { in_flight, evicted: target.stats.evicted.load(Ordering::Acquire), oldest }
+        });
+        let seen = seen.unwrap_or_default();
+        self.departures.handle(self.now(), Event::Counted { endpoint, seen });
+    }
+
+    /// An attempt may want back what is leaving: until that is decided it stays, cordoned and empty.
+    fn try_close(&mut self, endpoint: EndpointKey) {
+        if self.roster.is_wanted(&endpoint) {
+            self.held_open.insert(endpoint);
+            return;
+        }
+        let closed = self.endpoint(&endpoint).is_none_or(|target| target.admission.try_close());
+        if closed {
+            tracing::info!(%endpoint, "closed");
+            self.closed(&endpoint);
+            self.departures.handle(self.now(), Event::Closed { endpoint });
+        } else {
+            self.count(endpoint);
+        }
+    }
+
+    fn release_held_open(&mut self) {
+        if self.held_open.is_empty() {
+            return;
+        }
+        let (kept, released) =
+            std::mem::take(&mut self.held_open).into_iter().partition(|key| self.roster.is_wanted(key));
+        self.held_open = kept;
+        let now = self.now();
+        for endpoint in released {
+            self.departures.handle(now, Event::LastLeft { endpoint });
+        }
+    }
+
+    /// A coordinator that takes nothing is hung up on, and told everything on the next line.
+    fn report(&mut self, count: &Count) {
+        let Some(line) = &mut self.line else { return };
+        if let Err(stuck) = line.say(count) {
+            tracing::warn!(error = %stuck, "hanging up on drain-coordinator");
+            self.line = None;
+            self.departures.handle(self.now(), Event::Detached);
+        }
+    }
+}

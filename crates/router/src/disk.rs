@@ -1,0 +1,148 @@
+//! The router's copy of what is live, for a start with nobody to ask: snapshot, revision, what each server offered, and
+//! the cordons that held. Written after the swap and off the acknowledgement, so it may be a little older than what was
+//! last live; whoever starts from it says so.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use drain::Cordon;
+use mcp::Tool;
+use model::{Digest, EndpointKey, LogId, Revision, Snapshot};
+use rollout::follower::Saved;
+use rollout::{Content, Sender};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+
+use crate::fleet::Offered;
+
+pub(crate) const FILE: &str = "live.json";
+/// Of the file, not of what is in it.
+const FORMAT: u32 = 1;
+
+/// All that is kept.
+#[derive(Debug, Clone)]
+pub(crate) struct DiskCopy {
+    pub(crate) saved: Saved,
+    pub(crate) known: BTreeMap<EndpointKey, Offered>,
+    pub(crate) cordons: Vec<Cordon>,
+}
+
+/// The copy cannot be used. It is left in place, for whoever wants to know why.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    #[error("cannot read {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{} is no copy of a configuration", path.display())]
+    Malformed { path: PathBuf, source: serde_json::Error },
+    #[error("{} has format {found}; this release reads {FORMAT}", path.display())]
+    Format { path: PathBuf, found: u32 },
+    #[error("{} was damaged: its content has digest {}, it says {}", path.display(), found.short(), said.short())]
+    Damaged { path: PathBuf, said: Digest, found: Digest },
+}
+
+#[derive(Serialize, Deserialize)]
+struct File {
+    format: u32,
+    log: LogId,
+    epoch: u64,
+    revision: Revision,
+    digest: Digest,
+    snapshot: Arc<Snapshot>,
+    known: Vec<Known>,
+    cordons: Vec<Cordon>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Known {
+    endpoint: EndpointKey,
+    /// Each as its server wrote it.
+    tools: Vec<Box<RawValue>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    instructions: Option<Arc<str>>,
+}
+
+/// What `directory` holds; nothing when nothing was ever written.
+pub(crate) fn load(directory: &Path) -> Result<Option<DiskCopy>, LoadError> {
+    let path = directory.join(FILE);
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(LoadError::Read { path, source }),
+    };
+    #[derive(Deserialize)]
+    struct Head {
+        format: u32,
+    }
+    let head: Head =
+        serde_json::from_slice(&bytes).map_err(|source| LoadError::Malformed { path: path.clone(), source })?;
+    if head.format != FORMAT {
+        return Err(LoadError::Format { path, found: head.format });
+    }
+    let file: File =
+        serde_json::from_slice(&bytes).map_err(|source| LoadError::Malformed { path: path.clone(), source })?;
+    let content = Content::new(file.snapshot);
+    if content.digest != file.digest {
+        return Err(LoadError::Damaged { path, said: file.digest, found: content.digest });
+    }
+    let sender = Sender { log: file.log, epoch: file.epoch };
+    let known = file.known.into_iter().map(|known| {
+        // One that can no longer be read is missing until its server says it again.
+        let tools = known.tools.iter().filter_map(|json| Tool::parse(json.get()).ok()).map(Arc::new);
+        (known.endpoint, Offered { tools: tools.collect(), instructions: known.instructions })
+    });
+    Ok(Some(DiskCopy {
+        saved: Saved { sender, revision: file.revision, content },
+        known: known.collect(),
+        cordons: file.cordons,
+    }))
+}
+
+fn save(directory: &Path, copy: &DiskCopy) -> io::Result<()> {
+    let known = copy.known.iter().map(|(endpoint, offered)| Known {
+        endpoint: endpoint.clone(),
+        tools: offered
+            .tools
+            .iter()
+            .map(|tool| RawValue::from_string(tool.json().into()).expect("a tool was parsed from this JSON"))
+            .collect(),
+        instructions: offered.instructions.clone(),
+    });
+    let file = File {
+        format: FORMAT,
+        log: copy.saved.sender.log.clone(),
+        epoch: copy.saved.sender.epoch,
+        revision: copy.saved.revision,
+        digest: copy.saved.content.digest,
+        snapshot: Arc::clone(&copy.saved.content.snapshot),
+        known: known.collect(),
+        cordons: copy.cordons.clone(),
+    };
+    let bytes = serde_json::to_vec(&file)?;
+    // Configurations name hosts, and headers may have been written without a reference.
+    runtime::state_dir::write_atomic(&directory.join(FILE), &bytes, 0o600)
+}
+
+/// Writes the newest copy each time there is another one, until the fleet is gone. Those that came while one was being
+/// written are skipped. A disk that fails is tried again with the next copy: nothing waits for it.
+pub(crate) async fn write_latest(directory: PathBuf, mut copies: watch::Receiver<Option<Arc<DiskCopy>>>) {
+    while copies.changed().await.is_ok() {
+        let Some(copy) = copies.borrow_and_update().clone() else { continue };
+        let (directory, revision) = (directory.clone(), copy.saved.revision);
+        let written = tokio::task::spawn_blocking(move || save(&directory, &copy)).await;
+        let result = match written {
+            Ok(Ok(())) => "ok",
+            Ok(Err(error)) => {
+                tracing::warn!(%error, revision = revision.0, "cannot write the copy of what is live; a start without config-manager would use an older one");
+                "failed"
+            }
+            Err(_) => return,
+        };
+        metrics::counter!("router_disk_copies_total", "result" => result).increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+use std::time::Duration;
+
+use drain::DrainId;
+use model::{BackendId, ReplaceMode};
+
+use super::*;
+use crate::fleet::plan::tests::{backend, layout};
+
+fn copy() -> DiskCopy {
+    let backend = backend("files", &["http://localhost:1/mcp"], ReplaceMode::Beside);
+    let key = backend.endpoints().next().unwrap().0;
+    // Spacing, order and unknown keys are the server's, and stay.
+    let tool = Tool::parse(r#"{ "x-vendor":1e2, "name":"read","inputSchema":{} }"#).unwrap();
+    let offered = Offered { tools: [Arc::new(tool)].into(), instructions: Some("read first".into()) };
+    let cordon = Cordon {
+        drain: DrainId::Admin { number: 3 },
+        backend: BackendId::new("files").unwrap(),
+        endpoint: None,
+        remaining: Duration::from_millis(1500),
+    };
+    DiskCopy {
+        saved: Saved {
+            sender: Sender { log: LogId("l".into()), epoch: 4 },
+            revision: Revision(7),
+            content: layout(&[backend]).content.clone(),
+        },
+        known: BTreeMap::from([(key, offered)]),
+        cordons: vec![cordon],
+    }
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let directory = tempfile::tempdir().unwrap();
+    assert!(load(directory.path()).unwrap().is_none());
+    let written = copy();
+    save(directory.path(), &written).unwrap();
+    let read = load(directory.path()).unwrap().unwrap();
+    assert_eq!((read.saved, read.known, read.cordons), (written.saved, written.known, written.cordons));
+}
+
+#[test]
+fn a_damaged_copy_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    save(directory.path(), &copy()).unwrap();
+    let path = directory.path().join(FILE);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let check = |text: String, expected: fn(&LoadError) -> bool| {
+        std::fs::write(&path, text).unwrap();
+        let error = load(directory.path()).unwrap_err();
+        assert!(expected(&error), "{error}");
+    };
+    check(text.replace("localhost:1", "localhost:2"), |error| matches!(error, LoadError::Damaged { .. }));
+    check(text.replace("\"format\":1", "\"format\":2"), |error| matches!(error, LoadError::Format { found: 2, .. }));
+    check(text[..text.len() / 2].into(), |error| matches!(error, LoadError::Malformed { .. }));
+}

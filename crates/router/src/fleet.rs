@@ -1,0 +1,370 @@
+//! The fleet: all endpoints of this router, owned by one task on the control thread.
+//!
+//! What is to be done is decided by values without I/O (the roster of endpoints here, [`drain::Departures`], the
+//! follower's core); this task carries it out, one thing at a time, and is the only one that publishes a generation. It
+//! never waits: bringing up, listing and shutting down run in tasks of their own and report back.
+
+mod carry_out;
+mod offered;
+pub(crate) mod plan;
+mod roster;
+mod status;
+mod turn;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use drain::Departures;
+use model::{AttemptId, EndpointKey, NodeId, Revision, Time, Verdict};
+use rollout::follower::{Event as FollowerEvent, Identity, Saved};
+use rollout::{Content, Refusal};
+use runtime::grpc::Target;
+use runtime::{Clock, Phase, Tasks};
+use tokio::sync::{mpsc, watch};
+
+use crate::departure::{Cordons, Exchanges};
+use crate::disk::{self, DiskCopy};
+use crate::endpoint::{Endpoint, EndpointEvent};
+use crate::generation::Live;
+use crate::secrets;
+use crate::upstream::Upstreams;
+use crate::{departure, follow, watch_health};
+
+pub(crate) use offered::Offered;
+pub use status::{EndpointStatus, Following, Status, WithheldTool};
+
+use plan::Layout;
+use roster::{Event, Roster, Serial};
+
+/// Commands wait here while the fleet is busy; senders wait when it is full.
+const COMMANDS: usize = 1024;
+/// Events of endpoints, which may come from any core.
+const ENDPOINT_EVENTS: usize = 4096;
+/// Handled before the consequences are drawn, so that many servers coming up at once make few generations.
+const BATCH: usize = 64;
+
+/// What the control side of a router is told at start.
+#[derive(Debug, Clone)]
+pub struct FleetSettings {
+    pub node: NodeId,
+    /// Another one at each start of the process.
+    pub boot: String,
+    pub state_dir: PathBuf,
+    pub config_manager: Target,
+    pub health_monitor: Target,
+    pub drain_coordinator: Target,
+}
+
+/// The control side of a router, running.
+#[derive(Debug)]
+pub struct Fleet {
+    /// For calls.
+    pub live: Arc<Live>,
+    /// For whoever looks.
+    pub status: watch::Receiver<Arc<Status>>,
+    /// How it stands with config-manager.
+    pub following: watch::Receiver<Following>,
+}
+
+/// From those who speak with the control services, and from the fleet's own tasks.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Prepare {
+        attempt: AttemptId,
+        content: Content,
+        within: Duration,
+    },
+    Abort {
+        attempt: AttemptId,
+        keep_until: Time,
+    },
+    Swap {
+        revision: Revision,
+        content: Content,
+        prepared: Option<AttemptId>,
+    },
+    Save(Saved),
+    BroughtUp {
+        serial: Serial,
+        result: Result<Offered, String>,
+    },
+    Listed {
+        serial: Serial,
+        result: Result<Offered, String>,
+    },
+    Ended {
+        serial: Serial,
+    },
+    Judged {
+        endpoint: EndpointKey,
+        verdict: Verdict,
+    },
+    /// The line to drain-coordinator.
+    Cordons(Cordons),
+}
+
+/// The one owner of all endpoints.
+pub(crate) struct Task {
+    pub(crate) roster: Roster,
+    pub(crate) departures: Departures,
+    endpoints: BTreeMap<Serial, Arc<Endpoint>>,
+    /// By the serial that endpoints have themselves.
+    serials: BTreeMap<u64, Serial>,
+    /// Leaving, empty, and kept open because an attempt wants them.
+    pub(crate) held_open: BTreeSet<EndpointKey>,
+    live: Arc<Live>,
+    turn: u64,
+    /// Decided, and to be acknowledged once it is published.
+    swapping: Option<(Revision, tokio::time::Instant)>,
+    pub(crate) saved: Option<Saved>,
+    pub(crate) unsaved: bool,
+    pub(crate) unseen: bool,
+    pub(crate) line: Option<departure::Speaking>,
+    commands: mpsc::Sender<Command>,
+    answers: mpsc::Sender<FollowerEvent>,
+    copies: watch::Sender<Option<Arc<DiskCopy>>>,
+    status: watch::Sender<Arc<Status>>,
+    pub(crate) exchanges: Arc<dyn Exchanges>,
+    upstreams: Arc<Upstreams>,
+    tasks: Tasks,
+    clock: Clock,
+}
+
+impl Fleet {
+    /// Starts the control side on the current runtime, which must be that of the control thread: from the copy on disk,
+    /// if there is a usable one, so that what is returned may serve already. Calls are ended through `exchanges`.
+    ///
+    /// # Errors
+    /// When one of the targets can never be dialled.
+    pub fn spawn(
+        settings: FleetSettings,
+        exchanges: Arc<dyn Exchanges>,
+        tasks: &Tasks,
+        clock: Clock,
+    ) -> Result<Self, runtime::grpc::DialError> {
+        let (events, endpoint_events) = mpsc::channel(ENDPOINT_EVENTS);
+        let upstreams = Upstreams::new(tasks.clone(), tokio::runtime::Handle::current(), clock, events);
+        let (commands, inbox) = mpsc::channel(COMMANDS);
+        // As many answers as commands can ask for: the fleet never waits for whoever asked.
+        let (answers, answered) = mpsc::channel(2 * COMMANDS);
+        let (copies, to_disk) = watch::channel(None);
+        let (status, seen) = watch::channel(Arc::default());
+        let copy = disk::load(&settings.state_dir).unwrap_or_else(|error| {
+            tracing::error!(error = &error as &dyn std::error::Error, "the copy of what was live is not used");
+            None
+        });
+        let live = Arc::new(Live::new());
+        let known = copy.as_ref().map(|copy| copy.known.clone()).unwrap_or_default();
+        let mut task = Task {
+            roster: Roster::new(rand::random(), known),
+            departures: Departures::new(),
+            endpoints: BTreeMap::new(),
+            serials: BTreeMap::new(),
+            held_open: BTreeSet::new(),
+            live: Arc::clone(&live),
+            turn: 0,
+            swapping: None,
+            saved: None,
+            unsaved: false,
+            unseen: true,
+            line: None,
+            commands: commands.clone(),
+            answers,
+            copies,
+            status,
+            exchanges,
+            upstreams,
+            tasks: tasks.clone(),
+            clock,
+        };
+        if let Some(copy) = &copy {
+            task.restore(copy);
+        }
+        let stop = tasks.shutdown().clone();
+        let identity = Identity {
+            node: settings.node.clone(),
+            boot: settings.boot.clone(),
+            features: wire::FEATURES.iter().map(|feature| (*feature).to_owned()).collect(),
+        };
+        let saved = copy.map(|copy| copy.saved);
+        let following = follow::spawn(
+            &settings.config_manager,
+            identity.clone(),
+            saved,
+            follow::Fleet { commands: commands.clone(), answered, status: seen.clone() },
+            tasks,
+            clock,
+        )?;
+        departure::spawn(&settings.drain_coordinator, &identity, commands.clone(), tasks)?;
+        watch_health::spawn(&settings.health_monitor, &identity, commands, seen.clone(), tasks, clock)?;
+        tasks.spawn("disk copy", disk::write_latest(settings.state_dir, to_disk));
+        tasks.spawn("fleet", async move {
+            tokio::select! {
+                () = task.run(inbox, endpoint_events) => {}
+                () = stop.reached(Phase::Closing) => {}
+            }
+            task.close().await;
+        });
+        Ok(Self { live, status: seen, following })
+    }
+}
+
+impl Task {
+    async fn run(&mut self, mut inbox: mpsc::Receiver<Command>, mut events: mpsc::Receiver<(u64, EndpointEvent)>) {
+        let mut batch = Vec::new();
+        loop {
+            self.settle();
+            let due = self.roster.next_deadline().into_iter().chain(self.departures.next_deadline()).min();
+            tokio::select! {
+                received = inbox.recv_many(&mut batch, BATCH) => {
+                    if received == 0 {
+                        return;
+                    }
+                    for command in batch.drain(..) {
+                        self.command(command);
+                    }
+                }
+                Some((serial, event)) = events.recv() => self.endpoint_event(serial, event),
+                () = self.clock.sleep_until(due.map(Time::as_nanos)) => {
+                    self.roster.tick(self.now());
+                    self.departures.handle(self.now(), drain::departures::Event::Tick);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        Time::from_nanos(self.clock.now_nanos())
+    }
+
+    /// Serves what the disk has, whatever has become of its servers and secrets since.
+    fn restore(&mut self, copy: &DiskCopy) {
+        let Saved { revision, content, .. } = &copy.saved;
+        tracing::info!(revision = revision.0, digest = %content.digest.short(), servers = content.snapshot.backends.len(),
+            "serving from the copy on disk, until config-manager says what is live");
+        let layout = Arc::new(Layout::of(content.clone()));
+        let now = self.now();
+        let overlay = drain::Directive::Overlay { cordons: copy.cordons.clone() };
+        self.departures.handle(now, drain::departures::Event::Said(overlay));
+        self.roster.handle(now, Event::Live { revision: *revision, layout, prepared: None });
+        self.saved = Some(copy.saved.clone());
+        self.settle();
+        self.unsaved = false;
+    }
+
+    fn command(&mut self, command: Command) {
+        let now = self.now();
+        match command {
+            Command::Prepare { attempt, content, within } => self.prepare(attempt, content, within),
+            Command::Abort { attempt, keep_until } => self.roster.handle(now, Event::Abort { attempt, keep_until }),
+            Command::Swap { revision, content, prepared } => self.swap(revision, content, prepared),
+            Command::Save(saved) => {
+                self.saved = Some(saved);
+                self.unsaved = true;
+            }
+            Command::BroughtUp { serial, result } => {
+                let outcome = if result.is_ok() { "ok" } else { "failed" };
+                metrics::counter!("router_bring_ups_total", "result" => outcome).increment(1);
+                self.roster.handle(now, Event::BroughtUp { serial, result });
+                self.show_next_attempt(serial);
+                self.unseen = true;
+            }
+            Command::Listed { serial, result } => self.roster.handle(now, Event::Listed { serial, result }),
+            Command::Ended { serial } => {
+                self.roster.handle(now, Event::Ended { serial });
+                self.unseen = true;
+            }
+            Command::Judged { endpoint, verdict } => {
+                self.roster.handle(now, Event::Judged { key: endpoint, verdict });
+            }
+            Command::Cordons(cordons) => self.cordons(cordons),
+        }
+    }
+
+    fn prepare(&mut self, attempt: AttemptId, content: Content, within: Duration) {
+        let layout = Arc::new(Layout::of(content));
+        if let Some(missing) = self.missing_secrets(&layout) {
+            let refusal = Some(Refusal::Secret(missing));
+            self.answer(FollowerEvent::Built { attempt, outcomes: Vec::new(), refusal });
+            return;
+        }
+        tracing::info!(%attempt, digest = %layout.content.digest.short(), "preparing");
+        self.roster.handle(self.now(), Event::Prepare { attempt, layout, within });
+    }
+
+    fn swap(&mut self, revision: Revision, content: Content, prepared: Option<AttemptId>) {
+        let begun = tokio::time::Instant::now();
+        let layout = Arc::new(Layout::of(content));
+        // What was prepared has been resolved, and is decided.
+        if let Some(missing) = self.missing_secrets(&layout).filter(|_| prepared.is_none()) {
+            self.answer(FollowerEvent::SwapFailed { revision, refusal: Refusal::Secret(missing) });
+            return;
+        }
+        self.swapping = Some((revision, begun));
+        self.roster.handle(self.now(), Event::Live { revision, layout, prepared });
+    }
+
+    /// What the endpoints that `layout` has and the fleet lacks refer to, and cannot be had here.
+    fn missing_secrets(&self, layout: &Layout) -> Option<String> {
+        let new = layout.keys().filter(|key| !self.roster.members().contains_key(key));
+        let unresolved = new.flat_map(|key| {
+            let spec = layout.spec(key).expect("the key is of this layout");
+            let backend = key.backend.clone();
+            let errors = spec.transport.templates().into_iter().filter_map(|(place, text)| {
+                secrets::resolve(&place, text).err().map(|error| format!("server `{backend}`: {error}"))
+            });
+            errors.collect::<Vec<_>>()
+        });
+        let all: Vec<_> = unresolved.collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+
+    fn endpoint_event(&mut self, serial: u64, event: EndpointEvent) {
+        let Some(&serial) = self.serials.get(&serial) else { return };
+        let now = self.now();
+        match event {
+            EndpointEvent::ListChanged | EndpointEvent::Renewed => {
+                self.roster.handle(now, Event::ListChanged { serial });
+            }
+            EndpointEvent::Lost { reason } => {
+                if let Some(endpoint) = self.endpoints.get(&serial) {
+                    tracing::warn!(endpoint = %endpoint.key, %reason, "lost");
+                }
+                metrics::counter!("router_endpoints_lost_total").increment(1);
+                self.roster.handle(now, Event::Lost { serial, reason: reason.as_ref().into() });
+                self.show_next_attempt(serial);
+                self.unseen = true;
+            }
+            EndpointEvent::Empty => {
+                if let Some(endpoint) = self.endpoints.get(&serial) {
+                    let endpoint = endpoint.key.clone();
+                    self.departures.handle(now, drain::departures::Event::LastLeft { endpoint });
+                }
+            }
+        }
+    }
+
+    fn show_next_attempt(&self, serial: Serial) {
+        let Some(endpoint) = self.endpoints.get(&serial) else { return };
+        let member = self.roster.members().get(&endpoint.key);
+        let due = member.and_then(|member| member.state.retry_at());
+        endpoint.set_next_attempt(due.map(|due| due.since(self.now())));
+    }
+
+    fn answer(&self, event: FollowerEvent) {
+        if self.answers.try_send(event).is_err() {
+            tracing::error!("the follower does not take answers; it will ask again when it attaches again");
+        }
+    }
+
+    /// The end of the process: all endpoints at once, whatever is in flight on them.
+    async fn close(&mut self) {
+        let ends = std::mem::take(&mut self.endpoints).into_values().map(|endpoint| async move {
+            endpoint.admission.cordon();
+            endpoint.shut_down().await;
+        });
+        futures_util::future::join_all(ends).await;
+    }
+}

@@ -1,0 +1,188 @@
+//! The fleet's hands: what the deciding parts want done, done.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use drain::departures;
+use model::{AttemptId, CandidateOutcome, EndpointKey};
+use rollout::Refusal;
+use rollout::follower::Event as FollowerEvent;
+use tokio::time::Instant;
+
+use super::roster::{Effect, Event, Serial};
+use super::{Command, Offered, Task, status, turn};
+use crate::disk::DiskCopy;
+use crate::endpoint::{Endpoint, Listing};
+
+impl From<Listing> for Offered {
+    fn from(listing: Listing) -> Self {
+        let tools = listing.tools.iter().cloned().map(Arc::new).collect();
+        Self { tools, instructions: listing.instructions }
+    }
+}
+
+impl Task {
+    /// Carries out everything that is wanted, and what follows from it.
+    pub(super) fn settle(&mut self) {
+        loop {
+            if let Some(effect) = self.roster.poll_effect() {
+                self.carry_out(effect);
+            } else if !self.pass_departures() {
+                break;
+            }
+        }
+        if let Some((revision, begun)) = self.swapping.take() {
+            metrics::histogram!("router_swap_seconds").record(begun.elapsed().as_secs_f64());
+            metrics::gauge!("router_revision").set(as_metric(revision.0));
+            tracing::info!(revision = revision.0, "live");
+            self.answer(FollowerEvent::Swapped { revision });
+        }
+        self.copy_to_disk();
+        if std::mem::take(&mut self.unseen) {
+            let now = self.now();
+            let status =
+                status::status(&self.roster, &self.endpoints, &self.live.load(), self.departures.departures(now));
+            self.status.send_replace(Arc::new(status));
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Create { serial, key, spec } => {
+                let limits = Arc::new(self.roster.limits_for(&key));
+                let endpoint = Endpoint::new(key, spec, 1, limits, &self.upstreams);
+                self.serials.insert(endpoint.serial, serial);
+                self.endpoints.insert(serial, endpoint);
+                self.unseen = true;
+            }
+            Effect::BringUp { serial, timeout } => self.bring_up(serial, timeout),
+            Effect::List { serial } => self.list(serial),
+            Effect::Verdict { serial, verdict } => {
+                if let Some(endpoint) = self.endpoints.get(&serial) {
+                    tracing::debug!(endpoint = %endpoint.key, %verdict, "verdict");
+                    endpoint.set_verdict(verdict);
+                }
+                self.unseen = true;
+            }
+            Effect::Publish { swap } => self.publish(swap),
+            Effect::ShutDown { serial } => self.shut_down(serial),
+            Effect::Prepared { attempt, outcomes } => self.prepared(attempt, outcomes),
+        }
+    }
+
+    fn bring_up(&self, serial: Serial, timeout: Duration) {
+        let Some(endpoint) = self.endpoints.get(&serial).map(Arc::clone) else { return };
+        let commands = self.commands.clone();
+        self.tasks.spawn("bring up", async move {
+            let result = endpoint.bring_up(Instant::now() + timeout).await;
+            match &result {
+                Ok(listing) => tracing::info!(endpoint = %endpoint.key, tools = listing.tools.len(), "up"),
+                Err(error) => tracing::warn!(endpoint = %endpoint.key, %error, "cannot be brought up"),
+            }
+            let result = result.map(Offered::from).map_err(|error| error.to_string());
+            // Fails only when the fleet is gone.
+            drop(commands.send(Command::BroughtUp { serial, result }).await);
+        });
+    }
+
+    fn list(&self, serial: Serial) {
+        let Some(endpoint) = self.endpoints.get(&serial).map(Arc::clone) else { return };
+        let commands = self.commands.clone();
+        self.tasks.spawn("list tools", async move {
+            let result = endpoint.list().await.map(Offered::from).map_err(|error| error.to_string());
+            drop(commands.send(Command::Listed { serial, result }).await);
+        });
+    }
+
+    /// Nothing is in flight on it, or ever was.
+    fn shut_down(&mut self, serial: Serial) {
+        let Some(endpoint) = self.endpoints.remove(&serial) else { return };
+        self.serials.remove(&endpoint.serial);
+        self.unseen = true;
+        endpoint.admission.cordon();
+        if !endpoint.admission.try_close() {
+            tracing::error!(endpoint = %endpoint.key, admission = ?endpoint.admission, "shut down with calls in flight");
+        }
+        let commands = self.commands.clone();
+        self.tasks.spawn("shut down", async move {
+            endpoint.shut_down().await;
+            tracing::info!(endpoint = %endpoint.key, "ended");
+            drop(commands.send(Command::Ended { serial }).await);
+        });
+    }
+
+    /// Before a swap what comes back is opened, after it what leaves is cordoned: a call finds every endpoint of either
+    /// generation as that generation has it.
+    fn publish(&mut self, swap: bool) {
+        let Some(layout) = self.roster.layout().cloned() else { return };
+        if swap {
+            let endpoints = layout.keys().cloned().collect();
+            self.departures.handle(self.now(), departures::Event::Coming { endpoints });
+            self.pass_departures();
+        }
+        self.turn += 1;
+        let owners = self.live.load().catalog.owners();
+        let Some(generation) = turn::generation(&self.roster, &self.endpoints, &owners, self.turn) else { return };
+        self.live.publish(generation);
+        metrics::counter!("router_turns_total").increment(1);
+        if swap {
+            let snapshot = &layout.content.snapshot;
+            let limits = Arc::new(snapshot.policy.limits.clone());
+            for key in layout.keys() {
+                if let Some(endpoint) = self.endpoint(key) {
+                    endpoint.set_limits(Arc::clone(&limits));
+                }
+            }
+            let timeout = |key: &EndpointKey| {
+                layout
+                    .backend_of(key)
+                    .map_or(snapshot.policy.drain.timeout, |backend| snapshot.drain_of(backend).timeout)
+            };
+            let endpoints: BTreeMap<_, _> = layout.keys().map(|key| (key.clone(), timeout(key))).collect();
+            let revision = self.roster.revision();
+            self.departures.handle(self.now(), departures::Event::Live { revision, endpoints });
+            self.pass_departures();
+        }
+        self.unsaved |= self.saved.is_some();
+        self.unseen = true;
+    }
+
+    /// Collisions of names are judged here: only with the lists of all candidates are they known.
+    fn prepared(&mut self, attempt: AttemptId, outcomes: Vec<CandidateOutcome>) {
+        let collisions = self.roster.attempt_layout().map(|layout| turn::new_collisions(&self.roster, layout));
+        let collisions = collisions.unwrap_or_default();
+        let refusal = (!collisions.is_empty()).then(|| Refusal::Names(collisions.join(", ")));
+        self.answer(FollowerEvent::Built { attempt, outcomes, refusal });
+    }
+
+    pub(crate) fn endpoint(&self, key: &EndpointKey) -> Option<&Arc<Endpoint>> {
+        self.endpoints.get(&self.roster.members().get(key)?.serial)
+    }
+
+    /// What left is closed: nobody can come in any more.
+    pub(crate) fn closed(&mut self, key: &EndpointKey) {
+        let Some(serial) = self.roster.members().get(key).map(|member| member.serial) else { return };
+        self.roster.handle(self.now(), Event::Closed { serial });
+    }
+
+    fn copy_to_disk(&mut self) {
+        let Some(saved) = self.saved.as_ref().filter(|_| self.unsaved) else { return };
+        // Between a swap and the follower's word for it the copy would mix two revisions.
+        if saved.revision != self.roster.revision() {
+            return;
+        }
+        let copy = DiskCopy {
+            saved: saved.clone(),
+            known: self.roster.known().clone(),
+            cordons: self.departures.overlay(self.now()),
+        };
+        self.unsaved = false;
+        self.copies.send_replace(Some(Arc::new(copy)));
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; revisions stay far below 2^52")]
+fn as_metric(value: u64) -> f64 {
+    value as f64
+}

@@ -1,0 +1,129 @@
+//! What a snapshot asks of the fleet, and what is to be done about it given the snapshot that is live: as values, so
+//! that it can be read and tested without a socket.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use model::{Backend, BackendId, EndpointKey, EndpointSpec, ReplaceMode, VariantId};
+use rollout::Content;
+
+/// A snapshot with the keys of its endpoints, which cost a hash each and are needed again and again.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    pub(crate) content: Content,
+    /// In the order of the file.
+    pub(crate) backends: Vec<BackendLayout>,
+    specs: BTreeMap<EndpointKey, (usize, EndpointSpec)>,
+}
+
+#[derive(Debug)]
+pub(crate) struct BackendLayout {
+    pub(crate) backend: Arc<Backend>,
+    pub(crate) variants: Vec<VariantLayout>,
+}
+
+#[derive(Debug)]
+pub(crate) struct VariantLayout {
+    pub(crate) id: VariantId,
+    pub(crate) weight: u32,
+    pub(crate) endpoints: Vec<EndpointKey>,
+}
+
+impl Layout {
+    pub(crate) fn of(content: Content) -> Self {
+        let mut specs = BTreeMap::new();
+        let mut backends = Vec::with_capacity(content.snapshot.backends.len());
+        for (position, backend) in content.snapshot.backends.iter().enumerate() {
+            let mut variants = Vec::with_capacity(backend.variants.len());
+            for variant in &backend.variants {
+                let mut endpoints = Vec::with_capacity(variant.endpoints.len());
+                for spec in &variant.endpoints {
+                    let digest = spec.digest();
+                    let key = EndpointKey { backend: backend.id.clone(), variant: variant.id.clone(), digest };
+                    // The same place named twice is one endpoint.
+                    if specs.insert(key.clone(), (position, spec.clone())).is_none() {
+                        endpoints.push(key);
+                    }
+                }
+                variants.push(VariantLayout { id: variant.id.clone(), weight: variant.weight, endpoints });
+            }
+            backends.push(BackendLayout { backend: Arc::clone(backend), variants });
+        }
+        Self { content, backends, specs }
+    }
+
+    pub(crate) fn has(&self, key: &EndpointKey) -> bool {
+        self.specs.contains_key(key)
+    }
+
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &EndpointKey> {
+        self.specs.keys()
+    }
+
+    pub(crate) fn spec(&self, key: &EndpointKey) -> Option<&EndpointSpec> {
+        self.specs.get(key).map(|(_, spec)| spec)
+    }
+
+    pub(crate) fn backend_of(&self, key: &EndpointKey) -> Option<&Arc<Backend>> {
+        self.specs.get(key).map(|(position, _)| &self.backends[*position].backend)
+    }
+
+    /// Endpoints that `live` does not have: what an attempt at this is judged by.
+    pub(crate) fn changed_from<'a>(&'a self, live: Option<&'a Self>) -> impl Iterator<Item = &'a EndpointKey> {
+        self.keys().filter(move |key| live.is_none_or(|live| !live.has(key)))
+    }
+}
+
+/// What becomes of each endpoint that is not simply kept.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// To be made and brought up.
+    pub(crate) start: Vec<EndpointKey>,
+    /// To be made, and brought up when nothing of their backend is left.
+    pub(crate) start_after: Vec<EndpointKey>,
+    /// On their way out, and wanted again.
+    pub(crate) reopen: Vec<EndpointKey>,
+    /// To get no new exchanges, and to end.
+    pub(crate) depart: Vec<EndpointKey>,
+}
+
+/// An endpoint that exists, as far as a plan cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Existing {
+    /// In the live snapshot, or made for an attempt.
+    Here,
+    /// Cordoned because a snapshot went live without it.
+    Leaving,
+}
+
+impl Plan {
+    /// How to make `next` live. `existing` are all endpoints there are; `ending` the backends of which one is being shut
+    /// down right now.
+    pub(crate) fn toward(
+        next: &Layout,
+        live: Option<&Layout>,
+        existing: &BTreeMap<EndpointKey, Existing>,
+        ending: &BTreeSet<BackendId>,
+    ) -> Self {
+        let mut plan = Self::default();
+        for key in next.keys() {
+            match existing.get(key) {
+                Some(Existing::Here) => {}
+                Some(Existing::Leaving) => plan.reopen.push(key.clone()),
+                None => {
+                    let alone = next.backend_of(key).is_some_and(|backend| backend.replace == ReplaceMode::StopFirst);
+                    let others = ending.contains(&key.backend)
+                        || existing.keys().any(|other| other.backend == key.backend && !next.has(other));
+                    let list = if alone && others { &mut plan.start_after } else { &mut plan.start };
+                    list.push(key.clone());
+                }
+            }
+        }
+        let gone = live.into_iter().flat_map(Layout::keys).filter(|key| !next.has(key));
+        plan.depart = gone.filter(|key| existing.get(key) == Some(&Existing::Here)).cloned().collect();
+        plan
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

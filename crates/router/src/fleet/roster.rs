@@ -1,0 +1,449 @@
+//! Who is in the fleet and what is to be done about each: the deciding part of the fleet, without I/O.
+//!
+//! One entrance ([`Roster::handle`]), one exit ([`Roster::poll_effect`]), one deadline. An endpoint is a member for as
+//! long as anybody wants it: the live snapshot, an attempt, the exchanges it still has on its way out, or the hope that
+//! the next attempt asks for an equal one.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{
+    AttemptId, BackendId, CandidateOutcome, CandidateResult, EndpointKey, EndpointSpec, Limits, Revision, Time, Verdict,
+};
+use runtime::Backoff;
+
+use super::offered::Offered;
+use super::plan::{BackendLayout, Existing, Layout, Plan};
+
+mod attempt;
+mod member;
+
+pub(crate) use member::{Member, State};
+
+/// Process-unique, never reused: tells an endpoint from an equal one before or after it.
+pub(crate) type Serial = u64;
+
+/// How long what an aborted attempt brought up waits for another attempt that wants it.
+const SPARE: Duration = Duration::from_secs(10);
+/// Servers announce a change of their tools several times in a row.
+const RELIST_AFTER: Duration = Duration::from_millis(50);
+/// Between attempts to bring up what is down.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+/// Whoever is lost sooner after it came up is in a crash loop.
+const STABLE: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Make it ready beside what is live.
+    Prepare { attempt: AttemptId, layout: Arc<Layout>, within: Duration },
+    /// Nobody needs that attempt any more.
+    Abort { attempt: AttemptId, keep_until: Time },
+    /// It is decided: live under this number, whatever its servers do.
+    Live { revision: Revision, layout: Arc<Layout>, prepared: Option<AttemptId> },
+    /// A bring-up that was asked for has ended.
+    BroughtUp { serial: Serial, result: Result<Offered, String> },
+    /// It was up and is no longer: its child ended.
+    Lost { serial: Serial, reason: String },
+    /// It says that its tools are others now.
+    ListChanged { serial: Serial },
+    /// A listing that was asked for has ended.
+    Listed { serial: Serial, result: Result<Offered, String> },
+    /// What is thought of it.
+    Judged { key: EndpointKey, verdict: Verdict },
+    /// On its way out, and nothing is in flight any more.
+    Closed { serial: Serial },
+    /// A shutdown that was asked for is complete.
+    Ended { serial: Serial },
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Make the endpoint, unconnected.
+    Create {
+        serial: Serial,
+        key: EndpointKey,
+        spec: EndpointSpec,
+    },
+    BringUp {
+        serial: Serial,
+        timeout: Duration,
+    },
+    List {
+        serial: Serial,
+    },
+    /// Tell those who choose among endpoints.
+    Verdict {
+        serial: Serial,
+        verdict: Verdict,
+    },
+    /// Make a generation of what is here now. `swap`: of another snapshot than before, so that endpoints come and leave.
+    Publish {
+        swap: bool,
+    },
+    /// It is nobody's any more, and nothing is in flight on it.
+    ShutDown {
+        serial: Serial,
+    },
+    /// Every endpoint that the attempt changes has been tried.
+    Prepared {
+        attempt: AttemptId,
+        outcomes: Vec<CandidateOutcome>,
+    },
+}
+
+#[derive(Debug)]
+struct LiveSnapshot {
+    revision: Revision,
+    layout: Arc<Layout>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Roster {
+    live: Option<LiveSnapshot>,
+    attempt: Option<attempt::Attempt>,
+    members: BTreeMap<EndpointKey, Member>,
+    keys: BTreeMap<Serial, EndpointKey>,
+    /// Being shut down, and of which backend.
+    ending: BTreeMap<Serial, BackendId>,
+    /// What each endpoint offered when it was last seen.
+    known: BTreeMap<EndpointKey, Offered>,
+    /// Since a snapshot went live, not everybody had a chance to say what they offer.
+    settling: bool,
+    next_serial: Serial,
+    random: u64,
+    effects: VecDeque<Effect>,
+}
+
+impl Roster {
+    /// `known`: what endpoints offered in an earlier life of this process.
+    pub(crate) fn new(random: u64, known: BTreeMap<EndpointKey, Offered>) -> Self {
+        Self {
+            live: None,
+            attempt: None,
+            members: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            ending: BTreeMap::new(),
+            known,
+            settling: false,
+            next_serial: 1,
+            random,
+            effects: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn handle(&mut self, now: Time, event: Event) {
+        match event {
+            Event::Prepare { attempt, layout, within } => self.prepare(now, attempt, layout, within),
+            Event::Abort { attempt, keep_until } => self.abort(attempt, keep_until),
+            Event::Live { revision, layout, prepared } => {
+                self.attempt.take_if(|attempt| prepared == Some(attempt.id()));
+                self.go_live(now, revision, layout);
+            }
+            Event::BroughtUp { serial, result } => self.brought_up(now, serial, result),
+            Event::Lost { serial, reason } => self.lost(now, serial, reason),
+            Event::ListChanged { serial } => {
+                if let Some(member) = self.by_serial(serial) {
+                    member.relist_at.get_or_insert(now + RELIST_AFTER);
+                }
+            }
+            Event::Listed { serial, result } => self.listed(now, serial, result),
+            Event::Judged { key, verdict } => {
+                if let Some(member) = self.members.get_mut(&key) {
+                    member.judged = verdict;
+                    self.effects.extend(member.verdict_effect());
+                }
+            }
+            Event::Closed { serial } => {
+                if let Some(key) = self.keys.get(&serial).cloned() {
+                    self.drop_member(&key);
+                }
+            }
+            Event::Ended { serial } => {
+                self.ending.remove(&serial);
+            }
+        }
+        self.start_waiting();
+        self.report_attempt();
+    }
+
+    /// What is due: retries, listings, and the end of spares.
+    pub(crate) fn tick(&mut self, now: Time) {
+        let mut over = Vec::new();
+        for (key, member) in &mut self.members {
+            let wanted = self.live.as_ref().is_some_and(|live| live.layout.has(key));
+            if wanted && member.retry(now) {
+                self.effects.push_back(Effect::BringUp { serial: member.serial, timeout: member.connect });
+            }
+            if member.relist_at.is_some_and(|at| at <= now) {
+                member.relist_at = None;
+                if member.state.is_up() {
+                    self.effects.push_back(Effect::List { serial: member.serial });
+                }
+            }
+            if member.spare_until.is_some_and(|until| until <= now) {
+                over.push(key.clone());
+            }
+        }
+        for key in over {
+            self.drop_member(&key);
+        }
+        self.start_waiting();
+    }
+
+    pub(crate) fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        let of_live = |key: &EndpointKey| self.live.as_ref().is_some_and(|live| live.layout.has(key));
+        let dues = self.members.iter().flat_map(|(key, member)| {
+            let retry = member.state.retry_at().filter(|_| of_live(key));
+            [retry, member.relist_at, member.spare_until]
+        });
+        dues.flatten().min()
+    }
+
+    pub(crate) fn revision(&self) -> Revision {
+        self.live.as_ref().map_or(Revision::NONE, |live| live.revision)
+    }
+
+    pub(crate) fn layout(&self) -> Option<&Arc<Layout>> {
+        self.live.as_ref().map(|live| &live.layout)
+    }
+
+    pub(crate) fn members(&self) -> &BTreeMap<EndpointKey, Member> {
+        &self.members
+    }
+
+    /// Somebody may still want it, though it is on its way out: it must not be closed.
+    pub(crate) fn is_wanted(&self, key: &EndpointKey) -> bool {
+        let live = self.live.as_ref().is_some_and(|live| live.layout.has(key));
+        live || self.attempt.as_ref().is_some_and(|attempt| attempt.layout.has(key))
+    }
+
+    pub(crate) fn attempt_layout(&self) -> Option<&Arc<Layout>> {
+        self.attempt.as_ref().map(|attempt| &attempt.layout)
+    }
+
+    /// What holds for an endpoint: as the live snapshot says, or the attempt that it is made for.
+    pub(crate) fn limits_for(&self, key: &EndpointKey) -> Limits {
+        let layouts = self.layout().into_iter().chain(self.attempt_layout());
+        let layout = layouts.filter(|layout| layout.has(key)).next_back();
+        layout.map(|layout| layout.content.snapshot.policy.limits.clone()).unwrap_or_default()
+    }
+
+    /// What a backend offers: as its first endpoint that is up says, else as anybody of it last said.
+    pub(crate) fn offered(&self, backend: &BackendLayout) -> Option<&Offered> {
+        let keys = || backend.variants.iter().flat_map(|variant| &variant.endpoints);
+        let up = keys().find(|key| self.members.get(key).is_some_and(|member| member.state.is_up()));
+        let own = up.into_iter().chain(keys()).find_map(|key| self.known.get(key));
+        own.or_else(|| self.known.iter().find(|(key, _)| key.backend == backend.backend.id).map(|(_, one)| one))
+    }
+
+    /// Its first endpoint is still to come: neither up, nor did it fail.
+    pub(crate) fn is_arriving(&self, backend: &BackendLayout) -> bool {
+        let states = || {
+            let keys = backend.variants.iter().flat_map(|variant| &variant.endpoints);
+            keys.filter_map(|key| self.members.get(key)).map(|member| &member.state)
+        };
+        states().any(State::is_arriving) && !states().any(State::is_up)
+    }
+
+    /// Names go by the order of the file until everybody of the snapshot had a chance to come up; after that, whoever
+    /// has a name keeps it.
+    pub(crate) fn is_settling(&self) -> bool {
+        self.settling
+    }
+
+    /// What is known of the live snapshot's servers, for the copy on disk.
+    pub(crate) fn known(&self) -> &BTreeMap<EndpointKey, Offered> {
+        &self.known
+    }
+
+    fn go_live(&mut self, now: Time, revision: Revision, layout: Arc<Layout>) {
+        let plan = self.plan(&layout);
+        self.start(&layout, &plan, Duration::MAX);
+        for key in &plan.depart {
+            if let Some(member) = self.members.get_mut(key) {
+                member.leaving = true;
+            }
+        }
+        for key in layout.keys() {
+            if let Some(member) = self.members.get_mut(key) {
+                member.leaving = false;
+                member.spare_until = None;
+                member.connect = layout.content.snapshot.policy.limits.connect;
+            }
+        }
+        let backends: BTreeSet<_> = layout.backends.iter().map(|one| &one.backend.id).collect();
+        self.known.retain(|key, _| backends.contains(&key.backend));
+        self.live = Some(LiveSnapshot { revision, layout });
+        self.settling = true;
+        self.effects.push_back(Effect::Publish { swap: true });
+        self.spare_leftovers(now + SPARE);
+    }
+
+    fn plan(&self, next: &Layout) -> Plan {
+        let existing = self
+            .members
+            .iter()
+            .map(|(key, member)| (key.clone(), if member.leaving { Existing::Leaving } else { Existing::Here }));
+        let ending = self.ending.values().cloned().collect();
+        Plan::toward(next, self.layout().map(Arc::as_ref), &existing.collect(), &ending)
+    }
+
+    /// Makes what `plan` wants started, and starts what need not wait.
+    fn start(&mut self, layout: &Layout, plan: &Plan, within: Duration) {
+        let timeout = layout.content.snapshot.policy.limits.connect.min(within);
+        let now = plan.start.iter().map(|key| (key, State::Arriving));
+        let later = plan.start_after.iter().map(|key| (key, State::Waiting));
+        for (key, state) in now.chain(later) {
+            let Some(spec) = layout.spec(key) else { continue };
+            let serial = self.next_serial;
+            self.next_serial += 1;
+            self.effects.push_back(Effect::Create { serial, key: key.clone(), spec: spec.clone() });
+            if state == State::Arriving {
+                self.effects.push_back(Effect::BringUp { serial, timeout });
+            }
+            self.keys.insert(serial, key.clone());
+            self.members.insert(key.clone(), Member::new(serial, state, timeout));
+        }
+    }
+
+    /// Starts what waited for the last of its old copies to end.
+    fn start_waiting(&mut self) {
+        let waiting = self.members.iter().filter(|(_, member)| member.state == State::Waiting);
+        let free: Vec<_> = waiting
+            .filter(|(key, member)| {
+                let other = |(other, that): (&EndpointKey, &Member)| {
+                    other.backend == key.backend && that.serial != member.serial && !self.is_live(other)
+                };
+                !member.leaving
+                    && self.is_live(key)
+                    && !self.ending.values().any(|backend| *backend == key.backend)
+                    && !self.members.iter().any(other)
+            })
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in &free {
+            if let Some(member) = self.members.get_mut(key) {
+                member.state = State::Arriving;
+                self.effects.push_back(Effect::BringUp { serial: member.serial, timeout: member.connect });
+            }
+        }
+        if !free.is_empty() {
+            self.publish();
+        }
+    }
+
+    fn brought_up(&mut self, now: Time, serial: Serial, result: Result<Offered, String>) {
+        let random = self.draw();
+        let Some(key) = self.keys.get(&serial).cloned() else { return };
+        let Some(member) = self.members.get_mut(&key) else { return };
+        match result {
+            Ok(offered) => {
+                member.came_up(now);
+                self.known.insert(key.clone(), offered);
+            }
+            Err(reason) => member.failed(now, reason, |failures| RETRY.delay(failures, random)),
+        }
+        self.effects.extend(member.verdict_effect());
+        if self.is_live(&key) {
+            self.publish();
+        }
+        let arriving = self.members.iter().any(|(key, member)| member.state.is_arriving() && self.is_live(key));
+        // The turn that has the last of them still goes by the order of the file.
+        if !arriving && self.settling && !self.is_publishing() {
+            self.settling = false;
+        }
+    }
+
+    fn lost(&mut self, now: Time, serial: Serial, reason: String) {
+        let random = self.draw();
+        let Some(key) = self.keys.get(&serial).cloned() else { return };
+        let live = self.is_live(&key);
+        let Some(member) = self.members.get_mut(&key) else { return };
+        if !member.state.is_up() {
+            return;
+        }
+        member.relist_at = None;
+        if member.lost(now, STABLE, reason, |failures| RETRY.delay(failures, random)) && live {
+            self.effects.push_back(Effect::BringUp { serial, timeout: member.connect });
+        }
+        self.effects.extend(member.verdict_effect());
+        if live {
+            self.publish();
+        }
+    }
+
+    fn listed(&mut self, now: Time, serial: Serial, result: Result<Offered, String>) {
+        let random = self.draw();
+        let Some(key) = self.keys.get(&serial).cloned() else { return };
+        let Some(member) = self.members.get_mut(&key) else { return };
+        match result {
+            Ok(offered) => {
+                member.relist_failures = 0;
+                let before = self.known.insert(key.clone(), offered);
+                if self.is_live(&key) && before.as_ref() != self.known.get(&key) {
+                    self.publish();
+                }
+            }
+            Err(reason) => {
+                let wait = RETRY.delay(member.relist_failures, random);
+                member.relist_failures += 1;
+                member.relist_at.get_or_insert(now + wait);
+                tracing::warn!(endpoint = %key, reason, "cannot list the tools anew; the old list stays");
+            }
+        }
+    }
+
+    /// Takes a member out for good.
+    fn drop_member(&mut self, key: &EndpointKey) {
+        let Some(member) = self.members.remove(key) else { return };
+        self.keys.remove(&member.serial);
+        self.ending.insert(member.serial, key.backend.clone());
+        if !self.is_live(key) && !self.known_for_another(key) {
+            self.known.remove(key);
+        }
+        self.effects.push_back(Effect::ShutDown { serial: member.serial });
+    }
+
+    /// It is the only word there is about a backend whose present endpoints have not spoken yet.
+    fn known_for_another(&self, key: &EndpointKey) -> bool {
+        let Some(layout) = self.layout() else { return false };
+        let Some(backend) = layout.backends.iter().find(|one| one.backend.id == key.backend) else { return false };
+        let mut keys = backend.variants.iter().flat_map(|variant| &variant.endpoints);
+        !keys.any(|key| self.known.contains_key(key))
+    }
+
+    fn is_live(&self, key: &EndpointKey) -> bool {
+        self.live.as_ref().is_some_and(|live| live.layout.has(key))
+    }
+
+    fn by_serial(&mut self, serial: Serial) -> Option<&mut Member> {
+        self.members.get_mut(self.keys.get(&serial)?)
+    }
+
+    fn publish(&mut self) {
+        if !self.is_publishing() {
+            self.effects.push_back(Effect::Publish { swap: false });
+        }
+    }
+
+    fn is_publishing(&self) -> bool {
+        self.effects.iter().any(|effect| matches!(effect, Effect::Publish { .. }))
+    }
+
+    /// The next random number (splitmix64).
+    fn draw(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! Attempts: what is brought up beside the live snapshot, and the outcome of each endpoint the attempt changes.
+
+use super::{
+    Arc, AttemptId, CandidateOutcome, CandidateResult, Duration, Effect, EndpointKey, Layout, Plan, Roster, SPARE,
+    State, Time,
+};
+
+#[derive(Debug)]
+pub(super) struct Attempt {
+    id: AttemptId,
+    pub(super) layout: Arc<Layout>,
+    /// What it is judged by.
+    changed: Vec<EndpointKey>,
+    reported: bool,
+}
+
+impl Attempt {
+    pub(super) fn id(&self) -> AttemptId {
+        self.id
+    }
+}
+
+impl Roster {
+    /// A newer attempt takes the place of the one before.
+    pub(super) fn prepare(&mut self, now: Time, id: AttemptId, layout: Arc<Layout>, within: Duration) {
+        let changed: Vec<_> = layout.changed_from(self.layout().map(Arc::as_ref)).cloned().collect();
+        let plan = self.plan(&layout);
+        // Those that must wait for their old copy are not even made: without a commit nobody needs them.
+        let beside = Plan { start: plan.start, ..Plan::default() };
+        self.start(&layout, &beside, within);
+        for key in &changed {
+            let Some(member) = self.members.get_mut(key) else { continue };
+            member.spare_until = None;
+            // An earlier failure says nothing about now.
+            if let State::Down { .. } = member.state {
+                member.state = State::Arriving;
+                self.effects.push_back(Effect::BringUp { serial: member.serial, timeout: member.connect });
+            }
+        }
+        self.attempt = Some(Attempt { id, layout, changed, reported: false });
+        self.spare_leftovers(now + SPARE);
+    }
+
+    pub(super) fn abort(&mut self, id: AttemptId, keep_until: Time) {
+        if self.attempt.as_ref().is_some_and(|attempt| attempt.id == id) {
+            self.attempt = None;
+            self.spare_leftovers(keep_until);
+        }
+    }
+
+    /// Members that nobody wants are kept a while for an equal endpoint of the next attempt.
+    pub(super) fn spare_leftovers(&mut self, until: Time) {
+        let wanted: Vec<bool> = self.members.keys().map(|key| self.is_wanted(key)).collect();
+        for (member, wanted) in self.members.values_mut().zip(wanted) {
+            if !wanted && !member.leaving {
+                member.spare_until.get_or_insert(until);
+            }
+        }
+    }
+
+    /// Says how the attempt went, once, when nothing of it is being brought up any more.
+    pub(super) fn report_attempt(&mut self) {
+        let Some(attempt) = self.attempt.as_mut().filter(|attempt| !attempt.reported) else { return };
+        let members = &self.members;
+        let state = |key: &EndpointKey| members.get(key).map(|member| &member.state);
+        if attempt.changed.iter().any(|key| state(key).is_some_and(State::is_busy)) {
+            return;
+        }
+        let outcome = |key: &EndpointKey| {
+            let result = match state(key) {
+                None | Some(State::Waiting) => CandidateResult::Unprobed,
+                Some(State::Down { reason, .. }) => CandidateResult::Failed { reason: reason.clone() },
+                Some(State::Up | State::Arriving | State::Retrying { .. }) => {
+                    let tools = self.known.get(key).map_or(0, |offered| offered.tools.len());
+                    CandidateResult::Ready { tools: u32::try_from(tools).unwrap_or(u32::MAX) }
+                }
+            };
+            CandidateOutcome { endpoint: key.clone(), result }
+        };
+        let outcomes = attempt.changed.iter().map(outcome).collect();
+        attempt.reported = true;
+        self.effects.push_back(Effect::Prepared { attempt: attempt.id, outcomes });
+    }
+}

@@ -1,0 +1,142 @@
+//! One endpoint's way to being up, and back there.
+
+use std::time::Duration;
+
+use model::{Time, Verdict};
+
+use super::{Effect, Serial};
+
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) serial: Serial,
+    pub(crate) state: State,
+    /// What health makes of it while it is up.
+    pub(super) judged: Verdict,
+    told: Verdict,
+    /// How long bringing it up may take.
+    pub(super) connect: Duration,
+    /// Cordoned, because what is live does not have it.
+    pub(crate) leaving: bool,
+    /// Nobody wants it; it is kept until then in case somebody does.
+    pub(super) spare_until: Option<Time>,
+    pub(super) relist_at: Option<Time>,
+    pub(super) relist_failures: u32,
+    up_since: Time,
+    /// In a row, losses soon after it came up among them.
+    failures: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Not started: its old copy must end first.
+    Waiting,
+    /// Being brought up, with no failure so far: worth waiting for.
+    Arriving,
+    Up,
+    /// Being brought up again.
+    Retrying {
+        reason: String,
+    },
+    Down {
+        reason: String,
+        retry_at: Time,
+    },
+}
+
+impl State {
+    pub(crate) fn is_up(&self) -> bool {
+        *self == Self::Up
+    }
+
+    pub(crate) fn is_arriving(&self) -> bool {
+        matches!(self, Self::Waiting | Self::Arriving)
+    }
+
+    /// Somebody is at it right now.
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(self, Self::Arriving | Self::Retrying { .. })
+    }
+
+    pub(crate) fn retry_at(&self) -> Option<Time> {
+        match self {
+            Self::Down { retry_at, .. } => Some(*retry_at),
+            Self::Waiting | Self::Arriving | Self::Up | Self::Retrying { .. } => None,
+        }
+    }
+
+    /// Why it is not up, if that is known.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Retrying { reason } | Self::Down { reason, .. } => Some(reason),
+            Self::Waiting | Self::Arriving | Self::Up => None,
+        }
+    }
+}
+
+impl Member {
+    pub(super) fn new(serial: Serial, state: State, connect: Duration) -> Self {
+        Self {
+            serial,
+            state,
+            judged: Verdict::Unknown,
+            told: Verdict::Starting,
+            connect,
+            leaving: false,
+            spare_until: None,
+            relist_at: None,
+            relist_failures: 0,
+            up_since: Time::ZERO,
+            failures: 0,
+        }
+    }
+
+    /// Being up comes first: nobody's opinion makes an endpoint routable that is not there.
+    pub(crate) fn verdict(&self) -> Verdict {
+        match (&self.state, self.judged) {
+            (State::Up, Verdict::Starting) => Verdict::Unknown,
+            (State::Up, judged) => judged,
+            (State::Waiting | State::Arriving | State::Retrying { .. } | State::Down { .. }, _) => Verdict::Starting,
+        }
+    }
+
+    /// To tell, if it is another one than was told last. An endpoint is made `starting`.
+    pub(super) fn verdict_effect(&mut self) -> Option<Effect> {
+        let verdict = self.verdict();
+        let changed = verdict != std::mem::replace(&mut self.told, verdict);
+        changed.then_some(Effect::Verdict { serial: self.serial, verdict })
+    }
+
+    pub(super) fn came_up(&mut self, now: Time) {
+        self.state = State::Up;
+        self.judged = Verdict::Unknown;
+        self.up_since = now;
+    }
+
+    pub(super) fn failed(&mut self, now: Time, reason: String, wait: impl Fn(u32) -> Duration) {
+        self.state = State::Down { reason, retry_at: now + wait(self.failures) };
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// True: to be brought up at once, as whoever was up for a while will most likely be again.
+    pub(super) fn lost(&mut self, now: Time, stable: Duration, reason: String, wait: impl Fn(u32) -> Duration) -> bool {
+        if now.since(self.up_since) >= stable {
+            self.failures = 0;
+            self.state = State::Arriving;
+            true
+        } else {
+            self.failed(now, reason, wait);
+            false
+        }
+    }
+
+    /// True when its wait is over: to be brought up.
+    pub(super) fn retry(&mut self, now: Time) -> bool {
+        match &mut self.state {
+            State::Down { reason, retry_at } if *retry_at <= now => {
+                self.state = State::Retrying { reason: std::mem::take(reason) };
+                true
+            }
+            State::Waiting | State::Arriving | State::Up | State::Retrying { .. } | State::Down { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,223 @@
+use model::{Backend, ReplaceMode};
+
+use super::super::plan::tests::{backend, layout};
+use super::*;
+
+struct Case {
+    roster: Roster,
+    now: Time,
+}
+
+const fn attempt(sequence: u64) -> AttemptId {
+    AttemptId { epoch: 1, sequence }
+}
+
+impl Case {
+    fn new() -> Self {
+        Self { roster: Roster::new(7, BTreeMap::new()), now: Time::ZERO }
+    }
+
+    /// What it wants done, as words: `create a`, `bring a`, `list a`, `a is unknown`, `publish`, `swap`, `end a`, and
+    /// the outcomes of an attempt.
+    fn does(&mut self, event: Event) -> Vec<String> {
+        self.roster.handle(self.now, event);
+        self.effects()
+    }
+
+    fn wait(&mut self, by: Duration) -> Vec<String> {
+        self.now = self.now + by;
+        self.roster.tick(self.now);
+        self.effects()
+    }
+
+    fn effects(&mut self) -> Vec<String> {
+        let mut words = Vec::new();
+        while let Some(effect) = self.roster.poll_effect() {
+            words.push(match effect {
+                Effect::Create { serial, .. } => format!("create {serial}"),
+                Effect::BringUp { serial, .. } => format!("bring {serial}"),
+                Effect::List { serial } => format!("list {serial}"),
+                Effect::Verdict { serial, verdict } => format!("{serial} is {verdict}"),
+                Effect::Publish { swap: true } => "swap".into(),
+                Effect::Publish { swap: false } => "publish".into(),
+                Effect::ShutDown { serial } => format!("end {serial}"),
+                Effect::Prepared { attempt, outcomes } => {
+                    let outcome = |one: &CandidateOutcome| match &one.result {
+                        CandidateResult::Ready { .. } => "ready",
+                        CandidateResult::Failed { .. } => "failed",
+                        CandidateResult::Unprobed => "unprobed",
+                    };
+                    let outcomes: Vec<_> = outcomes.iter().map(outcome).collect();
+                    format!("attempt {}: {}", attempt.sequence, outcomes.join(" "))
+                }
+            });
+        }
+        words
+    }
+
+    fn up(&mut self, serial: Serial) -> Vec<String> {
+        self.does(Event::BroughtUp { serial, result: Ok(tool("t")) })
+    }
+
+    fn down(&mut self, serial: Serial) -> Vec<String> {
+        self.does(Event::BroughtUp { serial, result: Err("no".into()) })
+    }
+
+    fn live(&mut self, revision: u64, backends: &[Arc<Backend>]) -> Vec<String> {
+        self.does(Event::Live { revision: Revision(revision), layout: layout(backends), prepared: None })
+    }
+
+    fn commit(&mut self, revision: u64, sequence: u64, backends: &[Arc<Backend>]) -> Vec<String> {
+        let prepared = Some(attempt(sequence));
+        self.does(Event::Live { revision: Revision(revision), layout: layout(backends), prepared })
+    }
+
+    fn prepare(&mut self, sequence: u64, backends: &[Arc<Backend>]) -> Vec<String> {
+        self.does(Event::Prepare { attempt: attempt(sequence), layout: layout(backends), within: Duration::MAX })
+    }
+
+    fn abort(&mut self, sequence: u64) -> Vec<String> {
+        self.does(Event::Abort { attempt: attempt(sequence), keep_until: self.now + SPARE })
+    }
+}
+
+fn tool(name: &str) -> Offered {
+    let tool = mcp::Tool::parse(&format!(r#"{{"name":"{name}","inputSchema":{{}}}}"#)).unwrap();
+    Offered { tools: [Arc::new(tool)].into(), instructions: None }
+}
+
+fn at(id: &str, url: &str) -> Arc<Backend> {
+    backend(id, &[url], ReplaceMode::Beside)
+}
+
+#[test]
+fn a_restore_serves_at_once_and_a_change_waits_for_what_it_changes() {
+    let mut case = Case::new();
+    let (a, b, b2) = (at("a", "http://a"), at("b", "http://b"), at("b", "http://b2"));
+    assert_eq!(case.live(1, &[a.clone(), b.clone()]), ["create 1", "bring 1", "create 2", "bring 2", "swap"]);
+    assert!(case.roster.is_settling());
+    assert_eq!(case.up(1), ["1 is unknown", "publish"]);
+    assert_eq!(case.down(2), ["publish"]);
+    case.up(1);
+    assert_eq!(case.prepare(1, &[a.clone(), b2.clone()]), ["create 3", "bring 3"]);
+    assert_eq!(case.up(3), ["3 is unknown", "attempt 1: ready"]);
+    // The old copy is cordoned by the swap, and ends when nothing is in flight on it.
+    assert_eq!(case.commit(2, 1, &[a, b2]), ["swap"]);
+    assert_eq!(case.does(Event::Closed { serial: 2 }), ["end 2"]);
+    assert_eq!(case.roster.members().len(), 2);
+}
+
+#[test]
+fn a_failed_candidate_that_is_committed_is_tried_again() {
+    let mut case = Case::new();
+    let (a, b) = (at("a", "http://a"), at("b", "http://b"));
+    case.live(1, &[a.clone()]);
+    case.up(1);
+    case.prepare(1, &[a.clone(), b.clone()]);
+    assert_eq!(case.down(2), ["attempt 1: failed"]);
+    assert_eq!(case.wait(Duration::from_secs(60)), [""; 0], "nobody lives by it yet");
+    assert_eq!(case.commit(2, 1, &[a, b]), ["swap"]);
+    assert_eq!(case.wait(Duration::ZERO), ["bring 2"]);
+    assert_eq!(case.up(2), ["2 is unknown", "publish"]);
+}
+
+#[test]
+fn what_an_abort_leaves_serves_an_equal_attempt_for_a_while() {
+    let mut case = Case::new();
+    let (a, b, c) = (at("a", "http://a"), at("b", "http://b"), at("c", "http://c"));
+    case.live(1, &[a.clone()]);
+    case.up(1);
+    case.prepare(1, &[a.clone(), b.clone(), c.clone()]);
+    case.up(2);
+    case.down(3);
+    assert_eq!(case.abort(1), [""; 0]);
+    // The one that is up is ready at once, the one that failed gets another chance.
+    assert_eq!(case.prepare(2, &[a.clone(), b.clone(), c]), ["bring 3"]);
+    assert_eq!(case.down(3), ["attempt 2: ready failed"]);
+    case.abort(2);
+    assert_eq!(case.wait(SPARE - Duration::from_millis(1)), [""; 0]);
+    assert_eq!(case.wait(Duration::from_millis(1)), ["end 2", "end 3"]);
+    assert_eq!(case.prepare(3, &[a, b]), ["create 4", "bring 4"]);
+}
+
+#[test]
+fn what_leaves_and_is_wanted_again_stays_as_it_is() {
+    let mut case = Case::new();
+    let (a, b) = (at("a", "http://a"), at("b", "http://b"));
+    case.live(1, &[a.clone(), b.clone()]);
+    case.up(1);
+    case.up(2);
+    case.live(2, &[a.clone()]);
+    let key = b.endpoints().next().unwrap().0;
+    assert!(!case.roster.is_wanted(&key));
+    assert_eq!(case.prepare(1, &[a.clone(), b.clone()]), ["attempt 1: ready"]);
+    assert!(case.roster.is_wanted(&key), "or it might be closed before the commit");
+    assert_eq!(case.commit(3, 1, &[a, b]), ["swap"]);
+    assert_eq!(case.roster.members()[&key].serial, 2);
+}
+
+#[test]
+fn one_that_cannot_run_twice_starts_when_its_old_copy_has_ended() {
+    let mut case = Case::new();
+    let alone = |url| backend("a", &[url], ReplaceMode::StopFirst);
+    case.live(1, &[alone("http://1")]);
+    case.up(1);
+    assert_eq!(case.prepare(1, &[alone("http://2")]), ["attempt 1: unprobed"]);
+    assert_eq!(case.commit(2, 1, &[alone("http://2")]), ["create 2", "swap"]);
+    assert!(case.roster.is_arriving(&layout(&[alone("http://2")]).backends[0]));
+    assert_eq!(case.does(Event::Closed { serial: 1 }), ["end 1"]);
+    assert_eq!(case.does(Event::Ended { serial: 1 }), ["bring 2", "publish"]);
+    assert_eq!(case.up(2), ["2 is unknown", "publish"]);
+}
+
+#[test]
+fn whoever_is_lost_is_brought_back_unless_it_crashes_in_a_row() {
+    let mut case = Case::new();
+    case.live(1, &[at("a", "http://a")]);
+    case.up(1);
+    let lost = || Event::Lost { serial: 1, reason: "exit 1".into() };
+    case.wait(STABLE);
+    assert_eq!(case.does(lost()), ["bring 1", "1 is starting", "publish"]);
+    assert_eq!(case.does(lost()), [""; 0], "said twice");
+    case.up(1);
+    assert_eq!(case.does(lost()), ["1 is starting", "publish"], "no hot loop");
+    let due = case.roster.next_deadline().expect("it will be tried again");
+    assert_eq!(case.wait(due - case.now), ["bring 1"]);
+    // Health has no say while it is not there.
+    let key = at("a", "http://a").endpoints().next().unwrap().0;
+    assert_eq!(case.does(Event::Judged { key: key.clone(), verdict: Verdict::Healthy }), [""; 0]);
+    case.up(1);
+    assert_eq!(case.does(Event::Judged { key, verdict: Verdict::Unhealthy }), ["1 is unhealthy"]);
+}
+
+#[test]
+fn a_burst_of_changed_lists_is_listed_once_and_published_only_if_something_changed() {
+    let mut case = Case::new();
+    case.live(1, &[at("a", "http://a")]);
+    case.up(1);
+    for _ in 0..7 {
+        assert_eq!(case.does(Event::ListChanged { serial: 1 }), [""; 0]);
+    }
+    assert_eq!(case.wait(RELIST_AFTER), ["list 1"]);
+    assert_eq!(case.does(Event::Listed { serial: 1, result: Ok(tool("t")) }), [""; 0]);
+    assert_eq!(case.does(Event::Listed { serial: 1, result: Ok(tool("u")) }), ["publish"]);
+    case.does(Event::Listed { serial: 1, result: Err("no".into()) });
+    let due = case.roster.next_deadline().expect("it will be listed again");
+    assert_eq!(case.wait(due - case.now), ["list 1"]);
+    assert_eq!(case.roster.known().values().next(), Some(&tool("u")), "a failure is no empty list");
+}
+
+#[test]
+fn a_changed_server_that_is_not_up_shows_the_tools_it_had() {
+    let mut case = Case::new();
+    case.live(1, &[at("a", "http://a")]);
+    case.up(1);
+    let changed = [at("a", "http://a2")];
+    case.live(2, &changed);
+    case.down(2);
+    assert_eq!(case.roster.offered(&layout(&changed).backends[0]), Some(&tool("t")));
+    case.does(Event::Closed { serial: 1 });
+    assert_eq!(case.roster.offered(&layout(&changed).backends[0]), Some(&tool("t")));
+    case.live(3, &[at("b", "http://b")]);
+    assert_eq!(case.roster.known().len(), 0);
+}

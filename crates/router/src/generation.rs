@@ -1,0 +1,259 @@
+//! The router's immutable routing value, and the one place where it is published.
+//!
+//! A call loads the generation, finds its endpoint and is admitted there; from then on it holds the endpoint and the
+//! number of the revision, never the generation, so that old generations cost nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use mcp::Catalog;
+use model::{BackendId, Digest, Policy, Revision, Snapshot, Verdict};
+use routing::{Load, RouteTable};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::endpoint::{Endpoint, Lease};
+
+/// One revision with what its servers offer at one moment. Changes of what they offer make a new turn of the same
+/// revision.
+#[derive(Debug)]
+pub struct Generation {
+    /// 0: nothing was ever live here.
+    pub revision: Revision,
+    /// Grows with each generation of this process.
+    pub turn: u64,
+    /// The turn since which clients see this `tools/list`.
+    pub list_turn: u64,
+    pub digest: Option<Digest>,
+    pub policy: Policy,
+    pub snapshot: Arc<Snapshot>,
+    pub table: RouteTable<Arc<Endpoint>>,
+    /// `tools/list`, rendered.
+    pub catalog: Catalog,
+    /// What the servers say about themselves, for `initialize`.
+    pub instructions: Option<String>,
+    /// Per backend, in the order of the snapshot.
+    pub(crate) arrivals: Box<[Arrival]>,
+}
+
+/// Whether waiting for a backend makes sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// It is there, or failed to come: what can be said now is all there is to say.
+    Settled { offers: bool },
+    /// Its first endpoint is being brought up.
+    Connecting { offers: bool },
+    /// Its new endpoint waits for the old one to end (`replace: stop_first`).
+    AfterOld { offers: bool },
+}
+
+impl Arrival {
+    fn is_pending(self) -> bool {
+        !matches!(self, Self::Settled { .. })
+    }
+
+    /// On its way, and nobody knows which tools it will have.
+    fn is_unknown(self) -> bool {
+        matches!(self, Self::Connecting { offers: false } | Self::AfterOld { offers: false })
+    }
+}
+
+/// A call's endpoint, entered.
+#[derive(Debug)]
+pub struct Admitted {
+    pub lease: Lease,
+    /// The tool's name at its server.
+    pub own: Arc<str>,
+    pub backend: BackendId,
+    /// Calling twice is as good as calling once.
+    pub idempotent: bool,
+}
+
+/// Why a call has no endpoint. The revision is the one that said so.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unroutable {
+    /// `arriving`: a server whose tools nobody knows yet is on its way.
+    #[error("unknown tool")]
+    Unknown { revision: Revision, arriving: bool },
+    /// Nothing of it is up yet, and a first attempt is under way; or, `after_old`, it waits for its old copy to end.
+    #[error("server `{backend}` is starting")]
+    Arriving { revision: Revision, backend: BackendId, after_old: bool },
+    /// An operator took it out.
+    #[error("server `{backend}` is drained and takes no calls")]
+    Cordoned { revision: Revision, backend: BackendId },
+}
+
+impl Unroutable {
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        match self {
+            Self::Unknown { revision, .. } | Self::Arriving { revision, .. } | Self::Cordoned { revision, .. } => {
+                *revision
+            }
+        }
+    }
+
+    /// A later generation may answer otherwise, soon.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Unknown { arriving: true, .. } | Self::Arriving { .. })
+    }
+}
+
+/// How often a call looks at a newer generation before it believes that everything is cordoned. Each look but the first
+/// is caused by a publication in the very moment before.
+const LOOKS: usize = 8;
+
+/// What is live, for whoever serves calls. Only the fleet publishes.
+#[derive(Debug)]
+pub struct Live {
+    generation: ArcSwap<Generation>,
+    turns: watch::Sender<u64>,
+    list_turns: watch::Sender<u64>,
+}
+
+impl Live {
+    pub(crate) fn new() -> Self {
+        Self {
+            generation: ArcSwap::from_pointee(Generation::nothing()),
+            turns: watch::Sender::new(0),
+            list_turns: watch::Sender::new(0),
+        }
+    }
+
+    /// For one look. Does not block the fleet; do not hold it over an `await`.
+    pub fn load(&self) -> arc_swap::Guard<Arc<Generation>> {
+        self.generation.load()
+    }
+
+    /// For whoever keeps it longer.
+    pub fn load_full(&self) -> Arc<Generation> {
+        self.generation.load_full()
+    }
+
+    /// Ticks with each generation.
+    pub fn turns(&self) -> watch::Receiver<u64> {
+        self.turns.subscribe()
+    }
+
+    /// Ticks when clients see another `tools/list` than before, with [`Generation::list_turn`].
+    pub fn list_turns(&self) -> watch::Receiver<u64> {
+        self.list_turns.subscribe()
+    }
+
+    pub(crate) fn publish(&self, mut generation: Generation) {
+        let turn = generation.turn;
+        let before = self.generation.load();
+        let same = before.catalog.same_list(&generation.catalog);
+        generation.list_turn = if same { before.list_turn } else { turn };
+        drop(before);
+        self.generation.store(Arc::new(generation));
+        if !same {
+            self.list_turns.send_replace(turn);
+        }
+        self.turns.send_replace(turn);
+    }
+
+    /// Finds the endpoint of a call to `exposed` and enters it. `random` decides among equals. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`Unroutable`]; if it may pass, [`Live::admit_within`] waits.
+    pub fn admit(&self, exposed: &str, random: u64) -> Result<Admitted, Unroutable> {
+        let mut seen = None;
+        let mut refused = None;
+        for _ in 0..LOOKS {
+            let generation = self.generation.load();
+            if seen.replace(generation.turn) == Some(generation.turn) {
+                break;
+            }
+            // A server that is drained right now may be open in a newer generation.
+            match generation.admit(exposed, random) {
+                Err(cordoned @ Unroutable::Cordoned { .. }) => refused = Some(cordoned),
+                done => return done,
+            }
+        }
+        Err(refused.expect("the first look leads to an answer or to a refusal"))
+    }
+
+    /// As [`Live::admit`], waiting up to `within` for servers that are on their way.
+    ///
+    /// # Errors
+    /// The last [`Unroutable`] when time is up.
+    pub async fn admit_within(&self, exposed: &str, random: u64, within: Duration) -> Result<Admitted, Unroutable> {
+        let deadline = Instant::now() + within;
+        let mut turns = self.turns.subscribe();
+        loop {
+            turns.mark_unchanged();
+            let refused = match self.admit(exposed, random) {
+                Err(refused) if refused.may_pass() => refused,
+                done => return done,
+            };
+            match tokio::time::timeout_at(deadline, turns.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Err(refused),
+            }
+        }
+    }
+
+    /// Returns once no server whose tools are unknown is on its way: what `tools/list` says then is not missing
+    /// anybody who could still come in time. Bounded by the time that connecting may take.
+    pub async fn settled(&self) {
+        let mut turns = self.turns.subscribe();
+        loop {
+            turns.mark_unchanged();
+            if self.load().is_settled() || turns.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Generation {
+    fn nothing() -> Self {
+        Self {
+            revision: Revision::NONE,
+            turn: 0,
+            list_turn: 0,
+            digest: None,
+            policy: Policy::default(),
+            snapshot: Arc::default(),
+            table: RouteTable::default(),
+            catalog: Catalog::merge(mcp::Naming::Prefix, &[], &mcp::Owners::new(), mcp::catalog::PAGE_SIZE),
+            instructions: None,
+            arrivals: Box::default(),
+        }
+    }
+
+    /// Every server is there, or failed to come, or its tools are known from before.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        !self.arrivals.iter().any(|arrival| arrival.is_unknown())
+    }
+
+    fn admit(&self, exposed: &str, random: u64) -> Result<Admitted, Unroutable> {
+        let revision = self.revision;
+        let Some(tool) = self.table.tool(exposed) else {
+            return Err(Unroutable::Unknown { revision, arriving: !self.is_settled() });
+        };
+        let routes = self.table.backend(tool);
+        let cordoned = || Unroutable::Cordoned { revision, backend: routes.id.clone() };
+        let endpoint = routes.pick(random, |endpoint| look(endpoint)).ok_or_else(cordoned)?;
+        let arrival = self.arrivals.get(tool.backend).copied();
+        if let Some(arrival) = arrival.filter(|arrival| arrival.is_pending() && endpoint.verdict() == Verdict::Starting)
+        {
+            let after_old = matches!(arrival, Arrival::AfterOld { .. });
+            return Err(Unroutable::Arriving { revision, backend: routes.id.clone(), after_old });
+        }
+        let lease = Lease::admit(endpoint, revision).ok_or_else(cordoned)?;
+        Ok(Admitted { lease, own: Arc::clone(&tool.own), backend: routes.id.clone(), idempotent: tool.idempotent })
+    }
+}
+
+fn look(endpoint: &Arc<Endpoint>) -> Load {
+    Load {
+        in_flight: u32::try_from(endpoint.admission.in_flight()).unwrap_or(u32::MAX),
+        verdict: endpoint.verdict(),
+        cordoned: endpoint.admission.state() != drain::State::Open,
+    }
+}

@@ -1,0 +1,89 @@
+//! A line to one of the control services: one stream, kept attached, seen by its owner as a sequence of events.
+//!
+//! Whoever owns the line decides what is said; nothing here reads a message. A peer that takes nothing is hung up on
+//! rather than waited for: all three protocols say everything anew on the next line.
+
+use std::future::Future;
+
+use runtime::{Backoff, Phase, Shutdown};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::{Response, Status, Streaming};
+
+/// Messages on their way to the peer; more than a full report of everything, in parts, needs.
+const OUTGOING: usize = 4096;
+
+/// What happens on a line.
+#[derive(Debug)]
+pub(crate) enum Line<Out, In> {
+    /// Whatever is said on it is sent once the peer answers.
+    Up(Outgoing<Out>),
+    /// The peer has taken the call.
+    Answered,
+    Heard(In),
+    Down,
+}
+
+/// The speaking end. Dropping it hangs up.
+#[derive(Debug)]
+pub(crate) struct Outgoing<Out> {
+    queue: mpsc::Sender<Out>,
+    _hang_up: DropGuard,
+}
+
+/// The line is gone, or the peer takes nothing: hang up.
+#[derive(Debug, thiserror::Error)]
+#[error("the peer does not take what it is told")]
+pub(crate) struct Stuck;
+
+impl<Out> Outgoing<Out> {
+    pub(crate) fn say(&self, message: Out) -> Result<(), Stuck> {
+        self.queue.try_send(message).map_err(|_| Stuck)
+    }
+}
+
+/// Keeps a line up until the process closes (what drains meanwhile is still to be told), telling `events`. `open` makes
+/// the call with the messages to be sent.
+pub(crate) async fn keep<Out, In, F, Fut>(
+    name: &'static str,
+    shutdown: Shutdown,
+    events: mpsc::Sender<Line<Out, In>>,
+    open: F,
+) where
+    F: Fn(ReceiverStream<Out>) -> Fut,
+    Fut: Future<Output = Result<Response<Streaming<In>>, Status>>,
+{
+    let (events, open) = (&events, &open);
+    let attached =
+        runtime::stream::keep_attached(name, Backoff::default(), CancellationToken::new(), |attempt| async move {
+            let (queue, outgoing) = mpsc::channel(OUTGOING);
+            let hung_up = CancellationToken::new();
+            let speaking = Outgoing { queue, _hang_up: hung_up.clone().drop_guard() };
+            let talk = async {
+                // Before the call is made, so that it has a first message to carry.
+                tell(events, Line::Up(speaking)).await;
+                let mut incoming = open(ReceiverStream::new(outgoing)).await?.into_inner();
+                attempt.attached();
+                tell(events, Line::Answered).await;
+                while let Some(message) = incoming.message().await? {
+                    tell(events, Line::Heard(message)).await;
+                }
+                Ok::<(), Status>(())
+            };
+            let ended = hung_up.run_until_cancelled(talk).await;
+            tell(events, Line::Down).await;
+            ended.unwrap_or_else(|| Err(Status::aborted("hung up")))
+        });
+    tokio::select! {
+        () = attached => {}
+        () = shutdown.reached(Phase::Closing) => {}
+    }
+}
+
+/// An owner that is gone is stopping, and the line with it.
+async fn tell<Out, In>(events: &mpsc::Sender<Line<Out, In>>, event: Line<Out, In>) {
+    if events.send(event).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

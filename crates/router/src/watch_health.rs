@@ -1,0 +1,191 @@
+//! The router's end of the health stream: runs probes on its live connections, says what real traffic showed, and hands
+//! verdicts to the fleet. While health-monitor is away the same rules judge here, by what traffic shows alone.
+
+mod traffic;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use health::{Observation, Outcome, Request};
+use model::{EndpointKey, HealthPolicy, Verdict};
+use rollout::follower::Identity;
+use runtime::Tasks;
+use runtime::grpc::{DialError, MESSAGE_BYTES_MAX, Target, connect_lazy};
+use runtime::{Clock, Phase};
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+use wire::pb::health::v1 as pb;
+use wire::pb::health::v1::health_service_client::HealthServiceClient;
+
+use crate::fleet::{Command, Status};
+use crate::line::{self, Line, Outgoing, Stuck};
+use traffic::Traffic;
+
+/// Between two looks at what traffic showed: many calls make one outcome.
+const LOOK: Duration = Duration::from_secs(1);
+/// Results of probes on their way back.
+const PROBED: usize = 256;
+
+struct Watch {
+    hello: Observation,
+    speaking: Option<Speaking>,
+    /// What was said last of which endpoints there are, on this line.
+    said: Option<(Vec<EndpointKey>, HealthPolicy)>,
+    traffic: Traffic,
+    commands: mpsc::Sender<Command>,
+    probed: mpsc::Sender<Observation>,
+    status: watch::Receiver<Arc<Status>>,
+    tasks: Tasks,
+}
+
+struct Speaking {
+    outgoing: Outgoing<pb::AttachRequest>,
+    nonce: u64,
+}
+
+impl Speaking {
+    fn say(&mut self, observation: &Observation) -> Result<(), Stuck> {
+        self.nonce += 1;
+        let envelope = Some(wire::envelope(None, "", self.nonce));
+        let observation = Some(wire::health::observation_to_pb(observation));
+        self.outgoing.say(pb::AttachRequest { envelope, observation })
+    }
+}
+
+/// Watches until the process closes.
+pub(crate) fn spawn(
+    target: &Target,
+    identity: &Identity,
+    commands: mpsc::Sender<Command>,
+    status: watch::Receiver<Arc<Status>>,
+    tasks: &Tasks,
+    clock: Clock,
+) -> Result<(), DialError> {
+    let client = HealthServiceClient::new(connect_lazy(target)?)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let (events, lines) = mpsc::channel(64);
+    let shutdown = tasks.shutdown().clone();
+    tasks.spawn("health-monitor line", async move {
+        let attach = |outgoing| {
+            let mut client = client.clone();
+            async move { client.attach(outgoing).await }
+        };
+        line::keep("health-monitor", shutdown, events, attach).await;
+    });
+    let (probed, results) = mpsc::channel(PROBED);
+    let watch = Watch {
+        hello: Observation::Hello { node: identity.node.clone(), boot: identity.boot.clone() },
+        speaking: None,
+        said: None,
+        traffic: Traffic::default(),
+        commands,
+        probed,
+        status,
+        tasks: tasks.clone(),
+    };
+    let shutdown = tasks.shutdown().clone();
+    tasks.spawn("health-monitor words", async move {
+        tokio::select! {
+            () = watch.run(lines, results) => {}
+            () = shutdown.reached(Phase::Closing) => {}
+        }
+    });
+    Ok(())
+}
+
+impl Watch {
+    async fn run(
+        mut self,
+        mut lines: mpsc::Receiver<Line<pb::AttachRequest, pb::AttachResponse>>,
+        mut results: mpsc::Receiver<Observation>,
+    ) {
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                Some(line) = lines.recv() => self.line(line).await,
+                Some(probed) = results.recv() => self.say(&probed),
+                changed = self.status.changed() => match changed {
+                    Ok(()) => self.say_endpoints(),
+                    Err(_) => return,
+                },
+                _ = look.tick() => self.look(),
+                else => return,
+            }
+        }
+    }
+
+    async fn line(&mut self, line: Line<pb::AttachRequest, pb::AttachResponse>) {
+        match line {
+            Line::Up(outgoing) => {
+                self.speaking = Some(Speaking { outgoing, nonce: 0 });
+                self.said = None;
+                let hello = self.hello.clone();
+                self.say(&hello);
+                self.say_endpoints();
+            }
+            Line::Answered => {}
+            Line::Heard(response) => match wire::health::request(response.request) {
+                Ok(Request::Probe { endpoint, probe, timeout }) => self.probe(endpoint, probe, timeout),
+                Ok(Request::Verdict { endpoint, verdict }) => self.judged(endpoint, verdict).await,
+                Err(error) => tracing::warn!(%error, "health-monitor said something that is not understood here"),
+            },
+            Line::Down => self.speaking = None,
+        }
+    }
+
+    async fn judged(&self, endpoint: EndpointKey, verdict: Verdict) {
+        // Fails only when the fleet is gone.
+        drop(self.commands.send(Command::Judged { endpoint, verdict }).await);
+    }
+
+    /// Pings the live connection, in a task of its own: a server that does not answer holds up nobody.
+    fn probe(&self, endpoint: EndpointKey, probe: u64, timeout: Duration) {
+        let status = self.status.borrow().clone();
+        let found = status.endpoints.iter().find(|status| status.endpoint.key == endpoint);
+        let probed = self.probed.clone();
+        let target = match found {
+            Some(status) if status.up => Ok(Arc::clone(&status.endpoint)),
+            Some(status) => Err(status.reason.as_deref().unwrap_or("being brought up").to_owned()),
+            None => return,
+        };
+        self.tasks.spawn("probe", async move {
+            let outcome = match target {
+                Err(reason) => Outcome::Starting { reason },
+                Ok(target) => match target.ping(timeout).await {
+                    Ok(latency) => Outcome::Ok { latency },
+                    Err(error) => Outcome::Failed { reason: error.to_string() },
+                },
+            };
+            drop(probed.send(Observation::Probed { endpoint, probe, outcome }).await);
+        });
+    }
+
+    fn say_endpoints(&mut self) {
+        let status = self.status.borrow_and_update().clone();
+        let endpoints = status.endpoints.iter().filter(|status| status.live);
+        let now = (endpoints.map(|status| status.endpoint.key.clone()).collect::<Vec<_>>(), status.health.clone());
+        if self.said.as_ref() == Some(&now) {
+            return;
+        }
+        let (endpoints, policy) = now.clone();
+        self.said = Some(now);
+        self.say(&Observation::Endpoints { endpoints, policy });
+    }
+
+    fn look(&mut self) {
+        let status = self.status.borrow().clone();
+        for (endpoint, outcome) in self.traffic.look(&status.endpoints) {
+            self.say(&Observation::Seen { endpoint, outcome });
+        }
+    }
+
+    fn say(&mut self, observation: &Observation) {
+        let Some(speaking) = &mut self.speaking else { return };
+        if let Err(stuck) = speaking.say(observation) {
+            tracing::warn!(error = %stuck, "hanging up on health-monitor");
+            self.speaking = None;
+        }
+    }
+}
