@@ -29,12 +29,9 @@ const OWNED: [&str; 21] = [
     "upgrade",
 ];
 
-/// Why this is no absolute `http` or `https` URL. A reference stands for anything, so a URL that begins with
-/// one is taken at its word; routers check it once they have resolved it.
+/// Why this is no absolute `http` or `https` URL. A reference stands for anything, so of a URL that begins
+/// with one only the characters are checked; routers check the rest once they have resolved it.
 pub(super) fn url_fault(template: &Template) -> Option<String> {
-    if !matches!(template.0.first(), Some(Piece::Text(_))) {
-        return None;
-    }
     // `1` may stand wherever a reference may: in a host, a port, a path.
     let url: String = template
         .0
@@ -49,6 +46,9 @@ pub(super) fn url_fault(template: &Template) -> Option<String> {
     }
     if url.contains('#') {
         return Some("a fragment (`#`) is never sent to a server; remove it".into());
+    }
+    if !matches!(template.0.first(), Some(Piece::Text(_))) {
+        return None;
     }
     let Some((scheme, rest)) = url.split_once("://") else {
         return Some("not an absolute URL; expected `http://…` or `https://…`".into());

@@ -47,6 +47,7 @@ fn urls() {
         "http://user:secret@a/",
         "http://a/#top",
         "ws://${env:HOST}/",
+        "${env:BASE}/a b",
     ] {
         check(url, false);
     }
