@@ -52,13 +52,13 @@ pub(crate) struct Named<C> {
 impl Admin {
     /// Asks every address what it is. Fails when none is known; that one does not answer shows when it is needed.
     pub(crate) async fn find(args: &AdminArgs) -> Result<Self, Failure> {
-        let mut peers = Vec::new();
-        for (name, target) in targets(args)? {
+        let asked = targets(args)?.into_iter().map(async |(name, target)| {
             let client = connect_lazy(&target).map_err(|error| undiallable(&name, &error))?;
             let asked = tokio::time::timeout(args.timeout, services(client.clone())).await;
             let services = asked.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer")));
-            peers.push(Peer { name, client, services });
-        }
+            Ok::<_, Failure>(Peer { name, client, services })
+        });
+        let peers = futures_util::future::try_join_all(asked).await?;
         Ok(Self { peers, timeout: args.timeout })
     }
 

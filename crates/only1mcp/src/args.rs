@@ -152,6 +152,10 @@ pub(crate) struct HistoryArgs {
     #[arg(long, visible_alias = "limit", value_name = "N", env = "ONLY1MCP_HISTORY_LAST")]
     pub(crate) last: Option<u32>,
 
+    /// Changes that were refused as well; they have no revision
+    #[arg(long, env = "ONLY1MCP_HISTORY_REFUSED")]
+    pub(crate) refused: bool,
+
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
 }

@@ -6,6 +6,8 @@ mod events;
 mod history;
 mod render;
 mod status;
+#[cfg(test)]
+mod tests;
 mod tools;
 mod validate;
 

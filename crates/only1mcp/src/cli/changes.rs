@@ -55,7 +55,7 @@ pub(crate) async fn apply(args: &ApplyArgs) -> Result<Output, Failure> {
     Ok(show(admin.ask_for(timeout + ANSWER_TIME, &config.target, call).await?.outcome))
 }
 
-fn show(outcome: Option<Outcome>) -> Output {
+pub(super) fn show(outcome: Option<Outcome>) -> Output {
     let outcome = outcome.unwrap_or_default();
     let (word, code) = match outcome.result() {
         Ended::Applied => ("applied", exit::DONE),

@@ -38,7 +38,7 @@ pub(crate) async fn drain(args: &DrainArgs) -> Result<Output, Failure> {
     Ok(show(&drain, started.joined))
 }
 
-fn show(drain: &Drain, joined: bool) -> Output {
+pub(super) fn show(drain: &Drain, joined: bool) -> Output {
     let (verb, id) = (if joined { "joined" } else { "started" }, &drain.id);
     if !is_over(drain) {
         let remaining = render::millis(drain.remaining).unwrap_or_default();
@@ -59,10 +59,14 @@ pub(crate) async fn list(args: &DrainsArgs) -> Result<Output, Failure> {
     let mut service = admin.drain()?;
     let call = service.client.list(ListRequest { all: !args.running });
     let drains = admin.ask(&service.target, call).await?.drains;
+    Ok(show_all(&drains))
+}
+
+pub(super) fn show_all(drains: &[Drain]) -> Output {
     let rows: Vec<[String; 10]> = drains.iter().map(row).collect();
     let heads = ["ID", "SERVER", "CAUSE", "STATE", "STARTED", "TOTAL", "IN FLIGHT", "FINISHED", "EVICTED", "LOST"];
     let text = if rows.is_empty() { "no drains\n".to_owned() } else { render::table(heads, &rows) };
-    Ok(Output::done(text, drains.iter().map(as_json).collect()))
+    Output::done(text, drains.iter().map(as_json).collect())
 }
 
 fn is_over(drain: &Drain) -> bool {

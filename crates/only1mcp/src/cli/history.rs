@@ -9,13 +9,17 @@ use crate::{admin::Admin, args::HistoryArgs, failure::Failure};
 pub(crate) async fn run(args: &HistoryArgs) -> Result<Output, Failure> {
     let admin = Admin::find(&args.admin).await?;
     let mut config = admin.config()?;
-    let request = ListRevisionsRequest { limit: args.last.unwrap_or_default() };
+    let request = ListRevisionsRequest { limit: args.last.unwrap_or_default(), with_refused: args.refused };
     let call = config.client.list_revisions(request);
     let revisions = admin.ask(&config.target, call).await?.revisions;
+    Ok(show(&revisions))
+}
+
+pub(super) fn show(revisions: &[Revision]) -> Output {
     let rows: Vec<[String; 7]> = revisions.iter().map(row).collect();
     let heads = ["REVISION", "TIME", "RESULT", "ACTOR", "SOURCE", "DIGEST", "CHANGES"];
     let text = if rows.is_empty() { "no revision yet\n".to_owned() } else { render::table(heads, &rows) };
-    Ok(Output::done(text, revisions.iter().map(as_json).collect()))
+    Output::done(text, revisions.iter().map(as_json).collect())
 }
 
 fn row(revision: &Revision) -> [String; 7] {

@@ -24,14 +24,18 @@ pub(crate) async fn run(args: &StatusArgs) -> Result<Output, Failure> {
             details.insert(details_of_one.node.clone(), details_of_one);
         }
     }
+    Ok(show(status, details))
+}
+
+pub(super) fn show(status: GetStatusResponse, details: BTreeMap<String, InspectResponse>) -> Output {
     let view = View { status, details };
     let problems = view.problems();
-    Ok(Output {
+    Output {
         text: view.text(&problems),
         complaints: String::new(),
         json: view.json(&problems),
         code: if problems.is_empty() { exit::DONE } else { exit::REFUSED },
-    })
+    }
 }
 
 /// What config-manager says, and what those routers say that were asked themselves, by node.
@@ -93,7 +97,7 @@ impl View {
             revision => format!("revision {revision} is live, digest {}\n", render::short(digest)),
         };
         if let Some(Source { path, state, method, .. }) = source {
-            let method = render::some(method).map_or_else(String::new, |method| format!(" by {method}"));
+            let method = render::some(method).map_or_else(String::new, |method| format!(" (watched by {method})"));
             writeln!(text, "source {path}: {}{method}", state.replace('_', " ")).expect(INFALLIBLE);
         }
         if !attempt.is_empty() {

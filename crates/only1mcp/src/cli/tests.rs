@@ -1,0 +1,159 @@
+//! What the answers of the services look like to people and to programs.
+
+use std::collections::BTreeMap;
+
+use wire::pb::{
+    common::v1::{EndpointKey, Verdict, Violation},
+    config::v1::{
+        BackendChange, GetStatusResponse, NodeRefusal, Outcome, Revision, RouterStatus, ServerState, Source, Stage,
+        outcome,
+    },
+    drain::v1::Drain,
+    router::v1::{Endpoint, InspectResponse},
+};
+
+use super::{Output, changes, drains, history, status};
+
+fn shown(output: &Output) -> String {
+    let Output { text, complaints, json, code } = output;
+    format!("exit {code}\n--- stdout\n{text}--- stderr\n{complaints}--- json\n{json:#}\n")
+}
+
+fn key(backend: &str) -> Option<EndpointKey> {
+    Some(EndpointKey { backend: backend.into(), variant: "default".into(), digest: vec![0xab; 32] })
+}
+
+fn violation() -> Violation {
+    Violation {
+        file: "only1mcp.yaml".into(),
+        line: 2,
+        column: 9,
+        path: "naming".into(),
+        message: "expected `prefix` or `none`, found `prefx`".into(),
+        suggestion: "prefix".into(),
+    }
+}
+
+fn duration<T>(millis: u64) -> Option<T>
+where
+    std::time::Duration: TryInto<T>,
+{
+    std::time::Duration::from_millis(millis).try_into().ok()
+}
+
+#[test]
+fn a_status_with_all_that_can_be_wrong() {
+    let state = |backend, verdict: Verdict, pid, error: &str| ServerState {
+        endpoint: key(backend),
+        verdict: verdict.into(),
+        transport: if pid == 0 { "http" } else { "stdio" }.into(),
+        tools: 3,
+        in_flight: 1,
+        pid,
+        error: error.into(),
+        cordoned: pid == 7,
+    };
+    let router = |node: &str, revision, state: &str, reason: &str, servers| RouterStatus {
+        node: node.into(),
+        revision,
+        digest: "12".repeat(32),
+        state: state.into(),
+        reason: reason.into(),
+        servers,
+    };
+    let answer = GetStatusResponse {
+        revision: 7,
+        digest: "12".repeat(32),
+        log_id: "log".into(),
+        epoch: 2,
+        source: Some(Source {
+            path: "only1mcp.yaml".into(),
+            state: "refused".into(),
+            cursor: "34".repeat(32),
+            violations: vec![violation()],
+            refusals: vec![NodeRefusal { node: "b".into(), reason: "${env:KEY} is not set".into() }],
+            method: "notify".into(),
+        }),
+        routers: vec![
+            router(
+                "a",
+                7,
+                "live",
+                "",
+                vec![
+                    state("files", Verdict::Healthy, 7, ""),
+                    state("search", Verdict::Unhealthy, 0, "connection refused"),
+                ],
+            ),
+            router("b", 6, "behind", "${env:KEY} is not set", vec![]),
+        ],
+        attempt: String::new(),
+    };
+    let detail = InspectResponse {
+        node: "a".into(),
+        listen: "127.0.0.1:8080".into(),
+        endpoints: vec![Endpoint {
+            key: key("files"),
+            upstream_session: "s1".into(),
+            admission: "cordoned".into(),
+            stderr: vec!["warning: slow disk".into()],
+            next_attempt: duration(1500),
+            ..Endpoint::default()
+        }],
+        exchanges_in_flight: 2,
+        ..InspectResponse::default()
+    };
+    let output = status::show(answer, BTreeMap::from([("a".to_owned(), detail)]));
+    insta::assert_snapshot!(shown(&output));
+}
+
+#[test]
+fn outcomes() {
+    let ended = |result: outcome::Result| Outcome { result: result.into(), revision: 7, ..Outcome::default() };
+    let stages = ["parse", "prepare", "append"].map(|name| Stage { name: name.into(), duration: duration(12) });
+    let applied = Outcome {
+        stages: stages.into(),
+        warnings: vec!["server search is not up yet: connection refused".into()],
+        attempt: "2-5".into(),
+        ..ended(outcome::Result::Applied)
+    };
+    let refused = Outcome { violations: vec![violation()], ..ended(outcome::Result::Refused) };
+    let all = [applied, refused, ended(outcome::Result::NoChange), ended(outcome::Result::Pending)];
+    let all: Vec<String> = all.into_iter().map(|outcome| shown(&changes::show(Some(outcome)))).collect();
+    insta::assert_snapshot!(all.join("\n"));
+}
+
+#[test]
+fn records() {
+    let change = |server: &str, change: &str| BackendChange { server: server.into(), change: change.into() };
+    let revision = Revision {
+        revision: 8,
+        parent: 7,
+        digest: "12".repeat(32),
+        actor: "uid:1000".into(),
+        source: "rollback to 6".into(),
+        time_unix_ms: 1_764_082_800_123,
+        result: "applied".into(),
+        diff: vec![change("files", "added"), change("search", "removed"), change("mail", "adjusted")],
+        policy_changed: true,
+        content_kept: true,
+        reason: "too slow".into(),
+        without: vec![],
+    };
+    insta::assert_snapshot!("history", shown(&history::show(&[revision])));
+    let drain = Drain {
+        id: "3".into(),
+        server: "search".into(),
+        cause: "removal".into(),
+        state: "done".into(),
+        total: 5,
+        finished: 3,
+        evicted: 1,
+        lost: 1,
+        started_unix_ms: 1_764_082_800_123,
+        revision: 8,
+        ..Drain::default()
+    };
+    insta::assert_snapshot!("drains", shown(&drains::show_all(std::slice::from_ref(&drain))));
+    insta::assert_snapshot!("drain", shown(&drains::show(&drain, true)));
+}
