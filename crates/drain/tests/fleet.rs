@@ -3,6 +3,7 @@
 //! had made durable.
 
 #![cfg(not(loom))]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;

@@ -1,7 +1,16 @@
 //! From outcomes to verdicts.
+//!
+//! [`Judge`] turns a row of outcomes into a verdict. [`Monitor`] is health-monitor's end of the stream to routers:
+//! schedule, answers, verdicts. [`Alone`] is a router's end: what to act on, also when nobody is attached.
 
 #![forbid(unsafe_code)]
 
+pub mod alone;
+mod judge;
 mod message;
+pub mod monitor;
 
+pub use alone::Alone;
+pub use judge::Judge;
 pub use message::{Observation, Outcome, Request};
+pub use monitor::Monitor;

@@ -1,0 +1,151 @@
+//! A router's end: what it acts on, with health-monitor's word or without it.
+//!
+//! While the monitor is attached its verdict holds, since it has seen all that this router reported and the answers to
+//! its own probes. When it is away its last word ages to nothing, and what remains is what real traffic shows, judged
+//! by the same rules. What the router itself knows for a fact (an endpoint that is not up) holds in either case.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use model::{EndpointKey, HealthPolicy, Time, Verdict};
+
+use crate::judge::stale_after;
+use crate::{Judge, Outcome};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// All endpoints of the live generation, and its policy; replaces what was said before.
+    Endpoints {
+        endpoints: BTreeSet<EndpointKey>,
+        policy: HealthPolicy,
+    },
+    /// What real traffic, a probe, or the state of a child showed.
+    Seen {
+        endpoint: EndpointKey,
+        outcome: Outcome,
+    },
+    /// What health-monitor thinks.
+    Told {
+        endpoint: EndpointKey,
+        verdict: Verdict,
+    },
+    Attached,
+    Detached,
+    Tick,
+}
+
+/// The verdict to act on has become another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    pub endpoint: EndpointKey,
+    pub verdict: Verdict,
+}
+
+#[derive(Debug, Default)]
+pub struct Alone {
+    policy: HealthPolicy,
+    /// Since when nobody judges for us; none while somebody does.
+    away: Option<Time>,
+    endpoints: BTreeMap<EndpointKey, Known>,
+    changes: VecDeque<Changed>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    own: Judge,
+    told: Option<Verdict>,
+    acted_on: Verdict,
+}
+
+impl Alone {
+    /// Nobody is attached yet.
+    #[must_use]
+    pub fn new(now: Time) -> Self {
+        Self { away: Some(now), ..Self::default() }
+    }
+
+    pub fn handle(&mut self, now: Time, event: Event) {
+        match event {
+            Event::Endpoints { endpoints, policy } => {
+                let mut before = std::mem::take(&mut self.endpoints);
+                let keep = |endpoint| {
+                    let known = before.remove(&endpoint).unwrap_or_default();
+                    (endpoint, known)
+                };
+                self.endpoints = endpoints.into_iter().map(keep).collect();
+                self.policy = policy;
+            }
+            Event::Seen { endpoint, outcome } => {
+                if let Some(known) = self.endpoints.get_mut(&endpoint) {
+                    known.own.take(now, &self.policy, &outcome);
+                }
+            }
+            Event::Told { endpoint, verdict } => {
+                if let Some(known) = self.endpoints.get_mut(&endpoint) {
+                    known.told = Some(verdict);
+                }
+            }
+            Event::Attached => self.away = None,
+            Event::Detached => self.away = Some(self.away.unwrap_or(now)),
+            Event::Tick => {}
+        }
+        self.judge(now);
+    }
+
+    /// A verdict that differs from what [`Alone::verdict`] said before. New endpoints start as unknown.
+    pub fn poll_effect(&mut self) -> Option<Changed> {
+        self.changes.pop_front()
+    }
+
+    /// When the next [`Event::Tick`] is due.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let told = self.endpoints.values().any(|known| known.told.is_some());
+        let forget = self.told_until().filter(|_| told);
+        let stale = self.endpoints.values().filter_map(|known| known.own.stale_at(&self.policy));
+        stale.chain(forget).min()
+    }
+
+    /// What to act on now; unknown for what nobody spoke of.
+    pub fn verdict(&self, endpoint: &EndpointKey) -> Verdict {
+        self.endpoints.get(endpoint).map_or(Verdict::Unknown, |known| known.acted_on)
+    }
+
+    /// The last failure this router saw itself; none since its last success.
+    pub fn reason(&self, endpoint: &EndpointKey) -> Option<&str> {
+        self.endpoints.get(endpoint)?.own.reason()
+    }
+
+    /// Until when the monitor's last word counts; none while it is attached.
+    fn told_until(&self) -> Option<Time> {
+        self.away.map(|since| since + stale_after(&self.policy))
+    }
+
+    fn judge(&mut self, now: Time) {
+        let forget = self.told_until().is_some_and(|until| until <= now);
+        for (endpoint, known) in &mut self.endpoints {
+            known.own.age(now, &self.policy);
+            known.told = known.told.filter(|_| !forget);
+            let verdict = known.verdict(self.away.is_none());
+            if verdict != known.acted_on {
+                known.acted_on = verdict;
+                self.changes.push_back(Changed { endpoint: endpoint.clone(), verdict });
+            }
+        }
+    }
+}
+
+impl Known {
+    fn verdict(&self, attached: bool) -> Verdict {
+        match (self.own.verdict(), self.told) {
+            (Verdict::Starting, _) => Verdict::Starting,
+            // It was starting when the monitor last spoke, and is up now: our own success is newer.
+            (Verdict::Healthy, Some(Verdict::Starting)) => Verdict::Healthy,
+            (_, Some(told)) if attached => told,
+            // Alone, bad news of our own counts at once, and the monitor's old news until it is too old.
+            (Verdict::Unknown, Some(told)) => told,
+            (own, _) => own,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! One endpoint, with and without a monitor.
+
+use std::time::Duration;
+
+use model::{BackendId, Digest, EndpointKey, HealthPolicy, Time, VariantId, Verdict};
+
+use super::{Alone, Changed, Event};
+use crate::Outcome;
+
+fn key() -> EndpointKey {
+    EndpointKey { backend: BackendId::new("a").unwrap(), variant: VariantId::only(), digest: Digest::of_bytes(b"a") }
+}
+
+struct Router {
+    now: Time,
+    core: Alone,
+}
+
+impl Router {
+    fn new() -> Self {
+        let mut router = Self { now: Time::ZERO, core: Alone::new(Time::ZERO) };
+        let endpoints = [key()].into();
+        router.say(Event::Endpoints { endpoints, policy: HealthPolicy::default() });
+        router
+    }
+
+    fn say(&mut self, event: Event) -> Vec<Verdict> {
+        self.core.handle(self.now, event);
+        let changes = std::iter::from_fn(|| self.core.poll_effect());
+        let changes: Vec<_> = changes.map(|Changed { verdict, .. }| verdict).collect();
+        assert!(changes.last().is_none_or(|last| *last == self.core.verdict(&key())));
+        changes
+    }
+
+    fn seen(&mut self, outcome: Outcome) -> Vec<Verdict> {
+        self.say(Event::Seen { endpoint: key(), outcome })
+    }
+
+    fn told(&mut self, verdict: Verdict) -> Vec<Verdict> {
+        self.say(Event::Told { endpoint: key(), verdict })
+    }
+
+    fn deadline(&mut self) -> Vec<Verdict> {
+        self.now = self.core.next_deadline().expect("something ages");
+        self.say(Event::Tick)
+    }
+}
+
+fn ok() -> Outcome {
+    Outcome::Ok { latency: Duration::ZERO }
+}
+
+fn failed() -> Outcome {
+    Outcome::Failed { reason: "reset".into() }
+}
+
+#[test]
+fn alone_it_judges_by_what_it_sees_and_tries_again_in_time() {
+    let mut router = Router::new();
+    assert_eq!(router.seen(ok()), [Verdict::Healthy]);
+    assert_eq!([router.seen(failed()), router.seen(failed()), router.seen(failed())].concat(), [Verdict::Unhealthy]);
+    assert_eq!(router.core.reason(&key()), Some("reset"));
+    assert_eq!(router.deadline(), [Verdict::Unknown], "routable: somebody has to be the first to find out");
+    assert_eq!(router.core.next_deadline(), None);
+}
+
+#[test]
+fn the_monitor_decides_while_it_is_there_and_its_last_word_ages() {
+    let mut router = Router::new();
+    router.say(Event::Attached);
+    assert_eq!(router.told(Verdict::Unhealthy), [Verdict::Unhealthy]);
+    assert_eq!(router.seen(ok()), [], "one success of ours does not overrule it");
+    assert_eq!(router.say(Event::Detached), [Verdict::Healthy], "alone, what we saw last counts");
+
+    let mut router = Router::new();
+    router.say(Event::Attached);
+    router.told(Verdict::Unhealthy);
+    assert_eq!(router.say(Event::Detached), [], "we saw nothing ourselves");
+    assert_eq!(router.deadline(), [Verdict::Unknown]);
+}
+
+#[test]
+fn what_is_not_up_is_starting_whatever_anybody_says() {
+    let mut router = Router::new();
+    router.say(Event::Attached);
+    router.told(Verdict::Healthy);
+    assert_eq!(router.seen(Outcome::Starting { reason: "exit 1".into() }), [Verdict::Starting]);
+    assert_eq!(router.told(Verdict::Starting), []);
+    assert_eq!(router.seen(ok()), [Verdict::Healthy], "not held back by a word that is older");
+}
+
+#[test]
+fn an_endpoint_that_left_is_forgotten() {
+    let mut router = Router::new();
+    router.say(Event::Attached);
+    router.told(Verdict::Unhealthy);
+    router.say(Event::Endpoints { endpoints: [].into(), policy: HealthPolicy::default() });
+    assert_eq!(router.core.next_deadline(), None);
+    router.say(Event::Endpoints { endpoints: [key()].into(), policy: HealthPolicy::default() });
+    assert_eq!(router.core.verdict(&key()), Verdict::Unknown);
+}

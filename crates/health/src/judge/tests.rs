@@ -1,0 +1,69 @@
+//! Rows of outcomes: `+` well, `-` failed, `s` starting; and what is thought after each.
+
+use std::time::Duration;
+
+use model::{HealthPolicy, Time, Verdict};
+
+use super::{Judge, stale_after};
+use crate::Outcome;
+
+fn policy() -> HealthPolicy {
+    HealthPolicy { unhealthy_threshold: 3, healthy_threshold: 2, ..HealthPolicy::default() }
+}
+
+fn outcome(letter: char) -> Outcome {
+    match letter {
+        '+' => Outcome::Ok { latency: Duration::from_millis(1) },
+        '-' => Outcome::Failed { reason: "refused".into() },
+        's' => Outcome::Starting { reason: "connecting".into() },
+        other => panic!("no outcome is called {other}"),
+    }
+}
+
+#[test]
+fn verdicts_follow_rows_not_single_outcomes() {
+    let check = |outcomes: &str, verdicts: &str| {
+        let mut judge = Judge::default();
+        let said: String = outcomes
+            .chars()
+            .map(|letter| match judge.take(Time::ZERO, &policy(), &outcome(letter)) {
+                Verdict::Healthy => 'H',
+                Verdict::Degraded => 'D',
+                Verdict::Unhealthy => 'U',
+                Verdict::Unknown => '?',
+                Verdict::Starting => 'S',
+            })
+            .collect();
+        assert_eq!(said, verdicts, "after {outcomes}");
+    };
+    check("+--+--+", "HHHHHDD");
+    check("+---+-++", "HHHUUUUH");
+    check("--+", "??H");
+    check("---s+", "??USH");
+    check("s---", "SSSU");
+    check("-+-+-+-+++++++++++++++++", "?HHHHHDDDDDDDDDDDDDDHHHH");
+    check("---++--", "??UUHHH");
+}
+
+#[test]
+fn what_is_old_is_forgotten_and_becomes_routable() {
+    let mut judge = Judge::default();
+    for _ in 0..3 {
+        judge.take(Time::ZERO, &policy(), &outcome('-'));
+    }
+    let at = judge.stale_at(&policy()).unwrap();
+    assert_eq!(at, Time::ZERO + stale_after(&policy()));
+    assert_eq!(judge.age(Time::from_nanos(at.as_nanos() - 1), &policy()), Verdict::Unhealthy);
+    assert_eq!(judge.age(at, &policy()), Verdict::Unknown);
+    assert!(judge.verdict().is_routable());
+    assert_eq!(judge.reason(), Some("refused"), "still shown");
+    assert_eq!(judge.stale_at(&policy()), None);
+}
+
+#[test]
+fn thresholds_of_zero_mean_one() {
+    let policy = HealthPolicy { unhealthy_threshold: 0, healthy_threshold: 0, ..HealthPolicy::default() };
+    let mut judge = Judge::default();
+    assert_eq!(judge.take(Time::ZERO, &policy, &outcome('-')), Verdict::Unhealthy);
+    assert_eq!(judge.take(Time::ZERO, &policy, &outcome('+')), Verdict::Healthy);
+}

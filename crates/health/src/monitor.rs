@@ -1,0 +1,293 @@
+//! health-monitor's end: when each router is asked to probe what, and what is thought of the answers.
+//!
+//! An endpoint is judged per router, since routers see from different places. A router that falls silent says nothing
+//! about its endpoints: their verdicts age, they do not fail.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use model::{EndpointKey, HealthPolicy, NodeId, Time, Verdict};
+
+use crate::{Judge, Observation, Outcome, Request};
+
+/// One stream of a router; the shell never uses a number twice.
+pub type Connection = u64;
+
+/// The first look at a new endpoint comes within this time, however long the interval is.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+/// No policy makes probes come faster.
+const INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// Beyond the probe's own timeout, for the way there and back. A probe unanswered then says nothing.
+const ON_THE_WAY: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A router spoke; its first word is a hello.
+    Said {
+        connection: Connection,
+        observation: Observation,
+    },
+    Detached {
+        connection: Connection,
+    },
+    Tick,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    Tell {
+        connection: Connection,
+        request: Request,
+    },
+    /// End that stream: another one speaks for that router now.
+    Disconnect {
+        connection: Connection,
+    },
+    Changed(Opinion),
+}
+
+/// What is thought of one endpoint of one router.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opinion {
+    pub node: NodeId,
+    pub endpoint: EndpointKey,
+    pub verdict: Verdict,
+    /// The last failure, or what it waits for; none since the last success.
+    pub reason: Option<String>,
+    /// How long ago the last outcome came; none when none ever did.
+    pub last_seen: Option<Duration>,
+    /// Outcomes in a row that say the same.
+    pub streak: u32,
+}
+
+#[derive(Debug)]
+pub struct Monitor {
+    /// Where the next jitter comes from.
+    random: u64,
+    last_probe: u64,
+    connections: BTreeMap<Connection, NodeId>,
+    routers: BTreeMap<NodeId, Router>,
+    effects: VecDeque<Effect>,
+}
+
+#[derive(Debug)]
+struct Router {
+    boot: String,
+    connection: Option<Connection>,
+    /// Since when there is no connection.
+    away: Option<Time>,
+    policy: HealthPolicy,
+    watched: BTreeMap<EndpointKey, Watched>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    judge: Judge,
+    next: Time,
+    /// The probe that was asked for, and when its answer is too late.
+    asked: Option<(u64, Time)>,
+}
+
+impl Monitor {
+    /// `seed` decides the jitter: equal seeds and events give equal schedules.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            random: seed,
+            last_probe: 0,
+            connections: BTreeMap::new(),
+            routers: BTreeMap::new(),
+            effects: VecDeque::new(),
+        }
+    }
+
+    pub fn handle(&mut self, now: Time, event: Event) {
+        match event {
+            Event::Said { connection, observation } => self.said(now, connection, observation),
+            Event::Detached { connection } => self.detached(now, connection),
+            Event::Tick => {}
+        }
+        self.pass(now);
+    }
+
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When the next [`Event::Tick`] is due.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.routers.values().filter_map(Router::next_deadline).min()
+    }
+
+    /// Everything that is thought, by router and endpoint.
+    pub fn opinions(&self, now: Time) -> Vec<Opinion> {
+        let all = self.routers.iter().flat_map(|(node, router)| {
+            router.watched.iter().map(move |(endpoint, watched)| opinion(now, node, endpoint, &watched.judge))
+        });
+        all.collect()
+    }
+
+    /// Routers whose streams are open.
+    pub fn attached(&self) -> usize {
+        self.connections.len()
+    }
+
+    fn said(&mut self, now: Time, connection: Connection, observation: Observation) {
+        if let Observation::Hello { node, boot } = observation {
+            return self.hello(connection, node, boot);
+        }
+        // A stream that was replaced, or spoke before its hello, has no say.
+        let Some(node) = self.connections.get(&connection).cloned() else { return };
+        match observation {
+            Observation::Endpoints { endpoints, policy } => self.endpoints(now, &node, endpoints, policy),
+            Observation::Probed { endpoint, probe, outcome } => {
+                let router = self.routers.get_mut(&node);
+                let watched = router.and_then(|router| router.watched.get_mut(&endpoint));
+                let asked = watched.filter(|watched| watched.asked.is_some_and(|(asked, _)| asked == probe));
+                if let Some(watched) = asked {
+                    watched.asked = None;
+                    self.outcome(now, &node, &endpoint, &outcome);
+                }
+            }
+            Observation::Seen { endpoint, outcome } => self.outcome(now, &node, &endpoint, &outcome),
+            Observation::Hello { .. } => {}
+        }
+    }
+
+    fn hello(&mut self, connection: Connection, node: NodeId, boot: String) {
+        if let Some(replaced) = self.routers.get(&node).and_then(|router| router.connection) {
+            self.connections.remove(&replaced);
+            self.effects.push_back(Effect::Disconnect { connection: replaced });
+        }
+        // Another process has other connections and other children: nothing of what was seen is about them.
+        let kept = self.routers.remove(&node).filter(|router| router.boot == boot);
+        let (policy, watched) = kept.map_or_else(Default::default, |router| (router.policy, router.watched));
+        let router = Router { boot, connection: Some(connection), away: None, policy, watched };
+        for (endpoint, watched) in &router.watched {
+            if watched.judge.verdict() != Verdict::Unknown {
+                let request = Request::Verdict { endpoint: endpoint.clone(), verdict: watched.judge.verdict() };
+                self.effects.push_back(Effect::Tell { connection, request });
+            }
+        }
+        self.connections.insert(connection, node.clone());
+        self.routers.insert(node, router);
+    }
+
+    fn detached(&mut self, now: Time, connection: Connection) {
+        let Some(node) = self.connections.remove(&connection) else { return };
+        if let Some(router) = self.routers.get_mut(&node) {
+            router.connection = None;
+            router.away = Some(now);
+            router.watched.values_mut().for_each(|watched| watched.asked = None);
+        }
+    }
+
+    fn endpoints(&mut self, now: Time, node: &NodeId, endpoints: Vec<EndpointKey>, policy: HealthPolicy) {
+        let Some(router) = self.routers.get_mut(node) else { return };
+        let mut before = std::mem::take(&mut router.watched);
+        let first = FIRST_LOOK.min(interval(&policy));
+        for endpoint in endpoints {
+            let new =
+                || Watched { judge: Judge::default(), next: now + share(first, draw(&mut self.random)), asked: None };
+            let mut watched = before.remove(&endpoint).unwrap_or_else(new);
+            watched.next = watched.next.min(now + interval(&policy));
+            router.watched.insert(endpoint, watched);
+        }
+        router.policy = policy;
+    }
+
+    fn outcome(&mut self, now: Time, node: &NodeId, endpoint: &EndpointKey, outcome: &Outcome) {
+        let Some(router) = self.routers.get_mut(node) else { return };
+        let Some(watched) = router.watched.get_mut(endpoint) else { return };
+        let before = watched.judge.verdict();
+        if watched.judge.take(now, &router.policy, outcome) != before {
+            self.changed(now, node, endpoint);
+        }
+    }
+
+    /// What time alone brings: probes that are due, answers that are too late, verdicts that are too old.
+    fn pass(&mut self, now: Time) {
+        let mut aged = Vec::new();
+        for (node, router) in &mut self.routers {
+            for (endpoint, watched) in &mut router.watched {
+                watched.asked = watched.asked.filter(|(_, until)| *until > now);
+                let before = watched.judge.verdict();
+                if watched.judge.age(now, &router.policy) != before {
+                    aged.push((node.clone(), endpoint.clone()));
+                }
+                let Some(connection) = router.connection.filter(|_| watched.next <= now) else { continue };
+                let (interval, timeout) = (interval(&router.policy), router.policy.timeout);
+                // A tenth to either side keeps endpoints and routers from marching in step.
+                watched.next = now + interval * 9 / 10 + share(interval / 5, draw(&mut self.random));
+                if watched.asked.is_none() {
+                    self.last_probe += 1;
+                    watched.asked = Some((self.last_probe, now + timeout + ON_THE_WAY));
+                    let request = Request::Probe { endpoint: endpoint.clone(), probe: self.last_probe, timeout };
+                    self.effects.push_back(Effect::Tell { connection, request });
+                }
+            }
+        }
+        for (node, endpoint) in aged {
+            self.changed(now, &node, &endpoint);
+        }
+        self.routers.retain(|_, router| router.forgotten_at().is_none_or(|at| at > now));
+    }
+
+    fn changed(&mut self, now: Time, node: &NodeId, endpoint: &EndpointKey) {
+        let router = self.routers.get(node);
+        let Some((router, watched)) = router.and_then(|router| Some((router, router.watched.get(endpoint)?))) else {
+            return;
+        };
+        if let Some(connection) = router.connection {
+            let request = Request::Verdict { endpoint: endpoint.clone(), verdict: watched.judge.verdict() };
+            self.effects.push_back(Effect::Tell { connection, request });
+        }
+        self.effects.push_back(Effect::Changed(opinion(now, node, endpoint, &watched.judge)));
+    }
+}
+
+impl Router {
+    fn next_deadline(&self) -> Option<Time> {
+        let stale = self.watched.values().filter_map(|watched| watched.judge.stale_at(&self.policy)).min();
+        let due = self.connection.and_then(|_| self.watched.values().map(|watched| watched.next).min());
+        [stale, due, self.forgotten_at()].into_iter().flatten().min()
+    }
+
+    /// A router that stays away so long that nothing is known of its endpoints is forgotten with them.
+    fn forgotten_at(&self) -> Option<Time> {
+        self.away.map(|since| since + crate::judge::stale_after(&self.policy) * 2)
+    }
+}
+
+fn opinion(now: Time, node: &NodeId, endpoint: &EndpointKey, judge: &Judge) -> Opinion {
+    Opinion {
+        node: node.clone(),
+        endpoint: endpoint.clone(),
+        verdict: judge.verdict(),
+        reason: judge.reason().map(Into::into),
+        last_seen: judge.last_seen().map(|at| now - at),
+        streak: judge.streak(),
+    }
+}
+
+fn interval(policy: &HealthPolicy) -> Duration {
+    policy.interval.max(INTERVAL_MIN)
+}
+
+/// A share of `whole` that `random` decides.
+fn share(whole: Duration, random: u64) -> Duration {
+    let nanos = (whole.as_nanos() * u128::from(random)) >> 64;
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+/// The next number of a fixed sequence that looks random (splitmix64).
+fn draw(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
+}
+
+#[cfg(test)]
+mod tests;
