@@ -29,7 +29,7 @@ impl Demo {
         Self { child, stdout }
     }
 
-    fn say(&mut self, message: &Value) {
+    fn say(&self, message: &Value) {
         writeln!(self.child.stdin.as_ref().unwrap(), "{message}").unwrap();
     }
 
