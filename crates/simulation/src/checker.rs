@@ -1,0 +1,216 @@
+//! What must be true at every moment, judged from outside: from messages and effects, never from the cores' state.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use drain::{Departure, DrainId, Phase};
+use model::{AttemptId, Digest, EndpointKey, LogId, NodeId, Owner, Revision};
+use rollout::reconciler::Link;
+use rollout::{Directive, Kind, ProposalId, Record, Report, Sender};
+
+use crate::world::Life;
+
+/// Which attempt of which process.
+type Round = (Life, AttemptId);
+
+#[derive(Debug, Default)]
+pub(crate) struct Checker {
+    pub(crate) violations: Vec<String>,
+    managers: BTreeMap<Life, Seen>,
+    /// Who was asked in an attempt, over which stream, and what came back.
+    rounds: BTreeMap<Round, BTreeMap<NodeId, (Link, Ballot)>>,
+    /// Every revision of every log.
+    pub(crate) committed: BTreeMap<(LogId, Revision), Digest>,
+    unresolved: BTreeSet<(Life, ProposalId)>,
+    /// The file's content over which a rollback moved its cursor, until the file changes.
+    pub(crate) undone: Option<Digest>,
+    /// Somebody asked for a read while the file was being written.
+    pub(crate) may_judge_half: bool,
+    live: BTreeMap<Life, Revision>,
+    /// The youngest manager of each log that spoke to a router process.
+    youngest: BTreeMap<(Life, LogId), u64>,
+    /// What the coordinator has heard last.
+    heard: BTreeMap<(DrainId, Life, EndpointKey), Departure>,
+}
+
+/// What one config-manager process was told.
+#[derive(Debug, Default)]
+struct Seen {
+    head: Revision,
+    /// The highest revision any router has shown it.
+    highest: Revision,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ballot {
+    Open,
+    Yes,
+    No,
+    Left,
+}
+
+impl Checker {
+    pub(crate) fn manager_started(&mut self, life: Life, head: Revision) {
+        self.managers.insert(life, Seen { head, highest: Revision::NONE });
+        self.rounds.clear();
+    }
+
+    pub(crate) fn directs(&mut self, life: Life, node: &NodeId, link: Link, directive: &Directive) {
+        if let Directive::Prepare { attempt, .. } = directive {
+            self.rounds.entry((life, *attempt)).or_default().insert(node.clone(), (link, Ballot::Open));
+        }
+    }
+
+    pub(crate) fn heard(&mut self, life: Life, node: &NodeId, link: Link, report: &Report) {
+        match report {
+            Report::Hello { applied, .. } | Report::Ack { revision: applied, .. } => {
+                if let Some(seen) = self.managers.get_mut(&life) {
+                    seen.highest = seen.highest.max(*applied);
+                }
+            }
+            Report::Vote { attempt, verdict, .. } => {
+                let round = self.rounds.get_mut(&(life, *attempt));
+                let ballot = round.and_then(|round| round.get_mut(node));
+                if let Some((_, ballot)) = ballot.filter(|(asked, ballot)| *asked == link && *ballot == Ballot::Open) {
+                    *ballot = if verdict.is_ok() { Ballot::Yes } else { Ballot::No };
+                }
+            }
+            Report::Nack { .. } => {}
+        }
+        if matches!(report, Report::Hello { .. }) {
+            // A new stream is the end of the old one.
+            self.leave(life, node, |asked| asked != link);
+        }
+    }
+
+    pub(crate) fn lost(&mut self, life: Life, node: &NodeId, link: Link) {
+        self.leave(life, node, |asked| asked == link);
+    }
+
+    fn leave(&mut self, life: Life, node: &NodeId, over: impl Fn(Link) -> bool) {
+        for (_, round) in self.rounds.iter_mut().filter(|((of, _), _)| *of == life) {
+            if let Some((_, ballot)) = round.get_mut(node).filter(|(link, ballot)| over(*link) && *ballot != Ballot::No)
+            {
+                *ballot = Ballot::Left;
+            }
+        }
+    }
+
+    /// Nothing is handed to the log that somebody who was asked has not agreed to, under no number but the next one.
+    pub(crate) fn appends<P>(&mut self, life: Life, record: &Record<P>) -> Option<String> {
+        let seen = self.managers.get(&life)?;
+        let expected = seen.head.max(seen.highest).next();
+        if record.revision != expected || record.parent != seen.head {
+            let (number, parent) = (record.revision, record.parent);
+            return Some(format!("number {number} after {parent}, not {expected} after {}", seen.head));
+        }
+        let strict = record.kind == Kind::Change
+            && seen.head > Revision::NONE
+            && record.content.snapshot.policy.validation.two_phase_commit;
+        let round = self.rounds.remove(&(life, record.attempt)).unwrap_or_default();
+        let against = round.iter().find(|(_, (_, ballot))| matches!(ballot, Ballot::Open | Ballot::No));
+        if let Some((node, (_, ballot))) = against {
+            return Some(format!("{} goes into the log, and {node} is {ballot:?}", record.revision));
+        }
+        let yes = round.values().any(|(_, ballot)| *ballot == Ballot::Yes);
+        (strict && !yes).then(|| format!("{} goes into the log without any vote", record.revision))
+    }
+
+    pub(crate) fn committed<P>(
+        &mut self,
+        life: Life,
+        log: &LogId,
+        record: &Record<P>,
+        file: Option<Digest>,
+    ) -> Option<String> {
+        if let Some(seen) = self.managers.get_mut(&life) {
+            seen.head = record.revision;
+        }
+        self.committed.insert((log.clone(), record.revision), record.content.digest);
+        let cursor = record.cursors.get(&Owner::file()).copied();
+        match record.kind {
+            Kind::Rollback { .. } => {
+                // If the file was written since the rollback was asked for, that is a change already.
+                self.undone = cursor.filter(|cursor| file.is_none_or(|file| file == *cursor));
+                None
+            }
+            Kind::Change | Kind::Restore => {
+                let back = cursor.filter(|cursor| self.undone == Some(*cursor));
+                back.map(|digest| format!("what was rolled back is live again as {}: {digest:?}", record.revision))
+            }
+        }
+    }
+
+    /// The file has other bytes now.
+    pub(crate) fn file_says(&mut self, digest: Option<Digest>) {
+        self.undone = self.undone.filter(|undone| Some(*undone) == digest);
+    }
+
+    pub(crate) fn proposed(&mut self, life: Life, proposal: ProposalId) {
+        self.unresolved.insert((life, proposal));
+    }
+
+    /// Every proposal has exactly one end.
+    pub(crate) fn resolved(&mut self, life: Life, proposal: ProposalId) -> Option<String> {
+        (!self.unresolved.remove(&(life, proposal))).then(|| format!("{proposal:?} of {life:?} has a second end"))
+    }
+
+    pub(crate) fn all_resolved(&self, life: Life) -> bool {
+        self.unresolved.range((life, ProposalId(0))..=(life, ProposalId(u64::MAX))).next().is_none()
+    }
+
+    /// Whether that manager is older than one that spoke to the same router before.
+    pub(crate) fn is_stale(&mut self, router: Life, sender: &Sender) -> bool {
+        let youngest = self.youngest.entry((router, sender.log.clone())).or_default();
+        *youngest = (*youngest).max(sender.epoch);
+        sender.epoch < *youngest
+    }
+
+    /// A revision goes live in a router.
+    pub(crate) fn goes_live(
+        &mut self,
+        router: Life,
+        log: &LogId,
+        revision: Revision,
+        digest: Digest,
+    ) -> Option<String> {
+        let before = self.live.insert(router, revision);
+        if before.is_some_and(|before| before >= revision) {
+            return Some(format!("a router goes from revision {before:?} to {revision}"));
+        }
+        match self.committed.get(&(log.clone(), revision)) {
+            Some(decided) if *decided == digest => None,
+            Some(decided) => Some(format!("{revision} is {decided:?}, and live as {digest:?}")),
+            None => Some(format!("{revision} is live and not in the log")),
+        }
+    }
+
+    /// The coordinator hears of a departure.
+    pub(crate) fn counted(&mut self, router: Life, departure: &Departure) {
+        let key = (departure.drain.clone(), router, departure.endpoint.clone());
+        let newer = self.heard.get(&key).is_none_or(|before| {
+            (before.phase, before.finished + before.evicted)
+                <= (departure.phase, departure.finished + departure.evicted)
+        });
+        if newer {
+            self.heard.insert(key, departure.clone());
+        }
+    }
+
+    pub(crate) fn router_died(&mut self, router: Life) {
+        self.heard.retain(|(_, life, _), _| *life != router);
+        self.live.remove(&router);
+    }
+
+    /// The coordinator says that a drain is over: then no router that lives has said otherwise last.
+    pub(crate) fn drain_over(&self, drain: &DrainId) -> Option<String> {
+        let open = self.heard.iter().find(|((id, ..), departure)| {
+            id == drain && !matches!(departure.phase, Phase::Closed | Phase::Reopened) && departure.in_flight > 0
+        })?;
+        Some(format!("{drain} is over, and {:?} has {} in flight", open.0.1, open.1.in_flight))
+    }
+
+    /// Commits there were.
+    pub(crate) fn revisions(&self) -> usize {
+        self.committed.len()
+    }
+}

@@ -1,0 +1,119 @@
+//! drain-coordinator's shell: durable where the core says so, and mortal.
+
+use drain::ledger::{Effect, Event, Image, Limits};
+use drain::{Count, Ledger};
+use model::Time;
+
+use crate::content::{SERVERS, backend_id};
+use crate::fault::Fault;
+use crate::wire::{Message, Way, WireId};
+use crate::world::{Happening, Life, World};
+
+#[derive(Debug, Default)]
+pub(crate) struct Coordinator {
+    process: Option<(Life, Ledger)>,
+    image: Image,
+}
+
+impl Coordinator {
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        self.process.as_ref().and_then(|(_, ledger)| ledger.next_deadline())
+    }
+
+    pub(crate) fn life(&self) -> Option<Life> {
+        self.process.as_ref().map(|(life, _)| *life)
+    }
+}
+
+impl World {
+    pub(crate) fn start_coordinator(&mut self) {
+        if self.coordinator.process.is_none() {
+            let life = self.life();
+            let ledger = Ledger::new(self.now, self.wall(), self.coordinator.image.clone(), Limits::default());
+            self.coordinator.process = Some((life, ledger));
+        }
+    }
+
+    pub(crate) fn kill_coordinator(&mut self) {
+        if let Some((life, _)) = self.coordinator.process.take() {
+            self.note(|| "drain-coordinator dies".into());
+            self.faults.count(Fault::CoordinatorCrashed);
+            self.break_wires_of(life);
+            self.after_millis(100, 5000, Happening::StartCoordinator);
+        }
+    }
+
+    pub(crate) fn ledger_decides(&mut self, event: Event) {
+        let now = self.now;
+        let Some((_, ledger)) = &mut self.coordinator.process else { return };
+        ledger.handle(now, event);
+        while let Some((_, ledger)) = &mut self.coordinator.process {
+            let Some(effect) = ledger.poll_effect() else { return };
+            match effect {
+                Effect::Persist => {
+                    if self.chaos && self.random.permille(5) {
+                        self.kill_coordinator();
+                    } else {
+                        self.coordinator.image = ledger.image();
+                    }
+                }
+                Effect::Tell { connection, directive } => {
+                    self.send(WireId(connection), Way::Down, Message::Drain(directive));
+                }
+                Effect::Disconnect { connection, reason } => {
+                    if reason.contains("add up") {
+                        self.fail(format!("a router was cut off: {reason}"));
+                    }
+                    self.break_wire(WireId(connection));
+                }
+                Effect::Changed { drain: summary, .. } => {
+                    let over = summary.state == drain::ledger::State::Done;
+                    if let Some(why) = over.then(|| self.checker.drain_over(&summary.id)).flatten() {
+                        self.fail(why);
+                    }
+                }
+                Effect::Started { .. } | Effect::Cancelled { .. } => {}
+            }
+        }
+    }
+
+    pub(crate) fn coordinator_hears(&mut self, life: Life, router: usize, wire: WireId, count: Count) {
+        if self.coordinator.life() != Some(life) {
+            return;
+        }
+        let speaks = self.wires.get(&wire).map(|wire| wire.router_life);
+        let alive = self.routers[router].process.as_ref().map(|process| process.life);
+        if let (Count::Departure(departure), Some(router)) = (&count, speaks.filter(|speaks| alive == Some(*speaks))) {
+            self.checker.counted(router, departure);
+        }
+        self.ledger_decides(Event::Said { connection: wire.0, count });
+    }
+
+    pub(crate) fn coordinator_loses(&mut self, life: Life, wire: WireId) {
+        if self.coordinator.life() == Some(life) {
+            self.ledger_decides(Event::Detached { connection: wire.0 });
+        }
+    }
+
+    /// Somebody drains a server, or thinks better of it.
+    pub(crate) fn operate_drains(&mut self) {
+        let backend = backend_id(u8::try_from(self.random.below(u64::from(SERVERS))).unwrap_or(0));
+        let call = self.serial();
+        let actor = "somebody".to_owned();
+        let event = if self.random.permille(500) {
+            let timeout = self.random.permille(300).then(|| self.random.millis(0, 4000));
+            Event::Start { call, backend, timeout, actor }
+        } else {
+            Event::Cancel { call, id: backend.to_string(), actor }
+        };
+        self.note(|| format!("{event:?}"));
+        self.ledger_decides(event);
+    }
+
+    /// Whether every drain is over, those aside that hold a cordon until somebody lifts it.
+    pub(crate) fn drains_over(&self) -> Result<(), String> {
+        let Some((_, ledger)) = &self.coordinator.process else { return Err("no drain-coordinator".into()) };
+        let open = ledger.list(self.now, true).into_iter().find(|drain| drain.state < drain::ledger::State::Done);
+        open.map_or(Ok(()), |drain| Err(format!("{} is not over: {:?}", drain.id, drain.totals)))
+    }
+}

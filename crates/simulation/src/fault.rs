@@ -1,0 +1,80 @@
+//! What goes wrong, and how often it did.
+
+use std::collections::BTreeMap;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    StreamBroken,
+    MessageLost,
+    MessageDelayed,
+    MessageDuplicated,
+    ManagerCrashed,
+    CrashedBeforeFsync,
+    CrashedAfterFsync,
+    AppendFailed,
+    ManagerReplaced,
+    StaleDirective,
+    LogLost,
+    RouterCrashed,
+    DiskCopyOlder,
+    LeaseExpired,
+    VoteNo,
+    VoteSlow,
+    OfferRefused,
+    ServerDown,
+    SecretMissing,
+    CoordinatorCrashed,
+    FileEventLost,
+    FileHalfWritten,
+    FileBroken,
+    FileMissing,
+}
+
+impl Fault {
+    pub const ALL: [Self; 24] = [
+        Self::StreamBroken,
+        Self::MessageLost,
+        Self::MessageDelayed,
+        Self::MessageDuplicated,
+        Self::ManagerCrashed,
+        Self::CrashedBeforeFsync,
+        Self::CrashedAfterFsync,
+        Self::AppendFailed,
+        Self::ManagerReplaced,
+        Self::StaleDirective,
+        Self::LogLost,
+        Self::RouterCrashed,
+        Self::DiskCopyOlder,
+        Self::LeaseExpired,
+        Self::VoteNo,
+        Self::VoteSlow,
+        Self::OfferRefused,
+        Self::ServerDown,
+        Self::SecretMissing,
+        Self::CoordinatorCrashed,
+        Self::FileEventLost,
+        Self::FileHalfWritten,
+        Self::FileBroken,
+        Self::FileMissing,
+    ];
+}
+
+/// How often each happened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Faults(BTreeMap<Fault, u64>);
+
+impl Faults {
+    pub(crate) fn count(&mut self, fault: Fault) {
+        *self.0.entry(fault).or_default() += 1;
+    }
+
+    pub fn of(&self, fault: Fault) -> u64 {
+        self.0.get(&fault).copied().unwrap_or(0)
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        for (fault, times) in &other.0 {
+            *self.0.entry(*fault).or_default() += times;
+        }
+    }
+}

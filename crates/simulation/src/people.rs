@@ -1,0 +1,296 @@
+//! Who edits the file, who operates, and what strikes.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use model::{Digest, Owner, Revision};
+use rollout::Kind;
+use rollout::cursor::{Event, Stamp, Write};
+
+use crate::config_manager::Log;
+use crate::content::{Fate, SERVERS, Server, Text};
+use crate::fault::Fault;
+use crate::world::{Happening, World};
+
+#[derive(Debug)]
+pub(crate) struct File {
+    pub(crate) text: Option<Text>,
+    /// What its author means it to say.
+    meant: Text,
+    written: u64,
+    comment: u32,
+    /// Earlier texts, to go back to.
+    past: Vec<Text>,
+    /// What is still to be written of the present edit.
+    steps: VecDeque<Step>,
+}
+
+#[derive(Debug)]
+struct Step {
+    text: Option<Text>,
+    write: Write,
+    /// Milliseconds, at most, until the next one.
+    pause: u64,
+}
+
+impl File {
+    pub(crate) fn new(text: Text) -> Self {
+        Self { text: Some(text.clone()), meant: text, written: 1, comment: 0, past: Vec::new(), steps: VecDeque::new() }
+    }
+
+    pub(crate) fn stamp(&self) -> Option<Stamp> {
+        self.text.as_ref().map(|text| Stamp { size: text.servers.len() as u64, modified: self.written, identity: 0 })
+    }
+
+    pub(crate) fn digest(&self) -> Option<Digest> {
+        self.text.as_ref().map(Text::digest)
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.steps.is_empty() && self.text.is_some()
+    }
+}
+
+impl World {
+    pub(crate) fn edit(&mut self) {
+        if self.chaos {
+            self.after_millis(600, 4000, Happening::Edit);
+        }
+        if self.file.is_settled() {
+            let kind = self.random.below(20);
+            self.plan(kind);
+            self.write_on();
+        }
+    }
+
+    /// One edit that is whole and right, at once.
+    pub(crate) fn edit_well(&mut self) {
+        if self.file.is_settled() {
+            loop {
+                let next = self.next_text();
+                if next.fate == Fate::Whole && next.servers.iter().all(|server| server.version < 12) {
+                    self.file.steps.push_back(Step { text: Some(next), write: Write::Complete, pause: 0 });
+                    break;
+                }
+            }
+            self.write_on();
+        }
+    }
+
+    fn next_text(&mut self) -> Text {
+        self.file.comment += 1;
+        self.file.meant.next(&mut self.random, self.file.comment)
+    }
+
+    fn plan(&mut self, kind: u64) {
+        let mut steps = VecDeque::new();
+        let mut step = |text: Option<Text>, write, pause| steps.push_back(Step { text, write, pause });
+        match kind {
+            0..9 => step(Some(self.next_text()), Write::Complete, 0),
+            9..14 => {
+                let text = self.next_text();
+                for left in (1..2 + self.random.index(4)).rev() {
+                    self.faults.count(Fault::FileHalfWritten);
+                    step(Some(text.half(left)), Write::InPlace, 300);
+                }
+                step(Some(text), Write::InPlace, 0);
+            }
+            14 | 15 => {
+                for _ in 0..3 + self.random.below(4) {
+                    step(Some(self.next_text()), Write::Complete, 12);
+                }
+            }
+            16 | 17 => {
+                if let Some(text) = self.random.pick(&self.file.past).cloned() {
+                    step(Some(text), Write::Complete, 0);
+                }
+            }
+            18 => {
+                self.faults.count(Fault::FileMissing);
+                step(None, Write::InPlace, 3000);
+                let text = if self.random.permille(500) { self.file.meant.clone() } else { self.next_text() };
+                step(Some(text), Write::Complete, 0);
+            }
+            _ => step(self.file.text.clone(), Write::InPlace, 0),
+        }
+        self.file.steps = steps;
+    }
+
+    pub(crate) fn write_on(&mut self) {
+        let Some(Step { text, write, pause }) = self.file.steps.pop_front() else { return };
+        self.note(|| format!("somebody writes {:?} {text:?}: {:?}", write, text.as_ref().map(Text::digest)));
+        if text.as_ref().is_some_and(|text| text.fate == Fate::Broken) {
+            self.faults.count(Fault::FileBroken);
+        }
+        self.file.text = text;
+        self.file.written += 1;
+        self.checker.file_says(self.file.digest());
+        if let Some(text) = self.file.text.clone().filter(|text| text.fate != Fate::Half) {
+            self.checker.may_judge_half = false;
+            if text.fate == Fate::Whole {
+                self.file.meant = text.clone();
+            }
+            self.file.past.push(text);
+        }
+        for life in self.managers.iter().map(|manager| manager.life).collect::<Vec<_>>() {
+            if self.chaos && self.random.permille(80) {
+                self.faults.count(Fault::FileEventLost);
+            } else {
+                self.after_millis(0, 3, Happening::FileEvent(life, write));
+            }
+        }
+        if !self.file.steps.is_empty() {
+            self.after_millis(1, pause.max(1), Happening::WriteOn);
+        }
+    }
+
+    pub(crate) fn operate(&mut self) {
+        if !self.chaos {
+            return;
+        }
+        self.after_millis(800, 5000, Happening::Operate);
+        match self.random.below(10) {
+            0 | 1 => self.reload(false),
+            2 => self.reload(true),
+            3..6 => self.roll_back(),
+            6 => self.apply(),
+            _ => self.operate_drains(),
+        }
+    }
+
+    fn reload(&mut self, force: bool) {
+        let Some(life) = self.present_manager().map(|manager| manager.life) else { return };
+        self.note(|| format!("somebody reloads, force: {force}"));
+        self.checker.may_judge_half |= !self.file.steps.is_empty();
+        if force {
+            self.checker.undone = None;
+        }
+        self.source_decides(life, Event::Asked { force });
+    }
+
+    fn roll_back(&mut self) {
+        let Some(manager) = self.present_manager() else { return };
+        let life = manager.life;
+        let cursor = manager.source.rollback_cursor();
+        let entries = &self.log.entries;
+        let older = entries.len().saturating_sub(1);
+        let Some(entry) = self.random.pick(&entries[..older]) else { return };
+        let (to, layers) = (entry.revision, entry.layers.clone());
+        self.note(|| format!("somebody rolls back to {to}"));
+        let cursors: BTreeMap<_, _> = cursor.map(|digest| (Owner::file(), digest)).into_iter().collect();
+        self.act(life, Kind::Rollback { to }, layers, cursors);
+    }
+
+    /// Another source: it adds a server, or takes its own away.
+    fn apply(&mut self) {
+        let Some(manager) = self.present_manager() else { return };
+        let (life, mut layers) = (manager.life, manager.layers.clone());
+        if layers.file.is_none() {
+            return;
+        }
+        if layers.api.pop().is_none() {
+            let id = SERVERS + u8::try_from(self.random.below(2)).unwrap_or(0);
+            layers.api.push(Server { id, version: u8::try_from(self.random.below(4)).unwrap_or(0) });
+        }
+        self.act(life, Kind::Change, layers, BTreeMap::new());
+    }
+
+    fn act(
+        &mut self,
+        life: crate::world::Life,
+        kind: Kind,
+        layers: crate::content::Layers,
+        cursors: BTreeMap<Owner, Digest>,
+    ) {
+        self.propose(life, Owner::api("somebody"), kind, layers, cursors);
+        self.manager_decides(life, rollout::reconciler::Event::Woke);
+    }
+
+    pub(crate) fn strike(&mut self) {
+        if !self.chaos {
+            return;
+        }
+        self.after_millis(100, 2000, Happening::Strike);
+        let router = self.random.index(self.routers.len());
+        match self.random.below(100) {
+            0..30 => {
+                let ids: Vec<_> = self.wires.keys().copied().collect();
+                if let Some(id) = self.random.pick(&ids[ids.len().saturating_sub(8)..]).copied() {
+                    self.faults.count(Fault::StreamBroken);
+                    self.break_wire(id);
+                }
+            }
+            30..40 => {
+                if self.routers[router].process.is_some() {
+                    self.faults.count(Fault::RouterCrashed);
+                    self.kill_router(router);
+                }
+            }
+            40..52 => {
+                if let Some(life) = self.present_manager().map(|manager| manager.life) {
+                    self.faults.count(Fault::ManagerCrashed);
+                    self.kill_manager(life);
+                }
+            }
+            52..60 => self.replace_manager(),
+            60..68 => self.kill_coordinator(),
+            68..88 => self.break_server(router),
+            88..98 => self.take_secret(router),
+            _ if self.random.permille(300) => self.lose_log(),
+            _ => {}
+        }
+    }
+
+    /// Another one is started while the present one hangs; that one does not know yet that it is not the writer.
+    fn replace_manager(&mut self) {
+        if self.managers.len() > 1 {
+            return;
+        }
+        let Some(manager) = self.managers.last_mut() else { return };
+        manager.fenced = true;
+        let life = manager.life;
+        self.faults.count(Fault::ManagerReplaced);
+        self.after_millis(3_000, 15_000, Happening::EndManager(life));
+        self.start_manager();
+    }
+
+    fn server(&mut self) -> Server {
+        let servers = &self.file.meant.servers;
+        let known = self.random.pick(servers).copied();
+        let some = Server { id: 0, version: u8::try_from(self.random.below(12)).unwrap_or(0) };
+        known
+            .filter(|_| self.random.permille(400))
+            .unwrap_or(Server { id: u8::try_from(self.random.below(u64::from(SERVERS))).unwrap_or(0), ..some })
+    }
+
+    fn break_server(&mut self, router: usize) {
+        self.faults.count(Fault::ServerDown);
+        for _ in 0..4 {
+            let server = self.server();
+            self.routers[router].down.insert(server);
+            self.after_millis(1000, 20_000, Happening::ServerUp(router, server));
+        }
+    }
+
+    fn take_secret(&mut self, router: usize) {
+        self.faults.count(Fault::SecretMissing);
+        let server = self.server();
+        self.routers[router].secretless.insert(server);
+        self.after_millis(1000, 20_000, Happening::SecretBack(router, server));
+    }
+
+    /// The disk of config-manager is gone. It begins a new log, and may not use a number again.
+    fn lose_log(&mut self) {
+        let Some(life) = self.present_manager().map(|manager| manager.life).filter(|_| self.managers.len() == 1) else {
+            return;
+        };
+        if self.log.entries.last().is_none_or(|last| last.revision < Revision(3)) {
+            return;
+        }
+        self.faults.count(Fault::LogLost);
+        self.note(|| "the log is lost".into());
+        self.kill_manager(life);
+        let number = self.serial();
+        self.log = Log::new(number);
+        self.checker.undone = None;
+    }
+}

@@ -1,0 +1,250 @@
+//! The world: processes, streams between them, people around them, one queue of what happens when.
+
+use std::collections::BTreeMap;
+
+use model::{Time, WallTime};
+
+use crate::checker::Checker;
+use crate::config_manager::{ConfigManager, Log};
+use crate::content::{Contents, Text};
+use crate::coordinator::Coordinator;
+use crate::fault::Faults;
+use crate::people::File;
+use crate::random::Random;
+use crate::router::Router;
+use crate::traffic::{Exchange, Exchanges};
+use crate::wire::{Way, Wire, WireId};
+
+/// One run of one process. What was scheduled for another one finds nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Life(pub(crate) u64);
+
+#[derive(Debug)]
+pub(crate) enum Happening {
+    Pump { wire: WireId, way: Way },
+    StartManager,
+    EndManager(Life),
+    FileEvent(Life, rollout::cursor::Write),
+    Looked(Life),
+    HasRead(Life, Option<rollout::cursor::Stamp>),
+    Fsynced(Life, bool),
+    Appended(Life, Result<(), &'static str>),
+    StartRouter(usize),
+    DialManager(usize, Life),
+    DialCoordinator(usize, Life),
+    Built(usize, Life, model::AttemptId),
+    Swapped(usize, Life, model::Revision),
+    Saved(usize, Life, u64),
+    StartCoordinator,
+    Arrives,
+    Enters(u64),
+    Leaves(u64),
+    Edit,
+    WriteOn,
+    Operate,
+    Strike,
+    ServerUp(usize, crate::content::Server),
+    SecretBack(usize, crate::content::Server),
+}
+
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) now: Time,
+    pub(crate) random: Random,
+    queue: BTreeMap<(Time, u64), Happening>,
+    serial: u64,
+    pub(crate) events: u64,
+    /// Consecutive events without time going on: a core that spins is found by it.
+    still: u32,
+    /// Things go wrong, and people are busy.
+    pub(crate) chaos: bool,
+    pub(crate) faults: Faults,
+    pub(crate) checker: Checker,
+    pub(crate) trace: Option<Vec<String>>,
+    pub(crate) contents: Contents,
+    pub(crate) file: File,
+    pub(crate) log: Log,
+    /// The one that has the log, last; one that was replaced and does not know it yet, before it.
+    pub(crate) managers: Vec<ConfigManager>,
+    pub(crate) routers: Vec<Router>,
+    pub(crate) coordinator: Coordinator,
+    pub(crate) wires: BTreeMap<WireId, Wire>,
+    pub(crate) exchanges: BTreeMap<u64, Exchange>,
+    pub(crate) totals: Exchanges,
+}
+
+/// Whose deadline is next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Sleeper {
+    Rollout(usize),
+    Source(usize),
+    Follower(usize),
+    Departures(usize),
+    Ledger,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, trace: bool) -> Self {
+        let mut random = Random::new(seed);
+        let routers = 2 + random.index(2);
+        let mut world = Self {
+            now: Time::ZERO + std::time::Duration::from_secs(1),
+            random,
+            queue: BTreeMap::new(),
+            serial: 0,
+            events: 0,
+            still: 0,
+            chaos: true,
+            faults: Faults::default(),
+            checker: Checker::default(),
+            trace: trace.then(Vec::new),
+            contents: Contents::default(),
+            file: File::new(Text::first()),
+            log: Log::new(1),
+            managers: Vec::new(),
+            routers: (0..routers).map(Router::new).collect(),
+            coordinator: Coordinator::default(),
+            wires: BTreeMap::new(),
+            exchanges: BTreeMap::new(),
+            totals: Exchanges::default(),
+        };
+        world.after_millis(0, 200, Happening::StartManager);
+        world.after_millis(0, 200, Happening::StartCoordinator);
+        for router in 0..routers {
+            world.after_millis(0, 400, Happening::StartRouter(router));
+        }
+        world.after_millis(50, 100, Happening::Arrives);
+        world.after_millis(500, 2000, Happening::Edit);
+        world.after_millis(2000, 6000, Happening::Operate);
+        world.after_millis(500, 3000, Happening::Strike);
+        world
+    }
+
+    pub(crate) fn serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    pub(crate) fn life(&mut self) -> Life {
+        Life(self.serial())
+    }
+
+    pub(crate) fn at(&mut self, at: Time, happening: Happening) {
+        let serial = self.serial();
+        self.queue.insert((at, serial), happening);
+    }
+
+    pub(crate) fn after_millis(&mut self, from: u64, to: u64, happening: Happening) {
+        let at = self.now + self.random.millis(from, to);
+        self.at(at, happening);
+    }
+
+    pub(crate) fn wall(&self) -> WallTime {
+        WallTime(1_700_000_000_000 + self.now.as_nanos() / 1_000_000)
+    }
+
+    pub(crate) fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:>12.6} {}", self.now.since(Time::ZERO).as_secs_f64(), line()));
+        }
+    }
+
+    pub(crate) fn fail(&mut self, why: String) {
+        self.note(|| format!("VIOLATION {why}"));
+        self.checker.violations.push(why);
+    }
+
+    /// One event: whichever comes first, a happening or somebody's deadline.
+    pub(crate) fn step(&mut self) {
+        let sleeper = self.sleeper();
+        let next = self.queue.first_key_value().map(|((at, _), _)| *at);
+        let before = self.now;
+        match (sleeper, next) {
+            (Some((at, who)), next) if next.is_none_or(|next| at <= next) => {
+                self.now = self.now.max(at);
+                self.wake(who);
+            }
+            _ => {
+                if let Some(((at, _), happening)) = self.queue.pop_first() {
+                    self.now = at;
+                    self.happen(happening);
+                }
+            }
+        }
+        self.events += 1;
+        self.still = if self.now == before { self.still + 1 } else { 0 };
+        if self.still > 2000 {
+            self.fail(format!("time stands still: {sleeper:?} wakes again and again"));
+        }
+    }
+
+    fn sleeper(&self) -> Option<(Time, Sleeper)> {
+        let mut first: Option<(Time, Sleeper)> = None;
+        let mut consider = |at: Option<Time>, who| {
+            if let Some(at) = at.filter(|at| first.is_none_or(|(first, _)| *at < first)) {
+                first = Some((at, who));
+            }
+        };
+        for (i, manager) in self.managers.iter().enumerate() {
+            consider(manager.rollout.next_deadline(), Sleeper::Rollout(i));
+            consider(manager.source.next_deadline(), Sleeper::Source(i));
+        }
+        for (i, router) in self.routers.iter().enumerate() {
+            if let Some(process) = &router.process {
+                consider(process.follower.next_deadline(), Sleeper::Follower(i));
+                consider(process.departures.next_deadline(), Sleeper::Departures(i));
+            }
+        }
+        consider(self.coordinator.next_deadline(), Sleeper::Ledger);
+        first
+    }
+
+    fn wake(&mut self, who: Sleeper) {
+        match who {
+            Sleeper::Rollout(i) => {
+                let life = self.managers[i].life;
+                self.manager_decides(life, rollout::reconciler::Event::Woke);
+            }
+            Sleeper::Source(i) => {
+                let life = self.managers[i].life;
+                self.source_decides(life, rollout::cursor::Event::Woke);
+            }
+            Sleeper::Follower(i) => self.follower_wakes(i),
+            Sleeper::Departures(i) => self.departs(i, drain::departures::Event::Tick),
+            Sleeper::Ledger => self.ledger_decides(drain::ledger::Event::Tick),
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Pump { wire, way } => self.pump(wire, way),
+            Happening::StartManager => self.start_manager(),
+            Happening::EndManager(life) => self.end_manager(life),
+            Happening::FileEvent(life, write) => self.file_event(life, write),
+            Happening::Looked(life) => self.looked(life),
+            Happening::HasRead(life, before) => self.has_read(life, before),
+            Happening::Fsynced(life, dies) => self.fsynced(life, dies),
+            Happening::Appended(life, result) => self.appended(life, result),
+            Happening::StartRouter(router) => self.start_router(router),
+            Happening::DialManager(router, life) => self.dial_manager(router, life),
+            Happening::DialCoordinator(router, life) => self.dial_coordinator(router, life),
+            Happening::Built(router, life, attempt) => self.built(router, life, attempt),
+            Happening::Swapped(router, life, revision) => self.swapped(router, life, revision),
+            Happening::Saved(router, life, serial) => self.saved(router, life, serial),
+            Happening::StartCoordinator => self.start_coordinator(),
+            Happening::Arrives => self.arrives(),
+            Happening::Enters(exchange) => self.enters(exchange),
+            Happening::Leaves(exchange) => self.leaves(exchange),
+            Happening::Edit => self.edit(),
+            Happening::WriteOn => self.write_on(),
+            Happening::Operate => self.operate(),
+            Happening::Strike => self.strike(),
+            Happening::ServerUp(router, server) => {
+                self.routers[router].down.remove(&server);
+            }
+            Happening::SecretBack(router, server) => {
+                self.routers[router].secretless.remove(&server);
+            }
+        }
+    }
+}
