@@ -20,10 +20,11 @@ use model::{EndpointKey, EndpointSpec, Limits, Verdict};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::upstream::{Link, StderrTail, Upstreams};
+use crate::upstream::{Link, StderrTail, next_serial};
 
 pub use error::{AskError, BringUpError, BringUpFailure, PingError};
 pub use lease::{Lease, Stats};
+pub use crate::upstream::Upstreams;
 pub use state::{EndpointEvent, EndpointPhase, EndpointState, Listing};
 
 /// Shared by every generation that has it; lives in the fleet.
@@ -64,7 +65,7 @@ impl Endpoint {
     ) -> Arc<Self> {
         Arc::new(Self {
             key,
-            serial: upstreams.next_serial(),
+            serial: next_serial(),
             admission: Admission::new(),
             stats: Stats::default(),
             verdict: AtomicU8::new(Verdict::Starting as u8),

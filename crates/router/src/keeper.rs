@@ -179,8 +179,7 @@ impl Keeper {
     fn kill_group(&self) {
         let group = self.pid.and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
         if let Some(group) = group {
-            // ESRCH: nothing is left of it.
-            drop(killpg(group, Signal::SIGKILL));
+            let _gone_already = killpg(group, Signal::SIGKILL);
         }
     }
 }

@@ -45,7 +45,12 @@ pub struct Upstreams {
     pub(crate) clock: Clock,
     events: mpsc::Sender<(u64, EndpointEvent)>,
     tls: OnceLock<tokio_rustls::TlsConnector>,
-    serial: AtomicU64,
+}
+
+/// A number for an endpoint. Counted per process, because what cores keep per endpoint is kept by thread.
+pub(crate) fn next_serial() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// How the gateway names itself to servers.
@@ -57,11 +62,7 @@ impl Upstreams {
     /// endpoint they happened to.
     #[must_use]
     pub fn new(tasks: Tasks, control: Handle, clock: Clock, events: mpsc::Sender<(u64, EndpointEvent)>) -> Arc<Self> {
-        Arc::new(Self { tasks, control, clock, events, tls: OnceLock::new(), serial: AtomicU64::new(1) })
-    }
-
-    pub(crate) fn next_serial(&self) -> u64 {
-        self.serial.fetch_add(1, Ordering::Relaxed)
+        Arc::new(Self { tasks, control, clock, events, tls: OnceLock::new() })
     }
 
     pub(crate) fn wall_time_in(&self, after: Duration) -> WallTime {

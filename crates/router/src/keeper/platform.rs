@@ -6,13 +6,17 @@ mod linux;
 mod other;
 
 #[cfg(target_os = "linux")]
-pub(super) use linux::{ChildSignals, become_reaper, children_of_this_process, die_with_parent, own_program};
+pub(super) use linux::{ChildSignals, become_reaper, before_exec, children_of_this_process, own_program};
 #[cfg(not(target_os = "linux"))]
-pub(super) use other::{ChildSignals, become_reaper, children_of_this_process, die_with_parent, own_program};
+pub(super) use other::{ChildSignals, become_reaper, before_exec, children_of_this_process, own_program};
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use nix::sys::signal::SigSet;
 
 /// Opens an inherited pipe anew and closes the inherited descriptor. Never blocks, neither here nor later; to write
 /// fails if nobody reads.
@@ -22,4 +26,21 @@ pub(super) fn reopen(number: i32, write: bool) -> io::Result<File> {
         File::options().read(!write).write(write).custom_flags(nonblocking).open(format!("/dev/fd/{number}"))?;
     nix::unistd::close(number)?;
     Ok(opened)
+}
+
+/// What must be set in the child itself: that it dies with its keeper, and that it blocks none of the signals which the
+/// keeper blocks (a child inherits that).
+#[expect(unsafe_code, reason = "both can only be said by the child itself, between fork and exec")]
+pub(super) fn prepare(child: &mut Command) {
+    let mut dies_with_keeper = before_exec();
+    let set = move || {
+        dies_with_keeper()?;
+        SigSet::empty().thread_set_mask()?;
+        Ok(())
+    };
+    // SAFETY: `set` makes three system calls and allocates nothing on its way to success; the keeper has one thread, so
+    // no lock can be held by another one at the time of the fork.
+    unsafe {
+        child.pre_exec(set);
+    }
 }

@@ -65,7 +65,7 @@ fn start(directory: &OsString, command: &OsString, arguments: impl Iterator<Item
     }
     let mut child = Command::new(command);
     child.args(arguments).process_group(0);
-    platform::die_with_parent(&mut child);
+    platform::prepare(&mut child);
     let child = child.spawn().map_err(|error| error.to_string())?;
     i32::try_from(child.id()).map(Pid::from_raw).map_err(|error| error.to_string())
 }
@@ -104,7 +104,9 @@ fn keep(child: Pid, mut control: File, reports: &File, signals: &ChildSignals) -
         if commands {
             let mut command = [0];
             match control.read(&mut command) {
-                Ok(1) if command[0] == TERMINATE => drop(killpg(child, Signal::SIGTERM)),
+                Ok(1) if command[0] == TERMINATE => {
+                    let _gone_already = killpg(child, Signal::SIGTERM);
+                }
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
                 // Closed: it is to end, or nobody is there any more who could say so.
                 Ok(_) | Err(_) => return end_descendants(Some(child)),
@@ -143,10 +145,10 @@ fn end_descendants(child: Option<Pid>) -> Ending {
     let mut group = child;
     loop {
         if let Some(group) = group {
-            drop(killpg(group, Signal::SIGKILL));
+            let _gone_already = killpg(group, Signal::SIGKILL);
         }
         for descendant in platform::children_of_this_process() {
-            drop(kill(descendant, Signal::SIGKILL));
+            let _gone_already = kill(descendant, Signal::SIGKILL);
         }
         match waitpid(None, None) {
             Ok(status) => {

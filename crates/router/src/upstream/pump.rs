@@ -27,6 +27,8 @@ const READ: usize = 64 << 10;
 const READ_STDERR: usize = 4 << 10;
 /// Between the end of stdin, SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
+/// Between the end of the child and the end of its pipes.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Lines of stderr that a failed call shows.
 const SHOWN: usize = 8;
 
@@ -58,12 +60,12 @@ struct Waiting {
     begins: u64,
 }
 
-/// Why the pump stops to take calls.
+/// Why the pump stops taking calls.
 enum Stop {
     Asked,
-    /// The child closed its stdout, or ended.
+    /// The child closed a pipe, or ended.
     Closed,
-    /// It closed its stdin, or sent a line without end.
+    /// It sent a line without end.
     Broken(String),
 }
 
@@ -128,12 +130,16 @@ impl Pump {
         loop {
             self.inbound.reserve(READ);
             self.stderr_chunk.reserve(READ_STDERR);
-            let Streams { stdin: Some(stdin), stdout, stderr } = &mut self.kept.streams else { return Stop::Asked };
+            let Kept { streams: Streams { stdin: Some(stdin), stdout, stderr }, keeper } = &mut self.kept else {
+                return Stop::Closed;
+            };
             tokio::select! {
                 () = self.closing.cancelled() => return Stop::Asked,
+                _ = keeper.ended() => return Stop::Closed,
                 wrote = stdin.write(&self.out), if !self.out.is_empty() => match wrote {
                     Ok(count) => self.wrote(count),
-                    Err(error) => return Stop::Broken(format!("took no more input ({error})")),
+                    // Mostly because it ended; if not, it is ended now.
+                    Err(_) => return Stop::Closed,
                 },
                 message = self.calls.recv(), if self.out.len() < HIGH_WATER => match message {
                     Some(message) => self.take(message),
@@ -161,13 +167,14 @@ impl Pump {
     async fn see_out(&mut self) {
         drop(self.kept.streams.stdin.take());
         let mut forces = [Keeper::terminate as fn(&mut Keeper), Keeper::kill].into_iter();
-        let mut deadline = Instant::now() + GRACE;
+        let mut deadline = Instant::now() + if self.kept.keeper.has_ended() { LAST_WORDS } else { GRACE };
         while !self.kept.keeper.has_ended() || self.stdout_open || self.stderr_open {
             self.inbound.reserve(READ);
             self.stderr_chunk.reserve(READ_STDERR);
             let Kept { streams, keeper } = &mut self.kept;
             tokio::select! {
-                _ = keeper.ended(), if !keeper.has_ended() => {}
+                // Nobody is left to write, and what was written is soon read: longer only if somebody fled who holds a pipe.
+                _ = keeper.ended(), if !keeper.has_ended() => deadline = deadline.min(Instant::now() + LAST_WORDS),
                 count = streams.stdout.read_buf(&mut self.inbound), if self.stdout_open => {
                     self.stdout_open = count.is_ok_and(|count| count > 0) && self.take_lines().is_ok();
                 }
@@ -175,12 +182,11 @@ impl Pump {
                     self.take_stderr(count.unwrap_or(0));
                 }
                 () = tokio::time::sleep_until(deadline) => match forces.next() {
-                    Some(force) => {
+                    Some(force) if !keeper.has_ended() => {
                         force(keeper);
                         deadline += GRACE;
                     }
-                    // Somebody out of reach holds the pipes; there is nothing left that could be waited for.
-                    None => return,
+                    Some(_) | None => return,
                 },
             }
         }

@@ -2,9 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
 
 use nix::poll::PollTimeout;
 use nix::sys::prctl;
@@ -48,19 +46,14 @@ pub(in super::super) fn become_reaper() -> Result<ChildSignals, String> {
     SignalFd::with_flags(&wanted, flags).map(ChildSignals).map_err(failed("wait for signals"))
 }
 
-/// The child gets SIGKILL if this process dies, which then cannot end it in any other way.
-#[expect(unsafe_code, reason = "the parent-death signal can only be set by the child, between fork and exec")]
-pub(in super::super) fn die_with_parent(child: &mut Command) {
+/// For the child to say before it becomes another program: it wants SIGKILL when this process dies, which then cannot
+/// end it in any other way.
+pub(in super::super) fn before_exec() -> impl FnMut() -> io::Result<()> + Send + Sync + 'static {
     let keeper = getpid();
-    let set = move || {
+    move || {
         prctl::set_pdeathsig(Signal::SIGKILL)?;
         // The keeper may have died before: then nobody would send it.
-        if getppid() == keeper { Ok(()) } else { Err(io::Error::other("the keeper is gone")) }
-    };
-    // SAFETY: `set` makes two system calls and allocates nothing on its way to success; this process has one thread, so
-    // no lock can be held by another one at the time of the fork.
-    unsafe {
-        child.pre_exec(set);
+        if getppid() == keeper { Ok(()) } else { Err(io::Error::from(io::ErrorKind::BrokenPipe)) }
     }
 }
 

@@ -3,7 +3,6 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
-use std::process::Command;
 
 use nix::poll::PollTimeout;
 use nix::sys::signal::SigSet;
@@ -33,7 +32,9 @@ pub(in super::super) fn become_reaper() -> Result<ChildSignals, String> {
     Ok(ChildSignals)
 }
 
-pub(in super::super) fn die_with_parent(_: &mut Command) {}
+pub(in super::super) fn before_exec() -> impl FnMut() -> io::Result<()> + Send + Sync + 'static {
+    || Ok(())
+}
 
 pub(in super::super) fn children_of_this_process() -> Vec<Pid> {
     Vec::new()

@@ -1,0 +1,193 @@
+//! Servers over Streamable HTTP: what goes over the wire, how often, and what becomes of it.
+
+#[path = "upstream_stdio/bench.rs"]
+mod bench;
+#[path = "upstream_http/server.rs"]
+mod server;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use model::{Limits, Revision, Transport};
+use router::call::{Answer, Cause, forward};
+use router::endpoint::{EndpointEvent, EndpointPhase, Lease};
+use tokio::time::{Instant, timeout};
+
+use bench::{Bench, PATIENCE, bench, call_of, tool_call};
+use server::{Plan, Server};
+
+async fn connected(plan: Plan) -> (Server, Bench) {
+    let server = Server::start(plan).await;
+    let bench = bench(http(&server.url()), Limits::default());
+    bench.up().await;
+    (server, bench)
+}
+
+fn http(url: &str) -> Transport {
+    let headers = BTreeMap::from([("X-Key".to_owned(), "k".to_owned())]);
+    Transport::Http { url: url.to_owned(), headers }
+}
+
+#[tokio::test]
+async fn json_answers_come_over_one_connection_with_the_clients_ids() {
+    let (server, small) = connected(Plan::default()).await;
+    assert_eq!(small.endpoint.state().upstream_session.as_deref(), Some("session-1"));
+    for id in ["1", "\"1\"", "-7", "\"ä\\n\""] {
+        let answer = small.whole(&tool_call(id, "echo")).await;
+        assert_eq!(answer, format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"tool":"echo"}}}}"#));
+    }
+    small.endpoint.ping(PATIENCE).await.unwrap();
+    assert_eq!(server.seen().connections, 1);
+    let seen = server.seen();
+    let request = seen.requests.last().unwrap();
+    assert_eq!(request.header("mcp-session-id"), "session-1");
+    assert_eq!(request.header("mcp-protocol-version"), "2025-11-25");
+    assert_eq!(request.header("x-key"), "k");
+    assert_eq!(request.header("accept"), "application/json, text/event-stream");
+    small.endpoint.shut_down().await;
+    let seen = server.seen();
+    assert_eq!(seen.requests.last().unwrap().method, "DELETE");
+    assert_eq!(seen.connections, 1);
+}
+
+#[tokio::test]
+async fn event_streams_are_read_in_any_pieces_and_their_connection_is_used_again() {
+    for piece in [1, 3, 7, 10_000] {
+        let (server, small) = connected(Plan { sse: Some(piece), ..Plan::default() }).await;
+        for round in 1..=3 {
+            let call = format!(
+                r#"{{"jsonrpc":"2.0","id":"c{round}","method":"tools/call","params":{{"_meta":{{"progressToken":"t"}},"name":"x"}}}}"#
+            );
+            let messages = small.stream(&call).await;
+            assert_eq!(messages.len(), 3, "{messages:?}");
+            assert!(messages[0].contains(r#""progressToken":"t""#), "{messages:?}");
+            assert!(messages[1].contains("notifications/message"));
+            assert_eq!(messages[2], format!(r#"{{"jsonrpc":"2.0","id":"c{round}","result":{{"tool":"x"}}}}"#));
+        }
+        // What the server asked on the stream was answered, on the same connection or on one more.
+        let answered = |seen: &server::Seen| seen.requests.iter().filter(|r| r.body.contains("-32601")).count() == 3;
+        server.until(answered).await;
+        assert!(server.seen().connections <= 2, "{}", server.seen().connections);
+        small.endpoint.shut_down().await;
+    }
+}
+
+#[tokio::test]
+async fn a_lost_session_is_renewed_once_for_all_calls_and_nothing_runs_twice() {
+    for status in [404, 400] {
+        let (server, mut small) = connected(Plan { lost: status, ..Plan::default() }).await;
+        server.forget_sessions();
+        let ids: Vec<_> = (1..=20).map(|id| tool_call(&id.to_string(), "echo")).collect();
+        let answers = join_all(ids.iter().map(|call| small.whole(call))).await;
+        assert!(answers.iter().all(|answer| answer.contains(r#""result""#)));
+        let seen = server.seen();
+        assert_eq!((seen.initialized, seen.executed), (2, 20));
+        assert_eq!(small.endpoint.state().upstream_session.as_deref(), Some("session-2"));
+        assert_eq!(small.event().await, EndpointEvent::Renewed);
+        assert!(small.events.try_recv().is_err(), "told once");
+        small.endpoint.shut_down().await;
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_had_again_is_a_loss() {
+    let (server, mut small) = connected(Plan { lost: 404, ..Plan::default() }).await;
+    server.forget_sessions();
+    server.refuse_initialize();
+    let error = small.call(&tool_call("1", "echo")).await.unwrap_err();
+    assert_eq!((error.cause, error.sent), (Cause::Down, false));
+    assert!(error.message.contains("status 503"), "{error}");
+    assert!(matches!(small.event().await, EndpointEvent::Lost { .. }));
+    assert_eq!(small.endpoint.state().phase, EndpointPhase::Down);
+}
+
+#[tokio::test]
+async fn only_what_was_not_sent_goes_again() {
+    // Closed while idle: nobody notices.
+    let (server, small) = connected(Plan { close_after: Some(1), ..Plan::default() }).await;
+    for id in 1..=5 {
+        small.whole(&tool_call(&id.to_string(), "echo")).await;
+    }
+    assert_eq!(server.seen().executed, 5);
+    small.endpoint.shut_down().await;
+
+    // Closed instead of an answer: it may have been executed.
+    let (server, small) = connected(Plan { hang_up: 1, ..Plan::default() }).await;
+    let error = small.call(&tool_call("1", "echo")).await.unwrap_err();
+    assert_eq!((error.cause, error.sent), (Cause::Lost, true));
+    assert_eq!(server.seen().executed, 1);
+    small.endpoint.shut_down().await;
+
+    // Unless running it twice does no harm.
+    let (server, small) = connected(Plan { hang_up: 1, ..Plan::default() }).await;
+    let lease = Lease::admit(&small.endpoint, Revision(1)).unwrap();
+    let mut call = call_of(&tool_call("1", "echo"));
+    call.idempotent = true;
+    assert!(matches!(forward(&lease, call).await.unwrap(), Answer::Whole(_)));
+    assert_eq!(server.seen().executed, 2);
+    drop(lease);
+    small.endpoint.shut_down().await;
+}
+
+#[tokio::test]
+async fn calls_wait_for_a_server_that_restarts() {
+    let (mut server, small) = connected(Plan::default()).await;
+    server.stop().await;
+    let call = tool_call("1", "echo");
+    let (answer, ()) = tokio::join!(small.whole(&call), server.start_again());
+    assert!(answer.contains(r#""result""#));
+    small.endpoint.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_dropped_call_is_cancelled_at_the_server() {
+    let (server, small) = connected(Plan { silent: true, ..Plan::default() }).await;
+    let lease = Lease::admit(&small.endpoint, Revision(1)).unwrap();
+    let mut call = Box::pin(forward(&lease, call_of(&tool_call("\"mine\"", "echo"))));
+    tokio::select! {
+        _ = &mut call => panic!("the server is silent"),
+        () = server.until(|seen| seen.executed == 1) => {}
+    }
+    let sent: serde_json::Value = serde_json::from_str(&server.seen().requests.last().unwrap().body).unwrap();
+    drop(call);
+    let cancelled = format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{}}}}}"#, sent["id"]);
+    server.until(|seen| seen.requests.last().unwrap().body == cancelled).await;
+}
+
+#[tokio::test]
+async fn announced_changes_are_told() {
+    let (server, mut small) = connected(Plan { announces: true, ..Plan::default() }).await;
+    server.until(|seen| seen.requests.iter().any(|request| request.method == "GET")).await;
+    server.announce();
+    assert_eq!(small.event().await, EndpointEvent::ListChanged);
+    small.endpoint.shut_down().await;
+}
+
+#[tokio::test]
+async fn refusals_say_what_arrived() {
+    let fails = async |plan: Plan, expected: &str| {
+        let server = Server::start(plan).await;
+        let small = bench(http(&server.url()), Limits { response_bytes: 5000, ..Limits::default() });
+        let error = match timeout(PATIENCE, small.endpoint.bring_up(Instant::now() + PATIENCE)).await.unwrap() {
+            Ok(_) => small.call(&tool_call("1", "big")).await.unwrap_err().to_string(),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(error, expected);
+    };
+    fails(Plan { initialize_status: 401, ..Plan::default() }, "initialize: server `small` answered with status 401 Unauthorized: go away")
+        .await;
+    fails(
+        Plan { initialize_status: 307, ..Plan::default() },
+        "initialize: server `small` answered with status 307 Temporary Redirect: go away; it has moved to /elsewhere, which \
+         the configuration must name",
+    )
+    .await;
+    fails(Plan { padding: 6000, ..Plan::default() }, "the answer of server `small` is larger than 5000 bytes").await;
+    let gone = bench(http("http://127.0.0.1:9/mcp"), Limits { connect: Duration::from_secs(1), ..Limits::default() });
+    let error = gone.endpoint.bring_up(Instant::now() + PATIENCE).await.unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "initialize: server `small` cannot be reached at 127.0.0.1:9: Connection refused (os error 111)"
+    );
+}

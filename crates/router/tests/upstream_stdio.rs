@@ -1,0 +1,64 @@
+//! Servers on stdio: calls to them, and their processes.
+//!
+//! One program plays all parts, by its arguments: the keeper, the server it keeps, a router to be killed, and the test.
+
+#[path = "upstream_stdio/bench.rs"]
+mod bench;
+#[path = "upstream_stdio/calls.rs"]
+mod calls;
+#[path = "upstream_stdio/server.rs"]
+mod server;
+#[path = "upstream_stdio/trees.rs"]
+mod trees;
+
+use std::panic::catch_unwind;
+use std::process::ExitCode;
+use std::time::Instant;
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(test);
+}
+
+const TESTS: &[(&str, fn())] = &[
+    ("the_listing_has_all_pages", || run(calls::the_listing_has_all_pages())),
+    ("answers_out_of_order_find_their_callers", || run(calls::answers_out_of_order_find_their_callers())),
+    ("names_tokens_and_traces_are_replaced_and_restored", || {
+        run(calls::names_tokens_and_traces_are_replaced_and_restored());
+    }),
+    ("a_dropped_call_is_cancelled_at_the_server", || run(calls::a_dropped_call_is_cancelled_at_the_server())),
+    ("what_the_server_asks_is_answered_here", || run(calls::what_the_server_asks_is_answered_here())),
+    ("a_crash_fails_what_was_sent_and_holds_what_comes", || {
+        run(calls::a_crash_fails_what_was_sent_and_holds_what_comes());
+    }),
+    ("failures_to_start_say_why", || run(calls::failures_to_start_say_why())),
+    ("a_child_sees_only_its_own_environment", || run(calls::a_child_sees_only_its_own_environment())),
+    ("a_tree_ends_when_its_endpoint_does", trees::a_tree_ends_when_its_endpoint_does),
+    ("a_tree_ends_when_its_router_is_killed", trees::a_tree_ends_when_its_router_is_killed),
+    ("a_tree_ends_when_its_keeper_is_killed", trees::a_tree_ends_when_its_keeper_is_killed),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().collect();
+    let count = || arguments[2].parse().unwrap();
+    match arguments.get(1).map(String::as_str) {
+        Some(_) if router::keeper::is_keeper(std::env::args_os()) => return router::keeper::main(),
+        Some("serve") => server::serve(count()),
+        Some("hold") => trees::hold(count()),
+        filter => return run_all(filter.filter(|text| !text.starts_with('-')).unwrap_or_default()),
+    }
+    ExitCode::SUCCESS
+}
+
+/// As cargo's own harness would, one after the other: they look at the processes of this machine.
+fn run_all(filter: &str) -> ExitCode {
+    nix::sys::prctl::set_child_subreaper(true).unwrap();
+    let mut failed = false;
+    for (name, test) in TESTS.iter().filter(|(name, _)| name.contains(filter)) {
+        let begun = Instant::now();
+        let passed = catch_unwind(test).is_ok();
+        println!("test {name} ... {} ({} ms)", if passed { "ok" } else { "FAILED" }, begun.elapsed().as_millis());
+        failed |= !passed;
+    }
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}

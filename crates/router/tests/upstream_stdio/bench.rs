@@ -1,0 +1,83 @@
+//! What a test needs around an endpoint.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mcp::{Message, scan};
+use model::{BackendId, EndpointKey, EndpointSpec, Limits, Revision, Transport, VariantId};
+
+use router::call::{Answer, Call, CallError, forward};
+use router::endpoint::{Endpoint, EndpointEvent, Lease, Listing, Upstreams};
+use runtime::{Clock, Shutdown, Tasks};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+
+/// Longer than anything here takes.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Bench {
+    pub endpoint: Arc<Endpoint>,
+    pub events: mpsc::Receiver<(u64, EndpointEvent)>,
+}
+
+/// An endpoint over `transport`; must be called within a runtime, which is its control thread.
+pub fn bench(transport: Transport, limits: Limits) -> Bench {
+    let (events_to, events) = mpsc::channel(16);
+    let upstreams = Upstreams::new(Tasks::new(Shutdown::new()), Handle::current(), Clock::start(), events_to);
+    let spec = EndpointSpec { transport, isolation: model::Isolation::Shared };
+    let key =
+        EndpointKey { backend: BackendId::new("small").unwrap(), variant: VariantId::only(), digest: spec.digest() };
+    Bench { endpoint: Endpoint::new(key, spec, 1, Arc::new(limits), &upstreams), events }
+}
+
+impl Bench {
+    pub async fn up(&self) -> Listing {
+        self.endpoint.bring_up(Instant::now() + PATIENCE).await.unwrap()
+    }
+
+    pub async fn event(&mut self) -> EndpointEvent {
+        timeout(PATIENCE, self.events.recv()).await.expect("an event is due").unwrap().1
+    }
+
+    pub async fn call(&self, message: &str) -> Result<Answer, CallError> {
+        let lease = Lease::admit(&self.endpoint, Revision(1)).unwrap();
+        timeout(PATIENCE, forward(&lease, call_of(message))).await.expect("an answer is due")
+    }
+
+    /// The text of an answer that is one message.
+    pub async fn whole(&self, message: &str) -> String {
+        match self.call(message).await.unwrap() {
+            Answer::Whole(answer) => String::from_utf8(answer.to_vec()).unwrap(),
+            Answer::Events(_) => panic!("expected one message"),
+        }
+    }
+
+    /// The texts of an answer that is a stream.
+    pub async fn stream(&self, message: &str) -> Vec<String> {
+        let Answer::Events(mut events) = self.call(message).await.unwrap() else { panic!("expected a stream") };
+        let mut texts = Vec::new();
+        while let Some(event) = timeout(PATIENCE, events.next()).await.expect("an event is due") {
+            texts.push(String::from_utf8(event.unwrap().to_vec()).unwrap());
+        }
+        texts
+    }
+}
+
+/// What a client core makes of a client's message.
+pub fn call_of(message: &str) -> Call {
+    let envelope = scan(message.as_bytes()).unwrap();
+    let Message::Request { id, call } = envelope.message else { panic!("a request") };
+    Call {
+        body: message.as_bytes().to_vec().into(),
+        id: id.span(),
+        name: None,
+        progress: call.progress_token().map(mcp::Id::span),
+        traceparent: None,
+        idempotent: false,
+    }
+}
+
+pub fn tool_call(id: &str, tool: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{tool}"}}}}"#)
+}

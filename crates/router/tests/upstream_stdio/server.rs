@@ -1,0 +1,117 @@
+//! A small MCP server on stdio that answers when, and as badly as, a test wants.
+
+use std::io::{BufRead, Write};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+fn say(message: &Value) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{message}").unwrap();
+    out.flush().unwrap();
+}
+
+fn answer(id: &Value, text: impl Into<Value>) {
+    say(&json!({"jsonrpc": "2.0", "id": id, "result": {"content": text.into()}}));
+}
+
+/// `trees`: how many `sh → sleep` trees to start that ignore everything but SIGKILL; then the end of stdin is ignored
+/// by this server, too.
+pub fn serve(trees: u32) {
+    for _ in 0..trees {
+        // One in the server's group, one that fled to a session of its own.
+        for (program, arguments) in [("sh", vec!["-c"]), ("setsid", vec!["sh", "-c"])] {
+            let script = "trap '' TERM HUP INT; sleep 1000 & sleep 1000";
+            Command::new(program).args(arguments).arg(script).stdin(Stdio::null()).spawn().unwrap();
+        }
+    }
+    let mut server = Server::default();
+    for line in std::io::stdin().lock().lines() {
+        server.take(&serde_json::from_str(&line.unwrap()).unwrap());
+    }
+    while trees > 0 {
+        std::thread::park();
+    }
+}
+
+#[derive(Default)]
+struct Server {
+    held: Vec<Value>,
+    cancelled: Vec<Value>,
+    asking: Option<Value>,
+    replies: Vec<Value>,
+}
+
+impl Server {
+    fn take(&mut self, message: &Value) {
+        let (id, params) = (&message["id"], &message["params"]);
+        match message["method"].as_str() {
+            Some("initialize") => say(&json!({"jsonrpc": "2.0", "id": id, "result": {
+                "protocolVersion": "2025-06-18",
+                "capabilities": {"tools": {"listChanged": true}},
+                "serverInfo": {"name": "small", "version": "1"},
+                "instructions": "be kind",
+            }})),
+            Some("ping") => say(&json!({"jsonrpc": "2.0", "id": id, "result": {}})),
+            Some("tools/list") => {
+                let page = if params["cursor"] == "more" { "second" } else { "first" };
+                let mut result = json!({"tools": [{"name": page, "inputSchema": {"type": "object"}}, {"name": 7}]});
+                if page == "first" {
+                    result["nextCursor"] = "more".into();
+                }
+                say(&json!({"jsonrpc": "2.0", "id": id, "result": result}));
+            }
+            Some("tools/call") => self.call(id, params),
+            Some("notifications/cancelled") => self.cancelled.push(params["requestId"].clone()),
+            Some(_) => {}
+            None => self.reply(message),
+        }
+    }
+
+    fn call(&mut self, id: &Value, params: &Value) {
+        match params["name"].as_str().unwrap() {
+            "echo" => answer(id, params.clone()),
+            "hold" => self.held.push(id.clone()),
+            "release" => {
+                answer(id, "released");
+                for held in self.held.drain(..).rev() {
+                    answer(&held, held.clone());
+                }
+            }
+            "progress" => {
+                for step in 1..=3 {
+                    let token = &params["_meta"]["progressToken"];
+                    say(&json!({"jsonrpc": "2.0", "method": "notifications/progress",
+                        "params": {"progressToken": token, "progress": step}}));
+                }
+                answer(id, "done");
+            }
+            "crash" => {
+                eprintln!("the reactor\nis melting");
+                std::process::exit(3);
+            }
+            "noise" => {
+                println!("this is no JSON");
+                answer(id, "after noise");
+            }
+            "ask" => {
+                self.asking = Some(id.clone());
+                say(&json!({"jsonrpc": "2.0", "id": "s1", "method": "sampling/createMessage", "params": {}}));
+                say(&json!({"jsonrpc": "2.0", "id": 77, "method": "ping"}));
+            }
+            "cancelled" => answer(id, self.cancelled.clone()),
+            "change" => {
+                say(&json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}));
+                answer(id, "changed");
+            }
+            other => panic!("no tool {other}"),
+        }
+    }
+
+    fn reply(&mut self, message: &Value) {
+        self.replies.push(message.clone());
+        if self.replies.len() == 2 {
+            answer(&self.asking.take().unwrap(), std::mem::take(&mut self.replies));
+        }
+    }
+}
