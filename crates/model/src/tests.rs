@@ -106,3 +106,15 @@ fn ids_are_checked_also_when_read() {
     assert!(BackendId::new(&"a".repeat(65)).is_err());
     assert!(BackendId::new("a.b-c_D9").is_ok());
 }
+
+#[test]
+fn a_policy_is_written_only_where_it_differs() {
+    let policy = Policy {
+        limits: Limits { request_bytes: 7, ..Limits::default() },
+        validation: ValidationPolicy { two_phase_commit: false, ..ValidationPolicy::default() },
+        ..Policy::default()
+    };
+    let text = String::from_utf8(Digest::of(&policy).0).unwrap();
+    assert_eq!(text, r#"{"limits":{"request_bytes":7},"validation":{"two_phase_commit":false}}"#);
+    assert_eq!(serde_json::from_str::<Policy>(&text).unwrap(), policy);
+}
