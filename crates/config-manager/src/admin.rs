@@ -1,0 +1,234 @@
+//! What operators ask: each question goes to the engine as a command, or is read from the log or the published status.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream::BoxStream};
+use model::{Diff, NodeId, Revision, Snapshot};
+use runtime::TraceContext;
+use runtime::grpc::Actor;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
+use tonic::{Request, Status};
+use wire::pb::config::v1 as pb;
+
+use crate::command::{Asker, Command};
+use crate::engine::{Want, merge};
+use crate::log::{AuditRecord, Layer, LogError, RevisionRecord, Unavailable};
+use crate::service::Service;
+
+/// How long a caller waits for a decision unless it says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Nobody waits longer, whatever it says.
+const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+
+pub(crate) type Events = BoxStream<'static, Result<pb::WatchResponse, Status>>;
+
+impl Service {
+    pub(crate) async fn do_reload(&self, request: Request<pb::ReloadRequest>) -> Result<pb::ReloadResponse, Status> {
+        let caller = Caller::of(&request)?;
+        let pb::ReloadRequest { force, timeout, without } = request.into_inner();
+        let wait = waiting_time(timeout)?;
+        let outcome = self.ask(caller, &without, wait, |asker| Command::Reload { force, asker }).await?;
+        Ok(pb::ReloadResponse { outcome: Some(outcome) })
+    }
+
+    pub(crate) async fn do_apply(&self, request: Request<pb::ApplyRequest>) -> Result<pb::ApplyResponse, Status> {
+        let caller = Caller::of(&request)?;
+        let pb::ApplyRequest { name, document, base_revision, timeout, without } = request.into_inner();
+        let wait = waiting_time(timeout)?;
+        NodeId::new(&name).map_err(|_| {
+            Status::invalid_argument(format!("`{name}` is no name for a layer: 1 to 64 letters, digits, `_`, `-` or `.`"))
+        })?;
+        let base = (base_revision > 0).then_some(Revision(base_revision));
+        let command = |asker| Command::Apply { name, document, base, asker };
+        let outcome = self.ask(caller, &without, wait, command).await?;
+        Ok(pb::ApplyResponse { outcome: Some(outcome) })
+    }
+
+    pub(crate) async fn do_rollback(
+        &self,
+        request: Request<pb::RollbackRequest>,
+    ) -> Result<pb::RollbackResponse, Status> {
+        let caller = Caller::of(&request)?;
+        let pb::RollbackRequest { revision, reason } = request.into_inner();
+        let command = |asker| Command::Rollback { to: Revision(revision), reason, asker };
+        let outcome = self.ask(caller, &[], TIMEOUT, command).await?;
+        Ok(pb::RollbackResponse { outcome: Some(outcome) })
+    }
+
+    /// Returns when it is decided, or that it is pending when the time is over.
+    async fn ask(
+        &self,
+        caller: Caller,
+        without: &[String],
+        wait: Duration,
+        command: impl FnOnce(Asker) -> Command,
+    ) -> Result<pb::Outcome, Status> {
+        let without = without.iter().map(|node| NodeId::new(node).map_err(|error| Status::invalid_argument(error.to_string())));
+        let without: BTreeSet<NodeId> = without.collect::<Result<_, _>>()?;
+        let (answer, answered) = oneshot::channel();
+        let Caller { actor, trace } = caller;
+        let asked = self.engine.send(command(Asker { actor, without, trace, answer })).await;
+        asked.map_err(|_| stopping())?;
+        match timeout(wait, answered).await {
+            Ok(answer) => answer.map_err(|_| stopping())?,
+            Err(_) => Ok(pb::Outcome {
+                result: pb::outcome::Result::Pending.into(),
+                revision: self.status.borrow().revision.0,
+                warnings: vec![format!("not decided within {wait:?}; it stays pending, `status` and `history` tell how it ends")],
+                ..pb::Outcome::default()
+            }),
+        }
+    }
+
+    /// What the document would be in place of the file, beside the layers that came over the API.
+    pub(crate) async fn do_validate(&self, request: pb::ValidateRequest) -> Result<pb::ValidateResponse, Status> {
+        let pb::ValidateRequest { name, document } = request;
+        let status = self.status.borrow().clone();
+        let name = if name.is_empty() { "(document)".to_owned() } else { name };
+        let layers = Want::file_of(Layer { name, text: document }).on(&status.layers);
+        let clock = self.clock;
+        let merged = blocking(move || merge(layers, clock)).await?;
+        Ok(match merged {
+            Ok(merged) => {
+                let empty = Snapshot::default();
+                let live = status.snapshot.as_deref().unwrap_or(&empty);
+                let diff = Diff::between(live, &merged.content.snapshot);
+                pb::ValidateResponse {
+                    violations: Vec::new(),
+                    digest: merged.content.digest.to_string(),
+                    diff: changes(&diff),
+                }
+            }
+            Err(violations) => pb::ValidateResponse {
+                violations: violations.iter().map(wire::violation_to_pb).collect(),
+                ..pb::ValidateResponse::default()
+            },
+        })
+    }
+
+    pub(crate) async fn do_list(&self, request: pb::ListRevisionsRequest) -> Result<pb::ListRevisionsResponse, Status> {
+        let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
+        let log = self.log.clone();
+        let revisions = blocking(move || -> Result<_, LogError> {
+            let kept = log.revisions(if request.with_refused { 0 } else { limit })?;
+            if !request.with_refused {
+                return Ok(kept.into_iter().map(|(record, kept)| revision(record, kept)).collect());
+            }
+            let mut kept = kept.into_iter().peekable();
+            let line = |ended: AuditRecord| match kept.next_if(|(record, _)| ended.made(record)) {
+                Some((record, kept)) => revision(record, kept),
+                None => without_revision(ended),
+            };
+            Ok(log.audited(limit)?.into_iter().map(line).collect())
+        });
+        let revisions = revisions.await?.map_err(|error: LogError| Status::internal(error.to_string()))?;
+        Ok(pb::ListRevisionsResponse { revisions })
+    }
+
+    pub(crate) async fn do_get(&self, request: pb::GetRevisionRequest) -> Result<pb::GetRevisionResponse, Status> {
+        let log = self.log.clone();
+        let found = blocking(move || log.revision(Revision(request.revision))).await?;
+        let (record, content) = found.map_err(|error| match error {
+            Unavailable::Log(error) => Status::internal(error.to_string()),
+            missing => Status::not_found(missing.to_string()),
+        })?;
+        let revision = Some(revision(record, content.is_some()));
+        let content = content.map(String::from_utf8).transpose();
+        let content = content.map_err(|_| Status::data_loss("the content that was kept is no text"))?;
+        Ok(pb::GetRevisionResponse { revision, content: content.unwrap_or_default() })
+    }
+
+    pub(crate) fn do_watch(&self) -> Events {
+        let (clock, status) = (self.clock, self.status.clone());
+        let events = BroadcastStream::new(self.events.subscribe()).map(move |event| {
+            Ok(event.unwrap_or_else(|BroadcastStreamRecvError::Lagged(missed)| pb::WatchResponse {
+                time_unix_ms: clock.unix_millis(),
+                kind: "missed".into(),
+                revision: status.borrow().revision.0,
+                message: format!("{missed} events were missed by this watcher, which was too slow"),
+                ..pb::WatchResponse::default()
+            }))
+        });
+        events.take_until(self.tasks.shutdown().token().cancelled_owned()).boxed()
+    }
+}
+
+/// Who asks, from the credential and the metadata of the call.
+struct Caller {
+    actor: String,
+    trace: TraceContext,
+}
+
+impl Caller {
+    fn of<T>(request: &Request<T>) -> Result<Self, Status> {
+        let actor = Actor::of(request)?.0.clone();
+        let trace = TraceContext::from_metadata(request.metadata()).unwrap_or_else(TraceContext::new_root);
+        Ok(Self { actor, trace })
+    }
+}
+
+fn waiting_time(timeout: Option<prost_types::Duration>) -> Result<Duration, Status> {
+    let Some(timeout) = timeout else { return Ok(TIMEOUT) };
+    let timeout = Duration::try_from(timeout).map_err(|_| Status::invalid_argument("`timeout` must not be negative"))?;
+    Ok(timeout.min(TIMEOUT_MAX))
+}
+
+fn stopping() -> Status {
+    Status::unavailable("config-manager is stopping")
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Status::internal(format!("the answer panicked: {error}")))
+}
+
+impl AuditRecord {
+    fn made(&self, record: &RevisionRecord) -> bool {
+        self.result == "applied" && self.revision == record.revision
+    }
+}
+
+fn revision(record: RevisionRecord, content_kept: bool) -> pb::Revision {
+    pb::Revision {
+        revision: record.revision.0,
+        parent: record.parent.0,
+        digest: record.digest.to_string(),
+        actor: record.actor,
+        source: record.source,
+        time_unix_ms: record.time.0,
+        result: "applied".into(),
+        diff: changes(&record.diff),
+        policy_changed: record.diff.policy,
+        content_kept,
+        reason: record.reason,
+        without: record.without.iter().map(NodeId::to_string).collect(),
+    }
+}
+
+/// What was tried and did not become a revision; its parent is the one that stayed live.
+fn without_revision(ended: AuditRecord) -> pb::Revision {
+    pb::Revision {
+        revision: 0,
+        parent: ended.revision.0,
+        digest: ended.digest.map(|digest| digest.to_string()).unwrap_or_default(),
+        actor: ended.actor,
+        source: ended.source,
+        time_unix_ms: ended.time.0,
+        result: ended.result,
+        diff: changes(&ended.diff),
+        policy_changed: ended.diff.policy,
+        content_kept: false,
+        reason: ended.reason,
+        without: ended.without.iter().map(NodeId::to_string).collect(),
+    }
+}
+
+fn changes(diff: &Diff) -> Vec<pb::BackendChange> {
+    let change = |entry: &model::BackendChange| pb::BackendChange {
+        server: entry.id.to_string(),
+        change: entry.change.as_str().into(),
+    };
+    diff.backends.iter().map(change).collect()
+}

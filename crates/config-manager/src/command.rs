@@ -1,0 +1,60 @@
+//! What is asked of the engine, by operators and by routers.
+
+use std::collections::BTreeSet;
+
+use model::{NodeId, Revision};
+use rollout::reconciler::Link;
+use rollout::{Content, Directive, Report};
+use runtime::TraceContext;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::DropGuard;
+use tonic::Status;
+use wire::pb::config::v1 as pb;
+
+/// Whoever asks gets exactly one: how the proposal ended, or that the question was wrong.
+pub(crate) type Answer = oneshot::Sender<Result<pb::Outcome, Status>>;
+
+#[derive(Debug)]
+pub(crate) enum Command {
+    Reload { force: bool, asker: Asker },
+    Apply { name: String, document: String, base: Option<Revision>, asker: Asker },
+    /// [`Revision::NONE`]: the one before the live one.
+    Rollback { to: Revision, reason: String, asker: Asker },
+    Router { node: NodeId, link: Link, said: Said },
+}
+
+/// An operator at the other end of a call.
+#[derive(Debug)]
+pub(crate) struct Asker {
+    /// From the credential.
+    pub(crate) actor: String,
+    /// Routers whose vote does not count.
+    pub(crate) without: BTreeSet<NodeId>,
+    pub(crate) trace: TraceContext,
+    pub(crate) answer: Answer,
+}
+
+#[derive(Debug)]
+pub(crate) enum Said {
+    /// The first message, and where to answer.
+    Hello { report: Report, stream: Stream },
+    Report(Report),
+    Observed(pb::Observed),
+    Gone,
+}
+
+/// The engine's end of a router's stream.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) outbox: mpsc::Sender<Result<Outgoing, Status>>,
+    /// Ends the reading half with the writing one.
+    pub(crate) _open: DropGuard,
+}
+
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) directive: Directive,
+    /// What the router is known to hold.
+    pub(crate) base: Option<Content>,
+    pub(crate) trace: TraceContext,
+}

@@ -1,0 +1,240 @@
+//! The one task that owns the state: the reconciler, the cursor of the file, the streams of the routers and the
+//! order of writes to the log. It carries out what the cores decide and publishes the result.
+
+mod candidate;
+mod feed;
+mod fleet;
+mod notice;
+mod outcome;
+mod propose;
+mod publish;
+mod write;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use model::{AttemptId, Digest, NodeId, Owner, Time};
+use rollout::reconciler::{Effect, Event, Head};
+use rollout::{ProposalId, Rollout, Sender, SourceCore};
+use runtime::{Clock, Shutdown, TraceContext};
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::JoinSet;
+use wire::pb::config::v1 as pb;
+
+use crate::command::{Asker, Command};
+use crate::log::{Layer, Layers, Log};
+use crate::source::{FromSource, Method, Origin, Signals};
+use crate::status::{NodeRefusal, Status};
+
+pub(crate) use candidate::{Payload, Want, merge};
+
+use candidate::Candidate;
+use fleet::Attached;
+use write::Job;
+
+/// What [`crate::ConfigManager`] hands over when it runs.
+pub(crate) struct Parts {
+    pub(crate) clock: Clock,
+    pub(crate) log: Arc<Log>,
+    pub(crate) log_fault: Option<String>,
+    pub(crate) head: Option<Head>,
+    pub(crate) layers: Arc<Layers>,
+    /// The digest that the file had judged last, unless it was refused.
+    pub(crate) cursor: Option<Digest>,
+    pub(crate) origin: Origin,
+    pub(crate) signals: Arc<Signals>,
+    pub(crate) events: broadcast::Sender<pb::WatchResponse>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Engine {
+    clock: Clock,
+    log: Arc<Log>,
+    log_fault: Option<String>,
+    rollout: Rollout<Payload>,
+    /// Absent when there is nothing to follow.
+    source: Option<SourceCore>,
+    origin: Origin,
+    method: Option<Method>,
+    signals: Arc<Signals>,
+    /// Of the live revision.
+    layers: Arc<Layers>,
+    /// What was read of the file last.
+    text: Option<(Digest, Layer)>,
+    /// Why the file's last judged content is not live.
+    refusal: Option<feed::Refusal>,
+    /// What the file said when it was rolled back over.
+    undone: Option<Digest>,
+    /// Callers of reload: for the next read of the file, and for the one under way.
+    asked: Vec<Asker>,
+    asking: Vec<Asker>,
+    candidates: BTreeMap<ProposalId, Candidate>,
+    proposals: u64,
+    attached: BTreeMap<NodeId, Attached>,
+    /// Contents that a router may hold, the newest last.
+    recent: VecDeque<rollout::Content>,
+    /// Where the attempt in progress and the live revision belong.
+    trace: Option<(AttemptId, TraceContext)>,
+    jobs: VecDeque<Job>,
+    writing: bool,
+    work: JoinSet<Done>,
+    status: watch::Sender<Arc<Status>>,
+    events: broadcast::Sender<pb::WatchResponse>,
+    changed: bool,
+}
+
+/// Work that was done off this task.
+#[derive(Debug)]
+enum Done {
+    Merged(ProposalId, Result<candidate::Merged, outcome::Refused>),
+    Written(write::Result),
+}
+
+/// Why the engine ended although nobody asked it to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("work on a configuration panicked")]
+    Panicked(#[source] tokio::task::JoinError),
+}
+
+impl Engine {
+    /// With what it publishes.
+    pub(crate) fn new(parts: Parts) -> (Self, watch::Receiver<Arc<Status>>) {
+        let Parts { clock, log, log_fault, head, layers, cursor, origin, signals, events } = parts;
+        let sender = Sender { log: log.id().clone(), epoch: log.epoch() };
+        let policy = head.as_ref().map(|head| head.content.snapshot.policy.source.clone()).unwrap_or_default();
+        let now = Time::from_nanos(clock.now_nanos());
+        let source = (origin != Origin::None).then(|| SourceCore::new(now, policy, cursor));
+        let recent = head.iter().map(|head| head.content.clone()).collect();
+        let rollout = Rollout::new(sender, head);
+        let status = watch::Sender::new(Arc::new(Status::before(&log)));
+        let engine = Self {
+            clock,
+            log,
+            log_fault,
+            rollout,
+            source,
+            origin,
+            method: None,
+            signals,
+            layers,
+            text: None,
+            refusal: None,
+            undone: None,
+            asked: Vec::new(),
+            asking: Vec::new(),
+            candidates: BTreeMap::new(),
+            proposals: 0,
+            attached: BTreeMap::new(),
+            recent,
+            trace: None,
+            jobs: VecDeque::new(),
+            writing: false,
+            work: JoinSet::new(),
+            status,
+            events,
+            changed: true,
+        };
+        engine.publish();
+        let published = engine.status.subscribe();
+        (engine, published)
+    }
+
+    /// Until stopping is asked for; what is being written then is written to the end.
+    pub(crate) async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut source: mpsc::Receiver<FromSource>,
+        shutdown: Shutdown,
+    ) -> Result<(), RunError> {
+        loop {
+            self.settle();
+            let deadline = self.next_deadline();
+            tokio::select! {
+                () = shutdown.triggered() => break,
+                Some(done) = self.work.join_next() => self.done(done.map_err(RunError::Panicked)?),
+                Some(command) = commands.recv() => self.command(command),
+                Some(said) = source.recv() => self.source_said(said),
+                () = self.clock.sleep_until(deadline) => self.wake(),
+            }
+        }
+        while self.writing {
+            match self.work.join_next().await {
+                Some(done) => self.done(done.map_err(RunError::Panicked)?),
+                None => break,
+            }
+            self.settle();
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> Time {
+        Time::from_nanos(self.clock.now_nanos())
+    }
+
+    fn next_deadline(&self) -> Option<u64> {
+        let source = self.source.as_ref().and_then(SourceCore::next_deadline);
+        self.rollout.next_deadline().into_iter().chain(source).min().map(Time::as_nanos)
+    }
+
+    fn wake(&mut self) {
+        let now = self.now();
+        self.rollout.handle(now, Event::Woke);
+        self.tell_source(rollout::cursor::Event::Woke);
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Reload { force, asker } => self.reload(force, asker),
+            Command::Apply { name, document, base, asker } => self.apply(Want::Api { name, document, base }, asker),
+            Command::Rollback { to, reason, asker } => self.roll_back(to, reason, asker),
+            Command::Router { node, link, said } => self.router_said(node, link, said),
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Merged(id, merged) => self.merged(id, merged),
+            Done::Written(written) => self.written(written),
+        }
+    }
+
+    /// Carries out everything the cores have decided, then shows what changed.
+    fn settle(&mut self) {
+        loop {
+            if let Some(effect) = self.rollout.poll_effect() {
+                self.carry_out(effect);
+            } else if let Some(effect) = self.source.as_mut().and_then(SourceCore::poll_effect) {
+                self.carry_out_source(effect);
+            } else {
+                break;
+            }
+        }
+        self.start_writing();
+        if std::mem::take(&mut self.changed) {
+            self.publish();
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect<Payload>) {
+        match effect {
+            Effect::Send { node, link, directive } => self.send(&node, link, directive),
+            Effect::Append(record) => self.append(*record),
+            Effect::Resolve { proposal, outcome } => self.resolved(proposal, outcome),
+            Effect::Notice(notice) => self.noticed(notice),
+        }
+    }
+
+    fn head_revision(&self) -> model::Revision {
+        self.rollout.head().map_or(model::Revision::NONE, |head| head.revision)
+    }
+
+    fn file_owner() -> Owner {
+        Owner::file()
+    }
+}
+
+/// Reasons as the status shows them.
+fn refusals(noes: &[rollout::Rejection]) -> Vec<NodeRefusal> {
+    noes.iter().map(|no| NodeRefusal { node: Some(no.node.clone()), reason: no.refusal.to_string() }).collect()
+}

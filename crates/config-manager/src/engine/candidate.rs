@@ -1,0 +1,158 @@
+//! A proposal from the wish to the answer: layers are merged and judged off this task, the reconciler decides, and
+//! whoever asked is told.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config_file::Source;
+use model::{AttemptId, Digest, NodeId, Owner, Revision, Violation};
+use rollout::{Content, cursor::Turn};
+use runtime::{Clock, TraceContext};
+
+use crate::command::Answer;
+use crate::log::{Kept, Layer, Layers};
+
+/// What the log keeps with a revision beyond what the reconciler looks at.
+#[derive(Debug, Clone)]
+pub(crate) struct Payload {
+    /// Canonical JSON of the snapshot.
+    pub(crate) bytes: Arc<[u8]>,
+    pub(crate) layers: Arc<Layers>,
+    pub(crate) reason: String,
+}
+
+/// What somebody wants to be live.
+#[derive(Debug, Clone)]
+pub(crate) enum Want {
+    /// The file says something else.
+    File { turn: Turn, digest: Digest, layer: Layer },
+    /// An empty document takes the layer away. `base`: only on top of that revision.
+    Api { name: String, document: String, base: Option<Revision> },
+    Rollback { to: Revision, reason: String },
+}
+
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    pub(crate) want: Want,
+    pub(crate) actor: String,
+    pub(crate) without: BTreeSet<NodeId>,
+    pub(crate) trace: TraceContext,
+    pub(crate) answers: Vec<Answer>,
+    /// How often it was merged: anew after something else went first.
+    pub(crate) merges: u32,
+    /// What was live when it was merged last.
+    pub(crate) base: Revision,
+    pub(crate) timing: Timing,
+    /// Absent until it is a snapshot.
+    pub(crate) layers: Option<Arc<Layers>>,
+    pub(crate) digest: Option<Digest>,
+    /// The one that is or was tried last.
+    pub(crate) attempt: Option<AttemptId>,
+    /// The file was rolled back over meanwhile: it may not be merged anew.
+    pub(crate) undone: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Timing {
+    pub(crate) parse: Duration,
+    pub(crate) validate: Duration,
+}
+
+/// A candidate that is a snapshot.
+#[derive(Debug)]
+pub(crate) struct Merged {
+    /// That it comes from, if it was live before.
+    pub(crate) revision: Option<Revision>,
+    pub(crate) content: Content,
+    pub(crate) bytes: Arc<[u8]>,
+    pub(crate) layers: Arc<Layers>,
+    pub(crate) timing: Timing,
+}
+
+impl Want {
+    /// The file's, only to see what it would be.
+    pub(crate) fn file_of(layer: Layer) -> Self {
+        Self::File { turn: Turn(0), digest: Digest::of_bytes(layer.text.as_bytes()), layer }
+    }
+
+    pub(crate) fn owner(&self) -> Owner {
+        match self {
+            Self::File { .. } => Owner::file(),
+            Self::Api { name, .. } => Owner::api(name),
+            Self::Rollback { .. } => Owner("rollback".into()),
+        }
+    }
+
+    /// As the history shows it.
+    pub(crate) fn source(&self) -> String {
+        match self {
+            Self::File { .. } | Self::Api { .. } => self.owner().0,
+            Self::Rollback { to, .. } => format!("rollback to {to}"),
+        }
+    }
+
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Rollback { reason, .. } => reason.clone(),
+            Self::File { .. } | Self::Api { .. } => String::new(),
+        }
+    }
+
+    /// Whether it may be merged anew on top of what went first.
+    pub(crate) fn follows_head(&self) -> bool {
+        matches!(self, Self::File { .. } | Self::Api { base: None, .. })
+    }
+
+    /// What all owners want, if this is granted.
+    pub(crate) fn on(&self, layers: &Layers) -> Layers {
+        let mut layers = layers.clone();
+        match self {
+            Self::File { layer, .. } => {
+                layers.insert(Owner::file(), layer.clone());
+            }
+            Self::Api { name, document, .. } if document.trim().is_empty() => {
+                layers.remove(&Owner::api(name));
+            }
+            Self::Api { name, document, .. } => {
+                let layer = Layer { name: Owner::api(name).0, text: document.clone() };
+                layers.insert(Owner::api(name), layer);
+            }
+            Self::Rollback { .. } => {}
+        }
+        layers
+    }
+}
+
+/// Layers as a snapshot, or everything that is wrong with them. Takes milliseconds of a core for hundreds of servers.
+pub(crate) fn merge(layers: Layers, clock: Clock) -> Result<Merged, Vec<Violation>> {
+    let started = clock.now_nanos();
+    let sources: Vec<Source> = layers
+        .iter()
+        .map(|(owner, layer)| Source { owner: owner.clone(), name: layer.name.as_str().into(), text: layer.text.clone() })
+        .collect();
+    let merged = config_file::merge(&sources);
+    let parsed = clock.now_nanos();
+    let snapshot = merged.judge()?;
+    let (bytes, digest) = snapshot.canonical();
+    let since = |from: u64, to: u64| Duration::from_nanos(to.saturating_sub(from));
+    Ok(Merged {
+        revision: None,
+        content: Content { snapshot: Arc::new(snapshot), digest },
+        bytes: bytes.into(),
+        layers: Arc::new(layers),
+        timing: Timing { parse: since(started, parsed), validate: since(parsed, clock.now_nanos()) },
+    })
+}
+
+impl From<Kept> for Merged {
+    fn from(kept: Kept) -> Self {
+        Self {
+            revision: Some(kept.record.revision),
+            content: kept.content,
+            bytes: kept.bytes,
+            layers: kept.layers,
+            timing: Timing::default(),
+        }
+    }
+}

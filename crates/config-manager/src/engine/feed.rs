@@ -1,0 +1,179 @@
+//! The file's side: what its cursor decides is carried out here.
+
+use model::{Digest, Violation};
+use rollout::cursor::{Answer, Effect, Event, Found, State};
+use tonic::Status;
+use wire::pb::config::v1 as pb;
+
+use super::candidate::{Candidate, Want};
+use super::outcome::{self, Refused};
+use super::Engine;
+use crate::command::Asker;
+use crate::log::{Cursor, Layer};
+use crate::source::FromSource;
+use crate::status::{NodeRefusal, SourceState, SourceStatus};
+
+/// Why the file's content is not live.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) digest: Digest,
+    pub(super) reason: String,
+    violations: Vec<Violation>,
+    refusals: Vec<NodeRefusal>,
+}
+
+impl Refusal {
+    pub(super) fn of(refused: &Refused, digest: Digest) -> Self {
+        let violations = refused.violations().to_vec();
+        Self { digest, reason: refused.to_string(), violations, refusals: refused.refusals() }
+    }
+}
+
+impl Engine {
+    pub(super) fn reload(&mut self, force: bool, asker: Asker) {
+        if self.source.is_none() {
+            let status = Status::failed_precondition("no configuration file is followed; start with --config FILE");
+            drop(asker.answer.send(Err(status)));
+            return;
+        }
+        self.asked.push(asker);
+        self.tell_source(Event::Asked { force });
+    }
+
+    pub(super) fn tell_source(&mut self, event: Event) {
+        let now = self.now();
+        if let Some(source) = &mut self.source {
+            source.handle(now, event);
+        }
+    }
+
+    pub(super) fn source_said(&mut self, said: FromSource) {
+        match said {
+            FromSource::Event(event) => self.tell_source(event),
+            FromSource::Read { event, text } => {
+                if let (Event::Read { found: Found::Digest(digest), .. }, Some(text)) = (&event, text) {
+                    self.text = Some((*digest, Layer { name: self.origin.name(), text }));
+                }
+                self.tell_source(event);
+            }
+            FromSource::Method(method) => {
+                self.method = Some(method);
+                self.changed = true;
+            }
+        }
+    }
+
+    pub(super) fn carry_out_source(&mut self, effect: Effect) {
+        match effect {
+            Effect::Look => self.signals.look(),
+            Effect::Read => {
+                self.asking.append(&mut self.asked);
+                self.signals.read();
+            }
+            Effect::Propose { turn, digest, retry: _ } => self.propose_file(Want::File {
+                turn,
+                digest,
+                layer: self.text.as_ref().map_or_else(Layer::default, |(_, layer)| layer.clone()),
+            }),
+            Effect::SaveCursor { digest } => {
+                let refused = self.refusal.as_ref().is_some_and(|refusal| refusal.digest == digest);
+                self.save_cursor(Cursor { digest, refused });
+            }
+            Effect::Answer(answer) => self.answer_askers(&answer),
+            Effect::StateChanged => {
+                self.changed = true;
+                let status = self.source_status();
+                let why = status.violations.first().map(|violation| format!(": {violation}")).unwrap_or_default();
+                let message = format!("{} is {}{why}", status.name, status.state.as_str());
+                if status.state == SourceState::Missing {
+                    tracing::warn!(live = %self.head_revision(), "{message}; what is live stays live");
+                }
+                self.event("source", None, None, &message, None);
+            }
+        }
+    }
+
+    fn propose_file(&mut self, want: Want) {
+        let mut candidate = Candidate::of_file(want);
+        for asker in self.asking.drain(..) {
+            // Of several who ask at once the first is the one who did it.
+            if candidate.answers.is_empty() {
+                candidate.actor = asker.actor;
+                candidate.trace = asker.trace;
+            }
+            candidate.without.extend(asker.without);
+            candidate.answers.push(asker.answer);
+        }
+        self.enter(candidate);
+    }
+
+    fn answer_askers(&mut self, answer: &Answer) {
+        let live = self.head_revision();
+        let said: pb::Outcome = match answer {
+            Answer::UnderWay { turn } => {
+                let under_way = |candidate: &&mut Candidate| {
+                    matches!(candidate.want, Want::File { turn: of, .. } if of == *turn)
+                };
+                if let Some(candidate) = self.candidates.values_mut().find(under_way) {
+                    candidate.answers.extend(self.asking.drain(..).map(|asker| asker.answer));
+                    return;
+                }
+                outcome::nothing_to_do(live, None)
+            }
+            Answer::Unchanged { digest } => {
+                let file = self.layers.get(&Self::file_owner());
+                let is_live = file.is_some_and(|layer| Digest::of_bytes(layer.text.as_bytes()) == *digest);
+                let hint = "what the file says was judged before and something else is live; use force to judge it again";
+                // Comments and spelling are no difference, so this is said only when it was undone or never live.
+                let undone = !is_live && self.undone == Some(*digest);
+                outcome::nothing_to_do(live, undone.then(|| hint.to_owned()))
+            }
+            Answer::Missing => outcome::unreadable(live, &format!("{}: there is no such file", self.origin.name())),
+            Answer::Unreadable(reason) => outcome::unreadable(live, reason),
+        };
+        let result = if matches!(answer, Answer::Missing | Answer::Unreadable(_)) { "refused" } else { "no_change" };
+        for asker in self.asking.drain(..) {
+            outcome::count(result);
+            drop(asker.answer.send(Ok(said.clone())));
+        }
+    }
+
+    pub(super) fn source_status(&self) -> SourceStatus {
+        let (mut violations, mut refusals) = (Vec::new(), Vec::new());
+        if let Some(refusal) = &self.refusal {
+            violations.clone_from(&refusal.violations);
+            refusals.clone_from(&refusal.refusals);
+        }
+        let state = match self.source.as_ref().map(rollout::SourceCore::state) {
+            None => SourceState::None,
+            Some(State::Missing { .. }) => {
+                let message = format!("{}: there is no such file", self.origin.name());
+                violations = vec![Violation::new(None, "", message)];
+                SourceState::Missing
+            }
+            Some(State::Unreadable { reason, .. }) => {
+                violations = vec![Violation::new(None, "", reason)];
+                SourceState::Missing
+            }
+            Some(State::Settling { .. }) => SourceState::Settling,
+            Some(State::Refused { .. }) => SourceState::Refused,
+            Some(_) if self.refusal.is_some() => SourceState::Refused,
+            Some(_) if !self.follows_file() => SourceState::Disabled,
+            Some(State::Unread) => SourceState::Starting,
+            Some(State::Judging { .. }) if self.rollout.head().is_none() => SourceState::Starting,
+            Some(State::Judging { .. } | State::Followed { .. }) => SourceState::Following,
+        };
+        SourceStatus {
+            name: self.origin.name(),
+            state,
+            cursor: self.source.as_ref().and_then(rollout::SourceCore::cursor),
+            violations,
+            refusals,
+            method: self.method,
+        }
+    }
+
+    fn follows_file(&self) -> bool {
+        self.rollout.head().is_none_or(|head| head.content.snapshot.policy.source.enabled)
+    }
+}

@@ -1,0 +1,174 @@
+//! What the reconciler tells about, as log lines, events and metrics.
+
+use std::collections::BTreeMap;
+
+use model::{AttemptId, Digest, NodeId, Owner, Revision};
+use rollout::cursor;
+use rollout::reconciler::Notice;
+use rollout::{Applied, Kind, ProposalId, Reason, Refusal};
+use runtime::TraceContext;
+
+use super::candidate::Want;
+use super::{Engine, outcome};
+
+impl Engine {
+    pub(super) fn noticed(&mut self, notice: Notice) {
+        self.changed = true;
+        match notice {
+            Notice::Waiting { proposal } => self.waits(proposal),
+            Notice::AttemptStarted { attempt, proposal, digest, voters } => {
+                self.started(attempt, proposal, digest, voters.len());
+            }
+            Notice::Voted { attempt, node, verdict } => self.voted(attempt, node, &verdict),
+            Notice::LeftRound { attempt, node } => {
+                let trace = self.trace_of_attempt(attempt);
+                self.event("vote", Some(attempt), Some(&node), "its stream ended; the round goes on without it", trace);
+            }
+            Notice::AttemptEnded { attempt, proposal: _, reason } => self.ended(attempt, &reason),
+            Notice::AttemptDropped { attempt, proposal } => {
+                tracing::info!(%attempt, "all voters left; the change waits for the next one");
+                self.waits(proposal);
+            }
+            Notice::Committed { attempt, proposal, revision, parent, kind, cursors } => {
+                self.committed(attempt, proposal, (revision, parent), kind, cursors);
+            }
+            Notice::Applied(applied) => self.applied(&applied),
+            Notice::Attached { node, applied } => {
+                tracing::info!(router = %node, revision = %applied, "router attached");
+                self.event("attached", None, Some(&node), &format!("has revision {applied}"), None);
+            }
+            Notice::Detached { node } => {
+                tracing::info!(router = %node, "router detached");
+                self.event("detached", None, Some(&node), "its stream ended", None);
+            }
+            Notice::Acked { node, revision } => {
+                tracing::debug!(router = %node, %revision, "revision is live on the router");
+                self.event("acked", None, Some(&node), &format!("revision {revision} is live there"), None);
+            }
+            Notice::Behind { node, revision, refusal, retry_in } => self.behind(&node, revision, &refusal, retry_in),
+            Notice::CaughtUp { node, revision } => {
+                tracing::info!(router = %node, %revision, "router caught up");
+                self.event("caught_up", None, Some(&node), &format!("revision {revision} is live there"), None);
+            }
+            Notice::NumbersAbove { node, revision } => {
+                tracing::warn!(
+                    router = %node,
+                    %revision,
+                    "a router has a revision that this log never gave; the live content gets a number above it"
+                );
+            }
+            Notice::Deposed { epoch } => {
+                metrics::counter!("only1mcp_config_deposed_total").increment(1);
+                tracing::error!(
+                    epoch,
+                    own = self.rollout.sender().epoch,
+                    "a router obeys a younger config-manager on this log: the state directory was copied or shared"
+                );
+            }
+        }
+    }
+
+    fn waits(&self, proposal: ProposalId) {
+        let source = self.candidates.get(&proposal).map(|candidate| candidate.want.source());
+        let message = "a change waits: no router that has the live revision is there to vote";
+        tracing::info!(source, "{message}");
+        self.event("waiting", None, None, message, None);
+    }
+
+    fn started(&mut self, attempt: AttemptId, proposal: ProposalId, digest: Digest, voters: usize) {
+        let candidate = self.candidates.get_mut(&proposal);
+        let trace = candidate.as_ref().map_or_else(TraceContext::new_root, |candidate| candidate.trace.child());
+        let source = candidate.map(|candidate| {
+            candidate.attempt = Some(attempt);
+            candidate.want.source()
+        });
+        self.trace = Some((attempt, trace));
+        tracing::info!(%attempt, source, digest = digest.short(), voters, %trace, "attempt started");
+        let message = format!("{} with {voters} voting routers", source.unwrap_or_default());
+        self.event("attempt_started", Some(attempt), None, &message, Some(trace));
+    }
+
+    fn voted(&mut self, attempt: AttemptId, node: NodeId, verdict: &Result<(), Refusal>) {
+        let trace = self.trace_of_attempt(attempt);
+        match verdict {
+            Ok(()) => {
+                tracing::debug!(%attempt, router = %node, "yes");
+                self.event("vote", Some(attempt), Some(&node), "yes", trace);
+            }
+            Err(refusal) => {
+                let kind = outcome::refusal_kind(refusal);
+                metrics::counter!("only1mcp_config_nacks_total", "reason" => kind).increment(1);
+                tracing::warn!(%attempt, router = %node, reason = %refusal, "no");
+                self.event("vote", Some(attempt), Some(&node), &format!("no: {refusal}"), trace);
+            }
+        }
+    }
+
+    fn ended(&mut self, attempt: AttemptId, reason: &Reason) {
+        tracing::info!(%attempt, %reason, live = %self.head_revision(), "attempt ended; nothing has changed");
+    }
+
+    fn committed(
+        &mut self,
+        attempt: AttemptId,
+        proposal: Option<ProposalId>,
+        (revision, parent): (Revision, Revision),
+        kind: Kind,
+        cursors: BTreeMap<Owner, Digest>,
+    ) {
+        let trace = self.trace_of_attempt(attempt);
+        let candidate = proposal.and_then(|proposal| self.candidates.get(&proposal));
+        let source = candidate.map_or_else(|| "config-manager".to_owned(), |candidate| candidate.want.source());
+        if let Some(layers) = candidate.and_then(|candidate| candidate.layers.clone()) {
+            self.layers = layers;
+        }
+        if let Some(head) = self.rollout.head().cloned() {
+            self.remember(head.content.clone());
+            self.tell_source(cursor::Event::Policy(head.content.snapshot.policy.source.clone()));
+        }
+        tracing::info!(%revision, %parent, %attempt, source, trace = trace.map(tracing::field::display), "committed");
+        self.event("committed", Some(attempt), None, &format!("revision {revision} by {source}"), trace);
+        if let Kind::Rollback { .. } = kind {
+            self.undo(cursors.get(&Self::file_owner()).copied());
+        } else if cursors.contains_key(&Self::file_owner()) {
+            self.undone = None;
+        }
+    }
+
+    /// What the file says must not come back by itself, neither by what is being judged nor at the next look.
+    fn undo(&mut self, cursor: Option<Digest>) {
+        for candidate in self.candidates.values_mut() {
+            candidate.undone |= matches!(candidate.want, Want::File { .. });
+        }
+        self.undone = cursor;
+        self.refusal = None;
+        if let Some(cursor) = cursor {
+            self.tell_source(cursor::Event::RolledBack { cursor });
+        }
+    }
+
+    fn applied(&mut self, applied: &Applied) {
+        let millis = |took: std::time::Duration| took.as_secs_f64() * 1e3;
+        tracing::info!(
+            revision = %applied.revision,
+            digest = applied.digest.short(),
+            routers = applied.routers.len(),
+            missing = applied.missing.len(),
+            prepare_ms = millis(applied.stages.prepare),
+            append_ms = millis(applied.stages.append),
+            swap_ms = millis(applied.stages.swap),
+            "applied"
+        );
+    }
+
+    fn behind(&mut self, node: &NodeId, revision: Revision, refusal: &Refusal, retry_in: std::time::Duration) {
+        let kind = outcome::refusal_kind(refusal);
+        metrics::counter!("only1mcp_config_behind_total", "reason" => kind).increment(1);
+        tracing::warn!(router = %node, %revision, reason = %refusal, ?retry_in, "router is behind");
+        self.event("behind", None, Some(node), &format!("cannot hold revision {revision}: {refusal}"), None);
+    }
+
+    fn trace_of_attempt(&self, attempt: AttemptId) -> Option<TraceContext> {
+        self.trace.filter(|(of, _)| *of == attempt).map(|(_, trace)| trace)
+    }
+}

@@ -1,0 +1,297 @@
+//! From a wish to a proposal, and from its end to the answer.
+
+use std::collections::BTreeMap;
+
+use model::Revision;
+use rollout::cursor::{self, Judgement};
+use rollout::reconciler::Event;
+use rollout::{Kind, Outcome, Proposal, ProposalId, Reason, Source};
+use runtime::TraceContext;
+use tonic::Status;
+
+use super::candidate::{Candidate, Merged, Timing, Want, merge};
+use super::feed::Refusal;
+use super::outcome::{self, Refused};
+use super::write::Ending;
+use super::{Done, Engine, Payload};
+use crate::command::Asker;
+use crate::log::{LogError, Unavailable};
+
+/// Wishes that are not decided; more are refused at once.
+const CANDIDATES_MAX: usize = 256;
+/// How often a wish is merged anew because something else went first.
+const MERGES_MAX: u32 = 16;
+
+impl Engine {
+    pub(super) fn apply(&mut self, want: Want, asker: Asker) {
+        if let Want::Api { base: Some(base), .. } = &want
+            && *base != self.head_revision()
+        {
+            let reason = Reason::StaleBase { base: *base, head: self.head_revision() };
+            self.refuse_at_once(want, asker, reason.to_string());
+            return;
+        }
+        self.wish(want, asker);
+    }
+
+    pub(super) fn roll_back(&mut self, to: Revision, reason: String, asker: Asker) {
+        self.wish(Want::Rollback { to, reason }, asker);
+    }
+
+    /// Made for another revision than the one that is live.
+    fn refuse_at_once(&mut self, want: Want, asker: Asker, reason: String) {
+        let candidate = candidate(want, asker);
+        let status = Status::aborted(format!("{reason}; read what is live now and make the change again"));
+        self.finish(candidate, Err(status), Ending { result: "refused", reason, violations: Vec::new() });
+    }
+
+    fn wish(&mut self, want: Want, asker: Asker) {
+        if self.candidates.len() >= CANDIDATES_MAX {
+            let busy = format!("{CANDIDATES_MAX} changes wait for a decision already; try again");
+            drop(asker.answer.send(Err(Status::resource_exhausted(busy))));
+            return;
+        }
+        let candidate = candidate(want, asker);
+        self.enter(candidate);
+    }
+
+    /// Gives it a number and has it merged. An older one of the same owner that is still being merged gives way.
+    pub(super) fn enter(&mut self, mut candidate: Candidate) {
+        self.proposals += 1;
+        let id = ProposalId(self.proposals);
+        let owner = candidate.want.owner();
+        let older = |other: &Candidate| other.layers.is_none() && other.want.owner() == owner;
+        let older: Vec<_> = self.candidates.iter().filter(|(_, other)| older(other)).map(|(id, _)| *id).collect();
+        for old in older {
+            if let Some(mut old) = self.candidates.remove(&old) {
+                candidate.answers.append(&mut old.take_answers_for(&candidate));
+                self.superseded(old);
+            }
+        }
+        self.candidates.insert(id, candidate);
+        self.start_merging(id);
+    }
+
+    fn start_merging(&mut self, id: ProposalId) {
+        let Some(candidate) = self.candidates.get_mut(&id) else { return };
+        candidate.merges += 1;
+        candidate.layers = None;
+        let (clock, log) = (self.clock, self.log.clone());
+        match &candidate.want {
+            Want::Rollback { to, .. } => {
+                let (to, head) = (*to, self.head_revision());
+                self.work.spawn_blocking(move || {
+                    let target = if to == Revision::NONE { before(&log, head) } else { Ok(to) };
+                    let kept = target.and_then(|target| log.kept(target));
+                    Done::Merged(id, kept.map(Merged::from).map_err(Refused::from))
+                });
+            }
+            Want::File { .. } | Want::Api { .. } => {
+                let layers = candidate.want.on(&self.layers);
+                let base = self.rollout.head().map_or(Revision::NONE, |head| head.revision);
+                candidate.base = base;
+                self.work
+                    .spawn_blocking(move || Done::Merged(id, merge(layers, clock).map_err(Refused::Violations)));
+            }
+        }
+    }
+
+    pub(super) fn merged(&mut self, id: ProposalId, merged: Result<Merged, Refused>) {
+        match merged {
+            Ok(merged) => self.propose(id, merged),
+            Err(refused) => {
+                let Some(candidate) = self.candidates.remove(&id) else { return };
+                self.refused(candidate, refused);
+            }
+        }
+    }
+
+    fn propose(&mut self, id: ProposalId, merged: Merged) {
+        let cursor = self.source.as_ref().and_then(|source| source.rollback_cursor());
+        let Some(candidate) = self.candidates.get_mut(&id) else { return };
+        candidate.timing = merged.timing;
+        candidate.layers = Some(merged.layers.clone());
+        candidate.digest = Some(merged.content.digest);
+        if let (Want::Rollback { to, .. }, Some(target)) = (&mut candidate.want, merged.revision) {
+            *to = target;
+        }
+        let (kind, base, cursors) = match &candidate.want {
+            Want::File { digest, .. } => {
+                (Kind::Change, Some(candidate.base), BTreeMap::from([(candidate.want.owner(), *digest)]))
+            }
+            Want::Api { .. } => (Kind::Change, Some(candidate.base), BTreeMap::new()),
+            Want::Rollback { to, .. } => {
+                let cursors = cursor.map(|cursor| (Self::file_owner(), cursor)).into_iter().collect();
+                (Kind::Rollback { to: *to }, None, cursors)
+            }
+        };
+        let proposal = Proposal {
+            id,
+            source: Source { owner: candidate.want.owner(), actor: candidate.actor.clone() },
+            kind,
+            base,
+            content: merged.content,
+            payload: Payload { bytes: merged.bytes, layers: merged.layers, reason: candidate.want.reason() },
+            cursors,
+            without: candidate.without.clone(),
+        };
+        let now = self.now();
+        self.rollout.handle(now, Event::Proposed(proposal));
+    }
+
+    pub(super) fn resolved(&mut self, id: ProposalId, outcome: Outcome) {
+        let Some(mut candidate) = self.candidates.remove(&id) else { return };
+        match outcome {
+            Outcome::Applied(applied) => {
+                self.judged(&candidate, Judgement::Applied, None);
+                let answer = outcome::applied(&applied, &candidate);
+                outcome::record_stages(&applied, candidate.timing);
+                outcome::count("applied");
+                candidate.answer(&Ok(answer));
+            }
+            Outcome::NoChange { revision } => {
+                self.judged(&candidate, Judgement::NoChange, None);
+                let answer = outcome::no_change(revision, &candidate);
+                let ending = Ending { result: "no_change", reason: String::new(), violations: Vec::new() };
+                self.finish(candidate, Ok(answer), ending);
+            }
+            Outcome::Refused(Reason::Superseded { by }) => {
+                if let Some(newer) = self.candidates.get_mut(&by) {
+                    let mut answers = candidate.take_answers_for(newer);
+                    newer.answers.append(&mut answers);
+                }
+                self.superseded(candidate);
+            }
+            Outcome::Refused(Reason::StaleBase { .. } | Reason::Overtaken { .. }) if self.may_follow(&candidate) => {
+                self.candidates.insert(id, candidate);
+                self.start_merging(id);
+            }
+            Outcome::Refused(reason) => self.refused(candidate, Refused::Reason(reason)),
+        }
+    }
+
+    /// Whether a wish that something else overtook is still one.
+    fn may_follow(&self, candidate: &Candidate) -> bool {
+        candidate.want.follows_head() && !candidate.undone && candidate.merges < MERGES_MAX
+    }
+
+    fn superseded(&mut self, candidate: Candidate) {
+        self.judged(&candidate, Judgement::Overtaken, None);
+        let reason = "a newer change of the same source took its place".to_owned();
+        let answer = Err(Status::aborted(reason.clone()));
+        self.finish(candidate, answer, Ending { result: "superseded", reason, violations: Vec::new() });
+    }
+
+    fn refused(&mut self, candidate: Candidate, refused: Refused) {
+        let judgement = match &refused {
+            Refused::Reason(Reason::Overtaken { .. } | Reason::StaleBase { .. }) => Judgement::Overtaken,
+            Refused::Reason(reason) => Judgement::Refused { heals: reason.heals() },
+            Refused::Violations(_) | Refused::Unavailable(_) => Judgement::Refused { heals: false },
+        };
+        let reason = refused.to_string();
+        let again = self.is_said_already(&candidate, &reason);
+        self.judged(&candidate, judgement, Some(&refused));
+        let violations = refused.violations().to_vec();
+        tracing::warn!(
+            source = candidate.want.source(),
+            actor = candidate.actor,
+            attempt = candidate.attempt.map(tracing::field::display),
+            live = %self.head_revision(),
+            trace = %candidate.trace,
+            reason,
+            violations = violations.len(),
+            "a change was refused; what is live stays live"
+        );
+        self.event("refused", candidate.attempt, None, &reason, Some(candidate.trace));
+        if again {
+            // A retry that nobody asked for and that ends as before is no news for the record.
+            outcome::count("refused");
+            return;
+        }
+        let answer = refused.answer(self.head_revision(), &candidate);
+        self.finish(candidate, answer, Ending { result: "refused", reason, violations });
+    }
+
+    fn is_said_already(&self, candidate: &Candidate, reason: &str) -> bool {
+        let Want::File { digest, .. } = candidate.want else { return false };
+        let same = |refusal: &Refusal| refusal.digest == digest && refusal.reason == reason;
+        candidate.answers.is_empty() && self.refusal.as_ref().is_some_and(same)
+    }
+
+    /// Tells the file's cursor how its content was judged.
+    fn judged(&mut self, candidate: &Candidate, judgement: Judgement, refused: Option<&Refused>) {
+        let Want::File { turn, digest, .. } = &candidate.want else { return };
+        match judgement {
+            Judgement::Applied | Judgement::NoChange => self.refusal = None,
+            Judgement::Refused { .. } => self.refusal = refused.map(|refused| Refusal::of(refused, *digest)),
+            Judgement::Overtaken => {}
+        }
+        self.tell_source(cursor::Event::Judged { turn: *turn, judgement });
+    }
+}
+
+fn candidate(want: Want, asker: Asker) -> Candidate {
+    Candidate {
+        want,
+        actor: asker.actor,
+        without: asker.without,
+        trace: asker.trace,
+        answers: vec![asker.answer],
+        merges: 0,
+        base: Revision::NONE,
+        timing: Timing::default(),
+        layers: None,
+        digest: None,
+        attempt: None,
+        undone: false,
+    }
+}
+
+fn before(log: &crate::log::Log, head: Revision) -> Result<Revision, Unavailable> {
+    if head == Revision::NONE {
+        return Err(Unavailable::Unknown { revision: head, oldest: head, newest: head });
+    }
+    match log.revision(head)?.0.parent {
+        Revision::NONE => Err(Unavailable::First { revision: head }),
+        parent => Ok(parent),
+    }
+}
+
+impl From<LogError> for Refused {
+    fn from(error: LogError) -> Self {
+        Self::Unavailable(error.into())
+    }
+}
+
+impl Candidate {
+    /// Callers who are as well served by the newer one: whoever asked for the file to be read again.
+    fn take_answers_for(&mut self, newer: &Self) -> Vec<crate::command::Answer> {
+        let both = matches!((&self.want, &newer.want), (Want::File { .. }, Want::File { .. }));
+        if both { std::mem::take(&mut self.answers) } else { Vec::new() }
+    }
+
+    pub(super) fn answer(&mut self, answer: &Result<wire::pb::config::v1::Outcome, Status>) {
+        for waiting in self.answers.drain(..) {
+            // Whoever does not wait any more was told that it is pending.
+            drop(waiting.send(answer.clone()));
+        }
+    }
+
+    /// By the file itself, not at anybody's request.
+    pub(super) fn of_file(want: Want) -> Self {
+        Self {
+            want,
+            actor: "file".into(),
+            without: std::collections::BTreeSet::new(),
+            trace: TraceContext::new_root(),
+            answers: Vec::new(),
+            merges: 0,
+            base: Revision::NONE,
+            timing: Timing::default(),
+            layers: None,
+            digest: None,
+            attempt: None,
+            undone: false,
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What everybody may see: the status as a value, events as they happen, gauges.
+
+use std::sync::Arc;
+
+use model::{AttemptId, NodeId};
+use runtime::TraceContext;
+use wire::pb::config::v1 as pb;
+
+use super::Engine;
+use crate::status::{RouterView, SourceState, Status};
+
+impl Engine {
+    /// `kind` as the protocol lists them. A watcher that is too slow loses the oldest, and is told.
+    pub(super) fn event(
+        &self,
+        kind: &str,
+        attempt: Option<AttemptId>,
+        node: Option<&NodeId>,
+        message: &str,
+        trace: Option<TraceContext>,
+    ) {
+        let event = pb::WatchResponse {
+            time_unix_ms: self.wall().0,
+            kind: kind.into(),
+            attempt: attempt.map(|attempt| attempt.to_string()).unwrap_or_default(),
+            revision: self.head_revision().0,
+            node: node.map(NodeId::to_string).unwrap_or_default(),
+            message: message.into(),
+            traceparent: trace.map(|trace| trace.to_string()).unwrap_or_default(),
+        };
+        // Without a watcher there is nobody to tell.
+        drop(self.events.send(event));
+    }
+
+    pub(super) fn publish(&self) {
+        let status = self.current_status();
+        show(&status);
+        self.status.send_if_modified(|shown| {
+            let changed = **shown != status;
+            if changed {
+                *shown = Arc::new(status);
+            }
+            changed
+        });
+    }
+
+    pub(super) fn current_status(&self) -> Status {
+        let reconciler = self.rollout.status();
+        let servers = |node: &NodeId| self.attached.get(node).map(|attached| attached.servers.clone());
+        Status {
+            revision: self.head_revision(),
+            digest: reconciler.target.map(|(_, digest)| digest),
+            snapshot: self.rollout.head().map(|head| head.content.snapshot.clone()),
+            layers: self.layers.clone(),
+            log: self.log.id().clone(),
+            epoch: self.log.epoch(),
+            log_fault: self.log_fault.clone(),
+            source: self.source_status(),
+            routers: reconciler
+                .routers
+                .into_iter()
+                .map(|router| RouterView { servers: servers(&router.node).unwrap_or_default(), router })
+                .collect(),
+            attempt: reconciler.attempt.map(|attempt| attempt.attempt),
+        }
+    }
+}
+
+fn show(status: &Status) {
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and 2^53 revisions are out of reach")]
+    metrics::gauge!("only1mcp_config_revision").set(status.revision.0 as f64);
+    for state in SourceState::ALL {
+        let value = if state == status.source.state { 1.0 } else { 0.0 };
+        metrics::gauge!("only1mcp_config_source_state", "state" => state.as_str()).set(value);
+    }
+    for state in ["live", "behind", "voting", "joining"] {
+        let routers = status.routers.iter().filter(|router| router.state().0 == state).count();
+        let routers = u32::try_from(routers).unwrap_or(u32::MAX);
+        metrics::gauge!("only1mcp_config_routers", "state" => state).set(f64::from(routers));
+    }
+    metrics::gauge!("only1mcp_config_log_fault").set(f64::from(u8::from(status.log_fault.is_some())));
+}

@@ -1,0 +1,166 @@
+//! The order of writes to the log: one at a time, off this task, what decides before what only records.
+
+use model::{AttemptId, Diff, Revision, Violation, WallTime};
+use rollout::reconciler::Event;
+use rollout::{Kind, Record};
+use tonic::Status;
+use wire::pb::config::v1 as pb;
+
+use super::candidate::Candidate;
+use super::{Done, Engine, Payload, outcome};
+use crate::log::{Cursor, Ended, Entry, LogError, RevisionRecord, Written};
+
+/// One transaction.
+#[derive(Debug)]
+pub(super) enum Job {
+    Append { attempt: AttemptId, entry: Box<Entry> },
+    Audit { ended: Option<Box<Ended>>, cursor: Option<Cursor>, told: Option<Box<Told>> },
+}
+
+/// Who is told what, once it is on record.
+#[derive(Debug)]
+pub(super) struct Told {
+    candidate: Candidate,
+    answer: std::result::Result<pb::Outcome, Status>,
+}
+
+/// How a proposal without a revision ended.
+pub(super) struct Ending {
+    pub(super) result: &'static str,
+    pub(super) reason: String,
+    pub(super) violations: Vec<Violation>,
+}
+
+#[derive(Debug)]
+pub(super) enum Result {
+    Appended { attempt: AttemptId, revision: Revision, written: Written },
+    Audited { written: std::result::Result<(), LogError>, told: Option<Box<Told>> },
+}
+
+impl Engine {
+    /// Counts it, writes it down, and then answers.
+    pub(super) fn finish(
+        &mut self,
+        candidate: Candidate,
+        answer: std::result::Result<pb::Outcome, Status>,
+        ending: Ending,
+    ) {
+        outcome::count(ending.result);
+        let ended = Ended {
+            time: self.wall(),
+            result: ending.result,
+            revision: self.head_revision(),
+            actor: candidate.actor.clone(),
+            source: candidate.want.source(),
+            attempt: candidate.attempt,
+            digest: candidate.digest,
+            diff: Diff::default(),
+            reason: ending.reason,
+            violations: ending.violations,
+            without: candidate.without.iter().cloned().collect(),
+        };
+        let told = Box::new(Told { candidate, answer });
+        self.jobs.push_back(Job::Audit { ended: Some(Box::new(ended)), cursor: None, told: Some(told) });
+    }
+
+    /// In the transaction of the audit record that it belongs to, if that is still to be written.
+    pub(super) fn save_cursor(&mut self, new: Cursor) {
+        match self.jobs.back_mut() {
+            Some(Job::Audit { cursor: cursor @ None, .. }) => *cursor = Some(new),
+            Some(_) | None => self.jobs.push_back(Job::Audit { ended: None, cursor: Some(new), told: None }),
+        }
+    }
+
+    pub(super) fn append(&mut self, record: Record<Payload>) {
+        let source = match record.kind {
+            Kind::Rollback { to } => format!("rollback to {to}"),
+            Kind::Change | Kind::Restore => record.source.owner.0,
+        };
+        let reason = record.payload.as_ref().map(|payload| payload.reason.clone()).unwrap_or_default();
+        let entry = Entry {
+            history: record.content.snapshot.policy.history.clone(),
+            content: record.payload.map(|payload| (payload.bytes, payload.layers)),
+            cursors: record.cursors,
+            record: RevisionRecord {
+                revision: record.revision,
+                parent: record.parent,
+                digest: record.content.digest,
+                actor: record.source.actor,
+                source,
+                time: self.wall(),
+                attempt: record.attempt,
+                diff: record.diff,
+                reason,
+                without: record.without.into_iter().collect(),
+            },
+        };
+        self.jobs.push_front(Job::Append { attempt: record.attempt, entry: Box::new(entry) });
+    }
+
+    pub(super) fn start_writing(&mut self) {
+        if self.writing {
+            return;
+        }
+        let Some(job) = self.jobs.pop_front() else { return };
+        self.writing = true;
+        let log = self.log.clone();
+        self.work.spawn_blocking(move || {
+            Done::Written(match job {
+                Job::Append { attempt, entry } => {
+                    let written = log.append(&entry);
+                    Result::Appended { attempt, revision: entry.record.revision, written }
+                }
+                Job::Audit { ended, cursor, told } => {
+                    let cursor = cursor.map(|cursor| (Self::file_owner(), cursor));
+                    Result::Audited { written: log.audit(ended.map(|ended| *ended), cursor), told }
+                }
+            })
+        });
+    }
+
+    pub(super) fn written(&mut self, result: Result) {
+        self.writing = false;
+        match result {
+            Result::Appended { attempt, revision, written } => self.appended(attempt, revision, written),
+            Result::Audited { written, told } => {
+                if let Err(error) = &written {
+                    metrics::counter!("only1mcp_config_audit_failures_total").increment(1);
+                    tracing::error!(error = chain(error), "a refusal could not be written to the audit");
+                }
+                if let Some(mut told) = told {
+                    told.candidate.answer(&told.answer);
+                }
+            }
+        }
+    }
+
+    fn appended(&mut self, attempt: AttemptId, revision: Revision, written: Written) {
+        let now = self.now();
+        let (event, result) = match written {
+            Written::Durable => (Event::Appended { attempt, revision }, "durable"),
+            Written::Not(error) => {
+                let reason = chain(&error);
+                tracing::error!(%attempt, %revision, reason, "a revision could not be written; nothing has changed");
+                (Event::AppendFailed { attempt, reason }, "failed")
+            }
+        };
+        metrics::counter!("only1mcp_config_appends_total", "result" => result).increment(1);
+        self.rollout.handle(now, event);
+    }
+
+    pub(super) fn wall(&self) -> WallTime {
+        WallTime(self.clock.unix_millis())
+    }
+}
+
+/// An error with everything behind it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,171 @@
+//! Decides what should be live: follows the configured file and the admin API, has every change agreed by the
+//! routers, writes it down, and tells them.
+//!
+//! Opened on a locked state directory, offered as a gRPC service on whatever listener the process has, run as a
+//! future, and seen through a `watch`. Nothing here is global, so that several live in one process.
+
+#![forbid(unsafe_code)]
+
+mod admin;
+mod command;
+mod engine;
+mod follow;
+pub mod log;
+mod service;
+mod settings;
+mod source;
+mod status;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use model::{Owner, WallTime};
+use rollout::reconciler::Head;
+use runtime::grpc::MESSAGE_BYTES_MAX;
+use runtime::state_dir::StateDir;
+use runtime::{Clock, Tasks};
+use tokio::sync::{broadcast, mpsc, watch};
+use wire::pb::config::v1 as pb;
+use wire::pb::config::v1::config_service_server::ConfigServiceServer;
+
+pub use engine::RunError;
+pub use service::Service;
+pub use settings::Settings;
+pub use source::{Method, Origin};
+pub use status::{NodeRefusal, RouterView, SourceState, SourceStatus, Status};
+
+use command::Command;
+use engine::{Engine, Parts};
+use log::{Log, LogError, Opened};
+use source::Signals;
+
+/// The name of the log in the state directory.
+pub const LOG_FILE: &str = "revisions.redb";
+
+/// Calls that wait for the engine; more wait for their place.
+const COMMANDS: usize = 256;
+/// From the file's task to the engine.
+const SIGHTS: usize = 16;
+/// Events that a slow watcher may be behind before it misses some.
+const EVENTS: usize = 1024;
+
+/// The one writer of revisions, opened and not yet running.
+#[derive(Debug)]
+pub struct ConfigManager {
+    engine: Engine,
+    commands: (mpsc::Sender<Command>, mpsc::Receiver<Command>),
+    sights: (mpsc::Sender<source::FromSource>, mpsc::Receiver<source::FromSource>),
+    origin: Origin,
+    signals: Arc<Signals>,
+    log: Arc<Log>,
+    status: watch::Receiver<Arc<Status>>,
+    events: broadcast::Sender<pb::WatchResponse>,
+    clock: Clock,
+    tasks: Tasks,
+}
+
+/// Why there is nothing to run.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("the path {path} cannot be made absolute")]
+    Path { path: PathBuf, source: std::io::Error },
+}
+
+impl ConfigManager {
+    /// Opens the log in the locked directory and restores its head. Blocks on the disk; must be called within a
+    /// runtime. `tasks` gets the readers of router streams, and its shutdown ends everything.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. A broken or missing configuration file is none: the status tells.
+    pub fn open(origin: Origin, state: &StateDir, clock: Clock, tasks: Tasks) -> Result<Self, OpenError> {
+        let origin = match origin {
+            Origin::File(path) => {
+                let absolute = std::path::absolute(&path);
+                Origin::File(absolute.map_err(|source| OpenError::Path { path, source })?)
+            }
+            other @ (Origin::Text { .. } | Origin::None) => other,
+        };
+        let Opened { log, head, cursors, fault } = Log::open(&state.file(LOG_FILE), WallTime(clock.unix_millis()))?;
+        let mut log_fault = fault;
+        if let Some((damaged, why)) = head.as_ref().and_then(|head| head.instead_of.as_ref()) {
+            tracing::error!(revision = %damaged, why, "the newest revision cannot be read; an older one is live");
+            log_fault = Some(format!("revision {damaged} cannot be read: {why}"));
+        }
+        if let Some(fault) = &log_fault {
+            tracing::error!(fault, "the revision log is damaged");
+        }
+        let head = head.map(|head| head.kept);
+        if let Some(kept) = &head {
+            tracing::info!(revision = %kept.record.revision, digest = kept.record.digest.short(), "restored");
+        }
+        // What was refused before is judged again at a start, so that the alarm is not lost.
+        let follows = head.as_ref().is_none_or(|kept| kept.content.snapshot.policy.source.enabled);
+        let cursor = cursors.get(&Owner::file()).filter(|cursor| !cursor.refused || !follows);
+        let log = Arc::new(log);
+        let signals = Arc::new(Signals::default());
+        let (events, _) = broadcast::channel(EVENTS);
+        let parts = Parts {
+            clock,
+            log: log.clone(),
+            log_fault,
+            layers: head.as_ref().map_or_else(|| Arc::new(BTreeMap::new()), |kept| kept.layers.clone()),
+            head: head.map(|kept| Head { revision: kept.record.revision, content: kept.content }),
+            cursor: cursor.map(|cursor| cursor.digest),
+            origin: origin.clone(),
+            signals: signals.clone(),
+            events: events.clone(),
+        };
+        let (engine, status) = Engine::new(parts);
+        let (commands, sights) = (mpsc::channel(COMMANDS), mpsc::channel(SIGHTS));
+        Ok(Self { engine, commands, sights, origin, signals, log, status, events, clock, tasks })
+    }
+
+    /// To be mounted on one server of the process. Calls wait until [`ConfigManager::run`] runs.
+    pub fn service(&self) -> ConfigServiceServer<Service> {
+        let service = Service {
+            engine: self.commands.0.clone(),
+            log: self.log.clone(),
+            status: self.status.clone(),
+            events: self.events.clone(),
+            clock: self.clock,
+            tasks: self.tasks.clone(),
+            links: AtomicU64::new(1),
+        };
+        ConfigServiceServer::new(service)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// What is live, and why the file is not if it is not.
+    pub fn status(&self) -> watch::Receiver<Arc<Status>> {
+        self.status.clone()
+    }
+
+    /// Until stopping is asked for. What is being written then is written to the end.
+    ///
+    /// # Errors
+    /// When a part of it panicked.
+    pub async fn run(self) -> Result<(), RunError> {
+        let shutdown = self.tasks.shutdown().clone();
+        let (commands, sights) = (self.commands.1, self.sights.1);
+        let following = source::follow(self.origin, self.signals, self.sights.0, shutdown.token());
+        self.tasks.spawn("configuration file", following);
+        // The engine ends by the shutdown; that all callers are gone is no reason to.
+        drop(self.commands.0);
+        self.engine.run(commands, sights, shutdown).await
+    }
+}
+
+/// Arms the points named in `FAILPOINTS`, in the build that has them, for as long as the result lives.
+#[cfg(feature = "failpoints")]
+#[must_use]
+pub fn arm_failpoints() -> fail::FailScenario<'static> {
+    fail::FailScenario::setup()
+}

@@ -1,0 +1,86 @@
+//! The revision log: one file that says what was decided, by whom, and what may be brought back.
+//!
+//! A revision, its audit record and the cursors that move with it are one durable transaction: it is the point of
+//! decision. Contents are kept as the bytes their digest is of, so what is brought back is what was live. All
+//! functions block on the disk.
+
+mod append;
+mod audit;
+mod open;
+mod read;
+mod record;
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+
+use model::{LogId, Revision};
+use redb::Database;
+
+pub use append::{Entry, Written};
+pub use open::{Opened, Restored};
+pub use read::{Kept, Unavailable};
+pub use record::{AuditRecord, Cursor, Ended, Layer, Layers, RevisionRecord};
+
+/// The open file. Its directory is locked by the process, so nobody else has it.
+#[derive(Debug)]
+pub struct Log {
+    path: PathBuf,
+    /// Written only to put a database in place of one that had failed.
+    database: RwLock<Database>,
+    id: LogId,
+    epoch: u64,
+}
+
+/// Why the log cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    #[error("cannot open the revision log {path}")]
+    Open { path: PathBuf, source: Box<redb::DatabaseError> },
+    #[error("the revision log {path} has format {found}, this release knows format {known}")]
+    Format { path: PathBuf, found: u64, known: u64 },
+    #[error("the revision log is damaged: {what}")]
+    Damaged { what: String },
+    #[error("the revision log cannot be read or written")]
+    Storage(#[source] Box<redb::Error>),
+    /// Only in the build for crash tests.
+    #[error("failed on purpose at {point}")]
+    Failpoint { point: &'static str },
+}
+
+macro_rules! from_redb {
+    ($($error:ty),*) => {$(
+        impl From<$error> for LogError {
+            fn from(error: $error) -> Self {
+                Self::Storage(Box::new(error.into()))
+            }
+        }
+    )*};
+}
+
+from_redb!(redb::StorageError, redb::TableError, redb::TransactionError, redb::CommitError);
+
+impl Log {
+    pub fn id(&self) -> &LogId {
+        &self.id
+    }
+
+    /// One more than at the start before.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// A panic while the database is being replaced leaves the one before in place.
+    fn database(&self) -> RwLockReadGuard<'_, Database> {
+        self.database.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has(&self, revision: Revision) -> Result<bool, LogError> {
+        use redb::ReadableDatabase as _;
+        let table = self.database().begin_read()?.open_table(table::REVISIONS)?;
+        Ok(table.get(revision.0)?.is_some())
+    }
+}

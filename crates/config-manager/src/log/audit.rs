@@ -1,0 +1,71 @@
+//! The audit chain: each hash is BLAKE3 of the hash before it and of the record's canonical JSON, so that a record
+//! that was changed or taken out shows in every later one.
+
+use redb::{ReadableTable, WriteTransaction};
+
+use super::table::{AUDIT, HASH_BYTES, damaged, from_json, json};
+use super::{AuditRecord, Ended, LogError};
+
+type Hash = [u8; HASH_BYTES];
+
+/// What the first record is hashed with.
+const START: Hash = [0; HASH_BYTES];
+
+fn link(previous: &Hash, record: &[u8]) -> Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(previous);
+    hasher.update(record);
+    *hasher.finalize().as_bytes()
+}
+
+fn split(sequence: u64, row: &[u8]) -> Result<(&Hash, &[u8]), LogError> {
+    row.split_first_chunk().ok_or_else(|| damaged(format!("audit record {sequence} is too short")))
+}
+
+pub(super) fn append(transaction: &WriteTransaction, ended: Ended) -> Result<(), LogError> {
+    let mut table = transaction.open_table(AUDIT)?;
+    let (sequence, previous) = match table.last()? {
+        Some((sequence, row)) => (sequence.value() + 1, *split(sequence.value(), row.value())?.0),
+        None => (1, START),
+    };
+    let record = json(&ended.at(sequence));
+    let mut row = link(&previous, &record).to_vec();
+    row.extend_from_slice(&record);
+    table.insert(sequence, row.as_slice())?;
+    Ok(())
+}
+
+/// Checks the newest `links` records against each other.
+pub(super) fn verify(table: &impl ReadableTable<u64, &'static [u8]>, links: u64) -> Result<(), LogError> {
+    let Some((last, _)) = table.last()? else { return Ok(()) };
+    let last = last.value();
+    let from = last.saturating_sub(links).max(1);
+    let mut previous = (from == 1).then_some(START);
+    let mut expected = from;
+    for row in table.range(from..)? {
+        let (sequence, row) = row?;
+        let (hash, record) = split(sequence.value(), row.value())?;
+        let chained = previous.is_none_or(|previous| link(&previous, record) == *hash);
+        if sequence.value() != expected || !chained {
+            return Err(damaged(format!("the audit chain breaks at record {expected}")));
+        }
+        previous = Some(*hash);
+        expected += 1;
+    }
+    Ok(())
+}
+
+/// Newest first; at most `limit`, 0 for all.
+pub(super) fn list(
+    table: &impl ReadableTable<u64, &'static [u8]>,
+    limit: usize,
+) -> Result<Vec<AuditRecord>, LogError> {
+    let limit = if limit == 0 { usize::MAX } else { limit };
+    let rows = table.range::<u64>(..)?.rev().take(limit);
+    rows.map(|row| {
+        let (sequence, row) = row?;
+        let (_, record) = split(sequence.value(), row.value())?;
+        from_json(record, || format!("audit record {}", sequence.value()))
+    })
+    .collect()
+}

@@ -1,0 +1,131 @@
+//! Opening: the identity of the log, the epoch of this start, and the revision to begin with.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::RwLock;
+
+use model::{AttemptId, Diff, HistoryPolicy, LogId, Owner, Revision, WallTime};
+use redb::{Database, ReadableDatabase, ReadableTable};
+
+use super::append::Written;
+use super::table::{AUDIT, CONTENTS, CURSORS, FORMAT, LAYERS, META, REVISIONS, cursor, number};
+use super::{Cursor, Entry, Kept, Log, LogError, RevisionRecord, Unavailable, audit};
+
+/// How much of the audit chain is checked at each start.
+const AUDIT_LINKS_CHECKED: u64 = 10_000;
+
+/// A log, and what is in it at the start.
+#[derive(Debug)]
+pub struct Opened {
+    pub log: Log,
+    pub head: Option<Restored>,
+    pub cursors: BTreeMap<Owner, Cursor>,
+    /// What is wrong with the log although it can be used.
+    pub fault: Option<String>,
+}
+
+/// The revision that is live by decision.
+#[derive(Debug)]
+pub struct Restored {
+    pub kept: Kept,
+    /// Present when the newest revision could not be read: this is an older content under a new number.
+    pub instead_of: Option<(Revision, String)>,
+}
+
+impl Log {
+    /// Opens the log of that path, or begins a new one. The epoch is on the disk before this returns.
+    pub fn open(path: &Path, now: WallTime) -> Result<Opened, LogError> {
+        let database = Database::create(path)
+            .map_err(|source| LogError::Open { path: path.to_owned(), source: Box::new(source) })?;
+        let (id, epoch) = identify(&database, path)?;
+        let log = Self { path: path.to_owned(), database: RwLock::new(database), id, epoch };
+        let fault = audit::verify(&log.database().begin_read()?.open_table(AUDIT)?, AUDIT_LINKS_CHECKED).err();
+        let head = log.restore(now)?;
+        let cursors = log.cursors()?;
+        Ok(Opened { log, head, cursors, fault: fault.map(|fault| fault.to_string()) })
+    }
+
+    fn cursors(&self) -> Result<BTreeMap<Owner, Cursor>, LogError> {
+        let table = self.database().begin_read()?.open_table(CURSORS)?;
+        let row = |row: Result<(redb::AccessGuard<'_, &str>, redb::AccessGuard<'_, &[u8]>), _>| {
+            let (owner, row) = row?;
+            Ok((Owner(owner.value().to_owned()), cursor(row.value())?))
+        };
+        table.iter()?.map(row).collect()
+    }
+
+    /// The newest revision, or the newest one that can still be read, under a number above all.
+    fn restore(&self, now: WallTime) -> Result<Option<Restored>, LogError> {
+        let numbers = self.numbers()?;
+        let Some(newest) = numbers.last().copied() else { return Ok(None) };
+        let fault = match self.kept(newest) {
+            Ok(kept) => return Ok(Some(Restored { kept, instead_of: None })),
+            Err(Unavailable::Log(error @ LogError::Storage(_))) => return Err(error),
+            Err(fault) => fault.to_string(),
+        };
+        let older = numbers.iter().rev().skip(1).find_map(|revision| self.kept(*revision).ok());
+        let Some(good) = older else {
+            return Err(LogError::Damaged { what: format!("{fault}, and no older content can be read") });
+        };
+        let record = RevisionRecord {
+            revision: newest.next(),
+            parent: good.record.revision,
+            digest: good.record.digest,
+            actor: "config-manager".into(),
+            source: format!("rollback to {}", good.record.revision),
+            time: now,
+            attempt: AttemptId { epoch: self.epoch, sequence: 0 },
+            diff: Diff::default(),
+            reason: fault.clone(),
+            without: Vec::new(),
+        };
+        let entry = Entry {
+            record: record.clone(),
+            content: Some((good.bytes.clone(), good.layers.clone())),
+            cursors: BTreeMap::new(),
+            history: HistoryPolicy { max_snapshots: u32::MAX, retention: std::time::Duration::MAX },
+        };
+        match self.append(&entry) {
+            Written::Durable => {
+                let kept = Kept { record, ..good };
+                Ok(Some(Restored { kept, instead_of: Some((newest, fault)) }))
+            }
+            Written::Not(error) => Err(error),
+        }
+    }
+
+    fn numbers(&self) -> Result<Vec<Revision>, LogError> {
+        let table = self.database().begin_read()?.open_table(REVISIONS)?;
+        table.iter()?.map(|row| Ok(Revision(row?.0.value()))).collect()
+    }
+}
+
+/// Reads or mints the identity, and begins a new epoch.
+fn identify(database: &Database, path: &Path) -> Result<(LogId, u64), LogError> {
+    let transaction = database.begin_write()?;
+    let (id, epoch) = {
+        let mut meta = transaction.open_table(META)?;
+        let value = |key: &str| -> Result<Option<Vec<u8>>, LogError> {
+            Ok(meta.get(key)?.map(|row| row.value().to_vec()))
+        };
+        let format = value("format")?.map_or(Ok(FORMAT), |bytes| number(&bytes, "the format"))?;
+        if format != FORMAT {
+            return Err(LogError::Format { path: PathBuf::from(path), found: format, known: FORMAT });
+        }
+        let id = value("log_id")?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let id = id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+        let epoch = value("epoch")?.map_or(Ok(0), |bytes| number(&bytes, "the epoch"))? + 1;
+        meta.insert("format", FORMAT.to_be_bytes().as_slice())?;
+        meta.insert("log_id", id.as_bytes())?;
+        meta.insert("epoch", epoch.to_be_bytes().as_slice())?;
+        // So that readers find every table.
+        transaction.open_table(REVISIONS)?;
+        transaction.open_table(CONTENTS)?;
+        transaction.open_table(LAYERS)?;
+        transaction.open_table(AUDIT)?;
+        transaction.open_table(CURSORS)?;
+        (id, epoch)
+    };
+    transaction.commit()?;
+    Ok((LogId(id), epoch))
+}

@@ -1,0 +1,126 @@
+//! What is written down: one record per revision, one audit record per outcome, and the layers of a revision.
+
+use std::collections::BTreeMap;
+
+use model::{AttemptId, Diff, Digest, NodeId, Owner, Revision, Violation, WallTime};
+use serde::{Deserialize, Serialize};
+
+/// What every owner wanted when a revision was made, as they wrote it: so that what the API added survives a reload
+/// of the file.
+pub type Layers = BTreeMap<Owner, Layer>;
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Layer {
+    /// What positions in it are prefixed with: a path, or the name of a layer.
+    pub name: String,
+    pub text: String,
+}
+
+/// Where a source stands: what of it was judged last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    pub digest: Digest,
+    /// It did not become live.
+    pub refused: bool,
+}
+
+/// One revision, without its content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevisionRecord {
+    pub revision: Revision,
+    pub parent: Revision,
+    pub digest: Digest,
+    /// From the credential.
+    pub actor: String,
+    /// `file`, `api:NAME`, `rollback to N` or `config-manager`.
+    pub source: String,
+    pub time: WallTime,
+    pub attempt: AttemptId,
+    pub diff: Diff,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<NodeId>,
+}
+
+/// How one proposal ended. Never changed and never removed: each is hashed together with the one before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRecord {
+    /// Counts from 1.
+    pub sequence: u64,
+    pub time: WallTime,
+    /// `applied`, `no_change`, `refused` or `superseded`.
+    pub result: String,
+    /// The one that was made, or that stayed live.
+    pub revision: Revision,
+    pub actor: String,
+    pub source: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<AttemptId>,
+    /// Of the candidate; absent when it was no configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Diff::is_empty")]
+    pub diff: Diff,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub violations: Vec<Violation>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<NodeId>,
+}
+
+/// An audit record before it has its place in the chain.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    pub time: WallTime,
+    pub result: &'static str,
+    pub revision: Revision,
+    pub actor: String,
+    pub source: String,
+    pub attempt: Option<AttemptId>,
+    pub digest: Option<Digest>,
+    pub diff: Diff,
+    pub reason: String,
+    pub violations: Vec<Violation>,
+    pub without: Vec<NodeId>,
+}
+
+impl Ended {
+    pub(super) fn at(self, sequence: u64) -> AuditRecord {
+        let Self { time, result, revision, actor, source, attempt, digest, diff, reason, violations, without } = self;
+        let result = result.to_owned();
+        AuditRecord {
+            sequence,
+            time,
+            result,
+            revision,
+            actor,
+            source,
+            attempt,
+            digest,
+            diff,
+            reason,
+            violations,
+            without,
+        }
+    }
+
+    /// The one of a revision.
+    pub(super) fn applied(record: &RevisionRecord) -> Self {
+        let record = record.clone();
+        Self {
+            time: record.time,
+            result: "applied",
+            revision: record.revision,
+            actor: record.actor,
+            source: record.source,
+            attempt: Some(record.attempt),
+            digest: Some(record.digest),
+            diff: record.diff,
+            reason: record.reason,
+            violations: Vec::new(),
+            without: record.without,
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The tables of the file, and reading and writing single rows of them.
+
+use model::{Digest, Owner, Revision};
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Cursor, LogError, RevisionRecord};
+
+/// The layout of these tables. Another number: written by a release that this one does not understand.
+pub(super) const FORMAT: u64 = 1;
+
+pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+pub(super) const REVISIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("revisions");
+/// Canonical JSON of snapshots, as the digests are of it. Pruned.
+pub(super) const CONTENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("contents");
+/// By the revision they belong to. Pruned with the contents.
+pub(super) const LAYERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("layers");
+/// The hash that ends with this record, then the record's canonical JSON.
+pub(super) const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
+/// The digest each source had judged last.
+pub(super) const CURSORS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("cursors");
+
+pub(super) const HASH_BYTES: usize = 32;
+
+/// Some row cannot be read as what it is.
+pub(super) fn damaged(what: impl Into<String>) -> LogError {
+    LogError::Damaged { what: what.into() }
+}
+
+pub(super) fn json<T: Serialize>(value: &T) -> Vec<u8> {
+    Digest::of(value).0
+}
+
+pub(super) fn from_json<T: DeserializeOwned>(bytes: &[u8], what: impl FnOnce() -> String) -> Result<T, LogError> {
+    serde_json::from_slice(bytes).map_err(|error| damaged(format!("{}: {error}", what())))
+}
+
+pub(super) fn number(bytes: &[u8], what: &str) -> Result<u64, LogError> {
+    bytes.try_into().map(u64::from_be_bytes).map_err(|_| damaged(format!("{what} is no number")))
+}
+
+pub(super) fn record(
+    table: &impl ReadableTable<u64, &'static [u8]>,
+    revision: Revision,
+) -> Result<Option<RevisionRecord>, LogError> {
+    let Some(row) = table.get(revision.0)? else { return Ok(None) };
+    from_json(row.value(), || format!("the record of revision {revision}")).map(Some)
+}
+
+pub(super) fn save_cursor(transaction: &WriteTransaction, owner: &Owner, cursor: Cursor) -> Result<(), LogError> {
+    let mut row = cursor.digest.as_bytes().to_vec();
+    row.push(u8::from(cursor.refused));
+    transaction.open_table(CURSORS)?.insert(owner.0.as_str(), row.as_slice())?;
+    Ok(())
+}
+
+pub(super) fn cursor(row: &[u8]) -> Result<Cursor, LogError> {
+    let (refused, digest) = row.split_last().ok_or_else(|| damaged("the cursor of a source is empty"))?;
+    let digest = digest.try_into().map_err(|_| damaged("the cursor of a source is no digest"))?;
+    Ok(Cursor { digest: Digest::from_bytes(digest), refused: *refused != 0 })
+}

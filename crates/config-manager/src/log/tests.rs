@@ -1,0 +1,1 @@
+//! What is in the file after which step.

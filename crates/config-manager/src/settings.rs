@@ -1,0 +1,29 @@
+//! What the process is started with.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// Decides what should be live: follows the configuration file and the admin API, has every change agreed by the
+/// routers, writes it down, and tells them.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "config-manager", version)]
+pub struct Settings {
+    /// The configuration file to follow. Without one, layers come over the admin API alone.
+    #[arg(long, env = "ONLY1MCP_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where routers and operators connect (gRPC). Port 0 takes a free one.
+    #[arg(long, env = "ONLY1MCP_GRPC", value_name = "ADDR", default_value = "127.0.0.1:9441")]
+    pub grpc: SocketAddr,
+    /// Where /livez, /readyz and /metrics are (HTTP). Port 0 takes a free one.
+    #[arg(long, env = "ONLY1MCP_OPS", value_name = "ADDR", default_value = "127.0.0.1:9451")]
+    pub ops: SocketAddr,
+    /// Where the revision log is kept. By default in the XDG state directory, one per configuration file.
+    #[arg(long, env = "ONLY1MCP_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// The admin token, read from this file or created in it (mode 0600). Without it only the Unix socket in the
+    /// state directory is open to operators.
+    #[arg(long, env = "ONLY1MCP_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}

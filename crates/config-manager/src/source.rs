@@ -1,0 +1,192 @@
+//! The watched file: looks, reads and is woken by the file system. What any of it means is decided by
+//! [`rollout::SourceCore`], which the engine owns.
+
+mod chain;
+mod signals;
+mod watcher;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use config_file::ReadError;
+use model::Digest;
+use rollout::cursor::{Event, Found, Stamp, Write};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use signals::Signals;
+
+use chain::Chain;
+use watcher::Watcher;
+
+/// Where the layer of the owner `file` comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A file to be followed. Relative paths are taken from the working directory at the start.
+    File(PathBuf),
+    /// A text that is built in: read once, never changes.
+    Text { name: String, text: String },
+    /// Nothing: all layers come over the API.
+    None,
+}
+
+/// How changes of the file become known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    Notify,
+    /// The file system gives no events; it is looked at from time to time.
+    Polling,
+}
+
+impl Method {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Notify => "notify",
+            Self::Polling => "polling",
+        }
+    }
+}
+
+/// From the source's task to the engine.
+#[derive(Debug)]
+pub(crate) enum FromSource {
+    Event(Event),
+    /// The text comes with the event that tells its digest.
+    Read { event: Event, text: Option<String> },
+    Method(Method),
+}
+
+impl Origin {
+    /// What positions in its text are prefixed with.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Text { name, .. } => name.clone(),
+            Self::None => String::new(),
+        }
+    }
+}
+
+/// Serves the wishes of the engine and of the file system until `stop`.
+pub(crate) async fn follow(
+    origin: Origin,
+    signals: Arc<Signals>,
+    engine: mpsc::Sender<FromSource>,
+    stop: CancellationToken,
+) {
+    let mut eye = Eye::new(origin, Arc::clone(&signals));
+    while let Some(wished) = stop.run_until_cancelled(signals.wished()).await {
+        // The disk may be a network.
+        let looked = tokio::task::spawn_blocking(move || {
+            let said = eye.serve(wished);
+            (eye, said)
+        });
+        let Ok((back, said)) = looked.await else {
+            tracing::error!("looking at the configuration file panicked; it is followed no longer");
+            return;
+        };
+        eye = back;
+        for said in said {
+            if engine.send(said).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// What looks at the file.
+struct Eye {
+    origin: Origin,
+    watcher: Watcher,
+    chain: Option<Chain>,
+    method: Option<Method>,
+}
+
+impl Eye {
+    fn new(origin: Origin, signals: Arc<Signals>) -> Self {
+        Self { origin, watcher: Watcher::new(signals), chain: None, method: None }
+    }
+
+    fn serve(&mut self, wished: signals::Wished) -> Vec<FromSource> {
+        let path = match &self.origin {
+            Origin::File(path) => path.clone(),
+            Origin::Text { text, .. } => return Self::built_in(text, wished),
+            Origin::None => return Vec::new(),
+        };
+        let mut said = Vec::new();
+        // Armed before it is looked at: what happens after the look is an event.
+        let moved = self.follow_chain(&path, &mut said);
+        let mut noticed = |write| said.push(FromSource::Event(Event::Noticed { write, stamp: stamp(&path) }));
+        if wished.in_place {
+            noticed(Write::InPlace);
+        }
+        if wished.whole || moved {
+            noticed(Write::Complete);
+        } else if wished.look {
+            noticed(Write::Polled);
+        }
+        if wished.read {
+            said.push(read(&path));
+        }
+        said
+    }
+
+    fn built_in(text: &str, wished: signals::Wished) -> Vec<FromSource> {
+        let found = Found::Digest(Digest::of_bytes(text.as_bytes()));
+        let event = Event::Read { stamp: None, torn: false, found };
+        let read = wished.read.then(|| FromSource::Read { event, text: Some(text.to_owned()) });
+        read.into_iter().collect()
+    }
+
+    /// Whether the symlinks lead elsewhere than at the last look.
+    fn follow_chain(&mut self, path: &Path, said: &mut Vec<FromSource>) -> bool {
+        let chain = Chain::of(path);
+        let method = match self.watcher.arm(&chain) {
+            Ok(()) => Method::Notify,
+            Err(error) => {
+                if self.method != Some(Method::Polling) {
+                    tracing::warn!(path = %path.display(), %error, "no events for the configuration file; polling");
+                }
+                Method::Polling
+            }
+        };
+        if self.method != Some(method) {
+            self.method = Some(method);
+            said.push(FromSource::Method(method));
+        }
+        let before = self.chain.replace(chain);
+        let target = |chain: &Option<Chain>| chain.as_ref().and_then(|chain| chain.target.clone());
+        before.is_some_and(|before| before.target.is_some() && before.target != target(&self.chain) && target(&self.chain).is_some())
+    }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    std::fs::metadata(path).ok().map(|metadata| stamp_of(&metadata))
+}
+
+fn stamp_of(metadata: &Metadata) -> Stamp {
+    let nanos = metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec());
+    Stamp {
+        size: metadata.len(),
+        modified: u64::try_from(nanos).unwrap_or(0),
+        identity: metadata.dev().rotate_left(32) ^ metadata.ino(),
+    }
+}
+
+fn read(path: &Path) -> FromSource {
+    let before = stamp(path);
+    let text = config_file::read(path);
+    let after = stamp(path);
+    let torn = before != after;
+    let (found, text) = match text {
+        Ok(text) => (Found::Digest(Digest::of_bytes(text.as_bytes())), Some(text)),
+        Err(ReadError::Missing { .. }) => (Found::Missing, None),
+        Err(error) => (Found::Unreadable(error.to_string()), None),
+    };
+    FromSource::Read { event: Event::Read { stamp: after, torn, found }, text }
+}

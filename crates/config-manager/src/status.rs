@@ -1,0 +1,189 @@
+//! What is known now, published as one immutable value.
+
+use std::sync::Arc;
+
+use model::{AttemptId, Digest, LogId, NodeId, Revision, Snapshot, Violation};
+use rollout::reconciler::{RouterState, RouterStatus};
+use wire::pb::config::v1 as pb;
+
+use crate::log::{Layers, Log};
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Status {
+    /// What should be live everywhere; [`Revision::NONE`] while nothing was ever good.
+    pub revision: Revision,
+    pub digest: Option<Digest>,
+    /// The content of that revision.
+    pub snapshot: Option<Arc<Snapshot>>,
+    /// What each owner wants in that revision, as they wrote it.
+    pub layers: Arc<Layers>,
+    pub log: LogId,
+    pub epoch: u64,
+    /// What is wrong with the log although it can be used.
+    pub log_fault: Option<String>,
+    pub source: SourceStatus,
+    pub routers: Vec<RouterView>,
+    /// In progress.
+    pub attempt: Option<AttemptId>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceStatus {
+    /// A path, or the name of a built-in text; empty without a source.
+    pub name: String,
+    pub state: SourceState,
+    /// Digest of the content last judged.
+    pub cursor: Option<Digest>,
+    /// Why the content last judged is not live; empty when it is.
+    pub violations: Vec<Violation>,
+    pub refusals: Vec<NodeRefusal>,
+    pub method: Option<crate::source::Method>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceState {
+    /// Not read or not judged yet.
+    Starting,
+    Following,
+    /// It is being written.
+    Settling,
+    /// Missing or unreadable; what is live stays live.
+    Missing,
+    /// What it says was refused; what is live stays live.
+    Refused,
+    /// A change of the file does nothing until somebody says `reload`.
+    Disabled,
+    /// There is no file.
+    None,
+}
+
+impl SourceState {
+    pub const ALL: [Self; 7] = [
+        Self::Starting,
+        Self::Following,
+        Self::Settling,
+        Self::Missing,
+        Self::Refused,
+        Self::Disabled,
+        Self::None,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Following => "following",
+            Self::Settling => "settling",
+            Self::Missing => "source_missing",
+            Self::Refused => "refused",
+            Self::Disabled => "disabled",
+            Self::None => "none",
+        }
+    }
+}
+
+/// Who said no, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeRefusal {
+    /// Absent: this process.
+    pub node: Option<NodeId>,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct RouterView {
+    pub router: RouterStatus,
+    /// What it said of its servers last.
+    pub servers: Vec<pb::ServerState>,
+}
+
+impl Status {
+    /// Of a log that was just opened.
+    pub(crate) fn before(log: &Log) -> Self {
+        Self {
+            revision: Revision::NONE,
+            digest: None,
+            snapshot: None,
+            layers: Arc::default(),
+            log: log.id().clone(),
+            epoch: log.epoch(),
+            log_fault: None,
+            source: SourceStatus {
+                name: String::new(),
+                state: SourceState::Starting,
+                cursor: None,
+                violations: Vec::new(),
+                refusals: Vec::new(),
+                method: None,
+            },
+            routers: Vec::new(),
+            attempt: None,
+        }
+    }
+
+    /// At a start without any good revision: why the configured source gives none. `None` while that is not known,
+    /// or when there is a revision.
+    pub fn nothing_good(&self) -> Option<&SourceStatus> {
+        let judged = matches!(self.source.state, SourceState::Refused | SourceState::Missing);
+        (self.revision == Revision::NONE && judged).then_some(&self.source)
+    }
+
+    pub(crate) fn to_pb(&self) -> pb::GetStatusResponse {
+        pb::GetStatusResponse {
+            revision: self.revision.0,
+            digest: text(self.digest),
+            log_id: self.log.to_string(),
+            epoch: self.epoch,
+            source: Some(self.source.to_pb()),
+            routers: self.routers.iter().map(RouterView::to_pb).collect(),
+            attempt: self.attempt.map(|attempt| attempt.to_string()).unwrap_or_default(),
+        }
+    }
+}
+
+fn text(digest: Option<Digest>) -> String {
+    digest.map(|digest| digest.to_string()).unwrap_or_default()
+}
+
+impl SourceStatus {
+    fn to_pb(&self) -> pb::Source {
+        pb::Source {
+            path: self.name.clone(),
+            state: self.state.as_str().into(),
+            cursor: text(self.cursor),
+            violations: self.violations.iter().map(wire::violation_to_pb).collect(),
+            refusals: self.refusals.iter().map(NodeRefusal::to_pb).collect(),
+            method: self.method.map(crate::source::Method::as_str).unwrap_or_default().into(),
+        }
+    }
+}
+
+impl NodeRefusal {
+    pub(crate) fn to_pb(&self) -> pb::NodeRefusal {
+        let node = self.node.as_ref().map(NodeId::to_string).unwrap_or_default();
+        pb::NodeRefusal { node, reason: self.reason.clone() }
+    }
+}
+
+impl RouterView {
+    /// One word for the state, and the reason for the one that needs it.
+    pub(crate) fn state(&self) -> (&'static str, String) {
+        match &self.router.state {
+            RouterState::Live => ("live", String::new()),
+            RouterState::Voting { .. } => ("voting", String::new()),
+            RouterState::Joining => ("joining", String::new()),
+            RouterState::Behind { refusal, .. } => ("behind", refusal.to_string()),
+        }
+    }
+
+    fn to_pb(&self) -> pb::RouterStatus {
+        let (state, reason) = self.state();
+        pb::RouterStatus {
+            node: self.router.node.to_string(),
+            revision: self.router.applied.0,
+            digest: text(self.router.digest),
+            state: state.into(),
+            reason,
+            servers: self.servers.clone(),
+        }
+    }
+}
