@@ -144,14 +144,40 @@ impl Fleet {
         tasks: &Tasks,
         clock: Clock,
     ) -> Result<Self, runtime::grpc::DialError> {
+        let started = Started::at(settings.state_dir, exchanges, tasks, clock);
+        let Started { live, status, saved, commands, answered } = started;
+        let identity = Identity {
+            node: settings.node,
+            boot: settings.boot,
+            features: wire::FEATURES.iter().map(|feature| (*feature).to_owned()).collect(),
+        };
+        let fleet = follow::Fleet { commands: commands.clone(), answered, status: status.clone() };
+        let following = follow::spawn(&settings.config_manager, identity.clone(), saved, fleet, tasks, clock)?;
+        departure::spawn(&settings.drain_coordinator, &identity, commands.clone(), tasks)?;
+        watch_health::spawn(&settings.health_monitor, &identity, commands, status.clone(), tasks, clock)?;
+        Ok(Self { live, status, following })
+    }
+}
+
+/// A fleet without its lines to the control services.
+struct Started {
+    live: Arc<Live>,
+    status: watch::Receiver<Arc<Status>>,
+    /// What it started from.
+    saved: Option<Saved>,
+    commands: mpsc::Sender<Command>,
+    answered: mpsc::Receiver<FollowerEvent>,
+}
+
+impl Started {
+    fn at(state_dir: PathBuf, exchanges: Arc<dyn Exchanges>, tasks: &Tasks, clock: Clock) -> Self {
         let (events, endpoint_events) = mpsc::channel(ENDPOINT_EVENTS);
-        let upstreams = Upstreams::new(tasks.clone(), tokio::runtime::Handle::current(), clock, events);
         let (commands, inbox) = mpsc::channel(COMMANDS);
         // As many answers as commands can ask for: the fleet never waits for whoever asked.
         let (answers, answered) = mpsc::channel(2 * COMMANDS);
         let (copies, to_disk) = watch::channel(None);
         let (status, seen) = watch::channel(Arc::default());
-        let copy = disk::load(&settings.state_dir).unwrap_or_else(|error| {
+        let copy = disk::load(&state_dir).unwrap_or_else(|error| {
             tracing::error!(error = &error as &dyn std::error::Error, "the copy of what was live is not used");
             None
         });
@@ -175,39 +201,23 @@ impl Fleet {
             copies,
             status,
             exchanges,
-            upstreams,
+            upstreams: Upstreams::new(tasks.clone(), tokio::runtime::Handle::current(), clock, events),
             tasks: tasks.clone(),
             clock,
         };
         if let Some(copy) = &copy {
             task.restore(copy);
         }
-        let stop = tasks.shutdown().clone();
-        let identity = Identity {
-            node: settings.node.clone(),
-            boot: settings.boot.clone(),
-            features: wire::FEATURES.iter().map(|feature| (*feature).to_owned()).collect(),
-        };
-        let saved = copy.map(|copy| copy.saved);
-        let following = follow::spawn(
-            &settings.config_manager,
-            identity.clone(),
-            saved,
-            follow::Fleet { commands: commands.clone(), answered, status: seen.clone() },
-            tasks,
-            clock,
-        )?;
-        departure::spawn(&settings.drain_coordinator, &identity, commands.clone(), tasks)?;
-        watch_health::spawn(&settings.health_monitor, &identity, commands, seen.clone(), tasks, clock)?;
-        tasks.spawn("disk copy", disk::write_latest(settings.state_dir, to_disk));
+        tasks.spawn("disk copy", disk::write_latest(state_dir, to_disk));
+        let shutdown = tasks.shutdown().clone();
         tasks.spawn("fleet", async move {
             tokio::select! {
                 () = task.run(inbox, endpoint_events) => {}
-                () = stop.reached(Phase::Closing) => {}
+                () = shutdown.reached(Phase::Closing) => {}
             }
             task.close().await;
         });
-        Ok(Self { live, status: seen, following })
+        Self { live, status: seen, saved: copy.map(|copy| copy.saved), commands, answered }
     }
 }
 
@@ -368,3 +378,6 @@ impl Task {
         futures_util::future::join_all(ends).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

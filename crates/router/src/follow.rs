@@ -253,7 +253,7 @@ impl Follow {
 fn server_state(status: &crate::fleet::EndpointStatus) -> pb::ServerState {
     let endpoint = &status.endpoint;
     let state = endpoint.state();
-    let error = status.reason.as_deref().or(state.last_error.as_deref().filter(|_| !status.up));
+    let error = status.reason.as_deref().or_else(|| state.last_error.as_deref().filter(|_| !status.up));
     pb::ServerState {
         endpoint: Some(wire::endpoint_key_to_pb(&endpoint.key)),
         verdict: wire::verdict_to_pb(endpoint.verdict()),
@@ -265,3 +265,6 @@ fn server_state(status: &crate::fleet::EndpointStatus) -> pb::ServerState {
         cordoned: endpoint.admission.state() != drain::State::Open,
     }
 }
+
+#[cfg(test)]
+mod tests;

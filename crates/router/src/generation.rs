@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use mcp::Catalog;
 use model::{BackendId, Digest, Policy, Revision, Snapshot, Verdict};
-use routing::{Load, RouteTable};
+use routing::{Load, RouteTable, Tool};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -65,6 +65,8 @@ pub struct Admitted {
     pub lease: Lease,
     /// The tool's name at its server.
     pub own: Arc<str>,
+    /// The same as raw JSON, quotes included.
+    pub own_json: Arc<str>,
     pub backend: BackendId,
     /// Calling twice is as good as calling once.
     pub idempotent: bool,
@@ -237,16 +239,31 @@ impl Generation {
             return Err(Unroutable::Unknown { revision, arriving: !self.is_settled() });
         };
         let routes = self.table.backend(tool);
-        let cordoned = || Unroutable::Cordoned { revision, backend: routes.id.clone() };
-        let endpoint = routes.pick(random, |endpoint| look(endpoint)).ok_or_else(cordoned)?;
-        let arrival = self.arrivals.get(tool.backend).copied();
-        if let Some(arrival) = arrival.filter(|arrival| arrival.is_pending() && endpoint.verdict() == Verdict::Starting)
-        {
-            let after_old = matches!(arrival, Arrival::AfterOld { .. });
-            return Err(Unroutable::Arriving { revision, backend: routes.id.clone(), after_old });
+        let lease = self.enter(tool, random)?;
+        Ok(Admitted {
+            lease,
+            own: Arc::clone(&tool.own),
+            own_json: Arc::clone(&tool.own_json),
+            backend: routes.id.clone(),
+            idempotent: tool.idempotent,
+        })
+    }
+
+    fn enter(&self, tool: &Tool, random: u64) -> Result<Lease, Unroutable> {
+        let (revision, routes) = (self.revision, self.table.backend(tool));
+        // One that is cordoned between the look and the entrance is not looked at again.
+        for _ in 0..LOOKS {
+            let Some(endpoint) = routes.pick(random, look) else { break };
+            let arrival = self.arrivals.get(tool.backend).filter(|arrival| arrival.is_pending());
+            if let Some(arrival) = arrival.filter(|_| endpoint.verdict() == Verdict::Starting) {
+                let after_old = matches!(arrival, Arrival::AfterOld { .. });
+                return Err(Unroutable::Arriving { revision, backend: routes.id.clone(), after_old });
+            }
+            if let Some(lease) = Lease::admit(endpoint, revision) {
+                return Ok(lease);
+            }
         }
-        let lease = Lease::admit(endpoint, revision).ok_or_else(cordoned)?;
-        Ok(Admitted { lease, own: Arc::clone(&tool.own), backend: routes.id.clone(), idempotent: tool.idempotent })
+        Err(Unroutable::Cordoned { revision, backend: routes.id.clone() })
     }
 }
 

@@ -87,3 +87,12 @@ async fn tell<Out, In>(events: &mpsc::Sender<Line<Out, In>>, event: Line<Out, In
         std::future::pending::<()>().await;
     }
 }
+
+#[cfg(test)]
+impl<Out> Outgoing<Out> {
+    /// An end whose messages a test reads.
+    pub(crate) fn test() -> (Self, mpsc::Receiver<Out>) {
+        let (queue, said) = mpsc::channel(OUTGOING);
+        (Self { queue, _hang_up: CancellationToken::new().drop_guard() }, said)
+    }
+}

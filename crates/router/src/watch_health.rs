@@ -6,12 +6,12 @@ mod traffic;
 use std::sync::Arc;
 use std::time::Duration;
 
+use health::alone::{Alone, Event};
 use health::{Observation, Outcome, Request};
-use model::{EndpointKey, HealthPolicy, Verdict};
+use model::{EndpointKey, HealthPolicy, Time};
 use rollout::follower::Identity;
-use runtime::Tasks;
 use runtime::grpc::{DialError, MESSAGE_BYTES_MAX, Target, connect_lazy};
-use runtime::{Clock, Phase};
+use runtime::{Clock, Phase, Tasks};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use wire::pb::health::v1 as pb;
@@ -32,10 +32,13 @@ struct Watch {
     /// What was said last of which endpoints there are, on this line.
     said: Option<(Vec<EndpointKey>, HealthPolicy)>,
     traffic: Traffic,
+    /// What is to be acted on, whoever judges.
+    judge: Alone,
     commands: mpsc::Sender<Command>,
     probed: mpsc::Sender<Observation>,
     status: watch::Receiver<Arc<Status>>,
     tasks: Tasks,
+    clock: Clock,
 }
 
 struct Speaking {
@@ -79,10 +82,12 @@ pub(crate) fn spawn(
         speaking: None,
         said: None,
         traffic: Traffic::default(),
+        judge: Alone::new(Time::from_nanos(clock.now_nanos())),
         commands,
         probed,
         status,
         tasks: tasks.clone(),
+        clock,
     };
     let shutdown = tasks.shutdown().clone();
     tasks.spawn("health-monitor words", async move {
@@ -103,20 +108,32 @@ impl Watch {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            while let Some(changed) = self.judge.poll_effect() {
+                let command = Command::Judged { endpoint: changed.endpoint, verdict: changed.verdict };
+                if self.commands.send(command).await.is_err() {
+                    return;
+                }
+            }
+            let due = self.judge.next_deadline().map(Time::as_nanos);
             tokio::select! {
-                Some(line) = lines.recv() => self.line(line).await,
-                Some(probed) = results.recv() => self.say(&probed),
+                Some(line) = lines.recv() => self.line(line),
+                Some(probed) = results.recv() => self.probed(&probed),
                 changed = self.status.changed() => match changed {
                     Ok(()) => self.say_endpoints(),
                     Err(_) => return,
                 },
                 _ = look.tick() => self.look(),
+                () = self.clock.sleep_until(due) => self.judge(Event::Tick),
                 else => return,
             }
         }
     }
 
-    async fn line(&mut self, line: Line<pb::AttachRequest, pb::AttachResponse>) {
+    fn judge(&mut self, event: Event) {
+        self.judge.handle(Time::from_nanos(self.clock.now_nanos()), event);
+    }
+
+    fn line(&mut self, line: Line<pb::AttachRequest, pb::AttachResponse>) {
         match line {
             Line::Up(outgoing) => {
                 self.speaking = Some(Speaking { outgoing, nonce: 0 });
@@ -125,26 +142,31 @@ impl Watch {
                 self.say(&hello);
                 self.say_endpoints();
             }
-            Line::Answered => {}
+            Line::Answered => self.judge(Event::Attached),
             Line::Heard(response) => match wire::health::request(response.request) {
                 Ok(Request::Probe { endpoint, probe, timeout }) => self.probe(endpoint, probe, timeout),
-                Ok(Request::Verdict { endpoint, verdict }) => self.judged(endpoint, verdict).await,
+                Ok(Request::Verdict { endpoint, verdict }) => self.judge(Event::Told { endpoint, verdict }),
                 Err(error) => tracing::warn!(%error, "health-monitor said something that is not understood here"),
             },
-            Line::Down => self.speaking = None,
+            Line::Down => {
+                self.speaking = None;
+                self.judge(Event::Detached);
+            }
         }
     }
 
-    async fn judged(&self, endpoint: EndpointKey, verdict: Verdict) {
-        // Fails only when the fleet is gone.
-        drop(self.commands.send(Command::Judged { endpoint, verdict }).await);
+    fn probed(&mut self, probed: &Observation) {
+        if let Observation::Probed { endpoint, outcome, .. } = probed {
+            self.judge(Event::Seen { endpoint: endpoint.clone(), outcome: outcome.clone() });
+        }
+        self.say(probed);
     }
 
     /// Pings the live connection, in a task of its own: a server that does not answer holds up nobody.
     fn probe(&self, endpoint: EndpointKey, probe: u64, timeout: Duration) {
         let status = self.status.borrow().clone();
         let found = status.endpoints.iter().find(|status| status.endpoint.key == endpoint);
-        let probed = self.probed.clone();
+        let (probed, shutdown) = (self.probed.clone(), self.tasks.shutdown().clone());
         let target = match found {
             Some(status) if status.up => Ok(Arc::clone(&status.endpoint)),
             Some(status) => Err(status.reason.as_deref().unwrap_or("being brought up").to_owned()),
@@ -153,9 +175,12 @@ impl Watch {
         self.tasks.spawn("probe", async move {
             let outcome = match target {
                 Err(reason) => Outcome::Starting { reason },
-                Ok(target) => match target.ping(timeout).await {
-                    Ok(latency) => Outcome::Ok { latency },
-                    Err(error) => Outcome::Failed { reason: error.to_string() },
+                Ok(target) => tokio::select! {
+                    answer = target.ping(timeout) => match answer {
+                        Ok(latency) => Outcome::Ok { latency },
+                        Err(error) => Outcome::Failed { reason: error.to_string() },
+                    },
+                    () = shutdown.reached(Phase::Closing) => return,
                 },
             };
             drop(probed.send(Observation::Probed { endpoint, probe, outcome }).await);
@@ -170,6 +195,7 @@ impl Watch {
             return;
         }
         let (endpoints, policy) = now.clone();
+        self.judge(Event::Endpoints { endpoints: endpoints.iter().cloned().collect(), policy: policy.clone() });
         self.said = Some(now);
         self.say(&Observation::Endpoints { endpoints, policy });
     }
@@ -177,6 +203,7 @@ impl Watch {
     fn look(&mut self) {
         let status = self.status.borrow().clone();
         for (endpoint, outcome) in self.traffic.look(&status.endpoints) {
+            self.judge(Event::Seen { endpoint: endpoint.clone(), outcome: outcome.clone() });
             self.say(&Observation::Seen { endpoint, outcome });
         }
     }

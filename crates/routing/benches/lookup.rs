@@ -42,6 +42,7 @@ fn table(handles: &[Handle]) -> RouteTable<Handle> {
         exposed: exposed.into(),
         backend: i / TOOLS_EACH,
         own: format!("tool{}", i % TOOLS_EACH).into(),
+        own_json: format!("\"tool{}\"", i % TOOLS_EACH).into(),
         idempotent: false,
     });
     RouteTable::build(backends.collect(), tools.collect()).expect("distinct names")

@@ -39,6 +39,8 @@ pub struct ToolEntry {
     pub backend: usize,
     /// As its server calls it.
     pub own: Arc<str>,
+    /// The same as raw JSON, quotes included: what is put into a call.
+    pub own_json: Arc<str>,
     /// The server says that calling twice is as good as calling once.
     pub idempotent: bool,
 }
@@ -48,6 +50,8 @@ pub struct ToolEntry {
 pub struct Tool {
     /// As its server calls it.
     pub own: Arc<str>,
+    /// The same as raw JSON, quotes included.
+    pub own_json: Arc<str>,
     pub idempotent: bool,
     /// Position of its backend in the list the table was built from.
     pub backend: usize,
@@ -74,7 +78,13 @@ impl<E> RouteTable<E> {
                 let name = entry.exposed.into();
                 return Err(BuildError::NoBackend { name, backend: entry.backend, backends: backends.len() });
             };
-            let tool = Tool { own: entry.own, idempotent: entry.idempotent, backend: entry.backend, slot };
+            let tool = Tool {
+                own: entry.own,
+                own_json: entry.own_json,
+                idempotent: entry.idempotent,
+                backend: entry.backend,
+                slot,
+            };
             if let Some(first) = tools.get(&entry.exposed) {
                 let first = backends[first.backend].id.clone();
                 return Err(BuildError::Duplicate { name: entry.exposed.into(), first, second: owner.id.clone() });

@@ -22,7 +22,7 @@ fn copy() -> DiskCopy {
         saved: Saved {
             sender: Sender { log: LogId("l".into()), epoch: 4 },
             revision: Revision(7),
-            content: layout(&[backend]).content.clone(),
+            content: layout(&[&backend]).content.clone(),
         },
         known: BTreeMap::from([(key, offered)]),
         cordons: vec![cordon],

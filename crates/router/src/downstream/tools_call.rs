@@ -58,17 +58,20 @@ pub(super) async fn call(
         let outgoing = Call {
             body: body.clone(),
             id: id.span(),
-            name: renamed(name, &admitted.own),
+            name: renamed(name, &admitted),
             progress: call.progress_token().map(Id::span),
             traceparent: traceparent.clone(),
             idempotent: admitted.idempotent,
         };
         routes += 1;
-        match ticket.run(forward(&admitted.lease, outgoing)).await {
+        let f = forward(&admitted.lease, outgoing);
+        tracing::info!(size = std::mem::size_of_val(&f), "SIZEF");
+        match ticket.run(f).await {
             Ok(Ok(Answer::Whole(bytes))) => return exchange.answered(&core, admitted, bytes),
             Ok(Ok(Answer::Events(events))) => {
                 let id = body.slice(id.span().range());
-                let stream = CallStream { core: Rc::clone(&core), open: Some(Open { events, ticket, admitted, exchange, id }) };
+                let stream =
+                    CallStream { core: Rc::clone(&core), open: Some(Open { events, ticket, admitted, exchange, id }) };
                 let revision = stream.revision();
                 return answer::events(revision, Body::Call(Box::new(stream)));
             }
@@ -99,13 +102,8 @@ fn moved_on(core: &Core, admitted: &Admitted) -> bool {
 }
 
 /// None when the server calls the tool what its clients call it.
-fn renamed(name: &mcp::Text<'_>, own: &Arc<str>) -> Option<(mcp::Span, Arc<str>)> {
-    if name.value() == &**own {
-        return None;
-    }
-    let mut raw = Vec::with_capacity(own.len() + 2);
-    message::push_string(&mut raw, own);
-    Some((name.raw().span(), String::from_utf8(raw).expect("JSON is UTF-8").into()))
+fn renamed(name: &mcp::Text<'_>, admitted: &Admitted) -> Option<(mcp::Span, Arc<str>)> {
+    (name.value() != &*admitted.own).then(|| (name.raw().span(), Arc::clone(&admitted.own_json)))
 }
 
 /// The trace goes on with a new span in it; a call without one begins none.

@@ -149,7 +149,7 @@ impl Task {
     }
 
     /// Collisions of names are judged here: only with the lists of all candidates are they known.
-    fn prepared(&mut self, attempt: AttemptId, outcomes: Vec<CandidateOutcome>) {
+    fn prepared(&self, attempt: AttemptId, outcomes: Vec<CandidateOutcome>) {
         let collisions = self.roster.attempt_layout().map(|layout| turn::new_collisions(&self.roster, layout));
         let collisions = collisions.unwrap_or_default();
         let refusal = (!collisions.is_empty()).then(|| Refusal::Names(collisions.join(", ")));

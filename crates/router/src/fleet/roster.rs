@@ -228,8 +228,8 @@ impl Roster {
 
     /// What holds for an endpoint: as the live snapshot says, or the attempt that it is made for.
     pub(crate) fn limits_for(&self, key: &EndpointKey) -> Limits {
-        let layouts = self.layout().into_iter().chain(self.attempt_layout());
-        let layout = layouts.filter(|layout| layout.has(key)).next_back();
+        let mut layouts = self.layout().into_iter().chain(self.attempt_layout());
+        let layout = layouts.rfind(|layout| layout.has(key));
         layout.map(|layout| layout.content.snapshot.policy.limits.clone()).unwrap_or_default()
     }
 
@@ -277,7 +277,7 @@ impl Roster {
             }
         }
         let backends: BTreeSet<_> = layout.backends.iter().map(|one| &one.backend.id).collect();
-        self.known.retain(|key, _| backends.contains(&key.backend));
+        self.known.retain(|key, _| backends.contains(&key.backend) || self.members.contains_key(key));
         self.live = Some(LiveSnapshot { revision, layout });
         self.settling = true;
         self.effects.push_back(Effect::Publish { swap: true });
@@ -362,14 +362,17 @@ impl Roster {
     fn lost(&mut self, now: Time, serial: Serial, reason: String) {
         let random = self.draw();
         let Some(key) = self.keys.get(&serial).cloned() else { return };
-        let live = self.is_live(&key);
+        let (live, wanted) = (self.is_live(&key), self.is_wanted(&key));
         let Some(member) = self.members.get_mut(&key) else { return };
         if !member.state.is_up() {
             return;
         }
-        member.relist_at = None;
-        if member.lost(now, STABLE, reason, |failures| RETRY.delay(failures, random)) && live {
+        let again = wanted && member.was_stable(now, STABLE);
+        if again {
+            member.arrives_again();
             self.effects.push_back(Effect::BringUp { serial, timeout: member.connect });
+        } else {
+            member.failed(now, reason, |failures| RETRY.delay(failures, random));
         }
         self.effects.extend(member.verdict_effect());
         if live {

@@ -39,6 +39,8 @@ pub struct EndpointStatus {
     /// Cordoned, because the live snapshot does not have it any more.
     pub leaving: bool,
     pub up: bool,
+    /// How often it came up: another number, another connection.
+    pub ups: u32,
     /// Why it is not up.
     pub reason: Option<Arc<str>>,
 }
@@ -74,6 +76,7 @@ pub(super) fn status(
             live: live.is_some_and(|live| live.has(key)),
             leaving: member.leaving,
             up: member.state.is_up(),
+            ups: member.ups,
             reason: member.state.reason().map(Into::into),
             endpoint,
         })
@@ -88,12 +91,16 @@ pub(super) fn status(
         };
         Some(WithheldTool { backend: id(withheld.backend)?, tool: withheld.tool.clone(), reason })
     });
+    let absent = generation.catalog.absent().iter().filter_map(|(backend, tool)| {
+        let reason = "the configuration lists it under `tools`, the server does not offer it".to_owned();
+        Some(WithheldTool { backend: id(*backend)?, tool: tool.clone(), reason })
+    });
     Status {
         revision: roster.revision(),
         digest: live.map(|live| live.content.digest),
         endpoints: members.collect(),
         tools: generation.table.tools(),
-        withheld: withheld.collect(),
+        withheld: withheld.chain(absent).collect(),
         departures,
         health: generation.policy.health.clone(),
     }

@@ -32,6 +32,7 @@ pub(super) fn generation(roster: &Roster, endpoints: &Endpoints, owners: &Owners
         exposed: entry.exposed.clone(),
         backend: entry.backend,
         own: entry.tool.name().into(),
+        own_json: serde_json::Value::from(entry.tool.name()).to_string().into(),
         idempotent: entry.tool.may_repeat(),
     });
     let routes = layout.backends.iter().map(|backend| routes(backend, roster, endpoints));

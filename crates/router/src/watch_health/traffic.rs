@@ -1,4 +1,4 @@
-//! What real calls show of each endpoint's health, as one outcome per look at its counters.
+//! What real calls show of each endpoint's health: a few outcomes per look at its counters.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -22,6 +22,8 @@ struct Counters {
     answered: u64,
     failed: u64,
     up: bool,
+    /// How often it came up.
+    ups: u32,
 }
 
 impl Counters {
@@ -30,7 +32,7 @@ impl Counters {
         let failed = stats.failed.load(Ordering::Relaxed);
         let evicted = stats.evicted.load(Ordering::Relaxed);
         let finished = stats.finished.load(Ordering::Acquire);
-        Self { answered: finished.saturating_sub(failed + evicted), failed, up: status.up }
+        Self { answered: finished.saturating_sub(failed + evicted), failed, up: status.up, ups: status.ups }
     }
 }
 
@@ -44,26 +46,30 @@ impl Traffic {
             let now = Counters::of(status);
             let before = self.seen.get(&status.endpoint.serial).copied().unwrap_or_default();
             seen.insert(status.endpoint.serial, now);
-            if let Some(outcome) = outcome(before, now, status.reason.as_deref()) {
-                outcomes.push((status.endpoint.key.clone(), outcome));
-            }
+            let shown = outcomes_of(before, now, status.reason.as_deref());
+            outcomes.extend(shown.into_iter().flatten().map(|outcome| (status.endpoint.key.clone(), outcome)));
         }
         self.seen = seen;
         outcomes
     }
 }
 
-/// One answer among failures shows that the server is there: one caller's bad luck is not everybody's.
-fn outcome(before: Counters, now: Counters, reason: Option<&str>) -> Option<Outcome> {
+/// Failures beside answers count only if they are many, and never last: whoever answers is there, and one caller's bad
+/// luck is not everybody's.
+fn outcomes_of(before: Counters, now: Counters, reason: Option<&str>) -> [Option<Outcome>; 3] {
     if !now.up {
         let reason = reason.unwrap_or("being brought up").to_owned();
-        return before.up.then_some(Outcome::Starting { reason });
+        return [before.up.then_some(Outcome::Starting { reason }), None, None];
     }
-    if now.answered > before.answered || !before.up {
-        return Some(Outcome::Ok { latency: Duration::ZERO });
-    }
+    let starting = (before.ups != now.ups).then(|| Outcome::Starting { reason: "it came up again".to_owned() });
+    let answers = now.answered.saturating_sub(before.answered);
     let failures = now.failed.saturating_sub(before.failed);
-    (failures > 0).then(|| Outcome::Failed { reason: format!("{failures} calls without an answer, none with one") })
+    let many = failures > 0 && failures * 10 >= answers;
+    let failed =
+        many.then(|| Outcome::Failed { reason: format!("{failures} calls without an answer, {answers} with one") });
+    let answered = (answers > 0 || starting.is_some() && !many).then_some(Outcome::Ok { latency: Duration::ZERO });
+    // What was before it came up says nothing about it: the first word is that it started.
+    [starting, failed, answered]
 }
 
 #[cfg(test)]
@@ -71,22 +77,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_make_one_outcome_per_look() {
-        let counters = |answered, failed| Counters { answered, failed, up: true };
-        let check = |before, now, expected: Option<&str>| {
-            let word = outcome(before, now, None).map(|outcome| match outcome {
+    fn calls_make_few_outcomes() {
+        let counters = |answered, failed| Counters { answered, failed, up: true, ups: 1 };
+        let check = |before, now, expected: &[&str]| {
+            let words = outcomes_of(before, now, None).into_iter().flatten().map(|outcome| match outcome {
                 Outcome::Ok { .. } => "ok",
                 Outcome::Failed { .. } => "failed",
                 Outcome::Starting { .. } => "starting",
             });
-            assert_eq!(word, expected, "{before:?} {now:?}");
+            assert_eq!(words.collect::<Vec<_>>(), expected, "{before:?} {now:?}");
         };
-        let down = Counters { answered: 3, failed: 0, up: false };
-        check(counters(3, 0), counters(3, 0), None);
-        check(counters(3, 0), counters(4, 9), Some("ok"));
-        check(counters(3, 0), counters(3, 1), Some("failed"));
-        check(counters(3, 0), down, Some("starting"));
-        check(down, down, None);
-        check(down, counters(3, 0), Some("ok"));
+        let down = Counters { up: false, ..counters(3, 0) };
+        let again = Counters { ups: 2, ..counters(3, 0) };
+        check(counters(3, 0), counters(3, 0), &[]);
+        check(counters(3, 0), counters(103, 9), &["ok"]);
+        check(counters(3, 0), counters(103, 10), &["failed", "ok"]);
+        check(counters(3, 0), counters(3, 1), &["failed"]);
+        check(counters(3, 0), down, &["starting"]);
+        check(down, down, &[]);
+        check(down, again, &["starting", "ok"]);
+        check(counters(3, 0), again, &["starting", "ok"]);
+        check(counters(3, 0), Counters { failed: 1, ..again }, &["starting", "failed"]);
     }
 }

@@ -5,7 +5,8 @@ fn backend(id: &str) -> BackendRoutes<u8> {
 }
 
 fn entry(exposed: &str, backend: usize, own: &str) -> ToolEntry {
-    ToolEntry { exposed: exposed.into(), backend, own: own.into(), idempotent: false }
+    let own_json = format!("\"{own}\"").into();
+    ToolEntry { exposed: exposed.into(), backend, own: own.into(), own_json, idempotent: false }
 }
 
 #[test]

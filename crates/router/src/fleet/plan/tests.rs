@@ -17,8 +17,8 @@ pub(crate) fn backend(id: &str, urls: &[&str], replace: ReplaceMode) -> Arc<Back
     })
 }
 
-pub(crate) fn layout(backends: &[Arc<Backend>]) -> Arc<Layout> {
-    let snapshot = Snapshot { backends: backends.to_vec(), ..Snapshot::default() };
+pub(crate) fn layout(backends: &[&Arc<Backend>]) -> Arc<Layout> {
+    let snapshot = Snapshot { backends: backends.iter().copied().cloned().collect(), ..Snapshot::default() };
     Arc::new(Layout::of(Content::new(Arc::new(snapshot))))
 }
 
@@ -32,7 +32,7 @@ fn only_what_differs_is_touched() {
     let b = backend("b", &["http://b"], ReplaceMode::Beside);
     let b2 = backend("b", &["http://b2", "http://b2"], ReplaceMode::Beside);
     let c = backend("c", &["http://c"], ReplaceMode::Beside);
-    let (live, next) = (layout(&[a.clone(), b.clone()]), layout(&[c.clone(), b2.clone(), a.clone()]));
+    let (live, next) = (layout(&[&a, &b]), layout(&[&c, &b2, &a]));
     let existing = BTreeMap::from([(key(&a), Existing::Here), (key(&b), Existing::Here), (key(&c), Existing::Leaving)]);
     let plan = Plan::toward(&next, Some(&live), &existing, &BTreeSet::new());
     let expected = Plan { start: vec![key(&b2)], start_after: vec![], reopen: vec![key(&c)], depart: vec![key(&b)] };
@@ -44,7 +44,7 @@ fn only_what_differs_is_touched() {
 fn one_that_cannot_run_twice_waits_for_its_old_copy() {
     let old = backend("a", &["http://old"], ReplaceMode::StopFirst);
     let new = backend("a", &["http://new"], ReplaceMode::StopFirst);
-    let (live, next) = (layout(&[old.clone()]), layout(&[new.clone()]));
+    let (live, next) = (layout(&[&old]), layout(&[&new]));
     let check = |existing: &[(EndpointKey, Existing)], ending: &[&str], waits: bool| {
         let ending = ending.iter().map(|id| BackendId::new(id).unwrap()).collect();
         let plan = Plan::toward(&next, Some(&live), &existing.iter().cloned().collect(), &ending);

@@ -22,6 +22,8 @@ pub(crate) struct Member {
     pub(super) relist_at: Option<Time>,
     pub(super) relist_failures: u32,
     up_since: Time,
+    /// How often it came up.
+    pub(crate) ups: u32,
     /// In a row, losses soon after it came up among them.
     failures: u32,
 }
@@ -86,6 +88,7 @@ impl Member {
             relist_at: None,
             relist_failures: 0,
             up_since: Time::ZERO,
+            ups: 0,
             failures: 0,
         }
     }
@@ -110,23 +113,25 @@ impl Member {
         self.state = State::Up;
         self.judged = Verdict::Unknown;
         self.up_since = now;
+        self.ups += 1;
     }
 
     pub(super) fn failed(&mut self, now: Time, reason: String, wait: impl Fn(u32) -> Duration) {
+        self.relist_at = None;
         self.state = State::Down { reason, retry_at: now + wait(self.failures) };
         self.failures = self.failures.saturating_add(1);
     }
 
-    /// True: to be brought up at once, as whoever was up for a while will most likely be again.
-    pub(super) fn lost(&mut self, now: Time, stable: Duration, reason: String, wait: impl Fn(u32) -> Duration) -> bool {
-        if now.since(self.up_since) >= stable {
-            self.failures = 0;
-            self.state = State::Arriving;
-            true
-        } else {
-            self.failed(now, reason, wait);
-            false
-        }
+    /// Whoever was up for a while will most likely be so again.
+    pub(super) fn was_stable(&self, now: Time, stable: Duration) -> bool {
+        now.since(self.up_since) >= stable
+    }
+
+    /// Lost, and to be brought up at once.
+    pub(super) fn arrives_again(&mut self) {
+        self.failures = 0;
+        self.relist_at = None;
+        self.state = State::Arriving;
     }
 
     /// True when its wait is over: to be brought up.

@@ -63,16 +63,16 @@ impl Case {
         self.does(Event::BroughtUp { serial, result: Err("no".into()) })
     }
 
-    fn live(&mut self, revision: u64, backends: &[Arc<Backend>]) -> Vec<String> {
+    fn live(&mut self, revision: u64, backends: &[&Arc<Backend>]) -> Vec<String> {
         self.does(Event::Live { revision: Revision(revision), layout: layout(backends), prepared: None })
     }
 
-    fn commit(&mut self, revision: u64, sequence: u64, backends: &[Arc<Backend>]) -> Vec<String> {
+    fn commit(&mut self, revision: u64, sequence: u64, backends: &[&Arc<Backend>]) -> Vec<String> {
         let prepared = Some(attempt(sequence));
         self.does(Event::Live { revision: Revision(revision), layout: layout(backends), prepared })
     }
 
-    fn prepare(&mut self, sequence: u64, backends: &[Arc<Backend>]) -> Vec<String> {
+    fn prepare(&mut self, sequence: u64, backends: &[&Arc<Backend>]) -> Vec<String> {
         self.does(Event::Prepare { attempt: attempt(sequence), layout: layout(backends), within: Duration::MAX })
     }
 
@@ -94,15 +94,15 @@ fn at(id: &str, url: &str) -> Arc<Backend> {
 fn a_restore_serves_at_once_and_a_change_waits_for_what_it_changes() {
     let mut case = Case::new();
     let (a, b, b2) = (at("a", "http://a"), at("b", "http://b"), at("b", "http://b2"));
-    assert_eq!(case.live(1, &[a.clone(), b.clone()]), ["create 1", "bring 1", "create 2", "bring 2", "swap"]);
+    assert_eq!(case.live(1, &[&a, &b]), ["create 1", "bring 1", "create 2", "bring 2", "swap"]);
     assert!(case.roster.is_settling());
     assert_eq!(case.up(1), ["1 is unknown", "publish"]);
     assert_eq!(case.down(2), ["publish"]);
     case.up(1);
-    assert_eq!(case.prepare(1, &[a.clone(), b2.clone()]), ["create 3", "bring 3"]);
+    assert_eq!(case.prepare(1, &[&a, &b2]), ["create 3", "bring 3"]);
     assert_eq!(case.up(3), ["3 is unknown", "attempt 1: ready"]);
     // The old copy is cordoned by the swap, and ends when nothing is in flight on it.
-    assert_eq!(case.commit(2, 1, &[a, b2]), ["swap"]);
+    assert_eq!(case.commit(2, 1, &[&a, &b2]), ["swap"]);
     assert_eq!(case.does(Event::Closed { serial: 2 }), ["end 2"]);
     assert_eq!(case.roster.members().len(), 2);
 }
@@ -111,12 +111,12 @@ fn a_restore_serves_at_once_and_a_change_waits_for_what_it_changes() {
 fn a_failed_candidate_that_is_committed_is_tried_again() {
     let mut case = Case::new();
     let (a, b) = (at("a", "http://a"), at("b", "http://b"));
-    case.live(1, &[a.clone()]);
+    case.live(1, &[&a]);
     case.up(1);
-    case.prepare(1, &[a.clone(), b.clone()]);
+    case.prepare(1, &[&a, &b]);
     assert_eq!(case.down(2), ["attempt 1: failed"]);
     assert_eq!(case.wait(Duration::from_secs(60)), [""; 0], "nobody lives by it yet");
-    assert_eq!(case.commit(2, 1, &[a, b]), ["swap"]);
+    assert_eq!(case.commit(2, 1, &[&a, &b]), ["swap"]);
     assert_eq!(case.wait(Duration::ZERO), ["bring 2"]);
     assert_eq!(case.up(2), ["2 is unknown", "publish"]);
 }
@@ -125,46 +125,74 @@ fn a_failed_candidate_that_is_committed_is_tried_again() {
 fn what_an_abort_leaves_serves_an_equal_attempt_for_a_while() {
     let mut case = Case::new();
     let (a, b, c) = (at("a", "http://a"), at("b", "http://b"), at("c", "http://c"));
-    case.live(1, &[a.clone()]);
+    case.live(1, &[&a]);
     case.up(1);
-    case.prepare(1, &[a.clone(), b.clone(), c.clone()]);
+    case.prepare(1, &[&a, &b, &c]);
     case.up(2);
     case.down(3);
     assert_eq!(case.abort(1), [""; 0]);
     // The one that is up is ready at once, the one that failed gets another chance.
-    assert_eq!(case.prepare(2, &[a.clone(), b.clone(), c]), ["bring 3"]);
+    assert_eq!(case.prepare(2, &[&a, &b, &c]), ["bring 3"]);
     assert_eq!(case.down(3), ["attempt 2: ready failed"]);
     case.abort(2);
     assert_eq!(case.wait(SPARE - Duration::from_millis(1)), [""; 0]);
     assert_eq!(case.wait(Duration::from_millis(1)), ["end 2", "end 3"]);
-    assert_eq!(case.prepare(3, &[a, b]), ["create 4", "bring 4"]);
+    assert_eq!(case.prepare(3, &[&a, &b]), ["create 4", "bring 4"]);
 }
 
 #[test]
 fn what_leaves_and_is_wanted_again_stays_as_it_is() {
     let mut case = Case::new();
     let (a, b) = (at("a", "http://a"), at("b", "http://b"));
-    case.live(1, &[a.clone(), b.clone()]);
+    case.live(1, &[&a, &b]);
     case.up(1);
     case.up(2);
-    case.live(2, &[a.clone()]);
+    case.live(2, &[&a]);
     let key = b.endpoints().next().unwrap().0;
     assert!(!case.roster.is_wanted(&key));
-    assert_eq!(case.prepare(1, &[a.clone(), b.clone()]), ["attempt 1: ready"]);
+    assert_eq!(case.prepare(1, &[&a, &b]), ["attempt 1: ready"]);
     assert!(case.roster.is_wanted(&key), "or it might be closed before the commit");
-    assert_eq!(case.commit(3, 1, &[a, b]), ["swap"]);
+    assert_eq!(case.commit(3, 1, &[&a, &b]), ["swap"]);
     assert_eq!(case.roster.members()[&key].serial, 2);
+}
+
+#[test]
+fn what_is_lost_on_its_way_out_is_tried_when_it_is_wanted_again() {
+    let mut case = Case::new();
+    let (a, b) = (at("a", "http://a"), at("b", "http://b"));
+    case.live(1, &[&a, &b]);
+    case.up(1);
+    case.up(2);
+    case.wait(STABLE);
+    case.live(2, &[&a]);
+    assert_eq!(case.does(Event::Lost { serial: 2, reason: "exit 1".into() }), ["2 is starting"]);
+    assert_eq!(case.prepare(1, &[&a, &b]), ["bring 2"]);
+    assert_eq!(case.down(2), ["attempt 1: failed"]);
+}
+
+#[test]
+fn what_an_attempt_found_out_outlives_another_revision() {
+    let mut case = Case::new();
+    let (a, b, c) = (at("a", "http://a"), at("b", "http://b"), at("c", "http://c"));
+    case.live(1, &[&a]);
+    case.up(1);
+    case.prepare(1, &[&a, &b]);
+    case.up(2);
+    case.abort(1);
+    case.live(2, &[&a, &c]);
+    case.live(3, &[&a, &b]);
+    assert_eq!(case.roster.offered(&layout(&[&b]).backends[0]), Some(&tool("t")));
 }
 
 #[test]
 fn one_that_cannot_run_twice_starts_when_its_old_copy_has_ended() {
     let mut case = Case::new();
     let alone = |url| backend("a", &[url], ReplaceMode::StopFirst);
-    case.live(1, &[alone("http://1")]);
+    case.live(1, &[&alone("http://1")]);
     case.up(1);
-    assert_eq!(case.prepare(1, &[alone("http://2")]), ["attempt 1: unprobed"]);
-    assert_eq!(case.commit(2, 1, &[alone("http://2")]), ["create 2", "swap"]);
-    assert!(case.roster.is_arriving(&layout(&[alone("http://2")]).backends[0]));
+    assert_eq!(case.prepare(1, &[&alone("http://2")]), ["attempt 1: unprobed"]);
+    assert_eq!(case.commit(2, 1, &[&alone("http://2")]), ["create 2", "swap"]);
+    assert!(case.roster.is_arriving(&layout(&[&alone("http://2")]).backends[0]));
     assert_eq!(case.does(Event::Closed { serial: 1 }), ["end 1"]);
     assert_eq!(case.does(Event::Ended { serial: 1 }), ["bring 2", "publish"]);
     assert_eq!(case.up(2), ["2 is unknown", "publish"]);
@@ -173,7 +201,7 @@ fn one_that_cannot_run_twice_starts_when_its_old_copy_has_ended() {
 #[test]
 fn whoever_is_lost_is_brought_back_unless_it_crashes_in_a_row() {
     let mut case = Case::new();
-    case.live(1, &[at("a", "http://a")]);
+    case.live(1, &[&at("a", "http://a")]);
     case.up(1);
     let lost = || Event::Lost { serial: 1, reason: "exit 1".into() };
     case.wait(STABLE);
@@ -193,7 +221,7 @@ fn whoever_is_lost_is_brought_back_unless_it_crashes_in_a_row() {
 #[test]
 fn a_burst_of_changed_lists_is_listed_once_and_published_only_if_something_changed() {
     let mut case = Case::new();
-    case.live(1, &[at("a", "http://a")]);
+    case.live(1, &[&at("a", "http://a")]);
     case.up(1);
     for _ in 0..7 {
         assert_eq!(case.does(Event::ListChanged { serial: 1 }), [""; 0]);
@@ -210,14 +238,14 @@ fn a_burst_of_changed_lists_is_listed_once_and_published_only_if_something_chang
 #[test]
 fn a_changed_server_that_is_not_up_shows_the_tools_it_had() {
     let mut case = Case::new();
-    case.live(1, &[at("a", "http://a")]);
+    case.live(1, &[&at("a", "http://a")]);
     case.up(1);
-    let changed = [at("a", "http://a2")];
-    case.live(2, &changed);
+    let changed = at("a", "http://a2");
+    case.live(2, &[&changed]);
     case.down(2);
-    assert_eq!(case.roster.offered(&layout(&changed).backends[0]), Some(&tool("t")));
+    assert_eq!(case.roster.offered(&layout(&[&changed]).backends[0]), Some(&tool("t")));
     case.does(Event::Closed { serial: 1 });
-    assert_eq!(case.roster.offered(&layout(&changed).backends[0]), Some(&tool("t")));
-    case.live(3, &[at("b", "http://b")]);
+    assert_eq!(case.roster.offered(&layout(&[&changed]).backends[0]), Some(&tool("t")));
+    case.live(3, &[&at("b", "http://b")]);
     assert_eq!(case.roster.known().len(), 0);
 }

@@ -1,0 +1,298 @@
+//! The fleet against real servers, told what to do as the follower would.
+
+mod server;
+
+use std::cell::Cell;
+use std::future::Future;
+use std::path::Path;
+use std::sync::Mutex;
+
+use model::{Backend, CandidateResult, DrainPolicy, LogId, Naming, Policy, ReplaceMode, Snapshot};
+use rollout::Sender;
+use runtime::Shutdown;
+use tokio::task::LocalSet;
+
+use super::plan::tests::backend;
+use super::*;
+use crate::endpoint::Lease;
+use crate::generation::Unroutable;
+use server::{Server, black_hole};
+
+/// In place of the data cores: exchanges that end when they are told to.
+#[derive(Debug, Default)]
+struct Calls(Mutex<Vec<Lease>>);
+
+impl Exchanges for Calls {
+    fn evict(&self, endpoint: u64) {
+        let evicted: Vec<_> =
+            self.0.lock().unwrap().extract_if(.., |lease| lease.endpoint.serial == endpoint).collect();
+        for lease in &evicted {
+            lease.endpoint.stats.evicted.fetch_add(1, std::sync::atomic::Ordering::Release);
+        }
+    }
+
+    fn oldest(&self, _: u64) -> Option<String> {
+        None
+    }
+}
+
+struct Case {
+    started: Started,
+    calls: Arc<Calls>,
+    tasks: Tasks,
+    clock: Clock,
+    attempts: Cell<u64>,
+}
+
+impl Case {
+    fn start(directory: &Path) -> Self {
+        let (tasks, clock, calls) = (Tasks::new(Shutdown::new()), Clock::start(), Arc::new(Calls::default()));
+        let exchanges: Arc<dyn Exchanges> = Arc::<Calls>::clone(&calls);
+        let started = Started::at(directory.into(), exchanges, &tasks, clock);
+        Self { started, calls, tasks, clock, attempts: Cell::new(0) }
+    }
+
+    /// What the fleet answers to a proposal, which stays prepared.
+    async fn prepare(&mut self, content: &Content) -> (AttemptId, Vec<CandidateResult>, Option<Refusal>) {
+        self.attempts.set(self.attempts.get() + 1);
+        let attempt = AttemptId { epoch: 1, sequence: self.attempts.get() };
+        let within = Duration::from_secs(20);
+        self.tell(Command::Prepare { attempt, content: content.clone(), within }).await;
+        let answer = self.started.answered.recv().await.unwrap();
+        let FollowerEvent::Built { attempt, outcomes, refusal } = answer else { panic!("{answer:?}") };
+        (attempt, outcomes.into_iter().map(|outcome| outcome.result).collect(), refusal)
+    }
+
+    async fn swap(&mut self, revision: u64, content: &Content, prepared: Option<AttemptId>) {
+        let revision = Revision(revision);
+        self.tell(Command::Swap { revision, content: content.clone(), prepared }).await;
+        assert_eq!(self.started.answered.recv().await.unwrap(), FollowerEvent::Swapped { revision });
+        let sender = Sender { log: LogId("l".into()), epoch: 1 };
+        self.tell(Command::Save(Saved { sender, revision, content: content.clone() })).await;
+    }
+
+    async fn tell(&self, command: Command) {
+        self.started.commands.send(command).await.unwrap();
+    }
+
+    async fn status(&mut self, wanted: impl Fn(&Status) -> bool) -> Arc<Status> {
+        let waited = self.started.status.wait_for(|status| wanted(status));
+        tokio::time::timeout(Duration::from_secs(10), waited).await.expect("it comes to that").unwrap().clone()
+    }
+
+    async fn up(&mut self, count: usize) -> Arc<Status> {
+        self.status(|status| status.endpoints.iter().filter(|endpoint| endpoint.up).count() == count).await
+    }
+
+    fn tools(&self) -> String {
+        let generation = self.started.live.load_full();
+        let names: Vec<_> = generation.catalog.entries().iter().map(|entry| entry.exposed.to_string()).collect();
+        names.join(" ")
+    }
+
+    async fn stop(self) {
+        self.tasks.shutdown().advance(Phase::Closing);
+        let joined = self.tasks.join(Duration::from_secs(10)).await;
+        assert!(joined.is_clean(), "{joined:?}");
+    }
+}
+
+fn content(policy: Policy, backends: &[Arc<Backend>]) -> Content {
+    Content::new(Arc::new(Snapshot { policy, backends: backends.to_vec() }))
+}
+
+fn at(id: &str, url: &str) -> Arc<Backend> {
+    backend(id, &[url], ReplaceMode::Beside)
+}
+
+fn quick() -> Policy {
+    let mut policy = Policy { naming: Naming::None, ..Policy::default() };
+    policy.limits.connect = Duration::from_secs(1);
+    policy.drain = DrainPolicy { timeout: Duration::from_millis(300) };
+    policy
+}
+
+fn run<F: Future<Output = ()>>(test: impl FnOnce(PathBuf) -> F) {
+    let directory = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, test(directory.path().into()));
+}
+
+#[test]
+fn a_change_touches_what_it_changes_and_what_left_is_evicted_at_its_deadline() {
+    run(|directory| async move {
+        let (a, b) = (Server::start(&["one"]).await, Server::start(&["two"]).await);
+        let mut case = Case::start(&directory);
+        let first = content(quick(), &[at("a", &a.url), at("b", &b.url)]);
+        case.swap(1, &first, None).await;
+        case.up(2).await;
+        assert_eq!(case.tools(), "one two");
+
+        let admitted = case.started.live.admit("two", 1).unwrap();
+        assert_eq!((admitted.lease.revision, admitted.backend.as_str()), (Revision(1), "b"));
+        case.calls.0.lock().unwrap().push(admitted.lease);
+        let kept = case.started.live.admit("one", 1).unwrap().lease.endpoint.serial;
+
+        let c = Server::start(&["three"]).await;
+        let second = content(quick(), &[at("a", &a.url), at("c", &c.url)]);
+        let (attempt, outcomes, refusal) = case.prepare(&second).await;
+        assert_eq!((outcomes, refusal), (vec![CandidateResult::Ready { tools: 1 }], None));
+        assert_eq!(case.tools(), "one two", "nothing changes before the commit");
+        let begun = case.clock.now_nanos();
+        case.swap(2, &second, Some(attempt)).await;
+        assert_eq!(case.tools(), "one three");
+        let unknown = Unroutable::Unknown { revision: Revision(2), arriving: false };
+        assert_eq!(case.started.live.admit("two", 1).unwrap_err(), unknown);
+        assert_eq!(case.started.live.admit("one", 1).unwrap().lease.endpoint.serial, kept);
+
+        let status = case.status(|status| status.endpoints.len() == 2).await;
+        let waited = Duration::from_nanos(case.clock.now_nanos() - begun);
+        assert!(waited >= Duration::from_millis(300), "the call had its time, not only {waited:?}");
+        let departure = &status.departures[0];
+        assert_eq!((departure.total, departure.finished, departure.evicted), (1, 0, 1));
+        case.stop().await;
+        assert_eq!(b.said().last().map(String::as_str), Some("DELETE"));
+        assert_eq!(a.said().iter().filter(|method| *method == "initialize").count(), 1);
+    });
+}
+
+#[test]
+fn an_equal_server_that_comes_back_is_the_one_that_left() {
+    run(|directory| async move {
+        let (a, b) = (Server::start(&["one"]).await, Server::start(&["two"]).await);
+        let mut case = Case::start(&directory);
+        let with = content(quick(), &[at("a", &a.url), at("b", &b.url)]);
+        let without = content(quick(), &[at("a", &a.url)]);
+        case.swap(1, &with, None).await;
+        case.up(2).await;
+        let old = case.started.live.admit("two", 1).unwrap().lease;
+        case.swap(2, &without, None).await;
+        let (attempt, outcomes, _) = case.prepare(&with).await;
+        assert_eq!(outcomes, [CandidateResult::Ready { tools: 1 }]);
+        case.swap(3, &with, Some(attempt)).await;
+        let new = case.started.live.admit("two", 1).unwrap().lease;
+        assert_eq!((new.endpoint.serial, new.revision, old.revision), (old.endpoint.serial, Revision(3), Revision(1)));
+        let reopened = |status: &Status| status.departures.iter().any(|one| one.phase == drain::Phase::Reopened);
+        case.status(reopened).await;
+        drop((old, new));
+
+        // One that is empty when it leaves is kept for the attempt that wants it back, and closed when that gives up.
+        case.swap(4, &without, None).await;
+        let (attempt, ..) = case.prepare(&with).await;
+        case.tell(Command::Abort { attempt, keep_until: Time::ZERO }).await;
+        case.status(|status| status.endpoints.len() == 1).await;
+        case.stop().await;
+        assert_eq!(b.said().iter().filter(|method| *method == "initialize").count(), 2);
+    });
+}
+
+#[test]
+fn fifty_servers_with_a_black_hole_take_the_limit_and_not_the_sum() {
+    run(|directory| async move {
+        let mut case = Case::start(&directory);
+        let hole = black_hole().await;
+        let mut backends = vec![at("hole", &hole)];
+        for i in 1..50 {
+            let server = Server::start(&[&format!("tool{i}")]).await;
+            backends.push(at(&format!("s{i}"), &server.url));
+        }
+        let begun = case.clock.now_nanos();
+        let (_, outcomes, _) = case.prepare(&content(quick(), &backends)).await;
+        let took = Duration::from_nanos(case.clock.now_nanos() - begun);
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.is_failed()).count(), 1);
+        assert_eq!(outcomes.len(), 50);
+        assert!(took < Duration::from_millis(1500), "{took:?} for a limit of 1 s");
+        case.stop().await;
+    });
+}
+
+#[test]
+fn names_and_secrets_are_judged_before_anything_changes() {
+    run(|directory| async move {
+        let (a, b) = (Server::start(&["one"]).await, Server::start(&["one"]).await);
+        let mut case = Case::start(&directory);
+        case.swap(1, &content(quick(), &[at("a", &a.url)]), None).await;
+        case.up(1).await;
+        let (_, _, refusal) = case.prepare(&content(quick(), &[at("a", &a.url), at("b", &b.url)])).await;
+        assert_eq!(refusal, Some(Refusal::Names("`one` of `a` and of `b`".into())));
+        let secret = content(quick(), &[at("a", &a.url), at("c", "http://${env:ONLY1MCP_TEST_NOT_SET}/")]);
+        let (_, outcomes, refusal) = case.prepare(&secret).await;
+        assert!(outcomes.is_empty());
+        let Some(Refusal::Secret(text)) = refusal else { panic!("{refusal:?}") };
+        assert!(text.contains("server `c`: url: `${env:ONLY1MCP_TEST_NOT_SET}`"), "{text}");
+        case.tell(Command::Swap { revision: Revision(2), content: secret, prepared: None }).await;
+        let answer = case.started.answered.recv().await.unwrap();
+        assert!(matches!(answer, FollowerEvent::SwapFailed { revision: Revision(2), .. }), "{answer:?}");
+        assert_eq!(case.started.live.load().revision, Revision(1));
+        case.stop().await;
+    });
+}
+
+#[test]
+fn calls_wait_for_a_server_on_its_way_and_clients_hear_of_changed_lists() {
+    run(|directory| async move {
+        let a = Server::start(&["one"]).await;
+        let mut case = Case::start(&directory);
+        case.swap(1, &content(quick(), &[at("a", &a.url)]), None).await;
+        let arriving = Unroutable::Unknown { revision: Revision(1), arriving: true };
+        assert_eq!(case.started.live.admit("one", 1).unwrap_err(), arriving);
+        let within = Duration::from_secs(5);
+        let admitted = case.started.live.admit_within("one", 1, within).await.unwrap();
+        case.started.live.settled().await;
+
+        let mut lists = case.started.live.list_turns();
+        lists.mark_unchanged();
+        a.offer(&["one", "two"]);
+        admitted.lease.endpoint.tell(EndpointEvent::ListChanged);
+        lists.changed().await.unwrap();
+        assert_eq!(case.tools(), "one two");
+        assert_eq!(case.started.live.load().list_turn, *lists.borrow());
+        case.stop().await;
+    });
+}
+
+#[test]
+fn a_start_with_nobody_to_ask_serves_what_was_last_live() {
+    run(|directory| async move {
+        let a = Server::start(&["one"]).await;
+        let live = content(quick(), &[at("a", &a.url), at("gone", "http://127.0.0.1:1/")]);
+        let mut case = Case::start(&directory);
+        case.swap(7, &live, None).await;
+        case.up(1).await;
+        let read = || disk::load(&directory).unwrap().filter(|copy| !copy.known.is_empty());
+        while read().is_none() {
+            tokio::task::yield_now().await;
+        }
+        case.stop().await;
+
+        let case = Case::start(&directory);
+        assert_eq!(case.started.saved.as_ref().map(|saved| saved.revision), Some(Revision(7)));
+        assert_eq!(case.tools(), "one", "known before the server is up");
+        let admitted = case.started.live.admit_within("one", 1, Duration::from_secs(5)).await.unwrap();
+        assert_eq!(admitted.lease.revision, Revision(7));
+        let cordons = vec![drain::Cordon {
+            drain: drain::DrainId::Admin { number: 1 },
+            backend: admitted.backend.clone(),
+            endpoint: None,
+            remaining: Duration::from_secs(60),
+        }];
+        let overlay = drain::Directive::Overlay { cordons };
+        case.tell(Command::Cordons(Cordons::Said(overlay))).await;
+        while disk::load(&directory).unwrap().is_none_or(|copy| copy.cordons.is_empty()) {
+            tokio::task::yield_now().await;
+        }
+        drop(admitted);
+        case.stop().await;
+
+        let mut case = Case::start(&directory);
+        case.up(1).await;
+        let refused = case.started.live.admit("one", 1).unwrap_err();
+        assert!(matches!(refused, Unroutable::Cordoned { revision: Revision(7), .. }), "{refused:?}");
+        let lifted = drain::Directive::Overlay { cordons: Vec::new() };
+        case.tell(Command::Cordons(Cordons::Said(lifted))).await;
+        while case.started.live.admit("one", 1).is_err() {
+            tokio::task::yield_now().await;
+        }
+        case.stop().await;
+    });
+}
