@@ -17,6 +17,7 @@ pub mod process_tree;
 pub mod scratch;
 pub mod services;
 pub mod sockets;
+pub mod system;
 pub mod tally;
 pub mod wait;
 
@@ -29,3 +30,5 @@ pub use gateway::Gateway;
 pub use process::Supervised;
 pub use scratch::Scratch;
 pub use services::Services;
+pub use system::System;
+pub use tally::Tally;

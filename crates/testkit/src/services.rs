@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use runtime::AdminToken;
+
 use crate::{
     binaries,
     client::http_get,
@@ -81,6 +83,7 @@ impl Services {
         for folder in ["logs", "home"] {
             scratch.folder(folder)?;
         }
+        AdminToken::load_or_create(&root.join("token"))?;
         let control = [
             Service::plan(Kind::ConfigManager, 0)?,
             Service::plan(Kind::HealthMonitor, 0)?,
@@ -127,12 +130,19 @@ impl Services {
         let router = &self.routers[number];
         let mut arguments = self.arguments(router);
         arguments.extend(["--listen".into(), router.mcp.to_string().into()]);
+        arguments.extend(["--node".into(), router.name.clone().into()]);
         for control in &self.control {
             arguments.push(format!("--{}", control.kind.program()).into());
             arguments.push(format!("http://{}", control.grpc).into());
         }
         let root = self.root.clone();
         self.routers[number].start(&root, arguments)
+    }
+
+    /// Where a service keeps its state.
+    #[must_use]
+    pub fn state_dir(&self, kind: Kind) -> PathBuf {
+        self.root.join(format!("state-{}", self.service(kind).name))
     }
 
     fn arguments(&self, service: &Service) -> Vec<std::ffi::OsString> {
@@ -166,23 +176,30 @@ impl Services {
         services.filter(|service| service.process.is_some()).try_for_each(Service::wait_ready)
     }
 
-    /// The addresses of the routers' MCP endpoints.
-    #[must_use]
-    pub fn endpoints(&self) -> Vec<SocketAddr> {
-        self.routers.iter().map(|router| router.mcp).collect()
-    }
-
     /// Runs the command line tool against all services.
     ///
     /// # Errors
     /// When it cannot be run.
     pub fn cli(&self, args: &[&str]) -> Result<Cli, Fault> {
+        Cli::run(&mut self.command(args)?)
+    }
+
+    /// Starts the command line tool, for a command that does not end.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_cli(&self, name: &str, args: &[&str]) -> Result<Supervised, Fault> {
+        Supervised::start(name, &mut self.command(args)?, &self.root.join("logs"))
+    }
+
+    fn command(&self, args: &[&str]) -> Result<Command, Fault> {
         let mut command = command(&self.root.join("home"))?;
         command.args(args).arg("--token-file").arg(self.root.join("token"));
-        for service in self.control.iter().chain(&self.routers) {
+        // Those that run: one that was killed cannot say what it was.
+        for service in self.control.iter().chain(&self.routers).filter(|service| service.process.is_some()) {
             command.arg("--admin").arg(format!("http://{}", service.grpc));
         }
-        Cli::run(&mut command)
+        Ok(command)
     }
 }
 
@@ -211,6 +228,13 @@ impl Service {
 
     /// # Panics
     /// When it was never started.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.process.as_ref().expect("the scenario started it").pid()
+    }
+
+    /// # Panics
+    /// When it was never started.
     pub fn process(&mut self) -> &mut Supervised {
         self.process.as_mut().expect("the scenario started it")
     }
@@ -234,7 +258,26 @@ impl Service {
     /// # Errors
     /// When it does not end.
     pub fn kill(&mut self) -> Result<(), Fault> {
-        self.process().kill().map(|_| ())
+        self.process().kill()?;
+        self.process = None;
+        Ok(())
+    }
+
+    /// As [`Supervised::wait_stderr`], of the process that runs.
+    ///
+    /// # Errors
+    /// As [`Supervised::wait_stderr`], and when none runs.
+    pub fn wait_log<T>(&self, what: &str, limit: Duration, pick: impl FnMut(&str) -> Option<T>) -> Result<T, Fault> {
+        let process = self.process.as_ref().ok_or_else(|| fault(format!("{} does not run", self.name)))?;
+        process.wait_stderr(what, limit, pick)
+    }
+
+    /// What its `/metrics` says.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn metrics(&self) -> Result<String, Fault> {
+        Ok(http_get(self.ops, "/metrics")?.1)
     }
 
     /// Waits until it says that it is ready.

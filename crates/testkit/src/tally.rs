@@ -36,6 +36,12 @@ impl Tally {
         Ok(Self(counts))
     }
 
+    /// How often the call with that text was carried out.
+    #[must_use]
+    pub fn count(&self, text: &str) -> usize {
+        self.0.get(text).copied().unwrap_or_default()
+    }
+
     /// Only the calls whose text begins with `prefix` are compared with `answered`, the texts of the calls that were
     /// answered with a result, and `uncertain`, those that may or may not have been carried out.
     #[must_use]

@@ -35,3 +35,18 @@ pub fn until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T
 pub fn until_true(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) -> Result<(), Fault> {
     until(what, limit, || holds().then_some(()))
 }
+
+/// Looks again and again for the whole of `time`, because that nothing happens can only be seen by watching.
+///
+/// # Errors
+/// At the first look that does not hold, naming `what` should have.
+pub fn holds_for(what: &str, time: Duration, mut holds: impl FnMut() -> Result<bool, Fault>) -> Result<(), Fault> {
+    let start = Instant::now();
+    while start.elapsed() < time {
+        if !holds()? {
+            return Err(fault(format!("after {:?}, no longer: {what}", start.elapsed())));
+        }
+        thread::sleep(INTERVAL * 10);
+    }
+    Ok(())
+}

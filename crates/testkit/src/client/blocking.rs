@@ -7,7 +7,12 @@ use http::{HeaderMap, Method, Request, header};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::{net::TcpStream, runtime::Runtime, task::LocalSet, time::timeout};
+use tokio::{
+    net::TcpStream,
+    runtime::Runtime,
+    task::LocalSet,
+    time::{Instant, timeout},
+};
 
 use super::connection::{CallError, Connection, Notifications, Reply};
 use crate::fault::{Fault, fault};
@@ -119,6 +124,23 @@ impl Client {
     /// When it answers an error, or not at all.
     pub fn text(&mut self, tool: &str, arguments: &Value) -> Result<String, Fault> {
         Ok(self.call(tool, arguments)?.text()?.to_owned())
+    }
+
+    /// Asks until the gateway answers with `revision` or a later one, and returns the moment when it first did.
+    ///
+    /// # Errors
+    /// When it does not within `limit`.
+    pub fn wait_revision(&mut self, revision: u64, limit: Duration) -> Result<Instant, Fault> {
+        let deadline = Instant::now() + limit;
+        loop {
+            self.request("ping", &json!({}))?.content?;
+            if self.revision() >= revision {
+                return Ok(Instant::now());
+            }
+            if Instant::now() > deadline {
+                return Err(fault(format!("revision {revision} is not live after {limit:?}, but {}", self.revision())));
+            }
+        }
     }
 
     #[must_use]

@@ -1,0 +1,83 @@
+//! Runs acceptance lines at full size and prints one line each; `scripts/acceptance` builds and calls it.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::Parser;
+use e2e::{
+    Figures, Line, Size,
+    ledger::{Ledger, Run},
+    main_job,
+};
+use testkit::Fault;
+use tokio::time::Instant;
+
+/// Runs the acceptance lines of NAME; those that passed before with the same code are only shown again
+#[derive(Debug, Parser)]
+struct CommandLine {
+    /// Which lines: main-job
+    name: String,
+    /// Run these, whether they passed before or not; without any, all that have not
+    lines: Vec<u8>,
+    /// The short forms instead, which the ledger does not hold
+    #[arg(long)]
+    short: bool,
+}
+
+fn main() -> ExitCode {
+    let asked = CommandLine::parse();
+    let known: &[Line] = match asked.name.as_str() {
+        "main-job" => &main_job::LINES,
+        other => return usage(&format!("there are no acceptance lines `{other}`; expected main-job")),
+    };
+    if let Some(line) = asked.lines.iter().find(|line| known.iter().all(|known| known.number != **line)) {
+        return usage(&format!("{} has no line {line}", asked.name));
+    }
+    let chosen = known.iter().filter(|line| asked.lines.is_empty() || asked.lines.contains(&line.number));
+    let mut passed = true;
+    for line in chosen {
+        match judge(&asked, line) {
+            Ok(holds) => passed &= holds,
+            Err(error) => return usage(&error.to_string()),
+        }
+    }
+    if passed { ExitCode::SUCCESS } else { runtime::exit::REFUSED.into() }
+}
+
+fn judge(asked: &CommandLine, line: &Line) -> Result<bool, Fault> {
+    let ledger = Ledger::open()?;
+    let name = asked.name.as_str();
+    if asked.lines.is_empty()
+        && !asked.short
+        && let Some(figures) = ledger.passed(name, line.number)
+    {
+        writeln!(io::stdout(), "{name} {} PASS {figures} (earlier, same code)", line.number)?;
+        return Ok(true);
+    }
+    writeln!(io::stderr(), "{name} {}: {} …", line.number, line.title)?;
+    let start = Instant::now();
+    let size = if asked.short { Size::Short } else { Size::Full };
+    let ran = (line.run)(size);
+    let seconds = start.elapsed().as_secs_f64();
+    let (figures, shortfalls) = match &ran {
+        Ok(figures) => (figures.to_string(), Figures::shortfalls(figures).to_vec()),
+        Err(error) => (String::new(), vec![error.to_string()]),
+    };
+    let passed = shortfalls.is_empty();
+    let word = if passed { "PASS" } else { "FAIL" };
+    writeln!(io::stdout(), "{name} {} {word} {figures} seconds={seconds:.1}", line.number)?;
+    for shortfall in shortfalls {
+        writeln!(io::stdout(), "{name} {}   {}", line.number, shortfall.replace('\n', "\n    "))?;
+    }
+    if !asked.short {
+        ledger.add(&Run { name, line: line.number, passed, figures: &figures, seconds })?;
+    }
+    Ok(passed)
+}
+
+fn usage(text: &str) -> ExitCode {
+    drop(writeln!(io::stderr(), "acceptance: {text}"));
+    runtime::exit::USAGE.into()
+}

@@ -1,0 +1,41 @@
+//! What the gateway must hold up to, as scenarios over real processes.
+//!
+//! Each acceptance line is one function from a [`Size`] to [`Figures`]: its short form runs with the tests, its full
+//! size in the `acceptance` program.
+
+pub mod commands;
+pub mod figures;
+pub mod ledger;
+pub mod main_job;
+pub mod traffic;
+pub mod world;
+
+pub use figures::Figures;
+
+use testkit::Fault;
+
+/// How much of a scenario is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// As the acceptance line says.
+    Full,
+    /// The same in a few seconds.
+    Short,
+}
+
+impl Size {
+    pub fn pick<T>(self, full: T, short: T) -> T {
+        match self {
+            Self::Full => full,
+            Self::Short => short,
+        }
+    }
+}
+
+/// One acceptance line.
+#[derive(Clone, Copy, Debug)]
+pub struct Line {
+    pub number: u8,
+    pub title: &'static str,
+    pub run: fn(Size) -> Result<Figures, Fault>,
+}

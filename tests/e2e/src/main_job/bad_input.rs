@@ -1,0 +1,141 @@
+//! Broken configurations, one after the other, while a client keeps calling; and a first start with one dead server.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+use testkit::{
+    Client, ConfigFile, DemoServer, Document, Fault, Gateway, Scratch, Server, System, binaries, demo, fault,
+};
+
+use crate::{
+    Figures, Size,
+    traffic::{self, Traffic, Witness},
+    world::World,
+};
+
+/// # Errors
+/// When the scenario cannot be played to its end.
+pub fn run(size: Size) -> Result<Figures, Fault> {
+    let mut figures = Figures::default();
+    refused(size, &mut figures)?;
+    one_dead(&mut figures)?;
+    Ok(figures)
+}
+
+/// Every case is refused with the very words beside it, and nothing else happens.
+fn refused(size: Size, figures: &mut Figures) -> Result<(), Fault> {
+    let mut world = World::new("bad", |document| document)?;
+    let gateway = Gateway::up(&world.scratch, world.file.path())?;
+    world.is_live_as(gateway.revision);
+    let mut traffic = Traffic::start(vec![gateway.mcp], size.pick(16, 4), 200)?;
+    traffic.load.wait_answered(400)?;
+    let before = Witness::ask(&gateway, &world)?;
+    let cases = cases()?;
+    let (wanted, taken) = (size.pick(60, 8), size.pick(cases.len(), 8));
+    let (mut tried, mut wrong) = (0_usize, Vec::new());
+    for (name, Case { file, golden }) in cases.into_iter().take(taken) {
+        let text = fs::read(&file)?;
+        let beside = world.file.path().with_extension("next");
+        fs::write(&beside, text)?;
+        fs::rename(beside, world.file.path())?;
+        let outcome = gateway.cli(&["reload", "--output", "json"])?;
+        tried += 1;
+        wrong.extend(fault_of(&name, outcome.code, &outcome.json()?, &golden, gateway.revision));
+        traffic.load.wait_answered(2)?;
+    }
+    figures.demand("cases", tried, &wanted.to_string(), tried >= wanted);
+    figures.none("cases_wrong", wrong);
+    let after = Witness::ask(&gateway, &world)?;
+    let report = traffic.load.stop()?;
+    traffic::judge(&report, &world, figures)?;
+    before.compare(&after, figures);
+    let revision = gateway.revision()?;
+    figures.demand("revision", revision, &gateway.revision.to_string(), revision == gateway.revision);
+    Ok(())
+}
+
+struct Case {
+    file: PathBuf,
+    /// `line:column: path: message`, one violation a line.
+    golden: Vec<String>,
+}
+
+/// Those of one file: what others apply beside it cannot be put into a file.
+fn cases() -> Result<BTreeMap<String, Case>, Fault> {
+    let folder = binaries::checkout().join("tests/fixtures/config/invalid");
+    let mut names: BTreeMap<String, usize> = BTreeMap::new();
+    for entry in fs::read_dir(&folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+            *names.entry(name.split('.').next().unwrap_or_default().to_owned()).or_default() += 1;
+        }
+    }
+    let alone = names.into_iter().filter(|(_, files)| *files == 1);
+    alone.map(|(name, _)| Ok((name.clone(), case(&folder, &name)?))).collect()
+}
+
+fn case(folder: &Path, name: &str) -> Result<Case, Fault> {
+    let golden = fs::read_to_string(folder.join(format!("{name}.txt")))?;
+    let golden = golden.lines().map(|line| line.replace(&format!("{name}.yaml:"), "")).collect();
+    Ok(Case { file: folder.join(format!("{name}.yaml")), golden })
+}
+
+/// What is wrong with how a case was refused.
+fn fault_of(name: &str, code: i32, outcome: &Value, golden: &[String], live: u64) -> Option<String> {
+    if code != 1 || outcome["result"] != "refused" || outcome["revision"] != live {
+        return Some(format!("{name}: exit code {code}, {outcome}"));
+    }
+    let violations = outcome["violations"].as_array()?;
+    let rendered: Vec<String> = violations.iter().map(rendered).collect();
+    // A message may name positions in other lines of the same file.
+    let same = rendered.len() == golden.len() && rendered.iter().zip(golden).all(|(got, wanted)| same(got, wanted));
+    (!same).then(|| format!("{name}: expected {golden:?}, got {rendered:?}"))
+}
+
+/// Up to the name of the file within a message, and to a suggestion behind it.
+fn same(got: &str, wanted: &str) -> bool {
+    let place = |text: &str| text.splitn(4, ':').take(3).collect::<Vec<_>>().join(":");
+    place(got) == place(wanted)
+}
+
+fn rendered(violation: &Value) -> String {
+    let text = |key: &str| violation[key].as_str().unwrap_or_default();
+    format!("{}:{}: {}: {}", violation["line"], violation["column"], text("path"), text("message"))
+}
+
+/// Eleven of twelve servers serve at the first start; the twelfth is nobody's trouble.
+fn one_dead(figures: &mut Figures) -> Result<(), Fault> {
+    let scratch = Scratch::new("dead")?;
+    let start = |number: usize| DemoServer::start(&format!("http{number}"), &scratch, &[]);
+    let backends = (0..6).map(start).collect::<Result<Vec<_>, _>>()?;
+    let mut document = Document::default();
+    for (number, backend) in backends.iter().enumerate() {
+        document.put(Server::http(&format!("http{number}"), &backend.url()));
+    }
+    for number in 0..5 {
+        document.put(demo::stdio(&format!("stdio{number}"), &format!("stdio{number}"), &scratch)?);
+    }
+    document.put(Server::stdio("dead", Path::new("/bin/sh"), &["-c", "echo no such luck >&2; exit 3"]));
+    let file = ConfigFile::create(scratch.file("only1mcp.yaml"), &document.yaml())?;
+    let gateway = Gateway::up(&scratch, file.path())?;
+    let mut client = Client::open(gateway.mcp)?;
+    let tools = client.tools()?;
+    let alive = |id: &str| tools.iter().any(|tool| *tool == format!("{id}__echo"));
+    let ids = (0..6).map(|number| format!("http{number}")).chain((0..5).map(|number| format!("stdio{number}")));
+    let mut serving = 0;
+    for id in ids {
+        serving += usize::from(alive(&id) && client.text(&format!("{id}__echo"), &json!({ "text": id }))? == id);
+    }
+    figures.demand("serving_of_twelve", serving, "11", serving == 11);
+    let status = gateway.status()?;
+    let dead = status["servers"].as_array().into_iter().flatten().find(|server| server["id"] == "dead");
+    let dead = dead.ok_or_else(|| fault(format!("the dead server is not shown: {status}")))?;
+    let explained = dead.to_string().contains("no such luck");
+    figures.demand("its_stderr_is_shown", u8::from(explained), "1", explained);
+    Ok(())
+}

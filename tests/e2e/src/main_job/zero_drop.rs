@@ -1,0 +1,35 @@
+//! 64 keep-alive clients call through 100 changes of the file, and notice none.
+
+use testkit::{Fault, Gateway};
+
+use crate::{
+    Figures, Size,
+    traffic::{self, Traffic, Witness},
+    world::World,
+};
+
+const RATE: u32 = 1500;
+
+/// # Errors
+/// When the scenario cannot be played to its end.
+pub fn run(size: Size) -> Result<Figures, Fault> {
+    let (clients, changes, calls) = (size.pick(64, 16), size.pick(100, 12), size.pick(200, 60));
+    let mut world = World::new("drop", |document| document)?;
+    let gateway = Gateway::up(&world.scratch, world.file.path())?;
+    let mut figures = Figures::default();
+    let first = gateway.revision;
+    world.is_live_as(first);
+    let mut traffic = Traffic::start(vec![gateway.mcp], clients, size.pick(RATE, RATE / 4))?;
+    // Until every client has called, so that all connections are there.
+    traffic.load.wait_answered(calls * 5)?;
+    let before = Witness::ask(&gateway, &world)?;
+    let last = traffic.change(&mut world, first, changes, calls)?;
+    let after = Witness::ask(&gateway, &world)?;
+    let report = traffic.load.stop()?;
+    traffic::judge(&report, &world, &mut figures)?;
+    before.compare(&after, &mut figures);
+    traffic::check_history(&gateway, first, last, &mut figures)?;
+    let calls = report.samples.len();
+    figures.demand("enough_calls", calls, "20000", size == Size::Short || calls >= 20_000);
+    Ok(figures)
+}
