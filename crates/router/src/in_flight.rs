@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -102,9 +102,7 @@ impl InFlight {
 
     /// Ends the request a client no longer wants. Ids are compared as written, which is how clients repeat them.
     pub(crate) fn cancel(&self, session: SessionId, request: &[u8]) {
-        self.end_where(|entry| {
-            (entry.session == session && entry.request == request).then_some(Cause::Cancelled)
-        });
+        self.end_where(|entry| (entry.session == session && entry.request == request).then_some(Cause::Cancelled));
     }
 
     /// Ends everything that is at an endpoint.
@@ -177,9 +175,8 @@ impl Ticket {
         })
     }
 
-    /// `future`, unless the exchange is ended first; then it is dropped.
-    pub(crate) async fn run<F: Future>(&self, future: F) -> Result<F::Output, Cause> {
-        let mut future = pin!(future);
+    /// `future`, unless the exchange is ended first; whoever owns it then drops it.
+    pub(crate) async fn run<F: Future>(&self, mut future: Pin<&mut F>) -> Result<F::Output, Cause> {
         poll_fn(|context| match self.poll_ended(context) {
             Poll::Ready(cause) => Poll::Ready(Err(cause)),
             Poll::Pending => future.as_mut().poll(context).map(Ok),

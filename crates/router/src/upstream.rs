@@ -93,6 +93,7 @@ impl fmt::Debug for Upstreams {
 }
 
 /// One live, initialised connection (or set of connections with one session) to an endpoint.
+#[expect(clippy::large_enum_variant, reason = "always behind an Arc, and few")]
 pub(crate) enum Link {
     Http(HttpLink),
     Stdio(StdioLink),
@@ -111,6 +112,16 @@ impl Link {
         match self {
             Self::Http(link) => &link.greeting,
             Self::Stdio(link) => link.greeting(),
+        }
+    }
+
+    /// After `error`, nothing of which was executed, a new session would help: the server has lost the one there was, or
+    /// refuses credentials that have been exchanged since they were read.
+    pub(crate) fn needs_renewal(&self, endpoint: &Endpoint, error: &CallError) -> bool {
+        match (self, error.cause) {
+            (_, Cause::SessionLost) => true,
+            (Self::Http(link), Cause::Status(401 | 403)) => link.is_outdated(endpoint),
+            _ => false,
         }
     }
 
@@ -198,7 +209,8 @@ pub(crate) async fn forward(endpoint: &Arc<Endpoint>, call: &Call) -> Result<Ans
         let link = endpoint.live_link().await?;
         match transact(endpoint, &link, call).await {
             Ok(answer) => return Ok(answer),
-            Err(error) => may_go_again(endpoint, &link, call, error, &mut again).await?,
+            // Boxed because it is rare: what it would take in the future of every call is not.
+            Err(error) => Box::pin(may_go_again(endpoint, &link, call, error, &mut again)).await?,
         }
     }
 }
@@ -213,7 +225,7 @@ async fn may_go_again(
 ) -> Result<(), CallError> {
     let first = |tried: &mut bool| !std::mem::replace(tried, true);
     match error.cause {
-        Cause::SessionLost if first(&mut again.renewed) => endpoint.renew(link.number()).await,
+        _ if link.needs_renewal(endpoint, &error) && first(&mut again.renewed) => endpoint.renew(link.number()).await,
         Cause::Connect if endpoint.unreachable_for() < HOLD => {
             tokio::time::sleep(RETRY.ceiling(again.connects)).await;
             again.connects += 1;
@@ -221,6 +233,13 @@ async fn may_go_again(
         }
         Cause::Lost if !error.sent && first(&mut again.unsent) => Ok(()),
         Cause::Lost if error.sent && call.idempotent && first(&mut again.repeated) => Ok(()),
-        _ => Err(error),
+        Cause::InFlight
+        | Cause::Down
+        | Cause::Connect
+        | Cause::Lost
+        | Cause::SessionLost
+        | Cause::Protocol
+        | Cause::TooLarge
+        | Cause::Status(_) => Err(error),
     }
 }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::Time;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +26,11 @@ pub(super) struct Core {
     pub(super) closing: Cell<bool>,
     random: Cell<u64>,
     streams: Cell<u64>,
+    expired: Cell<Time>,
 }
+
+/// How often what nobody uses any more is forgotten.
+const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 
 impl Core {
     /// `index` counts cores from 0.
@@ -40,6 +45,7 @@ impl Core {
             closing: Cell::new(false),
             random: Cell::new(rand::random::<u64>() | 1),
             // Distinct over cores, and never 0.
+            expired: Cell::new(Time::ZERO),
             streams: Cell::new(((index as u64) << 48) + 1),
         }
     }
@@ -51,6 +57,19 @@ impl Core {
     /// Seconds since 1970.
     pub(super) fn today(&self) -> u64 {
         self.shared.clock.unix_millis() / 1000
+    }
+
+    /// Forgets endpoints that are gone, and sessions that nobody used for too long.
+    pub(super) fn forget(&self, now: Time) {
+        if now.since(self.expired.get()) < EXPIRE_EVERY {
+            return;
+        }
+        self.expired.set(now);
+        self.meters.sweep();
+        if self.index == 0 {
+            let idle = self.shared.live.load().policy.limits.session_idle;
+            self.shared.sessions.expire(self.today(), idle);
+        }
     }
 
     /// xorshift64: enough to spread load, and cheap.

@@ -233,7 +233,7 @@ async fn work(
                 let now = core.now();
                 core.in_flight.sweep(now);
                 core.everywhere.show(core.index, core.in_flight.longest(now));
-                core.meters.sweep();
+                core.forget(now);
                 if core.draining.is_cancelled() && connections.is_empty() && core.in_flight.len() == 0 {
                     return Ok(());
                 }

@@ -32,7 +32,8 @@ impl Meters {
             return Rc::clone(meter);
         }
         let server = endpoint.key.backend.to_string();
-        let count = |result: &'static str| counter!("only1mcp_calls_total", "server" => server.clone(), "result" => result);
+        let count =
+            |result: &'static str| counter!("only1mcp_calls_total", "server" => server.clone(), "result" => result);
         let meter = Rc::new(Meter {
             endpoint: Arc::downgrade(endpoint),
             answered: count("answered"),

@@ -108,9 +108,10 @@ enum ReadFault {
 impl ReadFault {
     fn answer(&self, revision: Revision, limit: u64) -> Response<Body> {
         let (status, text) = match self {
-            Self::TooLarge => {
-                (StatusCode::PAYLOAD_TOO_LARGE, format!("the request is larger than {limit} bytes (limits.request_bytes)"))
-            }
+            Self::TooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("the request is larger than {limit} bytes (limits.request_bytes)"),
+            ),
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, format!("the body did not come within {BODY_TIMEOUT:?}")),
             Self::Gone(error) => (StatusCode::BAD_REQUEST, format!("the body ended early: {error}")),
         };

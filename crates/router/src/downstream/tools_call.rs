@@ -1,5 +1,6 @@
 //! The life of a call: admitted by one revision, forwarded, answered.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -48,7 +49,7 @@ pub(super) async fn call(
     let traceparent = trace(envelope, call, traceparent);
     let mut routes = 0;
     loop {
-        let admitted = match ticket.run(admit(&core, name.value(), limits.connect)).await {
+        let admitted = match ticket.run(pin!(admit(&core, name.value(), limits.connect))).await {
             Ok(Ok(admitted)) => admitted,
             Ok(Err(refused)) => return unroutable(id, name.value(), &refused),
             Err(cause) => return unrouted(&core, id, cause),
@@ -64,9 +65,11 @@ pub(super) async fn call(
             idempotent: admitted.idempotent,
         };
         routes += 1;
-        let f = forward(&admitted.lease, outgoing);
-        tracing::info!(size = std::mem::size_of_val(&f), "SIZEF");
-        match ticket.run(f).await {
+        let outcome = {
+            let forwarding = pin!(forward(&admitted.lease, outgoing));
+            ticket.run(forwarding).await
+        };
+        match outcome {
             Ok(Ok(Answer::Whole(bytes))) => return exchange.answered(&core, admitted, bytes),
             Ok(Ok(Answer::Events(events))) => {
                 let id = body.slice(id.span().range());
@@ -90,7 +93,10 @@ pub(super) async fn call(
 
 async fn admit(core: &Core, name: &str, within: std::time::Duration) -> Result<Admitted, Unroutable> {
     match core.shared.live.admit(name, core.random()) {
-        Err(refused) if refused.may_pass() => core.shared.live.admit_within(name, core.random(), within).await,
+        // Rare, and large.
+        Err(refused) if refused.may_pass() => {
+            Box::pin(core.shared.live.admit_within(name, core.random(), within)).await
+        }
         done => done,
     }
 }

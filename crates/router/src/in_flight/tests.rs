@@ -1,6 +1,7 @@
 //! Who is ended by what.
 
 use std::future::pending;
+use std::pin::pin;
 use std::task::Waker;
 
 use super::*;
@@ -15,7 +16,8 @@ fn enter(registry: &Rc<InFlight>, n: u8, id: &'static str) -> Ticket {
 }
 
 fn ended(ticket: &Ticket) -> Option<Cause> {
-    let mut run = pin!(ticket.run(pending::<()>()));
+    let forever = pin!(pending::<()>());
+    let mut run = pin!(ticket.run(forever));
     match run.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Err(cause)) => Some(cause),
         Poll::Ready(Ok(())) => unreachable!("it pends for ever"),

@@ -117,7 +117,7 @@ pub(super) async fn send(
             },
         }
     }
-    let (mut sender, number) = connect(endpoint, target).await?;
+    let (mut sender, number) = Box::pin(connect(endpoint, target)).await?;
     match sender.try_send_request(request).await {
         Ok(response) => Ok(borrowed(response, sender, serial, number)),
         Err(mut error) => {
@@ -193,6 +193,7 @@ where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    metrics::counter!("router_upstream_connections_total").increment(1);
     let number = NEXT.with(|next| next.replace(next.get() + 1));
     let (serial, ended) = (endpoint.serial, endpoint.ended.clone());
     endpoint.upstreams.tasks.spawn("upstream connection", async move {
