@@ -1,6 +1,6 @@
 //! The command line: every command, flag, default and example.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -20,6 +20,8 @@ Exit codes: 0 done · 1 refused, unhealthy or diverged · 2 nothing to do · 64 
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run the gateway: all four services in this process
+    Up(UpArgs),
     #[command(flatten)]
     Operate(Operate),
     /// A small real MCP server with tools to try the gateway with
@@ -90,6 +92,42 @@ pub(crate) struct AdminArgs {
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
+
+#[derive(Args, Debug)]
+#[command(after_help = UP_EXAMPLES)]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+
+    /// Where MCP is served, at path /mcp; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", env = "ONLY1MCP_LISTEN")]
+    pub(crate) listen: SocketAddr,
+
+    /// Where the admin services are served, besides a Unix socket in the state directory
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081", env = "ONLY1MCP_ADMIN")]
+    pub(crate) admin: SocketAddr,
+
+    /// Where /livez, /readyz and /metrics are served
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8082", env = "ONLY1MCP_OPS")]
+    pub(crate) ops: SocketAddr,
+
+    /// File with the admin token for TCP [default: one in the state directory, made at the first start]
+    #[arg(long, value_name = "FILE", env = "ONLY1MCP_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+
+    /// When asked to stop: keep accepting for this long, so that load balancers can look elsewhere
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration, env = "ONLY1MCP_MIN_DRAIN")]
+    pub(crate) min_drain: Duration,
+}
+
+const UP_EXAMPLES: &str = "\
+Examples:
+  only1mcp up                            serve ./only1mcp.yaml, or a demo of three servers
+  only1mcp up --config gateway.yaml      serve that file, and follow every change of it
+  only1mcp up --listen 127.0.0.1:0       on a free port; the ready line says which
+
+Ready is one line on stdout with the three addresses and the revision. SIGTERM or SIGINT lets calls
+end before the process does; a second one cuts them off.";
 
 #[derive(Args, Debug)]
 #[command(after_help = VALIDATE_EXAMPLES)]

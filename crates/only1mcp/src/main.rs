@@ -7,6 +7,7 @@ mod demo;
 mod failure;
 mod mcp_client;
 mod place;
+mod up;
 
 use std::process::ExitCode;
 
@@ -16,6 +17,9 @@ use runtime::exit;
 use args::{Command, CommandLine};
 
 fn main() -> ExitCode {
+    if router::keeper::is_keeper(std::env::args_os()) {
+        return router::keeper::main();
+    }
     let line = match CommandLine::try_parse() {
         Ok(line) => line,
         Err(error) => {
@@ -27,6 +31,7 @@ fn main() -> ExitCode {
     };
     match line.command {
         Command::Operate(command) => cli::run(command),
+        Command::Up(args) => up::run(&args),
         Command::DemoServer(settings) => demo::run(settings),
     }
 }

@@ -1,0 +1,149 @@
+//! What `up` serves when there is no configuration: three demo servers, described by a real file that can be edited.
+//!
+//! The two stdio servers are started by the router, as any other. The HTTP server is a child of this process: it ends
+//! when its standard input does, so it cannot outlive us, however we end.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use runtime::{Backoff, Tasks, state_dir::write_atomic};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, ChildStdin, Command},
+};
+
+use crate::place::Place;
+
+const URL_FILE: &str = "demo-server.url";
+/// This very program, also after a new build has taken its place on the disk.
+const PROGRAM: &str = "/proc/self/exe";
+/// A child that has served for so long has not failed at its start.
+const STEADY: Duration = Duration::from_secs(10);
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DemoError {
+    #[error("cannot start the demo's HTTP server")]
+    Start(#[source] io::Error),
+    #[error("the demo's HTTP server ended before it listened; it said {line:?}")]
+    Silent { line: String },
+    #[error("cannot write the demo's configuration {}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+}
+
+/// The demo's HTTP server.
+#[derive(Debug)]
+pub(crate) struct HttpDemo {
+    child: Child,
+    /// Held: the child serves until this is closed.
+    _stdin: ChildStdin,
+    url: String,
+}
+
+/// Starts the HTTP server, and writes the configuration unless there is one already, which is the user's by now.
+pub(crate) async fn start(place: &Place, tasks: &Tasks) -> Result<(), DemoError> {
+    let url_file = place.state_dir.join(URL_FILE);
+    let before = fs::read_to_string(&url_file).unwrap_or_default();
+    let demo = match HttpDemo::start(&before).await {
+        Ok(demo) => demo,
+        // Somebody else has its port by now.
+        Err(_) => HttpDemo::start("").await?,
+    };
+    write_configuration(&place.config, &before, &demo.url)?;
+    let failed = |source| DemoError::Write { path: url_file.clone(), source };
+    write_atomic(&url_file, demo.url.as_bytes(), 0o600).map_err(failed)?;
+    let stop = tasks.shutdown().clone();
+    tasks.spawn("demo server", async move {
+        tokio::select! {
+            () = demo.keep() => {}
+            // It is a backend: calls in flight may need it until the end.
+            () = stop.reached(runtime::Phase::Closing) => {}
+        }
+    });
+    Ok(())
+}
+
+impl HttpDemo {
+    /// Listens at `url` of an earlier start, or on a free port.
+    async fn start(url: &str) -> Result<Self, DemoError> {
+        let address = url.strip_prefix("http://").and_then(|url| url.strip_suffix("/mcp")).unwrap_or("127.0.0.1:0");
+        let mut child = Command::new(PROGRAM)
+            .args(["demo-server", "--until-eof", "--name", "calculator", "--listen", address])
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(DemoError::Start)?;
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        let (Some(stdin), Some(stdout)) = (stdin, stdout) else {
+            return Err(DemoError::Start(io::Error::other("its pipes are missing")));
+        };
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).await.map_err(DemoError::Start)?;
+        let url = line.trim().strip_prefix("listening on ").map(str::to_owned);
+        url.map(|url| Self { child, _stdin: stdin, url }).ok_or(DemoError::Silent { line })
+    }
+
+    /// Starts it again whenever it ends: one of its tools makes it crash.
+    async fn keep(mut self) {
+        let (backoff, mut failures) = (Backoff::default(), 0);
+        loop {
+            let begun = tokio::time::Instant::now();
+            let ended = self.child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
+            failures = if begun.elapsed() > STEADY { 0 } else { failures + 1 };
+            tracing::warn!(url = self.url, ended, "the demo's HTTP server ended and is started again");
+            loop {
+                tokio::time::sleep(backoff.delay(failures, 0)).await;
+                match Self::start(&self.url).await {
+                    Ok(again) => {
+                        self = again;
+                        break;
+                    }
+                    Err(error) => tracing::warn!(%error, "it does not start"),
+                }
+                failures += 1;
+            }
+        }
+    }
+}
+
+/// `before` is the URL that a file of an earlier start names.
+fn write_configuration(path: &Path, before: &str, url: &str) -> Result<(), DemoError> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) if before == url || before.is_empty() => return Ok(drop(text)),
+        Ok(text) => text.replace(before, url),
+        Err(_) => configuration(url),
+    };
+    let failed = |source| DemoError::Write { path: path.to_owned(), source };
+    write_atomic(path, text.as_bytes(), 0o600).map_err(failed)
+}
+
+fn configuration(url: &str) -> String {
+    let program = if cfg!(target_os = "linux") { PROGRAM.to_owned() } else { own_path() };
+    format!(
+        r#"# The demo of only1mcp: three small MCP servers behind one endpoint. Edit this file while `only1mcp up` runs:
+# remove a server, add one, change its name. Calls that run are not disturbed.
+version: "1.0"
+naming: prefix # the tool `add` of the server `calculator` is shown as calculator__add
+
+servers:
+  - id: calculator # over HTTP
+    transport: {{ type: http, url: "{url}" }}
+
+  - id: notes # started by the gateway, over its standard input and output
+    transport: {{ type: stdio, command: {program}, args: ["demo-server", "--stdio", "--name", "notes"] }}
+
+  - id: clock
+    transport: {{ type: stdio, command: {program}, args: ["demo-server", "--stdio", "--name", "clock"] }}
+"#
+    )
+}
+
+fn own_path() -> String {
+    std::env::current_exe().map_or_else(|_| "only1mcp".to_owned(), |path| path.display().to_string())
+}

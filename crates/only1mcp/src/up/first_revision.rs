@@ -1,0 +1,41 @@
+//! From the start until something is live and settled, or until it is clear that nothing will be.
+
+use std::{fmt, sync::Arc};
+
+use config_manager::{SourceStatus, Status};
+use runtime::Readiness;
+use tokio::sync::watch;
+
+/// The configuration gives nothing to serve, and there is no revision from before.
+#[derive(Debug, thiserror::Error)]
+pub(crate) struct NoRevision(SourceStatus);
+
+impl fmt::Display for NoRevision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SourceStatus { name, state, violations, refusals, .. } = &self.0;
+        for violation in violations {
+            writeln!(f, "{violation}")?;
+        }
+        for refusal in refusals {
+            writeln!(f, "{}", refusal.reason)?;
+        }
+        write!(f, "only1mcp: {name}: {}, and there is no revision from before", state.as_str().replace('_', " "))
+    }
+}
+
+/// Returns once a revision is live and every server of it is up or has failed to come up.
+pub(crate) async fn wait(readiness: &Readiness, mut status: watch::Receiver<Arc<Status>>) -> Result<(), NoRevision> {
+    let refused = async {
+        let refused = status.wait_for(|status| status.nothing_good().is_some()).await;
+        let source = refused.ok().and_then(|status| status.nothing_good().cloned());
+        match source {
+            Some(source) => source,
+            // config-manager has ended; whoever sees to that ends the process.
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = readiness.ready() => Ok(()),
+        source = refused => Err(NoRevision(source)),
+    }
+}

@@ -1,0 +1,101 @@
+//! The four services of this process: what each is given, and the one gRPC server they share.
+//!
+//! They reach each other over an in-memory connection to that same server, so what an operator sees from outside is what
+//! they see.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use config_manager::{ConfigManager, Origin, Status as ConfigStatus};
+use drain_coordinator::DrainCoordinator;
+use model::NodeId;
+use router::{
+    Router,
+    settings::{Access, Peers, Settings as RouterSettings, default_cores},
+};
+use runtime::{
+    grpc::{self, Auth, DuplexConnector, Listener, Target},
+    state_dir::StateDir,
+};
+use tokio::sync::watch;
+use tonic::service::{Routes, RoutesBuilder};
+
+use super::Process;
+
+/// The name of the one router in votes and in the status.
+const NODE: &str = "local";
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServiceError {
+    #[error("config-manager does not start")]
+    ConfigManager(#[from] config_manager::OpenError),
+    #[error("drain-coordinator does not start")]
+    DrainCoordinator(#[from] drain_coordinator::RecordError),
+    #[error("the router does not start")]
+    Router(#[from] router::StartError),
+}
+
+/// All four, running.
+#[derive(Debug)]
+pub(crate) struct Services {
+    pub(crate) router: Router,
+    pub(crate) config: watch::Receiver<std::sync::Arc<ConfigStatus>>,
+    routes: Routes,
+}
+
+impl Services {
+    /// Starts all four; they find each other through `inside` once [`Services::serve`] was called.
+    pub(crate) async fn start(
+        process: &Process,
+        listen: SocketAddr,
+        config: PathBuf,
+        state: &StateDir,
+        inside: &DuplexConnector,
+    ) -> Result<Self, ServiceError> {
+        let Process { clock, tasks, readiness, .. } = process;
+        let mut routes = RoutesBuilder::default();
+
+        let manager = ConfigManager::open(Origin::File(config), state, *clock, tasks.clone())?;
+        let status = manager.status();
+        routes.add_service(manager.service());
+        tasks.spawn_component("config-manager", manager.run());
+
+        let settings = drain_coordinator::Settings::new(state.file("drain-coordinator"));
+        let scope = drain_coordinator::Scope { clock: *clock, tasks: tasks.clone(), readiness: readiness.clone() };
+        let (service, coordinator) = DrainCoordinator::open(&settings, &scope)?;
+        routes.add_service(service);
+        tasks.spawn("drain-coordinator", coordinator.run());
+
+        let router = Router::start(router_settings(listen, state, inside), process.router_scope()).await?;
+        routes.add_service(router.service());
+        Ok(Self { router, config: status, routes: routes.routes() })
+    }
+
+    /// Offers all four on `listeners`.
+    pub(crate) fn serve(&self, process: &Process, auth: Auth, listeners: Vec<Listener>) {
+        let service = grpc::Service {
+            routes: self.routes.clone(),
+            descriptors: &[wire::DESCRIPTORS],
+            auth,
+            readiness: process.readiness.clone(),
+        };
+        process.tasks.spawn_component("grpc", grpc::serve(service, listeners, process.shutdown.clone()));
+    }
+
+    /// Whether everything ended in time and in peace.
+    pub(crate) async fn stop(self, grace: Duration) -> bool {
+        self.router.stop(grace).await
+    }
+}
+
+fn router_settings(listen: SocketAddr, state: &StateDir, inside: &DuplexConnector) -> RouterSettings {
+    let inside = || Target::Duplex(inside.clone());
+    RouterSettings {
+        node: NodeId::new(NODE).expect("the name is a valid one"),
+        listen,
+        state_dir: state.file("router"),
+        cores: default_cores(),
+        access: Access::default(),
+        peers: Peers { config_manager: inside(), health_monitor: inside(), drain_coordinator: inside() },
+        session_key_file: None,
+    }
+}

@@ -1,0 +1,150 @@
+//! `up` as its user meets it: one program, a file, and the commands beside it.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+};
+
+use serde_json::Value;
+
+/// A home of its own, so that nothing of the machine is seen.
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_only1mcp"));
+        command.args(arguments).env_clear().env("HOME", self.path()).env("XDG_RUNTIME_DIR", self.path());
+        command.env("PATH", "/usr/bin:/bin").current_dir(self.path()).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        let Output { status, stdout, stderr } = self.command(arguments).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (status.code().unwrap(), text(stdout), text(stderr))
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let (_, out, err) = self.run(arguments);
+        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}"))
+    }
+
+    fn up(&self, more: &[&str]) -> Up {
+        let mut command =
+            self.command(&["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--ops", "127.0.0.1:0"]);
+        let log = self.path().join("up.log");
+        let stderr = fs::File::create(&log).unwrap();
+        let mut child = command.args(more).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
+        let mut ready = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        Up { child, ready, log }
+    }
+}
+
+struct Up {
+    child: Child,
+    ready: String,
+    log: PathBuf,
+}
+
+impl Up {
+    fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Asks it to stop and returns its exit code.
+    fn stop(mut self) -> i32 {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").arg(pid).status().unwrap().success());
+        self.child.wait().unwrap().code().expect("no signal")
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn the_demo_is_served_edited_and_left() {
+    let home = Home::new();
+    let up = home.up(&[]);
+    assert!(up.ready.starts_with("ready: MCP http://127.0.0.1:") && up.ready.ends_with("revision 1\n"), "{}", up.ready);
+    assert!(up.said().contains("built-in demo"), "{}", up.said());
+    assert_eq!(home.run(&["call", "calculator__add", r#"{"a": 40, "b": 2}"#]).1, "42\n");
+    assert_eq!(home.run(&["call", "notes__echo", r#"{"text": "hello"}"#]).1, "hello\n");
+    let status = home.json(&["status", "--output", "json"]);
+    assert_eq!(status["revision"], 1);
+    assert_eq!(status["servers"].as_array().unwrap().len(), 3);
+
+    let file = home.path().join(".local/state/only1mcp/demo/only1mcp.yaml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("id: clock", "id: watch")).unwrap();
+    let (code, out, err) = home.run(&["reload"]);
+    // The watcher may have been faster.
+    assert!(code == 0 || code == 2, "{code}: {out}{err}");
+    assert_eq!(home.run(&["call", "watch__echo", r#"{"text": "again"}"#]).1, "again\n");
+    let history = home.json(&["history", "--output", "json"]);
+    assert_eq!(history[0]["revision"], 2);
+    assert_eq!(home.run(&["rollback"]).0, 0);
+    assert_eq!(home.run(&["call", "clock__echo", r#"{"text": "back"}"#]).1, "back\n");
+
+    let (code, _, err) = home.run(&["up", "--listen", "127.0.0.1:0"]);
+    assert_eq!(code, 1);
+    assert!(err.contains(&up.child.id().to_string()), "it names the process that runs: {err}");
+    assert_eq!(up.stop(), 0);
+    assert_eq!(home.run(&["status"]).0, 69);
+}
+
+#[test]
+fn a_broken_file_is_fatal_only_while_there_is_nothing_better() {
+    let home = Home::new();
+    let file = home.path().join("only1mcp.yaml");
+    fs::write(&file, "version: \"1.0\"\nservers:\n  - id: a\n    transport: { type: stdio, comand: x }\n").unwrap();
+    let mut up = home.up(&[]);
+    assert_eq!(up.ready, "");
+    assert_eq!(up.child.wait().unwrap().code(), Some(1));
+    assert!(up.said().contains("only1mcp.yaml:4:"), "{}", up.said());
+
+    let program = env!("CARGO_BIN_EXE_only1mcp");
+    let good = format!(
+        "version: \"1.0\"\nservers:\n  - id: a\n    transport: {{ type: stdio, command: {program}, args: [demo-server] }}\n"
+    );
+    fs::write(&file, good).unwrap();
+    let up = home.up(&[]);
+    assert!(up.ready.ends_with("revision 1\n"), "{}{}", up.ready, up.said());
+    assert_eq!(up.stop(), 0);
+
+    fs::write(&file, "servers: [").unwrap();
+    let up = home.up(&[]);
+    assert!(up.ready.ends_with("revision 1\n"), "the last good revision serves: {}{}", up.ready, up.said());
+    assert_eq!(home.run(&["call", "a__add", r#"{"a": 1, "b": 1}"#]).1, "2\n");
+    assert_eq!(up.stop(), 0);
+}
+
+#[test]
+fn a_call_in_flight_ends_before_the_process_does() {
+    let home = Home::new();
+    let up = home.up(&[]);
+    let mut call = home.command(&["call", "notes__sleep", r#"{"ms": 1500}"#]);
+    let mut call = call.stdout(Stdio::piped()).spawn().unwrap();
+    while home.json(&["status", "--output", "json"])["routers"][0]["in_flight"] != 1 {}
+    assert_eq!(up.stop(), 0);
+    let mut said = String::new();
+    call.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!((call.wait().unwrap().code(), said.as_str()), (Some(0), "slept 1500 ms\n"));
+}
