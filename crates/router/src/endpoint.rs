@@ -22,9 +22,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::upstream::{Link, StderrTail, next_serial};
 
+pub use crate::upstream::Upstreams;
 pub use error::{AskError, BringUpError, BringUpFailure, PingError};
 pub use lease::{Lease, Stats};
-pub use crate::upstream::Upstreams;
 pub use state::{EndpointEvent, EndpointPhase, EndpointState, Listing};
 
 /// Shared by every generation that has it; lives in the fleet.
@@ -157,6 +157,13 @@ impl Endpoint {
 
     pub(crate) fn tell(&self, event: EndpointEvent) {
         self.upstreams.tell(self.serial, event);
+    }
+}
+
+impl Drop for Endpoint {
+    /// Also of one that was never shut down nothing goes on.
+    fn drop(&mut self) {
+        self.ended.cancel();
     }
 }
 

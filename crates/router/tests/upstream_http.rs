@@ -74,6 +74,34 @@ async fn event_streams_are_read_in_any_pieces_and_their_connection_is_used_again
 }
 
 #[tokio::test]
+async fn an_event_stream_that_ends_early_is_resumed() {
+    let (server, small) = connected(Plan { sse: Some(5), interrupts: true, ..Plan::default() }).await;
+    let messages = small.stream(&tool_call("\"c\"", "x")).await;
+    assert_eq!(messages.last().unwrap(), r#"{"jsonrpc":"2.0","id":"c","result":{"tool":"x"}}"#);
+    assert_eq!(server.seen().executed, 1);
+    small.endpoint.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_secret_that_was_exchanged_is_read_again_when_the_old_one_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("key");
+    std::fs::write(&file, "old\n").unwrap();
+    let server = Server::start(Plan::default()).await;
+    server.change_key("old");
+    let headers = BTreeMap::from([("X-Key".to_owned(), format!("${{file:{}}}", file.display()))]);
+    let small = bench(Transport::Http { url: server.url(), headers }, Limits::default());
+    small.up().await;
+    server.change_key("new");
+    let error = small.call(&tool_call("1", "echo")).await.unwrap_err();
+    assert_eq!((error.cause, error.data.as_deref()), (Cause::Status(401), Some(r#"{"status":401}"#)));
+    std::fs::write(&file, "new\n").unwrap();
+    small.whole(&tool_call("2", "echo")).await;
+    assert_eq!(server.seen().executed, 1);
+    small.endpoint.shut_down().await;
+}
+
+#[tokio::test]
 async fn a_lost_session_is_renewed_once_for_all_calls_and_nothing_runs_twice() {
     for status in [404, 400] {
         let (server, mut small) = connected(Plan { lost: status, ..Plan::default() }).await;
@@ -151,7 +179,8 @@ async fn a_dropped_call_is_cancelled_at_the_server() {
     }
     let sent: serde_json::Value = serde_json::from_str(&server.seen().requests.last().unwrap().body).unwrap();
     drop(call);
-    let cancelled = format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{}}}}}"#, sent["id"]);
+    let cancelled =
+        format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{}}}}}"#, sent["id"]);
     server.until(|seen| seen.requests.last().unwrap().body == cancelled).await;
 }
 
@@ -175,8 +204,11 @@ async fn refusals_say_what_arrived() {
         };
         assert_eq!(error, expected);
     };
-    fails(Plan { initialize_status: 401, ..Plan::default() }, "initialize: server `small` answered with status 401 Unauthorized: go away")
-        .await;
+    fails(
+        Plan { initialize_status: 401, ..Plan::default() },
+        "initialize: server `small` answered with status 401 Unauthorized: go away",
+    )
+    .await;
     fails(
         Plan { initialize_status: 307, ..Plan::default() },
         "initialize: server `small` answered with status 307 Temporary Redirect: go away; it has moved to /elsewhere, which \
@@ -186,8 +218,5 @@ async fn refusals_say_what_arrived() {
     fails(Plan { padding: 6000, ..Plan::default() }, "the answer of server `small` is larger than 5000 bytes").await;
     let gone = bench(http("http://127.0.0.1:9/mcp"), Limits { connect: Duration::from_secs(1), ..Limits::default() });
     let error = gone.endpoint.bring_up(Instant::now() + PATIENCE).await.unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "initialize: server `small` cannot be reached at 127.0.0.1:9: Connection refused (os error 111)"
-    );
+    assert_eq!(error, "initialize: server `small` cannot be reached at 127.0.0.1:9: Connection refused (os error 111)");
 }

@@ -140,7 +140,7 @@ impl Endpoint {
     async fn list_over(self: &Arc<Self>, link: Arc<Link>) -> Result<Listing, AskError> {
         let limit = self.limits().connect;
         match list_all(self, &link, limit).await {
-            Err(AskError::Call(error)) if error.cause == Cause::SessionLost => {
+            Err(AskError::Call(error)) if link.needs_renewal(self, &error) => {
                 self.renew(link.number()).await?;
                 let link = self.link().ok_or_else(|| self.not_connected())?;
                 list_all(self, &link, limit).await
@@ -160,7 +160,7 @@ impl Endpoint {
         match ask(self, &link, &Call::own(method::PING, None), timeout).await {
             Ok(_) => Ok(begun.elapsed()),
             Err(error) => {
-                if matches!(&error, AskError::Call(call) if call.cause == Cause::SessionLost) {
+                if matches!(&error, AskError::Call(call) if link.needs_renewal(self, call)) {
                     // The probe failed, but what it found needs no verdict: it needs a new session.
                     let (endpoint, stale) = (Arc::clone(self), link.number());
                     self.upstreams.tasks.spawn_on(
@@ -213,6 +213,8 @@ impl Endpoint {
             }
             () = self.ended.cancelled() => Err(BringUpFailure::Ended),
         };
+        let result = if outcome.is_ok() { "ok" } else { "failed" };
+        metrics::counter!("router_upstream_renewals_total", "result" => result).increment(1);
         match outcome {
             Ok(link) => {
                 attempt.publish(link);

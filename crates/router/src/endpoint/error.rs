@@ -51,7 +51,7 @@ pub enum BringUpFailure {
     Initialize(AskError),
     #[error("tools/list: {0}")]
     List(AskError),
-    #[error("not up within {} ms", limit.as_millis())]
+    #[error("not connected, initialised and listed within {} ms", limit.as_millis())]
     TimedOut { limit: Duration },
     #[error("{reason}")]
     Elsewhere {

@@ -59,7 +59,8 @@ pub(crate) async fn list_all(endpoint: &Arc<Endpoint>, link: &Arc<Link>, limit: 
     let mut cursor: Option<String> = None;
     let mut pages = 0;
     // A server without tools need not know the method.
-    while greeting.tools {
+    let mut more = greeting.tools;
+    while more {
         let params = cursor.as_deref().map(|cursor| {
             let mut params = br#"{"cursor":"#.to_vec();
             push_string(&mut params, cursor);
@@ -76,11 +77,11 @@ pub(crate) async fn list_all(endpoint: &Arc<Endpoint>, link: &Arc<Link>, limit: 
         if tools.len() > MAX_TOOLS {
             return Err(AskError::TooLong { limit: MAX_TOOLS, unit: "tools" });
         }
-        match page.next_cursor {
-            Some(next) if pages < MAX_PAGES => cursor = Some(next),
-            Some(_) => return Err(AskError::TooLong { limit: MAX_PAGES, unit: "pages" }),
-            None => break,
+        if pages == MAX_PAGES && page.next_cursor.is_some() {
+            return Err(AskError::TooLong { limit: MAX_PAGES, unit: "pages" });
         }
+        more = page.next_cursor.is_some();
+        cursor = page.next_cursor;
     }
     Ok(Listing {
         tools: tools.into(),

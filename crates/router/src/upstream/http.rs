@@ -97,6 +97,14 @@ impl HttpLink {
         });
     }
 
+    /// The configured headers have other values now than when the session began.
+    pub(super) fn is_outdated(&self, endpoint: &Endpoint) -> bool {
+        let fresh = Target::resolve(&endpoint.spec.transport);
+        fresh.is_ok_and(|fresh| {
+            fresh.with_session(self.session.as_ref(), self.greeting.protocol_version).differs_from(&self.target)
+        })
+    }
+
     /// DELETEs the session. A server that refuses, or is gone, will forget it by itself.
     pub(super) async fn close(&self, endpoint: &Endpoint) {
         self.replaced.cancel();

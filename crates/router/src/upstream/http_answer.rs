@@ -119,7 +119,10 @@ pub(super) async fn accept(
         Media::Other => {
             exchange.over();
             let (server, status) = (exchange.server(), head.status);
-            let found = head.headers.get(CONTENT_TYPE).map_or("no content type".to_owned(), |v| format!("{v:?}"));
+            let found = head
+                .headers
+                .get(CONTENT_TYPE)
+                .map_or_else(|| "no content type".to_owned(), |value| format!("{value:?}"));
             let message = format!(
                 "server `{server}` answered a request with status {status} and {found}; \
                  expected application/json or text/event-stream"

@@ -1,55 +1,92 @@
 //! The event stream of one POST: messages of the server until its answer, ready for the client.
+//!
+//! A server may end a stream before the answer, on purpose or not. If its events had ids, it is asked for the rest of
+//! them; only if it has none is the call lost.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
+use http::{HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use mcp::sse::{Decoder, Event};
 
+use super::Link;
 use super::http_answer::{Exchange, too_large};
-use super::http_pool::Borrowed;
+use super::http_pool::{self, Borrowed};
+use super::http_target::LAST_EVENT_ID;
 use super::inbound::{Inbound, read};
 use crate::call::{CallError, Cause};
-use crate::endpoint::EndpointEvent;
+use crate::endpoint::{Endpoint, EndpointEvent};
+
+type Opened = (Incoming, Borrowed);
 
 pub(super) struct HttpEvents {
     exchange: Exchange,
-    /// Taken when it ended or is no longer wanted.
-    body: Option<(Incoming, Borrowed)>,
+    from: Source,
     decoder: Decoder,
     events: Vec<Event>,
     ready: VecDeque<Bytes>,
     answered: bool,
     /// How often the end of the stream was waited for by polling once more.
     yields: u8,
+    resume: Resume,
+}
+
+/// Where messages come from.
+enum Source {
+    Stream(Opened),
+    /// The rest of them is being asked for.
+    Resuming(Pin<Box<dyn Future<Output = Result<Opened, CallError>> + Send>>),
+    Nowhere,
+}
+
+/// What it takes to go on after a stream has ended.
+#[derive(Default)]
+struct Resume {
+    last_event: Option<HeaderValue>,
+    /// As the server wishes.
+    wait: Option<Duration>,
+    /// Tries since the last event.
+    fruitless: u32,
 }
 
 /// The end of a stream mostly comes with its last event and needs only a turn of the connection's own task.
 const YIELDS: u8 = 4;
 /// For a stream that is not ended after its answer. Until then its connection serves nobody else.
 const LINGER: Duration = Duration::from_secs(1);
+/// How often in a row the rest of a stream is asked for without any event coming.
+const FRUITLESS: u32 = 5;
+/// Before the rest is asked for, if the server does not say, and at most.
+const WAIT: Duration = Duration::from_millis(100);
+const WAIT_MAX: Duration = Duration::from_secs(30);
 
 impl HttpEvents {
     pub(super) fn new(exchange: Exchange, body: Incoming, borrowed: Borrowed) -> Self {
-        let decoder = Decoder::new(usize::try_from(exchange.limit()).unwrap_or(usize::MAX));
         Self {
+            decoder: decoder(&exchange),
             exchange,
-            body: Some((body, borrowed)),
-            decoder,
+            from: Source::Stream((body, borrowed)),
             events: Vec::new(),
             ready: VecDeque::new(),
             answered: false,
             yields: 0,
+            resume: Resume::default(),
         }
     }
 
     fn take_events(&mut self) {
         for event in std::mem::take(&mut self.events) {
+            self.resume.fruitless = 0;
+            if let Some(id) = event.id.as_deref() {
+                self.resume.last_event = HeaderValue::from_str(id).ok().filter(|_| !id.is_empty());
+            }
+            self.resume.wait = event.retry.map(Duration::from_millis).or(self.resume.wait);
             // Events without data carry only ids and reconnection times.
             if !event.data.is_empty() && !self.answered {
                 self.take_message(event.data);
@@ -91,14 +128,14 @@ impl HttpEvents {
 
     /// Ready when the connection is taken care of.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        while let Some((mut body, borrowed)) = self.body.take() {
+        while let Source::Stream((mut body, borrowed)) = std::mem::replace(&mut self.from, Source::Nowhere) {
             match Pin::new(&mut body).poll_frame(context) {
-                Poll::Ready(Some(Ok(_))) => self.body = Some((body, borrowed)),
-                Poll::Ready(Some(Err(_))) => break,
+                Poll::Ready(Some(Ok(_))) => self.from = Source::Stream((body, borrowed)),
+                Poll::Ready(Some(Err(_))) => {}
                 Poll::Ready(None) => borrowed.give_back(),
                 Poll::Pending if self.yields < YIELDS => {
                     self.yields += 1;
-                    self.body = Some((body, borrowed));
+                    self.from = Source::Stream((body, borrowed));
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -126,10 +163,94 @@ impl HttpEvents {
         });
     }
 
+    /// The stream is over and the answer not there: asks for the rest, or says why it cannot.
+    fn interrupted(&mut self, error: CallError) -> Result<(), CallError> {
+        let Resume { last_event, wait, fruitless } = &mut self.resume;
+        let (Some(link), Some(last)) = (&self.exchange.link, last_event.as_ref()) else { return Err(error) };
+        if *fruitless == FRUITLESS {
+            return Err(error);
+        }
+        *fruitless += 1;
+        let wait = wait.unwrap_or(WAIT * *fruitless).min(WAIT_MAX);
+        let rest = rest(Arc::clone(&self.exchange.endpoint), Arc::clone(link), last.clone(), wait);
+        self.from = Source::Resuming(Box::pin(rest));
+        self.decoder = decoder(&self.exchange);
+        Ok(())
+    }
+
     fn failed(&mut self, error: CallError) -> Poll<Option<Result<Bytes, CallError>>> {
-        self.body = None;
+        self.from = Source::Nowhere;
         self.answer_came();
         Poll::Ready(Some(Err(error)))
+    }
+
+    /// Reads a little further. An error ends the call.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        let body = match &mut self.from {
+            Source::Stream((body, _)) => body,
+            Source::Resuming(rest) => {
+                let outcome = ready!(rest.as_mut().poll(context));
+                return Poll::Ready(match outcome {
+                    Ok(opened) => {
+                        self.from = Source::Stream(opened);
+                        Ok(())
+                    }
+                    Err(error) if error.cause == Cause::Connect => self.interrupted(error),
+                    Err(error) => Err(error),
+                });
+            }
+            Source::Nowhere => return Poll::Ready(Ok(())),
+        };
+        Poll::Ready(match ready!(Pin::new(body).poll_frame(context)) {
+            Some(Ok(frame)) => {
+                let data = frame.into_data().unwrap_or_default(); // trailers say nothing
+                let too_much = self.decoder.push(&data, &mut self.events).is_err();
+                self.take_events();
+                if too_much && !self.answered { Err(too_large(&self.exchange)) } else { Ok(()) }
+            }
+            Some(Err(error)) => {
+                let error = self.exchange.broken(&error);
+                self.interrupted(error)
+            }
+            None => {
+                if let Source::Stream((_, borrowed)) = std::mem::replace(&mut self.from, Source::Nowhere) {
+                    borrowed.give_back();
+                }
+                let server = self.exchange.server();
+                let message = format!("the event stream of server `{server}` ended before the answer");
+                self.interrupted(CallError::sent(Cause::Lost, message))
+            }
+        })
+    }
+}
+
+fn decoder(exchange: &Exchange) -> Decoder {
+    Decoder::new(usize::try_from(exchange.limit()).unwrap_or(usize::MAX))
+}
+
+/// Asks for the events after `last`.
+async fn rest(
+    endpoint: Arc<Endpoint>,
+    link: Arc<Link>,
+    last: HeaderValue,
+    wait: Duration,
+) -> Result<Opened, CallError> {
+    tokio::time::sleep(wait).await;
+    let server = &endpoint.key.backend;
+    let lost = |what: String| {
+        let message = format!("the event stream of server `{server}` ended before the answer, and {what}");
+        CallError::sent(Cause::Lost, message)
+    };
+    let Link::Http(http) = &*link else { return Err(lost("there is no way to resume it".to_owned())) };
+    let mut request = http.target.bare(Method::GET);
+    request.headers_mut().insert(LAST_EVENT_ID, last);
+    let (response, borrowed) = http_pool::send(&endpoint, &http.target, request).await.map_err(|error| {
+        let cause = error.cause;
+        CallError { cause, ..lost(format!("could not be resumed: {error}")) }
+    })?;
+    match response.status() {
+        StatusCode::OK => Ok((response.into_body(), borrowed)),
+        status => Err(lost(format!("was not resumed: status {status}"))),
     }
 }
 
@@ -146,26 +267,8 @@ impl Stream for HttpEvents {
                 ready!(this.poll_end(context));
                 return Poll::Ready(None);
             }
-            let Some((body, _)) = &mut this.body else { return Poll::Ready(None) };
-            match ready!(Pin::new(body).poll_frame(context)) {
-                Some(Ok(frame)) => {
-                    let Ok(data) = frame.into_data() else { continue };
-                    let too_much = this.decoder.push(&data, &mut this.events).is_err();
-                    this.take_events();
-                    if too_much && !this.answered {
-                        let error = too_large(&this.exchange);
-                        return this.failed(error);
-                    }
-                }
-                Some(Err(error)) => {
-                    let error = this.exchange.broken(&error);
-                    return this.failed(error);
-                }
-                None => {
-                    let server = this.exchange.server();
-                    let message = format!("the event stream of server `{server}` ended before the answer");
-                    return this.failed(CallError::sent(Cause::Lost, message));
-                }
+            if let Err(error) = ready!(this.poll_read(context)) {
+                return this.failed(error);
             }
         }
     }

@@ -43,6 +43,9 @@ impl Target {
             "https" => true,
             _ => return Err(bad("only http and https are possible")),
         };
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(bad("credentials in a URL are not sent; use a header"));
+        }
         let host = url.host_str().ok_or_else(|| bad("it has no host"))?;
         let port = url.port_or_known_default().ok_or_else(|| bad("it has no port"))?;
         let authority = match url.port() {
@@ -77,6 +80,10 @@ impl Target {
         }
         self.headers.insert(VERSION, HeaderValue::from_static(version.as_str()));
         self
+    }
+
+    pub(super) fn differs_from(&self, other: &Self) -> bool {
+        self.headers != other.headers
     }
 
     pub(super) fn post(&self, body: Bytes) -> Request<Full<Bytes>> {

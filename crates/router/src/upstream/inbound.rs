@@ -121,7 +121,12 @@ impl Restore {
             Inbound::Answer { id, span } if id == self.id => Ok(self.answer(message, span)),
             Inbound::NamelessError { error } => Ok(self.named(message, error)),
             Inbound::Malformed { reason } => Err(not_an_answer(server, &reason)),
-            other => {
+            other @ (Inbound::Answer { .. }
+            | Inbound::Progress { .. }
+            | Inbound::Request { .. }
+            | Inbound::ListChanged
+            | Inbound::Notification
+            | Inbound::Stray) => {
                 Err(not_an_answer(server, &format!("expected the response to request {}, got {other:?}", self.id)))
             }
         }

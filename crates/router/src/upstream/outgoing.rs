@@ -13,9 +13,8 @@ impl Call {
 
     /// `message` is a request that the gateway wrote.
     pub(crate) fn of_message(message: Vec<u8>) -> Self {
-        let id = match mcp::scan(&message).map(|envelope| envelope.id().map(mcp::Id::span)) {
-            Ok(Some(id)) => id,
-            Ok(None) | Err(_) => unreachable!("requests written by the gateway have an id"),
+        let Ok(Some(id)) = mcp::scan(&message).map(|envelope| envelope.id().map(mcp::Id::span)) else {
+            unreachable!("requests written by the gateway have an id")
         };
         Self { body: message.into(), id, name: None, progress: None, traceparent: None, idempotent: false }
     }

@@ -58,3 +58,6 @@ impl Lines {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

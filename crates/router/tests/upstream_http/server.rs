@@ -36,6 +36,8 @@ pub struct Plan {
     pub announces: bool,
     /// Other than 200.
     pub initialize_status: u16,
+    /// Event streams end after their first event; the rest must be asked for.
+    pub interrupts: bool,
     /// Bytes added to the answer of a call.
     pub padding: usize,
 }
@@ -49,6 +51,10 @@ pub struct Seen {
     pub requests: Vec<Arrived>,
     sessions: BTreeSet<String>,
     refusing: bool,
+    /// Required in `X-Key`, if set.
+    key: Option<String>,
+    /// What an interrupted stream did not say.
+    rest: Option<String>,
 }
 
 #[derive(Clone)]
@@ -83,8 +89,7 @@ pub struct Server {
 impl Server {
     pub async fn start(plan: Plan) -> Self {
         let hang_ups = Arc::new(Mutex::new(plan.hang_up));
-        let shared =
-            Shared { plan, hang_ups, seen: watch::Sender::default(), announcements: broadcast::channel(4).0 };
+        let shared = Shared { plan, hang_ups, seen: watch::Sender::default(), announcements: broadcast::channel(4).0 };
         let mut server = Self { address: ([127, 0, 0, 1], 0).into(), shared, tasks: JoinSet::new() };
         server.start_again().await;
         server
@@ -126,6 +131,10 @@ impl Server {
         self.shared.seen.send_modify(|seen| seen.refusing = true);
     }
 
+    pub fn change_key(&self, key: &str) {
+        self.shared.seen.send_modify(|seen| seen.key = Some(key.to_owned()));
+    }
+
     pub fn announce(&self) {
         self.shared.announcements.send(()).unwrap();
     }
@@ -153,6 +162,9 @@ async fn answer(shared: Shared, calls: Arc<Mutex<usize>>, request: Request<Incom
     let arrived = Arrived { method: head.method.to_string(), body: body.clone(), headers: headers.collect() };
     let message: Value = serde_json::from_str(&body).unwrap_or_default();
     let method = message["method"].as_str().unwrap_or_default();
+    if shared.seen.borrow().key.as_deref().is_some_and(|key| key != arrived.header("x-key")) {
+        return Ok(reply(401, &Value::Null));
+    }
     let known = shared.seen.borrow().sessions.contains(arrived.header("mcp-session-id"));
     shared.seen.send_modify(|seen| {
         seen.executed += usize::from(known && method == "tools/call");
@@ -169,6 +181,10 @@ async fn answer(shared: Shared, calls: Arc<Mutex<usize>>, request: Request<Incom
         return Ok(response);
     }
     match (arrived.method.as_str(), method) {
+        ("GET", _) if arrived.header("last-event-id") == "first" => {
+            let rest = shared.seen.borrow().rest.clone().unwrap();
+            Ok(events(7, &rest))
+        }
         ("GET", _) if shared.plan.announces => Ok(announcements(&shared)),
         ("GET", _) => Ok(reply(405, &Value::Null)),
         ("POST", "tools/list") => Ok(result(&message["id"], r#"{"tools":[{"name":"echo","inputSchema":{}}]}"#)),
@@ -220,13 +236,20 @@ async fn call(shared: &Shared, calls: &Mutex<usize>, message: &Value) -> Reply {
         None => result(id, &format!("{text}{padding}")),
         Some(piece) => {
             let token = &params["_meta"]["progressToken"];
-            events(piece, &format!(
-                "retry: 100\r\n\r\n: hello\r\n\r\n\
+            let text = format!(
+                "retry: 10\r\nid: first\r\n\r\n: hello\r\n\r\n\
                  data: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{{\"progressToken\":{token},\"progress\":1}}}}\r\n\r\n\
                  event: message\r\ndata: {{\"jsonrpc\":\"2.0\",\"id\":9,\"method\":\"roots/list\"}}\r\n\r\n\
                  data: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{{}}}}\r\n\r\n\
                  id: 1\r\ndata: {{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{text}}}\r\n\r\n"
-            ))
+            );
+            if shared.plan.interrupts {
+                let (first, rest) = text.split_once("\r\n\r\n").unwrap();
+                shared.seen.send_modify(|seen| seen.rest = Some(rest.to_owned()));
+                events(piece, &format!("{first}\r\n\r\n"))
+            } else {
+                events(piece, &text)
+            }
         }
     };
     let mut calls = calls.lock().unwrap();
@@ -247,7 +270,8 @@ fn reply(status: u16, body: &Value) -> Response<BoxBody<Bytes, Infallible>> {
     let body = if body.is_null() { Full::default() } else { Full::from(body.to_string()) };
     let mut response = Response::new(body.boxed());
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
-    *response.headers_mut() = HeaderMap::from_iter([("content-type".parse().unwrap(), "application/json".parse().unwrap())]);
+    *response.headers_mut() =
+        HeaderMap::from_iter([("content-type".parse().unwrap(), "application/json".parse().unwrap())]);
     response
 }
 

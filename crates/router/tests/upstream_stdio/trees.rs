@@ -37,12 +37,8 @@ struct Held {
 
 fn held() -> Held {
     let program = std::env::current_exe().unwrap();
-    let mut router = Command::new(program)
-        .args(["hold", "2"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut router =
+        Command::new(program).args(["hold", "2"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(router.stdout.take().unwrap()).lines();
     let up = lines.next().unwrap().unwrap();
     let server = Pid::from_raw(up.strip_prefix("up ").unwrap().parse().unwrap());
@@ -117,7 +113,8 @@ pub fn a_tree_ends_when_its_router_is_killed() {
 pub fn a_tree_ends_when_its_keeper_is_killed() {
     let Held { mut router, mut lines, keeper, tree } = held();
     // Who fled to a session of its own is beyond the reach of a router whose keeper is dead.
-    let reachable: Vec<_> = tree.iter().copied().filter(|pid| session_of(*pid) == session_of(tree_root(&tree))).collect();
+    let reachable: Vec<_> =
+        tree.iter().copied().filter(|pid| session_of(*pid) == session_of(tree_root(&tree))).collect();
     let fled: Vec<_> = tree.iter().copied().filter(|pid| !reachable.contains(pid)).collect();
     kill(keeper, Signal::SIGKILL).unwrap();
     all_gone(&[reachable, vec![keeper]].concat());

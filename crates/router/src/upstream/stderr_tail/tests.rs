@@ -1,0 +1,21 @@
+use super::*;
+
+#[test]
+fn only_the_end_is_kept_and_no_line_is_endless() {
+    let (tail, mut lines) = (StderrTail::default(), Lines::default());
+    for number in 0..200 {
+        lines.push(format!("line {number}\nbeg").as_bytes(), |line| tail.push(line));
+        lines.push(b"un\r\n\n", |line| tail.push(line));
+    }
+    let kept = tail.lines();
+    assert_eq!((kept.len(), kept[0].as_str(), kept[63].as_str()), (64, "line 168", "begun"));
+    lines.push(&[b'x'; 100_000], |_| panic!("no line yet"));
+    lines.push(b"\nnext", |line| tail.push(line));
+    lines.finish(|line| tail.push(line));
+    let kept = tail.lines();
+    assert_eq!((kept[62].len(), kept[63].as_str()), (MAX_LINE, "next"));
+    for _ in 0..20 {
+        tail.push(&[b'y'; MAX_LINE]);
+    }
+    assert_eq!(tail.lines().iter().map(String::len).sum::<usize>(), MAX_BYTES);
+}
