@@ -74,7 +74,11 @@ pub enum Effect {
         result: Result<Summary, CancelError>,
     },
     /// More than its remaining time is different.
-    Changed(Summary),
+    Changed {
+        drain: Summary,
+        /// It ended with this change.
+        ended: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -327,12 +331,13 @@ impl Ledger {
         let wall = self.wall(now);
         let ended = over.then(|| entry.ended.unwrap_or(wall));
         self.dirty |= ended != entry.ended;
+        let just_ended = ended.is_some() && entry.ended.is_none();
         let entry = self.drains.get_mut(id).expect("it was there a line ago");
         entry.ended = ended;
         let after = self.summary(now, &self.drains[id]);
         let same = |before: &Summary| Summary { remaining: after.remaining, ..before.clone() } == after;
         if !before.as_ref().is_some_and(same) {
-            self.effects.push_back(Effect::Changed(after));
+            self.effects.push_back(Effect::Changed { drain: after, ended: just_ended });
         }
         self.forget();
     }

@@ -190,7 +190,7 @@ impl World {
                 }
                 Effect::Disconnect { reason, .. } => panic!("a stream was ended: {reason}"),
                 Effect::Started { .. } | Effect::Cancelled { .. } => {}
-                Effect::Changed(summary) => assert_eq!(
+                Effect::Changed { drain: summary, .. } => assert_eq!(
                     summary.totals.finished + summary.totals.evicted + summary.totals.lost + summary.totals.in_flight,
                     summary.totals.total
                 ),

@@ -62,7 +62,7 @@ pub(crate) fn node(text: &str) -> Result<NodeId, Invalid> {
 }
 
 pub fn endpoint_key(key: Option<pb::EndpointKey>) -> Result<EndpointKey, Invalid> {
-    let key = key.ok_or(Invalid::missing("endpoint"))?;
+    let key = key.ok_or_else(|| Invalid::missing("endpoint"))?;
     Ok(EndpointKey {
         backend: BackendId::new(&key.backend).map_err(|error| Invalid::new("endpoint.backend", error))?,
         variant: VariantId::new(&key.variant).map_err(|error| Invalid::new("endpoint.variant", error))?,
@@ -123,7 +123,7 @@ pub fn violation_to_pb(violation: &Violation) -> pb::Violation {
 }
 
 pub(crate) fn duration(field: &'static str, value: Option<prost_types::Duration>) -> Result<Duration, Invalid> {
-    let value = value.ok_or(Invalid::missing(field))?;
+    let value = value.ok_or_else(|| Invalid::missing(field))?;
     Duration::try_from(value).map_err(|_| Invalid::new(field, "must not be negative"))
 }
 

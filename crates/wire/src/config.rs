@@ -55,7 +55,7 @@ pub fn directive(
     directive: Option<PbDirective>,
     held: impl Fn(&Digest) -> Option<Arc<Snapshot>>,
 ) -> Result<Directive, Undecodable> {
-    Ok(match directive.ok_or(Invalid::missing("directive"))? {
+    Ok(match directive.ok_or_else(|| Invalid::missing("directive"))? {
         PbDirective::Prepare(prepare) => {
             let attempt = attempt(prepare.attempt)?;
             let no = |refusal| Report::Vote { attempt, verdict: Err(refusal), outcomes: Vec::new() };
@@ -123,7 +123,7 @@ pub enum Said {
 
 pub fn report(request: pb::FollowRequest) -> Result<Said, Invalid> {
     let features = request.envelope.map(|envelope| envelope.features).unwrap_or_default();
-    Ok(Said::Report(match request.report.ok_or(Invalid::missing("report"))? {
+    Ok(Said::Report(match request.report.ok_or_else(|| Invalid::missing("report"))? {
         PbReport::Hello(hello) => Report::Hello {
             node: node(&hello.node)?,
             boot: hello.boot,
@@ -144,14 +144,14 @@ pub fn report(request: pb::FollowRequest) -> Result<Said, Invalid> {
         }
         PbReport::Nack(nack) => Report::Nack {
             revision: Revision(nack.revision),
-            refusal: refusal(nack.refusal.ok_or(Invalid::missing("nack.refusal"))?)?,
+            refusal: refusal(nack.refusal.ok_or_else(|| Invalid::missing("nack.refusal"))?)?,
         },
         PbReport::Observed(observed) => return Ok(Said::Observed(observed)),
     }))
 }
 
 fn attempt(id: Option<pb::AttemptId>) -> Result<AttemptId, Invalid> {
-    let id = id.ok_or(Invalid::missing("attempt"))?;
+    let id = id.ok_or_else(|| Invalid::missing("attempt"))?;
     Ok(AttemptId { epoch: id.epoch, sequence: id.sequence })
 }
 
@@ -163,7 +163,7 @@ fn outcome(outcome: pb::CandidateOutcome) -> Result<CandidateOutcome, Invalid> {
     use pb::candidate_outcome::Result as Pb;
     Ok(CandidateOutcome {
         endpoint: endpoint_key(outcome.endpoint)?,
-        result: match outcome.result.ok_or(Invalid::missing("outcome.result"))? {
+        result: match outcome.result.ok_or_else(|| Invalid::missing("outcome.result"))? {
             Pb::ReadyTools(tools) => CandidateResult::Ready { tools },
             Pb::Failed(reason) => CandidateResult::Failed { reason },
             Pb::Unprobed(_) => CandidateResult::Unprobed,
@@ -185,7 +185,7 @@ fn outcome_to_pb(outcome: &CandidateOutcome) -> pb::CandidateOutcome {
 
 fn refusal(refusal: pb::Refusal) -> Result<Refusal, Invalid> {
     use pb::refusal::Reason;
-    Ok(match refusal.reason.ok_or(Invalid::missing("refusal.reason"))? {
+    Ok(match refusal.reason.ok_or_else(|| Invalid::missing("refusal.reason"))? {
         Reason::TooFewReady(few) => Refusal::TooFewReady {
             ready: few.ready,
             changed: few.changed,

@@ -47,7 +47,7 @@ pub(crate) fn content(
     content: Option<pb::Content>,
     held: impl Fn(&Digest) -> Option<Arc<Snapshot>>,
 ) -> Result<Content, ContentError> {
-    let content = content.ok_or(Invalid::missing("content"))?;
+    let content = content.ok_or_else(|| Invalid::missing("content"))?;
     if let Some(lacking) = content.features.iter().find(|feature| !FEATURES.contains(&feature.as_str())) {
         return Err(Refusal::Feature(lacking.clone()).into());
     }

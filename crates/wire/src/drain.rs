@@ -1,5 +1,8 @@
 //! The stream between drain-coordinator and a router.
 
+use std::time::Duration;
+
+use drain::ledger::{RouterSummary, Summary};
 use drain::{Cordon, Count, Departure, Directive, DrainId, LiveEndpoint, Phase};
 use model::{BackendId, Revision};
 
@@ -9,7 +12,7 @@ use pb::attach_request::Count as PbCount;
 use pb::attach_response::Directive as PbDirective;
 
 pub fn count(count: Option<PbCount>) -> Result<Count, Invalid> {
-    Ok(match count.ok_or(Invalid::missing("count"))? {
+    Ok(match count.ok_or_else(|| Invalid::missing("count"))? {
         PbCount::Hello(hello) => Count::Hello { node: node(&hello.node)?, boot: hello.boot },
         PbCount::Live(live) => Count::Live {
             revision: Revision(live.revision),
@@ -57,7 +60,7 @@ pub fn count_to_pb(count: &Count) -> PbCount {
 }
 
 pub fn directive(directive: Option<PbDirective>) -> Result<Directive, Invalid> {
-    Ok(match directive.ok_or(Invalid::missing("directive"))? {
+    Ok(match directive.ok_or_else(|| Invalid::missing("directive"))? {
         PbDirective::Overlay(overlay) => {
             Directive::Overlay { cordons: overlay.cordons.into_iter().map(cordon).collect::<Result<_, _>>()? }
         }
@@ -105,9 +108,48 @@ pub fn cordon_to_pb(cordon: &Cordon) -> pb::Cordon {
     }
 }
 
+/// How long an operator gives a drain; none for what the configuration says.
+pub fn timeout(value: Option<prost_types::Duration>) -> Result<Option<Duration>, Invalid> {
+    value.map(|value| duration("timeout", Some(value))).transpose()
+}
+
+pub fn summary_to_pb(summary: &Summary) -> pb::Drain {
+    let totals = summary.totals;
+    pb::Drain {
+        id: summary.id.to_string(),
+        server: summary.backend.to_string(),
+        cause: if summary.id.is_removal() { "removal" } else { "admin" }.into(),
+        actor: summary.actor.clone().unwrap_or_default(),
+        state: summary.state.as_str().into(),
+        total: totals.total,
+        in_flight: totals.in_flight,
+        finished: totals.finished,
+        evicted: totals.evicted,
+        lost: totals.lost,
+        started_unix_ms: summary.started.0,
+        remaining: Some(duration_to_pb(summary.remaining)),
+        oldest: summary.oldest.clone().unwrap_or_default(),
+        routers: summary.routers.iter().map(router_share_to_pb).collect(),
+        revision: summary.revision().unwrap_or_default().0,
+    }
+}
+
+fn router_share_to_pb(router: &RouterSummary) -> pb::RouterShare {
+    let totals = router.totals;
+    pb::RouterShare {
+        node: router.node.to_string(),
+        phase: phase_to_pb(router.phase),
+        total: totals.total,
+        in_flight: totals.in_flight,
+        finished: totals.finished,
+        evicted: totals.evicted,
+        lost: totals.lost,
+    }
+}
+
 fn drain_id(id: Option<pb::DrainId>) -> Result<DrainId, Invalid> {
     use pb::drain_id::Id;
-    Ok(match id.and_then(|id| id.id).ok_or(Invalid::missing("drain"))? {
+    Ok(match id.and_then(|id| id.id).ok_or_else(|| Invalid::missing("drain"))? {
         Id::Removal(removal) => {
             DrainId::Removal { endpoint: endpoint_key(removal.endpoint)?, revision: Revision(removal.revision) }
         }

@@ -1,5 +1,6 @@
 //! The stream between health-monitor and a router.
 
+use health::monitor::Opinion;
 use health::{Observation, Outcome, Request};
 use model::HealthPolicy;
 
@@ -11,10 +12,10 @@ use pb::attach_request::Observation as PbObservation;
 use pb::attach_response::Request as PbRequest;
 
 pub fn observation(observation: Option<PbObservation>) -> Result<Observation, Invalid> {
-    Ok(match observation.ok_or(Invalid::missing("observation"))? {
+    Ok(match observation.ok_or_else(|| Invalid::missing("observation"))? {
         PbObservation::Hello(hello) => Observation::Hello { node: node(&hello.node)?, boot: hello.boot },
         PbObservation::Endpoints(all) => {
-            let policy = all.policy.ok_or(Invalid::missing("endpoints.policy"))?;
+            let policy = all.policy.ok_or_else(|| Invalid::missing("endpoints.policy"))?;
             Observation::Endpoints {
                 endpoints: all.endpoints.into_iter().map(|key| endpoint_key(Some(key))).collect::<Result<_, _>>()?,
                 policy: HealthPolicy {
@@ -63,7 +64,7 @@ pub fn observation_to_pb(observation: &Observation) -> PbObservation {
 }
 
 pub fn request(request: Option<PbRequest>) -> Result<Request, Invalid> {
-    Ok(match request.ok_or(Invalid::missing("request"))? {
+    Ok(match request.ok_or_else(|| Invalid::missing("request"))? {
         PbRequest::Probe(probe) => Request::Probe {
             endpoint: endpoint_key(probe.endpoint)?,
             probe: probe.probe,
@@ -89,9 +90,20 @@ pub fn request_to_pb(request: &Request) -> PbRequest {
     }
 }
 
+pub fn opinion_to_pb(opinion: &Opinion) -> pb::EndpointVerdict {
+    pb::EndpointVerdict {
+        node: opinion.node.to_string(),
+        endpoint: Some(endpoint_key_to_pb(&opinion.endpoint)),
+        verdict: verdict_to_pb(opinion.verdict),
+        reason: opinion.reason.clone().unwrap_or_default(),
+        last_seen: opinion.last_seen.map(duration_to_pb),
+        streak: opinion.streak,
+    }
+}
+
 fn outcome(outcome: Option<pb::Outcome>) -> Result<Outcome, Invalid> {
     use pb::outcome::Outcome as Pb;
-    Ok(match outcome.and_then(|outcome| outcome.outcome).ok_or(Invalid::missing("outcome"))? {
+    Ok(match outcome.and_then(|outcome| outcome.outcome).ok_or_else(|| Invalid::missing("outcome"))? {
         Pb::Ok(latency) => Outcome::Ok { latency: duration("outcome.ok", Some(latency))? },
         Pb::Failed(reason) => Outcome::Failed { reason },
         Pb::Starting(reason) => Outcome::Starting { reason },

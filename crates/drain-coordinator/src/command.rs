@@ -1,0 +1,56 @@
+//! What the owning task is asked, by routers' streams and by operators.
+
+use std::time::Duration;
+
+use drain::Count;
+use drain::ledger::{CancelError, Connection, StartError, Started, Summary};
+use model::BackendId;
+use runtime::TraceContext;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::DropGuard;
+use tonic::Status;
+use wire::pb::drain::v1 as pb;
+
+#[derive(Debug)]
+pub(crate) struct Command {
+    /// What this belongs to; whatever is said because of it carries on.
+    pub(crate) trace: TraceContext,
+    pub(crate) ask: Ask,
+}
+
+#[derive(Debug)]
+pub(crate) enum Ask {
+    /// A stream is open, until `open` is dropped; it is answered with its number.
+    Attach {
+        outbox: Outbox,
+        open: DropGuard,
+        number: oneshot::Sender<Connection>,
+    },
+    Said {
+        connection: Connection,
+        count: Count,
+    },
+    Detached {
+        connection: Connection,
+    },
+    Start {
+        backend: BackendId,
+        timeout: Option<Duration>,
+        actor: String,
+        answer: StartAnswer,
+    },
+    Cancel {
+        id: String,
+        actor: String,
+        answer: CancelAnswer,
+    },
+    List {
+        all: bool,
+        answer: oneshot::Sender<Vec<Summary>>,
+    },
+}
+
+/// To one router. Bounded: a router that takes nothing is hung up on.
+pub(crate) type Outbox = mpsc::Sender<Result<pb::AttachResponse, Status>>;
+pub(crate) type StartAnswer = oneshot::Sender<Result<Started, StartError>>;
+pub(crate) type CancelAnswer = oneshot::Sender<Result<Summary, CancelError>>;

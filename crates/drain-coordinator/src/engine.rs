@@ -1,0 +1,243 @@
+//! The one task that owns the ledger: it hands over what comes in, makes the result durable, and then tells it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use drain::ledger::{Call, Connection, Effect, Event, State, Summary};
+use drain::{Directive, Ledger};
+use model::Time;
+use runtime::readiness::Gate;
+use runtime::{Clock, Shutdown, TraceContext};
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::DropGuard;
+use tonic::Status;
+use wire::pb::drain::v1 as pb;
+
+use crate::command::{Ask, CancelAnswer, Command, Outbox, StartAnswer};
+use crate::record::Record;
+use crate::{Scope, metrics};
+
+/// Commands that share one write to the disk.
+const BATCH: usize = 256;
+/// Between two tries to write to a disk that refuses.
+const RETRY: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(crate) struct Engine {
+    clock: Clock,
+    shutdown: Shutdown,
+    gate: Gate,
+    ledger: Ledger,
+    record: Record,
+    changes: broadcast::Sender<pb::Drain>,
+    routers: BTreeMap<Connection, Router>,
+    starts: BTreeMap<Call, StartAnswer>,
+    cancels: BTreeMap<Call, CancelAnswer>,
+    /// Of connections and calls.
+    last_number: u64,
+    /// Decided, and to be told once it is durable.
+    decided: VecDeque<(TraceContext, Effect)>,
+    unsaved: bool,
+}
+
+/// The speaking end of one router's stream.
+#[derive(Debug)]
+struct Router {
+    outbox: Outbox,
+    nonce: u64,
+    /// Ends the listening end with this one.
+    _open: DropGuard,
+}
+
+impl Engine {
+    pub(crate) fn new(ledger: Ledger, record: Record, changes: broadcast::Sender<pb::Drain>, scope: &Scope) -> Self {
+        Self {
+            clock: scope.clock,
+            shutdown: scope.tasks.shutdown().clone(),
+            gate: scope.readiness.gate("record of drains"),
+            ledger,
+            record,
+            changes,
+            routers: BTreeMap::new(),
+            starts: BTreeMap::new(),
+            cancels: BTreeMap::new(),
+            last_number: 0,
+            decided: VecDeque::new(),
+            unsaved: false,
+        }
+    }
+
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        self.gate.open();
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let due = self.ledger.next_deadline().map(Time::as_nanos);
+            tokio::select! {
+                () = self.shutdown.triggered() => return,
+                received = commands.recv_many(&mut batch, BATCH) => {
+                    if received == 0 {
+                        return;
+                    }
+                    metrics::queued(commands.len());
+                    for command in batch.drain(..) {
+                        self.take(command.ask);
+                        self.gather(command.trace);
+                    }
+                }
+                () = self.clock.sleep_until(due) => {
+                    self.handle(Event::Tick);
+                    self.gather(TraceContext::new_root());
+                }
+            }
+            if !self.save().await {
+                return;
+            }
+            while let Some((trace, effect)) = self.decided.pop_front() {
+                self.tell(trace, effect);
+            }
+            let running = self.ledger.list(self.now(), false);
+            metrics::state(self.ledger.attached(), running.iter().filter(|drain| drain.state < State::Done).count());
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time::from_nanos(self.clock.now_nanos())
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = self.now();
+        self.ledger.handle(now, event);
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    fn take(&mut self, ask: Ask) {
+        match ask {
+            Ask::Attach { outbox, open, number } => {
+                let connection = self.next_number();
+                self.routers.insert(connection, Router { outbox, nonce: 0, _open: open });
+                if number.send(connection).is_err() {
+                    self.routers.remove(&connection);
+                }
+            }
+            Ask::Said { connection, count } => self.handle(Event::Said { connection, count }),
+            Ask::Detached { connection } => {
+                self.routers.remove(&connection);
+                self.handle(Event::Detached { connection });
+            }
+            Ask::Start { backend, timeout, actor, answer } => {
+                tracing::info!(%backend, ?timeout, actor, "drain asked for");
+                let call = self.next_number();
+                self.starts.insert(call, answer);
+                self.handle(Event::Start { call, backend, timeout, actor });
+            }
+            Ask::Cancel { id, actor, answer } => {
+                tracing::info!(id, actor, "end of a drain asked for");
+                let call = self.next_number();
+                self.cancels.insert(call, answer);
+                self.handle(Event::Cancel { call, id, actor });
+            }
+            // Whoever asked may be gone.
+            Ask::List { all, answer } => drop(answer.send(self.ledger.list(self.now(), all))),
+        }
+    }
+
+    fn gather(&mut self, trace: TraceContext) {
+        while let Some(effect) = self.ledger.poll_effect() {
+            match effect {
+                Effect::Persist => self.unsaved = true,
+                Effect::Tell { .. }
+                | Effect::Disconnect { .. }
+                | Effect::Started { .. }
+                | Effect::Cancelled { .. }
+                | Effect::Changed { .. } => self.decided.push_back((trace, effect)),
+            }
+        }
+    }
+
+    /// Returns once everything that was gathered may be told, or with `false` when the process is to stop before.
+    ///
+    /// While the disk refuses nothing is taken on either: routers keep what they have to report, operators wait.
+    async fn save(&mut self) -> bool {
+        while self.unsaved {
+            let (record, image) = (self.record.clone(), self.ledger.image());
+            let begun = self.clock.now_nanos();
+            let written = tokio::task::spawn_blocking(move || record.write(&image)).await;
+            let written = written.unwrap_or_else(|panicked| Err(std::io::Error::other(panicked)));
+            let took = Duration::from_nanos(self.clock.now_nanos() - begun);
+            metrics::saved(took, written.is_ok());
+            let Err(error) = written else {
+                self.unsaved = false;
+                self.gate.open();
+                break;
+            };
+            let path = self.record.path().display();
+            tracing::error!(%path, %error, "cannot write the record of drains; trying again");
+            self.gate.close(format!("cannot write {path}: {error}"));
+            tokio::select! {
+                () = self.shutdown.triggered() => return false,
+                () = tokio::time::sleep(RETRY) => {}
+            }
+        }
+        true
+    }
+
+    fn tell(&mut self, trace: TraceContext, effect: Effect) {
+        match effect {
+            Effect::Tell { connection, directive } => self.say(connection, &directive, trace),
+            Effect::Disconnect { connection, reason } => {
+                if let Some(router) = self.routers.remove(&connection) {
+                    tracing::warn!(connection, reason, "hanging up on a router");
+                    metrics::hung_up();
+                    // It learns the reason if there is room, and the end of its stream in any case.
+                    drop(router.outbox.try_send(Err(Status::aborted(reason))));
+                }
+                self.handle(Event::Detached { connection });
+                self.gather(trace);
+            }
+            // Whoever asked may be gone; what was decided holds.
+            Effect::Started { call, result } => {
+                if let Some(answer) = self.starts.remove(&call) {
+                    drop(answer.send(result));
+                }
+            }
+            Effect::Cancelled { call, result } => {
+                if let Some(answer) = self.cancels.remove(&call) {
+                    drop(answer.send(result));
+                }
+            }
+            Effect::Changed { drain, ended } => self.changed(&drain, ended),
+            Effect::Persist => self.unsaved = true,
+        }
+    }
+
+    fn say(&mut self, connection: Connection, directive: &Directive, trace: TraceContext) {
+        let Some(router) = self.routers.get_mut(&connection) else { return };
+        router.nonce += 1;
+        let response = pb::AttachResponse {
+            envelope: Some(wire::envelope(None, &trace.child().to_string(), router.nonce)),
+            directive: Some(wire::drain::directive_to_pb(directive)),
+        };
+        if router.outbox.try_send(Ok(response)).is_err() {
+            tracing::warn!(connection, "hanging up on a router that does not take what it is told");
+            metrics::hung_up();
+            self.routers.remove(&connection);
+        }
+    }
+
+    fn changed(&self, drain: &Summary, ended: bool) {
+        if ended {
+            let totals = drain.totals;
+            tracing::info!(
+                drain = %drain.id, backend = %drain.backend, state = drain.state.as_str(), total = totals.total,
+                finished = totals.finished, evicted = totals.evicted, lost = totals.lost, "drain ended"
+            );
+            metrics::ended(drain);
+        }
+        // An error says that nobody watches.
+        drop(self.changes.send(wire::drain::summary_to_pb(drain)));
+    }
+}

@@ -1,0 +1,72 @@
+//! Drains over all routers: what left and what became of its exchanges, and what operators want to have drained.
+//!
+//! Routers cordon, evict and close by themselves; this service adds up what they count, keeps operators' cordons over
+//! restarts of everybody, and answers for both. While it is away, only operators' drains have to wait.
+//!
+//! Everything is decided by [`drain::Ledger`]. Here is what carries it out: one task that owns it, the streams of the
+//! routers, and a file.
+
+#![forbid(unsafe_code)]
+
+mod command;
+mod engine;
+mod metrics;
+mod record;
+mod service;
+pub mod settings;
+
+use drain::Ledger;
+use drain::ledger::Limits;
+use model::{Time, WallTime};
+use runtime::{Clock, Readiness, Tasks};
+use tokio::sync::{broadcast, mpsc};
+use wire::pb::drain::v1::drain_service_server::DrainServiceServer;
+
+use engine::Engine;
+use record::Record;
+pub use record::RecordError;
+pub use service::Service;
+pub use settings::Settings;
+
+/// Commands that wait for the owning task; more wait in their streams.
+const COMMANDS: usize = 1024;
+/// Changes that a slow watcher may be behind before it is told that it missed some.
+const CHANGES: usize = 256;
+
+/// What the process gives to this service.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    pub clock: Clock,
+    pub tasks: Tasks,
+    pub readiness: Readiness,
+}
+
+/// The part that runs; it owns all state.
+#[derive(Debug)]
+pub struct DrainCoordinator {
+    engine: Engine,
+    commands: mpsc::Receiver<command::Command>,
+}
+
+impl DrainCoordinator {
+    /// Reads what was kept, and returns the gRPC service to be mounted and the part to be run beside it.
+    ///
+    /// # Errors
+    /// When the state directory cannot be used. A record that cannot be understood is set aside, loudly, and is none.
+    pub fn open(settings: &Settings, scope: &Scope) -> Result<(DrainServiceServer<Service>, Self), RecordError> {
+        let (record, image) = Record::open(&settings.state_dir)?;
+        let (now, wall) = (Time::from_nanos(scope.clock.now_nanos()), WallTime(scope.clock.unix_millis()));
+        let limits = Limits { lost_after: settings.lost_after, history: settings.history };
+        let ledger = Ledger::new(now, wall, image, limits);
+        let (queue, commands) = mpsc::channel(COMMANDS);
+        let changes = broadcast::Sender::new(CHANGES);
+        let service = Service::new(queue, changes.clone(), scope.tasks.clone());
+        let engine = Engine::new(ledger, record, changes, scope);
+        Ok((service.into_server(), Self { engine, commands }))
+    }
+
+    /// Until stopping is asked for. Nothing has to be put away then: what matters is on disk before anybody hears of it.
+    pub async fn run(self) {
+        self.engine.run(self.commands).await;
+    }
+}

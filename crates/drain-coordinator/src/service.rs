@@ -1,0 +1,186 @@
+//! The gRPC face: routers attach here, operators ask here. It decides nothing and keeps nothing.
+
+use std::pin::Pin;
+
+use drain::ledger::{CancelError, StartError};
+use futures_util::{Stream, StreamExt, stream};
+use model::BackendId;
+use runtime::grpc::{Actor, MESSAGE_BYTES_MAX};
+use runtime::{Tasks, TraceContext};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+use wire::pb::drain::v1 as pb;
+use wire::pb::drain::v1::drain_service_server::{DrainService, DrainServiceServer};
+
+use crate::command::{Ask, Command};
+use crate::metrics;
+
+/// What one router may have before it in its stream: an overlay, and an acknowledgement for each departure.
+const OUTBOX: usize = 4096;
+
+#[derive(Debug)]
+pub struct Service {
+    commands: mpsc::Sender<Command>,
+    changes: broadcast::Sender<pb::Drain>,
+    tasks: Tasks,
+}
+
+impl Service {
+    pub(crate) fn new(commands: mpsc::Sender<Command>, changes: broadcast::Sender<pb::Drain>, tasks: Tasks) -> Self {
+        Self { commands, changes, tasks }
+    }
+
+    pub(crate) fn into_server(self) -> DrainServiceServer<Self> {
+        DrainServiceServer::new(self)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// Asks the owning task and waits for its answer.
+    async fn ask<T>(&self, trace: TraceContext, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Status> {
+        let (answer, answered) = oneshot::channel();
+        let stopping = || Status::unavailable("drain-coordinator is stopping");
+        self.commands.send(Command { trace, ask: ask(answer) }).await.map_err(|_| stopping())?;
+        answered.await.map_err(|_| stopping())
+    }
+}
+
+/// Of a call, or a new one where the caller brought none.
+fn trace<T>(request: &Request<T>) -> TraceContext {
+    TraceContext::from_metadata(request.metadata()).unwrap_or_else(TraceContext::new_root)
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl DrainService for Service {
+    type AttachStream = Answers<pb::AttachResponse>;
+    type WatchStream = Answers<pb::WatchResponse>;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<pb::AttachRequest>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let trace = trace(&request);
+        let (outbox, responses) = mpsc::channel(OUTBOX);
+        let hung_up = CancellationToken::new();
+        let open = hung_up.clone().drop_guard();
+        let number = self.ask(trace, |number| Ask::Attach { outbox: outbox.clone(), open, number }).await?;
+        let router = Listening { number, commands: self.commands.clone(), outbox };
+        let (inbound, stop) = (request.into_inner(), self.tasks.shutdown().token());
+        self.tasks.spawn("router stream", async move {
+            tokio::select! {
+                () = router.listen(inbound) => {}
+                () = hung_up.cancelled() => {}
+                () = router.outbox.closed() => {}
+                () = stop.cancelled() => {}
+            }
+            let detached = Command { trace, ask: Ask::Detached { connection: router.number } };
+            // The owning task may have ended before.
+            drop(router.commands.send(detached).await);
+        });
+        let stop = self.tasks.shutdown().token();
+        Ok(Response::new(Box::pin(ReceiverStream::new(responses).take_until(stop.cancelled_owned()))))
+    }
+
+    async fn start(&self, request: Request<pb::StartRequest>) -> Result<Response<pb::StartResponse>, Status> {
+        let (trace, actor) = (trace(&request), Actor::of(&request)?.0.clone());
+        let request = request.into_inner();
+        let backend = BackendId::new(&request.server).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let timeout = wire::drain::timeout(request.timeout)?;
+        let started = self.ask(trace, |answer| Ask::Start { backend, timeout, actor, answer }).await?;
+        let started = started.map_err(|error| match error {
+            StartError::NoRouter { .. } => Status::unavailable(error.to_string()),
+            StartError::Unknown { .. } => Status::not_found(error.to_string()),
+        })?;
+        let drain = Some(wire::drain::summary_to_pb(&started.drain));
+        Ok(Response::new(pb::StartResponse { drain, joined: started.joined }))
+    }
+
+    async fn cancel(&self, request: Request<pb::CancelRequest>) -> Result<Response<pb::CancelResponse>, Status> {
+        let (trace, actor) = (trace(&request), Actor::of(&request)?.0.clone());
+        let id = request.into_inner().id;
+        let cancelled = self.ask(trace, |answer| Ask::Cancel { id, actor, answer }).await?;
+        let cancelled = cancelled.map_err(|error| match error {
+            CancelError::Unknown { .. } => Status::not_found(error.to_string()),
+            CancelError::Removal { .. } => Status::failed_precondition(error.to_string()),
+        })?;
+        Ok(Response::new(pb::CancelResponse { drain: Some(wire::drain::summary_to_pb(&cancelled)) }))
+    }
+
+    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
+        let trace = trace(&request);
+        let all = request.into_inner().all;
+        let list = self.ask(trace, |answer| Ask::List { all, answer }).await?;
+        Ok(Response::new(pb::ListResponse { drains: list.iter().map(wire::drain::summary_to_pb).collect() }))
+    }
+
+    /// What runs now, then every change. A watcher that is too slow is told how many changes it missed; it holds up
+    /// nobody.
+    async fn watch(&self, request: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let changes = self.changes.subscribe();
+        let running = self.ask(trace(&request), |answer| Ask::List { all: false, answer }).await?;
+        let running = running.into_iter().rev();
+        let running = running.map(|drain| Ok(response(wire::drain::summary_to_pb(&drain), 0)));
+        let changes = stream::unfold((changes, 0), |(mut changes, mut missed)| async move {
+            loop {
+                match changes.recv().await {
+                    Ok(drain) => return Some((Ok(response(drain, missed)), (changes, 0))),
+                    Err(RecvError::Lagged(number)) => {
+                        metrics::missed(number);
+                        missed += number;
+                    }
+                    Err(RecvError::Closed) => return None,
+                }
+            }
+        });
+        let stop = self.tasks.shutdown().token();
+        Ok(Response::new(Box::pin(stream::iter(running).chain(changes).take_until(stop.cancelled_owned()))))
+    }
+}
+
+fn response(drain: pb::Drain, missed: u64) -> pb::WatchResponse {
+    pb::WatchResponse { drain: Some(drain), missed }
+}
+
+/// The listening end of one router's stream.
+struct Listening {
+    number: u64,
+    commands: mpsc::Sender<Command>,
+    outbox: crate::command::Outbox,
+}
+
+impl Listening {
+    /// Until the stream ends, breaks, or says what cannot be understood.
+    async fn listen(&self, mut inbound: Streaming<pb::AttachRequest>) {
+        loop {
+            let request = match inbound.message().await {
+                Ok(Some(request)) => request,
+                Ok(None) => return,
+                Err(status) => {
+                    tracing::debug!(connection = self.number, %status, "the stream of a router broke");
+                    return;
+                }
+            };
+            let trace = request.envelope.and_then(|envelope| envelope.traceparent.parse().ok());
+            let trace = trace.unwrap_or_else(TraceContext::new_root);
+            match wire::drain::count(request.count) {
+                Ok(count) => {
+                    let ask = Ask::Said { connection: self.number, count };
+                    if self.commands.send(Command { trace, ask }).await.is_err() {
+                        return;
+                    }
+                }
+                Err(invalid) => {
+                    tracing::warn!(connection = self.number, %invalid, "a router is not understood");
+                    // There is nobody to tell if it hung up meanwhile.
+                    drop(self.outbox.try_send(Err(invalid.into())));
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The settings of a drain-coordinator: fixed at start, from flags and environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+
+/// What the service is told at start, wherever it runs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the record of drains is. Nobody else may use it meanwhile.
+    pub state_dir: PathBuf,
+    /// How long a router may be away before what it had in flight counts as lost.
+    pub lost_after: Duration,
+    /// Ended drains that are remembered.
+    pub history: usize,
+}
+
+impl Settings {
+    /// With defaults for everything else.
+    #[must_use]
+    pub fn new(state_dir: PathBuf) -> Self {
+        Self { state_dir, lost_after: Duration::from_secs(60), history: 256 }
+    }
+}
+
+/// The flags of the `drain-coordinator` process.
+#[derive(Debug, Parser)]
+#[command(
+    name = "drain-coordinator",
+    version,
+    about = "Lets servers leave gracefully, over all routers",
+    after_help = "Example:\n  drain-coordinator --state-dir /var/lib/only1mcp/drain-coordinator --token-file /run/secrets/only1mcp-token"
+)]
+pub struct Flags {
+    /// Where the admin API is served, and routers attach
+    #[arg(long, env = "ONLY1MCP_GRPC", default_value = "127.0.0.1:9444", value_name = "ADDR")]
+    pub grpc: SocketAddr,
+    /// Where /livez, /readyz and /metrics are served
+    #[arg(long, env = "ONLY1MCP_OPS", default_value = "127.0.0.1:9454", value_name = "ADDR")]
+    pub ops: SocketAddr,
+    /// What is kept over restarts
+    #[arg(long, env = "ONLY1MCP_STATE_DIR", default_value = "/var/lib/only1mcp/drain-coordinator", value_name = "DIR")]
+    pub state_dir: PathBuf,
+    /// The token that routers and operators present; by default one is made in the state directory
+    #[arg(long, env = "ONLY1MCP_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// How long a router may be away before what it had in flight counts as lost, in seconds
+    #[arg(long, env = "ONLY1MCP_LOST_AFTER_SECONDS", default_value = "60", value_parser = seconds, value_name = "SECONDS")]
+    pub lost_after: Duration,
+    /// Ended drains that are remembered
+    #[arg(long, env = "ONLY1MCP_DRAIN_HISTORY", default_value = "256", value_name = "N")]
+    pub history: usize,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("expected a number of seconds, not `{text}`"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
