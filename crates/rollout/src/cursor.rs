@@ -185,13 +185,16 @@ pub struct SourceCore {
     cursor: Option<Digest>,
     /// What the file said when it was read last.
     seen: Option<Digest>,
-    read_stamp: Option<Stamp>,
+    /// How it looked when it was read last, if it was.
+    read_stamp: Option<Option<Stamp>>,
     absence: Option<(Time, Absence)>,
     turn: Turn,
     under_way: Option<(Turn, Digest)>,
     refused: Option<Digest>,
     retry: Option<Retry>,
     backoff: Duration,
+    /// How the file looked when it was known to be whole: moved onto its name, or settled.
+    whole: Option<Option<Stamp>>,
     settle: Option<Settle>,
     burst: Option<Burst>,
     poll_at: Time,
@@ -220,6 +223,7 @@ impl SourceCore {
             refused: None,
             retry: None,
             backoff: *RETRY.start(),
+            whole: None,
             settle: None,
             burst: None,
             reading: false,

@@ -49,7 +49,8 @@ pub enum Event<P> {
     Cancelled {
         proposal: ProposalId,
     },
-    /// Any message of a router; its hello attaches it.
+    /// Any message of a router; its hello attaches it, and the shell closes the stream that spoke for it before:
+    /// if a dead process was heard last, the living one dials again.
     Report {
         node: NodeId,
         link: Link,

@@ -23,11 +23,15 @@ pub(crate) struct Checker {
     unresolved: BTreeSet<(Life, ProposalId)>,
     /// The file's content over which a rollback moved its cursor, until the file changes.
     pub(crate) undone: Option<Digest>,
+    /// The same, until another content was judged: if it comes back meanwhile, it may be taken for unchanged or not.
+    pub(crate) rolled_over: Option<Digest>,
     /// Somebody asked for a read while the file was being written.
     pub(crate) may_judge_half: bool,
     live: BTreeMap<Life, Revision>,
     /// The youngest manager of each log that spoke to a router process.
     youngest: BTreeMap<(Life, LogId), u64>,
+    /// Departures that their router has called over.
+    over: BTreeSet<(DrainId, Life, EndpointKey)>,
     /// What the coordinator has heard last.
     heard: BTreeMap<(DrainId, Life, EndpointKey), Departure>,
 }
@@ -51,7 +55,6 @@ enum Ballot {
 impl Checker {
     pub(crate) fn manager_started(&mut self, life: Life, head: Revision) {
         self.managers.insert(life, Seen { head, highest: Revision::NONE });
-        self.rounds.clear();
     }
 
     pub(crate) fn directs(&mut self, life: Life, node: &NodeId, link: Link, directive: &Directive) {
@@ -131,6 +134,7 @@ impl Checker {
             Kind::Rollback { .. } => {
                 // If the file was written since the rollback was asked for, that is a change already.
                 self.undone = cursor.filter(|cursor| file.is_none_or(|file| file == *cursor));
+                self.rolled_over = cursor;
                 None
             }
             Kind::Change | Kind::Restore => {
@@ -140,9 +144,14 @@ impl Checker {
         }
     }
 
-    /// The file has other bytes now.
+    /// The file has other bytes now. That it is missing changes nothing.
     pub(crate) fn file_says(&mut self, digest: Option<Digest>) {
-        self.undone = self.undone.filter(|undone| Some(*undone) == digest);
+        self.undone = self.undone.filter(|undone| digest.is_none_or(|digest| digest == *undone));
+    }
+
+    /// Another content of the file is on record as judged.
+    pub(crate) fn cursor_moves(&mut self, digest: Digest) {
+        self.rolled_over = self.rolled_over.filter(|over| *over == digest);
     }
 
     pub(crate) fn proposed(&mut self, life: Life, proposal: ProposalId) {
@@ -194,6 +203,24 @@ impl Checker {
         if newer {
             self.heard.insert(key, departure.clone());
         }
+    }
+
+    /// What it heard and did not write down is said again.
+    pub(crate) fn coordinator_died(&mut self) {
+        self.heard.clear();
+    }
+
+    /// Whether a router says less than the truth of a departure that it did not call over before.
+    pub(crate) fn reports(&mut self, router: Life, departure: &Departure, truth: u64) -> Option<String> {
+        let key = (departure.drain.clone(), router, departure.endpoint.clone());
+        let ended = matches!(departure.phase, Phase::Closed | Phase::Reopened);
+        // The end of an earlier departure is said again until it is on record.
+        let said = ended && !self.over.insert(key.clone());
+        if !ended {
+            self.over.remove(&key);
+        }
+        let says = departure.in_flight;
+        (!said && says < truth).then(|| format!("says {says} in flight on {}, and {truth} are", departure.endpoint))
     }
 
     pub(crate) fn router_died(&mut self, router: Life) {

@@ -47,6 +47,8 @@ pub(crate) struct ConfigManager {
     proposals: u64,
     /// Handed to the log; `None` of the layers: as before.
     appending: Option<Record<Layers>>,
+    /// The stream that speaks for each router.
+    streams: BTreeMap<usize, WireId>,
     /// Another process has the log.
     pub(crate) fenced: bool,
 }
@@ -75,6 +77,8 @@ impl World {
         let last = self.log.entries.last();
         let head = last.map(|entry| Head { revision: entry.revision, content: entry.known.content.clone() });
         let layers = last.map_or_else(Layers::default, |entry| entry.layers.clone());
+        // With nothing ever judged, what the file says is taken as it is.
+        self.checker.may_judge_half |= self.log.cursor.is_none() && !self.file.is_settled();
         self.checker.manager_started(life, head.as_ref().map_or(Revision::NONE, |head| head.revision));
         self.note(|| format!("config-manager {life:?} starts: {sender:?} at {:?}", head.as_ref().map(|h| h.revision)));
         self.managers.push(ConfigManager {
@@ -86,6 +90,7 @@ impl World {
             turns: BTreeMap::new(),
             proposals: 0,
             appending: None,
+            streams: BTreeMap::new(),
             fenced: false,
         });
         self.manager_acts(life);
@@ -183,6 +188,7 @@ impl World {
         self.log.entries.push(Entry { revision: record.revision, known, layers });
         if let Some(cursor) = record.cursors.get(&Owner::file()) {
             self.log.cursor = Some(*cursor);
+            self.checker.cursor_moves(*cursor);
         }
         let log = self.log.id.clone();
         let file = self.file.digest();
@@ -254,6 +260,7 @@ impl World {
             cursor::Effect::SaveCursor { digest } => {
                 if self.manager(life).is_some_and(|manager| !manager.fenced) {
                     self.log.cursor = Some(digest);
+                    self.checker.cursor_moves(digest);
                 }
             }
             cursor::Effect::Answer(_) | cursor::Effect::StateChanged => {}
@@ -333,8 +340,11 @@ impl World {
     }
 
     pub(crate) fn manager_hears(&mut self, life: Life, router: usize, wire: WireId, report: Report) {
-        if self.manager(life).is_none() {
-            return;
+        let Some(manager) = self.manager(life) else { return };
+        let hello = matches!(report, Report::Hello { .. });
+        let before = hello.then(|| manager.streams.insert(router, wire)).flatten();
+        if let Some(before) = before.filter(|before| *before != wire) {
+            self.break_wire(before);
         }
         let (node, link) = (node(router), Link(wire.0));
         self.checker.heard(life, &node, link, &report);

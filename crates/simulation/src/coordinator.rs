@@ -37,6 +37,7 @@ impl World {
     pub(crate) fn kill_coordinator(&mut self) {
         if let Some((life, _)) = self.coordinator.process.take() {
             self.note(|| "drain-coordinator dies".into());
+            self.checker.coordinator_died();
             self.faults.count(Fault::CoordinatorCrashed);
             self.break_wires_of(life);
             self.after_millis(100, 5000, Happening::StartCoordinator);

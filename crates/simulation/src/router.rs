@@ -38,6 +38,7 @@ pub(crate) struct Process {
     pub(crate) departures: Departures,
     pub(crate) generation: Option<Generation>,
     pub(crate) endpoints: BTreeMap<EndpointKey, Endpoint>,
+    pub(crate) closed: BTreeSet<EndpointKey>,
     building: BTreeMap<AttemptId, Content>,
     swapping: Option<(Sender, Revision, Content)>,
     sender: Option<Sender>,
@@ -56,6 +57,8 @@ pub(crate) struct Generation {
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) word: Admission,
+    /// The revision that brought it, and whether there was an equal one before it in this process.
+    pub(crate) born: (Revision, bool),
     pub(crate) cordoned: bool,
     /// Ever.
     pub(crate) evicted: u64,
@@ -64,8 +67,8 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    fn new() -> Self {
-        Self { word: Admission::new(), cordoned: false, evicted: 0, exchanges: BTreeSet::new() }
+    fn new(born: (Revision, bool)) -> Self {
+        Self { born, word: Admission::new(), cordoned: false, evicted: 0, exchanges: BTreeSet::new() }
     }
 }
 
@@ -95,6 +98,7 @@ impl World {
             departures: Departures::new(),
             generation: None,
             endpoints: BTreeMap::new(),
+            closed: BTreeSet::new(),
             building: BTreeMap::new(),
             swapping: None,
             sender: saved.map(|saved| saved.sender.clone()),
@@ -295,7 +299,8 @@ impl World {
         let Some(process) = &mut self.routers[router].process else { return };
         let life = process.life;
         for key in &keys {
-            process.endpoints.entry(key.clone()).or_insert_with(Endpoint::new);
+            let again = process.closed.contains(key);
+            process.endpoints.entry(key.clone()).or_insert_with(|| Endpoint::new((revision, again)));
         }
         self.departs(router, departures::Event::Coming { endpoints: keys });
         if let Some(why) = self.checker.goes_live(life, log, revision, content.digest) {

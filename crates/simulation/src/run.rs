@@ -81,6 +81,11 @@ impl World {
             }
             look = self.now + Duration::from_secs(1);
             let enough = self.events >= MIN_EVENTS && self.checker.revisions() >= MIN_REVISIONS;
+            let broken = self.file.text.as_ref().is_some_and(|text| text.fate == Fate::Broken);
+            if self.head().is_none() && broken {
+                // A log was lost while the file said nothing: that is for its author to mend.
+                self.edit_well();
+            }
             match self.settled() {
                 Ok(()) if enough => return self.account(),
                 Ok(()) => {
@@ -118,7 +123,7 @@ impl World {
             return Err(format!("the file's last content {digest:?} was not judged: {:?}", manager.source.state()));
         }
         if let Some(text) =
-            self.file.text.as_ref().filter(|text| text.fate == Fate::Whole && self.checker.undone != digest)
+            self.file.text.as_ref().filter(|text| text.fate == Fate::Whole && self.checker.rolled_over != digest)
         {
             let cursed = text.servers.iter().any(|server| server.version == CURSED);
             let layers = Layers { file: Some(text.clone()), api: manager.layers.api.clone() };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use drain::departures::{Effect, Event, Seen};
-use drain::{Count, Phase};
+use drain::{Count, Departure, DrainId, Phase};
 use model::{EndpointKey, Revision};
 
 use crate::router::{Endpoint, Process};
@@ -203,13 +203,10 @@ impl World {
         let Some(process) = &self.routers[router].process else { return };
         let wire = process.drains;
         if let Count::Departure(departure) = &count {
-            let endpoint = process.endpoints.get(&departure.endpoint);
-            // One that opened again has exchanges that are none of the departure's.
-            let cordoned = endpoint.filter(|endpoint| endpoint.cordoned && departure.phase != Phase::Reopened);
-            let truth = cordoned.map_or(0, |endpoint| endpoint.exchanges.len() as u64);
-            if departure.in_flight < truth {
-                let says = departure.in_flight;
-                self.fail(format!("r{router} says {says} in flight on {}, and {truth} are", departure.endpoint));
+            let endpoint = process.endpoints.get(&departure.endpoint).filter(|endpoint| endpoint.is_meant(departure));
+            let truth = endpoint.map_or(0, |endpoint| endpoint.exchanges.len() as u64);
+            if let Some(why) = self.checker.reports(process.life, departure, truth) {
+                self.fail(format!("r{router} {why}"));
             }
         }
         if let Some(wire) = wire {
@@ -260,6 +257,19 @@ impl World {
     }
 }
 
+impl Endpoint {
+    /// Whether what is in flight here is what that departure counts. One that opened again has exchanges that came
+    /// later, and the end of an equal one before it may be said late.
+    fn is_meant(&self, departure: &Departure) -> bool {
+        let (born, again) = self.born;
+        let this_one = match &departure.drain {
+            DrainId::Removal { revision, .. } => *revision > born,
+            DrainId::Admin { .. } => !again || !departure.phase.is_ended(),
+        };
+        self.cordoned && departure.phase != Phase::Reopened && this_one
+    }
+}
+
 impl Process {
     /// Does something to an endpoint and answers with its counters, if asked to.
     fn with(&mut self, key: EndpointKey, act: impl FnOnce(&mut Endpoint) -> bool) -> Option<Event> {
@@ -272,6 +282,7 @@ impl Process {
     fn close(&mut self, key: EndpointKey) -> Option<Event> {
         if self.endpoints.get(&key)?.word.try_close() {
             self.endpoints.remove(&key);
+            self.closed.insert(key.clone());
             return Some(Event::Closed { endpoint: key });
         }
         self.with(key, |_| true)

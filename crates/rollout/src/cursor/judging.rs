@@ -8,7 +8,8 @@ impl SourceCore {
     pub(super) fn was_read(&mut self, now: Time, stamp: Option<Stamp>, torn: bool, found: Found) {
         self.reading = false;
         let asked = self.asking.take();
-        if self.is_whole(now, stamp, torn, asked.is_some()) {
+        let judged = self.cursor.is_none_or(|cursor| found == Found::Digest(cursor));
+        if self.is_whole(now, stamp, torn, asked.is_some() || judged) {
             let absence = match found {
                 Found::Digest(digest) => {
                     self.absence = None;

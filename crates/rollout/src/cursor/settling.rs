@@ -10,15 +10,16 @@ impl SourceCore {
             return;
         }
         match write {
-            Write::Complete => self.written_whole(now),
+            Write::Complete => self.written_whole(now, stamp),
             // An event proves a write even where size and time are the same as before.
             Write::InPlace => self.unsettled(now, stamp),
             Write::Polled => self.looked(now, stamp),
         }
     }
 
-    fn written_whole(&mut self, now: Time) {
+    fn written_whole(&mut self, now: Time, stamp: Option<Stamp>) {
         self.settle = None;
+        self.whole = Some(stamp);
         match &mut self.burst {
             Some(burst) => {
                 burst.more = true;
@@ -39,7 +40,7 @@ impl SourceCore {
 
     fn looked(&mut self, now: Time, stamp: Option<Stamp>) {
         match &self.settle {
-            None if self.reading || stamp == self.read_stamp => {}
+            None if self.reading || Some(stamp) == self.read_stamp => {}
             None => self.unsettled(now, stamp),
             Some(settle) if now < self.settled_at(settle) && stamp == settle.stamp => {}
             Some(settle) if stamp != settle.stamp && now < settle.first + MAX_SETTLE => self.unsettled(now, stamp),
@@ -47,6 +48,7 @@ impl SourceCore {
                 if let Some(settle) = &mut self.settle {
                     settle.ending = true;
                 }
+                self.whole = Some(stamp);
                 self.read();
             }
         }
@@ -56,20 +58,21 @@ impl SourceCore {
         (settle.held_since + self.policy.debounce).min(settle.first + MAX_SETTLE)
     }
 
-    /// Whether what was read may be judged: not if it changed under the read, nor if somebody is writing in place
-    /// (that write has its own time to settle). Whoever asks for a read says that it is whole.
-    pub(super) fn is_whole(&mut self, now: Time, stamp: Option<Stamp>, torn: bool, asked: bool) -> bool {
-        self.read_stamp = stamp;
-        if asked || !self.policy.enabled {
-            self.settle.take_if(|settle| settle.ending);
+    /// Whether what was read may be judged: not if it changed under the read, nor if nobody knows that it is whole
+    /// (it looks different than when that was known last), nor if somebody is writing in place: then it has its own
+    /// time to settle. What was judged before, and what somebody asks for, needs none.
+    pub(super) fn is_whole(&mut self, now: Time, stamp: Option<Stamp>, torn: bool, sure: bool) -> bool {
+        let before = self.read_stamp.replace(stamp);
+        let ending = self.settle.take_if(|settle| settle.ending);
+        if sure || !self.policy.enabled || ending.as_ref().is_some_and(|ending| ending.first + MAX_SETTLE <= now) {
             return true;
         }
-        let first = self.settle.as_ref().map_or(now, |settle| settle.first);
-        if torn && now < first + MAX_SETTLE {
-            self.unsettled(now, stamp);
-            return false;
+        let known = before == Some(stamp) || self.whole == Some(stamp);
+        if torn || !known {
+            let first = ending.map_or(now, |ending| ending.first);
+            let settle = self.settle.get_or_insert(Settle { stamp, held_since: now, first, ending: false });
+            (settle.stamp, settle.held_since, settle.ending) = (stamp, now, false);
         }
-        self.settle.take_if(|settle| settle.ending);
         self.settle.is_none()
     }
 

@@ -102,6 +102,23 @@ fn says(script: &str) {
 }
 
 #[test]
+fn a_change_found_at_the_start_may_be_half_of_one() {
+    says(
+        "0 read 1 half
+         > settling
+         500 tick
+         > 500 look
+         501 looks 2
+         1001 tick
+         > 1001 look
+         1002 looks 2
+         > read
+         1003 read 2 b
+         > propose 1 b",
+    );
+}
+
+#[test]
 fn a_complete_write_is_read_at_once_and_a_burst_once_more() {
     says(
         "0 read 1 a
@@ -202,8 +219,8 @@ fn nothing_half_written_is_judged_by_a_read_for_another_reason() {
          1102 tick
          > 1102 read
          1103 read 3 half
+         # the read showed that somebody writes on
          1500 tick
-         > 1500 look
          1501 looks 4
          2001 tick
          > 2001 look
@@ -217,14 +234,17 @@ fn nothing_half_written_is_judged_by_a_read_for_another_reason() {
 #[test]
 fn only_another_digest_is_judged_again_unless_it_can_heal() {
     says(
-        "0 read 1 b
+        "0 read 1 a
+         0 moved 1
+         > read
+         1 read 1 b
          > propose 1 b
          1 refused 1
          > keep b
          > refused
-         10 moved 2
+         50 moved 2
          > read
-         11 read 2 b
+         51 read 2 b
          100 asked
          > read
          101 read 2 b
@@ -253,17 +273,20 @@ fn only_another_digest_is_judged_again_unless_it_can_heal() {
 #[test]
 fn back_to_what_was_live_while_the_next_one_is_judged() {
     says(
-        "0 read 1 b
-         > propose 1 b
-         10 moved 2
+        "0 read 1 a
+         0 moved 1
          > read
-         11 read 2 a
+         1 read 1 b
+         > propose 1 b
+         50 moved 2
+         > read
+         51 read 2 a
          > propose 2 a
-         12 overtaken 1
-         13 overtaken 2
-         113 tick
-         > 113 read
-         114 read 2 b
+         52 overtaken 1
+         53 overtaken 2
+         153 tick
+         > 153 read
+         154 read 2 b
          > propose 3 b",
     );
 }
@@ -271,7 +294,10 @@ fn back_to_what_was_live_while_the_next_one_is_judged() {
 #[test]
 fn a_rollback_moves_the_cursor() {
     says(
-        "0 read 1 b
+        "0 read 1 a
+         0 asked
+         > read
+         1 read 1 b
          > propose 1 b
          1 applied 1
          2 rolled-back b

@@ -58,12 +58,13 @@ impl Router {
 
 impl<P> Rollout<P> {
     pub(super) fn attach(&mut self, now: Time, node: NodeId, router: Router) {
+        // First of all: whatever is decided by the end of the old stream has to be numbered above it.
+        self.highest = self.highest.max(router.applied);
         if let Some(old) = self.routers.get(&node).map(|router| router.link) {
             // The end of its old stream has not been noticed yet.
             self.detach(now, &node, old);
         }
         self.notice(Notice::Attached { node: node.clone(), applied: router.applied });
-        self.highest = self.highest.max(router.applied);
         let offer = self.head.as_ref().is_some_and(|head| router.applied < head.revision);
         self.routers.insert(node.clone(), router);
         if offer {
