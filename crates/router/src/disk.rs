@@ -121,6 +121,7 @@ fn save(directory: &Path, copy: &DiskCopy) -> io::Result<()> {
         cordons: copy.cordons.clone(),
     };
     let bytes = serde_json::to_vec(&file)?;
+    fail::fail_point!("router-before-copy");
     // Configurations name hosts, and headers may have been written without a reference.
     runtime::state_dir::write_atomic(&directory.join(FILE), &bytes, 0o600)
 }

@@ -306,7 +306,8 @@ impl Task {
 
     fn swap(&mut self, revision: Revision, content: Content, prepared: Option<AttemptId>) {
         let begun = tokio::time::Instant::now();
-        let layout = Arc::new(Layout::of(content));
+        let held = self.roster.attempt_layout().filter(|held| held.content.digest == content.digest).cloned();
+        let layout = held.unwrap_or_else(|| Arc::new(Layout::of(content)));
         // What was prepared has been resolved, and is decided.
         if let Some(missing) = self.missing_secrets(&layout).filter(|_| prepared.is_none()) {
             self.answer(FollowerEvent::SwapFailed { revision, refusal: Refusal::Secret(missing) });

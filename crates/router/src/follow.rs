@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Digest, Revision, Snapshot, Time};
+use model::{Digest, Snapshot, Time};
 use rollout::follower::{Effect, Event, Follower, Identity, Saved};
 use rollout::{Report, Sender};
 use runtime::grpc::{DialError, MESSAGE_BYTES_MAX, Target, connect_lazy};
@@ -181,14 +181,15 @@ impl Follow {
                     Command::Swap { revision, content, prepared }
                 }
                 Effect::Send(report) => {
-                    if let Report::Ack { revision, digest } = &report {
-                        self.acknowledged(*revision, *digest);
+                    if let Report::Ack { digest, .. } = &report {
+                        fail::fail_point!("router-before-ack");
+                        self.acknowledged(*digest);
                     }
                     self.say(&report);
                     continue;
                 }
                 Effect::Save(saved) => {
-                    self.acknowledged(saved.revision, saved.content.digest);
+                    self.acknowledged(saved.content.digest);
                     Command::Save(saved)
                 }
             };
@@ -197,29 +198,30 @@ impl Follow {
         Some(())
     }
 
-    fn acknowledged(&mut self, revision: Revision, digest: Digest) {
+    fn acknowledged(&mut self, digest: Digest) {
         if self.attempt.as_ref().is_some_and(|(held, _)| *held == digest) {
             self.live = self.attempt.take();
         }
-        tracing::debug!(revision = revision.0, "acknowledged");
         self.following.send_if_modified(|following| std::mem::replace(&mut following.from_disk, false));
     }
 
     fn say(&mut self, report: &Report) {
         let Some(speaking) = &mut self.speaking else { return };
+        let traceparent = speaking.trace.map(|trace| trace.to_string());
         match report {
             Report::Vote { attempt, verdict, .. } => {
                 let result = if verdict.is_ok() { "yes" } else { "no" };
                 metrics::counter!("router_votes_total", "vote" => result).increment(1);
                 match verdict {
-                    Ok(()) => tracing::info!(%attempt, "voted yes"),
-                    Err(refusal) => tracing::warn!(%attempt, %refusal, "voted no"),
+                    Ok(()) => tracing::info!(%attempt, traceparent, "voted yes"),
+                    Err(refusal) => tracing::warn!(%attempt, %refusal, traceparent, "voted no"),
                 }
             }
             Report::Nack { revision, refusal } => {
-                tracing::warn!(revision = revision.0, %refusal, "cannot be live here; what was live before still is");
+                tracing::warn!(revision = revision.0, %refusal, traceparent, "cannot be live here; what was live before still is");
             }
-            Report::Hello { .. } | Report::Ack { .. } => {}
+            Report::Ack { revision, .. } => tracing::info!(revision = revision.0, traceparent, "acknowledged"),
+            Report::Hello { .. } => {}
         }
         if let Err(stuck) = speaking.say(wire::config::report_to_pb(report)) {
             tracing::warn!(error = %stuck, "hanging up on config-manager");

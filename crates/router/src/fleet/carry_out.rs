@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drain::departures;
+use mcp::Owners;
 use model::{AttemptId, CandidateOutcome, EndpointKey};
 use rollout::Refusal;
 use rollout::follower::Event as FollowerEvent;
@@ -65,7 +66,7 @@ impl Task {
                 }
                 self.unseen = true;
             }
-            Effect::Publish { swap } => self.publish(swap),
+            Effect::Publish { swap, by_file } => self.publish(swap, by_file),
             Effect::ShutDown { serial } => self.shut_down(serial),
             Effect::Prepared { attempt, outcomes } => self.prepared(attempt, outcomes),
         }
@@ -114,7 +115,7 @@ impl Task {
 
     /// Before a swap what comes back is opened, after it what leaves is cordoned: a call finds every endpoint of either
     /// generation as that generation has it.
-    fn publish(&mut self, swap: bool) {
+    fn publish(&mut self, swap: bool, by_file: bool) {
         let Some(layout) = self.roster.layout().cloned() else { return };
         if swap {
             let endpoints = layout.keys().cloned().collect();
@@ -122,7 +123,8 @@ impl Task {
             self.pass_departures();
         }
         self.turn += 1;
-        let owners = self.live.load().catalog.owners();
+        let owners = if by_file { Owners::new() } else { self.live.load().catalog.owners() };
+        fail::fail_point!("router-before-swap");
         let Some(generation) = turn::generation(&self.roster, &self.endpoints, &owners, self.turn) else { return };
         self.live.publish(generation);
         metrics::counter!("router_turns_total").increment(1);

@@ -77,9 +77,12 @@ pub(crate) enum Effect {
         serial: Serial,
         verdict: Verdict,
     },
-    /// Make a generation of what is here now. `swap`: of another snapshot than before, so that endpoints come and leave.
+    /// Make a generation of what is here now.
     Publish {
+        /// Of another snapshot than before, so that endpoints come and leave.
         swap: bool,
+        /// Whose a disputed name is goes by the order of the file; else whoever has it keeps it.
+        by_file: bool,
     },
     /// It is nobody's any more, and nothing is in flight on it.
     ShutDown {
@@ -108,7 +111,7 @@ pub(crate) struct Roster {
     ending: BTreeMap<Serial, BackendId>,
     /// What each endpoint offered when it was last seen.
     known: BTreeMap<EndpointKey, Offered>,
-    /// Since a snapshot went live, not everybody had a chance to say what they offer.
+    /// Since a restore, not everybody had a chance to say what they offer.
     settling: bool,
     next_serial: Serial,
     random: u64,
@@ -138,7 +141,7 @@ impl Roster {
             Event::Abort { attempt, keep_until } => self.abort(attempt, keep_until),
             Event::Live { revision, layout, prepared } => {
                 self.attempt.take_if(|attempt| prepared == Some(attempt.id()));
-                self.go_live(now, revision, layout);
+                self.go_live(now, revision, layout, prepared.is_none());
             }
             Event::BroughtUp { serial, result } => self.brought_up(now, serial, result),
             Event::Lost { serial, reason } => self.lost(now, serial, reason),
@@ -250,18 +253,13 @@ impl Roster {
         states().any(State::is_arriving) && !states().any(State::is_up)
     }
 
-    /// Names go by the order of the file until everybody of the snapshot had a chance to come up; after that, whoever
-    /// has a name keeps it.
-    pub(crate) fn is_settling(&self) -> bool {
-        self.settling
-    }
-
     /// What is known of the live snapshot's servers, for the copy on disk.
     pub(crate) fn known(&self) -> &BTreeMap<EndpointKey, Offered> {
         &self.known
     }
 
-    fn go_live(&mut self, now: Time, revision: Revision, layout: Arc<Layout>) {
+    /// A restore goes by the order of the file until everybody of it had a chance to come up.
+    fn go_live(&mut self, now: Time, revision: Revision, layout: Arc<Layout>, restore: bool) {
         let plan = self.plan(&layout);
         self.start(&layout, &plan, Duration::MAX);
         for key in &plan.depart {
@@ -279,8 +277,8 @@ impl Roster {
         let backends: BTreeSet<_> = layout.backends.iter().map(|one| &one.backend.id).collect();
         self.known.retain(|key, _| backends.contains(&key.backend) || self.members.contains_key(key));
         self.live = Some(LiveSnapshot { revision, layout });
-        self.settling = true;
-        self.effects.push_back(Effect::Publish { swap: true });
+        self.settling = restore && self.anyone_arriving();
+        self.effects.push_back(Effect::Publish { swap: true, by_file: restore });
         self.spare_leftovers(now + SPARE);
     }
 
@@ -341,6 +339,7 @@ impl Roster {
         let random = self.draw();
         let Some(key) = self.keys.get(&serial).cloned() else { return };
         let Some(member) = self.members.get_mut(&key) else { return };
+        let changed = result.is_ok() || member.state.is_arriving();
         match result {
             Ok(offered) => {
                 member.came_up(now);
@@ -349,14 +348,15 @@ impl Roster {
             Err(reason) => member.failed(now, reason, |failures| RETRY.delay(failures, random)),
         }
         self.effects.extend(member.verdict_effect());
-        if self.is_live(&key) {
+        if changed && self.is_live(&key) {
             self.publish();
         }
-        let arriving = self.members.iter().any(|(key, member)| member.state.is_arriving() && self.is_live(key));
         // The turn that has the last of them still goes by the order of the file.
-        if !arriving && self.settling && !self.is_publishing() {
-            self.settling = false;
-        }
+        self.settling &= self.anyone_arriving();
+    }
+
+    fn anyone_arriving(&self) -> bool {
+        self.members.iter().any(|(key, member)| member.state.is_arriving() && self.is_live(key))
     }
 
     fn lost(&mut self, now: Time, serial: Serial, reason: String) {
@@ -428,14 +428,22 @@ impl Roster {
         self.members.get_mut(self.keys.get(&serial)?)
     }
 
+    /// One turn for all that happened before it is made.
     fn publish(&mut self) {
-        if !self.is_publishing() {
-            self.effects.push_back(Effect::Publish { swap: false });
+        let settling = self.settling;
+        let waiting = self.effects.iter_mut().find_map(|effect| match effect {
+            Effect::Publish { by_file, .. } => Some(by_file),
+            Effect::Create { .. }
+            | Effect::BringUp { .. }
+            | Effect::List { .. }
+            | Effect::Verdict { .. }
+            | Effect::ShutDown { .. }
+            | Effect::Prepared { .. } => None,
+        });
+        match waiting {
+            Some(by_file) => *by_file |= settling,
+            None => self.effects.push_back(Effect::Publish { swap: false, by_file: settling }),
         }
-    }
-
-    fn is_publishing(&self) -> bool {
-        self.effects.iter().any(|effect| matches!(effect, Effect::Publish { .. }))
     }
 
     /// The next random number (splitmix64).

@@ -20,13 +20,11 @@ const INSTRUCTIONS_BYTES: usize = 16 << 10;
 /// All endpoints there are, by serial number.
 pub(super) type Endpoints = BTreeMap<Serial, Arc<Endpoint>>;
 
-/// The generation of the live snapshot, or nothing when there is none. `owners`: who has each name now.
+/// The generation of the live snapshot, or nothing when there is none. `owners`: who keeps a name that is disputed.
 pub(super) fn generation(roster: &Roster, endpoints: &Endpoints, owners: &Owners, turn: u64) -> Option<Generation> {
     let layout = roster.layout()?;
     let snapshot = &layout.content.snapshot;
     let offered: Vec<_> = layout.backends.iter().map(|backend| roster.offered(backend)).collect();
-    let nobody = Owners::new();
-    let owners = if roster.is_settling() { &nobody } else { owners };
     let catalog = merge(snapshot, &layout.backends, &offered, owners);
     let entries = catalog.entries().iter().map(|entry| ToolEntry {
         exposed: entry.exposed.clone(),

@@ -1,6 +1,6 @@
 //! The shell, told and listened to in the wire's own messages.
 
-use model::{AttemptId, LogId, NodeId, Policy};
+use model::{AttemptId, LogId, NodeId, Policy, Revision};
 use rollout::{Content, Directive, Refusal};
 use wire::config::Said;
 

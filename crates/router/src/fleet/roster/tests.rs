@@ -38,8 +38,9 @@ impl Case {
                 Effect::BringUp { serial, .. } => format!("bring {serial}"),
                 Effect::List { serial } => format!("list {serial}"),
                 Effect::Verdict { serial, verdict } => format!("{serial} is {verdict}"),
-                Effect::Publish { swap: true } => "swap".into(),
-                Effect::Publish { swap: false } => "publish".into(),
+                Effect::Publish { swap, by_file } => {
+                    format!("{}{}", if swap { "swap" } else { "publish" }, if by_file { " by file" } else { "" })
+                }
                 Effect::ShutDown { serial } => format!("end {serial}"),
                 Effect::Prepared { attempt, outcomes } => {
                     let outcome = |one: &CandidateOutcome| match &one.result {
@@ -94,11 +95,11 @@ fn at(id: &str, url: &str) -> Arc<Backend> {
 fn a_restore_serves_at_once_and_a_change_waits_for_what_it_changes() {
     let mut case = Case::new();
     let (a, b, b2) = (at("a", "http://a"), at("b", "http://b"), at("b", "http://b2"));
-    assert_eq!(case.live(1, &[&a, &b]), ["create 1", "bring 1", "create 2", "bring 2", "swap"]);
-    assert!(case.roster.is_settling());
-    assert_eq!(case.up(1), ["1 is unknown", "publish"]);
-    assert_eq!(case.down(2), ["publish"]);
-    case.up(1);
+    assert_eq!(case.live(1, &[&a, &b]), ["create 1", "bring 1", "create 2", "bring 2", "swap by file"]);
+    // Names are the first server's of the file, whoever comes up first; until all had their chance.
+    assert_eq!(case.up(1), ["1 is unknown", "publish by file"]);
+    assert_eq!(case.down(2), ["publish by file"]);
+    assert_eq!(case.does(Event::Listed { serial: 1, result: Ok(tool("u")) }), ["publish"]);
     assert_eq!(case.prepare(1, &[&a, &b2]), ["create 3", "bring 3"]);
     assert_eq!(case.up(3), ["3 is unknown", "attempt 1: ready"]);
     // The old copy is cordoned by the swap, and ends when nothing is in flight on it.
