@@ -270,6 +270,8 @@ async fn connection(core: Rc<Core>, stream: TcpStream) {
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(CONNECTION_IDLE)
+            // Head and body of an answer are small: one copy is cheaper than a gathering write.
+            .writev(false)
             .serve_connection(TokioIo::new(stream), service)
     );
     let ended = tokio::select! {

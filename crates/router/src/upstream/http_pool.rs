@@ -192,7 +192,7 @@ async fn drive<S>(endpoint: &Endpoint, stream: S) -> io::Result<(SendRequest<Ful
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let (sender, connection) = http1::Builder::new().writev(false).handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     metrics::counter!("router_upstream_connections_total").increment(1);
     let number = NEXT.with(|next| next.replace(next.get() + 1));
     let (serial, ended) = (endpoint.serial, endpoint.ended.clone());
