@@ -69,10 +69,9 @@ pub(crate) fn run(args: &UpArgs) -> ExitCode {
         ran
     });
     ran.unwrap_or_else(|error| {
-        match &error {
-            UpError::NoRevision(nothing) => say(&format!("{nothing}\n")),
-            other => say(&format!("only1mcp: {}\n", cli::chain(other))),
-        }
+        // Violations are lines of their own, which editors and terminals make clickable.
+        let prefix = if matches!(error, UpError::NoRevision(_)) { "" } else { "only1mcp: " };
+        say(&format!("{prefix}{}\n", cli::chain(&error)));
         exit::REFUSED.into()
     })
 }
@@ -80,8 +79,11 @@ pub(crate) fn run(args: &UpArgs) -> ExitCode {
 /// What the process is made of, for its whole life.
 struct Process {
     clock: Clock,
+    /// The life of the data plane, which signals and readiness speak of.
     shutdown: Shutdown,
     tasks: Tasks,
+    /// The control services, which end after it: what drains at the end is still to be told to somebody.
+    control: Tasks,
     readiness: Readiness,
     metrics: Metrics,
 }
@@ -96,7 +98,7 @@ async fn live(args: &UpArgs) -> Result<ExitCode, UpError> {
     let result = match running {
         Ok(services) => Ok(process.end(args.min_drain, services).await),
         Err(error) => {
-            process.tasks.join(GRACE).await.failures.iter().for_each(|failure| say(&format!("{failure}\n")));
+            process.join().await;
             Err(error)
         }
     };
@@ -109,8 +111,17 @@ impl Process {
     fn new() -> Self {
         let shutdown = Shutdown::new();
         let (tasks, readiness) = (Tasks::new(shutdown.clone()), Readiness::new(shutdown.clone()));
+        let control = Tasks::new(Shutdown::new());
+        let (failed, stop) = (control.shutdown().clone(), shutdown.clone());
+        tasks.spawn("control services", async move {
+            tokio::select! {
+                // Without one of them the process is half alive.
+                () = failed.triggered() => stop.trigger(),
+                () = stop.reached(Phase::Closing) => {}
+            }
+        });
         let metrics = telemetry::init("only1mcp", env!("CARGO_PKG_VERSION"));
-        Self { clock: Clock::start(), shutdown, tasks, readiness, metrics }
+        Self { clock: Clock::start(), shutdown, tasks, control, readiness, metrics }
     }
 
     fn router_scope(&self) -> router::Scope {
@@ -158,19 +169,25 @@ impl Process {
         Ok(services)
     }
 
+    /// Ends all tasks, and says whether none failed or had to be aborted.
+    async fn join(&self) -> bool {
+        let joined = [self.tasks.join(GRACE).await, self.control.join(GRACE).await];
+        for failure in joined.iter().flat_map(|joined| &joined.failures) {
+            say(&format!("only1mcp: {failure}\n"));
+        }
+        joined.iter().all(runtime::tasks::Joined::is_clean)
+    }
+
     /// Waits for the signal, then lets everything end in its order.
     async fn end(self, min_drain: Duration, services: Services) -> ExitCode {
         self.shutdown.triggered().await;
         let wound_down = self.shutdown.wind_down(min_drain, DRAIN, services.router.drained()).await;
         let stopped = services.stop(GRACE).await;
-        let joined = self.tasks.join(GRACE).await;
-        for failure in &joined.failures {
-            say(&format!("only1mcp: {failure}\n"));
-        }
+        let joined = self.join().await;
         if wound_down == WoundDown::Forced {
             say("only1mcp: calls in flight were cut off\n");
         }
-        let clean = stopped && joined.is_clean() && wound_down == WoundDown::Drained;
+        let clean = stopped && joined && wound_down == WoundDown::Drained;
         if clean { exit::DONE } else { exit::REFUSED }.into()
     }
 }

@@ -1,6 +1,6 @@
 //! `status`: what is live where, how the servers are, and what is wrong.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{borrow::Cow, collections::BTreeMap, fmt::Write};
 
 use runtime::exit;
 use serde_json::{Value, json};
@@ -47,7 +47,7 @@ struct View {
 /// One endpoint in one router.
 struct Row<'a> {
     router: &'a RouterStatus,
-    state: &'a ServerState,
+    state: Cow<'a, ServerState>,
     detail: Option<&'a Endpoint>,
 }
 
@@ -80,14 +80,21 @@ impl View {
     }
 
     fn rows(&self) -> impl Iterator<Item = Row<'_>> {
-        self.status.routers.iter().flat_map(|router| {
-            let endpoints = self.details.get(&router.node).map_or(&[][..], |detail| &detail.endpoints);
-            router.servers.iter().map(move |state| Row {
-                router,
-                state,
-                detail: endpoints.iter().find(|endpoint| endpoint.key == state.endpoint),
-            })
-        })
+        self.status.routers.iter().flat_map(|router| self.rows_of(router))
+    }
+
+    /// What the router says itself is newer than what config-manager was told.
+    fn rows_of<'a>(&'a self, router: &'a RouterStatus) -> Vec<Row<'a>> {
+        match self.details.get(&router.node) {
+            Some(detail) => {
+                let rows = detail.endpoints.iter();
+                rows.map(|one| Row { router, state: Cow::Owned(state(one)), detail: Some(one) }).collect()
+            }
+            None => {
+                let rows = router.servers.iter();
+                rows.map(|state| Row { router, state: Cow::Borrowed(state), detail: None }).collect()
+            }
+        }
     }
 
     fn text(&self, problems: &[String]) -> String {
@@ -174,9 +181,9 @@ impl View {
 
     /// By server; its verdict is the worst of its endpoints'.
     fn servers_json(&self) -> Value {
-        let mut servers: BTreeMap<&str, Vec<Row<'_>>> = BTreeMap::new();
+        let mut servers: BTreeMap<String, Vec<Row<'_>>> = BTreeMap::new();
         for row in self.rows() {
-            servers.entry(row.server()).or_default().push(row);
+            servers.entry(row.server().to_owned()).or_default().push(row);
         }
         let servers = servers.into_iter().map(|(id, rows)| {
             let worst =
@@ -195,12 +202,25 @@ impl View {
 
 const INFALLIBLE: &str = "writing to a String cannot fail";
 
-impl<'a> Row<'a> {
-    fn key(&self) -> Option<&'a EndpointKey> {
+fn state(one: &Endpoint) -> ServerState {
+    ServerState {
+        endpoint: one.key.clone(),
+        verdict: one.verdict,
+        transport: one.transport.clone(),
+        tools: one.tools,
+        in_flight: one.in_flight,
+        pid: one.pid,
+        error: one.error.clone(),
+        cordoned: one.admission != "open",
+    }
+}
+
+impl Row<'_> {
+    fn key(&self) -> Option<&EndpointKey> {
         self.state.endpoint.as_ref()
     }
 
-    fn server(&self) -> &'a str {
+    fn server(&self) -> &str {
         self.key().map_or("?", |key| key.backend.as_str())
     }
 

@@ -43,15 +43,11 @@ where
 
 #[test]
 fn a_status_with_all_that_can_be_wrong() {
-    let state = |backend, verdict: Verdict, pid, error: &str| ServerState {
-        endpoint: key(backend),
-        verdict: verdict.into(),
-        transport: if pid == 0 { "http" } else { "stdio" }.into(),
-        tools: 3,
-        in_flight: 1,
-        pid,
-        error: error.into(),
-        cordoned: pid == 7,
+    let mail = ServerState {
+        endpoint: key("mail"),
+        verdict: Verdict::Starting.into(),
+        transport: "http".into(),
+        ..ServerState::default()
     };
     let router = |node: &str, revision, state: &str, reason: &str, servers| RouterStatus {
         node: node.into(),
@@ -75,31 +71,37 @@ fn a_status_with_all_that_can_be_wrong() {
             method: "notify".into(),
         }),
         routers: vec![
-            router(
-                "a",
-                7,
-                "live",
-                "",
-                vec![
-                    state("files", Verdict::Healthy, 7, ""),
-                    state("search", Verdict::Unhealthy, 0, "connection refused"),
-                ],
-            ),
-            router("b", 6, "behind", "${env:KEY} is not set", vec![]),
+            router("a", 7, "live", "", vec![]),
+            router("b", 6, "behind", "${env:KEY} is not set", vec![mail]),
         ],
         attempt: String::new(),
     };
     let detail = InspectResponse {
         node: "a".into(),
         listen: "127.0.0.1:8080".into(),
-        endpoints: vec![Endpoint {
-            key: key("files"),
-            upstream_session: "s1".into(),
-            admission: "cordoned".into(),
-            stderr: vec!["warning: slow disk".into()],
-            next_attempt: duration(1500),
-            ..Endpoint::default()
-        }],
+        endpoints: vec![
+            Endpoint {
+                key: key("files"),
+                verdict: Verdict::Healthy.into(),
+                transport: "stdio".into(),
+                pid: 7,
+                tools: 3,
+                in_flight: 2,
+                upstream_session: "s1".into(),
+                admission: "cordoned".into(),
+                stderr: vec!["warning: slow disk".into()],
+                ..Endpoint::default()
+            },
+            Endpoint {
+                key: key("search"),
+                verdict: Verdict::Unhealthy.into(),
+                transport: "http".into(),
+                admission: "open".into(),
+                error: "connection refused".into(),
+                next_attempt: duration(1500),
+                ..Endpoint::default()
+            },
+        ],
         exchanges_in_flight: 2,
         ..InspectResponse::default()
     };

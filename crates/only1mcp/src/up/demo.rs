@@ -115,7 +115,7 @@ impl HttpDemo {
 /// `before` is the URL that a file of an earlier start names.
 fn write_configuration(path: &Path, before: &str, url: &str) -> Result<(), DemoError> {
     let text = match fs::read_to_string(path) {
-        Ok(text) if before == url || before.is_empty() => return Ok(drop(text)),
+        Ok(_) if before == url || before.is_empty() => return Ok(()),
         Ok(text) => text.replace(before, url),
         Err(_) => configuration(url),
     };

@@ -51,7 +51,7 @@ impl Services {
         state: &StateDir,
         inside: &DuplexConnector,
     ) -> Result<Self, ServiceError> {
-        let Process { clock, tasks, readiness, .. } = process;
+        let Process { clock, control: tasks, readiness, .. } = process;
         let mut routes = RoutesBuilder::default();
 
         let manager = ConfigManager::open(Origin::File(config), state, *clock, tasks.clone())?;
@@ -78,7 +78,8 @@ impl Services {
             auth,
             readiness: process.readiness.clone(),
         };
-        process.tasks.spawn_component("grpc", grpc::serve(service, listeners, process.shutdown.clone()));
+        let control = &process.control;
+        control.spawn_component("grpc", grpc::serve(service, listeners, control.shutdown().clone()));
     }
 
     /// Whether everything ended in time and in peace.
