@@ -1,0 +1,159 @@
+//! The one task that owns the monitor: it hands over what comes in and tells what was decided.
+
+use std::collections::BTreeMap;
+
+use health::monitor::{Connection, Effect, Event, Opinion};
+use health::{Monitor, Request};
+use model::{Time, Verdict};
+use runtime::readiness::Gate;
+use runtime::{Clock, Shutdown, TraceContext};
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::DropGuard;
+use tonic::Status;
+use wire::pb::health::v1 as pb;
+
+use crate::command::{Ask, Command, Outbox};
+use crate::{Scope, metrics};
+
+#[derive(Debug)]
+pub(crate) struct Engine {
+    clock: Clock,
+    shutdown: Shutdown,
+    gate: Gate,
+    monitor: Monitor,
+    changes: broadcast::Sender<pb::EndpointVerdict>,
+    routers: BTreeMap<Connection, Router>,
+    last_connection: Connection,
+    /// Who is well was not counted since something changed.
+    uncounted: bool,
+}
+
+/// The speaking end of one router's stream.
+#[derive(Debug)]
+struct Router {
+    outbox: Outbox,
+    nonce: u64,
+    /// Ends the listening end with this one.
+    _open: DropGuard,
+}
+
+impl Engine {
+    pub(crate) fn new(monitor: Monitor, changes: broadcast::Sender<pb::EndpointVerdict>, scope: &Scope) -> Self {
+        Self {
+            clock: scope.clock,
+            shutdown: scope.tasks.shutdown().clone(),
+            gate: scope.readiness.gate("health monitor"),
+            monitor,
+            changes,
+            routers: BTreeMap::new(),
+            last_connection: 0,
+            uncounted: true,
+        }
+    }
+
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        self.gate.open();
+        loop {
+            let due = self.monitor.next_deadline().map(Time::as_nanos);
+            let trace = tokio::select! {
+                () = self.shutdown.triggered() => return,
+                command = commands.recv() => {
+                    let Some(Command { trace, ask }) = command else { return };
+                    metrics::queued(commands.len());
+                    self.take(ask);
+                    trace
+                }
+                () = self.clock.sleep_until(due) => {
+                    self.handle(Event::Tick);
+                    TraceContext::new_root()
+                }
+            };
+            while let Some(effect) = self.monitor.poll_effect() {
+                self.tell(trace, effect);
+            }
+            if std::mem::take(&mut self.uncounted) {
+                metrics::state(self.monitor.attached(), &self.monitor.opinions(self.now()));
+            }
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time::from_nanos(self.clock.now_nanos())
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = self.now();
+        self.monitor.handle(now, event);
+    }
+
+    fn take(&mut self, ask: Ask) {
+        match ask {
+            Ask::Attach { outbox, open, number } => {
+                self.last_connection += 1;
+                self.routers.insert(self.last_connection, Router { outbox, nonce: 0, _open: open });
+                if number.send(self.last_connection).is_err() {
+                    self.routers.remove(&self.last_connection);
+                }
+            }
+            Ask::Said { connection, observation } => {
+                metrics::observed(&observation);
+                let new_set = matches!(observation, health::Observation::Endpoints { .. });
+                self.uncounted |= new_set;
+                self.handle(Event::Said { connection, observation });
+            }
+            Ask::Detached { connection } => {
+                self.uncounted = true;
+                self.routers.remove(&connection);
+                self.handle(Event::Detached { connection });
+            }
+            // Whoever asked may be gone.
+            Ask::List { answer } => drop(answer.send(self.monitor.opinions(self.now()))),
+        }
+    }
+
+    fn tell(&mut self, trace: TraceContext, effect: Effect) {
+        match effect {
+            Effect::Tell { connection, request } => self.say(connection, &request, trace),
+            Effect::Disconnect { connection } => {
+                let Some(router) = self.routers.remove(&connection) else { return };
+                let reason = "another stream speaks for that router now";
+                tracing::warn!(connection, reason, "hanging up on a router");
+                metrics::hung_up();
+                // It learns the reason if there is room, and the end of its stream in any case.
+                drop(router.outbox.try_send(Err(Status::aborted(reason))));
+            }
+            Effect::Changed(opinion) => self.changed(&opinion),
+        }
+    }
+
+    fn say(&mut self, connection: Connection, request: &Request, trace: TraceContext) {
+        let Some(router) = self.routers.get_mut(&connection) else { return };
+        if matches!(request, Request::Probe { .. }) {
+            metrics::probe_asked();
+        }
+        router.nonce += 1;
+        let response = pb::AttachResponse {
+            envelope: Some(wire::envelope(None, &trace.child().to_string(), router.nonce)),
+            request: Some(wire::health::request_to_pb(request)),
+        };
+        if router.outbox.try_send(Ok(response)).is_err() {
+            tracing::warn!(connection, "hanging up on a router that does not take what it is told");
+            metrics::hung_up();
+            self.routers.remove(&connection);
+        }
+    }
+
+    fn changed(&mut self, opinion: &Opinion) {
+        let Opinion { node, endpoint, verdict, reason, .. } = opinion;
+        match verdict {
+            Verdict::Healthy | Verdict::Unknown | Verdict::Starting => {
+                tracing::info!(%node, %endpoint, %verdict, reason, "verdict");
+            }
+            Verdict::Degraded | Verdict::Unhealthy => tracing::warn!(%node, %endpoint, %verdict, reason, "verdict"),
+        }
+        self.uncounted = true;
+        metrics::changed(*verdict);
+        // An error says that nobody watches.
+        drop(self.changes.send(wire::health::opinion_to_pb(opinion)));
+    }
+}

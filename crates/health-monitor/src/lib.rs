@@ -1,0 +1,61 @@
+//! Who is well: when routers probe, what the answers mean, and who is told.
+//!
+//! Only routers touch servers. This service asks them for pings on their live connections, hears what their real
+//! traffic shows, and sends verdicts back. It keeps nothing: after a restart all is unknown until the first looks, which
+//! come within a second, and unknown is routable.
+//!
+//! Everything is decided by [`health::Monitor`]. Here is what carries it out: one task that owns it, and the streams.
+
+#![forbid(unsafe_code)]
+
+mod command;
+mod engine;
+mod metrics;
+mod service;
+pub mod settings;
+
+use health::Monitor;
+use runtime::{Clock, Readiness, Tasks};
+use tokio::sync::{broadcast, mpsc};
+use wire::pb::health::v1::health_service_server::HealthServiceServer;
+
+use engine::Engine;
+pub use service::Service;
+
+/// Commands that wait for the owning task; more wait in their streams.
+const COMMANDS: usize = 1024;
+/// Changes that a slow watcher may be behind before it is told that it missed some.
+const CHANGES: usize = 256;
+
+/// What the process gives to this service.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    pub clock: Clock,
+    pub tasks: Tasks,
+    pub readiness: Readiness,
+}
+
+/// The part that runs; it owns all state.
+#[derive(Debug)]
+pub struct HealthMonitor {
+    engine: Engine,
+    commands: mpsc::Receiver<command::Command>,
+}
+
+impl HealthMonitor {
+    /// The gRPC service to be mounted, and the part to be run beside it. There is nothing to be set but what the
+    /// configuration says, and that comes from the routers.
+    #[must_use]
+    pub fn new(scope: &Scope) -> (HealthServiceServer<Service>, Self) {
+        let (queue, commands) = mpsc::channel(COMMANDS);
+        let changes = broadcast::Sender::new(CHANGES);
+        let service = Service::new(queue, changes.clone(), scope.tasks.clone());
+        let engine = Engine::new(Monitor::new(rand::random()), changes, scope);
+        (service.into_server(), Self { engine, commands })
+    }
+
+    /// Until stopping is asked for.
+    pub async fn run(self) {
+        self.engine.run(self.commands).await;
+    }
+}
