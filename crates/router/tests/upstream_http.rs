@@ -1,5 +1,7 @@
 //! Servers over Streamable HTTP: what goes over the wire, how often, and what becomes of it.
 
+#![allow(clippy::unwrap_used, clippy::unwrap_in_result, unreachable_pub, reason = "all of this is a test")]
+
 #[path = "upstream_stdio/bench.rs"]
 mod bench;
 #[path = "upstream_http/server.rs"]
@@ -18,7 +20,7 @@ use bench::{Bench, PATIENCE, bench, call_of, tool_call};
 use server::{Plan, Server};
 
 async fn connected(plan: Plan) -> (Server, Bench) {
-    let server = Server::start(plan).await;
+    let server = Server::start(plan);
     let bench = bench(http(&server.url()), Limits::default());
     bench.up().await;
     (server, bench)
@@ -27,6 +29,16 @@ async fn connected(plan: Plan) -> (Server, Bench) {
 fn http(url: &str) -> Transport {
     let headers = BTreeMap::from([("X-Key".to_owned(), "k".to_owned())]);
     Transport::Http { url: url.to_owned(), headers }
+}
+
+/// The texts of an answer that is a stream.
+async fn stream(small: &Bench, message: &str) -> Vec<String> {
+    let Answer::Events(mut events) = small.call(message).await.unwrap() else { panic!("expected a stream") };
+    let mut texts = Vec::new();
+    while let Some(event) = timeout(PATIENCE, events.next()).await.expect("an event is due") {
+        texts.push(String::from_utf8(event.unwrap().to_vec()).unwrap());
+    }
+    texts
 }
 
 #[tokio::test]
@@ -59,7 +71,7 @@ async fn event_streams_are_read_in_any_pieces_and_their_connection_is_used_again
             let call = format!(
                 r#"{{"jsonrpc":"2.0","id":"c{round}","method":"tools/call","params":{{"_meta":{{"progressToken":"t"}},"name":"x"}}}}"#
             );
-            let messages = small.stream(&call).await;
+            let messages = stream(&small, &call).await;
             assert_eq!(messages.len(), 3, "{messages:?}");
             assert!(messages[0].contains(r#""progressToken":"t""#), "{messages:?}");
             assert!(messages[1].contains("notifications/message"));
@@ -76,7 +88,7 @@ async fn event_streams_are_read_in_any_pieces_and_their_connection_is_used_again
 #[tokio::test]
 async fn an_event_stream_that_ends_early_is_resumed() {
     let (server, small) = connected(Plan { sse: Some(5), interrupts: true, ..Plan::default() }).await;
-    let messages = small.stream(&tool_call("\"c\"", "x")).await;
+    let messages = stream(&small, &tool_call("\"c\"", "x")).await;
     assert_eq!(messages.last().unwrap(), r#"{"jsonrpc":"2.0","id":"c","result":{"tool":"x"}}"#);
     assert_eq!(server.seen().executed, 1);
     small.endpoint.shut_down().await;
@@ -87,7 +99,7 @@ async fn a_secret_that_was_exchanged_is_read_again_when_the_old_one_is_refused()
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("key");
     std::fs::write(&file, "old\n").unwrap();
-    let server = Server::start(Plan::default()).await;
+    let server = Server::start(Plan::default());
     server.change_key("old");
     let headers = BTreeMap::from([("X-Key".to_owned(), format!("${{file:{}}}", file.display()))]);
     let small = bench(Transport::Http { url: server.url(), headers }, Limits::default());
@@ -163,7 +175,7 @@ async fn calls_wait_for_a_server_that_restarts() {
     let (mut server, small) = connected(Plan::default()).await;
     server.stop().await;
     let call = tool_call("1", "echo");
-    let (answer, ()) = tokio::join!(small.whole(&call), server.start_again());
+    let (answer, ()) = tokio::join!(small.whole(&call), async { server.start_again() });
     assert!(answer.contains(r#""result""#));
     small.endpoint.shut_down().await;
 }
@@ -196,7 +208,7 @@ async fn announced_changes_are_told() {
 #[tokio::test]
 async fn refusals_say_what_arrived() {
     let fails = async |plan: Plan, expected: &str| {
-        let server = Server::start(plan).await;
+        let server = Server::start(plan);
         let small = bench(http(&server.url()), Limits { response_bytes: 5000, ..Limits::default() });
         let error = match timeout(PATIENCE, small.endpoint.bring_up(Instant::now() + PATIENCE)).await.unwrap() {
             Ok(_) => small.call(&tool_call("1", "big")).await.unwrap_err().to_string(),

@@ -2,6 +2,9 @@
 //!
 //! One program plays all parts, by its arguments: the keeper, the server it keeps, a router to be killed, and the test.
 
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "all of this is a test")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a server, a program and a test harness, too")]
+
 #[path = "upstream_stdio/bench.rs"]
 mod bench;
 #[path = "upstream_stdio/calls.rs"]
@@ -13,7 +16,8 @@ mod trees;
 
 use std::panic::catch_unwind;
 use std::process::ExitCode;
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

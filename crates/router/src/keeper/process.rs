@@ -130,11 +130,11 @@ fn reap(child: Pid) -> Option<Ending> {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "which others there are depends on the system")]
 fn how(status: WaitStatus) -> Option<Ending> {
     match status {
         WaitStatus::Exited(_, code) => Some(Ending::Exited(code)),
         WaitStatus::Signaled(_, signal, _) => Some(Ending::Killed(signal as i32)),
-        #[expect(clippy::wildcard_enum_match_arm, reason = "which others there are depends on the system")]
         _ => None,
     }
 }

@@ -87,16 +87,16 @@ pub struct Server {
 }
 
 impl Server {
-    pub async fn start(plan: Plan) -> Self {
+    pub fn start(plan: Plan) -> Self {
         let hang_ups = Arc::new(Mutex::new(plan.hang_up));
         let shared = Shared { plan, hang_ups, seen: watch::Sender::default(), announcements: broadcast::channel(4).0 };
         let mut server = Self { address: ([127, 0, 0, 1], 0).into(), shared, tasks: JoinSet::new() };
-        server.start_again().await;
+        server.start_again();
         server
     }
 
     /// On the same port, with the sessions it had.
-    pub async fn start_again(&mut self) {
+    pub fn start_again(&mut self) {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
         socket.bind(self.address).unwrap();

@@ -52,16 +52,6 @@ impl Bench {
             Answer::Events(_) => panic!("expected one message"),
         }
     }
-
-    /// The texts of an answer that is a stream.
-    pub async fn stream(&self, message: &str) -> Vec<String> {
-        let Answer::Events(mut events) = self.call(message).await.unwrap() else { panic!("expected a stream") };
-        let mut texts = Vec::new();
-        while let Some(event) = timeout(PATIENCE, events.next()).await.expect("an event is due") {
-            texts.push(String::from_utf8(event.unwrap().to_vec()).unwrap());
-        }
-        texts
-    }
 }
 
 /// What a client core makes of a client's message.
