@@ -286,8 +286,8 @@ pub(crate) struct DrainArgs {
     #[arg(long, env = "ONLY1MCP_DRAIN_WAIT")]
     pub(crate) wait: bool,
 
-    /// Open again what this drain closed
-    #[arg(long, value_name = "ID", conflicts_with = "server", env = "ONLY1MCP_DRAIN_CANCEL")]
+    /// Open again what this drain closed, by its id or its server
+    #[arg(long, value_name = "DRAIN", conflicts_with = "server", env = "ONLY1MCP_DRAIN_CANCEL")]
     pub(crate) cancel: Option<String>,
 
     #[command(flatten)]
@@ -299,7 +299,7 @@ Draining a server twice joins the first drain; a shorter deadline holds.
 
 Examples:
   only1mcp drain search --deadline 2m --wait
-  only1mcp drain --cancel 3";
+  only1mcp drain --cancel search";
 
 #[derive(Args, Debug)]
 #[command(after_help = DRAINS_EXAMPLES)]

@@ -7,6 +7,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use config_manager::{ConfigManager, Origin, Status as ConfigStatus};
 use drain_coordinator::DrainCoordinator;
+use health_monitor::HealthMonitor;
 use model::NodeId;
 use router::{
     Router,
@@ -58,6 +59,11 @@ impl Services {
         let status = manager.status();
         routes.add_service(manager.service());
         tasks.spawn_component("config-manager", manager.run());
+
+        let scope = health_monitor::Scope { clock: *clock, tasks: tasks.clone(), readiness: readiness.clone() };
+        let (service, monitor) = HealthMonitor::new(&scope);
+        routes.add_service(service);
+        tasks.spawn("health-monitor", monitor.run());
 
         let settings = drain_coordinator::Settings::new(state.file("drain-coordinator"));
         let scope = drain_coordinator::Scope { clock: *clock, tasks: tasks.clone(), readiness: readiness.clone() };
