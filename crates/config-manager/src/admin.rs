@@ -1,13 +1,14 @@
 //! What operators ask: each question goes to the engine as a command, or is read from the log or the published status.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream::BoxStream};
 use model::{Diff, NodeId, Revision, Snapshot};
-use runtime::TraceContext;
 use runtime::grpc::Actor;
-use tokio::sync::oneshot;
+use runtime::{Clock, TraceContext};
+use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::timeout;
 use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
 use tonic::{Request, Status};
@@ -142,18 +143,27 @@ impl Service {
     }
 
     pub(crate) fn do_watch(&self) -> Events {
-        let (clock, status) = (self.clock, self.status.clone());
-        let events = BroadcastStream::new(self.events.subscribe()).map(move |event| {
-            Ok(event.unwrap_or_else(|BroadcastStreamRecvError::Lagged(missed)| pb::WatchResponse {
-                time_unix_ms: clock.unix_millis(),
-                kind: "missed".into(),
-                revision: status.borrow().revision.0,
-                message: format!("{missed} events were missed by this watcher, which was too slow"),
-                ..pb::WatchResponse::default()
-            }))
-        });
-        events.take_until(self.tasks.shutdown().token().cancelled_owned()).boxed()
+        let stop = self.tasks.shutdown().token().cancelled_owned();
+        watch(self.events.subscribe(), self.status.clone(), self.clock).take_until(stop).boxed()
     }
+}
+
+/// What happens from now on. A reader that is too slow loses the oldest and is told how many.
+pub(crate) fn watch(
+    events: broadcast::Receiver<pb::WatchResponse>,
+    status: watch::Receiver<Arc<crate::Status>>,
+    clock: Clock,
+) -> Events {
+    let told = move |event: Result<_, _>| {
+        Ok(event.unwrap_or_else(|BroadcastStreamRecvError::Lagged(missed)| pb::WatchResponse {
+            time_unix_ms: clock.unix_millis(),
+            kind: "missed".into(),
+            revision: status.borrow().revision.0,
+            message: format!("{missed} events were missed by this watcher, which was too slow"),
+            ..pb::WatchResponse::default()
+        }))
+    };
+    BroadcastStream::new(events).map(told).boxed()
 }
 
 /// Who asks, from the credential and the metadata of the call.

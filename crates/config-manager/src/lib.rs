@@ -52,7 +52,7 @@ const COMMANDS: usize = 256;
 /// From the file's task to the engine.
 const SIGHTS: usize = 16;
 /// Events that a slow watcher may be behind before it misses some.
-const EVENTS: usize = 1024;
+const EVENTS: usize = 256;
 
 /// The one writer of revisions, opened and not yet running.
 #[derive(Debug)]

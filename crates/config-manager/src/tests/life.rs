@@ -1,0 +1,180 @@
+//! From the file to a revision, and back.
+
+use futures_util::{FutureExt as _, StreamExt as _};
+use wire::pb::config::v1::{self as pb, outcome::Result as Ended};
+
+use super::world::{World, applied, overwrite, servers};
+use crate::SourceState;
+
+const EAGER: &str = "hot_reload: { watcher: { poll_interval_ms: 100, debounce_ms: 50 } }\n";
+
+#[tokio::test]
+async fn the_file_becomes_revisions_that_routers_hold() {
+    let world = World::with(&servers(2, "")).await;
+    let router = world.router("r1").await;
+    assert_eq!(router.live(), 1);
+    world.write(&servers(3, ""));
+    router.has(2).await;
+    world.until("following", |status| status.source.state == SourceState::Following).await;
+    assert_eq!(router.seen(), ["offer", "prepare", "commit"], "a difference is sent, not the whole");
+
+    // Comments are no difference.
+    world.write(&format!("# only words\n{}", servers(3, "")));
+    let outcome = world.reload(pb::ReloadRequest::default()).await;
+    assert_eq!((outcome.result(), outcome.revision), (Ended::NoChange, 2));
+
+    world.write(&servers(1, ""));
+    let outcome = world.reload(pb::ReloadRequest::default()).await;
+    assert_eq!(applied(&outcome), 3);
+    let names: Vec<_> = outcome.stages.iter().map(|stage| stage.name.as_str()).collect();
+    assert_eq!(names, ["parse", "validate", "prepare", "append", "swap"]);
+    assert_eq!(router.live(), 3, "the answer comes after the swap");
+
+    let history = world.history(false).await;
+    let brief: Vec<_> = history.iter().map(|r| (r.revision, r.parent, r.actor.as_str(), r.source.as_str())).collect();
+    // What the watcher saw first has nobody's name on it.
+    assert_eq!(brief[1..], [(2, 1, "file", "file"), (1, 0, "file", "file")]);
+    assert_eq!((brief[0].0, brief[0].1, brief[0].3), (3, 2, "file"));
+    let removed: Vec<_> = history[0].diff.iter().map(|d| (d.server.as_str(), d.change.as_str())).collect();
+    assert_eq!(removed, [("s1", "removed"), ("s2", "removed")]);
+    let content = world.content(0).await;
+    assert_eq!(model::Digest::of_bytes(content.content.as_bytes()).to_string(), history[0].digest);
+    let status = world.client().get_status(pb::GetStatusRequest {}).await.unwrap().into_inner();
+    assert_eq!((status.revision, status.routers.len(), status.routers[0].state.as_str()), (3, 1, "live"));
+}
+
+#[tokio::test]
+async fn a_restart_offers_the_same_revision_in_a_new_epoch() {
+    let mut world = World::with(&servers(2, "")).await;
+    let before = world.status();
+    world.stop().await;
+    world.start();
+    let after = world.status();
+    assert_eq!((after.revision, after.digest, &after.log), (before.revision, before.digest, &before.log));
+    assert_eq!(after.epoch, before.epoch + 1);
+    let router = world.router("r1").await;
+    assert_eq!(router.live(), 1);
+    let outcome = world.reload(pb::ReloadRequest::default()).await;
+    assert_eq!((outcome.result(), outcome.revision), (Ended::NoChange, 1));
+    assert_eq!(world.history(true).await.len(), 1, "nothing to do is no attempt");
+}
+
+#[tokio::test]
+async fn what_a_rollback_undid_stays_undone_until_the_file_changes() {
+    let mut world = World::with(&servers(1, EAGER)).await;
+    let router = world.router("r1").await;
+    world.write(&servers(2, EAGER));
+    router.has(2).await;
+    world.until("applied", |status| status.attempt.is_none()).await;
+    assert_eq!(applied(&world.roll_back(0).await.unwrap()), 3);
+    assert_eq!(world.content(3).await.content, world.content(1).await.content, "byte for byte");
+    assert_eq!(world.history(false).await[0].source, "rollback to 1");
+
+    // Ten looks at the file, counted by their interval because a look that does nothing leaves no trace.
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    assert_eq!(world.status().revision.0, 3);
+    let outcome = world.reload(pb::ReloadRequest::default()).await;
+    assert_eq!((outcome.result(), outcome.warnings.len()), (Ended::NoChange, 1), "{outcome:?}");
+    world.stop().await;
+    world.start();
+    let router = world.attach("r1", None, None);
+    router.has(3).await;
+    let outcome = world.reload(pb::ReloadRequest::default()).await;
+    assert_eq!((outcome.result(), outcome.revision), (Ended::NoChange, 3));
+
+    world.write(&servers(4, EAGER));
+    router.has(4).await;
+    assert_eq!(world.status().snapshot.as_ref().unwrap().backends.len(), 4);
+    let missing = world.roll_back(99).await.unwrap_err();
+    assert_eq!(missing.code(), tonic::Code::NotFound);
+    assert!(missing.message().contains("the log has 1 to 4"), "{missing}");
+}
+
+#[tokio::test]
+async fn force_brings_back_what_was_undone() {
+    let world = World::with(&servers(1, EAGER)).await;
+    let router = world.router("r1").await;
+    world.write(&servers(2, EAGER));
+    router.has(2).await;
+    applied(&world.roll_back(1).await.unwrap());
+    let outcome = world.reload(pb::ReloadRequest { force: true, ..pb::ReloadRequest::default() }).await;
+    assert_eq!(applied(&outcome), 4);
+    assert_eq!(world.history(false).await[0].actor, "internal");
+}
+
+#[tokio::test]
+async fn fifty_reloads_at_once_are_one_change() {
+    let world = World::with(&servers(1, "hot_reload: { enabled: false }\n")).await;
+    let router = world.router("r1").await;
+    world.write(&servers(2, "hot_reload: { enabled: false }\n"));
+    let client = world.client();
+    let reloads = (0..50).map(|_| {
+        let mut client = client.clone();
+        async move { client.reload(pb::ReloadRequest::default()).await.unwrap().into_inner().outcome.unwrap() }
+    });
+    let outcomes = futures_util::future::join_all(reloads).await;
+    assert!(outcomes.iter().all(|outcome| outcome.revision == 2), "{outcomes:?}");
+    assert!(outcomes.iter().any(|outcome| outcome.result() == Ended::Applied));
+    assert_eq!((router.live(), world.history(true).await.len()), (2, 2));
+}
+
+#[tokio::test]
+async fn layers_of_the_api_survive_a_reload_of_the_file() {
+    let world = World::with(&servers(1, "")).await;
+    let router = world.router("r1").await;
+    let extra = "servers:\n  - id: extra\n    transport: { type: http, url: \"http://127.0.0.1:9/x\" }\n";
+    assert_eq!(applied(&world.apply("ops", extra, 1).await.unwrap()), 2);
+    let stale = world.apply("ops", "", 1).await.unwrap_err();
+    assert_eq!(stale.code(), tonic::Code::Aborted, "{stale}");
+    world.write(&servers(2, ""));
+    router.has(3).await;
+    let names = |status: &crate::Status| -> Vec<String> {
+        status.snapshot.as_ref().unwrap().backends.iter().map(|backend| backend.id.to_string()).collect()
+    };
+    assert_eq!(names(&world.status()), ["s0", "s1", "extra"]);
+    assert_eq!(applied(&world.apply("ops", "", 0).await.unwrap()), 4);
+    assert_eq!(names(&world.status()), ["s0", "s1"]);
+    let history = world.history(true).await;
+    let brief: Vec<_> = history.iter().map(|r| (r.revision, r.source.as_str(), r.result.as_str())).collect();
+    assert_eq!(
+        brief,
+        [(4, "api:ops", "applied"), (3, "file", "applied"), (0, "api:ops", "refused"), (2, "api:ops", "applied"), (1, "file", "applied")]
+    );
+    let duplicate = world.apply("ops", &servers(1, ""), 0).await.unwrap();
+    assert_eq!((duplicate.result(), duplicate.violations.len()), (Ended::Refused, 1), "{duplicate:?}");
+    assert_eq!(duplicate.violations[0].file, "api:ops");
+}
+
+#[tokio::test]
+async fn a_slow_watcher_is_told_what_it_missed_and_delays_nobody() {
+    let world = World::with(&servers(1, "")).await;
+    let router = world.router("r1").await;
+    let mut slow = world.watch();
+    // Nobody reads it meanwhile.
+    for i in 0..300 {
+        let outcome = world.apply("ops", &servers(1, ""), 0).await.unwrap();
+        assert_eq!(outcome.result(), Ended::Refused);
+        if i % 100 == 0 {
+            world.write(&servers(2 + i, ""));
+            router.has(2 + i as u64 / 100).await;
+        }
+    }
+    let mut events = Vec::new();
+    while let Some(Some(event)) = slow.next().now_or_never() {
+        events.push(event.unwrap());
+    }
+    assert_eq!(events[0].kind, "missed", "{:?}", events[0]);
+    assert_eq!(events.last().unwrap().revision, 4);
+}
+
+#[tokio::test]
+async fn a_write_in_place_waits_until_it_holds_still() {
+    let world = World::with(&servers(3, EAGER)).await;
+    let router = world.router("r1").await;
+    // Half of it would be a good file with fewer servers.
+    overwrite(&world.file, &servers(1, EAGER));
+    world.until("settling", |status| status.source.state == SourceState::Settling).await;
+    overwrite(&world.file, &servers(4, EAGER));
+    router.has(2).await;
+    assert_eq!(world.status().snapshot.as_ref().unwrap().backends.len(), 4);
+}

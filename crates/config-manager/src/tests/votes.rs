@@ -1,0 +1,107 @@
+//! Routers that agree, refuse, are late or are not there.
+
+use std::time::Duration;
+
+use rollout::Refusal;
+use rollout::reconciler::RouterState;
+use wire::pb::config::v1::{self as pb, outcome::Result as Ended};
+
+use super::world::{World, applied, servers};
+
+fn no_secret() -> Option<Refusal> {
+    Some(Refusal::Secret("${env:TOKEN}".into()))
+}
+
+#[tokio::test]
+async fn one_router_without_a_secret_holds_up_the_fleet_and_a_late_one_does_not() {
+    let world = World::with(&servers(1, "")).await;
+    let (one, two) = (world.router("r1").await, world.router("r2").await);
+    two.refuse(no_secret());
+    world.write(&servers(2, ""));
+    let outcome = world.reload(pb::ReloadRequest::default()).await;
+    assert_eq!((outcome.result(), outcome.revision), (Ended::Refused, 1));
+    assert_eq!(outcome.refusals.len(), 1, "{outcome:?}");
+    assert_eq!(outcome.refusals[0].node, "r2");
+    assert!(outcome.refusals[0].reason.contains("${env:TOKEN}"), "{outcome:?}");
+    assert_eq!((one.live(), two.live(), world.history(false).await.len()), (1, 1, 1));
+    assert_eq!(world.status().source.refusals.len(), 1);
+
+    // Without the one that refuses it goes on, and no number was used up.
+    two.leave();
+    world.until("alone", |status| status.routers.len() == 1).await;
+    let outcome = world.reload(pb::ReloadRequest::default()).await;
+    assert_eq!(applied(&outcome), 2);
+    assert_eq!(one.live(), 2);
+
+    // The same router, late: behind, shown, and no voter.
+    let two = world.attach("r2", None, no_secret());
+    let behind = |state: &RouterState| matches!(state, RouterState::Behind { .. });
+    world.until("behind", |status| status.routers.iter().any(|view| behind(&view.router.state))).await;
+    world.write(&servers(3, ""));
+    one.has(3).await;
+    let status = world.client().get_status(pb::GetStatusRequest {}).await.unwrap().into_inner();
+    let second = status.routers.iter().find(|router| router.node == "r2").unwrap();
+    assert_eq!(second.state, "behind");
+    assert!(second.reason.contains("${env:TOKEN}"), "{second:?}");
+    // It heals by itself.
+    two.refuse(None);
+    two.has(3).await;
+    world.until("caught up", |status| status.routers.iter().all(|view| view.router.state == RouterState::Live)).await;
+}
+
+#[tokio::test]
+async fn a_router_left_out_by_name_does_not_vote_and_the_record_says_so() {
+    let world = World::with(&servers(1, "")).await;
+    let (one, two) = (world.router("r1").await, world.router("r2").await);
+    two.refuse(no_secret());
+    world.write(&servers(2, ""));
+    let outcome = world.reload(pb::ReloadRequest { without: vec!["r2".into()], ..pb::ReloadRequest::default() }).await;
+    // The watcher may have proposed the same content first, and been refused.
+    assert_eq!(applied(&outcome), 2);
+    assert_eq!((one.live(), two.live()), (2, 1));
+    assert_eq!(world.history(false).await[0].without, ["r2"]);
+}
+
+#[tokio::test]
+async fn without_a_voter_a_change_is_pending_until_one_comes() {
+    let world = World::with(&servers(1, "")).await;
+    world.write(&servers(2, ""));
+    let brief = prost_types::Duration { seconds: 0, nanos: 100_000_000 };
+    let outcome = world.reload(pb::ReloadRequest { timeout: Some(brief), ..pb::ReloadRequest::default() }).await;
+    assert_eq!((outcome.result(), outcome.revision), (Ended::Pending, 1));
+    let router = world.attach("r1", None, None);
+    router.has(2).await;
+    assert_eq!(router.seen(), ["offer", "prepare", "commit"]);
+}
+
+#[tokio::test]
+async fn a_reload_and_a_rollback_are_one_trace_in_every_message() {
+    let world = World::with(&servers(1, "")).await;
+    let _router = world.router("r1").await;
+    let mut events = world.client().watch(pb::WatchRequest {}).await.unwrap().into_inner();
+    world.write(&servers(2, "hot_reload: { enabled: false }\n"));
+    let mut request = tonic::Request::new(pb::ReloadRequest::default());
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    request.metadata_mut().insert("traceparent", parent.parse().unwrap());
+    // Whoever reads the file first: the answer is the same.
+    world.client().reload(request).await.unwrap();
+    world.revision(2).await;
+    world.write(&servers(3, "hot_reload: { enabled: false }\n"));
+    let mut request = tonic::Request::new(pb::ReloadRequest::default());
+    request.metadata_mut().insert("traceparent", parent.parse().unwrap());
+    world.client().reload(request).await.unwrap();
+    let mut of_trace = Vec::new();
+    let found = tokio::time::timeout(Duration::from_secs(30), async {
+        loop {
+            let event = events.message().await.unwrap().unwrap();
+            if event.traceparent.contains("0af7651916cd43dd8448eb211c80319c") {
+                of_trace.push(event.kind.clone());
+            }
+            if event.kind == "committed" && event.revision == 3 {
+                return;
+            }
+        }
+    });
+    found.await.unwrap();
+    assert!(of_trace.ends_with(&["attempt_started".into(), "vote".into(), "committed".into()]), "{of_trace:?}");
+}

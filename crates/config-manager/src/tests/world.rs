@@ -1,0 +1,305 @@
+//! A config-manager with its file and state directory, and routers that do as they are told.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use model::{Digest, NodeId, Revision};
+use rollout::{Content, Directive, Refusal, Report};
+use runtime::grpc::{self, Auth, Client, DuplexConnector, Target, connect_lazy, duplex};
+use runtime::state_dir::StateDir;
+use runtime::{Clock, Readiness, Shutdown, Tasks};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use wire::pb::config::v1::config_service_client::ConfigServiceClient;
+use wire::pb::config::v1::{self as pb, outcome::Result as Ended};
+
+use crate::{ConfigManager, Origin, Status};
+
+/// Long enough for a slow machine, and never waited for when all is well.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(super) struct World {
+    pub(super) file: PathBuf,
+    state: PathBuf,
+    running: Option<Running>,
+    _dir: tempfile::TempDir,
+}
+
+struct Running {
+    tasks: Tasks,
+    status: watch::Receiver<Arc<Status>>,
+    connector: DuplexConnector,
+    events: tokio::sync::broadcast::Sender<pb::WatchResponse>,
+    _state: StateDir,
+}
+
+impl World {
+    /// Not started yet.
+    pub(super) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, state) = (dir.path().join("etc/gateway.yaml"), dir.path().join("state"));
+        std::fs::create_dir(dir.path().join("etc")).unwrap();
+        Self { file, state, running: None, _dir: dir }
+    }
+
+    pub(super) async fn with(text: &str) -> Self {
+        let mut world = Self::new();
+        world.write(text);
+        world.start();
+        world.revision(1).await;
+        world
+    }
+
+    pub(super) fn start(&mut self) {
+        let tasks = Tasks::new(Shutdown::new());
+        let state = StateDir::lock(&self.state).unwrap();
+        let origin = Origin::File(self.file.clone());
+        let manager = ConfigManager::open(origin, &state, Clock::start(), tasks.clone()).unwrap();
+        let (listener, connector) = duplex();
+        let service = grpc::Service {
+            routes: tonic::service::Routes::new(manager.service()),
+            descriptors: &[],
+            auth: Auth::new(None),
+            readiness: Readiness::new(tasks.shutdown().clone()),
+        };
+        tasks.spawn_component("grpc", grpc::serve(service, vec![listener.into()], tasks.shutdown().clone()));
+        let (status, events) = (manager.status(), manager.events.clone());
+        tasks.spawn_component("engine", manager.run());
+        self.running = Some(Running { tasks, status, connector, events, _state: state });
+    }
+
+    pub(super) async fn stop(&mut self) {
+        let running = self.running.take().unwrap();
+        let joined = running.tasks.join(PATIENCE).await;
+        assert!(joined.is_clean(), "{joined:?}");
+    }
+
+    /// What a watcher gets, without the buffers of a connection in between.
+    pub(super) fn watch(&self) -> crate::admin::Events {
+        let running = self.running();
+        crate::admin::watch(running.events.subscribe(), running.status.clone(), Clock::start())
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().unwrap()
+    }
+
+    /// A complete write, as editors and deployment tools do it.
+    pub(super) fn write(&self, text: &str) {
+        let beside = self.file.with_extension("new");
+        std::fs::write(&beside, text).unwrap();
+        std::fs::rename(beside, &self.file).unwrap();
+    }
+
+    pub(super) fn client(&self) -> ConfigServiceClient<Client> {
+        ConfigServiceClient::new(connect_lazy(&Target::Duplex(self.running().connector.clone())).unwrap())
+    }
+
+    pub(super) fn status(&self) -> Arc<Status> {
+        self.running().status.borrow().clone()
+    }
+
+    pub(super) async fn until(&self, what: &str, holds: impl Fn(&Status) -> bool) -> Arc<Status> {
+        let mut status = self.running().status.clone();
+        let found = tokio::time::timeout(PATIENCE, status.wait_for(|status| holds(status))).await;
+        match found {
+            Ok(found) => found.unwrap().clone(),
+            Err(_) => panic!("not {what}: {:#?}", self.status()),
+        }
+    }
+
+    pub(super) async fn revision(&self, number: u64) -> Arc<Status> {
+        self.until(&format!("at revision {number}"), |status| status.revision.0 >= number).await
+    }
+
+    pub(super) async fn reload(&self, request: pb::ReloadRequest) -> pb::Outcome {
+        self.client().reload(request).await.unwrap().into_inner().outcome.unwrap()
+    }
+
+    pub(super) async fn roll_back(&self, revision: u64) -> Result<pb::Outcome, tonic::Status> {
+        let request = pb::RollbackRequest { revision, reason: "it hurt".into() };
+        Ok(self.client().rollback(request).await?.into_inner().outcome.unwrap())
+    }
+
+    pub(super) async fn apply(&self, name: &str, text: &str, base: u64) -> Result<pb::Outcome, tonic::Status> {
+        let request = pb::ApplyRequest {
+            name: name.into(),
+            document: text.into(),
+            base_revision: base,
+            ..pb::ApplyRequest::default()
+        };
+        Ok(self.client().apply(request).await?.into_inner().outcome.unwrap())
+    }
+
+    pub(super) async fn history(&self, with_refused: bool) -> Vec<pb::Revision> {
+        let request = pb::ListRevisionsRequest { limit: 0, with_refused };
+        self.client().list_revisions(request).await.unwrap().into_inner().revisions
+    }
+
+    pub(super) async fn content(&self, revision: u64) -> pb::GetRevisionResponse {
+        self.client().get_revision(pb::GetRevisionRequest { revision }).await.unwrap().into_inner()
+    }
+
+    pub(super) fn log(&self) -> PathBuf {
+        self.state.join(crate::LOG_FILE)
+    }
+
+    /// Attaches a router that has nothing yet, and waits until it has what is live.
+    pub(super) async fn router(&self, node: &str) -> Router {
+        let router = self.attach(node, None, None);
+        if self.status().revision != Revision::NONE {
+            router.has(self.status().revision.0).await;
+        }
+        router
+    }
+
+    pub(super) fn attach(&self, node: &str, live: Option<(Revision, Content)>, refuses: Option<Refusal>) -> Router {
+        let (say, said) = mpsc::channel(64);
+        let (shown, has) = watch::channel(live.as_ref().map_or(0, |(revision, _)| revision.0));
+        let refuses = Arc::new(Mutex::new(refuses));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (client, node) = (self.client(), NodeId::new(node).unwrap());
+        let player = Player { node: node.clone(), say, live, held: BTreeMap::new(), refuses: refuses.clone(), seen: seen.clone(), shown };
+        let task = self.running().tasks.spawn("test router", player.play(client, said));
+        Router { has, refuses, seen, task }
+    }
+}
+
+pub(super) fn applied(outcome: &pb::Outcome) -> u64 {
+    assert_eq!(outcome.result(), Ended::Applied, "{outcome:#?}");
+    outcome.revision
+}
+
+/// HTTP servers `s0` to `s<n-1>`, and more keys of the file.
+pub(super) fn servers(n: usize, more: &str) -> String {
+    let mut text = format!("version: \"1.0\"\n{more}servers:\n");
+    for i in 0..n {
+        text.push_str(&format!("  - id: s{i}\n    transport: {{ type: http, url: \"http://127.0.0.1:9/{i}\" }}\n"));
+    }
+    text
+}
+
+/// A router as seen from a test.
+pub(super) struct Router {
+    has: watch::Receiver<u64>,
+    refuses: Arc<Mutex<Option<Refusal>>>,
+    seen: Arc<Mutex<Vec<String>>>,
+    task: tokio::task::AbortHandle,
+}
+
+impl Router {
+    pub(super) async fn has(&self, revision: u64) {
+        let mut has = self.has.clone();
+        let arrived = tokio::time::timeout(PATIENCE, has.wait_for(|has| *has >= revision)).await;
+        assert!(arrived.is_ok(), "revision {revision} did not arrive: {:?}", self.seen());
+    }
+
+    pub(super) fn live(&self) -> u64 {
+        *self.has.borrow()
+    }
+
+    pub(super) fn refuse(&self, refusal: Option<Refusal>) {
+        *self.refuses.lock().unwrap() = refusal;
+    }
+
+    /// Names of the directives so far.
+    pub(super) fn seen(&self) -> Vec<String> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    pub(super) fn leave(&self) {
+        self.task.abort();
+    }
+}
+
+struct Player {
+    node: NodeId,
+    say: mpsc::Sender<pb::FollowRequest>,
+    live: Option<(Revision, Content)>,
+    held: BTreeMap<model::AttemptId, Content>,
+    refuses: Arc<Mutex<Option<Refusal>>>,
+    seen: Arc<Mutex<Vec<String>>>,
+    shown: watch::Sender<u64>,
+}
+
+impl Player {
+    async fn play(mut self, mut client: ConfigServiceClient<Client>, said: mpsc::Receiver<pb::FollowRequest>) {
+        self.report(Report::Hello {
+            node: self.node.clone(),
+            boot: "1".into(),
+            applied: self.live.as_ref().map_or(Revision::NONE, |(revision, _)| *revision),
+            digest: self.live.as_ref().map(|(_, content)| content.digest),
+            features: Vec::new(),
+        })
+        .await;
+        let Ok(stream) = client.follow(ReceiverStream::new(said)).await else { return };
+        let mut stream = stream.into_inner();
+        let mut nonce = 0;
+        while let Ok(Some(message)) = stream.message().await {
+            let envelope = message.envelope.unwrap();
+            nonce += 1;
+            assert_eq!(envelope.nonce, nonce);
+            assert_eq!(envelope.traceparent.len(), 55);
+            let whole = matches!(&message.directive, Some(pb::follow_response::Directive::Prepare(pb::Prepare { content: Some(content), .. })) if content.base_digest.is_empty());
+            let live = self.live.clone();
+            let held = |digest: &Digest| live.as_ref().filter(|(_, live)| live.digest == *digest).map(|(_, live)| live.snapshot.clone());
+            let directive = wire::config::directive(message.directive, held).unwrap();
+            self.obey(directive, whole).await;
+        }
+    }
+
+    async fn obey(&mut self, directive: Directive, whole: bool) {
+        let refuses = self.refuses.lock().unwrap().clone();
+        let name = match &directive {
+            Directive::Prepare { .. } if whole => "prepare whole",
+            Directive::Prepare { .. } => "prepare",
+            Directive::Renew { .. } => "renew",
+            Directive::Abort { .. } => "abort",
+            Directive::Commit { .. } => "commit",
+            Directive::Offer { .. } => "offer",
+        };
+        self.seen.lock().unwrap().push(name.into());
+        match directive {
+            Directive::Prepare { attempt, content, .. } => {
+                self.held.insert(attempt, content);
+                let verdict = refuses.map_or(Ok(()), Err);
+                self.report(Report::Vote { attempt, verdict, outcomes: Vec::new() }).await;
+            }
+            Directive::Abort { attempt } => drop(self.held.remove(&attempt)),
+            Directive::Renew { .. } => {}
+            Directive::Commit { attempt, revision, digest } => {
+                let content = self.held.remove(&attempt).unwrap();
+                assert_eq!(content.digest, digest);
+                self.swap(revision, content).await;
+            }
+            Directive::Offer { revision, .. } if refuses.is_some() => {
+                self.report(Report::Nack { revision, refusal: refuses.unwrap() }).await;
+            }
+            Directive::Offer { revision, content } => self.swap(revision, content).await,
+        }
+    }
+
+    async fn swap(&mut self, revision: Revision, content: Content) {
+        let before = self.live.as_ref().map_or(Revision::NONE, |(revision, _)| *revision);
+        assert!(revision > before, "{before} -> {revision}");
+        let digest = content.digest;
+        self.live = Some((revision, content));
+        self.shown.send_replace(revision.0);
+        self.report(Report::Ack { revision, digest }).await;
+    }
+
+    async fn report(&self, report: Report) {
+        let request = pb::FollowRequest {
+            envelope: Some(wire::envelope(None, "", 1)),
+            report: Some(wire::config::report_to_pb(&report)),
+        };
+        drop(self.say.send(request).await);
+    }
+}
+
+/// Replaces a file in place, as `>` does.
+pub(super) fn overwrite(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+}
