@@ -181,7 +181,7 @@ impl Ledger {
     pub fn next_deadline(&self) -> Option<Time> {
         let away = self.routers.values().filter_map(|router| router.away).map(|since| since + self.limits.lost_after);
         let late = self.drains.values().filter(|entry| entry.ended.is_none() && entry.id.is_removal());
-        let late = late.filter(|entry| self.waits_to_begin(entry)).map(|entry| self.time(entry.deadline));
+        let late = late.filter(|entry| self.waits_to_begin(entry)).map(|entry| self.time(entry.awaited));
         away.chain(late.filter(|at| *at > self.latest)).min()
     }
 
@@ -309,7 +309,7 @@ impl Ledger {
         for node in gone {
             self.lose(now, &node);
         }
-        let late = |entry: &Entry| entry.ended.is_none() && entry.deadline <= self.wall(now);
+        let late = |entry: &Entry| entry.ended.is_none() && entry.awaited <= self.wall(now);
         if self.drains.values().any(late) {
             self.look_again(now);
         }
@@ -359,7 +359,7 @@ impl Ledger {
     /// Whether a router has still to say something without which the numbers are not all there.
     fn waits(&self, now: Time, entry: &Entry) -> bool {
         match &entry.id {
-            DrainId::Removal { .. } => entry.deadline > self.wall(now) && self.waits_to_begin(entry),
+            DrainId::Removal { .. } => entry.awaited > self.wall(now) && self.waits_to_begin(entry),
             DrainId::Admin { .. } => self.routers.iter().any(|(node, router)| {
                 let mut meant = router.live().filter(|endpoint| endpoint.backend == entry.backend);
                 let open = |endpoint| !entry.share(node, &router.boot, endpoint).is_some_and(Share::is_over);

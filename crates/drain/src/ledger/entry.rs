@@ -36,6 +36,8 @@ pub struct Entry {
     pub actor: Option<String>,
     pub started: WallTime,
     pub deadline: WallTime,
+    /// Until when routers are waited for that have still to begin; hurrying leaves it as it was.
+    pub awaited: WallTime,
     /// An operator shortened a removal: the routers are told the deadline.
     pub hurried: bool,
     pub cancelled: Option<WallTime>,
@@ -129,6 +131,7 @@ impl Entry {
             actor: None,
             started,
             deadline: started.after(remaining),
+            awaited: started.after(remaining),
             hurried: false,
             cancelled: None,
             ended: None,
@@ -145,14 +148,15 @@ impl Entry {
         self.shares.iter().find(|share| share.is(node, boot, endpoint))
     }
 
-    /// Takes a router's word. Whether something worth keeping happened: a beginning or an end.
+    /// Takes a router's word. Whether something worth keeping happened: exchanges to account for, or an end.
     ///
     /// An older word than the last is ignored; that it comes at all says the router is not gone.
     pub(super) fn merge(&mut self, node: &NodeId, boot: &str, departure: Departure) -> bool {
         let known = self.shares.iter_mut().find(|share| share.is(node, boot, &departure.endpoint));
         let Some(share) = known else {
+            let worth = departure.total > 0 || departure.phase.is_ended();
             self.shares.push(Share { node: node.clone(), boot: boot.into(), departure, gone: false });
-            return true;
+            return worth;
         };
         let came_back = std::mem::take(&mut share.gone);
         if progress(&departure) < progress(&share.departure) {
