@@ -174,9 +174,14 @@ impl Task {
             self.held_open.insert(endpoint);
             return;
         }
-        let closed = self.endpoint(&endpoint).is_none_or(|target| target.admission.try_close());
+        let closed = self.endpoint(&endpoint).is_none_or(|target| {
+            let closed = target.admission.try_close();
+            if closed {
+                tracing::info!(%endpoint, "closed");
+            }
+            closed
+        });
         if closed {
-            tracing::info!(%endpoint, "closed");
             self.closed(&endpoint);
             self.departures.handle(self.now(), Event::Closed { endpoint });
         } else {

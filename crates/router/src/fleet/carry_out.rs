@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use drain::departures;
 use mcp::Owners;
-use model::{AttemptId, CandidateOutcome, EndpointKey};
+use model::{AttemptId, CandidateOutcome, EndpointKey, Verdict};
 use rollout::Refusal;
 use rollout::follower::Event as FollowerEvent;
 use tokio::time::Instant;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::roster::{Effect, Event, Serial};
 use super::{Command, Offered, Task, status, turn};
 use crate::disk::DiskCopy;
-use crate::endpoint::{Endpoint, Listing};
+use crate::endpoint::{BringUpError, BringUpFailure, Endpoint, Listing};
 
 impl From<Listing> for Offered {
     fn from(listing: Listing) -> Self {
@@ -44,6 +44,7 @@ impl Task {
             let now = self.now();
             let status =
                 status::status(&self.roster, &self.endpoints, &self.live.load(), self.departures.departures(now));
+            count_verdicts(&status);
             self.status.send_replace(Arc::new(status));
         }
     }
@@ -79,6 +80,7 @@ impl Task {
             let result = endpoint.bring_up(Instant::now() + timeout).await;
             match &result {
                 Ok(listing) => tracing::info!(endpoint = %endpoint.key, tools = listing.tools.len(), "up"),
+                Err(BringUpError { failure: BringUpFailure::Ended, .. }) => {}
                 Err(error) => tracing::warn!(endpoint = %endpoint.key, %error, "cannot be brought up"),
             }
             let result = result.map(Offered::from).map_err(|error| error.to_string());
@@ -182,6 +184,16 @@ impl Task {
         self.unsaved = false;
         self.copies.send_replace(Some(Arc::new(copy)));
     }
+}
+
+fn count_verdicts(status: &status::Status) {
+    let live = || status.endpoints.iter().filter(|endpoint| endpoint.live);
+    for verdict in [Verdict::Healthy, Verdict::Degraded, Verdict::Unhealthy, Verdict::Unknown, Verdict::Starting] {
+        let count = live().filter(|status| status.endpoint.verdict() == verdict).count();
+        metrics::gauge!("router_endpoints", "verdict" => verdict.as_str()).set(as_metric(count as u64));
+    }
+    metrics::gauge!("router_endpoints_leaving")
+        .set(as_metric(status.endpoints.iter().filter(|endpoint| endpoint.leaving).count() as u64));
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; revisions stay far below 2^52")]

@@ -61,6 +61,10 @@ pub(super) fn generation(roster: &Roster, endpoints: &Endpoints, owners: &Owners
 /// Names that two servers of `next` want and that are not in dispute already: a change must not bring them, though a
 /// restore may.
 pub(super) fn new_collisions(roster: &Roster, next: &Layout) -> Vec<String> {
+    if next.content.snapshot.policy.naming == Naming::Prefix {
+        // Prefixed names are distinct by construction.
+        return Vec::new();
+    }
     let disputed = |layout: &Layout| -> BTreeSet<String> {
         let offered: Vec<_> = layout.backends.iter().map(|backend| roster.offered(backend)).collect();
         let catalog = merge(&layout.content.snapshot, &layout.backends, &offered, &Owners::new());

@@ -16,7 +16,7 @@ pub(super) struct Traffic {
     seen: BTreeMap<u64, Counters>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Counters {
     /// Failures are no success, and neither is what the gateway ended itself.
     answered: u64,
@@ -44,7 +44,9 @@ impl Traffic {
         let mut seen = BTreeMap::new();
         for status in endpoints.iter().filter(|status| status.live) {
             let now = Counters::of(status);
-            let before = self.seen.get(&status.endpoint.serial).copied().unwrap_or_default();
+            // Of one that is seen for the first time all there is to say is that it is up.
+            let unseen = Counters { up: false, ..now };
+            let before = self.seen.get(&status.endpoint.serial).copied().unwrap_or(unseen);
             seen.insert(status.endpoint.serial, now);
             let shown = outcomes_of(before, now, status.reason.as_deref());
             outcomes.extend(shown.into_iter().flatten().map(|outcome| (status.endpoint.key.clone(), outcome)));
@@ -67,7 +69,8 @@ fn outcomes_of(before: Counters, now: Counters, reason: Option<&str>) -> [Option
     let many = failures > 0 && failures * 10 >= answers;
     let failed =
         many.then(|| Outcome::Failed { reason: format!("{failures} calls without an answer, {answers} with one") });
-    let answered = (answers > 0 || starting.is_some() && !many).then_some(Outcome::Ok { latency: Duration::ZERO });
+    let answered =
+        (answers > 0 || (starting.is_some() || !before.up) && !many).then_some(Outcome::Ok { latency: Duration::ZERO });
     // What was before it came up says nothing about it: the first word is that it started.
     [starting, failed, answered]
 }
@@ -95,6 +98,7 @@ mod tests {
         check(counters(3, 0), counters(3, 1), &["failed"]);
         check(counters(3, 0), down, &["starting"]);
         check(down, down, &[]);
+        check(down, counters(3, 0), &["ok"]);
         check(down, again, &["starting", "ok"]);
         check(counters(3, 0), again, &["starting", "ok"]);
         check(counters(3, 0), Counters { failed: 1, ..again }, &["starting", "failed"]);
