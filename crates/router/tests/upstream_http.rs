@@ -170,6 +170,18 @@ async fn only_what_was_not_sent_goes_again() {
     small.endpoint.shut_down().await;
 }
 
+/// The clock is paused: it moves on when everybody waits.
+#[tokio::test(start_paused = true)]
+async fn connections_are_given_up_before_the_server_does_once_it_has_shown_when() {
+    let (server, small) = connected(Plan { idle: Some(Duration::from_secs(5)), ..Plan::default() }).await;
+    for (pause, connections) in [(3000, 1), (5100, 2), (3000, 2), (4500, 3)] {
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        small.whole(&tool_call("1", "echo")).await;
+        assert_eq!(server.seen().connections, connections, "after {pause} ms");
+    }
+    small.endpoint.shut_down().await;
+}
+
 #[tokio::test]
 async fn calls_wait_for_a_server_that_restarts() {
     let (mut server, small) = connected(Plan::default()).await;

@@ -25,23 +25,42 @@ use crate::endpoint::Endpoint;
 
 /// Idle connections kept per endpoint and core; more are closed when they come back.
 const MAX_IDLE: usize = 256;
-/// How long one may be idle if the server does not say (`Keep-Alive: timeout=…`).
+/// How long one may be idle if the server neither says (`Keep-Alive: timeout=…`) nor shows it.
 const IDLE: Duration = Duration::from_secs(60);
-/// A server that closes at its own limit may do so while a request is on its way: be earlier.
+/// A server that closes at its own limit may do so while a request is on its way: be earlier than what it says, …
 const MARGIN: Duration = Duration::from_secs(1);
+/// … and than what it shows, but not so early that a server which once restarted gets a new connection for every call.
+const LEAST_IDLE: Duration = Duration::from_secs(1);
 /// How often a connection looks whether it has been idle for too long.
 const SWEEP: Duration = Duration::from_secs(5);
+/// One that was idle for longer than this may be closed without its task having had a turn to see it.
+const FRESH: Duration = Duration::from_millis(50);
 
 thread_local! {
-    /// By serial of the endpoint; the latest used is the last.
-    static POOL: RefCell<BTreeMap<u64, Vec<Pooled>>> = const { RefCell::new(BTreeMap::new()) };
+    /// By serial of the endpoint.
+    static POOL: RefCell<BTreeMap<u64, Shelf>> = const { RefCell::new(BTreeMap::new()) };
     static NEXT: Cell<u64> = const { Cell::new(1) };
+}
+
+/// What one core has of one endpoint.
+struct Shelf {
+    /// The latest used is the last.
+    idle: Vec<Pooled>,
+    /// The longest that is safe, as far as connections which the server closed have shown.
+    longest: Duration,
+}
+
+impl Default for Shelf {
+    fn default() -> Self {
+        Self { idle: Vec::new(), longest: IDLE }
+    }
 }
 
 /// A connection in the pool.
 struct Pooled {
     sender: SendRequest<Full<Bytes>>,
     number: u64,
+    since: Instant,
     until: Instant,
 }
 
@@ -60,38 +79,46 @@ impl Borrowed {
         if sender.is_closed() {
             return;
         }
-        POOL.with(|pool| {
-            let mut pool = pool.borrow_mut();
-            let idle = pool.entry(serial).or_default();
-            if idle.len() < MAX_IDLE {
-                idle.push(Pooled { sender, number, until: Instant::now() + keep });
+        let since = Instant::now();
+        with_shelf(serial, |shelf| {
+            if shelf.idle.len() < MAX_IDLE {
+                let until = since + keep.min(shelf.longest);
+                shelf.idle.push(Pooled { sender, number, since, until });
             }
         });
     }
 }
 
-fn take(serial: u64) -> Option<Pooled> {
-    let now = Instant::now();
-    POOL.with(|pool| {
-        let mut pool = pool.borrow_mut();
-        let idle = pool.get_mut(&serial)?;
-        while let Some(pooled) = idle.pop() {
-            if !pooled.sender.is_closed() && pooled.until > now {
-                return Some(pooled);
-            }
-        }
-        None
-    })
+fn with_shelf<T>(serial: u64, work: impl FnOnce(&mut Shelf) -> T) -> T {
+    POOL.with(|pool| work(pool.borrow_mut().entry(serial).or_default()))
 }
 
-/// Takes connection `number` out of the pool if `over` says so of its last moment.
-fn forget(serial: u64, number: u64, over: impl Fn(Instant) -> bool) {
-    POOL.with(|pool| {
-        let mut pool = pool.borrow_mut();
-        let Some(idle) = pool.get_mut(&serial) else { return };
-        idle.retain(|pooled| pooled.number != number || !over(pooled.until));
-        if idle.is_empty() {
-            pool.remove(&serial);
+/// A connection nothing speaks against, the latest used first.
+async fn take(serial: u64) -> Option<Pooled> {
+    loop {
+        let mut pooled = with_shelf(serial, |shelf| shelf.idle.pop())?;
+        let now = Instant::now();
+        if pooled.until <= now {
+            continue;
+        }
+        if now - pooled.since > FRESH {
+            tokio::task::yield_now().await;
+        }
+        // Its task may not have seen the end of the last response yet, either.
+        if pooled.sender.ready().await.is_ok() {
+            return Some(pooled);
+        }
+    }
+}
+
+/// Connection `number` has been idle for too long, or has ended by itself; then what it shows is remembered.
+fn sweep(serial: u64, number: u64, now: Instant, ended: bool) {
+    with_shelf(serial, |shelf| {
+        let found = shelf.idle.iter().position(|pooled| pooled.number == number);
+        let Some(at) = found.filter(|at| ended || shelf.idle[*at].until <= now) else { return };
+        let age = now - shelf.idle.remove(at).since;
+        if ended && age >= LEAST_IDLE {
+            shelf.longest = shelf.longest.min(age * 4 / 5).max(LEAST_IDLE);
         }
     });
 }
@@ -104,11 +131,7 @@ pub(super) async fn send(
     mut request: Request<Full<Bytes>>,
 ) -> Result<(Response<Incoming>, Borrowed), CallError> {
     let serial = endpoint.serial;
-    while let Some(Pooled { mut sender, number, .. }) = take(serial) {
-        // Its task may not have seen the end of the last response yet.
-        if sender.ready().await.is_err() {
-            continue;
-        }
+    while let Some(Pooled { mut sender, number, .. }) = take(serial).await {
         match sender.try_send_request(request).await {
             Ok(response) => return Ok(borrowed(response, sender, serial, number)),
             Err(mut error) => match error.take_message() {
@@ -192,27 +215,33 @@ async fn drive<S>(endpoint: &Endpoint, stream: S) -> io::Result<(SendRequest<Ful
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) = http1::Builder::new().writev(false).handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let (sender, connection) =
+        http1::Builder::new().writev(false).handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     metrics::counter!("router_upstream_connections_total").increment(1);
     let number = NEXT.with(|next| next.replace(next.get() + 1));
     let (serial, ended) = (endpoint.serial, endpoint.ended.clone());
     endpoint.upstreams.tasks.spawn("upstream connection", async move {
         let mut connection = std::pin::pin!(connection);
-        let mut sweep = tokio::time::interval_at(Instant::now() + SWEEP, SWEEP);
-        loop {
+        let mut ticks = tokio::time::interval_at(Instant::now() + SWEEP, SWEEP);
+        let by_itself = loop {
             tokio::select! {
                 outcome = &mut connection => {
                     // Whoever was waiting on it has been told; an idle one may end as it likes.
                     if let Err(error) = outcome {
                         tracing::debug!(error = %chain(&error), "an upstream connection ended");
                     }
-                    break;
+                    break true;
                 }
-                () = ended.cancelled() => break,
-                now = sweep.tick() => forget(serial, number, |until| until <= now),
+                () = ended.cancelled() => break false,
+                now = ticks.tick() => sweep(serial, number, now, false),
             }
+        };
+        if by_itself {
+            sweep(serial, number, Instant::now(), true);
+        } else {
+            // The endpoint is gone, and will not be asked for again.
+            POOL.with(|pool| drop(pool.borrow_mut().remove(&serial)));
         }
-        forget(serial, number, |_| true);
     });
     Ok((sender, number))
 }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -28,6 +30,8 @@ pub struct Plan {
     pub lost: u16,
     /// A connection is closed after so many calls.
     pub close_after: Option<usize>,
+    /// A connection is closed after so long without a request.
+    pub idle: Option<Duration>,
     /// So many calls get their connection closed instead of an answer.
     pub hang_up: usize,
     /// Calls are never answered.
@@ -146,11 +150,27 @@ async fn accept(listener: TcpListener, shared: Shared) {
         let (stream, _) = listener.accept().await.unwrap();
         shared.seen.send_modify(|seen| seen.connections += 1);
         let shared = shared.clone();
+        let mut seen = shared.seen.subscribe();
+        let idle = shared.plan.idle;
+        // Long enough after anything happened at all.
+        let idle = async move {
+            let Some(idle) = idle else { return std::future::pending().await };
+            while let Ok(change) = tokio::time::timeout(idle, seen.changed()).await {
+                change.unwrap();
+            }
+        };
         connections.spawn(async move {
             let calls = Arc::new(Mutex::new(0));
             let service = service_fn(move |request| answer(shared.clone(), Arc::clone(&calls), request));
+            let mut connection = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             // Connections are broken on purpose here.
-            drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
+            tokio::select! {
+                _ = &mut connection => {}
+                () = idle => {
+                    connection.as_mut().graceful_shutdown();
+                    let _broken = connection.await;
+                }
+            }
         });
     }
 }
