@@ -40,7 +40,9 @@ impl Service {
         let pb::ApplyRequest { name, document, base_revision, timeout, without } = request.into_inner();
         let wait = waiting_time(timeout)?;
         NodeId::new(&name).map_err(|_| {
-            Status::invalid_argument(format!("`{name}` is no name for a layer: 1 to 64 letters, digits, `_`, `-` or `.`"))
+            Status::invalid_argument(format!(
+                "`{name}` is no name for a layer: 1 to 64 letters, digits, `_`, `-` or `.`"
+            ))
         })?;
         let base = (base_revision > 0).then_some(Revision(base_revision));
         let command = |asker| Command::Apply { name, document, base, asker };
@@ -67,7 +69,8 @@ impl Service {
         wait: Duration,
         command: impl FnOnce(Asker) -> Command,
     ) -> Result<pb::Outcome, Status> {
-        let without = without.iter().map(|node| NodeId::new(node).map_err(|error| Status::invalid_argument(error.to_string())));
+        let without =
+            without.iter().map(|node| NodeId::new(node).map_err(|error| Status::invalid_argument(error.to_string())));
         let without: BTreeSet<NodeId> = without.collect::<Result<_, _>>()?;
         let (answer, answered) = oneshot::channel();
         let Caller { actor, trace } = caller;
@@ -78,7 +81,9 @@ impl Service {
             Err(_) => Ok(pb::Outcome {
                 result: pb::outcome::Result::Pending.into(),
                 revision: self.status.borrow().revision.0,
-                warnings: vec![format!("not decided within {wait:?}; it stays pending, `status` and `history` tell how it ends")],
+                warnings: vec![format!(
+                    "not decided within {wait:?}; it stays pending, `status` and `history` tell how it ends"
+                )],
                 ..pb::Outcome::default()
             }),
         }
@@ -182,7 +187,8 @@ impl Caller {
 
 fn waiting_time(timeout: Option<prost_types::Duration>) -> Result<Duration, Status> {
     let Some(timeout) = timeout else { return Ok(TIMEOUT) };
-    let timeout = Duration::try_from(timeout).map_err(|_| Status::invalid_argument("`timeout` must not be negative"))?;
+    let timeout =
+        Duration::try_from(timeout).map_err(|_| Status::invalid_argument("`timeout` must not be negative"))?;
     Ok(timeout.min(TIMEOUT_MAX))
 }
 

@@ -16,11 +16,27 @@ pub(crate) type Answer = oneshot::Sender<Result<pb::Outcome, Status>>;
 
 #[derive(Debug)]
 pub(crate) enum Command {
-    Reload { force: bool, asker: Asker },
-    Apply { name: String, document: String, base: Option<Revision>, asker: Asker },
+    Reload {
+        force: bool,
+        asker: Asker,
+    },
+    Apply {
+        name: String,
+        document: String,
+        base: Option<Revision>,
+        asker: Asker,
+    },
     /// [`Revision::NONE`]: the one before the live one.
-    Rollback { to: Revision, reason: String, asker: Asker },
-    Router { node: NodeId, link: Link, said: Said },
+    Rollback {
+        to: Revision,
+        reason: String,
+        asker: Asker,
+    },
+    Router {
+        node: NodeId,
+        link: Link,
+        said: Said,
+    },
 }
 
 /// An operator at the other end of a call.
@@ -37,7 +53,10 @@ pub(crate) struct Asker {
 #[derive(Debug)]
 pub(crate) enum Said {
     /// The first message, and where to answer.
-    Hello { report: Report, stream: Stream },
+    Hello {
+        report: Report,
+        stream: Stream,
+    },
     Report(Report),
     Observed(pb::Observed),
     Gone,

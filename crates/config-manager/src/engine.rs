@@ -68,6 +68,8 @@ pub(crate) struct Engine {
     /// Callers of reload: for the next read of the file, and for the one under way.
     asked: Vec<Asker>,
     asking: Vec<Asker>,
+    /// Those whose wish waits for the end of the present judgement.
+    later: Vec<Asker>,
     candidates: BTreeMap<ProposalId, Candidate>,
     proposals: u64,
     attached: BTreeMap<NodeId, Attached>,
@@ -123,6 +125,7 @@ impl Engine {
             undone: None,
             asked: Vec::new(),
             asking: Vec::new(),
+            later: Vec::new(),
             candidates: BTreeMap::new(),
             proposals: 0,
             attached: BTreeMap::new(),

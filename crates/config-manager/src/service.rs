@@ -35,10 +35,7 @@ impl ConfigService for Service {
     type FollowStream = Directives;
     type WatchStream = Events;
 
-    async fn follow(
-        &self,
-        request: Request<Streaming<pb::FollowRequest>>,
-    ) -> Result<Response<Directives>, GrpcStatus> {
+    async fn follow(&self, request: Request<Streaming<pb::FollowRequest>>) -> Result<Response<Directives>, GrpcStatus> {
         let link = Link(self.links.fetch_add(1, Ordering::Relaxed));
         let sender = Sender { log: self.log.id().clone(), epoch: self.log.epoch() };
         let stop = self.tasks.shutdown().token();
@@ -47,10 +44,7 @@ impl ConfigService for Service {
         Ok(Response::new(directives))
     }
 
-    async fn reload(
-        &self,
-        request: Request<pb::ReloadRequest>,
-    ) -> Result<Response<pb::ReloadResponse>, GrpcStatus> {
+    async fn reload(&self, request: Request<pb::ReloadRequest>) -> Result<Response<pb::ReloadResponse>, GrpcStatus> {
         self.do_reload(request).await.map(Response::new)
     }
 

@@ -57,7 +57,10 @@ impl Method {
 pub(crate) enum FromSource {
     Event(Event),
     /// The text comes with the event that tells its digest.
-    Read { event: Event, text: Option<String> },
+    Read {
+        event: Event,
+        text: Option<String>,
+    },
     Method(Method),
 }
 
@@ -161,7 +164,9 @@ impl Eye {
         }
         let before = self.chain.replace(chain);
         let target = |chain: &Option<Chain>| chain.as_ref().and_then(|chain| chain.target.clone());
-        before.is_some_and(|before| before.target.is_some() && before.target != target(&self.chain) && target(&self.chain).is_some())
+        before.is_some_and(|before| {
+            before.target.is_some() && before.target != target(&self.chain) && target(&self.chain).is_some()
+        })
     }
 }
 

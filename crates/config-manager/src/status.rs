@@ -58,15 +58,8 @@ pub enum SourceState {
 }
 
 impl SourceState {
-    pub const ALL: [Self; 7] = [
-        Self::Starting,
-        Self::Following,
-        Self::Settling,
-        Self::Missing,
-        Self::Refused,
-        Self::Disabled,
-        Self::None,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Starting, Self::Following, Self::Settling, Self::Missing, Self::Refused, Self::Disabled, Self::None];
 
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,6 +1,8 @@
 //! The whole of it in one process over in-memory gRPC, with routers that these tests play.
 
 mod bad;
+#[cfg(feature = "failpoints")]
+mod crash;
 mod life;
 mod votes;
 mod world;

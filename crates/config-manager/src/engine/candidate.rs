@@ -26,10 +26,21 @@ pub(crate) struct Payload {
 #[derive(Debug, Clone)]
 pub(crate) enum Want {
     /// The file says something else.
-    File { turn: Turn, digest: Digest, layer: Layer },
+    File {
+        turn: Turn,
+        digest: Digest,
+        layer: Layer,
+    },
     /// An empty document takes the layer away. `base`: only on top of that revision.
-    Api { name: String, document: String, base: Option<Revision> },
-    Rollback { to: Revision, reason: String },
+    Api {
+        name: String,
+        document: String,
+        base: Option<Revision>,
+    },
+    Rollback {
+        to: Revision,
+        reason: String,
+    },
 }
 
 #[derive(Debug)]
@@ -129,7 +140,11 @@ pub(crate) fn merge(layers: Layers, clock: Clock) -> Result<Merged, Vec<Violatio
     let started = clock.now_nanos();
     let sources: Vec<Source> = layers
         .iter()
-        .map(|(owner, layer)| Source { owner: owner.clone(), name: layer.name.as_str().into(), text: layer.text.clone() })
+        .map(|(owner, layer)| Source {
+            owner: owner.clone(),
+            name: layer.name.as_str().into(),
+            text: layer.text.clone(),
+        })
         .collect();
     let merged = config_file::merge(&sources);
     let parsed = clock.now_nanos();

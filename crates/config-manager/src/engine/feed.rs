@@ -5,9 +5,9 @@ use rollout::cursor::{Answer, Effect, Event, Found, State};
 use tonic::Status;
 use wire::pb::config::v1 as pb;
 
+use super::Engine;
 use super::candidate::{Candidate, Want};
 use super::outcome::{self, Refused};
-use super::Engine;
 use crate::command::Asker;
 use crate::log::{Cursor, Layer};
 use crate::source::FromSource;
@@ -38,6 +38,12 @@ impl Engine {
         }
         self.asked.push(asker);
         self.tell_source(Event::Asked { force });
+    }
+
+    fn ask_again(&mut self) {
+        for asker in std::mem::take(&mut self.asking) {
+            self.reload(false, asker);
+        }
     }
 
     pub(super) fn tell_source(&mut self, event: Event) {
@@ -111,19 +117,23 @@ impl Engine {
         let live = self.head_revision();
         let said: pb::Outcome = match answer {
             Answer::UnderWay { turn } => {
-                let under_way = |candidate: &&mut Candidate| {
-                    matches!(candidate.want, Want::File { turn: of, .. } if of == *turn)
+                let under_way =
+                    |candidate: &&mut Candidate| matches!(candidate.want, Want::File { turn: of, .. } if of == *turn);
+                // It was judged while this was read.
+                let Some(candidate) = self.candidates.values_mut().find(under_way) else {
+                    return self.ask_again();
                 };
-                if let Some(candidate) = self.candidates.values_mut().find(under_way) {
-                    candidate.answers.extend(self.asking.drain(..).map(|asker| asker.answer));
-                    return;
-                }
-                outcome::nothing_to_do(live, None)
+                let served = |asker: &mut Asker| asker.without.is_subset(&candidate.without);
+                candidate.answers.extend(self.asking.extract_if(.., served).map(|asker| asker.answer));
+                // Routers that this round asks and that somebody wants left out: once more, when it has ended.
+                self.later.append(&mut self.asking);
+                return;
             }
             Answer::Unchanged { digest } => {
                 let file = self.layers.get(&Self::file_owner());
                 let is_live = file.is_some_and(|layer| Digest::of_bytes(layer.text.as_bytes()) == *digest);
-                let hint = "what the file says was judged before and something else is live; use force to judge it again";
+                let hint =
+                    "what the file says was judged before and something else is live; use force to judge it again";
                 // Comments and spelling are no difference, so this is said only when it was undone or never live.
                 let undone = !is_live && self.undone == Some(*digest);
                 outcome::nothing_to_do(live, undone.then(|| hint.to_owned()))

@@ -92,7 +92,8 @@ pub(super) fn applied(applied: &Applied, candidate: &Candidate) -> pb::Outcome {
             CandidateResult::Failed { reason } => Some((&outcome.endpoint.backend, reason)),
             CandidateResult::Ready { .. } | CandidateResult::Unprobed => None,
         });
-        let warned = failed.map(|(backend, reason)| format!("server {backend} is not up yet on router {node}: {reason}"));
+        let warned =
+            failed.map(|(backend, reason)| format!("server {backend} is not up yet on router {node}: {reason}"));
         answer.warnings.extend(warned);
     }
     let missing = applied.missing.iter().map(|node| format!("router {node} does not have it yet"));

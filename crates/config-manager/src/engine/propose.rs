@@ -90,8 +90,12 @@ impl Engine {
                 let layers = candidate.want.on(&self.layers);
                 let base = self.rollout.head().map_or(Revision::NONE, |head| head.revision);
                 candidate.base = base;
-                self.work
-                    .spawn_blocking(move || Done::Merged(id, merge(layers, clock).map_err(Refused::Violations)));
+                self.work.spawn_blocking(move || {
+                    // A text that makes the parser panic is a fault of ours, and not worth the process.
+                    let merged = std::panic::catch_unwind(|| merge(layers, clock));
+                    let merged = merged.unwrap_or_else(|_| Err(vec![parser_panicked()]));
+                    Done::Merged(id, merged.map_err(Refused::Violations))
+                });
             }
         }
     }
@@ -227,6 +231,9 @@ impl Engine {
             Judgement::Overtaken => {}
         }
         self.tell_source(cursor::Event::Judged { turn: *turn, judgement });
+        for asker in std::mem::take(&mut self.later) {
+            self.reload(false, asker);
+        }
     }
 }
 
@@ -245,6 +252,10 @@ fn candidate(want: Want, asker: Asker) -> Candidate {
         attempt: None,
         undone: false,
     }
+}
+
+fn parser_panicked() -> model::Violation {
+    model::Violation::new(None, "", "reading this text failed inside the program; please report it with the text")
 }
 
 fn before(log: &crate::log::Log, head: Revision) -> Result<Revision, Unavailable> {

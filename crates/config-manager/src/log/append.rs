@@ -100,7 +100,7 @@ impl Log {
     }
 
     /// After a failed commit a database refuses to be written until it is opened again.
-    fn reopen(&self) -> Result<(), LogError> {
+    pub(super) fn reopen(&self) -> Result<(), LogError> {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         // The file is locked while it is open, so something else has to take its place first.
         let nothing = Database::builder()
@@ -156,7 +156,8 @@ fn prune(transaction: &WriteTransaction, head: &RevisionRecord, history: &Histor
     let revisions = transaction.open_table(REVISIONS)?;
     let mut contents = transaction.open_table(CONTENTS)?;
     let mut layers = transaction.open_table(LAYERS)?;
-    let kept: Vec<u64> = contents.iter()?.map(|row| row.map(|(revision, _)| revision.value())).collect::<Result<_, _>>()?;
+    let kept: Vec<u64> =
+        contents.iter()?.map(|row| row.map(|(revision, _)| revision.value())).collect::<Result<_, _>>()?;
     let retention = u64::try_from(history.retention.as_millis()).unwrap_or(u64::MAX);
     let oldest = WallTime(head.time.0.saturating_sub(retention));
     let newest = kept.iter().rev();
@@ -164,7 +165,8 @@ fn prune(transaction: &WriteTransaction, head: &RevisionRecord, history: &Histor
         let needed = *revision == head.revision.0 || *revision == head.parent.0;
         let many = u32::try_from(age).unwrap_or(u32::MAX) >= history.max_snapshots;
         // It was replaced when its successor came; what matters here is how long ago it was made.
-        let old = || record(&revisions, Revision(*revision)).map(|record| record.is_none_or(|record| record.time < oldest));
+        let old =
+            || record(&revisions, Revision(*revision)).map(|record| record.is_none_or(|record| record.time < oldest));
         if !needed && (many || old()?) {
             contents.remove(revision)?;
             layers.remove(revision)?;

@@ -56,10 +56,7 @@ pub(super) fn verify(table: &impl ReadableTable<u64, &'static [u8]>, links: u64)
 }
 
 /// Newest first; at most `limit`, 0 for all.
-pub(super) fn list(
-    table: &impl ReadableTable<u64, &'static [u8]>,
-    limit: usize,
-) -> Result<Vec<AuditRecord>, LogError> {
+pub(super) fn list(table: &impl ReadableTable<u64, &'static [u8]>, limit: usize) -> Result<Vec<AuditRecord>, LogError> {
     let limit = if limit == 0 { usize::MAX } else { limit };
     let rows = table.range::<u64>(..)?.rev().take(limit);
     rows.map(|row| {

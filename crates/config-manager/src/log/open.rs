@@ -105,9 +105,8 @@ fn identify(database: &Database, path: &Path) -> Result<(LogId, u64), LogError> 
     let transaction = database.begin_write()?;
     let (id, epoch) = {
         let mut meta = transaction.open_table(META)?;
-        let value = |key: &str| -> Result<Option<Vec<u8>>, LogError> {
-            Ok(meta.get(key)?.map(|row| row.value().to_vec()))
-        };
+        let value =
+            |key: &str| -> Result<Option<Vec<u8>>, LogError> { Ok(meta.get(key)?.map(|row| row.value().to_vec())) };
         let format = value("format")?.map_or(Ok(FORMAT), |bytes| number(&bytes, "the format"))?;
         if format != FORMAT {
             return Err(LogError::Format { path: PathBuf::from(path), found: format, known: FORMAT });

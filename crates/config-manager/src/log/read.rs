@@ -33,11 +33,7 @@ pub enum Unavailable {
 }
 
 fn range(oldest: &Revision, newest: &Revision) -> String {
-    if *newest == Revision::NONE {
-        "nothing was ever live".into()
-    } else {
-        format!("the log has {oldest} to {newest}")
-    }
+    if *newest == Revision::NONE { "nothing was ever live".into() } else { format!("the log has {oldest} to {newest}") }
 }
 
 fn listed(kept: &[Revision]) -> String {
@@ -100,7 +96,10 @@ impl Log {
             let contents = transaction.open_table(CONTENTS).map_err(LogError::from)?;
             let rows = contents.iter().map_err(LogError::from)?;
             let kept = rows.map(|row| row.map(|(revision, _)| Revision(revision.value())));
-            return Err(Unavailable::Pruned { revision, kept: kept.collect::<Result<_, _>>().map_err(LogError::from)? });
+            return Err(Unavailable::Pruned {
+                revision,
+                kept: kept.collect::<Result<_, _>>().map_err(LogError::from)?,
+            });
         };
         let content = content(&record, &bytes)?;
         let layers = self.layers(revision)?;

@@ -1,1 +1,197 @@
 //! What is in the file after which step.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{AttemptId, Diff, Digest, HistoryPolicy, Owner, Policy, Revision, Snapshot, WallTime};
+use redb::{ReadableDatabase as _, ReadableTable as _};
+
+use super::table::{AUDIT, CONTENTS};
+use super::*;
+
+const DAY: u64 = 86_400_000;
+
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+
+    fn open(&self) -> Opened {
+        Log::open(&self.path(), WallTime(0)).unwrap()
+    }
+}
+
+/// A content for each number.
+fn bytes(number: u64) -> (Arc<[u8]>, Digest) {
+    let mut policy = Policy::default();
+    policy.limits.request_bytes = 1000 + number;
+    let (bytes, digest) = Snapshot { policy, backends: Vec::new() }.canonical();
+    (bytes.into(), digest)
+}
+
+fn entry(number: u64, time: u64) -> Entry {
+    let (content, digest) = bytes(number);
+    let layer = Layer { name: "gateway.yaml".into(), text: format!("text {number}") };
+    Entry {
+        record: RevisionRecord {
+            revision: Revision(number),
+            parent: Revision(number - 1),
+            digest,
+            actor: "uid:0".into(),
+            source: "file".into(),
+            time: WallTime(time),
+            attempt: AttemptId { epoch: 1, sequence: number },
+            diff: Diff::default(),
+            reason: String::new(),
+            without: Vec::new(),
+        },
+        content: Some((content, Arc::new(BTreeMap::from([(Owner::file(), layer)])))),
+        cursors: BTreeMap::from([(Owner::file(), digest)]),
+        history: HistoryPolicy { max_snapshots: 3, retention: Duration::from_secs(7 * 86_400) },
+    }
+}
+
+fn refused() -> Ended {
+    Ended {
+        time: WallTime(5),
+        result: "refused",
+        revision: Revision(1),
+        actor: "token".into(),
+        source: "api:x".into(),
+        attempt: None,
+        digest: None,
+        diff: Diff::default(),
+        reason: "no".into(),
+        violations: Vec::new(),
+        without: Vec::new(),
+    }
+}
+
+fn append(log: &Log, number: u64, time: u64) {
+    assert!(matches!(log.append(&entry(number, time)), Written::Durable));
+}
+
+#[test]
+fn what_was_appended_is_there_after_a_restart_byte_for_byte() {
+    let place = Place::new();
+    let first = place.open();
+    assert!(first.head.is_none() && first.cursors.is_empty());
+    append(&first.log, 1, 1);
+    append(&first.log, 2, 2);
+    let (id, epoch) = (first.log.id().clone(), first.log.epoch());
+    drop(first);
+    let again = place.open();
+    assert_eq!((again.log.id(), again.log.epoch(), &again.fault), (&id, epoch + 1, &None));
+    let head = again.head.unwrap();
+    assert!(head.instead_of.is_none());
+    assert_eq!((head.kept.record.revision, &head.kept.bytes), (Revision(2), &bytes(2).0));
+    assert_eq!(head.kept.layers[&Owner::file()].text, "text 2");
+    assert_eq!(again.cursors[&Owner::file()], Cursor { digest: bytes(2).1, refused: false });
+}
+
+#[test]
+fn a_refusal_is_recorded_with_its_cursor_and_leaves_the_head() {
+    let place = Place::new();
+    let log = place.open().log;
+    append(&log, 1, 1);
+    let cursor = Cursor { digest: Digest::of_bytes(b"bad"), refused: true };
+    log.audit(Some(refused()), Some((Owner::file(), cursor))).unwrap();
+    drop(log);
+    let again = place.open();
+    assert_eq!(again.cursors[&Owner::file()], cursor);
+    assert_eq!(again.head.unwrap().kept.record.revision, Revision(1));
+    let audited = again.log.audited(0).unwrap();
+    let brief: Vec<_> = audited.iter().map(|record| (record.sequence, record.result.as_str())).collect();
+    assert_eq!(brief, [(2, "refused"), (1, "applied")]);
+    again.log.verify_audit().unwrap();
+}
+
+#[test]
+fn history_is_bounded_and_always_has_a_way_back() {
+    let place = Place::new();
+    let log = place.open().log;
+    for number in 1..=5 {
+        append(&log, number, number);
+    }
+    let kept = |log: &Log| -> Vec<(u64, bool)> {
+        log.revisions(0).unwrap().into_iter().map(|(record, kept)| (record.revision.0, kept)).collect()
+    };
+    assert_eq!(kept(&log), [(5, true), (4, true), (3, true), (2, false), (1, false)]);
+    let gone = log.kept(Revision(2)).unwrap_err();
+    assert!(
+        matches!(&gone, Unavailable::Pruned { kept, .. } if *kept == [Revision(3), Revision(4), Revision(5)]),
+        "{gone}"
+    );
+    assert!(matches!(log.kept(Revision(9)), Err(Unavailable::Unknown { newest: Revision(5), .. })));
+    // A month later only what is needed is left, and every record.
+    append(&log, 6, 30 * DAY);
+    assert_eq!(kept(&log)[..3], [(6, true), (5, true), (4, false)]);
+    assert_eq!(log.audited(0).unwrap().len(), 6);
+    assert_eq!(log.revisions(2).unwrap().len(), 2);
+}
+
+#[test]
+fn a_damaged_head_is_replaced_by_the_newest_content_that_can_be_read() {
+    let place = Place::new();
+    let log = place.open().log;
+    append(&log, 1, 1);
+    append(&log, 2, 2);
+    drop(log);
+    overwrite(&place.path(), |transaction| {
+        transaction.open_table(CONTENTS).unwrap().insert(2, b"{}".as_slice()).unwrap();
+    });
+    let opened = place.open();
+    let head = opened.head.unwrap();
+    assert_eq!((head.kept.record.revision, &head.kept.bytes), (Revision(3), &bytes(1).0));
+    assert_eq!(head.instead_of.unwrap().0, Revision(2));
+    append(&opened.log, 4, 4);
+    opened.log.verify_audit().unwrap();
+}
+
+#[test]
+fn a_record_that_was_changed_breaks_the_chain() {
+    let place = Place::new();
+    let log = place.open().log;
+    append(&log, 1, 1);
+    log.audit(Some(refused()), None).unwrap();
+    append(&log, 2, 2);
+    drop(log);
+    overwrite(&place.path(), |transaction| {
+        let mut audit = transaction.open_table(AUDIT).unwrap();
+        let row = audit.get(2).unwrap().unwrap().value().to_vec();
+        let changed = String::from_utf8_lossy(&row[32..]).replace("token", "other");
+        audit.insert(2, [&row[..32], changed.as_bytes()].concat().as_slice()).unwrap();
+    });
+    let opened = place.open();
+    assert!(opened.fault.unwrap().contains("record 2"));
+    // It serves all the same: what is live is not in doubt.
+    assert_eq!(opened.head.unwrap().kept.record.revision, Revision(2));
+}
+
+fn overwrite(path: &Path, change: impl FnOnce(&redb::WriteTransaction)) {
+    let database = Database::open(path).unwrap();
+    assert!(database.begin_read().is_ok());
+    let transaction = database.begin_write().unwrap();
+    change(&transaction);
+    transaction.commit().unwrap();
+}
+
+#[test]
+fn the_log_goes_on_after_it_was_opened_anew() {
+    let place = Place::new();
+    let log = place.open().log;
+    append(&log, 1, 1);
+    log.reopen().unwrap();
+    append(&log, 2, 2);
+    assert_eq!(log.revisions(0).unwrap().len(), 2);
+}

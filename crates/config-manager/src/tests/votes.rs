@@ -56,7 +56,7 @@ async fn a_router_left_out_by_name_does_not_vote_and_the_record_says_so() {
     two.refuse(no_secret());
     world.write(&servers(2, ""));
     let outcome = world.reload(pb::ReloadRequest { without: vec!["r2".into()], ..pb::ReloadRequest::default() }).await;
-    // The watcher may have proposed the same content first, and been refused.
+    // Whether or not the watcher has proposed the same content meanwhile, to both routers.
     assert_eq!(applied(&outcome), 2);
     assert_eq!((one.live(), two.live()), (2, 1));
     assert_eq!(world.history(false).await[0].without, ["r2"]);

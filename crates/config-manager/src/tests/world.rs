@@ -142,8 +142,12 @@ impl World {
         self.client().get_revision(pb::GetRevisionRequest { revision }).await.unwrap().into_inner()
     }
 
-    pub(super) fn log(&self) -> PathBuf {
-        self.state.join(crate::LOG_FILE)
+    /// After a part of it has panicked.
+    #[cfg(feature = "failpoints")]
+    pub(super) async fn crashed(&mut self) {
+        let running = self.running.take().unwrap();
+        running.tasks.shutdown().triggered().await;
+        assert!(!running.tasks.join(PATIENCE).await.failures.is_empty());
     }
 
     /// Attaches a router that has nothing yet, and waits until it has what is live.
@@ -161,7 +165,15 @@ impl World {
         let refuses = Arc::new(Mutex::new(refuses));
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (client, node) = (self.client(), NodeId::new(node).unwrap());
-        let player = Player { node: node.clone(), say, live, held: BTreeMap::new(), refuses: refuses.clone(), seen: seen.clone(), shown };
+        let player = Player {
+            node: node.clone(),
+            say,
+            live,
+            held: BTreeMap::new(),
+            refuses: refuses.clone(),
+            seen: seen.clone(),
+            shown,
+        };
         let task = self.running().tasks.spawn("test router", player.play(client, said));
         Router { has, refuses, seen, task }
     }
@@ -244,7 +256,9 @@ impl Player {
             assert_eq!(envelope.traceparent.len(), 55);
             let whole = matches!(&message.directive, Some(pb::follow_response::Directive::Prepare(pb::Prepare { content: Some(content), .. })) if content.base_digest.is_empty());
             let live = self.live.clone();
-            let held = |digest: &Digest| live.as_ref().filter(|(_, live)| live.digest == *digest).map(|(_, live)| live.snapshot.clone());
+            let held = |digest: &Digest| {
+                live.as_ref().filter(|(_, live)| live.digest == *digest).map(|(_, live)| live.snapshot.clone())
+            };
             let directive = wire::config::directive(message.directive, held).unwrap();
             self.obey(directive, whole).await;
         }
