@@ -86,7 +86,7 @@ impl Failure {
             Self::NotRunning { others, .. } => {
                 let others =
                     others.iter().map(|other| format!("\n  --state-dir {}  ({})", other.state_dir, other.config));
-                Some(format!("running are:{}", others.collect::<String>()))
+                Some(format!("these run:{}", others.collect::<String>()))
             }
             Self::Lacks { service, .. } => Some(format!("add --admin URL with the address of {service}")),
             Self::Unreachable { .. } => Some("check that it runs and that --admin names its gRPC address".to_owned()),

@@ -134,7 +134,8 @@ impl Process {
             demo::start(place, &self.tasks).await?;
             say(&format!(
                 "only1mcp: no configuration found, so this is the built-in demo of three servers.\n  \
-                 Edit {} while it runs.\n",
+                 Call one:  only1mcp call calculator__add '{{\"a\": 40, \"b\": 2}}'\n  \
+                 And edit {} while it runs.\n",
                 place.config.display()
             ));
         }
@@ -161,6 +162,7 @@ impl Process {
             settled = first_revision::wait(&self.readiness, services.config.clone()) => settled?,
             () = self.shutdown.triggered() => return Ok(services),
         }
+        first_revision::on_the_router(services.config.clone()).await;
         self.shutdown.advance(Phase::Ready);
         let revision = services.config.borrow().revision;
         let Addresses { mcp, admin, ops, .. } = addresses;

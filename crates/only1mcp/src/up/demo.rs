@@ -3,6 +3,9 @@
 //! The two stdio servers are started by the router, as any other. The HTTP server is a child of this process: it ends
 //! when its standard input does, so it cannot outlive us, however we end.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -76,6 +79,8 @@ impl HttpDemo {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
+            // Ctrl-C at the terminal is for us: calls in flight still need it.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .map_err(DemoError::Start)?;

@@ -1,6 +1,6 @@
 //! From the start until something is live and settled, or until it is clear that nothing will be.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use config_manager::{SourceStatus, Status};
 use runtime::Readiness;
@@ -38,4 +38,15 @@ pub(crate) async fn wait(readiness: &Readiness, mut status: watch::Receiver<Arc<
         () = readiness.ready() => Ok(()),
         source = refused => Err(NoRevision(source)),
     }
+}
+
+/// A router that serves from its copy on the disk takes a moment to learn of a newer revision; one that cannot hold it
+/// never does.
+const CATCH_UP: Duration = Duration::from_secs(5);
+
+/// Returns once the router serves what is live, or is not going to.
+pub(crate) async fn on_the_router(mut status: watch::Receiver<Arc<Status>>) {
+    let served = |status: &Arc<Status>| status.routers.iter().any(|view| view.router.applied == status.revision);
+    // Either way there is something that serves.
+    drop(tokio::time::timeout(CATCH_UP, status.wait_for(served)).await);
 }
