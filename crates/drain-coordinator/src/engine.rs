@@ -69,6 +69,7 @@ impl Engine {
 
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         self.gate.open();
+        self.count();
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let due = self.ledger.next_deadline().map(Time::as_nanos);
@@ -95,9 +96,13 @@ impl Engine {
             while let Some((trace, effect)) = self.decided.pop_front() {
                 self.tell(trace, effect);
             }
-            let running = self.ledger.list(self.now(), false);
-            metrics::state(self.ledger.attached(), running.iter().filter(|drain| drain.state < State::Done).count());
+            self.count();
         }
+    }
+
+    fn count(&self) {
+        let running = self.ledger.list(self.now(), false).iter().filter(|drain| drain.state < State::Done).count();
+        metrics::state(self.ledger.attached(), running);
     }
 
     fn now(&self) -> Time {

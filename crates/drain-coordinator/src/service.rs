@@ -93,7 +93,7 @@ impl DrainService for Service {
         let timeout = wire::drain::timeout(request.timeout)?;
         let started = self.ask(trace, |answer| Ask::Start { backend, timeout, actor, answer }).await?;
         let started = started.map_err(|error| match error {
-            StartError::NoRouter { .. } => Status::unavailable(error.to_string()),
+            StartError::NoRouter { .. } => Status::failed_precondition(error.to_string()),
             StartError::Unknown { .. } => Status::not_found(error.to_string()),
         })?;
         let drain = Some(wire::drain::summary_to_pb(&started.drain));

@@ -194,7 +194,7 @@ async fn operators_start_join_and_cancel() {
     let coordinator = Coordinator::start(dir.path());
     coordinator.readiness.ready().await;
     let mut client = coordinator.client();
-    assert_eq!(client.start(start("files")).await.unwrap_err().code(), Code::Unavailable, "no router is there");
+    assert_eq!(client.start(start("files")).await.unwrap_err().code(), Code::FailedPrecondition, "no router is there");
     let mut router = Router::attach(&coordinator, "r1", "x", 1, &["files"]).await;
     // Only the router's own stream orders these words; one of them is answered.
     router.count(&removal("old", 1), "old", Phase::Closed, [0, 0, 0]).await;

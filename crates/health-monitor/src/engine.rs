@@ -54,6 +54,9 @@ impl Engine {
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         self.gate.open();
         loop {
+            if std::mem::take(&mut self.uncounted) {
+                metrics::state(self.monitor.attached(), &self.monitor.opinions(self.now()));
+            }
             let due = self.monitor.next_deadline().map(Time::as_nanos);
             let trace = tokio::select! {
                 () = self.shutdown.triggered() => return,
@@ -70,9 +73,6 @@ impl Engine {
             };
             while let Some(effect) = self.monitor.poll_effect() {
                 self.tell(trace, effect);
-            }
-            if std::mem::take(&mut self.uncounted) {
-                metrics::state(self.monitor.attached(), &self.monitor.opinions(self.now()));
             }
         }
     }
