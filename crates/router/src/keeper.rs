@@ -6,7 +6,8 @@
 //! they fled to (other sessions, other process groups), and nothing becomes a zombie. If the keeper itself is killed,
 //! the child gets SIGKILL by the parent-death signal, and the router kills the process group it knows.
 //!
-//! The program's `main` must call [`main`] before anything else, when [`is_keeper`] says so.
+//! The program's `main` must call [`main`] before anything else, when [`is_keeper`] says so: a program that does not
+//! cannot have children on stdio.
 
 mod platform;
 mod process;
@@ -14,12 +15,12 @@ mod report;
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::process::{ExitCode, Stdio};
 
-use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::{Pid, pipe2};
+use nix::unistd::Pid;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
@@ -77,8 +78,8 @@ impl Kept {
     /// Starts a keeper, which starts the child. Must be called within a runtime, always on the same thread: in between,
     /// two descriptors can be inherited, and a keeper started at the same time would hold them open.
     pub(crate) fn start(launch: &Launch) -> io::Result<Self> {
-        let (keepers_control, control) = pipe2(OFlag::O_CLOEXEC)?;
-        let (reports, keepers_reports) = pipe2(OFlag::O_CLOEXEC)?;
+        let (keepers_control, control) = io::pipe()?;
+        let (reports, keepers_reports) = io::pipe()?;
         inheritable(&keepers_control)?;
         inheritable(&keepers_reports)?;
         let mut process = Command::new(platform::own_program()?)
@@ -104,8 +105,8 @@ impl Kept {
             stderr: process.stderr.take().expect(piped),
         };
         let keeper = Keeper {
-            control: Some(pipe::Sender::from_owned_fd(control)?),
-            reports: Reports::new(pipe::Receiver::from_owned_fd(reports)?),
+            control: Some(pipe::Sender::from_owned_fd(control.into())?),
+            reports: Reports::new(pipe::Receiver::from_owned_fd(reports.into())?),
             process,
             pid: None,
             ending: None,
@@ -185,7 +186,7 @@ impl Keeper {
 }
 
 /// Descriptors are closed on exec unless this is said, just before the exec.
-fn inheritable(descriptor: &OwnedFd) -> io::Result<()> {
+fn inheritable(descriptor: &impl AsFd) -> io::Result<()> {
     fcntl(descriptor.as_fd(), FcntlArg::F_SETFD(FdFlag::empty()))?;
     Ok(())
 }

@@ -23,7 +23,7 @@ use crate::keeper::{Keeper, Kept, Streams};
 
 /// Bytes waiting to be written at which no more messages are taken.
 const HIGH_WATER: usize = 1 << 20;
-const READ: usize = 64 << 10;
+const READ: usize = 16 << 10;
 const READ_STDERR: usize = 4 << 10;
 /// Between the end of stdin, SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
