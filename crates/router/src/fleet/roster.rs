@@ -311,6 +311,7 @@ impl Roster {
 
     /// Starts what waited for the last of its old copies to end.
     fn start_waiting(&mut self) {
+        self.end_spares_that_are_waited_for();
         let waiting = self.members.iter().filter(|(_, member)| member.state == State::Waiting);
         let free: Vec<_> = waiting
             .filter(|(key, member)| {
@@ -332,6 +333,18 @@ impl Roster {
         }
         if !free.is_empty() {
             self.publish();
+        }
+    }
+
+    fn end_spares_that_are_waited_for(&mut self) {
+        let waiting = |key: &EndpointKey| {
+            let mut equals = self.members.iter().filter(|(other, _)| other.backend == key.backend);
+            equals.any(|(_, member)| member.state == State::Waiting)
+        };
+        let spares = self.members.iter().filter(|(_, member)| member.spare_until.is_some());
+        let over: Vec<_> = spares.map(|(key, _)| key).filter(|key| waiting(key)).cloned().collect();
+        for key in over {
+            self.drop_member(&key);
         }
     }
 
@@ -456,5 +469,7 @@ impl Roster {
     }
 }
 
+#[cfg(test)]
+mod random_tests;
 #[cfg(test)]
 mod tests;
