@@ -139,7 +139,9 @@ impl Service {
         let found = blocking(move || log.revision(Revision(request.revision))).await?;
         let (record, content) = found.map_err(|error| match error {
             Unavailable::Log(error) => Status::internal(error.to_string()),
-            missing => Status::not_found(missing.to_string()),
+            missing @ (Unavailable::Unknown { .. } | Unavailable::Pruned { .. } | Unavailable::First { .. }) => {
+                Status::not_found(missing.to_string())
+            }
         })?;
         let revision = Some(revision(record, content.is_some()));
         let content = content.map(String::from_utf8).transpose();

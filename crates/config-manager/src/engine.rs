@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use wire::pb::config::v1 as pb;
 
 use crate::command::{Asker, Command};
-use crate::log::{Layer, Layers, Log};
+use crate::log::{Cursor, Layer, Layers, Log};
 use crate::source::{FromSource, Method, Origin, Signals};
 use crate::status::{NodeRefusal, Status};
 
@@ -39,8 +39,8 @@ pub(crate) struct Parts {
     pub(crate) log_fault: Option<String>,
     pub(crate) head: Option<Head>,
     pub(crate) layers: Arc<Layers>,
-    /// The digest that the file had judged last, unless it was refused.
-    pub(crate) cursor: Option<Digest>,
+    /// What of the file was judged last.
+    pub(crate) cursor: Option<Cursor>,
     pub(crate) origin: Origin,
     pub(crate) signals: Arc<Signals>,
     pub(crate) events: broadcast::Sender<pb::WatchResponse>,
@@ -65,6 +65,8 @@ pub(crate) struct Engine {
     refusal: Option<feed::Refusal>,
     /// What the file said when it was rolled back over.
     undone: Option<Digest>,
+    /// What was refused before this start and not judged since.
+    refused_before: Option<Digest>,
     /// Callers of reload: for the next read of the file, and for the one under way.
     asked: Vec<Asker>,
     asking: Vec<Asker>,
@@ -106,6 +108,10 @@ impl Engine {
         let sender = Sender { log: log.id().clone(), epoch: log.epoch() };
         let policy = head.as_ref().map(|head| head.content.snapshot.policy.source.clone()).unwrap_or_default();
         let now = Time::from_nanos(clock.now_nanos());
+        // What was refused is judged again at a start, so that the alarm is not lost; unless the file is only read
+        // at request, and then at the first one.
+        let refused = cursor.filter(|cursor| cursor.refused).map(|cursor| cursor.digest);
+        let cursor = cursor.map(|cursor| cursor.digest).filter(|_| refused.is_none() || !policy.enabled);
         let source = (origin != Origin::None).then(|| SourceCore::new(now, policy, cursor));
         let recent = head.iter().map(|head| head.content.clone()).collect();
         let rollout = Rollout::new(sender, head);
@@ -123,6 +129,7 @@ impl Engine {
             text: None,
             refusal: None,
             undone: None,
+            refused_before: refused,
             asked: Vec::new(),
             asking: Vec::new(),
             later: Vec::new(),

@@ -105,9 +105,6 @@ impl ConfigManager {
         if let Some(kept) = &head {
             tracing::info!(revision = %kept.record.revision, digest = kept.record.digest.short(), "restored");
         }
-        // What was refused before is judged again at a start, so that the alarm is not lost.
-        let follows = head.as_ref().is_none_or(|kept| kept.content.snapshot.policy.source.enabled);
-        let cursor = cursors.get(&Owner::file()).filter(|cursor| !cursor.refused || !follows);
         let log = Arc::new(log);
         let signals = Arc::new(Signals::default());
         let (events, _) = broadcast::channel(EVENTS);
@@ -117,7 +114,7 @@ impl ConfigManager {
             log_fault,
             layers: head.as_ref().map_or_else(|| Arc::new(BTreeMap::new()), |kept| kept.layers.clone()),
             head: head.map(|kept| Head { revision: kept.record.revision, content: kept.content }),
-            cursor: cursor.map(|cursor| cursor.digest),
+            cursor: cursors.get(&Owner::file()).copied(),
             origin: origin.clone(),
             signals: signals.clone(),
             events: events.clone(),

@@ -40,9 +40,9 @@ impl Engine {
         self.tell_source(Event::Asked { force });
     }
 
-    fn ask_again(&mut self) {
+    fn ask_again(&mut self, force: bool) {
         for asker in std::mem::take(&mut self.asking) {
-            self.reload(false, asker);
+            self.reload(force, asker);
         }
     }
 
@@ -121,13 +121,16 @@ impl Engine {
                     |candidate: &&mut Candidate| matches!(candidate.want, Want::File { turn: of, .. } if of == *turn);
                 // It was judged while this was read.
                 let Some(candidate) = self.candidates.values_mut().find(under_way) else {
-                    return self.ask_again();
+                    return self.ask_again(false);
                 };
                 let served = |asker: &mut Asker| asker.without.is_subset(&candidate.without);
                 candidate.answers.extend(self.asking.extract_if(.., served).map(|asker| asker.answer));
                 // Routers that this round asks and that somebody wants left out: once more, when it has ended.
                 self.later.append(&mut self.asking);
                 return;
+            }
+            Answer::Unchanged { digest } if self.refused_before.take_if(|refused| refused == digest).is_some() => {
+                return self.ask_again(true);
             }
             Answer::Unchanged { digest } => {
                 let file = self.layers.get(&Self::file_owner());

@@ -88,7 +88,7 @@ impl Engine {
         self.event("attempt_started", Some(attempt), None, &message, Some(trace));
     }
 
-    fn voted(&mut self, attempt: AttemptId, node: NodeId, verdict: &Result<(), Refusal>) {
+    fn voted(&self, attempt: AttemptId, node: NodeId, verdict: &Result<(), Refusal>) {
         let trace = self.trace_of_attempt(attempt);
         match verdict {
             Ok(()) => {
@@ -104,7 +104,7 @@ impl Engine {
         }
     }
 
-    fn ended(&mut self, attempt: AttemptId, reason: &Reason) {
+    fn ended(&self, attempt: AttemptId, reason: &Reason) {
         tracing::info!(%attempt, %reason, live = %self.head_revision(), "attempt ended; nothing has changed");
     }
 
@@ -147,7 +147,7 @@ impl Engine {
         }
     }
 
-    fn applied(&mut self, applied: &Applied) {
+    fn applied(&self, applied: &Applied) {
         let millis = |took: std::time::Duration| took.as_secs_f64() * 1e3;
         tracing::info!(
             revision = %applied.revision,
@@ -161,7 +161,7 @@ impl Engine {
         );
     }
 
-    fn behind(&mut self, node: &NodeId, revision: Revision, refusal: &Refusal, retry_in: std::time::Duration) {
+    fn behind(&self, node: &NodeId, revision: Revision, refusal: &Refusal, retry_in: std::time::Duration) {
         let kind = outcome::refusal_kind(refusal);
         metrics::counter!("only1mcp_config_behind_total", "reason" => kind).increment(1);
         tracing::warn!(router = %node, %revision, reason = %refusal, ?retry_in, "router is behind");

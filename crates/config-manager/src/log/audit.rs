@@ -41,8 +41,7 @@ pub(super) fn verify(table: &impl ReadableTable<u64, &'static [u8]>, links: u64)
     let last = last.value();
     let from = last.saturating_sub(links).max(1);
     let mut previous = (from == 1).then_some(START);
-    let mut expected = from;
-    for row in table.range(from..)? {
+    for (expected, row) in (from..).zip(table.range(from..)?) {
         let (sequence, row) = row?;
         let (hash, record) = split(sequence.value(), row.value())?;
         let chained = previous.is_none_or(|previous| link(&previous, record) == *hash);
@@ -50,7 +49,6 @@ pub(super) fn verify(table: &impl ReadableTable<u64, &'static [u8]>, links: u64)
             return Err(damaged(format!("the audit chain breaks at record {expected}")));
         }
         previous = Some(*hash);
-        expected += 1;
     }
     Ok(())
 }

@@ -138,10 +138,8 @@ async fn other_files_and_readers_are_nothing() {
     shell(followed.dir.path(), "echo x > b.yaml; mv b.yaml c.yaml; rm c.yaml; cat a.yaml > /dev/null");
     // A write to the file itself comes after all of these, and is the first to be told.
     fs::rename(followed.dir.path().join("a.yaml"), followed.dir.path().join("d.yaml")).unwrap();
-    match followed.next().await {
-        FromSource::Event(Event::Noticed { write: Write::InPlace, stamp: None }) => {}
-        other => panic!("{other:?}"),
-    }
+    let next = followed.next().await;
+    assert!(matches!(next, FromSource::Event(Event::Noticed { write: Write::InPlace, stamp: None })), "{next:?}");
     followed.signals.read();
     assert_eq!(followed.read().await, Found::Missing);
     followed.end().await;

@@ -165,15 +165,8 @@ impl World {
         let refuses = Arc::new(Mutex::new(refuses));
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (client, node) = (self.client(), NodeId::new(node).unwrap());
-        let player = Player {
-            node: node.clone(),
-            say,
-            live,
-            held: BTreeMap::new(),
-            refuses: refuses.clone(),
-            seen: seen.clone(),
-            shown,
-        };
+        let player =
+            Player { node, say, live, held: BTreeMap::new(), refuses: refuses.clone(), seen: seen.clone(), shown };
         let task = self.running().tasks.spawn("test router", player.play(client, said));
         Router { has, refuses, seen, task }
     }
