@@ -176,6 +176,7 @@ impl Listening {
                 }
                 Err(invalid) => {
                     tracing::warn!(connection = self.number, %invalid, "a router is not understood");
+                    metrics::hung_up();
                     // There is nobody to tell if it hung up meanwhile.
                     drop(self.outbox.try_send(Err(invalid.into())));
                     return;
