@@ -168,12 +168,16 @@ impl Engine {
                 () = self.clock.sleep_until(deadline) => self.wake(),
             }
         }
+        // What ended is still written down and answered; nothing new begins.
+        self.start_writing();
         while self.writing {
             match self.work.join_next().await {
-                Some(done) => self.done(done.map_err(RunError::Panicked)?),
+                Some(Ok(Done::Written(written))) => self.written(written),
+                Some(Ok(Done::Merged(..))) => {}
+                Some(Err(error)) => return Err(RunError::Panicked(error)),
                 None => break,
             }
-            self.settle();
+            self.start_writing();
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tonic::service::Routes;
 
 const SOCKET: &str = "admin.sock";
+const TOKEN: &str = "admin-token";
 const JOIN_GRACE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
@@ -60,8 +61,8 @@ async fn live(settings: Settings) -> Result<u8, Box<dyn Error>> {
     tasks.spawn("signals", shutdown.clone().follow(signals));
 
     let state = StateDir::lock(directory(&settings)?)?;
-    let token = settings.token_file.as_deref().map(AdminToken::load_or_create).transpose()?;
-    let auth = Auth::new(token);
+    let token_file = settings.token_file.unwrap_or_else(|| state.file(TOKEN));
+    let auth = Auth::new(Some(AdminToken::load_or_create(&token_file)?));
     let ops = OpsListener::bind(settings.ops).await?;
     let tcp = Listener::tcp(settings.grpc, &auth).await?;
     let unix = Listener::unix(state_dir::socket_path(state.path(), SOCKET)).await?;

@@ -8,7 +8,12 @@ use clap::Parser;
 /// Decides what should be live: follows the configuration file and the admin API, has every change agreed by the
 /// routers, writes it down, and tells them.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "config-manager", version)]
+#[command(
+    name = "config-manager",
+    version,
+    after_help = "Example:\n  config-manager --config gateway.yaml --state-dir /var/lib/only1mcp/config-manager \\\n                 \
+                  --token-file /run/secrets/only1mcp-token"
+)]
 pub struct Settings {
     /// The configuration file to follow. Without one, layers come over the admin API alone.
     #[arg(long, env = "ONLY1MCP_CONFIG", value_name = "FILE")]
@@ -22,8 +27,8 @@ pub struct Settings {
     /// Where the revision log is kept. By default in the XDG state directory, one per configuration file.
     #[arg(long, env = "ONLY1MCP_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// The admin token, read from this file or created in it (mode 0600). Without it only the Unix socket in the
-    /// state directory is open to operators.
+    /// The token that routers and operators present over TCP; read from this file, or made in it (mode 0600).
+    /// By default one is made in the state directory.
     #[arg(long, env = "ONLY1MCP_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 }

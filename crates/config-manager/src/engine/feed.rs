@@ -13,6 +13,9 @@ use crate::log::{Cursor, Layer};
 use crate::source::FromSource;
 use crate::status::{NodeRefusal, SourceState, SourceStatus};
 
+/// Callers of reload that wait; more are refused at once.
+const ASKERS_MAX: usize = 1024;
+
 /// Why the file's content is not live.
 #[derive(Debug)]
 pub(super) struct Refusal {
@@ -34,6 +37,11 @@ impl Engine {
         if self.source.is_none() {
             let status = Status::failed_precondition("no configuration file is followed; start with --config FILE");
             drop(asker.answer.send(Err(status)));
+            return;
+        }
+        if self.asked.len() + self.asking.len() + self.later.len() >= ASKERS_MAX {
+            let busy = format!("{ASKERS_MAX} callers wait for the file to be judged already; try again");
+            drop(asker.answer.send(Err(Status::resource_exhausted(busy))));
             return;
         }
         self.asked.push(asker);
@@ -86,17 +94,23 @@ impl Engine {
                 self.save_cursor(Cursor { digest, refused });
             }
             Effect::Answer(answer) => self.answer_askers(&answer),
-            Effect::StateChanged => {
-                self.changed = true;
-                let status = self.source_status();
-                let why = status.violations.first().map(|violation| format!(": {violation}")).unwrap_or_default();
-                let message = format!("{} is {}{why}", status.name, status.state.as_str());
-                if status.state == SourceState::Missing {
-                    tracing::warn!(live = %self.head_revision(), "{message}; what is live stays live");
-                }
-                self.event("source", None, None, &message, None);
-            }
+            Effect::StateChanged => self.source_changed(),
         }
+    }
+
+    fn source_changed(&mut self) {
+        self.changed = true;
+        let status = self.source_status();
+        // Each judgement is told by its own events.
+        if status.state == self.status.borrow().source.state {
+            return;
+        }
+        let why = status.violations.first().map(|violation| format!(": {violation}")).unwrap_or_default();
+        let message = format!("{} is {}{why}", status.name, status.state.as_str());
+        if status.state == SourceState::Missing {
+            tracing::warn!(live = %self.head_revision(), "{message}; what is live stays live");
+        }
+        self.event("source", None, None, &message, None);
     }
 
     fn propose_file(&mut self, want: Want) {

@@ -53,7 +53,10 @@ impl Engine {
             Report::Hello { digest, .. } => digest.as_ref().and_then(|digest| self.known(digest)),
             Report::Vote { .. } | Report::Ack { .. } | Report::Nack { .. } => None,
         };
-        self.attached.insert(node.clone(), Attached { link, stream, holds, servers: Vec::new() });
+        let attached = Attached { link, stream, holds, servers: Vec::new() };
+        if self.attached.insert(node.clone(), attached).is_some() {
+            tracing::warn!(router = %node, "a new stream takes the place of one that is still open");
+        }
         let now = self.now();
         self.rollout.handle(now, Event::Report { node, link, report });
     }

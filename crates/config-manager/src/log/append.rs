@@ -35,7 +35,14 @@ impl Log {
     pub fn append(&self, entry: &Entry) -> Written {
         match self.try_append(entry) {
             Ok(()) => Written::Durable,
-            Err(Failed::Before(error)) => Written::Not(error),
+            Err(Failed::Before(error)) => {
+                if let LogError::Storage(_) = error
+                    && let Err(error) = self.reopen()
+                {
+                    tracing::error!(%error, "the revision log cannot be opened again");
+                }
+                Written::Not(error)
+            }
             Err(Failed::Commit(error)) => {
                 tracing::error!(%error, revision = %entry.record.revision, "the outcome of an append is unknown");
                 match self.reopen().and_then(|()| self.has(entry.record.revision)) {
@@ -73,7 +80,7 @@ impl Log {
         fail::fail_point!("append-before", |_| Err(LogError::Failpoint { point: "append-before" }.into()));
         // The default durability of a transaction is `Immediate`: this returns after the fsync.
         transaction.commit().map_err(|error| Failed::Commit(error.into()))?;
-        fail::fail_point!("append-after");
+        fail::fail_point!("append-after", |_| Err(Failed::Commit(LogError::Failpoint { point: "append-after" })));
         Ok(())
     }
 

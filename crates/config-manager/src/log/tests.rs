@@ -15,11 +15,18 @@ const DAY: u64 = 86_400_000;
 
 struct Place {
     dir: tempfile::TempDir,
+    /// Fail points are the process's: one test at a time.
+    #[cfg(feature = "failpoints")]
+    _alone: fail::FailScenario<'static>,
 }
 
 impl Place {
     fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            #[cfg(feature = "failpoints")]
+            _alone: fail::FailScenario::setup(),
+        }
     }
 
     fn path(&self) -> PathBuf {

@@ -152,6 +152,33 @@ async fn layers_of_the_api_survive_a_reload_of_the_file() {
 }
 
 #[tokio::test]
+async fn changes_of_many_owners_at_once_are_all_live_in_the_end() {
+    let world = World::with(&servers(1, EAGER)).await;
+    let router = world.router("r1").await;
+    let layer = |i: usize| {
+        format!("servers:\n  - id: extra{i}\n    transport: {{ type: http, url: \"http://127.0.0.1:9/x{i}\" }}\n")
+    };
+    let applies = (0..8).map(|i| {
+        let world = &world;
+        async move { applied(&world.apply(&format!("l{i}"), &layer(i), 0).await.unwrap()) }
+    });
+    let writes = async {
+        for n in 2..=6 {
+            world.write(&servers(n, EAGER));
+            world.reload(pb::ReloadRequest::default()).await;
+        }
+    };
+    let (mut numbers, ()) = tokio::join!(futures_util::future::join_all(applies), writes);
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers.len(), 8, "a number each");
+    let status = world.until("complete", |status| status.snapshot.as_ref().unwrap().backends.len() == 14).await;
+    router.has(status.revision.0).await;
+    let revisions: Vec<_> = world.history(false).await.iter().map(|record| (record.revision, record.parent)).collect();
+    assert!(revisions.iter().all(|(revision, parent)| *parent == revision - 1), "{revisions:?}");
+}
+
+#[tokio::test]
 async fn a_slow_watcher_is_told_what_it_missed_and_delays_nobody() {
     let world = World::with(&servers(1, "")).await;
     let router = world.router("r1").await;

@@ -25,6 +25,9 @@ pub(super) struct World {
     state: PathBuf,
     running: Option<Running>,
     _dir: tempfile::TempDir,
+    /// Fail points are the process's: one test at a time.
+    #[cfg(feature = "failpoints")]
+    _alone: fail::FailScenario<'static>,
 }
 
 struct Running {
@@ -41,7 +44,14 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let (file, state) = (dir.path().join("etc/gateway.yaml"), dir.path().join("state"));
         std::fs::create_dir(dir.path().join("etc")).unwrap();
-        Self { file, state, running: None, _dir: dir }
+        Self {
+            file,
+            state,
+            running: None,
+            _dir: dir,
+            #[cfg(feature = "failpoints")]
+            _alone: fail::FailScenario::setup(),
+        }
     }
 
     pub(super) async fn with(text: &str) -> Self {
