@@ -41,6 +41,8 @@ pub(crate) struct Parts {
     pub(crate) layers: Arc<Layers>,
     /// What of the file was judged last.
     pub(crate) cursor: Option<Cursor>,
+    /// What the file said when it was rolled back over.
+    pub(crate) undone: Option<Digest>,
     pub(crate) origin: Origin,
     pub(crate) signals: Arc<Signals>,
     pub(crate) events: broadcast::Sender<pb::WatchResponse>,
@@ -65,6 +67,8 @@ pub(crate) struct Engine {
     refusal: Option<feed::Refusal>,
     /// What the file said when it was rolled back over.
     undone: Option<Digest>,
+    /// When the file was seen to be written last, in nanoseconds of the clock.
+    written_at: Option<u64>,
     /// What was refused before this start and not judged since.
     refused_before: Option<Digest>,
     /// Callers of reload: for the next read of the file, and for the one under way.
@@ -104,7 +108,7 @@ pub enum RunError {
 impl Engine {
     /// With what it publishes.
     pub(crate) fn new(parts: Parts) -> (Self, watch::Receiver<Arc<Status>>) {
-        let Parts { clock, log, log_fault, head, layers, cursor, origin, signals, events } = parts;
+        let Parts { clock, log, log_fault, head, layers, cursor, undone, origin, signals, events } = parts;
         let sender = Sender { log: log.id().clone(), epoch: log.epoch() };
         let policy = head.as_ref().map(|head| head.content.snapshot.policy.source.clone()).unwrap_or_default();
         let now = Time::from_nanos(clock.now_nanos());
@@ -128,7 +132,8 @@ impl Engine {
             layers,
             text: None,
             refusal: None,
-            undone: None,
+            undone,
+            written_at: None,
             refused_before: refused,
             asked: Vec::new(),
             asking: Vec::new(),

@@ -37,7 +37,7 @@ pub use engine::RunError;
 pub use service::Service;
 pub use settings::Settings;
 pub use source::{Method, Origin};
-pub use status::{NodeRefusal, RouterView, SourceState, SourceStatus, Status};
+pub use status::{NodeRefusal, Pending, PendingStage, RouterView, SourceState, SourceStatus, Status};
 
 use command::Command;
 use engine::{Engine, Parts};
@@ -105,6 +105,8 @@ impl ConfigManager {
         if let Some(kept) = &head {
             tracing::info!(revision = %kept.record.revision, digest = kept.record.digest.short(), "restored");
         }
+        let cursor = cursors.get(&Owner::file()).copied();
+        let undone = cursor.filter(|_| head.as_ref().is_some_and(|kept| kept.record.is_rollback()));
         let log = Arc::new(log);
         let signals = Arc::new(Signals::default());
         let (events, _) = broadcast::channel(EVENTS);
@@ -114,7 +116,8 @@ impl ConfigManager {
             log_fault,
             layers: head.as_ref().map_or_else(|| Arc::new(BTreeMap::new()), |kept| kept.layers.clone()),
             head: head.map(|kept| Head { revision: kept.record.revision, content: kept.content }),
-            cursor: cursors.get(&Owner::file()).copied(),
+            cursor,
+            undone: undone.map(|cursor| cursor.digest),
             origin: origin.clone(),
             signals: signals.clone(),
             events: events.clone(),

@@ -66,7 +66,7 @@ async fn live(settings: Settings) -> Result<u8, Box<dyn Error>> {
     let ops = OpsListener::bind(settings.ops).await?;
     let tcp = Listener::tcp(settings.grpc, &auth).await?;
     let unix = Listener::unix(state_dir::socket_path(state.path(), SOCKET)).await?;
-    let (ops_address, grpc_address) = (ops.local_addr(), tcp.local_addr());
+    let (ops_address, grpc_address) = (ops.local_addr(), tcp.local_addr().unwrap_or(settings.grpc));
     ops.serve(readiness.clone(), metrics, &tasks);
 
     let gate = readiness.gate("revision");
@@ -81,7 +81,7 @@ async fn live(settings: Settings) -> Result<u8, Box<dyn Error>> {
     };
     tasks.spawn_component("grpc", grpc::serve(service, vec![tcp, unix], shutdown.clone()));
     tasks.spawn_component("config engine", manager.run());
-    tracing::info!(grpc = ?grpc_address, ops = %ops_address, state = %state.path().display(), "config-manager");
+    tracing::info!(grpc = %grpc_address, ops = %ops_address, state = %state.path().display(), "config-manager runs");
 
     tokio::select! {
         () = readiness.ready() => shutdown.advance(Phase::Ready),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::{AttemptId, Digest, LogId, NodeId, Revision, Snapshot, Violation};
-use rollout::reconciler::{RouterState, RouterStatus};
+use rollout::reconciler::{AttemptStage, RouterState, RouterStatus};
 use wire::pb::config::v1 as pb;
 
 use crate::log::{Layers, Log};
@@ -25,6 +25,42 @@ pub struct Status {
     pub routers: Vec<RouterView>,
     /// In progress.
     pub attempt: Option<AttemptId>,
+    /// Changes that are not decided yet.
+    pub pending: Vec<Pending>,
+}
+
+/// A change that affects nothing yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// As in the history.
+    pub source: String,
+    pub actor: String,
+    /// Absent while it is not known to be a configuration.
+    pub digest: Option<Digest>,
+    pub stage: PendingStage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PendingStage {
+    Merging,
+    /// For its turn.
+    Waiting,
+    /// It was its turn, and no router was there to vote.
+    WithoutVoter,
+    Attempt(AttemptStage),
+}
+
+impl PendingStage {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Merging => "merging",
+            Self::Waiting => "waiting",
+            Self::WithoutVoter => "without_voter",
+            Self::Attempt(AttemptStage::Preparing) => "preparing",
+            Self::Attempt(AttemptStage::Appending) => "appending",
+            Self::Attempt(AttemptStage::Swapping) => "swapping",
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -110,6 +146,7 @@ impl Status {
             },
             routers: Vec::new(),
             attempt: None,
+            pending: Vec::new(),
         }
     }
 
@@ -129,6 +166,18 @@ impl Status {
             source: Some(self.source.to_pb()),
             routers: self.routers.iter().map(RouterView::to_pb).collect(),
             attempt: self.attempt.map(|attempt| attempt.to_string()).unwrap_or_default(),
+            pending: self.pending.iter().map(Pending::to_pb).collect(),
+        }
+    }
+}
+
+impl Pending {
+    fn to_pb(&self) -> pb::Pending {
+        pb::Pending {
+            source: self.source.clone(),
+            actor: self.actor.clone(),
+            digest: text(self.digest),
+            stage: self.stage.as_str().into(),
         }
     }
 }

@@ -11,7 +11,7 @@ use rollout::{Content, cursor::Turn};
 use runtime::{Clock, TraceContext};
 
 use crate::command::Answer;
-use crate::log::{Kept, Layer, Layers};
+use crate::log::{Kept, Layer, Layers, RevisionRecord};
 
 /// What the log keeps with a revision beyond what the reconciler looks at.
 #[derive(Debug, Clone)]
@@ -52,6 +52,9 @@ pub(crate) struct Candidate {
     pub(crate) answers: Vec<Answer>,
     /// How often it was merged: anew after something else went first.
     pub(crate) merges: u32,
+    /// When the write of it was seen to be complete, and when it was read: nanoseconds of the clock.
+    pub(crate) written_at: Option<u64>,
+    pub(crate) read_at: u64,
     /// What was live when it was merged last.
     pub(crate) base: Revision,
     pub(crate) timing: Timing,
@@ -99,7 +102,7 @@ impl Want {
     pub(crate) fn source(&self) -> String {
         match self {
             Self::File { .. } | Self::Api { .. } => self.owner().0,
-            Self::Rollback { to, .. } => format!("rollback to {to}"),
+            Self::Rollback { to, .. } => RevisionRecord::rollback(*to),
         }
     }
 

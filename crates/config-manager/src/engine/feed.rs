@@ -1,7 +1,7 @@
 //! The file's side: what its cursor decides is carried out here.
 
 use model::{Digest, Violation};
-use rollout::cursor::{Answer, Effect, Event, Found, State};
+use rollout::cursor::{Answer, Effect, Event, Found, State, Write};
 use tonic::Status;
 use wire::pb::config::v1 as pb;
 
@@ -63,7 +63,12 @@ impl Engine {
 
     pub(super) fn source_said(&mut self, said: FromSource) {
         match said {
-            FromSource::Event(event) => self.tell_source(event),
+            FromSource::Event(event) => {
+                if let Event::Noticed { write: Write::Complete | Write::InPlace, .. } = event {
+                    self.written_at = Some(self.clock.now_nanos());
+                }
+                self.tell_source(event);
+            }
             FromSource::Read { event, text } => {
                 if let (Event::Read { found: Found::Digest(digest), .. }, Some(text)) = (&event, text) {
                     self.text = Some((*digest, Layer { name: self.origin.name(), text }));
@@ -115,6 +120,7 @@ impl Engine {
 
     fn propose_file(&mut self, want: Want) {
         let mut candidate = Candidate::of_file(want);
+        candidate.written_at = self.written_at.take();
         for asker in self.asking.drain(..) {
             // Of several who ask at once the first is the one who did it.
             if candidate.answers.is_empty() {
@@ -170,6 +176,10 @@ impl Engine {
         if let Some(refusal) = &self.refusal {
             violations.clone_from(&refusal.violations);
             refusals.clone_from(&refusal.refusals);
+        }
+        if self.undone.is_some() {
+            let reason = "what the file says was rolled back, until it changes or is reloaded by force";
+            refusals.push(NodeRefusal { node: None, reason: reason.into() });
         }
         let state = match self.source.as_ref().map(rollout::SourceCore::state) {
             None => SourceState::None,

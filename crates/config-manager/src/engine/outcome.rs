@@ -141,6 +141,14 @@ pub(super) fn record_stages(applied: &Applied, timing: Timing) {
     record("swap", applied.stages.swap);
 }
 
+/// From the read, and from the end of the write, until it is live in every router that voted.
+pub(super) fn record_whole(candidate: &Candidate, now: u64) {
+    let since = |then: u64| Duration::from_nanos(now.saturating_sub(then));
+    metrics::histogram!("only1mcp_config_apply_seconds").record(since(candidate.read_at));
+    let written = candidate.written_at.unwrap_or(candidate.read_at);
+    metrics::histogram!("only1mcp_config_total_seconds").record(since(written));
+}
+
 /// A label for metrics and one word for logs.
 pub(super) fn refusal_kind(refusal: &Refusal) -> &'static str {
     match refusal {

@@ -57,6 +57,8 @@ impl Engine {
 
     /// Gives it a number and has it merged. An older one of the same owner that is still being merged gives way.
     pub(super) fn enter(&mut self, mut candidate: Candidate) {
+        candidate.read_at = self.clock.now_nanos();
+        self.changed = true;
         self.proposals += 1;
         let id = ProposalId(self.proposals);
         let owner = candidate.want.owner();
@@ -101,6 +103,7 @@ impl Engine {
     }
 
     pub(super) fn merged(&mut self, id: ProposalId, merged: Result<Merged, Refused>) {
+        self.changed = true;
         match merged {
             Ok(merged) => self.propose(id, merged),
             Err(refused) => {
@@ -145,11 +148,13 @@ impl Engine {
 
     pub(super) fn resolved(&mut self, id: ProposalId, outcome: Outcome) {
         let Some(mut candidate) = self.candidates.remove(&id) else { return };
+        self.changed = true;
         match outcome {
             Outcome::Applied(applied) => {
                 self.judged(&candidate, Judgement::Applied, None);
                 let answer = outcome::applied(&applied, &candidate);
                 outcome::record_stages(&applied, candidate.timing);
+                outcome::record_whole(&candidate, self.clock.now_nanos());
                 outcome::count("applied");
                 candidate.answer(&Ok(answer));
             }
@@ -245,6 +250,8 @@ fn candidate(want: Want, asker: Asker) -> Candidate {
         trace: asker.trace,
         answers: vec![asker.answer],
         merges: 0,
+        written_at: None,
+        read_at: 0,
         base: Revision::NONE,
         timing: Timing::default(),
         layers: None,
@@ -297,6 +304,8 @@ impl Candidate {
             trace: TraceContext::new_root(),
             answers: Vec::new(),
             merges: 0,
+            written_at: None,
+            read_at: 0,
             base: Revision::NONE,
             timing: Timing::default(),
             layers: None,

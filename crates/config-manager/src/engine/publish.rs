@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use model::{AttemptId, NodeId};
+use rollout::ProposalId;
+use rollout::reconciler::AttemptStatus;
 use runtime::TraceContext;
 use wire::pb::config::v1 as pb;
 
 use super::Engine;
-use crate::status::{RouterView, SourceState, Status};
+use super::candidate::Candidate;
+use crate::status::{Pending, PendingStage, RouterView, SourceState, Status};
 
 impl Engine {
     /// `kind` as the protocol lists them. A watcher that is too slow loses the oldest, and is told.
@@ -61,8 +64,30 @@ impl Engine {
                 .into_iter()
                 .map(|router| RouterView { servers: servers(&router.node).unwrap_or_default(), router })
                 .collect(),
+            pending: self.pending(&reconciler.waiting, reconciler.attempt.as_ref()),
             attempt: reconciler.attempt.map(|attempt| attempt.attempt),
         }
+    }
+
+    fn pending(&self, waiting: &[(ProposalId, bool)], running: Option<&AttemptStatus>) -> Vec<Pending> {
+        let stage = |id: &ProposalId, candidate: &Candidate| {
+            let waits = waiting.iter().find(|(waiting, _)| waiting == id);
+            match (waits, running) {
+                (Some((_, true)), _) => PendingStage::WithoutVoter,
+                (Some((_, false)), _) => PendingStage::Waiting,
+                (None, Some(running)) if candidate.attempt == Some(running.attempt) => {
+                    PendingStage::Attempt(running.stage)
+                }
+                (None, _) => PendingStage::Merging,
+            }
+        };
+        let pending = self.candidates.iter().map(|(id, candidate)| Pending {
+            source: candidate.want.source(),
+            actor: candidate.actor.clone(),
+            digest: candidate.digest,
+            stage: stage(id, candidate),
+        });
+        pending.collect()
     }
 }
 

@@ -72,7 +72,7 @@ impl Log {
             parent: good.record.revision,
             digest: good.record.digest,
             actor: "config-manager".into(),
-            source: format!("rollback to {}", good.record.revision),
+            source: RevisionRecord::rollback(good.record.revision),
             time: now,
             attempt: AttemptId { epoch: self.epoch, sequence: 0 },
             diff: Diff::default(),

@@ -43,6 +43,20 @@ pub struct RevisionRecord {
     pub without: Vec<NodeId>,
 }
 
+impl RevisionRecord {
+    /// Whether it brought back what was live before.
+    pub fn is_rollback(&self) -> bool {
+        self.source.starts_with(ROLLBACK)
+    }
+
+    /// How the history names a rollback.
+    pub(crate) fn rollback(to: Revision) -> String {
+        format!("{ROLLBACK}{to}")
+    }
+}
+
+const ROLLBACK: &str = "rollback to ";
+
 /// How one proposal ended. Never changed and never removed: each is hashed together with the one before it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditRecord {

@@ -80,11 +80,13 @@ async fn what_a_rollback_undid_stays_undone_until_the_file_changes() {
     let router = world.attach("r1", None, None);
     router.has(3).await;
     let outcome = world.reload(pb::ReloadRequest::default()).await;
-    assert_eq!((outcome.result(), outcome.revision), (Ended::NoChange, 3));
+    assert_eq!((outcome.result(), outcome.revision, outcome.warnings.len()), (Ended::NoChange, 3, 1));
+    assert_eq!(world.status().source.refusals.len(), 1, "that the file is undone is shown");
 
     world.write(&servers(4, EAGER));
     router.has(4).await;
     assert_eq!(world.status().snapshot.as_ref().unwrap().backends.len(), 4);
+    assert_eq!(world.status().source.refusals, []);
     let missing = world.roll_back(99).await.unwrap_err();
     assert_eq!(missing.code(), tonic::Code::NotFound);
     assert!(missing.message().contains("the log has 1 to 4"), "{missing}");

@@ -69,6 +69,8 @@ async fn without_a_voter_a_change_is_pending_until_one_comes() {
     let brief = prost_types::Duration { seconds: 0, nanos: 100_000_000 };
     let outcome = world.reload(pb::ReloadRequest { timeout: Some(brief), ..pb::ReloadRequest::default() }).await;
     assert_eq!((outcome.result(), outcome.revision), (Ended::Pending, 1));
+    let pending: Vec<_> = world.status().pending.iter().map(|pending| pending.stage.as_str()).collect();
+    assert_eq!(pending, ["without_voter"]);
     let router = world.attach("r1", None, None);
     router.has(2).await;
     assert_eq!(router.seen(), ["offer", "prepare", "commit"]);
