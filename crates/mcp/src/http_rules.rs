@@ -101,6 +101,10 @@ const EVENTS: &str = "text/event-stream";
 /// # Errors
 /// [`HttpFault::NotAcceptable`].
 pub fn check_post_accept(accept: Option<&str>) -> Result<(), HttpFault> {
+    // What nearly every client sends, word for word.
+    if accept == Some("application/json, text/event-stream") {
+        return Ok(());
+    }
     allows(accept, JSON)?;
     allows(accept, EVENTS)
 }
