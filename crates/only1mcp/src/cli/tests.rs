@@ -75,6 +75,7 @@ fn a_status_with_all_that_can_be_wrong() {
             router("b", 6, "behind", "${env:KEY} is not set", vec![mail]),
         ],
         attempt: String::new(),
+        pending: Vec::new(),
     };
     let detail = InspectResponse {
         node: "a".into(),
