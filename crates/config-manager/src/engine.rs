@@ -13,7 +13,7 @@ mod write;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use model::{AttemptId, Digest, NodeId, Owner, Time};
+use model::{AttemptId, Digest, NodeId, Time};
 use rollout::reconciler::{Effect, Event, Head};
 use rollout::{ProposalId, Rollout, Sender, SourceCore};
 use runtime::{Clock, Shutdown, TraceContext};
@@ -246,10 +246,6 @@ impl Engine {
 
     fn head_revision(&self) -> model::Revision {
         self.rollout.head().map_or(model::Revision::NONE, |head| head.revision)
-    }
-
-    fn file_owner() -> Owner {
-        Owner::file()
     }
 }
 

@@ -24,6 +24,9 @@ pub(crate) use signals::Signals;
 use chain::Chain;
 use watcher::Watcher;
 
+/// How often links that move while they are walked are walked again at once.
+const ARMING_MAX: usize = 4;
+
 /// Where the layer of the owner `file` comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -148,25 +151,33 @@ impl Eye {
 
     /// Whether the symlinks lead elsewhere than at the last look.
     fn follow_chain(&mut self, path: &Path, said: &mut Vec<FromSource>) -> bool {
-        let chain = Chain::of(path);
-        let method = match self.watcher.arm(&chain) {
-            Ok(()) => Method::Notify,
-            Err(error) => {
-                if self.method != Some(Method::Polling) {
-                    tracing::warn!(path = %path.display(), %error, "no events for the configuration file; polling");
-                }
-                Method::Polling
-            }
-        };
+        let (chain, method) = self.arm(path);
         if self.method != Some(method) {
             self.method = Some(method);
             said.push(FromSource::Method(method));
         }
-        let before = self.chain.replace(chain);
-        let target = |chain: &Option<Chain>| chain.as_ref().and_then(|chain| chain.target.clone());
-        before.is_some_and(|before| {
-            before.target.is_some() && before.target != target(&self.chain) && target(&self.chain).is_some()
-        })
+        let target = chain.target.clone();
+        let before = self.chain.replace(chain).and_then(|before| before.target);
+        before.is_some() && target.is_some() && before != target
+    }
+
+    /// What is watched is what the path depends on after the watch has begun.
+    fn arm(&mut self, path: &Path) -> (Chain, Method) {
+        for _ in 0..ARMING_MAX {
+            let chain = Chain::of(path);
+            match self.watcher.arm(&chain) {
+                Ok(false) => return (chain, Method::Notify),
+                Ok(true) => {}
+                Err(error) => {
+                    if self.method != Some(Method::Polling) {
+                        tracing::warn!(path = %path.display(), %error, "no events for the configuration file; polling");
+                    }
+                    return (chain, Method::Polling);
+                }
+            }
+        }
+        // It moves faster than it can be watched: the next look is another try.
+        (Chain::of(path), Method::Notify)
     }
 }
 

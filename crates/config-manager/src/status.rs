@@ -167,6 +167,7 @@ impl Status {
             routers: self.routers.iter().map(RouterView::to_pb).collect(),
             attempt: self.attempt.map(|attempt| attempt.to_string()).unwrap_or_default(),
             pending: self.pending.iter().map(Pending::to_pb).collect(),
+            log_fault: self.log_fault.clone().unwrap_or_default(),
         }
     }
 }

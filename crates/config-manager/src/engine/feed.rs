@@ -153,12 +153,8 @@ impl Engine {
                 return self.ask_again(true);
             }
             Answer::Unchanged { digest } => {
-                let file = self.layers.get(&Self::file_owner());
-                let is_live = file.is_some_and(|layer| Digest::of_bytes(layer.text.as_bytes()) == *digest);
-                let hint =
-                    "what the file says was judged before and something else is live; use force to judge it again";
-                // Comments and spelling are no difference, so this is said only when it was undone or never live.
-                let undone = !is_live && self.undone == Some(*digest);
+                let hint = "what the file says was rolled back; use force to judge it again";
+                let undone = self.undone == Some(*digest);
                 outcome::nothing_to_do(live, undone.then(|| hint.to_owned()))
             }
             Answer::Missing => outcome::unreadable(live, &format!("{}: there is no such file", self.origin.name())),

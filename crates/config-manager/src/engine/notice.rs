@@ -129,8 +129,8 @@ impl Engine {
         tracing::info!(%revision, %parent, %attempt, source, trace = trace.map(tracing::field::display), "committed");
         self.event("committed", Some(attempt), None, &format!("revision {revision} by {source}"), trace);
         if let Kind::Rollback { .. } = kind {
-            self.undo(cursors.get(&Self::file_owner()).copied());
-        } else if cursors.contains_key(&Self::file_owner()) {
+            self.undo(cursors.get(&Owner::file()).copied());
+        } else if cursors.contains_key(&Owner::file()) {
             self.undone = None;
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::Revision;
+use model::{Owner, Revision};
 use rollout::cursor::{self, Judgement};
 use rollout::reconciler::Event;
 use rollout::{Kind, Outcome, Proposal, ProposalId, Reason, Source};
@@ -15,7 +15,7 @@ use super::outcome::{self, Refused};
 use super::write::Ending;
 use super::{Done, Engine, Payload};
 use crate::command::Asker;
-use crate::log::{LogError, Unavailable};
+use crate::log::Unavailable;
 
 /// Wishes that are not decided; more are refused at once.
 const CANDIDATES_MAX: usize = 256;
@@ -128,7 +128,7 @@ impl Engine {
             }
             Want::Api { .. } => (Kind::Change, Some(candidate.base), BTreeMap::new()),
             Want::Rollback { to, .. } => {
-                let cursors = cursor.map(|cursor| (Self::file_owner(), cursor)).into_iter().collect();
+                let cursors = cursor.map(|cursor| (Owner::file(), cursor)).into_iter().collect();
                 (Kind::Rollback { to: *to }, None, cursors)
             }
         };
@@ -272,12 +272,6 @@ fn before(log: &crate::log::Log, head: Revision) -> Result<Revision, Unavailable
     match log.revision(head)?.0.parent {
         Revision::NONE => Err(Unavailable::First { revision: head }),
         parent => Ok(parent),
-    }
-}
-
-impl From<LogError> for Refused {
-    fn from(error: LogError) -> Self {
-        Self::Unavailable(error.into())
     }
 }
 

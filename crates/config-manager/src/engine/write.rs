@@ -1,6 +1,6 @@
 //! The order of writes to the log: one at a time, off this task, what decides before what only records.
 
-use model::{AttemptId, Diff, Revision, Violation, WallTime};
+use model::{AttemptId, Diff, Owner, Revision, Violation, WallTime};
 use rollout::reconciler::Event;
 use rollout::{Kind, Record};
 use tonic::Status;
@@ -111,7 +111,7 @@ impl Engine {
                     Result::Appended { attempt, revision: entry.record.revision, written }
                 }
                 Job::Audit { ended, cursor, told } => {
-                    let cursor = cursor.map(|cursor| (Self::file_owner(), cursor));
+                    let cursor = cursor.map(|cursor| (Owner::file(), cursor));
                     Result::Audited { written: log.audit(ended.map(|ended| *ended), cursor), told }
                 }
             })

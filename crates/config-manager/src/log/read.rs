@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::{Digest, Revision, Snapshot};
-use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use redb::{ReadableDatabase, ReadableTable};
 use rollout::Content;
 
 use super::table::{AUDIT, CONTENTS, LAYERS, REVISIONS, damaged, from_json, record};
@@ -64,11 +64,6 @@ impl Log {
         audit::list(&self.database().begin_read()?.open_table(AUDIT)?, limit)
     }
 
-    /// Checks the whole audit chain.
-    pub fn verify_audit(&self) -> Result<(), LogError> {
-        audit::verify(&self.database().begin_read()?.open_table(AUDIT)?, u64::MAX)
-    }
-
     /// The record of a revision, and its stored bytes if they are kept. 0: the newest.
     pub fn revision(&self, revision: Revision) -> Result<(RevisionRecord, Option<Vec<u8>>), Unavailable> {
         let transaction = self.database().begin_read().map_err(LogError::from)?;
@@ -104,11 +99,6 @@ impl Log {
         let content = content(&record, &bytes)?;
         let layers = self.layers(revision)?;
         Ok(Kept { record, bytes: bytes.into(), content, layers: Arc::new(layers) })
-    }
-
-    /// Whether nothing was ever written.
-    pub fn is_empty(&self) -> Result<bool, LogError> {
-        Ok(self.database().begin_read()?.open_table(REVISIONS)?.is_empty()?)
     }
 
     fn layers(&self, revision: Revision) -> Result<Layers, LogError> {

@@ -120,7 +120,7 @@ fn a_refusal_is_recorded_with_its_cursor_and_leaves_the_head() {
     let audited = again.log.audited(0).unwrap();
     let brief: Vec<_> = audited.iter().map(|record| (record.sequence, record.result.as_str())).collect();
     assert_eq!(brief, [(2, "refused"), (1, "applied")]);
-    again.log.verify_audit().unwrap();
+    assert_eq!(again.fault, None);
 }
 
 #[test]
@@ -162,7 +162,8 @@ fn a_damaged_head_is_replaced_by_the_newest_content_that_can_be_read() {
     assert_eq!((head.kept.record.revision, &head.kept.bytes), (Revision(3), &bytes(1).0));
     assert_eq!(head.instead_of.unwrap().0, Revision(2));
     append(&opened.log, 4, 4);
-    opened.log.verify_audit().unwrap();
+    drop(opened.log);
+    assert_eq!(place.open().fault, None);
 }
 
 #[test]

@@ -31,13 +31,13 @@ impl Watcher {
         Self { signals, armed: None }
     }
 
-    /// Watches what the path depends on now. Blocks on the disk.
+    /// Watches what the path depends on now, and says whether that is something else than before. Blocks on the disk.
     ///
     /// The error says why events cannot be had; looking from time to time has to do.
-    pub(super) fn arm(&mut self, chain: &Chain) -> Result<(), notify::Error> {
+    pub(super) fn arm(&mut self, chain: &Chain) -> Result<bool, notify::Error> {
         let directories = chain.directories().into_iter().map(|path| (path.clone(), inode(&path))).collect();
         if self.armed.as_ref().is_some_and(|armed| armed.chain == *chain && armed.directories == directories) {
-            return Ok(());
+            return Ok(false);
         }
         self.armed = None;
         let (signals, watched) = (Arc::clone(&self.signals), chain.clone());
@@ -46,7 +46,7 @@ impl Watcher {
             watcher.watch(directory, RecursiveMode::NonRecursive)?;
         }
         self.armed = Some(Armed { chain: chain.clone(), directories, _watcher: watcher });
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -76,6 +76,7 @@ fn a_status_with_all_that_can_be_wrong() {
         ],
         attempt: String::new(),
         pending: Vec::new(),
+        log_fault: String::new(),
     };
     let detail = InspectResponse {
         node: "a".into(),
