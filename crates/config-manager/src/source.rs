@@ -128,13 +128,14 @@ impl Eye {
         // Armed before it is looked at: what happens after the look is an event.
         let moved = self.follow_chain(&path, &mut said);
         let mut noticed = |write| said.push(FromSource::Event(Event::Noticed { write, stamp: stamp(&path) }));
-        if wished.in_place {
-            noticed(Write::InPlace);
-        }
         if wished.whole || moved {
             noticed(Write::Complete);
         } else if wished.look {
             noticed(Write::Polled);
+        }
+        // Last, because which came first is not known: a write that may go on is looked at once more.
+        if wished.in_place {
+            noticed(Write::InPlace);
         }
         if wished.read {
             said.push(read(&path));
