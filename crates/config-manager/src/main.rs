@@ -33,7 +33,12 @@ fn main() -> ExitCode {
     let _armed = config_manager::arm_failpoints();
     let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let ended = match built {
-        Ok(runtime) => runtime.block_on(live(settings)),
+        Ok(runtime) => {
+            let ended = runtime.block_on(live(settings));
+            // A disk that does not answer must not keep the process.
+            runtime.shutdown_timeout(JOIN_GRACE);
+            ended
+        }
         Err(error) => Err(error.into()),
     };
     match ended {
