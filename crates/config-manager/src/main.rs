@@ -81,6 +81,7 @@ async fn live(settings: Settings) -> Result<u8, Box<dyn Error>> {
     let service = grpc::Service {
         routes: Routes::new(manager.service()),
         descriptors: &[wire::DESCRIPTORS],
+        names: &[wire::pb::config::v1::config_service_server::SERVICE_NAME],
         auth,
         readiness: readiness.clone(),
     };

@@ -72,6 +72,7 @@ async fn live(flags: Flags) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let service = grpc::Service {
         routes: tonic::service::Routes::new(service),
         descriptors: &[wire::DESCRIPTORS],
+        names: &[wire::pb::drain::v1::drain_service_server::SERVICE_NAME],
         auth,
         readiness: readiness.clone(),
     };

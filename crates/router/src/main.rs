@@ -4,19 +4,19 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use router::settings::{Flags, Peers, Settings, default_cores};
+use router::{Router, Scope};
 use runtime::grpc::{self, Auth, Listener, Target};
 use runtime::ops::OpsListener;
 use runtime::shutdown::{self, Phase, Shutdown, WoundDown};
 use runtime::{AdminToken, Clock, Readiness, Tasks, exit, telemetry};
-use router::settings::{Flags, Peers, Settings, default_cores};
-use router::{Router, Scope};
 
 /// After the drain's deadline, for what is still being put away.
 const GRACE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
-    if let Some(code) = router::keeper::run_if_asked() {
-        return code;
+    if router::keeper::is_keeper(std::env::args_os()) {
+        return router::keeper::main();
     }
     let flags = match Flags::try_parse() {
         Ok(flags) => flags,
@@ -66,6 +66,7 @@ async fn live(flags: Flags) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let service = grpc::Service {
         routes: tonic::service::Routes::new(router.service()),
         descriptors: &[wire::DESCRIPTORS],
+        names: &[wire::pb::router::v1::router_service_server::SERVICE_NAME],
         auth,
         readiness: readiness.clone(),
     };

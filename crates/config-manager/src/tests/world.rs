@@ -71,6 +71,7 @@ impl World {
         let service = grpc::Service {
             routes: tonic::service::Routes::new(manager.service()),
             descriptors: &[],
+            names: &[],
             auth: Auth::new(None),
             readiness: Readiness::new(tasks.shutdown().clone()),
         };

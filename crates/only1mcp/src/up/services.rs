@@ -81,6 +81,12 @@ impl Services {
         let service = grpc::Service {
             routes: self.routes.clone(),
             descriptors: &[wire::DESCRIPTORS],
+            names: &[
+                wire::pb::config::v1::config_service_server::SERVICE_NAME,
+                wire::pb::drain::v1::drain_service_server::SERVICE_NAME,
+                wire::pb::health::v1::health_service_server::SERVICE_NAME,
+                wire::pb::router::v1::router_service_server::SERVICE_NAME,
+            ],
             auth,
             readiness: process.readiness.clone(),
         };

@@ -25,12 +25,18 @@ use crate::{
 /// After `Closing` calls that are just being answered get this long.
 const CUT_AFTER: Duration = Duration::from_millis(500);
 
+/// What every server offers besides its own.
+const ALWAYS_OFFERED: [&str; 3] =
+    ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
+
 /// What a server offers and to whom.
 #[derive(Clone, Debug)]
 pub struct Service {
     pub routes: Routes,
     /// Encoded `FileDescriptorSet`s of the routes, for reflection.
     pub descriptors: &'static [&'static [u8]],
+    /// Full names of the services among the routes, which reflection lists: the descriptors may hold others, too.
+    pub names: &'static [&'static str],
     pub auth: Auth,
     /// Answers `grpc.health.v1`, for the empty service name.
     pub readiness: Readiness,
@@ -77,11 +83,10 @@ fn router(service: Service) -> Result<Router<Stack<CredentialLayer, Identity>>, 
         let register = |builder, set: &&'static [u8]| {
             tonic_reflection::server::Builder::register_encoded_file_descriptor_set(builder, set)
         };
-        service
-            .descriptors
-            .iter()
-            .fold(builder, register)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        let name = |builder, name: &&'static str| tonic_reflection::server::Builder::with_service_name(builder, *name);
+        let builder = service.descriptors.iter().fold(builder, register);
+        let builder = service.names.iter().chain(&ALWAYS_OFFERED).fold(builder, name);
+        builder.register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let configure = tonic_reflection::server::Builder::configure;
     let v1 = described(configure()).build_v1().map_err(ServeError::Descriptors)?;

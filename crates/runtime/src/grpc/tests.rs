@@ -66,7 +66,7 @@ fn start(auth: &Auth, listeners: Vec<Listener>) -> Tasks {
     let shutdown = Shutdown::new();
     let tasks = Tasks::new(shutdown.clone());
     let readiness = Readiness::new(shutdown.clone());
-    let service = Service { routes: Routes::new(WhoAmI), descriptors: &[], auth: auth.clone(), readiness };
+    let service = Service { routes: Routes::new(WhoAmI), descriptors: &[], names: &[], auth: auth.clone(), readiness };
     tasks.spawn_component("grpc", serve(service, listeners, shutdown));
     tasks
 }
