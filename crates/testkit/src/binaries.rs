@@ -40,6 +40,12 @@ pub fn folder() -> Result<PathBuf, Fault> {
     Ok(if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder }.to_owned())
 }
 
+/// Whether the programs may be of other code than the running test.
+#[must_use]
+pub fn are_elsewhere() -> bool {
+    env::var_os(FOLDER).is_some()
+}
+
 /// The root of the checkout that these tests were built from.
 #[must_use]
 pub fn checkout() -> PathBuf {

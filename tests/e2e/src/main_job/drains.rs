@@ -134,12 +134,16 @@ struct Leaving {
 
 /// Both drains are over and add up: one call finished and one evicted each.
 fn books(system: &dyn System, figures: &mut Figures) -> Result<(), Fault> {
+    let mut last = String::new();
     let drains = wait::until("the end of both drains", LIMIT, || {
-        let drains = system.cli(&["drains", "--output", "json"]).ok()?.json().ok()?;
+        let listed = system.cli(&["drains", "--output", "json"]).and_then(|listed| listed.json());
+        last = listed.as_ref().map_or_else(ToString::to_string, ToString::to_string);
+        let drains = listed.ok()?;
         let ours = drains.as_array()?.iter().filter(|drain| drain["cause"] == "removal");
         let over: Vec<Value> = ours.filter(|drain| drain["state"] == "done").cloned().collect();
         (over.len() == 2).then_some(over)
-    })?;
+    });
+    let drains = drains.map_err(|error| error.during(&last))?;
     for drain in drains {
         let count = |key: &str| drain[key].as_u64().unwrap_or(u64::MAX);
         let ended = [count("finished"), count("evicted"), count("lost")];

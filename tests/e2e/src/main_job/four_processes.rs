@@ -42,6 +42,7 @@ pub fn run(size: Size) -> Result<Figures, Fault> {
     let Kills { world, mut services, mut traffic, counts, .. } = kills;
     let report = traffic.load.stop()?;
     traffic::judge(&report, &world, &mut figures)?;
+    traffic::demand_hits(&report, &mut figures);
     counts.demand(size, &mut figures);
     cold_start(&mut services, &mut figures)?;
     Ok(figures)

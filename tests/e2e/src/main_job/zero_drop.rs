@@ -27,6 +27,7 @@ pub fn run(size: Size) -> Result<Figures, Fault> {
     let after = Witness::ask(&gateway, &world)?;
     let report = traffic.load.stop()?;
     traffic::judge(&report, &world, &mut figures)?;
+    traffic::demand_hits(&report, &mut figures);
     before.compare(&after, &mut figures);
     traffic::check_history(&gateway, first, last, &mut figures)?;
     let calls = report.samples.len();
