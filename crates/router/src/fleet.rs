@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, watch};
 use crate::departure::{Cordons, Exchanges};
 use crate::disk::{self, DiskCopy};
 use crate::endpoint::{Endpoint, EndpointEvent};
-use crate::generation::Live;
+use crate::generation::{Generation, Live};
 use crate::secrets;
 use crate::upstream::Upstreams;
 use crate::{departure, follow, watch_health};
@@ -116,6 +116,8 @@ pub(crate) struct Task {
     pub(crate) held_open: BTreeSet<EndpointKey>,
     live: Arc<Live>,
     turn: u64,
+    /// The generation before the live one, until there is time to let it go.
+    retired: Option<Arc<Generation>>,
     /// Decided, and to be acknowledged once it is published.
     swapping: Option<(Revision, tokio::time::Instant)>,
     pub(crate) saved: Option<Saved>,
@@ -191,6 +193,7 @@ impl Started {
             held_open: BTreeSet::new(),
             live: Arc::clone(&live),
             turn: 0,
+            retired: None,
             swapping: None,
             saved: None,
             unsaved: false,
@@ -226,6 +229,9 @@ impl Task {
         let mut batch = Vec::new();
         loop {
             self.settle();
+            // Whoever was answered goes first.
+            tokio::task::yield_now().await;
+            self.tidy();
             let due = self.roster.next_deadline().into_iter().chain(self.departures.next_deadline()).min();
             tokio::select! {
                 received = inbox.recv_many(&mut batch, BATCH) => {
@@ -262,6 +268,7 @@ impl Task {
         self.saved = Some(copy.saved.clone());
         self.settle();
         self.unsaved = false;
+        self.tidy();
     }
 
     fn command(&mut self, command: Command) {

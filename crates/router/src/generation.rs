@@ -144,17 +144,19 @@ impl Live {
         self.list_turns.subscribe()
     }
 
-    pub(crate) fn publish(&self, mut generation: Generation) {
+    /// Returns the generation before, which is not small: let it go when nobody waits.
+    pub(crate) fn publish(&self, mut generation: Generation) -> Arc<Generation> {
         let turn = generation.turn;
         let before = self.generation.load();
         let same = before.catalog.same_list(&generation.catalog);
         generation.list_turn = if same { before.list_turn } else { turn };
         drop(before);
-        self.generation.store(Arc::new(generation));
+        let before = self.generation.swap(Arc::new(generation));
         if !same {
             self.list_turns.send_replace(turn);
         }
         self.turns.send_replace(turn);
+        before
     }
 
     /// Finds the endpoint of a call to `exposed` and enters it. `random` decides among equals. Allocates nothing.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use drain::departures;
 use mcp::Owners;
-use model::{AttemptId, CandidateOutcome, EndpointKey, Verdict};
+use model::{AttemptId, CandidateOutcome, EndpointKey, Naming, Verdict};
 use rollout::Refusal;
 use rollout::follower::Event as FollowerEvent;
 use tokio::time::Instant;
@@ -39,11 +39,15 @@ impl Task {
             tracing::info!(revision = revision.0, "live");
             self.answer(FollowerEvent::Swapped { revision });
         }
+    }
+
+    /// What nobody waits for: the copy on disk, the status, and the end of the generation before.
+    pub(super) fn tidy(&mut self) {
+        self.retired = None;
         self.copy_to_disk();
         if std::mem::take(&mut self.unseen) {
-            let now = self.now();
-            let status =
-                status::status(&self.roster, &self.endpoints, &self.live.load(), self.departures.departures(now));
+            let departures = self.departures.departures(self.now());
+            let status = status::status(&self.roster, &self.endpoints, &self.live.load(), departures);
             count_verdicts(&status);
             self.status.send_replace(Arc::new(status));
         }
@@ -125,11 +129,13 @@ impl Task {
             self.pass_departures();
         }
         self.turn += 1;
-        let owners = if by_file { Owners::new() } else { self.live.load().catalog.owners() };
+        let begun = Instant::now();
+        let disputable = !by_file && layout.content.snapshot.policy.naming != Naming::Prefix;
+        let owners = if disputable { self.live.load().catalog.owners() } else { Owners::new() };
         fail::fail_point!("router-before-swap");
         let Some(generation) = turn::generation(&self.roster, &self.endpoints, &owners, self.turn) else { return };
-        self.live.publish(generation);
-        metrics::counter!("router_turns_total").increment(1);
+        self.retired = Some(self.live.publish(generation));
+        metrics::histogram!("router_turn_seconds").record(begun.elapsed().as_secs_f64());
         if swap {
             let snapshot = &layout.content.snapshot;
             let limits = Arc::new(snapshot.policy.limits.clone());
