@@ -171,6 +171,13 @@ struct Retry {
     due: bool,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Ask {
+    force: bool,
+    /// Whoever asks says that the file is whole; until it was seen to change under a read.
+    sure: bool,
+}
+
 #[derive(Debug)]
 enum Absence {
     Missing,
@@ -201,9 +208,9 @@ pub struct SourceCore {
     reading: bool,
     /// Something happened since the read under way began.
     read_again: bool,
-    /// Somebody asks: for the next read, and for the one under way. `true` by force.
-    ask: Option<bool>,
-    asking: Option<bool>,
+    /// Somebody asks: for the next read, and for the one under way.
+    ask: Option<Ask>,
+    asking: Option<Ask>,
     shown: State,
     effects: VecDeque<Effect>,
 }
@@ -246,7 +253,8 @@ impl SourceCore {
             Event::Judged { turn, judgement } => self.judged(now, turn, judgement),
             Event::RolledBack { cursor } => self.rolled_back(cursor),
             Event::Asked { force } => {
-                self.ask = Some(force || self.ask.unwrap_or(false));
+                let before = self.ask.is_some_and(|ask| ask.force);
+                self.ask = Some(Ask { force: force || before, sure: true });
                 self.read();
             }
             Event::Policy(policy) => self.follow(now, policy),

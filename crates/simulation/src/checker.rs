@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use drain::{Departure, DrainId, Phase};
-use model::{AttemptId, Digest, EndpointKey, LogId, NodeId, Owner, Revision};
+use model::{AttemptId, Digest, EndpointKey, LogId, NodeId, Owner, Revision, Time};
 use rollout::reconciler::Link;
 use rollout::{Directive, Kind, ProposalId, Record, Report, Sender};
 
@@ -27,6 +27,8 @@ pub(crate) struct Checker {
     pub(crate) rolled_over: Option<Digest>,
     /// Somebody asked for a read while the file was being written.
     pub(crate) may_judge_half: bool,
+    /// When somebody asked last: the write may have begun between that and the read.
+    pub(crate) asked_at: Time,
     live: BTreeMap<Life, Revision>,
     /// The youngest manager of each log that spoke to a router process.
     youngest: BTreeMap<(Life, LogId), u64>,
@@ -223,8 +225,12 @@ impl Checker {
         (!said && says < truth).then(|| format!("says {says} in flight on {}, and {truth} are", departure.endpoint))
     }
 
-    pub(crate) fn router_died(&mut self, router: Life) {
+    pub(crate) fn taken_for_dead(&mut self, router: Life) {
         self.heard.retain(|(_, life, _), _| *life != router);
+    }
+
+    pub(crate) fn router_died(&mut self, router: Life) {
+        self.taken_for_dead(router);
         self.live.remove(&router);
     }
 

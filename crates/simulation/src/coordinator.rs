@@ -87,6 +87,10 @@ impl World {
         if let (Count::Departure(departure), Some(router)) = (&count, speaks.filter(|speaks| alive == Some(*speaks))) {
             self.checker.counted(router, departure);
         }
+        if let (Count::Hello { .. }, Some(alive)) = (&count, alive.filter(|alive| speaks != Some(*alive))) {
+            // A dead process is heard last, so the living one is taken for dead, until it has dialled again.
+            self.checker.taken_for_dead(alive);
+        }
         self.ledger_decides(Event::Said { connection: wire.0, count });
     }
 

@@ -1,8 +1,9 @@
 //! Who edits the file, who operates, and what strikes.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
-use model::{Digest, Owner, Revision};
+use model::{Digest, Owner, Revision, Time};
 use rollout::Kind;
 use rollout::cursor::{Event, Stamp, Write};
 
@@ -17,6 +18,7 @@ pub(crate) struct File {
     /// What its author means it to say.
     meant: Text,
     written: u64,
+    last: Time,
     comment: u32,
     /// Earlier texts, to go back to.
     past: Vec<Text>,
@@ -34,7 +36,15 @@ struct Step {
 
 impl File {
     pub(crate) fn new(text: Text) -> Self {
-        Self { text: Some(text.clone()), meant: text, written: 1, comment: 0, past: Vec::new(), steps: VecDeque::new() }
+        Self {
+            text: Some(text.clone()),
+            meant: text,
+            written: 1,
+            last: Time::ZERO,
+            comment: 0,
+            past: Vec::new(),
+            steps: VecDeque::new(),
+        }
     }
 
     pub(crate) fn stamp(&self) -> Option<Stamp> {
@@ -48,6 +58,11 @@ impl File {
     pub(crate) fn is_settled(&self) -> bool {
         self.steps.is_empty() && self.text.is_some()
     }
+
+    /// Nobody begins to write over what another one has just put there.
+    fn is_free(&self, now: Time) -> bool {
+        self.is_settled() && now.since(self.last) > Duration::from_millis(50)
+    }
 }
 
 impl World {
@@ -55,7 +70,7 @@ impl World {
         if self.chaos {
             self.after_millis(600, 4000, Happening::Edit);
         }
-        if self.file.is_settled() {
+        if self.file.is_free(self.now) {
             let kind = self.random.below(20);
             self.plan(kind);
             self.write_on();
@@ -64,7 +79,7 @@ impl World {
 
     /// One edit that is whole and right, at once.
     pub(crate) fn edit_well(&mut self) {
-        if self.file.is_settled() {
+        if self.file.is_free(self.now) {
             loop {
                 let next = self.next_text();
                 if next.fate == Fate::Whole && next.servers.iter().all(|server| server.version < 12) {
@@ -123,6 +138,7 @@ impl World {
         }
         self.file.text = text;
         self.file.written += 1;
+        self.file.last = self.now;
         self.checker.file_says(self.file.digest());
         if let Some(text) = self.file.text.clone().filter(|text| text.fate != Fate::Half) {
             self.checker.may_judge_half = false;
@@ -161,6 +177,7 @@ impl World {
         let Some(life) = self.present_manager().map(|manager| manager.life) else { return };
         self.note(|| format!("somebody reloads, force: {force}"));
         self.checker.may_judge_half |= !self.file.steps.is_empty();
+        self.checker.asked_at = self.now;
         if force {
             self.checker.undone = None;
         }

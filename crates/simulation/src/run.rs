@@ -13,7 +13,7 @@ pub const MIN_EVENTS: u64 = 500;
 pub const MIN_REVISIONS: usize = 5;
 
 /// How long people are busy and things go wrong.
-const CHAOS: Duration = Duration::from_secs(40);
+const CHAOS: Duration = Duration::from_secs(80);
 /// Afterwards: the longest back-off, once for a source and once for a router, and the longest exchange.
 const QUIET: Duration = Duration::from_secs(130 + LONGEST.as_secs());
 

@@ -2,14 +2,15 @@
 
 use model::{Digest, Time};
 
-use super::{AGAIN, Absence, Answer, Effect, Found, Judgement, RETRY, Retry, SourceCore, Stamp, Turn};
+use super::{AGAIN, Absence, Answer, Ask, Effect, Found, Judgement, RETRY, Retry, SourceCore, Stamp, Turn};
 
 impl SourceCore {
     pub(super) fn was_read(&mut self, now: Time, stamp: Option<Stamp>, torn: bool, found: Found) {
         self.reading = false;
         let asked = self.asking.take();
         let judged = self.cursor.is_none_or(|cursor| found == Found::Digest(cursor));
-        if self.is_whole(now, stamp, torn, asked.is_some() || judged) {
+        let sure = judged || asked.is_some_and(|ask| ask.sure);
+        if self.is_whole(now, stamp, torn, sure) {
             let absence = match found {
                 Found::Digest(digest) => {
                     self.absence = None;
@@ -24,20 +25,23 @@ impl SourceCore {
                 self.absence = Some((since, absence));
                 self.answer(asked, answer);
             }
+        } else if let Some(ask) = asked {
+            // The answer is what it says once it holds still.
+            self.ask.get_or_insert(Ask { sure: false, ..ask });
         }
         if std::mem::take(&mut self.read_again) {
             self.read();
         }
     }
 
-    fn compare(&mut self, digest: Digest, asked: Option<bool>) {
+    fn compare(&mut self, digest: Digest, asked: Option<Ask>) {
         self.seen = Some(digest);
         let retry = self.retry.as_ref().is_some_and(|retry| retry.due && retry.digest == digest);
         // By hand, a refusal is said again: nothing to do would be no answer to what is wrong.
         let again = asked.is_some() && self.refused == Some(digest);
         match self.under_way {
             Some((turn, judged)) if judged == digest => self.answer(asked, Answer::UnderWay { turn }),
-            None if self.cursor == Some(digest) && asked != Some(true) && !again && !retry => {
+            None if self.cursor == Some(digest) && !asked.is_some_and(|ask| ask.force) && !again && !retry => {
                 self.retry.take_if(|retry| retry.digest != digest);
                 self.answer(asked, Answer::Unchanged { digest });
             }
@@ -94,7 +98,7 @@ impl SourceCore {
         }
     }
 
-    fn answer(&mut self, asked: Option<bool>, answer: Answer) {
+    fn answer(&mut self, asked: Option<Ask>, answer: Answer) {
         if asked.is_some() {
             self.effects.push_back(Effect::Answer(answer));
         }

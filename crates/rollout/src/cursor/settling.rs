@@ -64,16 +64,16 @@ impl SourceCore {
     pub(super) fn is_whole(&mut self, now: Time, stamp: Option<Stamp>, torn: bool, sure: bool) -> bool {
         let before = self.read_stamp.replace(stamp);
         let ending = self.settle.take_if(|settle| settle.ending);
-        if sure || !self.policy.enabled || ending.as_ref().is_some_and(|ending| ending.first + MAX_SETTLE <= now) {
+        if !self.policy.enabled || ending.as_ref().is_some_and(|ending| ending.first + MAX_SETTLE <= now) {
             return true;
         }
-        let known = before == Some(stamp) || self.whole == Some(stamp);
+        let known = sure || before == Some(stamp) || self.whole == Some(stamp);
         if torn || !known {
             let first = ending.map_or(now, |ending| ending.first);
             let settle = self.settle.get_or_insert(Settle { stamp, held_since: now, first, ending: false });
             (settle.stamp, settle.held_since, settle.ending) = (stamp, now, false);
         }
-        self.settle.is_none()
+        self.settle.is_none() || (sure && !torn)
     }
 
     pub(super) fn expire(&mut self, now: Time) {

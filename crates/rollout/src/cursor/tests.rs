@@ -360,6 +360,17 @@ fn one_read_at_a_time_and_none_too_few() {
          3 asked
          > read
          4 read 1 b
+         > answer: see 1
+         # whoever asks gets an answer to the whole of it
+         1000 asked
+         > read
+         1001 torn 2 half
+         > settling
+         1501 tick
+         > 1501 look
+         1502 looks 2
+         > read
+         1503 read 2 b
          > answer: see 1",
     );
 }
