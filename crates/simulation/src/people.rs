@@ -236,12 +236,7 @@ impl World {
                     self.break_wire(id);
                 }
             }
-            30..40 => {
-                if self.routers[router].process.is_some() {
-                    self.faults.count(Fault::RouterCrashed);
-                    self.kill_router(router);
-                }
-            }
+            30..40 => self.kill_router(router),
             40..52 => {
                 if let Some(life) = self.present_manager().map(|manager| manager.life) {
                     self.faults.count(Fault::ManagerCrashed);
@@ -270,13 +265,14 @@ impl World {
         self.start_manager();
     }
 
+    /// One that the file names, or any other.
     fn server(&mut self) -> Server {
-        let servers = &self.file.meant.servers;
-        let known = self.random.pick(servers).copied();
-        let some = Server { id: 0, version: u8::try_from(self.random.below(12)).unwrap_or(0) };
-        known
-            .filter(|_| self.random.permille(400))
-            .unwrap_or(Server { id: u8::try_from(self.random.below(u64::from(SERVERS))).unwrap_or(0), ..some })
+        let known = self.random.pick(&self.file.meant.servers).copied();
+        let some = Server {
+            id: u8::try_from(self.random.below(u64::from(SERVERS))).unwrap_or(0),
+            version: u8::try_from(self.random.below(12)).unwrap_or(0),
+        };
+        known.filter(|_| self.random.permille(400)).unwrap_or(some)
     }
 
     fn break_server(&mut self, router: usize) {

@@ -119,6 +119,7 @@ impl World {
     pub(crate) fn kill_router(&mut self, router: usize) {
         let Some(process) = self.routers[router].process.take() else { return };
         self.note(|| format!("r{router} {:?} dies", process.life));
+        self.faults.count(Fault::RouterCrashed);
         let copy = self.routers[router].disk.as_ref().map(|disk| disk.saved.revision);
         if process.generation.as_ref().map(|generation| generation.revision) != copy {
             self.faults.count(Fault::DiskCopyOlder);
@@ -135,7 +136,7 @@ impl World {
         }
         let old = self.managers.first().filter(|manager| manager.fenced).map(|manager| manager.life);
         let old = old.filter(|_| self.random.permille(400));
-        let Some(peer) = old.or(self.present_manager().map(|manager| manager.life)) else {
+        let Some(peer) = old.or_else(|| self.present_manager().map(|manager| manager.life)) else {
             return self.after_millis(100, 800, Happening::DialManager(router, life));
         };
         let wire = self.dial(router, life, Peer::ConfigManager(peer));

@@ -34,15 +34,10 @@ pub(crate) enum Message {
     Drain(drain::Directive),
 }
 
-#[derive(Debug)]
-enum Item {
-    Message(Message),
-    End,
-}
-
 #[derive(Debug, Default)]
 struct Half {
-    under_way: VecDeque<(Time, Item)>,
+    /// Nothing instead of a message: the end of the stream.
+    under_way: VecDeque<(Time, Option<Message>)>,
     last: Time,
     /// Delivered last: what a middlebox might say again on the next stream.
     delivered: VecDeque<Message>,
@@ -87,7 +82,7 @@ impl World {
         let half = wire.half(way);
         let at = half.last.max(self.now + delay);
         half.last = at;
-        half.under_way.push_back((at, Item::Message(message)));
+        half.under_way.push_back((at, Some(message)));
         self.at(at, Happening::Pump { wire: id, way });
     }
 
@@ -104,7 +99,7 @@ impl World {
             }
             let last = half.under_way.back().map_or(self.now, |(at, _)| *at);
             let at = last.max(self.now + noticed);
-            half.under_way.push_back((at, Item::End));
+            half.under_way.push_back((at, None));
             self.at(at, Happening::Pump { wire: id, way });
         }
     }
@@ -140,7 +135,7 @@ impl World {
             return;
         }
         match half.under_way.pop_front() {
-            Some((_, Item::Message(message))) => {
+            Some((_, Some(message))) => {
                 let hello = matches!(
                     message,
                     Message::Report(Report::Hello { .. }) | Message::Count(drain::Count::Hello { .. })
@@ -153,7 +148,7 @@ impl World {
                 }
                 self.deliver(id, way, message);
             }
-            Some((_, Item::End)) => {
+            Some((_, None)) => {
                 half.over = true;
                 self.ended(id, way);
             }
