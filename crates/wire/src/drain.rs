@@ -83,10 +83,7 @@ pub fn directive_to_pb(directive: &Directive) -> PbDirective {
 }
 
 fn live_endpoint(live: pb::LiveEndpoint) -> Result<LiveEndpoint, Invalid> {
-    Ok(LiveEndpoint {
-        endpoint: endpoint_key(live.endpoint)?,
-        timeout: duration("live.timeout", live.timeout)?,
-    })
+    Ok(LiveEndpoint { endpoint: endpoint_key(live.endpoint)?, timeout: duration("live.timeout", live.timeout)? })
 }
 
 /// Also how a router keeps its overlays on disk.

@@ -191,7 +191,8 @@ fn drains_survive() {
             endpoint: Some(Digest::of_bytes(b"z")),
             remaining: Duration::from_secs(3),
         };
-        for directive in [Directive::Overlay { cordons: vec![cordon] }, Directive::Recorded { drain, endpoint: key() }] {
+        for directive in [Directive::Overlay { cordons: vec![cordon] }, Directive::Recorded { drain, endpoint: key() }]
+        {
             assert_eq!(drain::directive(Some(drain::directive_to_pb(&directive))), Ok(directive));
         }
     }

@@ -1,3 +1,5 @@
+//! A copy comes back as it was written, or not at all.
+
 use std::time::Duration;
 
 use drain::DrainId;

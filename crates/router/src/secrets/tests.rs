@@ -1,3 +1,5 @@
+//! References become values, and values never show.
+
 use super::*;
 
 #[test]

@@ -1,3 +1,5 @@
+//! Who is chosen, how often, and who never.
+
 use model::{BackendId, VariantId};
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! What a table finds, and what it refuses to be.
+
 use super::*;
 
 fn backend(id: &str) -> BackendRoutes<u8> {

@@ -1,3 +1,5 @@
+//! What is started, kept and let go from one layout to the next.
+
 use model::{Isolation, Snapshot, Transport, Variant};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The life of members over attempts, swaps, losses and returns.
+
 use model::{Backend, ReplaceMode};
 
 use super::super::plan::tests::{backend, layout};

@@ -1,3 +1,5 @@
+//! What is kept of a child's last words.
+
 use super::*;
 
 #[test]
