@@ -41,3 +41,8 @@ fn a_drain_lets_calls_end_until_its_deadline() -> Result<(), Fault> {
 fn what_was_rolled_back_stays_so() -> Result<(), Fault> {
     short(rollback::run)
 }
+
+#[test]
+fn the_simulation_finds_nothing() -> Result<(), Fault> {
+    short(simulated::run)
+}

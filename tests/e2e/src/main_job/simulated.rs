@@ -8,30 +8,41 @@ use crate::{Figures, Size, commands};
 
 /// The seeds run in less than this.
 const SECONDS_MAX: f64 = 180.0;
+const EVENTS_MIN: u64 = 500;
+const REVISIONS_MIN: u64 = 5;
+const MUTANTS: u64 = 8;
 
 /// # Errors
 /// When a program cannot be run, or finds a fault.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let mut figures = Figures::default();
     let seeds = size.pick("10000", "300");
-    let mut simulate = Command::new(binaries::path("simulation")?);
-    let ran = commands::run("simulation", simulate.current_dir(binaries::checkout()).args(["--seeds", seeds]))?;
+    let mut simulate = Command::new(binaries::path("simulate")?);
+    let ran = commands::run("simulation", simulate.args(["--seeds", seeds]))?;
     let seconds = ran.took.as_secs_f64();
     figures.note("seeds", seeds);
     figures.demand("seconds", format!("{seconds:.0}"), "below 180", seconds < SECONDS_MAX);
-    for line in ran.output.lines().filter_map(|line| line.strip_prefix("figure ")) {
-        let (name, value) = line.split_once(' ').ok_or_else(|| fault(format!("odd figure: {line}")))?;
-        figures.demand(known(name), value, "more than 0", value.trim().parse::<f64>().is_ok_and(|value| value > 0.0));
-    }
+    let count = |before: &str, after: &str| number(&ran.output, before, after);
+    let failed = count("seeds, ", " failed")?;
+    figures.demand("failed", failed, "0", failed == 0);
+    let events = count("events (at least ", " each")?;
+    figures.demand("events_each", events, "500 at least", events >= EVENTS_MIN);
+    let revisions = count("revisions (at least ", " each")?;
+    figures.demand("revisions_each", revisions, "5 at least", revisions >= REVISIONS_MIN);
+    let faults = ran.output.lines().find_map(|line| line.strip_prefix("faults: "));
+    let faults: Vec<&str> = faults.ok_or_else(|| fault("the simulation names no faults"))?.split(", ").collect();
+    figures.note("fault_kinds", faults.len());
+    figures.none("kinds_that_never_happened", faults.iter().filter(|kind| kind.ends_with(" 0")));
     if size == Size::Full {
         let ran = commands::run("mutants", &mut Command::new(binaries::checkout().join("scripts/mutants")))?;
-        let caught = ran.output.lines().filter(|line| line.contains("caught")).count();
-        figures.demand("mutants_caught", caught, "8", caught == 8);
+        let caught = ran.output.lines().filter(|line| line.starts_with("caught")).count() as u64;
+        figures.demand("mutants_caught", caught, "8", caught >= MUTANTS && !ran.output.contains("SURVIVED"));
     }
     Ok(figures)
 }
 
-/// Figures have names for the life of the program; there are a few dozen of these.
-fn known(name: &str) -> &'static str {
-    name.to_owned().leak()
+/// The number between two texts.
+fn number(output: &str, before: &str, after: &str) -> Result<u64, Fault> {
+    let rest = output.split(before).nth(1).and_then(|rest| rest.split(after).next());
+    rest.and_then(|number| number.parse().ok()).ok_or_else(|| fault(format!("no number after `{before}` in {output}")))
 }
