@@ -94,7 +94,7 @@ impl Kills {
         let wanted = size.pick(60, 5);
         while self.counts.all < wanted {
             let kind = Kind::CONTROL[usize::try_from(self.counts.all).unwrap_or_default() % Kind::CONTROL.len()];
-            let before = self.services.history()?;
+            let before = self.past()?;
             self.kill(kind)?;
             self.traffic.load.wait_answered(50)?;
             self.restart(kind, &before)?;
@@ -106,7 +106,7 @@ impl Kills {
     fn during_a_change(&mut self, attempt: u64) -> Result<(), Fault> {
         let kind =
             if attempt % 4 == 3 { Kind::CONTROL[1 + usize::from(attempt % 8 == 3)] } else { Kind::ConfigManager };
-        let before = self.services.history()?;
+        let before = self.past()?;
         self.traffic.aim(self.world.next_subject());
         self.world.change()?;
         // Not to wait for anything: this is the fault that is injected.
@@ -120,7 +120,7 @@ impl Kills {
 
     /// With a build that stops after the append, so that the kill falls between it and the commit.
     fn after_the_append(&mut self) -> Result<(), Fault> {
-        let before = self.services.history()?;
+        let before = self.past()?;
         self.services.service_mut(Kind::ConfigManager).kill()?;
         let manager = self.services.service_mut(Kind::ConfigManager);
         manager.use_program(Some(with_failpoints(Kind::ConfigManager)?));
@@ -160,6 +160,15 @@ impl Kills {
         live.map_err(|error| error.during(format!("after {} kills", self.counts.all)))?;
         self.world.is_live_as(self.revision);
         Ok(())
+    }
+
+    /// The history, without what may change of an old entry: its content is let go when there are enough newer ones.
+    fn past(&self) -> Result<Vec<Value>, Fault> {
+        let mut history = self.services.history()?;
+        for entry in history.iter_mut().filter_map(Value::as_object_mut) {
+            entry.remove("content_kept");
+        }
+        Ok(history)
     }
 
     fn kill(&mut self, kind: Kind) -> Result<(), Fault> {
