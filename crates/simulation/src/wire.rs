@@ -121,6 +121,10 @@ impl World {
             let Some(wire) = self.wires.get_mut(&old) else { return };
             let again: Vec<_> = wire.half(way).delivered.iter().cloned().collect();
             for message in again {
+                // What is left of a log that is lost is not heard beside the new one.
+                if matches!(&message, Message::Directive(sender, _) if sender.log != self.log.id) {
+                    continue;
+                }
                 self.faults.count(Fault::MessageDuplicated);
                 self.send(new, way, message);
             }
