@@ -40,9 +40,18 @@ impl Gateway {
     /// # Errors
     /// When it does not become ready.
     pub fn up(scratch: &Scratch, config: &Path) -> Result<Self, Fault> {
+        Self::up_with(scratch, config, &[])
+    }
+
+    /// As [`Self::up`], with more in its environment.
+    ///
+    /// # Errors
+    /// As [`Self::up`].
+    pub fn up_with(scratch: &Scratch, config: &Path, environment: &[(&str, &str)]) -> Result<Self, Fault> {
         let state = scratch.file("state");
         let mut command = command(&scratch.folder("home")?)?;
         command.args(["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--ops", "127.0.0.1:0"]);
+        command.envs(environment.iter().copied());
         command.arg("--config").arg(config).arg("--state-dir").arg(&state);
         let process = Supervised::start("up", &mut command, &scratch.folder("logs")?)?;
         let ready = process.wait_stdout("the ready line", START, ReadyLine::parse)?;

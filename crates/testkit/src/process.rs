@@ -79,6 +79,11 @@ impl Supervised {
         self.stdout.wait(limit, pick).map_err(|why| self.complaint(what, why))
     }
 
+    /// The last line of stdout so far that `pick` takes.
+    pub fn last_stdout<T>(&self, pick: impl FnMut(&String) -> Option<T>) -> Option<T> {
+        lock(&self.stdout.said).lines.iter().rev().find_map(pick)
+    }
+
     /// As [`Self::wait_stdout`], of stderr.
     ///
     /// # Errors

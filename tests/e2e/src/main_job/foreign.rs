@@ -168,16 +168,11 @@ impl Stage<'_> {
         let start = |name| Ok::<_, Fault>((name, self.programs.client(name, &url, calls, self.scratch)?));
         let mut clients = vec![start("python")?, start("typescript")?];
         for change in 0..self.changes {
-            for (_, client) in &clients {
-                let mut turns = 0;
-                client.wait_stdout("more turns", LIMIT, |line| {
-                    turns += u64::from(line.starts_with("turn"));
-                    (turns > (change + 1) * 3).then_some(())
-                })?;
-            }
+            clients.iter().try_for_each(|(_, client)| some_turns(client))?;
             self.file.replace(&documents[usize::from(change % 2 == 1)].yaml())?;
             self.wait_live()?;
         }
+        clients.iter().try_for_each(|(_, client)| some_turns(client))?;
         figures.note("naming", naming);
         figures.note("changes", self.changes);
         for (name, client) in &mut clients {
@@ -194,6 +189,13 @@ impl Stage<'_> {
         // Whoever comes second, the watcher or this command, finds it done.
         if matches!(reloaded.code, 0 | 2) { Ok(()) } else { reloaded.expect(0).map(|_| ()) }
     }
+}
+
+/// Waits until the client has been through all its calls a few more times.
+fn some_turns(client: &Supervised) -> Result<(), Fault> {
+    let number = |line: &str| line.strip_prefix("turn ")?.parse::<u64>().ok();
+    let before = client.last_stdout(|line| number(line)).unwrap_or_default();
+    client.wait_stdout("more turns", LIMIT, |line| (number(line)? >= before + 3).then_some(()))
 }
 
 fn judge(name: &'static str, saw: &Value, changes: u64, figures: &mut Figures) {
