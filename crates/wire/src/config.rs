@@ -5,11 +5,11 @@ use std::sync::Arc;
 use model::{AttemptId, CandidateOutcome, CandidateResult, Digest, Revision, Snapshot};
 use rollout::{Content, Directive, Refusal, Report};
 
-use crate::common::{
-    Invalid, digest, duration, duration_to_pb, endpoint_key, endpoint_key_to_pb, node, optional_digest,
-};
 use crate::content::{ContentError, content, content_to_pb};
 use crate::pb::config::v1 as pb;
+use crate::words::{
+    Invalid, digest, duration, duration_to_pb, endpoint_key, endpoint_key_to_pb, node, optional_digest,
+};
 use pb::follow_request::Report as PbReport;
 use pb::follow_response::Directive as PbDirective;
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use model::{Backend, Digest, Snapshot};
 use rollout::{Content, Refusal};
 
-use crate::common::{Invalid, digest, optional_digest};
 use crate::pb::config::v1 as pb;
+use crate::words::{Invalid, digest, optional_digest};
 
 /// What this release can do with a snapshot beyond what every release could.
 pub const FEATURES: &[&str] = &[];

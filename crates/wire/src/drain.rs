@@ -6,8 +6,8 @@ use drain::ledger::{RouterSummary, Summary};
 use drain::{Cordon, Count, Departure, Directive, DrainId, LiveEndpoint, Phase};
 use model::{BackendId, Revision};
 
-use crate::common::{Invalid, duration, duration_to_pb, endpoint_key, endpoint_key_to_pb, node, optional_digest};
 use crate::pb::drain::v1 as pb;
+use crate::words::{Invalid, duration, duration_to_pb, endpoint_key, endpoint_key_to_pb, node, optional_digest};
 use pb::attach_request::Count as PbCount;
 use pb::attach_response::Directive as PbDirective;
 

@@ -4,10 +4,8 @@ use health::monitor::Opinion;
 use health::{Observation, Outcome, Request};
 use model::HealthPolicy;
 
-use crate::common::{
-    Invalid, duration, duration_to_pb, endpoint_key, endpoint_key_to_pb, node, verdict, verdict_to_pb,
-};
 use crate::pb::health::v1 as pb;
+use crate::words::{Invalid, duration, duration_to_pb, endpoint_key, endpoint_key_to_pb, node, verdict, verdict_to_pb};
 use pb::attach_request::Observation as PbObservation;
 use pb::attach_response::Request as PbRequest;
 

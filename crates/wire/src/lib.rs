@@ -3,17 +3,17 @@
 
 #![forbid(unsafe_code)]
 
-mod common;
 pub mod config;
 mod content;
 pub mod drain;
 pub mod health;
 pub mod pb;
+mod words;
 
-pub use common::{
+pub use content::FEATURES;
+pub use words::{
     Invalid, endpoint_key, endpoint_key_to_pb, envelope, sender, verdict, verdict_to_pb, violation, violation_to_pb,
 };
-pub use content::FEATURES;
 
 /// All packages with their comments, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
