@@ -52,7 +52,7 @@ fn directives_survive() {
         Directive::Renew { attempt: ATTEMPT, lease: Duration::from_secs(2) },
         Directive::Abort { attempt: ATTEMPT },
         Directive::Commit { attempt: ATTEMPT, revision: Revision(7), digest: whole.digest },
-        Directive::Offer { revision: Revision(7), content: whole.clone() },
+        Directive::Offer { revision: Revision(7), content: whole },
     ] {
         let spelled = config::directive_to_pb(&directive, None);
         assert_eq!(config::directive(Some(spelled), |_| None), Ok(directive));
