@@ -180,22 +180,13 @@ impl Kills {
     fn restart(&mut self, kind: Kind, before: &[Value]) -> Result<(), Fault> {
         self.services.start(kind)?;
         self.services.service_mut(kind).wait_ready()?;
-        let after = self.services.history()?;
-        if !recorded(&after).ends_with(&recorded(before)) {
+        let after = self.past()?;
+        if !after.ends_with(before) {
             let text = format!("after a kill of {kind:?}: {:?} became {:?}", before.first(), after.first());
             self.counts.amnesia.push(text);
         }
         Ok(())
     }
-}
-
-/// What never changes about a revision: whether its content is still kept is no part of that.
-fn recorded(history: &[Value]) -> Vec<Value> {
-    let mut history = history.to_vec();
-    for entry in history.iter_mut().filter_map(Value::as_object_mut) {
-        entry.remove("content_kept");
-    }
-    history
 }
 
 /// Sizes and times of the files in a folder.
