@@ -50,7 +50,7 @@ fn the_sdk_client_lists_calls_and_hears_of_changes() -> Result<(), Fault> {
             let more = document.clone().with(demo::stdio("more", "more", &scratch)?);
             file.replace(&more.yaml())?;
             timeout(LIMIT, changed.changed()).await??;
-            assert_eq!(echoing(&client).await?, ["http__echo", "stdio__echo", "more__echo"]);
+            assert_eq!(echoing(&client).await?, ["http__echo", "more__echo", "stdio__echo"]);
             assert_eq!(echo(&client, "more__echo", "new").await?, "new");
             Ok::<_, Fault>(Instant::now())
         };
@@ -68,7 +68,9 @@ type Client = RunningService<RoleClient, Listener>;
 
 async fn echoing(client: &Client) -> Result<Vec<String>, Fault> {
     let names = client.list_all_tools().await?.into_iter().map(|tool| tool.name.into_owned());
-    Ok(names.filter(|name| name.ends_with("__echo")).collect())
+    let mut names: Vec<String> = names.filter(|name| name.ends_with("__echo")).collect();
+    names.sort();
+    Ok(names)
 }
 
 async fn echo(client: &Client, tool: &str, text: &str) -> Result<String, Fault> {
