@@ -81,6 +81,7 @@ impl Run {
             }
             self.call(slot, due, endpoint, &mut connection).await;
         }
+        self.report.borrow_mut().closed += usize::from(connection.is_closed());
     }
 
     async fn call(&self, slot: u64, due: Instant, endpoint: usize, connection: &mut Connection) {
@@ -119,6 +120,9 @@ fn judge(answer: &Result<Reply, CallError>, expected: &str) -> Outcome {
         Ok(reply) => reply,
         Err(error) => return failed(error.to_string()),
     };
+    if reply.revision == 0 {
+        return failed("the answer names no revision".to_owned());
+    }
     match (&reply.content, reply.text()) {
         (Ok(_), Ok(text)) if text == expected => Outcome::Answered,
         (Ok(_), Ok(text)) => failed(format!("expected {expected}, got {text}")),

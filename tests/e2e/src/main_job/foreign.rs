@@ -78,24 +78,8 @@ struct Programs {
 impl Programs {
     /// Installs what is pinned in the fixtures, unless that was done before.
     fn install() -> Result<Self, Fault> {
-        let fixtures = binaries::checkout().join("tests/fixtures/foreign");
+        commands::run("foreign-install", &mut Command::new(binaries::checkout().join("scripts/foreign")))?;
         let folder = binaries::checkout().join("target/foreign");
-        fs::create_dir_all(&folder)?;
-        let pinned = |name: &str| Ok::<_, Fault>(fs::read(fixtures.join(name))?);
-        let wanted = [pinned("package.json")?, pinned("requirements.txt")?].concat();
-        let done = folder.join("installed");
-        for name in ["package.json", "requirements.txt", "client.py", "client.mjs", "server.py"] {
-            fs::copy(fixtures.join(name), folder.join(name))?;
-        }
-        if fs::read(&done).ok() != Some(wanted.clone()) {
-            let run = |log: &str, program: &str, arguments: &[&str]| {
-                commands::run(log, Command::new(program).args(arguments).current_dir(&folder))
-            };
-            run("npm", "npm", &["install", "--no-audit", "--no-fund"])?;
-            run("venv", "python3", &["-m", "venv", "venv"])?;
-            run("pip", "venv/bin/pip", &["install", "--quiet", "--requirement", "requirements.txt"])?;
-            fs::write(done, wanted)?;
-        }
         let found = commands::run("node", Command::new("sh").args(["-c", "command -v node"]))?;
         let python = folder.join("venv/bin/python");
         Ok(Self { folder, node: found.output.trim().into(), python })
