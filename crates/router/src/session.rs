@@ -17,6 +17,7 @@ pub(crate) use table::{Known, Sessions};
 pub(crate) struct SessionId([u8; 12]);
 
 impl SessionId {
+    #[cfg(test)]
     pub(crate) fn from_bytes(bytes: [u8; 12]) -> Self {
         Self(bytes)
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::Response;
+use tokio::sync::futures::OwnedNotified;
 use tokio::time::Interval;
 use tokio_stream::wrappers::WatchStream;
 
@@ -29,6 +30,8 @@ pub(super) struct NotificationStream {
     /// A turn of the list that this session may have to be told.
     pending: Option<u64>,
     keep_alive: Interval,
+    /// Another stream of the session gets notifications, or the session has ended.
+    changed: Pin<Box<OwnedNotified>>,
     closing: Pin<Box<dyn Future<Output = ()>>>,
 }
 
@@ -36,9 +39,12 @@ pub(super) fn listen(core: &Rc<Core>, session: Session) -> Response<Body> {
     let generation = core.shared.live.load();
     let mut keep_alive = tokio::time::interval(KEEP_ALIVE);
     keep_alive.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let id = core.next_stream();
+    session.known.takes(id);
     let stream = NotificationStream {
+        changed: Box::pin(session.known.changed()),
         session,
-        id: core.next_stream(),
+        id,
         shared: Arc::clone(&core.shared),
         turns: WatchStream::new(core.shared.live.list_turns()),
         pending: None,
@@ -49,13 +55,16 @@ pub(super) fn listen(core: &Rc<Core>, session: Session) -> Response<Body> {
 }
 
 impl NotificationStream {
-    /// Ends only when the process does.
+    /// Ends with the session, and with the process.
     pub(super) fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         while let Poll::Ready(turn) = self.turns.poll_next_unpin(context) {
             let Some(turn) = turn else { return Poll::Ready(None) };
             self.pending = Some(turn);
         }
-        if self.closing.as_mut().poll(context).is_ready() {
+        while self.changed.as_mut().poll(context).is_ready() {
+            self.changed.set(self.session.known.changed());
+        }
+        if self.session.known.has_ended() || self.closing.as_mut().poll(context).is_ready() {
             return Poll::Ready(None);
         }
         if let Some(turn) = self.pending
@@ -74,7 +83,7 @@ impl NotificationStream {
 
 impl Drop for NotificationStream {
     fn drop(&mut self) {
-        self.session.known.gives_up(self.id);
+        self.session.known.gives_up(self.id, self.shared.clock.unix_millis() / 1000);
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) fn initialize(core: &Rc<Core>, id: Id<'_>, call: &Call<'_>) -> Respon
     let version = ProtocolVersion::negotiate(&client.protocol_version);
     let now = core.today();
     let (session, text) = core.shared.keys.seal(version, now, ANONYMOUS, client.client_info);
-    core.shared.sessions.begin(session, now, 0);
+    core.shared.sessions.begin(session, now);
     tracing::debug!(%version, client = client.client_info, revision = generation.revision.0, "session opened");
     let result = server_result(version, SELF, generation.instructions.as_deref());
     let mut response = answer::ok(generation.revision, Bytes::from(message::result(id.text(), &result)));

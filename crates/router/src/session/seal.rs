@@ -137,8 +137,9 @@ fn parse(id: SessionId, plain: &[u8]) -> Option<Sealed> {
 }
 
 fn key(line: &str) -> Option<LessSafeKey> {
-    let bytes: Vec<u8> =
-        (0..32).map(|i| line.get(2 * i..2 * i + 2).and_then(|hex| u8::from_str_radix(hex, 16).ok())).collect::<Option<_>>()?;
+    let bytes: Vec<u8> = (0..32)
+        .map(|i| line.get(2 * i..2 * i + 2).and_then(|hex| u8::from_str_radix(hex, 16).ok()))
+        .collect::<Option<_>>()?;
     let key = UnboundKey::new(&AES_256_GCM, &bytes).ok()?;
     (line.len() == 64).then(|| LessSafeKey::new(key))
 }

@@ -64,7 +64,7 @@ fn an_ended_session_stays_dead_over_a_restart_until_it_would_have_expired() {
     let (_, text) = ours.seal(ProtocolVersion::LATEST, 10, "a", "{}");
     let sealed = ours.open(&text).unwrap();
     let sessions = Sessions::open(&path, 10, IDLE).unwrap();
-    sessions.begin(sealed.id, 10, 0);
+    sessions.begin(sealed.id, 10);
     assert!(sessions.touch(&sealed, 11, IDLE).is_some());
     sessions.end(sealed.id, 12).unwrap();
     assert!(sessions.touch(&sealed, 13, IDLE).is_none());
@@ -80,7 +80,7 @@ fn a_session_expires_by_idle_time_alone() {
     let (_, text) = ours.seal(ProtocolVersion::LATEST, 10, "a", "{}");
     let sealed = ours.open(&text).unwrap();
     let sessions = Sessions::open(&dir.path().join("ended"), 10, IDLE).unwrap();
-    sessions.begin(sealed.id, 10, 0);
+    sessions.begin(sealed.id, 10);
     for now in [110, 210, 310] {
         assert!(sessions.touch(&sealed, now, IDLE).is_some());
     }
@@ -94,9 +94,52 @@ fn one_stream_is_told_once() {
     known.saw_list(4);
     assert!(known.to_be_told(5));
     assert!(!known.to_be_told(5));
-    assert!(known.claims(1) && known.claims(1) && !known.claims(2));
-    known.gives_up(2);
-    assert!(!known.claims(2));
-    known.gives_up(1);
+    known.takes(1);
+    assert!(known.claims(1) && !known.claims(2));
+    known.takes(2);
+    assert!(known.claims(2) && !known.claims(1), "the newest is told");
+    assert!(known.to_be_told(5) && !known.to_be_told(5), "nobody knows whether the first was heard");
+    known.saw_list(5);
+    known.gives_up(1, 10);
     assert!(known.claims(2));
+    known.gives_up(2, 10);
+    assert!(known.claims(3), "what is open takes over");
+    assert!(!known.to_be_told(5) && known.to_be_told(6));
+}
+
+#[test]
+fn a_list_from_before_anything_was_live_is_a_list() {
+    let known = Known::default();
+    known.saw_list(0);
+    assert!(!known.to_be_told(0));
+    assert!(known.to_be_told(1));
+}
+
+#[test]
+fn a_session_from_before_a_restart_is_told_that_its_list_may_be_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let ours = keys(&["01"]);
+    let (_, text) = ours.seal(ProtocolVersion::LATEST, 10, "a", "{}");
+    let sealed = ours.open(&text).unwrap();
+    let sessions = Sessions::open(&dir.path().join("ended"), 10, IDLE).unwrap();
+    let known = sessions.touch(&sealed, 10, IDLE).unwrap();
+    assert!(known.to_be_told(1));
+    assert!(!known.to_be_told(1));
+}
+
+#[test]
+fn a_session_with_an_open_stream_is_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let ours = keys(&["01"]);
+    let (_, text) = ours.seal(ProtocolVersion::LATEST, 10, "a", "{}");
+    let sealed = ours.open(&text).unwrap();
+    let sessions = Sessions::open(&dir.path().join("ended"), 10, IDLE).unwrap();
+    sessions.begin(sealed.id, 10);
+    let known = sessions.touch(&sealed, 10, IDLE).unwrap();
+    known.takes(1);
+    sessions.expire(411, IDLE);
+    assert!(sessions.touch(&sealed, 411, IDLE).is_some());
+    known.gives_up(1, 500);
+    assert!(sessions.touch(&sealed, 600, IDLE).is_some());
+    assert!(sessions.touch(&sealed, 701, IDLE).is_none());
 }
