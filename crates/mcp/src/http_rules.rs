@@ -21,6 +21,8 @@ pub enum HttpFault {
     NotAcceptable { missing: &'static str },
     #[error("Content-Type must be application/json")]
     ContentType,
+    #[error("the header {header} comes twice, or is no text")]
+    Ambiguous { header: String },
 }
 
 impl HttpFault {
@@ -28,7 +30,7 @@ impl HttpFault {
     pub const fn status(&self) -> u16 {
         match self {
             Self::Origin { .. } | Self::Host { .. } => 403,
-            Self::NoHost => 400,
+            Self::NoHost | Self::Ambiguous { .. } => 400,
             Self::NotAcceptable { .. } => 406,
             Self::ContentType => 415,
         }

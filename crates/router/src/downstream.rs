@@ -15,6 +15,7 @@ mod meter;
 mod post;
 mod service;
 mod tools_call;
+mod unread;
 
 pub use cores::ListenError;
 pub(crate) use cores::{Cores, Everywhere, Listening};

@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::SizeHint;
+use mcp::sse::Frame;
 
 use super::get::NotificationStream;
 use super::tools_call::CallStream;
@@ -34,13 +35,16 @@ impl http_body::Body for Body {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
         let next = match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take()),
             Self::Call(stream) => stream.poll_event(context),
             Self::Notifications(stream) => stream.poll_event(context),
         };
-        next.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+        next.map(|bytes| bytes.map(|bytes| Ok(http_body::Frame::data(bytes))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -58,16 +62,9 @@ impl http_body::Body for Body {
     }
 }
 
-/// One message as a server-sent event. JSON holds no line breaks outside strings unless its writer was generous; an
-/// event needs each line marked.
+/// One message as a server-sent event.
 pub(super) fn event(message: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(message.len() + 24);
-    out.extend_from_slice(b"event: message\n");
-    for line in message.split(|byte| *byte == b'\n') {
-        out.extend_from_slice(b"data: ");
-        out.extend_from_slice(line);
-        out.push(b'\n');
-    }
-    out.push(b'\n');
+    Frame { event: Some("message"), ..Frame::message(message) }.write(&mut out);
     out.into()
 }

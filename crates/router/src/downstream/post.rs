@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use mcp::{Call, ErrorCode, Id, Message, ScanError, message, scan};
@@ -13,7 +13,7 @@ use model::Revision;
 use super::body::Body;
 use super::core::Core;
 use super::service::{self, Session};
-use super::{answer, initialize, tools_call};
+use super::{answer, initialize, tools_call, unread};
 
 /// How long a client may take from the head of a request to the end of its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -23,13 +23,13 @@ pub(super) async fn post(core: Rc<Core>, request: Request<Incoming>) -> Response
         let generation = core.shared.live.load();
         (generation.revision, generation.policy.limits.request_bytes)
     };
-    let (head, incoming) = request.into_parts();
+    let (head, mut incoming) = request.into_parts();
     if let Err(fault) = service::check_post(&head.headers) {
-        return service::refused(revision, &fault);
+        return Box::pin(unread::answer(&head.headers, incoming, service::refused(revision, &fault))).await;
     }
-    let body = match read(incoming, limit).await {
+    let body = match read(&mut incoming, limit).await {
         Ok(body) => body,
-        Err(fault) => return fault.answer(revision, limit),
+        Err(fault) => return Box::pin(fault.answer(revision, limit, &head.headers, incoming)).await,
     };
     let envelope = match scan(&body) {
         Ok(envelope) => envelope,
@@ -106,7 +106,7 @@ enum ReadFault {
 }
 
 impl ReadFault {
-    fn answer(&self, revision: Revision, limit: u64) -> Response<Body> {
+    async fn answer(&self, revision: Revision, limit: u64, head: &HeaderMap, rest: Incoming) -> Response<Body> {
         let (status, text) = match self {
             Self::TooLarge => (
                 StatusCode::PAYLOAD_TOO_LARGE,
@@ -115,11 +115,18 @@ impl ReadFault {
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, format!("the body did not come within {BODY_TIMEOUT:?}")),
             Self::Gone(error) => (StatusCode::BAD_REQUEST, format!("the body ended early: {error}")),
         };
-        answer::error(revision, status, None, ErrorCode::INVALID_REQUEST, &text)
+        let mut answer = answer::error(revision, status, None, ErrorCode::INVALID_REQUEST, &text);
+        match self {
+            Self::TooLarge => unread::answer(head, rest, answer).await,
+            Self::TooSlow | Self::Gone(_) => {
+                unread::closing(&mut answer);
+                answer
+            }
+        }
     }
 }
 
-async fn read(body: Incoming, limit: u64) -> Result<Bytes, ReadFault> {
+async fn read(body: &mut Incoming, limit: u64) -> Result<Bytes, ReadFault> {
     if body.size_hint().lower() > limit {
         return Err(ReadFault::TooLarge);
     }
@@ -132,7 +139,7 @@ async fn read(body: Incoming, limit: u64) -> Result<Bytes, ReadFault> {
 }
 
 /// A body of one frame is taken as it is, without a copy.
-async fn collect(mut body: Incoming, limit: u64) -> Result<Bytes, ReadFault> {
+async fn collect(body: &mut Incoming, limit: u64) -> Result<Bytes, ReadFault> {
     let mut first = Bytes::new();
     let mut all: Option<BytesMut> = None;
     let mut length = 0_u64;

@@ -1,5 +1,6 @@
 //! The door: which HTTP requests are MCP at all, and whose session they belong to.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use model::Revision;
 
 use super::body::Body;
 use super::core::Core;
-use super::{answer, get, post};
+use super::{answer, get, post, unread};
 use crate::session::{Known, Sealed};
 
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -27,34 +28,47 @@ pub(super) struct Session {
 
 pub(super) async fn serve(core: Rc<Core>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let revision = core.shared.live.load().revision;
-    if request.uri().path() != core.shared.path {
-        let text = format!("MCP is served at {}", core.shared.path);
-        return Ok(answer::error(revision, StatusCode::NOT_FOUND, None, ErrorCode::INVALID_REQUEST, &text));
+    if let Err(refusal) = let_in(&core, &request, revision) {
+        let (head, body) = request.into_parts();
+        return Ok(Box::pin(unread::answer(&head.headers, body, *refusal)).await);
     }
     let headers = request.headers();
-    if let Err(fault) = core.shared.access.check(text(headers, &HOST), text(headers, &ORIGIN)) {
-        return Ok(refused(revision, &fault));
-    }
     Ok(match *request.method() {
         Method::POST => post::post(core, request).await,
         Method::GET => with_session(&core, headers, revision).map_or_else(
             |no| *no,
-            |session| match http_rules::check_get_accept(text(headers, &ACCEPT)) {
+            |session| match http_rules::check_get_accept(accept(headers).as_deref()) {
                 Ok(()) => get::listen(&core, session),
                 Err(fault) => refused(revision, &fault),
             },
         ),
-        Method::DELETE => {
-            with_session(&core, headers, revision).map_or_else(|no| *no, |session| end(&core, &session, revision))
-        }
-        _ => answer::method_not_allowed(revision),
+        _ => with_session(&core, headers, revision).map_or_else(|no| *no, |session| end(&core, &session, revision)),
     })
+}
+
+/// Whether it is a request to the MCP endpoint, by somebody who may send one.
+fn let_in(core: &Core, request: &Request<Incoming>, revision: Revision) -> Result<(), Box<Response<Body>>> {
+    if request.uri().path() != core.shared.path {
+        let text = format!("MCP is served at {}", core.shared.path);
+        let status = StatusCode::NOT_FOUND;
+        return Err(Box::new(answer::error(revision, status, None, ErrorCode::INVALID_REQUEST, &text)));
+    }
+    let access = || {
+        let unreadable = |fault: HttpFault| HttpFault::Origin { origin: fault.to_string() };
+        let origin = only(request.headers(), &ORIGIN).map_err(unreadable)?;
+        core.shared.access.check(only(request.headers(), &HOST)?, origin)
+    };
+    access().map_err(|fault| Box::new(refused(revision, &fault)))?;
+    match *request.method() {
+        Method::POST | Method::GET | Method::DELETE => Ok(()),
+        _ => Err(Box::new(answer::method_not_allowed(revision))),
+    }
 }
 
 /// What must hold of a POST before its body is read.
 pub(super) fn check_post(headers: &HeaderMap) -> Result<(), HttpFault> {
-    http_rules::check_content_type(text(headers, &CONTENT_TYPE))?;
-    http_rules::check_post_accept(text(headers, &ACCEPT))
+    http_rules::check_content_type(only(headers, &CONTENT_TYPE)?)?;
+    http_rules::check_post_accept(accept(headers).as_deref())
 }
 
 pub(super) fn refused(revision: Revision, fault: &HttpFault) -> Response<Body> {
@@ -70,7 +84,8 @@ pub(super) fn with_session(
     revision: Revision,
 ) -> Result<Session, Box<Response<Body>>> {
     let no = |status, text: &str| Box::new(answer::error(revision, status, None, ErrorCode::INVALID_REQUEST, text));
-    let Some(id) = text(headers, &answer::SESSION) else {
+    let bad = |fault: HttpFault| no(StatusCode::BAD_REQUEST, &fault.to_string());
+    let Some(id) = only(headers, &answer::SESSION).map_err(bad)? else {
         return Err(no(StatusCode::BAD_REQUEST, "Mcp-Session-Id is missing: begin with initialize"));
     };
     let idle = core.shared.live.load().policy.limits.session_idle;
@@ -81,7 +96,7 @@ pub(super) fn with_session(
     let Some(session) = session else {
         return Err(no(StatusCode::NOT_FOUND, "session not found: begin a new one with initialize"));
     };
-    match ProtocolVersion::of_message(text(headers, &PROTOCOL_VERSION), session.sealed.version) {
+    match ProtocolVersion::of_message(only(headers, &PROTOCOL_VERSION).map_err(bad)?, session.sealed.version) {
         Ok(_) => Ok(session),
         Err(unsupported) => Err(no(StatusCode::BAD_REQUEST, &unsupported.to_string())),
     }
@@ -98,7 +113,25 @@ fn end(core: &Rc<Core>, session: &Session, revision: Revision) -> Response<Body>
     }
 }
 
-/// None as well for a value that is not text: no rule takes one.
+/// A header that decides something may come once, as text: another one, or one that cannot be read, could be meant to
+/// show us something else than others.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, HttpFault> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    match value.to_str() {
+        Ok(text) if values.next().is_none() => Ok(Some(text)),
+        Ok(_) | Err(_) => Err(HttpFault::Ambiguous { header: name.to_string() }),
+    }
+}
+
+/// A list, which may come in several lines. One that is no text allows nothing.
+fn accept(headers: &HeaderMap) -> Option<Cow<'_, str>> {
+    let mut lines = headers.get_all(ACCEPT).iter().map(|value| value.to_str().unwrap_or_default());
+    let first = lines.next()?;
+    Some(lines.fold(Cow::Borrowed(first), |all, line| Cow::Owned(format!("{all},{line}"))))
+}
+
+/// None as well for a value that is not text: for what is only passed on.
 pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
