@@ -23,6 +23,8 @@ pub(crate) enum Cause {
     Cancelled,
     /// A drain reached its deadline.
     Evicted,
+    /// The gateway stops, and did not wait any longer.
+    Stopped,
     /// No sign of life from the server for that long.
     Idle(Duration),
     /// That long altogether.
@@ -108,6 +110,11 @@ impl InFlight {
     /// Ends everything that is at an endpoint.
     pub(crate) fn evict(&self, endpoint: u64) {
         self.end_where(|entry| (entry.endpoint == Some(endpoint)).then_some(Cause::Evicted));
+    }
+
+    /// Ends everything.
+    pub(crate) fn stop(&self) {
+        self.end_where(|_| Some(Cause::Stopped));
     }
 
     /// Ends what is over its limits.

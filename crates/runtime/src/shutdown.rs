@@ -133,8 +133,10 @@ impl Shutdown {
             timeout(grace, drained).await.is_ok()
         };
         let done = tokio::select! {
-            done = orderly => done,
+            // First: what was cut off has ended as well.
+            biased;
             () = self.reached(Phase::Closing) => false,
+            done = orderly => done,
         };
         self.advance(Phase::Closing);
         if done { WoundDown::Drained } else { WoundDown::Forced }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use model::Time;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::Shared;
 use super::cores::Everywhere;
@@ -22,6 +23,7 @@ pub(super) struct Core {
     pub(super) everywhere: Everywhere,
     /// No new connections; those that are there end after their next answer.
     pub(super) draining: CancellationToken,
+    pub(super) connections: TaskTracker,
     /// Set when the core's tasks are being dropped: nothing may be spawned any more.
     pub(super) closing: Cell<bool>,
     random: Cell<u64>,
@@ -41,6 +43,7 @@ impl Core {
             meters: Meters::default(),
             everywhere,
             draining: CancellationToken::new(),
+            connections: TaskTracker::new(),
             index,
             closing: Cell::new(false),
             random: Cell::new(rand::random::<u64>() | 1),

@@ -18,7 +18,6 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
-use tokio_util::task::TaskTracker;
 
 use super::Shared;
 use super::core::Core;
@@ -33,6 +32,8 @@ const CONNECTION_IDLE: Duration = Duration::from_secs(600);
 /// How exact time limits of calls are.
 const SWEEP_EVERY: Duration = Duration::from_millis(25);
 const BACKLOG: i32 = 4096;
+/// How long what is cut off at the end has to take its last answer.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Cancellations and evictions waiting for one core.
 const COMMANDS: usize = 4096;
 
@@ -202,12 +203,24 @@ fn run(core: &Rc<Core>, socket: TcpListener, commands: mpsc::Receiver<Command>, 
     let served = local.block_on(&runtime, async {
         tokio::select! {
             served = work(core, socket, commands, shutdown) => served,
-            () = shutdown.reached(Phase::Closing) => Ok(()),
+            () = shutdown.reached(Phase::Closing) => {
+                cut_off(core).await;
+                Ok(())
+            }
         }
     });
     // What is cut off now must not go on in the background.
     core.closing.set(true);
     served
+}
+
+/// Whatever is still in flight gets an answer that says why there is no other.
+async fn cut_off(core: &Core) {
+    core.draining.cancel();
+    core.connections.close();
+    core.in_flight.stop();
+    // Whoever does not read by then will not.
+    drop(tokio::time::timeout(LAST_WORDS, core.connections.wait()).await);
 }
 
 /// Until nothing is left of a core that drains.
@@ -217,15 +230,14 @@ async fn work(
     mut commands: mpsc::Receiver<Command>,
     shutdown: &Shutdown,
 ) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(socket)?;
-    let connections = TaskTracker::new();
+    let mut listener = Some(tokio::net::TcpListener::from_std(socket)?);
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut draining = std::pin::pin!(shutdown.reached(Phase::Draining));
     loop {
         tokio::select! {
-            accepted = listener.accept(), if !core.draining.is_cancelled() => match accepted {
-                Ok((stream, _)) => drop(connections.spawn_local(connection(Rc::clone(core), stream))),
+            accepted = accept(listener.as_ref()), if listener.is_some() => match accepted {
+                Ok(stream) => drop(core.connections.spawn_local(connection(Rc::clone(core), stream))),
                 Err(error) => refused_by_system(&error).await,
             },
             Some(command) = commands.recv() => obey(core, command),
@@ -234,14 +246,35 @@ async fn work(
                 core.in_flight.sweep(now);
                 core.everywhere.show(core.index, core.in_flight.longest(now));
                 core.forget(now);
-                if core.draining.is_cancelled() && connections.is_empty() && core.in_flight.len() == 0 {
+                if core.draining.is_cancelled() && core.connections.is_empty() && core.in_flight.len() == 0 {
                     return Ok(());
                 }
             }
             () = &mut draining, if !core.draining.is_cancelled() => {
+                if let Some(listener) = listener.take() {
+                    last_in(core, listener.into_std()?);
+                }
                 core.draining.cancel();
-                connections.close();
+                core.connections.close();
             }
+        }
+    }
+}
+
+async fn accept(listener: Option<&tokio::net::TcpListener>) -> io::Result<TcpStream> {
+    match listener {
+        Some(listener) => listener.accept().await.map(|(stream, _)| stream),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whoever the system has already let in is served once more; with the socket closed, whoever comes later is refused at
+/// once and need not wait for nobody.
+fn last_in(core: &Rc<Core>, socket: TcpListener) {
+    while let Ok((stream, _)) = socket.accept() {
+        match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+            Ok(stream) => drop(core.connections.spawn_local(connection(Rc::clone(core), stream))),
+            Err(error) => tracing::debug!(%error, "a connection is lost at the end"),
         }
     }
 }
@@ -265,6 +298,11 @@ async fn connection(core: Rc<Core>, stream: TcpStream) {
         return;
     }
     let draining = core.draining.clone();
+    let leaving = async {
+        draining.cancelled().await;
+        // A request that is here already is read before the connection counts as idle.
+        tokio::task::yield_now().await;
+    };
     let service = service_fn(|request| Detach::new(Rc::clone(&core), serve(Rc::clone(&core), request)));
     let mut connection = std::pin::pin!(
         http1::Builder::new()
@@ -275,8 +313,9 @@ async fn connection(core: Rc<Core>, stream: TcpStream) {
             .serve_connection(TokioIo::new(stream), service)
     );
     let ended = tokio::select! {
+        biased;
         ended = connection.as_mut() => ended,
-        () = draining.cancelled() => {
+        () = leaving => {
             // The next answer says `Connection: close`; a connection that waits for a request ends now.
             connection.as_mut().graceful_shutdown();
             connection.await

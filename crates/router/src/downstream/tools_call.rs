@@ -146,6 +146,10 @@ fn explain(cause: Cause, server: &str) -> (ErrorCode, String) {
             let text = format!("server `{server}` is leaving, and this call did not end before the drain's deadline");
             (ErrorCode::EVICTED, text)
         }
+        Cause::Stopped => {
+            let text = "the gateway stops, and this call did not end before its deadline";
+            (ErrorCode::EVICTED, text.into())
+        }
         Cause::Idle(limit) => {
             (ErrorCode::TIMED_OUT, format!("nothing came from `{server}` for {} s (limits.idle)", limit.as_secs()))
         }
@@ -184,7 +188,7 @@ impl Exchange {
         let stats = &admitted.lease.endpoint.stats;
         match cause {
             Cause::Cancelled => self.meter.cancelled.increment(1),
-            Cause::Evicted => {
+            Cause::Evicted | Cause::Stopped => {
                 self.meter.evicted.increment(1);
                 stats.evicted.fetch_add(1, Ordering::Relaxed);
             }
