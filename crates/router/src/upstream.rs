@@ -7,6 +7,7 @@
 mod announcements;
 mod ask;
 mod http;
+mod http1;
 mod http_answer;
 mod http_events;
 mod http_pool;
@@ -17,6 +18,7 @@ mod pump;
 mod stderr_tail;
 mod stdio;
 mod stdio_events;
+mod too_long;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -93,7 +95,6 @@ impl fmt::Debug for Upstreams {
 }
 
 /// One live, initialised connection (or set of connections with one session) to an endpoint.
-#[expect(clippy::large_enum_variant, reason = "always behind an Arc, and few")]
 pub(crate) enum Link {
     Http(HttpLink),
     Stdio(StdioLink),

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use mcp::sse::Decoder;
 use runtime::Backoff;
 use tokio_util::sync::CancellationToken;
 
+use super::Link;
 use super::http::HttpLink;
+use super::http_pool::{self, Body};
 use super::http_target::LAST_EVENT_ID;
 use super::inbound::{Inbound, read};
-use super::{Link, http_pool};
 use crate::endpoint::{Endpoint, EndpointEvent};
 
 const RETRY: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(30));
@@ -81,12 +81,12 @@ impl Listener {
 
     async fn stream(&mut self, endpoint: &Arc<Endpoint>) -> End {
         let Link::Http(http) = &*self.link else { return End::NotOffered };
-        let mut request = http.target.bare(Method::GET);
+        let mut request = http.target.bare(&Method::GET);
         if let Some(last) = &self.last_event {
-            request.headers_mut().insert(LAST_EVENT_ID, last.clone());
+            request.header(&LAST_EVENT_ID, last);
         }
-        let response = match http_pool::send(endpoint, &http.target, request).await {
-            Ok((response, _never_given_back)) => response,
+        let response = match http_pool::send(endpoint, &http.target, &request).await {
+            Ok(response) => response,
             Err(error) => return End::Failed(error.to_string()),
         };
         match response.status() {
@@ -104,7 +104,7 @@ impl Listener {
         self.read(endpoint, response.into_body()).await
     }
 
-    async fn read(&mut self, endpoint: &Arc<Endpoint>, mut body: Incoming) -> End {
+    async fn read(&mut self, endpoint: &Arc<Endpoint>, mut body: Body) -> End {
         let mut decoder = Decoder::new(MAX_EVENT);
         let (mut events, mut retry) = (Vec::new(), None);
         while let Some(Ok(frame)) = body.frame().await {

@@ -38,12 +38,11 @@ impl HttpLink {
         let call = Call::of_message(initialize::client_request("0", OURSELVES));
         let id = endpoint.next_id();
         let request = target.post(outgoing::write(&call, id));
-        let (response, borrowed) =
-            http_pool::send(endpoint, &target, request).await.map_err(|error| failed(error.into()))?;
+        let response = http_pool::send(endpoint, &target, &request).await.map_err(|error| failed(error.into()))?;
         // Some servers send a session id with a refusal, too; it is none.
         let session = response.headers().get(SESSION).filter(|_| response.status().is_success()).cloned();
         let exchange = Exchange::new(endpoint, None, Restore::new(&call, id));
-        let response = match http_answer::accept(exchange, response, borrowed).await {
+        let response = match http_answer::accept(exchange, response).await {
             Ok(Answer::Whole(response)) => response,
             Ok(Answer::Events(mut events)) => ask::last(&mut events).await.map_err(failed)?,
             Err(error) => return Err(failed(error.into())),
@@ -70,11 +69,11 @@ impl HttpLink {
         if let Some(trace) = &call.traceparent
             && let Ok(value) = HeaderValue::from_str(&trace.value)
         {
-            request.headers_mut().insert(TRACEPARENT, value);
+            request.header(&TRACEPARENT, &value);
         }
         let mut exchange = Exchange::new(endpoint, Some(link), Restore::new(call, id));
-        match http_pool::send(endpoint, &self.target, request).await {
-            Ok((response, borrowed)) => http_answer::accept(exchange, response, borrowed).await,
+        match http_pool::send(endpoint, &self.target, &request).await {
+            Ok(response) => http_answer::accept(exchange, response).await,
             Err(error) => {
                 exchange.over();
                 Err(error)
@@ -111,9 +110,10 @@ impl HttpLink {
         if self.session.is_none() {
             return;
         }
-        let farewell = http_pool::send(endpoint, &self.target, self.target.bare(Method::DELETE));
+        let request = self.target.bare(&Method::DELETE);
+        let farewell = http_pool::send(endpoint, &self.target, &request);
         let outcome = match tokio::time::timeout(FAREWELL, farewell).await {
-            Ok(Ok((response, _))) => response.status().to_string(),
+            Ok(Ok(response)) => response.status().to_string(),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer in time".to_owned(),
         };

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
 use http::{Response, StatusCode};
+use http_body::Body as _;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
 use mcp::{ErrorCode, message};
 
 use super::Link;
 use super::http::HttpLink;
 use super::http_events::HttpEvents;
-use super::http_pool::{self, Borrowed};
+use super::http_pool::{self, Body};
 use super::http_target::Target;
-use super::inbound::{Inbound, Restore, read};
+use super::http1::Http1Error;
+use super::inbound::{self, Inbound, Restore, read};
 use crate::call::{Answer, CallError, Cause, EventStream};
 use crate::endpoint::Endpoint;
 
@@ -57,9 +58,8 @@ impl Exchange {
         }
     }
 
-    pub(super) fn broken(&self, error: &hyper::Error) -> CallError {
-        let reason = http_pool::chain(error);
-        CallError::sent(Cause::Lost, format!("the connection to server `{}` broke: {reason}", self.server()))
+    pub(super) fn broken(&self, error: &Http1Error) -> CallError {
+        CallError::sent(Cause::Lost, format!("the connection to server `{}` broke: {error}", self.server()))
     }
 
     fn has_session(&self) -> bool {
@@ -95,25 +95,20 @@ fn media(headers: &HeaderMap) -> Media {
 }
 
 /// Makes an answer of a response whose head has come.
-pub(super) async fn accept(
-    mut exchange: Exchange,
-    response: Response<Incoming>,
-    borrowed: Borrowed,
-) -> Result<Answer, CallError> {
+pub(super) async fn accept(mut exchange: Exchange, response: Response<Body>) -> Result<Answer, CallError> {
     let (head, body) = response.into_parts();
     let media = media(&head.headers);
     if !head.status.is_success() {
-        let text = read_refusal(body, borrowed).await;
+        let text = read_refusal(body).await;
         exchange.over();
         return refused(&exchange, head.status, &head.headers, &text);
     }
     match media {
-        Media::Events => Ok(Answer::Events(EventStream::new(HttpEvents::new(exchange, body, borrowed)))),
+        Media::Events => Ok(Answer::Events(EventStream::new(HttpEvents::new(exchange, body)))),
         Media::Json => {
             let whole = read_whole(body, exchange.limit()).await;
             exchange.over();
             let whole = whole.map_err(|error| error.of(&exchange))?;
-            borrowed.give_back();
             exchange.restore.only_answer(&whole, exchange.server()).map(Answer::Whole)
         }
         Media::Other => {
@@ -169,9 +164,9 @@ fn shown(status: StatusCode, body: &[u8]) -> String {
 
 /// Posts a notification or a reply, which have no answer.
 pub(super) async fn post(endpoint: &Endpoint, target: &Target, message: Bytes) -> Result<(), CallError> {
-    let (response, borrowed) = http_pool::send(endpoint, target, target.post(message)).await?;
+    let response = http_pool::send(endpoint, target, &target.post(message)).await?;
     let status = response.status();
-    let body = read_refusal(response.into_body(), borrowed).await;
+    let body = read_refusal(response.into_body()).await;
     if status.is_success() {
         return Ok(());
     }
@@ -180,19 +175,13 @@ pub(super) async fn post(endpoint: &Endpoint, target: &Target, message: Bytes) -
 }
 
 /// A short body, or as much of it as came: what it says is only a hint.
-async fn read_refusal(body: Incoming, borrowed: Borrowed) -> Bytes {
-    match read_whole(body, REFUSAL).await {
-        Ok(text) => {
-            borrowed.give_back();
-            text
-        }
-        Err(_) => Bytes::new(),
-    }
+async fn read_refusal(body: Body) -> Bytes {
+    read_whole(body, REFUSAL).await.unwrap_or_default()
 }
 
 pub(super) enum ReadError {
     TooLarge,
-    Broken(hyper::Error),
+    Broken(Http1Error),
 }
 
 impl ReadError {
@@ -205,12 +194,11 @@ impl ReadError {
 }
 
 pub(super) fn too_large(exchange: &Exchange) -> CallError {
-    let (server, limit) = (exchange.server(), exchange.limit());
-    CallError::sent(Cause::TooLarge, format!("the answer of server `{server}` is larger than {limit} bytes"))
+    inbound::too_large(exchange.server(), exchange.limit())
 }
 
 /// Reads until the end was seen, not only until the last byte: a connection may be used again only after that.
-async fn read_whole(mut body: Incoming, limit: u64) -> Result<Bytes, ReadError> {
+async fn read_whole(mut body: Body, limit: u64) -> Result<Bytes, ReadError> {
     let mut first = Bytes::new();
     let mut more = BytesMut::new();
     let mut length = 0_u64;

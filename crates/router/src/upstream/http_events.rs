@@ -12,19 +12,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::Stream;
 use http::{HeaderValue, Method, StatusCode};
+use http_body::Body as _;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
 use mcp::sse::{Decoder, Event};
 
 use super::Link;
 use super::http_answer::{Exchange, too_large};
-use super::http_pool::{self, Borrowed};
+use super::http_pool::{self, Body};
 use super::http_target::LAST_EVENT_ID;
 use super::inbound::{Inbound, read};
 use crate::call::{CallError, Cause};
 use crate::endpoint::{Endpoint, EndpointEvent};
-
-type Opened = (Incoming, Borrowed);
 
 pub(super) struct HttpEvents {
     exchange: Exchange,
@@ -33,16 +31,14 @@ pub(super) struct HttpEvents {
     events: Vec<Event>,
     ready: VecDeque<Bytes>,
     answered: bool,
-    /// How often the end of the stream was waited for by polling once more.
-    yields: u8,
     resume: Resume,
 }
 
 /// Where messages come from.
 enum Source {
-    Stream(Opened),
+    Stream(Body),
     /// The rest of them is being asked for.
-    Resuming(Pin<Box<dyn Future<Output = Result<Opened, CallError>> + Send>>),
+    Resuming(Pin<Box<dyn Future<Output = Result<Body, CallError>> + Send>>),
     Nowhere,
 }
 
@@ -56,8 +52,6 @@ struct Resume {
     fruitless: u32,
 }
 
-/// The end of a stream mostly comes with its last event and needs only a turn of the connection's own task.
-const YIELDS: u8 = 4;
 /// For a stream that is not ended after its answer. Until then its connection serves nobody else.
 const LINGER: Duration = Duration::from_secs(1);
 /// How often in a row the rest of a stream is asked for without any event coming.
@@ -67,15 +61,14 @@ const WAIT: Duration = Duration::from_millis(100);
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
 impl HttpEvents {
-    pub(super) fn new(exchange: Exchange, body: Incoming, borrowed: Borrowed) -> Self {
+    pub(super) fn new(exchange: Exchange, body: Body) -> Self {
         Self {
             decoder: decoder(&exchange),
             exchange,
-            from: Source::Stream((body, borrowed)),
+            from: Source::Stream(body),
             events: Vec::new(),
             ready: VecDeque::new(),
             answered: false,
-            yields: 0,
             resume: Resume::default(),
         }
     }
@@ -126,40 +119,23 @@ impl HttpEvents {
         self.exchange.over();
     }
 
-    /// Ready when the connection is taken care of.
-    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        while let Source::Stream((mut body, borrowed)) = std::mem::replace(&mut self.from, Source::Nowhere) {
+    /// The end of a stream mostly comes with its last event; if not, it is waited for elsewhere.
+    fn end(&mut self, context: &mut Context<'_>) {
+        while let Source::Stream(mut body) = std::mem::replace(&mut self.from, Source::Nowhere) {
             match Pin::new(&mut body).poll_frame(context) {
-                Poll::Ready(Some(Ok(_))) => self.from = Source::Stream((body, borrowed)),
-                Poll::Ready(Some(Err(_))) => {}
-                Poll::Ready(None) => borrowed.give_back(),
-                Poll::Pending if self.yields < YIELDS => {
-                    self.yields += 1;
-                    self.from = Source::Stream((body, borrowed));
-                    context.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                Poll::Pending => self.linger(body, borrowed),
+                Poll::Ready(Some(Ok(_))) => self.from = Source::Stream(body),
+                Poll::Ready(Some(Err(_)) | None) => {}
+                Poll::Pending => self.linger(body),
             }
         }
-        Poll::Ready(())
     }
 
     /// The client need not wait for a stream that its server leaves open.
-    fn linger(&self, mut body: Incoming, borrowed: Borrowed) {
+    fn linger(&self, mut body: Body) {
         self.exchange.endpoint.upstreams.tasks.spawn("end of an event stream", async move {
-            let rest = async {
-                loop {
-                    match body.frame().await {
-                        Some(Ok(_)) => {}
-                        Some(Err(_)) => return false,
-                        None => return true,
-                    }
-                }
-            };
-            if tokio::time::timeout(LINGER, rest).await == Ok(true) {
-                borrowed.give_back();
-            }
+            let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+            // Whether it came in time: the body knows what becomes of its connection.
+            drop(tokio::time::timeout(LINGER, rest).await);
         });
     }
 
@@ -187,7 +163,7 @@ impl HttpEvents {
     /// Reads a little further. An error ends the call.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
         let body = match &mut self.from {
-            Source::Stream((body, _)) => body,
+            Source::Stream(body) => body,
             Source::Resuming(rest) => {
                 let outcome = ready!(rest.as_mut().poll(context));
                 return Poll::Ready(match outcome {
@@ -213,9 +189,7 @@ impl HttpEvents {
                 self.interrupted(error)
             }
             None => {
-                if let Source::Stream((_, borrowed)) = std::mem::replace(&mut self.from, Source::Nowhere) {
-                    borrowed.give_back();
-                }
+                self.from = Source::Nowhere;
                 let server = self.exchange.server();
                 let message = format!("the event stream of server `{server}` ended before the answer");
                 self.interrupted(CallError::sent(Cause::Lost, message))
@@ -229,12 +203,7 @@ fn decoder(exchange: &Exchange) -> Decoder {
 }
 
 /// Asks for the events after `last`.
-async fn rest(
-    endpoint: Arc<Endpoint>,
-    link: Arc<Link>,
-    last: HeaderValue,
-    wait: Duration,
-) -> Result<Opened, CallError> {
+async fn rest(endpoint: Arc<Endpoint>, link: Arc<Link>, last: HeaderValue, wait: Duration) -> Result<Body, CallError> {
     tokio::time::sleep(wait).await;
     let server = &endpoint.key.backend;
     let lost = |what: String| {
@@ -242,14 +211,14 @@ async fn rest(
         CallError::sent(Cause::Lost, message)
     };
     let Link::Http(http) = &*link else { return Err(lost("there is no way to resume it".to_owned())) };
-    let mut request = http.target.bare(Method::GET);
-    request.headers_mut().insert(LAST_EVENT_ID, last);
-    let (response, borrowed) = http_pool::send(&endpoint, &http.target, request).await.map_err(|error| {
+    let mut request = http.target.bare(&Method::GET);
+    request.header(&LAST_EVENT_ID, &last);
+    let response = http_pool::send(&endpoint, &http.target, &request).await.map_err(|error| {
         let cause = error.cause;
         CallError { cause, ..lost(format!("could not be resumed: {error}")) }
     })?;
     match response.status() {
-        StatusCode::OK => Ok((response.into_body(), borrowed)),
+        StatusCode::OK => Ok(response.into_body()),
         status => Err(lost(format!("was not resumed: status {status}"))),
     }
 }
@@ -264,7 +233,7 @@ impl Stream for HttpEvents {
                 return Poll::Ready(Some(Ok(message)));
             }
             if this.answered {
-                ready!(this.poll_end(context));
+                this.end(context);
                 return Poll::Ready(None);
             }
             if let Err(error) = ready!(this.poll_read(context)) {

@@ -1,25 +1,26 @@
 //! Connections to HTTP servers: each core has its own, by endpoint, so that no call takes a lock for one.
 //!
-//! A connection is used by one exchange at a time and comes back when the body of its response was read to the end. It
-//! is driven by a task of its own, which closes it when the endpoint ends or when it has been idle for too long.
+//! A connection is used by one exchange at a time. The body of the response has it and gives it back at its end;
+//! dropped before that, it closes it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use http::{HeaderMap, Response};
+use http_body::{Frame, SizeHint};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::http_target::Target;
+use super::http1::{Connection, Failed, Framing, Head, Http1Error, Request, Stream};
 use crate::call::{CallError, Cause};
 use crate::endpoint::Endpoint;
 
@@ -31,96 +32,132 @@ const IDLE: Duration = Duration::from_secs(60);
 const MARGIN: Duration = Duration::from_secs(1);
 /// … and than what it shows, but not so early that a server which once restarted gets a new connection for every call.
 const LEAST_IDLE: Duration = Duration::from_secs(1);
-/// How often a connection looks whether it has been idle for too long.
-const SWEEP: Duration = Duration::from_secs(5);
-/// One that was idle for longer than this may be closed without its task having had a turn to see it.
+/// How often idle connections are looked at.
+const SWEEP: Duration = Duration::from_secs(1);
+/// What was idle for longer than this may have been closed without the runtime having had a turn to see it.
 const FRESH: Duration = Duration::from_millis(50);
 
 thread_local! {
-    /// By serial of the endpoint.
+    /// By serial of the endpoint. A shelf is there from an endpoint's first connection until the endpoint ends.
     static POOL: RefCell<BTreeMap<u64, Shelf>> = const { RefCell::new(BTreeMap::new()) };
-    static NEXT: Cell<u64> = const { Cell::new(1) };
 }
 
 /// What one core has of one endpoint.
 struct Shelf {
     /// The latest used is the last.
-    idle: Vec<Pooled>,
+    idle: Vec<Idle>,
     /// The longest that is safe, as far as connections which the server closed have shown.
     longest: Duration,
 }
 
-impl Default for Shelf {
-    fn default() -> Self {
-        Self { idle: Vec::new(), longest: IDLE }
-    }
-}
-
-/// A connection in the pool.
-struct Pooled {
-    sender: SendRequest<Full<Bytes>>,
-    number: u64,
+struct Idle {
+    connection: Connection,
     since: Instant,
     until: Instant,
 }
 
-/// A connection in use. Dropped without [`Borrowed::give_back`] it is closed.
-pub(super) struct Borrowed {
-    sender: SendRequest<Full<Bytes>>,
-    serial: u64,
-    number: u64,
-    keep: Duration,
+impl Shelf {
+    /// A connection nothing speaks against, the latest used first.
+    fn take(&mut self, now: Instant) -> Option<Connection> {
+        while let Some(mut idle) = self.idle.pop() {
+            if idle.until > now && !self.is_spent(&mut idle, now) {
+                return Some(idle.connection);
+            }
+        }
+        None
+    }
+
+    /// Remembers after how long the server closes, if that is what has happened.
+    fn is_spent(&mut self, idle: &mut Idle, now: Instant) -> bool {
+        let age = now - idle.since;
+        let spent = idle.connection.is_spent(age > FRESH);
+        if spent && age >= LEAST_IDLE {
+            self.longest = self.longest.min(age * 4 / 5).max(LEAST_IDLE);
+        }
+        spent
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        let idle = std::mem::take(&mut self.idle);
+        self.idle = idle.into_iter().filter_map(|mut idle| self.keeps(&mut idle, now).then_some(idle)).collect();
+    }
+
+    fn keeps(&mut self, idle: &mut Idle, now: Instant) -> bool {
+        idle.until > now && !self.is_spent(idle, now)
+    }
 }
 
-impl Borrowed {
+fn with_shelf<T>(serial: u64, work: impl FnOnce(&mut Shelf) -> T) -> Option<T> {
+    POOL.with(|pool| pool.borrow_mut().get_mut(&serial).map(work))
+}
+
+/// A connection in use.
+struct Lent {
+    connection: Connection,
+    serial: u64,
+    keep: Duration,
+    reusable: bool,
+}
+
+impl Lent {
     /// After the end of the response's body: only then may the next request be written.
-    pub(super) fn give_back(self) {
-        let Self { sender, serial, number, keep } = self;
-        if sender.is_closed() {
+    fn give_back(self) {
+        if !self.reusable {
             return;
         }
         let since = Instant::now();
-        with_shelf(serial, |shelf| {
+        with_shelf(self.serial, |shelf| {
             if shelf.idle.len() < MAX_IDLE {
-                let until = since + keep.min(shelf.longest);
-                shelf.idle.push(Pooled { sender, number, since, until });
+                let until = since + self.keep.min(shelf.longest);
+                shelf.idle.push(Idle { connection: self.connection, since, until });
             }
         });
     }
 }
 
-fn with_shelf<T>(serial: u64, work: impl FnOnce(&mut Shelf) -> T) -> T {
-    POOL.with(|pool| work(pool.borrow_mut().entry(serial).or_default()))
+/// The body of a response, as it comes.
+pub(super) struct Body {
+    /// Until the end.
+    lent: Option<Lent>,
+    framing: Framing,
 }
 
-/// A connection nothing speaks against, the latest used first.
-async fn take(serial: u64) -> Option<Pooled> {
-    loop {
-        let mut pooled = with_shelf(serial, |shelf| shelf.idle.pop())?;
-        let now = Instant::now();
-        if pooled.until <= now {
-            continue;
-        }
-        if now - pooled.since > FRESH {
-            tokio::task::yield_now().await;
-        }
-        // Its task may not have seen the end of the last response yet, either.
-        if pooled.sender.ready().await.is_ok() {
-            return Some(pooled);
+impl Body {
+    fn over(&mut self) {
+        if let Some(lent) = self.lent.take_if(|_| self.framing == Framing::Done) {
+            lent.give_back();
         }
     }
 }
 
-/// Connection `number` has been idle for too long, or has ended by itself; then what it shows is remembered.
-fn sweep(serial: u64, number: u64, now: Instant, ended: bool) {
-    with_shelf(serial, |shelf| {
-        let found = shelf.idle.iter().position(|pooled| pooled.number == number);
-        let Some(at) = found.filter(|at| ended || shelf.idle[*at].until <= now) else { return };
-        let age = now - shelf.idle.remove(at).since;
-        if ended && age >= LEAST_IDLE {
-            shelf.longest = shelf.longest.min(age * 4 / 5).max(LEAST_IDLE);
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Http1Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Http1Error>>> {
+        let Self { lent: Some(lent), framing } = &mut *self else { return Poll::Ready(None) };
+        let piece = ready!(lent.connection.poll_body(framing, context));
+        if piece.is_err() {
+            self.lent = None;
         }
-    });
+        self.over();
+        Poll::Ready(piece.map(|piece| piece.map(Frame::data)).transpose())
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.lent.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.framing {
+            Framing::Length(left) => SizeHint::with_exact(left),
+            Framing::Done => SizeHint::with_exact(0),
+            Framing::Chunked(_) | Framing::UntilClose => SizeHint::default(),
+        }
+    }
 }
 
 /// Sends one request and returns with the head of its response. Goes again, over other connections, for as long as
@@ -128,36 +165,32 @@ fn sweep(serial: u64, number: u64, now: Instant, ended: bool) {
 pub(super) async fn send(
     endpoint: &Endpoint,
     target: &Target,
-    mut request: Request<Full<Bytes>>,
-) -> Result<(Response<Incoming>, Borrowed), CallError> {
+    request: &Request<'_>,
+) -> Result<Response<Body>, CallError> {
     let serial = endpoint.serial;
-    while let Some(Pooled { mut sender, number, .. }) = take(serial).await {
-        match sender.try_send_request(request).await {
-            Ok(response) => return Ok(borrowed(response, sender, serial, number)),
-            Err(mut error) => match error.take_message() {
-                Some(unsent) => request = unsent,
-                None => return Err(broken(endpoint, &error.into_error(), true)),
-            },
+    while let Some(mut connection) = with_shelf(serial, |shelf| shelf.take(Instant::now())).flatten() {
+        match connection.exchange(request).await {
+            Ok(head) => return Ok(response(head, connection, serial)),
+            Err(Failed { sent: false, .. }) => {}
+            Err(Failed { error, sent: true }) => return Err(broken(endpoint, &error, true)),
         }
     }
-    let (mut sender, number) = Box::pin(connect(endpoint, target)).await?;
-    match sender.try_send_request(request).await {
-        Ok(response) => Ok(borrowed(response, sender, serial, number)),
-        Err(mut error) => {
-            let sent = error.take_message().is_none();
-            Err(broken(endpoint, &error.into_error(), sent))
-        }
+    let mut connection = Box::pin(connect(endpoint, target)).await?;
+    match connection.exchange(request).await {
+        Ok(head) => Ok(response(head, connection, serial)),
+        Err(Failed { error, sent }) => Err(broken(endpoint, &error, sent)),
     }
 }
 
-fn borrowed(
-    response: Response<Incoming>,
-    sender: SendRequest<Full<Bytes>>,
-    serial: u64,
-    number: u64,
-) -> (Response<Incoming>, Borrowed) {
-    let keep = keep_alive(response.headers()).map_or(IDLE, |said| said.saturating_sub(MARGIN).min(IDLE));
-    (response, Borrowed { sender, serial, number, keep })
+fn response(head: Head, connection: Connection, serial: u64) -> Response<Body> {
+    let keep = keep_alive(&head.headers).map_or(IDLE, |said| said.saturating_sub(MARGIN).min(IDLE));
+    let lent = Lent { connection, serial, keep, reusable: head.reusable };
+    let mut body = Body { lent: Some(lent), framing: head.framing };
+    body.over();
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    response
 }
 
 /// What the server says about idle connections: `Keep-Alive: timeout=5`.
@@ -167,83 +200,51 @@ fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
     seconds.trim().parse().ok().map(Duration::from_secs)
 }
 
-fn broken(endpoint: &Endpoint, error: &hyper::Error, sent: bool) -> CallError {
-    let message = format!("the connection to server `{}` broke: {}", endpoint.key.backend, chain(error));
+fn broken(endpoint: &Endpoint, error: &Http1Error, sent: bool) -> CallError {
+    let message = format!("the connection to server `{}` broke: {error}", endpoint.key.backend);
     if sent { CallError::sent(Cause::Lost, message) } else { CallError::unsent(Cause::Lost, message) }
 }
 
-/// An error and its sources in one line: hyper's own text alone says little.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
-}
-
-async fn connect(endpoint: &Endpoint, target: &Target) -> Result<(SendRequest<Full<Bytes>>, u64), CallError> {
+async fn connect(endpoint: &Endpoint, target: &Target) -> Result<Connection, CallError> {
     let limit = endpoint.limits().connect;
     let failed = |reason: String| {
         let (server, host, port) = (&endpoint.key.backend, &target.host, target.port);
         CallError::unsent(Cause::Connect, format!("server `{server}` cannot be reached at {host}:{port}: {reason}"))
     };
-    let connected = tokio::time::timeout(limit, open(endpoint, target)).await;
-    let sender = match connected {
-        Ok(Ok(opened)) => opened,
+    let stream = match tokio::time::timeout(limit, open(endpoint, target)).await {
+        Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(failed(error.to_string())),
         Err(_) => return Err(failed(format!("no connection within {} ms", limit.as_millis()))),
     };
     endpoint.reached();
-    Ok(sender)
+    metrics::counter!("router_upstream_connections_total").increment(1);
+    let first = POOL.with(|pool| !pool.borrow().contains_key(&endpoint.serial));
+    if first && !endpoint.ended.is_cancelled() {
+        let shelf = Shelf { idle: Vec::new(), longest: IDLE };
+        POOL.with(|pool| pool.borrow_mut().insert(endpoint.serial, shelf));
+        let watched = watch(endpoint.serial, endpoint.ended.clone());
+        endpoint.upstreams.tasks.spawn("idle upstream connections", watched);
+    }
+    Ok(Connection::new(stream))
 }
 
-async fn open(endpoint: &Endpoint, target: &Target) -> io::Result<(SendRequest<Full<Bytes>>, u64)> {
+async fn open(endpoint: &Endpoint, target: &Target) -> io::Result<Stream> {
     let stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
     stream.set_nodelay(true)?;
-    if target.tls {
-        let name = ServerName::try_from(target.host.clone()).map_err(io::Error::other)?;
-        let stream = endpoint.upstreams.tls().connect(name, stream).await?;
-        drive(endpoint, stream).await
-    } else {
-        drive(endpoint, stream).await
+    if !target.tls {
+        return Ok(Stream::Plain(stream));
     }
+    let name = ServerName::try_from(target.host.clone()).map_err(io::Error::other)?;
+    Ok(Stream::Tls(Box::new(endpoint.upstreams.tls().connect(name, stream).await?)))
 }
 
-async fn drive<S>(endpoint: &Endpoint, stream: S) -> io::Result<(SendRequest<Full<Bytes>>, u64)>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) =
-        http1::Builder::new().writev(false).handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-    metrics::counter!("router_upstream_connections_total").increment(1);
-    let number = NEXT.with(|next| next.replace(next.get() + 1));
-    let (serial, ended) = (endpoint.serial, endpoint.ended.clone());
-    endpoint.upstreams.tasks.spawn("upstream connection", async move {
-        let mut connection = std::pin::pin!(connection);
-        let mut ticks = tokio::time::interval_at(Instant::now() + SWEEP, SWEEP);
-        let by_itself = loop {
-            tokio::select! {
-                outcome = &mut connection => {
-                    // Whoever was waiting on it has been told; an idle one may end as it likes.
-                    if let Err(error) = outcome {
-                        tracing::debug!(error = %chain(&error), "an upstream connection ended");
-                    }
-                    break true;
-                }
-                () = ended.cancelled() => break false,
-                now = ticks.tick() => sweep(serial, number, now, false),
-            }
-        };
-        if by_itself {
-            sweep(serial, number, Instant::now(), true);
-        } else {
-            // The endpoint is gone, and will not be asked for again.
-            POOL.with(|pool| drop(pool.borrow_mut().remove(&serial)));
-        }
-    });
-    Ok((sender, number))
+/// Closes what has been idle for too long, and everything when the endpoint ends.
+async fn watch(serial: u64, ended: CancellationToken) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    while ended.run_until_cancelled(ticks.tick()).await.is_some() {
+        with_shelf(serial, |shelf| shelf.sweep(Instant::now()));
+    }
+    POOL.with(|pool| drop(pool.borrow_mut().remove(&serial)));
 }
 
 /// Trusts what the system trusts.

@@ -1,12 +1,14 @@
 //! Where an HTTP server is and what every request to it carries: the configured transport with its secrets resolved.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
-use http_body_util::Full;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use model::Transport;
 
+use super::http1::{Request, push_header};
 use crate::endpoint::BringUpFailure;
 use crate::secrets;
 
@@ -22,8 +24,10 @@ pub(super) struct Target {
     /// For the resolver and for the certificate; without the brackets of an IPv6 address.
     pub(super) host: String,
     pub(super) port: u16,
-    path: Uri,
+    path: PathAndQuery,
     headers: HeaderMap,
+    /// The head of a POST.
+    post: Vec<u8>,
 }
 
 impl Target {
@@ -70,7 +74,8 @@ impl Target {
             headers.insert(HeaderName::try_from(name).map_err(|_| refused())?, value);
         }
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Self { tls, host, port, path: Uri::from(path), headers })
+        let post = head(&Method::POST, &path, &headers);
+        Ok(Self { tls, host, port, path, headers, post })
     }
 
     /// The same target with the headers of a session.
@@ -79,6 +84,7 @@ impl Target {
             self.headers.insert(SESSION, session.clone());
         }
         self.headers.insert(VERSION, HeaderValue::from_static(version.as_str()));
+        self.post = head(&Method::POST, &self.path, &self.headers);
         self
     }
 
@@ -86,23 +92,24 @@ impl Target {
         self.headers != other.headers
     }
 
-    pub(super) fn post(&self, body: Bytes) -> Request<Full<Bytes>> {
-        self.request(Method::POST, body)
+    pub(super) fn post(&self, body: Bytes) -> Request<'_> {
+        Request { head: Cow::Borrowed(&self.post), body }
     }
 
     /// A GET or DELETE, which have no body and accept only an event stream.
-    pub(super) fn bare(&self, method: Method) -> Request<Full<Bytes>> {
-        let mut request = self.request(method, Bytes::new());
-        request.headers_mut().remove(CONTENT_TYPE);
-        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
-        request
+    pub(super) fn bare(&self, method: &Method) -> Request<'static> {
+        let mut headers = self.headers.clone();
+        headers.remove(CONTENT_TYPE);
+        headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+        Request { head: Cow::Owned(head(method, &self.path, &headers)), body: Bytes::new() }
     }
+}
 
-    fn request(&self, method: Method, body: Bytes) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = method;
-        *request.uri_mut() = self.path.clone();
-        *request.headers_mut() = self.headers.clone();
-        request
+/// Written once per session instead of once per call.
+fn head(method: &Method, path: &PathAndQuery, headers: &HeaderMap) -> Vec<u8> {
+    let mut head = format!("{method} {path} HTTP/1.1\r\n").into_bytes();
+    for (name, value) in headers {
+        push_header(&mut head, name, value);
     }
+    head
 }

@@ -1,0 +1,445 @@
+//! HTTP/1.1 toward servers (RFC 9112): one request out, one response in, over one connection.
+//!
+//! Our own framing rather than a general client's, because of what only the framing knows: whether a byte of the
+//! request was written, which decides whether it may go again, and where a response ends, which decides whether the
+//! connection may serve the next one. The peer is configured, requests come from one template, and responses need
+//! lengths, chunks and interim answers only.
+
+use std::borrow::Cow;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tokio_util::io::poll_read_buf;
+
+/// Bytes of the head of a response.
+const HEAD_MAX: usize = 64 << 10;
+const HEADERS_MAX: usize = 100;
+/// Bytes of a chunk's size line and of one trailer.
+const LINE_MAX: usize = 4 << 10;
+/// A body up to this long goes out in one piece with its head.
+const JOINED_MAX: usize = 16 << 10;
+/// Room made for each read.
+const READ: usize = 8 << 10;
+
+/// A request: mostly the head its target has ready, and a body.
+#[derive(Debug, Clone)]
+pub(super) struct Request<'a> {
+    /// Request line and headers, each with its line end, without the empty line.
+    pub(super) head: Cow<'a, [u8]>,
+    pub(super) body: Bytes,
+}
+
+impl Request<'_> {
+    pub(super) fn header(&mut self, name: &HeaderName, value: &HeaderValue) {
+        push_header(self.head.to_mut(), name, value);
+    }
+}
+
+pub(super) fn push_header(head: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    head.extend_from_slice(name.as_str().as_bytes());
+    head.extend_from_slice(b": ");
+    head.extend_from_slice(value.as_bytes());
+    head.extend_from_slice(b"\r\n");
+}
+
+/// Why there is no response, or no more of it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Http1Error {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("the server closed the connection before {0}")]
+    Closed(&'static str),
+    #[error("what the server sent is no HTTP/1.1 response: {0}")]
+    Malformed(&'static str),
+}
+
+/// Nothing came back; `sent`: a byte of the request was written.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) error: Http1Error,
+    pub(super) sent: bool,
+}
+
+pub(super) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// A connection between two exchanges, or in one.
+pub(super) struct Connection {
+    stream: Stream,
+    /// Read and not used yet.
+    input: BytesMut,
+    output: Vec<u8>,
+}
+
+/// The beginning of a response.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) framing: Framing,
+    /// The connection may be used again after the end of the body.
+    pub(super) reusable: bool,
+}
+
+/// What is left of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    Length(u64),
+    Chunked(Chunk),
+    /// The end of the connection is its end.
+    UntilClose,
+    Done,
+}
+
+/// Where in a chunked body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Chunk {
+    Size,
+    Data(u64),
+    /// The line end after the data.
+    End,
+    Trailers,
+}
+
+impl Connection {
+    pub(super) fn new(stream: Stream) -> Self {
+        Self { stream, input: BytesMut::with_capacity(READ), output: Vec::new() }
+    }
+
+    /// Whether the server has closed it, or said something that nobody asked for: then it is of no use. `look`: ask the
+    /// system, because the runtime may not have heard of it yet.
+    pub(super) fn is_spent(&mut self, look: bool) -> bool {
+        if !self.input.is_empty() {
+            return true;
+        }
+        if look {
+            let socket = SockRef::from(self.stream.tcp());
+            return !matches!(socket.peek(&mut [MaybeUninit::uninit()]), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        }
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        poll_read_buf(Pin::new(&mut self.stream), &mut context, &mut self.input).is_ready()
+    }
+
+    /// Writes a request and reads the head of its response.
+    pub(super) async fn exchange(&mut self, request: &Request<'_>) -> Result<Head, Failed> {
+        self.output.clear();
+        self.output.extend_from_slice(&request.head);
+        let joined = request.body.len() <= JOINED_MAX;
+        write_length(&mut self.output, request.body.len());
+        if joined {
+            self.output.extend_from_slice(&request.body);
+        }
+        let mut sent = false;
+        let written = async {
+            let mut output = &self.output[..];
+            while !output.is_empty() {
+                let count = self.stream.write(output).await?;
+                if count == 0 {
+                    return Err(io::ErrorKind::WriteZero.into());
+                }
+                sent = true;
+                output.advance(count);
+            }
+            if !joined {
+                self.stream.write_all(&request.body).await?;
+            }
+            self.stream.flush().await
+        };
+        if let Err(error) = written.await {
+            if !sent {
+                return Err(Failed { error: error.into(), sent });
+            }
+            // A server that refuses a request early closes before it has read all of it, and has said why.
+            return self.head().await.map_err(|_| Failed { error: error.into(), sent });
+        }
+        self.head().await.map_err(|error| Failed { error, sent: true })
+    }
+
+    /// Skips interim responses.
+    async fn head(&mut self) -> Result<Head, Http1Error> {
+        loop {
+            while let Some(head) = parse(&mut self.input)? {
+                match head.status.as_u16() {
+                    101 => return Err(Http1Error::Malformed("it switches to a protocol nobody asked for")),
+                    100..=199 => {}
+                    _ => return Ok(head),
+                }
+            }
+            if self.input.len() > HEAD_MAX {
+                return Err(Http1Error::Malformed("its head is too long"));
+            }
+            self.input.reserve(READ);
+            if self.stream.read_buf(&mut self.input).await? == 0 {
+                return Err(Http1Error::Closed("it answered"));
+            }
+        }
+    }
+
+    /// The next piece of a body; none after its end, which `framing` then says.
+    pub(super) fn poll_body(
+        &mut self,
+        framing: &mut Framing,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, Http1Error>> {
+        loop {
+            match framing.take(&mut self.input)? {
+                Taken::Data(data) => return Poll::Ready(Ok(Some(data))),
+                Taken::End => return Poll::Ready(Ok(None)),
+                Taken::More => {}
+            }
+            let want = match *framing {
+                Framing::Length(left) | Framing::Chunked(Chunk::Data(left)) => {
+                    usize::try_from(left).unwrap_or(usize::MAX).clamp(READ, 16 * READ)
+                }
+                Framing::Chunked(_) | Framing::UntilClose | Framing::Done => READ,
+            };
+            self.input.reserve(want);
+            let read = ready!(poll_read_buf(Pin::new(&mut self.stream), context, &mut self.input));
+            match (read?, *framing) {
+                (0, Framing::UntilClose) => {
+                    *framing = Framing::Done;
+                    return Poll::Ready(Ok(None));
+                }
+                (0, _) => return Poll::Ready(Err(Http1Error::Closed("the end of its answer"))),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// `content-length` and the empty line. A request without a body has none to tell.
+fn write_length(head: &mut Vec<u8>, length: usize) {
+    if length > 0 {
+        let mut number = super::outgoing::NumberText::default();
+        head.extend_from_slice(b"content-length: ");
+        head.extend_from_slice(number.write(length as u64));
+        head.extend_from_slice(b"\r\n");
+    }
+    head.extend_from_slice(b"\r\n");
+}
+
+/// Takes a head off `input`, once all of it is there.
+fn parse(input: &mut BytesMut) -> Result<Option<Head>, Http1Error> {
+    if input.is_empty() {
+        return Ok(None);
+    }
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut response = httparse::Response::new(&mut headers);
+    let length = match response.parse(input) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(_) => return Err(Http1Error::Malformed("its head cannot be read")),
+    };
+    let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
+    let status = status.ok_or(Http1Error::Malformed("it has no status"))?;
+    let mut read = Fields { old: response.version != Some(1), ..Fields::default() };
+    for header in response.headers.iter() {
+        read.header(header.name, header.value)?;
+    }
+    let head = read.head(status)?;
+    input.advance(length);
+    Ok(Some(head))
+}
+
+/// What the headers of a response say.
+#[derive(Default)]
+struct Fields {
+    /// HTTP/1.0 closes unless it says otherwise.
+    old: bool,
+    headers: HeaderMap,
+    length: Option<u64>,
+    chunked: bool,
+    close: bool,
+    keep: bool,
+}
+
+/// Headers of responses that somebody here reads. The others are not kept.
+const KEPT: [&str; 5] = ["content-type", "mcp-session-id", "location", "retry-after", "keep-alive"];
+
+impl Fields {
+    fn header(&mut self, name: &str, value: &[u8]) -> Result<(), Http1Error> {
+        let is = |known: &HeaderName| name.eq_ignore_ascii_case(known.as_str());
+        if is(&CONTENT_LENGTH) {
+            let length = std::str::from_utf8(value).ok().and_then(|text| length(text.trim()));
+            let length = length.ok_or(Http1Error::Malformed("its Content-Length is no number"))?;
+            if self.length.replace(length).is_some_and(|before| before != length) {
+                return Err(Http1Error::Malformed("it has two lengths"));
+            }
+        } else if is(&TRANSFER_ENCODING) {
+            // Chunked must be the last coding; others are not asked for.
+            if !value.trim_ascii().eq_ignore_ascii_case(b"chunked") || self.chunked {
+                return Err(Http1Error::Malformed("its Transfer-Encoding is not chunked"));
+            }
+            self.chunked = true;
+        } else if is(&CONNECTION) {
+            for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                self.close |= option.eq_ignore_ascii_case(b"close");
+                self.keep |= option.eq_ignore_ascii_case(b"keep-alive");
+            }
+        } else if let Some(name) = KEPT.iter().find(|kept| name.eq_ignore_ascii_case(kept))
+            && let Ok(value) = HeaderValue::from_bytes(value)
+        {
+            self.headers.append(HeaderName::from_static(name), value);
+        }
+        Ok(())
+    }
+
+    /// RFC 9112, 6.3.
+    fn head(self, status: StatusCode) -> Result<Head, Http1Error> {
+        let bodyless = status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let framing = match (self.chunked, self.length) {
+            // Either alone would be fine; together they are how one response is made two.
+            (true, Some(_)) => return Err(Http1Error::Malformed("it has a length and chunks")),
+            _ if bodyless => Framing::Done,
+            (true, None) => Framing::Chunked(Chunk::Size),
+            (false, Some(0)) => Framing::Done,
+            (false, Some(length)) => Framing::Length(length),
+            (false, None) => Framing::UntilClose,
+        };
+        let persistent = !self.close && (!self.old || self.keep);
+        Ok(Head { status, headers: self.headers, framing, reusable: persistent && framing != Framing::UntilClose })
+    }
+}
+
+/// Digits only: `+1` is no length.
+fn length(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Taken {
+    Data(Bytes),
+    End,
+    /// Nothing can be said before more has come.
+    More,
+}
+
+impl Framing {
+    /// Takes the next piece of the body off `input`.
+    fn take(&mut self, input: &mut BytesMut) -> Result<Taken, Http1Error> {
+        loop {
+            match *self {
+                Self::Done => return Ok(Taken::End),
+                Self::UntilClose if input.is_empty() => return Ok(Taken::More),
+                Self::UntilClose => return Ok(Taken::Data(input.split().freeze())),
+                Self::Length(left) => {
+                    let Some(data) = piece(input, left) else { return Ok(Taken::More) };
+                    let left = left - data.len() as u64;
+                    *self = if left == 0 { Self::Done } else { Self::Length(left) };
+                    return Ok(Taken::Data(data));
+                }
+                Self::Chunked(Chunk::Data(left)) => {
+                    let Some(data) = piece(input, left) else { return Ok(Taken::More) };
+                    let left = left - data.len() as u64;
+                    *self = Self::Chunked(if left == 0 { Chunk::End } else { Chunk::Data(left) });
+                    return Ok(Taken::Data(data));
+                }
+                Self::Chunked(Chunk::Size) => match httparse::parse_chunk_size(input) {
+                    Ok(httparse::Status::Complete((length, size))) => {
+                        input.advance(length);
+                        *self = Self::Chunked(if size == 0 { Chunk::Trailers } else { Chunk::Data(size) });
+                    }
+                    Ok(httparse::Status::Partial) if input.len() <= LINE_MAX => return Ok(Taken::More),
+                    Ok(httparse::Status::Partial) | Err(_) => {
+                        return Err(Http1Error::Malformed("the size of a chunk cannot be read"));
+                    }
+                },
+                Self::Chunked(Chunk::End) => {
+                    if input.len() < 2 {
+                        return Ok(Taken::More);
+                    }
+                    if &input[..2] != b"\r\n" {
+                        return Err(Http1Error::Malformed("a chunk is longer than it said"));
+                    }
+                    input.advance(2);
+                    *self = Self::Chunked(Chunk::Size);
+                }
+                Self::Chunked(Chunk::Trailers) => {
+                    let Some(end) = memchr::memchr(b'\n', input) else {
+                        let fits = input.len() <= LINE_MAX;
+                        return if fits {
+                            Ok(Taken::More)
+                        } else {
+                            Err(Http1Error::Malformed("a trailer is too long"))
+                        };
+                    };
+                    let line = input.split_to(end + 1);
+                    if line.trim_ascii().is_empty() {
+                        *self = Self::Done;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What is there of `left` bytes.
+fn piece(input: &mut BytesMut, left: u64) -> Option<Bytes> {
+    let count = input.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+    (count > 0).then(|| input.split_to(count).freeze())
+}
+
+impl Stream {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Connection")
+    }
+}
+
+#[cfg(test)]
+mod tests;
