@@ -8,6 +8,8 @@ use crate::error_code::ErrorCode;
 pub struct ScanError {
     pub fault: Fault,
     pub id: Option<Box<str>>,
+    /// It is a JSON object without `method`: if it was meant for anything, then for an answer.
+    pub is_answer: bool,
 }
 
 impl ScanError {

@@ -98,7 +98,7 @@ impl Layer {
 /// # Errors
 /// Anything that is not exactly one well-formed JSON-RPC message; see [`Fault`].
 pub fn scan(body: &[u8]) -> Result<Envelope<'_>, ScanError> {
-    let bare = |fault| ScanError { fault, id: None };
+    let bare = |fault| ScanError { fault, id: None, is_answer: false };
     let text = str::from_utf8(body).map_err(|error| bare(Fault::NotUtf8 { offset: error.valid_up_to() }))?;
     let open = skip_space(text, 0);
     match text.as_bytes().get(open) {
@@ -117,7 +117,8 @@ pub fn scan(body: &[u8]) -> Result<Envelope<'_>, ScanError> {
         return Err(bare(not_json(&error)));
     }
     let id = scan.found[ID].filter(|_| !scan.two_ids).and_then(Id::parse);
-    scan.finish(open).map_err(|fault| ScanError { fault, id: id.map(|id| Box::from(id.text())) })
+    let is_answer = scan.found[METHOD].is_none();
+    scan.finish(open).map_err(|fault| ScanError { fault, id: id.map(|id| Box::from(id.text())), is_answer })
 }
 
 fn not_json(error: &serde_json::Error) -> Fault {
@@ -215,7 +216,8 @@ impl<'a> Scan<'a> {
         let id = self.id_at(ID);
         let params = self.params();
         let id_given = self.found[ID].is_some();
-        let message = match (self.found[METHOD], self.found[RESULT], self.found[ERROR]) {
+        let (result, error) = self.outcome();
+        let message = match (self.found[METHOD], result, error) {
             (Some(method), None, None) => {
                 let method = Text::parse(method).ok_or(Fault::MethodType);
                 match (method, id) {
@@ -236,6 +238,15 @@ impl<'a> Scan<'a> {
         match self.fault {
             Some(fault) => Err(fault),
             None => Ok(Envelope { open, message: message? }),
+        }
+    }
+
+    /// Some write the one of the two that is not there as `null`.
+    fn outcome(&self) -> (Option<Raw<'a>>, Option<Raw<'a>>) {
+        match (self.found[RESULT], self.found[ERROR]) {
+            (Some(result), Some(error)) if error.is_null() => (Some(result), None),
+            (Some(result), Some(error)) if result.is_null() => (None, Some(error)),
+            as_written => as_written,
         }
     }
 

@@ -8,7 +8,6 @@ use metrics::{Counter, Histogram, counter, histogram};
 
 use crate::endpoint::Endpoint;
 
-#[expect(clippy::disallowed_types, reason = "only looked up by serial; swept by retain, whose order does not matter")]
 type BySerial = std::collections::HashMap<u64, Rc<Meter>, ahash::RandomState>;
 
 /// The meters of the endpoints this core has sent calls to.

@@ -34,6 +34,8 @@ pub(crate) enum Inbound {
     /// A response to nothing we asked.
     Stray,
     Malformed {
+        /// It can only have been meant for the answer to this request of ours.
+        id: Option<u64>,
         reason: String,
     },
 }
@@ -43,7 +45,10 @@ pub(crate) enum Inbound {
 pub(crate) fn read(message: &[u8]) -> Inbound {
     let envelope = match mcp::scan(message) {
         Ok(envelope) => envelope,
-        Err(error) => return Inbound::Malformed { reason: error.to_string() },
+        Err(error) => {
+            let id = error.id.as_deref().filter(|_| error.is_answer).and_then(number_in);
+            return Inbound::Malformed { id, reason: error.to_string() };
+        }
     };
     match envelope.message {
         Message::Response { id, .. } | Message::Error { id: Some(id), .. } => match number(id) {
@@ -77,7 +82,11 @@ pub(crate) fn read(message: &[u8]) -> Inbound {
 
 /// Ids of ours are numbers; some servers hand them back as strings.
 fn number(id: Id<'_>) -> Option<u64> {
-    id.as_u64().or_else(|| id.text().trim_matches('"').parse().ok())
+    number_in(id.text())
+}
+
+fn number_in(id: &str) -> Option<u64> {
+    id.trim_matches('"').parse().ok()
 }
 
 /// What one call's messages get back.
@@ -120,7 +129,7 @@ impl Restore {
         match read(message) {
             Inbound::Answer { id, span } if id == self.id => Ok(self.answer(message, span)),
             Inbound::NamelessError { error } => Ok(self.named(message, error)),
-            Inbound::Malformed { reason } => Err(not_an_answer(server, &reason)),
+            Inbound::Malformed { reason, .. } => Err(not_an_answer(server, &reason)),
             other @ (Inbound::Answer { .. }
             | Inbound::Progress { .. }
             | Inbound::Request { .. }
@@ -135,4 +144,8 @@ impl Restore {
 
 pub(crate) fn not_an_answer(server: &str, reason: &str) -> CallError {
     CallError::sent(Cause::Protocol, format!("server `{server}` answered with something that is no MCP: {reason}"))
+}
+
+pub(crate) fn too_large(server: &str, limit: u64) -> CallError {
+    CallError::sent(Cause::TooLarge, format!("the answer of server `{server}` is larger than {limit} bytes"))
 }

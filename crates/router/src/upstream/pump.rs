@@ -14,9 +14,10 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::inbound::{Inbound, read};
+use super::inbound::{Inbound, not_an_answer, read, too_large};
 use super::stderr_tail::{Lines, StderrTail};
 use super::stdio::{ToChild, Waiter};
+use super::too_long::TooLong;
 use crate::call::{CallError, Cause};
 use crate::endpoint::{Endpoint, EndpointEvent};
 use crate::keeper::{Keeper, Kept, Streams};
@@ -29,6 +30,8 @@ const READ_STDERR: usize = 4 << 10;
 const GRACE: Duration = Duration::from_secs(2);
 /// Between the end of the child and the end of its pipes.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How much longer than allowed a message may be before its sender counts as broken.
+const FAR_TOO_LONG: u64 = 1 << 30;
 /// Lines of stderr that a failed call shows.
 const SHOWN: usize = 8;
 
@@ -47,6 +50,8 @@ pub(super) struct Pump {
     inbound: BytesMut,
     /// Up to where `inbound` is known to have no line break.
     searched: usize,
+    /// The message that is being read, if it is too long to be kept.
+    too_long: Option<TooLong>,
     stdout_open: bool,
     stderr: Arc<StderrTail>,
     stderr_chunk: BytesMut,
@@ -90,6 +95,7 @@ impl Pump {
             queued: 0,
             inbound: BytesMut::new(),
             searched: 0,
+            too_long: None,
             stdout_open: true,
             stderr: Arc::clone(&endpoint.stderr),
             stderr_chunk: BytesMut::new(),
@@ -220,19 +226,46 @@ impl Pump {
         self.written += count as u64;
     }
 
-    /// Takes every complete line. Fails with the limit if the one that has begun is too long.
+    /// Takes every complete line. One that is too long fails its call alone; the limit is given back if the one that has
+    /// begun seems to have no end at all.
     fn take_lines(&mut self) -> Result<(), u64> {
+        // Without an endpoint it is on its way out.
+        let limit = self.endpoint.upgrade().map_or(u64::MAX, |endpoint| endpoint.limits().response_bytes);
         while let Some(at) = memchr::memchr(b'\n', &self.inbound[self.searched..]) {
             let line = self.inbound.split_to(self.searched + at + 1).freeze();
             self.searched = 0;
             let line = line.slice_ref(line.trim_ascii());
-            if !line.is_empty() {
+            if self.too_long.is_some() || line.len() as u64 > limit {
+                let mut too_long = self.too_long.take().unwrap_or_default();
+                too_long.push(&line);
+                let length = too_long.length;
+                tracing::warn!(server = self.server, length, limit, "a message of the server is too long");
+                if let Some(id) = too_long.answers() {
+                    self.fail(id, too_large(&self.server, limit));
+                }
+            } else if !line.is_empty() {
                 self.take_message(line);
             }
         }
         self.searched = self.inbound.len();
-        let limit = self.endpoint.upgrade().map_or(0, |endpoint| endpoint.limits().response_bytes);
-        if self.searched as u64 > limit { Err(limit) } else { Ok(()) }
+        if self.too_long.is_some() || self.searched as u64 > limit {
+            let too_long = self.too_long.get_or_insert_default();
+            too_long.push(&self.inbound);
+            self.inbound.clear();
+            self.searched = 0;
+            if too_long.length > limit.saturating_add(FAR_TOO_LONG) {
+                return Err(limit);
+            }
+        }
+        Ok(())
+    }
+
+    /// The call will have no other answer.
+    fn fail(&mut self, id: u64, error: CallError) {
+        if let Some(Waiting { waiter, .. }) = self.waiting.remove(&id) {
+            drop(waiter.progress);
+            drop(waiter.answer.send(Err(error)));
+        }
     }
 
     fn take_message(&mut self, line: Bytes) {
@@ -260,7 +293,10 @@ impl Pump {
                     endpoint.tell(EndpointEvent::ListChanged);
                 }
             }
-            Inbound::Malformed { reason } => {
+            Inbound::Malformed { id, reason } => {
+                if let Some(id) = id {
+                    self.fail(id, not_an_answer(&self.server, &reason));
+                }
                 // Mostly a program that prints to stdout what belongs to stderr: there people will look for it.
                 tracing::debug!(server = self.server, reason, "a line of stdout is no MCP");
                 self.stderr.push(&line);

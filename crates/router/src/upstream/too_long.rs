@@ -1,0 +1,95 @@
+//! A message that is too long to be kept: it is read past, only to learn whose answer it would have been.
+//!
+//! A child has one pipe for all its answers, so one that is too long must not cost the others theirs. Its id may stand
+//! before the rest or after it.
+
+#[cfg(test)]
+mod tests;
+
+/// Digits of an id of ours, and any key that counts, are shorter.
+const TOKEN: usize = 24;
+
+/// What is known of it so far. Takes well-formed JSON for granted: of anything else the worst is another id, or none.
+#[derive(Debug, Default)]
+pub(super) struct TooLong {
+    /// Bytes so far.
+    pub(super) length: u64,
+    depth: u64,
+    in_string: bool,
+    escaped: bool,
+    /// The key or value at the top that is being read.
+    token: Vec<u8>,
+    key: Key,
+    id: Option<u64>,
+    /// With a method it is no answer.
+    method: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Key {
+    Id,
+    #[default]
+    Other,
+}
+
+impl TooLong {
+    pub(super) fn push(&mut self, mut bytes: &[u8]) {
+        self.length += bytes.len() as u64;
+        while let Some((&byte, rest)) = bytes.split_first() {
+            bytes = rest;
+            if !self.in_string {
+                self.outside(byte);
+            } else if std::mem::take(&mut self.escaped) {
+                self.keep(byte);
+            } else if byte == b'\\' {
+                self.escaped = true;
+            } else if byte == b'"' {
+                self.in_string = false;
+            } else if self.depth == 1 {
+                self.keep(byte);
+            } else {
+                // Most of a long message is texts far inside.
+                bytes = &bytes[memchr::memchr2(b'"', b'\\', bytes).unwrap_or(bytes.len())..];
+            }
+        }
+    }
+
+    fn outside(&mut self, byte: u8) {
+        match byte {
+            b'"' => self.in_string = true,
+            b'{' | b'[' => self.depth += 1,
+            b'}' | b']' => {
+                if self.depth == 1 {
+                    self.value_ended();
+                }
+                self.depth = self.depth.saturating_sub(1);
+            }
+            b':' if self.depth == 1 => {
+                self.key = if self.token == b"id" { Key::Id } else { Key::Other };
+                self.method |= self.token == b"method";
+                self.token.clear();
+            }
+            b',' if self.depth == 1 => self.value_ended(),
+            b' ' | b'\t' | b'\r' | b'\n' => {}
+            other => self.keep(other),
+        }
+    }
+
+    fn keep(&mut self, byte: u8) {
+        if self.depth == 1 && self.token.len() < TOKEN {
+            self.token.push(byte);
+        }
+    }
+
+    fn value_ended(&mut self) {
+        if std::mem::take(&mut self.key) == Key::Id {
+            self.id = std::str::from_utf8(&self.token).ok().and_then(|digits| digits.parse().ok());
+        }
+        self.token.clear();
+    }
+
+    /// The number we gave the request that it answers.
+    pub(super) fn answers(&self) -> Option<u64> {
+        self.id.filter(|_| !self.method)
+    }
+}

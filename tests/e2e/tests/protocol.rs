@@ -1,0 +1,53 @@
+//! The MCP endpoint against clients and servers that keep to nothing, and against what the protocol promises to those
+//! that do: what is sent here is written by hand, byte by byte.
+
+#![allow(clippy::panic_in_result_fn, unreachable_pub, reason = "all of this is a test")]
+
+#[path = "protocol/bad_input.rs"]
+mod bad_input;
+#[path = "protocol/calls.rs"]
+mod calls;
+#[path = "protocol/limits.rs"]
+mod limits;
+#[path = "protocol/raw.rs"]
+mod raw;
+#[path = "protocol/servers.rs"]
+mod servers;
+#[path = "protocol/sessions.rs"]
+mod sessions;
+#[path = "protocol/stopping.rs"]
+mod stopping;
+#[path = "protocol/stub.rs"]
+mod stub;
+
+use std::path::Path;
+
+use testkit::{ConfigFile, Document, Fault, Gateway, Scratch, Tally, wait};
+
+/// A gateway, and where its things are. The gateway ends first.
+struct Stage {
+    gateway: Gateway,
+    file: ConfigFile,
+    scratch: Scratch,
+}
+
+impl Stage {
+    fn new(name: &str, document: impl FnOnce(&Scratch) -> Result<Document, Fault>) -> Result<Self, Fault> {
+        let scratch = Scratch::new(name)?;
+        let document = document(&scratch)?;
+        let file = ConfigFile::create(scratch.file("only1mcp.yaml"), &document.yaml())?;
+        let gateway = Gateway::up(&scratch, file.path())?;
+        Ok(Self { gateway, file, scratch })
+    }
+
+    /// Waits until a demo server has begun to carry out the call with that text or id.
+    fn carried_out(&self, text: &str) -> Result<(), Fault> {
+        let counts = self.scratch.folder("counts")?;
+        let counted = || Tally::read(&counts).is_ok_and(|tally| tally.count(text) == 1);
+        wait::until_true(&format!("the call {text}"), raw::LIMIT, counted)
+    }
+}
+
+fn lines_of(path: &Path) -> Result<String, Fault> {
+    Ok(String::from_utf8_lossy(&std::fs::read(path)?).into_owned())
+}

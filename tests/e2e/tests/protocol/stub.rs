@@ -1,0 +1,162 @@
+//! Servers that keep what they were sent, and answer what no decent one would.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use serde_json::{Value, json};
+use testkit::{Fault, Scratch, Server, wait};
+
+use super::raw::LIMIT;
+
+/// What arrived.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub head: String,
+    /// Null without a body.
+    pub body: Value,
+}
+
+impl Request {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(':'));
+        lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    }
+}
+
+/// An answer to a call: media type and body, or nothing for as long as the connection lives.
+pub type Reply = Option<(&'static str, String)>;
+type Answer = dyn Fn(&Request) -> Reply + Send + Sync;
+
+/// An HTTP server with tools by these names, in pages of 100.
+pub struct Stub {
+    address: SocketAddr,
+    seen: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Stub {
+    pub fn start(
+        tools: Vec<String>,
+        answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Result<Self, Fault> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        let seen: Arc<Mutex<Vec<Request>>> = Arc::default();
+        let (all, tools, answer): (_, Arc<[String]>, Arc<Answer>) = (Arc::clone(&seen), tools.into(), Arc::new(answer));
+        // Ends with the process: nobody waits for it.
+        thread::Builder::new().name("stub".to_owned()).spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let (seen, tools, answer) = (Arc::clone(&all), Arc::clone(&tools), Arc::clone(&answer));
+                let serve = move || drop(serve(&stream, &seen, &tools, &*answer));
+                drop(thread::Builder::new().name("stub".to_owned()).spawn(serve));
+            }
+        })?;
+        Ok(Self { address, seen })
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}/mcp", self.address)
+    }
+
+    pub fn seen(&self) -> Vec<Request> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The first request with that method, now or to come.
+    pub fn wait(&self, method: &str) -> Result<Request, Fault> {
+        wait::until(method, LIMIT, || self.seen().into_iter().find(|request| request.body["method"] == method))
+    }
+}
+
+fn serve(stream: &TcpStream, seen: &Mutex<Vec<Request>>, tools: &[String], answer: &Answer) -> Result<(), Fault> {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if reader.read_line(&mut head)? == 0 {
+                return Ok(());
+            }
+        }
+        let mut request = Request { head, body: Value::Null };
+        let length = request.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body)?;
+        request.body = serde_json::from_slice(&body).unwrap_or_default();
+        seen.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
+        let (status, (media, body)) = match request.body["method"].as_str() {
+            None => ("405 Method Not Allowed", ("text/plain", String::new())),
+            Some("initialize") => ("200 OK", ("application/json", greeting(&request.body["id"]))),
+            Some("tools/list") => ("200 OK", ("application/json", page(&request.body, tools))),
+            Some("tools/call") => match answer(&request) {
+                Some(reply) => ("200 OK", reply),
+                None => ("", ("", String::new())),
+            },
+            Some(_) => ("202 Accepted", ("text/plain", String::new())),
+        };
+        if !status.is_empty() {
+            let length = body.len();
+            let head = format!("HTTP/1.1 {status}\r\nContent-Type: {media}\r\nContent-Length: {length}\r\n\r\n");
+            (&*stream).write_all([head.as_bytes(), body.as_bytes()].concat().as_slice())?;
+        }
+    }
+}
+
+fn greeting(id: &Value) -> String {
+    let result = json!({
+        "protocolVersion": "2025-11-25",
+        "capabilities": { "tools": {} },
+        "serverInfo": { "name": "stub", "version": "1" },
+    });
+    json!({ "jsonrpc": "2.0", "id": id, "result": result }).to_string()
+}
+
+fn page(message: &Value, tools: &[String]) -> String {
+    let first: usize = message["params"]["cursor"].as_str().and_then(|cursor| cursor.parse().ok()).unwrap_or(0);
+    let end = tools.len().min(first + 100);
+    let shown = tools[first..end].iter().map(|name| json!({ "name": name, "inputSchema": { "type": "object" } }));
+    let mut result = json!({ "tools": shown.collect::<Vec<_>>() });
+    if end < tools.len() {
+        result["nextCursor"] = end.to_string().into();
+    }
+    json!({ "jsonrpc": "2.0", "id": message["id"], "result": result }).to_string()
+}
+
+/// The text of a good answer.
+pub fn text(id: &Value, text: &str) -> String {
+    json!({ "jsonrpc": "2.0", "id": id, "result": { "content": [{ "type": "text", "text": text }] } }).to_string()
+}
+
+/// A shell script on stdio with one tool, `do`. Each line it gets is appended to the file `LINES` in the scratch folder;
+/// `cases` are branches of a `case` over that line, with its id in `$id`.
+pub fn script(id: &str, scratch: &Scratch, cases: &str) -> Result<Server, Fault> {
+    let lines = scratch.file("LINES");
+    let body = format!(
+        r#"while IFS= read -r line; do
+printf '%s\n' "$line" >> "$LINES"
+id=${{line#*\"id\":}}; id=${{id%%[,\}}]*}}
+case $line in
+*'"initialize"'*) printf '{{"jsonrpc":"2.0","id":%s,"result":{{"protocolVersion":"2025-11-25","capabilities":{{"tools":{{}}}},"serverInfo":{{"name":"sh","version":"1"}}}}}}\n' "$id";;
+*'"tools/list"'*) printf '{{"jsonrpc":"2.0","id":%s,"result":{{"tools":[{{"name":"do","inputSchema":{{"type":"object"}}}}]}}}}\n' "$id";;
+{cases}
+*'"tools/call"'*) printf '{{"jsonrpc":"2.0","id":%s,"result":{{"content":[]}}}}\n' "$id";;
+esac
+done
+"#
+    );
+    let path = scratch.file("server.sh");
+    std::fs::write(&path, body)?;
+    let path = path.to_str().expect("the folders of tests have plain names").to_owned();
+    let lines = lines.to_str().expect("the folders of tests have plain names").to_owned();
+    Ok(Server::stdio(id, "/bin/sh".as_ref(), &[&path]).env("LINES", &lines))
+}
+
+/// The first line that a [`script`] got for which `holds`, now or to come.
+pub fn line(scratch: &Scratch, what: &str, holds: impl Fn(&Value) -> bool) -> Result<Value, Fault> {
+    wait::until(what, LIMIT, || {
+        let text = std::fs::read_to_string(scratch.file("LINES")).ok()?;
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).find(|message| holds(message))
+    })
+}
