@@ -1,10 +1,11 @@
 //! The acceptance lines of the main job in their short forms.
 
 use e2e::{Figures, Size, main_job::*};
-use testkit::Fault;
+use testkit::{Fault, scratch};
 
 fn short(run: fn(Size) -> Result<Figures, Fault>) -> Result<(), Fault> {
-    run(Size::Short)?.into_result().map(|_| ())
+    let (result, kept) = scratch::judged(|| run(Size::Short)?.into_result(), Result::is_ok);
+    result.map(|_| ()).map_err(|error| error.during(format!("logs and state are in {kept:?}")))
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The MCP endpoint against clients and servers that keep to nothing, and against what the protocol promises to those
 //! that do: what is sent here is written by hand, byte by byte.
 
-#![allow(clippy::panic_in_result_fn, unreachable_pub, reason = "all of this is a test")]
+#![allow(clippy::unwrap_in_result, unreachable_pub, reason = "all of this is a test")]
 
 #[path = "protocol/bad_input.rs"]
 mod bad_input;

@@ -11,7 +11,7 @@ use e2e::{
     ledger::{Ledger, Run},
     main_job,
 };
-use testkit::Fault;
+use testkit::{Fault, scratch};
 use tokio::time::Instant;
 
 /// Runs the acceptance lines of NAME; those that passed before with the same code are only shown again
@@ -59,13 +59,15 @@ fn judge(asked: &CommandLine, line: &Line) -> Result<bool, Fault> {
     writeln!(io::stderr(), "{name} {}: {} …", line.number, line.title)?;
     let start = Instant::now();
     let size = if asked.short { Size::Short } else { Size::Full };
-    let ran = (line.run)(size);
+    let passes = |ran: &Result<Figures, Fault>| ran.as_ref().is_ok_and(|figures| figures.shortfalls().is_empty());
+    let (ran, kept) = scratch::judged(|| (line.run)(size), passes);
     let seconds = start.elapsed().as_secs_f64();
-    let (figures, shortfalls) = match &ran {
+    let (figures, mut shortfalls) = match &ran {
         Ok(figures) => (figures.to_string(), Figures::shortfalls(figures).to_vec()),
         Err(error) => (String::new(), vec![error.to_string()]),
     };
     let passed = shortfalls.is_empty();
+    shortfalls.extend(kept.iter().map(|folder| format!("logs and state are in {}", folder.display())));
     let word = if passed { "PASS" } else { "FAIL" };
     writeln!(io::stdout(), "{name} {} {word} {figures} seconds={seconds:.1}", line.number)?;
     for shortfall in shortfalls {

@@ -27,8 +27,10 @@ impl Request {
     }
 }
 
-/// An answer to a call: media type and body, or nothing for as long as the connection lives.
+/// An answer to a call: media type and body, or nothing for as long as the connection lives. With [`RAW`] it is all that
+/// is written before the connection is closed.
 pub type Reply = Option<(&'static str, String)>;
+pub const RAW: &str = "raw";
 type Answer = dyn Fn(&Request) -> Reply + Send + Sync;
 
 /// An HTTP server with tools by these names, in pages of 100.
@@ -91,6 +93,7 @@ fn serve(stream: &TcpStream, seen: &Mutex<Vec<Request>>, tools: &[String], answe
             Some("initialize") => ("200 OK", ("application/json", greeting(&request.body["id"]))),
             Some("tools/list") => ("200 OK", ("application/json", page(&request.body, tools))),
             Some("tools/call") => match answer(&request) {
+                Some((RAW, all)) => return Ok((&*stream).write_all(all.as_bytes())?),
                 Some(reply) => ("200 OK", reply),
                 None => ("", ("", String::new())),
             },
