@@ -133,13 +133,13 @@ impl Shutdown {
             timeout(grace, drained).await.is_ok()
         };
         let done = tokio::select! {
-            // First: what was cut off has ended as well.
-            biased;
-            () = self.reached(Phase::Closing) => false,
             done = orderly => done,
+            () = self.reached(Phase::Closing) => false,
         };
+        // What was cut off has ended as well, and may have been seen to end first.
+        let cut_short = self.phase() >= Phase::Closing;
         self.advance(Phase::Closing);
-        if done { WoundDown::Drained } else { WoundDown::Forced }
+        if done && !cut_short { WoundDown::Drained } else { WoundDown::Forced }
     }
 
     /// Follows the signals until `Closing`: the first one triggers, the second one forces `Closing`.

@@ -40,7 +40,8 @@ pub(super) async fn post(core: Rc<Core>, request: Request<Incoming>) -> Response
     {
         return initialize::initialize(&core, *id, call);
     }
-    let session = match service::with_session(&core, &head.headers, revision) {
+    let id = if let Message::Request { id, .. } = &envelope.message { Some(id.text()) } else { None };
+    let session = match service::with_session(&core, &head.headers, revision, id) {
         Ok(session) => session,
         Err(no) => return *no,
     };

@@ -35,14 +35,16 @@ pub(super) async fn serve(core: Rc<Core>, request: Request<Incoming>) -> Result<
     let headers = request.headers();
     Ok(match *request.method() {
         Method::POST => post::post(core, request).await,
-        Method::GET => with_session(&core, headers, revision).map_or_else(
+        Method::GET => with_session(&core, headers, revision, None).map_or_else(
             |no| *no,
             |session| match http_rules::check_get_accept(accept(headers).as_deref()) {
                 Ok(()) => get::listen(&core, session),
                 Err(fault) => refused(revision, &fault),
             },
         ),
-        _ => with_session(&core, headers, revision).map_or_else(|no| *no, |session| end(&core, &session, revision)),
+        _ => {
+            with_session(&core, headers, revision, None).map_or_else(|no| *no, |session| end(&core, &session, revision))
+        }
     })
 }
 
@@ -77,13 +79,15 @@ pub(super) fn refused(revision: Revision, fault: &HttpFault) -> Response<Body> {
 }
 
 /// The session that the headers name, or the answer that says why there is none: 400 without one, 404 for one that
-/// is not ours or has ended (the client then begins a new one), 400 for a protocol version we do not serve.
+/// is not ours or has ended (the client then begins a new one), 400 for a protocol version we do not serve. `id` (raw)
+/// is that of the request, if it is one.
 pub(super) fn with_session(
     core: &Rc<Core>,
     headers: &HeaderMap,
     revision: Revision,
+    id: Option<&str>,
 ) -> Result<Session, Box<Response<Body>>> {
-    let no = |status, text: &str| Box::new(answer::error(revision, status, None, ErrorCode::INVALID_REQUEST, text));
+    let no = |status, text: &str| Box::new(answer::error(revision, status, id, ErrorCode::INVALID_REQUEST, text));
     let bad = |fault: HttpFault| no(StatusCode::BAD_REQUEST, &fault.to_string());
     let Some(id) = only(headers, &answer::SESSION).map_err(bad)? else {
         return Err(no(StatusCode::BAD_REQUEST, "Mcp-Session-Id is missing: begin with initialize"));

@@ -156,6 +156,9 @@ fn headers_decide_who_is_let_in() -> Result<(), Fault> {
         let shown: Vec<_> = headers.iter().map(|(name, value)| (name, String::from_utf8_lossy(value))).collect();
         assert_eq!(response.status, *status, "{shown:?}: {response:?}");
         assert!(*status == 200 || response.json()["error"]["code"].is_i64(), "{shown:?}");
+        // Once its body was read, the answer is to the request.
+        let was_read = headers.iter().all(|(name, _)| name.starts_with('M'));
+        assert!(!was_read || response.json()["id"] == "still", "{shown:?}: {response:?}");
     }
     let mut forged = session.into_bytes();
     let last = forged.last_mut().expect("a session has an id");
