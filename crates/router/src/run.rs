@@ -96,7 +96,8 @@ impl Router {
             path: PATH.into(),
             clock: scope.clock,
         });
-        let cores = Cores::start(listening, &everywhere, mailboxes, &shared, &scope.shutdown).map_err(StartError::Thread)?;
+        let cores =
+            Cores::start(listening, &everywhere, mailboxes, &shared, &scope.shutdown).map_err(StartError::Thread)?;
         let inspector = Inspector {
             node: settings.node,
             listen,
@@ -140,7 +141,11 @@ impl Router {
 type Started = oneshot::Receiver<Result<Fleet, DialError>>;
 
 /// The control thread: fleet, children, control streams.
-fn control(settings: &Settings, everywhere: &Everywhere, scope: &Scope) -> Result<(JoinHandle<bool>, Started), StartError> {
+fn control(
+    settings: &Settings,
+    everywhere: &Everywhere,
+    scope: &Scope,
+) -> Result<(JoinHandle<bool>, Started), StartError> {
     let fleet = FleetSettings {
         node: settings.node.clone(),
         boot: uuid::Uuid::new_v4().to_string(),
@@ -150,8 +155,7 @@ fn control(settings: &Settings, everywhere: &Everywhere, scope: &Scope) -> Resul
         drain_coordinator: settings.peers.drain_coordinator.clone(),
     };
     let (started, start) = oneshot::channel();
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
     let (exchanges, scope) = (Arc::new(everywhere.clone()), scope.clone());
     let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
         runtime.block_on(async {

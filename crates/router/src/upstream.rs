@@ -19,7 +19,6 @@ mod stderr_tail;
 mod stdio;
 mod stdio_events;
 mod too_long;
-mod too_long;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
