@@ -11,9 +11,9 @@ use runtime::{Clock, Readiness, Shutdown, Tasks};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
-use wire::pb::common::v1::Verdict as PbVerdict;
 use wire::pb::health::v1 as pb;
 use wire::pb::health::v1::health_service_client::HealthServiceClient;
+use wire::pb::words::v1::Verdict as PbVerdict;
 
 struct Monitor {
     tasks: Tasks,

@@ -11,9 +11,9 @@
     reason = "generated"
 )]
 
-pub mod common {
+pub mod words {
     pub mod v1 {
-        tonic::include_proto!("only1mcp.common.v1");
+        tonic::include_proto!("only1mcp.words.v1");
     }
 }
 pub mod config {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::{BackendId, Digest, EndpointKey, LogId, NodeId, Position, VariantId, Verdict, Violation};
 use rollout::Sender;
 
-use crate::pb::common::v1 as pb;
+use crate::pb::words::v1 as pb;
 
 /// A message of a peer that does not say what it must.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

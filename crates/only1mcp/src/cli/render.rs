@@ -3,7 +3,7 @@
 use std::{fmt::Write, time::Duration};
 
 use serde_json::{Value, json};
-use wire::pb::common::v1 as pb;
+use wire::pb::words::v1 as pb;
 
 /// Columns as wide as their widest cell, the last one as it comes. Empty without rows.
 pub(crate) fn table<const N: usize>(heads: [&str; N], rows: &[[String; N]]) -> String {

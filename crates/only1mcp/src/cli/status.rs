@@ -5,9 +5,9 @@ use std::{borrow::Cow, collections::BTreeMap, fmt::Write};
 use runtime::exit;
 use serde_json::{Value, json};
 use wire::pb::{
-    common::v1::EndpointKey,
     config::v1::{GetStatusRequest, GetStatusResponse, NodeRefusal, RouterStatus, ServerState, Source},
     router::v1::{Endpoint, InspectRequest, InspectResponse},
+    words::v1::EndpointKey,
 };
 
 use super::{Output, render};

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use wire::pb::{
-    common::v1::{EndpointKey, Verdict, Violation},
     config::v1::{
         BackendChange, GetStatusResponse, NodeRefusal, Outcome, Revision, RouterStatus, ServerState, Source, Stage,
         outcome,
     },
     drain::v1::Drain,
     router::v1::{Endpoint, InspectResponse},
+    words::v1::{EndpointKey, Verdict, Violation},
 };
 
 use super::{Output, changes, drains, history, status};
