@@ -61,6 +61,24 @@ impl Service {
         Ok(pb::RollbackResponse { outcome: Some(outcome) })
     }
 
+    /// Whoever leaves routers out must name routers there are, and leave one in: a change that waits for a voter it has
+    /// itself excluded would wait for ever.
+    fn somebody_votes(&self, without: &BTreeSet<NodeId>) -> Result<(), Status> {
+        if without.is_empty() {
+            return Ok(());
+        }
+        let status = self.status.borrow();
+        let routers: BTreeSet<&NodeId> = status.routers.iter().map(|view| &view.router.node).collect();
+        let named = routers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        if let Some(stranger) = without.iter().find(|node| !routers.contains(node)) {
+            return Err(Status::invalid_argument(format!("no router `{stranger}` is attached; there are: {named}")));
+        }
+        if routers.iter().all(|node| without.contains(*node)) {
+            return Err(Status::invalid_argument(format!("without {named} no router is left to vote")));
+        }
+        Ok(())
+    }
+
     /// Returns when it is decided, or that it is pending when the time is over.
     async fn ask(
         &self,
@@ -72,6 +90,7 @@ impl Service {
         let without =
             without.iter().map(|node| NodeId::new(node).map_err(|error| Status::invalid_argument(error.to_string())));
         let without: BTreeSet<NodeId> = without.collect::<Result<_, _>>()?;
+        self.somebody_votes(&without)?;
         let (answer, answered) = oneshot::channel();
         let Caller { actor, trace } = caller;
         let asked = self.engine.send(command(Asker { actor, without, trace, answer })).await;

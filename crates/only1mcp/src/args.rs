@@ -132,7 +132,7 @@ end before the process does; a second one cuts them off.";
 #[derive(Args, Debug)]
 #[command(after_help = VALIDATE_EXAMPLES)]
 pub(crate) struct ValidateArgs {
-    /// A YAML or TOML file; - reads standard input
+    /// A YAML file; - reads standard input
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 
@@ -228,7 +228,7 @@ Examples:
 #[derive(Args, Debug)]
 #[command(after_help = APPLY_EXAMPLES)]
 pub(crate) struct ApplyArgs {
-    /// A YAML or TOML file with what this layer wants; - reads standard input
+    /// A YAML file with what this layer wants; - reads standard input
     #[arg(value_name = "FILE", required_unless_present = "remove")]
     pub(crate) file: Option<PathBuf>,
 

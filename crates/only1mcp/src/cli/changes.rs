@@ -72,8 +72,10 @@ pub(super) fn show(outcome: Option<Outcome>) -> Output {
         Ended::NoChange => text = format!("nothing to do: revision {revision} has that content\n"),
         Ended::Refused => complaints.push_str(&format!("refused; {stays}\n")),
         Ended::Pending => {
-            complaints.push_str(&format!("not decided yet: no router can vote; {stays}\n"));
-            complaints.push_str("  next: see `only1mcp status`; it goes on by itself when a router is back\n");
+            complaints.push_str(&format!("not decided yet; {stays}\n"));
+            complaints.push_str(
+                "  next: see `only1mcp status`; it goes on by itself, at the latest when a router can vote\n",
+            );
         }
         Ended::Unspecified => complaints.push_str("the service answered with an outcome this program does not know\n"),
     }

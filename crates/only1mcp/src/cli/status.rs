@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap, fmt::Write};
 use runtime::exit;
 use serde_json::{Value, json};
 use wire::pb::{
-    config::v1::{GetStatusRequest, GetStatusResponse, NodeRefusal, RouterStatus, ServerState, Source},
+    config::v1::{GetStatusRequest, GetStatusResponse, NodeRefusal, Pending, RouterStatus, ServerState, Source},
     router::v1::{Endpoint, InspectRequest, InspectResponse},
     words::v1::EndpointKey,
 };
@@ -55,11 +55,14 @@ impl View {
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if let Some(source) = &self.status.source
-            && ["refused", "source_missing"].contains(&source.state.as_str())
+            && in_trouble(&source.state)
         {
             problems.push(format!("{}: {}", source.path, source.state.replace('_', " ")));
             problems.extend(source.violations.iter().map(|violation| wire::violation(violation.clone()).to_string()));
             problems.extend(source.refusals.iter().map(refusal));
+        }
+        if !self.status.log_fault.is_empty() {
+            problems.push(format!("the log of revisions is damaged: {}", self.status.log_fault));
         }
         if self.status.routers.is_empty() {
             problems.push("no router is attached".to_owned());
@@ -103,9 +106,16 @@ impl View {
             0 => "no revision is live yet\n".to_owned(),
             revision => format!("revision {revision} is live, digest {}\n", render::short(digest)),
         };
-        if let Some(Source { path, state, method, .. }) = source {
+        if let Some(Source { path, state, method, refusals, .. }) = source {
             let method = render::some(method).map_or_else(String::new, |method| format!(" (watched by {method})"));
             writeln!(text, "source {path}: {}{method}", state.replace('_', " ")).expect(INFALLIBLE);
+            // Those of a source in trouble are among the problems.
+            for note in refusals.iter().filter(|_| !in_trouble(state)).map(refusal) {
+                writeln!(text, "note: {note}").expect(INFALLIBLE);
+            }
+        }
+        for Pending { source, actor, stage, .. } in &self.status.pending {
+            writeln!(text, "pending: {source} by {actor}, {}", stage.replace('_', " ")).expect(INFALLIBLE);
         }
         if !attempt.is_empty() {
             writeln!(text, "attempt {attempt} is under way").expect(INFALLIBLE);
@@ -149,6 +159,8 @@ impl View {
             "log_id": status.log_id,
             "epoch": status.epoch,
             "attempt": render::some(&status.attempt),
+            "pending": status.pending.iter().map(pending_json).collect::<Value>(),
+            "log_fault": render::some(&status.log_fault),
             "source": status.source.as_ref().map(source_json),
             "routers": status.routers.iter().map(|router| self.router_json(router)).collect::<Value>(),
             "servers": self.servers_json(),
@@ -276,6 +288,19 @@ fn badness(verdict: &str) -> u8 {
 
 fn refusal(refusal: &NodeRefusal) -> String {
     render::some(&refusal.node).map_or_else(|| refusal.reason.clone(), |node| format!("{node}: {}", refusal.reason))
+}
+
+fn in_trouble(state: &str) -> bool {
+    ["refused", "source_missing"].contains(&state)
+}
+
+fn pending_json(pending: &Pending) -> Value {
+    json!({
+        "source": pending.source,
+        "actor": pending.actor,
+        "digest": render::some(&pending.digest),
+        "stage": pending.stage,
+    })
 }
 
 fn source_json(source: &Source) -> Value {

@@ -122,7 +122,9 @@ fn write_configuration(path: &Path, before: &str, url: &str) -> Result<(), DemoE
     let text = match fs::read_to_string(path) {
         Ok(_) if before == url || before.is_empty() => return Ok(()),
         Ok(text) => text.replace(before, url),
-        Err(_) => configuration(url),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => configuration(url),
+        // Somebody's work, whatever is wrong with it: the source will say what that is.
+        Err(_) => return Ok(()),
     };
     let failed = |source| DemoError::Write { path: path.to_owned(), source };
     write_atomic(path, text.as_bytes(), 0o600).map_err(failed)
