@@ -63,6 +63,22 @@ async fn a_router_left_out_by_name_does_not_vote_and_the_record_says_so() {
 }
 
 #[tokio::test]
+async fn whoever_leaves_out_every_router_or_a_stranger_is_told_so_and_nothing_waits_for_it() {
+    let world = World::with(&servers(1, "")).await;
+    let (one, _two) = (world.router("r1").await, world.router("r2").await);
+    world.write(&servers(2, ""));
+    for (without, expected) in [
+        (vec!["r1".into(), "r2".into()], "without r1, r2 no router is left to vote"),
+        (vec!["r3".into()], "no router `r3` is attached; there are: r1, r2"),
+    ] {
+        let request = pb::ReloadRequest { without, ..pb::ReloadRequest::default() };
+        let refused = world.client().reload(request).await.unwrap_err();
+        assert_eq!((refused.code(), refused.message()), (tonic::Code::InvalidArgument, expected));
+    }
+    one.has(2).await;
+}
+
+#[tokio::test]
 async fn without_a_voter_a_change_is_pending_until_one_comes() {
     let world = World::with(&servers(1, "")).await;
     world.write(&servers(2, ""));
