@@ -46,5 +46,5 @@ pub use clock::Clock;
 pub use readiness::{Gate, Readiness};
 pub use shutdown::{Phase, Shutdown};
 pub use tasks::Tasks;
-pub use telemetry::{Metrics, TraceContext};
+pub use telemetry::{Kind, Metrics, Span, TraceContext, Tracer};
 pub use token::AdminToken;

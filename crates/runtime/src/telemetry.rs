@@ -4,9 +4,12 @@
 
 pub mod log;
 pub mod metrics_text;
+pub mod sampler;
+pub mod trace;
 pub mod trace_context;
 
 pub use metrics_text::Metrics;
+pub use trace::{Kind, Span, Tracer};
 pub use trace_context::TraceContext;
 
 /// Starts logging and metrics. Once per process; later calls change nothing and return the same metrics, so that four

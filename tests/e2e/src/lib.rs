@@ -7,6 +7,7 @@ pub mod commands;
 pub mod figures;
 pub mod ledger;
 pub mod main_job;
+pub mod run_anywhere;
 pub mod traffic;
 pub mod world;
 

@@ -41,6 +41,12 @@ impl TraceContext {
         Self { trace_id: random_u128(), parent_id: random_u64(), flags: SAMPLED }
     }
 
+    /// A new trace that nobody records: its id ties log lines together.
+    #[must_use]
+    pub fn new_unsampled() -> Self {
+        Self { flags: 0, ..Self::new_root() }
+    }
+
     /// `None` when an id is 0.
     #[must_use]
     pub const fn from_parts(trace_id: u128, parent_id: u64, flags: u8) -> Option<Self> {
@@ -53,9 +59,29 @@ impl TraceContext {
         Self { parent_id: random_u64(), ..*self }
     }
 
+    /// The same position, said to be recorded.
+    #[must_use]
+    pub(super) const fn sampled(mut self) -> Self {
+        self.flags |= SAMPLED;
+        self
+    }
+
+    /// Whether the sender records it.
+    #[must_use]
+    pub const fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
+    }
+
     #[must_use]
     pub const fn trace_id(&self) -> u128 {
         self.trace_id
+    }
+
+    /// The low half of the trace's id.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "half of it is asked for")]
+    pub(super) const fn trace_low(&self) -> u64 {
+        self.trace_id as u64
     }
 
     #[must_use]

@@ -9,7 +9,7 @@ use clap::Parser;
 use e2e::{
     Figures, Line, Size,
     ledger::{Ledger, Run},
-    main_job,
+    main_job, run_anywhere,
 };
 use testkit::{Fault, scratch};
 use tokio::time::Instant;
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 /// Runs the acceptance lines of NAME; those that passed before with the same code are only shown again
 #[derive(Debug, Parser)]
 struct CommandLine {
-    /// Which lines: main-job
+    /// Which lines: main-job or run-anywhere
     name: String,
     /// Run these, whether they passed before or not; without any, all that have not
     lines: Vec<u8>,
@@ -30,7 +30,8 @@ fn main() -> ExitCode {
     let asked = CommandLine::parse();
     let known: &[Line] = match asked.name.as_str() {
         "main-job" => &main_job::LINES,
-        other => return usage(&format!("there are no acceptance lines `{other}`; expected main-job")),
+        "run-anywhere" => run_anywhere::LINES,
+        other => return usage(&format!("there are no acceptance lines `{other}`; expected main-job or run-anywhere")),
     };
     if let Some(line) = asked.lines.iter().find(|line| known.iter().all(|known| known.number != **line)) {
         return usage(&format!("{} has no line {line}", asked.name));

@@ -151,12 +151,12 @@ impl Stage<'_> {
         let url = format!("http://{}/mcp", self.gateway.mcp);
         let start = |name| Ok::<_, Fault>((name, self.programs.client(name, &url, calls, self.scratch)?));
         let mut clients = vec![start("python")?, start("typescript")?];
+        clients.iter().try_for_each(|(_, client)| some_turns(client, 0))?;
         for change in 0..self.changes {
-            clients.iter().try_for_each(|(_, client)| some_turns(client))?;
             self.file.replace(&documents[usize::from(change % 2 == 1)].yaml())?;
             self.wait_live()?;
+            clients.iter().try_for_each(|(_, client)| some_turns(client, change + 1))?;
         }
-        clients.iter().try_for_each(|(_, client)| some_turns(client))?;
         figures.note("naming", naming);
         figures.note("changes", self.changes);
         for (name, client) in &mut clients {
@@ -175,11 +175,16 @@ impl Stage<'_> {
     }
 }
 
-/// Waits until the client has been through all its calls a few more times.
-fn some_turns(client: &Supervised) -> Result<(), Fault> {
-    let number = |line: &str| line.strip_prefix("turn ")?.parse::<u64>().ok();
-    let before = client.last_stdout(|line| number(line)).unwrap_or_default();
-    client.wait_stdout("more turns", LIMIT, |line| (number(line)? >= before + 3).then_some(()))
+/// Waits until the client has listed the tools after it heard of so many changes, and has been through all its calls a
+/// few more times.
+fn some_turns(client: &Supervised, heard: u64) -> Result<(), Fault> {
+    let turn = |line: &str| {
+        let (turn, heard) = line.strip_prefix("turn ")?.split_once(" heard ")?;
+        Some((turn.parse::<u64>().ok()?, heard.parse::<u64>().ok()?))
+    };
+    let listed = |line: &str| turn(line).filter(|(_, listed)| *listed >= heard);
+    let (before, _) = client.wait_stdout(&format!("{heard} changes heard"), LIMIT, listed)?;
+    client.wait_stdout("more turns", LIMIT, |line| (turn(line)?.0 >= before + 3).then_some(()))
 }
 
 fn judge(name: &'static str, saw: &Value, changes: u64, figures: &mut Figures) {

@@ -1,0 +1,214 @@
+//! Spans: what a process did for whom, and for how long, in the traces that cross processes.
+//!
+//! A [`Tracer`] belongs to one service of a process and is handed to it as a value. A [`Span`] is started by whoever
+//! begins a piece of work, may live in any state, and is handed to the exporter when it is dropped. Nothing here waits:
+//! what the exporter cannot take is dropped and counted.
+//!
+//! The context of a span that is not recorded is its parent's, so that a trace never has a parent that nobody exports.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use metrics::Counter;
+use opentelemetry::{
+    InstrumentationScope, KeyValue, SpanId, TraceFlags, TraceId, Value,
+    trace::{Event, SpanContext, SpanKind, Status, TraceState},
+};
+use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
+use tokio::sync::mpsc;
+
+use super::{TraceContext, sampler::Sampler};
+
+/// Which side of an exchange a span is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Internal,
+    /// Answers somebody.
+    Server,
+    /// Asks somebody, and waits for the answer.
+    Client,
+    /// Tells somebody something.
+    Producer,
+    /// Was told something.
+    Consumer,
+}
+
+/// Starts the spans of one service. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Tracer(Option<Arc<Recorder>>);
+
+struct Recorder {
+    sampler: Sampler,
+    scope: InstrumentationScope,
+    finished: mpsc::Sender<SpanData>,
+    dropped: Counter,
+}
+
+/// One piece of work; ends when it is dropped.
+#[must_use = "a span ends when it is dropped"]
+pub struct Span {
+    context: TraceContext,
+    /// None: nobody will see it.
+    recording: Option<Box<Recording>>,
+}
+
+struct Recording {
+    recorder: Arc<Recorder>,
+    data: SpanData,
+}
+
+impl Tracer {
+    /// Records nothing.
+    #[must_use]
+    pub const fn off() -> Self {
+        Self(None)
+    }
+
+    /// Hands finished spans to `finished`, without ever waiting for room.
+    #[must_use]
+    pub fn new(sampler: Sampler, scope: InstrumentationScope, finished: mpsc::Sender<SpanData>) -> Self {
+        let dropped = metrics::counter!("only1mcp_spans_total", "result" => "dropped");
+        Self(Some(Arc::new(Recorder { sampler, scope, finished, dropped })))
+    }
+
+    /// Whether [`Tracer::start`] would record: for whoever wants to spare itself the work before it.
+    #[must_use]
+    pub fn records(&self, parent: Option<&TraceContext>) -> bool {
+        self.0.as_ref().is_some_and(|recorder| recorder.sampler.samples(parent))
+    }
+
+    /// A span below `parent`, or the root of a new trace.
+    pub fn start(&self, name: impl Into<Cow<'static, str>>, kind: Kind, parent: Option<TraceContext>) -> Span {
+        match &self.0 {
+            Some(recorder) if recorder.sampler.samples(parent.as_ref()) => record(recorder, name.into(), kind, parent),
+            _ => Span { context: parent.unwrap_or_else(TraceContext::new_unsampled), recording: None },
+        }
+    }
+
+    /// As [`Tracer::start`], for what is rare and wanted by whoever looks at traces at all, as a change of the
+    /// configuration: a root is recorded whatever the share of recorded traces, unless that is nothing.
+    pub fn start_rare(&self, name: impl Into<Cow<'static, str>>, kind: Kind, parent: Option<TraceContext>) -> Span {
+        match &self.0 {
+            Some(recorder) if parent.is_none() && !recorder.sampler.is_off() => {
+                record(recorder, name.into(), kind, parent)
+            }
+            _ => self.start(name, kind, parent),
+        }
+    }
+}
+
+fn record(recorder: &Arc<Recorder>, name: Cow<'static, str>, kind: Kind, parent: Option<TraceContext>) -> Span {
+    let context = parent.map_or_else(TraceContext::new_root, |parent| parent.child()).sampled();
+    let start_time = opentelemetry::time::now();
+    let data = SpanData {
+        span_context: SpanContext::new(
+            TraceId::from(context.trace_id()),
+            SpanId::from(context.parent_id()),
+            TraceFlags::new(context.flags()),
+            false,
+            TraceState::NONE,
+        ),
+        parent_span_id: parent.map_or(SpanId::INVALID, |parent| SpanId::from(parent.parent_id())),
+        parent_span_is_remote: matches!(kind, Kind::Server | Kind::Consumer),
+        span_kind: kind.into(),
+        name,
+        start_time,
+        end_time: start_time,
+        attributes: Vec::new(),
+        dropped_attributes_count: 0,
+        events: SpanEvents::default(),
+        links: SpanLinks::default(),
+        status: Status::Unset,
+        instrumentation_scope: recorder.scope.clone(),
+    };
+    Span { context, recording: Some(Box::new(Recording { recorder: Arc::clone(recorder), data })) }
+}
+
+impl Span {
+    /// What is sent along with everything that is done for this span.
+    #[must_use]
+    pub const fn context(&self) -> TraceContext {
+        self.context
+    }
+
+    #[must_use]
+    pub const fn is_recorded(&self) -> bool {
+        self.recording.is_some()
+    }
+
+    /// `key` as in OpenTelemetry's semantic conventions, where they have one.
+    pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
+        if let Some(recording) = &mut self.recording {
+            recording.data.attributes.push(KeyValue::new(key, value));
+        }
+    }
+
+    /// Something that happened meanwhile.
+    pub fn event(&mut self, name: impl Into<Cow<'static, str>>, attributes: Vec<KeyValue>) {
+        if let Some(recording) = &mut self.recording {
+            recording.data.events.events.push(Event::new(name, opentelemetry::time::now(), attributes, 0));
+        }
+    }
+
+    /// It did not do what it was started for.
+    pub fn fail(&mut self, why: impl Into<Cow<'static, str>>) {
+        if let Some(recording) = &mut self.recording {
+            recording.data.status = Status::error(why);
+        }
+    }
+
+    /// It began that long before now: for work that was measured before there was a span for it.
+    pub fn began_before(&mut self, ago: Duration) {
+        if let Some(recording) = &mut self.recording {
+            recording.data.start_time = opentelemetry::time::now().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH);
+        }
+    }
+
+    /// It ends that long after it began, whenever it is dropped.
+    pub fn lasted(&mut self, took: Duration) {
+        if let Some(recording) = &mut self.recording {
+            recording.data.end_time = recording.data.start_time + took;
+        }
+    }
+}
+
+impl Drop for Span {
+    fn drop(&mut self) {
+        let Some(recording) = self.recording.take() else { return };
+        let Recording { recorder, mut data } = *recording;
+        if data.end_time == data.start_time {
+            data.end_time = opentelemetry::time::now();
+        }
+        if recorder.finished.try_send(data).is_err() {
+            recorder.dropped.increment(1);
+        }
+    }
+}
+
+impl From<Kind> for SpanKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Internal => Self::Internal,
+            Kind::Server => Self::Server,
+            Kind::Client => Self::Client,
+            Kind::Producer => Self::Producer,
+            Kind::Consumer => Self::Consumer,
+        }
+    }
+}
+
+impl fmt::Debug for Tracer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Tracer" } else { "Tracer(off)" })
+    }
+}
+
+impl fmt::Debug for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Span({})", self.context)
+    }
+}
