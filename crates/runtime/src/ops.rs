@@ -17,7 +17,7 @@ use crate::{
     readiness::Readiness,
     shutdown::{Phase, Shutdown},
     tasks::Tasks,
-    telemetry::Metrics,
+    telemetry::{Metrics, openmetrics},
 };
 
 /// Connections served at once; more wait in the listen queue.
@@ -105,7 +105,7 @@ async fn accept(listener: TcpListener, state: Arc<State>, tasks: Tasks) {
 
 async fn serve_connection(socket: TcpStream, state: Arc<State>, shutdown: Shutdown) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = respond(request.method(), request.uri().path(), &state);
+        let response = respond(&request, &state);
         async move { Ok::<_, Infallible>(response) }
     });
     let connection = http1::Builder::new()
@@ -120,14 +120,15 @@ async fn serve_connection(socket: TcpStream, state: Arc<State>, shutdown: Shutdo
     }
 }
 
-fn respond(method: &Method, path: &str, state: &State) -> Response<Full<Bytes>> {
+fn respond<B>(request: &Request<B>, state: &State) -> Response<Full<Bytes>> {
     const TEXT: &str = "text/plain; charset=utf-8";
+    let method = request.method();
     if method != Method::GET && method != Method::HEAD {
         let mut response = answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n".to_owned());
         response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
         return response;
     }
-    match path {
+    match request.uri().path() {
         "/livez" => answer(StatusCode::OK, TEXT, "alive\n".to_owned()),
         "/readyz" => {
             let report = state.readiness.report();
@@ -135,9 +136,21 @@ fn respond(method: &Method, path: &str, state: &State) -> Response<Full<Bytes>> 
             let body = serde_json::to_string(&report).expect("a report has only string keys");
             answer(status, "application/json", body + "\n")
         }
-        "/metrics" => answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", state.metrics.render()),
+        "/metrics" => metrics(request, &state.metrics),
         _ => answer(StatusCode::NOT_FOUND, TEXT, "try /livez, /readyz or /metrics\n".to_owned()),
     }
+}
+
+/// In the richest format that the scraper takes.
+fn metrics<B>(request: &Request<B>, metrics: &Metrics) -> Response<Full<Bytes>> {
+    let accept = request.headers().get_all(header::ACCEPT);
+    let mut response = if accept.iter().filter_map(|accept| accept.to_str().ok()).any(openmetrics::accepted) {
+        answer(StatusCode::OK, openmetrics::CONTENT_TYPE, metrics.render_openmetrics())
+    } else {
+        answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics.render())
+    };
+    response.headers_mut().insert(header::VARY, header::HeaderValue::from_static("accept"));
+    response
 }
 
 fn answer(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {

@@ -2,12 +2,15 @@
 //!
 //! Standard output belongs to what the user asked for, so nothing here writes there.
 
+pub mod exemplars;
 pub mod log;
 pub mod metrics_text;
+pub(crate) mod openmetrics;
 pub mod sampler;
 pub mod trace;
 pub mod trace_context;
 
+pub use exemplars::exemplar;
 pub use metrics_text::Metrics;
 pub use trace::{Kind, Span, Tracer};
 pub use trace_context::TraceContext;

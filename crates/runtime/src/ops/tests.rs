@@ -5,8 +5,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::*;
 
 async fn ask(address: SocketAddr, request: &str) -> String {
+    ask_as(address, request, "").await
+}
+
+async fn ask_as(address: SocketAddr, request: &str, headers: &str) -> String {
     let mut socket = TcpStream::connect(address).await.unwrap();
-    socket.write_all(format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    socket
+        .write_all(format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n").as_bytes())
+        .await
+        .unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).await.unwrap();
     answer
@@ -33,6 +40,10 @@ async fn tells_readiness_until_the_process_closes() {
     assert!(ask(address, "GET /livez").await.starts_with("HTTP/1.1 200"));
     let metrics = ask(address, "GET /metrics").await;
     assert!(metrics.contains(r#"only1mcp_build_info{service="ops-test",version="0"} 1"#), "{metrics}");
+    let open =
+        ask_as(address, "GET /metrics", "Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n");
+    let open = open.await;
+    assert!(open.contains("application/openmetrics-text; version=1.0.0") && open.ends_with("# EOF\n"), "{open}");
     assert!(ask(address, "GET /").await.starts_with("HTTP/1.1 404"));
     assert!(ask(address, "POST /readyz").await.starts_with("HTTP/1.1 405"));
 

@@ -1,19 +1,40 @@
-//! The process's metrics, recorded through the `metrics` macros and rendered as Prometheus text by the ops listener.
+//! The process's metrics, recorded through the `metrics` macros and rendered for Prometheus by the ops listener.
+//!
+//! Series are of two sorts. What is about the process lasts as long as it does: a counter that has not moved for a week
+//! is news, not garbage. What is about something that comes and goes (a label of [`PASSING`]) is forgotten when nobody
+//! has touched it for a while, so that servers long gone do not fill the memory of the process and of Prometheus.
 
 use std::{sync::OnceLock, time::Duration};
 
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_util::MetricKindMask;
 use tokio_util::sync::CancellationToken;
 
-/// What every histogram of a name ending in `_seconds` is counted in: from a swap to a long tool call.
-const SECONDS: [f64; 16] =
-    [1e-6, 1e-5, 1e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 1e-1, 2.5e-1, 5e-1, 1.0, 5.0, 30.0];
+use super::{exemplars, openmetrics};
+
+/// What every histogram of a name ending in `_seconds` is counted in: from a swap to a long drain.
+pub(super) const SECONDS: [f64; 20] = [
+    1e-6, 1e-5, 1e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 1e-1, 2.5e-1, 5e-1, 1.0, 2.5, 5.0, 10.0, 30.0,
+    60.0, 300.0,
+];
+/// Labels of series about what comes and goes. Who records one of these touches it every [`TOUCH_EVERY`] by looking it
+/// up anew, for as long as what it is about exists.
+const PASSING: [&str; 1] = ["server"];
+pub const TOUCH_EVERY: Duration = Duration::from_secs(60);
+const FORGET_AFTER: Duration = Duration::from_secs(600);
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Renders what was recorded; shared by cloning.
 #[derive(Clone)]
 pub struct Metrics {
-    handle: PrometheusHandle,
+    lasting: PrometheusHandle,
+    passing: PrometheusHandle,
+}
+
+struct BySort {
+    lasting: PrometheusRecorder,
+    passing: PrometheusRecorder,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -29,15 +50,13 @@ impl Metrics {
         static INSTALLED: OnceLock<Metrics> = OnceLock::new();
         INSTALLED
             .get_or_init(|| {
-                let recorder = PrometheusBuilder::new()
-                    .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
-                    .expect("the list of buckets is not empty")
-                    .build_recorder();
-                let handle = recorder.handle();
+                let passing = builder().idle_timeout(MetricKindMask::ALL, Some(FORGET_AFTER));
+                let recorder = BySort { lasting: builder().build_recorder(), passing: passing.build_recorder() };
+                let installed = Self { lasting: recorder.lasting.handle(), passing: recorder.passing.handle() };
                 if metrics::set_global_recorder(recorder).is_err() {
                     tracing::warn!("another metrics recorder is installed; /metrics will be empty");
                 }
-                Self { handle }
+                installed
             })
             .clone()
     }
@@ -45,14 +64,63 @@ impl Metrics {
     /// Prometheus text format 0.0.4.
     #[must_use]
     pub fn render(&self) -> String {
-        self.handle.render()
+        self.lasting.render() + &self.passing.render()
     }
 
-    /// Keeps the memory of histograms bounded between scrapes, until `stop`.
+    /// OpenMetrics 1.0, with exemplars.
+    #[must_use]
+    pub fn render_openmetrics(&self) -> String {
+        openmetrics::from_prometheus(&self.render(), exemplars::of_process())
+    }
+
+    /// Keeps the memory of metrics bounded when nobody scrapes, until `stop`.
     pub(crate) async fn upkeep(self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(UPKEEP_EVERY);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            self.handle.run_upkeep();
+            self.lasting.run_upkeep();
+            // Forgetting is a part of rendering.
+            drop(self.passing.render());
         }
+    }
+}
+
+fn builder() -> PrometheusBuilder {
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+        .expect("the list of buckets is not empty")
+}
+
+impl BySort {
+    fn of(&self, key: &Key) -> &PrometheusRecorder {
+        if key.labels().any(|label| PASSING.contains(&label.key())) { &self.passing } else { &self.lasting }
+    }
+}
+
+impl Recorder for BySort {
+    fn describe_counter(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.lasting.describe_counter(key.clone(), unit, description.clone());
+        self.passing.describe_counter(key, unit, description);
+    }
+
+    fn describe_gauge(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.lasting.describe_gauge(key.clone(), unit, description.clone());
+        self.passing.describe_gauge(key, unit, description);
+    }
+
+    fn describe_histogram(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.lasting.describe_histogram(key.clone(), unit, description.clone());
+        self.passing.describe_histogram(key, unit, description);
+    }
+
+    fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
+        self.of(key).register_counter(key, metadata)
+    }
+
+    fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
+        self.of(key).register_gauge(key, metadata)
+    }
+
+    fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
+        self.of(key).register_histogram(key, metadata)
     }
 }
