@@ -6,8 +6,8 @@ use drain::ledger::{CancelError, StartError};
 use futures_util::{Stream, StreamExt, stream};
 use model::BackendId;
 use runtime::grpc::{Actor, MESSAGE_BYTES_MAX};
+use runtime::stream::changes;
 use runtime::{Tasks, TraceContext};
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -121,22 +121,12 @@ impl DrainService for Service {
     /// What runs now, then every change. A watcher that is too slow is told how many changes it missed; it holds up
     /// nobody.
     async fn watch(&self, request: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let changes = self.changes.subscribe();
+        // Before the question, so that nothing falls between the two.
+        let changes = changes(self.changes.subscribe(), metrics::missed);
+        let changes = changes.map(|(drain, missed)| Ok(response(drain, missed)));
         let running = self.ask(trace(&request), |answer| Ask::List { all: false, answer }).await?;
         let running = running.into_iter().rev();
         let running = running.map(|drain| Ok(response(wire::drain::summary_to_pb(&drain), 0)));
-        let changes = stream::unfold((changes, 0), |(mut changes, mut missed)| async move {
-            loop {
-                match changes.recv().await {
-                    Ok(drain) => return Some((Ok(response(drain, missed)), (changes, 0))),
-                    Err(RecvError::Lagged(number)) => {
-                        metrics::missed(number);
-                        missed += number;
-                    }
-                    Err(RecvError::Closed) => return None,
-                }
-            }
-        });
         let stop = self.tasks.shutdown().token();
         Ok(Response::new(Box::pin(stream::iter(running).chain(changes).take_until(stop.cancelled_owned()))))
     }

@@ -1,85 +1,36 @@
 //! The life of a health-monitor process.
 
+use std::error::Error;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use clap::Parser;
 use health_monitor::settings::Flags;
 use health_monitor::{HealthMonitor, Scope};
 use runtime::grpc::{self, Auth, Listener};
-use runtime::ops::OpsListener;
-use runtime::shutdown::{self, Phase, Shutdown};
-use runtime::{AdminToken, Clock, Readiness, Tasks, exit, telemetry};
-
-/// For calls that are just being answered when stopping is asked for.
-const GRACE: Duration = Duration::from_secs(5);
+use runtime::{AdminToken, Process, Program, exit};
+use tonic::service::Routes;
 
 fn main() -> ExitCode {
-    let flags = match Flags::try_parse() {
-        Ok(flags) => flags,
-        Err(error) => {
-            let code = if error.use_stderr() { exit::USAGE } else { exit::DONE };
-            // Nothing better can be done about a closed stderr.
-            drop(error.print());
-            return code.into();
-        }
-    };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return refused(&error),
-    };
-    runtime.block_on(live(flags)).unwrap_or_else(|error| refused(error.as_ref()))
+    Program { name: "health-monitor", version: env!("CARGO_PKG_VERSION"), threads: 1 }.run(live)
 }
 
-#[expect(clippy::print_stderr, reason = "the last word of a process that does not start")]
-fn refused(error: &dyn std::error::Error) -> ExitCode {
-    eprint!("health-monitor: {error}");
-    let mut source = error.source();
-    while let Some(error) = source {
-        eprint!(": {error}");
-        source = error.source();
-    }
-    eprintln!();
-    exit::REFUSED.into()
-}
-
-async fn live(flags: Flags) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let signals = shutdown::signals()?;
-    let shutdown = Shutdown::new();
-    let tasks = Tasks::new(shutdown.clone());
-    let readiness = Readiness::new(shutdown.clone());
-    let metrics = telemetry::init("health-monitor", env!("CARGO_PKG_VERSION"));
-    let following = shutdown.clone();
-    tasks.spawn("signals", async move {
-        tokio::select! {
-            () = following.clone().follow(signals) => {}
-            () = following.reached(Phase::Closing) => {}
-        }
-    });
-
+async fn live(flags: Flags, process: Process) -> Result<ExitCode, Box<dyn Error>> {
     let token_file = flags.token_file.unwrap_or_else(|| flags.state_dir.join("admin-token"));
-    let token = AdminToken::load_or_create(&token_file)?;
-    let auth = Auth::new(Some(token));
+    let auth = Auth::new(Some(AdminToken::load_or_create(&token_file)?));
     let listener = Listener::tcp(flags.grpc, &auth).await?;
-    OpsListener::bind(flags.ops).await?.serve(readiness.clone(), metrics, &tasks);
+    process.serve_ops(flags.ops).await?;
 
-    let scope = Scope { clock: Clock::start(), tasks: tasks.clone(), readiness: readiness.clone() };
+    let scope = Scope { clock: process.clock, tasks: process.tasks.clone(), readiness: process.readiness.clone() };
     let (service, monitor) = HealthMonitor::new(&scope);
-    tasks.spawn("health-monitor", monitor.run());
+    process.tasks.spawn("health-monitor", monitor.run());
     let service = grpc::Service {
-        routes: tonic::service::Routes::new(service),
+        routes: Routes::new(service),
         descriptors: &[wire::DESCRIPTORS],
         names: &[wire::pb::health::v1::health_service_server::SERVICE_NAME],
         auth,
-        readiness: readiness.clone(),
+        readiness: process.readiness.clone(),
     };
-    tasks.spawn_component("grpc", grpc::serve(service, vec![listener], shutdown.clone()));
+    process.serve_grpc(service, vec![listener]);
 
-    tokio::select! {
-        () = readiness.ready() => shutdown.advance(Phase::Ready),
-        () = shutdown.triggered() => {}
-    }
-    shutdown.triggered().await;
-    let joined = tasks.join(GRACE).await;
-    Ok(if joined.is_clean() { exit::DONE } else { exit::REFUSED }.into())
+    process.serve_until_stopped().await;
+    Ok(exit::of(process.join().await.is_clean()))
 }

@@ -2,10 +2,10 @@
 
 use std::pin::Pin;
 
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{Stream, StreamExt};
 use runtime::grpc::MESSAGE_BYTES_MAX;
+use runtime::stream::changes;
 use runtime::{Tasks, TraceContext};
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -99,21 +99,8 @@ impl HealthService for Service {
 
     /// Every change. A watcher that is too slow is told how many it missed; it holds up nobody.
     async fn watch(&self, _: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let changes = stream::unfold((self.changes.subscribe(), 0), |(mut changes, mut missed)| async move {
-            loop {
-                match changes.recv().await {
-                    Ok(change) => {
-                        let response = pb::WatchResponse { change: Some(change), missed };
-                        return Some((Ok(response), (changes, 0)));
-                    }
-                    Err(RecvError::Lagged(number)) => {
-                        metrics::missed(number);
-                        missed += number;
-                    }
-                    Err(RecvError::Closed) => return None,
-                }
-            }
-        });
+        let changes = changes(self.changes.subscribe(), metrics::missed);
+        let changes = changes.map(|(change, missed)| Ok(pb::WatchResponse { change: Some(change), missed }));
         let stop = self.tasks.shutdown().token();
         Ok(Response::new(Box::pin(changes.take_until(stop.cancelled_owned()))))
     }

@@ -1,8 +1,13 @@
 //! The command line: every command, flag, default and example.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use runtime::healthcheck::{Healthcheck, Question};
 
 use crate::{demo, place::PlaceArgs};
 
@@ -22,6 +27,8 @@ Exit codes: 0 done · 1 refused, unhealthy or diverged · 2 nothing to do · 64 
 pub(crate) enum Command {
     /// Run the gateway: all four services in this process
     Up(UpArgs),
+    /// Ask the gateway that `up` runs whether it is ready
+    Healthcheck(HealthcheckArgs),
     #[command(flatten)]
     Operate(Operate),
     /// A small real MCP server with tools to try the gateway with
@@ -108,7 +115,7 @@ pub(crate) struct UpArgs {
     pub(crate) admin: SocketAddr,
 
     /// Where /livez, /readyz and /metrics are served
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8082", env = "ONLY1MCP_OPS")]
+    #[arg(long, value_name = "ADDR", default_value_t = OPS, env = "ONLY1MCP_OPS")]
     pub(crate) ops: SocketAddr,
 
     /// File with the admin token for TCP [default: one in the state directory, made at the first start]
@@ -120,6 +127,8 @@ pub(crate) struct UpArgs {
     pub(crate) min_drain: Duration,
 }
 
+const OPS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8082);
+
 const UP_EXAMPLES: &str = "\
 Examples:
   only1mcp up                            serve ./only1mcp.yaml, or a demo of three servers
@@ -128,6 +137,38 @@ Examples:
 
 Ready is one line on stdout with the three addresses and the revision. SIGTERM or SIGINT lets calls
 end before the process does; a second one cuts them off.";
+
+#[derive(Args, Debug)]
+#[command(after_help = HEALTHCHECK_EXAMPLES)]
+pub(crate) struct HealthcheckArgs {
+    /// Where /livez and /readyz are served [default: as the gateway of this place says, else 127.0.0.1:8082]
+    #[arg(long, value_name = "ADDR", env = "ONLY1MCP_OPS")]
+    ops: Option<SocketAddr>,
+
+    /// Ask whether it is alive, ready or not
+    #[arg(long, env = "ONLY1MCP_HEALTHCHECK_LIVE")]
+    live: bool,
+
+    #[command(flatten)]
+    place: PlaceArgs,
+}
+
+const HEALTHCHECK_EXAMPLES: &str = "\
+Exits with 0 when it is, with 1 when it is not or does not answer within two seconds.
+
+Examples:
+  only1mcp healthcheck
+  only1mcp healthcheck --live --ops 127.0.0.1:8082";
+
+impl HealthcheckArgs {
+    pub(crate) fn check(&self) -> Healthcheck {
+        // Port 0 is where a gateway was asked to listen, not where it does.
+        let named = self.ops.filter(|ops| ops.port() != 0);
+        let told = || self.place.find().ok()?.addresses()?.ops.strip_prefix("http://")?.parse().ok();
+        let ops = named.or_else(told).unwrap_or(OPS);
+        Healthcheck { ops, question: if self.live { Question::Live } else { Question::Ready } }
+    }
+}
 
 #[derive(Args, Debug)]
 #[command(after_help = VALIDATE_EXAMPLES)]

@@ -12,13 +12,12 @@ mod tools;
 mod validate;
 
 use std::{
-    error::Error,
     future::Future,
     io::{self, Write},
     process::ExitCode,
 };
 
-use runtime::exit;
+use runtime::{exit, fault, process::say};
 use serde_json::Value;
 
 use crate::{
@@ -76,7 +75,7 @@ async fn print(output: OutputArgs, answer: impl Future<Output = Result<Output, F
         Format::Text => answer.text,
         Format::Json => format!("{:#}\n", answer.json),
     };
-    complain(&answer.complaints);
+    say(&answer.complaints);
     // A reader that has seen enough (`| head`) is no failure.
     drop(io::stdout().write_all(text.as_bytes()));
     answer.code.into()
@@ -85,25 +84,6 @@ async fn print(output: OutputArgs, answer: impl Future<Output = Result<Output, F
 /// Says on stderr why a command failed and what to try next.
 pub(crate) fn fail(failure: &Failure) -> ExitCode {
     let next = failure.next_step().map(|next| format!("  next: {next}\n")).unwrap_or_default();
-    complain(&format!("only1mcp: {}\n{next}", chain(failure)));
+    say(&format!("only1mcp: {}\n{next}", fault::chain(failure)));
     failure.exit_code().into()
-}
-
-/// An error with its causes, unless it names them itself.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
-/// If stderr is closed, nobody wants to know.
-fn complain(text: &str) {
-    drop(io::stderr().write_all(text.as_bytes()));
 }

@@ -22,16 +22,12 @@ fn main() -> ExitCode {
     }
     let line = match CommandLine::try_parse() {
         Ok(line) => line,
-        Err(error) => {
-            // Help and version come this way as well.
-            let code = if error.use_stderr() { exit::USAGE } else { exit::DONE };
-            drop(error.print());
-            return code.into();
-        }
+        Err(error) => return exit::usage(&error),
     };
     match line.command {
         Command::Operate(command) => cli::run(command),
         Command::Up(args) => up::run(&args),
+        Command::Healthcheck(args) => args.check().run(),
         Command::DemoServer(settings) => demo::run(settings),
     }
 }

@@ -15,18 +15,17 @@ use std::{
 };
 
 use runtime::{
-    AdminToken, Clock, Metrics, Phase, Readiness, Shutdown, Tasks, exit,
+    AdminToken, Phase, Process, Program, Shutdown, Tasks, exit, fault,
     grpc::{Auth, ListenError, Listener, duplex},
     ops::{OpsBindError, OpsListener},
-    shutdown::{self, WoundDown},
+    process::{GRACE, say},
+    shutdown::WoundDown,
     state_dir::{LockError, StateDir, write_atomic},
-    telemetry,
     token::TokenError,
 };
 
 use crate::{
     args::UpArgs,
-    cli,
     place::{Addresses, Place, PlaceError},
 };
 use first_revision::NoRevision;
@@ -34,8 +33,6 @@ use services::{ServiceError, Services};
 
 /// How long calls may run on when the process is asked to stop.
 const DRAIN: Duration = Duration::from_secs(30);
-/// After that, for what is still being put away.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -56,49 +53,40 @@ pub(crate) enum UpError {
     Service(#[from] ServiceError),
     #[error(transparent)]
     NoRevision(#[from] NoRevision),
-    #[error("cannot {what}")]
-    System { what: &'static str, source: io::Error },
+    #[error("cannot start")]
+    System(#[from] io::Error),
+    #[error("cannot write the file with the addresses")]
+    Announce(#[source] io::Error),
 }
 
 /// Runs until a signal.
 pub(crate) fn run(args: &UpArgs) -> ExitCode {
-    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let ran = built.map_err(|source| UpError::System { what: "start", source }).and_then(|runtime| {
-        let ran = runtime.block_on(live(args));
-        runtime.shutdown_background();
-        ran
-    });
-    ran.unwrap_or_else(|error| {
+    let program = Program { name: "only1mcp", version: env!("CARGO_PKG_VERSION"), threads: 2 };
+    program.start(async |process| live(args, process).await).unwrap_or_else(|error| {
         // Violations are lines of their own, which editors and terminals make clickable.
         let prefix = if matches!(error, UpError::NoRevision(_)) { "" } else { "only1mcp: " };
-        say(&format!("{prefix}{}\n", cli::chain(&error)));
+        say(&format!("{prefix}{}\n", fault::chain(&error)));
         exit::REFUSED.into()
     })
 }
 
-/// What the process is made of, for its whole life.
-struct Process {
-    clock: Clock,
-    /// The life of the data plane, which signals and readiness speak of.
-    shutdown: Shutdown,
-    tasks: Tasks,
+/// The process, as two parts with lives of their own.
+struct Halves {
+    /// The data plane, which signals and readiness speak of.
+    process: Process,
     /// The control services, which end after it: what drains at the end is still to be told to somebody.
     control: Tasks,
-    readiness: Readiness,
-    metrics: Metrics,
 }
 
-async fn live(args: &UpArgs) -> Result<ExitCode, UpError> {
-    let signals = shutdown::signals().map_err(|source| UpError::System { what: "catch signals", source })?;
+async fn live(args: &UpArgs, process: Process) -> Result<ExitCode, UpError> {
     let place = args.place.find()?;
     let state = StateDir::lock(&place.state_dir)?;
-    let process = Process::new();
-    process.tasks.spawn("signals", process.shutdown.clone().follow(signals));
-    let running = process.start(args, &place, &state).await;
+    let halves = Halves::new(process);
+    let running = halves.start(args, &place, &state).await;
     let result = match running {
-        Ok(services) => Ok(process.end(args.min_drain, services).await),
+        Ok(services) => Ok(halves.end(args.min_drain, services).await),
         Err(error) => {
-            process.join().await;
+            halves.join().await;
             Err(error)
         }
     };
@@ -107,31 +95,29 @@ async fn live(args: &UpArgs) -> Result<ExitCode, UpError> {
     result
 }
 
-impl Process {
-    fn new() -> Self {
-        let shutdown = Shutdown::new();
-        let (tasks, readiness) = (Tasks::new(shutdown.clone()), Readiness::new(shutdown.clone()));
+impl Halves {
+    fn new(process: Process) -> Self {
         let control = Tasks::new(Shutdown::new());
-        let (failed, stop) = (control.shutdown().clone(), shutdown.clone());
-        tasks.spawn("control services", async move {
+        let (failed, stop) = (control.shutdown().clone(), process.shutdown.clone());
+        process.tasks.spawn("control services", async move {
             tokio::select! {
                 // Without one of them the process is half alive.
                 () = failed.triggered() => stop.trigger(),
                 () = stop.reached(Phase::Closing) => {}
             }
         });
-        let metrics = telemetry::init("only1mcp", env!("CARGO_PKG_VERSION"));
-        Self { clock: Clock::start(), shutdown, tasks, control, readiness, metrics }
+        Self { process, control }
     }
 
     fn router_scope(&self) -> router::Scope {
-        router::Scope { clock: self.clock, shutdown: self.shutdown.clone(), readiness: self.readiness.clone() }
+        let Process { clock, shutdown, readiness, .. } = &self.process;
+        router::Scope { clock: *clock, shutdown: shutdown.clone(), readiness: readiness.clone() }
     }
 
     /// Until ready, or asked to stop before.
     async fn start(&self, args: &UpArgs, place: &Place, state: &StateDir) -> Result<Services, UpError> {
         if place.is_demo {
-            demo::start(place, &self.tasks).await?;
+            demo::start(place, &self.process.tasks).await?;
             say(&format!(
                 "only1mcp: no configuration found, so this is the built-in demo of three servers.\n  \
                  Call one:  only1mcp call calculator__add '{{\"a\": 40, \"b\": 2}}'\n  \
@@ -149,7 +135,8 @@ impl Process {
         let (inside, connector) = duplex();
         let services = Services::start(self, args.listen, place.config.clone(), state, &connector).await?;
         services.serve(self, auth, vec![tcp, unix, inside.into()]);
-        ops.serve(self.readiness.clone(), self.metrics.clone(), &self.tasks);
+        let Process { shutdown, tasks, readiness, metrics, .. } = &self.process;
+        ops.serve(readiness.clone(), metrics.clone(), tasks);
         let addresses = Addresses {
             pid: std::process::id(),
             config: place.describe(),
@@ -159,11 +146,11 @@ impl Process {
         };
         announce(place, &addresses)?;
         tokio::select! {
-            settled = first_revision::wait(&self.readiness, services.config.clone()) => settled?,
-            () = self.shutdown.triggered() => return Ok(services),
+            settled = first_revision::wait(readiness, services.config.clone()) => settled?,
+            () = shutdown.triggered() => return Ok(services),
         }
         first_revision::on_the_router(services.config.clone()).await;
-        self.shutdown.advance(Phase::Ready);
+        shutdown.advance(Phase::Ready);
         let revision = services.config.borrow().revision;
         let Addresses { mcp, admin, ops, .. } = addresses;
         // Whoever waits for this line may be gone by now; the gateway is not theirs alone.
@@ -173,7 +160,7 @@ impl Process {
 
     /// Ends all tasks, and says whether none failed or had to be aborted.
     async fn join(&self) -> bool {
-        let joined = [self.tasks.join(GRACE).await, self.control.join(GRACE).await];
+        let joined = [self.process.join().await, self.control.join(GRACE).await];
         for failure in joined.iter().flat_map(|joined| &joined.failures) {
             say(&format!("only1mcp: {failure}\n"));
         }
@@ -182,26 +169,20 @@ impl Process {
 
     /// Waits for the signal, then lets everything end in its order.
     async fn end(self, min_drain: Duration, services: Services) -> ExitCode {
-        self.shutdown.triggered().await;
-        let wound_down = self.shutdown.wind_down(min_drain, DRAIN, services.router.drained()).await;
+        let shutdown = &self.process.shutdown;
+        shutdown.triggered().await;
+        let wound_down = shutdown.wind_down(min_drain, DRAIN, services.router.drained()).await;
         let stopped = services.stop(GRACE).await;
         let joined = self.join().await;
         if wound_down == WoundDown::Forced {
             say("only1mcp: calls in flight were cut off\n");
         }
-        let clean = stopped && joined && wound_down == WoundDown::Drained;
-        if clean { exit::DONE } else { exit::REFUSED }.into()
+        exit::of(stopped && joined && wound_down == WoundDown::Drained)
     }
 }
 
 /// For the commands that look for this gateway.
 fn announce(place: &Place, addresses: &Addresses) -> Result<(), UpError> {
-    let failed = |source| UpError::System { what: "write the file with the addresses", source };
-    let text = serde_json::to_vec_pretty(addresses).map_err(|error| failed(io::Error::other(error)))?;
-    write_atomic(&place.addresses_file(), &text, 0o600).map_err(failed)
-}
-
-/// To stderr; if that is closed, nobody wants to know.
-fn say(text: &str) {
-    drop(io::stderr().write_all(text.as_bytes()));
+    let text = serde_json::to_vec_pretty(addresses).map_err(|error| UpError::Announce(io::Error::other(error)))?;
+    write_atomic(&place.addresses_file(), &text, 0o600).map_err(UpError::Announce)
 }

@@ -7,32 +7,31 @@
 //! The life of a process, in its `main`:
 //!
 //! ```no_run
-//! # async fn life() -> Result<(), Box<dyn std::error::Error>> {
-//! # use std::time::Duration; use runtime::*; use runtime::{ops::OpsListener, shutdown::signals};
-//! let signals = signals()?; // before anything that could be interrupted halfway
-//! let shutdown = Shutdown::new();
-//! let tasks = Tasks::new(shutdown.clone());
-//! let readiness = Readiness::new(shutdown.clone());
-//! let metrics = telemetry::init("router", env!("CARGO_PKG_VERSION"));
-//! tasks.spawn("signals", shutdown.clone().follow(signals));
-//! OpsListener::bind("127.0.0.1:0".parse()?).await?.serve(readiness.clone(), metrics, &tasks);
-//! // Components: tasks.spawn_component("grpc", grpc::serve(…)), each with gates of `readiness`.
-//! tokio::select! {
-//!     () = readiness.ready() => shutdown.advance(Phase::Ready),
-//!     () = shutdown.triggered() => {} // stopped before it was ever ready
+//! # use std::{error::Error, process::ExitCode, time::Duration}; use runtime::{Process, Program, exit, shutdown::WoundDown};
+//! # #[derive(clap::Parser)] struct Flags { #[arg(long, default_value = "127.0.0.1:0")] ops: std::net::SocketAddr }
+//! fn main() -> ExitCode {
+//!     Program { name: "router", version: env!("CARGO_PKG_VERSION"), threads: 1 }.run(live)
 //! }
-//! shutdown.triggered().await;
-//! let in_flight = async { /* ends when no work is left */ };
-//! let ended = shutdown.wind_down(Duration::ZERO, Duration::from_secs(30), in_flight).await;
-//! let joined = tasks.join(Duration::from_secs(5)).await;
-//! # let _ = (ended, joined); Ok(()) }
+//!
+//! async fn live(flags: Flags, process: Process) -> Result<ExitCode, Box<dyn Error>> {
+//!     process.serve_ops(flags.ops).await?;
+//!     // Components: process.tasks.spawn_component(…), process.serve_grpc(…), each with gates of process.readiness.
+//!     process.serve_until_stopped().await;
+//!     let in_flight = async { /* ends when no work is left */ };
+//!     let ended = process.shutdown.wind_down(Duration::ZERO, Duration::from_secs(30), in_flight).await;
+//!     let joined = process.join().await;
+//!     Ok(exit::of(joined.is_clean() && ended == WoundDown::Drained))
+//! }
 //! ```
 
 pub mod backoff;
 pub mod clock;
 pub mod exit;
+pub mod fault;
 pub mod grpc;
+pub mod healthcheck;
 pub mod ops;
+pub mod process;
 pub mod readiness;
 pub mod shutdown;
 pub mod state_dir;
@@ -43,6 +42,7 @@ pub mod token;
 
 pub use backoff::Backoff;
 pub use clock::Clock;
+pub use process::{Process, Program};
 pub use readiness::{Gate, Readiness};
 pub use shutdown::{Phase, Shutdown};
 pub use tasks::Tasks;

@@ -1,4 +1,7 @@
-//! Keeps one long-lived stream to a peer attached: opens it, waits for its end, backs off, opens it again.
+//! Keeps one long-lived stream to a peer attached: opens it, waits for its end, backs off, opens it again. And what a
+//! peer is told over one.
+
+mod changes;
 
 use std::{
     fmt::Display,
@@ -12,6 +15,8 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
+
+pub use changes::changes;
 
 /// Handed to each try; says when the peer has answered.
 #[derive(Clone, Debug)]

@@ -25,7 +25,10 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use crate::shutdown::{Phase, Shutdown};
+use crate::{
+    fault,
+    shutdown::{Phase, Shutdown},
+};
 
 /// A group of named tasks, shared by cloning.
 #[derive(Clone, Debug)]
@@ -155,7 +158,7 @@ impl Tasks {
         let group = Arc::clone(&self.group);
         self.spawn(name, async move {
             if let Err(error) = future.await {
-                group.fail(name, Cause::Failed(chain(&error)));
+                group.fail(name, Cause::Failed(fault::chain(&error)));
             }
         })
     }
@@ -250,18 +253,6 @@ fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("(no message)").to_owned()
-}
-
-/// An error and its sources in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use runtime::{
 use tokio::sync::watch;
 use tonic::service::{Routes, RoutesBuilder};
 
-use super::Process;
+use super::Halves;
 
 /// The name of the one router in votes and in the status.
 const NODE: &str = "local";
@@ -46,38 +46,38 @@ pub(crate) struct Services {
 impl Services {
     /// Starts all four; they find each other through `inside` once [`Services::serve`] was called.
     pub(crate) async fn start(
-        process: &Process,
+        halves: &Halves,
         listen: SocketAddr,
         config: PathBuf,
         state: &StateDir,
         inside: &DuplexConnector,
     ) -> Result<Self, ServiceError> {
-        let Process { clock, control: tasks, readiness, .. } = process;
+        let (clock, readiness, tasks) = (halves.process.clock, &halves.process.readiness, &halves.control);
         let mut routes = RoutesBuilder::default();
 
-        let manager = ConfigManager::open(Origin::File(config), state, *clock, tasks.clone())?;
+        let manager = ConfigManager::open(Origin::File(config), state, clock, tasks.clone())?;
         let status = manager.status();
         routes.add_service(manager.service());
         tasks.spawn_component("config-manager", manager.run());
 
-        let scope = health_monitor::Scope { clock: *clock, tasks: tasks.clone(), readiness: readiness.clone() };
+        let scope = health_monitor::Scope { clock, tasks: tasks.clone(), readiness: readiness.clone() };
         let (service, monitor) = HealthMonitor::new(&scope);
         routes.add_service(service);
         tasks.spawn("health-monitor", monitor.run());
 
         let settings = drain_coordinator::Settings::new(state.file("drain-coordinator"));
-        let scope = drain_coordinator::Scope { clock: *clock, tasks: tasks.clone(), readiness: readiness.clone() };
+        let scope = drain_coordinator::Scope { clock, tasks: tasks.clone(), readiness: readiness.clone() };
         let (service, coordinator) = DrainCoordinator::open(&settings, &scope)?;
         routes.add_service(service);
         tasks.spawn("drain-coordinator", coordinator.run());
 
-        let router = Router::start(router_settings(listen, state, inside), process.router_scope()).await?;
+        let router = Router::start(router_settings(listen, state, inside), halves.router_scope()).await?;
         routes.add_service(router.service());
         Ok(Self { router, config: status, routes: routes.routes() })
     }
 
     /// Offers all four on `listeners`.
-    pub(crate) fn serve(&self, process: &Process, auth: Auth, listeners: Vec<Listener>) {
+    pub(crate) fn serve(&self, halves: &Halves, auth: Auth, listeners: Vec<Listener>) {
         let service = grpc::Service {
             routes: self.routes.clone(),
             descriptors: &[wire::DESCRIPTORS],
@@ -88,9 +88,9 @@ impl Services {
                 wire::pb::router::v1::router_service_server::SERVICE_NAME,
             ],
             auth,
-            readiness: process.readiness.clone(),
+            readiness: halves.process.readiness.clone(),
         };
-        let control = &process.control;
+        let control = &halves.control;
         control.spawn_component("grpc", grpc::serve(service, listeners, control.shutdown().clone()));
     }
 

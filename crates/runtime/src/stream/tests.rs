@@ -1,4 +1,4 @@
-//! When a stream is tried again.
+//! When a stream is tried again, and what a slow watcher gets.
 
 use std::{cell::Cell, time::Duration};
 
@@ -34,4 +34,16 @@ async fn backs_off_while_refused_and_starts_anew_once_attached() {
     })
     .await;
     assert_eq!(tries.get(), 11);
+}
+
+#[tokio::test]
+async fn a_slow_watcher_is_told_how_many_changes_it_missed() {
+    let sender = tokio::sync::broadcast::Sender::new(2);
+    let watched = changes(sender.subscribe(), |_| ());
+    for change in 1..=5 {
+        sender.send(change).unwrap();
+    }
+    drop(sender);
+    let watched: Vec<_> = futures_util::StreamExt::collect(watched).await;
+    assert_eq!(watched, [(4, 3), (5, 0)]);
 }

@@ -1,0 +1,131 @@
+//! Asks a process of ours, over its ops listener, how it is: for containers and scripts that have nothing else to ask
+//! with.
+
+use std::{
+    error::Error,
+    io::{self, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    process::ExitCode,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::{net::TcpStream, time::timeout};
+
+use crate::{exit, fault, process::say};
+
+/// Whoever does not answer by then is not well.
+const LIMIT: Duration = Duration::from_secs(2);
+/// A report of hundreds of gates is shorter.
+const BODY_MAX: usize = 1 << 20;
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Whether the process should be given work: `/readyz`.
+    Ready,
+    /// Whether it is to be left running: `/livez`.
+    Live,
+}
+
+/// A question to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Healthcheck {
+    /// Where it listens; asked over loopback when that is every address.
+    pub ops: SocketAddr,
+    pub question: Question,
+}
+
+impl Healthcheck {
+    /// Says the answer on stdout, or on stderr why it is no, and returns 0 or 1.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        let asked = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Box::from);
+        match asked.and_then(|runtime| runtime.block_on(self.ask())) {
+            Ok(answer) if answer.well => {
+                // That nobody reads it does not make it less well.
+                drop(writeln!(io::stdout(), "{}", answer.text));
+                exit::DONE.into()
+            }
+            Ok(answer) => {
+                say(&format!("{}\n", answer.text));
+                exit::REFUSED.into()
+            }
+            Err(error) => {
+                say(&format!("no answer from {}: {}\n", reachable(self.ops), fault::chain(error.as_ref())));
+                exit::REFUSED.into()
+            }
+        }
+    }
+
+    async fn ask(self) -> Result<Answer, Box<dyn Error + Send + Sync>> {
+        timeout(LIMIT, self.exchange()).await.map_err(|_| format!("it took longer than {LIMIT:?}"))?
+    }
+
+    async fn exchange(self) -> Result<Answer, Box<dyn Error + Send + Sync>> {
+        let address = reachable(self.ops);
+        let socket = TcpStream::connect(address).await?;
+        let (mut client, connection) = http1::handshake(TokioIo::new(socket)).await?;
+        let path = match self.question {
+            Question::Ready => "/readyz",
+            Question::Live => "/livez",
+        };
+        let request = Request::get(path).header(header::HOST, address.to_string()).body(Empty::<Bytes>::new())?;
+        let exchange = async {
+            let response = client.send_request(request).await?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), BODY_MAX).collect().await?.to_bytes();
+            Ok(Answer::new(status, &body))
+        };
+        tokio::select! {
+            answer = exchange => answer,
+            // The answer is at hand when the connection ends after it.
+            Err(error) = connection => Err(error.into()),
+        }
+    }
+}
+
+/// What the process said.
+#[derive(Debug, PartialEq, Eq)]
+struct Answer {
+    well: bool,
+    text: String,
+}
+
+impl Answer {
+    fn new(status: StatusCode, body: &[u8]) -> Self {
+        let well = status == StatusCode::OK;
+        let text = serde_json::from_slice(body).map_or_else(
+            |_| String::from_utf8_lossy(body).trim().to_owned(),
+            |report: Value| if well { "ready".to_owned() } else { format!("not ready: {}", reasons(&report)) },
+        );
+        Self { well, text: if text.is_empty() { status.to_string() } else { text } }
+    }
+}
+
+/// The gates that are closed, and if none is, the phase the process is in.
+fn reasons(report: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    let gates = report["gates"].as_array().map_or(&[][..], Vec::as_slice);
+    let closed = gates.iter().filter(|gate| gate["open"] == false);
+    let closed: Vec<_> = closed.map(|gate| format!("{}: {}", text(&gate["name"]), text(&gate["reason"]))).collect();
+    if closed.is_empty() { format!("it is {}", text(&report["phase"])) } else { closed.join("; ") }
+}
+
+/// A process that listens on every address is asked on this machine.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! The life that all processes of ours share: each `main` says what happens in between.
+//!
+//! A command line is understood or the process ends; then come signals, telemetry and the tasks; the service lives until
+//! it is asked to stop; what its end was like is the exit code.
+
+mod command_line;
+
+use std::{
+    error::Error,
+    io::{self, Write},
+    net::SocketAddr,
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::Parser;
+
+use crate::{
+    Clock, Metrics, Phase, Readiness, Shutdown, Tasks, exit, fault,
+    grpc::{self, Listener},
+    ops::{OpsBindError, OpsListener},
+    shutdown::signals,
+    tasks::Joined,
+    telemetry,
+};
+
+/// What is still running at the end has this long to put its things away.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// What a process is.
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    /// As on its command line, in its log and in its metrics.
+    pub name: &'static str,
+    pub version: &'static str,
+    /// Threads for everything that is asynchronous.
+    pub threads: usize,
+}
+
+/// What a process is made of, for its whole life. Must be used within a runtime.
+#[derive(Debug)]
+pub struct Process {
+    pub clock: Clock,
+    pub shutdown: Shutdown,
+    pub tasks: Tasks,
+    pub readiness: Readiness,
+    pub metrics: Metrics,
+}
+
+impl Program {
+    /// The whole of a service's `main`: reads the command line into `F`, and lives until `live` returns, whose error is
+    /// the last word on stderr. The subcommand `healthcheck` asks a running process of this kind instead.
+    #[must_use]
+    pub fn run<F: Parser>(self, live: impl AsyncFnOnce(F, Process) -> Result<ExitCode, Box<dyn Error>>) -> ExitCode {
+        let flags = match command_line::read(std::env::args_os()) {
+            Ok(command_line::Asked::Serve(flags)) => flags,
+            Ok(command_line::Asked::Healthcheck(check)) => return check.run(),
+            Err(error) => return exit::usage(&error),
+        };
+        let ended = self.start(async |process| live(flags, process).await);
+        ended.unwrap_or_else(|error| {
+            say(&format!("{}: {}\n", self.name, fault::chain(error.as_ref())));
+            exit::REFUSED.into()
+        })
+    }
+
+    /// Runs `live` to its end with all its threads.
+    ///
+    /// # Errors
+    /// Those of `live`, and when the operating system gives no threads or signals.
+    pub fn start<T, E: From<io::Error>>(self, live: impl AsyncFnOnce(Process) -> Result<T, E>) -> Result<T, E> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(self.threads).enable_all().build()?;
+        let ended = runtime.block_on(async { live(Process::begin(self)?).await });
+        // A disk that does not answer must not keep the process.
+        runtime.shutdown_timeout(GRACE);
+        ended
+    }
+}
+
+impl Process {
+    /// Catches signals before anything can be interrupted halfway.
+    fn begin(program: Program) -> io::Result<Self> {
+        let signals = signals()?;
+        let shutdown = Shutdown::new();
+        let (tasks, readiness) = (Tasks::new(shutdown.clone()), Readiness::new(shutdown.clone()));
+        let metrics = telemetry::init(program.name, program.version);
+        tasks.spawn("signals", shutdown.clone().follow(signals));
+        Ok(Self { clock: Clock::start(), shutdown, tasks, readiness, metrics })
+    }
+
+    /// Answers `/livez`, `/readyz` and `/metrics` at `address` until the end, and returns where that is.
+    ///
+    /// # Errors
+    /// When the address cannot be used.
+    pub async fn serve_ops(&self, address: SocketAddr) -> Result<SocketAddr, OpsBindError> {
+        let ops = OpsListener::bind(address).await?;
+        let bound = ops.local_addr();
+        ops.serve(self.readiness.clone(), self.metrics.clone(), &self.tasks);
+        Ok(bound)
+    }
+
+    /// Offers `service` on `listeners` until stopping is asked for. The process does not go on without it.
+    pub fn serve_grpc(&self, service: grpc::Service, listeners: Vec<Listener>) {
+        self.tasks.spawn_component("grpc", grpc::serve(service, listeners, self.shutdown.clone()));
+    }
+
+    /// Says that it is ready once all gates are open; returns when stopping is asked for, ready or not.
+    pub async fn serve_until_stopped(&self) {
+        tokio::select! {
+            () = self.readiness.ready() => self.shutdown.advance(Phase::Ready),
+            () = self.shutdown.triggered() => {}
+        }
+        self.shutdown.triggered().await;
+    }
+
+    /// Ends all tasks.
+    pub async fn join(&self) -> Joined {
+        self.tasks.join(GRACE).await
+    }
+}
+
+/// To stderr; if that is closed, nobody wants to know.
+pub fn say(text: &str) {
+    drop(io::stderr().write_all(text.as_bytes()));
+}
+
+#[cfg(test)]
+mod tests;
