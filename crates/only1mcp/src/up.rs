@@ -111,7 +111,12 @@ impl Halves {
 
     fn router_scope(&self) -> router::Scope {
         let Process { clock, shutdown, readiness, .. } = &self.process;
-        router::Scope { clock: *clock, shutdown: shutdown.clone(), readiness: readiness.clone() }
+        router::Scope {
+            clock: *clock,
+            shutdown: shutdown.clone(),
+            readiness: readiness.clone(),
+            tracer: runtime::Tracer::off(),
+        }
     }
 
     /// Until ready, or asked to stop before.

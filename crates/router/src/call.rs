@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_util::Stream;
 use mcp::{Edit, ErrorCode, Span};
+use runtime::telemetry;
 
 use crate::endpoint::Lease;
 use crate::upstream;
@@ -26,7 +27,8 @@ pub struct Call {
     pub name: Option<(Span, Arc<str>)>,
     /// The raw progress token, if the client wants progress: replaced and restored as the id is.
     pub progress: Option<Span>,
-    pub traceparent: Option<Traceparent>,
+    /// Boxed because it is rare.
+    pub traceparent: Option<Box<Traceparent>>,
     /// Running it twice is as running it once, so it may go again although it may have been executed.
     pub idempotent: bool,
 }
@@ -36,8 +38,10 @@ pub struct Call {
 pub struct Traceparent {
     /// 55 characters of plain ASCII; also sent as a header over HTTP.
     pub value: Box<str>,
-    /// What [`mcp::Call::traceparent_edit`] gave for `value` and the body.
-    pub edit: Edit<'static>,
+    /// The `tracestate` that belongs to it, sent as a header over HTTP.
+    pub state: Option<Box<str>>,
+    /// What [`mcp::Envelope::traceparent_edit`] gave for `value` and the body; absent if the body says so already.
+    pub edit: Option<Edit<'static>>,
 }
 
 /// What a server made of a call.
@@ -167,10 +171,10 @@ impl CallError {
 /// Goes again by itself only where nothing was executed: once after a lost session was renewed, once if nothing of it
 /// was written, and while an endpoint that was just lost is being brought back, for as long as connecting may take. An
 /// idempotent call also goes again, once, when its connection ended before anything of an answer came. There are no
-/// other time limits here: whoever drives the call drops it.
+/// other time limits here: whoever drives the call drops it. Each time it goes again is an event of `span`.
 ///
 /// # Errors
 /// [`CallError`] says whose fault it is and whether the call may have been executed.
-pub async fn forward(lease: &Lease, call: Call) -> Result<Answer, CallError> {
-    upstream::forward(&lease.endpoint, &call).await
+pub async fn forward(lease: &Lease, call: Call, span: Option<&mut telemetry::Span>) -> Result<Answer, CallError> {
+    upstream::forward(&lease.endpoint, &call, span).await
 }

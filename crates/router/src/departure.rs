@@ -1,14 +1,16 @@
 //! How endpoints leave: the shell around [`drain::Departures`], which decides, and the line to drain-coordinator, which
 //! only adds operators' cordons and keeps the record. Everything else works without it.
 
+mod traces;
+
 use std::fmt;
 
 use drain::departures::{Effect, Event, Seen};
 use drain::{Count, Directive};
 use model::EndpointKey;
 use rollout::follower::Identity;
-use runtime::Tasks;
 use runtime::grpc::{DialError, MESSAGE_BYTES_MAX, Target, connect_lazy};
+use runtime::{Tasks, TraceContext};
 use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 use wire::pb::drain::v1 as pb;
@@ -16,6 +18,7 @@ use wire::pb::drain::v1::drain_service_client::DrainServiceClient;
 
 use crate::fleet::{Command, Task};
 use crate::line::{self, Line, Outgoing, Stuck};
+pub(crate) use traces::Drains;
 
 /// The exchanges in flight on the data cores. Endpoints are named by the serial they have themselves.
 pub trait Exchanges: fmt::Debug + Send + Sync {
@@ -31,7 +34,8 @@ pub trait Exchanges: fmt::Debug + Send + Sync {
 #[derive(Debug)]
 pub(crate) enum Cordons {
     Up(Speaking),
-    Said(Directive),
+    /// In whose trace, if in any.
+    Said(Directive, Option<TraceContext>),
     Down,
 }
 
@@ -43,9 +47,10 @@ pub(crate) struct Speaking {
 }
 
 impl Speaking {
-    fn say(&mut self, count: &Count) -> Result<(), Stuck> {
+    fn say(&mut self, count: &Count, trace: Option<TraceContext>) -> Result<(), Stuck> {
         self.nonce += 1;
-        let envelope = Some(wire::envelope(None, "", self.nonce));
+        let trace = trace.map(|trace| trace.to_string()).unwrap_or_default();
+        let envelope = Some(wire::envelope(None, &trace, self.nonce));
         self.outgoing.say(pb::AttachRequest { envelope, count: Some(wire::drain::count_to_pb(count)) })
     }
 }
@@ -75,14 +80,17 @@ pub(crate) fn spawn(
             let cordons = match line {
                 Line::Up(outgoing) => {
                     let mut speaking = Speaking { outgoing, nonce: 0 };
-                    match speaking.say(&hello) {
+                    match speaking.say(&hello, None) {
                         Ok(()) => Cordons::Up(speaking),
                         Err(Stuck) => Cordons::Down,
                     }
                 }
                 Line::Answered => continue,
                 Line::Heard(response) => match wire::drain::directive(response.directive) {
-                    Ok(directive) => Cordons::Said(directive),
+                    Ok(directive) => {
+                        let envelope = response.envelope.unwrap_or_default();
+                        Cordons::Said(directive, envelope.traceparent.parse().ok())
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "drain-coordinator said something that is not understood here");
                         continue;
@@ -106,10 +114,14 @@ impl Task {
                 self.line = Some(speaking);
                 self.departures.handle(now, Event::Attached);
             }
-            Cordons::Said(directive) => {
+            Cordons::Said(directive, trace) => {
                 tracing::debug!(?directive, "drain-coordinator said");
                 self.unsaved |= matches!(directive, Directive::Overlay { .. }) && self.saved.is_some();
+                if let Directive::Recorded { endpoint, .. } = &directive {
+                    self.drains.recorded(endpoint);
+                }
                 self.departures.handle(now, Event::Said(directive));
+                self.draw_consequences(trace);
             }
             Cordons::Down => {
                 self.line = None;
@@ -130,6 +142,7 @@ impl Task {
                     if let Some(target) = self.endpoint(&endpoint) {
                         let cordoned = target.admission.cordon();
                         tracing::info!(%endpoint, in_flight = cordoned.in_flight, "cordoned");
+                        self.drains.begin(&self.tracer, &endpoint, self.cause);
                     }
                     self.count(endpoint);
                 }
@@ -139,6 +152,7 @@ impl Task {
                     if let Some(target) = self.endpoint(&endpoint) {
                         tracing::info!(%endpoint, in_flight = target.admission.in_flight(), "evicting: the deadline has passed");
                         self.exchanges.evict(target.serial);
+                        self.drains.evicting(&endpoint);
                     }
                 }
                 Effect::TryClose { endpoint } => self.try_close(endpoint),
@@ -148,8 +162,9 @@ impl Task {
         any
     }
 
-    fn uncordon(&self, endpoint: &EndpointKey) {
+    fn uncordon(&mut self, endpoint: &EndpointKey) {
         let opened = self.endpoint(endpoint).is_some_and(|target| target.admission.uncordon());
+        self.drains.end(endpoint, "reopened", None);
         if opened {
             tracing::info!(%endpoint, "open again");
         } else {
@@ -164,8 +179,18 @@ impl Task {
             let oldest = if in_flight > 0 { self.exchanges.oldest(target.serial) } else { None };
             Seen { in_flight, evicted: target.stats.evicted.load(Ordering::Acquire), oldest }
         });
-        let seen = seen.unwrap_or_default();
-        self.departures.handle(self.now(), Event::Counted { endpoint, seen });
+        let (now, seen) = (self.now(), seen.unwrap_or_default());
+        let empty = (seen.in_flight == 0).then(|| endpoint.clone());
+        self.departures.handle(now, Event::Counted { endpoint, seen });
+        // What is still configured stays, cordoned: an operator's drain ends here.
+        if let Some(endpoint) = empty.filter(|endpoint| self.roster.layout().is_some_and(|live| live.has(endpoint))) {
+            self.end_drain(&endpoint, "drained");
+        }
+    }
+
+    fn end_drain(&mut self, endpoint: &EndpointKey, result: &'static str) {
+        let totals = self.departures.departures(self.now()).into_iter().find(|one| one.endpoint == *endpoint);
+        self.drains.end(endpoint, result, totals.as_ref());
     }
 
     /// An attempt may want back what is leaving: until that is decided it stays, cordoned and empty.
@@ -182,6 +207,7 @@ impl Task {
             closed
         });
         if closed {
+            self.end_drain(&endpoint, "closed");
             self.closed(&endpoint);
             self.departures.handle(self.now(), Event::Closed { endpoint });
         } else {
@@ -205,7 +231,12 @@ impl Task {
     /// A coordinator that takes nothing is hung up on, and told everything on the next line.
     fn report(&mut self, count: &Count) {
         let Some(line) = &mut self.line else { return };
-        if let Err(stuck) = line.say(count) {
+        let trace = match count {
+            Count::Departure(departure) => self.drains.about(&departure.endpoint),
+            Count::Live { .. } => self.cause,
+            Count::Hello { .. } => None,
+        };
+        if let Err(stuck) = line.say(count, trace) {
             tracing::warn!(error = %stuck, "hanging up on drain-coordinator");
             self.line = None;
             self.departures.handle(self.now(), Event::Detached);

@@ -15,6 +15,7 @@ mod meter;
 mod post;
 mod service;
 mod tools_call;
+mod traced;
 mod unread;
 
 pub use cores::ListenError;
@@ -37,4 +38,5 @@ pub(crate) struct Shared {
     /// Where MCP is served.
     pub(crate) path: String,
     pub(crate) clock: runtime::Clock,
+    pub(crate) tracer: runtime::Tracer,
 }

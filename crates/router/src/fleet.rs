@@ -21,7 +21,7 @@ use model::{AttemptId, EndpointKey, NodeId, Revision, Time, Verdict};
 use rollout::follower::{Event as FollowerEvent, Identity, Saved};
 use rollout::{Content, Refusal};
 use runtime::grpc::Target;
-use runtime::{Clock, Phase, Tasks};
+use runtime::{Clock, Phase, Tasks, TraceContext, Tracer};
 use tokio::sync::{mpsc, watch};
 
 use crate::departure::{Cordons, Exchanges};
@@ -75,6 +75,8 @@ pub(crate) enum Command {
         attempt: AttemptId,
         content: Content,
         within: Duration,
+        /// Of what is done for it.
+        trace: TraceContext,
     },
     Abort {
         attempt: AttemptId,
@@ -84,6 +86,8 @@ pub(crate) enum Command {
         revision: Revision,
         content: Content,
         prepared: Option<AttemptId>,
+        /// Of what is done for it.
+        trace: TraceContext,
     },
     Save(Saved),
     BroughtUp {
@@ -130,6 +134,14 @@ pub(crate) struct Task {
     status: watch::Sender<Arc<Status>>,
     pub(crate) exchanges: Arc<dyn Exchanges>,
     upstreams: Arc<Upstreams>,
+    pub(crate) tracer: Tracer,
+    /// In whose trace is what is being done now.
+    pub(crate) cause: Option<TraceContext>,
+    /// Of endpoints that are to be brought up for the first time: who wanted them.
+    wanted_by: BTreeMap<Serial, TraceContext>,
+    /// Of what is live.
+    swapped_by: Option<TraceContext>,
+    pub(crate) drains: departure::Drains,
     tasks: Tasks,
     clock: Clock,
 }
@@ -145,8 +157,9 @@ impl Fleet {
         exchanges: Arc<dyn Exchanges>,
         tasks: &Tasks,
         clock: Clock,
+        tracer: Tracer,
     ) -> Result<Self, runtime::grpc::DialError> {
-        let started = Started::at(settings.state_dir, exchanges, tasks, clock);
+        let started = Started::at(settings.state_dir, exchanges, tasks, clock, tracer.clone());
         let Started { live, status, saved, commands, answered } = started;
         let identity = Identity {
             node: settings.node,
@@ -154,7 +167,7 @@ impl Fleet {
             features: wire::FEATURES.iter().map(|feature| (*feature).to_owned()).collect(),
         };
         let fleet = follow::Fleet { commands: commands.clone(), answered, status: status.clone() };
-        let following = follow::spawn(&settings.config_manager, identity.clone(), saved, fleet, tasks, clock)?;
+        let following = follow::spawn(&settings.config_manager, identity.clone(), saved, fleet, tasks, clock, tracer)?;
         departure::spawn(&settings.drain_coordinator, &identity, commands.clone(), tasks)?;
         watch_health::spawn(&settings.health_monitor, &identity, commands, status.clone(), tasks, clock)?;
         Ok(Self { live, status, following })
@@ -172,7 +185,7 @@ struct Started {
 }
 
 impl Started {
-    fn at(state_dir: PathBuf, exchanges: Arc<dyn Exchanges>, tasks: &Tasks, clock: Clock) -> Self {
+    fn at(state_dir: PathBuf, exchanges: Arc<dyn Exchanges>, tasks: &Tasks, clock: Clock, tracer: Tracer) -> Self {
         let (events, endpoint_events) = mpsc::channel(ENDPOINT_EVENTS);
         let (commands, inbox) = mpsc::channel(COMMANDS);
         // As many answers as commands can ask for: the fleet never waits for whoever asked.
@@ -205,6 +218,11 @@ impl Started {
             status,
             exchanges,
             upstreams: Upstreams::new(tasks.clone(), tokio::runtime::Handle::current(), clock, events),
+            tracer,
+            cause: None,
+            wanted_by: BTreeMap::new(),
+            swapped_by: None,
+            drains: departure::Drains::default(),
             tasks: tasks.clone(),
             clock,
         };
@@ -274,9 +292,15 @@ impl Task {
     fn command(&mut self, command: Command) {
         let now = self.now();
         match command {
-            Command::Prepare { attempt, content, within } => self.prepare(attempt, content, within),
+            Command::Prepare { attempt, content, within, trace } => {
+                self.prepare(attempt, content, within);
+                self.draw_consequences(Some(trace));
+            }
             Command::Abort { attempt, keep_until } => self.roster.handle(now, Event::Abort { attempt, keep_until }),
-            Command::Swap { revision, content, prepared } => self.swap(revision, content, prepared),
+            Command::Swap { revision, content, prepared, trace } => {
+                self.swap(revision, content, prepared);
+                self.draw_consequences(Some(trace));
+            }
             Command::Save(saved) => {
                 self.saved = Some(saved);
                 self.unsaved = true;

@@ -1,6 +1,8 @@
 //! The router's end of the configuration stream: the shell around [`rollout::follower::Follower`], which decides what is
 //! said and done. What it wants done with endpoints the fleet does. Without a manager everything stays as it is.
 
+mod traces;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +10,7 @@ use model::{Digest, Snapshot, Time};
 use rollout::follower::{Effect, Event, Follower, Identity, Saved};
 use rollout::{Report, Sender};
 use runtime::grpc::{DialError, MESSAGE_BYTES_MAX, Target, connect_lazy};
-use runtime::{Clock, Phase, Tasks, TraceContext};
+use runtime::{Clock, Phase, Tasks, TraceContext, Tracer};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use wire::config::Undecodable;
@@ -18,6 +20,7 @@ use wire::pb::config::v1::follow_request::Report as PbReport;
 
 use crate::fleet::{Command, Following, Status};
 use crate::line::{self, Line, Outgoing, Stuck};
+use traces::Traces;
 
 /// Between two looks at what the manager might be told about servers.
 const OBSERVE: Duration = Duration::from_secs(1);
@@ -38,6 +41,7 @@ struct Follow {
     attempt: Option<(Digest, Arc<Snapshot>)>,
     following: watch::Sender<Following>,
     commands: mpsc::Sender<Command>,
+    traces: Traces,
     clock: Clock,
 }
 
@@ -46,15 +50,13 @@ struct Speaking {
     nonce: u64,
     /// Who was heard last on this line.
     sender: Option<Sender>,
-    /// Of what was heard last: what is said now is about that.
-    trace: Option<TraceContext>,
     observed: Option<pb::Observed>,
 }
 
 impl Speaking {
-    fn say(&mut self, report: PbReport) -> Result<(), Stuck> {
+    fn say(&mut self, report: PbReport, trace: Option<TraceContext>) -> Result<(), Stuck> {
         self.nonce += 1;
-        let trace = self.trace.map(|trace| trace.child().to_string()).unwrap_or_default();
+        let trace = trace.map(|trace| trace.to_string()).unwrap_or_default();
         let envelope = Some(wire::envelope(self.sender.as_ref(), &trace, self.nonce));
         self.outgoing.say(pb::FollowRequest { envelope, report: Some(report) })
     }
@@ -68,6 +70,7 @@ pub(crate) fn spawn(
     fleet: Fleet,
     tasks: &Tasks,
     clock: Clock,
+    tracer: Tracer,
 ) -> Result<watch::Receiver<Following>, DialError> {
     let client = ConfigServiceClient::new(connect_lazy(target)?)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -89,6 +92,7 @@ pub(crate) fn spawn(
         attempt: None,
         following,
         commands: fleet.commands,
+        traces: Traces::new(tracer),
         clock,
     };
     let shutdown = tasks.shutdown().clone();
@@ -117,7 +121,7 @@ impl Follow {
             let due = self.follower.next_deadline().map(Time::as_nanos);
             tokio::select! {
                 Some(line) = lines.recv() => self.line(line),
-                Some(answer) = answered.recv() => self.handle(answer),
+                Some(answer) = answered.recv() => self.answered(answer),
                 () = self.clock.sleep_until(due) => self.handle(Event::Woke),
                 _ = observe.tick(), if self.speaking.is_some() => self.observe(&status.borrow().clone()),
                 else => return,
@@ -129,10 +133,19 @@ impl Follow {
         self.follower.handle(Time::from_nanos(self.clock.now_nanos()), event);
     }
 
+    fn answered(&mut self, answer: Event) {
+        match &answer {
+            Event::Built { attempt, .. } => self.traces.built(*attempt),
+            Event::Swapped { revision } | Event::SwapFailed { revision, .. } => self.traces.swapped(*revision),
+            Event::Attached | Event::Detached | Event::Directive { .. } | Event::Woke => {}
+        }
+        self.handle(answer);
+    }
+
     fn line(&mut self, line: Line<pb::FollowRequest, pb::FollowResponse>) {
         match line {
             Line::Up(outgoing) => {
-                self.speaking = Some(Speaking { outgoing, nonce: 0, sender: None, trace: None, observed: None });
+                self.speaking = Some(Speaking { outgoing, nonce: 0, sender: None, observed: None });
                 self.handle(Event::Attached);
             }
             Line::Answered => {
@@ -148,7 +161,6 @@ impl Follow {
         let envelope = response.envelope.unwrap_or_default();
         let sender = wire::sender(&envelope);
         speaking.sender = Some(sender.clone());
-        speaking.trace = envelope.traceparent.parse().ok();
         let held = |digest: &Digest| {
             let contents = [&self.live, &self.attempt];
             contents.into_iter().flatten().find(|(held, _)| held == digest).map(|(_, snapshot)| Arc::clone(snapshot))
@@ -156,6 +168,7 @@ impl Follow {
         match wire::config::directive(response.directive, held) {
             Ok(directive) => {
                 tracing::debug!(traceparent = envelope.traceparent, epoch = sender.epoch, ?directive, "told");
+                self.traces.told(&directive, envelope.traceparent.parse().ok());
                 self.handle(Event::Directive { sender, directive });
             }
             Err(Undecodable::Answer(report)) => self.say(&report),
@@ -172,13 +185,18 @@ impl Follow {
             let command = match effect {
                 Effect::Build { attempt, content, within } => {
                     self.attempt = Some((content.digest, Arc::clone(&content.snapshot)));
-                    Command::Prepare { attempt, content, within }
+                    let trace = self.traces.prepare(attempt);
+                    Command::Prepare { attempt, content, within, trace }
                 }
-                Effect::Discard { attempt, keep_until } => Command::Abort { attempt, keep_until },
+                Effect::Discard { attempt, keep_until } => {
+                    self.traces.discarded(attempt);
+                    Command::Abort { attempt, keep_until }
+                }
                 Effect::Swap { revision, content, prepared } => {
                     // Until it is live, a difference from it cannot come: the manager waits for the acknowledgement.
                     self.attempt = Some((content.digest, Arc::clone(&content.snapshot)));
-                    Command::Swap { revision, content, prepared }
+                    let trace = self.traces.swap(revision);
+                    Command::Swap { revision, content, prepared, trace }
                 }
                 Effect::Send(report) => {
                     if let Report::Ack { digest, .. } = &report {
@@ -195,6 +213,7 @@ impl Follow {
             };
             self.commands.send(command).await.ok()?;
         }
+        self.traces.settle();
         Some(())
     }
 
@@ -207,7 +226,8 @@ impl Follow {
 
     fn say(&mut self, report: &Report) {
         let Some(speaking) = &mut self.speaking else { return };
-        let traceparent = speaking.trace.map(|trace| trace.to_string());
+        let trace = self.traces.said(report);
+        let traceparent = trace.map(tracing::field::display);
         match report {
             Report::Vote { attempt, verdict, .. } => {
                 let result = if verdict.is_ok() { "yes" } else { "no" };
@@ -223,7 +243,7 @@ impl Follow {
             Report::Ack { revision, .. } => tracing::info!(revision = revision.0, traceparent, "acknowledged"),
             Report::Hello { .. } => {}
         }
-        if let Err(stuck) = speaking.say(wire::config::report_to_pb(report)) {
+        if let Err(stuck) = speaking.say(wire::config::report_to_pb(report), trace) {
             tracing::warn!(error = %stuck, "hanging up on config-manager");
             self.hang_up();
         }
@@ -246,7 +266,7 @@ impl Follow {
             return;
         }
         speaking.observed = Some(observed.clone());
-        if speaking.say(PbReport::Observed(observed)).is_err() {
+        if speaking.say(PbReport::Observed(observed), None).is_err() {
             self.hang_up();
         }
     }

@@ -24,8 +24,12 @@ async fn live(flags: Flags, process: Process) -> Result<ExitCode, Box<dyn Error>
     process.serve_ops(flags.ops).await?;
 
     let (min_drain, drain) = (flags.min_drain, flags.drain);
-    let scope =
-        Scope { clock: process.clock, shutdown: process.shutdown.clone(), readiness: process.readiness.clone() };
+    let scope = Scope {
+        clock: process.clock,
+        shutdown: process.shutdown.clone(),
+        readiness: process.readiness.clone(),
+        tracer: runtime::Tracer::off(),
+    };
     let router = Router::start(settings(flags, token)?, scope).await?;
     tracing::info!(listen = %router.listen(), "serving MCP");
     let service = grpc::Service {

@@ -12,7 +12,7 @@ use model::Limits;
 use runtime::grpc::{DialError, MESSAGE_BYTES_MAX};
 use runtime::shutdown::{Phase, Shutdown};
 use runtime::state_dir::{LockError, StateDir};
-use runtime::{Clock, Readiness, Tasks};
+use runtime::{Clock, Readiness, Tasks, Tracer};
 use tokio::sync::oneshot;
 use wire::pb::router::v1::router_service_server::RouterServiceServer;
 
@@ -28,6 +28,7 @@ pub struct Scope {
     pub clock: Clock,
     pub shutdown: Shutdown,
     pub readiness: Readiness,
+    pub tracer: Tracer,
 }
 
 #[derive(Debug)]
@@ -95,6 +96,7 @@ impl Router {
             },
             path: PATH.into(),
             clock: scope.clock,
+            tracer: scope.tracer,
         });
         let cores =
             Cores::start(listening, &everywhere, mailboxes, &shared, &scope.shutdown).map_err(StartError::Thread)?;
@@ -160,7 +162,7 @@ fn control(
     let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
         runtime.block_on(async {
             let tasks = Tasks::new(scope.shutdown.clone());
-            let spawned = Fleet::spawn(fleet, exchanges, &tasks, scope.clock);
+            let spawned = Fleet::spawn(fleet, exchanges, &tasks, scope.clock, scope.tracer.clone());
             if let Ok(fleet) = &spawned {
                 tasks.spawn("readiness", ready(Arc::clone(&fleet.live), scope.clone()));
             }

@@ -27,7 +27,8 @@ use std::time::Duration;
 
 use mcp::initialize::{Implementation, ServerInitialize};
 use model::{Transport, WallTime};
-use runtime::{Backoff, Clock, Tasks};
+use runtime::telemetry::KeyValue;
+use runtime::{Backoff, Clock, Span, Tasks};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -199,7 +200,11 @@ struct Again {
 }
 
 /// See [`crate::call::forward`].
-pub(crate) async fn forward(endpoint: &Arc<Endpoint>, call: &Call) -> Result<Answer, CallError> {
+pub(crate) async fn forward(
+    endpoint: &Arc<Endpoint>,
+    call: &Call,
+    mut span: Option<&mut Span>,
+) -> Result<Answer, CallError> {
     let (in_flight, limit) = (endpoint.admission.in_flight(), endpoint.limits().in_flight_per_endpoint);
     if in_flight > u64::from(limit) {
         let message = format!("server `{}` has {limit} calls in flight, which is its limit", endpoint.key.backend);
@@ -211,29 +216,39 @@ pub(crate) async fn forward(endpoint: &Arc<Endpoint>, call: &Call) -> Result<Ans
         match transact(endpoint, &link, call).await {
             Ok(answer) => return Ok(answer),
             // Boxed because it is rare: what it would take in the future of every call is not.
-            Err(error) => Box::pin(may_go_again(endpoint, &link, call, error, &mut again)).await?,
+            Err(error) => {
+                let cause = error.cause.as_str();
+                let why = Box::pin(may_go_again(endpoint, &link, call, error, &mut again)).await?;
+                if let Some(span) = &mut span {
+                    let why = KeyValue::new("only1mcp.retry.reason", why);
+                    span.event("retry", vec![why, KeyValue::new("error.type", cause)]);
+                }
+            }
         }
     }
 }
 
-/// Returns when the call may go again, or gives back why it may not.
+/// Returns when the call may go again, and why it may, or gives back why it may not.
 async fn may_go_again(
     endpoint: &Arc<Endpoint>,
     link: &Link,
     call: &Call,
     error: CallError,
     again: &mut Again,
-) -> Result<(), CallError> {
+) -> Result<&'static str, CallError> {
     let first = |tried: &mut bool| !std::mem::replace(tried, true);
     match error.cause {
-        _ if link.needs_renewal(endpoint, &error) && first(&mut again.renewed) => endpoint.renew(link.number()).await,
+        _ if link.needs_renewal(endpoint, &error) && first(&mut again.renewed) => {
+            endpoint.renew(link.number()).await?;
+            Ok("session_renewed")
+        }
         Cause::Connect if endpoint.unreachable_for() < HOLD => {
             tokio::time::sleep(RETRY.ceiling(again.connects)).await;
             again.connects += 1;
-            Ok(())
+            Ok("not_connected")
         }
-        Cause::Lost if !error.sent && first(&mut again.unsent) => Ok(()),
-        Cause::Lost if error.sent && call.idempotent && first(&mut again.repeated) => Ok(()),
+        Cause::Lost if !error.sent && first(&mut again.unsent) => Ok("not_sent"),
+        Cause::Lost if error.sent && call.idempotent && first(&mut again.repeated) => Ok("idempotent"),
         Cause::InFlight
         | Cause::Down
         | Cause::Connect

@@ -11,7 +11,7 @@ use health::{Observation, Outcome, Request};
 use model::{EndpointKey, HealthPolicy, Time};
 use rollout::follower::Identity;
 use runtime::grpc::{DialError, MESSAGE_BYTES_MAX, Target, connect_lazy};
-use runtime::{Clock, Phase, Tasks};
+use runtime::{Clock, Phase, Tasks, TraceContext};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use wire::pb::health::v1 as pb;
@@ -31,6 +31,8 @@ struct Watch {
     speaking: Option<Speaking>,
     /// What was said last of which endpoints there are, on this line.
     said: Option<(Vec<EndpointKey>, HealthPolicy)>,
+    /// The change in whose trace endpoints were said last, on whatever line.
+    said_of: Option<TraceContext>,
     traffic: Traffic,
     /// What is to be acted on, whoever judges.
     judge: Alone,
@@ -47,9 +49,10 @@ struct Speaking {
 }
 
 impl Speaking {
-    fn say(&mut self, observation: &Observation) -> Result<(), Stuck> {
+    fn say(&mut self, observation: &Observation, trace: Option<TraceContext>) -> Result<(), Stuck> {
         self.nonce += 1;
-        let envelope = Some(wire::envelope(None, "", self.nonce));
+        let trace = trace.map(|trace| trace.to_string()).unwrap_or_default();
+        let envelope = Some(wire::envelope(None, &trace, self.nonce));
         let observation = Some(wire::health::observation_to_pb(observation));
         self.outgoing.say(pb::AttachRequest { envelope, observation })
     }
@@ -81,6 +84,7 @@ pub(crate) fn spawn(
         hello: Observation::Hello { node: identity.node.clone(), boot: identity.boot.clone() },
         speaking: None,
         said: None,
+        said_of: None,
         traffic: Traffic::default(),
         judge: Alone::new(Time::from_nanos(clock.now_nanos())),
         commands,
@@ -197,7 +201,10 @@ impl Watch {
         let (endpoints, policy) = now.clone();
         self.judge(Event::Endpoints { endpoints: endpoints.iter().cloned().collect(), policy: policy.clone() });
         self.said = Some(now);
-        self.say(&Observation::Endpoints { endpoints, policy });
+        // What is only said again, to somebody who was away, is no part of the change any more.
+        let trace =
+            status.trace.filter(|trace| self.speaking.is_some() && self.said_of.replace(*trace) != Some(*trace));
+        self.say_in(&Observation::Endpoints { endpoints, policy }, trace);
     }
 
     fn look(&mut self) {
@@ -209,8 +216,12 @@ impl Watch {
     }
 
     fn say(&mut self, observation: &Observation) {
+        self.say_in(observation, None);
+    }
+
+    fn say_in(&mut self, observation: &Observation, trace: Option<TraceContext>) {
         let Some(speaking) = &mut self.speaking else { return };
-        if let Err(stuck) = speaking.say(observation) {
+        if let Err(stuck) = speaking.say(observation, trace) {
             tracing::warn!(error = %stuck, "hanging up on health-monitor");
             self.speaking = None;
         }

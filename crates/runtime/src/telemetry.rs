@@ -12,6 +12,7 @@ pub mod trace_context;
 
 pub use exemplars::exemplar;
 pub use metrics_text::Metrics;
+pub use opentelemetry::KeyValue;
 pub use trace::{Kind, Span, Tracer};
 pub use trace_context::TraceContext;
 

@@ -6,17 +6,18 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode};
 use mcp::initialize::{ClientInitialize, Implementation, server_result};
 use mcp::{Call, ErrorCode, Id, ProtocolVersion, message};
+use runtime::Span;
 
-use super::answer;
 use super::body::Body;
 use super::core::Core;
+use super::{answer, traced};
 
 /// Who holds sessions as long as clients bring no credential of their own.
 const ANONYMOUS: &str = "anonymous";
 
 const SELF: Implementation<'static> = Implementation { name: "only1mcp", version: env!("CARGO_PKG_VERSION") };
 
-pub(super) fn initialize(core: &Rc<Core>, id: Id<'_>, call: &Call<'_>) -> Response<Body> {
+pub(super) fn initialize(core: &Rc<Core>, id: Id<'_>, call: &Call<'_>, mut span: Option<Span>) -> Response<Body> {
     let generation = core.shared.live.load();
     let params = call.params.as_ref().map_or("{}", |params| params.raw.text());
     let client = match ClientInitialize::parse(params) {
@@ -24,10 +25,16 @@ pub(super) fn initialize(core: &Rc<Core>, id: Id<'_>, call: &Call<'_>) -> Respon
         Err(error) => {
             let text = error.to_string();
             let code = ErrorCode::INVALID_PARAMS;
+            if let Some(span) = &mut span {
+                traced::refuse(span, code, &text);
+            }
             return answer::error(generation.revision, StatusCode::OK, Some(id.text()), code, &text);
         }
     };
     let version = ProtocolVersion::negotiate(&client.protocol_version);
+    if let Some(span) = &mut span {
+        span.set("mcp.protocol.version", version.as_str());
+    }
     let now = core.today();
     let (session, text) = core.shared.keys.seal(version, now, ANONYMOUS, client.client_info);
     core.shared.sessions.begin(session, now);

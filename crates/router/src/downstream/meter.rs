@@ -8,6 +8,8 @@ use metrics::{Counter, Histogram, counter, histogram};
 
 use crate::endpoint::Endpoint;
 
+pub(super) const CALL_SECONDS: &str = "only1mcp_call_seconds";
+
 type BySerial = std::collections::HashMap<u64, Rc<Meter>, ahash::RandomState>;
 
 /// The meters of the endpoints this core has sent calls to.
@@ -40,7 +42,7 @@ impl Meters {
             cancelled: count("cancelled"),
             evicted: count("evicted"),
             timed_out: count("timed_out"),
-            seconds: histogram!("only1mcp_call_seconds", "server" => server),
+            seconds: histogram!(CALL_SECONDS, "server" => server),
         });
         self.0.borrow_mut().insert(endpoint.serial, Rc::clone(&meter));
         meter

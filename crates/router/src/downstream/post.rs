@@ -9,11 +9,12 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use mcp::{Call, ErrorCode, Id, Message, ScanError, message, scan};
 use model::Revision;
+use runtime::Span;
 
 use super::body::Body;
 use super::core::Core;
 use super::service::{self, Session};
-use super::{answer, initialize, tools_call, unread};
+use super::{answer, initialize, tools_call, traced, unread};
 
 /// How long a client may take from the head of a request to the end of its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -38,7 +39,8 @@ pub(super) async fn post(core: Rc<Core>, request: Request<Incoming>) -> Response
     if let Message::Request { id, call } = &envelope.message
         && call.method.value() == message::method::INITIALIZE
     {
-        return initialize::initialize(&core, *id, call);
+        let span = traced::local(&core, call, *id, message::method::INITIALIZE, &head.headers, None);
+        return initialize::initialize(&core, *id, call, span);
     }
     let id = if let Message::Request { id, .. } = &envelope.message { Some(id.text()) } else { None };
     let session = match service::with_session(&core, &head.headers, revision, id) {
@@ -48,10 +50,14 @@ pub(super) async fn post(core: Rc<Core>, request: Request<Incoming>) -> Response
     match &envelope.message {
         Message::Request { id, call } => match call.method.value() {
             message::method::TOOLS_CALL => {
-                let traceparent = service::text(&head.headers, &tools_call::TRACEPARENT);
-                tools_call::call(core, &session, &envelope, *id, call, &body, traceparent).await
+                tools_call::call(core, &session, &envelope, *id, call, &body, &head.headers).await
             }
-            _ => local(&core, &session, *id, call),
+            message::method::TOOLS_LIST => {
+                let list = message::method::TOOLS_LIST;
+                let span = traced::local(&core, call, *id, list, &head.headers, Some(&session));
+                list_tools(&core, &session, *id, call, span)
+            }
+            _ => local(&core, *id, call),
         },
         Message::Notification(call) => {
             if call.method.value() == message::method::CANCELLED
@@ -66,29 +72,33 @@ pub(super) async fn post(core: Rc<Core>, request: Request<Incoming>) -> Response
     }
 }
 
-/// What the gateway answers itself.
-fn local(core: &Rc<Core>, session: &Session, id: Id<'_>, call: &Call<'_>) -> Response<Body> {
+fn list_tools(core: &Core, session: &Session, id: Id<'_>, call: &Call<'_>, mut span: Option<Span>) -> Response<Body> {
     let generation = core.shared.live.load();
     let revision = generation.revision;
-    let id = id.text();
-    match call.method.value() {
-        message::method::PING => answer::ok(revision, message::result(id, message::EMPTY_RESULT)),
-        message::method::TOOLS_LIST => {
-            let cursor = call.params.as_ref().and_then(|params| params.cursor.as_ref());
-            match generation.catalog.list_response(id, cursor.map(mcp::Text::value)) {
-                Ok(body) => {
-                    session.known.saw_list(generation.list_turn);
-                    answer::ok(revision, body)
-                }
-                Err(error) => {
-                    let text = error.to_string();
-                    answer::error(revision, StatusCode::OK, Some(id), ErrorCode::INVALID_PARAMS, &text)
-                }
-            }
+    let cursor = call.params.as_ref().and_then(|params| params.cursor.as_ref());
+    match generation.catalog.list_response(id.text(), cursor.map(mcp::Text::value)) {
+        Ok(body) => {
+            session.known.saw_list(generation.list_turn);
+            answer::ok(revision, body)
         }
+        Err(error) => {
+            let (code, text) = (ErrorCode::INVALID_PARAMS, error.to_string());
+            if let Some(span) = &mut span {
+                traced::refuse(span, code, &text);
+            }
+            answer::error(revision, StatusCode::OK, Some(id.text()), code, &text)
+        }
+    }
+}
+
+/// What else the gateway answers itself.
+fn local(core: &Core, id: Id<'_>, call: &Call<'_>) -> Response<Body> {
+    let revision = core.shared.live.load().revision;
+    match call.method.value() {
+        message::method::PING => answer::ok(revision, message::result(id.text(), message::EMPTY_RESULT)),
         method => {
             let text = format!("Method not found: {method}");
-            answer::error(revision, StatusCode::OK, Some(id), ErrorCode::METHOD_NOT_FOUND, &text)
+            answer::error(revision, StatusCode::OK, Some(id.text()), ErrorCode::METHOD_NOT_FOUND, &text)
         }
     }
 }

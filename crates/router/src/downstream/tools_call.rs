@@ -8,21 +8,20 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::{HeaderName, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use mcp::{Envelope, ErrorCode, Id, message};
 use model::{Revision, Time};
-use runtime::TraceContext;
+use runtime::telemetry;
 
 use super::answer;
 use super::body::{Body, event};
 use super::core::Core;
-use super::meter::Meter;
+use super::meter::{CALL_SECONDS, Meter};
 use super::service::Session;
-use crate::call::{Answer, Call, CallError, EventStream, Traceparent, forward};
+use super::traced::{Incoming, Traced};
+use crate::call::{Answer, Call, CallError, EventStream, forward};
 use crate::generation::{Admitted, Unroutable};
 use crate::in_flight::{Cause, Ticket};
-
-pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// How often a call is routed anew because nothing of it reached the endpoint it was routed to.
 const ROUTES: u32 = 3;
@@ -34,7 +33,7 @@ pub(super) async fn call(
     id: Id<'_>,
     call: &mcp::Call<'_>,
     body: &Bytes,
-    traceparent: Option<&str>,
+    headers: &HeaderMap,
 ) -> Response<Body> {
     let limits = core.shared.live.load().policy.limits.clone();
     let name = match call.require_name() {
@@ -46,45 +45,53 @@ pub(super) async fn call(
     };
     let started = core.now();
     let ticket = core.in_flight.enter(session.sealed.id, body.slice(id.span().range()), &limits, started);
-    let traceparent = trace(envelope, call, traceparent);
+    let incoming = Incoming::of(call, headers);
+    let mut traced = Traced::begin(&core, &incoming, session, id, name.value(), started);
     let mut routes = 0;
     loop {
         let admitted = match ticket.run(pin!(admit(&core, name.value(), limits.connect))).await {
             Ok(Ok(admitted)) => admitted,
-            Ok(Err(refused)) => return unroutable(id, name.value(), &refused),
-            Err(cause) => return unrouted(&core, id, cause),
+            Ok(Err(refused)) => return unroutable(id, name.value(), &refused, traced),
+            Err(cause) => return unrouted(&core, id, cause, traced),
         };
         let exchange = Exchange::begin(&core, &admitted, started);
         ticket.at(Some(admitted.lease.endpoint.serial));
+        let context = traced.as_mut().map(|traced| traced.toward(&core, &admitted)).or(incoming.context);
         let outgoing = Call {
             body: body.clone(),
             id: id.span(),
             name: renamed(name, &admitted),
             progress: call.progress_token().map(Id::span),
-            traceparent: traceparent.clone(),
+            traceparent: context.and_then(|context| incoming.pass_on(envelope, context)),
             idempotent: admitted.idempotent,
         };
         routes += 1;
         let outcome = {
-            let forwarding = pin!(forward(&admitted.lease, outgoing));
+            let span = traced.as_mut().and_then(|traced| traced.on_its_way());
+            let forwarding = pin!(forward(&admitted.lease, outgoing, span));
             ticket.run(forwarding).await
         };
         match outcome {
-            Ok(Ok(Answer::Whole(bytes))) => return exchange.answered(&core, admitted, bytes),
+            Ok(Ok(Answer::Whole(bytes))) => return exchange.answered(&core, admitted, bytes, traced),
             Ok(Ok(Answer::Events(events))) => {
                 let id = body.slice(id.span().range());
-                let stream =
-                    CallStream { core: Rc::clone(&core), open: Some(Open { events, ticket, admitted, exchange, id }) };
+                let open = Open { events, ticket, admitted, exchange, id, traced };
+                let stream = CallStream { core: Rc::clone(&core), open: Some(open) };
                 let revision = stream.revision();
                 return answer::events(revision, Body::Call(Box::new(stream)));
             }
-            Ok(Err(error)) if !error.sent && routes < ROUTES && moved_on(&core, &admitted) => ticket.at(None),
+            Ok(Err(error)) if !error.sent && routes < ROUTES && moved_on(&core, &admitted) => {
+                ticket.at(None);
+                if let Some(traced) = &mut traced {
+                    traced.turned_back(&error);
+                }
+            }
             Ok(Err(error)) => {
-                let body = exchange.failed(&core, &admitted, id.text(), &error);
+                let body = exchange.failed(&core, &admitted, id.text(), &error, traced);
                 return answer::ok(admitted.lease.revision, body);
             }
             Err(cause) => {
-                let body = exchange.ended(&core, &admitted, id.text(), cause);
+                let body = exchange.ended(&core, &admitted, id.text(), cause, traced);
                 return answer::ok(admitted.lease.revision, body);
             }
         }
@@ -112,31 +119,39 @@ fn renamed(name: &mcp::Text<'_>, admitted: &Admitted) -> Option<(mcp::Span, Arc<
     (name.value() != &*admitted.own).then(|| (name.raw().span(), Arc::clone(&admitted.own_json)))
 }
 
-/// The trace goes on with a new span in it; a call without one begins none.
-fn trace(envelope: &Envelope<'_>, call: &mcp::Call<'_>, header: Option<&str>) -> Option<Traceparent> {
-    let carried = call.traceparent();
-    let context: TraceContext = carried.as_deref().or(header)?.parse().ok()?;
-    let value = context.child().to_string();
-    let edit = envelope.traceparent_edit(&value)?;
-    tracing::debug!(trace_id = format!("{:032x}", context.trace_id()), "call continues a trace");
-    Some(Traceparent { value: value.into(), edit })
-}
-
-fn unroutable(id: Id<'_>, name: &str, refused: &Unroutable) -> Response<Body> {
-    let id = id.text();
-    let body = match refused {
-        Unroutable::Unknown { .. } => message::unknown_tool(id, name),
+fn unroutable(id: Id<'_>, name: &str, refused: &Unroutable, traced: Option<Box<Traced>>) -> Response<Body> {
+    let (revision, text) = (refused.revision(), refused.to_string());
+    let (code, body) = match refused {
+        Unroutable::Unknown { .. } => (ErrorCode::INVALID_PARAMS, message::unknown_tool(id.text(), name)),
         Unroutable::Arriving { .. } | Unroutable::Cordoned { .. } => {
-            message::error(Some(id), ErrorCode::UNAVAILABLE, &refused.to_string(), None)
+            (ErrorCode::UNAVAILABLE, message::error(Some(id.text()), ErrorCode::UNAVAILABLE, &text, None))
         }
     };
-    answer::ok(refused.revision(), body)
+    tracing::debug!(revision = revision.0, result = "unroutable", reason = text, "call");
+    if let Some(traced) = traced {
+        traced.unrouted(revision, "unroutable", code, &text);
+    }
+    answer::ok(revision, body)
 }
 
 /// Ended before it had an endpoint.
-fn unrouted(core: &Core, id: Id<'_>, cause: Cause) -> Response<Body> {
+fn unrouted(core: &Core, id: Id<'_>, cause: Cause, traced: Option<Box<Traced>>) -> Response<Body> {
     let (code, text) = explain(cause, "the gateway");
-    answer::error(core.shared.live.load().revision, StatusCode::OK, Some(id.text()), code, &text)
+    let (revision, result) = (core.shared.live.load().revision, result(cause));
+    tracing::debug!(revision = revision.0, result, "call");
+    if let Some(traced) = traced {
+        traced.unrouted(revision, result, code, &text);
+    }
+    answer::error(revision, StatusCode::OK, Some(id.text()), code, &text)
+}
+
+/// As it is counted.
+fn result(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Cancelled => "cancelled",
+        Cause::Evicted | Cause::Stopped => "evicted",
+        Cause::Idle(_) | Cause::Total(_) => "timed_out",
+    }
 }
 
 fn explain(cause: Cause, server: &str) -> (ErrorCode, String) {
@@ -171,20 +186,33 @@ impl Exchange {
         Self { meter: core.meters.of(&admitted.lease.endpoint), started }
     }
 
-    fn answered(&self, core: &Core, admitted: Admitted, body: Bytes) -> Response<Body> {
+    fn answered(&self, core: &Core, admitted: Admitted, body: Bytes, traced: Option<Box<Traced>>) -> Response<Body> {
         self.meter.answered.increment(1);
-        self.done(core, &admitted, "answered");
+        self.done(core, &admitted, "answered", traced.as_deref());
+        if let Some(traced) = traced {
+            traced.answered(core, Some(&body));
+        }
         answer::ok(admitted.lease.revision, body)
     }
 
-    fn failed(&self, core: &Core, admitted: &Admitted, id: &str, error: &CallError) -> Vec<u8> {
+    fn failed(
+        &self,
+        core: &Core,
+        admitted: &Admitted,
+        id: &str,
+        error: &CallError,
+        traced: Option<Box<Traced>>,
+    ) -> Vec<u8> {
         self.meter.failed.increment(1);
         admitted.lease.endpoint.stats.failed.fetch_add(1, Ordering::Relaxed);
-        self.done(core, admitted, error.cause.as_str());
+        self.done(core, admitted, error.cause.as_str(), traced.as_deref());
+        if let Some(traced) = traced {
+            traced.failed(core, error.cause.as_str(), error.code, &error.message);
+        }
         message::error(Some(id), error.code, &error.message, error.data.as_deref().map(str::as_bytes))
     }
 
-    fn ended(&self, core: &Core, admitted: &Admitted, id: &str, cause: Cause) -> Vec<u8> {
+    fn ended(&self, core: &Core, admitted: &Admitted, id: &str, cause: Cause, traced: Option<Box<Traced>>) -> Vec<u8> {
         let stats = &admitted.lease.endpoint.stats;
         match cause {
             Cause::Cancelled => self.meter.cancelled.increment(1),
@@ -197,19 +225,28 @@ impl Exchange {
                 stats.failed.fetch_add(1, Ordering::Relaxed);
             }
         }
-        self.done(core, admitted, "ended");
+        let result = result(cause);
+        self.done(core, admitted, result, traced.as_deref());
         let (code, text) = explain(cause, admitted.backend.as_str());
+        if let Some(traced) = traced {
+            traced.failed(core, result, code, &text);
+        }
         message::error(Some(id), code, &text, None)
     }
 
-    fn done(&self, core: &Core, admitted: &Admitted, result: &str) {
+    fn done(&self, core: &Core, admitted: &Admitted, result: &str, traced: Option<&Traced>) {
         let took = core.now().since(self.started);
-        self.meter.seconds.record(took.as_secs_f64());
+        let seconds = took.as_secs_f64();
+        self.meter.seconds.record(seconds);
+        if let Some(traced) = traced {
+            telemetry::exemplar(CALL_SECONDS, &[("server", admitted.backend.as_str())], seconds, &traced.context());
+        }
         tracing::debug!(
             revision = admitted.lease.revision.0,
             endpoint = %admitted.lease.endpoint.key,
             result,
             ?took,
+            traceparent = traced.map(|traced| tracing::field::display(traced.context())),
             "call"
         );
     }
@@ -228,6 +265,7 @@ struct Open {
     admitted: Admitted,
     exchange: Exchange,
     id: Bytes,
+    traced: Option<Box<Traced>>,
 }
 
 impl CallStream {
@@ -260,17 +298,31 @@ impl Open {
     fn poll(&mut self, core: &Core, context: &mut Context<'_>) -> Poll<Step> {
         let id = || std::str::from_utf8(&self.id).unwrap_or("null");
         if let Poll::Ready(cause) = self.ticket.poll_ended(context) {
-            return Poll::Ready(Step::Failed(self.exchange.ended(core, &self.admitted, id(), cause)));
+            return Poll::Ready(Step::Failed(self.exchange.ended(
+                core,
+                &self.admitted,
+                id(),
+                cause,
+                self.traced.take(),
+            )));
         }
         self.events.poll_next_unpin(context).map(|next| match next {
             Some(Ok(message)) => {
                 self.ticket.seen(core.now());
+                if let Some(traced) = &mut self.traced {
+                    traced.hears(&message);
+                }
                 Step::Message(message)
             }
-            Some(Err(error)) => Step::Failed(self.exchange.failed(core, &self.admitted, id(), &error)),
+            Some(Err(error)) => {
+                Step::Failed(self.exchange.failed(core, &self.admitted, id(), &error, self.traced.take()))
+            }
             None => {
                 self.exchange.meter.answered.increment(1);
-                self.exchange.done(core, &self.admitted, "answered");
+                self.exchange.done(core, &self.admitted, "answered", self.traced.as_deref());
+                if let Some(traced) = self.traced.take() {
+                    traced.answered(core, None);
+                }
                 Step::Done
             }
         })

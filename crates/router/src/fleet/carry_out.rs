@@ -9,6 +9,7 @@ use mcp::Owners;
 use model::{AttemptId, CandidateOutcome, EndpointKey, Naming, Verdict};
 use rollout::Refusal;
 use rollout::follower::Event as FollowerEvent;
+use runtime::{Kind, TraceContext};
 use tokio::time::Instant;
 
 use super::roster::{Effect, Event, Serial};
@@ -26,13 +27,7 @@ impl From<Listing> for Offered {
 impl Task {
     /// Carries out everything that is wanted, and what follows from it.
     pub(super) fn settle(&mut self) {
-        loop {
-            if let Some(effect) = self.roster.poll_effect() {
-                self.carry_out(effect);
-            } else if !self.pass_departures() {
-                break;
-            }
-        }
+        self.draw_consequences(None);
         if let Some((revision, begun)) = self.swapping.take() {
             metrics::histogram!("router_swap_seconds").record(begun.elapsed().as_secs_f64());
             metrics::gauge!("router_revision").set(as_metric(revision.0));
@@ -41,13 +36,27 @@ impl Task {
         }
     }
 
+    /// Carries out everything that is wanted, in the trace of `cause`.
+    pub(crate) fn draw_consequences(&mut self, cause: Option<TraceContext>) {
+        self.cause = cause;
+        loop {
+            if let Some(effect) = self.roster.poll_effect() {
+                self.carry_out(effect);
+            } else if !self.pass_departures() {
+                break;
+            }
+        }
+        self.cause = None;
+    }
+
     /// What nobody waits for: the copy on disk, the status, and the end of the generation before.
     pub(super) fn tidy(&mut self) {
         self.retired = None;
         self.copy_to_disk();
         if std::mem::take(&mut self.unseen) {
             let departures = self.departures.departures(self.now());
-            let status = status::status(&self.roster, &self.endpoints, &self.live.load(), departures);
+            let mut status = status::status(&self.roster, &self.endpoints, &self.live.load(), departures);
+            status.trace = self.swapped_by;
             count_verdicts(&status);
             self.status.send_replace(Arc::new(status));
         }
@@ -60,6 +69,7 @@ impl Task {
                 let endpoint = Endpoint::new(key, spec, 1, limits, &self.upstreams);
                 self.serials.insert(endpoint.serial, serial);
                 self.endpoints.insert(serial, endpoint);
+                self.wanted_by.extend(self.cause.map(|cause| (serial, cause)));
                 self.unseen = true;
             }
             Effect::BringUp { serial, timeout } => self.bring_up(serial, timeout),
@@ -77,16 +87,26 @@ impl Task {
         }
     }
 
-    fn bring_up(&self, serial: Serial, timeout: Duration) {
+    fn bring_up(&mut self, serial: Serial, timeout: Duration) {
         let Some(endpoint) = self.endpoints.get(&serial).map(Arc::clone) else { return };
         let commands = self.commands.clone();
+        let mut span = self.tracer.start("router.bring_up", Kind::Internal, self.wanted_by.remove(&serial));
+        span.set("only1mcp.server", endpoint.key.backend.to_string());
+        span.set("only1mcp.endpoint", endpoint.key.to_string());
         self.tasks.spawn("bring up", async move {
             let result = endpoint.bring_up(Instant::now() + timeout).await;
             match &result {
-                Ok(listing) => tracing::info!(endpoint = %endpoint.key, tools = listing.tools.len(), "up"),
-                Err(BringUpError { failure: BringUpFailure::Ended, .. }) => {}
-                Err(error) => tracing::warn!(endpoint = %endpoint.key, %error, "cannot be brought up"),
+                Ok(listing) => {
+                    tracing::info!(endpoint = %endpoint.key, tools = listing.tools.len(), "up");
+                    span.set("only1mcp.tools", i64::try_from(listing.tools.len()).unwrap_or(i64::MAX));
+                }
+                Err(BringUpError { failure: BringUpFailure::Ended, .. }) => span.fail("not wanted any more"),
+                Err(error) => {
+                    tracing::warn!(endpoint = %endpoint.key, %error, "cannot be brought up");
+                    span.fail(error.to_string());
+                }
             }
+            drop(span);
             let result = result.map(Offered::from).map_err(|error| error.to_string());
             // Fails only when the fleet is gone.
             drop(commands.send(Command::BroughtUp { serial, result }).await);
@@ -106,6 +126,7 @@ impl Task {
     fn shut_down(&mut self, serial: Serial) {
         let Some(endpoint) = self.endpoints.remove(&serial) else { return };
         self.serials.remove(&endpoint.serial);
+        self.wanted_by.remove(&serial);
         self.unseen = true;
         endpoint.admission.cordon();
         if !endpoint.admission.try_close() {
@@ -137,6 +158,7 @@ impl Task {
         self.retired = Some(self.live.publish(generation));
         metrics::histogram!("router_turn_seconds").record(begun.elapsed().as_secs_f64());
         if swap {
+            self.swapped_by = self.cause;
             let snapshot = &layout.content.snapshot;
             let limits = Arc::new(snapshot.policy.limits.clone());
             for key in layout.keys() {

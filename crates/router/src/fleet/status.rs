@@ -6,6 +6,7 @@ use std::sync::Arc;
 use drain::Departure;
 use mcp::catalog::Reason;
 use model::{BackendId, Digest, HealthPolicy, Revision};
+use runtime::TraceContext;
 
 use super::roster::Roster;
 use super::turn::Endpoints;
@@ -24,6 +25,8 @@ pub struct Status {
     /// Not over, or not on record with drain-coordinator yet.
     pub departures: Vec<Departure>,
     pub(crate) health: HealthPolicy,
+    /// Of the change by which it is live.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 #[derive(Debug, Clone)]
@@ -103,5 +106,6 @@ pub(super) fn status(
         withheld: withheld.chain(absent).collect(),
         departures,
         health: generation.policy.health.clone(),
+        trace: None,
     }
 }

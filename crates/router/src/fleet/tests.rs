@@ -48,7 +48,7 @@ impl Case {
     fn start(directory: &Path) -> Self {
         let (tasks, clock, calls) = (Tasks::new(Shutdown::new()), Clock::start(), Arc::new(Calls::default()));
         let exchanges: Arc<dyn Exchanges> = Arc::<Calls>::clone(&calls);
-        let started = Started::at(directory.into(), exchanges, &tasks, clock);
+        let started = Started::at(directory.into(), exchanges, &tasks, clock, Tracer::off());
         Self { started, calls, tasks, clock, attempts: Cell::new(0) }
     }
 
@@ -57,7 +57,8 @@ impl Case {
         self.attempts.set(self.attempts.get() + 1);
         let attempt = AttemptId { epoch: 1, sequence: self.attempts.get() };
         let within = Duration::from_secs(20);
-        self.tell(Command::Prepare { attempt, content: content.clone(), within }).await;
+        self.tell(Command::Prepare { attempt, content: content.clone(), within, trace: TraceContext::new_unsampled() })
+            .await;
         let answer = self.started.answered.recv().await.unwrap();
         let FollowerEvent::Built { attempt, outcomes, refusal } = answer else { panic!("{answer:?}") };
         (attempt, outcomes.into_iter().map(|outcome| outcome.result).collect(), refusal)
@@ -65,7 +66,8 @@ impl Case {
 
     async fn swap(&mut self, revision: u64, content: &Content, prepared: Option<AttemptId>) {
         let revision = Revision(revision);
-        self.tell(Command::Swap { revision, content: content.clone(), prepared }).await;
+        self.tell(Command::Swap { revision, content: content.clone(), prepared, trace: TraceContext::new_unsampled() })
+            .await;
         assert_eq!(self.started.answered.recv().await.unwrap(), FollowerEvent::Swapped { revision });
         let sender = Sender { log: LogId("l".into()), epoch: 1 };
         self.tell(Command::Save(Saved { sender, revision, content: content.clone() })).await;
@@ -220,7 +222,13 @@ fn names_and_secrets_are_judged_before_anything_changes() {
         assert!(outcomes.is_empty());
         let Some(Refusal::Secret(text)) = refusal else { panic!("{refusal:?}") };
         assert!(text.contains("server `c`: url: `${env:ONLY1MCP_TEST_NOT_SET}`"), "{text}");
-        case.tell(Command::Swap { revision: Revision(2), content: secret, prepared: None }).await;
+        case.tell(Command::Swap {
+            revision: Revision(2),
+            content: secret,
+            prepared: None,
+            trace: TraceContext::new_unsampled(),
+        })
+        .await;
         let answer = case.started.answered.recv().await.unwrap();
         assert!(matches!(answer, FollowerEvent::SwapFailed { revision: Revision(2), .. }), "{answer:?}");
         assert_eq!(case.started.live.load().revision, Revision(1));
@@ -277,7 +285,7 @@ fn a_start_with_nobody_to_ask_serves_what_was_last_live() {
             remaining: Duration::from_secs(60),
         }];
         let overlay = drain::Directive::Overlay { cordons };
-        case.tell(Command::Cordons(Cordons::Said(overlay))).await;
+        case.tell(Command::Cordons(Cordons::Said(overlay, None))).await;
         while disk::load(&directory).unwrap().is_none_or(|copy| copy.cordons.is_empty()) {
             tokio::task::yield_now().await;
         }
@@ -289,7 +297,7 @@ fn a_start_with_nobody_to_ask_serves_what_was_last_live() {
         let refused = case.started.live.admit("one", 1).unwrap_err();
         assert!(matches!(refused, Unroutable::Cordoned { revision: Revision(7), .. }), "{refused:?}");
         let lifted = drain::Directive::Overlay { cordons: Vec::new() };
-        case.tell(Command::Cordons(Cordons::Said(lifted))).await;
+        case.tell(Command::Cordons(Cordons::Said(lifted, None))).await;
         while case.started.live.admit("one", 1).is_err() {
             tokio::task::yield_now().await;
         }

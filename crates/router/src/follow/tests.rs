@@ -30,6 +30,7 @@ impl Case {
             attempt: None,
             following,
             commands,
+            traces: Traces::default(),
             clock: Clock::start(),
         };
         tokio::task::spawn_local(follow.run(heard, answered, status));

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::ask;
 use super::http_answer::{self, Exchange};
 use super::http_pool;
-use super::http_target::{SESSION, TRACEPARENT, Target};
+use super::http_target::{SESSION, TRACEPARENT, TRACESTATE, Target};
 use super::inbound::Restore;
 use super::{Link, OURSELVES, outgoing};
 use crate::call::{Answer, Call, CallError};
@@ -66,10 +66,12 @@ impl HttpLink {
     ) -> Result<Answer, CallError> {
         let id = endpoint.next_id();
         let mut request = self.target.post(outgoing::write(call, id));
-        if let Some(trace) = &call.traceparent
-            && let Ok(value) = HeaderValue::from_str(&trace.value)
-        {
-            request.header(&TRACEPARENT, &value);
+        if let Some(trace) = &call.traceparent {
+            for (name, text) in [(TRACEPARENT, Some(&trace.value)), (TRACESTATE, trace.state.as_ref())] {
+                if let Some(value) = text.and_then(|text| HeaderValue::from_str(text).ok()) {
+                    request.header(&name, &value);
+                }
+            }
         }
         let mut exchange = Exchange::new(endpoint, Some(link), Restore::new(call, id));
         match http_pool::send(endpoint, &self.target, &request).await {

@@ -29,7 +29,7 @@ pub(crate) fn write(call: &Call, id: u64) -> Bytes {
         Edit::new(call.id, id),
         call.name.as_ref().map_or_else(nothing, |(span, name)| Edit::new(*span, name.as_bytes())),
         call.progress.map_or_else(nothing, |span| Edit::new(span, id)),
-        call.traceparent.as_ref().map_or_else(nothing, |trace| trace.edit.clone()),
+        call.traceparent.as_ref().and_then(|trace| trace.edit.clone()).unwrap_or_else(nothing),
     ];
     splice(&call.body, &mut edits).into()
 }

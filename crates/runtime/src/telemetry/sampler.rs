@@ -57,6 +57,12 @@ impl Sampler {
         }
     }
 
+    /// The root of a trace that is recorded. Its id is one of those that are, whoever is asked.
+    pub(super) fn root(self) -> TraceContext {
+        let root = TraceContext::new_root();
+        if self.share == 0 { root } else { root.with_trace_low(root.trace_low() % self.share.saturating_mul(2)) }
+    }
+
     pub(super) const fn is_off(self) -> bool {
         self.share == 0
     }

@@ -81,12 +81,29 @@ impl Tracer {
         self.0.as_ref().is_some_and(|recorder| recorder.sampler.samples(parent))
     }
 
+    /// Whether anything is ever recorded.
+    #[must_use]
+    pub const fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// A span below `parent`, or the root of a new trace.
     pub fn start(&self, name: impl Into<Cow<'static, str>>, kind: Kind, parent: Option<TraceContext>) -> Span {
         match &self.0 {
             Some(recorder) if recorder.sampler.samples(parent.as_ref()) => record(recorder, name.into(), kind, parent),
             _ => Span { context: parent.unwrap_or_else(TraceContext::new_unsampled), recording: None },
         }
+    }
+
+    /// As [`Tracer::start`], or nothing: for paths on which even the name of a span that nobody sees would cost too much.
+    pub fn start_recorded<N: Into<Cow<'static, str>>>(
+        &self,
+        kind: Kind,
+        parent: Option<TraceContext>,
+        name: impl FnOnce() -> N,
+    ) -> Option<Span> {
+        let recorder = self.0.as_ref().filter(|recorder| recorder.sampler.samples(parent.as_ref()))?;
+        Some(record(recorder, name().into(), kind, parent))
     }
 
     /// As [`Tracer::start`], for what is rare and wanted by whoever looks at traces at all, as a change of the
@@ -102,7 +119,7 @@ impl Tracer {
 }
 
 fn record(recorder: &Arc<Recorder>, name: Cow<'static, str>, kind: Kind, parent: Option<TraceContext>) -> Span {
-    let context = parent.map_or_else(TraceContext::new_root, |parent| parent.child()).sampled();
+    let context = parent.map_or_else(|| recorder.sampler.root(), |parent| parent.child()).sampled();
     let start_time = opentelemetry::time::now();
     let data = SpanData {
         span_context: SpanContext::new(
@@ -133,6 +150,14 @@ impl Span {
     #[must_use]
     pub const fn context(&self) -> TraceContext {
         self.context
+    }
+
+    /// A part of the work of this span, recorded if this is.
+    pub fn child(&self, name: impl Into<Cow<'static, str>>, kind: Kind) -> Self {
+        match &self.recording {
+            Some(recording) => record(&recording.recorder, name.into(), kind, Some(self.context)),
+            None => Self { context: self.context, recording: None },
+        }
     }
 
     #[must_use]

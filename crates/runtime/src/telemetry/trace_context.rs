@@ -85,6 +85,16 @@ impl TraceContext {
     }
 
     #[must_use]
+    pub(super) const fn with_trace_low(mut self, low: u64) -> Self {
+        self.trace_id = self.trace_id >> 64 << 64 | low as u128;
+        // Of all ids only this one is none.
+        if self.trace_id == 0 {
+            self.trace_id = 1 << 64;
+        }
+        self
+    }
+
+    #[must_use]
     pub const fn parent_id(&self) -> u64 {
         self.parent_id
     }

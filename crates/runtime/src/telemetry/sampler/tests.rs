@@ -27,3 +27,11 @@ fn a_parent_decides_and_else_the_share() {
     let sampled = (0..40_000).filter(|_| some.samples(None)).count();
     assert!((9_000..11_000).contains(&sampled), "{sampled} of 40,000");
 }
+
+#[test]
+fn whoever_is_asked_later_agrees_about_a_root() {
+    for (name, share) in [("traceidratio", "0.01"), ("traceidratio", "1"), ("always_on", "")] {
+        let sampler = Sampler::parse(name, share).unwrap();
+        assert!((0..1_000).all(|_| sampler.samples(Some(&sampler.root()))), "{name} {share}");
+    }
+}

@@ -1,0 +1,263 @@
+//! The spans of a recorded call: one for what the client asked, and below it one per way to a server.
+//!
+//! Names and keys are those of OpenTelemetry's conventions for MCP, where they have one. Most calls are not recorded,
+//! and cost no more than to find that out: all of this is behind an `Option` of one pointer.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName};
+use mcp::message::{ErrorObject, method};
+use mcp::{Envelope, ErrorCode, Id, Message};
+use model::{Revision, Time, Transport};
+use runtime::telemetry::KeyValue;
+use runtime::{Kind, Span, TraceContext};
+use serde::Deserialize;
+
+use super::core::Core;
+use super::service::{self, Session};
+use crate::call::{CallError, Traceparent};
+use crate::generation::Admitted;
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+/// Longer ones need not be passed on.
+const TRACESTATE_MAX: usize = 512;
+/// Of a name that no server has: a client may send anything.
+const UNKNOWN_MAX: usize = 64;
+
+/// The trace a request belongs to, as whoever sent it says: in its body or else in its head.
+pub(super) struct Incoming<'a> {
+    pub(super) context: Option<TraceContext>,
+    in_body: bool,
+    headers: &'a HeaderMap,
+}
+
+impl<'a> Incoming<'a> {
+    pub(super) fn of(call: &mcp::Call<'_>, headers: &'a HeaderMap) -> Self {
+        let carried = call.traceparent().and_then(|text| text.parse().ok());
+        let header = || service::text(headers, &TRACEPARENT)?.parse().ok();
+        Self { in_body: carried.is_some(), context: carried.or_else(header), headers }
+    }
+
+    /// What a server is told when it is called for `context`, which is the incoming one or a span below it.
+    pub(super) fn pass_on(&self, envelope: &Envelope<'_>, context: TraceContext) -> Option<Box<Traceparent>> {
+        let value = context.to_string();
+        let is_said = self.in_body && self.context == Some(context);
+        let edit = if is_said { None } else { Some(envelope.traceparent_edit(&value)?) };
+        // What the body carries goes on with it.
+        let state = (self.context.is_some() && !self.in_body).then(|| self.state()).flatten();
+        Some(Box::new(Traceparent { value: value.into(), state, edit }))
+    }
+
+    fn state(&self) -> Option<Box<str>> {
+        let lines: Option<Vec<_>> = self.headers.get_all(TRACESTATE).iter().map(|value| value.to_str().ok()).collect();
+        let state = lines?.join(",");
+        (!state.is_empty() && state.len() <= TRACESTATE_MAX).then(|| state.into())
+    }
+}
+
+/// A call that is recorded.
+#[derive(Debug)]
+pub(super) struct Traced {
+    server: Span,
+    /// The way to a server it is on.
+    client: Option<Span>,
+    asked: Time,
+    sent: Time,
+    /// What came last of an answer in several messages.
+    last: Bytes,
+}
+
+impl Traced {
+    /// None, and nothing done for it, if the call is not recorded.
+    pub(super) fn begin(
+        core: &Core,
+        incoming: &Incoming<'_>,
+        session: &Session,
+        id: Id<'_>,
+        tool: &str,
+        asked: Time,
+    ) -> Option<Box<Self>> {
+        let is_known = || core.shared.live.load().table.tool(tool).is_some();
+        let span_name = || match is_known() {
+            true => Cow::Owned(format!("tools/call {tool}")),
+            false => Cow::Borrowed(method::TOOLS_CALL),
+        };
+        let mut server = core.shared.tracer.start_recorded(Kind::Server, incoming.context, span_name)?;
+        server.set("mcp.method.name", method::TOOLS_CALL);
+        server.set("gen_ai.operation.name", "execute_tool");
+        server.set(
+            "gen_ai.tool.name",
+            if is_known() { tool.to_owned() } else { tool.chars().take(UNKNOWN_MAX).collect() },
+        );
+        of_client(&mut server, id, Some(session));
+        Some(Box::new(Self { server, client: None, asked, sent: asked, last: Bytes::new() }))
+    }
+
+    /// On its way to the server that admitted it; gives what the server is told.
+    pub(super) fn toward(&mut self, core: &Core, admitted: &Admitted) -> TraceContext {
+        let endpoint = &admitted.lease.endpoint;
+        self.sent = core.now();
+        self.server.set("only1mcp.queue.seconds", self.sent.since(self.asked).as_secs_f64());
+        let mut client = self.server.child(format!("tools/call {}", admitted.own), Kind::Client);
+        client.set("mcp.method.name", method::TOOLS_CALL);
+        client.set("gen_ai.operation.name", "execute_tool");
+        client.set("gen_ai.tool.name", admitted.own.to_string());
+        if let Some(link) = endpoint.link() {
+            client.set("mcp.protocol.version", link.greeting().protocol_version.as_str());
+        }
+        match &endpoint.spec.transport {
+            Transport::Stdio { .. } => client.set("network.transport", "pipe"),
+            Transport::Http { url, .. } => {
+                client.set("network.transport", "tcp");
+                client.set("network.protocol.name", "http");
+                // A reference to a secret is none of an address.
+                if let Some(url) = url::Url::parse(url).ok().filter(|url| !url.as_str().contains('$')) {
+                    client.set("server.address", url.host_str().unwrap_or_default().to_owned());
+                    client.set("server.port", i64::from(url.port_or_known_default().unwrap_or_default()));
+                }
+            }
+        }
+        for span in [&mut self.server, &mut client] {
+            of_revision(span, admitted.lease.revision);
+            span.set("only1mcp.server", admitted.backend.to_string());
+            span.set("only1mcp.endpoint", endpoint.key.to_string());
+        }
+        self.client.insert(client).context()
+    }
+
+    /// The span of the way it is on.
+    pub(super) fn on_its_way(&mut self) -> Option<&mut Span> {
+        self.client.as_mut()
+    }
+
+    /// Nothing of it reached that server: it is routed anew.
+    pub(super) fn turned_back(&mut self, error: &CallError) {
+        if let Some(mut client) = self.client.take() {
+            fail(&mut client, error.cause.as_str(), error.message.clone());
+        }
+        self.server.event("rerouted", vec![KeyValue::new("error.type", error.cause.as_str())]);
+    }
+
+    /// A message of an answer that may have more.
+    pub(super) fn hears(&mut self, message: &Bytes) {
+        self.last = message.clone();
+    }
+
+    /// Its server has answered; what, if it is not the message heard last.
+    pub(super) fn answered(mut self, core: &Core, answer: Option<&[u8]>) {
+        let fault = fault_of(answer.unwrap_or(&self.last));
+        self.over(core, "answered", |span| match &fault {
+            None => {}
+            Some(Fault::Refused(code, message)) => refuse(span, ErrorCode(*code), message),
+            Some(Fault::Tool) => fail(span, "tool_error", "the tool says that it failed"),
+        });
+    }
+
+    /// The gateway had to answer; `result` as in metrics and log.
+    pub(super) fn failed(mut self, core: &Core, result: &'static str, code: ErrorCode, message: &str) {
+        self.over(core, result, |span| refuse(span, code, message));
+    }
+
+    /// Answered without a server: refused, or given up before there was one.
+    pub(super) fn unrouted(mut self, revision: Revision, result: &'static str, code: ErrorCode, message: &str) {
+        of_revision(&mut self.server, revision);
+        self.server.set("only1mcp.result", result);
+        refuse(&mut self.server, code, message);
+    }
+
+    fn over(&mut self, core: &Core, result: &'static str, judge: impl Fn(&mut Span)) {
+        let upstream: Duration = core.now().since(self.sent);
+        self.server.set("only1mcp.upstream.seconds", upstream.as_secs_f64());
+        for span in self.client.iter_mut().chain([&mut self.server]) {
+            span.set("only1mcp.result", result);
+            judge(span);
+        }
+        self.client = None;
+    }
+
+    pub(super) fn context(&self) -> TraceContext {
+        self.server.context()
+    }
+}
+
+/// The span of a request that the gateway answers itself, if it is recorded.
+pub(super) fn local(
+    core: &Core,
+    call: &mcp::Call<'_>,
+    id: Id<'_>,
+    method: &'static str,
+    headers: &HeaderMap,
+    session: Option<&Session>,
+) -> Option<Span> {
+    if !core.shared.tracer.is_on() {
+        return None;
+    }
+    let context = Incoming::of(call, headers).context;
+    let mut span = core.shared.tracer.start_recorded(Kind::Server, context, || method)?;
+    span.set("mcp.method.name", method);
+    of_client(&mut span, id, session);
+    of_revision(&mut span, core.shared.live.load().revision);
+    Some(span)
+}
+
+/// What a request of a client says about itself.
+fn of_client(span: &mut Span, id: Id<'_>, session: Option<&Session>) {
+    span.set("jsonrpc.request.id", id.text().trim_matches('"').to_owned());
+    span.set("network.transport", "tcp");
+    span.set("network.protocol.name", "http");
+    if let Some(session) = session {
+        // The part that names it: with the whole, anybody could use it.
+        let name = session.sealed.id.as_bytes().iter().fold(String::new(), |mut name, byte| {
+            write!(name, "{byte:02x}").expect("writing to a string cannot fail");
+            name
+        });
+        span.set("mcp.session.id", name);
+        span.set("mcp.protocol.version", session.sealed.version.as_str());
+    }
+}
+
+fn of_revision(span: &mut Span, revision: Revision) {
+    span.set("only1mcp.revision", i64::try_from(revision.0).unwrap_or(i64::MAX));
+}
+
+/// Answered with a JSON-RPC error.
+pub(super) fn refuse(span: &mut Span, code: ErrorCode, message: &str) {
+    span.set("rpc.response.status_code", code.0.to_string());
+    fail(span, code.0.to_string(), message.to_owned());
+}
+
+fn fail(span: &mut Span, kind: impl Into<Cow<'static, str>>, why: impl Into<Cow<'static, str>>) {
+    span.set("error.type", kind.into());
+    span.fail(why);
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Fault {
+    /// A JSON-RPC error, by its code.
+    Refused(i64, String),
+    /// A result with `isError`.
+    Tool,
+}
+
+fn fault_of(answer: &[u8]) -> Option<Fault> {
+    #[derive(Deserialize)]
+    struct ToolResult {
+        #[serde(default, rename = "isError")]
+        is_error: bool,
+    }
+    match mcp::scan(answer).ok()?.message {
+        Message::Error { error, .. } => {
+            let error = ErrorObject::parse(error.text()).ok()?;
+            Some(Fault::Refused(error.code, error.message.into_owned()))
+        }
+        Message::Response { result, .. } => {
+            let result: ToolResult = serde_json::from_str(result.text()).ok()?;
+            result.is_error.then_some(Fault::Tool)
+        }
+        Message::Request { .. } | Message::Notification(_) => None,
+    }
+}
