@@ -28,7 +28,7 @@ use model::{Owner, WallTime};
 use rollout::reconciler::Head;
 use runtime::grpc::MESSAGE_BYTES_MAX;
 use runtime::state_dir::StateDir;
-use runtime::{Clock, Tasks};
+use runtime::{Clock, Tasks, Tracer};
 use tokio::sync::{broadcast, mpsc, watch};
 use wire::pb::config::v1 as pb;
 use wire::pb::config::v1::config_service_server::ConfigServiceServer;
@@ -54,6 +54,15 @@ const SIGHTS: usize = 16;
 /// Events that a slow watcher may be behind before it misses some.
 const EVENTS: usize = 256;
 
+/// What the process gives to this service.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    pub clock: Clock,
+    /// Get the readers of router streams; their shutdown ends everything.
+    pub tasks: Tasks,
+    pub tracer: Tracer,
+}
+
 /// The one writer of revisions, opened and not yet running.
 #[derive(Debug)]
 pub struct ConfigManager {
@@ -65,8 +74,7 @@ pub struct ConfigManager {
     log: Arc<Log>,
     status: watch::Receiver<Arc<Status>>,
     events: broadcast::Sender<pb::WatchResponse>,
-    clock: Clock,
-    tasks: Tasks,
+    scope: Scope,
 }
 
 /// Why there is nothing to run.
@@ -80,11 +88,11 @@ pub enum OpenError {
 
 impl ConfigManager {
     /// Opens the log in the locked directory and restores its head. Blocks on the disk; must be called within a
-    /// runtime. `tasks` gets the readers of router streams, and its shutdown ends everything.
+    /// runtime.
     ///
     /// # Errors
     /// See [`OpenError`]. A broken or missing configuration file is none: the status tells.
-    pub fn open(origin: Origin, state: &StateDir, clock: Clock, tasks: Tasks) -> Result<Self, OpenError> {
+    pub fn open(origin: Origin, state: &StateDir, scope: Scope) -> Result<Self, OpenError> {
         let origin = match origin {
             Origin::File(path) => {
                 let absolute = std::path::absolute(&path);
@@ -92,7 +100,8 @@ impl ConfigManager {
             }
             other @ (Origin::Text { .. } | Origin::None) => other,
         };
-        let Opened { log, head, cursors, fault } = Log::open(&state.file(LOG_FILE), WallTime(clock.unix_millis()))?;
+        let Opened { log, head, cursors, fault } =
+            Log::open(&state.file(LOG_FILE), WallTime(scope.clock.unix_millis()))?;
         let mut log_fault = fault;
         if let Some((damaged, why)) = head.as_ref().and_then(|head| head.instead_of.as_ref()) {
             tracing::error!(revision = %damaged, why, "the newest revision cannot be read; an older one is live");
@@ -111,7 +120,7 @@ impl ConfigManager {
         let signals = Arc::new(Signals::default());
         let (events, _) = broadcast::channel(EVENTS);
         let parts = Parts {
-            clock,
+            clock: scope.clock,
             log: log.clone(),
             log_fault,
             layers: head.as_ref().map_or_else(|| Arc::new(BTreeMap::new()), |kept| kept.layers.clone()),
@@ -124,7 +133,7 @@ impl ConfigManager {
         };
         let (engine, status) = Engine::new(parts);
         let (commands, sights) = (mpsc::channel(COMMANDS), mpsc::channel(SIGHTS));
-        Ok(Self { engine, commands, sights, origin, signals, log, status, events, clock, tasks })
+        Ok(Self { engine, commands, sights, origin, signals, log, status, events, scope })
     }
 
     /// To be mounted on one server of the process. Calls wait until [`ConfigManager::run`] runs.
@@ -134,8 +143,8 @@ impl ConfigManager {
             log: self.log.clone(),
             status: self.status.clone(),
             events: self.events.clone(),
-            clock: self.clock,
-            tasks: self.tasks.clone(),
+            clock: self.scope.clock,
+            tasks: self.scope.tasks.clone(),
             links: AtomicU64::new(1),
         };
         ConfigServiceServer::new(service)
@@ -153,10 +162,10 @@ impl ConfigManager {
     /// # Errors
     /// When a part of it panicked.
     pub async fn run(self) -> Result<(), RunError> {
-        let shutdown = self.tasks.shutdown().clone();
+        let shutdown = self.scope.tasks.shutdown().clone();
         let (commands, sights) = (self.commands.1, self.sights.1);
         let following = source::follow(self.origin, self.signals, self.sights.0, shutdown.token());
-        self.tasks.spawn("configuration file", following);
+        self.scope.tasks.spawn("configuration file", following);
         // The engine ends by the shutdown; that all callers are gone is no reason to.
         drop(self.commands.0);
         self.engine.run(commands, sights, shutdown).await

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use config_manager::{ConfigManager, Origin, Settings, SourceState, Status};
+use config_manager::{ConfigManager, Origin, Scope, Settings, SourceState, Status};
 use runtime::grpc::{self, Auth, Listener};
 use runtime::state_dir::{self, StateDir};
-use runtime::{AdminToken, Gate, Process, Program, Shutdown, exit};
+use runtime::{AdminToken, Gate, Process, Program, Shutdown, exit, telemetry};
 use tokio::sync::watch;
 use tonic::service::Routes;
 
@@ -32,7 +32,9 @@ async fn live(settings: Settings, process: Process) -> Result<ExitCode, Box<dyn 
 
     let gate = process.readiness.gate("revision");
     let origin = settings.config.map_or(Origin::None, Origin::File);
-    let manager = ConfigManager::open(origin, &state, process.clock, process.tasks.clone())?;
+    let tracer = process.tracer("config-manager", &telemetry::host());
+    let scope = Scope { clock: process.clock, tasks: process.tasks.clone(), tracer };
+    let manager = ConfigManager::open(origin, &state, scope)?;
     process.tasks.spawn("readiness", watch_revision(gate, manager.status(), process.shutdown.clone()));
     let service = grpc::Service {
         routes: Routes::new(manager.service()),

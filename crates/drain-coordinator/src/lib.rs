@@ -18,7 +18,7 @@ pub mod settings;
 use drain::Ledger;
 use drain::ledger::Limits;
 use model::{Time, WallTime};
-use runtime::{Clock, Readiness, Tasks};
+use runtime::{Clock, Readiness, Tasks, Tracer};
 use tokio::sync::{broadcast, mpsc};
 use wire::pb::drain::v1::drain_service_server::DrainServiceServer;
 
@@ -39,6 +39,7 @@ pub struct Scope {
     pub clock: Clock,
     pub tasks: Tasks,
     pub readiness: Readiness,
+    pub tracer: Tracer,
 }
 
 /// The part that runs; it owns all state.

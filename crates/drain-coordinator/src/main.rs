@@ -7,7 +7,7 @@ use drain_coordinator::settings::Flags;
 use drain_coordinator::{DrainCoordinator, Scope, Settings};
 use runtime::grpc::{self, Auth, Listener};
 use runtime::state_dir::StateDir;
-use runtime::{AdminToken, Process, Program, exit};
+use runtime::{AdminToken, Process, Program, exit, telemetry};
 use tonic::service::Routes;
 
 fn main() -> ExitCode {
@@ -23,7 +23,12 @@ async fn live(flags: Flags, process: Process) -> Result<ExitCode, Box<dyn Error>
 
     let settings =
         Settings { state_dir: state.path().to_owned(), lost_after: flags.lost_after, history: flags.history };
-    let scope = Scope { clock: process.clock, tasks: process.tasks.clone(), readiness: process.readiness.clone() };
+    let scope = Scope {
+        clock: process.clock,
+        tasks: process.tasks.clone(),
+        readiness: process.readiness.clone(),
+        tracer: process.tracer("drain-coordinator", &telemetry::host()),
+    };
     let (service, coordinator) = DrainCoordinator::open(&settings, &scope)?;
     process.tasks.spawn("drain-coordinator", coordinator.run());
     let service = grpc::Service {

@@ -8,7 +8,7 @@ use drain::{Count, Departure, Directive, DrainId, LiveEndpoint, Phase};
 use drain_coordinator::{DrainCoordinator, Scope, Settings};
 use model::{BackendId, Digest, EndpointKey, NodeId, Revision, VariantId};
 use runtime::grpc::{self, Auth, Client, DuplexConnector, Target, connect_lazy, duplex};
-use runtime::{Clock, Readiness, Shutdown, Tasks};
+use runtime::{Clock, Readiness, Shutdown, Tasks, Tracer};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
@@ -29,7 +29,8 @@ impl Coordinator {
         let shutdown = Shutdown::new();
         let tasks = Tasks::new(shutdown.clone());
         let readiness = Readiness::new(shutdown.clone());
-        let scope = Scope { clock: Clock::start(), tasks: tasks.clone(), readiness: readiness.clone() };
+        let scope =
+            Scope { clock: Clock::start(), tasks: tasks.clone(), readiness: readiness.clone(), tracer: Tracer::off() };
         let settings = Settings::new(state_dir.to_owned());
         let (service, coordinator) = DrainCoordinator::open(&settings, &scope).unwrap();
         tasks.spawn("drain-coordinator", coordinator.run());

@@ -15,7 +15,7 @@ mod service;
 pub mod settings;
 
 use health::Monitor;
-use runtime::{Clock, Readiness, Tasks};
+use runtime::{Clock, Readiness, Tasks, Tracer};
 use tokio::sync::{broadcast, mpsc};
 use wire::pb::health::v1::health_service_server::HealthServiceServer;
 
@@ -33,6 +33,7 @@ pub struct Scope {
     pub clock: Clock,
     pub tasks: Tasks,
     pub readiness: Readiness,
+    pub tracer: Tracer,
 }
 
 /// The part that runs; it owns all state.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use health_monitor::settings::Flags;
 use health_monitor::{HealthMonitor, Scope};
 use runtime::grpc::{self, Auth, Listener};
-use runtime::{AdminToken, Process, Program, exit};
+use runtime::{AdminToken, Process, Program, exit, telemetry};
 use tonic::service::Routes;
 
 fn main() -> ExitCode {
@@ -19,7 +19,12 @@ async fn live(flags: Flags, process: Process) -> Result<ExitCode, Box<dyn Error>
     let listener = Listener::tcp(flags.grpc, &auth).await?;
     process.serve_ops(flags.ops).await?;
 
-    let scope = Scope { clock: process.clock, tasks: process.tasks.clone(), readiness: process.readiness.clone() };
+    let scope = Scope {
+        clock: process.clock,
+        tasks: process.tasks.clone(),
+        readiness: process.readiness.clone(),
+        tracer: process.tracer("health-monitor", &telemetry::host()),
+    };
     let (service, monitor) = HealthMonitor::new(&scope);
     process.tasks.spawn("health-monitor", monitor.run());
     let service = grpc::Service {

@@ -7,7 +7,7 @@ use health::{Observation, Outcome, Request};
 use health_monitor::{HealthMonitor, Scope};
 use model::{BackendId, Digest, EndpointKey, HealthPolicy, NodeId, VariantId, Verdict};
 use runtime::grpc::{self, Auth, Client, DuplexConnector, Target, connect_lazy, duplex};
-use runtime::{Clock, Readiness, Shutdown, Tasks};
+use runtime::{Clock, Readiness, Shutdown, Tasks, Tracer};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
@@ -26,7 +26,8 @@ impl Monitor {
         let shutdown = Shutdown::new();
         let tasks = Tasks::new(shutdown.clone());
         let readiness = Readiness::new(shutdown.clone());
-        let scope = Scope { clock: Clock::start(), tasks: tasks.clone(), readiness: readiness.clone() };
+        let scope =
+            Scope { clock: Clock::start(), tasks: tasks.clone(), readiness: readiness.clone(), tracer: Tracer::off() };
         let (service, monitor) = HealthMonitor::new(&scope);
         tasks.spawn("health-monitor", monitor.run());
         let (listener, connector) = duplex();

@@ -15,12 +15,13 @@ use std::{
 };
 
 use runtime::{
-    AdminToken, Phase, Process, Program, Shutdown, Tasks, exit, fault,
+    AdminToken, Phase, Process, Program, Shutdown, Tasks, Tracer, exit, fault,
     grpc::{Auth, ListenError, Listener, duplex},
     ops::{OpsBindError, OpsListener},
     process::{GRACE, say},
     shutdown::WoundDown,
     state_dir::{LockError, StateDir, write_atomic},
+    telemetry,
     token::TokenError,
 };
 
@@ -62,7 +63,11 @@ pub(crate) enum UpError {
 /// Runs until a signal.
 pub(crate) fn run(args: &UpArgs) -> ExitCode {
     let program = Program { name: "only1mcp", version: env!("CARGO_PKG_VERSION"), threads: 2 };
-    program.start(async |process| live(args, process).await).unwrap_or_else(|error| {
+    let traces = match program.traces() {
+        Ok(traces) => traces,
+        Err(code) => return code,
+    };
+    program.start(traces, async |process| live(args, process).await).unwrap_or_else(|error| {
         // Violations are lines of their own, which editors and terminals make clickable.
         let prefix = if matches!(error, UpError::NoRevision(_)) { "" } else { "only1mcp: " };
         say(&format!("{prefix}{}\n", fault::chain(&error)));
@@ -109,13 +114,18 @@ impl Halves {
         Self { process, control }
     }
 
+    /// Each service has its own, as if it had its own process.
+    fn tracer(&self, service: &'static str) -> Tracer {
+        self.process.tracer(service, &telemetry::host())
+    }
+
     fn router_scope(&self) -> router::Scope {
         let Process { clock, shutdown, readiness, .. } = &self.process;
         router::Scope {
             clock: *clock,
             shutdown: shutdown.clone(),
             readiness: readiness.clone(),
-            tracer: runtime::Tracer::off(),
+            tracer: self.tracer("router"),
         }
     }
 

@@ -7,7 +7,7 @@ use router::settings::{Flags, Peers, Settings, default_cores};
 use router::{Router, Scope};
 use runtime::grpc::{self, Auth, Listener, Target};
 use runtime::shutdown::WoundDown;
-use runtime::{AdminToken, Process, Program, exit, process::GRACE};
+use runtime::{AdminToken, Process, Program, exit, process::GRACE, telemetry};
 use tonic::service::Routes;
 
 fn main() -> ExitCode {
@@ -24,13 +24,14 @@ async fn live(flags: Flags, process: Process) -> Result<ExitCode, Box<dyn Error>
     process.serve_ops(flags.ops).await?;
 
     let (min_drain, drain) = (flags.min_drain, flags.drain);
+    let settings = settings(flags, token)?;
     let scope = Scope {
         clock: process.clock,
         shutdown: process.shutdown.clone(),
         readiness: process.readiness.clone(),
-        tracer: runtime::Tracer::off(),
+        tracer: process.tracer("router", settings.node.as_str()),
     };
-    let router = Router::start(settings(flags, token)?, scope).await?;
+    let router = Router::start(settings, scope).await?;
     tracing::info!(listen = %router.listen(), "serving MCP");
     let service = grpc::Service {
         routes: Routes::new(router.service()),
@@ -51,7 +52,7 @@ async fn live(flags: Flags, process: Process) -> Result<ExitCode, Box<dyn Error>
 fn settings(flags: Flags, token: Option<AdminToken>) -> Result<Settings, Box<dyn Error>> {
     let node = match flags.node {
         Some(node) => node,
-        None => nix::unistd::gethostname()?.to_string_lossy().into_owned(),
+        None => telemetry::host(),
     };
     let target = |url| Target::Url(url, token.clone());
     Ok(Settings {

@@ -46,5 +46,5 @@ pub use process::{Process, Program};
 pub use readiness::{Gate, Readiness};
 pub use shutdown::{Phase, Shutdown};
 pub use tasks::Tasks;
-pub use telemetry::{Kind, Metrics, Span, TraceContext, Tracer};
+pub use telemetry::{Kind, Metrics, Span, TraceContext, Tracer, Traces};
 pub use token::AdminToken;

@@ -16,7 +16,7 @@ use std::{
 use clap::Parser;
 
 use crate::{
-    Clock, Metrics, Phase, Readiness, Shutdown, Tasks, exit, fault,
+    Clock, Metrics, Phase, Readiness, Shutdown, Tasks, Tracer, Traces, exit, fault,
     grpc::{self, Listener},
     ops::{OpsBindError, OpsListener},
     shutdown::signals,
@@ -45,6 +45,8 @@ pub struct Process {
     pub tasks: Tasks,
     pub readiness: Readiness,
     pub metrics: Metrics,
+    traces: Traces,
+    version: &'static str,
 }
 
 impl Program {
@@ -57,20 +59,43 @@ impl Program {
             Ok(command_line::Asked::Healthcheck(check)) => return check.run(),
             Err(error) => return exit::usage(&error),
         };
-        let ended = self.start(async |process| live(flags, process).await);
+        let traces = match self.traces() {
+            Ok(traces) => traces,
+            Err(code) => return code,
+        };
+        let ended = self.start(traces, async |process| live(flags, process).await);
         ended.unwrap_or_else(|error| {
             say(&format!("{}: {}\n", self.name, fault::chain(error.as_ref())));
             exit::REFUSED.into()
         })
     }
 
-    /// Runs `live` to its end with all its threads.
+    /// How spans leave it, by the environment.
+    ///
+    /// # Errors
+    /// The exit code of a wrong command line, since a wrong variable is one; what is wrong was said then.
+    pub fn traces(self) -> Result<Traces, ExitCode> {
+        Traces::from_env().map_err(|error| {
+            say(&format!("{}: {}\n", self.name, fault::chain(&error)));
+            exit::USAGE.into()
+        })
+    }
+
+    /// Runs `live` to its end with all its threads, and then sends the spans that are left.
     ///
     /// # Errors
     /// Those of `live`, and when the operating system gives no threads or signals.
-    pub fn start<T, E: From<io::Error>>(self, live: impl AsyncFnOnce(Process) -> Result<T, E>) -> Result<T, E> {
+    pub fn start<T, E: From<io::Error>>(
+        self,
+        traces: Traces,
+        live: impl AsyncFnOnce(Process) -> Result<T, E>,
+    ) -> Result<T, E> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(self.threads).enable_all().build()?;
-        let ended = runtime.block_on(async { live(Process::begin(self)?).await });
+        let ended = runtime.block_on(async {
+            let ended = live(Process::begin(self, traces.clone())?).await;
+            traces.flush().await;
+            ended
+        });
         // A disk that does not answer must not keep the process.
         runtime.shutdown_timeout(GRACE);
         ended
@@ -79,13 +104,19 @@ impl Program {
 
 impl Process {
     /// Catches signals before anything can be interrupted halfway.
-    fn begin(program: Program) -> io::Result<Self> {
+    fn begin(program: Program, traces: Traces) -> io::Result<Self> {
         let signals = signals()?;
         let shutdown = Shutdown::new();
         let (tasks, readiness) = (Tasks::new(shutdown.clone()), Readiness::new(shutdown.clone()));
         let metrics = telemetry::init(program.name, program.version);
         tasks.spawn("signals", shutdown.clone().follow(signals));
-        Ok(Self { clock: Clock::start(), shutdown, tasks, readiness, metrics })
+        Ok(Self { clock: Clock::start(), shutdown, tasks, readiness, metrics, traces, version: program.version })
+    }
+
+    /// For the spans of a service in this process; `instance` is its name among those of its kind.
+    #[must_use]
+    pub fn tracer(&self, service: &'static str, instance: &str) -> Tracer {
+        self.traces.tracer(service, self.version, instance)
     }
 
     /// Answers `/livez`, `/readyz` and `/metrics` at `address` until the end, and returns where that is.

@@ -9,13 +9,13 @@ use model::{Digest, NodeId, Revision};
 use rollout::{Content, Directive, Refusal, Report};
 use runtime::grpc::{self, Auth, Client, DuplexConnector, Target, connect_lazy, duplex};
 use runtime::state_dir::StateDir;
-use runtime::{Clock, Readiness, Shutdown, Tasks};
+use runtime::{Clock, Readiness, Shutdown, Tasks, Tracer};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use wire::pb::config::v1::config_service_client::ConfigServiceClient;
 use wire::pb::config::v1::{self as pb, outcome::Result as Ended};
 
-use crate::{ConfigManager, Origin, Status};
+use crate::{ConfigManager, Origin, Scope, Status};
 
 /// Long enough for a slow machine, and never waited for when all is well.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -66,7 +66,8 @@ impl World {
         let tasks = Tasks::new(Shutdown::new());
         let state = StateDir::lock(&self.state).unwrap();
         let origin = Origin::File(self.file.clone());
-        let manager = ConfigManager::open(origin, &state, Clock::start(), tasks.clone()).unwrap();
+        let scope = Scope { clock: Clock::start(), tasks: tasks.clone(), tracer: Tracer::off() };
+        let manager = ConfigManager::open(origin, &state, scope).unwrap();
         let (listener, connector) = duplex();
         let service = grpc::Service {
             routes: tonic::service::Routes::new(manager.service()),

@@ -55,18 +55,22 @@ impl Services {
         let (clock, readiness, tasks) = (halves.process.clock, &halves.process.readiness, &halves.control);
         let mut routes = RoutesBuilder::default();
 
-        let manager = ConfigManager::open(Origin::File(config), state, clock, tasks.clone())?;
+        let tracer = halves.tracer("config-manager");
+        let scope = config_manager::Scope { clock, tasks: tasks.clone(), tracer };
+        let manager = ConfigManager::open(Origin::File(config), state, scope)?;
         let status = manager.status();
         routes.add_service(manager.service());
         tasks.spawn_component("config-manager", manager.run());
 
-        let scope = health_monitor::Scope { clock, tasks: tasks.clone(), readiness: readiness.clone() };
+        let tracer = halves.tracer("health-monitor");
+        let scope = health_monitor::Scope { clock, tasks: tasks.clone(), readiness: readiness.clone(), tracer };
         let (service, monitor) = HealthMonitor::new(&scope);
         routes.add_service(service);
         tasks.spawn("health-monitor", monitor.run());
 
         let settings = drain_coordinator::Settings::new(state.file("drain-coordinator"));
-        let scope = drain_coordinator::Scope { clock, tasks: tasks.clone(), readiness: readiness.clone() };
+        let tracer = halves.tracer("drain-coordinator");
+        let scope = drain_coordinator::Scope { clock, tasks: tasks.clone(), readiness: readiness.clone(), tracer };
         let (service, coordinator) = DrainCoordinator::open(&settings, &scope)?;
         routes.add_service(service);
         tasks.spawn("drain-coordinator", coordinator.run());

@@ -1,0 +1,265 @@
+//! Finished spans on their way to a collector: one bounded queue and one task per service.
+//!
+//! A collector that is slow, refuses or is away costs spans and nothing else; what it costs is counted. This is our own
+//! batch over OpenTelemetry's messages, since its exporter does not tell how many spans a collector rejected.
+
+use std::{io, sync::Arc, time::Duration};
+
+use metrics::{Counter, Gauge};
+use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry_proto::{
+    tonic::collector::trace::v1::ExportTraceServiceRequest,
+    transform::{common::tonic::ResourceAttributesWithSchema, trace::tonic::group_spans_by_resource_and_scope},
+};
+use opentelemetry_sdk::{Resource, trace::SpanData};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout_at},
+};
+
+use super::{
+    otlp_settings::{Export, SettingError, parse},
+    trace::Tracer,
+};
+use crate::{Backoff, Shutdown, Tasks};
+
+mod transport;
+
+use transport::{SendError, Transport};
+
+/// What is left when the process ends gets this long.
+const FLUSH: Duration = Duration::from_secs(3);
+/// Connections and tasks that then still run are cut off.
+const GRACE: Duration = Duration::from_secs(4);
+/// How often the queue is looked at once there is something in it.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often its length is shown while a request runs.
+const SHOWN_EVERY: Duration = Duration::from_secs(1);
+/// Between two requests with the same spans.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+
+/// How the spans of this process leave it, if they do.
+#[derive(Clone, Debug)]
+pub struct Traces {
+    exporting: Option<(Arc<Export>, Transport)>,
+    batches: Tasks,
+    /// Which outlive the batches.
+    connections: Tasks,
+}
+
+/// Why spans cannot leave as was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum TracesError {
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    #[error("the collector is reached over https, but the system's root certificates cannot be read")]
+    Roots(#[source] io::Error),
+}
+
+impl Traces {
+    /// As the environment says, see `docs/tracing.md`. Off unless an endpoint is named or `OTEL_TRACES_EXPORTER` is
+    /// `otlp`.
+    ///
+    /// # Errors
+    /// When a variable says what makes no sense; that is for whoever starts the process, as a wrong flag is.
+    pub fn from_env() -> Result<Self, TracesError> {
+        Self::new(parse(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))?)
+    }
+
+    fn new(export: Option<Export>) -> Result<Self, TracesError> {
+        let (batches, connections) = (Tasks::new(Shutdown::new()), Tasks::new(Shutdown::new()));
+        let exporting = match export {
+            Some(export) => {
+                let transport = Transport::new(&export, &connections).map_err(TracesError::Roots)?;
+                Some((Arc::new(export), transport))
+            }
+            None => None,
+        };
+        Ok(Self { exporting, batches, connections })
+    }
+
+    /// What starts the spans of one service of this process; `instance` tells it from others of the kind. Must be called
+    /// within a runtime, which then sends them.
+    #[must_use]
+    pub fn tracer(&self, service: &'static str, version: &'static str, instance: &str) -> Tracer {
+        let Some((export, transport)) = &self.exporting else { return Tracer::off() };
+        let (queue, finished) = mpsc::channel(export.queue_max);
+        let spans = |result| metrics::counter!("only1mcp_spans_total", "result" => result);
+        let limit = u32::try_from(export.queue_max).unwrap_or(u32::MAX);
+        metrics::gauge!("only1mcp_span_queue_limit", "service" => service).set(limit);
+        let batch = Batch {
+            service,
+            export: Arc::clone(export),
+            transport: transport.clone(),
+            resource: (&resource(service, version, instance, &export.resource)).into(),
+            finished,
+            spans: Vec::new(),
+            exported: spans("exported"),
+            failed: spans("failed"),
+            waiting: metrics::gauge!("only1mcp_span_queue_length", "service" => service),
+            failing: false,
+        };
+        self.batches.spawn("spans", batch.run(self.batches.shutdown().clone()));
+        let scope = InstrumentationScope::builder(service).with_version(version).build();
+        Tracer::new(export.sampler, scope, queue)
+    }
+
+    /// Sends what is finished, for at most a few seconds. For the very end, when no service has anything left to do.
+    pub async fn flush(&self) {
+        self.batches.shutdown().trigger();
+        for joined in [self.batches.join(GRACE).await, self.connections.join(GRACE).await] {
+            for failure in &joined.failures {
+                tracing::error!(%failure, "spans were lost");
+            }
+        }
+    }
+}
+
+fn resource(service: &'static str, version: &'static str, instance: &str, given: &[(String, String)]) -> Resource {
+    let own = [
+        KeyValue::new("service.namespace", "only1mcp"),
+        KeyValue::new("service.name", service),
+        KeyValue::new("service.version", version),
+        KeyValue::new("service.instance.id", instance.to_owned()),
+    ];
+    let given = given.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
+    Resource::builder_empty().with_attributes(own).with_attributes(given).build()
+}
+
+/// The sending end of one service.
+struct Batch {
+    service: &'static str,
+    export: Arc<Export>,
+    transport: Transport,
+    resource: ResourceAttributesWithSchema,
+    finished: mpsc::Receiver<SpanData>,
+    /// The batch being collected.
+    spans: Vec<SpanData>,
+    exported: Counter,
+    failed: Counter,
+    waiting: Gauge,
+    failing: bool,
+}
+
+impl Batch {
+    /// Until the last tracer is gone, or the end.
+    async fn run(mut self, end: Shutdown) {
+        let mut running = true;
+        while running {
+            running = tokio::select! {
+                more = self.collect() => more,
+                () = end.triggered() => false,
+            };
+            let deadline = Instant::now() + self.export.batch_timeout;
+            let ending = async {
+                end.triggered().await;
+                tokio::time::sleep(FLUSH).await;
+            };
+            self.send(deadline, ending).await;
+        }
+        let deadline = Instant::now() + FLUSH;
+        while self.fill() {
+            self.send(deadline, std::future::pending()).await;
+        }
+    }
+
+    /// Waits for a first span, and then until a batch is full or the delay is over. Losing this future loses no span.
+    /// False: nobody makes spans any more.
+    async fn collect(&mut self) -> bool {
+        if self.finished.recv_many(&mut self.spans, 1).await == 0 {
+            return false;
+        }
+        let until = Instant::now() + self.export.delay;
+        // Looked at now and then rather than told of each span: whoever finishes one has no task to wake.
+        while self.spans.len() + self.finished.len() < self.export.batch_max && Instant::now() < until {
+            self.show();
+            sleep_until(until.min(Instant::now() + LOOK_EVERY)).await;
+        }
+        self.fill()
+    }
+
+    /// Takes what is there. Whether there is anything.
+    fn fill(&mut self) -> bool {
+        while self.spans.len() < self.export.batch_max
+            && let Ok(span) = self.finished.try_recv()
+        {
+            self.spans.push(span);
+        }
+        self.show();
+        !self.spans.is_empty()
+    }
+
+    fn show(&self) {
+        let waiting = self.spans.len() + self.finished.len();
+        self.waiting.set(u32::try_from(waiting).unwrap_or(u32::MAX));
+    }
+
+    /// Sends what was collected, again where that can help, until the deadline or `ending`. Either way it is gone then.
+    async fn send(&mut self, deadline: Instant, ending: impl Future<Output = ()>) {
+        let spans = std::mem::take(&mut self.spans);
+        let count = spans.len() as u64;
+        if count == 0 {
+            return;
+        }
+        let request =
+            ExportTraceServiceRequest { resource_spans: group_spans_by_resource_and_scope(spans, &self.resource) };
+        let sending = send(&self.transport, &request, self.export.request_timeout, deadline);
+        let showing = async {
+            loop {
+                self.show();
+                tokio::time::sleep(SHOWN_EVERY).await;
+            }
+        };
+        let sent = tokio::select! {
+            sent = sending => sent,
+            () = ending => Err(SendError::new("the process ends")),
+            never = showing => never,
+        };
+        self.note(count, sent);
+        self.show();
+    }
+
+    /// Counts, and says when it begins to fail and when it works again.
+    fn note(&mut self, count: u64, sent: Result<u64, SendError>) {
+        let service = self.service;
+        let (lost, why) = match sent {
+            Ok(rejected) => (rejected.min(count), "the collector rejected some".to_owned()),
+            Err(error) => (count, error.to_string()),
+        };
+        self.exported.increment(count - lost);
+        self.failed.increment(lost);
+        match (self.failing, lost > 0) {
+            (false, true) => {
+                let endpoint = &self.export.endpoint;
+                tracing::warn!(service, %endpoint, lost, why, "spans cannot be exported; said once, and counted");
+            }
+            (true, false) => tracing::info!(service, "spans are exported again"),
+            (false, false) | (true, true) => {}
+        }
+        self.failing = lost > 0;
+    }
+}
+
+/// How many spans the collector rejected.
+async fn send(
+    transport: &Transport,
+    request: &ExportTraceServiceRequest,
+    request_timeout: Duration,
+    deadline: Instant,
+) -> Result<u64, SendError> {
+    let mut failures = 0;
+    loop {
+        let until = deadline.min(Instant::now() + request_timeout);
+        let sent = timeout_at(until, transport.send(request)).await;
+        let error = match sent.unwrap_or_else(|_| Err(SendError::timed_out())) {
+            Ok(rejected) => return Ok(rejected),
+            Err(error) => error,
+        };
+        let pause = error.retry_after.unwrap_or_else(|| RETRY.delay(failures, rand::random()));
+        if !error.can_heal || Instant::now() + pause >= deadline {
+            return Err(error);
+        }
+        tokio::time::sleep(pause).await;
+        failures += 1;
+    }
+}
