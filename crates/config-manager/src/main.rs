@@ -8,6 +8,7 @@ use std::sync::Arc;
 use config_manager::{ConfigManager, Origin, Scope, Settings, SourceState, Status};
 use runtime::grpc::{self, Auth, Listener};
 use runtime::state_dir::{self, StateDir};
+use runtime::telemetry::log;
 use runtime::{AdminToken, Gate, Process, Program, Shutdown, exit, telemetry};
 use tokio::sync::watch;
 use tonic::service::Routes;
@@ -37,11 +38,13 @@ async fn live(settings: Settings, process: Process) -> Result<ExitCode, Box<dyn 
     let manager = ConfigManager::open(origin, &state, scope)?;
     process.tasks.spawn("readiness", watch_revision(gate, manager.status(), process.shutdown.clone()));
     let service = grpc::Service {
-        routes: Routes::new(manager.service()),
+        routes: Routes::new(manager.service())
+            .add_service(wire::process::Log { read: log::read, change: log::change }.service()),
         descriptors: &[wire::DESCRIPTORS],
-        names: &[wire::pb::config::v1::config_service_server::SERVICE_NAME],
+        names: &[wire::pb::config::v1::config_service_server::SERVICE_NAME, wire::process::SERVICE_NAME],
         auth,
         readiness: process.readiness.clone(),
+        tracers: Vec::new(),
     };
     process.serve_grpc(service, vec![tcp, unix]);
     process.tasks.spawn_component("config engine", manager.run());

@@ -7,6 +7,7 @@ use drain_coordinator::settings::Flags;
 use drain_coordinator::{DrainCoordinator, Scope, Settings};
 use runtime::grpc::{self, Auth, Listener};
 use runtime::state_dir::StateDir;
+use runtime::telemetry::log;
 use runtime::{AdminToken, Process, Program, exit, telemetry};
 use tonic::service::Routes;
 
@@ -32,11 +33,12 @@ async fn live(flags: Flags, process: Process) -> Result<ExitCode, Box<dyn Error>
     let (service, coordinator) = DrainCoordinator::open(&settings, &scope)?;
     process.tasks.spawn("drain-coordinator", coordinator.run());
     let service = grpc::Service {
-        routes: Routes::new(service),
+        routes: Routes::new(service).add_service(wire::process::Log { read: log::read, change: log::change }.service()),
         descriptors: &[wire::DESCRIPTORS],
-        names: &[wire::pb::drain::v1::drain_service_server::SERVICE_NAME],
+        names: &[wire::pb::drain::v1::drain_service_server::SERVICE_NAME, wire::process::SERVICE_NAME],
         auth,
         readiness: process.readiness.clone(),
+        tracers: Vec::new(),
     };
     process.serve_grpc(service, vec![listener]);
 

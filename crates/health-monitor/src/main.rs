@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use health_monitor::settings::Flags;
 use health_monitor::{HealthMonitor, Scope};
 use runtime::grpc::{self, Auth, Listener};
+use runtime::telemetry::log;
 use runtime::{AdminToken, Process, Program, exit, telemetry};
 use tonic::service::Routes;
 
@@ -28,11 +29,12 @@ async fn live(flags: Flags, process: Process) -> Result<ExitCode, Box<dyn Error>
     let (service, monitor) = HealthMonitor::new(&scope);
     process.tasks.spawn("health-monitor", monitor.run());
     let service = grpc::Service {
-        routes: Routes::new(service),
+        routes: Routes::new(service).add_service(wire::process::Log { read: log::read, change: log::change }.service()),
         descriptors: &[wire::DESCRIPTORS],
-        names: &[wire::pb::health::v1::health_service_server::SERVICE_NAME],
+        names: &[wire::pb::health::v1::health_service_server::SERVICE_NAME, wire::process::SERVICE_NAME],
         auth,
         readiness: process.readiness.clone(),
+        tracers: Vec::new(),
     };
     process.serve_grpc(service, vec![listener]);
 

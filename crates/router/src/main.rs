@@ -7,6 +7,7 @@ use router::settings::{Flags, Peers, Settings, default_cores};
 use router::{Router, Scope};
 use runtime::grpc::{self, Auth, Listener, Target};
 use runtime::shutdown::WoundDown;
+use runtime::telemetry::log;
 use runtime::{AdminToken, Process, Program, exit, process::GRACE, telemetry};
 use tonic::service::Routes;
 
@@ -34,11 +35,13 @@ async fn live(flags: Flags, process: Process) -> Result<ExitCode, Box<dyn Error>
     let router = Router::start(settings, scope).await?;
     tracing::info!(listen = %router.listen(), "serving MCP");
     let service = grpc::Service {
-        routes: Routes::new(router.service()),
+        routes: Routes::new(router.service())
+            .add_service(wire::process::Log { read: log::read, change: log::change }.service()),
         descriptors: &[wire::DESCRIPTORS],
-        names: &[wire::pb::router::v1::router_service_server::SERVICE_NAME],
+        names: &[wire::pb::router::v1::router_service_server::SERVICE_NAME, wire::process::SERVICE_NAME],
         auth,
         readiness: process.readiness.clone(),
+        tracers: Vec::new(),
     };
     process.serve_grpc(service, vec![listener]);
 

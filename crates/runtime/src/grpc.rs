@@ -3,13 +3,18 @@
 //! One server serves any number of listeners; the kind of a connection decides what proves the caller's identity. Inside
 //! one process the same services are reached over an in-memory pipe, so that there is no second code path.
 
+mod bounds;
+mod calls;
 mod credential;
 pub mod dial;
 pub mod duplex;
+mod health;
 pub mod listen;
+pub mod refusal;
 mod serve;
 mod socket;
 
+pub use bounds::Deadline;
 pub use credential::{Actor, Auth};
 pub use dial::{Bearer, Client, DialError, Target, connect_lazy};
 pub use duplex::{DuplexConnector, DuplexListener, duplex};

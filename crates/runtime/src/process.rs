@@ -108,7 +108,7 @@ impl Process {
         let signals = signals()?;
         let shutdown = Shutdown::new();
         let (tasks, readiness) = (Tasks::new(shutdown.clone()), Readiness::new(shutdown.clone()));
-        let metrics = telemetry::init(program.name, program.version);
+        let metrics = telemetry::init(program.name, program.version)?;
         tasks.spawn("signals", shutdown.clone().follow(signals));
         Ok(Self { clock: Clock::start(), shutdown, tasks, readiness, metrics, traces, version: program.version })
     }

@@ -1,7 +1,7 @@
 //! Whether this process should be given work, and if not, what it waits for.
 //!
 //! Each part that must be there first owns a named gate; the process is ready when all are open and nobody has asked it
-//! to stop.
+//! to stop. What it can do without for a while is a dependency: a gate that is shown and awaited by nobody.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,18 +13,32 @@ use crate::shutdown::{Phase, Shutdown};
 /// All gates of a process, shared by cloning.
 #[derive(Clone, Debug)]
 pub struct Readiness {
-    gates: Arc<watch::Sender<BTreeMap<&'static str, Closed>>>,
+    gates: Arc<watch::Sender<Gates>>,
     shutdown: Shutdown,
 }
 
-/// Why a gate is closed; `None` when it is open.
-type Closed = Option<String>;
+type Gates = BTreeMap<&'static str, State>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct State {
+    /// Why it is closed; `None` when it is open.
+    closed: Option<String>,
+    /// Whether the process is not ready without.
+    needed: bool,
+}
 
 /// One precondition. Dropping it leaves the gate as it was.
 #[derive(Clone, Debug)]
 pub struct Gate {
-    gates: Arc<watch::Sender<BTreeMap<&'static str, Closed>>>,
+    gates: Arc<watch::Sender<Gates>>,
     name: &'static str,
+}
+
+/// Tells when anything of a [`Readiness`] has moved.
+#[derive(Debug)]
+pub struct Moves {
+    gates: watch::Receiver<Gates>,
+    phase: watch::Receiver<Phase>,
 }
 
 /// What `/readyz` says.
@@ -34,6 +48,9 @@ pub struct Report {
     pub phase: Phase,
     /// By name.
     pub gates: Vec<GateReport>,
+    /// What it can do without for a while, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dependencies: Vec<GateReport>,
 }
 
 /// One gate of a [`Report`].
@@ -55,9 +72,19 @@ impl Readiness {
     /// Adds a gate, closed with the reason "starting"; the gate of that name if there is one.
     #[must_use]
     pub fn gate(&self, name: &'static str) -> Gate {
+        self.add(name, true)
+    }
+
+    /// As [`Readiness::gate`], for what the process is ready without.
+    #[must_use]
+    pub fn dependency(&self, name: &'static str) -> Gate {
+        self.add(name, false)
+    }
+
+    fn add(&self, name: &'static str, needed: bool) -> Gate {
         self.gates.send_if_modified(|gates| {
             let known = gates.contains_key(name);
-            gates.entry(name).or_insert_with(|| Some("starting".to_owned()));
+            gates.entry(name).or_insert_with(|| State { closed: Some("starting".to_owned()), needed });
             !known
         });
         Gate { gates: Arc::clone(&self.gates), name }
@@ -71,9 +98,23 @@ impl Readiness {
     #[must_use]
     pub fn report(&self) -> Report {
         let gates = self.gates.borrow();
-        let gates =
-            gates.iter().map(|(name, closed)| GateReport { name, open: closed.is_none(), reason: closed.clone() });
-        Report { ready: self.is_ready(), phase: self.shutdown.phase(), gates: gates.collect() }
+        let those = |needed: bool| {
+            let those = gates.iter().filter(|(_, state)| state.needed == needed);
+            let those = those.map(|(name, State { closed, .. })| GateReport {
+                name,
+                open: closed.is_none(),
+                reason: closed.clone(),
+            });
+            those.collect()
+        };
+        let ready = self.shutdown.phase() < Phase::Unready && all_open(&gates);
+        Report { ready, phase: self.shutdown.phase(), gates: those(true), dependencies: those(false) }
+    }
+
+    /// From now on.
+    #[must_use]
+    pub fn moves(&self) -> Moves {
+        Moves { gates: self.gates.subscribe(), phase: self.shutdown.watch() }
     }
 
     /// Returns once all gates are open, at once if there are none. Does not return after stopping was asked for.
@@ -89,16 +130,17 @@ impl Readiness {
             }
         }
     }
+}
 
-    /// Returns when `is_ready()` is no longer `was`.
-    pub async fn changed(&self, was: bool) {
-        let (mut gates, mut phase) = (self.gates.subscribe(), self.shutdown.watch());
-        while self.is_ready() == was {
-            let open = tokio::select! {
-                open = gates.changed() => open,
-                open = phase.changed() => open,
-            };
-            open.expect("self holds both senders, so they cannot be closed");
+impl Moves {
+    /// Returns when a gate, a dependency or the phase has moved; never again once all of them are gone.
+    pub async fn next(&mut self) {
+        let moved = tokio::select! {
+            moved = self.gates.changed() => moved,
+            moved = self.phase.changed() => moved,
+        };
+        if moved.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 }
@@ -113,10 +155,11 @@ impl Gate {
         self.set(Some(reason.into()));
     }
 
-    fn set(&self, closed: Closed) {
+    fn set(&self, closed: Option<String>) {
         let changed = self.gates.send_if_modified(|gates| {
-            let changed = gates.get(self.name) != Some(&closed);
-            gates.insert(self.name, closed.clone());
+            let Some(state) = gates.get_mut(self.name) else { return false };
+            let changed = state.closed != closed;
+            state.closed.clone_from(&closed);
             changed
         });
         if changed {
@@ -125,8 +168,8 @@ impl Gate {
     }
 }
 
-fn all_open(gates: &BTreeMap<&'static str, Closed>) -> bool {
-    gates.values().all(Option::is_none)
+fn all_open(gates: &Gates) -> bool {
+    gates.values().all(|state| state.closed.is_none() || !state.needed)
 }
 
 #[cfg(test)]

@@ -30,9 +30,13 @@ pub fn host() -> String {
 /// services in one process, or many tests, may each call it.
 ///
 /// Format and level come from the environment, see [`log`].
-pub fn init(service: &'static str, version: &'static str) -> Metrics {
-    log::init();
+///
+/// # Errors
+/// When the environment asks for a log that there is not; as an `io::Error`, since nothing can be done but end. Lines are
+/// written nevertheless, so that it can be said.
+pub fn init(service: &'static str, version: &'static str) -> std::io::Result<Metrics> {
+    log::init().map_err(std::io::Error::other)?;
     let metrics = Metrics::install();
     metrics::gauge!("only1mcp_build_info", "service" => service, "version" => version).set(1.0);
-    metrics
+    Ok(metrics)
 }

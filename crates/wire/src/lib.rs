@@ -8,6 +8,7 @@ mod content;
 pub mod drain;
 pub mod health;
 pub mod pb;
+pub mod process;
 mod words;
 
 pub use content::FEATURES;

@@ -36,3 +36,8 @@ pub mod router {
         tonic::include_proto!("only1mcp.router.v1");
     }
 }
+pub mod process {
+    pub mod v1 {
+        tonic::include_proto!("only1mcp.process.v1");
+    }
+}

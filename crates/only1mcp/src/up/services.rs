@@ -16,6 +16,7 @@ use router::{
 use runtime::{
     grpc::{self, Auth, DuplexConnector, Listener, Target},
     state_dir::StateDir,
+    telemetry::log,
 };
 use tokio::sync::watch;
 use tonic::service::{Routes, RoutesBuilder};
@@ -77,6 +78,7 @@ impl Services {
 
         let router = Router::start(router_settings(listen, state, inside), halves.router_scope()).await?;
         routes.add_service(router.service());
+        routes.add_service(wire::process::Log { read: log::read, change: log::change }.service());
         Ok(Self { router, config: status, routes: routes.routes() })
     }
 
@@ -90,9 +92,11 @@ impl Services {
                 wire::pb::drain::v1::drain_service_server::SERVICE_NAME,
                 wire::pb::health::v1::health_service_server::SERVICE_NAME,
                 wire::pb::router::v1::router_service_server::SERVICE_NAME,
+                wire::process::SERVICE_NAME,
             ],
             auth,
             readiness: halves.process.readiness.clone(),
+            tracers: Vec::new(),
         };
         let control = &halves.control;
         control.spawn_component("grpc", grpc::serve(service, listeners, control.shutdown().clone()));

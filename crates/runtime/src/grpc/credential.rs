@@ -1,17 +1,17 @@
 //! Who a caller is. Decided once per request, from the connection and the token, never from a field of a message.
 
-use http::{Request, Response, header::AUTHORIZATION};
+use http::{Extensions, Request, Response, header::AUTHORIZATION};
 use std::{
     future::{Ready, ready},
     task::{Context, Poll},
 };
-use tonic::{Status, body::Body};
+use tonic::{Code, Status, body::Body};
 use tower::{
     Layer, Service,
     util::{Oneshot, ServiceExt},
 };
 
-use super::socket::Peer;
+use super::{refusal, socket::Peer};
 use crate::token::AdminToken;
 
 /// Load balancers and orchestrators ask for health without a credential; the answer says nothing else.
@@ -89,7 +89,16 @@ impl Actor {
     /// # Errors
     /// `INTERNAL` when it did not, which is a fault in how the service was mounted.
     pub fn of<T>(request: &tonic::Request<T>) -> Result<&Self, Status> {
-        request.extensions().get().ok_or_else(|| Status::internal("the request carries no actor"))
+        Self::among(request.extensions())
+    }
+
+    /// As [`Actor::of`], from the extensions of the request.
+    ///
+    /// # Errors
+    /// As [`Actor::of`].
+    pub fn among(extensions: &Extensions) -> Result<&Self, Status> {
+        let missing = || refusal::other(Code::Internal, "NO_ACTOR", "the request carries no actor");
+        extensions.get().ok_or_else(missing)
     }
 }
 
@@ -133,7 +142,8 @@ where
                 Ok(actor) => drop(request.extensions_mut().insert(actor)),
                 Err(reason) => {
                     tracing::warn!(?peer, path = request.uri().path(), reason, "caller refused");
-                    return Right(ready(Ok(Status::unauthenticated(reason).into_http())));
+                    let refused = refusal::other(Code::Unauthenticated, "CREDENTIAL", reason);
+                    return Right(ready(Ok(refused.into_http())));
                 }
             }
         }

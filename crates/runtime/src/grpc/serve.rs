@@ -8,22 +8,26 @@ use tonic::{
     service::Routes,
     transport::{Server, server::Router},
 };
-use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::layer::util::{Identity, Stack};
 
 use super::{
     CONNECTION_WINDOW, KEEPALIVE_EVERY, KEEPALIVE_TIMEOUT, STREAM_WINDOW,
+    bounds::BoundsLayer,
+    calls::CallsLayer,
     credential::{Auth, CredentialLayer},
+    health,
     listen::Listener,
 };
 use crate::{
     readiness::Readiness,
     shutdown::{Phase, Shutdown},
-    telemetry::trace_context::TRACEPARENT,
+    telemetry::{Tracer, log, trace_context::TRACEPARENT},
 };
 
 /// After `Closing` calls that are just being answered get this long.
 const CUT_AFTER: Duration = Duration::from_millis(500);
+/// Calls and streams of one connection at once; the next waits at its caller.
+const STREAMS_MAX: u32 = 256;
 
 /// What every server offers besides its own.
 const ALWAYS_OFFERED: [&str; 3] =
@@ -38,8 +42,11 @@ pub struct Service {
     /// Full names of the services among the routes, which reflection lists: the descriptors may hold others, too.
     pub names: &'static [&'static str],
     pub auth: Auth,
-    /// Answers `grpc.health.v1`, for the empty service name.
+    /// Answers `grpc.health.v1`: for the empty name and those of the services whether the process is ready, for
+    /// `only1mcp.dependency/NAME` each gate and dependency by itself.
     pub readiness: Readiness,
+    /// Who records the calls of a service, by its full name; the calls of others leave no span.
+    pub tracers: Vec<(&'static str, Tracer)>,
 }
 
 /// Why a server did not start or ended.
@@ -47,6 +54,8 @@ pub struct Service {
 pub enum ServeError {
     #[error("the descriptors for gRPC reflection are broken")]
     Descriptors(#[source] tonic_reflection::server::Error),
+    #[error("the descriptors of the services are broken")]
+    Methods(#[from] prost::DecodeError),
     #[error("the gRPC server ended")]
     Server(#[source] tonic::transport::Error),
 }
@@ -57,9 +66,9 @@ pub enum ServeError {
 /// # Errors
 /// See [`ServeError`]; a single connection's failure is none.
 pub async fn serve(service: Service, listeners: Vec<Listener>, shutdown: Shutdown) -> Result<(), ServeError> {
-    let (reporter, health) = tonic_health::server::health_reporter();
-    let readiness = service.readiness.clone();
-    let router = router(service)?.add_service(health);
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    let (readiness, names) = (service.readiness.clone(), service.names);
+    let router = router(service)?.add_service(health_service);
 
     let cut = CancellationToken::new();
     let incoming: SelectAll<_> = listeners.into_iter().map(|listener| listener.into_incoming(cut.clone())).collect();
@@ -73,12 +82,15 @@ pub async fn serve(service: Service, listeners: Vec<Listener>, shutdown: Shutdow
     };
     tokio::select! {
         served = serving => served.map_err(ServeError::Server),
-        () = report(&readiness, &reporter) => Ok(()),
+        () = health::report(&readiness, names, &reporter) => Ok(()),
+        () = log::fall_back() => Ok(()),
         () = cutting => Ok(()),
     }
 }
 
-fn router(service: Service) -> Result<Router<Stack<CredentialLayer, Identity>>, ServeError> {
+type Layers = Stack<CallsLayer, Stack<CredentialLayer, Stack<BoundsLayer, Identity>>>;
+
+fn router(service: Service) -> Result<Router<Layers>, ServeError> {
     let described = |builder: tonic_reflection::server::Builder<'static>| {
         let register = |builder, set: &&'static [u8]| {
             tonic_reflection::server::Builder::register_encoded_file_descriptor_set(builder, set)
@@ -96,8 +108,11 @@ fn router(service: Service) -> Result<Router<Stack<CredentialLayer, Identity>>, 
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(STREAMS_MAX)
         .trace_fn(span)
+        .layer(BoundsLayer)
         .layer(CredentialLayer(service.auth))
+        .layer(CallsLayer::new(service.descriptors, service.tracers)?)
         .add_routes(service.routes)
         .add_service(v1)
         .add_service(v1alpha);
@@ -107,14 +122,4 @@ fn router(service: Service) -> Result<Router<Stack<CredentialLayer, Identity>>, 
 fn span(request: &http::Request<()>) -> tracing::Span {
     let traceparent = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok());
     tracing::info_span!("grpc", path = request.uri().path(), traceparent)
-}
-
-/// Keeps the health service saying what the readiness says. Never returns.
-async fn report(readiness: &Readiness, reporter: &HealthReporter) {
-    loop {
-        let ready = readiness.is_ready();
-        let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
-        reporter.set_service_status("", status).await;
-        readiness.changed(ready).await;
-    }
 }

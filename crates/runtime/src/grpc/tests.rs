@@ -1,5 +1,9 @@
 //! Real sockets of every kind, a service that says who called, and what happens at the end of its life.
 
+mod raw;
+mod spans;
+mod surface;
+
 use std::{
     convert::Infallible,
     fs,
@@ -46,6 +50,9 @@ impl tower::Service<http::Request<Body>> for WhoAmI {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if request.uri().path().ends_with("/Never") {
+            return Box::pin(std::future::pending());
+        }
         Box::pin(async { Ok(tonic::server::Grpc::new(ProstCodec::<String, ()>::default()).unary(Self, request).await) })
     }
 }
@@ -64,9 +71,20 @@ const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4
 
 fn start(auth: &Auth, listeners: Vec<Listener>) -> Tasks {
     let shutdown = Shutdown::new();
-    let tasks = Tasks::new(shutdown.clone());
     let readiness = Readiness::new(shutdown.clone());
-    let service = Service { routes: Routes::new(WhoAmI), descriptors: &[], names: &[], auth: auth.clone(), readiness };
+    start_with(auth, listeners, readiness, shutdown)
+}
+
+fn start_with(auth: &Auth, listeners: Vec<Listener>, readiness: Readiness, shutdown: Shutdown) -> Tasks {
+    let tasks = Tasks::new(shutdown.clone());
+    let service = Service {
+        routes: Routes::new(WhoAmI),
+        descriptors: &[tonic_health::pb::FILE_DESCRIPTOR_SET],
+        names: &[WhoAmI::NAME],
+        auth: auth.clone(),
+        readiness,
+        tracers: Vec::new(),
+    };
     tasks.spawn_component("grpc", serve(service, listeners, shutdown));
     tasks
 }

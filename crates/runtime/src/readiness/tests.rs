@@ -17,9 +17,14 @@ async fn ready_means_every_gate_open_and_nobody_asked_to_stop() {
     });
     assert_eq!(report, expected);
 
-    let ((), (), ()) = tokio::join!(readiness.ready(), readiness.changed(false), async { file.open() });
-    assert!(readiness.is_ready());
-    let ((), ()) = tokio::join!(readiness.changed(true), async { shutdown.trigger() });
+    let peer = readiness.dependency("peer");
+    let mut moves = readiness.moves();
+    let ((), (), ()) = tokio::join!(readiness.ready(), moves.next(), async { file.open() });
+    assert!(readiness.is_ready(), "nobody waits for a dependency");
+    let expected = serde_json::json!([{"name": "peer", "open": false, "reason": "starting"}]);
+    assert_eq!(serde_json::to_value(readiness.report().dependencies).unwrap(), expected);
+    let ((), ()) = tokio::join!(moves.next(), async { peer.open() });
+    let ((), ()) = tokio::join!(moves.next(), async { shutdown.trigger() });
     assert!(!readiness.is_ready());
     assert!(readiness.report().gates.iter().all(|gate| gate.open));
 }

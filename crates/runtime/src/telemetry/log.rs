@@ -1,42 +1,77 @@
 //! Log lines on stderr. `ONLY1MCP_LOG` filters them (`info` by default, else as `warn,router=debug`);
-//! `ONLY1MCP_LOG_FORMAT` is `pretty` (default) or `json`, one object per line.
+//! `ONLY1MCP_LOG_FORMAT` is `pretty` (default) or `json`, one object per line. What makes no sense is refused at start.
+//!
+//! The filter can be changed while the process runs, for ever or for a while.
+
+mod filter;
 
 use std::{
     env,
+    fmt::Display,
     io::{IsTerminal, stderr},
+    sync::OnceLock,
+    time::Duration,
 };
 
-use tracing::Subscriber;
-use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt};
+use http::Extensions;
+use tokio::{sync::watch, time::Instant};
+use tonic::Status;
+use tracing::{Level, Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::{
+    Layer, Registry,
+    filter::Targets,
+    layer::SubscriberExt,
+    registry::LookupSpan,
+    reload::{self, Handle},
+    util::SubscriberInitExt,
+};
+
+pub use filter::{Filter, FilterError};
+
+use crate::grpc::{Actor, refusal};
 
 const FILTER: &str = "ONLY1MCP_LOG";
 const FORMAT: &str = "ONLY1MCP_LOG_FORMAT";
+const FORMATS: [&str; 3] = ["", "pretty", "json"];
+/// A filter that holds for a while holds no longer.
+const LASTING_MAX: Duration = Duration::from_secs(7 * 86_400);
 
-/// Installs the subscriber unless the process has one already.
-pub(super) fn init() {
-    let (filter, filter_fault) = filter();
-    let format = env::var(FORMAT).unwrap_or_default();
-    let subscriber = tracing_subscriber::registry().with(lines(&format)).with(filter);
-    if subscriber.try_init().is_err() {
-        return;
-    }
-    if let Some(fault) = filter_fault {
-        tracing::warn!(variable = FILTER, fault, "not a log filter; using info");
-    }
-    if !["", "pretty", "json"].contains(&format.as_str()) {
-        tracing::warn!(variable = FORMAT, format, "unknown log format, expected pretty or json; using pretty");
-    }
+/// The environment asks for a log that there is not.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    #[error("{FILTER}={text:?} is no log filter")]
+    Filter { text: String, source: FilterError },
+    #[error("{FORMAT}={format:?} is no format; expected pretty or json")]
+    Format { format: String },
 }
 
-fn filter() -> (EnvFilter, Option<String>) {
+/// The one log of this process.
+struct Log {
+    handle: Handle<Targets, Registry>,
+    held: watch::Sender<Held>,
+}
+
+struct Held {
+    filter: Filter,
+    /// What holds again from then on.
+    fallback: Option<(Filter, Instant)>,
+}
+
+static LOG: OnceLock<Log> = OnceLock::new();
+
+/// Installs the subscriber unless the process has one already; with the defaults, too, when it then fails.
+pub(super) fn init() -> Result<(), LogError> {
     let text = env::var(FILTER).unwrap_or_default();
-    if text.trim().is_empty() {
-        return (EnvFilter::new("info"), None);
+    let filter = if text.trim().is_empty() { Ok(Filter::default()) } else { text.parse() };
+    let filter = filter.map_err(|source| LogError::Filter { text, source });
+    let format = env::var(FORMAT).unwrap_or_default();
+    let held = Held { filter: filter.as_ref().map_or_else(|_| Filter::default(), Clone::clone), fallback: None };
+    let (layer, handle) = reload::Layer::new(held.filter.targets());
+    if tracing_subscriber::registry().with(layer).with(lines(&format)).try_init().is_ok() {
+        LOG.get_or_init(|| Log { handle, held: watch::Sender::new(held) });
     }
-    match EnvFilter::try_new(&text) {
-        Ok(filter) => (filter, None),
-        Err(error) => (EnvFilter::new("info"), Some(error.to_string())),
-    }
+    filter?;
+    if FORMATS.contains(&format.as_str()) { Ok(()) } else { Err(LogError::Format { format }) }
 }
 
 fn lines<S: Subscriber + for<'span> LookupSpan<'span>>(format: &str) -> Box<dyn Layer<S> + Send + Sync> {
@@ -47,3 +82,95 @@ fn lines<S: Subscriber + for<'span> LookupSpan<'span>>(format: &str) -> Box<dyn 
         lines.with_ansi(stderr().is_terminal()).boxed()
     }
 }
+
+/// The filter that holds; and what it falls back to, if it does, and after how long.
+#[must_use]
+pub fn read() -> (String, Option<(String, Duration)>) {
+    let Some(log) = LOG.get() else { return (LevelFilter::current().to_string().to_lowercase(), None) };
+    let held = log.held.borrow();
+    let left = |at: &Instant| at.saturating_duration_since(Instant::now());
+    (held.filter.to_string(), held.fallback.as_ref().map(|(filter, at)| (filter.to_string(), left(at))))
+}
+
+/// Lets `filter` hold from now on, or as long as it is `lasting`; returns the one that held. `request` are the extensions
+/// of the call that asks for it, which name the actor.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` when that is no filter or no time, with the allowed set; nothing has changed then.
+pub fn change(request: &Extensions, filter: &str, lasting: Option<Duration>) -> Result<String, Status> {
+    let Actor(actor) = Actor::among(request)?;
+    let filter: Filter = filter.parse().map_err(|error: FilterError| refusal::invalid("filter", error.to_string()))?;
+    if lasting.is_some_and(|lasting| lasting.is_zero() || lasting > LASTING_MAX) {
+        return Err(refusal::invalid("lasting", "expected more than nothing and at most 7 days; absent: for ever"));
+    }
+    let log = LOG.get().ok_or_else(|| {
+        refusal::precondition("LOG_ELSEWHERE", "log", "the log of this process is kept by a program around it")
+    })?;
+    let mut previous = String::new();
+    log.held.send_modify(|held| {
+        previous = held.filter.to_string();
+        // An earlier filter for a while is followed by what it would have been followed by.
+        let before = held.fallback.take().map_or_else(|| held.filter.clone(), |(before, _)| before);
+        held.fallback = lasting.map(|lasting| (before, Instant::now() + lasting));
+        held.filter = filter.clone();
+    });
+    let say = || tracing::info!(actor, filter = %filter, previous, ?lasting, "the log filter was changed");
+    // Under whichever of the two lets it be seen.
+    let seen = tracing::enabled!(Level::INFO);
+    if seen {
+        say();
+    }
+    log.apply(&filter);
+    if !seen {
+        say();
+    }
+    Ok(previous)
+}
+
+/// Puts back the filters that held before those that only hold for a while. Never returns.
+pub async fn fall_back() {
+    let Some(log) = LOG.get() else { return std::future::pending().await };
+    let mut changes = log.held.subscribe();
+    loop {
+        let at = changes.borrow_and_update().fallback.as_ref().map(|(_, at)| *at);
+        let over = async {
+            match at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = over => log.put_back(),
+            changed = changes.changed() => changed.expect("the log is never dropped"),
+        }
+    }
+}
+
+impl Log {
+    /// Whoever comes second finds nothing to do.
+    fn put_back(&self) {
+        let mut back = None;
+        self.held.send_if_modified(|held| {
+            let due = held.fallback.as_ref().is_some_and(|(_, at)| *at <= Instant::now());
+            if due && let Some((filter, _)) = held.fallback.take() {
+                held.filter = filter.clone();
+                back = Some(filter);
+            }
+            due
+        });
+        if let Some(filter) = back {
+            self.apply(&filter);
+            tracing::info!(%filter, "the log filter of before holds again");
+        }
+    }
+
+    fn apply(&self, filter: &Filter) {
+        let complain = |error: &dyn Display| tracing::error!(%error, "the log filter cannot be changed");
+        if let Err(error) = self.handle.reload(filter.targets()) {
+            complain(&error);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

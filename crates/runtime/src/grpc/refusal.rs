@@ -1,0 +1,79 @@
+//! Refusals that a program can act on: a status with the details of `google.rpc`. Every service makes its own here, so that
+//! equal faults look alike everywhere.
+//!
+//! Each carries an `ErrorInfo` with a reason, a word that never changes, and what fits the code besides.
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// The domain of all reasons.
+pub const DOMAIN: &str = "only1mcp";
+/// When what is short for a moment is worth another try.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// `INVALID_ARGUMENT`: `field` of the request, as `server` or `without[2]`, is wrong, and why.
+#[must_use]
+pub fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Status {
+    let (field, problem) = (field.into(), problem.into());
+    let message = format!("`{field}`: {problem}");
+    let mut details = because("INVALID_FIELD");
+    details.add_bad_request_violation(field, problem);
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+/// `NOT_FOUND`: there is no `kind` of that name.
+#[must_use]
+pub fn not_found(reason: &str, kind: &str, name: impl Into<String>, message: impl Into<String>) -> Status {
+    let message = message.into();
+    let mut details = because(reason);
+    details.set_resource_info(kind, name, "", message.clone());
+    Status::with_error_details(Code::NotFound, message, details)
+}
+
+/// `FAILED_PRECONDITION`: `subject` is not as the call needs it, and trying again changes nothing.
+#[must_use]
+pub fn precondition(reason: &str, subject: impl Into<String>, message: impl Into<String>) -> Status {
+    unmet(Code::FailedPrecondition, reason, subject, message)
+}
+
+/// `ABORTED`: something else came first; the caller looks again and decides anew.
+#[must_use]
+pub fn aborted(reason: &str, subject: impl Into<String>, message: impl Into<String>) -> Status {
+    unmet(Code::Aborted, reason, subject, message)
+}
+
+/// `RESOURCE_EXHAUSTED`: too many of `subject` at once; worth another try.
+#[must_use]
+pub fn exhausted(reason: &str, subject: impl Into<String>, message: impl Into<String>) -> Status {
+    let message = message.into();
+    let mut details = because(reason);
+    details.add_quota_failure_violation(subject, message.clone()).set_retry_info(Some(RETRY_AFTER));
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
+/// `UNAVAILABLE`: not now; nothing was done.
+#[must_use]
+pub fn unavailable(reason: &str, message: impl Into<String>) -> Status {
+    let mut details = because(reason);
+    details.set_retry_info(Some(RETRY_AFTER));
+    Status::with_error_details(Code::Unavailable, message, details)
+}
+
+/// A status of any other code, with a reason only.
+#[must_use]
+pub fn other(code: Code, reason: &str, message: impl Into<String>) -> Status {
+    Status::with_error_details(code, message, because(reason))
+}
+
+fn unmet(code: Code, reason: &str, subject: impl Into<String>, message: impl Into<String>) -> Status {
+    let message = message.into();
+    let mut details = because(reason);
+    details.add_precondition_failure_violation(reason, subject, message.clone());
+    Status::with_error_details(code, message, details)
+}
+
+fn because(reason: &str) -> ErrorDetails {
+    ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new())
+}
