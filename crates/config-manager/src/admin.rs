@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream::BoxStream};
 use model::{Diff, NodeId, Revision, Snapshot};
-use runtime::grpc::Actor;
+use runtime::grpc::{Actor, Deadline, refusal};
 use runtime::{Clock, TraceContext};
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::timeout;
 use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 use wire::pb::config::v1 as pb;
 
 use crate::command::{Asker, Command};
@@ -30,7 +30,7 @@ impl Service {
     pub(crate) async fn do_reload(&self, request: Request<pb::ReloadRequest>) -> Result<pb::ReloadResponse, Status> {
         let caller = Caller::of(&request)?;
         let pb::ReloadRequest { force, timeout, without } = request.into_inner();
-        let wait = waiting_time(timeout)?;
+        let wait = caller.waits(timeout)?;
         let outcome = self.ask(caller, &without, wait, |asker| Command::Reload { force, asker }).await?;
         Ok(pb::ReloadResponse { outcome: Some(outcome) })
     }
@@ -38,11 +38,10 @@ impl Service {
     pub(crate) async fn do_apply(&self, request: Request<pb::ApplyRequest>) -> Result<pb::ApplyResponse, Status> {
         let caller = Caller::of(&request)?;
         let pb::ApplyRequest { name, document, base_revision, timeout, without } = request.into_inner();
-        let wait = waiting_time(timeout)?;
+        let wait = caller.waits(timeout)?;
         NodeId::new(&name).map_err(|_| {
-            Status::invalid_argument(format!(
-                "`{name}` is no name for a layer: 1 to 64 letters, digits, `_`, `-` or `.`"
-            ))
+            let problem = format!("`{name}` is no name for a layer: 1 to 64 letters, digits, `_`, `-` or `.`");
+            refusal::invalid("name", problem)
         })?;
         let base = (base_revision > 0).then_some(Revision(base_revision));
         let command = |asker| Command::Apply { name, document, base, asker };
@@ -57,7 +56,8 @@ impl Service {
         let caller = Caller::of(&request)?;
         let pb::RollbackRequest { revision, reason } = request.into_inner();
         let command = |asker| Command::Rollback { to: Revision(revision), reason, asker };
-        let outcome = self.ask(caller, &[], TIMEOUT, command).await?;
+        let wait = caller.waits(None)?;
+        let outcome = self.ask(caller, &[], wait, command).await?;
         Ok(pb::RollbackResponse { outcome: Some(outcome) })
     }
 
@@ -71,10 +71,10 @@ impl Service {
         let routers: BTreeSet<&NodeId> = status.routers.iter().map(|view| &view.router.node).collect();
         let named = routers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         if let Some(stranger) = without.iter().find(|node| !routers.contains(node)) {
-            return Err(Status::invalid_argument(format!("no router `{stranger}` is attached; there are: {named}")));
+            return Err(refusal::invalid("without", format!("no router `{stranger}` is attached; there are: {named}")));
         }
         if routers.iter().all(|node| without.contains(*node)) {
-            return Err(Status::invalid_argument(format!("without {named} no router is left to vote")));
+            return Err(refusal::invalid("without", format!("without {named} no router is left to vote")));
         }
         Ok(())
     }
@@ -87,12 +87,13 @@ impl Service {
         wait: Duration,
         command: impl FnOnce(Asker) -> Command,
     ) -> Result<pb::Outcome, Status> {
-        let without =
-            without.iter().map(|node| NodeId::new(node).map_err(|error| Status::invalid_argument(error.to_string())));
+        let without = without.iter().enumerate().map(|(at, node)| {
+            NodeId::new(node).map_err(|error| refusal::invalid(format!("without[{at}]"), error.to_string()))
+        });
         let without: BTreeSet<NodeId> = without.collect::<Result<_, _>>()?;
         self.somebody_votes(&without)?;
         let (answer, answered) = oneshot::channel();
-        let Caller { actor, trace } = caller;
+        let Caller { actor, trace, .. } = caller;
         let asked = self.engine.send(command(Asker { actor, without, trace, answer })).await;
         asked.map_err(|_| stopping())?;
         match timeout(wait, answered).await {
@@ -149,22 +150,19 @@ impl Service {
             };
             Ok(log.audited(limit)?.into_iter().map(line).collect())
         });
-        let revisions = revisions.await?.map_err(|error: LogError| Status::internal(error.to_string()))?;
+        let revisions = revisions.await?.map_err(|error: LogError| log_fault(&error))?;
         Ok(pb::ListRevisionsResponse { revisions })
     }
 
     pub(crate) async fn do_get(&self, request: pb::GetRevisionRequest) -> Result<pb::GetRevisionResponse, Status> {
         let log = self.log.clone();
         let found = blocking(move || log.revision(Revision(request.revision))).await?;
-        let (record, content) = found.map_err(|error| match error {
-            Unavailable::Log(error) => Status::internal(error.to_string()),
-            missing @ (Unavailable::Unknown { .. } | Unavailable::Pruned { .. } | Unavailable::First { .. }) => {
-                Status::not_found(missing.to_string())
-            }
-        })?;
+        let (record, content) = found.map_err(|error| unavailable(&error))?;
         let revision = Some(revision(record, content.is_some()));
         let content = content.map(String::from_utf8).transpose();
-        let content = content.map_err(|_| Status::data_loss("the content that was kept is no text"))?;
+        let content = content.map_err(|_| {
+            refusal::other(Code::DataLoss, "LOG_DAMAGED", "the content that was kept of this revision is no text")
+        })?;
         Ok(pb::GetRevisionResponse { revision, content: content.unwrap_or_default() })
     }
 
@@ -192,33 +190,50 @@ pub(crate) fn watch(
     BroadcastStream::new(events).map(told).boxed()
 }
 
-/// Who asks, from the credential and the metadata of the call.
+/// Who asks, from the credential and the metadata of the call, and how long it listens.
 struct Caller {
     actor: String,
     trace: TraceContext,
+    patience: Option<Duration>,
 }
 
 impl Caller {
     fn of<T>(request: &Request<T>) -> Result<Self, Status> {
         let actor = Actor::of(request)?.0.clone();
         let trace = TraceContext::from_metadata(request.metadata()).unwrap_or_else(TraceContext::new_root);
-        Ok(Self { actor, trace })
+        Ok(Self { actor, trace, patience: Deadline::of(request) })
+    }
+
+    /// Until the answer, whatever is decided by then: as asked, and never longer than the caller listens.
+    fn waits(&self, timeout: Option<prost_types::Duration>) -> Result<Duration, Status> {
+        let timeout = timeout.map_or(Ok(TIMEOUT), Duration::try_from);
+        let timeout = timeout.map_err(|_| refusal::invalid("timeout", "must not be negative"))?;
+        Ok(timeout.min(TIMEOUT_MAX).min(self.patience.unwrap_or(TIMEOUT_MAX)))
     }
 }
 
-fn waiting_time(timeout: Option<prost_types::Duration>) -> Result<Duration, Status> {
-    let Some(timeout) = timeout else { return Ok(TIMEOUT) };
-    let timeout =
-        Duration::try_from(timeout).map_err(|_| Status::invalid_argument("`timeout` must not be negative"))?;
-    Ok(timeout.min(TIMEOUT_MAX))
+fn stopping() -> Status {
+    refusal::unavailable("STOPPING", "config-manager is stopping")
 }
 
-fn stopping() -> Status {
-    Status::unavailable("config-manager is stopping")
+/// Why a revision's content cannot be had.
+pub(crate) fn unavailable(error: &Unavailable) -> Status {
+    let (reason, revision) = match error {
+        Unavailable::Log(error) => return log_fault(error),
+        Unavailable::Unknown { revision, .. } => ("REVISION_UNKNOWN", revision),
+        Unavailable::Pruned { revision, .. } => ("REVISION_PRUNED", revision),
+        Unavailable::First { revision } => ("REVISION_FIRST", revision),
+    };
+    refusal::not_found(reason, "revision", revision.to_string(), error.to_string())
+}
+
+fn log_fault(error: &LogError) -> Status {
+    refusal::other(Code::DataLoss, "LOG_DAMAGED", error.to_string())
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Status::internal(format!("the answer panicked: {error}")))
+    let panicked = |error| refusal::other(Code::Internal, "PANIC", format!("the answer panicked: {error}"));
+    tokio::task::spawn_blocking(work).await.map_err(panicked)
 }
 
 impl AuditRecord {

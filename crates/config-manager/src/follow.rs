@@ -7,11 +7,12 @@ use futures_util::{StreamExt as _, stream::BoxStream};
 use model::NodeId;
 use rollout::reconciler::Link;
 use rollout::{Report, Sender};
+use runtime::grpc::refusal;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 use wire::config::{self as wire_config, Said as FromRouter};
 use wire::pb::config::v1 as pb;
 
@@ -96,8 +97,8 @@ async fn read(
 
 async fn hello(incoming: &mut Streaming<pb::FollowRequest>) -> Result<(NodeId, Report), Status> {
     let first = timeout(HELLO_TIMEOUT, incoming.message());
-    let first = first.await.map_err(|_| Status::deadline_exceeded("no hello came"))??;
-    let first = first.ok_or_else(|| Status::invalid_argument("the stream ended without a hello"))?;
+    let first = first.await.map_err(|_| refusal::other(Code::DeadlineExceeded, "HELLO", "no hello came"))??;
+    let first = first.ok_or_else(|| refusal::invalid("report", "the stream ended without a hello"))?;
     match wire_config::report(first)? {
         FromRouter::Report(report @ Report::Hello { .. }) => {
             let Report::Hello { node, .. } = &report else { return Err(no_hello()) };
@@ -108,12 +109,12 @@ async fn hello(incoming: &mut Streaming<pb::FollowRequest>) -> Result<(NodeId, R
 }
 
 fn no_hello() -> Status {
-    Status::invalid_argument("expected a hello as the first message of the stream")
+    refusal::invalid("report", "expected a hello as the first message of the stream")
 }
 
 fn said(message: FromRouter) -> Result<Said, Status> {
     match message {
-        FromRouter::Report(Report::Hello { .. }) => Err(Status::invalid_argument("a second hello on one stream")),
+        FromRouter::Report(Report::Hello { .. }) => Err(refusal::invalid("report", "a second hello on one stream")),
         FromRouter::Report(report) => Ok(Said::Report(report)),
         FromRouter::Observed(observed) => Ok(Said::Observed(observed)),
     }

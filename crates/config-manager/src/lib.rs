@@ -8,6 +8,7 @@
 
 mod admin;
 mod command;
+mod dependencies;
 mod engine;
 mod follow;
 pub mod log;
@@ -28,7 +29,7 @@ use model::{Owner, WallTime};
 use rollout::reconciler::Head;
 use runtime::grpc::MESSAGE_BYTES_MAX;
 use runtime::state_dir::StateDir;
-use runtime::{Clock, Tasks, Tracer};
+use runtime::{Clock, Readiness, Tasks, Tracer};
 use tokio::sync::{broadcast, mpsc, watch};
 use wire::pb::config::v1 as pb;
 use wire::pb::config::v1::config_service_server::ConfigServiceServer;
@@ -150,6 +151,19 @@ impl ConfigManager {
         ConfigServiceServer::new(service)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// Shows in `readiness` how it stands with what it stands on, as the dependencies `log` and, with a file, `file`.
+    pub fn show_dependencies(&self, readiness: &Readiness) {
+        let file = (!matches!(self.origin, Origin::None)).then(|| readiness.dependency("file"));
+        let watch = dependencies::watch(readiness.dependency("log"), file, self.status.clone());
+        let shutdown = self.tasks.shutdown().clone();
+        self.tasks.spawn("dependencies", async move {
+            tokio::select! {
+                () = watch => {}
+                () = shutdown.triggered() => {}
+            }
+        });
     }
 
     /// What is live, and why the file is not if it is not.

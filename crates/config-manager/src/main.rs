@@ -34,17 +34,17 @@ async fn live(settings: Settings, process: Process) -> Result<ExitCode, Box<dyn 
     let gate = process.readiness.gate("revision");
     let origin = settings.config.map_or(Origin::None, Origin::File);
     let tracer = process.tracer("config-manager", &telemetry::host());
-    let scope = Scope { clock: process.clock, tasks: process.tasks.clone(), tracer };
+    let scope = Scope { clock: process.clock, tasks: process.tasks.clone(), tracer: tracer.clone() };
     let manager = ConfigManager::open(origin, &state, scope)?;
+    manager.show_dependencies(&process.readiness);
     process.tasks.spawn("readiness", watch_revision(gate, manager.status(), process.shutdown.clone()));
     let service = grpc::Service {
         routes: Routes::new(manager.service())
             .add_service(wire::process::Log { read: log::read, change: log::change }.service()),
         descriptors: &[wire::DESCRIPTORS],
-        names: &[wire::pb::config::v1::config_service_server::SERVICE_NAME, wire::process::SERVICE_NAME],
+        offers: vec![(wire::pb::config::v1::config_service_server::SERVICE_NAME, tracer.clone()), (wire::process::SERVICE_NAME, tracer)],
         auth,
         readiness: process.readiness.clone(),
-        tracers: Vec::new(),
     };
     process.serve_grpc(service, vec![tcp, unix]);
     process.tasks.spawn_component("config engine", manager.run());

@@ -123,6 +123,8 @@ pub struct RouterView {
     pub router: RouterStatus,
     /// What it said of its servers last.
     pub servers: Vec<pb::ServerState>,
+    /// Whether another process calls itself the same, so that each ends the other's stream.
+    pub rival: bool,
 }
 
 impl Status {
@@ -219,7 +221,10 @@ impl RouterView {
     }
 
     fn to_pb(&self) -> pb::RouterStatus {
-        let (state, reason) = self.state();
+        let (state, mut reason) = self.state();
+        if self.rival {
+            reason = format!("another process calls itself {}, too; give each a --node of its own", self.router.node);
+        }
         pb::RouterStatus {
             node: self.router.node.to_string(),
             revision: self.router.applied.0,

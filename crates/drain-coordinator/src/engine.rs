@@ -6,11 +6,11 @@ use std::time::Duration;
 use drain::ledger::{Call, Connection, Effect, Event, State, Summary};
 use drain::{Directive, Ledger};
 use model::Time;
+use runtime::grpc::refusal;
 use runtime::readiness::Gate;
 use runtime::{Clock, Shutdown, TraceContext};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::DropGuard;
-use tonic::Status;
 use wire::pb::drain::v1 as pb;
 
 use crate::command::{Ask, CancelAnswer, Command, Outbox, StartAnswer};
@@ -198,7 +198,7 @@ impl Engine {
                     tracing::warn!(connection, reason, "hanging up on a router");
                     metrics::hung_up();
                     // It learns the reason if there is room, and the end of its stream in any case.
-                    drop(router.outbox.try_send(Err(Status::aborted(reason))));
+                    drop(router.outbox.try_send(Err(refusal::aborted("DISPLACED", "router", reason))));
                 }
                 self.handle(Event::Detached { connection });
                 self.gather(trace);

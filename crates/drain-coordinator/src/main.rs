@@ -24,21 +24,21 @@ async fn live(flags: Flags, process: Process) -> Result<ExitCode, Box<dyn Error>
 
     let settings =
         Settings { state_dir: state.path().to_owned(), lost_after: flags.lost_after, history: flags.history };
+    let tracer = process.tracer("drain-coordinator", &telemetry::host());
     let scope = Scope {
         clock: process.clock,
         tasks: process.tasks.clone(),
         readiness: process.readiness.clone(),
-        tracer: process.tracer("drain-coordinator", &telemetry::host()),
+        tracer: tracer.clone(),
     };
     let (service, coordinator) = DrainCoordinator::open(&settings, &scope)?;
     process.tasks.spawn("drain-coordinator", coordinator.run());
     let service = grpc::Service {
         routes: Routes::new(service).add_service(wire::process::Log { read: log::read, change: log::change }.service()),
         descriptors: &[wire::DESCRIPTORS],
-        names: &[wire::pb::drain::v1::drain_service_server::SERVICE_NAME, wire::process::SERVICE_NAME],
+        offers: vec![(wire::pb::drain::v1::drain_service_server::SERVICE_NAME, tracer.clone()), (wire::process::SERVICE_NAME, tracer)],
         auth,
         readiness: process.readiness.clone(),
-        tracers: Vec::new(),
     };
     process.serve_grpc(service, vec![listener]);
 

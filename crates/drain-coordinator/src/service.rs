@@ -5,7 +5,7 @@ use std::pin::Pin;
 use drain::ledger::{CancelError, StartError};
 use futures_util::{Stream, StreamExt, stream};
 use model::BackendId;
-use runtime::grpc::{Actor, MESSAGE_BYTES_MAX};
+use runtime::grpc::{Actor, MESSAGE_BYTES_MAX, refusal};
 use runtime::stream::changes;
 use runtime::{Tasks, TraceContext};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -42,7 +42,7 @@ impl Service {
     /// Asks the owning task and waits for its answer.
     async fn ask<T>(&self, trace: TraceContext, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Status> {
         let (answer, answered) = oneshot::channel();
-        let stopping = || Status::unavailable("drain-coordinator is stopping");
+        let stopping = || refusal::unavailable("STOPPING", "drain-coordinator is stopping");
         self.commands.send(Command { trace, ask: ask(answer) }).await.map_err(|_| stopping())?;
         answered.await.map_err(|_| stopping())
     }
@@ -89,12 +89,14 @@ impl DrainService for Service {
     async fn start(&self, request: Request<pb::StartRequest>) -> Result<Response<pb::StartResponse>, Status> {
         let (trace, actor) = (trace(&request), Actor::of(&request)?.0.clone());
         let request = request.into_inner();
-        let backend = BackendId::new(&request.server).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let backend = BackendId::new(&request.server).map_err(|error| refusal::invalid("server", error.to_string()))?;
         let timeout = wire::drain::timeout(request.timeout)?;
         let started = self.ask(trace, |answer| Ask::Start { backend, timeout, actor, answer }).await?;
         let started = started.map_err(|error| match error {
-            StartError::NoRouter { .. } => Status::failed_precondition(error.to_string()),
-            StartError::Unknown { .. } => Status::not_found(error.to_string()),
+            StartError::NoRouter { .. } => refusal::precondition("NO_ROUTER", "routers", error.to_string()),
+            StartError::Unknown { ref backend, .. } => {
+                refusal::not_found("SERVER_UNKNOWN", "server", backend.as_str(), error.to_string())
+            }
         })?;
         let drain = Some(wire::drain::summary_to_pb(&started.drain));
         Ok(Response::new(pb::StartResponse { drain, joined: started.joined }))
@@ -105,8 +107,8 @@ impl DrainService for Service {
         let id = request.into_inner().id;
         let cancelled = self.ask(trace, |answer| Ask::Cancel { id, actor, answer }).await?;
         let cancelled = cancelled.map_err(|error| match error {
-            CancelError::Unknown { .. } => Status::not_found(error.to_string()),
-            CancelError::Removal { .. } => Status::failed_precondition(error.to_string()),
+            CancelError::Unknown { ref id } => refusal::not_found("DRAIN_UNKNOWN", "drain", id, error.to_string()),
+            CancelError::Removal { ref id, .. } => refusal::precondition("DRAIN_OF_REMOVAL", id, error.to_string()),
         })?;
         Ok(Response::new(pb::CancelResponse { drain: Some(wire::drain::summary_to_pb(&cancelled)) }))
     }

@@ -38,7 +38,7 @@ impl Coordinator {
         let service = grpc::Service {
             routes: tonic::service::Routes::new(service),
             descriptors: &[wire::DESCRIPTORS],
-            names: &[wire::pb::drain::v1::drain_service_server::SERVICE_NAME],
+            offers: vec![(wire::pb::drain::v1::drain_service_server::SERVICE_NAME, runtime::Tracer::off())],
             auth: Auth::new(None),
             readiness: readiness.clone(),
         };

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use health::monitor::{Connection, Effect, Event, Opinion};
 use health::{Monitor, Request};
 use model::{Time, Verdict};
+use runtime::grpc::refusal;
 use runtime::readiness::Gate;
 use runtime::{Clock, Shutdown, TraceContext};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::DropGuard;
-use tonic::Status;
 use wire::pb::health::v1 as pb;
 
 use crate::command::{Ask, Command, Outbox};
@@ -42,7 +42,7 @@ impl Engine {
         Self {
             clock: scope.clock,
             shutdown: scope.tasks.shutdown().clone(),
-            gate: scope.readiness.gate("health monitor"),
+            gate: scope.readiness.gate("verdicts"),
             monitor,
             changes,
             routers: BTreeMap::new(),
@@ -120,7 +120,7 @@ impl Engine {
                 tracing::warn!(connection, reason, "hanging up on a router");
                 metrics::hung_up();
                 // It learns the reason if there is room, and the end of its stream in any case.
-                drop(router.outbox.try_send(Err(Status::aborted(reason))));
+                drop(router.outbox.try_send(Err(refusal::aborted("DISPLACED", "router", reason))));
             }
             Effect::Changed(opinion) => self.changed(&opinion),
         }

@@ -20,21 +20,21 @@ async fn live(flags: Flags, process: Process) -> Result<ExitCode, Box<dyn Error>
     let listener = Listener::tcp(flags.grpc, &auth).await?;
     process.serve_ops(flags.ops).await?;
 
+    let tracer = process.tracer("health-monitor", &telemetry::host());
     let scope = Scope {
         clock: process.clock,
         tasks: process.tasks.clone(),
         readiness: process.readiness.clone(),
-        tracer: process.tracer("health-monitor", &telemetry::host()),
+        tracer: tracer.clone(),
     };
     let (service, monitor) = HealthMonitor::new(&scope);
     process.tasks.spawn("health-monitor", monitor.run());
     let service = grpc::Service {
         routes: Routes::new(service).add_service(wire::process::Log { read: log::read, change: log::change }.service()),
         descriptors: &[wire::DESCRIPTORS],
-        names: &[wire::pb::health::v1::health_service_server::SERVICE_NAME, wire::process::SERVICE_NAME],
+        offers: vec![(wire::pb::health::v1::health_service_server::SERVICE_NAME, tracer.clone()), (wire::process::SERVICE_NAME, tracer)],
         auth,
         readiness: process.readiness.clone(),
-        tracers: Vec::new(),
     };
     process.serve_grpc(service, vec![listener]);
 

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use futures_util::{Stream, StreamExt};
-use runtime::grpc::MESSAGE_BYTES_MAX;
+use runtime::grpc::{MESSAGE_BYTES_MAX, refusal};
 use runtime::stream::changes;
 use runtime::{Tasks, TraceContext};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -44,7 +44,7 @@ impl Service {
     /// Asks the owning task and waits for its answer.
     async fn ask<T>(&self, trace: TraceContext, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Status> {
         let (answer, answered) = oneshot::channel();
-        let stopping = || Status::unavailable("health-monitor is stopping");
+        let stopping = || refusal::unavailable("STOPPING", "health-monitor is stopping");
         self.commands.send(Command { trace, ask: ask(answer) }).await.map_err(|_| stopping())?;
         answered.await.map_err(|_| stopping())
     }

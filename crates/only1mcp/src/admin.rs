@@ -17,7 +17,7 @@ use tonic_reflection::pb::v1::{
 };
 use wire::pb::{
     config::v1::config_service_client::ConfigServiceClient, drain::v1::drain_service_client::DrainServiceClient,
-    router::v1::router_service_client::RouterServiceClient,
+    process::v1::process_service_client::ProcessServiceClient, router::v1::router_service_client::RouterServiceClient,
 };
 
 use crate::{args::AdminArgs, failure::Failure, place};
@@ -25,6 +25,7 @@ use crate::{args::AdminArgs, failure::Failure, place};
 const CONFIG: (&str, &str) = ("config-manager", "only1mcp.config.v1.ConfigService");
 const DRAIN: (&str, &str) = ("drain-coordinator", "only1mcp.drain.v1.DrainService");
 const ROUTER: (&str, &str) = ("router", "only1mcp.router.v1.RouterService");
+const PROCESS: &str = "only1mcp.process.v1.ProcessService";
 
 /// What a command knows of the services.
 #[derive(Debug)]
@@ -81,6 +82,18 @@ impl Admin {
         let named = serving.map(|peer| Named {
             client: RouterServiceClient::new(peer.client.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             target: peer.name.clone(),
+        });
+        named.collect()
+    }
+
+    /// Every process among the addresses; all must answer, since a command for all of them says so of all.
+    pub(crate) fn processes(&self) -> Result<Vec<Named<ProcessServiceClient<Client>>>, Failure> {
+        let named = self.peers.iter().map(|peer| match &peer.services {
+            Err(status) => Err(Failure::of(&peer.name, status.clone())),
+            Ok(services) if services.contains(PROCESS) => {
+                Ok(Named { client: ProcessServiceClient::new(peer.client.clone()), target: peer.name.clone() })
+            }
+            Ok(_) => Err(Failure::Lacks { service: "a process of this release", targets: vec![peer.name.clone()] }),
         });
         named.collect()
     }

@@ -53,6 +53,8 @@ pub(crate) enum Operate {
     Apply(ApplyArgs),
     /// Events as they happen, until interrupted
     Watch(WatchArgs),
+    /// Which log lines the services write, and having others written
+    Log(LogArgs),
     /// Let a server leave: no new calls; those that run may end
     Drain(DrainArgs),
     /// Servers that are leaving or have left
@@ -311,6 +313,29 @@ const WATCH_EXAMPLES: &str = "\
 Examples:
   only1mcp watch
   only1mcp watch --output json           one JSON object a line";
+
+#[derive(Args, Debug)]
+#[command(after_help = LOG_EXAMPLES)]
+pub(crate) struct LogArgs {
+    /// From now on: a level for everything, TARGET=LEVEL for single programs [default: only show the filter]
+    #[arg(value_name = "FILTER")]
+    pub(crate) filter: Option<String>,
+
+    /// After that, the filter of before holds again [default: never]
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration, requires = "filter", env = "ONLY1MCP_LOG_FOR")]
+    pub(crate) lasting: Option<Duration>,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+const LOG_EXAMPLES: &str = "\
+Levels: off, error, warn, info, debug, trace. Targets: config_manager, drain_coordinator, health_monitor,
+only1mcp, router, runtime. Every service that --admin names is asked.
+
+Examples:
+  only1mcp log
+  only1mcp log info,router=debug --for 10m";
 
 #[derive(Args, Debug)]
 #[command(after_help = DRAIN_EXAMPLES)]

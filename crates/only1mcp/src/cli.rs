@@ -4,6 +4,7 @@ mod changes;
 mod drains;
 mod events;
 mod history;
+mod log;
 mod render;
 mod status;
 #[cfg(test)]
@@ -56,6 +57,7 @@ pub(crate) fn run(command: Operate) -> ExitCode {
             Operate::Rollback(args) => print(args.admin.output, changes::rollback(&args)).await,
             Operate::Apply(args) => print(args.admin.output, changes::apply(&args)).await,
             Operate::Watch(args) => print(args.admin.output, events::run(&args)).await,
+            Operate::Log(args) => print(args.admin.output, log::run(&args)).await,
             Operate::Drain(args) => print(args.admin.output, drains::drain(&args)).await,
             Operate::Drains(args) => print(args.admin.output, drains::list(&args)).await,
             Operate::Tools(args) => print(args.mcp.output, tools::list(&args)).await,

@@ -4,6 +4,7 @@ use std::{error::Error, io, path::PathBuf};
 
 use runtime::{exit, token::TokenError};
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 use crate::place::{PlaceError, Running};
 
@@ -20,7 +21,7 @@ pub(crate) enum Failure {
     Unreachable { target: String, status: Box<Status> },
     #[error("{target} does not let us in: {}", .status.message())]
     Credential { target: String, status: Box<Status> },
-    #[error("{}", .status.message())]
+    #[error("{}", explained(.status))]
     Refused { status: Box<Status> },
     #[error("--admin {url:?}: {reason}")]
     AdminUrl { url: String, reason: String },
@@ -96,14 +97,29 @@ impl Failure {
             Self::Mcp { .. } => Some("start the gateway with `only1mcp up`, or name another one with --url".to_owned()),
             Self::EmptyLayer { .. } => Some("take a layer away with --remove".to_owned()),
             Self::Place(error) => error.next_step(),
+            Self::Refused { status } => {
+                let details = status.get_error_details();
+                let delay = details.retry_info().and_then(|retry| retry.retry_delay);
+                delay.map(|delay| format!("try again in {} s", delay.as_secs_f64()))
+            }
             Self::Credential { .. }
-            | Self::Refused { .. }
             | Self::Token(_)
             | Self::Read(_)
             | Self::System { .. }
             | Self::McpRefused { .. } => None,
         }
     }
+}
+
+/// What the service says, and what its details say besides.
+fn explained(status: &Status) -> String {
+    let details = status.get_error_details();
+    let fields = details.bad_request().map(|bad| bad.field_violations.as_slice()).unwrap_or_default();
+    let more = fields.iter().filter(|one| !status.message().contains(&one.description));
+    let more = more.map(|one| format!("\n  {}: {}", one.field, one.description));
+    let text = status.message();
+    let text = if text.is_empty() { status.code().description() } else { text };
+    more.fold(text.to_owned(), |text, more| text + &more)
 }
 
 /// The innermost cause: "transport error" alone helps nobody.

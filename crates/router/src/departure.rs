@@ -9,7 +9,7 @@ use drain::departures::{Effect, Event, Seen};
 use drain::{Count, Directive};
 use model::EndpointKey;
 use rollout::follower::Identity;
-use runtime::grpc::{DialError, MESSAGE_BYTES_MAX, Target, connect_lazy};
+use runtime::grpc::{DialError, MESSAGE_BYTES_MAX, connect_lazy};
 use runtime::{Tasks, TraceContext};
 use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
@@ -17,7 +17,7 @@ use wire::pb::drain::v1 as pb;
 use wire::pb::drain::v1::drain_service_client::DrainServiceClient;
 
 use crate::fleet::{Command, Task};
-use crate::line::{self, Line, Outgoing, Stuck};
+use crate::line::{self, Line, Outgoing, Peer, Stuck};
 pub(crate) use traces::Drains;
 
 /// The exchanges in flight on the data cores. Endpoints are named by the serial they have themselves.
@@ -57,22 +57,22 @@ impl Speaking {
 
 /// Keeps the line to drain-coordinator up.
 pub(crate) fn spawn(
-    target: &Target,
+    peer: Peer<'_>,
     identity: &Identity,
     commands: mpsc::Sender<Command>,
     tasks: &Tasks,
 ) -> Result<(), DialError> {
-    let client = DrainServiceClient::new(connect_lazy(target)?)
+    let client = DrainServiceClient::new(connect_lazy(peer.target)?)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let (events, mut lines) = mpsc::channel(64);
-    let shutdown = tasks.shutdown().clone();
+    let (shown, shutdown) = (peer.shown, tasks.shutdown().clone());
     tasks.spawn("drain-coordinator line", async move {
         let attach = |outgoing| {
             let mut client = client.clone();
             async move { client.attach(outgoing).await }
         };
-        line::keep("drain-coordinator", shutdown, events, attach).await;
+        line::keep(shown, shutdown, events, attach).await;
     });
     let hello = Count::Hello { node: identity.node.clone(), boot: identity.boot.clone() };
     tasks.spawn("drain-coordinator words", async move {

@@ -21,13 +21,14 @@ use model::{AttemptId, EndpointKey, NodeId, Revision, Time, Verdict};
 use rollout::follower::{Event as FollowerEvent, Identity, Saved};
 use rollout::{Content, Refusal};
 use runtime::grpc::Target;
-use runtime::{Clock, Phase, Tasks, TraceContext, Tracer};
+use runtime::{Clock, Phase, Readiness, Tasks, TraceContext, Tracer};
 use tokio::sync::{mpsc, watch};
 
 use crate::departure::{Cordons, Exchanges};
 use crate::disk::{self, DiskCopy};
 use crate::endpoint::{Endpoint, EndpointEvent};
 use crate::generation::{Generation, Live};
+use crate::line::Peer;
 use crate::secrets;
 use crate::upstream::Upstreams;
 use crate::{departure, follow, watch_health};
@@ -55,6 +56,8 @@ pub struct FleetSettings {
     pub config_manager: Target,
     pub health_monitor: Target,
     pub drain_coordinator: Target,
+    /// Shows which of them are attached.
+    pub readiness: Readiness,
 }
 
 /// The control side of a router, running.
@@ -167,9 +170,13 @@ impl Fleet {
             features: wire::FEATURES.iter().map(|feature| (*feature).to_owned()).collect(),
         };
         let fleet = follow::Fleet { commands: commands.clone(), answered, status: status.clone() };
-        let following = follow::spawn(&settings.config_manager, identity.clone(), saved, fleet, tasks, clock, tracer)?;
-        departure::spawn(&settings.drain_coordinator, &identity, commands.clone(), tasks)?;
-        watch_health::spawn(&settings.health_monitor, &identity, commands, status.clone(), tasks, clock)?;
+        let peer = |target, name| Peer { target, shown: settings.readiness.dependency(name) };
+        let manager = peer(&settings.config_manager, "config-manager");
+        let following = follow::spawn(manager, identity.clone(), saved, fleet, tasks, clock, tracer)?;
+        let coordinator = peer(&settings.drain_coordinator, "drain-coordinator");
+        departure::spawn(coordinator, &identity, commands.clone(), tasks)?;
+        let monitor = peer(&settings.health_monitor, "health-monitor");
+        watch_health::spawn(monitor, &identity, commands, status.clone(), tasks, clock)?;
         Ok(Self { live, status, following })
     }
 }

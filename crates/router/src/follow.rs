@@ -9,7 +9,7 @@ use std::time::Duration;
 use model::{Digest, Snapshot, Time};
 use rollout::follower::{Effect, Event, Follower, Identity, Saved};
 use rollout::{Report, Sender};
-use runtime::grpc::{DialError, MESSAGE_BYTES_MAX, Target, connect_lazy};
+use runtime::grpc::{DialError, MESSAGE_BYTES_MAX, connect_lazy};
 use runtime::{Clock, Phase, Tasks, TraceContext, Tracer};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
@@ -19,7 +19,7 @@ use wire::pb::config::v1::config_service_client::ConfigServiceClient;
 use wire::pb::config::v1::follow_request::Report as PbReport;
 
 use crate::fleet::{Command, Following, Status};
-use crate::line::{self, Line, Outgoing, Stuck};
+use crate::line::{self, Line, Outgoing, Peer, Stuck};
 use traces::Traces;
 
 /// Between two looks at what the manager might be told about servers.
@@ -64,7 +64,7 @@ impl Speaking {
 
 /// Follows config-manager until the process closes. `saved` is what was read from disk and is live already.
 pub(crate) fn spawn(
-    target: &Target,
+    peer: Peer<'_>,
     identity: Identity,
     saved: Option<Saved>,
     fleet: Fleet,
@@ -72,17 +72,17 @@ pub(crate) fn spawn(
     clock: Clock,
     tracer: Tracer,
 ) -> Result<watch::Receiver<Following>, DialError> {
-    let client = ConfigServiceClient::new(connect_lazy(target)?)
+    let client = ConfigServiceClient::new(connect_lazy(peer.target)?)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let (events, lines) = mpsc::channel(64);
-    let shutdown = tasks.shutdown().clone();
+    let (shown, shutdown) = (peer.shown, tasks.shutdown().clone());
     tasks.spawn("config-manager line", async move {
         let follow = |outgoing| {
             let mut client = client.clone();
             async move { client.follow(outgoing).await }
         };
-        line::keep("config-manager", shutdown, events, follow).await;
+        line::keep(shown, shutdown, events, follow).await;
     });
     let (following, seen) = watch::channel(Following { attached: false, from_disk: saved.is_some() });
     let follow = Follow {

@@ -5,14 +5,23 @@
 
 use std::future::Future;
 
-use runtime::{Backoff, Phase, Shutdown};
+use runtime::grpc::Target;
+use runtime::{Backoff, Gate, Phase, Shutdown};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::{Response, Status, Streaming};
+use tonic::{Code, Response, Status, Streaming};
 
 /// Messages on their way to the peer; more than a full report of everything, in parts, needs.
 const OUTGOING: usize = 4096;
+
+/// The other end of a line.
+#[derive(Debug)]
+pub(crate) struct Peer<'a> {
+    pub(crate) target: &'a Target,
+    /// Open while it is attached.
+    pub(crate) shown: Gate,
+}
 
 /// What happens on a line.
 #[derive(Debug)]
@@ -43,20 +52,16 @@ impl<Out> Outgoing<Out> {
     }
 }
 
-/// Keeps a line up until the process closes (what drains meanwhile is still to be told), telling `events`. `open` makes
-/// the call with the messages to be sent.
-pub(crate) async fn keep<Out, In, F, Fut>(
-    name: &'static str,
-    shutdown: Shutdown,
-    events: mpsc::Sender<Line<Out, In>>,
-    open: F,
-) where
+/// Keeps a line to `peer` up until the process closes (what drains meanwhile is still to be told), telling `events`. `open`
+/// makes the call with the messages to be sent.
+pub(crate) async fn keep<Out, In, F, Fut>(peer: Gate, shutdown: Shutdown, events: mpsc::Sender<Line<Out, In>>, open: F)
+where
     F: Fn(ReceiverStream<Out>) -> Fut,
     Fut: Future<Output = Result<Response<Streaming<In>>, Status>>,
 {
     let (events, open) = (&events, &open);
     let attached =
-        runtime::stream::keep_attached(name, Backoff::default(), CancellationToken::new(), |attempt| async move {
+        runtime::stream::keep_attached(peer, Backoff::default(), CancellationToken::new(), |attempt| async move {
             let (queue, outgoing) = mpsc::channel(OUTGOING);
             let hung_up = CancellationToken::new();
             let speaking = Outgoing { queue, _hang_up: hung_up.clone().drop_guard() };
@@ -73,6 +78,12 @@ pub(crate) async fn keep<Out, In, F, Fut>(
             };
             let ended = hung_up.run_until_cancelled(talk).await;
             tell(events, Line::Down).await;
+            // All three say so when another stream speaks in the name of this router.
+            if let Some(Err(status)) = &ended
+                && status.code() == Code::Aborted
+            {
+                attempt.displaced();
+            }
             ended.unwrap_or_else(|| Err(Status::aborted("hung up")))
         });
     tokio::select! {

@@ -26,11 +26,12 @@ async fn live(flags: Flags, process: Process) -> Result<ExitCode, Box<dyn Error>
 
     let (min_drain, drain) = (flags.min_drain, flags.drain);
     let settings = settings(flags, token)?;
+    let tracer = process.tracer("router", settings.node.as_str());
     let scope = Scope {
         clock: process.clock,
         shutdown: process.shutdown.clone(),
         readiness: process.readiness.clone(),
-        tracer: process.tracer("router", settings.node.as_str()),
+        tracer: tracer.clone(),
     };
     let router = Router::start(settings, scope).await?;
     tracing::info!(listen = %router.listen(), "serving MCP");
@@ -38,10 +39,9 @@ async fn live(flags: Flags, process: Process) -> Result<ExitCode, Box<dyn Error>
         routes: Routes::new(router.service())
             .add_service(wire::process::Log { read: log::read, change: log::change }.service()),
         descriptors: &[wire::DESCRIPTORS],
-        names: &[wire::pb::router::v1::router_service_server::SERVICE_NAME, wire::process::SERVICE_NAME],
+        offers: vec![(wire::pb::router::v1::router_service_server::SERVICE_NAME, tracer.clone()), (wire::process::SERVICE_NAME, tracer)],
         auth,
         readiness: process.readiness.clone(),
-        tracers: Vec::new(),
     };
     process.serve_grpc(service, vec![listener]);
 

@@ -155,6 +155,7 @@ fn control(
         config_manager: settings.peers.config_manager.clone(),
         health_monitor: settings.peers.health_monitor.clone(),
         drain_coordinator: settings.peers.drain_coordinator.clone(),
+        readiness: scope.readiness.clone(),
     };
     let (started, start) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;

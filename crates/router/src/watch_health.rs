@@ -10,7 +10,7 @@ use health::alone::{Alone, Event};
 use health::{Observation, Outcome, Request};
 use model::{EndpointKey, HealthPolicy, Time};
 use rollout::follower::Identity;
-use runtime::grpc::{DialError, MESSAGE_BYTES_MAX, Target, connect_lazy};
+use runtime::grpc::{DialError, MESSAGE_BYTES_MAX, connect_lazy};
 use runtime::{Clock, Phase, Tasks, TraceContext};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
@@ -18,7 +18,7 @@ use wire::pb::health::v1 as pb;
 use wire::pb::health::v1::health_service_client::HealthServiceClient;
 
 use crate::fleet::{Command, Status};
-use crate::line::{self, Line, Outgoing, Stuck};
+use crate::line::{self, Line, Outgoing, Peer, Stuck};
 use traffic::Traffic;
 
 /// Between two looks at what traffic showed: many calls make one outcome.
@@ -60,24 +60,24 @@ impl Speaking {
 
 /// Watches until the process closes.
 pub(crate) fn spawn(
-    target: &Target,
+    peer: Peer<'_>,
     identity: &Identity,
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Arc<Status>>,
     tasks: &Tasks,
     clock: Clock,
 ) -> Result<(), DialError> {
-    let client = HealthServiceClient::new(connect_lazy(target)?)
+    let client = HealthServiceClient::new(connect_lazy(peer.target)?)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let (events, lines) = mpsc::channel(64);
-    let shutdown = tasks.shutdown().clone();
+    let (shown, shutdown) = (peer.shown, tasks.shutdown().clone());
     tasks.spawn("health-monitor line", async move {
         let attach = |outgoing| {
             let mut client = client.clone();
             async move { client.attach(outgoing).await }
         };
-        line::keep("health-monitor", shutdown, events, attach).await;
+        line::keep(shown, shutdown, events, attach).await;
     });
     let (probed, results) = mpsc::channel(PROBED);
     let watch = Watch {

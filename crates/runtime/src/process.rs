@@ -70,15 +70,17 @@ impl Program {
         })
     }
 
-    /// How spans leave it, by the environment.
+    /// Which lines it writes and how spans leave it, by the environment.
     ///
     /// # Errors
     /// The exit code of a wrong command line, since a wrong variable is one; what is wrong was said then.
     pub fn traces(self) -> Result<Traces, ExitCode> {
-        Traces::from_env().map_err(|error| {
-            say(&format!("{}: {}\n", self.name, fault::chain(&error)));
-            exit::USAGE.into()
-        })
+        let refused = |error: &dyn Error| {
+            say(&format!("{}: {}\n", self.name, fault::chain(error)));
+            ExitCode::from(exit::USAGE)
+        };
+        telemetry::log::init().map_err(|error| refused(&error))?;
+        Traces::from_env().map_err(|error| refused(&error))
     }
 
     /// Runs `live` to its end with all its threads, and then sends the spans that are left.
@@ -108,7 +110,7 @@ impl Process {
         let signals = signals()?;
         let shutdown = Shutdown::new();
         let (tasks, readiness) = (Tasks::new(shutdown.clone()), Readiness::new(shutdown.clone()));
-        let metrics = telemetry::init(program.name, program.version)?;
+        let metrics = telemetry::init(program.name, program.version);
         tasks.spawn("signals", shutdown.clone().follow(signals));
         Ok(Self { clock: Clock::start(), shutdown, tasks, readiness, metrics, traces, version: program.version })
     }

@@ -32,6 +32,7 @@ struct State {
 pub struct Gate {
     gates: Arc<watch::Sender<Gates>>,
     name: &'static str,
+    needed: bool,
 }
 
 /// Tells when anything of a [`Readiness`] has moved.
@@ -87,7 +88,7 @@ impl Readiness {
             gates.entry(name).or_insert_with(|| State { closed: Some("starting".to_owned()), needed });
             !known
         });
-        Gate { gates: Arc::clone(&self.gates), name }
+        Gate { gates: Arc::clone(&self.gates), name, needed }
     }
 
     #[must_use]
@@ -146,6 +147,11 @@ impl Moves {
 }
 
 impl Gate {
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
     pub fn open(&self) {
         self.set(None);
     }
@@ -162,7 +168,8 @@ impl Gate {
             state.closed.clone_from(&closed);
             changed
         });
-        if changed {
+        // Who moves a dependency has more to say of it.
+        if changed && self.needed {
             tracing::info!(gate = self.name, open = closed.is_none(), reason = closed, "readiness gate moved");
         }
     }

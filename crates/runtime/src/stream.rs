@@ -10,51 +10,67 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::backoff::Backoff;
+use crate::{Gate, backoff::Backoff};
 
 pub use changes::changes;
+
+/// A stream that lived that long was no mistake.
+const SETTLED: Duration = Duration::from_secs(10);
 
 /// Handed to each try; says when the peer has answered.
 #[derive(Clone, Debug)]
 pub struct Attempt {
-    name: &'static str,
+    gate: Gate,
     attached: Arc<AtomicBool>,
+    displaced: Arc<AtomicBool>,
 }
 
 impl Attempt {
     /// The peer has accepted the stream: the next failure starts the back-off anew.
     pub fn attached(&self) {
         if !self.attached.swap(true, Ordering::Relaxed) {
-            metrics::gauge!("runtime_stream_attached", "stream" => self.name).set(1.0);
-            tracing::info!(stream = self.name, "attached");
+            self.gate.open();
+            metrics::gauge!("runtime_stream_attached", "stream" => self.gate.name()).set(1.0);
+            tracing::info!(stream = self.gate.name(), "attached");
         }
+    }
+
+    /// The peer ended the stream because another one took its place: unless this one had lived for a while, it failed
+    /// like one that was never accepted, or two that take each other's place would do so as fast as they can.
+    pub fn displaced(&self) {
+        self.displaced.store(true, Ordering::Relaxed);
     }
 }
 
-/// Runs `attach` again and again until `stop`, dropping the running one then.
+/// Runs `attach` again and again until `stop`, dropping the running one then. `peer` is open while it is attached.
 ///
 /// `attach` opens the stream, calls [`Attempt::attached`] once the peer has answered, and serves it until it ends; its
 /// result says why. Ending well and failing are treated alike: wait, then attach again.
-pub async fn keep_attached<F, Fut, E>(name: &'static str, backoff: Backoff, stop: CancellationToken, mut attach: F)
+pub async fn keep_attached<F, Fut, E>(peer: Gate, backoff: Backoff, stop: CancellationToken, mut attach: F)
 where
     F: FnMut(Attempt) -> Fut,
     Fut: Future<Output = Result<(), E>>,
     E: Display,
 {
+    let name = peer.name();
     let gauge = metrics::gauge!("runtime_stream_attached", "stream" => name);
     let mut failures = 0;
     loop {
         gauge.set(0.0);
-        let attempt = Attempt { name, attached: Arc::default() };
+        let attempt = Attempt { gate: peer.clone(), attached: Arc::default(), displaced: Arc::default() };
+        let began = Instant::now();
         let Some(ended) = stop.run_until_cancelled(attach(attempt.clone())).await else { break };
         gauge.set(0.0);
         metrics::counter!("runtime_stream_ends_total", "stream" => name).increment(1);
         let was_attached = attempt.attached.load(Ordering::Relaxed);
-        failures = if was_attached { 0 } else { failures + 1_u32 };
+        let displaced = attempt.displaced.load(Ordering::Relaxed) && began.elapsed() < SETTLED;
+        failures = if was_attached && !displaced { 0 } else { failures + 1_u32 };
         let delay = backoff.delay(failures.saturating_sub(1), rand::random());
         let reason = ended.err().map_or_else(|| "the peer ended it".to_owned(), |error| error.to_string());
         if was_attached || failures == 1 {
@@ -62,6 +78,7 @@ where
         } else {
             tracing::debug!(stream = name, reason, failures, ?delay, "still detached");
         }
+        peer.close(reason);
         if stop.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
             break;
         }

@@ -1,9 +1,12 @@
 //! Words that several areas share.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use model::{BackendId, Digest, EndpointKey, LogId, NodeId, Position, VariantId, Verdict, Violation};
 use rollout::Sender;
+use tonic::Code;
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::pb::words::v1 as pb;
 
@@ -27,7 +30,11 @@ impl Invalid {
 
 impl From<Invalid> for tonic::Status {
     fn from(invalid: Invalid) -> Self {
-        Self::invalid_argument(invalid.to_string())
+        let message = invalid.to_string();
+        let mut details = ErrorDetails::with_bad_request_violation(invalid.field, invalid.problem);
+        // As every refusal of a field.
+        details.set_error_info("INVALID_FIELD", "only1mcp", HashMap::new());
+        Self::with_error_details(Code::InvalidArgument, message, details)
     }
 }
 

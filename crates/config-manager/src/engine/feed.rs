@@ -2,7 +2,7 @@
 
 use model::{Digest, Violation};
 use rollout::cursor::{Answer, Effect, Event, Found, State, Write};
-use tonic::Status;
+use runtime::grpc::refusal;
 use wire::pb::config::v1 as pb;
 
 use super::Engine;
@@ -35,13 +35,14 @@ impl Refusal {
 impl Engine {
     pub(super) fn reload(&mut self, force: bool, asker: Asker) {
         if self.source.is_none() {
-            let status = Status::failed_precondition("no configuration file is followed; start with --config FILE");
+            let message = "no configuration file is followed; start with --config FILE";
+            let status = refusal::precondition("NO_FILE", "configuration file", message);
             drop(asker.answer.send(Err(status)));
             return;
         }
         if self.asked.len() + self.asking.len() + self.later.len() >= ASKERS_MAX {
             let busy = format!("{ASKERS_MAX} callers wait for the file to be judged already; try again");
-            drop(asker.answer.send(Err(Status::resource_exhausted(busy))));
+            drop(asker.answer.send(Err(refusal::exhausted("CALLERS", "callers that wait for the file", busy))));
             return;
         }
         self.asked.push(asker);

@@ -1,9 +1,12 @@
 //! The streams of routers: what came over one goes to the reconciler, and what that says goes over it.
 
-use model::{Digest, NodeId};
+use std::time::Duration;
+
+use model::{Digest, NodeId, Time};
 use rollout::reconciler::{Event, Link};
 use rollout::{Content, Directive, Report};
 use runtime::TraceContext;
+use runtime::grpc::refusal;
 use tokio::sync::mpsc::error::TrySendError;
 use wire::pb::config::v1 as pb;
 
@@ -13,13 +16,44 @@ use crate::command::{Outgoing, Said, Stream};
 /// Contents that are remembered as what a router may hold, so that it can be sent a difference.
 const RECENT: usize = 8;
 
+/// Two streams of one name that each ended another within this time are those of two processes.
+const RIVALRY: Duration = Duration::from_secs(60);
+
 #[derive(Debug)]
 pub(super) struct Attached {
     pub(super) link: Link,
+    /// Of the process at the other end.
+    boot: String,
+    /// When it took the place of a stream of another process of that name.
+    displaced: Option<Time>,
+    /// Whether that one had done the same, not long before.
+    rival: bool,
     stream: Stream,
     /// What it is known to hold; nothing is known while it swaps.
     holds: Option<Content>,
     pub(super) servers: Vec<pb::ServerState>,
+}
+
+impl Attached {
+    fn takes_the_place_of(&mut self, node: &NodeId, before: &Self, now: Time) {
+        let other_process = self.boot != before.boot;
+        self.displaced = other_process.then_some(now);
+        let lately = |at: Time| now.since(at) < RIVALRY;
+        self.rival = other_process && before.displaced.is_some_and(lately);
+        let reason = if self.rival {
+            format!("another process calls itself router {node}, too; give each a --node of its own")
+        } else {
+            format!("a new stream of router {node} takes the place of one that is still open")
+        };
+        tracing::warn!(router = %node, "{reason}");
+        // It learns the reason if there is room, and the end of its stream in any case.
+        drop(before.stream.outbox.try_send(Err(refusal::aborted("DISPLACED", "router", reason))));
+    }
+
+    /// Whether this router and another process fight over one name.
+    pub(super) fn has_rival(&self, now: Time) -> bool {
+        self.rival && self.displaced.is_some_and(|at| now.since(at) < RIVALRY)
+    }
 }
 
 impl Engine {
@@ -49,15 +83,16 @@ impl Engine {
 
     /// An older stream of the same router ends with this.
     fn attach(&mut self, node: NodeId, link: Link, report: Report, stream: Stream) {
-        let holds = match &report {
-            Report::Hello { digest, .. } => digest.as_ref().and_then(|digest| self.known(digest)),
-            Report::Vote { .. } | Report::Ack { .. } | Report::Nack { .. } => None,
+        let (holds, boot) = match &report {
+            Report::Hello { digest, boot, .. } => (digest.as_ref().and_then(|digest| self.known(digest)), boot.clone()),
+            Report::Vote { .. } | Report::Ack { .. } | Report::Nack { .. } => (None, String::new()),
         };
-        let attached = Attached { link, stream, holds, servers: Vec::new() };
-        if self.attached.insert(node.clone(), attached).is_some() {
-            tracing::warn!(router = %node, "a new stream takes the place of one that is still open");
-        }
         let now = self.now();
+        let mut attached = Attached { link, boot, displaced: None, rival: false, stream, holds, servers: Vec::new() };
+        if let Some(before) = self.attached.remove(&node) {
+            attached.takes_the_place_of(&node, &before, now);
+        }
+        self.attached.insert(node.clone(), attached);
         self.rollout.handle(now, Event::Report { node, link, report });
     }
 

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use model::{CandidateResult, Revision, Violation};
 use rollout::{Applied, Reason, Refusal};
+use runtime::grpc::refusal;
 use tonic::Status;
 use wire::pb::config::v1 as pb;
 
 use super::candidate::{Candidate, Timing};
+use crate::admin;
 use crate::log::Unavailable;
 use crate::status::NodeRefusal;
 
@@ -48,11 +50,11 @@ impl Refused {
 
     pub(super) fn answer(&self, live: Revision, candidate: &Candidate) -> Result<pb::Outcome, Status> {
         match self {
-            Self::Unavailable(Unavailable::Log(error)) => return Err(Status::data_loss(error.to_string())),
-            Self::Unavailable(gone) => return Err(Status::not_found(gone.to_string())),
-            Self::Reason(Reason::StaleBase { .. } | Reason::Overtaken { .. } | Reason::Superseded { .. }) => {
-                let advice = "read what is live now and make the change again";
-                return Err(Status::aborted(format!("{self}; {advice}")));
+            Self::Unavailable(gone) => return Err(admin::unavailable(gone)),
+            Self::Reason(
+                reason @ (Reason::StaleBase { .. } | Reason::Overtaken { .. } | Reason::Superseded { .. }),
+            ) => {
+                return Err(came_second(reason, live));
             }
             Self::Reason(Reason::Rejected(_) | Reason::Append(_) | Reason::Cancelled { .. }) | Self::Violations(_) => {}
         }
@@ -62,6 +64,17 @@ impl Refused {
             ..outcome(pb::outcome::Result::Refused, live, candidate)
         })
     }
+}
+
+/// Something else was first: to look again is all that helps.
+pub(super) fn came_second(reason: &Reason, live: Revision) -> Status {
+    let word = match reason {
+        Reason::StaleBase { .. } => "STALE_BASE",
+        Reason::Overtaken { .. } => "OVERTAKEN",
+        Reason::Superseded { .. } | Reason::Rejected(_) | Reason::Append(_) | Reason::Cancelled { .. } => "SUPERSEDED",
+    };
+    let advice = "read what is live now and make the change again";
+    refusal::aborted(word, format!("revision {live}"), format!("{reason}; {advice}"))
 }
 
 fn outcome(result: pb::outcome::Result, live: Revision, candidate: &Candidate) -> pb::Outcome {

@@ -7,6 +7,7 @@ use rollout::cursor::{self, Judgement};
 use rollout::reconciler::Event;
 use rollout::{Kind, Outcome, Proposal, ProposalId, Reason, Source};
 use runtime::TraceContext;
+use runtime::grpc::refusal;
 use tonic::Status;
 
 use super::candidate::{Candidate, Merged, Timing, Want, merge};
@@ -28,7 +29,7 @@ impl Engine {
             && *base != self.head_revision()
         {
             let reason = Reason::StaleBase { base: *base, head: self.head_revision() };
-            self.refuse_at_once(want, asker, reason.to_string());
+            self.refuse_at_once(want, asker, &reason);
             return;
         }
         self.wish(want, asker);
@@ -39,16 +40,17 @@ impl Engine {
     }
 
     /// Made for another revision than the one that is live.
-    fn refuse_at_once(&mut self, want: Want, asker: Asker, reason: String) {
+    fn refuse_at_once(&mut self, want: Want, asker: Asker, reason: &Reason) {
         let candidate = candidate(want, asker);
-        let status = Status::aborted(format!("{reason}; read what is live now and make the change again"));
-        self.finish(candidate, Err(status), Ending { result: "refused", reason, violations: Vec::new() });
+        let status = outcome::came_second(reason, self.head_revision());
+        let ending = Ending { result: "refused", reason: reason.to_string(), violations: Vec::new() };
+        self.finish(candidate, Err(status), ending);
     }
 
     fn wish(&mut self, want: Want, asker: Asker) {
         if self.candidates.len() >= CANDIDATES_MAX {
             let busy = format!("{CANDIDATES_MAX} changes wait for a decision already; try again");
-            drop(asker.answer.send(Err(Status::resource_exhausted(busy))));
+            drop(asker.answer.send(Err(refusal::exhausted("CHANGES", "changes that wait", busy))));
             return;
         }
         let candidate = candidate(want, asker);
@@ -187,7 +189,8 @@ impl Engine {
     fn superseded(&mut self, candidate: Candidate) {
         self.judged(&candidate, Judgement::Overtaken, None);
         let reason = "a newer change of the same source took its place".to_owned();
-        let answer = Err(Status::aborted(reason.clone()));
+        let live = format!("revision {}", self.head_revision());
+        let answer = Err(refusal::aborted("SUPERSEDED", live, reason.clone()));
         self.finish(candidate, answer, Ending { result: "superseded", reason, violations: Vec::new() });
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::{AttemptId, NodeId};
 use rollout::ProposalId;
-use rollout::reconciler::AttemptStatus;
+use rollout::reconciler::{AttemptStatus, RouterStatus};
 use runtime::TraceContext;
 use wire::pb::config::v1 as pb;
 
@@ -49,7 +49,12 @@ impl Engine {
 
     pub(super) fn current_status(&self) -> Status {
         let reconciler = self.rollout.status();
-        let servers = |node: &NodeId| self.attached.get(node).map(|attached| attached.servers.clone());
+        let now = self.now();
+        let view = |router: RouterStatus| {
+            let attached = self.attached.get(&router.node);
+            let servers = attached.map(|attached| attached.servers.clone()).unwrap_or_default();
+            RouterView { rival: attached.is_some_and(|attached| attached.has_rival(now)), servers, router }
+        };
         Status {
             revision: self.head_revision(),
             digest: reconciler.target.map(|(_, digest)| digest),
@@ -59,11 +64,7 @@ impl Engine {
             epoch: self.log.epoch(),
             log_fault: self.log_fault.clone(),
             source: self.source_status(),
-            routers: reconciler
-                .routers
-                .into_iter()
-                .map(|router| RouterView { servers: servers(&router.node).unwrap_or_default(), router })
-                .collect(),
+            routers: reconciler.routers.into_iter().map(view).collect(),
             pending: self.pending(&reconciler.waiting, reconciler.attempt.as_ref()),
             attempt: reconciler.attempt.map(|attempt| attempt.attempt),
         }

@@ -68,8 +68,8 @@ async fn whoever_leaves_out_every_router_or_a_stranger_is_told_so_and_nothing_wa
     let (one, _two) = (world.router("r1").await, world.router("r2").await);
     world.write(&servers(2, ""));
     for (without, expected) in [
-        (vec!["r1".into(), "r2".into()], "without r1, r2 no router is left to vote"),
-        (vec!["r3".into()], "no router `r3` is attached; there are: r1, r2"),
+        (vec!["r1".into(), "r2".into()], "`without`: without r1, r2 no router is left to vote"),
+        (vec!["r3".into()], "`without`: no router `r3` is attached; there are: r1, r2"),
     ] {
         let request = pb::ReloadRequest { without, ..pb::ReloadRequest::default() };
         let refused = world.client().reload(request).await.unwrap_err();

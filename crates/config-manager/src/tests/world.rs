@@ -72,7 +72,7 @@ impl World {
         let service = grpc::Service {
             routes: tonic::service::Routes::new(manager.service()),
             descriptors: &[],
-            names: &[],
+            offers: Vec::new(),
             auth: Auth::new(None),
             readiness: Readiness::new(tasks.shutdown().clone()),
         };

@@ -68,7 +68,7 @@ impl View {
             problems.push("no router is attached".to_owned());
         }
         for router in &self.status.routers {
-            if router.revision != self.status.revision || router.state == "behind" {
+            if router.revision != self.status.revision || router.state == "behind" || !router.reason.is_empty() {
                 let reason = render::some(&router.reason).map_or_else(String::new, |reason| format!(": {reason}"));
                 let text =
                     format!("router {} is {} at revision {}{reason}", router.node, router.state, router.revision);

@@ -15,11 +15,17 @@ use router::{
 };
 use runtime::{
     grpc::{self, Auth, DuplexConnector, Listener, Target},
+    Tracer,
     state_dir::StateDir,
     telemetry::log,
 };
 use tokio::sync::watch;
 use tonic::service::{Routes, RoutesBuilder};
+
+use wire::pb::{
+    config::v1::config_service_server::SERVICE_NAME as CONFIG, drain::v1::drain_service_server::SERVICE_NAME as DRAIN,
+    health::v1::health_service_server::SERVICE_NAME as HEALTH, router::v1::router_service_server::SERVICE_NAME as ROUTER,
+};
 
 use super::Halves;
 
@@ -42,6 +48,8 @@ pub(crate) struct Services {
     pub(crate) router: Router,
     pub(crate) config: watch::Receiver<std::sync::Arc<ConfigStatus>>,
     routes: Routes,
+    /// Their names, and who records their calls.
+    offers: Vec<(&'static str, Tracer)>,
 }
 
 impl Services {
@@ -57,13 +65,16 @@ impl Services {
         let mut routes = RoutesBuilder::default();
 
         let tracer = halves.tracer("config-manager");
+        let mut offers = vec![(wire::process::SERVICE_NAME, tracer.clone()), (CONFIG, tracer.clone())];
         let scope = config_manager::Scope { clock, tasks: tasks.clone(), tracer };
         let manager = ConfigManager::open(Origin::File(config), state, scope)?;
+        manager.show_dependencies(readiness);
         let status = manager.status();
         routes.add_service(manager.service());
         tasks.spawn_component("config-manager", manager.run());
 
         let tracer = halves.tracer("health-monitor");
+        offers.push((HEALTH, tracer.clone()));
         let scope = health_monitor::Scope { clock, tasks: tasks.clone(), readiness: readiness.clone(), tracer };
         let (service, monitor) = HealthMonitor::new(&scope);
         routes.add_service(service);
@@ -71,15 +82,18 @@ impl Services {
 
         let settings = drain_coordinator::Settings::new(state.file("drain-coordinator"));
         let tracer = halves.tracer("drain-coordinator");
+        offers.push((DRAIN, tracer.clone()));
         let scope = drain_coordinator::Scope { clock, tasks: tasks.clone(), readiness: readiness.clone(), tracer };
         let (service, coordinator) = DrainCoordinator::open(&settings, &scope)?;
         routes.add_service(service);
         tasks.spawn("drain-coordinator", coordinator.run());
 
-        let router = Router::start(router_settings(listen, state, inside), halves.router_scope()).await?;
+        let scope = halves.router_scope();
+        offers.push((ROUTER, scope.tracer.clone()));
+        let router = Router::start(router_settings(listen, state, inside), scope).await?;
         routes.add_service(router.service());
         routes.add_service(wire::process::Log { read: log::read, change: log::change }.service());
-        Ok(Self { router, config: status, routes: routes.routes() })
+        Ok(Self { router, config: status, routes: routes.routes(), offers })
     }
 
     /// Offers all four on `listeners`.
@@ -87,16 +101,9 @@ impl Services {
         let service = grpc::Service {
             routes: self.routes.clone(),
             descriptors: &[wire::DESCRIPTORS],
-            names: &[
-                wire::pb::config::v1::config_service_server::SERVICE_NAME,
-                wire::pb::drain::v1::drain_service_server::SERVICE_NAME,
-                wire::pb::health::v1::health_service_server::SERVICE_NAME,
-                wire::pb::router::v1::router_service_server::SERVICE_NAME,
-                wire::process::SERVICE_NAME,
-            ],
+            offers: self.offers.clone(),
             auth,
             readiness: halves.process.readiness.clone(),
-            tracers: Vec::new(),
         };
         let control = &halves.control;
         control.spawn_component("grpc", grpc::serve(service, listeners, control.shutdown().clone()));

@@ -127,7 +127,7 @@ async fn ended(deadline: Instant, limit: Duration, too_much: Option<Cancellation
         }
         () = too_much => {
             let message = format!("more than {REFLECTION_BYTES} bytes of questions on one reflection stream; open another");
-            refusal::exhausted("REFLECTION_BYTES", "reflection stream", message)
+            refusal::too_large("REFLECTION_BYTES", "reflection stream", message)
         }
     }
 }
@@ -160,7 +160,7 @@ fn timeout(value: &HeaderValue) -> Option<Duration> {
 fn said_rightly(mut answer: Response<Body>) -> Response<Body> {
     let out_of_range = answer.headers().get(STATUS).is_some_and(|status| status == "11");
     if out_of_range && let Some(status) = Status::from_header_map(answer.headers()) {
-        answer = refusal::exhausted("MESSAGE_BYTES", "message", status.message()).into_http();
+        answer = refusal::too_large("MESSAGE_BYTES", "message", status.message()).into_http();
     }
     answer
 }

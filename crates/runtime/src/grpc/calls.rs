@@ -31,14 +31,14 @@ struct Method {
 pub(super) struct CallsLayer(Arc<Methods>);
 
 impl CallsLayer {
-    /// For the services that have a tracer, as `descriptors` tell their methods.
-    pub(super) fn new(descriptors: &[&[u8]], tracers: Vec<(&'static str, Tracer)>) -> Result<Self, prost::DecodeError> {
+    /// For the services that are offered, as `descriptors` tell their methods.
+    pub(super) fn new(descriptors: &[&[u8]], offers: &[(&'static str, Tracer)]) -> Result<Self, prost::DecodeError> {
         let mut methods = Methods::new();
         for set in descriptors {
             for file in FileDescriptorSet::decode(*set)?.file {
                 for service in &file.service {
                     let full = format!("{}.{}", file.package(), service.name());
-                    let Some((_, tracer)) = tracers.iter().find(|(name, _)| *name == full) else { continue };
+                    let Some((_, tracer)) = offers.iter().find(|(name, _)| *name == full) else { continue };
                     let unary = service.method.iter().filter(|one| !one.client_streaming() && !one.server_streaming());
                     methods.extend(unary.map(|one| {
                         let method =

@@ -53,6 +53,15 @@ pub fn exhausted(reason: &str, subject: impl Into<String>, message: impl Into<St
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
+/// `RESOURCE_EXHAUSTED`: `subject` is too large, and will be the next time.
+#[must_use]
+pub fn too_large(reason: &str, subject: impl Into<String>, message: impl Into<String>) -> Status {
+    let message = message.into();
+    let mut details = because(reason);
+    details.add_quota_failure_violation(subject, message.clone());
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
 /// `UNAVAILABLE`: not now; nothing was done.
 #[must_use]
 pub fn unavailable(reason: &str, message: impl Into<String>) -> Status {

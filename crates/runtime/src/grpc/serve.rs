@@ -39,14 +39,13 @@ pub struct Service {
     pub routes: Routes,
     /// Encoded `FileDescriptorSet`s of the routes, for reflection.
     pub descriptors: &'static [&'static [u8]],
-    /// Full names of the services among the routes, which reflection lists: the descriptors may hold others, too.
-    pub names: &'static [&'static str],
+    /// Full names of the services among the routes, and who records the calls of each. Reflection and health know these:
+    /// the descriptors may hold others, too.
+    pub offers: Vec<(&'static str, Tracer)>,
     pub auth: Auth,
     /// Answers `grpc.health.v1`: for the empty name and those of the services whether the process is ready, for
     /// `only1mcp.dependency/NAME` each gate and dependency by itself.
     pub readiness: Readiness,
-    /// Who records the calls of a service, by its full name; the calls of others leave no span.
-    pub tracers: Vec<(&'static str, Tracer)>,
 }
 
 /// Why a server did not start or ended.
@@ -67,7 +66,8 @@ pub enum ServeError {
 /// See [`ServeError`]; a single connection's failure is none.
 pub async fn serve(service: Service, listeners: Vec<Listener>, shutdown: Shutdown) -> Result<(), ServeError> {
     let (reporter, health_service) = tonic_health::server::health_reporter();
-    let (readiness, names) = (service.readiness.clone(), service.names);
+    let readiness = service.readiness.clone();
+    let names: Vec<&str> = service.offers.iter().map(|(name, _)| *name).collect();
     let router = router(service)?.add_service(health_service);
 
     let cut = CancellationToken::new();
@@ -82,7 +82,7 @@ pub async fn serve(service: Service, listeners: Vec<Listener>, shutdown: Shutdow
     };
     tokio::select! {
         served = serving => served.map_err(ServeError::Server),
-        () = health::report(&readiness, names, &reporter) => Ok(()),
+        () = health::report(&readiness, &names, &reporter) => Ok(()),
         () = log::fall_back() => Ok(()),
         () = cutting => Ok(()),
     }
@@ -97,7 +97,7 @@ fn router(service: Service) -> Result<Router<Layers>, ServeError> {
         };
         let name = |builder, name: &&'static str| tonic_reflection::server::Builder::with_service_name(builder, *name);
         let builder = service.descriptors.iter().fold(builder, register);
-        let builder = service.names.iter().chain(&ALWAYS_OFFERED).fold(builder, name);
+        let builder = service.offers.iter().map(|(name, _)| name).chain(&ALWAYS_OFFERED).fold(builder, name);
         builder.register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let configure = tonic_reflection::server::Builder::configure;
@@ -112,7 +112,7 @@ fn router(service: Service) -> Result<Router<Layers>, ServeError> {
         .trace_fn(span)
         .layer(BoundsLayer)
         .layer(CredentialLayer(service.auth))
-        .layer(CallsLayer::new(service.descriptors, service.tracers)?)
+        .layer(CallsLayer::new(service.descriptors, &service.offers)?)
         .add_routes(service.routes)
         .add_service(v1)
         .add_service(v1alpha);

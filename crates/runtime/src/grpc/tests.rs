@@ -21,7 +21,7 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus,
 use tonic_prost::ProstCodec;
 
 use super::*;
-use crate::{AdminToken, Phase, Readiness, Shutdown, Tasks};
+use crate::{AdminToken, Phase, Readiness, Shutdown, Tasks, Tracer};
 
 /// Answers every call with the actor it came from.
 #[derive(Clone)]
@@ -80,10 +80,9 @@ fn start_with(auth: &Auth, listeners: Vec<Listener>, readiness: Readiness, shutd
     let service = Service {
         routes: Routes::new(WhoAmI),
         descriptors: &[tonic_health::pb::FILE_DESCRIPTOR_SET],
-        names: &[WhoAmI::NAME],
+        offers: vec![(WhoAmI::NAME, Tracer::off())],
         auth: auth.clone(),
         readiness,
-        tracers: Vec::new(),
     };
     tasks.spawn_component("grpc", serve(service, listeners, shutdown));
     tasks

@@ -26,7 +26,7 @@ async fn tells_readiness_until_the_process_closes() {
     let gate = readiness.gate("backends");
     let listener = OpsListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let address = listener.local_addr();
-    let metrics = crate::telemetry::init("ops-test", "0").unwrap();
+    let metrics = crate::telemetry::init("ops-test", "0");
     listener.serve(readiness, metrics, &tasks);
 
     let closed = ask(address, "GET /readyz").await;

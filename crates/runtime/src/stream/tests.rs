@@ -5,12 +5,70 @@ use std::{cell::Cell, time::Duration};
 use tokio::time::Instant;
 
 use super::*;
+use crate::{Readiness, Shutdown};
+
+fn peer() -> Gate {
+    Readiness::new(Shutdown::new()).dependency("test")
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_that_displace_each_other_do_so_ever_more_slowly() {
+    let (backoff, stop) = (Backoff::new(Duration::from_secs(1), Duration::from_secs(64)), CancellationToken::new());
+    let (tries, ended, peer) = (Cell::new(0), Cell::new(Instant::now()), peer());
+    let gate = peer.clone();
+    keep_attached(gate, backoff, stop.clone(), |attempt| {
+        let (number, gap) = (tries.replace(tries.get() + 1), ended.get().elapsed());
+        let (stop, backoff, ended) = (stop.clone(), &backoff, &ended);
+        async move {
+            let failures = match number {
+                0..=1 => 0,
+                // After one that lived for a while it begins anew.
+                7..=8 => 0,
+                9.. => number - 8,
+                _ => number - 1,
+            };
+            assert!(gap <= backoff.ceiling(failures) + Duration::from_millis(1), "{number}: {gap:?}");
+            attempt.attached();
+            if number == 6 {
+                tokio::time::sleep(SETTLED).await;
+            }
+            if number == 9 {
+                stop.cancel();
+                std::future::pending::<()>().await;
+            }
+            attempt.displaced();
+            ended.set(Instant::now());
+            Err("somebody took its place")
+        }
+    })
+    .await;
+    assert_eq!(tries.get(), 10);
+    // The time that seven waits of the ceilings would have taken is not fixed, but that they grow is.
+    let mut failures = 0;
+    let stop = CancellationToken::new();
+    let begun = Instant::now();
+    keep_attached(peer, Backoff::new(Duration::from_secs(1), Duration::from_secs(64)), stop.clone(), |attempt| {
+        failures += 1;
+        let stop = (failures == 40).then(|| stop.clone());
+        async move {
+            attempt.attached();
+            if let Some(stop) = stop {
+                stop.cancel();
+                std::future::pending::<()>().await;
+            }
+            attempt.displaced();
+            Err("somebody took its place")
+        }
+    })
+    .await;
+    assert!(begun.elapsed() > Duration::from_secs(200), "40 times in {:?}", begun.elapsed());
+}
 
 #[tokio::test(start_paused = true)]
 async fn backs_off_while_refused_and_starts_anew_once_attached() {
     let (backoff, stop) = (Backoff::new(Duration::from_secs(1), Duration::from_secs(64)), CancellationToken::new());
     let (tries, last) = (Cell::new(0), Cell::new(Instant::now()));
-    keep_attached("test", backoff, stop.clone(), |attempt| {
+    keep_attached(peer(), backoff, stop.clone(), |attempt| {
         let (number, gap) = (tries.replace(tries.get() + 1), last.replace(Instant::now()).elapsed());
         let (stop, backoff) = (stop.clone(), &backoff);
         async move {

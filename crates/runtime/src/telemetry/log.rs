@@ -15,7 +15,7 @@ use std::{
 
 use http::Extensions;
 use tokio::{sync::watch, time::Instant};
-use tonic::Status;
+use tonic::{Code, Status};
 use tracing::{Level, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
     Layer, Registry,
@@ -59,8 +59,11 @@ struct Held {
 
 static LOG: OnceLock<Log> = OnceLock::new();
 
-/// Installs the subscriber unless the process has one already; with the defaults, too, when it then fails.
-pub(super) fn init() -> Result<(), LogError> {
+/// Installs the subscriber unless the process has one already.
+///
+/// # Errors
+/// When the environment asks for what there is not; lines are written as by default then.
+pub fn init() -> Result<(), LogError> {
     let text = env::var(FILTER).unwrap_or_default();
     let filter = if text.trim().is_empty() { Ok(Filter::default()) } else { text.parse() };
     let filter = filter.map_err(|source| LogError::Filter { text, source });
@@ -103,9 +106,8 @@ pub fn change(request: &Extensions, filter: &str, lasting: Option<Duration>) -> 
     if lasting.is_some_and(|lasting| lasting.is_zero() || lasting > LASTING_MAX) {
         return Err(refusal::invalid("lasting", "expected more than nothing and at most 7 days; absent: for ever"));
     }
-    let log = LOG.get().ok_or_else(|| {
-        refusal::precondition("LOG_ELSEWHERE", "log", "the log of this process is kept by a program around it")
-    })?;
+    let elsewhere = || refusal::other(Code::Internal, "LOG_ELSEWHERE", "a program around this one keeps its log");
+    let log = LOG.get().ok_or_else(elsewhere)?;
     let mut previous = String::new();
     log.held.send_modify(|held| {
         previous = held.filter.to_string();

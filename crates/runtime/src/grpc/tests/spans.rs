@@ -14,7 +14,7 @@ async fn call(path: &str, parent: TraceContext, code: Code) -> (TraceContext, Op
     let tracer = Tracer::new(Sampler::default(), InstrumentationScope::builder("test").build(), finished);
     let layer = CallsLayer::new(
         &[tonic_health::pb::FILE_DESCRIPTOR_SET, tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET],
-        vec![("grpc.health.v1.Health", tracer)],
+        &[("grpc.health.v1.Health", tracer)],
     );
     let seen = std::sync::Arc::new(std::sync::Mutex::new(None));
     let handler = {

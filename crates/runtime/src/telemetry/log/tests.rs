@@ -47,7 +47,7 @@ async fn the_filter_changes_for_a_while_or_for_ever_and_never_to_nonsense() {
     assert_eq!(change(&caller, "trace", Some(Duration::from_secs(90))).unwrap(), "debug");
     for (filter, lasting) in [("loud", None), ("info", Some(Duration::ZERO)), ("info", Some(Duration::MAX))] {
         let refused = change(&caller, filter, lasting).unwrap_err();
-        assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{refused}");
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
     }
     assert_eq!(read(), ("trace".to_owned(), Some((first.clone(), Duration::from_secs(90)))));
     assert!(tracing::enabled!(Level::TRACE));
