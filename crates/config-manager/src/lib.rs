@@ -157,8 +157,8 @@ impl ConfigManager {
     pub fn show_dependencies(&self, readiness: &Readiness) {
         let file = (!matches!(self.origin, Origin::None)).then(|| readiness.dependency("file"));
         let watch = dependencies::watch(readiness.dependency("log"), file, self.status.clone());
-        let shutdown = self.tasks.shutdown().clone();
-        self.tasks.spawn("dependencies", async move {
+        let shutdown = self.scope.tasks.shutdown().clone();
+        self.scope.tasks.spawn("dependencies", async move {
             tokio::select! {
                 () = watch => {}
                 () = shutdown.triggered() => {}

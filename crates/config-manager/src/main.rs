@@ -42,7 +42,10 @@ async fn live(settings: Settings, process: Process) -> Result<ExitCode, Box<dyn 
         routes: Routes::new(manager.service())
             .add_service(wire::process::Log { read: log::read, change: log::change }.service()),
         descriptors: &[wire::DESCRIPTORS],
-        offers: vec![(wire::pb::config::v1::config_service_server::SERVICE_NAME, tracer.clone()), (wire::process::SERVICE_NAME, tracer)],
+        offers: vec![
+            (wire::pb::config::v1::config_service_server::SERVICE_NAME, tracer.clone()),
+            (wire::process::SERVICE_NAME, tracer),
+        ],
         auth,
         readiness: process.readiness.clone(),
     };

@@ -38,7 +38,7 @@ impl Coordinator {
         let service = grpc::Service {
             routes: tonic::service::Routes::new(service),
             descriptors: &[wire::DESCRIPTORS],
-            offers: vec![(wire::pb::drain::v1::drain_service_server::SERVICE_NAME, runtime::Tracer::off())],
+            offers: vec![(wire::pb::drain::v1::drain_service_server::SERVICE_NAME, Tracer::off())],
             auth: Auth::new(None),
             readiness: readiness.clone(),
         };

@@ -32,7 +32,10 @@ async fn live(flags: Flags, process: Process) -> Result<ExitCode, Box<dyn Error>
     let service = grpc::Service {
         routes: Routes::new(service).add_service(wire::process::Log { read: log::read, change: log::change }.service()),
         descriptors: &[wire::DESCRIPTORS],
-        offers: vec![(wire::pb::health::v1::health_service_server::SERVICE_NAME, tracer.clone()), (wire::process::SERVICE_NAME, tracer)],
+        offers: vec![
+            (wire::pb::health::v1::health_service_server::SERVICE_NAME, tracer.clone()),
+            (wire::process::SERVICE_NAME, tracer),
+        ],
         auth,
         readiness: process.readiness.clone(),
     };

@@ -34,7 +34,7 @@ impl Monitor {
         let service = grpc::Service {
             routes: tonic::service::Routes::new(service),
             descriptors: &[wire::DESCRIPTORS],
-            offers: vec![(wire::pb::health::v1::health_service_server::SERVICE_NAME, runtime::Tracer::off())],
+            offers: vec![(wire::pb::health::v1::health_service_server::SERVICE_NAME, Tracer::off())],
             auth: Auth::new(None),
             readiness: readiness.clone(),
         };

@@ -14,8 +14,8 @@ use router::{
     settings::{Access, Peers, Settings as RouterSettings, default_cores},
 };
 use runtime::{
-    grpc::{self, Auth, DuplexConnector, Listener, Target},
     Tracer,
+    grpc::{self, Auth, DuplexConnector, Listener, Target},
     state_dir::StateDir,
     telemetry::log,
 };
@@ -24,7 +24,8 @@ use tonic::service::{Routes, RoutesBuilder};
 
 use wire::pb::{
     config::v1::config_service_server::SERVICE_NAME as CONFIG, drain::v1::drain_service_server::SERVICE_NAME as DRAIN,
-    health::v1::health_service_server::SERVICE_NAME as HEALTH, router::v1::router_service_server::SERVICE_NAME as ROUTER,
+    health::v1::health_service_server::SERVICE_NAME as HEALTH,
+    router::v1::router_service_server::SERVICE_NAME as ROUTER,
 };
 
 use super::Halves;
