@@ -32,6 +32,8 @@ use candidate::Candidate;
 use fleet::Attached;
 use write::Job;
 
+pub(crate) use propose::CANDIDATES_MAX;
+
 /// What [`crate::ConfigManager`] hands over when it runs.
 pub(crate) struct Parts {
     pub(crate) clock: Clock,

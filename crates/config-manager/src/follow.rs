@@ -8,6 +8,7 @@ use model::NodeId;
 use rollout::reconciler::Link;
 use rollout::{Report, Sender};
 use runtime::grpc::refusal;
+use runtime::telemetry::sampled;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -36,6 +37,7 @@ pub(crate) fn open(
     stop: CancellationToken,
 ) -> (Directives, impl Future<Output = ()> + Send + 'static) {
     let (outbox, directives) = mpsc::channel(OUTBOX);
+    sampled::queue("config_to_router", &outbox);
     let sender = Arc::new(sender);
     let mut nonce = 0;
     let directives = ReceiverStream::new(directives).map(move |outgoing: Result<Outgoing, Status>| {

@@ -12,6 +12,7 @@ mod dependencies;
 mod engine;
 mod follow;
 pub mod log;
+mod metrics;
 mod service;
 mod settings;
 mod source;
@@ -29,12 +30,14 @@ use model::{Owner, WallTime};
 use rollout::reconciler::Head;
 use runtime::grpc::MESSAGE_BYTES_MAX;
 use runtime::state_dir::StateDir;
+use runtime::telemetry::{self, sampled};
 use runtime::{Clock, Readiness, Tasks, Tracer};
 use tokio::sync::{broadcast, mpsc, watch};
 use wire::pb::config::v1 as pb;
 use wire::pb::config::v1::config_service_server::ConfigServiceServer;
 
 pub use engine::RunError;
+pub use metrics::METRICS;
 pub use service::Service;
 pub use settings::Settings;
 pub use source::{Method, Origin};
@@ -134,6 +137,10 @@ impl ConfigManager {
         };
         let (engine, status) = Engine::new(parts);
         let (commands, sights) = (mpsc::channel(COMMANDS), mpsc::channel(SIGHTS));
+        telemetry::describe(METRICS);
+        metrics::show(status.clone(), &events);
+        sampled::queue("config_commands", &commands.0);
+        sampled::queue("config_file", &sights.0);
         Ok(Self { engine, commands, sights, origin, signals, log, status, events, scope })
     }
 

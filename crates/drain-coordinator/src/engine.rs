@@ -79,7 +79,6 @@ impl Engine {
                     if received == 0 {
                         return;
                     }
-                    metrics::queued(commands.len());
                     for command in batch.drain(..) {
                         self.take(command.ask);
                         self.gather(command.trace);
@@ -101,7 +100,9 @@ impl Engine {
     }
 
     fn count(&self) {
-        let running = self.ledger.list(self.now(), false).iter().filter(|drain| drain.state < State::Done).count();
+        let drains = self.ledger.list(self.now(), false);
+        let running = [State::Draining, State::Evicting]
+            .map(|state| (state, drains.iter().filter(|drain| drain.state == state).count()));
         metrics::state(self.ledger.attached(), running);
     }
 

@@ -18,11 +18,13 @@ pub mod settings;
 use drain::Ledger;
 use drain::ledger::Limits;
 use model::{Time, WallTime};
+use runtime::telemetry::{self, sampled};
 use runtime::{Clock, Readiness, Tasks, Tracer};
 use tokio::sync::{broadcast, mpsc};
 use wire::pb::drain::v1::drain_service_server::DrainServiceServer;
 
 use engine::Engine;
+pub use metrics::METRICS;
 use record::Record;
 pub use record::RecordError;
 pub use service::Service;
@@ -61,6 +63,9 @@ impl DrainCoordinator {
         let ledger = Ledger::new(now, wall, image, limits);
         let (queue, commands) = mpsc::channel(COMMANDS);
         let changes = broadcast::Sender::new(CHANGES);
+        telemetry::describe(METRICS);
+        sampled::queue("drain_commands", &queue);
+        metrics::watched(&changes);
         let service = Service::new(queue, changes.clone(), scope.tasks.clone());
         let engine = Engine::new(ledger, record, changes, scope);
         Ok((service.into_server(), Self { engine, commands }))

@@ -7,6 +7,7 @@ use futures_util::{Stream, StreamExt, stream};
 use model::BackendId;
 use runtime::grpc::{Actor, MESSAGE_BYTES_MAX, refusal};
 use runtime::stream::changes;
+use runtime::telemetry::sampled;
 use runtime::{Tasks, TraceContext};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
@@ -66,6 +67,7 @@ impl DrainService for Service {
     ) -> Result<Response<Self::AttachStream>, Status> {
         let trace = trace(&request);
         let (outbox, responses) = mpsc::channel(OUTBOX);
+        sampled::queue("drain_to_router", &outbox);
         let hung_up = CancellationToken::new();
         let open = hung_up.clone().drop_guard();
         let number = self.ask(trace, |number| Ask::Attach { outbox: outbox.clone(), open, number }).await?;

@@ -62,7 +62,6 @@ impl Engine {
                 () = self.shutdown.triggered() => return,
                 command = commands.recv() => {
                     let Some(Command { trace, ask }) = command else { return };
-                    metrics::queued(commands.len());
                     self.take(ask);
                     trace
                 }

@@ -15,11 +15,13 @@ mod service;
 pub mod settings;
 
 use health::Monitor;
+use runtime::telemetry::{self, sampled};
 use runtime::{Clock, Readiness, Tasks, Tracer};
 use tokio::sync::{broadcast, mpsc};
 use wire::pb::health::v1::health_service_server::HealthServiceServer;
 
 use engine::Engine;
+pub use metrics::METRICS;
 pub use service::Service;
 
 /// Commands that wait for the owning task; more wait in their streams.
@@ -50,6 +52,9 @@ impl HealthMonitor {
     pub fn new(scope: &Scope) -> (HealthServiceServer<Service>, Self) {
         let (queue, commands) = mpsc::channel(COMMANDS);
         let changes = broadcast::Sender::new(CHANGES);
+        telemetry::describe(METRICS);
+        sampled::queue("health_commands", &queue);
+        metrics::watched(&changes);
         let service = Service::new(queue, changes.clone(), scope.tasks.clone());
         let engine = Engine::new(Monitor::new(rand::random()), changes, scope);
         (service.into_server(), Self { engine, commands })

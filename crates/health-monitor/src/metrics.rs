@@ -4,18 +4,63 @@ use health::monitor::Opinion;
 use health::{Observation, Outcome};
 use metrics::{counter, gauge, histogram};
 use model::Verdict;
+use runtime::telemetry::sampled::{self, count};
+use runtime::telemetry::{Label, Metric};
+use tokio::sync::broadcast;
+use wire::pb::health::v1 as pb;
 
-pub(crate) fn queued(commands: usize) {
-    gauge!("health_monitor_queue_depth").set(count(commands));
+const VERDICTS: &[&str] = &["healthy", "degraded", "unhealthy", "unknown", "starting"];
+const SOURCES: &[&str] = &["probe", "traffic"];
+
+/// All of them.
+pub const METRICS: &[Metric] = &[
+    Metric::gauge("only1mcp_health_routers", &[], "Attached routers."),
+    Metric::gauge(
+        "only1mcp_health_endpoints",
+        &[Label("verdict", VERDICTS)],
+        "Endpoints of all routers by verdict; one is counted once for each router that has it.",
+    ),
+    Metric::counter(
+        "only1mcp_health_outcomes_total",
+        &[Label("source", SOURCES), Label("result", &["ok", "failed", "starting"])],
+        "What probes and real traffic showed; many calls make one outcome.",
+    ),
+    Metric::histogram(
+        "only1mcp_health_latency_seconds",
+        &[Label("source", SOURCES)],
+        "How long servers took to answer, of outcomes that are ok.",
+    ),
+    Metric::counter("only1mcp_health_probes_total", &[], "Probes that routers were asked for."),
+    Metric::counter(
+        "only1mcp_health_verdict_changes_total",
+        &[Label("verdict", VERDICTS)],
+        "Changed verdicts, by what they are now.",
+    ),
+    Metric::gauge("only1mcp_health_watchers", &[], "Callers that are told of every change."),
+    Metric::counter("only1mcp_health_watch_missed_total", &[], "Changes that watchers were too slow for."),
+    Metric::counter(
+        "only1mcp_health_hang_ups_total",
+        &[],
+        "Routers hung up on, because they took nothing, spoke nonsense, or came again.",
+    ),
+];
+
+/// Shows who hears of changes.
+pub(crate) fn watched(changes: &broadcast::Sender<pb::EndpointVerdict>) {
+    let changes = changes.downgrade();
+    sampled::sampled(move || {
+        gauge!("only1mcp_health_watchers").set(count(changes.upgrade()?.receiver_count()));
+        Some(())
+    });
 }
 
 /// Endpoints are counted once for each router that has them.
 pub(crate) fn state(routers: usize, opinions: &[Opinion]) {
-    gauge!("health_monitor_routers").set(count(routers));
+    gauge!("only1mcp_health_routers").set(count(routers));
     let all = [Verdict::Healthy, Verdict::Degraded, Verdict::Unhealthy, Verdict::Unknown, Verdict::Starting];
     for verdict in all {
         let number = opinions.iter().filter(|opinion| opinion.verdict == verdict).count();
-        gauge!("health_monitor_endpoints", "verdict" => verdict.as_str()).set(count(number));
+        gauge!("only1mcp_health_endpoints", "verdict" => verdict.as_str()).set(count(number));
     }
 }
 
@@ -27,34 +72,29 @@ pub(crate) fn observed(observation: &Observation) {
     };
     let result = match outcome {
         Outcome::Ok { latency } => {
-            histogram!("health_monitor_latency_seconds", "source" => source).record(*latency);
+            histogram!("only1mcp_health_latency_seconds", "source" => source).record(*latency);
             "ok"
         }
         Outcome::Failed { .. } => "failed",
         Outcome::Starting { .. } => "starting",
     };
-    counter!("health_monitor_outcomes_total", "source" => source, "result" => result).increment(1);
+    counter!("only1mcp_health_outcomes_total", "source" => source, "result" => result).increment(1);
 }
 
 pub(crate) fn probe_asked() {
-    counter!("health_monitor_probes_total").increment(1);
+    counter!("only1mcp_health_probes_total").increment(1);
 }
 
 pub(crate) fn changed(verdict: Verdict) {
-    counter!("health_monitor_verdict_changes_total", "verdict" => verdict.as_str()).increment(1);
+    counter!("only1mcp_health_verdict_changes_total", "verdict" => verdict.as_str()).increment(1);
 }
 
 /// A watcher was too slow for that many changes.
 pub(crate) fn missed(changes: u64) {
-    counter!("health_monitor_watch_missed_total").increment(changes);
+    counter!("only1mcp_health_watch_missed_total").increment(changes);
 }
 
 /// A router took nothing, or spoke nonsense, and was hung up on.
 pub(crate) fn hung_up() {
-    counter!("health_monitor_hang_ups_total").increment(1);
-}
-
-#[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-fn count(number: usize) -> f64 {
-    number as f64
+    counter!("only1mcp_health_hang_ups_total").increment(1);
 }

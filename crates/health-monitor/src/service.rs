@@ -5,6 +5,7 @@ use std::pin::Pin;
 use futures_util::{Stream, StreamExt};
 use runtime::grpc::{MESSAGE_BYTES_MAX, refusal};
 use runtime::stream::changes;
+use runtime::telemetry::sampled;
 use runtime::{Tasks, TraceContext};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
@@ -68,6 +69,7 @@ impl HealthService for Service {
     ) -> Result<Response<Self::AttachStream>, Status> {
         let trace = trace(&request);
         let (outbox, responses) = mpsc::channel(OUTBOX);
+        sampled::queue("health_to_router", &outbox);
         let hung_up = CancellationToken::new();
         let open = hung_up.clone().drop_guard();
         let number = self.ask(trace, |number| Ask::Attach { outbox: outbox.clone(), open, number }).await?;

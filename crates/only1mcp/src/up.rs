@@ -5,6 +5,8 @@
 
 mod demo;
 mod first_revision;
+#[cfg(test)]
+mod metrics_page;
 mod services;
 
 use std::{

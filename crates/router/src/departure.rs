@@ -18,6 +18,7 @@ use wire::pb::drain::v1::drain_service_client::DrainServiceClient;
 
 use crate::fleet::{Command, Task};
 use crate::line::{self, Line, Outgoing, Peer, Stuck};
+use crate::metrics::{self, Cordoned};
 pub(crate) use traces::Drains;
 
 /// The exchanges in flight on the data cores. Endpoints are named by the serial they have themselves.
@@ -141,6 +142,9 @@ impl Task {
                 Effect::Cordon { endpoint } => {
                     if let Some(target) = self.endpoint(&endpoint) {
                         let cordoned = target.admission.cordon();
+                        let evicted = target.stats.evicted.load(Ordering::Acquire);
+                        let since = tokio::time::Instant::now();
+                        self.cordoned.entry(endpoint.clone()).or_insert(Cordoned { since, evicted });
                         tracing::info!(%endpoint, in_flight = cordoned.in_flight, "cordoned");
                         self.drains.begin(&self.tracer, &endpoint, self.cause);
                     }
@@ -163,6 +167,7 @@ impl Task {
     }
 
     fn uncordon(&mut self, endpoint: &EndpointKey) {
+        self.cordoned.remove(endpoint);
         let opened = self.endpoint(endpoint).is_some_and(|target| target.admission.uncordon());
         self.drains.end(endpoint, "reopened", None);
         if opened {
@@ -207,6 +212,10 @@ impl Task {
             closed
         });
         if closed {
+            let evicted = self.endpoint(&endpoint).map(|target| target.stats.evicted.load(Ordering::Acquire));
+            if let (Some(cordoned), Some(evicted)) = (self.cordoned.remove(&endpoint), evicted) {
+                metrics::removed(cordoned, evicted);
+            }
             self.end_drain(&endpoint, "closed");
             self.closed(&endpoint);
             self.departures.handle(self.now(), Event::Closed { endpoint });

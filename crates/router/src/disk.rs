@@ -141,7 +141,7 @@ pub(crate) async fn write_latest(directory: PathBuf, mut copies: watch::Receiver
             }
             Err(_) => return,
         };
-        metrics::counter!("router_disk_copies_total", "result" => result).increment(1);
+        metrics::counter!("only1mcp_router_disk_copies_total", "result" => result).increment(1);
     }
 }
 

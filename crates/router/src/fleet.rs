@@ -21,6 +21,7 @@ use model::{AttemptId, EndpointKey, NodeId, Revision, Time, Verdict};
 use rollout::follower::{Event as FollowerEvent, Identity, Saved};
 use rollout::{Content, Refusal};
 use runtime::grpc::Target;
+use runtime::telemetry::sampled;
 use runtime::{Clock, Phase, Readiness, Tasks, TraceContext, Tracer};
 use tokio::sync::{mpsc, watch};
 
@@ -29,6 +30,7 @@ use crate::disk::{self, DiskCopy};
 use crate::endpoint::{Endpoint, EndpointEvent};
 use crate::generation::{Generation, Live};
 use crate::line::Peer;
+use crate::metrics::Cordoned;
 use crate::secrets;
 use crate::upstream::Upstreams;
 use crate::{departure, follow, watch_health};
@@ -121,6 +123,7 @@ pub(crate) struct Task {
     serials: BTreeMap<u64, Serial>,
     /// Leaving, empty, and kept open because an attempt wants them.
     pub(crate) held_open: BTreeSet<EndpointKey>,
+    pub(crate) cordoned: BTreeMap<EndpointKey, Cordoned>,
     live: Arc<Live>,
     turn: u64,
     /// The generation before the live one, until there is time to let it go.
@@ -195,6 +198,8 @@ impl Started {
     fn at(state_dir: PathBuf, exchanges: Arc<dyn Exchanges>, tasks: &Tasks, clock: Clock, tracer: Tracer) -> Self {
         let (events, endpoint_events) = mpsc::channel(ENDPOINT_EVENTS);
         let (commands, inbox) = mpsc::channel(COMMANDS);
+        sampled::queue("router_endpoint_events", &events);
+        sampled::queue("router_commands", &commands);
         // As many answers as commands can ask for: the fleet never waits for whoever asked.
         let (answers, answered) = mpsc::channel(2 * COMMANDS);
         let (copies, to_disk) = watch::channel(None);
@@ -211,6 +216,7 @@ impl Started {
             endpoints: BTreeMap::new(),
             serials: BTreeMap::new(),
             held_open: BTreeSet::new(),
+            cordoned: BTreeMap::new(),
             live: Arc::clone(&live),
             turn: 0,
             retired: None,
@@ -314,7 +320,7 @@ impl Task {
             }
             Command::BroughtUp { serial, result } => {
                 let outcome = if result.is_ok() { "ok" } else { "failed" };
-                metrics::counter!("router_bring_ups_total", "result" => outcome).increment(1);
+                self.count_bring_up(serial, outcome);
                 self.roster.handle(now, Event::BroughtUp { serial, result });
                 self.show_next_attempt(serial);
                 self.unseen = true;
@@ -380,8 +386,9 @@ impl Task {
             EndpointEvent::Lost { reason } => {
                 if let Some(endpoint) = self.endpoints.get(&serial) {
                     tracing::warn!(endpoint = %endpoint.key, %reason, "lost");
+                    let server = endpoint.key.backend.to_string();
+                    metrics::counter!("only1mcp_server_losses_total", "server" => server).increment(1);
                 }
-                metrics::counter!("router_endpoints_lost_total").increment(1);
                 self.roster.handle(now, Event::Lost { serial, reason: reason.as_ref().into() });
                 self.show_next_attempt(serial);
                 self.unseen = true;
@@ -392,6 +399,17 @@ impl Task {
                     self.departures.handle(now, drain::departures::Event::LastLeft { endpoint });
                 }
             }
+        }
+    }
+
+    /// Before the roster hears of it: whether it is the first attempt is what the roster still says.
+    fn count_bring_up(&self, serial: Serial, result: &'static str) {
+        let Some(endpoint) = self.endpoints.get(&serial) else { return };
+        let server = endpoint.key.backend.to_string();
+        metrics::counter!("only1mcp_server_bring_ups_total", "server" => server, "result" => result).increment(1);
+        let member = self.roster.members().get(&endpoint.key);
+        if member.is_some_and(|member| member.ups == 0 && member.state.is_arriving()) {
+            metrics::counter!("only1mcp_router_endpoints_added_total", "result" => result).increment(1);
         }
     }
 

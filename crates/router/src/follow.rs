@@ -231,7 +231,7 @@ impl Follow {
         match report {
             Report::Vote { attempt, verdict, .. } => {
                 let result = if verdict.is_ok() { "yes" } else { "no" };
-                metrics::counter!("router_votes_total", "vote" => result).increment(1);
+                metrics::counter!("only1mcp_router_votes_total", "vote" => result).increment(1);
                 match verdict {
                     Ok(()) => tracing::info!(%attempt, traceparent, "voted yes"),
                     Err(refusal) => tracing::warn!(%attempt, %refusal, traceparent, "voted no"),

@@ -16,6 +16,7 @@ mod in_flight;
 mod inspect;
 pub mod keeper;
 mod line;
+mod metrics;
 mod run;
 pub mod secrets;
 mod session;
@@ -25,5 +26,6 @@ mod watch_health;
 
 pub use downstream::ListenError;
 pub use inspect::Inspector;
+pub use metrics::METRICS;
 pub use run::{Router, Scope, StartError};
 pub use session::KeyError;

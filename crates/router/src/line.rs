@@ -6,6 +6,7 @@
 use std::future::Future;
 
 use runtime::grpc::Target;
+use runtime::telemetry::sampled;
 use runtime::{Backoff, Gate, Phase, Shutdown};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -54,8 +55,12 @@ impl<Out> Outgoing<Out> {
 
 /// Keeps a line to `peer` up until the process closes (what drains meanwhile is still to be told), telling `events`. `open`
 /// makes the call with the messages to be sent.
-pub(crate) async fn keep<Out, In, F, Fut>(peer: Gate, shutdown: Shutdown, events: mpsc::Sender<Line<Out, In>>, open: F)
-where
+pub(crate) async fn keep<Out: Send + 'static, In, F, Fut>(
+    peer: Gate,
+    shutdown: Shutdown,
+    events: mpsc::Sender<Line<Out, In>>,
+    open: F,
+) where
     F: Fn(ReceiverStream<Out>) -> Fut,
     Fut: Future<Output = Result<Response<Streaming<In>>, Status>>,
 {
@@ -63,6 +68,7 @@ where
     let attached =
         runtime::stream::keep_attached(peer, Backoff::default(), CancellationToken::new(), |attempt| async move {
             let (queue, outgoing) = mpsc::channel(OUTGOING);
+            sampled::queue("router_line", &queue);
             let hung_up = CancellationToken::new();
             let speaking = Outgoing { queue, _hang_up: hung_up.clone().drop_guard() };
             let talk = async {

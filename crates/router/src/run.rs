@@ -12,13 +12,14 @@ use model::Limits;
 use runtime::grpc::{DialError, MESSAGE_BYTES_MAX};
 use runtime::shutdown::{Phase, Shutdown};
 use runtime::state_dir::{LockError, StateDir};
-use runtime::{Clock, Readiness, Tasks, Tracer};
+use runtime::{Clock, Readiness, Tasks, Tracer, telemetry};
 use tokio::sync::oneshot;
 use wire::pb::router::v1::router_service_server::RouterServiceServer;
 
 use crate::downstream::{Cores, Everywhere, ListenError, Listening, Shared};
 use crate::fleet::{Fleet, FleetSettings};
 use crate::inspect::Inspector;
+use crate::metrics::{self, METRICS};
 use crate::session::{KeyError, Keys, Sessions};
 use crate::settings::Settings;
 
@@ -98,6 +99,8 @@ impl Router {
             clock: scope.clock,
             tracer: scope.tracer,
         });
+        telemetry::describe(METRICS);
+        metrics::show(&fleet, &shared, &everywhere);
         let cores =
             Cores::start(listening, &everywhere, mailboxes, &shared, &scope.shutdown).map_err(StartError::Thread)?;
         let inspector = Inspector {

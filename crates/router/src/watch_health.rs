@@ -11,6 +11,7 @@ use health::{Observation, Outcome, Request};
 use model::{EndpointKey, HealthPolicy, Time};
 use rollout::follower::Identity;
 use runtime::grpc::{DialError, MESSAGE_BYTES_MAX, connect_lazy};
+use runtime::telemetry::sampled;
 use runtime::{Clock, Phase, Tasks, TraceContext};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
@@ -80,6 +81,7 @@ pub(crate) fn spawn(
         line::keep(shown, shutdown, events, attach).await;
     });
     let (probed, results) = mpsc::channel(PROBED);
+    sampled::queue("router_probed", &probed);
     let watch = Watch {
         hello: Observation::Hello { node: identity.node.clone(), boot: identity.boot.clone() },
         speaking: None,

@@ -17,7 +17,7 @@ use crate::{
     readiness::Readiness,
     shutdown::{Phase, Shutdown},
     tasks::Tasks,
-    telemetry::{Metrics, openmetrics},
+    telemetry::{Metrics, openmetrics, sampled},
 };
 
 /// Connections served at once; more wait in the listen queue.
@@ -78,6 +78,7 @@ struct State {
 async fn accept(listener: TcpListener, state: Arc<State>, tasks: Tasks) {
     let shutdown = tasks.shutdown().clone();
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    sampled::permits("ops_connections", &slots, CONNECTIONS_MAX);
     loop {
         let accepted = async {
             let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
@@ -136,8 +137,19 @@ fn respond<B>(request: &Request<B>, state: &State) -> Response<Full<Bytes>> {
             let body = serde_json::to_string(&report).expect("a report has only string keys");
             answer(status, "application/json", body + "\n")
         }
-        "/metrics" => metrics(request, &state.metrics),
+        "/metrics" => {
+            show(&state.readiness);
+            metrics(request, &state.metrics)
+        }
         _ => answer(StatusCode::NOT_FOUND, TEXT, "try /livez, /readyz or /metrics\n".to_owned()),
+    }
+}
+
+fn show(readiness: &Readiness) {
+    let report = readiness.report();
+    metrics::gauge!("only1mcp_ready").set(u8::from(report.ready));
+    for gate in report.gates {
+        metrics::gauge!("only1mcp_gate_open", "gate" => gate.name).set(u8::from(gate.open));
     }
 }
 

@@ -36,7 +36,7 @@ impl Attempt {
     pub fn attached(&self) {
         if !self.attached.swap(true, Ordering::Relaxed) {
             self.gate.open();
-            metrics::gauge!("runtime_stream_attached", "stream" => self.gate.name()).set(1.0);
+            metrics::gauge!("only1mcp_stream_attached", "stream" => self.gate.name()).set(1.0);
             tracing::info!(stream = self.gate.name(), "attached");
         }
     }
@@ -59,7 +59,8 @@ where
     E: Display,
 {
     let name = peer.name();
-    let gauge = metrics::gauge!("runtime_stream_attached", "stream" => name);
+    let gauge = metrics::gauge!("only1mcp_stream_attached", "stream" => name);
+    let ends = metrics::counter!("only1mcp_stream_ends_total", "stream" => name);
     let mut failures = 0;
     loop {
         gauge.set(0.0);
@@ -67,7 +68,7 @@ where
         let began = Instant::now();
         let Some(ended) = stop.run_until_cancelled(attach(attempt.clone())).await else { break };
         gauge.set(0.0);
-        metrics::counter!("runtime_stream_ends_total", "stream" => name).increment(1);
+        ends.increment(1);
         let was_attached = attempt.attached.load(Ordering::Relaxed);
         let displaced = attempt.displaced.load(Ordering::Relaxed) && began.elapsed() < SETTLED;
         failures = if was_attached && !displaced { 0 } else { failures + 1_u32 };

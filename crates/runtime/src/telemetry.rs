@@ -2,16 +2,20 @@
 //!
 //! Standard output belongs to what the user asked for, so nothing here writes there.
 
+pub mod describe;
 pub mod exemplars;
 pub mod log;
 pub mod metrics_text;
 pub(crate) mod openmetrics;
 pub mod otlp;
 mod otlp_settings;
+pub(crate) mod process;
+pub mod sampled;
 pub mod sampler;
 pub mod trace;
 pub mod trace_context;
 
+pub use describe::{Label, Metric, describe};
 pub use exemplars::exemplar;
 pub use metrics_text::Metrics;
 pub use opentelemetry::KeyValue;
@@ -33,6 +37,35 @@ pub fn host() -> String {
 pub fn init(service: &'static str, version: &'static str) -> Metrics {
     drop(log::init());
     let metrics = Metrics::install();
+    describe(METRICS);
     metrics::gauge!("only1mcp_build_info", "service" => service, "version" => version).set(1.0);
     metrics
 }
+
+/// What the operating system says of a process.
+pub const PROCESS_METRICS: &[Metric] = process::METRICS;
+
+/// What else every process has.
+pub const METRICS: &[Metric] = &[
+    Metric::gauge("only1mcp_build_info", &[Label("service", &[]), Label("version", &[])], "Always 1."),
+    Metric::gauge("only1mcp_ready", &[], "Whether the process is ready: 1 or 0."),
+    Metric::gauge("only1mcp_gate_open", &[Label("gate", &[])], "What being ready depends on: 1 for what is there."),
+    Metric::gauge(
+        "only1mcp_limit_used",
+        &[Label("limit", &[])],
+        "How much of a queue or another limit is in use; of several of one name, the fullest.",
+    ),
+    Metric::gauge("only1mcp_limit_max", &[Label("limit", &[])], "How much of that limit there is."),
+    Metric::histogram(
+        "only1mcp_runtime_lag_seconds",
+        &[],
+        "How late a task that does nothing else wakes up; long when threads are busy or blocked.",
+    ),
+    Metric::gauge("only1mcp_stream_attached", &[Label("stream", &[])], "Whether the stream to that service is up."),
+    Metric::counter("only1mcp_stream_ends_total", &[Label("stream", &[])], "How often it ended or could not begin."),
+    Metric::counter(
+        "only1mcp_spans_total",
+        &[Label("result", &["exported", "failed", "dropped"])],
+        "Finished spans of traces; dropped ones found the queue full, failed ones the collector away.",
+    ),
+];

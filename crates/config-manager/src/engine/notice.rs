@@ -90,6 +90,8 @@ impl Engine {
 
     fn voted(&self, attempt: AttemptId, node: NodeId, verdict: &Result<(), Refusal>) {
         let trace = self.trace_of_attempt(attempt);
+        let vote = if verdict.is_ok() { "yes" } else { "no" };
+        metrics::counter!("only1mcp_config_votes_total", "vote" => vote).increment(1);
         match verdict {
             Ok(()) => {
                 tracing::debug!(%attempt, router = %node, "yes");

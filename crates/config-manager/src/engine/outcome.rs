@@ -159,7 +159,7 @@ pub(super) fn record_whole(candidate: &Candidate, now: u64) {
     let since = |then: u64| Duration::from_nanos(now.saturating_sub(then));
     metrics::histogram!("only1mcp_config_apply_seconds").record(since(candidate.read_at));
     let written = candidate.written_at.unwrap_or(candidate.read_at);
-    metrics::histogram!("only1mcp_config_total_seconds").record(since(written));
+    metrics::histogram!("only1mcp_config_write_to_live_seconds").record(since(written));
 }
 
 /// A label for metrics and one word for logs.

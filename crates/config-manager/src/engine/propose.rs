@@ -19,7 +19,7 @@ use crate::command::Asker;
 use crate::log::Unavailable;
 
 /// Wishes that are not decided; more are refused at once.
-const CANDIDATES_MAX: usize = 256;
+pub(crate) const CANDIDATES_MAX: usize = 256;
 /// How often a wish is merged anew because something else went first.
 const MERGES_MAX: u32 = 16;
 

@@ -1,4 +1,4 @@
-//! What everybody may see: the status as a value, events as they happen, gauges.
+//! What everybody may see: the status as a value, events as they happen.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use wire::pb::config::v1 as pb;
 
 use super::Engine;
 use super::candidate::Candidate;
-use crate::status::{Pending, PendingStage, RouterView, SourceState, Status};
+use crate::status::{Pending, PendingStage, RouterView, Status};
 
 impl Engine {
     /// `kind` as the protocol lists them. A watcher that is too slow loses the oldest, and is told.
@@ -37,7 +37,6 @@ impl Engine {
 
     pub(super) fn publish(&self) {
         let status = self.current_status();
-        show(&status);
         self.status.send_if_modified(|shown| {
             let changed = **shown != status;
             if changed {
@@ -90,19 +89,4 @@ impl Engine {
         });
         pending.collect()
     }
-}
-
-fn show(status: &Status) {
-    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and 2^53 revisions are out of reach")]
-    metrics::gauge!("only1mcp_config_revision").set(status.revision.0 as f64);
-    for state in SourceState::ALL {
-        let value = if state == status.source.state { 1.0 } else { 0.0 };
-        metrics::gauge!("only1mcp_config_source_state", "state" => state.as_str()).set(value);
-    }
-    for state in ["live", "behind", "voting", "joining"] {
-        let routers = status.routers.iter().filter(|router| router.state().0 == state).count();
-        let routers = u32::try_from(routers).unwrap_or(u32::MAX);
-        metrics::gauge!("only1mcp_config_routers", "state" => state).set(f64::from(routers));
-    }
-    metrics::gauge!("only1mcp_config_log_fault").set(f64::from(u8::from(status.log_fault.is_some())));
 }

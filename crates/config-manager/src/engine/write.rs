@@ -123,8 +123,9 @@ impl Engine {
         match result {
             Result::Appended { attempt, revision, written } => self.appended(attempt, revision, written),
             Result::Audited { written, told } => {
+                let result = if written.is_ok() { "ok" } else { "failed" };
+                metrics::counter!("only1mcp_config_audits_total", "result" => result).increment(1);
                 if let Err(error) = &written {
-                    metrics::counter!("only1mcp_config_audit_failures_total").increment(1);
                     tracing::error!(error = chain(error), "a refusal could not be written to the audit");
                 }
                 if let Some(mut told) = told {
@@ -137,7 +138,7 @@ impl Engine {
     fn appended(&mut self, attempt: AttemptId, revision: Revision, written: Written) {
         let now = self.now();
         let (event, result) = match written {
-            Written::Durable => (Event::Appended { attempt, revision }, "durable"),
+            Written::Durable => (Event::Appended { attempt, revision }, "ok"),
             Written::Not(error) => {
                 let reason = chain(&error);
                 tracing::error!(%attempt, %revision, reason, "a revision could not be written; nothing has changed");

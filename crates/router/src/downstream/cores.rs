@@ -5,6 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use runtime::shutdown::{Phase, Shutdown};
+use runtime::telemetry::sampled;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -54,6 +56,15 @@ struct Post {
     commands: mpsc::Sender<Command>,
     /// The exchanges that have been there for a while, as of its last sweep.
     longest: ArcSwap<Vec<Longest>>,
+    connections: AtomicUsize,
+    exchanges: AtomicUsize,
+}
+
+/// What all cores have to do, as of their last sweeps.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Busy {
+    pub(crate) connections: usize,
+    pub(crate) exchanges: usize,
 }
 
 /// The receiving ends of [`Everywhere`], for [`Cores::start`].
@@ -65,7 +76,9 @@ impl Everywhere {
         let (posts, mailboxes): (Vec<_>, Vec<_>) = (0..cores.max(1))
             .map(|_| {
                 let (commands, mailbox) = mpsc::channel(COMMANDS);
-                (Post { commands, longest: ArcSwap::default() }, mailbox)
+                sampled::queue("router_core_commands", &commands);
+                let (connections, exchanges) = <(AtomicUsize, AtomicUsize)>::default();
+                (Post { commands, longest: ArcSwap::default(), connections, exchanges }, mailbox)
             })
             .unzip();
         (Self(posts.into()), Mailboxes(mailboxes))
@@ -84,8 +97,18 @@ impl Everywhere {
         }
     }
 
-    fn show(&self, core: usize, longest: Vec<Longest>) {
-        let shown = &self.0[core].longest;
+    pub(crate) fn busy(&self) -> Busy {
+        self.0.iter().fold(Busy::default(), |busy, post| Busy {
+            connections: busy.connections + post.connections.load(Ordering::Relaxed),
+            exchanges: busy.exchanges + post.exchanges.load(Ordering::Relaxed),
+        })
+    }
+
+    fn show(&self, core: usize, busy: Busy, longest: Vec<Longest>) {
+        let post = &self.0[core];
+        post.connections.store(busy.connections, Ordering::Relaxed);
+        post.exchanges.store(busy.exchanges, Ordering::Relaxed);
+        let shown = &post.longest;
         if !(longest.is_empty() && shown.load().is_empty()) {
             shown.store(Arc::new(longest));
         }
@@ -244,7 +267,8 @@ async fn work(
             _ = sweep.tick() => {
                 let now = core.now();
                 core.in_flight.sweep(now);
-                core.everywhere.show(core.index, core.in_flight.longest(now));
+                let busy = Busy { connections: core.connections.len(), exchanges: core.in_flight.len() };
+                core.everywhere.show(core.index, busy, core.in_flight.longest(now));
                 core.forget(now);
                 if core.draining.is_cancelled() && core.connections.is_empty() && core.in_flight.len() == 0 {
                     return Ok(());

@@ -32,10 +32,30 @@ impl Meters {
         if let Some(meter) = self.0.borrow().get(&endpoint.serial) {
             return Rc::clone(meter);
         }
+        let meter = Rc::new(Meter::of(endpoint));
+        self.0.borrow_mut().insert(endpoint.serial, Rc::clone(&meter));
+        meter
+    }
+
+    /// Forgets endpoints that are gone. The series of those that are there are looked up anew, and so not forgotten.
+    pub(super) fn sweep(&self) {
+        self.0.borrow_mut().retain(|_, meter| {
+            let endpoint = meter.endpoint.upgrade();
+            if let Some(endpoint) = &endpoint {
+                *meter = Rc::new(Meter::of(endpoint));
+                meter.touch();
+            }
+            endpoint.is_some()
+        });
+    }
+}
+
+impl Meter {
+    fn of(endpoint: &Arc<Endpoint>) -> Self {
         let server = endpoint.key.backend.to_string();
         let count =
             |result: &'static str| counter!("only1mcp_calls_total", "server" => server.clone(), "result" => result);
-        let meter = Rc::new(Meter {
+        Self {
             endpoint: Arc::downgrade(endpoint),
             answered: count("answered"),
             failed: count("failed"),
@@ -43,14 +63,14 @@ impl Meters {
             evicted: count("evicted"),
             timed_out: count("timed_out"),
             seconds: histogram!(CALL_SECONDS, "server" => server),
-        });
-        self.0.borrow_mut().insert(endpoint.serial, Rc::clone(&meter));
-        meter
+        }
     }
 
-    /// Forgets endpoints that are gone.
-    pub(super) fn sweep(&self) {
-        self.0.borrow_mut().retain(|_, meter| meter.endpoint.strong_count() > 0);
+    /// A histogram cannot be touched without counting something: without a call for a long while it begins anew at 0.
+    fn touch(&self) {
+        for counter in [&self.answered, &self.failed, &self.cancelled, &self.evicted, &self.timed_out] {
+            counter.increment(0);
+        }
     }
 }
 

@@ -120,6 +120,11 @@ fn renamed(name: &mcp::Text<'_>, admitted: &Admitted) -> Option<(mcp::Span, Arc<
 }
 
 fn unroutable(id: Id<'_>, name: &str, refused: &Unroutable, traced: Option<Box<Traced>>) -> Response<Body> {
+    count_unrouted(match refused {
+        Unroutable::Unknown { .. } => "unknown_tool",
+        Unroutable::Arriving { .. } => "starting",
+        Unroutable::Cordoned { .. } => "cordoned",
+    });
     let (revision, text) = (refused.revision(), refused.to_string());
     let (code, body) = match refused {
         Unroutable::Unknown { .. } => (ErrorCode::INVALID_PARAMS, message::unknown_tool(id.text(), name)),
@@ -134,8 +139,13 @@ fn unroutable(id: Id<'_>, name: &str, refused: &Unroutable, traced: Option<Box<T
     answer::ok(revision, body)
 }
 
+fn count_unrouted(reason: &'static str) {
+    metrics::counter!("only1mcp_calls_unrouted_total", "reason" => reason).increment(1);
+}
+
 /// Ended before it had an endpoint.
 fn unrouted(core: &Core, id: Id<'_>, cause: Cause, traced: Option<Box<Traced>>) -> Response<Body> {
+    count_unrouted("ended");
     let (code, text) = explain(cause, "the gateway");
     let (revision, result) = (core.shared.live.load().revision, result(cause));
     tracing::debug!(revision = revision.0, result, "call");

@@ -214,7 +214,7 @@ impl Endpoint {
             () = self.ended.cancelled() => Err(BringUpFailure::Ended),
         };
         let result = if outcome.is_ok() { "ok" } else { "failed" };
-        metrics::counter!("router_upstream_renewals_total", "result" => result).increment(1);
+        metrics::counter!("only1mcp_router_renewals_total", "result" => result).increment(1);
         match outcome {
             Ok(link) => {
                 attempt.publish(link);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use drain::departures;
 use mcp::Owners;
-use model::{AttemptId, CandidateOutcome, EndpointKey, Naming, Verdict};
+use model::{AttemptId, CandidateOutcome, EndpointKey, Naming};
 use rollout::Refusal;
 use rollout::follower::Event as FollowerEvent;
 use runtime::{Kind, TraceContext};
@@ -29,8 +29,7 @@ impl Task {
     pub(super) fn settle(&mut self) {
         self.draw_consequences(None);
         if let Some((revision, begun)) = self.swapping.take() {
-            metrics::histogram!("router_swap_seconds").record(begun.elapsed().as_secs_f64());
-            metrics::gauge!("router_revision").set(as_metric(revision.0));
+            metrics::histogram!("only1mcp_router_swap_seconds").record(begun.elapsed());
             tracing::info!(revision = revision.0, "live");
             self.answer(FollowerEvent::Swapped { revision });
         }
@@ -57,7 +56,6 @@ impl Task {
             let departures = self.departures.departures(self.now());
             let mut status = status::status(&self.roster, &self.endpoints, &self.live.load(), departures);
             status.trace = self.swapped_by;
-            count_verdicts(&status);
             self.status.send_replace(Arc::new(status));
         }
     }
@@ -156,7 +154,7 @@ impl Task {
         fail::fail_point!("router-before-swap");
         let Some(generation) = turn::generation(&self.roster, &self.endpoints, &owners, self.turn) else { return };
         self.retired = Some(self.live.publish(generation));
-        metrics::histogram!("router_turn_seconds").record(begun.elapsed().as_secs_f64());
+        metrics::histogram!("only1mcp_router_turn_seconds").record(begun.elapsed());
         if swap {
             self.swapped_by = self.cause;
             let snapshot = &layout.content.snapshot;
@@ -212,19 +210,4 @@ impl Task {
         self.unsaved = false;
         self.copies.send_replace(Some(Arc::new(copy)));
     }
-}
-
-fn count_verdicts(status: &status::Status) {
-    let live = || status.endpoints.iter().filter(|endpoint| endpoint.live);
-    for verdict in [Verdict::Healthy, Verdict::Degraded, Verdict::Unhealthy, Verdict::Unknown, Verdict::Starting] {
-        let count = live().filter(|status| status.endpoint.verdict() == verdict).count();
-        metrics::gauge!("router_endpoints", "verdict" => verdict.as_str()).set(as_metric(count as u64));
-    }
-    metrics::gauge!("router_endpoints_leaving")
-        .set(as_metric(status.endpoints.iter().filter(|endpoint| endpoint.leaving).count() as u64));
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; revisions stay far below 2^52")]
-fn as_metric(value: u64) -> f64 {
-    value as f64
 }

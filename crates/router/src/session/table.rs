@@ -65,6 +65,10 @@ impl Sessions {
         Ok(Self { table: Table::default(), opened: AtomicU64::new(0), ended: Mutex::new(Ended { ids, file }) })
     }
 
+    pub(crate) fn known(&self) -> usize {
+        self.table.len()
+    }
+
     pub(crate) fn opened(&self) -> u64 {
         self.opened.load(Ordering::Relaxed)
     }

@@ -211,13 +211,15 @@ async fn connect(endpoint: &Endpoint, target: &Target) -> Result<Connection, Cal
         let (server, host, port) = (&endpoint.key.backend, &target.host, target.port);
         CallError::unsent(Cause::Connect, format!("server `{server}` cannot be reached at {host}:{port}: {reason}"))
     };
-    let stream = match tokio::time::timeout(limit, open(endpoint, target)).await {
+    let opened = tokio::time::timeout(limit, open(endpoint, target)).await;
+    let result = if matches!(opened, Ok(Ok(_))) { "ok" } else { "failed" };
+    metrics::counter!("only1mcp_router_connects_total", "result" => result).increment(1);
+    let stream = match opened {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(failed(error.to_string())),
         Err(_) => return Err(failed(format!("no connection within {} ms", limit.as_millis()))),
     };
     endpoint.reached();
-    metrics::counter!("router_upstream_connections_total").increment(1);
     let first = POOL.with(|pool| !pool.borrow().contains_key(&endpoint.serial));
     if first && !endpoint.ended.is_cancelled() {
         let shelf = Shelf { idle: Vec::new(), longest: IDLE };

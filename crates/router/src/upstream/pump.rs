@@ -281,7 +281,7 @@ impl Pump {
             Inbound::Progress { token, span } => {
                 let progress = self.waiting.get(&token).and_then(|waiting| waiting.waiter.progress.as_ref());
                 if progress.is_none_or(|progress| progress.try_send((line, span)).is_err()) {
-                    metrics::counter!("router_upstream_progress_dropped_total").increment(1);
+                    metrics::counter!("only1mcp_router_progress_dropped_total").increment(1);
                 }
             }
             Inbound::Request { method, reply } => {

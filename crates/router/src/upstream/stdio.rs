@@ -10,6 +10,7 @@ use mcp::Span;
 use mcp::initialize::{self, ServerInitialize};
 use mcp::message;
 use model::Transport;
+use runtime::telemetry::sampled;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -76,6 +77,7 @@ impl StdioLink {
             }
         };
         let (queue, calls) = mpsc::channel(QUEUE);
+        sampled::queue("router_to_child", &queue);
         let (closing, gone) = (CancellationToken::new(), CancellationToken::new());
         let number = endpoint.next_link_number();
         let pump = Pump::new(endpoint, number, kept, calls, closing.clone());

@@ -25,6 +25,7 @@ use super::{
     socket::{Admitted, Socket},
 };
 use crate::state_dir::create_private;
+use crate::telemetry::sampled;
 
 /// Connections a listener serves at once; more wait in its queue. Per listener, so that a crowd on TCP cannot lock out
 /// the operator's socket.
@@ -118,6 +119,7 @@ impl Listener {
     pub(super) fn into_incoming(self, cut: CancellationToken) -> BoxStream<'static, io::Result<Socket>> {
         tracing::info!(listener = self.label, "accepting gRPC");
         let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        sampled::permits("grpc_connections", &slots, CONNECTIONS_MAX);
         let accepting = (self.source, self.label, cut, slots);
         stream::unfold(accepting, |(mut source, label, cut, slots)| async move {
             loop {

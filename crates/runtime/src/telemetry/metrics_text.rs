@@ -11,18 +11,17 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 use metrics_util::MetricKindMask;
 use tokio_util::sync::CancellationToken;
 
-use super::{exemplars, openmetrics};
+use super::{exemplars, openmetrics, process, sampled};
 
 /// What every histogram of a name ending in `_seconds` is counted in: from a swap to a long drain.
 pub(super) const SECONDS: [f64; 20] = [
     1e-6, 1e-5, 1e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 1e-1, 2.5e-1, 5e-1, 1.0, 2.5, 5.0, 10.0, 30.0,
     60.0, 300.0,
 ];
-/// Labels of series about what comes and goes. Who records one of these touches it every [`TOUCH_EVERY`] by looking it
-/// up anew, for as long as what it is about exists.
-const PASSING: [&str; 1] = ["server"];
-pub const TOUCH_EVERY: Duration = Duration::from_secs(60);
-const FORGET_AFTER: Duration = Duration::from_secs(600);
+/// Labels of series about what comes and goes. Whoever keeps handles of such series looks them up anew every minute, so
+/// that what it records is not lost with a series that was forgotten; and increments counters by 0, so that they are not.
+const PASSING: [&str; 2] = ["server", "digest"];
+const FORGET_AFTER: Duration = Duration::from_secs(3600);
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Renders what was recorded; shared by cloning.
@@ -64,7 +63,8 @@ impl Metrics {
     /// Prometheus text format 0.0.4.
     #[must_use]
     pub fn render(&self) -> String {
-        self.lasting.render() + &self.passing.render()
+        sampled::look();
+        self.lasting.render() + &self.passing.render() + &process::render()
     }
 
     /// OpenMetrics 1.0, with exemplars.
@@ -76,7 +76,9 @@ impl Metrics {
     /// Keeps the memory of metrics bounded when nobody scrapes, until `stop`.
     pub(crate) async fn upkeep(self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(UPKEEP_EVERY);
-        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let lag = metrics::histogram!("only1mcp_runtime_lag_seconds");
+        while let Some(due) = stop.run_until_cancelled(ticks.tick()).await {
+            lag.record(due.elapsed());
             self.lasting.run_upkeep();
             // Forgetting is a part of rendering.
             drop(self.passing.render());

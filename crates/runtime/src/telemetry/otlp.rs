@@ -5,7 +5,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use metrics::{Counter, Gauge};
+use metrics::Counter;
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_proto::{
     tonic::collector::trace::v1::ExportTraceServiceRequest,
@@ -19,6 +19,7 @@ use tokio::{
 
 use super::{
     otlp_settings::{Export, SettingError, parse},
+    sampled,
     trace::Tracer,
 };
 use crate::{Backoff, Shutdown, Tasks};
@@ -33,8 +34,6 @@ const FLUSH: Duration = Duration::from_secs(3);
 const GRACE: Duration = Duration::from_secs(4);
 /// How often the queue is looked at once there is something in it.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How often its length is shown while a request runs.
-const SHOWN_EVERY: Duration = Duration::from_secs(1);
 /// Between two requests with the same spans.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
 
@@ -85,8 +84,7 @@ impl Traces {
         let Some((export, transport)) = &self.exporting else { return Tracer::off() };
         let (queue, finished) = mpsc::channel(export.queue_max);
         let spans = |result| metrics::counter!("only1mcp_spans_total", "result" => result);
-        let limit = u32::try_from(export.queue_max).unwrap_or(u32::MAX);
-        metrics::gauge!("only1mcp_span_queue_limit", "service" => service).set(limit);
+        sampled::queue("spans", &queue);
         let batch = Batch {
             service,
             export: Arc::clone(export),
@@ -96,7 +94,6 @@ impl Traces {
             spans: Vec::new(),
             exported: spans("exported"),
             failed: spans("failed"),
-            waiting: metrics::gauge!("only1mcp_span_queue_length", "service" => service),
             failing: false,
         };
         self.batches.spawn("spans", batch.run(self.batches.shutdown().clone()));
@@ -137,7 +134,6 @@ struct Batch {
     spans: Vec<SpanData>,
     exported: Counter,
     failed: Counter,
-    waiting: Gauge,
     failing: bool,
 }
 
@@ -172,7 +168,6 @@ impl Batch {
         let until = Instant::now() + self.export.delay;
         // Looked at now and then rather than told of each span: whoever finishes one has no task to wake.
         while self.spans.len() + self.finished.len() < self.export.batch_max && Instant::now() < until {
-            self.show();
             sleep_until(until.min(Instant::now() + LOOK_EVERY)).await;
         }
         self.fill()
@@ -185,13 +180,7 @@ impl Batch {
         {
             self.spans.push(span);
         }
-        self.show();
         !self.spans.is_empty()
-    }
-
-    fn show(&self) {
-        let waiting = self.spans.len() + self.finished.len();
-        self.waiting.set(u32::try_from(waiting).unwrap_or(u32::MAX));
     }
 
     /// Sends what was collected, again where that can help, until the deadline or `ending`. Either way it is gone then.
@@ -204,19 +193,11 @@ impl Batch {
         let request =
             ExportTraceServiceRequest { resource_spans: group_spans_by_resource_and_scope(spans, &self.resource) };
         let sending = send(&self.transport, &request, self.export.request_timeout, deadline);
-        let showing = async {
-            loop {
-                self.show();
-                tokio::time::sleep(SHOWN_EVERY).await;
-            }
-        };
         let sent = tokio::select! {
             sent = sending => sent,
             () = ending => Err(SendError::new("the process ends")),
-            never = showing => never,
         };
         self.note(count, sent);
-        self.show();
     }
 
     /// Counts, and says when it begins to fail and when it works again.

@@ -1,0 +1,182 @@
+//! What Prometheus sees of a router.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use drain::Phase;
+use metrics::{counter, gauge};
+use model::{BackendId, Verdict};
+use runtime::telemetry::sampled::{self, count, present};
+use runtime::telemetry::{Label, Metric};
+use tokio::sync::watch;
+
+use crate::downstream::{Everywhere, Shared};
+use crate::fleet::{Fleet, Following, Status};
+
+const SERVER: Label = Label("server", &[]);
+const OK_OR_FAILED: Label = Label("result", &["ok", "failed"]);
+
+/// All of them.
+pub const METRICS: &[Metric] = &[
+    Metric::counter(
+        "only1mcp_calls_total",
+        &[SERVER, Label("result", &["answered", "failed", "cancelled", "evicted", "timed_out"])],
+        "Calls that were sent on to a server, by how they ended; an error that the server answered with is an answer.",
+    ),
+    Metric::histogram(
+        "only1mcp_call_seconds",
+        &[SERVER],
+        "From the arrival of a call until its end, whatever that was.",
+    ),
+    Metric::counter(
+        "only1mcp_calls_unrouted_total",
+        &[Label("reason", &["unknown_tool", "starting", "cordoned", "ended"])],
+        "Calls that reached no server, by reason; ended is by its client, a limit or a stop.",
+    ),
+    Metric::gauge("only1mcp_server_endpoints", &[SERVER], "Live endpoints of a server."),
+    Metric::gauge("only1mcp_server_up", &[SERVER], "Of these, those that are up and not unhealthy."),
+    Metric::gauge("only1mcp_server_in_flight", &[SERVER], "Calls at a server, leaving endpoints included."),
+    Metric::counter(
+        "only1mcp_server_bring_ups_total",
+        &[SERVER, OK_OR_FAILED],
+        "Attempts to bring an endpoint of the server up: start or connect, initialise, list its tools.",
+    ),
+    Metric::counter("only1mcp_server_losses_total", &[SERVER], "How often an endpoint that was up was lost."),
+    Metric::gauge("only1mcp_router_revision", &[], "The live revision; 0 for none."),
+    Metric::gauge("only1mcp_router_live_info", &[Label("digest", &[])], "1 for the digest of the live revision."),
+    Metric::gauge(
+        "only1mcp_router_from_disk",
+        &[],
+        "1 while what is live came from the copy on disk and no config-manager has confirmed it.",
+    ),
+    Metric::gauge("only1mcp_router_tools", &[], "Tools that clients see."),
+    Metric::gauge(
+        "only1mcp_router_endpoints",
+        &[Label("verdict", &["healthy", "degraded", "unhealthy", "unknown", "starting"])],
+        "Live endpoints by verdict.",
+    ),
+    Metric::gauge("only1mcp_router_endpoints_leaving", &[], "Endpoints that the live revision has no more."),
+    Metric::gauge(
+        "only1mcp_router_drains",
+        &[Label("phase", &["cordoned", "evicting"])],
+        "Cordoned endpoints with calls in flight, by phase; evicting is past the deadline.",
+    ),
+    Metric::counter(
+        "only1mcp_router_endpoints_added_total",
+        &[OK_OR_FAILED],
+        "New endpoints, by whether the first attempt to bring them up succeeded.",
+    ),
+    Metric::counter(
+        "only1mcp_router_endpoints_removed_total",
+        &[Label("result", &["drained", "evicted"])],
+        "Endpoints that left; evicted when the deadline ended calls on them.",
+    ),
+    Metric::histogram(
+        "only1mcp_router_drain_seconds",
+        &[Label("result", &["drained", "evicted"])],
+        "Endpoints that left: from the end of admission until nothing was in flight.",
+    ),
+    Metric::histogram("only1mcp_router_swap_seconds", &[], "From the decision for a revision until calls see it."),
+    Metric::histogram("only1mcp_router_turn_seconds", &[], "How long making and publishing a generation took."),
+    Metric::counter("only1mcp_router_votes_total", &[Label("vote", &["yes", "no"])], "Votes on attempts."),
+    Metric::counter("only1mcp_router_disk_copies_total", &[OK_OR_FAILED], "Writes of the copy of what is live."),
+    Metric::gauge("only1mcp_router_connections", &[], "Open connections of clients."),
+    Metric::gauge("only1mcp_router_sessions", &[], "Sessions known to this process."),
+    Metric::gauge("only1mcp_router_exchanges", &[], "Calls in flight."),
+    Metric::counter("only1mcp_router_connects_total", &[OK_OR_FAILED], "Connections to HTTP servers."),
+    Metric::counter(
+        "only1mcp_router_renewals_total",
+        &[OK_OR_FAILED],
+        "New sessions with servers that had lost theirs.",
+    ),
+    Metric::counter(
+        "only1mcp_router_progress_dropped_total",
+        &[],
+        "Notifications of progress that a client was too slow for, or that belong to no call.",
+    ),
+];
+
+/// Shows what is only known by looking, for as long as the fleet runs.
+pub(crate) fn show(fleet: &Fleet, shared: &Arc<Shared>, cores: &Everywhere) {
+    let (status, following) = (fleet.status.clone(), fleet.following.clone());
+    let (shared, cores) = (Arc::downgrade(shared), cores.clone());
+    let (mut digest, mut known) = (None, BTreeMap::new());
+    sampled::sampled(move || {
+        status.has_changed().ok()?;
+        let busy = cores.busy();
+        gauge!("only1mcp_router_connections").set(count(busy.connections));
+        gauge!("only1mcp_router_exchanges").set(count(busy.exchanges));
+        gauge!("only1mcp_router_sessions").set(count(shared.upgrade()?.sessions.known()));
+        let status = Arc::clone(&status.borrow());
+        present("only1mcp_router_live_info", "digest", &mut digest, status.digest.map(|digest| digest.short()));
+        gauges(&status, &following);
+        servers(&status, &mut known);
+        Some(())
+    });
+}
+
+fn gauges(status: &Status, following: &watch::Receiver<Following>) {
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and 2^53 revisions are out of reach")]
+    gauge!("only1mcp_router_revision").set(status.revision.0 as f64);
+    gauge!("only1mcp_router_from_disk").set(u8::from(following.borrow().from_disk));
+    gauge!("only1mcp_router_tools").set(count(status.tools));
+    let live = || status.endpoints.iter().filter(|endpoint| endpoint.live);
+    for verdict in [Verdict::Healthy, Verdict::Degraded, Verdict::Unhealthy, Verdict::Unknown, Verdict::Starting] {
+        let number = live().filter(|status| status.endpoint.verdict() == verdict).count();
+        gauge!("only1mcp_router_endpoints", "verdict" => verdict.as_str()).set(count(number));
+    }
+    let leaving = status.endpoints.iter().filter(|endpoint| endpoint.leaving).count();
+    gauge!("only1mcp_router_endpoints_leaving").set(count(leaving));
+    for (phase, name) in [(Phase::Cordoned, "cordoned"), (Phase::Evicting, "evicting")] {
+        let number = status.departures.iter().filter(|one| one.phase == phase && one.in_flight > 0).count();
+        gauge!("only1mcp_router_drains", "phase" => name).set(count(number));
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Server {
+    endpoints: usize,
+    up: usize,
+    in_flight: u64,
+}
+
+/// Looked up anew at each look, so that a server's series last as long as it does; one that is gone is 0 before they are
+/// forgotten.
+fn servers(status: &Status, known: &mut BTreeMap<BackendId, Server>) {
+    let gone = std::mem::take(known).into_keys().map(|id| (id, Server::default()));
+    let mut servers: BTreeMap<_, _> = gone.collect();
+    for one in &status.endpoints {
+        let server = known.entry(one.endpoint.key.backend.clone()).or_default();
+        server.in_flight += one.endpoint.admission.in_flight();
+        server.endpoints += usize::from(one.live);
+        server.up += usize::from(one.live && one.up && one.endpoint.verdict() != Verdict::Unhealthy);
+    }
+    servers.extend(known.iter().map(|(id, server)| (id.clone(), *server)));
+    for (id, server) in servers {
+        let label = metrics::Label::new("server", id.to_string());
+        gauge!("only1mcp_server_endpoints", vec![label.clone()]).set(count(server.endpoints));
+        gauge!("only1mcp_server_up", vec![label.clone()]).set(count(server.up));
+        #[expect(clippy::cast_precision_loss, reason = "2^53 calls are never in flight")]
+        gauge!("only1mcp_server_in_flight", vec![label.clone()]).set(server.in_flight as f64);
+        for result in ["ok", "failed"] {
+            let labels = vec![label.clone(), metrics::Label::new("result", result)];
+            counter!("only1mcp_server_bring_ups_total", labels).increment(0);
+        }
+        counter!("only1mcp_server_losses_total", vec![label]).increment(0);
+    }
+}
+
+/// An endpoint that takes no more calls, as of when that began.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cordoned {
+    pub(crate) since: tokio::time::Instant,
+    /// What the deadline had ended on it before.
+    pub(crate) evicted: u64,
+}
+
+/// It is closed; the deadline has ended `evicted` calls on it in its whole life.
+pub(crate) fn removed(cordoned: Cordoned, evicted: u64) {
+    let result = if evicted > cordoned.evicted { "evicted" } else { "drained" };
+    counter!("only1mcp_router_endpoints_removed_total", "result" => result).increment(1);
+    metrics::histogram!("only1mcp_router_drain_seconds", "result" => result).record(cordoned.since.elapsed());
+}

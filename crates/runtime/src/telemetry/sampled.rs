@@ -1,0 +1,109 @@
+//! Gauges of what is only known by looking: looked at when somebody scrapes, and not before.
+//!
+//! Everything that is bounded shows how full it is as `only1mcp_limit_used` and `only1mcp_limit_max` of one `limit`, so
+//! that one alert and one panel serve them all.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use metrics::gauge;
+use tokio::sync::{Semaphore, mpsc};
+
+/// How much of a limit is used, and the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fill {
+    pub used: usize,
+    pub max: usize,
+}
+
+/// Returns none when what it looks at is gone.
+type Look = Box<dyn FnMut() -> Option<()> + Send>;
+type LookAtLimit = Box<dyn FnMut() -> Option<Fill> + Send>;
+
+static SAMPLED: Mutex<Vec<Look>> = Mutex::new(Vec::new());
+static LIMITS: Mutex<Vec<(&'static str, LookAtLimit)>> = Mutex::new(Vec::new());
+
+/// Calls `look` before each scrape until it returns none. It must not wait, and not call this.
+pub fn sampled(look: impl FnMut() -> Option<()> + Send + 'static) {
+    lock(&SAMPLED).push(Box::new(look));
+}
+
+/// Shows how full something is, until `look` returns none. Of several with one name the fullest is shown.
+pub fn limit(name: &'static str, mut look: impl FnMut() -> Option<Fill> + Send + 'static) {
+    let mut limits = lock(&LIMITS);
+    // What was looked at and is gone makes room, scraped or not.
+    limits.retain_mut(|(known, look)| *known != name || look().is_some());
+    if look().is_some() {
+        limits.push((name, Box::new(look)));
+    }
+}
+
+/// Shows how full a channel is, for as long as somebody else holds a sender.
+pub fn queue<T: Send + 'static>(name: &'static str, sender: &mpsc::Sender<T>) {
+    let sender = sender.downgrade();
+    limit(name, move || {
+        let sender = sender.upgrade()?;
+        Some(Fill { used: sender.max_capacity() - sender.capacity(), max: sender.max_capacity() })
+    });
+}
+
+/// Shows how many of `max` connections a listener serves, which takes a permit before it accepts.
+pub fn permits(name: &'static str, semaphore: &Arc<Semaphore>, max: usize) {
+    let semaphore = Arc::downgrade(semaphore);
+    limit(name, move || {
+        // One is for who comes next.
+        let taken = max.saturating_sub(semaphore.upgrade()?.available_permits());
+        Some(Fill { used: taken.saturating_sub(1), max })
+    });
+}
+
+/// Shows which value of `label` is the present one, as 1; `shown` is what was shown last, which becomes 0 and is forgotten
+/// after a while. To be called at each look.
+pub fn present(name: &'static str, label: &'static str, shown: &mut Option<String>, now: Option<String>) {
+    if let Some(before) = shown.take().filter(|before| Some(before) != now.as_ref()) {
+        gauge!(name, label => before).set(0.0);
+    }
+    if let Some(now) = &now {
+        gauge!(name, label => now.clone()).set(1.0);
+    }
+    *shown = now;
+}
+
+pub(super) fn look() {
+    lock(&SAMPLED).retain_mut(|look| look().is_some());
+    let mut fullest = BTreeMap::new();
+    lock(&LIMITS).retain_mut(|(name, look)| {
+        let fill = look();
+        let shown = fullest.entry(*name).or_insert(Fill { used: 0, max: 0 });
+        if let Some(fill) = fill.filter(|fill| fill.is_fuller_than(shown)) {
+            *shown = fill;
+        }
+        fill.is_some()
+    });
+    for (name, Fill { used, max }) in fullest {
+        gauge!("only1mcp_limit_used", "limit" => name).set(count(used));
+        gauge!("only1mcp_limit_max", "limit" => name).set(count(max));
+    }
+}
+
+impl Fill {
+    fn is_fuller_than(&self, other: &Self) -> bool {
+        other.max == 0 || self.used as u128 * other.max as u128 > other.used as u128 * self.max as u128
+    }
+}
+
+/// A number as a gauge takes it.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "nothing here is counted beyond 2^53")]
+pub fn count(number: usize) -> f64 {
+    number as f64
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;
