@@ -1,6 +1,9 @@
 //! The acceptance lines of running anywhere and seeing everything: containers, traces, metrics, the gRPC surface, schema.
 
+pub mod metrics;
+
 use crate::Line;
 
 /// In the order in which they are numbered.
-pub const LINES: &[Line] = &[];
+pub const LINES: &[Line] =
+    &[Line { number: 4, title: "metrics, rules and dashboards against a real Prometheus", run: metrics::run }];
