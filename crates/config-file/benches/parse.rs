@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use config_file::{Source, parse};
+use config_file::{Format, Source, parse};
 use model::Owner;
 
 fn main() {
@@ -26,7 +26,7 @@ fn servers(count: usize) -> Source {
         };
         write!(text, "{server}").expect("a String takes everything");
     }
-    Source { owner: Owner::file(), name: "only1mcp.yaml".into(), text }
+    Source { owner: Owner::file(), name: "only1mcp.yaml".into(), format: Format::Yaml, text }
 }
 
 #[divan::bench(args = [1, 200, 2000])]

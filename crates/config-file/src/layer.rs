@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use model::{Draft, Located, Position, Violation};
 
-use crate::MAX_BYTES;
+use crate::key::{Key, Kind};
 use crate::names::{child, nearest, show};
 use crate::policy::{NOT_YET, POLICY};
 use crate::report::Report;
-use crate::schema::{Key, Kind};
 use crate::tree::{Entry, Mark, Node, Value, tree};
-use crate::values::{Wrong, describe, is_null};
+use crate::values::{self, Wrong, describe, is_null};
+use crate::{Format, MAX_BYTES};
 
 pub(crate) struct Layer<'a> {
     pub(crate) file: &'a Arc<str>,
@@ -23,8 +23,8 @@ impl<'a> Layer<'a> {
     }
 
     /// Adds what the text says to the draft; `servers_at` is where the first layer has its servers.
-    pub(crate) fn read(&mut self, text: &str, draft: &mut Draft, servers_at: &mut Option<Position>) {
-        let Some(root) = self.tree(text) else {
+    pub(crate) fn read(&mut self, text: &str, format: Format, draft: &mut Draft, servers_at: &mut Option<Position>) {
+        let Some(root) = self.tree(text, format) else {
             self.report.servers_lost = true;
             return;
         };
@@ -32,8 +32,12 @@ impl<'a> Layer<'a> {
             self.report.servers_lost = true;
             return;
         };
-        for entry in entries.iter().filter(|entry| entry.key == "version") {
-            self.version(entry);
+        for entry in entries {
+            match entry.key.as_str() {
+                "version" => self.version(entry),
+                "$schema" => drop(self.value(&entry.value, "$schema", values::text)),
+                _ => {}
+            }
         }
         let mut seen = Vec::new();
         let table = Table { keys: &POLICY, not_yet: &NOT_YET };
@@ -47,13 +51,13 @@ impl<'a> Layer<'a> {
         }
     }
 
-    fn tree(&mut self, text: &str) -> Option<Node> {
+    fn tree(&mut self, text: &str, format: Format) -> Option<Node> {
         if text.len() as u64 > MAX_BYTES {
             let message = format!("the text has {} bytes; expected at most {MAX_BYTES}", text.len());
             self.refuse(Mark::START, "", message);
             return None;
         }
-        match tree(text, self.file, self.report) {
+        match tree(text, format, self.file, self.report) {
             Ok(root) => Some(root),
             Err(violation) => {
                 self.report.push(violation);
@@ -104,7 +108,7 @@ impl<'a> Layer<'a> {
             let path = child(section.path, &entry.key);
             let name = child(section.name, &entry.key);
             if let Some(key) = table.keys.iter().find(|key| key.path == name) {
-                if matches!(key.kind, Kind::Elsewhere) {
+                if matches!(key.kind, Kind::Elsewhere(_)) {
                     continue;
                 }
                 if let Err(wrong) = key.read(&entry.value, target) {

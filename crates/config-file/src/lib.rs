@@ -1,4 +1,4 @@
-//! How a configuration is spelled: YAML texts of one or several owners become one snapshot, or the list of
+//! How a configuration is spelled: YAML or TOML texts of one or several owners become one snapshot, or the list of
 //! everything that is wrong with them, each with its line and column.
 //!
 //! Nothing else in the workspace knows a key of the file by name. What the keys mean, and which combinations
@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod key;
 mod layer;
 mod names;
 mod policy;
@@ -13,18 +14,26 @@ mod read;
 mod report;
 mod schema;
 mod server;
+mod spell;
+mod toml;
 mod tree;
 mod units;
 mod values;
+mod yaml;
 
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use model::{Draft, Owner, Policy, Position, Snapshot, Violation};
 
-pub use read::{ReadError, read};
+use serde::{Deserialize, Serialize};
+
+pub use read::{ReadError, read, read_stream};
+pub use schema::schema;
+pub use spell::spell;
 
 use crate::layer::Layer;
 use crate::report::Report;
@@ -32,12 +41,31 @@ use crate::report::Report;
 /// The largest text that is taken apart, in bytes.
 pub const MAX_BYTES: u64 = 16 << 20;
 
+/// What a text is written in. Both mean the same tree of keys; equal trees have equal digests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// JSON as well, which is YAML.
+    #[default]
+    Yaml,
+    Toml,
+}
+
+impl Format {
+    /// By the end of a file's name: TOML for `.toml`, else YAML.
+    pub fn of(name: impl AsRef<Path>) -> Self {
+        let toml = name.as_ref().extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
+        if toml { Self::Toml } else { Self::Yaml }
+    }
+}
+
 /// What one owner wants, as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     pub owner: Owner,
     /// What positions say before `:line:column`: a path, or the name of a layer.
     pub name: Arc<str>,
+    pub format: Format,
     pub text: String,
 }
 
@@ -59,7 +87,7 @@ pub fn merge(sources: &[Source]) -> Merged {
     let mut report = Report::default();
     let mut servers_at = None;
     for source in &layers {
-        Layer::new(&source.name, &mut report).read(&source.text, &mut draft, &mut servers_at);
+        Layer::new(&source.name, &mut report).read(&source.text, source.format, &mut draft, &mut servers_at);
     }
     draft.at = servers_at.unwrap_or(draft.at);
     // Where servers were written and could not be read, to say that there are none would mislead.

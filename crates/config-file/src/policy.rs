@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use model::{DrainPolicy, Naming, Policy};
+use serde_json::{Value, json};
 
-use crate::schema::{Key, Kind};
+use crate::key::{Key, Kind};
+use crate::server;
 use crate::values::Unit;
 
 const MIB: u64 = 1 << 20;
@@ -18,54 +20,164 @@ const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-pub(crate) static POLICY: [Key<Policy>; 26] = [
-    Key::new("version", Kind::Elsewhere),
-    Key::new("servers", Kind::Elsewhere),
+fn schema() -> Value {
+    json!({ "type": "string" })
+}
+
+fn version() -> Value {
+    // Without quotes `1.0` is a number, and means the same.
+    json!({ "enum": ["1.0", 1.0], "default": "1.0" })
+}
+
+fn servers() -> Value {
+    json!({ "type": ["array", "null"], "maxItems": server::MAX_SERVERS, "items": crate::schema::server() })
+}
+
+pub(crate) static POLICY: [Key<Policy>; 27] = [
+    Key::new("$schema", Kind::Elsewhere(schema), "where editors find what may stand here; it changes nothing"),
+    Key::new("version", Kind::Elsewhere(version), "version of this format"),
+    Key::new("servers", Kind::Elsewhere(servers), "the servers; their order decides who keeps a name when two have it"),
     Key::new(
         "naming",
         Kind::Choice(&[("prefix", |p| p.naming = Naming::Prefix), ("none", |p| p.naming = Naming::None)], &["shared"]),
+        "`prefix` shows tool `read` of server `files` as `files__read`; `none` shows names as they are, and two servers with the same name are refused",
     ),
-    Key::new("allow_empty", Kind::Flag(|p| &mut p.allow_empty)),
-    Key::new("hot_reload.enabled", Kind::Flag(|p| &mut p.source.enabled)),
+    Key::new("allow_empty", Kind::Flag(|p| &mut p.allow_empty), "whether there may be no server at all"),
+    Key::new(
+        "hot_reload.enabled",
+        Kind::Flag(|p| &mut p.source.enabled),
+        "whether a change of the file is applied by itself; if not, `only1mcp reload` does it",
+    ),
     // Events, with polling beside them: what the watcher always does.
-    Key::new("hot_reload.watcher.method", Kind::Choice(&[("auto", |_| {})], &["polling", "notify"])),
+    Key::new(
+        "hot_reload.watcher.method",
+        Kind::Choice(&[("auto", |_| {})], &["polling", "notify"]),
+        "events of the file system, with polling beside them",
+    ),
     Key::new(
         "hot_reload.watcher.poll_interval_ms",
         Kind::Counted(Unit::Milliseconds, |p| &mut p.source.poll_interval, 10..=3_600_000),
+        "how often the file is looked at even if no event came",
     ),
     Key::new(
         "hot_reload.watcher.debounce_ms",
         Kind::Counted(Unit::Milliseconds, |p| &mut p.source.debounce, 0..=10_000),
+        "how long a file written in place must hold still before it is read; one that is moved into its place is read at once",
     ),
     Key::new(
         "hot_reload.validation.timeout_seconds",
         Kind::Counted(Unit::Seconds, |p| &mut p.validation.timeout, 1..=3600),
+        "how long routers may take to try what changed",
     ),
-    Key::new("hot_reload.two_phase_commit.enabled", Kind::Flag(|p| &mut p.validation.two_phase_commit)),
-    Key::new("drain.strategy", Kind::Choice(&[("graceful", |_| {})], &["immediate", "progressive"])),
-    Key::new("drain.graceful.timeout_seconds", Kind::Counted(Unit::Seconds, |p| &mut p.drain.timeout, 0..=DAY)),
-    Key::new("health.minimum_health_ratio", Kind::Permille(|p| &mut p.validation.minimum_health_permille)),
-    Key::new("health.interval", Kind::Duration(|p| &mut p.health.interval, ms(10)..=secs(DAY))),
-    Key::new("health.timeout", Kind::Duration(|p| &mut p.health.timeout, ms(10)..=secs(3600))),
-    Key::new("health.unhealthy_threshold", Kind::Count(|p| &mut p.health.unhealthy_threshold, 1..=1000)),
-    Key::new("health.healthy_threshold", Kind::Count(|p| &mut p.health.healthy_threshold, 1..=1000)),
-    Key::new("rollback.history.max_snapshots", Kind::Count(|p| &mut p.history.max_snapshots, 1..=100_000)),
-    Key::new("rollback.history.retention_days", Kind::Counted(Unit::Days, |p| &mut p.history.retention, 1..=36_500)),
-    Key::new("limits.request_bytes", Kind::Bytes(|p| &mut p.limits.request_bytes, 1024..=1024 * MIB)),
-    Key::new("limits.response_bytes", Kind::Bytes(|p| &mut p.limits.response_bytes, 1024..=4096 * MIB)),
-    Key::new("limits.in_flight_per_endpoint", Kind::Count(|p| &mut p.limits.in_flight_per_endpoint, 1..=1_000_000)),
-    Key::new("limits.idle", Kind::Duration(|p| &mut p.limits.idle, ms(10)..=secs(30 * DAY))),
-    Key::new("limits.total", Kind::Duration(|p| &mut p.limits.total, ms(10)..=secs(30 * DAY))),
-    Key::new("limits.connect", Kind::Duration(|p| &mut p.limits.connect, ms(10)..=secs(3600))),
-    Key::new("limits.session_idle", Kind::Duration(|p| &mut p.limits.session_idle, secs(1)..=secs(365 * DAY))),
+    Key::new(
+        "hot_reload.two_phase_commit.enabled",
+        Kind::Flag(|p| &mut p.validation.two_phase_commit),
+        "whether all routers agree to a change before any applies it",
+    ),
+    Key::new(
+        "drain.strategy",
+        Kind::Choice(&[("graceful", |_| {})], &["immediate", "progressive"]),
+        "running calls finish until a deadline",
+    ),
+    Key::new(
+        "drain.graceful.timeout_seconds",
+        Kind::Counted(Unit::Seconds, |p| &mut p.drain.timeout, 0..=DAY),
+        "that deadline, after which what still runs is ended with an error",
+    ),
+    Key::new(
+        "health.minimum_health_ratio",
+        Kind::Permille(|p| &mut p.validation.minimum_health_permille),
+        "the least share of the *changed* servers that must come up for a change to be applied, with at most three decimals; exactly this share is enough",
+    ),
+    Key::new(
+        "health.interval",
+        Kind::Duration(|p| &mut p.health.interval, ms(10)..=secs(DAY)),
+        "how often an endpoint is probed",
+    ),
+    Key::new(
+        "health.timeout",
+        Kind::Duration(|p| &mut p.health.timeout, ms(10)..=secs(3600)),
+        "how long a probe may take",
+    ),
+    Key::new(
+        "health.unhealthy_threshold",
+        Kind::Count(|p| &mut p.health.unhealthy_threshold, 1..=1000),
+        "failures in a row that make an endpoint unhealthy",
+    ),
+    Key::new(
+        "health.healthy_threshold",
+        Kind::Count(|p| &mut p.health.healthy_threshold, 1..=1000),
+        "successes in a row that make it healthy again",
+    ),
+    Key::new(
+        "rollback.history.max_snapshots",
+        Kind::Count(|p| &mut p.history.max_snapshots, 1..=100_000),
+        "contents of past revisions that are kept; the last good one is kept always",
+    ),
+    Key::new(
+        "rollback.history.retention_days",
+        Kind::Counted(Unit::Days, |p| &mut p.history.retention, 1..=36_500),
+        "for how long they are kept",
+    ),
+    Key::new(
+        "limits.request_bytes",
+        Kind::Bytes(|p| &mut p.limits.request_bytes, 1024..=1024 * MIB),
+        "largest request of a client",
+    ),
+    Key::new(
+        "limits.response_bytes",
+        Kind::Bytes(|p| &mut p.limits.response_bytes, 1024..=4096 * MIB),
+        "largest answer of a server",
+    ),
+    Key::new(
+        "limits.in_flight_per_endpoint",
+        Kind::Count(|p| &mut p.limits.in_flight_per_endpoint, 1..=1_000_000),
+        "calls at the same time on one endpoint; more are refused",
+    ),
+    Key::new(
+        "limits.idle",
+        Kind::Duration(|p| &mut p.limits.idle, ms(10)..=secs(30 * DAY)),
+        "how long a call may take without any sign of life from its server",
+    ),
+    Key::new(
+        "limits.total",
+        Kind::Duration(|p| &mut p.limits.total, ms(10)..=secs(30 * DAY)),
+        "how long a call may take altogether",
+    ),
+    Key::new(
+        "limits.connect",
+        Kind::Duration(|p| &mut p.limits.connect, ms(10)..=secs(3600)),
+        "how long connecting and initialising an endpoint may take",
+    ),
+    Key::new(
+        "limits.session_idle",
+        Kind::Duration(|p| &mut p.limits.session_idle, secs(1)..=secs(365 * DAY)),
+        "how long a client's session lives without a request",
+    ),
+];
+
+/// What the sections are about that these keys stand in.
+pub(crate) static SECTIONS: [(&str, &str); 11] = [
+    ("hot_reload", "how the configuration file is followed, and how a change of it is tried"),
+    ("hot_reload.watcher", "when the file is read"),
+    ("hot_reload.validation", "how a change is tried before it is applied"),
+    ("hot_reload.two_phase_commit", "how routers agree to a change"),
+    ("health", "when endpoints are probed, and what a result means"),
+    ("drain", "how an endpoint that is removed or changed comes to its end"),
+    ("drain.graceful", "the strategy `graceful`"),
+    ("rollback", "going back to an earlier revision"),
+    ("rollback.history", "how much of the past is kept"),
+    ("limits", "what one client, one call or one server may cost"),
+    ("graceful", "the strategy `graceful`"),
 ];
 
 /// `servers[].drain`, in place of the gateway's own.
 pub(crate) static SERVER_DRAIN: [Key<Option<DrainPolicy>>; 2] = [
-    Key::new("strategy", Kind::Choice(&[("graceful", |_| {})], &["immediate", "progressive"])),
+    Key::new("strategy", Kind::Choice(&[("graceful", |_| {})], &["immediate", "progressive"]), "as for the gateway"),
     Key::new(
         "graceful.timeout_seconds",
         Kind::Counted(Unit::Seconds, |drain| &mut drain.get_or_insert_default().timeout, 0..=DAY),
+        "as for the gateway, in place of its value",
     ),
 ];
 

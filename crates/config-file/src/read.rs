@@ -1,10 +1,12 @@
 //! A file's text, or exactly why there is none.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use model::Violation;
+use nix::fcntl::OFlag;
 
 use crate::MAX_BYTES;
 
@@ -14,6 +16,8 @@ pub enum ReadError {
     Missing { path: PathBuf },
     #[error("{}: is a directory; expected a file", path.display())]
     Directory { path: PathBuf },
+    #[error("{}: is no regular file", path.display())]
+    NotRegular { path: PathBuf },
     #[error("{}: cannot be opened: {source}", path.display())]
     Open { path: PathBuf, source: io::Error },
     #[error("{}: cannot be read: {source}", path.display())]
@@ -31,22 +35,33 @@ impl From<ReadError> for Violation {
     }
 }
 
-/// The text of a file of at most [`MAX_BYTES`].
+/// The text of a regular file of at most [`MAX_BYTES`]. Never waits for somebody else, as a pipe would.
 pub fn read(path: &Path) -> Result<String, ReadError> {
     let owned = || path.to_path_buf();
-    let file = File::open(path).map_err(|source| {
+    let opened = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
+    let file = opened.map_err(|source| {
         if source.kind() == io::ErrorKind::NotFound {
             ReadError::Missing { path: owned() }
         } else {
             ReadError::Open { path: owned(), source }
         }
     })?;
-    let failed = |source: io::Error| ReadError::Read { path: owned(), source };
-    if file.metadata().map_err(failed)?.is_dir() {
+    let metadata = file.metadata().map_err(|source| ReadError::Read { path: owned(), source })?;
+    if metadata.is_dir() {
         return Err(ReadError::Directory { path: owned() });
     }
+    if !metadata.is_file() {
+        return Err(ReadError::NotRegular { path: owned() });
+    }
+    read_stream(path, file)
+}
+
+/// The text of a stream of at most [`MAX_BYTES`], until its end; `path` is what errors call it.
+pub fn read_stream(path: &Path, stream: impl Read) -> Result<String, ReadError> {
+    let owned = || path.to_path_buf();
     let mut bytes = Vec::new();
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    let read = stream.take(MAX_BYTES + 1).read_to_end(&mut bytes);
+    read.map_err(|source| ReadError::Read { path: owned(), source })?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(ReadError::TooLarge { path: owned() });
     }

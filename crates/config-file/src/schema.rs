@@ -1,57 +1,158 @@
-//! What a table of keys says of each key, and how a value found under one is put in its place.
+//! The format as JSON Schema, so that editors complete and check: made of the very tables the reader goes by.
+//!
+//! Draft 07, because that is the newest one all plug-ins of editors for YAML and TOML know, and the format needs nothing
+//! of a later one. No `$ref`: some of them resolve it against `$id`.
+//!
+//! Whatever the reader takes, the schema takes. It cannot say everything that is refused: that ids are unique, what the
+//! bounds of a time with its unit are, whether a host name can exist. `only1mcp validate` does.
 
-use std::ops::RangeInclusive;
-use std::time::Duration;
+use serde_json::{Map, Value, json};
 
-use crate::tree::Node;
-use crate::values::{self, Unit, Wrong};
+use crate::key::Key;
+use crate::policy::{POLICY, SECTIONS};
+use crate::server::{self, Field};
 
-/// A key by its dotted path; the sections in between follow from the paths of the table.
-pub(crate) struct Key<T: 'static> {
-    pub(crate) path: &'static str,
-    pub(crate) kind: Kind<T>,
+/// The JSON Schema of a configuration file.
+pub fn schema() -> Value {
+    let mut schema = sections(&POLICY, Key::default);
+    let servers = json!({ "required": ["servers"], "properties": { "servers": { "type": "array", "minItems": 1 } } });
+    let of_root = json!({
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "$id": "urn:only1mcp:configuration:1.0",
+        "title": "Configuration of only1mcp",
+        "description": "Which MCP servers the gateway has, and how it behaves",
+        "type": "object",
+        "if": { "properties": { "allow_empty": { "const": true } }, "required": ["allow_empty"] },
+        "else": servers,
+        "examples": [{
+            "servers": [{ "id": "files", "transport": { "type": "stdio", "command": "npx", "args": ["-y", "some-server"] } }],
+        }],
+    });
+    merge(&mut schema, of_root);
+    schema
 }
 
-pub(crate) enum Kind<T: 'static> {
-    /// Read by other means than the table.
-    Elsewhere,
-    Flag(fn(&mut T) -> &mut bool),
-    Count(fn(&mut T) -> &mut u32, RangeInclusive<u32>),
-    /// A number, of the unit that the key's name ends with.
-    Counted(Unit, fn(&mut T) -> &mut Duration, RangeInclusive<u64>),
-    Duration(fn(&mut T) -> &mut Duration, RangeInclusive<Duration>),
-    Bytes(fn(&mut T) -> &mut u64, RangeInclusive<u64>),
-    Permille(fn(&mut T) -> &mut u32),
-    /// The words, and those that a later release will understand.
-    Choice(&'static [Word<T>], &'static [&'static str]),
-}
-
-pub(crate) type Word<T> = (&'static str, fn(&mut T));
-
-impl<T> Key<T> {
-    pub(crate) const fn new(path: &'static str, kind: Kind<T>) -> Self {
-        Self { path, kind }
-    }
-
-    pub(crate) fn read(&self, node: &Node, target: &mut T) -> Result<(), Wrong> {
-        match &self.kind {
-            Kind::Elsewhere => {}
-            Kind::Flag(place) => *place(target) = values::flag(node)?,
-            Kind::Count(place, range) => *place(target) = values::count(node, range)?,
-            Kind::Counted(unit, place, range) => {
-                *place(target) = values::counted_duration(node, *unit, range)?;
-            }
-            Kind::Duration(place, range) => *place(target) = values::duration(node, range)?,
-            Kind::Bytes(place, range) => *place(target) = values::bytes(node, range)?,
-            Kind::Permille(place) => *place(target) = values::permille(node)?,
-            Kind::Choice(words, not_yet) => {
-                let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
-                let chosen = values::choice(node, &names, not_yet)?;
-                if let Some((_, set)) = words.iter().find(|(name, _)| *name == chosen) {
-                    set(target);
-                }
+/// The keys of a table, each in the sections of its path.
+pub(crate) fn sections<T>(keys: &[Key<T>], default: impl Fn(&Key<T>) -> Option<Value>) -> Value {
+    let mut root = section();
+    for key in keys {
+        let mut fragment = key.schema();
+        if let Some(default) = default(key) {
+            fragment["default"] = default;
+        }
+        let mut place = &mut root;
+        let mut path = String::new();
+        let (outer, name) = key.path.rsplit_once('.').unwrap_or(("", key.path));
+        for part in outer.split('.').filter(|part| !part.is_empty()) {
+            crate::names::descend(&mut path, part);
+            place = &mut place["properties"][part];
+            if place.is_null() {
+                *place = section();
+                let doc = SECTIONS.iter().find(|(section, _)| *section == path);
+                place["description"] = doc.map(|(_, doc)| *doc).into();
             }
         }
-        Ok(())
+        place["properties"][name] = fragment;
+    }
+    root
+}
+
+/// One whose lines are all comments is an empty one.
+fn section() -> Value {
+    json!({ "type": ["object", "null"], "additionalProperties": false, "properties": {} })
+}
+
+/// One entry of `servers`.
+pub(crate) fn server() -> Value {
+    object(&server::KEYS, json!({ "required": ["id", "transport"] }))
+}
+
+pub(crate) fn transport() -> Value {
+    let kind = |name: &str, doc: &str| json!({ "type": { "const": name, "description": doc } });
+    let mut stdio = object(&server::STDIO, json!({ "title": "stdio", "required": ["type", "command"] }));
+    merge(&mut stdio["properties"], kind("stdio", "a program that is started"));
+    let several = json!({ "required": ["urls"], "properties": { "urls": { "type": "array", "minItems": 1 } } });
+    let reached = json!({ "title": "http", "required": ["type"], "anyOf": [{ "required": ["url"] }, several] });
+    let mut http = object(&server::HTTP, reached);
+    merge(&mut http["properties"], kind("http", "Streamable HTTP"));
+    json!({ "type": "object", "oneOf": [stdio, http] })
+}
+
+fn object<T>(fields: &[Field<T>], more: Value) -> Value {
+    let properties = fields.iter().map(|field| {
+        let mut fragment = (field.schema)();
+        let mut doc = format!("{}; {}", field.doc, field.kind);
+        if !matches!(field.default, "required" | "–") && fragment.get("default").is_none() {
+            doc.push_str(&format!("; without it: {}", field.default));
+        }
+        fragment["description"] = doc.into();
+        (field.name.to_owned(), fragment)
+    });
+    let properties: Map<_, _> = properties.collect();
+    let mut object = json!({ "type": "object", "additionalProperties": false, "properties": properties });
+    merge(&mut object, more);
+    object
+}
+
+fn merge(into: &mut Value, more: Value) {
+    if let (Value::Object(into), Value::Object(more)) = (into, more) {
+        into.extend(more);
+    }
+}
+
+/// What texts of a transport may be. Patterns use only what every engine has, and have one way to match.
+pub(crate) mod texts {
+    use super::{Value, json};
+
+    /// References are of a known kind and closed; `$${` is a literal `${`.
+    pub(crate) const TEMPLATE: &str = r"^([^$]|\$\$+\{|\$+([^${]|$)|\$\{(env:[^}]+|file:/[^}]*)\})*$";
+    /// Absolute, with a host, without user and fragment; or begun by a reference, which may hold all of that.
+    const URL: &str = concat!(
+        r"^(\$\{[^}]*\}([^\s#$]|\$+[^\s#${]|\$\{[^}]*\})*\$*|",
+        r"[Hh][Tt][Tt][Pp][Ss]?://([^\s/?#@$]|\$\{[^}]*\})+([/?]([^\s#$]|\$+[^\s#${]|\$\{[^}]*\})*\$*)?)$",
+    );
+    const HEADER_NAME: &str = "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$";
+    const HEADER_VALUE: &str = r"^([\t -#%-~]|\$+[\t -#%-z|}~]|\$\$+\{|\$\{[^}]*\})*\$*$";
+
+    /// What a program or a header gets as a text, whatever is written.
+    pub(crate) fn loose() -> Value {
+        json!({ "type": ["string", "number", "boolean"], "pattern": TEMPLATE })
+    }
+
+    pub(crate) fn command(example: &str) -> Value {
+        json!({ "type": "string", "pattern": TEMPLATE, "allOf": [{ "pattern": "[^\\s]" }], "examples": [example] })
+    }
+
+    pub(crate) fn absolute(example: &str) -> Value {
+        json!({ "type": "string", "pattern": TEMPLATE, "allOf": [{ "pattern": r"^(/|\$\{)" }], "examples": [example] })
+    }
+
+    pub(crate) fn url(example: &str) -> Value {
+        json!({ "type": "string", "pattern": TEMPLATE, "allOf": [{ "pattern": URL }], "examples": [example] })
+    }
+
+    pub(crate) fn mapping(names: &Value, values: &Value, name: &str, value: &str) -> Value {
+        json!({
+            "type": ["object", "null"],
+            "propertyNames": names,
+            "additionalProperties": values,
+            "examples": [{ name: value }],
+        })
+    }
+
+    pub(crate) fn headers() -> Value {
+        let owned: Vec<String> = model::OWNED_HEADERS.iter().map(|name| any_case(name)).collect();
+        let names = json!({ "pattern": HEADER_NAME, "not": { "pattern": format!("^({})$", owned.join("|")) } });
+        let mut values = loose();
+        values["allOf"] = json!([{ "pattern": HEADER_VALUE }]);
+        mapping(&names, &values, "Authorization", "Bearer ${file:/run/secrets/search}")
+    }
+
+    fn any_case(name: &str) -> String {
+        let either = |c: char| match c {
+            'a'..='z' => format!("[{}{c}]", c.to_ascii_uppercase()),
+            _ => c.to_string(),
+        };
+        name.chars().map(either).collect()
     }
 }

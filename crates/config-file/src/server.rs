@@ -1,19 +1,183 @@
-//! One entry of `servers`.
+//! One entry of `servers`: its keys with what each is for, which values it takes, and how it is read.
 
 use model::{DraftBackend, DraftTransport, Located, ReplaceMode};
+use serde_json::{Value as Json, json};
 
 use crate::layer::{Layer, Section, Table};
 use crate::names::{child, nearest};
 use crate::policy::{SERVER_DRAIN, SERVER_DRAIN_NOT_YET};
+use crate::schema::{self, texts};
 use crate::tree::{Entry, Node, Value};
-use crate::values::{choice, flag, is_null, loose_text, text};
+use crate::values::{Wrong, choice, flag, is_null, loose_text, text};
 
 /// Of one layer.
-const MAX_SERVERS: usize = 10_000;
+pub(crate) const MAX_SERVERS: usize = 10_000;
 
-pub(crate) const KEYS: [&str; 6] = ["id", "transport", "tools", "critical", "replace", "drain"];
-pub(crate) const STDIO: [&str; 4] = ["command", "args", "env", "cwd"];
-pub(crate) const HTTP: [&str; 3] = ["url", "urls", "headers"];
+/// A key of a server, or of its transport.
+pub(crate) struct Field<T: 'static> {
+    pub(crate) name: &'static str,
+    pub(crate) doc: &'static str,
+    /// What may be written there, for the reference.
+    pub(crate) kind: &'static str,
+    /// What holds without it, for the reference.
+    pub(crate) default: &'static str,
+    /// The same for a schema.
+    pub(crate) schema: fn() -> Json,
+    read: fn(&mut Layer<'_>, &Node, &str, &mut T),
+}
+
+pub(crate) static KEYS: [Field<DraftBackend>; 6] = [
+    Field {
+        name: "id",
+        doc: "its name; unique",
+        kind: "1 to 64 of `A-Z a-z 0-9 _ - .`, the first a letter or digit",
+        default: "required",
+        schema: || json!({ "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", "examples": ["files"] }),
+        read: |layer, node, at, server| server.id = layer.text(node, at),
+    },
+    Field {
+        name: "transport",
+        doc: "how it is reached",
+        kind: "mapping",
+        default: "required",
+        schema: schema::transport,
+        read: |layer, node, at, server| server.transport = layer.transport(node, at),
+    },
+    Field {
+        name: "tools",
+        doc: "the tools shown to clients, by the server's own names",
+        kind: "list of names",
+        default: "all",
+        schema: || {
+            let name = json!({ "type": "string", "pattern": "[^\\s]" });
+            json!({ "type": "array", "items": name, "uniqueItems": true, "examples": [["read_file"]] })
+        },
+        read: |layer, node, at, server| layer.tools(node, at, server),
+    },
+    Field {
+        name: "critical",
+        doc: "whether a change is refused if this server is changed by it and does not come up",
+        kind: "true or false",
+        default: "`false`",
+        schema: || json!({ "type": "boolean", "default": false }),
+        read: |layer, node, at, server| server.critical = layer.value(node, at, flag).unwrap_or_default(),
+    },
+    Field {
+        name: "replace",
+        doc: "when it is changed: start the new one beside the old, or, for programs that cannot run twice, end the old \
+              one first",
+        kind: "`beside`, `stop_first`",
+        default: "`beside`",
+        schema: || json!({ "type": "string", "enum": ["beside", "stop_first"], "default": "beside" }),
+        read: |layer, node, at, server| {
+            let word = layer.value(node, at, |node| choice(node, &["beside", "stop_first"], &[]));
+            server.replace = if word == Some("stop_first") { ReplaceMode::StopFirst } else { ReplaceMode::Beside };
+        },
+    },
+    Field {
+        name: "drain",
+        doc: "for this server in place of the gateway's `drain`",
+        kind: "mapping",
+        default: "–",
+        schema: || schema::sections(&SERVER_DRAIN, |_| None),
+        read: |layer, node, at, server| {
+            let table = Table { keys: &SERVER_DRAIN, not_yet: &SERVER_DRAIN_NOT_YET };
+            if let Some(inner) = layer.map(node, at, "a mapping") {
+                let section = Section { path: at, name: "" };
+                layer.section(inner, section, &table, &mut server.drain, &mut Vec::new());
+            }
+        },
+    },
+];
+
+type Pairs = Vec<(Located<String>, Located<String>)>;
+
+#[derive(Default)]
+pub(crate) struct Stdio {
+    command: Option<Located<String>>,
+    args: Vec<Located<String>>,
+    env: Pairs,
+    cwd: Option<Located<String>>,
+}
+
+pub(crate) static STDIO: [Field<Stdio>; 4] = [
+    Field {
+        name: "command",
+        doc: "the program, looked up in `PATH`",
+        kind: "text",
+        default: "required",
+        schema: || texts::command("npx"),
+        read: |layer, node, at, stdio| stdio.command = layer.text(node, at),
+    },
+    Field {
+        name: "args",
+        doc: "its arguments; numbers and flags are passed as they are written",
+        kind: "list of texts",
+        default: "none",
+        schema: || {
+            let example = json!([["-y", "some-server", "/data"]]);
+            json!({ "type": ["array", "null"], "items": texts::loose(), "examples": example })
+        },
+        read: |layer, node, at, stdio| stdio.args = layer.texts(node, at, loose_text).unwrap_or_default(),
+    },
+    Field {
+        name: "env",
+        doc: "its environment, beside `PATH`, `HOME` and `LANG`",
+        kind: "mapping of names to texts",
+        default: "none",
+        schema: || texts::mapping(&json!({ "pattern": "^[^=\\x00]+$" }), &texts::loose(), "KEY", "${env:KEY}"),
+        read: |layer, node, at, stdio| stdio.env = layer.pairs(node, at),
+    },
+    Field {
+        name: "cwd",
+        doc: "its working directory",
+        kind: "absolute path",
+        default: "the router's",
+        schema: || texts::absolute("/srv/files"),
+        read: |layer, node, at, stdio| stdio.cwd = layer.text(node, at),
+    },
+];
+
+#[derive(Default)]
+pub(crate) struct Http {
+    urls: Vec<Located<String>>,
+    headers: Pairs,
+}
+
+pub(crate) static HTTP: [Field<Http>; 3] = [
+    Field {
+        name: "url",
+        doc: "the MCP endpoint; no credentials and no fragment in it",
+        kind: "`http` or `https` URL",
+        default: "required",
+        schema: || texts::url("https://example.org/mcp"),
+        read: |layer, node, at, http| http.urls.extend(layer.text(node, at)),
+    },
+    Field {
+        name: "urls",
+        doc: "several endpoints of the same server, in place of `url` or beside it",
+        kind: "list of URLs",
+        default: "none",
+        schema: || {
+            let url = texts::url("https://a.example.org/mcp");
+            json!({ "type": ["array", "null"], "items": url, "uniqueItems": true })
+        },
+        read: |layer, node, at, http| layer.urls(node, at, http),
+    },
+    Field {
+        name: "headers",
+        doc: "sent with every request; headers the gateway writes itself (`Host`, `Content-Type`, `Mcp-Session-Id` …) are \
+              refused",
+        kind: "mapping of names to texts",
+        default: "none",
+        schema: texts::headers,
+        read: |layer, node, at, http| http.headers = layer.pairs(node, at),
+    },
+];
+
+fn names<T>(fields: &'static [Field<T>]) -> impl Iterator<Item = &'static str> + Clone {
+    fields.iter().map(|field| field.name)
+}
 
 impl Layer<'_> {
     pub(crate) fn servers(&mut self, node: &Node, backends: &mut Vec<DraftBackend>) {
@@ -56,112 +220,102 @@ impl Layer<'_> {
             drain: None,
         };
         for entry in entries {
-            let (value, at) = (&entry.value, child(path, &entry.key));
-            match entry.key.as_str() {
-                "id" => server.id = self.text(value, &at),
-                "transport" => server.transport = self.transport(value, &at),
-                "tools" if is_null(value) => {
-                    self.refuse(value.at, &at, "expected a list of texts (`[]` shows none), found nothing");
-                }
-                "tools" => server.tools = self.texts(value, &at, text),
-                "critical" => server.critical = self.value(value, &at, flag).unwrap_or_default(),
-                "replace" => {
-                    let word = self.value(value, &at, |node| choice(node, &["beside", "stop_first"], &[]));
-                    server.replace =
-                        if word == Some("stop_first") { ReplaceMode::StopFirst } else { ReplaceMode::Beside };
-                }
-                "drain" => {
-                    let table = Table { keys: &SERVER_DRAIN, not_yet: &SERVER_DRAIN_NOT_YET };
-                    if let Some(inner) = self.map(value, &at, "a mapping") {
-                        let section = Section { path: &at, name: "" };
-                        self.section(inner, section, &table, &mut server.drain, &mut Vec::new());
-                    }
-                }
-                unknown => {
-                    let inside =
-                        || [&STDIO[..], &HTTP].concat().contains(&unknown).then(|| format!("transport.{unknown}"));
-                    let suggestion = inside().or_else(|| nearest(unknown, KEYS));
-                    self.unknown(entry, path, suggestion);
-                }
+            let key = entry.key.as_str();
+            if !self.field(&KEYS, entry, path, &mut server) {
+                let inside = names(&STDIO).chain(names(&HTTP)).any(|name| name == key);
+                let suggestion = inside.then(|| format!("transport.{key}")).or_else(|| nearest(key, names(&KEYS)));
+                self.unknown(entry, path, suggestion);
             }
         }
         server
+    }
+
+    /// Reads an entry whose key is among the fields, and says whether it is.
+    fn field<T>(&mut self, fields: &[Field<T>], entry: &Entry, path: &str, target: &mut T) -> bool {
+        let field = fields.iter().find(|field| field.name == entry.key);
+        if let Some(field) = field {
+            (field.read)(self, &entry.value, &child(path, &entry.key), target);
+        }
+        field.is_some()
+    }
+
+    fn tools(&mut self, node: &Node, path: &str, server: &mut DraftBackend) {
+        if is_null(node) {
+            self.refuse(node.at, path, "expected a list of texts (`[]` shows none), found nothing");
+        } else {
+            server.tools = self.texts(node, path, text);
+        }
     }
 
     fn transport(&mut self, node: &Node, path: &str) -> Option<DraftTransport> {
         // Whatever is wrong inside, a transport was given.
         self.report.covered.add(self.file, path);
         let entries = self.map(node, path, "a mapping with `type`")?;
-        let kind = self.transport_type(node, entries, path);
-        for entry in entries.iter().filter(|entry| entry.key != "type") {
-            let key = entry.key.as_str();
-            let (own, other, others) = match kind {
-                Some("stdio") => (&STDIO[..], &HTTP[..], "http"),
-                Some(_) => (&HTTP[..], &STDIO[..], "stdio"),
-                None => (&[][..], &[][..], ""),
-            };
-            if other.contains(&key) {
-                let message = format!("this key belongs to a transport of type `{others}`");
-                self.refuse(entry.key_at, &child(path, key), message);
-            } else if !own.contains(&key) && !(kind.is_none() && (STDIO.contains(&key) || HTTP.contains(&key))) {
-                let known = own.iter().copied().chain(["type"]);
-                self.unknown(entry, path, nearest(key, known));
+        let at = node.at.in_file(self.file);
+        match self.transport_type(node, entries, path) {
+            Some("stdio") => {
+                let Stdio { command, args, env, cwd } = self.parts(&STDIO, (names(&HTTP), "http"), entries, path);
+                Some(DraftTransport::Stdio { at, command, args, env, cwd })
+            }
+            Some(_) => {
+                let Http { urls, headers } = self.parts(&HTTP, (names(&STDIO), "stdio"), entries, path);
+                Some(DraftTransport::Http { at, urls, headers })
+            }
+            None => {
+                let known = names(&STDIO).chain(names(&HTTP)).chain(["type"]);
+                for entry in entries.iter().filter(|entry| known.clone().all(|name| name != entry.key)) {
+                    self.unknown(entry, path, nearest(&entry.key, known.clone()));
+                }
+                None
             }
         }
-        match kind? {
-            "stdio" => Some(self.stdio(node, entries, path)),
-            _ => Some(self.http(node, entries, path)),
+    }
+
+    /// All keys of a transport but its type.
+    fn parts<T: Default>(
+        &mut self,
+        own: &'static [Field<T>],
+        (others, name_of_others): (impl Iterator<Item = &'static str> + Clone, &str),
+        entries: &[Entry],
+        path: &str,
+    ) -> T {
+        let mut parts = T::default();
+        for entry in entries.iter().filter(|entry| entry.key != "type") {
+            if self.field(own, entry, path, &mut parts) {
+                continue;
+            }
+            if others.clone().any(|name| name == entry.key) {
+                let message = format!("this key belongs to a transport of type `{name_of_others}`");
+                self.refuse(entry.key_at, &child(path, &entry.key), message);
+            } else {
+                self.unknown(entry, path, nearest(&entry.key, names(own).chain(["type"])));
+            }
         }
+        parts
     }
 
     /// The type as written, or, when it is missing, as the other keys suggest, so that these are still judged.
     fn transport_type(&mut self, node: &Node, entries: &[Entry], path: &str) -> Option<&'static str> {
-        let has = |keys: &[&str]| entries.iter().any(|entry| keys.contains(&entry.key.as_str()));
         let at = child(path, "type");
         if let Some(entry) = entries.iter().find(|entry| entry.key == "type") {
             return self.value(&entry.value, &at, |node| choice(node, &["stdio", "http"], &["sse"]));
         }
         self.refuse(node.at, &at, "`type` is missing; expected `stdio` or `http`");
-        match (has(&STDIO), has(&HTTP)) {
+        let has = |name: &str| entries.iter().any(|entry| entry.key == name);
+        match (names(&STDIO).any(has), names(&HTTP).any(has)) {
             (true, false) => Some("stdio"),
             (false, true) => Some("http"),
             _ => None,
         }
     }
 
-    fn stdio(&mut self, node: &Node, entries: &[Entry], path: &str) -> DraftTransport {
-        let (mut command, mut args, mut env, mut cwd) = (None, Vec::new(), Vec::new(), None);
-        for entry in entries {
-            let (value, at) = (&entry.value, child(path, &entry.key));
-            match entry.key.as_str() {
-                "command" => command = self.text(value, &at),
-                "args" => args = self.texts(value, &at, loose_text).unwrap_or_default(),
-                "env" => env = self.pairs(value, &at),
-                "cwd" => cwd = self.text(value, &at),
-                _ => {}
-            }
+    fn urls(&mut self, node: &Node, path: &str, http: &mut Http) {
+        if !is_null(node) && !matches!(&node.value, Value::List(nodes) if nodes.is_empty()) {
+            // If no URL comes of it, each was refused at its place.
+            let of_one = path.strip_suffix('s').unwrap_or(path);
+            self.report.covered.add(self.file, of_one);
         }
-        DraftTransport::Stdio { at: node.at.in_file(self.file), command, args, env, cwd }
-    }
-
-    fn http(&mut self, node: &Node, entries: &[Entry], path: &str) -> DraftTransport {
-        let (mut urls, mut headers) = (Vec::new(), Vec::new());
-        for entry in entries {
-            let (value, at) = (&entry.value, child(path, &entry.key));
-            match entry.key.as_str() {
-                "url" => urls.extend(self.text(value, &at)),
-                "urls" => {
-                    if !is_null(value) && !matches!(&value.value, Value::List(nodes) if nodes.is_empty()) {
-                        // If no URL comes of it, each was refused at its place.
-                        self.report.covered.add(self.file, &child(path, "url"));
-                    }
-                    urls.extend(self.texts(value, &at, text).unwrap_or_default());
-                }
-                "headers" => headers = self.pairs(value, &at),
-                _ => {}
-            }
-        }
-        DraftTransport::Http { at: node.at.in_file(self.file), urls, headers }
+        http.urls.extend(self.texts(node, path, text).unwrap_or_default());
     }
 
     fn text(&mut self, node: &Node, path: &str) -> Option<Located<String>> {
@@ -173,7 +327,7 @@ impl Layer<'_> {
         &mut self,
         node: &Node,
         path: &str,
-        read: fn(&Node) -> Result<String, crate::values::Wrong>,
+        read: fn(&Node) -> Result<String, Wrong>,
     ) -> Option<Vec<Located<String>>> {
         let nodes = self.list(node, path, "a list of texts")?;
         let mut texts = Vec::with_capacity(nodes.len());
@@ -186,7 +340,7 @@ impl Layer<'_> {
         Some(texts)
     }
 
-    fn pairs(&mut self, node: &Node, path: &str) -> Vec<(Located<String>, Located<String>)> {
+    fn pairs(&mut self, node: &Node, path: &str) -> Pairs {
         let mut pairs = Vec::new();
         for entry in self.map(node, path, "a mapping of names to texts").unwrap_or_default() {
             let at = child(path, &entry.key);

@@ -2,12 +2,20 @@
 
 mod golden;
 mod properties;
+mod reference;
+mod schema;
+mod toml;
 
 use std::fs;
 
 use model::{Owner, Violation};
 
-use crate::{MAX_BYTES, Source, parse, read};
+use crate::{Format, MAX_BYTES, Source, parse, read};
+
+/// A file by its name, which says what it is written in.
+fn named(name: &str, text: String) -> Source {
+    Source { owner: Owner::file(), name: name.into(), format: Format::of(name), text }
+}
 
 #[test]
 fn a_file_that_cannot_be_read_says_why() {
@@ -25,6 +33,9 @@ fn a_file_that_cannot_be_read_says_why() {
     check("latin.yaml", Some(b"a: b\nname: caf\xe9\n"), "not UTF-8 at byte 14 (line 2)");
     let large = usize::try_from(MAX_BYTES).unwrap() + 1;
     check("large.yaml", Some(&vec![b' '; large]), "larger than 16777216 bytes");
+    let fifo = dir.path().join("fifo.yaml");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    check("fifo.yaml", None, "is no regular file");
     check("large.yaml/x", None, "cannot be opened: Not a directory (os error 20)");
     let loop_ = dir.path().join("loop");
     std::os::unix::fs::symlink(&loop_, &loop_).unwrap();
@@ -34,20 +45,16 @@ fn a_file_that_cannot_be_read_says_why() {
 #[test]
 fn a_layer_that_is_too_large_is_refused_unread() {
     let text = " ".repeat(usize::try_from(MAX_BYTES).unwrap() + 1);
-    let violations = parse(&[Source { owner: Owner::api("ops"), name: "api:ops".into(), text }]).unwrap_err();
+    let source = Source { owner: Owner::api("ops"), ..named("api:ops", text) };
+    let violations = parse(&[source]).unwrap_err();
     assert_eq!(violations.len(), 1);
     assert!(violations[0].to_string().starts_with("api:ops:1:1: the text has 16777217 bytes"));
 }
 
 #[test]
 fn a_text_that_is_no_configuration_at_all_has_a_bounded_answer() {
-    let judge = |text: String| {
-        parse(&[Source { owner: Owner::file(), name: "f".into(), text }])
-            .unwrap_err()
-            .into_iter()
-            .map(|v| v.to_string())
-            .collect::<Vec<_>>()
-    };
+    let judge =
+        |text: String| parse(&[named("f", text)]).unwrap_err().into_iter().map(|v| v.to_string()).collect::<Vec<_>>();
     let lines: String = (0..5000).map(|i| format!("line {i}: x\n")).collect();
     let listed = judge(lines);
     assert_eq!(listed.len(), 1001);
@@ -59,9 +66,8 @@ fn a_text_that_is_no_configuration_at_all_has_a_bounded_answer() {
 #[test]
 fn layers_are_merged_in_the_order_of_their_owners() {
     let layer = |owner: Owner, id: &str| {
-        let name = owner.0.as_str().into();
         let text = format!("servers: [{{ id: {id}, transport: {{ type: stdio, command: x }} }}]");
-        Source { owner, name, text }
+        Source { owner: owner.clone(), ..named(&owner.0, text) }
     };
     let sources = [layer(Owner::api("b"), "third"), layer(Owner::api("a"), "second"), layer(Owner::file(), "first")];
     let snapshot = parse(&sources).unwrap();
@@ -69,18 +75,9 @@ fn layers_are_merged_in_the_order_of_their_owners() {
     assert_eq!(ids, ["first", "second", "third"]);
 }
 
-/// The reference names every key there is, and its example is a configuration.
 #[test]
-fn the_reference_is_complete_and_its_example_works() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
-    let text = fs::read_to_string(path).unwrap();
-    let server = crate::server::KEYS.iter().map(|key| format!("servers[].{key}"));
-    let transport = crate::server::STDIO.iter().chain(&crate::server::HTTP).chain(&["type"]);
-    let keys = crate::policy::POLICY.iter().map(|key| key.path.to_owned());
-    let drain = crate::policy::SERVER_DRAIN.iter().map(|key| format!("servers[].drain.{}", key.path));
-    for key in keys.chain(server).chain(drain).chain(transport.map(|key| format!("transport.{key}"))) {
-        assert!(text.contains(&format!("`{key}`")), "{key} is not in the reference");
-    }
-    let example = text.split("```yaml\n").last().unwrap().split("```").next().unwrap().to_owned();
-    parse(&[Source { owner: Owner::file(), name: "example".into(), text: example }]).unwrap();
+fn a_text_that_would_take_gigabytes_is_refused_before() {
+    let first = |name: &str, text: &str| parse(&[named(name, text.repeat(2_000_000))]).unwrap_err()[0].to_string();
+    assert_eq!(first("f.yaml", "[a, "), "f.yaml:1:2000001: more than 1000000 commas and opening brackets");
+    assert_eq!(first("f.toml", "[a,b,"), "f.toml:1:6000001: more than 6000000 words and signs");
 }

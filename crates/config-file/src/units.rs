@@ -13,6 +13,11 @@ const SIZES: [(&str, u64); 7] = [
     ("GiB", 1 << 30),
 ];
 
+/// What [`duration`] reads, for a schema.
+pub(crate) const DURATION_PATTERN: &str = "^([0-9]+(ms|s|m|h|d))+$";
+/// What [`bytes`] reads, for a schema.
+pub(crate) const SIZE_PATTERN: &str = "^[0-9]+ *(B|kB|MB|GB|KiB|MiB|GiB)$";
+
 /// One or several numbers, each with its unit: `ms`, `s`, `m`, `h`, `d`.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;

@@ -160,6 +160,11 @@ impl Unit {
         }
     }
 
+    /// How many of it a duration is.
+    pub(crate) fn count(self, duration: Duration) -> u64 {
+        u64::try_from(duration.as_millis()).unwrap_or(u64::MAX) / self.milliseconds()
+    }
+
     fn milliseconds(self) -> u64 {
         match self {
             Self::Milliseconds => 1,

@@ -23,11 +23,16 @@ struct Appender {
 impl Appender {
     fn new() -> Self {
         let text = servers(200);
-        let source = config_file::Source { owner: Owner::file(), name: "gateway.yaml".into(), text: text.clone() };
+        let source = config_file::Source {
+            owner: Owner::file(),
+            name: "gateway.yaml".into(),
+            format: config_file::Format::Yaml,
+            text: text.clone(),
+        };
         let (bytes, digest) = config_file::parse(&[source]).expect("the text is right").canonical();
         let dir = tempfile::tempdir().expect("there is a temporary directory");
         let log = Log::open(Path::new(&dir.path().join("log")), WallTime(0)).expect("a new log opens").log;
-        let layers = BTreeMap::from([(Owner::file(), Layer { name: "gateway.yaml".into(), text })]);
+        let layers = BTreeMap::from([(Owner::file(), Layer { name: "gateway.yaml".into(), text, ..Layer::default() })]);
         let record = RevisionRecord {
             revision: Revision::NONE,
             parent: Revision::NONE,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use config_file::Format;
 use futures_util::{StreamExt as _, stream::BoxStream};
 use model::{Diff, NodeId, Revision, Snapshot};
 use runtime::grpc::{Actor, Deadline, refusal};
@@ -37,14 +38,14 @@ impl Service {
 
     pub(crate) async fn do_apply(&self, request: Request<pb::ApplyRequest>) -> Result<pb::ApplyResponse, Status> {
         let caller = Caller::of(&request)?;
-        let pb::ApplyRequest { name, document, base_revision, timeout, without } = request.into_inner();
-        let wait = caller.waits(timeout)?;
+        let pb::ApplyRequest { name, document, base_revision, timeout, without, format } = request.into_inner();
+        let (wait, format) = (caller.waits(timeout)?, format_of(format)?);
         NodeId::new(&name).map_err(|_| {
             let problem = format!("`{name}` is no name for a layer: 1 to 64 letters, digits, `_`, `-` or `.`");
             refusal::invalid("name", problem)
         })?;
         let base = (base_revision > 0).then_some(Revision(base_revision));
-        let command = |asker| Command::Apply { name, document, base, asker };
+        let command = |asker| Command::Apply { name, document, format, base, asker };
         let outcome = self.ask(caller, &without, wait, command).await?;
         Ok(pb::ApplyResponse { outcome: Some(outcome) })
     }
@@ -111,10 +112,10 @@ impl Service {
 
     /// What the document would be in place of the file, beside the layers that came over the API.
     pub(crate) async fn do_validate(&self, request: pb::ValidateRequest) -> Result<pb::ValidateResponse, Status> {
-        let pb::ValidateRequest { name, document } = request;
+        let pb::ValidateRequest { name, document, format } = request;
         let status = self.status.borrow().clone();
         let name = if name.is_empty() { "(document)".to_owned() } else { name };
-        let layers = Want::file_of(Layer { name, text: document }).on(&status.layers);
+        let layers = Want::file_of(Layer { name, format: format_of(format)?, text: document }).on(&status.layers);
         let clock = self.clock;
         let merged = blocking(move || merge(layers, clock)).await?;
         Ok(match merged {
@@ -126,6 +127,7 @@ impl Service {
                     violations: Vec::new(),
                     digest: merged.content.digest.to_string(),
                     diff: changes(&diff),
+                    content: String::from_utf8_lossy(&merged.bytes).into_owned(),
                 }
             }
             Err(violations) => pb::ValidateResponse {
@@ -209,6 +211,16 @@ impl Caller {
         let timeout = timeout.map_or(Ok(TIMEOUT), Duration::try_from);
         let timeout = timeout.map_err(|_| refusal::invalid("timeout", "must not be negative"))?;
         Ok(timeout.min(TIMEOUT_MAX).min(self.patience.unwrap_or(TIMEOUT_MAX)))
+    }
+}
+
+fn format_of(format: i32) -> Result<Format, Status> {
+    match pb::Format::try_from(format) {
+        Ok(pb::Format::Unspecified | pb::Format::Yaml) => Ok(Format::Yaml),
+        Ok(pb::Format::Toml) => Ok(Format::Toml),
+        Err(_) => {
+            Err(refusal::invalid("format", format!("`format` is {format}, which is none of the formats there are")))
+        }
     }
 }
 

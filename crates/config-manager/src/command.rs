@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use config_file::Format;
 use model::{NodeId, Revision};
 use rollout::reconciler::Link;
 use rollout::{Content, Directive, Report};
@@ -23,6 +24,7 @@ pub(crate) enum Command {
     Apply {
         name: String,
         document: String,
+        format: Format,
         base: Option<Revision>,
         asker: Asker,
     },

@@ -207,7 +207,9 @@ impl Engine {
     fn command(&mut self, command: Command) {
         match command {
             Command::Reload { force, asker } => self.reload(force, asker),
-            Command::Apply { name, document, base, asker } => self.apply(Want::Api { name, document, base }, asker),
+            Command::Apply { name, document, format, base, asker } => {
+                self.apply(Want::Api { name, document, format, base }, asker);
+            }
             Command::Rollback { to, reason, asker } => self.roll_back(to, reason, asker),
             Command::Router { node, link, said } => self.router_said(node, link, said),
         }

@@ -14,7 +14,6 @@ use tokio::sync::watch;
 use tonic::service::Routes;
 
 const SOCKET: &str = "admin.sock";
-const TOKEN: &str = "admin-token";
 
 fn main() -> ExitCode {
     #[cfg(feature = "failpoints")]
@@ -24,7 +23,7 @@ fn main() -> ExitCode {
 
 async fn live(settings: Settings, process: Process) -> Result<ExitCode, Box<dyn Error>> {
     let state = StateDir::lock(directory(&settings)?)?;
-    let token_file = settings.token_file.unwrap_or_else(|| state.file(TOKEN));
+    let token_file = settings.token_file.unwrap_or_else(|| state.file(AdminToken::FILE));
     let auth = Auth::new(Some(AdminToken::load_or_create(&token_file)?));
     let tcp = Listener::tcp(settings.grpc, &auth).await?;
     let unix = Listener::unix(state_dir::socket_path(state.path(), SOCKET)).await?;

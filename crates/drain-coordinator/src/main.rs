@@ -17,7 +17,7 @@ fn main() -> ExitCode {
 
 async fn live(flags: Flags, process: Process) -> Result<ExitCode, Box<dyn Error>> {
     let state = StateDir::lock(flags.state_dir)?;
-    let token_file = flags.token_file.unwrap_or_else(|| state.file("admin-token"));
+    let token_file = flags.token_file.unwrap_or_else(|| state.file(AdminToken::FILE));
     let auth = Auth::new(Some(AdminToken::load_or_create(&token_file)?));
     let listener = Listener::tcp(flags.grpc, &auth).await?;
     process.serve_ops(flags.ops).await?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use runtime::settings::duration;
 
 /// What the service is told at start, wherever it runs.
 #[derive(Debug, Clone)]
@@ -46,15 +47,10 @@ pub struct Flags {
     /// The token that routers and operators present; by default one is made in the state directory
     #[arg(long, env = "ONLY1MCP_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// How long a router may be away before what it had in flight counts as lost, in seconds
-    #[arg(long, env = "ONLY1MCP_LOST_AFTER_SECONDS", default_value = "60", value_parser = seconds, value_name = "SECONDS")]
+    /// How long a router may be away before what it had in flight counts as lost
+    #[arg(long, env = "ONLY1MCP_LOST_AFTER_SECONDS", default_value = "60s", value_parser = duration, value_name = "DURATION")]
     pub lost_after: Duration,
     /// Ended drains that are remembered
     #[arg(long, env = "ONLY1MCP_DRAIN_HISTORY", default_value = "256", value_name = "N")]
     pub history: usize,
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| format!("expected a number of seconds, not `{text}`"))?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }

@@ -15,7 +15,7 @@ fn main() -> ExitCode {
 }
 
 async fn live(flags: Flags, process: Process) -> Result<ExitCode, Box<dyn Error>> {
-    let token_file = flags.token_file.unwrap_or_else(|| flags.state_dir.join("admin-token"));
+    let token_file = flags.token_file.unwrap_or_else(|| flags.state_dir.join(AdminToken::FILE));
     let auth = Auth::new(Some(AdminToken::load_or_create(&token_file)?));
     let listener = Listener::tcp(flags.grpc, &auth).await?;
     process.serve_ops(flags.ops).await?;

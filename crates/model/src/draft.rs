@@ -8,6 +8,8 @@ mod tests;
 
 use std::sync::Arc;
 
+pub use http::OWNED_HEADERS;
+
 use crate::{DrainPolicy, Policy, Position, ReplaceMode};
 
 /// A value and where its author wrote it.

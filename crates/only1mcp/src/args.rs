@@ -1,6 +1,8 @@
 //! The command line: every command, flag, default and example.
 
 use std::{
+    env,
+    ffi::OsString,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -8,6 +10,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use runtime::healthcheck::{Healthcheck, Question};
+use runtime::settings::duration;
 
 use crate::{demo, place::PlaceArgs};
 
@@ -21,7 +24,10 @@ pub(crate) struct CommandLine {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done · 1 refused, unhealthy or diverged · 2 nothing to do · 64 wrong usage ·
-69 the service cannot be reached";
+69 the service cannot be reached
+
+With --output json the answer is JSON on stdout. A command that fails has no answer: it writes one
+line to stderr, an object with `error`, `next` (what to do about it, or null) and `code`.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -41,12 +47,17 @@ pub(crate) enum Command {
 pub(crate) enum Operate {
     /// Check a configuration file without running it
     Validate(ValidateArgs),
+    /// The JSON Schema of configuration files, for editors
+    #[command(after_help = SCHEMA_EXAMPLES)]
+    Schema,
     /// What is live, on which routers, and how the servers are
     Status(StatusArgs),
     /// Read the configuration file again and wait until that is decided
     Reload(ReloadArgs),
     /// Past revisions, newest first
     History(HistoryArgs),
+    /// What is different between two revisions, or from what is live to a file
+    Diff(DiffArgs),
     /// Bring the content of an older revision back, as a new revision
     Rollback(RollbackArgs),
     /// Put a layer beside the configuration file, replace it, or take it away
@@ -69,6 +80,15 @@ pub(crate) enum Operate {
 pub(crate) enum Format {
     Text,
     Json,
+}
+
+/// Whether a command line that cannot be understood asks for JSON all the same.
+pub(crate) fn wants_json(arguments: impl Iterator<Item = OsString>) -> bool {
+    let arguments: Vec<_> = arguments.collect();
+    let asked = arguments.windows(2).any(|pair| pair[0] == "--output" && pair[1] == "json");
+    asked
+        || arguments.iter().any(|one| one == "--output=json")
+        || env::var_os("ONLY1MCP_OUTPUT").is_some_and(|format| format == "json")
 }
 
 /// How output is written.
@@ -175,7 +195,7 @@ impl HealthcheckArgs {
 #[derive(Args, Debug)]
 #[command(after_help = VALIDATE_EXAMPLES)]
 pub(crate) struct ValidateArgs {
-    /// A YAML file; - reads standard input
+    /// A YAML file, or a TOML file if its name ends in .toml; - reads YAML from standard input
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 
@@ -187,6 +207,14 @@ const VALIDATE_EXAMPLES: &str = "\
 Examples:
   only1mcp validate only1mcp.yaml
   only1mcp validate only1mcp.yaml --output json | jq '.violations[].message'";
+
+const SCHEMA_EXAMPLES: &str = "\
+Draft 07. An editor that is told of it completes keys, shows what they do, and marks mistakes:
+  YAML: # yaml-language-server: $schema=./only1mcp.schema.json
+  TOML: #:schema ./only1mcp.schema.json
+
+Examples:
+  only1mcp schema > only1mcp.schema.json";
 
 #[derive(Args, Debug)]
 #[command(after_help = STATUS_EXAMPLES)]
@@ -219,8 +247,8 @@ pub(crate) struct ReloadArgs {
 }
 
 const RELOAD_EXAMPLES: &str = "\
-Exits with 0 when a new revision is live, 1 when the file was refused, 2 when its content is live
-already, 69 when no router could decide within --timeout.
+Exits with 0 when a new revision is live, 1 when the file was refused or no router can hold it,
+2 when its content is live already, 69 when no router could decide within --timeout.
 
 Examples:
   only1mcp reload
@@ -247,6 +275,29 @@ Examples:
   only1mcp history --output json | jq '.[0].revision'";
 
 #[derive(Args, Debug)]
+#[command(after_help = DIFF_EXAMPLES)]
+pub(crate) struct DiffArgs {
+    /// From, and to: revisions by their number, or files [default: the live revision and the one before it; of one
+    /// revision: to the live one; of one file: from the live revision to it]
+    #[arg(value_name = "REVISION|FILE", num_args = 0..=2)]
+    pub(crate) operands: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+const DIFF_EXAMPLES: &str = "\
+A file is compared as what would be live if it were the file that is followed. Exits with 0 when
+there are differences, 2 when there are none, 1 when a file is no configuration.
+
+Examples:
+  only1mcp diff                          what the last change was
+  only1mcp diff 41                       from revision 41 to what is live
+  only1mcp diff 41 43
+  only1mcp diff new.yaml                 what would change with that file
+  only1mcp diff 41 --output json | jq '.servers[] | select(.change == \"removed\") | .id'";
+
+#[derive(Args, Debug)]
 #[command(after_help = ROLLBACK_EXAMPLES)]
 pub(crate) struct RollbackArgs {
     /// The revision to bring back [default: the one before the live one]
@@ -263,6 +314,7 @@ pub(crate) struct RollbackArgs {
 
 const ROLLBACK_EXAMPLES: &str = "\
 What was undone stays undone, although the file still holds it: the next edit of the file applies.
+Exits with 1 when no router can hold that revision.
 
 Examples:
   only1mcp rollback
@@ -271,7 +323,8 @@ Examples:
 #[derive(Args, Debug)]
 #[command(after_help = APPLY_EXAMPLES)]
 pub(crate) struct ApplyArgs {
-    /// A YAML file with what this layer wants; - reads standard input
+    /// A YAML file with what this layer wants, or a TOML file if its name ends in .toml; - reads YAML from standard
+    /// input
     #[arg(value_name = "FILE", required_unless_present = "remove")]
     pub(crate) file: Option<PathBuf>,
 
@@ -310,6 +363,9 @@ pub(crate) struct WatchArgs {
 }
 
 const WATCH_EXAMPLES: &str = "\
+Runs until interrupted (exit code 0). When the connection is lost it says so, connects again as
+soon as it can, and says that; events of the time between are not told.
+
 Examples:
   only1mcp watch
   only1mcp watch --output json           one JSON object a line";
@@ -443,19 +499,3 @@ const DEMO_EXAMPLES: &str = "\
 Examples:
   only1mcp demo-server --listen 127.0.0.1:9000
   only1mcp demo-server --stdio --name notes";
-
-/// A number with its unit: `500ms`, `30s`, `5m`, `2h`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let expected = || format!("expected a number with its unit, as 500ms, 30s, 5m or 2h, not {text:?}");
-    let split = text.find(|character: char| !character.is_ascii_digit()).ok_or_else(expected)?;
-    let (number, unit) = text.split_at(split);
-    let number: u64 = number.parse().map_err(|_| expected())?;
-    let millis = match unit {
-        "ms" => Some(number),
-        "s" => number.checked_mul(1000),
-        "m" => number.checked_mul(60_000),
-        "h" => number.checked_mul(3_600_000),
-        _ => None,
-    };
-    millis.map(Duration::from_millis).ok_or_else(expected)
-}

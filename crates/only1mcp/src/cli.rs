@@ -1,6 +1,7 @@
 //! Runs one command of an operator: asks, prints the answer, says by its exit code what came of it.
 
 mod changes;
+mod diff;
 mod drains;
 mod events;
 mod history;
@@ -19,14 +20,15 @@ use std::{
 };
 
 use runtime::{exit, fault, process::say};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     args::{Format, Operate, OutputArgs},
     failure::Failure,
 };
 
-/// What a command answers. Text for people is written only where they ask for it; the JSON says the same.
+/// What a command answers. Text for people, and complaints, are written only where they ask for it; the JSON says the
+/// same.
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) text: String,
@@ -46,16 +48,22 @@ impl Output {
 pub(crate) fn run(command: Operate) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(source) => return fail(&Failure::System { what: "cannot start", source }),
+        Err(source) => return fail(&Failure::System { what: "cannot start", source }, Format::Text),
     };
     let code = runtime.block_on(async {
         match command {
             Operate::Validate(args) => print(args.output, std::future::ready(validate::run(&args))).await,
+            Operate::Schema => {
+                let schema = config_file::schema();
+                let output = OutputArgs { output: Format::Json };
+                print(output, std::future::ready(Ok(Output::done(String::new(), schema)))).await
+            }
             Operate::Status(args) => print(args.admin.output, status::run(&args)).await,
             Operate::Reload(args) => print(args.admin.output, changes::reload(&args)).await,
             Operate::History(args) => print(args.admin.output, history::run(&args)).await,
             Operate::Rollback(args) => print(args.admin.output, changes::rollback(&args)).await,
             Operate::Apply(args) => print(args.admin.output, changes::apply(&args)).await,
+            Operate::Diff(args) => print(args.admin.output, diff::run(&args)).await,
             Operate::Watch(args) => print(args.admin.output, events::run(&args)).await,
             Operate::Log(args) => print(args.admin.output, log::run(&args)).await,
             Operate::Drain(args) => print(args.admin.output, drains::drain(&args)).await,
@@ -71,21 +79,36 @@ pub(crate) fn run(command: Operate) -> ExitCode {
 async fn print(output: OutputArgs, answer: impl Future<Output = Result<Output, Failure>>) -> ExitCode {
     let answer = match answer.await {
         Ok(answer) => answer,
-        Err(failure) => return fail(&failure),
+        Err(failure) => return fail(&failure, output.output),
     };
     let text = match output.output {
-        Format::Text => answer.text,
+        Format::Text => {
+            say(&answer.complaints);
+            answer.text
+        }
+        // It has the complaints as well. Nothing: all was said before the end.
+        Format::Json if answer.json.is_null() => String::new(),
         Format::Json => format!("{:#}\n", answer.json),
     };
-    say(&answer.complaints);
     // A reader that has seen enough (`| head`) is no failure.
     drop(io::stdout().write_all(text.as_bytes()));
     answer.code.into()
 }
 
 /// Says on stderr why a command failed and what to try next.
-pub(crate) fn fail(failure: &Failure) -> ExitCode {
-    let next = failure.next_step().map(|next| format!("  next: {next}\n")).unwrap_or_default();
-    say(&format!("only1mcp: {}\n{next}", fault::chain(failure)));
-    failure.exit_code().into()
+fn fail(failure: &Failure, format: Format) -> ExitCode {
+    let (next, code) = (failure.next_step(), failure.exit_code());
+    match format {
+        Format::Text => {
+            let next = next.map(|next| format!("  next: {next}\n")).unwrap_or_default();
+            say(&format!("only1mcp: {}\n{next}", fault::chain(failure)));
+        }
+        Format::Json => fail_as_json(&fault::chain(failure), next.as_deref(), code),
+    }
+    code.into()
+}
+
+/// One line on stderr, so that stdout holds answers and nothing else.
+pub(crate) fn fail_as_json(error: &str, next: Option<&str>, code: u8) {
+    say(&format!("{}\n", json!({ "error": error, "next": next, "code": code })));
 }

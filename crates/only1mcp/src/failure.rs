@@ -37,6 +37,12 @@ pub(crate) enum Failure {
     Arguments { reason: String },
     #[error("{url} cannot be called: {reason}")]
     Mcp { url: String, reason: String },
+    #[error("--url {url:?}: {reason}")]
+    McpUrl { url: String, reason: &'static str },
+    #[error("the content of revision {revision} is not kept any more")]
+    NotKept { revision: u64 },
+    #[error("{target} sent a configuration that this program cannot read: {reason}")]
+    Content { target: String, reason: String },
     #[error("{url} answered {reason}")]
     McpRefused { url: String, reason: String },
     #[error("no answer from {target} within {seconds} s")]
@@ -65,15 +71,18 @@ impl Failure {
             | Self::Mcp { .. }
             | Self::Timeout { .. } => exit::UNAVAILABLE,
             Self::AdminUrl { .. }
+            | Self::McpUrl { .. }
             | Self::Arguments { .. }
             | Self::EmptyLayer { .. }
-            | Self::Place(PlaceError::NoHome) => exit::USAGE,
+            | Self::Place(PlaceError::NoHome | PlaceError::TwoConfigs { .. }) => exit::USAGE,
             Self::Place(PlaceError::NoConfig { .. })
             | Self::Credential { .. }
             | Self::Refused { .. }
             | Self::Token(_)
             | Self::Read(_)
             | Self::System { .. }
+            | Self::NotKept { .. }
+            | Self::Content { .. }
             | Self::McpRefused { .. } => exit::REFUSED,
         }
     }
@@ -93,6 +102,9 @@ impl Failure {
             Self::Unreachable { .. } => Some("check that it runs and that --admin names its gRPC address".to_owned()),
             Self::Timeout { .. } => Some("wait longer with --timeout, or look at its log".to_owned()),
             Self::AdminUrl { .. } => Some("write it as http://HOST:PORT".to_owned()),
+            Self::McpUrl { .. } => Some("write it as http://HOST:PORT/mcp".to_owned()),
+            Self::NotKept { .. } => Some("see `only1mcp history` for those that are".to_owned()),
+            Self::Content { .. } => Some("use the program of the same release as the service".to_owned()),
             Self::Arguments { .. } => Some(r#"write them as '{"text": "hello"}'"#.to_owned()),
             Self::Mcp { .. } => Some("start the gateway with `only1mcp up`, or name another one with --url".to_owned()),
             Self::EmptyLayer { .. } => Some("take a layer away with --remove".to_owned()),

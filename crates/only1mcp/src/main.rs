@@ -22,6 +22,11 @@ fn main() -> ExitCode {
     }
     let line = match CommandLine::try_parse() {
         Ok(line) => line,
+        Err(error) if error.use_stderr() && args::wants_json(std::env::args_os()) => {
+            let text = error.render().to_string();
+            cli::fail_as_json(text.trim_start_matches("error: ").trim_end(), None, exit::USAGE);
+            return exit::USAGE.into();
+        }
         Err(error) => return exit::usage(&error),
     };
     match line.command {

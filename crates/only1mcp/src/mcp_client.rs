@@ -56,8 +56,11 @@ struct RpcError {
 impl McpClient {
     /// Opens a session at `url`.
     pub(crate) async fn open(url: &str) -> Result<Self, Failure> {
-        let unusable = |reason: &str| Failure::Mcp { url: url.to_owned(), reason: reason.to_owned() };
+        let unusable = |reason| Failure::McpUrl { url: url.to_owned(), reason };
         let uri: Uri = url.parse().map_err(|_| unusable("that is not a URL"))?;
+        if uri.scheme().is_none() {
+            return Err(unusable("that is not a URL"));
+        }
         let authority = uri.authority().ok_or_else(|| unusable("the URL names no host"))?;
         if uri.scheme_str() != Some("http") {
             return Err(unusable("this client speaks plain HTTP only"));

@@ -9,19 +9,19 @@ use std::{
 };
 
 use clap::Args;
-use runtime::state_dir;
+use runtime::{AdminToken, state_dir};
 use serde::{Deserialize, Serialize};
 
-const FILE_NAME: &str = "only1mcp.yaml";
+/// In the order in which they are looked for.
+const FILE_NAMES: [&str; 2] = ["only1mcp.yaml", "only1mcp.toml"];
 const SOCKET_NAME: &str = "admin.sock";
-const TOKEN_NAME: &str = "admin.token";
 const ADDRESSES_NAME: &str = "up.json";
 
 /// Command line options that say which configuration is meant.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct PlaceArgs {
-    /// The configuration file [default: ./only1mcp.yaml, else the one in the user's configuration directory, else a
-    /// built-in demo]
+    /// The configuration file, YAML or (.toml) TOML [default: ./only1mcp.yaml or ./only1mcp.toml, else one of these in the
+    /// user's configuration directory, else a built-in demo]
     #[arg(long, value_name = "FILE", env = "ONLY1MCP_CONFIG")]
     pub(crate) config: Option<PathBuf>,
 
@@ -65,12 +65,15 @@ pub(crate) enum PlaceError {
     NoHome,
     #[error("there is no configuration at {}: {source}", path.display())]
     NoConfig { path: PathBuf, source: io::Error },
+    #[error("both {} and {} are there, and only one can be meant", first.display(), second.display())]
+    TwoConfigs { first: PathBuf, second: PathBuf },
 }
 
 impl PlaceError {
     pub(crate) fn next_step(&self) -> Option<String> {
         match self {
             Self::NoHome => Some("name a directory with --state-dir".to_owned()),
+            Self::TwoConfigs { .. } => Some("name one with --config, or remove the other".to_owned()),
             Self::NoConfig { .. } => {
                 Some("name another file with --config, or leave it out to see the demo".to_owned())
             }
@@ -81,13 +84,16 @@ impl PlaceError {
 impl PlaceArgs {
     /// Looks for the file that `up` would serve. A file that is named need not exist: there may be a last good revision.
     pub(crate) fn find(&self) -> Result<Place, PlaceError> {
-        let here = PathBuf::from(FILE_NAME);
-        let in_home = || state_dir::config_home().map(|home| home.join(FILE_NAME)).filter(|file| file.exists());
-        let found = self.config.clone().or_else(|| here.exists().then_some(here)).or_else(in_home);
+        let mut found = self.config.clone();
+        for directory in [Some(PathBuf::new()), state_dir::config_home()].into_iter().flatten() {
+            if found.is_none() {
+                found = only_one(&directory)?;
+            }
+        }
         let named = self.state_dir.as_deref().map(absolute).transpose()?;
         let Some(config) = found else {
             let state_dir = named.map_or_else(|| home().map(|home| home.join("demo")), Ok)?;
-            return Ok(Place { config: state_dir.join(FILE_NAME), state_dir, is_demo: true });
+            return Ok(Place { config: state_dir.join(FILE_NAMES[0]), state_dir, is_demo: true });
         };
         let config = absolute(&config)?;
         let state_dir = named.map_or_else(|| home().map(|home| state_dir::for_path(&home, &config)), Ok)?;
@@ -101,7 +107,7 @@ impl Place {
     }
 
     pub(crate) fn token_file(&self) -> PathBuf {
-        self.state_dir.join(TOKEN_NAME)
+        self.state_dir.join(AdminToken::FILE)
     }
 
     pub(crate) fn addresses_file(&self) -> PathBuf {
@@ -135,6 +141,15 @@ pub(crate) fn running() -> Vec<Running> {
         .collect();
     running.sort_by(|a, b| a.state_dir.cmp(&b.state_dir));
     running
+}
+
+/// The configuration file in a directory, if there is one. Of two, one would be edited and not be heard.
+fn only_one(directory: &Path) -> Result<Option<PathBuf>, PlaceError> {
+    let there = FILE_NAMES.map(|name| Some(directory.join(name)).filter(|file| file.exists()));
+    match there {
+        [Some(first), Some(second)] => Err(PlaceError::TwoConfigs { first, second }),
+        [first, second] => Ok(first.or(second)),
+    }
 }
 
 fn home() -> Result<PathBuf, PlaceError> {

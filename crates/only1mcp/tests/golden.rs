@@ -65,16 +65,23 @@ fn errors() {
     file("good.yaml", GOOD);
     file("bad.yaml", BAD);
     file("empty.yaml", "");
+    file("good.toml", GOOD_TOML);
+    file("bad.toml", BAD_TOML);
     let cases: &[(&str, &[&str])] = &[
         ("no_command", &[]),
         ("unknown_command", &["staus"]),
         ("unknown_flag", &["status", "--frob"]),
-        ("bad_duration", &["status", "--timeout", "5"]),
+        ("bad_duration", &["status", "--timeout", "5x"]),
         ("nothing_runs", &["status"]),
         ("nothing_runs_for_file", &["reload", "--config", "good.yaml", "--state-dir", "state"]),
         ("unreachable", &["history", "--admin", "http://127.0.0.1:1"]),
         ("bad_admin_url", &["history", "--admin", "ftp://example.org"]),
         ("no_mcp", &["tools", "--url", "http://127.0.0.1:1/mcp"]),
+        ("bogus_mcp_url", &["tools", "--url", "bogus"]),
+        ("unknown_flag_json", &["status", "--frob", "--output", "json"]),
+        ("unreachable_json", &["history", "--admin", "http://127.0.0.1:1", "--output", "json"]),
+        ("valid_toml", &["validate", "good.toml"]),
+        ("invalid_toml", &["validate", "bad.toml"]),
         ("bad_mcp_url", &["tools", "--url", "https://127.0.0.1:1/mcp"]),
         ("bad_arguments", &["call", "echo", "[]"]),
         ("valid", &["validate", "good.yaml"]),
@@ -95,6 +102,19 @@ naming: prefix
 servers:
   - id: files
     transport: { type: stdio, command: cat }
+"#;
+
+const GOOD_TOML: &str = r#"version = "1.0"
+[[servers]]
+id = "files"
+transport = { type = "stdio", command = "cat" }
+"#;
+
+const BAD_TOML: &str = r#"version = "1.0"
+naming = "prefx"
+[[servers]]
+id = "files"
+transport = { type = "stdio", comand = "cat" }
 "#;
 
 const BAD: &str = r#"version: "1.0"

@@ -148,3 +148,57 @@ fn a_call_in_flight_ends_before_the_process_does() {
     call.stdout.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!((call.wait().unwrap().code(), said.as_str()), (Some(0), "slept 1500 ms\n"));
 }
+
+/// Reads the events of a `watch` up to one of that kind.
+fn next_event(lines: &mut impl Iterator<Item = std::io::Result<String>>, kind: &str) -> Value {
+    let events = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    events.into_iter().find(|event| event["kind"] == kind).unwrap_or_else(|| panic!("no {kind}"))
+}
+
+#[test]
+fn a_toml_file_is_served_compared_and_watched_over_a_restart() {
+    let home = Home::new();
+    let file = home.path().join("only1mcp.toml");
+    let text = format!(
+        "[[servers]]\nid = \"a\"\ntransport = {{ type = \"stdio\", command = {:?}, args = [\"demo-server\", \"--stdio\"] }}\n",
+        env!("CARGO_BIN_EXE_only1mcp")
+    );
+    fs::write(&file, &text).unwrap();
+    let up = home.up(&[]);
+    assert!(up.ready.ends_with("revision 1\n"), "{}{}", up.ready, up.said());
+    let mut watch = home.command(&["watch", "--output", "json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut events = BufReader::new(watch.stdout.take().unwrap()).lines();
+    assert_eq!(next_event(&mut events, "connected")["revision"], 1);
+
+    let renamed = home.path().join("new.toml");
+    fs::write(&renamed, format!("naming = \"none\"\n{text}")).unwrap();
+    let planned = home.json(&["diff", "new.toml", "--output", "json"]);
+    fs::rename(&renamed, &file).unwrap();
+    home.run(&["reload"]);
+    assert_eq!(next_event(&mut events, "committed")["revision"], 2);
+    let done = home.json(&["diff", "--output", "json"]);
+    assert_eq!(done["policy"], serde_json::json!([{ "key": "naming", "old": "prefix", "new": "none" }]));
+    assert_eq!((&done["policy"], &done["servers"]), (&planned["policy"], &planned["servers"]));
+    assert_eq!(done["to"]["digest"], planned["to"]["digest"]);
+    assert_eq!(home.run(&["diff", "only1mcp.toml"]).0, 2);
+    let (code, out, err) = home.run(&["diff", "1", "2"]);
+    assert_eq!((code, &*out, &*err), (0, "revision 1 → revision 2\n~ naming: \"prefix\" → \"none\"\n", ""));
+    fs::write(home.path().join("bad.toml"), "naming = 1\n").unwrap();
+    assert_eq!(home.run(&["diff", "bad.toml"]).0, 1);
+
+    assert_eq!(up.stop(), 0);
+    next_event(&mut events, "disconnected");
+    let again = home.up(&[]);
+    let connected = next_event(&mut events, "connected");
+    assert_eq!(connected["revision"], 2);
+    assert!(connected["message"].as_str().unwrap().starts_with("again after"), "{connected}");
+    let interrupted = Command::new("kill").args(["-INT", &watch.id().to_string()]).status().unwrap();
+    assert!(interrupted.success());
+    assert_eq!(watch.wait().unwrap().code(), Some(0));
+    assert_eq!(again.stop(), 0);
+
+    fs::write(home.path().join("only1mcp.yaml"), "servers: []\n").unwrap();
+    let (code, _, err) = home.run(&["status"]);
+    assert_eq!(code, 64);
+    assert!(err.contains("only1mcp.yaml and only1mcp.toml"), "{err}");
+}

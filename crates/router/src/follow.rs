@@ -261,7 +261,10 @@ impl Follow {
         let Some(speaking) = &mut self.speaking else { return };
         // A manager that has had the time to object, and did not, holds the same.
         self.following.send_if_modified(|now| now.attached && std::mem::replace(&mut now.from_disk, false));
-        let observed = pb::Observed { servers: status.endpoints.iter().map(server_state).collect() };
+        let observed = pb::Observed {
+            // What is only tried is no server yet.
+            servers: status.endpoints.iter().filter(|one| one.role() != "candidate").map(server_state).collect(),
+        };
         if speaking.observed.as_ref() == Some(&observed) {
             return;
         }

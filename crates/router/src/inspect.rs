@@ -79,6 +79,7 @@ impl Inspector {
             error: one.reason.as_deref().or(state.last_error.as_deref()).unwrap_or_default().into(),
             stderr: state.stderr,
             next_attempt: next_attempt.and_then(|next| next.try_into().ok()),
+            role: one.role().into(),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use model::NodeId;
 use runtime::grpc::Target;
+use runtime::settings::duration;
 
 /// What a router is told at start, wherever it runs.
 #[derive(Debug, Clone)]
@@ -93,15 +94,10 @@ pub struct Flags {
     pub cores: Option<usize>,
     #[command(flatten)]
     pub access: Access,
-    /// How long new connections are still taken after a signal to stop, in seconds
-    #[arg(long, env = "ONLY1MCP_MIN_DRAIN_SECONDS", default_value = "5", value_parser = seconds, value_name = "SECONDS")]
+    /// How long new connections are still taken after a signal to stop
+    #[arg(long, env = "ONLY1MCP_MIN_DRAIN_SECONDS", default_value = "5s", value_parser = duration, value_name = "DURATION")]
     pub min_drain: Duration,
-    /// How long calls in flight have after that, in seconds
-    #[arg(long, env = "ONLY1MCP_DRAIN_SECONDS", default_value = "30", value_parser = seconds, value_name = "SECONDS")]
+    /// How long calls in flight have after that
+    #[arg(long, env = "ONLY1MCP_DRAIN_SECONDS", default_value = "30s", value_parser = duration, value_name = "DURATION")]
     pub drain: Duration,
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| format!("expected a number of seconds, not `{text}`"))?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }

@@ -33,6 +33,7 @@ pub mod healthcheck;
 pub mod ops;
 pub mod process;
 pub mod readiness;
+pub mod settings;
 pub mod shutdown;
 pub mod state_dir;
 pub mod stream;

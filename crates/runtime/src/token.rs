@@ -41,6 +41,9 @@ pub enum TokenError {
 }
 
 impl AdminToken {
+    /// What its file is called in a state directory.
+    pub const FILE: &str = "admin.token";
+
     /// Reads the token of `path`, or creates it there (mode 0600, 256 random bits in hex). Of several processes that do
     /// so at once, one creates it and all get the same.
     ///

@@ -1,9 +1,12 @@
 //! The acceptance lines of running anywhere and seeing everything: containers, traces, metrics, the gRPC surface, schema.
 
 pub mod metrics;
+pub mod schema;
 
 use crate::Line;
 
 /// In the order in which they are numbered.
-pub const LINES: &[Line] =
-    &[Line { number: 4, title: "metrics, rules and dashboards against a real Prometheus", run: metrics::run }];
+pub const LINES: &[Line] = &[
+    Line { number: 4, title: "metrics, rules and dashboards against a real Prometheus", run: metrics::run },
+    Line { number: 6, title: "the schema and the reader judge alike", run: schema::run },
+];

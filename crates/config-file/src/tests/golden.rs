@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::named;
 use crate::{Source, parse, read};
 use model::{Owner, Snapshot, Violation};
 
@@ -13,18 +14,18 @@ fn fixtures(kind: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/config").join(kind)
 }
 
-/// The cases of a folder: `NAME.yaml` is the file, and `NAME.OWNER.yaml` what OWNER applied beside it.
+/// The cases of a folder: `NAME.yaml` or `NAME.toml` is the file, and `NAME.OWNER.yaml` what OWNER applied beside it.
 fn cases(kind: &str) -> BTreeMap<String, Vec<Source>> {
     let mut cases: BTreeMap<String, Vec<Source>> = BTreeMap::new();
     for entry in fs::read_dir(fixtures(kind)).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        let Some(stem) = name.strip_suffix(".yaml") else { continue };
+        let Some(stem) = name.strip_suffix(".yaml").or_else(|| name.strip_suffix(".toml")) else { continue };
         let (case, owner) = match stem.split_once('.') {
             Some((case, owner)) => (case, Owner::api(owner)),
             None => (stem, Owner::file()),
         };
-        let source = Source { owner, name: name.as_str().into(), text: read(&path).unwrap() };
+        let source = Source { owner, ..named(&name, read(&path).unwrap()) };
         cases.entry(case.into()).or_default().push(source);
     }
     cases

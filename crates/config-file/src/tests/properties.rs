@@ -2,15 +2,15 @@
 
 use std::fmt::Write as _;
 
-use model::Owner;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
+use super::named;
 use crate::{Source, parse};
 
 fn source(text: String) -> Source {
-    Source { owner: Owner::file(), name: "f.yaml".into(), text }
+    named("f.yaml", text)
 }
 
 /// Whatever the verdict, each violation has a place that exists in the text.

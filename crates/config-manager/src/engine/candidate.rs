@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config_file::Source;
+use config_file::{Format, Source};
 use model::{AttemptId, Digest, NodeId, Owner, Revision, Violation};
 use rollout::{Content, cursor::Turn};
 use runtime::{Clock, TraceContext};
@@ -35,6 +35,7 @@ pub(crate) enum Want {
     Api {
         name: String,
         document: String,
+        format: Format,
         base: Option<Revision>,
     },
     Rollback {
@@ -128,8 +129,8 @@ impl Want {
             Self::Api { name, document, .. } if document.trim().is_empty() => {
                 layers.remove(&Owner::api(name));
             }
-            Self::Api { name, document, .. } => {
-                let layer = Layer { name: Owner::api(name).0, text: document.clone() };
+            Self::Api { name, document, format, .. } => {
+                let layer = Layer { name: Owner::api(name).0, format: *format, text: document.clone() };
                 layers.insert(Owner::api(name), layer);
             }
             Self::Rollback { .. } => {}
@@ -146,6 +147,7 @@ pub(crate) fn merge(layers: Layers, clock: Clock) -> Result<Merged, Vec<Violatio
         .map(|(owner, layer)| Source {
             owner: owner.clone(),
             name: layer.name.as_str().into(),
+            format: layer.format,
             text: layer.text.clone(),
         })
         .collect();

@@ -1,5 +1,6 @@
 //! The file's side: what its cursor decides is carried out here.
 
+use config_file::Format;
 use model::{Digest, Violation};
 use rollout::cursor::{Answer, Effect, Event, Found, State, Write};
 use runtime::grpc::refusal;
@@ -72,7 +73,8 @@ impl Engine {
             }
             FromSource::Read { event, text } => {
                 if let (Event::Read { found: Found::Digest(digest), .. }, Some(text)) = (&event, text) {
-                    self.text = Some((*digest, Layer { name: self.origin.name(), text }));
+                    let name = self.origin.name();
+                    self.text = Some((*digest, Layer { format: Format::of(&name), name, text }));
                 }
                 self.tell_source(event);
             }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use config_file::Format;
 use model::{AttemptId, Diff, Digest, NodeId, Owner, Revision, Violation, WallTime};
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,9 @@ pub type Layers = BTreeMap<Owner, Layer>;
 pub struct Layer {
     /// What positions in it are prefixed with: a path, or the name of a layer.
     pub name: String,
+    /// Absent in what was written before there was TOML.
+    #[serde(default)]
+    pub format: Format,
     pub text: String,
 }
 

@@ -48,7 +48,7 @@ fn bytes(number: u64) -> (Arc<[u8]>, Digest) {
 
 fn entry(number: u64, time: u64) -> Entry {
     let (content, digest) = bytes(number);
-    let layer = Layer { name: "gateway.yaml".into(), text: format!("text {number}") };
+    let layer = Layer { name: "gateway.yaml".into(), text: format!("text {number}"), ..Layer::default() };
     Entry {
         record: RevisionRecord {
             revision: Revision(number),

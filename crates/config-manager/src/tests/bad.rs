@@ -72,11 +72,12 @@ async fn the_last_good_revision_serves_when_the_file_is_gone_at_the_start() {
 async fn validate_says_what_would_change_and_changes_nothing() {
     let world = World::with(&servers(2, "")).await;
     let validate = async |document: String| {
-        let request = pb::ValidateRequest { name: "mine.yaml".into(), document };
+        let request = pb::ValidateRequest { name: "mine.yaml".into(), document, ..pb::ValidateRequest::default() };
         world.client().validate(request).await.unwrap().into_inner()
     };
     let good = validate(servers(3, "")).await;
     assert_eq!((good.violations.len(), good.diff.len(), good.digest.len()), (0, 1, 64), "{good:?}");
+    assert_eq!(model::Digest::of_bytes(good.content.as_bytes()).to_string(), good.digest);
     let bad = validate("servers: 3\nnamign: none\n".into()).await;
     assert_eq!((bad.violations.len(), bad.violations[1].suggestion.as_str()), (2, "naming"), "{bad:?}");
     assert_eq!(world.history(true).await.len(), 1);
@@ -85,4 +86,18 @@ async fn validate_says_what_would_change_and_changes_nothing() {
     router.has(2).await;
     assert_eq!(good.digest, world.history(false).await[0].digest);
     applied(&world.roll_back(1).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_pipe_in_place_of_the_file_is_refused_and_holds_nobody_up() {
+    let world = World::with(&servers(2, "hot_reload: { watcher: { poll_interval_ms: 100, debounce_ms: 50 } }\n")).await;
+    std::fs::remove_file(&world.file).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&world.file).status().unwrap().success());
+    let outcome = world.reload(pb::ReloadRequest::default()).await;
+    assert_eq!((outcome.result(), outcome.violations.len()), (Ended::Refused, 1), "{outcome:?}");
+    assert!(outcome.violations[0].message.ends_with("is no regular file"), "{outcome:?}");
+    let router = world.router("r1").await;
+    std::fs::remove_file(&world.file).unwrap();
+    world.write(&servers(3, ""));
+    router.has(2).await;
 }

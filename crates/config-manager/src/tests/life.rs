@@ -211,3 +211,30 @@ async fn a_write_in_place_waits_until_it_holds_still() {
     router.has(2).await;
     assert_eq!(world.status().snapshot.as_ref().unwrap().backends.len(), 4);
 }
+
+#[tokio::test]
+async fn a_layer_in_toml_stays_one_over_a_restart() {
+    let mut world = World::with(&servers(1, "")).await;
+    let router = world.router("r1").await;
+    let layer = "[[servers]]\nid = \"more\"\ntransport = { type = \"stdio\", command = \"x\" }\n";
+    let request = |format: i32| pb::ApplyRequest {
+        name: "ops".into(),
+        document: layer.into(),
+        format,
+        ..pb::ApplyRequest::default()
+    };
+    let refused = world.client().apply(request(9)).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    let as_yaml = world.client().apply(request(0)).await.unwrap().into_inner().outcome.unwrap();
+    assert_eq!(as_yaml.result(), Ended::Refused);
+    let answer = world.client().apply(request(pb::Format::Toml.into())).await.unwrap();
+    assert_eq!(applied(&answer.into_inner().outcome.unwrap()), 2);
+    router.has(2).await;
+    drop(router);
+    world.stop().await;
+    world.start();
+    let router = world.router("r1").await;
+    world.write(&servers(2, ""));
+    router.has(3).await;
+    assert!(world.content(3).await.content.contains("more"));
+}

@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::{Piece, Template};
 
-/// Headers that describe one connection or one message, which the gateway writes itself.
-const OWNED: [&str; 21] = [
+/// Headers that describe one connection or one message, which the gateway writes itself. In lower case.
+pub const OWNED_HEADERS: [&str; 21] = [
     "accept",
     "accept-encoding",
     "connection",
@@ -121,7 +121,7 @@ pub(super) fn header_name_fault(name: &str) -> Option<String> {
     if name.is_empty() || !name.bytes().all(token) {
         return Some("not the name of an HTTP header; expected letters, digits and `-`".into());
     }
-    OWNED
+    OWNED_HEADERS
         .contains(&name.to_ascii_lowercase().as_str())
         .then(|| "the gateway writes this header itself; it cannot be configured".into())
 }

@@ -2,9 +2,12 @@
 
 use std::{fmt::Write, time::Duration};
 
+use config_file::Format;
 use runtime::exit;
 use serde_json::{Value, json};
-use wire::pb::config::v1::{ApplyRequest, Outcome, ReloadRequest, RollbackRequest, outcome::Result as Ended};
+use wire::pb::config::v1::{
+    self as pb, ApplyRequest, GetStatusRequest, Outcome, ReloadRequest, RollbackRequest, outcome::Result as Ended,
+};
 
 use super::{Output, render, validate};
 use crate::{
@@ -22,7 +25,8 @@ pub(crate) async fn reload(args: &ReloadArgs) -> Result<Output, Failure> {
     let timeout = args.admin.timeout;
     let request = ReloadRequest { force: args.force, timeout: timeout.try_into().ok(), without: args.without.clone() };
     let call = config.client.reload(request);
-    Ok(show(admin.ask_for(timeout + ANSWER_TIME, &config.target, call).await?.outcome))
+    let outcome = admin.ask_for(timeout + ANSWER_TIME, &config.target, call).await?.outcome;
+    Ok(show(outcome, &behind(&admin).await?))
 }
 
 pub(crate) async fn rollback(args: &RollbackArgs) -> Result<Output, Failure> {
@@ -30,7 +34,8 @@ pub(crate) async fn rollback(args: &RollbackArgs) -> Result<Output, Failure> {
     let mut config = admin.config()?;
     let request = RollbackRequest { revision: args.revision.unwrap_or_default(), reason: args.reason.clone() };
     let call = config.client.rollback(request);
-    Ok(show(admin.ask(&config.target, call).await?.outcome))
+    let outcome = admin.ask(&config.target, call).await?.outcome;
+    Ok(show(outcome, &behind(&admin).await?))
 }
 
 pub(crate) async fn apply(args: &ApplyArgs) -> Result<Output, Failure> {
@@ -47,17 +52,45 @@ pub(crate) async fn apply(args: &ApplyArgs) -> Result<Output, Failure> {
     let request = ApplyRequest {
         name: args.owner.clone(),
         document: document.unwrap_or_default(),
+        format: format_to_pb(args.file.as_deref().map(Format::of).unwrap_or_default()),
         base_revision: args.base,
         timeout: timeout.try_into().ok(),
         without: args.without.clone(),
     };
     let call = config.client.apply(request);
-    Ok(show(admin.ask_for(timeout + ANSWER_TIME, &config.target, call).await?.outcome))
+    let outcome = admin.ask_for(timeout + ANSWER_TIME, &config.target, call).await?.outcome;
+    Ok(show(outcome, &behind(&admin).await?))
 }
 
-pub(super) fn show(outcome: Option<Outcome>) -> Output {
+/// Routers that cannot hold what is live.
+#[derive(Debug, Default)]
+pub(super) struct Behind {
+    /// Each with its reason.
+    pub(super) routers: Vec<(String, String)>,
+    /// There is no other router.
+    pub(super) all: bool,
+}
+
+async fn behind(admin: &Admin) -> Result<Behind, Failure> {
+    let mut config = admin.config()?;
+    let routers = admin.ask(&config.target, config.client.get_status(GetStatusRequest {})).await?.routers;
+    let attached = routers.len();
+    let behind = routers.into_iter().filter(|router| router.state == "behind");
+    let routers: Vec<_> = behind.map(|router| (router.node, router.reason)).collect();
+    Ok(Behind { all: !routers.is_empty() && routers.len() == attached, routers })
+}
+
+pub(super) fn format_to_pb(format: Format) -> i32 {
+    match format {
+        Format::Yaml => pb::Format::Yaml,
+        Format::Toml => pb::Format::Toml,
+    }
+    .into()
+}
+
+pub(super) fn show(outcome: Option<Outcome>, behind: &Behind) -> Output {
     let outcome = outcome.unwrap_or_default();
-    let (word, code) = match outcome.result() {
+    let (word, mut code) = match outcome.result() {
         Ended::Applied => ("applied", exit::DONE),
         Ended::NoChange => ("no_change", exit::NOTHING_TO_DO),
         Ended::Refused => ("refused", exit::REFUSED),
@@ -67,7 +100,14 @@ pub(super) fn show(outcome: Option<Outcome>) -> Output {
     let revision = outcome.revision;
     let stays = if revision == 0 { "nothing is live".to_owned() } else { format!("revision {revision} stays live") };
     let (mut text, mut complaints) = (String::new(), reasons(&outcome));
+    for (node, reason) in &behind.routers {
+        complaints.push_str(&format!("router {node} is behind: {reason}\n"));
+    }
     match outcome.result() {
+        Ended::Applied if behind.all => {
+            complaints.push_str(&format!("revision {revision} is on record, and no router can hold it\n"));
+            code = exit::REFUSED;
+        }
         Ended::Applied => text = format!("revision {revision} is live{}\n", stages(&outcome)),
         Ended::NoChange => text = format!("nothing to do: revision {revision} has that content\n"),
         Ended::Refused => complaints.push_str(&format!("refused; {stays}\n")),
@@ -79,7 +119,10 @@ pub(super) fn show(outcome: Option<Outcome>) -> Output {
         }
         Ended::Unspecified => complaints.push_str("the service answered with an outcome this program does not know\n"),
     }
-    Output { text, complaints, json: as_json(&outcome, word), code }
+    let mut json = as_json(&outcome, word);
+    let behind = behind.routers.iter().map(|(node, reason)| json!({ "node": node, "reason": reason }));
+    json["behind"] = behind.collect();
+    Output { text, complaints, json, code }
 }
 
 fn reasons(outcome: &Outcome) -> String {

@@ -43,7 +43,9 @@ pub(super) fn show(drain: &Drain, joined: bool) -> Output {
     if !is_over(drain) {
         let remaining = render::millis(drain.remaining).unwrap_or_default();
         let remaining = render::duration(std::time::Duration::from_millis(remaining));
-        let text = format!("drain {id} of {} {verb}: {} in flight, {remaining} left\n", drain.server, drain.in_flight);
+        let in_flight =
+            in_flight(drain).map_or_else(|| "not counted yet".to_owned(), |count| format!("{count} in flight"));
+        let text = format!("drain {id} of {} {verb}: {in_flight}, {remaining} left\n", drain.server);
         return Output::done(text, as_json(drain));
     }
     let text = format!(
@@ -73,6 +75,11 @@ fn is_over(drain: &Drain) -> bool {
     drain.state == "done" || drain.state == "cancelled"
 }
 
+/// `None` while no router has said how many there are.
+fn in_flight(drain: &Drain) -> Option<u64> {
+    (is_over(drain) || !drain.routers.is_empty()).then_some(drain.in_flight)
+}
+
 fn row(drain: &Drain) -> [String; 10] {
     let cause = match drain.revision {
         0 => render::some(&drain.actor).unwrap_or(&drain.cause).to_owned(),
@@ -85,7 +92,7 @@ fn row(drain: &Drain) -> [String; 10] {
         drain.state.clone(),
         render::time(drain.started_unix_ms),
         drain.total.to_string(),
-        drain.in_flight.to_string(),
+        in_flight(drain).map_or_else(|| "-".to_owned(), |count| count.to_string()),
         drain.finished.to_string(),
         drain.evicted.to_string(),
         drain.lost.to_string(),
@@ -103,7 +110,7 @@ fn as_json(drain: &Drain) -> Value {
         "started": render::time(drain.started_unix_ms),
         "remaining_ms": render::millis(drain.remaining),
         "total": drain.total,
-        "in_flight": drain.in_flight,
+        "in_flight": in_flight(drain),
         "finished": drain.finished,
         "evicted": drain.evicted,
         "lost": drain.lost,

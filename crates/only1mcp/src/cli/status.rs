@@ -90,7 +90,8 @@ impl View {
     fn rows_of<'a>(&'a self, router: &'a RouterStatus) -> Vec<Row<'a>> {
         match self.details.get(&router.node) {
             Some(detail) => {
-                let rows = detail.endpoints.iter();
+                // What is only tried is no server yet.
+                let rows = detail.endpoints.iter().filter(|one| one.role != "candidate");
                 rows.map(|one| Row { router, state: Cow::Owned(state(one)), detail: Some(one) }).collect()
             }
             None => {
@@ -266,6 +267,7 @@ impl Row<'_> {
         });
         if let Some(detail) = self.detail {
             value["upstream_session"] = render::some(&detail.upstream_session).into();
+            value["role"] = render::some(&detail.role).into();
             value["admission"] = detail.admission.as_str().into();
             value["admitted"] = detail.admitted.into();
             value["restarts"] = detail.restarts.into();

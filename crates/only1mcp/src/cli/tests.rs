@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use config_file::{Format, parse};
+use model::Owner;
 use wire::pb::{
     config::v1::{
         BackendChange, GetStatusResponse, NodeRefusal, Outcome, Revision, RouterStatus, ServerState, Source, Stage,
-        outcome,
+        WatchResponse, outcome,
     },
     drain::v1::Drain,
     router::v1::{Endpoint, InspectResponse},
     words::v1::{EndpointKey, Verdict, Violation},
 };
 
-use super::{Output, changes, drains, history, status};
+use super::{Output, changes, diff, drains, events, history, status};
 
 fn shown(output: &Output) -> String {
     let Output { text, complaints, json, code } = output;
@@ -103,6 +105,8 @@ fn a_status_with_all_that_can_be_wrong() {
                 next_attempt: duration(1500),
                 ..Endpoint::default()
             },
+            // It is tried, and may never be one.
+            Endpoint { key: key("candidate"), role: "candidate".into(), ..Endpoint::default() },
         ],
         exchanges_in_flight: 2,
         ..InspectResponse::default()
@@ -123,8 +127,64 @@ fn outcomes() {
     };
     let refused = Outcome { violations: vec![violation()], ..ended(outcome::Result::Refused) };
     let all = [applied, refused, ended(outcome::Result::NoChange), ended(outcome::Result::Pending)];
-    let all: Vec<String> = all.into_iter().map(|outcome| shown(&changes::show(Some(outcome)))).collect();
+    let all: Vec<String> =
+        all.into_iter().map(|outcome| shown(&changes::show(Some(outcome), &changes::Behind::default()))).collect();
     insta::assert_snapshot!(all.join("\n"));
+}
+
+#[test]
+fn what_no_router_can_hold_is_not_done() {
+    let outcome = || Outcome { result: outcome::Result::Applied.into(), revision: 7, ..Outcome::default() };
+    let routers = vec![("a".to_owned(), "${env:KEY} is not set".to_owned())];
+    let all = [true, false]
+        .map(|all| shown(&changes::show(Some(outcome()), &changes::Behind { routers: routers.clone(), all })));
+    insta::assert_snapshot!(all.join("\n"));
+}
+
+#[test]
+fn differences_in_the_words_of_the_file() {
+    let side = |name: &str, text: &str| {
+        let name = name.to_owned();
+        let source = config_file::Source {
+            owner: Owner::file(),
+            name: name.as_str().into(),
+            format: Format::Yaml,
+            text: text.to_owned(),
+        };
+        diff::Side::of_file(name, parse(&[source]).expect("it is a configuration"))
+    };
+    let old = side(
+        "old.yaml",
+        "naming: none
+servers:
+- { id: files, transport: { type: stdio, command: npx, args: [-y], env: { A: '1', B: '2' } } }
+- { id: mail, transport: { type: http, url: 'http://mail/mcp' } }
+- { id: search, transport: { type: http, url: 'http://s/mcp', headers: { K: '${env:K}' } }, tools: [find] }
+",
+    );
+    let new = side(
+        "new.yaml",
+        "drain: { graceful: { timeout_seconds: 60 } }
+servers:
+- { id: search, transport: { type: http, urls: ['http://s/mcp', 'http://t/mcp'] }, tools: [find] }
+- { id: files, transport: { type: stdio, command: npx, args: [-y], env: { A: '1', C: '3' } }, critical: true }
+- { id: wiki, transport: { type: http, url: 'http://wiki/mcp' } }
+",
+    );
+    insta::assert_snapshot!([shown(&diff::show(&old, &new)), shown(&diff::show(&new, &new))].join("\n"));
+}
+
+#[test]
+fn events_as_lines() {
+    let event = WatchResponse {
+        time_unix_ms: 1_764_082_800_123,
+        kind: "behind".into(),
+        node: "b".into(),
+        revision: 7,
+        message: "cannot hold revision 7: ${env:KEY} is not set".into(),
+        ..WatchResponse::default()
+    };
+    insta::assert_snapshot!(format!("{}\n{}", events::line(&event), events::as_json(&event)));
 }
 
 #[test]
@@ -159,5 +219,7 @@ fn records() {
         ..Drain::default()
     };
     insta::assert_snapshot!("drains", shown(&drains::show_all(std::slice::from_ref(&drain))));
+    let fresh = Drain { state: "running".into(), remaining: duration(30_000), ..drain.clone() };
+    insta::assert_snapshot!("drain_not_counted", shown(&drains::show(&fresh, false)));
     insta::assert_snapshot!("drain", shown(&drains::show(&drain, true)));
 }

@@ -26,7 +26,7 @@ async fn list_all(url: &str) -> Result<Output, Failure> {
         let params = cursor.map_or_else(|| json!({}), |cursor: Value| json!({ "cursor": cursor }));
         let mut page = match client.request("tools/list", params).await?.result {
             Ok(page) => page,
-            Err(error) => return Ok(refused(&error, Value::Null)),
+            Err(error) => return Ok(refused(&error)),
         };
         if let Some(Value::Array(more)) = page.get_mut("tools").map(Value::take) {
             tools.extend(more);
@@ -72,10 +72,7 @@ fn raw(answer: &Answer) -> Output {
 fn show(answer: Answer) -> Output {
     let result = match answer.result {
         Ok(result) => result,
-        Err(error) => {
-            let json = json!({ "error": { "code": error.0, "message": error.1 } });
-            return refused(&error, json);
-        }
+        Err(error) => return refused(&error),
     };
     let items = result.get("content").and_then(Value::as_array);
     let text: String = items.into_iter().flatten().map(|item| format!("{}\n", content(item))).collect();
@@ -100,7 +97,8 @@ fn content(item: &Value) -> String {
     format!("[{kind}{about}; see it with --raw]")
 }
 
-fn refused((code, message): &(i64, String), json: Value) -> Output {
+fn refused((code, message): &(i64, String)) -> Output {
+    let json = json!({ "error": { "code": code, "message": message } });
     let complaints = format!("only1mcp: refused with {code}: {message}\n");
     Output { text: String::new(), complaints, json, code: exit::REFUSED }
 }

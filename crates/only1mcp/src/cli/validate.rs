@@ -1,11 +1,8 @@
 //! `validate`: is this file a configuration? Answered here, without any service.
 
-use std::{
-    io::{self, Read},
-    path::Path,
-};
+use std::{fs::File, io, path::Path};
 
-use config_file::{ReadError, Source};
+use config_file::{Format, ReadError, Source};
 use model::{Owner, Violation};
 use runtime::exit;
 use serde_json::{Value, json};
@@ -16,7 +13,10 @@ use crate::{args::ValidateArgs, failure::Failure};
 pub(crate) fn run(args: &ValidateArgs) -> Result<Output, Failure> {
     let name = display(&args.file);
     let parsed = match read(&args.file) {
-        Ok(text) => config_file::parse(&[Source { owner: Owner::file(), name: name.as_str().into(), text }]),
+        Ok(text) => {
+            let format = Format::of(&args.file);
+            config_file::parse(&[Source { owner: Owner::file(), name: name.as_str().into(), format, text }])
+        }
         Err(error) => Err(vec![Violation::from(error)]),
     };
     Ok(match parsed {
@@ -25,30 +25,36 @@ pub(crate) fn run(args: &ValidateArgs) -> Result<Output, Failure> {
             let text = format!("{name}: valid, {}, digest {digest}\n", count(servers, "server"));
             Output::done(text, json!({ "valid": true, "servers": servers, "digest": digest, "violations": [] }))
         }
-        Err(violations) => {
-            let lines: String = violations.iter().map(|violation| format!("{violation}\n")).collect();
-            Output {
-                text: String::new(),
-                complaints: format!("{lines}{name}: not valid, {}\n", count(violations.len(), "violation")),
-                json: json!({ "valid": false, "violations": violations.iter().map(render::violation_json).collect::<Value>() }),
-                code: exit::REFUSED,
-            }
-        }
+        Err(violations) => invalid(&name, &violations),
     })
 }
 
-/// The text of a file, or of standard input for `-`.
-pub(crate) fn read(path: &Path) -> Result<String, ReadError> {
-    if path != Path::new("-") {
-        return config_file::read(path);
+/// The answer about a file that is no configuration.
+pub(super) fn invalid(name: &str, violations: &[Violation]) -> Output {
+    let lines: String = violations.iter().map(|violation| format!("{violation}\n")).collect();
+    Output {
+        text: String::new(),
+        complaints: format!("{lines}{name}: not valid, {}\n", count(violations.len(), "violation")),
+        json: json!({ "valid": false, "violations": violations.iter().map(render::violation_json).collect::<Value>() }),
+        code: exit::REFUSED,
     }
-    let mut text = String::new();
-    let read = io::stdin().read_to_string(&mut text);
-    read.map_err(|source| ReadError::Read { path: display(path).into(), source })?;
-    Ok(text)
 }
 
-fn display(path: &Path) -> String {
+/// The text of a file, or of standard input for `-`. A pipe will do: whoever waits for its other end can interrupt.
+pub(crate) fn read(path: &Path) -> Result<String, ReadError> {
+    if path == Path::new("-") {
+        return config_file::read_stream(display(path).as_ref(), io::stdin());
+    }
+    match config_file::read(path) {
+        Err(ReadError::NotRegular { path }) => {
+            let stream = File::open(&path).map_err(|source| ReadError::Open { path: path.clone(), source })?;
+            config_file::read_stream(&path, stream)
+        }
+        read => read,
+    }
+}
+
+pub(super) fn display(path: &Path) -> String {
     if path == Path::new("-") { "(standard input)".to_owned() } else { path.display().to_string() }
 }
 

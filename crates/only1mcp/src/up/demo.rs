@@ -46,6 +46,9 @@ pub(crate) struct HttpDemo {
     url: String,
 }
 
+/// Beside the configuration, whose first line names it.
+const SCHEMA_FILE: &str = "only1mcp.schema.json";
+
 /// Starts the HTTP server, and writes the configuration unless there is one already, which is the user's by now.
 pub(crate) async fn start(place: &Place, tasks: &Tasks) -> Result<(), DemoError> {
     let url_file = place.state_dir.join(URL_FILE);
@@ -56,6 +59,9 @@ pub(crate) async fn start(place: &Place, tasks: &Tasks) -> Result<(), DemoError>
         Err(_) => HttpDemo::start("").await?,
     };
     write_configuration(&place.config, &before, &demo.url)?;
+    let schema_file = place.state_dir.join(SCHEMA_FILE);
+    let failed = |source| DemoError::Write { path: schema_file.clone(), source };
+    write_atomic(&schema_file, format!("{:#}\n", config_file::schema()).as_bytes(), 0o600).map_err(failed)?;
     let failed = |source| DemoError::Write { path: url_file.clone(), source };
     write_atomic(&url_file, demo.url.as_bytes(), 0o600).map_err(failed)?;
     let stop = tasks.shutdown().clone();
@@ -133,7 +139,8 @@ fn write_configuration(path: &Path, before: &str, url: &str) -> Result<(), DemoE
 fn configuration(url: &str) -> String {
     let program = if cfg!(target_os = "linux") { PROGRAM.to_owned() } else { own_path() };
     format!(
-        r#"# The demo of only1mcp: three small MCP servers behind one endpoint. Edit this file while `only1mcp up` runs:
+        r#"# yaml-language-server: $schema=./{SCHEMA_FILE}
+# The demo of only1mcp: three small MCP servers behind one endpoint. Edit this file while `only1mcp up` runs:
 # remove a server, add one, change its name. Calls that run are not disturbed.
 version: "1.0"
 naming: prefix # the tool `add` of the server `calculator` is shown as calculator__add

@@ -48,6 +48,17 @@ pub struct EndpointStatus {
     pub reason: Option<Arc<str>>,
 }
 
+impl EndpointStatus {
+    /// Why the fleet has it, in one word.
+    pub fn role(&self) -> &'static str {
+        match (self.live, self.leaving) {
+            (true, _) => "live",
+            (false, true) => "leaving",
+            (false, false) => "candidate",
+        }
+    }
+}
+
 /// A tool that clients do not see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WithheldTool {

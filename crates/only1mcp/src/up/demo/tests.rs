@@ -27,7 +27,12 @@ fn a_file_of_an_earlier_start_is_kept_but_for_the_address_that_moved() {
 
 #[test]
 fn the_file_is_a_configuration() {
-    let source = config_file::Source { owner: model::Owner::file(), name: "demo".into(), text: configuration(NEW) };
+    let source = config_file::Source {
+        owner: model::Owner::file(),
+        name: "demo".into(),
+        format: config_file::Format::Yaml,
+        text: configuration(NEW),
+    };
     let snapshot = config_file::parse(&[source]).expect("it is valid");
     assert_eq!(snapshot.backends.len(), 3);
 }

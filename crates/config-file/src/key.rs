@@ -1,0 +1,131 @@
+//! What a table of keys says of each key: what it is for, which values it takes, and how a value found under one is put
+//! in its place. The reader, the JSON Schema and the reference are all made from these tables.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::tree::Node;
+use crate::units::{DURATION_PATTERN, SIZE_PATTERN, show_bytes, show_duration};
+use crate::values::{self, Unit, Wrong};
+
+/// A key by its dotted path; the sections in between follow from the paths of the table.
+pub(crate) struct Key<T: 'static> {
+    pub(crate) path: &'static str,
+    pub(crate) kind: Kind<T>,
+    /// What it does, in words that stand in editors and in the reference.
+    pub(crate) doc: &'static str,
+}
+
+pub(crate) enum Kind<T: 'static> {
+    /// Read by other means than the table; what it may be is said by a fragment of JSON Schema.
+    Elsewhere(fn() -> Value),
+    Flag(fn(&mut T) -> &mut bool),
+    Count(fn(&mut T) -> &mut u32, RangeInclusive<u32>),
+    /// A number, of the unit that the key's name ends with.
+    Counted(Unit, fn(&mut T) -> &mut Duration, RangeInclusive<u64>),
+    Duration(fn(&mut T) -> &mut Duration, RangeInclusive<Duration>),
+    Bytes(fn(&mut T) -> &mut u64, RangeInclusive<u64>),
+    Permille(fn(&mut T) -> &mut u32),
+    /// The words, and those that a later release will understand.
+    Choice(&'static [Word<T>], &'static [&'static str]),
+}
+
+pub(crate) type Word<T> = (&'static str, fn(&mut T));
+
+impl<T> Key<T> {
+    pub(crate) const fn new(path: &'static str, kind: Kind<T>, doc: &'static str) -> Self {
+        Self { path, kind, doc }
+    }
+
+    pub(crate) fn read(&self, node: &Node, target: &mut T) -> Result<(), Wrong> {
+        match &self.kind {
+            Kind::Elsewhere(_) => {}
+            Kind::Flag(place) => *place(target) = values::flag(node)?,
+            Kind::Count(place, range) => *place(target) = values::count(node, range)?,
+            Kind::Counted(unit, place, range) => {
+                *place(target) = values::counted_duration(node, *unit, range)?;
+            }
+            Kind::Duration(place, range) => *place(target) = values::duration(node, range)?,
+            Kind::Bytes(place, range) => *place(target) = values::bytes(node, range)?,
+            Kind::Permille(place) => *place(target) = values::permille(node)?,
+            Kind::Choice(words, not_yet) => {
+                let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
+                let chosen = values::choice(node, &names, not_yet)?;
+                if let Some((_, set)) = words.iter().find(|(name, _)| *name == chosen) {
+                    set(target);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Which values it takes, as JSON Schema; ranges that a schema cannot check are said in words.
+    pub(crate) fn schema(&self) -> Value {
+        let mut doc = self.doc.to_owned();
+        let mut fragment = match &self.kind {
+            Kind::Elsewhere(fragment) => fragment(),
+            Kind::Flag(_) => json!({ "type": "boolean" }),
+            Kind::Count(_, range) => json!({ "type": "integer", "minimum": range.start(), "maximum": range.end() }),
+            Kind::Counted(_, _, range) => {
+                json!({ "type": "integer", "minimum": range.start(), "maximum": range.end() })
+            }
+            Kind::Duration(_, range) => {
+                let (least, most) = (show_duration(*range.start()), show_duration(*range.end()));
+                doc.push_str(&format!("; from {least} to {most}"));
+                json!({ "type": "string", "pattern": DURATION_PATTERN, "examples": [least] })
+            }
+            Kind::Bytes(_, range) => {
+                doc.push_str(&format!("; from {} to {}", show_bytes(*range.start()), show_bytes(*range.end())));
+                json!({
+                    "type": ["integer", "string"],
+                    "minimum": range.start(),
+                    "maximum": range.end(),
+                    "pattern": SIZE_PATTERN,
+                    "examples": [show_bytes(*range.start())],
+                })
+            }
+            Kind::Permille(_) => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
+            Kind::Choice(words, _) => {
+                json!({ "type": "string", "enum": words.iter().map(|(name, _)| *name).collect::<Vec<_>>() })
+            }
+        };
+        fragment["description"] = doc.into();
+        fragment
+    }
+}
+
+impl<T: Default + Clone + PartialEq> Key<T> {
+    /// What holds when the key is left out, as it would be written; `None` for what has no default.
+    pub(crate) fn default(&self) -> Option<Value> {
+        if let Kind::Elsewhere(fragment) = &self.kind {
+            return fragment().get("default").cloned();
+        }
+        self.value(T::default())
+    }
+}
+
+impl<T: Clone + PartialEq> Key<T> {
+    /// The value in its place, as it would be written; `None` for what is in none.
+    pub(crate) fn value(&self, mut target: T) -> Option<Value> {
+        Some(match &self.kind {
+            Kind::Elsewhere(_) => return None,
+            Kind::Flag(place) => (*place(&mut target)).into(),
+            Kind::Count(place, _) => (*place(&mut target)).into(),
+            Kind::Counted(unit, place, _) => unit.count(*place(&mut target)).into(),
+            Kind::Duration(place, _) => show_duration(*place(&mut target)).into(),
+            Kind::Bytes(place, _) => show_bytes(*place(&mut target)).into(),
+            Kind::Permille(place) => (f64::from(*place(&mut target)) / 1000.0).into(),
+            Kind::Choice(words, _) => {
+                // The word that changes nothing.
+                let chosen = words.iter().find(|(_, set)| {
+                    let mut other = target.clone();
+                    set(&mut other);
+                    other == target
+                });
+                chosen.map(|(name, _)| *name)?.into()
+            }
+        })
+    }
+}

@@ -1,0 +1,73 @@
+//! A snapshot in the words of the file, for people who compare two of them.
+
+use model::{Backend, DrainPolicy, ReplaceMode, Snapshot, Transport};
+use serde_json::{Map, Value, json};
+
+use crate::key::Key;
+use crate::policy::{POLICY, SERVER_DRAIN};
+
+/// The document that would be this snapshot: of the gateway every key, of servers what is not at its default. References
+/// stay references.
+pub fn spell(snapshot: &Snapshot) -> Value {
+    let mut document = keys(&POLICY, &snapshot.policy);
+    document["version"] = "1.0".into();
+    document["servers"] = snapshot.backends.iter().map(|backend| server(backend)).collect();
+    document
+}
+
+fn keys<T: Clone + PartialEq>(keys: &[Key<T>], values: &T) -> Value {
+    let mut document = Value::Object(Map::new());
+    for key in keys {
+        if let Some(value) = key.value(values.clone()) {
+            *key.path.split('.').fold(&mut document, |place, part| &mut place[part]) = value;
+        }
+    }
+    document
+}
+
+fn server(backend: &Backend) -> Value {
+    let mut server = json!({
+        "id": backend.id,
+        "transport": transport(backend),
+    });
+    if backend.critical {
+        server["critical"] = true.into();
+    }
+    if backend.replace == ReplaceMode::StopFirst {
+        server["replace"] = "stop_first".into();
+    }
+    if let Some(tools) = &backend.tools {
+        server["tools"] = json!(tools);
+    }
+    if let Some(drain) = &backend.drain {
+        server["drain"] = keys::<Option<DrainPolicy>>(&SERVER_DRAIN, &Some(drain.clone()));
+    }
+    server
+}
+
+/// All endpoints of a server differ in nothing but their URL.
+fn transport(backend: &Backend) -> Value {
+    let mut transport = Map::new();
+    let mut urls = Vec::new();
+    for (_, _, spec) in backend.endpoints() {
+        match &spec.transport {
+            Transport::Stdio { command, args, env, cwd } => {
+                transport.insert("command".into(), json!(command));
+                transport.insert("args".into(), json!(args));
+                transport.insert("env".into(), json!(env));
+                transport.extend(cwd.iter().map(|cwd| ("cwd".to_owned(), json!(cwd))));
+            }
+            Transport::Http { url, headers } => {
+                urls.push(url);
+                transport.insert("headers".into(), json!(headers));
+            }
+        }
+        transport.insert("type".into(), spec.transport.kind().into());
+    }
+    match urls.as_slice() {
+        [] => {}
+        [url] => drop(transport.insert("url".into(), json!(url))),
+        urls => drop(transport.insert("urls".into(), json!(urls))),
+    }
+    transport.into()
+}

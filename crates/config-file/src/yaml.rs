@@ -1,0 +1,293 @@
+//! A YAML text as a tree.
+//!
+//! Aliases and merge keys (`<<`) are expanded here, within a bound; keys given twice, several documents and
+//! tags are refused. A text that is no YAML at all gives one violation and no tree.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::Violation;
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
+
+use crate::names::{descend, show};
+use crate::report::Report;
+use crate::tree::{Entry, MAX_DEPTH, MAX_VALUES, Mark, Node, Places, ScalarKind, Value};
+use crate::values::plain_kind;
+
+const LONGEST_PATH: usize = 120;
+/// Values that anchors and aliases may add to a document.
+const MAX_EXPANDED: usize = 100_000;
+
+impl From<Marker> for Mark {
+    fn from(marker: Marker) -> Self {
+        let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        // An event made up by the parser, as for an empty text, has no place.
+        Self { line: small(marker.line()).max(1), column: small(marker.col()).saturating_add(1) }
+    }
+}
+
+pub(crate) fn tree(text: &str, file: &Arc<str>, report: &mut Report) -> Result<Node, Violation> {
+    // The parser holds back a `[…]` or `{…}` that may still turn out to be a key, however long: gigabytes for a text
+    // that is refused in the end.
+    if let Some((at, _)) = text.match_indices([',', '[', '{']).nth(MAX_VALUES) {
+        let message = format!("more than {MAX_VALUES} commas and opening brackets");
+        return Err(Violation::new(Some(Places::of(text).mark(at).in_file(file)), "", message));
+    }
+    let mut builder = Builder {
+        events: Parser::new_from_str(text),
+        text,
+        file,
+        path: String::new(),
+        anchors: BTreeMap::new(),
+        built: 0,
+        expanded: 0,
+        report,
+    };
+    builder.document()
+}
+
+struct Builder<'a, 'v> {
+    events: Parser<'a, StrInput<'a>>,
+    text: &'a str,
+    file: &'a Arc<str>,
+    path: String,
+    /// Each with the number of its values.
+    anchors: BTreeMap<usize, (Node, usize)>,
+    built: usize,
+    expanded: usize,
+    report: &'v mut Report,
+}
+
+impl<'a> Builder<'a, '_> {
+    fn document(&mut self) -> Result<Node, Violation> {
+        let mut root = None;
+        loop {
+            let (event, span) = self.next()?;
+            match event {
+                Event::StreamEnd => break,
+                Event::DocumentStart(_) if root.is_some() => {
+                    let message = "a second document begins here; a configuration is one document";
+                    return Err(self.violation(span.start.into(), message));
+                }
+                Event::Nothing | Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd => {}
+                Event::Alias(_)
+                | Event::Scalar(..)
+                | Event::SequenceStart(..)
+                | Event::SequenceEnd
+                | Event::MappingStart(..)
+                | Event::MappingEnd => root = Some(self.node(event, span, 0)?),
+            }
+        }
+        let nothing = Value::Scalar { text: String::new(), kind: ScalarKind::Null };
+        Ok(root.unwrap_or(Node { at: Mark::START, value: nothing }))
+    }
+
+    fn next(&mut self) -> Result<(Event<'a>, Span), Violation> {
+        match self.events.next_event() {
+            Some(Ok(next)) => Ok(next),
+            Some(Err(error)) => Err(self.syntax(&error)),
+            None => Ok((Event::StreamEnd, Span::default())),
+        }
+    }
+
+    fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, Violation> {
+        let at = Mark::from(span.start);
+        if depth > MAX_DEPTH {
+            return Err(self.violation(at, format!("nested more than {MAX_DEPTH} levels deep")));
+        }
+        let before = self.built;
+        self.built += 1;
+        if self.built > MAX_VALUES {
+            return Err(self.violation(at, format!("more than {MAX_VALUES} values")));
+        }
+        let (value, anchor) = match event {
+            Event::Alias(anchor) => return self.alias(anchor, at),
+            Event::Scalar(text, style, anchor, tag) => {
+                let forced = self.tag(tag.as_deref(), &["str"], at);
+                let kind = if style == ScalarStyle::Plain && !forced { plain_kind(&text) } else { ScalarKind::Text };
+                (Value::Scalar { text: text.into_owned(), kind }, anchor)
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.tag(tag.as_deref(), &["seq"], at);
+                (Value::List(self.list(depth)?), anchor)
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.tag(tag.as_deref(), &["map"], at);
+                (Value::Map(self.map(depth)?), anchor)
+            }
+            Event::Nothing
+            | Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(_)
+            | Event::DocumentEnd
+            | Event::SequenceEnd
+            | Event::MappingEnd => return Err(self.violation(at, "not valid YAML: the document ends too early")),
+        };
+        let node = Node { at, value };
+        if anchor > 0 {
+            let size = self.built - before;
+            self.expand(size, at)?;
+            self.anchors.insert(anchor, (node.clone(), size));
+        }
+        Ok(node)
+    }
+
+    fn list(&mut self, depth: usize) -> Result<Vec<Node>, Violation> {
+        let mut nodes = Vec::new();
+        loop {
+            let (event, span) = self.next()?;
+            if event == Event::SequenceEnd {
+                return Ok(nodes);
+            }
+            let outer = self.path.len();
+            self.path.push_str(&format!("[{}]", nodes.len()));
+            nodes.push(self.node(event, span, depth + 1)?);
+            self.path.truncate(outer);
+        }
+    }
+
+    fn map(&mut self, depth: usize) -> Result<Vec<Entry>, Violation> {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut places: BTreeMap<String, Mark> = BTreeMap::new();
+        let mut merged: Vec<Node> = Vec::new();
+        loop {
+            let (event, span) = self.next()?;
+            if event == Event::MappingEnd {
+                break;
+            }
+            let plain = matches!(event, Event::Scalar(_, ScalarStyle::Plain, ..));
+            let key_node = self.node(event, span, depth + 1)?;
+            let key_at = key_node.at;
+            let Value::Scalar { text: key, .. } = key_node.value else {
+                self.push(key_at, "a key is a list or a mapping; expected a text");
+                let (event, span) = self.next()?;
+                self.node(event, span, depth + 1)?;
+                continue;
+            };
+            let outer = self.path.len();
+            descend(&mut self.path, &key);
+            let (event, span) = self.next()?;
+            let value = self.node(event, span, depth + 1)?;
+            if let Some(first) = places.get(&key) {
+                let first = first.in_file(self.file);
+                self.push(key_at, format!("this key is already given at {first}"));
+            } else {
+                places.insert(key.clone(), key_at);
+                if plain && key == "<<" {
+                    self.merge_sources(value, &mut merged);
+                } else {
+                    entries.push(Entry { key, key_at, value });
+                }
+            }
+            self.path.truncate(outer);
+        }
+        // What is written out wins over what is merged in, the first source over the later ones.
+        for node in merged {
+            let Value::Map(more) = node.value else { continue };
+            for entry in more {
+                if !places.contains_key(&entry.key) {
+                    places.insert(entry.key.clone(), entry.key_at);
+                    entries.push(entry);
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    fn merge_sources(&mut self, value: Node, merged: &mut Vec<Node>) {
+        let at = value.at;
+        let sources = match value.value {
+            Value::List(nodes) => nodes,
+            Value::Map(_) | Value::Scalar { .. } => vec![value],
+        };
+        if !sources.iter().all(|node| matches!(node.value, Value::Map(_))) {
+            self.push(at, "`<<` merges a mapping or a list of mappings, usually an alias such as `*name`");
+        }
+        merged.extend(sources);
+    }
+
+    fn alias(&mut self, anchor: usize, at: Mark) -> Result<Node, Violation> {
+        let Some((node, size)) = self.anchors.get(&anchor) else {
+            return Err(self.violation(at, "this alias stands inside the value it refers to"));
+        };
+        let (node, size) = (node.clone(), *size);
+        self.built += size;
+        self.expand(size, at)?;
+        Ok(node)
+    }
+
+    fn expand(&mut self, size: usize, at: Mark) -> Result<(), Violation> {
+        self.expanded += size;
+        if self.expanded > MAX_EXPANDED {
+            let message = format!("anchors and aliases expand to more than {MAX_EXPANDED} values");
+            return Err(self.violation(at, message));
+        }
+        Ok(())
+    }
+
+    /// Whether the tag is one of ours; others are refused, because none would change what is read.
+    fn tag(&mut self, tag: Option<&Tag>, ours: &[&str], at: Mark) -> bool {
+        let Some(tag) = tag else { return false };
+        let known = tag.is_yaml_core_schema() && ours.contains(&tag.suffix.as_str());
+        if !known {
+            self.push(at, format!("the tag `{}` is not understood here; remove it", show(&tag_text(tag))));
+        }
+        known
+    }
+
+    fn syntax(&self, error: &ScanError) -> Violation {
+        let at = Mark::from(*error.marker());
+        let line = self.text.lines().nth(at.line as usize - 1).unwrap_or_default();
+        let indent = &line[..line.len() - line.trim_start().len()];
+        if let Some(tab) = indent.find('\t') {
+            let at = Mark { column: u32::try_from(indent[..tab].chars().count()).unwrap_or(0) + 1, ..at };
+            return self.violation(at, "not valid YAML: a tab indents this line; only spaces may");
+        }
+        self.violation(at, format!("not valid YAML: {}", plain_words(error.info())))
+    }
+
+    fn violation(&self, at: Mark, message: impl Into<String>) -> Violation {
+        let mut path: String = self.path.chars().take(LONGEST_PATH).collect();
+        if path.len() < self.path.len() {
+            path.push('…');
+        }
+        Violation::new(Some(at.in_file(self.file)), path, message)
+    }
+
+    fn push(&mut self, at: Mark, message: impl Into<String>) {
+        let violation = self.violation(at, message);
+        self.report.push(violation);
+    }
+}
+
+fn tag_text(tag: &Tag) -> String {
+    if tag.is_yaml_core_schema() { format!("!!{}", tag.suffix) } else { tag.to_string() }
+}
+
+/// The parser's words by what they usually mean for the author of a file.
+const PLAIN_WORDS: [(&str, &str); 8] = [
+    ("recursion limit exceeded", "brackets are nested too deeply"),
+    ("quoted scalar, found unexpected end of stream", "this quote is never closed"),
+    (
+        "invalid indentation in quoted scalar",
+        "this quote is not closed, or its text goes on in a line that is not indented",
+    ),
+    (
+        "mapping values are not allowed",
+        "a `:` cannot stand here; either a value contains `: ` and needs quotes, or a line above lacks its `:`",
+    ),
+    ("found unknown anchor", "no anchor of this name comes before this alias"),
+    ("did not find expected '-' indicator", "not in line with the `-` of the list above; check the indentation"),
+    ("did not find expected key", "not in line with the keys above; check the indentation"),
+    ("while parsing a flow", "a bracket is not closed, or a `,` is missing before this place"),
+];
+
+fn plain_words(info: &str) -> String {
+    if let Some((character, _)) = info.strip_prefix("unexpected character: `").and_then(|rest| rest.split_once('\'')) {
+        return format!("`{}` cannot begin a value; put it in quotes", show(character));
+    }
+    match PLAIN_WORDS.iter().find(|(theirs, _)| info.contains(theirs)) {
+        Some((_, ours)) => (*ours).to_owned(),
+        None => info.split_whitespace().collect::<Vec<_>>().join(" "),
+    }
+}
