@@ -29,7 +29,7 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use runtime::{exit, state_dir::write_atomic};
+use runtime::{exit, shutdown, state_dir::write_atomic};
 use tokio::{net::TcpListener, task::LocalSet};
 
 use process::Process;
@@ -120,12 +120,17 @@ async fn serve(settings: Settings) -> io::Result<ExitCode> {
             let listener = TcpListener::bind(address).await.map_err(|error| {
                 io::Error::new(error.kind(), format!("cannot listen on {address}: {error}; try another --listen"))
             })?;
+            // Caught, because the first process of a container is not ended by a signal it does not catch.
+            let mut signals = shutdown::signals()?;
             announce(&settings, listener.local_addr()?)?;
             let served = http::serve(Rc::clone(&process), listener, settings.reply == Form::Sse);
             if settings.until_eof {
                 end_with_stdin(&process)?;
             }
-            until_ended(&process, served).await
+            tokio::select! {
+                ended = until_ended(&process, served) => ended,
+                _ = signals.recv() => Ok(exit::DONE.into()),
+            }
         }
     }
 }
