@@ -80,8 +80,11 @@ impl Gateway {
     }
 }
 
-/// The program, with nothing of the environment of whoever runs the tests.
-pub(crate) fn command(home: &Path) -> Result<Command, Fault> {
+/// The command line tool, with nothing of the environment of whoever runs the tests.
+///
+/// # Errors
+/// When the program is missing.
+pub fn command(home: &Path) -> Result<Command, Fault> {
     isolated("only1mcp", home)
 }
 
@@ -107,7 +110,11 @@ pub struct Cli {
 }
 
 impl Cli {
-    pub(crate) fn run(command: &mut Command) -> Result<Self, Fault> {
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn run(command: &mut Command) -> Result<Self, Fault> {
         let Output { status, stdout, stderr } = command.stdin(std::process::Stdio::null()).output()?;
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
         Ok(Self { code: status.code().unwrap_or(-1), stdout: text(&stdout), stderr: text(&stderr) })

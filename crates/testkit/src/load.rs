@@ -31,6 +31,8 @@ pub struct Plan {
     /// Client `i` stays with endpoint `i % endpoints`.
     pub endpoints: Vec<SocketAddr>,
     pub clients: usize,
+    /// Whether an endpoint is a balancer before several routers: then the revisions of a connection may go to and fro.
+    pub balanced: bool,
     /// Calls a second, over all clients.
     pub rate: u32,
     /// Begins the text of every call, so that the backends' counts can be told apart.

@@ -1,5 +1,6 @@
 //! The acceptance lines of running anywhere and seeing everything: containers, traces, metrics, the gRPC surface, schema.
 
+pub mod containers;
 pub mod metrics;
 pub mod schema;
 
@@ -7,6 +8,7 @@ use crate::Line;
 
 /// In the order in which they are numbered.
 pub const LINES: &[Line] = &[
+    Line { number: 1, title: "containers, killed and replaced", run: containers::run },
     Line { number: 4, title: "metrics, rules and dashboards against a real Prometheus", run: metrics::run },
     Line { number: 6, title: "the schema and the reader judge alike", run: schema::run },
 ];

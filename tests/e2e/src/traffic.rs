@@ -40,7 +40,7 @@ impl Traffic {
         let names: Vec<Arc<str>> = STEADY.iter().chain(&EDITED).chain(&GUESTS).map(|name| (*name).into()).collect();
         let aimed = Arc::clone(&subject);
         let choose = Box::new(move |slot| choose(slot, &names, aimed.load(Ordering::Relaxed)));
-        let load = Load::start(Plan { endpoints, clients, rate, tag: TAG.to_owned(), choose })?;
+        let load = Load::start(Plan { endpoints, clients, balanced: false, rate, tag: TAG.to_owned(), choose })?;
         Ok(Self { load, subject })
     }
 

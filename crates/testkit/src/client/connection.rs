@@ -33,6 +33,8 @@ pub struct Connection {
     next_id: u64,
     /// The highest revision seen in an answer.
     revision: u64,
+    /// Whether the answers come from several routers, each of which swaps at its own moment.
+    balanced: bool,
 }
 
 /// An answer that is in order as a message: JSON-RPC, with the id of the request.
@@ -108,7 +110,14 @@ impl Connection {
     pub async fn open(address: SocketAddr) -> Result<Self, CallError> {
         let tasks = Tasks::new(Shutdown::new());
         let sender = connect(address, &tasks).await?;
-        Ok(Self { address, sender, tasks, session: None, next_id: 1, revision: 0 })
+        Ok(Self { address, sender, tasks, session: None, next_id: 1, revision: 0, balanced: false })
+    }
+
+    /// This, toward a balancer that spreads the requests of a connection over several routers.
+    #[must_use]
+    pub fn balanced(mut self, balanced: bool) -> Self {
+        self.balanced = balanced;
+        self
     }
 
     /// Opens a session: `initialize` and `notifications/initialized`.
@@ -237,15 +246,15 @@ impl Connection {
         Ok(response)
     }
 
-    /// A revision that goes back on one connection would mean that a client sees changes undone.
+    /// A revision that goes back on a connection to one router would mean that a client sees changes undone.
     fn see_revision(&mut self, headers: &HeaderMap) -> Result<(), CallError> {
         let Some(revision) = headers.get(REVISION) else { return Ok(()) };
         let revision = revision.to_str().ok().and_then(|text| text.parse().ok());
         let revision: u64 = revision.ok_or_else(|| CallError::Wrong("the revision is no number".to_owned()))?;
-        if revision < self.revision {
+        if revision < self.revision && !self.balanced {
             return Err(CallError::Wrong(format!("revision {revision} after {}", self.revision)));
         }
-        self.revision = revision;
+        self.revision = self.revision.max(revision);
         Ok(())
     }
 

@@ -41,7 +41,7 @@ pub(super) fn run(plan: Plan, shared: Arc<Shared>) -> Result<Report, Fault> {
         let mut connections = Vec::new();
         for client in 0..plan.clients {
             let endpoint = client % plan.endpoints.len();
-            let mut connection = Connection::open(plan.endpoints[endpoint]).await?;
+            let mut connection = Connection::open(plan.endpoints[endpoint]).await?.balanced(plan.balanced);
             connection.initialize().await?;
             connections.push((endpoint, connection));
         }
