@@ -1,3 +1,5 @@
+//! Lists of metrics, and what is said of them.
+
 use super::{Label, Metric};
 
 #[test]

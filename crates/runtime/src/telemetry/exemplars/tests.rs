@@ -1,3 +1,5 @@
+//! Which trace a bucket keeps, and when it forgets.
+
 use std::time::SystemTime;
 
 use super::{Exemplar, Exemplars, SERIES_MAX, series};

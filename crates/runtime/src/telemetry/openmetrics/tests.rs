@@ -1,3 +1,5 @@
+//! What changes on the way to OpenMetrics, and what must not.
+
 use super::{accepted, from_prometheus};
 use crate::telemetry::exemplars::Exemplars;
 

@@ -1,3 +1,5 @@
+//! The standard variables: what they mean, and what is refused.
+
 use std::collections::BTreeMap;
 
 use super::*;

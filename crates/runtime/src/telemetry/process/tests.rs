@@ -1,3 +1,5 @@
+//! What the operating system says, as values.
+
 use super::values;
 
 #[test]

@@ -1,3 +1,5 @@
+//! Gauges that are looked at when they are asked for.
+
 use tokio::sync::mpsc;
 
 use super::{Fill, limit, lock, look, queue};

@@ -1,3 +1,5 @@
+//! Which traces are recorded, by ratio and by parent.
+
 use super::*;
 
 #[test]
