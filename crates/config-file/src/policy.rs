@@ -30,7 +30,7 @@ fn version() -> Value {
 }
 
 fn servers() -> Value {
-    json!({ "type": ["array", "null"], "maxItems": server::MAX_SERVERS, "items": crate::schema::server() })
+    json!({ "type": ["array", "null"], "maxItems": server::MAX_ENTRIES, "items": crate::schema::server() })
 }
 
 pub(crate) static POLICY: [Key<Policy>; 27] = [

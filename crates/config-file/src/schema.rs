@@ -136,6 +136,7 @@ pub(crate) mod texts {
             "type": ["object", "null"],
             "propertyNames": names,
             "additionalProperties": values,
+            "maxProperties": crate::server::MAX_ENTRIES,
             "examples": [{ name: value }],
         })
     }

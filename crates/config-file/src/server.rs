@@ -10,8 +10,8 @@ use crate::schema::{self, texts};
 use crate::tree::{Entry, Node, Value};
 use crate::values::{Wrong, choice, flag, is_null, loose_text, text};
 
-/// Of one layer.
-pub(crate) const MAX_SERVERS: usize = 10_000;
+/// Servers of one layer, and the texts of one list or mapping.
+pub(crate) const MAX_ENTRIES: usize = 10_000;
 
 /// A key of a server, or of its transport.
 pub(crate) struct Field<T: 'static> {
@@ -50,7 +50,7 @@ pub(crate) static KEYS: [Field<DraftBackend>; 6] = [
         default: "all",
         schema: || {
             let name = json!({ "type": "string", "pattern": "[^\\s]" });
-            json!({ "type": "array", "items": name, "uniqueItems": true, "examples": [["read_file"]] })
+            json!({ "type": "array", "items": name, "maxItems": MAX_ENTRIES, "uniqueItems": true, "examples": [["read_file"]] })
         },
         read: |layer, node, at, server| layer.tools(node, at, server),
     },
@@ -116,7 +116,7 @@ pub(crate) static STDIO: [Field<Stdio>; 4] = [
         default: "none",
         schema: || {
             let example = json!([["-y", "some-server", "/data"]]);
-            json!({ "type": ["array", "null"], "items": texts::loose(), "examples": example })
+            json!({ "type": ["array", "null"], "items": texts::loose(), "maxItems": MAX_ENTRIES, "examples": example })
         },
         read: |layer, node, at, stdio| stdio.args = layer.texts(node, at, loose_text).unwrap_or_default(),
     },
@@ -160,7 +160,7 @@ pub(crate) static HTTP: [Field<Http>; 3] = [
         default: "none",
         schema: || {
             let url = texts::url("https://a.example.org/mcp");
-            json!({ "type": ["array", "null"], "items": url, "uniqueItems": true })
+            json!({ "type": ["array", "null"], "items": url, "maxItems": MAX_ENTRIES, "uniqueItems": true })
         },
         read: |layer, node, at, http| layer.urls(node, at, http),
     },
@@ -185,8 +185,8 @@ impl Layer<'_> {
             self.report.servers_lost = true;
             return;
         };
-        if nodes.len() > MAX_SERVERS {
-            self.refuse(node.at, "servers", format!("{} servers; expected at most {MAX_SERVERS}", nodes.len()));
+        if nodes.len() > MAX_ENTRIES {
+            self.refuse(node.at, "servers", format!("{} servers; expected at most {MAX_ENTRIES}", nodes.len()));
             self.report.servers_lost = true;
             return;
         }
@@ -330,6 +330,9 @@ impl Layer<'_> {
         read: fn(&Node) -> Result<String, Wrong>,
     ) -> Option<Vec<Located<String>>> {
         let nodes = self.list(node, path, "a list of texts")?;
+        if self.too_many(node, nodes.len(), path) {
+            return None;
+        }
         let mut texts = Vec::with_capacity(nodes.len());
         for (i, node) in nodes.iter().enumerate() {
             let at = format!("{path}[{i}]");
@@ -340,9 +343,21 @@ impl Layer<'_> {
         Some(texts)
     }
 
+    fn too_many(&mut self, node: &Node, count: usize, path: &str) -> bool {
+        let too_many = count > MAX_ENTRIES;
+        if too_many {
+            self.refuse(node.at, path, format!("{count} entries; expected at most {MAX_ENTRIES}"));
+        }
+        too_many
+    }
+
     fn pairs(&mut self, node: &Node, path: &str) -> Pairs {
         let mut pairs = Vec::new();
-        for entry in self.map(node, path, "a mapping of names to texts").unwrap_or_default() {
+        let entries = self.map(node, path, "a mapping of names to texts").unwrap_or_default();
+        if self.too_many(node, entries.len(), path) {
+            return pairs;
+        }
+        for entry in entries {
             let at = child(path, &entry.key);
             if let Some(value) = self.value(&entry.value, &at, loose_text) {
                 let name = self.located(entry.key.clone(), entry.key_at, &at);

@@ -61,6 +61,14 @@ fn a_text_that_is_no_configuration_at_all_has_a_bounded_answer() {
     assert_eq!(listed[1000], "f:999:1: 4001 more violations are not listed");
     let servers = format!("servers:\n{}", "- {}\n".repeat(10_001));
     assert_eq!(judge(servers), ["f:2:3: servers: 10001 servers; expected at most 10000"]);
+    let many = |key: &str, entries: String| {
+        judge(format!("servers: [{{ id: a, transport: {{ type: http, {key}: {entries} }} }}]"))
+    };
+    let urls = many("url: 'http://h/', urls", format!("[{}]", "'http://h/', ".repeat(10_001)));
+    assert_eq!(urls, ["f:1:69: servers[0].transport.urls: 10001 entries; expected at most 10000"]);
+    let headers: String = (0..10_001).map(|i| format!("H{i}: x, ")).collect();
+    let headers = many("url: 'http://h/', headers", format!("{{ {headers} }}"));
+    assert_eq!(headers, ["f:1:72: servers[0].transport.headers: 10001 entries; expected at most 10000"]);
 }
 
 #[test]

@@ -17,7 +17,8 @@ fn source(text: String) -> Source {
 fn judged(text: String) {
     // A lone carriage return ends a line, too; and what is missing at the end is missed after it.
     let lines = u32::try_from(text.matches(['\n', '\r']).count()).unwrap() + 2;
-    for violation in parse(&[source(text)]).err().into_iter().flatten() {
+    let both = [source(text.clone()), named("f.toml", text)].map(|source| parse(&[source]).err());
+    for violation in both.into_iter().flatten().flatten() {
         let at = violation.at.expect("a text has positions");
         assert!((1..=lines).contains(&at.line) && at.column >= 1, "{at}");
         assert!(!violation.message.contains('\n') && !violation.path.contains('\n'), "{}", violation.message);
@@ -26,7 +27,7 @@ fn judged(text: String) {
 
 const GOOD: &str = include_str!("../../../../tests/fixtures/config/valid/everything.yaml");
 
-const WORDS: [&str; 36] = [
+const WORDS: [&str; 42] = [
     "servers",
     "id",
     "transport",
@@ -63,6 +64,12 @@ const WORDS: [&str; 36] = [
     "...\n",
     "%YAML 1.2\n",
     "1",
+    " = ",
+    "[[",
+    "]]\n",
+    ".",
+    "\"\"\"",
+    "2026-01-01",
 ];
 
 #[derive(Debug, Clone)]
@@ -81,8 +88,8 @@ fn edit() -> impl Strategy<Value = Edit> {
     ]
 }
 
-fn edited(edits: Vec<Edit>) -> String {
-    let mut text: Vec<char> = GOOD.chars().collect();
+fn edited(good: &str, edits: Vec<Edit>) -> String {
+    let mut text: Vec<char> = good.chars().collect();
     for edit in edits {
         match edit {
             _ if text.is_empty() => break,
@@ -238,6 +245,8 @@ fn laid_out(choices: &[u8]) -> String {
     layout.out + "\n"
 }
 
+const GOOD_TOML: &str = include_str!("../../../../docs/examples/everything.toml");
+
 proptest! {
     #[test]
     fn any_text_is_judged(text in any::<String>()) {
@@ -256,7 +265,8 @@ proptest! {
 
     #[test]
     fn any_edit_of_a_good_file_is_judged(edits in vec(edit(), 1..6)) {
-        judged(edited(edits));
+        judged(edited(GOOD, edits.clone()));
+        judged(edited(GOOD_TOML, edits));
     }
 
     #[test]
