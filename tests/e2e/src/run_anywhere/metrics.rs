@@ -11,7 +11,8 @@ use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
 use serde_json::json;
 use testkit::{
-    Client, ConfigFile, DemoServer, Document, Fault, Scratch, Server, Services, System, binaries, demo, services::Kind,
+    Client, ConfigFile, DemoServer, Document, Fault, Scratch, Server, Services, System, binaries, demo,
+    services::{Kind, Service},
     wait,
 };
 
@@ -53,7 +54,8 @@ pub fn run(size: Size) -> Result<Figures, Fault> {
         && let Some(tools) = &tools
     {
         let prometheus = Prometheus::start(tools, &services, &scratch)?;
-        let mut storm = Storm { scratch: &scratch, file: &file, document, services: &mut services };
+        let mut storm =
+            Storm { scratch: &scratch, file: &file, document, services: &mut services, prometheus: &prometheus };
         let began = prometheus.now()?;
         storm.play(&mut figures)?;
         prometheus.wait_scraped(LIMIT)?;
@@ -69,12 +71,16 @@ pub fn run(size: Size) -> Result<Figures, Fault> {
 
 /// All of them, recording every call for a collector that is not there.
 fn start(services: &mut Services) -> Result<(), Fault> {
+    let record = |service: &mut Service| {
+        service.set_env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9");
+        service.set_env("OTEL_BSP_EXPORT_TIMEOUT", "1000");
+    };
     for kind in Kind::CONTROL {
-        services.service_mut(kind).set_env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9");
+        record(services.service_mut(kind));
         services.start(kind)?;
     }
     for number in 0..services.routers.len() {
-        services.routers[number].set_env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9");
+        record(&mut services.routers[number]);
         services.start_router(number)?;
     }
     services.wait_ready()

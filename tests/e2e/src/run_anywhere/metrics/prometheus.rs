@@ -112,7 +112,7 @@ impl Prometheus {
     /// Waits until each process was scraped from now on.
     pub(super) fn wait_scraped(&self, limit: Duration) -> Result<(), Fault> {
         let from = self.now()?;
-        let fresh = format!("count((timestamp(up) > {from}) * up == 1)");
+        let fresh = format!("count(up == 1 and timestamp(up) > {from})");
         wait::until_true("all processes to be scraped", limit, || {
             self.number(&fresh).is_ok_and(|count| count == Some(self.targets as f64))
         })

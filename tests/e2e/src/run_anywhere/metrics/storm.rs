@@ -10,6 +10,7 @@ use std::{
 use serde_json::{Value, json};
 use testkit::{Client, ConfigFile, Document, Fault, Scratch, Server, Services, System, demo, services::Kind, wait};
 
+use super::prometheus::Prometheus;
 use crate::Figures;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -19,6 +20,7 @@ pub(super) struct Storm<'a> {
     pub(super) file: &'a ConfigFile,
     pub(super) document: Document,
     pub(super) services: &'a mut Services,
+    pub(super) prometheus: &'a Prometheus,
 }
 
 impl Storm<'_> {
@@ -43,6 +45,8 @@ impl Storm<'_> {
         for turn in 0..2 {
             self.guest_comes_and_goes(endpoints, turn)?;
             self.refusals()?;
+            // A process takes what it has counted with it.
+            self.prometheus.wait_scraped(LIMIT)?;
             // The child is lost and brought up again.
             for endpoint in endpoints {
                 drop(Client::open(*endpoint)?.call("child__crash", &json!({})));
@@ -56,6 +60,7 @@ impl Storm<'_> {
         }
         let child = demo::stdio("child", "child", self.scratch)?.env("TURN", "last");
         self.apply(&self.document.clone().with(child))?;
+        self.prometheus.wait_scraped(LIMIT)?;
         self.services.cli(&["rollback"])?.expect(0)?;
         self.services.cli(&["drain", "child", "--deadline", "1s", "--wait"])?.expect(0)?;
         Ok(())
