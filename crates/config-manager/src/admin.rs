@@ -94,8 +94,8 @@ impl Service {
         let without: BTreeSet<NodeId> = without.collect::<Result<_, _>>()?;
         self.somebody_votes(&without)?;
         let (answer, answered) = oneshot::channel();
-        let Caller { actor, trace, .. } = caller;
-        let asked = self.engine.send(command(Asker { actor, without, trace, answer })).await;
+        let (Caller { actor, trace, .. }, asked_at) = (caller, self.clock.now_nanos());
+        let asked = self.engine.send(command(Asker { actor, without, trace, asked_at, answer })).await;
         asked.map_err(|_| stopping())?;
         match timeout(wait, answered).await {
             Ok(answer) => answer.map_err(|_| stopping())?,
@@ -195,14 +195,14 @@ pub(crate) fn watch(
 /// Who asks, from the credential and the metadata of the call, and how long it listens.
 struct Caller {
     actor: String,
-    trace: TraceContext,
+    trace: Option<TraceContext>,
     patience: Option<Duration>,
 }
 
 impl Caller {
     fn of<T>(request: &Request<T>) -> Result<Self, Status> {
         let actor = Actor::of(request)?.0.clone();
-        let trace = TraceContext::from_metadata(request.metadata()).unwrap_or_else(TraceContext::new_root);
+        let trace = TraceContext::from_metadata(request.metadata());
         Ok(Self { actor, trace, patience: Deadline::of(request) })
     }
 

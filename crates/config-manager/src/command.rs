@@ -48,7 +48,10 @@ pub(crate) struct Asker {
     pub(crate) actor: String,
     /// Routers whose vote does not count.
     pub(crate) without: BTreeSet<NodeId>,
-    pub(crate) trace: TraceContext,
+    /// Of the call, if it is in a trace.
+    pub(crate) trace: Option<TraceContext>,
+    /// In nanoseconds of the clock.
+    pub(crate) asked_at: u64,
     pub(crate) answer: Answer,
 }
 

@@ -8,15 +8,16 @@ mod notice;
 mod outcome;
 mod propose;
 mod publish;
+mod spans;
 mod write;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use model::{AttemptId, Digest, NodeId, Time};
+use model::{Digest, NodeId, Time};
 use rollout::reconciler::{Effect, Event, Head};
 use rollout::{ProposalId, Rollout, Sender, SourceCore};
-use runtime::{Clock, Shutdown, TraceContext};
+use runtime::{Clock, Shutdown, Tracer};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use wire::pb::config::v1 as pb;
@@ -30,6 +31,7 @@ pub(crate) use candidate::{Payload, Want, merge};
 
 use candidate::Candidate;
 use fleet::Attached;
+use spans::Spans;
 use write::Job;
 
 pub(crate) use propose::CANDIDATES_MAX;
@@ -37,6 +39,7 @@ pub(crate) use propose::CANDIDATES_MAX;
 /// What [`crate::ConfigManager`] hands over when it runs.
 pub(crate) struct Parts {
     pub(crate) clock: Clock,
+    pub(crate) tracer: Tracer,
     pub(crate) log: Arc<Log>,
     pub(crate) log_fault: Option<String>,
     pub(crate) head: Option<Head>,
@@ -83,8 +86,7 @@ pub(crate) struct Engine {
     attached: BTreeMap<NodeId, Attached>,
     /// Contents that a router may hold, the newest last.
     recent: VecDeque<rollout::Content>,
-    /// Where the attempt in progress and the live revision belong.
-    trace: Option<(AttemptId, TraceContext)>,
+    spans: Spans,
     jobs: VecDeque<Job>,
     writing: bool,
     work: JoinSet<Done>,
@@ -110,7 +112,7 @@ pub enum RunError {
 impl Engine {
     /// With what it publishes.
     pub(crate) fn new(parts: Parts) -> (Self, watch::Receiver<Arc<Status>>) {
-        let Parts { clock, log, log_fault, head, layers, cursor, undone, origin, signals, events } = parts;
+        let Parts { clock, tracer, log, log_fault, head, layers, cursor, undone, origin, signals, events } = parts;
         let sender = Sender { log: log.id().clone(), epoch: log.epoch() };
         let policy = head.as_ref().map(|head| head.content.snapshot.policy.source.clone()).unwrap_or_default();
         let now = Time::from_nanos(clock.now_nanos());
@@ -144,7 +146,7 @@ impl Engine {
             proposals: 0,
             attached: BTreeMap::new(),
             recent,
-            trace: None,
+            spans: Spans::new(tracer),
             jobs: VecDeque::new(),
             writing: false,
             work: JoinSet::new(),

@@ -125,6 +125,7 @@ impl ConfigManager {
         let (events, _) = broadcast::channel(EVENTS);
         let parts = Parts {
             clock: scope.clock,
+            tracer: scope.tracer.clone(),
             log: log.clone(),
             log_fault,
             layers: head.as_ref().map_or_else(|| Arc::new(BTreeMap::new()), |kept| kept.layers.clone()),

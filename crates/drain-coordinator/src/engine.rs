@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use drain::ledger::{Call, Connection, Effect, Event, State, Summary};
-use drain::{Directive, Ledger};
+use drain::{Directive, DrainId, Ledger};
 use model::Time;
 use runtime::grpc::refusal;
 use runtime::readiness::Gate;
-use runtime::{Clock, Shutdown, TraceContext};
+use runtime::{Clock, Kind, Shutdown, Span, TraceContext, Tracer};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::DropGuard;
 use wire::pb::drain::v1 as pb;
@@ -26,6 +26,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(crate) struct Engine {
     clock: Clock,
     shutdown: Shutdown,
+    tracer: Tracer,
     gate: Gate,
     ledger: Ledger,
     record: Record,
@@ -36,7 +37,9 @@ pub(crate) struct Engine {
     /// Of connections and calls.
     last_number: u64,
     /// Decided, and to be told once it is durable.
-    decided: VecDeque<(TraceContext, Effect)>,
+    decided: VecDeque<(Option<TraceContext>, Effect)>,
+    /// Of drains that have not ended, from what was heard of them first.
+    gathering: BTreeMap<DrainId, Span>,
     unsaved: bool,
 }
 
@@ -54,6 +57,7 @@ impl Engine {
         Self {
             clock: scope.clock,
             shutdown: scope.tasks.shutdown().clone(),
+            tracer: scope.tracer.clone(),
             gate: scope.readiness.gate("record of drains"),
             ledger,
             record,
@@ -63,6 +67,7 @@ impl Engine {
             cancels: BTreeMap::new(),
             last_number: 0,
             decided: VecDeque::new(),
+            gathering: BTreeMap::new(),
             unsaved: false,
         }
     }
@@ -86,7 +91,7 @@ impl Engine {
                 }
                 () = self.clock.sleep_until(due) => {
                     self.handle(Event::Tick);
-                    self.gather(TraceContext::new_root());
+                    self.gather(None);
                 }
             }
             if !self.save().await {
@@ -151,16 +156,49 @@ impl Engine {
         }
     }
 
-    fn gather(&mut self, trace: TraceContext) {
+    fn gather(&mut self, trace: Option<TraceContext>) {
         while let Some(effect) = self.ledger.poll_effect() {
             match effect {
                 Effect::Persist => self.unsaved = true,
-                Effect::Tell { .. }
-                | Effect::Disconnect { .. }
-                | Effect::Started { .. }
-                | Effect::Cancelled { .. }
-                | Effect::Changed { .. } => self.decided.push_back((trace, effect)),
+                Effect::Tell { .. } | Effect::Disconnect { .. } | Effect::Started { .. } | Effect::Cancelled { .. } => {
+                    self.decided.push_back((trace, effect))
+                }
+                Effect::Changed { ref drain, ended } => {
+                    self.follow(drain, ended, trace);
+                    self.decided.push_back((trace, effect));
+                }
             }
+        }
+    }
+
+    /// One span for what all routers have to say of a drain, in the trace of who spoke of it first.
+    fn follow(&mut self, drain: &Summary, ended: bool, trace: Option<TraceContext>) {
+        if let Some(parent) = trace
+            && !self.gathering.contains_key(&drain.id)
+        {
+            let mut span = self.tracer.start("drain.gather", Kind::Consumer, Some(parent));
+            span.set("only1mcp.drain", drain.id.to_string());
+            span.set("only1mcp.server", drain.backend.to_string());
+            self.gathering.insert(drain.id.clone(), span);
+        }
+        if !ended {
+            return;
+        }
+        let Some(mut span) = self.gathering.remove(&drain.id) else { return };
+        let totals = drain.totals;
+        span.set("only1mcp.result", drain.state.as_str());
+        let counts = [
+            ("only1mcp.routers", drain.routers.len() as u64),
+            ("only1mcp.drain.total", totals.total),
+            ("only1mcp.drain.finished", totals.finished),
+            ("only1mcp.drain.evicted", totals.evicted),
+            ("only1mcp.drain.lost", totals.lost),
+        ];
+        for (key, count) in counts {
+            span.set(key, i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        if totals.lost > 0 {
+            span.fail("a router ended with exchanges in flight");
         }
     }
 
@@ -191,7 +229,7 @@ impl Engine {
         true
     }
 
-    fn tell(&mut self, trace: TraceContext, effect: Effect) {
+    fn tell(&mut self, trace: Option<TraceContext>, effect: Effect) {
         match effect {
             Effect::Tell { connection, directive } => self.say(connection, &directive, trace),
             Effect::Disconnect { connection, reason } => {
@@ -220,11 +258,12 @@ impl Engine {
         }
     }
 
-    fn say(&mut self, connection: Connection, directive: &Directive, trace: TraceContext) {
+    fn say(&mut self, connection: Connection, directive: &Directive, trace: Option<TraceContext>) {
         let Some(router) = self.routers.get_mut(&connection) else { return };
         router.nonce += 1;
+        let trace = trace.unwrap_or_else(TraceContext::new_unsampled);
         let response = pb::AttachResponse {
-            envelope: Some(wire::envelope(None, &trace.child().to_string(), router.nonce)),
+            envelope: Some(wire::envelope(None, &trace.to_string(), router.nonce)),
             directive: Some(wire::drain::directive_to_pb(directive)),
         };
         if router.outbox.try_send(Ok(response)).is_err() {

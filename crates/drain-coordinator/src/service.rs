@@ -41,7 +41,11 @@ impl Service {
     }
 
     /// Asks the owning task and waits for its answer.
-    async fn ask<T>(&self, trace: TraceContext, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Status> {
+    async fn ask<T>(
+        &self,
+        trace: Option<TraceContext>,
+        ask: impl FnOnce(oneshot::Sender<T>) -> Ask,
+    ) -> Result<T, Status> {
         let (answer, answered) = oneshot::channel();
         let stopping = || refusal::unavailable("STOPPING", "drain-coordinator is stopping");
         self.commands.send(Command { trace, ask: ask(answer) }).await.map_err(|_| stopping())?;
@@ -49,9 +53,8 @@ impl Service {
     }
 }
 
-/// Of a call, or a new one where the caller brought none.
-fn trace<T>(request: &Request<T>) -> TraceContext {
-    TraceContext::from_metadata(request.metadata()).unwrap_or_else(TraceContext::new_root)
+fn trace<T>(request: &Request<T>) -> Option<TraceContext> {
+    TraceContext::from_metadata(request.metadata())
 }
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -160,7 +163,6 @@ impl Listening {
                 }
             };
             let trace = request.envelope.and_then(|envelope| envelope.traceparent.parse().ok());
-            let trace = trace.unwrap_or_else(TraceContext::new_root);
             match wire::drain::count(request.count) {
                 Ok(count) => {
                     let ask = Ask::Said { connection: self.number, count };

@@ -10,8 +10,8 @@ use wire::pb::health::v1 as pb;
 
 #[derive(Debug)]
 pub(crate) struct Command {
-    /// What this belongs to; whatever is said because of it carries on.
-    pub(crate) trace: TraceContext,
+    /// What this belongs to, if it is told; whatever is said because of it carries on.
+    pub(crate) trace: Option<TraceContext>,
     pub(crate) ask: Ask,
 }
 

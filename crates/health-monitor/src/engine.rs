@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use health::monitor::{Connection, Effect, Event, Opinion};
-use health::{Monitor, Request};
+use health::{Monitor, Observation, Request};
 use model::{Time, Verdict};
 use runtime::grpc::refusal;
 use runtime::readiness::Gate;
-use runtime::{Clock, Shutdown, TraceContext};
+use runtime::{Clock, Kind, Shutdown, Span, TraceContext, Tracer};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::DropGuard;
 use wire::pb::health::v1 as pb;
@@ -19,6 +19,7 @@ use crate::{Scope, metrics};
 pub(crate) struct Engine {
     clock: Clock,
     shutdown: Shutdown,
+    tracer: Tracer,
     gate: Gate,
     monitor: Monitor,
     changes: broadcast::Sender<pb::EndpointVerdict>,
@@ -33,6 +34,8 @@ pub(crate) struct Engine {
 struct Router {
     outbox: Outbox,
     nonce: u64,
+    /// As it called itself.
+    node: String,
     /// Ends the listening end with this one.
     _open: DropGuard,
 }
@@ -42,6 +45,7 @@ impl Engine {
         Self {
             clock: scope.clock,
             shutdown: scope.tasks.shutdown().clone(),
+            tracer: scope.tracer.clone(),
             gate: scope.readiness.gate("verdicts"),
             monitor,
             changes,
@@ -58,22 +62,40 @@ impl Engine {
                 metrics::state(self.monitor.attached(), &self.monitor.opinions(self.now()));
             }
             let due = self.monitor.next_deadline().map(Time::as_nanos);
-            let trace = tokio::select! {
+            let (trace, _span) = tokio::select! {
                 () = self.shutdown.triggered() => return,
                 command = commands.recv() => {
                     let Some(Command { trace, ask }) = command else { return };
+                    let span = self.watches(trace, &ask);
                     self.take(ask);
-                    trace
+                    (span.as_ref().map(Span::context).or(trace), span)
                 }
                 () = self.clock.sleep_until(due) => {
                     self.handle(Event::Tick);
-                    TraceContext::new_root()
+                    (None, None)
                 }
             };
             while let Some(effect) = self.monitor.poll_effect() {
                 self.tell(trace, effect);
             }
         }
+    }
+
+    /// Other endpoints are to be watched, because of a change.
+    fn watches(&mut self, trace: Option<TraceContext>, ask: &Ask) -> Option<Span> {
+        let Ask::Said { connection, observation } = ask else { return None };
+        let router = self.routers.get_mut(connection)?;
+        match observation {
+            Observation::Hello { node, .. } => router.node = node.to_string(),
+            Observation::Endpoints { endpoints, .. } => {
+                let mut span = self.tracer.start("health.watch", Kind::Consumer, Some(trace?));
+                span.set("only1mcp.router", router.node.clone());
+                span.set("only1mcp.endpoints", i64::try_from(endpoints.len()).unwrap_or(i64::MAX));
+                return Some(span);
+            }
+            Observation::Probed { .. } | Observation::Seen { .. } => {}
+        }
+        None
     }
 
     fn now(&self) -> Time {
@@ -89,14 +111,15 @@ impl Engine {
         match ask {
             Ask::Attach { outbox, open, number } => {
                 self.last_connection += 1;
-                self.routers.insert(self.last_connection, Router { outbox, nonce: 0, _open: open });
+                self.routers
+                    .insert(self.last_connection, Router { outbox, nonce: 0, node: String::new(), _open: open });
                 if number.send(self.last_connection).is_err() {
                     self.routers.remove(&self.last_connection);
                 }
             }
             Ask::Said { connection, observation } => {
                 metrics::observed(&observation);
-                let new_set = matches!(observation, health::Observation::Endpoints { .. });
+                let new_set = matches!(observation, Observation::Endpoints { .. });
                 self.uncounted |= new_set;
                 self.handle(Event::Said { connection, observation });
             }
@@ -110,7 +133,7 @@ impl Engine {
         }
     }
 
-    fn tell(&mut self, trace: TraceContext, effect: Effect) {
+    fn tell(&mut self, trace: Option<TraceContext>, effect: Effect) {
         match effect {
             Effect::Tell { connection, request } => self.say(connection, &request, trace),
             Effect::Disconnect { connection } => {
@@ -125,14 +148,20 @@ impl Engine {
         }
     }
 
-    fn say(&mut self, connection: Connection, request: &Request, trace: TraceContext) {
+    fn say(&mut self, connection: Connection, request: &Request, trace: Option<TraceContext>) {
         let Some(router) = self.routers.get_mut(&connection) else { return };
-        if matches!(request, Request::Probe { .. }) {
-            metrics::probe_asked();
-        }
+        // Probes go on for as long as processes do: they are no part of what once began them.
+        let trace = match request {
+            Request::Probe { .. } => {
+                metrics::probe_asked();
+                None
+            }
+            Request::Verdict { .. } => trace,
+        };
+        let trace = trace.unwrap_or_else(TraceContext::new_unsampled);
         router.nonce += 1;
         let response = pb::AttachResponse {
-            envelope: Some(wire::envelope(None, &trace.child().to_string(), router.nonce)),
+            envelope: Some(wire::envelope(None, &trace.to_string(), router.nonce)),
             request: Some(wire::health::request_to_pb(request)),
         };
         if router.outbox.try_send(Ok(response)).is_err() {

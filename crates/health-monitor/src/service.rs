@@ -43,7 +43,11 @@ impl Service {
     }
 
     /// Asks the owning task and waits for its answer.
-    async fn ask<T>(&self, trace: TraceContext, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Status> {
+    async fn ask<T>(
+        &self,
+        trace: Option<TraceContext>,
+        ask: impl FnOnce(oneshot::Sender<T>) -> Ask,
+    ) -> Result<T, Status> {
         let (answer, answered) = oneshot::channel();
         let stopping = || refusal::unavailable("STOPPING", "health-monitor is stopping");
         self.commands.send(Command { trace, ask: ask(answer) }).await.map_err(|_| stopping())?;
@@ -51,9 +55,8 @@ impl Service {
     }
 }
 
-/// Of a call, or a new one where the caller brought none.
-fn trace<T>(request: &Request<T>) -> TraceContext {
-    TraceContext::from_metadata(request.metadata()).unwrap_or_else(TraceContext::new_root)
+fn trace<T>(request: &Request<T>) -> Option<TraceContext> {
+    TraceContext::from_metadata(request.metadata())
 }
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -128,7 +131,6 @@ impl Listening {
                 }
             };
             let trace = request.envelope.and_then(|envelope| envelope.traceparent.parse().ok());
-            let trace = trace.unwrap_or_else(TraceContext::new_root);
             match wire::health::observation(request.observation) {
                 Ok(observation) => {
                     let ask = Ask::Said { connection: self.number, observation };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use config_file::{Format, Source};
 use model::{AttemptId, Digest, NodeId, Owner, Revision, Violation};
 use rollout::{Content, cursor::Turn};
-use runtime::{Clock, TraceContext};
+use runtime::{Clock, Span};
 
 use crate::command::Answer;
 use crate::log::{Kept, Layer, Layers, RevisionRecord};
@@ -49,7 +49,9 @@ pub(crate) struct Candidate {
     pub(crate) want: Want,
     pub(crate) actor: String,
     pub(crate) without: BTreeSet<NodeId>,
-    pub(crate) trace: TraceContext,
+    /// The whole of it, and its judging while that lasts.
+    pub(crate) span: Span,
+    pub(crate) judging: Option<Span>,
     pub(crate) answers: Vec<Answer>,
     /// How often it was merged: anew after something else went first.
     pub(crate) merges: u32,

@@ -1,5 +1,7 @@
 //! The file's side: what its cursor decides is carried out here.
 
+use std::time::Duration;
+
 use config_file::Format;
 use model::{Digest, Violation};
 use rollout::cursor::{Answer, Effect, Event, Found, State, Write};
@@ -92,11 +94,10 @@ impl Engine {
                 self.asking.append(&mut self.asked);
                 self.signals.read();
             }
-            Effect::Propose { turn, digest, retry: _ } => self.propose_file(Want::File {
-                turn,
-                digest,
-                layer: self.text.as_ref().map_or_else(Layer::default, |(_, layer)| layer.clone()),
-            }),
+            Effect::Propose { turn, digest, retry } => {
+                let layer = self.text.as_ref().map_or_else(Layer::default, |(_, layer)| layer.clone());
+                self.propose_file(Want::File { turn, digest, layer }, retry);
+            }
             Effect::SaveCursor { digest } => {
                 let refused = self.refusal.as_ref().is_some_and(|refusal| refusal.digest == digest);
                 self.save_cursor(Cursor { digest, refused });
@@ -121,15 +122,24 @@ impl Engine {
         self.event("source", None, None, &message, None);
     }
 
-    fn propose_file(&mut self, want: Want) {
-        let mut candidate = Candidate::of_file(want);
-        candidate.written_at = self.written_at.take();
-        for asker in self.asking.drain(..) {
-            // Of several who ask at once the first is the one who did it.
-            if candidate.answers.is_empty() {
-                candidate.actor = asker.actor;
-                candidate.trace = asker.trace;
+    fn propose_file(&mut self, want: Want, retry: bool) {
+        let written_at = self.written_at.take();
+        let asking = std::mem::take(&mut self.asking);
+        // Of several who ask at once the first is the one who did it; else the file itself did.
+        let (actor, mut span) = match asking.first() {
+            Some(asker) => (asker.actor.clone(), self.asked_change(asker, want.source())),
+            None => {
+                let mut span = self.spans.change(None, want.source(), want.source());
+                span.began_before(written_at.map_or(Duration::ZERO, |written_at| self.since(written_at)));
+                (want.source(), span)
             }
+        };
+        if retry {
+            span.set("only1mcp.retry", true);
+        }
+        let mut candidate = Candidate::new(want, actor, span);
+        candidate.written_at = written_at;
+        for asker in asking {
             candidate.without.extend(asker.without);
             candidate.answers.push(asker.answer);
         }
@@ -164,8 +174,13 @@ impl Engine {
             Answer::Unreadable(reason) => outcome::unreadable(live, reason),
         };
         let result = if matches!(answer, Answer::Missing | Answer::Unreadable(_)) { "refused" } else { "no_change" };
-        for asker in self.asking.drain(..) {
+        for asker in std::mem::take(&mut self.asking) {
             outcome::count(result);
+            let mut span = self.asked_change(&asker, model::Owner::file().0);
+            span.set("only1mcp.result", result);
+            if let Answer::Unreadable(reason) = answer {
+                span.fail(reason.clone());
+            }
             drop(asker.answer.send(Ok(said.clone())));
         }
     }

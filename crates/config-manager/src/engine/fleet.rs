@@ -5,7 +5,6 @@ use std::time::Duration;
 use model::{Digest, NodeId, Time};
 use rollout::reconciler::{Event, Link};
 use rollout::{Content, Directive, Report};
-use runtime::TraceContext;
 use runtime::grpc::refusal;
 use tokio::sync::mpsc::error::TrySendError;
 use wire::pb::config::v1 as pb;
@@ -91,6 +90,7 @@ impl Engine {
         let mut attached = Attached { link, boot, displaced: None, rival: false, stream, holds, servers: Vec::new() };
         if let Some(before) = self.attached.remove(&node) {
             attached.takes_the_place_of(&node, &before, now);
+            self.spans.left(&node);
         }
         self.attached.insert(node.clone(), attached);
         self.rollout.handle(now, Event::Report { node, link, report });
@@ -99,14 +99,15 @@ impl Engine {
     pub(super) fn detach(&mut self, node: NodeId, link: Link) {
         if self.attached.get(&node).is_some_and(|attached| attached.link == link) {
             self.attached.remove(&node);
+            self.spans.left(&node);
         }
         let now = self.now();
         self.rollout.handle(now, Event::RouterDetached { node, link });
     }
 
     pub(super) fn send(&mut self, node: &NodeId, link: Link, directive: Directive) {
-        let trace = self.trace_of(&directive);
         let Some(attached) = self.attached.get_mut(node).filter(|attached| attached.link == link) else { return };
+        let trace = self.spans.sent(node, &directive);
         let base = match &directive {
             Directive::Prepare { .. } => attached.holds.clone(),
             Directive::Commit { .. } => {
@@ -127,19 +128,6 @@ impl Engine {
             // Its reader says so in a moment.
             Err(TrySendError::Closed(_)) => {}
         }
-    }
-
-    /// The attempt's own, or that of the revision that is offered.
-    fn trace_of(&self, directive: &Directive) -> TraceContext {
-        let wanted = match directive {
-            Directive::Prepare { attempt, .. }
-            | Directive::Renew { attempt, .. }
-            | Directive::Abort { attempt }
-            | Directive::Commit { attempt, .. } => Some(*attempt),
-            Directive::Offer { .. } => None,
-        };
-        let known = self.trace.filter(|(attempt, _)| wanted.is_none_or(|wanted| wanted == *attempt));
-        known.map_or_else(TraceContext::new_root, |(_, trace)| trace.child())
     }
 
     fn known(&self, digest: &Digest) -> Option<Content> {

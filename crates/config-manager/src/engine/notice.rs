@@ -6,7 +6,6 @@ use model::{AttemptId, Digest, NodeId, Owner, Revision};
 use rollout::cursor;
 use rollout::reconciler::Notice;
 use rollout::{Applied, Kind, ProposalId, Reason, Refusal};
-use runtime::TraceContext;
 
 use super::candidate::Want;
 use super::{Engine, outcome};
@@ -21,11 +20,12 @@ impl Engine {
             }
             Notice::Voted { attempt, node, verdict } => self.voted(attempt, node, &verdict),
             Notice::LeftRound { attempt, node } => {
-                let trace = self.trace_of_attempt(attempt);
+                let trace = self.spans.of(attempt);
                 self.event("vote", Some(attempt), Some(&node), "its stream ended; the round goes on without it", trace);
             }
             Notice::AttemptEnded { attempt, proposal: _, reason } => self.ended(attempt, &reason),
             Notice::AttemptDropped { attempt, proposal } => {
+                self.spans.ended(attempt, "all voters left");
                 tracing::info!(%attempt, "all voters left; the change waits for the next one");
                 self.waits(proposal);
             }
@@ -42,11 +42,13 @@ impl Engine {
                 self.event("detached", None, Some(&node), "its stream ended", None);
             }
             Notice::Acked { node, revision } => {
+                self.spans.answered(&node, revision, None);
                 tracing::debug!(router = %node, %revision, "revision is live on the router");
                 self.event("acked", None, Some(&node), &format!("revision {revision} is live there"), None);
             }
             Notice::Behind { node, revision, refusal, retry_in } => self.behind(&node, revision, &refusal, retry_in),
             Notice::CaughtUp { node, revision } => {
+                self.spans.answered(&node, revision, None);
                 tracing::info!(router = %node, %revision, "router caught up");
                 self.event("caught_up", None, Some(&node), &format!("revision {revision} is live there"), None);
             }
@@ -76,20 +78,18 @@ impl Engine {
     }
 
     fn started(&mut self, attempt: AttemptId, proposal: ProposalId, digest: Digest, voters: usize) {
-        let candidate = self.candidates.get_mut(&proposal);
-        let trace = candidate.as_ref().map_or_else(TraceContext::new_root, |candidate| candidate.trace.child());
-        let source = candidate.map(|candidate| {
-            candidate.attempt = Some(attempt);
-            candidate.want.source()
-        });
-        self.trace = Some((attempt, trace));
+        let Some(candidate) = self.candidates.get_mut(&proposal) else { return };
+        candidate.attempt = Some(attempt);
+        let (source, trace) = (candidate.want.source(), candidate.span.context());
+        self.spans.started(attempt, trace);
         tracing::info!(%attempt, source, digest = digest.short(), voters, %trace, "attempt started");
-        let message = format!("{} with {voters} voting routers", source.unwrap_or_default());
+        let message = format!("{source} with {voters} voting routers");
         self.event("attempt_started", Some(attempt), None, &message, Some(trace));
     }
 
-    fn voted(&self, attempt: AttemptId, node: NodeId, verdict: &Result<(), Refusal>) {
-        let trace = self.trace_of_attempt(attempt);
+    fn voted(&mut self, attempt: AttemptId, node: NodeId, verdict: &Result<(), Refusal>) {
+        self.spans.voted(attempt, &node, verdict);
+        let trace = self.spans.of(attempt);
         let vote = if verdict.is_ok() { "yes" } else { "no" };
         metrics::counter!("only1mcp_config_votes_total", "vote" => vote).increment(1);
         match verdict {
@@ -100,14 +100,16 @@ impl Engine {
             Err(refusal) => {
                 let kind = outcome::refusal_kind(refusal);
                 metrics::counter!("only1mcp_config_nacks_total", "reason" => kind).increment(1);
-                tracing::warn!(%attempt, router = %node, reason = %refusal, "no");
+                tracing::warn!(%attempt, router = %node, reason = %refusal, trace = trace.map(tracing::field::display), "no");
                 self.event("vote", Some(attempt), Some(&node), &format!("no: {refusal}"), trace);
             }
         }
     }
 
-    fn ended(&self, attempt: AttemptId, reason: &Reason) {
-        tracing::info!(%attempt, %reason, live = %self.head_revision(), "attempt ended; nothing has changed");
+    fn ended(&mut self, attempt: AttemptId, reason: &Reason) {
+        self.spans.ended(attempt, &reason.to_string());
+        let trace = self.spans.of(attempt).map(tracing::field::display);
+        tracing::info!(%attempt, %reason, live = %self.head_revision(), trace, "attempt ended; nothing has changed");
     }
 
     fn committed(
@@ -118,7 +120,8 @@ impl Engine {
         kind: Kind,
         cursors: BTreeMap<Owner, Digest>,
     ) {
-        let trace = self.trace_of_attempt(attempt);
+        self.spans.committed(attempt, revision);
+        let trace = self.spans.of(attempt);
         let candidate = proposal.and_then(|proposal| self.candidates.get(&proposal));
         let source = candidate.map_or_else(|| "config-manager".to_owned(), |candidate| candidate.want.source());
         if let Some(layers) = candidate.and_then(|candidate| candidate.layers.clone()) {
@@ -149,7 +152,8 @@ impl Engine {
         }
     }
 
-    fn applied(&self, applied: &Applied) {
+    fn applied(&mut self, applied: &Applied) {
+        self.spans.applied(applied.revision);
         let millis = |took: std::time::Duration| took.as_secs_f64() * 1e3;
         tracing::info!(
             revision = %applied.revision,
@@ -163,14 +167,11 @@ impl Engine {
         );
     }
 
-    fn behind(&self, node: &NodeId, revision: Revision, refusal: &Refusal, retry_in: std::time::Duration) {
+    fn behind(&mut self, node: &NodeId, revision: Revision, refusal: &Refusal, retry_in: std::time::Duration) {
+        self.spans.answered(node, revision, Some(refusal));
         let kind = outcome::refusal_kind(refusal);
         metrics::counter!("only1mcp_config_behind_total", "reason" => kind).increment(1);
         tracing::warn!(router = %node, %revision, reason = %refusal, ?retry_in, "router is behind");
         self.event("behind", None, Some(node), &format!("cannot hold revision {revision}: {refusal}"), None);
-    }
-
-    fn trace_of_attempt(&self, attempt: AttemptId) -> Option<TraceContext> {
-        self.trace.filter(|(of, _)| *of == attempt).map(|(_, trace)| trace)
     }
 }

@@ -1,18 +1,20 @@
 //! From a wish to a proposal, and from its end to the answer.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use model::{Owner, Revision};
 use rollout::cursor::{self, Judgement};
 use rollout::reconciler::Event;
 use rollout::{Kind, Outcome, Proposal, ProposalId, Reason, Source};
-use runtime::TraceContext;
 use runtime::grpc::refusal;
+use runtime::{Kind as Side, Span};
 use tonic::Status;
 
 use super::candidate::{Candidate, Merged, Timing, Want, merge};
 use super::feed::Refusal;
 use super::outcome::{self, Refused};
+use super::spans;
 use super::write::Ending;
 use super::{Done, Engine, Payload};
 use crate::command::Asker;
@@ -41,7 +43,7 @@ impl Engine {
 
     /// Made for another revision than the one that is live.
     fn refuse_at_once(&mut self, want: Want, asker: Asker, reason: &Reason) {
-        let candidate = candidate(want, asker);
+        let candidate = self.candidate(want, asker);
         let status = outcome::came_second(reason, self.head_revision());
         let ending = Ending { result: "refused", reason: reason.to_string(), violations: Vec::new() };
         self.finish(candidate, Err(status), ending);
@@ -53,8 +55,27 @@ impl Engine {
             drop(asker.answer.send(Err(refusal::exhausted("CHANGES", "changes that wait", busy))));
             return;
         }
-        let candidate = candidate(want, asker);
+        let candidate = self.candidate(want, asker);
         self.enter(candidate);
+    }
+
+    fn candidate(&self, want: Want, asker: Asker) -> Candidate {
+        let span = self.asked_change(&asker, want.source());
+        let mut candidate = Candidate::new(want, asker.actor, span);
+        candidate.without = asker.without;
+        candidate.answers.push(asker.answer);
+        candidate
+    }
+
+    /// That began when somebody asked for it.
+    pub(super) fn asked_change(&self, asker: &Asker, source: String) -> Span {
+        let mut span = self.spans.change(asker.trace, source, asker.actor.clone());
+        span.began_before(self.since(asker.asked_at));
+        span
+    }
+
+    pub(super) fn since(&self, then: u64) -> Duration {
+        Duration::from_nanos(self.clock.now_nanos().saturating_sub(then))
     }
 
     /// Gives it a number and has it merged. An older one of the same owner that is still being merged gives way.
@@ -79,6 +100,7 @@ impl Engine {
     fn start_merging(&mut self, id: ProposalId) {
         let Some(candidate) = self.candidates.get_mut(&id) else { return };
         candidate.merges += 1;
+        candidate.judging = Some(candidate.span.child("config.judge", Side::Internal));
         candidate.layers = None;
         let (clock, log) = (self.clock, self.log.clone());
         match &candidate.want {
@@ -106,6 +128,12 @@ impl Engine {
 
     pub(super) fn merged(&mut self, id: ProposalId, merged: Result<Merged, Refused>) {
         self.changed = true;
+        if let Some(mut judging) = self.candidates.get_mut(&id).and_then(|candidate| candidate.judging.take())
+            && let Err(refused) = &merged
+        {
+            judging.set("only1mcp.violations", i64::try_from(refused.violations().len()).unwrap_or(i64::MAX));
+            judging.fail(refused.to_string());
+        }
         match merged {
             Ok(merged) => self.propose(id, merged),
             Err(refused) => {
@@ -158,6 +186,8 @@ impl Engine {
                 outcome::record_stages(&applied, candidate.timing);
                 outcome::record_whole(&candidate, self.clock.now_nanos());
                 outcome::count("applied");
+                candidate.span.set("only1mcp.revision", spans::number(applied.revision));
+                candidate.concluded("applied", "");
                 candidate.answer(&Ok(answer));
             }
             Outcome::NoChange { revision } => {
@@ -194,7 +224,7 @@ impl Engine {
         self.finish(candidate, answer, Ending { result: "superseded", reason, violations: Vec::new() });
     }
 
-    fn refused(&mut self, candidate: Candidate, refused: Refused) {
+    fn refused(&mut self, mut candidate: Candidate, refused: Refused) {
         let judgement = match &refused {
             Refused::Reason(Reason::Overtaken { .. } | Reason::StaleBase { .. }) => Judgement::Overtaken,
             Refused::Reason(reason) => Judgement::Refused { heals: reason.heals() },
@@ -209,15 +239,16 @@ impl Engine {
             actor = candidate.actor,
             attempt = candidate.attempt.map(tracing::field::display),
             live = %self.head_revision(),
-            trace = %candidate.trace,
+            trace = %candidate.span.context(),
             reason,
             violations = violations.len(),
             "a change was refused; what is live stays live"
         );
-        self.event("refused", candidate.attempt, None, &reason, Some(candidate.trace));
+        self.event("refused", candidate.attempt, None, &reason, Some(candidate.span.context()));
         if again {
             // A retry that nobody asked for and that ends as before is no news for the record.
             outcome::count("refused");
+            candidate.concluded("refused", &reason);
             return;
         }
         let answer = refused.answer(self.head_revision(), &candidate);
@@ -245,25 +276,6 @@ impl Engine {
     }
 }
 
-fn candidate(want: Want, asker: Asker) -> Candidate {
-    Candidate {
-        want,
-        actor: asker.actor,
-        without: asker.without,
-        trace: asker.trace,
-        answers: vec![asker.answer],
-        merges: 0,
-        written_at: None,
-        read_at: 0,
-        base: Revision::NONE,
-        timing: Timing::default(),
-        layers: None,
-        digest: None,
-        attempt: None,
-        undone: false,
-    }
-}
-
 fn parser_panicked() -> model::Violation {
     model::Violation::new(None, "", "reading this text failed inside the program; please report it with the text")
 }
@@ -285,6 +297,20 @@ impl Candidate {
         if both { std::mem::take(&mut self.answers) } else { Vec::new() }
     }
 
+    /// Says on the span how it ended; what is not as it was wanted has a reason.
+    pub(super) fn concluded(&mut self, result: &'static str, reason: &str) {
+        self.span.set("only1mcp.result", result);
+        if let Some(digest) = self.digest {
+            self.span.set("only1mcp.digest", digest.to_string());
+        }
+        if let Some(attempt) = self.attempt {
+            self.span.set("only1mcp.attempt", attempt.to_string());
+        }
+        if !reason.is_empty() {
+            self.span.fail(reason.to_owned());
+        }
+    }
+
     pub(super) fn answer(&mut self, answer: &Result<wire::pb::config::v1::Outcome, Status>) {
         for waiting in self.answers.drain(..) {
             // Whoever does not wait any more was told that it is pending.
@@ -292,13 +318,13 @@ impl Candidate {
         }
     }
 
-    /// By the file itself, not at anybody's request.
-    pub(super) fn of_file(want: Want) -> Self {
+    pub(super) fn new(want: Want, actor: String, span: Span) -> Self {
         Self {
             want,
-            actor: "file".into(),
+            actor,
+            span,
+            judging: None,
             without: std::collections::BTreeSet::new(),
-            trace: TraceContext::new_root(),
             answers: Vec::new(),
             merges: 0,
             written_at: None,

@@ -41,10 +41,11 @@ impl Engine {
     /// Counts it, writes it down, and then answers.
     pub(super) fn finish(
         &mut self,
-        candidate: Candidate,
+        mut candidate: Candidate,
         answer: std::result::Result<pb::Outcome, Status>,
         ending: Ending,
     ) {
+        candidate.concluded(ending.result, &ending.reason);
         outcome::count(ending.result);
         let ended = Ended {
             time: self.wall(),
@@ -94,6 +95,7 @@ impl Engine {
                 without: record.without.into_iter().collect(),
             },
         };
+        self.spans.append(record.attempt, record.revision);
         self.jobs.push_front(Job::Append { attempt: record.attempt, entry: Box::new(entry) });
     }
 
@@ -145,6 +147,8 @@ impl Engine {
                 (Event::AppendFailed { attempt, reason }, "failed")
             }
         };
+        let failure = if let Event::AppendFailed { reason, .. } = &event { Some(reason.as_str()) } else { None };
+        self.spans.appended(attempt, failure);
         metrics::counter!("only1mcp_config_appends_total", "result" => result).increment(1);
         self.rollout.handle(now, event);
     }

@@ -146,16 +146,15 @@ impl Batch {
                 more = self.collect() => more,
                 () = end.triggered() => false,
             };
-            let deadline = Instant::now() + self.export.batch_timeout;
             let ending = async {
                 end.triggered().await;
                 tokio::time::sleep(FLUSH).await;
             };
-            self.send(deadline, ending).await;
+            self.send(ending).await;
         }
-        let deadline = Instant::now() + FLUSH;
+        let end = Instant::now() + FLUSH;
         while self.fill() {
-            self.send(deadline, std::future::pending()).await;
+            self.send(sleep_until(end)).await;
         }
     }
 
@@ -183,8 +182,10 @@ impl Batch {
         !self.spans.is_empty()
     }
 
-    /// Sends what was collected, again where that can help, until the deadline or `ending`. Either way it is gone then.
-    async fn send(&mut self, deadline: Instant, ending: impl Future<Output = ()>) {
+    /// Sends what was collected, again where that can help, within its time and until `ending`. Either way it is gone
+    /// then.
+    async fn send(&mut self, ending: impl Future<Output = ()>) {
+        let deadline = Instant::now() + self.export.batch_timeout;
         let spans = std::mem::take(&mut self.spans);
         let count = spans.len() as u64;
         if count == 0 {
@@ -244,3 +245,6 @@ async fn send(
         failures += 1;
     }
 }
+
+#[cfg(test)]
+mod tests;
