@@ -4,5 +4,6 @@ mod bad;
 #[cfg(feature = "failpoints")]
 mod crash;
 mod life;
+mod traces;
 mod votes;
 mod world;

@@ -3,12 +3,14 @@
 pub mod containers;
 pub mod metrics;
 pub mod schema;
+pub mod traces;
 
 use crate::Line;
 
 /// In the order in which they are numbered.
 pub const LINES: &[Line] = &[
     Line { number: 1, title: "containers, killed and replaced", run: containers::run },
+    Line { number: 2, title: "a reload is one trace over all services, and a call joins two", run: traces::run },
     Line { number: 4, title: "metrics, rules and dashboards against a real Prometheus", run: metrics::run },
     Line { number: 6, title: "the schema and the reader judge alike", run: schema::run },
 ];

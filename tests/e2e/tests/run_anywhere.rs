@@ -12,3 +12,9 @@ fn short(run: fn(Size) -> Result<Figures, Fault>) -> Result<(), Fault> {
 fn metrics_rules_and_dashboards_say_the_same() -> Result<(), Fault> {
     short(metrics::run)
 }
+
+/// Says on stderr when there is no receiver here: it is not installed for this.
+#[test]
+fn a_reload_is_one_trace_over_all_services() -> Result<(), Fault> {
+    short(traces::run)
+}

@@ -6,6 +6,7 @@ use config_file::Format;
 use model::{Digest, Violation};
 use rollout::cursor::{Answer, Effect, Event, Found, State, Write};
 use runtime::grpc::refusal;
+use runtime::telemetry::KeyValue;
 use wire::pb::config::v1 as pb;
 
 use super::Engine;
@@ -157,7 +158,11 @@ impl Engine {
                     return self.ask_again(false);
                 };
                 let served = |asker: &mut Asker| asker.without.is_subset(&candidate.without);
-                candidate.answers.extend(self.asking.extract_if(.., served).map(|asker| asker.answer));
+                for asker in self.asking.extract_if(.., served) {
+                    let context = asker.trace.map(|trace| trace.to_string()).unwrap_or_default();
+                    candidate.span.event("asked for as well", vec![KeyValue::new("traceparent", context)]);
+                    candidate.answers.push(asker.answer);
+                }
                 // Routers that this round asks and that somebody wants left out: once more, when it has ended.
                 self.later.append(&mut self.asking);
                 return;

@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) struct World {
     pub(super) file: PathBuf,
+    /// Of the next start.
+    pub(super) tracer: Tracer,
     state: PathBuf,
     running: Option<Running>,
     _dir: tempfile::TempDir,
@@ -46,6 +48,7 @@ impl World {
         std::fs::create_dir(dir.path().join("etc")).unwrap();
         Self {
             file,
+            tracer: Tracer::off(),
             state,
             running: None,
             _dir: dir,
@@ -66,7 +69,7 @@ impl World {
         let tasks = Tasks::new(Shutdown::new());
         let state = StateDir::lock(&self.state).unwrap();
         let origin = Origin::File(self.file.clone());
-        let scope = Scope { clock: Clock::start(), tasks: tasks.clone(), tracer: Tracer::off() };
+        let scope = Scope { clock: Clock::start(), tasks: tasks.clone(), tracer: self.tracer.clone() };
         let manager = ConfigManager::open(origin, &state, scope).unwrap();
         let (listener, connector) = duplex();
         let service = grpc::Service {
@@ -175,12 +178,13 @@ impl World {
         let (say, said) = mpsc::channel(64);
         let (shown, has) = watch::channel(live.as_ref().map_or(0, |(revision, _)| revision.0));
         let refuses = Arc::new(Mutex::new(refuses));
-        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (seen, contexts) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
         let (client, node) = (self.client(), NodeId::new(node).unwrap());
-        let player =
-            Player { node, say, live, held: BTreeMap::new(), refuses: refuses.clone(), seen: seen.clone(), shown };
+        let held = BTreeMap::new();
+        let (refused, heard, told) = (refuses.clone(), seen.clone(), contexts.clone());
+        let player = Player { node, say, live, held, refuses: refused, seen: heard, contexts: told, shown };
         let task = self.running().tasks.spawn("test router", player.play(client, said));
-        Router { has, refuses, seen, task }
+        Router { has, refuses, seen, contexts, task }
     }
 }
 
@@ -203,6 +207,7 @@ pub(super) struct Router {
     has: watch::Receiver<u64>,
     refuses: Arc<Mutex<Option<Refusal>>>,
     seen: Arc<Mutex<Vec<String>>>,
+    contexts: Arc<Mutex<Vec<String>>>,
     task: tokio::task::AbortHandle,
 }
 
@@ -226,6 +231,11 @@ impl Router {
         self.seen.lock().unwrap().clone()
     }
 
+    /// In whose contexts they came.
+    pub(super) fn contexts(&self) -> Vec<String> {
+        self.contexts.lock().unwrap().clone()
+    }
+
     pub(super) fn leave(&self) {
         self.task.abort();
     }
@@ -238,6 +248,7 @@ struct Player {
     held: BTreeMap<model::AttemptId, Content>,
     refuses: Arc<Mutex<Option<Refusal>>>,
     seen: Arc<Mutex<Vec<String>>>,
+    contexts: Arc<Mutex<Vec<String>>>,
     shown: watch::Sender<u64>,
 }
 
@@ -259,6 +270,7 @@ impl Player {
             nonce += 1;
             assert_eq!(envelope.nonce, nonce);
             assert_eq!(envelope.traceparent.len(), 55);
+            self.contexts.lock().unwrap().push(envelope.traceparent);
             let whole = matches!(&message.directive, Some(pb::follow_response::Directive::Prepare(pb::Prepare { content: Some(content), .. })) if content.base_digest.is_empty());
             let live = self.live.clone();
             let held = |digest: &Digest| {

@@ -61,6 +61,7 @@ pub(crate) struct Params<'a> {
 pub(crate) struct Meta<'a> {
     #[serde(borrow, rename = "progressToken")]
     progress_token: Option<&'a RawValue>,
+    traceparent: Option<String>,
     #[serde(rename = "io.modelcontextprotocol/protocolVersion")]
     version: Option<String>,
     #[serde(rename = "io.modelcontextprotocol/clientCapabilities")]
@@ -123,6 +124,11 @@ impl Params<'_> {
     /// As written.
     pub(crate) fn progress_token(&self) -> Option<&str> {
         self.meta.as_ref()?.progress_token.map(RawValue::get)
+    }
+
+    /// Of the trace the request is a part of.
+    pub(crate) fn traceparent(&self) -> Option<&str> {
+        self.meta.as_ref()?.traceparent.as_deref()
     }
 
     /// The revision a client of the stateless protocol names in every request.

@@ -138,7 +138,7 @@ impl Demo {
                 (text, list_changed) = self.change(add.as_deref(), remove.as_deref());
                 Script::at_once(answer(self, message::text_content(&text, false)))
             }
-            Deed::Identity => Script::at_once(answer(self, self.whoami(origin))),
+            Deed::Identity => Script::at_once(answer(self, self.whoami(origin, request.params.traceparent()))),
             Deed::Misused(text) => Script::at_once(answer(self, message::text_content(&text, true))),
         };
         Outcome::Run { script, count, list_changed }
@@ -163,13 +163,14 @@ impl Demo {
         self.tools.iter().map(|tool| tool.name.clone()).collect()
     }
 
-    fn whoami(&self, origin: Origin<'_>) -> Value {
+    fn whoami(&self, origin: Origin<'_>, traceparent: Option<&str>) -> Value {
         let who = json!({
             "name": self.identity.label,
             "pid": self.identity.pid,
             "calls": self.calls,
             "session": origin.session,
             "connection": origin.connection,
+            "traceparent": traceparent,
         });
         let mut result = message::text_content(&who.to_string(), false);
         result["structuredContent"] = who;

@@ -143,6 +143,14 @@ impl Client {
         }
     }
 
+    /// Sends this header with each request from now on.
+    ///
+    /// # Errors
+    /// When it cannot be one.
+    pub fn set_header(&mut self, name: &'static str, value: &str) -> Result<(), Fault> {
+        self.connection.set_header(name, value)
+    }
+
     #[must_use]
     pub fn revision(&self) -> u64 {
         self.connection.revision()

@@ -30,6 +30,8 @@ pub struct Connection {
     sender: SendRequest<Full<Bytes>>,
     tasks: Tasks,
     session: Option<HeaderValue>,
+    /// Sent with each request, besides what is needed.
+    more: HeaderMap,
     next_id: u64,
     /// The highest revision seen in an answer.
     revision: u64,
@@ -110,7 +112,8 @@ impl Connection {
     pub async fn open(address: SocketAddr) -> Result<Self, CallError> {
         let tasks = Tasks::new(Shutdown::new());
         let sender = connect(address, &tasks).await?;
-        Ok(Self { address, sender, tasks, session: None, next_id: 1, revision: 0, balanced: false })
+        let more = HeaderMap::new();
+        Ok(Self { address, sender, tasks, session: None, more, next_id: 1, revision: 0, balanced: false })
     }
 
     /// This, toward a balancer that spreads the requests of a connection over several routers.
@@ -201,6 +204,15 @@ impl Connection {
         Ok(Notifications { body: response.into_body(), events: Events::default() })
     }
 
+    /// Sends this header with each request from now on.
+    ///
+    /// # Errors
+    /// When it cannot be one.
+    pub fn set_header(&mut self, name: &'static str, value: &str) -> Result<(), Fault> {
+        self.more.insert(name, HeaderValue::from_str(value)?);
+        Ok(())
+    }
+
     /// Whether the other side closed the connection.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -238,6 +250,9 @@ impl Connection {
         }
         if let Some(session) = &self.session {
             request = request.header(SESSION, session).header(PROTOCOL, SPOKEN);
+        }
+        for (name, value) in &self.more {
+            request = request.header(name, value);
         }
         let request = request.body(Full::new(body)).map_err(|error| CallError::Broken(error.to_string()))?;
         self.sender.ready().await.map_err(broken)?;
