@@ -190,6 +190,8 @@ impl Span {
     pub fn began_before(&mut self, ago: Duration) {
         if let Some(recording) = &mut self.recording {
             recording.data.start_time = opentelemetry::time::now().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH);
+            // Not ended: see `drop`.
+            recording.data.end_time = recording.data.start_time;
         }
     }
 

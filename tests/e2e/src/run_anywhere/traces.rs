@@ -138,9 +138,9 @@ impl Stage {
 
     /// A change that `reload` brings, with a call in flight on what it removes; and its trace.
     fn reload(&mut self) -> Result<Trace, Fault> {
-        let router = self.services.routers[0].mcp;
+        let (router, before) = (self.services.routers[0].mcp, self.sleeps());
         let in_flight = thread::spawn(move || Client::open(router)?.text("moving__sleep", &json!({ "ms": 700 })));
-        wait::until_true("a call to be in flight", STORED, || self.in_flight())?;
+        wait::until_true("a call to be in flight", STORED, || self.sleeps() > before)?;
         // Written in place, it is not judged before it has held for a while; reload does not wait for that.
         let text = self.next();
         self.file.overwrite(&text)?;
@@ -157,10 +157,10 @@ impl Stage {
         Ok(trace)
     }
 
-    fn in_flight(&self) -> bool {
-        let count = |name: &str| fs::read_to_string(self.scratch.file("counts").join(name)).unwrap_or_default();
-        let place = ["here", "there"][self.changes % 2];
-        count(place).lines().any(|line| line == "sleep")
+    /// Calls of `sleep` that the present place has begun.
+    fn sleeps(&self) -> usize {
+        let counts = self.scratch.file("counts").join(["here", "there"][self.changes % 2]);
+        fs::read_to_string(counts).unwrap_or_default().lines().filter(|line| *line == "sleep").count()
     }
 
     /// What is wrong with the trace of a call that comes with a context, in a header or in its message.

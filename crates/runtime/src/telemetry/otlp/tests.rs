@@ -181,11 +181,15 @@ async fn a_collector_gets_what_was_finished_over_either_protocol() {
 
 #[tokio::test]
 async fn what_a_collector_does_not_take_is_counted() {
-    let hurried = [("OTEL_EXPORTER_OTLP_TIMEOUT", "50"), ("OTEL_BSP_EXPORT_TIMEOUT", "120")];
-    let cases = [(Habit::Refuses, (0, 3, 0)), (Habit::Rejects, (2, 1, 0)), (Habit::NeverAnswers, (0, 3, 0))];
-    for (habit, expected) in cases {
+    let hurried: &[_] = &[("OTEL_EXPORTER_OTLP_TIMEOUT", "50"), ("OTEL_BSP_EXPORT_TIMEOUT", "120")];
+    let cases = [
+        (Habit::Refuses, &[][..], (0, 3, 0)),
+        (Habit::Rejects, &[], (2, 1, 0)),
+        (Habit::NeverAnswers, hurried, (0, 3, 0)),
+    ];
+    for (habit, patience, expected) in cases {
         for protocol in ["grpc", "http/protobuf"] {
-            let sending = Sending::to(habit, protocol, &hurried).await;
+            let sending = Sending::to(habit, protocol, patience).await;
             sending.finish(3);
             assert_eq!(sending.counts().await, expected, "{habit:?} over {protocol}");
         }
