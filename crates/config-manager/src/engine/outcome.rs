@@ -5,6 +5,7 @@ use std::time::Duration;
 use model::{CandidateResult, Revision, Violation};
 use rollout::{Applied, Reason, Refusal};
 use runtime::grpc::refusal;
+use runtime::telemetry;
 use tonic::Status;
 use wire::pb::config::v1 as pb;
 
@@ -156,10 +157,15 @@ pub(super) fn record_stages(applied: &Applied, timing: Timing) {
 
 /// From the read, and from the end of the write, until it is live in every router that voted.
 pub(super) fn record_whole(candidate: &Candidate, now: u64) {
-    let since = |then: u64| Duration::from_nanos(now.saturating_sub(then));
-    metrics::histogram!("only1mcp_config_apply_seconds").record(since(candidate.read_at));
-    let written = candidate.written_at.unwrap_or(candidate.read_at);
-    metrics::histogram!("only1mcp_config_write_to_live_seconds").record(since(written));
+    let record = |name: &'static str, then: u64| {
+        let took = Duration::from_nanos(now.saturating_sub(then));
+        metrics::histogram!(name).record(took);
+        if candidate.span.is_recorded() {
+            telemetry::exemplar(name, &[], took.as_secs_f64(), &candidate.span.context());
+        }
+    };
+    record("only1mcp_config_apply_seconds", candidate.read_at);
+    record("only1mcp_config_write_to_live_seconds", candidate.written_at.unwrap_or(candidate.read_at));
 }
 
 /// A label for metrics and one word for logs.
