@@ -146,7 +146,7 @@ impl Task {
                         let since = tokio::time::Instant::now();
                         self.cordoned.entry(endpoint.clone()).or_insert(Cordoned { since, evicted });
                         tracing::info!(%endpoint, in_flight = cordoned.in_flight, "cordoned");
-                        self.drains.begin(&self.tracer, &endpoint, self.cause);
+                        self.drains.begin(&self.tracer, &endpoint, self.roster.revision(), self.cause);
                     }
                     self.count(endpoint);
                 }
@@ -250,5 +250,14 @@ impl Task {
             self.line = None;
             self.departures.handle(self.now(), Event::Detached);
         }
+    }
+}
+
+#[cfg(test)]
+impl Speaking {
+    /// One whose reports a test reads.
+    pub(crate) fn test() -> (Self, mpsc::Receiver<pb::AttachRequest>) {
+        let (outgoing, said) = Outgoing::test();
+        (Self { outgoing, nonce: 0 }, said)
     }
 }

@@ -40,3 +40,6 @@ pub(crate) struct Shared {
     pub(crate) clock: runtime::Clock,
     pub(crate) tracer: runtime::Tracer,
 }
+
+#[cfg(test)]
+mod tests;

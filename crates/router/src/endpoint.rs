@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use drain::Admission;
-use model::{EndpointKey, EndpointSpec, Limits, Verdict};
+use model::{EndpointKey, EndpointSpec, Limits, Transport, Verdict};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +32,8 @@ pub struct Endpoint {
     pub key: EndpointKey,
     /// Unique in this process and never used again: the index of what a core keeps per endpoint.
     pub serial: u64,
+    /// For spans, of which there may be two per call.
+    pub(crate) shown: Shown,
     pub admission: Admission,
     pub stats: Stats,
     verdict: AtomicU8,
@@ -53,6 +55,27 @@ pub struct Endpoint {
     pub(crate) ended: CancellationToken,
 }
 
+/// An endpoint as spans have it.
+pub(crate) struct Shown {
+    pub(crate) name: Arc<str>,
+    pub(crate) server: Arc<str>,
+    /// Host and port of an HTTP server, unless they are a secret.
+    pub(crate) address: Option<(Arc<str>, u16)>,
+}
+
+impl Shown {
+    fn of(key: &EndpointKey, spec: &EndpointSpec) -> Self {
+        let address = match &spec.transport {
+            Transport::Http { url, .. } => url::Url::parse(url).ok().and_then(|url| {
+                let host = url.host_str().filter(|host| !host.contains('$'))?;
+                Some((host.into(), url.port_or_known_default()?))
+            }),
+            Transport::Stdio { .. } => None,
+        };
+        Self { name: key.to_string().into(), server: key.backend.as_str().into(), address }
+    }
+}
+
 impl Endpoint {
     /// Nothing is started before [`Endpoint::bring_up`].
     #[must_use]
@@ -64,6 +87,7 @@ impl Endpoint {
         upstreams: &Arc<Upstreams>,
     ) -> Arc<Self> {
         Arc::new(Self {
+            shown: Shown::of(&key, &spec),
             key,
             serial: next_serial(),
             admission: Admission::new(),

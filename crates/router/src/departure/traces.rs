@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use drain::Departure;
-use model::EndpointKey;
+use model::{EndpointKey, Revision};
 use runtime::{Kind, Span, TraceContext, Tracer};
 
 /// Ends that may still be reported, of which the context is kept.
@@ -17,13 +17,20 @@ pub(crate) struct Drains {
 }
 
 impl Drains {
-    /// Cordoned because of `parent`. A drain that is running goes on, for one more reason.
-    pub(crate) fn begin(&mut self, tracer: &Tracer, endpoint: &EndpointKey, parent: Option<TraceContext>) {
+    /// Cordoned because of `parent`, with `revision` live. A drain that is running goes on, for one more reason.
+    pub(crate) fn begin(
+        &mut self,
+        tracer: &Tracer,
+        endpoint: &EndpointKey,
+        revision: Revision,
+        parent: Option<TraceContext>,
+    ) {
         if let Some(running) = self.running.get_mut(endpoint) {
             running.event("cordoned again", Vec::new());
             return;
         }
         let mut span = tracer.start_rare("router.drain", Kind::Internal, parent);
+        span.set("only1mcp.revision", i64::try_from(revision.0).unwrap_or(i64::MAX));
         span.set("only1mcp.server", endpoint.backend.to_string());
         span.set("only1mcp.endpoint", endpoint.to_string());
         self.ended.retain(|(ended, _)| ended != endpoint);

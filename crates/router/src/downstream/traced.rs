@@ -4,7 +4,7 @@
 //! and cost no more than to find that out: all of this is behind an `Option` of one pointer.
 
 use std::borrow::Cow;
-use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -105,26 +105,25 @@ impl Traced {
         let mut client = self.server.child(format!("tools/call {}", admitted.own), Kind::Client);
         client.set("mcp.method.name", method::TOOLS_CALL);
         client.set("gen_ai.operation.name", "execute_tool");
-        client.set("gen_ai.tool.name", admitted.own.to_string());
+        client.set("gen_ai.tool.name", Arc::clone(&admitted.own));
         if let Some(link) = endpoint.link() {
             client.set("mcp.protocol.version", link.greeting().protocol_version.as_str());
         }
         match &endpoint.spec.transport {
             Transport::Stdio { .. } => client.set("network.transport", "pipe"),
-            Transport::Http { url, .. } => {
+            Transport::Http { .. } => {
                 client.set("network.transport", "tcp");
                 client.set("network.protocol.name", "http");
-                // A reference to a secret is none of an address.
-                if let Some(url) = url::Url::parse(url).ok().filter(|url| !url.as_str().contains('$')) {
-                    client.set("server.address", url.host_str().unwrap_or_default().to_owned());
-                    client.set("server.port", i64::from(url.port_or_known_default().unwrap_or_default()));
-                }
             }
+        }
+        if let Some((host, port)) = &endpoint.shown.address {
+            client.set("server.address", Arc::clone(host));
+            client.set("server.port", i64::from(*port));
         }
         for span in [&mut self.server, &mut client] {
             of_revision(span, admitted.lease.revision);
-            span.set("only1mcp.server", admitted.backend.to_string());
-            span.set("only1mcp.endpoint", endpoint.key.to_string());
+            span.set("only1mcp.server", Arc::clone(&endpoint.shown.server));
+            span.set("only1mcp.endpoint", Arc::clone(&endpoint.shown.name));
         }
         self.client.insert(client).context()
     }
@@ -211,11 +210,8 @@ fn of_client(span: &mut Span, id: Id<'_>, session: Option<&Session>) {
     span.set("network.protocol.name", "http");
     if let Some(session) = session {
         // The part that names it: with the whole, anybody could use it.
-        let name = session.sealed.id.as_bytes().iter().fold(String::new(), |mut name, byte| {
-            write!(name, "{byte:02x}").expect("writing to a string cannot fail");
-            name
-        });
-        span.set("mcp.session.id", name);
+        let name = session.sealed.id.as_bytes().iter().fold(0_u128, |name, byte| name << 8 | u128::from(*byte));
+        span.set("mcp.session.id", format!("{name:024x}"));
         span.set("mcp.protocol.version", session.sealed.version.as_str());
     }
 }

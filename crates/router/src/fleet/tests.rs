@@ -42,32 +42,37 @@ struct Case {
     tasks: Tasks,
     clock: Clock,
     attempts: Cell<u64>,
+    /// In which the fleet is told what to do.
+    trace: Cell<TraceContext>,
 }
 
 impl Case {
     fn start(directory: &Path) -> Self {
+        Self::traced(directory, Tracer::off())
+    }
+
+    fn traced(directory: &Path, tracer: Tracer) -> Self {
         let (tasks, clock, calls) = (Tasks::new(Shutdown::new()), Clock::start(), Arc::new(Calls::default()));
         let exchanges: Arc<dyn Exchanges> = Arc::<Calls>::clone(&calls);
-        let started = Started::at(directory.into(), exchanges, &tasks, clock, Tracer::off());
-        Self { started, calls, tasks, clock, attempts: Cell::new(0) }
+        let started = Started::at(directory.into(), exchanges, &tasks, clock, tracer);
+        let trace = Cell::new(TraceContext::new_unsampled());
+        Self { started, calls, tasks, clock, attempts: Cell::new(0), trace }
     }
 
     /// What the fleet answers to a proposal, which stays prepared.
     async fn prepare(&mut self, content: &Content) -> (AttemptId, Vec<CandidateResult>, Option<Refusal>) {
         self.attempts.set(self.attempts.get() + 1);
         let attempt = AttemptId { epoch: 1, sequence: self.attempts.get() };
-        let within = Duration::from_secs(20);
-        self.tell(Command::Prepare { attempt, content: content.clone(), within, trace: TraceContext::new_unsampled() })
-            .await;
+        let (within, trace) = (Duration::from_secs(20), self.trace.get());
+        self.tell(Command::Prepare { attempt, content: content.clone(), within, trace }).await;
         let answer = self.started.answered.recv().await.unwrap();
         let FollowerEvent::Built { attempt, outcomes, refusal } = answer else { panic!("{answer:?}") };
         (attempt, outcomes.into_iter().map(|outcome| outcome.result).collect(), refusal)
     }
 
     async fn swap(&mut self, revision: u64, content: &Content, prepared: Option<AttemptId>) {
-        let revision = Revision(revision);
-        self.tell(Command::Swap { revision, content: content.clone(), prepared, trace: TraceContext::new_unsampled() })
-            .await;
+        let (revision, trace) = (Revision(revision), self.trace.get());
+        self.tell(Command::Swap { revision, content: content.clone(), prepared, trace }).await;
         assert_eq!(self.started.answered.recv().await.unwrap(), FollowerEvent::Swapped { revision });
         let sender = Sender { log: LogId("l".into()), epoch: 1 };
         self.tell(Command::Save(Saved { sender, revision, content: content.clone() })).await;
@@ -155,6 +160,63 @@ fn a_change_touches_what_it_changes_and_what_left_is_evicted_at_its_deadline() {
         case.stop().await;
         assert_eq!(b.said().last().map(String::as_str), Some("DELETE"));
         assert_eq!(a.said().iter().filter(|method| *method == "initialize").count(), 1);
+    });
+}
+
+#[test]
+fn what_a_change_does_is_in_its_trace_and_so_is_what_is_said_about_it() {
+    run(|directory| async move {
+        let (a, b) = (Server::start(&["one"]).await, Server::start(&["two"]).await);
+        let (finished, mut spans) = mpsc::channel(64);
+        let scope = opentelemetry::InstrumentationScope::builder("test").build();
+        let tracer = Tracer::new(runtime::telemetry::sampler::Sampler::default(), scope, finished);
+        let mut case = Case::traced(&directory, tracer);
+        let (line, mut reports) = departure::Speaking::test();
+        case.tell(Command::Cordons(Cordons::Up(line))).await;
+        case.swap(1, &content(quick(), &[at("a", &a.url)]), None).await;
+        case.up(1).await;
+        let kept = case.started.live.admit("one", 1).unwrap().lease;
+
+        let (prepare, swap) = (TraceContext::new_root(), TraceContext::new_root());
+        case.trace.set(prepare);
+        let second = content(quick(), &[at("b", &b.url)]);
+        let (attempt, ..) = case.prepare(&second).await;
+        case.trace.set(swap);
+        case.swap(2, &second, Some(attempt)).await;
+        case.status(|status| status.trace == Some(swap)).await;
+        drop(kept);
+        case.status(|status| status.endpoints.len() == 1).await;
+        case.stop().await;
+
+        let mut below = |context: TraceContext| {
+            let is = |span: &opentelemetry_sdk::trace::SpanData| span.parent_span_id == context.parent_id().into();
+            std::iter::from_fn(|| spans.try_recv().ok()).find(is).expect("a span of it has ended")
+        };
+        let up = below(prepare);
+        assert_eq!((&*up.name, up.span_context.trace_id()), ("router.bring_up", prepare.trace_id().into()));
+        let drained = below(swap);
+        assert_eq!(&*drained.name, "router.drain");
+        for (key, value) in
+            [("result", "closed"), ("drain.total", "1"), ("drain.finished", "1"), ("drain.evicted", "0")]
+        {
+            let key = format!("only1mcp.{key}");
+            let found = drained.attributes.iter().find(|attribute| attribute.key.as_str() == key);
+            assert_eq!(found.map(|found| found.value.to_string()).as_deref(), Some(value), "{drained:?}");
+        }
+        let mut of_drain = 0;
+        while let Ok(report) = reports.try_recv() {
+            let (envelope, count) = (report.envelope.unwrap(), wire::drain::count(report.count).unwrap());
+            let trace = envelope.traceparent.parse::<TraceContext>().ok();
+            match count {
+                drain::Count::Departure(_) => {
+                    assert_eq!(trace.map(|trace| trace.parent_id().into()), Some(drained.span_context.span_id()));
+                    of_drain += 1;
+                }
+                drain::Count::Live { revision: Revision(2), .. } => assert_eq!(trace, Some(swap)),
+                drain::Count::Live { .. } | drain::Count::Hello { .. } => {}
+            }
+        }
+        assert!(of_drain > 0);
     });
 }
 

@@ -1,6 +1,7 @@
 //! The shell, told and listened to in the wire's own messages.
 
 use model::{AttemptId, LogId, NodeId, Policy, Revision};
+use opentelemetry_sdk::trace::SpanData;
 use rollout::{Content, Directive, Refusal};
 use wire::config::Said;
 
@@ -12,6 +13,9 @@ struct Case {
     commands: mpsc::Receiver<Command>,
     following: watch::Receiver<Following>,
     _status: watch::Sender<Arc<Status>>,
+    /// In which directives are given.
+    trace: TraceContext,
+    spans: mpsc::Receiver<SpanData>,
 }
 
 impl Case {
@@ -22,6 +26,9 @@ impl Case {
         let (commands, told) = mpsc::channel(8);
         let (_status, status) = watch::channel(Arc::default());
         let (following, seen) = watch::channel(Following { attached: false, from_disk: saved.is_some() });
+        let (finished, spans) = mpsc::channel(8);
+        let scope = opentelemetry::InstrumentationScope::builder("test").build();
+        let tracer = Tracer::new(runtime::telemetry::sampler::Sampler::default(), scope, finished);
         let identity = Identity { node: NodeId::new("r").unwrap(), boot: "b".into(), features: Vec::new() };
         let follow = Follow {
             follower: Follower::new(identity, saved.as_ref()),
@@ -30,11 +37,12 @@ impl Case {
             attempt: None,
             following,
             commands,
-            traces: Traces::default(),
+            traces: Traces::new(tracer),
             clock: Clock::start(),
         };
         tokio::task::spawn_local(follow.run(heard, answered, status));
-        Self { lines, answers, commands: told, following: seen, _status }
+        let trace = TraceContext::new_root();
+        Self { lines, answers, commands: told, following: seen, _status, trace, spans }
     }
 
     /// A new line, on which the hello was heard.
@@ -47,16 +55,23 @@ impl Case {
     }
 
     async fn tell(&self, directive: &Directive, base: Option<&Content>) {
-        let envelope = Some(wire::envelope(Some(&sender()), "", 1));
+        let envelope = Some(wire::envelope(Some(&sender()), &self.trace.to_string(), 1));
         let directive = Some(wire::config::directive_to_pb(directive, base));
         self.lines.send(Line::Heard(pb::FollowResponse { envelope, directive })).await.unwrap();
     }
 }
 
 async fn heard(said: &mut mpsc::Receiver<pb::FollowRequest>) -> Report {
+    heard_in(said).await.0
+}
+
+/// A report, and in which trace.
+async fn heard_in(said: &mut mpsc::Receiver<pb::FollowRequest>) -> (Report, Option<TraceContext>) {
     loop {
-        match wire::config::report(said.recv().await.expect("not hung up")).unwrap() {
-            Said::Report(report) => return report,
+        let request = said.recv().await.expect("not hung up");
+        let trace = request.envelope.as_ref().and_then(|envelope| envelope.traceparent.parse().ok());
+        match wire::config::report(request).unwrap() {
+            Said::Report(report) => return (report, trace),
             Said::Observed(_) => {}
         }
     }
@@ -102,6 +117,43 @@ fn what_is_decided_goes_to_the_fleet_and_is_acknowledged_when_it_is_live() {
         let no = Refusal::Secret("x".into());
         case.answers.send(Event::SwapFailed { revision: Revision(2), refusal: no.clone() }).await.unwrap();
         assert_eq!(heard(&mut said).await, Report::Nack { revision: Revision(2), refusal: no });
+    });
+}
+
+#[test]
+fn votes_and_acknowledgements_are_in_the_trace_of_the_work_they_are_about() {
+    run(async {
+        let mut case = Case::start(None);
+        let (mut said, _) = case.attach().await;
+        let attempt = AttemptId { epoch: 1, sequence: 1 };
+        let prepare = Directive::Prepare { attempt, content: content(true), lease: Duration::from_secs(60) };
+        case.tell(&prepare, None).await;
+        let Some(Command::Prepare { trace: preparing, .. }) = case.commands.recv().await else { panic!("to prepare") };
+        case.answers.send(Event::Built { attempt, outcomes: Vec::new(), refusal: None }).await.unwrap();
+        let (_, vote) = heard_in(&mut said).await;
+        let (asked, of_commit) = (case.trace, TraceContext::new_root());
+        let (revision, digest) = (Revision(1), content(true).digest);
+        case.trace = of_commit;
+        case.tell(&Directive::Commit { attempt, revision, digest }, None).await;
+        let Some(Command::Swap { trace: swapping, .. }) = case.commands.recv().await else { panic!("to swap") };
+        case.answers.send(Event::Swapped { revision }).await.unwrap();
+        let (_, ack) = heard_in(&mut said).await;
+        assert_eq!((vote, ack), (Some(preparing), Some(swapping)));
+        for (name, parent, own) in [("router.prepare", asked, preparing), ("router.swap", of_commit, swapping)] {
+            let span = case.spans.recv().await.unwrap();
+            assert_eq!((&*span.name, span.parent_span_id), (name, parent.parent_id().into()));
+            assert_eq!(span.span_context.span_id(), own.parent_id().into());
+        }
+
+        // Of work nobody waits for, and of what is live already.
+        let attempt = AttemptId { epoch: 1, sequence: 2 };
+        let prepare = Directive::Prepare { attempt, content: content(false), lease: Duration::from_secs(60) };
+        case.tell(&prepare, None).await;
+        case.tell(&Directive::Abort { attempt }, None).await;
+        let given_up = case.spans.recv().await.unwrap();
+        assert!(matches!(given_up.status, opentelemetry::trace::Status::Error { .. }), "{given_up:?}");
+        case.tell(&Directive::Offer { revision, content: content(true) }, None).await;
+        assert_eq!(heard_in(&mut said).await.1, Some(swapping));
     });
 }
 

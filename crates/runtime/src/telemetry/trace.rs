@@ -37,6 +37,9 @@ pub enum Kind {
     Consumer,
 }
 
+/// Room made for the attributes of a span: as many as most have.
+const ATTRIBUTES: usize = 16;
+
 /// Starts the spans of one service. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Tracer(Option<Arc<Recorder>>);
@@ -135,7 +138,7 @@ fn record(recorder: &Arc<Recorder>, name: Cow<'static, str>, kind: Kind, parent:
         name,
         start_time,
         end_time: start_time,
-        attributes: Vec::new(),
+        attributes: Vec::with_capacity(ATTRIBUTES),
         dropped_attributes_count: 0,
         events: SpanEvents::default(),
         links: SpanLinks::default(),

@@ -1,0 +1,84 @@
+//! A server in the test's own process.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+/// A call, as it came.
+#[derive(Clone)]
+pub(super) struct Arrived {
+    headers: HeaderMap,
+    pub(super) body: Value,
+}
+
+impl Arrived {
+    pub(super) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct Server {
+    pub(super) url: String,
+    arrived: Arc<Mutex<Vec<Arrived>>>,
+}
+
+impl Server {
+    pub(super) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+        let server = Self { url, arrived: Arc::default() };
+        let serving = server.clone();
+        tokio::task::spawn_local(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let server = serving.clone();
+                let answer = service_fn(move |request| server.clone().answer(request));
+                let connection =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), answer);
+                tokio::task::spawn_local(async move { drop(connection.await) });
+            }
+        });
+        server
+    }
+
+    /// The calls so far.
+    pub(super) fn arrived(&self) -> Vec<Arrived> {
+        self.arrived.lock().unwrap().clone()
+    }
+
+    async fn answer(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let message: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let status = |status: u16| Response::builder().status(status).body(Full::default()).unwrap();
+        let tool = message["params"]["name"].as_str().unwrap_or_default().to_owned();
+        let first = !self.arrived().iter().any(|call| call.body["params"]["name"] == tool.as_str());
+        let is_call = message["method"] == "tools/call";
+        if is_call {
+            self.arrived.lock().unwrap().push(Arrived { headers: head.headers, body: message.clone() });
+        }
+        let outcome = match (message["method"].as_str().unwrap_or_default(), tool.as_str()) {
+            ("initialize", _) => json!({ "result": {
+                "protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": { "name": "t", "version": "1" },
+            } }),
+            ("tools/call", "fail") => json!({ "result": { "content": [], "isError": true } }),
+            ("tools/call", "refuse") => json!({ "error": { "code": -32099, "message": "no" } }),
+            ("tools/call", "forget") if first => return Ok(status(404)),
+            ("tools/call", "hold") => std::future::pending().await,
+            ("tools/call", _) => json!({ "result": { "content": [] } }),
+            _ => return Ok(status(202)),
+        };
+        let mut answer = json!({ "jsonrpc": "2.0", "id": message["id"] });
+        answer.as_object_mut().unwrap().extend(outcome.as_object().unwrap().clone());
+        let response = Response::builder().header("content-type", "application/json").header("mcp-session-id", "s");
+        Ok(response.body(Full::from(answer.to_string())).unwrap())
+    }
+}
