@@ -48,11 +48,27 @@ impl Gateway {
     /// # Errors
     /// As [`Self::up`].
     pub fn up_with(scratch: &Scratch, config: &Path, environment: &[(&str, &str)]) -> Result<Self, Fault> {
+        Self::up_under(&[], scratch, config, environment)
+    }
+
+    /// As [`Self::up_with`], started by another program: `under` is its name and arguments before those of the gateway.
+    ///
+    /// # Errors
+    /// As [`Self::up`].
+    pub fn up_under(
+        under: &[&str],
+        scratch: &Scratch,
+        config: &Path,
+        environment: &[(&str, &str)],
+    ) -> Result<Self, Fault> {
         let state = scratch.file("state");
         let mut command = command(&scratch.folder("home")?)?;
         command.args(["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--ops", "127.0.0.1:0"]);
         command.envs(environment.iter().copied());
         command.arg("--config").arg(config).arg("--state-dir").arg(&state);
+        if let Some((program, arguments)) = under.split_first() {
+            command = beneath(program, arguments, &command);
+        }
         let process = Supervised::start("up", &mut command, &scratch.folder("logs")?)?;
         let ready = process.wait_stdout("the ready line", START, ReadyLine::parse)?;
         let ReadyLine { mcp, admin, ops, revision } = ready;
@@ -78,6 +94,22 @@ impl Gateway {
     pub fn state_dir(&self) -> &Path {
         &self.state
     }
+}
+
+/// `program` with `arguments`, which starts `command`.
+fn beneath(program: &str, arguments: &[&str], command: &Command) -> Command {
+    let mut outer = Command::new(program);
+    outer.args(arguments).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => outer.env(name, value),
+            None => outer.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        outer.current_dir(folder);
+    }
+    outer
 }
 
 /// The command line tool, with nothing of the environment of whoever runs the tests.

@@ -1,0 +1,190 @@
+//! What tracing costs a call: instructions of the whole process, export included, by callgrind.
+//!
+//! The same program runs without tracing, at 1 % and at 100 %, each with a collector that takes everything. Instructions
+//! rather than time, because two runs of the same work then differ by less than what is asked for.
+
+mod collector;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::json;
+use testkit::{DemoServer, Document, Fault, Gateway, Scratch, Server, client::Connection, fault};
+use tokio::{
+    runtime::Runtime,
+    task::{JoinSet, LocalSet},
+};
+
+use crate::{Figures, Size, commands};
+use collector::Collector;
+
+const CLIENTS: usize = 8;
+/// Before anything is counted: connections, sessions, code that runs once.
+const WARM_UP: usize = 160;
+/// At 1 %, of what a call costs without.
+const SAMPLED_MAX: f64 = 1.05;
+
+/// # Errors
+/// When valgrind is not there, or a gateway does not work under it.
+pub fn run(size: Size) -> Result<Figures, Fault> {
+    commands::run("valgrind", Command::new("valgrind").arg("--version"))
+        .map_err(|error| error.during("valgrind is a package of that name, which scripts/test installs".to_owned()))?;
+    let (calls, rounds) = size.pick((3_000, 3), (1_600, 1));
+    let scratch = Scratch::new("cost")?;
+    let collector = Collector::start()?;
+    let demo = DemoServer::start("cost", &scratch, &[])?;
+    let config = scratch.file("only1mcp.yaml");
+    fs::write(&config, Document::default().with(Server::http("cost", &demo.url())).yaml())?;
+    let mut gateways = [None, Some("0.01"), Some("1")].map(|share| Measured::start(share, &config, &collector));
+    let mut counts = [const { Vec::new() }; 3];
+    for _ in 0..rounds {
+        // In turn, so that whatever drifts falls on all of them.
+        for (gateway, counts) in gateways.iter_mut().zip(&mut counts) {
+            let gateway = gateway.as_mut().map_err(|error| fault(error.to_string()))?;
+            counts.push(gateway.round(calls, &collector)?);
+        }
+    }
+    let [off, sampled, all] = counts.map(median);
+    let mut figures = Figures::default();
+    figures.note("calls", calls);
+    figures.note("rounds", rounds);
+    figures.note("off_instructions_per_call", format!("{off:.0}"));
+    figures.note("at_1_percent", format!("{sampled:.0}"));
+    figures.note("at_100_percent", format!("{all:.0}"));
+    let ratio = sampled / off;
+    figures.demand("1_percent_of_off", format!("{ratio:.4}"), &format!("{SAMPLED_MAX} at most"), ratio <= SAMPLED_MAX);
+    figures.note("100_percent_of_off", format!("{:.3}", all / off));
+    Ok(figures)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// A gateway whose instructions can be counted.
+struct Measured {
+    scratch: Scratch,
+    gateway: Gateway,
+    clients: Clients,
+    /// Whether spans leave it.
+    traced: bool,
+    rounds: usize,
+}
+
+impl Measured {
+    fn start(share: Option<&str>, config: &Path, collector: &Collector) -> Result<Self, Fault> {
+        let scratch = Scratch::new("cost-gateway")?;
+        let endpoint = collector.url();
+        let environment = match share {
+            None => vec![("OTEL_TRACES_EXPORTER", "none")],
+            Some(share) => vec![
+                ("OTEL_TRACES_EXPORTER", "otlp"),
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
+                ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+                ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+                ("OTEL_TRACES_SAMPLER_ARG", share),
+                // Nothing is dropped, which would be cheaper.
+                ("OTEL_BSP_MAX_QUEUE_SIZE", "65536"),
+                ("OTEL_BSP_SCHEDULE_DELAY", "500"),
+            ],
+        };
+        let out = format!("--callgrind-out-file={}", out_file(&scratch).display());
+        let under = ["valgrind", "-q", "--tool=callgrind", "--instr-atstart=no", &out];
+        let gateway = Gateway::up_under(&under, &scratch, config, &environment)?;
+        let mut clients = Clients::open(&gateway)?;
+        clients.call(WARM_UP)?;
+        Ok(Self { scratch, gateway, clients, traced: share.is_some(), rounds: 0 })
+    }
+
+    /// Instructions per call, over so many calls and the export of their spans.
+    fn round(&mut self, calls: usize, collector: &Collector) -> Result<f64, Fault> {
+        self.control(&["--instr=on"])?;
+        self.clients.call(calls)?;
+        self.rounds += 1;
+        if self.traced {
+            // Behind all others, so that when it has come they have.
+            let trace = format!("{:032x}", u128::from(self.gateway.pid().unsigned_abs()) << 32 | self.rounds as u128);
+            self.clients.call_in(&trace)?;
+            collector.wait_for(&trace)?;
+        }
+        self.control(&["--instr=off"])?;
+        self.control(&["--dump"])?;
+        let path = out_file(&self.scratch).with_extension(self.rounds.to_string());
+        Ok(instructions(&path)? / (calls + usize::from(self.traced)) as f64)
+    }
+
+    fn control(&self, arguments: &[&str]) -> Result<(), Fault> {
+        let mut control = Command::new("callgrind_control");
+        commands::run("callgrind_control", control.args(arguments).arg(self.gateway.pid().to_string())).map(|_| ())
+    }
+}
+
+fn out_file(scratch: &Scratch) -> PathBuf {
+    scratch.file("callgrind")
+}
+
+fn instructions(path: &Path) -> Result<f64, Fault> {
+    let text = fs::read_to_string(path).map_err(|error| Fault::from(error).during(path.display().to_string()))?;
+    let total = text.lines().rev().find_map(|line| line.strip_prefix("totals: "));
+    total.and_then(|total| total.trim().parse().ok()).ok_or_else(|| fault(format!("no total in {}", path.display())))
+}
+
+/// Keep-alive connections that call at the same time.
+struct Clients {
+    runtime: Runtime,
+    local: LocalSet,
+    connections: Vec<Connection>,
+}
+
+impl Clients {
+    fn open(gateway: &Gateway) -> Result<Self, Fault> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let local = LocalSet::new();
+        let address = gateway.mcp;
+        let connections = local.block_on(&runtime, async {
+            let mut connections = Vec::new();
+            for _ in 0..CLIENTS {
+                let mut connection = Connection::open(address).await?;
+                connection.initialize().await?;
+                connections.push(connection);
+            }
+            Ok::<_, Fault>(connections)
+        })?;
+        Ok(Self { runtime, local, connections })
+    }
+
+    /// So many calls over all connections, each answered as it must be.
+    fn call(&mut self, calls: usize) -> Result<(), Fault> {
+        let connections = std::mem::take(&mut self.connections);
+        self.connections = self.local.block_on(&self.runtime, async {
+            let mut callers = JoinSet::new();
+            for mut connection in connections {
+                callers.spawn_local(async move {
+                    for _ in 0..calls / CLIENTS {
+                        connection.call("cost__echo", &json!({ "text": "so much" })).await?.text()?;
+                    }
+                    Ok::<_, Fault>(connection)
+                });
+            }
+            let mut back = Vec::new();
+            while let Some(caller) = callers.join_next().await {
+                back.push(caller.map_err(|error| fault(error.to_string()))??);
+            }
+            Ok::<_, Fault>(back)
+        })?;
+        Ok(())
+    }
+
+    /// One call in a trace that is recorded.
+    fn call_in(&mut self, trace: &str) -> Result<(), Fault> {
+        let context = json!({ "traceparent": format!("00-{trace}-00000000000000aa-01") });
+        let params = json!({ "name": "cost__echo", "arguments": { "text": "last" }, "_meta": context });
+        let connection = self.connections.first_mut().ok_or_else(|| fault("no connection is left"))?;
+        self.local.block_on(&self.runtime, connection.request("tools/call", &params))?.text()?;
+        Ok(())
+    }
+}
