@@ -19,11 +19,15 @@ use crate::command::{Asker, Command};
 use crate::engine::{Want, merge};
 use crate::log::{AuditRecord, Layer, LogError, RevisionRecord, Unavailable};
 use crate::service::Service;
+use crate::status::Pending;
 
 /// How long a caller waits for a decision unless it says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Nobody waits longer, whatever it says.
 const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+
+/// Changes that are named to a caller who waited in vain; the status has all.
+const PENDING_TOLD: usize = 8;
 
 pub(crate) type Events = BoxStream<'static, Result<pb::WatchResponse, Status>>;
 
@@ -99,14 +103,23 @@ impl Service {
         asked.map_err(|_| stopping())?;
         match timeout(wait, answered).await {
             Ok(answer) => answer.map_err(|_| stopping())?,
-            Err(_) => Ok(pb::Outcome {
-                result: pb::outcome::Result::Pending.into(),
-                revision: self.status.borrow().revision.0,
-                warnings: vec![format!(
-                    "not decided within {wait:?}; it stays pending, `status` and `history` tell how it ends"
-                )],
-                ..pb::Outcome::default()
-            }),
+            Err(_) => Ok(self.pending(wait)),
+        }
+    }
+
+    /// What has to be said when the time is over: what is not decided, and how far it is.
+    fn pending(&self, waited: Duration) -> pb::Outcome {
+        let status = self.status.borrow();
+        let mut warnings =
+            vec![format!("not decided within {waited:?}; it stays pending, `status` and `history` tell how it ends")];
+        let told = |one: &Pending| format!("pending: {} by {}, {}", one.source, one.actor, one.stage.as_str());
+        warnings.extend(status.pending.iter().take(PENDING_TOLD).map(told));
+        pb::Outcome {
+            result: pb::outcome::Result::Pending.into(),
+            revision: status.revision.0,
+            attempt: status.attempt.map(|attempt| attempt.to_string()).unwrap_or_default(),
+            warnings,
+            ..pb::Outcome::default()
         }
     }
 

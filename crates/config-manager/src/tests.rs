@@ -4,6 +4,7 @@ mod bad;
 #[cfg(feature = "failpoints")]
 mod crash;
 mod life;
+mod rivals;
 mod traces;
 mod votes;
 mod world;

@@ -47,7 +47,47 @@ impl Change {
     }
 }
 
+/// How many servers a [`Diff`] is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    pub added: usize,
+    pub removed: usize,
+    /// In any way, their place included.
+    pub changed: usize,
+}
+
 impl Diff {
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for entry in &self.backends {
+            match entry.change {
+                Change::Added => counts.added += 1,
+                Change::Removed => counts.removed += 1,
+                Change::Reconnected | Change::Adjusted | Change::Moved => counts.changed += 1,
+            }
+        }
+        counts
+    }
+
+    /// `+new -gone ~other and 3 more, policy`: at most so many `names`.
+    pub fn summary(&self, names: usize) -> String {
+        let sign = |change| match change {
+            Change::Added => '+',
+            Change::Removed => '-',
+            Change::Reconnected | Change::Adjusted | Change::Moved => '~',
+        };
+        let named = self.backends.iter().take(names).map(|entry| format!("{}{}", sign(entry.change), entry.id));
+        let mut text = named.collect::<Vec<_>>().join(" ");
+        if self.backends.len() > names {
+            text.push_str(&format!(" and {} more", self.backends.len() - names));
+        }
+        match (self.policy, text.is_empty()) {
+            (true, true) => "policy".to_owned(),
+            (true, false) => text + ", policy",
+            (false, _) => text,
+        }
+    }
+
     pub fn between(old: &Snapshot, new: &Snapshot) -> Self {
         let before = by_id(old, new);
         let after = by_id(new, old);

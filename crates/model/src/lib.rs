@@ -18,7 +18,7 @@ mod time;
 mod verdict;
 mod violation;
 
-pub use diff::{BackendChange, Change, Diff};
+pub use diff::{BackendChange, Change, Counts, Diff};
 pub use digest::Digest;
 pub use draft::{Draft, DraftBackend, DraftTransport, Located, OWNED_HEADERS};
 pub use id::{AttemptId, BackendId, EndpointKey, InvalidId, LogId, NodeId, Owner, Revision, VariantId};

@@ -74,6 +74,10 @@ fn diff_tells_what_happened_to_each_server() {
         &[("a", Change::Removed), ("c", Change::Reconnected)],
     );
     check(&[("a", "x"), ("b", "x")], &[("b", "x"), ("a", "x")], &[("a", Change::Moved), ("b", Change::Moved)]);
+    let diff = Diff::between(&snapshot(&[("a", "x"), ("c", "x")]), &snapshot(&[("b", "x"), ("c", "y")]));
+    assert_eq!(diff.summary(8), "-a +b ~c");
+    assert_eq!(diff.summary(1), "-a and 2 more");
+    assert_eq!(diff.counts(), Counts { added: 1, removed: 1, changed: 1 });
 }
 
 #[test]

@@ -24,6 +24,7 @@ use nix::unistd::Pid;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
+use crate::secrets::Secret;
 pub(crate) use report::Ending;
 use report::{Report, Reports};
 
@@ -43,11 +44,11 @@ pub fn main() -> ExitCode {
 
 /// What to start, with secrets resolved: never printed.
 pub(crate) struct Launch {
-    pub(crate) command: String,
-    pub(crate) arguments: Vec<String>,
+    pub(crate) command: Secret,
+    pub(crate) arguments: Vec<Secret>,
     /// All of it: nothing is inherited.
-    pub(crate) environment: Vec<(String, String)>,
-    pub(crate) directory: Option<String>,
+    pub(crate) environment: Vec<(String, Secret)>,
+    pub(crate) directory: Option<Secret>,
 }
 
 /// A child under its keeper. Dropped, the keeper ends child and descendants.
@@ -86,11 +87,11 @@ impl Kept {
             .arg(ROLE)
             .arg(keepers_control.as_raw_fd().to_string())
             .arg(keepers_reports.as_raw_fd().to_string())
-            .arg(launch.directory.as_deref().unwrap_or_default())
-            .arg(&launch.command)
-            .args(&launch.arguments)
+            .arg(launch.directory.as_ref().map(Secret::expose).unwrap_or_default())
+            .arg(launch.command.expose())
+            .args(launch.arguments.iter().map(Secret::expose))
             .env_clear()
-            .envs(launch.environment.iter().map(|(name, value)| (name, value)))
+            .envs(launch.environment.iter().map(|(name, value)| (name, value.expose())))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

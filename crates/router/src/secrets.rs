@@ -12,6 +12,12 @@ use model::{Piece, Reference, Template, TemplateError};
 pub struct Secret(String);
 
 impl Secret {
+    /// A variable of the router's own environment, if it has it.
+    #[must_use]
+    pub fn inherited(name: &str) -> Option<Self> {
+        std::env::var(name).ok().map(Self)
+    }
+
     /// The value, for the one place that needs it.
     #[must_use]
     pub fn expose(&self) -> &str {

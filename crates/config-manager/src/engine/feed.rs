@@ -44,13 +44,23 @@ impl Engine {
             drop(asker.answer.send(Err(status)));
             return;
         }
-        if self.asked.len() + self.asking.len() + self.later.len() >= ASKERS_MAX {
+        if self.callers() >= ASKERS_MAX {
             let busy = format!("{ASKERS_MAX} callers wait for the file to be judged already; try again");
             drop(asker.answer.send(Err(refusal::exhausted("CALLERS", "callers that wait for the file", busy))));
             return;
         }
         self.asked.push(asker);
         self.tell_source(Event::Asked { force });
+    }
+
+    /// All that still listen for what becomes of the file.
+    fn callers(&mut self) -> usize {
+        let mut joined = 0;
+        for candidate in self.candidates.values_mut() {
+            candidate.answers.retain(|answer| !answer.is_closed());
+            joined += candidate.answers.len();
+        }
+        self.asked.len() + self.asking.len() + self.later.len() + joined
     }
 
     fn ask_again(&mut self, force: bool) {

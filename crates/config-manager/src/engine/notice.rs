@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use model::{AttemptId, Digest, NodeId, Owner, Revision};
+use model::{AttemptId, Counts, Diff, Digest, NodeId, Owner, Revision};
 use rollout::cursor;
 use rollout::reconciler::Notice;
 use rollout::{Applied, Kind, ProposalId, Reason, Refusal};
 
 use super::candidate::Want;
 use super::{Engine, outcome};
+
+/// Servers that a line of the log names; of more it says how many.
+const NAMES_MAX: usize = 8;
 
 impl Engine {
     pub(super) fn noticed(&mut self, notice: Notice) {
@@ -124,14 +127,21 @@ impl Engine {
         let trace = self.spans.of(attempt);
         let candidate = proposal.and_then(|proposal| self.candidates.get(&proposal));
         let source = candidate.map_or_else(|| "config-manager".to_owned(), |candidate| candidate.want.source());
+        let actor = candidate.map_or_else(|| "config-manager".to_owned(), |candidate| candidate.actor.clone());
+        let mut diff = Diff::default();
         if let Some(layers) = candidate.and_then(|candidate| candidate.layers.clone()) {
             self.layers = layers;
         }
         if let Some(head) = self.rollout.head().cloned() {
+            let before = self.recent.back().map(|content| content.snapshot.clone()).unwrap_or_default();
+            diff = Diff::between(&before, &head.content.snapshot);
             self.remember(head.content.clone());
             self.tell_source(cursor::Event::Policy(head.content.snapshot.policy.source.clone()));
         }
-        tracing::info!(%revision, %parent, %attempt, source, trace = trace.map(tracing::field::display), "committed");
+        let Counts { added, removed, changed } = diff.counts();
+        let trace_shown = trace.map(tracing::field::display);
+        let changes = diff.summary(NAMES_MAX);
+        tracing::info!(%revision, %parent, %attempt, source, actor, added, removed, changed, changes, trace = trace_shown, "committed");
         self.event("committed", Some(attempt), None, &format!("revision {revision} by {source}"), trace);
         if let Kind::Rollback { .. } = kind {
             self.undo(cursors.get(&Owner::file()).copied());

@@ -10,11 +10,12 @@ use wire::pb::{
         WatchResponse, outcome,
     },
     drain::v1::Drain,
+    process::v1::GetLogResponse,
     router::v1::{Endpoint, InspectResponse},
     words::v1::{EndpointKey, Verdict, Violation},
 };
 
-use super::{Output, changes, diff, drains, events, history, status};
+use super::{Output, changes, diff, drains, events, history, log, status};
 
 fn shown(output: &Output) -> String {
     let Output { text, complaints, json, code } = output;
@@ -222,4 +223,18 @@ fn records() {
     let fresh = Drain { state: "running".into(), remaining: duration(30_000), ..drain.clone() };
     insta::assert_snapshot!("drain_not_counted", shown(&drains::show(&fresh, false)));
     insta::assert_snapshot!("drain", shown(&drains::show(&drain, true)));
+}
+
+#[test]
+fn logs_of_several_services() {
+    let row = |target: &str, previous: Option<&str>, filter: &str, fallback: &str, remaining| log::Row {
+        target: target.into(),
+        previous: previous.map(str::to_owned),
+        log: GetLogResponse { filter: filter.into(), fallback: fallback.into(), remaining },
+    };
+    let rows = [
+        row("http://10.0.0.7:9441", None, "info", "", None),
+        row("http://10.0.0.8:9442", Some("info"), "info,router=debug", "info", duration(600_000)),
+    ];
+    insta::assert_snapshot!(shown(&log::show(&rows)));
 }

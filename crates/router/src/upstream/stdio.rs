@@ -22,7 +22,7 @@ use super::{Link, OURSELVES, outgoing};
 use crate::call::{Answer, Call, CallError, Cause, EventStream};
 use crate::endpoint::{AskError, BringUpFailure, Endpoint};
 use crate::keeper::{Kept, Launch};
-use crate::secrets;
+use crate::secrets::{Secret, resolve};
 
 /// Messages on their way to the pump; a call that finds it full waits.
 const QUEUE: usize = 256;
@@ -163,20 +163,19 @@ fn launch(transport: &Transport) -> Result<(String, Launch), BringUpFailure> {
     let Transport::Stdio { command, args, env, cwd } = transport else {
         unreachable!("only stdio transports are launched");
     };
-    let value = |place: String, text: &str| secrets::resolve(&place, text).map(|secret| secret.expose().to_owned());
     let inherited = ["PATH", "HOME", "LANG"].into_iter();
-    let mut environment: Vec<(String, String)> =
-        inherited.filter_map(|name| std::env::var(name).ok().map(|value| (name.to_owned(), value))).collect();
+    let mut environment: Vec<(String, Secret)> =
+        inherited.filter_map(|name| Some((name.to_owned(), Secret::inherited(name)?))).collect();
     for (name, text) in env {
         environment.retain(|(present, _)| present != name);
-        environment.push((name.clone(), value(format!("env.{name}"), text)?));
+        environment.push((name.clone(), resolve(&format!("env.{name}"), text)?));
     }
     let arguments = args.iter().enumerate();
     let launch = Launch {
-        command: value("command".into(), command)?,
-        arguments: arguments.map(|(i, text)| value(format!("args[{i}]"), text)).collect::<Result<_, _>>()?,
+        command: resolve("command", command)?,
+        arguments: arguments.map(|(i, text)| resolve(&format!("args[{i}]"), text)).collect::<Result<_, _>>()?,
         environment,
-        directory: cwd.as_ref().map(|text| value("cwd".into(), text)).transpose()?,
+        directory: cwd.as_ref().map(|text| resolve("cwd", text)).transpose()?,
     };
     Ok((command.clone(), launch))
 }

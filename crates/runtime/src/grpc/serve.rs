@@ -98,7 +98,11 @@ fn router(service: Service) -> Result<Router<Layers>, ServeError> {
         let name = |builder, name: &&'static str| tonic_reflection::server::Builder::with_service_name(builder, *name);
         let builder = service.descriptors.iter().fold(builder, register);
         let builder = service.offers.iter().map(|(name, _)| name).chain(&ALWAYS_OFFERED).fold(builder, name);
-        builder.register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        // Each version of reflection knows itself, but lists the other, too.
+        builder
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
     };
     let configure = tonic_reflection::server::Builder::configure;
     let v1 = described(configure()).build_v1().map_err(ServeError::Descriptors)?;
