@@ -12,6 +12,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
+use runtime::AdminToken;
 use serde_json::{Value, json};
 use testkit::{
     ConfigFile, Document, Fault, Scratch, Services, Supervised, binaries, demo, fault, services::Kind, wait,
@@ -286,7 +287,7 @@ impl Stage<'_> {
         let manager = Supervised::start("without-file", &mut command, &self.scratch.folder("logs")?)?;
         let address = |line: &str| Some(line.split_once(" grpc=")?.1.split(' ').next()?.to_owned());
         let address = manager.wait_stderr("its address", Duration::from_secs(20), address)?;
-        let token = fs::read_to_string(self.scratch.file("state-without-file").join("admin-token"))?;
+        let token = fs::read_to_string(self.scratch.file("state-without-file").join(AdminToken::FILE))?;
         self.client.connect("without-file", &address, Some(token.trim()))?;
         self.refused("without-file", &method(CONFIG, "Reload"), json!({ "timeout": 40 }))?;
         let nothing = json!({ "name": "team", "document": "version: \"1.0\"\nallow_empty: true\nservers: []\n" });
