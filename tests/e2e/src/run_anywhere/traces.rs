@@ -2,6 +2,7 @@
 //! context it came with to the one its server sees.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     fs,
     net::{SocketAddr, TcpListener},
@@ -199,6 +200,7 @@ struct Receiver {
     grpc: SocketAddr,
     http: SocketAddr,
     asked: SocketAddr,
+    questions: Cell<u64>,
 }
 
 impl Receiver {
@@ -217,7 +219,7 @@ impl Receiver {
         wait::until_true("the receiver", STORED, || {
             http_get(asked, "/api/traces").is_ok_and(|(status, _)| status == 200)
         })?;
-        Ok(Self { _process: process, grpc, http, asked })
+        Ok(Self { _process: process, grpc, http, asked, questions: Cell::new(0) })
     }
 
     fn ask(&self, path: &str) -> Result<Value, Fault> {
@@ -231,7 +233,9 @@ impl Receiver {
 
     /// The trace with such a root that is not among `seen`.
     fn newest(&self, root: &str, seen: &BTreeSet<String>) -> Result<Option<Trace>, Fault> {
-        let list = self.ask("/api/traces?limit=1000")?;
+        // An answer is remembered by its question for a while: no question is asked twice.
+        let asked = self.questions.replace(self.questions.get() + 1);
+        let list = self.ask(&format!("/api/traces?limit=1000&start_time={asked}"))?;
         let traces = list["traces"].as_array().into_iter().flatten();
         let mut ids = traces.filter(|trace| trace["root_span_name"] == root).filter_map(|one| one["trace_id"].as_str());
         ids.find(|id| !seen.contains(*id)).map(|id| self.trace(id)).transpose()
