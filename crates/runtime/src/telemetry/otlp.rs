@@ -146,6 +146,7 @@ impl Batch {
                 more = self.collect() => more,
                 () = end.triggered() => false,
             };
+            self.fill();
             let ending = async {
                 end.triggered().await;
                 tokio::time::sleep(FLUSH).await;
@@ -169,7 +170,7 @@ impl Batch {
         while self.spans.len() + self.finished.len() < self.export.batch_max && Instant::now() < until {
             sleep_until(until.min(Instant::now() + LOOK_EVERY)).await;
         }
-        self.fill()
+        true
     }
 
     /// Takes what is there. Whether there is anything.
