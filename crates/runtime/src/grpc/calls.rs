@@ -10,7 +10,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, Response};
 use prost::Message;
-use prost_types::FileDescriptorSet;
+use prost_types::{FileDescriptorSet, method_options::IdempotencyLevel};
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service, util::ServiceExt};
 
@@ -24,6 +24,8 @@ struct Method {
     tracer: Tracer,
     service: Arc<str>,
     name: Arc<str>,
+    /// Whoever looks may do so every second, and is recorded as often as calls are; what changes something always is.
+    looks: bool,
 }
 
 /// Inside of the credential check: whoever is refused there leaves no span.
@@ -41,8 +43,11 @@ impl CallsLayer {
                     let Some((_, tracer)) = offers.iter().find(|(name, _)| *name == full) else { continue };
                     let unary = service.method.iter().filter(|one| !one.client_streaming() && !one.server_streaming());
                     methods.extend(unary.map(|one| {
-                        let method =
-                            Method { tracer: tracer.clone(), service: full.as_str().into(), name: one.name().into() };
+                        let looks = one.options.as_ref().is_some_and(|options| {
+                            options.idempotency_level() == IdempotencyLevel::NoSideEffects
+                        });
+                        let (service, name) = (full.as_str().into(), one.name().into());
+                        let method = Method { tracer: tracer.clone(), service, name, looks };
                         (format!("/{full}/{}", one.name()), method)
                     }));
                 }
@@ -100,7 +105,12 @@ where
 }
 
 fn start(method: &Method, parent: Option<TraceContext>) -> Span {
-    let mut span = method.tracer.start_rare(format!("{}/{}", method.service, method.name), Kind::Server, parent);
+    let (tracer, name) = (&method.tracer, format!("{}/{}", method.service, method.name));
+    let mut span = if method.looks {
+        tracer.start(name, Kind::Server, parent)
+    } else {
+        tracer.start_rare(name, Kind::Server, parent)
+    };
     if span.is_recorded() {
         span.set("rpc.system", "grpc");
         span.set("rpc.service", method.service.to_string());
