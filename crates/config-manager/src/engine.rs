@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use wire::pb::config::v1 as pb;
 
 use crate::command::{Asker, Command};
-use crate::log::{Cursor, Layer, Layers, Log};
+use crate::log::{Cursor, Judged, Layer, Layers, Log};
 use crate::source::{FromSource, Method, Origin, Signals};
 use crate::status::{NodeRefusal, Status};
 
@@ -46,8 +46,6 @@ pub(crate) struct Parts {
     pub(crate) layers: Arc<Layers>,
     /// What of the file was judged last.
     pub(crate) cursor: Option<Cursor>,
-    /// What the file said when it was rolled back over.
-    pub(crate) undone: Option<Digest>,
     pub(crate) origin: Origin,
     pub(crate) signals: Arc<Signals>,
     pub(crate) events: broadcast::Sender<pb::WatchResponse>,
@@ -112,13 +110,14 @@ pub enum RunError {
 impl Engine {
     /// With what it publishes.
     pub(crate) fn new(parts: Parts) -> (Self, watch::Receiver<Arc<Status>>) {
-        let Parts { clock, tracer, log, log_fault, head, layers, cursor, undone, origin, signals, events } = parts;
+        let Parts { clock, tracer, log, log_fault, head, layers, cursor, origin, signals, events } = parts;
         let sender = Sender { log: log.id().clone(), epoch: log.epoch() };
         let policy = head.as_ref().map(|head| head.content.snapshot.policy.source.clone()).unwrap_or_default();
         let now = Time::from_nanos(clock.now_nanos());
         // What was refused is judged again at a start, so that the alarm is not lost; unless the file is only read
         // at request, and then at the first one.
-        let refused = cursor.filter(|cursor| cursor.refused).map(|cursor| cursor.digest);
+        let judged = |wanted: Judged| cursor.filter(|cursor| cursor.judged == wanted).map(|cursor| cursor.digest);
+        let (refused, undone) = (judged(Judged::Refused), judged(Judged::RolledBack));
         let cursor = cursor.map(|cursor| cursor.digest).filter(|_| refused.is_none() || !policy.enabled);
         let source = (origin != Origin::None).then(|| SourceCore::new(now, policy, cursor));
         let recent = head.iter().map(|head| head.content.clone()).collect();

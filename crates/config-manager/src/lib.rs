@@ -119,7 +119,6 @@ impl ConfigManager {
             tracing::info!(revision = %kept.record.revision, digest = kept.record.digest.short(), "restored");
         }
         let cursor = cursors.get(&Owner::file()).copied();
-        let undone = cursor.filter(|_| head.as_ref().is_some_and(|kept| kept.record.is_rollback()));
         let log = Arc::new(log);
         let signals = Arc::new(Signals::default());
         let (events, _) = broadcast::channel(EVENTS);
@@ -131,7 +130,6 @@ impl ConfigManager {
             layers: head.as_ref().map_or_else(|| Arc::new(BTreeMap::new()), |kept| kept.layers.clone()),
             head: head.map(|kept| Head { revision: kept.record.revision, content: kept.content }),
             cursor,
-            undone: undone.map(|cursor| cursor.digest),
             origin: origin.clone(),
             signals: signals.clone(),
             events: events.clone(),

@@ -23,7 +23,8 @@ use redb::Database;
 pub use append::{Entry, Written};
 pub use open::{Opened, Restored};
 pub use read::{Kept, Unavailable};
-pub use record::{AuditRecord, Cursor, Ended, Layer, Layers, RevisionRecord};
+pub(crate) use record::is_undone;
+pub use record::{AuditRecord, Cursor, Ended, Judged, Layer, Layers, RevisionRecord};
 
 /// The open file. Its directory is locked by the process, so nobody else has it.
 #[derive(Debug)]

@@ -18,17 +18,17 @@ const SOCKET: &str = "admin.sock";
 fn main() -> ExitCode {
     #[cfg(feature = "failpoints")]
     let _armed = config_manager::arm_failpoints();
-    Program { name: "config-manager", version: env!("CARGO_PKG_VERSION"), threads: 2 }.run(live)
+    Program { name: "config-manager", version: env!("CARGO_PKG_VERSION"), threads: 2, sockets: &[] }.run(live)
 }
 
-async fn live(settings: Settings, process: Process) -> Result<ExitCode, Box<dyn Error>> {
+async fn live(settings: Settings, mut process: Process) -> Result<ExitCode, Box<dyn Error>> {
     let state = StateDir::lock(directory(&settings)?)?;
     let token_file = settings.token_file.unwrap_or_else(|| state.file(AdminToken::FILE));
     let auth = Auth::new(Some(AdminToken::load_or_create(&token_file)?));
-    let tcp = Listener::tcp(settings.grpc, &auth).await?;
-    let unix = Listener::unix(state_dir::socket_path(state.path(), SOCKET)).await?;
+    let mut listeners = process.listen_grpc(settings.grpc, &auth).await?;
+    let grpc = listeners.iter().find_map(Listener::local_addr);
+    listeners.push(Listener::unix(state_dir::socket_path(state.path(), SOCKET)).await?);
     let ops = process.serve_ops(settings.ops).await?;
-    let grpc = tcp.local_addr().unwrap_or(settings.grpc);
 
     let gate = process.readiness.gate("revision");
     let origin = settings.config.map_or(Origin::None, Origin::File);
@@ -48,9 +48,9 @@ async fn live(settings: Settings, process: Process) -> Result<ExitCode, Box<dyn 
         auth,
         readiness: process.readiness.clone(),
     };
-    process.serve_grpc(service, vec![tcp, unix]);
+    process.serve_grpc(service, listeners);
     process.tasks.spawn_component("config engine", manager.run());
-    tracing::info!(%grpc, %ops, state = %state.path().display(), "config-manager runs");
+    tracing::info!(?grpc, %ops, state = %state.path().display(), "config-manager runs");
 
     process.serve_until_stopped().await;
     // Streams end by themselves and nothing is handed over, so there is nothing to wait for.
@@ -69,18 +69,16 @@ fn directory(settings: &Settings) -> Result<PathBuf, Box<dyn Error>> {
     })
 }
 
-/// Ready once something is live; until then says why nothing is.
+/// Ready once something is live, and for good; until then says why nothing is.
 async fn watch_revision(gate: Gate, mut status: watch::Receiver<Arc<Status>>, shutdown: Shutdown) {
     loop {
-        let reason = {
+        {
             let status = status.borrow_and_update();
-            if status.digest.is_some() {
-                gate.open();
-                return;
+            match status.digest {
+                Some(_) => gate.open_to(format!("revision {}", status.revision)),
+                None => gate.close(why_nothing(&status)),
             }
-            why_nothing(&status)
-        };
-        gate.close(reason);
+        }
         tokio::select! {
             changed = status.changed() => if changed.is_err() { return },
             () = shutdown.triggered() => return,

@@ -5,21 +5,21 @@ use std::process::ExitCode;
 
 use drain_coordinator::settings::Flags;
 use drain_coordinator::{DrainCoordinator, Scope, Settings};
-use runtime::grpc::{self, Auth, Listener};
+use runtime::grpc::{self, Auth};
 use runtime::state_dir::StateDir;
 use runtime::telemetry::log;
 use runtime::{AdminToken, Process, Program, exit, telemetry};
 use tonic::service::Routes;
 
 fn main() -> ExitCode {
-    Program { name: "drain-coordinator", version: env!("CARGO_PKG_VERSION"), threads: 1 }.run(live)
+    Program { name: "drain-coordinator", version: env!("CARGO_PKG_VERSION"), threads: 1, sockets: &[] }.run(live)
 }
 
-async fn live(flags: Flags, process: Process) -> Result<ExitCode, Box<dyn Error>> {
+async fn live(flags: Flags, mut process: Process) -> Result<ExitCode, Box<dyn Error>> {
     let state = StateDir::lock(flags.state_dir)?;
     let token_file = flags.token_file.unwrap_or_else(|| state.file(AdminToken::FILE));
     let auth = Auth::new(Some(AdminToken::load_or_create(&token_file)?));
-    let listener = Listener::tcp(flags.grpc, &auth).await?;
+    let listeners = process.listen_grpc(flags.grpc, &auth).await?;
     process.serve_ops(flags.ops).await?;
 
     let settings =
@@ -43,7 +43,7 @@ async fn live(flags: Flags, process: Process) -> Result<ExitCode, Box<dyn Error>
         auth,
         readiness: process.readiness.clone(),
     };
-    process.serve_grpc(service, vec![listener]);
+    process.serve_grpc(service, listeners);
 
     process.serve_until_stopped().await;
     let joined = process.join().await;

@@ -5,19 +5,19 @@ use std::process::ExitCode;
 
 use health_monitor::settings::Flags;
 use health_monitor::{HealthMonitor, Scope};
-use runtime::grpc::{self, Auth, Listener};
+use runtime::grpc::{self, Auth};
 use runtime::telemetry::log;
 use runtime::{AdminToken, Process, Program, exit, telemetry};
 use tonic::service::Routes;
 
 fn main() -> ExitCode {
-    Program { name: "health-monitor", version: env!("CARGO_PKG_VERSION"), threads: 1 }.run(live)
+    Program { name: "health-monitor", version: env!("CARGO_PKG_VERSION"), threads: 1, sockets: &[] }.run(live)
 }
 
-async fn live(flags: Flags, process: Process) -> Result<ExitCode, Box<dyn Error>> {
+async fn live(flags: Flags, mut process: Process) -> Result<ExitCode, Box<dyn Error>> {
     let token_file = flags.token_file.unwrap_or_else(|| flags.state_dir.join(AdminToken::FILE));
     let auth = Auth::new(Some(AdminToken::load_or_create(&token_file)?));
-    let listener = Listener::tcp(flags.grpc, &auth).await?;
+    let listeners = process.listen_grpc(flags.grpc, &auth).await?;
     process.serve_ops(flags.ops).await?;
 
     let tracer = process.tracer("health-monitor", &telemetry::host());
@@ -39,7 +39,7 @@ async fn live(flags: Flags, process: Process) -> Result<ExitCode, Box<dyn Error>
         auth,
         readiness: process.readiness.clone(),
     };
-    process.serve_grpc(service, vec![listener]);
+    process.serve_grpc(service, listeners);
 
     process.serve_until_stopped().await;
     Ok(exit::of(process.join().await.is_clean()))

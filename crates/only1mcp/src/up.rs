@@ -16,10 +16,12 @@ use std::{
     time::Duration,
 };
 
+use router::settings::{Listen, MCP};
 use runtime::{
     AdminToken, Phase, Process, Program, Shutdown, Tasks, Tracer, exit, fault,
     grpc::{Auth, ListenError, Listener, duplex},
-    ops::{OpsBindError, OpsListener},
+    inherited::InheritError,
+    ops::OpsBindError,
     process::{GRACE, say},
     shutdown::WoundDown,
     state_dir::{LockError, StateDir, write_atomic},
@@ -58,13 +60,15 @@ pub(crate) enum UpError {
     NoRevision(#[from] NoRevision),
     #[error("cannot start")]
     System(#[from] io::Error),
+    #[error(transparent)]
+    Inherit(#[from] InheritError),
     #[error("cannot write the file with the addresses")]
     Announce(#[source] io::Error),
 }
 
 /// Runs until a signal.
 pub(crate) fn run(args: &UpArgs) -> ExitCode {
-    let program = Program { name: "only1mcp", version: env!("CARGO_PKG_VERSION"), threads: 2 };
+    let program = Program { name: "only1mcp", version: env!("CARGO_PKG_VERSION"), threads: 2, sockets: &[MCP] };
     let traces = match program.traces() {
         Ok(traces) => traces,
         Err(code) => return code,
@@ -88,7 +92,7 @@ struct Halves {
 async fn live(args: &UpArgs, process: Process) -> Result<ExitCode, UpError> {
     let place = args.place.find()?;
     let state = StateDir::lock(&place.state_dir)?;
-    let halves = Halves::new(process);
+    let mut halves = Halves::new(process);
     let running = halves.start(args, &place, &state).await;
     let result = match running {
         Ok(services) => Ok(halves.end(args.min_drain, services).await),
@@ -132,7 +136,7 @@ impl Halves {
     }
 
     /// Until ready, or asked to stop before.
-    async fn start(&self, args: &UpArgs, place: &Place, state: &StateDir) -> Result<Services, UpError> {
+    async fn start(&mut self, args: &UpArgs, place: &Place, state: &StateDir) -> Result<Services, UpError> {
         if place.is_demo {
             demo::start(place, &self.process.tasks).await?;
             say(&format!(
@@ -144,14 +148,15 @@ impl Halves {
         }
         let token_file = args.token_file.clone().unwrap_or_else(|| place.token_file());
         let auth = Auth::new(Some(AdminToken::load_or_create(&token_file)?));
-        let tcp = Listener::tcp(args.admin, &auth).await?;
-        let admin = tcp.local_addr().unwrap_or(args.admin);
-        let unix = Listener::unix(place.socket()).await?;
-        let ops = OpsListener::bind(args.ops).await?;
+        let mut listeners = self.process.listen_grpc(args.admin, &auth).await?;
+        let admin = listeners.iter().find_map(Listener::local_addr).unwrap_or(args.admin);
+        let ops = self.process.listen_ops(args.ops).await?;
         let ops_address = ops.local_addr();
         let (inside, connector) = duplex();
-        let services = Services::start(self, args.listen, place.config.clone(), state, &connector).await?;
-        services.serve(self, auth, vec![tcp, unix, inside.into()]);
+        listeners.extend([Listener::unix(place.socket()).await?, inside.into()]);
+        let listen = Listen::new(args.listen, self.process.inherited.tcp(MCP));
+        let services = Services::start(self, listen, place.config.clone(), state, &connector).await?;
+        services.serve(self, auth, listeners);
         let Process { shutdown, tasks, readiness, metrics, .. } = &self.process;
         ops.serve(readiness.clone(), metrics.clone(), tasks);
         let addresses = Addresses {

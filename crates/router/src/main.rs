@@ -3,9 +3,9 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-use router::settings::{Flags, Peers, Settings, default_cores};
+use router::settings::{Flags, Listen, MCP, Peers, Settings, default_cores};
 use router::{Router, Scope};
-use runtime::grpc::{self, Auth, Listener, Target};
+use runtime::grpc::{self, Auth, Target};
 use runtime::shutdown::WoundDown;
 use runtime::telemetry::log;
 use runtime::{AdminToken, Process, Program, exit, process::GRACE, telemetry};
@@ -15,16 +15,17 @@ fn main() -> ExitCode {
     if router::keeper::is_keeper(std::env::args_os()) {
         return router::keeper::main();
     }
-    Program { name: "router", version: env!("CARGO_PKG_VERSION"), threads: 1 }.run(live)
+    Program { name: "router", version: env!("CARGO_PKG_VERSION"), threads: 1, sockets: &[MCP] }.run(live)
 }
 
-async fn live(flags: Flags, process: Process) -> Result<ExitCode, Box<dyn Error>> {
+async fn live(flags: Flags, mut process: Process) -> Result<ExitCode, Box<dyn Error>> {
     let token = flags.token_file.as_deref().map(AdminToken::load).transpose()?;
     let auth = Auth::new(token.clone());
-    let listener = Listener::tcp(flags.grpc, &auth).await?;
+    let listeners = process.listen_grpc(flags.grpc, &auth).await?;
     process.serve_ops(flags.ops).await?;
 
     let (min_drain, drain) = (flags.min_drain, flags.drain);
+    let listen = Listen::new(flags.listen, process.inherited.tcp(MCP));
     let settings = settings(flags, token)?;
     let tracer = process.tracer("router", settings.node.as_str());
     let scope = Scope {
@@ -33,7 +34,7 @@ async fn live(flags: Flags, process: Process) -> Result<ExitCode, Box<dyn Error>
         readiness: process.readiness.clone(),
         tracer: tracer.clone(),
     };
-    let router = Router::start(settings, scope).await?;
+    let router = Router::start(settings, listen, scope).await?;
     tracing::info!(listen = %router.listen(), "serving MCP");
     let service = grpc::Service {
         routes: Routes::new(router.service())
@@ -46,7 +47,7 @@ async fn live(flags: Flags, process: Process) -> Result<ExitCode, Box<dyn Error>
         auth,
         readiness: process.readiness.clone(),
     };
-    process.serve_grpc(service, vec![listener]);
+    process.serve_grpc(service, listeners);
 
     process.serve_until_stopped().await;
     let wound_down = process.shutdown.wind_down(min_drain, drain, router.drained()).await;
@@ -63,7 +64,6 @@ fn settings(flags: Flags, token: Option<AdminToken>) -> Result<Settings, Box<dyn
     let target = |url| Target::Url(url, token.clone());
     Ok(Settings {
         node: model::NodeId::new(&node)?,
-        listen: flags.listen,
         state_dir: flags.state_dir,
         cores: flags.cores.unwrap_or_else(default_cores),
         access: flags.access,

@@ -21,7 +21,7 @@ use crate::fleet::{Fleet, FleetSettings};
 use crate::inspect::Inspector;
 use crate::metrics::{self, METRICS};
 use crate::session::{KeyError, Keys, Sessions};
-use crate::settings::Settings;
+use crate::settings::{Listen, Settings};
 
 /// What a router shares with the process it runs in.
 #[derive(Debug, Clone)]
@@ -72,7 +72,7 @@ impl Router {
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running then but what ends with the process.
-    pub async fn start(settings: Settings, scope: Scope) -> Result<Self, StartError> {
+    pub async fn start(settings: Settings, listen: Listen, scope: Scope) -> Result<Self, StartError> {
         let gate = scope.readiness.gate("configuration");
         gate.close("no configuration is live yet");
         let state_dir = StateDir::lock(&settings.state_dir)?;
@@ -81,8 +81,8 @@ impl Router {
         let today = scope.clock.unix_millis() / 1000;
         let sessions = Sessions::open(&state_dir.file("ended-sessions"), today, Limits::default().session_idle)
             .map_err(StartError::Sessions)?;
-        let listening = Listening::bind(settings.listen, settings.cores)?;
-        let listen = listening.address;
+        let listening = Listening::open(listen, settings.cores)?;
+        let address = listening.address;
         let (everywhere, mailboxes) = Everywhere::new(settings.cores);
         let (control, fleet) = control(&settings, &everywhere, &scope)?;
         let fleet = fleet.await.map_err(|_| StartError::Control)??;
@@ -91,7 +91,7 @@ impl Router {
             keys,
             sessions,
             access: AccessRules {
-                loopback: listen.ip().is_loopback(),
+                loopback: address.ip().is_loopback(),
                 hosts: settings.access.hosts,
                 origins: settings.access.origins,
             },
@@ -105,13 +105,13 @@ impl Router {
             Cores::start(listening, &everywhere, mailboxes, &shared, &scope.shutdown).map_err(StartError::Thread)?;
         let inspector = Inspector {
             node: settings.node,
-            listen,
+            listen: address,
             shared,
             status: fleet.status,
             following: fleet.following,
             clock: scope.clock,
         };
-        Ok(Self { listen, inspector, cores, control, _state_dir: state_dir })
+        Ok(Self { listen: address, inspector, cores, control, _state_dir: state_dir })
     }
 
     /// Where MCP is served.
@@ -179,9 +179,10 @@ fn control(
     Ok((thread.map_err(StartError::Thread)?, start))
 }
 
-/// Opens the gate once and for all: whatever comes later, something good is live.
+/// Opens the gate once and for all, whatever comes later: something good is live. Then says what.
 async fn ready(live: Arc<crate::generation::Live>, scope: Scope) {
     let mut turns = live.turns();
+    let gate = scope.readiness.gate("configuration");
     let settled = async {
         while live.load().revision == model::Revision::NONE {
             if turns.changed().await.is_err() {
@@ -189,7 +190,12 @@ async fn ready(live: Arc<crate::generation::Live>, scope: Scope) {
             }
         }
         live.settled().await;
-        scope.readiness.gate("configuration").open();
+        loop {
+            gate.open_to(format!("revision {}", live.load().revision));
+            if turns.changed().await.is_err() {
+                return;
+            }
+        }
     };
     tokio::select! {
         () = settled => {}

@@ -1,6 +1,6 @@
 //! The settings of a router process: fixed at start, from flags and environment.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,8 +13,6 @@ use runtime::settings::duration;
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub node: NodeId,
-    /// Where MCP is served; port 0 takes a free one.
-    pub listen: SocketAddr,
     /// Disk copy, session key, ended sessions. Nobody else may use it meanwhile.
     pub state_dir: PathBuf,
     /// Threads that serve clients.
@@ -23,6 +21,27 @@ pub struct Settings {
     pub peers: Peers,
     /// Keys that seal session ids; by default one in the state directory.
     pub session_key_file: Option<PathBuf>,
+}
+
+/// The name of the socket that is inherited for MCP.
+pub const MCP: &str = "mcp";
+
+/// Where clients come in.
+#[derive(Debug)]
+pub enum Listen {
+    /// On an address; port 0 takes a free one.
+    At(SocketAddr),
+    /// On a socket that was listening before this router ran, and will be after it: whoever waits in its queue when the
+    /// router stops is the next one's.
+    On(TcpListener),
+}
+
+impl Listen {
+    /// At the address, unless there is a socket.
+    #[must_use]
+    pub fn new(address: SocketAddr, inherited: Option<TcpListener>) -> Self {
+        inherited.map_or(Self::At(address), Self::On)
+    }
 }
 
 /// Whom the MCP endpoint lets in, apart from programs on the same machine.

@@ -14,10 +14,9 @@ use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
 use tokio::{net::TcpStream, time::timeout};
 
-use crate::{exit, fault, process::say};
+use crate::{exit, fault, process::say, readiness::Report};
 
 /// Whoever does not answer by then is not well.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -100,21 +99,10 @@ struct Answer {
 impl Answer {
     fn new(status: StatusCode, body: &[u8]) -> Self {
         let well = status == StatusCode::OK;
-        let text = serde_json::from_slice(body).map_or_else(
-            |_| String::from_utf8_lossy(body).trim().to_owned(),
-            |report: Value| if well { "ready".to_owned() } else { format!("not ready: {}", reasons(&report)) },
-        );
+        let text = serde_json::from_slice(body)
+            .map_or_else(|_| String::from_utf8_lossy(body).trim().to_owned(), |report: Report| report.to_string());
         Self { well, text: if text.is_empty() { status.to_string() } else { text } }
     }
-}
-
-/// The gates that are closed, and if none is, the phase the process is in.
-fn reasons(report: &Value) -> String {
-    let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
-    let gates = report["gates"].as_array().map_or(&[][..], Vec::as_slice);
-    let closed = gates.iter().filter(|gate| gate["open"] == false);
-    let closed: Vec<_> = closed.map(|gate| format!("{}: {}", text(&gate["name"]), text(&gate["reason"]))).collect();
-    if closed.is_empty() { format!("it is {}", text(&report["phase"])) } else { closed.join("; ") }
 }
 
 /// A process that listens on every address is asked on this machine.

@@ -10,10 +10,10 @@
 //! # use std::{error::Error, process::ExitCode, time::Duration}; use runtime::{Process, Program, exit, shutdown::WoundDown};
 //! # #[derive(clap::Parser)] struct Flags { #[arg(long, default_value = "127.0.0.1:0")] ops: std::net::SocketAddr }
 //! fn main() -> ExitCode {
-//!     Program { name: "router", version: env!("CARGO_PKG_VERSION"), threads: 1 }.run(live)
+//!     Program { name: "router", version: env!("CARGO_PKG_VERSION"), threads: 1, sockets: &["mcp"] }.run(live)
 //! }
 //!
-//! async fn live(flags: Flags, process: Process) -> Result<ExitCode, Box<dyn Error>> {
+//! async fn live(flags: Flags, mut process: Process) -> Result<ExitCode, Box<dyn Error>> {
 //!     process.serve_ops(flags.ops).await?;
 //!     // Components: process.tasks.spawn_component(…), process.serve_grpc(…), each with gates of process.readiness.
 //!     process.serve_until_stopped().await;
@@ -30,9 +30,11 @@ pub mod exit;
 pub mod fault;
 pub mod grpc;
 pub mod healthcheck;
+pub mod inherited;
 pub mod ops;
 pub mod process;
 pub mod readiness;
+pub mod service_manager;
 pub mod settings;
 pub mod shutdown;
 pub mod state_dir;

@@ -54,6 +54,18 @@ impl OpsListener {
         Ok(Self { listener, address })
     }
 
+    /// On a socket that listens already and does not block.
+    ///
+    /// # Errors
+    /// When the operating system refuses it.
+    pub fn on(socket: std::net::TcpListener) -> Result<Self, OpsBindError> {
+        let address = socket.local_addr();
+        let failed = |source| OpsBindError { address: SocketAddr::from(([0, 0, 0, 0], 0)), source };
+        let address = address.map_err(failed)?;
+        let listener = TcpListener::from_std(socket).map_err(failed)?;
+        Ok(Self { listener, address })
+    }
+
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address

@@ -17,8 +17,10 @@ use clap::Parser;
 
 use crate::{
     Clock, Metrics, Phase, Readiness, Shutdown, Tasks, Tracer, Traces, exit, fault,
-    grpc::{self, Listener},
+    grpc::{self, Auth, ListenError, Listener},
+    inherited::{InheritError, Inherited, OPS},
     ops::{OpsBindError, OpsListener},
+    service_manager::ServiceManager,
     shutdown::signals,
     tasks::Joined,
     telemetry,
@@ -35,6 +37,8 @@ pub struct Program {
     pub version: &'static str,
     /// Threads for everything that is asynchronous.
     pub threads: usize,
+    /// Names of sockets it may inherit, besides those of the ops listener and the admin API.
+    pub sockets: &'static [&'static str],
 }
 
 /// What a process is made of, for its whole life. Must be used within a runtime.
@@ -45,6 +49,7 @@ pub struct Process {
     pub tasks: Tasks,
     pub readiness: Readiness,
     pub metrics: Metrics,
+    pub inherited: Inherited,
     traces: Traces,
     version: &'static str,
 }
@@ -83,18 +88,19 @@ impl Program {
         Traces::from_env().map_err(|error| refused(&error))
     }
 
-    /// Runs `live` to its end with all its threads, and then sends the spans that are left.
+    /// Runs `live` to its end with all its threads, and then sends the spans that are left. There must be no other
+    /// thread yet.
     ///
     /// # Errors
-    /// Those of `live`, and when the operating system gives no threads or signals.
-    pub fn start<T, E: From<io::Error>>(
-        self,
-        traces: Traces,
-        live: impl AsyncFnOnce(Process) -> Result<T, E>,
-    ) -> Result<T, E> {
+    /// Those of `live`, when the operating system gives no threads or signals, and when what is inherited does not fit.
+    pub fn start<T, E>(self, traces: Traces, live: impl AsyncFnOnce(Process) -> Result<T, E>) -> Result<T, E>
+    where
+        E: From<io::Error> + From<InheritError>,
+    {
+        let inherited = Inherited::take(self.sockets)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(self.threads).enable_all().build()?;
         let ended = runtime.block_on(async {
-            let ended = live(Process::begin(self, traces.clone())?).await;
+            let ended = live(Process::begin(self, traces.clone(), inherited)?).await;
             traces.flush().await;
             ended
         });
@@ -106,13 +112,17 @@ impl Program {
 
 impl Process {
     /// Catches signals before anything can be interrupted halfway.
-    fn begin(program: Program, traces: Traces) -> io::Result<Self> {
+    fn begin(program: Program, traces: Traces, inherited: Inherited) -> io::Result<Self> {
         let signals = signals()?;
         let shutdown = Shutdown::new();
         let (tasks, readiness) = (Tasks::new(shutdown.clone()), Readiness::new(shutdown.clone()));
         let metrics = telemetry::init(program.name, program.version);
         tasks.spawn("signals", shutdown.clone().follow(signals));
-        Ok(Self { clock: Clock::start(), shutdown, tasks, readiness, metrics, traces, version: program.version })
+        if let Some(manager) = ServiceManager::of_environment() {
+            tasks.spawn("service manager", manager.follow(readiness.clone()));
+        }
+        let (clock, version) = (Clock::start(), program.version);
+        Ok(Self { clock, shutdown, tasks, readiness, metrics, inherited, traces, version })
     }
 
     /// For the spans of a service in this process; `instance` is its name among those of its kind.
@@ -121,15 +131,39 @@ impl Process {
         self.traces.tracer(service, self.version, instance)
     }
 
-    /// Answers `/livez`, `/readyz` and `/metrics` at `address` until the end, and returns where that is.
+    /// Answers `/livez`, `/readyz` and `/metrics` at `address`, or on the socket inherited for that, until the end, and
+    /// returns where that is.
     ///
     /// # Errors
     /// When the address cannot be used.
-    pub async fn serve_ops(&self, address: SocketAddr) -> Result<SocketAddr, OpsBindError> {
-        let ops = OpsListener::bind(address).await?;
+    pub async fn serve_ops(&mut self, address: SocketAddr) -> Result<SocketAddr, OpsBindError> {
+        let ops = self.listen_ops(address).await?;
         let bound = ops.local_addr();
         ops.serve(self.readiness.clone(), self.metrics.clone(), &self.tasks);
         Ok(bound)
+    }
+
+    /// As [`Process::serve_ops`], without answering yet.
+    ///
+    /// # Errors
+    /// When the address cannot be used.
+    pub async fn listen_ops(&mut self, address: SocketAddr) -> Result<OpsListener, OpsBindError> {
+        match self.inherited.tcp(OPS) {
+            Some(socket) => OpsListener::on(socket),
+            None => OpsListener::bind(address).await,
+        }
+    }
+
+    /// Where the admin API is served: on all sockets inherited for it, else at `address`.
+    ///
+    /// # Errors
+    /// When one cannot be used, or needs a credential that there is not.
+    pub async fn listen_grpc(&mut self, address: SocketAddr, auth: &Auth) -> Result<Vec<Listener>, ListenError> {
+        let mut listeners = Listener::inherited(&mut self.inherited, auth)?;
+        if listeners.is_empty() {
+            listeners.push(Listener::tcp(address, auth).await?);
+        }
+        Ok(listeners)
     }
 
     /// Offers `service` on `listeners` until stopping is asked for. The process does not go on without it.

@@ -3,9 +3,9 @@
 //! Each part that must be there first owns a named gate; the process is ready when all are open and nobody has asked it
 //! to stop. What it can do without for a while is a dependency: a gate that is shown and awaited by nobody.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::shutdown::{Phase, Shutdown};
@@ -15,6 +15,8 @@ use crate::shutdown::{Phase, Shutdown};
 pub struct Readiness {
     gates: Arc<watch::Sender<Gates>>,
     shutdown: Shutdown,
+    /// Whether the process is not ready without what is made through this value.
+    needed: bool,
 }
 
 type Gates = BTreeMap<&'static str, State>;
@@ -23,6 +25,8 @@ type Gates = BTreeMap<&'static str, State>;
 struct State {
     /// Why it is closed; `None` when it is open.
     closed: Option<String>,
+    /// What is behind it while it is open.
+    note: Option<String>,
     /// Whether the process is not ready without.
     needed: bool,
 }
@@ -42,38 +46,47 @@ pub struct Moves {
     phase: watch::Receiver<Phase>,
 }
 
-/// What `/readyz` says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// What `/readyz` says, and in one line what people are told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     pub ready: bool,
     pub phase: Phase,
     /// By name.
     pub gates: Vec<GateReport>,
     /// What it can do without for a while, by name.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dependencies: Vec<GateReport>,
 }
 
 /// One gate of a [`Report`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GateReport {
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     pub open: bool,
     /// Why it is closed.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What is behind it while it is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 impl Readiness {
     #[must_use]
     pub fn new(shutdown: Shutdown) -> Self {
-        Self { gates: Arc::new(watch::Sender::new(BTreeMap::new())), shutdown }
+        Self { gates: Arc::new(watch::Sender::new(BTreeMap::new())), shutdown, needed: true }
+    }
+
+    /// The same process, for a part whose trouble must keep nobody away: all its gates are dependencies.
+    #[must_use]
+    pub fn only_shown(&self) -> Self {
+        Self { needed: false, ..self.clone() }
     }
 
     /// Adds a gate, closed with the reason "starting"; the gate of that name if there is one.
     #[must_use]
     pub fn gate(&self, name: &'static str) -> Gate {
-        self.add(name, true)
+        self.add(name, self.needed)
     }
 
     /// As [`Readiness::gate`], for what the process is ready without.
@@ -85,7 +98,7 @@ impl Readiness {
     fn add(&self, name: &'static str, needed: bool) -> Gate {
         self.gates.send_if_modified(|gates| {
             let known = gates.contains_key(name);
-            gates.entry(name).or_insert_with(|| State { closed: Some("starting".to_owned()), needed });
+            gates.entry(name).or_insert_with(|| State { closed: Some("starting".to_owned()), note: None, needed });
             !known
         });
         Gate { gates: Arc::clone(&self.gates), name, needed }
@@ -101,10 +114,11 @@ impl Readiness {
         let gates = self.gates.borrow();
         let those = |needed: bool| {
             let those = gates.iter().filter(|(_, state)| state.needed == needed);
-            let those = those.map(|(name, State { closed, .. })| GateReport {
-                name,
+            let those = those.map(|(name, State { closed, note, .. })| GateReport {
+                name: Cow::Borrowed(name),
                 open: closed.is_none(),
                 reason: closed.clone(),
+                note: note.clone(),
             });
             those.collect()
         };
@@ -153,25 +167,52 @@ impl Gate {
     }
 
     pub fn open(&self) {
-        self.set(None);
+        self.set(None, None);
+    }
+
+    /// `note` is for people: what is behind it.
+    pub fn open_to(&self, note: impl Into<String>) {
+        self.set(None, Some(note.into()));
     }
 
     /// `reason` is for people: what is missing, and since which event.
     pub fn close(&self, reason: impl Into<String>) {
-        self.set(Some(reason.into()));
+        self.set(Some(reason.into()), None);
     }
 
-    fn set(&self, closed: Option<String>) {
-        let changed = self.gates.send_if_modified(|gates| {
+    fn set(&self, closed: Option<String>, note: Option<String>) {
+        let mut moved = false;
+        self.gates.send_if_modified(|gates| {
             let Some(state) = gates.get_mut(self.name) else { return false };
-            let changed = state.closed != closed;
-            state.closed.clone_from(&closed);
+            moved = state.closed != closed;
+            let changed = moved || state.note != note;
+            (state.closed, state.note) = (closed.clone(), note);
             changed
         });
         // Who moves a dependency has more to say of it.
-        if changed && self.needed {
+        if moved && self.needed {
             tracing::info!(gate = self.name, open = closed.is_none(), reason = closed, "readiness gate moved");
         }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let closed = |gates: &[GateReport]| -> Vec<String> {
+            let gates = gates.iter().filter(|gate| !gate.open);
+            gates.map(|gate| format!("{}: {}", gate.name, gate.reason.as_deref().unwrap_or("closed"))).collect()
+        };
+        let (missing, without) = (closed(&self.gates), closed(&self.dependencies));
+        let said = match (self.ready, missing.as_slice()) {
+            (true, _) => {
+                let notes: Vec<_> = self.gates.iter().filter_map(|gate| gate.note.as_deref()).collect();
+                if notes.is_empty() { "ready".to_owned() } else { format!("ready: {}", notes.join(", ")) }
+            }
+            (false, []) => format!("not ready: it is {}", self.phase.as_str()),
+            (false, missing) => format!("not ready: {}", missing.join("; ")),
+        };
+        f.write_str(&said)?;
+        if without.is_empty() { Ok(()) } else { write!(f, "; but {}", without.join("; ")) }
     }
 }
 

@@ -3,17 +3,18 @@
 //! Stopping is a promise about order: readiness drops first, so that a load balancer looks elsewhere; listeners stop
 //! after it had the time to; work in flight ends; only then are connections closed and state put away.
 
-use std::{future::Future, io, time::Duration};
+use std::{future::Future, io, pin::pin, time::Duration};
 
+use futures_util::{Stream, StreamExt, stream};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 /// Where a process is in its life. It only moves forward.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// Not all of what it needs is there yet.
@@ -29,6 +30,21 @@ pub enum Phase {
     Closing,
     /// Nothing runs any more.
     Stopped,
+}
+
+impl Phase {
+    /// As in `/readyz`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Unready => "unready",
+            Self::Draining => "draining",
+            Self::Closing => "closing",
+            Self::Stopped => "stopped",
+        }
+    }
 }
 
 /// A handle on the life of the process: everyone may read the phase and ask it to stop.
@@ -142,23 +158,34 @@ impl Shutdown {
         if done && !cut_short { WoundDown::Drained } else { WoundDown::Forced }
     }
 
-    /// Follows the signals until `Closing`: the first one triggers, the second one forces `Closing`.
+    /// Follows the signals until `Closing`: the first one triggers, a later one forces `Closing`. What comes within a
+    /// second of the first is the same wish: shells and service managers may send two signals for one.
     pub async fn follow(self, signals: Signals) {
+        let signals = pin!(stream::unfold(signals, async |mut signals| Some((signals.recv().await, signals))));
         tokio::select! {
             () = self.obey(signals) => {}
             () = self.reached(Phase::Closing) => {}
         }
     }
 
-    async fn obey(&self, mut signals: Signals) {
-        let name = signals.recv().await;
+    async fn obey(&self, mut signals: impl Stream<Item = &'static str> + Unpin) {
+        let Some(name) = signals.next().await else { return };
         tracing::info!(signal = name, "asked to stop");
         self.trigger();
-        let name = signals.recv().await;
-        tracing::warn!(signal = name, "asked again: what is in flight will be cut off");
-        self.advance(Phase::Closing);
+        let asked = Instant::now();
+        while let Some(name) = signals.next().await {
+            if asked.elapsed() >= ONE_WISH {
+                tracing::warn!(signal = name, "asked again: what is in flight will be cut off");
+                self.advance(Phase::Closing);
+                return;
+            }
+            tracing::debug!(signal = name, "asked twice at once");
+        }
     }
 }
+
+/// Signals that come this close together are one wish.
+const ONE_WISH: Duration = Duration::from_secs(1);
 
 /// SIGTERM and SIGINT, caught from the moment this exists.
 #[derive(Debug)]

@@ -11,7 +11,11 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::Duration,
 };
+
+use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 
 const APPLICATION: &str = "only1mcp";
 const LOCK_FILE: &str = "lock";
@@ -105,7 +109,8 @@ fn holder(pid: &Option<u32>) -> String {
 }
 
 impl StateDir {
-    /// Creates the directory if needed and locks it. Does not wait.
+    /// Creates the directory if needed and locks it. Of a process that lives it does not wait for the lock; of one that
+    /// was killed it does for a moment, since what that was just starting may hold the lock a little longer.
     ///
     /// # Errors
     /// [`LockError::Held`] names the process that has it.
@@ -122,10 +127,18 @@ impl StateDir {
             .mode(0o600)
             .open(&file_path)
             .map_err(|source| LockError::Open { path: file_path.clone(), source })?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(LockError::Held { path, pid: read_pid(&mut lock) }),
-            Err(TryLockError::Error(source)) => return Err(LockError::Lock { path: file_path, source }),
+        let mut looks_left = LOOKS;
+        while let Err(refused) = lock.try_lock() {
+            match refused {
+                TryLockError::WouldBlock => {}
+                TryLockError::Error(source) => return Err(LockError::Lock { path: file_path, source }),
+            }
+            let pid = read_pid(&mut lock);
+            if looks_left == 0 || pid.is_none_or(lives) {
+                return Err(LockError::Held { path, pid });
+            }
+            looks_left -= 1;
+            thread::sleep(LOOK_EVERY);
         }
         write_pid(&mut lock).map_err(|source| LockError::Write { path: file_path, source })?;
         Ok(Self { path, _lock: lock })
@@ -143,7 +156,25 @@ impl StateDir {
     }
 }
 
+/// How often, and how many times, a lock of a process that is gone is tried again: for a second.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+const LOOKS: u32 = 50;
+
+/// Whether the process is there and has not ended, as far as can be told: not of another machine's or container's, whose
+/// ids may be that of this very process.
+fn lives(pid: u32) -> bool {
+    if pid == std::process::id() {
+        return false;
+    }
+    let there = i32::try_from(pid).is_ok_and(|pid| !matches!(kill(Pid::from_raw(pid), None), Err(Errno::ESRCH)));
+    // The state follows the name, which is in brackets and may hold anything.
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let dead = stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X']));
+    there && !dead
+}
+
 fn read_pid(lock: &mut File) -> Option<u32> {
+    lock.rewind().ok()?;
     let mut text = String::new();
     lock.read_to_string(&mut text).ok()?;
     text.trim().parse().ok()

@@ -58,7 +58,15 @@ impl Supervised {
     /// # Errors
     /// When it cannot be started.
     pub fn start(name: &str, command: &mut Command, logs: &Path) -> Result<Self, Fault> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::start_with(Stdio::null(), name, command, logs)
+    }
+
+    /// As [`Self::start`], with something to read.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(stdin: Stdio, name: &str, command: &mut Command, logs: &Path) -> Result<Self, Fault> {
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child =
             command.spawn().map_err(|error| Fault::from(error).during(format!("{name}: cannot start {command:?}")))?;
         let stdout = collect(child.stdout.take(), logs.join(format!("{name}.out")))?;

@@ -13,7 +13,7 @@ use super::Engine;
 use super::candidate::{Candidate, Want};
 use super::outcome::{self, Refused};
 use crate::command::Asker;
-use crate::log::{Cursor, Layer};
+use crate::log::{Cursor, Judged, Layer};
 use crate::source::FromSource;
 use crate::status::{NodeRefusal, SourceState, SourceStatus};
 
@@ -106,12 +106,16 @@ impl Engine {
                 self.signals.read();
             }
             Effect::Propose { turn, digest, retry } => {
+                // Another text is judged for itself.
+                self.undone = self.undone.filter(|undone| *undone == digest);
                 let layer = self.text.as_ref().map_or_else(Layer::default, |(_, layer)| layer.clone());
                 self.propose_file(Want::File { turn, digest, layer }, retry);
             }
             Effect::SaveCursor { digest } => {
                 let refused = self.refusal.as_ref().is_some_and(|refusal| refusal.digest == digest);
-                self.save_cursor(Cursor { digest, refused });
+                self.undone = None;
+                let judged = if refused { Judged::Refused } else { Judged::Live };
+                self.save_cursor(Cursor { digest, judged });
             }
             Effect::Answer(answer) => self.answer_askers(&answer),
             Effect::StateChanged => self.source_changed(),

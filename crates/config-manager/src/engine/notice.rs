@@ -9,6 +9,7 @@ use rollout::{Applied, Kind, ProposalId, Reason, Refusal};
 
 use super::candidate::Want;
 use super::{Engine, outcome};
+use crate::log::is_undone;
 
 /// Servers that a line of the log names; of more it says how many.
 const NAMES_MAX: usize = 8;
@@ -155,7 +156,7 @@ impl Engine {
         for candidate in self.candidates.values_mut() {
             candidate.undone |= matches!(candidate.want, Want::File { .. });
         }
-        self.undone = cursor;
+        self.undone = cursor.filter(|said| is_undone(&self.layers, *said));
         self.refusal = None;
         if let Some(cursor) = cursor {
             self.tell_source(cursor::Event::RolledBack { cursor });

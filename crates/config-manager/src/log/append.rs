@@ -7,7 +7,7 @@ use model::{Digest, HistoryPolicy, Owner, Revision, WallTime};
 use redb::{Database, ReadableTable, WriteTransaction};
 
 use super::table::{CONTENTS, LAYERS, REVISIONS, damaged, json, record, save_cursor};
-use super::{Cursor, Ended, Layers, Log, LogError, RevisionRecord, audit};
+use super::{Cursor, Ended, Judged, Layers, Log, LogError, RevisionRecord, audit, is_undone};
 
 /// A revision with all that is written in the same transaction.
 #[derive(Debug)]
@@ -73,8 +73,11 @@ impl Log {
         let transaction = database.begin_write().map_err(LogError::from)?;
         write(&transaction, entry)?;
         audit::append(&transaction, Ended::applied(&entry.record))?;
-        for (owner, cursor) in &entry.cursors {
-            save_cursor(&transaction, owner, Cursor { digest: *cursor, refused: false })?;
+        for (owner, digest) in &entry.cursors {
+            let layers = entry.content.as_ref().map(|(_, layers)| layers);
+            let undone = entry.record.is_rollback() && layers.is_none_or(|layers| is_undone(layers, *digest));
+            let judged = if undone { Judged::RolledBack } else { Judged::Live };
+            save_cursor(&transaction, owner, Cursor { digest: *digest, judged })?;
         }
         prune(&transaction, &entry.record, &entry.history)?;
         fail::fail_point!("append-before", |_| Err(LogError::Failpoint { point: "append-before" }.into()));

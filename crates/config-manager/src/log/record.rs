@@ -20,12 +20,26 @@ pub struct Layer {
     pub text: String,
 }
 
+/// Whether what the file said (by its digest) is not what these layers say of it.
+pub(crate) fn is_undone(layers: &Layers, said: Digest) -> bool {
+    layers.get(&Owner::file()).is_none_or(|layer| Digest::of_bytes(layer.text.as_bytes()) != said)
+}
+
 /// Where a source stands: what of it was judged last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
     pub digest: Digest,
-    /// It did not become live.
-    pub refused: bool,
+    pub judged: Judged,
+}
+
+/// What became of what a source said last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judged {
+    /// It is live, or was when the source said it.
+    Live,
+    Refused,
+    /// It was live, and was undone.
+    RolledBack,
 }
 
 /// One revision, without its content.

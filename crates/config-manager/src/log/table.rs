@@ -4,7 +4,7 @@ use model::{Digest, Owner, Revision};
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Cursor, LogError, RevisionRecord};
+use super::{Cursor, Judged, LogError, RevisionRecord};
 
 /// The layout of these tables. Another number: written by a release that this one does not understand.
 pub(super) const FORMAT: u64 = 1;
@@ -49,13 +49,23 @@ pub(super) fn record(
 
 pub(super) fn save_cursor(transaction: &WriteTransaction, owner: &Owner, cursor: Cursor) -> Result<(), LogError> {
     let mut row = cursor.digest.as_bytes().to_vec();
-    row.push(u8::from(cursor.refused));
+    row.push(match cursor.judged {
+        Judged::Live => 0,
+        Judged::Refused => 1,
+        Judged::RolledBack => 2,
+    });
     transaction.open_table(CURSORS)?.insert(owner.0.as_str(), row.as_slice())?;
     Ok(())
 }
 
 pub(super) fn cursor(row: &[u8]) -> Result<Cursor, LogError> {
-    let (refused, digest) = row.split_last().ok_or_else(|| damaged("the cursor of a source is empty"))?;
+    let (judged, digest) = row.split_last().ok_or_else(|| damaged("the cursor of a source is empty"))?;
     let digest = digest.try_into().map_err(|_| damaged("the cursor of a source is no digest"))?;
-    Ok(Cursor { digest: Digest::from_bytes(digest), refused: *refused != 0 })
+    let judged = match judged {
+        0 => Judged::Live,
+        1 => Judged::Refused,
+        2 => Judged::RolledBack,
+        other => return Err(damaged(format!("the cursor of a source was judged {other}, which has no meaning"))),
+    };
+    Ok(Cursor { digest: Digest::from_bytes(digest), judged })
 }

@@ -103,7 +103,7 @@ fn what_was_appended_is_there_after_a_restart_byte_for_byte() {
     assert!(head.instead_of.is_none());
     assert_eq!((head.kept.record.revision, &head.kept.bytes), (Revision(2), &bytes(2).0));
     assert_eq!(head.kept.layers[&Owner::file()].text, "text 2");
-    assert_eq!(again.cursors[&Owner::file()], Cursor { digest: bytes(2).1, refused: false });
+    assert_eq!(again.cursors[&Owner::file()], Cursor { digest: bytes(2).1, judged: Judged::Live });
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_refusal_is_recorded_with_its_cursor_and_leaves_the_head() {
     let place = Place::new();
     let log = place.open().log;
     append(&log, 1, 1);
-    let cursor = Cursor { digest: Digest::of_bytes(b"bad"), refused: true };
+    let cursor = Cursor { digest: Digest::of_bytes(b"bad"), judged: Judged::Refused };
     log.audit(Some(refused()), Some((Owner::file(), cursor))).unwrap();
     drop(log);
     let again = place.open();

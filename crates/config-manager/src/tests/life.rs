@@ -83,13 +83,54 @@ async fn what_a_rollback_undid_stays_undone_until_the_file_changes() {
     assert_eq!((outcome.result(), outcome.revision, outcome.warnings.len()), (Ended::NoChange, 3, 1));
     assert_eq!(world.status().source.refusals.len(), 1, "that the file is undone is shown");
 
-    world.write(&servers(4, EAGER));
+    // Neither what somebody else changes nor another start makes it less undone.
+    let extra = "servers:\n  - id: extra\n    transport: { type: http, url: \"http://127.0.0.1:9/x\" }\n";
+    assert_eq!(applied(&world.apply("ops", extra, 0).await.unwrap()), 4);
     router.has(4).await;
-    assert_eq!(world.status().snapshot.as_ref().unwrap().backends.len(), 4);
+    world.stop().await;
+    world.start();
+    let router = world.attach("r1", None, None);
+    router.has(4).await;
+    let outcome = world.reload(pb::ReloadRequest::default()).await;
+    assert_eq!((outcome.result(), outcome.revision, outcome.warnings.len()), (Ended::NoChange, 4, 1));
+    assert_eq!(world.status().source.refusals.len(), 1);
+
+    world.write(&servers(4, EAGER));
+    router.has(5).await;
+    assert_eq!(world.status().snapshot.as_ref().unwrap().backends.len(), 5);
     assert_eq!(world.status().source.refusals, []);
     let missing = world.roll_back(99).await.unwrap_err();
     assert_eq!(missing.code(), tonic::Code::NotFound);
-    assert!(missing.message().contains("the log has 1 to 4"), "{missing}");
+    assert!(missing.message().contains("the log has 1 to 5"), "{missing}");
+}
+
+#[tokio::test]
+async fn a_file_that_says_something_else_is_no_longer_undone() {
+    let mut world = World::with(&servers(1, EAGER)).await;
+    let router = world.router("r1").await;
+    world.write(&servers(2, EAGER));
+    router.has(2).await;
+    applied(&world.roll_back(1).await.unwrap());
+    assert_eq!(world.status().source.refusals.len(), 1);
+    // As it was before: what is live, and so nothing to do, but nothing undone either.
+    world.write(&servers(1, EAGER));
+    world.until("nothing undone", |status| status.source.refusals.is_empty()).await;
+    world.stop().await;
+    world.start();
+    let router = world.attach("r1", None, None);
+    router.has(3).await;
+    world.until("nothing undone", |status| status.source.refusals.is_empty()).await;
+    // Forward again to what the file had said, which it then says.
+    world.write(&servers(2, EAGER));
+    world.revision(4).await;
+    applied(&world.roll_back(3).await.unwrap());
+    assert_eq!(world.status().source.refusals.len(), 1);
+    applied(&world.roll_back(4).await.unwrap());
+    assert_eq!(world.status().source.refusals, [], "the file says what is live");
+    // A refusal is shown instead of what was undone before it.
+    world.write("servers: 1\n");
+    let status = world.until("refused", |status| !status.source.violations.is_empty()).await;
+    assert_eq!(status.source.refusals, []);
 }
 
 #[tokio::test]

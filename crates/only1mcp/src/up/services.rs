@@ -3,7 +3,7 @@
 //! They reach each other over an in-memory connection to that same server, so what an operator sees from outside is what
 //! they see.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use config_manager::{ConfigManager, Origin, Status as ConfigStatus};
 use drain_coordinator::DrainCoordinator;
@@ -11,7 +11,7 @@ use health_monitor::HealthMonitor;
 use model::NodeId;
 use router::{
     Router,
-    settings::{Access, Peers, Settings as RouterSettings, default_cores},
+    settings::{Access, Listen, Peers, Settings as RouterSettings, default_cores},
 };
 use runtime::{
     Tracer,
@@ -57,26 +57,28 @@ impl Services {
     /// Starts all four; they find each other through `inside` once [`Services::serve`] was called.
     pub(crate) async fn start(
         halves: &Halves,
-        listen: SocketAddr,
+        listen: Listen,
         config: PathBuf,
         state: &StateDir,
         inside: &DuplexConnector,
     ) -> Result<Self, ServiceError> {
-        let (clock, readiness, tasks) = (halves.process.clock, &halves.process.readiness, &halves.control);
+        let (clock, tasks) = (halves.process.clock, &halves.control);
+        // What troubles them is shown; it takes nothing from clients, so it must not keep them away.
+        let shown = halves.process.readiness.only_shown();
         let mut routes = RoutesBuilder::default();
 
         let tracer = halves.tracer("config-manager");
         let mut offers = vec![(wire::process::SERVICE_NAME, tracer.clone()), (CONFIG, tracer.clone())];
         let scope = config_manager::Scope { clock, tasks: tasks.clone(), tracer };
         let manager = ConfigManager::open(Origin::File(config), state, scope)?;
-        manager.show_dependencies(readiness);
+        manager.show_dependencies(&halves.process.readiness);
         let status = manager.status();
         routes.add_service(manager.service());
         tasks.spawn_component("config-manager", manager.run());
 
         let tracer = halves.tracer("health-monitor");
         offers.push((HEALTH, tracer.clone()));
-        let scope = health_monitor::Scope { clock, tasks: tasks.clone(), readiness: readiness.clone(), tracer };
+        let scope = health_monitor::Scope { clock, tasks: tasks.clone(), readiness: shown.clone(), tracer };
         let (service, monitor) = HealthMonitor::new(&scope);
         routes.add_service(service);
         tasks.spawn("health-monitor", monitor.run());
@@ -84,14 +86,14 @@ impl Services {
         let settings = drain_coordinator::Settings::new(state.file("drain-coordinator"));
         let tracer = halves.tracer("drain-coordinator");
         offers.push((DRAIN, tracer.clone()));
-        let scope = drain_coordinator::Scope { clock, tasks: tasks.clone(), readiness: readiness.clone(), tracer };
+        let scope = drain_coordinator::Scope { clock, tasks: tasks.clone(), readiness: shown, tracer };
         let (service, coordinator) = DrainCoordinator::open(&settings, &scope)?;
         routes.add_service(service);
         tasks.spawn("drain-coordinator", coordinator.run());
 
         let scope = halves.router_scope();
         offers.push((ROUTER, scope.tracer.clone()));
-        let router = Router::start(router_settings(listen, state, inside), scope).await?;
+        let router = Router::start(router_settings(state, inside), listen, scope).await?;
         routes.add_service(router.service());
         routes.add_service(wire::process::Log { read: log::read, change: log::change }.service());
         Ok(Self { router, config: status, routes: routes.routes(), offers })
@@ -116,11 +118,10 @@ impl Services {
     }
 }
 
-fn router_settings(listen: SocketAddr, state: &StateDir, inside: &DuplexConnector) -> RouterSettings {
+fn router_settings(state: &StateDir, inside: &DuplexConnector) -> RouterSettings {
     let inside = || Target::Duplex(inside.clone());
     RouterSettings {
         node: NodeId::new(NODE).expect("the name is a valid one"),
-        listen,
         state_dir: state.file("router"),
         cores: default_cores(),
         access: Access::default(),

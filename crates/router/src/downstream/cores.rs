@@ -1,5 +1,6 @@
 //! The threads that serve clients, and how the rest of the router reaches them.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -18,7 +19,7 @@ use runtime::shutdown::{Phase, Shutdown};
 use runtime::telemetry::sampled;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::LocalSet;
 
 use super::Shared;
@@ -28,6 +29,7 @@ use super::service::serve;
 use crate::departure::Exchanges;
 use crate::in_flight::Longest;
 use crate::session::SessionId;
+use crate::settings::Listen;
 
 /// How long a connection may be silent, and how long the head of a request may take.
 const CONNECTION_IDLE: Duration = Duration::from_secs(600);
@@ -36,6 +38,8 @@ const SWEEP_EVERY: Duration = Duration::from_millis(25);
 const BACKLOG: i32 = 4096;
 /// How long what is cut off at the end has to take its last answer.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long a connection that has not asked for anything yet is waited for once the core drains.
+const FIRST_WORDS: Duration = Duration::from_millis(500);
 /// Cancellations and evictions waiting for one core.
 const COMMANDS: usize = 4096;
 
@@ -129,30 +133,44 @@ impl Exchanges for Everywhere {
 
 /// Why the MCP endpoint cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen for MCP clients at {address}")]
-pub struct ListenError {
-    address: SocketAddr,
-    #[source]
-    source: io::Error,
+pub enum ListenError {
+    #[error("cannot listen for MCP clients at {address}")]
+    At { address: SocketAddr, source: io::Error },
+    #[error("cannot listen for MCP clients on the inherited socket")]
+    On(#[source] io::Error),
 }
 
-/// One socket per core, all on one address.
+/// A socket for each core, all on one address.
 #[derive(Debug)]
 pub(crate) struct Listening {
     sockets: Vec<TcpListener>,
     pub(crate) address: SocketAddr,
+    /// Somebody else holds the socket as well, and it goes on listening when the router ends.
+    kept: bool,
 }
 
 impl Listening {
-    /// Port 0 takes a free one.
-    pub(crate) fn bind(address: SocketAddr, cores: usize) -> Result<Self, ListenError> {
-        let failed = |source| ListenError { address, source };
+    pub(crate) fn open(listen: Listen, cores: usize) -> Result<Self, ListenError> {
+        match listen {
+            Listen::At(address) => Self::bind(address, cores).map_err(|source| ListenError::At { address, source }),
+            Listen::On(socket) => Self::share(&socket, cores).map_err(ListenError::On),
+        }
+    }
+
+    /// One socket per core, among which the system spreads the connections.
+    fn bind(address: SocketAddr, cores: usize) -> io::Result<Self> {
         // Sockets that share a port would share it with a stranger's, too: see first that nobody has it.
-        let alone = socket(address, false).map_err(failed)?;
-        let address = alone.local_addr().map_err(failed)?;
+        let alone = socket(address, false)?;
+        let address = alone.local_addr()?;
         drop(alone);
-        let sockets = (0..cores.max(1)).map(|_| socket(address, true)).collect::<Result<_, _>>().map_err(failed)?;
-        Ok(Self { sockets, address })
+        let sockets = (0..cores.max(1)).map(|_| socket(address, true)).collect::<Result<_, _>>()?;
+        Ok(Self { sockets, address, kept: false })
+    }
+
+    /// One socket for all cores: each is woken by a connection, and the one that is least busy is there first.
+    fn share(socket: &TcpListener, cores: usize) -> io::Result<Self> {
+        let sockets = (0..cores.max(1)).map(|_| socket.try_clone()).collect::<Result<_, _>>()?;
+        Ok(Self { sockets, address: socket.local_addr()?, kept: true })
     }
 }
 
@@ -184,13 +202,15 @@ impl Cores {
         shutdown: &Shutdown,
     ) -> io::Result<Self> {
         let (busy_sender, busy) = watch::channel(mailboxes.0.len());
+        let kept = listening.kept;
         let cores = listening.sockets.into_iter().zip(mailboxes.0).enumerate();
         let start = |(index, (socket, commands)): (usize, (TcpListener, _))| {
+            let door = Door { socket, kept };
             let (shared, everywhere, shutdown, busy) =
                 (Arc::clone(shared), everywhere.clone(), shutdown.clone(), busy_sender.clone());
             std::thread::Builder::new().name(format!("data-{index}")).spawn(move || {
                 let core = Rc::new(Core::new(shared, everywhere, index));
-                if let Err(error) = run(&core, socket, commands, &shutdown) {
+                if let Err(error) = run(&core, door, commands, &shutdown) {
                     tracing::error!(%error, index, "a data core cannot run; the process stops");
                     shutdown.trigger();
                 }
@@ -220,12 +240,19 @@ impl Cores {
     }
 }
 
-fn run(core: &Rc<Core>, socket: TcpListener, commands: mpsc::Receiver<Command>, shutdown: &Shutdown) -> io::Result<()> {
+/// Where a core's clients come in.
+struct Door {
+    socket: TcpListener,
+    /// Whoever waits in its queue when the core closes is for whoever serves it next.
+    kept: bool,
+}
+
+fn run(core: &Rc<Core>, door: Door, commands: mpsc::Receiver<Command>, shutdown: &Shutdown) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
     let served = local.block_on(&runtime, async {
         tokio::select! {
-            served = work(core, socket, commands, shutdown) => served,
+            served = work(core, door, commands, shutdown) => served,
             () = shutdown.reached(Phase::Closing) => {
                 cut_off(core).await;
                 Ok(())
@@ -249,11 +276,11 @@ async fn cut_off(core: &Core) {
 /// Until nothing is left of a core that drains.
 async fn work(
     core: &Rc<Core>,
-    socket: TcpListener,
+    door: Door,
     mut commands: mpsc::Receiver<Command>,
     shutdown: &Shutdown,
 ) -> io::Result<()> {
-    let mut listener = Some(tokio::net::TcpListener::from_std(socket)?);
+    let mut listener = Some(tokio::net::TcpListener::from_std(door.socket)?);
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut draining = std::pin::pin!(shutdown.reached(Phase::Draining));
@@ -275,7 +302,7 @@ async fn work(
                 }
             }
             () = &mut draining, if !core.draining.is_cancelled() => {
-                if let Some(listener) = listener.take() {
+                if let Some(listener) = listener.take().filter(|_| !door.kept) {
                     last_in(core, listener.into_std()?);
                 }
                 core.draining.cancel();
@@ -322,12 +349,22 @@ async fn connection(core: Rc<Core>, stream: TcpStream) {
         return;
     }
     let draining = core.draining.clone();
+    let (asked, first) = (Cell::new(false), Notify::new());
     let leaving = async {
         draining.cancelled().await;
         // A request that is here already is read before the connection counts as idle.
         tokio::task::yield_now().await;
+        if !asked.get() {
+            // Whoever has just been let in is about to ask, and could not know that it is too late.
+            drop(tokio::time::timeout(FIRST_WORDS, first.notified()).await);
+        }
     };
-    let service = service_fn(|request| Detach::new(Rc::clone(&core), serve(Rc::clone(&core), request)));
+    let service = service_fn(|request| {
+        if !asked.replace(true) {
+            first.notify_one();
+        }
+        Detach::new(Rc::clone(&core), serve(Rc::clone(&core), request))
+    });
     let mut connection = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())

@@ -24,8 +24,11 @@ use super::{
     duplex::DuplexListener,
     socket::{Admitted, Socket},
 };
-use crate::state_dir::create_private;
-use crate::telemetry::sampled;
+use crate::{
+    inherited::{ADMIN, Inherited},
+    state_dir::create_private,
+    telemetry::sampled,
+};
 
 /// Connections a listener serves at once; more wait in its queue. Per listener, so that a crowd on TCP cannot lock out
 /// the operator's socket.
@@ -43,7 +46,7 @@ pub struct Listener {
 #[derive(Debug)]
 enum Source {
     Tcp(TcpListener, SocketAddr),
-    Unix { listener: UnixListener, _file: SocketFile },
+    Unix { listener: UnixListener, _file: Option<SocketFile> },
     Duplex(DuplexListener),
 }
 
@@ -55,6 +58,8 @@ pub enum ListenError {
          pass --token-file FILE, or listen on a loopback address"
     )]
     Unprotected { address: SocketAddr },
+    #[error("an inherited socket cannot be used")]
+    Inherited(#[source] io::Error),
     #[error("cannot listen on {address}")]
     Tcp { address: SocketAddr, source: io::Error },
     #[error("cannot create the directory of the socket {path}")]
@@ -79,9 +84,7 @@ impl Listener {
     /// # Errors
     /// See [`ListenError`].
     pub async fn tcp(address: SocketAddr, auth: &Auth) -> Result<Self, ListenError> {
-        if !auth.has_token() && !address.ip().to_canonical().is_loopback() {
-            return Err(ListenError::Unprotected { address });
-        }
+        protected(address, auth)?;
         let failed = |source| ListenError::Tcp { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
@@ -103,7 +106,28 @@ impl Listener {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
         let file = SocketFile::of(path.clone()).map_err(failed)?;
         let label = path.display().to_string();
-        Ok(Self { source: Source::Unix { listener, _file: file }, label })
+        Ok(Self { source: Source::Unix { listener, _file: Some(file) }, label })
+    }
+
+    /// All that were handed over for the admin API. A Unix socket stays where it is at the end; who may open it is for
+    /// whoever made it to say, and whose uid it takes is checked on each call as ever.
+    ///
+    /// # Errors
+    /// As for [`Listener::tcp`].
+    pub(crate) fn inherited(sockets: &mut Inherited, auth: &Auth) -> Result<Vec<Self>, ListenError> {
+        let mut listeners = Vec::new();
+        while let Some(socket) = sockets.tcp(ADMIN) {
+            let address = socket.local_addr().map_err(ListenError::Inherited)?;
+            protected(address, auth)?;
+            let listener = TcpListener::from_std(socket).map_err(ListenError::Inherited)?;
+            listeners.push(Self { source: Source::Tcp(listener, address), label: format!("{address}, inherited") });
+        }
+        while let Some(socket) = sockets.unix() {
+            let label = format!("{:?}, inherited", socket.local_addr().map_err(ListenError::Inherited)?);
+            let listener = UnixListener::from_std(socket).map_err(ListenError::Inherited)?;
+            listeners.push(Self { source: Source::Unix { listener, _file: None }, label });
+        }
+        Ok(listeners)
     }
 
     /// The address bound, of a TCP listener.
@@ -156,6 +180,11 @@ impl Source {
             Self::Duplex(listener) => listener.accept().await.map(|stream| Socket::duplex(stream, admitted)),
         })
     }
+}
+
+fn protected(address: SocketAddr, auth: &Auth) -> Result<(), ListenError> {
+    let open = !auth.has_token() && !address.ip().to_canonical().is_loopback();
+    if open { Err(ListenError::Unprotected { address }) } else { Ok(()) }
 }
 
 /// Creates the socket's directory, and makes sure that it is no trap laid in a shared one such as `/tmp`.

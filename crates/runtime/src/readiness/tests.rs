@@ -28,3 +28,22 @@ async fn ready_means_every_gate_open_and_nobody_asked_to_stop() {
     assert!(!readiness.is_ready());
     assert!(readiness.report().gates.iter().all(|gate| gate.open));
 }
+
+#[tokio::test]
+async fn a_part_that_is_only_shown_keeps_nobody_away() {
+    let readiness = Readiness::new(Shutdown::new());
+    let (live, record) = (readiness.gate("configuration"), readiness.only_shown().gate("record"));
+    assert_eq!(readiness.report().to_string(), "not ready: configuration: starting; but record: starting");
+    live.open_to("revision 41");
+    record.close("the disk is full");
+    readiness.ready().await;
+    let report = readiness.report();
+    assert_eq!(report.to_string(), "ready: revision 41; but record: the disk is full");
+    let read = serde_json::from_slice(&serde_json::to_vec(&report).unwrap()).unwrap();
+    assert_eq!(report, read);
+
+    let mut moves = readiness.moves();
+    let ((), ()) = tokio::join!(moves.next(), async { live.open_to("revision 42") });
+    record.open();
+    assert_eq!(readiness.report().to_string(), "ready: revision 42");
+}

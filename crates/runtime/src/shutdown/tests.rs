@@ -18,7 +18,7 @@ fn phases_only_move_forward() {
 async fn wind_down_keeps_its_order_and_its_deadline() {
     let (min_drain, grace) = (Duration::from_secs(5), Duration::from_secs(30));
     let shutdown = Shutdown::new();
-    let started = tokio::time::Instant::now();
+    let started = Instant::now();
     let seen = async {
         shutdown.reached(Phase::Draining).await;
         assert_eq!(started.elapsed(), min_drain);
@@ -32,22 +32,30 @@ async fn wind_down_keeps_its_order_and_its_deadline() {
     assert_eq!(ended, WoundDown::Drained);
 }
 
-#[tokio::test]
-async fn the_second_signal_forces() {
+#[tokio::test(start_paused = true)]
+async fn a_second_wish_forces_and_a_doubled_signal_is_one_wish() {
     let shutdown = Shutdown::new();
-    let signals = signals().unwrap();
-    let send = || nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).unwrap();
-    let operator = async {
-        send();
+    let waits = [Duration::ZERO, Duration::from_micros(20), Duration::from_secs(2)];
+    let signals = pin!(stream::iter(waits).then(async |wait| {
+        tokio::time::sleep(wait).await;
+        "SIGTERM"
+    }));
+    let started = Instant::now();
+    let ended = async {
         shutdown.triggered().await;
-        assert_eq!(shutdown.phase(), Phase::Unready);
-        send();
+        shutdown.wind_down(Duration::from_secs(600), Duration::ZERO, std::future::pending()).await
     };
-    let main = shutdown.wind_down(Duration::from_secs(600), Duration::ZERO, std::future::pending());
+    let (ended, ()) = tokio::join!(ended, shutdown.obey(signals));
+    assert_eq!((ended, started.elapsed().as_secs()), (WoundDown::Forced, 2));
+}
+
+#[tokio::test]
+async fn a_signal_of_the_system_triggers() {
+    let (shutdown, signals) = (Shutdown::new(), signals().unwrap());
+    nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).unwrap();
     let main = async {
         shutdown.triggered().await;
-        main.await
+        shutdown.advance(Phase::Closing);
     };
-    let (ended, (), ()) = tokio::join!(main, operator, shutdown.clone().follow(signals));
-    assert_eq!(ended, WoundDown::Forced);
+    tokio::join!(main, shutdown.clone().follow(signals));
 }

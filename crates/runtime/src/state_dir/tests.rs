@@ -17,6 +17,34 @@ fn a_second_lock_names_the_holder_and_the_first_release_frees_it() {
 }
 
 #[test]
+fn what_a_killed_process_leaves_locked_for_a_moment_is_waited_for() {
+    let base = tempfile::tempdir().unwrap();
+    let mut gone = std::process::Command::new("true").spawn().unwrap();
+    gone.wait().unwrap();
+    let mut lock = File::create_new(base.path().join(LOCK_FILE)).unwrap();
+    lock.lock().unwrap();
+    writeln!(lock, "{}", gone.id()).unwrap();
+    let child = thread::spawn(move || {
+        thread::sleep(LOOK_EVERY * 3);
+        drop(lock);
+    });
+    StateDir::lock(base.path()).unwrap();
+    child.join().unwrap();
+
+    // Of one that lives, it is not.
+    let mut lives = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let mut lock = File::create(base.path().join(LOCK_FILE)).unwrap();
+    lock.lock().unwrap();
+    writeln!(lock, "{}", lives.id()).unwrap();
+    let begun = tokio::time::Instant::now();
+    let refused = StateDir::lock(base.path()).unwrap_err();
+    assert!(matches!(refused, LockError::Held { pid, .. } if pid == Some(lives.id())), "{refused}");
+    assert!(begun.elapsed() < LOOK_EVERY * 10);
+    lives.kill().unwrap();
+    lives.wait().unwrap();
+}
+
+#[test]
 fn atomic_writes_replace_or_leave_and_never_litter() {
     let base = tempfile::tempdir().unwrap();
     let path = base.path().join("snapshot");

@@ -1,0 +1,147 @@
+//! Tells the service manager that started this process how it is: systemd's notification protocol (`Type=notify`).
+//!
+//! READY=1 when the process is ready, STATUS= whenever its readiness changes, STOPPING=1 when it was asked to stop, and a
+//! sign of life for `WatchdogSec=`. While it starts or stops, and lives, it asks for more time: what it waits for may
+//! take longer than a service manager would guess.
+
+use std::{
+    env,
+    ffi::OsStr,
+    io,
+    os::unix::{
+        ffi::OsStrExt,
+        net::{SocketAddr, UnixDatagram as StdDatagram},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    net::UnixDatagram,
+    time::{MissedTickBehavior, interval},
+};
+
+use crate::{
+    readiness::{Readiness, Report},
+    shutdown::Phase,
+};
+
+/// A sign of life is given at least so often.
+const BEAT: Duration = Duration::from_secs(10);
+/// The time asked for with each sign, while starting or stopping.
+const MORE_MICROS: u128 = 3 * BEAT.as_micros();
+
+/// The way to the service manager.
+#[derive(Debug)]
+pub struct ServiceManager {
+    socket: UnixDatagram,
+    /// Without a sign of life for so long, it would restart us.
+    watchdog: Option<Duration>,
+}
+
+impl ServiceManager {
+    /// The one that `NOTIFY_SOCKET` names, if there is one that listens. Must be called within a runtime.
+    #[must_use]
+    pub fn of_environment() -> Option<Self> {
+        let socket = env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty())?;
+        match connect(&socket) {
+            Ok(connected) => Some(Self { socket: connected, watchdog: watchdog() }),
+            Err(error) => {
+                tracing::warn!(?socket, %error, "the service manager that NOTIFY_SOCKET names cannot be reached");
+                None
+            }
+        }
+    }
+
+    /// Tells until the process is `Closing`, and that it is.
+    pub async fn follow(self, readiness: Readiness) {
+        let mut beat = interval(self.watchdog.map_or(BEAT, |watchdog| BEAT.min(watchdog / 2)));
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut told, mut moves) = (Told::default(), readiness.moves());
+        loop {
+            let report = readiness.report();
+            // Before there is any gate, there is nothing to be said.
+            if !report.gates.is_empty() || report.phase > Phase::Starting {
+                self.send(told.news(&report)).await;
+            }
+            if report.phase >= Phase::Closing {
+                return;
+            }
+            tokio::select! {
+                () = moves.next() => {}
+                _ = beat.tick() => self.send(self.sign_of_life(report.phase)).await,
+            }
+        }
+    }
+
+    fn sign_of_life(&self, phase: Phase) -> String {
+        let alive = self.watchdog.map_or("", |_| "WATCHDOG=1\n");
+        let more = if phase == Phase::Ready { String::new() } else { format!("EXTEND_TIMEOUT_USEC={MORE_MICROS}\n") };
+        format!("{alive}{more}")
+    }
+
+    async fn send(&self, message: String) {
+        if message.is_empty() {
+            return;
+        }
+        if let Err(error) = self.socket.send(message.as_bytes()).await {
+            tracing::warn!(%error, message, "the service manager cannot be told");
+        }
+    }
+}
+
+/// What it has been told already.
+#[derive(Debug, Default)]
+struct Told {
+    ready: bool,
+    stopping: bool,
+    status: String,
+}
+
+impl Told {
+    /// What is new in `report`, as a message; empty when nothing is.
+    fn news(&mut self, report: &Report) -> String {
+        let mut news = String::new();
+        if report.phase == Phase::Ready && !self.ready {
+            self.ready = true;
+            news.push_str("READY=1\n");
+        }
+        if report.phase >= Phase::Unready && !self.stopping {
+            self.stopping = true;
+            news.push_str("STOPPING=1\n");
+        }
+        // A message has a line for each assignment.
+        let status = format!("STATUS={}\n", report.to_string().replace(['\n', '\r'], " "));
+        if status != self.status {
+            news.push_str(&status);
+            self.status = status;
+        }
+        news
+    }
+}
+
+fn connect(name: &OsStr) -> io::Result<UnixDatagram> {
+    let socket = StdDatagram::unbound()?;
+    socket.connect_addr(&address(name)?)?;
+    socket.set_nonblocking(true)?;
+    UnixDatagram::from_std(socket)
+}
+
+/// A path, or after `@` a name that is no file.
+fn address(name: &OsStr) -> io::Result<SocketAddr> {
+    #[cfg(target_os = "linux")]
+    if let Some(name) = name.as_bytes().strip_prefix(b"@") {
+        use std::os::linux::net::SocketAddrExt;
+        return SocketAddr::from_abstract_name(name);
+    }
+    SocketAddr::from_pathname(name)
+}
+
+/// For this process, if there is one.
+fn watchdog() -> Option<Duration> {
+    let number = |name| env::var(name).ok()?.parse::<u64>().ok();
+    let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+    number("WATCHDOG_USEC").filter(|micros| ours && *micros > 0).map(Duration::from_micros)
+}
+
+#[cfg(test)]
+mod tests;

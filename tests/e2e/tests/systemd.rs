@@ -1,0 +1,10 @@
+//! The programs under a service manager: what they tell it, what they take from it, and the units that are shipped.
+
+#[path = "systemd/manager.rs"]
+mod manager;
+#[path = "systemd/notified.rs"]
+mod notified;
+#[path = "systemd/restarted.rs"]
+mod restarted;
+#[path = "systemd/units.rs"]
+mod units;
