@@ -20,7 +20,7 @@ use crate::{
     grpc::{self, Auth, ListenError, Listener},
     inherited::{InheritError, Inherited, OPS},
     ops::{OpsBindError, OpsListener},
-    service_manager::ServiceManager,
+    service_manager::NotifySocket,
     shutdown::signals,
     tasks::Joined,
     telemetry,
@@ -118,7 +118,7 @@ impl Process {
         let (tasks, readiness) = (Tasks::new(shutdown.clone()), Readiness::new(shutdown.clone()));
         let metrics = telemetry::init(program.name, program.version);
         tasks.spawn("signals", shutdown.clone().follow(signals));
-        if let Some(manager) = ServiceManager::of_environment() {
+        if let Some(manager) = NotifySocket::of_environment() {
             tasks.spawn("service manager", manager.follow(readiness.clone()));
         }
         let (clock, version) = (Clock::start(), program.version);

@@ -32,13 +32,13 @@ const MORE_MICROS: u128 = 3 * BEAT.as_micros();
 
 /// The way to the service manager.
 #[derive(Debug)]
-pub struct ServiceManager {
+pub struct NotifySocket {
     socket: UnixDatagram,
     /// Without a sign of life for so long, it would restart us.
     watchdog: Option<Duration>,
 }
 
-impl ServiceManager {
+impl NotifySocket {
     /// The one that `NOTIFY_SOCKET` names, if there is one that listens. Must be called within a runtime.
     #[must_use]
     pub fn of_environment() -> Option<Self> {

@@ -21,7 +21,7 @@ async fn it_hears_of_each_step_and_of_nothing_twice() {
     let path = folder.path().join("notify");
     let socket = StdDatagram::bind(&path).unwrap();
     let watchdog = Some(Duration::from_secs(6));
-    let manager = ServiceManager { socket: connect(path.as_os_str()).unwrap(), watchdog };
+    let manager = NotifySocket { socket: connect(path.as_os_str()).unwrap(), watchdog };
     let shutdown = Shutdown::new();
     let readiness = Readiness::new(shutdown.clone());
     let gate = readiness.gate("configuration");

@@ -21,14 +21,14 @@ shift
 exec "$@""#;
 
 /// Hears one process at a time.
-pub(crate) struct Manager {
+pub(crate) struct StandIn {
     notify: UnixDatagram,
     path: PathBuf,
     home: PathBuf,
     logs: PathBuf,
 }
 
-impl Manager {
+impl StandIn {
     pub(crate) fn new(scratch: &Scratch, name: &str) -> Result<Self, Fault> {
         let path = scratch.folder("notify")?.join(name);
         let notify = UnixDatagram::bind(&path)?;

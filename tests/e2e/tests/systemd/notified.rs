@@ -4,10 +4,10 @@ use std::{ffi::OsString, process::Command};
 
 use testkit::{ConfigFile, Document, Fault, Scratch, Services, binaries, demo, services::Kind};
 
-use super::manager::{LIMIT, Manager, words};
+use super::manager::{LIMIT, StandIn, words};
 
 /// Starts it, and sees it through its life.
-fn check(manager: &Manager, program: &str, arguments: &[OsString], status: &str, ops: &str) -> Result<(), Fault> {
+fn check(manager: &StandIn, program: &str, arguments: &[OsString], status: &str, ops: &str) -> Result<(), Fault> {
     let healthcheck = || -> Result<_, Fault> {
         let output = Command::new(binaries::path(program)?).args(["healthcheck", "--ops", ops]).output()?;
         let said = [output.stdout, output.stderr].concat();
@@ -45,7 +45,7 @@ fn each_program_says_when_it_is_ready_and_when_it_stops() -> Result<(), Fault> {
         flags.extend_from_slice(more);
         (flags, ops)
     };
-    let manager = |kind: Kind| Manager::new(&scratch, kind.program());
+    let manager = |kind: Kind| StandIn::new(&scratch, kind.program());
     for kind in [Kind::HealthMonitor, Kind::DrainCoordinator] {
         let (flags, ops) = flags(kind, &[]);
         check(&manager(kind)?, kind.program(), &flags, "ready", &ops)?;
@@ -62,6 +62,6 @@ fn each_program_says_when_it_is_ready_and_when_it_stops() -> Result<(), Fault> {
     let state = scratch.file("notified-up");
     let mut arguments = words([&"up", &"--config", &config.path(), &"--state-dir", &state, &"--ops", &ops]);
     arguments.extend(words([&"--listen", &"127.0.0.1:0", &"--admin", &"127.0.0.1:0"]));
-    check(&Manager::new(&scratch, "up")?, "only1mcp", &arguments, "ready: revision 1", &ops)?;
+    check(&StandIn::new(&scratch, "up")?, "only1mcp", &arguments, "ready: revision 1", &ops)?;
     Ok(())
 }

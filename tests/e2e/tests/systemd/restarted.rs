@@ -16,7 +16,7 @@ use std::{
 use serde_json::{Value, json};
 use testkit::{Client, ConfigFile, Document, Fault, Scratch, Services, demo, fault, process_tree, services::Kind};
 
-use super::manager::{LIMIT, Manager, listening_socket, words};
+use super::manager::{LIMIT, StandIn, listening_socket, words};
 
 /// Enough that a restart which refuses somebody now and then is found out.
 const RESTARTS: usize = 4;
@@ -73,7 +73,7 @@ impl Visitors {
 }
 
 /// Restarts the program over and over while clients come.
-fn restarts(manager: &Manager, program: &str, arguments: &[OsString]) -> Result<(), Fault> {
+fn restarts(manager: &StandIn, program: &str, arguments: &[OsString]) -> Result<(), Fault> {
     let socket = listening_socket()?;
     let start = || -> Result<_, Fault> {
         let process = manager.hand_over("mcp", socket.try_clone()?, program, arguments)?;
@@ -98,7 +98,7 @@ fn restarts(manager: &Manager, program: &str, arguments: &[OsString]) -> Result<
 #[test]
 fn a_restart_of_up_refuses_no_client() -> Result<(), Fault> {
     let (scratch, file) = configured("up-again")?;
-    restarts(&Manager::new(&scratch, "up")?, "only1mcp", &up(&scratch, &file))
+    restarts(&StandIn::new(&scratch, "up")?, "only1mcp", &up(&scratch, &file))
 }
 
 #[test]
@@ -109,13 +109,13 @@ fn a_restart_of_a_router_refuses_no_client() -> Result<(), Fault> {
     let mut arguments = words([&"--config-manager", &followed, &"--grpc", &"127.0.0.1:0", &"--ops", &"127.0.0.1:0"]);
     arguments.extend(words([&"--state-dir", &scratch.file("state"), &"--token-file", &scratch.file("token")]));
     arguments.extend(words([&"--min-drain", &"0", &"--cores", &"3"]));
-    restarts(&Manager::new(&scratch, "router")?, "router", &arguments)
+    restarts(&StandIn::new(&scratch, "router")?, "router", &arguments)
 }
 
 #[test]
 fn servers_inherit_nothing_of_it() -> Result<(), Fault> {
     let (scratch, file) = configured("inherits")?;
-    let (manager, socket) = (Manager::new(&scratch, "up")?, listening_socket()?);
+    let (manager, socket) = (StandIn::new(&scratch, "up")?, listening_socket()?);
     let inode = fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&socket)))?;
     let process = manager.hand_over("mcp", socket, "only1mcp", &up(&scratch, &file))?;
     manager.hears("READY=1")?;
@@ -137,7 +137,7 @@ fn servers_inherit_nothing_of_it() -> Result<(), Fault> {
 /// Starts `up` with a socket that does not fit, and looks for the reason it gives.
 fn refused(name: &str, socket: impl Into<OwnedFd>, reason: &str) -> Result<(), Fault> {
     let (scratch, file) = configured("unfit")?;
-    let manager = Manager::new(&scratch, "up")?;
+    let manager = StandIn::new(&scratch, "up")?;
     let mut process = manager.hand_over(name, socket, "only1mcp", &up(&scratch, &file))?;
     process.wait_stderr(reason, LIMIT, |line| line.contains(reason).then_some(()))?;
     assert_eq!(process.wait(LIMIT)?.code(), Some(1), "{name}");
@@ -162,7 +162,7 @@ fn a_socket_that_does_not_fit_is_refused_at_the_start() -> Result<(), Fault> {
 fn the_admin_api_and_the_ops_listener_can_be_inherited_too() -> Result<(), Fault> {
     let (scratch, file) = configured("others")?;
     let path = scratch.file("admin");
-    let manager = Manager::new(&scratch, "up")?;
+    let manager = StandIn::new(&scratch, "up")?;
     let mut process = manager.hand_over("admin", UnixListener::bind(&path)?, "only1mcp", &up(&scratch, &file))?;
     manager.hears("READY=1")?;
     std::os::unix::net::UnixStream::connect(&path)?;
