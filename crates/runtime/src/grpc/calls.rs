@@ -43,9 +43,10 @@ impl CallsLayer {
                     let Some((_, tracer)) = offers.iter().find(|(name, _)| *name == full) else { continue };
                     let unary = service.method.iter().filter(|one| !one.client_streaming() && !one.server_streaming());
                     methods.extend(unary.map(|one| {
-                        let looks = one.options.as_ref().is_some_and(|options| {
-                            options.idempotency_level() == IdempotencyLevel::NoSideEffects
-                        });
+                        let looks = one
+                            .options
+                            .as_ref()
+                            .is_some_and(|options| options.idempotency_level() == IdempotencyLevel::NoSideEffects);
                         let (service, name) = (full.as_str().into(), one.name().into());
                         let method = Method { tracer: tracer.clone(), service, name, looks };
                         (format!("/{full}/{}", one.name()), method)
