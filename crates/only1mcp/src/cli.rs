@@ -90,9 +90,13 @@ async fn print(output: OutputArgs, answer: impl Future<Output = Result<Output, F
         Format::Json if answer.json.is_null() => String::new(),
         Format::Json => format!("{:#}\n", answer.json),
     };
-    // A reader that has seen enough (`| head`) is no failure.
-    drop(io::stdout().write_all(text.as_bytes()));
-    answer.code.into()
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        // A reader that has seen enough (`| head`) is no failure.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            fail(&Failure::System { what: "the answer cannot be written", source: error }, output.output)
+        }
+        Ok(()) | Err(_) => answer.code.into(),
+    }
 }
 
 /// Says on stderr why a command failed and what to try next.

@@ -39,6 +39,8 @@ pub(crate) enum Failure {
     Mcp { url: String, reason: String },
     #[error("--url {url:?}: {reason}")]
     McpUrl { url: String, reason: &'static str },
+    #[error("there is no revision 0: they count from 1")]
+    NoRevision,
     #[error("the content of revision {revision} is not kept any more")]
     NotKept { revision: u64 },
     #[error("{target} sent a configuration that this program cannot read: {reason}")]
@@ -72,6 +74,7 @@ impl Failure {
             | Self::Timeout { .. } => exit::UNAVAILABLE,
             Self::AdminUrl { .. }
             | Self::McpUrl { .. }
+            | Self::NoRevision
             | Self::Arguments { .. }
             | Self::EmptyLayer { .. }
             | Self::Place(PlaceError::NoHome | PlaceError::TwoConfigs { .. }) => exit::USAGE,
@@ -103,7 +106,9 @@ impl Failure {
             Self::Timeout { .. } => Some("wait longer with --timeout, or look at its log".to_owned()),
             Self::AdminUrl { .. } => Some("write it as http://HOST:PORT".to_owned()),
             Self::McpUrl { .. } => Some("write it as http://HOST:PORT/mcp".to_owned()),
-            Self::NotKept { .. } => Some("see `only1mcp history` for those that are".to_owned()),
+            Self::NoRevision | Self::NotKept { .. } => {
+                Some("see `only1mcp history` for those that can be compared".to_owned())
+            }
             Self::Content { .. } => Some("use the program of the same release as the service".to_owned()),
             Self::Arguments { .. } => Some(r#"write them as '{"text": "hello"}'"#.to_owned()),
             Self::Mcp { .. } => Some("start the gateway with `only1mcp up`, or name another one with --url".to_owned()),

@@ -1,6 +1,7 @@
 //! The life of a router process.
 
 use std::error::Error;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use router::settings::{Flags, Listen, MCP, Peers, Settings, default_cores};
@@ -65,7 +66,7 @@ fn settings(flags: Flags, token: Option<AdminToken>) -> Result<Settings, Box<dyn
     Ok(Settings {
         node: model::NodeId::new(&node)?,
         state_dir: flags.state_dir,
-        cores: flags.cores.unwrap_or_else(default_cores),
+        cores: flags.cores.map_or_else(default_cores, NonZeroUsize::get),
         access: flags.access,
         peers: Peers {
             config_manager: target(flags.config_manager),

@@ -1,6 +1,7 @@
 //! The settings of a router process: fixed at start, from flags and environment.
 
 use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ pub struct Peers {
 
 /// One per core, where the machine has more than that to do with them.
 pub fn default_cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 /// The flags of the `router` process.
@@ -110,7 +111,7 @@ pub struct Flags {
     pub session_key_file: Option<PathBuf>,
     /// Threads that serve clients; by default one per core
     #[arg(long, env = "ONLY1MCP_CORES", value_name = "N")]
-    pub cores: Option<usize>,
+    pub cores: Option<NonZeroUsize>,
     #[command(flatten)]
     pub access: Access,
     /// How long new connections are still taken after a signal to stop

@@ -39,9 +39,14 @@ impl ProcessService for Log {
 
     async fn set_log(&self, request: Request<pb::SetLogRequest>) -> Result<Response<pb::SetLogResponse>, Status> {
         let (_, extensions, pb::SetLogRequest { filter, lasting }) = request.into_parts();
-        let lasting = lasting.map(Duration::try_from).transpose();
-        let lasting = lasting.map_err(|_| Invalid::new("lasting", "must not be negative"))?;
+        let lasting = lasting.map(|given| time(given).ok_or_else(|| Invalid::new("lasting", "is no positive time")));
+        let lasting = lasting.transpose()?;
         let previous = (self.change)(&extensions, &filter, lasting)?;
         Ok(Response::new(pb::SetLogResponse { previous }))
     }
+}
+
+/// A conversion alone would make something of nanoseconds that the type does not allow.
+fn time(given: prost_types::Duration) -> Option<Duration> {
+    (0..1_000_000_000).contains(&given.nanos).then(|| Duration::try_from(given).ok()).flatten()
 }

@@ -48,7 +48,8 @@ impl Engine {
             Notice::Acked { node, revision } => {
                 self.spans.answered(&node, revision, None);
                 tracing::debug!(router = %node, %revision, "revision is live on the router");
-                self.event("acked", None, Some(&node), &format!("revision {revision} is live there"), None);
+                let trace = self.spans.of_revision(revision);
+                self.event("acked", None, Some(&node), &format!("revision {revision} is live there"), trace);
             }
             Notice::Behind { node, revision, refusal, retry_in } => self.behind(&node, revision, &refusal, retry_in),
             Notice::CaughtUp { node, revision } => {

@@ -51,6 +51,11 @@ impl Spans {
         self.attempt.as_ref().filter(|known| known.id == attempt).map(|known| known.root)
     }
 
+    /// The change that has become live as `revision` and is not yet so on all routers.
+    pub(super) fn of_revision(&self, revision: Revision) -> Option<TraceContext> {
+        self.attempt.as_ref().filter(|known| known.revision == Some(revision)).map(|known| known.root)
+    }
+
     /// In whose context `directive` goes to a router.
     pub(super) fn sent(&mut self, node: &NodeId, directive: &Directive) -> TraceContext {
         match directive {

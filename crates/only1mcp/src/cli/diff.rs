@@ -30,7 +30,6 @@ impl Side {
 
 /// What the user wants to compare.
 enum Operand<'a> {
-    /// 0 is the live one.
     Revision(u64),
     File(&'a Path),
 }
@@ -68,6 +67,8 @@ pub(crate) async fn run(args: &DiffArgs) -> Result<Output, Failure> {
 /// The violations are the answer when a file is none.
 async fn side(admin: &Admin, operand: &Operand<'_>) -> Result<Result<Side, Output>, Failure> {
     match operand {
+        // To the service 0 means what is live, which here is said by leaving it out.
+        Operand::Revision(0) => Err(Failure::NoRevision),
         Operand::Revision(number) => revision(admin, *number).await.map(Ok),
         Operand::File(path) => file(admin, path).await,
     }

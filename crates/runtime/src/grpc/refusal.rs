@@ -8,6 +8,8 @@ use std::{collections::HashMap, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+/// Characters of any text in a refusal: all of it travels in headers, and clients give up on headers beyond 16 KiB.
+const TEXT_MAX: usize = 300;
 /// The domain of all reasons.
 pub const DOMAIN: &str = "only1mcp";
 /// When what is short for a moment is worth another try.
@@ -16,7 +18,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// `INVALID_ARGUMENT`: `field` of the request, as `server` or `without[2]`, is wrong, and why.
 #[must_use]
 pub fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Status {
-    let (field, problem) = (field.into(), problem.into());
+    let (field, problem) = (short(field), short(problem));
     let message = format!("`{field}`: {problem}");
     let mut details = because("INVALID_FIELD");
     details.add_bad_request_violation(field, problem);
@@ -26,9 +28,9 @@ pub fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Status {
 /// `NOT_FOUND`: there is no `kind` of that name.
 #[must_use]
 pub fn not_found(reason: &str, kind: &str, name: impl Into<String>, message: impl Into<String>) -> Status {
-    let message = message.into();
+    let message = short(message);
     let mut details = because(reason);
-    details.set_resource_info(kind, name, "", message.clone());
+    details.set_resource_info(kind, short(name), "", message.clone());
     Status::with_error_details(Code::NotFound, message, details)
 }
 
@@ -47,18 +49,18 @@ pub fn aborted(reason: &str, subject: impl Into<String>, message: impl Into<Stri
 /// `RESOURCE_EXHAUSTED`: too many of `subject` at once; worth another try.
 #[must_use]
 pub fn exhausted(reason: &str, subject: impl Into<String>, message: impl Into<String>) -> Status {
-    let message = message.into();
+    let message = short(message);
     let mut details = because(reason);
-    details.add_quota_failure_violation(subject, message.clone()).set_retry_info(Some(RETRY_AFTER));
+    details.add_quota_failure_violation(short(subject), message.clone()).set_retry_info(Some(RETRY_AFTER));
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
 /// `RESOURCE_EXHAUSTED`: `subject` is too large, and will be the next time.
 #[must_use]
 pub fn too_large(reason: &str, subject: impl Into<String>, message: impl Into<String>) -> Status {
-    let message = message.into();
+    let message = short(message);
     let mut details = because(reason);
-    details.add_quota_failure_violation(subject, message.clone());
+    details.add_quota_failure_violation(short(subject), message.clone());
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
@@ -67,22 +69,45 @@ pub fn too_large(reason: &str, subject: impl Into<String>, message: impl Into<St
 pub fn unavailable(reason: &str, message: impl Into<String>) -> Status {
     let mut details = because(reason);
     details.set_retry_info(Some(RETRY_AFTER));
-    Status::with_error_details(Code::Unavailable, message, details)
+    Status::with_error_details(Code::Unavailable, short(message), details)
 }
 
 /// A status of any other code, with a reason only.
 #[must_use]
 pub fn other(code: Code, reason: &str, message: impl Into<String>) -> Status {
-    Status::with_error_details(code, message, because(reason))
+    Status::with_error_details(code, short(message), because(reason))
 }
 
 fn unmet(code: Code, reason: &str, subject: impl Into<String>, message: impl Into<String>) -> Status {
-    let message = message.into();
+    let message = short(message);
     let mut details = because(reason);
-    details.add_precondition_failure_violation(reason, subject, message.clone());
+    details.add_precondition_failure_violation(reason, short(subject), message.clone());
     Status::with_error_details(code, message, details)
 }
 
 fn because(reason: &str) -> ErrorDetails {
     ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new())
+}
+
+/// What a caller sent may be in it, at any length.
+fn short(text: impl Into<String>) -> String {
+    let mut text = text.into();
+    if let Some((end, _)) = text.char_indices().nth(TEXT_MAX) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_caller_sent_fits_into_headers_at_any_length() {
+        let long = "\u{1f9ea}".repeat(100_000);
+        let refused = not_found("DRAIN_UNKNOWN", "drain", long.as_str(), format!("there is no drain {long}"));
+        assert!(refused.message().len() + refused.details().len() < 8 << 10, "{refused:?}");
+        assert!(invalid("filter", long.as_str()).message().ends_with('…'));
+    }
 }

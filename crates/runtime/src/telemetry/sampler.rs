@@ -39,10 +39,12 @@ impl Sampler {
             "" => (true, "always_on"),
             name => name.strip_prefix("parentbased_").map_or((false, name), |kind| (true, kind)),
         };
+        // Wrong is wrong, also where it would not count.
+        let ratio = share(argument.trim())?;
         let share = match kind {
             "always_on" => ALL,
             "always_off" => 0,
-            "traceidratio" => share(argument.trim())?,
+            "traceidratio" => ratio,
             _ => return Err(SamplerError::Name(name.to_owned())),
         };
         Ok(Self { parent_based, share })

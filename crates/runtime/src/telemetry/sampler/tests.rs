@@ -15,6 +15,7 @@ fn the_six_names_and_nothing_else() {
     }
     for wrong in ["-0.1", "1.01", "NaN", "inf", "half", "1 %"] {
         assert_eq!(sampler("traceidratio", wrong), Err(SamplerError::Share(wrong.into())));
+        assert_eq!(sampler("", wrong), Err(SamplerError::Share(wrong.into())));
     }
 }
 
