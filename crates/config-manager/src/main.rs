@@ -50,7 +50,7 @@ async fn live(settings: Settings, mut process: Process) -> Result<ExitCode, Box<
     };
     process.serve_grpc(service, listeners);
     process.tasks.spawn_component("config engine", manager.run());
-    tracing::info!(?grpc, %ops, state = %state.path().display(), "config-manager runs");
+    tracing::info!(grpc = grpc.map(tracing::field::display), %ops, state = %state.path().display(), "config-manager runs");
 
     process.serve_until_stopped().await;
     // Streams end by themselves and nothing is handed over, so there is nothing to wait for.
