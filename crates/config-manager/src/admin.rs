@@ -221,8 +221,7 @@ impl Caller {
 
     /// Until the answer, whatever is decided by then: as asked, and never longer than the caller listens.
     fn waits(&self, timeout: Option<prost_types::Duration>) -> Result<Duration, Status> {
-        let timeout = timeout.map_or(Ok(TIMEOUT), Duration::try_from);
-        let timeout = timeout.map_err(|_| refusal::invalid("timeout", "must not be negative"))?;
+        let timeout = timeout.map_or(Ok(TIMEOUT), |timeout| wire::duration("timeout", Some(timeout)))?;
         Ok(timeout.min(TIMEOUT_MAX).min(self.patience.unwrap_or(TIMEOUT_MAX)))
     }
 }

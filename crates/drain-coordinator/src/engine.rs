@@ -9,6 +9,7 @@ use model::Time;
 use runtime::grpc::refusal;
 use runtime::readiness::Gate;
 use runtime::{Clock, Kind, Shutdown, Span, TraceContext, Tracer};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::DropGuard;
 use wire::pb::drain::v1 as pb;
@@ -195,7 +196,7 @@ impl Engine {
             ("only1mcp.drain.lost", totals.lost),
         ];
         for (key, count) in counts {
-            span.set(key, i64::try_from(count).unwrap_or(i64::MAX));
+            span.count(key, count);
         }
         if totals.lost > 0 {
             span.fail("a router ended with exchanges in flight");
@@ -266,7 +267,8 @@ impl Engine {
             envelope: Some(wire::envelope(None, &trace.to_string(), router.nonce)),
             directive: Some(wire::drain::directive_to_pb(directive)),
         };
-        if router.outbox.try_send(Ok(response)).is_err() {
+        // Of one whose stream is gone, its reader says so in a moment.
+        if let Err(TrySendError::Full(_)) = router.outbox.try_send(Ok(response)) {
             tracing::warn!(connection, "hanging up on a router that does not take what it is told");
             metrics::hung_up();
             self.routers.remove(&connection);

@@ -8,6 +8,7 @@ use model::{Time, Verdict};
 use runtime::grpc::refusal;
 use runtime::readiness::Gate;
 use runtime::{Clock, Kind, Shutdown, Span, TraceContext, Tracer};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::DropGuard;
 use wire::pb::health::v1 as pb;
@@ -90,7 +91,7 @@ impl Engine {
             Observation::Endpoints { endpoints, .. } => {
                 let mut span = self.tracer.start("health.watch", Kind::Consumer, Some(trace?));
                 span.set("only1mcp.router", router.node.clone());
-                span.set("only1mcp.endpoints", i64::try_from(endpoints.len()).unwrap_or(i64::MAX));
+                span.count("only1mcp.endpoints", endpoints.len() as u64);
                 return Some(span);
             }
             Observation::Probed { .. } | Observation::Seen { .. } => {}
@@ -164,7 +165,8 @@ impl Engine {
             envelope: Some(wire::envelope(None, &trace.to_string(), router.nonce)),
             request: Some(wire::health::request_to_pb(request)),
         };
-        if router.outbox.try_send(Ok(response)).is_err() {
+        // Of one whose stream is gone, its reader says so in a moment.
+        if let Err(TrySendError::Full(_)) = router.outbox.try_send(Ok(response)) {
             tracing::warn!(connection, "hanging up on a router that does not take what it is told");
             metrics::hung_up();
             self.routers.remove(&connection);

@@ -21,6 +21,8 @@ mod run;
 pub mod secrets;
 mod session;
 pub mod settings;
+#[cfg(test)]
+mod test_server;
 mod upstream;
 mod watch_health;
 

@@ -8,7 +8,7 @@ use std::future::Future;
 use runtime::grpc::Target;
 use runtime::telemetry::sampled;
 use runtime::{Backoff, Gate, Phase, Shutdown};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Code, Response, Status, Streaming};
@@ -42,14 +42,18 @@ pub(crate) struct Outgoing<Out> {
     _hang_up: DropGuard,
 }
 
-/// The line is gone, or the peer takes nothing: hang up.
+/// The peer takes nothing: hang up.
 #[derive(Debug, thiserror::Error)]
 #[error("the peer does not take what it is told")]
 pub(crate) struct Stuck;
 
 impl<Out> Outgoing<Out> {
     pub(crate) fn say(&self, message: Out) -> Result<(), Stuck> {
-        self.queue.try_send(message).map_err(|_| Stuck)
+        match self.queue.try_send(message) {
+            // Where the line is gone, [`Line::Down`] says so in a moment.
+            Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
+            Err(TrySendError::Full(_)) => Err(Stuck),
+        }
     }
 }
 

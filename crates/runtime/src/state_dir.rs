@@ -115,7 +115,11 @@ impl StateDir {
     /// # Errors
     /// [`LockError::Held`] names the process that has it.
     pub fn lock(path: impl Into<PathBuf>) -> Result<Self, LockError> {
-        let path = path.into();
+        Self::lock_between(path.into(), || thread::sleep(LOOK_EVERY))
+    }
+
+    /// `pause` is what happens between two looks at a lock that may soon be free.
+    fn lock_between(path: PathBuf, mut pause: impl FnMut()) -> Result<Self, LockError> {
         create_private(&path).map_err(|source| LockError::Create { path: path.clone(), source })?;
         let file_path = path.join(LOCK_FILE);
         // Not truncated: until the lock is ours the content is the holder's.
@@ -138,7 +142,7 @@ impl StateDir {
                 return Err(LockError::Held { path, pid });
             }
             looks_left -= 1;
-            thread::sleep(LOOK_EVERY);
+            pause();
         }
         write_pid(&mut lock).map_err(|source| LockError::Write { path: file_path, source })?;
         Ok(Self { path, _lock: lock })

@@ -13,7 +13,8 @@ mod words;
 
 pub use content::FEATURES;
 pub use words::{
-    Invalid, endpoint_key, endpoint_key_to_pb, envelope, sender, verdict, verdict_to_pb, violation, violation_to_pb,
+    Invalid, duration, endpoint_key, endpoint_key_to_pb, envelope, sender, verdict, verdict_to_pb, violation,
+    violation_to_pb,
 };
 
 /// All packages with their comments, for gRPC reflection.

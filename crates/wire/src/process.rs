@@ -6,7 +6,7 @@ use std::time::Duration;
 use tonic::{Extensions, Request, Response, Status};
 
 use crate::pb::process::v1 as pb;
-use crate::words::{Invalid, duration_to_pb};
+use crate::words::{duration, duration_to_pb};
 use pb::process_service_server::{ProcessService, ProcessServiceServer};
 
 pub use pb::process_service_server::SERVICE_NAME;
@@ -39,14 +39,8 @@ impl ProcessService for Log {
 
     async fn set_log(&self, request: Request<pb::SetLogRequest>) -> Result<Response<pb::SetLogResponse>, Status> {
         let (_, extensions, pb::SetLogRequest { filter, lasting }) = request.into_parts();
-        let lasting = lasting.map(|given| time(given).ok_or_else(|| Invalid::new("lasting", "is no positive time")));
-        let lasting = lasting.transpose()?;
+        let lasting = lasting.map(|lasting| duration("lasting", Some(lasting))).transpose()?;
         let previous = (self.change)(&extensions, &filter, lasting)?;
         Ok(Response::new(pb::SetLogResponse { previous }))
     }
-}
-
-/// A conversion alone would make something of nanoseconds that the type does not allow.
-fn time(given: prost_types::Duration) -> Option<Duration> {
-    (0..1_000_000_000).contains(&given.nanos).then(|| Duration::try_from(given).ok()).flatten()
 }

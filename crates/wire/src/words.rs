@@ -129,8 +129,16 @@ pub fn violation_to_pb(violation: &Violation) -> pb::Violation {
     }
 }
 
-pub(crate) fn duration(field: &'static str, value: Option<prost_types::Duration>) -> Result<Duration, Invalid> {
+/// A time from 0 on.
+///
+/// # Errors
+/// When it is absent or negative, or has more nanoseconds than its type allows (`google/protobuf/duration.proto`), which
+/// a mere conversion would carry over into the seconds.
+pub fn duration(field: &'static str, value: Option<prost_types::Duration>) -> Result<Duration, Invalid> {
     let value = value.ok_or_else(|| Invalid::missing(field))?;
+    if value.nanos >= 1_000_000_000 {
+        return Err(Invalid::new(field, "has more nanoseconds than a second has"));
+    }
     Duration::try_from(value).map_err(|_| Invalid::new(field, "must not be negative"))
 }
 

@@ -125,13 +125,13 @@ impl Engine {
     fn source_changed(&mut self) {
         self.changed = true;
         let status = self.source_status();
-        // Each judgement is told by its own events.
-        if status.state == self.status.borrow().source.state {
+        // Each judgement is told by its own events; until the next one, the last holds.
+        if status.state == self.status.borrow().source.state || status.state == SourceState::Refused {
             return;
         }
-        let why = status.violations.first().map(|violation| format!(": {violation}")).unwrap_or_default();
-        let message = format!("{} is {}{why}", status.name, status.state.as_str());
+        let mut message = format!("{} is {}", status.name, status.state.as_str());
         if status.state == SourceState::Missing {
+            message.extend(status.violations.first().map(|violation| format!(": {violation}")));
             tracing::warn!(live = %self.head_revision(), "{message}; what is live stays live");
         }
         self.event("source", None, None, &message, None);

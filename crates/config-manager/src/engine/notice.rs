@@ -46,16 +46,15 @@ impl Engine {
                 self.event("detached", None, Some(&node), "its stream ended", None);
             }
             Notice::Acked { node, revision } => {
-                self.spans.answered(&node, revision, None);
+                let trace = self.spans.answered(&node, revision, None);
                 tracing::debug!(router = %node, %revision, "revision is live on the router");
-                let trace = self.spans.of_revision(revision);
                 self.event("acked", None, Some(&node), &format!("revision {revision} is live there"), trace);
             }
             Notice::Behind { node, revision, refusal, retry_in } => self.behind(&node, revision, &refusal, retry_in),
             Notice::CaughtUp { node, revision } => {
-                self.spans.answered(&node, revision, None);
+                let trace = self.spans.answered(&node, revision, None);
                 tracing::info!(router = %node, %revision, "router caught up");
-                self.event("caught_up", None, Some(&node), &format!("revision {revision} is live there"), None);
+                self.event("caught_up", None, Some(&node), &format!("revision {revision} is live there"), trace);
             }
             Notice::NumbersAbove { node, revision } => {
                 tracing::warn!(
@@ -87,7 +86,7 @@ impl Engine {
         candidate.attempt = Some(attempt);
         let (source, trace) = (candidate.want.source(), candidate.span.context());
         self.spans.started(attempt, trace);
-        tracing::info!(%attempt, source, digest = digest.short(), voters, %trace, "attempt started");
+        tracing::info!(%attempt, source, digest = digest.short(), voters, traceparent = %trace, "attempt started");
         let message = format!("{source} with {voters} voting routers");
         self.event("attempt_started", Some(attempt), None, &message, Some(trace));
     }
@@ -105,7 +104,7 @@ impl Engine {
             Err(refusal) => {
                 let kind = outcome::refusal_kind(refusal);
                 metrics::counter!("only1mcp_config_nacks_total", "reason" => kind).increment(1);
-                tracing::warn!(%attempt, router = %node, reason = %refusal, trace = trace.map(tracing::field::display), "no");
+                tracing::warn!(%attempt, router = %node, reason = %refusal, traceparent = trace.map(tracing::field::display), "no");
                 self.event("vote", Some(attempt), Some(&node), &format!("no: {refusal}"), trace);
             }
         }
@@ -113,8 +112,8 @@ impl Engine {
 
     fn ended(&mut self, attempt: AttemptId, reason: &Reason) {
         self.spans.ended(attempt, &reason.to_string());
-        let trace = self.spans.of(attempt).map(tracing::field::display);
-        tracing::info!(%attempt, %reason, live = %self.head_revision(), trace, "attempt ended; nothing has changed");
+        let traceparent = self.spans.of(attempt).map(tracing::field::display);
+        tracing::info!(%attempt, %reason, live = %self.head_revision(), traceparent, "attempt ended; nothing has changed");
     }
 
     fn committed(
@@ -143,7 +142,7 @@ impl Engine {
         let Counts { added, removed, changed } = diff.counts();
         let trace_shown = trace.map(tracing::field::display);
         let changes = diff.summary(NAMES_MAX);
-        tracing::info!(%revision, %parent, %attempt, source, actor, added, removed, changed, changes, trace = trace_shown, "committed");
+        tracing::info!(%revision, %parent, %attempt, source, actor, added, removed, changed, changes, traceparent = trace_shown, "committed");
         self.event("committed", Some(attempt), None, &format!("revision {revision} by {source}"), trace);
         if let Kind::Rollback { .. } = kind {
             self.undo(cursors.get(&Owner::file()).copied());
@@ -165,7 +164,7 @@ impl Engine {
     }
 
     fn applied(&mut self, applied: &Applied) {
-        self.spans.applied(applied.revision);
+        let trace = self.spans.applied(applied.revision);
         let millis = |took: std::time::Duration| took.as_secs_f64() * 1e3;
         tracing::info!(
             revision = %applied.revision,
@@ -175,15 +174,16 @@ impl Engine {
             prepare_ms = millis(applied.stages.prepare),
             append_ms = millis(applied.stages.append),
             swap_ms = millis(applied.stages.swap),
+            traceparent = trace.map(tracing::field::display),
             "applied"
         );
     }
 
     fn behind(&mut self, node: &NodeId, revision: Revision, refusal: &Refusal, retry_in: std::time::Duration) {
-        self.spans.answered(node, revision, Some(refusal));
+        let trace = self.spans.answered(node, revision, Some(refusal));
         let kind = outcome::refusal_kind(refusal);
         metrics::counter!("only1mcp_config_behind_total", "reason" => kind).increment(1);
         tracing::warn!(router = %node, %revision, reason = %refusal, ?retry_in, "router is behind");
-        self.event("behind", None, Some(node), &format!("cannot hold revision {revision}: {refusal}"), None);
+        self.event("behind", None, Some(node), &format!("cannot hold revision {revision}: {refusal}"), trace);
     }
 }

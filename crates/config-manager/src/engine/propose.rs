@@ -14,7 +14,6 @@ use tonic::Status;
 use super::candidate::{Candidate, Merged, Timing, Want, merge};
 use super::feed::Refusal;
 use super::outcome::{self, Refused};
-use super::spans;
 use super::write::Ending;
 use super::{Done, Engine, Payload};
 use crate::command::Asker;
@@ -131,7 +130,7 @@ impl Engine {
         if let Some(mut judging) = self.candidates.get_mut(&id).and_then(|candidate| candidate.judging.take())
             && let Err(refused) = &merged
         {
-            judging.set("only1mcp.violations", i64::try_from(refused.violations().len()).unwrap_or(i64::MAX));
+            judging.count("only1mcp.violations", refused.violations().len() as u64);
             judging.fail(refused.to_string());
         }
         match merged {
@@ -186,7 +185,7 @@ impl Engine {
                 outcome::record_stages(&applied, candidate.timing);
                 outcome::record_whole(&candidate, self.clock.now_nanos());
                 outcome::count("applied");
-                candidate.span.set("only1mcp.revision", spans::number(applied.revision));
+                candidate.span.count("only1mcp.revision", applied.revision.0);
                 candidate.concluded("applied", "");
                 candidate.answer(&Ok(answer));
             }
@@ -239,7 +238,7 @@ impl Engine {
             actor = candidate.actor,
             attempt = candidate.attempt.map(tracing::field::display),
             live = %self.head_revision(),
-            trace = %candidate.span.context(),
+            traceparent = %candidate.span.context(),
             reason,
             violations = violations.len(),
             "a change was refused; what is live stays live"

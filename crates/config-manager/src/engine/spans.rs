@@ -51,11 +51,6 @@ impl Spans {
         self.attempt.as_ref().filter(|known| known.id == attempt).map(|known| known.root)
     }
 
-    /// The change that has become live as `revision` and is not yet so on all routers.
-    pub(super) fn of_revision(&self, revision: Revision) -> Option<TraceContext> {
-        self.attempt.as_ref().filter(|known| known.revision == Some(revision)).map(|known| known.root)
-    }
-
     /// In whose context `directive` goes to a router.
     pub(super) fn sent(&mut self, node: &NodeId, directive: &Directive) -> TraceContext {
         match directive {
@@ -90,7 +85,7 @@ impl Spans {
             None => self.tracer.start_rare("config.offer", Kind::Client, None),
         };
         span.set("only1mcp.router", node.to_string());
-        span.set("only1mcp.revision", number(revision));
+        span.count("only1mcp.revision", revision.0);
         if let Some(digest) = offered {
             span.set("only1mcp.digest", digest.to_string());
         }
@@ -138,7 +133,7 @@ impl Spans {
         let parent = known.as_ref().map(|known| known.root);
         // Only a new number for what is live anyhow belongs to no change.
         let mut span = self.tracer.start_rare("config.append", Kind::Internal, parent);
-        span.set("only1mcp.revision", number(revision));
+        span.count("only1mcp.revision", revision.0);
         match known {
             Some(known) => known.append = Some(span),
             None => {
@@ -163,23 +158,23 @@ impl Spans {
         }
     }
 
-    /// A router has it live, or why it cannot.
-    pub(super) fn answered(&mut self, node: &NodeId, revision: Revision, refusal: Option<&Refusal>) {
-        if self.swaps.get(node).is_none_or(|(asked, _)| *asked > revision) {
-            return;
-        }
-        if let (Some((_, mut span)), Some(refusal)) = (self.swaps.remove(node), refusal) {
+    /// A router has it live, or why it cannot. In whose context it was asked to.
+    pub(super) fn answered(
+        &mut self,
+        node: &NodeId,
+        revision: Revision,
+        refusal: Option<&Refusal>,
+    ) -> Option<TraceContext> {
+        self.swaps.get(node).filter(|(asked, _)| *asked <= revision)?;
+        let (_, mut span) = self.swaps.remove(node)?;
+        if let Some(refusal) = refusal {
             span.fail(refusal.to_string());
         }
+        Some(span.context())
     }
 
-    /// Who has not answered is not waited for any more.
-    pub(super) fn applied(&mut self, revision: Revision) {
-        self.attempt.take_if(|known| known.revision == Some(revision));
+    /// Who has not answered is not waited for any more. Whose change it was.
+    pub(super) fn applied(&mut self, revision: Revision) -> Option<TraceContext> {
+        self.attempt.take_if(|known| known.revision == Some(revision)).map(|known| known.root)
     }
-}
-
-/// As an attribute.
-pub(super) fn number(revision: Revision) -> i64 {
-    i64::try_from(revision.0).unwrap_or(i64::MAX)
 }

@@ -30,7 +30,7 @@ impl Drains {
             return;
         }
         let mut span = tracer.start_rare("router.drain", Kind::Internal, parent);
-        span.set("only1mcp.revision", i64::try_from(revision.0).unwrap_or(i64::MAX));
+        span.count("only1mcp.revision", revision.0);
         span.set("only1mcp.server", endpoint.backend.to_string());
         span.set("only1mcp.endpoint", endpoint.to_string());
         self.ended.retain(|(ended, _)| ended != endpoint);
@@ -61,7 +61,7 @@ impl Drains {
                 ("only1mcp.drain.evicted", totals.evicted),
             ];
             for (key, count) in counts {
-                span.set(key, i64::try_from(count).unwrap_or(i64::MAX));
+                span.count(key, count);
             }
         }
         self.ended.push_back((endpoint.clone(), span.context()));

@@ -81,18 +81,16 @@ impl Traced {
         tool: &str,
         asked: Time,
     ) -> Option<Box<Self>> {
-        let is_known = || core.shared.live.load().table.tool(tool).is_some();
-        let span_name = || match is_known() {
-            true => Cow::Owned(format!("tools/call {tool}")),
-            false => Cow::Borrowed(method::TOOLS_CALL),
+        let mut is_known = false;
+        let span_name = || {
+            is_known = core.shared.live.load().table.tool(tool).is_some();
+            if is_known { Cow::Owned(format!("tools/call {tool}")) } else { Cow::Borrowed(method::TOOLS_CALL) }
         };
         let mut server = core.shared.tracer.start_recorded(Kind::Server, incoming.context, span_name)?;
         server.set("mcp.method.name", method::TOOLS_CALL);
         server.set("gen_ai.operation.name", "execute_tool");
-        server.set(
-            "gen_ai.tool.name",
-            if is_known() { tool.to_owned() } else { tool.chars().take(UNKNOWN_MAX).collect() },
-        );
+        server
+            .set("gen_ai.tool.name", if is_known { tool.to_owned() } else { tool.chars().take(UNKNOWN_MAX).collect() });
         of_client(&mut server, id, Some(session));
         Some(Box::new(Self { server, client: None, asked, sent: asked, last: Bytes::new() }))
     }
@@ -217,7 +215,7 @@ fn of_client(span: &mut Span, id: Id<'_>, session: Option<&Session>) {
 }
 
 fn of_revision(span: &mut Span, revision: Revision) {
-    span.set("only1mcp.revision", i64::try_from(revision.0).unwrap_or(i64::MAX));
+    span.count("only1mcp.revision", revision.0);
 }
 
 /// Answered with a JSON-RPC error.

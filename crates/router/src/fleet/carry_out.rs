@@ -96,7 +96,7 @@ impl Task {
             match &result {
                 Ok(listing) => {
                     tracing::info!(endpoint = %endpoint.key, tools = listing.tools.len(), "up");
-                    span.set("only1mcp.tools", i64::try_from(listing.tools.len()).unwrap_or(i64::MAX));
+                    span.count("only1mcp.tools", listing.tools.len() as u64);
                 }
                 Err(BringUpError { failure: BringUpFailure::Ended, .. }) => span.fail("not wanted any more"),
                 Err(error) => {

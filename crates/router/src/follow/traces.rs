@@ -61,7 +61,7 @@ impl Traces {
 
     pub(super) fn swap(&mut self, revision: Revision) -> TraceContext {
         let span = self.swapping.begin(&self.tracer, "router.swap", revision);
-        span.set("only1mcp.revision", i64::try_from(revision.0).unwrap_or(i64::MAX));
+        span.count("only1mcp.revision", revision.0);
         span.context()
     }
 

@@ -26,6 +26,7 @@ async fn it_hears_of_each_step_and_of_nothing_twice() {
     let readiness = Readiness::new(shutdown.clone());
     let gate = readiness.gate("configuration");
     let life = async {
+        // Time is paused: it passes when there is nothing else to do, so these wait for all that has to happen by then.
         let beat = async || tokio::time::sleep(Duration::from_secs(1)).await;
         beat().await;
         let more = "WATCHDOG=1\nEXTEND_TIMEOUT_USEC=30000000\n";

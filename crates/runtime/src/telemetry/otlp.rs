@@ -3,7 +3,7 @@
 //! A collector that is slow, refuses or is away costs spans and nothing else; what it costs is counted. This is our own
 //! batch over OpenTelemetry's messages, since its exporter does not tell how many spans a collector rejected.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{fmt::Display, io, sync::Arc, time::Duration};
 
 use metrics::Counter;
 use opentelemetry::{InstrumentationScope, KeyValue};
@@ -194,7 +194,10 @@ impl Batch {
         }
         let request =
             ExportTraceServiceRequest { resource_spans: group_spans_by_resource_and_scope(spans, &self.resource) };
-        let sending = send(&self.transport, &request, self.export.request_timeout, deadline);
+        let (service, endpoint, failing) = (self.service, &self.export.endpoint, &mut self.failing);
+        // At once, and not when the last try has failed: whoever mistyped the address is still looking.
+        let fails = |error: &SendError| complain(failing, service, endpoint, error);
+        let sending = send(&self.transport, &request, self.export.request_timeout, deadline, fails);
         let sent = tokio::select! {
             sent = sending => sent,
             () = ending => Err(SendError::new("the process ends")),
@@ -204,31 +207,34 @@ impl Batch {
 
     /// Counts, and says when it begins to fail and when it works again.
     fn note(&mut self, count: u64, sent: Result<u64, SendError>) {
-        let service = self.service;
         let (lost, why) = match sent {
-            Ok(rejected) => (rejected.min(count), "the collector rejected some".to_owned()),
-            Err(error) => (count, error.to_string()),
+            Ok(rejected) => (rejected.min(count), SendError::new("the collector rejected some")),
+            Err(error) => (count, error),
         };
         self.exported.increment(count - lost);
         self.failed.increment(lost);
-        match (self.failing, lost > 0) {
-            (false, true) => {
-                let endpoint = &self.export.endpoint;
-                tracing::warn!(service, %endpoint, lost, why, "spans cannot be exported; said once, and counted");
-            }
-            (true, false) => tracing::info!(service, "spans are exported again"),
-            (false, false) | (true, true) => {}
+        if lost > 0 {
+            complain(&mut self.failing, self.service, &self.export.endpoint, &why);
+        } else if std::mem::take(&mut self.failing) {
+            tracing::info!(service = self.service, "spans are exported again");
         }
-        self.failing = lost > 0;
     }
 }
 
-/// How many spans the collector rejected.
+/// Once until it works again.
+fn complain(failing: &mut bool, service: &str, endpoint: &impl Display, why: &SendError) {
+    if !std::mem::replace(failing, true) {
+        tracing::warn!(service, %endpoint, %why, "spans cannot be exported; said once, and what is lost is counted");
+    }
+}
+
+/// How many spans the collector rejected. Each try that fails is told to `fails`.
 async fn send(
     transport: &Transport,
     request: &ExportTraceServiceRequest,
     request_timeout: Duration,
     deadline: Instant,
+    mut fails: impl FnMut(&SendError),
 ) -> Result<u64, SendError> {
     let mut failures = 0;
     loop {
@@ -238,6 +244,7 @@ async fn send(
             Ok(rejected) => return Ok(rejected),
             Err(error) => error,
         };
+        fails(&error);
         let pause = error.retry_after.unwrap_or_else(|| RETRY.delay(failures, rand::random()));
         if !error.can_heal || Instant::now() + pause >= deadline {
             return Err(error);

@@ -78,12 +78,6 @@ impl Tracer {
         Self(Some(Arc::new(Recorder { sampler, scope, finished, dropped })))
     }
 
-    /// Whether [`Tracer::start`] would record: for whoever wants to spare itself the work before it.
-    #[must_use]
-    pub fn records(&self, parent: Option<&TraceContext>) -> bool {
-        self.0.as_ref().is_some_and(|recorder| recorder.sampler.samples(parent))
-    }
-
     /// Whether anything is ever recorded.
     #[must_use]
     pub const fn is_on(&self) -> bool {
@@ -173,6 +167,11 @@ impl Span {
         if let Some(recording) = &mut self.recording {
             recording.data.attributes.push(KeyValue::new(key, value));
         }
+    }
+
+    /// As [`Span::set`], for numbers that are never negative, which the protocol has no type for.
+    pub fn count(&mut self, key: &'static str, number: u64) {
+        self.set(key, i64::try_from(number).unwrap_or(i64::MAX));
     }
 
     /// Something that happened meanwhile.

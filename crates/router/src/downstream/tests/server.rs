@@ -7,10 +7,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+
+use crate::test_server;
 
 /// A call, as it came.
 #[derive(Clone)]
@@ -33,19 +32,9 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/mcp", listener.local_addr().unwrap());
-        let server = Self { url, arrived: Arc::default() };
+        let mut server = Self { url: String::new(), arrived: Arc::default() };
         let serving = server.clone();
-        tokio::task::spawn_local(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                let server = serving.clone();
-                let answer = service_fn(move |request| server.clone().answer(request));
-                let connection =
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), answer);
-                tokio::task::spawn_local(async move { drop(connection.await) });
-            }
-        });
+        server.url = test_server::serve(move |request| serving.clone().answer(request)).await;
         server
     }
 

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+
+use crate::test_server;
 
 #[derive(Clone)]
 pub(super) struct Server {
@@ -21,20 +21,10 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) async fn start(tools: &[&str]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/mcp", listener.local_addr().unwrap());
-        let server = Self { url, tools: Arc::default(), said: Arc::default() };
+        let mut server = Self { url: String::new(), tools: Arc::default(), said: Arc::default() };
         server.offer(tools);
         let serving = server.clone();
-        tokio::task::spawn_local(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                let server = serving.clone();
-                let answer = service_fn(move |request| server.clone().answer(request));
-                let connection =
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), answer);
-                tokio::task::spawn_local(async move { drop(connection.await) });
-            }
-        });
+        server.url = test_server::serve(move |request| serving.clone().answer(request)).await;
         server
     }
 
