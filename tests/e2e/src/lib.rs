@@ -8,6 +8,7 @@ pub mod figures;
 pub mod ledger;
 pub mod main_job;
 pub mod run_anywhere;
+pub mod sound;
 pub mod traffic;
 pub mod world;
 
@@ -39,4 +40,13 @@ pub struct Line {
     pub number: u8,
     pub title: &'static str,
     pub run: fn(Size) -> Result<Figures, Fault>,
+}
+
+/// The short form of a line, as a test.
+///
+/// # Errors
+/// With what falls short, and where logs and state are.
+pub fn short(run: fn(Size) -> Result<Figures, Fault>) -> Result<(), Fault> {
+    let (result, kept) = testkit::scratch::judged(|| run(Size::Short)?.into_result(), Result::is_ok);
+    result.map(|_| ()).map_err(|error| error.during(format!("logs and state are in {kept:?}")))
 }

@@ -51,7 +51,7 @@ const IMPURE: [&str; 9] = ["tokio", "tonic", "prost", "hyper", "rand", "notify",
 
 /// The only crates that may name these.
 const FENCED: [(&str, &[&str]); 3] = [
-    ("prost", &["wire", "runtime"]), // the tests of `runtime` have a message of their own
+    ("prost", &["wire", "runtime"]), // `runtime` reads descriptors, and speaks OTLP and gRPC's error details
     ("saphyr-parser", &["config-file"]),
     ("redb", &["config-manager"]),
 ];

@@ -1,12 +1,7 @@
 //! The acceptance lines of the main job in their short forms.
 
-use e2e::{Figures, Size, main_job::*};
-use testkit::{Fault, scratch};
-
-fn short(run: fn(Size) -> Result<Figures, Fault>) -> Result<(), Fault> {
-    let (result, kept) = scratch::judged(|| run(Size::Short)?.into_result(), Result::is_ok);
-    result.map(|_| ()).map_err(|error| error.during(format!("logs and state are in {kept:?}")))
-}
+use e2e::{main_job::*, short};
+use testkit::Fault;
 
 #[test]
 fn no_call_is_lost_to_a_change() -> Result<(), Fault> {

@@ -9,7 +9,7 @@ use clap::Parser;
 use e2e::{
     Figures, Line, Size,
     ledger::{Ledger, Run},
-    main_job, run_anywhere,
+    main_job, run_anywhere, sound,
 };
 use testkit::{Fault, scratch};
 use tokio::time::Instant;
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 /// Runs the acceptance lines of NAME; those that passed before with the same code are only shown again
 #[derive(Debug, Parser)]
 struct CommandLine {
-    /// Which lines: main-job or run-anywhere
+    /// Which lines: main-job, run-anywhere or sound
     name: String,
     /// Run these, whether they passed before or not; without any, all that have not
     lines: Vec<u8>,
@@ -31,7 +31,12 @@ fn main() -> ExitCode {
     let known: &[Line] = match asked.name.as_str() {
         "main-job" => &main_job::LINES,
         "run-anywhere" => run_anywhere::LINES,
-        other => return usage(&format!("there are no acceptance lines `{other}`; expected main-job or run-anywhere")),
+        "sound" => sound::LINES,
+        other => {
+            return usage(&format!(
+                "there are no acceptance lines `{other}`; expected main-job, run-anywhere or sound"
+            ));
+        }
     };
     if let Some(line) = asked.lines.iter().find(|line| known.iter().all(|known| known.number != **line)) {
         return usage(&format!("{} has no line {line}", asked.name));

@@ -1,24 +1,21 @@
-//! Traces as a receiver that nobody here wrote stores them: a reload is one tree over all services, and a call joins the
-//! context it came with to the one its server sees.
+//! Traces as a receiver stores them, at full size one that nobody here wrote: a reload is one tree over all services, and
+//! a call joins the context it came with to the one its server sees.
+
+mod receiver;
 
 use std::{
-    cell::Cell,
     collections::{BTreeMap, BTreeSet},
-    fs,
-    net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    thread,
+    fs, thread,
     time::Duration,
 };
 
-use serde_json::{Value, json};
+use serde_json::json;
 use testkit::{
-    Client, ConfigFile, DemoServer, Document, Fault, Scratch, Server, Services, Supervised, System, binaries,
-    client::http_get, fault, services::Kind, wait,
+    Client, ConfigFile, DemoServer, Document, Fault, Scratch, Server, Services, System, fault, services::Kind, wait,
 };
 
 use crate::{Figures, Size};
+use receiver::{Receiver, Wire};
 
 /// Until a finished span can be asked for.
 const STORED: Duration = Duration::from_secs(20);
@@ -44,11 +41,7 @@ const SERVICES: usize = 4;
 /// When the scenario cannot be played to its end.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let mut figures = Figures::default();
-    let Some(program) = program(size)? else {
-        figures.note("receiver", "absent, so nothing was run; scripts/otlp-receiver installs it");
-        return Ok(figures);
-    };
-    let mut stage = Stage::up(&program)?;
+    let mut stage = Stage::up(size)?;
     let (mut trees, mut spans) = (Vec::new(), 0);
     let rounds = size.pick(5, 1);
     for _ in 0..rounds {
@@ -70,20 +63,6 @@ pub fn run(size: Size) -> Result<Figures, Fault> {
     figures.into_result()
 }
 
-/// The receiver; the short form does not install it.
-fn program(size: Size) -> Result<Option<PathBuf>, Fault> {
-    let mut command = Command::new(binaries::checkout().join("scripts/otlp-receiver"));
-    if size == Size::Short {
-        command.arg("--present");
-    }
-    let found = command.stderr(Stdio::inherit()).output()?;
-    match (found.status.success(), size) {
-        (true, _) => Ok(Some(PathBuf::from(String::from_utf8_lossy(&found.stdout).trim()))),
-        (false, Size::Short) => Ok(None),
-        (false, Size::Full) => Err(fault("the receiver cannot be installed, see above")),
-    }
-}
-
 /// The four services, two routers, two places for one server, and a receiver.
 struct Stage {
     scratch: Scratch,
@@ -97,27 +76,18 @@ struct Stage {
 }
 
 impl Stage {
-    fn up(program: &Path) -> Result<Self, Fault> {
+    fn up(size: Size) -> Result<Self, Fault> {
         let scratch = Scratch::new("traces")?;
-        let receiver = Receiver::start(program, &scratch)?;
+        let receiver = Receiver::start(size, &scratch)?;
         let places = [DemoServer::start("here", &scratch, &[])?, DemoServer::start("there", &scratch, &[])?];
         let file = ConfigFile::create(scratch.file("only1mcp.yaml"), &document(&places, 0).yaml())?;
         let mut services = Services::plan(&scratch, file.path(), 2)?;
-        let variables = [
-            // The control services over HTTP, the routers over gRPC.
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{}", receiver.http)),
-            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".to_owned()),
-            ("OTEL_BSP_SCHEDULE_DELAY", "100".to_owned()),
-        ];
         for kind in Kind::CONTROL {
-            variables.iter().for_each(|(name, value)| services.service_mut(kind).set_env(name, value));
+            receiver.takes_from(services.service_mut(kind), Wire::Http);
             services.start(kind)?;
         }
         for number in 0..2 {
-            let router = &mut services.routers[number];
-            variables.iter().for_each(|(name, value)| router.set_env(name, value));
-            router.set_env("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("http://{}", receiver.grpc));
-            router.set_env("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+            receiver.takes_from(&mut services.routers[number], Wire::Grpc);
             services.start_router(number)?;
         }
         services.wait_ready()?;
@@ -194,54 +164,6 @@ fn document(places: &[DemoServer; 2], changes: usize) -> Document {
         .with(Server::http("steady", &places[0].url()))
 }
 
-/// A program that takes OTLP and can be asked what it got.
-struct Receiver {
-    _process: Supervised,
-    grpc: SocketAddr,
-    http: SocketAddr,
-    asked: SocketAddr,
-    questions: Cell<u64>,
-}
-
-impl Receiver {
-    fn start(program: &Path, scratch: &Scratch) -> Result<Self, Fault> {
-        let free = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0"));
-        let mut addresses = Vec::new();
-        for listener in free {
-            addresses.push(listener?.local_addr()?);
-        }
-        let [grpc, http, asked] = addresses[..] else { return Err(fault("three ports were asked for")) };
-        let mut command = Command::new(program);
-        command.args(["serve", "--addr", &asked.to_string(), "--storage-path"]).arg(scratch.folder("otlp")?);
-        command.env("HOME", scratch.folder("receiver")?).env("OTELITE_OTLP_GRPC_PORT", grpc.port().to_string());
-        command.env("OTELITE_OTLP_HTTP_PORT", http.port().to_string());
-        let process = Supervised::start("receiver", &mut command, &scratch.folder("logs")?)?;
-        wait::until_true("the receiver", STORED, || {
-            http_get(asked, "/api/traces").is_ok_and(|(status, _)| status == 200)
-        })?;
-        Ok(Self { _process: process, grpc, http, asked, questions: Cell::new(0) })
-    }
-
-    fn ask(&self, path: &str) -> Result<Value, Fault> {
-        let (status, body) = http_get(self.asked, path)?;
-        if status == 200 { Ok(serde_json::from_str(&body)?) } else { Err(fault(format!("{path}: {status} {body}"))) }
-    }
-
-    fn trace(&self, id: &str) -> Result<Trace, Fault> {
-        Trace::read(&self.ask(&format!("/api/traces/{id}"))?)
-    }
-
-    /// The trace with such a root that is not among `seen`.
-    fn newest(&self, root: &str, seen: &BTreeSet<String>) -> Result<Option<Trace>, Fault> {
-        // An answer is remembered by its question for a while: no question is asked twice.
-        let asked = self.questions.replace(self.questions.get() + 1);
-        let list = self.ask(&format!("/api/traces?limit=1000&start_time={asked}"))?;
-        let traces = list["traces"].as_array().into_iter().flatten();
-        let mut ids = traces.filter(|trace| trace["root_span_name"] == root).filter_map(|one| one["trace_id"].as_str());
-        ids.find(|id| !seen.contains(*id)).map(|id| self.trace(id)).transpose()
-    }
-}
-
 #[derive(Debug)]
 struct Trace(Vec<Span>);
 
@@ -255,19 +177,6 @@ struct Span {
 }
 
 impl Trace {
-    fn read(detail: &Value) -> Result<Self, Fault> {
-        let spans = detail["spans"].as_array().ok_or_else(|| fault(format!("no spans in {detail}")))?;
-        let text = |span: &Value, key: &str| span[key].as_str().unwrap_or_default().to_owned();
-        let read = |span: &Value| Span {
-            trace: text(span, "trace_id"),
-            id: text(span, "span_id"),
-            parent: span["parent_span_id"].as_str().filter(|id| !id.is_empty()).map(str::to_owned),
-            name: text(span, "name"),
-            service: text(&span["resource"]["attributes"], "service.name"),
-        };
-        Ok(Self(spans.iter().map(read).collect()))
-    }
-
     fn id(&self) -> String {
         self.0.first().map(|span| span.trace.clone()).unwrap_or_default()
     }

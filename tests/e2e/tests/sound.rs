@@ -1,0 +1,1 @@
+//! The acceptance lines of a sound gateway in their short forms.
