@@ -22,6 +22,6 @@ pub use envelope::{Call, Envelope, Fault, Message, Meta, Params, ScanError, scan
 pub use error_code::ErrorCode;
 pub use names::Naming;
 pub use protocol_version::ProtocolVersion;
-pub use raw::{Id, Raw, Span, Text};
-pub use splice::{Edit, splice};
+pub use raw::{Id, Raw, Span, Text, number_of};
+pub use splice::{Edit, splice, without_bom};
 pub use tool::{Tool, ToolPage};

@@ -100,7 +100,8 @@ impl<'a> Text<'a> {
     }
 }
 
-/// A request id or progress token: a string or an integer, kept as written (`1` and `"1"` are different ids).
+/// A request id or progress token: a string or an integer, kept as written (`1` and `"1"` are different ids). Some
+/// languages write every number as a fraction: `1.0` is an integer, too.
 /// The `requestId` of a cancellation is compared with the id it names by this text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Id<'a> {
@@ -111,9 +112,7 @@ impl<'a> Id<'a> {
     /// None for anything but a string or an integer.
     #[must_use]
     pub fn parse(raw: Raw<'a>) -> Option<Self> {
-        let digits = raw.text.strip_prefix('-').unwrap_or(raw.text);
-        let integer = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-        (integer || raw.text.starts_with('"')).then_some(Self { raw })
+        (is_integer(raw.text) || raw.text.starts_with('"') || whole(raw.text).is_some()).then_some(Self { raw })
     }
 
     /// As written, quotes included.
@@ -127,9 +126,28 @@ impl<'a> Id<'a> {
         self.raw.span()
     }
 
-    /// The number, if this is one that fits: ids the gateway itself gave out are such numbers.
+    /// See [`number_of`].
     #[must_use]
     pub fn as_u64(self) -> Option<u64> {
-        self.raw.text.parse().ok()
+        number_of(self.raw.text)
     }
+}
+
+/// The number in a raw id, if it is one that fits: ids the gateway itself gave out are such numbers. Some servers hand
+/// them back as strings, some as fractions (`1.0`).
+#[must_use]
+pub fn number_of(id: &str) -> Option<u64> {
+    let text = id.trim_matches('"');
+    text.parse().ok().or_else(|| whole(text)?.parse().ok())
+}
+
+/// The digits of an integer that is written as a fraction.
+fn whole(text: &str) -> Option<&str> {
+    let (integer, fraction) = text.split_once('.')?;
+    (!fraction.is_empty() && fraction.bytes().all(|byte| byte == b'0') && is_integer(integer)).then_some(integer)
+}
+
+fn is_integer(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }

@@ -19,6 +19,7 @@ impl<'a> Edit<'a> {
 }
 
 /// `body` with `edits` applied, in one allocation of the exact size. Sorts the edits (keys come in any order in JSON).
+/// A byte order mark before the message is left out: not every reader takes it.
 ///
 /// # Panics
 /// If two edits overlap or one lies outside `body`: spans come from a scan of that same body.
@@ -28,12 +29,19 @@ pub fn splice(body: &[u8], edits: &mut [Edit<'_>]) -> Vec<u8> {
     let removed: usize = edits.iter().map(|edit| edit.span.range().len()).sum();
     let added: usize = edits.iter().map(|edit| edit.with.len()).sum();
     let mut out = Vec::with_capacity(body.len() + added - removed);
-    let mut copied = 0;
+    let mut copied = body.len() - without_bom(body).len();
     for edit in &*edits {
-        out.extend_from_slice(&body[copied..edit.span.start]);
+        // An edit that changes nothing may stand at the very beginning.
+        out.extend_from_slice(&body[copied..edit.span.start.max(copied)]);
         out.extend_from_slice(&edit.with);
-        copied = edit.span.end;
+        copied = edit.span.end.max(copied);
     }
     out.extend_from_slice(&body[copied..]);
     out
+}
+
+/// The message after a byte order mark, if there is one.
+#[must_use]
+pub fn without_bom(message: &[u8]) -> &[u8] {
+    message.strip_prefix(b"\xef\xbb\xbf").unwrap_or(message)
 }

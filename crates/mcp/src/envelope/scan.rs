@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::{Call, Envelope, Fault, Message, Meta, Params, ScanError};
 use crate::raw::{Id, Raw, Text};
+use crate::splice::without_bom;
 
 // The keys acted on, in one flat table: an object of the message is a range of it.
 const JSONRPC: usize = 0;
@@ -93,25 +94,26 @@ impl Layer {
     }
 }
 
-/// Finds what a gateway acts on in one JSON-RPC message.
+/// Finds what a gateway acts on in one JSON-RPC message. A byte order mark before it is ignored, as RFC 8259 allows.
 ///
 /// # Errors
 /// Anything that is not exactly one well-formed JSON-RPC message; see [`Fault`].
 pub fn scan(body: &[u8]) -> Result<Envelope<'_>, ScanError> {
     let bare = |fault| ScanError { fault, id: None, is_answer: false };
     let text = str::from_utf8(body).map_err(|error| bare(Fault::NotUtf8 { offset: error.valid_up_to() }))?;
-    let open = skip_space(text, 0);
+    let start = body.len() - without_bom(body).len();
+    let open = skip_space(text, start);
     match text.as_bytes().get(open) {
         Some(b'{') => {}
         Some(b'[') => return Err(bare(Fault::Batch)),
         Some(_) => {
-            serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|error| bare(not_json(&error)))?;
+            serde_json::from_str::<serde::de::IgnoredAny>(&text[start..]).map_err(|error| bare(not_json(&error)))?;
             return Err(bare(Fault::NotAnObject { found: kind_of(&text[open..]) }));
         }
         None => return Err(bare(Fault::NotJson { reason: "the message is empty".to_owned() })),
     }
     let mut scan = Scan { text, found: [None; KEYS.len()], fault: None, two_ids: false };
-    let mut json = serde_json::Deserializer::from_str(text);
+    let mut json = serde_json::Deserializer::from_str(&text[start..]);
     let walked = Object { scan: &mut scan, layer: Layer::Top, open }.deserialize(&mut json).and_then(|_| json.end());
     if let Err(error) = walked {
         return Err(bare(not_json(&error)));

@@ -57,6 +57,11 @@ fn the_other_kinds() {
     check(r#"{"jsonrpc":"2.0","id":3,"error":{"code":-1}}"#, r#"error Some("3") {"code":-1}"#);
     check(r#"{"jsonrpc":"2.0","id":null,"error":{}}"#, "error None {}");
     check(r#"{"jsonrpc":"2.0","error":{}}"#, "error None {}");
+    // Some languages write every number as a fraction, and some programs begin with a byte order mark.
+    check(r#"{"jsonrpc":"2.0","id":1.0,"method":"ping"}"#, "request 1.0");
+    check(r#"{"jsonrpc":"2.0","id":-0.00,"result":[]}"#, "response -0.00 []");
+    check(r#"{"jsonrpc":"2.0","method":"n","params":{"requestId":3.0,"progressToken":7.0}}"#, "notification 3.0 7.0");
+    check("\u{feff} {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}", "request 1");
     // Keys written with escapes are the same keys.
     check(r#"{"jsonrpc":"2.0","\u006dethod":"n","p\u0061rams":{"request\u0049d":5}}"#, "notification 5 -");
 }
@@ -73,6 +78,9 @@ fn refusals() {
     check(" \n", parse, None, "empty");
     check("{", parse, None, "EOF");
     check("nonsense", parse, None, "line 1 column 2");
+    check("\u{feff}", parse, None, "empty");
+    check("\u{feff}\u{feff}{}", parse, None, "line 1 column 1");
+    check("{\u{feff}}", parse, None, "not JSON");
     check(r#"{"jsonrpc":"2.0","id":1,"method":"m"} {}"#, parse, None, "trailing");
     check(r#"{"jsonrpc":"2.0","id":01,"method":"m"}"#, parse, None, "not JSON");
     check(r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":]}}"#, parse, None, "line 1 column 52");
@@ -87,6 +95,7 @@ fn refusals() {
     check(r#"{"jsonrpc":"2.0","id":1,"method":"\ud800"}"#, invalid, Some("1"), "`method` must be a string");
     check(r#"{"jsonrpc":"2.0","id":null,"method":"m"}"#, invalid, None, "found null");
     check(r#"{"jsonrpc":"2.0","id":1.5,"method":"m"}"#, invalid, None, "not written as an integer");
+    check(r#"{"jsonrpc":"2.0","id":1.01,"method":"m"}"#, invalid, None, "not written as an integer");
     check(r#"{"jsonrpc":"2.0","id":1e3,"result":{}}"#, invalid, None, "not written as an integer");
     check(r#"{"jsonrpc":"2.0","id":[],"method":"m"}"#, invalid, None, "found an array");
     check(r#"{"jsonrpc":"2.0","result":{}}"#, invalid, None, "without an `id`");
@@ -208,6 +217,16 @@ fn splicing_sorts_and_keeps_the_rest() {
     assert_eq!(out, br#"{"params":{"name":"b__a", "x":1.0},"id" : "long","method":"m","jsonrpc":"2.0"}"#);
     assert_eq!(out.capacity(), out.len());
     assert_eq!(splice(body, &mut []), body);
+}
+
+#[test]
+fn a_byte_order_mark_is_not_passed_on() {
+    let body = "\u{feff}{\"jsonrpc\":\"2.0\",\"id\":1.0,\"result\":{\"text\":\"\u{feff}\"}}";
+    let id = scan(body.as_bytes()).unwrap().id().unwrap();
+    assert_eq!((id.text(), id.as_u64()), ("1.0", Some(1)));
+    let nothing = || Edit::new(crate::raw::Span::at(0), &b""[..]);
+    let out = splice(body.as_bytes(), &mut [Edit::new(id.span(), &b"7"[..]), nothing(), nothing()]);
+    assert_eq!(out, "{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{\"text\":\"\u{feff}\"}}".as_bytes());
 }
 
 proptest! {

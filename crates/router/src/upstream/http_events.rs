@@ -106,7 +106,10 @@ impl HttpEvents {
                 self.exchange.aside(reply);
             }
             Inbound::ListChanged => self.exchange.endpoint.tell(EndpointEvent::ListChanged),
-            Inbound::Notification => self.ready.push_back(message.into()),
+            Inbound::Notification => {
+                let mark = message.len() - mcp::without_bom(&message).len();
+                self.ready.push_back(Bytes::from(message).slice(mark..));
+            }
             stray
             @ (Inbound::Answer { .. } | Inbound::Progress { .. } | Inbound::Stray | Inbound::Malformed { .. }) => {
                 tracing::debug!(backend = self.exchange.server(), ?stray, "a message of the server is for nobody");

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use mcp::message::{self, method};
-use mcp::{Edit, ErrorCode, Id, Message, Span, splice};
+use mcp::{Edit, ErrorCode, Message, Span, splice};
 
 use crate::call::{Call, CallError, Cause};
 
@@ -46,12 +46,12 @@ pub(crate) fn read(message: &[u8]) -> Inbound {
     let envelope = match mcp::scan(message) {
         Ok(envelope) => envelope,
         Err(error) => {
-            let id = error.id.as_deref().filter(|_| error.is_answer).and_then(number_in);
+            let id = error.id.as_deref().filter(|_| error.is_answer).and_then(mcp::number_of);
             return Inbound::Malformed { id, reason: error.to_string() };
         }
     };
     match envelope.message {
-        Message::Response { id, .. } | Message::Error { id: Some(id), .. } => match number(id) {
+        Message::Response { id, .. } | Message::Error { id: Some(id), .. } => match id.as_u64() {
             Some(number) => Inbound::Answer { id: number, span: id.span() },
             None => Inbound::Stray,
         },
@@ -70,7 +70,7 @@ pub(crate) fn read(message: &[u8]) -> Inbound {
             method::TOOLS_LIST_CHANGED => Inbound::ListChanged,
             method::PROGRESS => {
                 let token = call.params.as_ref().and_then(|params| params.progress_token);
-                match token.and_then(|token| number(token).map(|number| (number, token.span()))) {
+                match token.and_then(|token| token.as_u64().map(|number| (number, token.span()))) {
                     Some((token, span)) => Inbound::Progress { token, span },
                     None => Inbound::Stray,
                 }
@@ -78,15 +78,6 @@ pub(crate) fn read(message: &[u8]) -> Inbound {
             _ => Inbound::Notification,
         },
     }
-}
-
-/// Ids of ours are numbers; some servers hand them back as strings.
-fn number(id: Id<'_>) -> Option<u64> {
-    number_in(id.text())
-}
-
-fn number_in(id: &str) -> Option<u64> {
-    id.trim_matches('"').parse().ok()
 }
 
 /// What one call's messages get back.

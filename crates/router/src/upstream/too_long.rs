@@ -83,7 +83,7 @@ impl TooLong {
 
     fn value_ended(&mut self) {
         if std::mem::take(&mut self.key) == Key::Id {
-            self.id = std::str::from_utf8(&self.token).ok().and_then(|digits| digits.parse().ok());
+            self.id = std::str::from_utf8(&self.token).ok().and_then(mcp::number_of);
         }
         self.token.clear();
     }
