@@ -19,6 +19,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use model::{LogId, Revision};
 use redb::Database;
+use runtime::state_dir::PrivateFileError;
 
 pub use append::{Entry, Written};
 pub use open::{Opened, Restored};
@@ -39,7 +40,12 @@ pub struct Log {
 /// Why the log cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    #[error("cannot open the revision log {path}")]
+    #[error("cannot open the revision log")]
+    File(#[from] PrivateFileError),
+    #[error(
+        "cannot open the revision log {path}; if it is damaged, move it away to begin a new one: its revisions cannot be \
+         brought back then"
+    )]
     Open { path: PathBuf, source: Box<redb::DatabaseError> },
     #[error("the revision log {path} has format {found}, this release knows format {known}")]
     Format { path: PathBuf, found: u64, known: u64 },

@@ -1,15 +1,14 @@
 //! The file in which drains survive this process.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use drain::ledger::Image;
-use runtime::state_dir::{create_private, write_atomic};
+use runtime::state_dir::{Maker, PrivateFileError, create_private, read_private, set_aside, write_private};
 
 const FILE: &str = "drains.json";
-/// Where a record goes that nobody understands, for people to look at.
-const SET_ASIDE: &str = "drains.json.unreadable";
+/// Far more than the drains of a fleet take.
+const BYTES_MAX: u64 = 1 << 30;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
@@ -21,8 +20,8 @@ pub(crate) struct Record {
 pub enum RecordError {
     #[error("cannot create the state directory {path}")]
     Directory { path: PathBuf, source: io::Error },
-    #[error("cannot read the record of drains {path}")]
-    Read { path: PathBuf, source: io::Error },
+    #[error("cannot read the record of drains")]
+    Read(#[from] PrivateFileError),
     #[error("cannot set the unreadable record of drains {path} aside")]
     SetAside { path: PathBuf, source: io::Error },
 }
@@ -36,22 +35,19 @@ impl Record {
         let failed = |source| RecordError::Directory { path: directory.to_owned(), source };
         create_private(directory).map_err(failed)?;
         let path = directory.join(FILE);
-        let image = match fs::read(&path) {
-            Ok(content) => match serde_json::from_slice(&content) {
-                Ok(image) => image,
-                Err(error) => {
-                    let aside = directory.join(SET_ASIDE);
-                    tracing::error!(
-                        path = %path.display(), kept_as = %aside.display(), %error,
-                        "the record of drains cannot be understood; operators' cordons in it are lost"
-                    );
-                    let failed = |source| RecordError::SetAside { path: path.clone(), source };
-                    fs::rename(&path, &aside).map_err(failed)?;
-                    Image::default()
-                }
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Image::default(),
-            Err(source) => return Err(RecordError::Read { path, source }),
+        let content = read_private(&path, Maker::Us, BYTES_MAX)?;
+        let image = content.map_or_else(|| Ok(Image::default()), |content| serde_json::from_slice(&content));
+        let image = match image {
+            Ok(image) => image,
+            Err(error) => {
+                let failed = |source| RecordError::SetAside { path: path.clone(), source };
+                let aside = set_aside(&path).map_err(failed)?;
+                tracing::error!(
+                    path = %path.display(), kept_as = %aside.display(), %error,
+                    "the record of drains cannot be understood; operators' cordons in it are lost"
+                );
+                Image::default()
+            }
         };
         Ok((Self { path }, image))
     }
@@ -63,6 +59,6 @@ impl Record {
     /// Replaces what is on disk. Blocks until it is there.
     pub(crate) fn write(&self, image: &Image) -> io::Result<()> {
         let content = serde_json::to_vec(image).map_err(io::Error::other)?;
-        write_atomic(&self.path, &content, 0o600)
+        write_private(&self.path, &content)
     }
 }

@@ -24,7 +24,7 @@ use runtime::{
     ops::OpsBindError,
     process::{GRACE, say},
     shutdown::WoundDown,
-    state_dir::{LockError, StateDir, write_atomic},
+    state_dir::{LockError, StateDir, write_private},
     telemetry,
     token::TokenError,
 };
@@ -206,5 +206,5 @@ impl Halves {
 /// For the commands that look for this gateway.
 fn announce(place: &Place, addresses: &Addresses) -> Result<(), UpError> {
     let text = serde_json::to_vec_pretty(addresses).map_err(|error| UpError::Announce(io::Error::other(error)))?;
-    write_atomic(&place.addresses_file(), &text, 0o600).map_err(UpError::Announce)
+    write_private(&place.addresses_file(), &text).map_err(UpError::Announce)
 }

@@ -12,6 +12,7 @@ use mcp::Tool;
 use model::{Digest, EndpointKey, LogId, Revision, Snapshot};
 use rollout::follower::Saved;
 use rollout::{Content, Sender};
+use runtime::state_dir::{Maker, PrivateFileError, read_private, set_aside, write_private};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
@@ -21,6 +22,8 @@ use crate::fleet::Offered;
 pub(crate) const FILE: &str = "live.json";
 /// Of the file, not of what is in it.
 const FORMAT: u32 = 1;
+/// More than any copy: what one message carries, and what each server offered.
+const BYTES_MAX: u64 = 1 << 30;
 
 /// All that is kept.
 #[derive(Debug, Clone)]
@@ -30,11 +33,11 @@ pub(crate) struct DiskCopy {
     pub(crate) cordons: Vec<Cordon>,
 }
 
-/// The copy cannot be used. It is left in place, for whoever wants to know why.
+/// The copy cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadError {
-    #[error("cannot read {}", path.display())]
-    Read { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Read(#[from] PrivateFileError),
     #[error("{} is no copy of a configuration", path.display())]
     Malformed { path: PathBuf, source: serde_json::Error },
     #[error("{} has format {found}; this release reads {FORMAT}", path.display())]
@@ -64,14 +67,23 @@ struct Known {
     instructions: Option<Arc<str>>,
 }
 
+/// What `directory` holds, if it can be used. A copy that cannot is set aside, since the next one is written in its
+/// place and people may want to know what was wrong with it.
+pub(crate) fn load_or_set_aside(directory: &Path) -> Option<DiskCopy> {
+    let error = match load(directory) {
+        Ok(copy) => return copy,
+        Err(error) => error,
+    };
+    let kept_as = set_aside(&directory.join(FILE));
+    let kept_as = kept_as.map_or_else(|error| format!("its old place ({error})"), |path| path.display().to_string());
+    tracing::error!(error = &error as &dyn std::error::Error, kept_as, "the copy of what was live is not used");
+    None
+}
+
 /// What `directory` holds; nothing when nothing was ever written.
 pub(crate) fn load(directory: &Path) -> Result<Option<DiskCopy>, LoadError> {
     let path = directory.join(FILE);
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(LoadError::Read { path, source }),
-    };
+    let Some(bytes) = read_private(&path, Maker::Us, BYTES_MAX)? else { return Ok(None) };
     #[derive(Deserialize)]
     struct Head {
         format: u32,
@@ -123,7 +135,7 @@ fn save(directory: &Path, copy: &DiskCopy) -> io::Result<()> {
     let bytes = serde_json::to_vec(&file)?;
     fail::fail_point!("router-before-copy");
     // Configurations name hosts, and headers may have been written without a reference.
-    runtime::state_dir::write_atomic(&directory.join(FILE), &bytes, 0o600)
+    write_private(&directory.join(FILE), &bytes)
 }
 
 /// Writes the newest copy each time there is another one, until the fleet is gone. Those that came while one was being

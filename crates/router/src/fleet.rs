@@ -204,10 +204,7 @@ impl Started {
         let (answers, answered) = mpsc::channel(2 * COMMANDS);
         let (copies, to_disk) = watch::channel(None);
         let (status, seen) = watch::channel(Arc::default());
-        let copy = disk::load(&state_dir).unwrap_or_else(|error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "the copy of what was live is not used");
-            None
-        });
+        let copy = disk::load_or_set_aside(&state_dir);
         let live = Arc::new(Live::new());
         let known = copy.as_ref().map(|copy| copy.known.clone()).unwrap_or_default();
         let mut task = Task {

@@ -11,7 +11,7 @@ use mcp::http_rules::AccessRules;
 use model::Limits;
 use runtime::grpc::{DialError, MESSAGE_BYTES_MAX};
 use runtime::shutdown::{Phase, Shutdown};
-use runtime::state_dir::{LockError, StateDir};
+use runtime::state_dir::{LockError, Maker, StateDir};
 use runtime::{Clock, Readiness, Tasks, Tracer, telemetry};
 use tokio::sync::oneshot;
 use wire::pb::router::v1::router_service_server::RouterServiceServer;
@@ -76,8 +76,10 @@ impl Router {
         let gate = scope.readiness.gate("configuration");
         gate.close("no configuration is live yet");
         let state_dir = StateDir::lock(&settings.state_dir)?;
-        let key_file = settings.session_key_file.clone().unwrap_or_else(|| state_dir.file("session.key"));
-        let keys = Keys::load_or_create(&key_file)?;
+        let keys = match &settings.session_key_file {
+            Some(named) => Keys::load_or_create(named, Maker::Operator)?,
+            None => Keys::load_or_create(&state_dir.file("session.key"), Maker::Us)?,
+        };
         let today = scope.clock.unix_millis() / 1000;
         let sessions = Sessions::open(&state_dir.file("ended-sessions"), today, Limits::default().session_idle)
             .map_err(StartError::Sessions)?;

@@ -1,5 +1,7 @@
 //! Where a process keeps what must survive it: the standard directories, a lock against a second process, and writes
-//! that are either wholly there or not at all.
+//! that are either wholly there or not at all. Files for the owner alone are made, opened and read in `private`.
+
+mod private;
 
 use std::{
     env,
@@ -14,6 +16,8 @@ use std::{
     thread,
     time::Duration,
 };
+
+pub use private::{Maker, PrivateFileError, create_private_file, open_private, read_private, set_aside, write_private};
 
 use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 
@@ -94,8 +98,8 @@ pub struct StateDir {
 pub enum LockError {
     #[error("cannot create the state directory {path}")]
     Create { path: PathBuf, source: io::Error },
-    #[error("cannot open {path}")]
-    Open { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Open(#[from] PrivateFileError),
     #[error("the state directory {path} is in use by {}; stop that process or choose another with --state-dir", holder(.pid))]
     Held { path: PathBuf, pid: Option<u32> },
     #[error("cannot lock {path}")]
@@ -122,15 +126,8 @@ impl StateDir {
     fn lock_between(path: PathBuf, mut pause: impl FnMut()) -> Result<Self, LockError> {
         create_private(&path).map_err(|source| LockError::Create { path: path.clone(), source })?;
         let file_path = path.join(LOCK_FILE);
-        // Not truncated: until the lock is ours the content is the holder's.
-        let mut lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&file_path)
-            .map_err(|source| LockError::Open { path: file_path.clone(), source })?;
+        // Until the lock is ours the content is the holder's.
+        let mut lock = open_private(&file_path)?;
         let mut looks_left = LOOKS;
         while let Err(refused) = lock.try_lock() {
             match refused {

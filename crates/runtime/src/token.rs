@@ -2,9 +2,7 @@
 
 use std::{
     fmt::{self, Write},
-    fs::File,
-    io::{self, Read},
-    os::unix::fs::MetadataExt,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -12,7 +10,8 @@ use std::{
 use rand::{TryRngCore, rngs::OsRng};
 use subtle::ConstantTimeEq;
 
-use crate::state_dir::{create_atomic, create_private};
+use crate::fault;
+use crate::state_dir::{Maker, PrivateFileError, create_private, create_private_file, read_private};
 
 /// Shorter ones can be guessed.
 const LENGTH_MIN: usize = 16;
@@ -32,10 +31,10 @@ pub enum TokenError {
     Random { path: PathBuf, source: io::Error },
     #[error("cannot create the token file {path}")]
     Create { path: PathBuf, source: io::Error },
-    #[error("cannot read the token file {path}")]
-    Read { path: PathBuf, source: io::Error },
-    #[error("the token file {path} can be read or written by everyone (mode {mode:04o}); run: chmod 600 {path}")]
-    Exposed { path: PathBuf, mode: u32 },
+    #[error("there is no token file {path}")]
+    Missing { path: PathBuf },
+    #[error("the token file cannot be used: {}", fault::chain(.0))]
+    File(PrivateFileError),
     #[error("the token file {path} holds {length} bytes; expected one line of 16 to 4096 visible ASCII characters")]
     Malformed { path: PathBuf, length: usize },
 }
@@ -55,7 +54,7 @@ impl AdminToken {
             path.parent().map_or(Ok(()), create_private).map_err(failed)?;
             let token = random(path)?;
             let failed = |source| TokenError::Create { path: path.to_owned(), source };
-            create_atomic(path, token.as_bytes(), 0o600).map_err(failed)?;
+            create_private_file(path, token.as_bytes()).map_err(failed)?;
         }
         Self::load(path)
     }
@@ -65,15 +64,9 @@ impl AdminToken {
     /// # Errors
     /// As [`AdminToken::load_or_create`].
     pub fn load(path: &Path) -> Result<Self, TokenError> {
-        let failed = |source| TokenError::Read { path: path.to_owned(), source };
-        let file = File::open(path).map_err(failed)?;
-        // A group may read: that is how orchestrators hand a secret to a container's user.
-        let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
-        if mode & 0o007 != 0 {
-            return Err(TokenError::Exposed { path: path.to_owned(), mode });
-        }
-        let mut content = Vec::new();
-        file.take(LENGTH_MAX as u64 + 2).read_to_end(&mut content).map_err(failed)?;
+        // Whoever made it, a group may read it: see `Maker::Operator`.
+        let content = read_private(path, Maker::Operator, LENGTH_MAX as u64 + 2).map_err(TokenError::File)?;
+        let content = content.ok_or_else(|| TokenError::Missing { path: path.to_owned() })?;
         let text = content.trim_ascii();
         let valid = (LENGTH_MIN..=LENGTH_MAX).contains(&text.len()) && text.iter().all(u8::is_ascii_graphic);
         let text = std::str::from_utf8(text).ok().filter(|_| valid);

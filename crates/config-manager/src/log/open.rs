@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::RwLock;
 
 use model::{AttemptId, Diff, HistoryPolicy, LogId, Owner, Revision, WallTime};
+use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable};
+use runtime::state_dir::open_private;
 
 use super::append::Written;
 use super::table::{AUDIT, CONTENTS, CURSORS, FORMAT, LAYERS, META, REVISIONS, cursor, number};
@@ -35,7 +37,10 @@ pub struct Restored {
 impl Log {
     /// Opens the log of that path, or begins a new one. The epoch is on the disk before this returns.
     pub fn open(path: &Path, now: WallTime) -> Result<Opened, LogError> {
-        let database = Database::create(path)
+        // It holds every configuration as it was written, literal secrets among them.
+        let opened = FileBackend::new(open_private(path)?);
+        let database = opened
+            .and_then(|file| Database::builder().create_with_backend(file))
             .map_err(|source| LogError::Open { path: path.to_owned(), source: Box::new(source) })?;
         let (id, epoch) = identify(&database, path)?;
         let log = Self { path: path.to_owned(), database: RwLock::new(database), id, epoch };

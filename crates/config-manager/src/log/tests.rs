@@ -107,6 +107,19 @@ fn what_was_appended_is_there_after_a_restart_byte_for_byte() {
 }
 
 #[test]
+fn the_log_is_for_its_owner_alone_whatever_its_directory_and_an_older_release_left() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    std::fs::set_permissions(place.dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let mode = || std::fs::metadata(place.path()).unwrap().permissions().mode() & 0o777;
+    append(&place.open().log, 1, 1);
+    assert_eq!(mode(), 0o600);
+    std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o644)).unwrap();
+    assert_eq!(place.open().head.unwrap().kept.record.revision, Revision(1));
+    assert_eq!(mode(), 0o600);
+}
+
+#[test]
 fn a_refusal_is_recorded_with_its_cursor_and_leaves_the_head() {
     let place = Place::new();
     let log = place.open().log;

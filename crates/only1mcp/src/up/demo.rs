@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use runtime::{Backoff, Tasks, state_dir::write_atomic};
+use runtime::{Backoff, Tasks, state_dir::write_private};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, ChildStdin, Command},
@@ -61,9 +61,9 @@ pub(crate) async fn start(place: &Place, tasks: &Tasks) -> Result<(), DemoError>
     write_configuration(&place.config, &before, &demo.url)?;
     let schema_file = place.state_dir.join(SCHEMA_FILE);
     let failed = |source| DemoError::Write { path: schema_file.clone(), source };
-    write_atomic(&schema_file, format!("{:#}\n", config_file::schema()).as_bytes(), 0o600).map_err(failed)?;
+    write_private(&schema_file, format!("{:#}\n", config_file::schema()).as_bytes()).map_err(failed)?;
     let failed = |source| DemoError::Write { path: url_file.clone(), source };
-    write_atomic(&url_file, demo.url.as_bytes(), 0o600).map_err(failed)?;
+    write_private(&url_file, demo.url.as_bytes()).map_err(failed)?;
     let stop = tasks.shutdown().clone();
     tasks.spawn("demo server", async move {
         tokio::select! {
@@ -133,7 +133,7 @@ fn write_configuration(path: &Path, before: &str, url: &str) -> Result<(), DemoE
         Err(_) => return Ok(()),
     };
     let failed = |source| DemoError::Write { path: path.to_owned(), source };
-    write_atomic(path, text.as_bytes(), 0o600).map_err(failed)
+    write_private(path, text.as_bytes()).map_err(failed)
 }
 
 fn configuration(url: &str) -> String {

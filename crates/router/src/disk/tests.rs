@@ -55,4 +55,10 @@ fn a_damaged_copy_is_refused() {
     check(text.replace("localhost:1", "localhost:2"), |error| matches!(error, LoadError::Damaged { .. }));
     check(text.replace("\"format\":1", "\"format\":2"), |error| matches!(error, LoadError::Format { found: 2, .. }));
     check(text[..text.len() / 2].into(), |error| matches!(error, LoadError::Malformed { .. }));
+
+    // It is not overwritten by the next copy.
+    assert!(load_or_set_aside(directory.path()).is_none());
+    save(directory.path(), &copy()).unwrap();
+    let kept = std::fs::read_to_string(directory.path().join("live.json.unreadable")).unwrap();
+    assert_eq!(kept, text[..text.len() / 2]);
 }

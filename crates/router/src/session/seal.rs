@@ -1,13 +1,13 @@
 //! The id of a session as clients carry it: base64url of nonce, ciphertext and tag (AES-256-GCM, RFC 5116).
 
-use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mcp::ProtocolVersion;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
+use runtime::state_dir::{Maker, PrivateFileError, create_private_file, read_private, set_aside};
 
 use super::SessionId;
 
@@ -34,49 +34,78 @@ pub(crate) struct Keys {
     random: SystemRandom,
 }
 
+/// More than anybody rotates.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    #[error("cannot read the session key file")]
-    Read(#[source] std::io::Error),
-    #[error("cannot create the session key file")]
-    Create(#[source] std::io::Error),
+    #[error("the session key file cannot be used")]
+    File(#[from] PrivateFileError),
+    #[error("cannot create the session key file {path}")]
+    Create { path: PathBuf, source: std::io::Error },
+    #[error("cannot set the session key file {path} aside")]
+    SetAside { path: PathBuf, source: std::io::Error },
+    #[error("{path}: {source}; {}", way_out(*.maker))]
+    Content { path: PathBuf, source: NoKey, maker: Maker },
+}
+
+/// Why a text holds no keys.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoKey {
     #[error("line {line} of the session key file is no key: expected 64 hexadecimal digits")]
     Malformed { line: usize },
     #[error("the session key file holds no key: expected 64 hexadecimal digits a line")]
     Empty,
 }
 
+fn way_out(maker: Maker) -> &'static str {
+    match maker {
+        Maker::Us => "restore it from a copy, or remove it: a new key is made, and all sessions begin anew",
+        Maker::Operator => "write a key into it with: openssl rand -hex 32",
+    }
+}
+
 impl Keys {
     /// One key a line; a missing file is made, readable by its owner alone.
-    pub(crate) fn load_or_create(path: &Path) -> Result<Self, KeyError> {
-        match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(&text),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::create(path),
-            Err(error) => Err(KeyError::Read(error)),
+    ///
+    /// A file of ours that ends within its only line was cut by a crash while it was made: no session was sealed with
+    /// it, so that it is put aside for a new one.
+    pub(crate) fn load_or_create(path: &Path, maker: Maker) -> Result<Self, KeyError> {
+        let Some(bytes) = read_private(path, maker, FILE_BYTES_MAX)? else { return Self::create(path, maker) };
+        let text = String::from_utf8_lossy(&bytes);
+        let failed = match Self::parse(&text) {
+            Ok(keys) => return Ok(keys),
+            Err(failed) => failed,
+        };
+        if maker == Maker::Us && is_cut(&text) {
+            let kept_as = set_aside(path).map_err(|source| KeyError::SetAside { path: path.to_owned(), source })?;
+            tracing::warn!(kept_as = %kept_as.display(), "the session key file was cut by a crash; a new key is made");
+            return Self::create(path, maker);
         }
+        Err(KeyError::Content { path: path.to_owned(), source: failed, maker })
     }
 
-    fn create(path: &Path) -> Result<Self, KeyError> {
-        use std::os::unix::fs::OpenOptionsExt;
-        let random = SystemRandom::new();
+    /// Of several processes that do so at once, one makes it and all get the same.
+    fn create(path: &Path, maker: Maker) -> Result<Self, KeyError> {
+        let failed = |source| KeyError::Create { path: path.to_owned(), source };
         let mut key = [0; 32];
-        random.fill(&mut key).map_err(|_| KeyError::Create(std::io::Error::other("no randomness")))?;
-        let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-        std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .and_then(|mut file| writeln!(file, "{text}").and_then(|()| file.sync_all()))
-            .map_err(KeyError::Create)?;
-        Self::parse(&text)
+        SystemRandom::new().fill(&mut key).map_err(|_| failed(std::io::Error::other("no randomness")))?;
+        let mut text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        text.push('\n');
+        create_private_file(path, text.as_bytes()).map_err(failed)?;
+        let bytes = read_private(path, maker, FILE_BYTES_MAX)?.unwrap_or_default();
+        Self::parse(&String::from_utf8_lossy(&bytes)).map_err(|source| KeyError::Content {
+            path: path.to_owned(),
+            source,
+            maker,
+        })
     }
 
-    pub(crate) fn parse(text: &str) -> Result<Self, KeyError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, NoKey> {
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-        let keys = lines.map(|(at, line)| key(line.trim()).ok_or(KeyError::Malformed { line: at + 1 }));
+        let keys = lines.map(|(at, line)| key(line.trim()).ok_or(NoKey::Malformed { line: at + 1 }));
         let keys = keys.collect::<Result<Vec<_>, _>>()?;
-        if keys.is_empty() { Err(KeyError::Empty) } else { Ok(Self { keys, random: SystemRandom::new() }) }
+        if keys.is_empty() { Err(NoKey::Empty) } else { Ok(Self { keys, random: SystemRandom::new() }) }
     }
 
     /// A new session id and the text a client gets for it.
@@ -134,6 +163,11 @@ fn parse(id: SessionId, plain: &[u8]) -> Option<Sealed> {
         principal: std::str::from_utf8(principal).ok()?.to_owned(),
         client_info: std::str::from_utf8(client_info).ok()?.to_owned(),
     })
+}
+
+/// Whether nothing, or a part of one line, is all that was written.
+fn is_cut(text: &str) -> bool {
+    text.len() < 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn key(line: &str) -> Option<LessSafeKey> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mcp::ProtocolVersion;
+use runtime::state_dir::Maker;
 
 use super::*;
 
@@ -51,9 +52,40 @@ fn a_key_file_is_made_once_and_is_private() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("session.key");
-    let (_, text) = Keys::load_or_create(&path).unwrap().seal(ProtocolVersion::LATEST, 1, "a", "{}");
-    assert!(Keys::load_or_create(&path).unwrap().open(&text).is_some());
-    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let load = |maker| Keys::load_or_create(&path, maker);
+    let (_, text) = load(Maker::Us).unwrap().seal(ProtocolVersion::LATEST, 1, "a", "{}");
+    assert!(load(Maker::Us).unwrap().open(&text).is_some());
+    let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(), 0o600);
+
+    // One that was left open is closed if it is ours, and refused if it is the operator's.
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let refused = load(Maker::Operator).unwrap_err();
+    assert!(runtime::fault::chain(&refused).contains("run: chmod 600"), "{refused}");
+    assert!(load(Maker::Us).unwrap().open(&text).is_some());
+    assert_eq!(mode(), 0o600);
+}
+
+#[test]
+fn a_key_file_that_a_crash_cut_is_made_anew_and_any_other_is_refused_with_a_way_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("session.key");
+    for cut in ["", "0123456789abcdef"] {
+        std::fs::write(&path, cut).unwrap();
+        let refused = Keys::load_or_create(&path, Maker::Operator);
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        assert!(refused.is_err());
+        let refused = Keys::load_or_create(&path, Maker::Operator).unwrap_err().to_string();
+        assert!(refused.contains("openssl rand -hex 32"), "{refused}");
+        let (_, text) = Keys::load_or_create(&path, Maker::Us).unwrap().seal(ProtocolVersion::LATEST, 1, "a", "{}");
+        assert!(Keys::load_or_create(&path, Maker::Us).unwrap().open(&text).is_some());
+    }
+    assert_eq!(std::fs::read_to_string(dir.path().join("session.key.unreadable-2")).unwrap(), "0123456789abcdef");
+    for (other, reason) in [("\n", "holds no key"), ("xyz\n", "line 1"), ("\u{fffd}", "line 1")] {
+        std::fs::write(&path, other).unwrap();
+        let refused = Keys::load_or_create(&path, Maker::Us).unwrap_err().to_string();
+        assert!(refused.contains(reason) && refused.contains("remove it: a new key is made"), "{refused}");
+    }
 }
 
 #[test]
