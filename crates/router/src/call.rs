@@ -3,6 +3,8 @@
 //! May be driven from any data core. Dropping the future of [`forward`], or the [`EventStream`] before its end, cancels
 //! the call: the server is told, and whatever it still says about it is ignored.
 
+mod detail;
+
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,6 +17,9 @@ use runtime::telemetry;
 
 use crate::endpoint::Lease;
 use crate::upstream;
+
+pub(crate) use detail::Noted;
+pub use detail::{Detail, Reference};
 
 /// One client request, to be forwarded. Spans lie in `body`.
 #[derive(Clone, Debug)]
@@ -128,31 +133,43 @@ impl Cause {
     }
 }
 
-/// A call without an answer.
+/// A call without an answer. Displayed it is for operators; a client gets `code`, `message` and `data` alone.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}")]
+#[error("{message}{}", Rest(detail.as_deref()))]
 pub struct CallError {
     pub side: Side,
     pub cause: Cause,
     /// A byte of it was written, so that it may have been executed.
     pub sent: bool,
     pub code: ErrorCode,
-    /// For people: which server, what happened.
+    /// For people: which server, what happened. Nothing that the server said.
     pub message: String,
     /// For the client's error object: raw JSON.
     pub data: Option<String>,
+    /// What the server said, for operators alone.
+    pub detail: Option<Arc<Detail>>,
+}
+
+/// The end of a displayed error.
+struct Rest<'a>(Option<&'a Detail>);
+
+impl fmt::Display for Rest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |detail| detail.fmt(f))
+    }
 }
 
 impl CallError {
     /// Nothing of the call reached the server.
     pub(crate) fn unsent(cause: Cause, message: String) -> Self {
         let side = if cause == Cause::InFlight { Side::Gateway } else { Side::Upstream };
-        Self { side, cause, sent: false, code: ErrorCode::UNAVAILABLE, message, data: None }
+        Self { side, cause, sent: false, code: ErrorCode::UNAVAILABLE, message, data: None, detail: None }
     }
 
     /// The server has, or may have, seen the call.
     pub(crate) fn sent(cause: Cause, message: String) -> Self {
-        Self { side: Side::Upstream, cause, sent: true, code: ErrorCode::INTERNAL_ERROR, message, data: None }
+        let code = ErrorCode::INTERNAL_ERROR;
+        Self { side: Side::Upstream, cause, sent: true, code, message, data: None, detail: None }
     }
 
     /// Adds a member to `data`, which stays an object.
@@ -162,6 +179,14 @@ impl CallError {
         let mut object: serde_json::Map<String, serde_json::Value> = object.unwrap_or_default();
         object.insert(key.to_owned(), value);
         self.data = Some(serde_json::Value::Object(object).to_string());
+        self
+    }
+
+    /// Adds what the server said: operators read it, the client gets its reference.
+    #[must_use]
+    pub(crate) fn explained(mut self, detail: Arc<Detail>) -> Self {
+        self = self.with("reference", detail.reference.to_string().into());
+        self.detail = Some(detail);
         self
     }
 }

@@ -20,12 +20,13 @@ use model::{EndpointKey, EndpointSpec, Limits, Transport, Verdict};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::call::{Detail, Noted};
 use crate::upstream::{Link, StderrTail, next_serial};
 
 pub use crate::upstream::Upstreams;
 pub use error::{AskError, BringUpError, BringUpFailure, PingError};
 pub use lease::{Lease, Stats};
-pub use state::{EndpointEvent, EndpointPhase, EndpointState, Listing};
+pub use state::{EndpointEvent, EndpointPhase, EndpointState, Listing, Reason};
 
 /// Shared by every generation that has it; lives in the fleet.
 pub struct Endpoint {
@@ -45,6 +46,7 @@ pub struct Endpoint {
     link: ArcSwapOption<Link>,
     state: watch::Sender<EndpointState>,
     pub(crate) stderr: Arc<StderrTail>,
+    noted: Noted,
     /// Ids of ours toward the server, for requests and progress alike; never reused, whatever the connection.
     next_id: AtomicU64,
     /// Connections count up, so that a loss is noticed only by whoever still means that connection.
@@ -100,6 +102,7 @@ impl Endpoint {
             link: ArcSwapOption::empty(),
             state: watch::Sender::default(),
             stderr: Arc::default(),
+            noted: Noted::default(),
             next_id: AtomicU64::new(1),
             next_link: AtomicU64::new(1),
             unreachable_since: AtomicU64::new(0),
@@ -177,6 +180,13 @@ impl Endpoint {
         if self.unreachable_since.load(Ordering::Relaxed) != 0 {
             self.unreachable_since.store(0, Ordering::Relaxed);
         }
+    }
+
+    /// What the server said about a failed call, for [`CallError::explained`]. It is logged here.
+    #[allow(dead_code, reason = "refusals over HTTP say it")]
+    pub(crate) fn note_detail(&self, said: String) -> Arc<Detail> {
+        let now = model::Time::from_nanos(self.upstreams.clock.now_nanos());
+        self.noted.note(self.key.backend.as_str(), said, now)
     }
 
     pub(crate) fn tell(&self, event: EndpointEvent) {

@@ -278,7 +278,8 @@ impl Follow {
 fn server_state(status: &crate::fleet::EndpointStatus) -> pb::ServerState {
     let endpoint = &status.endpoint;
     let state = endpoint.state();
-    let error = status.reason.as_deref().or_else(|| state.last_error.as_deref().filter(|_| !status.up));
+    let last_error = state.last_error.as_ref().map(|reason| &*reason.full);
+    let error = status.reason.as_deref().or_else(|| last_error.filter(|_| !status.up));
     pb::ServerState {
         endpoint: Some(wire::endpoint_key_to_pb(&endpoint.key)),
         verdict: wire::verdict_to_pb(endpoint.verdict()),

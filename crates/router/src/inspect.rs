@@ -65,6 +65,7 @@ impl Inspector {
             State::Closed => "closed",
         };
         let next_attempt = state.next_attempt.map(|at| Duration::from_millis(at.0.saturating_sub(now)));
+        let last_error = state.last_error.as_ref().map(|reason| &*reason.full);
         pb::Endpoint {
             key: Some(wire::endpoint_key_to_pb(&endpoint.key)),
             verdict: wire::verdict_to_pb(endpoint.verdict()),
@@ -76,7 +77,7 @@ impl Inspector {
             admitted: endpoint.stats.admitted.load(Ordering::Relaxed),
             admission: admission.into(),
             restarts: state.restarts,
-            error: one.reason.as_deref().or(state.last_error.as_deref()).unwrap_or_default().into(),
+            error: one.reason.as_deref().or(last_error).unwrap_or_default().into(),
             stderr: state.stderr,
             next_attempt: next_attempt.and_then(|next| next.try_into().ok()),
             role: one.role().into(),

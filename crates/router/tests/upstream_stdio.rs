@@ -35,7 +35,7 @@ const TESTS: &[(&str, fn())] = &[
     ("a_crash_fails_what_was_sent_and_holds_what_comes", || {
         run(calls::a_crash_fails_what_was_sent_and_holds_what_comes());
     }),
-    ("failures_to_start_say_why", || run(calls::failures_to_start_say_why())),
+    ("failures_to_start_say_why_to_operators_alone", || run(calls::failures_to_start_say_why_to_operators_alone())),
     ("a_child_sees_only_its_own_environment", || run(calls::a_child_sees_only_its_own_environment())),
     ("a_tree_ends_when_its_endpoint_does", trees::a_tree_ends_when_its_endpoint_does),
     ("a_tree_ends_when_its_router_is_killed", trees::a_tree_ends_when_its_router_is_killed),

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     AskError, BringUpError, BringUpFailure, Endpoint, EndpointEvent, EndpointPhase, EndpointState, Listing, PingError,
+    Reason,
 };
 use crate::call::{Call, CallError, Cause};
 use crate::upstream::{self, Link, ask, list_all};
@@ -59,8 +60,8 @@ impl Endpoint {
             () = self.ended.cancelled() => Err(BringUpFailure::Ended),
         };
         outcome.map_err(|failure| {
-            let error = BringUpError { failure, stderr: self.stderr.lines() };
-            self.note_error(&error.failure.to_string());
+            let error = BringUpError::new(failure, || self.stderr.told());
+            self.note_error(error.reason());
             error
         })
     }
@@ -86,7 +87,7 @@ impl Endpoint {
                 Claim::Others => {
                     let state = self.attempt_over().await;
                     if state.phase == EndpointPhase::Down {
-                        let reason = state.last_error.unwrap_or_else(|| "the attempt was given up".into());
+                        let reason = state.last_error.unwrap_or_else(|| Reason::own("the attempt was given up"));
                         return Err(BringUpFailure::Elsewhere { reason });
                     }
                 }
@@ -177,7 +178,7 @@ impl Endpoint {
     }
 
     fn not_connected(&self) -> AskError {
-        let reason = self.state.borrow().last_error.clone();
+        let reason = self.state.borrow().last_error.as_ref().map(|reason| Arc::clone(&reason.full));
         AskError::Down { reason: reason.unwrap_or_else(|| "never connected".into()) }
     }
 
@@ -221,10 +222,10 @@ impl Endpoint {
                 self.tell(EndpointEvent::Renewed);
             }
             Err(failure) => {
-                let reason = format!("the server lost its session, and a new one could not be had: {failure}");
-                self.note_error(&reason);
+                let reason = failure.reason("the server lost its session, and a new one could not be had");
+                self.note_error(reason.clone());
                 drop(attempt);
-                self.tell(EndpointEvent::Lost { reason: reason.into() });
+                self.tell(EndpointEvent::Lost { reason: reason.full });
             }
         }
     }
@@ -246,8 +247,11 @@ impl Endpoint {
 
     fn down_error(&self) -> CallError {
         let state = self.state.borrow().clone();
-        let reason = state.last_error.as_deref().unwrap_or("it has not been connected yet");
-        let error = CallError::unsent(Cause::Down, format!("server `{}` is down: {reason}", self.key.backend));
+        let reason = state.last_error.as_ref().map_or("it has not been connected yet", |reason| &*reason.plain);
+        let mut error = CallError::unsent(Cause::Down, format!("server `{}` is down: {reason}", self.key.backend));
+        if let Some(reference) = state.last_error.as_ref().and_then(|reason| reason.reference) {
+            error = error.with("reference", reference.to_string().into());
+        }
         match state.next_attempt {
             Some(next) => {
                 let wait = next.0.saturating_sub(self.upstreams.clock.unix_millis());
@@ -257,8 +261,8 @@ impl Endpoint {
         }
     }
 
-    pub(crate) fn note_error(&self, error: &str) {
-        self.state.send_modify(|state| state.last_error = Some(error.into()));
+    pub(crate) fn note_error(&self, error: Reason) {
+        self.state.send_modify(|state| state.last_error = Some(error));
     }
 
     /// Connection `number` is no more: no call goes out on it from here on. Whether it was the live one.

@@ -8,29 +8,41 @@ use std::time::Duration;
 use mcp::initialize::InitializeError;
 use mcp::tool::ToolListError;
 
-use crate::call::CallError;
+use super::state::Reason;
+use crate::call::{CallError, Detail};
 use crate::secrets::SecretError;
 
-/// An endpoint that is not up, with the last lines its process wrote to stderr.
+/// An endpoint that is not up. Displayed it is for operators.
 #[derive(Debug, thiserror::Error)]
-#[error("{failure}{}", Tail(stderr))]
+#[error("{failure}{}", Rest { failure, output })]
 pub struct BringUpError {
     pub failure: BringUpFailure,
-    pub stderr: Vec<String>,
+    /// What its process wrote in this attempt.
+    pub output: Arc<Detail>,
 }
 
-struct Tail<'a>(&'a [String]);
+/// A failed call of the attempt has the output already.
+struct Rest<'a> {
+    failure: &'a BringUpFailure,
+    output: &'a Detail,
+}
 
-/// Lines shown in an error; the state of the endpoint has more.
-const SHOWN: usize = 8;
-
-impl fmt::Display for Tail<'_> {
+impl fmt::Display for Rest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines = &self.0[self.0.len().saturating_sub(SHOWN)..];
-        if !lines.is_empty() {
-            write!(f, "; its stderr ends with: {}", lines.join(" | "))?;
-        }
-        Ok(())
+        if self.failure.detail().is_some() { Ok(()) } else { self.output.fmt(f) }
+    }
+}
+
+impl BringUpError {
+    /// `output` is what the process of the attempt wrote, as a person reads it.
+    pub(super) fn new(failure: BringUpFailure, output: impl FnOnce() -> String) -> Self {
+        let output = failure.detail().cloned().unwrap_or_else(|| Detail::new(output()));
+        Self { failure, output }
+    }
+
+    pub(super) fn reason(&self) -> Reason {
+        let reference = Some(self.output.reference);
+        Reason { plain: self.failure.plain().into(), full: self.to_string().into(), reference }
     }
 }
 
@@ -56,10 +68,39 @@ pub enum BringUpFailure {
     #[error("{reason}")]
     Elsewhere {
         /// Of an attempt that somebody else had made meanwhile.
-        reason: Arc<str>,
+        reason: Reason,
     },
     #[error("the endpoint has been shut down")]
     Ended,
+}
+
+impl BringUpFailure {
+    /// For MCP clients: nothing that the server said, and nothing of the machine it runs on.
+    pub(crate) fn plain(&self) -> String {
+        match self {
+            Self::Secret(_) => "a reference in its configuration cannot be resolved".to_owned(),
+            Self::Url { .. } => "its URL cannot be used".to_owned(),
+            Self::Keeper { .. } | Self::Start { .. } => "its process could not be started".to_owned(),
+            Self::Initialize(error) => format!("initialize: {}", error.plain()),
+            Self::List(error) => format!("tools/list: {}", error.plain()),
+            Self::Elsewhere { reason } => reason.plain.to_string(),
+            Self::Header { .. } | Self::TimedOut { .. } | Self::Ended => self.to_string(),
+        }
+    }
+
+    pub(crate) fn detail(&self) -> Option<&Arc<Detail>> {
+        match self {
+            Self::Initialize(AskError::Call(error)) | Self::List(AskError::Call(error)) => error.detail.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// For an attempt whose output says nothing about it.
+    pub(crate) fn reason(&self, context: &str) -> Reason {
+        let reference = self.detail().map(|detail| detail.reference);
+        let (plain, full) = (format!("{context}: {}", self.plain()), format!("{context}: {self}"));
+        Reason { plain: plain.into(), full: full.into(), reference }
+    }
 }
 
 /// Why a request of the gateway's own has no usable result.
@@ -81,6 +122,20 @@ pub enum AskError {
     Down { reason: Arc<str> },
     #[error("no answer within {} ms", limit.as_millis())]
     TimedOut { limit: Duration },
+}
+
+impl AskError {
+    /// For MCP clients: nothing that the server said.
+    fn plain(&self) -> String {
+        match self {
+            Self::Call(error) => error.message.clone(),
+            Self::Refused { code, .. } => format!("the server refused with error {code}"),
+            Self::Down { .. } => "not connected".to_owned(),
+            Self::Initialize(_) => "the server's answer cannot be used".to_owned(),
+            Self::Tools(_) => "the server's list cannot be used".to_owned(),
+            Self::Malformed { .. } | Self::TooLong { .. } | Self::TimedOut { .. } => self.to_string(),
+        }
+    }
 }
 
 /// Why a ping did not come back.

@@ -1,9 +1,12 @@
 //! What an endpoint is doing, as others see it.
 
+use std::fmt;
 use std::sync::Arc;
 
 use mcp::{ProtocolVersion, Tool};
 use model::WallTime;
+
+use crate::call::Reference;
 
 /// Where an endpoint is between nothing and its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,13 +35,38 @@ pub struct EndpointState {
     pub upstream_session: Option<Arc<str>>,
     pub protocol_version: Option<ProtocolVersion>,
     /// Why it was last lost, or could last not be brought up.
-    pub last_error: Option<Arc<str>>,
+    pub last_error: Option<Reason>,
     /// How often it came up again after it had been up: new processes and renewed sessions.
     pub restarts: u32,
     /// When the fleet will try again.
     pub next_attempt: Option<WallTime>,
     /// The last lines of the child's stderr.
     pub stderr: Vec<String>,
+}
+
+/// Why an endpoint is not, or was not, up. Displayed it is for operators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// For MCP clients.
+    pub plain: Arc<str>,
+    /// With what the server said.
+    pub full: Arc<str>,
+    /// Of the log line that has it.
+    pub reference: Option<Reference>,
+}
+
+impl Reason {
+    /// One that holds no word of the server.
+    pub(crate) fn own(text: &str) -> Self {
+        let text: Arc<str> = text.into();
+        Self { plain: Arc::clone(&text), full: text, reference: None }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.full)
+    }
 }
 
 /// What happened to an endpoint by itself; told to the fleet with the endpoint's serial.

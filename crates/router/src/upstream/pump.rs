@@ -18,8 +18,8 @@ use super::inbound::{Inbound, not_an_answer, read, too_large};
 use super::stderr_tail::{Lines, StderrTail};
 use super::stdio::{ToChild, Waiter};
 use super::too_long::TooLong;
-use crate::call::{CallError, Cause};
-use crate::endpoint::{Endpoint, EndpointEvent};
+use crate::call::{CallError, Cause, Detail};
+use crate::endpoint::{Endpoint, EndpointEvent, Reason};
 use crate::keeper::{Keeper, Kept, Streams};
 
 /// Bytes waiting to be written at which no more messages are taken.
@@ -32,8 +32,6 @@ const GRACE: Duration = Duration::from_secs(2);
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How much longer than allowed a message may be before its sender counts as broken.
 const FAR_TOO_LONG: u64 = 1 << 30;
-/// Lines of stderr that a failed call shows.
-const SHOWN: usize = 8;
 
 pub(super) struct Pump {
     endpoint: Weak<Endpoint>,
@@ -118,17 +116,26 @@ impl Pump {
             Stop::Broken(what) => format!("its process {what} and {ending}"),
             Stop::Asked | Stop::Closed => format!("its process {ending}"),
         };
-        let lines = stderr.lines();
-        let tail = &lines[lines.len().saturating_sub(SHOWN)..];
-        match stop {
-            Stop::Asked => tracing::debug!(server, reason, "a stdio server has ended"),
-            Stop::Closed | Stop::Broken(_) => tracing::warn!(server, reason, stderr = ?tail, "a stdio server is lost"),
-        }
         let message = format!("server `{server}` gave no answer: {reason}");
-        tell_all(calls, waiting, written, &message, tail).await;
+        let detail = match stop {
+            Stop::Asked => {
+                tracing::debug!(server, reason, "a stdio server has ended");
+                None
+            }
+            Stop::Closed | Stop::Broken(_) => {
+                let detail = Detail::new(stderr.told());
+                tracing::warn!(server, reason, reference = %detail.reference, said = detail.text,
+                    "a stdio server is lost");
+                Some(detail)
+            }
+        };
+        tell_all(calls, waiting, written, &message, detail.as_ref()).await;
         if let Some(endpoint) = endpoint.upgrade().filter(|_| was_live) {
-            endpoint.note_error(&reason);
-            endpoint.tell(EndpointEvent::Lost { reason: reason.into() });
+            let rest = detail.as_ref().map(ToString::to_string).unwrap_or_default();
+            let (full, reference) = (format!("{reason}{rest}").into(), detail.map(|detail| detail.reference));
+            let reason = Reason { plain: reason.into(), full, reference };
+            endpoint.note_error(reason.clone());
+            endpoint.tell(EndpointEvent::Lost { reason: reason.full });
         }
     }
 
@@ -323,10 +330,14 @@ async fn tell_all(
     waiting: BTreeMap<u64, Waiting>,
     written: u64,
     message: &str,
-    stderr: &[String],
+    detail: Option<&Arc<Detail>>,
 ) {
-    let unsent = || CallError::unsent(Cause::Lost, message.to_owned());
-    let sent = || CallError::sent(Cause::Lost, message.to_owned()).with("stderr", stderr.into());
+    let explained = |error: CallError| match detail {
+        Some(detail) => error.explained(Arc::clone(detail)),
+        None => error,
+    };
+    let unsent = || explained(CallError::unsent(Cause::Lost, message.to_owned()));
+    let sent = || explained(CallError::sent(Cause::Lost, message.to_owned()));
     for Waiting { waiter, begins } in waiting.into_values() {
         drop(waiter.answer.send(Err(if begins < written { sent() } else { unsent() })));
     }

@@ -7,6 +7,8 @@ const MAX_LINES: usize = 64;
 const MAX_BYTES: usize = 16 << 10;
 /// Of one line; the rest of it is cut off.
 const MAX_LINE: usize = 2 << 10;
+/// Lines of a reason; the status has more.
+const SHOWN: usize = 8;
 
 /// Of all children an endpoint has had, one after the other.
 #[derive(Debug, Default)]
@@ -26,6 +28,13 @@ impl StderrTail {
         while lines.len() > MAX_LINES || bytes > MAX_BYTES {
             bytes -= lines.pop_front().map_or(0, |line| line.len());
         }
+    }
+
+    /// Its end, for operators who read why it failed.
+    pub(crate) fn told(&self) -> String {
+        let lines = self.lines();
+        let last = &lines[lines.len().saturating_sub(SHOWN)..];
+        if last.is_empty() { String::new() } else { format!("its stderr ends with: {}", last.join(" | ")) }
     }
 
     pub(crate) fn lines(&self) -> Vec<String> {

@@ -131,9 +131,13 @@ pub async fn a_crash_fails_what_was_sent_and_holds_what_comes() {
     let error = small.call(&tool_call("1", "crash")).await.unwrap_err();
     assert_eq!((error.cause, error.sent), (Cause::Lost, true));
     assert_eq!(error.message, "server `small` gave no answer: its process exited with status 3");
-    assert_eq!(error.data.unwrap(), r#"{"stderr":["the reactor","is melting"]}"#);
+    let detail = error.detail.as_ref().unwrap();
+    assert_eq!(detail.text, "its stderr ends with: the reactor | is melting");
+    let reference = detail.reference.to_string();
+    assert_eq!(error.data.as_deref().unwrap(), format!(r#"{{"reference":"{reference}"}}"#));
     let EndpointEvent::Lost { reason } = small.event().await else { panic!("lost") };
-    assert_eq!(&*reason, "its process exited with status 3");
+    assert_eq!(*reason, *format!("its process exited with status 3{detail}"));
+    assert_eq!(small.endpoint.state().last_error.unwrap().to_string(), *reason, "operators read all of it");
     assert_eq!(small.endpoint.state().phase, EndpointPhase::Lost);
     // A call that comes now waits for the process that the fleet starts.
     let echo = tool_call("2", "echo");
@@ -143,14 +147,18 @@ pub async fn a_crash_fails_what_was_sent_and_holds_what_comes() {
     small.endpoint.shut_down().await;
 }
 
-pub async fn failures_to_start_say_why() {
-    let fails = async |transport: Transport, expected: &str| {
+pub async fn failures_to_start_say_why_to_operators_alone() {
+    let fails = async |transport: Transport, expected: &str, told: &str| {
         let limits = Limits { connect: Duration::from_secs(5), ..Limits::default() };
         let small = bench(transport, limits);
         let error = small.endpoint.bring_up(Instant::now() + Duration::from_secs(5)).await.unwrap_err();
-        assert_eq!(error.to_string(), expected);
-        assert_eq!(small.endpoint.state().phase, EndpointPhase::Down);
-        assert!(small.call(&tool_call("1", "echo")).await.unwrap_err().message.starts_with("server `small` is down: "));
+        let reference = error.output.reference.to_string();
+        assert_eq!(error.to_string(), format!("{expected} (reference {reference})"));
+        let state = small.endpoint.state();
+        assert_eq!((state.phase, state.last_error.unwrap().to_string()), (EndpointPhase::Down, error.to_string()));
+        let refused = small.call(&tool_call("1", "echo")).await.unwrap_err();
+        assert_eq!(refused.message, format!("server `small` is down: {told}"));
+        assert_eq!(refused.data.unwrap(), format!(r#"{{"reference":"{reference}"}}"#));
     };
     let stdio = |command: &str, args: &[&str], env: &[(&str, &str)]| Transport::Stdio {
         command: command.into(),
@@ -161,16 +169,19 @@ pub async fn failures_to_start_say_why() {
     fails(
         stdio("/no/such/program", &[], &[]),
         "`/no/such/program` could not be started: No such file or directory (os error 2)",
+        "its process could not be started",
     )
     .await;
     fails(
         stdio("sh", &["-c", "echo broken >&2; exit 4"], &[]),
         "initialize: server `small` gave no answer: its process exited with status 4; its stderr ends with: broken",
+        "initialize: server `small` gave no answer: its process exited with status 4",
     )
     .await;
     fails(
         stdio("sh", &[], &[("KEY", "${env:ONLY1MCP_NOT_SET}")]),
         "env.KEY: `${env:ONLY1MCP_NOT_SET}` is not set in the router's environment",
+        "a reference in its configuration cannot be resolved",
     )
     .await;
     let mut lost = stdio("sh", &[], &[]);
@@ -180,6 +191,7 @@ pub async fn failures_to_start_say_why() {
     fails(
         lost,
         "`sh` could not be started: cannot enter the directory /no/such/place: No such file or directory (os error 2)",
+        "its process could not be started",
     )
     .await;
 }
@@ -193,7 +205,8 @@ pub async fn a_child_sees_only_its_own_environment() {
         cwd: None,
     };
     let small = bench(transport, Limits::default());
-    let error = small.endpoint.bring_up(Instant::now() + PATIENCE).await.unwrap_err();
-    let names: Vec<_> = error.stderr[0].split_whitespace().filter(|name| *name != "LANG").collect();
+    small.endpoint.bring_up(Instant::now() + PATIENCE).await.unwrap_err();
+    let names: Vec<_> =
+        small.endpoint.state().stderr[0].split_whitespace().map(str::to_owned).filter(|name| *name != "LANG").collect();
     assert_eq!(names, ["HOME", "KEY", "PATH"]);
 }

@@ -1,0 +1,91 @@
+//! What a server says about its own failure: operators read it, MCP clients get a reference to it.
+//!
+//! The last lines of a child's stderr and the body of an HTTP refusal hold what the server's author did not mean for
+//! clients: connection strings, paths, tokens. They go into the log and into the status of the endpoint; a client hears
+//! the plain reason and the reference by which an operator finds the log line.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use model::Time;
+
+/// A short name for one log line. Random, so that lines of two runs of a router do not share one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reference(u32);
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
+
+/// The server's own words about one failure, under the reference that clients get in their place.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Detail {
+    pub reference: Reference,
+    pub text: String,
+}
+
+impl Detail {
+    /// Whoever makes one writes the log line that has its reference; [`Noted::note`] does both.
+    #[must_use]
+    pub fn new(text: String) -> Arc<Self> {
+        Arc::new(Self { reference: Reference(rand::random()), text })
+    }
+}
+
+/// For operators: after a plain reason, the rest.
+impl fmt::Display for Detail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.text.is_empty() {
+            write!(f, "; {}", self.text)?;
+        }
+        write!(f, " (reference {})", self.reference)
+    }
+}
+
+/// The same words again within this time are the same log line.
+const SAME_LINE: Duration = Duration::from_secs(60);
+
+/// The last detail of a server that was logged by itself. Locked only by calls that have failed.
+#[derive(Debug, Default)]
+pub(crate) struct Noted(Mutex<Option<(Arc<Detail>, Time)>>);
+
+impl Noted {
+    /// The detail for `text`, which has a log line: an earlier one, if it is young and says the same.
+    pub(crate) fn note(&self, server: &str, text: String, now: Time) -> Arc<Detail> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((detail, at)) = &*last
+            && detail.text == text
+            && now.since(*at) < SAME_LINE
+        {
+            return Arc::clone(detail);
+        }
+        let detail = Detail::new(text);
+        tracing::warn!(server, reference = %detail.reference, said = detail.text,
+            "a call failed; its client was told the reference, not what the server said");
+        *last = Some((Arc::clone(&detail), now));
+        detail
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_words_share_a_reference_while_their_line_is_young() {
+        let noted = Noted::default();
+        let note =
+            |text: &str, seconds: u64| noted.note("small", text.to_owned(), Time::from_nanos(seconds * 1_000_000_000));
+        let first = note("no such database", 0);
+        assert_eq!(note("no such database", 59), first);
+        assert_ne!(note("no such table", 59).reference, first.reference);
+        let again = note("no such database", 60);
+        assert_ne!(again.reference, first.reference, "another line stands between");
+        assert_ne!(note("no such database", 120).reference, again.reference, "the line is old");
+        assert_eq!(first.to_string(), format!("; no such database (reference {})", first.reference));
+        assert_eq!(first.reference.to_string().len(), 8);
+    }
+}
