@@ -107,8 +107,6 @@ pub enum Cause {
     Connect,
     /// The connection or the process ended under the call.
     Lost,
-    /// The server does not know the gateway's session any more.
-    SessionLost,
     /// The answer is no MCP.
     Protocol,
     /// The answer is larger than allowed.
@@ -125,7 +123,6 @@ impl Cause {
             Self::Down => "down",
             Self::Connect => "connect",
             Self::Lost => "lost",
-            Self::SessionLost => "session_lost",
             Self::Protocol => "protocol",
             Self::TooLarge => "too_large",
             Self::Status(_) => "status",
@@ -193,8 +190,8 @@ impl CallError {
 
 /// Sends `call` to the endpoint of `lease` and brings its answer.
 ///
-/// Goes again by itself only where nothing was executed: once after a lost session was renewed, once if nothing of it
-/// was written, and while an endpoint that was just lost is being brought back, for as long as connecting may take. An
+/// Goes again by itself only where nothing was executed: once after a session was renewed whose loss a ping on it has
+/// confirmed, once if nothing of it was written, and while an endpoint that was just lost is being brought back, for as long as connecting may take. An
 /// idempotent call also goes again, once, when its connection ended before anything of an answer came. There are no
 /// other time limits here: whoever drives the call drops it. Each time it goes again is an event of `span`.
 ///

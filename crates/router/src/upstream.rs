@@ -11,6 +11,7 @@ mod http1;
 mod http_answer;
 mod http_events;
 mod http_pool;
+mod http_session;
 mod http_target;
 mod inbound;
 mod outgoing;
@@ -37,6 +38,7 @@ use crate::endpoint::{BringUpFailure, Endpoint, EndpointEvent};
 
 pub(crate) use ask::{ask, list_all};
 pub(crate) use http::HttpLink;
+pub(crate) use http_session::Doubt;
 pub(crate) use stderr_tail::StderrTail;
 pub(crate) use stdio::StdioLink;
 
@@ -117,13 +119,20 @@ impl Link {
         }
     }
 
-    /// After `error`, nothing of which was executed, a new session would help: the server has lost the one there was, or
-    /// refuses credentials that have been exchanged since they were read.
-    pub(crate) fn needs_renewal(&self, endpoint: &Endpoint, error: &CallError) -> bool {
-        match (self, error.cause) {
-            (_, Cause::SessionLost) => true,
-            (Self::Http(link), Cause::Status(401 | 403)) => link.is_outdated(endpoint),
-            _ => false,
+    /// What `error`, a status of the server, puts in doubt: a new session may be needed.
+    pub(crate) fn doubt(&self, endpoint: &Endpoint, error: &CallError) -> Option<Doubt> {
+        match self {
+            Self::Http(link) => link.doubt(endpoint, error),
+            Self::Stdio(_) => None,
+        }
+    }
+
+    /// The server confirms a doubt when asked on this same connection: nothing is executed on it any more, and only a
+    /// new session helps.
+    pub(crate) async fn has_fallen(self: &Arc<Self>, endpoint: &Arc<Endpoint>, doubt: Doubt) -> bool {
+        match &**self {
+            Self::Http(link) => link.has_fallen(endpoint, self, doubt).await,
+            Self::Stdio(_) => false,
         }
     }
 
@@ -231,17 +240,20 @@ pub(crate) async fn forward(
 /// Returns when the call may go again, and why it may, or gives back why it may not.
 async fn may_go_again(
     endpoint: &Arc<Endpoint>,
-    link: &Link,
+    link: &Arc<Link>,
     call: &Call,
     error: CallError,
     again: &mut Again,
 ) -> Result<&'static str, CallError> {
     let first = |tried: &mut bool| !std::mem::replace(tried, true);
+    if !again.renewed
+        && let Some(doubt) = link.doubt(endpoint, &error)
+        && link.has_fallen(endpoint, doubt).await
+    {
+        again.renewed = true;
+        return if endpoint.renew(link.number()).await? { Ok("session_renewed") } else { Err(error) };
+    }
     match error.cause {
-        _ if link.needs_renewal(endpoint, &error) && first(&mut again.renewed) => {
-            endpoint.renew(link.number()).await?;
-            Ok("session_renewed")
-        }
         Cause::Connect if endpoint.unreachable_for() < HOLD => {
             tokio::time::sleep(RETRY.ceiling(again.connects)).await;
             again.connects += 1;
@@ -253,7 +265,6 @@ async fn may_go_again(
         | Cause::Down
         | Cause::Connect
         | Cause::Lost
-        | Cause::SessionLost
         | Cause::Protocol
         | Cause::TooLarge
         | Cause::Status(_) => Err(error),

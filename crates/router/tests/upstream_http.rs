@@ -6,14 +6,15 @@
 mod bench;
 #[path = "upstream_http/server.rs"]
 mod server;
+#[path = "upstream_http/sessions.rs"]
+mod sessions;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use model::{Limits, Revision, Transport};
 use router::call::{Answer, Cause, forward};
-use router::endpoint::{EndpointEvent, EndpointPhase, Lease};
+use router::endpoint::{EndpointEvent, Lease};
 use tokio::time::{Instant, timeout};
 
 use bench::{Bench, PATIENCE, bench, call_of, tool_call};
@@ -111,35 +112,6 @@ async fn a_secret_that_was_exchanged_is_read_again_when_the_old_one_is_refused()
     small.whole(&tool_call("2", "echo")).await;
     assert_eq!(server.seen().executed, 1);
     small.endpoint.shut_down().await;
-}
-
-#[tokio::test]
-async fn a_lost_session_is_renewed_once_for_all_calls_and_nothing_runs_twice() {
-    for status in [404, 400] {
-        let (server, mut small) = connected(Plan { lost: status, ..Plan::default() }).await;
-        server.forget_sessions();
-        let ids: Vec<_> = (1..=20).map(|id| tool_call(&id.to_string(), "echo")).collect();
-        let answers = join_all(ids.iter().map(|call| small.whole(call))).await;
-        assert!(answers.iter().all(|answer| answer.contains(r#""result""#)));
-        let seen = server.seen();
-        assert_eq!((seen.initialized, seen.executed), (2, 20));
-        assert_eq!(small.endpoint.state().upstream_session.as_deref(), Some("session-2"));
-        assert_eq!(small.event().await, EndpointEvent::Renewed);
-        assert!(small.events.try_recv().is_err(), "told once");
-        small.endpoint.shut_down().await;
-    }
-}
-
-#[tokio::test]
-async fn a_session_that_cannot_be_had_again_is_a_loss() {
-    let (server, mut small) = connected(Plan { lost: 404, ..Plan::default() }).await;
-    server.forget_sessions();
-    server.refuse_initialize();
-    let error = small.call(&tool_call("1", "echo")).await.unwrap_err();
-    assert_eq!((error.cause, error.sent), (Cause::Down, false));
-    assert!(error.message.contains("status 503"), "{error}");
-    assert!(matches!(small.event().await, EndpointEvent::Lost { .. }));
-    assert_eq!(small.endpoint.state().phase, EndpointPhase::Down);
 }
 
 #[tokio::test]

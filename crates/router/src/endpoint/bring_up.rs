@@ -141,8 +141,15 @@ impl Endpoint {
     async fn list_over(self: &Arc<Self>, link: Arc<Link>) -> Result<Listing, AskError> {
         let limit = self.limits().connect;
         match list_all(self, &link, limit).await {
-            Err(AskError::Call(error)) if link.needs_renewal(self, &error) => {
-                self.renew(link.number()).await?;
+            Err(AskError::Call(error)) => {
+                let doubt = link.doubt(self, &error);
+                let renewed = match doubt {
+                    Some(doubt) => link.has_fallen(self, doubt).await && self.renew(link.number()).await?,
+                    None => false,
+                };
+                if !renewed {
+                    return Err(error.into());
+                }
                 let link = self.link().ok_or_else(|| self.not_connected())?;
                 list_all(self, &link, limit).await
             }
@@ -161,16 +168,16 @@ impl Endpoint {
         match ask(self, &link, &Call::own(method::PING, None), timeout).await {
             Ok(_) => Ok(begun.elapsed()),
             Err(error) => {
-                if matches!(&error, AskError::Call(call) if link.needs_renewal(self, call)) {
-                    // The probe failed, but what it found needs no verdict: it needs a new session.
-                    let (endpoint, stale) = (Arc::clone(self), link.number());
-                    self.upstreams.tasks.spawn_on(
-                        &self.upstreams.control,
-                        "session renewal after a ping",
-                        async move {
-                            drop(endpoint.renew(stale).await);
-                        },
-                    );
+                if let AskError::Call(call) = &error
+                    && let Some(doubt) = link.doubt(self, call)
+                {
+                    // The probe failed, but what it found may need no verdict: it may need a new session.
+                    let (endpoint, tasks) = (Arc::clone(self), &self.upstreams.tasks);
+                    tasks.spawn_on(&self.upstreams.control, "session renewal after a ping", async move {
+                        if link.has_fallen(&endpoint, doubt).await {
+                            drop(endpoint.renew(link.number()).await);
+                        }
+                    });
                 }
                 Err(error.into())
             }
@@ -183,10 +190,11 @@ impl Endpoint {
     }
 
     /// A new session in place of that of connection `stale`, unless there is one already. Many callers, one attempt.
-    pub(crate) async fn renew(self: &Arc<Self>, stale: u64) -> Result<(), CallError> {
+    /// Calls go out on the old one until the new one works. False if it stays: no other was to be had, and it answers.
+    pub(crate) async fn renew(self: &Arc<Self>, stale: u64) -> Result<bool, CallError> {
         let current = |endpoint: &Self| endpoint.link().is_some_and(|link| link.number() != stale);
         if current(self) {
-            return Ok(());
+            return Ok(true);
         }
         let claimed = self.state.send_if_modified(|state| {
             let mine = state.phase == EndpointPhase::Up && !current(self);
@@ -202,7 +210,10 @@ impl Endpoint {
             });
         }
         self.attempt_over().await;
-        if current(self) { Ok(()) } else { Err(self.down_error()) }
+        match self.link() {
+            Some(link) => Ok(link.number() != stale),
+            None => Err(self.down_error()),
+        }
     }
 
     async fn renewal(self: Arc<Self>) {
@@ -221,6 +232,10 @@ impl Endpoint {
                 attempt.publish(link);
                 self.tell(EndpointEvent::Renewed);
             }
+            Err(failure) if self.still_answers().await => {
+                tracing::warn!(server = %self.key.backend, %failure, "no new session could be had, and the old one serves again");
+                attempt.keep();
+            }
             Err(failure) => {
                 let reason = failure.reason("the server lost its session, and a new one could not be had");
                 self.note_error(reason.clone());
@@ -228,6 +243,12 @@ impl Endpoint {
                 self.tell(EndpointEvent::Lost { reason: reason.full });
             }
         }
+    }
+
+    /// A ping on the connection that was to be replaced is answered.
+    async fn still_answers(self: &Arc<Self>) -> bool {
+        let Some(link) = self.link() else { return false };
+        ask(self, &link, &Call::own(method::PING, None), self.limits().connect).await.is_ok()
     }
 
     /// The connection calls go out on. Waits while one is being made, or is about to be, for as long as connecting may
@@ -298,6 +319,18 @@ impl Endpoint {
 }
 
 impl Attempt<'_> {
+    /// Nothing has changed.
+    fn keep(mut self) {
+        self.endpoint.state.send_if_modified(|state| {
+            let mine = state.phase == EndpointPhase::Connecting;
+            if mine {
+                state.phase = EndpointPhase::Up;
+            }
+            mine
+        });
+        self.finished = true;
+    }
+
     /// From here on calls go out on `link`, unless the endpoint was shut down meanwhile.
     fn publish(mut self, link: Arc<Link>) {
         let endpoint = self.endpoint;

@@ -11,11 +11,11 @@ use mcp::sse::Decoder;
 use runtime::Backoff;
 use tokio_util::sync::CancellationToken;
 
-use super::Link;
 use super::http::HttpLink;
 use super::http_pool::{self, Body};
 use super::http_target::LAST_EVENT_ID;
 use super::inbound::{Inbound, read};
+use super::{Doubt, Link};
 use crate::endpoint::{Endpoint, EndpointEvent};
 
 const RETRY: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(30));
@@ -26,8 +26,8 @@ const MAX_EVENT: usize = 4 << 20;
 enum End {
     /// The server offers none: that is no failure, and nothing to try again.
     NotOffered,
-    /// The session is gone; its successor will listen.
-    SessionLost,
+    /// The session may be gone; then its successor will listen.
+    SessionInDoubt(StatusCode),
     /// After it had been open.
     Closed { retry: Option<Duration> },
     /// It could not be opened.
@@ -59,10 +59,15 @@ impl Listener {
             let server = &endpoint.key.backend;
             let wait = match self.stream(&endpoint).await {
                 End::NotOffered => return tracing::debug!(%server, "the server offers no stream of announcements"),
-                End::SessionLost => {
-                    // Its outcome is known to the endpoint, and told to the fleet.
-                    drop(endpoint.renew(self.link.number()).await);
-                    return;
+                End::SessionInDoubt(status) => {
+                    let fallen = self.link.has_fallen(&endpoint, Doubt::Session).await;
+                    // What becomes of a renewal is known to the endpoint, and told to the fleet.
+                    if fallen && endpoint.renew(self.link.number()).await.unwrap_or(true) {
+                        return;
+                    }
+                    tracing::debug!(%server, %status, "the stream of announcements cannot be opened");
+                    failures += 1;
+                    RETRY.ceiling(failures)
                 }
                 End::Closed { retry } => {
                     failures = 0;
@@ -92,8 +97,8 @@ impl Listener {
         match response.status() {
             StatusCode::OK => {}
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => return End::NotOffered,
-            StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST if http.session.is_some() => {
-                return if self.gap { End::SessionLost } else { End::NotOffered };
+            status @ (StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST) if http.session.is_some() => {
+                return if self.gap { End::SessionInDoubt(status) } else { End::NotOffered };
             }
             StatusCode::NOT_FOUND => return End::NotOffered,
             status => return End::Failed(format!("status {status}")),

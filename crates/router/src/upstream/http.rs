@@ -1,6 +1,7 @@
 //! Streamable HTTP toward a server: one session, shared by all calls, over any number of connections.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::ask;
 use super::http_answer::{self, Exchange};
 use super::http_pool;
+use super::http_session::Standing;
 use super::http_target::{SESSION, TRACEPARENT, TRACESTATE, Target};
 use super::inbound::Restore;
 use super::{Link, OURSELVES, outgoing};
@@ -26,6 +28,10 @@ pub(crate) struct HttpLink {
     pub(crate) greeting: ServerInitialize,
     /// Cancelled when another session took its place.
     pub(crate) replaced: CancellationToken,
+    pub(super) standing: Standing,
+    endpoint: Weak<Endpoint>,
+    /// The server was told that the session ends.
+    ended: AtomicBool,
 }
 
 /// For telling a server that a session ends.
@@ -49,13 +55,20 @@ impl HttpLink {
         };
         let result = ask::result_of(&response).map_err(failed)?;
         let greeting = ServerInitialize::parse(result).map_err(|error| failed(error.into()))?;
-        let target = target.with_session(session.as_ref(), greeting.protocol_version);
-        http_answer::post(endpoint, &target, message::INITIALIZED.into())
+        let link = Self {
+            number: endpoint.next_link_number(),
+            target: target.with_session(session.as_ref(), greeting.protocol_version),
+            session,
+            greeting,
+            replaced: endpoint.ended.child_token(),
+            standing: Standing::default(),
+            endpoint: Arc::downgrade(endpoint),
+            ended: AtomicBool::new(false),
+        };
+        http_answer::post(endpoint, &link.target, message::INITIALIZED.into())
             .await
             .map_err(|error| failed(error.into()))?;
-        let replaced = endpoint.ended.child_token();
-        let number = endpoint.next_link_number();
-        Ok(Arc::new(Link::Http(Self { number, target, session, greeting, replaced })))
+        Ok(Arc::new(Link::Http(link)))
     }
 
     pub(super) async fn call(
@@ -106,19 +119,38 @@ impl HttpLink {
         })
     }
 
-    /// DELETEs the session. A server that refuses, or is gone, will forget it by itself.
+    /// DELETEs the session.
     pub(super) async fn close(&self, endpoint: &Endpoint) {
         self.replaced.cancel();
-        if self.session.is_none() {
+        if !self.ended.swap(true, Ordering::AcqRel) && self.session.is_some() {
+            farewell(endpoint, &self.target).await;
+        }
+    }
+}
+
+impl Drop for HttpLink {
+    /// Replaced, and its last call has ended; or given up before it was ever used. Servers count sessions, too.
+    fn drop(&mut self) {
+        if self.session.is_none() || *self.ended.get_mut() {
             return;
         }
-        let request = self.target.bare(&Method::DELETE);
-        let farewell = http_pool::send(endpoint, &self.target, &request);
-        let outcome = match tokio::time::timeout(FAREWELL, farewell).await {
-            Ok(Ok(response)) => response.status().to_string(),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "no answer in time".to_owned(),
-        };
-        tracing::debug!(backend = %endpoint.key.backend, outcome, "session ended");
+        if let Some(endpoint) = self.endpoint.upgrade() {
+            let (upstreams, target) = (Arc::clone(&endpoint.upstreams), self.target.clone());
+            upstreams.tasks.spawn_on(&upstreams.control, "end of an upstream session", async move {
+                farewell(&endpoint, &target).await;
+            });
+        }
     }
+}
+
+/// A server that refuses, or is gone, will forget the session by itself.
+async fn farewell(endpoint: &Endpoint, target: &Target) {
+    let request = target.bare(&Method::DELETE);
+    let farewell = http_pool::send(endpoint, target, &request);
+    let outcome = match tokio::time::timeout(FAREWELL, farewell).await {
+        Ok(Ok(response)) => response.status().to_string(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no answer in time".to_owned(),
+    };
+    tracing::debug!(backend = %endpoint.key.backend, outcome, "session ended");
 }

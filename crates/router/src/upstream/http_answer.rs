@@ -8,14 +8,16 @@ use http::{Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use mcp::{ErrorCode, message};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use super::Link;
 use super::http::HttpLink;
 use super::http_events::HttpEvents;
 use super::http_pool::{self, Body};
 use super::http_target::Target;
 use super::http1::Http1Error;
 use super::inbound::{self, Inbound, Restore, read};
+use super::{Doubt, Link};
 use crate::call::{Answer, CallError, Cause, EventStream};
 use crate::endpoint::Endpoint;
 
@@ -60,10 +62,6 @@ impl Exchange {
 
     pub(super) fn broken(&self, error: &Http1Error) -> CallError {
         CallError::sent(Cause::Lost, format!("the connection to server `{}` broke: {error}", self.server()))
-    }
-
-    fn has_session(&self) -> bool {
-        matches!(self.link.as_deref(), Some(Link::Http(link)) if link.session.is_some())
     }
 }
 
@@ -128,31 +126,49 @@ pub(super) async fn accept(mut exchange: Exchange, response: Response<Body>) -> 
 }
 
 fn refused(exchange: &Exchange, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Result<Answer, CallError> {
-    // An error that names our request is the server's answer to it, whatever the status.
-    if let Inbound::Answer { id, span } = read(body)
-        && id == exchange.restore.id
-    {
-        return Ok(Answer::Whole(exchange.restore.answer(body, span)));
+    // An error for our request is the server's answer to it, whatever the status.
+    let error = match read(body) {
+        Inbound::Answer { id, span } if id == exchange.restore.id => {
+            return Ok(Answer::Whole(exchange.restore.answer(body, span)));
+        }
+        // Nobody else can be meant. But it is also what servers say that know no such session.
+        Inbound::NamelessError { error } if exchange.link.is_none() || Doubt::of(status.as_u16()).is_none() => {
+            return Ok(Answer::Whole(exchange.restore.named(body, error)));
+        }
+        Inbound::NamelessError { error } => addressed(status, &body[error.range()]),
+        _ => None,
+    };
+    Err(error.unwrap_or_else(|| unspoken(exchange.server(), status, headers, body)))
+}
+
+/// The server's own words to the client.
+fn addressed(status: StatusCode, error: &[u8]) -> Option<CallError> {
+    #[derive(Deserialize)]
+    struct Said<'a> {
+        code: i64,
+        message: String,
+        #[serde(borrow)]
+        data: Option<&'a RawValue>,
     }
-    let server = exchange.server();
-    // Prescribed is 404. Some servers say 400, though the session was good until then; neither executed anything.
-    if exchange.has_session() && matches!(status, StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST) {
-        let message = format!("server `{server}` does not know the session any more: {}", shown(status, body));
-        return Err(CallError::unsent(Cause::SessionLost, message));
-    }
+    let Said { code, message, data } = serde_json::from_slice(error).ok()?;
+    let said = CallError::sent(Cause::Status(status.as_u16()), message);
+    Some(CallError { code: ErrorCode(code), data: data.map(|data| data.get().to_owned()), ..said })
+}
+
+/// A status with nothing in it for the client. It may have been executed.
+fn unspoken(server: &str, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> CallError {
     let mut message = format!("server `{server}` answered with {}", shown(status, body));
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(location) = header(LOCATION).filter(|_| status.is_redirection()) {
         message.push_str(&format!("; it has moved to {location}, which the configuration must name"));
     }
     let mut error = CallError::sent(Cause::Status(status.as_u16()), message);
-    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-        error.code = ErrorCode::UNAVAILABLE;
-        if let Some(seconds) = header(RETRY_AFTER).and_then(|text| text.parse::<u32>().ok()) {
-            error = error.with("retryAfterMs", (u64::from(seconds) * 1000).into());
-        }
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+        && let Some(seconds) = header(RETRY_AFTER).and_then(|text| text.parse::<u32>().ok())
+    {
+        error = error.with("retryAfterMs", (u64::from(seconds) * 1000).into());
     }
-    Err(error.with("status", status.as_u16().into()))
+    error.with("status", status.as_u16().into())
 }
 
 /// Status and the beginning of a body, on one line.

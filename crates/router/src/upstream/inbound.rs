@@ -14,7 +14,7 @@ pub(crate) enum Inbound {
         id: u64,
         span: Span,
     },
-    /// An error whose id the server could not, or did not care to, repeat.
+    /// An error whose id the server could not, or did not care to, repeat: `null`, none, or words of its own.
     NamelessError {
         error: Span,
     },
@@ -51,11 +51,14 @@ pub(crate) fn read(message: &[u8]) -> Inbound {
         }
     };
     match envelope.message {
-        Message::Response { id, .. } | Message::Error { id: Some(id), .. } => match id.as_u64() {
+        Message::Response { id, .. } => match id.as_u64() {
             Some(number) => Inbound::Answer { id: number, span: id.span() },
             None => Inbound::Stray,
         },
-        Message::Error { id: None, error } => Inbound::NamelessError { error: error.span() },
+        Message::Error { id, error } => match id.and_then(|id| id.as_u64().map(|number| (number, id.span()))) {
+            Some((id, span)) => Inbound::Answer { id, span },
+            None => Inbound::NamelessError { error: error.span() },
+        },
         Message::Request { id, call } => {
             let method = call.method.value();
             let reply = if method == method::PING {

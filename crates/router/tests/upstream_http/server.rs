@@ -44,6 +44,14 @@ pub struct Plan {
     pub interrupts: bool,
     /// Bytes added to the answer of a call.
     pub padding: usize,
+    /// Calls are executed and then answered with this status and body.
+    pub fails: Option<(u16, &'static str)>,
+    /// The status for pings, also in good sessions.
+    pub ping_status: u16,
+    /// The status for notifications, if not 202.
+    pub notification_status: u16,
+    /// It knows its sessions again once it has refused to make another one.
+    pub remembers: bool,
 }
 
 #[derive(Clone, Default)]
@@ -54,7 +62,10 @@ pub struct Seen {
     pub executed: usize,
     pub requests: Vec<Arrived>,
     sessions: BTreeSet<String>,
+    forgotten: BTreeSet<String>,
     refusing: bool,
+    /// Calls of `slow` are answered.
+    released: bool,
     /// Required in `X-Key`, if set.
     key: Option<String>,
     /// What an interrupted stream did not say.
@@ -128,7 +139,11 @@ impl Server {
     }
 
     pub fn forget_sessions(&self) {
-        self.shared.seen.send_modify(|seen| seen.sessions.clear());
+        self.shared.seen.send_modify(|seen| seen.forgotten = std::mem::take(&mut seen.sessions));
+    }
+
+    pub fn release(&self) {
+        self.shared.seen.send_modify(|seen| seen.released = true);
     }
 
     pub fn refuse_initialize(&self) {
@@ -208,13 +223,18 @@ async fn answer(shared: Shared, calls: Arc<Mutex<usize>>, request: Request<Incom
         ("GET", _) if shared.plan.announces => Ok(announcements(&shared)),
         ("GET", _) => Ok(reply(405, &Value::Null)),
         ("POST", "tools/list") => Ok(result(&message["id"], r#"{"tools":[{"name":"echo","inputSchema":{}}]}"#)),
+        ("POST", "ping") if shared.plan.ping_status != 0 => Ok(reply(shared.plan.ping_status, &Value::Null)),
         ("POST", "ping") => Ok(result(&message["id"], "{}")),
         ("POST", "tools/call") => call(&shared, &calls, &message).await,
+        ("POST", _) if shared.plan.notification_status != 0 => Ok(reply(shared.plan.notification_status, &Value::Null)),
         _ => Ok(reply(202, &Value::Null)),
     }
 }
 
 fn initialize(shared: &Shared, id: &Value) -> Reply {
+    if shared.plan.remembers && shared.seen.borrow().refusing {
+        shared.seen.send_modify(|seen| seen.sessions = std::mem::take(&mut seen.forgotten));
+    }
     if shared.seen.borrow().refusing || shared.plan.initialize_status != 0 {
         let status = shared.plan.initialize_status.max(if shared.plan.initialize_status == 0 { 503 } else { 0 });
         let mut response = reply(status, &Value::Null);
@@ -239,6 +259,14 @@ fn initialize(shared: &Shared, id: &Value) -> Reply {
 async fn call(shared: &Shared, calls: &Mutex<usize>, message: &Value) -> Reply {
     if shared.plan.silent {
         std::future::pending::<()>().await;
+    }
+    if let Some((status, body)) = shared.plan.fails {
+        let mut response = reply(status, &Value::Null);
+        *response.body_mut() = Full::from(body).boxed();
+        return Ok(response);
+    }
+    if message["params"]["name"] == "slow" {
+        shared.seen.subscribe().wait_for(|seen| seen.released).await.unwrap();
     }
     let hang_up = {
         let mut left = shared.hang_ups.lock().unwrap();
