@@ -9,6 +9,10 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 
 /// A home of its own, so that nothing of the machine is seen.
@@ -66,10 +70,13 @@ impl Up {
 
     /// Asks it to stop and returns its exit code.
     fn stop(mut self) -> i32 {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").arg(pid).status().unwrap().success());
+        signal(&self.child, Signal::SIGTERM);
         self.child.wait().unwrap().code().expect("no signal")
     }
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
 }
 
 impl Drop for Up {
@@ -192,8 +199,7 @@ fn a_toml_file_is_served_compared_and_watched_over_a_restart() {
     let connected = next_event(&mut events, "connected");
     assert_eq!(connected["revision"], 2);
     assert!(connected["message"].as_str().unwrap().starts_with("again after"), "{connected}");
-    let interrupted = Command::new("kill").args(["-INT", &watch.id().to_string()]).status().unwrap();
-    assert!(interrupted.success());
+    signal(&watch, Signal::SIGINT);
     assert_eq!(watch.wait().unwrap().code(), Some(0));
     assert_eq!(again.stop(), 0);
 
