@@ -9,20 +9,16 @@ mod bad_input;
 mod calls;
 #[path = "protocol/limits.rs"]
 mod limits;
-#[path = "protocol/raw.rs"]
-mod raw;
 #[path = "protocol/servers.rs"]
 mod servers;
 #[path = "protocol/sessions.rs"]
 mod sessions;
 #[path = "protocol/stopping.rs"]
 mod stopping;
-#[path = "protocol/stub.rs"]
-mod stub;
 
 use std::path::Path;
 
-use testkit::{ConfigFile, Document, Fault, Gateway, Scratch, Tally, wait};
+use testkit::{ConfigFile, Document, Fault, Gateway, Scratch, Tally, raw, stub, wait};
 
 /// A gateway, and where its things are. The gateway ends first.
 struct Stage {

@@ -7,10 +7,8 @@ use std::{
     thread,
 };
 
+use crate::{config::Server, fault::Fault, raw::LIMIT, scratch::Scratch, wait};
 use serde_json::{Value, json};
-use testkit::{Fault, Scratch, Server, wait};
-
-use super::raw::LIMIT;
 
 /// What arrived.
 #[derive(Clone, Debug)]
@@ -34,6 +32,7 @@ pub const RAW: &str = "raw";
 type Answer = dyn Fn(&Request) -> Reply + Send + Sync;
 
 /// An HTTP server with tools by these names, in pages of 100.
+#[derive(Debug)]
 pub struct Stub {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Request>>>,

@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
+use crate::fault::{Fault, fault};
 use serde_json::{Value, json};
-use testkit::{Fault, fault};
 
 /// Longer than anything here takes; what is not there by then will not come.
 pub const LIMIT: Duration = Duration::from_secs(10);
@@ -150,10 +150,11 @@ impl Raw {
         self.write(head.as_bytes())
     }
 
+    /// That the session and the connection still serve.
     pub fn works(&mut self) -> Result<(), Fault> {
         let response = self.ask(&json!({ "jsonrpc": "2.0", "id": "still", "method": "ping" }))?;
-        assert_eq!(response.json(), json!({ "jsonrpc": "2.0", "id": "still", "result": {} }));
-        Ok(())
+        let right = response.json() == json!({ "jsonrpc": "2.0", "id": "still", "result": {} });
+        if right { Ok(()) } else { Err(fault(format!("a ping was answered with {response:?}"))) }
     }
 
     /// More bytes; false at the end.
