@@ -19,8 +19,10 @@ use std::{
     process::ExitCode,
 };
 
-use runtime::{exit, fault, process::say};
+use runtime::{escape, exit, fault, process::say};
 use serde_json::{Value, json};
+
+pub(crate) use render::Lines;
 
 use crate::{
     args::{Format, Operate, OutputArgs},
@@ -31,16 +33,16 @@ use crate::{
 /// same.
 #[derive(Debug)]
 pub(crate) struct Output {
-    pub(crate) text: String,
+    pub(crate) text: Lines,
     /// What is wrong, on stderr.
-    pub(crate) complaints: String,
+    pub(crate) complaints: Lines,
     pub(crate) json: Value,
     pub(crate) code: u8,
 }
 
 impl Output {
-    pub(crate) fn done(text: String, json: Value) -> Self {
-        Self { text, complaints: String::new(), json, code: exit::DONE }
+    pub(crate) fn done(text: Lines, json: Value) -> Self {
+        Self { text, complaints: Lines::default(), json, code: exit::DONE }
     }
 }
 
@@ -56,7 +58,7 @@ pub(crate) fn run(command: Operate) -> ExitCode {
             Operate::Schema => {
                 let schema = config_file::schema();
                 let output = OutputArgs { output: Format::Json };
-                print(output, std::future::ready(Ok(Output::done(String::new(), schema)))).await
+                print(output, std::future::ready(Ok(Output::done(Lines::default(), schema)))).await
             }
             Operate::Status(args) => print(args.admin.output, status::run(&args)).await,
             Operate::Reload(args) => print(args.admin.output, changes::reload(&args)).await,
@@ -83,12 +85,12 @@ async fn print(output: OutputArgs, answer: impl Future<Output = Result<Output, F
     };
     let text = match output.output {
         Format::Text => {
-            say(&answer.complaints);
-            answer.text
+            say(answer.complaints.as_str());
+            answer.text.as_str().to_owned()
         }
         // It has the complaints as well. Nothing: all was said before the end.
         Format::Json if answer.json.is_null() => String::new(),
-        Format::Json => format!("{:#}\n", answer.json),
+        Format::Json => escape::json(&format!("{:#}\n", answer.json)).into_owned(),
     };
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
         // A reader that has seen enough (`| head`) is no failure.
@@ -104,15 +106,22 @@ fn fail(failure: &Failure, format: Format) -> ExitCode {
     let (next, code) = (failure.next_step(), failure.exit_code());
     match format {
         Format::Text => {
-            let next = next.map(|next| format!("  next: {next}\n")).unwrap_or_default();
-            say(&format!("only1mcp: {}\n{next}", fault::chain(failure)));
+            let mut lines = Lines::of(format_args!("only1mcp: {}", fault::chain(failure)));
+            failure.details().iter().for_each(|detail| lines.line(format_args!("  {detail}")));
+            next.iter().for_each(|next| lines.paragraph(&format!("  next: {next}")));
+            say(lines.as_str());
         }
-        Format::Json => fail_as_json(&fault::chain(failure), next.as_deref(), code),
+        Format::Json => {
+            let details = failure.details().into_iter().map(|detail| format!("\n  {detail}"));
+            let error = fault::chain(failure) + &details.collect::<String>();
+            fail_as_json(&error, next.as_deref(), code);
+        }
     }
     code.into()
 }
 
 /// One line on stderr, so that stdout holds answers and nothing else.
 pub(crate) fn fail_as_json(error: &str, next: Option<&str>, code: u8) {
-    say(&format!("{}\n", json!({ "error": error, "next": next, "code": code })));
+    let document = json!({ "error": error, "next": next, "code": code }).to_string();
+    say(&format!("{}\n", escape::json(&document)));
 }

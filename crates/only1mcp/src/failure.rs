@@ -21,7 +21,7 @@ pub(crate) enum Failure {
     Unreachable { target: String, status: Box<Status> },
     #[error("{target} does not let us in: {}", .status.message())]
     Credential { target: String, status: Box<Status> },
-    #[error("{}", explained(.status))]
+    #[error("{}", said(.status))]
     Refused { status: Box<Status> },
     #[error("--admin {url:?}: {reason}")]
     AdminUrl { url: String, reason: String },
@@ -90,6 +90,15 @@ impl Failure {
         }
     }
 
+    /// What else the service says, a line each.
+    pub(crate) fn details(&self) -> Vec<String> {
+        let Self::Refused { status } = self else { return Vec::new() };
+        let details = status.get_error_details();
+        let fields = details.bad_request().map(|bad| bad.field_violations.as_slice()).unwrap_or_default();
+        let more = fields.iter().filter(|one| !status.message().contains(&one.description));
+        more.map(|one| format!("{}: {}", one.field, one.description)).collect()
+    }
+
     /// What to do about it, as one or more lines.
     pub(crate) fn next_step(&self) -> Option<String> {
         match self {
@@ -128,15 +137,9 @@ impl Failure {
     }
 }
 
-/// What the service says, and what its details say besides.
-fn explained(status: &Status) -> String {
-    let details = status.get_error_details();
-    let fields = details.bad_request().map(|bad| bad.field_violations.as_slice()).unwrap_or_default();
-    let more = fields.iter().filter(|one| !status.message().contains(&one.description));
-    let more = more.map(|one| format!("\n  {}: {}", one.field, one.description));
+fn said(status: &Status) -> &str {
     let text = status.message();
-    let text = if text.is_empty() { status.code().description() } else { text };
-    more.fold(text.to_owned(), |text, more| text + &more)
+    if text.is_empty() { status.code().description() } else { text }
 }
 
 /// The innermost cause: "transport error" alone helps nobody.

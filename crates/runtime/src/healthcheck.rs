@@ -16,7 +16,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
-use crate::{exit, fault, process::say, readiness::Report};
+use crate::{escape, exit, fault, process::say, readiness::Report};
 
 /// Whoever does not answer by then is not well.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -48,11 +48,11 @@ impl Healthcheck {
         match asked.and_then(|runtime| runtime.block_on(self.ask())) {
             Ok(answer) if answer.well => {
                 // That nobody reads it does not make it less well.
-                drop(writeln!(io::stdout(), "{}", answer.text));
+                drop(writeln!(io::stdout(), "{}", escape::line(&answer.text)));
                 exit::DONE.into()
             }
             Ok(answer) => {
-                say(&format!("{}\n", answer.text));
+                say(&format!("{}\n", escape::line(&answer.text)));
                 exit::REFUSED.into()
             }
             Err(error) => {

@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use crate::{
+    escape,
     readiness::Readiness,
     shutdown::{Phase, Shutdown},
     tasks::Tasks,
@@ -147,7 +148,7 @@ fn respond<B>(request: &Request<B>, state: &State) -> Response<Full<Bytes>> {
             let report = state.readiness.report();
             let status = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             let body = serde_json::to_string(&report).expect("a report has only string keys");
-            answer(status, "application/json", body + "\n")
+            answer(status, "application/json", escape::json(&body).into_owned() + "\n")
         }
         "/metrics" => {
             show(&state.readiness);

@@ -16,7 +16,7 @@ use std::{
 use clap::Parser;
 
 use crate::{
-    Clock, Metrics, Phase, Readiness, Shutdown, Tasks, Tracer, Traces, exit, fault,
+    Clock, Metrics, Phase, Readiness, Shutdown, Tasks, Tracer, Traces, escape, exit, fault,
     grpc::{self, Auth, ListenError, Listener},
     inherited::{InheritError, Inherited, OPS},
     ops::{OpsBindError, OpsListener},
@@ -186,9 +186,9 @@ impl Process {
     }
 }
 
-/// To stderr; if that is closed, nobody wants to know.
+/// To stderr, with what a terminal should not get escaped; if that is closed, nobody wants to know.
 pub fn say(text: &str) {
-    drop(io::stderr().write_all(text.as_bytes()));
+    drop(io::stderr().write_all(escape::paragraph(text).as_bytes()));
 }
 
 #[cfg(test)]

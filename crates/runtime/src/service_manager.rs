@@ -21,6 +21,7 @@ use tokio::{
 };
 
 use crate::{
+    escape,
     readiness::{Readiness, Report},
     shutdown::Phase,
 };
@@ -110,7 +111,7 @@ impl Told {
             news.push_str("STOPPING=1\n");
         }
         // A message has a line for each assignment.
-        let status = format!("STATUS={}\n", report.to_string().replace(['\n', '\r'], " "));
+        let status = format!("STATUS={}\n", escape::line(&report.to_string()));
         if status != self.status {
             news.push_str(&status);
             self.status = status;

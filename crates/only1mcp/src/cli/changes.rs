@@ -1,6 +1,6 @@
 //! `reload`, `rollback` and `apply`: proposals, and how they ended.
 
-use std::{fmt::Write, time::Duration};
+use std::time::Duration;
 
 use config_file::Format;
 use runtime::exit;
@@ -9,7 +9,7 @@ use wire::pb::config::v1::{
     self as pb, ApplyRequest, GetStatusRequest, Outcome, ReloadRequest, RollbackRequest, outcome::Result as Ended,
 };
 
-use super::{Output, render, validate};
+use super::{Lines, Output, render, validate};
 use crate::{
     admin::Admin,
     args::{ApplyArgs, ReloadArgs, RollbackArgs},
@@ -99,25 +99,24 @@ pub(super) fn show(outcome: Option<Outcome>, behind: &Behind) -> Output {
     };
     let revision = outcome.revision;
     let stays = if revision == 0 { "nothing is live".to_owned() } else { format!("revision {revision} stays live") };
-    let (mut text, mut complaints) = (String::new(), reasons(&outcome));
+    let (mut text, mut complaints) = (Lines::default(), reasons(&outcome));
     for (node, reason) in &behind.routers {
-        complaints.push_str(&format!("router {node} is behind: {reason}\n"));
+        complaints.line(format_args!("router {node} is behind: {reason}"));
     }
     match outcome.result() {
         Ended::Applied if behind.all => {
-            complaints.push_str(&format!("revision {revision} is on record, and no router can hold it\n"));
+            complaints.line(format_args!("revision {revision} is on record, and no router can hold it"));
             code = exit::REFUSED;
         }
-        Ended::Applied => text = format!("revision {revision} is live{}\n", stages(&outcome)),
-        Ended::NoChange => text = format!("nothing to do: revision {revision} has that content\n"),
-        Ended::Refused => complaints.push_str(&format!("refused; {stays}\n")),
+        Ended::Applied => text.line(format_args!("revision {revision} is live{}", stages(&outcome))),
+        Ended::NoChange => text.line(format_args!("nothing to do: revision {revision} has that content")),
+        Ended::Refused => complaints.line(format_args!("refused; {stays}")),
         Ended::Pending => {
-            complaints.push_str(&format!("not decided yet; {stays}\n"));
-            complaints.push_str(
-                "  next: see `only1mcp status`; it goes on by itself, at the latest when a router can vote\n",
-            );
+            complaints.line(format_args!("not decided yet; {stays}"));
+            complaints
+                .line("  next: see `only1mcp status`; it goes on by itself, at the latest when a router can vote");
         }
-        Ended::Unspecified => complaints.push_str("the service answered with an outcome this program does not know\n"),
+        Ended::Unspecified => complaints.line("the service answered with an outcome this program does not know"),
     }
     let mut json = as_json(&outcome, word);
     let behind = behind.routers.iter().map(|(node, reason)| json!({ "node": node, "reason": reason }));
@@ -125,14 +124,14 @@ pub(super) fn show(outcome: Option<Outcome>, behind: &Behind) -> Output {
     Output { text, complaints, json, code }
 }
 
-fn reasons(outcome: &Outcome) -> String {
+fn reasons(outcome: &Outcome) -> Lines {
     let mut text = render::violations(&outcome.violations);
     for refusal in &outcome.refusals {
         let node = render::some(&refusal.node).map_or_else(String::new, |node| format!("{node}: "));
-        writeln!(text, "{node}{}", refusal.reason).expect("writing to a String cannot fail");
+        text.line(format_args!("{node}{}", refusal.reason));
     }
     for warning in &outcome.warnings {
-        writeln!(text, "warning: {warning}").expect("writing to a String cannot fail");
+        text.line(format_args!("warning: {warning}"));
     }
     text
 }

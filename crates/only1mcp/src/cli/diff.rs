@@ -1,6 +1,6 @@
 //! `diff`: what is different between two configurations, in the words of the file.
 
-use std::{collections::BTreeMap, fmt::Write as _, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use config_file::{Format, spell};
 use model::{Change, Diff, Snapshot};
@@ -8,7 +8,7 @@ use runtime::exit;
 use serde_json::{Value, json};
 use wire::pb::config::v1::{GetRevisionRequest, ValidateRequest};
 
-use super::{Output, changes, render, validate};
+use super::{Lines, Output, changes, render, validate};
 use crate::{admin::Admin, args::DiffArgs, failure::Failure};
 
 /// One of the two sides.
@@ -131,12 +131,12 @@ pub(super) fn show(old: &Side, new: &Side) -> Output {
             (id, entry.change, differences(before.get(id), after.get(id)))
         })
         .collect();
-    let mut text = format!("{} → {}\n", old.name, new.name);
+    let mut text = Lines::of(format_args!("{} → {}", old.name, new.name));
     if diff.is_empty() {
-        text = format!("no difference between {} and {}\n", old.name, new.name);
+        text = Lines::of(format_args!("no difference between {} and {}", old.name, new.name));
     }
     for difference in &policy {
-        writeln!(text, "~ {difference}").expect("writing to a String cannot fail");
+        text.line(format_args!("~ {difference}"));
     }
     for (id, change, keys) in &servers {
         let sign = match change {
@@ -144,10 +144,10 @@ pub(super) fn show(old: &Side, new: &Side) -> Output {
             Change::Removed => '-',
             Change::Reconnected | Change::Adjusted | Change::Moved => '~',
         };
-        writeln!(text, "{sign} server {id}: {}", change.as_str()).expect("writing to a String cannot fail");
+        text.line(format_args!("{sign} server {id}: {}", change.as_str()));
         // Of what is gone the name says enough.
         for difference in keys.iter().filter(|_| *change != Change::Removed) {
-            writeln!(text, "    {difference}").expect("writing to a String cannot fail");
+            text.line(format_args!("    {difference}"));
         }
     }
     let mut json = heading;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tokio_stream::StreamExt;
 use wire::pb::drain::v1::{CancelRequest, Drain, ListRequest, Phase, RouterShare, StartRequest, WatchRequest};
 
-use super::{Output, render};
+use super::{Lines, Output, render};
 use crate::{
     admin::Admin,
     args::{DrainArgs, DrainsArgs},
@@ -18,7 +18,7 @@ pub(crate) async fn drain(args: &DrainArgs) -> Result<Output, Failure> {
     let Some(server) = &args.server else {
         let request = CancelRequest { id: args.cancel.clone().unwrap_or_default() };
         let drain = admin.ask(&service.target, service.client.cancel(request)).await?.drain.unwrap_or_default();
-        let text = format!("{} is open again\n", drain.server);
+        let text = Lines::of(format_args!("{} is open again", drain.server));
         return Ok(Output::done(text, as_json(&drain)));
     };
     // Listening first, so that the end cannot be missed.
@@ -45,15 +45,15 @@ pub(super) fn show(drain: &Drain, joined: bool) -> Output {
         let remaining = render::duration(std::time::Duration::from_millis(remaining));
         let in_flight =
             in_flight(drain).map_or_else(|| "not counted yet".to_owned(), |count| format!("{count} in flight"));
-        let text = format!("drain {id} of {} {verb}: {in_flight}, {remaining} left\n", drain.server);
-        return Output::done(text, as_json(drain));
+        let text = format!("drain {id} of {} {verb}: {in_flight}, {remaining} left", drain.server);
+        return Output::done(Lines::of(text), as_json(drain));
     }
     let text = format!(
-        "drain {id} of {} {}: {} finished, {} evicted, {} lost\n",
+        "drain {id} of {} {}: {} finished, {} evicted, {} lost",
         drain.server, drain.state, drain.finished, drain.evicted, drain.lost
     );
     let clean = drain.evicted == 0 && drain.lost == 0;
-    Output { code: if clean { exit::DONE } else { exit::REFUSED }, ..Output::done(text, as_json(drain)) }
+    Output { code: if clean { exit::DONE } else { exit::REFUSED }, ..Output::done(Lines::of(text), as_json(drain)) }
 }
 
 pub(crate) async fn list(args: &DrainsArgs) -> Result<Output, Failure> {
@@ -67,7 +67,7 @@ pub(crate) async fn list(args: &DrainsArgs) -> Result<Output, Failure> {
 pub(super) fn show_all(drains: &[Drain]) -> Output {
     let rows: Vec<[String; 10]> = drains.iter().map(row).collect();
     let heads = ["ID", "SERVER", "CAUSE", "STATE", "STARTED", "TOTAL", "IN FLIGHT", "FINISHED", "EVICTED", "LOST"];
-    let text = if rows.is_empty() { "no drains\n".to_owned() } else { render::table(heads, &rows) };
+    let text = if rows.is_empty() { Lines::of("no drains") } else { render::table(heads, &rows) };
     Output::done(text, drains.iter().map(as_json).collect())
 }
 

@@ -5,12 +5,12 @@ use std::{
     time::Duration,
 };
 
-use runtime::{Backoff, Clock, exit, fault, shutdown};
+use runtime::{Backoff, Clock, escape, exit, fault, shutdown};
 use serde_json::{Value, json};
 use tokio_stream::StreamExt;
 use wire::pb::config::v1::{GetStatusRequest, WatchRequest, WatchResponse};
 
-use super::{Output, render};
+use super::{Lines, Output, render};
 use crate::{
     admin::Admin,
     args::{Format, WatchArgs},
@@ -31,7 +31,7 @@ pub(crate) async fn run(args: &WatchArgs) -> Result<Output, Failure> {
 
 /// All there was to say has been said.
 fn nothing_more() -> Output {
-    Output::done(String::new(), Value::Null)
+    Output::done(Lines::default(), Value::Null)
 }
 
 struct Watch<'a> {
@@ -101,11 +101,11 @@ impl Watch<'_> {
     }
 
     fn print(&self, event: &WatchResponse) -> io::Result<()> {
-        let line = match self.args.admin.output.output {
-            Format::Text => line(event),
-            Format::Json => as_json(event).to_string(),
+        let text = match self.args.admin.output.output {
+            Format::Text => Lines::of(line(event)).as_str().to_owned(),
+            Format::Json => format!("{}\n", escape::json(&as_json(event).to_string())),
         };
-        writeln!(io::stdout(), "{line}")
+        io::stdout().write_all(text.as_bytes())
     }
 }
 

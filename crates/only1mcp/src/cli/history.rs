@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use wire::pb::config::v1::{BackendChange, ListRevisionsRequest, Revision};
 
-use super::{Output, render};
+use super::{Lines, Output, render};
 use crate::{admin::Admin, args::HistoryArgs, failure::Failure};
 
 pub(crate) async fn run(args: &HistoryArgs) -> Result<Output, Failure> {
@@ -18,7 +18,7 @@ pub(crate) async fn run(args: &HistoryArgs) -> Result<Output, Failure> {
 pub(super) fn show(revisions: &[Revision]) -> Output {
     let rows: Vec<[String; 7]> = revisions.iter().map(row).collect();
     let heads = ["REVISION", "TIME", "RESULT", "ACTOR", "SOURCE", "DIGEST", "CHANGES"];
-    let text = if rows.is_empty() { "no revision yet\n".to_owned() } else { render::table(heads, &rows) };
+    let text = if rows.is_empty() { Lines::of("no revision yet") } else { render::table(heads, &rows) };
     Output::done(text, revisions.iter().map(as_json).collect())
 }
 

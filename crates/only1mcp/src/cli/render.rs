@@ -1,30 +1,72 @@
 //! Text for people: tables, durations, times, violations.
 
-use std::{fmt::Write, time::Duration};
+use std::{fmt, time::Duration};
 
+use runtime::escape;
 use serde_json::{Value, json};
 use wire::pb::words::v1 as pb;
 
-/// Columns as wide as their widest cell, the last one as it comes. Empty without rows.
-pub(crate) fn table<const N: usize>(heads: [&str; N], rows: &[[String; N]]) -> String {
-    if rows.is_empty() {
-        return String::new();
+/// What is printed for people. Servers, clients and services say parts of it, so it can only be put together by lines:
+/// what is in one cannot begin another, nor speak to the terminal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lines(String);
+
+impl Lines {
+    pub(crate) fn of(line: impl fmt::Display) -> Self {
+        let mut lines = Self::default();
+        lines.line(line);
+        lines
     }
+
+    /// One line, whatever is in it.
+    pub(crate) fn line(&mut self, line: impl fmt::Display) {
+        self.0.push_str(&escape::line(&line.to_string()));
+        self.0.push('\n');
+    }
+
+    /// A text whose lines are its author's to break, since nothing of ours stands beside it.
+    pub(crate) fn paragraph(&mut self, text: &str) {
+        self.0.push_str(&escape::paragraph(text));
+        self.0.push('\n');
+    }
+
+    /// A JSON document, which stays the same document.
+    pub(crate) fn json(document: &str) -> Self {
+        Self(escape::json(document).into_owned() + "\n")
+    }
+
+    pub(crate) fn append(&mut self, more: &Self) {
+        self.0.push_str(&more.0);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Columns as wide as their widest cell, the last one as it comes. Empty without rows.
+pub(crate) fn table<const N: usize>(heads: [&str; N], rows: &[[String; N]]) -> Lines {
+    let mut table = Lines::default();
+    if rows.is_empty() {
+        return table;
+    }
+    // First, so that the columns fit.
+    let shown = |row: &[String; N]| row.each_ref().map(|cell| escape::line(cell).into_owned());
+    let rows: Vec<[String; N]> = rows.iter().map(shown).collect();
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([heads[column].chars().count()]).max().unwrap_or_default()
     };
     let widths: [usize; N] = std::array::from_fn(width);
-    let mut text = String::new();
-    for row in std::iter::once(heads.map(str::to_owned)).chain(rows.iter().cloned()) {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
-            write!(line, "{cell:width$}  ").expect("writing to a String cannot fail");
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
+    for row in std::iter::once(heads.map(str::to_owned)).chain(rows) {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}  "));
+        table.line(cells.collect::<String>().trim_end());
     }
-    text
+    table
 }
 
 /// `850 ms`, `1.5 s`, `12 s`, `3 min`.
@@ -56,8 +98,10 @@ pub(crate) fn verdict(value: i32) -> &'static str {
 }
 
 /// One line each, the form that editors and terminals make clickable.
-pub(crate) fn violations(violations: &[pb::Violation]) -> String {
-    violations.iter().map(|violation| format!("{}\n", wire::violation(violation.clone()))).collect()
+pub(crate) fn violations(violations: &[pb::Violation]) -> Lines {
+    let mut lines = Lines::default();
+    violations.iter().for_each(|violation| lines.line(wire::violation(violation.clone())));
+    lines
 }
 
 pub(crate) fn violations_json(violations: &[pb::Violation]) -> Value {

@@ -1,6 +1,6 @@
 //! `status`: what is live where, how the servers are, and what is wrong.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt::Write};
+use std::{borrow::Cow, collections::BTreeMap};
 
 use runtime::exit;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use wire::pb::{
     words::v1::EndpointKey,
 };
 
-use super::{Output, render};
+use super::{Lines, Output, render};
 use crate::{admin::Admin, args::StatusArgs, failure::Failure};
 
 pub(crate) async fn run(args: &StatusArgs) -> Result<Output, Failure> {
@@ -32,7 +32,7 @@ pub(super) fn show(status: GetStatusResponse, details: BTreeMap<String, InspectR
     let problems = view.problems();
     Output {
         text: view.text(&problems),
-        complaints: String::new(),
+        complaints: Lines::default(),
         json: view.json(&problems),
         code: if problems.is_empty() { exit::DONE } else { exit::REFUSED },
     }
@@ -101,25 +101,25 @@ impl View {
         }
     }
 
-    fn text(&self, problems: &[String]) -> String {
+    fn text(&self, problems: &[String]) -> Lines {
         let GetStatusResponse { revision, digest, attempt, source, .. } = &self.status;
         let mut text = match revision {
-            0 => "no revision is live yet\n".to_owned(),
-            revision => format!("revision {revision} is live, digest {}\n", render::short(digest)),
+            0 => Lines::of("no revision is live yet"),
+            revision => Lines::of(format_args!("revision {revision} is live, digest {}", render::short(digest))),
         };
         if let Some(Source { path, state, method, refusals, .. }) = source {
             let method = render::some(method).map_or_else(String::new, |method| format!(" (watched by {method})"));
-            writeln!(text, "source {path}: {}{method}", state.replace('_', " ")).expect(INFALLIBLE);
+            text.line(format_args!("source {path}: {}{method}", state.replace('_', " ")));
             // Those of a source in trouble are among the problems.
             for note in refusals.iter().filter(|_| !in_trouble(state)).map(refusal) {
-                writeln!(text, "note: {note}").expect(INFALLIBLE);
+                text.line(format_args!("note: {note}"));
             }
         }
         for Pending { source, actor, stage, .. } in &self.status.pending {
-            writeln!(text, "pending: {source} by {actor}, {}", stage.replace('_', " ")).expect(INFALLIBLE);
+            text.line(format_args!("pending: {source} by {actor}, {}", stage.replace('_', " ")));
         }
         if !attempt.is_empty() {
-            writeln!(text, "attempt {attempt} is under way").expect(INFALLIBLE);
+            text.line(format_args!("attempt {attempt} is under way"));
         }
         let routers: Vec<[String; 5]> = self.status.routers.iter().map(|router| self.router_row(router)).collect();
         let servers: Vec<[String; 8]> = self.rows().map(|row| row.cells()).collect();
@@ -128,15 +128,15 @@ impl View {
             render::table(["SERVER", "ROUTER", "VERDICT", "TRANSPORT", "TOOLS", "IN FLIGHT", "PID", "ERROR"], &servers),
         ] {
             if !table.is_empty() {
-                text.push('\n');
-                text.push_str(&table);
+                text.line("");
+                text.append(&table);
             }
         }
         if !problems.is_empty() {
-            text.push('\n');
+            text.line("");
         }
         for problem in problems {
-            writeln!(text, "problem: {problem}").expect(INFALLIBLE);
+            text.line(format_args!("problem: {problem}"));
         }
         text
     }
@@ -212,8 +212,6 @@ impl View {
         servers.collect()
     }
 }
-
-const INFALLIBLE: &str = "writing to a String cannot fail";
 
 fn state(one: &Endpoint) -> ServerState {
     ServerState {

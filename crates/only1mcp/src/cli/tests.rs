@@ -15,10 +15,11 @@ use wire::pb::{
     words::v1::{EndpointKey, Verdict, Violation},
 };
 
-use super::{Output, changes, diff, drains, events, history, log, status};
+use super::{Output, changes, diff, drains, events, history, log, render, status};
 
 fn shown(output: &Output) -> String {
     let Output { text, complaints, json, code } = output;
+    let [text, complaints] = [text, complaints].map(render::Lines::as_str);
     format!("exit {code}\n--- stdout\n{text}--- stderr\n{complaints}--- json\n{json:#}\n")
 }
 
@@ -223,6 +224,38 @@ fn records() {
     let fresh = Drain { state: "running".into(), remaining: duration(30_000), ..drain.clone() };
     insta::assert_snapshot!("drain_not_counted", shown(&drains::show(&fresh, false)));
     insta::assert_snapshot!("drain", shown(&drains::show(&drain, true)));
+}
+
+/// What servers, services and other callers say, at its worst.
+const EVIL: &str = "a\u{1b}[2J\r\nproblem: forged\u{9b}31m\u{202e}\u{200b}";
+
+#[test]
+fn nothing_that_is_said_forges_a_line_or_speaks_to_the_terminal() {
+    let endpoint = Endpoint { key: key("files"), error: EVIL.into(), transport: EVIL.into(), ..Endpoint::default() };
+    let router =
+        RouterStatus { node: EVIL.into(), reason: EVIL.into(), state: "behind".into(), ..RouterStatus::default() };
+    let answer = GetStatusResponse { log_fault: EVIL.into(), routers: vec![router], ..GetStatusResponse::default() };
+    let detail = InspectResponse { node: EVIL.into(), endpoints: vec![endpoint], ..InspectResponse::default() };
+    let outcome =
+        Outcome { warnings: vec![EVIL.into()], result: outcome::Result::Applied.into(), ..Outcome::default() };
+    let revision = Revision { reason: EVIL.into(), actor: EVIL.into(), ..Revision::default() };
+    let drain = Drain { server: EVIL.into(), state: EVIL.into(), ..Drain::default() };
+    let log = GetLogResponse { filter: EVIL.into(), ..GetLogResponse::default() };
+    let outputs = [
+        status::show(answer, BTreeMap::from([(EVIL.to_owned(), detail)])),
+        changes::show(Some(outcome), &changes::Behind { routers: vec![(EVIL.into(), EVIL.into())], all: false }),
+        history::show(&[revision]),
+        drains::show_all(std::slice::from_ref(&drain)),
+        drains::show(&drain, false),
+        log::show(&[log::Row { target: EVIL.into(), previous: Some(EVIL.into()), log }]),
+    ];
+    for output in outputs {
+        for text in [output.text.as_str(), output.complaints.as_str()] {
+            assert!(text.lines().all(|line| runtime::escape::line(line) == line), "{text:?}");
+            assert!(!text.contains("\nproblem: forged"), "{text:?}");
+        }
+        assert!(output.text.as_str().contains("forged") || output.complaints.as_str().contains("forged"));
+    }
 }
 
 #[test]

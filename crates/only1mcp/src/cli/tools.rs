@@ -5,7 +5,7 @@ use std::time::Duration;
 use runtime::exit;
 use serde_json::{Map, Value, json};
 
-use super::{Output, render};
+use super::{Lines, Output, render};
 use crate::{
     args::{CallArgs, McpArgs, ToolsArgs},
     failure::Failure,
@@ -38,7 +38,7 @@ async fn list_all(url: &str) -> Result<Output, Failure> {
     }
     client.close().await;
     let rows: Vec<[String; 2]> = tools.iter().map(row).collect();
-    let text = if rows.is_empty() { "no tools\n".to_owned() } else { render::table(["TOOL", "DESCRIPTION"], &rows) };
+    let text = if rows.is_empty() { Lines::of("no tools") } else { render::table(["TOOL", "DESCRIPTION"], &rows) };
     Ok(Output::done(text, Value::Array(tools)))
 }
 
@@ -66,7 +66,7 @@ fn raw(answer: &Answer) -> Output {
     let failed = answer.result.as_ref().map_or(true, is_error);
     let json = serde_json::from_str(&answer.raw).unwrap_or_default();
     let code = if failed { exit::REFUSED } else { exit::DONE };
-    Output { code, ..Output::done(format!("{}\n", answer.raw), json) }
+    Output { code, ..Output::done(Lines::json(&answer.raw), json) }
 }
 
 fn show(answer: Answer) -> Output {
@@ -75,9 +75,10 @@ fn show(answer: Answer) -> Output {
         Err(error) => return refused(&error),
     };
     let items = result.get("content").and_then(Value::as_array);
-    let text: String = items.into_iter().flatten().map(|item| format!("{}\n", content(item))).collect();
+    let mut text = Lines::default();
+    items.into_iter().flatten().for_each(|item| text.paragraph(&content(item)));
     if is_error(&result) {
-        return Output { text: String::new(), complaints: text, json: result, code: exit::REFUSED };
+        return Output { text: Lines::default(), complaints: text, json: result, code: exit::REFUSED };
     }
     Output::done(text, result)
 }
@@ -86,7 +87,7 @@ fn is_error(result: &Value) -> bool {
     result.get("isError") == Some(&Value::Bool(true))
 }
 
-/// Text as it is; of anything else, what it is.
+/// Text with its own lines; of anything else, what it is.
 fn content(item: &Value) -> String {
     let text = |key| item.get(key).and_then(Value::as_str);
     if let Some(text) = text("text") {
@@ -99,8 +100,8 @@ fn content(item: &Value) -> String {
 
 fn refused((code, message): &(i64, String)) -> Output {
     let json = json!({ "error": { "code": code, "message": message } });
-    let complaints = format!("only1mcp: refused with {code}: {message}\n");
-    Output { text: String::new(), complaints, json, code: exit::REFUSED }
+    let complaints = Lines::of(format_args!("only1mcp: refused with {code}: {message}"));
+    Output { text: Lines::default(), complaints, json, code: exit::REFUSED }
 }
 
 fn url(args: &McpArgs) -> String {

@@ -7,7 +7,7 @@ use model::{Owner, Violation};
 use runtime::exit;
 use serde_json::{Value, json};
 
-use super::{Output, render};
+use super::{Lines, Output, render};
 use crate::{args::ValidateArgs, failure::Failure};
 
 pub(crate) fn run(args: &ValidateArgs) -> Result<Output, Failure> {
@@ -22,8 +22,11 @@ pub(crate) fn run(args: &ValidateArgs) -> Result<Output, Failure> {
     Ok(match parsed {
         Ok(snapshot) => {
             let (servers, digest) = (snapshot.backends.len(), snapshot.digest().to_string());
-            let text = format!("{name}: valid, {}, digest {digest}\n", count(servers, "server"));
-            Output::done(text, json!({ "valid": true, "servers": servers, "digest": digest, "violations": [] }))
+            let text = format!("{name}: valid, {}, digest {digest}", count(servers, "server"));
+            Output::done(
+                Lines::of(text),
+                json!({ "valid": true, "servers": servers, "digest": digest, "violations": [] }),
+            )
         }
         Err(violations) => invalid(&name, &violations),
     })
@@ -31,10 +34,12 @@ pub(crate) fn run(args: &ValidateArgs) -> Result<Output, Failure> {
 
 /// The answer about a file that is no configuration.
 pub(super) fn invalid(name: &str, violations: &[Violation]) -> Output {
-    let lines: String = violations.iter().map(|violation| format!("{violation}\n")).collect();
+    let mut complaints = Lines::default();
+    violations.iter().for_each(|violation| complaints.line(violation));
+    complaints.line(format_args!("{name}: not valid, {}", count(violations.len(), "violation")));
     Output {
-        text: String::new(),
-        complaints: format!("{lines}{name}: not valid, {}\n", count(violations.len(), "violation")),
+        text: Lines::default(),
+        complaints,
         json: json!({ "valid": false, "violations": violations.iter().map(render::violation_json).collect::<Value>() }),
         code: exit::REFUSED,
     }

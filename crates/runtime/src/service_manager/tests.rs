@@ -36,7 +36,7 @@ async fn it_hears_of_each_step_and_of_nothing_twice() {
         gate.open_to("revision 1");
         shutdown.advance(Phase::Ready);
         beat().await;
-        let expected = ["STATUS=not ready: configuration: first second\n", "READY=1\nSTATUS=ready: revision 1\n"];
+        let expected = ["STATUS=not ready: configuration: first\\nsecond\n", "READY=1\nSTATUS=ready: revision 1\n"];
         assert_eq!(heard(&socket), expected);
         // The next two signs of life, at three and six seconds.
         tokio::time::sleep(Duration::from_millis(3500)).await;

@@ -3,6 +3,7 @@
 //!
 //! The filter can be changed while the process runs, for ever or for a while.
 
+mod fields;
 mod filter;
 
 use std::{
@@ -20,6 +21,7 @@ use tracing::{Level, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
     Layer, Registry,
     filter::Targets,
+    fmt::MakeWriter,
     layer::SubscriberExt,
     registry::LookupSpan,
     reload::{self, Handle},
@@ -78,11 +80,20 @@ pub fn init() -> Result<(), LogError> {
 }
 
 fn lines<S: Subscriber + for<'span> LookupSpan<'span>>(format: &str) -> Box<dyn Layer<S> + Send + Sync> {
-    let lines = tracing_subscriber::fmt::layer().with_writer(stderr);
+    lines_to(stderr, format, stderr().is_terminal())
+}
+
+/// Values in them are escaped: see [`fields`].
+fn lines_to<S, W>(to: W, format: &str, colours: bool) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt::layer();
     if format == "json" {
-        lines.json().flatten_event(true).boxed()
+        lines.with_writer(fields::Json(to)).json().flatten_event(true).boxed()
     } else {
-        lines.with_ansi(stderr().is_terminal()).boxed()
+        lines.fmt_fields(fields::Fields).with_writer(to).with_ansi(colours).boxed()
     }
 }
 

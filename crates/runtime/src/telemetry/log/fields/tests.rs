@@ -1,0 +1,82 @@
+//! Whatever a value is, its line is one line and speaks to no terminal, in text and in JSON.
+
+use std::{
+    io::Write,
+    sync::{Arc, Mutex},
+};
+
+use tracing::subscriber::with_default;
+use tracing_subscriber::layer::SubscriberExt;
+
+use super::super::lines_to;
+
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("outer \u{1b}]0;title\u{7}")]
+struct Outer(#[source] std::io::Error);
+
+const EVIL: &str = "a\u{1b}[2Jb\r\n2026-01-01T00:00:00Z  INFO forged\u{9b}31m\u{202e}\u{200b}";
+
+/// What is written of lines with `EVIL` in every way in which a value gets into one.
+fn written(format: &str, ansi: bool) -> String {
+    let written = Written::default();
+    let to = written.clone();
+    let subscriber = tracing_subscriber::registry().with(lines_to(move || to.clone(), format, ansi));
+    with_default(subscriber, || {
+        let error = Outer(std::io::Error::other(EVIL));
+        let span = tracing::info_span!("span", inside = EVIL, later = tracing::field::Empty);
+        let _entered = span.enter();
+        span.record("later", EVIL);
+        tracing::info!(text = EVIL, shown = %EVIL, debug = ?EVIL, "message {EVIL}");
+        tracing::error!(error = &error as &dyn std::error::Error, list = ?[EVIL], message = EVIL);
+    });
+    let bytes = written.0.lock().unwrap().clone();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn a_value_breaks_no_line_and_speaks_to_no_terminal() {
+    for format in ["pretty", "json"] {
+        let text = written(format, false);
+        assert_eq!(text.lines().count(), 2, "{text}");
+        let bad = text.chars().find(|c| *c != '\n' && crate::escape::line(&c.to_string()) != c.to_string());
+        assert_eq!(bad, None, "{text}");
+        assert!(text.contains("forged"), "it is shown, not lost: {text}");
+    }
+}
+
+#[test]
+fn the_text_names_fields_and_an_error_with_its_causes() {
+    let text = written("pretty", false);
+    let first = text.lines().next().unwrap();
+    assert!(first.contains(r#" text="a\u{1b}[2Jb\r\n"#) && first.contains(r" shown=a\u{1b}[2Jb\r\n"), "{first}");
+    let second = text.lines().nth(1).unwrap();
+    assert!(second.contains(r"error=outer \u{1b}]0;title\u{7}: a\u{1b}[2Jb"), "{second}");
+}
+
+#[test]
+fn colours_of_our_own_stay() {
+    let text = written("pretty", true);
+    assert!(text.contains("\u{1b}[3mtext\u{1b}[0m\u{1b}[2m=\u{1b}[0m\"a\\u{1b}"), "{text}");
+    assert!(!text.contains("\u{1b}[2Jb") && text.lines().count() == 2, "{text}");
+}
+
+#[test]
+fn json_says_what_was_said() {
+    let text = written("json", false);
+    let line: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!((line["text"].as_str(), line["span"]["inside"].as_str()), (Some(EVIL), Some(EVIL)));
+}
