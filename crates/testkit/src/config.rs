@@ -136,6 +136,13 @@ impl Server {
         Self { id: id.to_owned(), transport, keys: Map::new() }
     }
 
+    /// The same under another id.
+    #[must_use]
+    pub fn named(mut self, id: &str) -> Self {
+        id.clone_into(&mut self.id);
+        self
+    }
+
     /// A key of the transport, such as `headers`.
     #[must_use]
     pub fn transport(mut self, name: &str, value: Value) -> Self {

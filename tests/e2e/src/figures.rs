@@ -34,6 +34,11 @@ impl Figures {
         }
     }
 
+    /// What no figure says.
+    pub fn falls_short(&mut self, text: impl Into<String>) {
+        self.short.push(text.into());
+    }
+
     pub fn merge(&mut self, other: Self) {
         self.list.extend(other.list);
         self.short.extend(other.short);

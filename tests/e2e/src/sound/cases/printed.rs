@@ -1,0 +1,50 @@
+//! What others say is escaped wherever it is printed: in the status, in the log, in the answers to tools of ours.
+
+use serde_json::json;
+use testkit::{Fault, Server};
+
+use super::{
+    Cases, expect,
+    hall::Hall,
+    http_server::{HttpServer, response},
+    stdio_server::{ID, StdioServer, line},
+};
+
+/// Sets the title of a terminal, colours, and goes back over the line.
+const ESCAPES: &str = r"\033]0;pwned\007\033[31mred\r\n";
+
+pub(super) fn add(cases: &mut Cases) -> Result<(), Fault> {
+    let case = "terminal-escapes";
+    let complains = format!("printf '{ESCAPES}' >&2; exit 3");
+    let server = Server::stdio(&cases.next_id(case), "/bin/sh".as_ref(), &["-c", &complains]);
+    cases.serve(case, "on stderr", server, clean);
+    let refusal = json!({ "code": -32000, "message": "\x1b]0;pwned\x07\x1b[31mred\u{9b}31m\r\nadmin: all is well" });
+    let refusal = json!({ "jsonrpc": "2.0", "id": "ID", "error": refusal }).to_string().replace("\"ID\"", ID);
+    cases.stdio(case, "in an error of a program", &StdioServer::default().initialize(line(&refusal)), clean)?;
+    let page = "\x1b]0;pwned\x07<h1>\x1b[31mred</h1>\r\nWARN all is well";
+    let server = HttpServer::start(move |_, _| response("500 Oh No", "Content-Type: text/html\r\n", page))?;
+    cases.http(case, "in the body of a refusal", &server, clean);
+    let head = |_: &_, _| response("500 \x1b[31mred", "X-Odd: \x1b]0;pwned\x07\r\n", "");
+    let server = HttpServer::start(head)?;
+    cases.http(case, "in the head of a refusal", &server, clean);
+    let noisy = StdioServer::default().start(&format!("printf '{ESCAPES}'")).initialize(Vec::new());
+    cases.stdio(case, "on stdout", &noisy.start(&format!("printf '{ESCAPES}'; exit 3")), clean)
+}
+
+/// Neither `status` nor the log holds a byte that a terminal would act on, in both forms of output.
+fn clean(hall: &Hall, id: &str) -> Result<(), Fault> {
+    let trouble = hall.trouble(id)?;
+    let acts = |text: &str| text.chars().any(|letter| letter.is_control() && letter != '\n');
+    expect(!acts(&trouble) && !trouble.contains('\n'), "one line, escaped", format!("{trouble:?}"))?;
+    let status = hall.status_text()?;
+    let raw: Vec<_> = status.lines().filter(|line| acts(line)).collect();
+    expect(raw.is_empty(), "a status without control characters", format!("{raw:?}"))?;
+    let log = String::from_utf8_lossy(&hall.log()?).into_owned();
+    let raw: Vec<_> = log.lines().filter(|line| acts(line) && line.contains(id)).take(3).collect();
+    expect(raw.is_empty(), "a log without control characters", format!("{raw:?}"))?;
+    let forged = log.lines().chain(status.lines()).find(|line| {
+        let line = line.trim_start();
+        line.starts_with("admin: all is well") || line.starts_with("WARN all is well")
+    });
+    expect(forged.is_none(), "no line that a server has made", forged.unwrap_or_default())
+}

@@ -1,0 +1,124 @@
+//! Every byte that a program writes reaches somebody who waits, or stands in the error that he gets at once.
+
+use serde_json::json;
+use testkit::Fault;
+
+use super::{
+    Cases, expect,
+    hall::Hall,
+    http_server::{greeting, tool},
+    says,
+    stdio_server::{ID, StdioServer, answer, line},
+};
+
+pub(super) fn add(cases: &mut Cases) -> Result<(), Fault> {
+    numbers(cases)?;
+    bytes(cases)?;
+    before_the_answer(cases)?;
+    nobodys(cases)?;
+    noise(cases)
+}
+
+/// What cannot be read as an answer ends the one call that waits.
+fn unreadable(hall: &Hall, id: &str) -> Result<(), Fault> {
+    hall.call(id, "t")?.fails(&[], &["stderr", "nothing came", "limits.idle", "Span {"])?;
+    // One bad line is no reason to give the program up.
+    hall.call(id, "t")?.came_at_once()
+}
+
+fn result(inner: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{ID},"result":{inner}}}"#)
+}
+
+fn numbers(cases: &mut Cases) -> Result<(), Fault> {
+    let ways = [
+        ("NaN", line(&result(r#"{"content":[],"structuredContent":{"mean":NaN}}"#))),
+        ("-Infinity", line(&result(r#"{"content":[],"structuredContent":{"least":-Infinity}}"#))),
+        ("a tab as it is, in a text", line(&result("{\"content\":[{\"type\":\"text\",\"text\":\"a\tb\"}]}"))),
+        ("the quotes of another language", line(&result("{'content': [], 'isError': False}"))),
+        ("a line that is cut", line(r#"{"jsonrpc":"2.0","id":"#)),
+    ];
+    ways.into_iter()
+        .try_for_each(|(name, bytes)| cases.stdio("stdio-nan", name, &StdioServer::default().call(bytes), unreadable))
+}
+
+fn bytes(cases: &mut Cases) -> Result<(), Fault> {
+    let text = |bytes: &[u8]| {
+        let [before, after] = ["{\"content\":[{\"type\":\"text\",\"text\":\"caf", "\"}]}}\n"];
+        let head = format!("{{\"jsonrpc\":\"2.0\",\"id\":{ID},\"result\":{before}");
+        [head.as_bytes(), bytes, after.as_bytes()].concat()
+    };
+    let ways = [
+        ("a letter in Latin-1", text(b"\xe9")),
+        ("quotation marks of a code page", text(b"\x93au lait\x94")),
+        ("a letter cut in its middle", text(b"\xe2\x82")),
+        ("half of a surrogate pair", text(b"\xed\xa0\xbd")),
+    ];
+    ways.into_iter().try_for_each(|(name, bytes)| {
+        cases.stdio("stdio-latin1", name, &StdioServer::default().call(bytes), unreadable)
+    })
+}
+
+/// On the line of the answer stands something before it: the answer is taken, or its waiter hears why not.
+fn before_the_answer(cases: &mut Cases) -> Result<(), Fault> {
+    let fine = answer(&json!({ "content": [{ "type": "text", "text": "fine" }] }));
+    let ways: [(_, &[u8]); 4] = [
+        ("a word without a line end", b"Working..."),
+        ("progress that overwrites itself", b"\r 50%\r100%\r"),
+        ("a colour", b"\x1b[32mok\x1b[0m "),
+        ("half a message", b"{\"jsonrpc\":\"2.0\",\"method\":"),
+    ];
+    for (name, before) in ways {
+        let server = StdioServer::default().call([before, &fine].concat());
+        cases.stdio("stdio-print-without-newline", name, &server, |hall, id| {
+            let told = hall.call(id, "t")?;
+            told.came_at_once()?;
+            match told.content {
+                Ok(_) => Ok(()),
+                Err(_) => told.fails(&[], &["stderr", "nothing came", "limits.idle"]),
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// An error that names no request is that of the one who waits.
+fn nobodys(cases: &mut Cases) -> Result<(), Fault> {
+    let case = "stdio-error-id-null";
+    let error = |head: &str| line(&format!(r#"{{"jsonrpc":"2.0",{head}"error":{{"code":-32603,"message":"boom"}}}}"#));
+    let heard = |hall: &Hall, id: &str| hall.call(id, "t")?.fails(&["boom"], &[]);
+    cases.stdio(case, "with the id null", &StdioServer::default().call(error("\"id\":null,")), heard)?;
+    cases.stdio(case, "without an id", &StdioServer::default().call(error("")), heard)?;
+    let trouble = |hall: &Hall, id: &str| says(&hall.trouble(id)?, &["boom"], &["limits.connect", "stderr"]);
+    cases.stdio(case, "to initialize", &StdioServer::default().initialize(error("\"id\":null,")), trouble)?;
+    cases.stdio(case, "to tools/list", &StdioServer::default().list(error("\"id\":null,")), trouble)
+}
+
+/// What stands on stdout is not called stderr, and is said once.
+fn noise(cases: &mut Cases) -> Result<(), Fault> {
+    let hello = json!({ "jsonrpc": "2.0", "id": 1, "result": greeting(&json!({ "tools": {} })) });
+    let pretty = format!("{hello:#}\n").replace("\"id\": 1", &format!("\"id\": {ID}"));
+    let short = answer(&greeting(&json!({ "tools": {} })));
+    let framed = [b"Content-Length: 170\r\n\r\n".as_slice(), short.trim_ascii_end()].concat();
+    let prompt = [b"> ".as_slice(), short.trim_ascii_end()].concat();
+    let ways = [
+        ("a message over many lines", pretty.into_bytes()),
+        ("a length before each message", framed),
+        ("a prompt", prompt),
+        ("usage instead of an answer", line("usage: serve [--stdio]\nerror: no such option")),
+    ];
+    for (name, bytes) in ways {
+        let server = StdioServer::default().initialize(bytes);
+        cases.stdio("stdout-noise-called-stderr", name, &server, |hall, id| {
+            let trouble = hall.trouble(id)?;
+            says(&trouble, &["stdout"], &["stderr"])?;
+            let first = trouble.lines().find(|line| line.len() > 20).unwrap_or(&trouble);
+            let said = trouble.matches(first).count();
+            expect(said <= 1, "each line once", trouble.clone())
+        })?;
+    }
+    let late = StdioServer::default().list(line(&json!({ "tools": [tool("t")] }).to_string()));
+    cases.stdio("stdout-noise-called-stderr", "a result without its envelope", &late, |hall, id| {
+        says(&hall.trouble(id)?, &[], &["stderr"])
+    })
+}
