@@ -9,6 +9,7 @@
 //! The program's `main` must call [`main`] before anything else, when [`is_keeper`] says so: a program that does not
 //! cannot have children on stdio.
 
+mod launch;
 mod platform;
 mod process;
 mod report;
@@ -21,10 +22,11 @@ use std::process::{ExitCode, Stdio};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
-use crate::secrets::Secret;
+pub(crate) use launch::Launch;
 pub(crate) use report::Ending;
 use report::{Report, Reports};
 
@@ -36,19 +38,10 @@ pub fn is_keeper(mut arguments: impl Iterator<Item = OsString>) -> bool {
     arguments.nth(1).is_some_and(|role| role == ROLE)
 }
 
-/// Keeps the child named by the arguments of this process, and returns when all its descendants are gone.
+/// Keeps the child that the router names over the control pipe, and returns when all its descendants are gone.
 #[must_use]
 pub fn main() -> ExitCode {
     process::run(std::env::args_os().skip(2))
-}
-
-/// What to start, with secrets resolved: never printed.
-pub(crate) struct Launch {
-    pub(crate) command: Secret,
-    pub(crate) arguments: Vec<Secret>,
-    /// All of it: nothing is inherited.
-    pub(crate) environment: Vec<(String, Secret)>,
-    pub(crate) directory: Option<Secret>,
 }
 
 /// A child under its keeper. Dropped, the keeper ends child and descendants.
@@ -69,6 +62,8 @@ pub(crate) struct Streams {
 pub(crate) struct Keeper {
     /// Commands; closed, the keeper ends everything.
     control: Option<pipe::Sender>,
+    /// What to start, until it was said.
+    orders: Vec<u8>,
     reports: Reports<pipe::Receiver>,
     process: Child,
     pid: Option<u32>,
@@ -76,7 +71,7 @@ pub(crate) struct Keeper {
 }
 
 impl Kept {
-    /// Starts a keeper, which starts the child. Must be called within a runtime, always on the same thread: in between,
+    /// Starts a keeper, which starts the child once [`Keeper::started`] is asked. Must be called within a runtime, always on the same thread: in between,
     /// two descriptors can be inherited, and a keeper started at the same time would hold them open.
     pub(crate) fn start(launch: &Launch) -> io::Result<Self> {
         let (keepers_control, control) = io::pipe()?;
@@ -87,9 +82,6 @@ impl Kept {
             .arg(ROLE)
             .arg(keepers_control.as_raw_fd().to_string())
             .arg(keepers_reports.as_raw_fd().to_string())
-            .arg(launch.directory.as_ref().map(Secret::expose).unwrap_or_default())
-            .arg(launch.command.expose())
-            .args(launch.arguments.iter().map(Secret::expose))
             .env_clear()
             .envs(launch.environment.iter().map(|(name, value)| (name, value.expose())))
             .stdin(Stdio::piped())
@@ -108,6 +100,7 @@ impl Kept {
         let keeper = Keeper {
             control: Some(pipe::Sender::from_owned_fd(control.into())?),
             reports: Reports::new(pipe::Receiver::from_owned_fd(reports.into())?),
+            orders: launch.orders(),
             process,
             pid: None,
             ending: None,
@@ -117,8 +110,13 @@ impl Kept {
 }
 
 impl Keeper {
-    /// The pid of the child, or why it could not be started.
+    /// Has the child started: its pid, or why it could not be.
     pub(crate) async fn started(&mut self) -> Result<u32, String> {
+        let orders = std::mem::take(&mut self.orders);
+        if let Some(control) = &mut self.control {
+            // If it cannot be said, the keeper is gone, and its reports end.
+            drop(control.write_all(&orders).await);
+        }
         match self.reports.next().await {
             Some(Report::Started(pid)) => {
                 self.pid = Some(pid);

@@ -37,6 +37,8 @@ const TESTS: &[(&str, fn())] = &[
     }),
     ("failures_to_start_say_why_to_operators_alone", || run(calls::failures_to_start_say_why_to_operators_alone())),
     ("a_child_sees_only_its_own_environment", || run(calls::a_child_sees_only_its_own_environment())),
+    ("arguments_stand_in_the_process_list_once", || run(calls::arguments_stand_in_the_process_list_once())),
+    ("a_child_has_no_descriptor_of_somebody_else", || run(calls::a_child_has_no_descriptor_of_somebody_else())),
     ("a_tree_ends_when_its_endpoint_does", trees::a_tree_ends_when_its_endpoint_does),
     ("a_tree_ends_when_its_router_is_killed", trees::a_tree_ends_when_its_router_is_killed),
     ("a_tree_ends_when_its_keeper_is_killed", trees::a_tree_ends_when_its_keeper_is_killed),

@@ -28,6 +28,17 @@ pub(super) fn reopen(number: i32, write: bool) -> io::Result<File> {
     Ok(opened)
 }
 
+/// Closes what this process inherited beside its standard streams and `kept`. Of a program that leaves its descriptors
+/// open over an exec (a shell, a service manager, a library), a router has them, and its keepers would hand them on.
+pub(super) fn close_all_but(kept: &[i32]) {
+    let Ok(open) = std::fs::read_dir("/dev/fd") else { return };
+    let numbers: Vec<i32> = open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for number in numbers.into_iter().filter(|number| *number > 2 && !kept.contains(number)) {
+        // That of the directory is closed already.
+        let _closed_already = nix::unistd::close(number);
+    }
+}
+
 /// What must be set in the child itself: that it dies with its keeper, and that it blocks none of the signals which the
 /// keeper blocks (a child inherits that).
 #[expect(unsafe_code, reason = "both can only be said by the child itself, between fork and exec")]

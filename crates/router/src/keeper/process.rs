@@ -8,11 +8,12 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout};
 
+use super::launch::Orders;
 use super::platform::{self, ChildSignals};
 use super::report::{Ending, Report};
 
@@ -24,19 +25,21 @@ fn say(reports: &mut File, report: &Report) {
     drop(reports.write_all(report.line().as_bytes()));
 }
 
-/// `arguments`: the two descriptors, the directory or nothing, the command and its arguments.
+/// `arguments`: the two descriptors. What to start is said over the first of them.
 pub(super) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let mut number = || arguments.next()?.to_str()?.parse::<i32>().ok();
     let (Some(control), Some(reports)) = (number(), number()) else { return ExitCode::from(64) };
+    // Before anything is opened here: what was inherited beside these is somebody else's, and no child's business.
+    platform::close_all_but(&[control, reports]);
     // Opened anew rather than adopted by number, and before anything is started: if the router is dead already, the
     // reports have no reader and cannot be opened.
     let (Ok(control), Ok(mut reports)) = (platform::reopen(control, false), platform::reopen(reports, true)) else {
         return ExitCode::FAILURE;
     };
-    let directory = arguments.next().unwrap_or_default();
-    let Some(command) = arguments.next() else { return ExitCode::from(64) };
+    let mut control = control;
+    let Ok(orders) = Orders::read(&mut Patient(&mut control)) else { return ExitCode::FAILURE };
     let started = platform::become_reaper().and_then(|signals| {
-        let child = start(&directory, &command, arguments)?;
+        let child = start(&orders)?;
         Ok((signals, child))
     });
     match started {
@@ -58,7 +61,8 @@ pub(super) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn start(directory: &OsString, command: &OsString, arguments: impl Iterator<Item = OsString>) -> Result<Pid, String> {
+fn start(orders: &Orders) -> Result<Pid, String> {
+    let Orders { directory, command, arguments } = orders;
     if !directory.is_empty() {
         std::env::set_current_dir(directory)
             .map_err(|error| format!("cannot enter the directory {}: {error}", directory.display()))?;
@@ -68,6 +72,25 @@ fn start(directory: &OsString, command: &OsString, arguments: impl Iterator<Item
     platform::prepare(&mut child);
     let child = child.spawn().map_err(|error| error.to_string())?;
     i32::try_from(child.id()).map(Pid::from_raw).map_err(|error| error.to_string())
+}
+
+/// Reads a pipe that does not block, waiting for what is still to come.
+struct Patient<'a>(&'a mut File);
+
+impl Read for Patient<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.0.read(into) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    match poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
+                        Ok(_) | Err(Errno::EINTR) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                done => return done,
+            }
+        }
+    }
 }
 
 fn let_go_of_standard_streams() -> io::Result<()> {

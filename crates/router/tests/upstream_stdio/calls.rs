@@ -210,3 +210,40 @@ pub async fn a_child_sees_only_its_own_environment() {
         small.endpoint.state().stderr[0].split_whitespace().map(str::to_owned).filter(|name| *name != "LANG").collect();
     assert_eq!(names, ["HOME", "KEY", "PATH"]);
 }
+
+/// What everybody on the machine can read about a process are its arguments.
+pub async fn arguments_stand_in_the_process_list_once() {
+    let secret = "hunter2-as-an-argument";
+    let mut transport = server(0);
+    let Transport::Stdio { args, .. } = &mut transport else { panic!("it is a program") };
+    args.push(secret.to_owned());
+    let small = bench(transport, Limits::default());
+    small.up().await;
+    let child = small.endpoint.state().pid.unwrap();
+    let own = |pid: u32, file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
+    assert!(own(child, "cmdline").contains(secret));
+    let stat = own(child, "stat");
+    let keeper = stat[stat.rfind(')').unwrap() + 1..].split_ascii_whitespace().nth(1).unwrap().parse().unwrap();
+    let shown = own(keeper, "cmdline");
+    assert!(shown.contains("__keeper") && !shown.contains(secret), "{shown}");
+    small.endpoint.shut_down().await;
+}
+
+pub async fn a_child_has_no_descriptor_of_somebody_else() {
+    // As a program leaves it that knows nothing of close-on-exec.
+    let program = std::env::current_exe().unwrap();
+    let foreign = std::fs::File::open(&program).unwrap();
+    nix::fcntl::fcntl(&foreign, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
+    let transport = Transport::Stdio {
+        command: "sh".into(),
+        args: vec!["-c".into(), "readlink /proc/$$/fd/* | tr '\\n' ' ' >&2".into()],
+        env: [].into(),
+        cwd: None,
+    };
+    let small = bench(transport, Limits::default());
+    small.endpoint.bring_up(Instant::now() + PATIENCE).await.unwrap_err();
+    let open = small.endpoint.state().stderr[0].clone();
+    assert_eq!(open.matches("pipe:").count(), 3, "{open}");
+    assert!(!open.contains(program.to_str().unwrap()), "{open}");
+    drop(foreign);
+}
