@@ -10,13 +10,13 @@ mod lease;
 mod state;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use drain::Admission;
-use model::{EndpointKey, EndpointSpec, Limits, Transport, Verdict};
+use model::{EndpointKey, EndpointSpec, Limits, Time, Transport, Verdict};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -46,7 +46,11 @@ pub struct Endpoint {
     link: ArcSwapOption<Link>,
     state: watch::Sender<EndpointState>,
     pub(crate) stderr: Arc<StderrTail>,
+    /// Lines of the child's stdout that are no MCP.
+    pub(crate) stray: Arc<StderrTail>,
     noted: Noted,
+    /// What the server last said that may have been meant for any of several calls, and when.
+    unmatched: Mutex<Option<(Arc<str>, Time)>>,
     /// Ids of ours toward the server, for requests and progress alike; never reused, whatever the connection.
     next_id: AtomicU64,
     /// Connections count up, so that a loss is noticed only by whoever still means that connection.
@@ -102,7 +106,9 @@ impl Endpoint {
             link: ArcSwapOption::empty(),
             state: watch::Sender::default(),
             stderr: Arc::default(),
+            stray: Arc::default(),
             noted: Noted::default(),
+            unmatched: Mutex::default(),
             next_id: AtomicU64::new(1),
             next_link: AtomicU64::new(1),
             unreachable_since: AtomicU64::new(0),
@@ -143,7 +149,7 @@ impl Endpoint {
     /// What it is doing, for status displays. Not for decisions of calls.
     #[must_use]
     pub fn state(&self) -> EndpointState {
-        EndpointState { stderr: self.stderr.lines(), ..self.state.borrow().clone() }
+        EndpointState { stderr: self.stderr.lines(), stray: self.stray.lines(), ..self.state.borrow().clone() }
     }
 
     /// Shows when the next attempt to bring it up is due. The fleet, which decides it, says so here.
@@ -182,11 +188,31 @@ impl Endpoint {
         }
     }
 
-    /// What the server said about a failed call, for [`CallError::explained`]. It is logged here.
-    #[allow(dead_code, reason = "refusals over HTTP say it")]
+    /// Whether a request of ours ever had this number.
+    pub(crate) fn has_used(&self, id: u64) -> bool {
+        id < self.next_id.load(Ordering::Relaxed)
+    }
+
+    fn now(&self) -> Time {
+        Time::from_nanos(self.upstreams.clock.now_nanos())
+    }
+
+    /// What the server said about a failed call, for [`crate::call::CallError::explained`]. It is logged here.
     pub(crate) fn note_detail(&self, said: String) -> Arc<Detail> {
-        let now = model::Time::from_nanos(self.upstreams.clock.now_nanos());
-        self.noted.note(self.key.backend.as_str(), said, now)
+        self.noted.note(self.key.backend.as_str(), said, self.now())
+    }
+
+    /// The server said something that several calls may be waiting for: whichever of them waits in vain shall know.
+    pub(crate) fn note_unmatched(&self, what: &str) {
+        let mut unmatched = self.unmatched.lock().unwrap_or_else(PoisonError::into_inner);
+        *unmatched = Some((what.into(), self.now()));
+    }
+
+    /// What has been noted since `time`.
+    #[must_use]
+    pub fn unmatched_since(&self, time: Time) -> Option<Arc<str>> {
+        let unmatched = self.unmatched.lock().unwrap_or_else(PoisonError::into_inner);
+        unmatched.as_ref().filter(|(_, at)| *at >= time).map(|(what, _)| Arc::clone(what))
     }
 
     pub(crate) fn tell(&self, event: EndpointEvent) {

@@ -20,6 +20,8 @@ mod stderr_tail;
 mod stdio;
 mod stdio_events;
 mod too_long;
+mod unasked;
+mod unreadable;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,6 +41,7 @@ use crate::endpoint::{BringUpFailure, Endpoint, EndpointEvent};
 pub(crate) use ask::{ask, list_all};
 pub(crate) use http::HttpLink;
 pub(crate) use http_session::Doubt;
+pub(crate) use pump::wrote;
 pub(crate) use stderr_tail::StderrTail;
 pub(crate) use stdio::StdioLink;
 

@@ -7,12 +7,16 @@
 
 #[path = "upstream_stdio/bench.rs"]
 mod bench;
+#[path = "upstream_stdio/bounds.rs"]
+mod bounds;
 #[path = "upstream_stdio/calls.rs"]
 mod calls;
 #[path = "upstream_stdio/server.rs"]
 mod server;
 #[path = "upstream_stdio/trees.rs"]
 mod trees;
+#[path = "upstream_stdio/unreadable.rs"]
+mod unreadable;
 
 use std::panic::catch_unwind;
 use std::process::ExitCode;
@@ -37,6 +41,17 @@ const TESTS: &[(&str, fn())] = &[
     }),
     ("failures_to_start_say_why_to_operators_alone", || run(calls::failures_to_start_say_why_to_operators_alone())),
     ("a_child_sees_only_its_own_environment", || run(calls::a_child_sees_only_its_own_environment())),
+    ("who_asks_without_reading_is_ended", || run(bounds::who_asks_without_reading_is_ended())),
+    ("a_flood_of_one_server_is_no_matter_of_another", || run(bounds::a_flood_of_one_server_is_no_matter_of_another())),
+    ("what_nobody_can_read_is_the_error_of_its_call", || {
+        run(unreadable::what_nobody_can_read_is_the_error_of_its_call())
+    }),
+    ("what_is_read_all_the_same", || run(unreadable::what_is_read_all_the_same())),
+    ("of_several_calls_the_one_that_waits_in_vain_is_told", || {
+        run(unreadable::of_several_calls_the_one_that_waits_in_vain_is_told());
+    }),
+    ("initialize_fails_at_once", || run(unreadable::initialize_fails_at_once())),
+    ("stdout_is_not_called_stderr", || run(unreadable::stdout_is_not_called_stderr())),
     ("arguments_stand_in_the_process_list_once", || run(calls::arguments_stand_in_the_process_list_once())),
     ("a_child_has_no_descriptor_of_somebody_else", || run(calls::a_child_has_no_descriptor_of_somebody_else())),
     ("a_tree_ends_when_its_endpoint_does", trees::a_tree_ends_when_its_endpoint_does),

@@ -237,7 +237,12 @@ impl Exchange {
         }
         let result = result(cause);
         self.done(core, admitted, result, traced.as_deref());
-        let (code, text) = explain(cause, admitted.backend.as_str());
+        let (code, mut text) = explain(cause, admitted.backend.as_str());
+        if matches!(cause, Cause::Idle(_) | Cause::Total(_))
+            && let Some(what) = admitted.lease.endpoint.unmatched_since(self.started)
+        {
+            text.push_str(&format!("; meanwhile it sent {what}"));
+        }
         if let Some(traced) = traced {
             traced.failed(core, result, code, &text);
         }

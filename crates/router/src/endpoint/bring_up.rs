@@ -60,7 +60,7 @@ impl Endpoint {
             () = self.ended.cancelled() => Err(BringUpFailure::Ended),
         };
         outcome.map_err(|failure| {
-            let error = BringUpError::new(failure, || self.stderr.told());
+            let error = BringUpError::new(failure, || upstream::wrote(&self.stderr, &self.stray));
             self.note_error(error.reason());
             error
         })

@@ -42,6 +42,8 @@ pub struct EndpointState {
     pub next_attempt: Option<WallTime>,
     /// The last lines of the child's stderr.
     pub stderr: Vec<String>,
+    /// The last lines of its stdout that are no MCP.
+    pub stray: Vec<String>,
 }
 
 /// Why an endpoint is not, or was not, up. Displayed it is for operators.

@@ -6,6 +6,11 @@ use mcp::{Edit, ErrorCode, Message, Span, splice};
 
 use crate::call::{Call, CallError, Cause};
 
+/// Bytes of the id of a request of the server, which its reply repeats.
+const MAX_ID: usize = 1 << 10;
+/// Characters of what a server wrote, in what is written about it.
+const SHOWN: usize = 64;
+
 /// One message of a server, sorted.
 #[derive(Debug)]
 pub(crate) enum Inbound {
@@ -31,7 +36,7 @@ pub(crate) enum Inbound {
     ListChanged,
     /// Any other notification.
     Notification,
-    /// A response to nothing we asked.
+    /// Progress of nothing we asked.
     Stray,
     Malformed {
         /// It can only have been meant for the answer to this request of ours.
@@ -53,21 +58,28 @@ pub(crate) fn read(message: &[u8]) -> Inbound {
     match envelope.message {
         Message::Response { id, .. } => match id.as_u64() {
             Some(number) => Inbound::Answer { id: number, span: id.span() },
-            None => Inbound::Stray,
+            None => {
+                let reason = format!("it answers the id {}, which no request had", shown(id.text()));
+                Inbound::Malformed { id: None, reason }
+            }
         },
         Message::Error { id, error } => match id.and_then(|id| id.as_u64().map(|number| (number, id.span()))) {
             Some((id, span)) => Inbound::Answer { id, span },
             None => Inbound::NamelessError { error: error.span() },
         },
+        Message::Request { id, .. } if id.text().len() > MAX_ID => {
+            let reason = format!("the id of a request has {} bytes; at most {MAX_ID} are answered", id.text().len());
+            Inbound::Malformed { id: None, reason }
+        }
         Message::Request { id, call } => {
             let method = call.method.value();
             let reply = if method == method::PING {
                 message::result(id.text(), message::EMPTY_RESULT)
             } else {
-                let text = format!("{method} is not supported: this client declared no capabilities");
+                let text = format!("{} is not supported: this client declared no capabilities", shown(method));
                 message::error(Some(id.text()), ErrorCode::METHOD_NOT_FOUND, &text, None)
             };
-            Inbound::Request { method: method.to_owned(), reply }
+            Inbound::Request { method: shown(method), reply }
         }
         Message::Notification(call) => match call.method.value() {
             method::TOOLS_LIST_CHANGED => Inbound::ListChanged,
@@ -81,6 +93,23 @@ pub(crate) fn read(message: &[u8]) -> Inbound {
             _ => Inbound::Notification,
         },
     }
+}
+
+impl Inbound {
+    fn in_words(&self) -> String {
+        match self {
+            Self::Answer { id, .. } => format!("the response to request {id}"),
+            Self::NamelessError { .. } => "an error that names no request".to_owned(),
+            Self::Progress { .. } | Self::Stray => "a progress notification".to_owned(),
+            Self::Request { method, .. } => format!("a request ({method})"),
+            Self::ListChanged | Self::Notification => "a notification".to_owned(),
+            Self::Malformed { reason, .. } => reason.clone(),
+        }
+    }
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(SHOWN).collect()
 }
 
 /// What one call's messages get back.
@@ -130,7 +159,8 @@ impl Restore {
             | Inbound::ListChanged
             | Inbound::Notification
             | Inbound::Stray) => {
-                Err(not_an_answer(server, &format!("expected the response to request {}, got {other:?}", self.id)))
+                let reason = format!("expected the response to request {}, found {}", self.id, other.in_words());
+                Err(not_an_answer(server, &reason))
             }
         }
     }

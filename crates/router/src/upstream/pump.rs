@@ -1,23 +1,27 @@
 //! The task that speaks with one child: it owns the pipes, knows who waits for which number, and sees the child out.
 //!
 //! Everything is in one task on purpose: a writer that waits for a full pipe must not keep the reader from emptying the
-//! other one, or two programs that both talk much would wait for each other for ever.
+//! other one, or two programs that both talk much would wait for each other for ever. What a child makes this task keep
+//! or do is bounded all the same: replies to what it asks are bytes that it must read, and what it says unasked is read
+//! at a rate.
+
+mod hearing;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use mcp::message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::inbound::{Inbound, not_an_answer, read, too_large};
 use super::stderr_tail::{Lines, StderrTail};
 use super::stdio::{ToChild, Waiter};
 use super::too_long::TooLong;
+use super::unasked::Unasked;
 use crate::call::{CallError, Cause, Detail};
 use crate::endpoint::{Endpoint, EndpointEvent, Reason};
 use crate::keeper::{Keeper, Kept, Streams};
@@ -30,6 +34,8 @@ const READ_STDERR: usize = 4 << 10;
 const GRACE: Duration = Duration::from_secs(2);
 /// Between the end of the child and the end of its pipes.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long a child may leave its stdin unread while replies to what it asks fill it.
+const UNREAD: Duration = Duration::from_secs(5);
 /// How much longer than allowed a message may be before its sender counts as broken.
 const FAR_TOO_LONG: u64 = 1 << 30;
 
@@ -42,6 +48,10 @@ pub(super) struct Pump {
     closing: CancellationToken,
     waiting: BTreeMap<u64, Waiting>,
     out: BytesMut,
+    /// Replies to what the child asks, until there is room for them in `out`.
+    replies: BytesMut,
+    /// When the child counts as broken, if it has not read anything until then. Nothing is read of it meanwhile.
+    unread_until: Option<Instant>,
     /// Of all bytes ever put into `out`, how many the pipe has taken.
     written: u64,
     queued: u64,
@@ -51,7 +61,14 @@ pub(super) struct Pump {
     /// The message that is being read, if it is too long to be kept.
     too_long: Option<TooLong>,
     stdout_open: bool,
+    unasked: Unasked,
+    /// It said too much unasked: nothing is read until then.
+    paused_until: Option<Instant>,
+    /// Its tools are others now, which the fleet is told once per reading.
+    list_changed: bool,
     stderr: Arc<StderrTail>,
+    /// Lines of stdout that are no MCP.
+    stray: Arc<StderrTail>,
     stderr_chunk: BytesMut,
     stderr_lines: Lines,
     stderr_open: bool,
@@ -80,6 +97,8 @@ impl Pump {
         calls: mpsc::Receiver<ToChild>,
         closing: CancellationToken,
     ) -> Self {
+        endpoint.stderr.begin();
+        endpoint.stray.begin();
         Self {
             endpoint: Arc::downgrade(endpoint),
             server: endpoint.key.backend.to_string(),
@@ -89,12 +108,18 @@ impl Pump {
             closing,
             waiting: BTreeMap::new(),
             out: BytesMut::new(),
+            replies: BytesMut::new(),
+            unread_until: None,
             written: 0,
             queued: 0,
             inbound: BytesMut::new(),
             searched: 0,
             too_long: None,
             stdout_open: true,
+            unasked: Unasked::default(),
+            paused_until: None,
+            list_changed: false,
+            stray: Arc::clone(&endpoint.stray),
             stderr: Arc::clone(&endpoint.stderr),
             stderr_chunk: BytesMut::new(),
             stderr_lines: Lines::default(),
@@ -110,7 +135,7 @@ impl Pump {
         self.calls.close();
         self.see_out().await;
         self.stderr_lines.finish(|line| self.stderr.push(line));
-        let Self { endpoint, server, kept, calls, waiting, written, stderr, .. } = self;
+        let Self { endpoint, server, kept, calls, waiting, written, stderr, stray, .. } = self;
         let ending = kept.keeper.reap().await;
         let reason = match &stop {
             Stop::Broken(what) => format!("its process {what} and {ending}"),
@@ -123,7 +148,7 @@ impl Pump {
                 None
             }
             Stop::Closed | Stop::Broken(_) => {
-                let detail = Detail::new(stderr.told());
+                let detail = Detail::new(wrote(&stderr, &stray));
                 tracing::warn!(server, reason, reference = %detail.reference, said = detail.text,
                     "a stdio server is lost");
                 Some(detail)
@@ -146,6 +171,7 @@ impl Pump {
             let Kept { streams: Streams { stdin: Some(stdin), stdout, stderr }, keeper } = &mut self.kept else {
                 return Stop::Closed;
             };
+            let reads = self.paused_until.is_none() && self.unread_until.is_none();
             tokio::select! {
                 () = self.closing.cancelled() => return Stop::Asked,
                 _ = keeper.ended() => return Stop::Closed,
@@ -158,7 +184,7 @@ impl Pump {
                     Some(message) => self.take(message),
                     None => return Stop::Asked,
                 },
-                count = stdout.read_buf(&mut self.inbound) => match count {
+                count = stdout.read_buf(&mut self.inbound), if reads => match count {
                     Ok(count) if count > 0 => {
                         if let Err(limit) = self.take_lines() {
                             return Stop::Broken(format!("sent a message of more than {limit} bytes"));
@@ -169,8 +195,23 @@ impl Pump {
                         return Stop::Closed;
                     }
                 },
-                count = stderr.read_buf(&mut self.stderr_chunk), if self.stderr_open => {
+                count = stderr.read_buf(&mut self.stderr_chunk), if self.stderr_open && reads => {
                     self.take_stderr(count.unwrap_or(0));
+                }
+                () = sleep_until(self.paused_until), if self.paused_until.is_some() => self.paused_until = None,
+                () = sleep_until(self.unread_until), if self.unread_until.is_some() => {
+                    return Stop::Broken(format!(
+                        "asks without reading its stdin ({} bytes of replies, nothing read for {} s)",
+                        self.replies.len() + self.out.len(),
+                        UNREAD.as_secs()
+                    ));
+                }
+            }
+            if !self.unasked.is_nothing() {
+                let (turn, paused_until) = self.unasked.charge(Instant::now());
+                self.paused_until = paused_until;
+                if turn {
+                    tokio::task::yield_now().await;
                 }
             }
         }
@@ -231,97 +272,55 @@ impl Pump {
     fn wrote(&mut self, count: usize) {
         self.out.advance(count);
         self.written += count as u64;
-    }
-
-    /// Takes every complete line. One that is too long fails its call alone; the limit is given back if the one that has
-    /// begun seems to have no end at all.
-    fn take_lines(&mut self) -> Result<(), u64> {
-        // Without an endpoint it is on its way out.
-        let limit = self.endpoint.upgrade().map_or(u64::MAX, |endpoint| endpoint.limits().response_bytes);
-        while let Some(at) = memchr::memchr(b'\n', &self.inbound[self.searched..]) {
-            let line = self.inbound.split_to(self.searched + at + 1).freeze();
-            self.searched = 0;
-            let line = line.slice_ref(line.trim_ascii());
-            if self.too_long.is_some() || line.len() as u64 > limit {
-                let mut too_long = self.too_long.take().unwrap_or_default();
-                too_long.push(&line);
-                let length = too_long.length;
-                tracing::warn!(server = self.server, length, limit, "a message of the server is too long");
-                if let Some(id) = too_long.answers() {
-                    self.fail(id, too_large(&self.server, limit));
-                }
-            } else if !line.is_empty() {
-                self.take_message(line);
-            }
+        if !self.replies.is_empty() && self.out.len() < HIGH_WATER {
+            let replies = std::mem::take(&mut self.replies);
+            self.queued += replies.len() as u64;
+            self.out.unsplit(replies);
         }
-        self.searched = self.inbound.len();
-        if self.too_long.is_some() || self.searched as u64 > limit {
-            let too_long = self.too_long.get_or_insert_default();
-            too_long.push(&self.inbound);
-            self.inbound.clear();
-            self.searched = 0;
-            if too_long.length > limit.saturating_add(FAR_TOO_LONG) {
-                return Err(limit);
-            }
-        }
-        Ok(())
-    }
-
-    /// The call will have no other answer.
-    fn fail(&mut self, id: u64, error: CallError) {
-        if let Some(Waiting { waiter, .. }) = self.waiting.remove(&id) {
-            drop(waiter.progress);
-            drop(waiter.answer.send(Err(error)));
+        // It reads, if slowly.
+        self.unread_until = None;
+        if self.out.is_empty() && self.out.capacity() > HIGH_WATER {
+            self.out = BytesMut::new();
         }
     }
 
-    fn take_message(&mut self, line: Bytes) {
-        match read(&line) {
-            Inbound::Answer { id, span } => match self.waiting.remove(&id) {
-                Some(Waiting { waiter: Waiter { answer, progress }, .. }) => {
-                    drop(progress); // closed first: the answer is the last thing to arrive
-                    // Nobody there any more: its cancellation is on the way.
-                    drop(answer.send(Ok((line, span))));
-                }
-                None => tracing::debug!(server = self.server, id, "an answer nobody waits for"),
-            },
-            Inbound::Progress { token, span } => {
-                let progress = self.waiting.get(&token).and_then(|waiting| waiting.waiter.progress.as_ref());
-                if progress.is_none_or(|progress| progress.try_send((line, span)).is_err()) {
-                    metrics::counter!("only1mcp_router_progress_dropped_total").increment(1);
-                }
-            }
-            Inbound::Request { method, reply } => {
-                tracing::debug!(server = self.server, method, "a request of the server is answered here");
-                self.write_line(&reply);
-            }
-            Inbound::ListChanged => {
-                if let Some(endpoint) = self.endpoint.upgrade() {
-                    endpoint.tell(EndpointEvent::ListChanged);
-                }
-            }
-            Inbound::Malformed { id, reason } => {
-                if let Some(id) = id {
-                    self.fail(id, not_an_answer(&self.server, &reason));
-                }
-                // Mostly a program that prints to stdout what belongs to stderr: there people will look for it.
-                tracing::debug!(server = self.server, reason, "a line of stdout is no MCP");
-                self.stderr.push(&line);
-            }
-            stray @ (Inbound::NamelessError { .. } | Inbound::Notification | Inbound::Stray) => {
-                tracing::debug!(server = self.server, ?stray, "a message of the server is for nobody");
-            }
+    /// A reply to what the child asks. Calls wait in their queue while `out` is full; this one has none, so from a mark on
+    /// the child is not heard any more.
+    fn reply(&mut self, line: &[u8]) {
+        if self.replies.is_empty() && self.out.len() < HIGH_WATER {
+            return self.write_line(line);
+        }
+        self.replies.extend_from_slice(line);
+        self.replies.extend_from_slice(b"\n");
+        if self.replies.len() >= HIGH_WATER && self.unread_until.is_none() {
+            self.unread_until = Some(Instant::now() + UNREAD);
         }
     }
 
     fn take_stderr(&mut self, count: usize) {
         self.stderr_open = count > 0;
+        self.unasked.add(count);
         let (chunk, stderr, server) = (self.stderr_chunk.split(), &self.stderr, &self.server);
         self.stderr_lines.push(&chunk, |line| {
             tracing::debug!(server, line = %String::from_utf8_lossy(line).trim_end(), "stderr");
             stderr.push(line);
         });
     }
+}
+
+/// Never, for whoever does not wait.
+async fn sleep_until(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a child said before it failed, for operators.
+pub(crate) fn wrote(stderr: &StderrTail, stray: &StderrTail) -> String {
+    let stderr = stderr.told().map(|lines| format!("its stderr ends with: {lines}"));
+    let stray = stray.told().map(|lines| format!("its stdout has lines that are no MCP: {lines}"));
+    stderr.into_iter().chain(stray).collect::<Vec<_>>().join("; ")
 }
 
 /// Fails everybody who still waits or had not even been written.

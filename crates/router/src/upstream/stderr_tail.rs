@@ -1,4 +1,5 @@
-//! The last lines a child wrote to stderr: always read, so that no child blocks on a full pipe, and kept for people.
+//! The last lines a child wrote to stderr, and those on stdout that are no MCP: always read, so that no child blocks on a
+//! full pipe, and kept for people.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -13,33 +14,64 @@ const SHOWN: usize = 8;
 /// Of all children an endpoint has had, one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct StderrTail {
-    lines: Mutex<VecDeque<String>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// Of the children before.
+    earlier: VecDeque<String>,
+    /// Of the present one, or of the last.
+    run: VecDeque<String>,
 }
 
 impl StderrTail {
+    /// A new child. One that says what the child before has said, as one does that cannot start, adds nothing.
+    pub(crate) fn begin(&self) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let run = std::mem::take(&mut kept.run);
+        if !ends_with(&kept.earlier, &run) {
+            kept.earlier.extend(run);
+            kept.trim();
+        }
+    }
+
     pub(crate) fn push(&self, line: &[u8]) {
         let line = String::from_utf8_lossy(&line[..line.len().min(MAX_LINE)]).trim_end().to_owned();
         if line.is_empty() {
             return;
         }
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.push_back(line);
-        let mut bytes: usize = lines.iter().map(String::len).sum();
-        while lines.len() > MAX_LINES || bytes > MAX_BYTES {
-            bytes -= lines.pop_front().map_or(0, |line| line.len());
-        }
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.run.push_back(line);
+        kept.trim();
     }
 
-    /// Its end, for operators who read why it failed.
-    pub(crate) fn told(&self) -> String {
-        let lines = self.lines();
-        let last = &lines[lines.len().saturating_sub(SHOWN)..];
-        if last.is_empty() { String::new() } else { format!("its stderr ends with: {}", last.join(" | ")) }
+    /// The end of what the present child wrote, if it wrote anything: on one line, for operators.
+    pub(crate) fn told(&self) -> Option<String> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let last: Vec<_> = kept.run.iter().skip(kept.run.len().saturating_sub(SHOWN)).map(String::as_str).collect();
+        (!last.is_empty()).then(|| last.join(" | "))
     }
 
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let run = if ends_with(&kept.earlier, &kept.run) { None } else { Some(&kept.run) };
+        kept.earlier.iter().chain(run.into_iter().flatten()).cloned().collect()
     }
+}
+
+impl Kept {
+    fn trim(&mut self) {
+        let mut bytes: usize = self.earlier.iter().chain(&self.run).map(String::len).sum();
+        while self.earlier.len() + self.run.len() > MAX_LINES || bytes > MAX_BYTES {
+            let first = self.earlier.pop_front().or_else(|| self.run.pop_front());
+            bytes -= first.map_or(0, |line| line.len());
+        }
+    }
+}
+
+fn ends_with(lines: &VecDeque<String>, end: &VecDeque<String>) -> bool {
+    lines.len() >= end.len() && lines.iter().skip(lines.len() - end.len()).eq(end)
 }
 
 /// Lines out of chunks. What a chunk leaves unfinished waits for the next, up to a bound.

@@ -11,6 +11,7 @@ const TOKEN: usize = 24;
 
 /// What is known of it so far. Takes well-formed JSON for granted: of anything else the worst is another id, or none.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is about another part of the message")]
 pub(super) struct TooLong {
     /// Bytes so far.
     pub(super) length: u64,
@@ -23,6 +24,15 @@ pub(super) struct TooLong {
     id: Option<u64>,
     /// With a method it is no answer.
     method: bool,
+    /// Which keys of an answer it has.
+    jsonrpc: bool,
+    has_id: bool,
+    outcome: bool,
+}
+
+/// Without the quotes that some programs write in place of those of JSON.
+fn unquoted(token: &[u8]) -> &[u8] {
+    token.strip_prefix(b"'").and_then(|token| token.strip_suffix(b"'")).unwrap_or(token)
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,11 +74,7 @@ impl TooLong {
                 }
                 self.depth = self.depth.saturating_sub(1);
             }
-            b':' if self.depth == 1 => {
-                self.key = if self.token == b"id" { Key::Id } else { Key::Other };
-                self.method |= self.token == b"method";
-                self.token.clear();
-            }
+            b':' if self.depth == 1 => self.key_ended(),
             b',' if self.depth == 1 => self.value_ended(),
             b' ' | b'\t' | b'\r' | b'\n' => {}
             other => self.keep(other),
@@ -81,11 +87,32 @@ impl TooLong {
         }
     }
 
+    fn key_ended(&mut self) {
+        let key = unquoted(&self.token);
+        self.method |= key == b"method";
+        self.jsonrpc |= key == b"jsonrpc";
+        self.outcome |= matches!(key, b"result" | b"error");
+        let id = key == b"id";
+        self.has_id |= id;
+        self.key = if id { Key::Id } else { Key::Other };
+        self.token.clear();
+    }
+
     fn value_ended(&mut self) {
         if std::mem::take(&mut self.key) == Key::Id {
-            self.id = std::str::from_utf8(&self.token).ok().and_then(mcp::number_of);
+            self.id = std::str::from_utf8(unquoted(&self.token)).ok().and_then(mcp::number_of);
         }
         self.token.clear();
+    }
+
+    /// A request or notification.
+    pub(super) fn is_call(&self) -> bool {
+        self.method
+    }
+
+    /// Anything of JSON-RPC, whole or not. What programs log has an `error` now and then, but hardly an id beside it.
+    pub(super) fn is_rpc(&self) -> bool {
+        self.jsonrpc || self.has_id && self.outcome
     }
 
     /// The number we gave the request that it answers.

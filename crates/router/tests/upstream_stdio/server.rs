@@ -104,6 +104,32 @@ impl Server {
                 say(&json!({"jsonrpc": "2.0", "id": "s1", "method": "sampling/createMessage", "params": {}}));
                 say(&json!({"jsonrpc": "2.0", "id": 77, "method": "ping"}));
             }
+            // Writes what the call says, `ID` in it replaced by the id of the call.
+            "write" => {
+                let text = params["arguments"]["text"].as_str().unwrap().replace("ID", &id.to_string());
+                // A test has no other way to write what is no text.
+                let bytes: Vec<u8> = text.chars().map(|letter| u8::try_from(u32::from(letter)).unwrap()).collect();
+                let mut out = std::io::stdout().lock();
+                out.write_all(&bytes).unwrap();
+                out.flush().unwrap();
+            }
+            // Asks for ever, and reads nothing meanwhile.
+            "ask_on" => {
+                let mut out = std::io::stdout().lock();
+                while writeln!(out, r#"{{"jsonrpc":"2.0","id":"{}","method":"ping"}}"#, "x".repeat(500)).is_ok() {}
+            }
+            "change_on" => {
+                let mut out = std::io::stdout().lock();
+                for number in 0.. {
+                    let said = writeln!(out, r#"{{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}}"#);
+                    if said.is_err() {
+                        break;
+                    }
+                    if number == 10_000 {
+                        writeln!(out, r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":"changed"}}}}"#).unwrap();
+                    }
+                }
+            }
             "cancelled" => answer(id, self.cancelled.clone()),
             "change" => {
                 say(&json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}));

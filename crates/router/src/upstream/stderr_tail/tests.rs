@@ -21,3 +21,22 @@ fn only_the_end_is_kept_and_no_line_is_endless() {
     }
     assert_eq!(tail.lines().iter().map(String::len).sum::<usize>(), MAX_BYTES);
 }
+
+#[test]
+fn a_child_that_never_starts_says_why_once() {
+    let tail = StderrTail::default();
+    let run = |lines: &[&str]| {
+        tail.begin();
+        lines.iter().for_each(|line| tail.push(line.as_bytes()));
+    };
+    run(&["ready"]);
+    for _ in 0..5 {
+        run(&["no licence", "giving up"]);
+        assert_eq!(tail.lines(), ["ready", "no licence", "giving up"]);
+        assert_eq!(tail.told().unwrap(), "no licence | giving up", "not what another child said");
+    }
+    run(&[]);
+    assert_eq!(tail.told(), None);
+    run(&["ready"]);
+    assert_eq!(tail.lines(), ["ready", "no licence", "giving up", "ready"]);
+}

@@ -1,0 +1,173 @@
+//! What a child says on its stdout, line by line: whose answer it is, and whose it would have been.
+
+use bytes::Bytes;
+use mcp::Span;
+use mcp::message::ErrorObject;
+
+use super::{FAR_TOO_LONG, Pump, Waiting};
+use crate::call::CallError;
+use crate::endpoint::EndpointEvent;
+use crate::upstream::inbound::{Inbound, not_an_answer, read, too_large};
+use crate::upstream::stdio::Waiter;
+use crate::upstream::unreadable::{Meant, meant};
+
+/// Characters of a line, or of an error, in what people read.
+const SHOWN: usize = 200;
+
+impl Pump {
+    /// Takes every complete line. One that is too long fails its call alone; the limit is given back if the one that has
+    /// begun seems to have no end at all.
+    pub(super) fn take_lines(&mut self) -> Result<(), u64> {
+        // Without an endpoint it is on its way out.
+        let limit = self.endpoint.upgrade().map_or(u64::MAX, |endpoint| endpoint.limits().response_bytes);
+        while let Some(at) = memchr::memchr(b'\n', &self.inbound[self.searched..]) {
+            let line = self.inbound.split_to(self.searched + at + 1).freeze();
+            self.searched = 0;
+            let line = line.slice_ref(line.trim_ascii());
+            if self.too_long.is_some() || line.len() as u64 > limit {
+                let mut too_long = self.too_long.take().unwrap_or_default();
+                too_long.push(&line);
+                let length = too_long.length;
+                tracing::warn!(server = self.server, length, limit, "a message of the server is too long");
+                self.unasked.add(0);
+                if let Some(id) = too_long.answers() {
+                    self.fail(id, too_large(&self.server, limit));
+                }
+            } else if !line.is_empty() {
+                self.take_message(line);
+            }
+        }
+        self.searched = self.inbound.len();
+        if self.too_long.is_some() || self.searched as u64 > limit {
+            let too_long = self.too_long.get_or_insert_default();
+            too_long.push(&self.inbound);
+            self.inbound.clear();
+            self.searched = 0;
+            self.unasked.add(0);
+            if too_long.length > limit.saturating_add(FAR_TOO_LONG) {
+                return Err(limit);
+            }
+        }
+        if std::mem::take(&mut self.list_changed)
+            && let Some(endpoint) = self.endpoint.upgrade()
+        {
+            endpoint.tell(EndpointEvent::ListChanged);
+        }
+        Ok(())
+    }
+
+    /// The call will have no other answer.
+    fn fail(&mut self, id: u64, error: CallError) {
+        if let Some(Waiting { waiter, .. }) = self.waiting.remove(&id) {
+            drop(waiter.progress);
+            drop(waiter.answer.send(Err(error)));
+        }
+    }
+
+    fn answer(&mut self, id: u64, line: Bytes, span: Span) -> bool {
+        let Some(Waiting { waiter: Waiter { answer, progress }, .. }) = self.waiting.remove(&id) else { return false };
+        drop(progress); // closed first: the answer is the last thing to arrive
+        // Nobody there any more: its cancellation is on the way.
+        drop(answer.send(Ok((line, span))));
+        true
+    }
+
+    fn take_message(&mut self, line: Bytes) {
+        let inbound = read(&line);
+        if let Inbound::Answer { id, span } = inbound {
+            let bytes = line.len();
+            if !self.answer(id, line, span) {
+                self.unasked.add(bytes);
+                self.nobodys(id);
+            }
+            return;
+        }
+        self.unasked.add(line.len());
+        match inbound {
+            Inbound::Answer { .. } => unreachable!("handled above"),
+            Inbound::Progress { token, span } => {
+                let progress = self.waiting.get(&token).and_then(|waiting| waiting.waiter.progress.as_ref());
+                if progress.is_none_or(|progress| progress.try_send((line, span)).is_err()) {
+                    metrics::counter!("only1mcp_router_progress_dropped_total").increment(1);
+                }
+            }
+            Inbound::Request { method, reply } => {
+                tracing::debug!(server = self.server, method, "a request of the server is answered here");
+                self.reply(&reply);
+            }
+            Inbound::ListChanged => self.list_changed = true,
+            Inbound::Malformed { id, reason } => self.unreadable(id, &reason, &line),
+            Inbound::NamelessError { error } => self.nameless(&line[error.range()]),
+            Inbound::Notification | Inbound::Stray => {
+                tracing::debug!(server = self.server, "a notification of the server is for nobody");
+            }
+        }
+    }
+
+    /// Late answers are common: to calls that have been given up. An id that was never used is a mistake.
+    fn nobodys(&mut self, id: u64) {
+        if self.endpoint.upgrade().is_none_or(|endpoint| endpoint.has_used(id)) {
+            tracing::debug!(server = self.server, id, "an answer nobody waits for");
+        } else {
+            self.unmatched(&format!("an answer to request {id}, which the gateway has not sent"));
+        }
+    }
+
+    /// Mostly a program that prints to stdout what belongs to stderr, and people will look for it. What was meant for an
+    /// answer fails the call that waits for it.
+    fn unreadable(&mut self, id: Option<u64>, reason: &str, line: &[u8]) {
+        let meant = if id.is_some() { Meant::Answer { to: id, after_text: false } } else { meant(line) };
+        tracing::debug!(server = self.server, reason, "a line of stdout is no MCP");
+        self.stray.push(line);
+        let Meant::Answer { to, after_text } = meant else { return };
+        let place = if after_text { "; other text stands before the message on its line" } else { "" };
+        let id = match to {
+            Some(id) => Some(id).filter(|id| self.waiting.contains_key(id)),
+            None => self.the_one_that_waits(),
+        };
+        match (id, self.endpoint.upgrade()) {
+            (Some(id), Some(endpoint)) => {
+                let detail = endpoint.note_detail(format!("the line begins: {}", cut(&String::from_utf8_lossy(line))));
+                self.fail(id, not_an_answer(&self.server, &format!("{reason}{place}")).explained(detail));
+            }
+            (None, Some(endpoint)) if to.is_none() => {
+                endpoint.note_unmatched(&format!("a line that cannot be read ({reason}{place})"));
+            }
+            _ => {}
+        }
+    }
+
+    /// An error without an id is the answer of the only call that waits.
+    fn nameless(&mut self, error: &[u8]) {
+        let Some(id) = self.the_one_that_waits() else {
+            let error = std::str::from_utf8(error).ok().and_then(|error| ErrorObject::parse(error).ok());
+            let said = error.map_or_else(String::new, |error| format!(" {}: {}", error.code, cut(&error.message)));
+            return self.unmatched(&format!("an error that names no request{said}"));
+        };
+        let (head, number) = (&br#"{"jsonrpc":"2.0","id":"#[..], id.to_string());
+        let span = Span { start: head.len(), end: head.len() + number.len() };
+        let message = [head, number.as_bytes(), br#","error":"#, error, b"}"].concat();
+        self.answer(id, message.into(), span);
+    }
+
+    /// The only call that waits gets it as its error; of several, the one whose time is up will read it.
+    fn unmatched(&mut self, what: &str) {
+        tracing::debug!(server = self.server, what, "a message of the server is for nobody");
+        match (self.the_one_that_waits(), self.endpoint.upgrade()) {
+            (Some(id), _) => self.fail(id, not_an_answer(&self.server, what)),
+            (None, Some(endpoint)) => endpoint.note_unmatched(what),
+            (None, None) => {}
+        }
+    }
+
+    /// The call that an answer without an id can only be meant for: of those that the child may have read.
+    fn the_one_that_waits(&self) -> Option<u64> {
+        let mut read = self.waiting.iter().filter(|(_, waiting)| waiting.begins < self.written);
+        let one = read.next().map(|(id, _)| *id);
+        one.filter(|_| read.next().is_none())
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(SHOWN).collect()
+}

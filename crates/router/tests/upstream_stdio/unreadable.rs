@@ -1,0 +1,148 @@
+//! What servers write that is no MCP, or that answers nothing: who waits hears of it, and at once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use model::{Limits, Transport};
+use router::call::{CallError, Cause};
+use tokio::time::{Instant, timeout};
+
+use crate::bench::{Bench, PATIENCE, bench};
+use crate::calls::server;
+
+/// A call whose server writes `text` and no more.
+fn write(id: &str, text: &str) -> String {
+    let text = serde_json::Value::from(text);
+    format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"write","arguments":{{"text":{text}}}}}}}"#
+    )
+}
+
+async fn fails(small: &Bench, text: &str) -> CallError {
+    let error = small.call(&write("1", text)).await.unwrap_err();
+    assert_eq!((error.cause, error.sent), (Cause::Protocol, true), "{text}");
+    assert!(!error.message.contains("Span"), "{}", error.message);
+    error
+}
+
+pub async fn what_nobody_can_read_is_the_error_of_its_call() {
+    let small = bench(server(0), Limits::default());
+    small.up().await;
+    let cases = [
+        (r#"{"jsonrpc":"2.0","id":ID,"result":{"x":NaN}}"#, "not JSON"),
+        (r#"{"jsonrpc":"2.0","id":ID,"result":{"x":-Infinity}}"#, "not JSON"),
+        ("{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{\"text\":\"caf\u{e9}\"}}", "not UTF-8"),
+        ("{\"jsonrpc\":\"2.0\",\"result\":{\"text\":\"\u{93}quoted\u{94}\"},\"id\":ID}", "not UTF-8"),
+        ("{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{\"text\":\"a\tb\"}}", "not JSON"),
+        (r#"{"jsonrpc":"2.0","id":ID,"result":{"te"#, "not JSON"),
+        (r#"{"jsonrpc":"2.0","#, "not JSON"),
+        (r#"loading... {"jsonrpc":"2.0","id":ID,"result":{}}"#, "other text stands before the message on its line"),
+        (r#"{"jsonrpc":"2.0","id":ID,"result":{}}{"jsonrpc":"2.0"}"#, "not JSON"),
+        ("{'jsonrpc': '2.0', 'id': ID, 'result': {}}", "not JSON"),
+        (r#"{"jsonrpc":"2.0","id":ID}"#, "needs exactly one of"),
+        (r#"{"jsonrpc":"2.0","result":{}}"#, "without an `id`"),
+        (r#"{"jsonrpc":"2.0","id":"other","result":{}}"#, "which no request had"),
+        (r#"{"jsonrpc":"2.0","id":99999999,"result":{}}"#, "which the gateway has not sent"),
+    ];
+    for (text, reason) in cases {
+        let error = fails(&small, &format!("{text}\n")).await;
+        assert!(error.message.contains(reason), "{text}: {}", error.message);
+    }
+    let error =
+        fails(&small, "{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{\"password\":\"hunter2\",\"x\":NaN}}\n").await;
+    let detail = error.detail.as_ref().expect("operators can read the line");
+    assert!(detail.text.contains("hunter2") && !error.message.contains("hunter2"), "{detail:?}");
+    assert!(error.data.unwrap().contains(&detail.reference.to_string()));
+    small.endpoint.shut_down().await;
+}
+
+pub async fn what_is_read_all_the_same() {
+    let small = bench(server(0), Limits::default());
+    small.up().await;
+    let answered = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
+    for (text, expected) in [
+        ("\u{ef}\u{bb}\u{bf}{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{}}\n", answered),
+        ("{\"jsonrpc\":\"2.0\",\"id\":ID.0,\"result\":{}}\r\n", answered),
+        ("{\"jsonrpc\":\"2.0\",\"id\":\"ID\",\"result\":{}}\n", answered),
+        // What is printed beside answers costs nobody a call.
+        (
+            "listening {\n{\"level\":\"warn\",\"error\":\"ENOENT\"}\n\n{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{}}\n",
+            answered,
+        ),
+        (
+            "got {\"jsonrpc\":\"2.0\",\"id\":ID,\"method\":\"x\"}\n{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{}}\n",
+            answered,
+        ),
+        // An error that names nobody is that of the only call.
+        (
+            "{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32603,\"message\":\"boom\"}}\n",
+            r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"boom"}}"#,
+        ),
+        (
+            "{\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32603,\"message\":\"boom\"}}\n",
+            r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"boom"}}"#,
+        ),
+    ] {
+        let answer = small.whole(&write("1", text)).await;
+        assert_eq!(answer.trim_start_matches('\u{feff}'), expected, "{text}");
+    }
+    small.endpoint.shut_down().await;
+}
+
+pub async fn of_several_calls_the_one_that_waits_in_vain_is_told() {
+    let small = bench(server(0), Limits::default());
+    small.up().await;
+    let begun = model::Time::ZERO;
+    let (held, void) =
+        (write("1", ""), write("2", "{\"jsonrpc\":\"2.0\",\"error\":{\"code\":-1,\"message\":\"boom\"}}\n"));
+    let (mut held, mut void) = (Box::pin(small.call(&held)), Box::pin(small.call(&void)));
+    let noted = async {
+        while small.endpoint.unmatched_since(begun).is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        _ = &mut held => panic!("which of the two is meant cannot be known"),
+        _ = &mut void => panic!("which of the two is meant cannot be known"),
+        noted = timeout(PATIENCE, noted) => noted.unwrap(),
+    }
+    assert_eq!(&*small.endpoint.unmatched_since(begun).unwrap(), "an error that names no request -1: boom");
+    drop((held, void));
+    small.endpoint.shut_down().await;
+}
+
+fn shell(script: &str) -> Transport {
+    let args = vec!["-c".to_owned(), script.to_owned()];
+    Transport::Stdio { command: "sh".into(), args, env: BTreeMap::new(), cwd: None }
+}
+
+pub async fn initialize_fails_at_once() {
+    let fails = async |line: &str, expected: &str| {
+        let small = bench(shell(&format!("read line; printf '%s\\n' '{line}'; cat >&2")), Limits::default());
+        let begun = Instant::now();
+        let error = small.endpoint.bring_up(Instant::now() + PATIENCE).await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{line}: {error}");
+        assert!(begun.elapsed() < Duration::from_secs(8), "{line}: {:?}", begun.elapsed());
+        small.endpoint.shut_down().await;
+    };
+    fails(
+        r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"no handshake"}}"#,
+        "initialize: the server refused with error -32600: no handshake",
+    )
+    .await;
+    fails(r#"> {"jsonrpc":"2.0","id":1,"result":{}}"#, "other text stands before the message on its line").await;
+    fails("{\n  \"jsonrpc\": \"2.0\",\n  \"id\": 1", "not JSON").await;
+}
+
+pub async fn stdout_is_not_called_stderr() {
+    let small = bench(shell("echo usage: small FILE; echo no file >&2; exit 2"), Limits::default());
+    for _ in 0..3 {
+        let error = small.endpoint.bring_up(Instant::now() + PATIENCE).await.unwrap_err().to_string();
+        let said =
+            "; its stderr ends with: no file; its stdout has lines that are no MCP: usage: small FILE (reference ";
+        assert!(error.contains(said), "{error}");
+    }
+    let state = small.endpoint.state();
+    assert_eq!((state.stderr, state.stray), (vec!["no file".to_owned()], vec!["usage: small FILE".to_owned()]));
+    small.endpoint.shut_down().await;
+}
