@@ -11,7 +11,7 @@ use std::{
     panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -76,6 +76,15 @@ impl fmt::Display for Cause {
             Self::Failed(chain) => write!(f, "failed: {chain}"),
         }
     }
+}
+
+/// Over all groups of the process.
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+/// How many tasks of all groups run now.
+#[must_use]
+pub fn live() -> usize {
+    LIVE.load(Ordering::Relaxed)
 }
 
 /// What [`Tasks::join`] found.
@@ -203,6 +212,7 @@ impl Tasks {
         let id = self.group.next.fetch_add(1, Ordering::Relaxed);
         lock(&self.group.live).insert(id, Live { name, abort: None });
         let entry = Entry { group: Arc::clone(&self.group), id };
+        LIVE.fetch_add(1, Ordering::Relaxed);
         let guarded = async move {
             if let Err(payload) = AssertUnwindSafe(future).catch_unwind().await {
                 entry.group.fail(name, Cause::Panicked(message(payload.as_ref())));
@@ -241,6 +251,7 @@ struct Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         lock(&self.group.live).remove(&self.id);
+        LIVE.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -38,6 +38,10 @@ pub fn init(service: &'static str, version: &'static str) -> Metrics {
     drop(log::init());
     let metrics = Metrics::install();
     describe(METRICS);
+    sampled::sampled(|| {
+        metrics::gauge!("only1mcp_tasks").set(sampled::count(crate::tasks::live()));
+        Some(())
+    });
     metrics::gauge!("only1mcp_build_info", "service" => service, "version" => version).set(1.0);
     metrics
 }
@@ -61,6 +65,7 @@ pub const METRICS: &[Metric] = &[
         &[],
         "How late a task that does nothing else wakes up; long when threads are busy or blocked.",
     ),
+    Metric::gauge("only1mcp_tasks", &[], "Tasks that run, those of single calls and of connections to clients aside."),
     Metric::gauge("only1mcp_stream_attached", &[Label("stream", &[])], "Whether the stream to that service is up."),
     Metric::counter("only1mcp_stream_ends_total", &[Label("stream", &[])], "How often it ended or could not begin."),
     Metric::counter(

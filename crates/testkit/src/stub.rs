@@ -106,7 +106,7 @@ fn serve(stream: &TcpStream, seen: &Mutex<Vec<Request>>, tools: &[String], answe
     }
 }
 
-fn greeting(id: &Value) -> String {
+pub fn greeting(id: &Value) -> String {
     let result = json!({
         "protocolVersion": "2025-11-25",
         "capabilities": { "tools": {} },
@@ -115,7 +115,7 @@ fn greeting(id: &Value) -> String {
     json!({ "jsonrpc": "2.0", "id": id, "result": result }).to_string()
 }
 
-fn page(message: &Value, tools: &[String]) -> String {
+pub fn page(message: &Value, tools: &[String]) -> String {
     let first: usize = message["params"]["cursor"].as_str().and_then(|cursor| cursor.parse().ok()).unwrap_or(0);
     let end = tools.len().min(first + 100);
     let shown = tools[first..end].iter().map(|name| json!({ "name": name, "inputSchema": { "type": "object" } }));

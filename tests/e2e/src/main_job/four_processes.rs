@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::{
     Figures, Size,
+    sound::bounded::company::Company,
     traffic::{self, Traffic, Witness},
     world::World,
 };
@@ -24,13 +25,25 @@ const COLD_START: Duration = Duration::from_secs(1);
 /// # Errors
 /// When the scenario cannot be played to its end.
 pub fn run(size: Size) -> Result<Figures, Fault> {
-    let mut world = World::new("four", |document| document)?;
+    beside(size, None)
+}
+
+/// With hostile peers, or without.
+///
+/// # Errors
+/// As [`run`].
+pub fn beside(size: Size, mut company: Option<Company>) -> Result<Figures, Fault> {
+    let mut world =
+        World::new("four", |document| company.iter().fold(document, |document, company| company.join(document)))?;
     let services = Services::up(&world.scratch, world.file.path(), 2)?;
     let mut figures = Figures::default();
     let first = services.revision()?;
     world.is_live_as(first);
     let (clients, calls) = (size.pick(64, 8), size.pick(200, 40));
     let traffic = Traffic::start(services.endpoints(), clients, size.pick(RATE, RATE / 6))?;
+    if let Some(company) = &mut company {
+        company.begin(&services.endpoints())?;
+    }
     traffic.load.wait_answered(calls * 5)?;
     let before = Witness::ask(&services, &world)?;
     let last = traffic.change(&mut world, first, size.pick(100, 4), calls)?;
@@ -41,6 +54,9 @@ pub fn run(size: Size) -> Result<Figures, Fault> {
     kills.play(size)?;
     let Kills { world, mut services, mut traffic, counts, .. } = kills;
     let report = traffic.load.stop()?;
+    if let Some(company) = company {
+        company.end(&mut figures)?;
+    }
     traffic::judge(&report, &world, &mut figures)?;
     traffic::demand_hits(&report, &mut figures);
     counts.demand(size, &mut figures);

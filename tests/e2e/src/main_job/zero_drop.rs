@@ -4,6 +4,7 @@ use testkit::{Fault, Gateway};
 
 use crate::{
     Figures, Size,
+    sound::bounded::company::Company,
     traffic::{self, Traffic, Witness},
     world::World,
 };
@@ -13,19 +14,34 @@ const RATE: u32 = 1500;
 /// # Errors
 /// When the scenario cannot be played to its end.
 pub fn run(size: Size) -> Result<Figures, Fault> {
+    beside(size, None)
+}
+
+/// With hostile peers, or without.
+///
+/// # Errors
+/// As [`run`].
+pub fn beside(size: Size, mut company: Option<Company>) -> Result<Figures, Fault> {
     let (clients, changes, calls) = (size.pick(64, 16), size.pick(100, 12), size.pick(200, 60));
-    let mut world = World::new("drop", |document| document)?;
+    let mut world =
+        World::new("drop", |document| company.iter().fold(document, |document, company| company.join(document)))?;
     let gateway = Gateway::up(&world.scratch, world.file.path())?;
     let mut figures = Figures::default();
     let first = gateway.revision;
     world.is_live_as(first);
     let mut traffic = Traffic::start(vec![gateway.mcp], clients, size.pick(RATE, RATE / 4))?;
+    if let Some(company) = &mut company {
+        company.begin(&[gateway.mcp])?;
+    }
     // Until every client has called, so that all connections are there.
     traffic.load.wait_answered(calls * 5)?;
     let before = Witness::ask(&gateway, &world)?;
     let last = traffic.change(&mut world, first, changes, calls)?;
     let after = Witness::ask(&gateway, &world)?;
     let report = traffic.load.stop()?;
+    if let Some(company) = company {
+        company.end(&mut figures)?;
+    }
     traffic::judge(&report, &world, &mut figures)?;
     traffic::demand_hits(&report, &mut figures);
     before.compare(&after, &mut figures);

@@ -30,25 +30,9 @@ const SAMPLED_MAX: f64 = 1.05;
 /// # Errors
 /// When valgrind is not there, or a gateway does not work under it.
 pub fn run(size: Size) -> Result<Figures, Fault> {
-    commands::run("valgrind", Command::new("valgrind").arg("--version"))
-        .map_err(|error| error.during("valgrind is a package of that name, which scripts/test installs".to_owned()))?;
-    let (calls, rounds) = size.pick((3_000, 3), (1_600, 1));
-    let scratch = Scratch::new("cost")?;
-    let collector = Collector::start()?;
-    let demo = DemoServer::start("cost", &scratch, &[])?;
-    let config = scratch.file("only1mcp.yaml");
-    fs::write(&config, Document::default().with(Server::http("cost", &demo.url())).yaml())?;
-    let mut gateways = [None, Some("0.01"), Some("1")].map(|share| Measured::start(share, &config, &collector));
-    let mut counts = [const { Vec::new() }; 3];
-    for _ in 0..rounds {
-        // In turn, so that whatever drifts falls on all of them.
-        for (gateway, counts) in gateways.iter_mut().zip(&mut counts) {
-            let gateway = gateway.as_mut().map_err(|error| fault(error.to_string()))?;
-            counts.push(gateway.round(calls, &collector)?);
-        }
-    }
-    let [off, sampled, all] = counts.map(median);
+    let [off, sampled, all] = instructions_per_call(size, [None, Some("0.01"), Some("1")])?;
     let mut figures = Figures::default();
+    let (calls, rounds) = measured(size);
     figures.note("calls", calls);
     figures.note("rounds", rounds);
     figures.note("off_instructions_per_call", format!("{off:.0}"));
@@ -58,6 +42,36 @@ pub fn run(size: Size) -> Result<Figures, Fault> {
     figures.demand("1_percent_of_off", format!("{ratio:.4}"), &format!("{SAMPLED_MAX} at most"), ratio <= SAMPLED_MAX);
     figures.note("100_percent_of_off", format!("{:.3}", all / off));
     Ok(figures)
+}
+
+/// How many calls a round has, and how many rounds.
+fn measured(size: Size) -> (usize, usize) {
+    size.pick((3_000, 3), (1_600, 1))
+}
+
+/// With such shares of traces; none sends no spans.
+///
+/// # Errors
+/// When valgrind is not there, or a gateway does not work under it.
+pub fn instructions_per_call<const N: usize>(size: Size, shares: [Option<&str>; N]) -> Result<[f64; N], Fault> {
+    commands::run("valgrind", Command::new("valgrind").arg("--version"))
+        .map_err(|error| error.during("valgrind is a package of that name, which scripts/test installs".to_owned()))?;
+    let (calls, rounds) = measured(size);
+    let scratch = Scratch::new("cost")?;
+    let collector = Collector::start()?;
+    let demo = DemoServer::start("cost", &scratch, &[])?;
+    let config = scratch.file("only1mcp.yaml");
+    fs::write(&config, Document::default().with(Server::http("cost", &demo.url())).yaml())?;
+    let mut gateways = shares.map(|share| Measured::start(share, &config, &collector));
+    let mut counts = [const { Vec::new() }; N];
+    for _ in 0..rounds {
+        // In turn, so that whatever drifts falls on all of them.
+        for (gateway, counts) in gateways.iter_mut().zip(&mut counts) {
+            let gateway = gateway.as_mut().map_err(|error| fault(error.to_string()))?;
+            counts.push(gateway.round(calls, &collector)?);
+        }
+    }
+    Ok(counts.map(median))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -1,0 +1,109 @@
+//! What a hostile peer is to the scenario.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use testkit::{Fault, Gateway, Scratch, Server, fault};
+use tokio::time::Instant;
+
+use super::{clients, operators, servers};
+
+/// One kind of peer.
+pub(super) struct Peer {
+    pub(super) name: &'static str,
+    pub(super) attack: fn(&Scratch) -> Result<Box<dyn Attack>, Fault>,
+}
+
+impl Peer {
+    /// Clients, servers, operators.
+    pub(super) fn all() -> Vec<Self> {
+        [clients::PEERS, servers::PEERS, operators::PEERS]
+            .into_iter()
+            .flatten()
+            .map(|(name, attack)| Self { name, attack: *attack })
+            .collect()
+    }
+}
+
+pub(super) type Entry = (&'static str, fn(&Scratch) -> Result<Box<dyn Attack>, Fault>);
+
+/// A peer, ready.
+pub(super) trait Attack {
+    /// What it is to the gateway, if it is a server.
+    fn servers(&self) -> Vec<Server> {
+        Vec::new()
+    }
+
+    /// The program and its arguments that the gateway is started by, if it needs to be.
+    fn under(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    /// Does it until the target's end.
+    fn act(&self, gateway: &Gateway, target: &Target) -> Result<(), Fault>;
+
+    /// What it did besides what the target counted.
+    fn heard(&self) -> u64 {
+        0
+    }
+}
+
+/// Whom it is done to, and for how long.
+#[derive(Clone)]
+pub(super) struct Target {
+    pub(super) mcp: SocketAddr,
+    /// Counts what was done.
+    pub(super) deeds: Arc<AtomicU64>,
+    pub(super) until: Instant,
+    /// Set when it ends earlier.
+    pub(super) stopped: Arc<AtomicBool>,
+}
+
+impl Target {
+    pub(super) fn new(mcp: SocketAddr, time: Duration) -> Self {
+        Self { mcp, deeds: Arc::default(), until: Instant::now() + time, stopped: Arc::default() }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        Instant::now() >= self.until || self.stopped.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn did(&self) {
+        self.deeds.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// `deed` again and again on `threads` threads, with a pause after each: a hostile peer has cores of its own elsewhere.
+    /// An error of a deed is what the gateway makes of it.
+    pub(super) fn on_threads(&self, threads: usize, pause: Duration, deed: impl Deed) -> Result<(), Fault> {
+        let threads = self.start(threads, pause, deed)?;
+        let panicked = threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count();
+        if panicked == 0 { Ok(()) } else { Err(fault("a thread of the peer panicked")) }
+    }
+
+    /// As [`Self::on_threads`], which go on meanwhile.
+    pub(super) fn start(&self, threads: usize, pause: Duration, deed: impl Deed) -> Result<Vec<JoinHandle<()>>, Fault> {
+        let start = |_| {
+            let (target, deed) = (self.clone(), deed.clone());
+            let all = move || {
+                while !target.is_over() {
+                    drop(deed(&target));
+                    thread::sleep(pause);
+                }
+            };
+            thread::Builder::new().name("peer".to_owned()).spawn(all)
+        };
+        Ok((0..threads).map(start).collect::<Result<_, _>>()?)
+    }
+}
+
+/// What a peer does again and again.
+pub(super) trait Deed: Fn(&Target) -> Result<(), Fault> + Send + Clone + 'static {}
+
+impl<F: Fn(&Target) -> Result<(), Fault> + Send + Clone + 'static> Deed for F {}

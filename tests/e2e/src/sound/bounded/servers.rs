@@ -1,0 +1,186 @@
+//! Hostile servers.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use testkit::{
+    Fault, Gateway, Scratch, Server,
+    raw::{self, Raw},
+    stub,
+};
+
+use super::peer::{Attack, Entry, Target};
+
+pub(super) const PEERS: &[Entry] = &[
+    // It asks, and does not read what it is answered.
+    ("asks-and-never-reads", |scratch| child(scratch, &forever(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#))),
+    ("list-changed-for-ever", list_changed_for_ever),
+    ("a-line-without-end", |scratch| child(scratch, "yes endless | tr -d '\\n'\n")),
+    ("events-that-end", |_| Ok(Box::new(Http::start(Way::EventsThatEnd)?))),
+    ("asks-within-events", |_| Ok(Box::new(Http::start(Way::AsksWithinEvents)?))),
+];
+
+/// A child process that is initialised properly, and then goes its way at the lowest priority.
+struct Child(Server);
+
+pub(super) fn list_changed_for_ever(scratch: &Scratch) -> Result<Box<dyn Attack>, Fault> {
+    child(scratch, &beside(r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#))
+}
+
+fn child(scratch: &Scratch, then: &str) -> Result<Box<dyn Attack>, Fault> {
+    let path = scratch.file("hostile.sh");
+    let answers = r#"answer() { id=${1#*\"id\":}; id=${id%%[,\}]*}; case $1 in
+*'"initialize"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true}},"serverInfo":{"name":"sh","version":"1"}}}\n' "$id";;
+*'"tools/list"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"tools":[{"name":"do","inputSchema":{"type":"object"}}]}}\n' "$id";;
+esac; }
+for turn in 1 2 3; do IFS= read -r line; answer "$line"; done
+"#;
+    fs::write(&path, format!("{answers}{then}"))?;
+    let path = path.to_str().unwrap_or_default().to_owned();
+    let nice = ["-n", "19", "/bin/sh", &path];
+    Ok(Box::new(Child(Server::stdio("hostile", "/usr/bin/nice".as_ref(), &nice))))
+}
+
+/// Says the line for ever, and does nothing else.
+fn forever(line: &str) -> String {
+    format!("exec yes '{line}'\n")
+}
+
+/// Says the line for ever in whole blocks, and still answers.
+fn beside(line: &str) -> String {
+    let count = 4096 / (line.len() + 1);
+    format!(
+        "block=$(yes '{line}' | head -n {count})\n(while :; do printf '%s\\n' \"$block\"; done) &\n\
+         while IFS= read -r line; do answer \"$line\"; done\n"
+    )
+}
+
+impl Attack for Child {
+    fn servers(&self) -> Vec<Server> {
+        vec![self.0.clone()]
+    }
+
+    fn act(&self, gateway: &Gateway, target: &Target) -> Result<(), Fault> {
+        while !target.is_over() {
+            // It is heard, whatever became of it: up, broken, or on its way back.
+            if gateway.cli(&["status", "--output", "json"])?.stdout.contains("hostile") {
+                target.did();
+            }
+            thread::sleep(Duration::from_secs(1));
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Way {
+    /// Every stream of events ends at once and asks for another one without delay.
+    EventsThatEnd,
+    /// A call is answered by questions without end.
+    AsksWithinEvents,
+}
+
+/// A server over HTTP.
+struct Http {
+    address: SocketAddr,
+    requests: Arc<AtomicU64>,
+}
+
+impl Http {
+    fn start(way: Way) -> Result<Self, Fault> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        let requests = Arc::<AtomicU64>::default();
+        let counted = Arc::clone(&requests);
+        // Ends with the process.
+        thread::Builder::new().name("hostile".to_owned()).spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let counted = Arc::clone(&counted);
+                let serve = move || drop(serve(&stream, way, &counted));
+                drop(thread::Builder::new().name("hostile".to_owned()).spawn(serve));
+            }
+        })?;
+        Ok(Self { address, requests })
+    }
+}
+
+impl Attack for Http {
+    fn servers(&self) -> Vec<Server> {
+        vec![Server::http("hostile", &format!("http://{}/mcp", self.address))]
+    }
+
+    fn act(&self, _: &Gateway, target: &Target) -> Result<(), Fault> {
+        target.on_threads(4, Duration::from_millis(20), |target| {
+            let mut one = Raw::open(target.mcp)?;
+            one.stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+            one.ask(&raw::call(1, "hostile__do", json!({})))?;
+            Ok(())
+        })
+    }
+
+    fn heard(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+}
+
+fn serve(stream: &TcpStream, way: Way, counted: &AtomicU64) -> Result<(), Fault> {
+    let mut reader = BufReader::new(stream);
+    let mut writer = stream;
+    loop {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if reader.read_line(&mut head)? == 0 {
+                return Ok(());
+            }
+        }
+        counted.fetch_add(1, Ordering::Relaxed);
+        let length = head
+            .lines()
+            .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+        let mut body = vec![0; length.unwrap_or(0)];
+        reader.read_exact(&mut body)?;
+        let message: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let events = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
+        match (message["method"].as_str(), way) {
+            (None, _) => {
+                writer.write_all(format!("{events}retry: 0\nid: 1\ndata:\n\n").as_bytes())?;
+                return Ok(());
+            }
+            (Some("tools/call"), Way::EventsThatEnd) => {
+                writer.write_all(format!("{events}retry: 0\nid: 1\ndata:\n\n").as_bytes())?;
+                return Ok(());
+            }
+            (Some("tools/call"), Way::AsksWithinEvents) => {
+                writer.write_all(events.as_bytes())?;
+                loop {
+                    let asked = json!({ "jsonrpc": "2.0", "id": 7, "method": "ping" });
+                    writer.write_all(format!("data: {asked}\n\n").repeat(20).as_bytes())?;
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
+            (Some("initialize"), _) => {
+                let greeting =
+                    stub::greeting(&message["id"]).replace(r#""tools":{}"#, r#""tools":{"listChanged":true}"#);
+                reply(writer, &greeting)?;
+            }
+            (Some("tools/list"), _) => reply(writer, &stub::page(&message, &["do".to_owned()]))?,
+            (Some(_), _) => writer.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")?,
+        }
+    }
+}
+
+fn reply(mut writer: &TcpStream, body: &str) -> Result<(), Fault> {
+    let length = body.len();
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
+    Ok(writer.write_all([head.as_bytes(), body.as_bytes()].concat().as_slice())?)
+}
