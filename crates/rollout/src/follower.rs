@@ -29,11 +29,6 @@ pub enum Event {
     Swapped {
         revision: Revision,
     },
-    /// The other answer to [`Effect::Swap`]: what was live before still is.
-    SwapFailed {
-        revision: Revision,
-        refusal: Refusal,
-    },
     /// A deadline has come.
     Woke,
 }
@@ -45,8 +40,9 @@ pub enum Effect {
     Build { attempt: AttemptId, content: Content, within: Duration },
     /// End what was started for it and stop building; endpoints may be kept until then for an equal one.
     Discard { attempt: AttemptId, keep_until: Time },
-    /// Make it live, whatever its servers do; `prepared` names the attempt that was built from the same content.
-    /// Say [`Event::Swapped`] or [`Event::SwapFailed`]. One is under way at a time.
+    /// Make it live, whatever its servers do and whatever of their references cannot be resolved here: what is decided and
+    /// understood can always be live. `prepared` names the attempt that was built from the same content. Say
+    /// [`Event::Swapped`]. One is under way at a time.
     Swap { revision: Revision, content: Content, prepared: Option<AttemptId> },
     /// Over the stream that is attached.
     Send(Report),
@@ -145,7 +141,6 @@ impl Follower {
             Event::Directive { sender, directive } => self.directive(now, sender, directive),
             Event::Built { attempt, outcomes, refusal } => self.built(now, attempt, outcomes, refusal),
             Event::Swapped { revision } => self.swapped(now, revision),
-            Event::SwapFailed { revision, refusal } => self.swap_failed(now, revision, refusal),
             Event::Woke => {}
         }
     }
@@ -304,15 +299,6 @@ impl Follower {
         if let Some(sender) = self.sender.clone() {
             self.effects.push_back(Effect::Save(Saved { sender, revision, content: decided.content }));
         }
-        self.go_on(now);
-    }
-
-    fn swap_failed(&mut self, now: Time, revision: Revision, refusal: Refusal) {
-        let Some(decided) = self.swapping.take_if(|decided| decided.revision == revision) else { return };
-        if let Some(attempt) = decided.prepared {
-            self.effects.push_back(Effect::Discard { attempt, keep_until: now + KEEP });
-        }
-        self.say(Report::Nack { revision, refusal });
         self.go_on(now);
     }
 

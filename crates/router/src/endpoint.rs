@@ -7,6 +7,7 @@
 mod bring_up;
 mod error;
 mod lease;
+mod signals;
 mod state;
 
 use std::fmt;
@@ -21,11 +22,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::{Detail, Noted};
+use crate::secrets::READ_LIMIT;
 use crate::upstream::{Link, StderrTail, next_serial};
 
 pub use crate::upstream::Upstreams;
 pub use error::{AskError, BringUpError, BringUpFailure, PingError};
 pub use lease::{Lease, Stats};
+pub use signals::Signals;
 pub use state::{EndpointEvent, EndpointPhase, EndpointState, Listing, Reason};
 
 /// Shared by every generation that has it; lives in the fleet.
@@ -146,6 +149,12 @@ impl Endpoint {
         self.limits.load()
     }
 
+    /// How long the files that its configuration refers to may take to be read.
+    pub(crate) fn secrets_limit(&self) -> Duration {
+        // So that the error names the file and not only the limit.
+        READ_LIMIT.min(self.limits().connect / 2)
+    }
+
     /// What it is doing, for status displays. Not for decisions of calls.
     #[must_use]
     pub fn state(&self) -> EndpointState {
@@ -216,7 +225,7 @@ impl Endpoint {
     }
 
     pub(crate) fn tell(&self, event: EndpointEvent) {
-        self.upstreams.tell(self.serial, event);
+        self.upstreams.signals.raise(self.serial, event);
     }
 }
 

@@ -7,6 +7,7 @@
 mod carry_out;
 mod offered;
 pub(crate) mod plan;
+mod references;
 mod roster;
 mod status;
 mod turn;
@@ -18,8 +19,8 @@ use std::time::Duration;
 
 use drain::Departures;
 use model::{AttemptId, EndpointKey, NodeId, Revision, Time, Verdict};
+use rollout::Content;
 use rollout::follower::{Event as FollowerEvent, Identity, Saved};
-use rollout::{Content, Refusal};
 use runtime::grpc::Target;
 use runtime::telemetry::sampled;
 use runtime::{Clock, Phase, Readiness, Tasks, TraceContext, Tracer};
@@ -27,11 +28,10 @@ use tokio::sync::{mpsc, watch};
 
 use crate::departure::{Cordons, Exchanges};
 use crate::disk::{self, DiskCopy};
-use crate::endpoint::{Endpoint, EndpointEvent};
+use crate::endpoint::{Endpoint, EndpointEvent, Signals};
 use crate::generation::{Generation, Live};
 use crate::line::Peer;
 use crate::metrics::Cordoned;
-use crate::secrets;
 use crate::upstream::Upstreams;
 use crate::{departure, follow, watch_health};
 
@@ -39,12 +39,11 @@ pub(crate) use offered::Offered;
 pub use status::{EndpointStatus, Following, Status, WithheldTool};
 
 use plan::Layout;
+use references::Resolved;
 use roster::{Event, Roster, Serial};
 
 /// Commands wait here while the fleet is busy; senders wait when it is full.
 const COMMANDS: usize = 1024;
-/// Events of endpoints, which may come from any core.
-const ENDPOINT_EVENTS: usize = 4096;
 /// Handled before the consequences are drawn, so that many servers coming up at once make few generations.
 const BATCH: usize = 64;
 
@@ -83,6 +82,7 @@ pub(crate) enum Command {
         /// Of what is done for it.
         trace: TraceContext,
     },
+    Resolved(Resolved),
     Abort {
         attempt: AttemptId,
         keep_until: Time,
@@ -128,6 +128,8 @@ pub(crate) struct Task {
     turn: u64,
     /// The generation before the live one, until there is time to let it go.
     retired: Option<Arc<Generation>>,
+    /// The attempt whose references are being looked up.
+    resolving: Option<AttemptId>,
     /// Decided, and to be acknowledged once it is published.
     swapping: Option<(Revision, tokio::time::Instant)>,
     pub(crate) saved: Option<Saved>,
@@ -196,9 +198,8 @@ struct Started {
 
 impl Started {
     fn at(state_dir: PathBuf, exchanges: Arc<dyn Exchanges>, tasks: &Tasks, clock: Clock, tracer: Tracer) -> Self {
-        let (events, endpoint_events) = mpsc::channel(ENDPOINT_EVENTS);
+        let signals = Signals::new();
         let (commands, inbox) = mpsc::channel(COMMANDS);
-        sampled::queue("router_endpoint_events", &events);
         sampled::queue("router_commands", &commands);
         // As many answers as commands can ask for: the fleet never waits for whoever asked.
         let (answers, answered) = mpsc::channel(2 * COMMANDS);
@@ -217,6 +218,7 @@ impl Started {
             live: Arc::clone(&live),
             turn: 0,
             retired: None,
+            resolving: None,
             swapping: None,
             saved: None,
             unsaved: false,
@@ -227,7 +229,7 @@ impl Started {
             copies,
             status,
             exchanges,
-            upstreams: Upstreams::new(tasks.clone(), tokio::runtime::Handle::current(), clock, events),
+            upstreams: Upstreams::new(tasks.clone(), tokio::runtime::Handle::current(), clock, Arc::clone(&signals)),
             tracer,
             cause: None,
             wanted_by: BTreeMap::new(),
@@ -243,7 +245,7 @@ impl Started {
         let shutdown = tasks.shutdown().clone();
         tasks.spawn("fleet", async move {
             tokio::select! {
-                () = task.run(inbox, endpoint_events) => {}
+                () = task.run(inbox, &signals) => {}
                 () = shutdown.reached(Phase::Closing) => {}
             }
             task.close().await;
@@ -253,7 +255,7 @@ impl Started {
 }
 
 impl Task {
-    async fn run(&mut self, mut inbox: mpsc::Receiver<Command>, mut events: mpsc::Receiver<(u64, EndpointEvent)>) {
+    async fn run(&mut self, mut inbox: mpsc::Receiver<Command>, signals: &Signals) {
         let mut batch = Vec::new();
         loop {
             self.settle();
@@ -270,7 +272,7 @@ impl Task {
                         self.command(command);
                     }
                 }
-                Some((serial, event)) = events.recv() => self.endpoint_event(serial, event),
+                (serial, event) = signals.next() => self.endpoint_event(serial, event),
                 () = self.clock.sleep_until(due.map(Time::as_nanos)) => {
                     self.roster.tick(self.now());
                     self.departures.handle(self.now(), drain::departures::Event::Tick);
@@ -303,10 +305,13 @@ impl Task {
         let now = self.now();
         match command {
             Command::Prepare { attempt, content, within, trace } => {
-                self.prepare(attempt, content, within);
-                self.draw_consequences(Some(trace));
+                self.prepare(attempt, content, within, trace);
             }
-            Command::Abort { attempt, keep_until } => self.roster.handle(now, Event::Abort { attempt, keep_until }),
+            Command::Resolved(resolved) => self.resolved(resolved),
+            Command::Abort { attempt, keep_until } => {
+                self.resolving.take_if(|resolving| *resolving == attempt);
+                self.roster.handle(now, Event::Abort { attempt, keep_until });
+            }
             Command::Swap { revision, content, prepared, trace } => {
                 self.swap(revision, content, prepared);
                 self.draw_consequences(Some(trace));
@@ -318,7 +323,12 @@ impl Task {
             Command::BroughtUp { serial, result } => {
                 let outcome = if result.is_ok() { "ok" } else { "failed" };
                 self.count_bring_up(serial, outcome);
+                let up = result.is_ok();
                 self.roster.handle(now, Event::BroughtUp { serial, result });
+                // It may have said that it is lost before the fleet knew that it was up.
+                if let Some(reason) = self.endpoints.get(&serial).filter(|_| up).and_then(|endpoint| endpoint.lost()) {
+                    self.roster.handle(now, Event::Lost { serial, reason: reason.as_ref().into() });
+                }
                 self.show_next_attempt(serial);
                 self.unseen = true;
             }
@@ -334,43 +344,12 @@ impl Task {
         }
     }
 
-    fn prepare(&mut self, attempt: AttemptId, content: Content, within: Duration) {
-        let layout = Arc::new(Layout::of(content));
-        if let Some(missing) = self.missing_secrets(&layout) {
-            let refusal = Some(Refusal::Secret(missing));
-            self.answer(FollowerEvent::Built { attempt, outcomes: Vec::new(), refusal });
-            return;
-        }
-        tracing::info!(%attempt, digest = %layout.content.digest.short(), "preparing");
-        self.roster.handle(self.now(), Event::Prepare { attempt, layout, within });
-    }
-
     fn swap(&mut self, revision: Revision, content: Content, prepared: Option<AttemptId>) {
         let begun = tokio::time::Instant::now();
         let held = self.roster.attempt_layout().filter(|held| held.content.digest == content.digest).cloned();
         let layout = held.unwrap_or_else(|| Arc::new(Layout::of(content)));
-        // What was prepared has been resolved, and is decided.
-        if let Some(missing) = self.missing_secrets(&layout).filter(|_| prepared.is_none()) {
-            self.answer(FollowerEvent::SwapFailed { revision, refusal: Refusal::Secret(missing) });
-            return;
-        }
         self.swapping = Some((revision, begun));
         self.roster.handle(self.now(), Event::Live { revision, layout, prepared });
-    }
-
-    /// What the endpoints that `layout` has and the fleet lacks refer to, and cannot be had here.
-    fn missing_secrets(&self, layout: &Layout) -> Option<String> {
-        let new = layout.keys().filter(|key| !self.roster.members().contains_key(key));
-        let unresolved = new.flat_map(|key| {
-            let spec = layout.spec(key).expect("the key is of this layout");
-            let backend = key.backend.clone();
-            let errors = spec.transport.templates().into_iter().filter_map(|(place, text)| {
-                secrets::resolve(&place, text).err().map(|error| format!("server `{backend}`: {error}"))
-            });
-            errors.collect::<Vec<_>>()
-        });
-        let all: Vec<_> = unresolved.collect();
-        (!all.is_empty()).then(|| all.join("; "))
     }
 
     fn endpoint_event(&mut self, serial: u64, event: EndpointEvent) {

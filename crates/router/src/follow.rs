@@ -136,7 +136,7 @@ impl Follow {
     fn answered(&mut self, answer: Event) {
         match &answer {
             Event::Built { attempt, .. } => self.traces.built(*attempt),
-            Event::Swapped { revision } | Event::SwapFailed { revision, .. } => self.traces.swapped(*revision),
+            Event::Swapped { revision } => self.traces.swapped(*revision),
             Event::Attached | Event::Detached | Event::Directive { .. } | Event::Woke => {}
         }
         self.handle(answer);

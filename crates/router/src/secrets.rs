@@ -1,11 +1,18 @@
 //! References to secrets become their values here, at the moment they are used, and nowhere else.
 //!
 //! A value never leaves this module inside anything that can be printed: errors name the reference, and [`Secret`] shows
-//! only that there is one.
+//! only that there is one. Files are read first, away from the threads that serve ([`Secrets::of`]); with them in hand
+//! every text has its value at once ([`Secrets::resolve`]).
 
+mod file;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
-use model::{Piece, Reference, Template, TemplateError};
+use model::{Piece, Reference, Template, TemplateError, Transport};
+
+pub use file::FileFault;
 
 /// A text with its references replaced. Prints as `***`.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,45 +45,70 @@ pub enum SecretError {
     Template { place: String, source: TemplateError },
     #[error("{place}: `{reference}` is not set in the router's environment")]
     NotSet { place: String, reference: Reference },
-    #[error("{place}: `{reference}` cannot be read by the router: {cause}")]
-    Unreadable { place: String, reference: Reference, cause: std::io::ErrorKind },
+    #[error("{place}: `{reference}` cannot be read by the router: {fault}")]
+    Unreadable { place: String, reference: Reference, fault: FileFault },
     #[error("{place}: `{reference}` is not UTF-8 text")]
     NotText { place: String, reference: Reference },
 }
 
-/// The value of a configured text at `place`.
-///
-/// # Errors
-/// [`SecretError`], naming the reference and never its value.
-pub fn resolve(place: &str, text: &str) -> Result<Secret, SecretError> {
-    let template = Template::parse(text).map_err(|source| SecretError::Template { place: place.into(), source })?;
-    let mut value = String::new();
-    for piece in &template.0 {
-        match piece {
-            Piece::Text(text) => value.push_str(text),
-            Piece::Reference(reference) => value.push_str(&look_up(place, reference)?),
-        }
-    }
-    Ok(Secret(value))
+/// How long the files of one server may take to be read, unless less time is left.
+pub const READ_LIMIT: Duration = Duration::from_secs(5);
+
+/// The files that some texts refer to, as they were when they were read.
+#[derive(Debug, Default)]
+pub struct Secrets {
+    files: BTreeMap<String, Result<Secret, FileFault>>,
 }
 
-fn look_up(place: &str, reference: &Reference) -> Result<String, SecretError> {
-    let (place, named) = (|| place.to_owned(), || reference.clone());
-    match reference {
-        Reference::Env(name) => std::env::var(name).map_err(|error| match error {
-            std::env::VarError::NotPresent => SecretError::NotSet { place: place(), reference: named() },
-            std::env::VarError::NotUnicode(_) => SecretError::NotText { place: place(), reference: named() },
-        }),
-        Reference::File(path) => {
-            let bytes = std::fs::read(path).map_err(|error| SecretError::Unreadable {
-                place: place(),
-                reference: named(),
-                cause: error.kind(),
-            })?;
-            let text =
-                String::from_utf8(bytes).map_err(|_| SecretError::NotText { place: place(), reference: named() })?;
-            let text = text.strip_suffix('\n').unwrap_or(&text);
-            Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
+impl Secrets {
+    /// Those of everything that is needed to reach a server.
+    pub async fn of(transport: &Transport, limit: Duration) -> Self {
+        let templates = transport.templates();
+        Self::of_texts(templates.iter().map(|(_, text)| *text), limit).await
+    }
+
+    /// Reads all files at the same time. Ready at once where there are none.
+    pub async fn of_texts(texts: impl Iterator<Item = &str>, limit: Duration) -> Self {
+        let templates: Vec<_> = texts.filter(|text| text.contains("${")).map(Template::parse).collect();
+        let references = templates.iter().flatten().flat_map(Template::references);
+        let paths = references.filter_map(|reference| match reference {
+            Reference::File(path) => Some(path.as_str()),
+            Reference::Env(_) => None,
+        });
+        let paths: BTreeSet<_> = paths.collect();
+        let reads = paths.into_iter().map(|path| async move { (path.to_owned(), file::read(path, limit).await) });
+        Self { files: futures_util::future::join_all(reads).await.into_iter().collect() }
+    }
+
+    /// The value of a configured text at `place`, which must be among those that the files were read for.
+    ///
+    /// # Errors
+    /// [`SecretError`], naming the reference and never its value.
+    pub fn resolve(&self, place: &str, text: &str) -> Result<Secret, SecretError> {
+        let template = Template::parse(text).map_err(|source| SecretError::Template { place: place.into(), source })?;
+        let mut value = String::new();
+        for piece in &template.0 {
+            match piece {
+                Piece::Text(text) => value.push_str(text),
+                Piece::Reference(reference) => value.push_str(self.look_up(place, reference)?.expose()),
+            }
+        }
+        Ok(Secret(value))
+    }
+
+    fn look_up(&self, place: &str, reference: &Reference) -> Result<Secret, SecretError> {
+        let (place, named) = (|| place.to_owned(), || reference.clone());
+        match reference {
+            Reference::Env(name) => std::env::var(name).map(Secret).map_err(|error| match error {
+                std::env::VarError::NotPresent => SecretError::NotSet { place: place(), reference: named() },
+                std::env::VarError::NotUnicode(_) => SecretError::NotText { place: place(), reference: named() },
+            }),
+            Reference::File(path) => match self.files.get(path) {
+                Some(Ok(secret)) => Ok(secret.clone()),
+                Some(Err(FileFault::NotText)) => Err(SecretError::NotText { place: place(), reference: named() }),
+                Some(Err(fault)) => Err(SecretError::Unreadable { place: place(), reference: named(), fault: *fault }),
+                None => Err(SecretError::Unreadable { place: place(), reference: named(), fault: FileFault::NotRead }),
+            },
         }
     }
 }

@@ -33,10 +33,9 @@ use model::{Transport, WallTime};
 use runtime::telemetry::KeyValue;
 use runtime::{Backoff, Clock, Span, Tasks};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 
 use crate::call::{Answer, Call, CallError, Cause};
-use crate::endpoint::{BringUpFailure, Endpoint, EndpointEvent};
+use crate::endpoint::{BringUpFailure, Endpoint, Signals};
 
 pub(crate) use ask::{ask, list_all};
 pub(crate) use http::HttpLink;
@@ -51,7 +50,8 @@ pub struct Upstreams {
     /// The runtime of the control thread, where connections are brought up and children are spoken with.
     pub(crate) control: Handle,
     pub(crate) clock: Clock,
-    events: mpsc::Sender<(u64, EndpointEvent)>,
+    /// Where endpoints say what happens to them.
+    pub(crate) signals: Arc<Signals>,
     tls: OnceLock<tokio_rustls::TlsConnector>,
 }
 
@@ -66,26 +66,14 @@ pub(crate) const OURSELVES: Implementation<'static> =
     Implementation { name: "only1mcp", version: env!("CARGO_PKG_VERSION") };
 
 impl Upstreams {
-    /// `control` is the runtime of the thread that will call [`Endpoint::bring_up`]; `events` get the serial of the
-    /// endpoint they happened to.
+    /// `control` is the runtime of the thread that will call [`Endpoint::bring_up`].
     #[must_use]
-    pub fn new(tasks: Tasks, control: Handle, clock: Clock, events: mpsc::Sender<(u64, EndpointEvent)>) -> Arc<Self> {
-        Arc::new(Self { tasks, control, clock, events, tls: OnceLock::new() })
+    pub fn new(tasks: Tasks, control: Handle, clock: Clock, signals: Arc<Signals>) -> Arc<Self> {
+        Arc::new(Self { tasks, control, clock, signals, tls: OnceLock::new() })
     }
 
     pub(crate) fn wall_time_in(&self, after: Duration) -> WallTime {
         WallTime(self.clock.unix_millis().saturating_add(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)))
-    }
-
-    /// Never loses an event: one that finds the queue full waits for room in a task of its own.
-    pub(crate) fn tell(&self, serial: u64, event: EndpointEvent) {
-        if let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send((serial, event)) {
-            let events = self.events.clone();
-            self.tasks.spawn_on(&self.control, "endpoint event", async move {
-                // Fails only when the fleet is gone, and then nobody wants to know.
-                drop(events.send(event).await);
-            });
-        }
     }
 
     /// Made at the first https server, because reading the certificates of the system takes milliseconds.
@@ -123,9 +111,9 @@ impl Link {
     }
 
     /// What `error`, a status of the server, puts in doubt: a new session may be needed.
-    pub(crate) fn doubt(&self, endpoint: &Endpoint, error: &CallError) -> Option<Doubt> {
+    pub(crate) fn doubt(&self, error: &CallError) -> Option<Doubt> {
         match self {
-            Self::Http(link) => link.doubt(endpoint, error),
+            Self::Http(link) => link.doubt(error),
             Self::Stdio(_) => None,
         }
     }
@@ -250,7 +238,7 @@ async fn may_go_again(
 ) -> Result<&'static str, CallError> {
     let first = |tried: &mut bool| !std::mem::replace(tried, true);
     if !again.renewed
-        && let Some(doubt) = link.doubt(endpoint, &error)
+        && let Some(doubt) = link.doubt(&error)
         && link.has_fallen(endpoint, doubt).await
     {
         again.renewed = true;

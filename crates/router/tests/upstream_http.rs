@@ -182,7 +182,7 @@ async fn a_dropped_call_is_cancelled_at_the_server() {
 
 #[tokio::test]
 async fn announced_changes_are_told() {
-    let (server, mut small) = connected(Plan { announces: true, ..Plan::default() }).await;
+    let (server, small) = connected(Plan { announces: true, ..Plan::default() }).await;
     server.until(|seen| seen.requests.iter().any(|request| request.method == "GET")).await;
     server.announce();
     assert_eq!(small.event().await, EndpointEvent::ListChanged);

@@ -9,7 +9,7 @@ use rollout::follower::{Effect, Event, Follower, Identity, Saved};
 use rollout::{Content, Directive, Refusal, Report, Sender};
 
 use crate::config_manager::node;
-use crate::content::{CURSED, Known, Server, drain_timeout};
+use crate::content::{Known, Server, drain_timeout};
 use crate::fault::Fault;
 use crate::wire::{Message, Peer, Way, WireId};
 use crate::world::{Happening, Life, World};
@@ -160,6 +160,9 @@ impl World {
         if self.process(router, life).is_none_or(|process| process.config != Some(wire)) {
             return;
         }
+        if let Some(answer) = self.not_understood(&said) {
+            return self.router_says(router, life, answer);
+        }
         let stale = self.checker.is_stale(life, &sender);
         if stale {
             self.faults.count(Fault::StaleDirective);
@@ -247,7 +250,7 @@ impl World {
             return self.follower_hears(router, life, event);
         };
         let known = self.contents.known(&content.digest);
-        let refusal = self.cannot_have(router, &known);
+        let refusal = self.missing(router, &known);
         let down = &self.routers[router].down;
         let Some(process) = self.routers[router].process.as_ref() else { return };
         let new = known.servers.iter().filter(|(key, _)| !process.endpoints.contains_key(key));
@@ -263,13 +266,32 @@ impl World {
         self.follower_hears(router, life, Event::Built { attempt, outcomes, refusal });
     }
 
-    /// What no leniency helps against.
-    fn cannot_have(&self, router: usize, known: &Known) -> Option<Refusal> {
-        let lacks = |(_, server): &&(EndpointKey, Server)| self.routers[router].secretless.contains(server);
-        if known.servers.iter().any(|(_, server)| server.version == CURSED) {
-            return Some(Refusal::Names("read".into()));
-        }
+    /// A change is strict about the references of what it brings.
+    fn missing(&self, router: usize, known: &Known) -> Option<Refusal> {
+        let process = self.routers[router].process.as_ref()?;
+        let lacks = |(key, server): &&(EndpointKey, Server)| {
+            self.routers[router].secretless.contains(server) && !process.endpoints.contains_key(key)
+        };
         known.servers.iter().find(lacks).map(|(key, _)| Refusal::Secret(key.to_string()))
+    }
+
+    /// What no router can have is refused as it arrives, before anything decides.
+    fn not_understood(&self, said: &Directive) -> Option<Report> {
+        let cursed = |content: &Content| self.contents.known(&content.digest).is_cursed();
+        let refusal = Refusal::Feature("a curse".into());
+        match said {
+            Directive::Prepare { attempt, content, .. } if cursed(content) => {
+                Some(Report::Vote { attempt: *attempt, verdict: Err(refusal), outcomes: Vec::new() })
+            }
+            Directive::Offer { revision, content } if cursed(content) => {
+                Some(Report::Nack { revision: *revision, refusal })
+            }
+            Directive::Prepare { .. }
+            | Directive::Offer { .. }
+            | Directive::Renew { .. }
+            | Directive::Abort { .. }
+            | Directive::Commit { .. } => None,
+        }
     }
 
     fn swap(&mut self, router: usize, life: Life, revision: Revision, content: Content) {
@@ -282,15 +304,9 @@ impl World {
     pub(crate) fn swapped(&mut self, router: usize, life: Life, revision: Revision) {
         let Some(process) = self.process(router, life) else { return };
         let Some((sender, _, content)) = process.swapping.take_if(|(_, of, _)| *of == revision) else { return };
-        let known = self.contents.known(&content.digest);
-        let event = match self.cannot_have(router, &known) {
-            Some(refusal) => Event::SwapFailed { revision, refusal },
-            None => {
-                self.go_live(router, &sender.log, revision, &content);
-                Event::Swapped { revision }
-            }
-        };
-        self.follower_hears(router, life, event);
+        // Whatever references are missing here: their servers come up when they can be resolved.
+        self.go_live(router, &sender.log, revision, &content);
+        self.follower_hears(router, life, Event::Swapped { revision });
     }
 
     fn go_live(&mut self, router: usize, log: &LogId, revision: Revision, content: &Content) {

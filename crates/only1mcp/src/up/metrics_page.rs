@@ -37,7 +37,6 @@ Values of the label `limit`, each with what a full one means.
 | `drain_commands` | drain-coordinator | words of routers and calls waiting for the engine | their streams wait |
 | `drain_to_router` | drain-coordinator | directives on their way to one router | the router is hung up on |
 | `router_commands` | router | what control streams want of the fleet | the streams wait |
-| `router_endpoint_events` | router | losses and changed lists of servers | the event is dropped, and noticed later |
 | `router_core_commands` | router | cancellations and evictions for one core | the command is lost, and logged |
 | `router_line` | router | messages to one control service | the router hangs up and says everything anew |
 | `router_probed` | router | results of probes | probes wait |

@@ -48,9 +48,6 @@ impl Bench {
                 refusal: Some(Refusal::Names("read".into())),
             },
             "swapped" => Event::Swapped { revision: number(words[1]) },
-            "swap-failed" => {
-                Event::SwapFailed { revision: number(words[1]), refusal: Refusal::Secret("${env:X}".into()) }
-            }
             sender => {
                 let (log, epoch) = sender.split_once('/').unwrap();
                 let lease = Duration::from_secs(10);
@@ -230,8 +227,9 @@ fn an_offer_is_taken_as_it_is_and_uses_what_was_prepared() {
          > ack 3
          > save 3 of log/4
          > swap 5 c
-         swap-failed 5
-         > nack 5: a secret cannot be resolved here: ${env:X}",
+         swapped 5
+         > ack 5
+         > save 5 of log/4",
     );
 }
 

@@ -24,7 +24,7 @@ use tokio::task::LocalSet;
 use super::core::Core;
 use super::service::Session;
 use super::{Everywhere, Shared, tools_call};
-use crate::endpoint::{Endpoint, Upstreams};
+use crate::endpoint::{Endpoint, Signals, Upstreams};
 use crate::generation::{Arrival, Generation, Live};
 use crate::session::{Keys, Sealed, SessionId, Sessions};
 use server::{Arrived, Server};
@@ -48,9 +48,9 @@ impl Case {
         let spec = EndpointSpec { transport, isolation: Isolation::Shared };
         let key =
             EndpointKey { backend: BackendId::new("s").unwrap(), variant: VariantId::only(), digest: spec.digest() };
-        let (events, _) = mpsc::channel(16);
+        let signals = Signals::new();
         let clock = Clock::start();
-        let upstreams = Upstreams::new(Tasks::new(Shutdown::new()), Handle::current(), clock, events);
+        let upstreams = Upstreams::new(Tasks::new(Shutdown::new()), Handle::current(), clock, signals);
         let endpoint = Endpoint::new(key, spec, 1, Arc::new(Limits::default()), &upstreams);
         endpoint.bring_up(tokio::time::Instant::now() + Duration::from_secs(20)).await.unwrap();
         let live = Live::new();

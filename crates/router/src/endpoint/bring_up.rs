@@ -142,7 +142,7 @@ impl Endpoint {
         let limit = self.limits().connect;
         match list_all(self, &link, limit).await {
             Err(AskError::Call(error)) => {
-                let doubt = link.doubt(self, &error);
+                let doubt = link.doubt(&error);
                 let renewed = match doubt {
                     Some(doubt) => link.has_fallen(self, doubt).await && self.renew(link.number()).await?,
                     None => false,
@@ -169,7 +169,7 @@ impl Endpoint {
             Ok(_) => Ok(begun.elapsed()),
             Err(error) => {
                 if let AskError::Call(call) = &error
-                    && let Some(doubt) = link.doubt(self, call)
+                    && let Some(doubt) = link.doubt(call)
                 {
                     // The probe failed, but what it found may need no verdict: it may need a new session.
                     let (endpoint, tasks) = (Arc::clone(self), &self.upstreams.tasks);
@@ -280,6 +280,15 @@ impl Endpoint {
             }
             None => error,
         }
+    }
+
+    /// Why it is lost, if it was up until a moment ago and is to be brought up again.
+    pub(crate) fn lost(&self) -> Option<Arc<str>> {
+        let state = self.state.borrow();
+        let lost = matches!(state.phase, EndpointPhase::Lost | EndpointPhase::Down);
+        let reason =
+            || state.last_error.as_ref().map_or("the connection was lost".into(), |reason| Arc::clone(&reason.full));
+        lost.then(reason)
     }
 
     pub(crate) fn note_error(&self, error: Reason) {

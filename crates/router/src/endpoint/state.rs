@@ -71,10 +71,11 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What happened to an endpoint by itself; told to the fleet with the endpoint's serial.
+/// What happened to an endpoint by itself; told to the fleet with the endpoint's serial. Each is idempotent: told again
+/// before it was heard, it is heard once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndpointEvent {
-    /// The tools may be others now: list again. Not coalesced; some servers say it seven times in a row.
+    /// The tools may be others now: list again.
     ListChanged,
     /// The connection, process or session is gone and could not be had back at once. It stays down until the fleet
     /// calls `bring_up`, which it should do at once the first time: calls are waiting for it.

@@ -18,6 +18,7 @@ use super::plan::{BackendLayout, Existing, Layout, Plan};
 
 mod attempt;
 mod member;
+mod relist;
 
 pub(crate) use member::{Member, State};
 
@@ -26,8 +27,6 @@ pub(crate) type Serial = u64;
 
 /// How long what an aborted attempt brought up waits for another attempt that wants it.
 const SPARE: Duration = Duration::from_secs(10);
-/// Servers announce a change of their tools several times in a row.
-const RELIST_AFTER: Duration = Duration::from_millis(50);
 /// Between attempts to bring up what is down.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 /// Whoever is lost sooner after it came up is in a crash loop.
@@ -147,7 +146,7 @@ impl Roster {
             Event::Lost { serial, reason } => self.lost(now, serial, reason),
             Event::ListChanged { serial } => {
                 if let Some(member) = self.by_serial(serial) {
-                    member.relist_at.get_or_insert(now + RELIST_AFTER);
+                    member.relist.announced(now);
                 }
             }
             Event::Listed { serial, result } => self.listed(now, serial, result),
@@ -178,11 +177,8 @@ impl Roster {
             if wanted && member.retry(now) {
                 self.effects.push_back(Effect::BringUp { serial: member.serial, timeout: member.connect });
             }
-            if member.relist_at.is_some_and(|at| at <= now) {
-                member.relist_at = None;
-                if member.state.is_up() {
-                    self.effects.push_back(Effect::List { serial: member.serial });
-                }
+            if member.relist.begins(now, member.state.is_up()) {
+                self.effects.push_back(Effect::List { serial: member.serial });
             }
             if member.spare_until.is_some_and(|until| until <= now) {
                 over.push(key.clone());
@@ -202,7 +198,7 @@ impl Roster {
         let of_live = |key: &EndpointKey| self.live.as_ref().is_some_and(|live| live.layout.has(key));
         let dues = self.members.iter().flat_map(|(key, member)| {
             let retry = member.state.retry_at().filter(|_| of_live(key));
-            [retry, member.relist_at, member.spare_until]
+            [retry, member.relist.due(), member.spare_until]
         });
         dues.flatten().min()
     }
@@ -399,16 +395,14 @@ impl Roster {
         let Some(member) = self.members.get_mut(&key) else { return };
         match result {
             Ok(offered) => {
-                member.relist_failures = 0;
+                member.relist.listed(now);
                 let before = self.known.insert(key.clone(), offered);
                 if self.is_live(&key) && before.as_ref() != self.known.get(&key) {
                     self.publish();
                 }
             }
             Err(reason) => {
-                let wait = RETRY.delay(member.relist_failures, random);
-                member.relist_failures += 1;
-                member.relist_at.get_or_insert(now + wait);
+                member.relist.failed(now, |failures| RETRY.delay(failures, random));
                 tracing::warn!(endpoint = %key, reason, "cannot list the tools anew; the old list stays");
             }
         }

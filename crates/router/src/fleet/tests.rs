@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use model::{Backend, CandidateResult, DrainPolicy, LogId, Naming, Policy, ReplaceMode, Snapshot};
-use rollout::Sender;
+use rollout::{Refusal, Sender};
 use runtime::Shutdown;
 use tokio::task::LocalSet;
 
@@ -284,16 +284,21 @@ fn names_and_secrets_are_judged_before_anything_changes() {
         assert!(outcomes.is_empty());
         let Some(Refusal::Secret(text)) = refusal else { panic!("{refusal:?}") };
         assert!(text.contains("server `c`: url: `${env:ONLY1MCP_TEST_NOT_SET}`"), "{text}");
-        case.tell(Command::Swap {
-            revision: Revision(2),
-            content: secret,
-            prepared: None,
-            trace: TraceContext::new_unsampled(),
-        })
-        .await;
-        let answer = case.started.answered.recv().await.unwrap();
-        assert!(matches!(answer, FollowerEvent::SwapFailed { revision: Revision(2), .. }), "{answer:?}");
-        assert_eq!(case.started.live.load().revision, Revision(1));
+        // Nor does one that would hang: a FIFO, to which nobody writes.
+        let fifo = directory.join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let url = format!("http://localhost/${{file:{}}}", fifo.display());
+        let (_, _, refusal) = case.prepare(&content(quick(), &[at("a", &a.url), at("c", &url)])).await;
+        let Some(Refusal::Secret(text)) = refusal else { panic!("{refusal:?}") };
+        assert!(text.contains("cannot be read by the router: it is a FIFO; expected a regular file"), "{text}");
+        // What is decided is live whatever is missing here, and what is missing is shown where it is missing.
+        case.swap(2, &secret, None).await;
+        assert_eq!((case.started.live.load().revision, case.tools().as_str()), (Revision(2), "one"));
+        let named = |status: &Status| {
+            let mut down = status.endpoints.iter().filter_map(|one| one.reason.as_deref());
+            down.any(|reason| reason.contains("`${env:ONLY1MCP_TEST_NOT_SET}` is not set in the router's environment"))
+        };
+        case.status(named).await;
         case.stop().await;
     });
 }

@@ -2,7 +2,7 @@
 
 use model::{AttemptId, LogId, NodeId, Policy, Revision};
 use opentelemetry_sdk::trace::SpanData;
-use rollout::{Content, Directive, Refusal};
+use rollout::{Content, Directive};
 use wire::config::Said;
 
 use super::*;
@@ -114,9 +114,9 @@ fn what_is_decided_goes_to_the_fleet_and_is_acknowledged_when_it_is_live() {
         let offer = Directive::Offer { revision: Revision(2), content: content(false) };
         case.tell(&offer, Some(&content(true))).await;
         assert!(matches!(case.commands.recv().await, Some(Command::Swap { revision: Revision(2), .. })));
-        let no = Refusal::Secret("x".into());
-        case.answers.send(Event::SwapFailed { revision: Revision(2), refusal: no.clone() }).await.unwrap();
-        assert_eq!(heard(&mut said).await, Report::Nack { revision: Revision(2), refusal: no });
+        case.answers.send(Event::Swapped { revision: Revision(2) }).await.unwrap();
+        let digest = content(false).digest;
+        assert_eq!(heard(&mut said).await, Report::Ack { revision: Revision(2), digest });
     });
 }
 

@@ -81,11 +81,11 @@ fn read_length(from: &mut impl Read) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secrets::resolve;
+    use crate::secrets::Secrets;
 
     #[test]
     fn orders_arrive_as_they_were_given_or_not_at_all() {
-        let text = |text: &str| resolve("test", text).unwrap();
+        let text = |text: &str| Secrets::default().resolve("test", text).unwrap();
         let launch = Launch {
             command: text("a program"),
             arguments: vec![text(""), text("line\nbreak")],

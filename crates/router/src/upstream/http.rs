@@ -40,7 +40,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 impl HttpLink {
     pub(super) async fn establish(endpoint: &Arc<Endpoint>) -> Result<Arc<Link>, BringUpFailure> {
         let failed = BringUpFailure::Initialize;
-        let target = Target::resolve(&endpoint.spec.transport)?;
+        let target = Target::resolve(&endpoint.spec.transport, endpoint.secrets_limit()).await?;
         let call = Call::of_message(initialize::client_request("0", OURSELVES));
         let id = endpoint.next_id();
         let request = target.post(outgoing::write(&call, id));
@@ -112,8 +112,8 @@ impl HttpLink {
     }
 
     /// The configured headers have other values now than when the session began.
-    pub(super) fn is_outdated(&self, endpoint: &Endpoint) -> bool {
-        let fresh = Target::resolve(&endpoint.spec.transport);
+    pub(super) async fn is_outdated(&self, endpoint: &Endpoint) -> bool {
+        let fresh = Target::resolve(&endpoint.spec.transport, endpoint.secrets_limit()).await;
         fresh.is_ok_and(|fresh| {
             fresh.with_session(self.session.as_ref(), self.greeting.protocol_version).differs_from(&self.target)
         })

@@ -64,18 +64,22 @@ impl Standing {
 }
 
 impl HttpLink {
-    /// What `error` puts in doubt. Credentials only count if others are configured by now.
-    pub(super) fn doubt(&self, endpoint: &Endpoint, error: &CallError) -> Option<Doubt> {
+    /// What `error` puts in doubt.
+    pub(super) fn doubt(&self, error: &CallError) -> Option<Doubt> {
         let Cause::Status(status) = error.cause else { return None };
         Doubt::of(status).filter(|doubt| match doubt {
             Doubt::Session => self.session.is_some(),
-            Doubt::Credentials => self.is_outdated(endpoint),
+            Doubt::Credentials => true,
         })
     }
 
-    /// The server refuses a ping on this session for the same reason. Some servers refuse every ping, so it must refuse
+    /// The server refuses a ping on this session for the same reason. Credentials only count if others are configured by
+    /// now. Some servers refuse every ping, so it must refuse
     /// its list as well.
     pub(super) async fn has_fallen(&self, endpoint: &Arc<Endpoint>, link: &Arc<Link>, doubt: Doubt) -> bool {
+        if doubt == Doubt::Credentials && !self.is_outdated(endpoint).await {
+            return false;
+        }
         let refused = async || {
             for method in [method::PING, method::TOOLS_LIST] {
                 let limit = endpoint.limits().connect;

@@ -1,6 +1,7 @@
 //! Where an HTTP server is and what every request to it carries: the configured transport with its secrets resolved.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
@@ -10,7 +11,7 @@ use model::Transport;
 
 use super::http1::{Request, push_header};
 use crate::endpoint::BringUpFailure;
-use crate::secrets;
+use crate::secrets::Secrets;
 
 pub(super) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 pub(super) const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -34,12 +35,13 @@ pub(super) struct Target {
 impl Target {
     /// # Errors
     /// A secret without value, or a URL or header that HTTP cannot carry.
-    pub(super) fn resolve(transport: &Transport) -> Result<Self, BringUpFailure> {
+    pub(super) async fn resolve(transport: &Transport, limit: Duration) -> Result<Self, BringUpFailure> {
         let Transport::Http { url: text, headers: configured } = transport else {
             unreachable!("only http transports have a target");
         };
         let shown = || text.clone(); // the text with its references, never their values
-        let resolved = secrets::resolve("url", text)?;
+        let secrets = Secrets::of(transport, limit).await;
+        let resolved = secrets.resolve("url", text)?;
         let url = url::Url::parse(resolved.expose())
             .map_err(|error| BringUpFailure::Url { url: shown(), reason: error.to_string() })?;
         let bad = |reason: &str| BringUpFailure::Url { url: shown(), reason: reason.to_owned() };
@@ -68,7 +70,7 @@ impl Target {
         headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("only1mcp/", env!("CARGO_PKG_VERSION"))));
         for (name, text) in configured {
-            let value = secrets::resolve(&format!("headers.{name}"), text)?;
+            let value = secrets.resolve(&format!("headers.{name}"), text)?;
             let refused = || BringUpFailure::Header { name: name.clone() };
             let mut value = HeaderValue::from_str(value.expose()).map_err(|_| refused())?;
             value.set_sensitive(true);

@@ -22,7 +22,7 @@ use super::{Link, OURSELVES, outgoing};
 use crate::call::{Answer, Call, CallError, Cause, EventStream};
 use crate::endpoint::{AskError, BringUpFailure, Endpoint};
 use crate::keeper::{Kept, Launch};
-use crate::secrets::{Secret, resolve};
+use crate::secrets::{Secret, SecretError, Secrets};
 
 /// Messages on their way to the pump; a call that finds it full waits.
 const QUEUE: usize = 256;
@@ -66,7 +66,8 @@ pub(super) struct Waiter {
 
 impl StdioLink {
     pub(super) async fn establish(endpoint: &Arc<Endpoint>) -> Result<Arc<Link>, BringUpFailure> {
-        let (command, launch) = launch(&endpoint.spec.transport)?;
+        let secrets = Secrets::of(&endpoint.spec.transport, endpoint.secrets_limit()).await;
+        let (command, launch) = launch(&endpoint.spec.transport, &secrets)?;
         let mut kept =
             Kept::start(&launch).map_err(|source| BringUpFailure::Keeper { command: command.clone(), source })?;
         let pid = match kept.keeper.started().await {
@@ -159,7 +160,7 @@ async fn initialise(endpoint: &Arc<Endpoint>, link: &Arc<Link>) -> Result<(), As
 
 /// The command with its secrets resolved. Of the router's own environment a child gets what any program needs to run,
 /// and nothing that could be meant for somebody else.
-fn launch(transport: &Transport) -> Result<(String, Launch), BringUpFailure> {
+fn launch(transport: &Transport, secrets: &Secrets) -> Result<(String, Launch), SecretError> {
     let Transport::Stdio { command, args, env, cwd } = transport else {
         unreachable!("only stdio transports are launched");
     };
@@ -168,14 +169,14 @@ fn launch(transport: &Transport) -> Result<(String, Launch), BringUpFailure> {
         inherited.filter_map(|name| Some((name.to_owned(), Secret::inherited(name)?))).collect();
     for (name, text) in env {
         environment.retain(|(present, _)| present != name);
-        environment.push((name.clone(), resolve(&format!("env.{name}"), text)?));
+        environment.push((name.clone(), secrets.resolve(&format!("env.{name}"), text)?));
     }
     let arguments = args.iter().enumerate();
     let launch = Launch {
-        command: resolve("command", command)?,
-        arguments: arguments.map(|(i, text)| resolve(&format!("args[{i}]"), text)).collect::<Result<_, _>>()?,
+        command: secrets.resolve("command", command)?,
+        arguments: arguments.map(|(i, text)| secrets.resolve(&format!("args[{i}]"), text)).collect::<Result<_, _>>()?,
         environment,
-        directory: cwd.as_ref().map(|text| resolve("cwd", text)).transpose()?,
+        directory: cwd.as_ref().map(|text| secrets.resolve("cwd", text)).transpose()?,
     };
     Ok((command.clone(), launch))
 }

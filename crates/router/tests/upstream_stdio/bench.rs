@@ -7,10 +7,9 @@ use mcp::{Message, scan};
 use model::{BackendId, EndpointKey, EndpointSpec, Limits, Revision, Transport, VariantId};
 
 use router::call::{Answer, Call, CallError, forward};
-use router::endpoint::{Endpoint, EndpointEvent, Lease, Listing, Upstreams};
+use router::endpoint::{Endpoint, EndpointEvent, Lease, Listing, Signals, Upstreams};
 use runtime::{Clock, Shutdown, Tasks};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 /// Longer than anything here takes.
@@ -18,13 +17,13 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Bench {
     pub endpoint: Arc<Endpoint>,
-    pub events: mpsc::Receiver<(u64, EndpointEvent)>,
+    pub events: Arc<Signals>,
 }
 
 /// An endpoint over `transport`; must be called within a runtime, which is its control thread.
 pub fn bench(transport: Transport, limits: Limits) -> Bench {
-    let (events_to, events) = mpsc::channel(16);
-    let upstreams = Upstreams::new(Tasks::new(Shutdown::new()), Handle::current(), Clock::start(), events_to);
+    let events = Signals::new();
+    let upstreams = Upstreams::new(Tasks::new(Shutdown::new()), Handle::current(), Clock::start(), Arc::clone(&events));
     let spec = EndpointSpec { transport, isolation: model::Isolation::Shared };
     let key =
         EndpointKey { backend: BackendId::new("small").unwrap(), variant: VariantId::only(), digest: spec.digest() };
@@ -36,8 +35,8 @@ impl Bench {
         self.endpoint.bring_up(Instant::now() + PATIENCE).await.unwrap()
     }
 
-    pub async fn event(&mut self) -> EndpointEvent {
-        timeout(PATIENCE, self.events.recv()).await.expect("an event is due").unwrap().1
+    pub async fn event(&self) -> EndpointEvent {
+        timeout(PATIENCE, self.events.next()).await.expect("an event is due").1
     }
 
     pub async fn call(&self, message: &str) -> Result<Answer, CallError> {

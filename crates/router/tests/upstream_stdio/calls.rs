@@ -113,7 +113,7 @@ pub async fn a_dropped_call_is_cancelled_at_the_server() {
 }
 
 pub async fn what_the_server_asks_is_answered_here() {
-    let mut small = small();
+    let small = small();
     small.up().await;
     let replies = small.whole(&tool_call("1", "ask")).await;
     assert!(replies.contains(r#""code":-32601"#) && replies.contains(r#""id":"s1""#), "{replies}");
@@ -126,7 +126,7 @@ pub async fn what_the_server_asks_is_answered_here() {
 }
 
 pub async fn a_crash_fails_what_was_sent_and_holds_what_comes() {
-    let mut small = small();
+    let small = small();
     small.up().await;
     let error = small.call(&tool_call("1", "crash")).await.unwrap_err();
     assert_eq!((error.cause, error.sent), (Cause::Lost, true));

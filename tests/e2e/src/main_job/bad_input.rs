@@ -17,6 +17,8 @@ use crate::{
     world::World,
 };
 
+const UNSET: &str = "ONLY1MCP_E2E_NOT_SET";
+
 /// # Errors
 /// When the scenario cannot be played to its end.
 pub fn run(size: Size) -> Result<Figures, Fault> {
@@ -106,7 +108,8 @@ fn rendered(violation: &Value) -> String {
     format!("{}:{}: {path}{message}", violation["line"], violation["column"])
 }
 
-/// Eleven of twelve servers serve at the first start; the twelfth is nobody's trouble.
+/// Eleven of thirteen servers serve at the first start; one that ends at once and one whose reference is not set are
+/// shown with their reasons, and hold up nothing.
 fn one_dead(figures: &mut Figures) -> Result<(), Fault> {
     let scratch = Scratch::new("dead")?;
     let start = |number: usize| DemoServer::start(&format!("http{number}"), &scratch, &[]);
@@ -119,6 +122,8 @@ fn one_dead(figures: &mut Figures) -> Result<(), Fault> {
         document.put(demo::stdio(&format!("stdio{number}"), &format!("stdio{number}"), &scratch)?);
     }
     document.put(Server::stdio("dead", Path::new("/bin/sh"), &["-c", "echo no such luck >&2; exit 3"]));
+    let unset = json!({ "Authorization": format!("Bearer ${{env:{UNSET}}}") });
+    document.put(Server::http("unset", "http://127.0.0.1:1/mcp").transport("headers", unset));
     let file = ConfigFile::create(scratch.file("only1mcp.yaml"), &document.yaml())?;
     let gateway = Gateway::up(&scratch, file.path())?;
     let mut client = Client::open(gateway.mcp)?;
@@ -129,11 +134,13 @@ fn one_dead(figures: &mut Figures) -> Result<(), Fault> {
     for id in ids {
         serving += usize::from(alive(&id) && client.text(&format!("{id}__echo"), &json!({ "text": id }))? == id);
     }
-    figures.demand("serving_of_twelve", serving, "11", serving == 11);
+    figures.demand("serving_of_thirteen", serving, "11", serving == 11);
     let status = gateway.status()?;
-    let dead = status["servers"].as_array().into_iter().flatten().find(|server| server["id"] == "dead");
-    let dead = dead.ok_or_else(|| fault(format!("the dead server is not shown: {status}")))?;
-    let explained = dead.to_string().contains("no such luck");
-    figures.demand("its_stderr_is_shown", u8::from(explained), "1", explained);
+    for (id, reason, figure) in [("dead", "no such luck", "reason_of_dead"), ("unset", UNSET, "reason_of_unset")] {
+        let shown = status["servers"].as_array().into_iter().flatten().find(|server| server["id"] == id);
+        let shown = shown.ok_or_else(|| fault(format!("server {id} is not shown: {status}")))?;
+        let explained = shown.to_string().contains(reason);
+        figures.demand(figure, u8::from(explained), reason, explained);
+    }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use model::{Time, Verdict};
 
+use super::relist::Relist;
 use super::{Effect, Serial};
 
 #[derive(Debug)]
@@ -19,8 +20,7 @@ pub(crate) struct Member {
     pub(crate) leaving: bool,
     /// Nobody wants it; it is kept until then in case somebody does.
     pub(super) spare_until: Option<Time>,
-    pub(super) relist_at: Option<Time>,
-    pub(super) relist_failures: u32,
+    pub(super) relist: Relist,
     up_since: Time,
     /// How often it came up.
     pub(crate) ups: u32,
@@ -85,8 +85,7 @@ impl Member {
             connect,
             leaving: false,
             spare_until: None,
-            relist_at: None,
-            relist_failures: 0,
+            relist: Relist::default(),
             up_since: Time::ZERO,
             ups: 0,
             failures: 0,
@@ -117,7 +116,7 @@ impl Member {
     }
 
     pub(super) fn failed(&mut self, now: Time, reason: String, wait: impl Fn(u32) -> Duration) {
-        self.relist_at = None;
+        self.relist = Relist::default();
         self.state = State::Down { reason, retry_at: now + wait(self.failures) };
         self.failures = self.failures.saturating_add(1);
     }
@@ -130,7 +129,7 @@ impl Member {
     /// Lost, and to be brought up at once.
     pub(super) fn arrives_again(&mut self) {
         self.failures = 0;
-        self.relist_at = None;
+        self.relist = Relist::default();
         self.state = State::Arriving;
     }
 

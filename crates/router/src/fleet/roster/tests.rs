@@ -229,7 +229,7 @@ fn a_burst_of_changed_lists_is_listed_once_and_published_only_if_something_chang
     for _ in 0..7 {
         assert_eq!(case.does(Event::ListChanged { serial: 1 }), [""; 0]);
     }
-    assert_eq!(case.wait(RELIST_AFTER), ["list 1"]);
+    assert_eq!(case.wait(relist::AFTER.base), ["list 1"]);
     assert_eq!(case.does(Event::Listed { serial: 1, result: Ok(tool("t")) }), [""; 0]);
     assert_eq!(case.does(Event::Listed { serial: 1, result: Ok(tool("u")) }), ["publish"]);
     case.does(Event::Listed { serial: 1, result: Err("no".into()) });
