@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use model::{Draft, Located, Position, Violation};
 
+use crate::client_file::is_comment;
 use crate::key::{Key, Kind};
 use crate::names::{child, nearest, show};
 use crate::policy::{NOT_YET, POLICY};
@@ -11,6 +12,8 @@ use crate::report::Report;
 use crate::tree::{Entry, Mark, Node, Value, tree};
 use crate::values::{self, Wrong, describe, is_null};
 use crate::{Format, MAX_BYTES};
+
+const COMMENT: &str = "comments begin with `#`; this was read as a part of the key after it";
 
 pub(crate) struct Layer<'a> {
     pub(crate) file: &'a Arc<str>,
@@ -32,6 +35,9 @@ impl<'a> Layer<'a> {
             self.report.servers_lost = true;
             return;
         };
+        if self.is_client_file(entries) {
+            return;
+        }
         for entry in entries {
             match entry.key.as_str() {
                 "version" => self.version(entry),
@@ -54,6 +60,14 @@ impl<'a> Layer<'a> {
     fn tree(&mut self, text: &str, format: Format) -> Option<Node> {
         if text.len() as u64 > MAX_BYTES {
             let message = format!("the text has {} bytes; expected at most {MAX_BYTES}", text.len());
+            self.refuse(Mark::START, "", message);
+            return None;
+        }
+        self.report.taken.bytes += text.len() as u64;
+        if self.report.taken.bytes > MAX_BYTES {
+            let together = self.report.taken.bytes;
+            let message =
+                format!("with this layer, all layers together have {together} bytes; expected at most {MAX_BYTES}");
             self.refuse(Mark::START, "", message);
             return None;
         }
@@ -138,7 +152,8 @@ impl<'a> Layer<'a> {
             self.report.covered.add(self.file, &child(path, meant));
         }
         self.report.servers_lost |= path.is_empty() && suggestion.as_deref() == Some("servers");
-        let violation = Violation::new(Some(entry.key_at.in_file(self.file)), full, "unknown key");
+        let message = if is_comment(&entry.key) { COMMENT } else { "unknown key" };
+        let violation = Violation::new(Some(entry.key_at.in_file(self.file)), full, message);
         self.report.push(violation.suggest(suggestion));
     }
 

@@ -6,6 +6,8 @@
 
 #![forbid(unsafe_code)]
 
+mod client_file;
+mod control;
 mod key;
 mod layer;
 mod names;
@@ -19,6 +21,7 @@ mod toml;
 mod tree;
 mod units;
 mod values;
+mod votes;
 mod yaml;
 
 #[cfg(test)]
@@ -38,7 +41,7 @@ pub use spell::spell;
 use crate::layer::Layer;
 use crate::report::Report;
 
-/// The largest text that is taken apart, in bytes.
+/// The largest text that is taken apart, in bytes; and the most that all layers may have together.
 pub const MAX_BYTES: u64 = 16 << 20;
 
 /// What a text is written in. Both mean the same tree of keys; equal trees have equal digests.
@@ -90,6 +93,7 @@ pub fn merge(sources: &[Source]) -> Merged {
         Layer::new(&source.name, &mut report).read(&source.text, source.format, &mut draft, &mut servers_at);
     }
     draft.at = servers_at.unwrap_or(draft.at);
+    votes::refuse_unheld(&draft, &mut report);
     // Where servers were written and could not be read, to say that there are none would mislead.
     draft.policy.allow_empty |= report.servers_lost;
     Merged { draft, report, names: layers.into_iter().map(|source| source.name.clone()).collect() }
@@ -104,6 +108,11 @@ pub struct Merged {
 }
 
 impl Merged {
+    /// What nothing refuses and is probably not meant, each with its place.
+    pub fn advice(&self) -> Vec<Violation> {
+        self.draft.advice()
+    }
+
     /// The second half of [`parse`]: whether the draft makes sense as a whole.
     pub fn judge(self) -> Result<Snapshot, Vec<Violation>> {
         self.report.finish(self.draft.into_snapshot(), &self.names)

@@ -24,6 +24,8 @@ pub enum ReadError {
     Read { path: PathBuf, source: io::Error },
     #[error("{}: larger than {MAX_BYTES} bytes", path.display())]
     TooLarge { path: PathBuf },
+    #[error("{}: is UTF-16; save it as UTF-8", path.display())]
+    Utf16 { path: PathBuf },
     #[error("{}: not UTF-8 at byte {offset} (line {line})", path.display())]
     NotUtf8 { path: PathBuf, offset: usize, line: usize },
 }
@@ -64,6 +66,9 @@ pub fn read_stream(path: &Path, stream: impl Read) -> Result<String, ReadError> 
     read.map_err(|source| ReadError::Read { path: owned(), source })?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(ReadError::TooLarge { path: owned() });
+    }
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err(ReadError::Utf16 { path: owned() });
     }
     String::from_utf8(bytes).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();

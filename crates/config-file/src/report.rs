@@ -8,13 +8,33 @@ use model::{Position, Snapshot, Violation};
 /// Violations that are listed; a text that is no configuration at all has one in every line.
 const MAX_LISTED: usize = 1000;
 
+/// What the layers that were read so far take of what all of them may take together.
+#[derive(Default)]
+pub(crate) struct Taken {
+    /// Bytes of text.
+    pub(crate) bytes: u64,
+    pub(crate) values: usize,
+    pub(crate) expanded: Size,
+}
+
+/// How much a value is, with all that is inside it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Size {
+    pub(crate) values: usize,
+    /// Of keys and texts.
+    pub(crate) bytes: usize,
+}
+
 #[derive(Default)]
 pub(crate) struct Report {
+    pub(crate) taken: Taken,
     violations: Vec<Violation>,
     unlisted: usize,
     pub(crate) covered: Covered,
     /// Keys of the policy that a layer has set, with the place.
     pub(crate) set: BTreeMap<String, Position>,
+    /// Paths of servers' `critical: true`, with the place.
+    pub(crate) critical: Vec<(Arc<str>, Position)>,
     /// Somebody wrote servers that could not be read.
     pub(crate) servers_lost: bool,
 }

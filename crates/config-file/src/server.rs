@@ -12,6 +12,8 @@ use crate::values::{Wrong, choice, flag, is_null, loose_text, text};
 
 /// Servers of one layer, and the texts of one list or mapping.
 pub(crate) const MAX_ENTRIES: usize = 10_000;
+/// Endpoints of one server.
+const MAX_URLS: usize = 256;
 
 /// A key of a server, or of its transport.
 pub(crate) struct Field<T: 'static> {
@@ -60,7 +62,12 @@ pub(crate) static KEYS: [Field<DraftBackend>; 6] = [
         kind: "true or false",
         default: "`false`",
         schema: || json!({ "type": "boolean", "default": false }),
-        read: |layer, node, at, server| server.critical = layer.value(node, at, flag).unwrap_or_default(),
+        read: |layer, node, at, server| {
+            server.critical = layer.value(node, at, flag).unwrap_or_default();
+            if server.critical {
+                layer.report.critical.push((at.into(), node.at.in_file(layer.file)));
+            }
+        },
     },
     Field {
         name: "replace",
@@ -156,11 +163,11 @@ pub(crate) static HTTP: [Field<Http>; 3] = [
     Field {
         name: "urls",
         doc: "several endpoints of the same server, in place of `url` or beside it",
-        kind: "list of URLs",
+        kind: "list of URLs, at most 256",
         default: "none",
         schema: || {
             let url = texts::url("https://a.example.org/mcp");
-            json!({ "type": ["array", "null"], "items": url, "maxItems": MAX_ENTRIES, "uniqueItems": true })
+            json!({ "type": ["array", "null"], "items": url, "maxItems": MAX_URLS, "uniqueItems": true })
         },
         read: |layer, node, at, http| layer.urls(node, at, http),
     },
@@ -314,6 +321,12 @@ impl Layer<'_> {
             // If no URL comes of it, each was refused at its place.
             let of_one = path.strip_suffix('s').unwrap_or(path);
             self.report.covered.add(self.file, of_one);
+        }
+        if let Value::List(nodes) = &node.value
+            && nodes.len() > MAX_URLS
+        {
+            self.refuse(node.at, path, format!("{} URLs; expected at most {MAX_URLS}", nodes.len()));
+            return;
         }
         http.urls.extend(self.texts(node, path, text).unwrap_or_default());
     }

@@ -5,11 +5,15 @@ use serde_json::{Map, Value, json};
 
 use crate::key::Key;
 use crate::policy::{POLICY, SERVER_DRAIN};
+use crate::votes;
 
 /// The document that would be this snapshot: of the gateway every key, of servers what is not at its default. References
 /// stay references.
 pub fn spell(snapshot: &Snapshot) -> Value {
     let mut document = keys(&POLICY, &snapshot.policy);
+    if !snapshot.policy.validation.two_phase_commit {
+        votes::leave_out(&mut document);
+    }
     document["version"] = "1.0".into();
     document["servers"] = snapshot.backends.iter().map(|backend| server(backend)).collect();
     document

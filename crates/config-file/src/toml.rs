@@ -5,18 +5,21 @@ use std::sync::Arc;
 use model::Violation;
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue, Error};
+use toml_parser::lexer::TokenKind;
 
 use crate::report::Report;
 use crate::tree::{Entry, MAX_DEPTH, MAX_VALUES, Mark, Node, Places, ScalarKind, Value};
 
 /// Of a text; some six make a value. The parser keeps all of them at once.
 const MAX_TOKENS: usize = 6 * MAX_VALUES;
+/// Of a text. Each makes a table, by `a.b`, `[a]` or `{}`, or a list; the parser takes a kilobyte for a table.
+const MAX_TABLES: usize = 200_000;
 
 pub(crate) fn tree(text: &str, file: &Arc<str>, report: &mut Report) -> Result<Node, Violation> {
     let places = Places::of(text);
     let refusal = |at: Mark, message: String| Violation::new(Some(at.in_file(file)), "", message);
-    if let Some(token) = toml_parser::Source::new(text).lex().nth(MAX_TOKENS) {
-        return Err(refusal(places.mark(token.span().start()), format!("more than {MAX_TOKENS} words and signs")));
+    if let Some((at, most)) = too_many(text) {
+        return Err(refusal(places.mark(at), format!("more than {most}")));
     }
     let (root, errors) = DeTable::parse_recoverable(text);
     let mut errors = errors.into_iter().map(|error| refusal(place(&error, &places), plain_words(error.message())));
@@ -24,13 +27,33 @@ pub(crate) fn tree(text: &str, file: &Arc<str>, report: &mut Report) -> Result<N
         errors.for_each(|error| report.push(error));
         return Err(first);
     }
-    let mut builder = Builder { places, built: 0 };
+    let mut builder = Builder { places, built: report.taken.values };
     let value = Value::Map(builder.table(root.into_inner(), 0).map_err(|(at, message)| refusal(at, message))?);
+    report.taken.values = builder.built;
     Ok(Node { at: Mark::START, value })
+}
+
+/// Where there is more than the parser can keep, and of what.
+fn too_many(text: &str) -> Option<(usize, String)> {
+    let mut tables = 0;
+    for (tokens, token) in toml_parser::Source::new(text).lex().enumerate() {
+        tables += usize::from(matches!(
+            token.kind(),
+            TokenKind::Dot | TokenKind::LeftSquareBracket | TokenKind::LeftCurlyBracket
+        ));
+        let most = match (tokens >= MAX_TOKENS, tables > MAX_TABLES) {
+            (true, _) => format!("{MAX_TOKENS} words and signs"),
+            (false, true) => format!("{MAX_TABLES} dots and opening brackets"),
+            (false, false) => continue,
+        };
+        return Some((token.span().start(), most));
+    }
+    None
 }
 
 struct Builder<'a> {
     places: Places<'a>,
+    /// With the values of the layers before.
     built: usize,
 }
 

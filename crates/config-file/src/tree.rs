@@ -6,11 +6,11 @@ use model::{Position, Violation};
 
 use crate::Format;
 use crate::report::Report;
-use crate::{toml, yaml};
+use crate::{control, toml, yaml};
 
 pub(crate) const MAX_DEPTH: usize = 64;
-/// Of a document, scalars, lists and mappings alike.
-pub(crate) const MAX_VALUES: usize = 1_000_000;
+/// Of all layers together, scalars, lists and mappings alike.
+pub(crate) const MAX_VALUES: usize = 250_000;
 
 /// Line and column, both from 1; columns count characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +58,9 @@ pub(crate) enum ScalarKind {
 /// The tree of a text. What can be read past is reported; the error is what ended the reading.
 pub(crate) fn tree(text: &str, format: Format, file: &Arc<str>, report: &mut Report) -> Result<Node, Violation> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if let Some((at, message)) = control::character(text) {
+        return Err(Violation::new(Some(Places::of(text).mark(at).in_file(file)), "", message));
+    }
     match format {
         Format::Yaml => yaml::tree(text, file, report),
         Format::Toml => toml::tree(text, file, report),

@@ -10,13 +10,17 @@ use model::Violation;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
 use crate::names::{descend, show};
-use crate::report::Report;
+use crate::report::{Report, Size};
 use crate::tree::{Entry, MAX_DEPTH, MAX_VALUES, Mark, Node, Places, ScalarKind, Value};
 use crate::values::plain_kind;
 
+/// Commas and opening brackets, wherever they stand: in texts and comments, too.
+const MAX_HELD_BACK: usize = 2 * MAX_VALUES;
 const LONGEST_PATH: usize = 120;
-/// Values that anchors and aliases may add to a document.
+/// What anchors and aliases may add to the texts of all layers: values …
 const MAX_EXPANDED: usize = 100_000;
+/// … and bytes. A short alias may stand for a long text, as often as it likes.
+const MAX_EXPANDED_BYTES: usize = 4 << 20;
 
 impl From<Marker> for Mark {
     fn from(marker: Marker) -> Self {
@@ -29,8 +33,8 @@ impl From<Marker> for Mark {
 pub(crate) fn tree(text: &str, file: &Arc<str>, report: &mut Report) -> Result<Node, Violation> {
     // The parser holds back a `[…]` or `{…}` that may still turn out to be a key, however long: gigabytes for a text
     // that is refused in the end.
-    if let Some((at, _)) = text.match_indices([',', '[', '{']).nth(MAX_VALUES) {
-        let message = format!("more than {MAX_VALUES} commas and opening brackets");
+    if let Some((at, _)) = text.match_indices([',', '[', '{']).nth(MAX_HELD_BACK) {
+        let message = format!("more than {MAX_HELD_BACK} commas and opening brackets");
         return Err(Violation::new(Some(Places::of(text).mark(at).in_file(file)), "", message));
     }
     let mut builder = Builder {
@@ -39,11 +43,12 @@ pub(crate) fn tree(text: &str, file: &Arc<str>, report: &mut Report) -> Result<N
         file,
         path: String::new(),
         anchors: BTreeMap::new(),
-        built: 0,
-        expanded: 0,
+        built: Size { values: report.taken.values, bytes: 0 },
         report,
     };
-    builder.document()
+    let root = builder.document()?;
+    builder.report.taken.values = builder.built.values;
+    Ok(root)
 }
 
 struct Builder<'a, 'v> {
@@ -51,10 +56,9 @@ struct Builder<'a, 'v> {
     text: &'a str,
     file: &'a Arc<str>,
     path: String,
-    /// Each with the number of its values.
-    anchors: BTreeMap<usize, (Node, usize)>,
-    built: usize,
-    expanded: usize,
+    anchors: BTreeMap<usize, (Node, Size)>,
+    /// With the values of the layers before.
+    built: Size,
     report: &'v mut Report,
 }
 
@@ -96,13 +100,14 @@ impl<'a> Builder<'a, '_> {
             return Err(self.violation(at, format!("nested more than {MAX_DEPTH} levels deep")));
         }
         let before = self.built;
-        self.built += 1;
-        if self.built > MAX_VALUES {
+        self.built.values += 1;
+        if self.built.values > MAX_VALUES {
             return Err(self.violation(at, format!("more than {MAX_VALUES} values")));
         }
         let (value, anchor) = match event {
             Event::Alias(anchor) => return self.alias(anchor, at),
             Event::Scalar(text, style, anchor, tag) => {
+                self.built.bytes += text.len();
                 let forced = self.tag(tag.as_deref(), &["str"], at);
                 let kind = if style == ScalarStyle::Plain && !forced { plain_kind(&text) } else { ScalarKind::Text };
                 (Value::Scalar { text: text.into_owned(), kind }, anchor)
@@ -125,7 +130,8 @@ impl<'a> Builder<'a, '_> {
         };
         let node = Node { at, value };
         if anchor > 0 {
-            let size = self.built - before;
+            let Size { values, bytes } = self.built;
+            let size = Size { values: values - before.values, bytes: bytes - before.bytes };
             self.expand(size, at)?;
             self.anchors.insert(anchor, (node.clone(), size));
         }
@@ -207,20 +213,27 @@ impl<'a> Builder<'a, '_> {
     }
 
     fn alias(&mut self, anchor: usize, at: Mark) -> Result<Node, Violation> {
-        let Some((node, size)) = self.anchors.get(&anchor) else {
+        let Some(size) = self.anchors.get(&anchor).map(|(_, size)| *size) else {
             return Err(self.violation(at, "this alias stands inside the value it refers to"));
         };
-        let (node, size) = (node.clone(), *size);
-        self.built += size;
+        // Before the copy is made.
         self.expand(size, at)?;
-        Ok(node)
+        self.built.values += size.values;
+        self.built.bytes += size.bytes;
+        Ok(self.anchors[&anchor].0.clone())
     }
 
-    fn expand(&mut self, size: usize, at: Mark) -> Result<(), Violation> {
-        self.expanded += size;
-        if self.expanded > MAX_EXPANDED {
-            let message = format!("anchors and aliases expand to more than {MAX_EXPANDED} values");
-            return Err(self.violation(at, message));
+    fn expand(&mut self, size: Size, at: Mark) -> Result<(), Violation> {
+        let expanded = &mut self.report.taken.expanded;
+        expanded.values += size.values;
+        expanded.bytes += size.bytes;
+        let Size { values, bytes } = *expanded;
+        let more = |limit: String| self.violation(at, format!("anchors and aliases expand to more than {limit}"));
+        if values > MAX_EXPANDED {
+            return Err(more(format!("{MAX_EXPANDED} values")));
+        }
+        if bytes > MAX_EXPANDED_BYTES {
+            return Err(more(format!("{MAX_EXPANDED_BYTES} bytes")));
         }
         Ok(())
     }

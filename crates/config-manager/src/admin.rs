@@ -26,6 +26,10 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Nobody waits longer, whatever it says.
 const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
+/// As long as a path may be.
+const NAME_BYTES_MAX: usize = 4096;
+const REASON_BYTES_MAX: usize = 4096;
+
 /// Changes that are named to a caller who waited in vain; the status has all.
 const PENDING_TOLD: usize = 8;
 
@@ -60,6 +64,8 @@ impl Service {
     ) -> Result<pb::RollbackResponse, Status> {
         let caller = Caller::of(&request)?;
         let pb::RollbackRequest { revision, reason } = request.into_inner();
+        // It is kept with the revision, and shown wherever that is.
+        short("reason", &reason, REASON_BYTES_MAX)?;
         let command = |asker| Command::Rollback { to: Revision(revision), reason, asker };
         let wait = caller.waits(None)?;
         let outcome = self.ask(caller, &[], wait, command).await?;
@@ -126,11 +132,13 @@ impl Service {
     /// What the document would be in place of the file, beside the layers that came over the API.
     pub(crate) async fn do_validate(&self, request: pb::ValidateRequest) -> Result<pb::ValidateResponse, Status> {
         let pb::ValidateRequest { name, document, format } = request;
+        // It stands in every violation.
+        short("name", &name, NAME_BYTES_MAX)?;
         let status = self.status.borrow().clone();
         let name = if name.is_empty() { "(document)".to_owned() } else { name };
         let layers = Want::file_of(Layer { name, format: format_of(format)?, text: document }).on(&status.layers);
         let clock = self.clock;
-        let merged = blocking(move || merge(layers, clock)).await?;
+        let merged = self.documents.run(move || merge(layers, clock)).await?;
         Ok(match merged {
             Ok(merged) => {
                 let empty = Snapshot::default();
@@ -141,6 +149,7 @@ impl Service {
                     digest: merged.content.digest.to_string(),
                     diff: changes(&diff),
                     content: String::from_utf8_lossy(&merged.bytes).into_owned(),
+                    advice: merged.advice.iter().map(wire::violation_to_pb).collect(),
                 }
             }
             Err(violations) => pb::ValidateResponse {
@@ -153,7 +162,7 @@ impl Service {
     pub(crate) async fn do_list(&self, request: pb::ListRevisionsRequest) -> Result<pb::ListRevisionsResponse, Status> {
         let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
         let log = self.log.clone();
-        let revisions = blocking(move || -> Result<_, LogError> {
+        let revisions = self.reads.run(move || -> Result<_, LogError> {
             let kept = log.revisions(if request.with_refused { 0 } else { limit })?;
             if !request.with_refused {
                 return Ok(kept.into_iter().map(|(record, kept)| revision(record, kept)).collect());
@@ -171,7 +180,7 @@ impl Service {
 
     pub(crate) async fn do_get(&self, request: pb::GetRevisionRequest) -> Result<pb::GetRevisionResponse, Status> {
         let log = self.log.clone();
-        let found = blocking(move || log.revision(Revision(request.revision))).await?;
+        let found = self.reads.run(move || log.revision(Revision(request.revision))).await?;
         let (record, content) = found.map_err(|error| unavailable(&error))?;
         let revision = Some(revision(record, content.is_some()));
         let content = content.map(String::from_utf8).transpose();
@@ -255,9 +264,11 @@ fn log_fault(error: &LogError) -> Status {
     refusal::other(Code::DataLoss, "LOG_DAMAGED", error.to_string())
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
-    let panicked = |error| refusal::other(Code::Internal, "PANIC", format!("the answer panicked: {error}"));
-    tokio::task::spawn_blocking(work).await.map_err(panicked)
+fn short(field: &'static str, text: &str, most: usize) -> Result<(), Status> {
+    if text.len() <= most {
+        return Ok(());
+    }
+    Err(refusal::invalid(field, format!("`{field}` has {} bytes; expected at most {most}", text.len())))
 }
 
 impl AuditRecord {

@@ -80,6 +80,9 @@ pub(crate) struct Engine {
     /// Those whose wish waits for the end of the present judgement.
     later: Vec<Asker>,
     candidates: BTreeMap<ProposalId, Candidate>,
+    /// Those whose layers are to be taken apart, one after the other: a text of some megabytes takes hundreds of them.
+    to_merge: VecDeque<ProposalId>,
+    merging: bool,
     proposals: u64,
     attached: BTreeMap<NodeId, Attached>,
     /// Contents that a router may hold, the newest last.
@@ -96,7 +99,10 @@ pub(crate) struct Engine {
 /// Work that was done off this task.
 #[derive(Debug)]
 enum Done {
+    /// Brought back from the log.
     Merged(ProposalId, Result<candidate::Merged, outcome::Refused>),
+    /// Made of layers.
+    TakenApart(ProposalId, Result<candidate::Merged, outcome::Refused>),
     Written(write::Result),
 }
 
@@ -142,6 +148,8 @@ impl Engine {
             asking: Vec::new(),
             later: Vec::new(),
             candidates: BTreeMap::new(),
+            to_merge: VecDeque::new(),
+            merging: false,
             proposals: 0,
             attached: BTreeMap::new(),
             recent,
@@ -181,7 +189,7 @@ impl Engine {
         while self.writing {
             match self.work.join_next().await {
                 Some(Ok(Done::Written(written))) => self.written(written),
-                Some(Ok(Done::Merged(..))) => {}
+                Some(Ok(Done::Merged(..) | Done::TakenApart(..))) => {}
                 Some(Err(error)) => return Err(RunError::Panicked(error)),
                 None => break,
             }
@@ -219,6 +227,11 @@ impl Engine {
     fn done(&mut self, done: Done) {
         match done {
             Done::Merged(id, merged) => self.merged(id, merged),
+            Done::TakenApart(id, merged) => {
+                self.merging = false;
+                self.merged(id, merged);
+                self.merge_next();
+            }
             Done::Written(written) => self.written(written),
         }
     }

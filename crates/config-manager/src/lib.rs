@@ -9,6 +9,7 @@
 mod admin;
 mod command;
 mod dependencies;
+mod desk;
 mod engine;
 mod follow;
 pub mod log;
@@ -44,6 +45,7 @@ pub use source::{Method, Origin};
 pub use status::{NodeRefusal, Pending, PendingStage, RouterView, SourceState, SourceStatus, Status};
 
 use command::Command;
+use desk::Desk;
 use engine::{Engine, Parts};
 use log::{Log, LogError, Opened};
 use source::Signals;
@@ -53,6 +55,10 @@ pub const LOG_FILE: &str = "revisions.redb";
 
 /// Calls that wait for the engine; more wait for their place.
 const COMMANDS: usize = 256;
+/// Documents that are to be validated; more are refused. One is taken apart at a time.
+const DOCUMENTS_MAX: usize = 16;
+/// Questions that are answered from the log at a time.
+const READS_AT_ONCE: usize = 4;
 /// From the file's task to the engine.
 const SIGHTS: usize = 16;
 /// Events that a slow watcher may be behind before it misses some.
@@ -152,6 +158,8 @@ impl ConfigManager {
             events: self.events.clone(),
             clock: self.scope.clock,
             tasks: self.scope.tasks.clone(),
+            documents: Desk::new("DOCUMENTS", "documents to validate", 1, DOCUMENTS_MAX),
+            reads: Desk::without_refusals("questions to the log", READS_AT_ONCE),
             links: AtomicU64::new(1),
         };
         ConfigServiceServer::new(service)

@@ -13,6 +13,7 @@ use wire::pb::config::v1::config_service_server::ConfigService;
 
 use crate::admin::Events;
 use crate::command::Command;
+use crate::desk::Desk;
 use crate::follow::{self, Directives};
 use crate::log::Log;
 use crate::status::Status;
@@ -26,6 +27,10 @@ pub struct Service {
     pub(crate) events: broadcast::Sender<pb::WatchResponse>,
     pub(crate) clock: Clock,
     pub(crate) tasks: Tasks,
+    /// Takes documents apart that nobody wants to be live yet.
+    pub(crate) documents: Desk,
+    /// Reads the log.
+    pub(crate) reads: Desk,
     /// Numbers the streams of routers, never the same twice.
     pub(crate) links: AtomicU64,
 }

@@ -134,8 +134,8 @@ impl Eye {
             noticed(Write::Polled);
         }
         // Last, because which came first is not known: a write that may go on is looked at once more.
-        if wished.in_place {
-            noticed(Write::InPlace);
+        if let Some(write) = wished.in_place {
+            noticed(write);
         }
         if wished.read {
             said.push(read(&path));

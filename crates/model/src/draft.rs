@@ -1,5 +1,6 @@
 //! Layers merged, typed, and not yet checked: what a configuration's author said, with the place of each word.
 
+mod advice;
 mod check;
 mod http;
 
@@ -8,6 +9,7 @@ mod tests;
 
 use std::sync::Arc;
 
+pub use advice::command_not_found;
 pub use http::OWNED_HEADERS;
 
 use crate::{DrainPolicy, Policy, Position, ReplaceMode};

@@ -20,7 +20,7 @@ mod violation;
 
 pub use diff::{BackendChange, Change, Counts, Diff};
 pub use digest::Digest;
-pub use draft::{Draft, DraftBackend, DraftTransport, Located, OWNED_HEADERS};
+pub use draft::{Draft, DraftBackend, DraftTransport, Located, OWNED_HEADERS, command_not_found};
 pub use id::{AttemptId, BackendId, EndpointKey, InvalidId, LogId, NodeId, Owner, Revision, VariantId};
 pub use outcome::{CandidateOutcome, CandidateResult};
 pub use policy::{

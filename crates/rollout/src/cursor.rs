@@ -15,7 +15,7 @@ use model::{Digest, SourcePolicy, Time};
 pub const QUIET: Duration = Duration::from_millis(10);
 /// … and so long at most until what came meanwhile is read.
 pub const BURST: Duration = Duration::from_millis(250);
-/// A file that never settles is judged as it is after that.
+/// A file that never settles, or that its writer never closes, is judged as it is after that.
 pub const MAX_SETTLE: Duration = Duration::from_secs(10);
 /// Until what was overtaken is proposed again.
 pub const AGAIN: Duration = Duration::from_millis(100);
@@ -37,7 +37,11 @@ pub struct Stamp {
 pub enum Write {
     /// Moved onto the name, or a symlink chain that resolves elsewhere: whole at once.
     Complete,
-    /// Any other event of the file system: somebody may still be writing.
+    /// Written in place by a writer that has the file open still.
+    Open,
+    /// The writer in place has closed the file, or the file is gone.
+    Closed,
+    /// Any other event of the file system. Whether a writer has the file open is as known as it was before.
     InPlace,
     /// No event; this is how it looks now. Also the answer to [`Effect::Look`].
     Polled,
@@ -124,7 +128,7 @@ pub enum State {
     Followed {
         digest: Digest,
     },
-    /// It is being written in place.
+    /// It is being written in place: it changes, or its writer has it open.
     Settling {
         since: Time,
     },
@@ -151,6 +155,8 @@ struct Settle {
     stamp: Option<Stamp>,
     held_since: Time,
     first: Time,
+    /// Its writer is known to have it open: that it holds still means nothing.
+    open: bool,
     /// Whether the look that ends it, or the read after that, is under way.
     ending: bool,
 }

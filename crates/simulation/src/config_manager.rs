@@ -78,7 +78,7 @@ impl World {
         let head = last.map(|entry| Head { revision: entry.revision, content: entry.known.content.clone() });
         let layers = last.map_or_else(Layers::default, |entry| entry.layers.clone());
         // With nothing ever judged, what the file says is taken as it is.
-        self.checker.may_judge_half |= self.log.cursor.is_none() && !self.file.is_settled();
+        self.checker.may_judge_half |= self.log.cursor.is_none() && !self.file.is_settled() || self.file.stalls();
         self.checker.manager_started(life, head.as_ref().map_or(Revision::NONE, |head| head.revision));
         self.note(|| format!("config-manager {life:?} starts: {sender:?} at {:?}", head.as_ref().map(|h| h.revision)));
         self.managers.push(ConfigManager {

@@ -59,6 +59,11 @@ impl File {
         self.steps.is_empty() && self.text.is_some()
     }
 
+    /// Its writer has it open, and only events tell that: it may hold still for longer than a file has to.
+    pub(crate) fn stalls(&self) -> bool {
+        self.steps.front().is_some_and(|step| step.write == Write::Closed)
+    }
+
     /// Nobody begins to write over what another one has just put there.
     fn is_free(&self, now: Time) -> bool {
         self.is_settled() && now.since(self.last) > Duration::from_millis(50)
@@ -71,7 +76,7 @@ impl World {
             self.after_millis(600, 4000, Happening::Edit);
         }
         if self.file.is_free(self.now) {
-            let kind = self.random.below(20);
+            let kind = self.random.below(22);
             self.plan(kind);
             self.write_on();
         }
@@ -108,6 +113,13 @@ impl World {
                     step(Some(text.half(left)), Write::InPlace, 300);
                 }
                 step(Some(text), Write::InPlace, 0);
+            }
+            // A writer that stalls in the middle: what it has written so far holds still, and is half all the same.
+            20 | 21 => {
+                let text = self.next_text();
+                self.faults.count(Fault::FileHalfWritten);
+                step(Some(text.half(1)), Write::Open, 4000);
+                step(Some(text), Write::Closed, 0);
             }
             14 | 15 => {
                 for _ in 0..3 + self.random.below(4) {
@@ -150,6 +162,7 @@ impl World {
         for life in self.managers.iter().map(|manager| manager.life).collect::<Vec<_>>() {
             if self.chaos && self.random.permille(80) {
                 self.faults.count(Fault::FileEventLost);
+                self.checker.may_judge_half |= self.file.stalls();
             } else {
                 self.after_millis(0, 3, Happening::FileEvent(life, write));
             }

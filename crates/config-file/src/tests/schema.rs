@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::named;
 use crate::policy::{NOT_YET, POLICY, SERVER_DRAIN_NOT_YET};
-use crate::{parse, schema, spell};
+use crate::{parse, schema, spell, votes};
 
 fn validator() -> Validator {
     jsonschema::draft7::new(&schema()).unwrap()
@@ -163,8 +163,19 @@ fn document() -> impl Strategy<Value = Value> {
                 document = with(document, path, value);
             }
         }
-        document
+        without_votes(document)
     })
+}
+
+/// What only votes could hold is left out where there are none.
+fn without_votes(mut document: Value) -> Value {
+    if document["hot_reload"]["two_phase_commit"]["enabled"] == false {
+        votes::leave_out(&mut document);
+        for server in document["servers"].as_array_mut().unwrap() {
+            server.as_object_mut().unwrap().remove("critical");
+        }
+    }
+    document
 }
 
 /// Where something may be changed: the path of every value of a document.

@@ -61,6 +61,8 @@ pub(crate) struct Candidate {
     /// What was live when it was merged last.
     pub(crate) base: Revision,
     pub(crate) timing: Timing,
+    /// What is probably not meant, although it is right.
+    pub(crate) advice: Vec<Violation>,
     /// Absent until it is a snapshot.
     pub(crate) layers: Option<Arc<Layers>>,
     pub(crate) digest: Option<Digest>,
@@ -84,6 +86,7 @@ pub(crate) struct Merged {
     pub(crate) content: Content,
     pub(crate) bytes: Arc<[u8]>,
     pub(crate) layers: Arc<Layers>,
+    pub(crate) advice: Vec<Violation>,
     pub(crate) timing: Timing,
 }
 
@@ -98,6 +101,15 @@ impl Want {
             Self::File { .. } => Owner::file(),
             Self::Api { name, .. } => Owner::api(name),
             Self::Rollback { .. } => Owner("rollback".into()),
+        }
+    }
+
+    /// Of the text that it brings.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::File { layer, .. } => layer.text.len(),
+            Self::Api { document, .. } => document.len(),
+            Self::Rollback { .. } => 0,
         }
     }
 
@@ -155,6 +167,7 @@ pub(crate) fn merge(layers: Layers, clock: Clock) -> Result<Merged, Vec<Violatio
         .collect();
     let merged = config_file::merge(&sources);
     let parsed = clock.now_nanos();
+    let advice = merged.advice();
     let snapshot = merged.judge()?;
     let (bytes, digest) = snapshot.canonical();
     let since = |from: u64, to: u64| Duration::from_nanos(to.saturating_sub(from));
@@ -163,6 +176,7 @@ pub(crate) fn merge(layers: Layers, clock: Clock) -> Result<Merged, Vec<Violatio
         content: Content { snapshot: Arc::new(snapshot), digest },
         bytes: bytes.into(),
         layers: Arc::new(layers),
+        advice,
         timing: Timing { parse: since(started, parsed), validate: since(parsed, clock.now_nanos()) },
     })
 }
@@ -174,6 +188,7 @@ impl From<Kept> for Merged {
             content: kept.content,
             bytes: kept.bytes,
             layers: kept.layers,
+            advice: Vec::new(),
             timing: Timing::default(),
         }
     }

@@ -79,7 +79,10 @@ impl Engine {
     pub(super) fn source_said(&mut self, said: FromSource) {
         match said {
             FromSource::Event(event) => {
-                if let Event::Noticed { write: Write::Complete | Write::InPlace, .. } = event {
+                if let Event::Noticed {
+                    write: Write::Complete | Write::Open | Write::Closed | Write::InPlace, ..
+                } = event
+                {
                     self.written_at = Some(self.clock.now_nanos());
                 }
                 self.tell_source(event);

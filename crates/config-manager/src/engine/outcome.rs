@@ -85,6 +85,7 @@ fn outcome(result: pb::outcome::Result, live: Revision, candidate: &Candidate) -
         revision: live.0,
         stages: vec![stage("parse", parse), stage("validate", validate)],
         attempt: candidate.attempt.map(|attempt| attempt.to_string()).unwrap_or_default(),
+        warnings: candidate.advice.iter().map(ToString::to_string).collect(),
         ..pb::Outcome::default()
     }
 }

@@ -21,6 +21,8 @@ use crate::log::Unavailable;
 
 /// Wishes that are not decided; more are refused at once.
 pub(crate) const CANDIDATES_MAX: usize = 256;
+/// Bytes of text that they may keep together. Each keeps the layers that it was made of, and what became of them.
+const CANDIDATES_BYTES_MAX: usize = 64 << 20;
 /// How often a wish is merged anew because something else went first.
 const MERGES_MAX: u32 = 16;
 
@@ -52,6 +54,13 @@ impl Engine {
         if self.candidates.len() >= CANDIDATES_MAX {
             let busy = format!("{CANDIDATES_MAX} changes wait for a decision already; try again");
             drop(asker.answer.send(Err(refusal::exhausted("CHANGES", "changes that wait", busy))));
+            return;
+        }
+        let present: usize = self.layers.values().map(|layer| layer.text.len()).sum();
+        let kept: usize = self.candidates.values().map(|candidate| present + candidate.want.bytes()).sum();
+        if kept + present + want.bytes() > CANDIDATES_BYTES_MAX && !self.candidates.is_empty() {
+            let busy = format!("the changes that wait for a decision have {kept} bytes already; try again");
+            drop(asker.answer.send(Err(refusal::exhausted("CHANGES", "bytes of changes that wait", busy))));
             return;
         }
         let candidate = self.candidate(want, asker);
@@ -101,10 +110,9 @@ impl Engine {
         candidate.merges += 1;
         candidate.judging = Some(candidate.span.child("config.judge", Side::Internal));
         candidate.layers = None;
-        let (clock, log) = (self.clock, self.log.clone());
         match &candidate.want {
             Want::Rollback { to, .. } => {
-                let (to, head) = (*to, self.head_revision());
+                let (to, head, log) = (*to, self.head_revision(), self.log.clone());
                 self.work.spawn_blocking(move || {
                     let target = if to == Revision::NONE { before(&log, head) } else { Ok(to) };
                     let kept = target.and_then(|target| log.kept(target));
@@ -112,16 +120,29 @@ impl Engine {
                 });
             }
             Want::File { .. } | Want::Api { .. } => {
-                let layers = candidate.want.on(&self.layers);
-                let base = self.rollout.head().map_or(Revision::NONE, |head| head.revision);
-                candidate.base = base;
-                self.work.spawn_blocking(move || {
-                    // A text that makes the parser panic is a fault of ours, and not worth the process.
-                    let merged = std::panic::catch_unwind(|| merge(layers, clock));
-                    let merged = merged.unwrap_or_else(|_| Err(vec![parser_panicked()]));
-                    Done::Merged(id, merged.map_err(Refused::Violations))
-                });
+                self.to_merge.push_back(id);
+                self.merge_next();
             }
+        }
+    }
+
+    /// Takes the layers of the next candidate apart, unless that of another one is under way.
+    pub(super) fn merge_next(&mut self) {
+        while !self.merging
+            && let Some(id) = self.to_merge.pop_front()
+        {
+            // Superseded while it waited.
+            let Some(candidate) = self.candidates.get_mut(&id) else { continue };
+            let layers = candidate.want.on(&self.layers);
+            candidate.base = self.rollout.head().map_or(Revision::NONE, |head| head.revision);
+            self.merging = true;
+            let clock = self.clock;
+            self.work.spawn_blocking(move || {
+                // A text that makes the parser panic is a fault of ours, and not worth the process.
+                let merged = std::panic::catch_unwind(|| merge(layers, clock));
+                let merged = merged.unwrap_or_else(|_| Err(vec![parser_panicked()]));
+                Done::TakenApart(id, merged.map_err(Refused::Violations))
+            });
         }
     }
 
@@ -147,6 +168,7 @@ impl Engine {
         let Some(candidate) = self.candidates.get_mut(&id) else { return };
         candidate.timing = merged.timing;
         candidate.layers = Some(merged.layers.clone());
+        candidate.advice = merged.advice;
         candidate.digest = Some(merged.content.digest);
         if let (Want::Rollback { to, .. }, Some(target)) = (&mut candidate.want, merged.revision) {
             *to = target;
@@ -331,6 +353,7 @@ impl Candidate {
             base: Revision::NONE,
             timing: Timing::default(),
             layers: None,
+            advice: Vec::new(),
             digest: None,
             attempt: None,
             undone: false,

@@ -1,7 +1,8 @@
 //! What the source's task is woken for. Any number of equal wishes are one, so nothing can overflow.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
+use rollout::cursor::Write;
 use tokio::sync::Notify;
 
 #[derive(Debug, Default)]
@@ -10,8 +11,13 @@ pub(crate) struct Signals {
     read: AtomicBool,
     whole: AtomicBool,
     in_place: AtomicBool,
+    /// Of the last event that told: 0 if none did since the last wish, else [`OPEN`] or [`CLOSED`].
+    writer: AtomicU8,
     wake: Notify,
 }
+
+const OPEN: u8 = 1;
+const CLOSED: u8 = 2;
 
 /// What was wished since the last time.
 #[derive(Debug, Clone, Copy)]
@@ -19,7 +25,8 @@ pub(super) struct Wished {
     pub(super) look: bool,
     pub(super) read: bool,
     pub(super) whole: bool,
-    pub(super) in_place: bool,
+    /// How, if it was written in place.
+    pub(super) in_place: Option<Write>,
 }
 
 impl Signals {
@@ -33,9 +40,16 @@ impl Signals {
         self.set(&self.read);
     }
 
-    /// Something was written; `whole`: and it is complete.
-    pub(super) fn written(&self, whole: bool) {
-        self.set(if whole { &self.whole } else { &self.in_place });
+    /// Something was written. Of several writes in place the last one says whether the writer has the file open.
+    pub(super) fn written(&self, write: Write) {
+        match write {
+            Write::Complete => return self.set(&self.whole),
+            Write::Polled => return self.set(&self.look),
+            Write::Open => self.writer.store(OPEN, Ordering::Release),
+            Write::Closed => self.writer.store(CLOSED, Ordering::Release),
+            Write::InPlace => {}
+        }
+        self.set(&self.in_place);
     }
 
     fn set(&self, flag: &AtomicBool) {
@@ -46,11 +60,11 @@ impl Signals {
     pub(super) async fn wished(&self) -> Wished {
         self.wake.notified().await;
         let take = |flag: &AtomicBool| flag.swap(false, Ordering::AcqRel);
-        Wished {
-            look: take(&self.look),
-            read: take(&self.read),
-            whole: take(&self.whole),
-            in_place: take(&self.in_place),
-        }
+        let in_place = take(&self.in_place).then(|| match self.writer.swap(0, Ordering::AcqRel) {
+            OPEN => Write::Open,
+            CLOSED => Write::Closed,
+            _ => Write::InPlace,
+        });
+        Wished { look: take(&self.look), read: take(&self.read), whole: take(&self.whole), in_place }
     }
 }

@@ -1,6 +1,7 @@
 //! How files are written, and what is seen of it.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -99,7 +100,7 @@ async fn every_way_to_replace_a_file_is_seen_again_and_again() {
     let cases: [(&str, Write); 4] = [
         ("echo -n $N > new && mv new a.yaml", Write::Complete),
         ("sed -i s/.*/$N/ a.yaml", Write::Complete),
-        ("echo -n $N > a.yaml", Write::InPlace),
+        ("echo -n $N > a.yaml", Write::Closed),
         // An editor with a backup: the name is gone for a moment.
         ("mv a.yaml a.yaml~ && echo -n $N > .a.swp && mv .a.swp a.yaml && rm a.yaml~", Write::Complete),
     ];
@@ -110,6 +111,29 @@ async fn every_way_to_replace_a_file_is_seen_again_and_again() {
             followed.saw(write, &n.to_string()).await;
         }
     }
+    followed.end().await;
+}
+
+#[tokio::test]
+async fn a_writer_that_has_the_file_open_is_seen_until_it_closes_it() {
+    let mut followed = Followed::new(plain).await;
+    for n in 1..=3 {
+        let mut writer = fs::File::create(&followed.file).unwrap();
+        writer.write_all(format!("half of {n}").as_bytes()).unwrap();
+        followed.saw(Write::Open, &format!("half of {n}")).await;
+        writer.write_all(b" and the rest").unwrap();
+        drop(writer);
+        followed.saw(Write::Closed, &format!("half of {n} and the rest")).await;
+        // A file that comes into being under the name has a writer, too, before there is a byte in it.
+        fs::remove_file(&followed.file).unwrap();
+        let writer = fs::File::create(&followed.file).unwrap();
+        followed.saw(Write::Open, "").await;
+        drop(writer);
+        followed.saw(Write::Closed, "").await;
+    }
+    // Nothing has a hard link open, nor a file whose mode changes.
+    shell(followed.dir.path(), "echo -n z > other && rm a.yaml && ln other a.yaml && chmod 600 a.yaml");
+    followed.saw(Write::InPlace, "z").await;
     followed.end().await;
 }
 
@@ -126,7 +150,7 @@ async fn a_swapped_link_anywhere_in_the_chain_is_seen_again_and_again() {
     }
     // In place, behind two links.
     shell(followed.dir.path(), "echo -n x > ..6/a.yaml");
-    followed.saw(Write::InPlace, "x").await;
+    followed.saw(Write::Closed, "x").await;
     // The outer link leads out of the directory altogether.
     shell(followed.dir.path(), "mkdir out && echo -n y > out/b && ln -s out/b l && mv -T l a.yaml");
     followed.saw(Write::Complete, "y").await;
@@ -142,7 +166,7 @@ async fn other_files_and_readers_are_nothing() {
     // A write to the file itself comes after all of these, and is the first to be told.
     fs::rename(followed.dir.path().join("a.yaml"), followed.dir.path().join("d.yaml")).unwrap();
     let next = followed.next().await;
-    assert!(matches!(next, FromSource::Event(Event::Noticed { write: Write::InPlace, stamp: None })), "{next:?}");
+    assert!(matches!(next, FromSource::Event(Event::Noticed { write: Write::Closed, stamp: None })), "{next:?}");
     followed.signals.read();
     assert_eq!(followed.read().await, Found::Missing);
     followed.end().await;

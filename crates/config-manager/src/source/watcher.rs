@@ -1,4 +1,4 @@
-//! Events of the file system, reduced to "look again", and whether what was seen is whole.
+//! Events of the file system, reduced to "look again", and whether what was seen is whole or a writer has it open.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use rollout::cursor::Write;
 
 use super::chain::Chain;
 use super::signals::Signals;
@@ -40,8 +41,9 @@ impl Watcher {
             return Ok(false);
         }
         self.armed = None;
-        let (signals, watched) = (Arc::clone(&self.signals), chain.clone());
-        let mut watcher = notify::recommended_watcher(move |event| notice(&signals, &watched, event))?;
+        let signals = Arc::clone(&self.signals);
+        let mut seen = Seen { chain: chain.clone(), created: false };
+        let mut watcher = notify::recommended_watcher(move |event| notice(&signals, &mut seen, event))?;
         for directory in directories.keys() {
             watcher.watch(directory, RecursiveMode::NonRecursive)?;
         }
@@ -55,29 +57,55 @@ fn inode(directory: &Path) -> Option<u64> {
 }
 
 /// On a thread of notify's: sets a flag and wakes whoever looks, and does nothing that could fail or wait.
-fn notice(signals: &Signals, chain: &Chain, event: notify::Result<notify::Event>) {
+fn notice(signals: &Signals, seen: &mut Seen, event: notify::Result<notify::Event>) {
     let Ok(event) = event else {
         // What was missed is unknown, so look.
-        signals.written(false);
+        signals.written(Write::InPlace);
         return;
     };
-    let ours = event.need_rescan() || event.paths.iter().any(|path| chain.contains(path));
-    if ours && let Some(whole) = whole(&event, chain) {
-        signals.written(whole);
+    if let Some(write) = seen.write(&event) {
+        signals.written(write);
     }
 }
 
-/// Whether what this event left is complete; `None` when nothing was written.
-fn whole(event: &notify::Event, chain: &Chain) -> Option<bool> {
-    match event.kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(false),
-        EventKind::Access(_) => None,
-        // Of a rename with both ends the second is the new name.
-        EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)) => {
-            Some(event.paths.last().is_some_and(|path| chain.contains(path)))
+/// What the events so far said of the file.
+#[derive(Debug)]
+struct Seen {
+    chain: Chain,
+    /// A file came into being under the name, and nothing has opened it yet.
+    created: bool,
+}
+
+impl Seen {
+    /// What this event says of the path; `None` when nothing was written.
+    fn write(&mut self, event: &notify::Event) -> Option<Write> {
+        if event.need_rescan() {
+            return Some(Write::InPlace);
         }
-        // A link has its target from the start.
-        EventKind::Create(_) => Some(event.paths.iter().any(|path| path.is_symlink())),
-        EventKind::Any | EventKind::Modify(_) | EventKind::Remove(_) | EventKind::Other => Some(false),
+        if !event.paths.iter().any(|path| self.chain.contains(path)) {
+            return None;
+        }
+        let created = std::mem::take(&mut self.created);
+        match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(Write::Closed),
+            // The program that creates a file opens it in the same call; a hard link is there without that.
+            EventKind::Access(AccessKind::Open(_)) => created.then_some(Write::Open),
+            EventKind::Access(_) => None,
+            // Of a rename with both ends the second is the new name.
+            EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)) => {
+                let moved_here = event.paths.last().is_some_and(|path| self.chain.contains(path));
+                Some(if moved_here { Write::Complete } else { Write::Closed })
+            }
+            // Whatever is written on has another name now, or none.
+            EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) => Some(Write::Closed),
+            EventKind::Modify(ModifyKind::Data(_)) => Some(Write::Open),
+            // A link has its target from the start.
+            EventKind::Create(_) if event.paths.iter().any(|path| path.is_symlink()) => Some(Write::Complete),
+            EventKind::Create(_) => {
+                self.created = true;
+                Some(Write::InPlace)
+            }
+            EventKind::Any | EventKind::Modify(_) | EventKind::Other => Some(Write::InPlace),
+        }
     }
 }

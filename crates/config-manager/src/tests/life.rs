@@ -1,5 +1,7 @@
 //! From the file to a revision, and back.
 
+use std::io::Write as _;
+
 use futures_util::StreamExt as _;
 use wire::pb::config::v1::{self as pb, outcome::Result as Ended};
 
@@ -251,6 +253,25 @@ async fn a_write_in_place_waits_until_it_holds_still() {
     overwrite(&world.file, &servers(4, EAGER));
     router.has(2).await;
     assert_eq!(world.status().snapshot.as_ref().unwrap().backends.len(), 4);
+}
+
+#[tokio::test]
+async fn a_writer_that_stalls_in_the_middle_takes_no_server_away() {
+    let world = World::with(&servers(3, EAGER)).await;
+    let router = world.router("r1").await;
+    let mut writer = std::fs::File::create(&world.file).unwrap();
+    // A valid beginning.
+    writer.write_all(servers(1, EAGER).as_bytes()).unwrap();
+    world.until("settling", |status| status.source.state == SourceState::Settling).await;
+    // Long after a closed file would have been read.
+    tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+    assert_eq!((world.status().source.state, world.status().revision.0), (SourceState::Settling, 1));
+    let whole = servers(4, EAGER);
+    writer.write_all(&whole.as_bytes()[servers(1, EAGER).len()..]).unwrap();
+    drop(writer);
+    router.has(2).await;
+    assert_eq!(world.status().snapshot.as_ref().unwrap().backends.len(), 4);
+    assert_eq!(world.history(true).await.len(), 2, "nothing was tried in between");
 }
 
 #[tokio::test]

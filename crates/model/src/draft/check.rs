@@ -11,6 +11,11 @@ use crate::{
     Variant, VariantId, Violation,
 };
 
+/// Endpoints of all servers; routers start or connect to each.
+const MAX_ENDPOINTS: usize = 20_000;
+/// Of headers, once for each endpoint that is sent them: so they are kept, and so they travel.
+const MAX_HEADER_BYTES: usize = 32 << 20;
+
 impl Draft {
     /// The snapshot this draft describes, or everything that is wrong with it, in the order of the draft.
     pub fn into_snapshot(self) -> Result<Snapshot, Vec<Violation>> {
@@ -31,6 +36,8 @@ impl Draft {
 struct Check {
     violations: Vec<Violation>,
     ids: BTreeMap<String, Position>,
+    endpoints: usize,
+    header_bytes: usize,
 }
 
 impl Check {
@@ -109,12 +116,42 @@ impl Check {
             DraftTransport::Http { at, urls, headers } => {
                 self.urls(&urls, &at, server);
                 self.headers(&headers);
+                if !self.affords(&urls, &headers, &at, server) {
+                    return Vec::new();
+                }
                 let headers = into_map(headers);
                 let http = |url: Located<String>| Transport::Http { url: url.value, headers: headers.clone() };
                 urls.into_iter().map(http).collect()
             }
         };
         transports.into_iter().map(|transport| EndpointSpec { transport, isolation: Isolation::Shared }).collect()
+    }
+
+    /// A short text may describe many endpoints, each with all headers: they are counted before they are made.
+    fn affords(
+        &mut self,
+        urls: &[Located<String>],
+        headers: &[(Located<String>, Located<String>)],
+        at: &Position,
+        server: &str,
+    ) -> bool {
+        let each: usize = headers.iter().map(|(name, value)| name.value.len() + value.value.len()).sum();
+        self.endpoints += urls.len();
+        self.header_bytes = self.header_bytes.saturating_add(each.saturating_mul(urls.len()));
+        if self.endpoints > MAX_ENDPOINTS {
+            let message = format!("with these, all servers have more than {MAX_ENDPOINTS} endpoints");
+            self.refuse(at, &format!("{server}.transport.urls"), message);
+            return false;
+        }
+        if self.header_bytes > MAX_HEADER_BYTES {
+            let message = format!(
+                "with these, once for each of {} URLs, the headers of all endpoints have more than {MAX_HEADER_BYTES} bytes",
+                urls.len()
+            );
+            self.refuse(at, &format!("{server}.transport.headers"), message);
+            return false;
+        }
+        true
     }
 
     fn command(&mut self, command: Option<&Located<String>>, transport: &Position, server: &str) {
@@ -224,6 +261,6 @@ fn into_map(pairs: Vec<(Located<String>, Located<String>)>) -> BTreeMap<String, 
 }
 
 /// What an author wrote, on one line and not at length.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars().take(64).flat_map(char::escape_debug).collect()
 }

@@ -15,18 +15,27 @@ pub(crate) fn run(args: &ValidateArgs) -> Result<Output, Failure> {
     let parsed = match read(&args.file) {
         Ok(text) => {
             let format = Format::of(&args.file);
-            config_file::parse(&[Source { owner: Owner::file(), name: name.as_str().into(), format, text }])
+            let source = Source { owner: Owner::file(), name: name.as_str().into(), format, text };
+            let merged = config_file::merge(&[source]);
+            let advice = merged.advice();
+            merged.judge().map(|snapshot| (snapshot, advice))
         }
         Err(error) => Err(vec![Violation::from(error)]),
     };
     Ok(match parsed {
-        Ok(snapshot) => {
+        Ok((snapshot, advice)) => {
             let (servers, digest) = (snapshot.backends.len(), snapshot.digest().to_string());
             let text = format!("{name}: valid, {}, digest {digest}", count(servers, "server"));
-            Output::done(
-                Lines::of(text),
-                json!({ "valid": true, "servers": servers, "digest": digest, "violations": [] }),
-            )
+            let json = json!({
+                "valid": true,
+                "servers": servers,
+                "digest": digest,
+                "violations": [],
+                "advice": advice.iter().map(render::violation_json).collect::<Value>(),
+            });
+            let mut complaints = Lines::default();
+            advice.iter().for_each(|advice| complaints.line(format_args!("{advice} (advice)")));
+            Output { complaints, ..Output::done(Lines::of(text), json) }
         }
         Err(violations) => invalid(&name, &violations),
     })

@@ -12,7 +12,9 @@ impl SourceCore {
         match write {
             Write::Complete => self.written_whole(now, stamp),
             // An event proves a write even where size and time are the same as before.
-            Write::InPlace => self.unsettled(now, stamp),
+            Write::Open => self.unsettled(now, stamp, Some(true)),
+            Write::Closed => self.unsettled(now, stamp, Some(false)),
+            Write::InPlace => self.unsettled(now, stamp, None),
             Write::Polled => self.looked(now, stamp),
         }
     }
@@ -32,18 +34,23 @@ impl SourceCore {
         }
     }
 
-    /// Whoever writes may not have finished: size and time have to hold first.
-    fn unsettled(&mut self, now: Time, stamp: Option<Stamp>) {
-        let first = self.settle.as_ref().map_or(now, |settle| settle.first);
-        self.settle = Some(Settle { stamp, held_since: now, first, ending: false });
+    /// The writer may not have finished: it has to close the file, as far as `open` tells, and then size and time have
+    /// to hold.
+    fn unsettled(&mut self, now: Time, stamp: Option<Stamp>, open: Option<bool>) {
+        let before = self.settle.as_ref();
+        let first = before.map_or(now, |settle| settle.first);
+        let open = open.unwrap_or_else(|| before.is_some_and(|settle| settle.open));
+        self.settle = Some(Settle { stamp, held_since: now, first, open, ending: false });
     }
 
     fn looked(&mut self, now: Time, stamp: Option<Stamp>) {
         match &self.settle {
             None if self.reading || Some(stamp) == self.read_stamp => {}
-            None => self.unsettled(now, stamp),
+            None => self.unsettled(now, stamp, None),
             Some(settle) if now < self.settled_at(settle) && stamp == settle.stamp => {}
-            Some(settle) if stamp != settle.stamp && now < settle.first + MAX_SETTLE => self.unsettled(now, stamp),
+            Some(settle) if stamp != settle.stamp && now < settle.first + MAX_SETTLE => {
+                self.unsettled(now, stamp, None)
+            }
             Some(_) => {
                 if let Some(settle) = &mut self.settle {
                     settle.ending = true;
@@ -55,7 +62,8 @@ impl SourceCore {
     }
 
     pub(super) fn settled_at(&self, settle: &Settle) -> Time {
-        (settle.held_since + self.policy.debounce).min(settle.first + MAX_SETTLE)
+        let latest = settle.first + MAX_SETTLE;
+        if settle.open { latest } else { latest.min(settle.held_since + self.policy.debounce) }
     }
 
     /// Whether what was read may be judged: not if it changed under the read, nor if nobody knows that it is whole
@@ -70,7 +78,8 @@ impl SourceCore {
         let known = sure || before == Some(stamp) || self.whole == Some(stamp);
         if torn || !known {
             let first = ending.map_or(now, |ending| ending.first);
-            let settle = self.settle.get_or_insert(Settle { stamp, held_since: now, first, ending: false });
+            let anew = Settle { stamp, held_since: now, first, open: false, ending: false };
+            let settle = self.settle.get_or_insert(anew);
             (settle.stamp, settle.held_since, settle.ending) = (stamp, now, false);
         }
         self.settle.is_none() || (sure && !torn)

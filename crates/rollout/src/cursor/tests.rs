@@ -38,6 +38,8 @@ impl Bench {
         let event = match words[1] {
             "moved" => Event::Noticed { write: Write::Complete, stamp: stamp(words[2]) },
             "written" => Event::Noticed { write: Write::InPlace, stamp: stamp(words[2]) },
+            "writes" => Event::Noticed { write: Write::Open, stamp: stamp(words[2]) },
+            "closed" => Event::Noticed { write: Write::Closed, stamp: stamp(words[2]) },
             "looks" => Event::Noticed { write: Write::Polled, stamp: stamp(words[2]) },
             "read" | "torn" => Event::Read {
                 stamp: stamp(words[2]),
@@ -202,6 +204,79 @@ fn what_never_settles_is_judged_as_it_is_after_ten_seconds() {
     };
     assert_eq!(first, 11_000);
     assert_eq!(bench.step("11001 torn 99 half"), ["propose 1 half"]);
+}
+
+#[test]
+fn a_writer_that_stalls_is_waited_for_until_it_closes_the_file() {
+    says(
+        "0 read 1 a
+         1000 writes 2
+         > settling
+         # what a look finds, and a change of the file's mode, says nothing of the writer
+         2000 looks 2
+         2500 written 2
+         3000 looks 3
+         # for longer than the file has to hold still
+         5000 tick
+         5100 writes 4
+         5101 closed 4
+         5600 tick
+         5601 tick
+         > 5601 look
+         5602 looks 4
+         > read
+         5603 read 4 b
+         > propose 1 b",
+    );
+}
+
+#[test]
+fn a_file_that_its_writer_never_closes_is_judged_after_ten_seconds() {
+    says(
+        "0 read 1 a
+         1000 writes 2
+         > settling
+         10999 tick
+         11000 tick
+         > 11000 look
+         11001 looks 2
+         > read
+         11002 read 2 half
+         > propose 1 half
+         11003 refused 1
+         > keep half
+         > refused
+         # and what it writes after that has its own time
+         12000 writes 3
+         > settling
+         12100 closed 3
+         12600 tick
+         > 12600 look
+         12601 looks 3
+         > read
+         12602 read 3 b
+         > propose 2 b",
+    );
+}
+
+#[test]
+fn who_asks_does_not_wait_for_a_writer() {
+    says(
+        "0 read 1 a
+         1000 writes 2
+         > settling
+         1100 asked
+         > read
+         1101 read 2 b
+         > propose 1 b
+         # a file that is moved into place ends the wait for a writer of the one before
+         1102 applied 1
+         2000 writes 3
+         2100 moved 4
+         > read
+         2101 read 4 c
+         > propose 2 c",
+    );
 }
 
 #[test]

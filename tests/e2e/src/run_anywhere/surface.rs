@@ -375,6 +375,11 @@ impl Stage<'_> {
         for refusal in self.client.many(1100, MANAGER, &method(CONFIG, "Reload"), reloads)? {
             self.hear("Reload", Err(refusal))?;
         }
+        // Each takes a moment, so that most of them wait.
+        let long = brief(json!({ "document": format!("servers: [{}]\n", "a,".repeat(150_000)) }));
+        for refusal in self.client.many(64, MANAGER, &method(CONFIG, "Validate"), long)? {
+            self.hear("Validate", Err(refusal))?;
+        }
         let layers = brief(json!({ "name": "layer-{n}", "document": SLOW.replace("{id}", "slow"), "timeout": "3s" }));
         for refusal in self.client.many(300, MANAGER, &method(CONFIG, "Apply"), layers)? {
             self.hear("Apply", Err(refusal))?;

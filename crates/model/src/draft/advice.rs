@@ -1,0 +1,96 @@
+//! What is right and probably not meant: nothing refuses it, and whoever wrote it should hear of it.
+
+use super::{Draft, DraftTransport, Located};
+use crate::Violation;
+
+/// More of them are one mistake, made often.
+const MAX_ADVICE: usize = 100;
+
+impl Draft {
+    /// Advice to the author, each with its place, in the order of the draft.
+    pub fn advice(&self) -> Vec<Violation> {
+        let told = |text: &Located<String>, message| Violation::new(Some(text.at.clone()), &*text.path, message);
+        let transports = self.backends.iter().filter_map(|backend| backend.transport.as_ref());
+        let advice = transports.flat_map(|transport| match transport {
+            DraftTransport::Stdio { command, args, .. } => {
+                let command = command.iter().filter_map(|command| Some(told(command, command_advice(&command.value)?)));
+                let args = args.iter().filter_map(|arg| Some(told(arg, tilde(&arg.value)?)));
+                command.chain(args).collect()
+            }
+            DraftTransport::Http { .. } => Vec::new(),
+        });
+        advice.take(MAX_ADVICE).collect()
+    }
+}
+
+/// What is wrong with a command that looks like a line for a shell; a program of that very name may exist all the same.
+fn command_advice(command: &str) -> Option<String> {
+    if let Some(advice) = tilde(command).or_else(|| variable(command)) {
+        return Some(advice);
+    }
+    let (first, rest) = command.trim().split_once(char::is_whitespace)?;
+    // A path may have spaces in it, and programs found in `PATH` have none.
+    let is_line = !first.contains('/') || rest.split_whitespace().any(|word| word.starts_with('-'));
+    is_line.then(|| shell_line(command)).flatten()
+}
+
+/// Why a program may not have been found under this name, if the name has that look.
+pub fn command_not_found(command: &str) -> Option<String> {
+    tilde(command).or_else(|| variable(command)).or_else(|| shell_line(command))
+}
+
+fn shell_line(command: &str) -> Option<String> {
+    let (first, _) = command.trim().split_once(char::is_whitespace)?;
+    // What comes after the name may be a secret.
+    if let Some((name, _)) = first.split_once('=') {
+        return Some(format!("no shell reads this: put `{}` under `env`, and arguments under `args`", shown(name)));
+    }
+    let first = shown(first);
+    Some(format!(
+        "all of this is taken for the name of one program: put arguments under `args`, and leave `{first}` here"
+    ))
+}
+
+fn tilde(text: &str) -> Option<String> {
+    let expands = text == "~" || text.starts_with("~/");
+    expands.then(|| "no shell expands `~` here: write `${env:HOME}` for it".to_owned())
+}
+
+/// As shells write it; a reference of ours has braces and says where from.
+fn variable(text: &str) -> Option<String> {
+    let name = text.strip_prefix('$')?;
+    let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
+    let name = &name[..end];
+    (!name.is_empty()).then(|| format!("no shell expands `${0}` here: write `${{env:{0}}}` for it", shown(name)))
+}
+
+/// On one line, and not the whole of a long one.
+fn shown(text: &str) -> String {
+    super::check::shown(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_that_are_lines_for_a_shell() {
+        for (command, expected) in [
+            ("npx -y pkg", "put arguments under `args`, and leave `npx` here"),
+            ("python3 /srv/server.py", "leave `python3` here"),
+            ("/usr/bin/npx -y pkg", "leave `/usr/bin/npx` here"),
+            ("KEY=secret npx", "put `KEY` under `env`"),
+            ("~/bin/x", "write `${env:HOME}` for it"),
+            ("$HOME/bin/x", "write `${env:HOME}` for it"),
+        ] {
+            let advice = command_advice(command).unwrap_or_default();
+            assert!(advice.contains(expected) && !advice.contains("secret"), "{command}: {advice}");
+            assert_eq!(command_not_found(command), Some(advice));
+        }
+        for command in ["npx", "/opt/My Tools/run", "${env:HOME}/bin/x", "./~x", "a~b", "", "$${HOME}"] {
+            assert_eq!(command_advice(command), None, "{command}");
+        }
+        assert!(command_not_found("/opt/My Tools/run").is_some(), "when it is known not to be there");
+        assert_eq!(command_not_found("npx"), None);
+    }
+}
