@@ -3,14 +3,18 @@
 //! Every address is asked by gRPC reflection what it serves, so that one list of addresses does for all commands, whether
 //! they name one process with all four services or four processes.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use runtime::{
     AdminToken,
-    grpc::{Client, DialError, MESSAGE_BYTES_MAX, Target, connect_lazy},
+    grpc::{Client, DialError, MESSAGE_BYTES_MAX, Presented, Target, connect_lazy},
 };
 use tokio_stream::StreamExt;
-use tonic::{Request, Status};
+use tonic::{Request, Status, transport::Uri};
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
@@ -54,7 +58,7 @@ impl Admin {
     /// Asks every address what it is. Fails when none is known; that one does not answer shows when it is needed.
     pub(crate) async fn find(args: &AdminArgs) -> Result<Self, Failure> {
         let asked = targets(args)?.into_iter().map(async |(name, target)| {
-            let client = connect_lazy(&target).map_err(|error| undiallable(&name, &error))?;
+            let client = connect_lazy(&target).map_err(|error| undiallable(&name, error))?;
             let asked = tokio::time::timeout(args.timeout, services(client.clone())).await;
             let services = asked.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer")));
             Ok::<_, Failure>(Peer { name, client, services })
@@ -148,20 +152,58 @@ fn targets(args: &AdminArgs) -> Result<Vec<(String, Target)>, Failure> {
         }
         return Ok(vec![(socket.display().to_string(), Target::Unix(socket))]);
     }
-    let token = match &args.token_file {
-        Some(file) => Some(AdminToken::load(file)?),
-        // Of the gateway that `up` runs here, if there is one; remote ones have their own.
-        None => args.place.find().ok().and_then(|place| AdminToken::load(&place.token_file()).ok()),
-    };
-    let urls = args.admin.iter().map(|url| {
-        let url = if url.contains("://") { url.clone() } else { format!("http://{url}") };
-        (url.clone(), Target::Url(url, token.clone()))
+    let named = args.token_file.as_deref().map(AdminToken::load).transpose()?;
+    // Whoever is sent a token knows it, so that of the gateway which runs here goes to no address but that gateway's.
+    let local = if named.is_none() { Local::find(args) } else { None };
+    let reach = args.insecure_token.reach();
+    let targets = args.admin.iter().map(|name| {
+        let url = if name.contains("://") { name.clone() } else { format!("http://{name}") };
+        let own = local.as_ref().and_then(|local| local.named_by(&url).map(|url| (url, local.token.clone())));
+        let (url, token) = own.map_or((url, named.clone()), |(url, token)| (url, Some(token)));
+        (name.clone(), Target::Url(url, token.map(|token| Presented { token, reach })))
     });
-    Ok(urls.collect())
+    Ok(targets.collect())
 }
 
-fn undiallable(url: &str, error: &DialError) -> Failure {
-    Failure::AdminUrl { url: url.to_owned(), reason: error.to_string() }
+/// The gateway that `up` runs here.
+struct Local {
+    admin: SocketAddr,
+    token: AdminToken,
+}
+
+impl Local {
+    fn find(args: &AdminArgs) -> Option<Self> {
+        let place = args.place.find().ok()?;
+        let admin = place.addresses()?.admin.strip_prefix("http://")?.parse().ok()?;
+        Some(Self { admin, token: AdminToken::load(&place.token_file()).ok()? })
+    }
+
+    /// Where to dial it, if it is what `url` names. No other name than `localhost` is taken for it, and that one is not
+    /// resolved: what a resolver says may be somebody else's address.
+    fn named_by(&self, url: &str) -> Option<String> {
+        let uri: Uri = url.parse().ok()?;
+        let host = uri.host()?.trim_start_matches('[').trim_end_matches(']');
+        let named: Option<IpAddr> = host.parse().ok();
+        // One that listens on every address is reached over loopback.
+        let own = match self.admin.ip() {
+            ip if !ip.is_unspecified() => ip,
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        };
+        let is_own = named.map_or_else(|| host.eq_ignore_ascii_case("localhost"), |named| named == own);
+        let plain = uri.scheme_str() == Some("http") && ["", "/"].contains(&uri.path());
+        (is_own && plain && uri.port_u16() == Some(self.admin.port()))
+            .then(|| format!("http://{}", SocketAddr::new(own, self.admin.port())))
+    }
+}
+
+fn undiallable(url: &str, error: DialError) -> Failure {
+    match error {
+        DialError::ClearText { .. } => Failure::ClearText(error),
+        DialError::Url { .. } | DialError::Form { .. } => {
+            Failure::AdminUrl { url: url.to_owned(), reason: error.to_string() }
+        }
+    }
 }
 
 /// Full names of the services at the other end.
@@ -178,5 +220,38 @@ async fn services(client: Client) -> Result<BTreeSet<String>, Status> {
             Ok(list.service.into_iter().map(|service| service.name).collect())
         }
         _ => Err(Status::unavailable("it does not say which services it has")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn local(admin: &str) -> Local {
+        let base = tempfile::tempdir().unwrap();
+        let token = AdminToken::load_or_create(&base.path().join("token")).unwrap();
+        Local { admin: admin.parse().unwrap(), token }
+    }
+
+    #[test]
+    fn the_token_of_the_gateway_here_goes_to_no_other_address() {
+        let own = Some("http://127.0.0.1:8081".to_owned());
+        for (admin, url, expected) in [
+            ("127.0.0.1:8081", "http://127.0.0.1:8081", own.clone()),
+            ("127.0.0.1:8081", "http://127.0.0.1:8081/", own.clone()),
+            ("127.0.0.1:8081", "http://localhost:8081", own.clone()),
+            ("0.0.0.0:8081", "http://127.0.0.1:8081", own),
+            ("[::1]:8081", "http://[::1]:8081", Some("http://[::1]:8081".to_owned())),
+            ("127.0.0.1:8081", "http://127.0.0.1:8082", None),
+            ("127.0.0.1:8081", "http://127.0.0.2:8081", None),
+            ("127.0.0.1:8081", "http://[::1]:8081", None),
+            ("127.0.0.1:8081", "http://127.0.0.1", None),
+            ("127.0.0.1:8081", "http://127.0.0.1:8081@example.org:8081", None),
+            ("127.0.0.1:8081", "http://localhost.example.org:8081", None),
+            ("0.0.0.0:8081", "http://10.0.0.7:8081", None),
+            ("127.0.0.1:8081", "https://127.0.0.1:8081", None),
+        ] {
+            assert_eq!(local(admin).named_by(url), expected, "{admin}, {url}");
+        }
     }
 }

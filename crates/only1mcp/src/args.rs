@@ -9,6 +9,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use runtime::grpc::InsecureToken;
 use runtime::healthcheck::{Healthcheck, Question};
 use runtime::settings::duration;
 
@@ -107,9 +108,13 @@ pub(crate) struct AdminArgs {
     #[arg(long, value_name = "URL", value_delimiter = ',', env = "ONLY1MCP_ADMIN_URL")]
     pub(crate) admin: Vec<String>,
 
-    /// File with the token that --admin asks for [default: the one of the gateway that `up` runs]
+    /// File with the token that --admin asks for [default: for the address of the gateway that `up` runs here, that one's;
+    /// for others none]
     #[arg(long, value_name = "FILE", env = "ONLY1MCP_TOKEN_FILE")]
     pub(crate) token_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) insecure_token: InsecureToken,
 
     /// How long to wait for an answer
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration, env = "ONLY1MCP_TIMEOUT")]
@@ -229,7 +234,7 @@ Exits with 1 when a router is not at the live revision, a server is unhealthy, o
 Examples:
   only1mcp status
   only1mcp status --output json | jq '.servers[] | {id, verdict}'
-  only1mcp status --admin http://10.0.0.7:9441 --admin http://10.0.0.8:9442 --token-file admin.token";
+  only1mcp status --admin http://127.0.0.1:9441 --admin http://127.0.0.1:9442 --token-file admin.token";
 
 #[derive(Args, Debug)]
 #[command(after_help = RELOAD_EXAMPLES)]

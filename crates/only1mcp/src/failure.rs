@@ -2,7 +2,7 @@
 
 use std::{error::Error, io, path::PathBuf};
 
-use runtime::{exit, token::TokenError};
+use runtime::{exit, grpc::DialError, token::TokenError};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -25,6 +25,8 @@ pub(crate) enum Failure {
     Refused { status: Box<Status> },
     #[error("--admin {url:?}: {reason}")]
     AdminUrl { url: String, reason: String },
+    #[error(transparent)]
+    ClearText(DialError),
     #[error(transparent)]
     Token(#[from] TokenError),
     #[error(transparent)]
@@ -73,6 +75,7 @@ impl Failure {
             | Self::Mcp { .. }
             | Self::Timeout { .. } => exit::UNAVAILABLE,
             Self::AdminUrl { .. }
+            | Self::ClearText(_)
             | Self::McpUrl { .. }
             | Self::NoRevision
             | Self::Arguments { .. }
@@ -129,6 +132,7 @@ impl Failure {
                 delay.map(|delay| format!("try again in {} s", delay.as_secs_f64()))
             }
             Self::Credential { .. }
+            | Self::ClearText(_)
             | Self::Token(_)
             | Self::Read(_)
             | Self::System { .. }

@@ -3,6 +3,7 @@
 //! After a change that is meant, `INSTA_UPDATE=always cargo test -p only1mcp --test golden` writes the new texts.
 
 use std::{
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Output, Stdio},
 };
@@ -67,6 +68,8 @@ fn errors() {
     file("empty.yaml", "");
     file("good.toml", GOOD_TOML);
     file("bad.toml", BAD_TOML);
+    file("token", "0123456789abcdef0123456789abcdef");
+    std::fs::set_permissions(home.path().join("token"), PermissionsExt::from_mode(0o600)).unwrap();
     let cases: &[(&str, &[&str])] = &[
         ("no_command", &[]),
         ("unknown_command", &["staus"]),
@@ -90,6 +93,7 @@ fn errors() {
         ("invalid_json", &["validate", "bad.yaml", "--output", "json"]),
         ("missing", &["validate", "missing.yaml"]),
         ("empty_layer", &["apply", "empty.yaml", "--owner", "me"]),
+        ("token_in_clear_text", &["status", "--admin", "http://10.0.0.7:9441", "--token-file", "token"]),
         ("no_token", &["status", "--admin", "http://127.0.0.1:1", "--token-file", "missing"]),
     ];
     for (name, arguments) in cases {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use router::settings::{Flags, Listen, MCP, Peers, Settings, default_cores};
 use router::{Router, Scope};
-use runtime::grpc::{self, Auth, Target};
+use runtime::grpc::{self, Auth, Presented, Target};
 use runtime::shutdown::WoundDown;
 use runtime::telemetry::log;
 use runtime::{AdminToken, Process, Program, exit, process::GRACE, telemetry};
@@ -62,7 +62,9 @@ fn settings(flags: Flags, token: Option<AdminToken>) -> Result<Settings, Box<dyn
         Some(node) => node,
         None => telemetry::host(),
     };
-    let target = |url| Target::Url(url, token.clone());
+    let reach = flags.insecure_token.reach();
+    let presented = token.map(|token| Presented { token, reach });
+    let target = |url| Target::Url(url, presented.clone());
     Ok(Settings {
         node: model::NodeId::new(&node)?,
         state_dir: flags.state_dir,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use model::NodeId;
-use runtime::grpc::Target;
+use runtime::grpc::{InsecureToken, Target};
 use runtime::settings::duration;
 
 /// What a router is told at start, wherever it runs.
@@ -96,6 +96,8 @@ pub struct Flags {
     /// The token for the admin API, and toward the other services
     #[arg(long, env = "ONLY1MCP_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub insecure_token: InsecureToken,
     /// Where revisions come from; while it is away the router serves what it has
     #[arg(long, env = "ONLY1MCP_CONFIG_MANAGER", default_value = "http://127.0.0.1:9441", value_name = "URL")]
     pub config_manager: String,

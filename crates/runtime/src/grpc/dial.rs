@@ -2,10 +2,12 @@
 
 use std::{
     io,
+    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use clap::Args;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::{
@@ -31,11 +33,43 @@ pub type Client = InterceptedService<Channel, Bearer>;
 #[derive(Clone, Debug)]
 pub enum Target {
     /// `http://host:port`, and the token that peer wants.
-    Url(String, Option<AdminToken>),
+    Url(String, Option<Presented>),
     /// A Unix socket; this process's user is the credential.
     Unix(PathBuf),
     /// A service in this process.
     Duplex(DuplexConnector),
+}
+
+/// A token, and how far it may go.
+#[derive(Clone, Debug)]
+pub struct Presented {
+    pub token: AdminToken,
+    pub reach: Reach,
+}
+
+/// How far a token may go over connections that are not encrypted, as all of ours over TCP are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Not beyond this machine.
+    Loopback,
+    /// Anywhere: somebody has said that nobody else can read the network.
+    Anywhere,
+}
+
+/// Whether a token may leave this machine in clear text.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct InsecureToken {
+    /// Send the admin token to other machines although nothing encrypts it on the way; for networks that nobody else can
+    /// read, as that of containers or a VPN
+    #[arg(long = "insecure-token", env = "ONLY1MCP_INSECURE_TOKEN")]
+    pub anywhere: bool,
+}
+
+impl InsecureToken {
+    #[must_use]
+    pub fn reach(self) -> Reach {
+        if self.anywhere { Reach::Anywhere } else { Reach::Loopback }
+    }
 }
 
 /// The target can never be dialled.
@@ -45,6 +79,11 @@ pub enum DialError {
     Url { url: String, source: http::uri::InvalidUri },
     #[error("{url:?} cannot be dialled; expected http://HOST:PORT, without a path")]
     Form { url: String },
+    #[error(
+        "the admin token is not sent to {url}: the connection leaves this machine and is not encrypted; use a tunnel to a \
+         loopback address, or say --insecure-token (ONLY1MCP_INSECURE_TOKEN=true) if nobody else can read that network"
+    )]
+    ClearText { url: String },
 }
 
 /// Attaches the token to each call.
@@ -77,7 +116,13 @@ impl Bearer {
 /// When the URL is none of ours; that nobody answers shows in the calls.
 pub fn connect_lazy(target: &Target) -> Result<Client, DialError> {
     let (channel, token) = match target {
-        Target::Url(url, token) => (endpoint(url)?.connect_lazy(), token.as_ref()),
+        Target::Url(url, presented) => {
+            let (endpoint, presented) = (endpoint(url)?, presented.as_ref());
+            if presented.is_some_and(|presented| presented.reach == Reach::Loopback) && !is_loopback(endpoint.uri()) {
+                return Err(DialError::ClearText { url: url.clone() });
+            }
+            (endpoint.connect_lazy(), presented.map(|presented| &presented.token))
+        }
         Target::Unix(path) => {
             let path = path.clone();
             let connector = service_fn(move |_: Uri| {
@@ -114,6 +159,14 @@ fn endpoint(url: &str) -> Result<Endpoint, DialError> {
     let uri: Uri = url.parse().map_err(|source| DialError::Url { url: url.to_owned(), source })?;
     let plain = uri.scheme_str() == Some("http") && uri.host().is_some() && ["", "/"].contains(&uri.path());
     if plain { Ok(tuned(Endpoint::from(uri))) } else { Err(DialError::Form { url: url.to_owned() }) }
+}
+
+/// Whether what is sent there stays on this machine, as far as the name says: what a resolver says may change with each
+/// connection.
+fn is_loopback(uri: &Uri) -> bool {
+    let host = uri.host().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    address.map_or_else(|_| host.eq_ignore_ascii_case("localhost"), |address| address.to_canonical().is_loopback())
 }
 
 fn tuned(endpoint: Endpoint) -> Endpoint {

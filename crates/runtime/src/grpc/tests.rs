@@ -92,6 +92,10 @@ fn token(directory: &Path) -> AdminToken {
     AdminToken::load_or_create(&directory.join("token")).unwrap()
 }
 
+fn presented(token: AdminToken) -> Option<Presented> {
+    Some(Presented { token, reach: Reach::Loopback })
+}
+
 #[tokio::test]
 async fn one_server_tells_its_callers_apart() {
     let base = tempfile::tempdir().unwrap();
@@ -109,8 +113,8 @@ async fn one_server_tells_its_callers_apart() {
     let cases = [
         (Target::Duplex(connector), Ok("internal")),
         (Target::Unix(socket.clone()), Ok(uid.as_str())),
-        (Target::Url(url.clone(), Some(right)), Ok("token")),
-        (Target::Url(url.clone(), Some(wrong)), Err(Code::Unauthenticated)),
+        (Target::Url(url.clone(), presented(right)), Ok("token")),
+        (Target::Url(url.clone(), presented(wrong)), Err(Code::Unauthenticated)),
         (Target::Url(url.clone(), None), Err(Code::Unauthenticated)),
     ];
     for (target, expected) in cases {
@@ -187,5 +191,26 @@ async fn only_what_can_be_dialled_is_a_target() {
     }
     for url in ["http://host:1", "http://[::1]:9441/"] {
         assert!(connect_lazy(&Target::Url(url.to_owned(), None)).is_ok(), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_leaves_the_machine_in_clear_text_only_when_that_was_said() {
+    let base = tempfile::tempdir().unwrap();
+    let token = token(base.path());
+    let dialled = |url: &str, reach| {
+        let presented = Presented { token: token.clone(), reach };
+        connect_lazy(&Target::Url(url.to_owned(), Some(presented))).map(drop)
+    };
+    for url in ["127.0.0.1:1", "127.9.9.9:1", "localhost:1", "LOCALHOST:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+        dialled(&format!("http://{url}"), Reach::Loopback).unwrap();
+    }
+    let away = ["10.0.0.7:1", "config-manager:1", "localhost.example.org:1", "127.0.0.1.example.org:1", "[fe80::1]:1"];
+    for url in away.map(|url| format!("http://{url}")) {
+        let refused = dialled(&url, Reach::Loopback).unwrap_err().to_string();
+        assert!(refused.contains(&url) && refused.contains("--insecure-token"), "{refused}");
+        dialled(&url, Reach::Anywhere).unwrap();
+        // Without a token there is nothing to lose.
+        connect_lazy(&Target::Url(url.clone(), None)).unwrap();
     }
 }
