@@ -33,7 +33,7 @@ fn servers() -> Value {
     json!({ "type": ["array", "null"], "maxItems": server::MAX_ENTRIES, "items": crate::schema::server() })
 }
 
-pub(crate) static POLICY: [Key<Policy>; 27] = [
+pub(crate) static POLICY: [Key<Policy>; 28] = [
     Key::new("$schema", Kind::Elsewhere(schema), "where editors find what may stand here; it changes nothing"),
     Key::new("version", Kind::Elsewhere(version), "version of this format"),
     Key::new("servers", Kind::Elsewhere(servers), "the servers; their order decides who keeps a name when two have it"),
@@ -153,6 +153,11 @@ pub(crate) static POLICY: [Key<Policy>; 27] = [
         "limits.session_idle",
         Kind::Duration(|p| &mut p.limits.session_idle, secs(1)..=secs(365 * DAY)),
         "how long a client's session lives without a request",
+    ),
+    Key::new(
+        "limits.sessions",
+        Kind::Count(|p| &mut p.limits.sessions, 100..=10_000_000),
+        "sessions that one router remembers; beyond that it forgets the idlest first",
     ),
 ];
 

@@ -144,5 +144,7 @@ policy! {
         pub connect: Duration = Duration::from_secs(10),
         /// How long a session lives without a request.
         pub session_idle: Duration = Duration::from_secs(7 * 86_400),
+        /// Sessions that one router remembers; the idlest are forgotten first.
+        pub sessions: u32 = 100_000,
     }
 }

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use mcp::http_rules::AccessRules;
 
 use crate::generation::Live;
-use crate::session::{Keys, Sessions};
+use crate::session::{Bounds, Keys, Sessions};
 
 /// What all cores share, fixed at start.
 #[derive(Debug)]
@@ -39,6 +39,13 @@ pub(crate) struct Shared {
     pub(crate) path: String,
     pub(crate) clock: runtime::Clock,
     pub(crate) tracer: runtime::Tracer,
+}
+
+impl Shared {
+    /// What the live revision says about sessions.
+    fn bounds(&self) -> Bounds {
+        Bounds::from(&self.live.load().policy.limits)
+    }
 }
 
 #[cfg(test)]

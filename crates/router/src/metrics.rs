@@ -82,6 +82,21 @@ pub const METRICS: &[Metric] = &[
     Metric::counter("only1mcp_router_disk_copies_total", &[OK_OR_FAILED], "Writes of the copy of what is live."),
     Metric::gauge("only1mcp_router_connections", &[], "Open connections of clients."),
     Metric::gauge("only1mcp_router_sessions", &[], "Sessions known to this process."),
+    Metric::gauge(
+        "only1mcp_router_sessions_ended",
+        &[],
+        "Sessions that their clients have ended, remembered until their ids have expired.",
+    ),
+    Metric::counter(
+        "only1mcp_router_sessions_evicted_total",
+        &[Label("result", &["forgotten", "ended"])],
+        "Sessions that had to make room for others (limits.sessions); a forgotten one lives on by its id alone.",
+    ),
+    Metric::counter(
+        "only1mcp_router_session_writes_failed_total",
+        &[],
+        "Writes to the journal of sessions that failed; it is written anew as soon as that succeeds.",
+    ),
     Metric::gauge("only1mcp_router_exchanges", &[], "Calls in flight."),
     Metric::counter("only1mcp_router_connects_total", &[OK_OR_FAILED], "Connections to HTTP servers."),
     Metric::counter(
@@ -106,7 +121,9 @@ pub(crate) fn show(fleet: &Fleet, shared: &Arc<Shared>, cores: &Everywhere) {
         let busy = cores.busy();
         gauge!("only1mcp_router_connections").set(count(busy.connections));
         gauge!("only1mcp_router_exchanges").set(count(busy.exchanges));
-        gauge!("only1mcp_router_sessions").set(count(shared.upgrade()?.sessions.known()));
+        let sessions = shared.upgrade()?;
+        gauge!("only1mcp_router_sessions").set(count(sessions.sessions.known()));
+        gauge!("only1mcp_router_sessions_ended").set(count(sessions.sessions.ended()));
         let status = Arc::clone(&status.borrow());
         present("only1mcp_router_live_info", "digest", &mut digest, status.digest.map(|digest| digest.short()));
         gauges(&status, &following);

@@ -3,12 +3,12 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mcp::http_rules::AccessRules;
-use model::Limits;
 use runtime::grpc::{DialError, MESSAGE_BYTES_MAX};
 use runtime::shutdown::{Phase, Shutdown};
 use runtime::state_dir::{LockError, Maker, StateDir};
@@ -20,7 +20,7 @@ use crate::downstream::{Cores, Everywhere, ListenError, Listening, Shared};
 use crate::fleet::{Fleet, FleetSettings};
 use crate::inspect::Inspector;
 use crate::metrics::{self, METRICS};
-use crate::session::{KeyError, Keys, Sessions};
+use crate::session::{self, KeyError, Keys, Sessions};
 use crate::settings::{Listen, Settings};
 
 /// What a router shares with the process it runs in.
@@ -38,6 +38,7 @@ pub struct Router {
     inspector: Inspector,
     cores: Cores,
     control: JoinHandle<bool>,
+    scribe: session::Thread,
     _state_dir: StateDir,
 }
 
@@ -48,8 +49,10 @@ pub enum StartError {
     StateDir(#[from] LockError),
     #[error(transparent)]
     SessionKey(#[from] KeyError),
-    #[error("cannot keep the list of ended sessions")]
-    Sessions(#[source] io::Error),
+    #[error(
+        "cannot use the journal of sessions {path}; without the file, sessions that have ended could be used again"
+    )]
+    Sessions { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error("a control service cannot be dialled")]
@@ -80,9 +83,9 @@ impl Router {
             Some(named) => Keys::load_or_create(named, Maker::Operator)?,
             None => Keys::load_or_create(&state_dir.file("session.key"), Maker::Us)?,
         };
-        let today = scope.clock.unix_millis() / 1000;
-        let sessions = Sessions::open(&state_dir.file("ended-sessions"), today, Limits::default().session_idle)
-            .map_err(StartError::Sessions)?;
+        let journal = state_dir.file("sessions");
+        let (sessions, scribe) = Sessions::open(journal.clone(), scope.clock)
+            .map_err(|source| StartError::Sessions { path: journal, source })?;
         let listening = Listening::open(listen, settings.cores)?;
         let address = listening.address;
         let (everywhere, mailboxes) = Everywhere::new(settings.cores);
@@ -113,7 +116,7 @@ impl Router {
             following: fleet.following,
             clock: scope.clock,
         };
-        Ok(Self { listen: address, inspector, cores, control, _state_dir: state_dir })
+        Ok(Self { listen: address, inspector, cores, control, scribe, _state_dir: state_dir })
     }
 
     /// Where MCP is served.
@@ -133,10 +136,11 @@ impl Router {
 
     /// After `Closing`: waits for all threads, and says whether they ended in time and in peace.
     pub async fn stop(self, grace: Duration) -> bool {
-        let Self { cores, control, _state_dir, .. } = self;
+        let Self { cores, control, scribe, _state_dir, .. } = self;
         let joined = tokio::task::spawn_blocking(move || {
             let cores = cores.join();
-            control.join().unwrap_or(false) && cores
+            let scribe = scribe.stop();
+            control.join().unwrap_or(false) && cores && scribe
         });
         match tokio::time::timeout(GRACE + grace, joined).await {
             Ok(joined) => joined.unwrap_or(false),

@@ -1,23 +1,38 @@
 //! Sessions with clients: an id that carries what `initialize` fixed, sealed so that only we can make one, and the
 //! little that is remembered about each.
 //!
-//! Because the id carries its own content, a session outlives the process that opened it and is served by every
-//! router that has the key. What is remembered here (last use, which stream gets notifications) may be lost without
-//! harm; that a session was ended by its client may not, and is written down.
+//! Because the id carries its own content, a session outlives the process that opened it and is served by every router
+//! that has the key. A session lives until it was not used for `limits.session_idle`, or until its client ends it:
+//!
+//! - [`life`] decides, over times alone. The session that is known lives by its last use, any other by its seal.
+//! - [`table`] is what this process knows, read and written by all cores at once. It has a bound: the idlest are
+//!   forgotten first, and live on by their seals.
+//! - [`journal`] keeps over restarts which sessions were used, coarsely, and which were ended: lines of [`record`] in one
+//!   file. Its one writer is the thread of [`scribe`], so that no core that serves calls waits for a disk.
+//!
+//! Which stream gets notifications, and which list a client saw, may be lost without harm.
 
+mod journal;
+mod known;
+mod life;
+mod own_time;
+mod record;
+mod scribe;
 mod seal;
 mod table;
 
+pub(crate) use known::Known;
+pub(crate) use life::Bounds;
+pub(crate) use scribe::Thread;
 pub use seal::KeyError;
 pub(crate) use seal::{Keys, Sealed};
-pub(crate) use table::{Known, Sessions};
+pub(crate) use table::Sessions;
 
 /// The random part of a session id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SessionId([u8; 12]);
 
 impl SessionId {
-    #[cfg(test)]
     pub(crate) fn from_bytes(bytes: [u8; 12]) -> Self {
         Self(bytes)
     }

@@ -14,7 +14,7 @@ use runtime::settings::duration;
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub node: NodeId,
-    /// Disk copy, session key, ended sessions. Nobody else may use it meanwhile.
+    /// Disk copy, session key, journal of sessions. Nobody else may use it meanwhile.
     pub state_dir: PathBuf,
     /// Threads that serve clients.
     pub cores: usize,

@@ -57,22 +57,16 @@ impl Core {
         Time::from_nanos(self.shared.clock.now_nanos())
     }
 
-    /// Seconds since 1970.
-    pub(super) fn today(&self) -> u64 {
-        self.shared.clock.unix_millis() / 1000
-    }
-
     /// Forgets endpoints that are gone, and sessions that nobody used for too long.
     pub(super) fn forget(&self, now: Time) {
+        if self.index == 0 {
+            self.shared.sessions.tend(|| self.shared.bounds());
+        }
         if now.since(self.expired.get()) < EXPIRE_EVERY {
             return;
         }
         self.expired.set(now);
         self.meters.sweep();
-        if self.index == 0 {
-            let idle = self.shared.live.load().policy.limits.session_idle;
-            self.shared.sessions.expire(self.today(), idle);
-        }
     }
 
     /// xorshift64: enough to spread load, and cheap.

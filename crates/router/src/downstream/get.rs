@@ -83,7 +83,7 @@ impl NotificationStream {
 
 impl Drop for NotificationStream {
     fn drop(&mut self) {
-        self.session.known.gives_up(self.id, self.shared.clock.unix_millis() / 1000);
+        self.session.known.gives_up(self.id, self.shared.sessions.now());
     }
 }
 

@@ -35,9 +35,10 @@ pub(super) fn initialize(core: &Rc<Core>, id: Id<'_>, call: &Call<'_>, mut span:
     if let Some(span) = &mut span {
         span.set("mcp.protocol.version", version.as_str());
     }
-    let now = core.today();
-    let (session, text) = core.shared.keys.seal(version, now, ANONYMOUS, client.client_info);
-    core.shared.sessions.begin(session, now);
+    let sessions = &core.shared.sessions;
+    let now = sessions.now();
+    let (session, text) = core.shared.keys.seal(version, sessions.stamp(now), ANONYMOUS, client.client_info);
+    sessions.begin(session, now, core.shared.bounds());
     tracing::debug!(%version, client = client.client_info, revision = generation.revision.0, "session opened");
     let result = server_result(version, SELF, generation.instructions.as_deref());
     let mut response = answer::ok(generation.revision, Bytes::from(message::result(id.text(), &result)));

@@ -42,9 +42,10 @@ pub(super) async fn serve(core: Rc<Core>, request: Request<Incoming>) -> Result<
                 Err(fault) => refused(revision, &fault),
             },
         ),
-        _ => {
-            with_session(&core, headers, revision, None).map_or_else(|no| *no, |session| end(&core, &session, revision))
-        }
+        _ => match with_session(&core, headers, revision, None) {
+            Ok(session) => end(&core, &session, revision).await,
+            Err(no) => *no,
+        },
     })
 }
 
@@ -92,9 +93,9 @@ pub(super) fn with_session(
     let Some(id) = only(headers, &answer::SESSION).map_err(bad)? else {
         return Err(no(StatusCode::BAD_REQUEST, "Mcp-Session-Id is missing: begin with initialize"));
     };
-    let idle = core.shared.live.load().policy.limits.session_idle;
     let session = core.shared.keys.open(id).and_then(|sealed| {
-        let known = core.shared.sessions.touch(&sealed, core.today(), idle)?;
+        let sessions = &core.shared.sessions;
+        let known = sessions.touch(&sealed, sessions.now(), || core.shared.bounds())?;
         Some(Session { sealed, known })
     });
     let Some(session) = session else {
@@ -106,8 +107,8 @@ pub(super) fn with_session(
     }
 }
 
-fn end(core: &Rc<Core>, session: &Session, revision: Revision) -> Response<Body> {
-    match core.shared.sessions.end(session.sealed.id, core.today()) {
+async fn end(core: &Rc<Core>, session: &Session, revision: Revision) -> Response<Body> {
+    match core.shared.sessions.end(&session.sealed, core.shared.bounds()).await {
         Ok(()) => answer::no_content(revision),
         Err(error) => {
             tracing::error!(%error, "the end of a session cannot be written down");

@@ -63,7 +63,7 @@ impl Case {
         let shared = Shared {
             live: Arc::new(live),
             keys: Keys::parse(&"7".repeat(64)).unwrap(),
-            sessions: Sessions::open(&directory.path().join("ended"), 0, Duration::from_secs(60)).unwrap(),
+            sessions: Sessions::open(directory.path().join("sessions"), clock).unwrap().0,
             access: mcp::http_rules::AccessRules { loopback: true, hosts: Vec::new(), origins: Vec::new() },
             path: "/mcp".into(),
             clock,

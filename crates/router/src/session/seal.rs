@@ -16,7 +16,7 @@ use super::SessionId;
 pub(crate) struct Sealed {
     pub(crate) id: SessionId,
     pub(crate) version: ProtocolVersion,
-    /// Seconds since 1970.
+    /// Milliseconds since 1970, by the clock of the router that sealed it.
     pub(crate) issued: u64,
     pub(crate) principal: String,
     /// `clientInfo` as the client wrote it, unless it was too long to carry.

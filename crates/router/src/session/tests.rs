@@ -1,13 +1,18 @@
 //! Whose id is taken, and for how long.
 
-use std::time::Duration;
+mod gateway;
+mod schedules;
 
 use mcp::ProtocolVersion;
 use runtime::state_dir::Maker;
 
+use super::record::{Past, Record};
 use super::*;
+use gateway::{Fault, Gateway, START};
 
-const IDLE: Duration = Duration::from_secs(100);
+const DAY: u64 = 86_400_000;
+const IDLE: u64 = 100_000;
+const BOUNDS: Bounds = Bounds { idle: IDLE, sessions: 1000 };
 
 fn keys(lines: &[&str]) -> Keys {
     Keys::parse(&lines.iter().map(|byte| byte.repeat(32) + "\n").collect::<String>()).unwrap()
@@ -89,34 +94,238 @@ fn a_key_file_that_a_crash_cut_is_made_anew_and_any_other_is_refused_with_a_way_
 }
 
 #[test]
-fn an_ended_session_stays_dead_over_a_restart_until_it_would_have_expired() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("ended");
-    let ours = keys(&["01"]);
-    let (_, text) = ours.seal(ProtocolVersion::LATEST, 10, "a", "{}");
-    let sealed = ours.open(&text).unwrap();
-    let sessions = Sessions::open(&path, 10, IDLE).unwrap();
-    sessions.begin(sealed.id, 10);
-    assert!(sessions.touch(&sealed, 11, IDLE).is_some());
-    sessions.end(sealed.id, 12).unwrap();
-    assert!(sessions.touch(&sealed, 13, IDLE).is_none());
-    assert!(Sessions::open(&path, 14, IDLE).unwrap().touch(&sealed, 14, IDLE).is_none(), "restarted");
-    drop(Sessions::open(&path, 113, IDLE).unwrap());
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), "", "forgotten when the session would have expired");
+fn a_session_expires_by_idle_time_alone_and_for_good() {
+    let mut gateway = Gateway::new(BOUNDS);
+    let session = gateway.begin();
+    for _ in 0..5 {
+        gateway.pass(IDLE);
+        assert!(gateway.uses(&session));
+    }
+    gateway.pass(IDLE + 1);
+    assert!(!gateway.uses(&session));
+    gateway.pass(61_000);
+    assert!(!gateway.uses(&session), "after a sweep");
+    gateway.restart(0);
+    assert!(!gateway.uses(&session), "after a restart");
+    gateway.bounds.idle = 365 * DAY;
+    assert!(!gateway.uses(&session), "with more time");
+    gateway.restart(0);
+    assert!(!gateway.uses(&session), "with more time, after a restart");
 }
 
 #[test]
-fn a_session_expires_by_idle_time_alone() {
-    let dir = tempfile::tempdir().unwrap();
-    let ours = keys(&["01"]);
-    let (_, text) = ours.seal(ProtocolVersion::LATEST, 10, "a", "{}");
-    let sealed = ours.open(&text).unwrap();
-    let sessions = Sessions::open(&dir.path().join("ended"), 10, IDLE).unwrap();
-    sessions.begin(sealed.id, 10);
-    for now in [110, 210, 310] {
-        assert!(sessions.touch(&sealed, now, IDLE).is_some());
+fn what_was_found_expired_stays_so_with_more_time_and_no_sweep() {
+    for known in [true, false] {
+        let mut gateway = Gateway::new(BOUNDS);
+        let session = gateway.begin();
+        if !known {
+            gateway.restart(0);
+        }
+        gateway.elapse(IDLE + 1);
+        assert!(!gateway.uses(&session));
+        gateway.bounds.idle = 365 * DAY;
+        assert!(!gateway.uses(&session));
+        if known {
+            gateway.restart(0);
+            assert!(!gateway.uses(&session));
+        }
     }
-    assert!(sessions.touch(&sealed, 411, IDLE).is_none());
+}
+
+#[test]
+fn what_is_in_use_lives_over_restarts_however_old_it_is() {
+    let mut gateway = Gateway::new(BOUNDS);
+    let session = gateway.begin();
+    for _ in 0..40 {
+        gateway.pass(IDLE - 1000);
+        assert!(gateway.uses(&session));
+        gateway.restart(500);
+    }
+    gateway.restart(IDLE + BOUNDS.grain() + 1);
+    assert!(!gateway.uses(&session), "time passes while the gateway is down");
+}
+
+#[test]
+fn an_ended_session_stays_dead_as_long_as_its_id_could_be_used() {
+    let mut gateway = Gateway::new(BOUNDS);
+    let session = gateway.begin();
+    assert!(gateway.uses(&session));
+    assert!(gateway.ends(&session).is_ok());
+    assert!(!gateway.uses(&session));
+    gateway.bounds.idle = 30 * DAY;
+    for _ in 0..40 {
+        gateway.pass(DAY - 1);
+        assert!(!gateway.uses(&session));
+        gateway.restart(1);
+        assert!(!gateway.uses(&session));
+    }
+    gateway.pass(DAY);
+    assert_eq!(gateway.sessions.ended(), 0, "its seal holds no longer");
+    gateway.bounds.idle = 365 * DAY;
+    assert!(!gateway.uses(&session));
+}
+
+#[test]
+fn an_end_that_failed_did_not_happen_and_the_next_one_writes() {
+    for fault in [Fault::Clean, Fault::Half] {
+        let mut gateway = Gateway::new(BOUNDS);
+        let (session, other) = (gateway.begin(), gateway.begin());
+        assert!(gateway.uses(&session) && gateway.uses(&other));
+        gateway.fault(Some(fault));
+        assert!(gateway.ends(&session).is_err());
+        assert!(gateway.ends(&session).is_err());
+        gateway.fault(None);
+        assert!(gateway.uses(&session), "{fault:?}");
+        gateway.restart(0);
+        assert!(gateway.uses(&session), "{fault:?}");
+        gateway.fault(Some(fault));
+        assert!(gateway.ends(&session).is_err());
+        gateway.fault(None);
+        assert!(gateway.ends(&session).is_ok());
+        assert!(gateway.ends(&other).is_ok(), "the line after the broken one");
+        gateway.restart(0);
+        assert!(!gateway.uses(&session) && !gateway.uses(&other), "{fault:?}\n{}", gateway.text());
+    }
+}
+
+#[test]
+fn a_line_cut_anywhere_swallows_nothing() {
+    let id = |byte| SessionId::from_bytes([byte; 12]);
+    let mut lines = [String::new(), String::new()];
+    Record::Ended { id: id(1), issued: 1_764_000_000_000 }.write(&mut lines[0]);
+    Record::Ended { id: id(2), issued: 1_764_000_000_001 }.write(&mut lines[1]);
+    let whole = Past::read(lines.concat().as_bytes());
+    assert_eq!((whole.ended.len(), whole.broken), (2, 0));
+    // All of a line but its end is that line: the checksum says so.
+    for cut in 0..lines[0].len() - 1 {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sessions");
+        std::fs::write(&path, &lines[0][..cut]).unwrap();
+        let (mut file, past) = journal::open(path.clone()).unwrap();
+        assert_eq!((past.ended.len(), past.records), (0, 0), "cut at {cut}");
+        journal::Journal::append(&mut file, &lines[1], true).unwrap();
+        let (_, past) = journal::open(path).unwrap();
+        assert_eq!(past.ended.keys().collect::<Vec<_>>(), [&id(2)], "cut at {cut}");
+    }
+    let wrong = lines[0].replace("1764", "1763") + &lines[1];
+    assert_eq!(Past::read(wrong.as_bytes()).ended.len(), 1);
+}
+
+#[test]
+fn a_journal_that_cannot_be_read_stops_the_start_and_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sessions");
+    std::fs::create_dir(&path).unwrap();
+    assert!(Sessions::open(path.clone(), runtime::Clock::start()).is_err());
+    assert!(path.is_dir());
+}
+
+#[test]
+fn a_clock_that_jumps_moves_no_session() {
+    let (forward, back) = (30 * i64::try_from(DAY).unwrap(), -30 * i64::try_from(DAY).unwrap());
+    for jump in [forward, back] {
+        let mut gateway = Gateway::new(BOUNDS);
+        let (used, unused, dead, ended) = (gateway.begin(), gateway.begin(), gateway.begin(), gateway.begin());
+        assert!(gateway.ends(&ended).is_ok());
+        gateway.pass(IDLE - 20_000);
+        assert!(gateway.uses(&used));
+        gateway.pass(15_000);
+        gateway.set_clock(jump);
+        assert!(gateway.uses(&used) && !gateway.uses(&ended));
+        gateway.restart(100);
+        assert!(gateway.uses(&used) && gateway.uses(&unused) && !gateway.uses(&ended), "{jump}");
+        gateway.pass(IDLE + BOUNDS.grain() + 1);
+        assert!(!gateway.uses(&dead) && !gateway.uses(&unused), "{jump}");
+        let fresh = gateway.begin();
+        gateway.set_clock(-jump);
+        gateway.restart(100);
+        assert!(gateway.uses(&fresh) && !gateway.uses(&dead) && !gateway.uses(&ended), "{jump}");
+    }
+}
+
+#[test]
+fn sessions_have_a_bound_and_those_that_lose_least_make_room() {
+    let bounds = Bounds { sessions: 100, ..BOUNDS };
+    let mut gateway = Gateway::new(bounds);
+    // In use for longer than its seal holds: forgetting it would end it.
+    let old = gateway.begin();
+    gateway.pass(IDLE - 1);
+    assert!(gateway.uses(&old));
+    gateway.pass(IDLE - 1);
+    assert!(gateway.uses(&old));
+    let young = gateway.begin();
+    gateway.pass(1000);
+    assert!(gateway.uses(&young));
+    // A flood of sessions that are begun and never used, then of ones that are.
+    for used in [false, true] {
+        for _ in 0..1000 {
+            let one = gateway.begin();
+            gateway.elapse(20);
+            assert!(!used || gateway.uses(&one));
+            gateway.write();
+            assert!(gateway.sessions.known() <= 100);
+        }
+        assert!(gateway.knows(&old));
+        assert_eq!(gateway.knows(&young), !used, "of those that live by their seals, the idlest is forgotten");
+    }
+    gateway.restart(0);
+    assert!(gateway.sessions.known() <= 100);
+    assert!(gateway.uses(&old) && gateway.uses(&young), "forgotten, it lives on by its seal");
+    let size = gateway.text().len();
+    assert!(size < 400_000, "the journal is bounded, too: {size}");
+}
+
+#[test]
+fn a_session_that_its_seal_does_not_hold_ends_when_it_is_forgotten() {
+    let bounds = Bounds { sessions: 100, ..BOUNDS };
+    let mut gateway = Gateway::new(bounds);
+    let all: Vec<Sealed> = (0..100).map(|_| gateway.begin()).collect();
+    for _ in 0..2 {
+        gateway.pass(IDLE - 1000);
+        assert!(all.iter().all(|one| gateway.uses(one)));
+    }
+    assert!(all[1..].iter().all(|one| {
+        gateway.elapse(20);
+        gateway.uses(one)
+    }));
+    let more = gateway.begin();
+    gateway.write();
+    assert!(gateway.uses(&more) && !gateway.uses(&all[0]) && gateway.uses(&all[99]));
+    gateway.restart(0);
+    assert!(gateway.uses(&more) && !gateway.uses(&all[0]) && gateway.uses(&all[99]));
+}
+
+#[test]
+fn ends_have_a_bound_and_none_is_undone() {
+    let bounds = Bounds { sessions: 100, ..BOUNDS };
+    let mut gateway = Gateway::new(bounds);
+    let lasting = gateway.begin();
+    gateway.pass(2000);
+    assert!(gateway.uses(&lasting));
+    let mut ended = Vec::new();
+    for _ in 0..500 {
+        let one = gateway.begin();
+        gateway.elapse(20);
+        assert!(gateway.ends(&one).is_ok());
+        ended.push(one);
+        assert!(gateway.sessions.ended() <= 100);
+    }
+    for _ in 0..2 {
+        assert!(ended.iter().all(|one| !gateway.uses(one)));
+        assert!(gateway.uses(&lasting));
+        gateway.restart(0);
+    }
+}
+
+#[test]
+fn what_another_router_issued_by_a_clock_ahead_of_ours_expires_once() {
+    let mut gateway = Gateway::new(BOUNDS);
+    let session = Sealed { id: SessionId::from_bytes([7; 12]), issued: START + 5000, ..gateway.begin() };
+    assert!(gateway.uses(&session));
+    gateway.pass(IDLE + 1);
+    assert!(!gateway.uses(&session));
+    gateway.pass(1000);
+    assert!(!gateway.uses(&session));
 }
 
 #[test]
@@ -149,29 +358,53 @@ fn a_list_from_before_anything_was_live_is_a_list() {
 
 #[test]
 fn a_session_from_before_a_restart_is_told_that_its_list_may_be_old() {
-    let dir = tempfile::tempdir().unwrap();
-    let ours = keys(&["01"]);
-    let (_, text) = ours.seal(ProtocolVersion::LATEST, 10, "a", "{}");
-    let sealed = ours.open(&text).unwrap();
-    let sessions = Sessions::open(&dir.path().join("ended"), 10, IDLE).unwrap();
-    let known = sessions.touch(&sealed, 10, IDLE).unwrap();
+    let mut gateway = Gateway::new(BOUNDS);
+    let session = gateway.begin();
+    gateway.restart(0);
+    let known = gateway.touch(&session).unwrap();
     assert!(known.to_be_told(1));
     assert!(!known.to_be_told(1));
 }
 
 #[test]
 fn a_session_with_an_open_stream_is_in_use() {
-    let dir = tempfile::tempdir().unwrap();
-    let ours = keys(&["01"]);
-    let (_, text) = ours.seal(ProtocolVersion::LATEST, 10, "a", "{}");
-    let sealed = ours.open(&text).unwrap();
-    let sessions = Sessions::open(&dir.path().join("ended"), 10, IDLE).unwrap();
-    sessions.begin(sealed.id, 10);
-    let known = sessions.touch(&sealed, 10, IDLE).unwrap();
+    let mut gateway = Gateway::new(BOUNDS);
+    let session = gateway.begin();
+    let known = gateway.touch(&session).unwrap();
     known.takes(1);
-    sessions.expire(411, IDLE);
-    assert!(sessions.touch(&sealed, 411, IDLE).is_some());
-    known.gives_up(1, 500);
-    assert!(sessions.touch(&sealed, 600, IDLE).is_some());
-    assert!(sessions.touch(&sealed, 701, IDLE).is_none());
+    for _ in 0..20 {
+        gateway.pass(30_000);
+    }
+    gateway.restart(0);
+    assert!(gateway.uses(&session), "over a kill, too");
+    let known = gateway.touch(&session).unwrap();
+    known.takes(2);
+    for _ in 0..20 {
+        gateway.pass(30_000);
+    }
+    known.gives_up(2, gateway.now());
+    gateway.elapse(IDLE);
+    assert!(gateway.uses(&session));
+    gateway.elapse(IDLE + 1);
+    assert!(!gateway.uses(&session));
+}
+
+#[tokio::test]
+async fn the_thread_writes_before_it_promises() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sessions");
+    let clock = runtime::Clock::start();
+    let (sessions, thread) = Sessions::open(path.clone(), clock).unwrap();
+    let now = sessions.now();
+    let ours = keys(&["01"]);
+    let sealed = |text: String| ours.open(&text).unwrap();
+    let one = sealed(ours.seal(ProtocolVersion::LATEST, sessions.stamp(now), "a", "{}").1);
+    sessions.begin(one.id, now, BOUNDS);
+    assert!(sessions.touch(&one, now + 20, || BOUNDS).is_some());
+    sessions.end(&one, BOUNDS).await.unwrap();
+    let (again, other) = Sessions::open(path, clock).unwrap();
+    assert!(again.touch(&one, now + 20, || BOUNDS).is_none());
+    let stopped = tokio::task::spawn_blocking(move || thread.stop() && other.stop());
+    assert!(stopped.await.unwrap());
+    assert!(sessions.end(&one, BOUNDS).await.is_err(), "it is closed");
 }

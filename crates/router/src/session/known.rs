@@ -1,0 +1,195 @@
+//! What is remembered about one session.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
+
+use super::life::Bounds;
+
+/// One session's memory.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// The stamp in its id.
+    issued: u64,
+    /// When it was last used, [`GONE`] once it has expired.
+    used: AtomicU64,
+    /// Until when it is written down as used.
+    until: AtomicU64,
+    /// Which of its open streams gets notifications, [`NO_STREAM`] or [`ENDED`].
+    stream: AtomicU64,
+    /// One more than the turn of the list it last saw; 0 for never.
+    listed: AtomicU64,
+    /// As `listed`, of the change that the stream which gets notifications was told.
+    told: AtomicU64,
+    /// Wakes its streams when another one gets notifications, and when it has ended.
+    changed: Arc<Notify>,
+}
+
+const GONE: u64 = 0;
+const NO_STREAM: u64 = 0;
+/// In place of a stream: its client ended the session.
+const ENDED: u64 = u64::MAX;
+
+/// What a use came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    Noted,
+    /// It is to be written down as used until then; so far it was until `before`.
+    Write {
+        before: u64,
+        until: u64,
+    },
+    Expired,
+}
+
+/// What a sweep found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Swept {
+    Lives,
+    /// It is to be written down as used until then.
+    Write {
+        until: u64,
+    },
+    Gone,
+}
+
+impl Known {
+    /// A session that begins now.
+    pub(super) fn begun(issued: u64, now: u64) -> Self {
+        Self { issued, used: now.into(), until: now.into(), ..Self::default() }
+    }
+
+    /// A session from before this process, or one that was forgotten. It counts as having seen a list from before, since
+    /// nobody knows whether it did.
+    pub(super) fn met(issued: u64, used: u64, until: u64) -> Self {
+        Self { issued, used: used.into(), until: until.into(), listed: 1.into(), ..Self::default() }
+    }
+
+    pub(super) fn issued(&self) -> u64 {
+        self.issued
+    }
+
+    pub(super) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn until(&self) -> u64 {
+        self.until.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn was_never_used(&self) -> bool {
+        self.used() == self.until()
+    }
+
+    /// A client that listens uses its session all the time.
+    pub(super) fn listens(&self) -> bool {
+        self.stream.load(Ordering::Relaxed) != NO_STREAM
+    }
+
+    /// One of several that decide at once wins, and the others see what it decided: no session is used after it was
+    /// found expired.
+    pub(super) fn touch(&self, now: u64, bounds: Bounds) -> Use {
+        let mut used = self.used();
+        loop {
+            let lives = used != GONE && (self.listens() || !bounds.expired(used, now));
+            let next = if lives { used.max(now) } else { GONE };
+            match self.used.compare_exchange_weak(used, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) if lives => break,
+                Ok(_) => return Use::Expired,
+                Err(seen) => used = seen,
+            }
+        }
+        let before = self.until();
+        let until = now + bounds.grain().max(1);
+        let due = now >= before;
+        if due && self.until.compare_exchange(before, until, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            Use::Write { before, until }
+        } else {
+            Use::Noted
+        }
+    }
+
+    /// What [`Use::Write`] asked for cannot be done: the next use asks again.
+    pub(super) fn unwritten(&self, before: u64, until: u64) {
+        // Unless there was a later one already.
+        let _later = self.until.compare_exchange(until, before, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    pub(super) fn sweep(&self, now: u64, bounds: Bounds) -> Swept {
+        let used = self.used();
+        let expired = used == GONE || (!self.listens() && bounds.expired(used, now));
+        if expired && self.used.compare_exchange(used, GONE, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            return Swept::Gone;
+        }
+        if self.listens() {
+            self.used.fetch_max(now, Ordering::Relaxed);
+        }
+        if self.used() <= self.until() {
+            return Swept::Lives;
+        }
+        let until = now + bounds.grain().max(1);
+        self.until.fetch_max(until, Ordering::Relaxed);
+        Swept::Write { until }
+    }
+
+    /// Its client ended it: its streams end, too.
+    pub(super) fn end(&self) {
+        self.stream.store(ENDED, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+
+    /// Notifications go to `stream` from now on: of several the newest is the one that is surely heard, since a client
+    /// that lost one opens another long before the loss shows here.
+    pub(crate) fn takes(&self, stream: u64) {
+        let latest = |held: u64| (held != ENDED).then_some(stream);
+        if self.stream.fetch_update(Ordering::AcqRel, Ordering::Acquire, latest).is_ok() {
+            self.told_again();
+        }
+    }
+
+    /// Whether `stream` is the one that gets notifications now: a session's streams never get the same one twice.
+    pub(crate) fn claims(&self, stream: u64) -> bool {
+        match self.stream.compare_exchange(NO_STREAM, stream, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => true,
+            Err(holder) => holder == stream,
+        }
+    }
+
+    /// It is closed; another open one may claim what it held.
+    pub(crate) fn gives_up(&self, stream: u64, now: u64) {
+        let alive = |used: u64| (used != GONE).then_some(used.max(now));
+        let _gone = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, alive);
+        if self.stream.compare_exchange(stream, NO_STREAM, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            self.told_again();
+        }
+    }
+
+    /// What was told to a stream that is gone may not have been heard: unless the client has listed since, the next
+    /// stream is told again.
+    fn told_again(&self) {
+        self.told.store(0, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.stream.load(Ordering::Acquire) == ENDED
+    }
+
+    /// Ready when another stream may get notifications, or none any more. Counts from when it was made.
+    pub(crate) fn changed(&self) -> OwnedNotified {
+        Arc::clone(&self.changed).notified_owned()
+    }
+
+    /// The client has seen the list of that turn.
+    pub(crate) fn saw_list(&self, turn: u64) {
+        self.listed.fetch_max(turn + 1, Ordering::AcqRel);
+    }
+
+    /// Whether the client has seen an older list than that of `turn`, and its stream is told so now (and only now).
+    pub(crate) fn to_be_told(&self, turn: u64) -> bool {
+        let (seen, now) = (self.listed.load(Ordering::Acquire), turn + 1);
+        seen != 0 && seen < now && self.told.fetch_max(now, Ordering::AcqRel) < now
+    }
+}

@@ -1,0 +1,91 @@
+//! When a session lives, and which one is forgotten when there are too many: decisions over times alone. All times are
+//! milliseconds.
+
+use model::Limits;
+
+use super::SessionId;
+
+/// The limits of sessions that are configured now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    /// `limits.session_idle`.
+    pub(crate) idle: u64,
+    /// `limits.sessions`.
+    pub(crate) sessions: usize,
+}
+
+impl From<&Limits> for Bounds {
+    fn from(limits: &Limits) -> Self {
+        let idle = u64::try_from(limits.session_idle.as_millis()).unwrap_or(u64::MAX);
+        Self { idle, sessions: usize::try_from(limits.sessions).unwrap_or(usize::MAX) }
+    }
+}
+
+/// A use is written down as one until so much later, and the next one only after that.
+const GRAIN_MAX: u64 = 10 * 60_000;
+pub(super) const SWEEP_MIN: u64 = 1000;
+const SWEEP_MAX: u64 = 60_000;
+
+impl Bounds {
+    /// How much longer than [`Bounds::idle`] a session may live because of a restart.
+    pub(crate) fn grain(self) -> u64 {
+        (self.idle / 32).min(GRAIN_MAX)
+    }
+
+    /// How often expired sessions are looked for.
+    pub(super) fn sweep_every(self) -> u64 {
+        (self.idle / 2).clamp(SWEEP_MIN, SWEEP_MAX)
+    }
+
+    /// Whether a session that was last used then has expired.
+    pub(super) fn expired(self, used: u64, now: u64) -> bool {
+        now.saturating_sub(used) > self.idle
+    }
+
+    /// Whether a session lives of which nothing is known but when it was issued. What was issued before `floor` has had
+    /// its time, whatever was configured when that ended.
+    pub(super) fn seal_holds(self, issued: u64, now: u64, floor: u64) -> bool {
+        issued >= floor && !self.expired(issued, now)
+    }
+
+    /// The floor as of `now`: nobody who was last seen before it lives.
+    pub(super) fn floor(self, now: u64) -> u64 {
+        now.saturating_sub(self.idle)
+    }
+
+    /// How many of `known` are to be forgotten, so that there is room for a while.
+    pub(super) fn surplus(self, known: usize) -> usize {
+        if known < self.sessions { 0 } else { known - self.sessions + self.sessions.div_ceil(16) }
+    }
+}
+
+/// A session that may be forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Idler {
+    pub(super) id: SessionId,
+    pub(super) used: u64,
+    /// What forgetting it does.
+    pub(super) loss: Loss,
+}
+
+/// What forgetting a session does to it, the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Loss {
+    /// It was never used: its seal says all that is known of it.
+    None,
+    /// It lives on by its seal, as if this had been its last use.
+    Forgotten,
+    /// Its seal no longer holds: it is as if it had expired.
+    Ended,
+}
+
+/// The `count` that are forgotten first: those that lose least, and of those the idlest. So a flood of new sessions
+/// costs those that have long been in use nothing.
+pub(super) fn idlest(mut all: Vec<Idler>, count: usize) -> Vec<Idler> {
+    let rank = |idler: &Idler| (idler.loss, idler.used);
+    if count < all.len() {
+        all.select_nth_unstable_by_key(count, rank);
+        all.truncate(count);
+    }
+    all
+}

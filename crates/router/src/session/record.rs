@@ -1,0 +1,129 @@
+//! What the journal of sessions says: one record a line, each with a checksum, so that a line that was cut short, or
+//! that the disk gave back wrong, is no record and takes no other one with it. All times are stamps.
+
+use std::collections::BTreeMap;
+
+use super::SessionId;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Record {
+    /// At that time it counts as used until then.
+    Used { id: SessionId, issued: u64, at: u64, until: u64 },
+    /// Its client ended it.
+    Ended { id: SessionId, issued: u64 },
+    /// What is known of it is no longer known.
+    Forgotten { id: SessionId },
+    /// At that time no unknown session that was issued before `floor` could live.
+    Floor { floor: u64, at: u64 },
+}
+
+impl Record {
+    pub(super) fn write(self, text: &mut String) {
+        let content = match self {
+            Self::Used { id, issued, at, until } => format!("used {} {issued} {at} {until}", Hex(id)),
+            Self::Ended { id, issued } => format!("ended {} {issued}", Hex(id)),
+            Self::Forgotten { id } => format!("forgotten {}", Hex(id)),
+            Self::Floor { floor, at } => format!("floor {floor} {at}"),
+        };
+        let check = format!("{:016x}", checksum(content.as_bytes()));
+        text.extend([&content, " ", &check, "\n"]);
+    }
+
+    fn read(line: &str) -> Option<Self> {
+        let (content, check) = line.rsplit_once(' ')?;
+        if check.len() != 16 || u64::from_str_radix(check, 16).ok()? != checksum(content.as_bytes()) {
+            return None;
+        }
+        let mut words = content.split(' ');
+        let kind = words.next()?;
+        if kind == "floor" {
+            return Some(Self::Floor { floor: words.next()?.parse().ok()?, at: words.next()?.parse().ok()? });
+        }
+        let id = parse_id(words.next()?)?;
+        let mut number = || words.next()?.parse().ok();
+        Some(match kind {
+            "used" => Self::Used { id, issued: number()?, at: number()?, until: number()? },
+            "ended" => Self::Ended { id, issued: number()? },
+            "forgotten" => Self::Forgotten { id },
+            _ => return None,
+        })
+    }
+}
+
+/// FNV-1a: what it must find is a cut or a mix-up, and not a forgery.
+fn checksum(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+struct Hex(SessionId);
+
+impl std::fmt::Display for Hex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.as_bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+fn parse_id(hex: &str) -> Option<SessionId> {
+    let mut bytes = [0; 12];
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(hex.get(2 * i..2 * i + 2)?, 16).ok()?;
+    }
+    (hex.len() == 24).then(|| SessionId::from_bytes(bytes))
+}
+
+/// What a session was when it was last written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) issued: u64,
+    pub(super) until: u64,
+}
+
+/// What a journal says, read to its end.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Past {
+    pub(super) used: BTreeMap<SessionId, Seen>,
+    /// With the time at which each was issued.
+    pub(super) ended: BTreeMap<SessionId, u64>,
+    pub(super) floor: u64,
+    /// The latest time at which anything was written.
+    pub(super) latest: u64,
+    /// How many records it has.
+    pub(super) records: usize,
+    /// How many lines are none.
+    pub(super) broken: usize,
+}
+
+impl Past {
+    pub(super) fn read(content: &[u8]) -> Self {
+        let mut past = Self::default();
+        for line in content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            match std::str::from_utf8(line).ok().and_then(Record::read) {
+                Some(record) => past.add(record),
+                None => past.broken += 1,
+            }
+        }
+        past
+    }
+
+    fn add(&mut self, record: Record) {
+        self.records += 1;
+        match record {
+            Record::Used { id, issued, at, until } => {
+                self.latest = self.latest.max(at);
+                // The end may overtake a use on its way to the disk.
+                if !self.ended.contains_key(&id) {
+                    self.used.insert(id, Seen { issued, until });
+                }
+            }
+            Record::Ended { id, issued } => {
+                self.used.remove(&id);
+                self.ended.insert(id, issued);
+            }
+            Record::Forgotten { id } => drop(self.used.remove(&id)),
+            Record::Floor { floor, at } => {
+                self.floor = self.floor.max(floor);
+                self.latest = self.latest.max(at);
+            }
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! The one that writes the journal of sessions, and takes out of the tables what has come to its end: a thread of its
+//! own, since a disk may take its time.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+use metrics::counter;
+use tokio::sync::{mpsc, oneshot};
+
+use super::SessionId;
+use super::journal::Journal;
+use super::known::{Known, Swept};
+use super::life::{Bounds, Idler, Loss, idlest};
+use super::record::Record;
+use super::table::Tables;
+
+/// What cores tell the scribe. Times are those of [`super::own_time`], not stamps; `issued` is a stamp.
+#[derive(Debug)]
+pub(super) enum Word {
+    Used { id: SessionId, issued: u64, now: u64, until: u64 },
+    Expired { id: SessionId, now: u64, bounds: Bounds },
+    End { id: SessionId, issued: u64, bounds: Bounds, done: oneshot::Sender<io::Result<()>> },
+    Crowded { now: u64, bounds: Bounds },
+    Sweep { now: u64, bounds: Bounds },
+    ClockSet { now: u64 },
+    Stop,
+}
+
+/// So many records more than needed are not worth a new file.
+const SPARE: usize = 1024;
+/// Words that are taken down in one write.
+const AT_ONCE: usize = 1024;
+
+#[derive(Debug)]
+pub(super) struct Scribe<J> {
+    tables: Arc<Tables>,
+    journal: J,
+    /// How many records the journal has.
+    records: usize,
+    /// The journal lacks something, or says it in stamps of before.
+    stale: bool,
+    /// The latest time that a word named.
+    now: u64,
+    /// How many ended sessions are remembered.
+    ended_max: usize,
+}
+
+/// What is to be written for some words, and what is promised then.
+#[derive(Debug, Default)]
+struct Page {
+    lines: String,
+    records: usize,
+    ends: Vec<End>,
+}
+
+#[derive(Debug)]
+struct End {
+    id: SessionId,
+    issued: u64,
+    done: oneshot::Sender<io::Result<()>>,
+}
+
+impl Page {
+    fn add(&mut self, record: Record) {
+        record.write(&mut self.lines);
+        self.records += 1;
+    }
+}
+
+impl<J: Journal> Scribe<J> {
+    pub(super) fn new(tables: Arc<Tables>, journal: J, records: usize) -> Self {
+        Self { tables, journal, records, stale: false, now: 0, ended_max: usize::MAX }
+    }
+
+    /// Several words at once cost one write.
+    pub(super) fn take_down(&mut self, words: impl IntoIterator<Item = Word>) {
+        let mut page = Page::default();
+        let mut again = false;
+        for word in words {
+            match word {
+                Word::Used { id, .. } if !self.tables.known.contains_key(&id) => {}
+                Word::Used { id, issued, now, until } => {
+                    self.now = self.now.max(now);
+                    let (at, until) = (self.tables.time.stamp(now), self.tables.time.stamp(until));
+                    page.add(Record::Used { id, issued, at, until });
+                }
+                Word::Expired { id, now, bounds } => {
+                    self.raise_floor(now, bounds, &mut page);
+                    self.expire(id, now, bounds, &mut page);
+                }
+                // Another request has ended it meanwhile.
+                Word::End { id, done, .. } if self.tables.ended.contains_key(&id) => drop(done.send(Ok(()))),
+                Word::End { id, issued, bounds, done } => {
+                    self.ended_max = bounds.sessions;
+                    page.add(Record::Ended { id, issued });
+                    page.ends.push(End { id, issued, done });
+                }
+                Word::Crowded { now, bounds } => self.make_room(now, bounds, &mut page),
+                Word::Sweep { now, bounds } => {
+                    self.sweep(now, bounds, &mut page);
+                    again |= self.stale;
+                }
+                Word::ClockSet { now } => {
+                    self.now = self.now.max(now);
+                    again = true;
+                }
+                Word::Stop => {}
+            }
+        }
+        self.write(page);
+        if again || self.records > 2 * self.needed() + SPARE {
+            self.write_anew();
+        }
+    }
+
+    fn needed(&self) -> usize {
+        self.tables.known.len() + self.tables.ended.len()
+    }
+
+    fn write(&mut self, page: Page) {
+        let Page { lines, records, ends } = page;
+        if records == 0 {
+            return;
+        }
+        match self.journal.append(&lines, !ends.is_empty()) {
+            Ok(()) => {
+                self.records += records;
+                ends.into_iter().for_each(|end| self.end(end));
+                self.forget_ends();
+            }
+            Err(error) => {
+                tracing::error!(%error, "the journal of sessions cannot be written");
+                counter!("only1mcp_router_session_writes_failed_total").increment(1);
+                self.stale = true;
+                for end in ends {
+                    drop(end.done.send(Err(io::Error::new(error.kind(), error.to_string()))));
+                }
+            }
+        }
+    }
+
+    /// Entered as ended first, so that a core that meets it now sees that.
+    fn end(&self, end: End) {
+        self.tables.ended.insert(end.id, end.issued);
+        if let Some((_, known)) = self.tables.known.remove(&end.id) {
+            known.end();
+        }
+        // A client that does not wait for the answer has ended it as well.
+        drop(end.done.send(Ok(())));
+    }
+
+    /// What is known of it has come to its end, and with it the session: if its seal still holds, by the clock of
+    /// another router, that is remembered.
+    fn expire(&self, id: SessionId, now: u64, bounds: Bounds, page: &mut Page) {
+        let Some((_, known)) = self.tables.known.remove(&id) else { return };
+        let (today, floor) = (self.tables.time.stamp(now), self.tables.floor.load(Ordering::Relaxed));
+        let issued = known.issued();
+        if bounds.seal_holds(issued, today, floor) {
+            self.tables.ended.insert(id, issued);
+            page.add(Record::Ended { id, issued });
+        } else {
+            page.add(Record::Forgotten { id });
+        }
+    }
+
+    /// What was issued before what has expired is dead for good, and so its end need not be remembered.
+    fn raise_floor(&self, now: u64, bounds: Bounds, page: &mut Page) {
+        let at = self.tables.time.stamp(now);
+        let floor = bounds.floor(at).max(self.tables.floor.load(Ordering::Relaxed));
+        self.tables.floor.fetch_max(floor, Ordering::Relaxed);
+        page.add(Record::Floor { floor, at });
+    }
+
+    fn sweep(&mut self, now: u64, bounds: Bounds, page: &mut Page) {
+        (self.ended_max, self.now) = (bounds.sessions, self.now.max(now));
+        let mut gone = Vec::new();
+        for entry in &self.tables.known {
+            match entry.sweep(now, bounds) {
+                Swept::Lives => {}
+                Swept::Write { until } => {
+                    let (id, issued) = (*entry.key(), entry.issued());
+                    let (at, until) = (self.tables.time.stamp(now), self.tables.time.stamp(until));
+                    page.add(Record::Used { id, issued, at, until });
+                }
+                Swept::Gone => gone.push(*entry.key()),
+            }
+        }
+        self.raise_floor(now, bounds, page);
+        for id in gone {
+            self.expire(id, now, bounds, page);
+        }
+        let floor = self.tables.floor.load(Ordering::Relaxed);
+        self.tables.ended.retain(|_, issued| *issued >= floor);
+    }
+
+    fn make_room(&self, now: u64, bounds: Bounds, page: &mut Page) {
+        let (today, floor) = (self.tables.time.stamp(now), self.tables.floor.load(Ordering::Relaxed));
+        let idler = |entry: dashmap::mapref::multiple::RefMulti<'_, SessionId, Arc<Known>>| {
+            let loss = match () {
+                () if !bounds.seal_holds(entry.issued(), today, floor) => Loss::Ended,
+                () if entry.was_never_used() => Loss::None,
+                () => Loss::Forgotten,
+            };
+            (!entry.listens()).then(|| Idler { id: *entry.key(), used: entry.used(), loss })
+        };
+        let all: Vec<Idler> = self.tables.known.iter().filter_map(idler).collect();
+        for idler in idlest(all, bounds.surplus(self.tables.known.len())) {
+            let as_seen = |_: &SessionId, known: &Arc<Known>| known.used() == idler.used && !known.listens();
+            if self.tables.known.remove_if(&idler.id, as_seen).is_none() {
+                continue;
+            }
+            page.add(Record::Forgotten { id: idler.id });
+            let result = if idler.loss == Loss::Ended { "ended" } else { "forgotten" };
+            counter!("only1mcp_router_sessions_evicted_total", "result" => result).increment(1);
+        }
+        self.tables.crowded.store(false, Ordering::Release);
+    }
+
+    /// When there are too many, the oldest ends are remembered by their age: a session that old lives only if it is known.
+    fn forget_ends(&mut self) {
+        if self.tables.ended.len() <= self.ended_max {
+            return;
+        }
+        let mut issued: Vec<u64> = self.tables.ended.iter().map(|entry| *entry.value()).collect();
+        let kept = self.ended_max - self.ended_max / 16;
+        let surplus = issued.len() - kept;
+        let (_, newest, _) = issued.select_nth_unstable(surplus - 1);
+        let floor = *newest + 1;
+        self.tables.floor.fetch_max(floor, Ordering::Relaxed);
+        self.tables.ended.retain(|_, issued| *issued >= floor);
+        self.write_anew();
+    }
+
+    /// Says again what is known, and nothing else.
+    fn write_anew(&mut self) {
+        let time = &self.tables.time;
+        let mut page = Page::default();
+        let at = time.stamp(self.now);
+        page.add(Record::Floor { floor: self.tables.floor.load(Ordering::Relaxed), at });
+        for entry in &self.tables.known {
+            // In stamps of now: a clock that was set forward charges no session.
+            let until = time.stamp(entry.until());
+            page.add(Record::Used { id: *entry.key(), issued: entry.issued(), at, until });
+        }
+        for entry in &self.tables.ended {
+            page.add(Record::Ended { id: *entry.key(), issued: *entry.value() });
+        }
+        match self.journal.replace(&page.lines) {
+            Ok(()) => (self.records, self.stale) = (page.records, false),
+            Err(error) => {
+                tracing::error!(%error, "the journal of sessions cannot be written anew");
+                self.stale = true;
+            }
+        }
+    }
+}
+
+/// The thread in which a scribe works.
+#[derive(Debug)]
+pub(crate) struct Thread {
+    thread: JoinHandle<()>,
+    words: mpsc::Sender<Word>,
+}
+
+impl Thread {
+    pub(super) fn start<J: Journal>(
+        mut scribe: Scribe<J>,
+        mut queue: mpsc::Receiver<Word>,
+        words: mpsc::Sender<Word>,
+    ) -> io::Result<Self> {
+        let thread = std::thread::Builder::new().name("sessions".into()).spawn(move || {
+            let (mut words, mut stopped) = (Vec::new(), false);
+            while !stopped && queue.blocking_recv_many(&mut words, AT_ONCE) > 0 {
+                stopped = words.iter().any(|word| matches!(word, Word::Stop));
+                scribe.take_down(words.drain(..));
+            }
+        })?;
+        Ok(Self { thread, words })
+    }
+
+    /// Returns when everything that was said before is written; false if the thread failed.
+    pub(crate) fn stop(self) -> bool {
+        drop(self.words.blocking_send(Word::Stop));
+        self.thread.join().is_ok()
+    }
+}

@@ -1,0 +1,201 @@
+//! A gateway as far as sessions are concerned, in virtual time, with a disk that can fail, a clock that can be set, and
+//! a process that can be killed.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mcp::ProtocolVersion;
+use tokio::sync::mpsc;
+
+use super::super::journal::Journal;
+use super::super::own_time::OwnTime;
+use super::super::record::Past;
+use super::super::scribe::{Scribe, Word};
+use super::super::{Bounds, Known, Sealed, SessionId, Sessions};
+
+/// When it is started first, as a stamp.
+pub(super) const START: u64 = 1_764_000_000_000;
+
+/// How a write fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// What was written of it can be taken back.
+    Clean,
+    /// It cannot: half a line stays.
+    Half,
+}
+
+#[derive(Debug, Default)]
+struct Disk {
+    content: String,
+    fault: Option<Fault>,
+    torn: bool,
+}
+
+impl Journal for Arc<Mutex<Disk>> {
+    fn append(&mut self, lines: &str, _durable: bool) -> io::Result<()> {
+        let mut disk = locked(self);
+        if std::mem::take(&mut disk.torn) {
+            disk.content.push('\n');
+        }
+        match disk.fault {
+            None => {
+                disk.content.push_str(lines);
+                return Ok(());
+            }
+            Some(Fault::Half) => {
+                disk.content.push_str(&lines[..lines.len() / 2]);
+                disk.torn = true;
+            }
+            Some(Fault::Clean) => {}
+        }
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn replace(&mut self, lines: &str) -> io::Result<()> {
+        let mut disk = locked(self);
+        if disk.fault.is_some() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        lines.clone_into(&mut disk.content);
+        disk.torn = false;
+        Ok(())
+    }
+}
+
+fn locked(disk: &Mutex<Disk>) -> MutexGuard<'_, Disk> {
+    disk.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) struct Gateway {
+    pub(super) sessions: Sessions,
+    pub(super) bounds: Bounds,
+    scribe: Scribe<Arc<Mutex<Disk>>>,
+    words: mpsc::Receiver<Word>,
+    disk: Arc<Mutex<Disk>>,
+    /// By its own time, and what the wall clock shows.
+    now: u64,
+    wall: u64,
+    ids: u64,
+}
+
+impl Gateway {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        let disk = Arc::<Mutex<Disk>>::default();
+        let (sessions, scribe, words, now) = open(&disk, START);
+        Self { sessions, bounds, scribe, words, disk, now, wall: START, ids: 0 }
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        self.now
+    }
+
+    pub(super) fn text(&self) -> String {
+        locked(&self.disk).content.clone()
+    }
+
+    pub(super) fn fault(&self, fault: Option<Fault>) {
+        locked(&self.disk).fault = fault;
+    }
+
+    pub(super) fn begin(&mut self) -> Sealed {
+        self.ids += 1;
+        let mut bytes = [0; 12];
+        bytes[..8].copy_from_slice(&self.ids.to_be_bytes());
+        let id = SessionId::from_bytes(bytes);
+        self.sessions.begin(id, self.now, self.bounds);
+        self.write();
+        Sealed {
+            id,
+            version: ProtocolVersion::LATEST,
+            issued: self.sessions.stamp(self.now),
+            principal: String::new(),
+            client_info: String::new(),
+        }
+    }
+
+    pub(super) fn touch(&mut self, session: &Sealed) -> Option<Arc<Known>> {
+        let known = self.sessions.touch(session, self.now, || self.bounds);
+        self.write();
+        known
+    }
+
+    pub(super) fn uses(&mut self, session: &Sealed) -> bool {
+        self.touch(session).is_some()
+    }
+
+    pub(super) fn knows(&self, session: &Sealed) -> bool {
+        self.sessions.tables.known.contains_key(&session.id)
+    }
+
+    /// As a request does it: only of a session that lives.
+    pub(super) fn ends(&mut self, session: &Sealed) -> io::Result<()> {
+        assert!(self.sessions.touch(session, self.now, || self.bounds).is_some());
+        let mut end = std::pin::pin!(self.sessions.end(session, self.bounds));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(end.as_mut().poll(&mut context).is_pending());
+        let words: Vec<Word> = std::iter::from_fn(|| self.words.try_recv().ok()).collect();
+        self.scribe.take_down(words);
+        match end.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(ended) => ended,
+            std::task::Poll::Pending => unreachable!("it was taken down"),
+        }
+    }
+
+    /// What was said is taken down.
+    pub(super) fn write(&mut self) {
+        let words: Vec<Word> = std::iter::from_fn(|| self.words.try_recv().ok()).collect();
+        self.scribe.take_down(words);
+    }
+
+    /// Time goes by, and nothing looks after sessions.
+    pub(super) fn elapse(&mut self, time: u64) {
+        self.now += time;
+        self.wall += time;
+    }
+
+    /// Time goes by.
+    pub(super) fn pass(&mut self, time: u64) {
+        self.elapse(time);
+        self.tend();
+    }
+
+    pub(super) fn tend(&mut self) {
+        self.sessions.tend_at(self.now, self.wall, || self.bounds);
+        self.write();
+    }
+
+    /// The wall clock is set, and that is seen.
+    pub(super) fn set_clock(&mut self, by: i64) {
+        self.wall = self.wall.checked_add_signed(by).unwrap();
+        self.tend();
+    }
+
+    /// What its stamps would be now.
+    pub(super) fn stamp(&self) -> u64 {
+        self.sessions.stamp(self.now)
+    }
+
+    pub(super) fn wall(&self) -> u64 {
+        self.wall
+    }
+
+    /// Killed, and started again after `down`.
+    pub(super) fn restart(&mut self, down: u64) {
+        self.wall += down;
+        (self.sessions, self.scribe, self.words, self.now) = open(&self.disk, self.wall);
+    }
+}
+
+fn open(disk: &Arc<Mutex<Disk>>, wall: u64) -> (Sessions, Scribe<Arc<Mutex<Disk>>>, mpsc::Receiver<Word>, u64) {
+    let past = Past::read(locked(disk).content.as_bytes());
+    // The journal that is opened sees where its last line ends.
+    {
+        let mut disk = locked(disk);
+        disk.torn = !disk.content.is_empty() && !disk.content.ends_with('\n');
+    }
+    let time = OwnTime::after(past.latest, wall, runtime::Clock::start());
+    let now = wall.max(past.latest);
+    let (sessions, scribe, words) = Sessions::with(past, Arc::clone(disk), time);
+    (sessions, scribe, words, now)
+}
