@@ -191,9 +191,10 @@ impl CallError {
 /// Sends `call` to the endpoint of `lease` and brings its answer.
 ///
 /// Goes again by itself only where nothing was executed: once after a session was renewed whose loss a ping on it has
-/// confirmed, once if nothing of it was written, and while an endpoint that was just lost is being brought back, for as long as connecting may take. An
-/// idempotent call also goes again, once, when its connection ended before anything of an answer came. There are no
-/// other time limits here: whoever drives the call drops it. Each time it goes again is an event of `span`.
+/// confirmed, once if nothing of it was written, and while an endpoint that was just lost is being brought back, for as
+/// long as connecting may take. An idempotent call also goes again, once, when its connection ended before anything of
+/// an answer came. There are no other time limits here: whoever drives the call drops it. Each time it goes again is an
+/// event of `span`.
 ///
 /// # Errors
 /// [`CallError`] says whose fault it is and whether the call may have been executed.

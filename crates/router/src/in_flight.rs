@@ -4,6 +4,9 @@
 //! an exchange (the client that cancels it, a drain at its deadline, a time limit) marks it here and wakes it; the
 //! exchange itself then drops what it was waiting for, which is how a call upstream is given up.
 
+pub(crate) mod life;
+#[cfg(test)]
+mod tests;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -49,6 +52,8 @@ struct Entry {
     endpoint: Option<u64>,
     started: Time,
     seen: Time,
+    /// Something came since the last sweep that is no message.
+    alive: bool,
     idle: Duration,
     total: Duration,
     ended: Option<Cause>,
@@ -82,6 +87,7 @@ impl InFlight {
             endpoint: None,
             started: now,
             seen: now,
+            alive: false,
             idle: limits.idle,
             total: limits.total,
             ended: None,
@@ -119,6 +125,11 @@ impl InFlight {
 
     /// Ends what is over its limits.
     pub(crate) fn sweep(&self, now: Time) {
+        let mut slots = self.0.borrow_mut();
+        for entry in slots.entries.iter_mut().flatten().filter(|entry| entry.alive) {
+            (entry.seen, entry.alive) = (now, false);
+        }
+        drop(slots);
         self.end_where(|entry| {
             if now.since(entry.started) >= entry.total {
                 Some(Cause::Total(entry.total))
@@ -186,9 +197,18 @@ impl Ticket {
     pub(crate) async fn run<F: Future>(&self, mut future: Pin<&mut F>) -> Result<F::Output, Cause> {
         poll_fn(|context| match self.poll_ended(context) {
             Poll::Ready(cause) => Poll::Ready(Err(cause)),
-            Poll::Pending => future.as_mut().poll(context).map(Ok),
+            Poll::Pending => self.watch(|| future.as_mut().poll(context)).map(Ok),
         })
         .await
+    }
+
+    /// Polls what may hear from the server; anything it hears is a sign of life.
+    pub(crate) fn watch<T>(&self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
+        let (outcome, heard) = life::listen(poll);
+        if heard && outcome.is_pending() {
+            self.with(|entry| entry.alive = true);
+        }
+        outcome
     }
 
     fn with<R>(&self, act: impl FnOnce(&mut Entry) -> R) -> R {
@@ -204,6 +224,3 @@ impl Drop for Ticket {
         slots.free.push(self.slot);
     }
 }
-
-#[cfg(test)]
-mod tests;

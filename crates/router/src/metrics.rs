@@ -105,6 +105,11 @@ pub const METRICS: &[Metric] = &[
         "New sessions with servers that had lost theirs.",
     ),
     Metric::counter(
+        "only1mcp_router_asides_dropped_total",
+        &[],
+        "Replies to requests of HTTP servers, and cancellations, that a server was too slow to take.",
+    ),
+    Metric::counter(
         "only1mcp_router_progress_dropped_total",
         &[],
         "Notifications of progress that a client was too slow for, or that belong to no call.",

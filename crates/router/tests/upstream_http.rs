@@ -4,6 +4,10 @@
 
 #[path = "upstream_stdio/bench.rs"]
 mod bench;
+#[path = "upstream_http/manners.rs"]
+mod manners;
+#[path = "upstream_http/raw.rs"]
+mod raw;
 #[path = "upstream_http/server.rs"]
 mod server;
 #[path = "upstream_http/sessions.rs"]
@@ -204,12 +208,12 @@ async fn refusals_say_what_arrived() {
     };
     fails(
         Plan { initialize_status: 401, ..Plan::default() },
-        "initialize: server `small` answered with status 401 Unauthorized: go away",
+        "initialize: server `small` answered with status 401 Unauthorized; go away",
     )
     .await;
     fails(
         Plan { initialize_status: 307, ..Plan::default() },
-        "initialize: server `small` answered with status 307 Temporary Redirect: go away; it has moved to /elsewhere, which \
+        "initialize: server `small` answered with status 307 Temporary Redirect; go away; it has moved to /elsewhere, which \
          the configuration must name",
     )
     .await;

@@ -8,7 +8,7 @@ use crate::error_code::ErrorCode;
 pub struct ScanError {
     pub fault: Fault,
     pub id: Option<Box<str>>,
-    /// It is a JSON object without `method`: if it was meant for anything, then for an answer.
+    /// It has no `method`: if it was meant for anything, then for an answer.
     pub is_answer: bool,
 }
 

@@ -99,7 +99,8 @@ impl Layer {
 /// # Errors
 /// Anything that is not exactly one well-formed JSON-RPC message; see [`Fault`].
 pub fn scan(body: &[u8]) -> Result<Envelope<'_>, ScanError> {
-    let bare = |fault| ScanError { fault, id: None, is_answer: false };
+    // What cannot be read has no members, but mostly still shows the name of this one.
+    let bare = |fault| ScanError { fault, id: None, is_answer: memchr::memmem::find(body, b"\"method\"").is_none() };
     let text = str::from_utf8(body).map_err(|error| bare(Fault::NotUtf8 { offset: error.valid_up_to() }))?;
     let start = body.len() - without_bom(body).len();
     let open = skip_space(text, start);

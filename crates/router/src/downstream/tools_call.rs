@@ -321,7 +321,8 @@ impl Open {
                 self.traced.take(),
             )));
         }
-        self.events.poll_next_unpin(context).map(|next| match next {
+        let Self { ticket, events, .. } = self;
+        ticket.watch(|| events.poll_next_unpin(context)).map(|next| match next {
             Some(Ok(message)) => {
                 self.ticket.seen(core.now());
                 if let Some(traced) = &mut self.traced {

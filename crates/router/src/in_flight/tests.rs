@@ -67,6 +67,23 @@ fn signs_of_life_extend_the_idle_limit_and_not_the_total() {
 }
 
 #[test]
+fn whatever_comes_is_a_sign_of_life_though_it_is_no_message() {
+    let registry = Rc::new(InFlight::default());
+    let (ticket, other) = (enter(&registry, 1, "1"), enter(&registry, 1, "2"));
+    let at = |seconds: u64| Time::from_nanos(seconds * 1_000_000_000);
+    let pending: Poll<()> = Poll::Pending;
+    for second in 1..5 {
+        assert!(ticket.watch(|| (life::heard(), pending).1).is_pending());
+        // Heard for another call, by one that was polled in between.
+        assert!(other.watch(|| pending).is_pending());
+        registry.sweep(at(second));
+    }
+    assert_eq!((ended(&ticket), ended(&other)), (None, Some(Cause::Idle(Duration::from_secs(2)))));
+    registry.sweep(at(5));
+    assert_eq!(ended(&ticket), Some(Cause::Total(Duration::from_secs(5))));
+}
+
+#[test]
 fn slots_are_used_again() {
     let registry = Rc::new(InFlight::default());
     for _ in 0..3 {

@@ -9,16 +9,22 @@ use http::{HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
 use mcp::sse::Decoder;
 use runtime::Backoff;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::http::HttpLink;
+use super::http::{Aside, HttpLink};
+use super::http_answer::{Media, form, media};
 use super::http_pool::{self, Body};
 use super::http_target::LAST_EVENT_ID;
 use super::inbound::{Inbound, read};
 use super::{Doubt, Link};
 use crate::endpoint::{Endpoint, EndpointEvent};
 
+/// Between two streams. What ended sooner than [`LIVED`] has proved nothing: the next one is asked for later, however
+/// soon the server would like that; a little sooner if it had brought something.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(30));
+const LIVED: Duration = Duration::from_secs(5);
+const PROMPT: u32 = 2;
 /// Of one event.
 const MAX_EVENT: usize = 4 << 20;
 
@@ -29,7 +35,12 @@ enum End {
     /// The session may be gone; then its successor will listen.
     SessionInDoubt(StatusCode),
     /// After it had been open.
-    Closed { retry: Option<Duration> },
+    Closed {
+        /// As the server wishes.
+        retry: Option<Duration>,
+        carried: bool,
+        lived: Duration,
+    },
     /// It could not be opened.
     Failed(String),
 }
@@ -69,9 +80,11 @@ impl Listener {
                     failures += 1;
                     RETRY.ceiling(failures)
                 }
-                End::Closed { retry } => {
-                    failures = 0;
-                    retry.unwrap_or_else(|| RETRY.ceiling(0))
+                End::Closed { retry, carried, lived } => {
+                    failures = if lived >= LIVED { 0 } else { failures };
+                    let least = RETRY.ceiling(failures);
+                    failures = if carried { (failures + 1).min(PROMPT) } else { failures + 1 };
+                    retry.map_or(least, |retry| retry.clamp(least, RETRY.cap))
                 }
                 End::Failed(reason) => {
                     tracing::debug!(%server, reason, "the stream of announcements cannot be opened");
@@ -103,15 +116,20 @@ impl Listener {
             StatusCode::NOT_FOUND => return End::NotOffered,
             status => return End::Failed(format!("status {status}")),
         }
+        let (head, body) = response.into_parts();
+        if media(&head.headers) != Media::Events || body.coding().is_some() {
+            return End::Failed(form(&head, &body));
+        }
         if std::mem::replace(&mut self.gap, true) {
             endpoint.tell(EndpointEvent::ListChanged);
         }
-        self.read(endpoint, response.into_body()).await
+        self.read(endpoint, body).await
     }
 
     async fn read(&mut self, endpoint: &Arc<Endpoint>, mut body: Body) -> End {
         let mut decoder = Decoder::new(MAX_EVENT);
-        let (mut events, mut retry) = (Vec::new(), None);
+        let (mut events, mut retry, mut carried) = (Vec::new(), None, false);
+        let opened = Instant::now();
         while let Some(Ok(frame)) = body.frame().await {
             let Ok(data) = frame.into_data() else { continue };
             let outcome = decoder.push(&data, &mut events);
@@ -120,9 +138,12 @@ impl Listener {
                     self.last_event = HeaderValue::from_str(id).ok().filter(|_| !id.is_empty());
                 }
                 retry = event.retry.map(Duration::from_millis).or(retry);
+                carried |= !event.data.is_empty();
                 match read(&event.data) {
                     Inbound::ListChanged => endpoint.tell(EndpointEvent::ListChanged),
-                    Inbound::Request { reply, .. } => HttpLink::post_aside(endpoint, &self.link, reply),
+                    Inbound::Request { reply, .. } => {
+                        HttpLink::post_aside(endpoint, &self.link, Aside::Reply, reply);
+                    }
                     Inbound::Answer { .. }
                     | Inbound::NamelessError { .. }
                     | Inbound::Progress { .. }
@@ -135,6 +156,6 @@ impl Listener {
                 break;
             }
         }
-        End::Closed { retry: retry.map(|retry| retry.min(RETRY.cap)) }
+        End::Closed { retry, carried, lived: opened.elapsed() }
     }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method};
 use mcp::initialize::{self, ServerInitialize};
 use mcp::message;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::ask;
@@ -28,10 +29,48 @@ pub(crate) struct HttpLink {
     pub(crate) greeting: ServerInitialize,
     /// Cancelled when another session took its place.
     pub(crate) replaced: CancellationToken,
+    pub(super) life: Box<Life>,
+}
+
+/// What belongs to a session and no call looks at.
+pub(super) struct Life {
     pub(super) standing: Standing,
+    asides: Asides,
     endpoint: Weak<Endpoint>,
     /// The server was told that the session ends.
     ended: AtomicBool,
+}
+
+/// What is said to a server beside its calls.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Aside {
+    /// To a request of the server: as many as it likes to make.
+    Reply,
+    /// Of a call: as many as clients like to make.
+    Cancellation,
+}
+
+/// How much of it may be on its way at once. More is dropped: the server does not take it anyway.
+struct Asides {
+    replies: Arc<Semaphore>,
+    cancellations: Arc<Semaphore>,
+}
+
+const REPLIES: usize = 16;
+const CANCELLATIONS: usize = 256;
+
+impl Asides {
+    fn new() -> Self {
+        let places = |count| Arc::new(Semaphore::new(count));
+        Self { replies: places(REPLIES), cancellations: places(CANCELLATIONS) }
+    }
+
+    fn of(&self, aside: Aside) -> &Arc<Semaphore> {
+        match aside {
+            Aside::Reply => &self.replies,
+            Aside::Cancellation => &self.cancellations,
+        }
+    }
 }
 
 /// For telling a server that a session ends.
@@ -40,11 +79,17 @@ const FAREWELL: Duration = Duration::from_secs(2);
 impl HttpLink {
     pub(super) async fn establish(endpoint: &Arc<Endpoint>) -> Result<Arc<Link>, BringUpFailure> {
         let failed = BringUpFailure::Initialize;
-        let target = Target::resolve(&endpoint.spec.transport, endpoint.secrets_limit()).await?;
+        let mut target = Target::resolve(&endpoint.spec.transport, endpoint.secrets_limit()).await?;
         let call = Call::of_message(initialize::client_request("0", OURSELVES));
         let id = endpoint.next_id();
-        let request = target.post(outgoing::write(&call, id));
-        let response = http_pool::send(endpoint, &target, &request).await.map_err(|error| failed(error.into()))?;
+        let first = outgoing::write(&call, id);
+        let send = async |target: &Target| http_pool::send(endpoint, target, &target.post(first.clone())).await;
+        let mut response = send(&target).await.map_err(|error| failed(error.into()))?;
+        if let Some(moved) = http_answer::redirect(&response).and_then(|location| target.moved_to(location)) {
+            tracing::info!(server = %endpoint.key.backend, path = moved.path(), "the server redirects to another path");
+            target = moved;
+            response = send(&target).await.map_err(|error| failed(error.into()))?;
+        }
         // Some servers send a session id with a refusal, too; it is none.
         let session = response.headers().get(SESSION).filter(|_| response.status().is_success()).cloned();
         let exchange = Exchange::new(endpoint, None, Restore::new(&call, id));
@@ -61,9 +106,12 @@ impl HttpLink {
             session,
             greeting,
             replaced: endpoint.ended.child_token(),
-            standing: Standing::default(),
-            endpoint: Arc::downgrade(endpoint),
-            ended: AtomicBool::new(false),
+            life: Box::new(Life {
+                standing: Standing::new(),
+                asides: Asides::new(),
+                endpoint: Arc::downgrade(endpoint),
+                ended: AtomicBool::new(false),
+            }),
         };
         http_answer::post(endpoint, &link.target, message::INITIALIZED.into())
             .await
@@ -97,7 +145,12 @@ impl HttpLink {
     }
 
     /// Sends a notification or a reply of ours, in a task of its own on the control thread.
-    pub(super) fn post_aside(endpoint: &Arc<Endpoint>, link: &Arc<Link>, message: Vec<u8>) {
+    pub(super) fn post_aside(endpoint: &Arc<Endpoint>, link: &Arc<Link>, aside: Aside, message: Vec<u8>) {
+        let Link::Http(http) = &**link else { return };
+        let Ok(place) = Arc::clone(http.life.asides.of(aside)).try_acquire_owned() else {
+            metrics::counter!("only1mcp_router_asides_dropped_total").increment(1);
+            return;
+        };
         let (endpoint_, link) = (Arc::clone(endpoint), Arc::clone(link));
         endpoint.upstreams.tasks.spawn_on(&endpoint.upstreams.control, "upstream notification", async move {
             let Link::Http(http) = &*link else { return };
@@ -108,6 +161,7 @@ impl HttpLink {
                 Ok(Err(error)) => tracing::debug!(backend = %endpoint_.key.backend, %error, "not delivered"),
                 Err(_) => tracing::debug!(backend = %endpoint_.key.backend, "not delivered in time"),
             }
+            drop(place);
         });
     }
 
@@ -122,7 +176,7 @@ impl HttpLink {
     /// DELETEs the session.
     pub(super) async fn close(&self, endpoint: &Endpoint) {
         self.replaced.cancel();
-        if !self.ended.swap(true, Ordering::AcqRel) && self.session.is_some() {
+        if !self.life.ended.swap(true, Ordering::AcqRel) && self.session.is_some() {
             farewell(endpoint, &self.target).await;
         }
     }
@@ -131,10 +185,10 @@ impl HttpLink {
 impl Drop for HttpLink {
     /// Replaced, and its last call has ended; or given up before it was ever used. Servers count sessions, too.
     fn drop(&mut self) {
-        if self.session.is_none() || *self.ended.get_mut() {
+        if self.session.is_none() || *self.life.ended.get_mut() {
             return;
         }
-        if let Some(endpoint) = self.endpoint.upgrade() {
+        if let Some(endpoint) = self.life.endpoint.upgrade() {
             let (upstreams, target) = (Arc::clone(&endpoint.upstreams), self.target.clone());
             upstreams.tasks.spawn_on(&upstreams.control, "end of an upstream session", async move {
                 farewell(&endpoint, &target).await;

@@ -5,20 +5,25 @@
 //! connection may serve the next one. The peer is configured, requests come from one template, and responses need
 //! lengths, chunks and interim answers only.
 
+mod stream;
+#[cfg(test)]
+mod tests;
 use std::borrow::Cow;
+use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
+use tokio::io::AsyncWrite as _;
 use tokio_util::io::poll_read_buf;
+
+use crate::in_flight::life;
+pub(super) use stream::Stream;
 
 /// Bytes of the head of a response.
 const HEAD_MAX: usize = 64 << 10;
@@ -69,17 +74,62 @@ pub(super) struct Failed {
     pub(super) sent: bool,
 }
 
-pub(super) enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
 /// A connection between two exchanges, or in one.
 pub(super) struct Connection {
     stream: Stream,
     /// Read and not used yet.
     input: BytesMut,
-    output: Vec<u8>,
+    output: Output,
+}
+
+/// A request on its way out.
+#[derive(Default)]
+struct Output {
+    /// Its head, and its body if that is short.
+    first: Vec<u8>,
+    /// How much of that is written.
+    written: usize,
+    /// What is left of a long body.
+    rest: Bytes,
+    /// Something is left to be written, or to be flushed.
+    open: bool,
+}
+
+impl Output {
+    fn begin(&mut self, request: &Request<'_>) {
+        self.first.clear();
+        self.first.extend_from_slice(&request.head);
+        write_length(&mut self.first, request.body.len());
+        if request.body.len() <= JOINED_MAX {
+            self.first.extend_from_slice(&request.body);
+        } else {
+            self.rest = request.body.clone();
+        }
+        (self.written, self.open) = (0, true);
+    }
+
+    fn give_up(&mut self) {
+        self.rest = Bytes::new();
+        self.open = false;
+    }
+
+    /// Ready when all of it is written.
+    fn poll(&mut self, stream: &mut Stream, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let left = self.first.get(self.written..).filter(|left| !left.is_empty());
+            let Some(left) = left.or_else(|| (!self.rest.is_empty()).then_some(&*self.rest)) else { break };
+            let joined = self.written < self.first.len();
+            let count = ready!(Pin::new(&mut *stream).poll_write(context, left))?;
+            match (count, joined) {
+                (0, _) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                (_, true) => self.written += count,
+                (_, false) => self.rest.advance(count),
+            }
+        }
+        ready!(Pin::new(stream).poll_flush(context))?;
+        self.open = false;
+        Poll::Ready(Ok(()))
+    }
 }
 
 /// The beginning of a response.
@@ -88,6 +138,8 @@ pub(super) struct Head {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) framing: Framing,
+    /// How the body is encoded, though nobody asked for it.
+    pub(super) coding: Option<Box<str>>,
     /// The connection may be used again after the end of the body.
     pub(super) reusable: bool,
 }
@@ -114,7 +166,7 @@ pub(super) enum Chunk {
 
 impl Connection {
     pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, input: BytesMut::with_capacity(READ), output: Vec::new() }
+        Self { stream, input: BytesMut::with_capacity(READ), output: Output::default() }
     }
 
     /// Whether the server has closed it, or said something that nobody asked for: then it is of no use. `look`: ask the
@@ -131,59 +183,70 @@ impl Connection {
         poll_read_buf(Pin::new(&mut self.stream), &mut context, &mut self.input).is_ready()
     }
 
-    /// Writes a request and reads the head of its response.
+    /// Writes a request and reads the head of its response, both at once: a server may refuse, or begin to answer, before
+    /// it has read all. Then the rest is written beside the body of the response.
     pub(super) async fn exchange(&mut self, request: &Request<'_>) -> Result<Head, Failed> {
-        self.output.clear();
-        self.output.extend_from_slice(&request.head);
-        let joined = request.body.len() <= JOINED_MAX;
-        write_length(&mut self.output, request.body.len());
-        if joined {
-            self.output.extend_from_slice(&request.body);
-        }
-        let mut sent = false;
-        let written = async {
-            let mut output = &self.output[..];
-            while !output.is_empty() {
-                let count = self.stream.write(output).await?;
-                if count == 0 {
-                    return Err(io::ErrorKind::WriteZero.into());
-                }
-                sent = true;
-                output.advance(count);
-            }
-            if !joined {
-                self.stream.write_all(&request.body).await?;
-            }
-            self.stream.flush().await
-        };
-        if let Err(error) = written.await {
-            if !sent {
-                return Err(Failed { error: error.into(), sent });
+        self.output.begin(request);
+        let mut broken = None;
+        poll_fn(|context| self.poll_exchange(&mut broken, context)).await
+    }
+
+    fn poll_exchange(
+        &mut self,
+        broken: &mut Option<io::Error>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Head, Failed>> {
+        if self.output.open
+            && let Poll::Ready(Err(error)) = self.output.poll(&mut self.stream, context)
+        {
+            if self.output.written == 0 {
+                return Poll::Ready(Err(Failed { error: error.into(), sent: false }));
             }
             // A server that refuses a request early closes before it has read all of it, and has said why.
-            return self.head().await.map_err(|_| Failed { error: error.into(), sent });
+            self.output.give_up();
+            *broken = Some(error);
         }
-        self.head().await.map_err(|error| Failed { error, sent: true })
+        Poll::Ready(match ready!(self.poll_head(context)) {
+            Ok(mut head) => {
+                head.reusable &= !self.output.open && broken.is_none();
+                if !head.status.is_success() {
+                    self.output.give_up();
+                }
+                Ok(head)
+            }
+            Err(error) => {
+                let error = broken.take().map_or(error, Http1Error::from);
+                Err(Failed { error, sent: self.output.written > 0 })
+            }
+        })
     }
 
     /// Skips interim responses.
-    async fn head(&mut self) -> Result<Head, Http1Error> {
+    fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Head, Http1Error>> {
         loop {
             while let Some(head) = parse(&mut self.input)? {
                 match head.status.as_u16() {
-                    101 => return Err(Http1Error::Malformed("it switches to a protocol nobody asked for")),
+                    101 => {
+                        return Poll::Ready(Err(Http1Error::Malformed("it switches to a protocol nobody asked for")));
+                    }
                     100..=199 => {}
-                    _ => return Ok(head),
+                    _ => return Poll::Ready(Ok(head)),
                 }
             }
             if self.input.len() > HEAD_MAX {
-                return Err(Http1Error::Malformed("its head is too long"));
+                return Poll::Ready(Err(Http1Error::Malformed("its head is too long")));
             }
-            self.input.reserve(READ);
-            if self.stream.read_buf(&mut self.input).await? == 0 {
-                return Err(Http1Error::Closed("it answered"));
+            if ready!(self.poll_read(READ, context))? == 0 {
+                return Poll::Ready(Err(Http1Error::Closed("it answered")));
             }
         }
+    }
+
+    fn poll_read(&mut self, room: usize, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.input.reserve(room);
+        let count = ready!(poll_read_buf(Pin::new(&mut self.stream), context, &mut self.input))?;
+        life::heard();
+        Poll::Ready(Ok(count))
     }
 
     /// The next piece of a body; none after its end, which `framing` then says.
@@ -192,6 +255,12 @@ impl Connection {
         framing: &mut Framing,
         context: &mut Context<'_>,
     ) -> Poll<Result<Option<Bytes>, Http1Error>> {
+        if self.output.open
+            && let Poll::Ready(Err(_)) = self.output.poll(&mut self.stream, context)
+        {
+            // It answers all the same.
+            self.output.give_up();
+        }
         loop {
             match framing.take(&mut self.input)? {
                 Taken::Data(data) => return Poll::Ready(Ok(Some(data))),
@@ -204,9 +273,7 @@ impl Connection {
                 }
                 Framing::Chunked(_) | Framing::UntilClose | Framing::Done => READ,
             };
-            self.input.reserve(want);
-            let read = ready!(poll_read_buf(Pin::new(&mut self.stream), context, &mut self.input));
-            match (read?, *framing) {
+            match (ready!(self.poll_read(want, context))?, *framing) {
                 (0, Framing::UntilClose) => {
                     *framing = Framing::Done;
                     return Poll::Ready(Ok(None));
@@ -262,6 +329,7 @@ struct Fields {
     chunked: bool,
     close: bool,
     keep: bool,
+    coding: Option<Box<str>>,
 }
 
 /// Headers of responses that somebody here reads. The others are not kept.
@@ -287,6 +355,11 @@ impl Fields {
                 self.close |= option.eq_ignore_ascii_case(b"close");
                 self.keep |= option.eq_ignore_ascii_case(b"keep-alive");
             }
+        } else if is(&CONTENT_ENCODING) {
+            let value = value.trim_ascii();
+            if !value.is_empty() && !value.eq_ignore_ascii_case(b"identity") {
+                self.coding = Some(String::from_utf8_lossy(value).into());
+            }
         } else if let Some(name) = KEPT.iter().find(|kept| name.eq_ignore_ascii_case(kept))
             && let Ok(value) = HeaderValue::from_bytes(value)
         {
@@ -308,7 +381,8 @@ impl Fields {
             (false, None) => Framing::UntilClose,
         };
         let persistent = !self.close && (!self.old || self.keep);
-        Ok(Head { status, headers: self.headers, framing, reusable: persistent && framing != Framing::UntilClose })
+        let reusable = persistent && framing != Framing::UntilClose;
+        Ok(Head { status, headers: self.headers, framing, coding: self.coding, reusable })
     }
 }
 
@@ -390,56 +464,8 @@ fn piece(input: &mut BytesMut, left: u64) -> Option<Bytes> {
     (count > 0).then(|| input.split_to(count).freeze())
 }
 
-impl Stream {
-    fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
-        }
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut tokio::io::ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
-        }
-    }
-}
-
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Connection")
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,9 +1,11 @@
 //! What an HTTP server answered to one POST: a JSON message, an event stream, a lost session, or a refusal.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
+use http::response::Parts;
 use http::{Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -11,7 +13,7 @@ use mcp::{ErrorCode, message};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::http::HttpLink;
+use super::http::{Aside, HttpLink};
 use super::http_events::HttpEvents;
 use super::http_pool::{self, Body};
 use super::http_target::Target;
@@ -21,8 +23,9 @@ use super::{Doubt, Link};
 use crate::call::{Answer, CallError, Cause, EventStream};
 use crate::endpoint::Endpoint;
 
-/// How much of a refusal's body is read, in bytes.
-const REFUSAL: u64 = 64 << 10;
+/// How much of a refusal's body is read, in bytes, and for how long.
+const REFUSAL: usize = 64 << 10;
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How much of it is shown, in characters.
 const SHOWN: usize = 200;
 
@@ -54,10 +57,32 @@ impl Exchange {
     }
 
     /// Says something to the server beside the exchange, in its session.
-    pub(super) fn aside(&self, message: Vec<u8>) {
+    pub(super) fn aside(&self, aside: Aside, message: Vec<u8>) {
         if let Some(link) = &self.link {
-            HttpLink::post_aside(&self.endpoint, link, message);
+            HttpLink::post_aside(&self.endpoint, link, aside, message);
         }
+    }
+
+    /// The answer in a message that must be one.
+    fn only_answer(&self, message: &Bytes) -> Result<Bytes, CallError> {
+        match read(message) {
+            Inbound::Answer { id, span } if id == self.restore.id => Ok(self.restore.answer(message, span)),
+            Inbound::NamelessError { error } => Ok(self.restore.named(message, error)),
+            found @ (Inbound::Answer { .. }
+            | Inbound::Progress { .. }
+            | Inbound::Request { .. }
+            | Inbound::ListChanged
+            | Inbound::Notification
+            | Inbound::Stray
+            | Inbound::Malformed { .. }) => Err(self.unexpected(&found, message)),
+        }
+    }
+
+    /// The error that `message` is in the place of the answer.
+    pub(super) fn unexpected(&self, found: &Inbound, message: &[u8]) -> CallError {
+        let said = Some(on_one_line(message)).filter(|text| !text.is_empty());
+        let said = said.map(|text| format!("it begins: {text}"));
+        explained(self.restore.unexpected(found, self.server()), &self.endpoint, [said])
     }
 
     pub(super) fn broken(&self, error: &Http1Error) -> CallError {
@@ -68,19 +93,19 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if self.out {
-            self.aside(message::cancelled(&self.restore.id.to_string(), None));
+            self.aside(Aside::Cancellation, message::cancelled(&self.restore.id.to_string(), None));
         }
     }
 }
 
 #[derive(PartialEq, Eq)]
-enum Media {
+pub(super) enum Media {
     Json,
     Events,
     Other,
 }
 
-fn media(headers: &HeaderMap) -> Media {
+pub(super) fn media(headers: &HeaderMap) -> Media {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = value.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") {
@@ -92,6 +117,12 @@ fn media(headers: &HeaderMap) -> Media {
     }
 }
 
+/// Where a response sends the client, which may repeat a POST there.
+pub(super) fn redirect(response: &Response<Body>) -> Option<&str> {
+    let moved = matches!(response.status().as_u16(), 301 | 302 | 307 | 308);
+    response.headers().get(LOCATION).filter(|_| moved)?.to_str().ok()
+}
+
 /// Makes an answer of a response whose head has come.
 pub(super) async fn accept(mut exchange: Exchange, response: Response<Body>) -> Result<Answer, CallError> {
     let (head, body) = response.into_parts();
@@ -101,28 +132,34 @@ pub(super) async fn accept(mut exchange: Exchange, response: Response<Body>) -> 
         exchange.over();
         return refused(&exchange, head.status, &head.headers, &text);
     }
+    let coded = body.coding().is_some();
     match media {
-        Media::Events => Ok(Answer::Events(EventStream::new(HttpEvents::new(exchange, body)))),
-        Media::Json => {
+        Media::Events if !coded => Ok(Answer::Events(EventStream::new(HttpEvents::new(exchange, body)))),
+        Media::Json if !coded => {
             let whole = read_whole(body, exchange.limit()).await;
             exchange.over();
             let whole = whole.map_err(|error| error.of(&exchange))?;
-            exchange.restore.only_answer(&whole, exchange.server()).map(Answer::Whole)
+            exchange.only_answer(&whole).map(Answer::Whole)
         }
-        Media::Other => {
+        Media::Events | Media::Json | Media::Other => {
             exchange.over();
-            let (server, status) = (exchange.server(), head.status);
-            let found = head
-                .headers
-                .get(CONTENT_TYPE)
-                .map_or_else(|| "no content type".to_owned(), |value| format!("{value:?}"));
-            let message = format!(
-                "server `{server}` answered a request with status {status} and {found}; \
-                 expected application/json or text/event-stream"
-            );
+            let message = format!("server `{}` answered a request with {}", exchange.server(), form(&head, &body));
+            body.leave(&exchange.endpoint.upstreams);
             Err(CallError::sent(Cause::Protocol, message))
         }
     }
+}
+
+/// In what form a response came, and in what it should have.
+pub(super) fn form(head: &Parts, body: &Body) -> String {
+    if let Some(coding) = body.coding() {
+        return format!("Content-Encoding {}, although it was asked for identity", on_one_line(coding.as_bytes()));
+    }
+    let found = head.headers.get(CONTENT_TYPE).map_or_else(
+        || "no content type".to_owned(),
+        |found| format!("content type {}", on_one_line(found.as_bytes())),
+    );
+    format!("status {} and {found}; expected application/json or text/event-stream", head.status)
 }
 
 fn refused(exchange: &Exchange, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Result<Answer, CallError> {
@@ -136,9 +173,15 @@ fn refused(exchange: &Exchange, status: StatusCode, headers: &HeaderMap, body: &
             return Ok(Answer::Whole(exchange.restore.named(body, error)));
         }
         Inbound::NamelessError { error } => addressed(status, &body[error.range()]),
-        _ => None,
+        Inbound::Answer { .. }
+        | Inbound::Progress { .. }
+        | Inbound::Request { .. }
+        | Inbound::ListChanged
+        | Inbound::Notification
+        | Inbound::Stray
+        | Inbound::Malformed { .. } => None,
     };
-    Err(error.unwrap_or_else(|| unspoken(exchange.server(), status, headers, body)))
+    Err(error.unwrap_or_else(|| unspoken(&exchange.endpoint, status, headers, body)))
 }
 
 /// The server's own words to the client.
@@ -156,43 +199,66 @@ fn addressed(status: StatusCode, error: &[u8]) -> Option<CallError> {
 }
 
 /// A status with nothing in it for the client. It may have been executed.
-fn unspoken(server: &str, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> CallError {
-    let mut message = format!("server `{server}` answered with {}", shown(status, body));
+fn unspoken(endpoint: &Endpoint, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> CallError {
+    let message = format!("server `{}` answered with status {status}", endpoint.key.backend);
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    if let Some(location) = header(LOCATION).filter(|_| status.is_redirection()) {
-        message.push_str(&format!("; it has moved to {location}, which the configuration must name"));
-    }
     let mut error = CallError::sent(Cause::Status(status.as_u16()), message);
     if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
         && let Some(seconds) = header(RETRY_AFTER).and_then(|text| text.parse::<u32>().ok())
     {
         error = error.with("retryAfterMs", (u64::from(seconds) * 1000).into());
     }
-    error.with("status", status.as_u16().into())
+    let moved = header(LOCATION).filter(|_| status.is_redirection());
+    let moved = moved.map(|location| format!("it has moved to {location}, which the configuration must name"));
+    let said = [Some(on_one_line(body)).filter(|text| !text.is_empty()), moved];
+    explained(error, endpoint, said).with("status", status.as_u16().into())
 }
 
-/// Status and the beginning of a body, on one line.
-fn shown(status: StatusCode, body: &[u8]) -> String {
+/// With what the server said, which is for operators alone.
+fn explained(error: CallError, endpoint: &Endpoint, said: impl IntoIterator<Item = Option<String>>) -> CallError {
+    let said = said.into_iter().flatten().collect::<Vec<_>>().join("; ");
+    if said.is_empty() { error } else { error.explained(endpoint.note_detail(said)) }
+}
+
+/// The beginning of a body.
+fn on_one_line(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
-    let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SHOWN).collect();
-    if text.is_empty() { format!("status {status}") } else { format!("status {status}: {text}") }
+    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SHOWN).collect()
 }
 
-/// Posts a notification or a reply, which have no answer.
+/// Posts a notification or a reply. They have no answer, so the head of the response says all: some servers never end
+/// what follows.
 pub(super) async fn post(endpoint: &Endpoint, target: &Target, message: Bytes) -> Result<(), CallError> {
     let response = http_pool::send(endpoint, target, &target.post(message)).await?;
     let status = response.status();
-    let body = read_refusal(response.into_body()).await;
     if status.is_success() {
+        response.into_body().leave(&endpoint.upstreams);
         return Ok(());
     }
-    let text = format!("server `{}` refused a notification with {}", endpoint.key.backend, shown(status, &body));
-    Err(CallError::sent(Cause::Status(status.as_u16()), text))
+    let body = read_refusal(response.into_body()).await;
+    let text = format!("server `{}` refused a notification with status {status}", endpoint.key.backend);
+    let error = CallError::sent(Cause::Status(status.as_u16()), text);
+    Err(explained(error, endpoint, [Some(on_one_line(&body)).filter(|text| !text.is_empty())]))
 }
 
-/// A short body, or as much of it as came: what it says is only a hint.
-async fn read_refusal(body: Body) -> Bytes {
-    read_whole(body, REFUSAL).await.unwrap_or_default()
+/// As much of a body as comes soon: the status has said what matters, and some servers never end what follows.
+async fn read_refusal(mut body: Body) -> Bytes {
+    if body.coding().is_some() {
+        return Bytes::new();
+    }
+    let mut read = BytesMut::new();
+    let reading = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let room = REFUSAL - read.len();
+            let data = frame.into_data().unwrap_or_default();
+            read.extend_from_slice(&data[..data.len().min(room)]);
+            if data.len() > room {
+                return;
+            }
+        }
+    };
+    drop(tokio::time::timeout(PATIENCE, reading).await);
+    read.freeze()
 }
 
 pub(super) enum ReadError {

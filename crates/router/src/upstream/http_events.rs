@@ -13,11 +13,13 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
-use http_body_util::BodyExt;
 use mcp::sse::{Decoder, Event};
+use runtime::Backoff;
+use tokio::time::Instant;
 
 use super::Link;
-use super::http_answer::{Exchange, too_large};
+use super::http::Aside;
+use super::http_answer::{Exchange, Media, form, media, too_large};
 use super::http_pool::{self, Body};
 use super::http_target::LAST_EVENT_ID;
 use super::inbound::{Inbound, read};
@@ -31,6 +33,8 @@ pub(super) struct HttpEvents {
     events: Vec<Event>,
     ready: VecDeque<Bytes>,
     answered: bool,
+    /// Why something that came, and was no answer, could not be read.
+    unread: Option<String>,
     resume: Resume,
 }
 
@@ -43,22 +47,43 @@ enum Source {
 }
 
 /// What it takes to go on after a stream has ended.
-#[derive(Default)]
 struct Resume {
     last_event: Option<HeaderValue>,
     /// As the server wishes.
     wait: Option<Duration>,
     /// Tries since the last event.
     fruitless: u32,
+    /// Streams in a row that ended soon and had no message.
+    barren: u32,
+    /// When the present one was opened.
+    opened: Instant,
 }
 
-/// For a stream that is not ended after its answer. Until then its connection serves nobody else.
-const LINGER: Duration = Duration::from_secs(1);
 /// How often in a row the rest of a stream is asked for without any event coming.
 const FRUITLESS: u32 = 5;
-/// Before the rest is asked for, if the server does not say, and at most.
-const WAIT: Duration = Duration::from_millis(100);
+/// Before the rest is asked for, however soon the server would like that. Some servers end every stream on purpose, to be
+/// asked again: what has lived for a while, or has brought a message, is asked for at once.
+const RESUME: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+const LIVED: Duration = Duration::from_secs(5);
+/// At most, whatever the server wishes.
 const WAIT_MAX: Duration = Duration::from_secs(30);
+
+impl Resume {
+    fn new() -> Self {
+        Self { last_event: None, wait: None, fruitless: 0, barren: 0, opened: Instant::now() }
+    }
+
+    /// How long to wait before the next try.
+    fn next(&mut self) -> Duration {
+        if self.opened.elapsed() >= LIVED {
+            self.barren = 0;
+        }
+        let least = RESUME.ceiling(self.barren);
+        self.barren += 1;
+        self.fruitless += 1;
+        self.wait.map_or(least, |wait| wait.clamp(least, WAIT_MAX))
+    }
+}
 
 impl HttpEvents {
     pub(super) fn new(exchange: Exchange, body: Body) -> Self {
@@ -69,11 +94,12 @@ impl HttpEvents {
             events: Vec::new(),
             ready: VecDeque::new(),
             answered: false,
-            resume: Resume::default(),
+            unread: None,
+            resume: Resume::new(),
         }
     }
 
-    fn take_events(&mut self) {
+    fn take_events(&mut self) -> Result<(), CallError> {
         for event in std::mem::take(&mut self.events) {
             self.resume.fruitless = 0;
             if let Some(id) = event.id.as_deref() {
@@ -82,12 +108,14 @@ impl HttpEvents {
             self.resume.wait = event.retry.map(Duration::from_millis).or(self.resume.wait);
             // Events without data carry only ids and reconnection times.
             if !event.data.is_empty() && !self.answered {
-                self.take_message(event.data);
+                self.resume.barren = 0;
+                self.take_message(event.data)?;
             }
         }
+        Ok(())
     }
 
-    fn take_message(&mut self, message: Vec<u8>) {
+    fn take_message(&mut self, message: Vec<u8>) -> Result<(), CallError> {
         let restore = &self.exchange.restore;
         match read(&message) {
             Inbound::Answer { id, span } if id == restore.id => {
@@ -103,18 +131,26 @@ impl HttpEvents {
             }
             Inbound::Request { method, reply } => {
                 tracing::debug!(backend = self.exchange.server(), method, "a request of the server is answered here");
-                self.exchange.aside(reply);
+                self.exchange.aside(Aside::Reply, reply);
             }
             Inbound::ListChanged => self.exchange.endpoint.tell(EndpointEvent::ListChanged),
             Inbound::Notification => {
                 let mark = message.len() - mcp::without_bom(&message).len();
                 self.ready.push_back(Bytes::from(message).slice(mark..));
             }
-            stray
-            @ (Inbound::Answer { .. } | Inbound::Progress { .. } | Inbound::Stray | Inbound::Malformed { .. }) => {
-                tracing::debug!(backend = self.exchange.server(), ?stray, "a message of the server is for nobody");
+            Inbound::Progress { .. } | Inbound::Stray => {
+                tracing::debug!(backend = self.exchange.server(), "progress of the server is for nobody");
+            }
+            Inbound::Malformed { answer: false, reason, .. } => {
+                tracing::debug!(backend = self.exchange.server(), reason, "a message of the server cannot be read");
+                self.unread = Some(reason);
+            }
+            // Only one call waits here, so it was meant to be the answer.
+            found @ (Inbound::Answer { .. } | Inbound::Malformed { .. }) => {
+                return Err(self.exchange.unexpected(&found, &message));
             }
         }
+        Ok(())
     }
 
     fn answer_came(&mut self) {
@@ -128,31 +164,27 @@ impl HttpEvents {
             match Pin::new(&mut body).poll_frame(context) {
                 Poll::Ready(Some(Ok(_))) => self.from = Source::Stream(body),
                 Poll::Ready(Some(Err(_)) | None) => {}
-                Poll::Pending => self.linger(body),
+                // The client need not wait for a stream that its server leaves open.
+                Poll::Pending => body.leave(&self.exchange.endpoint.upstreams),
             }
         }
     }
 
-    /// The client need not wait for a stream that its server leaves open.
-    fn linger(&self, mut body: Body) {
-        self.exchange.endpoint.upstreams.tasks.spawn("end of an event stream", async move {
-            let rest = async { while let Some(Ok(_)) = body.frame().await {} };
-            // Whether it came in time: the body knows what becomes of its connection.
-            drop(tokio::time::timeout(LINGER, rest).await);
-        });
-    }
-
     /// The stream is over and the answer not there: asks for the rest, or says why it cannot.
     fn interrupted(&mut self, error: CallError) -> Result<(), CallError> {
-        let Resume { last_event, wait, fruitless } = &mut self.resume;
-        let (Some(link), Some(last)) = (&self.exchange.link, last_event.as_ref()) else { return Err(error) };
-        if *fruitless == FRUITLESS {
+        let error = match self.unread.take() {
+            Some(reason) => {
+                let message = format!("{}; before that, something came that cannot be read: {reason}", error.message);
+                CallError { message, ..error }
+            }
+            None => error,
+        };
+        let (Some(link), Some(last)) = (&self.exchange.link, &self.resume.last_event) else { return Err(error) };
+        if self.resume.fruitless == FRUITLESS {
             return Err(error);
         }
-        *fruitless += 1;
-        let wait = wait.unwrap_or(WAIT * *fruitless).min(WAIT_MAX);
-        let rest = rest(Arc::clone(&self.exchange.endpoint), Arc::clone(link), last.clone(), wait);
-        self.from = Source::Resuming(Box::pin(rest));
+        let (endpoint, link, last) = (Arc::clone(&self.exchange.endpoint), Arc::clone(link), last.clone());
+        self.from = Source::Resuming(Box::pin(rest(endpoint, link, last, self.resume.next())));
         self.decoder = decoder(&self.exchange);
         Ok(())
     }
@@ -171,6 +203,7 @@ impl HttpEvents {
                 let outcome = ready!(rest.as_mut().poll(context));
                 return Poll::Ready(match outcome {
                     Ok(opened) => {
+                        self.resume.opened = Instant::now();
                         self.from = Source::Stream(opened);
                         Ok(())
                     }
@@ -184,8 +217,8 @@ impl HttpEvents {
             Some(Ok(frame)) => {
                 let data = frame.into_data().unwrap_or_default(); // trailers say nothing
                 let too_much = self.decoder.push(&data, &mut self.events).is_err();
-                self.take_events();
-                if too_much && !self.answered { Err(too_large(&self.exchange)) } else { Ok(()) }
+                let taken = self.take_events();
+                if too_much && !self.answered { taken.and_then(|()| Err(too_large(&self.exchange))) } else { taken }
             }
             Some(Err(error)) => {
                 let error = self.exchange.broken(&error);
@@ -220,8 +253,10 @@ async fn rest(endpoint: Arc<Endpoint>, link: Arc<Link>, last: HeaderValue, wait:
         let cause = error.cause;
         CallError { cause, ..lost(format!("could not be resumed: {error}")) }
     })?;
-    match response.status() {
-        StatusCode::OK => Ok(response.into_body()),
+    let (head, body) = response.into_parts();
+    match head.status {
+        StatusCode::OK if media(&head.headers) == Media::Events && body.coding().is_none() => Ok(body),
+        StatusCode::OK => Err(lost(format!("was not resumed: {}", form(&head, &body)))),
         status => Err(lost(format!("was not resumed: status {status}"))),
     }
 }

@@ -14,11 +14,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::Upstreams;
 use super::http_target::Target;
 use super::http1::{Connection, Failed, Framing, Head, Http1Error, Request, Stream};
 use crate::call::{CallError, Cause};
@@ -120,9 +122,30 @@ pub(super) struct Body {
     /// Until the end.
     lent: Option<Lent>,
     framing: Framing,
+    coding: Option<Box<str>>,
 }
 
+/// For a body that nobody reads. Until its end its connection serves nobody else.
+const LINGER: Duration = Duration::from_secs(1);
+
 impl Body {
+    /// How it is encoded, though every request asks for it as it is: it cannot be read.
+    pub(super) fn coding(&self) -> Option<&str> {
+        self.coding.as_deref()
+    }
+
+    /// Nobody needs more of it. Its connection is used again if its end comes soon.
+    pub(super) fn leave(mut self, upstreams: &Upstreams) {
+        if self.lent.as_ref().is_none_or(|lent| !lent.reusable) {
+            return;
+        }
+        upstreams.tasks.spawn("end of an upstream answer", async move {
+            let rest = async { while let Some(Ok(_)) = self.frame().await {} };
+            // Whether it came in time: the body knows what becomes of its connection.
+            drop(tokio::time::timeout(LINGER, rest).await);
+        });
+    }
+
     fn over(&mut self) {
         if let Some(lent) = self.lent.take_if(|_| self.framing == Framing::Done) {
             lent.give_back();
@@ -138,7 +161,7 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Http1Error>>> {
-        let Self { lent: Some(lent), framing } = &mut *self else { return Poll::Ready(None) };
+        let Self { lent: Some(lent), framing, .. } = &mut *self else { return Poll::Ready(None) };
         let piece = ready!(lent.connection.poll_body(framing, context));
         if piece.is_err() {
             self.lent = None;
@@ -185,7 +208,7 @@ pub(super) async fn send(
 fn response(head: Head, connection: Connection, serial: u64) -> Response<Body> {
     let keep = keep_alive(&head.headers).map_or(IDLE, |said| said.saturating_sub(MARGIN).min(IDLE));
     let lent = Lent { connection, serial, keep, reusable: head.reusable };
-    let mut body = Body { lent: Some(lent), framing: head.framing };
+    let mut body = Body { lent: Some(lent), framing: head.framing, coding: head.coding };
     body.over();
     let mut response = Response::new(body);
     *response.status_mut() = head.status;

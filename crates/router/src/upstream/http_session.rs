@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use mcp::message::method;
-use tokio::sync::Mutex;
+use tokio::sync::Semaphore;
 
 use super::http::HttpLink;
 use super::{Link, ask};
@@ -33,23 +33,29 @@ impl Doubt {
 }
 
 /// What has been found out about one session.
-#[derive(Default)]
 pub(super) struct Standing {
     checks: AtomicU64,
     fallen: AtomicBool,
-    /// The number of the last check after which it still stood. Held while one is made: many callers, one check.
-    stood: Mutex<u64>,
+    /// The number of the last check after which it still stood.
+    stood: AtomicU64,
+    /// One place, for whoever makes a check: many callers, one check.
+    turn: Semaphore,
 }
 
 impl Standing {
+    pub(super) fn new() -> Self {
+        let none = || AtomicU64::new(0);
+        Self { checks: none(), fallen: AtomicBool::new(false), stood: none(), turn: Semaphore::new(1) }
+    }
+
     /// Whether the session has fallen, by a check that begins after this was called. `check` says whether it has.
     async fn fallen(&self, check: impl AsyncFnOnce() -> bool) -> bool {
         let begun = self.checks.load(Ordering::Acquire);
-        let mut stood = self.stood.lock().await;
+        let _turn = self.turn.acquire().await;
         if self.fallen.load(Ordering::Acquire) {
             return true;
         }
-        if *stood > begun {
+        if self.stood.load(Ordering::Acquire) > begun {
             return false;
         }
         let number = self.checks.fetch_add(1, Ordering::AcqRel) + 1;
@@ -57,7 +63,7 @@ impl Standing {
         if fallen {
             self.fallen.store(true, Ordering::Release);
         } else {
-            *stood = number;
+            self.stood.store(number, Ordering::Release);
         }
         fallen
     }
@@ -74,8 +80,7 @@ impl HttpLink {
     }
 
     /// The server refuses a ping on this session for the same reason. Credentials only count if others are configured by
-    /// now. Some servers refuse every ping, so it must refuse
-    /// its list as well.
+    /// now. Some servers refuse every ping, so it must refuse its list as well.
     pub(super) async fn has_fallen(&self, endpoint: &Arc<Endpoint>, link: &Arc<Link>, doubt: Doubt) -> bool {
         if doubt == Doubt::Credentials && !self.is_outdated(endpoint).await {
             return false;
@@ -91,7 +96,7 @@ impl HttpLink {
             }
             true
         };
-        self.standing.fallen(refused).await
+        self.life.standing.fallen(refused).await
     }
 }
 
@@ -105,7 +110,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_who_doubt_make_one_check_each_that_began_after_their_doubt() {
-        let (standing, checks) = (Standing::default(), Cell::new(0));
+        let (standing, checks) = (Standing::new(), Cell::new(0));
         let check = async |fallen| {
             standing
                 .fallen(async || {
@@ -116,11 +121,11 @@ mod tests {
                 .await
         };
         assert_eq!(join_all((0..9).map(|_| check(false))).await, [false; 9]);
-        assert_eq!(checks.get(), 1);
+        assert_eq!(checks.get(), 2, "one was under way when the others began to doubt");
         assert!(!check(false).await);
-        assert_eq!(checks.get(), 2, "what was found before says nothing of now");
+        assert_eq!(checks.get(), 3, "what was found before says nothing of now");
         assert_eq!(join_all((0..9).map(|_| check(true))).await, [true; 9]);
         assert!(check(false).await, "what has fallen stays so");
-        assert_eq!(checks.get(), 3);
+        assert_eq!(checks.get(), 4);
     }
 }

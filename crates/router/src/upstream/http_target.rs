@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use model::Transport;
@@ -68,6 +68,8 @@ impl Target {
         headers.insert(HOST, HeaderValue::try_from(authority).map_err(|_| bad("its host cannot be sent"))?);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+        // Without it a server may choose a coding, and there is none that is read here.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("only1mcp/", env!("CARGO_PKG_VERSION"))));
         for (name, text) in configured {
             let value = secrets.resolve(&format!("headers.{name}"), text)?;
@@ -89,6 +91,21 @@ impl Target {
         self.headers.insert(VERSION, HeaderValue::from_static(version.as_str()));
         self.post = head(&Method::POST, &self.path, &self.headers);
         self
+    }
+
+    /// Where `location`, the answer to a request to this target, leads: another path of the same server, or nowhere.
+    pub(super) fn moved_to(&self, location: &str) -> Option<Self> {
+        let scheme = if self.tls { "https" } else { "http" };
+        let host = self.headers.get(HOST)?.to_str().ok()?;
+        let here = url::Url::parse(&format!("{scheme}://{host}{}", self.path)).ok()?;
+        let there = here.join(location).ok().filter(|there| there.origin() == here.origin())?;
+        let path = PathAndQuery::try_from(&there[url::Position::BeforePath..url::Position::AfterQuery]).ok()?;
+        let moved = path != self.path;
+        moved.then(|| Self { post: head(&Method::POST, &path, &self.headers), path, ..self.clone() })
+    }
+
+    pub(super) fn path(&self) -> &str {
+        self.path.as_str()
     }
 
     pub(super) fn differs_from(&self, other: &Self) -> bool {
@@ -115,4 +132,29 @@ fn head(method: &Method, path: &PathAndQuery, headers: &HeaderMap) -> Vec<u8> {
         push_header(&mut head, name, value);
     }
     head
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_redirect_leads_to_another_path_of_the_same_server_only() {
+        let url = "http://example.org:81/mcp?x=1".to_owned();
+        let target =
+            Target::resolve(&Transport::Http { url, headers: BTreeMap::new() }, Duration::from_secs(1)).await.unwrap();
+        let path = |location| target.moved_to(location).map(|moved| moved.path().to_owned());
+        assert_eq!(path("/mcp/").as_deref(), Some("/mcp/"));
+        assert_eq!(path("mcp/?x=1#y").as_deref(), Some("/mcp/?x=1"));
+        assert_eq!(path("http://example.org:81/v2/mcp").as_deref(), Some("/v2/mcp"));
+        assert_eq!(path("//example.org:81").as_deref(), Some("/"));
+        for elsewhere in ["http://example.org/mcp/", "https://example.org:81/mcp/", "//evil:81/", "/mcp?x=1", "ftp://a"]
+        {
+            assert_eq!(path(elsewhere), None, "{elsewhere}");
+        }
+        let moved = target.moved_to("/mcp/").unwrap();
+        assert!(moved.post.starts_with(b"POST /mcp/ HTTP/1.1\r\n"));
+    }
 }

@@ -41,6 +41,8 @@ pub(crate) enum Inbound {
     Malformed {
         /// It can only have been meant for the answer to this request of ours.
         id: Option<u64>,
+        /// If it was meant for anything, then for an answer.
+        answer: bool,
         reason: String,
     },
 }
@@ -52,7 +54,7 @@ pub(crate) fn read(message: &[u8]) -> Inbound {
         Ok(envelope) => envelope,
         Err(error) => {
             let id = error.id.as_deref().filter(|_| error.is_answer).and_then(mcp::number_of);
-            return Inbound::Malformed { id, reason: error.to_string() };
+            return Inbound::Malformed { id, answer: error.is_answer, reason: error.to_string() };
         }
     };
     match envelope.message {
@@ -60,7 +62,7 @@ pub(crate) fn read(message: &[u8]) -> Inbound {
             Some(number) => Inbound::Answer { id: number, span: id.span() },
             None => {
                 let reason = format!("it answers the id {}, which no request had", shown(id.text()));
-                Inbound::Malformed { id: None, reason }
+                Inbound::Malformed { id: None, answer: true, reason }
             }
         },
         Message::Error { id, error } => match id.and_then(|id| id.as_u64().map(|number| (number, id.span()))) {
@@ -69,7 +71,7 @@ pub(crate) fn read(message: &[u8]) -> Inbound {
         },
         Message::Request { id, .. } if id.text().len() > MAX_ID => {
             let reason = format!("the id of a request has {} bytes; at most {MAX_ID} are answered", id.text().len());
-            Inbound::Malformed { id: None, reason }
+            Inbound::Malformed { id: None, answer: false, reason }
         }
         Message::Request { id, call } => {
             let method = call.method.value();
@@ -147,22 +149,19 @@ impl Restore {
         Some(splice(message, &mut [Edit::new(span, token)]).into())
     }
 
-    /// The answer in a message that must be one.
-    pub(crate) fn only_answer(&self, message: &Bytes, server: &str) -> Result<Bytes, CallError> {
-        match read(message) {
-            Inbound::Answer { id, span } if id == self.id => Ok(self.answer(message, span)),
-            Inbound::NamelessError { error } => Ok(self.named(message, error)),
-            Inbound::Malformed { reason, .. } => Err(not_an_answer(server, &reason)),
-            other @ (Inbound::Answer { .. }
+    /// What came in the place of the answer.
+    pub(crate) fn unexpected(&self, found: &Inbound, server: &str) -> CallError {
+        let reason = match found {
+            Inbound::Malformed { reason, .. } => reason.clone(),
+            Inbound::Answer { .. }
+            | Inbound::NamelessError { .. }
             | Inbound::Progress { .. }
             | Inbound::Request { .. }
             | Inbound::ListChanged
             | Inbound::Notification
-            | Inbound::Stray) => {
-                let reason = format!("expected the response to request {}, found {}", self.id, other.in_words());
-                Err(not_an_answer(server, &reason))
-            }
-        }
+            | Inbound::Stray => format!("expected the response to request {}, found {}", self.id, found.in_words()),
+        };
+        not_an_answer(server, &reason)
     }
 }
 

@@ -1,6 +1,7 @@
 //! A server in the test's own process.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -28,11 +29,13 @@ impl Arrived {
 pub(super) struct Server {
     pub(super) url: String,
     arrived: Arc<Mutex<Vec<Arrived>>>,
+    /// It has forgotten its session, until the next `initialize`.
+    forgot: Arc<AtomicBool>,
 }
 
 impl Server {
     pub(super) async fn start() -> Self {
-        let mut server = Self { url: String::new(), arrived: Arc::default() };
+        let mut server = Self { url: String::new(), arrived: Arc::default(), forgot: Arc::default() };
         let serving = server.clone();
         server.url = test_server::serve(move |request| serving.clone().answer(request)).await;
         server
@@ -54,13 +57,18 @@ impl Server {
         if is_call {
             self.arrived.lock().unwrap().push(Arrived { headers: head.headers, body: message.clone() });
         }
+        if message["method"] == "initialize" || (tool == "forget" && first) {
+            self.forgot.store(tool == "forget", Ordering::Relaxed);
+        }
+        if self.forgot.load(Ordering::Relaxed) {
+            return Ok(status(404));
+        }
         let outcome = match (message["method"].as_str().unwrap_or_default(), tool.as_str()) {
             ("initialize", _) => json!({ "result": {
                 "protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": { "name": "t", "version": "1" },
             } }),
             ("tools/call", "fail") => json!({ "result": { "content": [], "isError": true } }),
             ("tools/call", "refuse") => json!({ "error": { "code": -32099, "message": "no" } }),
-            ("tools/call", "forget") if first => return Ok(status(404)),
             ("tools/call", "hold") => std::future::pending().await,
             ("tools/call", _) => json!({ "result": { "content": [] } }),
             _ => return Ok(status(202)),

@@ -96,7 +96,7 @@ impl Pump {
                 self.reply(&reply);
             }
             Inbound::ListChanged => self.list_changed = true,
-            Inbound::Malformed { id, reason } => self.unreadable(id, &reason, &line),
+            Inbound::Malformed { id, reason, .. } => self.unreadable(id, &reason, &line),
             Inbound::NamelessError { error } => self.nameless(&line[error.range()]),
             Inbound::Notification | Inbound::Stray => {
                 tracing::debug!(server = self.server, "a notification of the server is for nobody");
