@@ -65,6 +65,11 @@ impl Response {
 
 /// The head of a POST with what it must have, but for the headers in `instead`: one with an empty value is left out.
 pub fn head(address: SocketAddr, length: usize, instead: &[(&str, &[u8])]) -> Vec<u8> {
+    head_of("POST /mcp", address, length, instead)
+}
+
+/// As [`head`], of another method and path.
+pub fn head_of(request: &str, address: SocketAddr, length: usize, instead: &[(&str, &[u8])]) -> Vec<u8> {
     let (host, length) = (address.to_string(), length.to_string());
     let usual: [(&str, &[u8]); 4] = [
         ("Host", host.as_bytes()),
@@ -72,7 +77,7 @@ pub fn head(address: SocketAddr, length: usize, instead: &[(&str, &[u8])]) -> Ve
         ("Accept", b"application/json, text/event-stream"),
         ("Content-Length", length.as_bytes()),
     ];
-    let mut head = b"POST /mcp HTTP/1.1\r\n".to_vec();
+    let mut head = format!("{request} HTTP/1.1\r\n").into_bytes();
     let kept = usual.iter().filter(|(name, _)| !instead.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)));
     for (name, value) in kept.chain(instead.iter().filter(|(_, value)| !value.is_empty())) {
         head.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());

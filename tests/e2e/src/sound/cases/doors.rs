@@ -62,7 +62,7 @@ fn browsers(cases: &mut Cases) {
         ] {
             expect(answer.status == 403, "403", &answer)?;
             expect(answer.header("access-control-allow-origin").is_empty(), "no permission", &answer)?;
-            says(&answer.body, &["--allow-origin"], &[])?;
+            says(&answer.text(), &["--allow-origin"], &[])?;
         }
         Ok(())
     });
@@ -75,7 +75,7 @@ fn proxies(cases: &mut Cases) {
         cases.alone(case, format!("{host}, not allowed"), move |hall| {
             let answer = open(hall, "/mcp", &[("Host", host)])?;
             expect(answer.status == 403, "403", &answer)?;
-            says(&answer.body, &["mcp.example.com", "--allow-host"], &[])
+            says(&answer.text(), &["mcp.example.com", "--allow-host"], &[])
         });
     }
     for (name, headers) in [
