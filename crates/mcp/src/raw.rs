@@ -101,7 +101,7 @@ impl<'a> Text<'a> {
 }
 
 /// A request id or progress token: a string or an integer, kept as written (`1` and `"1"` are different ids). Some
-/// languages write every number as a fraction: `1.0` is an integer, too.
+/// languages write every number as a fraction or a large one with an exponent: `1.0` and `1e+06` are integers, too.
 /// The `requestId` of a cancellation is compared with the id it names by this text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Id<'a> {
@@ -134,17 +134,28 @@ impl<'a> Id<'a> {
 }
 
 /// The number in a raw id, if it is one that fits: ids the gateway itself gave out are such numbers. Some servers hand
-/// them back as strings, some as fractions (`1.0`).
+/// them back as strings, some as fractions (`1.0`) or with an exponent (`1e+06`).
 #[must_use]
 pub fn number_of(id: &str) -> Option<u64> {
     let text = id.trim_matches('"');
-    text.parse().ok().or_else(|| whole(text)?.parse().ok())
+    text.parse().ok().or_else(|| whole(text)?.try_into().ok())
 }
 
-/// The digits of an integer that is written as a fraction.
-fn whole(text: &str) -> Option<&str> {
-    let (integer, fraction) = text.split_once('.')?;
-    (!fraction.is_empty() && fraction.bytes().all(|byte| byte == b'0') && is_integer(integer)).then_some(integer)
+/// The integer that is written as a fraction or with an exponent (`7.0`, `1e+06`).
+fn whole(text: &str) -> Option<i64> {
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    let (integer, fraction) = mantissa.split_once('.').unwrap_or((mantissa, "0"));
+    if !is_integer(integer) || !is_integer(fraction) || fraction.starts_with('-') {
+        return None;
+    }
+    let fraction = fraction.trim_end_matches('0');
+    let digits: i64 = format!("{integer}{fraction}").parse().ok()?;
+    let shift = exponent.checked_sub(i32::try_from(fraction.len()).ok()?)?;
+    let unit = 10_i64.checked_pow(shift.unsigned_abs())?;
+    if shift < 0 { (digits % unit == 0).then_some(digits / unit) } else { digits.checked_mul(unit) }
 }
 
 fn is_integer(text: &str) -> bool {

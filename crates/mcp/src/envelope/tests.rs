@@ -96,7 +96,7 @@ fn refusals() {
     check(r#"{"jsonrpc":"2.0","id":null,"method":"m"}"#, invalid, None, "found null");
     check(r#"{"jsonrpc":"2.0","id":1.5,"method":"m"}"#, invalid, None, "not written as an integer");
     check(r#"{"jsonrpc":"2.0","id":1.01,"method":"m"}"#, invalid, None, "not written as an integer");
-    check(r#"{"jsonrpc":"2.0","id":1e3,"result":{}}"#, invalid, None, "not written as an integer");
+    check(r#"{"jsonrpc":"2.0","id":1e-3,"result":{}}"#, invalid, None, "not written as an integer");
     check(r#"{"jsonrpc":"2.0","id":[],"method":"m"}"#, invalid, None, "found an array");
     check(r#"{"jsonrpc":"2.0","result":{}}"#, invalid, None, "without an `id`");
     check(r#"{"jsonrpc":"2.0","id":1,"result":{},"error":{}}"#, invalid, Some("1"), "`result` and `error`");
@@ -217,6 +217,32 @@ fn splicing_sorts_and_keeps_the_rest() {
     assert_eq!(out, br#"{"params":{"name":"b__a", "x":1.0},"id" : "long","method":"m","jsonrpc":"2.0"}"#);
     assert_eq!(out.capacity(), out.len());
     assert_eq!(splice(body, &mut []), body);
+}
+
+#[test]
+fn an_id_is_an_integer_however_it_is_written() {
+    let id = |text: &str| {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":{text},"result":{{}}}}"#);
+        scan(body.as_bytes()).map(|envelope| envelope.id().unwrap().as_u64())
+    };
+    for (text, number) in [
+        ("7", 7),
+        ("7.0", 7),
+        ("7.000", 7),
+        ("7e0", 7),
+        ("7E+0", 7),
+        ("70e-1", 7),
+        ("1e+06", 1_000_000),
+        ("1.234567e+06", 1_234_567),
+        ("0.0", 0),
+        ("\"7\"", 7),
+    ] {
+        assert_eq!(id(text).unwrap(), Some(number), "{text}");
+    }
+    assert_eq!(id("-1.0").unwrap(), None);
+    for text in ["7.5", "75e-2", "1e-1", "1e400", "1e99999999999", "1e-99999999999", "123456789012345678901.0"] {
+        assert!(id(text).is_err(), "{text}");
+    }
 }
 
 #[test]
