@@ -33,7 +33,7 @@ fn servers() -> Value {
     json!({ "type": ["array", "null"], "maxItems": server::MAX_ENTRIES, "items": crate::schema::server() })
 }
 
-pub(crate) static POLICY: [Key<Policy>; 28] = [
+pub(crate) static POLICY: [Key<Policy>; 31] = [
     Key::new("$schema", Kind::Elsewhere(schema), "where editors find what may stand here; it changes nothing"),
     Key::new("version", Kind::Elsewhere(version), "version of this format"),
     Key::new("servers", Kind::Elsewhere(servers), "the servers; their order decides who keeps a name when two have it"),
@@ -148,6 +148,21 @@ pub(crate) static POLICY: [Key<Policy>; 28] = [
         "limits.connect",
         Kind::Duration(|p| &mut p.limits.connect, ms(10)..=secs(3600)),
         "how long connecting and initialising an endpoint may take",
+    ),
+    Key::new(
+        "limits.write",
+        Kind::Duration(|p| &mut p.limits.write, ms(10)..=secs(3600)),
+        "how long a client may go without reading anything of what is sent to it; then its connection is closed",
+    ),
+    Key::new(
+        "limits.connections",
+        Kind::Count(|p| &mut p.limits.connections, 1..=1_000_000),
+        "connections of clients at the same time on one router, as far as it has file descriptors for them; one more takes the place of the one that was unused for longest, or is answered 503",
+    ),
+    Key::new(
+        "limits.buffered_bytes",
+        Kind::Bytes(|p| &mut p.limits.buffered_bytes, MIB..=1024 * 1024 * MIB),
+        "requests and answers that one router holds in memory for its clients; from an eighth of it on, clients that do not read lose their connections, longest first",
     ),
     Key::new(
         "limits.session_idle",

@@ -142,6 +142,12 @@ policy! {
         pub total: Duration = Duration::from_secs(3600),
         /// How long connecting and initialising one endpoint may take.
         pub connect: Duration = Duration::from_secs(10),
+        /// How long a client may go without taking anything of what is sent to it.
+        pub write: Duration = Duration::from_secs(30),
+        /// Connections of clients at the same time on one router.
+        pub connections: u32 = 4096,
+        /// Bytes of requests and answers that one router holds for its clients.
+        pub buffered_bytes: u64 = 256 << 20,
         /// How long a session lives without a request.
         pub session_idle: Duration = Duration::from_secs(7 * 86_400),
         /// Sessions that one router remembers; the idlest are forgotten first.

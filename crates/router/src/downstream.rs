@@ -6,20 +6,27 @@
 
 mod answer;
 mod body;
+mod clients;
+mod connection;
 mod core;
 mod cores;
 mod detach;
+mod exchange;
 mod get;
+mod held;
 mod initialize;
 mod meter;
+mod outbox;
 mod post;
 mod service;
+mod streamed;
 mod tools_call;
 mod traced;
 mod unread;
 
 pub use cores::ListenError;
 pub(crate) use cores::{Cores, Everywhere, Listening};
+pub(crate) use held::Held;
 
 use std::sync::Arc;
 
@@ -39,6 +46,10 @@ pub(crate) struct Shared {
     pub(crate) path: String,
     pub(crate) clock: runtime::Clock,
     pub(crate) tracer: runtime::Tracer,
+    /// What is in memory for clients.
+    pub(crate) held: Held,
+    /// Connections of clients for which the process has descriptors.
+    pub(crate) descriptors: usize,
 }
 
 impl Shared {

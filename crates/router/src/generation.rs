@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::endpoint::{Endpoint, Lease};
+use crate::in_flight::TimeLimits;
 
 /// One revision with what its servers offer at one moment. Changes of what they offer make a new turn of the same
 /// revision.
@@ -70,6 +71,8 @@ pub struct Admitted {
     pub backend: BackendId,
     /// Calling twice is as good as calling once.
     pub idempotent: bool,
+    /// Of the revision that let it in.
+    pub limits: TimeLimits,
 }
 
 /// Why a call has no endpoint. The revision is the one that said so.
@@ -248,6 +251,7 @@ impl Generation {
             own_json: Arc::clone(&tool.own_json),
             backend: routes.id.clone(),
             idempotent: tool.idempotent,
+            limits: (&self.policy.limits).into(),
         })
     }
 

@@ -34,6 +34,26 @@ pub(crate) enum Cause {
     Total(Duration),
 }
 
+impl Cause {
+    /// A client that cancels wants to hear nothing more: an answer to what it has given up would be one too many.
+    pub(crate) fn is_told(self) -> bool {
+        self != Self::Cancelled
+    }
+}
+
+/// How long an exchange may take, by the revision that admitted it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeLimits {
+    pub idle: Duration,
+    pub total: Duration,
+}
+
+impl From<&Limits> for TimeLimits {
+    fn from(limits: &Limits) -> Self {
+        Self { idle: limits.idle, total: limits.total }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct InFlight(RefCell<Slots>);
 
@@ -51,11 +71,13 @@ struct Entry {
     /// Serial of the endpoint it is at; none while it is being routed.
     endpoint: Option<u64>,
     started: Time,
+    /// When its server last gave a sign of life.
     seen: Time,
     /// Something came since the last sweep that is no message.
     alive: bool,
-    idle: Duration,
-    total: Duration,
+    /// Whether a sign of life would be noticed.
+    listening: bool,
+    limits: TimeLimits,
     ended: Option<Cause>,
     waker: Option<Waker>,
 }
@@ -88,8 +110,8 @@ impl InFlight {
             started: now,
             seen: now,
             alive: false,
-            idle: limits.idle,
-            total: limits.total,
+            listening: true,
+            limits: limits.into(),
             ended: None,
             waker: None,
         };
@@ -131,10 +153,11 @@ impl InFlight {
         }
         drop(slots);
         self.end_where(|entry| {
-            if now.since(entry.started) >= entry.total {
-                Some(Cause::Total(entry.total))
-            } else if now.since(entry.seen) >= entry.idle {
-                Some(Cause::Idle(entry.idle))
+            let TimeLimits { idle, total } = entry.limits;
+            if now.since(entry.started) >= total {
+                Some(Cause::Total(total))
+            } else if entry.listening && now.since(entry.seen) >= idle {
+                Some(Cause::Idle(idle))
             } else {
                 None
             }
@@ -170,14 +193,24 @@ impl InFlight {
 }
 
 impl Ticket {
-    /// Where the exchange is now.
-    pub(crate) fn at(&self, endpoint: Option<u64>) {
-        self.with(|entry| entry.endpoint = endpoint);
+    /// The exchange is at that endpoint now, under the limits of the revision that let it in.
+    pub(crate) fn admitted(&self, endpoint: u64, limits: TimeLimits) {
+        self.with(|entry| (entry.endpoint, entry.limits) = (Some(endpoint), limits));
+    }
+
+    /// Nothing of it reached its endpoint: it is being routed again.
+    pub(crate) fn turned_back(&self) {
+        self.with(|entry| entry.endpoint = None);
     }
 
     /// A sign of life.
     pub(crate) fn seen(&self, now: Time) {
-        self.with(|entry| entry.seen = now);
+        self.with(|entry| (entry.seen, entry.listening) = (now, true));
+    }
+
+    /// Until the next sign of life nothing is read from the server, so that its silence means nothing.
+    pub(crate) fn not_listening(&self) {
+        self.with(|entry| entry.listening = false);
     }
 
     pub(crate) fn poll_ended(&self, context: &Context<'_>) -> Poll<Cause> {

@@ -22,6 +22,7 @@ use std::process::{ExitCode, Stdio};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use runtime::descriptors;
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
@@ -84,6 +85,7 @@ impl Kept {
             .arg(keepers_reports.as_raw_fd().to_string())
             .env_clear()
             .envs(launch.environment.iter().map(|(name, value)| (name, value.expose())))
+            .envs(descriptors::before().map(|soft| (process::DESCRIPTORS, soft.to_string())))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -81,6 +81,21 @@ pub const METRICS: &[Metric] = &[
     Metric::counter("only1mcp_router_votes_total", &[Label("vote", &["yes", "no"])], "Votes on attempts."),
     Metric::counter("only1mcp_router_disk_copies_total", &[OK_OR_FAILED], "Writes of the copy of what is live."),
     Metric::gauge("only1mcp_router_connections", &[], "Open connections of clients."),
+    Metric::counter(
+        "only1mcp_router_connections_closed_total",
+        &[Label("reason", &["silent", "slow_head", "idle", "unread", "displaced"])],
+        "Connections that were given up for what their clients did not do; displaced made room for another one.",
+    ),
+    Metric::counter(
+        "only1mcp_router_connections_refused_total",
+        &[],
+        "Connections that were answered 503 at once, since as many as may were in use (limits.connections).",
+    ),
+    Metric::gauge(
+        "only1mcp_router_held_bytes",
+        &[],
+        "Of large requests and answers, what is in memory for clients (limits.buffered_bytes).",
+    ),
     Metric::gauge("only1mcp_router_sessions", &[], "Sessions known to this process."),
     Metric::gauge(
         "only1mcp_router_sessions_ended",
@@ -126,9 +141,10 @@ pub(crate) fn show(fleet: &Fleet, shared: &Arc<Shared>, cores: &Everywhere) {
         let busy = cores.busy();
         gauge!("only1mcp_router_connections").set(count(busy.connections));
         gauge!("only1mcp_router_exchanges").set(count(busy.exchanges));
-        let sessions = shared.upgrade()?;
-        gauge!("only1mcp_router_sessions").set(count(sessions.sessions.known()));
-        gauge!("only1mcp_router_sessions_ended").set(count(sessions.sessions.ended()));
+        let shared = shared.upgrade()?;
+        gauge!("only1mcp_router_held_bytes").set(count(shared.held.bytes()));
+        gauge!("only1mcp_router_sessions").set(count(shared.sessions.known()));
+        gauge!("only1mcp_router_sessions_ended").set(count(shared.sessions.ended()));
         let status = Arc::clone(&status.borrow());
         present("only1mcp_router_live_info", "digest", &mut digest, status.digest.map(|digest| digest.short()));
         gauges(&status, &following);

@@ -16,7 +16,7 @@ use runtime::{Clock, Readiness, Tasks, Tracer, telemetry};
 use tokio::sync::oneshot;
 use wire::pb::router::v1::router_service_server::RouterServiceServer;
 
-use crate::downstream::{Cores, Everywhere, ListenError, Listening, Shared};
+use crate::downstream::{Cores, Everywhere, Held, ListenError, Listening, Shared};
 use crate::fleet::{Fleet, FleetSettings};
 use crate::inspect::Inspector;
 use crate::metrics::{self, METRICS};
@@ -69,6 +69,14 @@ const PATH: &str = "/mcp";
 /// How long the control thread has to end its tasks once it must.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// Descriptors that are no client's: files, the admin API, control streams, servers that run.
+const RESERVE: u64 = 96;
+
+/// Of `descriptors`, those that clients may take: with each comes a call, which may need a connection to a server.
+fn for_clients(descriptors: u64) -> usize {
+    usize::try_from(descriptors.saturating_sub(RESERVE) / 2).unwrap_or(usize::MAX).max(8)
+}
+
 impl Router {
     /// Serves at once what the copy on disk says, if there is one. The gate `configuration` of the process's readiness
     /// opens when something is live and each of its servers is up or has failed to come up.
@@ -103,6 +111,8 @@ impl Router {
             path: PATH.into(),
             clock: scope.clock,
             tracer: scope.tracer,
+            held: Held::default(),
+            descriptors: for_clients(runtime::descriptors::limit()),
         });
         telemetry::describe(METRICS);
         metrics::show(&fleet, &shared, &everywhere);

@@ -26,6 +26,7 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod descriptors;
 pub mod escape;
 pub mod exit;
 pub mod fault;

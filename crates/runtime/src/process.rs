@@ -16,7 +16,7 @@ use std::{
 use clap::Parser;
 
 use crate::{
-    Clock, Metrics, Phase, Readiness, Shutdown, Tasks, Tracer, Traces, escape, exit, fault,
+    Clock, Metrics, Phase, Readiness, Shutdown, Tasks, Tracer, Traces, descriptors, escape, exit, fault,
     grpc::{self, Auth, ListenError, Listener},
     inherited::{InheritError, Inherited, OPS},
     ops::{OpsBindError, OpsListener},
@@ -97,6 +97,7 @@ impl Program {
     where
         E: From<io::Error> + From<InheritError>,
     {
+        descriptors::raise();
         let inherited = Inherited::take(self.sockets)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(self.threads).enable_all().build()?;
         let ended = runtime.block_on(async {

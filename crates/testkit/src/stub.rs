@@ -68,7 +68,12 @@ impl Stub {
 
     /// The first request with that method, now or to come.
     pub fn wait(&self, method: &str) -> Result<Request, Fault> {
-        wait::until(method, LIMIT, || self.seen().into_iter().find(|request| request.body["method"] == method))
+        self.wait_for(method, |request| request.body["method"] == method)
+    }
+
+    /// The first request that is so, now or to come.
+    pub fn wait_for(&self, what: &str, is_it: impl Fn(&Request) -> bool) -> Result<Request, Fault> {
+        wait::until(what, LIMIT, || self.seen().into_iter().find(|request| is_it(request)))
     }
 }
 

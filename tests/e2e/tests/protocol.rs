@@ -7,6 +7,8 @@
 mod bad_input;
 #[path = "protocol/calls.rs"]
 mod calls;
+#[path = "protocol/clients.rs"]
+mod clients;
 #[path = "protocol/limits.rs"]
 mod limits;
 #[path = "protocol/servers.rs"]

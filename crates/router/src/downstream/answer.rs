@@ -7,6 +7,7 @@ use mcp::{ErrorCode, message};
 use model::Revision;
 
 use super::body::Body;
+use super::held::Weight;
 
 pub(super) const REVISION: HeaderName = HeaderName::from_static("only1mcp-revision");
 pub(super) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -25,9 +26,19 @@ pub(super) fn json(revision: Revision, status: StatusCode, body: impl Into<Bytes
     response
 }
 
+/// As [`ok`], of an answer that counts.
+pub(super) fn large(revision: Revision, body: Bytes, weight: Weight) -> Response<Body> {
+    let mut response = with(StatusCode::OK, revision, Body::large(body, Some(weight)));
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
 pub(super) fn ok(revision: Revision, body: impl Into<Bytes>) -> Response<Body> {
     json(revision, StatusCode::OK, body)
 }
+
+/// What the text of an error has at most, in bytes: some of it may be a client's own.
+const TEXT_MAX: usize = 1024;
 
 /// A JSON-RPC error; without an id where the request's own could not be read.
 pub(super) fn error(
@@ -37,6 +48,7 @@ pub(super) fn error(
     code: ErrorCode,
     text: &str,
 ) -> Response<Body> {
+    let text = &text[..text.floor_char_boundary(TEXT_MAX)];
     json(revision, status, message::error(id, code, text, None))
 }
 
@@ -53,6 +65,12 @@ pub(super) fn method_not_allowed(revision: Revision) -> Response<Body> {
     let mut response = error(revision, StatusCode::METHOD_NOT_ALLOWED, None, ErrorCode::INVALID_REQUEST, text);
     response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST, GET, DELETE"));
     response
+}
+
+/// The end of a request that its client has cancelled. The protocol wants a JSON body or a stream of events as the answer
+/// to any request, and no message about a cancelled one: so it is a stream without one, which SDKs take in silence.
+pub(super) fn silence(revision: Revision) -> Response<Body> {
+    events(revision, Body::whole(Bytes::from_static(b": cancelled\n\n")))
 }
 
 pub(super) fn events(revision: Revision, body: Body) -> Response<Body> {

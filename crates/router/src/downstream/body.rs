@@ -9,21 +9,49 @@ use http_body::SizeHint;
 use mcp::sse::Frame;
 
 use super::get::NotificationStream;
-use super::tools_call::CallStream;
+use super::held::Weight;
+use super::outbox::Outlet;
+
+/// The largest frame: hyper copies what it is given, and holds the copy until its client has taken it.
+pub(super) const FRAME: usize = 64 << 10;
+
+/// A large answer, as far as its client has not been given it.
+#[derive(Debug)]
+pub(super) struct Large {
+    rest: Bytes,
+    weight: Option<Weight>,
+}
+
+impl Large {
+    fn next(&mut self) -> Option<Bytes> {
+        let frame = self.rest.split_to(self.rest.len().min(FRAME));
+        if self.rest.is_empty() {
+            self.weight = None;
+        }
+        (!frame.is_empty()).then_some(frame)
+    }
+}
 
 #[derive(Debug)]
 pub(super) enum Body {
     /// At most one frame.
     Whole(Option<Bytes>),
+    /// One message in several frames.
+    Large(Box<Large>),
     /// What a server says about one call, up to its response.
-    Call(Box<CallStream>),
+    Call(Outlet),
     /// What the gateway has to say to a session, for as long as its client listens.
     Notifications(Box<NotificationStream>),
 }
 
 impl Body {
     pub(super) fn whole(bytes: Bytes) -> Self {
-        Self::Whole(Some(bytes))
+        if bytes.len() <= FRAME { Self::Whole(Some(bytes)) } else { Self::large(bytes, None) }
+    }
+
+    /// One that counts for as long as it is held.
+    pub(super) fn large(bytes: Bytes, weight: Option<Weight>) -> Self {
+        Self::Large(Box::new(Large { rest: bytes, weight }))
     }
 
     pub(super) fn empty() -> Self {
@@ -41,6 +69,7 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
         let next = match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take()),
+            Self::Large(large) => Poll::Ready(large.next()),
             Self::Call(stream) => stream.poll_event(context),
             Self::Notifications(stream) => stream.poll_event(context),
         };
@@ -50,6 +79,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
+            Self::Large(large) => large.rest.is_empty(),
             Self::Call(_) | Self::Notifications(_) => false,
         }
     }
@@ -57,6 +87,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Large(large) => SizeHint::with_exact(large.rest.len() as u64),
             Self::Call(_) | Self::Notifications(_) => SizeHint::default(),
         }
     }

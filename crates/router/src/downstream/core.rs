@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Shared;
+use super::clients::{Clients, Patience};
 use super::cores::Everywhere;
 use super::meter::Meters;
 use crate::in_flight::InFlight;
@@ -23,7 +24,10 @@ pub(super) struct Core {
     pub(super) everywhere: Everywhere,
     /// No new connections; those that are there end after their next answer.
     pub(super) draining: CancellationToken,
+    /// As of the first sweep that saw it.
+    drains_since: Cell<Option<Time>>,
     pub(super) connections: TaskTracker,
+    pub(super) clients: Clients,
     /// Set when the core's tasks are being dropped: nothing may be spawned any more.
     pub(super) closing: Cell<bool>,
     random: Cell<u64>,
@@ -43,7 +47,9 @@ impl Core {
             meters: Meters::default(),
             everywhere,
             draining: CancellationToken::new(),
+            drains_since: Cell::new(None),
             connections: TaskTracker::new(),
+            clients: Clients::default(),
             index,
             closing: Cell::new(false),
             random: Cell::new(rand::random::<u64>() | 1),
@@ -55,6 +61,33 @@ impl Core {
 
     pub(super) fn now(&self) -> Time {
         Time::from_nanos(self.shared.clock.now_nanos())
+    }
+
+    /// How many clients may be connected to this core: cores share evenly.
+    pub(super) fn places(&self) -> usize {
+        let configured = self.shared.live.load().policy.limits.connections;
+        let all = usize::try_from(configured).unwrap_or(usize::MAX).min(self.shared.descriptors);
+        all.div_ceil(self.everywhere.cores())
+    }
+
+    /// Gives up connections whose clients have taken too long, and as many more as it takes to hold no more for clients
+    /// that do not read than may be.
+    pub(super) fn sweep_clients(&self, now: Time) {
+        let (write, buffered) = {
+            let limits = &self.shared.live.load().policy.limits;
+            (limits.write, limits.buffered_bytes)
+        };
+        if self.draining.is_cancelled() && self.drains_since.get().is_none() {
+            self.drains_since.set(Some(now));
+        }
+        let patience = match self.drains_since.get() {
+            Some(since) => Patience::draining(write, since),
+            None => Patience::serving(write),
+        };
+        self.clients.sweep(now, &patience);
+        if self.shared.held.is_much(buffered) {
+            self.clients.give_up_unread();
+        }
     }
 
     /// Forgets endpoints that are gone, and sessions that nobody used for too long.

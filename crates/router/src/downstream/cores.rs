@@ -1,6 +1,5 @@
 //! The threads that serve clients, and how the rest of the router reaches them.
 
-use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -12,34 +11,32 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use runtime::shutdown::{Phase, Shutdown};
 use runtime::telemetry::sampled;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
 use super::Shared;
+use super::clients::{Io, Patience};
+use super::connection::connection;
 use super::core::Core;
-use super::detach::Detach;
-use super::service::serve;
 use crate::departure::Exchanges;
 use crate::in_flight::Longest;
 use crate::session::SessionId;
 use crate::settings::Listen;
 
-/// How long a connection may be silent, and how long the head of a request may take.
-const CONNECTION_IDLE: Duration = Duration::from_secs(600);
 /// How exact time limits of calls are.
 const SWEEP_EVERY: Duration = Duration::from_millis(25);
 const BACKLOG: i32 = 4096;
+/// What the system holds of an answer beyond what its client's window takes. It bounds memory that is not ours, and it is
+/// how finely a slow client can be told from one that does not read: below half of it, more is written.
+const UNSENT: u32 = 128 << 10;
 /// How long what is cut off at the end has to take its last answer.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// How long a connection that has not asked for anything yet is waited for once the core drains.
-const FIRST_WORDS: Duration = Duration::from_millis(500);
+const TURNED_AWAY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 /// Cancellations and evictions waiting for one core.
 const COMMANDS: usize = 4096;
 
@@ -94,11 +91,17 @@ impl Everywhere {
     }
 
     fn tell(&self, command: &Command) {
+        // Clients may cancel as often as they like, which must not cost an eviction its place.
+        let reserved = if matches!(command, Command::Cancel { .. }) { COMMANDS / 2 } else { 0 };
         for post in &*self.0 {
-            if post.commands.try_send(command.clone()).is_err() {
+            if post.commands.capacity() <= reserved || post.commands.try_send(command.clone()).is_err() {
                 tracing::warn!(?command, "a core does not keep up, or has ended");
             }
         }
+    }
+
+    pub(crate) fn cores(&self) -> usize {
+        self.0.len()
     }
 
     pub(crate) fn busy(&self) -> Busy {
@@ -169,6 +172,7 @@ impl Listening {
 
     /// One socket for all cores: each is woken by a connection, and the one that is least busy is there first.
     fn share(socket: &TcpListener, cores: usize) -> io::Result<Self> {
+        set_unsent(&SockRef::from(socket));
         let sockets = (0..cores.max(1)).map(|_| socket.try_clone()).collect::<Result<_, _>>()?;
         Ok(Self { sockets, address: socket.local_addr()?, kept: true })
     }
@@ -179,9 +183,17 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
+    set_unsent(&socket);
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Connections have it from the socket that they come in by.
+fn set_unsent(socket: &Socket) {
+    if let Err(error) = socket.set_tcp_notsent_lowat(UNSENT) {
+        tracing::debug!(%error, "the system buffers as much as it likes for each client");
+    }
 }
 
 /// The running cores.
@@ -206,15 +218,15 @@ impl Cores {
         let cores = listening.sockets.into_iter().zip(mailboxes.0).enumerate();
         let start = |(index, (socket, commands)): (usize, (TcpListener, _))| {
             let door = Door { socket, kept };
-            let (shared, everywhere, shutdown, busy) =
-                (Arc::clone(shared), everywhere.clone(), shutdown.clone(), busy_sender.clone());
+            let (shared, everywhere, shutdown) = (Arc::clone(shared), everywhere.clone(), shutdown.clone());
+            let running = Running { index, busy: busy_sender.clone(), shutdown: shutdown.clone() };
             std::thread::Builder::new().name(format!("data-{index}")).spawn(move || {
+                let _running = running;
                 let core = Rc::new(Core::new(shared, everywhere, index));
                 if let Err(error) = run(&core, door, commands, &shutdown) {
                     tracing::error!(%error, index, "a data core cannot run; the process stops");
                     shutdown.trigger();
                 }
-                busy.send_modify(|busy| *busy -= 1);
             })
         };
         let threads = cores.map(start).collect::<io::Result<_>>()?;
@@ -237,6 +249,24 @@ impl Cores {
             tracing::error!(panicked, "data cores panicked");
         }
         panicked == 0
+    }
+}
+
+/// One of the cores that may have something in flight. Ends with its thread, however that ends.
+struct Running {
+    index: usize,
+    busy: watch::Sender<usize>,
+    shutdown: Shutdown,
+}
+
+impl Drop for Running {
+    /// Without one of its cores a process would go on to refuse the clients that the system gives to it.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(index = self.index, "a data core panicked; the process stops");
+            self.shutdown.trigger();
+        }
+        self.busy.send_modify(|busy| *busy -= 1);
     }
 }
 
@@ -269,8 +299,17 @@ async fn cut_off(core: &Core) {
     core.draining.cancel();
     core.connections.close();
     core.in_flight.stop();
-    // Whoever does not read by then will not.
-    drop(tokio::time::timeout(LAST_WORDS, core.connections.wait()).await);
+    let mut sweep = tokio::time::interval(SWEEP_EVERY);
+    let ended = async {
+        loop {
+            tokio::select! {
+                () = core.connections.wait() => return,
+                // A client that does not read now will not.
+                _ = sweep.tick() => core.clients.sweep(core.now(), &Patience::closing()),
+            }
+        }
+    };
+    drop(tokio::time::timeout(LAST_WORDS, ended).await);
 }
 
 /// Until nothing is left of a core that drains.
@@ -287,14 +326,15 @@ async fn work(
     loop {
         tokio::select! {
             accepted = accept(listener.as_ref()), if listener.is_some() => match accepted {
-                Ok(stream) => drop(core.connections.spawn_local(connection(Rc::clone(core), stream))),
-                Err(error) => refused_by_system(&error).await,
+                Ok(stream) => let_in(core, stream),
+                Err(error) => refused_by_system(core, &error).await,
             },
             Some(command) = commands.recv() => obey(core, command),
             _ = sweep.tick() => {
                 let now = core.now();
                 core.in_flight.sweep(now);
-                let busy = Busy { connections: core.connections.len(), exchanges: core.in_flight.len() };
+                core.sweep_clients(now);
+                let busy = Busy { connections: core.clients.len(), exchanges: core.in_flight.len() };
                 core.everywhere.show(core.index, busy, core.in_flight.longest(now));
                 core.forget(now);
                 if core.draining.is_cancelled() && core.connections.is_empty() && core.in_flight.len() == 0 {
@@ -324,15 +364,36 @@ async fn accept(listener: Option<&tokio::net::TcpListener>) -> io::Result<TcpStr
 fn last_in(core: &Rc<Core>, socket: TcpListener) {
     while let Ok((stream, _)) = socket.accept() {
         match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-            Ok(stream) => drop(core.connections.spawn_local(connection(Rc::clone(core), stream))),
+            Ok(stream) => let_in(core, stream),
             Err(error) => tracing::debug!(%error, "a connection is lost at the end"),
         }
     }
 }
 
-/// Out of file descriptors, most likely: what is open will close, and the queue holds whoever waits.
-async fn refused_by_system(error: &io::Error) {
+/// A connection more, if there is a place for it or one that is better used by it.
+fn let_in(core: &Rc<Core>, stream: TcpStream) {
+    if core.clients.len() >= core.places() && !core.clients.displace() {
+        return turn_away(&stream);
+    }
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a client left at once");
+        return;
+    }
+    drop(core.connections.spawn_local(connection(Rc::clone(core), Io::new(core, stream))));
+}
+
+/// Said without waiting: there is no place to wait in.
+fn turn_away(stream: &TcpStream) {
+    metrics::counter!("only1mcp_router_connections_refused_total").increment(1);
+    tracing::debug!("a client is turned away: as many as may are connected (limits.connections)");
+    // The socket is new, so it has room; if not, its end says as much.
+    drop(stream.try_write(TURNED_AWAY));
+}
+
+/// Out of file descriptors, most likely: the queue holds whoever waits until one is free.
+async fn refused_by_system(core: &Core, error: &io::Error) {
     tracing::warn!(%error, "a connection cannot be accepted");
+    core.clients.displace();
     tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
@@ -340,49 +401,5 @@ fn obey(core: &Core, command: Command) {
     match command {
         Command::Cancel { session, request } => core.in_flight.cancel(session, &request),
         Command::Evict { endpoint } => core.in_flight.evict(endpoint),
-    }
-}
-
-async fn connection(core: Rc<Core>, stream: TcpStream) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a client left at once");
-        return;
-    }
-    let draining = core.draining.clone();
-    let (asked, first) = (Cell::new(false), Notify::new());
-    let leaving = async {
-        draining.cancelled().await;
-        // A request that is here already is read before the connection counts as idle.
-        tokio::task::yield_now().await;
-        if !asked.get() {
-            // Whoever has just been let in is about to ask, and could not know that it is too late.
-            drop(tokio::time::timeout(FIRST_WORDS, first.notified()).await);
-        }
-    };
-    let service = service_fn(|request| {
-        if !asked.replace(true) {
-            first.notify_one();
-        }
-        Detach::new(Rc::clone(&core), serve(Rc::clone(&core), request))
-    });
-    let mut connection = std::pin::pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(CONNECTION_IDLE)
-            // Head and body of an answer are small: one copy is cheaper than a gathering write.
-            .writev(false)
-            .serve_connection(TokioIo::new(stream), service)
-    );
-    let ended = tokio::select! {
-        biased;
-        ended = connection.as_mut() => ended,
-        () = leaving => {
-            // The next answer says `Connection: close`; a connection that waits for a request ends now.
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a client's connection ended early");
     }
 }

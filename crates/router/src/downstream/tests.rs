@@ -68,6 +68,8 @@ impl Case {
             path: "/mcp".into(),
             clock,
             tracer,
+            held: super::Held::default(),
+            descriptors: 100,
         };
         let core = Rc::new(Core::new(Arc::new(shared), Everywhere::new(1).0, 0));
         Self { core, endpoint, server, spans, _directory: directory }

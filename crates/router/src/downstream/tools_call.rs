@@ -3,25 +3,21 @@
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use http::{HeaderMap, Response, StatusCode};
 use mcp::{Envelope, ErrorCode, Id, message};
-use model::{Revision, Time};
-use runtime::telemetry;
 
 use super::answer;
-use super::body::{Body, event};
+use super::body::Body;
 use super::core::Core;
-use super::meter::{CALL_SECONDS, Meter};
+use super::exchange::{Exchange, explain, result};
 use super::service::Session;
+use super::streamed::{self, Open};
 use super::traced::{Incoming, Traced};
-use crate::call::{Answer, Call, CallError, EventStream, forward};
+use crate::call::{Answer, Call, forward};
 use crate::generation::{Admitted, Unroutable};
-use crate::in_flight::{Cause, Ticket};
+use crate::in_flight::Cause;
 
 /// How often a call is routed anew because nothing of it reached the endpoint it was routed to.
 const ROUTES: u32 = 3;
@@ -35,7 +31,6 @@ pub(super) async fn call(
     body: &Bytes,
     headers: &HeaderMap,
 ) -> Response<Body> {
-    let limits = core.shared.live.load().policy.limits.clone();
     let name = match call.require_name() {
         Ok(name) => name,
         Err(fault) => {
@@ -44,18 +39,21 @@ pub(super) async fn call(
         }
     };
     let started = core.now();
-    let ticket = core.in_flight.enter(session.sealed.id, body.slice(id.span().range()), &limits, started);
+    let (ticket, connect) = {
+        let limits = &core.shared.live.load().policy.limits;
+        (core.in_flight.enter(session.sealed.id, body.slice(id.span().range()), limits, started), limits.connect)
+    };
     let incoming = Incoming::of(call, headers);
     let mut traced = Traced::begin(&core, &incoming, session, id, name.value(), started);
     let mut routes = 0;
     loop {
-        let admitted = match ticket.run(pin!(admit(&core, name.value(), limits.connect))).await {
+        let admitted = match ticket.run(pin!(admit(&core, name.value(), connect))).await {
             Ok(Ok(admitted)) => admitted,
             Ok(Err(refused)) => return unroutable(id, name.value(), &refused, traced),
             Err(cause) => return unrouted(&core, id, cause, traced),
         };
         let exchange = Exchange::begin(&core, &admitted, started);
-        ticket.at(Some(admitted.lease.endpoint.serial));
+        ticket.admitted(admitted.lease.endpoint.serial, admitted.limits);
         let context = traced.as_mut().map(|traced| traced.toward(&core, &admitted)).or(incoming.context);
         let outgoing = Call {
             body: body.clone(),
@@ -72,16 +70,14 @@ pub(super) async fn call(
             ticket.run(forwarding).await
         };
         match outcome {
-            Ok(Ok(Answer::Whole(bytes))) => return exchange.answered(&core, admitted, bytes, traced),
+            Ok(Ok(Answer::Whole(bytes))) => return exchange.answered(&core, admitted, id.text(), bytes, traced),
             Ok(Ok(Answer::Events(events))) => {
                 let id = body.slice(id.span().range());
                 let open = Open { events, ticket, admitted, exchange, id, traced };
-                let stream = CallStream { core: Rc::clone(&core), open: Some(open) };
-                let revision = stream.revision();
-                return answer::events(revision, Body::Call(Box::new(stream)));
+                return streamed::begin(core, open);
             }
             Ok(Err(error)) if !error.sent && routes < ROUTES && moved_on(&core, &admitted) => {
-                ticket.at(None);
+                ticket.turned_back();
                 if let Some(traced) = &mut traced {
                     traced.turned_back(&error);
                 }
@@ -91,8 +87,9 @@ pub(super) async fn call(
                 return answer::ok(admitted.lease.revision, body);
             }
             Err(cause) => {
-                let body = exchange.ended(&core, &admitted, id.text(), cause, traced);
-                return answer::ok(admitted.lease.revision, body);
+                let revision = admitted.lease.revision;
+                let told = exchange.ended(&core, &admitted, id.text(), cause, traced);
+                return told.map_or_else(|| answer::silence(revision), |body| answer::ok(revision, body));
             }
         }
     }
@@ -152,215 +149,9 @@ fn unrouted(core: &Core, id: Id<'_>, cause: Cause, traced: Option<Box<Traced>>) 
     if let Some(traced) = traced {
         traced.unrouted(revision, result, code, &text);
     }
-    answer::error(revision, StatusCode::OK, Some(id.text()), code, &text)
-}
-
-/// As it is counted.
-fn result(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Cancelled => "cancelled",
-        Cause::Evicted | Cause::Stopped => "evicted",
-        Cause::Idle(_) | Cause::Total(_) => "timed_out",
-    }
-}
-
-fn explain(cause: Cause, server: &str) -> (ErrorCode, String) {
-    match cause {
-        Cause::Cancelled => (ErrorCode::CANCELLED, "cancelled by the client".into()),
-        Cause::Evicted => {
-            let text = format!("server `{server}` is leaving, and this call did not end before the drain's deadline");
-            (ErrorCode::EVICTED, text)
-        }
-        Cause::Stopped => {
-            let text = "the gateway stops, and this call did not end before its deadline";
-            (ErrorCode::EVICTED, text.into())
-        }
-        Cause::Idle(limit) => {
-            (ErrorCode::TIMED_OUT, format!("nothing came from `{server}` for {} s (limits.idle)", limit.as_secs()))
-        }
-        Cause::Total(limit) => {
-            (ErrorCode::TIMED_OUT, format!("not finished within {} s (limits.total)", limit.as_secs()))
-        }
-    }
-}
-
-/// One way of a call to an endpoint and back, as it is counted.
-#[derive(Debug)]
-struct Exchange {
-    meter: Rc<Meter>,
-    started: Time,
-}
-
-impl Exchange {
-    fn begin(core: &Core, admitted: &Admitted, started: Time) -> Self {
-        Self { meter: core.meters.of(&admitted.lease.endpoint), started }
-    }
-
-    fn answered(&self, core: &Core, admitted: Admitted, body: Bytes, traced: Option<Box<Traced>>) -> Response<Body> {
-        self.meter.answered.increment(1);
-        self.done(core, &admitted, "answered", traced.as_deref());
-        if let Some(traced) = traced {
-            traced.answered(core, Some(&body));
-        }
-        answer::ok(admitted.lease.revision, body)
-    }
-
-    fn failed(
-        &self,
-        core: &Core,
-        admitted: &Admitted,
-        id: &str,
-        error: &CallError,
-        traced: Option<Box<Traced>>,
-    ) -> Vec<u8> {
-        self.meter.failed.increment(1);
-        admitted.lease.endpoint.stats.failed.fetch_add(1, Ordering::Relaxed);
-        self.done(core, admitted, error.cause.as_str(), traced.as_deref());
-        if let Some(traced) = traced {
-            traced.failed(core, error.cause.as_str(), error.code, &error.message);
-        }
-        message::error(Some(id), error.code, &error.message, error.data.as_deref().map(str::as_bytes))
-    }
-
-    fn ended(&self, core: &Core, admitted: &Admitted, id: &str, cause: Cause, traced: Option<Box<Traced>>) -> Vec<u8> {
-        let stats = &admitted.lease.endpoint.stats;
-        match cause {
-            Cause::Cancelled => self.meter.cancelled.increment(1),
-            Cause::Evicted | Cause::Stopped => {
-                self.meter.evicted.increment(1);
-                stats.evicted.fetch_add(1, Ordering::Relaxed);
-            }
-            Cause::Idle(_) | Cause::Total(_) => {
-                self.meter.timed_out.increment(1);
-                stats.failed.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        let result = result(cause);
-        self.done(core, admitted, result, traced.as_deref());
-        let (code, mut text) = explain(cause, admitted.backend.as_str());
-        if matches!(cause, Cause::Idle(_) | Cause::Total(_))
-            && let Some(what) = admitted.lease.endpoint.unmatched_since(self.started)
-        {
-            text.push_str(&format!("; meanwhile it sent {what}"));
-        }
-        if let Some(traced) = traced {
-            traced.failed(core, result, code, &text);
-        }
-        message::error(Some(id), code, &text, None)
-    }
-
-    fn done(&self, core: &Core, admitted: &Admitted, result: &str, traced: Option<&Traced>) {
-        let took = core.now().since(self.started);
-        let seconds = took.as_secs_f64();
-        self.meter.seconds.record(seconds);
-        if let Some(traced) = traced {
-            telemetry::exemplar(CALL_SECONDS, &[("server", admitted.backend.as_str())], seconds, &traced.context());
-        }
-        tracing::debug!(
-            revision = admitted.lease.revision.0,
-            endpoint = %admitted.lease.endpoint.key,
-            result,
-            ?took,
-            traceparent = traced.map(|traced| tracing::field::display(traced.context())),
-            "call"
-        );
-    }
-}
-
-/// The answer to one call as events. It ends with the response, whoever has to write it.
-pub(super) struct CallStream {
-    core: Rc<Core>,
-    /// Until the response.
-    open: Option<Open>,
-}
-
-struct Open {
-    events: EventStream,
-    ticket: Ticket,
-    admitted: Admitted,
-    exchange: Exchange,
-    id: Bytes,
-    traced: Option<Box<Traced>>,
-}
-
-impl CallStream {
-    fn revision(&self) -> Revision {
-        self.open.as_ref().map_or(Revision::NONE, |open| open.admitted.lease.revision)
-    }
-
-    pub(super) fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let Some(open) = &mut self.open else { return Poll::Ready(None) };
-        let last = match open.poll(&self.core, context) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Step::Message(message)) => return Poll::Ready(Some(event(&message))),
-            Poll::Ready(Step::Done) => None,
-            Poll::Ready(Step::Failed(body)) => Some(event(&body)),
-        };
-        self.open = None;
-        Poll::Ready(last)
-    }
-}
-
-enum Step {
-    Message(Bytes),
-    /// The response was the message before.
-    Done,
-    /// This is the response.
-    Failed(Vec<u8>),
-}
-
-impl Open {
-    fn poll(&mut self, core: &Core, context: &mut Context<'_>) -> Poll<Step> {
-        let id = || std::str::from_utf8(&self.id).unwrap_or("null");
-        if let Poll::Ready(cause) = self.ticket.poll_ended(context) {
-            return Poll::Ready(Step::Failed(self.exchange.ended(
-                core,
-                &self.admitted,
-                id(),
-                cause,
-                self.traced.take(),
-            )));
-        }
-        let Self { ticket, events, .. } = self;
-        ticket.watch(|| events.poll_next_unpin(context)).map(|next| match next {
-            Some(Ok(message)) => {
-                self.ticket.seen(core.now());
-                if let Some(traced) = &mut self.traced {
-                    traced.hears(&message);
-                }
-                Step::Message(message)
-            }
-            Some(Err(error)) => {
-                Step::Failed(self.exchange.failed(core, &self.admitted, id(), &error, self.traced.take()))
-            }
-            None => {
-                self.exchange.meter.answered.increment(1);
-                self.exchange.done(core, &self.admitted, "answered", self.traced.as_deref());
-                if let Some(traced) = self.traced.take() {
-                    traced.answered(core, None);
-                }
-                Step::Done
-            }
-        })
-    }
-}
-
-impl Drop for CallStream {
-    /// The client went away, which cancels nothing: the call runs to its end without a reader.
-    fn drop(&mut self) {
-        if let Some(mut open) = self.open.take()
-            && !self.core.closing.get()
-        {
-            let core = Rc::clone(&self.core);
-            tokio::task::spawn_local(async move {
-                while let Step::Message(_) = std::future::poll_fn(|context| open.poll(&core, context)).await {}
-            });
-        }
-    }
-}
-
-impl std::fmt::Debug for CallStream {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "CallStream(revision {})", self.revision())
+    if cause.is_told() {
+        answer::error(revision, StatusCode::OK, Some(id.text()), code, &text)
+    } else {
+        answer::silence(revision)
     }
 }

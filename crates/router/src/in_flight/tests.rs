@@ -39,8 +39,8 @@ fn a_client_cancels_only_its_own_request() {
 fn an_endpoint_is_emptied_of_what_is_there_and_nothing_else() {
     let registry = Rc::new(InFlight::default());
     let (here, elsewhere, nowhere) = (enter(&registry, 1, "1"), enter(&registry, 1, "2"), enter(&registry, 1, "3"));
-    here.at(Some(4));
-    elsewhere.at(Some(5));
+    here.admitted(4, (&Limits::default()).into());
+    elsewhere.admitted(5, (&Limits::default()).into());
     let at = Time::ZERO + A_WHILE;
     let longest = |endpoint, request| Longest { endpoint, request: Bytes::from_static(request), started: Time::ZERO };
     assert_eq!(registry.longest(at), [longest(4, b"1"), longest(5, b"2")]);
@@ -81,6 +81,35 @@ fn whatever_comes_is_a_sign_of_life_though_it_is_no_message() {
     assert_eq!((ended(&ticket), ended(&other)), (None, Some(Cause::Idle(Duration::from_secs(2)))));
     registry.sweep(at(5));
     assert_eq!(ended(&ticket), Some(Cause::Total(Duration::from_secs(5))));
+}
+
+#[test]
+fn limits_are_those_of_the_revision_that_let_it_in() {
+    let registry = Rc::new(InFlight::default());
+    let at = |seconds| Time::ZERO + Duration::from_secs(seconds);
+    let limits = |idle, total| TimeLimits { idle: Duration::from_secs(idle), total: Duration::from_secs(total) };
+    let ticket = enter(&registry, 1, "1");
+    ticket.admitted(4, limits(20, 50));
+    registry.sweep(at(10));
+    assert_eq!(ended(&ticket), None, "it came under a limit of 2 s");
+    // Routed again, and let in by a revision with other limits; the whole still counts from its beginning.
+    ticket.turned_back();
+    ticket.admitted(5, limits(20, 11));
+    registry.sweep(at(11));
+    assert_eq!(ended(&ticket), Some(Cause::Total(Duration::from_secs(11))));
+}
+
+#[test]
+fn silence_means_nothing_while_nobody_listens() {
+    let registry = Rc::new(InFlight::default());
+    let ticket = enter(&registry, 1, "1");
+    let at = |seconds| Time::ZERO + Duration::from_secs(seconds);
+    ticket.not_listening();
+    registry.sweep(at(4));
+    assert_eq!(ended(&ticket), None);
+    ticket.seen(at(4));
+    registry.sweep(at(5));
+    assert_eq!(ended(&ticket), Some(Cause::Total(Duration::from_secs(5))), "the whole goes on");
 }
 
 #[test]

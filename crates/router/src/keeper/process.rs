@@ -12,6 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout};
+use runtime::descriptors;
 
 use super::launch::Orders;
 use super::platform::{self, ChildSignals};
@@ -19,6 +20,9 @@ use super::report::{Ending, Report};
 
 /// The command to send SIGTERM to the child's process group.
 pub(super) const TERMINATE: u8 = b'T';
+
+/// The variable with the limit of open files that a child gets: the router's own is higher.
+pub(super) const DESCRIPTORS: &str = "ONLY1MCP_KEEPER_DESCRIPTORS";
 
 /// What is said to the router cannot be said when it is dead; its death is noticed by other means.
 fn say(reports: &mut File, report: &Report) {
@@ -67,8 +71,11 @@ fn start(orders: &Orders) -> Result<Pid, String> {
         std::env::set_current_dir(directory)
             .map_err(|error| format!("cannot enter the directory {}: {error}", directory.display()))?;
     }
+    if let Some(soft) = std::env::var(DESCRIPTORS).ok().and_then(|soft| soft.parse().ok()) {
+        descriptors::lower(soft);
+    }
     let mut child = Command::new(command);
-    child.args(arguments).process_group(0);
+    child.args(arguments).env_remove(DESCRIPTORS).process_group(0);
     platform::prepare(&mut child);
     let child = child.spawn().map_err(|error| error.to_string())?;
     i32::try_from(child.id()).map(Pid::from_raw).map_err(|error| error.to_string())

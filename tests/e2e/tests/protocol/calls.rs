@@ -59,7 +59,7 @@ fn progress_finds_its_client() -> Result<(), Fault> {
 }
 
 #[test]
-fn a_cancelled_call_is_answered_once_and_its_server_told() -> Result<(), Fault> {
+fn a_cancelled_call_ends_in_silence_and_its_server_is_told() -> Result<(), Fault> {
     let stub = Stub::start(vec!["do".to_owned()], |_| None)?;
     let url = stub.url();
     let stage = Stage::new("cancel", |scratch| {
@@ -69,27 +69,34 @@ fn a_cancelled_call_is_answered_once_and_its_server_told() -> Result<(), Fault> 
             r#"*'"tools/call"'*) ;;"#,
         )?))
     })?;
-    let arrived = |server: &str| match server {
-        "http" => stub.wait("tools/call").map(|request| request.body),
-        _ => line(&stage.scratch, "the call", |message| message["method"] == "tools/call"),
+    let arrived = |server: &str, id: &str| match server {
+        "http" => stub
+            .wait_for("the call", |request| request.body["params"]["arguments"]["id"] == id)
+            .map(|request| request.body),
+        _ => line(&stage.scratch, "the call", |message| message["params"]["arguments"]["id"] == id),
     };
-    for server in ["http", "stdio"] {
+    for (server, token) in [("http", false), ("stdio", false), ("stdio", true)] {
+        let name = format!("{server}-{token}");
         let mut raw = Raw::open(stage.gateway.mcp)?;
-        raw.say(&call("mine", &format!("{server}__do"), json!({})))?;
-        let id = arrived(server)?["id"].clone();
+        let message = call("mine", &format!("{server}__do"), json!({ "id": name }));
+        raw.say(&if token { with_token(message, 1) } else { message })?;
+        let id = arrived(server, &name)?["id"].clone();
         // Neither somebody else's call of that name, nor one with another id.
         let mut other = Raw::open(stage.gateway.mcp)?;
         assert_eq!(other.ask(&cancel("mine"))?.status, 202);
         assert_eq!(raw.again()?.ask(&cancel("mine2"))?.status, 202);
         assert_eq!(raw.again()?.ask(&cancel("mine"))?.status, 202);
+        // Its client wants to hear nothing more of it: a stream that ends without a message.
         let answer = raw.response()?;
-        assert_eq!((answer.status, answer.code(), &answer.json()["id"]), (200, Some(1499), &json!("mine")), "{server}");
-        let told = |message: &Value| message["method"] == "notifications/cancelled";
-        let told = match server {
-            "http" => stub.wait("notifications/cancelled")?.body,
-            _ => line(&stage.scratch, "the cancellation", told)?,
-        };
-        assert_eq!(told["params"]["requestId"], id, "{server}");
+        let kind = answer.header("content-type").unwrap_or_default();
+        assert_eq!((answer.status, kind), (200, "text/event-stream"), "{name}: {answer:?}");
+        assert!(!String::from_utf8_lossy(&answer.body).contains("data"), "{name}: {answer:?}");
+        let told =
+            |message: &Value| message["method"] == "notifications/cancelled" && message["params"]["requestId"] == id;
+        match server {
+            "http" => drop(stub.wait_for("the cancellation", |request| told(&request.body))?),
+            _ => drop(line(&stage.scratch, "the cancellation", told)?),
+        }
         // Nothing more comes, and what is over cannot be cancelled.
         assert_eq!(raw.again()?.ask(&cancel("mine"))?.status, 202);
         raw.works()?;

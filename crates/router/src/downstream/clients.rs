@@ -1,0 +1,292 @@
+//! The connections of clients on one data core: whose turn it is on each, and since when. Time that is a client's is
+//! bounded: nobody holds a connection, and what belongs to it, by silence.
+//!
+//! What happens on a connection is written down where it happens, without a look at the clock: the core's sweep keeps the
+//! time. The sweep is also what judges.
+
+mod io;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::Duration;
+
+use model::Time;
+
+pub(super) use io::Io;
+
+/// How long the first request may take to begin and to show its whole head.
+const FIRST_HEAD: Duration = Duration::from_secs(10);
+/// How long the head of a later request may take from its first byte.
+const HEAD: Duration = Duration::from_secs(10);
+/// How long a connection that has served may be silent.
+const IDLE: Duration = Duration::from_secs(600);
+/// How long a client may keep a core waiting that drains.
+const DRAINING: Duration = Duration::from_secs(1);
+/// The same at the very end, when all that could be waited for is over.
+const CLOSING: Duration = Duration::from_millis(100);
+/// A connection that was silent for less is not given up for another one.
+const SETTLED: Duration = Duration::from_secs(1);
+/// What is written moves again within this on any network that is in order.
+const HESITATION: Duration = Duration::from_millis(100);
+
+/// How long clients may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    first_head: Duration,
+    head: Duration,
+    idle: Duration,
+    /// Without taking anything of what is written to it.
+    write: Duration,
+    /// No time before counts.
+    since: Time,
+}
+
+impl Patience {
+    pub(super) fn serving(write: Duration) -> Self {
+        Self { first_head: FIRST_HEAD, head: HEAD, idle: IDLE, write, since: Time::ZERO }
+    }
+
+    /// Of a core that drains since then.
+    pub(super) fn draining(write: Duration, since: Time) -> Self {
+        Self { first_head: DRAINING, head: DRAINING, idle: DRAINING, write: write.min(DRAINING), since }
+    }
+
+    pub(super) fn closing() -> Self {
+        Self { first_head: CLOSING, head: CLOSING, idle: CLOSING, write: CLOSING, since: Time::ZERO }
+    }
+}
+
+/// Why a connection was closed by us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Closed {
+    /// It asked for nothing in time.
+    Silent,
+    /// The head of a request did not come in time.
+    SlowHead,
+    /// It was silent for long after it was served.
+    Idle,
+    /// It did not read (`limits.write`).
+    Unread,
+    /// Its place was needed, and it did nothing with it.
+    Displaced,
+}
+
+impl Closed {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Silent => "silent",
+            Self::SlowHead => "slow_head",
+            Self::Idle => "idle",
+            Self::Unread => "unread",
+            Self::Displaced => "displaced",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Nothing was asked yet.
+    New,
+    /// A request is being read, or answered.
+    Serving,
+    /// The answer is there, perhaps with a body that goes on; the next request has not begun.
+    Answered,
+    /// Some of the next request's head is there.
+    Head,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Client {
+    turn: Cell<Turn>,
+    /// When the turn began, or something last came in.
+    since: Cell<Time>,
+    /// The connection waits for bytes of its client.
+    reading: Cell<bool>,
+    /// Since when nothing of what is to be written was taken.
+    stalled: Cell<Option<Time>>,
+    /// It listens to notifications: nothing is left to say for it, so that the end of its side is its end.
+    listens: Cell<bool>,
+    closed: Cell<Option<Closed>>,
+    waker: RefCell<Option<Waker>>,
+    place: Cell<usize>,
+}
+
+/// All of a core.
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    now: Cell<Time>,
+    all: RefCell<Vec<Rc<Client>>>,
+    stalled: Cell<usize>,
+    /// When all were looked at, and not only those that do not read.
+    looked: Cell<Time>,
+}
+
+/// How often those are looked at whose time is counted in seconds.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+impl Clients {
+    fn enter(&self) -> Rc<Client> {
+        let mut all = self.all.borrow_mut();
+        let client = Rc::new(Client {
+            turn: Cell::new(Turn::New),
+            since: Cell::new(self.now.get()),
+            reading: Cell::new(false),
+            stalled: Cell::new(None),
+            listens: Cell::new(false),
+            closed: Cell::new(None),
+            waker: RefCell::new(None),
+            place: Cell::new(all.len()),
+        });
+        all.push(Rc::clone(&client));
+        client
+    }
+
+    fn leave(&self, client: &Client) {
+        self.moves(client);
+        let mut all = self.all.borrow_mut();
+        all.swap_remove(client.place.get());
+        if let Some(moved) = all.get(client.place.get()) {
+            moved.place.set(client.place.get());
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.borrow().len()
+    }
+
+    /// As of the last sweep.
+    pub(super) fn now(&self) -> Time {
+        self.now.get()
+    }
+
+    fn stalls(&self, client: &Client) {
+        if client.stalled.get().is_none() {
+            client.stalled.set(Some(self.now.get()));
+            self.stalled.set(self.stalled.get() + 1);
+        }
+    }
+
+    fn moves(&self, client: &Client) {
+        if client.stalled.take().is_some() {
+            self.stalled.set(self.stalled.get() - 1);
+        }
+    }
+
+    /// Keeps the time, and closes what has taken too long.
+    pub(super) fn sweep(&self, now: Time, patience: &Patience) {
+        self.now.set(now);
+        let all = patience.head < HEAD || now.since(self.looked.get()) >= LOOK_EVERY;
+        if !all && self.stalled.get() == 0 {
+            return;
+        }
+        if all {
+            self.looked.set(now);
+        }
+        for client in &*self.all.borrow() {
+            if let Some(why) = client.is_overdue(now, patience) {
+                client.close(why);
+            }
+        }
+    }
+
+    /// Gives up the client that has read nothing for longest of those that hesitate; whether there was one.
+    pub(super) fn give_up_unread(&self) -> bool {
+        let now = self.now.get();
+        let all = self.all.borrow();
+        let stalled = all.iter().filter_map(|client| Some((client.stalled.get()?, client)));
+        let unread = stalled.filter(|(since, client)| client.is_open() && now.since(*since) >= HESITATION);
+        let longest = unread.min_by_key(|(since, _)| *since);
+        longest.is_some_and(|(_, client)| client.close(Closed::Unread))
+    }
+
+    /// Makes room for another one: gives up a connection that does nothing, one that has never asked before others;
+    /// whether there was one.
+    pub(super) fn displace(&self) -> bool {
+        let now = self.now.get();
+        let all = self.all.borrow();
+        let candidates = all.iter().filter(|client| client.is_open());
+        let unused = candidates.filter(|client| match client.turn.get() {
+            Turn::New => true,
+            Turn::Answered => client.reading.get() && now.since(client.since.get()) >= SETTLED,
+            Turn::Head => now.since(client.since.get()) >= SETTLED,
+            Turn::Serving => false,
+        });
+        let least = unused.min_by_key(|client| (client.turn.get() != Turn::New, client.since.get()));
+        least.is_some_and(|client| client.close(Closed::Displaced))
+    }
+}
+
+impl Client {
+    /// A request is here.
+    pub(super) fn asks(&self) {
+        self.turn.set(Turn::Serving);
+    }
+
+    pub(super) fn has_asked(&self) -> bool {
+        self.turn.get() != Turn::New
+    }
+
+    /// The answer to its request is here, or begins.
+    pub(super) fn is_answered(&self, listens: bool) {
+        self.turn.set(Turn::Answered);
+        self.reading.set(false);
+        self.listens.set(listens);
+    }
+
+    /// Its next bytes are waited for.
+    fn waits(&self, now: Time) {
+        if !self.reading.replace(true) && self.turn.get() != Turn::New {
+            self.since.set(now);
+        }
+    }
+
+    /// Bytes have come.
+    fn speaks(&self, now: Time) {
+        if self.turn.get() == Turn::Answered {
+            self.turn.set(Turn::Head);
+            self.since.set(now);
+        }
+    }
+
+    /// Who is to be woken when it is closed.
+    pub(super) fn lives_in(&self, waker: Waker) {
+        *self.waker.borrow_mut() = Some(waker);
+    }
+
+    fn is_open(&self) -> bool {
+        self.closed.get().is_none()
+    }
+
+    /// Its connection ends with an error at the next look at it.
+    fn close(&self, why: Closed) -> bool {
+        self.closed.set(Some(why));
+        metrics::counter!("only1mcp_router_connections_closed_total", "reason" => why.as_str()).increment(1);
+        tracing::debug!(reason = why.as_str(), "a client's connection is given up");
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+        true
+    }
+
+    fn is_overdue(&self, now: Time, patience: &Patience) -> Option<Closed> {
+        let lasts = |since: Time| now.since(since.max(patience.since));
+        let after = |limit: Duration, why| (lasts(self.since.get()) >= limit).then_some(why);
+        if !self.is_open() {
+            return None;
+        }
+        if self.stalled.get().is_some_and(|stalled| lasts(stalled) >= patience.write) {
+            return Some(Closed::Unread);
+        }
+        match self.turn.get() {
+            Turn::New => after(patience.first_head, Closed::Silent),
+            Turn::Head => after(patience.head, Closed::SlowHead),
+            Turn::Answered if self.reading.get() => after(patience.idle, Closed::Idle),
+            Turn::Answered | Turn::Serving => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

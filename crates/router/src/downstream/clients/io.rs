@@ -1,0 +1,99 @@
+//! The socket of a client as hyper uses it: what is read and written is noted, and one that was closed by the sweep ends
+//! with an error.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::Client;
+use crate::downstream::core::Core;
+
+pub(in crate::downstream) struct Io {
+    socket: TokioIo<TcpStream>,
+    client: Rc<Client>,
+    core: Rc<Core>,
+}
+
+impl Io {
+    pub(in crate::downstream) fn new(core: &Rc<Core>, socket: TcpStream) -> Self {
+        Self { socket: TokioIo::new(socket), client: core.clients.enter(), core: Rc::clone(core) }
+    }
+
+    pub(in crate::downstream) fn client(&self) -> Rc<Client> {
+        Rc::clone(&self.client)
+    }
+
+    fn check(&self) -> io::Result<()> {
+        match self.client.closed.get() {
+            None => Ok(()),
+            Some(why) => Err(io::Error::new(io::ErrorKind::TimedOut, why.as_str())),
+        }
+    }
+
+    /// Nothing is read from a client that listens, so the end of its side must be looked for.
+    fn check_listener(&self, context: &mut Context<'_>) -> io::Result<()> {
+        let mut byte = [0];
+        let mut byte = tokio::io::ReadBuf::new(&mut byte);
+        match self.socket.inner().poll_peek(context, &mut byte) {
+            Poll::Ready(Ok(0)) => Err(io::ErrorKind::ConnectionAborted.into()),
+            Poll::Ready(Err(error)) => Err(error),
+            // It may ask for the next thing before this is over.
+            Poll::Ready(Ok(_)) | Poll::Pending => Ok(()),
+        }
+    }
+}
+
+impl Read for Io {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.check()?;
+        let Self { socket, client, core } = &mut *self;
+        client.waits(core.clients.now());
+        let read = Pin::new(socket).poll_read(context, buffer);
+        if read.is_ready() {
+            client.speaks(core.clients.now());
+        }
+        read
+    }
+}
+
+impl Write for Io {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.check()?;
+        let Self { socket, client, core } = &mut *self;
+        let written = Pin::new(socket).poll_write(context, bytes);
+        if written.is_pending() {
+            core.clients.stalls(client);
+        } else if client.stalled.get().is_some() {
+            core.clients.moves(client);
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check()?;
+        if self.client.listens.get() && !self.client.reading.get() {
+            self.check_listener(context)?;
+        }
+        // What is written to a socket needs no flush.
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+}
+
+impl Drop for Io {
+    fn drop(&mut self) {
+        self.core.clients.leave(&self.client);
+    }
+}

@@ -1,0 +1,117 @@
+//! Who is closed when, and who makes room.
+
+use super::*;
+
+fn at(seconds: u64) -> Time {
+    Time::ZERO + Duration::from_secs(seconds)
+}
+
+fn serving() -> Patience {
+    Patience::serving(Duration::from_secs(30))
+}
+
+/// One that was answered at `now`, and is waited for.
+fn answered(clients: &Clients, now: Time) -> Rc<Client> {
+    clients.now.set(now);
+    let client = clients.enter();
+    client.asks();
+    client.is_answered(false);
+    client.waits(now);
+    client
+}
+
+#[test]
+fn silence_ends_a_connection_by_what_it_did_before() {
+    let clients = Clients::default();
+    let (new, asking) = (clients.enter(), clients.enter());
+    asking.asks();
+    let idle = answered(&clients, at(0));
+    let slow = answered(&clients, at(5));
+    slow.speaks(at(5));
+    // More of the head does not give more time.
+    slow.speaks(at(14));
+    let streaming = clients.enter();
+    streaming.asks();
+    streaming.is_answered(false);
+    let closed = || [&new, &asking, &idle, &slow, &streaming].map(|client| client.closed.get());
+    clients.sweep(at(9), &serving());
+    assert_eq!(closed(), [None; 5]);
+    clients.sweep(at(10), &serving());
+    assert_eq!(closed(), [Some(Closed::Silent), None, None, None, None]);
+    clients.sweep(at(15), &serving());
+    assert_eq!(closed()[3], Some(Closed::SlowHead));
+    clients.sweep(at(600), &serving());
+    assert_eq!(closed()[2], Some(Closed::Idle));
+    clients.sweep(at(1_000_000), &serving());
+    assert_eq!((closed()[1], closed()[4]), (None, None), "it is the gateway's turn");
+}
+
+#[test]
+fn who_does_not_read_has_until_the_limit() {
+    let clients = Clients::default();
+    let (stalled, moving) = (answered(&clients, at(0)), answered(&clients, at(0)));
+    for client in [&stalled, &moving] {
+        client.asks();
+        clients.stalls(client);
+    }
+    clients.sweep(at(29), &serving());
+    clients.moves(&moving);
+    clients.stalls(&moving);
+    clients.sweep(at(30), &serving());
+    assert_eq!((stalled.closed.get(), moving.closed.get()), (Some(Closed::Unread), None));
+    // A core that drains waits less, from when it began to drain.
+    let draining = Patience::draining(Duration::from_secs(30), at(40));
+    clients.sweep(at(40), &draining);
+    assert_eq!(moving.closed.get(), None);
+    clients.sweep(at(41), &draining);
+    assert_eq!(moving.closed.get(), Some(Closed::Unread));
+    clients.leave(&stalled);
+    clients.leave(&moving);
+    assert_eq!((clients.len(), clients.stalled.get()), (0, 0));
+}
+
+#[test]
+fn room_is_made_by_who_uses_it_least() {
+    let clients = Clients::default();
+    let (idlest, idle) = (answered(&clients, at(1)), answered(&clients, at(2)));
+    let asking = clients.enter();
+    asking.asks();
+    clients.now.set(at(3));
+    let (first, second) = (clients.enter(), clients.enter());
+    second.since.set(at(4));
+    clients.now.set(at(5));
+    let just = answered(&clients, at(5));
+    for victim in [&first, &second, &idlest, &idle] {
+        assert!(clients.displace());
+        assert_eq!(victim.closed.get(), Some(Closed::Displaced));
+    }
+    assert!(!clients.displace(), "one is served, one was served just now");
+    assert_eq!((asking.closed.get(), just.closed.get()), (None, None));
+}
+
+#[test]
+fn of_those_that_hesitate_the_longest_is_given_up() {
+    let clients = Clients::default();
+    let (longer, shorter, moving) = (answered(&clients, at(0)), answered(&clients, at(0)), answered(&clients, at(0)));
+    clients.stalls(&longer);
+    clients.now.set(at(1));
+    clients.stalls(&shorter);
+    clients.now.set(at(2));
+    clients.stalls(&moving);
+    for victim in [&longer, &shorter] {
+        assert!(clients.give_up_unread());
+        assert_eq!(victim.closed.get(), Some(Closed::Unread));
+    }
+    assert!(!clients.give_up_unread());
+}
+
+#[test]
+fn places_are_kept_while_others_leave() {
+    let clients = Clients::default();
+    let all: Vec<_> = (0..5).map(|_| clients.enter()).collect();
+    for (left, index) in (0..5).rev().zip([1, 3, 0, 4, 2]) {
+        clients.leave(&all[index]);
+        assert_eq!(clients.len(), left);
+        assert!(clients.all.borrow().iter().enumerate().all(|(place, client)| client.place.get() == place));
+    }
+}

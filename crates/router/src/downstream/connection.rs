@@ -1,0 +1,73 @@
+//! The life of one client's connection.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use tokio::sync::Notify;
+
+use super::body::Body;
+use super::clients::Io;
+use super::core::Core;
+use super::detach::Detach;
+use super::service::serve;
+
+/// How long a connection that has not asked for anything yet is waited for once the core drains.
+const FIRST_WORDS: Duration = Duration::from_millis(500);
+/// What one connection buffers of a request's head, and of an answer.
+const BUFFER: usize = 128 << 10;
+
+/// Serves it until its end.
+pub(super) async fn connection(core: Rc<Core>, io: Io) {
+    let (client, first) = (io.client(), Notify::new());
+    client.lives_in(poll_fn(|context| Poll::Ready(context.waker().clone())).await);
+    let draining = core.draining.clone();
+    let leaving = async {
+        draining.cancelled().await;
+        // A request that is here already is read before the connection counts as idle.
+        tokio::task::yield_now().await;
+        if !client.has_asked() {
+            // Whoever has just been let in is about to ask, and could not know that it is too late.
+            drop(tokio::time::timeout(FIRST_WORDS, first.notified()).await);
+        }
+    };
+    let service = service_fn(|request| {
+        if !client.has_asked() {
+            first.notify_one();
+        }
+        client.asks();
+        let (serving, client) = (serve(Rc::clone(&core), request), Rc::clone(&client));
+        let answer = async move {
+            let answer = serving.await;
+            client.is_answered(matches!(&answer, Ok(answer) if matches!(answer.body(), Body::Notifications(_))));
+            answer
+        };
+        Detach::new(Rc::clone(&core), answer)
+    });
+    let mut connection = std::pin::pin!(
+        http1::Builder::new()
+            // The sweep keeps the time, for all connections at once.
+            .header_read_timeout(None)
+            // A client that says no more still waits for its answer.
+            .half_close(true)
+            .max_buf_size(BUFFER)
+            // Head and body of an answer are small: one copy is cheaper than a gathering write.
+            .writev(false)
+            .serve_connection(io, service)
+    );
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        () = leaving => {
+            // The next answer says `Connection: close`; a connection that waits for a request ends now.
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a client's connection ended early");
+    }
+}

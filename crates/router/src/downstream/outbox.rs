@@ -1,0 +1,147 @@
+//! The events of one exchange on their way to a client that may not read them: a small queue between the exchange, which
+//! goes by our clock, and the body of the answer, which goes as fast as its client takes it.
+//!
+//! Both ends live on one core, so nothing here locks.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+use super::body::FRAME;
+use super::held::{Held, SMALL, Weight};
+
+/// How many events wait for a client at most, besides the last one, and how many bytes may wait before another is added.
+const EVENTS: usize = 16;
+const BYTES: usize = 256 << 10;
+
+#[derive(Debug)]
+struct Queue {
+    events: VecDeque<Bytes>,
+    bytes: usize,
+    weight: Weight,
+    /// No more will be added.
+    over: bool,
+    /// Nobody takes what is added.
+    unread: bool,
+    taker: Option<Waker>,
+    giver: Option<Waker>,
+}
+
+impl Queue {
+    fn has_room(&self) -> bool {
+        self.unread || (self.events.len() < EVENTS && self.bytes < BYTES)
+    }
+
+    fn holds(&mut self, bytes: usize) {
+        self.bytes = bytes;
+        self.weight.set(if bytes > SMALL { bytes } else { 0 });
+    }
+}
+
+/// The end of the exchange. Dropped, it ends the stream after what is in it.
+#[derive(Debug)]
+pub(super) struct Outbox(Rc<RefCell<Queue>>);
+
+/// The end of the body. Dropped, the exchange goes on without a reader.
+#[derive(Debug)]
+pub(super) struct Outlet(Rc<RefCell<Queue>>);
+
+pub(super) fn new(held: &Held) -> (Outbox, Outlet) {
+    let queue = Rc::new(RefCell::new(Queue {
+        events: VecDeque::new(),
+        bytes: 0,
+        weight: held.nothing(),
+        over: false,
+        unread: false,
+        taker: None,
+        giver: None,
+    }));
+    (Outbox(Rc::clone(&queue)), Outlet(queue))
+}
+
+impl Outbox {
+    /// Whether another event may be added; when nobody reads, it always may.
+    pub(super) fn has_room(&self) -> bool {
+        self.0.borrow().has_room()
+    }
+
+    /// Returns once there is room.
+    pub(super) fn poll_room(&self, context: &Context<'_>) -> Poll<()> {
+        let mut queue = self.0.borrow_mut();
+        if queue.has_room() {
+            return Poll::Ready(());
+        }
+        match &mut queue.giver {
+            Some(waker) => waker.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// Where there is room; the last event has its place always.
+    pub(super) fn put(&self, event: Bytes) {
+        let mut queue = self.0.borrow_mut();
+        if queue.unread {
+            return;
+        }
+        let bytes = queue.bytes + event.len();
+        queue.holds(bytes);
+        queue.events.push_back(event);
+        wake(&mut queue.taker);
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        let mut queue = self.0.borrow_mut();
+        queue.over = true;
+        wake(&mut queue.taker);
+    }
+}
+
+impl Outlet {
+    /// The next event, or some of it; `None` when the exchange is over.
+    pub(super) fn poll_event(&self, context: &Context<'_>) -> Poll<Option<Bytes>> {
+        let mut queue = self.0.borrow_mut();
+        if let Some(mut event) = queue.events.pop_front() {
+            let frame = event.split_to(event.len().min(FRAME));
+            if !event.is_empty() {
+                queue.events.push_front(event);
+            }
+            let bytes = queue.bytes - frame.len();
+            queue.holds(bytes);
+            wake(&mut queue.giver);
+            return Poll::Ready(Some(frame));
+        }
+        if queue.over {
+            return Poll::Ready(None);
+        }
+        match &mut queue.taker {
+            Some(waker) => waker.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        let mut queue = self.0.borrow_mut();
+        queue.unread = true;
+        queue.events.clear();
+        queue.holds(0);
+        wake(&mut queue.giver);
+    }
+}
+
+fn wake(waker: &mut Option<Waker>) {
+    if let Some(waker) = waker.take() {
+        waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! The answer to one call as events. It ends with the response, whoever has to write it.
+//!
+//! The exchange is a task of its core: it reads from the server, and ends by our clock, whatever its client does. The
+//! client gets what there is room for. One that does not read stops the reading from its server after a little, until
+//! its connection is given up (`limits.write`); one that goes away cancels nothing: the call runs to its end.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::Response;
+use mcp::Message;
+
+use super::answer;
+use super::body::{Body, event};
+use super::core::Core;
+use super::exchange::Exchange;
+use super::outbox::{self, Outbox};
+use super::traced::Traced;
+use crate::call::EventStream;
+use crate::generation::Admitted;
+use crate::in_flight::{Cause, Ticket};
+
+/// A call whose server answers with events. What it holds, it holds until the response.
+pub(super) struct Open {
+    pub(super) events: EventStream,
+    pub(super) ticket: Ticket,
+    pub(super) admitted: Admitted,
+    pub(super) exchange: Exchange,
+    /// Raw, as the client wrote it.
+    pub(super) id: Bytes,
+    pub(super) traced: Option<Box<Traced>>,
+}
+
+/// Carries it to its end beside the answer that this returns.
+pub(super) fn begin(core: Rc<Core>, open: Open) -> Response<Body> {
+    let (outbox, outlet) = outbox::new(&core.shared.held);
+    let revision = open.admitted.lease.revision;
+    tokio::task::spawn_local(open.run(core, outbox));
+    answer::events(revision, Body::Call(outlet))
+}
+
+enum Step {
+    Message(Bytes),
+    /// The response was the message before.
+    Done,
+    /// The gateway has to write the response, unless nobody wants one.
+    Failed(Option<Vec<u8>>),
+}
+
+impl Open {
+    async fn run(mut self, core: Rc<Core>, outbox: Outbox) {
+        let last = loop {
+            match poll_fn(|context| self.poll(&core, context)).await {
+                Step::Message(message) => {
+                    if let Err(cause) = self.wait_for_room(&core, &outbox, &message).await {
+                        break self.ended(&core, cause);
+                    }
+                    outbox.put(event(&message));
+                }
+                Step::Done => break None,
+                Step::Failed(last) => break last,
+            }
+        };
+        // Admission and place are free before the client can know.
+        drop(self);
+        if let Some(last) = last {
+            outbox.put(event(&last));
+        }
+    }
+
+    /// Waits for a client that is behind. Its server cannot be told from a silent one meanwhile, so `limits.idle` waits
+    /// too; nothing else does.
+    async fn wait_for_room(&self, core: &Core, outbox: &Outbox, message: &[u8]) -> Result<(), Cause> {
+        if outbox.has_room() || is_response(message) {
+            return Ok(());
+        }
+        self.ticket.not_listening();
+        let room = self.ticket.run(pin!(poll_fn(|context| outbox.poll_room(context)))).await;
+        self.ticket.seen(core.now());
+        room
+    }
+
+    fn poll(&mut self, core: &Core, context: &mut Context<'_>) -> Poll<Step> {
+        if let Poll::Ready(cause) = self.ticket.poll_ended(context) {
+            return Poll::Ready(Step::Failed(self.ended(core, cause)));
+        }
+        let Self { ticket, events, .. } = self;
+        Poll::Ready(match ready!(ticket.watch(|| events.poll_next_unpin(context))) {
+            Some(Ok(message)) => {
+                self.ticket.seen(core.now());
+                if let Some(traced) = &mut self.traced {
+                    traced.hears(&message);
+                }
+                Step::Message(message)
+            }
+            Some(Err(error)) => {
+                let traced = self.traced.take();
+                Step::Failed(Some(self.exchange.failed(core, &self.admitted, text(&self.id), &error, traced)))
+            }
+            None => {
+                self.exchange.answered_in_events(core, &self.admitted, self.traced.take());
+                Step::Done
+            }
+        })
+    }
+
+    fn ended(&mut self, core: &Core, cause: Cause) -> Option<Vec<u8>> {
+        self.exchange.ended(core, &self.admitted, text(&self.id), cause, self.traced.take())
+    }
+}
+
+fn text(id: &[u8]) -> &str {
+    std::str::from_utf8(id).unwrap_or("null")
+}
+
+/// The response has its place always, so that the exchange can end with it.
+fn is_response(message: &[u8]) -> bool {
+    mcp::scan(message)
+        .is_ok_and(|envelope| matches!(envelope.message, Message::Response { .. } | Message::Error { .. }))
+}

@@ -1,0 +1,226 @@
+//! What a client may cost that does not read, does not ask, asks for too much at once, or says no more.
+
+use std::{
+    io::Read,
+    net::{Shutdown, TcpStream},
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use testkit::{Document, Fault, Gateway, Scratch, client::http_get, demo, process_tree, wait};
+use tokio::time::Instant;
+
+use super::{
+    Stage,
+    raw::{LIMIT, Raw, call},
+};
+
+fn stage(name: &str, limits: Value) -> Result<Stage, Fault> {
+    Stage::new(name, |scratch| {
+        Ok(Document::default().key("limits", limits).with(demo::stdio("demo", "demo", scratch)?))
+    })
+}
+
+fn with_token(mut message: Value) -> Value {
+    message["params"]["_meta"] = json!({ "progressToken": 1 });
+    message
+}
+
+/// The value of a metric, summed over its series that contain `part`.
+fn metric(gateway: &Gateway, name: &str, part: &str) -> u64 {
+    let (_, page) = http_get(gateway.ops, "/metrics").unwrap_or_default();
+    let lines = page.lines().filter(|line| line.starts_with(name) && line.contains(part));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
+fn wait_metric(gateway: &Gateway, name: &str, part: &str, value: u64) -> Result<(), Fault> {
+    wait::until_true(&format!("{name} {part} to be {value}"), LIMIT, || metric(gateway, name, part) == value)
+}
+
+#[test]
+fn a_client_that_says_no_more_gets_its_answer() -> Result<(), Fault> {
+    let stage = stage("half", json!({}))?;
+    let session = Raw::open(stage.gateway.mcp)?;
+    for token in [false, true] {
+        let mut raw = session.again()?;
+        let message = call("half", "demo__sleep", json!({ "ms": 300 }));
+        raw.say(&if token { with_token(message) } else { message })?;
+        raw.stream.shutdown(Shutdown::Write)?;
+        let answer = raw.response()?;
+        assert_eq!(answer.json()["result"]["content"][0]["text"], "slept 300 ms", "{answer:?}");
+        raw.is_closed()?;
+    }
+    // One that listens has nothing else to wait for.
+    let mut raw = session.again()?;
+    raw.listen()?;
+    raw.stream.shutdown(Shutdown::Write)?;
+    let mut rest = Vec::new();
+    raw.stream.read_to_end(&mut rest)?;
+    Ok(())
+}
+
+#[test]
+fn what_names_something_has_a_length() -> Result<(), Fault> {
+    let stage = stage("names", json!({}))?;
+    let mut raw = Raw::open(stage.gateway.mcp)?;
+    let long = "x".repeat(1023);
+    let mut with_method = call(1, "demo__echo", json!({}));
+    with_method["method"] = long.clone().into();
+    let mut with_token = call(1, "demo__echo", json!({}));
+    with_token["params"]["_meta"] = json!({ "progressToken": long });
+    let list =
+        |cursor: &str| json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": { "cursor": cursor } });
+    let cases = [
+        ("`id`", call(long.clone(), "demo__echo", json!({}))),
+        ("`id`", json!({ "jsonrpc": "2.0", "id": long, "method": "ping" })),
+        ("`method`", with_method),
+        ("`params._meta.progressToken`", with_token),
+        ("`params.name`", call(1, &long, json!({}))),
+        ("`params.cursor`", list(&long)),
+        ("`params.requestId`", super::raw::cancel(long.clone())),
+    ];
+    for (what, message) in cases {
+        let answer = raw.ask(&message)?;
+        let text = answer.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
+        assert_eq!((answer.status, answer.code()), (400, Some(-32600)), "{what}: {answer:?}");
+        assert!(text.contains(what) && text.contains("1024") && answer.body.len() < 300, "{what}: {text}");
+    }
+    let fits = "x".repeat(1022);
+    let answer = raw.ask(&call(fits.clone(), "demo__echo", json!({ "text": "fits" })))?;
+    assert_eq!((&answer.json()["id"], answer.code()), (&json!(fits), None), "{answer:?}");
+    // A session of any length is none of ours, and not repeated.
+    let message = json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" }).to_string();
+    raw.post(message.as_bytes(), &[("Mcp-Session-Id", "x".repeat(50_000).as_bytes())])?;
+    let answer = raw.response()?;
+    assert!(answer.status == 404 && answer.body.len() < 300, "{answer:?}");
+    raw.post(message.as_bytes(), &[("Mcp-Protocol-Version", "x".repeat(50_000).as_bytes())])?;
+    let answer = raw.response()?;
+    assert!(answer.status == 400 && answer.body.len() < 1300, "{}", answer.body.len());
+    raw.works()
+}
+
+/// A call whose answer is larger than what sockets hold.
+fn large(id: &str) -> Value {
+    call(id, "demo__echo", json!({ "text": "0123456789abcdef".repeat(600_000) }))
+}
+
+#[test]
+fn a_client_that_does_not_read_loses_its_connection_and_nothing_else_waits_for_it() -> Result<(), Fault> {
+    let stage = stage("unread", json!({ "request_bytes": "12MiB", "write": "500ms" }))?;
+    let session = Raw::open(stage.gateway.mcp)?;
+    let (mut silent, mut slow) = (session.again()?, session.again()?);
+    silent.say(&large("silent"))?;
+    slow.say(&large("slow"))?;
+    // It reads little at a time, and still all of it.
+    slow.head_of_response()?;
+    let mut slowly = || -> Result<(), Fault> {
+        for _ in 0..10 {
+            let mut some = vec![0; 256 << 10];
+            let reading = Instant::now();
+            slow.stream.read_exact(&mut some)?;
+            wait::until("the next bit", LIMIT, || (reading.elapsed() > Duration::from_millis(100)).then_some(()))?;
+        }
+        Ok(())
+    };
+    slowly()?;
+    let closed = || metric(&stage.gateway, "only1mcp_router_connections_closed_total", "");
+    wait_metric(&stage.gateway, "only1mcp_router_connections_closed_total", "unread", 1)
+        .map_err(|fault| fault.during(format!("{} are closed", closed())))?;
+    let mut rest = Vec::new();
+    slow.stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    drop(slow.stream.read_to_end(&mut rest));
+    assert!(rest.len() > 5_000_000 && rest.ends_with(b"}"), "it got {} bytes more", rest.len());
+    wait_metric(&stage.gateway, "only1mcp_router_held_bytes", "", 0)?;
+    session.again()?.works()
+}
+
+#[test]
+fn a_stop_waits_for_calls_and_not_for_clients_that_do_nothing() -> Result<(), Fault> {
+    let mut stage = stage("silent-stop", json!({ "request_bytes": "12MiB" }))?;
+    let session = Raw::open(stage.gateway.mcp)?;
+    // Nothing asked, half a head, half a body, an answer that is not read, and a call that runs.
+    let _nothing = session.again()?;
+    let mut head = session.again()?;
+    head.write(b"POST /mcp HTTP/1.1\r\nHost: loc")?;
+    let mut body = session.again()?;
+    body.write(b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\nContent-Length: 100\r\n\r\n{")?;
+    let mut unread = session.again()?;
+    unread.say(&large("unread"))?;
+    wait_metric(&stage.gateway, "only1mcp_calls_total", "\"answered\"", 1)?;
+    let mut runs = session.again()?;
+    runs.say(&call("runs", "demo__sleep", json!({ "ms": 2500, "id": "runs" })))?;
+    stage.carried_out("runs")?;
+    let asked = Instant::now();
+    stage.gateway.process.signal(Signal::SIGTERM);
+    let answer = runs.response()?;
+    assert!(answer.json()["result"].is_object(), "{answer:?}");
+    assert!(stage.gateway.process.wait(LIMIT)?.success(), "nothing was cut off that ran");
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    Ok(())
+}
+
+#[test]
+fn idle_sockets_take_no_place_from_clients_that_ask() -> Result<(), Fault> {
+    let scratch = Scratch::new("places")?;
+    let document = Document::default().with(demo::stdio("demo", "demo", &scratch)?);
+    let file = testkit::ConfigFile::create(scratch.file("only1mcp.yaml"), &document.yaml())?;
+    let few = ["sh", "-c", "ulimit -Sn 100; ulimit -Hn 220; exec \"$0\" \"$@\""];
+    let gateway = Gateway::up_under(&few, &scratch, file.path(), &[])?;
+    let soft = |pid: i32| -> Result<String, Fault> {
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits"))?;
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap_or_default();
+        Ok(line.split_whitespace().nth(3).unwrap_or_default().to_owned())
+    };
+    assert_eq!(soft(gateway.pid())?, "220", "raised to what the system allows");
+    let mut working = Raw::open(gateway.mcp)?;
+    let mut idle = Vec::new();
+    for number in 0..300 {
+        let stream = TcpStream::connect_timeout(&gateway.mcp, LIMIT)?;
+        stream.set_nodelay(true)?;
+        idle.push(stream);
+        if number % 20 == 0 {
+            // Both the one that works all the time and one that has just come.
+            working.works()?;
+            working.again()?.works()?;
+        }
+    }
+    // What is not the data plane's is served as well: the admin API, and a server that is to be started.
+    gateway.cli(&["status"])?.expect(0)?;
+    file.replace(&document.with(demo::stdio("more", "more", &scratch)?).yaml())?;
+    wait::until_true("another server", LIMIT, || {
+        let answer = working.ask(&call(1, "more__echo", json!({ "text": "here" })));
+        answer.is_ok_and(|answer| answer.code().is_none())
+    })?;
+    assert!(metric(&gateway, "only1mcp_router_connections_closed_total", "displaced") > 200);
+    let below = process_tree::descendants(gateway.pid());
+    assert!(below.len() >= 2, "{below:?}");
+    for process in below {
+        assert_eq!(soft(process.pid)?, "100", "{process:?} gets what the gateway was given");
+    }
+    Ok(())
+}
+
+#[test]
+fn who_finds_all_places_in_use_is_told() -> Result<(), Fault> {
+    let scratch = Scratch::new("full")?;
+    let document =
+        Document::default().key("limits", json!({ "connections": 4 })).with(demo::stdio("demo", "demo", &scratch)?);
+    let file = testkit::ConfigFile::create(scratch.file("only1mcp.yaml"), &document.yaml())?;
+    let gateway = Gateway::up(&scratch, file.path())?;
+    let session = Raw::open(gateway.mcp)?;
+    let mut busy = Vec::new();
+    loop {
+        let mut raw = session.again()?;
+        raw.say(&call("busy", "demo__sleep", json!({ "ms": 1500 })))?;
+        busy.push(raw);
+        if metric(&gateway, "only1mcp_router_connections_refused_total", "") > 0 || busy.len() > 12 {
+            break;
+        }
+    }
+    let statuses =
+        busy.iter_mut().map(|raw| raw.response().map(|answer| answer.status)).collect::<Result<Vec<_>, _>>()?;
+    let refused = statuses.iter().filter(|status| **status == 503).count();
+    assert!(refused >= 1 && statuses.iter().any(|status| *status == 200), "{statuses:?}");
+    Ok(())
+}
