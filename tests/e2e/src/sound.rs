@@ -4,6 +4,7 @@ pub mod bare_machine;
 pub mod bounded;
 pub mod cases;
 pub mod cost;
+pub mod once;
 pub mod zero_drop;
 
 use crate::Line;
@@ -11,6 +12,7 @@ use crate::Line;
 /// In the order in which they are numbered.
 pub const LINES: &[Line] = &[
     Line { number: 0, title: "the README's commands on a bare machine", run: bare_machine::run },
+    Line { number: 1, title: "executed and answered once", run: once::run },
     Line { number: 2, title: "hostile peers beside clients that behave", run: bounded::run },
     Line { number: 7, title: "no call is lost to a change, beside hostile peers", run: zero_drop::run },
     Line { number: 8, title: "cases from the field", run: cases::run },

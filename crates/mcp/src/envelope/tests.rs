@@ -60,6 +60,7 @@ fn the_other_kinds() {
     // Some languages write every number as a fraction, and some programs begin with a byte order mark.
     check(r#"{"jsonrpc":"2.0","id":1.0,"method":"ping"}"#, "request 1.0");
     check(r#"{"jsonrpc":"2.0","id":-0.00,"result":[]}"#, "response -0.00 []");
+    check(r#"{"jsonrpc":"2.0","id":70e-1,"result":[]}"#, "response 70e-1 []");
     check(r#"{"jsonrpc":"2.0","method":"n","params":{"requestId":3.0,"progressToken":7.0}}"#, "notification 3.0 7.0");
     check("\u{feff} {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}", "request 1");
     // Keys written with escapes are the same keys.
@@ -97,6 +98,7 @@ fn refusals() {
     check(r#"{"jsonrpc":"2.0","id":1.5,"method":"m"}"#, invalid, None, "not written as an integer");
     check(r#"{"jsonrpc":"2.0","id":1.01,"method":"m"}"#, invalid, None, "not written as an integer");
     check(r#"{"jsonrpc":"2.0","id":1e-3,"result":{}}"#, invalid, None, "not written as an integer");
+    check(r#"{"jsonrpc":"2.0","id":1e300,"result":{}}"#, invalid, None, "not written as an integer");
     check(r#"{"jsonrpc":"2.0","id":[],"method":"m"}"#, invalid, None, "found an array");
     check(r#"{"jsonrpc":"2.0","result":{}}"#, invalid, None, "without an `id`");
     check(r#"{"jsonrpc":"2.0","id":1,"result":{},"error":{}}"#, invalid, Some("1"), "`result` and `error`");
@@ -250,6 +252,8 @@ fn a_byte_order_mark_is_not_passed_on() {
     let body = "\u{feff}{\"jsonrpc\":\"2.0\",\"id\":1.0,\"result\":{\"text\":\"\u{feff}\"}}";
     let id = scan(body.as_bytes()).unwrap().id().unwrap();
     assert_eq!((id.text(), id.as_u64()), ("1.0", Some(1)));
+    let numbers = ["7e0", "\"7\"", "70e-1", "0.7E1", "-7.0", "7.5", "\"inf\"", "1e300"].map(crate::raw::number_of);
+    assert_eq!(numbers, [Some(7), Some(7), Some(7), Some(7), None, None, None, None]);
     let nothing = || Edit::new(crate::raw::Span::at(0), &b""[..]);
     let out = splice(body.as_bytes(), &mut [Edit::new(id.span(), &b"7"[..]), nothing(), nothing()]);
     assert_eq!(out, "{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{\"text\":\"\u{feff}\"}}".as_bytes());

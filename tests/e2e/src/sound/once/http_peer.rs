@@ -1,0 +1,276 @@
+//! The HTTP server that answers in every way, as JSON or as events, and counts what it executes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use testkit::{Fault, Server};
+
+use super::{
+    Transport,
+    ways::{Cut, GOOD, Said, Way},
+};
+
+#[derive(Clone)]
+pub(super) struct HttpPeer {
+    address: SocketAddr,
+    transport: Transport,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    executed: BTreeMap<String, usize>,
+    sessions: BTreeSet<String>,
+    /// Sessions that were ever made.
+    made: usize,
+    /// Calls for which their session was forgotten already.
+    forgotten: BTreeSet<String>,
+}
+
+/// What becomes of a connection.
+#[derive(PartialEq, Eq)]
+enum Then {
+    Keep,
+    Close,
+}
+
+impl HttpPeer {
+    pub(super) fn start(transport: Transport) -> Result<Self, Fault> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let peer = Self { address: listener.local_addr()?, transport, known: Arc::default() };
+        let serving = peer.clone();
+        // Ends with the process.
+        thread::Builder::new().name("peer".to_owned()).spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let peer = serving.clone();
+                let serve = move || drop(peer.serve(&stream));
+                drop(thread::Builder::new().name("peer".to_owned()).spawn(serve));
+            }
+        })?;
+        Ok(peer)
+    }
+
+    pub(super) fn entry(&self, id: &str) -> Server {
+        Server::http(id, &format!("http://{}/mcp", self.address))
+    }
+
+    pub(super) fn executed(&self, key: &str) -> usize {
+        self.known().executed.get(key).copied().unwrap_or(0)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn serve(&self, stream: &TcpStream) -> Result<(), Fault> {
+        let mut reader = BufReader::new(stream);
+        loop {
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                if reader.read_line(&mut head)? == 0 {
+                    return Ok(());
+                }
+            }
+            let header = |name: &str| {
+                let mut lines = head.lines().filter_map(|line| line.split_once(':'));
+                lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+            };
+            let mut body = vec![0; header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0)];
+            // The call itself is looked at without being taken: it fits into the buffer.
+            if !body.is_empty() && reader.buffer().is_empty() {
+                reader.fill_buf()?;
+            }
+            let peeked = String::from_utf8_lossy(reader.buffer()).into_owned();
+            if let Some(status) = self.early(&peeked) {
+                respond(stream, status, "", b"hunter2")?;
+                return Ok(());
+            }
+            reader.read_exact(&mut body)?;
+            let message = serde_json::from_slice(&body).unwrap_or_default();
+            if self.answer(stream, &head, header("mcp-session-id"), &message)? == Then::Close {
+                return Ok(());
+            }
+        }
+    }
+
+    fn early(&self, peeked: &str) -> Option<&'static str> {
+        let ways = self.transport.ways();
+        let way = ways.iter().find(|way| peeked.contains(&format!(r#""way":"{}""#, way.name)))?;
+        if let Said::Early(status) = way.said { Some(status) } else { None }
+    }
+
+    fn answer(&self, stream: &TcpStream, head: &str, session: Option<&str>, message: &Value) -> Result<Then, Fault> {
+        let method = message["method"].as_str().unwrap_or_default();
+        if method == "initialize" {
+            let session = {
+                let mut known = self.known();
+                known.made += 1;
+                let session = format!("s{}", known.made);
+                known.sessions.insert(session.clone());
+                session
+            };
+            let result = json!({
+                "protocolVersion": "2025-11-25",
+                "capabilities": { "tools": {} },
+                "serverInfo": { "name": "peer", "version": "1" },
+            });
+            return json_result(stream, message, &format!("Mcp-Session-Id: {session}\r\n"), &result);
+        }
+        let session = session.unwrap_or_default().to_owned();
+        if !self.known().sessions.contains(&session) {
+            respond(stream, "404 Not Found", "", b"no such session")?;
+            return Ok(Then::Keep);
+        }
+        match method {
+            "tools/list" => json_result(stream, message, "", &json!({ "tools": super::stdio_peer::tools() })),
+            "tools/call" => self.call(stream, &session, message),
+            "ping" => json_result(stream, message, "", &json!({})),
+            _ => {
+                let status = if head.starts_with("GET") { "405 Method Not Allowed" } else { "202 Accepted" };
+                respond(stream, status, "", b"")?;
+                Ok(Then::Keep)
+            }
+        }
+    }
+
+    fn call(&self, stream: &TcpStream, session: &str, message: &Value) -> Result<Then, Fault> {
+        let arguments = &message["params"]["arguments"];
+        let (name, key) =
+            (arguments["way"].as_str().unwrap_or_default(), arguments["key"].as_str().unwrap_or_default());
+        let Some(way) = self.transport.ways().into_iter().find(|way| way.name == name) else { return Ok(Then::Close) };
+        let forgets = {
+            let mut known = self.known();
+            let forgotten = if let Said::Forgotten(status) = way.said { Some(status) } else { None };
+            let forgets = forgotten.filter(|_| known.forgotten.insert(key.to_owned()));
+            if forgets.is_some() {
+                known.sessions.remove(session);
+            } else {
+                *known.executed.entry(key.to_owned()).or_default() += 1;
+            }
+            forgets
+        };
+        match forgets {
+            Some(status) => {
+                respond(stream, status, "", b"no such session")?;
+                Ok(Then::Keep)
+            }
+            None => self.say(stream, way, &message["id"].to_string()),
+        }
+    }
+
+    fn say(&self, mut stream: &TcpStream, way: Way, id: &str) -> Result<Then, Fault> {
+        let good = GOOD.replace("$ID", id);
+        match way.said {
+            Said::Messages(messages) => {
+                let messages: Vec<String> = messages.iter().map(|message| message.replace("$ID", id)).collect();
+                let body = self.body(&messages);
+                self.whole(stream, &body)
+            }
+            Said::Halves(pause) => {
+                let whole = self.response(&self.body(&[good]));
+                let (first, second) = whole.split_at(whole.len() - 20);
+                stream.write_all(first)?;
+                thread::sleep(Duration::from_millis(pause));
+                stream.write_all(second)?;
+                Ok(Then::Close)
+            }
+            Said::Alive(time) => {
+                let sign: &[u8] = if self.transport == Transport::Events { b": still here\n\n" } else { b" " };
+                let signs = time / 100;
+                let padding = sign.len() * usize::try_from(signs).unwrap_or(0);
+                let body = self.body(&[good]);
+                stream.write_all(&self.head(body.len() + padding))?;
+                for _ in 0..signs {
+                    stream.write_all(sign)?;
+                    thread::sleep(Duration::from_millis(100));
+                }
+                stream.write_all(&body)?;
+                Ok(Then::Close)
+            }
+            Said::Late(pause) => {
+                thread::sleep(Duration::from_millis(pause));
+                self.whole(stream, &self.body(&[good]))
+            }
+            Said::Never => {
+                // Until the other side is gone.
+                drop(stream.read(&mut [0; 1]));
+                Ok(Then::Close)
+            }
+            Said::Status(status, headers, body) => {
+                respond(stream, status, headers, body.replace("$ID", id).as_bytes())?;
+                Ok(Then::Keep)
+            }
+            Said::Cut(at) => self.cut(stream, at, &self.response(&self.body(&[good]))),
+            // The session is another one by now.
+            Said::Forgotten(_) => self.whole(stream, &self.body(&[good])),
+            Said::Early(_) | Said::Shell(_) => Ok(Then::Close),
+        }
+    }
+
+    fn body(&self, messages: &[String]) -> Vec<u8> {
+        let all: String = match self.transport {
+            Transport::Events => messages.iter().map(|message| format!("data: {message}\n\n")).collect(),
+            Transport::Json | Transport::Stdio => messages.concat(),
+        };
+        all.into_bytes()
+    }
+
+    /// A body has a length, a stream ends with its connection.
+    fn head(&self, length: usize) -> Vec<u8> {
+        match self.transport {
+            Transport::Events => b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n".to_vec(),
+            Transport::Json | Transport::Stdio => {
+                format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n")
+                    .into_bytes()
+            }
+        }
+    }
+
+    fn response(&self, body: &[u8]) -> Vec<u8> {
+        [&self.head(body.len()), body].concat()
+    }
+
+    fn whole(&self, mut stream: &TcpStream, body: &[u8]) -> Result<Then, Fault> {
+        stream.write_all(&self.response(body))?;
+        Ok(if self.transport == Transport::Events { Then::Close } else { Then::Keep })
+    }
+
+    fn cut(&self, mut stream: &TcpStream, at: Cut, whole: &[u8]) -> Result<Then, Fault> {
+        let head = whole.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(0) + 4;
+        // The blank line that ends an event is two bytes; without either of them it is none.
+        let last = if self.transport == Transport::Events { 2 } else { 1 };
+        let length = match at {
+            Cut::Nothing | Cut::Reset => 0,
+            Cut::StatusLine => 10,
+            Cut::Header => 25,
+            Cut::EndOfHead => head - 1,
+            Cut::Head => head,
+            Cut::Message => usize::midpoint(head, whole.len()),
+            Cut::LastByte => whole.len() - last,
+        };
+        stream.write_all(&whole[..length])?;
+        if at == Cut::Reset {
+            // Without a farewell: what is still to be said is thrown away.
+            socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))?;
+        }
+        Ok(Then::Close)
+    }
+}
+
+fn json_result(stream: &TcpStream, message: &Value, headers: &str, result: &Value) -> Result<Then, Fault> {
+    let body = json!({ "jsonrpc": "2.0", "id": message["id"], "result": result }).to_string();
+    respond(stream, "200 OK", &format!("Content-Type: application/json\r\n{headers}"), body.as_bytes())?;
+    Ok(Then::Keep)
+}
+
+fn respond(mut stream: &TcpStream, status: &str, headers: &str, body: &[u8]) -> Result<(), Fault> {
+    let head = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+    Ok(stream.write_all(&[head.as_bytes(), body].concat())?)
+}
