@@ -28,7 +28,7 @@ async fn live(settings: Settings, mut process: Process) -> Result<ExitCode, Box<
     let mut listeners = process.listen_grpc(settings.grpc, &auth).await?;
     let grpc = listeners.iter().find_map(Listener::local_addr);
     listeners.push(Listener::unix(state_dir::socket_path(state.path(), SOCKET)).await?);
-    let ops = process.serve_ops(settings.ops).await?;
+    let ops = process.serve_ops(settings.ops, settings.ops_names.clone()).await?;
 
     let gate = process.readiness.gate("revision");
     let origin = settings.config.map_or(Origin::None, Origin::File);

@@ -24,6 +24,8 @@ pub struct Settings {
     /// Where /livez, /readyz and /metrics are (HTTP). Port 0 takes a free one.
     #[arg(long, env = "ONLY1MCP_OPS", value_name = "ADDR", default_value = "127.0.0.1:9451")]
     pub ops: SocketAddr,
+    #[command(flatten)]
+    pub ops_names: runtime::ops::OpsNames,
     /// Where the revision log is kept. By default in the XDG state directory, one per configuration file.
     #[arg(long, env = "ONLY1MCP_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,

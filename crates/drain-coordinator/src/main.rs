@@ -20,7 +20,7 @@ async fn live(flags: Flags, mut process: Process) -> Result<ExitCode, Box<dyn Er
     let token_file = flags.token_file.unwrap_or_else(|| state.file(AdminToken::FILE));
     let auth = Auth::new(Some(AdminToken::load_or_create(&token_file)?));
     let listeners = process.listen_grpc(flags.grpc, &auth).await?;
-    process.serve_ops(flags.ops).await?;
+    process.serve_ops(flags.ops, flags.ops_names.clone()).await?;
 
     let settings =
         Settings { state_dir: state.path().to_owned(), lost_after: flags.lost_after, history: flags.history };

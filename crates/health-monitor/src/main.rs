@@ -18,7 +18,7 @@ async fn live(flags: Flags, mut process: Process) -> Result<ExitCode, Box<dyn Er
     let token_file = flags.token_file.unwrap_or_else(|| flags.state_dir.join(AdminToken::FILE));
     let auth = Auth::new(Some(AdminToken::load_or_create(&token_file)?));
     let listeners = process.listen_grpc(flags.grpc, &auth).await?;
-    process.serve_ops(flags.ops).await?;
+    process.serve_ops(flags.ops, flags.ops_names.clone()).await?;
 
     let tracer = process.tracer("health-monitor", &telemetry::host());
     let scope = Scope {

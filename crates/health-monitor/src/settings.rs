@@ -20,6 +20,8 @@ pub struct Flags {
     /// Where /livez, /readyz and /metrics are served
     #[arg(long, env = "ONLY1MCP_OPS", default_value = "127.0.0.1:9453", value_name = "ADDR")]
     pub ops: SocketAddr,
+    #[command(flatten)]
+    pub ops_names: runtime::ops::OpsNames,
     /// Where the token is kept when no file is named
     #[arg(long, env = "ONLY1MCP_STATE_DIR", default_value = "/var/lib/only1mcp/health-monitor", value_name = "DIR")]
     pub state_dir: PathBuf,

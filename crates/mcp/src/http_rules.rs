@@ -11,9 +11,9 @@ use std::net::IpAddr;
 /// A refused request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HttpFault {
-    #[error("Origin {origin:?} is not allowed")]
+    #[error("Origin {} is not allowed", shown(.origin))]
     Origin { origin: String },
-    #[error("Host {host:?} is not allowed")]
+    #[error("Host {} is not allowed", shown(.host))]
     Host { host: String },
     #[error("the request has no Host")]
     NoHost,
@@ -23,6 +23,15 @@ pub enum HttpFault {
     ContentType,
     #[error("the header {header} comes twice, or is no text")]
     Ambiguous { header: String },
+}
+
+/// As much of a header as a person needs to see what it was.
+fn shown(value: &str) -> String {
+    const SHOWN_MAX: usize = 200;
+    match value.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{:?}…", &value[..end]),
+        None => format!("{value:?}"),
+    }
 }
 
 impl HttpFault {
@@ -42,7 +51,7 @@ impl HttpFault {
 pub struct AccessRules {
     /// The listener is bound to a loopback address.
     pub loopback: bool,
-    /// Names the gateway is reached by, `name` (any port) or `name:port`. With none, a listener that is not bound to
+    /// Names the gateway is reached by, `name` (any port) or `name:port`; empty ones count for nothing. With none, a listener that is not bound to
     /// loopback takes every Host (then only the Origin protects).
     pub hosts: Vec<String>,
     /// Origins of web pages that may use the gateway, `scheme://name[:port]` exactly, or `*`.
@@ -66,7 +75,7 @@ impl AccessRules {
     }
 
     fn takes_host(&self, host: &str) -> bool {
-        let open = !self.loopback && self.hosts.is_empty();
+        let open = !self.loopback && self.hosts.iter().all(String::is_empty);
         let name = without_port(host);
         open || name.is_some_and(is_loopback)
             || self.hosts.iter().any(|allowed| {

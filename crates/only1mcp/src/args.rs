@@ -9,8 +9,10 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use router::settings::Access;
 use runtime::grpc::InsecureToken;
 use runtime::healthcheck::{Healthcheck, Question};
+use runtime::ops::OpsNames;
 use runtime::settings::duration;
 
 use crate::{demo, place::PlaceArgs};
@@ -144,6 +146,12 @@ pub(crate) struct UpArgs {
     /// Where /livez, /readyz and /metrics are served
     #[arg(long, value_name = "ADDR", default_value_t = OPS, env = "ONLY1MCP_OPS")]
     pub(crate) ops: SocketAddr,
+
+    #[command(flatten)]
+    pub(crate) ops_names: OpsNames,
+
+    #[command(flatten)]
+    pub(crate) access: Access,
 
     /// File with the admin token for TCP [default: one in the state directory, made at the first start]
     #[arg(long, value_name = "FILE", env = "ONLY1MCP_TOKEN_FILE")]

@@ -155,10 +155,11 @@ impl Halves {
         let (inside, connector) = duplex();
         listeners.extend([Listener::unix(place.socket()).await?, inside.into()]);
         let listen = Listen::new(args.listen, self.process.inherited.tcp(MCP));
-        let services = Services::start(self, listen, place.config.clone(), state, &connector).await?;
+        let settings = services::router_settings(args.access.clone(), state, &connector);
+        let services = Services::start(self, listen, place.config.clone(), state, settings).await?;
         services.serve(self, auth, listeners);
         let Process { shutdown, tasks, readiness, metrics, .. } = &self.process;
-        ops.serve(readiness.clone(), metrics.clone(), tasks);
+        ops.serve(args.ops_names.clone(), readiness.clone(), metrics.clone(), tasks);
         let addresses = Addresses {
             pid: std::process::id(),
             config: place.describe(),

@@ -10,6 +10,7 @@ mod clients;
 mod connection;
 mod core;
 mod cores;
+mod cors;
 mod detach;
 mod exchange;
 mod get;

@@ -23,7 +23,7 @@ async fn live(flags: Flags, mut process: Process) -> Result<ExitCode, Box<dyn Er
     let token = flags.token_file.as_deref().map(AdminToken::load).transpose()?;
     let auth = Auth::new(token.clone());
     let listeners = process.listen_grpc(flags.grpc, &auth).await?;
-    process.serve_ops(flags.ops).await?;
+    process.serve_ops(flags.ops, flags.ops_names.clone()).await?;
 
     let (min_drain, drain) = (flags.min_drain, flags.drain);
     let listen = Listen::new(flags.listen, process.inherited.tcp(MCP));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use model::NodeId;
 use runtime::grpc::{InsecureToken, Target};
+use runtime::ops::OpsNames;
 use runtime::settings::duration;
 
 /// What a router is told at start, wherever it runs.
@@ -49,11 +50,33 @@ impl Listen {
 #[derive(Debug, Clone, Default, Args)]
 pub struct Access {
     /// A name by which clients reach this gateway, as `name` or `name:port`; may be repeated
-    #[arg(long = "allow-host", env = "ONLY1MCP_ALLOW_HOST", value_delimiter = ',', value_name = "HOST")]
+    #[arg(long = "allow-host", env = "ONLY1MCP_ALLOW_HOST", value_delimiter = ',', value_parser = host, value_name = "HOST")]
     pub hosts: Vec<String>,
-    /// A web page's origin that may use this gateway, as `https://name`; may be repeated
-    #[arg(long = "allow-origin", env = "ONLY1MCP_ALLOW_ORIGIN", value_delimiter = ',', value_name = "ORIGIN")]
+    /// A web page's origin that may use this gateway, as `https://name`, or `*` for all; may be repeated
+    #[arg(long = "allow-origin", env = "ONLY1MCP_ALLOW_ORIGIN", value_delimiter = ',', value_parser = origin, value_name = "ORIGIN")]
     pub origins: Vec<String>,
+}
+
+/// As a client writes it into `Host`; nothing at all is no name, as an unset variable may leave it.
+fn host(text: &str) -> Result<String, String> {
+    match text.trim() {
+        name if name.contains(['/', '@', ' ', '*']) => {
+            Err("expected a name, or name:port, as clients send it in Host".into())
+        }
+        name => Ok(name.to_owned()),
+    }
+}
+
+/// As a browser writes it into `Origin`: one with a path would never be met.
+fn origin(text: &str) -> Result<String, String> {
+    let origin = text.trim();
+    let authority = origin.split_once("://").map(|(_, authority)| authority);
+    let good = authority.is_some_and(|authority| !authority.is_empty() && !authority.contains(['/', '@', ' ', '*']));
+    if good || origin.is_empty() || origin == "*" {
+        Ok(origin.to_owned())
+    } else {
+        Err("expected scheme://name[:port] without a path, as browsers send it in Origin, or *".into())
+    }
 }
 
 /// The control services a router dials. It serves without any of them.
@@ -90,6 +113,8 @@ pub struct Flags {
     /// Where /livez, /readyz and /metrics are served
     #[arg(long, env = "ONLY1MCP_OPS", default_value = "127.0.0.1:9452", value_name = "ADDR")]
     pub ops: SocketAddr,
+    #[command(flatten)]
+    pub ops_names: OpsNames,
     /// What is kept over restarts
     #[arg(long, env = "ONLY1MCP_STATE_DIR", default_value = "/var/lib/only1mcp/router", value_name = "DIR")]
     pub state_dir: PathBuf,
@@ -122,4 +147,27 @@ pub struct Flags {
     /// How long calls in flight have after that
     #[arg(long, env = "ONLY1MCP_DRAIN_SECONDS", default_value = "30s", value_parser = duration, value_name = "DURATION")]
     pub drain: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{host, origin};
+
+    #[test]
+    fn what_no_client_would_send_is_refused_at_the_start() {
+        for good in ["", "mcp.example.com", "mcp.example.com:8443", "[fd00::7]:8080"] {
+            assert_eq!(host(good).as_deref(), Ok(good));
+        }
+        for bad in ["https://mcp.example.com", "mcp.example.com/mcp", "*", "a b"] {
+            host(bad).unwrap_err();
+        }
+        for good in ["", "*", "https://app.example.com", "http://localhost:6274", "app://obsidian.md"] {
+            assert_eq!(origin(good).as_deref(), Ok(good));
+        }
+        for bad in
+            ["app.example.com", "https://app.example.com/", "https://app.example.com/page", "https://", "https://*"]
+        {
+            origin(bad).unwrap_err();
+        }
+    }
 }

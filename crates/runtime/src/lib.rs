@@ -14,7 +14,7 @@
 //! }
 //!
 //! async fn live(flags: Flags, mut process: Process) -> Result<ExitCode, Box<dyn Error>> {
-//!     process.serve_ops(flags.ops).await?;
+//!     process.serve_ops(flags.ops, flags.ops_names).await?;
 //!     // Components: process.tasks.spawn_component(…), process.serve_grpc(…), each with gates of process.readiness.
 //!     process.serve_until_stopped().await;
 //!     let in_flight = async { /* ends when no work is left */ };

@@ -1,5 +1,8 @@
 //! The HTTP listener for whoever runs the process: `/livez`, `/readyz`, `/metrics`. It knows nothing that needs a
-//! credential.
+//! credential, and is closed to web pages: a page can make a browser ask here by a name of its own (DNS rebinding), so
+//! what is asked by a name must be asked by one that this listener has.
+
+mod names;
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -20,6 +23,8 @@ use crate::{
     tasks::Tasks,
     telemetry::{Metrics, openmetrics, sampled},
 };
+
+pub use names::OpsNames;
 
 /// Connections served at once; more wait in the listen queue.
 const CONNECTIONS_MAX: usize = 64;
@@ -74,8 +79,9 @@ impl OpsListener {
 
     /// Answers on tasks of `tasks` until the process is `Closing`, so that a load balancer sees it become unready. Also
     /// keeps the memory of `metrics` bounded when nobody scrapes.
-    pub fn serve(self, readiness: Readiness, metrics: Metrics, tasks: &Tasks) {
-        let state = Arc::new(State { readiness, metrics });
+    pub fn serve(self, names: OpsNames, readiness: Readiness, metrics: Metrics, tasks: &Tasks) {
+        let loopback = self.address.ip().is_loopback();
+        let state = Arc::new(State { names, loopback, readiness, metrics });
         let own = tasks.clone();
         tasks.spawn("metrics upkeep", state.metrics.clone().upkeep(tasks.shutdown().token()));
         tasks.spawn("ops listener", accept(self.listener, state, own));
@@ -84,6 +90,9 @@ impl OpsListener {
 
 #[derive(Debug)]
 struct State {
+    names: OpsNames,
+    /// The listener is bound to a loopback address.
+    loopback: bool,
     readiness: Readiness,
     metrics: Metrics,
 }
@@ -142,7 +151,14 @@ fn respond<B>(request: &Request<B>, state: &State) -> Response<Full<Bytes>> {
         response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
         return response;
     }
-    match request.uri().path() {
+    let path = request.uri().path();
+    // That a process is alive may be known to all; balancers ask by whatever name they like.
+    if path != "/livez"
+        && let Err(refusal) = state.names.check(request.headers(), state.loopback)
+    {
+        return answer(StatusCode::FORBIDDEN, TEXT, format!("{refusal}\n"));
+    }
+    match path {
         "/livez" => answer(StatusCode::OK, TEXT, "alive\n".to_owned()),
         "/readyz" => {
             let report = state.readiness.report();

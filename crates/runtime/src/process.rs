@@ -19,7 +19,7 @@ use crate::{
     Clock, Metrics, Phase, Readiness, Shutdown, Tasks, Tracer, Traces, descriptors, escape, exit, fault,
     grpc::{self, Auth, ListenError, Listener},
     inherited::{InheritError, Inherited, OPS},
-    ops::{OpsBindError, OpsListener},
+    ops::{OpsBindError, OpsListener, OpsNames},
     service_manager::NotifySocket,
     shutdown::signals,
     tasks::Joined,
@@ -133,14 +133,14 @@ impl Process {
     }
 
     /// Answers `/livez`, `/readyz` and `/metrics` at `address`, or on the socket inherited for that, until the end, and
-    /// returns where that is.
+    /// returns where that is. `names` are those by which it is reached.
     ///
     /// # Errors
     /// When the address cannot be used.
-    pub async fn serve_ops(&mut self, address: SocketAddr) -> Result<SocketAddr, OpsBindError> {
+    pub async fn serve_ops(&mut self, address: SocketAddr, names: OpsNames) -> Result<SocketAddr, OpsBindError> {
         let ops = self.listen_ops(address).await?;
         let bound = ops.local_addr();
-        ops.serve(self.readiness.clone(), self.metrics.clone(), &self.tasks);
+        ops.serve(names, self.readiness.clone(), self.metrics.clone(), &self.tasks);
         Ok(bound)
     }
 

@@ -54,13 +54,13 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    /// Starts all four; they find each other through `inside` once [`Services::serve`] was called.
+    /// Starts all four; they find each other once [`Services::serve`] was called.
     pub(crate) async fn start(
         halves: &Halves,
         listen: Listen,
         config: PathBuf,
         state: &StateDir,
-        inside: &DuplexConnector,
+        router: RouterSettings,
     ) -> Result<Self, ServiceError> {
         let (clock, tasks) = (halves.process.clock, &halves.control);
         // What troubles them is shown; it takes nothing from clients, so it must not keep them away.
@@ -93,7 +93,7 @@ impl Services {
 
         let scope = halves.router_scope();
         offers.push((ROUTER, scope.tracer.clone()));
-        let router = Router::start(router_settings(state, inside), listen, scope).await?;
+        let router = Router::start(router, listen, scope).await?;
         routes.add_service(router.service());
         routes.add_service(wire::process::Log { read: log::read, change: log::change }.service());
         Ok(Self { router, config: status, routes: routes.routes(), offers })
@@ -118,13 +118,14 @@ impl Services {
     }
 }
 
-fn router_settings(state: &StateDir, inside: &DuplexConnector) -> RouterSettings {
+/// It reaches the other three through `inside`.
+pub(crate) fn router_settings(access: Access, state: &StateDir, inside: &DuplexConnector) -> RouterSettings {
     let inside = || Target::Duplex(inside.clone());
     RouterSettings {
         node: NodeId::new(NODE).expect("the name is a valid one"),
         state_dir: state.file("router"),
         cores: default_cores(),
-        access: Access::default(),
+        access,
         peers: Peers { config_manager: inside(), health_monitor: inside(), drain_coordinator: inside() },
         session_key_file: None,
     }

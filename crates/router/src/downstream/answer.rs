@@ -11,6 +11,8 @@ use super::held::Weight;
 
 pub(super) const REVISION: HeaderName = HeaderName::from_static("only1mcp-revision");
 pub(super) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+/// What the MCP endpoint takes.
+pub(super) const METHODS: HeaderValue = HeaderValue::from_static("POST, GET, DELETE, OPTIONS");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 fn with(status: StatusCode, revision: Revision, body: Body) -> Response<Body> {
@@ -63,7 +65,7 @@ pub(super) fn no_content(revision: Revision) -> Response<Body> {
 pub(super) fn method_not_allowed(revision: Revision) -> Response<Body> {
     let text = "the MCP endpoint takes POST, GET and DELETE";
     let mut response = error(revision, StatusCode::METHOD_NOT_ALLOWED, None, ErrorCode::INVALID_REQUEST, text);
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST, GET, DELETE"));
+    response.headers_mut().insert(ALLOW, METHODS);
     response
 }
 

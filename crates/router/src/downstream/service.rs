@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderName, ORIGIN};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use mcp::http_rules::{self, HttpFault};
 use mcp::{ErrorCode, ProtocolVersion};
@@ -14,7 +14,7 @@ use model::Revision;
 
 use super::body::Body;
 use super::core::Core;
-use super::{answer, get, post, unread};
+use super::{answer, cors, get, post, unread};
 use crate::session::{Known, Sealed};
 
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -28,12 +28,15 @@ pub(super) struct Session {
 
 pub(super) async fn serve(core: Rc<Core>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let revision = core.shared.live.load().revision;
-    if let Err(refusal) = let_in(&core, &request, revision) {
-        let (head, body) = request.into_parts();
-        return Ok(Box::pin(unread::answer(&head.headers, body, *refusal)).await);
-    }
+    let origin = match let_in(&core, &request, revision) {
+        Ok(origin) => origin,
+        Err(refusal) => {
+            let (head, body) = request.into_parts();
+            return Ok(Box::pin(unread::answer(&head.headers, body, *refusal)).await);
+        }
+    };
     let headers = request.headers();
-    Ok(match *request.method() {
+    let mut response = match *request.method() {
         Method::POST => post::post(core, request).await,
         Method::GET => with_session(&core, headers, revision, None).map_or_else(
             |no| *no,
@@ -46,26 +49,40 @@ pub(super) async fn serve(core: Rc<Core>, request: Request<Incoming>) -> Result<
             Ok(session) => end(&core, &session, revision).await,
             Err(no) => *no,
         },
-    })
+    };
+    if let Some(origin) = origin {
+        cors::readable(&mut response, *origin);
+    }
+    Ok(response)
 }
 
-/// Whether it is a request to the MCP endpoint, by somebody who may send one.
-fn let_in(core: &Core, request: &Request<Incoming>, revision: Revision) -> Result<(), Box<Response<Body>>> {
-    if request.uri().path() != core.shared.path {
-        let text = format!("MCP is served at {}", core.shared.path);
+/// Whether it is a request to the MCP endpoint, by somebody who may send one; then from which origin, if a browser sent
+/// it. What a browser asks before is answered here.
+fn let_in(
+    core: &Core,
+    request: &Request<Incoming>,
+    revision: Revision,
+) -> Result<Option<Box<HeaderValue>>, Box<Response<Body>>> {
+    let (path, ours) = (request.uri().path(), core.shared.path.as_str());
+    if path != ours && path.strip_suffix('/') != Some(ours) {
+        let text = format!("MCP is served at {ours}");
         let status = StatusCode::NOT_FOUND;
         return Err(Box::new(answer::error(revision, status, None, ErrorCode::INVALID_REQUEST, &text)));
     }
-    let access = || {
-        let unreadable = |fault: HttpFault| HttpFault::Origin { origin: fault.to_string() };
-        let origin = only(request.headers(), &ORIGIN).map_err(unreadable)?;
-        core.shared.access.check(only(request.headers(), &HOST)?, origin)
-    };
-    access().map_err(|fault| Box::new(refused(revision, &fault)))?;
+    let origin = let_in_from(core, request.headers()).map_err(|fault| Box::new(refused(revision, &fault)))?;
     match *request.method() {
-        Method::POST | Method::GET | Method::DELETE => Ok(()),
+        Method::POST | Method::GET | Method::DELETE => Ok(origin.map(Box::new)),
+        Method::OPTIONS => Err(Box::new(cors::permission(revision, request.headers(), origin.as_ref()))),
         _ => Err(Box::new(answer::method_not_allowed(revision))),
     }
+}
+
+/// The origin, if there is one.
+fn let_in_from(core: &Core, headers: &HeaderMap) -> Result<Option<HeaderValue>, HttpFault> {
+    let unreadable = |fault: HttpFault| HttpFault::Origin { origin: fault.to_string() };
+    let origin = only(headers, &ORIGIN).map_err(unreadable)?;
+    core.shared.access.check(only(headers, &HOST)?, origin)?;
+    Ok(origin.and_then(|_| headers.get(ORIGIN).cloned()))
 }
 
 /// What must hold of a POST before its body is read.
@@ -76,7 +93,16 @@ pub(super) fn check_post(headers: &HeaderMap) -> Result<(), HttpFault> {
 
 pub(super) fn refused(revision: Revision, fault: &HttpFault) -> Response<Body> {
     let status = StatusCode::from_u16(fault.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    answer::error(revision, status, None, ErrorCode::INVALID_REQUEST, &fault.to_string())
+    let way_out = match fault {
+        HttpFault::Host { .. } => {
+            "; if clients reach the gateway by this name, start it with --allow-host NAME (ONLY1MCP_ALLOW_HOST)"
+        }
+        HttpFault::Origin { .. } => {
+            "; if pages of this origin may use the gateway, start it with --allow-origin ORIGIN (ONLY1MCP_ALLOW_ORIGIN)"
+        }
+        _ => "",
+    };
+    answer::error(revision, status, None, ErrorCode::INVALID_REQUEST, &format!("{fault}{way_out}"))
 }
 
 /// The session that the headers name, or the answer that says why there is none: 400 without one, 404 for one that

@@ -33,7 +33,7 @@ async fn a_process_is_asked_over_its_ops_listener() {
     let gate = readiness.gate("backends");
     let listener = crate::ops::OpsListener::bind(SocketAddr::from(([0, 0, 0, 0], 0))).await.unwrap();
     let ops = listener.local_addr();
-    listener.serve(readiness, crate::telemetry::init("healthcheck-test", "0"), &tasks);
+    listener.serve(crate::ops::OpsNames::default(), readiness, crate::telemetry::init("healthcheck-test", "0"), &tasks);
 
     let ask = async |question| {
         let answer = Healthcheck { ops, question }.ask().await.unwrap();
