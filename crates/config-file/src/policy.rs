@@ -1,5 +1,6 @@
 //! Every key of the file but those of a server, with its place in the policy and its range.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use model::{DrainPolicy, Naming, Policy};
@@ -11,6 +12,8 @@ use crate::values::Unit;
 
 const MIB: u64 = 1 << 20;
 const DAY: u64 = 86_400;
+/// Of `limits.connect`, and of the same for one server.
+pub(crate) const CONNECT: RangeInclusive<Duration> = ms(10)..=secs(3600);
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -146,8 +149,8 @@ pub(crate) static POLICY: [Key<Policy>; 31] = [
     ),
     Key::new(
         "limits.connect",
-        Kind::Duration(|p| &mut p.limits.connect, ms(10)..=secs(3600)),
-        "how long connecting and initialising an endpoint may take",
+        Kind::Duration(|p| &mut p.limits.connect, CONNECT),
+        "how long connecting, initialising and listing an endpoint may take",
     ),
     Key::new(
         "limits.write",

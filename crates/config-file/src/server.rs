@@ -5,10 +5,11 @@ use serde_json::{Value as Json, json};
 
 use crate::layer::{Layer, Section, Table};
 use crate::names::{child, nearest};
-use crate::policy::{SERVER_DRAIN, SERVER_DRAIN_NOT_YET};
+use crate::policy::{CONNECT, SERVER_DRAIN, SERVER_DRAIN_NOT_YET};
 use crate::schema::{self, texts};
 use crate::tree::{Entry, Node, Value};
-use crate::values::{Wrong, choice, flag, is_null, loose_text, text};
+use crate::units::DURATION_PATTERN;
+use crate::values::{Wrong, choice, duration, flag, is_null, loose_text, text};
 
 /// Servers of one layer, and the texts of one list or mapping.
 pub(crate) const MAX_ENTRIES: usize = 10_000;
@@ -28,7 +29,7 @@ pub(crate) struct Field<T: 'static> {
     read: fn(&mut Layer<'_>, &Node, &str, &mut T),
 }
 
-pub(crate) static KEYS: [Field<DraftBackend>; 6] = [
+pub(crate) static KEYS: [Field<DraftBackend>; 7] = [
     Field {
         name: "id",
         doc: "its name; unique",
@@ -80,6 +81,14 @@ pub(crate) static KEYS: [Field<DraftBackend>; 6] = [
             let word = layer.value(node, at, |node| choice(node, &["beside", "stop_first"], &[]));
             server.replace = if word == Some("stop_first") { ReplaceMode::StopFirst } else { ReplaceMode::Beside };
         },
+    },
+    Field {
+        name: "connect",
+        doc: "how long connecting, initialising and listing an endpoint of it may take, for programs that start slowly",
+        kind: "10ms to 1h",
+        default: "`limits.connect`",
+        schema: || json!({ "type": "string", "pattern": DURATION_PATTERN, "examples": ["30s"] }),
+        read: |layer, node, at, server| server.connect = layer.value(node, at, |node| duration(node, &CONNECT)),
     },
     Field {
         name: "drain",
@@ -225,6 +234,7 @@ impl Layer<'_> {
             critical: false,
             replace: ReplaceMode::Beside,
             drain: None,
+            connect: None,
         };
         for entry in entries {
             let key = entry.key.as_str();

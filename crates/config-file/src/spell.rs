@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::key::Key;
 use crate::policy::{POLICY, SERVER_DRAIN};
+use crate::units::show_duration;
 use crate::votes;
 
 /// The document that would be this snapshot: of the gateway every key, of servers what is not at its default. References
@@ -39,6 +40,9 @@ fn server(backend: &Backend) -> Value {
     }
     if backend.replace == ReplaceMode::StopFirst {
         server["replace"] = "stop_first".into();
+    }
+    if let Some(connect) = backend.connect {
+        server["connect"] = show_duration(connect).into();
     }
     if let Some(tools) = &backend.tools {
         server["tools"] = json!(tools);

@@ -96,7 +96,8 @@ fn catalog_merge(bencher: Bencher<'_, '_>) {
     let tools: Vec<_> =
         (0..20).map(|index| std::sync::Arc::new(mcp::Tool::parse(&tool(index)).expect("a tool"))).collect();
     let names: Vec<String> = (0..200).map(|index| format!("backend-{index}")).collect();
-    let offers: Vec<_> = names.iter().map(|backend| mcp::Offer { backend, tools: &tools, shown: None }).collect();
+    let offers: Vec<_> =
+        names.iter().map(|backend| mcp::Offer { backend, tools: &tools, shown: None, missing: None }).collect();
     let owners = mcp::Owners::new();
     bencher.bench(|| mcp::Catalog::merge(mcp::Naming::Prefix, &offers, &owners, mcp::catalog::PAGE_SIZE));
 }

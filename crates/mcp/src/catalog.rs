@@ -27,6 +27,8 @@ pub struct Offer<'a> {
     pub tools: &'a [Arc<Tool>],
     /// The names (the backend's own) to show; None shows all.
     pub shown: Option<&'a [String]>,
+    /// Why its tools are not in the list, for clients, if it has not said what they are.
+    pub missing: Option<&'a str>,
 }
 
 /// Which backend had each exposed name.
@@ -68,6 +70,10 @@ pub struct Catalog {
     withheld: Vec<Withheld>,
     backends: Vec<Box<str>>,
     absent: Vec<(usize, Box<str>)>,
+    /// The own names of the tools of each backend.
+    offered: Vec<Box<[Box<str>]>>,
+    renamed: Vec<usize>,
+    missing: Vec<(usize, Box<str>)>,
     listing: page::Listing,
 }
 
@@ -112,9 +118,21 @@ impl Catalog {
             entries.push(winner);
         }
         withheld.sort_by(|a, b| (a.backend, &a.tool).cmp(&(b.backend, &b.tool)));
-        let listing = page::Listing::render(&entries, page_size);
+        let missing: Vec<_> =
+            offers.iter().enumerate().filter_map(|(at, one)| Some((at, one.missing?.into()))).collect();
+        let named = missing.iter().map(|(backend, reason): &(usize, Box<str>)| (offers[*backend].backend, &**reason));
+        let listing = page::Listing::render(&entries, named, page_size);
         let backends = offers.iter().map(|offer| offer.backend.into()).collect();
-        Self { entries, withheld, backends, absent, listing }
+        let plain = |entry: &Entry| naming.plain(offers[entry.backend].backend, entry.tool.name());
+        let renamed = entries.iter().enumerate().filter(|(_, entry)| *entry.exposed != plain(entry)).map(|(at, _)| at);
+        let renamed = renamed.collect();
+        // For who looks at a filter that names nothing; the others need it not.
+        let own = |offer: &Offer<'_>| match offer.shown {
+            Some(_) => offer.tools.iter().map(|tool| tool.name().into()).collect(),
+            None => Box::default(),
+        };
+        let offered = offers.iter().map(own).collect();
+        Self { entries, withheld, backends, absent, offered, renamed, missing, listing }
     }
 
     /// In the order of their exposed names.
@@ -139,6 +157,27 @@ impl Catalog {
     #[must_use]
     pub fn absent(&self) -> &[(usize, Box<str>)] {
         &self.absent
+    }
+
+    /// The own names of the tools of a backend (by position) of which the configuration shows some.
+    pub fn offered(&self, backend: usize) -> impl Iterator<Item = &str> + Clone {
+        self.offered.get(backend).into_iter().flatten().map(|name| &**name)
+    }
+
+    /// Those whose name had to be another one than their backend's name and their own make, in order.
+    pub fn renamed(&self) -> impl Iterator<Item = &Entry> {
+        self.renamed.iter().filter_map(|at| self.entries.get(*at))
+    }
+
+    /// No backend has said anything yet, and there is one: the list is not empty but unknown.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        !self.missing.is_empty() && self.missing.len() == self.backends.len()
+    }
+
+    /// Backends that the list knows nothing of, each with why.
+    pub fn missing(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.missing.iter().map(|(backend, reason)| (&*self.backends[*backend], &**reason))
     }
 
     /// To hand to the next merge, so that names stay with whom they are.

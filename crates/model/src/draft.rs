@@ -8,6 +8,7 @@ mod http;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use advice::command_not_found;
 pub use http::OWNED_HEADERS;
@@ -45,6 +46,7 @@ pub struct DraftBackend {
     pub critical: bool,
     pub replace: ReplaceMode,
     pub drain: Option<DrainPolicy>,
+    pub connect: Option<Duration>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

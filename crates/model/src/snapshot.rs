@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::policy::is_default;
-use crate::{BackendId, Digest, DrainPolicy, EndpointKey, Policy, ReplaceMode, VariantId};
+use crate::{BackendId, Digest, DrainPolicy, EndpointKey, Limits, Policy, ReplaceMode, VariantId};
 
 /// A configuration that is known to be right: made by [`crate::Draft::into_snapshot`], or read back from a
 /// log or a stream whose digest was checked.
@@ -38,6 +39,9 @@ pub struct Backend {
     /// In place of the gateway's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<DrainPolicy>,
+    /// How long connecting to it may take, in place of `limits.connect`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect: Option<Duration>,
 }
 
 /// One version of a backend.
@@ -144,6 +148,12 @@ impl Snapshot {
 
     pub fn backend(&self, id: &BackendId) -> Option<&Arc<Backend>> {
         self.backends.iter().find(|backend| backend.id == *id)
+    }
+
+    /// The limits that hold for a backend.
+    pub fn limits_of(&self, backend: &Backend) -> Limits {
+        let limits = self.policy.limits.clone();
+        Limits { connect: backend.connect.unwrap_or(limits.connect), ..limits }
     }
 
     /// The drain policy that holds for a backend.

@@ -24,6 +24,7 @@ fn backend(id: &str, command: &str) -> Backend {
         critical: false,
         replace: ReplaceMode::Beside,
         drain: None,
+        connect: None,
     }
 }
 

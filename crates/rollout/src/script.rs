@@ -38,6 +38,7 @@ fn backend(letter: char, critical: bool) -> Backend {
         critical,
         replace: ReplaceMode::Beside,
         drain: None,
+        connect: None,
     }
 }
 

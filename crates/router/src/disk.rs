@@ -103,7 +103,7 @@ pub(crate) fn load(directory: &Path) -> Result<Option<DiskCopy>, LoadError> {
     let known = file.known.into_iter().map(|known| {
         // One that can no longer be read is missing until its server says it again.
         let tools = known.tools.iter().filter_map(|json| Tool::parse(json.get()).ok()).map(Arc::new);
-        (known.endpoint, Offered { tools: tools.collect(), instructions: known.instructions })
+        (known.endpoint, Offered { tools: tools.collect(), instructions: known.instructions, ..Offered::default() })
     });
     Ok(Some(DiskCopy {
         saved: Saved { sender, revision: file.revision, content },

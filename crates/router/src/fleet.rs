@@ -28,7 +28,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::departure::{Cordons, Exchanges};
 use crate::disk::{self, DiskCopy};
-use crate::endpoint::{Endpoint, EndpointEvent, Signals};
+use crate::endpoint::{Endpoint, EndpointEvent, Reason, Signals};
 use crate::generation::{Generation, Live};
 use crate::line::Peer;
 use crate::metrics::Cordoned;
@@ -36,7 +36,7 @@ use crate::upstream::Upstreams;
 use crate::{departure, follow, watch_health};
 
 pub(crate) use offered::Offered;
-pub use status::{EndpointStatus, Following, Status, WithheldTool};
+pub use status::{EndpointStatus, Following, RenamedTool, Status, WithheldTool};
 
 use plan::Layout;
 use references::Resolved;
@@ -97,7 +97,7 @@ pub(crate) enum Command {
     Save(Saved),
     BroughtUp {
         serial: Serial,
-        result: Result<Offered, String>,
+        result: Result<Offered, Reason>,
     },
     Listed {
         serial: Serial,
@@ -327,7 +327,7 @@ impl Task {
                 self.roster.handle(now, Event::BroughtUp { serial, result });
                 // It may have said that it is lost before the fleet knew that it was up.
                 if let Some(reason) = self.endpoints.get(&serial).filter(|_| up).and_then(|endpoint| endpoint.lost()) {
-                    self.roster.handle(now, Event::Lost { serial, reason: reason.as_ref().into() });
+                    self.roster.handle(now, Event::Lost { serial, reason: lost(reason) });
                 }
                 self.show_next_attempt(serial);
                 self.unseen = true;
@@ -365,7 +365,7 @@ impl Task {
                     let server = endpoint.key.backend.to_string();
                     metrics::counter!("only1mcp_server_losses_total", "server" => server).increment(1);
                 }
-                self.roster.handle(now, Event::Lost { serial, reason: reason.as_ref().into() });
+                self.roster.handle(now, Event::Lost { serial, reason: lost(reason) });
                 self.show_next_attempt(serial);
                 self.unseen = true;
             }
@@ -410,6 +410,11 @@ impl Task {
         });
         futures_util::future::join_all(ends).await;
     }
+}
+
+/// What clients hear of it is only that.
+fn lost(full: Arc<str>) -> Reason {
+    Reason { plain: "the connection was lost".into(), full, reference: None }
 }
 
 #[cfg(test)]

@@ -289,6 +289,7 @@ fn server_state(status: &crate::fleet::EndpointStatus) -> pb::ServerState {
         pid: state.pid.unwrap_or(0),
         error: error.unwrap_or_default().into(),
         cordoned: endpoint.admission.state() != drain::State::Open,
+        warnings: status.warnings.clone(),
     }
 }
 

@@ -183,12 +183,13 @@ impl Live {
         Err(refused.expect("the first look leads to an answer or to a refusal"))
     }
 
-    /// As [`Live::admit`], waiting up to `within` for servers that are on their way.
+    /// As [`Live::admit`], waiting up to `within` for servers that are on their way, or for as long as the server itself may
+    /// take.
     ///
     /// # Errors
     /// The last [`Unroutable`] when time is up.
     pub async fn admit_within(&self, exposed: &str, random: u64, within: Duration) -> Result<Admitted, Unroutable> {
-        let deadline = Instant::now() + within;
+        let begun = Instant::now();
         let mut turns = self.turns.subscribe();
         loop {
             turns.mark_unchanged();
@@ -196,9 +197,29 @@ impl Live {
                 Err(refused) if refused.may_pass() => refused,
                 done => return done,
             };
-            match tokio::time::timeout_at(deadline, turns.changed()).await {
+            let within = self.load().connect_of(&refused).unwrap_or(within);
+            match tokio::time::timeout_at(begun + within, turns.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) | Err(_) => return Err(refused),
+            }
+        }
+    }
+
+    /// Returns once a server has answered, or there is none to wait for, or its time is up.
+    pub(crate) async fn listed(&self) {
+        let mut turns = self.turns.subscribe();
+        let begun = Instant::now();
+        loop {
+            turns.mark_unchanged();
+            let within = {
+                let generation = self.load();
+                let waits = generation.no_list().is_some()
+                    && (generation.revision == Revision::NONE || !generation.is_settled());
+                waits.then_some(generation.policy.limits.connect)
+            };
+            let Some(within) = within else { return };
+            if !matches!(tokio::time::timeout_at(begun + within, turns.changed()).await, Ok(Ok(()))) {
+                return;
             }
         }
     }
@@ -232,10 +253,34 @@ impl Generation {
         }
     }
 
+    /// How long the server that is waited for may take to come up, if it has a limit of its own.
+    fn connect_of(&self, refused: &Unroutable) -> Option<Duration> {
+        match refused {
+            Unroutable::Arriving { backend, .. } => self.snapshot.backend(backend)?.connect,
+            Unroutable::Unknown { .. } => {
+                let arriving = self.arrivals.iter().zip(&self.snapshot.backends).filter(|(one, _)| one.is_unknown());
+                arriving.filter_map(|(_, backend)| backend.connect).max()
+            }
+            Unroutable::Cordoned { .. } => None,
+        }
+    }
+
     /// Every server is there, or failed to come, or its tools are known from before.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         !self.arrivals.iter().any(|arrival| arrival.is_unknown())
+    }
+
+    /// Why there is no list of tools, if no server has answered yet, or nothing is live: that is no empty list.
+    pub(crate) fn no_list(&self) -> Option<String> {
+        if self.revision == Revision::NONE {
+            return Some("no configuration is live yet".to_owned());
+        }
+        if !self.catalog.is_unknown() {
+            return None;
+        }
+        let missing = self.catalog.missing().map(|(server, reason)| format!("`{server}`: {reason}"));
+        Some(format!("no server has answered yet: {}", missing.collect::<Vec<_>>().join(", ")))
     }
 
     fn admit(&self, exposed: &str, random: u64) -> Result<Admitted, Unroutable> {

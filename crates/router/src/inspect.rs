@@ -38,6 +38,11 @@ impl RouterService for Inspector {
             tool: one.tool.to_string(),
             reason: one.reason.clone(),
         });
+        let renamed = status.renamed.iter().map(|one| pb::Renamed {
+            server: one.backend.to_string(),
+            tool: one.tool.to_string(),
+            exposed: one.exposed.to_string(),
+        });
         Ok(Response::new(pb::InspectResponse {
             node: self.node.to_string(),
             revision: status.revision.0,
@@ -50,6 +55,7 @@ impl RouterService for Inspector {
             from_disk: following.from_disk,
             tools: u32::try_from(status.tools).unwrap_or(u32::MAX),
             withheld: withheld.collect(),
+            renamed: renamed.collect(),
         }))
     }
 }
@@ -81,6 +87,7 @@ impl Inspector {
             stderr: state.stderr,
             next_attempt: next_attempt.and_then(|next| next.try_into().ok()),
             role: one.role().into(),
+            warnings: one.warnings.clone(),
         }
     }
 }

@@ -66,6 +66,9 @@ pub enum StartError {
 /// Where MCP is served below the address.
 const PATH: &str = "/mcp";
 
+/// How long readiness waits for servers to come up once a configuration is live. Calls and lists are served before, too.
+const SETTLE: Duration = Duration::from_secs(3);
+
 /// How long the control thread has to end its tasks once it must.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -79,7 +82,7 @@ fn for_clients(descriptors: u64) -> usize {
 
 impl Router {
     /// Serves at once what the copy on disk says, if there is one. The gate `configuration` of the process's readiness
-    /// opens when something is live and each of its servers is up or has failed to come up.
+    /// opens when something is live and its servers are up, have failed to come up, or had a moment to do so.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running then but what ends with the process.
@@ -205,7 +208,8 @@ async fn ready(live: Arc<crate::generation::Live>, scope: Scope) {
                 return;
             }
         }
-        live.settled().await;
+        // Servers that start in no time are there; the others are not waited for.
+        drop(tokio::time::timeout(SETTLE, live.settled()).await);
         loop {
             gate.open_to(format!("revision {}", live.load().revision));
             if turns.changed().await.is_err() {

@@ -175,5 +175,6 @@ fn backend(server: Server) -> Backend {
         critical: server.id == 0,
         replace: ReplaceMode::Beside,
         drain: Some(DrainPolicy { timeout: drain_timeout(server.id) }),
+        connect: None,
     }
 }

@@ -30,6 +30,7 @@ fn content(servers: &[(&str, &str)]) -> Content {
             critical: false,
             replace: ReplaceMode::Beside,
             drain: None,
+            connect: None,
         })
     };
     Content::new(Arc::new(Snapshot {

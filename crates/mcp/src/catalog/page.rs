@@ -6,6 +6,7 @@
 use std::num::NonZeroUsize;
 
 use super::Entry;
+use crate::message::push_string;
 
 /// A cursor that is none of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,11 +18,20 @@ pub struct InvalidCursor;
 pub(super) struct Listing {
     json: Vec<u8>,
     ends: Vec<usize>,
+    /// The member `_meta` of each result with a comma before it; empty where there is nothing to say.
+    meta: Vec<u8>,
     page_size: NonZeroUsize,
 }
 
+/// In `_meta` of the result: which servers are not in the list, and why, as `[{"server": …, "reason": …}]`.
+const MISSING: &str = "only1mcp/missing";
+
 impl Listing {
-    pub(super) fn render(entries: &[Entry], page_size: NonZeroUsize) -> Self {
+    pub(super) fn render<'a>(
+        entries: &[Entry],
+        missing: impl Iterator<Item = (&'a str, &'a str)>,
+        page_size: NonZeroUsize,
+    ) -> Self {
         let mut json = Vec::new();
         let mut ends = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -31,7 +41,7 @@ impl Listing {
             entry.tool.push_named(&entry.exposed, &mut json);
             ends.push(json.len());
         }
-        Self { json, ends, page_size }
+        Self { json, ends, meta: meta(missing), page_size }
     }
 
     pub(super) fn tools(&self) -> &[u8] {
@@ -52,13 +62,33 @@ impl Listing {
         let next =
             if more { format!(",\"nextCursor\":\"{}\"", cursor_of(&entries[end - 1].exposed)) } else { String::new() };
         let head = br#"{"jsonrpc":"2.0","id":"#;
-        Ok([head, id.as_bytes(), br#","result":{"tools":["#, tools, b"]", next.as_bytes(), b"}}"].concat())
+        Ok([head, id.as_bytes(), br#","result":{"tools":["#, tools, b"]", next.as_bytes(), &self.meta, b"}}"].concat())
     }
 
     /// After the comma that ends the tool before.
     fn begin(&self, index: usize) -> usize {
         if index == 0 { 0 } else { self.ends[index - 1] + 1 }
     }
+}
+
+fn meta<'a>(missing: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
+    let mut meta = Vec::new();
+    for (server, reason) in missing {
+        if meta.is_empty() {
+            meta.extend_from_slice(format!(",\"_meta\":{{\"{MISSING}\":[").as_bytes());
+        } else {
+            meta.push(b',');
+        }
+        meta.extend_from_slice(br#"{"server":"#);
+        push_string(&mut meta, server);
+        meta.extend_from_slice(br#","reason":"#);
+        push_string(&mut meta, reason);
+        meta.push(b'}');
+    }
+    if !meta.is_empty() {
+        meta.extend_from_slice(b"]}");
+    }
+    meta
 }
 
 /// Hexadecimal, so that nobody takes the cursor for a name to edit, and any name fits.

@@ -13,7 +13,7 @@ fn tools(names: &[&str]) -> Vec<Arc<Tool>> {
 }
 
 fn offer<'a>(backend: &'a str, tools: &'a [Arc<Tool>]) -> Offer<'a> {
-    Offer { backend, tools, shown: None }
+    Offer { backend, tools, shown: None, missing: None }
 }
 
 fn shown(catalog: &Catalog) -> Vec<(&str, usize)> {
@@ -93,4 +93,25 @@ fn cursors_outlive_the_tool_they_name() {
     for bad in ["x", "zz", "6", "ff"] {
         assert_eq!(all.list_response("1", Some(bad)), Err(InvalidCursor), "{bad}");
     }
+}
+
+#[test]
+fn who_is_missing_is_named_and_nobody_at_all_is_no_empty_list() {
+    let a = tools(&["x.y"]);
+    let missing = |backend, reason| Offer { missing: Some(reason), ..offer(backend, &[]) };
+    let merge = |offers: &[Offer<'_>]| Catalog::merge(Naming::Prefix, offers, &Owners::new(), PAGE_SIZE);
+    let some = merge(&[offer("a", &a), missing("b", "starting"), missing("c", "say \"no\"")]);
+    assert!(!some.is_unknown());
+    let response: serde_json::Value = serde_json::from_slice(&some.list_response("1", None).unwrap()).unwrap();
+    let expected = serde_json::json!({
+        "only1mcp/missing": [{ "server": "b", "reason": "starting" }, { "server": "c", "reason": "say \"no\"" }],
+    });
+    assert_eq!(response["result"]["_meta"], expected);
+    assert_eq!(some.renamed().map(|entry| entry.tool.name()).collect::<Vec<_>>(), ["x.y"]);
+    let all = merge(&[offer("a", &a)]);
+    assert!(!String::from_utf8(all.list_response("1", None).unwrap()).unwrap().contains("_meta"));
+    assert!(all.same_list(&merge(&[offer("a", &a), missing("b", "starting")])), "no other tools, nothing to tell");
+    assert!(merge(&[missing("b", "starting")]).is_unknown());
+    assert!(!merge(&[]).is_unknown(), "no servers have no tools");
+    assert!(!merge(&[offer("a", &[]), missing("b", "starting")]).is_unknown(), "a server without tools has answered");
 }

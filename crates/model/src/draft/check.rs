@@ -72,6 +72,7 @@ impl Check {
             critical: draft.critical,
             replace: draft.replace,
             drain: draft.drain,
+            connect: draft.connect,
         })
     }
 

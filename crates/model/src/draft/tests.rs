@@ -66,6 +66,7 @@ fn all_faults_at_once_each_with_its_place() {
         critical: false,
         replace: ReplaceMode::Beside,
         drain: None,
+        connect: None,
     };
     let command = |line, text: &str| DraftTransport::Stdio {
         at: at(line),

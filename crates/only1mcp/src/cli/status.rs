@@ -82,6 +82,35 @@ impl View {
         problems
     }
 
+    /// Nothing that must be mended, but that explains what clients see.
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings: Vec<String> = Vec::new();
+        for row in self.rows() {
+            for warning in &row.state.warnings {
+                let text = format!("server {} in {}: {warning}", row.server(), row.router.node);
+                // Endpoints of one server mostly say the same.
+                if !warnings.contains(&text) {
+                    warnings.push(text);
+                }
+            }
+        }
+        warnings
+    }
+
+    /// Routers show the same names; one of them is enough.
+    fn renamed(&self) -> Vec<String> {
+        let renamed = self.details.values().map(|detail| &detail.renamed).max_by_key(|renamed| renamed.len());
+        let renamed = renamed.map(Vec::as_slice).unwrap_or_default();
+        let shown = renamed.iter().take(RENAMED_SHOWN);
+        let mut lines: Vec<_> = shown
+            .map(|one| format!("tool `{}` of server {} is shown as `{}`", one.tool, one.server, one.exposed))
+            .collect();
+        if renamed.len() > RENAMED_SHOWN {
+            lines.push(format!("{} more tools are renamed; --output json has all", renamed.len() - RENAMED_SHOWN));
+        }
+        lines
+    }
+
     fn rows(&self) -> impl Iterator<Item = Row<'_>> {
         self.status.routers.iter().flat_map(|router| self.rows_of(router))
     }
@@ -132,8 +161,15 @@ impl View {
                 text.append(&table);
             }
         }
-        if !problems.is_empty() {
+        let (warnings, renamed) = (self.warnings(), self.renamed());
+        if !(problems.is_empty() && warnings.is_empty() && renamed.is_empty()) {
             text.line("");
+        }
+        for renamed in renamed {
+            text.line(format_args!("note: {renamed}"));
+        }
+        for warning in warnings {
+            text.line(format_args!("warning: {warning}"));
         }
         for problem in problems {
             text.line(format_args!("problem: {problem}"));
@@ -165,6 +201,7 @@ impl View {
             "source": status.source.as_ref().map(source_json),
             "routers": status.routers.iter().map(|router| self.router_json(router)).collect::<Value>(),
             "servers": self.servers_json(),
+            "warnings": self.warnings(),
             "problems": problems,
         })
     }
@@ -188,6 +225,11 @@ impl View {
                 .iter()
                 .map(|withheld| json!({ "server": withheld.server, "tool": withheld.tool, "reason": withheld.reason }));
             value["withheld"] = withheld.collect();
+            let renamed = detail
+                .renamed
+                .iter()
+                .map(|one| json!({ "server": one.server, "tool": one.tool, "exposed": one.exposed }));
+            value["renamed"] = renamed.collect();
         }
         value
     }
@@ -213,6 +255,9 @@ impl View {
     }
 }
 
+/// Renamed tools in a text for people.
+const RENAMED_SHOWN: usize = 20;
+
 fn state(one: &Endpoint) -> ServerState {
     ServerState {
         endpoint: one.key.clone(),
@@ -223,6 +268,7 @@ fn state(one: &Endpoint) -> ServerState {
         pid: one.pid,
         error: one.error.clone(),
         cordoned: one.admission != "open",
+        warnings: one.warnings.clone(),
     }
 }
 
@@ -262,6 +308,7 @@ impl Row<'_> {
             "pid": (self.state.pid != 0).then_some(self.state.pid),
             "error": render::some(&self.state.error),
             "cordoned": self.state.cordoned,
+            "warnings": self.state.warnings,
         });
         if let Some(detail) = self.detail {
             value["upstream_session"] = render::some(&detail.upstream_session).into();

@@ -23,7 +23,7 @@ impl fmt::Display for NoRevision {
     }
 }
 
-/// Returns once a revision is live and every server of it is up or has failed to come up.
+/// Returns once a revision is live and its servers are up, have failed to come up, or had a moment to do so.
 pub(crate) async fn wait(readiness: &Readiness, mut status: watch::Receiver<Arc<Status>>) -> Result<(), NoRevision> {
     let refused = async {
         let refused = status.wait_for(|status| status.nothing_good().is_some()).await;

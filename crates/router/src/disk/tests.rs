@@ -13,7 +13,8 @@ fn copy() -> DiskCopy {
     let key = backend.endpoints().next().unwrap().0;
     // Spacing, order and unknown keys are the server's, and stay.
     let tool = Tool::parse(r#"{ "x-vendor":1e2, "name":"read","inputSchema":{} }"#).unwrap();
-    let offered = Offered { tools: [Arc::new(tool)].into(), instructions: Some("read first".into()) };
+    let offered =
+        Offered { tools: [Arc::new(tool)].into(), instructions: Some("read first".into()), ..Offered::default() };
     let cordon = Cordon {
         drain: DrainId::Admin { number: 3 },
         backend: BackendId::new("files").unwrap(),

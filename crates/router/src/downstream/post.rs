@@ -62,6 +62,9 @@ pub(super) async fn post(core: Rc<Core>, request: Request<Incoming>) -> Response
             message::method::TOOLS_LIST => {
                 let list = message::method::TOOLS_LIST;
                 let span = traced::local(&core, call, *id, list, &head.headers, Some(&session));
+                if core.shared.live.load().catalog.is_unknown() || revision == Revision::NONE {
+                    Box::pin(first_list(&core)).await;
+                }
                 list_tools(&core, &session, *id, call, span)
             }
             _ => local(&core, *id, call),
@@ -79,9 +82,25 @@ pub(super) async fn post(core: Rc<Core>, request: Request<Incoming>) -> Response
     }
 }
 
+/// Nobody has said yet what there is: one that starts in no time is waited for, as calls wait for it.
+async fn first_list(core: &Core) {
+    tokio::select! {
+        () = core.shared.live.listed() => {}
+        () = core.draining.cancelled() => {}
+    }
+}
+
 fn list_tools(core: &Core, session: &Session, id: Id<'_>, call: &Call<'_>, mut span: Option<Span>) -> Response<Body> {
     let generation = core.shared.live.load();
     let revision = generation.revision;
+    if (generation.catalog.is_unknown() || revision == Revision::NONE)
+        && let Some(text) = generation.no_list()
+    {
+        if let Some(span) = &mut span {
+            traced::refuse(span, ErrorCode::UNAVAILABLE, &text);
+        }
+        return answer::error(revision, StatusCode::OK, Some(id.text()), ErrorCode::UNAVAILABLE, &text);
+    }
     let cursor = call.params.as_ref().and_then(|params| params.cursor.as_ref());
     match generation.catalog.list_response(id.text(), cursor.map(mcp::Text::value)) {
         Ok(body) => {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use mcp::message::method;
 use tokio::time::Instant;
 
+use super::error::CONNECT;
 use super::{
     AskError, BringUpError, BringUpFailure, Endpoint, EndpointEvent, EndpointPhase, EndpointState, Listing, PingError,
     Reason,
@@ -53,9 +54,17 @@ impl Endpoint {
     /// [`BringUpError`] names the step; for a child it has the last lines of stderr.
     pub async fn bring_up(self: &Arc<Self>, deadline: Instant) -> Result<Listing, BringUpError> {
         let limit = deadline.saturating_duration_since(Instant::now());
+        // An attempt has less time than connecting may take otherwise, if its vote is due before.
+        let connect = self.limits().connect;
+        let (limit, key) = if limit + Duration::from_millis(100) < connect {
+            (limit, "hot_reload.validation.timeout_seconds")
+        } else {
+            // What has passed since the deadline was set is no part of the limit.
+            (if limit < connect { connect } else { limit }, CONNECT)
+        };
         let outcome = tokio::select! {
             outcome = tokio::time::timeout_at(deadline, Box::pin(self.up_and_listed())) => {
-                outcome.unwrap_or(Err(BringUpFailure::TimedOut { limit }))
+                outcome.unwrap_or(Err(BringUpFailure::TimedOut { limit, key }))
             }
             () = self.ended.cancelled() => Err(BringUpFailure::Ended),
         };
@@ -221,7 +230,7 @@ impl Endpoint {
         let limit = self.limits().connect;
         let outcome = tokio::select! {
             outcome = tokio::time::timeout(limit, Box::pin(upstream::establish(&self))) => {
-                outcome.unwrap_or(Err(BringUpFailure::TimedOut { limit }))
+                outcome.unwrap_or(Err(BringUpFailure::TimedOut { limit, key: CONNECT }))
             }
             () = self.ended.cancelled() => Err(BringUpFailure::Ended),
         };

@@ -40,7 +40,7 @@ impl BringUpError {
         Self { failure, output }
     }
 
-    pub(super) fn reason(&self) -> Reason {
+    pub(crate) fn reason(&self) -> Reason {
         let reference = Some(self.output.reference);
         Reason { plain: self.failure.plain().into(), full: self.to_string().into(), reference }
     }
@@ -63,8 +63,12 @@ pub enum BringUpFailure {
     Initialize(AskError),
     #[error("tools/list: {0}")]
     List(AskError),
-    #[error("not connected, initialised and listed within {} ms", limit.as_millis())]
-    TimedOut { limit: Duration },
+    #[error("not connected, initialised and listed within {} ms ({key})", limit.as_millis())]
+    TimedOut {
+        limit: Duration,
+        /// Where the limit is set.
+        key: &'static str,
+    },
     #[error("{reason}")]
     Elsewhere {
         /// Of an attempt that somebody else had made meanwhile.
@@ -116,12 +120,14 @@ pub enum AskError {
     Initialize(#[from] InitializeError),
     #[error(transparent)]
     Tools(#[from] ToolListError),
-    #[error("the list has more than {limit} {unit}")]
-    TooLong { limit: usize, unit: &'static str },
     #[error("not connected: {reason}")]
     Down { reason: Arc<str> },
-    #[error("no answer within {} ms", limit.as_millis())]
-    TimedOut { limit: Duration },
+    #[error("no answer within {} ms{}", limit.as_millis(), key.map(|key| format!(" ({key})")).unwrap_or_default())]
+    TimedOut {
+        limit: Duration,
+        /// Where the limit is set.
+        key: Option<&'static str>,
+    },
 }
 
 impl AskError {
@@ -133,7 +139,20 @@ impl AskError {
             Self::Down { .. } => "not connected".to_owned(),
             Self::Initialize(_) => "the server's answer cannot be used".to_owned(),
             Self::Tools(_) => "the server's list cannot be used".to_owned(),
-            Self::Malformed { .. } | Self::TooLong { .. } | Self::TimedOut { .. } => self.to_string(),
+            Self::Malformed { .. } | Self::TimedOut { .. } => self.to_string(),
+        }
+    }
+}
+
+/// Where the limit for connecting is set.
+pub(crate) const CONNECT: &str = "limits.connect, or `connect` of the server alone";
+
+impl AskError {
+    /// The limit that ran out, if one did, is the one for connecting.
+    pub(crate) fn under_connect(self) -> Self {
+        match self {
+            Self::TimedOut { limit, key: None } => Self::TimedOut { limit, key: Some(CONNECT) },
+            other => other,
         }
     }
 }

@@ -89,8 +89,10 @@ pub enum EndpointEvent {
 /// All tools of a server, and what it says of itself.
 #[derive(Clone, Debug)]
 pub struct Listing {
-    /// All pages, in the server's order; elements that are no tools are left out and logged.
+    /// All pages, in the server's order; elements that are no tools are left out.
     pub tools: Arc<[Tool]>,
+    /// What an operator should know of the list.
+    pub warnings: Arc<[String]>,
     pub instructions: Option<Arc<str>>,
     /// Raw JSON object.
     pub server_info: Option<Arc<str>>,

@@ -20,7 +20,7 @@ use crate::endpoint::{BringUpError, BringUpFailure, Endpoint, Listing};
 impl From<Listing> for Offered {
     fn from(listing: Listing) -> Self {
         let tools = listing.tools.iter().cloned().map(Arc::new).collect();
-        Self { tools, instructions: listing.instructions }
+        Self { tools, instructions: listing.instructions, warnings: listing.warnings }
     }
 }
 
@@ -105,7 +105,7 @@ impl Task {
                 }
             }
             drop(span);
-            let result = result.map(Offered::from).map_err(|error| error.to_string());
+            let result = result.map(Offered::from).map_err(|error| error.reason());
             // Fails only when the fleet is gone.
             drop(commands.send(Command::BroughtUp { serial, result }).await);
         });
@@ -158,10 +158,9 @@ impl Task {
         if swap {
             self.swapped_by = self.cause;
             let snapshot = &layout.content.snapshot;
-            let limits = Arc::new(snapshot.policy.limits.clone());
             for key in layout.keys() {
                 if let Some(endpoint) = self.endpoint(key) {
-                    endpoint.set_limits(Arc::clone(&limits));
+                    endpoint.set_limits(Arc::new(layout.limits_of(key)));
                 }
             }
             let timeout = |key: &EndpointKey| {

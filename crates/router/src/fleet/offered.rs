@@ -10,4 +10,6 @@ pub(crate) struct Offered {
     pub(crate) tools: Arc<[Arc<Tool>]>,
     /// For the model that uses the tools.
     pub(crate) instructions: Option<Arc<str>>,
+    /// What an operator should know of its list.
+    pub(crate) warnings: Arc<[String]>,
 }

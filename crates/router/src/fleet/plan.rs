@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{Backend, BackendId, EndpointKey, EndpointSpec, ReplaceMode, VariantId};
+use model::{Backend, BackendId, EndpointKey, EndpointSpec, Limits, ReplaceMode, VariantId};
 use rollout::Content;
 
 /// A snapshot with the keys of its endpoints, which cost a hash each and are needed again and again.
@@ -66,6 +66,12 @@ impl Layout {
 
     pub(crate) fn backend_of(&self, key: &EndpointKey) -> Option<&Arc<Backend>> {
         self.specs.get(key).map(|(position, _)| &self.backends[*position].backend)
+    }
+
+    /// What holds for an endpoint of this layout.
+    pub(crate) fn limits_of(&self, key: &EndpointKey) -> Limits {
+        let snapshot = &self.content.snapshot;
+        self.backend_of(key).map_or_else(|| snapshot.policy.limits.clone(), |backend| snapshot.limits_of(backend))
     }
 
     /// Endpoints that `live` does not have: what an attempt at this is judged by.

@@ -15,6 +15,7 @@ use runtime::Backoff;
 
 use super::offered::Offered;
 use super::plan::{BackendLayout, Existing, Layout, Plan};
+use crate::endpoint::Reason;
 
 mod attempt;
 mod member;
@@ -41,9 +42,9 @@ pub(crate) enum Event {
     /// It is decided: live under this number, whatever its servers do.
     Live { revision: Revision, layout: Arc<Layout>, prepared: Option<AttemptId> },
     /// A bring-up that was asked for has ended.
-    BroughtUp { serial: Serial, result: Result<Offered, String> },
+    BroughtUp { serial: Serial, result: Result<Offered, Reason> },
     /// It was up and is no longer: its child ended.
-    Lost { serial: Serial, reason: String },
+    Lost { serial: Serial, reason: Reason },
     /// It says that its tools are others now.
     ListChanged { serial: Serial },
     /// A listing that was asked for has ended.
@@ -229,7 +230,7 @@ impl Roster {
     pub(crate) fn limits_for(&self, key: &EndpointKey) -> Limits {
         let mut layouts = self.layout().into_iter().chain(self.attempt_layout());
         let layout = layouts.rfind(|layout| layout.has(key));
-        layout.map(|layout| layout.content.snapshot.policy.limits.clone()).unwrap_or_default()
+        layout.map(|layout| layout.limits_of(key)).unwrap_or_default()
     }
 
     /// What a backend offers: as its first endpoint that is up says, else as anybody of it last said.
@@ -238,6 +239,20 @@ impl Roster {
         let up = keys().find(|key| self.members.get(key).is_some_and(|member| member.state.is_up()));
         let own = up.into_iter().chain(keys()).find_map(|key| self.known.get(key));
         own.or_else(|| self.known.iter().find(|(key, _)| key.backend == backend.backend.id).map(|(_, one)| one))
+    }
+
+    /// Why clients do not see what it offers, if nothing is known of that.
+    pub(crate) fn missing(&self, backend: &BackendLayout) -> Option<Arc<str>> {
+        let keys = || backend.variants.iter().flat_map(|variant| &variant.endpoints);
+        let states = || keys().filter_map(|key| self.members.get(key)).map(|member| &member.state);
+        if states().any(State::is_up) || self.offered(backend).is_some_and(|offered| !offered.tools.is_empty()) {
+            return None;
+        }
+        if states().any(|state| *state == State::Arriving) {
+            return Some("starting".into());
+        }
+        let reason = states().find_map(State::reason).map(|reason| Arc::clone(&reason.plain));
+        Some(reason.unwrap_or_else(|| "waiting for its old copy to end".into()))
     }
 
     /// Its first endpoint is still to come: neither up, nor did it fail.
@@ -267,7 +282,7 @@ impl Roster {
             if let Some(member) = self.members.get_mut(key) {
                 member.leaving = false;
                 member.spare_until = None;
-                member.connect = layout.content.snapshot.policy.limits.connect;
+                member.connect = layout.limits_of(key).connect;
             }
         }
         let backends: BTreeSet<_> = layout.backends.iter().map(|one| &one.backend.id).collect();
@@ -289,11 +304,11 @@ impl Roster {
 
     /// Makes what `plan` wants started, and starts what need not wait.
     fn start(&mut self, layout: &Layout, plan: &Plan, within: Duration) {
-        let timeout = layout.content.snapshot.policy.limits.connect.min(within);
         let now = plan.start.iter().map(|key| (key, State::Arriving));
         let later = plan.start_after.iter().map(|key| (key, State::Waiting));
         for (key, state) in now.chain(later) {
             let Some(spec) = layout.spec(key) else { continue };
+            let timeout = layout.limits_of(key).connect.min(within);
             let serial = self.next_serial;
             self.next_serial += 1;
             self.effects.push_back(Effect::Create { serial, key: key.clone(), spec: spec.clone() });
@@ -344,11 +359,14 @@ impl Roster {
         }
     }
 
-    fn brought_up(&mut self, now: Time, serial: Serial, result: Result<Offered, String>) {
+    fn brought_up(&mut self, now: Time, serial: Serial, result: Result<Offered, Reason>) {
         let random = self.draw();
         let Some(key) = self.keys.get(&serial).cloned() else { return };
         let Some(member) = self.members.get_mut(&key) else { return };
-        let changed = result.is_ok() || member.state.is_arriving();
+        let before = member.state.reason().map(|reason| Arc::clone(&reason.plain));
+        let other = result.as_ref().err().is_some_and(|reason| before.as_ref() != Some(&reason.plain));
+        // Clients are told why a server is missing.
+        let changed = result.is_ok() || member.state.is_arriving() || other;
         match result {
             Ok(offered) => {
                 member.came_up(now);
@@ -368,7 +386,7 @@ impl Roster {
         self.members.iter().any(|(key, member)| member.state.is_arriving() && self.is_live(key))
     }
 
-    fn lost(&mut self, now: Time, serial: Serial, reason: String) {
+    fn lost(&mut self, now: Time, serial: Serial, reason: Reason) {
         let random = self.draw();
         let Some(key) = self.keys.get(&serial).cloned() else { return };
         let (live, wanted) = (self.is_live(&key), self.is_wanted(&key));

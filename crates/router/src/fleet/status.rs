@@ -22,6 +22,7 @@ pub struct Status {
     /// How many tools clients see.
     pub tools: usize,
     pub withheld: Vec<WithheldTool>,
+    pub renamed: Vec<RenamedTool>,
     /// Not over, or not on record with drain-coordinator yet.
     pub departures: Vec<Departure>,
     pub(crate) health: HealthPolicy,
@@ -46,6 +47,8 @@ pub struct EndpointStatus {
     pub ups: u32,
     /// Why it is not up.
     pub reason: Option<Arc<str>>,
+    /// What an operator should know though it may be healthy.
+    pub warnings: Vec<String>,
 }
 
 impl EndpointStatus {
@@ -67,6 +70,14 @@ pub struct WithheldTool {
     pub reason: String,
 }
 
+/// A tool that clients see under another name than its server's id and its own name make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenamedTool {
+    pub backend: BackendId,
+    pub tool: Box<str>,
+    pub exposed: Box<str>,
+}
+
 /// How it stands with config-manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Following {
@@ -82,8 +93,13 @@ pub(super) fn status(
     departures: Vec<Departure>,
 ) -> Status {
     let live = roster.layout();
+    let warnings = warnings(generation);
     let members = roster.members().iter().filter_map(|(key, member)| {
         let endpoint = Arc::clone(endpoints.get(&member.serial)?);
+        let listed = roster.known().get(key).filter(|_| member.state.is_up());
+        let listed = listed.into_iter().flat_map(|offered| offered.warnings.iter().cloned());
+        let of_names = warnings.iter().filter(|(backend, _)| *backend == key.backend && member.state.is_up());
+        let of_names = of_names.map(|(_, warning)| warning.clone());
         Some(EndpointStatus {
             transport: endpoint.spec.transport.kind(),
             tools: roster.known().get(key).map_or(0, |offered| offered.tools.len()),
@@ -91,12 +107,16 @@ pub(super) fn status(
             leaving: member.leaving,
             up: member.state.is_up(),
             ups: member.ups,
-            reason: member.state.reason().map(Into::into),
+            reason: member.state.reason().map(|reason| Arc::clone(&reason.full)),
+            warnings: listed.chain(of_names).collect(),
             endpoint,
         })
     });
-    let backends = || generation.table.backends();
-    let id = |position: usize| backends().get(position).map(|backend| backend.id.clone());
+    let id = |position: usize| generation.table.backends().get(position).map(|backend| backend.id.clone());
+    let renamed = generation.catalog.renamed().filter_map(|entry| {
+        let (tool, exposed) = (entry.tool.name().into(), entry.exposed.clone());
+        Some(RenamedTool { backend: id(entry.backend)?, tool, exposed })
+    });
     let withheld = generation.catalog.withheld().iter().filter_map(|withheld| {
         let reason = match withheld.reason {
             Reason::Collision { owner } => format!("server `{}` has a tool of that name", id(owner)?),
@@ -115,8 +135,58 @@ pub(super) fn status(
         endpoints: members.collect(),
         tools: generation.table.tools(),
         withheld: withheld.chain(absent).collect(),
+        renamed: renamed.collect(),
         departures,
         health: generation.policy.health.clone(),
         trace: None,
+    }
+}
+
+/// Of what the configuration and the servers' lists say together: names that lead nowhere, and names that are taken.
+fn warnings(generation: &Generation) -> Vec<(BackendId, String)> {
+    let backends = generation.table.backends();
+    let id = |position: usize| backends.get(position).map(|backend| backend.id.clone());
+    let absent = generation.catalog.absent().iter().filter_map(|(at, name)| {
+        let backend = id(*at)?;
+        let offered = generation.catalog.offered(*at);
+        let meant = meant(backend.as_str(), name, offered).map(|meant| format!("; did you mean `{meant}`?"));
+        let text = format!(
+            "`tools` of its configuration names `{name}`, which it does not offer{}",
+            meant.unwrap_or_default()
+        );
+        Some((backend, text))
+    });
+    let withheld = generation.catalog.withheld().iter().filter_map(|withheld| {
+        let tool = &withheld.tool;
+        let text = match withheld.reason {
+            Reason::Collision { owner } => {
+                format!("its tool `{tool}` is not shown: `{}` has one of that name", id(owner)?)
+            }
+            Reason::Duplicate => format!("it lists the tool `{tool}` twice; the first is shown"),
+            Reason::NotShown => return None,
+        };
+        Some((id(withheld.backend)?, text))
+    });
+    absent.chain(withheld).collect()
+}
+
+/// What the author of a filter may have had in mind: names there are the server's own, in its own case.
+fn meant<'a>(backend: &str, name: &str, mut offered: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+    let own = name.strip_prefix(backend).and_then(|rest| rest.strip_prefix("__"));
+    let exact = offered.clone().find(|tool| Some(*tool) == own);
+    exact.or_else(|| offered.find(|tool| tool.eq_ignore_ascii_case(own.unwrap_or(name))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::meant;
+
+    #[test]
+    fn a_filter_that_names_nothing_is_told_what_it_may_mean() {
+        let of = |name| meant("q", name, ["t", "read_file"].into_iter());
+        assert_eq!(
+            (of("q__t"), of("Read_File"), of("q__READ_FILE"), of("x")),
+            (Some("t"), Some("read_file"), Some("read_file"), None)
+        );
     }
 }

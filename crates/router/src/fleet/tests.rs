@@ -271,6 +271,25 @@ fn fifty_servers_with_a_black_hole_take_the_limit_and_not_the_sum() {
 }
 
 #[test]
+fn a_server_has_the_time_that_its_own_limit_gives_it_and_the_reason_names_the_limit() {
+    run(|directory| async move {
+        let mut case = Case::start(&directory);
+        let mut hole = Arc::unwrap_or_clone(at("hole", &black_hole().await));
+        hole.connect = Some(Duration::from_millis(200));
+        let content = content(quick(), &[Arc::new(hole)]);
+        let begun = case.clock.now_nanos();
+        case.swap(1, &content, None).await;
+        let status = case.status(|status| status.endpoints.iter().any(|one| one.reason.is_some())).await;
+        let took = Duration::from_nanos(case.clock.now_nanos() - begun);
+        assert!(took < Duration::from_millis(900), "{took:?}, though the gateway's limit is 1 s");
+        let reason = status.endpoints[0].reason.as_deref().unwrap();
+        let expected = "listed within 200 ms (limits.connect, or `connect` of the server alone)";
+        assert!(reason.contains(expected), "{reason}");
+        case.stop().await;
+    });
+}
+
+#[test]
 fn names_and_secrets_are_judged_before_anything_changes() {
     run(|directory| async move {
         let (a, b) = (Server::start(&["one"]).await, Server::start(&["one"]).await);

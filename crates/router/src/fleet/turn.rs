@@ -25,7 +25,8 @@ pub(super) fn generation(roster: &Roster, endpoints: &Endpoints, owners: &Owners
     let layout = roster.layout()?;
     let snapshot = &layout.content.snapshot;
     let offered: Vec<_> = layout.backends.iter().map(|backend| roster.offered(backend)).collect();
-    let catalog = merge(snapshot, &layout.backends, &offered, owners);
+    let missing: Vec<_> = layout.backends.iter().map(|backend| roster.missing(backend)).collect();
+    let catalog = merge(snapshot, &layout.backends, &offered, &missing, owners);
     let entries = catalog.entries().iter().map(|entry| ToolEntry {
         exposed: entry.exposed.clone(),
         backend: entry.backend,
@@ -67,7 +68,7 @@ pub(super) fn new_collisions(roster: &Roster, next: &Layout) -> Vec<String> {
     }
     let disputed = |layout: &Layout| -> BTreeSet<String> {
         let offered: Vec<_> = layout.backends.iter().map(|backend| roster.offered(backend)).collect();
-        let catalog = merge(&layout.content.snapshot, &layout.backends, &offered, &Owners::new());
+        let catalog = merge(&layout.content.snapshot, &layout.backends, &offered, &[], &Owners::new());
         let id = |backend: usize| &layout.backends[backend].backend.id;
         let collisions = catalog.withheld().iter().filter_map(|withheld| match withheld.reason {
             Reason::Collision { owner } => {
@@ -81,14 +82,22 @@ pub(super) fn new_collisions(roster: &Roster, next: &Layout) -> Vec<String> {
     disputed(next).difference(&before).cloned().collect()
 }
 
-fn merge(snapshot: &Snapshot, backends: &[BackendLayout], offered: &[Option<&Offered>], owners: &Owners) -> Catalog {
+fn merge(
+    snapshot: &Snapshot,
+    backends: &[BackendLayout],
+    offered: &[Option<&Offered>],
+    missing: &[Option<Arc<str>>],
+    owners: &Owners,
+) -> Catalog {
     let offers: Vec<_> = backends
         .iter()
         .zip(offered)
-        .map(|(backend, offered)| Offer {
+        .enumerate()
+        .map(|(at, (backend, offered))| Offer {
             backend: backend.backend.id.as_str(),
             tools: offered.map_or(&[], |offered| &offered.tools),
             shown: backend.backend.tools.as_deref(),
+            missing: missing.get(at).and_then(Option::as_deref),
         })
         .collect();
     let naming = match snapshot.policy.naming {

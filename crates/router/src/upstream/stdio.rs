@@ -151,7 +151,7 @@ pub(super) fn ended(server: &str) -> CallError {
 async fn initialise(endpoint: &Arc<Endpoint>, link: &Arc<Link>) -> Result<(), AskError> {
     let Link::Stdio(stdio) = &**link else { unreachable!("made by the caller") };
     let call = Call::of_message(initialize::client_request("0", OURSELVES));
-    let response = ask(endpoint, link, &call, endpoint.limits().connect).await?;
+    let response = ask(endpoint, link, &call, endpoint.limits().connect).await.map_err(AskError::under_connect)?;
     let greeting = ServerInitialize::parse(result_of(&response)?)?;
     stdio.greeting.get_or_init(|| greeting);
     let told = stdio.queue.send(ToChild::Notify(message::INITIALIZED.to_vec())).await;

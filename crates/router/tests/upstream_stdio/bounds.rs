@@ -18,7 +18,7 @@ fn memory() -> u64 {
 }
 
 pub async fn who_asks_without_reading_is_ended() {
-    let mut small = bench(server(0), Limits::default());
+    let small = bench(server(0), Limits::default());
     small.up().await;
     let before = memory();
     let begun = Instant::now();
@@ -36,7 +36,7 @@ pub async fn who_asks_without_reading_is_ended() {
 }
 
 pub async fn a_flood_of_one_server_is_no_matter_of_another() {
-    let (mut flood, calm) = (bench(server(0), Limits::default()), bench(server(0), Limits::default()));
+    let (flood, calm) = (bench(server(0), Limits::default()), bench(server(0), Limits::default()));
     flood.up().await;
     calm.up().await;
     let before = memory();

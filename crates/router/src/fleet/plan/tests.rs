@@ -16,6 +16,7 @@ pub(crate) fn backend(id: &str, urls: &[&str], replace: ReplaceMode) -> Arc<Back
         critical: false,
         replace,
         drain: None,
+        connect: None,
     })
 }
 

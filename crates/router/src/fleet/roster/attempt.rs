@@ -69,7 +69,7 @@ impl Roster {
         let outcome = |key: &EndpointKey| {
             let result = match state(key) {
                 None | Some(State::Waiting) => CandidateResult::Unprobed,
-                Some(State::Down { reason, .. }) => CandidateResult::Failed { reason: reason.clone() },
+                Some(State::Down { reason, .. }) => CandidateResult::Failed { reason: reason.full.to_string() },
                 Some(State::Up | State::Arriving | State::Retrying { .. }) => {
                     let tools = self.known.get(key).map_or(0, |offered| offered.tools.len());
                     CandidateResult::Ready { tools: u32::try_from(tools).unwrap_or(u32::MAX) }

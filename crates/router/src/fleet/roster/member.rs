@@ -6,6 +6,7 @@ use model::{Time, Verdict};
 
 use super::relist::Relist;
 use super::{Effect, Serial};
+use crate::endpoint::Reason;
 
 #[derive(Debug)]
 pub(crate) struct Member {
@@ -37,10 +38,10 @@ pub(crate) enum State {
     Up,
     /// Being brought up again.
     Retrying {
-        reason: String,
+        reason: Reason,
     },
     Down {
-        reason: String,
+        reason: Reason,
         retry_at: Time,
     },
 }
@@ -67,7 +68,7 @@ impl State {
     }
 
     /// Why it is not up, if that is known.
-    pub(crate) fn reason(&self) -> Option<&str> {
+    pub(crate) fn reason(&self) -> Option<&Reason> {
         match self {
             Self::Retrying { reason } | Self::Down { reason, .. } => Some(reason),
             Self::Waiting | Self::Arriving | Self::Up => None,
@@ -115,7 +116,7 @@ impl Member {
         self.ups += 1;
     }
 
-    pub(super) fn failed(&mut self, now: Time, reason: String, wait: impl Fn(u32) -> Duration) {
+    pub(super) fn failed(&mut self, now: Time, reason: Reason, wait: impl Fn(u32) -> Duration) {
         self.relist = Relist::default();
         self.state = State::Down { reason, retry_at: now + wait(self.failures) };
         self.failures = self.failures.saturating_add(1);
@@ -137,7 +138,7 @@ impl Member {
     pub(super) fn retry(&mut self, now: Time) -> bool {
         match &mut self.state {
             State::Down { reason, retry_at } if *retry_at <= now => {
-                self.state = State::Retrying { reason: std::mem::take(reason) };
+                self.state = State::Retrying { reason: reason.clone() };
                 true
             }
             State::Waiting | State::Arriving | State::Up | State::Retrying { .. } | State::Down { .. } => false,

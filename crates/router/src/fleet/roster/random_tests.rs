@@ -175,14 +175,14 @@ impl World {
             Step::Answer(which, ok) => {
                 if let Some(serial) = some(self.bringing.iter().copied().collect(), which) {
                     self.bringing.remove(&serial);
-                    let result = if *ok { Ok(Offered::default()) } else { Err("no".into()) };
+                    let result = if *ok { Ok(Offered::default()) } else { Err(Reason::own("no")) };
                     self.handle(Event::BroughtUp { serial, result });
                 }
             }
             Step::Lose(which) => {
                 let up = members.filter(|(_, member)| member.state.is_up()).map(|(_, member)| member.serial);
                 if let Some(serial) = some(up.collect(), which) {
-                    self.handle(Event::Lost { serial, reason: "gone".into() });
+                    self.handle(Event::Lost { serial, reason: Reason::own("gone") });
                 }
             }
             Step::Close(which) => {

@@ -63,7 +63,7 @@ impl Case {
     }
 
     fn down(&mut self, serial: Serial) -> Vec<String> {
-        self.does(Event::BroughtUp { serial, result: Err("no".into()) })
+        self.does(Event::BroughtUp { serial, result: Err(Reason::own("no")) })
     }
 
     fn live(&mut self, revision: u64, backends: &[&Arc<Backend>]) -> Vec<String> {
@@ -86,7 +86,7 @@ impl Case {
 
 fn tool(name: &str) -> Offered {
     let tool = mcp::Tool::parse(&format!(r#"{{"name":"{name}","inputSchema":{{}}}}"#)).unwrap();
-    Offered { tools: [Arc::new(tool)].into(), instructions: None }
+    Offered { tools: [Arc::new(tool)].into(), instructions: None, ..Offered::default() }
 }
 
 fn at(id: &str, url: &str) -> Arc<Backend> {
@@ -168,7 +168,7 @@ fn what_is_lost_on_its_way_out_is_tried_when_it_is_wanted_again() {
     case.up(2);
     case.wait(STABLE);
     case.live(2, &[&a]);
-    assert_eq!(case.does(Event::Lost { serial: 2, reason: "exit 1".into() }), ["2 is starting"]);
+    assert_eq!(case.does(Event::Lost { serial: 2, reason: Reason::own("exit 1") }), ["2 is starting"]);
     assert_eq!(case.prepare(1, &[&a, &b]), ["bring 2"]);
     assert_eq!(case.down(2), ["attempt 1: failed"]);
 }
@@ -206,7 +206,7 @@ fn whoever_is_lost_is_brought_back_unless_it_crashes_in_a_row() {
     let mut case = Case::new();
     case.live(1, &[&at("a", "http://a")]);
     case.up(1);
-    let lost = || Event::Lost { serial: 1, reason: "exit 1".into() };
+    let lost = || Event::Lost { serial: 1, reason: Reason::own("exit 1") };
     case.wait(STABLE);
     assert_eq!(case.does(lost()), ["bring 1", "1 is starting", "publish"]);
     assert_eq!(case.does(lost()), [""; 0], "said twice");

@@ -1,0 +1,244 @@
+//! All tools of a server, page by page, and what an operator should know of its list.
+//!
+//! A list that does not end (a cursor that comes again, pages that bring nothing new) is taken as far as it went: tools
+//! that are there are better than none, and a list that counts as failed would be asked for without end.
+
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mcp::message::{method, push_string};
+use mcp::{Tool, ToolPage};
+
+use super::Link;
+use super::ask::{ask, result_of};
+use crate::call::Call;
+use crate::endpoint::{AskError, Endpoint, Listing};
+
+const MAX_PAGES: usize = 1000;
+const MAX_TOOLS: usize = 100_000;
+/// Pages in a row without a tool that was not there before.
+const MAX_STALE: u32 = 3;
+/// How long a server that says it has no tools may take to say which.
+const UNDECLARED: Duration = Duration::from_secs(2);
+/// Tools that are left out are named up to here.
+const NAMED: usize = 10;
+/// Letters of a cursor in a warning.
+const SHOWN: usize = 32;
+
+/// All pages of `tools/list`, within `limit`.
+pub(crate) async fn list_all(endpoint: &Arc<Endpoint>, link: &Arc<Link>, limit: Duration) -> Result<Listing, AskError> {
+    let greeting = link.greeting();
+    // Some servers declare nothing and have tools all the same.
+    let limit = if greeting.tools { limit } else { limit.min(UNDECLARED) };
+    let mut listed = Listed::new(endpoint.limits().response_bytes);
+    let pages = tokio::time::timeout(limit, listed.all(endpoint, link, limit)).await;
+    let pages = pages.unwrap_or(Err(AskError::TimedOut { limit, key: None })).map_err(AskError::under_connect);
+    match pages {
+        Ok(()) => {}
+        Err(error) if greeting.tools || link.is_over() => return Err(error),
+        Err(_) => listed = Listed::new(0),
+    }
+    let warnings = listed.warnings(greeting.tools);
+    for warning in &warnings {
+        tracing::warn!(server = %endpoint.key.backend, warning, "tools/list");
+    }
+    Ok(Listing {
+        tools: listed.tools.into(),
+        warnings: warnings.into(),
+        instructions: greeting.instructions.as_deref().map(Arc::from),
+        server_info: greeting.server_info.as_deref().map(Arc::from),
+        protocol_version: greeting.protocol_version,
+    })
+}
+
+/// What the pages so far have brought.
+struct Listed {
+    tools: Vec<Tool>,
+    /// Hashes of them, to know a page that came before.
+    seen: BTreeSet<u64>,
+    cursors: BTreeSet<String>,
+    pages: usize,
+    stale: u32,
+    /// How much more may come.
+    room: u64,
+    left_out: Vec<String>,
+    more_left_out: usize,
+    /// Why it ends before its end.
+    cut: Option<String>,
+}
+
+impl Listed {
+    fn new(room: u64) -> Self {
+        Self {
+            tools: Vec::new(),
+            seen: BTreeSet::new(),
+            cursors: BTreeSet::new(),
+            pages: 0,
+            stale: 0,
+            room,
+            left_out: Vec::new(),
+            more_left_out: 0,
+            cut: None,
+        }
+    }
+
+    async fn all(&mut self, endpoint: &Arc<Endpoint>, link: &Arc<Link>, limit: Duration) -> Result<(), AskError> {
+        let mut cursor: Option<String> = None;
+        loop {
+            let params = cursor.as_deref().map(|cursor| {
+                let mut params = br#"{"cursor":"#.to_vec();
+                push_string(&mut params, cursor);
+                params.push(b'}');
+                params
+            });
+            let response = ask(endpoint, link, &Call::own(method::TOOLS_LIST, params.as_deref()), limit).await?;
+            let page = ToolPage::parse(result_of(&response)?)?;
+            cursor = self.add(page);
+            if cursor.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What to ask the next page with, if there is one worth asking for.
+    fn add(&mut self, page: ToolPage) -> Option<String> {
+        self.pages += 1;
+        for (_, error) in &page.refused {
+            if self.left_out.len() < NAMED {
+                self.left_out.push(error.to_string());
+            } else {
+                self.more_left_out += 1;
+            }
+        }
+        // Within a page a tool that comes twice is a fault of its own, and shown as such.
+        let hashes: Vec<u64> = page.tools.iter().map(|tool| hash(tool.json())).collect();
+        let before = self.tools.len();
+        for (tool, hash) in page.tools.into_iter().zip(&hashes) {
+            if self.seen.contains(hash) {
+                continue;
+            }
+            match self.room.checked_sub(tool.json().len() as u64) {
+                Some(room) if self.tools.len() < MAX_TOOLS => self.room = room,
+                _ => {
+                    self.cut = Some(format!("it is longer than {MAX_TOOLS} tools or `limits.response_bytes`"));
+                    return None;
+                }
+            }
+            self.tools.push(tool);
+        }
+        self.seen.extend(hashes);
+        self.stale = if self.tools.len() == before { self.stale + 1 } else { 0 };
+        let next = page.next_cursor?;
+        let shown = || next.chars().take(SHOWN).flat_map(char::escape_debug).collect::<String>();
+        let room = self.room.checked_sub(next.len() as u64);
+        self.room = room.unwrap_or(0);
+        self.cut = if self.cursors.contains(&next) {
+            Some(format!("it names the cursor \"{}\" a second time", shown()))
+        } else if self.stale >= MAX_STALE {
+            Some(format!("its last {MAX_STALE} pages brought nothing new, and it goes on with \"{}\"", shown()))
+        } else if self.pages == MAX_PAGES || room.is_none() {
+            Some(format!("it goes on after {} pages", self.pages))
+        } else {
+            self.cursors.insert(next.clone());
+            return Some(next);
+        };
+        None
+    }
+
+    fn warnings(&self, declared: bool) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if let Some(cut) = &self.cut {
+            let kept = self.tools.len();
+            warnings.push(format!("its list of tools does not end: {cut}; the {kept} tools so far are used"));
+        }
+        let left_out = self.left_out.iter().map(|error| format!("a tool is left out: {error}"));
+        warnings.extend(left_out);
+        if self.more_left_out > 0 {
+            warnings.push(format!("{} more tools are left out", self.more_left_out));
+        }
+        match (self.tools.is_empty(), declared) {
+            (true, true) if warnings.is_empty() => warnings.push("it offers no tools".to_owned()),
+            (true, false) => warnings.push("it declares no capability `tools` and offers none".to_owned()),
+            (false, false) => {
+                warnings
+                    .push("it declares no capability `tools`; those that it lists all the same are used".to_owned());
+            }
+            (true | false, true) => {}
+        }
+        warnings
+    }
+}
+
+fn hash(json: &str) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(names: &[&str], next: Option<&str>) -> ToolPage {
+        let tools: Vec<_> = names.iter().map(|name| format!(r#"{{"name":"{name}","inputSchema":{{}}}}"#)).collect();
+        let next = next.map(|next| format!(r#","nextCursor":"{next}""#)).unwrap_or_default();
+        ToolPage::parse(&format!(r#"{{"tools":[{}]{next}}}"#, tools.join(","))).unwrap()
+    }
+
+    fn run(pages: impl Fn(Option<&str>) -> ToolPage) -> (Vec<String>, usize, Vec<String>) {
+        let mut listed = Listed::new(1 << 20);
+        let mut cursor: Option<String> = None;
+        loop {
+            cursor = listed.add(pages(cursor.as_deref()));
+            if cursor.is_none() {
+                break;
+            }
+        }
+        let names = listed.tools.iter().map(|tool| tool.name().to_owned()).collect();
+        (names, listed.pages, listed.warnings(true))
+    }
+
+    #[test]
+    fn a_list_that_does_not_end_is_taken_as_far_as_it_went() {
+        // The same cursor for ever, and one that is empty.
+        for cursor in ["8", ""] {
+            let (names, pages, warnings) = run(|_| page(&["t"], Some(cursor)));
+            assert_eq!((names, pages), (vec!["t".to_owned()], 2));
+            let expected = format!(
+                "its list of tools does not end: it names the cursor \"{cursor}\" a second time; the 1 tools so far are used"
+            );
+            assert_eq!(warnings, [expected]);
+        }
+        // Two that take turns; always another one with the same tools; always another one with none.
+        let (names, ..) = run(|cursor| match cursor {
+            Some("a") => page(&["u"], Some("b")),
+            _ => page(&["t"], Some("a")),
+        });
+        assert_eq!(names, ["t", "u"]);
+        let count = |cursor: Option<&str>| cursor.map_or(0, |cursor| cursor.parse::<u32>().unwrap());
+        let (names, pages, warnings) = run(|cursor| page(&["t"], Some(&(count(cursor) + 1).to_string())));
+        assert_eq!((names.len(), pages, warnings.len()), (1, 4, 1));
+        let (names, pages, _) = run(|cursor| page(&[], Some(&(count(cursor) + 1).to_string())));
+        assert_eq!((names.len(), pages), (0, 3));
+        // Always another tool: up to a bound.
+        let (names, pages, warnings) = run(|cursor| {
+            let at = count(cursor);
+            page(&[&format!("t{at}")], Some(&(at + 1).to_string()))
+        });
+        assert_eq!((names.len(), pages, warnings.len()), (MAX_PAGES, MAX_PAGES, 1));
+    }
+
+    #[test]
+    fn a_list_that_ends_is_whole_and_says_what_was_left_out() {
+        let (names, pages, warnings) = run(|cursor| match cursor {
+            None => page(&["a", "b"], Some("")),
+            Some(_) => page(&["c"], None),
+        });
+        assert_eq!((names.len(), pages, warnings.len()), (3, 2, 0), "an empty cursor is one like any other");
+        let mut listed = Listed::new(1 << 20);
+        listed.add(ToolPage::parse(r#"{"tools":[{"name":"t"}]}"#).unwrap());
+        assert_eq!(listed.warnings(true), ["a tool is left out: tool `t` has no `inputSchema` object"]);
+        assert_eq!(Listed::new(0).warnings(true), ["it offers no tools"]);
+        assert_eq!(Listed::new(0).warnings(false), ["it declares no capability `tools` and offers none"]);
+    }
+}
