@@ -9,6 +9,9 @@ use serde::Deserialize;
 
 use crate::error_code::ErrorCode;
 
+/// Bytes of the text of an error.
+const MAX_MESSAGE: usize = 2000;
+
 /// Method names the gateway acts on.
 pub mod method {
     pub const INITIALIZE: &str = "initialize";
@@ -56,13 +59,21 @@ pub fn error(id: Option<&str>, code: ErrorCode, message: &str, data: Option<&[u8
     out.extend_from_slice(br#","error":{"code":"#);
     out.extend_from_slice(code.to_string().as_bytes());
     out.extend_from_slice(br#","message":"#);
-    push_string(&mut out, message);
+    push_string(&mut out, &cut(message));
     if let Some(data) = data {
         out.extend_from_slice(br#","data":"#);
         out.extend_from_slice(data);
     }
     out.extend_from_slice(b"}}");
     out
+}
+
+/// A text may name what was asked for, and that may be megabytes of a name.
+fn cut(message: &str) -> Cow<'_, str> {
+    if message.len() <= MAX_MESSAGE {
+        return message.into();
+    }
+    format!("{}…", &message[..message.floor_char_boundary(MAX_MESSAGE)]).into()
 }
 
 /// The error for a name no backend offers; the wording is the specification's.

@@ -1,6 +1,7 @@
 //! The acceptance lines of a sound gateway: nobody who talks to it can hurt anybody else who does.
 
 pub mod bare_machine;
+pub mod bombs;
 pub mod bounded;
 pub mod cases;
 pub mod cost;
@@ -14,6 +15,7 @@ pub const LINES: &[Line] = &[
     Line { number: 0, title: "the README's commands on a bare machine", run: bare_machine::run },
     Line { number: 1, title: "executed and answered once", run: once::run },
     Line { number: 2, title: "hostile peers beside clients that behave", run: bounded::run },
+    Line { number: 6, title: "documents and requests made to hurt", run: bombs::run },
     Line { number: 7, title: "no call is lost to a change, beside hostile peers", run: zero_drop::run },
     Line { number: 8, title: "cases from the field", run: cases::run },
     Line { number: 9, title: "what a call costs", run: cost::run },

@@ -7,3 +7,8 @@ use testkit::Fault;
 fn calls_are_executed_and_answered_once() -> Result<(), Fault> {
     short(sound::once::run)
 }
+
+#[test]
+fn documents_and_requests_made_to_hurt_are_refused_in_time() -> Result<(), Fault> {
+    short(sound::bombs::run)
+}

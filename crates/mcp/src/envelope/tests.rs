@@ -167,7 +167,8 @@ fn invalid_utf8_and_depth() {
     assert_eq!((error.code(), error.fault), (ErrorCode::PARSE_ERROR, Fault::NotUtf8 { offset: 22 }));
     let deep = "[".repeat(200_000) + &"]".repeat(200_000);
     let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{{"arguments":{deep}}}}}"#);
-    assert!(scan(body.as_bytes()).is_ok(), "depth costs no stack");
+    let error = scan(body.as_bytes()).unwrap_err();
+    assert!(matches!(error.fault, Fault::TooDeep { .. }), "and depth costs no stack: {error}");
 }
 
 #[test]
@@ -244,6 +245,53 @@ fn an_id_is_an_integer_however_it_is_written() {
     assert_eq!(id("-1.0").unwrap(), None);
     for text in ["7.5", "75e-2", "1e-1", "1e400", "1e99999999999", "1e-99999999999", "123456789012345678901.0"] {
         assert!(id(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn what_is_nested_too_deep_is_refused_with_its_place_and_id() {
+    let nested = |levels: usize, open: &str, close: &str| {
+        let value = format!("{}1{}", open.repeat(levels), close.repeat(levels));
+        format!("{{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"m\",\"params\":{{\"x\":{value}}}}}")
+    };
+    for (open, close) in [("[", "]"), ("{\"a\":", "}"), ("[{\"[\":", "}]")] {
+        let each = open.matches(['[', '{']).count() - open.matches("\"[\"").count();
+        let most = (512 - 2) / each;
+        assert!(scan(nested(most, open, close).as_bytes()).is_ok(), "{open}");
+        for levels in [most + 1, 1_000_000] {
+            let error = scan(nested(levels, open, close).as_bytes()).unwrap_err();
+            assert!(matches!(error.fault, Fault::TooDeep { offset } if offset > 512), "{open}: {error}");
+            assert_eq!((error.code(), error.id.as_deref()), (ErrorCode::INVALID_REQUEST, Some("7")));
+        }
+    }
+    // Brackets side by side, and in texts.
+    let wide =
+        format!("{{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"m\",\"params\":{{\"x\":[{}1]}}}}", "[],".repeat(5000));
+    assert!(scan(wide.as_bytes()).is_ok());
+    let text =
+        format!("{{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"m\",\"params\":{{\"x\":\"{}\"}}}}", "\\\"[{".repeat(5000));
+    assert!(scan(text.as_bytes()).is_ok());
+    // Half of it is no message at all.
+    assert!(matches!(scan("{\"a\":".repeat(100_000).as_bytes()).unwrap_err().fault, Fault::NotJson { .. }));
+}
+
+#[test]
+fn ids_and_tokens_have_a_length() {
+    let long = |length: usize| format!("\"{}\"", "x".repeat(length - 2));
+    let ping = |id: &str| format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"ping\"}}");
+    assert!(scan(ping(&long(1024)).as_bytes()).is_ok());
+    for id in [long(1025), "9".repeat(1_000_000)] {
+        let error = scan(ping(&id).as_bytes()).unwrap_err();
+        assert_eq!(error.fault, Fault::TooLong { path: "id", bytes: id.len() });
+        assert_eq!((error.code(), error.id), (ErrorCode::INVALID_REQUEST, None), "it is not said back");
+    }
+    for (params, path) in [
+        (format!("{{\"_meta\":{{\"progressToken\":{}}}}}", long(2000)), "params._meta.progressToken"),
+        (format!("{{\"requestId\":{}}}", long(2000)), "params.requestId"),
+    ] {
+        let body = format!("{{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"m\",\"params\":{params}}}");
+        let error = scan(body.as_bytes()).unwrap_err();
+        assert_eq!((error.fault, error.id.as_deref()), (Fault::TooLong { path, bytes: 2000 }, Some("7")));
     }
 }
 

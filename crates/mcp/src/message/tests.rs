@@ -46,3 +46,10 @@ fn own_codes_stay_out_of_the_reserved_range() {
         assert!(!(-32768..=-32000).contains(&code.0), "{code}");
     }
 }
+
+#[test]
+fn what_was_asked_for_is_not_said_back_at_any_length() {
+    let error = unknown_tool("1", &"ü".repeat(3 << 20));
+    let text = serde_json::from_slice::<serde_json::Value>(&error).unwrap()["error"]["message"].to_string();
+    assert!(text.len() < 2100 && text.ends_with("ü…\""), "{} bytes", text.len());
+}

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use mcp::initialize::InitializeError;
 use mcp::tool::ToolListError;
+use nix::errno::Errno;
 
 use super::state::Reason;
 use crate::call::{CallError, Detail};
@@ -79,6 +80,15 @@ pub enum BringUpFailure {
 }
 
 impl BringUpFailure {
+    /// A program that is not there may have been written as a line for a shell: that is said then.
+    pub(crate) fn start(command: String, mut reason: String) -> Self {
+        let is_missing = reason.contains(&io::Error::from_raw_os_error(Errno::ENOENT as i32).to_string());
+        if let Some(advice) = model::command_not_found(&command).filter(|_| is_missing) {
+            reason = format!("{reason}; {advice}");
+        }
+        Self::Start { command, reason }
+    }
+
     /// For MCP clients: nothing that the server said, and nothing of the machine it runs on.
     pub(crate) fn plain(&self) -> String {
         match self {
@@ -161,3 +171,23 @@ impl AskError {
 #[derive(Debug, thiserror::Error)]
 #[error("ping: {0}")]
 pub struct PingError(#[from] pub AskError);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_for_a_shell_is_named_when_it_is_no_program() {
+        let said = |command: &str, errno| {
+            let reason = io::Error::from(errno).to_string();
+            BringUpFailure::start(command.into(), reason).to_string()
+        };
+        let missing = said("npx -y pkg --token=secret", Errno::ENOENT);
+        assert!(
+            missing.contains("os error 2") && missing.ends_with("put arguments under `args`, and leave `npx` here")
+        );
+        assert!(said("~/bin/x", Errno::ENOENT).ends_with("write `${env:HOME}` for it"));
+        assert!(said("npx", Errno::ENOENT).ends_with("(os error 2)"));
+        assert!(said("npx -y pkg", Errno::EACCES).ends_with("(os error 13)"));
+    }
+}

@@ -74,7 +74,7 @@ impl StdioLink {
             Ok(pid) => pid,
             Err(reason) => {
                 kept.keeper.reap().await;
-                return Err(BringUpFailure::Start { command, reason });
+                return Err(BringUpFailure::start(command, reason));
             }
         };
         let (queue, calls) = mpsc::channel(QUEUE);

@@ -6,7 +6,7 @@ pub mod company;
 mod operators;
 mod peer;
 mod servers;
-mod vital;
+pub(in crate::sound) mod vital;
 
 use std::{
     io::{self, Write},

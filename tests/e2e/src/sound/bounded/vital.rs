@@ -55,17 +55,17 @@ impl fmt::Display for Vital {
 }
 
 /// From now on the peak counts anew.
-pub(super) fn reset_peak(pid: i32) -> Result<(), Fault> {
+pub(in crate::sound) fn reset_peak(pid: i32) -> Result<(), Fault> {
     Ok(fs::write(format!("/proc/{pid}/clear_refs"), "5")?)
 }
 
 /// Bytes of memory now.
-pub(super) fn resident(pid: i32) -> Result<u64, Fault> {
+pub(in crate::sound) fn resident(pid: i32) -> Result<u64, Fault> {
     status(pid, "VmRSS:")
 }
 
 /// The most bytes of memory since [`reset_peak`].
-pub(super) fn peak(pid: i32) -> Result<u64, Fault> {
+pub(in crate::sound) fn peak(pid: i32) -> Result<u64, Fault> {
     status(pid, "VmHWM:")
 }
 
