@@ -217,6 +217,12 @@ impl Endpoint {
         *unmatched = Some((what.into(), self.now()));
     }
 
+    /// It turned out to be for somebody.
+    pub(crate) fn forget_unmatched(&self, what: &str) {
+        let mut unmatched = self.unmatched.lock().unwrap_or_else(PoisonError::into_inner);
+        unmatched.take_if(|(known, _)| &**known == what);
+    }
+
     /// What has been noted since `time`.
     #[must_use]
     pub fn unmatched_since(&self, time: Time) -> Option<Arc<str>> {

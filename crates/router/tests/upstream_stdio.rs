@@ -50,6 +50,9 @@ const TESTS: &[(&str, fn())] = &[
     ("of_several_calls_the_one_that_waits_in_vain_is_told", || {
         run(unreadable::of_several_calls_the_one_that_waits_in_vain_is_told());
     }),
+    ("a_line_is_waited_for_and_named_until_it_ends", || {
+        run(unreadable::a_line_is_waited_for_and_named_until_it_ends());
+    }),
     ("initialize_fails_at_once", || run(unreadable::initialize_fails_at_once())),
     ("stdout_is_not_called_stderr", || run(unreadable::stdout_is_not_called_stderr())),
     ("arguments_stand_in_the_process_list_once", || run(calls::arguments_stand_in_the_process_list_once())),

@@ -58,6 +58,8 @@ pub(super) struct Pump {
     inbound: BytesMut,
     /// Up to where `inbound` is known to have no line break.
     searched: usize,
+    /// Whether people are told of what stands there without a line break.
+    begun: bool,
     /// The message that is being read, if it is too long to be kept.
     too_long: Option<TooLong>,
     stdout_open: bool,
@@ -114,6 +116,7 @@ impl Pump {
             queued: 0,
             inbound: BytesMut::new(),
             searched: 0,
+            begun: false,
             too_long: None,
             stdout_open: true,
             unasked: Unasked::default(),

@@ -23,6 +23,8 @@ struct Kept {
     earlier: VecDeque<String>,
     /// Of the present one, or of the last.
     run: VecDeque<String>,
+    /// What that one has written of a line that has not ended.
+    begun: Option<String>,
 }
 
 impl StderrTail {
@@ -30,6 +32,7 @@ impl StderrTail {
     pub(crate) fn begin(&self) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let run = std::mem::take(&mut kept.run);
+        kept.begun = None;
         if !ends_with(&kept.earlier, &run) {
             kept.earlier.extend(run);
             kept.trim();
@@ -46,10 +49,17 @@ impl StderrTail {
         kept.trim();
     }
 
+    /// What stands there of a line that has not ended, or nothing any more.
+    pub(crate) fn begun(&self, line: Option<&[u8]>) {
+        let line = line.map(|line| String::from_utf8_lossy(&line[..line.len().min(MAX_LINE)]).into_owned());
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).begun = line;
+    }
+
     /// The end of what the present child wrote, if it wrote anything: on one line, for operators.
     pub(crate) fn told(&self) -> Option<String> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let last: Vec<_> = kept.run.iter().skip(kept.run.len().saturating_sub(SHOWN)).map(String::as_str).collect();
+        let mut last: Vec<_> = kept.run.iter().skip(kept.run.len().saturating_sub(SHOWN)).cloned().collect();
+        last.extend(kept.begun.as_ref().map(|begun| format!("{begun} (without a line end)")));
         (!last.is_empty()).then(|| last.join(" | "))
     }
 

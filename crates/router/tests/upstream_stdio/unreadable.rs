@@ -111,6 +111,30 @@ pub async fn of_several_calls_the_one_that_waits_in_vain_is_told() {
     small.endpoint.shut_down().await;
 }
 
+pub async fn a_line_is_waited_for_and_named_until_it_ends() {
+    let small = bench(server(0), Limits::default());
+    small.up().await;
+    let begun = model::Time::ZERO;
+    let unended = write("1", r#"{"jsonrpc":"2.0","id":ID,"result":{}}"#);
+    let mut unended = Box::pin(small.whole(&unended));
+    let named = async {
+        while small.endpoint.unmatched_since(begun).is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        answer = &mut unended => panic!("more of that line may come: {answer}"),
+        named = timeout(PATIENCE, named) => named.unwrap(),
+    }
+    let what = "the beginning of a line, without a line break at its end";
+    assert_eq!(&*small.endpoint.unmatched_since(begun).unwrap(), what);
+    let end = write("2", "\n{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{}}\n");
+    let (answer, _) = tokio::join!(unended, small.whole(&end));
+    assert_eq!(answer, r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
+    assert_eq!(small.endpoint.unmatched_since(begun), None);
+    small.endpoint.shut_down().await;
+}
+
 fn shell(script: &str) -> Transport {
     let args = vec!["-c".to_owned(), script.to_owned()];
     Transport::Stdio { command: "sh".into(), args, env: BTreeMap::new(), cwd: None }

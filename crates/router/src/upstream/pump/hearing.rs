@@ -11,6 +11,9 @@ use crate::upstream::inbound::{Inbound, not_an_answer, read, too_large};
 use crate::upstream::stdio::Waiter;
 use crate::upstream::unreadable::{Meant, meant};
 
+/// What is there of a line while a call waits, up to a length: longer ones are answers that take several readings.
+const BEGUN: &str = "the beginning of a line, without a line break at its end";
+const BEGUN_MAX: usize = 4 << 10;
 /// Characters of a line, or of an error, in what people read.
 const SHOWN: usize = 200;
 
@@ -48,12 +51,28 @@ impl Pump {
                 return Err(limit);
             }
         }
+        self.note_begun();
         if std::mem::take(&mut self.list_changed)
             && let Some(endpoint) = self.endpoint.upgrade()
         {
             endpoint.tell(EndpointEvent::ListChanged);
         }
         Ok(())
+    }
+
+    /// An answer that lacks its line break is never taken: whose time is up meanwhile reads that it is there.
+    fn note_begun(&mut self) {
+        let begun = (1..=BEGUN_MAX).contains(&self.inbound.len()) && !self.waiting.is_empty();
+        if !begun && !self.begun {
+            return;
+        }
+        self.begun = begun;
+        self.stray.begun(begun.then_some(&self.inbound[..]));
+        match self.endpoint.upgrade() {
+            Some(endpoint) if begun => endpoint.note_unmatched(BEGUN),
+            Some(endpoint) => endpoint.forget_unmatched(BEGUN),
+            None => {}
+        }
     }
 
     /// The call will have no other answer.

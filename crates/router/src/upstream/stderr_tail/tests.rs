@@ -40,3 +40,17 @@ fn a_child_that_never_starts_says_why_once() {
     run(&["ready"]);
     assert_eq!(tail.lines(), ["ready", "no licence", "giving up", "ready"]);
 }
+
+#[test]
+fn a_line_without_an_end_is_told_as_long_as_it_has_none() {
+    let tail = StderrTail::default();
+    tail.push(b"usage");
+    tail.begun(Some(b"> "));
+    tail.begun(Some(b"> {}"));
+    assert_eq!(tail.told().unwrap(), "usage | > {} (without a line end)");
+    tail.begun(None);
+    assert_eq!(tail.told().unwrap(), "usage");
+    tail.begun(Some(b"> "));
+    tail.begin();
+    assert_eq!(tail.told(), None);
+}

@@ -118,6 +118,10 @@ fn noise(cases: &mut Cases) -> Result<(), Fault> {
             expect(said == 1, "what it wrote, once", trouble)
         })?;
     }
+    let unended = StdioServer::default().initialize(short.trim_ascii_end());
+    cases.stdio("stdout-noise-called-stderr", "an answer without a line end", &unended, |hall, id| {
+        says(&hall.trouble(id)?.replace(id, ""), &["jsonrpc", "line end"], &["stderr"])
+    })?;
     let late = StdioServer::default().list(line(&json!({ "tools": [tool("t")] }).to_string()));
     cases.stdio("stdout-noise-called-stderr", "a result without its envelope", &late, |hall, id| {
         says(&hall.trouble(id)?.replace(id, ""), &[], &["stderr"])
