@@ -7,6 +7,7 @@
 mod bring_up;
 mod error;
 mod lease;
+mod renewals;
 mod signals;
 mod state;
 
@@ -26,6 +27,8 @@ use crate::secrets::READ_LIMIT;
 use crate::upstream::{Link, StderrTail, next_serial};
 
 pub use crate::upstream::Upstreams;
+use renewals::Renewals;
+
 pub use error::{AskError, BringUpError, BringUpFailure, PingError};
 pub use lease::{Lease, Stats};
 pub use signals::Signals;
@@ -60,6 +63,7 @@ pub struct Endpoint {
     next_link: AtomicU64,
     /// When calls could last connect, or first could not, in nanoseconds of the router's clock; 0 for "they can".
     unreachable_since: AtomicU64,
+    renewals: Renewals,
     /// Cancelled at the end: sockets close, tasks return.
     pub(crate) ended: CancellationToken,
 }
@@ -115,6 +119,7 @@ impl Endpoint {
             next_id: AtomicU64::new(1),
             next_link: AtomicU64::new(1),
             unreachable_since: AtomicU64::new(0),
+            renewals: Renewals::default(),
             ended: CancellationToken::new(),
         })
     }

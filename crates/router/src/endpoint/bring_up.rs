@@ -31,6 +31,9 @@ struct Attempt<'a> {
     finished: bool,
 }
 
+/// For a ping on a session that could not be replaced.
+const SECOND_THOUGHTS: Duration = Duration::from_secs(2);
+
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         if !self.finished {
@@ -228,6 +231,9 @@ impl Endpoint {
     async fn renewal(self: Arc<Self>) {
         let attempt = Attempt { endpoint: &self, was_up: true, finished: false };
         let limit = self.limits().connect;
+        let pause = tokio::time::sleep(self.renewals.pause(self.now()));
+        // Cancelled or not: an endpoint that has ended finds out below.
+        self.ended.run_until_cancelled(pause).await;
         let outcome = tokio::select! {
             outcome = tokio::time::timeout(limit, Box::pin(upstream::establish(&self))) => {
                 outcome.unwrap_or(Err(BringUpFailure::TimedOut { limit, key: CONNECT }))
@@ -257,7 +263,8 @@ impl Endpoint {
     /// A ping on the connection that was to be replaced is answered.
     async fn still_answers(self: &Arc<Self>) -> bool {
         let Some(link) = self.link() else { return false };
-        ask(self, &link, &Call::own(method::PING, None), self.limits().connect).await.is_ok()
+        let limit = self.limits().connect.min(SECOND_THOUGHTS);
+        ask(self, &link, &Call::own(method::PING, None), limit).await.is_ok()
     }
 
     /// The connection calls go out on. Waits while one is being made, or is about to be, for as long as connecting may
@@ -367,6 +374,7 @@ impl Attempt<'_> {
             state.restarts += u32::from(self.was_up);
         });
         endpoint.reached();
+        endpoint.renewals.begins(endpoint.now());
         link.attend(endpoint);
         self.finished = true;
         // A child may have ended after its last answer; its own end found nothing to take back then.

@@ -1,5 +1,7 @@
 //! Servers with manners of their own: what is taken, what is refused and in which words, and what has an end.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use model::Limits;
@@ -309,5 +311,28 @@ async fn requests_of_a_server_are_answered_as_fast_as_it_reads_the_answers() {
     small.endpoint.ping(PATIENCE).await.unwrap();
     let replies = server.count(|asked| asked.message["id"].as_str().is_some_and(|id| id.starts_with('p')));
     assert!(replies <= 16, "{replies}");
+    small.endpoint.shut_down().await;
+}
+
+/// The fleet lists the tools of each new session, and each list finds that session lost.
+#[tokio::test(start_paused = true)]
+async fn sessions_that_are_lost_as_soon_as_they_are_made_are_replaced_less_and_less() {
+    let forgets = Arc::new(AtomicBool::new(false));
+    let forgetting = Arc::clone(&forgets);
+    let (server, small) = connected(move |asked| {
+        let refused = forgetting.load(Ordering::Relaxed) && asked.whole && !asked.is("initialize");
+        (refused && !asked.is("notifications/initialized")).then(|| says("404 Not Found", "", "no such session"))
+    })
+    .await;
+    forgets.store(true, Ordering::Relaxed);
+    let minute = async {
+        loop {
+            drop(small.endpoint.list().await);
+            assert_eq!(small.event().await, EndpointEvent::Renewed);
+        }
+    };
+    assert!(timeout(Duration::from_secs(60), minute).await.is_err(), "it goes on");
+    let made = server.count(|asked| asked.is("initialize"));
+    assert!((10..=20).contains(&made), "{made} sessions in a minute");
     small.endpoint.shut_down().await;
 }
