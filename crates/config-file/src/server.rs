@@ -29,7 +29,7 @@ pub(crate) struct Field<T: 'static> {
     read: fn(&mut Layer<'_>, &Node, &str, &mut T),
 }
 
-pub(crate) static KEYS: [Field<DraftBackend>; 7] = [
+pub(crate) static KEYS: [Field<DraftBackend>; 8] = [
     Field {
         name: "id",
         doc: "its name; unique",
@@ -91,6 +91,19 @@ pub(crate) static KEYS: [Field<DraftBackend>; 7] = [
         read: |layer, node, at, server| server.connect = layer.value(node, at, |node| duration(node, &CONNECT)),
     },
     Field {
+        name: "restart_unhealthy",
+        doc: "of a `stdio` server: when it is judged unhealthy (it hangs), its process is ended, which fails its calls, and \
+              started again; at once the first time, then after 10 s, 20 s … up to 5 minutes, until it has lasted 10 \
+              minutes",
+        kind: "true or false",
+        default: "`false`",
+        schema: || json!({ "type": "boolean", "default": false }),
+        read: |layer, node, at, server| {
+            let value = layer.value(node, at, flag);
+            server.restart_unhealthy = value.map(|value| layer.located(value, node.at, at));
+        },
+    },
+    Field {
         name: "drain",
         doc: "for this server in place of the gateway's `drain`",
         kind: "mapping",
@@ -127,7 +140,8 @@ pub(crate) static STDIO: [Field<Stdio>; 4] = [
     },
     Field {
         name: "args",
-        doc: "its arguments; numbers and flags are passed as they are written",
+        doc: "its arguments; numbers and flags are passed as they are written. Everybody on the machine sees them in the list \
+              of processes: a secret belongs into `env`",
         kind: "list of texts",
         default: "none",
         schema: || {
@@ -138,7 +152,8 @@ pub(crate) static STDIO: [Field<Stdio>; 4] = [
     },
     Field {
         name: "env",
-        doc: "its environment, beside `PATH`, `HOME` and `LANG`",
+        doc: "its environment, beside `PATH`, `HOME` and `LANG`; the place of secrets, which only the same user can see \
+              there",
         kind: "mapping of names to texts",
         default: "none",
         schema: || texts::mapping(&json!({ "pattern": "^[^=\\x00]+$" }), &texts::loose(), "KEY", "${env:KEY}"),
@@ -233,6 +248,7 @@ impl Layer<'_> {
             tools: None,
             critical: false,
             replace: ReplaceMode::Beside,
+            restart_unhealthy: None,
             drain: None,
             connect: None,
         };

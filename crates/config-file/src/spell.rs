@@ -44,6 +44,9 @@ fn server(backend: &Backend) -> Value {
     if let Some(connect) = backend.connect {
         server["connect"] = show_duration(connect).into();
     }
+    if backend.restart_unhealthy {
+        server["restart_unhealthy"] = true.into();
+    }
     if let Some(tools) = &backend.tools {
         server["tools"] = json!(tools);
     }

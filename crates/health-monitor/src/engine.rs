@@ -179,7 +179,9 @@ impl Engine {
             Verdict::Healthy | Verdict::Unknown | Verdict::Starting => {
                 tracing::info!(%node, %endpoint, %verdict, reason, "verdict");
             }
-            Verdict::Degraded | Verdict::Unhealthy => tracing::warn!(%node, %endpoint, %verdict, reason, "verdict"),
+            Verdict::Degraded | Verdict::Unhealthy | Verdict::Failing => {
+                tracing::warn!(%node, %endpoint, %verdict, reason, "verdict")
+            }
         }
         self.uncounted = true;
         metrics::changed(*verdict);

@@ -89,7 +89,9 @@ impl Judge {
             }
             Verdict::Degraded if self.failures() > CLEAN_FAILURES => Verdict::Degraded,
             Verdict::Healthy if self.failures() >= MIXED_FAILURES => Verdict::Degraded,
-            Verdict::Healthy | Verdict::Degraded | Verdict::Unknown | Verdict::Starting => Verdict::Healthy,
+            Verdict::Healthy | Verdict::Degraded | Verdict::Unknown | Verdict::Starting | Verdict::Failing => {
+                Verdict::Healthy
+            }
         };
     }
 

@@ -45,6 +45,7 @@ pub struct DraftBackend {
     pub tools: Option<Vec<Located<String>>>,
     pub critical: bool,
     pub replace: ReplaceMode,
+    pub restart_unhealthy: Option<Located<bool>>,
     pub drain: Option<DrainPolicy>,
     pub connect: Option<Duration>,
 }

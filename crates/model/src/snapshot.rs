@@ -36,6 +36,9 @@ pub struct Backend {
     pub critical: bool,
     #[serde(default, skip_serializing_if = "is_default")]
     pub replace: ReplaceMode,
+    /// Its process is ended and started again when it is judged unhealthy.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub restart_unhealthy: bool,
     /// In place of the gateway's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<DrainPolicy>,

@@ -22,6 +22,7 @@ fn backend(id: &str, command: &str) -> Backend {
         }],
         tools: None,
         critical: false,
+        restart_unhealthy: false,
         replace: ReplaceMode::Beside,
         drain: None,
         connect: None,

@@ -17,6 +17,9 @@ pub enum Verdict {
     Unknown,
     /// Not up yet: connecting, initialising, or waiting for its next attempt.
     Starting,
+    /// Not up, after several attempts in a row that failed or did not last: it will be tried again, and will most likely
+    /// fail again.
+    Failing,
 }
 
 impl Verdict {
@@ -32,6 +35,7 @@ impl Verdict {
             Self::Unhealthy => "unhealthy",
             Self::Unknown => "unknown",
             Self::Starting => "starting",
+            Self::Failing => "failing",
         }
     }
 }

@@ -90,6 +90,15 @@ impl Admin {
         named.collect()
     }
 
+    /// The same for a command that needs one.
+    pub(crate) fn needed_routers(&self) -> Result<Vec<Named<RouterServiceClient<Client>>>, Failure> {
+        let routers = self.routers();
+        if routers.is_empty() {
+            self.one(ROUTER)?;
+        }
+        Ok(routers)
+    }
+
     /// Every process among the addresses; all must answer, since a command for all of them says so of all.
     pub(crate) fn processes(&self) -> Result<Vec<Named<ProcessServiceClient<Client>>>, Failure> {
         let named = self.peers.iter().map(|peer| match &peer.services {

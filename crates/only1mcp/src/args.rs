@@ -73,6 +73,8 @@ pub(crate) enum Operate {
     Drain(DrainArgs),
     /// Servers that are leaving or have left
     Drains(DrainsArgs),
+    /// End the process of a stdio server and start another one; its calls in flight fail
+    Restart(RestartArgs),
     /// The tools that clients of the gateway see
     Tools(ToolsArgs),
     /// Call a tool through the gateway, as a client would
@@ -237,7 +239,8 @@ pub(crate) struct StatusArgs {
 }
 
 const STATUS_EXAMPLES: &str = "\
-Exits with 1 when a router is not at the live revision, a server is unhealthy, or the file was refused.
+Exits with 1 when a router is not at the live revision, a server is unhealthy or failing, or the file
+was refused.
 
 Examples:
   only1mcp status
@@ -451,6 +454,25 @@ const DRAINS_EXAMPLES: &str = "\
 Examples:
   only1mcp drains --running
   only1mcp drains --output json | jq '.[] | {server, finished, evicted, lost, total}'";
+
+#[derive(Args, Debug)]
+#[command(after_help = RESTART_EXAMPLES)]
+pub(crate) struct RestartArgs {
+    /// The server to restart, by its id
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: String,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+const RESTART_EXAMPLES: &str = "\
+Returns when it is up again in every router, with exit code 0, or has failed to come up, with 1. One
+that is down is tried at once. One that hangs is restarted by itself if `restart_unhealthy` says so.
+
+Examples:
+  only1mcp restart files
+  only1mcp restart files --output json | jq '.endpoints[].pid'";
 
 /// Where the MCP endpoint is.
 #[derive(Args, Clone, Debug)]

@@ -7,6 +7,7 @@ mod events;
 mod history;
 mod log;
 mod render;
+mod restart;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -70,6 +71,7 @@ pub(crate) fn run(command: Operate) -> ExitCode {
             Operate::Log(args) => print(args.admin.output, log::run(&args)).await,
             Operate::Drain(args) => print(args.admin.output, drains::drain(&args)).await,
             Operate::Drains(args) => print(args.admin.output, drains::list(&args)).await,
+            Operate::Restart(args) => print(args.admin.output, restart::run(&args)).await,
             Operate::Tools(args) => print(args.mcp.output, tools::list(&args)).await,
             Operate::Call(args) => print(args.mcp.output, tools::call(&args)).await,
         }

@@ -208,3 +208,49 @@ fn a_toml_file_is_served_compared_and_watched_over_a_restart() {
     assert_eq!(code, 64);
     assert!(err.contains("only1mcp.yaml and only1mcp.toml"), "{err}");
 }
+
+#[test]
+fn a_server_that_hangs_is_restarted_by_its_policy_and_by_hand() {
+    let home = Home::new();
+    let text = format!(
+        "version: \"1.0\"\nhealth: {{ interval: 200ms, timeout: 200ms, unhealthy_threshold: 2 }}\nservers:\n  - id: a\n    \
+         restart_unhealthy: true\n    transport: {{ type: stdio, command: {}, args: [demo-server, --stdio] }}\n  - id: loop\n    \
+         transport: {{ type: stdio, command: sh, args: [-c, \"echo not today; exit 3\"] }}\n",
+        env!("CARGO_BIN_EXE_only1mcp")
+    );
+    fs::write(home.path().join("only1mcp.yaml"), text).unwrap();
+    let up = home.up(&[]);
+    let server = |id: &str| {
+        let status = home.json(&["status", "--output", "json"]);
+        let servers = status["servers"].as_array().unwrap();
+        servers.iter().find(|server| server["id"] == id).unwrap().clone()
+    };
+    let pid = |server: &Value| server["endpoints"][0]["pid"].as_u64();
+    let first = pid(&server("a")).unwrap();
+    let restarted = home.json(&["restart", "a", "--output", "json"]);
+    let second = restarted["endpoints"][0]["pid"].as_u64().unwrap();
+    assert_eq!(restarted["endpoints"][0]["previous_pid"].as_u64(), Some(first), "{restarted}");
+    assert!(second != first && pid(&server("a")) == Some(second), "{restarted}");
+    let (code, _, said) = home.run(&["restart", "nowhere"]);
+    assert!(code == 1 && said.contains("there is no server `nowhere`"), "{code}: {said}");
+
+    // One call is in its hands when it stops to live.
+    let mut call = home.command(&["call", "a__sleep", r#"{"ms": 60000}"#]);
+    let call = call.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while server("a")["in_flight"] != 1 {}
+    kill(Pid::from_raw(second.try_into().unwrap()), Signal::SIGSTOP).unwrap();
+    let ended = call.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(said.contains("was restarted while the call was running: it was judged unhealthy"), "{said}");
+    while pid(&server("a")).is_none_or(|pid| pid == second) {}
+    assert_eq!(home.run(&["call", "a__echo", r#"{"text": "again"}"#]).1, "again\n");
+
+    // One that ends over and over does not start for ever.
+    while server("loop")["verdict"] != "failing" {}
+    let (code, _, said) = home.run(&["restart", "loop"]);
+    assert!(code == 1 && said.contains("exited with status 3") && said.contains("not today"), "{code}: {said}");
+    let (code, shown, _) = home.run(&["status"]);
+    assert!(code == 1 && shown.contains("problem: server loop is failing"), "{shown}");
+    assert_eq!(up.stop(), 0);
+}

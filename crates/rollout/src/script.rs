@@ -36,6 +36,7 @@ fn backend(letter: char, critical: bool) -> Backend {
         variants: vec![Variant { id: VariantId::only(), weight: 100, endpoints: vec![spec] }],
         tools: None,
         critical,
+        restart_unhealthy: false,
         replace: ReplaceMode::Beside,
         drain: None,
         connect: None,

@@ -126,8 +126,14 @@ impl Endpoint {
 
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        const ALL: [Verdict; 5] =
-            [Verdict::Healthy, Verdict::Degraded, Verdict::Unhealthy, Verdict::Unknown, Verdict::Starting];
+        const ALL: [Verdict; 6] = [
+            Verdict::Healthy,
+            Verdict::Degraded,
+            Verdict::Unhealthy,
+            Verdict::Unknown,
+            Verdict::Starting,
+            Verdict::Failing,
+        ];
         let stored = self.verdict.load(Ordering::Relaxed);
         ALL.into_iter().find(|verdict| *verdict as u8 == stored).unwrap_or_default()
     }

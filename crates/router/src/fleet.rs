@@ -8,6 +8,7 @@ mod carry_out;
 mod offered;
 pub(crate) mod plan;
 mod references;
+pub(crate) mod restart;
 mod roster;
 mod status;
 mod turn;
@@ -70,6 +71,7 @@ pub struct Fleet {
     pub status: watch::Receiver<Arc<Status>>,
     /// How it stands with config-manager.
     pub following: watch::Receiver<Following>,
+    pub(crate) operators: restart::Operators,
 }
 
 /// From those who speak with the control services, and from the fleet's own tasks.
@@ -112,6 +114,8 @@ pub(crate) enum Command {
     },
     /// The line to drain-coordinator.
     Cordons(Cordons),
+    /// An operator.
+    Restart(restart::Wanted),
 }
 
 /// The one owner of all endpoints.
@@ -150,6 +154,8 @@ pub(crate) struct Task {
     /// Of what is live.
     swapped_by: Option<TraceContext>,
     pub(crate) drains: departure::Drains,
+    /// Operators who wait for what becomes of a restart.
+    restarters: restart::Restarters,
     tasks: Tasks,
     clock: Clock,
 }
@@ -181,8 +187,9 @@ impl Fleet {
         let coordinator = peer(&settings.drain_coordinator, "drain-coordinator");
         departure::spawn(coordinator, &identity, commands.clone(), tasks)?;
         let monitor = peer(&settings.health_monitor, "health-monitor");
+        let operators = restart::Operators::new(commands.clone());
         watch_health::spawn(monitor, &identity, commands, status.clone(), tasks, clock)?;
-        Ok(Self { live, status, following })
+        Ok(Self { live, status, following, operators })
     }
 }
 
@@ -235,6 +242,7 @@ impl Started {
             wanted_by: BTreeMap::new(),
             swapped_by: None,
             drains: departure::Drains::default(),
+            restarters: restart::Restarters::new(),
             tasks: tasks.clone(),
             clock,
         };
@@ -324,6 +332,7 @@ impl Task {
                 let outcome = if result.is_ok() { "ok" } else { "failed" };
                 self.count_bring_up(serial, outcome);
                 let up = result.is_ok();
+                self.tell_restarters(serial, &result);
                 self.roster.handle(now, Event::BroughtUp { serial, result });
                 // It may have said that it is lost before the fleet knew that it was up.
                 if let Some(reason) = self.endpoints.get(&serial).filter(|_| up).and_then(|endpoint| endpoint.lost()) {
@@ -341,6 +350,7 @@ impl Task {
                 self.roster.handle(now, Event::Judged { key: endpoint, verdict });
             }
             Command::Cordons(cordons) => self.cordons(cordons),
+            Command::Restart(wanted) => self.restart(wanted),
         }
     }
 

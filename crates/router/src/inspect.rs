@@ -6,14 +6,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use drain::State;
-use model::NodeId;
+use model::{BackendId, NodeId};
 use runtime::Clock;
+use runtime::grpc::{Actor, refusal};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status as GrpcStatus};
 use wire::pb::router::v1 as pb;
 use wire::pb::router::v1::router_service_server::RouterService;
 
 use crate::downstream::Shared;
+use crate::fleet::restart::{Begun, Operators, Refused};
 use crate::fleet::{EndpointStatus, Following, Status};
 
 /// The admin service of a router.
@@ -24,6 +26,7 @@ pub struct Inspector {
     pub(crate) shared: Arc<Shared>,
     pub(crate) status: watch::Receiver<Arc<Status>>,
     pub(crate) following: watch::Receiver<Following>,
+    pub(crate) operators: Operators,
     pub(crate) clock: Clock,
 }
 
@@ -58,6 +61,47 @@ impl RouterService for Inspector {
             renamed: renamed.collect(),
         }))
     }
+
+    async fn restart(&self, request: Request<pb::RestartRequest>) -> Result<Response<pb::RestartResponse>, GrpcStatus> {
+        let actor = Actor::of(&request)?.0.clone();
+        let pb::RestartRequest { server, pids } = request.into_inner();
+        let backend = BackendId::new(&server).map_err(|error| refusal::invalid("server", error.to_string()))?;
+        let stopping = || refusal::unavailable("STOPPING", "the router is stopping");
+        let begun = self.operators.restart(backend, pids, actor).await.ok_or_else(stopping)?;
+        let begun = begun.map_err(|refused| match refused {
+            Refused::Unknown => {
+                let text = format!("there is no server `{server}` in the live revision");
+                refusal::not_found("SERVER_UNKNOWN", "server", &server, text)
+            }
+            Refused::NoProcess => {
+                let text =
+                    format!("server `{server}` is reached over HTTP: the gateway has no process of it to restart");
+                refusal::precondition("NO_PROCESS", &server, text)
+            }
+        })?;
+        let endpoints = futures_util::future::join_all(begun.into_iter().map(restarted)).await;
+        Ok(Response::new(pb::RestartResponse { node: self.node.to_string(), endpoints }))
+    }
+}
+
+/// What became of it. An attempt has a deadline of its own.
+async fn restarted(begun: Begun) -> pb::Restarted {
+    let Begun { endpoint, pid, done, joined } = begun;
+    let error = match done {
+        None => String::new(),
+        Some(done) => match done.await {
+            Ok(Ok(())) => String::new(),
+            Ok(Err(reason)) => reason,
+            Err(_) => "it is leaving, or the router is stopping".to_owned(),
+        },
+    };
+    pb::Restarted {
+        key: Some(wire::endpoint_key_to_pb(&endpoint.key)),
+        previous_pid: pid.unwrap_or(0),
+        pid: endpoint.state().pid.unwrap_or(0),
+        joined,
+        error,
+    }
 }
 
 impl Inspector {
@@ -85,6 +129,7 @@ impl Inspector {
             restarts: state.restarts,
             error: one.reason.as_deref().or(last_error).unwrap_or_default().into(),
             stderr: state.stderr,
+            stray_output: state.stray,
             next_attempt: next_attempt.and_then(|next| next.try_into().ok()),
             role: one.role().into(),
             warnings: one.warnings.clone(),

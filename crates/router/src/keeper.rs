@@ -169,6 +169,10 @@ impl Keeper {
 
     /// Waits for the keeper itself, so that it is no zombie. Ends whatever still runs.
     pub(crate) async fn reap(mut self) -> Ending {
+        self.ended_and_reaped().await
+    }
+
+    pub(crate) async fn ended_and_reaped(&mut self) -> Ending {
         self.kill();
         let ending = self.ended().await;
         if let Err(error) = self.process.wait().await {

@@ -42,6 +42,11 @@ pub const METRICS: &[Metric] = &[
         "Attempts to bring an endpoint of the server up: start or connect, initialise, list its tools.",
     ),
     Metric::counter("only1mcp_server_losses_total", &[SERVER], "How often an endpoint that was up was lost."),
+    Metric::counter(
+        "only1mcp_server_restarts_total",
+        &[SERVER, Label("cause", &["operator", "unhealthy"])],
+        "How often the process of the server was ended so that another one takes its place.",
+    ),
     Metric::gauge("only1mcp_router_revision", &[], "The live revision; 0 for none."),
     Metric::gauge("only1mcp_router_live_info", &[Label("digest", &[])], "1 for the digest of the live revision."),
     Metric::gauge(
@@ -52,7 +57,7 @@ pub const METRICS: &[Metric] = &[
     Metric::gauge("only1mcp_router_tools", &[], "Tools that clients see."),
     Metric::gauge(
         "only1mcp_router_endpoints",
-        &[Label("verdict", &["healthy", "degraded", "unhealthy", "unknown", "starting"])],
+        &[Label("verdict", &["healthy", "degraded", "unhealthy", "unknown", "starting", "failing"])],
         "Live endpoints by verdict.",
     ),
     Metric::gauge("only1mcp_router_endpoints_leaving", &[], "Endpoints that the live revision has no more."),
@@ -159,7 +164,15 @@ fn gauges(status: &Status, following: &watch::Receiver<Following>) {
     gauge!("only1mcp_router_from_disk").set(u8::from(following.borrow().from_disk));
     gauge!("only1mcp_router_tools").set(count(status.tools));
     let live = || status.endpoints.iter().filter(|endpoint| endpoint.live);
-    for verdict in [Verdict::Healthy, Verdict::Degraded, Verdict::Unhealthy, Verdict::Unknown, Verdict::Starting] {
+    let verdicts = [
+        Verdict::Healthy,
+        Verdict::Degraded,
+        Verdict::Unhealthy,
+        Verdict::Unknown,
+        Verdict::Starting,
+        Verdict::Failing,
+    ];
+    for verdict in verdicts {
         let number = live().filter(|status| status.endpoint.verdict() == verdict).count();
         gauge!("only1mcp_router_endpoints", "verdict" => verdict.as_str()).set(count(number));
     }

@@ -127,6 +127,7 @@ impl Router {
             shared,
             status: fleet.status,
             following: fleet.following,
+            operators: fleet.operators,
             clock: scope.clock,
         };
         Ok(Self { listen: address, inspector, cores, control, scribe, _state_dir: state_dir })

@@ -161,6 +161,14 @@ impl Link {
         }
     }
 
+    /// Has another process take the place of this one, if there is a process.
+    pub(crate) fn restart(&self, why: &str) {
+        match self {
+            Self::Http(_) => {}
+            Self::Stdio(link) => link.restart(why),
+        }
+    }
+
     /// The orderly end: the server is told, and given a little time.
     pub(crate) async fn close(&self, endpoint: &Endpoint) {
         match self {

@@ -41,6 +41,9 @@ const TESTS: &[(&str, fn())] = &[
     }),
     ("failures_to_start_say_why_to_operators_alone", || run(calls::failures_to_start_say_why_to_operators_alone())),
     ("a_child_sees_only_its_own_environment", || run(calls::a_child_sees_only_its_own_environment())),
+    ("a_restart_fails_what_was_sent_and_holds_what_comes", || {
+        run(calls::a_restart_fails_what_was_sent_and_holds_what_comes());
+    }),
     ("who_asks_without_reading_is_ended", || run(bounds::who_asks_without_reading_is_ended())),
     ("a_flood_of_one_server_is_no_matter_of_another", || run(bounds::a_flood_of_one_server_is_no_matter_of_another())),
     ("what_nobody_can_read_is_the_error_of_its_call", || {

@@ -173,6 +173,7 @@ fn backend(server: Server) -> Backend {
         variants: vec![Variant { id: VariantId::only(), weight: 100, endpoints: vec![spec] }],
         tools: None,
         critical: server.id == 0,
+        restart_unhealthy: false,
         replace: ReplaceMode::Beside,
         drain: Some(DrainPolicy { timeout: drain_timeout(server.id) }),
         connect: None,

@@ -28,6 +28,7 @@ fn content(servers: &[(&str, &str)]) -> Content {
             }],
             tools: None,
             critical: false,
+            restart_unhealthy: false,
             replace: ReplaceMode::Beside,
             drain: None,
             connect: None,
@@ -157,7 +158,14 @@ fn health_survives() {
     for observation in observations {
         assert_eq!(health::observation(Some(health::observation_to_pb(&observation))), Ok(observation));
     }
-    let verdicts = [Verdict::Healthy, Verdict::Degraded, Verdict::Unhealthy, Verdict::Unknown, Verdict::Starting];
+    let verdicts = [
+        Verdict::Healthy,
+        Verdict::Degraded,
+        Verdict::Unhealthy,
+        Verdict::Unknown,
+        Verdict::Starting,
+        Verdict::Failing,
+    ];
     let mut requests = vec![Request::Probe { endpoint: key(), probe: 8, timeout: Duration::from_secs(5) }];
     requests.extend(verdicts.map(|verdict| Request::Verdict { endpoint: key(), verdict }));
     for request in requests {

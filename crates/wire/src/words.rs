@@ -92,6 +92,7 @@ pub fn verdict(value: i32) -> Verdict {
         pb::Verdict::Degraded => Verdict::Degraded,
         pb::Verdict::Unhealthy => Verdict::Unhealthy,
         pb::Verdict::Starting => Verdict::Starting,
+        pb::Verdict::Failing => Verdict::Failing,
         pb::Verdict::Unknown | pb::Verdict::Unspecified => Verdict::Unknown,
     }
 }
@@ -103,6 +104,7 @@ pub fn verdict_to_pb(verdict: Verdict) -> i32 {
         Verdict::Unhealthy => pb::Verdict::Unhealthy,
         Verdict::Unknown => pb::Verdict::Unknown,
         Verdict::Starting => pb::Verdict::Starting,
+        Verdict::Failing => pb::Verdict::Failing,
     };
     verdict.into()
 }

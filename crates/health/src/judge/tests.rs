@@ -32,6 +32,7 @@ fn verdicts_follow_rows_not_single_outcomes() {
                 Verdict::Unhealthy => 'U',
                 Verdict::Unknown => '?',
                 Verdict::Starting => 'S',
+                Verdict::Failing => unreachable!("only a router can say so"),
             })
             .collect();
         assert_eq!(said, verdicts, "after {outcomes}");

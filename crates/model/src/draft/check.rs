@@ -58,6 +58,13 @@ impl Check {
                 self.refuse_at(tool, "the name of a tool is empty");
             }
         }
+        if let Some(restart) = draft.restart_unhealthy.as_ref().filter(|restart| restart.value)
+            && matches!(draft.transport, Some(DraftTransport::Http { .. }))
+        {
+            let message = "only a program that the gateway has started can be restarted; expected a `stdio` transport, or \
+                           no such key";
+            self.refuse(&restart.at, &restart.path, message);
+        }
         let endpoints = match draft.transport {
             Some(transport) => self.transport(transport, &draft.path),
             None => {
@@ -71,6 +78,7 @@ impl Check {
             tools: draft.tools.map(|tools| tools.into_iter().map(|tool| tool.value).collect()),
             critical: draft.critical,
             replace: draft.replace,
+            restart_unhealthy: draft.restart_unhealthy.is_some_and(|restart| restart.value),
             drain: draft.drain,
             connect: draft.connect,
         })

@@ -64,6 +64,7 @@ fn all_faults_at_once_each_with_its_place() {
         transport,
         tools: None,
         critical: false,
+        restart_unhealthy: None,
         replace: ReplaceMode::Beside,
         drain: None,
         connect: None,

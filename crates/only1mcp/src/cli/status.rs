@@ -75,9 +75,13 @@ impl View {
                 problems.push(text);
             }
         }
-        for row in self.rows().filter(|row| render::verdict(row.state.verdict) == "unhealthy") {
+        for row in self.rows() {
+            let verdict = render::verdict(row.state.verdict);
+            if !["unhealthy", "failing"].contains(&verdict) {
+                continue;
+            }
             let reason = render::some(&row.state.error).map_or_else(String::new, |reason| format!(": {reason}"));
-            problems.push(format!("server {} is unhealthy in {}{reason}", row.server(), row.router.node));
+            problems.push(format!("server {} is {verdict} in {}{reason}", row.server(), row.router.node));
         }
         problems
     }
@@ -317,6 +321,7 @@ impl Row<'_> {
             value["admitted"] = detail.admitted.into();
             value["restarts"] = detail.restarts.into();
             value["stderr"] = json!(detail.stderr);
+            value["stray_output"] = json!(detail.stray_output);
             value["next_attempt_ms"] = render::millis(detail.next_attempt).into();
         }
         value
@@ -325,6 +330,7 @@ impl Row<'_> {
 
 fn badness(verdict: &str) -> u8 {
     match verdict {
+        "failing" => 5,
         "unhealthy" => 4,
         "starting" => 3,
         "unknown" => 2,

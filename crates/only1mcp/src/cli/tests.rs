@@ -11,11 +11,11 @@ use wire::pb::{
     },
     drain::v1::Drain,
     process::v1::GetLogResponse,
-    router::v1::{Endpoint, InspectResponse},
+    router::v1::{Endpoint, InspectResponse, RestartResponse, Restarted},
     words::v1::{EndpointKey, Verdict, Violation},
 };
 
-use super::{Output, changes, diff, drains, events, history, log, render, status};
+use super::{Output, changes, diff, drains, events, history, log, render, restart, status};
 
 fn shown(output: &Output) -> String {
     let Output { text, complaints, json, code } = output;
@@ -107,6 +107,16 @@ fn a_status_with_all_that_can_be_wrong() {
                 next_attempt: duration(1500),
                 ..Endpoint::default()
             },
+            Endpoint {
+                key: key("notes"),
+                verdict: Verdict::Failing.into(),
+                transport: "stdio".into(),
+                admission: "open".into(),
+                error: "initialize: its process exited with status 1; its stdout has lines that are no MCP: usage"
+                    .into(),
+                stray_output: vec!["usage".into()],
+                ..Endpoint::default()
+            },
             // It is tried, and may never be one.
             Endpoint { key: key("candidate"), role: "candidate".into(), ..Endpoint::default() },
         ],
@@ -115,6 +125,24 @@ fn a_status_with_all_that_can_be_wrong() {
     };
     let output = status::show(answer, BTreeMap::from([("a".to_owned(), detail)]));
     insta::assert_snapshot!(shown(&output));
+}
+
+#[test]
+fn restarts() {
+    let one = |previous_pid, pid, joined, error: &str| Restarted {
+        key: key("files"),
+        previous_pid,
+        pid,
+        joined,
+        error: error.into(),
+    };
+    let answer = |node: &str, endpoints: Vec<Restarted>| RestartResponse { node: node.into(), endpoints };
+    let done =
+        [answer("a", vec![one(7, 9, false, ""), one(0, 10, false, "")]), answer("b", vec![one(0, 11, true, "")])];
+    insta::assert_snapshot!("restart", shown(&restart::show("files", &done, None)));
+    let failed = [answer("a", vec![one(7, 0, false, "initialize: its process exited with status 1")])];
+    let refused = ("b".to_owned(), "there is no server `files` in the live revision".to_owned());
+    insta::assert_snapshot!("restart_failed", shown(&restart::show("files", &failed, Some(&refused))));
 }
 
 #[test]

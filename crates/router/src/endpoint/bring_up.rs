@@ -328,6 +328,14 @@ impl Endpoint {
         was_live
     }
 
+    /// Ends the process of a stdio server so that another one can take its place: calls in flight fail at once, calls that
+    /// come wait. That it is lost is told, as always, when it is gone; the fleet then brings it up.
+    pub fn restart(&self, why: &str) {
+        if let Some(link) = self.link() {
+            link.restart(why);
+        }
+    }
+
     /// Ends it for ever, after admission is closed: the server is told (a session is deleted, stdin is closed), a child
     /// that stays gets SIGTERM after 2 s and SIGKILL, with all its descendants, after 2 s more. Returns when it is over.
     pub async fn shut_down(&self) {

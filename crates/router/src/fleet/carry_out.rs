@@ -81,6 +81,7 @@ impl Task {
             }
             Effect::Publish { swap, by_file } => self.publish(swap, by_file),
             Effect::ShutDown { serial } => self.shut_down(serial),
+            Effect::Restart { serial, unhealthy } => self.restart_endpoint(serial, unhealthy),
             Effect::Prepared { attempt, outcomes } => self.prepared(attempt, outcomes),
         }
     }
@@ -125,6 +126,8 @@ impl Task {
         let Some(endpoint) = self.endpoints.remove(&serial) else { return };
         self.serials.remove(&endpoint.serial);
         self.wanted_by.remove(&serial);
+        // Who waits for a restart of it hears that there is none.
+        self.restarters.remove(&serial);
         self.unseen = true;
         endpoint.admission.cordon();
         if !endpoint.admission.try_close() {

@@ -20,6 +20,8 @@ use crate::endpoint::Reason;
 mod attempt;
 mod member;
 mod relist;
+mod restart;
+mod restarts;
 
 pub(crate) use member::{Member, State};
 
@@ -51,6 +53,8 @@ pub(crate) enum Event {
     Listed { serial: Serial, result: Result<Offered, String> },
     /// What is thought of it.
     Judged { key: EndpointKey, verdict: Verdict },
+    /// An operator wants its process ended and another one started.
+    Restart { serial: Serial },
     /// On its way out, and nothing is in flight any more.
     Closed { serial: Serial },
     /// A shutdown that was asked for is complete.
@@ -71,6 +75,12 @@ pub(crate) enum Effect {
     },
     List {
         serial: Serial,
+    },
+    /// End its process: the next thing heard of it is that it is lost.
+    Restart {
+        serial: Serial,
+        /// Judged unhealthy, not asked for.
+        unhealthy: bool,
     },
     /// Tell those who choose among endpoints.
     Verdict {
@@ -151,12 +161,8 @@ impl Roster {
                 }
             }
             Event::Listed { serial, result } => self.listed(now, serial, result),
-            Event::Judged { key, verdict } => {
-                if let Some(member) = self.members.get_mut(&key) {
-                    member.judged = verdict;
-                    self.effects.extend(member.verdict_effect());
-                }
-            }
+            Event::Judged { key, verdict } => self.judged(now, &key, verdict),
+            Event::Restart { serial } => self.restart(now, serial),
             Event::Closed { serial } => {
                 if let Some(key) = self.keys.get(&serial).cloned() {
                     self.drop_member(&key);
@@ -181,6 +187,7 @@ impl Roster {
             if member.relist.begins(now, member.state.is_up()) {
                 self.effects.push_back(Effect::List { serial: member.serial });
             }
+            self.effects.extend(member.restart_due(now));
             if member.spare_until.is_some_and(|until| until <= now) {
                 over.push(key.clone());
             }
@@ -199,7 +206,7 @@ impl Roster {
         let of_live = |key: &EndpointKey| self.live.as_ref().is_some_and(|live| live.layout.has(key));
         let dues = self.members.iter().flat_map(|(key, member)| {
             let retry = member.state.retry_at().filter(|_| of_live(key));
-            [retry, member.relist.due(), member.spare_until]
+            [retry, member.relist.due(), member.restart_at, member.spare_until]
         });
         dues.flatten().min()
     }
@@ -288,6 +295,7 @@ impl Roster {
         let backends: BTreeSet<_> = layout.backends.iter().map(|one| &one.backend.id).collect();
         self.known.retain(|key, _| backends.contains(&key.backend) || self.members.contains_key(key));
         self.live = Some(LiveSnapshot { revision, layout });
+        self.apply_restart_policy(now);
         self.settling = restore && self.anyone_arriving();
         self.effects.push_back(Effect::Publish { swap: true, by_file: restore });
         self.spare_leftovers(now + SPARE);
@@ -394,7 +402,7 @@ impl Roster {
         if !member.state.is_up() {
             return;
         }
-        let again = wanted && member.was_stable(now, STABLE);
+        let again = wanted && (std::mem::take(&mut member.restarting) || member.was_stable(now, STABLE));
         if again {
             member.arrives_again();
             self.effects.push_back(Effect::BringUp { serial, timeout: member.connect });
@@ -463,6 +471,7 @@ impl Roster {
             | Effect::List { .. }
             | Effect::Verdict { .. }
             | Effect::ShutDown { .. }
+            | Effect::Restart { .. }
             | Effect::Prepared { .. } => None,
         });
         match waiting {

@@ -8,7 +8,7 @@
 mod hearing;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -16,7 +16,7 @@ use mcp::message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::stderr_tail::{Lines, StderrTail};
 use super::stdio::{ToChild, Waiter};
@@ -45,7 +45,7 @@ pub(super) struct Pump {
     number: u64,
     kept: Kept,
     calls: mpsc::Receiver<ToChild>,
-    closing: CancellationToken,
+    closing: Closing,
     waiting: BTreeMap<u64, Waiting>,
     out: BytesMut,
     /// Replies to what the child asks, until there is room for them in `out`.
@@ -85,10 +85,47 @@ struct Waiting {
 /// Why the pump stops taking calls.
 enum Stop {
     Asked,
+    /// Another process is to take its place, and why.
+    Restart(String),
     /// The child closed a pipe, or ended.
     Closed,
     /// It sent a line without end.
     Broken(String),
+}
+
+/// How the end of a child is asked for.
+#[derive(Clone, Default)]
+pub(super) struct Closing {
+    token: CancellationToken,
+    /// Another process is to take its place.
+    restart: Arc<OnceLock<String>>,
+}
+
+impl Closing {
+    pub(super) fn ask(&self) {
+        self.token.cancel();
+    }
+
+    /// The first reason counts; none if the end was asked for before.
+    pub(super) fn restart(&self, why: &str) {
+        if !self.token.is_cancelled() {
+            drop(self.restart.set(why.to_owned()));
+            self.token.cancel();
+        }
+    }
+
+    /// Asks when it is dropped.
+    pub(super) fn guard(&self) -> DropGuard {
+        self.token.clone().drop_guard()
+    }
+
+    fn asked(&self) -> impl Future<Output = ()> {
+        self.token.cancelled()
+    }
+
+    fn stop(&self) -> Stop {
+        self.restart.get().cloned().map_or(Stop::Asked, Stop::Restart)
+    }
 }
 
 impl Pump {
@@ -97,7 +134,7 @@ impl Pump {
         number: u64,
         kept: Kept,
         calls: mpsc::Receiver<ToChild>,
-        closing: CancellationToken,
+        closing: Closing,
     ) -> Self {
         endpoint.stderr.begin();
         endpoint.stray.begin();
@@ -136,34 +173,68 @@ impl Pump {
         // First no new calls: whoever finds no connection waits for the next one.
         let was_live = self.endpoint.upgrade().is_some_and(|endpoint| endpoint.unlink(self.number));
         self.calls.close();
-        self.see_out().await;
+        let patience = match &stop {
+            Stop::Restart(why) => {
+                tracing::warn!(server = self.server, why, "a stdio server is restarted");
+                let message = format!("server `{}` was restarted while the call was running: {why}", self.server);
+                self.fail_all(&message, None).await;
+                Duration::ZERO
+            }
+            Stop::Asked | Stop::Closed | Stop::Broken(_) => GRACE,
+        };
+        self.see_out(patience).await;
         self.stderr_lines.finish(|line| self.stderr.push(line));
-        let Self { endpoint, server, kept, calls, waiting, written, stderr, stray, .. } = self;
-        let ending = kept.keeper.reap().await;
+        let ending = self.kept.keeper.ended_and_reaped().await;
         let reason = match &stop {
             Stop::Broken(what) => format!("its process {what} and {ending}"),
+            Stop::Restart(why) => format!("it was restarted: {why}; its process {ending}"),
             Stop::Asked | Stop::Closed => format!("its process {ending}"),
         };
-        let message = format!("server `{server}` gave no answer: {reason}");
-        let detail = match stop {
-            Stop::Asked => {
-                tracing::debug!(server, reason, "a stdio server has ended");
-                None
-            }
-            Stop::Closed | Stop::Broken(_) => {
-                let detail = Detail::new(wrote(&stderr, &stray));
-                tracing::warn!(server, reason, reference = %detail.reference, said = detail.text,
-                    "a stdio server is lost");
-                Some(detail)
-            }
-        };
-        tell_all(calls, waiting, written, &message, detail.as_ref()).await;
-        if let Some(endpoint) = endpoint.upgrade().filter(|_| was_live) {
+        let detail = self.log_end(&stop, &reason);
+        let message = format!("server `{}` gave no answer: {reason}", self.server);
+        self.fail_all(&message, detail.as_ref()).await;
+        if let Some(endpoint) = self.endpoint.upgrade().filter(|_| was_live) {
             let rest = detail.as_ref().map(ToString::to_string).unwrap_or_default();
             let (full, reference) = (format!("{reason}{rest}").into(), detail.map(|detail| detail.reference));
             let reason = Reason { plain: reason.into(), full, reference };
             endpoint.note_error(reason.clone());
             endpoint.tell(EndpointEvent::Lost { reason: reason.full });
+        }
+    }
+
+    /// The line in the log, and what it has that clients do not get.
+    fn log_end(&self, stop: &Stop, reason: &str) -> Option<Arc<Detail>> {
+        let server = &self.server;
+        match stop {
+            Stop::Asked | Stop::Restart(_) => {
+                tracing::debug!(server, reason, "a stdio server has ended");
+                None
+            }
+            Stop::Closed | Stop::Broken(_) => {
+                let detail = Detail::new(wrote(&self.stderr, &self.stray));
+                tracing::warn!(server, reason, reference = %detail.reference, said = detail.text,
+                    "a stdio server is lost");
+                Some(detail)
+            }
+        }
+    }
+
+    /// Everybody who still waits, or had not even been written.
+    async fn fail_all(&mut self, message: &str, detail: Option<&Arc<Detail>>) {
+        let explained = |error: CallError| match detail {
+            Some(detail) => error.explained(Arc::clone(detail)),
+            None => error,
+        };
+        let unsent = || explained(CallError::unsent(Cause::Lost, message.to_owned()));
+        let sent = || explained(CallError::sent(Cause::Lost, message.to_owned()));
+        for Waiting { waiter, begins } in std::mem::take(&mut self.waiting).into_values() {
+            drop(waiter.progress);
+            drop(waiter.answer.send(Err(if begins < self.written { sent() } else { unsent() })));
+        }
+        while let Some(message) = self.calls.recv().await {
+            if let ToChild::Call { waiter, .. } = message {
+                drop(waiter.answer.send(Err(unsent())));
+            }
         }
     }
 
@@ -176,7 +247,7 @@ impl Pump {
             };
             let reads = self.paused_until.is_none() && self.unread_until.is_none();
             tokio::select! {
-                () = self.closing.cancelled() => return Stop::Asked,
+                () = self.closing.asked() => return self.closing.stop(),
                 _ = keeper.ended() => return Stop::Closed,
                 wrote = stdin.write(&self.out), if !self.out.is_empty() => match wrote {
                     Ok(count) => self.wrote(count),
@@ -220,11 +291,11 @@ impl Pump {
         }
     }
 
-    /// Closes stdin and reads on until the child is gone, with more force after each grace. What it still answers counts.
-    async fn see_out(&mut self) {
+    /// Closes stdin and, after `patience`, asks; reads on until the child is gone, with more force after each grace. What it still answers counts.
+    async fn see_out(&mut self, patience: Duration) {
         drop(self.kept.streams.stdin.take());
         let mut forces = [Keeper::terminate as fn(&mut Keeper), Keeper::kill].into_iter();
-        let mut deadline = Instant::now() + if self.kept.keeper.has_ended() { LAST_WORDS } else { GRACE };
+        let mut deadline = Instant::now() + if self.kept.keeper.has_ended() { LAST_WORDS } else { patience };
         while !self.kept.keeper.has_ended() || self.stdout_open || self.stderr_open {
             self.inbound.reserve(READ);
             self.stderr_chunk.reserve(READ_STDERR);
@@ -324,28 +395,4 @@ pub(crate) fn wrote(stderr: &StderrTail, stray: &StderrTail) -> String {
     let stderr = stderr.told().map(|lines| format!("its stderr ends with: {lines}"));
     let stray = stray.told().map(|lines| format!("its stdout has lines that are no MCP: {lines}"));
     stderr.into_iter().chain(stray).collect::<Vec<_>>().join("; ")
-}
-
-/// Fails everybody who still waits or had not even been written.
-async fn tell_all(
-    mut calls: mpsc::Receiver<ToChild>,
-    waiting: BTreeMap<u64, Waiting>,
-    written: u64,
-    message: &str,
-    detail: Option<&Arc<Detail>>,
-) {
-    let explained = |error: CallError| match detail {
-        Some(detail) => error.explained(Arc::clone(detail)),
-        None => error,
-    };
-    let unsent = || explained(CallError::unsent(Cause::Lost, message.to_owned()));
-    let sent = || explained(CallError::sent(Cause::Lost, message.to_owned()));
-    for Waiting { waiter, begins } in waiting.into_values() {
-        drop(waiter.answer.send(Err(if begins < written { sent() } else { unsent() })));
-    }
-    while let Some(message) = calls.recv().await {
-        if let ToChild::Call { waiter, .. } = message {
-            drop(waiter.answer.send(Err(unsent())));
-        }
-    }
 }

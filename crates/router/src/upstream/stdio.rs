@@ -16,7 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::ask::{ask, result_of};
 use super::inbound::Restore;
-use super::pump::Pump;
+use super::pump::{Closing, Pump};
 use super::stdio_events::StdioEvents;
 use super::{Link, OURSELVES, outgoing};
 use crate::call::{Answer, Call, CallError, Cause, EventStream};
@@ -36,7 +36,7 @@ pub(crate) struct StdioLink {
     queue: mpsc::Sender<ToChild>,
     greeting: OnceLock<ServerInitialize>,
     /// Cancelled: the pump ends the child in an orderly way.
-    closing: CancellationToken,
+    closing: Closing,
     /// Cancelled by the pump when child and keeper are gone.
     gone: CancellationToken,
     /// A link nobody holds any more is closed.
@@ -79,7 +79,7 @@ impl StdioLink {
         };
         let (queue, calls) = mpsc::channel(QUEUE);
         sampled::queue("router_to_child", &queue);
-        let (closing, gone) = (CancellationToken::new(), CancellationToken::new());
+        let (closing, gone) = (Closing::default(), CancellationToken::new());
         let number = endpoint.next_link_number();
         let pump = Pump::new(endpoint, number, kept, calls, closing.clone());
         let over = gone.clone().drop_guard();
@@ -87,7 +87,7 @@ impl StdioLink {
             pump.run().await;
             drop(over);
         });
-        let close_on_drop = closing.clone().drop_guard();
+        let close_on_drop = closing.guard();
         let link = Arc::new(Link::Stdio(Self {
             number,
             pid,
@@ -139,8 +139,13 @@ impl StdioLink {
 
     /// Returns when the child, its descendants and its keeper are gone.
     pub(super) async fn close(&self) {
-        self.closing.cancel();
+        self.closing.ask();
         self.gone.cancelled().await;
+    }
+
+    /// Fails its calls at once and ends it with little patience; that it is lost is told when it is gone.
+    pub(super) fn restart(&self, why: &str) {
+        self.closing.restart(why);
     }
 }
 

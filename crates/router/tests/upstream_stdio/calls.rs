@@ -147,6 +147,36 @@ pub async fn a_crash_fails_what_was_sent_and_holds_what_comes() {
     small.endpoint.shut_down().await;
 }
 
+pub async fn a_restart_fails_what_was_sent_and_holds_what_comes() {
+    let small = small();
+    small.up().await;
+    let pid = small.endpoint.state().pid.unwrap();
+    // A process that hangs: it takes no signal but SIGKILL.
+    let lease = Lease::admit(&small.endpoint, Revision(1)).unwrap();
+    let mut held = Box::pin(forward(&lease, call_of(&tool_call("1", "hold")), None));
+    let echo = tool_call("2", "echo");
+    tokio::select! {
+        _ = &mut held => panic!("it is held"),
+        _ = small.whole(&echo) => {}
+    }
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let begun = Instant::now();
+    small.endpoint.restart("a test says so");
+    small.endpoint.restart("once is enough");
+    let error = held.await.unwrap_err();
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}: not when the process is gone", begun.elapsed());
+    assert_eq!((error.cause, error.sent), (Cause::Lost, true), "it may have been executed, and is not repeated");
+    assert_eq!(error.message, "server `small` was restarted while the call was running: a test says so");
+    let EndpointEvent::Lost { reason } = small.event().await else { panic!("lost") };
+    assert!(reason.starts_with("it was restarted: a test says so; its process was ended by signal 9"), "{reason}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    let (answer, _) = tokio::join!(small.whole(&echo), small.up());
+    assert!(answer.starts_with(r#"{"id":2,"#));
+    assert_ne!(small.endpoint.state().pid, Some(pid));
+    drop(lease);
+    small.endpoint.shut_down().await;
+}
+
 pub async fn failures_to_start_say_why_to_operators_alone() {
     let fails = async |transport: Transport, expected: &str, told: &str| {
         let limits = Limits { connect: Duration::from_secs(5), ..Limits::default() };

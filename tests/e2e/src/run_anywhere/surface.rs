@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 use runtime::AdminToken;
 use serde_json::{Value, json};
 use testkit::{
-    ConfigFile, Document, Fault, Scratch, Services, Supervised, binaries, demo, fault, services::Kind, wait,
+    ConfigFile, Document, Fault, Scratch, Server, Services, Supervised, binaries, demo, fault, services::Kind, wait,
 };
 use tokio::time::Instant;
 
@@ -41,7 +41,8 @@ pub fn run(_: Size) -> Result<Figures, Fault> {
         .key("hot_reload", json!({ "enabled": false }))
         .key("rollback", json!({ "history": { "max_snapshots": 1 } }))
         .with(demo::stdio("one", "one", &scratch)?)
-        .with(demo::stdio("two", "two", &scratch)?);
+        .with(demo::stdio("two", "two", &scratch)?)
+        .with(Server::http("remote", "http://127.0.0.1:9/mcp"));
     let file = ConfigFile::create(scratch.file("only1mcp.yaml"), &document.yaml())?;
     let services = Services::up(&scratch, file.path(), 1)?;
     let client = Reflector::start(&scratch.folder("logs")?)?;
@@ -183,10 +184,24 @@ impl Stage<'_> {
         Ok(servers)
     }
 
+    /// Once for each process that is named, however often it is asked for.
+    fn restart(&mut self, seen: &Value) -> Result<(), Fault> {
+        let restart = method(ROUTER, "Restart");
+        let endpoints = seen["endpoints"].as_array().into_iter().flatten();
+        let pid = endpoints.filter(|one| one["key"]["backend"] == "two").map(|one| one["pid"].clone()).next();
+        let request = json!({ "server": "two", "pids": [pid] });
+        let first = self.call("router", &restart, request.clone())?["endpoints"][0].clone();
+        let again = self.call("router", &restart, request)?["endpoints"][0].clone();
+        let once = first["previousPid"] == json!(pid) && first["pid"] != json!(pid) && again["pid"] == first["pid"];
+        self.figures.demand("restarted_once", format!("{first} {again}"), "one process after the other", once);
+        Ok(())
+    }
+
     /// Every other method, on every process that has it.
     fn everything_else(&mut self) -> Result<(), Fault> {
         let seen = self.call("router", &method(ROUTER, "Inspect"), json!({}))?;
         self.figures.note("endpoints", seen["endpoints"].as_array().map_or(0, Vec::len));
+        self.restart(&seen)?;
         let hello = |boot: &str| json!({ "hello": { "node": "stranger", "boot": boot } });
         let monitor = "health-monitor";
         self.call(monitor, &method(HEALTH, "ListVerdicts"), json!({}))?;
@@ -274,6 +289,10 @@ impl Stage<'_> {
         self.refused(MANAGER, &get, json!({ "request": { "revision": 4096 }, "timeout": 40 }))?;
         let unknown = json!({ "request": { "server": "nowhere" }, "timeout": 40 });
         self.refused("drain-coordinator", &method(DRAIN, "Start"), unknown)?;
+        let unknown = json!({ "request": { "server": "nowhere" }, "timeout": 40 });
+        self.refused("router", &method(ROUTER, "Restart"), unknown)?;
+        let remote = json!({ "request": { "server": "remote" }, "timeout": 40 });
+        self.refused("router", &method(ROUTER, "Restart"), remote)?;
         let unknown = json!({ "request": { "id": "nowhere" }, "timeout": 40 });
         self.refused("drain-coordinator", &method(DRAIN, "Cancel"), unknown)?;
         self.without_a_file()

@@ -14,6 +14,7 @@ pub(crate) fn backend(id: &str, urls: &[&str], replace: ReplaceMode) -> Arc<Back
         variants: vec![Variant { id: VariantId::only(), weight: 100, endpoints: endpoints.collect() }],
         tools: None,
         critical: false,
+        restart_unhealthy: false,
         replace,
         drain: None,
         connect: None,

@@ -5,8 +5,12 @@ use std::time::Duration;
 use model::{Time, Verdict};
 
 use super::relist::Relist;
+use super::restarts::Restarts;
 use super::{Effect, Serial};
 use crate::endpoint::Reason;
+
+/// So many attempts in a row that failed, or did not last, are no start any more.
+const FAILING: u32 = 3;
 
 #[derive(Debug)]
 pub(crate) struct Member {
@@ -22,6 +26,11 @@ pub(crate) struct Member {
     /// Nobody wants it; it is kept until then in case somebody does.
     pub(super) spare_until: Option<Time>,
     pub(super) relist: Relist,
+    /// When it is to be ended and started again, because it hangs.
+    pub(super) restart_at: Option<Time>,
+    pub(super) restarts: Restarts,
+    /// Its process is being ended, so that another one starts in its place.
+    pub(super) restarting: bool,
     up_since: Time,
     /// How often it came up.
     pub(crate) ups: u32,
@@ -87,6 +96,9 @@ impl Member {
             leaving: false,
             spare_until: None,
             relist: Relist::default(),
+            restart_at: None,
+            restarts: Restarts::default(),
+            restarting: false,
             up_since: Time::ZERO,
             ups: 0,
             failures: 0,
@@ -98,8 +110,14 @@ impl Member {
         match (&self.state, self.judged) {
             (State::Up, Verdict::Starting) => Verdict::Unknown,
             (State::Up, judged) => judged,
+            (State::Retrying { .. } | State::Down { .. }, _) if self.failures >= FAILING => Verdict::Failing,
             (State::Waiting | State::Arriving | State::Retrying { .. } | State::Down { .. }, _) => Verdict::Starting,
         }
+    }
+
+    /// Its process is being ended, so that another one takes its place.
+    pub(crate) fn restarting(&self) -> bool {
+        self.restarting
     }
 
     /// To tell, if it is another one than was told last. An endpoint is made `starting`.
@@ -110,6 +128,8 @@ impl Member {
     }
 
     pub(super) fn came_up(&mut self, now: Time) {
+        self.restart_at = None;
+        self.restarting = false;
         self.state = State::Up;
         self.judged = Verdict::Unknown;
         self.up_since = now;
@@ -118,6 +138,7 @@ impl Member {
 
     pub(super) fn failed(&mut self, now: Time, reason: Reason, wait: impl Fn(u32) -> Duration) {
         self.relist = Relist::default();
+        self.restart_at = None;
         self.state = State::Down { reason, retry_at: now + wait(self.failures) };
         self.failures = self.failures.saturating_add(1);
     }
@@ -131,6 +152,12 @@ impl Member {
     pub(super) fn arrives_again(&mut self) {
         self.failures = 0;
         self.relist = Relist::default();
+        self.restart_at = None;
+        self.state = State::Arriving;
+    }
+
+    /// To be brought up now; what failed before is not forgotten.
+    pub(super) fn hurry(&mut self) {
         self.state = State::Arriving;
     }
 

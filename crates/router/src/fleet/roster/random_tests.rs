@@ -113,7 +113,7 @@ impl World {
                     let all = outcomes.iter().all(|outcome| self.roster.is_wanted(&outcome.endpoint));
                     assert!(all, "{outcomes:?}");
                 }
-                Effect::List { .. } | Effect::Verdict { .. } | Effect::Publish { .. } => {}
+                Effect::List { .. } | Effect::Verdict { .. } | Effect::Publish { .. } | Effect::Restart { .. } => {}
             }
         }
         self.check();

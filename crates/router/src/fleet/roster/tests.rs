@@ -44,6 +44,9 @@ impl Case {
                     format!("{}{}", if swap { "swap" } else { "publish" }, if by_file { " by file" } else { "" })
                 }
                 Effect::ShutDown { serial } => format!("end {serial}"),
+                Effect::Restart { serial, unhealthy } => {
+                    format!("restart {serial}{}", if unhealthy { ", unhealthy" } else { "" })
+                }
                 Effect::Prepared { attempt, outcomes } => {
                     let outcome = |one: &CandidateOutcome| match &one.result {
                         CandidateResult::Ready { .. } => "ready",
@@ -251,4 +254,78 @@ fn a_changed_server_that_is_not_up_shows_the_tools_it_had() {
     assert_eq!(case.roster.offered(&layout(&[&changed]).backends[0]), Some(&tool("t")));
     case.live(3, &[&at("b", "http://b")]);
     assert_eq!(case.roster.known().len(), 0);
+}
+
+/// One program, with or without the policy that restarts it.
+fn program(restart_unhealthy: bool) -> Arc<Backend> {
+    let mut program = Backend::clone(&at("a", "http://a"));
+    program.restart_unhealthy = restart_unhealthy;
+    let transport = model::Transport::Stdio { command: "a".into(), args: vec![], env: BTreeMap::new(), cwd: None };
+    program.variants[0].endpoints[0].transport = transport;
+    Arc::new(program)
+}
+
+#[test]
+fn who_hangs_is_restarted_by_its_policy_more_and_more_seldom() {
+    let mut case = Case::new();
+    let key = program(true).endpoints().next().unwrap().0;
+    let judged = |verdict| Event::Judged { key: key.clone(), verdict };
+    let lost = || Event::Lost { serial: 1, reason: "it hangs".into() };
+    case.live(1, &[&program(false)]);
+    case.up(1);
+    assert_eq!(case.does(judged(Verdict::Unhealthy)), ["1 is unhealthy"], "no policy says so");
+    // A change of the policy keeps the process; of one that hangs it is the end.
+    assert_eq!(case.live(2, &[&program(true)]), ["restart 1, unhealthy", "swap by file"]);
+    assert_eq!(case.does(judged(Verdict::Unhealthy)), [""; 0], "it is being ended");
+    assert_eq!(case.does(lost()), ["bring 1", "1 is starting", "publish"], "at once, although it did not last");
+    case.up(1);
+    assert_eq!(case.does(judged(Verdict::Unhealthy)), ["1 is unhealthy"]);
+    assert_eq!(case.wait(Duration::from_secs(9)), [""; 0]);
+    assert_eq!(case.roster.next_deadline().unwrap().since(case.now), Duration::from_secs(1));
+    assert_eq!(case.wait(Duration::from_secs(1)), ["restart 1, unhealthy"]);
+    case.does(lost());
+    case.up(1);
+    // Whoever gets well, or leaves, is left alone.
+    case.does(judged(Verdict::Unhealthy));
+    case.does(judged(Verdict::Healthy));
+    assert_eq!(case.wait(Duration::from_secs(60)), [""; 0]);
+    case.live(3, &[&at("b", "http://b")]);
+    assert_eq!(case.does(judged(Verdict::Unhealthy)), ["1 is unhealthy"]);
+}
+
+#[test]
+fn an_operator_restarts_what_runs_and_hurries_what_waits() {
+    let mut case = Case::new();
+    let restart = || Event::Restart { serial: 1 };
+    let lost = || Event::Lost { serial: 1, reason: "restarted".into() };
+    case.live(1, &[&program(false)]);
+    assert_eq!(case.does(restart()), [""; 0], "it is being started");
+    case.up(1);
+    assert_eq!(case.does(restart()), ["restart 1"]);
+    assert_eq!(case.does(restart()), [""; 0], "once is enough");
+    assert_eq!(case.does(lost()), ["bring 1", "1 is starting", "publish"]);
+    assert_eq!(case.down(1), ["publish"]);
+    assert_eq!(case.does(restart()), ["bring 1"], "not when its back-off is over");
+    assert_eq!(case.down(1), ["publish"]);
+}
+
+#[test]
+fn a_crash_loop_is_failing() {
+    let mut case = Case::new();
+    let lost = || Event::Lost { serial: 1, reason: "exit 1".into() };
+    case.live(1, &[&program(false)]);
+    case.up(1);
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        told.extend(case.does(lost()));
+        let due = case.roster.next_deadline().unwrap();
+        told.extend(case.wait(due - case.now));
+        told.extend(case.up(1));
+    }
+    let verdicts: Vec<_> = told.iter().filter(|word| word.contains(" is ")).map(String::as_str).collect();
+    let (starts, fails) = (["1 is starting", "1 is unknown"], ["1 is failing", "1 is unknown"]);
+    assert_eq!(verdicts, [starts, starts, fails, fails].concat());
+    // It lasts, and is as good as any other.
+    case.wait(STABLE);
+    assert_eq!(case.does(lost()), ["bring 1", "1 is starting", "publish"]);
 }

@@ -1,0 +1,76 @@
+//! `restart`: another process in place of the one that a stdio server has.
+
+use runtime::exit;
+use serde_json::{Value, json};
+use wire::pb::router::v1::{InspectRequest, RestartRequest, RestartResponse, Restarted};
+
+use super::{Lines, Output};
+use crate::{admin::Admin, args::RestartArgs, failure::Failure};
+
+pub(crate) async fn run(args: &RestartArgs) -> Result<Output, Failure> {
+    let admin = Admin::find(&args.admin).await?;
+    let mut answers = Vec::new();
+    let mut failed = None;
+    for mut router in admin.needed_routers()? {
+        // Named by their pids, so that a request that arrives twice ends them once.
+        let seen = admin.ask(&router.target, router.client.inspect(InspectRequest {})).await?;
+        let of_server =
+            |key: &Option<wire::pb::words::v1::EndpointKey>| key.as_ref().is_some_and(|key| key.backend == args.server);
+        let running = seen.endpoints.iter().filter(|one| one.role == "live" && of_server(&one.key));
+        let pids = running.map(|one| one.pid).filter(|pid| *pid != 0).collect();
+        let request = RestartRequest { server: args.server.clone(), pids };
+        match admin.ask(&router.target, router.client.restart(request)).await {
+            Ok(answer) => answers.push(answer),
+            Err(failure) => failed = failed.or(Some((seen.node, failure))),
+        }
+    }
+    match failed {
+        Some((_, failure)) if answers.is_empty() => Err(failure),
+        failed => {
+            let failed = failed.map(|(node, failure)| (node, failure.to_string()));
+            Ok(show(&args.server, &answers, failed.as_ref()))
+        }
+    }
+}
+
+/// `failed`: a router that did not do it, and why, while others did.
+pub(super) fn show(server: &str, answers: &[RestartResponse], failed: Option<&(String, String)>) -> Output {
+    let (mut text, mut complaints, mut rows) = (Lines::default(), Lines::default(), Vec::new());
+    let all = answers.iter().flat_map(|answer| answer.endpoints.iter().map(move |one| (&answer.node, one)));
+    for (node, one) in all {
+        match said(one) {
+            Ok(said) => text.line(format_args!("{server} {said} in {node}")),
+            Err(reason) => complaints.line(format_args!("{server} has not come up in {node}: {reason}")),
+        }
+        rows.push(as_json(node, one));
+    }
+    if let Some((node, reason)) = failed {
+        complaints.line(format_args!("{server} is not restarted in {node}: {reason}"));
+        rows.push(json!({ "router": node, "error": reason }));
+    }
+    let code = if complaints.as_str().is_empty() { exit::DONE } else { exit::REFUSED };
+    Output { text, complaints, json: json!({ "server": server, "endpoints": rows }), code }
+}
+
+fn said(one: &Restarted) -> Result<String, &str> {
+    match (one.error.as_str(), one.joined, one.previous_pid) {
+        ("", true, _) => Ok(format!("was being started already, and runs as process {}", one.pid)),
+        ("", false, 0) => Ok(format!("is started, as process {}", one.pid)),
+        ("", false, previous) => Ok(format!("is restarted, as process {} in place of {previous}", one.pid)),
+        (reason, _, _) => Err(reason),
+    }
+}
+
+fn as_json(node: &str, one: &Restarted) -> Value {
+    let pid = |pid: u32| (pid != 0).then_some(pid);
+    let digest = one.key.as_ref().map(|key| key.digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    json!({
+        "router": node,
+        "variant": one.key.as_ref().map(|key| &key.variant),
+        "digest": digest,
+        "previous_pid": pid(one.previous_pid),
+        "pid": pid(one.pid),
+        "joined": one.joined,
+        "error": super::render::some(&one.error),
+    })
+}

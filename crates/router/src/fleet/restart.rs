@@ -1,0 +1,124 @@
+//! Restarts that operators ask for: which endpoints are meant, and what becomes of each.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::{BackendId, EndpointKey};
+use tokio::sync::{mpsc, oneshot};
+
+use super::roster::{Event, Serial};
+use super::{Command, Offered, Task};
+use crate::endpoint::Endpoint;
+
+/// One wish to have a server restarted.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) backend: BackendId,
+    /// Only processes with these numbers; empty: whatever runs.
+    pub(crate) pids: Vec<u32>,
+    pub(crate) actor: String,
+    pub(crate) answer: oneshot::Sender<Result<Vec<Begun>, Refused>>,
+}
+
+/// One endpoint of a server that is restarted.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) endpoint: Arc<Endpoint>,
+    /// The process that is ended.
+    pub(crate) pid: Option<u32>,
+    /// What there is to wait for; nothing if the process that was meant has ended before.
+    pub(crate) done: Option<oneshot::Receiver<Result<(), String>>>,
+    /// Somebody else had begun.
+    pub(crate) joined: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Unknown,
+    /// It is reached over HTTP.
+    NoProcess,
+}
+
+/// By endpoint, who waits for it to have come up or failed to.
+pub(super) type Restarters = BTreeMap<Serial, Vec<oneshot::Sender<Result<(), String>>>>;
+
+/// The way of operators to the fleet.
+#[derive(Debug, Clone)]
+pub(crate) struct Operators {
+    commands: mpsc::Sender<Command>,
+}
+
+impl Operators {
+    pub(super) fn new(commands: mpsc::Sender<Command>) -> Self {
+        Self { commands }
+    }
+
+    /// `None` when the fleet has ended.
+    pub(crate) async fn restart(
+        &self,
+        backend: BackendId,
+        pids: Vec<u32>,
+        actor: String,
+    ) -> Option<Result<Vec<Begun>, Refused>> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(Command::Restart(Wanted { backend, pids, actor, answer })).await.ok()?;
+        answered.await.ok()
+    }
+}
+
+impl Task {
+    pub(super) fn restart(&mut self, wanted: Wanted) {
+        let Wanted { backend, pids, actor, answer } = wanted;
+        let keys: Vec<EndpointKey> = {
+            let live = self.roster.layout().into_iter().flat_map(|layout| layout.keys());
+            live.filter(|key| key.backend == backend).cloned().collect()
+        };
+        let programs = keys.iter().filter_map(|key| self.endpoint(key)).all(|one| one.spec.transport.kind() == "stdio");
+        let outcome = match (keys.is_empty(), programs) {
+            (true, _) => Err(Refused::Unknown),
+            (false, false) => Err(Refused::NoProcess),
+            (false, true) => {
+                tracing::info!(server = %backend, actor, "an operator restarts a server");
+                Ok(keys.iter().filter_map(|key| self.begin(key, &pids)).collect())
+            }
+        };
+        // Whoever asked may be gone.
+        drop(answer.send(outcome));
+    }
+
+    fn begin(&mut self, key: &EndpointKey, pids: &[u32]) -> Option<Begun> {
+        let endpoint = Arc::clone(self.endpoint(key)?);
+        let member = self.roster.members().get(key)?;
+        let (serial, joined) = (member.serial, member.state.is_busy() || member.restarting());
+        let pid = endpoint.state().pid;
+        let meant = pids.is_empty() || pid.is_some_and(|pid| pids.contains(&pid)) || joined;
+        if !meant {
+            return Some(Begun { endpoint, pid, done: None, joined: true });
+        }
+        let (done_to, done) = oneshot::channel();
+        self.restarters.entry(serial).or_default().push(done_to);
+        self.roster.handle(self.now(), Event::Restart { serial });
+        self.unseen = true;
+        Some(Begun { endpoint, pid, done: Some(done), joined })
+    }
+
+    pub(super) fn restart_endpoint(&mut self, serial: Serial, unhealthy: bool) {
+        let Some(endpoint) = self.endpoints.get(&serial) else { return };
+        let (why, cause) = if unhealthy {
+            ("it was judged unhealthy (restart_unhealthy)", "unhealthy")
+        } else {
+            ("an operator asked for it", "operator")
+        };
+        let server = endpoint.key.backend.to_string();
+        metrics::counter!("only1mcp_server_restarts_total", "server" => server, "cause" => cause).increment(1);
+        endpoint.restart(why);
+        self.unseen = true;
+    }
+
+    /// How an attempt has ended, to those who wait for it.
+    pub(super) fn tell_restarters(&mut self, serial: Serial, result: &Result<Offered, String>) {
+        for waiting in self.restarters.remove(&serial).into_iter().flatten() {
+            drop(waiting.send(result.as_ref().map(drop).map_err(Clone::clone)));
+        }
+    }
+}

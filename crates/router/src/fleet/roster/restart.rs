@@ -1,0 +1,78 @@
+//! A server whose process is ended so that another one takes its place: by its policy, because it hangs, or because an
+//! operator says so.
+
+use model::{EndpointKey, Time, Transport, Verdict};
+
+use super::member::{Member, State};
+use super::{Effect, Roster, Serial};
+
+impl Roster {
+    pub(super) fn judged(&mut self, now: Time, key: &EndpointKey, verdict: Verdict) {
+        let by_itself = self.restarts_by_itself(key);
+        let Some(member) = self.members.get_mut(key) else { return };
+        member.judged = verdict;
+        member.restart_at = None;
+        if verdict == Verdict::Unhealthy && by_itself && member.state.is_up() {
+            member.restart_at = Some(member.restarts.due(now));
+        }
+        self.effects.extend(member.restart_due(now));
+        self.effects.extend(member.verdict_effect());
+    }
+
+    /// As the live snapshot says; what leaves is left alone.
+    fn restarts_by_itself(&self, key: &EndpointKey) -> bool {
+        let Some(layout) = self.layout() else { return false };
+        let program = layout.spec(key).is_some_and(|spec| matches!(spec.transport, Transport::Stdio { .. }));
+        program && layout.backend_of(key).is_some_and(|backend| backend.restart_unhealthy)
+    }
+
+    /// Those that hang while their policy becomes another.
+    pub(super) fn apply_restart_policy(&mut self, now: Time) {
+        let keys: Vec<_> = self.members.keys().cloned().collect();
+        for key in keys {
+            if let Some(judged) = self.members.get(&key).map(|member| member.judged) {
+                self.judged(now, &key, judged);
+            }
+        }
+    }
+
+    pub(super) fn restart(&mut self, now: Time, serial: Serial) {
+        let Some(member) = self.by_serial(serial) else { return };
+        let effect = match member.state {
+            State::Up => {
+                let ends = member.ends(false);
+                if ends.is_some() {
+                    member.restarts.restarted(now);
+                }
+                ends
+            }
+            // Nothing to end: it is tried now instead of later.
+            State::Down { .. } => {
+                member.hurry();
+                Some(Effect::BringUp { serial, timeout: member.connect })
+            }
+            // It is being started already, or will be.
+            State::Waiting | State::Arriving | State::Retrying { .. } => None,
+        };
+        let told = member.verdict_effect();
+        self.effects.extend(effect);
+        self.effects.extend(told);
+    }
+}
+
+impl Member {
+    /// What is to be done now that its time may have come.
+    pub(super) fn restart_due(&mut self, now: Time) -> Option<Effect> {
+        self.restart_at.take_if(|at| *at <= now)?;
+        let ends = self.ends(true);
+        if ends.is_some() {
+            self.restarts.restarted(now);
+        }
+        ends
+    }
+
+    fn ends(&mut self, unhealthy: bool) -> Option<Effect> {
+        let begins = self.state.is_up() && !std::mem::replace(&mut self.restarting, true);
+        begins.then_some(Effect::Restart { serial: self.serial, unhealthy })
+    }
+}
