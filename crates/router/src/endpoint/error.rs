@@ -105,7 +105,16 @@ impl BringUpFailure {
     pub(crate) fn detail(&self) -> Option<&Arc<Detail>> {
         match self {
             Self::Initialize(AskError::Call(error)) | Self::List(AskError::Call(error)) => error.detail.as_ref(),
-            _ => None,
+            Self::Secret(_)
+            | Self::Url { .. }
+            | Self::Header { .. }
+            | Self::Keeper { .. }
+            | Self::Start { .. }
+            | Self::Initialize(_)
+            | Self::List(_)
+            | Self::TimedOut { .. }
+            | Self::Elsewhere { .. }
+            | Self::Ended => None,
         }
     }
 
