@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::roster::{Event, Serial};
 use super::{Command, Offered, Task};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Reason};
 
 /// One wish to have a server restarted.
 #[derive(Debug)]
@@ -116,9 +116,9 @@ impl Task {
     }
 
     /// How an attempt has ended, to those who wait for it.
-    pub(super) fn tell_restarters(&mut self, serial: Serial, result: &Result<Offered, String>) {
+    pub(super) fn tell_restarters(&mut self, serial: Serial, result: &Result<Offered, Reason>) {
         for waiting in self.restarters.remove(&serial).into_iter().flatten() {
-            drop(waiting.send(result.as_ref().map(drop).map_err(Clone::clone)));
+            drop(waiting.send(result.as_ref().map(drop).map_err(ToString::to_string)));
         }
     }
 }

@@ -270,7 +270,7 @@ fn who_hangs_is_restarted_by_its_policy_more_and_more_seldom() {
     let mut case = Case::new();
     let key = program(true).endpoints().next().unwrap().0;
     let judged = |verdict| Event::Judged { key: key.clone(), verdict };
-    let lost = || Event::Lost { serial: 1, reason: "it hangs".into() };
+    let lost = || Event::Lost { serial: 1, reason: Reason::own("it hangs") };
     case.live(1, &[&program(false)]);
     case.up(1);
     assert_eq!(case.does(judged(Verdict::Unhealthy)), ["1 is unhealthy"], "no policy says so");
@@ -297,7 +297,7 @@ fn who_hangs_is_restarted_by_its_policy_more_and_more_seldom() {
 fn an_operator_restarts_what_runs_and_hurries_what_waits() {
     let mut case = Case::new();
     let restart = || Event::Restart { serial: 1 };
-    let lost = || Event::Lost { serial: 1, reason: "restarted".into() };
+    let lost = || Event::Lost { serial: 1, reason: Reason::own("restarted") };
     case.live(1, &[&program(false)]);
     assert_eq!(case.does(restart()), [""; 0], "it is being started");
     case.up(1);
@@ -312,7 +312,7 @@ fn an_operator_restarts_what_runs_and_hurries_what_waits() {
 #[test]
 fn a_crash_loop_is_failing() {
     let mut case = Case::new();
-    let lost = || Event::Lost { serial: 1, reason: "exit 1".into() };
+    let lost = || Event::Lost { serial: 1, reason: Reason::own("exit 1") };
     case.live(1, &[&program(false)]);
     case.up(1);
     let mut told = Vec::new();
