@@ -33,6 +33,7 @@ pub mod fault;
 pub mod grpc;
 pub mod healthcheck;
 pub mod inherited;
+pub mod memory;
 pub mod ops;
 pub mod process;
 pub mod readiness;

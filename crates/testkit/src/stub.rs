@@ -29,7 +29,7 @@ impl Request {
 /// is written before the connection is closed.
 pub type Reply = Option<(&'static str, String)>;
 pub const RAW: &str = "raw";
-type Answer = dyn Fn(&Request) -> Reply + Send + Sync;
+type Answer = dyn Fn(&Request, &TcpStream) -> Reply + Send + Sync;
 
 /// An HTTP server with tools by these names, in pages of 100.
 #[derive(Debug)]
@@ -42,6 +42,14 @@ impl Stub {
     pub fn start(
         tools: Vec<String>,
         answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Result<Self, Fault> {
+        Self::start_with(tools, move |request, _| answer(request))
+    }
+
+    /// As [`Self::start`], with the connection, for what is written bit by bit; then the answer is [`RAW`] and empty.
+    pub fn start_with(
+        tools: Vec<String>,
+        answer: impl Fn(&Request, &TcpStream) -> Reply + Send + Sync + 'static,
     ) -> Result<Self, Fault> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
@@ -96,7 +104,7 @@ fn serve(stream: &TcpStream, seen: &Mutex<Vec<Request>>, tools: &[String], answe
             None => ("405 Method Not Allowed", ("text/plain", String::new())),
             Some("initialize") => ("200 OK", ("application/json", greeting(&request.body["id"]))),
             Some("tools/list") => ("200 OK", ("application/json", page(&request.body, tools))),
-            Some("tools/call") => match answer(&request) {
+            Some("tools/call") => match answer(&request, stream) {
                 Some((RAW, all)) => return Ok((&*stream).write_all(all.as_bytes())?),
                 Some(reply) => ("200 OK", reply),
                 None => ("", ("", String::new())),

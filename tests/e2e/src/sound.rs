@@ -6,6 +6,7 @@ pub mod bounded;
 pub mod cases;
 pub mod cost;
 pub mod once;
+pub mod time_is_ours;
 pub mod zero_drop;
 
 use crate::Line;
@@ -15,6 +16,7 @@ pub const LINES: &[Line] = &[
     Line { number: 0, title: "the README's commands on a bare machine", run: bare_machine::run },
     Line { number: 1, title: "executed and answered once", run: once::run },
     Line { number: 2, title: "hostile peers beside clients that behave", run: bounded::run },
+    Line { number: 3, title: "clients that stop reading delay nothing", run: time_is_ours::run },
     Line { number: 6, title: "documents and requests made to hurt", run: bombs::run },
     Line { number: 7, title: "no call is lost to a change, beside hostile peers", run: zero_drop::run },
     Line { number: 8, title: "cases from the field", run: cases::run },

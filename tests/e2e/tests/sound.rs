@@ -12,3 +12,8 @@ fn calls_are_executed_and_answered_once() -> Result<(), Fault> {
 fn documents_and_requests_made_to_hurt_are_refused_in_time() -> Result<(), Fault> {
     short(sound::bombs::run)
 }
+
+#[test]
+fn clients_that_stop_reading_delay_nothing() -> Result<(), Fault> {
+    short(sound::time_is_ours::run)
+}

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use model::Time;
 
+use super::held::Pressure;
+
 pub(super) use io::Io;
 
 /// How long the first request may take to begin and to show its whole head.
@@ -27,8 +29,9 @@ const DRAINING: Duration = Duration::from_secs(1);
 const CLOSING: Duration = Duration::from_millis(100);
 /// A connection that was silent for less is not given up for another one.
 const SETTLED: Duration = Duration::from_secs(1);
-/// What is written moves again within this on any network that is in order.
-const HESITATION: Duration = Duration::from_millis(100);
+/// Where much is held for clients, one that has read nothing for so long is given up; and where there is little room left.
+const HESITATION: Duration = Duration::from_secs(2);
+const HESITATION_MIN: Duration = Duration::from_millis(250);
 
 /// How long clients may take.
 #[derive(Debug, Clone, Copy)]
@@ -192,11 +195,16 @@ impl Clients {
     }
 
     /// Gives up the client that has read nothing for longest of those that hesitate; whether there was one.
-    pub(super) fn give_up_unread(&self) -> bool {
+    pub(super) fn give_up_unread(&self, pressure: Pressure) -> bool {
+        let hesitation = match pressure {
+            Pressure::None => return false,
+            Pressure::Some => HESITATION,
+            Pressure::High => HESITATION_MIN,
+        };
         let now = self.now.get();
         let all = self.all.borrow();
         let stalled = all.iter().filter_map(|client| Some((client.stalled.get()?, client)));
-        let unread = stalled.filter(|(since, client)| client.is_open() && now.since(*since) >= HESITATION);
+        let unread = stalled.filter(|(since, client)| client.is_open() && now.since(*since) >= hesitation);
         let longest = unread.min_by_key(|(since, _)| *since);
         longest.is_some_and(|(_, client)| client.close(Closed::Unread))
     }

@@ -85,9 +85,7 @@ impl Core {
             None => Patience::serving(write),
         };
         self.clients.sweep(now, &patience);
-        if self.shared.held.is_much(buffered) {
-            self.clients.give_up_unread();
-        }
+        self.clients.give_up_unread(self.shared.held.pressure(buffered));
     }
 
     /// Forgets endpoints that are gone, and sessions that nobody used for too long.

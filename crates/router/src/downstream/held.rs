@@ -9,6 +9,14 @@ pub(super) const SMALL: usize = 64 << 10;
 /// From here on what clients do not read is given up, longest first: an eighth of what may be held.
 const MUCH: usize = 8;
 
+/// How much of what may be held is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pressure {
+    None,
+    Some,
+    High,
+}
+
 /// The books of one process.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Held(Arc<AtomicUsize>);
@@ -25,8 +33,15 @@ impl Held {
         self.0.load(Ordering::Relaxed)
     }
 
-    pub(super) fn is_much(&self, limit: u64) -> bool {
-        self.bytes() > size(limit) / MUCH
+    pub(super) fn pressure(&self, limit: u64) -> Pressure {
+        let (bytes, limit) = (self.bytes(), size(limit));
+        if bytes > limit / 2 {
+            Pressure::High
+        } else if bytes > limit / MUCH {
+            Pressure::Some
+        } else {
+            Pressure::None
+        }
     }
 
     /// Holds that much more, if with it no more than `limit` is held. A single one may be as large as it is.
