@@ -15,7 +15,7 @@ pub fn raise() {
         && soft < hard
         && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
     {
-        tracing::warn!(%error, soft, hard, "the limit of open files cannot be raised");
+        tracing::debug!(%error, soft, hard, "the limit of open files cannot be raised");
     }
 }
 

@@ -31,7 +31,7 @@ const CLOSING: Duration = Duration::from_millis(100);
 const SETTLED: Duration = Duration::from_secs(1);
 /// Where much is held for clients, one that has read nothing for so long is given up; and where there is little room left.
 const HESITATION: Duration = Duration::from_secs(2);
-const HESITATION_MIN: Duration = Duration::from_millis(250);
+const HESITATION_MIN: Duration = Duration::from_secs(1);
 
 /// How long clients may take.
 #[derive(Debug, Clone, Copy)]
