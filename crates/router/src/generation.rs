@@ -3,15 +3,19 @@
 //! A call loads the generation, finds its endpoint and is admitted there; from then on it holds the endpoint and the
 //! number of the revision, never the generation, so that old generations cost nothing.
 
+mod homes;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use mcp::Catalog;
 use model::{BackendId, Digest, Policy, Revision, Snapshot, Verdict};
-use routing::{Load, RouteTable, Tool};
+use routing::{BackendRoutes, Load, RouteTable, Tool};
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+pub use homes::Homes;
 
 use crate::endpoint::{Endpoint, Lease};
 use crate::in_flight::TimeLimits;
@@ -162,11 +166,12 @@ impl Live {
         before
     }
 
-    /// Finds the endpoint of a call to `exposed` and enters it. `random` decides among equals. Allocates nothing.
+    /// Finds the endpoint of a call to `exposed` and enters it. `random` decides among equals, unless the session is at
+    /// home at one of them. Allocates nothing, but where a session moves.
     ///
     /// # Errors
     /// [`Unroutable`]; if it may pass, [`Live::admit_within`] waits.
-    pub fn admit(&self, exposed: &str, random: u64) -> Result<Admitted, Unroutable> {
+    pub fn admit(&self, exposed: &str, random: u64, homes: &Homes) -> Result<Admitted, Unroutable> {
         let mut seen = None;
         let mut refused = None;
         for _ in 0..LOOKS {
@@ -175,7 +180,7 @@ impl Live {
                 break;
             }
             // A server that is drained right now may be open in a newer generation.
-            match generation.admit(exposed, random) {
+            match generation.admit(exposed, random, homes) {
                 Err(cordoned @ Unroutable::Cordoned { .. }) => refused = Some(cordoned),
                 done => return done,
             }
@@ -188,12 +193,18 @@ impl Live {
     ///
     /// # Errors
     /// The last [`Unroutable`] when time is up.
-    pub async fn admit_within(&self, exposed: &str, random: u64, within: Duration) -> Result<Admitted, Unroutable> {
+    pub async fn admit_within(
+        &self,
+        exposed: &str,
+        random: u64,
+        homes: &Homes,
+        within: Duration,
+    ) -> Result<Admitted, Unroutable> {
         let begun = Instant::now();
         let mut turns = self.turns.subscribe();
         loop {
             turns.mark_unchanged();
-            let refused = match self.admit(exposed, random) {
+            let refused = match self.admit(exposed, random, homes) {
                 Err(refused) if refused.may_pass() => refused,
                 done => return done,
             };
@@ -283,13 +294,13 @@ impl Generation {
         Some(format!("no server has answered yet: {}", missing.collect::<Vec<_>>().join(", ")))
     }
 
-    fn admit(&self, exposed: &str, random: u64) -> Result<Admitted, Unroutable> {
+    fn admit(&self, exposed: &str, random: u64, homes: &Homes) -> Result<Admitted, Unroutable> {
         let revision = self.revision;
         let Some(tool) = self.table.tool(exposed) else {
             return Err(Unroutable::Unknown { revision, arriving: !self.is_settled() });
         };
         let routes = self.table.backend(tool);
-        let lease = self.enter(tool, random)?;
+        let lease = self.enter(tool, random, homes)?;
         Ok(Admitted {
             lease,
             own: Arc::clone(&tool.own),
@@ -300,11 +311,11 @@ impl Generation {
         })
     }
 
-    fn enter(&self, tool: &Tool, random: u64) -> Result<Lease, Unroutable> {
+    fn enter(&self, tool: &Tool, random: u64, homes: &Homes) -> Result<Lease, Unroutable> {
         let (revision, routes) = (self.revision, self.table.backend(tool));
         // One that is cordoned between the look and the entrance is not looked at again.
         for _ in 0..LOOKS {
-            let Some(endpoint) = routes.pick(random, look) else { break };
+            let Some(endpoint) = choose(routes, random, homes) else { break };
             let arrival = self.arrivals.get(tool.backend).filter(|arrival| arrival.is_pending());
             if let Some(arrival) = arrival.filter(|_| endpoint.verdict() == Verdict::Starting) {
                 let after_old = matches!(arrival, Arrival::AfterOld { .. });
@@ -316,6 +327,21 @@ impl Generation {
         }
         Err(Unroutable::Cordoned { revision, backend: routes.id.clone() })
     }
+}
+
+fn choose<'a>(routes: &'a BackendRoutes<Arc<Endpoint>>, random: u64, homes: &Homes) -> Option<&'a Arc<Endpoint>> {
+    let pick = || routes.pick(random, |endpoint| homes.has(endpoint.serial), look);
+    let picked = pick()?;
+    if routes.only().is_some() || homes.has(picked.serial) {
+        return Some(picked);
+    }
+    homes.move_to(picked.serial, |serial| {
+        let mut endpoints = routes.variants.iter().flat_map(|variant| &variant.endpoints);
+        let beside = endpoints.find(|endpoint| endpoint.serial == serial)?;
+        Some(look(beside).may_be_chosen())
+    });
+    // A call of the same session may have been quicker.
+    pick()
 }
 
 fn look(endpoint: &Arc<Endpoint>) -> Load {

@@ -62,7 +62,7 @@ fn route(live: &ArcSwap<RouteTable<Handle>>, name: &str, random: u64) -> u64 {
         verdict: Verdict::Healthy,
         cordoned: false,
     };
-    table.backend(tool).pick(random, look).expect("an open endpoint").load(Ordering::Relaxed)
+    table.backend(tool).pick(random, |_| false, look).expect("an open endpoint").load(Ordering::Relaxed)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a measurement reads the clock and runs a second thread")]

@@ -1,5 +1,6 @@
 //! The choice among the endpoints of a backend: variants by weight, then the less loaded of two drawn at random
-//! ("power of two choices"), which spreads load nearly as well as comparing all of them and herds nobody.
+//! ("power of two choices"), which spreads load nearly as well as comparing all of them and herds nobody. Who was sent
+//! somewhere before stays there: what servers keep for a session they keep in one place.
 //!
 //! Health may never empty a pool: endpoints that are unhealthy or starting are avoided only while another one is
 //! routable; when none is, anything that is not cordoned will do. A cordon is a decision and holds always.
@@ -18,6 +19,13 @@ pub struct Load {
     pub cordoned: bool,
 }
 
+impl Load {
+    /// It is as good as any other.
+    pub fn may_be_chosen(self) -> bool {
+        Standard::Routable.accepts(self)
+    }
+}
+
 /// How good an endpoint must be for this choice.
 #[derive(Clone, Copy)]
 enum Standard {
@@ -33,9 +41,29 @@ impl Standard {
 }
 
 impl<E> BackendRoutes<E> {
-    /// The endpoint for one exchange, by one random number; none when all are cordoned or have no weight.
-    pub fn pick(&self, random: u64, look: impl Fn(&E) -> Load) -> Option<&E> {
-        self.pick_by(Standard::Routable, random, &look).or_else(|| self.pick_by(Standard::Open, random, &look))
+    /// There is nothing to choose.
+    pub fn only(&self) -> Option<&E> {
+        let [VariantRoutes { endpoints, weight: 1.., .. }] = &*self.variants else { return None };
+        let [only] = &**endpoints else { return None };
+        Some(only)
+    }
+
+    /// The endpoint for one exchange, by one random number; none when all are cordoned or have no weight. One that the
+    /// exchange is at home at comes first, while another one would not be better than it.
+    pub fn pick(&self, random: u64, at_home: impl Fn(&E) -> bool, look: impl Fn(&E) -> Load) -> Option<&E> {
+        if let Some(only) = self.only() {
+            return Some(only).filter(|only| Standard::Open.accepts(look(only)));
+        }
+        [Standard::Routable, Standard::Open].into_iter().find_map(|standard| {
+            let home = self.home(standard, &at_home, &look);
+            home.or_else(|| self.pick_by(standard, random, &look))
+        })
+    }
+
+    fn home(&self, standard: Standard, at_home: impl Fn(&E) -> bool, look: impl Fn(&E) -> Load) -> Option<&E> {
+        let variants = self.variants.iter().filter(|variant| variant.weight > 0);
+        let mut endpoints = variants.flat_map(|variant| &variant.endpoints);
+        endpoints.find(|endpoint| at_home(endpoint) && standard.accepts(look(endpoint)))
     }
 
     fn pick_by(&self, standard: Standard, random: u64, look: &impl Fn(&E) -> Load) -> Option<&E> {

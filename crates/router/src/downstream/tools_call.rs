@@ -16,7 +16,7 @@ use super::service::Session;
 use super::streamed::{self, Open};
 use super::traced::{Incoming, Traced};
 use crate::call::{Answer, Call, forward};
-use crate::generation::{Admitted, Unroutable};
+use crate::generation::{Admitted, Homes, Unroutable};
 use crate::in_flight::Cause;
 
 /// How often a call is routed anew because nothing of it reached the endpoint it was routed to.
@@ -47,7 +47,7 @@ pub(super) async fn call(
     let mut traced = Traced::begin(&core, &incoming, session, id, name.value(), started);
     let mut routes = 0;
     loop {
-        let admitted = match ticket.run(pin!(admit(&core, name.value(), connect))).await {
+        let admitted = match ticket.run(pin!(admit(&core, name.value(), &session.known.homes, connect))).await {
             Ok(Ok(admitted)) => admitted,
             Ok(Err(refused)) => return unroutable(id, name.value(), &refused, traced),
             Err(cause) => return unrouted(&core, id, cause, traced),
@@ -95,11 +95,11 @@ pub(super) async fn call(
     }
 }
 
-async fn admit(core: &Core, name: &str, within: std::time::Duration) -> Result<Admitted, Unroutable> {
-    match core.shared.live.admit(name, core.random()) {
+async fn admit(core: &Core, name: &str, homes: &Homes, within: std::time::Duration) -> Result<Admitted, Unroutable> {
+    match core.shared.live.admit(name, core.random(), homes) {
         // Rare, and large.
         Err(refused) if refused.may_pass() => {
-            Box::pin(core.shared.live.admit_within(name, core.random(), within)).await
+            Box::pin(core.shared.live.admit_within(name, core.random(), homes, within)).await
         }
         done => done,
     }

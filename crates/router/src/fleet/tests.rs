@@ -15,7 +15,7 @@ use tokio::task::LocalSet;
 use super::plan::tests::backend;
 use super::*;
 use crate::endpoint::Lease;
-use crate::generation::Unroutable;
+use crate::generation::{Homes, Unroutable};
 use server::{Server, black_hole};
 
 /// In place of the data cores: exchanges that end when they are told to.
@@ -135,10 +135,10 @@ fn a_change_touches_what_it_changes_and_what_left_is_evicted_at_its_deadline() {
         case.up(2).await;
         assert_eq!(case.tools(), "one two");
 
-        let admitted = case.started.live.admit("two", 1).unwrap();
+        let admitted = case.started.live.admit("two", 1, &Homes::default()).unwrap();
         assert_eq!((admitted.lease.revision, admitted.backend.as_str()), (Revision(1), "b"));
         case.calls.0.lock().unwrap().push(admitted.lease);
-        let kept = case.started.live.admit("one", 1).unwrap().lease.endpoint.serial;
+        let kept = case.started.live.admit("one", 1, &Homes::default()).unwrap().lease.endpoint.serial;
 
         let c = Server::start(&["three"]).await;
         let second = content(quick(), &[at("a", &a.url), at("c", &c.url)]);
@@ -149,8 +149,8 @@ fn a_change_touches_what_it_changes_and_what_left_is_evicted_at_its_deadline() {
         case.swap(2, &second, Some(attempt)).await;
         assert_eq!(case.tools(), "one three");
         let unknown = Unroutable::Unknown { revision: Revision(2), arriving: false };
-        assert_eq!(case.started.live.admit("two", 1).unwrap_err(), unknown);
-        assert_eq!(case.started.live.admit("one", 1).unwrap().lease.endpoint.serial, kept);
+        assert_eq!(case.started.live.admit("two", 1, &Homes::default()).unwrap_err(), unknown);
+        assert_eq!(case.started.live.admit("one", 1, &Homes::default()).unwrap().lease.endpoint.serial, kept);
 
         let status = case.status(|status| status.endpoints.len() == 2).await;
         let waited = Duration::from_nanos(case.clock.now_nanos() - begun);
@@ -175,7 +175,7 @@ fn what_a_change_does_is_in_its_trace_and_so_is_what_is_said_about_it() {
         case.tell(Command::Cordons(Cordons::Up(line))).await;
         case.swap(1, &content(quick(), &[at("a", &a.url)]), None).await;
         case.up(1).await;
-        let kept = case.started.live.admit("one", 1).unwrap().lease;
+        let kept = case.started.live.admit("one", 1, &Homes::default()).unwrap().lease;
 
         let (prepare, swap) = (TraceContext::new_root(), TraceContext::new_root());
         case.trace.set(prepare);
@@ -229,12 +229,12 @@ fn an_equal_server_that_comes_back_is_the_one_that_left() {
         let without = content(quick(), &[at("a", &a.url)]);
         case.swap(1, &with, None).await;
         case.up(2).await;
-        let old = case.started.live.admit("two", 1).unwrap().lease;
+        let old = case.started.live.admit("two", 1, &Homes::default()).unwrap().lease;
         case.swap(2, &without, None).await;
         let (attempt, outcomes, _) = case.prepare(&with).await;
         assert_eq!(outcomes, [CandidateResult::Ready { tools: 1 }]);
         case.swap(3, &with, Some(attempt)).await;
-        let new = case.started.live.admit("two", 1).unwrap().lease;
+        let new = case.started.live.admit("two", 1, &Homes::default()).unwrap().lease;
         assert_eq!((new.endpoint.serial, new.revision, old.revision), (old.endpoint.serial, Revision(3), Revision(1)));
         let reopened = |status: &Status| status.departures.iter().any(|one| one.phase == drain::Phase::Reopened);
         case.status(reopened).await;
@@ -266,6 +266,38 @@ fn fifty_servers_with_a_black_hole_take_the_limit_and_not_the_sum() {
         assert_eq!(outcomes.iter().filter(|outcome| outcome.is_failed()).count(), 1);
         assert_eq!(outcomes.len(), 50);
         assert!(took < Duration::from_millis(1500), "{took:?} for a limit of 1 s");
+        case.stop().await;
+    });
+}
+
+#[test]
+fn a_session_stays_with_one_of_several_endpoints_while_that_may_be_chosen() {
+    run(|directory| async move {
+        let servers = [Server::start(&["one"]).await, Server::start(&["one"]).await, Server::start(&["one"]).await];
+        let urls: Vec<_> = servers.iter().map(|server| server.url.as_str()).collect();
+        let mut case = Case::start(&directory);
+        case.swap(1, &content(quick(), &[backend("a", &urls, ReplaceMode::Beside)]), None).await;
+        case.up(3).await;
+        let at =
+            |random: u64, homes: &Homes| case.started.live.admit("one", random, homes).unwrap().lease.endpoint.clone();
+        let spread = |seed: u64| seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mut used = BTreeSet::new();
+        for session in 1..20 {
+            let homes = Homes::default();
+            let home = at(spread(session), &homes);
+            let again = (0..50).map(|call| at(spread(session * 100 + call), &homes).serial);
+            assert_eq!(again.collect::<BTreeSet<_>>(), BTreeSet::from([home.serial]), "session {session}");
+            used.insert(home.serial);
+        }
+        assert_eq!(used.len(), 3, "sessions are spread");
+        let homes = Homes::default();
+        let first = at(1, &homes);
+        first.set_verdict(Verdict::Unhealthy);
+        let second = at(2, &homes);
+        assert_ne!(first.serial, second.serial);
+        first.set_verdict(Verdict::Healthy);
+        assert!((0..50).all(|call| at(spread(call), &homes).serial == second.serial), "its state is there now");
+        drop((first, second));
         case.stop().await;
     });
 }
@@ -329,9 +361,9 @@ fn calls_wait_for_a_server_on_its_way_and_clients_hear_of_changed_lists() {
         let mut case = Case::start(&directory);
         case.swap(1, &content(quick(), &[at("a", &a.url)]), None).await;
         let arriving = Unroutable::Unknown { revision: Revision(1), arriving: true };
-        assert_eq!(case.started.live.admit("one", 1).unwrap_err(), arriving);
+        assert_eq!(case.started.live.admit("one", 1, &Homes::default()).unwrap_err(), arriving);
         let within = Duration::from_secs(5);
-        let admitted = case.started.live.admit_within("one", 1, within).await.unwrap();
+        let admitted = case.started.live.admit_within("one", 1, &Homes::default(), within).await.unwrap();
         case.started.live.settled().await;
 
         let mut lists = case.started.live.list_turns();
@@ -362,7 +394,8 @@ fn a_start_with_nobody_to_ask_serves_what_was_last_live() {
         let case = Case::start(&directory);
         assert_eq!(case.started.saved.as_ref().map(|saved| saved.revision), Some(Revision(7)));
         assert_eq!(case.tools(), "one", "known before the server is up");
-        let admitted = case.started.live.admit_within("one", 1, Duration::from_secs(5)).await.unwrap();
+        let admitted =
+            case.started.live.admit_within("one", 1, &Homes::default(), Duration::from_secs(5)).await.unwrap();
         assert_eq!(admitted.lease.revision, Revision(7));
         let cordons = vec![drain::Cordon {
             drain: drain::DrainId::Admin { number: 1 },
@@ -380,11 +413,11 @@ fn a_start_with_nobody_to_ask_serves_what_was_last_live() {
 
         let mut case = Case::start(&directory);
         case.up(1).await;
-        let refused = case.started.live.admit("one", 1).unwrap_err();
+        let refused = case.started.live.admit("one", 1, &Homes::default()).unwrap_err();
         assert!(matches!(refused, Unroutable::Cordoned { revision: Revision(7), .. }), "{refused:?}");
         let lifted = drain::Directive::Overlay { cordons: Vec::new() };
         case.tell(Command::Cordons(Cordons::Said(lifted, None))).await;
-        while case.started.live.admit("one", 1).is_err() {
+        while case.started.live.admit("one", 1, &Homes::default()).is_err() {
             tokio::task::yield_now().await;
         }
         case.stop().await;

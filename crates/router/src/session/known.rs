@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
+
+use crate::generation::Homes;
 use tokio::sync::futures::OwnedNotified;
 
 use super::life::Bounds;
@@ -23,6 +25,8 @@ pub(crate) struct Known {
     listed: AtomicU64,
     /// As `listed`, of the change that the stream which gets notifications was told.
     told: AtomicU64,
+    /// Where its calls go.
+    pub(crate) homes: Homes,
     /// Wakes its streams when another one gets notifications, and when it has ended.
     changed: Arc<Notify>,
 }

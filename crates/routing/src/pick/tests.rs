@@ -24,7 +24,7 @@ fn shares(backend: &BackendRoutes<Load>, picks: u64) -> Vec<(u32, f64)> {
     let mut random = 1;
     for _ in 0..picks {
         random = mix(random);
-        let one = backend.pick(random, |load| *load).expect("one is open");
+        let one = backend.pick(random, |_| false, |load| *load).expect("one is open");
         *counts.entry(one.in_flight).or_insert(0_u32) += 1;
     }
     let picks = f64::from(u32::try_from(picks).unwrap());
@@ -67,7 +67,7 @@ fn equally_loaded_ones_share_alike() {
     let mut random = 1;
     for _ in 0..40_000 {
         random = mix(random);
-        counts[*endpoints.pick(random, |_| load(0, Verdict::Unknown, false)).unwrap()] += 1;
+        counts[*endpoints.pick(random, |_| false, |_| load(0, Verdict::Unknown, false)).unwrap()] += 1;
     }
     assert!(counts.iter().all(|count| (9_500..10_500).contains(count)), "{counts:?}");
 }
@@ -98,12 +98,36 @@ proptest! {
             .filter(|load| !load.cordoned)
             .collect();
         let routable = open.iter().any(|load| load.verdict.is_routable());
-        match backend.pick(random, |load| *load) {
+        match backend.pick(random, |_| false, |load| *load) {
             None => prop_assert!(open.is_empty()),
             Some(chosen) => {
                 prop_assert!(!chosen.cordoned);
                 prop_assert!(chosen.verdict.is_routable() || !routable);
             }
         }
+    }
+}
+
+#[test]
+fn a_home_is_kept_while_it_can_be() {
+    let at = |home: &'static str| move |endpoint: &(&'static str, Load)| endpoint.0 == home;
+    let variants = |endpoints: &[(&'static str, Load)]| BackendRoutes {
+        id: BackendId::new("b").unwrap(),
+        variants: [VariantRoutes { id: VariantId::only(), weight: 1, endpoints: endpoints.into() }].into(),
+    };
+    let (well, ill, shut) =
+        (load(0, Verdict::Healthy, false), load(0, Verdict::Unhealthy, false), load(0, Verdict::Healthy, true));
+    let busy = load(900, Verdict::Healthy, false);
+    for random in 0..100 {
+        let random = mix(random);
+        let pick = |endpoints: &[(&'static str, Load)], home| {
+            variants(endpoints).pick(random, at(home), |endpoint| endpoint.1).map(|endpoint| endpoint.0)
+        };
+        assert_eq!(pick(&[("a", well), ("b", busy), ("c", well)], "b"), Some("b"), "whatever the load");
+        assert_eq!(pick(&[("a", well), ("b", ill)], "b"), Some("a"));
+        assert_eq!(pick(&[("a", well), ("b", shut)], "b"), Some("a"));
+        assert_eq!(pick(&[("a", ill), ("b", ill)], "b"), Some("b"), "no other one is better");
+        assert_eq!(pick(&[("a", ill)], "b"), Some("a"));
+        assert_eq!(pick(&[("a", shut)], "a"), None);
     }
 }

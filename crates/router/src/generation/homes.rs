@@ -1,0 +1,59 @@
+//! Where a client's session is at home among the endpoints of a server that has several.
+//!
+//! A server's session holds state, and each endpoint has its own. So what a client does in one session goes to one
+//! endpoint for as long as that may be chosen, and to the one it moved to after that. Servers with one endpoint, which
+//! are nearly all, need none of this.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+
+/// Of more servers than this a session forgets where it was first.
+const MAX: usize = 64;
+
+/// The serials of those endpoints, the newest last; at most one of a server.
+#[derive(Debug, Default)]
+pub struct Homes(ArcSwapOption<Vec<u64>>);
+
+impl Homes {
+    pub(crate) fn has(&self, serial: u64) -> bool {
+        self.0.load().as_ref().is_some_and(|homes| homes.contains(&serial))
+    }
+
+    /// At home at `serial` from now on. `beside` says of another endpoint whether it is one of the same server, and
+    /// whether it may still be chosen: then another call of the session was quicker, and it stays.
+    pub(crate) fn move_to(&self, serial: u64, beside: impl Fn(u64) -> Option<bool>) {
+        self.0.rcu(|homes| {
+            let homes = homes.as_ref();
+            if homes.is_some_and(|homes| homes.iter().any(|home| beside(*home) == Some(true))) {
+                return homes.map(Arc::clone);
+            }
+            let others = homes.into_iter().flat_map(|homes| homes.iter().copied());
+            let mut next: Vec<u64> = others.filter(|home| beside(*home).is_none()).collect();
+            next.push(serial);
+            next.drain(..next.len().saturating_sub(MAX));
+            Some(Arc::new(next))
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_has_one_home_with_each_server_and_moves_only_when_it_must() {
+        let homes = Homes::default();
+        let of_one_server = |routable: bool| move |serial: u64| (serial < 10).then_some(routable);
+        homes.move_to(1, of_one_server(true));
+        homes.move_to(11, |serial| (serial >= 10).then_some(true));
+        homes.move_to(2, of_one_server(true));
+        assert!(homes.has(1) && !homes.has(2) && homes.has(11), "who was quicker decides");
+        homes.move_to(2, of_one_server(false));
+        assert!(!homes.has(1) && homes.has(2) && homes.has(11), "it could not be chosen any more");
+        for serial in 100..1000 {
+            homes.move_to(serial, |_| None);
+        }
+        assert!(!homes.has(2) && homes.has(999), "there is a bound");
+    }
+}
