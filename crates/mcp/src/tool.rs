@@ -37,6 +37,17 @@ pub enum ToolError {
     InputSchema { name: String },
 }
 
+impl ToolError {
+    /// The name of the tool, if it has one.
+    #[must_use]
+    pub fn tool(&self) -> Option<&str> {
+        match self {
+            Self::InputSchema { name } => Some(name),
+            Self::Malformed { .. } | Self::Name => None,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ToolWire<'a> {

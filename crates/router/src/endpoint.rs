@@ -32,7 +32,7 @@ use renewals::Renewals;
 pub use error::{AskError, BringUpError, BringUpFailure, PingError};
 pub use lease::{Lease, Stats};
 pub use signals::Signals;
-pub use state::{EndpointEvent, EndpointPhase, EndpointState, Listing, Reason};
+pub use state::{EndpointEvent, EndpointPhase, EndpointState, LeftOut, Listing, Reason};
 
 /// Shared by every generation that has it; lives in the fleet.
 pub struct Endpoint {

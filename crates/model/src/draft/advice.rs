@@ -1,8 +1,10 @@
 //! What is right and probably not meant: nothing refuses it, and whoever wrote it should hear of it.
 
 use super::{Draft, DraftTransport, Located};
-use crate::Violation;
+use crate::{Naming, Violation};
 
+/// Beyond it a tool with a name of usual length does not fit beside the id.
+const LONG_ID: usize = 40;
 /// More of them are one mistake, made often.
 const MAX_ADVICE: usize = 100;
 
@@ -19,8 +21,25 @@ impl Draft {
             }
             DraftTransport::Http { .. } => Vec::new(),
         });
-        advice.take(MAX_ADVICE).collect()
+        let prefixed = self.policy.naming == Naming::Prefix;
+        let ids = self.backends.iter().filter(|_| prefixed).filter_map(|backend| backend.id.as_ref());
+        let ids = ids.filter_map(|id| Some(told(id, id_advice(&id.value)?)));
+        ids.chain(advice).take(MAX_ADVICE).collect()
     }
+}
+
+/// An id that cannot stand in the names of tools as it is. A router makes the names.
+fn id_advice(id: &str) -> Option<String> {
+    let why = if id.contains('.') {
+        "model APIs take no `.` in the name of a tool"
+    } else if id.contains("__") || id.ends_with('_') {
+        "`__` separates a server from its tool"
+    } else if id.len() > LONG_ID {
+        "the name of a tool has at most 64 letters"
+    } else {
+        return None;
+    };
+    Some(format!("{why}, so the tools of this server are shown under names that end in a number; `status` lists them"))
 }
 
 /// What is wrong with a command that looks like a line for a shell; a program of that very name may exist all the same.
@@ -72,6 +91,15 @@ fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_that_cannot_stand_in_names_of_tools() {
+        for (id, expected) in [("my.server", "no `.`"), ("a__b", "`__`"), ("a_", "`__`"), (&"x".repeat(50), "64")] {
+            let advice = id_advice(id).unwrap_or_default();
+            assert!(advice.contains(expected), "{id}: {advice}");
+        }
+        assert_eq!(id_advice("files-2_x"), None);
+    }
 
     #[test]
     fn commands_that_are_lines_for_a_shell() {

@@ -302,9 +302,8 @@ impl Endpoint {
     pub(crate) fn lost(&self) -> Option<Arc<str>> {
         let state = self.state.borrow();
         let lost = matches!(state.phase, EndpointPhase::Lost | EndpointPhase::Down);
-        let reason =
-            || state.last_error.as_ref().map_or("the connection was lost".into(), |reason| Arc::clone(&reason.full));
-        lost.then(reason)
+        let reason = || state.last_error.as_ref().map(|reason| Arc::clone(&reason.full));
+        lost.then(|| reason().unwrap_or_else(|| "the connection was lost".into()))
     }
 
     pub(crate) fn note_error(&self, error: Reason) {

@@ -64,7 +64,7 @@ pub enum BringUpFailure {
     Initialize(AskError),
     #[error("tools/list: {0}")]
     List(AskError),
-    #[error("not connected, initialised and listed within {} ms ({key})", limit.as_millis())]
+    #[error("not connected, initialised and listed within {} ({key})", shown(*limit))]
     TimedOut {
         limit: Duration,
         /// Where the limit is set.
@@ -141,7 +141,7 @@ pub enum AskError {
     Tools(#[from] ToolListError),
     #[error("not connected: {reason}")]
     Down { reason: Arc<str> },
-    #[error("no answer within {} ms{}", limit.as_millis(), key.map(|key| format!(" ({key})")).unwrap_or_default())]
+    #[error("no answer within {}{}", shown(*limit), key.map(|key| format!(" ({key})")).unwrap_or_default())]
     TimedOut {
         limit: Duration,
         /// Where the limit is set.
@@ -163,6 +163,14 @@ impl AskError {
     }
 }
 
+/// As a configuration has it.
+fn shown(limit: Duration) -> String {
+    match limit.as_millis() {
+        millis if millis.is_multiple_of(1000) => format!("{}s", millis / 1000),
+        millis => format!("{millis}ms"),
+    }
+}
+
 /// Where the limit for connecting is set.
 pub(crate) const CONNECT: &str = "limits.connect, or `connect` of the server alone";
 
@@ -170,8 +178,13 @@ impl AskError {
     /// The limit that ran out, if one did, is the one for connecting.
     pub(crate) fn under_connect(self) -> Self {
         match self {
-            Self::TimedOut { limit, key: None } => Self::TimedOut { limit, key: Some(CONNECT) },
-            other => other,
+            Self::TimedOut { limit, key } => Self::TimedOut { limit, key: key.or(Some(CONNECT)) },
+            Self::Call(_)
+            | Self::Refused { .. }
+            | Self::Malformed { .. }
+            | Self::Initialize(_)
+            | Self::Tools(_)
+            | Self::Down { .. } => self,
         }
     }
 }

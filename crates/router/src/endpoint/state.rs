@@ -86,6 +86,14 @@ pub enum EndpointEvent {
     Empty,
 }
 
+/// An element of a server's list that is no usable tool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Its name, as far as it has one.
+    pub tool: Box<str>,
+    pub reason: String,
+}
+
 /// All tools of a server, and what it says of itself.
 #[derive(Clone, Debug)]
 pub struct Listing {
@@ -93,6 +101,8 @@ pub struct Listing {
     pub tools: Arc<[Tool]>,
     /// What an operator should know of the list.
     pub warnings: Arc<[String]>,
+    /// The first of those elements that are no usable tools.
+    pub left_out: Arc<[LeftOut]>,
     pub instructions: Option<Arc<str>>,
     /// Raw JSON object.
     pub server_info: Option<Arc<str>>,

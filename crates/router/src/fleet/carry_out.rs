@@ -20,7 +20,8 @@ use crate::endpoint::{BringUpError, BringUpFailure, Endpoint, Listing};
 impl From<Listing> for Offered {
     fn from(listing: Listing) -> Self {
         let tools = listing.tools.iter().cloned().map(Arc::new).collect();
-        Self { tools, instructions: listing.instructions, warnings: listing.warnings }
+        let Listing { instructions, warnings, left_out, .. } = listing;
+        Self { tools, instructions, warnings, left_out }
     }
 }
 

@@ -134,12 +134,25 @@ pub(super) fn status(
         digest: live.map(|live| live.content.digest),
         endpoints: members.collect(),
         tools: generation.table.tools(),
-        withheld: withheld.chain(absent).collect(),
+        withheld: withheld.chain(absent).chain(left_out(roster)).collect(),
         renamed: renamed.collect(),
         departures,
         health: generation.policy.health.clone(),
         trace: None,
     }
+}
+
+/// What the servers of the live snapshot list and cannot be shown.
+fn left_out(roster: &Roster) -> impl Iterator<Item = WithheldTool> {
+    let live = roster.layout().into_iter().flat_map(|layout| &layout.backends);
+    let offered = live.filter_map(|backend| Some((&backend.backend.id, roster.offered(backend)?)));
+    offered.flat_map(|(backend, offered)| {
+        offered.left_out.iter().map(|one| WithheldTool {
+            backend: backend.clone(),
+            tool: one.tool.clone(),
+            reason: one.reason.clone(),
+        })
+    })
 }
 
 /// Of what the configuration and the servers' lists say together: names that lead nowhere, and names that are taken.

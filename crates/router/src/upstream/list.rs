@@ -14,7 +14,7 @@ use mcp::{Tool, ToolPage};
 use super::Link;
 use super::ask::{ask, result_of};
 use crate::call::Call;
-use crate::endpoint::{AskError, Endpoint, Listing};
+use crate::endpoint::{AskError, Endpoint, LeftOut, Listing};
 
 const MAX_PAGES: usize = 1000;
 const MAX_TOOLS: usize = 100_000;
@@ -22,10 +22,13 @@ const MAX_TOOLS: usize = 100_000;
 const MAX_STALE: u32 = 3;
 /// How long a server that says it has no tools may take to say which.
 const UNDECLARED: Duration = Duration::from_secs(2);
-/// Tools that are left out are named up to here.
+/// Tools that are left out are kept by name up to here, and warned of up to there.
+const KEPT: usize = 100;
 const NAMED: usize = 10;
 /// Letters of a cursor in a warning.
 const SHOWN: usize = 32;
+/// Letters of the name of a tool that is left out.
+const SHOWN_NAME: usize = 128;
 
 /// All pages of `tools/list`, within `limit`.
 pub(crate) async fn list_all(endpoint: &Arc<Endpoint>, link: &Arc<Link>, limit: Duration) -> Result<Listing, AskError> {
@@ -47,6 +50,7 @@ pub(crate) async fn list_all(endpoint: &Arc<Endpoint>, link: &Arc<Link>, limit: 
     Ok(Listing {
         tools: listed.tools.into(),
         warnings: warnings.into(),
+        left_out: listed.left_out.into(),
         instructions: greeting.instructions.as_deref().map(Arc::from),
         server_info: greeting.server_info.as_deref().map(Arc::from),
         protocol_version: greeting.protocol_version,
@@ -63,8 +67,8 @@ struct Listed {
     stale: u32,
     /// How much more may come.
     room: u64,
-    left_out: Vec<String>,
-    more_left_out: usize,
+    left_out: Vec<LeftOut>,
+    all_left_out: usize,
     /// Why it ends before its end.
     cut: Option<String>,
 }
@@ -79,7 +83,7 @@ impl Listed {
             stale: 0,
             room,
             left_out: Vec::new(),
-            more_left_out: 0,
+            all_left_out: 0,
             cut: None,
         }
     }
@@ -105,13 +109,12 @@ impl Listed {
     /// What to ask the next page with, if there is one worth asking for.
     fn add(&mut self, page: ToolPage) -> Option<String> {
         self.pages += 1;
-        for (_, error) in &page.refused {
-            if self.left_out.len() < NAMED {
-                self.left_out.push(error.to_string());
-            } else {
-                self.more_left_out += 1;
-            }
-        }
+        self.all_left_out += page.refused.len();
+        let room = KEPT.saturating_sub(self.left_out.len());
+        self.left_out.extend(page.refused.iter().take(room).map(|(_, error)| LeftOut {
+            tool: error.tool().unwrap_or("?").chars().take(SHOWN_NAME).collect(),
+            reason: error.to_string(),
+        }));
         // Within a page a tool that comes twice is a fault of its own, and shown as such.
         let hashes: Vec<u64> = page.tools.iter().map(|tool| hash(tool.json())).collect();
         let before = self.tools.len();
@@ -137,9 +140,12 @@ impl Listed {
         self.cut = if self.cursors.contains(&next) {
             Some(format!("it names the cursor \"{}\" a second time", shown()))
         } else if self.stale >= MAX_STALE {
-            Some(format!("its last {MAX_STALE} pages brought nothing new, and it goes on with \"{}\"", shown()))
+            Some(format!(
+                "its last {MAX_STALE} pages brought nothing new, and there is another cursor, \"{}\"",
+                shown()
+            ))
         } else if self.pages == MAX_PAGES || room.is_none() {
-            Some(format!("it goes on after {} pages", self.pages))
+            Some(format!("there is another cursor after {} pages", self.pages))
         } else {
             self.cursors.insert(next.clone());
             return Some(next);
@@ -153,10 +159,10 @@ impl Listed {
             let kept = self.tools.len();
             warnings.push(format!("its list of tools does not end: {cut}; the {kept} tools so far are used"));
         }
-        let left_out = self.left_out.iter().map(|error| format!("a tool is left out: {error}"));
-        warnings.extend(left_out);
-        if self.more_left_out > 0 {
-            warnings.push(format!("{} more tools are left out", self.more_left_out));
+        let named = self.left_out.iter().take(NAMED);
+        warnings.extend(named.map(|one| format!("a tool is left out: {}", one.reason)));
+        if let Some(more) = self.all_left_out.checked_sub(NAMED).filter(|more| *more > 0) {
+            warnings.push(format!("{more} more tools are left out"));
         }
         match (self.tools.is_empty(), declared) {
             (true, true) if warnings.is_empty() => warnings.push("it offers no tools".to_owned()),
