@@ -17,3 +17,8 @@ fn documents_and_requests_made_to_hurt_are_refused_in_time() -> Result<(), Fault
 fn clients_that_stop_reading_delay_nothing() -> Result<(), Fault> {
     short(sound::time_is_ours::run)
 }
+
+#[test]
+fn cases_from_the_field_and_their_kinds_hold() -> Result<(), Fault> {
+    short(sound::cases::run)
+}

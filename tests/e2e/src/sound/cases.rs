@@ -29,9 +29,12 @@ use std::{
     path::PathBuf,
     sync::{Mutex, PoisonError},
     thread,
+    time::Duration,
 };
 
 use testkit::{Fault, Scratch, Server, fault};
+
+use tokio::time::Instant;
 
 use crate::{Figures, Size};
 use hall::Hall;
@@ -50,17 +53,18 @@ const INSTANCES: usize = 4;
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let scratch = Scratch::new("cases")?;
     let mut cases = Cases { scripts: scratch.folder("scripts")?, list: Vec::new() };
+    // Those that take longest come first, so that the others run beside them.
     for add in [
-        repeated::add,
+        starts::add,
+        files::add,
         looping::add,
+        repeated::add,
         unread::add,
         wrong_answers::add,
         unanswered::add,
         coded::add,
         tolerated::add,
         misspelt::add,
-        starts::add,
-        files::add,
         printed::add,
         doors::add,
         named::add,
@@ -162,6 +166,7 @@ struct Judged {
     id: String,
     name: String,
     outcome: Result<(), Fault>,
+    took: Duration,
 }
 
 fn judge_all(instances: Vec<Numbered>, hall: &Hall) -> Vec<Judged> {
@@ -172,8 +177,10 @@ fn judge_all(instances: Vec<Numbered>, hall: &Hall) -> Vec<Judged> {
                 loop {
                     let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
                     let Some((place, Numbered { id, instance })) = next else { break };
+                    let start = Instant::now();
                     let outcome = (instance.judge)(hall, &id);
-                    let done = Judged { case: instance.case, id, name: instance.name, outcome };
+                    let took = start.elapsed();
+                    let done = Judged { case: instance.case, id, name: instance.name, outcome, took };
                     judged.lock().unwrap_or_else(PoisonError::into_inner).insert(place, done);
                 }
             });
@@ -187,11 +194,11 @@ fn report(size: Size, judged: &[Judged]) -> Result<Figures, Fault> {
     let mut figures = Figures::default();
     let mut of_case: BTreeMap<&str, usize> = BTreeMap::new();
     let mut failed = BTreeSet::new();
-    for Judged { case, id, name, outcome } in judged {
+    for Judged { case, id, name, outcome, took } in judged {
         *of_case.entry(case).or_default() += 1;
         if size == Size::Full {
             let verdict = if outcome.is_ok() { "PASS" } else { "FAIL" };
-            writeln!(io::stdout(), "  {verdict} {id}: {name}")?;
+            writeln!(io::stdout(), "  {verdict} {id}: {name} ({:.1} s)", took.as_secs_f64())?;
         }
         if let Err(why) = outcome {
             failed.insert(format!("{id} ({name}): {why}"));

@@ -2,6 +2,7 @@
 
 use std::{fs::File, io::Write, time::Duration};
 
+use serde_json::json;
 use testkit::{Document, Fault, Scratch, System, wait};
 
 use super::{
@@ -44,8 +45,9 @@ fn stalls(cuts: [&str; 2]) -> Result<(), Fault> {
         file.flush()?;
         written = cut;
         wait::holds_for("the revision before", STALL, || {
-            let tools = client.tools()?;
-            Ok(tools.iter().any(|tool| tool == "b__t") && hall.gateway.revision()? == hall.gateway.revision)
+            let list = client.request("tools/list", &json!({}))?;
+            let tools = list.content?["tools"].to_string();
+            Ok(tools.contains("\"b__t\"") && list.revision == hall.gateway.revision)
         })?;
     }
     file.write_all(&text.as_bytes()[written..])?;

@@ -76,13 +76,15 @@ impl Hall {
 
     /// Why it does not serve, as the status says it.
     pub(super) fn trouble(&self, server: &str) -> Result<String, Fault> {
-        let trouble = || {
-            let shown = self.server(server).ok()?;
-            let error = shown["endpoints"][0]["error"].as_str().filter(|error| !error.is_empty())?;
-            Some(error.to_owned())
-        };
-        let found = wait::until(&format!("the trouble of {server}"), SOON, trouble);
+        let found = wait::until(&format!("the trouble of {server}"), SOON, || self.in_trouble(server));
         found.map_err(|error| error.during(self.server(server).unwrap_or_default()))
+    }
+
+    /// The same, if it is in trouble now.
+    pub(super) fn in_trouble(&self, server: &str) -> Option<String> {
+        let shown = self.server(server).ok()?;
+        let error = shown["endpoints"][0]["error"].as_str().filter(|error| !error.is_empty())?;
+        Some(error.to_owned())
     }
 
     /// What `status` prints.

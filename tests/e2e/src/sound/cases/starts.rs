@@ -15,7 +15,7 @@ use super::{
 };
 
 /// From the start of a process to its ready line, on a busy machine, whatever its servers do.
-const READY: Duration = Duration::from_secs(5);
+const READY: Duration = Duration::from_secs(7);
 
 pub(super) fn add(cases: &mut Cases) -> Result<(), Fault> {
     references(cases);
@@ -96,11 +96,11 @@ fn slow(cases: &mut Cases) {
     cases.alone(case, "a program beyond the limit", move |_| {
         let (hall, _) = with("1s", &sleeper)?;
         hall.serves("good")?;
-        says(&hall.trouble("slow")?, &["limits.connect", "1s"], &[])
+        says(&hall.trouble("slow")?, &["limits.connect"], &[])
     });
     cases.alone(case, "a program that nobody waits for", move |_| {
         let (hall, ready) =
-            with("30s", &|scratch| StdioServer::default().start("sleep 6").entry("slow", scratch.path()))?;
+            with("30s", &|scratch| StdioServer::default().start("sleep 8").entry("slow", scratch.path()))?;
         hall.serves("good")?;
         expect(ready < READY, format!("ready within {READY:?}"), format!("{ready:?}"))?;
         hall.serves("slow")
@@ -114,7 +114,7 @@ fn slow(cases: &mut Cases) {
         let (hall, ready) = with("1s", &|_| Ok(silent.entry("slow")))?;
         hall.serves("good")?;
         expect(ready < READY, format!("ready within {READY:?}"), format!("{ready:?}"))?;
-        says(&hall.trouble("slow")?, &["limits.connect", "1s"], &[])
+        says(&hall.trouble("slow")?, &["limits.connect"], &[])
     });
     cases.alone(case, "a slow program that is added", move |_| added(&sleeper));
 }
