@@ -132,7 +132,9 @@ async fn a_writer_that_has_the_file_open_is_seen_until_it_closes_it() {
         followed.saw(Write::Closed, "").await;
     }
     // Nothing has a hard link open, nor a file whose mode changes.
-    shell(followed.dir.path(), "echo -n z > other && rm a.yaml && ln other a.yaml && chmod 600 a.yaml");
+    shell(followed.dir.path(), "echo -n z > other && rm a.yaml");
+    while followed.noticed().await != Write::Closed {}
+    shell(followed.dir.path(), "ln other a.yaml && chmod 600 a.yaml");
     followed.saw(Write::InPlace, "z").await;
     followed.end().await;
 }

@@ -37,7 +37,9 @@ impl Watcher {
     /// The error says why events cannot be had; looking from time to time has to do.
     pub(super) fn arm(&mut self, chain: &Chain) -> Result<bool, notify::Error> {
         let directories = chain.directories().into_iter().map(|path| (path.clone(), inode(&path))).collect();
-        if self.armed.as_ref().is_some_and(|armed| armed.chain == *chain && armed.directories == directories) {
+        // Not whether the file is there: to watch anew for that would lose what happens meanwhile.
+        let same = |armed: &Armed| armed.chain.names == chain.names && armed.directories == directories;
+        if self.armed.as_ref().is_some_and(same) {
             return Ok(false);
         }
         self.armed = None;

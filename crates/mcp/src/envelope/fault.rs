@@ -3,9 +3,6 @@
 use super::depth::MAX_DEPTH;
 use crate::error_code::ErrorCode;
 
-/// Of an id or a token, in bytes as it is written: it is kept for as long as what it stands for, and told further.
-pub(super) const MAX_ID: usize = 1 << 10;
-
 /// A refused message. `id` is the raw id to answer with, when it could be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{fault}")]
@@ -32,8 +29,6 @@ pub enum Fault {
     NotJson { reason: String },
     #[error("nested more than {MAX_DEPTH} levels deep at offset {offset}")]
     TooDeep { offset: usize },
-    #[error("`{path}` has {bytes} bytes; at most {MAX_ID} are taken")]
-    TooLong { path: &'static str, bytes: usize },
     #[error("a batch (JSON array) is not supported since protocol version 2025-06-18: send one message at a time")]
     Batch,
     #[error("expected one JSON-RPC message (a JSON object), found {found}")]
@@ -63,7 +58,6 @@ impl Fault {
             Self::NotUtf8 { .. } | Self::NotJson { .. } => ErrorCode::PARSE_ERROR,
             Self::Missing { .. } => ErrorCode::INVALID_PARAMS,
             Self::TooDeep { .. }
-            | Self::TooLong { .. }
             | Self::Batch
             | Self::NotAnObject { .. }
             | Self::Duplicate { .. }

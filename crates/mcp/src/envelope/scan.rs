@@ -10,7 +10,6 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::depth::too_deep;
-use super::fault::MAX_ID;
 use super::{Call, Envelope, Fault, Message, Meta, Params, ScanError};
 use crate::raw::{Id, Raw, Text};
 use crate::splice::without_bom;
@@ -124,7 +123,7 @@ pub fn scan(body: &[u8]) -> Result<Envelope<'_>, ScanError> {
     if let Err(error) = walked {
         return Err(bare(not_json(&error)));
     }
-    let id = scan.found[ID].filter(|id| !scan.two_ids && id.text().len() <= MAX_ID).and_then(Id::parse);
+    let id = scan.found[ID].filter(|_| !scan.two_ids).and_then(Id::parse);
     let is_answer = scan.found[METHOD].is_none();
     scan.finish(open).map_err(|fault| ScanError { fault, id: id.map(|id| Box::from(id.text())), is_answer })
 }
@@ -209,11 +208,6 @@ impl<'a> Scan<'a> {
 
     fn id_at(&mut self, key: usize) -> Option<Id<'a>> {
         let raw = self.found[key].filter(|raw| !raw.is_null())?;
-        let bytes = raw.text().len();
-        if bytes > MAX_ID {
-            self.fail(Fault::TooLong { path: PATHS[key], bytes });
-            return None;
-        }
         let id = Id::parse(raw);
         if id.is_none() {
             self.fail(Fault::IdType { path: PATHS[key], found: kind_or_fraction(raw) });

@@ -276,26 +276,6 @@ fn what_is_nested_too_deep_is_refused_with_its_place_and_id() {
 }
 
 #[test]
-fn ids_and_tokens_have_a_length() {
-    let long = |length: usize| format!("\"{}\"", "x".repeat(length - 2));
-    let ping = |id: &str| format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"ping\"}}");
-    assert!(scan(ping(&long(1024)).as_bytes()).is_ok());
-    for id in [long(1025), "9".repeat(1_000_000)] {
-        let error = scan(ping(&id).as_bytes()).unwrap_err();
-        assert_eq!(error.fault, Fault::TooLong { path: "id", bytes: id.len() });
-        assert_eq!((error.code(), error.id), (ErrorCode::INVALID_REQUEST, None), "it is not said back");
-    }
-    for (params, path) in [
-        (format!("{{\"_meta\":{{\"progressToken\":{}}}}}", long(2000)), "params._meta.progressToken"),
-        (format!("{{\"requestId\":{}}}", long(2000)), "params.requestId"),
-    ] {
-        let body = format!("{{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"m\",\"params\":{params}}}");
-        let error = scan(body.as_bytes()).unwrap_err();
-        assert_eq!((error.fault, error.id.as_deref()), (Fault::TooLong { path, bytes: 2000 }, Some("7")));
-    }
-}
-
-#[test]
 fn a_byte_order_mark_is_not_passed_on() {
     let body = "\u{feff}{\"jsonrpc\":\"2.0\",\"id\":1.0,\"result\":{\"text\":\"\u{feff}\"}}";
     let id = scan(body.as_bytes()).unwrap().id().unwrap();

@@ -6,6 +6,8 @@ use mcp::{Edit, ErrorCode, Message, Span, splice};
 
 use crate::call::{Call, CallError, Cause};
 
+/// Bytes of the id of a request of the server, which its reply repeats.
+const MAX_ID: usize = 1 << 10;
 /// Characters of what a server wrote, in what is written about it.
 const SHOWN: usize = 64;
 
@@ -67,6 +69,10 @@ pub(crate) fn read(message: &[u8]) -> Inbound {
             Some((id, span)) => Inbound::Answer { id, span },
             None => Inbound::NamelessError { error: error.span() },
         },
+        Message::Request { id, .. } if id.text().len() > MAX_ID => {
+            let reason = format!("the id of a request has {} bytes; at most {MAX_ID} are answered", id.text().len());
+            Inbound::Malformed { id: None, answer: false, reason }
+        }
         Message::Request { id, call } => {
             let method = call.method.value();
             let reply = if method == method::PING {

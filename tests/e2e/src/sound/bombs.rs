@@ -7,11 +7,12 @@ mod requests;
 use std::{
     fs,
     io::{self, Write},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::json;
 use testkit::{Client, ConfigFile, Document, Fault, Gateway, Scratch, System, demo, fault, gateway::Cli};
+use tokio::time::Instant;
 
 use super::bounded::vital;
 use crate::{Figures, Size};

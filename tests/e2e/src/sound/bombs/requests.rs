@@ -3,7 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ use testkit::{
     Fault, Gateway, fault,
     raw::{self, Raw},
 };
+use tokio::time::Instant;
 
 use super::{Answer, Shortfall};
 
@@ -163,19 +164,31 @@ fn deep() -> Vec<Bomb> {
 fn long() -> Vec<Bomb> {
     let long = || "x".repeat(3 * MIB);
     vec![
-        Bomb::message("a long id", Words("id"), move || json!({ "jsonrpc": "2.0", "id": long(), "method": "ping" })),
-        Bomb::body("an id of many digits", Words("id"), || {
+        Bomb::message(
+            "a long id",
+            Words("`id` is longer than 1024 bytes"),
+            move || json!({ "jsonrpc": "2.0", "id": long(), "method": "ping" }),
+        ),
+        Bomb::body("an id of many digits", Words("`id` is longer than 1024 bytes"), || {
             format!(r#"{{"jsonrpc":"2.0","id":{},"method":"ping"}}"#, "9".repeat(MIB)).into_bytes()
         }),
         Bomb::body("an id beyond all numbers", Words("id"), || {
             br#"{"jsonrpc":"2.0","id":1e999999999,"method":"ping"}"#.to_vec()
         }),
-        Bomb::message("a long method", Words("Method not found"), move || request(&long(), json!({}))),
-        Bomb::message("a long name", Words("Unknown tool"), move || request("tools/call", json!({ "name": long() }))),
-        Bomb::message("a long progress token", Words("progressToken"), move || {
-            request("tools/call", json!({ "name": "one__echo", "_meta": { "progressToken": long() } }))
+        Bomb::message("a long method", Words("`method` is longer than 1024 bytes"), move || {
+            request(&long(), json!({}))
         }),
-        Bomb::message("a long cursor", Words("cursor"), move || request("tools/list", json!({ "cursor": long() }))),
+        Bomb::message("a long name", Words("`params.name` is longer than 1024 bytes"), move || {
+            request("tools/call", json!({ "name": long() }))
+        }),
+        Bomb::message(
+            "a long progress token",
+            Words("`params._meta.progressToken` is longer than 1024 bytes"),
+            move || request("tools/call", json!({ "name": "one__echo", "_meta": { "progressToken": long() } })),
+        ),
+        Bomb::message("a long cursor", Words("`params.cursor` is longer than 1024 bytes"), move || {
+            request("tools/list", json!({ "cursor": long() }))
+        }),
         Bomb::message("a long client", Words("error"), move || {
             let client = json!({ "name": long(), "version": "1" });
             let params = json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client });
