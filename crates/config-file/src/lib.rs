@@ -63,13 +63,22 @@ impl Format {
 }
 
 /// What one owner wants, as written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Source {
     pub owner: Owner,
     /// What positions say before `:line:column`: a path, or the name of a layer.
     pub name: Arc<str>,
     pub format: Format,
     pub text: String,
+}
+
+/// Without the text, which may hold secrets.
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { owner, name, format, text } = self;
+        let mut shown = f.debug_struct("Source");
+        shown.field("owner", owner).field("name", name).field("format", format).field("bytes", &text.len()).finish()
+    }
 }
 
 /// Merges the layers, the file's first and then the others in the order of their owners, into one snapshot.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use config_file::Format;
 use futures_util::{StreamExt as _, stream::BoxStream};
-use model::{Diff, NodeId, Revision, Snapshot};
+use model::{Diff, Mask, NodeId, Revision, Snapshot, Violation};
 use runtime::grpc::{Actor, Deadline, refusal};
 use runtime::{Clock, TraceContext};
 use tokio::sync::{broadcast, oneshot, watch};
@@ -138,9 +138,15 @@ impl Service {
         let name = if name.is_empty() { "(document)".to_owned() } else { name };
         let layers = Want::file_of(Layer { name, format: format_of(format)?, text: document }).on(&status.layers);
         let clock = self.clock;
-        let merged = self.documents.run(move || merge(layers, clock)).await?;
+        let mask = self.mask.clone();
+        let merged = self.documents.run(move || {
+            let merged = merge(layers, clock)?;
+            let shown = content(&mask, &merged.content.snapshot);
+            Ok::<_, Vec<Violation>>((merged, shown))
+        });
+        let merged = merged.await?;
         Ok(match merged {
-            Ok(merged) => {
+            Ok((merged, shown)) => {
                 let empty = Snapshot::default();
                 let live = status.snapshot.as_deref().unwrap_or(&empty);
                 let diff = Diff::between(live, &merged.content.snapshot);
@@ -148,7 +154,7 @@ impl Service {
                     violations: Vec::new(),
                     digest: merged.content.digest.to_string(),
                     diff: changes(&diff),
-                    content: String::from_utf8_lossy(&merged.bytes).into_owned(),
+                    content: shown,
                     advice: merged.advice.iter().map(wire::violation_to_pb).collect(),
                 }
             }
@@ -179,14 +185,18 @@ impl Service {
     }
 
     pub(crate) async fn do_get(&self, request: pb::GetRevisionRequest) -> Result<pb::GetRevisionResponse, Status> {
-        let log = self.log.clone();
-        let found = self.reads.run(move || log.revision(Revision(request.revision))).await?;
-        let (record, content) = found.map_err(|error| unavailable(&error))?;
-        let revision = Some(revision(record, content.is_some()));
-        let content = content.map(String::from_utf8).transpose();
+        let (log, mask) = (self.log.clone(), self.mask.clone());
+        let found = self.reads.run(move || {
+            let (record, bytes) = log.revision(Revision(request.revision))?;
+            let snapshot = bytes.map(|bytes| serde_json::from_slice::<Snapshot>(&bytes)).transpose();
+            Ok((record, snapshot.map(|snapshot| snapshot.map(|snapshot| content(&mask, &snapshot)))))
+        });
+        let (record, content) = found.await?.map_err(|error| unavailable(&error))?;
         let content = content.map_err(|_| {
-            refusal::other(Code::DataLoss, "LOG_DAMAGED", "the content that was kept of this revision is no text")
+            let damaged = "the content that was kept of this revision is no configuration of this release";
+            refusal::other(Code::DataLoss, "LOG_DAMAGED", damaged)
         })?;
+        let revision = Some(revision(record, content.is_some()));
         Ok(pb::GetRevisionResponse { revision, content: content.unwrap_or_default() })
     }
 
@@ -310,6 +320,11 @@ fn without_revision(ended: AuditRecord) -> pb::Revision {
         reason: ended.reason,
         without: ended.without.iter().map(NodeId::to_string).collect(),
     }
+}
+
+/// Canonical JSON of a snapshot, without the literals in whose place a secret may stand.
+fn content(mask: &Mask, snapshot: &Snapshot) -> String {
+    String::from_utf8_lossy(&mask.snapshot(snapshot).canonical().0).into_owned()
 }
 
 fn changes(diff: &Diff) -> Vec<pb::BackendChange> {

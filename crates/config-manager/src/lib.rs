@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use model::{Owner, WallTime};
+use model::{Mask, Owner, WallTime};
 use rollout::reconciler::Head;
 use runtime::grpc::MESSAGE_BYTES_MAX;
 use runtime::state_dir::StateDir;
@@ -96,6 +96,11 @@ pub enum OpenError {
     Path { path: PathBuf, source: std::io::Error },
 }
 
+/// From the one source of randomness that is at hand: 148 bits of it among the 256.
+fn random() -> Vec<u8> {
+    [uuid::Uuid::now_v7(), uuid::Uuid::now_v7()].iter().flat_map(|uuid| *uuid.as_bytes()).collect()
+}
+
 impl ConfigManager {
     /// Opens the log in the locked directory and restores its head. Blocks on the disk; must be called within a
     /// runtime.
@@ -160,6 +165,7 @@ impl ConfigManager {
             tasks: self.scope.tasks.clone(),
             documents: Desk::new("DOCUMENTS", "documents to validate", 1, DOCUMENTS_MAX),
             reads: Desk::without_refusals("questions to the log", READS_AT_ONCE),
+            mask: Mask::new(&random()),
             links: AtomicU64::new(1),
         };
         ConfigServiceServer::new(service)

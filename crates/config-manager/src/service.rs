@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use model::Mask;
 use rollout::Sender;
 use rollout::reconciler::Link;
 use runtime::{Clock, Tasks};
@@ -31,6 +32,8 @@ pub struct Service {
     pub(crate) documents: Desk,
     /// Reads the log.
     pub(crate) reads: Desk,
+    /// What is shown of configurations goes through it.
+    pub(crate) mask: Mask,
     /// Numbers the streams of routers, never the same twice.
     pub(crate) links: AtomicU64,
 }

@@ -3,6 +3,7 @@
 mod advice;
 mod check;
 mod http;
+mod literal;
 
 #[cfg(test)]
 mod tests;
@@ -50,7 +51,7 @@ pub struct DraftBackend {
     pub connect: Option<Duration>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum DraftTransport {
     Stdio {
         at: Position,
@@ -61,4 +62,15 @@ pub enum DraftTransport {
     },
     /// `url` and `urls` alike.
     Http { at: Position, urls: Vec<Located<String>>, headers: Vec<(Located<String>, Located<String>)> },
+}
+
+/// Without the values, as [`crate::Transport`].
+impl std::fmt::Debug for DraftTransport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (name, at) = match self {
+            Self::Stdio { at, .. } => ("Stdio", at),
+            Self::Http { at, .. } => ("Http", at),
+        };
+        f.debug_struct(name).field("at", at).finish_non_exhaustive()
+    }
 }

@@ -10,6 +10,7 @@ mod diff;
 mod digest;
 mod draft;
 mod id;
+mod mask;
 mod outcome;
 mod policy;
 mod reference;
@@ -22,6 +23,7 @@ pub use diff::{BackendChange, Change, Counts, Diff};
 pub use digest::Digest;
 pub use draft::{Draft, DraftBackend, DraftTransport, Located, OWNED_HEADERS, command_not_found};
 pub use id::{AttemptId, BackendId, EndpointKey, InvalidId, LogId, NodeId, Owner, Revision, VariantId};
+pub use mask::Mask;
 pub use outcome::{CandidateOutcome, CandidateResult};
 pub use policy::{
     DeadTools, DrainPolicy, HealthPolicy, HistoryPolicy, Limits, Naming, Policy, ReplaceMode, SourcePolicy,

@@ -1,6 +1,7 @@
 //! The complete, validated, immutable configuration.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,7 +76,7 @@ pub enum Isolation {
 }
 
 /// Texts here are templates: `${env:X}` and `${file:/path}` are resolved where they are used, never stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Transport {
     Stdio {
@@ -92,6 +93,25 @@ pub enum Transport {
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         headers: BTreeMap<String, String>,
     },
+}
+
+/// For log lines: what may be a secret that its author wrote out is not told, only under which name.
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdio { command, args, env, cwd } => f
+                .debug_struct("Stdio")
+                .field("command", command)
+                .field("args", &args.len())
+                .field("env", &env.keys())
+                .field("cwd", cwd)
+                .finish(),
+            Self::Http { url, headers } => {
+                let place = url.split('?').next().unwrap_or_default();
+                f.debug_struct("Http").field("url", &place).field("headers", &headers.keys()).finish()
+            }
+        }
+    }
 }
 
 impl Transport {

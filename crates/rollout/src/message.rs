@@ -97,6 +97,21 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// For traces, which leave the gateway: what happened, without the words of servers.
+    pub fn plain(&self) -> String {
+        match self {
+            Self::TooFewReady { ready, changed, .. } => format!("{ready} of {changed} changed servers came up"),
+            Self::Critical { backend, .. } => format!("critical server `{backend}` did not come up"),
+            Self::Secret(_)
+            | Self::Names(_)
+            | Self::Feature(_)
+            | Self::NotHeld
+            | Self::Silent
+            | Self::Damaged
+            | Self::Stale { .. } => self.to_string(),
+        }
+    }
+
     /// Whether the same content may be taken later without anybody changing it: a server comes back, a secret
     /// is put in place, a router answers again. What cannot heal is not tried again until the content changes.
     pub fn heals(&self) -> bool {

@@ -129,6 +129,12 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// For traces: see [`crate::message::Refusal::plain`].
+    pub fn plain(&self) -> String {
+        let Self::Rejected(noes) = self else { return self.to_string() };
+        noes.iter().map(|no| format!("router {}: {}", no.node, no.refusal.plain())).collect::<Vec<_>>().join("; ")
+    }
+
     /// Whether the same content may be taken later without anybody changing it.
     pub fn heals(&self) -> bool {
         match self {

@@ -6,6 +6,7 @@ pub mod bounded;
 pub mod cases;
 pub mod cost;
 pub mod once;
+pub mod secrets;
 pub mod time_is_ours;
 pub mod zero_drop;
 
@@ -17,6 +18,7 @@ pub const LINES: &[Line] = &[
     Line { number: 1, title: "executed and answered once", run: once::run },
     Line { number: 2, title: "hostile peers beside clients that behave", run: bounded::run },
     Line { number: 3, title: "clients that stop reading delay nothing", run: time_is_ours::run },
+    Line { number: 5, title: "secrets that were planted", run: secrets::run },
     Line { number: 6, title: "documents and requests made to hurt", run: bombs::run },
     Line { number: 7, title: "no call is lost to a change, beside hostile peers", run: zero_drop::run },
     Line { number: 8, title: "cases from the field", run: cases::run },

@@ -22,3 +22,8 @@ fn clients_that_stop_reading_delay_nothing() -> Result<(), Fault> {
 fn cases_from_the_field_and_their_kinds_hold() -> Result<(), Fault> {
     short(sound::cases::run)
 }
+
+#[test]
+fn what_is_planted_is_found_where_it_belongs_alone() -> Result<(), Fault> {
+    short(sound::secrets::run)
+}

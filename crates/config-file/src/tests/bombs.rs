@@ -221,4 +221,12 @@ fn advice_has_its_place() {
         ]
     );
     assert!(merged.judge().is_ok());
+    let text = "servers:\n- { id: a, transport: { type: stdio, command: x, env: { TOKEN: hunter22, LEVEL: debug } } }\n\
+        - { id: b, transport: { type: http, url: \"http://h/?key=hunter22\", headers: { Cookie: \"${env:C}\" } } }\n";
+    let merged = merge(&[named("f.yaml", text.into())]);
+    let advice = merged.advice();
+    let places: Vec<_> =
+        advice.iter().map(|advice| format!("{} {}", advice.at.as_ref().unwrap(), advice.path)).collect();
+    assert_eq!(places, ["f.yaml:2:64 servers[0].transport.env.TOKEN", "f.yaml:3:42 servers[1].transport.url"]);
+    assert!(advice.iter().all(|advice| !advice.to_string().contains("hunter22")));
 }

@@ -111,7 +111,7 @@ impl Engine {
     }
 
     fn ended(&mut self, attempt: AttemptId, reason: &Reason) {
-        self.spans.ended(attempt, &reason.to_string());
+        self.spans.ended(attempt, &reason.plain());
         let traceparent = self.spans.of(attempt).map(tracing::field::display);
         tracing::info!(%attempt, %reason, live = %self.head_revision(), traceparent, "attempt ended; nothing has changed");
     }

@@ -46,7 +46,8 @@ impl Engine {
     fn refuse_at_once(&mut self, want: Want, asker: Asker, reason: &Reason) {
         let candidate = self.candidate(want, asker);
         let status = outcome::came_second(reason, self.head_revision());
-        let ending = Ending { result: "refused", reason: reason.to_string(), violations: Vec::new() };
+        let ending =
+            Ending { result: "refused", reason: reason.to_string(), plain: reason.plain(), violations: Vec::new() };
         self.finish(candidate, Err(status), ending);
     }
 
@@ -214,7 +215,8 @@ impl Engine {
             Outcome::NoChange { revision } => {
                 self.judged(&candidate, Judgement::NoChange, None);
                 let answer = outcome::no_change(revision, &candidate);
-                let ending = Ending { result: "no_change", reason: String::new(), violations: Vec::new() };
+                let ending =
+                    Ending { result: "no_change", reason: String::new(), plain: String::new(), violations: Vec::new() };
                 self.finish(candidate, Ok(answer), ending);
             }
             Outcome::Refused(Reason::Superseded { by }) => {
@@ -242,7 +244,8 @@ impl Engine {
         let reason = "a newer change of the same source took its place".to_owned();
         let live = format!("revision {}", self.head_revision());
         let answer = Err(refusal::aborted("SUPERSEDED", live, reason.clone()));
-        self.finish(candidate, answer, Ending { result: "superseded", reason, violations: Vec::new() });
+        let plain = reason.clone();
+        self.finish(candidate, answer, Ending { result: "superseded", reason, plain, violations: Vec::new() });
     }
 
     fn refused(&mut self, mut candidate: Candidate, refused: Refused) {
@@ -255,6 +258,10 @@ impl Engine {
         let again = self.is_said_already(&candidate, &reason);
         self.judged(&candidate, judgement, Some(&refused));
         let violations = refused.violations().to_vec();
+        let plain = match &refused {
+            Refused::Reason(reason) => reason.plain(),
+            Refused::Violations(_) | Refused::Unavailable(_) => reason.clone(),
+        };
         tracing::warn!(
             source = candidate.want.source(),
             actor = candidate.actor,
@@ -269,11 +276,11 @@ impl Engine {
         if again {
             // A retry that nobody asked for and that ends as before is no news for the record.
             outcome::count("refused");
-            candidate.concluded("refused", &reason);
+            candidate.concluded("refused", &plain);
             return;
         }
         let answer = refused.answer(self.head_revision(), &candidate);
-        self.finish(candidate, answer, Ending { result: "refused", reason, violations });
+        self.finish(candidate, answer, Ending { result: "refused", reason, plain, violations });
     }
 
     fn is_said_already(&self, candidate: &Candidate, reason: &str) -> bool {

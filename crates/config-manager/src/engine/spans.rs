@@ -104,7 +104,7 @@ impl Spans {
         };
         span.set("only1mcp.vote", if verdict.is_ok() { "yes" } else { "no" });
         if let Err(refusal) = verdict {
-            span.fail(refusal.to_string());
+            span.fail(refusal.plain());
         }
     }
 
@@ -168,7 +168,7 @@ impl Spans {
         self.swaps.get(node).filter(|(asked, _)| *asked <= revision)?;
         let (_, mut span) = self.swaps.remove(node)?;
         if let Some(refusal) = refusal {
-            span.fail(refusal.to_string());
+            span.fail(refusal.plain());
         }
         Some(span.context())
     }

@@ -28,6 +28,8 @@ pub(super) struct Told {
 pub(super) struct Ending {
     pub(super) result: &'static str,
     pub(super) reason: String,
+    /// The same for traces, without the words of servers.
+    pub(super) plain: String,
     pub(super) violations: Vec<Violation>,
 }
 
@@ -45,7 +47,7 @@ impl Engine {
         answer: std::result::Result<pb::Outcome, Status>,
         ending: Ending,
     ) {
-        candidate.concluded(ending.result, &ending.reason);
+        candidate.concluded(ending.result, &ending.plain);
         outcome::count(ending.result);
         let ended = Ended {
             time: self.wall(),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// of the file.
 pub type Layers = BTreeMap<Owner, Layer>;
 
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Layer {
     /// What positions in it are prefixed with: a path, or the name of a layer.
     pub name: String,
@@ -18,6 +18,14 @@ pub struct Layer {
     #[serde(default)]
     pub format: Format,
     pub text: String,
+}
+
+/// Without the text, which may hold secrets.
+impl std::fmt::Debug for Layer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, format, text } = self;
+        f.debug_struct("Layer").field("name", name).field("format", format).field("bytes", &text.len()).finish()
+    }
 }
 
 /// Whether what the file said (by its digest) is not what these layers say of it.

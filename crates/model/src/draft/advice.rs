@@ -1,6 +1,6 @@
 //! What is right and probably not meant: nothing refuses it, and whoever wrote it should hear of it.
 
-use super::{Draft, DraftTransport, Located};
+use super::{Draft, DraftTransport, Located, literal};
 use crate::{Naming, Violation};
 
 /// Beyond it a tool with a name of usual length does not fit beside the id.
@@ -13,13 +13,20 @@ impl Draft {
     pub fn advice(&self) -> Vec<Violation> {
         let told = |text: &Located<String>, message| Violation::new(Some(text.at.clone()), &*text.path, message);
         let transports = self.backends.iter().filter_map(|backend| backend.transport.as_ref());
+        let secret = |(name, value): &(Located<String>, Located<String>)| {
+            literal::is_secret(&name.value, &value.value).then(|| told(value, literal::ADVICE.to_owned()))
+        };
         let advice = transports.flat_map(|transport| match transport {
-            DraftTransport::Stdio { command, args, .. } => {
+            DraftTransport::Stdio { command, args, env, .. } => {
                 let command = command.iter().filter_map(|command| Some(told(command, command_advice(&command.value)?)));
                 let args = args.iter().filter_map(|arg| Some(told(arg, tilde(&arg.value)?)));
-                command.chain(args).collect()
+                command.chain(args).chain(env.iter().filter_map(secret)).collect()
             }
-            DraftTransport::Http { .. } => Vec::new(),
+            DraftTransport::Http { urls, headers, .. } => {
+                let in_url = |url: &&Located<String>| literal::is_secret_in_query(&url.value);
+                let urls = urls.iter().filter(in_url).map(|url| told(url, literal::ADVICE.to_owned()));
+                urls.chain(headers.iter().filter_map(secret)).collect::<Vec<_>>()
+            }
         });
         let prefixed = self.policy.naming == Naming::Prefix;
         let ids = self.backends.iter().filter(|_| prefixed).filter_map(|backend| backend.id.as_ref());

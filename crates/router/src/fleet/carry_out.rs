@@ -103,7 +103,8 @@ impl Task {
                 Err(BringUpError { failure: BringUpFailure::Ended, .. }) => span.fail("not wanted any more"),
                 Err(error) => {
                     tracing::warn!(endpoint = %endpoint.key, %error, "cannot be brought up");
-                    span.fail(error.to_string());
+                    // Traces leave the gateway: the words of the server are for the log.
+                    span.fail(format!("{} (reference {})", error.failure.plain(), error.output.reference));
                 }
             }
             drop(span);

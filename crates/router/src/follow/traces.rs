@@ -90,7 +90,7 @@ impl Traces {
                 if let Some(span) = self.preparing.span(*attempt) {
                     span.set("only1mcp.vote", if verdict.is_ok() { "yes" } else { "no" });
                     if let Err(refusal) = verdict {
-                        span.fail(refusal.to_string());
+                        span.fail(refusal.plain());
                     }
                 }
                 self.preparing.about(*attempt)
@@ -98,7 +98,7 @@ impl Traces {
             Report::Ack { revision, .. } => self.swapping.about(*revision),
             Report::Nack { revision, refusal } => {
                 if let Some(span) = self.swapping.span(*revision) {
-                    span.fail(refusal.to_string());
+                    span.fail(refusal.plain());
                 }
                 self.swapping.about(*revision)
             }

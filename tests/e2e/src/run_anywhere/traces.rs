@@ -1,7 +1,7 @@
 //! Traces as a receiver stores them, at full size one that nobody here wrote: a reload is one tree over all services, and
 //! a call joins the context it came with to the one its server sees.
 
-mod receiver;
+pub(crate) mod receiver;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

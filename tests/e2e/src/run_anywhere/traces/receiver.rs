@@ -23,6 +23,7 @@ use testkit::{Fault, Scratch, Supervised, binaries, client::http_get, fault, ser
 use tokio::runtime::{self, Runtime};
 use tonic::{
     Request, Response, Status,
+    service::InterceptorLayer,
     transport::{Server, server::TcpIncoming},
 };
 
@@ -146,9 +147,10 @@ impl Otelite {
 }
 
 /// Keeps everything.
-pub(super) struct Collector {
+pub(crate) struct Collector {
     address: SocketAddr,
     received: Received,
+    credentials: Arc<Mutex<Vec<String>>>,
     _runtime: Runtime,
 }
 
@@ -173,17 +175,40 @@ impl TraceService for Received {
 }
 
 impl Collector {
-    fn start() -> Result<Self, Fault> {
+    pub(crate) fn start() -> Result<Self, Fault> {
         let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let received = Received::default();
         let entered = runtime.enter();
         let incoming = TcpIncoming::bind(([127, 0, 0, 1], 0).into())?;
         let address = incoming.local_addr()?;
-        runtime.spawn(
-            Server::builder().add_service(TraceServiceServer::new(received.clone())).serve_with_incoming(incoming),
-        );
+        let credentials: Arc<Mutex<Vec<String>>> = Arc::default();
+        let heard = Arc::clone(&credentials);
+        let listen = InterceptorLayer::new(move |request: Request<()>| {
+            let sent = request
+                .metadata()
+                .get("authorization")
+                .map_or_else(String::new, |sent| String::from_utf8_lossy(sent.as_bytes()).into_owned());
+            heard.lock().unwrap_or_else(PoisonError::into_inner).push(sent);
+            Ok(request)
+        });
+        let server = Server::builder().layer(listen).add_service(TraceServiceServer::new(received.clone()));
+        runtime.spawn(server.serve_with_incoming(incoming));
         drop(entered);
-        Ok(Self { address, received, _runtime: runtime })
+        Ok(Self { address, received, credentials, _runtime: runtime })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// All that spans say, and who sent them.
+    pub(crate) fn everything(&self) -> String {
+        self.received.lock().iter().map(|spans| format!("{spans:?}\n")).collect()
+    }
+
+    /// The `authorization` of each call of any service, empty where there was none.
+    pub(crate) fn credentials(&self) -> Vec<String> {
+        self.credentials.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn spans(&self) -> Vec<Span> {
