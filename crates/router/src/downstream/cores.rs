@@ -403,3 +403,6 @@ fn obey(core: &Core, command: Command) {
         Command::Evict { endpoint } => core.in_flight.evict(endpoint),
     }
 }
+
+#[cfg(test)]
+mod tests;

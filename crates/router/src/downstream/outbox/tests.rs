@@ -1,3 +1,5 @@
+//! What fits, and what becomes of it.
+
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
