@@ -101,7 +101,7 @@ impl Stage {
         wait::until_true("each server was tried", LIMIT, || {
             self.gateway.cli(&["status", "--output", "json"]).is_ok_and(|status| {
                 let servers = status.json().unwrap_or_default()["servers"].clone();
-                servers.as_array().is_some_and(|all| all.iter().all(|one| tried(one)))
+                servers.as_array().is_some_and(|all| all.iter().all(tried))
             })
         })?;
         self.call()?;
