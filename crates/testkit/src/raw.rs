@@ -1,7 +1,7 @@
 //! A client that writes bytes: what no well-behaved client would send can only be sent by hand.
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -165,7 +165,13 @@ impl Raw {
     /// More bytes; false at the end.
     fn fill(&mut self) -> Result<bool, Fault> {
         let mut chunk = [0; 64 << 10];
-        let count = self.stream.read(&mut chunk)?;
+        // A process that was stopped and goes on finds its reading interrupted.
+        let count = loop {
+            match self.stream.read(&mut chunk) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         self.buffer.extend_from_slice(&chunk[..count]);
         Ok(count > 0)
     }

@@ -7,6 +7,7 @@ pub mod cases;
 pub mod cost;
 pub mod once;
 pub mod secrets;
+pub mod sessions;
 pub mod time_is_ours;
 pub mod zero_drop;
 
@@ -18,6 +19,7 @@ pub const LINES: &[Line] = &[
     Line { number: 1, title: "executed and answered once", run: once::run },
     Line { number: 2, title: "hostile peers beside clients that behave", run: bounded::run },
     Line { number: 3, title: "clients that stop reading delay nothing", run: time_is_ours::run },
+    Line { number: 4, title: "sessions live and die by the rule", run: sessions::run },
     Line { number: 5, title: "secrets that were planted", run: secrets::run },
     Line { number: 6, title: "documents and requests made to hurt", run: bombs::run },
     Line { number: 7, title: "no call is lost to a change, beside hostile peers", run: zero_drop::run },

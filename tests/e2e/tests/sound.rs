@@ -27,3 +27,8 @@ fn cases_from_the_field_and_their_kinds_hold() -> Result<(), Fault> {
 fn what_is_planted_is_found_where_it_belongs_alone() -> Result<(), Fault> {
     short(sound::secrets::run)
 }
+
+#[test]
+fn sessions_live_and_die_by_the_rule() -> Result<(), Fault> {
+    short(sound::sessions::run)
+}

@@ -100,7 +100,9 @@ pub(super) fn refused(revision: Revision, fault: &HttpFault) -> Response<Body> {
         HttpFault::Origin { .. } => {
             "; if pages of this origin may use the gateway, start it with --allow-origin ORIGIN (ONLY1MCP_ALLOW_ORIGIN)"
         }
-        _ => "",
+        HttpFault::NoHost | HttpFault::NotAcceptable { .. } | HttpFault::ContentType | HttpFault::Ambiguous { .. } => {
+            ""
+        }
     };
     answer::error(revision, status, None, ErrorCode::INVALID_REQUEST, &format!("{fault}{way_out}"))
 }
