@@ -168,7 +168,7 @@ fn targets(args: &AdminArgs) -> Result<Vec<(String, Target)>, Failure> {
     let targets = args.admin.iter().map(|name| {
         let url = if name.contains("://") { name.clone() } else { format!("http://{name}") };
         let own = local.as_ref().and_then(|local| local.named_by(&url).map(|url| (url, local.token.clone())));
-        let (url, token) = own.map_or((url, named.clone()), |(url, token)| (url, Some(token)));
+        let (url, token) = own.map_or_else(|| (url, named.clone()), |(url, token)| (url, Some(token)));
         (name.clone(), Target::Url(url, token.map(|token| Presented { token, reach })))
     });
     Ok(targets.collect())

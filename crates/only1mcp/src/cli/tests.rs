@@ -45,44 +45,9 @@ where
     std::time::Duration::from_millis(millis).try_into().ok()
 }
 
-#[test]
-fn a_status_with_all_that_can_be_wrong() {
-    let mail = ServerState {
-        endpoint: key("mail"),
-        verdict: Verdict::Starting.into(),
-        transport: "http".into(),
-        ..ServerState::default()
-    };
-    let router = |node: &str, revision, state: &str, reason: &str, servers| RouterStatus {
-        node: node.into(),
-        revision,
-        digest: "12".repeat(32),
-        state: state.into(),
-        reason: reason.into(),
-        servers,
-    };
-    let answer = GetStatusResponse {
-        revision: 7,
-        digest: "12".repeat(32),
-        log_id: "log".into(),
-        epoch: 2,
-        source: Some(Source {
-            path: "only1mcp.yaml".into(),
-            state: "refused".into(),
-            cursor: "34".repeat(32),
-            violations: vec![violation()],
-            refusals: vec![NodeRefusal { node: "b".into(), reason: "${env:KEY} is not set".into() }],
-            method: "notify".into(),
-        }),
-        routers: vec![
-            router("a", 7, "live", "", vec![]),
-            router("b", 6, "behind", "${env:KEY} is not set", vec![mail]),
-        ],
-        attempt: String::new(),
-        pending: Vec::new(),
-        log_fault: String::new(),
-    };
-    let detail = InspectResponse {
+/// A router with a server in each state.
+fn inspected() -> InspectResponse {
+    InspectResponse {
         node: "a".into(),
         listen: "127.0.0.1:8080".into(),
         endpoints: vec![
@@ -122,8 +87,47 @@ fn a_status_with_all_that_can_be_wrong() {
         ],
         exchanges_in_flight: 2,
         ..InspectResponse::default()
+    }
+}
+
+#[test]
+fn a_status_with_all_that_can_be_wrong() {
+    let mail = ServerState {
+        endpoint: key("mail"),
+        verdict: Verdict::Starting.into(),
+        transport: "http".into(),
+        ..ServerState::default()
     };
-    let output = status::show(answer, BTreeMap::from([("a".to_owned(), detail)]));
+    let router = |node: &str, revision, state: &str, reason: &str, servers| RouterStatus {
+        node: node.into(),
+        revision,
+        digest: "12".repeat(32),
+        state: state.into(),
+        reason: reason.into(),
+        servers,
+    };
+    let answer = GetStatusResponse {
+        revision: 7,
+        digest: "12".repeat(32),
+        log_id: "log".into(),
+        epoch: 2,
+        source: Some(Source {
+            path: "only1mcp.yaml".into(),
+            state: "refused".into(),
+            cursor: "34".repeat(32),
+            violations: vec![violation()],
+            refusals: vec![NodeRefusal { node: "b".into(), reason: "${env:KEY} is not set".into() }],
+            method: "notify".into(),
+        }),
+        routers: vec![
+            router("a", 7, "live", "", vec![]),
+            router("b", 6, "behind", "${env:KEY} is not set", vec![mail]),
+        ],
+        attempt: String::new(),
+        pending: Vec::new(),
+        log_fault: String::new(),
+    };
+    let output = status::show(answer, BTreeMap::from([("a".to_owned(), inspected())]));
     insta::assert_snapshot!(shown(&output));
 }
 
