@@ -39,9 +39,10 @@ pub(super) async fn connection(core: Rc<Core>, io: Io) {
             first.notify_one();
         }
         client.asks();
-        let (serving, client) = (serve(Rc::clone(&core), request), Rc::clone(&client));
+        let (serving, client) = (Rc::clone(&core), Rc::clone(&client));
+        // What is made inside is not moved: it is large.
         let answer = async move {
-            let answer = serving.await;
+            let answer = serve(serving, request).await;
             client.is_answered(matches!(&answer, Ok(answer) if matches!(answer.body(), Body::Notifications(_))));
             answer
         };
