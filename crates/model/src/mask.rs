@@ -85,7 +85,7 @@ impl Mask {
         let mut literal = String::new();
         for character in text.chars() {
             let next = match (part, character) {
-                (Part::Place, '?') | (Part::Value, '&') => Some(Part::Name),
+                (Part::Place, '?') | (Part::Name | Part::Value, '&') => Some(Part::Name),
                 (Part::Name, '=') => Some(Part::Value),
                 (Part::Place | Part::Name | Part::Value, _) => None,
             };
@@ -93,11 +93,13 @@ impl Mask {
                 literal.push(character);
                 continue;
             };
-            self.url_part(&std::mem::take(&mut literal), part, shown);
+            // What has no `=` behind it may be all there is to a key.
+            let shown_as = if character == '&' && matches!(part, Part::Name) { Part::Value } else { part };
+            self.url_part(&std::mem::take(&mut literal), shown_as, shown);
             shown.push(character);
             part = next;
         }
-        self.url_part(&literal, part, shown);
+        self.url_part(&literal, if matches!(part, Part::Name) { Part::Value } else { part }, shown);
         part
     }
 
@@ -167,7 +169,9 @@ mod tests {
         }
         for (url, expected) in [
             ("https://h/mcp", "https://h/mcp"),
-            ("https://h/mcp?key=secret&v=${env:V}&x", "https://h/mcp?key=***&v=${env:V}&x"),
+            ("https://h/mcp?key=secret&v=${env:V}&x", "https://h/mcp?key=***&v=${env:V}&***"),
+            ("https://h/mcp?secret", "https://h/mcp?***"),
+            ("https://h/mcp?secret&v=1", "https://h/mcp?***&v=***"),
             ("https://h/?a=b=c?&=d", "https://h/?a=***&=***"),
             ("${env:BASE}/mcp?k=pre${env:V}post", "${env:BASE}/mcp?k=***${env:V}***"),
         ] {

@@ -90,13 +90,21 @@ impl Admin {
         named.collect()
     }
 
-    /// The same for a command that needs one.
+    /// The same for a command that does something in all of them: an address that does not answer may be one.
     pub(crate) fn needed_routers(&self) -> Result<Vec<Named<RouterServiceClient<Client>>>, Failure> {
+        if let Some((name, status)) = self.silent().next() {
+            return Err(Failure::of(name, status.clone()));
+        }
         let routers = self.routers();
         if routers.is_empty() {
             self.one(ROUTER)?;
         }
         Ok(routers)
+    }
+
+    /// The addresses that do not answer, and why.
+    pub(crate) fn silent(&self) -> impl Iterator<Item = (&str, &Status)> {
+        self.peers.iter().filter_map(|peer| Some((peer.name.as_str(), peer.services.as_ref().err()?)))
     }
 
     /// Every process among the addresses; all must answer, since a command for all of them says so of all.
@@ -116,10 +124,8 @@ impl Admin {
             return Ok((peer.client.clone(), peer.name.clone()));
         }
         // One that could not be asked may be the one that is needed.
-        for peer in &self.peers {
-            if let Err(status) = &peer.services {
-                return Err(Failure::of(&peer.name, status.clone()));
-            }
+        if let Some((name, status)) = self.silent().next() {
+            return Err(Failure::of(name, status.clone()));
         }
         Err(Failure::Lacks { service, targets: self.peers.iter().map(|peer| peer.name.clone()).collect() })
     }

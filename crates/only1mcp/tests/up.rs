@@ -167,7 +167,7 @@ fn a_toml_file_is_served_compared_and_watched_over_a_restart() {
     let home = Home::new();
     let file = home.path().join("only1mcp.toml");
     let text = format!(
-        "[[servers]]\nid = \"a\"\ntransport = {{ type = \"stdio\", command = {:?}, args = [\"demo-server\", \"--stdio\"] }}\n",
+        "[[servers]]\nid = \"a\"\ntransport = {{ type = \"stdio\", command = {:?}, args = [\"demo-server\", \"--stdio\"], env = {{ KEY = \"literal\" }} }}\n",
         env!("CARGO_BIN_EXE_only1mcp")
     );
     fs::write(&file, &text).unwrap();

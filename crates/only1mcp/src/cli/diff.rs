@@ -23,8 +23,9 @@ pub(super) struct Side {
 }
 
 impl Side {
-    pub(super) fn of_file(name: String, snapshot: Snapshot) -> Self {
-        Self { name, revision: None, digest: snapshot.digest().to_string(), snapshot, parent: 0 }
+    /// The digest is not that of `snapshot`, in which marks stand for what is secret.
+    pub(super) fn of_file(name: String, digest: String, snapshot: Snapshot) -> Self {
+        Self { name, revision: None, digest, snapshot, parent: 0 }
     }
 }
 
@@ -93,7 +94,10 @@ async fn revision(admin: &Admin, number: u64) -> Result<Side, Failure> {
 /// Before the first one there was nothing.
 async fn before(admin: &Admin, side: &Side) -> Result<Side, Failure> {
     match side.parent {
-        0 => Ok(Side::of_file("nothing".into(), Snapshot::default())),
+        0 => {
+            let nothing = Snapshot::default();
+            Ok(Side::of_file("nothing".into(), nothing.digest().to_string(), nothing))
+        }
         parent => revision(admin, parent).await,
     }
 }
@@ -110,7 +114,7 @@ async fn file(admin: &Admin, path: &Path) -> Result<Result<Side, Output>, Failur
         return Ok(Err(validate::invalid(&name, &violations)));
     }
     let snapshot = snapshot(&config.target, &answer.content)?;
-    Ok(Ok(Side::of_file(name, snapshot)))
+    Ok(Ok(Side::of_file(name, answer.digest, snapshot)))
 }
 
 fn snapshot(target: &str, content: &str) -> Result<Snapshot, Failure> {

@@ -1,27 +1,29 @@
 //! `restart`: another process in place of the one that a stdio server has.
 
 use runtime::exit;
+use runtime::grpc::Client;
 use serde_json::{Value, json};
-use wire::pb::router::v1::{InspectRequest, RestartRequest, RestartResponse, Restarted};
+use wire::pb::router::v1::{
+    Endpoint, InspectRequest, RestartRequest, RestartResponse, Restarted, router_service_client::RouterServiceClient,
+};
 
 use super::{Lines, Output};
-use crate::{admin::Admin, args::RestartArgs, failure::Failure};
+use crate::{
+    admin::{Admin, Named},
+    args::RestartArgs,
+    failure::Failure,
+};
+
+type Router = Named<RouterServiceClient<Client>>;
 
 pub(crate) async fn run(args: &RestartArgs) -> Result<Output, Failure> {
     let admin = Admin::find(&args.admin).await?;
     let mut answers = Vec::new();
     let mut failed = None;
     for mut router in admin.needed_routers()? {
-        // Named by their pids, so that a request that arrives twice ends them once.
-        let seen = admin.ask(&router.target, router.client.inspect(InspectRequest {})).await?;
-        let of_server =
-            |key: &Option<wire::pb::words::v1::EndpointKey>| key.as_ref().is_some_and(|key| key.backend == args.server);
-        let running = seen.endpoints.iter().filter(|one| one.role == "live" && of_server(&one.key));
-        let pids = running.map(|one| one.pid).filter(|pid| *pid != 0).collect();
-        let request = RestartRequest { server: args.server.clone(), pids };
-        match admin.ask(&router.target, router.client.restart(request)).await {
+        match in_router(&admin, &mut router, &args.server).await {
             Ok(answer) => answers.push(answer),
-            Err(failure) => failed = failed.or(Some((seen.node, failure))),
+            Err(failure) => failed = failed.or(Some((router.target, failure))),
         }
     }
     match failed {
@@ -31,6 +33,16 @@ pub(crate) async fn run(args: &RestartArgs) -> Result<Output, Failure> {
             Ok(show(&args.server, &answers, failed.as_ref()))
         }
     }
+}
+
+async fn in_router(admin: &Admin, router: &mut Router, server: &str) -> Result<RestartResponse, Failure> {
+    // Named by their pids, so that a request that arrives twice ends them once.
+    let seen = admin.ask(&router.target, router.client.inspect(InspectRequest {})).await?;
+    let of_server = |one: &&Endpoint| one.key.as_ref().is_some_and(|key| key.backend == server);
+    let running = seen.endpoints.iter().filter(|one| one.role == "live").filter(of_server);
+    let pids = running.map(|one| one.pid).filter(|pid| *pid != 0).collect();
+    let request = RestartRequest { server: server.to_owned(), pids };
+    admin.ask(&router.target, router.client.restart(request)).await
 }
 
 /// `failed`: a router that did not do it, and why, while others did.

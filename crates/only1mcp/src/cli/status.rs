@@ -24,7 +24,12 @@ pub(crate) async fn run(args: &StatusArgs) -> Result<Output, Failure> {
             details.insert(details_of_one.node.clone(), details_of_one);
         }
     }
-    Ok(show(status, details))
+    let mut output = show(status, details);
+    for (name, status) in admin.silent() {
+        output.complaints.line(format_args!("{name} does not answer: {}", status.message()));
+        output.code = exit::REFUSED;
+    }
+    Ok(output)
 }
 
 pub(super) fn show(status: GetStatusResponse, details: BTreeMap<String, InspectResponse>) -> Output {

@@ -185,7 +185,8 @@ fn differences_in_the_words_of_the_file() {
             format: Format::Yaml,
             text: text.to_owned(),
         };
-        diff::Side::of_file(name, parse(&[source]).expect("it is a configuration"))
+        let snapshot = parse(&[source]).expect("it is a configuration");
+        diff::Side::of_file(name, snapshot.digest().to_string(), snapshot)
     };
     let old = side(
         "old.yaml",
