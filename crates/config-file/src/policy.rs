@@ -165,7 +165,7 @@ pub(crate) static POLICY: [Key<Policy>; 31] = [
     Key::new(
         "limits.buffered_bytes",
         Kind::Bytes(|p| &mut p.limits.buffered_bytes, MIB..=1024 * 1024 * MIB),
-        "requests and answers that one router holds in memory for its clients; from an eighth of it on, clients that do not read lose their connections, longest first",
+        "requests and answers that one router holds in memory for its clients; from an eighth of it on, clients that do not read lose their connections, longest first, and answers of HTTP servers of more than 1 MiB wait for room before they are read",
     ),
     Key::new(
         "limits.session_idle",

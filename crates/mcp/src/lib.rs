@@ -23,5 +23,5 @@ pub use error_code::ErrorCode;
 pub use names::Naming;
 pub use protocol_version::ProtocolVersion;
 pub use raw::{Id, Raw, Span, Text, number_of};
-pub use splice::{Edit, splice, without_bom};
+pub use splice::{Edit, splice, splice_in_place, without_bom};
 pub use tool::{Tool, ToolPage};

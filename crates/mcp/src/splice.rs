@@ -40,6 +40,16 @@ pub fn splice(body: &[u8], edits: &mut [Edit<'_>]) -> Vec<u8> {
     out
 }
 
+/// As [`splice`] with one edit, without a second copy of a body that may be large.
+///
+/// # Panics
+/// If the edit lies outside `body`.
+pub fn splice_in_place(body: &mut Vec<u8>, edit: &Edit<'_>) {
+    body.splice(edit.span.range(), edit.with.iter().copied());
+    let mark = body.len() - without_bom(body).len();
+    body.drain(..mark);
+}
+
 /// The message after a byte order mark, if there is one.
 #[must_use]
 pub fn without_bom(message: &[u8]) -> &[u8] {

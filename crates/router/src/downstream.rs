@@ -34,6 +34,7 @@ use std::sync::Arc;
 use mcp::http_rules::AccessRules;
 
 use crate::generation::Live;
+use crate::room::Room;
 use crate::session::{Bounds, Keys, Sessions};
 
 /// What all cores share, fixed at start.
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) tracer: runtime::Tracer,
     /// What is in memory for clients.
     pub(crate) held: Held,
+    /// Where large answers wait for clients.
+    pub(crate) room: Room,
     /// Connections of clients for which the process has descriptors.
     pub(crate) descriptors: usize,
 }

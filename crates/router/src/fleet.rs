@@ -33,6 +33,7 @@ use crate::endpoint::{Endpoint, EndpointEvent, Reason, Signals};
 use crate::generation::{Generation, Live};
 use crate::line::Peer;
 use crate::metrics::Cordoned;
+use crate::room::Room;
 use crate::upstream::Upstreams;
 use crate::{departure, follow, watch_health};
 
@@ -72,6 +73,8 @@ pub struct Fleet {
     /// How it stands with config-manager.
     pub following: watch::Receiver<Following>,
     pub(crate) operators: restart::Operators,
+    /// For large answers.
+    pub(crate) room: Room,
 }
 
 /// From those who speak with the control services, and from the fleet's own tasks.
@@ -174,7 +177,7 @@ impl Fleet {
         tracer: Tracer,
     ) -> Result<Self, runtime::grpc::DialError> {
         let started = Started::at(settings.state_dir, exchanges, tasks, clock, tracer.clone());
-        let Started { live, status, saved, commands, answered } = started;
+        let Started { live, status, saved, commands, answered, room } = started;
         let identity = Identity {
             node: settings.node,
             boot: settings.boot,
@@ -189,7 +192,7 @@ impl Fleet {
         let monitor = peer(&settings.health_monitor, "health-monitor");
         let operators = restart::Operators::new(commands.clone());
         watch_health::spawn(monitor, &identity, commands, status.clone(), tasks, clock)?;
-        Ok(Self { live, status, following, operators })
+        Ok(Self { live, status, following, operators, room })
     }
 }
 
@@ -201,6 +204,7 @@ struct Started {
     saved: Option<Saved>,
     commands: mpsc::Sender<Command>,
     answered: mpsc::Receiver<FollowerEvent>,
+    room: Room,
 }
 
 impl Started {
@@ -214,6 +218,8 @@ impl Started {
         let (status, seen) = watch::channel(Arc::default());
         let copy = disk::load_or_set_aside(&state_dir);
         let live = Arc::new(Live::new());
+        let upstreams = Upstreams::new(tasks.clone(), tokio::runtime::Handle::current(), clock, Arc::clone(&signals));
+        let room = upstreams.room.clone();
         let known = copy.as_ref().map(|copy| copy.known.clone()).unwrap_or_default();
         let mut task = Task {
             roster: Roster::new(rand::random(), known),
@@ -236,7 +242,7 @@ impl Started {
             copies,
             status,
             exchanges,
-            upstreams: Upstreams::new(tasks.clone(), tokio::runtime::Handle::current(), clock, Arc::clone(&signals)),
+            upstreams,
             tracer,
             cause: None,
             wanted_by: BTreeMap::new(),
@@ -258,7 +264,7 @@ impl Started {
             }
             task.close().await;
         });
-        Self { live, status: seen, saved: copy.map(|copy| copy.saved), commands, answered }
+        Self { live, status: seen, saved: copy.map(|copy| copy.saved), commands, answered, room }
     }
 }
 

@@ -17,6 +17,7 @@ mod inspect;
 pub mod keeper;
 mod line;
 mod metrics;
+mod room;
 mod run;
 pub mod secrets;
 mod session;

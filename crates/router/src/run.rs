@@ -115,6 +115,7 @@ impl Router {
             clock: scope.clock,
             tracer: scope.tracer,
             held: Held::default(),
+            room: fleet.room.clone(),
             descriptors: for_clients(runtime::descriptors::limit()),
         });
         telemetry::describe(METRICS);

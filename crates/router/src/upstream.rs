@@ -23,6 +23,7 @@ mod stdio_events;
 mod too_long;
 mod unasked;
 mod unreadable;
+mod whole;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,6 +38,7 @@ use tokio::runtime::Handle;
 
 use crate::call::{Answer, Call, CallError, Cause};
 use crate::endpoint::{BringUpFailure, Endpoint, Signals};
+use crate::room::Room;
 
 pub(crate) use ask::ask;
 pub(crate) use http::HttpLink;
@@ -54,6 +56,8 @@ pub struct Upstreams {
     pub(crate) clock: Clock,
     /// Where endpoints say what happens to them.
     pub(crate) signals: Arc<Signals>,
+    /// Where large answers lie until clients have taken them.
+    pub(crate) room: Room,
     tls: OnceLock<tokio_rustls::TlsConnector>,
 }
 
@@ -71,7 +75,7 @@ impl Upstreams {
     /// `control` is the runtime of the thread that will call [`Endpoint::bring_up`].
     #[must_use]
     pub fn new(tasks: Tasks, control: Handle, clock: Clock, signals: Arc<Signals>) -> Arc<Self> {
-        Arc::new(Self { tasks, control, clock, signals, tls: OnceLock::new() })
+        Arc::new(Self { tasks, control, clock, signals, room: Room::default(), tls: OnceLock::new() })
     }
 
     pub(crate) fn wall_time_in(&self, after: Duration) -> WallTime {

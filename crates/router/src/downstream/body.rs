@@ -8,9 +8,11 @@ use bytes::Bytes;
 use http_body::SizeHint;
 use mcp::sse::Frame;
 
+use super::clients::Takes;
 use super::get::NotificationStream;
 use super::held::Weight;
 use super::outbox::Outlet;
+use crate::room::LARGE;
 
 /// The largest frame: hyper copies what it is given, and holds the copy until its client has taken it.
 pub(super) const FRAME: usize = 64 << 10;
@@ -56,6 +58,15 @@ impl Body {
 
     pub(super) fn empty() -> Self {
         Self::Whole(None)
+    }
+
+    /// What its client is to take.
+    pub(super) fn takes(&self) -> Takes {
+        match self {
+            Self::Large(large) if large.rest.len() > LARGE => Takes::Large,
+            Self::Notifications(_) => Takes::Notifications,
+            Self::Whole(_) | Self::Large(_) | Self::Call(_) => Takes::Little,
+        }
     }
 }
 

@@ -99,6 +99,16 @@ enum Turn {
     Head,
 }
 
+/// What a client is to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Takes {
+    Little,
+    /// An answer that has its share of the room.
+    Large,
+    /// Notifications: nothing is left to say for it, so that the end of its side is its end.
+    Notifications,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -109,8 +119,8 @@ pub(super) struct Client {
     reading: Cell<bool>,
     /// Since when nothing of what is to be written was taken.
     stalled: Cell<Option<Time>>,
-    /// It listens to notifications: nothing is left to say for it, so that the end of its side is its end.
-    listens: Cell<bool>,
+    /// What it was answered last.
+    takes: Cell<Takes>,
     closed: Cell<Option<Closed>>,
     waker: RefCell<Option<Waker>>,
     place: Cell<usize>,
@@ -137,7 +147,7 @@ impl Clients {
             since: Cell::new(self.now.get()),
             reading: Cell::new(false),
             stalled: Cell::new(None),
-            listens: Cell::new(false),
+            takes: Cell::new(Takes::Little),
             closed: Cell::new(None),
             waker: RefCell::new(None),
             place: Cell::new(all.len()),
@@ -201,9 +211,19 @@ impl Clients {
             Pressure::Some => HESITATION,
             Pressure::High => HESITATION_MIN,
         };
+        self.give_up_longest(hesitation, |_| true)
+    }
+
+    /// The same of those whose answers take up room that others wait for.
+    pub(super) fn give_up_large(&self) -> bool {
+        self.give_up_longest(HESITATION, |client| client.takes.get() == Takes::Large)
+    }
+
+    fn give_up_longest(&self, hesitation: Duration, of: impl Fn(&Client) -> bool) -> bool {
         let now = self.now.get();
         let all = self.all.borrow();
         let stalled = all.iter().filter_map(|client| Some((client.stalled.get()?, client)));
+        let stalled = stalled.filter(|(_, client)| of(client));
         let unread = stalled.filter(|(since, client)| client.is_open() && now.since(*since) >= hesitation);
         let longest = unread.min_by_key(|(since, _)| *since);
         longest.is_some_and(|(_, client)| client.close(Closed::Unread))
@@ -237,10 +257,10 @@ impl Client {
     }
 
     /// The answer to its request is here, or begins.
-    pub(super) fn is_answered(&self, listens: bool) {
+    pub(super) fn is_answered(&self, takes: Takes) {
         self.turn.set(Turn::Answered);
         self.reading.set(false);
-        self.listens.set(listens);
+        self.takes.set(takes);
     }
 
     /// Its next bytes are waited for.

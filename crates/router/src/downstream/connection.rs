@@ -9,8 +9,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::sync::Notify;
 
-use super::body::Body;
-use super::clients::Io;
+use super::clients::{Io, Takes};
 use super::core::Core;
 use super::detach::Detach;
 use super::service::serve;
@@ -43,7 +42,7 @@ pub(super) async fn connection(core: Rc<Core>, io: Io) {
         // What is made inside is not moved: it is large.
         let answer = async move {
             let answer = serve(serving, request).await;
-            client.is_answered(matches!(&answer, Ok(answer) if matches!(answer.body(), Body::Notifications(_))));
+            client.is_answered(answer.as_ref().map_or(Takes::Little, |answer| answer.body().takes()));
             answer
         };
         Detach::new(Rc::clone(&core), answer)

@@ -86,6 +86,9 @@ impl Core {
         };
         self.clients.sweep(now, &patience);
         self.clients.give_up_unread(self.shared.held.pressure(buffered));
+        if self.shared.room.is_wanted() {
+            self.clients.give_up_large();
+        }
     }
 
     /// Forgets endpoints that are gone, and sessions that nobody used for too long.

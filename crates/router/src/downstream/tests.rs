@@ -69,6 +69,7 @@ impl Case {
             clock,
             tracer,
             held: super::Held::default(),
+            room: upstreams.room.clone(),
             descriptors: 100,
         };
         let core = Rc::new(Core::new(Arc::new(shared), Everywhere::new(1).0, 0));

@@ -7,7 +7,6 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
 use http::response::Parts;
 use http::{Response, StatusCode};
-use http_body::Body as _;
 use http_body_util::BodyExt;
 use mcp::{ErrorCode, message};
 use serde::Deserialize;
@@ -19,6 +18,7 @@ use super::http_pool::{self, Body};
 use super::http_target::Target;
 use super::http1::Http1Error;
 use super::inbound::{self, Inbound, Restore, read};
+use super::whole::{self, Whole};
 use super::{Doubt, Link};
 use crate::call::{Answer, CallError, Cause, EventStream};
 use crate::endpoint::Endpoint;
@@ -64,17 +64,26 @@ impl Exchange {
     }
 
     /// The answer in a message that must be one.
-    fn only_answer(&self, message: &Bytes) -> Result<Bytes, CallError> {
-        match read(message) {
-            Inbound::Answer { id, span } if id == self.restore.id => Ok(self.restore.answer(message, span)),
-            Inbound::NamelessError { error } => Ok(self.restore.named(message, error)),
-            found @ (Inbound::Answer { .. }
-            | Inbound::Progress { .. }
-            | Inbound::Request { .. }
-            | Inbound::ListChanged
-            | Inbound::Notification
-            | Inbound::Stray
-            | Inbound::Malformed { .. }) => Err(self.unexpected(&found, message)),
+    fn only_answer(&self, message: Whole) -> Result<Bytes, CallError> {
+        match (read(&message), message) {
+            (Inbound::Answer { id, span }, message) if id == self.restore.id => Ok(match message {
+                Whole::Small(message) => self.restore.answer(&message, span),
+                Whole::Large(large) => large.with(|message| self.restore.answer_in_place(message, span)),
+            }),
+            (Inbound::NamelessError { error }, message) => Ok(match message {
+                Whole::Small(message) => self.restore.named(&message, error),
+                Whole::Large(large) => large.with(|message| self.restore.name_in_place(message, error)),
+            }),
+            (
+                found @ (Inbound::Answer { .. }
+                | Inbound::Progress { .. }
+                | Inbound::Request { .. }
+                | Inbound::ListChanged
+                | Inbound::Notification
+                | Inbound::Stray
+                | Inbound::Malformed { .. }),
+                message,
+            ) => Err(self.unexpected(&found, &message)),
         }
     }
 
@@ -136,10 +145,10 @@ pub(super) async fn accept(mut exchange: Exchange, response: Response<Body>) -> 
     match media {
         Media::Events if !coded => Ok(Answer::Events(EventStream::new(HttpEvents::new(exchange, body)))),
         Media::Json if !coded => {
-            let whole = read_whole(body, exchange.limit()).await;
+            let whole = whole::read(body, &exchange).await;
             exchange.over();
             let whole = whole.map_err(|error| error.of(&exchange))?;
-            exchange.only_answer(&whole).map(Answer::Whole)
+            exchange.only_answer(whole).map(Answer::Whole)
         }
         Media::Events | Media::Json | Media::Other => {
             exchange.over();
@@ -261,48 +270,6 @@ async fn read_refusal(mut body: Body) -> Bytes {
     read.freeze()
 }
 
-pub(super) enum ReadError {
-    TooLarge,
-    Broken(Http1Error),
-}
-
-impl ReadError {
-    fn of(self, exchange: &Exchange) -> CallError {
-        match self {
-            Self::TooLarge => too_large(exchange),
-            Self::Broken(error) => exchange.broken(&error),
-        }
-    }
-}
-
 pub(super) fn too_large(exchange: &Exchange) -> CallError {
     inbound::too_large(exchange.server(), exchange.limit())
-}
-
-/// Reads until the end was seen, not only until the last byte: a connection may be used again only after that.
-async fn read_whole(mut body: Body, limit: u64) -> Result<Bytes, ReadError> {
-    let mut first = Bytes::new();
-    let mut more = BytesMut::new();
-    let mut length = 0_u64;
-    let announced = body.size_hint().lower();
-    if announced > limit {
-        return Err(ReadError::TooLarge);
-    }
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() else { continue };
-        length += data.len() as u64;
-        if length > limit {
-            return Err(ReadError::TooLarge);
-        }
-        if first.is_empty() && more.is_empty() {
-            first = data;
-            continue;
-        }
-        if more.is_empty() {
-            more.reserve(usize::try_from(announced).unwrap_or(0).max(first.len() + data.len()));
-            more.extend_from_slice(&first);
-        }
-        more.extend_from_slice(&data);
-    }
-    Ok(if more.is_empty() { first } else { more.freeze() })
 }

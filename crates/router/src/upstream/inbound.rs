@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use mcp::message::{self, method};
-use mcp::{Edit, ErrorCode, Message, Span, splice};
+use mcp::{Edit, ErrorCode, Message, Span, splice, splice_in_place};
 
 use crate::call::{Call, CallError, Cause};
 
@@ -141,6 +141,19 @@ impl Restore {
     pub(crate) fn named(&self, message: &[u8], error: Span) -> Bytes {
         let (id, error) = (&*self.client_id, &message[error.range()]);
         [br#"{"jsonrpc":"2.0","id":"#, id, br#","error":"#, error, b"}"].concat().into()
+    }
+
+    /// As [`Self::answer`], of a large one.
+    pub(crate) fn answer_in_place(&self, message: &mut Vec<u8>, span: Span) {
+        splice_in_place(message, &Edit::new(span, &*self.client_id));
+    }
+
+    /// As [`Self::named`], of a large one.
+    pub(crate) fn name_in_place(&self, message: &mut Vec<u8>, error: Span) {
+        let head = [br#"{"jsonrpc":"2.0","id":"#, &*self.client_id, br#","error":"#].concat();
+        message.truncate(error.end);
+        message.push(b'}');
+        message.splice(..error.start, head);
     }
 
     /// `None` when the client asked for no progress.

@@ -8,7 +8,9 @@ use std::{
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use testkit::{Document, Fault, Gateway, Scratch, client::http_get, demo, process_tree, wait};
+use testkit::{
+    Document, Fault, Gateway, Scratch, Server, client::http_get, demo, fault, process_tree, stub, stub::Stub, wait,
+};
 use tokio::time::Instant;
 
 use super::{
@@ -222,5 +224,72 @@ fn who_finds_all_places_in_use_is_told() -> Result<(), Fault> {
         busy.iter_mut().map(|raw| raw.response().map(|answer| answer.status)).collect::<Result<Vec<_>, _>>()?;
     let refused = statuses.iter().filter(|status| **status == 503).count();
     assert!(refused >= 1 && statuses.contains(&200), "{statuses:?}");
+    Ok(())
+}
+
+/// Bytes of an answer that leaves no room for another one beside it.
+const LARGE: usize = 30 << 20;
+
+/// A server of large answers, of which those for odd ids do not say how long they are.
+fn large_answers() -> Result<Stub, Fault> {
+    let text = "y".repeat(LARGE);
+    Stub::start(vec!["do".to_owned()], move |request| {
+        let body = stub::text(&request.body["id"], &text);
+        let number = request.body["params"]["arguments"]["number"].as_u64();
+        Some(if number.is_some_and(|number| number % 2 == 1) {
+            (stub::RAW, format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{body}"))
+        } else {
+            ("application/json", body)
+        })
+    })
+}
+
+/// `VmHWM` of a process, counted from when `clear_refs` was last written to, or another of its lines; in MiB.
+fn memory(pid: i32, line: &str) -> Result<u64, Fault> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let kib = text.lines().find_map(|text| text.strip_prefix(line)?.split_whitespace().next()?.parse::<u64>().ok());
+    Ok(kib.ok_or_else(|| fault(format!("no {line} of process {pid}")))? >> 10)
+}
+
+#[test]
+fn large_answers_wait_for_room_and_clients_that_do_not_read_lose_theirs() -> Result<(), Fault> {
+    let server = large_answers()?;
+    let stage = Stage::new("room", |_| Ok(Document::default().with(Server::http("large", &server.url()))))?;
+    let pid = stage.gateway.pid();
+    let session = Raw::open(stage.gateway.mcp)?;
+    let before = memory(pid, "VmRSS:")?;
+    std::fs::write(format!("/proc/{pid}/clear_refs"), "5")?;
+    let number = |number: u64| call(number, "large__do", json!({ "number": number }));
+    let mut slow = session.again()?;
+    slow.say(&number(0))?;
+    let length: usize = slow.head_of_response()?.header("content-length").unwrap_or_default().parse()?;
+    let mut silent = Vec::new();
+    for each in 1..=6 {
+        let mut raw = session.again()?;
+        raw.say(&number(each))?;
+        silent.push(raw);
+    }
+    // The others wait for the one that reads slowly, and do not cost it its answer.
+    let mut read = vec![0; LARGE - (1 << 20)];
+    for some in read.chunks_mut(1 << 20) {
+        let reading = Instant::now();
+        slow.stream.read_exact(some)?;
+        wait::until("the next bit", LIMIT, || (reading.elapsed() > Duration::from_millis(120)).then_some(()))?;
+    }
+    slow.stream.shutdown(Shutdown::Write)?;
+    slow.stream.read_to_end(&mut read)?;
+    // Some came with the head.
+    assert!((length - (64 << 10)..=length).contains(&read.len()), "{} of {length}", read.len());
+    let mut good = session.again()?;
+    good.stream.set_read_timeout(Some(6 * LIMIT))?;
+    good.say(&number(8))?;
+    // What is not large waits for nothing.
+    session.again()?.works()?;
+    let answer = good.response()?;
+    let text = answer.json()["result"]["content"][0]["text"].as_str().map_or(0, str::len);
+    assert_eq!((answer.code(), &answer.json()["id"], text), (None, &json!(8), LARGE));
+    let peak = memory(pid, "VmHWM:")?;
+    assert!(peak.saturating_sub(before) < 64, "{before} MiB before, {peak} MiB at most");
+    assert_eq!(metric(&stage.gateway, "only1mcp_router_connections_closed_total", "unread"), 6);
     Ok(())
 }

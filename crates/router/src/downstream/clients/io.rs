@@ -10,7 +10,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::Client;
+use super::{Client, Takes};
 use crate::downstream::core::Core;
 
 pub(in crate::downstream) struct Io {
@@ -80,7 +80,7 @@ impl Write for Io {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.check()?;
-        if self.client.listens.get() && !self.client.reading.get() {
+        if self.client.takes.get() == Takes::Notifications && !self.client.reading.get() {
             self.check_listener(context)?;
         }
         // What is written to a socket needs no flush.

@@ -15,7 +15,7 @@ fn answered(clients: &Clients, now: Time) -> Rc<Client> {
     clients.now.set(now);
     let client = clients.enter();
     client.asks();
-    client.is_answered(false);
+    client.is_answered(Takes::Little);
     client.waits(now);
     client
 }
@@ -32,7 +32,7 @@ fn silence_ends_a_connection_by_what_it_did_before() {
     slow.speaks(at(14));
     let streaming = clients.enter();
     streaming.asks();
-    streaming.is_answered(false);
+    streaming.is_answered(Takes::Little);
     let closed = || [&new, &asking, &idle, &slow, &streaming].map(|client| client.closed.get());
     clients.sweep(at(9), &serving());
     assert_eq!(closed(), [None; 5]);
@@ -105,6 +105,27 @@ fn of_those_that_hesitate_the_longest_is_given_up() {
     assert!(clients.give_up_unread(Pressure::High));
     assert_eq!(shorter.closed.get(), Some(Closed::Unread));
     assert!(!clients.give_up_unread(Pressure::High));
+}
+
+#[test]
+fn room_is_taken_from_those_that_have_it_and_do_not_read() {
+    let clients = Clients::default();
+    let (other, longer, shorter) = (answered(&clients, at(0)), answered(&clients, at(0)), answered(&clients, at(0)));
+    for client in [&longer, &shorter] {
+        client.is_answered(Takes::Large);
+    }
+    clients.stalls(&other);
+    clients.stalls(&longer);
+    clients.now.set(at(1));
+    clients.stalls(&shorter);
+    assert!(!clients.give_up_large(), "a network may have hesitated");
+    clients.now.set(at(2));
+    assert!(clients.give_up_large() && !clients.give_up_large());
+    clients.moves(&shorter);
+    clients.stalls(&shorter);
+    clients.now.set(at(3));
+    assert!(!clients.give_up_large(), "it reads, if slowly");
+    assert_eq!([&other, &longer, &shorter].map(|client| client.closed.get()), [None, Some(Closed::Unread), None]);
 }
 
 #[test]

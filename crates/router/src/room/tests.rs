@@ -1,0 +1,60 @@
+//! Who gets room, and when.
+
+use std::task::Waker;
+
+use super::*;
+
+/// Eight times the room.
+const BUFFERED: u64 = 8 * 100;
+
+fn poll(place: &mut Place) -> Option<Share> {
+    match Pin::new(place).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(share) => Some(share),
+        Poll::Pending => None,
+    }
+}
+
+#[test]
+fn the_longest_waits_first_and_nobody_passes_it() {
+    let room = Room::default();
+    let first = poll(&mut room.share(60, BUFFERED)).expect("all is free");
+    assert!(!room.is_wanted());
+    let (mut large, mut small) = (room.share(70, BUFFERED), room.share(10, BUFFERED));
+    assert!(poll(&mut large).is_none() && poll(&mut small).is_none() && first.is_wanted());
+    drop(first);
+    let (large, small) = (poll(&mut large), poll(&mut small));
+    assert!(large.is_some() && small.is_some() && !room.is_wanted());
+    assert!(poll(&mut room.share(21, BUFFERED)).is_none());
+    drop((large, small));
+    assert_eq!(room.with(|queue| queue.taken), 0);
+}
+
+#[test]
+fn one_larger_than_the_room_gets_all_of_it() {
+    let room = Room::default();
+    let small = poll(&mut room.share(1, BUFFERED)).expect("all is free");
+    let mut larger = room.share(1000, BUFFERED);
+    assert!(poll(&mut larger).is_none());
+    drop(small);
+    let mut larger = poll(&mut larger).expect("it is alone");
+    let mut small = room.share(1, BUFFERED);
+    assert!(poll(&mut small).is_none());
+    larger.shrink(99);
+    assert!(poll(&mut small).is_some(), "what is not needed is free at once");
+}
+
+#[test]
+fn one_that_leaves_makes_way() {
+    let room = Room::default();
+    let held = poll(&mut room.share(50, BUFFERED)).expect("all is free");
+    let (large, mut small) = (room.share(100, BUFFERED), room.share(10, BUFFERED));
+    assert!(poll(&mut small).is_none(), "behind the large one");
+    drop(large);
+    assert!(poll(&mut small).is_some() && !room.is_wanted());
+    // One that leaves after it was let in takes nothing with it.
+    let unseen = room.share(100, BUFFERED);
+    drop(held);
+    assert!(!room.is_wanted());
+    drop(unseen);
+    assert!(poll(&mut room.share(100, BUFFERED)).is_some());
+}

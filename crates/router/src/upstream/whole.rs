@@ -1,0 +1,167 @@
+//! The body of a response that is one message, read to its end.
+//!
+//! A large one has its share of the [room](crate::room) from before it is read until its client has it, and is not copied
+//! meanwhile.
+
+#[cfg(test)]
+mod tests;
+
+use std::ops::Deref;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use tokio::runtime::Handle;
+
+use super::http_answer::{Exchange, too_large};
+use super::http_pool::Body;
+use super::http1::Http1Error;
+use crate::call::{CallError, Cause};
+use crate::room::{LARGE, Share};
+
+/// How long a server may send nothing of a large answer that it has begun, while others wait for the room.
+const PAUSE: Duration = Duration::from_secs(5);
+/// By how much a message grows at most when the client's id takes the place of ours.
+const GROWTH: usize = 2 << 10;
+
+/// One message.
+pub(super) enum Whole {
+    Small(Bytes),
+    Large(Large),
+}
+
+/// One that counts for as long as it is held.
+pub(super) struct Large {
+    bytes: Vec<u8>,
+    /// None for what the gateway asks for itself.
+    _share: Option<Share>,
+}
+
+impl Deref for Whole {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Small(bytes) => bytes,
+            Self::Large(large) => &large.bytes,
+        }
+    }
+}
+
+impl Large {
+    /// As `change` leaves it.
+    pub(super) fn with(mut self, change: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+        change(&mut self.bytes);
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for Large {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+pub(super) enum ReadError {
+    TooLarge,
+    Broken(Http1Error),
+    /// It paused, and its room was needed.
+    Paused,
+}
+
+impl ReadError {
+    pub(super) fn of(self, exchange: &Exchange) -> CallError {
+        match self {
+            Self::TooLarge => too_large(exchange),
+            Self::Broken(error) => exchange.broken(&error),
+            Self::Paused => {
+                let text = format!(
+                    "server `{}` sent nothing of a large answer for {} s while other large answers waited for room \
+                     (an eighth of limits.buffered_bytes)",
+                    exchange.server(),
+                    PAUSE.as_secs()
+                );
+                CallError::sent(Cause::Protocol, text)
+            }
+        }
+    }
+}
+
+/// Reads until the end was seen, not only until the last byte: a connection may be used again only after that.
+pub(super) async fn read(mut body: Body, exchange: &Exchange) -> Result<Whole, ReadError> {
+    let mut first = Bytes::new();
+    let mut more = BytesMut::new();
+    let mut length = 0_usize;
+    let (announced, limit) = (body.size_hint().lower(), exchange.limit());
+    if announced > limit {
+        return Err(ReadError::TooLarge);
+    }
+    if announced > LARGE as u64 {
+        return Box::pin(read_large(body, &[], announced, exchange)).await;
+    }
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() else { continue };
+        length += data.len();
+        if length as u64 > limit {
+            return Err(ReadError::TooLarge);
+        }
+        if first.is_empty() && more.is_empty() {
+            first = data;
+            continue;
+        }
+        if more.is_empty() {
+            more.reserve(usize::try_from(announced).unwrap_or(0).max(first.len() + data.len()));
+            more.extend_from_slice(&first);
+        }
+        more.extend_from_slice(&data);
+        if length > LARGE {
+            return Box::pin(read_large(body, &more, 0, exchange)).await;
+        }
+    }
+    Ok(Whole::Small(if more.is_empty() { first } else { more.freeze() }))
+}
+
+/// Reads the rest of what has `begun`; of what length it is in all, if that was announced.
+async fn read_large(mut body: Body, begun: &[u8], announced: u64, exchange: &Exchange) -> Result<Whole, ReadError> {
+    let limit = exchange.limit();
+    let mut share = share(exchange, if announced > 0 { announced } else { limit }).await;
+    let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or(0).max(begun.len()) + GROWTH);
+    bytes.extend_from_slice(begun);
+    while let Some(data) = next(&mut body, share.as_ref()).await? {
+        if (bytes.len() + data.len()) as u64 > limit {
+            return Err(ReadError::TooLarge);
+        }
+        bytes.extend_from_slice(&data);
+    }
+    if let Some(share) = &mut share {
+        share.shrink(bytes.len() as u64);
+    }
+    Ok(Whole::Large(Large { bytes, _share: share }))
+}
+
+/// Waits for room, unless the gateway asks for itself: what it reads then it does not hold.
+async fn share(exchange: &Exchange, bytes: u64) -> Option<Share> {
+    let upstreams = &exchange.endpoint.upstreams;
+    if Handle::current().id() == upstreams.control.id() {
+        return None;
+    }
+    let buffered = exchange.endpoint.limits().buffered_bytes;
+    Some(upstreams.room.share(bytes, buffered).await)
+}
+
+/// The next piece. A server that pauses keeps its room for as long as nobody else needs it.
+async fn next(body: &mut Body, share: Option<&Share>) -> Result<Option<Bytes>, ReadError> {
+    loop {
+        match tokio::time::timeout(PAUSE, body.frame()).await {
+            Ok(Some(frame)) => {
+                if let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+            Ok(None) => return Ok(None),
+            Err(_) if share.is_some_and(Share::is_wanted) => return Err(ReadError::Paused),
+            Err(_) => {}
+        }
+    }
+}
