@@ -1,7 +1,7 @@
 //! What a client may cost that does not read, does not ask, asks for too much at once, or says no more.
 
 use std::{
-    io::Read,
+    io::{Read, Write},
     net::{Shutdown, TcpStream},
     time::Duration,
 };
@@ -230,13 +230,19 @@ fn who_finds_all_places_in_use_is_told() -> Result<(), Fault> {
 /// Bytes of an answer that leaves no room for another one beside it.
 const LARGE: usize = 30 << 20;
 
-/// A server of large answers, of which those for odd ids do not say how long they are.
+/// A server of large answers, of which those for odd numbers do not say how long they are, and those for none never end.
 fn large_answers() -> Result<Stub, Fault> {
     let text = "y".repeat(LARGE);
-    Stub::start(vec!["do".to_owned()], move |request| {
+    Stub::start_with(vec!["do".to_owned()], move |request, mut stream| {
+        let Some(number) = request.body["params"]["arguments"]["number"].as_u64() else {
+            // Begins, and then says nothing for as long as it is listened to.
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
+            drop(stream.write_all(format!("{head}Content-Length: {LARGE}\r\n\r\n{{").as_bytes()));
+            drop(stream.read_to_end(&mut Vec::new()));
+            return Some((stub::RAW, String::new()));
+        };
         let body = stub::text(&request.body["id"], &text);
-        let number = request.body["params"]["arguments"]["number"].as_u64();
-        Some(if number.is_some_and(|number| number % 2 == 1) {
+        Some(if number % 2 == 1 {
             (stub::RAW, format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{body}"))
         } else {
             ("application/json", body)
@@ -291,5 +297,25 @@ fn large_answers_wait_for_room_and_clients_that_do_not_read_lose_theirs() -> Res
     let peak = memory(pid, "VmHWM:")?;
     assert!(peak.saturating_sub(before) < 64, "{before} MiB before, {peak} MiB at most");
     assert_eq!(metric(&stage.gateway, "only1mcp_router_connections_closed_total", "unread"), 6);
+    Ok(())
+}
+
+#[test]
+fn a_server_that_pauses_in_a_large_answer_keeps_no_room_from_others() -> Result<(), Fault> {
+    let server = large_answers()?;
+    let stage = Stage::new("pause", |_| Ok(Document::default().with(Server::http("large", &server.url()))))?;
+    let session = Raw::open(stage.gateway.mcp)?;
+    let (mut paused, mut good) = (session.again()?, session.again()?);
+    for raw in [&mut paused, &mut good] {
+        raw.stream.set_read_timeout(Some(6 * LIMIT))?;
+    }
+    paused.say(&call("paused", "large__do", json!({})))?;
+    server.wait("tools/call")?;
+    good.say(&call("good", "large__do", json!({ "number": 2 })))?;
+    let answer = paused.response()?.json();
+    let text = answer["error"]["message"].as_str().unwrap_or_default();
+    assert!(text.contains("sent nothing of a large answer for 5 s") && text.contains("buffered_bytes"), "{answer}");
+    let answer = good.response()?;
+    assert_eq!((answer.code(), &answer.json()["id"]), (None, &json!("good")));
     Ok(())
 }
