@@ -21,6 +21,20 @@ pub fn give_back() {
     }
 }
 
+/// Gives back what was taken in many small pieces and is not used any more. Takes milliseconds: for after something large.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[expect(unsafe_code, reason = "as above")]
+pub fn trim() {
+    // SAFETY: `malloc_trim` takes no pointers and locks what it changes.
+    unsafe {
+        nix::libc::malloc_trim(0);
+    }
+}
+
 /// Elsewhere the allocator does so by itself.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub fn give_back() {}
+
+/// Elsewhere the allocator does so by itself.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub fn trim() {}

@@ -153,8 +153,20 @@ impl Want {
     }
 }
 
+/// Taking apart that much text takes many times as much memory, in small pieces.
+const LARGE: usize = 1 << 20;
+
 /// Layers as a snapshot, or everything that is wrong with them. Takes milliseconds of a core for hundreds of servers.
 pub(crate) fn merge(layers: Layers, clock: Clock) -> Result<Merged, Vec<Violation>> {
+    let length: usize = layers.values().map(|layer| layer.text.len()).sum();
+    let merged = take_apart(layers, clock);
+    if length >= LARGE {
+        runtime::memory::trim();
+    }
+    merged
+}
+
+fn take_apart(layers: Layers, clock: Clock) -> Result<Merged, Vec<Violation>> {
     let started = clock.now_nanos();
     let sources: Vec<Source> = layers
         .iter()

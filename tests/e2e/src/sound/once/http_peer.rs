@@ -179,7 +179,7 @@ impl HttpPeer {
                 stream.write_all(first)?;
                 thread::sleep(Duration::from_millis(pause));
                 stream.write_all(second)?;
-                Ok(Then::Close)
+                Ok(self.after())
             }
             Said::Alive(time) => {
                 let sign: &[u8] = if self.transport == Transport::Events { b": still here\n\n" } else { b" " };
@@ -192,7 +192,7 @@ impl HttpPeer {
                     thread::sleep(Duration::from_millis(100));
                 }
                 stream.write_all(&body)?;
-                Ok(Then::Close)
+                Ok(self.after())
             }
             Said::Late(pause) => {
                 thread::sleep(Duration::from_millis(pause));
@@ -239,7 +239,12 @@ impl HttpPeer {
 
     fn whole(&self, mut stream: &TcpStream, body: &[u8]) -> Result<Then, Fault> {
         stream.write_all(&self.response(body))?;
-        Ok(if self.transport == Transport::Events { Then::Close } else { Then::Keep })
+        Ok(self.after())
+    }
+
+    /// A stream ends with its connection. Where nothing says so, a connection that closes could lose the next call.
+    fn after(&self) -> Then {
+        if self.transport == Transport::Events { Then::Close } else { Then::Keep }
     }
 
     fn cut(&self, mut stream: &TcpStream, at: Cut, whole: &[u8]) -> Result<Then, Fault> {
