@@ -30,7 +30,7 @@ fn malformed_messages_are_refused_one_by_one() -> Result<(), Fault> {
     let cases: &[(&[u8], u16, i64, Value)] = &[
         (b"", 400, -32700, Value::Null),
         (b"{oops", 400, -32700, Value::Null),
-        (b"\xef\xbb\xbf{}", 400, -32700, Value::Null),
+        (b"\xef\xbb\xbf{}", 400, -32600, Value::Null),
         (b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"\xff\"}", 400, -32700, Value::Null),
         (br#"{"jsonrpc":"2.0","id":1,"method":"ping"}{}"#, 400, -32700, Value::Null),
         (b"[]", 400, -32600, Value::Null),
