@@ -58,6 +58,7 @@ impl Storm<'_> {
             }
             wait::until_true("all routers to be at the revision", LIMIT, || self.is_settled())?;
         }
+        self.services.cli(&["restart", "child"])?.expect(0)?;
         let child = demo::stdio("child", "child", self.scratch)?.env("TURN", "last");
         self.apply(&self.document.clone().with(child))?;
         self.prometheus.wait_scraped(LIMIT)?;
