@@ -49,6 +49,14 @@ pub struct Traceparent {
     pub edit: Option<Edit<'static>>,
 }
 
+/// A short piece of a body that is kept after the body: it must not keep the whole of a large one.
+pub(crate) fn piece(body: &Bytes, range: std::ops::Range<usize>) -> Bytes {
+    if body.len() > COPIED_FROM { Bytes::copy_from_slice(&body[range]) } else { body.slice(range) }
+}
+
+/// Below this, sharing costs less than it keeps.
+const COPIED_FROM: usize = 4 << 10;
+
 /// What a server made of a call.
 #[derive(Debug)]
 pub enum Answer {
@@ -200,4 +208,18 @@ impl CallError {
 /// [`CallError`] says whose fault it is and whether the call may have been executed.
 pub async fn forward(lease: &Lease, call: Call, span: Option<&mut telemetry::Span>) -> Result<Answer, CallError> {
     upstream::forward(&lease.endpoint, &call, span).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_of_a_large_body_does_not_keep_the_body() {
+        for (length, alone) in [(100, false), (1 << 20, true)] {
+            let body = Bytes::from(vec![b'7'; length]);
+            let kept = piece(&body, 3..5);
+            assert_eq!((&*kept, body.is_unique()), (&b"77"[..], alone), "{length}");
+        }
+    }
 }

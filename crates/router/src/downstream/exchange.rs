@@ -15,7 +15,7 @@ use super::core::Core;
 use super::held::SMALL;
 use super::meter::{CALL_SECONDS, Meter};
 use super::traced::Traced;
-use crate::call::CallError;
+use crate::call::{CallError, Side};
 use crate::generation::Admitted;
 use crate::in_flight::Cause;
 
@@ -71,7 +71,10 @@ impl Exchange {
         traced: Option<Box<Traced>>,
     ) -> Vec<u8> {
         self.meter.failed.increment(1);
-        admitted.lease.endpoint.stats.failed.fetch_add(1, Ordering::Relaxed);
+        let stats = &admitted.lease.endpoint.stats;
+        // A client that asks for more than the gateway passes on must not make its server look unwell.
+        let count = if error.side == Side::Gateway { &stats.spared } else { &stats.failed };
+        count.fetch_add(1, Ordering::Relaxed);
         self.done(core, admitted, error.cause.as_str(), traced.as_deref());
         if let Some(traced) = traced {
             traced.failed(core, error.cause.as_str(), error.code, &error.message);
@@ -90,7 +93,11 @@ impl Exchange {
     ) -> Option<Vec<u8>> {
         let stats = &admitted.lease.endpoint.stats;
         match cause {
-            Cause::Cancelled => self.meter.cancelled.increment(1),
+            // Nor must one that gives up make it look well.
+            Cause::Cancelled => {
+                self.meter.cancelled.increment(1);
+                stats.spared.fetch_add(1, Ordering::Relaxed);
+            }
             Cause::Evicted | Cause::Stopped => {
                 self.meter.evicted.increment(1);
                 stats.evicted.fetch_add(1, Ordering::Relaxed);

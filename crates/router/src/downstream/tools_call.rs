@@ -15,7 +15,7 @@ use super::exchange::{Exchange, explain, result};
 use super::service::Session;
 use super::streamed::{self, Open};
 use super::traced::{Incoming, Traced};
-use crate::call::{Answer, Call, forward};
+use crate::call::{Answer, Call, forward, piece};
 use crate::generation::{Admitted, Homes, Unroutable};
 use crate::in_flight::Cause;
 
@@ -41,7 +41,7 @@ pub(super) async fn call(
     let started = core.now();
     let (ticket, connect) = {
         let limits = &core.shared.live.load().policy.limits;
-        (core.in_flight.enter(session.sealed.id, body.slice(id.span().range()), limits, started), limits.connect)
+        (core.in_flight.enter(session.sealed.id, piece(body, id.span().range()), limits, started), limits.connect)
     };
     let incoming = Incoming::of(call, headers);
     let mut traced = Traced::begin(&core, &incoming, session, id, name.value(), started);
@@ -72,7 +72,7 @@ pub(super) async fn call(
         match outcome {
             Ok(Ok(Answer::Whole(bytes))) => return exchange.answered(&core, admitted, id.text(), bytes, traced),
             Ok(Ok(Answer::Events(events))) => {
-                let id = body.slice(id.span().range());
+                let id = piece(body, id.span().range());
                 let open = Open { events, ticket, admitted, exchange, id, traced };
                 return streamed::begin(core, open);
             }

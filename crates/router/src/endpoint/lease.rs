@@ -18,6 +18,16 @@ pub struct Stats {
     pub evicted: AtomicU64,
     /// Of those, the ones without an answer: counted by whoever reports the failure.
     pub failed: AtomicU64,
+    /// Of those, the ones that say nothing of the server: its client cancelled, or the gateway itself refused.
+    pub spared: AtomicU64,
+}
+
+impl Stats {
+    /// Exchanges that the server has answered.
+    pub(crate) fn answered(&self) -> u64 {
+        let others = [&self.evicted, &self.failed, &self.spared].map(|count| count.load(Ordering::Relaxed));
+        self.finished.load(Ordering::Acquire).saturating_sub(others.iter().sum())
+    }
 }
 
 /// Admission, held: keeps the endpoint and the revision that admitted, never the generation. Leaves when dropped.
@@ -45,5 +55,17 @@ impl Drop for Lease {
         if self.endpoint.admission.leave() {
             self.endpoint.tell(super::EndpointEvent::Empty);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_or_the_gateway_ended_is_no_answer_of_the_server() {
+        let stats =
+            Stats { finished: 10.into(), evicted: 1.into(), failed: 2.into(), spared: 3.into(), ..Stats::default() };
+        assert_eq!(stats.answered(), 4);
     }
 }

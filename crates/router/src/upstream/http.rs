@@ -86,7 +86,8 @@ impl HttpLink {
         let send = async |target: &Target| http_pool::send(endpoint, target, &target.post(first.clone())).await;
         let mut response = send(&target).await.map_err(|error| failed(error.into()))?;
         if let Some(moved) = http_answer::redirect(&response).and_then(|location| target.moved_to(location)) {
-            tracing::info!(server = %endpoint.key.backend, path = moved.path(), "the server redirects to another path");
+            // Which one is not said: a secret may be in it.
+            tracing::info!(server = %endpoint.key.backend, "the server redirects to another path");
             target = moved;
             response = send(&target).await.map_err(|error| failed(error.into()))?;
         }

@@ -231,8 +231,11 @@ fn broken(endpoint: &Endpoint, error: &Http1Error, sent: bool) -> CallError {
 async fn connect(endpoint: &Endpoint, target: &Target) -> Result<Connection, CallError> {
     let limit = endpoint.limits().connect;
     let failed = |reason: String| {
-        let (server, host, port) = (&endpoint.key.backend, &target.host, target.port);
-        CallError::unsent(Cause::Connect, format!("server `{server}` cannot be reached at {host}:{port}: {reason}"))
+        let server = &endpoint.key.backend;
+        // Where a reference says it is, nobody is told.
+        let place =
+            endpoint.shown.address.as_ref().map_or_else(String::new, |(host, port)| format!(" at {host}:{port}"));
+        CallError::unsent(Cause::Connect, format!("server `{server}` cannot be reached{place}: {reason}"))
     };
     let opened = tokio::time::timeout(limit, open(endpoint, target)).await;
     let result = if matches!(opened, Ok(Ok(_))) { "ok" } else { "failed" };

@@ -104,10 +104,6 @@ impl Target {
         moved.then(|| Self { post: head(&Method::POST, &path, &self.headers), path, ..self.clone() })
     }
 
-    pub(super) fn path(&self) -> &str {
-        self.path.as_str()
-    }
-
     pub(super) fn differs_from(&self, other: &Self) -> bool {
         self.headers != other.headers
     }
@@ -145,7 +141,7 @@ mod tests {
         let url = "http://example.org:81/mcp?x=1".to_owned();
         let target =
             Target::resolve(&Transport::Http { url, headers: BTreeMap::new() }, Duration::from_secs(1)).await.unwrap();
-        let path = |location| target.moved_to(location).map(|moved| moved.path().to_owned());
+        let path = |location| target.moved_to(location).map(|moved| moved.path.as_str().to_owned());
         assert_eq!(path("/mcp/").as_deref(), Some("/mcp/"));
         assert_eq!(path("mcp/?x=1#y").as_deref(), Some("/mcp/?x=1"));
         assert_eq!(path("http://example.org:81/v2/mcp").as_deref(), Some("/v2/mcp"));

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use mcp::message::{self, method};
 use mcp::{Edit, ErrorCode, Message, Span, splice, splice_in_place};
 
-use crate::call::{Call, CallError, Cause};
+use crate::call::{Call, CallError, Cause, piece};
 
 /// Bytes of the id of a request of the server, which its reply repeats.
 const MAX_ID: usize = 1 << 10;
@@ -127,8 +127,8 @@ impl Restore {
     pub(crate) fn new(call: &Call, id: u64) -> Self {
         Self {
             id,
-            client_id: call.body.slice(call.id.range()),
-            client_token: call.progress.map(|span| call.body.slice(span.range())),
+            client_id: piece(&call.body, call.id.range()),
+            client_token: call.progress.map(|span| piece(&call.body, span.range())),
         }
     }
 

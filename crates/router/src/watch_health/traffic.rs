@@ -18,7 +18,7 @@ pub(super) struct Traffic {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Counters {
-    /// Failures are no success, and neither is what the gateway ended itself.
+    /// Failures are no success, and neither is what the gateway or a client ended.
     answered: u64,
     failed: u64,
     up: bool,
@@ -30,9 +30,7 @@ impl Counters {
     fn of(status: &EndpointStatus) -> Self {
         let Endpoint { stats, .. } = &*status.endpoint;
         let failed = stats.failed.load(Ordering::Relaxed);
-        let evicted = stats.evicted.load(Ordering::Relaxed);
-        let finished = stats.finished.load(Ordering::Acquire);
-        Self { answered: finished.saturating_sub(failed + evicted), failed, up: status.up, ups: status.ups }
+        Self { answered: stats.answered(), failed, up: status.up, ups: status.ups }
     }
 }
 
