@@ -15,10 +15,10 @@ mod table;
 mod tests;
 
 use std::path::PathBuf;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{PoisonError, RwLock};
 
 use model::{LogId, Revision};
-use redb::Database;
+use redb::{Database, ReadTransaction, ReadableDatabase as _, WriteTransaction};
 use runtime::state_dir::PrivateFileError;
 
 pub use append::{Entry, Written};
@@ -31,8 +31,9 @@ pub use record::{AuditRecord, Cursor, Ended, Judged, Layer, Layers, RevisionReco
 #[derive(Debug)]
 pub struct Log {
     path: PathBuf,
-    /// Written only to put a database in place of one that had failed.
-    database: RwLock<Database>,
+    /// Nothing, from when a database that had failed was closed until the file is open again. Nothing else may stand
+    /// here: what is written into it would be taken for durable.
+    database: RwLock<Option<Database>>,
     id: LogId,
     epoch: u64,
 }
@@ -47,6 +48,11 @@ pub enum LogError {
          brought back then"
     )]
     Open { path: PathBuf, source: Box<redb::DatabaseError> },
+    #[error(
+        "{path} is not the revision log that this process has opened; put that one back, or restart config-manager to \
+         go on with this one"
+    )]
+    Another { path: PathBuf },
     #[error("the revision log {path} has format {found}, this release knows format {known}")]
     Format { path: PathBuf, found: u64, known: u64 },
     #[error("the revision log is damaged: {what}")]
@@ -80,14 +86,39 @@ impl Log {
         self.epoch
     }
 
-    /// A panic while the database is being replaced leaves the one before in place.
-    fn database(&self) -> RwLockReadGuard<'_, Database> {
-        self.database.read().unwrap_or_else(PoisonError::into_inner)
+    fn begin_read(&self) -> Result<ReadTransaction, LogError> {
+        self.with_database(|database| Ok(database.begin_read()?))
+    }
+
+    /// One at a time, as the engine writes.
+    fn begin_write(&self) -> Result<WriteTransaction, LogError> {
+        self.with_database(|database| Ok(database.begin_write()?))
+    }
+
+    /// Opens the file first if that failed the last time it was tried.
+    fn with_database<T>(&self, begin: impl FnOnce(&Database) -> Result<T, LogError>) -> Result<T, LogError> {
+        if let Some(database) = &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
+            return begin(database);
+        }
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let database = match &mut *database {
+            Some(database) => database,
+            none => none.insert(open::again(&self.path, &self.id, self.epoch)?),
+        };
+        begin(database)
+    }
+
+    /// After a failed commit a database refuses to be written until it is opened again.
+    fn reopen(&self) -> Result<(), LogError> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        // The file is locked while it is open, so it is closed first.
+        drop(database.take());
+        *database = Some(open::again(&self.path, &self.id, self.epoch)?);
+        Ok(())
     }
 
     fn has(&self, revision: Revision) -> Result<bool, LogError> {
-        use redb::ReadableDatabase as _;
-        let table = self.database().begin_read()?.open_table(table::REVISIONS)?;
+        let table = self.begin_read()?.open_table(table::REVISIONS)?;
         Ok(table.get(revision.0)?.is_some())
     }
 }

@@ -1,10 +1,10 @@
 //! Writing: the append that decides, the audit of what was refused, and the cursors of sources.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use model::{Digest, HistoryPolicy, Owner, Revision, WallTime};
-use redb::{Database, ReadableTable, WriteTransaction};
+use redb::{ReadableTable, WriteTransaction};
 
 use super::table::{CONTENTS, LAYERS, REVISIONS, damaged, json, record, save_cursor};
 use super::{Cursor, Ended, Judged, Layers, Log, LogError, RevisionRecord, audit, is_undone};
@@ -69,8 +69,7 @@ impl Log {
     }
 
     fn try_append(&self, entry: &Entry) -> Result<(), Failed> {
-        let database = self.database();
-        let transaction = database.begin_write().map_err(LogError::from)?;
+        let transaction = self.begin_write()?;
         write(&transaction, entry)?;
         audit::append(&transaction, Ended::applied(&entry.record))?;
         for (owner, digest) in &entry.cursors {
@@ -97,8 +96,7 @@ impl Log {
     }
 
     fn try_audit(&self, ended: Option<Ended>, cursor: Option<&(Owner, Cursor)>) -> Result<(), LogError> {
-        let database = self.database();
-        let transaction = database.begin_write()?;
+        let transaction = self.begin_write()?;
         if let Some(ended) = ended {
             audit::append(&transaction, ended)?;
         }
@@ -106,19 +104,6 @@ impl Log {
             save_cursor(&transaction, owner, *cursor)?;
         }
         transaction.commit()?;
-        Ok(())
-    }
-
-    /// After a failed commit a database refuses to be written until it is opened again.
-    pub(super) fn reopen(&self) -> Result<(), LogError> {
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        // The file is locked while it is open, so something else has to take its place first.
-        let nothing = Database::builder()
-            .create_with_backend(redb::backends::InMemoryBackend::new())
-            .map_err(|source| LogError::Open { path: self.path.clone(), source: source.into() })?;
-        drop(std::mem::replace(&mut *database, nothing));
-        *database = Database::open(&self.path)
-            .map_err(|source| LogError::Open { path: self.path.clone(), source: source.into() })?;
         Ok(())
     }
 }

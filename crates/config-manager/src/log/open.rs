@@ -43,15 +43,15 @@ impl Log {
             .and_then(|file| Database::builder().create_with_backend(file))
             .map_err(|source| LogError::Open { path: path.to_owned(), source: Box::new(source) })?;
         let (id, epoch) = identify(&database, path)?;
-        let log = Self { path: path.to_owned(), database: RwLock::new(database), id, epoch };
-        let fault = audit::verify(&log.database().begin_read()?.open_table(AUDIT)?, AUDIT_LINKS_CHECKED).err();
+        let log = Self { path: path.to_owned(), database: RwLock::new(Some(database)), id, epoch };
+        let fault = audit::verify(&log.begin_read()?.open_table(AUDIT)?, AUDIT_LINKS_CHECKED).err();
         let head = log.restore(now)?;
         let cursors = log.cursors()?;
         Ok(Opened { log, head, cursors, fault: fault.map(|fault| fault.to_string()) })
     }
 
     fn cursors(&self) -> Result<BTreeMap<Owner, Cursor>, LogError> {
-        let table = self.database().begin_read()?.open_table(CURSORS)?;
+        let table = self.begin_read()?.open_table(CURSORS)?;
         let row = |row: Result<(redb::AccessGuard<'_, &str>, redb::AccessGuard<'_, &[u8]>), _>| {
             let (owner, row) = row?;
             Ok((Owner(owner.value().to_owned()), cursor(row.value())?))
@@ -65,7 +65,7 @@ impl Log {
         let Some(newest) = numbers.last().copied() else { return Ok(None) };
         let fault = match self.kept(newest) {
             Ok(kept) => return Ok(Some(Restored { kept, instead_of: None })),
-            Err(Unavailable::Log(error @ LogError::Storage(_))) => return Err(error),
+            Err(Unavailable::Log(error @ (LogError::Storage(_) | LogError::Open { .. }))) => return Err(error),
             Err(fault) => fault.to_string(),
         };
         let older = numbers.iter().rev().skip(1).find_map(|revision| self.kept(*revision).ok());
@@ -100,9 +100,23 @@ impl Log {
     }
 
     fn numbers(&self) -> Result<Vec<Revision>, LogError> {
-        let table = self.database().begin_read()?.open_table(REVISIONS)?;
+        let table = self.begin_read()?.open_table(REVISIONS)?;
         table.iter()?.map(|row| Ok(Revision(row?.0.value()))).collect()
     }
+}
+
+/// Opens the file again that `identify` opened, and no other one that has its name by now.
+pub(super) fn again(path: &Path, id: &LogId, epoch: u64) -> Result<Database, LogError> {
+    let opened = Database::open(path);
+    let database = opened.map_err(|source| LogError::Open { path: path.to_owned(), source: Box::new(source) })?;
+    let same = {
+        let meta = database.begin_read()?.open_table(META)?;
+        let holds = |key: &str, value: &[u8]| -> Result<bool, LogError> {
+            Ok(meta.get(key)?.is_some_and(|row| row.value() == value))
+        };
+        holds("log_id", id.0.as_bytes())? && holds("epoch", &epoch.to_be_bytes())?
+    };
+    if same { Ok(database) } else { Err(LogError::Another { path: path.to_owned() }) }
 }
 
 /// Reads or mints the identity, and begins a new epoch.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::{Digest, Revision, Snapshot};
-use redb::{ReadableDatabase, ReadableTable};
+use redb::ReadableTable;
 use rollout::Content;
 
 use super::table::{AUDIT, CONTENTS, LAYERS, REVISIONS, damaged, from_json, record};
@@ -44,7 +44,7 @@ fn listed(kept: &[Revision]) -> String {
 impl Log {
     /// Newest first, each with whether its content is kept; at most `limit`, 0 for all.
     pub fn revisions(&self, limit: usize) -> Result<Vec<(RevisionRecord, bool)>, LogError> {
-        let transaction = self.database().begin_read()?;
+        let transaction = self.begin_read()?;
         let contents = transaction.open_table(CONTENTS)?;
         let limit = if limit == 0 { usize::MAX } else { limit };
         let rows = transaction.open_table(REVISIONS)?;
@@ -61,12 +61,12 @@ impl Log {
 
     /// How every proposal ended, newest first; at most `limit`, 0 for all.
     pub fn audited(&self, limit: usize) -> Result<Vec<AuditRecord>, LogError> {
-        audit::list(&self.database().begin_read()?.open_table(AUDIT)?, limit)
+        audit::list(&self.begin_read()?.open_table(AUDIT)?, limit)
     }
 
     /// The record of a revision, and its stored bytes if they are kept. 0: the newest.
     pub fn revision(&self, revision: Revision) -> Result<(RevisionRecord, Option<Vec<u8>>), Unavailable> {
-        let transaction = self.database().begin_read().map_err(LogError::from)?;
+        let transaction = self.begin_read()?;
         let records = transaction.open_table(REVISIONS).map_err(LogError::from)?;
         let bounds = || -> Result<(Revision, Revision), LogError> {
             let oldest = records.first()?.map_or(0, |(revision, _)| revision.value());
@@ -87,7 +87,7 @@ impl Log {
         let (record, bytes) = self.revision(revision)?;
         let revision = record.revision;
         let Some(bytes) = bytes else {
-            let transaction = self.database().begin_read().map_err(LogError::from)?;
+            let transaction = self.begin_read()?;
             let contents = transaction.open_table(CONTENTS).map_err(LogError::from)?;
             let rows = contents.iter().map_err(LogError::from)?;
             let kept = rows.map(|row| row.map(|(revision, _)| Revision(revision.value())));
@@ -102,7 +102,7 @@ impl Log {
     }
 
     fn layers(&self, revision: Revision) -> Result<Layers, LogError> {
-        let table = self.database().begin_read()?.open_table(LAYERS)?;
+        let table = self.begin_read()?.open_table(LAYERS)?;
         let row = table.get(revision.0)?;
         let row = row.ok_or_else(|| damaged(format!("the layers of revision {revision} are missing")))?;
         from_json(row.value(), || format!("the layers of revision {revision}"))

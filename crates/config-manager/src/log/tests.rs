@@ -216,3 +216,51 @@ fn the_log_goes_on_after_it_was_opened_anew() {
     append(&log, 2, 2);
     assert_eq!(log.revisions(0).unwrap().len(), 2);
 }
+
+/// Where the file is while it is not in its place.
+fn away(place: &Place) -> PathBuf {
+    place.dir.path().join("away")
+}
+
+#[test]
+fn nothing_is_written_anywhere_else_while_the_file_is_away() {
+    let place = Place::new();
+    let log = place.open().log;
+    append(&log, 1, 1);
+    std::fs::rename(place.path(), away(&place)).unwrap();
+    // As after a write that failed.
+    assert!(log.reopen().is_err());
+    let refused_append = log.append(&entry(2, 2));
+    assert!(matches!(refused_append, Written::Not(LogError::Open { .. })), "{refused_append:?}");
+    assert!(log.audit(Some(refused()), None).is_err());
+    assert!(log.revisions(0).is_err(), "a history that is not the file's");
+    assert!(!place.path().exists());
+
+    std::fs::rename(away(&place), place.path()).unwrap();
+    assert_eq!(log.revisions(0).unwrap().len(), 1, "reading opens it as well");
+    append(&log, 2, 3);
+    assert_eq!(log.revisions(0).unwrap().len(), 2);
+    drop(log);
+    let again = place.open();
+    let numbers: Vec<_> = again.log.revisions(0).unwrap().iter().map(|(record, _)| record.revision.0).collect();
+    assert_eq!(numbers, [2, 1]);
+    assert_eq!(again.log.audited(0).unwrap().len(), 2);
+    assert_eq!(again.fault, None);
+}
+
+#[test]
+fn another_log_in_the_place_of_the_file_is_not_written() {
+    let place = Place::new();
+    let log = place.open().log;
+    append(&log, 1, 1);
+    std::fs::rename(place.path(), away(&place)).unwrap();
+    drop(place.open());
+    assert!(matches!(log.reopen(), Err(LogError::Another { .. })));
+    let refused_append = log.append(&entry(2, 2));
+    assert!(matches!(refused_append, Written::Not(LogError::Another { .. })), "{refused_append:?}");
+
+    std::fs::rename(away(&place), place.path()).unwrap();
+    append(&log, 2, 3);
+    drop(log);
+    assert_eq!(place.open().head.unwrap().kept.record.revision, Revision(2));
+}
