@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use runtime::state_dir::{open_private, write_private};
 
@@ -20,11 +20,34 @@ pub(super) trait Journal: Send + 'static {
 #[derive(Debug)]
 pub(super) struct JournalFile {
     path: PathBuf,
-    file: Option<File>,
-    /// How much of it are whole records.
-    length: u64,
+    /// Nothing after a failure that leaves in doubt how long the file of that name is: the next append opens it.
+    file: Option<Open>,
     /// Something that is no record may stand at its end: the next one begins on a line of its own.
     torn: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    /// What is kept when an append fails: all that was there before it.
+    length: u64,
+}
+
+impl Open {
+    fn at(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().append(true).open(path)?;
+        let length = file.metadata()?.len();
+        Ok(Self { file, length })
+    }
+
+    fn write(&mut self, text: &str, durable: bool) -> io::Result<()> {
+        self.file.write_all(text.as_bytes())?;
+        if durable {
+            self.file.sync_data()?;
+        }
+        self.length += text.len() as u64;
+        Ok(())
+    }
 }
 
 /// What the file says, and the file. A missing one is made, readable by its owner alone.
@@ -35,53 +58,37 @@ pub(super) fn open(path: PathBuf) -> io::Result<(JournalFile, Past)> {
     if past.broken > 0 {
         tracing::warn!(lines = past.broken, "the journal of sessions has lines that are no records; they are left out");
     }
-    let file = OpenOptions::new().append(true).open(&path)?;
-    let (length, torn) = (content.len() as u64, content.last().is_some_and(|last| *last != b'\n'));
-    Ok((JournalFile { path, file: Some(file), length, torn }, past))
-}
-
-impl JournalFile {
-    fn write(&mut self, lines: &str, durable: bool) -> io::Result<u64> {
-        let file = match &mut self.file {
-            Some(file) => file,
-            none => none.insert(OpenOptions::new().append(true).open(&self.path)?),
-        };
-        let separate = if self.torn { "\n" } else { "" };
-        let text = [separate, lines].concat();
-        file.write_all(text.as_bytes())?;
-        if durable {
-            file.sync_data()?;
-        }
-        Ok(text.len() as u64)
-    }
+    let torn = content.last().is_some_and(|last| *last != b'\n');
+    let file = Some(Open::at(&path)?);
+    Ok((JournalFile { path, file, torn }, past))
 }
 
 impl Journal for JournalFile {
     fn append(&mut self, lines: &str, durable: bool) -> io::Result<()> {
-        match self.write(lines, durable) {
-            Ok(written) => {
-                self.length += written;
-                self.torn = false;
-                Ok(())
-            }
-            Err(error) => {
-                // What was written of it was not promised, and must not be found later.
-                let length = self.length;
-                let cut = self.file.as_ref().is_some_and(|file| file.set_len(length).is_ok());
-                self.torn |= !cut;
-                Err(error)
-            }
+        let open = match &mut self.file {
+            Some(open) => open,
+            none => none.insert(Open::at(&self.path)?),
+        };
+        let separate = if self.torn { "\n" } else { "" };
+        let written = open.write(&[separate, lines].concat(), durable);
+        if written.is_ok() {
+            self.torn = false;
+        } else if open.file.set_len(open.length).is_err() {
+            // What was written of it was not promised, and could not be taken back.
+            self.torn = true;
+            self.file = None;
         }
+        written
     }
 
     fn replace(&mut self, lines: &str) -> io::Result<()> {
         // Another file has the name after this, even if it could not be made sure.
         self.file = None;
         let replaced = write_private(&self.path, lines.as_bytes());
-        let file = OpenOptions::new().append(true).open(&self.path)?;
-        self.length = file.metadata()?.len();
-        self.file = Some(file);
         self.torn &= replaced.is_err();
         replaced
     }
 }
+
+#[cfg(test)]
+mod tests;
