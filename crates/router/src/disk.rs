@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use drain::Cordon;
 use mcp::Tool;
@@ -24,6 +25,9 @@ pub(crate) const FILE: &str = "live.json";
 const FORMAT: u32 = 1;
 /// More than any copy: what one message carries, and what each server offered.
 const BYTES_MAX: u64 = 1 << 30;
+/// How long after a write that failed the next one is tried, and after many of them.
+const RETRY_FIRST: Duration = Duration::from_millis(250);
+const RETRY_MOST: Duration = Duration::from_secs(5);
 
 /// All that is kept.
 #[derive(Debug, Clone)]
@@ -139,22 +143,45 @@ fn save(directory: &Path, copy: &DiskCopy) -> io::Result<()> {
 }
 
 /// Writes the newest copy each time there is another one, until the fleet is gone. Those that came while one was being
-/// written are skipped. A disk that fails is tried again with the next copy: nothing waits for it.
-pub(crate) async fn write_latest(directory: PathBuf, mut copies: watch::Receiver<Option<Arc<DiskCopy>>>) {
-    while copies.changed().await.is_ok() {
-        let Some(copy) = copies.borrow_and_update().clone() else { continue };
-        let (directory, revision) = (directory.clone(), copy.saved.revision);
-        let written = tokio::task::spawn_blocking(move || save(&directory, &copy)).await;
-        let result = match written {
-            Ok(Ok(())) => "ok",
-            Ok(Err(error)) => {
-                tracing::warn!(%error, revision = revision.0, "cannot write the copy of what is live; a start without config-manager would use an older one");
-                "failed"
+/// written are skipped.
+pub(crate) async fn write_latest(directory: PathBuf, copies: watch::Receiver<Option<Arc<DiskCopy>>>) {
+    keep_written(copies, move |copy| save(&directory, copy)).await;
+}
+
+/// A disk that fails is tried again until it has the newest copy, with the next one at once, and a last time when there
+/// will be none. Nothing waits for it.
+async fn keep_written(
+    mut copies: watch::Receiver<Option<Arc<DiskCopy>>>,
+    save: impl Fn(&DiskCopy) -> io::Result<()> + Send + Sync + 'static,
+) {
+    let save = Arc::new(save);
+    let mut pause = RETRY_FIRST;
+    let (mut behind, mut going_on) = (false, true);
+    while going_on {
+        tokio::select! {
+            changed = copies.changed() => {
+                going_on = changed.is_ok();
+                behind |= going_on;
             }
-            Err(_) => return,
-        };
-        metrics::counter!("only1mcp_router_disk_copies_total", "result" => result).increment(1);
+            () = tokio::time::sleep(pause), if behind => {}
+        }
+        let Some(copy) = copies.borrow_and_update().clone().filter(|_| behind) else { continue };
+        behind = !write(copy, Arc::clone(&save)).await;
+        pause = if behind { RETRY_MOST.min(2 * pause) } else { RETRY_FIRST };
     }
+}
+
+/// Whether it is on the disk now.
+async fn write(copy: Arc<DiskCopy>, save: Arc<impl Fn(&DiskCopy) -> io::Result<()> + Send + Sync + 'static>) -> bool {
+    let revision = copy.saved.revision;
+    let written = tokio::task::spawn_blocking(move || save(&copy)).await;
+    let written = written.unwrap_or_else(|panicked| Err(io::Error::other(panicked)));
+    let result = if written.is_ok() { "ok" } else { "failed" };
+    metrics::counter!("only1mcp_router_disk_copies_total", "result" => result).increment(1);
+    if let Err(error) = &written {
+        tracing::warn!(%error, revision = revision.0, "cannot write the copy of what is live, trying again; a start without config-manager would use an older one");
+    }
+    written.is_ok()
 }
 
 #[cfg(test)]

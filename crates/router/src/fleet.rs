@@ -140,6 +140,7 @@ pub(crate) struct Task {
     /// Decided, and to be acknowledged once it is published.
     swapping: Option<(Revision, tokio::time::Instant)>,
     pub(crate) saved: Option<Saved>,
+    /// Not handed to the writer of the copy, which keeps at it until the disk has it.
     pub(crate) unsaved: bool,
     pub(crate) unseen: bool,
     pub(crate) line: Option<departure::Speaking>,
@@ -420,6 +421,8 @@ impl Task {
 
     /// The end of the process: all endpoints at once, whatever is in flight on them.
     async fn close(&mut self) {
+        // The end may have come between a swap and the copy of it.
+        self.copy_to_disk();
         let ends = std::mem::take(&mut self.endpoints).into_values().map(|endpoint| async move {
             endpoint.admission.cordon();
             endpoint.shut_down().await;

@@ -1,9 +1,10 @@
 //! A copy comes back as it was written, or not at all.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use drain::DrainId;
 use model::{BackendId, ReplaceMode};
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::fleet::plan::tests::{backend, layout};
@@ -62,4 +63,63 @@ fn a_damaged_copy_is_refused() {
     save(directory.path(), &copy()).unwrap();
     let kept = std::fs::read_to_string(directory.path().join("live.json.unreadable")).unwrap();
     assert_eq!(kept, text[..text.len() / 2]);
+}
+
+/// A disk that does what it is told to, and says what it was asked for.
+fn disk() -> (Arc<AtomicBool>, mpsc::UnboundedReceiver<u64>, impl Fn(&DiskCopy) -> io::Result<()> + Send + Sync) {
+    let full = Arc::new(AtomicBool::new(true));
+    let (tell, tried) = mpsc::unbounded_channel();
+    let refuses = Arc::clone(&full);
+    let save = move |copy: &DiskCopy| {
+        let full = refuses.load(Ordering::SeqCst);
+        tell.send(copy.saved.revision.0).map_err(io::Error::other)?;
+        if full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    };
+    (full, tried, save)
+}
+
+#[tokio::test]
+async fn what_a_disk_refused_is_written_once_it_can_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().join("state");
+    let (copies, seen) = watch::channel(None);
+    let (full, mut tried, told) = disk();
+    let to = place.clone();
+    // The directory is away for as long as the disk is full.
+    let writer = tokio::spawn(keep_written(seen, move |copy| told(copy).and_then(|()| save(&to, copy))));
+    copies.send_replace(Some(Arc::new(copy())));
+    assert_eq!(tried.recv().await, Some(7));
+    let again = tokio::time::timeout(Duration::from_secs(20), tried.recv()).await;
+    assert_eq!(again, Ok(Some(7)), "nobody has to ask again");
+    std::fs::create_dir(&place).unwrap();
+    full.store(false, Ordering::SeqCst);
+    drop(copies);
+    writer.await.unwrap();
+    assert!(load(&place).unwrap().is_some());
+}
+
+#[tokio::test]
+async fn what_a_disk_refused_is_tried_a_last_time_at_the_end() {
+    let (copies, seen) = watch::channel(None);
+    let (full, mut tried, save) = disk();
+    let writer = tokio::spawn(keep_written(seen, save));
+    copies.send_replace(Some(Arc::new(copy())));
+    assert_eq!(tried.recv().await, Some(7));
+    full.store(false, Ordering::SeqCst);
+    drop(copies);
+    assert_eq!(tried.recv().await, Some(7));
+    writer.await.unwrap();
+    assert_eq!(tried.recv().await, None, "nothing is left to be written");
+}
+
+#[tokio::test]
+async fn a_disk_that_stays_full_holds_up_no_end() {
+    let (copies, seen) = watch::channel(None);
+    let (_full, mut tried, save) = disk();
+    let writer = tokio::spawn(keep_written(seen, save));
+    copies.send_replace(Some(Arc::new(copy())));
+    assert_eq!(tried.recv().await, Some(7));
+    drop(copies);
+    writer.await.unwrap();
+    assert_eq!(tried.recv().await, Some(7));
 }

@@ -200,7 +200,7 @@ impl Task {
         self.roster.handle(self.now(), Event::Closed { serial });
     }
 
-    fn copy_to_disk(&mut self) {
+    pub(super) fn copy_to_disk(&mut self) {
         let Some(saved) = self.saved.as_ref().filter(|_| self.unsaved) else { return };
         // Between a swap and the follower's word for it the copy would mix two revisions.
         if saved.revision != self.roster.revision() {

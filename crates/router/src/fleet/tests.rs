@@ -423,3 +423,20 @@ fn a_start_with_nobody_to_ask_serves_what_was_last_live() {
         case.stop().await;
     });
 }
+
+#[test]
+fn a_stop_writes_what_the_disk_had_refused() {
+    run(|directory| async move {
+        let place = directory.join("state");
+        let mut case = Case::start(&place);
+        let live = content(quick(), &[]);
+        case.swap(7, &live, None).await;
+        // Taken, and handed to the writer in the same turn.
+        while case.started.commands.capacity() < case.started.commands.max_capacity() {
+            tokio::task::yield_now().await;
+        }
+        std::fs::create_dir(&place).unwrap();
+        case.stop().await;
+        assert_eq!(disk::load(&place).unwrap().map(|copy| copy.saved.revision), Some(Revision(7)));
+    });
+}
