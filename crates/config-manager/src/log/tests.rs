@@ -199,7 +199,7 @@ fn a_record_that_was_changed_breaks_the_chain() {
     assert_eq!(opened.head.unwrap().kept.record.revision, Revision(2));
 }
 
-fn overwrite(path: &Path, change: impl FnOnce(&redb::WriteTransaction)) {
+fn overwrite(path: &Path, change: impl FnOnce(&WriteTransaction)) {
     let database = Database::open(path).unwrap();
     assert!(database.begin_read().is_ok());
     let transaction = database.begin_write().unwrap();
