@@ -66,13 +66,13 @@ fn a_damaged_copy_is_refused() {
 }
 
 /// A disk that does what it is told to, and says what it was asked for.
-fn disk() -> (Arc<AtomicBool>, mpsc::UnboundedReceiver<u64>, impl Fn(&DiskCopy) -> io::Result<()> + Send + Sync) {
+fn disk() -> (Arc<AtomicBool>, mpsc::Receiver<u64>, impl Fn(&DiskCopy) -> io::Result<()> + Send + Sync) {
     let full = Arc::new(AtomicBool::new(true));
-    let (tell, tried) = mpsc::unbounded_channel();
+    let (tell, tried) = mpsc::channel(64);
     let refuses = Arc::clone(&full);
     let save = move |copy: &DiskCopy| {
         let full = refuses.load(Ordering::SeqCst);
-        tell.send(copy.saved.revision.0).map_err(io::Error::other)?;
+        tell.try_send(copy.saved.revision.0).map_err(io::Error::other)?;
         if full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     };
     (full, tried, save)
@@ -86,7 +86,8 @@ async fn what_a_disk_refused_is_written_once_it_can_be() {
     let (full, mut tried, told) = disk();
     let to = place.clone();
     // The directory is away for as long as the disk is full.
-    let writer = tokio::spawn(keep_written(seen, move |copy| told(copy).and_then(|()| save(&to, copy))));
+    let writer = runtime::Tasks::new(runtime::Shutdown::new());
+    writer.spawn("disk copy", keep_written(seen, move |copy| told(copy).and_then(|()| save(&to, copy))));
     copies.send_replace(Some(Arc::new(copy())));
     assert_eq!(tried.recv().await, Some(7));
     let again = tokio::time::timeout(Duration::from_secs(20), tried.recv()).await;
@@ -94,7 +95,7 @@ async fn what_a_disk_refused_is_written_once_it_can_be() {
     std::fs::create_dir(&place).unwrap();
     full.store(false, Ordering::SeqCst);
     drop(copies);
-    writer.await.unwrap();
+    assert!(writer.join(Duration::from_secs(10)).await.is_clean());
     assert!(load(&place).unwrap().is_some());
 }
 
@@ -102,13 +103,14 @@ async fn what_a_disk_refused_is_written_once_it_can_be() {
 async fn what_a_disk_refused_is_tried_a_last_time_at_the_end() {
     let (copies, seen) = watch::channel(None);
     let (full, mut tried, save) = disk();
-    let writer = tokio::spawn(keep_written(seen, save));
+    let writer = runtime::Tasks::new(runtime::Shutdown::new());
+    writer.spawn("disk copy", keep_written(seen, save));
     copies.send_replace(Some(Arc::new(copy())));
     assert_eq!(tried.recv().await, Some(7));
     full.store(false, Ordering::SeqCst);
     drop(copies);
     assert_eq!(tried.recv().await, Some(7));
-    writer.await.unwrap();
+    assert!(writer.join(Duration::from_secs(10)).await.is_clean());
     assert_eq!(tried.recv().await, None, "nothing is left to be written");
 }
 
@@ -116,10 +118,11 @@ async fn what_a_disk_refused_is_tried_a_last_time_at_the_end() {
 async fn a_disk_that_stays_full_holds_up_no_end() {
     let (copies, seen) = watch::channel(None);
     let (_full, mut tried, save) = disk();
-    let writer = tokio::spawn(keep_written(seen, save));
+    let writer = runtime::Tasks::new(runtime::Shutdown::new());
+    writer.spawn("disk copy", keep_written(seen, save));
     copies.send_replace(Some(Arc::new(copy())));
     assert_eq!(tried.recv().await, Some(7));
     drop(copies);
-    writer.await.unwrap();
+    assert!(writer.join(Duration::from_secs(10)).await.is_clean());
     assert_eq!(tried.recv().await, Some(7));
 }
