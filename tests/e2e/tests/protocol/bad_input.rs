@@ -61,7 +61,7 @@ fn malformed_messages_are_refused_one_by_one() -> Result<(), Fault> {
         (br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"no__such"}}"#, 200, -32602, json!(1)),
         (br#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"cursor":"zz"}}"#, 200, -32602, json!(1)),
         (br#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}"#, 200, -32602, json!(1)),
-        (deep.as_bytes(), 200, 0, json!(1)),
+        (deep.as_bytes(), 400, -32600, json!(1)),
     ];
     for (body, status, code, id) in cases {
         raw.post(body, &[])?;
