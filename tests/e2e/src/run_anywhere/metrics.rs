@@ -64,6 +64,7 @@ pub fn run(size: Size) -> Result<Figures, Fault> {
         for endpoint in services.endpoints() {
             Client::open(endpoint)?.text("steady__echo", &json!({ "text": "hello" }))?;
         }
+        services.cli(&["restart", "child"])?.expect(0)?;
     }
     pages(&services, tools.as_ref(), &scratch, &mut figures)?;
     Ok(figures)
