@@ -8,7 +8,10 @@
 //!
 //! ```no_run
 //! # use std::{error::Error, process::ExitCode, time::Duration}; use runtime::{Process, Program, exit, shutdown::WoundDown};
-//! # #[derive(clap::Parser)] struct Flags { #[arg(long, default_value = "127.0.0.1:0")] ops: std::net::SocketAddr }
+//! # #[derive(clap::Parser)] struct Flags {
+//! #     #[arg(long, default_value = "127.0.0.1:0")] ops: std::net::SocketAddr,
+//! #     #[command(flatten)] ops_names: runtime::ops::OpsNames,
+//! # }
 //! fn main() -> ExitCode {
 //!     Program { name: "router", version: env!("CARGO_PKG_VERSION"), threads: 1, sockets: &["mcp"] }.run(live)
 //! }
