@@ -281,34 +281,43 @@ impl Pump {
                     ));
                 }
             }
-            if !self.unasked.is_nothing() {
-                let (turn, paused_until) = self.unasked.charge(Instant::now());
-                self.paused_until = paused_until;
-                if turn {
-                    tokio::task::yield_now().await;
-                }
-            }
+            self.charge().await;
+        }
+    }
+
+    /// Lets others come first after what was said unasked, and reads on later if it was too much.
+    async fn charge(&mut self) {
+        if self.unasked.is_nothing() {
+            return;
+        }
+        let (turn, paused_until) = self.unasked.charge(Instant::now());
+        self.paused_until = paused_until;
+        if turn {
+            tokio::task::yield_now().await;
         }
     }
 
     /// Closes stdin and, after `patience`, asks; reads on until the child is gone, with more force after each grace. What it still answers counts.
     async fn see_out(&mut self, patience: Duration) {
         drop(self.kept.streams.stdin.take());
+        (self.out, self.replies) = (BytesMut::new(), BytesMut::new());
         let mut forces = [Keeper::terminate as fn(&mut Keeper), Keeper::kill].into_iter();
         let mut deadline = Instant::now() + if self.kept.keeper.has_ended() { LAST_WORDS } else { patience };
         while !self.kept.keeper.has_ended() || self.stdout_open || self.stderr_open {
             self.inbound.reserve(READ);
             self.stderr_chunk.reserve(READ_STDERR);
             let Kept { streams, keeper } = &mut self.kept;
+            let reads = self.paused_until.is_none();
             tokio::select! {
                 // Nobody is left to write, and what was written is soon read: longer only if somebody fled who holds a pipe.
                 _ = keeper.ended(), if !keeper.has_ended() => deadline = deadline.min(Instant::now() + LAST_WORDS),
-                count = streams.stdout.read_buf(&mut self.inbound), if self.stdout_open => {
+                count = streams.stdout.read_buf(&mut self.inbound), if self.stdout_open && reads => {
                     self.stdout_open = count.is_ok_and(|count| count > 0) && self.take_lines().is_ok();
                 }
-                count = streams.stderr.read_buf(&mut self.stderr_chunk), if self.stderr_open => {
+                count = streams.stderr.read_buf(&mut self.stderr_chunk), if self.stderr_open && reads => {
                     self.take_stderr(count.unwrap_or(0));
                 }
+                () = sleep_until(self.paused_until), if self.paused_until.is_some() => self.paused_until = None,
                 () = tokio::time::sleep_until(deadline) => match forces.next() {
                     Some(force) if !keeper.has_ended() => {
                         force(keeper);
@@ -317,6 +326,7 @@ impl Pump {
                     Some(_) | None => return,
                 },
             }
+            self.charge().await;
         }
     }
 
@@ -361,6 +371,9 @@ impl Pump {
     /// A reply to what the child asks. Calls wait in their queue while `out` is full; this one has none, so from a mark on
     /// the child is not heard any more.
     fn reply(&mut self, line: &[u8]) {
+        if self.kept.streams.stdin.is_none() {
+            return;
+        }
         if self.replies.is_empty() && self.out.len() < HIGH_WATER {
             return self.write_line(line);
         }
