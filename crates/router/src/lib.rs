@@ -4,6 +4,7 @@
 //! one immutable value they read; the fleet, on the control thread, owns endpoints and publishes generations as
 //! config-manager decides. Only this crate touches servers: their secrets, processes and sockets.
 
+mod beside;
 pub mod call;
 mod departure;
 mod disk;

@@ -16,6 +16,7 @@ use super::core::Core;
 use super::held::{SMALL, Weight};
 use super::service::{self, Session};
 use super::{answer, initialize, tools_call, traced, unread};
+use crate::beside::{self, LARGE};
 
 /// How long a client may take from the head of a request to the end of its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -36,9 +37,17 @@ pub(super) async fn post(core: Rc<Core>, request: Request<Incoming>) -> Response
         Ok(read) => read,
         Err(fault) => return Box::pin(fault.answer(revision, limits, &head.headers, incoming)).await,
     };
-    let envelope = match scan(&body) {
+    let (large, here);
+    let scanned = if body.len() > LARGE {
+        large = Box::pin(beside::scan(body.clone())).await;
+        large.borrow_dependent()
+    } else {
+        here = scan(&body);
+        &here
+    };
+    let envelope = match scanned {
         Ok(envelope) => envelope,
-        Err(error) => return malformed(revision, &error),
+        Err(error) => return malformed(revision, error),
     };
     if let Some(what) = too_long(&envelope.message) {
         return refuse_long(revision, what);
@@ -57,7 +66,7 @@ pub(super) async fn post(core: Rc<Core>, request: Request<Incoming>) -> Response
     match &envelope.message {
         Message::Request { id, call } => match call.method.value() {
             message::method::TOOLS_CALL => {
-                tools_call::call(core, &session, &envelope, *id, call, &body, &head.headers).await
+                tools_call::call(core, &session, envelope, *id, call, &body, &head.headers).await
             }
             message::method::TOOLS_LIST => {
                 let list = message::method::TOOLS_LIST;

@@ -88,7 +88,8 @@ struct ReadsNoLargeAnswer(Stub);
 
 impl ReadsNoLargeAnswer {
     fn new() -> Result<Self, Fault> {
-        let text = "y".repeat(30 << 20);
+        // Written as escapes, so that they take long to read.
+        let text = "\n".repeat(15 << 20);
         let stub = Stub::start(vec!["do".to_owned()], move |request| {
             Some(("application/json", stub::text(&request.body["id"], &text)))
         })?;
