@@ -33,7 +33,7 @@ pub(crate) struct Known {
 
 const GONE: u64 = 0;
 const NO_STREAM: u64 = 0;
-/// In place of a stream: its client ended the session.
+/// In place of a stream: its client ended the session, or it is known here no longer.
 const ENDED: u64 = u64::MAX;
 
 /// What a use came to.
@@ -92,6 +92,10 @@ impl Known {
         self.stream.load(Ordering::Relaxed) != NO_STREAM
     }
 
+    pub(super) fn has_expired(&self) -> bool {
+        self.used() == GONE
+    }
+
     /// One of several that decide at once wins, and the others see what it decided: no session is used after it was
     /// found expired.
     pub(super) fn touch(&self, now: u64, bounds: Bounds) -> Use {
@@ -138,7 +142,8 @@ impl Known {
         Swept::Write { until }
     }
 
-    /// Its client ended it: its streams end, too.
+    /// It has left the table: its streams end, so that no client listens where nothing will be said. A stream that is opened
+    /// by a request from before ends as well.
     pub(super) fn end(&self) {
         self.stream.store(ENDED, Ordering::Release);
         self.changed.notify_waiters();

@@ -53,6 +53,11 @@ impl Bounds {
         now.saturating_sub(self.idle)
     }
 
+    /// More than these are not remembered, however long it takes to forget others.
+    pub(super) fn sessions_max(self) -> usize {
+        self.sessions.saturating_mul(2)
+    }
+
     /// How many of `known` are to be forgotten, so that there is room for a while.
     pub(super) fn surplus(self, known: usize) -> usize {
         if known < self.sessions { 0 } else { known - self.sessions + self.sessions.div_ceil(16) }
@@ -64,6 +69,8 @@ impl Bounds {
 pub(super) struct Idler {
     pub(super) id: SessionId,
     pub(super) used: u64,
+    /// Its client has a stream open, which ends then.
+    pub(super) listens: bool,
     /// What forgetting it does.
     pub(super) loss: Loss,
 }
@@ -71,7 +78,7 @@ pub(super) struct Idler {
 /// What forgetting a session does to it, the least first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Loss {
-    /// It was never used: its seal says all that is known of it.
+    /// It was never used, so that its seal says all that is known of it; or it has expired.
     None,
     /// It lives on by its seal, as if this had been its last use.
     Forgotten,
@@ -79,10 +86,10 @@ pub(super) enum Loss {
     Ended,
 }
 
-/// The `count` that are forgotten first: those that lose least, and of those the idlest. So a flood of new sessions
-/// costs those that have long been in use nothing.
+/// The `count` that are forgotten first: those that do not listen before those that do, of those the ones that lose least,
+/// and of those the idlest. So a flood of new sessions costs those that have long been in use nothing.
 pub(super) fn idlest(mut all: Vec<Idler>, count: usize) -> Vec<Idler> {
-    let rank = |idler: &Idler| (idler.loss, idler.used);
+    let rank = |idler: &Idler| (idler.listens, idler.loss, idler.used);
     if count < all.len() {
         all.select_nth_unstable_by_key(count, rank);
         all.truncate(count);

@@ -91,7 +91,10 @@ impl<J: Journal> Scribe<J> {
                     self.expire(id, now, bounds, &mut page);
                 }
                 // Another request has ended it meanwhile.
-                Word::End { id, done, .. } if self.tables.ended.contains_key(&id) => drop(done.send(Ok(()))),
+                Word::End { id, done, .. } if self.tables.ended.contains_key(&id) => {
+                    self.leaves(&id);
+                    drop(done.send(Ok(())));
+                }
                 Word::End { id, issued, bounds, done } => {
                     self.ended_max = bounds.sessions;
                     page.add(Record::Ended { id, issued });
@@ -144,25 +147,30 @@ impl<J: Journal> Scribe<J> {
     /// Entered as ended first, so that a core that meets it now sees that.
     fn end(&self, end: End) {
         self.tables.ended.insert(end.id, end.issued);
-        if let Some((_, known)) = self.tables.known.remove(&end.id) {
-            known.end();
-        }
+        self.leaves(&end.id);
         // A client that does not wait for the answer has ended it as well.
         drop(end.done.send(Ok(())));
     }
 
+    fn leaves(&self, id: &SessionId) {
+        if let Some((_, known)) = self.tables.known.remove(id) {
+            known.end();
+        }
+    }
+
     /// What is known of it has come to its end, and with it the session: if its seal still holds, by the clock of
-    /// another router, that is remembered.
+    /// another router, that is remembered, and before it leaves, so that no request between the two revives it.
     fn expire(&self, id: SessionId, now: u64, bounds: Bounds, page: &mut Page) {
-        let Some((_, known)) = self.tables.known.remove(&id) else { return };
+        let issued = self.tables.known.get(&id).filter(|known| known.has_expired()).map(|known| known.issued());
+        let Some(issued) = issued else { return };
         let (today, floor) = (self.tables.time.stamp(now), self.tables.floor.load(Ordering::Relaxed));
-        let issued = known.issued();
         if bounds.seal_holds(issued, today, floor) {
             self.tables.ended.insert(id, issued);
             page.add(Record::Ended { id, issued });
         } else {
             page.add(Record::Forgotten { id });
         }
+        self.leaves(&id);
     }
 
     /// What was issued before what has expired is dead for good, and so its end need not be remembered.
@@ -196,21 +204,30 @@ impl<J: Journal> Scribe<J> {
     }
 
     fn make_room(&self, now: u64, bounds: Bounds, page: &mut Page) {
+        self.raise_floor(now, bounds, page);
         let (today, floor) = (self.tables.time.stamp(now), self.tables.floor.load(Ordering::Relaxed));
         let idler = |entry: dashmap::mapref::multiple::RefMulti<'_, SessionId, Arc<Known>>| {
             let loss = match () {
+                () if entry.has_expired() => Loss::None,
                 () if !bounds.seal_holds(entry.issued(), today, floor) => Loss::Ended,
                 () if entry.was_never_used() => Loss::None,
                 () => Loss::Forgotten,
             };
-            (!entry.listens()).then(|| Idler { id: *entry.key(), used: entry.used(), loss })
+            Idler { id: *entry.key(), used: entry.used(), listens: entry.listens(), loss }
         };
-        let all: Vec<Idler> = self.tables.known.iter().filter_map(idler).collect();
+        let all: Vec<Idler> = self.tables.known.iter().map(idler).collect();
         for idler in idlest(all, bounds.surplus(self.tables.known.len())) {
-            let as_seen = |_: &SessionId, known: &Arc<Known>| known.used() == idler.used && !known.listens();
-            if self.tables.known.remove_if(&idler.id, as_seen).is_none() {
+            // A use of one that listens says nothing: it is in use all the time.
+            let as_seen = |_: &SessionId, known: &Arc<Known>| {
+                !known.has_expired()
+                    && known.listens() == idler.listens
+                    && (idler.listens || known.used() == idler.used)
+            };
+            let Some((_, known)) = self.tables.known.remove_if(&idler.id, as_seen) else {
+                self.expire(idler.id, now, bounds, page);
                 continue;
-            }
+            };
+            known.end();
             page.add(Record::Forgotten { id: idler.id });
             let result = if idler.loss == Loss::Ended { "ended" } else { "forgotten" };
             counter!("only1mcp_router_sessions_evicted_total", "result" => result).increment(1);

@@ -154,13 +154,17 @@ impl Sessions {
             return None;
         }
         let met = Arc::new(Known::met(sealed.issued, now, 0));
-        if !self.has_room(now, bounds) {
+        // Entered without room as well, or two requests of a session would share nothing: the scribe makes room. Only when
+        // it cannot keep up, because the disk does not answer, the bound comes first.
+        if !self.has_room(now, bounds) && known.len() >= bounds.sessions_max() {
             return Some(met);
         }
         let entered = Arc::clone(&known.entry(sealed.id).or_insert(met));
-        // After it was entered: whoever ends it now finds it there.
+        // After it was entered: what ends it from now on finds it there.
         if ended.contains_key(&sealed.id) {
-            known.remove(&sealed.id);
+            if let Some((_, known)) = known.remove(&sealed.id) {
+                known.end();
+            }
             return None;
         }
         self.note(sealed, &entered, now, bounds).then_some(entered)

@@ -1,6 +1,7 @@
 //! Whose id is taken, and for how long.
 
 mod gateway;
+mod room;
 mod schedules;
 
 use mcp::ProtocolVersion;
@@ -236,85 +237,43 @@ fn a_clock_that_jumps_moves_no_session() {
         assert!(gateway.uses(&used) && gateway.uses(&unused) && !gateway.uses(&ended), "{jump}");
         gateway.pass(IDLE + BOUNDS.grain() + 1);
         assert!(!gateway.uses(&dead) && !gateway.uses(&unused), "{jump}");
-        let fresh = gateway.begin();
+        let (fresh, untouched) = (gateway.begin(), gateway.begin());
+        let another = gateway.begin();
+        assert!(gateway.ends(&another).is_ok());
         gateway.set_clock(-jump);
         gateway.restart(100);
         assert!(gateway.uses(&fresh) && !gateway.uses(&dead) && !gateway.uses(&ended), "{jump}");
-    }
-}
-
-#[test]
-fn sessions_have_a_bound_and_those_that_lose_least_make_room() {
-    let bounds = Bounds { sessions: 100, ..BOUNDS };
-    let mut gateway = Gateway::new(bounds);
-    // In use for longer than its seal holds: forgetting it would end it.
-    let old = gateway.begin();
-    gateway.pass(IDLE - 1);
-    assert!(gateway.uses(&old));
-    gateway.pass(IDLE - 1);
-    assert!(gateway.uses(&old));
-    let young = gateway.begin();
-    gateway.pass(1000);
-    assert!(gateway.uses(&young));
-    // A flood of sessions that are begun and never used, then of ones that are.
-    for used in [false, true] {
-        for _ in 0..1000 {
-            let one = gateway.begin();
-            gateway.elapse(20);
-            assert!(!used || gateway.uses(&one));
-            gateway.write();
-            assert!(gateway.sessions.known() <= 100);
-        }
-        assert!(gateway.knows(&old));
-        assert_eq!(gateway.knows(&young), !used, "of those that live by their seals, the idlest is forgotten");
-    }
-    gateway.restart(0);
-    assert!(gateway.sessions.known() <= 100);
-    assert!(gateway.uses(&old) && gateway.uses(&young), "forgotten, it lives on by its seal");
-    let size = gateway.text().len();
-    assert!(size < 400_000, "the journal is bounded, too: {size}");
-}
-
-#[test]
-fn a_session_that_its_seal_does_not_hold_ends_when_it_is_forgotten() {
-    let bounds = Bounds { sessions: 100, ..BOUNDS };
-    let mut gateway = Gateway::new(bounds);
-    let all: Vec<Sealed> = (0..100).map(|_| gateway.begin()).collect();
-    for _ in 0..2 {
+        let after = gateway.begin();
         gateway.pass(IDLE - 1000);
-        assert!(all.iter().all(|one| gateway.uses(one)));
+        assert!(gateway.uses(&fresh) && gateway.uses(&after), "{jump}");
+        gateway.pass(2000 + BOUNDS.grain());
+        assert!(!gateway.uses(&untouched), "{jump}");
+        gateway.restart(100);
+        gateway.pass(IDLE + BOUNDS.grain() + 1);
+        assert!(!gateway.uses(&fresh) && !gateway.uses(&after), "{jump}");
     }
-    assert!(all[1..].iter().all(|one| {
-        gateway.elapse(20);
-        gateway.uses(one)
-    }));
-    let more = gateway.begin();
-    gateway.write();
-    assert!(gateway.uses(&more) && !gateway.uses(&all[0]) && gateway.uses(&all[99]));
-    gateway.restart(0);
-    assert!(gateway.uses(&more) && !gateway.uses(&all[0]) && gateway.uses(&all[99]));
 }
 
 #[test]
-fn ends_have_a_bound_and_none_is_undone() {
-    let bounds = Bounds { sessions: 100, ..BOUNDS };
-    let mut gateway = Gateway::new(bounds);
-    let lasting = gateway.begin();
-    gateway.pass(2000);
-    assert!(gateway.uses(&lasting));
-    let mut ended = Vec::new();
-    for _ in 0..500 {
-        let one = gateway.begin();
-        gateway.elapse(20);
-        assert!(gateway.ends(&one).is_ok());
-        ended.push(one);
-        assert!(gateway.sessions.ended() <= 100);
+fn a_request_beside_the_sweep_revives_nothing() {
+    for round in 0..200 {
+        let mut gateway = Gateway::new(BOUNDS);
+        let session = Sealed { id: SessionId::from_bytes([7; 12]), issued: START + 5000, ..gateway.begin() };
+        assert!(gateway.uses(&session));
+        gateway.elapse(IDLE + 1);
+        assert!(!gateway.sweep_beside(&session), "round {round}");
     }
-    for _ in 0..2 {
-        assert!(ended.iter().all(|one| !gateway.uses(one)));
-        assert!(gateway.uses(&lasting));
-        gateway.restart(0);
-    }
+}
+
+#[test]
+fn what_is_known_by_mistake_leaves_with_the_second_end() {
+    let mut gateway = Gateway::new(BOUNDS);
+    let session = gateway.begin();
+    let known = gateway.touch(&session).unwrap();
+    assert!(gateway.ends(&session).is_ok());
+    gateway.sessions.tables.known.insert(session.id, known);
+    assert!(gateway.ends(&session).is_ok());
+    assert!(!gateway.uses(&session));
 }
 
 #[test]

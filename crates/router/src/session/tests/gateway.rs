@@ -2,7 +2,8 @@
 //! a process that can be killed.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 
 use mcp::ProtocolVersion;
 use tokio::sync::mpsc;
@@ -148,6 +149,11 @@ impl Gateway {
         self.scribe.take_down(words);
     }
 
+    /// There was no room for what was said.
+    pub(super) fn forget_words(&mut self) {
+        while self.words.try_recv().is_ok() {}
+    }
+
     /// Time goes by, and nothing looks after sessions.
     pub(super) fn elapse(&mut self, time: u64) {
         self.now += time;
@@ -158,6 +164,29 @@ impl Gateway {
     pub(super) fn pass(&mut self, time: u64) {
         self.elapse(time);
         self.tend();
+    }
+
+    /// A sweep, while another core asks for the session without a pause. Whether it was served.
+    pub(super) fn sweep_beside(&mut self, session: &Sealed) -> bool {
+        let (sessions, now, bounds) = (&self.sessions, self.now, self.bounds);
+        let (begun, swept) = (Barrier::new(2), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| {
+                begun.wait();
+                let mut served = false;
+                loop {
+                    let last = swept.load(Ordering::Acquire);
+                    served |= sessions.touch(session, now, || bounds).is_some();
+                    if last {
+                        return served;
+                    }
+                }
+            });
+            begun.wait();
+            self.scribe.take_down([Word::Sweep { now, bounds }]);
+            swept.store(true, Ordering::Release);
+            asked.join().unwrap()
+        })
     }
 
     pub(super) fn tend(&mut self) {
