@@ -38,6 +38,7 @@ pub mod healthcheck;
 pub mod inherited;
 pub mod memory;
 pub mod ops;
+mod places;
 pub mod process;
 pub mod readiness;
 pub mod service_manager;

@@ -11,25 +11,24 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
     escape,
+    places::{Place, Places, Standing},
     readiness::Readiness,
     shutdown::{Phase, Shutdown},
     tasks::Tasks,
-    telemetry::{Metrics, openmetrics, sampled},
+    telemetry::{Metrics, openmetrics},
 };
 
 pub use names::OpsNames;
 
-/// Connections served at once; more wait in the listen queue.
-const CONNECTIONS_MAX: usize = 64;
-/// A client that does not send its request by then, or stays idle so long, is let go.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections at once. The next one takes the place of the oldest: a probe or a scrape is over in a moment, and what is
+/// not must not make an orchestrator believe that the process is dead.
+const CONNECTIONS_MAX: usize = 256;
+/// A connection is for one request, and a client that has not sent it and taken its answer by then is let go.
+const CONNECTION_TIME: Duration = Duration::from_secs(10);
 /// Accepting fails while the process is out of descriptors; asking again at once would only burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -99,24 +98,20 @@ struct State {
 
 async fn accept(listener: TcpListener, state: Arc<State>, tasks: Tasks) {
     let shutdown = tasks.shutdown().clone();
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    sampled::permits("ops_connections", &slots, CONNECTIONS_MAX);
+    let places = Places::new("ops_connections", CONNECTIONS_MAX);
     loop {
         let accepted = async {
-            let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
-            listener.accept().await.map(|(socket, _)| (socket, slot))
+            let (socket, _) = listener.accept().await?;
+            Ok::<_, io::Error>((socket, places.take(Standing::Silent).await))
         };
         let accepted = tokio::select! {
             accepted = accepted => accepted,
             () = shutdown.reached(Phase::Closing) => return,
         };
         match accepted {
-            Ok((socket, slot)) => {
+            Ok((socket, place)) => {
                 let (state, shutdown) = (Arc::clone(&state), shutdown.clone());
-                tasks.spawn("ops connection", async move {
-                    serve_connection(socket, state, shutdown).await;
-                    drop(slot);
-                });
+                tasks.spawn("ops connection", serve_connection(socket, state, shutdown, place));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept an ops connection");
@@ -126,19 +121,23 @@ async fn accept(listener: TcpListener, state: Arc<State>, tasks: Tasks) {
     }
 }
 
-async fn serve_connection(socket: TcpStream, state: Arc<State>, shutdown: Shutdown) {
+async fn serve_connection(socket: TcpStream, state: Arc<State>, shutdown: Shutdown, place: Place) {
     let service = service_fn(move |request: Request<Incoming>| {
         let response = respond(&request, &state);
         async move { Ok::<_, Infallible>(response) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(CONNECTION_TIME)
+        // Who sends one request after the other and reads no answer has no use of the others.
+        .keep_alive(false)
         .serve_connection(TokioIo::new(socket), service);
     tokio::select! {
         ended = connection => if let Err(error) = ended {
             tracing::debug!(%error, "an ops connection ended early");
         },
+        () = tokio::time::sleep(CONNECTION_TIME) => {}
+        () = place.displaced() => {}
         () = shutdown.reached(Phase::Closing) => {}
     }
 }

@@ -60,6 +60,11 @@ pub const METRICS: &[Metric] = &[
         "How much of a queue or another limit is in use; of several of one name, the fullest.",
     ),
     Metric::gauge("only1mcp_limit_max", &[Label("limit", &[])], "How much of that limit there is."),
+    Metric::counter(
+        "only1mcp_connections_displaced_total",
+        &[Label("limit", &["grpc_connections", "ops_connections"])],
+        "Connections that were closed for a newer one, because all places of their listener were taken.",
+    ),
     Metric::histogram(
         "only1mcp_runtime_lag_seconds",
         &[],

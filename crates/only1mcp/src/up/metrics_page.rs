@@ -42,8 +42,8 @@ Values of the label `limit`, each with what a full one means.
 | `router_probed` | router | results of probes | probes wait |
 | `router_to_child` | router | calls on their way to one child process | calls wait |
 | `spans` | each | finished spans waiting for the collector | more are dropped, and counted |
-| `grpc_connections` | each | gRPC connections of one listener | more wait in the listener's queue |
-| `ops_connections` | each | connections to `/metrics` and its like | more wait in the listener's queue |
+| `grpc_connections` | each | gRPC connections of one listener | the oldest without a call that was let in is closed for the next; else that waits in the listener's queue |
+| `ops_connections` | each | connections to `/metrics` and its like | the oldest is closed for the next |
 ";
 
 fn page() -> String {

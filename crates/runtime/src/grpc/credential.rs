@@ -11,8 +11,11 @@ use tower::{
     util::{Oneshot, ServiceExt},
 };
 
-use super::{refusal, socket::Peer};
-use crate::token::AdminToken;
+use super::{
+    refusal,
+    socket::{Caller, Peer},
+};
+use crate::{places::Standing, token::AdminToken};
 
 /// Load balancers and orchestrators ask for health without a credential; the answer says nothing else.
 const HEALTH_SERVICE: &str = "/grpc.health.v1.Health/";
@@ -137,9 +140,16 @@ where
         use futures_util::future::Either::{Left, Right};
         let authorization = request.headers_mut().remove(AUTHORIZATION);
         if !request.uri().path().starts_with(HEALTH_SERVICE) {
-            let peer = request.extensions().get().copied();
+            let caller = request.extensions().get::<Caller>();
+            let peer = caller.map(|caller| caller.peer);
             match self.auth.identify(peer, authorization.as_ref().map(http::HeaderValue::as_bytes)) {
-                Ok(actor) => drop(request.extensions_mut().insert(actor)),
+                Ok(actor) => {
+                    // From now on its connection has its place for good.
+                    if let Some(caller) = caller {
+                        caller.shown.reaches(Standing::Known);
+                    }
+                    request.extensions_mut().insert(actor);
+                }
                 Err(reason) => {
                     tracing::warn!(?peer, path = request.uri().path(), reason, "caller refused");
                     let refused = refusal::other(Code::Unauthenticated, "CREDENTIAL", reason);

@@ -5,7 +5,6 @@ use std::{
     net::SocketAddr,
     os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -13,26 +12,24 @@ use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use tokio::{
-    net::{TcpListener, UnixListener, UnixStream},
-    sync::Semaphore,
-};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     credential::Auth,
     duplex::DuplexListener,
-    socket::{Admitted, Socket},
+    socket::{Accepted, Socket},
 };
 use crate::{
     inherited::{ADMIN, Inherited},
+    places::{Places, Standing},
     state_dir::create_private,
-    telemetry::sampled,
 };
 
-/// Connections a listener serves at once; more wait in its queue. Per listener, so that a crowd on TCP cannot lock out
+/// Connections a listener serves at once. The next one takes the place of the oldest that has said nothing, or that has no
+/// call which was let in; while there is none, it waits in the queue. Per listener, so that a crowd on TCP cannot lock out
 /// the operator's socket.
-const CONNECTIONS_MAX: usize = 1024;
+pub(super) const CONNECTIONS_MAX: usize = 1024;
 /// Accepting fails while the process is out of descriptors; asking again at once would only burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -142,14 +139,18 @@ impl Listener {
     /// Connections until dropped; `cut` ends those accepted.
     pub(super) fn into_incoming(self, cut: CancellationToken) -> BoxStream<'static, io::Result<Socket>> {
         tracing::info!(listener = self.label, "accepting gRPC");
-        let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        sampled::permits("grpc_connections", &slots, CONNECTIONS_MAX);
-        let accepting = (self.source, self.label, cut, slots);
-        stream::unfold(accepting, |(mut source, label, cut, slots)| async move {
+        let places = Places::new("grpc_connections", CONNECTIONS_MAX);
+        let accepting = (self.source, self.label, cut, places);
+        stream::unfold(accepting, |(mut source, label, cut, places)| async move {
             loop {
-                let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
-                match source.accept(Admitted { cut: cut.clone(), slot }).await {
-                    Ok(Some(socket)) => return Some((Ok(socket), (source, label, cut, slots))),
+                match source.accept().await {
+                    Ok(Some(accepted)) => {
+                        // The process itself needs no proof.
+                        let inside = matches!(accepted, Accepted::Duplex(_));
+                        let place = places.take(if inside { Standing::Known } else { Standing::Silent }).await;
+                        let socket = Socket::new(accepted, cut.clone(), place);
+                        return Some((Ok(socket), (source, label, cut, places)));
+                    }
                     Ok(None) => return None,
                     Err(error) => {
                         tracing::warn!(listener = label, %error, "cannot accept a gRPC connection");
@@ -170,14 +171,14 @@ impl From<DuplexListener> for Listener {
 
 impl Source {
     /// `None` when no more can come.
-    async fn accept(&mut self, admitted: Admitted) -> io::Result<Option<Socket>> {
+    async fn accept(&mut self) -> io::Result<Option<Accepted>> {
         Ok(match self {
             Self::Tcp(listener, _) => {
-                let (socket, from) = listener.accept().await?;
-                Some(Socket::tcp(socket, from, admitted))
+                let (stream, from) = listener.accept().await?;
+                Some(Accepted::Tcp(stream, from))
             }
-            Self::Unix { listener, .. } => Some(Socket::unix(listener.accept().await?.0, admitted)),
-            Self::Duplex(listener) => listener.accept().await.map(|stream| Socket::duplex(stream, admitted)),
+            Self::Unix { listener, .. } => Some(Accepted::Unix(listener.accept().await?.0)),
+            Self::Duplex(listener) => listener.accept().await.map(Accepted::Duplex),
         })
     }
 }

@@ -29,6 +29,13 @@ const CUT_AFTER: Duration = Duration::from_millis(500);
 /// Calls and streams of one connection at once; the next waits at its caller.
 const STREAMS_MAX: u32 = 256;
 
+/// Headers of one request, with what HTTP/2 counts for each.
+const HEADERS_MAX: u32 = 16 << 10;
+/// Streams that a peer has ended before they were looked at, and that we had to end because of it: beyond these it does
+/// nothing else, and the connection ends.
+const PEER_RESETS_MAX: usize = 20;
+const OWN_RESETS_MAX: usize = 256;
+
 /// What every server offers besides its own.
 const ALWAYS_OFFERED: [&str; 3] =
     ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
@@ -113,6 +120,10 @@ fn router(service: Service) -> Result<Router<Layers>, ServeError> {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(STREAMS_MAX)
+        .http2_max_header_list_size(HEADERS_MAX)
+        .http2_max_pending_accept_reset_streams(Some(PEER_RESETS_MAX))
+        // Without a number here there would be no bound at all.
+        .http2_max_local_error_reset_streams(Some(OWN_RESETS_MAX))
         .trace_fn(span)
         .layer(BoundsLayer)
         .layer(CredentialLayer(service.auth))

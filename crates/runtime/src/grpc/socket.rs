@@ -1,21 +1,30 @@
-//! An accepted connection of any kind, which remembers who is at the other end and can be cut off.
+//! An accepted connection of any kind, which remembers who is at the other end, and ends when it is cut off, displaced, or
+//! too slow to say what it speaks.
 
 use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
     net::{TcpStream, UnixStream},
-    sync::OwnedSemaphorePermit,
+    time::{Sleep, sleep},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-/// Who is at the other end, as far as the operating system tells. An extension of every request.
+use crate::places::{Place, Shown, Standing};
+
+/// How long a connection may take to say that it speaks HTTP/2. From then on pings find out whether it is alive.
+const PREFACE_TIME: Duration = Duration::from_secs(10);
+/// `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`; the server ends a connection that says anything else.
+const PREFACE_BYTES: usize = 24;
+
+/// Who is at the other end, as far as the operating system tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Peer {
     Tcp(SocketAddr),
@@ -27,67 +36,97 @@ pub(super) enum Peer {
     Internal,
 }
 
+/// Whose request it is. An extension of every request.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    pub(super) peer: Peer,
+    /// What its connection has shown.
+    pub(super) shown: Shown,
+}
+
+/// A connection as the operating system gives it.
+pub(super) enum Accepted {
+    Tcp(TcpStream, SocketAddr),
+    Unix(UnixStream),
+    Duplex(DuplexStream),
+}
+
 pub(super) struct Socket {
     stream: Box<dyn Stream>,
     peer: Peer,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    _slot: OwnedSemaphorePermit,
-}
-
-/// What every connection of a listener is given.
-pub(super) struct Admitted {
-    pub(super) cut: CancellationToken,
-    /// Its place among the connections the listener serves at once.
-    pub(super) slot: OwnedSemaphorePermit,
+    displaced: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// What is still to come of the preface, and when that is too late.
+    preface: Option<(usize, Pin<Box<Sleep>>)>,
+    place: Place,
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Socket {
-    pub(super) fn tcp(stream: TcpStream, from: SocketAddr, admitted: Admitted) -> Self {
-        // Small messages must not wait for the acknowledgement of earlier ones. A socket that refuses this is about to
-        // report its own end.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, %from, "cannot set TCP_NODELAY");
+    pub(super) fn new(accepted: Accepted, cut: CancellationToken, place: Place) -> Self {
+        let (stream, peer): (Box<dyn Stream>, _) = match accepted {
+            Accepted::Tcp(stream, from) => {
+                // Small messages must not wait for the acknowledgement of earlier ones. A socket that refuses this is
+                // about to report its own end.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, %from, "cannot set TCP_NODELAY");
+                }
+                (Box::new(stream), Peer::Tcp(from))
+            }
+            Accepted::Unix(stream) => {
+                let uid = stream.peer_cred().ok().map(|credential| credential.uid());
+                (Box::new(stream), Peer::Unix { uid })
+            }
+            Accepted::Duplex(stream) => (Box::new(stream), Peer::Internal),
+        };
+        let preface = (peer != Peer::Internal).then(|| (PREFACE_BYTES, Box::pin(sleep(PREFACE_TIME))));
+        let displaced = Box::pin(place.displaced());
+        Self { stream, peer, cut: Box::pin(cut.cancelled_owned()), displaced, preface, place }
+    }
+
+    /// Whether it must end, whatever its peer does.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.cut.as_mut().poll(cx).is_ready() || self.displaced.as_mut().poll(cx).is_ready() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        Self::new(Box::new(stream), Peer::Tcp(from), admitted)
+        let late = self.preface.as_mut().is_some_and(|(_, late)| late.as_mut().poll(cx).is_ready());
+        if late { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
     }
 
-    pub(super) fn unix(stream: UnixStream, admitted: Admitted) -> Self {
-        let uid = stream.peer_cred().ok().map(|credential| credential.uid());
-        Self::new(Box::new(stream), Peer::Unix { uid }, admitted)
-    }
-
-    pub(super) fn duplex(stream: DuplexStream, admitted: Admitted) -> Self {
-        Self::new(Box::new(stream), Peer::Internal, admitted)
-    }
-
-    fn new(stream: Box<dyn Stream>, peer: Peer, admitted: Admitted) -> Self {
-        Self { stream, peer, cut: Box::pin(admitted.cut.cancelled_owned()), _slot: admitted.slot }
+    fn has_read(&mut self, bytes: usize) {
+        let Some((left, _)) = &mut self.preface else { return };
+        *left = left.saturating_sub(bytes);
+        if *left == 0 {
+            self.preface = None;
+            self.place.shown().reaches(Standing::Stranger);
+        }
     }
 }
 
 impl Connected for Socket {
-    type ConnectInfo = Peer;
+    type ConnectInfo = Caller;
 
-    fn connect_info(&self) -> Peer {
-        self.peer
+    fn connect_info(&self) -> Caller {
+        Caller { peer: self.peer, shown: self.place.shown() }
     }
 }
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        // The server always reads, so this is where it learns that it must end.
-        if self.cut.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        self.poll_end(cx)?;
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        self.has_read(buffer.filled().len() - before);
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        // Where nothing can be written, the server does not read either.
+        self.poll_end(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -104,6 +143,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.poll_end(cx)?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
     }
 

@@ -1,5 +1,6 @@
 //! Real sockets of every kind, a service that says who called, and what happens at the end of its life.
 
+mod crowd;
 mod raw;
 mod spans;
 mod surface;

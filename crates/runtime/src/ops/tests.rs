@@ -65,6 +65,50 @@ async fn tells_readiness_until_the_process_closes() {
     drop(idle);
 }
 
+/// What holds connections: by silence, and by questions whose answers it does not take.
+#[tokio::test]
+async fn a_crowd_that_does_not_read_silences_no_probe() {
+    for said in ["", "GET /livez HT", &"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2000)] {
+        let tasks = Tasks::new(Shutdown::new());
+        let listener = OpsListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let address = listener.local_addr();
+        let metrics = crate::telemetry::init("ops-test", "0");
+        listener.serve(OpsNames::default(), Readiness::new(tasks.shutdown().clone()), metrics, &tasks);
+        let mut crowd = Vec::new();
+        for _ in 0..2 * CONNECTIONS_MAX {
+            let mut one = TcpStream::connect(address).await.unwrap();
+            // It may be gone already.
+            let wrote = tokio::time::timeout(Duration::from_millis(20), one.write_all(said.as_bytes())).await;
+            drop(wrote);
+            crowd.push(one);
+        }
+        for _ in 0..3 {
+            let asked = tokio::time::timeout(Duration::from_secs(5), ask(address, "GET /livez"));
+            assert!(asked.await.expect("a probe is answered").starts_with("HTTP/1.1 200"));
+        }
+        assert!(tasks.join(Duration::from_secs(5)).await.is_clean());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_for_one_request_and_has_an_end() {
+    let tasks = Tasks::new(Shutdown::new());
+    let listener = OpsListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let address = listener.local_addr();
+    let metrics = crate::telemetry::init("ops-test", "0");
+    listener.serve(OpsNames::default(), Readiness::new(tasks.shutdown().clone()), metrics, &tasks);
+    for said in ["", "GET /livez HTTP/1.1\r\nHost: ", "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\nGET /livez"] {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(said.as_bytes()).await.unwrap();
+        let mut heard = Vec::new();
+        // An end is an end, said politely or not.
+        drop(socket.read_to_end(&mut heard).await);
+        let answers = String::from_utf8_lossy(&heard).matches("HTTP/1.1 200").count();
+        assert_eq!(answers, usize::from(said.ends_with("/livez")), "{said:?}");
+    }
+    assert!(tasks.join(Duration::from_secs(5)).await.is_clean());
+}
+
 #[test]
 fn who_asks_by_a_name_asks_by_one_of_ours() {
     let names = OpsNames { names: vec!["metrics.example".into(), "one.example:99".into()] };

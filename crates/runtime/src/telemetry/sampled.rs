@@ -5,11 +5,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
 };
 
 use metrics::gauge;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 /// How much of a limit is used, and the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,16 +46,6 @@ pub fn queue<T: Send + 'static>(name: &'static str, sender: &mpsc::Sender<T>) {
     limit(name, move || {
         let sender = sender.upgrade()?;
         Some(Fill { used: sender.max_capacity() - sender.capacity(), max: sender.max_capacity() })
-    });
-}
-
-/// Shows how many of `max` connections a listener serves, which takes a permit before it accepts.
-pub fn permits(name: &'static str, semaphore: &Arc<Semaphore>, max: usize) {
-    let semaphore = Arc::downgrade(semaphore);
-    limit(name, move || {
-        // One is for who comes next.
-        let taken = max.saturating_sub(semaphore.upgrade()?.available_permits());
-        Some(Fill { used: taken.saturating_sub(1), max })
     });
 }
 
