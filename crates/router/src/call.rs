@@ -98,8 +98,10 @@ impl fmt::Debug for EventStream {
 /// Whose fault a failed call is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// The gateway could not, or would not, pass it on.
+    /// The gateway would not pass on the call, or its answer.
     Gateway,
+    /// The server is there, and refuses what the client sent.
+    Client,
     /// The server or the way to it.
     Upstream,
 }
@@ -124,6 +126,16 @@ pub enum Cause {
 }
 
 impl Cause {
+    fn side(self) -> Side {
+        match self {
+            Self::InFlight | Self::TooLarge => Side::Gateway,
+            // These speak of the gateway's credentials, or of the server's load.
+            Self::Status(401 | 403 | 407 | 408 | 429) => Side::Upstream,
+            Self::Status(400..=499) => Side::Client,
+            Self::Down | Self::Connect | Self::Lost | Self::Protocol | Self::Status(_) => Side::Upstream,
+        }
+    }
+
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -167,14 +179,13 @@ impl fmt::Display for Rest<'_> {
 impl CallError {
     /// Nothing of the call reached the server.
     pub(crate) fn unsent(cause: Cause, message: String) -> Self {
-        let side = if cause == Cause::InFlight { Side::Gateway } else { Side::Upstream };
-        Self { side, cause, sent: false, code: ErrorCode::UNAVAILABLE, message, data: None, detail: None }
+        Self { side: cause.side(), cause, sent: false, code: ErrorCode::UNAVAILABLE, message, data: None, detail: None }
     }
 
     /// The server has, or may have, seen the call.
     pub(crate) fn sent(cause: Cause, message: String) -> Self {
         let code = ErrorCode::INTERNAL_ERROR;
-        Self { side: Side::Upstream, cause, sent: true, code, message, data: None, detail: None }
+        Self { side: cause.side(), cause, sent: true, code, message, data: None, detail: None }
     }
 
     /// Adds a member to `data`, which stays an object.

@@ -1,7 +1,7 @@
 //! Servers that keep what they were sent, and answer what no decent one would.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -10,18 +10,65 @@ use std::{
 use crate::{config::Server, fault::Fault, raw::LIMIT, scratch::Scratch, wait};
 use serde_json::{Value, json};
 
-/// What arrived.
-#[derive(Clone, Debug)]
+/// A request over HTTP.
+#[derive(Clone, Debug, Default)]
 pub struct Request {
+    pub verb: String,
+    pub path: String,
     pub head: String,
     /// Null without a body.
     pub body: Value,
 }
 
 impl Request {
+    /// The next one; none at the end of the connection.
+    pub fn read(reader: &mut impl BufRead) -> Result<Option<Self>, Fault> {
+        let Some(mut request) = Self::read_head(reader)? else { return Ok(None) };
+        request.read_body(reader)?;
+        Ok(Some(request))
+    }
+
+    /// The next one, whose body is still to be read.
+    pub fn read_head(reader: &mut impl BufRead) -> Result<Option<Self>, Fault> {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if reader.read_line(&mut head)? == 0 {
+                return Ok(None);
+            }
+        }
+        let mut words = head.split(' ').map(str::to_owned);
+        let (verb, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        Ok(Some(Self { verb, path, head, body: Value::Null }))
+    }
+
+    pub fn read_body(&mut self, reader: &mut impl BufRead) -> Result<(), Fault> {
+        let mut body = vec![0; self.length()];
+        reader.read_exact(&mut body)?;
+        self.body = serde_json::from_slice(&body).unwrap_or_default();
+        Ok(())
+    }
+
+    /// Of the body, in bytes.
+    pub fn length(&self) -> usize {
+        self.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().filter_map(|line| line.split_once(':'));
         lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    }
+
+    /// Of MCP; empty without a body.
+    pub fn method(&self) -> &str {
+        self.body["method"].as_str().unwrap_or_default()
+    }
+
+    pub fn is_notification(&self) -> bool {
+        self.body.get("method").is_some() && self.body.get("id").is_none()
+    }
+
+    pub fn is_call(&self) -> bool {
+        self.method() == "tools/call"
     }
 }
 
@@ -87,18 +134,7 @@ impl Stub {
 
 fn serve(stream: &TcpStream, seen: &Mutex<Vec<Request>>, tools: &[String], answer: &Answer) -> Result<(), Fault> {
     let mut reader = BufReader::new(stream);
-    loop {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            if reader.read_line(&mut head)? == 0 {
-                return Ok(());
-            }
-        }
-        let mut request = Request { head, body: Value::Null };
-        let length = request.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body)?;
-        request.body = serde_json::from_slice(&body).unwrap_or_default();
+    while let Some(request) = Request::read(&mut reader)? {
         seen.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
         let (status, (media, body)) = match request.body["method"].as_str() {
             None => ("405 Method Not Allowed", ("text/plain", String::new())),
@@ -117,6 +153,7 @@ fn serve(stream: &TcpStream, seen: &Mutex<Vec<Request>>, tools: &[String], answe
             (&*stream).write_all([head.as_bytes(), body.as_bytes()].concat().as_slice())?;
         }
     }
+    Ok(())
 }
 
 pub fn greeting(id: &Value) -> String {

@@ -72,8 +72,8 @@ impl Exchange {
     ) -> Vec<u8> {
         self.meter.failed.increment(1);
         let stats = &admitted.lease.endpoint.stats;
-        // A client that asks for more than the gateway passes on must not make its server look unwell.
-        let count = if error.side == Side::Gateway { &stats.spared } else { &stats.failed };
+        // A client that asks for what is refused must not make its server look unwell.
+        let count = if error.side == Side::Upstream { &stats.failed } else { &stats.spared };
         count.fetch_add(1, Ordering::Relaxed);
         self.done(core, admitted, error.cause.as_str(), traced.as_deref());
         if let Some(traced) = traced {

@@ -18,15 +18,19 @@ pub struct Stats {
     pub evicted: AtomicU64,
     /// Of those, the ones without an answer: counted by whoever reports the failure.
     pub failed: AtomicU64,
-    /// Of those, the ones that say nothing of the server: its client cancelled, or the gateway itself refused.
+    /// Of those, the ones that say nothing of the server's health: the client cancelled, or sent what the server or the
+    /// gateway refuses.
     pub spared: AtomicU64,
 }
 
 impl Stats {
     /// Exchanges that the server has answered.
     pub(crate) fn answered(&self) -> u64 {
+        // First, so that an exchange which leaves meanwhile is not taken for an answer: it is counted among the others
+        // before it is counted here.
+        let finished = self.finished.load(Ordering::Acquire);
         let others = [&self.evicted, &self.failed, &self.spared].map(|count| count.load(Ordering::Relaxed));
-        self.finished.load(Ordering::Acquire).saturating_sub(others.iter().sum())
+        finished.saturating_sub(others.iter().sum())
     }
 }
 

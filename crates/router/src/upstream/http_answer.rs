@@ -222,7 +222,11 @@ fn unspoken(endpoint: &Endpoint, status: StatusCode, headers: &HeaderMap, body: 
         error = error.with("retryAfterMs", (u64::from(seconds) * 1000).into());
     }
     let moved = header(LOCATION).filter(|_| status.is_redirection());
-    let moved = moved.map(|location| format!("it has moved to {location}, which the configuration must name"));
+    let moved = moved.map(|location| match location.split(['?', '#']).next() {
+        Some(place) if !endpoint.shown.refers => format!("it has moved to {place}, which the configuration must name"),
+        // What it repeats may be a secret.
+        _ => "it has moved; where to is not shown, since the url in the configuration holds a reference".to_owned(),
+    });
     let said = [Some(on_one_line(body)).filter(|text| !text.is_empty()), moved];
     explained(error, endpoint, said).with("status", status.as_u16().into())
 }

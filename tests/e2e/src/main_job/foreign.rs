@@ -1,4 +1,7 @@
-//! Servers and clients that others wrote, behind and in front of the gateway while the file changes.
+//! Servers and clients that others wrote, behind and in front of the gateway while the file changes, and while servers
+//! and sessions come to an end.
+
+mod told;
 
 use std::{
     fs,
@@ -25,7 +28,7 @@ pub fn run(size: Size) -> Result<Figures, Fault> {
     let folder = scratch.folder("files")?;
     fs::write(folder.join("letter.txt"), "Dear gateway")?;
     let (everything, everything_url) = programs.everything_over_http(&scratch)?;
-    let (weather, weather_url) = programs.weather(&scratch)?;
+    let (weather, weather_url) = programs.weather("weather", &scratch)?;
     let script = |name: &str| programs.node_modules().join(name).display().to_string();
     let node = |id: &str, script: &str, arguments: &[&str]| {
         Server::stdio(id, &programs.node, &[&[script], arguments].concat())
@@ -49,6 +52,7 @@ pub fn run(size: Size) -> Result<Figures, Fault> {
     stage.wait_live()?;
     stage.play("none", &calls(&folder, &|_, tool| tool.to_owned(), false), [&plain, &plain_files], &mut figures)?;
     drop((everything, weather));
+    told::run(&programs, &mut figures)?;
     Ok(figures)
 }
 
@@ -97,11 +101,11 @@ impl Programs {
         self.serve("everything", &mut command, port, scratch)
     }
 
-    fn weather(&self, scratch: &Scratch) -> Result<(Supervised, String), Fault> {
+    fn weather(&self, name: &str, scratch: &Scratch) -> Result<(Supervised, String), Fault> {
         let port = free_port()?;
         let mut command = Command::new(&self.python);
         command.arg(self.folder.join("server.py")).arg(port.to_string());
-        self.serve("weather", &mut command, port, scratch)
+        self.serve(name, &mut command, port, scratch)
     }
 
     fn serve(

@@ -30,7 +30,7 @@ fn with_token(mut message: Value) -> Value {
 }
 
 /// The value of a metric, summed over its series that contain `part`.
-fn metric(gateway: &Gateway, name: &str, part: &str) -> u64 {
+pub(super) fn metric(gateway: &Gateway, name: &str, part: &str) -> u64 {
     let (_, page) = http_get(gateway.ops, "/metrics").unwrap_or_default();
     let lines = page.lines().filter(|line| line.starts_with(name) && line.contains(part));
     lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()

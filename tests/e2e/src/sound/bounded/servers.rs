@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
@@ -12,11 +12,11 @@ use std::{
     time::Duration,
 };
 
-use serde_json::{Value, json};
+use serde_json::json;
 use testkit::{
     Fault, Gateway, Scratch, Server,
     raw::{self, Raw},
-    stub,
+    stub::{self, Request},
 };
 
 use super::peer::{Attack, Entry, Target};
@@ -136,20 +136,9 @@ impl Attack for Http {
 fn serve(stream: &TcpStream, way: Way, counted: &AtomicU64) -> Result<(), Fault> {
     let mut reader = BufReader::new(stream);
     let mut writer = stream;
-    loop {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            if reader.read_line(&mut head)? == 0 {
-                return Ok(());
-            }
-        }
+    while let Some(request) = Request::read(&mut reader)? {
         counted.fetch_add(1, Ordering::Relaxed);
-        let length = head
-            .lines()
-            .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
-        let mut body = vec![0; length.unwrap_or(0)];
-        reader.read_exact(&mut body)?;
-        let message: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let message = &request.body;
         let events = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
         match (message["method"].as_str(), way) {
             (None, _) => {
@@ -173,10 +162,11 @@ fn serve(stream: &TcpStream, way: Way, counted: &AtomicU64) -> Result<(), Fault>
                     stub::greeting(&message["id"]).replace(r#""tools":{}"#, r#""tools":{"listChanged":true}"#);
                 reply(writer, &greeting)?;
             }
-            (Some("tools/list"), _) => reply(writer, &stub::page(&message, &["do".to_owned()]))?,
+            (Some("tools/list"), _) => reply(writer, &stub::page(message, &["do".to_owned()]))?,
             (Some(_), _) => writer.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")?,
         }
     }
+    Ok(())
 }
 
 fn reply(mut writer: &TcpStream, body: &str) -> Result<(), Fault> {

@@ -5,7 +5,7 @@ use testkit::{Client, Fault, wait};
 use super::{
     Cases, expect,
     hall::{Hall, SOON},
-    http_server::{EVENTS, HttpServer, JSON, Request, response, usual},
+    http_server::{EVENTS, HttpServer, JSON, Request, response, usual, usual_text},
     says,
 };
 
@@ -15,8 +15,8 @@ pub(super) fn add(cases: &mut Cases) -> Result<(), Fault> {
 }
 
 fn codings(cases: &mut Cases) -> Result<(), Fault> {
-    let event = |request: &Request| format!("data: {}\n\n", request.answer()).into_bytes();
-    let json = |request: &Request| request.answer().into_bytes();
+    let event = |request: &Request| format!("data: {}\n\n", usual_text(request)).into_bytes();
+    let json = |request: &Request| usual_text(request).into_bytes();
     type Body = dyn Fn(&Request) -> Vec<u8> + Send + Sync;
     let ways: [(_, _, _, Box<Body>); 5] = [
         ("gzip", "gzip", JSON, Box::new(move |request| gzip(&json(request)))),

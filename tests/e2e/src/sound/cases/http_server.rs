@@ -1,55 +1,25 @@
 //! HTTP servers that answer what their script says, byte by byte, and keep what they were asked.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex, PoisonError},
     thread,
 };
 
 use serde_json::{Value, json};
+pub(super) use testkit::stub::Request;
 use testkit::{Fault, Server};
 
-/// What arrived.
-#[derive(Clone, Debug)]
-pub(super) struct Request {
-    /// Of HTTP.
-    pub(super) verb: String,
-    pub(super) path: String,
-    head: String,
-    /// Null without a body.
-    pub(super) body: Value,
-}
-
-impl Request {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
-        let mut lines = self.head.lines().filter_map(|line| line.split_once(':'));
-        lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
-    }
-
-    /// Of MCP; empty without a body.
-    pub(super) fn method(&self) -> &str {
-        self.body["method"].as_str().unwrap_or_default()
-    }
-
-    pub(super) fn is_notification(&self) -> bool {
-        self.body.get("method").is_some() && self.body.get("id").is_none()
-    }
-
-    pub(super) fn is_call(&self) -> bool {
-        self.method() == "tools/call"
-    }
-
-    /// The text of the usual answer to it.
-    pub(super) fn answer(&self) -> String {
-        let result = match self.method() {
-            "initialize" => greeting(&json!({ "tools": {} })),
-            "tools/list" => json!({ "tools": [tool("t"), tool("u")] }),
-            "tools/call" => json!({ "content": [{ "type": "text", "text": "fine" }] }),
-            _ => json!({}),
-        };
-        json!({ "jsonrpc": "2.0", "id": self.body["id"], "result": result }).to_string()
-    }
+/// The text of the usual answer to a request.
+pub(super) fn usual_text(request: &Request) -> String {
+    let result = match request.method() {
+        "initialize" => greeting(&json!({ "tools": {} })),
+        "tools/list" => json!({ "tools": [tool("t"), tool("u")] }),
+        "tools/call" => json!({ "content": [{ "type": "text", "text": "fine" }] }),
+        _ => json!({}),
+    };
+    json!({ "jsonrpc": "2.0", "id": request.body["id"], "result": result }).to_string()
 }
 
 /// The result of `initialize`.
@@ -88,7 +58,7 @@ pub(super) fn usual(request: &Request) -> Reply {
         "GET" => response("405 Method Not Allowed", "", ""),
         "DELETE" => response("200 OK", "", ""),
         _ if request.is_notification() => response("202 Accepted", "", ""),
-        _ => response("200 OK", &format!("{JSON}Mcp-Session-Id: s1\r\n"), request.answer()),
+        _ => response("200 OK", &format!("{JSON}Mcp-Session-Id: s1\r\n"), usual_text(request)),
     }
 }
 
@@ -135,7 +105,7 @@ impl HttpServer {
 
     fn serve(&self, stream: &TcpStream, script: &Script) -> Result<(), Fault> {
         let mut reader = BufReader::new(stream);
-        while let Some(request) = read(&mut reader)? {
+        while let Some(request) = Request::read(&mut reader)? {
             let before = {
                 let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
                 seen.push(request.clone());
@@ -155,22 +125,4 @@ impl HttpServer {
         }
         Ok(())
     }
-}
-
-/// The next request; nothing at the end of the connection.
-fn read(reader: &mut BufReader<&TcpStream>) -> Result<Option<Request>, Fault> {
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        if reader.read_line(&mut head)? == 0 {
-            return Ok(None);
-        }
-    }
-    let mut words = head.split(' ').map(str::to_owned);
-    let (verb, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let mut request = Request { verb, path, head, body: Value::Null };
-    let length = request.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
-    request.body = serde_json::from_slice(&body).unwrap_or_default();
-    Ok(Some(request))
 }

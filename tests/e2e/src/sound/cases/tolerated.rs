@@ -6,7 +6,7 @@ use testkit::{Fault, System};
 use super::{
     Cases, expect,
     hall::Hall,
-    http_server::{EVENTS, HttpServer, JSON, Request, greeting, response, tool, usual},
+    http_server::{EVENTS, HttpServer, JSON, Request, greeting, response, tool, usual, usual_text},
     raw_client::{initialize, send},
     stdio_server::{ID, StdioServer, answer, line},
 };
@@ -69,7 +69,7 @@ fn numbers(cases: &mut Cases) -> Result<(), Fault> {
     }
     let over_http = HttpServer::start(|request, _| {
         let id = request.body["id"].to_string();
-        let other = request.answer().replace(&format!("\"id\":{id}"), &format!("\"id\":{id}.0"));
+        let other = usual_text(request).replace(&format!("\"id\":{id}"), &format!("\"id\":{id}.0"));
         if request.body.get("id").is_some() { response("200 OK", JSON, other) } else { usual(request) }
     })?;
     cases.http(case, "1.0 over HTTP", &over_http, |hall, id| hall.serves(id));
@@ -87,13 +87,13 @@ fn marks(cases: &mut Cases) -> Result<(), Fault> {
         .list(marked(&answer(&json!({ "tools": [tool("t")] }))))
         .call(marked(&answer(&json!({ "content": [] }))));
     cases.stdio(case, "before each line", &each, |hall, id| hall.serves(id))?;
-    let body = |request: &Request| [BOM, request.answer().as_bytes()].concat();
+    let body = |request: &Request| [BOM, usual_text(request).as_bytes()].concat();
     let json = HttpServer::start(move |request, _| {
         if request.body.get("id").is_some() { response("200 OK", JSON, body(request)) } else { usual(request) }
     })?;
     cases.http(case, "before a JSON body", &json, |hall, id| hall.serves(id));
     let events = HttpServer::start(|request, _| {
-        let body = [BOM, b"data: ", request.answer().as_bytes(), b"\n\n"].concat();
+        let body = [BOM, b"data: ", usual_text(request).as_bytes(), b"\n\n"].concat();
         if request.body.get("id").is_some() { response("200 OK", EVENTS, body) } else { usual(request) }
     })?;
     cases.http(case, "before an event stream", &events, |hall, id| hall.serves(id));

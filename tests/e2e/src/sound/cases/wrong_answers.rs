@@ -6,7 +6,7 @@ use testkit::Fault;
 use super::{
     Cases,
     hall::Hall,
-    http_server::{EVENTS, HttpServer, JSON, Request, response, usual},
+    http_server::{EVENTS, HttpServer, JSON, Request, response, usual, usual_text},
     says,
 };
 
@@ -59,7 +59,7 @@ fn identities(cases: &mut Cases) -> Result<(), Fault> {
         ("another number", |_| json!({ "jsonrpc": "2.0", "id": 987_654, "result": {} }).to_string()),
         ("a name", |_| json!({ "jsonrpc": "2.0", "id": "call-1", "result": {} }).to_string()),
         ("a request of the server's own", |_| json!({ "jsonrpc": "2.0", "id": 5, "method": "ping" }).to_string()),
-        ("a list of messages", |request| format!("[{}]", request.answer())),
+        ("a list of messages", |request| format!("[{}]", usual_text(request))),
     ];
     for (name, body) in ways {
         let at_call = HttpServer::start(move |request, _| {

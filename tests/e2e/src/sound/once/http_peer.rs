@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use testkit::{Fault, Server};
+use testkit::{Fault, Server, stub::Request};
 
 use super::{
     Transport,
@@ -71,33 +71,21 @@ impl HttpPeer {
 
     fn serve(&self, stream: &TcpStream) -> Result<(), Fault> {
         let mut reader = BufReader::new(stream);
-        loop {
-            let mut head = String::new();
-            while !head.ends_with("\r\n\r\n") {
-                if reader.read_line(&mut head)? == 0 {
-                    return Ok(());
-                }
-            }
-            let header = |name: &str| {
-                let mut lines = head.lines().filter_map(|line| line.split_once(':'));
-                lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
-            };
-            let mut body = vec![0; header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0)];
+        while let Some(mut request) = Request::read_head(&mut reader)? {
             // The call itself is looked at without being taken: it fits into the buffer.
-            if !body.is_empty() && reader.buffer().is_empty() {
+            if request.length() > 0 && reader.buffer().is_empty() {
                 reader.fill_buf()?;
             }
             let peeked = String::from_utf8_lossy(reader.buffer()).into_owned();
             if let Some(status) = self.early(&peeked) {
-                respond(stream, status, "", b"hunter2")?;
-                return Ok(());
+                return respond(stream, status, "", b"hunter2");
             }
-            reader.read_exact(&mut body)?;
-            let message = serde_json::from_slice(&body).unwrap_or_default();
-            if self.answer(stream, &head, header("mcp-session-id"), &message)? == Then::Close {
-                return Ok(());
+            request.read_body(&mut reader)?;
+            if self.answer(stream, &request)? == Then::Close {
+                break;
             }
         }
+        Ok(())
     }
 
     fn early(&self, peeked: &str) -> Option<&'static str> {
@@ -106,8 +94,8 @@ impl HttpPeer {
         if let Said::Early(status) = way.said { Some(status) } else { None }
     }
 
-    fn answer(&self, stream: &TcpStream, head: &str, session: Option<&str>, message: &Value) -> Result<Then, Fault> {
-        let method = message["method"].as_str().unwrap_or_default();
+    fn answer(&self, stream: &TcpStream, request: &Request) -> Result<Then, Fault> {
+        let (method, message) = (request.method(), &request.body);
         if method == "initialize" {
             let session = {
                 let mut known = self.known();
@@ -123,7 +111,7 @@ impl HttpPeer {
             });
             return json_result(stream, message, &format!("Mcp-Session-Id: {session}\r\n"), &result);
         }
-        let session = session.unwrap_or_default().to_owned();
+        let session = request.header("mcp-session-id").unwrap_or_default().to_owned();
         if !self.known().sessions.contains(&session) {
             respond(stream, "404 Not Found", "", b"no such session")?;
             return Ok(Then::Keep);
@@ -133,7 +121,7 @@ impl HttpPeer {
             "tools/call" => self.call(stream, &session, message),
             "ping" => json_result(stream, message, "", &json!({})),
             _ => {
-                let status = if head.starts_with("GET") { "405 Method Not Allowed" } else { "202 Accepted" };
+                let status = if request.verb == "GET" { "405 Method Not Allowed" } else { "202 Accepted" };
                 respond(stream, status, "", b"")?;
                 Ok(Then::Keep)
             }

@@ -83,6 +83,10 @@ pub(super) const WRONG_TOKEN: &str = "pl4nted-wrong-token-3296";
 pub(super) const BAD_TEMPLATE: &str = "pl4nted-bad-template-33a7";
 pub(super) const BAD_KEY: &str = "pl4nted-bad-key-34b8";
 pub(super) const BAD_HEADER: &str = "pl4nted-bad-header-35c9";
+pub(super) const ENV_HOST: &str = "pl4nted-env-host-36da";
+pub(super) const ENV_MOVED: &str = "pl4nted-env-moved-37eb";
+pub(super) const MOVED_PATH: &str = "pl4nted-moved-path-38fc";
+pub(super) const MOVED_QUERY: &str = "pl4nted-moved-query-390d";
 
 pub(super) const PLANTED: &[Secret] = &[
     nowhere("a file, in a child's environment", FILE_ENV),
@@ -120,4 +124,8 @@ pub(super) const PLANTED: &[Secret] = &[
     nowhere("a literal in a refused reference", BAD_TEMPLATE),
     nowhere("a literal under a wrong key", BAD_KEY),
     nowhere("a literal in a refused header", BAD_HEADER),
+    nowhere("a variable, in a host", ENV_HOST),
+    nowhere("a variable, in a query that a redirect repeats", ENV_MOVED),
+    nowhere("the path of a redirect that is followed", MOVED_PATH),
+    nowhere("the query of a redirect that is not followed", MOVED_QUERY),
 ];

@@ -3,7 +3,7 @@
 use std::{
     fmt::Display,
     fs::{self, Permissions},
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufReader, Write},
     net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
     path::Path,
@@ -90,6 +90,8 @@ impl Stage {
                 ("P_QUERY", ENV_QUERY),
                 ("P_ARG", ENV_ARG),
                 ("P_DOWN", ENV_DOWN),
+                ("P_HOST", &format!("{ENV_HOST}.invalid")),
+                ("P_MOVED", ENV_MOVED),
                 ("P_CRASH", &format!("{ESCAPES}{STDERR_CRASH}")),
             ],
         )?;
@@ -144,6 +146,10 @@ impl Stage {
             ("child__nothing", CALL_REFUSED),
             ("dead__do", CALL_REFUSED),
             ("starts__do", CALL_REFUSED),
+            ("elsewhere__do", CALL_REFUSED),
+            ("follows__do", CALL_REFUSED),
+            ("leaves__do", CALL_REFUSED),
+            ("leaves-too__do", CALL_REFUSED),
         ] {
             let params = json!({ "name": tool, "arguments": arguments(argument) });
             let body = json!({ "jsonrpc": "2.0", "id": tool, "method": "tools/call", "params": params });
@@ -272,6 +278,10 @@ fn document(scratch: &Scratch) -> Result<Document, Fault> {
         .with(Server::http("down", &format!("http://127.0.0.1:9/mcp?k={DOWN_QUERY}&e=${{env:P_DOWN}}")))
         .with(Server::http("nowhere", &format!("http://nowhere.invalid/mcp?k={NOWHERE_QUERY}")))
         .with(Server::http("starts", &refuses("500 Internal Server Error", BODY_START)?))
+        .with(Server::http("elsewhere", "http://${env:P_HOST}/mcp"))
+        .with(Server::http("follows", &redirects("/", MOVED_PATH)?))
+        .with(Server::http("leaves", &format!("{}?e=${{env:P_MOVED}}", redirects("https://127.0.0.1:9", "")?)))
+        .with(Server::http("leaves-too", &redirects("https://127.0.0.1:9/mcp?k=", MOVED_QUERY)?))
         .with(Server::http("locked", &refuses("401 Unauthorized", BODY_LOCKED)?))
         .with(crashes.env("SAY", "${env:P_CRASH}")))
 }
@@ -321,36 +331,37 @@ fn answer(request: &Request) -> stub::Reply {
 
 /// The URL of a server that answers everything with `status` and a body that holds `secret`.
 fn refuses(status: &'static str, secret: &'static str) -> Result<String, Fault> {
+    answers(move |_| {
+        let body = format!("{secret}{ESCAPES}\r\nforged");
+        format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    })
+}
+
+/// The URL of a server that sends everybody to `place`, with `secret` or what was asked behind it, and refuses them there.
+fn redirects(place: &'static str, secret: &'static str) -> Result<String, Fault> {
+    answers(move |target| {
+        let status = if target.starts_with("/mcp") { "307 Temporary Redirect" } else { "500 Oops" };
+        let rest = if secret.is_empty() { target } else { secret };
+        format!("HTTP/1.1 {status}\r\nLocation: {place}{rest}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+    })
+}
+
+/// The URL of a server that answers each request by what it asks for.
+fn answers(answer: impl Fn(&str) -> String + Copy + Send + 'static) -> Result<String, Fault> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let url = format!("http://{}/mcp", listener.local_addr()?);
     // Ends with the process: nobody waits for it.
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            thread::spawn(move || drop(refuse(&stream, status, secret)));
+            thread::spawn(move || drop(serve(&stream, answer)));
         }
     });
     Ok(url)
 }
 
-fn refuse(stream: &TcpStream, status: &str, secret: &str) -> std::io::Result<()> {
-    let (mut reader, mut length) = (BufReader::new(stream), 0);
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line)? == 0 {
-            return Ok(());
-        }
-        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap_or(0);
-        }
-        if line == "\r\n" {
-            break;
-        }
-    }
-    reader.read_exact(&mut vec![0; length])?;
-    let body = format!("{secret}{ESCAPES}\r\nforged");
-    let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
-    let mut stream = stream;
-    stream.write_all((head + &body).as_bytes())
+fn serve(mut stream: &TcpStream, answer: impl Fn(&str) -> String) -> Result<(), Fault> {
+    let Some(request) = Request::read(&mut BufReader::new(stream))? else { return Ok(()) };
+    Ok(stream.write_all(answer(&request.path).as_bytes())?)
 }
 
 fn private(path: &Path, text: &str) -> Result<(), Fault> {

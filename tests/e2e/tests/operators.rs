@@ -1,0 +1,101 @@
+//! What operators are told while a router is silent, and what becomes of state that they copied.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use testkit::{ConfigFile, Document, Fault, Gateway, Scratch, Services, demo, raw::Raw};
+use tokio::time::Instant;
+
+/// Process ids of the server `demo`, as each router says itself or said last.
+fn processes(services: &Services) -> Result<Vec<(String, u64)>, Fault> {
+    let status = services.cli(&["status", "--timeout", "5s", "--output", "json"])?.json()?;
+    let endpoints = status["servers"][0]["endpoints"].as_array().cloned().unwrap_or_default();
+    let one = |one: &Value| Some((one["router"].as_str()?.to_owned(), one["pid"].as_u64()?));
+    Ok(endpoints.iter().filter_map(one).collect())
+}
+
+#[test]
+fn a_router_that_does_not_answer_is_named() -> Result<(), Fault> {
+    let scratch = Scratch::new("silent-router")?;
+    let document = Document::default().with(demo::stdio("demo", "demo", &scratch)?);
+    let file = ConfigFile::create(scratch.file("only1mcp.yaml"), &document.yaml())?;
+    let mut services = Services::up(&scratch, file.path(), 2)?;
+    services.cli(&["restart", "demo"])?.expect(0)?;
+    let before = processes(&services)?;
+    assert_eq!(before.len(), 2, "{before:?}");
+    let [address, other] = [1, 0].map(|number: usize| format!("http://{}", services.routers[number].grpc));
+
+    services.routers[1].process().signal(Signal::SIGSTOP);
+    let asked = Instant::now();
+    let said = services.cli(&["restart", "demo", "--timeout", "5s"])?;
+    assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
+    assert_eq!(said.code, 69, "{}{}", said.stdout, said.stderr);
+    assert!(said.stderr.contains(&address) && !said.stderr.contains(&other), "{}", said.stderr);
+    assert!(said.stderr.contains("no answer"), "{}", said.stderr);
+    let said = services.cli(&["status", "--timeout", "5s"])?;
+    assert_eq!(said.code, 1, "{}{}", said.stdout, said.stderr);
+    assert!(said.stderr.contains(&format!("{address} does not answer")), "{}", said.stderr);
+    // The rest is shown all the same.
+    assert!(said.stdout.contains("router-0") && said.stdout.contains("router-1"), "{}", said.stdout);
+
+    services.routers[1].process().signal(Signal::SIGCONT);
+    services.wait_ready()?;
+    assert_eq!(processes(&services)?, before, "nothing was restarted in either router");
+    services.cli(&["restart", "demo"])?.expect(0)?;
+    let after = processes(&services)?;
+    assert!(before.iter().all(|one| !after.contains(one)) && after.len() == 2, "{before:?} {after:?}");
+    Ok(())
+}
+
+/// All files below `folder`.
+fn files(folder: &Path) -> Result<Vec<PathBuf>, Fault> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let kind = fs::symlink_metadata(&path)?.file_type();
+        if kind.is_dir() {
+            all.extend(files(&path)?);
+        } else if kind.is_file() {
+            all.push(path);
+        }
+    }
+    Ok(all)
+}
+
+/// As `cp` and `install -D` leave files, whose mode nobody has said.
+#[test]
+fn state_that_others_can_read_is_closed_to_them_at_the_next_start() -> Result<(), Fault> {
+    let scratch = Scratch::new("wide-state")?;
+    let document = Document::default().with(demo::stdio("demo", "demo", &scratch)?);
+    let file = ConfigFile::create(scratch.file("only1mcp.yaml"), &document.yaml())?;
+    let mut gateway = Gateway::up(&scratch, file.path())?;
+    let ended = |gateway: &Gateway| -> Result<u16, Fault> {
+        let mut raw = Raw::open(gateway.mcp)?;
+        raw.works()?;
+        raw.bare("DELETE")?;
+        Ok(raw.response()?.status)
+    };
+    assert_eq!(ended(&gateway)?, 204);
+    gateway.process.stop()?;
+    let state = gateway.state_dir().to_owned();
+    let before = files(&state)?;
+    assert!(before.len() > 3, "{before:?}");
+    for path in &before {
+        fs::set_permissions(path, Permissions::from_mode(0o755))?;
+    }
+    fs::set_permissions(&state, Permissions::from_mode(0o755))?;
+    let mut gateway = Gateway::up(&scratch, file.path())?;
+    assert_eq!(ended(&gateway)?, 204);
+    gateway.process.stop()?;
+    for path in files(&state)? {
+        let mode = fs::metadata(&path)?.permissions().mode() & 0o7777;
+        assert_eq!(mode, 0o600, "{} has mode {mode:04o}", path.display());
+    }
+    Ok(())
+}
