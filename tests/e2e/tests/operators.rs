@@ -8,6 +8,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
+use runtime::AdminToken;
 use serde_json::Value;
 use testkit::{ConfigFile, Document, Fault, Gateway, Scratch, Services, demo, raw::Raw};
 use tokio::time::Instant;
@@ -90,6 +91,11 @@ fn state_that_others_can_read_is_closed_to_them_at_the_next_start() -> Result<()
         fs::set_permissions(path, Permissions::from_mode(0o755))?;
     }
     fs::set_permissions(&state, Permissions::from_mode(0o755))?;
+    // A token that everyone could read must be taken as known: no change of its mode makes it a secret again.
+    let token = state.join(AdminToken::FILE);
+    let refused = Gateway::up(&scratch, file.path()).map(|_| ()).unwrap_err().to_string();
+    assert!(refused.contains(&format!("run: chmod 600 {}", token.display())), "{refused}");
+    fs::set_permissions(&token, Permissions::from_mode(0o600))?;
     let mut gateway = Gateway::up(&scratch, file.path())?;
     assert_eq!(ended(&gateway)?, 204);
     gateway.process.stop()?;
