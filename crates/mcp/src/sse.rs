@@ -99,6 +99,12 @@ impl Decoder {
         Ok(())
     }
 
+    /// Bytes of the event that has begun and not ended.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.line.len() + self.pending.data.len()
+    }
+
     fn check(&mut self, more: usize) -> Result<(), EventTooLarge> {
         if self.line.len() + self.pending.data.len() + more > self.limit {
             self.failed = true;

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::call::{Detail, Noted};
 use crate::secrets::READ_LIMIT;
-use crate::upstream::{Link, StderrTail, next_serial};
+use crate::upstream::{Link, StderrTail, Together, next_serial};
 
 pub use crate::upstream::Upstreams;
 use renewals::Renewals;
@@ -55,6 +55,8 @@ pub struct Endpoint {
     /// Lines of the child's stdout that are no MCP.
     pub(crate) stray: Arc<StderrTail>,
     noted: Noted,
+    /// What an HTTP server says unasked.
+    pub(crate) together: Together,
     /// What the server last said that may have been meant for any of several calls, and when.
     unmatched: Mutex<Option<(Arc<str>, Time)>>,
     /// Ids of ours toward the server, for requests and progress alike; never reused, whatever the connection.
@@ -120,6 +122,7 @@ impl Endpoint {
             stderr: Arc::default(),
             stray: Arc::default(),
             noted: Noted::default(),
+            together: Together::default(),
             unmatched: Mutex::default(),
             next_id: AtomicU64::new(1),
             next_link: AtomicU64::new(1),
@@ -225,6 +228,11 @@ impl Endpoint {
     /// What the server said about a failed call, for [`crate::call::CallError::explained`]. It is logged here.
     pub(crate) fn note_detail(&self, said: String) -> Arc<Detail> {
         self.noted.note(self.key.backend.as_str(), said, self.now())
+    }
+
+    /// Whether another line about what the server said may be written to the log now, and how many were left out.
+    pub(crate) fn line(&self) -> Option<u64> {
+        self.noted.line(self.now())
     }
 
     /// The server said something that several calls may be waiting for: whichever of them waits in vain shall know.

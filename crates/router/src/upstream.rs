@@ -47,6 +47,7 @@ pub(crate) use list::list_all;
 pub(crate) use pump::wrote;
 pub(crate) use stderr_tail::StderrTail;
 pub(crate) use stdio::StdioLink;
+pub(crate) use unasked::Together;
 
 /// What all endpoints of a router need and none owns.
 pub struct Upstreams {

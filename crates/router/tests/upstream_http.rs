@@ -4,6 +4,8 @@
 
 #[path = "upstream_stdio/bench.rs"]
 mod bench;
+#[path = "upstream_http/floods.rs"]
+mod floods;
 #[path = "upstream_http/manners.rs"]
 mod manners;
 #[path = "upstream_http/raw.rs"]

@@ -53,6 +53,9 @@ const TESTS: &[(&str, fn())] = &[
     ("of_several_calls_the_one_that_waits_in_vain_is_told", || {
         run(unreadable::of_several_calls_the_one_that_waits_in_vain_is_told());
     }),
+    ("what_a_call_that_was_given_up_may_mean_reaches_no_other", || {
+        run(unreadable::what_a_call_that_was_given_up_may_mean_reaches_no_other());
+    }),
     ("a_line_is_waited_for_and_named_until_it_ends", || {
         run(unreadable::a_line_is_waited_for_and_named_until_it_ends());
     }),

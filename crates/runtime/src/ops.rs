@@ -19,7 +19,7 @@ use crate::{
     readiness::Readiness,
     shutdown::{Phase, Shutdown},
     tasks::Tasks,
-    telemetry::{Metrics, openmetrics},
+    telemetry::{Metrics, Sparing, openmetrics},
 };
 
 pub use names::OpsNames;
@@ -31,6 +31,7 @@ const CONNECTIONS_MAX: usize = 256;
 const CONNECTION_TIME: Duration = Duration::from_secs(10);
 /// Accepting fails while the process is out of descriptors; asking again at once would only burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+static CANNOT_ACCEPT: Sparing = Sparing::new("cannot_accept", 10, Duration::from_secs(10));
 
 /// A bound listener that does not answer yet.
 #[derive(Debug)]
@@ -114,7 +115,9 @@ async fn accept(listener: TcpListener, state: Arc<State>, tasks: Tasks) {
                 tasks.spawn("ops connection", serve_connection(socket, state, shutdown, place));
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept an ops connection");
+                if let Some(left_out) = CANNOT_ACCEPT.line() {
+                    tracing::warn!(%error, left_out, "cannot accept an ops connection");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -12,6 +12,7 @@ mod otlp_settings;
 pub(crate) mod process;
 pub mod sampled;
 pub mod sampler;
+pub mod sparing;
 pub mod trace;
 pub mod trace_context;
 
@@ -21,6 +22,7 @@ pub use metrics_text::Metrics;
 pub use opentelemetry::KeyValue;
 pub use otlp::{Traces, TracesError};
 pub use otlp_settings::SettingError;
+pub use sparing::Sparing;
 pub use trace::{Kind, Span, Tracer};
 pub use trace_context::TraceContext;
 
@@ -73,6 +75,11 @@ pub const METRICS: &[Metric] = &[
     Metric::gauge("only1mcp_tasks", &[], "Tasks that run, those of single calls and of connections to clients aside."),
     Metric::gauge("only1mcp_stream_attached", &[Label("stream", &[])], "Whether the stream to that service is up."),
     Metric::counter("only1mcp_stream_ends_total", &[Label("stream", &[])], "How often it ended or could not begin."),
+    Metric::counter(
+        "only1mcp_log_lines_left_out_total",
+        &[Label("line", &["caller_refused", "cannot_accept", "core_behind", "server_said"])],
+        "Log lines that were not written, since a peer had caused many of the kind in a short time.",
+    ),
     Metric::counter(
         "only1mcp_spans_total",
         &[Label("result", &["exported", "failed", "dropped"])],

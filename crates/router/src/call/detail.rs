@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use model::Time;
+use runtime::telemetry::Sparing;
 
 /// A short name for one log line. Random, so that lines of two runs of a router do not share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,22 +49,47 @@ impl fmt::Display for Detail {
 /// The same words again within this time are the same log line.
 const SAME_LINE: Duration = Duration::from_secs(60);
 
-/// The last detail of a server that was logged by itself. Locked only by calls that have failed.
-#[derive(Debug, Default)]
-pub(crate) struct Noted(Mutex<Option<(Arc<Detail>, Time)>>);
+/// Lines of one endpoint at once, and how often another one for ever: a server that says something else each time must
+/// not fill the log.
+const LINES: u32 = 20;
+const LINE_EVERY: Duration = Duration::from_secs(6);
+
+/// What of a server was logged by itself. Locked only by calls that have failed.
+#[derive(Debug)]
+pub(crate) struct Noted {
+    last: Mutex<Option<(Arc<Detail>, Time)>>,
+    sparing: Sparing,
+}
+
+impl Default for Noted {
+    fn default() -> Self {
+        Self { last: Mutex::default(), sparing: Sparing::new("server_said", LINES, LINE_EVERY) }
+    }
+}
 
 impl Noted {
-    /// The detail for `text`, which has a log line: an earlier one, if it is young and says the same.
+    /// Whether another line about this server may be written now, and how many were left out before it.
+    pub(crate) fn line(&self, now: Time) -> Option<u64> {
+        self.sparing.line_at(Duration::from_nanos(now.as_nanos()))
+    }
+
+    /// The detail for `text`, which has a log line: an earlier one, if it is young and says the same, or if there were
+    /// too many lines. The next line says how many were left out.
     pub(crate) fn note(&self, server: &str, text: String, now: Time) -> Arc<Detail> {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((detail, at)) = &*last
             && detail.text == text
             && now.since(*at) < SAME_LINE
         {
             return Arc::clone(detail);
         }
+        let left_out = match (self.line(now), &*last) {
+            (Some(left_out), _) => left_out,
+            (None, Some((logged, _))) => return Arc::new(Detail { reference: logged.reference, text }),
+            (None, None) => return Detail::new(text),
+        };
         let detail = Detail::new(text);
-        tracing::warn!(server, reference = %detail.reference, said = detail.text,
+        tracing::warn!(server, reference = %detail.reference, said = detail.text, left_out,
             "a call failed; its client was told the reference, not what the server said");
         *last = Some((Arc::clone(&detail), now));
         detail
@@ -87,5 +113,15 @@ mod tests {
         assert_ne!(note("no such database", 120).reference, again.reference, "the line is old");
         assert_eq!(first.to_string(), format!("; no such database (reference {})", first.reference));
         assert_eq!(first.reference.to_string().len(), 8);
+    }
+
+    #[test]
+    fn a_server_that_varies_its_words_gets_no_line_for_each() {
+        let noted = Noted::default();
+        let said: Vec<_> = (0..1_000).map(|n| noted.note("small", format!("error {n}"), Time::ZERO)).collect();
+        let mut references: Vec<_> = said.iter().map(|detail| detail.reference.to_string()).collect();
+        references.dedup();
+        assert_eq!(references.len(), LINES as usize, "each reference has its line");
+        assert_eq!(said[999].text, "error 999", "operators who see the error itself see its own words");
     }
 }

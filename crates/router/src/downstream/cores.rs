@@ -12,7 +12,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use runtime::shutdown::{Phase, Shutdown};
-use runtime::telemetry::sampled;
+use runtime::telemetry::{Sparing, sampled};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -39,6 +39,9 @@ const TURNED_AWAY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 /// Cancellations and evictions waiting for one core.
 const COMMANDS: usize = 4096;
+/// Lines that clients can cause in a loop.
+static BEHIND: Sparing = Sparing::new("core_behind", 10, Duration::from_secs(10));
+static CANNOT_ACCEPT: Sparing = Sparing::new("cannot_accept", 10, Duration::from_secs(10));
 
 /// A word to all cores.
 #[derive(Debug, Clone)]
@@ -95,7 +98,7 @@ impl Everywhere {
         let reserved = if matches!(command, Command::Cancel { .. }) { COMMANDS / 2 } else { 0 };
         for post in &*self.0 {
             if post.commands.capacity() <= reserved || post.commands.try_send(command.clone()).is_err() {
-                tracing::warn!(?command, "a core does not keep up, or has ended");
+                behind(command);
             }
         }
     }
@@ -392,9 +395,21 @@ fn turn_away(stream: &TcpStream) {
 
 /// Out of file descriptors, most likely: the queue holds whoever waits until one is free.
 async fn refused_by_system(core: &Core, error: &io::Error) {
-    tracing::warn!(%error, "a connection cannot be accepted");
+    if let Some(left_out) = CANNOT_ACCEPT.line() {
+        tracing::warn!(%error, left_out, "a connection cannot be accepted");
+    }
     core.clients.displace();
     tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
+fn behind(command: &Command) {
+    let lost = match command {
+        Command::Cancel { .. } => "a cancellation",
+        Command::Evict { .. } => "an eviction",
+    };
+    if let Some(left_out) = BEHIND.line() {
+        tracing::warn!(lost, left_out, "a core does not keep up, or has ended");
+    }
 }
 
 fn obey(core: &Core, command: Command) {

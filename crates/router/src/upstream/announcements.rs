@@ -2,12 +2,15 @@
 //!
 //! What a server said while nobody listened is lost, so a stream that comes back counts as one announcement.
 
+use std::future::poll_fn;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
+use http_body::Frame;
 use http_body_util::BodyExt;
-use mcp::sse::Decoder;
+use mcp::sse::{Decoder, Event};
 use runtime::Backoff;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -15,8 +18,10 @@ use tokio_util::sync::CancellationToken;
 use super::http::{Aside, HttpLink};
 use super::http_answer::{Media, form, media};
 use super::http_pool::{self, Body};
-use super::http_target::LAST_EVENT_ID;
+use super::http_target::{LAST_EVENT_ID, event_id};
+use super::http1::Http1Error;
 use super::inbound::{Inbound, read};
+use super::unasked::Pace;
 use super::{Doubt, Link};
 use crate::endpoint::{Endpoint, EndpointEvent};
 
@@ -50,11 +55,13 @@ struct Listener {
     last_event: Option<HeaderValue>,
     /// A stream was open before, so that the next one fills a gap.
     gap: bool,
+    /// Over all streams: nothing on them was asked for.
+    pace: Pace,
 }
 
 /// Listens until the connection is replaced or its endpoint ends.
 pub(super) async fn listen(endpoint: Weak<Endpoint>, link: Arc<Link>, replaced: CancellationToken) {
-    let mut listener = Listener { link, last_event: None, gap: false };
+    let mut listener = Listener { link, last_event: None, gap: false, pace: Pace::default() };
     tokio::select! {
         () = replaced.cancelled() => {}
         () = listener.run(&endpoint) => {}
@@ -130,32 +137,56 @@ impl Listener {
         let mut decoder = Decoder::new(MAX_EVENT);
         let (mut events, mut retry, mut carried) = (Vec::new(), None, false);
         let opened = Instant::now();
-        while let Some(Ok(frame)) = body.frame().await {
+        while let Some(Ok(frame)) = self.frame(endpoint, &mut body).await {
             let Ok(data) = frame.into_data() else { continue };
+            let before = decoder.held();
             let outcome = decoder.push(&data, &mut events);
+            let messages: usize = events.iter().map(|event| event.data.len()).sum();
+            self.pace.read((before + data.len()).saturating_sub(decoder.held() + messages));
+            let mut list_changed = false;
             for event in events.drain(..) {
-                if let Some(id) = event.id.as_deref() {
-                    self.last_event = HeaderValue::from_str(id).ok().filter(|_| !id.is_empty());
-                }
+                poll_fn(|context| self.pace.poll_turn(context)).await;
                 retry = event.retry.map(Duration::from_millis).or(retry);
                 carried |= !event.data.is_empty();
-                match read(&event.data) {
-                    Inbound::ListChanged => endpoint.tell(EndpointEvent::ListChanged),
-                    Inbound::Request { reply, .. } => {
-                        HttpLink::post_aside(endpoint, &self.link, Aside::Reply, reply);
-                    }
-                    Inbound::Answer { .. }
-                    | Inbound::NamelessError { .. }
-                    | Inbound::Progress { .. }
-                    | Inbound::Notification
-                    | Inbound::Stray
-                    | Inbound::Malformed { .. } => {}
-                }
+                list_changed |= self.hear(endpoint, &event);
+            }
+            if list_changed {
+                endpoint.tell(EndpointEvent::ListChanged);
             }
             if outcome.is_err() {
                 break;
             }
         }
         End::Closed { retry, carried, lived: opened.elapsed() }
+    }
+
+    /// The next piece, once what was said before is paid for.
+    async fn frame(&mut self, endpoint: &Endpoint, body: &mut Body) -> Option<Result<Frame<Bytes>, Http1Error>> {
+        poll_fn(|context| self.pace.poll_turn(context)).await;
+        poll_fn(|context| self.pace.poll_read(&endpoint.together, context)).await;
+        body.frame().await
+    }
+
+    /// Whether it says that the list has changed.
+    fn hear(&mut self, endpoint: &Arc<Endpoint>, event: &Event) -> bool {
+        self.pace.add(event.data.len());
+        if let Some(id) = event.id.as_deref() {
+            self.last_event = event_id(id);
+        }
+        if event.data.is_empty() {
+            return false;
+        }
+        match read(&event.data) {
+            Inbound::ListChanged => return true,
+            Inbound::Request { reply, .. } => HttpLink::post_aside(endpoint, &self.link, Aside::Reply, reply),
+            // All calls share this stream: whatever is an answer here, of whom it speaks is not known.
+            Inbound::Answer { .. }
+            | Inbound::NamelessError { .. }
+            | Inbound::Progress { .. }
+            | Inbound::Notification
+            | Inbound::Stray
+            | Inbound::Malformed { .. } => {}
+        }
+        false
     }
 }

@@ -29,6 +29,7 @@ const REFUSAL: usize = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How much of it is shown, in characters.
 const SHOWN: usize = 200;
+const LOOKED_AT: usize = 4 << 10;
 
 /// One request that is out. Dropped before it is over, it is cancelled at the server.
 pub(super) struct Exchange {
@@ -237,9 +238,9 @@ fn explained(error: CallError, endpoint: &Endpoint, said: impl IntoIterator<Item
     if said.is_empty() { error } else { error.explained(endpoint.note_detail(said)) }
 }
 
-/// The beginning of a body.
+/// The beginning of a body. Only that is looked at, however long the rest is.
 fn on_one_line(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
+    let text = String::from_utf8_lossy(&body[..body.len().min(LOOKED_AT)]);
     text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SHOWN).collect()
 }
 

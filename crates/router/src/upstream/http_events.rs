@@ -21,8 +21,9 @@ use super::Link;
 use super::http::Aside;
 use super::http_answer::{Exchange, Media, form, media, too_large};
 use super::http_pool::{self, Body};
-use super::http_target::LAST_EVENT_ID;
+use super::http_target::{LAST_EVENT_ID, event_id};
 use super::inbound::{Inbound, read};
+use super::unasked::Pace;
 use crate::call::{CallError, Cause};
 use crate::endpoint::{Endpoint, EndpointEvent};
 
@@ -30,9 +31,12 @@ pub(super) struct HttpEvents {
     exchange: Exchange,
     from: Source,
     decoder: Decoder,
-    events: Vec<Event>,
+    events: VecDeque<Event>,
+    /// After these came more than may be kept of one event.
+    too_much: bool,
     ready: VecDeque<Bytes>,
     answered: bool,
+    pace: Pace,
     /// Why something that came, and was no answer, could not be read.
     unread: Option<String>,
     resume: Resume,
@@ -57,6 +61,8 @@ struct Resume {
     barren: u32,
     /// When the present one was opened.
     opened: Instant,
+    /// It is not the answer to the POST any more. Some servers give their stream for everybody then.
+    again: bool,
 }
 
 /// How often in a row the rest of a stream is asked for without any event coming.
@@ -70,7 +76,7 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 
 impl Resume {
     fn new() -> Self {
-        Self { last_event: None, wait: None, fruitless: 0, barren: 0, opened: Instant::now() }
+        Self { last_event: None, wait: None, fruitless: 0, barren: 0, opened: Instant::now(), again: false }
     }
 
     /// How long to wait before the next try.
@@ -91,26 +97,38 @@ impl HttpEvents {
             decoder: decoder(&exchange),
             exchange,
             from: Source::Stream(body),
-            events: Vec::new(),
+            events: VecDeque::new(),
+            too_much: false,
             ready: VecDeque::new(),
             answered: false,
+            pace: Pace::default(),
             unread: None,
             resume: Resume::new(),
         }
     }
 
-    fn take_events(&mut self) -> Result<(), CallError> {
-        for event in std::mem::take(&mut self.events) {
-            self.resume.fruitless = 0;
-            if let Some(id) = event.id.as_deref() {
-                self.resume.last_event = HeaderValue::from_str(id).ok().filter(|_| !id.is_empty());
-            }
-            self.resume.wait = event.retry.map(Duration::from_millis).or(self.resume.wait);
-            // Events without data carry only ids and reconnection times.
-            if !event.data.is_empty() && !self.answered {
-                self.resume.barren = 0;
-                self.take_message(event.data)?;
-            }
+    fn take_piece(&mut self, data: &[u8]) {
+        let (before, mut events) = (self.decoder.held(), Vec::new());
+        self.too_much = self.decoder.push(data, &mut events).is_err();
+        let messages: usize = events.iter().map(|event| event.data.len()).sum();
+        self.pace.read((before + data.len()).saturating_sub(self.decoder.held() + messages));
+        self.events = events.into();
+    }
+
+    fn take_event(&mut self, event: Event) -> Result<(), CallError> {
+        self.resume.fruitless = 0;
+        if let Some(id) = event.id.as_deref() {
+            self.resume.last_event = event_id(id);
+        }
+        self.resume.wait = event.retry.map(Duration::from_millis).or(self.resume.wait);
+        let bytes = event.data.len();
+        // Events without data carry only ids and reconnection times.
+        if bytes > 0 {
+            self.resume.barren = 0;
+            self.take_message(event.data)?;
+        }
+        if !self.answered {
+            self.pace.add(bytes);
         }
         Ok(())
     }
@@ -121,6 +139,11 @@ impl HttpEvents {
             Inbound::Answer { id, span } if id == restore.id => {
                 self.ready.push_back(restore.answer(&message, span));
                 self.answer_came();
+            }
+            found @ (Inbound::NamelessError { .. } | Inbound::Malformed { id: None, answer: true, .. })
+                if self.resume.again =>
+            {
+                self.unmatched(&found, &message);
             }
             Inbound::NamelessError { error } => {
                 self.ready.push_back(restore.named(&message, error));
@@ -151,6 +174,18 @@ impl HttpEvents {
             }
         }
         Ok(())
+    }
+
+    /// It may be about any call, so its words are for operators; whose time is up hears that it came.
+    fn unmatched(&self, found: &Inbound, message: &[u8]) {
+        let endpoint = &self.exchange.endpoint;
+        let what = match found {
+            Inbound::NamelessError { .. } => "an error that names no request",
+            _ => "a message that cannot be read",
+        };
+        let said = self.exchange.unexpected(found, message);
+        let reference = said.detail.map(|detail| format!(" (reference {})", detail.reference));
+        endpoint.note_unmatched(&format!("{what}{}", reference.unwrap_or_default()));
     }
 
     fn answer_came(&mut self) {
@@ -197,6 +232,7 @@ impl HttpEvents {
 
     /// Reads a little further. An error ends the call.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        ready!(self.pace.poll_read(&self.exchange.endpoint.together, context));
         let body = match &mut self.from {
             Source::Stream(body) => body,
             Source::Resuming(rest) => {
@@ -204,6 +240,7 @@ impl HttpEvents {
                 return Poll::Ready(match outcome {
                     Ok(opened) => {
                         self.resume.opened = Instant::now();
+                        self.resume.again = true;
                         self.from = Source::Stream(opened);
                         Ok(())
                     }
@@ -215,10 +252,8 @@ impl HttpEvents {
         };
         Poll::Ready(match ready!(Pin::new(body).poll_frame(context)) {
             Some(Ok(frame)) => {
-                let data = frame.into_data().unwrap_or_default(); // trailers say nothing
-                let too_much = self.decoder.push(&data, &mut self.events).is_err();
-                let taken = self.take_events();
-                if too_much && !self.answered { taken.and_then(|()| Err(too_large(&self.exchange))) } else { taken }
+                self.take_piece(&frame.into_data().unwrap_or_default()); // trailers say nothing
+                Ok(())
             }
             Some(Err(error)) => {
                 let error = self.exchange.broken(&error);
@@ -274,7 +309,13 @@ impl Stream for HttpEvents {
                 this.end(context);
                 return Poll::Ready(None);
             }
-            if let Err(error) = ready!(this.poll_read(context)) {
+            ready!(this.pace.poll_turn(context));
+            let taken = match this.events.pop_front() {
+                Some(event) => this.take_event(event),
+                None if this.too_much => Err(too_large(&this.exchange)),
+                None => ready!(this.poll_read(context)),
+            };
+            if let Err(error) = taken {
                 return this.failed(error);
             }
         }

@@ -127,6 +127,8 @@ pub(super) struct Body {
 
 /// For a body that nobody reads. Until its end its connection serves nobody else.
 const LINGER: Duration = Duration::from_secs(1);
+/// How much of it is read past for that, in bytes.
+const REST: usize = 1 << 20;
 
 impl Body {
     /// How it is encoded, though every request asks for it as it is: it cannot be read.
@@ -140,7 +142,15 @@ impl Body {
             return;
         }
         upstreams.tasks.spawn("end of an upstream answer", async move {
-            let rest = async { while let Some(Ok(_)) = self.frame().await {} };
+            let rest = async {
+                let mut bytes = 0;
+                while let Some(Ok(frame)) = self.frame().await {
+                    bytes += frame.data_ref().map_or(0, Bytes::len);
+                    if bytes > REST {
+                        return;
+                    }
+                }
+            };
             // Whether it came in time: the body knows what becomes of its connection.
             drop(tokio::time::timeout(LINGER, rest).await);
         });
@@ -162,6 +172,10 @@ impl http_body::Body for Body {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Http1Error>>> {
         let Self { lent: Some(lent), framing, .. } = &mut *self else { return Poll::Ready(None) };
+        // A server may make a piece of each byte: thousands of them come out of one reading.
+        if matches!(framing, Framing::Chunked(_)) {
+            ready!(tokio::task::coop::poll_proceed(context)).made_progress();
+        }
         let piece = ready!(lent.connection.poll_body(framing, context));
         if piece.is_err() {
             self.lent = None;

@@ -19,6 +19,15 @@ pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent"
 pub(super) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
+/// Of the id of an event, which the next request repeats. A longer one is none.
+const EVENT_ID_MAX: usize = 1 << 10;
+
+/// What a stream is resumed with after an event with this id; an empty one says that it cannot be.
+pub(super) fn event_id(id: &str) -> Option<HeaderValue> {
+    let fits = (1..=EVENT_ID_MAX).contains(&id.len());
+    fits.then(|| HeaderValue::from_str(id).ok()).flatten()
+}
+
 /// A server's address and the headers of a POST to it, without those of a session.
 #[derive(Clone)]
 pub(super) struct Target {

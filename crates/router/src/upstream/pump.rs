@@ -5,6 +5,7 @@
 //! or do is bounded all the same: replies to what it asks are bytes that it must read, and what it says unasked is read
 //! at a rate.
 
+mod given_up;
 mod hearing;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use super::unasked::Unasked;
 use crate::call::{CallError, Cause, Detail};
 use crate::endpoint::{Endpoint, EndpointEvent, Reason};
 use crate::keeper::{Keeper, Kept, Streams};
+use given_up::GivenUp;
 
 /// Bytes waiting to be written at which no more messages are taken.
 const HIGH_WATER: usize = 1 << 20;
@@ -47,6 +49,7 @@ pub(super) struct Pump {
     calls: mpsc::Receiver<ToChild>,
     closing: Closing,
     waiting: BTreeMap<u64, Waiting>,
+    given_up: GivenUp,
     out: BytesMut,
     /// Replies to what the child asks, until there is room for them in `out`.
     replies: BytesMut,
@@ -146,6 +149,7 @@ impl Pump {
             calls,
             closing,
             waiting: BTreeMap::new(),
+            given_up: GivenUp::default(),
             out: BytesMut::new(),
             replies: BytesMut::new(),
             unread_until: None,
@@ -260,7 +264,7 @@ impl Pump {
                 },
                 count = stdout.read_buf(&mut self.inbound), if reads => match count {
                     Ok(count) if count > 0 => {
-                        if let Err(limit) = self.take_lines() {
+                        if let Err(limit) = self.take_lines().await {
                             return Stop::Broken(format!("sent a message of more than {limit} bytes"));
                         }
                     }
@@ -312,7 +316,7 @@ impl Pump {
                 // Nobody is left to write, and what was written is soon read: longer only if somebody fled who holds a pipe.
                 _ = keeper.ended(), if !keeper.has_ended() => deadline = deadline.min(Instant::now() + LAST_WORDS),
                 count = streams.stdout.read_buf(&mut self.inbound), if self.stdout_open && reads => {
-                    self.stdout_open = count.is_ok_and(|count| count > 0) && self.take_lines().is_ok();
+                    self.stdout_open = count.is_ok_and(|count| count > 0) && self.take_lines().await.is_ok();
                 }
                 count = streams.stderr.read_buf(&mut self.stderr_chunk), if self.stderr_open && reads => {
                     self.take_stderr(count.unwrap_or(0));
@@ -339,7 +343,10 @@ impl Pump {
             ToChild::Notify(line) => self.write_line(&line),
             ToChild::Cancel { id } => {
                 // Else it was answered meanwhile.
-                if self.waiting.remove(&id).is_some() {
+                if let Some(given_up) = self.waiting.remove(&id) {
+                    if given_up.begins < self.written {
+                        self.given_up.add(id);
+                    }
                     self.write_line(&message::cancelled(&id.to_string(), None));
                 }
             }

@@ -110,6 +110,14 @@ impl TooLong {
         self.method
     }
 
+    pub(super) fn has_id(&self) -> bool {
+        self.has_id
+    }
+
+    pub(super) fn has_outcome(&self) -> bool {
+        self.outcome
+    }
+
     /// Anything of JSON-RPC, whole or not. What programs log has an `error` now and then, but hardly an id beside it.
     pub(super) fn is_rpc(&self) -> bool {
         self.jsonrpc || self.has_id && self.outcome

@@ -1,16 +1,25 @@
 //! What a server may say that no call asked for, per time: a server that floods is read more slowly, so that it holds up
 //! itself and nobody else on the thread that all children share.
 
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// What one message costs: so many a second are read for ever.
 const COST: Duration = Duration::from_micros(100);
+/// What one message costs where several streams of a server share the price.
+const TOGETHER: Duration = Duration::from_micros(25);
 /// So much may be owed before reading stops: 2,000 messages at once.
 const CREDIT: Duration = Duration::from_millis(200);
 /// So many bytes cost what a message costs.
-const BYTES: usize = 4 << 10;
+const BYTES: u64 = 4 << 10;
+/// What is read past between messages (comments, ids, empty lines) is in pieces of a few bytes, each of which is work.
+const FRAMING: u64 = 8;
+/// A piece of a body costs what so many bytes cost: there may be one for each byte.
+const PIECE: u64 = 256;
 /// After as much at a time, others come first.
 const TURN: u32 = 32;
 
@@ -18,13 +27,26 @@ const TURN: u32 = 32;
 pub(super) struct Unasked {
     /// Said since it was last charged.
     said: u32,
+    /// Bytes and what counts as some, as far as they are no whole messages.
+    bytes: u64,
     paid_until: Option<Instant>,
 }
 
 impl Unasked {
     pub(super) fn add(&mut self, bytes: usize) {
-        let pieces = u32::try_from(bytes / BYTES).unwrap_or(u32::MAX);
-        self.said = self.said.saturating_add(1).saturating_add(pieces);
+        self.said = self.said.saturating_add(1);
+        self.count(bytes as u64 / BYTES * BYTES);
+    }
+
+    /// A piece of a body, in which so many bytes were no part of any message.
+    pub(super) fn add_piece(&mut self, framing: usize) {
+        self.count(PIECE + FRAMING * framing as u64);
+    }
+
+    fn count(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        self.said = self.said.saturating_add(u32::try_from(self.bytes / BYTES).unwrap_or(u32::MAX));
+        self.bytes %= BYTES;
     }
 
     pub(super) fn is_nothing(&self) -> bool {
@@ -34,9 +56,78 @@ impl Unasked {
     /// Whether others should come first now, and until when nothing more may be read.
     pub(super) fn charge(&mut self, now: Instant) -> (bool, Option<Instant>) {
         let said = std::mem::take(&mut self.said);
-        let paid_until = self.paid_until.map_or(now, |until| until.max(now)) + COST.saturating_mul(said);
-        self.paid_until = Some(paid_until);
-        (said >= TURN, (paid_until > now + CREDIT).then(|| paid_until - CREDIT))
+        (said >= TURN, owe(&mut self.paid_until, COST.saturating_mul(said), now))
+    }
+
+    /// As [`Self::charge`], of one of many streams of a server, which share what they may say together.
+    fn charge_shared(&mut self, together: &Together, now: Instant) -> Option<Instant> {
+        let together = together.owe(TOGETHER.saturating_mul(self.said), now);
+        self.charge(now).1.max(together)
+    }
+}
+
+/// Until when nothing more may be read, if too much is owed.
+fn owe(paid_until: &mut Option<Instant>, cost: Duration, now: Instant) -> Option<Instant> {
+    let until = paid_until.map_or(now, |until| until.max(now)) + cost;
+    *paid_until = Some(until);
+    (until > now + CREDIT).then(|| until - CREDIT)
+}
+
+/// What all streams of an HTTP server have said unasked, whoever reads them: there may be one for each call.
+#[derive(Debug, Default)]
+pub(crate) struct Together(Mutex<Option<Instant>>);
+
+impl Together {
+    /// Each stream has its own time to go on, so that they do not go on at once.
+    fn owe(&self, cost: Duration, now: Instant) -> Option<Instant> {
+        owe(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), cost, now)
+    }
+}
+
+/// How what a server says unasked over HTTP is read: at its cost, and others come first now and then.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    unasked: Unasked,
+    /// Handled since others had their turn.
+    handled: u32,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl Pace {
+    /// A message that no call asked for.
+    pub(super) fn add(&mut self, bytes: usize) {
+        self.unasked.add(bytes);
+        self.handled += 1;
+    }
+
+    /// A piece was taken off the body, in which so many bytes were no part of any message.
+    pub(super) fn read(&mut self, framing: usize) {
+        self.unasked.add_piece(framing);
+        self.handled += 1;
+    }
+
+    /// Ready when the next message may be handled.
+    pub(super) fn poll_turn(&mut self, context: &Context<'_>) -> Poll<()> {
+        if self.handled < TURN {
+            return Poll::Ready(());
+        }
+        self.handled = 0;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Ready when more may be read.
+    pub(super) fn poll_read(&mut self, together: &Together, context: &mut Context<'_>) -> Poll<()> {
+        if !self.unasked.is_nothing()
+            && let Some(until) = self.unasked.charge_shared(together, Instant::now())
+        {
+            self.pause = Some(Box::pin(sleep_until(until)));
+        }
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(context));
+            self.pause = None;
+        }
+        Poll::Ready(())
     }
 }
 
@@ -58,8 +149,29 @@ mod tests {
         assert_eq!(say(&mut unasked, 1_000, 0), (true, Some(100)));
         assert_eq!(say(&mut unasked, 1, 100), (false, Some(100)), "all of the credit is used");
         assert_eq!(say(&mut unasked, 1, 10_000), (false, None), "and is had back with time");
+        (0..1_000).for_each(|_| unasked.add_piece(0));
+        assert_eq!(unasked.said, 62, "pieces of a body cost little, and something");
+        unasked.add_piece(16 << 10);
+        assert_eq!(unasked.said, 94, "a piece of comments alone costs more than one of an answer");
         unasked.add(16 << 20);
         assert!(unasked.charge(start + Duration::from_secs(10)).1.is_some(), "bytes count, too");
+    }
+
+    #[test]
+    fn the_streams_of_one_server_share_a_rate_and_go_on_one_after_the_other() {
+        let (together, now) = (Together::default(), Instant::now());
+        let mut streams: Vec<_> = (0..100).map(|_| Unasked::default()).collect();
+        let until: Vec<_> = streams
+            .iter_mut()
+            .filter_map(|unasked| {
+                (0..400).for_each(|_| unasked.add(60));
+                unasked.charge_shared(&together, now)
+            })
+            .map(|until| until.since(now))
+            .collect();
+        assert_eq!(until.len(), 80, "none owes too much alone");
+        assert!(until.is_sorted() && until.windows(2).all(|pair| pair[0] < pair[1]), "{until:?}");
+        assert_eq!(until.last(), Some(&800), "a second of what forty thousand cost, less the credit");
     }
 
     trait Since {

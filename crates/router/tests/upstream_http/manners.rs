@@ -13,7 +13,7 @@ use super::bench::{Bench, PATIENCE, bench, tool_call};
 use super::raw::{Asked, Raw, Step, says, streams};
 use super::{http, stream};
 
-async fn connected(script: impl Fn(&Asked) -> Option<Vec<Step>> + Send + Sync + 'static) -> (Raw, Bench) {
+pub async fn connected(script: impl Fn(&Asked) -> Option<Vec<Step>> + Send + Sync + 'static) -> (Raw, Bench) {
     let server = Raw::start(script).await;
     let small = bench(http(&server.url()), Limits::default());
     timeout(PATIENCE, small.up()).await.expect("it comes up");

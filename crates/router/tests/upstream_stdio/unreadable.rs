@@ -7,7 +7,7 @@ use model::{Limits, Transport};
 use router::call::{CallError, Cause};
 use tokio::time::{Instant, timeout};
 
-use crate::bench::{Bench, PATIENCE, bench};
+use crate::bench::{Bench, PATIENCE, bench, tool_call};
 use crate::calls::server;
 
 /// A call whose server writes `text` and no more.
@@ -106,9 +106,54 @@ pub async fn of_several_calls_the_one_that_waits_in_vain_is_told() {
         _ = &mut void => panic!("which of the two is meant cannot be known"),
         noted = timeout(PATIENCE, noted) => noted.unwrap(),
     }
-    assert_eq!(&*small.endpoint.unmatched_since(begun).unwrap(), "an error that names no request -1: boom");
+    let told = small.endpoint.unmatched_since(begun).unwrap();
+    assert!(told.starts_with("an error that names no request (reference "), "{told}");
+    assert!(!told.contains("boom"), "whose words these are is not known: {told}");
     drop((held, void));
     small.endpoint.shut_down().await;
+}
+
+/// Gives up a call that the server has read.
+async fn give_up(small: &Bench) {
+    let (held, echo) = (tool_call("1", "hold"), tool_call("2", "echo"));
+    let mut held = Box::pin(small.call(&held));
+    tokio::select! {
+        _ = &mut held => panic!("it is held"),
+        _ = small.whole(&echo) => {}
+    }
+}
+
+pub async fn what_a_call_that_was_given_up_may_mean_reaches_no_other() {
+    let boom = "{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-1,\"message\":\"boom\"}}\n";
+    for text in
+        [boom, "{\"jsonrpc\":\"2.0\",\"error\":{\"code\":-1,\"message\":\"boom\"}}\n", "{\"jsonrpc\":\"2.0\",\"boom\n"]
+    {
+        let small = bench(server(0), Limits::default());
+        small.up().await;
+        give_up(&small).await;
+        // Answered all the same: it is not meant by anything that comes later.
+        small.whole(&tool_call("3", "release")).await;
+        let answer = small.whole(&write("4", boom)).await;
+        assert_eq!(answer, r#"{"jsonrpc":"2.0","id":4,"error":{"code":-1,"message":"boom"}}"#);
+        let begun = model::Time::ZERO;
+        assert_eq!(small.endpoint.unmatched_since(begun), None);
+        give_up(&small).await;
+        let other = write("5", text);
+        let mut other = Box::pin(small.call(&other));
+        let noted = async {
+            while small.endpoint.unmatched_since(begun).is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            answer = &mut other => panic!("it may be about the call before: {answer:?}"),
+            noted = timeout(PATIENCE, noted) => noted.unwrap(),
+        }
+        let told = small.endpoint.unmatched_since(begun).unwrap();
+        assert!(told.contains("(reference ") && !told.contains("boom"), "{told}");
+        drop(other);
+        small.endpoint.shut_down().await;
+    }
 }
 
 pub async fn a_line_is_waited_for_and_named_until_it_ends() {

@@ -4,6 +4,7 @@ use http::{Extensions, Request, Response, header::AUTHORIZATION};
 use std::{
     future::{Ready, ready},
     task::{Context, Poll},
+    time::Duration,
 };
 use tonic::{Code, Status, body::Body};
 use tower::{
@@ -15,11 +16,13 @@ use super::{
     refusal,
     socket::{Caller, Peer},
 };
-use crate::{places::Standing, token::AdminToken};
+use crate::{places::Standing, telemetry::Sparing, token::AdminToken};
 
 /// Load balancers and orchestrators ask for health without a credential; the answer says nothing else.
 const HEALTH_SERVICE: &str = "/grpc.health.v1.Health/";
 const BEARER: &str = "bearer ";
+/// Whoever calls in a loop with a wrong token must not fill the log.
+static REFUSED: Sparing = Sparing::new("caller_refused", 20, Duration::from_secs(5));
 
 /// Whom to let in.
 #[derive(Clone, Debug)]
@@ -151,7 +154,9 @@ where
                     request.extensions_mut().insert(actor);
                 }
                 Err(reason) => {
-                    tracing::warn!(?peer, path = request.uri().path(), reason, "caller refused");
+                    if let Some(left_out) = REFUSED.line() {
+                        tracing::warn!(?peer, path = request.uri().path(), reason, left_out, "caller refused");
+                    }
                     let refused = refusal::other(Code::Unauthenticated, "CREDENTIAL", reason);
                     return Right(ready(Ok(refused.into_http())));
                 }

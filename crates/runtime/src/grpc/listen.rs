@@ -24,6 +24,7 @@ use crate::{
     inherited::{ADMIN, Inherited},
     places::{Places, Standing},
     state_dir::create_private,
+    telemetry::Sparing,
 };
 
 /// Connections a listener serves at once. The next one takes the place of the oldest that has said nothing, or that has no
@@ -32,6 +33,7 @@ use crate::{
 pub(super) const CONNECTIONS_MAX: usize = 1024;
 /// Accepting fails while the process is out of descriptors; asking again at once would only burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+static CANNOT_ACCEPT: Sparing = Sparing::new("cannot_accept", 10, Duration::from_secs(10));
 
 /// A bound source of connections.
 #[derive(Debug)]
@@ -153,7 +155,9 @@ impl Listener {
                     }
                     Ok(None) => return None,
                     Err(error) => {
-                        tracing::warn!(listener = label, %error, "cannot accept a gRPC connection");
+                        if let Some(left_out) = CANNOT_ACCEPT.line() {
+                            tracing::warn!(listener = label, %error, left_out, "cannot accept a gRPC connection");
+                        }
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 }

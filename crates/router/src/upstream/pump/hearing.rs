@@ -16,11 +16,15 @@ const BEGUN: &str = "the beginning of a line, without a line break at its end";
 const BEGUN_MAX: usize = 4 << 10;
 /// Characters of a line, or of an error, in what people read.
 const SHOWN: usize = 200;
+/// Bytes of an error that are looked at for what people read.
+const LOOKED_AT: usize = 4 << 10;
+/// A longer line is sorted on another thread: this one belongs to all children.
+const LONG: usize = 256 << 10;
 
 impl Pump {
     /// Takes every complete line. One that is too long fails its call alone; the limit is given back if the one that has
     /// begun seems to have no end at all.
-    pub(super) fn take_lines(&mut self) -> Result<(), u64> {
+    pub(super) async fn take_lines(&mut self) -> Result<(), u64> {
         // Without an endpoint it is on its way out.
         let limit = self.endpoint.upgrade().map_or(u64::MAX, |endpoint| endpoint.limits().response_bytes);
         while let Some(at) = memchr::memchr(b'\n', &self.inbound[self.searched..]) {
@@ -31,13 +35,22 @@ impl Pump {
                 let mut too_long = self.too_long.take().unwrap_or_default();
                 too_long.push(&line);
                 let length = too_long.length;
-                tracing::warn!(server = self.server, length, limit, "a message of the server is too long");
+                if let Some(left_out) = self.endpoint.upgrade().and_then(|endpoint| endpoint.line()) {
+                    tracing::warn!(
+                        server = self.server,
+                        length,
+                        limit,
+                        left_out,
+                        "a message of the server is too long"
+                    );
+                }
                 self.unasked.add(0);
                 if let Some(id) = too_long.answers() {
                     self.fail(id, too_large(&self.server, limit));
                 }
             } else if !line.is_empty() {
-                self.take_message(line);
+                let inbound = sort(&line).await;
+                self.take_message(inbound, line);
             }
         }
         self.searched = self.inbound.len();
@@ -91,8 +104,7 @@ impl Pump {
         true
     }
 
-    fn take_message(&mut self, line: Bytes) {
-        let inbound = read(&line);
+    fn take_message(&mut self, inbound: Inbound, line: Bytes) {
         if let Inbound::Answer { id, span } = inbound {
             let bytes = line.len();
             if !self.answer(id, line, span) {
@@ -125,6 +137,7 @@ impl Pump {
 
     /// Late answers are common: to calls that have been given up. An id that was never used is a mistake.
     fn nobodys(&mut self, id: u64) {
+        self.given_up.answered(id);
         if self.endpoint.upgrade().is_none_or(|endpoint| endpoint.has_used(id)) {
             tracing::debug!(server = self.server, id, "an answer nobody waits for");
         } else {
@@ -146,11 +159,13 @@ impl Pump {
         };
         match (id, self.endpoint.upgrade()) {
             (Some(id), Some(endpoint)) => {
-                let detail = endpoint.note_detail(format!("the line begins: {}", cut(&String::from_utf8_lossy(line))));
+                let detail = endpoint.note_detail(format!("the line begins: {}", beginning(line)));
                 self.fail(id, not_an_answer(&self.server, &format!("{reason}{place}")).explained(detail));
             }
             (None, Some(endpoint)) if to.is_none() => {
-                endpoint.note_unmatched(&format!("a line that cannot be read ({reason}{place})"));
+                let said = format!("{reason}{place}; the line begins: {}", beginning(line));
+                drop(endpoint);
+                self.unmatched_said("a line that cannot be read", said);
             }
             _ => {}
         }
@@ -159,9 +174,12 @@ impl Pump {
     /// An error without an id is the answer of the only call that waits.
     fn nameless(&mut self, error: &[u8]) {
         let Some(id) = self.the_one_that_waits() else {
-            let error = std::str::from_utf8(error).ok().and_then(|error| ErrorObject::parse(error).ok());
-            let said = error.map_or_else(String::new, |error| format!(" {}: {}", error.code, cut(&error.message)));
-            return self.unmatched(&format!("an error that names no request{said}"));
+            let short = std::str::from_utf8(&error[..error.len().min(LOOKED_AT)]).unwrap_or_default();
+            let said = ErrorObject::parse(short).map_or_else(
+                |_| beginning(error),
+                |error| format!("{}: {}", error.code, beginning(error.message.as_bytes())),
+            );
+            return self.unmatched_said("an error that names no request", said);
         };
         let (head, number) = (&br#"{"jsonrpc":"2.0","id":"#[..], id.to_string());
         let span = Span { start: head.len(), end: head.len() + number.len() };
@@ -169,7 +187,8 @@ impl Pump {
         self.answer(id, message.into(), span);
     }
 
-    /// The only call that waits gets it as its error; of several, the one whose time is up will read it.
+    /// The only call that waits gets it as its error; of several, the one whose time is up will read it. `what` is in
+    /// words of ours: which client will read them is not known.
     fn unmatched(&mut self, what: &str) {
         tracing::debug!(server = self.server, what, "a message of the server is for nobody");
         match (self.the_one_that_waits(), self.endpoint.upgrade()) {
@@ -179,14 +198,46 @@ impl Pump {
         }
     }
 
-    /// The call that an answer without an id can only be meant for: of those that the child may have read.
+    /// Nobody knows whose it is: what the server said is for operators, and clients whose time is up hear that it came.
+    fn unmatched_said(&mut self, what: &str, said: String) {
+        tracing::debug!(server = self.server, what, said, "a message of the server is for nobody");
+        if let Some(endpoint) = self.endpoint.upgrade() {
+            let detail = endpoint.note_detail(format!("{what}: {said}"));
+            endpoint.note_unmatched(&format!("{what} (reference {})", detail.reference));
+        }
+        if self.read_by_child().next().is_none() {
+            self.given_up.nameless();
+        }
+    }
+
+    /// The call that an answer without an id can only be meant for: of those that the child may have read. One that was
+    /// given up may be meant as well as one that waits, and one client's answer must not reach another.
     fn the_one_that_waits(&self) -> Option<u64> {
-        let mut read = self.waiting.iter().filter(|(_, waiting)| waiting.begins < self.written);
-        let one = read.next().map(|(id, _)| *id);
-        one.filter(|_| read.next().is_none())
+        let mut read = self.read_by_child();
+        let one = read.next();
+        one.filter(|_| read.next().is_none() && self.given_up.is_empty())
+    }
+
+    /// Calls that wait, and that the child may have read.
+    fn read_by_child(&self) -> impl Iterator<Item = u64> {
+        self.waiting.iter().filter(|(_, waiting)| waiting.begins < self.written).map(|(id, _)| *id)
     }
 }
 
-fn cut(text: &str) -> String {
-    text.chars().take(SHOWN).collect()
+/// What one line is. A long one takes its time, which only its child shall wait for.
+async fn sort(line: &Bytes) -> Inbound {
+    if line.len() <= LONG {
+        return read(line);
+    }
+    let long = line.clone();
+    tokio::task::spawn_blocking(move || read(&long)).await.unwrap_or_else(|_| Inbound::Malformed {
+        id: None,
+        answer: false,
+        reason: "it could not be looked at".to_owned(),
+    })
+}
+
+/// For people. Only the beginning is looked at, however long it is.
+fn beginning(text: &[u8]) -> String {
+    String::from_utf8_lossy(&text[..text.len().min(4 * SHOWN)]).chars().take(SHOWN).collect()
 }
