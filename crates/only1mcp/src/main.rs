@@ -17,6 +17,7 @@ use runtime::exit;
 use args::{Command, CommandLine};
 
 fn main() -> ExitCode {
+    runtime::panics::escape();
     if router::keeper::is_keeper(std::env::args_os()) {
         return router::keeper::main();
     }

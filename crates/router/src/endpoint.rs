@@ -76,23 +76,18 @@ pub(crate) struct Shown {
     pub(crate) server: Arc<str>,
     /// Host and port of an HTTP server, unless they are a secret.
     pub(crate) address: Option<(Arc<str>, u16)>,
-    /// Its URL holds a reference, which redirects of the server may repeat.
-    pub(crate) refers: bool,
 }
 
 impl Shown {
     fn of(key: &EndpointKey, spec: &EndpointSpec) -> Self {
-        let (address, refers) = match &spec.transport {
-            Transport::Http { url: text, .. } => {
-                let address = url::Url::parse(text).ok().and_then(|url| {
-                    let host = url.host_str().filter(|host| !host.contains('$'))?;
-                    Some((host.into(), url.port_or_known_default()?))
-                });
-                (address, text.contains("${"))
-            }
-            Transport::Stdio { .. } => (None, false),
+        let address = match &spec.transport {
+            Transport::Http { url, .. } => url::Url::parse(url).ok().and_then(|url| {
+                let host = url.host_str().filter(|host| !host.contains('$'))?;
+                Some((host.into(), url.port_or_known_default()?))
+            }),
+            Transport::Stdio { .. } => None,
         };
-        Self { name: key.to_string().into(), server: key.backend.as_str().into(), address, refers }
+        Self { name: key.to_string().into(), server: key.backend.as_str().into(), address }
     }
 }
 

@@ -42,6 +42,7 @@ pub fn is_keeper(mut arguments: impl Iterator<Item = OsString>) -> bool {
 /// Keeps the child that the router names over the control pipe, and returns when all its descendants are gone.
 #[must_use]
 pub fn main() -> ExitCode {
+    runtime::panics::escape();
     process::run(std::env::args_os().skip(2))
 }
 

@@ -17,6 +17,7 @@ mod inbound;
 mod list;
 mod outgoing;
 mod pump;
+mod shown_url;
 mod stderr_tail;
 mod stdio;
 mod stdio_events;

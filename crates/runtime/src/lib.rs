@@ -38,6 +38,7 @@ pub mod healthcheck;
 pub mod inherited;
 pub mod memory;
 pub mod ops;
+pub mod panics;
 mod places;
 pub mod process;
 pub mod readiness;

@@ -46,7 +46,7 @@ impl Shown {
         self.0.fetch_max(standing as u8, Ordering::Relaxed);
     }
 
-    fn is_less_than(&self, standing: Standing) -> bool {
+    pub(crate) fn is_less_than(&self, standing: Standing) -> bool {
         self.0.load(Ordering::Relaxed) < standing as u8
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     inherited::{InheritError, Inherited, OPS},
     memory,
     ops::{OpsBindError, OpsListener, OpsNames},
+    panics,
     service_manager::NotifySocket,
     shutdown::signals,
     tasks::Joined,
@@ -60,6 +61,7 @@ impl Program {
     /// the last word on stderr. The subcommand `healthcheck` asks a running process of this kind instead.
     #[must_use]
     pub fn run<F: Parser>(self, live: impl AsyncFnOnce(F, Process) -> Result<ExitCode, Box<dyn Error>>) -> ExitCode {
+        panics::escape();
         let flags = match command_line::read(std::env::args_os()) {
             Ok(command_line::Asked::Serve(flags)) => flags,
             Ok(command_line::Asked::Healthcheck(check)) => return check.run(),

@@ -4,7 +4,6 @@
 //! it triggers the shutdown and is reported by [`Tasks::join`].
 
 use std::{
-    any::Any,
     collections::BTreeMap,
     fmt,
     future::Future,
@@ -26,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::{
-    fault,
+    fault, panics,
     shutdown::{Phase, Shutdown},
 };
 
@@ -215,7 +214,7 @@ impl Tasks {
         LIVE.fetch_add(1, Ordering::Relaxed);
         let guarded = async move {
             if let Err(payload) = AssertUnwindSafe(future).catch_unwind().await {
-                entry.group.fail(name, Cause::Panicked(message(payload.as_ref())));
+                entry.group.fail(name, Cause::Panicked(panics::message(payload.as_ref())));
             }
         };
         // At debug, since a span costs at every poll, and some tasks are polled for each call.
@@ -258,12 +257,6 @@ impl Drop for Entry {
 /// Both lists stay valid whoever panicked while holding them: each change is a single call.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("(no message)").to_owned()
 }
 
 #[cfg(test)]

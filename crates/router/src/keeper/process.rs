@@ -69,7 +69,7 @@ fn start(orders: &Orders) -> Result<Pid, String> {
     let Orders { directory, command, arguments } = orders;
     if !directory.is_empty() {
         std::env::set_current_dir(directory)
-            .map_err(|error| format!("cannot enter the directory {}: {error}", directory.display()))?;
+            .map_err(|error| format!("cannot enter the directory that `cwd` names: {error}"))?;
     }
     if let Some(soft) = std::env::var(DESCRIPTORS).ok().and_then(|soft| soft.parse().ok()) {
         descriptors::lower(soft);

@@ -9,6 +9,7 @@ use http::response::Parts;
 use http::{Response, StatusCode};
 use http_body_util::BodyExt;
 use mcp::{ErrorCode, message};
+use model::Transport;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -19,7 +20,7 @@ use super::http_target::Target;
 use super::http1::Http1Error;
 use super::inbound::{self, Inbound, Restore, read};
 use super::whole::{self, Whole};
-use super::{Doubt, Link};
+use super::{Doubt, Link, shown_url};
 use crate::beside::{LARGE, beside};
 use crate::call::{Answer, CallError, Cause, EventStream};
 use crate::endpoint::Endpoint;
@@ -223,10 +224,10 @@ fn unspoken(endpoint: &Endpoint, status: StatusCode, headers: &HeaderMap, body: 
         error = error.with("retryAfterMs", (u64::from(seconds) * 1000).into());
     }
     let moved = header(LOCATION).filter(|_| status.is_redirection());
-    let moved = moved.map(|location| match location.split(['?', '#']).next() {
-        Some(place) if !endpoint.shown.refers => format!("it has moved to {place}, which the configuration must name"),
-        // What it repeats may be a secret.
-        _ => "it has moved; where to is not shown, since the url in the configuration holds a reference".to_owned(),
+    let moved = moved.map(|location| {
+        let configured = if let Transport::Http { url, .. } = &endpoint.spec.transport { url } else { "" };
+        let location = shown_url::location(location, configured);
+        format!("it has moved to {location}, which the configuration must name")
     });
     let said = [Some(on_one_line(body)).filter(|text| !text.is_empty()), moved];
     explained(error, endpoint, said).with("status", status.as_u16().into())

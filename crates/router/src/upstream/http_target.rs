@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use model::Transport;
 
 use super::http1::{Request, push_header};
+use super::shown_url;
 use crate::endpoint::BringUpFailure;
 use crate::secrets::Secrets;
 
@@ -48,7 +49,8 @@ impl Target {
         let Transport::Http { url: text, headers: configured } = transport else {
             unreachable!("only http transports have a target");
         };
-        let shown = || text.clone(); // the text with its references, never their values
+        // With its references, never their values.
+        let shown = || shown_url::configured(text);
         let secrets = Secrets::of(transport, limit).await;
         let resolved = secrets.resolve("url", text)?;
         let url = url::Url::parse(resolved.expose())

@@ -220,7 +220,7 @@ pub async fn failures_to_start_say_why_to_operators_alone() {
     }
     fails(
         lost,
-        "`sh` could not be started: cannot enter the directory /no/such/place: No such file or directory (os error 2)",
+        "`sh` could not be started: cannot enter the directory that `cwd` names: No such file or directory (os error 2)",
         "its process could not be started",
     )
     .await;

@@ -5,6 +5,7 @@
 use std::{
     future::Future,
     pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -13,12 +14,17 @@ use bytes::{Buf, Bytes};
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Frame, SizeHint};
-use tokio::time::Instant;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
-use super::refusal;
+use super::{
+    credential::HEALTH_SERVICE,
+    refusal,
+    socket::{Caller, HEALTH_CALLS},
+};
+use crate::places::Standing;
 
 const TIMEOUT: &str = "grpc-timeout";
 const STATUS: &str = "grpc-status";
@@ -73,7 +79,30 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let health = request.uri().path().starts_with(HEALTH_SERVICE);
+        let caller = request.extensions().get::<Caller>();
+        let caller = caller.filter(|caller| health && caller.shown.is_less_than(Standing::Known));
+        let Some(place) = caller.map(|caller| Arc::clone(&caller.health).try_acquire_owned()) else {
+            return self.bounded(request);
+        };
+        let Ok(place) = place else {
+            let message = format!("{HEALTH_CALLS} questions about health are open on this connection; end one of them");
+            let refused = refusal::exhausted("CALLERS", "questions about health", message);
+            return Box::pin(async { Ok(refused.into_http()) });
+        };
+        let answer = self.bounded(request);
+        Box::pin(async move { Ok(answer.await?.map(|body| Body::new(Placed { body, _place: place }))) })
+    }
+}
+
+impl<S> Bounded<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    fn bounded(&mut self, mut request: Request<Body>) -> BoxFuture<'static, Result<Response<Body>, S::Error>> {
         let reflects = request.uri().path().starts_with(REFLECTION);
         let limit = request.headers().get(TIMEOUT).map(timeout);
         let limit = match limit {
@@ -188,6 +217,29 @@ impl http_body::Body for Ending {
 
     fn is_end_stream(&self) -> bool {
         self.end.is_none() || self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// An answer that keeps its place until its end.
+struct Placed {
+    body: Body,
+    _place: OwnedSemaphorePermit,
+}
+
+impl http_body::Body for Placed {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

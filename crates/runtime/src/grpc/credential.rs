@@ -19,8 +19,9 @@ use super::{
 use crate::{places::Standing, telemetry::Sparing, token::AdminToken};
 
 /// Load balancers and orchestrators ask for health without a credential; the answer says nothing else.
-const HEALTH_SERVICE: &str = "/grpc.health.v1.Health/";
+pub(super) const HEALTH_SERVICE: &str = "/grpc.health.v1.Health/";
 const BEARER: &str = "bearer ";
+const PATH_SHOWN: usize = 128;
 /// Whoever calls in a loop with a wrong token must not fill the log.
 static REFUSED: Sparing = Sparing::new("caller_refused", 20, Duration::from_secs(5));
 
@@ -108,6 +109,11 @@ impl Actor {
     }
 }
 
+/// As much of a path as says which it is: who is refused may write anything there.
+pub(super) fn shown(path: &str) -> &str {
+    path.get(..PATH_SHOWN).unwrap_or(path)
+}
+
 /// Puts the check in front of all services of a server.
 #[derive(Clone, Debug)]
 pub(super) struct CredentialLayer(pub(super) Auth);
@@ -155,7 +161,8 @@ where
                 }
                 Err(reason) => {
                     if let Some(left_out) = REFUSED.line() {
-                        tracing::warn!(?peer, path = request.uri().path(), reason, left_out, "caller refused");
+                        let path = shown(request.uri().path());
+                        tracing::warn!(?peer, path, reason, left_out, "caller refused");
                     }
                     let refused = refusal::other(Code::Unauthenticated, "CREDENTIAL", reason);
                     return Right(ready(Ok(refused.into_http())));

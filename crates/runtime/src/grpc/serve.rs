@@ -14,7 +14,7 @@ use super::{
     CONNECTION_WINDOW, KEEPALIVE_EVERY, KEEPALIVE_TIMEOUT, STREAM_WINDOW,
     bounds::BoundsLayer,
     calls::CallsLayer,
-    credential::{Auth, CredentialLayer},
+    credential::{Auth, CredentialLayer, shown},
     health,
     listen::Listener,
 };
@@ -35,6 +35,9 @@ const HEADERS_MAX: u32 = 16 << 10;
 /// nothing else, and the connection ends.
 const PEER_RESETS_MAX: usize = 20;
 const OWN_RESETS_MAX: usize = 256;
+
+/// A question about health is a name. Room for it is made as soon as its length was said, to whom nothing was proven.
+const HEALTH_BYTES: usize = 4096;
 
 /// What every server offers besides its own.
 const ALWAYS_OFFERED: [&str; 3] =
@@ -75,7 +78,7 @@ pub async fn serve(service: Service, listeners: Vec<Listener>, shutdown: Shutdow
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let readiness = service.readiness.clone();
     let names: Vec<&str> = service.offers.iter().map(|(name, _)| *name).collect();
-    let router = router(service)?.add_service(health_service);
+    let router = router(service)?.add_service(health_service.max_decoding_message_size(HEALTH_BYTES));
 
     let cut = CancellationToken::new();
     let incoming: SelectAll<_> = listeners.into_iter().map(|listener| listener.into_incoming(cut.clone())).collect();
@@ -136,5 +139,5 @@ fn router(service: Service) -> Result<Router<Layers>, ServeError> {
 
 fn span(request: &http::Request<()>) -> tracing::Span {
     let traceparent = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok());
-    tracing::info_span!("grpc", path = request.uri().path(), traceparent)
+    tracing::info_span!("grpc", path = shown(request.uri().path()), traceparent = traceparent.map(shown))
 }

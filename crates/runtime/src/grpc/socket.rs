@@ -5,6 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -12,6 +13,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
     net::{TcpStream, UnixStream},
+    sync::Semaphore,
     time::{Sleep, sleep},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -19,6 +21,8 @@ use tonic::transport::server::Connected;
 
 use crate::places::{Place, Shown, Standing};
 
+/// Questions about health that one connection asks at once: everyone may ask them, and watch for ever.
+pub(super) const HEALTH_CALLS: usize = 16;
 /// How long a connection may take to say that it speaks HTTP/2. From then on pings find out whether it is alive.
 const PREFACE_TIME: Duration = Duration::from_secs(10);
 /// `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`; the server ends a connection that says anything else.
@@ -42,6 +46,8 @@ pub(super) struct Caller {
     pub(super) peer: Peer,
     /// What its connection has shown.
     pub(super) shown: Shown,
+    /// Places for the calls of its connection that need no credential.
+    pub(super) health: Arc<Semaphore>,
 }
 
 /// A connection as the operating system gives it.
@@ -109,7 +115,7 @@ impl Connected for Socket {
     type ConnectInfo = Caller;
 
     fn connect_info(&self) -> Caller {
-        Caller { peer: self.peer, shown: self.place.shown() }
+        Caller { peer: self.peer, shown: self.place.shown(), health: Arc::new(Semaphore::new(HEALTH_CALLS)) }
     }
 }
 

@@ -211,8 +211,9 @@ fn endpoint(variable: &'static str, url: &str) -> Result<Uri, SettingError> {
     let known = |uri: &Uri| uri.scheme().is_some_and(|scheme| [Scheme::HTTP, Scheme::HTTPS].contains(scheme));
     let plain = |uri: &Uri| uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
     let uri = url.parse::<Uri>().ok().filter(|uri| known(uri) && plain(uri) && uri.query().is_none());
-    // What stands before an @ is a secret.
-    let shown = url.rsplit_once('@').map_or(url, |(_, host)| host);
+    // What stands before an @ is a secret, and what stands behind a ? may be one.
+    let shown = url.split(['?', '#']).next().unwrap_or_default();
+    let shown = shown.rsplit_once('@').map_or(shown, |(_, host)| host);
     uri.ok_or_else(|| value(variable, shown, EXPECTED))
 }
 

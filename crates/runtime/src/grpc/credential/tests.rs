@@ -45,3 +45,9 @@ fn the_connection_decides_what_proves_the_caller() {
         }
     }
 }
+
+#[test]
+fn a_path_is_shown_as_far_as_it_says_which() {
+    assert_eq!(shown("/a/b"), "/a/b");
+    assert_eq!(shown(&"/x".repeat(5000)).len(), PATH_SHOWN);
+}

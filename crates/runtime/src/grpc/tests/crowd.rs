@@ -5,7 +5,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-use super::{listen::CONNECTIONS_MAX, *};
+use super::{listen::CONNECTIONS_MAX, socket::HEALTH_CALLS, *};
 
 /// The preface of HTTP/2 and empty settings.
 const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -59,6 +59,40 @@ async fn who_does_not_begin_in_time_is_let_go() {
         let (mut from_tcp, mut from_unix) = (Vec::new(), Vec::new());
         // An end is an end, said politely or not.
         let (_, _) = tokio::join!(tcp.read_to_end(&mut from_tcp), unix.read_to_end(&mut from_unix));
+    }
+    assert!(tasks.join(GRACE).await.is_clean());
+}
+
+/// Watching health costs no credential, and could go on for ever.
+#[tokio::test]
+async fn who_has_proven_nothing_watches_only_so_much() {
+    let base = tempfile::tempdir().unwrap();
+    let token = token(base.path());
+    let auth = Auth::new(Some(token.clone()));
+    let tcp = Listener::tcp(LOOPBACK, &auth).await.unwrap();
+    let target = |presented| Target::Url(format!("http://{}", tcp.local_addr().unwrap()), presented);
+    let (stranger, other) = (connect_lazy(&target(None)).unwrap(), connect_lazy(&target(None)).unwrap());
+    let known = connect_lazy(&target(presented(token))).unwrap();
+    let tasks = start(&auth, vec![tcp]);
+    let watch = async |client: &Client| HealthClient::new(client.clone()).watch(HealthCheckRequest::default()).await;
+    let mut watching = Vec::new();
+    for _ in 0..HEALTH_CALLS {
+        watching.push(watch(&stranger).await.unwrap());
+    }
+    let refused = watch(&stranger).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    watch(&other).await.unwrap();
+    drop(watching.pop());
+    // The end of one is heard of a moment later.
+    let again = async {
+        while watch(&stranger).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.unwrap();
+    assert_eq!(who(&known, CALL).await.unwrap(), "token");
+    for _ in 0..2 * HEALTH_CALLS {
+        watching.push(watch(&known).await.unwrap());
     }
     assert!(tasks.join(GRACE).await.is_clean());
 }
