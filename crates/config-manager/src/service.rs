@@ -28,7 +28,7 @@ pub struct Service {
     pub(crate) events: broadcast::Sender<pb::WatchResponse>,
     pub(crate) clock: Clock,
     pub(crate) tasks: Tasks,
-    /// Takes documents apart that nobody wants to be live yet.
+    /// Parses documents that are only to be validated.
     pub(crate) documents: Desk,
     /// Reads the log.
     pub(crate) reads: Desk,

@@ -8,8 +8,8 @@ use crate::{Backend, EndpointSpec, Piece, Snapshot, Template, Transport, Variant
 /// Words before a credential in a header, which say its kind and nothing of it.
 const SCHEMES: [&str; 5] = ["Basic ", "Bearer ", "Digest ", "Key ", "Token "];
 
-/// Puts a mark in the place of a literal: the same for the same literal, and for nobody else to guess by, since it is
-/// made with a key that is never shown.
+/// Puts a mark in the place of a literal: the same mark for the same literal. No one can test guesses of a literal against
+/// its mark, since the mark is made with a key that is never shown.
 #[derive(Clone)]
 pub struct Mask {
     key: [u8; 32],

@@ -168,7 +168,8 @@ fn targets(args: &AdminArgs) -> Result<Vec<(String, Target)>, Failure> {
         return Ok(vec![(socket.display().to_string(), Target::Unix(socket))]);
     }
     let named = args.token_file.as_deref().map(AdminToken::load).transpose()?;
-    // Whoever is sent a token knows it, so that of the gateway which runs here goes to no address but that gateway's.
+    // A service that is sent a token knows it from then on, so the token of the gateway that runs here is sent to that
+    // gateway's address only.
     let local = if named.is_none() { Local::find(args) } else { None };
     let reach = args.insecure_token.reach();
     let targets = args.admin.iter().map(|name| {

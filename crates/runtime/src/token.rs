@@ -64,7 +64,7 @@ impl AdminToken {
     /// # Errors
     /// As [`AdminToken::load_or_create`].
     pub fn load(path: &Path) -> Result<Self, TokenError> {
-        // Whoever made it, a group may read it: see `Maker::Operator`.
+        // A group may read it, even if this process made it: see `Maker::Operator`.
         let content = read_private(path, Maker::Operator, LENGTH_MAX as u64 + 2).map_err(TokenError::File)?;
         let content = content.ok_or_else(|| TokenError::Missing { path: path.to_owned() })?;
         let text = content.trim_ascii();

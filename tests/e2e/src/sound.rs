@@ -1,4 +1,4 @@
-//! The acceptance lines of a sound gateway: nobody who talks to it can hurt anybody else who does.
+//! The acceptance lines of a sound gateway: no client and no server of it can harm the others.
 
 pub mod bare_machine;
 pub mod bombs;

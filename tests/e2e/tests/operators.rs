@@ -69,7 +69,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, Fault> {
     Ok(all)
 }
 
-/// As `cp` and `install -D` leave files, whose mode nobody has said.
+/// `cp` and `install -D` make such files when no mode is named.
 #[test]
 fn state_that_others_can_read_is_closed_to_them_at_the_next_start() -> Result<(), Fault> {
     let scratch = Scratch::new("wide-state")?;

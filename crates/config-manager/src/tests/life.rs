@@ -263,8 +263,11 @@ async fn a_writer_that_stalls_in_the_middle_takes_no_server_away() {
     // A valid beginning.
     writer.write_all(servers(1, EAGER).as_bytes()).unwrap();
     world.until("settling", |status| status.source.state == SourceState::Settling).await;
-    // Long after a closed file would have been read.
-    tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+    // Another file that was written later, and closed, has been read by now.
+    let other = World::with(&servers(1, EAGER)).await;
+    let of_other = other.router("r1").await;
+    overwrite(&other.file, &servers(2, EAGER));
+    of_other.has(2).await;
     assert_eq!((world.status().source.state, world.status().revision.0), (SourceState::Settling, 1));
     let whole = servers(4, EAGER);
     writer.write_all(&whole.as_bytes()[servers(1, EAGER).len()..]).unwrap();

@@ -1,4 +1,4 @@
-//! What is right and probably not meant: nothing refuses it, and whoever wrote it should hear of it.
+//! Advice on what is valid and probably a mistake: nothing refuses it, and its author is told.
 
 use super::{Draft, DraftTransport, Located, literal};
 use crate::{Naming, Violation};

@@ -52,7 +52,7 @@ pub struct Presented {
 pub enum Reach {
     /// Not beyond this machine.
     Loopback,
-    /// Anywhere: somebody has said that nobody else can read the network.
+    /// Other machines, too: the operator has stated that no one else can read the network.
     Anywhere,
 }
 

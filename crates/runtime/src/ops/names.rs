@@ -35,8 +35,8 @@ pub(super) enum Refusal {
 const SHOWN: usize = 200;
 
 impl OpsNames {
-    /// What sends no Host is no browser. Nobody can have an address or `localhost` lead elsewhere; nor, where other
-    /// machines reach this one, a name without a dot, as services in one network have.
+    /// A request without a Host is not from a browser. No web page can be served under an address or `localhost` of this
+    /// process; nor, where other machines reach this one, under a name without a dot, as services in one network have.
     pub(super) fn check(&self, headers: &HeaderMap, loopback: bool) -> Result<(), Refusal> {
         let mut hosts = headers.get_all(header::HOST).iter();
         let Some(host) = hosts.next() else { return Ok(()) };

@@ -14,7 +14,7 @@ use nix::fcntl::OFlag;
 
 use super::{create_atomic, sync_parent, write_atomic};
 
-/// What this process makes can be read and written by its owner, by no group and by nobody else.
+/// The mode of files that this process makes: the owner can read and write them, no one else can.
 const PRIVATE: u32 = 0o600;
 /// The bits that let a group or others in.
 const OTHERS: u32 = 0o077;
@@ -69,8 +69,8 @@ pub fn create_private_file(path: &Path, content: &[u8]) -> io::Result<bool> {
     create_atomic(path, content, PRIVATE)
 }
 
-/// The content of `path`, of at most `most` bytes; `None` when there is no such file. Never waits for somebody else, as
-/// a pipe would.
+/// The content of `path`, of at most `most` bytes; `None` when there is no such file. Does not wait for another process, as
+/// the opening of a pipe would.
 ///
 /// # Errors
 /// Also when others than its owner may read it, and that cannot or must not be repaired: see [`Maker`].

@@ -141,6 +141,7 @@ fn beside(peer: &Peer, size: Size) -> Result<Seen, Fault> {
     };
     let before = vital()?;
     let mut load = start(&gateway)?;
+    // The time over which the others are measured alone.
     thread::sleep(calm);
     let without = load.stop()?;
     let servers = attack.servers();

@@ -163,6 +163,7 @@ impl Schedule {
             }
             6 => {
                 self.history.push("sweep".into());
+                // A sweep leaves no trace when it finds nothing.
                 thread::sleep(SWEEP);
                 Ok(())
             }
@@ -187,6 +188,7 @@ impl Schedule {
     fn idle(&mut self) -> Result<(), Fault> {
         let time = Duration::from_millis(200 + self.below(2200) as u64);
         self.history.push(format!("idle {time:?}"));
+        // The schedule itself: sessions are judged by how long they were idle.
         thread::sleep(time);
         Ok(())
     }

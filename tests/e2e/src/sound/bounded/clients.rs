@@ -78,7 +78,7 @@ fn wait_for_the_end(stream: &mut TcpStream, target: &Target) -> Result<(), Fault
         if matches!(stream.take_error(), Ok(Some(_)) | Err(_)) || stream.write(b"\r\n").is_err() {
             return Ok(());
         }
-        std::thread::sleep(Duration::from_millis(50));
+        target.pause(Duration::from_millis(50));
     }
     Ok(())
 }
@@ -125,7 +125,7 @@ fn opens_and_never_asks(gateway: &Gateway, target: &Target) -> Result<(), Fault>
             .map_err(|error| error.during("a new client beside 300 silent connections".to_owned()))?;
         good.text("good-http__echo", &json!({ "text": "still" }))?;
         gateway.cli(&["history"])?.expect(0)?;
-        std::thread::sleep(Duration::from_millis(200));
+        target.pause(Duration::from_millis(200));
     }
     Ok(())
 }
@@ -144,7 +144,7 @@ fn initializes(target: &Target) -> Result<(), Fault> {
     while !target.is_over() {
         one.ask(&message)?;
         target.did();
-        std::thread::sleep(Duration::from_millis(1));
+        target.pause(Duration::from_millis(1));
     }
     Ok(())
 }
@@ -166,7 +166,7 @@ pub(super) fn head_byte_by_byte(target: &Target) -> Result<(), Fault> {
         }
         stream.write_all(&[byte])?;
         target.did();
-        std::thread::sleep(Duration::from_millis(100));
+        target.pause(Duration::from_millis(100));
     }
     Ok(())
 }
@@ -195,7 +195,7 @@ fn streams_of_one_session(target: &Target) -> Result<(), Fault> {
             streams.push(another);
             target.did();
         }
-        std::thread::sleep(Duration::from_millis(5));
+        target.pause(Duration::from_millis(5));
     }
     Ok(())
 }

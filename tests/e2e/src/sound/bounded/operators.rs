@@ -28,7 +28,7 @@ impl Attack for Aliases {
             // `diff` has the gateway judge the file.
             gateway.cli(&["diff", path])?.expect(1)?;
             target.did();
-            std::thread::sleep(Duration::from_millis(50));
+            target.pause(Duration::from_millis(50));
         }
         Ok(())
     }

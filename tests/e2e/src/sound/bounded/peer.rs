@@ -79,6 +79,13 @@ impl Target {
         self.deeds.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The pace of an attack: the time between two deeds. Nothing is waited for by it.
+    pub(super) fn pause(&self, time: Duration) {
+        if !self.is_over() {
+            thread::sleep(time);
+        }
+    }
+
     /// `deed` again and again on `threads` threads, with a pause after each: a hostile peer has cores of its own elsewhere.
     /// An error of a deed is what the gateway makes of it.
     pub(super) fn on_threads(&self, threads: usize, pause: Duration, deed: impl Deed) -> Result<(), Fault> {
@@ -94,7 +101,7 @@ impl Target {
             let all = move || {
                 while !target.is_over() {
                     drop(deed(&target));
-                    thread::sleep(pause);
+                    target.pause(pause);
                 }
             };
             thread::Builder::new().name("peer".to_owned()).spawn(all)

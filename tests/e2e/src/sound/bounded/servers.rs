@@ -76,7 +76,7 @@ impl Attack for Child {
             if gateway.cli(&["status", "--output", "json"])?.stdout.contains("hostile") {
                 target.did();
             }
-            thread::sleep(Duration::from_secs(1));
+            target.pause(Duration::from_secs(1));
         }
         Ok(())
     }
@@ -154,6 +154,7 @@ fn serve(stream: &TcpStream, way: Way, counted: &AtomicU64) -> Result<(), Fault>
                 loop {
                     let asked = json!({ "jsonrpc": "2.0", "id": 7, "method": "ping" });
                     writer.write_all(format!("data: {asked}\n\n").repeat(20).as_bytes())?;
+                    // The pace of the attack.
                     thread::sleep(Duration::from_millis(1));
                 }
             }

@@ -38,6 +38,7 @@ fn streams(cases: &mut Cases) -> Result<(), Fault> {
         cases.http("get-stream-closes", format!("the event stream {name}"), &server, move |hall, id| {
             hall.serves(id)?;
             let before = judged.seen().len();
+            // That a loop turns seldom can only be seen by watching it.
             thread::sleep(WATCHED);
             let seen = judged.seen();
             let gets = seen.iter().filter(|request| request.verb == "GET").count();

@@ -1,4 +1,4 @@
-//! The very first start: what is not there yet, or never will be, holds up nobody.
+//! The very first start: a server that is not there yet, or never will be, does not delay the others.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Every byte that a program writes reaches somebody who waits, or stands in the error that he gets at once.
+//! What a program writes and no client can read stands in the error of the call that waits for it, at once.
 
 use serde_json::json;
 use testkit::Fault;

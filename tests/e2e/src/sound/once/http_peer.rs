@@ -153,6 +153,7 @@ impl HttpPeer {
         }
     }
 
+    /// Where it sleeps, that is the way of answering which is tried.
     fn say(&self, mut stream: &TcpStream, way: Way, id: &str) -> Result<Then, Fault> {
         let good = GOOD.replace("$ID", id);
         match way.said {

@@ -231,7 +231,7 @@ impl Stage {
         self.say(&["rollback", "1", "--reason", "they were planted"])
     }
 
-    /// Somebody with a token that is none of ours, and one who asks for ours.
+    /// A client with a wrong token, and a service of others that the command line tool is pointed at.
     fn intrude(&mut self) -> Result<(), Fault> {
         let stranger = self.scratch.file("stranger");
         private(&stranger, WRONG_TOKEN)?;

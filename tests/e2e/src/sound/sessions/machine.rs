@@ -113,6 +113,7 @@ impl Machine {
             Ending::Stop => self.gateway.process.stop()?,
         };
         self.turn_clock(seconds)?;
+        // Part of the schedule: the time in which the gateway is down counts.
         std::thread::sleep(down);
         self.gateway = up(&self.scratch, self.config.path(), &self.library)?;
         Ok(())
