@@ -6,7 +6,10 @@
 #[cfg(test)]
 mod tests;
 
-use serde::Deserialize;
+use std::fmt;
+
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::message::push_string;
@@ -137,8 +140,44 @@ pub struct ToolPage {
     pub tools: Vec<Tool>,
     /// Elements that are no usable tools, by position in the page.
     pub refused: Vec<(usize, ToolError)>,
+    /// Elements that were not looked at, since the page has more than may be.
+    pub beyond: usize,
     /// Raw string to ask the next page with; the empty string is a valid cursor.
     pub next_cursor: Option<String>,
+}
+
+/// The first elements of an array, and how many more there are.
+struct Elements<'a> {
+    first: Vec<&'a RawValue>,
+    beyond: usize,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Elements<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct First;
+
+        impl<'de> Visitor<'de> for First {
+            type Value = Elements<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Elements<'de>, A::Error> {
+                let mut elements = Elements { first: Vec::new(), beyond: 0 };
+                while elements.first.len() < ToolPage::MAX {
+                    let Some(element) = array.next_element()? else { return Ok(elements) };
+                    elements.first.push(element);
+                }
+                while array.next_element::<IgnoredAny>()?.is_some() {
+                    elements.beyond += 1;
+                }
+                Ok(elements)
+            }
+        }
+
+        deserializer.deserialize_seq(First)
+    }
 }
 
 /// A `tools/list` result without a `tools` array.
@@ -147,6 +186,9 @@ pub struct ToolPage {
 pub struct ToolListError(serde_json::Error);
 
 impl ToolPage {
+    /// So many elements are looked at: small ones would take far more memory than their bytes.
+    pub const MAX: usize = 10_000;
+
     /// Reads the raw `result` of a `tools/list` response.
     ///
     /// # Errors
@@ -156,13 +198,14 @@ impl ToolPage {
         #[serde(rename_all = "camelCase")]
         struct Wire<'a> {
             #[serde(borrow)]
-            tools: Vec<&'a RawValue>,
+            tools: Elements<'a>,
             #[serde(default)]
             next_cursor: Option<String>,
         }
         let wire: Wire<'_> = serde_json::from_str(result).map_err(ToolListError)?;
-        let mut page = Self { tools: Vec::new(), refused: Vec::new(), next_cursor: wire.next_cursor };
-        for (position, raw) in wire.tools.into_iter().enumerate() {
+        let Elements { first, beyond } = wire.tools;
+        let mut page = Self { tools: Vec::new(), refused: Vec::new(), beyond, next_cursor: wire.next_cursor };
+        for (position, raw) in first.into_iter().enumerate() {
             match Tool::parse(raw.get()) {
                 Ok(tool) => page.tools.push(tool),
                 Err(error) => page.refused.push((position, error)),

@@ -15,6 +15,7 @@ mod http_session;
 mod http_target;
 mod inbound;
 mod list;
+mod names;
 mod outgoing;
 mod pump;
 mod shown_url;
@@ -41,6 +42,8 @@ use crate::call::{Answer, Call, CallError, Cause};
 use crate::endpoint::{BringUpFailure, Endpoint, Signals};
 use crate::room::Room;
 
+use names::Names;
+
 pub(crate) use ask::ask;
 pub(crate) use http::HttpLink;
 pub(crate) use http_session::Doubt;
@@ -60,6 +63,8 @@ pub struct Upstreams {
     pub(crate) signals: Arc<Signals>,
     /// Where large answers lie until clients have taken them.
     pub(crate) room: Room,
+    /// Of hosts, whichever core needs them.
+    names: Names,
     tls: OnceLock<tokio_rustls::TlsConnector>,
 }
 
@@ -77,7 +82,8 @@ impl Upstreams {
     /// `control` is the runtime of the thread that will call [`Endpoint::bring_up`].
     #[must_use]
     pub fn new(tasks: Tasks, control: Handle, clock: Clock, signals: Arc<Signals>) -> Arc<Self> {
-        Arc::new(Self { tasks, control, clock, signals, room: Room::default(), tls: OnceLock::new() })
+        let (room, names, tls) = (Room::default(), Names::default(), OnceLock::new());
+        Arc::new(Self { tasks, control, clock, signals, room, names, tls })
     }
 
     pub(crate) fn wall_time_in(&self, after: Duration) -> WallTime {

@@ -25,6 +25,9 @@ fn bad_tools_are_refused_alone() {
     let positions: Vec<usize> = page.refused.iter().map(|(position, _)| *position).collect();
     assert_eq!(positions, [1, 2, 3, 4, 5]);
     assert_eq!(page.refused[1].1, ToolError::InputSchema { name: "b".into() });
+    let many = format!(r#"{{"tools":[{}0],"nextCursor":"n"}}"#, "0,".repeat(ToolPage::MAX + 6));
+    let page = ToolPage::parse(&many).unwrap();
+    assert_eq!((page.refused.len(), page.beyond, page.next_cursor.as_deref()), (ToolPage::MAX, 7, Some("n")));
     for bad in ["{}", "[]", r#"{"tools":{}}"#] {
         assert!(ToolPage::parse(bad).is_err(), "{bad}");
     }

@@ -98,7 +98,7 @@ pub struct LeftOut {
 #[derive(Clone, Debug)]
 pub struct Listing {
     /// All pages, in the server's order; elements that are no tools are left out.
-    pub tools: Arc<[Tool]>,
+    pub tools: Arc<[Arc<Tool>]>,
     /// What an operator should know of the list.
     pub warnings: Arc<[String]>,
     /// The first of those elements that are no usable tools.

@@ -19,8 +19,7 @@ use crate::endpoint::{BringUpError, BringUpFailure, Endpoint, Listing};
 
 impl From<Listing> for Offered {
     fn from(listing: Listing) -> Self {
-        let tools = listing.tools.iter().cloned().map(Arc::new).collect();
-        let Listing { instructions, warnings, left_out, .. } = listing;
+        let Listing { tools, instructions, warnings, left_out, .. } = listing;
         Self { tools, instructions, warnings, left_out }
     }
 }

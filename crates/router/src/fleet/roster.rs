@@ -18,6 +18,7 @@ use super::plan::{BackendLayout, Existing, Layout, Plan};
 use crate::endpoint::Reason;
 
 mod attempt;
+mod known;
 mod member;
 mod relist;
 mod restart;
@@ -240,28 +241,6 @@ impl Roster {
         layout.map(|layout| layout.limits_of(key)).unwrap_or_default()
     }
 
-    /// What a backend offers: as its first endpoint that is up says, else as anybody of it last said.
-    pub(crate) fn offered(&self, backend: &BackendLayout) -> Option<&Offered> {
-        let keys = || backend.variants.iter().flat_map(|variant| &variant.endpoints);
-        let up = keys().find(|key| self.members.get(key).is_some_and(|member| member.state.is_up()));
-        let own = up.into_iter().chain(keys()).find_map(|key| self.known.get(key));
-        own.or_else(|| self.known.iter().find(|(key, _)| key.backend == backend.backend.id).map(|(_, one)| one))
-    }
-
-    /// Why clients do not see what it offers, if nothing is known of that.
-    pub(crate) fn missing(&self, backend: &BackendLayout) -> Option<Arc<str>> {
-        let keys = || backend.variants.iter().flat_map(|variant| &variant.endpoints);
-        let states = || keys().filter_map(|key| self.members.get(key)).map(|member| &member.state);
-        if states().any(State::is_up) || self.offered(backend).is_some_and(|offered| !offered.tools.is_empty()) {
-            return None;
-        }
-        if states().any(|state| *state == State::Arriving) {
-            return Some("starting".into());
-        }
-        let reason = states().find_map(State::reason).map(|reason| Arc::clone(&reason.plain));
-        Some(reason.unwrap_or_else(|| "waiting for its old copy to end".into()))
-    }
-
     /// Its first endpoint is still to come: neither up, nor did it fail.
     pub(crate) fn is_arriving(&self, backend: &BackendLayout) -> bool {
         let states = || {
@@ -269,11 +248,6 @@ impl Roster {
             keys.filter_map(|key| self.members.get(key)).map(|member| &member.state)
         };
         states().any(State::is_arriving) && !states().any(State::is_up)
-    }
-
-    /// What is known of the live snapshot's servers, for the copy on disk.
-    pub(crate) fn known(&self) -> &BTreeMap<EndpointKey, Offered> {
-        &self.known
     }
 
     /// A restore goes by the order of the file until everybody of it had a chance to come up.
@@ -374,15 +348,21 @@ impl Roster {
         let before = member.state.reason().map(|reason| Arc::clone(&reason.plain));
         let other = result.as_ref().err().is_some_and(|reason| before.as_ref() != Some(&reason.plain));
         // Clients are told why a server is missing.
-        let changed = result.is_ok() || member.state.is_arriving() || other;
+        let mut changed = result.is_ok() || member.state.is_arriving() || other;
         match result {
             Ok(offered) => {
                 member.came_up(now);
                 self.known.insert(key.clone(), offered);
+                self.forget_former(&key);
             }
-            Err(reason) => member.failed(now, reason, |failures| RETRY.delay(failures, random)),
+            Err(reason) => {
+                member.failed(now, reason, |failures| RETRY.delay(failures, random));
+                if member.verdict() == Verdict::Failing {
+                    changed |= self.forget_former(&key);
+                }
+            }
         }
-        self.effects.extend(member.verdict_effect());
+        self.effects.extend(self.members.get_mut(&key).and_then(Member::verdict_effect));
         if changed && self.is_live(&key) {
             self.publish();
         }
@@ -421,7 +401,7 @@ impl Roster {
         let Some(member) = self.members.get_mut(&key) else { return };
         match result {
             Ok(offered) => {
-                member.relist.listed(now);
+                member.relist.listed(now, offered.tools.len());
                 let before = self.known.insert(key.clone(), offered);
                 if self.is_live(&key) && before.as_ref() != self.known.get(&key) {
                     self.publish();
@@ -443,14 +423,6 @@ impl Roster {
             self.known.remove(key);
         }
         self.effects.push_back(Effect::ShutDown { serial: member.serial });
-    }
-
-    /// It is the only word there is about a backend whose present endpoints have not spoken yet.
-    fn known_for_another(&self, key: &EndpointKey) -> bool {
-        let Some(layout) = self.layout() else { return false };
-        let Some(backend) = layout.backends.iter().find(|one| one.backend.id == key.backend) else { return false };
-        let mut keys = backend.variants.iter().flat_map(|variant| &variant.endpoints);
-        !keys.any(|key| self.known.contains_key(key))
     }
 
     fn is_live(&self, key: &EndpointKey) -> bool {

@@ -178,7 +178,11 @@ impl Listener {
         }
         match read(&event.data) {
             Inbound::ListChanged => return true,
-            Inbound::Request { reply, .. } => HttpLink::post_aside(endpoint, &self.link, Aside::Reply, reply),
+            Inbound::Request { reply, .. } => {
+                if HttpLink::post_aside(endpoint, &self.link, Aside::Reply, reply) {
+                    self.pace.replied();
+                }
+            }
             // All calls share this stream: whatever is an answer here, of whom it speaks is not known.
             Inbound::Answer { .. }
             | Inbound::NamelessError { .. }

@@ -145,12 +145,12 @@ impl HttpLink {
         }
     }
 
-    /// Sends a notification or a reply of ours, in a task of its own on the control thread.
-    pub(super) fn post_aside(endpoint: &Arc<Endpoint>, link: &Arc<Link>, aside: Aside, message: Vec<u8>) {
-        let Link::Http(http) = &**link else { return };
+    /// Sends a notification or a reply of ours, in a task of its own on the control thread. Whether there was room for it.
+    pub(super) fn post_aside(endpoint: &Arc<Endpoint>, link: &Arc<Link>, aside: Aside, message: Vec<u8>) -> bool {
+        let Link::Http(http) = &**link else { return false };
         let Ok(place) = Arc::clone(http.life.asides.of(aside)).try_acquire_owned() else {
             metrics::counter!("only1mcp_router_asides_dropped_total").increment(1);
-            return;
+            return false;
         };
         let (endpoint_, link) = (Arc::clone(endpoint), Arc::clone(link));
         endpoint.upstreams.tasks.spawn_on(&endpoint.upstreams.control, "upstream notification", async move {
@@ -164,6 +164,7 @@ impl HttpLink {
             }
             drop(place);
         });
+        true
     }
 
     /// The configured headers have other values now than when the session began.

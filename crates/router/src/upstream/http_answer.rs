@@ -59,11 +59,9 @@ impl Exchange {
         self.endpoint.limits().response_bytes
     }
 
-    /// Says something to the server beside the exchange, in its session.
-    pub(super) fn aside(&self, aside: Aside, message: Vec<u8>) {
-        if let Some(link) = &self.link {
-            HttpLink::post_aside(&self.endpoint, link, aside, message);
-        }
+    /// Says something to the server beside the exchange, in its session. Whether it is on its way.
+    pub(super) fn aside(&self, aside: Aside, message: Vec<u8>) -> bool {
+        self.link.as_ref().is_some_and(|link| HttpLink::post_aside(&self.endpoint, link, aside, message))
     }
 
     /// The answer in a message that must be one.

@@ -154,7 +154,9 @@ impl HttpEvents {
             }
             Inbound::Request { method, reply } => {
                 tracing::debug!(backend = self.exchange.server(), method, "a request of the server is answered here");
-                self.exchange.aside(Aside::Reply, reply);
+                if self.exchange.aside(Aside::Reply, reply) {
+                    self.pace.replied();
+                }
             }
             Inbound::ListChanged => self.exchange.endpoint.tell(EndpointEvent::ListChanged),
             Inbound::Notification => {

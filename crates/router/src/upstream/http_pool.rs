@@ -128,7 +128,7 @@ pub(super) struct Body {
 /// For a body that nobody reads. Until its end its connection serves nobody else.
 const LINGER: Duration = Duration::from_secs(1);
 /// How much of it is read past for that, in bytes.
-const REST: usize = 1 << 20;
+const REST: usize = 64 << 10;
 
 impl Body {
     /// How it is encoded, though every request asks for it as it is: it cannot be read.
@@ -271,7 +271,15 @@ async fn connect(endpoint: &Endpoint, target: &Target) -> Result<Connection, Cal
 }
 
 async fn open(endpoint: &Endpoint, target: &Target) -> io::Result<Stream> {
-    let stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
+    let (upstreams, host, port) = (&endpoint.upstreams, target.host.as_str(), target.port);
+    let addresses = upstreams.names.addresses(host, port, &upstreams.tasks, &upstreams.control).await?;
+    let stream = match TcpStream::connect(&*addresses).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            upstreams.names.forget(host, port);
+            return Err(error);
+        }
+    };
     stream.set_nodelay(true)?;
     if !target.tls {
         return Ok(Stream::Plain(stream));

@@ -8,6 +8,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use mcp::message::{method, push_string};
 use mcp::{Tool, ToolPage};
 
@@ -17,7 +18,10 @@ use crate::call::Call;
 use crate::endpoint::{AskError, Endpoint, LeftOut, Listing};
 
 const MAX_PAGES: usize = 1000;
-const MAX_TOOLS: usize = 100_000;
+/// The names of all servers are merged whenever one of them changes: what one lists is the time of all.
+const MAX_TOOLS: usize = ToolPage::MAX;
+/// A longer page is read on another thread: this one serves all servers.
+const LONG: usize = 64 << 10;
 /// Pages in a row without a tool that was not there before.
 const MAX_STALE: u32 = 3;
 /// How long a server that says it has no tools may take to say which.
@@ -45,7 +49,10 @@ pub(crate) async fn list_all(endpoint: &Arc<Endpoint>, link: &Arc<Link>, limit: 
     }
     let warnings = listed.warnings(greeting.tools);
     for warning in &warnings {
-        tracing::warn!(server = %endpoint.key.backend, warning, "tools/list");
+        // A server may have its list asked for as often as it likes.
+        if let Some(left_out) = endpoint.line() {
+            tracing::warn!(server = %endpoint.key.backend, warning, left_out, "tools/list");
+        }
     }
     Ok(Listing {
         tools: listed.tools.into(),
@@ -59,7 +66,7 @@ pub(crate) async fn list_all(endpoint: &Arc<Endpoint>, link: &Arc<Link>, limit: 
 
 /// What the pages so far have brought.
 struct Listed {
-    tools: Vec<Tool>,
+    tools: Vec<Arc<Tool>>,
     /// Hashes of them, to know a page that came before.
     seen: BTreeSet<u64>,
     cursors: BTreeSet<String>,
@@ -71,6 +78,8 @@ struct Listed {
     all_left_out: usize,
     /// Why it ends before its end.
     cut: Option<String>,
+    /// It has more than are used.
+    too_many: bool,
 }
 
 impl Listed {
@@ -85,6 +94,7 @@ impl Listed {
             left_out: Vec::new(),
             all_left_out: 0,
             cut: None,
+            too_many: false,
         }
     }
 
@@ -98,8 +108,7 @@ impl Listed {
                 params
             });
             let response = ask(endpoint, link, &Call::own(method::TOOLS_LIST, params.as_deref()), limit).await?;
-            let page = ToolPage::parse(result_of(&response)?)?;
-            cursor = self.add(page);
+            cursor = self.add(page_of(response).await?);
             if cursor.is_none() {
                 return Ok(());
             }
@@ -107,7 +116,7 @@ impl Listed {
     }
 
     /// What to ask the next page with, if there is one worth asking for.
-    fn add(&mut self, page: ToolPage) -> Option<String> {
+    fn add(&mut self, Page { page, hashes }: Page) -> Option<String> {
         self.pages += 1;
         self.all_left_out += page.refused.len();
         let room = KEPT.saturating_sub(self.left_out.len());
@@ -116,20 +125,27 @@ impl Listed {
             reason: error.to_string(),
         }));
         // Within a page a tool that comes twice is a fault of its own, and shown as such.
-        let hashes: Vec<u64> = page.tools.iter().map(|tool| hash(tool.json())).collect();
         let before = self.tools.len();
         for (tool, hash) in page.tools.into_iter().zip(&hashes) {
             if self.seen.contains(hash) {
                 continue;
             }
             match self.room.checked_sub(tool.json().len() as u64) {
-                Some(room) if self.tools.len() < MAX_TOOLS => self.room = room,
-                _ => {
-                    self.cut = Some(format!("it is longer than {MAX_TOOLS} tools or `limits.response_bytes`"));
+                _ if self.tools.len() == MAX_TOOLS => {
+                    self.too_many = true;
+                    return None;
+                }
+                Some(room) => self.room = room,
+                None => {
+                    self.cut = Some("it is longer than `limits.response_bytes`".to_owned());
                     return None;
                 }
             }
-            self.tools.push(tool);
+            self.tools.push(Arc::new(tool));
+        }
+        if page.beyond > 0 {
+            self.too_many = true;
+            return None;
         }
         self.seen.extend(hashes);
         self.stale = if self.tools.len() == before { self.stale + 1 } else { 0 };
@@ -159,6 +175,12 @@ impl Listed {
             let kept = self.tools.len();
             warnings.push(format!("its list of tools does not end: {cut}; the {kept} tools so far are used"));
         }
+        if self.too_many {
+            let kept = self.tools.len();
+            warnings.push(format!(
+                "it lists more than {MAX_TOOLS} tools, as many as are taken of one server; the first {kept} are used"
+            ));
+        }
         let named = self.left_out.iter().take(NAMED);
         warnings.extend(named.map(|one| format!("a tool is left out: {}", one.reason)));
         if let Some(more) = self.all_left_out.checked_sub(NAMED).filter(|more| *more > 0) {
@@ -175,6 +197,30 @@ impl Listed {
         }
         warnings
     }
+}
+
+/// A page with what tells its tools from others.
+struct Page {
+    page: ToolPage,
+    hashes: Vec<u64>,
+}
+
+impl Page {
+    fn read(response: &[u8]) -> Result<Self, AskError> {
+        Ok(Self::of(ToolPage::parse(result_of(response)?)?))
+    }
+
+    fn of(page: ToolPage) -> Self {
+        Self { hashes: page.tools.iter().map(|tool| hash(tool.json())).collect(), page }
+    }
+}
+
+async fn page_of(response: Bytes) -> Result<Page, AskError> {
+    if response.len() <= LONG {
+        return Page::read(&response);
+    }
+    let read = tokio::task::spawn_blocking(move || Page::read(&response)).await;
+    read.unwrap_or_else(|_| Err(AskError::Malformed { reason: "it could not be looked at".to_owned() }))
 }
 
 fn hash(json: &str) -> u64 {
@@ -195,7 +241,7 @@ mod tests {
         let mut listed = Listed::new(1 << 20);
         let mut cursor: Option<String> = None;
         loop {
-            cursor = listed.add(pages(cursor.as_deref()));
+            cursor = listed.add(Page::of(pages(cursor.as_deref())));
             if cursor.is_none() {
                 break;
             }
@@ -235,6 +281,24 @@ mod tests {
     }
 
     #[test]
+    fn of_more_tools_than_may_be_the_first_are_used() {
+        let names: Vec<_> = (0..MAX_TOOLS + 3).map(|n| format!("t{n}")).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let warning =
+            ["it lists more than 10000 tools, as many as are taken of one server; the first 10000 are used".to_owned()];
+        // On one page, and over several.
+        let (kept, pages, warnings) = run(|_| page(&names, None));
+        assert_eq!((kept.len(), pages, &warnings[..]), (MAX_TOOLS, 1, &warning[..]));
+        let (kept, pages, warnings) = run(|cursor| match cursor {
+            None => page(&names[..6_000], Some("b")),
+            Some(_) => page(&names[6_000..], None),
+        });
+        assert_eq!((kept.len(), pages, &warnings[..]), (MAX_TOOLS, 2, &warning[..]));
+        let (kept, _, warnings) = run(|_| page(&names[..MAX_TOOLS], None));
+        assert_eq!((kept.len(), warnings.len()), (MAX_TOOLS, 0), "as many as may be");
+    }
+
+    #[test]
     fn a_list_that_ends_is_whole_and_says_what_was_left_out() {
         let (names, pages, warnings) = run(|cursor| match cursor {
             None => page(&["a", "b"], Some("")),
@@ -242,7 +306,7 @@ mod tests {
         });
         assert_eq!((names.len(), pages, warnings.len()), (3, 2, 0), "an empty cursor is one like any other");
         let mut listed = Listed::new(1 << 20);
-        listed.add(ToolPage::parse(r#"{"tools":[{"name":"t"}]}"#).unwrap());
+        listed.add(Page::of(ToolPage::parse(r#"{"tools":[{"name":"t"}]}"#).unwrap()));
         assert_eq!(listed.warnings(true), ["a tool is left out: tool `t` has no `inputSchema` object"]);
         assert_eq!(Listed::new(0).warnings(true), ["it offers no tools"]);
         assert_eq!(Listed::new(0).warnings(false), ["it declares no capability `tools` and offers none"]);

@@ -16,6 +16,8 @@ const TOGETHER: Duration = Duration::from_micros(25);
 const CREDIT: Duration = Duration::from_millis(200);
 /// So many bytes cost what a message costs.
 const BYTES: u64 = 4 << 10;
+/// What a reply costs, in messages: over HTTP it is an exchange of its own, perhaps over a connection of its own.
+const REPLY: u64 = 20;
 /// What is read past between messages (comments, ids, empty lines) is in pieces of a few bytes, each of which is work.
 const FRAMING: u64 = 8;
 /// A piece of a body costs what so many bytes cost: there may be one for each byte.
@@ -98,6 +100,11 @@ impl Pace {
     pub(super) fn add(&mut self, bytes: usize) {
         self.unasked.add(bytes);
         self.handled += 1;
+    }
+
+    /// It asked, and a reply is on its way.
+    pub(super) fn replied(&mut self) {
+        self.unasked.count(REPLY * BYTES);
     }
 
     /// A piece was taken off the body, in which so many bytes were no part of any message.

@@ -35,7 +35,7 @@ const SLOWER_MAX: f64 = 1.5;
 /// Below this, a ratio of two percentiles says more of the machine than of the gateway.
 const NOISE: Duration = Duration::from_millis(4);
 /// One of each kind.
-const IN_SHORT: [&str; 3] = ["reads-no-events", "list-changed-for-ever", "asks-within-events"];
+const IN_SHORT: [&str; 3] = ["reads-no-events", "list-changed-for-ever", "floods-by-events"];
 /// How long what a peer left has to be put away.
 const AFTERWARDS: Duration = Duration::from_secs(90);
 

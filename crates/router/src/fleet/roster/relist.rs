@@ -12,6 +12,9 @@ use runtime::Backoff;
 /// From an announcement to its listing; longer for those that each listing is answered with.
 pub(super) const AFTER: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(10));
 
+/// Between two listings, for each tool: all servers wait while a list is merged with theirs.
+const EACH: Duration = Duration::from_millis(1);
+
 #[derive(Debug, Default)]
 pub(super) struct Relist {
     due: Option<Time>,
@@ -20,6 +23,8 @@ pub(super) struct Relist {
     again: bool,
     /// When the last listing ended.
     last: Option<Time>,
+    /// From then on no other one begins for as long.
+    pause: Duration,
     /// Announcements that followed a listing at once.
     in_a_row: u32,
     failures: u32,
@@ -37,7 +42,8 @@ impl Relist {
             let soon = AFTER.ceiling(self.in_a_row) * 2;
             let at_once = self.last.is_some_and(|last| now.since(last) <= soon);
             self.in_a_row = if at_once { self.in_a_row.saturating_add(1) } else { 0 };
-            self.due = Some(now + AFTER.ceiling(self.in_a_row));
+            let soonest = now + AFTER.ceiling(self.in_a_row);
+            self.due = Some(self.last.map_or(soonest, |last| soonest.max(last + self.pause)));
         }
     }
 
@@ -48,7 +54,8 @@ impl Relist {
         begins
     }
 
-    pub(super) fn listed(&mut self, now: Time) {
+    pub(super) fn listed(&mut self, now: Time, tools: usize) {
+        self.pause = EACH.saturating_mul(u32::try_from(tools).unwrap_or(u32::MAX)).min(AFTER.cap);
         self.under_way = false;
         self.failures = 0;
         self.last = Some(now);
@@ -83,7 +90,7 @@ mod tests {
             relist.announced(now);
             if ends.is_some_and(|ends| ends <= now) {
                 ends = None;
-                relist.listed(now);
+                relist.listed(now, 1);
             }
             if relist.begins(now, true) {
                 assert!(ends.replace(now + Duration::from_millis(5)).is_none(), "two at a time");
@@ -92,11 +99,24 @@ mod tests {
         }
         assert!((8..=16).contains(&listings), "{listings} listings");
         // Calm for a while: the next change is listed as soon as the first was.
-        relist.listed(at(60_000));
+        relist.listed(at(60_000), 1);
         relist.begins(at(80_000), true);
-        relist.listed(at(80_000));
+        relist.listed(at(80_000), 1);
         relist.announced(at(200_000));
         assert_eq!(relist.due(), Some(at(200_000) + AFTER.base));
+    }
+
+    #[test]
+    fn a_long_list_is_asked_for_less_often() {
+        for (tools, pause) in [(20, 0), (2_000, 2_000), (10_000, 10_000), (60_000, 10_000)] {
+            let mut relist = Relist::default();
+            relist.announced(at(0));
+            assert_eq!(relist.due(), Some(at(50)), "the first change is listed at once");
+            relist.begins(at(50), true);
+            relist.listed(at(60), tools);
+            relist.announced(at(500));
+            assert_eq!(relist.due(), Some(at(550.max(60 + pause))), "{tools} tools");
+        }
     }
 
     #[test]
@@ -106,7 +126,7 @@ mod tests {
         assert!(relist.begins(at(50), true));
         relist.announced(at(51));
         assert_eq!(relist.due(), None, "one at a time");
-        relist.listed(at(60));
+        relist.listed(at(60), 1);
         assert!(relist.due().is_some());
         assert!(!relist.begins(at(1000), false), "not up: it will be listed when it is");
         assert_eq!(relist.due(), None);

@@ -256,6 +256,34 @@ fn a_changed_server_that_is_not_up_shows_the_tools_it_had() {
     assert_eq!(case.roster.known().len(), 0);
 }
 
+#[test]
+fn what_a_server_was_before_it_changed_is_not_shown_for_ever() {
+    let mut case = Case::new();
+    case.live(1, &[&at("a", "http://a")]);
+    case.up(1);
+    let changed = at("a", "http://a2");
+    case.live(2, &[&changed]);
+    case.does(Event::Closed { serial: 1 });
+    let offered = |case: &Case| case.roster.offered(&layout(&[&changed]).backends[0]).cloned();
+    case.down(2);
+    assert_eq!(offered(&case), Some(tool("t")), "it may come up yet");
+    for _ in 0..2 {
+        let due = case.roster.next_deadline().unwrap();
+        case.wait(due - case.now);
+        assert!(case.down(2).contains(&"2 is failing".to_owned()) == offered(&case).is_none());
+    }
+    assert_eq!(offered(&case), None, "it is failing");
+    assert!(case.roster.missing(&layout(&[&changed]).backends[0]).is_some(), "and clients hear why");
+    // One that comes up has a word of its own: what was before is forgotten, also for the copy on disk.
+    let mut case = Case::new();
+    case.live(1, &[&at("a", "http://a")]);
+    case.up(1);
+    case.live(2, &[&changed]);
+    case.does(Event::Closed { serial: 1 });
+    case.up(2);
+    assert_eq!(case.roster.known().len(), 1);
+}
+
 /// One program, with or without the policy that restarts it.
 fn program(restart_unhealthy: bool) -> Arc<Backend> {
     let mut program = Backend::clone(&at("a", "http://a"));

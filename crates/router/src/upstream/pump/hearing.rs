@@ -49,7 +49,7 @@ impl Pump {
                     self.fail(id, too_large(&self.server, limit));
                 }
             } else if !line.is_empty() {
-                let inbound = sort(&line).await;
+                let inbound = if line.len() <= LONG { read(&line) } else { Box::pin(sort(line.clone())).await };
                 self.take_message(inbound, line);
             }
         }
@@ -224,13 +224,9 @@ impl Pump {
     }
 }
 
-/// What one line is. A long one takes its time, which only its child shall wait for.
-async fn sort(line: &Bytes) -> Inbound {
-    if line.len() <= LONG {
-        return read(line);
-    }
-    let long = line.clone();
-    tokio::task::spawn_blocking(move || read(&long)).await.unwrap_or_else(|_| Inbound::Malformed {
+/// What a long line is. That takes its time, for which only its child shall wait.
+async fn sort(line: Bytes) -> Inbound {
+    tokio::task::spawn_blocking(move || read(&line)).await.unwrap_or_else(|_| Inbound::Malformed {
         id: None,
         answer: false,
         reason: "it could not be looked at".to_owned(),

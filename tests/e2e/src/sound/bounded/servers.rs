@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufReader, Write},
+    io::{BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
@@ -12,14 +12,19 @@ use std::{
     time::Duration,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use testkit::{
     Fault, Gateway, Scratch, Server,
     raw::{self, Raw},
     stub::{self, Request},
 };
 
+use tokio::time::Instant;
+
 use super::peer::{Attack, Entry, Target};
+
+/// How long a client waits for the answer of a hostile server.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) const PEERS: &[Entry] = &[
     // It asks, and does not read what it is answered.
@@ -27,7 +32,7 @@ pub(super) const PEERS: &[Entry] = &[
     ("list-changed-for-ever", list_changed_for_ever),
     ("a-line-without-end", |scratch| child(scratch, "yes endless | tr -d '\\n'\n")),
     ("events-that-end", |_| Ok(Box::new(Http::start(Way::EventsThatEnd)?))),
-    ("asks-within-events", |_| Ok(Box::new(Http::start(Way::AsksWithinEvents)?))),
+    ("floods-by-events", |_| Ok(Box::new(Http::start(Way::FloodsByEvents)?))),
 ];
 
 /// A child process that is initialised properly, and then goes its way at the lowest priority.
@@ -86,8 +91,9 @@ impl Attack for Child {
 enum Way {
     /// Every stream of events ends at once and asks for another one without delay.
     EventsThatEnd,
-    /// A call is answered by questions without end.
-    AsksWithinEvents,
+    /// Whatever is asked of it beyond its tools is answered by events without end: the stream of announcements, each call,
+    /// each reply.
+    FloodsByEvents,
 }
 
 /// A server over HTTP.
@@ -122,8 +128,11 @@ impl Attack for Http {
     fn act(&self, _: &Gateway, target: &Target) -> Result<(), Fault> {
         target.on_threads(4, Duration::from_millis(20), |target| {
             let mut one = Raw::open(target.mcp)?;
-            one.stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-            one.ask(&raw::call(1, "hostile__do", json!({})))?;
+            one.stream.set_read_timeout(Some(PATIENCE))?;
+            one.say(&raw::call(1, "hostile__do", json!({})))?;
+            // It may be answered without end.
+            let (until, mut read) = (Instant::now() + PATIENCE, vec![0; 64 << 10]);
+            while Instant::now() < until && one.stream.read(&mut read)? > 0 {}
             Ok(())
         })
     }
@@ -141,6 +150,13 @@ fn serve(stream: &TcpStream, way: Way, counted: &AtomicU64) -> Result<(), Fault>
         let message = &request.body;
         let events = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
         match (message["method"].as_str(), way) {
+            (None | Some("tools/call"), Way::FloodsByEvents) => {
+                writer.write_all(events.as_bytes())?;
+                let block = flood();
+                loop {
+                    writer.write_all(block.as_bytes())?;
+                }
+            }
             (None, _) => {
                 writer.write_all(format!("{events}retry: 0\nid: 1\ndata:\n\n").as_bytes())?;
                 return Ok(());
@@ -148,15 +164,6 @@ fn serve(stream: &TcpStream, way: Way, counted: &AtomicU64) -> Result<(), Fault>
             (Some("tools/call"), Way::EventsThatEnd) => {
                 writer.write_all(format!("{events}retry: 0\nid: 1\ndata:\n\n").as_bytes())?;
                 return Ok(());
-            }
-            (Some("tools/call"), Way::AsksWithinEvents) => {
-                writer.write_all(events.as_bytes())?;
-                loop {
-                    let asked = json!({ "jsonrpc": "2.0", "id": 7, "method": "ping" });
-                    writer.write_all(format!("data: {asked}\n\n").repeat(20).as_bytes())?;
-                    // The pace of the attack.
-                    thread::sleep(Duration::from_millis(1));
-                }
             }
             (Some("initialize"), _) => {
                 let greeting =
@@ -168,6 +175,21 @@ fn serve(stream: &TcpStream, way: Way, counted: &AtomicU64) -> Result<(), Fault>
         }
     }
     Ok(())
+}
+
+/// One of each that a server may say unasked, many times.
+fn flood() -> String {
+    let message = |message: Value| format!("data: {message}\n\n");
+    let said = [
+        message(json!({ "jsonrpc": "2.0", "id": 7, "method": "ping" })),
+        message(json!({ "jsonrpc": "2.0", "method": "notifications/tools/list_changed" })),
+        message(json!({ "jsonrpc": "2.0", "method": "notifications/message", "params": { "data": "x" } })),
+        message(json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": { "progressToken": "no" } })),
+        message(json!({ "jsonrpc": "2.0", "id": 99_999, "method": "sampling/createMessage" })),
+        ":\n".repeat(20),
+        "id: 7\n\n".to_owned(),
+    ];
+    said.concat().repeat(100)
 }
 
 fn reply(mut writer: &TcpStream, body: &str) -> Result<(), Fault> {

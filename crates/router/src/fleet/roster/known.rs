@@ -1,0 +1,65 @@
+//! What endpoints offered when they were last seen, and for how long that is shown.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::{EndpointKey, Verdict};
+
+use super::super::offered::Offered;
+use super::super::plan::BackendLayout;
+use super::{Roster, State};
+
+impl Roster {
+    /// What a backend offers: as its first endpoint that is up says, else as anybody of it last said.
+    pub(crate) fn offered(&self, backend: &BackendLayout) -> Option<&Offered> {
+        let keys = || backend.variants.iter().flat_map(|variant| &variant.endpoints);
+        let up = keys().find(|key| self.members.get(key).is_some_and(|member| member.state.is_up()));
+        let own = up.into_iter().chain(keys()).find_map(|key| self.known.get(key));
+        own.or_else(|| self.known.iter().find(|(key, _)| key.backend == backend.backend.id).map(|(_, one)| one))
+    }
+
+    /// Why clients do not see what it offers, if nothing is known of that.
+    pub(crate) fn missing(&self, backend: &BackendLayout) -> Option<Arc<str>> {
+        let keys = || backend.variants.iter().flat_map(|variant| &variant.endpoints);
+        let states = || keys().filter_map(|key| self.members.get(key)).map(|member| &member.state);
+        if states().any(State::is_up) || self.offered(backend).is_some_and(|offered| !offered.tools.is_empty()) {
+            return None;
+        }
+        if states().any(|state| *state == State::Arriving) {
+            return Some("starting".into());
+        }
+        let reason = states().find_map(State::reason).map(|reason| Arc::clone(&reason.plain));
+        Some(reason.unwrap_or_else(|| "waiting for its old copy to end".into()))
+    }
+
+    /// What is known of the live snapshot's servers, for the copy on disk.
+    pub(crate) fn known(&self) -> &BTreeMap<EndpointKey, Offered> {
+        &self.known
+    }
+
+    /// It is the only word there is about a backend whose present endpoints have not spoken yet, and still may.
+    pub(super) fn known_for_another(&self, key: &EndpointKey) -> bool {
+        let Some(layout) = self.layout() else { return false };
+        let Some(backend) = layout.backends.iter().find(|one| one.backend.id == key.backend) else { return false };
+        let keys = || backend.variants.iter().flat_map(|variant| &variant.endpoints);
+        let failing = |key| self.members.get(key).is_some_and(|member| member.verdict() == Verdict::Failing);
+        !keys().any(|key| self.known.contains_key(key)) && !keys().all(failing)
+    }
+
+    /// What endpoints that are gone had said of the backend of `key`, which has spoken itself or is failing: what a server
+    /// was before it changed is not shown for ever. Whether there was anything.
+    pub(super) fn forget_former(&mut self, key: &EndpointKey) -> bool {
+        if !self.is_live(key) {
+            return false;
+        }
+        let former = |other: &EndpointKey| {
+            other.backend == key.backend
+                && !self.is_live(other)
+                && !self.members.contains_key(other)
+                && !self.known_for_another(other)
+        };
+        let gone: Vec<_> = self.known.keys().filter(|other| former(other)).cloned().collect();
+        gone.iter().for_each(|key| drop(self.known.remove(key)));
+        !gone.is_empty()
+    }
+}

@@ -1,0 +1,190 @@
+//! Addresses of hosts: one question at a time for each, and few at once in all.
+//!
+//! The system's resolver blocks a thread for as long as it likes, and cannot be stopped. So whoever needs an address waits
+//! within his own limit for one question that all share, and what it found is good for a short while.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use runtime::Tasks;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+/// How long addresses are used before they are asked for again.
+const GOOD: Duration = Duration::from_secs(5);
+/// How long a failure is one.
+const BAD: Duration = Duration::from_millis(250);
+/// Questions at once, each of which has a thread: the rest of those is for others.
+const QUESTIONS: usize = 32;
+
+type Host = (String, u16);
+type Found = Result<Arc<[SocketAddr]>, Arc<str>>;
+
+#[derive(Debug)]
+pub(super) struct Names {
+    known: Mutex<BTreeMap<Host, Name>>,
+    questions: Arc<Semaphore>,
+}
+
+#[derive(Debug, Clone)]
+struct Name {
+    /// None while the question is open; then what was found, and until when it is good.
+    found: watch::Receiver<Option<(Found, Instant)>>,
+}
+
+impl Name {
+    fn is_good(&self, now: Instant) -> bool {
+        match &*self.found.borrow() {
+            Some((_, until)) => *until > now,
+            // One that was given up at the end of its runtime has no asker any more.
+            None => self.found.has_changed().is_ok(),
+        }
+    }
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self { known: Mutex::default(), questions: Arc::new(Semaphore::new(QUESTIONS)) }
+    }
+}
+
+impl Names {
+    /// The addresses of `host`. Dropped, it leaves the question to those who come later.
+    ///
+    /// # Errors
+    /// As the system's resolver says.
+    pub(super) async fn addresses(
+        &self,
+        host: &str,
+        port: u16,
+        tasks: &Tasks,
+        on: &Handle,
+    ) -> io::Result<Arc<[SocketAddr]>> {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Ok([SocketAddr::new(address, port)].into());
+        }
+        let asked = |host: Host| async move { tokio::net::lookup_host(host).await.map(Iterator::collect) };
+        self.addresses_by(host, port, tasks, on, asked).await
+    }
+
+    async fn addresses_by<Asking>(
+        &self,
+        host: &str,
+        port: u16,
+        tasks: &Tasks,
+        on: &Handle,
+        ask: impl FnOnce(Host) -> Asking + Send + 'static,
+    ) -> io::Result<Arc<[SocketAddr]>>
+    where
+        Asking: Future<Output = io::Result<Vec<SocketAddr>>> + Send,
+    {
+        let mut name = self.known_or(host, port, |host, answer| {
+            let questions = Arc::clone(&self.questions);
+            tasks.spawn_on(on, "address of a host", async move {
+                let Ok(_place) = questions.acquire().await else { return };
+                let found = ask(host).await;
+                let good = if found.is_ok() { GOOD } else { BAD };
+                let found = found.map(Into::into).map_err(|error| error.to_string().into());
+                answer.send_replace(Some((found, Instant::now() + good)));
+            });
+        });
+        let found = name.found.wait_for(Option::is_some).await;
+        let found = found.ok().and_then(|found| found.as_ref().map(|(found, _)| found.clone()));
+        found.unwrap_or_else(|| Err("the question was given up".into())).map_err(|reason| io::Error::other(&*reason))
+    }
+
+    /// What is known, or being asked; else `ask` is to ask.
+    fn known_or(&self, host: &str, port: u16, ask: impl FnOnce(Host, watch::Sender<Option<(Found, Instant)>>)) -> Name {
+        let now = Instant::now();
+        let host = (host.to_owned(), port);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, name| name.is_good(now));
+        if let Some(name) = known.get(&host) {
+            return name.clone();
+        }
+        let (answer, found) = watch::channel(None);
+        let name = Name { found };
+        known.insert(host.clone(), name.clone());
+        drop(known);
+        ask(host, answer);
+        name
+    }
+
+    /// None of the addresses was of use: the next one asks anew.
+    pub(super) fn forget(&self, host: &str, port: u16) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let host = (host.to_owned(), port);
+        if known.get(&host).is_some_and(|name| name.found.borrow().is_some()) {
+            known.remove(&host);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use runtime::Shutdown;
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+
+    /// Counts questions that are open, and those there were.
+    #[derive(Default)]
+    struct Resolver {
+        open: AtomicUsize,
+        most: AtomicUsize,
+        all: AtomicUsize,
+    }
+
+    impl Resolver {
+        async fn ask(self: Arc<Self>, takes: Duration) -> io::Result<Vec<SocketAddr>> {
+            self.all.fetch_add(1, Ordering::Relaxed);
+            let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
+            self.most.fetch_max(open, Ordering::Relaxed);
+            sleep(takes).await;
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            Ok(vec![SocketAddr::from(([127, 0, 0, 1], 80))])
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_resolver_has_one_question_for_each_host_whoever_gives_up() {
+        let (names, tasks, on) = (Names::default(), Tasks::new(Shutdown::new()), Handle::current());
+        let resolver = Arc::<Resolver>::default();
+        let asked = |host: &str, takes| {
+            let (names, tasks, on, host, resolver) = (&names, &tasks, &on, host.to_owned(), Arc::clone(&resolver));
+            async move { names.addresses_by(&host, 80, tasks, on, move |_| resolver.ask(takes)).await }
+        };
+        let slow = Duration::from_secs(30);
+        for _ in 0..20 {
+            let one = timeout(Duration::from_secs(1), asked("slow", slow)).await;
+            assert!(one.is_err(), "its caller has a limit");
+        }
+        assert_eq!(resolver.all.load(Ordering::Relaxed), 1);
+        assert_eq!(asked("slow", slow).await.unwrap().len(), 1);
+        assert_eq!(asked("slow", slow).await.unwrap().len(), 1);
+        assert_eq!(resolver.all.load(Ordering::Relaxed), 1, "good for a while");
+        names.forget("slow", 80);
+        asked("slow", slow).await.unwrap();
+        sleep(GOOD * 2).await;
+        asked("slow", slow).await.unwrap();
+        assert_eq!(resolver.all.load(Ordering::Relaxed), 3);
+        let many: Vec<_> = (0..100).map(|host| format!("host-{host}")).collect();
+        futures_util::future::join_all(many.iter().map(|host| asked(host, slow))).await;
+        assert_eq!(resolver.most.load(Ordering::Relaxed), QUESTIONS);
+    }
+
+    #[tokio::test]
+    async fn an_address_is_no_question() {
+        let (names, tasks) = (Names::default(), Tasks::new(Shutdown::new()));
+        for host in ["127.0.0.1", "::1"] {
+            assert_eq!(names.addresses(host, 80, &tasks, &Handle::current()).await.unwrap()[0].port(), 80);
+        }
+        assert!(names.known.lock().unwrap().is_empty());
+    }
+}
