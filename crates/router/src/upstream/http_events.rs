@@ -181,10 +181,8 @@ impl HttpEvents {
     /// It may be about any call, so its words are for operators; whose time is up hears that it came.
     fn unmatched(&self, found: &Inbound, message: &[u8]) {
         let endpoint = &self.exchange.endpoint;
-        let what = match found {
-            Inbound::NamelessError { .. } => "an error that names no request",
-            _ => "a message that cannot be read",
-        };
+        let nameless = matches!(found, Inbound::NamelessError { .. });
+        let what = if nameless { "an error that names no request" } else { "a message that cannot be read" };
         let said = self.exchange.unexpected(found, message);
         let reference = said.detail.map(|detail| format!(" (reference {})", detail.reference));
         endpoint.note_unmatched(&format!("{what}{}", reference.unwrap_or_default()));
