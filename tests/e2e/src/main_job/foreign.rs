@@ -84,9 +84,14 @@ impl Programs {
     fn install() -> Result<Self, Fault> {
         commands::run("foreign-install", &mut Command::new(binaries::checkout().join("scripts/foreign")))?;
         let folder = binaries::checkout().join("target/foreign");
-        let found = commands::run("node", Command::new("sh").args(["-c", "command -v node"]))?;
+        let own = folder.join("node_modules/.bin/node");
+        let node = if own.exists() {
+            own
+        } else {
+            commands::run("node", Command::new("sh").args(["-c", "command -v node"]))?.output.trim().into()
+        };
         let python = folder.join("venv/bin/python");
-        Ok(Self { folder, node: found.output.trim().into(), python })
+        Ok(Self { folder, node, python })
     }
 
     fn node_modules(&self) -> PathBuf {
