@@ -24,6 +24,7 @@ use super::http_pool::{self, Body};
 use super::http_target::{LAST_EVENT_ID, event_id};
 use super::inbound::{Inbound, read};
 use super::unasked::Pace;
+use crate::beside::{LARGE, beside};
 use crate::call::{CallError, Cause};
 use crate::endpoint::{Endpoint, EndpointEvent};
 
@@ -32,6 +33,8 @@ pub(super) struct HttpEvents {
     from: Source,
     decoder: Decoder,
     events: VecDeque<Event>,
+    /// A large message that is being read beside the core.
+    sorting: Option<Pin<Box<dyn Future<Output = (Inbound, Vec<u8>)> + Send>>>,
     /// After these came more than may be kept of one event.
     too_much: bool,
     ready: VecDeque<Bytes>,
@@ -98,6 +101,7 @@ impl HttpEvents {
             exchange,
             from: Source::Stream(body),
             events: VecDeque::new(),
+            sorting: None,
             too_much: false,
             ready: VecDeque::new(),
             answered: false,
@@ -121,21 +125,24 @@ impl HttpEvents {
             self.resume.last_event = event_id(id);
         }
         self.resume.wait = event.retry.map(Duration::from_millis).or(self.resume.wait);
-        let bytes = event.data.len();
         // Events without data carry only ids and reconnection times.
-        if bytes > 0 {
-            self.resume.barren = 0;
-            self.take_message(event.data)?;
+        if event.data.is_empty() {
+            self.pace.add(0);
+            return Ok(());
         }
-        if !self.answered {
-            self.pace.add(bytes);
+        self.resume.barren = 0;
+        let message = event.data;
+        if message.len() > LARGE {
+            self.sorting = Some(Box::pin(beside(move || (read(&message), message))));
+            return Ok(());
         }
-        Ok(())
+        self.take_message(read(&message), message)
     }
 
-    fn take_message(&mut self, message: Vec<u8>) -> Result<(), CallError> {
+    fn take_message(&mut self, inbound: Inbound, message: Vec<u8>) -> Result<(), CallError> {
+        let bytes = message.len();
         let restore = &self.exchange.restore;
-        match read(&message) {
+        match inbound {
             Inbound::Answer { id, span } if id == restore.id => {
                 self.ready.push_back(restore.answer(&message, span));
                 self.answer_came();
@@ -174,6 +181,9 @@ impl HttpEvents {
             found @ (Inbound::Answer { .. } | Inbound::Malformed { .. }) => {
                 return Err(self.exchange.unexpected(&found, &message));
             }
+        }
+        if !self.answered {
+            self.pace.add(bytes);
         }
         Ok(())
     }
@@ -310,6 +320,14 @@ impl Stream for HttpEvents {
                 return Poll::Ready(None);
             }
             ready!(this.pace.poll_turn(context));
+            if let Some(sorting) = &mut this.sorting {
+                let (inbound, message) = ready!(sorting.as_mut().poll(context));
+                this.sorting = None;
+                if let Err(error) = this.take_message(inbound, message) {
+                    return this.failed(error);
+                }
+                continue;
+            }
             let taken = match this.events.pop_front() {
                 Some(event) => this.take_event(event),
                 None if this.too_much => Err(too_large(&this.exchange)),

@@ -5,6 +5,7 @@ use mcp::Span;
 use mcp::message::ErrorObject;
 
 use super::{FAR_TOO_LONG, Pump, Waiting};
+use crate::beside::{LARGE, beside};
 use crate::call::CallError;
 use crate::endpoint::EndpointEvent;
 use crate::upstream::inbound::{Inbound, not_an_answer, read, too_large};
@@ -18,8 +19,8 @@ const BEGUN_MAX: usize = 4 << 10;
 const SHOWN: usize = 200;
 /// Bytes of an error that are looked at for what people read.
 const LOOKED_AT: usize = 4 << 10;
-/// A longer line is sorted on another thread: this one belongs to all children.
-const LONG: usize = 256 << 10;
+/// What does not begin as a message is not kept beyond so many bytes.
+const NO_MESSAGE: usize = 1 << 20;
 
 impl Pump {
     /// Takes every complete line. One that is too long fails its call alone; the limit is given back if the one that has
@@ -49,12 +50,14 @@ impl Pump {
                     self.fail(id, too_large(&self.server, limit));
                 }
             } else if !line.is_empty() {
-                let inbound = if line.len() <= LONG { read(&line) } else { Box::pin(sort(line.clone())).await };
+                let inbound = if line.len() <= LARGE { read(&line) } else { Box::pin(sort(line.clone())).await };
                 self.take_message(inbound, line);
             }
         }
         self.searched = self.inbound.len();
-        if self.too_long.is_some() || self.searched as u64 > limit {
+        let endless =
+            self.searched > NO_MESSAGE && !mcp::without_bom(&self.inbound).trim_ascii_start().starts_with(b"{");
+        if self.too_long.is_some() || self.searched as u64 > limit || endless {
             let too_long = self.too_long.get_or_insert_default();
             too_long.push(&self.inbound);
             self.inbound.clear();
@@ -226,11 +229,7 @@ impl Pump {
 
 /// What a long line is. That takes its time, for which only its child shall wait.
 async fn sort(line: Bytes) -> Inbound {
-    tokio::task::spawn_blocking(move || read(&line)).await.unwrap_or_else(|_| Inbound::Malformed {
-        id: None,
-        answer: false,
-        reason: "it could not be looked at".to_owned(),
-    })
+    beside(move || read(&line)).await
 }
 
 /// For people. Only the beginning is looked at, however long it is.
