@@ -57,8 +57,7 @@ pub(crate) fn watched(changes: &broadcast::Sender<pb::EndpointVerdict>) {
 /// Endpoints are counted once for each router that has them.
 pub(crate) fn state(routers: usize, opinions: &[Opinion]) {
     gauge!("only1mcp_health_routers").set(count(routers));
-    let all = [Verdict::Healthy, Verdict::Degraded, Verdict::Unhealthy, Verdict::Unknown, Verdict::Starting];
-    for verdict in all {
+    for verdict in Verdict::ALL {
         let number = opinions.iter().filter(|opinion| opinion.verdict == verdict).count();
         gauge!("only1mcp_health_endpoints", "verdict" => verdict.as_str()).set(count(number));
     }

@@ -53,6 +53,8 @@ pub struct Alone {
 struct Known {
     own: Judge,
     told: Option<Verdict>,
+    /// The monitor has not said yet that it knows of this life of the endpoint: its bad word would be of an earlier one.
+    reborn: bool,
     acted_on: Verdict,
 }
 
@@ -76,12 +78,12 @@ impl Alone {
             }
             Event::Seen { endpoint, outcome } => {
                 if let Some(known) = self.endpoints.get_mut(&endpoint) {
-                    known.own.take(now, &self.policy, &outcome);
+                    known.seen(now, &self.policy, &outcome);
                 }
             }
             Event::Told { endpoint, verdict } => {
                 if let Some(known) = self.endpoints.get_mut(&endpoint) {
-                    known.told = Some(verdict);
+                    known.told(verdict);
                 }
             }
             Event::Attached => self.away = None,
@@ -134,17 +136,40 @@ impl Alone {
 }
 
 impl Known {
+    /// A process that starts is another one: what was thought of those before is no word about it.
+    fn seen(&mut self, now: Time, policy: &HealthPolicy, outcome: &Outcome) {
+        if let Outcome::Starting { .. } = outcome {
+            // One that the monitor last called starting will hear of nothing new, and its next word is of this life.
+            self.reborn = !self.told.is_some_and(is_start);
+            self.told = None;
+        }
+        self.own.take(now, policy, outcome);
+    }
+
+    /// Its words come in order: those before "starting" are of the life before.
+    fn told(&mut self, verdict: Verdict) {
+        if self.reborn && verdict == Verdict::Unhealthy {
+            return;
+        }
+        self.reborn &= !is_start(verdict);
+        self.told = Some(verdict);
+    }
+
     fn verdict(&self, attached: bool) -> Verdict {
         match (self.own.verdict(), self.told) {
-            (Verdict::Starting, _) => Verdict::Starting,
+            (own @ (Verdict::Starting | Verdict::Failing), _) => own,
             // It was starting when the monitor last spoke, and is up now: our own success is newer.
-            (Verdict::Healthy, Some(Verdict::Starting)) => Verdict::Healthy,
+            (Verdict::Healthy, Some(Verdict::Starting | Verdict::Failing)) => Verdict::Healthy,
             (_, Some(told)) if attached => told,
             // Alone, bad news of our own counts at once, and the monitor's old news until it is too old.
             (Verdict::Unknown, Some(told)) => told,
             (own, _) => own,
         }
     }
+}
+
+fn is_start(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Starting | Verdict::Failing)
 }
 
 #[cfg(test)]

@@ -55,8 +55,9 @@ impl Judge {
                 self.reason = Some(reason.clone());
                 self.failed(policy);
             }
-            Outcome::Starting { reason } => {
-                *self = Self { verdict: Verdict::Starting, last_seen: Some(now), ..Self::default() };
+            Outcome::Starting { reason, failing } => {
+                let verdict = if *failing { Verdict::Failing } else { Verdict::Starting };
+                *self = Self { verdict, last_seen: Some(now), ..Self::default() };
                 self.reason = Some(reason.clone());
             }
         }

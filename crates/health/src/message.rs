@@ -38,5 +38,7 @@ pub enum Outcome {
     /// Connecting or waiting for its next attempt: no failure, and nothing to route to either.
     Starting {
         reason: String,
+        /// After several attempts in a row that failed or did not last.
+        failing: bool,
     },
 }

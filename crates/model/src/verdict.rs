@@ -23,6 +23,10 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Each of them once: to count endpoints by verdict, and to try what must hold of any.
+    pub const ALL: [Self; 6] =
+        [Self::Healthy, Self::Degraded, Self::Unhealthy, Self::Unknown, Self::Starting, Self::Failing];
+
     /// Whether new exchanges may go there. Not knowing is no reason to refuse.
     pub fn is_routable(self) -> bool {
         matches!(self, Self::Healthy | Self::Degraded | Self::Unknown)

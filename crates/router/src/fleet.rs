@@ -114,6 +114,8 @@ pub(crate) enum Command {
     Judged {
         endpoint: EndpointKey,
         verdict: Verdict,
+        /// How often it had come up when that was thought: a verdict is of one life.
+        ups: u32,
     },
     /// The line to drain-coordinator.
     Cordons(Cordons),
@@ -353,8 +355,11 @@ impl Task {
                 self.roster.handle(now, Event::Ended { serial });
                 self.unseen = true;
             }
-            Command::Judged { endpoint, verdict } => {
-                self.roster.handle(now, Event::Judged { key: endpoint, verdict });
+            // Else it has come up again meanwhile, and will be judged anew.
+            Command::Judged { endpoint, verdict, ups } => {
+                if self.roster.members().get(&endpoint).is_some_and(|member| member.ups == ups) {
+                    self.roster.handle(now, Event::Judged { key: endpoint, verdict });
+                }
             }
             Command::Cordons(cordons) => self.cordons(cordons),
             Command::Restart(wanted) => self.restart(wanted),

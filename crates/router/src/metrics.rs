@@ -164,15 +164,7 @@ fn gauges(status: &Status, following: &watch::Receiver<Following>) {
     gauge!("only1mcp_router_from_disk").set(u8::from(following.borrow().from_disk));
     gauge!("only1mcp_router_tools").set(count(status.tools));
     let live = || status.endpoints.iter().filter(|endpoint| endpoint.live);
-    let verdicts = [
-        Verdict::Healthy,
-        Verdict::Degraded,
-        Verdict::Unhealthy,
-        Verdict::Unknown,
-        Verdict::Starting,
-        Verdict::Failing,
-    ];
-    for verdict in verdicts {
+    for verdict in Verdict::ALL {
         let number = live().filter(|status| status.endpoint.verdict() == verdict).count();
         gauge!("only1mcp_router_endpoints", "verdict" => verdict.as_str()).set(count(number));
     }

@@ -38,10 +38,19 @@ struct Watch {
     /// What is to be acted on, whoever judges.
     judge: Alone,
     commands: mpsc::Sender<Command>,
-    probed: mpsc::Sender<Observation>,
+    probed: mpsc::Sender<Probed>,
     status: watch::Receiver<Arc<Status>>,
     tasks: Tasks,
     clock: Clock,
+}
+
+/// What came of a probe.
+struct Probed {
+    endpoint: EndpointKey,
+    probe: u64,
+    /// How often it had come up before it was asked.
+    ups: u32,
+    outcome: Outcome,
 }
 
 struct Speaking {
@@ -109,13 +118,14 @@ impl Watch {
     async fn run(
         mut self,
         mut lines: mpsc::Receiver<Line<pb::AttachRequest, pb::AttachResponse>>,
-        mut results: mpsc::Receiver<Observation>,
+        mut results: mpsc::Receiver<Probed>,
     ) {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             while let Some(changed) = self.judge.poll_effect() {
-                let command = Command::Judged { endpoint: changed.endpoint, verdict: changed.verdict };
+                let Some(ups) = self.ups(&changed.endpoint) else { continue };
+                let command = Command::Judged { endpoint: changed.endpoint, verdict: changed.verdict, ups };
                 if self.commands.send(command).await.is_err() {
                     return;
                 }
@@ -123,7 +133,7 @@ impl Watch {
             let due = self.judge.next_deadline().map(Time::as_nanos);
             tokio::select! {
                 Some(line) = lines.recv() => self.line(line),
-                Some(probed) = results.recv() => self.probed(&probed),
+                Some(probed) = results.recv() => self.probed(probed),
                 changed = self.status.changed() => match changed {
                     Ok(()) => self.say_endpoints(),
                     Err(_) => return,
@@ -151,7 +161,10 @@ impl Watch {
             Line::Answered => self.judge(Event::Attached),
             Line::Heard(response) => match wire::health::request(response.request) {
                 Ok(Request::Probe { endpoint, probe, timeout }) => self.probe(endpoint, probe, timeout),
-                Ok(Request::Verdict { endpoint, verdict }) => self.judge(Event::Told { endpoint, verdict }),
+                Ok(Request::Verdict { endpoint, verdict }) => {
+                    self.note_lives();
+                    self.judge(Event::Told { endpoint, verdict });
+                }
                 Err(error) => tracing::warn!(%error, "health-monitor said something that is not understood here"),
             },
             Line::Down => {
@@ -161,11 +174,34 @@ impl Watch {
         }
     }
 
-    fn probed(&mut self, probed: &Observation) {
-        if let Observation::Probed { endpoint, outcome, .. } = probed {
-            self.judge(Event::Seen { endpoint: endpoint.clone(), outcome: outcome.clone() });
+    fn probed(&mut self, probed: Probed) {
+        let Probed { endpoint, probe, ups, outcome } = probed;
+        self.note_lives();
+        // It was of a process that is no more.
+        if self.ups(&endpoint) != Some(ups) {
+            return;
         }
-        self.say(probed);
+        self.judge(Event::Seen { endpoint: endpoint.clone(), outcome: outcome.clone() });
+        self.say(&Observation::Probed { endpoint, probe, outcome });
+    }
+
+    /// How often it came up, as the fleet last said.
+    fn ups(&self, endpoint: &EndpointKey) -> Option<u32> {
+        let status = self.status.borrow();
+        status.endpoints.iter().find(|status| status.endpoint.key == *endpoint).map(|status| status.ups)
+    }
+
+    /// What came up again starts anew, before anything else is heard of it.
+    fn note_lives(&mut self) {
+        let status = self.status.borrow().clone();
+        for (endpoint, outcome) in self.traffic.lives(&status.endpoints) {
+            self.seen(endpoint, outcome);
+        }
+    }
+
+    fn seen(&mut self, endpoint: EndpointKey, outcome: Outcome) {
+        self.judge(Event::Seen { endpoint: endpoint.clone(), outcome: outcome.clone() });
+        self.say(&Observation::Seen { endpoint, outcome });
     }
 
     /// Pings the live connection, in a task of its own: a server that does not answer holds up nobody.
@@ -173,14 +209,12 @@ impl Watch {
         let status = self.status.borrow().clone();
         let found = status.endpoints.iter().find(|status| status.endpoint.key == endpoint);
         let (probed, shutdown) = (self.probed.clone(), self.tasks.shutdown().clone());
-        let target = match found {
-            Some(status) if status.up => Ok(Arc::clone(&status.endpoint)),
-            Some(status) => Err(status.reason.as_deref().unwrap_or("being brought up").to_owned()),
-            None => return,
-        };
+        let Some(found) = found else { return };
+        let ups = found.ups;
+        let target = if found.up { Ok(Arc::clone(&found.endpoint)) } else { Err(traffic::starting(found)) };
         self.tasks.spawn("probe", async move {
             let outcome = match target {
-                Err(reason) => Outcome::Starting { reason },
+                Err(starting) => starting,
                 Ok(target) => tokio::select! {
                     answer = target.ping(timeout) => match answer {
                         Ok(latency) => Outcome::Ok { latency },
@@ -189,7 +223,7 @@ impl Watch {
                     () = shutdown.reached(Phase::Closing) => return,
                 },
             };
-            drop(probed.send(Observation::Probed { endpoint, probe, outcome }).await);
+            drop(probed.send(Probed { endpoint, probe, ups, outcome }).await);
         });
     }
 
@@ -212,8 +246,7 @@ impl Watch {
     fn look(&mut self) {
         let status = self.status.borrow().clone();
         for (endpoint, outcome) in self.traffic.look(&status.endpoints) {
-            self.judge(Event::Seen { endpoint: endpoint.clone(), outcome: outcome.clone() });
-            self.say(&Observation::Seen { endpoint, outcome });
+            self.seen(endpoint, outcome);
         }
     }
 

@@ -101,19 +101,21 @@ pub fn opinion_to_pb(opinion: &Opinion) -> pb::EndpointVerdict {
 
 fn outcome(outcome: Option<pb::Outcome>) -> Result<Outcome, Invalid> {
     use pb::outcome::Outcome as Pb;
+    let failing = outcome.as_ref().is_some_and(|outcome| outcome.failing);
     Ok(match outcome.and_then(|outcome| outcome.outcome).ok_or_else(|| Invalid::missing("outcome"))? {
         Pb::Ok(latency) => Outcome::Ok { latency: duration("outcome.ok", Some(latency))? },
         Pb::Failed(reason) => Outcome::Failed { reason },
-        Pb::Starting(reason) => Outcome::Starting { reason },
+        Pb::Starting(reason) => Outcome::Starting { reason, failing },
     })
 }
 
 fn outcome_to_pb(outcome: &Outcome) -> pb::Outcome {
     use pb::outcome::Outcome as Pb;
+    let failing = matches!(outcome, Outcome::Starting { failing: true, .. });
     let outcome = match outcome {
         Outcome::Ok { latency } => Pb::Ok(duration_to_pb(*latency)),
         Outcome::Failed { reason } => Pb::Failed(reason.clone()),
-        Outcome::Starting { reason } => Pb::Starting(reason.clone()),
+        Outcome::Starting { reason, .. } => Pb::Starting(reason.clone()),
     };
-    pb::Outcome { outcome: Some(outcome) }
+    pb::Outcome { outcome: Some(outcome), failing }
 }

@@ -145,7 +145,8 @@ fn health_survives() {
     let outcomes = [
         Outcome::Ok { latency: Duration::from_micros(3) },
         Outcome::Failed { reason: "f".into() },
-        Outcome::Starting { reason: "s".into() },
+        Outcome::Starting { reason: "s".into(), failing: false },
+        Outcome::Starting { reason: "s".into(), failing: true },
     ];
     let mut observations = vec![
         Observation::Hello { node: NodeId::new("r").unwrap(), boot: "b".into() },
@@ -158,16 +159,8 @@ fn health_survives() {
     for observation in observations {
         assert_eq!(health::observation(Some(health::observation_to_pb(&observation))), Ok(observation));
     }
-    let verdicts = [
-        Verdict::Healthy,
-        Verdict::Degraded,
-        Verdict::Unhealthy,
-        Verdict::Unknown,
-        Verdict::Starting,
-        Verdict::Failing,
-    ];
     let mut requests = vec![Request::Probe { endpoint: key(), probe: 8, timeout: Duration::from_secs(5) }];
-    requests.extend(verdicts.map(|verdict| Request::Verdict { endpoint: key(), verdict }));
+    requests.extend(Verdict::ALL.map(|verdict| Request::Verdict { endpoint: key(), verdict }));
     for request in requests {
         assert_eq!(health::request(Some(health::request_to_pb(&request))), Ok(request));
     }

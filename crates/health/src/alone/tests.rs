@@ -54,6 +54,10 @@ fn failed() -> Outcome {
     Outcome::Failed { reason: "reset".into() }
 }
 
+fn starting() -> Outcome {
+    Outcome::Starting { reason: "exit 1".into(), failing: false }
+}
+
 #[test]
 fn alone_it_judges_by_what_it_sees_and_tries_again_in_time() {
     let mut router = Router::new();
@@ -84,9 +88,41 @@ fn what_is_not_up_is_starting_whatever_anybody_says() {
     let mut router = Router::new();
     router.say(Event::Attached);
     router.told(Verdict::Healthy);
-    assert_eq!(router.seen(Outcome::Starting { reason: "exit 1".into() }), [Verdict::Starting]);
+    assert_eq!(router.seen(starting()), [Verdict::Starting]);
     assert_eq!(router.told(Verdict::Starting), []);
     assert_eq!(router.seen(ok()), [Verdict::Healthy], "not held back by a word that is older");
+}
+
+#[test]
+fn a_verdict_is_of_one_life() {
+    let mut router = Router::new();
+    router.say(Event::Attached);
+    router.seen(ok());
+    assert_eq!(router.told(Verdict::Unhealthy), [Verdict::Unhealthy]);
+    // It is restarted, and the monitor says nothing more: it hangs, or its next words are still on their way.
+    assert_eq!(router.seen(starting()), [Verdict::Starting]);
+    assert_eq!(router.seen(ok()), [Verdict::Healthy]);
+    assert_eq!(router.told(Verdict::Unhealthy), [], "of the life before: it has not heard of this one");
+    router.told(Verdict::Starting);
+    assert_eq!(router.told(Verdict::Unhealthy), [Verdict::Unhealthy], "of this one");
+    // Twice in a row it starts: the monitor has nothing new to say in between.
+    router.told(Verdict::Starting);
+    router.seen(starting());
+    router.seen(starting());
+    router.told(Verdict::Starting);
+    router.seen(starting());
+    router.seen(ok());
+    assert_eq!(router.told(Verdict::Unhealthy), [Verdict::Unhealthy]);
+}
+
+#[test]
+fn what_fails_to_start_is_failing_whoever_says_so() {
+    let mut router = Router::new();
+    router.say(Event::Attached);
+    let failing = Outcome::Starting { reason: "exit 1".into(), failing: true };
+    assert_eq!(router.seen(failing), [Verdict::Failing]);
+    assert_eq!(router.told(Verdict::Failing), []);
+    assert_eq!(router.seen(ok()), [Verdict::Healthy]);
 }
 
 #[test]

@@ -15,7 +15,8 @@ fn outcome(letter: char) -> Outcome {
     match letter {
         '+' => Outcome::Ok { latency: Duration::from_millis(1) },
         '-' => Outcome::Failed { reason: "refused".into() },
-        's' => Outcome::Starting { reason: "connecting".into() },
+        's' => Outcome::Starting { reason: "connecting".into(), failing: false },
+        'x' => Outcome::Starting { reason: "exit 1".into(), failing: true },
         other => panic!("no outcome is called {other}"),
     }
 }
@@ -32,7 +33,7 @@ fn verdicts_follow_rows_not_single_outcomes() {
                 Verdict::Unhealthy => 'U',
                 Verdict::Unknown => '?',
                 Verdict::Starting => 'S',
-                Verdict::Failing => unreachable!("only a router can say so"),
+                Verdict::Failing => 'F',
             })
             .collect();
         assert_eq!(said, verdicts, "after {outcomes}");
@@ -42,6 +43,7 @@ fn verdicts_follow_rows_not_single_outcomes() {
     check("--+", "??H");
     check("---s+", "??USH");
     check("s---", "SSSU");
+    check("ssxxs+", "SSFFSH");
     check("-+-+-+-+++++++++++++++++", "?HHHHHDDDDDDDDDDDDDDHHHH");
     check("---++--", "??UUHHH");
 }

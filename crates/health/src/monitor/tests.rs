@@ -178,7 +178,13 @@ fn real_traffic_counts_and_a_late_answer_does_not() {
         world.hear(1, Observation::Probed { endpoint: key("a"), probe, outcome: ok() });
     }
     assert_eq!(world.verdict(), Verdict::Unhealthy, "only the probe that is awaited counts, and it counts once");
-    world.hear(1, Observation::Seen { endpoint: key("a"), outcome: Outcome::Starting { reason: "exit 1".into() } });
+    world.hear(
+        1,
+        Observation::Seen {
+            endpoint: key("a"),
+            outcome: Outcome::Starting { reason: "exit 1".into(), failing: false },
+        },
+    );
     assert_eq!(world.verdict(), Verdict::Starting);
     world.hear(1, Observation::Seen { endpoint: key("ghost"), outcome: ok() });
     assert_eq!(world.core.opinions(world.now).len(), 1);

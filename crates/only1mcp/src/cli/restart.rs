@@ -36,11 +36,12 @@ pub(crate) async fn run(args: &RestartArgs) -> Result<Output, Failure> {
 }
 
 async fn in_router(admin: &Admin, router: &mut Router, server: &str) -> Result<RestartResponse, Failure> {
-    // Named by their pids, so that a request that arrives twice ends them once.
+    // Named by their pids, so that a request that arrives twice ends them once, and one that has none yet is not ended when
+    // it has come up.
     let seen = admin.ask(&router.target, router.client.inspect(InspectRequest {})).await?;
     let of_server = |one: &&Endpoint| one.key.as_ref().is_some_and(|key| key.backend == server);
     let running = seen.endpoints.iter().filter(|one| one.role == "live").filter(of_server);
-    let pids = running.map(|one| one.pid).filter(|pid| *pid != 0).collect();
+    let pids = running.map(|one| one.pid).collect();
     let request = RestartRequest { server: server.to_owned(), pids };
     admin.ask(&router.target, router.client.restart(request)).await
 }

@@ -14,7 +14,7 @@ use crate::endpoint::{Endpoint, Reason};
 #[derive(Debug)]
 pub(crate) struct Wanted {
     pub(crate) backend: BackendId,
-    /// Only processes with these numbers; empty: whatever runs.
+    /// Only processes with these numbers, 0 for an endpoint that has none now; empty: whatever runs.
     pub(crate) pids: Vec<u32>,
     pub(crate) actor: String,
     pub(crate) answer: oneshot::Sender<Result<Vec<Begun>, Refused>>,
@@ -91,7 +91,7 @@ impl Task {
         let member = self.roster.members().get(key)?;
         let (serial, joined) = (member.serial, member.state.is_busy() || member.restarting());
         let pid = endpoint.state().pid;
-        let meant = pids.is_empty() || pid.is_some_and(|pid| pids.contains(&pid)) || joined;
+        let meant = pids.is_empty() || pids.contains(&pid.unwrap_or(0)) || joined;
         if !meant {
             return Some(Begun { endpoint, pid, done: None, joined: true });
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use health::Outcome;
-use model::EndpointKey;
+use model::{EndpointKey, Verdict};
 
 use crate::endpoint::Endpoint;
 use crate::fleet::EndpointStatus;
@@ -24,13 +24,15 @@ struct Counters {
     up: bool,
     /// How often it came up.
     ups: u32,
+    /// It will most likely not come up.
+    failing: bool,
 }
 
 impl Counters {
     fn of(status: &EndpointStatus) -> Self {
         let Endpoint { stats, .. } = &*status.endpoint;
         let failed = stats.failed.load(Ordering::Relaxed);
-        Self { answered: stats.answered(), failed, up: status.up, ups: status.ups }
+        Self { answered: stats.answered(), failed, up: status.up, ups: status.ups, failing: is_failing(status) }
     }
 }
 
@@ -46,22 +48,48 @@ impl Traffic {
             let unseen = Counters { up: false, ..now };
             let before = self.seen.get(&status.endpoint.serial).copied().unwrap_or(unseen);
             seen.insert(status.endpoint.serial, now);
-            let shown = outcomes_of(before, now, status.reason.as_deref());
+            let shown = outcomes_of(before, now, starting(status));
             outcomes.extend(shown.into_iter().flatten().map(|outcome| (status.endpoint.key.clone(), outcome)));
         }
         self.seen = seen;
         outcomes
     }
+
+    /// What came up again since the last look; that it is up is said at the next one.
+    pub(super) fn lives(&mut self, endpoints: &[EndpointStatus]) -> Vec<(EndpointKey, Outcome)> {
+        let mut outcomes = Vec::new();
+        for status in endpoints.iter().filter(|status| status.live) {
+            let before = self.seen.get_mut(&status.endpoint.serial);
+            if let Some(before) = before.filter(|before| status.up && before.ups != status.ups) {
+                *before = Counters { up: false, ..Counters::of(status) };
+                outcomes.push((status.endpoint.key.clone(), again()));
+            }
+        }
+        outcomes
+    }
+}
+
+/// Of one that is not up.
+pub(super) fn starting(status: &EndpointStatus) -> Outcome {
+    let reason = status.reason.as_deref().unwrap_or("being brought up").to_owned();
+    Outcome::Starting { reason, failing: is_failing(status) }
+}
+
+fn is_failing(status: &EndpointStatus) -> bool {
+    !status.up && status.endpoint.verdict() == Verdict::Failing
+}
+
+fn again() -> Outcome {
+    Outcome::Starting { reason: "it came up again".to_owned(), failing: false }
 }
 
 /// Failures beside answers count only if they are many, and never last: whoever answers is there, and one caller's bad
 /// luck is not everybody's.
-fn outcomes_of(before: Counters, now: Counters, reason: Option<&str>) -> [Option<Outcome>; 3] {
+fn outcomes_of(before: Counters, now: Counters, starting: Outcome) -> [Option<Outcome>; 3] {
     if !now.up {
-        let reason = reason.unwrap_or("being brought up").to_owned();
-        return [before.up.then_some(Outcome::Starting { reason }), None, None];
+        return [(before.up || before.failing != now.failing).then_some(starting), None, None];
     }
-    let starting = (before.ups != now.ups).then(|| Outcome::Starting { reason: "it came up again".to_owned() });
+    let starting = (before.ups != now.ups).then(again);
     let answers = now.answered.saturating_sub(before.answered);
     let failures = now.failed.saturating_sub(before.failed);
     let many = failures > 0 && failures * 10 >= answers;
@@ -79,9 +107,9 @@ mod tests {
 
     #[test]
     fn calls_make_few_outcomes() {
-        let counters = |answered, failed| Counters { answered, failed, up: true, ups: 1 };
+        let counters = |answered, failed| Counters { answered, failed, up: true, ups: 1, failing: false };
         let check = |before, now, expected: &[&str]| {
-            let words = outcomes_of(before, now, None).into_iter().flatten().map(|outcome| match outcome {
+            let words = outcomes_of(before, now, again()).into_iter().flatten().map(|outcome| match outcome {
                 Outcome::Ok { .. } => "ok",
                 Outcome::Failed { .. } => "failed",
                 Outcome::Starting { .. } => "starting",
@@ -96,6 +124,7 @@ mod tests {
         check(counters(3, 0), counters(3, 1), &["failed"]);
         check(counters(3, 0), down, &["starting"]);
         check(down, down, &[]);
+        check(down, Counters { failing: true, ..down }, &["starting"]);
         check(down, counters(3, 0), &["ok"]);
         check(down, again, &["starting", "ok"]);
         check(counters(3, 0), again, &["starting", "ok"]);

@@ -108,7 +108,7 @@ impl Member {
     /// Being up comes first: nobody's opinion makes an endpoint routable that is not there.
     pub(crate) fn verdict(&self) -> Verdict {
         match (&self.state, self.judged) {
-            (State::Up, Verdict::Starting) => Verdict::Unknown,
+            (State::Up, Verdict::Starting | Verdict::Failing) => Verdict::Unknown,
             (State::Up, judged) => judged,
             (State::Retrying { .. } | State::Down { .. }, _) if self.failures >= FAILING => Verdict::Failing,
             (State::Waiting | State::Arriving | State::Retrying { .. } | State::Down { .. }, _) => Verdict::Starting,
