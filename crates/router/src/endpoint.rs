@@ -12,14 +12,14 @@ mod signals;
 mod state;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use drain::Admission;
 use model::{EndpointKey, EndpointSpec, Limits, Time, Transport, Verdict};
-use tokio::sync::watch;
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::call::{Detail, Noted};
@@ -33,6 +33,9 @@ pub use error::{AskError, BringUpError, BringUpFailure, PingError};
 pub use lease::{Lease, Stats};
 pub use signals::Signals;
 pub use state::{EndpointEvent, EndpointPhase, EndpointState, LeftOut, Listing, Reason};
+
+/// What may be the answer of whoever waits in vain.
+const HALF_LINE: &str = "the beginning of a line, without a line break at its end";
 
 /// Shared by every generation that has it; lives in the fleet.
 pub struct Endpoint {
@@ -59,6 +62,8 @@ pub struct Endpoint {
     pub(crate) together: Together,
     /// What the server last said that may have been meant for any of several calls, and when.
     unmatched: Mutex<Option<(Arc<str>, Time)>>,
+    /// A line of the child's stdout has begun and lacks its end.
+    half_line: AtomicBool,
     /// Ids of ours toward the server, for requests and progress alike; never reused, whatever the connection.
     next_id: AtomicU64,
     /// Connections count up, so that a loss is noticed only by whoever still means that connection.
@@ -66,6 +71,10 @@ pub struct Endpoint {
     /// When calls could last connect, or first could not, in nanoseconds of the router's clock; 0 for "they can".
     unreachable_since: AtomicU64,
     renewals: Renewals,
+    /// A call of a stdio server was given up: it may not have been written yet.
+    pub(crate) abandoned: Arc<Notify>,
+    /// Held by the one process of a stdio server, from before it is started until nothing of it is left.
+    process: Arc<Semaphore>,
     /// Cancelled at the end: sockets close, tasks return.
     pub(crate) ended: CancellationToken,
 }
@@ -119,26 +128,21 @@ impl Endpoint {
             noted: Noted::default(),
             together: Together::default(),
             unmatched: Mutex::default(),
+            half_line: AtomicBool::new(false),
             next_id: AtomicU64::new(1),
             next_link: AtomicU64::new(1),
             unreachable_since: AtomicU64::new(0),
             renewals: Renewals::default(),
+            abandoned: Arc::default(),
+            process: Arc::new(Semaphore::new(1)),
             ended: CancellationToken::new(),
         })
     }
 
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        const ALL: [Verdict; 6] = [
-            Verdict::Healthy,
-            Verdict::Degraded,
-            Verdict::Unhealthy,
-            Verdict::Unknown,
-            Verdict::Starting,
-            Verdict::Failing,
-        ];
         let stored = self.verdict.load(Ordering::Relaxed);
-        ALL.into_iter().find(|verdict| *verdict as u8 == stored).unwrap_or_default()
+        Verdict::ALL.into_iter().find(|verdict| *verdict as u8 == stored).unwrap_or_default()
     }
 
     pub fn set_verdict(&self, verdict: Verdict) {
@@ -236,15 +240,17 @@ impl Endpoint {
         *unmatched = Some((what.into(), self.now()));
     }
 
-    /// It turned out to be for somebody.
-    pub(crate) fn forget_unmatched(&self, what: &str) {
-        let mut unmatched = self.unmatched.lock().unwrap_or_else(PoisonError::into_inner);
-        unmatched.take_if(|(known, _)| &**known == what);
+    /// It holds for as long as the line stands there, whenever it began.
+    pub(crate) fn note_half_line(&self, begun: bool) {
+        self.half_line.store(begun, Ordering::Relaxed);
     }
 
-    /// What has been noted since `time`.
+    /// What has been noted since `time`, or still stands there.
     #[must_use]
     pub fn unmatched_since(&self, time: Time) -> Option<Arc<str>> {
+        if self.half_line.load(Ordering::Relaxed) {
+            return Some(HALF_LINE.into());
+        }
         let unmatched = self.unmatched.lock().unwrap_or_else(PoisonError::into_inner);
         unmatched.as_ref().filter(|(_, at)| *at >= time).map(|(what, _)| Arc::clone(what))
     }

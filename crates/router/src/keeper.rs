@@ -18,6 +18,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::{ExitCode, Stdio};
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
@@ -26,6 +27,7 @@ use runtime::descriptors;
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
 
 pub(crate) use launch::Launch;
 pub(crate) use report::Ending;
@@ -33,6 +35,9 @@ use report::{Report, Reports};
 
 /// The first argument of a process that is to be a keeper. Internal: not part of the command line users see.
 const ROLE: &str = "__keeper";
+
+/// How long a keeper that has not started its child yet may go on with that once it is to end.
+const STARTING: Duration = Duration::from_secs(1);
 
 /// Whether this process was started to keep a child. `arguments` are those of the process, its own name included.
 pub fn is_keeper(mut arguments: impl Iterator<Item = OsString>) -> bool {
@@ -141,7 +146,8 @@ impl Keeper {
                     self.ending = Some(ending);
                     return ending;
                 }
-                Some(Report::Started(_) | Report::Refused(_)) => {}
+                Some(Report::Started(pid)) => self.pid = Some(pid),
+                Some(Report::Refused(_)) => {}
                 None => {
                     self.kill_group();
                     self.ending = Some(Ending::KeeperLost);
@@ -175,6 +181,11 @@ impl Keeper {
 
     pub(crate) async fn ended_and_reaped(&mut self) -> Ending {
         self.kill();
+        // It hears nothing while it starts the child, which lasts for ever on a file system that does not answer. Killed, it
+        // takes with it the process that was to become the child.
+        if self.pid.is_none() && timeout(STARTING, self.ended()).await.is_err() && self.pid.is_none() {
+            drop(self.process.start_kill());
+        }
         let ending = self.ended().await;
         if let Err(error) = self.process.wait().await {
             tracing::warn!(%error, "a keeper cannot be waited for");

@@ -48,7 +48,7 @@ pub(crate) use ask::ask;
 pub(crate) use http::HttpLink;
 pub(crate) use http_session::Doubt;
 pub(crate) use list::list_all;
-pub(crate) use pump::wrote;
+pub(crate) use pump::{SEEN_OUT, wrote};
 pub(crate) use stderr_tail::StderrTail;
 pub(crate) use stdio::StdioLink;
 pub(crate) use unasked::Together;
@@ -191,10 +191,11 @@ impl Link {
 }
 
 /// Connects and initialises. What a server already said about its lists meanwhile is an event like any other.
-pub(crate) async fn establish(endpoint: &Arc<Endpoint>) -> Result<Arc<Link>, BringUpFailure> {
+/// `patience` is for the end of what was before.
+pub(crate) async fn establish(endpoint: &Arc<Endpoint>, patience: Duration) -> Result<Arc<Link>, BringUpFailure> {
     match &endpoint.spec.transport {
         Transport::Http { .. } => HttpLink::establish(endpoint).await,
-        Transport::Stdio { .. } => StdioLink::establish(endpoint).await,
+        Transport::Stdio { .. } => StdioLink::establish(endpoint, patience).await,
     }
 }
 

@@ -11,6 +11,8 @@ mod bench;
 mod bounds;
 #[path = "upstream_stdio/calls.rs"]
 mod calls;
+#[path = "upstream_stdio/one_at_a_time.rs"]
+mod one_at_a_time;
 #[path = "upstream_stdio/server.rs"]
 mod server;
 #[path = "upstream_stdio/trees.rs"]
@@ -59,10 +61,25 @@ const TESTS: &[(&str, fn())] = &[
     ("a_line_is_waited_for_and_named_until_it_ends", || {
         run(unreadable::a_line_is_waited_for_and_named_until_it_ends());
     }),
+    ("a_line_that_began_before_the_call_or_is_long_is_named_too", || {
+        run(unreadable::a_line_that_began_before_the_call_or_is_long_is_named_too());
+    }),
+    ("what_was_given_up_before_it_was_written_is_never_written", || {
+        run(bounds::what_was_given_up_before_it_was_written_is_never_written());
+    }),
     ("initialize_fails_at_once", || run(unreadable::initialize_fails_at_once())),
     ("stdout_is_not_called_stderr", || run(unreadable::stdout_is_not_called_stderr())),
     ("arguments_stand_in_the_process_list_once", || run(calls::arguments_stand_in_the_process_list_once())),
     ("a_child_has_no_descriptor_of_somebody_else", || run(calls::a_child_has_no_descriptor_of_somebody_else())),
+    ("a_process_that_was_given_up_is_gone_before_the_next_starts", || {
+        run(one_at_a_time::a_process_that_was_given_up_is_gone_before_the_next_starts());
+    }),
+    ("an_endpoint_that_connects_has_ended_when_its_process_has", || {
+        run(one_at_a_time::an_endpoint_that_connects_has_ended_when_its_process_has());
+    }),
+    ("a_process_that_cannot_be_started_is_given_up", || {
+        run(one_at_a_time::a_process_that_cannot_be_started_is_given_up());
+    }),
     ("a_tree_ends_when_its_endpoint_does", trees::a_tree_ends_when_its_endpoint_does),
     ("a_tree_ends_when_its_router_is_killed", trees::a_tree_ends_when_its_router_is_killed),
     ("a_tree_ends_when_its_keeper_is_killed", trees::a_tree_ends_when_its_keeper_is_killed),

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mcp::message::method;
-use tokio::time::Instant;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::CONNECT;
 use super::{
@@ -14,7 +15,7 @@ use super::{
     Reason,
 };
 use crate::call::{Call, CallError, Cause};
-use crate::upstream::{self, Link, ask, list_all};
+use crate::upstream::{self, Link, SEEN_OUT, ask, list_all};
 
 /// Who may make the next attempt.
 enum Claim<'a> {
@@ -29,6 +30,13 @@ struct Attempt<'a> {
     endpoint: &'a Arc<Endpoint>,
     was_up: bool,
     finished: bool,
+}
+
+/// What has become of a connection that an attempt made.
+enum Published {
+    Live,
+    /// The endpoint was shut down meanwhile: it is to be closed.
+    TooLate(Arc<Link>),
 }
 
 /// For a ping on a session that could not be replaced.
@@ -66,7 +74,7 @@ impl Endpoint {
             (if limit < connect { connect } else { limit }, CONNECT)
         };
         let outcome = tokio::select! {
-            outcome = tokio::time::timeout_at(deadline, Box::pin(self.up_and_listed())) => {
+            outcome = timeout_at(deadline, Box::pin(self.up_and_listed(deadline))) => {
                 outcome.unwrap_or(Err(BringUpFailure::TimedOut { limit, key }))
             }
             () = self.ended.cancelled() => Err(BringUpFailure::Ended),
@@ -78,16 +86,22 @@ impl Endpoint {
         })
     }
 
-    async fn up_and_listed(self: &Arc<Self>) -> Result<Listing, BringUpFailure> {
+    async fn up_and_listed(self: &Arc<Self>, deadline: Instant) -> Result<Listing, BringUpFailure> {
         loop {
             match self.claim() {
                 Claim::Mine(attempt) => {
-                    let link = upstream::establish(self).await?;
+                    let patience = deadline.saturating_duration_since(Instant::now()) / 2;
+                    let link = upstream::establish(self, patience).await?;
                     let listing = list_all(self, &link, self.limits().connect).await;
                     match listing {
                         Ok(listing) => {
-                            attempt.publish(link);
-                            return Ok(listing);
+                            return match attempt.publish(link) {
+                                Published::Live => Ok(listing),
+                                Published::TooLate(link) => {
+                                    link.close(self).await;
+                                    Err(BringUpFailure::Ended)
+                                }
+                            };
                         }
                         Err(error) => {
                             link.close(self).await;
@@ -235,7 +249,7 @@ impl Endpoint {
         // Cancelled or not: an endpoint that has ended finds out below.
         self.ended.run_until_cancelled(pause).await;
         let outcome = tokio::select! {
-            outcome = tokio::time::timeout(limit, Box::pin(upstream::establish(&self))) => {
+            outcome = timeout(limit, Box::pin(upstream::establish(&self, limit / 2))) => {
                 outcome.unwrap_or(Err(BringUpFailure::TimedOut { limit, key: CONNECT }))
             }
             () = self.ended.cancelled() => Err(BringUpFailure::Ended),
@@ -243,10 +257,10 @@ impl Endpoint {
         let result = if outcome.is_ok() { "ok" } else { "failed" };
         metrics::counter!("only1mcp_router_renewals_total", "result" => result).increment(1);
         match outcome {
-            Ok(link) => {
-                attempt.publish(link);
-                self.tell(EndpointEvent::Renewed);
-            }
+            Ok(link) => match attempt.publish(link) {
+                Published::Live => self.tell(EndpointEvent::Renewed),
+                Published::TooLate(link) => link.close(&self).await,
+            },
             Err(failure) if self.still_answers().await => {
                 tracing::warn!(server = %self.key.backend, %failure, "no new session could be had, and the old one serves again");
                 attempt.keep();
@@ -278,7 +292,7 @@ impl Endpoint {
         let settled = state
             .wait_for(|state| matches!(state.phase, EndpointPhase::Up | EndpointPhase::Down | EndpointPhase::Ended));
         // Whether it settled or time ran out: what counts is what there is now.
-        drop(tokio::time::timeout(limit, settled).await);
+        drop(timeout(limit, settled).await);
         self.link().ok_or_else(|| self.down_error())
     }
 
@@ -335,6 +349,24 @@ impl Endpoint {
         }
     }
 
+    /// The end of what is live, and of what an attempt has started.
+    async fn see_out(&self) {
+        if let Some(link) = self.link.swap(None) {
+            link.close(self).await;
+        }
+        // From here on no attempt starts anything, and what one has started is let go, which ends it.
+        self.ended.cancel();
+        drop(self.process.acquire().await);
+    }
+
+    /// The right to be the one process of a stdio server: whatever was before it is gone. To be kept by the task that
+    /// sees the process out. An endpoint that has ended gives none.
+    pub(crate) async fn only_process(&self, patience: Duration) -> Result<OwnedSemaphorePermit, BringUpFailure> {
+        let free = timeout(patience, Arc::clone(&self.process).acquire_owned()).await;
+        let permit = free.map_err(|_| BringUpFailure::Lingers { waited: patience })?;
+        permit.map_err(|_| BringUpFailure::Ended)
+    }
+
     /// Ends it for ever, after admission is closed: the server is told (a session is deleted, stdin is closed), a child
     /// that stays gets SIGTERM after 2 s and SIGKILL, with all its descendants, after 2 s more. Returns when it is over.
     pub async fn shut_down(&self) {
@@ -342,10 +374,11 @@ impl Endpoint {
             state.phase = EndpointPhase::Ended;
             state.next_attempt = None;
         });
-        if let Some(link) = self.link.swap(None) {
-            link.close(self).await;
+        // What cannot be killed, since the system holds it, must not hold up who waits for its end.
+        if timeout(SEEN_OUT, self.see_out()).await.is_err() {
+            tracing::warn!(endpoint = %self.key, "not everything of it has ended in time; it is not waited for any more");
+            self.ended.cancel();
         }
-        self.ended.cancel();
         self.state.send_modify(|state| state.pid = None);
     }
 }
@@ -364,10 +397,10 @@ impl Attempt<'_> {
     }
 
     /// From here on calls go out on `link`, unless the endpoint was shut down meanwhile.
-    fn publish(mut self, link: Arc<Link>) {
+    fn publish(mut self, link: Arc<Link>) -> Published {
         let endpoint = self.endpoint;
         if endpoint.state.borrow().phase == EndpointPhase::Ended {
-            return;
+            return Published::TooLate(link);
         }
         let old = endpoint.link.swap(Some(Arc::clone(&link)));
         if let Some(Link::Http(old)) = old.as_deref() {
@@ -388,5 +421,6 @@ impl Attempt<'_> {
         if link.is_over() && endpoint.unlink(link.number()) {
             endpoint.tell(EndpointEvent::Lost { reason: "the server ended right after it had started".into() });
         }
+        Published::Live
     }
 }

@@ -60,6 +60,11 @@ pub enum BringUpFailure {
     Keeper { command: String, source: io::Error },
     #[error("`{command}` could not be started: {reason}")]
     Start { command: String, reason: String },
+    #[error(
+        "its last process has not ended within {}, and a server has one process at a time: the next attempt waits for it again",
+        shown(*waited)
+    )]
+    Lingers { waited: Duration },
     #[error("initialize: {0}")]
     Initialize(AskError),
     #[error("tools/list: {0}")]
@@ -98,7 +103,7 @@ impl BringUpFailure {
             Self::Initialize(error) => format!("initialize: {}", error.plain()),
             Self::List(error) => format!("tools/list: {}", error.plain()),
             Self::Elsewhere { reason } => reason.plain.to_string(),
-            Self::Header { .. } | Self::TimedOut { .. } | Self::Ended => self.to_string(),
+            Self::Header { .. } | Self::Lingers { .. } | Self::TimedOut { .. } | Self::Ended => self.to_string(),
         }
     }
 
@@ -110,6 +115,7 @@ impl BringUpFailure {
             | Self::Header { .. }
             | Self::Keeper { .. }
             | Self::Start { .. }
+            | Self::Lingers { .. }
             | Self::Initialize(_)
             | Self::List(_)
             | Self::TimedOut { .. }
@@ -165,7 +171,8 @@ impl AskError {
 
 /// As a configuration has it.
 fn shown(limit: Duration) -> String {
-    match limit.as_millis() {
+    // What is left of a limit is no round number.
+    match limit.as_micros().div_ceil(1000) {
         millis if millis.is_multiple_of(1000) => format!("{}s", millis / 1000),
         millis => format!("{millis}ms"),
     }

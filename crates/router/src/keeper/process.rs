@@ -43,6 +43,11 @@ pub(super) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let mut control = control;
     let Ok(orders) = Orders::read(&mut Patient(&mut control)) else { return ExitCode::FAILURE };
     let started = platform::become_reaper().and_then(|signals| {
+        enter(&orders)?;
+        // That may have lasted.
+        if !is_wanted(&mut control) {
+            return Err("it is not wanted any more".to_owned());
+        }
         let child = start(&orders)?;
         Ok((signals, child))
     });
@@ -65,12 +70,22 @@ pub(super) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn start(orders: &Orders) -> Result<Pid, String> {
-    let Orders { directory, command, arguments } = orders;
-    if !directory.is_empty() {
-        std::env::set_current_dir(directory)
-            .map_err(|error| format!("cannot enter the directory that `cwd` names: {error}"))?;
+fn enter(orders: &Orders) -> Result<(), String> {
+    let directory = &orders.directory;
+    if directory.is_empty() {
+        return Ok(());
     }
+    std::env::set_current_dir(directory)
+        .map_err(|error| format!("cannot enter the directory that `cwd` names: {error}"))
+}
+
+/// The router lives and has not said that all is to end.
+fn is_wanted(control: &mut File) -> bool {
+    matches!(control.read(&mut [0]), Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted))
+}
+
+fn start(orders: &Orders) -> Result<Pid, String> {
+    let Orders { command, arguments, .. } = orders;
     if let Some(soft) = std::env::var(DESCRIPTORS).ok().and_then(|soft| soft.parse().ok()) {
         descriptors::lower(soft);
     }

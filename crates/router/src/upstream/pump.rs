@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use mcp::message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -36,6 +36,8 @@ const READ_STDERR: usize = 4 << 10;
 const GRACE: Duration = Duration::from_secs(2);
 /// Between the end of the child and the end of its pipes.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// Longer than the end of a child takes, whatever it does, unless the system itself holds it.
+pub(crate) const SEEN_OUT: Duration = Duration::from_secs(7);
 /// How long a child may leave its stdin unread while replies to what it asks fill it.
 const UNREAD: Duration = Duration::from_secs(5);
 /// How much longer than allowed a message may be before its sender counts as broken.
@@ -48,6 +50,7 @@ pub(super) struct Pump {
     kept: Kept,
     calls: mpsc::Receiver<ToChild>,
     closing: Closing,
+    abandoned: Arc<Notify>,
     waiting: BTreeMap<u64, Waiting>,
     given_up: GivenUp,
     out: BytesMut,
@@ -83,6 +86,8 @@ struct Waiting {
     waiter: Waiter,
     /// Where its message begins in the stream of all that is written.
     begins: u64,
+    /// With its line break.
+    length: usize,
 }
 
 /// Why the pump stops taking calls.
@@ -122,7 +127,7 @@ impl Closing {
         self.token.clone().drop_guard()
     }
 
-    fn asked(&self) -> impl Future<Output = ()> {
+    pub(super) fn asked(&self) -> impl Future<Output = ()> {
         self.token.cancelled()
     }
 
@@ -141,6 +146,7 @@ impl Pump {
     ) -> Self {
         endpoint.stderr.begin();
         endpoint.stray.begin();
+        endpoint.note_half_line(false);
         Self {
             endpoint: Arc::downgrade(endpoint),
             server: endpoint.key.backend.to_string(),
@@ -148,6 +154,7 @@ impl Pump {
             kept,
             calls,
             closing,
+            abandoned: Arc::clone(&endpoint.abandoned),
             waiting: BTreeMap::new(),
             given_up: GivenUp::default(),
             out: BytesMut::new(),
@@ -231,7 +238,7 @@ impl Pump {
         };
         let unsent = || explained(CallError::unsent(Cause::Lost, message.to_owned()));
         let sent = || explained(CallError::sent(Cause::Lost, message.to_owned()));
-        for Waiting { waiter, begins } in std::mem::take(&mut self.waiting).into_values() {
+        for Waiting { waiter, begins, .. } in std::mem::take(&mut self.waiting).into_values() {
             drop(waiter.progress);
             drop(waiter.answer.send(Err(if begins < self.written { sent() } else { unsent() })));
         }
@@ -258,6 +265,7 @@ impl Pump {
                     // Mostly because it ended; if not, it is ended now.
                     Err(_) => return Stop::Closed,
                 },
+                () = self.abandoned.notified(), if !self.out.is_empty() => self.take_back_all(),
                 message = self.calls.recv(), if self.out.len() < HIGH_WATER => match message {
                     Some(message) => self.take(message),
                     None => return Stop::Asked,
@@ -336,20 +344,46 @@ impl Pump {
 
     fn take(&mut self, message: ToChild) {
         match message {
-            ToChild::Call { id, line, waiter } => {
-                self.waiting.insert(id, Waiting { waiter, begins: self.queued });
+            // Given up while it waited here: the child never hears of it.
+            ToChild::Call { waiter, .. } if waiter.answer.is_closed() => {}
+            ToChild::Call { id, line, waiter, room } => {
+                self.waiting.insert(id, Waiting { waiter, begins: self.queued, length: line.len() + 1 });
                 self.write_line(&line);
+                drop((line, room));
+                self.note_begun();
             }
             ToChild::Notify(line) => self.write_line(&line),
-            ToChild::Cancel { id } => {
-                // Else it was answered meanwhile.
-                if let Some(given_up) = self.waiting.remove(&id) {
-                    if given_up.begins < self.written {
-                        self.given_up.add(id);
-                    }
+            // If nobody waits, it was answered meanwhile, or had been given up before it came here.
+            ToChild::Cancel { id } => match self.waiting.remove(&id) {
+                Some(Waiting { begins, length, .. }) if begins >= self.written => self.take_back(begins, length),
+                Some(_) => {
+                    self.given_up.add(id);
                     self.write_line(&message::cancelled(&id.to_string(), None));
                 }
+                None => {}
+            },
+        }
+    }
+
+    fn take_back_all(&mut self) {
+        let unwritten = |waiting: &Waiting| waiting.begins >= self.written && waiting.waiter.answer.is_closed();
+        let given_up: Vec<u64> =
+            self.waiting.iter().filter(|(_, waiting)| unwritten(waiting)).map(|(id, _)| *id).collect();
+        for id in given_up {
+            if let Some(Waiting { begins, length, .. }) = self.waiting.remove(&id) {
+                self.take_back(begins, length);
             }
+        }
+    }
+
+    /// A message of which the pipe has taken nothing: the child never hears of it.
+    fn take_back(&mut self, begins: u64, length: usize) {
+        let before = usize::try_from(begins - self.written).expect("it is in memory");
+        let after = self.out.split_off(before);
+        self.out.extend_from_slice(&after[length..]);
+        self.queued -= length as u64;
+        for later in self.waiting.values_mut().filter(|waiting| waiting.begins > begins) {
+            later.begins -= length as u64;
         }
     }
 

@@ -4,6 +4,7 @@
 //! queue from whatever core they are on, and hear from it through channels of their own.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use mcp::Span;
@@ -11,7 +12,7 @@ use mcp::initialize::{self, ServerInitialize};
 use mcp::message;
 use model::Transport;
 use runtime::telemetry::sampled;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::ask::{ask, result_of};
@@ -26,6 +27,10 @@ use crate::secrets::{Secret, SecretError, Secrets};
 
 /// Messages on their way to the pump; a call that finds it full waits.
 const QUEUE: usize = 256;
+/// Bytes of large messages on their way to the pump; a call that finds no room waits.
+const QUEUE_BYTES: u32 = 8 << 20;
+/// Smaller ones have room: all of the queue is less than half of that.
+const LARGE: usize = 16 << 10;
 /// Progress of one call that its client has not taken yet; more is dropped.
 const PROGRESS: usize = 64;
 
@@ -34,6 +39,8 @@ pub(crate) struct StdioLink {
     pub(crate) number: u64,
     pub(crate) pid: u32,
     queue: mpsc::Sender<ToChild>,
+    /// For the bytes of large messages that wait there.
+    room: Arc<Semaphore>,
     greeting: OnceLock<ServerInitialize>,
     /// Cancelled: the pump ends the child in an orderly way.
     closing: Closing,
@@ -49,13 +56,13 @@ pub(super) enum ToChild {
         id: u64,
         line: Vec<u8>,
         waiter: Waiter,
+        /// Of a large message, until it is taken.
+        room: Option<OwnedSemaphorePermit>,
     },
     /// A notification, as one line.
     Notify(Vec<u8>),
     /// Nobody waits for this answer any more; the child is told.
-    Cancel {
-        id: u64,
-    },
+    Cancel { id: u64 },
 }
 
 /// Who waits for a call. What arrives is the server's message and the place of our number in it.
@@ -65,33 +72,37 @@ pub(super) struct Waiter {
 }
 
 impl StdioLink {
-    pub(super) async fn establish(endpoint: &Arc<Endpoint>) -> Result<Arc<Link>, BringUpFailure> {
-        let secrets = Secrets::of(&endpoint.spec.transport, endpoint.secrets_limit()).await;
-        let (command, launch) = launch(&endpoint.spec.transport, &secrets)?;
-        let mut kept =
+    /// One process at a time: the one before it is waited for, for as long as `patience` lasts.
+    pub(super) async fn establish(endpoint: &Arc<Endpoint>, patience: Duration) -> Result<Arc<Link>, BringUpFailure> {
+        let transport = &endpoint.spec.transport;
+        let secrets = Secrets::of(transport, endpoint.secrets_limit());
+        let (secrets, only) = tokio::join!(secrets, endpoint.only_process(patience));
+        let (command, launch) = launch(transport, &secrets)?;
+        let only = only?;
+        // From here to the task that owns the process nothing waits: an endpoint that ends finds it, or it is not started.
+        if endpoint.ended.is_cancelled() {
+            return Err(BringUpFailure::Ended);
+        }
+        let kept =
             Kept::start(&launch).map_err(|source| BringUpFailure::Keeper { command: command.clone(), source })?;
-        let pid = match kept.keeper.started().await {
-            Ok(pid) => pid,
-            Err(reason) => {
-                kept.keeper.reap().await;
-                return Err(BringUpFailure::start(command, reason));
-            }
-        };
         let (queue, calls) = mpsc::channel(QUEUE);
         sampled::queue("router_to_child", &queue);
         let (closing, gone) = (Closing::default(), CancellationToken::new());
         let number = endpoint.next_link_number();
-        let pump = Pump::new(endpoint, number, kept, calls, closing.clone());
-        let over = gone.clone().drop_guard();
-        endpoint.upstreams.tasks.spawn_on(&endpoint.upstreams.control, "stdio server", async move {
-            pump.run().await;
-            drop(over);
-        });
         let close_on_drop = closing.guard();
+        let (started_to, started) = oneshot::channel();
+        let (over, pumped, asked) = (gone.clone().drop_guard(), Arc::clone(endpoint), closing.clone());
+        endpoint.upstreams.tasks.spawn_on(&endpoint.upstreams.control, "stdio server", async move {
+            begin_and_pump(pumped, number, kept, calls, asked, started_to).await;
+            drop((only, over));
+        });
+        let started = started.await.unwrap_or_else(|_| Err("its keeper was given up".to_owned()));
+        let pid = started.map_err(|reason| BringUpFailure::start(command, reason))?;
         let link = Arc::new(Link::Stdio(Self {
             number,
             pid,
             queue,
+            room: Arc::new(Semaphore::new(QUEUE_BYTES as usize)),
             greeting: OnceLock::new(),
             closing,
             gone,
@@ -113,7 +124,8 @@ impl StdioLink {
             None => (None, None),
         };
         let waiter = Waiter { answer: answer_to, progress: progress_to };
-        let message = ToChild::Call { id, line: outgoing::write_line(call, id), waiter };
+        let room = if call.body.len() < LARGE { None } else { self.room_for(call.body.len()).await };
+        let message = ToChild::Call { id, line: outgoing::write_line(call, id), waiter, room };
         let server = endpoint.key.backend.as_str();
         if self.queue.send(message).await.is_err() {
             return Err(CallError::unsent(Cause::Lost, format!("the process of server `{server}` has ended")));
@@ -127,6 +139,13 @@ impl StdioLink {
         cancel.over();
         let (message, span) = outcome.unwrap_or_else(|_| Err(ended(server)))?;
         Ok(Answer::Whole(restore.answer(&message, span)))
+    }
+
+    /// Before its copy for the child is made. One that is larger than the room gets all of it.
+    async fn room_for(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(bytes).unwrap_or(QUEUE_BYTES).min(QUEUE_BYTES);
+        // Of a room that is never closed.
+        Arc::clone(&self.room).acquire_many_owned(bytes).await.ok()
     }
 
     pub(crate) fn greeting(&self) -> &ServerInitialize {
@@ -146,6 +165,35 @@ impl StdioLink {
     /// Fails its calls at once and ends it with little patience; that it is lost is told when it is gone.
     pub(super) fn restart(&self, why: &str) {
         self.closing.restart(why);
+    }
+}
+
+/// Sees the child from its first moment to its last, whatever becomes of the attempt that wanted it.
+async fn begin_and_pump(
+    endpoint: Arc<Endpoint>,
+    number: u64,
+    mut kept: Kept,
+    calls: mpsc::Receiver<ToChild>,
+    closing: Closing,
+    started_to: oneshot::Sender<Result<u32, String>>,
+) {
+    let started = tokio::select! {
+        started = kept.keeper.started() => started,
+        () = closing.asked() => Err("nobody waits for it any more".to_owned()),
+    };
+    match started {
+        Ok(pid) => {
+            let pump = Pump::new(&endpoint, number, kept, calls, closing);
+            drop(endpoint);
+            // If the attempt was given up, the link has gone with it, and the pump ends the child.
+            drop(started_to.send(Ok(pid)));
+            pump.run().await;
+        }
+        Err(reason) => {
+            drop(endpoint);
+            kept.keeper.reap().await;
+            drop(started_to.send(Err(reason)));
+        }
     }
 }
 
@@ -209,6 +257,8 @@ impl Drop for Cancel {
         if !self.out {
             return;
         }
+        // Behind the messages that wait, it would come too late for a call among those.
+        self.endpoint.abandoned.notify_one();
         let message = ToChild::Cancel { id: self.id };
         if let Err(mpsc::error::TrySendError::Full(message)) = self.queue.try_send(message) {
             // It must be told all the same, or the pump would wait for the answer for ever.

@@ -1,13 +1,15 @@
 //! What a child makes the gateway keep and do has a bound.
 
+use std::pin::Pin;
 use std::time::Duration;
 
+use futures_util::poll;
 use model::Limits;
-use router::call::Cause;
+use router::call::{Answer, CallError, Cause};
 use router::endpoint::EndpointEvent;
 use tokio::time::Instant;
 
-use crate::bench::{bench, tool_call};
+use crate::bench::{Bench, bench, tool_call};
 use crate::calls::server;
 
 /// By how much this process has grown at most since this was made, in bytes, whatever it has given back.
@@ -70,4 +72,52 @@ pub async fn a_flood_of_one_server_is_no_matter_of_another() {
     assert!(grown < 16 << 20, "{grown} bytes");
     flood.endpoint.shut_down().await;
     calm.endpoint.shut_down().await;
+}
+
+/// A call of `tool` with `argument`, on its way as far as it comes.
+async fn begun<'a>(
+    small: &'a Bench,
+    message: &'a str,
+) -> Pin<Box<dyn Future<Output = Result<Answer, CallError>> + 'a>> {
+    let mut call: Pin<Box<dyn Future<Output = _>>> = Box::pin(small.call(message));
+    assert!(poll!(&mut call).is_pending());
+    pumped().await;
+    call
+}
+
+/// The pump runs on this thread: it has done what it can when it was its turn so often.
+async fn pumped() {
+    for _ in 0..500 {
+        tokio::task::yield_now().await;
+    }
+}
+
+pub async fn what_was_given_up_before_it_was_written_is_never_written() {
+    let (small, home) = (bench(server(0), Limits::default()), tempfile::tempdir().unwrap());
+    let path = home.path().join("go on");
+    small.up().await;
+    let call = |id: u32, tool: &str, arguments: serde_json::Value| {
+        let params = serde_json::json!({"name": tool, "arguments": arguments});
+        serde_json::json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}).to_string()
+    };
+    let padded = |id, bytes| call(id, "echo", serde_json::json!({"pad": "x".repeat(bytes)}));
+    let (until, held) = (call(1, "until", serde_json::json!({"path": path})), tool_call("2", "hold"));
+    let (fills_the_pipe, fills_the_pump) = (padded(3, 300 << 10), padded(4, 2 << 20));
+    let until = begun(&small, &until).await;
+    let first = begun(&small, &fills_the_pipe).await;
+    // Behind what the pipe did not take, with a call after it; then behind what the pump does not take.
+    let given_up = begun(&small, &held).await;
+    let second = begun(&small, &fills_the_pump).await;
+    drop(given_up);
+    pumped().await;
+    drop(begun(&small, &held).await);
+    std::fs::write(path, "").unwrap();
+    for whole in [until, first, second] {
+        whole.await.unwrap();
+    }
+    for tool in ["held", "cancelled"] {
+        let heard = small.whole(&tool_call("5", tool)).await;
+        assert!(heard.contains(r#""content":[]"#), "{tool}: {heard}");
+    }
+    small.endpoint.shut_down().await;
 }

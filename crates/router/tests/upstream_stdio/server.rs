@@ -131,6 +131,15 @@ impl Server {
                 }
             }
             "cancelled" => answer(id, self.cancelled.clone()),
+            "held" => answer(id, self.held.clone()),
+            // Reads nothing until there is such a file.
+            "until" => {
+                let path = params["arguments"]["path"].as_str().unwrap();
+                while !std::path::Path::new(path).exists() {
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+                answer(id, "there it is");
+            }
             "change" => {
                 say(&json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}));
                 answer(id, "changed");

@@ -180,6 +180,31 @@ pub async fn a_line_is_waited_for_and_named_until_it_ends() {
     small.endpoint.shut_down().await;
 }
 
+/// A prompt, say, that was printed before anybody asked, or half of a long answer.
+pub async fn a_line_that_began_before_the_call_or_is_long_is_named_too() {
+    let small = bench(server(0), Limits::default());
+    small.up().await;
+    for text in ["> ".to_owned(), "x".repeat(6 << 10)] {
+        // Its answer comes first, and then the text that nothing follows.
+        let ended = format!("{{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{{}}}}\n{text}");
+        small.whole(&write("1", &ended)).await;
+        let (held, begun) = (write("2", ""), model::Time::ZERO);
+        let mut held = Box::pin(small.call(&held));
+        let named = async {
+            while small.endpoint.unmatched_since(begun).is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            _ = &mut held => panic!("nothing answers it"),
+            named = timeout(PATIENCE, named) => named.expect("the line stands there"),
+        }
+        drop(held);
+        small.whole(&write("3", "\n{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{}}\n")).await;
+    }
+    small.endpoint.shut_down().await;
+}
+
 fn shell(script: &str) -> Transport {
     let args = vec!["-c".to_owned(), script.to_owned()];
     Transport::Stdio { command: "sh".into(), args, env: BTreeMap::new(), cwd: None }

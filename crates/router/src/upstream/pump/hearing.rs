@@ -12,9 +12,8 @@ use crate::upstream::inbound::{Inbound, not_an_answer, read, too_large};
 use crate::upstream::stdio::Waiter;
 use crate::upstream::unreadable::{Meant, meant};
 
-/// What is there of a line while a call waits, up to a length: longer ones are answers that take several readings.
-const BEGUN: &str = "the beginning of a line, without a line break at its end";
-const BEGUN_MAX: usize = 4 << 10;
+/// Bytes of a line without an end that people see at most; so many are looked at again when more of it comes.
+const SEEN: usize = 2 << 10;
 /// Characters of a line, or of an error, in what people read.
 const SHOWN: usize = 200;
 /// Bytes of an error that are looked at for what people read.
@@ -77,17 +76,17 @@ impl Pump {
     }
 
     /// An answer that lacks its line break is never taken: whose time is up meanwhile reads that it is there.
-    fn note_begun(&mut self) {
-        let begun = (1..=BEGUN_MAX).contains(&self.inbound.len()) && !self.waiting.is_empty();
-        if !begun && !self.begun {
+    /// Its beginning may have come before the call, and it may be of any length.
+    pub(super) fn note_begun(&mut self) {
+        let begun = (!self.inbound.is_empty() || self.too_long.is_some()) && !self.waiting.is_empty();
+        // What people see of it is its beginning: that of a line that grows is seen already.
+        if begun == self.begun && (!begun || self.inbound.len() > SEEN) {
             return;
         }
         self.begun = begun;
         self.stray.begun(begun.then_some(&self.inbound[..]));
-        match self.endpoint.upgrade() {
-            Some(endpoint) if begun => endpoint.note_unmatched(BEGUN),
-            Some(endpoint) => endpoint.forget_unmatched(BEGUN),
-            None => {}
+        if let Some(endpoint) = self.endpoint.upgrade() {
+            endpoint.note_half_line(begun);
         }
     }
 
