@@ -9,7 +9,9 @@ use std::{
 
 use serde_json::{Value, json};
 use testkit::{
-    ConfigFile, Document, Fault, Gateway, Scratch, Server, Supervised, demo, fault,
+    ConfigFile, Document, Fault, Gateway, Scratch, Server, Supervised,
+    client::http_get,
+    demo, fault,
     raw::{LIMIT, Raw},
     wait,
 };
@@ -21,11 +23,17 @@ use crate::Figures;
 /// A client does not hang: whatever it is told, it has answered by then.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// How many sessions the router remembers, and how long they live unused: the least of the one, and little of the other.
+const SESSIONS: usize = 100;
+const IDLE: Duration = Duration::from_secs(2);
+
 pub(super) fn run(programs: &Programs, figures: &mut Figures) -> Result<(), Fault> {
     let scratch = Scratch::new("foreign-told")?;
     let (one, one_url) = programs.weather("one", &scratch)?;
     let (other, other_url) = programs.weather("other", &scratch)?;
+    let limits = json!({ "sessions": SESSIONS, "session_idle": format!("{}s", IDLE.as_secs()) });
     let document = Document::default()
+        .key("limits", limits)
         .with(demo::stdio("demo", "demo", &scratch)?)
         .with(Server::http("away", "http://127.0.0.1:9/mcp"))
         .with(Server::http("twins", &one_url).transport("urls", json!([other_url])));
@@ -42,6 +50,7 @@ pub(super) fn run(programs: &Programs, figures: &mut Figures) -> Result<(), Faul
         let mut client = Client::start(programs, name, &gateway, &scratch)?;
         missing(&mut client, figures)?;
         stays(&mut client, figures)?;
+        crowded_out(&mut client, &gateway, figures)?;
         ended(&mut client, &gateway, figures)?;
     }
     drop((one, other));
@@ -81,6 +90,35 @@ fn stays(client: &mut Client, figures: &mut Figures) -> Result<(), Fault> {
     Ok(())
 }
 
+/// More sessions than the router remembers, all used later than that of the client: its open stream of announcements is
+/// use, so it is not evicted.
+fn crowded_out(client: &mut Client, gateway: &Gateway, figures: &mut Figures) -> Result<(), Fault> {
+    client.connect()?;
+    let begun = Instant::now();
+    wait::until_true("the session to be older than an unused one may be", 2 * IDLE, || begun.elapsed() > IDLE)?;
+    let evicted = || -> Result<u64, Fault> {
+        let (_, page) = http_get(gateway.ops, "/metrics")?;
+        let lines = page.lines().filter(|line| line.starts_with("only1mcp_router_sessions_evicted_total"));
+        Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
+    };
+    let before = evicted()?;
+    for _ in 0..2 * SESSIONS {
+        Raw::open(gateway.mcp)?.works()?;
+    }
+    wait::until_true("sessions to be evicted", LIMIT, || evicted().is_ok_and(|now| now > before))?;
+    let asked = Instant::now();
+    let said = client.told("call", "demo__whoami")?;
+    figures.demand("a_call_in_a_crowd", &said, "a text", said["text"].is_string());
+    figures.demand("answered_after_ms", asked.elapsed().as_millis(), "below 5000", asked.elapsed().as_secs() < 5);
+    Ok(())
+}
+
+/// What SDKs make of 404: one repeats what the gateway said, the other has words of its own.
+fn is_clear(said: &Value) -> bool {
+    let error = said["error"].as_str().unwrap_or_default();
+    error.contains("session not found") || error.contains("Session terminated")
+}
+
 /// A session that has ended is reported at once, and a new one works.
 fn ended(client: &mut Client, gateway: &Gateway, figures: &mut Figures) -> Result<(), Fault> {
     let session = client.connect()?;
@@ -90,9 +128,8 @@ fn ended(client: &mut Client, gateway: &Gateway, figures: &mut Figures) -> Resul
     let status = raw.response()?.status;
     figures.demand("ended", status, "204", status == 204);
     let asked = Instant::now();
-    let said = client.told("call", "demo__whoami")?.to_string();
-    let clear = said.contains("session not found") || said.contains("Session terminated");
-    figures.demand("a_call_in_an_ended_session", &said, "an error that says so", clear);
+    let said = client.told("call", "demo__whoami")?;
+    figures.demand("a_call_in_an_ended_session", &said, "an error that says so", is_clear(&said));
     figures.demand("answered_after_ms", asked.elapsed().as_millis(), "below 5000", asked.elapsed().as_secs() < 5);
     client.connect()?;
     let said = client.told("call", "demo__whoami")?;
