@@ -160,12 +160,12 @@ pub(crate) static POLICY: [Key<Policy>; 31] = [
     Key::new(
         "limits.connections",
         Kind::Count(|p| &mut p.limits.connections, 1..=1_000_000),
-        "connections of clients at the same time on one router, as far as it has file descriptors for them; one more takes the place of the one that was unused for longest, or is answered 503",
+        "connections of clients at the same time on one router, as far as it has file descriptors for them; one more takes the place of the one that was unused for longest (one that only listens comes last), or is answered 503",
     ),
     Key::new(
         "limits.buffered_bytes",
         Kind::Bytes(|p| &mut p.limits.buffered_bytes, MIB..=1024 * 1024 * MIB),
-        "requests and answers that one router holds in memory for its clients; from an eighth of it on, clients that do not read lose their connections, longest first, and answers of HTTP servers of more than 1 MiB wait for room before they are read",
+        "requests and answers that one router holds in memory for its clients. Requests get half of it at most: beyond that, bodies that are not complete after 1 s make way, oldest first (408), and what finds no room is answered 503. When answers hold an eighth of it, clients that do not read lose their connections, longest first; answers of HTTP servers of more than 1 MiB wait for room before they are read; where all is held, an answer that is half there is read on when there is room, or lost after `limits.write`",
     ),
     Key::new(
         "limits.session_idle",

@@ -106,7 +106,7 @@ impl Decoder {
     }
 
     fn check(&mut self, more: usize) -> Result<(), EventTooLarge> {
-        if self.line.len() + self.pending.data.len() + more > self.limit {
+        if self.held() + more > self.limit {
             self.failed = true;
             return Err(EventTooLarge { limit: self.limit });
         }

@@ -188,6 +188,14 @@ impl CallError {
         Self { side: cause.side(), cause, sent: true, code, message, data: None, detail: None }
     }
 
+    /// What became of an answer that there is no room for.
+    pub(crate) fn lost_answer(bytes: usize, limit: u64) -> String {
+        format!(
+            "the call was executed and its answer of {bytes} bytes is lost: the gateway holds no more than {limit} bytes \
+             for clients that have not read them (limits.buffered_bytes)"
+        )
+    }
+
     /// Adds a member to `data`, which stays an object.
     #[must_use]
     pub(crate) fn with(mut self, key: &str, value: serde_json::Value) -> Self {

@@ -14,7 +14,6 @@ mod cors;
 mod detach;
 mod exchange;
 mod get;
-mod held;
 mod initialize;
 mod meter;
 mod outbox;
@@ -27,14 +26,13 @@ mod unread;
 
 pub use cores::ListenError;
 pub(crate) use cores::{Cores, Everywhere, Listening};
-pub(crate) use held::Held;
 
 use std::sync::Arc;
 
 use mcp::http_rules::AccessRules;
 
+use crate::budget::Budget;
 use crate::generation::Live;
-use crate::room::Room;
 use crate::session::{Bounds, Keys, Sessions};
 
 /// What all cores share, fixed at start.
@@ -49,9 +47,7 @@ pub(crate) struct Shared {
     pub(crate) clock: runtime::Clock,
     pub(crate) tracer: runtime::Tracer,
     /// What is in memory for clients.
-    pub(crate) held: Held,
-    /// Where large answers wait for clients.
-    pub(crate) room: Room,
+    pub(crate) budget: Budget,
     /// Connections of clients for which the process has descriptors.
     pub(crate) descriptors: usize,
 }

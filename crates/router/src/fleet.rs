@@ -27,13 +27,13 @@ use runtime::telemetry::sampled;
 use runtime::{Clock, Phase, Readiness, Tasks, TraceContext, Tracer};
 use tokio::sync::{mpsc, watch};
 
+use crate::budget::Budget;
 use crate::departure::{Cordons, Exchanges};
 use crate::disk::{self, DiskCopy};
 use crate::endpoint::{Endpoint, EndpointEvent, Reason, Signals};
 use crate::generation::{Generation, Live};
 use crate::line::Peer;
 use crate::metrics::Cordoned;
-use crate::room::Room;
 use crate::upstream::Upstreams;
 use crate::{departure, follow, watch_health};
 
@@ -74,7 +74,7 @@ pub struct Fleet {
     pub following: watch::Receiver<Following>,
     pub(crate) operators: restart::Operators,
     /// For large answers.
-    pub(crate) room: Room,
+    pub(crate) budget: Budget,
 }
 
 /// From those who speak with the control services, and from the fleet's own tasks.
@@ -180,7 +180,7 @@ impl Fleet {
         tracer: Tracer,
     ) -> Result<Self, runtime::grpc::DialError> {
         let started = Started::at(settings.state_dir, exchanges, tasks, clock, tracer.clone());
-        let Started { live, status, saved, commands, answered, room } = started;
+        let Started { live, status, saved, commands, answered, budget } = started;
         let identity = Identity {
             node: settings.node,
             boot: settings.boot,
@@ -195,7 +195,7 @@ impl Fleet {
         let monitor = peer(&settings.health_monitor, "health-monitor");
         let operators = restart::Operators::new(commands.clone());
         watch_health::spawn(monitor, &identity, commands, status.clone(), tasks, clock)?;
-        Ok(Self { live, status, following, operators, room })
+        Ok(Self { live, status, following, operators, budget })
     }
 }
 
@@ -207,7 +207,7 @@ struct Started {
     saved: Option<Saved>,
     commands: mpsc::Sender<Command>,
     answered: mpsc::Receiver<FollowerEvent>,
-    room: Room,
+    budget: Budget,
 }
 
 impl Started {
@@ -222,7 +222,7 @@ impl Started {
         let copy = disk::load_or_set_aside(&state_dir);
         let live = Arc::new(Live::new());
         let upstreams = Upstreams::new(tasks.clone(), tokio::runtime::Handle::current(), clock, Arc::clone(&signals));
-        let room = upstreams.room.clone();
+        let budget = upstreams.budget.clone();
         let known = copy.as_ref().map(|copy| copy.known.clone()).unwrap_or_default();
         let mut task = Task {
             roster: Roster::new(rand::random(), known),
@@ -267,7 +267,7 @@ impl Started {
             }
             task.close().await;
         });
-        Self { live, status: seen, saved: copy.map(|copy| copy.saved), commands, answered, room }
+        Self { live, status: seen, saved: copy.map(|copy| copy.saved), commands, answered, budget }
     }
 }
 

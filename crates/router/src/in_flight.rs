@@ -61,6 +61,8 @@ pub(crate) struct InFlight(RefCell<Slots>);
 struct Slots {
     entries: Vec<Option<Entry>>,
     free: Vec<usize>,
+    /// What enters from now on is over at once.
+    stopped: bool,
 }
 
 #[derive(Debug)]
@@ -103,6 +105,7 @@ pub(crate) struct Ticket {
 
 impl InFlight {
     pub(crate) fn enter(self: &Rc<Self>, session: SessionId, request: Bytes, limits: &Limits, now: Time) -> Ticket {
+        let mut slots = self.0.borrow_mut();
         let entry = Entry {
             session,
             request,
@@ -112,10 +115,9 @@ impl InFlight {
             alive: false,
             listening: true,
             limits: limits.into(),
-            ended: None,
+            ended: slots.stopped.then_some(Cause::Stopped),
             waker: None,
         };
-        let mut slots = self.0.borrow_mut();
         let slot = slots.free.pop().unwrap_or(slots.entries.len());
         if slot == slots.entries.len() {
             slots.entries.push(None);
@@ -140,8 +142,9 @@ impl InFlight {
         self.end_where(|entry| (entry.endpoint == Some(endpoint)).then_some(Cause::Evicted));
     }
 
-    /// Ends everything.
+    /// Ends everything, and what comes later as well.
     pub(crate) fn stop(&self) {
+        self.0.borrow_mut().stopped = true;
         self.end_where(|_| Some(Cause::Stopped));
     }
 

@@ -5,6 +5,7 @@
 //! config-manager decides. Only this crate touches servers: their secrets, processes and sockets.
 
 mod beside;
+mod budget;
 pub mod call;
 mod departure;
 mod disk;
@@ -18,7 +19,6 @@ mod inspect;
 pub mod keeper;
 mod line;
 mod metrics;
-mod room;
 mod run;
 pub mod secrets;
 mod session;

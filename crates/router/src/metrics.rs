@@ -99,7 +99,7 @@ pub const METRICS: &[Metric] = &[
     Metric::gauge(
         "only1mcp_router_held_bytes",
         &[],
-        "Of large requests and answers, what is in memory for clients (limits.buffered_bytes).",
+        "Of requests and answers, what waits in memory for clients (limits.buffered_bytes).",
     ),
     Metric::gauge("only1mcp_router_sessions", &[], "Sessions known to this process."),
     Metric::gauge(
@@ -147,7 +147,7 @@ pub(crate) fn show(fleet: &Fleet, shared: &Arc<Shared>, cores: &Everywhere) {
         gauge!("only1mcp_router_connections").set(count(busy.connections));
         gauge!("only1mcp_router_exchanges").set(count(busy.exchanges));
         let shared = shared.upgrade()?;
-        gauge!("only1mcp_router_held_bytes").set(count(shared.held.bytes()));
+        gauge!("only1mcp_router_held_bytes").set(count(shared.budget.bytes()));
         gauge!("only1mcp_router_sessions").set(count(shared.sessions.known()));
         gauge!("only1mcp_router_sessions_ended").set(count(shared.sessions.ended()));
         let status = Arc::clone(&status.borrow());

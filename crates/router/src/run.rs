@@ -16,7 +16,7 @@ use runtime::{Clock, Readiness, Tasks, Tracer, telemetry};
 use tokio::sync::oneshot;
 use wire::pb::router::v1::router_service_server::RouterServiceServer;
 
-use crate::downstream::{Cores, Everywhere, Held, ListenError, Listening, Shared};
+use crate::downstream::{Cores, Everywhere, ListenError, Listening, Shared};
 use crate::fleet::{Fleet, FleetSettings};
 use crate::inspect::Inspector;
 use crate::metrics::{self, METRICS};
@@ -114,8 +114,7 @@ impl Router {
             path: PATH.into(),
             clock: scope.clock,
             tracer: scope.tracer,
-            held: Held::default(),
-            room: fleet.room.clone(),
+            budget: fleet.budget.clone(),
             descriptors: for_clients(runtime::descriptors::limit()),
         });
         telemetry::describe(METRICS);

@@ -38,9 +38,9 @@ use runtime::telemetry::KeyValue;
 use runtime::{Backoff, Clock, Span, Tasks};
 use tokio::runtime::Handle;
 
+use crate::budget::Budget;
 use crate::call::{Answer, Call, CallError, Cause};
 use crate::endpoint::{BringUpFailure, Endpoint, Signals};
-use crate::room::Room;
 
 use names::Names;
 
@@ -61,8 +61,8 @@ pub struct Upstreams {
     pub(crate) clock: Clock,
     /// Where endpoints say what happens to them.
     pub(crate) signals: Arc<Signals>,
-    /// Where large answers lie until clients have taken them.
-    pub(crate) room: Room,
+    /// What is in memory for clients.
+    pub(crate) budget: Budget,
     /// Of hosts, whichever core needs them.
     names: Names,
     tls: OnceLock<tokio_rustls::TlsConnector>,
@@ -82,8 +82,8 @@ impl Upstreams {
     /// `control` is the runtime of the thread that will call [`Endpoint::bring_up`].
     #[must_use]
     pub fn new(tasks: Tasks, control: Handle, clock: Clock, signals: Arc<Signals>) -> Arc<Self> {
-        let (room, names, tls) = (Room::default(), Names::default(), OnceLock::new());
-        Arc::new(Self { tasks, control, clock, signals, room, names, tls })
+        let (budget, names, tls) = (Budget::default(), Names::default(), OnceLock::new());
+        Arc::new(Self { tasks, control, clock, signals, budget, names, tls })
     }
 
     pub(crate) fn wall_time_in(&self, after: Duration) -> WallTime {

@@ -13,6 +13,8 @@ mod clients;
 mod health;
 #[path = "protocol/limits.rs"]
 mod limits;
+#[path = "protocol/memory.rs"]
+mod memory;
 #[path = "protocol/servers.rs"]
 mod servers;
 #[path = "protocol/sessions.rs"]

@@ -1,13 +1,13 @@
 //! HTTP answers of the MCP endpoint. Every one names a revision.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use mcp::{ErrorCode, message};
 use model::Revision;
 
 use super::body::Body;
-use super::held::Weight;
+use crate::budget::Weight;
 
 pub(super) const REVISION: HeaderName = HeaderName::from_static("only1mcp-revision");
 pub(super) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -52,6 +52,13 @@ pub(super) fn error(
 ) -> Response<Body> {
     let text = &text[..text.floor_char_boundary(TEXT_MAX)];
     json(revision, status, message::error(id, code, text, None))
+}
+
+/// As [`error`], of something that was not executed and may go better soon.
+pub(super) fn again(revision: Revision, id: Option<&str>, code: ErrorCode, text: &str) -> Response<Body> {
+    let mut response = error(revision, StatusCode::SERVICE_UNAVAILABLE, id, code, text);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 pub(super) fn accepted(revision: Revision) -> Response<Body> {

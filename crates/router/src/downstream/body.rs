@@ -10,9 +10,8 @@ use mcp::sse::Frame;
 
 use super::clients::Takes;
 use super::get::NotificationStream;
-use super::held::Weight;
 use super::outbox::Outlet;
-use crate::room::LARGE;
+use crate::budget::{LARGE, Weight};
 
 /// The largest frame: hyper copies what it is given, and holds the copy until its client has taken it.
 pub(super) const FRAME: usize = 64 << 10;

@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use model::Time;
 
-use super::held::Pressure;
+use crate::budget::{Budget, Pressure, Weight};
 
+use super::get::Listener;
 pub(super) use io::Io;
 
 /// How long the first request may take to begin and to show its whole head.
@@ -99,6 +100,16 @@ enum Turn {
     Head,
 }
 
+/// What a client does with its place, the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Use {
+    Never,
+    Nothing,
+    /// It listens, and so does another one of its session, for longer.
+    ListensAsWell,
+    Listens,
+}
+
 /// What a client is to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Takes {
@@ -119,8 +130,12 @@ pub(super) struct Client {
     reading: Cell<bool>,
     /// Since when nothing of what is to be written was taken.
     stalled: Cell<Option<Time>>,
+    /// What of it waits for the socket to take it.
+    unsent: RefCell<Option<Weight>>,
     /// What it was answered last.
     takes: Cell<Takes>,
+    /// The stream that it listens on, if that was its last answer.
+    listener: RefCell<Option<Listener>>,
     closed: Cell<Option<Closed>>,
     waker: RefCell<Option<Waker>>,
     place: Cell<usize>,
@@ -147,7 +162,9 @@ impl Clients {
             since: Cell::new(self.now.get()),
             reading: Cell::new(false),
             stalled: Cell::new(None),
+            unsent: RefCell::new(None),
             takes: Cell::new(Takes::Little),
+            listener: RefCell::new(None),
             closed: Cell::new(None),
             waker: RefCell::new(None),
             place: Cell::new(all.len()),
@@ -184,6 +201,7 @@ impl Clients {
     fn moves(&self, client: &Client) {
         if client.stalled.take().is_some() {
             self.stalled.set(self.stalled.get() - 1);
+            *client.unsent.borrow_mut() = None;
         }
     }
 
@@ -229,20 +247,17 @@ impl Clients {
         longest.is_some_and(|(_, client)| client.close(Closed::Unread))
     }
 
-    /// Makes room for another one: gives up a connection that does nothing, one that has never asked before others;
-    /// whether there was one.
+    /// Makes room for another one: gives up a connection that does nothing, one that has never asked before others, and
+    /// one that only listens after all others; whether there was one.
+    ///
+    /// Of those that listen, one whose session has an older stream goes before one that is the only one of its session.
     pub(super) fn displace(&self) -> bool {
         let now = self.now.get();
         let all = self.all.borrow();
         let candidates = all.iter().filter(|client| client.is_open());
-        let unused = candidates.filter(|client| match client.turn.get() {
-            Turn::New => true,
-            Turn::Answered => client.reading.get() && now.since(client.since.get()) >= SETTLED,
-            Turn::Head => now.since(client.since.get()) >= SETTLED,
-            Turn::Serving => false,
-        });
-        let least = unused.min_by_key(|client| (client.turn.get() != Turn::New, client.since.get()));
-        least.is_some_and(|client| client.close(Closed::Displaced))
+        let unused = candidates.filter_map(|client| Some((client.use_of(now)?, client)));
+        let least = unused.min_by_key(|(used, client)| (*used, client.since.get()));
+        least.is_some_and(|(_, client)| client.close(Closed::Displaced))
     }
 }
 
@@ -261,6 +276,33 @@ impl Client {
         self.turn.set(Turn::Answered);
         self.reading.set(false);
         self.takes.set(takes);
+    }
+
+    /// Its answer is a stream of notifications, which goes on.
+    pub(super) fn listens(&self, listener: Listener) {
+        self.since.set(listener.since);
+        *self.listener.borrow_mut() = Some(listener);
+    }
+
+    /// What it does with its place, if it may lose it.
+    fn use_of(&self, now: Time) -> Option<Use> {
+        let settled = now.since(self.since.get()) >= SETTLED;
+        match self.turn.get() {
+            Turn::New => Some(Use::Never),
+            Turn::Answered if self.reading.get() => settled.then_some(Use::Nothing),
+            Turn::Head => settled.then_some(Use::Nothing),
+            Turn::Answered if self.takes.get() == Takes::Notifications && settled => {
+                let listener = self.listener.borrow();
+                let further = listener.as_ref().is_some_and(Listener::is_further);
+                Some(if further { Use::ListensAsWell } else { Use::Listens })
+            }
+            Turn::Answered | Turn::Serving => None,
+        }
+    }
+
+    /// The socket takes no more, and so much waits for it.
+    fn owes(&self, bytes: usize, budget: &Budget) {
+        self.unsent.borrow_mut().get_or_insert_with(|| budget.nothing()).set(bytes);
     }
 
     /// Its next bytes are waited for.

@@ -5,10 +5,12 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use http::Response;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::sync::Notify;
 
+use super::body::Body;
 use super::clients::{Io, Takes};
 use super::core::Core;
 use super::detach::Detach;
@@ -42,7 +44,11 @@ pub(super) async fn connection(core: Rc<Core>, io: Io) {
         // What is made inside is not moved: it is large.
         let answer = async move {
             let answer = serve(serving, request).await;
-            client.is_answered(answer.as_ref().map_or(Takes::Little, |answer| answer.body().takes()));
+            let body = answer.as_ref().ok().map(Response::body);
+            client.is_answered(body.map_or(Takes::Little, Body::takes));
+            if let Some(Body::Notifications(stream)) = body {
+                client.listens(stream.listener());
+            }
             answer
         };
         Detach::new(Rc::clone(&core), answer)

@@ -70,6 +70,11 @@ impl Core {
         all.div_ceil(self.everywhere.cores())
     }
 
+    /// What may be held for clients, as of now.
+    pub(super) fn buffered_bytes(&self) -> u64 {
+        self.shared.live.load().policy.limits.buffered_bytes
+    }
+
     /// Gives up connections whose clients have taken too long, and as many more as it takes to hold no more for clients
     /// that do not read than may be.
     pub(super) fn sweep_clients(&self, now: Time) {
@@ -85,8 +90,8 @@ impl Core {
             None => Patience::serving(write),
         };
         self.clients.sweep(now, &patience);
-        self.clients.give_up_unread(self.shared.held.pressure(buffered));
-        if self.shared.room.is_wanted() {
+        self.clients.give_up_unread(self.shared.budget.pressure(buffered));
+        if self.shared.budget.room().is_wanted() {
             self.clients.give_up_large();
         }
     }

@@ -12,9 +12,9 @@ use runtime::telemetry;
 use super::answer;
 use super::body::Body;
 use super::core::Core;
-use super::held::SMALL;
 use super::meter::{CALL_SECONDS, Meter};
 use super::traced::Traced;
+use crate::budget::SMALL;
 use crate::call::{CallError, Side};
 use crate::generation::Admitted;
 use crate::in_flight::Cause;
@@ -141,16 +141,16 @@ impl Exchange {
 
 /// An answer counts for as long as its client has not taken it.
 fn large(core: &Core, revision: Revision, id: &str, body: Bytes) -> Response<Body> {
-    let limit = core.shared.live.load().policy.limits.buffered_bytes;
-    let Some(weight) = core.shared.held.weigh(body.len(), limit) else {
-        let text = format!(
-            "the call was executed and its answer of {} bytes is lost: the gateway holds no more than {limit} bytes for \
-             clients that have not read them (limits.buffered_bytes)",
-            body.len()
-        );
-        return answer::ok(revision, message::error(Some(id), ErrorCode::INTERNAL_ERROR, &text, None));
-    };
-    answer::large(revision, body, weight)
+    let limit = core.buffered_bytes();
+    match core.shared.budget.weigh(body.len(), limit) {
+        Some(weight) => answer::large(revision, body, weight),
+        None => answer::ok(revision, lost(id, body.len(), limit)),
+    }
+}
+
+/// In the place of an answer that there is no room for.
+pub(super) fn lost(id: &str, bytes: usize, limit: u64) -> Vec<u8> {
+    message::error(Some(id), ErrorCode::INTERNAL_ERROR, &CallError::lost_answer(bytes, limit), None)
 }
 
 /// As it is counted.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::Response;
+use model::Time;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Interval;
 use tokio_stream::wrappers::WatchStream;
@@ -17,6 +18,7 @@ use super::body::{Body, event};
 use super::core::Core;
 use super::service::Session;
 use super::{Shared, answer};
+use crate::session::Known;
 
 /// How often a silent stream shows that it is alive, so that what lies between does not cut it.
 const KEEP_ALIVE: Duration = Duration::from_secs(25);
@@ -25,6 +27,7 @@ const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
 pub(super) struct NotificationStream {
     session: Session,
     id: u64,
+    since: Time,
     shared: Arc<Shared>,
     turns: WatchStream<u64>,
     /// A turn of the list that this session may have to be told.
@@ -33,6 +36,21 @@ pub(super) struct NotificationStream {
     /// Another stream of the session gets notifications, or the session has ended.
     changed: Pin<Box<OwnedNotified>>,
     closing: Pin<Box<dyn Future<Output = ()>>>,
+}
+
+/// Which stream of which session a client listens on.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) known: Arc<Known>,
+    pub(super) stream: u64,
+    pub(super) since: Time,
+}
+
+impl Listener {
+    /// Whether its session has an open stream that is older.
+    pub(super) fn is_further(&self) -> bool {
+        self.known.is_further(self.stream)
+    }
 }
 
 pub(super) fn listen(core: &Rc<Core>, session: Session) -> Response<Body> {
@@ -45,6 +63,7 @@ pub(super) fn listen(core: &Rc<Core>, session: Session) -> Response<Body> {
         changed: Box::pin(session.known.changed()),
         session,
         id,
+        since: core.clients.now(),
         shared: Arc::clone(&core.shared),
         turns: WatchStream::new(core.shared.live.list_turns()),
         pending: None,
@@ -55,7 +74,11 @@ pub(super) fn listen(core: &Rc<Core>, session: Session) -> Response<Body> {
 }
 
 impl NotificationStream {
-    /// Ends with the session, and with the process.
+    pub(super) fn listener(&self) -> Listener {
+        Listener { known: Arc::clone(&self.session.known), stream: self.id, since: self.since }
+    }
+
+    /// Ends with the session, with the process, and when its session has as many newer ones as it may.
     pub(super) fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         while let Poll::Ready(turn) = self.turns.poll_next_unpin(context) {
             let Some(turn) = turn else { return Poll::Ready(None) };
@@ -64,7 +87,8 @@ impl NotificationStream {
         while self.changed.as_mut().poll(context).is_ready() {
             self.changed.set(self.session.known.changed());
         }
-        if self.session.known.has_ended() || self.closing.as_mut().poll(context).is_ready() {
+        let known = &self.session.known;
+        if known.has_ended() || !known.has_stream(self.id) || self.closing.as_mut().poll(context).is_ready() {
             return Poll::Ready(None);
         }
         if let Some(turn) = self.pending

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use super::body::FRAME;
-use super::held::{Held, SMALL, Weight};
+use crate::budget::{Budget, SMALL, Weight};
 
 /// How many events wait for a client at most, besides the last one, and how many bytes may wait before another is added.
 const EVENTS: usize = 16;
@@ -49,11 +49,11 @@ pub(super) struct Outbox(Rc<RefCell<Queue>>);
 #[derive(Debug)]
 pub(super) struct Outlet(Rc<RefCell<Queue>>);
 
-pub(super) fn new(held: &Held) -> (Outbox, Outlet) {
+pub(super) fn new(budget: &Budget) -> (Outbox, Outlet) {
     let queue = Rc::new(RefCell::new(Queue {
         events: VecDeque::new(),
         bytes: 0,
-        weight: held.nothing(),
+        weight: budget.nothing(),
         over: false,
         unread: false,
         taker: None,
@@ -81,16 +81,22 @@ impl Outbox {
         Poll::Pending
     }
 
-    /// Where there is room; the last event has its place always.
-    pub(super) fn put(&self, event: Bytes) {
+    /// Where there is room; the last event has its place always. Whether it was taken: a large one is not where as much
+    /// as may be (`limit`) is held for all clients.
+    #[must_use]
+    pub(super) fn put(&self, event: Bytes, limit: impl FnOnce() -> u64) -> bool {
         let mut queue = self.0.borrow_mut();
         if queue.unread {
-            return;
+            return true;
         }
         let bytes = queue.bytes + event.len();
+        if event.len() > SMALL && !queue.weight.try_set(bytes, limit()) {
+            return false;
+        }
         queue.holds(bytes);
         queue.events.push_back(event);
         wake(&mut queue.taker);
+        true
     }
 }
 

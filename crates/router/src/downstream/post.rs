@@ -1,11 +1,14 @@
 //! One POST: read, scanned once, and answered by whoever its method is about.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body_util::BodyExt;
+use http_body::Frame;
 use hyper::body::{Body as _, Incoming};
 use mcp::{Call, ErrorCode, Id, Message, ScanError, message, scan};
 use model::Revision;
@@ -13,10 +16,10 @@ use runtime::Span;
 
 use super::body::Body;
 use super::core::Core;
-use super::held::{SMALL, Weight};
 use super::service::{self, Session};
 use super::{answer, initialize, tools_call, traced, unread};
 use crate::beside::{self, LARGE};
+use crate::budget::{Refused, SMALL, Upload};
 
 /// How long a client may take from the head of a request to the end of its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -33,7 +36,7 @@ pub(super) async fn post(core: Rc<Core>, request: Request<Incoming>) -> Response
     if let Err(fault) = service::check_post(&head.headers) {
         return Box::pin(unread::answer(&head.headers, incoming, service::refused(revision, &fault))).await;
     }
-    let (body, _weight) = match read(&core, &mut incoming, limits).await {
+    let body = match read(&core, &mut incoming, limits).await {
         Ok(read) => read,
         Err(fault) => return Box::pin(fault.answer(revision, limits, &head.headers, incoming)).await,
     };
@@ -112,6 +115,19 @@ fn list_tools(core: &Core, session: &Session, id: Id<'_>, call: &Call<'_>, mut s
     }
     let cursor = call.params.as_ref().and_then(|params| params.cursor.as_ref());
     match generation.catalog.list_response(id.text(), cursor.map(mcp::Text::value)) {
+        Ok(body) if body.len() > SMALL => {
+            let limit = core.buffered_bytes();
+            let Some(weight) = core.shared.budget.weigh(body.len(), limit) else {
+                let text = format!(
+                    "there is no room for a list of {} bytes: the gateway holds no more than {limit} bytes for clients \
+                     (limits.buffered_bytes); try again",
+                    body.len()
+                );
+                return answer::error(revision, StatusCode::OK, Some(id.text()), ErrorCode::UNAVAILABLE, &text);
+            };
+            session.known.saw_list(generation.list_turn);
+            answer::large(revision, body.into(), weight)
+        }
         Ok(body) => {
             session.known.saw_list(generation.list_turn);
             answer::ok(revision, body)
@@ -176,12 +192,25 @@ fn refuse_long(revision: Revision, what: &str) -> Response<Body> {
     answer::error(revision, StatusCode::BAD_REQUEST, None, ErrorCode::INVALID_REQUEST, &text)
 }
 
+impl From<Refused> for ReadFault {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::NoRoom => Self::NoRoom,
+            Refused::GivenUp => Self::GivenUp,
+        }
+    }
+}
+
 /// Why there is no body.
 enum ReadFault {
     TooLarge,
     /// As much as may be is held for others.
     NoRoom,
+    /// Its room was needed for others, and it had taken longest.
+    GivenUp,
     TooSlow,
+    /// The gateway waits no longer.
+    Stopping,
     /// The client went away: nobody reads the answer.
     Gone(hyper::Error),
 }
@@ -196,17 +225,37 @@ impl ReadFault {
             }
             Self::NoRoom => {
                 let text = format!(
-                    "the gateway holds {all} bytes for its clients and no more (limits.buffered_bytes); try again"
+                    "requests hold as much as they may: half of the {all} bytes that the gateway holds for its clients \
+                     (limits.buffered_bytes); nothing was executed: try again"
                 );
                 (StatusCode::SERVICE_UNAVAILABLE, text)
             }
-            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the body did not come in time".to_owned()),
+            Self::GivenUp => {
+                let text = format!(
+                    "the body was still not complete when its room was needed for other requests, which have half of \
+                     {all} bytes (limits.buffered_bytes); nothing was executed: send it again, and faster"
+                );
+                (StatusCode::REQUEST_TIMEOUT, text)
+            }
+            Self::TooSlow => {
+                let text =
+                    format!("the body was not complete within {} s; nothing was executed", BODY_TIMEOUT.as_secs());
+                (StatusCode::REQUEST_TIMEOUT, text)
+            }
+            Self::Stopping => {
+                let text =
+                    "the gateway stops, and the body was not complete in time; nothing was executed: send it again";
+                (StatusCode::SERVICE_UNAVAILABLE, text.to_owned())
+            }
             Self::Gone(error) => (StatusCode::BAD_REQUEST, format!("the body ended early: {error}")),
         };
-        let mut answer = answer::error(revision, status, None, ErrorCode::INVALID_REQUEST, &text);
+        let mut answer = match status {
+            StatusCode::SERVICE_UNAVAILABLE => answer::again(revision, None, ErrorCode::UNAVAILABLE, &text),
+            _ => answer::error(revision, status, None, ErrorCode::INVALID_REQUEST, &text),
+        };
         match self {
-            Self::TooLarge | Self::NoRoom => unread::answer(head, rest, answer).await,
-            Self::TooSlow | Self::Gone(_) => {
+            Self::TooLarge | Self::NoRoom | Self::GivenUp => unread::answer(head, rest, answer).await,
+            Self::TooSlow | Self::Stopping | Self::Gone(_) => {
                 unread::closing(&mut answer);
                 answer
             }
@@ -221,13 +270,13 @@ struct BodyLimits {
     all: u64,
 }
 
-async fn read(core: &Core, body: &mut Incoming, limits: BodyLimits) -> Result<(Bytes, Option<Weight>), ReadFault> {
+async fn read(core: &Core, body: &mut Incoming, limits: BodyLimits) -> Result<Bytes, ReadFault> {
     if body.size_hint().lower() > limits.one {
         return Err(ReadFault::TooLarge);
     }
     let mut reading = std::pin::pin!(collect(core, body, limits));
     // Nearly always the body is here with its head: no timer for those.
-    if let std::task::Poll::Ready(read) = futures_util::poll!(reading.as_mut()) {
+    if let Poll::Ready(read) = futures_util::poll!(reading.as_mut()) {
         return read;
     }
     let draining = async {
@@ -238,32 +287,56 @@ async fn read(core: &Core, body: &mut Incoming, limits: BodyLimits) -> Result<(B
         biased;
         read = reading => read,
         () = tokio::time::sleep(BODY_TIMEOUT) => Err(ReadFault::TooSlow),
-        () = draining => Err(ReadFault::TooSlow),
+        () = draining => Err(ReadFault::Stopping),
     }
 }
 
 /// A body of one frame is taken as it is, without a copy.
-async fn collect(core: &Core, body: &mut Incoming, limits: BodyLimits) -> Result<(Bytes, Option<Weight>), ReadFault> {
+async fn collect(core: &Core, body: &mut Incoming, limits: BodyLimits) -> Result<Bytes, ReadFault> {
     let mut first = Bytes::new();
     let mut all: Option<BytesMut> = None;
-    let (mut length, mut weight) = (0_u64, None);
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(ReadFault::Gone)?.into_data() else { continue };
+    let (mut length, mut upload) = (0_u64, None);
+    while let Some(frame) = next(body, &mut upload).await? {
+        let Ok(data) = frame.into_data() else { continue };
         length += data.len() as u64;
         if length > limits.one {
             return Err(ReadFault::TooLarge);
         }
-        if first.is_empty() {
+        let held = if first.is_empty() {
             first = data;
-            continue;
-        }
-        let all = all.get_or_insert_with(|| BytesMut::from(&first[..]));
-        all.extend_from_slice(&data);
-        if all.capacity() > SMALL {
-            // What was counted so far is counted anew.
-            drop(weight.take());
-            weight = Some(core.shared.held.weigh(all.capacity(), limits.all).ok_or(ReadFault::NoRoom)?);
+            first.len()
+        } else {
+            let all = all.get_or_insert_with(|| BytesMut::from(&first[..]));
+            all.extend_from_slice(&data);
+            all.capacity()
+        };
+        // What is whole with its first piece waits for nothing.
+        if held > SMALL && !(all.is_none() && body.is_end_stream()) {
+            charge(core, &mut upload, held, limits)?;
         }
     }
-    Ok((all.map_or(first, BytesMut::freeze), weight))
+    let read = all.map_or(first, BytesMut::freeze);
+    Ok(match upload {
+        Some(upload) => upload.whole(read)?,
+        None => read,
+    })
+}
+
+async fn next(body: &mut Incoming, upload: &mut Option<Upload>) -> Result<Option<Frame<Bytes>>, ReadFault> {
+    poll_fn(|context| {
+        if upload.as_mut().is_some_and(|upload| upload.poll_given_up(context).is_ready()) {
+            return Poll::Ready(Err(ReadFault::GivenUp));
+        }
+        Pin::new(&mut *body).poll_frame(context).map(|frame| frame.transpose().map_err(ReadFault::Gone))
+    })
+    .await
+}
+
+fn charge(core: &Core, upload: &mut Option<Upload>, held: usize, limits: BodyLimits) -> Result<(), ReadFault> {
+    let now = core.now();
+    let upload = upload.get_or_insert_with(|| core.shared.budget.upload(now));
+    if upload.bytes() != held {
+        upload.grow(held, limits.all, now)?;
+    }
+    Ok(())
 }

@@ -17,7 +17,7 @@ use mcp::Message;
 use super::answer;
 use super::body::{Body, event};
 use super::core::Core;
-use super::exchange::Exchange;
+use super::exchange::{self, Exchange};
 use super::outbox::{self, Outbox};
 use super::traced::Traced;
 use crate::call::EventStream;
@@ -37,7 +37,7 @@ pub(super) struct Open {
 
 /// Carries it to its end beside the answer that this returns.
 pub(super) fn begin(core: Rc<Core>, open: Open) -> Response<Body> {
-    let (outbox, outlet) = outbox::new(&core.shared.held);
+    let (outbox, outlet) = outbox::new(&core.shared.budget);
     let revision = open.admitted.lease.revision;
     tokio::task::spawn_local(open.run(core, outbox));
     answer::events(revision, Body::Call(outlet))
@@ -59,7 +59,7 @@ impl Open {
                     if let Err(cause) = self.wait_for_room(&core, &outbox, &message).await {
                         break self.ended(&core, cause);
                     }
-                    outbox.put(event(&message));
+                    self.pass_on(&core, &outbox, &message);
                 }
                 Step::Done => break None,
                 Step::Failed(last) => break last,
@@ -68,7 +68,21 @@ impl Open {
         // Admission and place are free before the client can know.
         drop(self);
         if let Some(last) = last {
-            outbox.put(event(&last));
+            let _small = outbox.put(event(&last), || core.buffered_bytes());
+        }
+    }
+
+    /// What there is no room for is lost: progress as it may be at any time, the response with a word in its place.
+    fn pass_on(&self, core: &Core, outbox: &Outbox, message: &[u8]) {
+        let limit = || core.buffered_bytes();
+        if outbox.put(event(message), limit) {
+            return;
+        }
+        if is_response(message) {
+            let lost = exchange::lost(text(&self.id), message.len(), limit());
+            let _small = outbox.put(event(&lost), limit);
+        } else {
+            metrics::counter!("only1mcp_router_progress_dropped_total").increment(1);
         }
     }
 

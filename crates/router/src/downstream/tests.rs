@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Response};
 use http_body_util::BodyExt;
 use mcp::{Catalog, Message, ProtocolVersion};
 use model::{BackendId, EndpointKey, EndpointSpec, Isolation, Limits, Policy, Revision, Transport, VariantId};
@@ -21,6 +21,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
+use super::body::Body;
 use super::core::Core;
 use super::service::Session;
 use super::{Everywhere, Shared, tools_call};
@@ -68,8 +69,7 @@ impl Case {
             path: "/mcp".into(),
             clock,
             tracer,
-            held: super::Held::default(),
-            room: upstreams.room.clone(),
+            budget: upstreams.budget.clone(),
             descriptors: 100,
         };
         let core = Rc::new(Core::new(Arc::new(shared), Everywhere::new(1).0, 0));
@@ -77,7 +77,12 @@ impl Case {
     }
 
     /// The answer to a call of `tool`, with `meta` as raw JSON.
-    fn call(&self, tool: &str, meta: &str, headers: &[(&'static str, &str)]) -> impl Future<Output = String> + use<> {
+    fn response(
+        &self,
+        tool: &str,
+        meta: &str,
+        headers: &[(&'static str, &str)],
+    ) -> impl Future<Output = Response<Body>> + use<> {
         let body = format!(
             r#"{{"jsonrpc":"2.0","id":"q7","method":"tools/call","params":{{"name":"s__{tool}","_meta":{meta}}}}}"#
         );
@@ -90,8 +95,14 @@ impl Case {
             let Message::Request { id, call } = &envelope.message else { panic!("a request") };
             let answer = tools_call::call(core, &session(), &envelope, *id, call, &body, &headers).await;
             assert_eq!(answer.headers()["only1mcp-revision"], "7");
-            String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+            answer
         }
+    }
+
+    /// Its text.
+    fn call(&self, tool: &str, meta: &str, headers: &[(&'static str, &str)]) -> impl Future<Output = String> + use<> {
+        let response = self.response(tool, meta, headers);
+        async { whole(response.await).await }
     }
 
     fn last(&self) -> Arrived {
@@ -102,6 +113,10 @@ impl Case {
     fn spans(&mut self) -> Vec<SpanData> {
         std::iter::from_fn(|| self.spans.try_recv().ok()).collect()
     }
+}
+
+async fn whole(response: Response<Body>) -> String {
+    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
 }
 
 fn generation(endpoint: &Arc<Endpoint>) -> Generation {
@@ -283,5 +298,19 @@ fn a_call_takes_little_memory_while_it_waits() {
         let (core, session, headers) = (Rc::clone(&case.core), session(), HeaderMap::new());
         let size = size_of_val(&tools_call::call(core, &session, &envelope, *id, call, &body, &headers));
         assert!(size <= 4_300, "{size} bytes");
+    });
+}
+
+#[test]
+fn a_call_that_comes_when_all_is_stopped_is_not_executed_and_says_so() {
+    run(async {
+        let case = Case::start("").await;
+        let before = case.server.arrived().len();
+        case.core.in_flight.stop();
+        let answer = case.response("echo", "{}", &[]).await;
+        assert_eq!((answer.status().as_u16(), &answer.headers()["retry-after"]), (503, &"1".parse().unwrap()));
+        let answer = whole(answer).await;
+        assert!(answer.contains("was not executed: send it again") && answer.contains(r#""id":"q7""#), "{answer}");
+        assert_eq!(case.server.arrived().len(), before);
     });
 }

@@ -19,6 +19,8 @@ use crate::call::{Answer, Call, forward, piece};
 use crate::generation::{Admitted, Homes, Unroutable};
 use crate::in_flight::Cause;
 
+/// The answer to what was not sent to a server before the gateway stopped.
+const STOPPING: &str = "the gateway stops; the call was not executed: send it again";
 /// How often a call is routed anew because nothing of it reached the endpoint it was routed to.
 const ROUTES: u32 = 3;
 
@@ -143,13 +145,18 @@ fn count_unrouted(reason: &'static str) {
 /// Ended before it had an endpoint.
 fn unrouted(core: &Core, id: Id<'_>, cause: Cause, traced: Option<Box<Traced>>) -> Response<Body> {
     count_unrouted("ended");
-    let (code, text) = explain(cause, "the gateway");
+    let (code, text) = match cause {
+        Cause::Stopped => (ErrorCode::UNAVAILABLE, STOPPING.to_owned()),
+        Cause::Cancelled | Cause::Evicted | Cause::Idle(_) | Cause::Total(_) => explain(cause, "the gateway"),
+    };
     let (revision, result) = (core.shared.live.load().revision, result(cause));
     tracing::debug!(revision = revision.0, result, "call");
     if let Some(traced) = traced {
         traced.unrouted(revision, result, code, &text);
     }
-    if cause.is_told() {
+    if cause == Cause::Stopped {
+        answer::again(revision, Some(id.text()), code, &text)
+    } else if cause.is_told() {
         answer::error(revision, StatusCode::OK, Some(id.text()), code, &text)
     } else {
         answer::silence(revision)

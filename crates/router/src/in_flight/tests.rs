@@ -113,6 +113,15 @@ fn silence_means_nothing_while_nobody_listens() {
 }
 
 #[test]
+fn what_enters_after_the_stop_is_over_at_once() {
+    let registry = Rc::new(InFlight::default());
+    let before = enter(&registry, 1, "1");
+    registry.stop();
+    let after = enter(&registry, 1, "2");
+    assert_eq!([&before, &after].map(ended), [Some(Cause::Stopped); 2]);
+}
+
+#[test]
 fn slots_are_used_again() {
     let registry = Rc::new(InFlight::default());
     for _ in 0..3 {

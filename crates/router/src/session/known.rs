@@ -1,7 +1,7 @@
 //! What is remembered about one session.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
@@ -21,6 +21,8 @@ pub(crate) struct Known {
     until: AtomicU64,
     /// Which of its open streams gets notifications, [`NO_STREAM`] or [`ENDED`].
     stream: AtomicU64,
+    /// Its open streams, the oldest first: at most [`STREAMS`].
+    streams: Mutex<Vec<u64>>,
     /// One more than the turn of the list it last saw; 0 for never.
     listed: AtomicU64,
     /// As `listed`, of the change that the stream which gets notifications was told.
@@ -31,6 +33,8 @@ pub(crate) struct Known {
     changed: Arc<Notify>,
 }
 
+/// How many streams a session may have open. Clients have one; one whose connection broke unseen has another for a while.
+const STREAMS: usize = 4;
 const GONE: u64 = 0;
 const NO_STREAM: u64 = 0;
 /// In place of a stream: its client ended the session, or it is known here no longer.
@@ -150,12 +154,33 @@ impl Known {
     }
 
     /// Notifications go to `stream` from now on: of several the newest is the one that is surely heard, since a client
-    /// that lost one opens another long before the loss shows here.
+    /// that lost one opens another long before the loss shows here. The oldest ends where there are too many.
     pub(crate) fn takes(&self, stream: u64) {
+        {
+            let mut streams = self.streams();
+            if streams.len() == STREAMS {
+                streams.remove(0);
+            }
+            streams.push(stream);
+        }
         let latest = |held: u64| (held != ENDED).then_some(stream);
         if self.stream.fetch_update(Ordering::AcqRel, Ordering::Acquire, latest).is_ok() {
             self.told_again();
         }
+    }
+
+    /// Whether `stream` is still one of those that the session may have open.
+    pub(crate) fn has_stream(&self, stream: u64) -> bool {
+        self.streams().contains(&stream)
+    }
+
+    /// Whether the session has an open stream that is older.
+    pub(crate) fn is_further(&self, stream: u64) -> bool {
+        self.streams().first() != Some(&stream)
+    }
+
+    fn streams(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether `stream` is the one that gets notifications now: a session's streams never get the same one twice.
@@ -168,6 +193,7 @@ impl Known {
 
     /// It is closed; another open one may claim what it held.
     pub(crate) fn gives_up(&self, stream: u64, now: u64) {
+        self.streams().retain(|open| *open != stream);
         let alive = |used: u64| (used != GONE).then_some(used.max(now));
         let _gone = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, alive);
         if self.stream.compare_exchange(stream, NO_STREAM, Ordering::AcqRel, Ordering::Acquire).is_ok() {

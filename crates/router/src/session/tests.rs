@@ -288,6 +288,20 @@ fn what_another_router_issued_by_a_clock_ahead_of_ours_expires_once() {
 }
 
 #[test]
+fn a_session_keeps_its_newest_streams() {
+    let known = Known::default();
+    (1..=4).for_each(|stream| known.takes(stream));
+    assert!(!known.is_further(1) && known.is_further(2) && (1..=4).all(|stream| known.has_stream(stream)));
+    known.takes(5);
+    assert!(!known.has_stream(1) && (2..=5).all(|stream| known.has_stream(stream)) && !known.is_further(2));
+    assert!(known.claims(5));
+    known.gives_up(1, 10);
+    known.gives_up(3, 10);
+    known.takes(6);
+    assert!([2, 4, 5, 6].into_iter().all(|stream| known.has_stream(stream)), "one has left");
+}
+
+#[test]
 fn one_stream_is_told_once() {
     let known = Known::default();
     assert!(!known.to_be_told(5), "a client that never listed has nothing to list again");

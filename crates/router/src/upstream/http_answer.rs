@@ -68,11 +68,11 @@ impl Exchange {
     fn only_answer(&self, message: Whole) -> Result<Bytes, CallError> {
         match (read(&message), message) {
             (Inbound::Answer { id, span }, message) if id == self.restore.id => Ok(match message {
-                Whole::Small(message) => self.restore.answer(&message, span),
+                Whole::Small { bytes: message, .. } => self.restore.answer(&message, span),
                 Whole::Large(large) => large.with(|message| self.restore.answer_in_place(message, span)),
             }),
             (Inbound::NamelessError { error }, message) => Ok(match message {
-                Whole::Small(message) => self.restore.named(&message, error),
+                Whole::Small { bytes: message, .. } => self.restore.named(&message, error),
                 Whole::Large(large) => large.with(|message| self.restore.name_in_place(message, error)),
             }),
             (

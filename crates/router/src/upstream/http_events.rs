@@ -24,7 +24,9 @@ use super::http_pool::{self, Body};
 use super::http_target::{LAST_EVENT_ID, event_id};
 use super::inbound::{Inbound, read};
 use super::unasked::Pace;
+use super::whole;
 use crate::beside::{LARGE, beside};
+use crate::budget::{SMALL, Weight};
 use crate::call::{CallError, Cause};
 use crate::endpoint::{Endpoint, EndpointEvent};
 
@@ -43,6 +45,10 @@ pub(super) struct HttpEvents {
     /// Why something that came, and was no answer, could not be read.
     unread: Option<String>,
     resume: Resume,
+    /// Of what was read and is not complete.
+    weight: Option<Weight>,
+    /// There is no room to read on yet.
+    waiting: Option<Pin<Box<dyn Future<Output = Option<Weight>> + Send>>>,
 }
 
 /// Where messages come from.
@@ -108,6 +114,8 @@ impl HttpEvents {
             pace: Pace::default(),
             unread: None,
             resume: Resume::new(),
+            weight: None,
+            waiting: None,
         }
     }
 
@@ -200,6 +208,7 @@ impl HttpEvents {
 
     fn answer_came(&mut self) {
         self.answered = true;
+        self.weight = None;
         self.exchange.over();
     }
 
@@ -240,8 +249,35 @@ impl HttpEvents {
         Poll::Ready(Some(Err(error)))
     }
 
+    /// Returns once there is room for what is held of an event that is not complete: its server holds the rest meanwhile.
+    fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        if let Some(waiting) = &mut self.waiting {
+            self.weight = ready!(waiting.as_mut().poll(context));
+            self.waiting = None;
+            if self.weight.is_none() {
+                return Poll::Ready(Err(whole::no_room(&self.exchange, self.decoder.held())));
+            }
+            return Poll::Ready(Ok(()));
+        }
+        let held = self.decoder.held();
+        if held <= SMALL || whole::is_own(&self.exchange) {
+            self.weight = None;
+            return Poll::Ready(Ok(()));
+        }
+        let endpoint = &self.exchange.endpoint;
+        let (write, buffered) = (endpoint.limits().write, endpoint.limits().buffered_bytes);
+        let mut weight = self.weight.take().unwrap_or_else(|| endpoint.upstreams.budget.nothing());
+        if weight.try_set(held, buffered) {
+            self.weight = Some(weight);
+            return Poll::Ready(Ok(()));
+        }
+        self.waiting = Some(Box::pin(async move { weight.set_within(write, held, buffered).await.then_some(weight) }));
+        self.poll_room(context)
+    }
+
     /// Reads a little further. An error ends the call.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        ready!(self.poll_room(context))?;
         ready!(self.pace.poll_read(&self.exchange.endpoint.together, context));
         let body = match &mut self.from {
             Source::Stream(body) => body,

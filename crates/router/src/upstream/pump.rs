@@ -23,6 +23,7 @@ use super::stderr_tail::{Lines, StderrTail};
 use super::stdio::{ToChild, Waiter};
 use super::too_long::TooLong;
 use super::unasked::Unasked;
+use crate::budget::Weight;
 use crate::call::{CallError, Cause, Detail};
 use crate::endpoint::{Endpoint, EndpointEvent, Reason};
 use crate::keeper::{Keeper, Kept, Streams};
@@ -64,6 +65,8 @@ pub(super) struct Pump {
     inbound: BytesMut,
     /// Up to where `inbound` is known to have no line break.
     searched: usize,
+    /// What `inbound` has of a long line.
+    half_read: Option<Weight>,
     /// Whether people are told of what stands there without a line break.
     begun: bool,
     /// The message that is being read, if it is too long to be kept.
@@ -164,6 +167,7 @@ impl Pump {
             queued: 0,
             inbound: BytesMut::new(),
             searched: 0,
+            half_read: None,
             begun: false,
             too_long: None,
             stdout_open: true,
@@ -346,7 +350,7 @@ impl Pump {
         match message {
             // Given up while it waited here: the child never hears of it.
             ToChild::Call { waiter, .. } if waiter.answer.is_closed() => {}
-            ToChild::Call { id, line, waiter, room } => {
+            ToChild::Call { id, line, waiter, room, _charged: _ } => {
                 self.waiting.insert(id, Waiting { waiter, begins: self.queued, length: line.len() + 1 });
                 self.write_line(&line);
                 drop((line, room));

@@ -20,6 +20,7 @@ use super::inbound::Restore;
 use super::pump::{Closing, Pump};
 use super::stdio_events::StdioEvents;
 use super::{Link, OURSELVES, outgoing};
+use crate::budget::SMALL;
 use crate::call::{Answer, Call, CallError, Cause, EventStream};
 use crate::endpoint::{AskError, BringUpFailure, Endpoint};
 use crate::keeper::{Kept, Launch};
@@ -58,6 +59,8 @@ pub(super) enum ToChild {
         waiter: Waiter,
         /// Of a large message, until it is taken.
         room: Option<OwnedSemaphorePermit>,
+        /// The large body that the line was made of: its charge stands for the line, whatever becomes of the call.
+        _charged: Option<Bytes>,
     },
     /// A notification, as one line.
     Notify(Vec<u8>),
@@ -125,7 +128,8 @@ impl StdioLink {
         };
         let waiter = Waiter { answer: answer_to, progress: progress_to };
         let room = if call.body.len() < LARGE { None } else { self.room_for(call.body.len()).await };
-        let message = ToChild::Call { id, line: outgoing::write_line(call, id), waiter, room };
+        let charged = (call.body.len() > SMALL).then(|| call.body.clone());
+        let message = ToChild::Call { id, line: outgoing::write_line(call, id), waiter, room, _charged: charged };
         let server = endpoint.key.backend.as_str();
         if self.queue.send(message).await.is_err() {
             return Err(CallError::unsent(Cause::Lost, format!("the process of server `{server}` has ended")));

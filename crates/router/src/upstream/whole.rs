@@ -17,8 +17,8 @@ use tokio::runtime::Handle;
 use super::http_answer::{Exchange, too_large};
 use super::http_pool::Body;
 use super::http1::Http1Error;
-use crate::call::{CallError, Cause};
-use crate::room::{LARGE, Share};
+use crate::budget::{LARGE, SMALL, Share, Weight};
+use crate::call::{CallError, Cause, Side};
 
 /// How long a server may send nothing of a large answer that it has begun, while others wait for the room.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -27,7 +27,11 @@ const GROWTH: usize = 2 << 10;
 
 /// One message.
 pub(super) enum Whole {
-    Small(Bytes),
+    /// Charged while it is read and sorted, unless it is short.
+    Small {
+        bytes: Bytes,
+        _weight: Option<Weight>,
+    },
     Large(Large),
 }
 
@@ -36,6 +40,8 @@ pub(super) struct Large {
     bytes: Vec<u8>,
     /// None for what the gateway asks for itself.
     _share: Option<Share>,
+    /// Until it is charged as what its client has to take.
+    weight: Weight,
 }
 
 impl Deref for Whole {
@@ -43,7 +49,7 @@ impl Deref for Whole {
 
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Small(bytes) => bytes,
+            Self::Small { bytes, .. } => bytes,
             Self::Large(large) => &large.bytes,
         }
     }
@@ -53,6 +59,7 @@ impl Large {
     /// As `change` leaves it.
     pub(super) fn with(mut self, change: impl FnOnce(&mut Vec<u8>)) -> Bytes {
         change(&mut self.bytes);
+        self.weight.set(0);
         Bytes::from_owner(self)
     }
 }
@@ -68,6 +75,8 @@ pub(super) enum ReadError {
     Broken(Http1Error),
     /// It paused, and its room was needed.
     Paused,
+    /// There was no room to read on after so many bytes.
+    NoRoom(usize),
 }
 
 impl ReadError {
@@ -84,6 +93,7 @@ impl ReadError {
                 );
                 CallError::sent(Cause::Protocol, text)
             }
+            Self::NoRoom(read) => no_room(exchange, read),
         }
     }
 }
@@ -93,6 +103,7 @@ pub(super) async fn read(mut body: Body, exchange: &Exchange) -> Result<Whole, R
     let mut first = Bytes::new();
     let mut more = BytesMut::new();
     let mut length = 0_usize;
+    let mut weight = None;
     let (announced, limit) = (body.size_hint().lower(), exchange.limit());
     if announced > limit {
         return Err(ReadError::TooLarge);
@@ -115,17 +126,22 @@ pub(super) async fn read(mut body: Body, exchange: &Exchange) -> Result<Whole, R
             more.extend_from_slice(&first);
         }
         more.extend_from_slice(&data);
+        if more.capacity() > SMALL {
+            charge(&mut weight, more.capacity(), exchange).await?;
+        }
         if length > LARGE {
             return Box::pin(read_large(body, &more, 0, exchange)).await;
         }
     }
-    Ok(Whole::Small(if more.is_empty() { first } else { more.freeze() }))
+    Ok(Whole::Small { bytes: if more.is_empty() { first } else { more.freeze() }, _weight: weight })
 }
 
 /// Reads the rest of what has `begun`; of what length it is in all, if that was announced.
 async fn read_large(mut body: Body, begun: &[u8], announced: u64, exchange: &Exchange) -> Result<Whole, ReadError> {
     let limit = exchange.limit();
     let mut share = share(exchange, if announced > 0 { announced } else { limit }).await;
+    // The room bounds what is read now.
+    let mut weight = exchange.endpoint.upstreams.budget.nothing();
     let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or(0).max(begun.len()) + GROWTH);
     bytes.extend_from_slice(begun);
     while let Some(data) = next(&mut body, share.as_ref()).await? {
@@ -133,21 +149,54 @@ async fn read_large(mut body: Body, begun: &[u8], announced: u64, exchange: &Exc
             return Err(ReadError::TooLarge);
         }
         bytes.extend_from_slice(&data);
+        weight.set(bytes.len());
     }
     if let Some(share) = &mut share {
         share.shrink(bytes.len() as u64);
     }
-    Ok(Whole::Large(Large { bytes, _share: share }))
+    Ok(Whole::Large(Large { bytes, _share: share, weight }))
+}
+
+/// Whether the gateway asks for itself: on the control thread, and what it reads it does not hold for a client.
+pub(super) fn is_own(exchange: &Exchange) -> bool {
+    Handle::current().id() == exchange.endpoint.upstreams.control.id()
+}
+
+/// What is read on, when what there was no room for before may come: its server holds the rest meanwhile.
+async fn charge(weight: &mut Option<Weight>, bytes: usize, exchange: &Exchange) -> Result<(), ReadError> {
+    if is_own(exchange) {
+        return Ok(());
+    }
+    let weight = weight.get_or_insert_with(|| exchange.endpoint.upstreams.budget.nothing());
+    let limits = exchange.endpoint.limits();
+    if weight.try_set(bytes, limits.buffered_bytes) {
+        return Ok(());
+    }
+    let fits = Box::pin(weight.set_within(limits.write, bytes, limits.buffered_bytes)).await;
+    if fits { Ok(()) } else { Err(ReadError::NoRoom(bytes)) }
+}
+
+/// A call whose answer could not be read to its end.
+pub(super) fn no_room(exchange: &Exchange, read: usize) -> CallError {
+    let limits = exchange.endpoint.limits();
+    let text = format!(
+        "the call was executed and its answer is lost: after {read} bytes of what server `{}` said there was no room \
+         for more for {:?} (limits.write), since the gateway holds no more than {} bytes for clients \
+         (limits.buffered_bytes)",
+        exchange.server(),
+        limits.write,
+        limits.buffered_bytes
+    );
+    CallError { side: Side::Gateway, ..CallError::sent(Cause::TooLarge, text) }
 }
 
 /// Waits for room, unless the gateway asks for itself: what it reads then it does not hold.
 async fn share(exchange: &Exchange, bytes: u64) -> Option<Share> {
-    let upstreams = &exchange.endpoint.upstreams;
-    if Handle::current().id() == upstreams.control.id() {
+    if is_own(exchange) {
         return None;
     }
     let buffered = exchange.endpoint.limits().buffered_bytes;
-    Some(upstreams.room.share(bytes, buffered).await)
+    Some(exchange.endpoint.upstreams.budget.room().share(bytes, buffered).await)
 }
 
 /// The next piece. A server that pauses keeps its room for as long as nobody else needs it.

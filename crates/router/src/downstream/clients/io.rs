@@ -72,6 +72,7 @@ impl Write for Io {
         let written = Pin::new(socket).poll_write(context, bytes);
         if written.is_pending() {
             core.clients.stalls(client);
+            client.owes(bytes.len(), &core.shared.budget);
         } else if client.stalled.get().is_some() {
             core.clients.moves(client);
         }

@@ -1,6 +1,9 @@
 //! Who is closed when, and who makes room.
 
+use std::sync::Arc;
+
 use super::*;
+use crate::session::Known;
 
 fn at(seconds: u64) -> Time {
     Time::ZERO + Duration::from_secs(seconds)
@@ -87,6 +90,47 @@ fn room_is_made_by_who_uses_it_least() {
     }
     assert!(!clients.displace(), "one is served, one was served just now");
     assert_eq!((asking.closed.get(), just.closed.get()), (None, None));
+}
+
+#[test]
+fn who_listens_makes_room_after_all_others_and_further_streams_of_a_session_first() {
+    let clients = Clients::default();
+    let listening = |since: u64, known: &Arc<Known>| {
+        let client = clients.enter();
+        client.asks();
+        client.is_answered(Takes::Notifications);
+        known.takes(since);
+        client.listens(Listener { known: Arc::clone(known), stream: since, since: at(since) });
+        client
+    };
+    let (one, other) = (Arc::<Known>::default(), Arc::<Known>::default());
+    let (idlest, first, second, third) =
+        (listening(1, &other), listening(2, &one), listening(3, &one), listening(4, &one));
+    let idle = answered(&clients, at(5));
+    clients.now.set(at(6));
+    let just = listening(6, &Arc::default());
+    for victim in [&idle, &second, &third, &idlest, &first] {
+        assert!(clients.displace());
+        assert_eq!(victim.closed.get(), Some(Closed::Displaced));
+    }
+    assert!(!clients.displace() && just.is_open(), "it has begun to listen just now");
+    assert_eq!(Arc::strong_count(&other), 2, "its connection has not ended yet");
+}
+
+#[test]
+fn what_a_socket_does_not_take_is_charged_until_it_does() {
+    let (clients, budget) = (Clients::default(), Budget::default());
+    let (stalled, moving) = (answered(&clients, at(0)), answered(&clients, at(0)));
+    for client in [&stalled, &moving] {
+        clients.stalls(client);
+        client.owes(100, &budget);
+    }
+    moving.owes(70, &budget);
+    assert_eq!(budget.bytes(), 170);
+    clients.moves(&moving);
+    assert_eq!(budget.bytes(), 100);
+    clients.leave(&stalled);
+    assert_eq!(budget.bytes(), 0);
 }
 
 #[test]

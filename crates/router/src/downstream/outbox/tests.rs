@@ -6,7 +6,10 @@ use bytes::Bytes;
 use futures_util::task::noop_waker_ref;
 
 use super::{BYTES, EVENTS, FRAME, Outlet, SMALL};
-use crate::downstream::held::Held;
+use crate::budget::Budget;
+
+/// More than is put anywhere here.
+const LIMIT: u64 = 1 << 30;
 
 fn event(byte: u8, length: usize) -> Bytes {
     vec![byte; length].into()
@@ -25,17 +28,17 @@ fn take(outlet: &Outlet) -> Vec<u8> {
 
 #[test]
 fn what_nobody_takes_is_bounded_and_the_last_event_has_its_place() {
-    let held = Held::default();
+    let held = Budget::default();
     let context = Context::from_waker(noop_waker_ref());
     for (length, fit) in [(1, EVENTS), (BYTES / 4, 4), (BYTES * 3, 1)] {
         let (outbox, outlet) = super::new(&held);
         let mut put = 0;
         while outbox.poll_room(&context).is_ready() {
-            outbox.put(event(0, length));
+            assert!(outbox.put(event(0, length), || LIMIT));
             put += 1;
         }
         assert_eq!(put, fit, "events of {length} bytes");
-        outbox.put(event(1, 1));
+        assert!(outbox.put(event(1, 1), || LIMIT));
         drop(outbox);
         let all = put * length;
         assert_eq!(held.bytes(), if all > SMALL { all + 1 } else { 0 }, "what is held is counted");
@@ -49,18 +52,32 @@ fn what_nobody_takes_is_bounded_and_the_last_event_has_its_place() {
 
 #[test]
 fn without_a_reader_there_is_always_room() {
-    let held = Held::default();
+    let held = Budget::default();
     let context = Context::from_waker(noop_waker_ref());
     let (outbox, outlet) = super::new(&held);
     while outbox.poll_room(&context).is_ready() {
-        outbox.put(event(0, BYTES));
+        assert!(outbox.put(event(0, BYTES), || LIMIT));
     }
     assert_eq!(take(&outlet).len(), BYTES);
     assert!(outbox.poll_room(&context).is_ready(), "what is taken makes room");
-    outbox.put(event(0, BYTES));
+    assert!(outbox.put(event(0, BYTES), || LIMIT));
     assert!(outbox.poll_room(&context).is_pending());
     drop(outlet);
     assert!(outbox.poll_room(&context).is_ready());
-    outbox.put(event(0, BYTES));
+    assert!(outbox.put(event(0, BYTES), || LIMIT));
     assert_eq!(outbox.0.borrow().events.len(), 0, "nothing is kept for nobody");
+}
+
+#[test]
+fn where_all_is_held_for_others_a_small_event_has_its_place_and_a_large_one_has_none() {
+    let held = Budget::default();
+    let others = held.weigh(1000, LIMIT);
+    let (outbox, outlet) = super::new(&held);
+    assert!(!outbox.put(event(0, SMALL + 1), || 1001));
+    assert!(outbox.put(event(0, SMALL), || 1001) && outbox.put(event(0, SMALL), || 1001));
+    assert_eq!(held.bytes(), 1000 + 2 * SMALL, "small ones add up, and are counted then");
+    drop(others);
+    assert!(outbox.put(event(1, SMALL + 1), || 1001), "nothing is held for others");
+    assert_eq!(take(&outlet).len(), 3 * SMALL + 1);
+    assert_eq!(held.bytes(), 0);
 }

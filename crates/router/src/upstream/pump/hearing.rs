@@ -6,7 +6,8 @@ use mcp::message::ErrorObject;
 
 use super::{FAR_TOO_LONG, Pump, Waiting};
 use crate::beside::{LARGE, beside};
-use crate::call::CallError;
+use crate::budget::SMALL;
+use crate::call::{CallError, Cause, Side};
 use crate::endpoint::EndpointEvent;
 use crate::upstream::inbound::{Inbound, not_an_answer, read, too_large};
 use crate::upstream::stdio::Waiter;
@@ -14,6 +15,8 @@ use crate::upstream::unreadable::{Meant, meant};
 
 /// Bytes of a line without an end that people see at most; so many are looked at again when more of it comes.
 const SEEN: usize = 2 << 10;
+/// A line of progress that is no longer is not charged: few of them wait for one client.
+const SHORT: usize = 1 << 10;
 /// Characters of a line, or of an error, in what people read.
 const SHOWN: usize = 200;
 /// Bytes of an error that are looked at for what people read.
@@ -30,6 +33,8 @@ impl Pump {
         while let Some(at) = memchr::memchr(b'\n', &self.inbound[self.searched..]) {
             let line = self.inbound.split_to(self.searched + at + 1).freeze();
             self.searched = 0;
+            // What becomes of it is charged there.
+            self.half_read = None;
             let line = line.slice_ref(line.trim_ascii());
             if self.too_long.is_some() || line.len() as u64 > limit {
                 let mut too_long = self.too_long.take().unwrap_or_default();
@@ -67,12 +72,22 @@ impl Pump {
             }
         }
         self.note_begun();
+        self.charge_begun();
         if std::mem::take(&mut self.list_changed)
             && let Some(endpoint) = self.endpoint.upgrade()
         {
             endpoint.tell(EndpointEvent::ListChanged);
         }
         Ok(())
+    }
+
+    /// A long line is read in pieces; what is there of it counts.
+    fn charge_begun(&mut self) {
+        if self.inbound.len() <= SMALL {
+            self.half_read = None;
+        } else if let Some(endpoint) = self.endpoint.upgrade() {
+            self.half_read.get_or_insert_with(|| endpoint.upstreams.budget.nothing()).set(self.inbound.len());
+        }
     }
 
     /// An answer that lacks its line break is never taken: whose time is up meanwhile reads that it is there.
@@ -90,6 +105,15 @@ impl Pump {
         }
     }
 
+    /// The line, charged until its client's core has it, if it is longer than `free`; none if there is no room for it.
+    fn charged(&self, line: Bytes, free: usize) -> Option<Bytes> {
+        if line.len() <= free {
+            return Some(line);
+        }
+        let endpoint = self.endpoint.upgrade()?;
+        endpoint.upstreams.budget.charged(line, endpoint.limits().buffered_bytes)
+    }
+
     /// The call will have no other answer.
     fn fail(&mut self, id: u64, error: CallError) {
         if let Some(Waiting { waiter, .. }) = self.waiting.remove(&id) {
@@ -100,7 +124,16 @@ impl Pump {
 
     fn answer(&mut self, id: u64, line: Bytes, span: Span) -> bool {
         let Some(Waiting { waiter: Waiter { answer, progress }, .. }) = self.waiting.remove(&id) else { return false };
+        // Its client may be far behind with the progress before it.
+        let bytes = line.len();
+        let line = if progress.is_some() { self.charged(line, SMALL) } else { Some(line) };
         drop(progress); // closed first: the answer is the last thing to arrive
+        let Some(line) = line else {
+            let limit = self.endpoint.upgrade().map_or(0, |endpoint| endpoint.limits().buffered_bytes);
+            let lost = CallError::sent(Cause::TooLarge, CallError::lost_answer(bytes, limit));
+            drop(answer.send(Err(CallError { side: Side::Gateway, ..lost })));
+            return true;
+        };
         // Nobody there any more: its cancellation is on the way.
         drop(answer.send(Ok((line, span))));
         true
@@ -120,7 +153,9 @@ impl Pump {
             Inbound::Answer { .. } => unreachable!("handled above"),
             Inbound::Progress { token, span } => {
                 let progress = self.waiting.get(&token).and_then(|waiting| waiting.waiter.progress.as_ref());
-                if progress.is_none_or(|progress| progress.try_send((line, span)).is_err()) {
+                let line = progress.and_then(|_| self.charged(line, SHORT));
+                let taken = progress.zip(line).is_some_and(|(progress, line)| progress.try_send((line, span)).is_ok());
+                if !taken {
                     metrics::counter!("only1mcp_router_progress_dropped_total").increment(1);
                 }
             }

@@ -1,0 +1,243 @@
+//! The memory of one process for its clients (`limits.buffered_bytes`): what has come of their requests, and what of
+//! answers waits until they take it. Each path of bytes charges here what it holds, over all cores. What is small and
+//! goes out at once is not charged.
+//!
+//! Requests get half of it at most, so that the answer to a call that was executed finds room whatever clients send.
+
+mod room;
+mod uploads;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::Time;
+use tokio::sync::{Notify, oneshot};
+
+pub(crate) use room::{LARGE, Room, Share};
+pub(crate) use uploads::Refused;
+use uploads::Uploads;
+
+/// What is no larger is not charged, unless many of its kind wait for one client.
+pub(crate) const SMALL: usize = 64 << 10;
+/// From here on what clients do not read is given up, longest first: an eighth of what may be held.
+const MUCH: usize = 8;
+
+/// How much of what may be held waits for clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pressure {
+    None,
+    Some,
+    High,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Budget(Arc<Books>);
+
+#[derive(Debug, Default)]
+struct Books {
+    answers: AtomicUsize,
+    /// As `uploads` has it, for those who only look.
+    requests: AtomicUsize,
+    uploads: Mutex<Uploads>,
+    /// Wakes those that wait for room among the answers.
+    freed: Notify,
+    room: Room,
+}
+
+/// Some bytes on the way to a client. Dropped, they are held no more.
+#[derive(Debug)]
+pub(crate) struct Weight {
+    budget: Budget,
+    bytes: usize,
+}
+
+/// The body of a request. Dropped, it is held no more.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    budget: Budget,
+    number: u64,
+    bytes: usize,
+    given_up: oneshot::Receiver<()>,
+}
+
+impl Budget {
+    /// Where large answers wait before they are read.
+    pub(crate) fn room(&self) -> &Room {
+        &self.0.room
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.answers() + self.requests()
+    }
+
+    fn answers(&self) -> usize {
+        self.0.answers.load(Ordering::Relaxed)
+    }
+
+    fn requests(&self) -> usize {
+        self.0.requests.load(Ordering::Relaxed)
+    }
+
+    /// By answers alone: a client that takes its answer makes no room for requests.
+    pub(crate) fn pressure(&self, limit: u64) -> Pressure {
+        let (bytes, limit) = (self.answers(), size(limit));
+        if bytes > limit / 2 {
+            Pressure::High
+        } else if bytes > limit / MUCH {
+            Pressure::Some
+        } else {
+            Pressure::None
+        }
+    }
+
+    /// Nothing yet.
+    pub(crate) fn nothing(&self) -> Weight {
+        Weight { budget: self.clone(), bytes: 0 }
+    }
+
+    /// As [`Weight::try_set`], of something new.
+    pub(crate) fn weigh(&self, bytes: usize, limit: u64) -> Option<Weight> {
+        let mut weight = self.nothing();
+        weight.try_set(bytes, limit).then_some(weight)
+    }
+
+    /// `bytes`, charged until they are dropped; none if there is no room for them.
+    pub(crate) fn charged(&self, bytes: Bytes, limit: u64) -> Option<Bytes> {
+        let weight = self.weigh(bytes.len(), limit)?;
+        Some(Bytes::from_owner(Charged { bytes, _weight: weight }))
+    }
+
+    /// A body that has begun to come.
+    pub(crate) fn upload(&self, now: Time) -> Upload {
+        let (give_up, given_up) = oneshot::channel();
+        let number = self.uploads(|uploads| uploads.begin(now, give_up));
+        Upload { budget: self.clone(), number, bytes: 0, given_up }
+    }
+
+    fn uploads<T>(&self, act: impl FnOnce(&mut Uploads) -> T) -> T {
+        let mut uploads = self.0.uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = act(&mut uploads);
+        self.0.requests.store(uploads.taken(), Ordering::Relaxed);
+        outcome
+    }
+}
+
+struct Charged {
+    bytes: Bytes,
+    _weight: Weight,
+}
+
+/// A body, for as long as any of it is held.
+struct Body {
+    bytes: Bytes,
+    _upload: Upload,
+}
+
+impl AsRef<[u8]> for Body {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl AsRef<[u8]> for Charged {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+fn size(limit: u64) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+impl Weight {
+    /// Whatever the limit says: of what is here already.
+    pub(crate) fn set(&mut self, bytes: usize) {
+        if bytes > self.bytes {
+            self.budget.0.answers.fetch_add(bytes - self.bytes, Ordering::Relaxed);
+        } else if bytes < self.bytes {
+            self.budget.0.answers.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+            self.budget.0.freed.notify_waiters();
+        }
+        self.bytes = bytes;
+    }
+
+    /// If with it no more than `limit` is held, or if nothing else waits for clients: one may be as large as it is.
+    pub(crate) fn try_set(&mut self, bytes: usize, limit: u64) -> bool {
+        if bytes <= self.bytes {
+            self.set(bytes);
+            return true;
+        }
+        let (own, requests) = (self.bytes, self.budget.requests());
+        let fits = |before: usize| {
+            let others = before - own;
+            let all = others.saturating_add(requests).saturating_add(bytes);
+            (others == 0 || all <= size(limit)).then_some(others + bytes)
+        };
+        let set = self.budget.0.answers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
+        if set {
+            self.bytes = bytes;
+        }
+        set
+    }
+
+    /// As [`Self::try_set`], once there is room; whether there was within `patience`.
+    pub(crate) async fn set_within(&mut self, patience: Duration, bytes: usize, limit: u64) -> bool {
+        let budget = self.budget.clone();
+        let fits = async {
+            loop {
+                // Counts from here, so that nothing is missed between the try and the wait.
+                let freed = budget.0.freed.notified();
+                if self.try_set(bytes, limit) {
+                    return;
+                }
+                freed.await;
+            }
+        };
+        tokio::time::timeout(patience, fits).await.is_ok()
+    }
+}
+
+impl Drop for Weight {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+impl Upload {
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// It is so large now. Bodies that have been coming for longest make room for it.
+    pub(crate) fn grow(&mut self, bytes: usize, limit: u64, now: Time) -> Result<(), Refused> {
+        let answers = self.budget.answers();
+        let room = (size(limit) / 2).min(size(limit).saturating_sub(answers));
+        self.budget.uploads(|uploads| uploads.grow(self.number, bytes, room, now))?;
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    /// `bytes` are all of it: it is not given up any more, and charged until they are dropped.
+    pub(crate) fn whole(self, bytes: Bytes) -> Result<Bytes, Refused> {
+        self.budget.uploads(|uploads| uploads.is_whole(self.number))?;
+        Ok(Bytes::from_owner(Body { bytes, _upload: self }))
+    }
+
+    /// Ready when others needed its room.
+    pub(crate) fn poll_given_up(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        std::pin::Pin::new(&mut self.given_up).poll(context).map(drop)
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.budget.uploads(|uploads| uploads.end(self.number));
+        self.budget.0.freed.notify_waiters();
+    }
+}

@@ -1,0 +1,84 @@
+//! Who finds room, and who makes way.
+
+use std::task::Waker;
+
+use super::*;
+
+const LIMIT: u64 = 1000;
+
+fn at(millis: u64) -> Time {
+    Time::ZERO + Duration::from_millis(millis)
+}
+
+fn is_given_up(upload: &mut Upload) -> bool {
+    upload.poll_given_up(&mut Context::from_waker(Waker::noop())).is_ready()
+}
+
+#[test]
+fn requests_get_half_and_answers_what_is_left() {
+    let budget = Budget::default();
+    let mut first = budget.upload(at(0));
+    first.grow(500, LIMIT, at(0)).expect("half of it");
+    let mut second = budget.upload(at(0));
+    assert_eq!(second.grow(1, LIMIT, at(0)), Err(Refused::NoRoom));
+    let answer = budget.weigh(400, LIMIT).expect("requests cannot take it");
+    let mut more = budget.weigh(100, LIMIT).expect("it is full now");
+    assert!(budget.weigh(1, LIMIT).is_none() && !more.try_set(101, LIMIT) && more.try_set(99, LIMIT));
+    assert_eq!((budget.bytes(), budget.pressure(LIMIT)), (999, Pressure::Some));
+    drop(first);
+    assert!(more.try_set(600, LIMIT));
+    assert_eq!((budget.bytes(), budget.pressure(LIMIT)), (1000, Pressure::High));
+    assert_eq!(second.grow(1, LIMIT, at(0)), Ok(()), "one that is alone always fits");
+    assert_eq!(budget.upload(at(0)).grow(1, LIMIT, at(0)), Err(Refused::NoRoom), "answers have all of it");
+    drop((answer, more, second));
+    assert_eq!((budget.bytes(), budget.pressure(LIMIT)), (0, Pressure::None));
+    assert!(budget.weigh(5000, LIMIT).is_some(), "one that is alone always fits");
+    let all: Vec<_> = (0..10).map(|_| budget.upload(at(0))).collect();
+    drop(all);
+    assert_eq!(budget.bytes(), 0);
+}
+
+#[test]
+fn of_bodies_that_are_not_complete_the_longest_makes_way() {
+    let budget = Budget::default();
+    let begun = |since: u64, bytes: usize| {
+        let mut upload = budget.upload(at(since));
+        upload.grow(bytes, LIMIT, at(since)).expect("there is room");
+        upload
+    };
+    let (whole, mut older, mut old, mut young) = (begun(0, 100), begun(1, 100), begun(2, 100), begun(500, 100));
+    let whole = whole.whole(Bytes::from_static(b"whole")).expect("it was not given up");
+    let mut new = budget.upload(at(1100));
+    assert_eq!(new.grow(400, LIMIT, at(1100)), Err(Refused::NoRoom), "the young one is not given up");
+    let all = [&mut older, &mut old, &mut young];
+    assert_eq!(all.map(is_given_up), [false; 3], "nothing is given up in vain");
+    new.grow(150, LIMIT, at(1100)).expect("one makes way");
+    let all = [&mut older, &mut old, &mut young];
+    assert_eq!(all.map(is_given_up), [true, false, false]);
+    assert_eq!(older.grow(101, LIMIT, at(1100)), Err(Refused::GivenUp));
+    assert_eq!(older.whole(Bytes::new()), Err(Refused::GivenUp));
+    assert_eq!(old.grow(300, LIMIT, at(1100)), Err(Refused::GivenUp), "it is the longest itself");
+    assert_eq!(budget.bytes(), 350);
+    drop((old, young, new));
+    let piece = whole.slice(1..2);
+    drop(whole);
+    assert_eq!(budget.bytes(), 100, "for as long as any of it is held");
+    drop(piece);
+    assert_eq!(budget.bytes(), 0);
+}
+
+#[tokio::test]
+async fn who_waits_gets_what_is_freed_or_gives_up_in_time() {
+    let budget = Budget::default();
+    let held = budget.weigh(900, LIMIT).expect("all is free");
+    let mut waiting = budget.nothing();
+    assert!(!waiting.set_within(Duration::ZERO, 200, LIMIT).await, "there is none");
+    let (got, ()) = tokio::join!(waiting.set_within(Duration::from_secs(30), 200, LIMIT), async { drop(held) });
+    assert!(got && budget.bytes() == 200);
+    let charged = budget.charged(Bytes::from_static(&[7; 300]), LIMIT).expect("there is room");
+    let piece = charged.slice(1..2);
+    drop((charged, waiting));
+    assert_eq!(budget.bytes(), 300, "for as long as any of it is held");
+    drop(piece);
+    assert_eq!(budget.bytes(), 0);
+}

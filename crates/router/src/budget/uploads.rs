@@ -1,0 +1,87 @@
+//! The bodies of requests that are in memory, and which of them make way when there is no room for more.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use model::Time;
+use tokio::sync::oneshot;
+
+/// A body that has been coming for less is not given up for another one.
+pub(super) const SETTLED: Duration = Duration::from_secs(1);
+
+/// Why a body may not grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Requests hold as much as they may.
+    NoRoom,
+    /// Others needed its room, and of those that are not complete it has been coming for longest.
+    GivenUp,
+}
+
+/// By number, and so by age.
+#[derive(Debug, Default)]
+pub(super) struct Uploads {
+    next: u64,
+    taken: usize,
+    all: BTreeMap<u64, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    bytes: usize,
+    since: Time,
+    /// None once all of it is here.
+    give_up: Option<oneshot::Sender<()>>,
+}
+
+impl Uploads {
+    pub(super) fn taken(&self) -> usize {
+        self.taken
+    }
+
+    pub(super) fn begin(&mut self, now: Time, give_up: oneshot::Sender<()>) -> u64 {
+        self.next += 1;
+        self.all.insert(self.next, Entry { bytes: 0, since: now, give_up: Some(give_up) });
+        self.next
+    }
+
+    /// One that is alone always fits.
+    pub(super) fn grow(&mut self, number: u64, bytes: usize, room: usize, now: Time) -> Result<(), Refused> {
+        let own = self.all.get(&number).ok_or(Refused::GivenUp)?.bytes;
+        let others = self.taken - own;
+        let fits = |others: usize| others == 0 || others.saturating_add(bytes) <= room;
+        let mut left = others;
+        let mut given_up = Vec::new();
+        let unfinished = self.all.iter().filter(|(_, entry)| entry.give_up.is_some());
+        let mut settled = unfinished.filter(|(_, entry)| now.since(entry.since) >= SETTLED);
+        while !fits(left) {
+            let (oldest, entry) = settled.next().ok_or(Refused::NoRoom)?;
+            if *oldest == number {
+                self.end(number);
+                return Err(Refused::GivenUp);
+            }
+            left -= entry.bytes;
+            given_up.push(*oldest);
+        }
+        for one in given_up {
+            self.end(one);
+        }
+        if let Some(entry) = self.all.get_mut(&number) {
+            entry.bytes = bytes;
+            self.taken = left + bytes;
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_whole(&mut self, number: u64) -> Result<(), Refused> {
+        self.all.get_mut(&number).ok_or(Refused::GivenUp)?.give_up = None;
+        Ok(())
+    }
+
+    /// Its task learns of it by the end of its channel, and then gives back its memory.
+    pub(super) fn end(&mut self, number: u64) {
+        if let Some(entry) = self.all.remove(&number) {
+            self.taken -= entry.bytes;
+        }
+    }
+}

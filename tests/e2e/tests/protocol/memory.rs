@@ -1,0 +1,220 @@
+//! What clients and servers can make the gateway keep: bodies that never end, answers that are not taken, streams that are
+//! only opened.
+
+use std::{io::Write, time::Duration};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use testkit::{Document, Fault, Server, client::http_get, fault, stub, stub::Stub, wait};
+use tokio::time::Instant;
+
+use super::{
+    Stage,
+    raw::{LIMIT, Raw, Response, call, head},
+};
+
+const MIB: usize = 1 << 20;
+const EVENTS: &str = "text/event-stream";
+
+/// A server that answers each call with `length` bytes, or as many of them as it says before it stops.
+fn server(media: &'static str, length: usize, stops_at: Option<usize>) -> Result<Stub, Fault> {
+    Stub::start_with(vec!["do".to_owned()], move |request, mut stream| {
+        let body = stub::text(&request.body["id"], &"y".repeat(length));
+        let body = if media == EVENTS { format!("data: {body}\n\n") } else { body };
+        let Some(stops_at) = stops_at.filter(|_| request.body["params"]["arguments"]["stops"] == true) else {
+            return Some((media, body));
+        };
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {media}\r\nContent-Length: {}\r\n\r\n", body.len());
+        drop(stream.write_all(&[head.as_bytes(), &body.as_bytes()[..stops_at]].concat()));
+        drop(std::io::Read::read_to_end(&mut stream, &mut Vec::new()));
+        Some((stub::RAW, String::new()))
+    })
+}
+
+fn stage(name: &str, limits: Value, server: &Stub) -> Result<Stage, Fault> {
+    Stage::new(name, |_| Ok(Document::default().key("limits", limits).with(Server::http("s", &server.url()))))
+}
+
+fn held(stage: &Stage) -> u64 {
+    let (_, page) = http_get(stage.gateway.ops, "/metrics").unwrap_or_default();
+    let line = page.lines().find_map(|line| line.strip_prefix("only1mcp_router_held_bytes "));
+    line.and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+/// What a process has in memory, in MiB.
+fn resident(stage: &Stage) -> Result<u64, Fault> {
+    let text = std::fs::read_to_string(format!("/proc/{}/status", stage.gateway.pid()))?;
+    let line =
+        text.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<u64>().ok());
+    Ok(line.ok_or_else(|| fault("no VmRSS"))? >> 10)
+}
+
+/// Begins a body of `length` bytes and leaves out its last one.
+fn begin_upload(session: &Raw, address: std::net::SocketAddr, length: usize) -> Result<Raw, Fault> {
+    let mut raw = session.again()?;
+    let id = raw.session.clone().unwrap_or_default();
+    raw.write(&head(address, length, &[("Mcp-Session-Id", id.as_bytes())]))?;
+    raw.write(&vec![b' '; length - 1])?;
+    Ok(raw)
+}
+
+fn text(answer: &Response) -> String {
+    answer.json()["error"]["message"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn bodies_that_never_end_take_neither_the_room_of_answers_nor_that_of_requests() -> Result<(), Fault> {
+    let server = server("application/json", 3 * MIB / 2, None)?;
+    let stage = stage("uploads", json!({ "buffered_bytes": "4MiB", "request_bytes": "1MiB" }), &server)?;
+    let session = Raw::open(stage.gateway.mcp)?;
+    let mut uploads = Vec::new();
+    for _ in 0..8 {
+        uploads.push(begin_upload(&session, stage.gateway.mcp, 900 << 10)?);
+    }
+    wait::until_true("the first ones to be held", LIMIT, || held(&stage) > MIB as u64)?;
+    assert!(held(&stage) <= 2 * MIB as u64, "half of all at most, not {}", held(&stage));
+    let answer = session.again()?.ask(&call(1, "s__do", json!({})))?;
+    assert_eq!(answer.code(), None, "an executed call has its answer: {}", text(&answer));
+    // Those that are there for a while make way for one that is complete.
+    let arguments = json!({ "text": "x".repeat(900 << 10) });
+    wait::until_true("a large request to be let in", LIMIT, || {
+        let asked = session.again().and_then(|mut raw| raw.ask(&call(2, "s__do", arguments.clone())));
+        asked.is_ok_and(|answer| answer.status == 200 && answer.code().is_none())
+    })?;
+    let answers = uploads.iter_mut().map(|raw| {
+        raw.stream.set_read_timeout(Some(Duration::from_millis(200)))?;
+        // The others are still waited for.
+        Ok(raw.response().ok())
+    });
+    let answers = answers.collect::<Result<Vec<_>, Fault>>()?;
+    let statuses: Vec<_> = answers.iter().map(|answer| answer.as_ref().map_or(0, |answer| answer.status)).collect();
+    assert!(statuses.contains(&408) && statuses.contains(&503), "{statuses:?}");
+    for answer in answers.iter().flatten() {
+        let text = text(answer);
+        assert!(text.contains("limits.buffered_bytes") && text.contains("nothing was executed"), "{answer:?}");
+        assert_eq!(answer.status == 503, answer.header("retry-after").is_some(), "{answer:?}");
+    }
+    drop(uploads);
+    wait::until_true("nothing to be held", LIMIT, || held(&stage) == 0)
+}
+
+#[test]
+fn events_that_are_not_read_are_held_within_the_limit() -> Result<(), Fault> {
+    let server = server(EVENTS, 900 << 10, None)?;
+    let stage = stage("events", json!({ "buffered_bytes": "4MiB", "write": "3s" }), &server)?;
+    let session = Raw::open(stage.gateway.mcp)?;
+    let before = resident(&stage)?;
+    let mut silent = Vec::new();
+    for number in 0..60 {
+        let mut raw = session.again()?;
+        raw.say(&call(number, "s__do", json!({})))?;
+        silent.push(raw);
+    }
+    wait::until_true("some of it to be held", LIMIT, || held(&stage) > 2 * MIB as u64)?;
+    let grown = resident(&stage)?.saturating_sub(before);
+    assert!(grown < 32, "{before} MiB before, {grown} MiB more with 60 clients that do not read");
+    // Those that do not read make way.
+    let mut good = session.again()?;
+    wait::until_true("an answer", 2 * LIMIT, || {
+        good.ask(&call("good", "s__do", json!({}))).is_ok_and(|answer| answer.code().is_none())
+    })?;
+    drop(silent);
+    wait::until_true("nothing to be held", LIMIT, || held(&stage) == 0)
+}
+
+#[test]
+fn answers_that_are_half_there_are_held_within_the_limit_and_given_up_in_time() -> Result<(), Fault> {
+    for media in ["application/json", EVENTS] {
+        let server = server(media, 900 << 10, Some(800 << 10))?;
+        let stage = stage("half-there", json!({ "buffered_bytes": "4MiB", "write": "1s" }), &server)?;
+        let session = Raw::open(stage.gateway.mcp)?;
+        let before = resident(&stage)?;
+        let mut clients = Vec::new();
+        for number in 0..40 {
+            let mut raw = session.again()?;
+            raw.say(&call(number, "s__do", json!({ "stops": true })))?;
+            // A stream begins at once.
+            if media == EVENTS {
+                raw.head_of_response()?;
+            }
+            clients.push(raw);
+        }
+        wait::until_true("some of it to be held", LIMIT, || held(&stage) > 2 * MIB as u64)?;
+        // Most find no room to be read on.
+        let asked = Instant::now();
+        let mut lost = 0;
+        while lost < 20 && asked.elapsed() < LIMIT {
+            for raw in &mut clients {
+                raw.stream.set_read_timeout(Some(Duration::from_millis(10)))?;
+                let answer =
+                    if media == EVENTS { raw.event() } else { raw.response().map(|answer| Some(answer.json())) };
+                let Ok(Some(answer)) = answer else { continue };
+                let text = answer["error"]["message"].as_str().unwrap_or_default();
+                assert!(text.contains("limits.buffered_bytes") && text.contains("limits.write"), "{text}");
+                lost += 1;
+            }
+        }
+        let (held, grown) = (held(&stage), resident(&stage)?.saturating_sub(before));
+        assert!(lost >= 20 && held <= 5 * MIB as u64 && grown < 32, "{media}: {lost}, {held} bytes, {grown} MiB more");
+        clients.clear();
+        session.again()?.works()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn streams_take_no_place_from_clients_that_ask() -> Result<(), Fault> {
+    let server = server("application/json", 10, None)?;
+    let stage = stage("streams", json!({ "connections": 16 }), &server)?;
+    // Of one session the newest few stay, and the others end in an orderly way.
+    let session = Raw::open(stage.gateway.mcp)?;
+    let mut streams = Vec::new();
+    for _ in 0..7 {
+        let mut raw = session.again()?;
+        assert_eq!(raw.listen()?.status, 200);
+        streams.push(raw);
+    }
+    for old in &mut streams[..3] {
+        assert_eq!(old.event()?, None);
+        old.works()?;
+    }
+    for new in &mut streams[3..] {
+        new.stream.set_read_timeout(Some(Duration::from_millis(100)))?;
+        assert!(new.event().is_err(), "it is still open");
+    }
+    // Of many sessions each may have one, unless the place is needed.
+    let mut listeners = Vec::new();
+    let full = Instant::now();
+    while listeners.len() < 40 && full.elapsed() < 2 * LIMIT {
+        if let Ok(mut raw) = Raw::open(stage.gateway.mcp)
+            && raw.session.is_some()
+            && raw.listen().is_ok_and(|head| head.status == 200)
+        {
+            listeners.push(raw);
+        }
+    }
+    assert_eq!(listeners.len(), 40, "each finds a place in the end");
+    wait::until_true("a client that asks to find one", LIMIT, || {
+        let ping = json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" });
+        session.again().and_then(|mut raw| raw.ask(&ping)).is_ok_and(|answer| answer.status == 200)
+    })
+}
+
+#[test]
+fn a_body_that_is_not_complete_when_the_gateway_stops_is_told_so() -> Result<(), Fault> {
+    let server = Stub::start(vec!["do".to_owned()], |_| None)?;
+    let stage = stage("upload-stop", json!({}), &server)?;
+    let session = Raw::open(stage.gateway.mcp)?;
+    let mut runs = session.again()?;
+    runs.say(&call("runs", "s__do", json!({})))?;
+    server.wait("tools/call")?;
+    let mut upload = begin_upload(&session, stage.gateway.mcp, 100 << 10)?;
+    wait::until_true("the body to be read", LIMIT, || held(&stage) > 0)?;
+    stage.gateway.process.signal(Signal::SIGTERM);
+    let answer = upload.response()?;
+    assert_eq!((answer.status, answer.header("retry-after"), answer.closes()), (503, Some("1"), true), "{answer:?}");
+    assert!(text(&answer).contains("nothing was executed: send it again"), "{answer:?}");
+    stage.gateway.process.signal(Signal::SIGTERM);
+    assert_eq!(runs.response()?.code(), Some(1410));
+    Ok(())
+}
