@@ -191,6 +191,8 @@ async fn begin_and_pump(
             drop(endpoint);
             // If the attempt was given up, the link has gone with it, and the pump ends the child.
             drop(started_to.send(Ok(pid)));
+            // The attempt goes first, so that a child which ends at once still has a call to fail with how it ended.
+            tokio::task::yield_now().await;
             pump.run().await;
         }
         Err(reason) => {
