@@ -9,7 +9,7 @@ use runtime::telemetry::{Label, Metric};
 use tokio::sync::broadcast;
 use wire::pb::health::v1 as pb;
 
-const VERDICTS: &[&str] = &["healthy", "degraded", "unhealthy", "unknown", "starting"];
+const VERDICTS: &[&str] = &["healthy", "degraded", "unhealthy", "unknown", "starting", "failing"];
 const SOURCES: &[&str] = &["probe", "traffic"];
 
 /// All of them.
