@@ -13,7 +13,7 @@ use testkit::{
     stub::{self, Stub},
 };
 
-use super::peer::{Attack, Entry, Target};
+use super::peer::{Attack, Entry, Target, lowest_priority};
 
 pub(super) const PEERS: &[Entry] = &[
     ("reads-no-events", |_| Ok(Box::new(Lone::ReadsNoEvents))),
@@ -91,6 +91,7 @@ impl ReadsNoLargeAnswer {
         // Written as escapes, so that they take long to read.
         let text = "\n".repeat(15 << 20);
         let stub = Stub::start(vec!["do".to_owned()], move |request| {
+            lowest_priority();
             Some(("application/json", stub::text(&request.body["id"], &text)))
         })?;
         Ok(Self(stub))

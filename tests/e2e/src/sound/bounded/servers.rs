@@ -21,7 +21,7 @@ use testkit::{
 
 use tokio::time::Instant;
 
-use super::peer::{Attack, Entry, Target};
+use super::peer::{Attack, Entry, Target, lowest_priority};
 
 /// How long a client waits for the answer of a hostile server.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -110,6 +110,7 @@ impl Http {
         let counted = Arc::clone(&requests);
         // Ends with the process.
         thread::Builder::new().name("hostile".to_owned()).spawn(move || {
+            lowest_priority();
             for stream in listener.incoming().map_while(Result::ok) {
                 let counted = Arc::clone(&counted);
                 let serve = move || drop(serve(&stream, way, &counted));
