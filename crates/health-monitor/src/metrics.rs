@@ -9,7 +9,6 @@ use runtime::telemetry::{Label, Metric};
 use tokio::sync::broadcast;
 use wire::pb::health::v1 as pb;
 
-const VERDICTS: &[&str] = &["healthy", "degraded", "unhealthy", "unknown", "starting", "failing"];
 const SOURCES: &[&str] = &["probe", "traffic"];
 
 /// All of them.
@@ -17,7 +16,7 @@ pub const METRICS: &[Metric] = &[
     Metric::gauge("only1mcp_health_routers", &[], "Attached routers."),
     Metric::gauge(
         "only1mcp_health_endpoints",
-        &[Label("verdict", VERDICTS)],
+        &[Label("verdict", &Verdict::NAMES)],
         "Endpoints of all routers by verdict; one is counted once for each router that has it.",
     ),
     Metric::counter(
@@ -33,7 +32,7 @@ pub const METRICS: &[Metric] = &[
     Metric::counter("only1mcp_health_probes_total", &[], "Probes that routers were asked for."),
     Metric::counter(
         "only1mcp_health_verdict_changes_total",
-        &[Label("verdict", VERDICTS)],
+        &[Label("verdict", &Verdict::NAMES)],
         "Changed verdicts, by what they are now.",
     ),
     Metric::gauge("only1mcp_health_watchers", &[], "Callers that are told of every change."),

@@ -27,12 +27,23 @@ impl Verdict {
     pub const ALL: [Self; 6] =
         [Self::Healthy, Self::Degraded, Self::Unhealthy, Self::Unknown, Self::Starting, Self::Failing];
 
+    /// As they are written, in the same order.
+    pub const NAMES: [&'static str; 6] = {
+        let mut names = [""; 6];
+        let mut at = 0;
+        while at < names.len() {
+            names[at] = Self::ALL[at].as_str();
+            at += 1;
+        }
+        names
+    };
+
     /// Whether new exchanges may go there. Not knowing is no reason to refuse.
     pub fn is_routable(self) -> bool {
         matches!(self, Self::Healthy | Self::Degraded | Self::Unknown)
     }
 
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Healthy => "healthy",
             Self::Degraded => "degraded",

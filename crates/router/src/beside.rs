@@ -5,7 +5,7 @@ use bytes::Bytes;
 use mcp::{Envelope, ScanError};
 
 /// Bytes of a message from which on it is read there: less than a millisecond's work.
-pub(crate) const LARGE: usize = 256 << 10;
+pub(crate) const LONG: usize = 256 << 10;
 
 /// Does what takes long on a thread that serves nobody else meanwhile.
 pub(crate) async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {

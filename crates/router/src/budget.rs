@@ -2,7 +2,7 @@
 //! answers waits until they take it. Each path of bytes charges here what it holds, over all cores. What is small and
 //! goes out at once is not charged.
 //!
-//! Requests get half of it at most, so that the answer to a call that was executed finds room whatever clients send.
+//! Requests get half of it at most, so that they leave room for the answers to calls that were executed.
 
 mod room;
 mod uploads;
@@ -110,7 +110,7 @@ impl Budget {
     /// `bytes`, charged until they are dropped; none if there is no room for them.
     pub(crate) fn charged(&self, bytes: Bytes, limit: u64) -> Option<Bytes> {
         let weight = self.weigh(bytes.len(), limit)?;
-        Some(Bytes::from_owner(Charged { bytes, _weight: weight }))
+        Some(Bytes::from_owner(Charged { bytes, _charge: weight }))
     }
 
     /// A body that has begun to come.
@@ -128,24 +128,13 @@ impl Budget {
     }
 }
 
-struct Charged {
+/// Bytes, and what charges them for as long as any of them are held.
+struct Charged<T> {
     bytes: Bytes,
-    _weight: Weight,
+    _charge: T,
 }
 
-/// A body, for as long as any of it is held.
-struct Body {
-    bytes: Bytes,
-    _upload: Upload,
-}
-
-impl AsRef<[u8]> for Body {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl AsRef<[u8]> for Charged {
+impl<T> AsRef<[u8]> for Charged<T> {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -226,7 +215,7 @@ impl Upload {
     /// `bytes` are all of it: it is not given up any more, and charged until they are dropped.
     pub(crate) fn whole(self, bytes: Bytes) -> Result<Bytes, Refused> {
         self.budget.uploads(|uploads| uploads.is_whole(self.number))?;
-        Ok(Bytes::from_owner(Body { bytes, _upload: self }))
+        Ok(Bytes::from_owner(Charged { bytes, _charge: self }))
     }
 
     /// Ready when others needed its room.

@@ -55,11 +55,7 @@ pub const METRICS: &[Metric] = &[
         "1 while what is live came from the copy on disk and no config-manager has confirmed it.",
     ),
     Metric::gauge("only1mcp_router_tools", &[], "Tools that clients see."),
-    Metric::gauge(
-        "only1mcp_router_endpoints",
-        &[Label("verdict", &["healthy", "degraded", "unhealthy", "unknown", "starting", "failing"])],
-        "Live endpoints by verdict.",
-    ),
+    Metric::gauge("only1mcp_router_endpoints", &[Label("verdict", &Verdict::NAMES)], "Live endpoints by verdict."),
     Metric::gauge("only1mcp_router_endpoints_leaving", &[], "Endpoints that the live revision has no more."),
     Metric::gauge(
         "only1mcp_router_drains",

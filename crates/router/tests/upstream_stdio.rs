@@ -47,6 +47,9 @@ const TESTS: &[(&str, fn())] = &[
         run(calls::a_restart_fails_what_was_sent_and_holds_what_comes());
     }),
     ("who_asks_without_reading_is_ended", || run(bounds::who_asks_without_reading_is_ended())),
+    ("who_asks_faster_than_it_reads_is_heard_as_fast_as_it_reads", || {
+        run(bounds::who_asks_faster_than_it_reads_is_heard_as_fast_as_it_reads());
+    }),
     ("a_flood_of_one_server_is_no_matter_of_another", || run(bounds::a_flood_of_one_server_is_no_matter_of_another())),
     ("what_nobody_can_read_is_the_error_of_its_call", || {
         run(unreadable::what_nobody_can_read_is_the_error_of_its_call())

@@ -18,7 +18,7 @@ use super::body::Body;
 use super::core::Core;
 use super::service::{self, Session};
 use super::{answer, initialize, tools_call, traced, unread};
-use crate::beside::{self, LARGE};
+use crate::beside::{self, LONG};
 use crate::budget::{Refused, SMALL, Upload};
 
 /// How long a client may take from the head of a request to the end of its body.
@@ -41,7 +41,7 @@ pub(super) async fn post(core: Rc<Core>, request: Request<Incoming>) -> Response
         Err(fault) => return Box::pin(fault.answer(revision, limits, &head.headers, incoming)).await,
     };
     let (large, here);
-    let scanned = if body.len() > LARGE {
+    let scanned = if body.len() > LONG {
         large = Box::pin(beside::scan(body.clone())).await;
         large.borrow_dependent()
     } else {

@@ -21,7 +21,7 @@ use super::http1::Http1Error;
 use super::inbound::{self, Inbound, Restore, read};
 use super::whole::{self, Whole};
 use super::{Doubt, Link, shown_url};
-use crate::beside::{LARGE, beside};
+use crate::beside::{LONG, beside};
 use crate::call::{Answer, CallError, Cause, EventStream};
 use crate::endpoint::Endpoint;
 
@@ -149,7 +149,7 @@ pub(super) async fn accept(mut exchange: Exchange, response: Response<Body>) -> 
             let whole = whole::read(body, &exchange).await;
             exchange.over();
             let whole = whole.map_err(|error| error.of(&exchange))?;
-            if whole.len() > LARGE {
+            if whole.len() > LONG {
                 return Box::pin(beside(move || exchange.only_answer(whole))).await.map(Answer::Whole);
             }
             exchange.only_answer(whole).map(Answer::Whole)

@@ -25,7 +25,7 @@ use super::http_target::{LAST_EVENT_ID, event_id};
 use super::inbound::{Inbound, read};
 use super::unasked::Pace;
 use super::whole;
-use crate::beside::{LARGE, beside};
+use crate::beside::{LONG, beside};
 use crate::budget::{SMALL, Weight};
 use crate::call::{CallError, Cause};
 use crate::endpoint::{Endpoint, EndpointEvent};
@@ -140,7 +140,7 @@ impl HttpEvents {
         }
         self.resume.barren = 0;
         let message = event.data;
-        if message.len() > LARGE {
+        if message.len() > LONG {
             self.sorting = Some(Box::pin(beside(move || (read(&message), message))));
             return Ok(());
         }

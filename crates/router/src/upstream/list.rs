@@ -14,6 +14,7 @@ use mcp::{Tool, ToolPage};
 
 use super::Link;
 use super::ask::{ask, result_of};
+use crate::beside::beside;
 use crate::call::Call;
 use crate::endpoint::{AskError, Endpoint, LeftOut, Listing};
 
@@ -219,8 +220,7 @@ async fn page_of(response: Bytes) -> Result<Page, AskError> {
     if response.len() <= LONG {
         return Page::read(&response);
     }
-    let read = tokio::task::spawn_blocking(move || Page::read(&response)).await;
-    read.unwrap_or_else(|_| Err(AskError::Malformed { reason: "it could not be looked at".to_owned() }))
+    beside(move || Page::read(&response)).await
 }
 
 fn hash(json: &str) -> u64 {

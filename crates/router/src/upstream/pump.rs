@@ -361,7 +361,7 @@ impl Pump {
             ToChild::Cancel { id } => match self.waiting.remove(&id) {
                 Some(Waiting { begins, length, .. }) if begins >= self.written => self.take_back(begins, length),
                 Some(_) => {
-                    self.given_up.add(id);
+                    self.given_up.add(id, Instant::now());
                     self.write_line(&message::cancelled(&id.to_string(), None));
                 }
                 None => {}
@@ -406,8 +406,8 @@ impl Pump {
             self.queued += replies.len() as u64;
             self.out.unsplit(replies);
         }
-        // It reads, if slowly.
-        self.unread_until = None;
+        // It reads, if slowly: it has as long again, but is not heard while more than the mark waits for it.
+        self.unread_until = (self.replies.len() >= HIGH_WATER).then(|| Instant::now() + UNREAD);
         if self.out.is_empty() && self.out.capacity() > HIGH_WATER {
             self.out = BytesMut::new();
         }

@@ -47,8 +47,11 @@ fn before_query(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or_default()
 }
 
+/// Whether a reference stands for it, or for more than it.
 fn secret_host(configured: &str) -> bool {
-    configured.split('/').nth(2).is_some_and(|authority| authority.contains('$'))
+    let (scheme, rest) = configured.split_once("://").unwrap_or((configured, ""));
+    let authority = rest.split('/').next().unwrap_or_default();
+    scheme.contains('$') || authority.contains('$')
 }
 
 /// Letters alone, or the version of an API.
@@ -79,6 +82,9 @@ mod tests {
             ("https://one.example/hunter/mcp/", in_path, "https://one.example/***/mcp/"),
             ("/hunter/mcp/", in_path, "/***/mcp/"),
             ("https://hunter.example/mcp", in_host, "https://***/mcp"),
+            ("https://hunter.example/mcp", "${env:URL}", "https://***/***"),
+            ("https://hunter.example/mcp", "${file:/run/secrets/url}", "https://***/***"),
+            ("https://hunter.example/mcp", "${env:SCHEME}://one.example/mcp", "https://***/mcp"),
             ("mailto:hunter2@example.org", plain, "what is no address"),
             ("http://", plain, "what is no address"),
         ] {

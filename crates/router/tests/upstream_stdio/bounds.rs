@@ -52,6 +52,17 @@ pub async fn who_asks_without_reading_is_ended() {
     small.endpoint.shut_down().await;
 }
 
+pub async fn who_asks_faster_than_it_reads_is_heard_as_fast_as_it_reads() {
+    let small = bench(server(0), Limits::default());
+    small.up().await;
+    let growth = Growth::begin();
+    let answer = small.whole(&tool_call("1", "ask_and_read_slowly")).await;
+    let grown = growth.most();
+    assert!(answer.contains("heard enough"), "{answer}");
+    assert!(grown < 10 << 20, "{grown} bytes");
+    small.endpoint.shut_down().await;
+}
+
 pub async fn a_flood_of_one_server_is_no_matter_of_another() {
     let (flood, calm) = (bench(server(0), Limits::default()), bench(server(0), Limits::default()));
     flood.up().await;

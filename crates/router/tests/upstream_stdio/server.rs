@@ -1,7 +1,8 @@
 //! A small MCP server on stdio that answers when, and as badly as, a test wants.
 
-use std::io::{BufRead, Write};
+use std::io::{BufRead, Read, Write};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
@@ -33,6 +34,39 @@ pub fn serve(trees: u32) {
     if trees > 0 {
         loop {
             std::thread::park();
+        }
+    }
+}
+
+/// Asks on while it reads a little now and then.
+fn ask_and_read_slowly() {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let ask = format!(r#"{{"jsonrpc":"2.0","id":"{}","method":"ping"}}"#, "x".repeat(900));
+            while !over.load(Ordering::Relaxed) {
+                println!("{ask}");
+            }
+        });
+        let mut stdin = std::fs::File::open("/dev/stdin").unwrap();
+        for _ in 0..1_500 {
+            stdin.read_exact(&mut [0; 4 << 10]).unwrap();
+            // It is that slow.
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+}
+
+/// Says without end that its list changed, and soon answers.
+fn change_on(id: &Value) {
+    let mut out = std::io::stdout().lock();
+    for number in 0.. {
+        if writeln!(out, r#"{{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}}"#).is_err() {
+            break;
+        }
+        if number == 10_000 {
+            writeln!(out, r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":"changed"}}}}"#).unwrap();
         }
     }
 }
@@ -118,18 +152,11 @@ impl Server {
                 let mut out = std::io::stdout().lock();
                 while writeln!(out, r#"{{"jsonrpc":"2.0","id":"{}","method":"ping"}}"#, "x".repeat(500)).is_ok() {}
             }
-            "change_on" => {
-                let mut out = std::io::stdout().lock();
-                for number in 0.. {
-                    let said = writeln!(out, r#"{{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}}"#);
-                    if said.is_err() {
-                        break;
-                    }
-                    if number == 10_000 {
-                        writeln!(out, r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":"changed"}}}}"#).unwrap();
-                    }
-                }
+            "ask_and_read_slowly" => {
+                ask_and_read_slowly();
+                answer(id, "heard enough");
             }
+            "change_on" => change_on(id),
             "cancelled" => answer(id, self.cancelled.clone()),
             "held" => answer(id, self.held.clone()),
             // Reads nothing until there is such a file.

@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use mcp::Span;
 use mcp::message::ErrorObject;
+use tokio::time::Instant;
 
 use super::{FAR_TOO_LONG, Pump, Waiting};
-use crate::beside::{LARGE, beside};
+use crate::beside::{LONG, beside};
 use crate::budget::SMALL;
 use crate::call::{CallError, Cause, Side};
 use crate::endpoint::EndpointEvent;
@@ -54,7 +55,7 @@ impl Pump {
                     self.fail(id, too_large(&self.server, limit));
                 }
             } else if !line.is_empty() {
-                let inbound = if line.len() <= LARGE { read(&line) } else { Box::pin(sort(line.clone())).await };
+                let inbound = if line.len() <= LONG { read(&line) } else { Box::pin(sort(line.clone())).await };
                 self.take_message(inbound, line);
             }
         }
@@ -252,7 +253,7 @@ impl Pump {
     fn the_one_that_waits(&self) -> Option<u64> {
         let mut read = self.read_by_child();
         let one = read.next();
-        one.filter(|_| read.next().is_none() && self.given_up.is_empty())
+        one.filter(|_| read.next().is_none() && self.given_up.is_empty(Instant::now()))
     }
 
     /// Calls that wait, and that the child may have read.
