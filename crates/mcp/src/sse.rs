@@ -27,6 +27,9 @@ pub struct EventTooLarge {
     pub limit: usize,
 }
 
+/// Bytes that are kept between two lines.
+const LINE_KEPT: usize = 16 << 10;
+
 /// The state between two chunks of one stream.
 #[derive(Debug)]
 pub struct Decoder {
@@ -92,7 +95,8 @@ impl Decoder {
                 line.extend_from_slice(&chunk[..end]);
                 self.line_ended(&line, out);
                 line.clear();
-                self.line = line; // keeps its capacity
+                line.shrink_to(LINE_KEPT);
+                self.line = line;
             }
             chunk = &chunk[end + 1..];
         }
@@ -102,7 +106,9 @@ impl Decoder {
     /// Bytes of the event that has begun and not ended.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.line.len() + self.pending.data.len()
+        let Event { id, event, data, .. } = &self.pending;
+        let fields = [id, event].into_iter().flatten().map(String::len).sum::<usize>();
+        self.line.len() + data.len() + fields
     }
 
     fn check(&mut self, more: usize) -> Result<(), EventTooLarge> {

@@ -4,29 +4,30 @@
 //!
 //! Requests get half of it at most, so that they leave room for the answers to calls that were executed.
 
+mod begun;
 mod room;
 mod uploads;
 
 #[cfg(test)]
 mod tests;
 
+use bytes::Bytes;
+use model::Time;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
-
-use bytes::Bytes;
-use model::Time;
 use tokio::sync::{Notify, oneshot};
 
+pub(crate) use begun::{Begun, Unfinished};
 pub(crate) use room::{LARGE, Room, Share};
 pub(crate) use uploads::Refused;
 use uploads::Uploads;
 
 /// What is no larger is not charged, unless many of its kind wait for one client.
 pub(crate) const SMALL: usize = 64 << 10;
-/// From here on what clients do not read is given up, longest first: an eighth of what may be held.
-const MUCH: usize = 8;
+/// An eighth of what may be held: from there on what clients do not read is given up, longest first. As much is room for
+/// large answers, and as much may be held of what one server has begun and not ended.
+const PART: usize = 8;
 
 /// How much of what may be held waits for clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +90,7 @@ impl Budget {
         let (bytes, limit) = (self.answers(), size(limit));
         if bytes > limit / 2 {
             Pressure::High
-        } else if bytes > limit / MUCH {
+        } else if bytes > limit / PART {
             Pressure::Some
         } else {
             Pressure::None
@@ -145,6 +146,10 @@ fn size(limit: u64) -> usize {
 }
 
 impl Weight {
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whatever the limit says: of what is here already.
     pub(crate) fn set(&mut self, bytes: usize) {
         if bytes > self.bytes {
@@ -173,22 +178,6 @@ impl Weight {
             self.bytes = bytes;
         }
         set
-    }
-
-    /// As [`Self::try_set`], once there is room; whether there was within `patience`.
-    pub(crate) async fn set_within(&mut self, patience: Duration, bytes: usize, limit: u64) -> bool {
-        let budget = self.budget.clone();
-        let fits = async {
-            loop {
-                // Counts from here, so that nothing is missed between the try and the wait.
-                let freed = budget.0.freed.notified();
-                if self.try_set(bytes, limit) {
-                    return;
-                }
-                freed.await;
-            }
-        };
-        tokio::time::timeout(patience, fits).await.is_ok()
     }
 }
 

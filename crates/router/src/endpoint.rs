@@ -22,6 +22,7 @@ use model::{EndpointKey, EndpointSpec, Limits, Time, Transport, Verdict};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::Unfinished;
 use crate::call::{Detail, Noted};
 use crate::secrets::READ_LIMIT;
 use crate::upstream::{Link, StderrTail, Together, next_serial};
@@ -60,6 +61,8 @@ pub struct Endpoint {
     noted: Noted,
     /// What an HTTP server says unasked.
     pub(crate) together: Together,
+    /// What an HTTP server has begun to say.
+    pub(crate) unfinished: Unfinished,
     /// What the server last said that may have been meant for any of several calls, and when.
     unmatched: Mutex<Option<(Arc<str>, Time)>>,
     /// A line of the child's stdout has begun and lacks its end.
@@ -127,6 +130,7 @@ impl Endpoint {
             stray: Arc::default(),
             noted: Noted::default(),
             together: Together::default(),
+            unfinished: Unfinished::default(),
             unmatched: Mutex::default(),
             half_line: AtomicBool::new(false),
             next_id: AtomicU64::new(1),

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use model::{Limits, Time};
 
 use crate::session::SessionId;
+use life::Sign;
 
 /// Why an exchange was ended before its answer came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,11 +212,6 @@ impl Ticket {
         self.with(|entry| (entry.seen, entry.listening) = (now, true));
     }
 
-    /// Until the next sign of life nothing is read from the server, so that its silence means nothing.
-    pub(crate) fn not_listening(&self) {
-        self.with(|entry| entry.listening = false);
-    }
-
     pub(crate) fn poll_ended(&self, context: &Context<'_>) -> Poll<Cause> {
         self.with(|entry| {
             if let Some(cause) = entry.ended {
@@ -240,9 +236,13 @@ impl Ticket {
 
     /// Polls what may hear from the server; anything it hears is a sign of life.
     pub(crate) fn watch<T>(&self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
-        let (outcome, heard) = life::listen(poll);
-        if heard && outcome.is_pending() {
-            self.with(|entry| entry.alive = true);
+        let (outcome, sign) = life::listen(poll);
+        if outcome.is_pending() {
+            match sign {
+                Sign::Nothing => {}
+                Sign::Life => self.with(|entry| (entry.alive, entry.listening) = (true, true)),
+                Sign::Deaf => self.with(|entry| entry.listening = false),
+            }
         }
         outcome
     }

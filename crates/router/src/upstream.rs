@@ -6,6 +6,7 @@
 
 mod announcements;
 mod ask;
+mod half_read;
 mod http;
 mod http1;
 mod http_answer;

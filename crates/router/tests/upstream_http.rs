@@ -6,6 +6,8 @@
 mod bench;
 #[path = "upstream_http/floods.rs"]
 mod floods;
+#[path = "upstream_http/half_read.rs"]
+mod half_read;
 #[path = "upstream_http/manners.rs"]
 mod manners;
 #[path = "upstream_http/raw.rs"]

@@ -56,6 +56,20 @@ fn a_large_event_ends_the_stream() {
 }
 
 #[test]
+fn what_is_held_of_an_event_counts_with_its_fields_and_is_given_back() {
+    let mut decoder = Decoder::new(1 << 20);
+    let mut push = |text: &str| {
+        decoder.push(text.as_bytes(), &mut Vec::new()).unwrap();
+        (decoder.held(), decoder.line.capacity())
+    };
+    let long = "x".repeat(100_000);
+    assert_eq!(push(&format!("id: {long}\nevent: {long}\ndata: {long}\ndata")).0, 300_004);
+    push(&long);
+    let (held, kept) = push("\n\n");
+    assert!(held == 0 && kept <= super::LINE_KEPT, "{held} {kept}");
+}
+
+#[test]
 fn frames() {
     let mut out = Vec::new();
     Frame { id: Some("4\n5"), event: Some("e"), retry: Some(9), data: Some(b"a\r\nb\rc\n") }.write(&mut out);

@@ -1,13 +1,13 @@
 //! Room in the memory of the process for large answers on their way to clients.
 //!
 //! A large answer is read whole, and stays in memory until its client has taken it. Clients that do not read would so
-//! fill the memory with what servers send. So a large answer gets its share of the room before it is read, in the order
-//! of coming; until then its server holds it.
+//! fill the memory with what servers send. So a large answer gets its share of the room before it is read; until then its
+//! server holds it. Servers take turns, each in the order in which its answers came.
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,11 +15,13 @@ use std::task::{Context, Poll, ready};
 
 use tokio::sync::oneshot;
 
+use super::PART;
+
 /// An answer of no more bytes needs no share.
 pub(crate) const LARGE: usize = 1 << 20;
-/// The part of `limits.buffered_bytes` that is room for large answers: an eighth, from which on clients that do not read
-/// are given up.
-const PART: u64 = 8;
+
+/// Of so many servers it is known when they had their turn, though they do not wait.
+const REMEMBERED: usize = 256;
 
 /// The room of one process.
 #[derive(Debug, Clone, Default)]
@@ -36,10 +38,15 @@ struct Inner {
 struct Queue {
     taken: u64,
     waiting: VecDeque<Waiting>,
+    /// Which turn each server had last.
+    had: BTreeMap<u64, u64>,
+    turns: u64,
 }
 
 #[derive(Debug)]
 struct Waiting {
+    /// By serial of its endpoint.
+    server: u64,
     bytes: u64,
     all: u64,
     grant: oneshot::Sender<Share>,
@@ -54,10 +61,10 @@ impl Waiting {
 
 impl Room {
     /// Returns once there is room for an answer of so many bytes. One that is larger than the room gets all of it.
-    pub(crate) fn share(&self, bytes: u64, buffered_bytes: u64) -> Place {
-        let all = buffered_bytes / PART;
+    pub(crate) fn share(&self, server: u64, bytes: u64, buffered_bytes: u64) -> Place {
+        let all = buffered_bytes / PART as u64;
         let (grant, granted) = oneshot::channel();
-        self.with(|queue| queue.waiting.push_back(Waiting { bytes: bytes.min(all), all, grant }));
+        self.with(|queue| queue.waiting.push_back(Waiting { server, bytes: bytes.min(all), all, grant }));
         self.let_in();
         Place { room: self.clone(), granted }
     }
@@ -83,12 +90,19 @@ impl Room {
 }
 
 impl Queue {
-    /// Takes the one that waits longest off the queue, if there is room for it.
+    /// Takes the one whose turn it is off the queue, if there is room for it.
     fn next(&mut self) -> Option<Waiting> {
         self.waiting.retain(|waiting| !waiting.grant.is_closed());
-        let taken = self.taken;
-        let next = self.waiting.pop_front_if(|waiting| waiting.fits(taken))?;
+        let Self { waiting, had, .. } = self;
+        if had.len() > REMEMBERED {
+            had.retain(|server, _| waiting.iter().any(|waiting| waiting.server == *server));
+        }
+        let turn = |place: &usize| (had.get(&waiting[*place].server).copied().unwrap_or(0), *place);
+        let next = (0..waiting.len()).min_by_key(turn).filter(|next| waiting[*next].fits(self.taken))?;
+        let next = waiting.remove(next)?;
+        self.turns += 1;
         self.taken += next.bytes;
+        had.insert(next.server, self.turns);
         Some(next)
     }
 }

@@ -1,6 +1,7 @@
 //! Who finds room, and who makes way.
 
 use std::task::Waker;
+use std::time::Duration;
 
 use super::*;
 
@@ -71,7 +72,7 @@ fn of_bodies_that_are_not_complete_the_longest_makes_way() {
 async fn who_waits_gets_what_is_freed_or_gives_up_in_time() {
     let budget = Budget::default();
     let held = budget.weigh(900, LIMIT).expect("all is free");
-    let mut waiting = budget.nothing();
+    let mut waiting = Begun::of(&Unfinished::default(), &budget);
     assert!(!waiting.set_within(Duration::ZERO, 200, LIMIT).await, "there is none");
     let (got, ()) = tokio::join!(waiting.set_within(Duration::from_secs(30), 200, LIMIT), async { drop(held) });
     assert!(got && budget.bytes() == 200);
@@ -81,4 +82,25 @@ async fn who_waits_gets_what_is_freed_or_gives_up_in_time() {
     assert_eq!(budget.bytes(), 300, "for as long as any of it is held");
     drop(piece);
     assert_eq!(budget.bytes(), 0);
+}
+
+#[tokio::test]
+async fn what_one_server_has_begun_takes_no_room_from_the_others() {
+    let (budget, greedy, modest) = (Budget::default(), Unfinished::default(), Unfinished::default());
+    let begin = |server: &Unfinished, bytes| {
+        let mut begun = Begun::of(server, &budget);
+        begun.try_set(bytes, LIMIT).then_some(begun)
+    };
+    let mut first = begin(&greedy, 100).expect("there is room");
+    assert!(begin(&greedy, 26).is_none(), "an eighth in all");
+    assert!(first.try_set(500, LIMIT), "one that is alone always fits");
+    assert!(first.try_set(100, LIMIT));
+    let second = begin(&greedy, 25).expect("that is just an eighth");
+    assert!(!first.try_set(101, LIMIT) && begin(&modest, 125).is_some());
+    let mut waiting = Begun::of(&greedy, &budget);
+    assert!(!waiting.set_within(Duration::ZERO, 60, LIMIT).await, "it waits, though all have room");
+    let (got, ()) = tokio::join!(waiting.set_within(Duration::from_secs(30), 60, LIMIT), async { drop(first) });
+    assert!(got && budget.bytes() == 85);
+    drop((second, waiting));
+    assert_eq!((budget.bytes(), greedy.0.load(Ordering::Relaxed)), (0, 0));
 }

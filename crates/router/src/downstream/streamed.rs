@@ -22,7 +22,7 @@ use super::outbox::{self, Outbox};
 use super::traced::Traced;
 use crate::call::EventStream;
 use crate::generation::Admitted;
-use crate::in_flight::{Cause, Ticket};
+use crate::in_flight::{Cause, Ticket, life};
 
 /// A call whose server answers with events. What it holds, it holds until the response.
 pub(super) struct Open {
@@ -92,8 +92,7 @@ impl Open {
         if outbox.has_room() || is_response(message) {
             return Ok(());
         }
-        self.ticket.not_listening();
-        let room = self.ticket.run(pin!(poll_fn(|context| outbox.poll_room(context)))).await;
+        let room = self.ticket.run(pin!(life::deaf(poll_fn(|context| outbox.poll_room(context))))).await;
         self.ticket.seen(core.now());
         room
     }

@@ -104,10 +104,19 @@ fn silence_means_nothing_while_nobody_listens() {
     let registry = Rc::new(InFlight::default());
     let ticket = enter(&registry, 1, "1");
     let at = |seconds| Time::ZERO + Duration::from_secs(seconds);
-    ticket.not_listening();
+    // Whatever came before it waits, and whatever it waits for.
+    let wait = |outcome: Poll<()>| {
+        let polled = || {
+            life::heard();
+            life::deaf_until(outcome).is_ready();
+            Poll::<()>::Pending
+        };
+        assert!(ticket.watch(polled).is_pending());
+    };
+    wait(Poll::Pending);
     registry.sweep(at(4));
     assert_eq!(ended(&ticket), None);
-    ticket.seen(at(4));
+    wait(Poll::Ready(()));
     registry.sweep(at(5));
     assert_eq!(ended(&ticket), Some(Cause::Total(Duration::from_secs(5))), "the whole goes on");
 }

@@ -18,15 +18,14 @@ use runtime::Backoff;
 use tokio::time::Instant;
 
 use super::Link;
+use super::half_read::{HalfRead, Refused};
 use super::http::Aside;
 use super::http_answer::{Exchange, Media, form, media, too_large};
 use super::http_pool::{self, Body};
 use super::http_target::{LAST_EVENT_ID, event_id};
 use super::inbound::{Inbound, read};
 use super::unasked::Pace;
-use super::whole;
 use crate::beside::{LONG, beside};
-use crate::budget::{SMALL, Weight};
 use crate::call::{CallError, Cause};
 use crate::endpoint::{Endpoint, EndpointEvent};
 
@@ -45,11 +44,13 @@ pub(super) struct HttpEvents {
     /// Why something that came, and was no answer, could not be read.
     unread: Option<String>,
     resume: Resume,
-    /// Of what was read and is not complete.
-    weight: Option<Weight>,
+    /// Of an event that is not complete.
+    half: HalfRead,
     /// There is no room to read on yet.
-    waiting: Option<Pin<Box<dyn Future<Output = Option<Weight>> + Send>>>,
+    waiting: Option<Pin<Box<Waiting>>>,
 }
+
+type Waiting = dyn Future<Output = (HalfRead, Result<(), Refused>)> + Send;
 
 /// Where messages come from.
 enum Source {
@@ -114,7 +115,7 @@ impl HttpEvents {
             pace: Pace::default(),
             unread: None,
             resume: Resume::new(),
-            weight: None,
+            half: HalfRead::default(),
             waiting: None,
         }
     }
@@ -208,7 +209,7 @@ impl HttpEvents {
 
     fn answer_came(&mut self) {
         self.answered = true;
-        self.weight = None;
+        self.half = HalfRead::default();
         self.exchange.over();
     }
 
@@ -249,35 +250,32 @@ impl HttpEvents {
         Poll::Ready(Some(Err(error)))
     }
 
-    /// Returns once there is room for what is held of an event that is not complete: its server holds the rest meanwhile.
-    fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+    /// Ready once there is room for what is held of an event that is not complete.
+    fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Refused>> {
+        let (held, endpoint) = (self.decoder.held(), &self.exchange.endpoint);
+        if self.waiting.is_none() && !self.half.try_hold(held, endpoint) {
+            let (mut half, all) = (std::mem::take(&mut self.half), self.exchange.limit());
+            let endpoint = Arc::clone(endpoint);
+            self.waiting = Some(Box::pin(async move {
+                let outcome = half.hold(held, all, &endpoint).await;
+                (half, outcome)
+            }));
+        }
         if let Some(waiting) = &mut self.waiting {
-            self.weight = ready!(waiting.as_mut().poll(context));
-            self.waiting = None;
-            if self.weight.is_none() {
-                return Poll::Ready(Err(whole::no_room(&self.exchange, self.decoder.held())));
+            let (half, outcome) = ready!(waiting.as_mut().poll(context));
+            (self.half, self.waiting) = (half, None);
+            if outcome.is_err() {
+                return Poll::Ready(outcome);
             }
-            return Poll::Ready(Ok(()));
         }
-        let held = self.decoder.held();
-        if held <= SMALL || whole::is_own(&self.exchange) {
-            self.weight = None;
-            return Poll::Ready(Ok(()));
-        }
-        let endpoint = &self.exchange.endpoint;
-        let (write, buffered) = (endpoint.limits().write, endpoint.limits().buffered_bytes);
-        let mut weight = self.weight.take().unwrap_or_else(|| endpoint.upstreams.budget.nothing());
-        if weight.try_set(held, buffered) {
-            self.weight = Some(weight);
-            return Poll::Ready(Ok(()));
-        }
-        self.waiting = Some(Box::pin(async move { weight.set_within(write, held, buffered).await.then_some(weight) }));
-        self.poll_room(context)
+        Poll::Ready(Ok(()))
     }
 
     /// Reads a little further. An error ends the call.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
-        ready!(self.poll_room(context))?;
+        if let Err(refused) = ready!(self.poll_room(context)) {
+            return Poll::Ready(Err(refused.of(&self.exchange)));
+        }
         ready!(self.pace.poll_read(&self.exchange.endpoint.together, context));
         let body = match &mut self.from {
             Source::Stream(body) => body,
@@ -296,7 +294,10 @@ impl HttpEvents {
             }
             Source::Nowhere => return Poll::Ready(Ok(())),
         };
-        Poll::Ready(match ready!(Pin::new(body).poll_frame(context)) {
+        let Poll::Ready(frame) = Pin::new(body).poll_frame(context) else {
+            return self.half.poll_too_slow(context).map(|()| Err(Refused::TooSlow.of(&self.exchange)));
+        };
+        Poll::Ready(match frame {
             Some(Ok(frame)) => {
                 self.take_piece(&frame.into_data().unwrap_or_default()); // trailers say nothing
                 Ok(())

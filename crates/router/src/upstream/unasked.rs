@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::in_flight::life;
+
 /// What one message costs: so many a second are read for ever.
 const COST: Duration = Duration::from_micros(100);
 /// So much may be owed before reading stops: 2,000 messages at once.
@@ -22,6 +24,8 @@ const FRAMING: u64 = 8;
 const PIECE: u64 = 256;
 /// After as much at a time, others come first.
 const TURN: u32 = 32;
+/// How long a stream that says no more than that at a time waits at most for what other streams of its server have said.
+const COURTESY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(super) struct Unasked {
@@ -61,7 +65,9 @@ impl Unasked {
 
     /// As [`Self::charge`], of one of many streams of a server, which share what they may say together.
     fn charge_shared(&mut self, together: &Together, now: Instant) -> Option<Instant> {
-        let together = together.owe(COST.saturating_mul(self.said), now);
+        let said = self.said;
+        let together = together.owe(COST.saturating_mul(said), now);
+        let together = if said < TURN { together.map(|until| until.min(now + COURTESY)) } else { together };
         self.charge(now).1.max(together)
     }
 }
@@ -129,7 +135,7 @@ impl Pace {
             self.pause = Some(Box::pin(sleep_until(until)));
         }
         if let Some(pause) = &mut self.pause {
-            ready!(pause.as_mut().poll(context));
+            ready!(life::deaf_until(pause.as_mut().poll(context)));
             self.pause = None;
         }
         Poll::Ready(())
@@ -177,6 +183,10 @@ mod tests {
         assert_eq!(until.len(), 95, "none owes too much alone");
         assert!(until.is_sorted() && until.windows(2).all(|pair| pair[0] < pair[1]), "{until:?}");
         assert_eq!(until.last(), Some(&3_800), "what forty thousand cost, less the credit");
+        let mut quiet = Unasked::default();
+        quiet.add(60);
+        let until = quiet.charge_shared(&together, now).map(|until| until.since(now));
+        assert_eq!(until, Some(1_000), "who says little does not wait for all that others said");
     }
 
     trait Since {

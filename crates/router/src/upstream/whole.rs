@@ -6,22 +6,22 @@
 #[cfg(test)]
 mod tests;
 
+use std::future::poll_fn;
 use std::ops::Deref;
-use std::time::Duration;
+use std::pin::Pin;
+use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use tokio::runtime::Handle;
 
+use super::half_read::{HalfRead, Refused};
 use super::http_answer::{Exchange, too_large};
 use super::http_pool::Body;
 use super::http1::Http1Error;
 use crate::budget::{LARGE, SMALL, Share, Weight};
-use crate::call::{CallError, Cause, Side};
+use crate::call::CallError;
 
-/// How long a server may send nothing of a large answer that it has begun, while others wait for the room.
-const PAUSE: Duration = Duration::from_secs(5);
 /// By how much a message grows at most when the client's id takes the place of ours.
 const GROWTH: usize = 2 << 10;
 
@@ -30,7 +30,7 @@ pub(super) enum Whole {
     /// Charged while it is read and sorted, unless it is short.
     Small {
         bytes: Bytes,
-        _weight: Option<Weight>,
+        _held: HalfRead,
     },
     Large(Large),
 }
@@ -38,10 +38,8 @@ pub(super) enum Whole {
 /// One that counts for as long as it is held.
 pub(super) struct Large {
     bytes: Vec<u8>,
-    /// None for what the gateway asks for itself.
-    _share: Option<Share>,
-    /// Until it is charged as what its client has to take.
-    weight: Weight,
+    /// None for what the gateway asks for itself. The weight lasts until it is charged as what its client has to take.
+    held: Option<(Share, Weight)>,
 }
 
 impl Deref for Whole {
@@ -59,7 +57,9 @@ impl Large {
     /// As `change` leaves it.
     pub(super) fn with(mut self, change: impl FnOnce(&mut Vec<u8>)) -> Bytes {
         change(&mut self.bytes);
-        self.weight.set(0);
+        if let Some((_, weight)) = &mut self.held {
+            weight.set(0);
+        }
         Bytes::from_owner(self)
     }
 }
@@ -73,10 +73,7 @@ impl AsRef<[u8]> for Large {
 pub(super) enum ReadError {
     TooLarge,
     Broken(Http1Error),
-    /// It paused, and its room was needed.
-    Paused,
-    /// There was no room to read on after so many bytes.
-    NoRoom(usize),
+    Refused(Refused),
 }
 
 impl ReadError {
@@ -84,16 +81,7 @@ impl ReadError {
         match self {
             Self::TooLarge => too_large(exchange),
             Self::Broken(error) => exchange.broken(&error),
-            Self::Paused => {
-                let text = format!(
-                    "server `{}` sent nothing of a large answer for {} s while other large answers waited for room \
-                     (an eighth of limits.buffered_bytes)",
-                    exchange.server(),
-                    PAUSE.as_secs()
-                );
-                CallError::sent(Cause::Protocol, text)
-            }
-            Self::NoRoom(read) => no_room(exchange, read),
+            Self::Refused(refused) => refused.of(exchange),
         }
     }
 }
@@ -103,13 +91,13 @@ pub(super) async fn read(mut body: Body, exchange: &Exchange) -> Result<Whole, R
     let mut first = Bytes::new();
     let mut more = BytesMut::new();
     let mut length = 0_usize;
-    let mut weight = None;
+    let mut held = HalfRead::default();
     let (announced, limit) = (body.size_hint().lower(), exchange.limit());
     if announced > limit {
         return Err(ReadError::TooLarge);
     }
     if announced > LARGE as u64 {
-        return Box::pin(read_large(body, &[], announced, exchange)).await;
+        return Box::pin(read_large(body, held, &[], announced, exchange)).await;
     }
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() else { continue };
@@ -126,91 +114,57 @@ pub(super) async fn read(mut body: Body, exchange: &Exchange) -> Result<Whole, R
             more.extend_from_slice(&first);
         }
         more.extend_from_slice(&data);
-        if more.capacity() > SMALL {
-            charge(&mut weight, more.capacity(), exchange).await?;
-        }
         if length > LARGE {
-            return Box::pin(read_large(body, &more, 0, exchange)).await;
+            return Box::pin(read_large(body, held, &more, 0, exchange)).await;
+        }
+        let holds = more.capacity().min(LARGE);
+        if holds > SMALL && !held.try_hold(holds, &exchange.endpoint) {
+            Box::pin(held.hold(holds, limit, &exchange.endpoint)).await.map_err(ReadError::Refused)?;
         }
     }
-    Ok(Whole::Small { bytes: if more.is_empty() { first } else { more.freeze() }, _weight: weight })
+    Ok(Whole::Small { bytes: if more.is_empty() { first } else { more.freeze() }, _held: held })
 }
 
 /// Reads the rest of what has `begun`; of what length it is in all, if that was announced.
-async fn read_large(mut body: Body, begun: &[u8], announced: u64, exchange: &Exchange) -> Result<Whole, ReadError> {
-    let limit = exchange.limit();
-    let mut share = share(exchange, if announced > 0 { announced } else { limit }).await;
-    // The room bounds what is read now.
-    let mut weight = exchange.endpoint.upstreams.budget.nothing();
+async fn read_large(
+    mut body: Body,
+    mut held: HalfRead,
+    begun: &[u8],
+    announced: u64,
+    exchange: &Exchange,
+) -> Result<Whole, ReadError> {
+    let (limit, endpoint) = (exchange.limit(), &exchange.endpoint);
+    let all = if announced > 0 { announced } else { limit };
+    held.hold(begun.len().max(LARGE + 1), all, endpoint).await.map_err(ReadError::Refused)?;
     let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or(0).max(begun.len()) + GROWTH);
     bytes.extend_from_slice(begun);
-    while let Some(data) = next(&mut body, share.as_ref()).await? {
+    while let Some(data) = next(&mut body, &mut held).await? {
         if (bytes.len() + data.len()) as u64 > limit {
             return Err(ReadError::TooLarge);
         }
         bytes.extend_from_slice(&data);
-        weight.set(bytes.len());
+        held.try_hold(bytes.len().max(LARGE + 1), endpoint);
     }
-    if let Some(share) = &mut share {
-        share.shrink(bytes.len() as u64);
-    }
-    Ok(Whole::Large(Large { bytes, _share: share, weight }))
+    let held = held.complete(bytes.len());
+    Ok(Whole::Large(Large { bytes, held }))
 }
 
-/// Whether the gateway asks for itself: on the control thread, and what it reads it does not hold for a client.
-pub(super) fn is_own(exchange: &Exchange) -> bool {
-    Handle::current().id() == exchange.endpoint.upstreams.control.id()
-}
-
-/// What is read on, when what there was no room for before may come: its server holds the rest meanwhile.
-async fn charge(weight: &mut Option<Weight>, bytes: usize, exchange: &Exchange) -> Result<(), ReadError> {
-    if is_own(exchange) {
-        return Ok(());
-    }
-    let weight = weight.get_or_insert_with(|| exchange.endpoint.upstreams.budget.nothing());
-    let limits = exchange.endpoint.limits();
-    if weight.try_set(bytes, limits.buffered_bytes) {
-        return Ok(());
-    }
-    let fits = Box::pin(weight.set_within(limits.write, bytes, limits.buffered_bytes)).await;
-    if fits { Ok(()) } else { Err(ReadError::NoRoom(bytes)) }
-}
-
-/// A call whose answer could not be read to its end.
-pub(super) fn no_room(exchange: &Exchange, read: usize) -> CallError {
-    let limits = exchange.endpoint.limits();
-    let text = format!(
-        "the call was executed and its answer is lost: after {read} bytes of what server `{}` said there was no room \
-         for more for {:?} (limits.write), since the gateway holds no more than {} bytes for clients \
-         (limits.buffered_bytes)",
-        exchange.server(),
-        limits.write,
-        limits.buffered_bytes
-    );
-    CallError { side: Side::Gateway, ..CallError::sent(Cause::TooLarge, text) }
-}
-
-/// Waits for room, unless the gateway asks for itself: what it reads then it does not hold.
-async fn share(exchange: &Exchange, bytes: u64) -> Option<Share> {
-    if is_own(exchange) {
-        return None;
-    }
-    let buffered = exchange.endpoint.limits().buffered_bytes;
-    Some(exchange.endpoint.upstreams.budget.room().share(bytes, buffered).await)
-}
-
-/// The next piece. A server that pauses keeps its room for as long as nobody else needs it.
-async fn next(body: &mut Body, share: Option<&Share>) -> Result<Option<Bytes>, ReadError> {
+/// The next piece of a large one.
+async fn next(body: &mut Body, held: &mut HalfRead) -> Result<Option<Bytes>, ReadError> {
     loop {
-        match tokio::time::timeout(PAUSE, body.frame()).await {
-            Ok(Some(frame)) => {
+        let frame = poll_fn(|context| {
+            if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(context) {
+                return Poll::Ready(Ok(frame));
+            }
+            held.poll_too_slow(context).map(|()| Err(ReadError::Refused(Refused::TooSlow)))
+        });
+        match frame.await? {
+            Some(frame) => {
                 if let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() {
                     return Ok(Some(data));
                 }
             }
-            Ok(None) => return Ok(None),
-            Err(_) if share.is_some_and(Share::is_wanted) => return Err(ReadError::Paused),
-            Err(_) => {}
+            None => return Ok(None),
         }
     }
 }

@@ -63,6 +63,8 @@ pub fn streams(media: &str, body: &str) -> Vec<Step> {
 pub enum Step {
     Write(String),
     Pause(Duration),
+    /// A byte now and then, for ever.
+    Drip,
     /// Nothing more, and the connection stays.
     Hold,
     Close,
@@ -149,6 +151,10 @@ async fn take(step: Step, output: &mut (impl AsyncWriteExt + Unpin)) -> std::io:
             tokio::time::sleep(duration).await;
             Ok(())
         }
+        Step::Drip => loop {
+            output.write_all(b"x").await?;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        },
         Step::Hold => std::future::pending().await,
         Step::Close => Err(std::io::ErrorKind::ConnectionReset.into()),
     }

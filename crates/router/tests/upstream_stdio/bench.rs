@@ -22,12 +22,22 @@ pub struct Bench {
 
 /// An endpoint over `transport`; must be called within a runtime, which is its control thread.
 pub fn bench(transport: Transport, limits: Limits) -> Bench {
+    let (upstreams, events) = upstreams(Handle::current());
+    bench_of(transport, limits, &upstreams, &events)
+}
+
+/// What several endpoints share, with the thread of `control` as their control thread.
+pub fn upstreams(control: Handle) -> (Arc<Upstreams>, Arc<Signals>) {
     let events = Signals::new();
-    let upstreams = Upstreams::new(Tasks::new(Shutdown::new()), Handle::current(), Clock::start(), Arc::clone(&events));
+    (Upstreams::new(Tasks::new(Shutdown::new()), control, Clock::start(), Arc::clone(&events)), events)
+}
+
+/// One of them.
+pub fn bench_of(transport: Transport, limits: Limits, upstreams: &Arc<Upstreams>, events: &Arc<Signals>) -> Bench {
     let spec = EndpointSpec { transport, isolation: model::Isolation::Shared };
     let key =
         EndpointKey { backend: BackendId::new("small").unwrap(), variant: VariantId::only(), digest: spec.digest() };
-    Bench { endpoint: Endpoint::new(key, spec, 1, Arc::new(limits), &upstreams), events }
+    Bench { endpoint: Endpoint::new(key, spec, 1, Arc::new(limits), upstreams), events: Arc::clone(events) }
 }
 
 impl Bench {

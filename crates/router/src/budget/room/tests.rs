@@ -17,14 +17,14 @@ fn poll(place: &mut Place) -> Option<Share> {
 #[test]
 fn the_longest_waits_first_and_nobody_passes_it() {
     let room = Room::default();
-    let first = poll(&mut room.share(60, BUFFERED)).expect("all is free");
+    let first = poll(&mut room.share(1, 60, BUFFERED)).expect("all is free");
     assert!(!room.is_wanted());
-    let (mut large, mut small) = (room.share(70, BUFFERED), room.share(10, BUFFERED));
+    let (mut large, mut small) = (room.share(1, 70, BUFFERED), room.share(1, 10, BUFFERED));
     assert!(poll(&mut large).is_none() && poll(&mut small).is_none() && first.is_wanted());
     drop(first);
     let (large, small) = (poll(&mut large), poll(&mut small));
     assert!(large.is_some() && small.is_some() && !room.is_wanted());
-    assert!(poll(&mut room.share(21, BUFFERED)).is_none());
+    assert!(poll(&mut room.share(1, 21, BUFFERED)).is_none());
     drop((large, small));
     assert_eq!(room.with(|queue| queue.taken), 0);
 }
@@ -32,12 +32,12 @@ fn the_longest_waits_first_and_nobody_passes_it() {
 #[test]
 fn one_larger_than_the_room_gets_all_of_it() {
     let room = Room::default();
-    let small = poll(&mut room.share(1, BUFFERED)).expect("all is free");
-    let mut larger = room.share(1000, BUFFERED);
+    let small = poll(&mut room.share(1, 1, BUFFERED)).expect("all is free");
+    let mut larger = room.share(1, 1000, BUFFERED);
     assert!(poll(&mut larger).is_none());
     drop(small);
     let mut larger = poll(&mut larger).expect("it is alone");
-    let mut small = room.share(1, BUFFERED);
+    let mut small = room.share(1, 1, BUFFERED);
     assert!(poll(&mut small).is_none());
     larger.shrink(99);
     assert!(poll(&mut small).is_some(), "what is not needed is free at once");
@@ -46,15 +46,32 @@ fn one_larger_than_the_room_gets_all_of_it() {
 #[test]
 fn one_that_leaves_makes_way() {
     let room = Room::default();
-    let held = poll(&mut room.share(50, BUFFERED)).expect("all is free");
-    let (large, mut small) = (room.share(100, BUFFERED), room.share(10, BUFFERED));
+    let held = poll(&mut room.share(1, 50, BUFFERED)).expect("all is free");
+    let (large, mut small) = (room.share(1, 100, BUFFERED), room.share(1, 10, BUFFERED));
     assert!(poll(&mut small).is_none(), "behind the large one");
     drop(large);
     assert!(poll(&mut small).is_some() && !room.is_wanted());
     // One that leaves after it was let in takes nothing with it.
-    let unseen = room.share(100, BUFFERED);
+    let unseen = room.share(1, 100, BUFFERED);
     drop(held);
     assert!(!room.is_wanted());
     drop(unseen);
-    assert!(poll(&mut room.share(100, BUFFERED)).is_some());
+    assert!(poll(&mut room.share(1, 100, BUFFERED)).is_some());
+}
+
+#[test]
+fn servers_take_turns() {
+    let room = Room::default();
+    let held = poll(&mut room.share(1, 100, BUFFERED)).expect("all is free");
+    let mut greedy: Vec<_> = (0..3).map(|_| room.share(1, 100, BUFFERED)).collect();
+    let (mut modest, mut late) = (room.share(2, 100, BUFFERED), room.share(3, 100, BUFFERED));
+    assert!(poll(&mut modest).is_none());
+    drop(held);
+    assert!(poll(&mut greedy[0]).is_none());
+    drop(poll(&mut modest).expect("the first server has had its turn"));
+    drop(poll(&mut late).expect("this one has had none"));
+    let first = poll(&mut greedy[0]).expect("nobody else waits");
+    assert!(poll(&mut greedy[1]).is_none());
+    drop((first, greedy));
+    assert!(!room.is_wanted());
 }

@@ -4,12 +4,11 @@ use mcp::Span;
 
 use super::super::inbound::{Inbound, Restore, read};
 use super::Large;
-use crate::budget::Budget;
 use crate::call::Call;
 
 /// What `change` makes of `message` in place.
 fn changed(message: &str, change: impl FnOnce(&mut Vec<u8>)) -> String {
-    let large = Large { bytes: message.into(), _share: None, weight: Budget::default().nothing() };
+    let large = Large { bytes: message.into(), held: None };
     String::from_utf8(large.with(change).to_vec()).unwrap()
 }
 

@@ -1,0 +1,170 @@
+//! An answer that is being read: what may be held of it until it is complete.
+//!
+//! A short one is not charged. Up to a megabyte it is charged as it grows, within what its server may have begun. A larger
+//! one needs its share of the [room](crate::budget::Room), which it loses where it comes too slowly while others wait.
+//! Until there is room, its server holds the rest.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::http_answer::Exchange;
+use crate::budget::{Begun, LARGE, SMALL, Share, Weight};
+use crate::call::{CallError, Cause, Side};
+use crate::endpoint::Endpoint;
+use crate::in_flight::life;
+
+/// While others wait for its room, a large answer may take so long, …
+const GRACE: Duration = Duration::from_secs(5);
+/// … and a second more for so many bytes that come.
+const LEAST: u64 = 512 << 10;
+/// How often that is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Holds nothing at first, and never holds anything for what the gateway asks for itself.
+#[derive(Default)]
+pub(super) struct HalfRead {
+    begun: Option<Begun>,
+    large: Option<Box<Large>>,
+}
+
+struct Large {
+    share: Share,
+    weight: Weight,
+    pressed: Pressed,
+    look: Pin<Box<Sleep>>,
+}
+
+/// What came while others waited.
+#[derive(Default)]
+struct Pressed {
+    bytes: u64,
+    lasted: Duration,
+}
+
+impl Pressed {
+    /// Whether it has taken too long, one look later.
+    fn is_over(&mut self, others_wait: bool) -> bool {
+        if !others_wait {
+            *self = Self::default();
+            return false;
+        }
+        self.lasted += LOOK_EVERY;
+        self.lasted > GRACE + Duration::from_secs(self.bytes / LEAST)
+    }
+}
+
+/// Why no more of an answer is held.
+pub(super) enum Refused {
+    /// It came too slowly, and its room was needed.
+    TooSlow,
+    /// There was no room for so many bytes.
+    NoRoom(usize),
+}
+
+impl HalfRead {
+    /// If `bytes` of it may be held now.
+    pub(super) fn try_hold(&mut self, bytes: usize, endpoint: &Endpoint) -> bool {
+        if bytes <= SMALL || is_own(endpoint) {
+            *self = Self::default();
+            return true;
+        }
+        if bytes > LARGE {
+            let Some(large) = &mut self.large else { return false };
+            large.grow(bytes);
+            self.begun = None;
+            return true;
+        }
+        self.large = None;
+        let budget = &endpoint.upstreams.budget;
+        let begun = self.begun.get_or_insert_with(|| Begun::of(&endpoint.unfinished, budget));
+        begun.try_set(bytes, endpoint.limits().buffered_bytes)
+    }
+
+    /// Returns once `bytes` of it may be held, of one that has `all` at most.
+    pub(super) async fn hold(&mut self, bytes: usize, all: u64, endpoint: &Endpoint) -> Result<(), Refused> {
+        if self.try_hold(bytes, endpoint) {
+            return Ok(());
+        }
+        let (write, buffered) = (endpoint.limits().write, endpoint.limits().buffered_bytes);
+        let budget = &endpoint.upstreams.budget;
+        if bytes <= LARGE {
+            let begun = self.begun.get_or_insert_with(|| Begun::of(&endpoint.unfinished, budget));
+            let fits = life::deaf(begun.set_within(write, bytes, buffered)).await;
+            return if fits { Ok(()) } else { Err(Refused::NoRoom(bytes)) };
+        }
+        let share = life::deaf(budget.room().share(endpoint.serial, all, buffered)).await;
+        let (mut weight, look) = (budget.nothing(), Box::pin(sleep_until(Instant::now() + LOOK_EVERY)));
+        // What came before it had room does not speak for it.
+        weight.set(bytes);
+        *self = Self { begun: None, large: Some(Box::new(Large { share, weight, pressed: Pressed::default(), look })) };
+        Ok(())
+    }
+
+    /// Ready if it comes too slowly, and its room is needed.
+    pub(super) fn poll_too_slow(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.large.as_mut().map_or(Poll::Pending, |large| large.poll_too_slow(context))
+    }
+
+    /// All of a large one: it has its share for as long as it is held.
+    pub(super) fn complete(self, bytes: usize) -> Option<(Share, Weight)> {
+        let Large { mut share, weight, .. } = *self.large?;
+        share.shrink(bytes as u64);
+        Some((share, weight))
+    }
+}
+
+impl Large {
+    fn grow(&mut self, bytes: usize) {
+        self.pressed.bytes += bytes.saturating_sub(self.weight.bytes()) as u64;
+        // The room bounds what is read now.
+        self.weight.set(bytes);
+    }
+
+    fn poll_too_slow(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while self.look.as_mut().poll(context).is_ready() {
+            if self.pressed.is_over(self.share.is_wanted()) {
+                return Poll::Ready(());
+            }
+            self.look.as_mut().reset(Instant::now() + LOOK_EVERY);
+        }
+        Poll::Pending
+    }
+}
+
+/// Whether the gateway asks for itself: on the control thread, and what it reads it does not hold for a client.
+fn is_own(endpoint: &Endpoint) -> bool {
+    Handle::current().id() == endpoint.upstreams.control.id()
+}
+
+impl Refused {
+    pub(super) fn of(self, exchange: &Exchange) -> CallError {
+        let (server, limits) = (exchange.server(), exchange.endpoint.limits());
+        match self {
+            Self::TooSlow => {
+                let text = format!(
+                    "server `{server}` sent a large answer too slowly while other large answers waited for room (an eighth \
+                     of limits.buffered_bytes): it may take {} s, and a second more for each {} KiB",
+                    GRACE.as_secs(),
+                    LEAST >> 10
+                );
+                CallError::sent(Cause::Protocol, text)
+            }
+            Self::NoRoom(read) => {
+                let text = format!(
+                    "the call was executed and its answer is lost: after {read} bytes of what server `{server}` said there \
+                     was no room for more for {:?} (limits.write), since the gateway holds no more than {} bytes for \
+                     clients (limits.buffered_bytes), and of what one server has begun and not ended an eighth",
+                    limits.write, limits.buffered_bytes
+                );
+                CallError { side: Side::Gateway, ..CallError::sent(Cause::TooLarge, text) }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

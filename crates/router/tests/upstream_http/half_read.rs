@@ -1,0 +1,109 @@
+//! Answers that are begun and never ended take nothing from the callers of other servers.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use model::Limits;
+use router::call::{Answer, CallError};
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::{Instant, timeout};
+
+use super::bench::{Bench, PATIENCE, bench_of, tool_call, upstreams};
+use super::http;
+use super::raw::{Asked, Raw, Step, says, streams};
+
+/// A server that begins events of so many bytes and then adds a byte now and then, and one that answers with as many.
+/// What a router's data cores do is done here, beside the control thread.
+struct Two {
+    control: Option<Runtime>,
+    drips: Bench,
+    answers: Bench,
+    _servers: [Raw; 2],
+}
+
+async fn two(bytes: usize, buffered_bytes: u64) -> Two {
+    let begun = format!("data: {}", "x".repeat(bytes));
+    let drip = [streams("text/event-stream", &begun), vec![Step::Drip]].concat();
+    let long = "x".repeat(bytes);
+    let drips = Raw::start(move |asked: &Asked| asked.is("tools/call").then(|| drip.clone())).await;
+    let answers = Raw::start(move |asked: &Asked| {
+        let answer = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"long":"{long}"}}}}"#, asked.message["id"]);
+        asked.is("tools/call").then(|| says("200 OK", "Content-Type: application/json\r\n", &answer))
+    })
+    .await;
+    let control = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let limits = Limits { buffered_bytes, write: Duration::from_secs(1), ..Limits::default() };
+    let (upstreams, events) = upstreams(control.handle().clone());
+    let bench = |server: &Raw| bench_of(http(&server.url()), limits.clone(), &upstreams, &events);
+    let (one, other) = (bench(&drips), bench(&answers));
+    for endpoint in [&one, &other].map(|bench| Arc::clone(&bench.endpoint)) {
+        control.spawn(async move { endpoint.bring_up(Instant::now() + PATIENCE).await.unwrap() }).await.unwrap();
+    }
+    Two { control: Some(control), drips: one, answers: other, _servers: [drips, answers] }
+}
+
+impl Drop for Two {
+    fn drop(&mut self) {
+        if let Some(control) = self.control.take() {
+            control.shutdown_background();
+        }
+    }
+}
+
+impl Two {
+    /// How a call of the server that never ends its answer ends.
+    async fn dripped(&self) -> CallError {
+        let Answer::Events(mut events) = self.drips.call(&tool_call("1", "do")).await.unwrap() else {
+            panic!("a stream")
+        };
+        timeout(PATIENCE, events.next()).await.expect("it is given up").expect("there is no answer").unwrap_err()
+    }
+}
+
+/// Drives `calls` until `good` is done; the result of that, and how many of the others have ended by then.
+async fn beside<T>(calls: Vec<impl Future<Output = CallError>>, good: impl Future<Output = T>) -> (T, Vec<CallError>) {
+    let (mut calls, mut ended) = (calls.into_iter().collect::<FuturesUnordered<_>>(), Vec::new());
+    let mut good = pin!(good);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut good => return (done, ended),
+            Some(error) = calls.next() => ended.push(error),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_begins_and_never_ends_takes_no_answer_from_another() {
+    let two = two(200 << 10, 2 << 20).await;
+    let calls = (0..20).map(|_| two.dripped()).collect();
+    let good = async {
+        // As much as they may hold is held, and the rest was given up.
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        for _ in 0..3 {
+            two.answers.whole(&tool_call("2", "do")).await;
+        }
+    };
+    let ((), ended) = beside(calls, good).await;
+    assert!(ended.len() >= 19, "an eighth of it all has room for one: {}", ended.len());
+    assert!(ended.iter().all(|error| error.message.contains("one server has begun")), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_large_answer_that_only_drips_gives_way_and_servers_take_turns() {
+    let two = two(3 << 19, 16 << 20).await;
+    let begun = Instant::now();
+    let calls = (0..2).map(|_| two.dripped()).collect();
+    let good = async {
+        // One has the room, the other one waits for it.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        two.answers.whole(&tool_call("2", "do")).await
+    };
+    let (_answer, ended) = beside(calls, good).await;
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    let [given_up] = &*ended else { panic!("the others wait for their turn: {ended:?}") };
+    assert!(given_up.message.contains("too slowly"), "{given_up}");
+}
