@@ -57,13 +57,20 @@ const LINE_EVERY: Duration = Duration::from_secs(6);
 /// What of a server was logged by itself. Locked only by calls that have failed.
 #[derive(Debug)]
 pub(crate) struct Noted {
-    last: Mutex<Option<(Arc<Detail>, Time)>>,
+    said: Mutex<Said>,
     sparing: Sparing,
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    last: Option<(Arc<Detail>, Time)>,
+    /// Of the line that says that more is left out, until there is a line again.
+    left_out: Option<Reference>,
 }
 
 impl Default for Noted {
     fn default() -> Self {
-        Self { last: Mutex::default(), sparing: Sparing::new("server_said", LINES, LINE_EVERY) }
+        Self { said: Mutex::default(), sparing: Sparing::new("server_said", LINES, LINE_EVERY) }
     }
 }
 
@@ -73,25 +80,29 @@ impl Noted {
         self.sparing.line_at(Duration::from_nanos(now.as_nanos()))
     }
 
-    /// The detail for `text`, which has a log line: an earlier one, if it is young and says the same, or if there were
-    /// too many lines. The next line says how many were left out.
+    /// The detail for `text` and the reference of its log line: an earlier one, if that is young and says the same; one
+    /// that says that words are left out, if there were too many lines.
     pub(crate) fn note(&self, server: &str, text: String, now: Time) -> Arc<Detail> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((detail, at)) = &*last
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((detail, at)) = &said.last
             && detail.text == text
             && now.since(*at) < SAME_LINE
         {
             return Arc::clone(detail);
         }
-        let left_out = match (self.line(now), &*last) {
-            (Some(left_out), _) => left_out,
-            (None, Some((logged, _))) => return Arc::new(Detail { reference: logged.reference, text }),
-            (None, None) => return Detail::new(text),
+        let Some(left_out) = self.line(now) else {
+            let reference = *said.left_out.get_or_insert_with(|| {
+                let reference = Reference(rand::random());
+                tracing::warn!(server, %reference,
+                    "calls fail with too many different words to log each: until the next line they are left out");
+                reference
+            });
+            return Arc::new(Detail { reference, text });
         };
         let detail = Detail::new(text);
         tracing::warn!(server, reference = %detail.reference, said = detail.text, left_out,
             "a call failed; its client was told the reference, not what the server said");
-        *last = Some((Arc::clone(&detail), now));
+        *said = Said { last: Some((Arc::clone(&detail), now)), left_out: None };
         detail
     }
 }
@@ -121,7 +132,10 @@ mod tests {
         let said: Vec<_> = (0..1_000).map(|n| noted.note("small", format!("error {n}"), Time::ZERO)).collect();
         let mut references: Vec<_> = said.iter().map(|detail| detail.reference.to_string()).collect();
         references.dedup();
-        assert_eq!(references.len(), LINES as usize, "each reference has its line");
+        assert_eq!(references.len(), LINES as usize + 1, "and one for all that are left out");
         assert_eq!(said[999].text, "error 999", "operators who see the error itself see its own words");
+        let later = noted.note("small", "error 1000".to_owned(), Time::ZERO + LINE_EVERY);
+        let next = noted.note("small", "error 1001".to_owned(), Time::ZERO + LINE_EVERY);
+        assert!(![&later, &next].iter().any(|detail| references.contains(&detail.reference.to_string())));
     }
 }
