@@ -165,7 +165,7 @@ pub(crate) static POLICY: [Key<Policy>; 31] = [
     Key::new(
         "limits.buffered_bytes",
         Kind::Bytes(|p| &mut p.limits.buffered_bytes, MIB..=1024 * 1024 * MIB),
-        "requests and answers that one router holds in memory for its clients. Requests get half of it at most: beyond that, bodies that are not complete after 1 s make way, oldest first (408), and what finds no room is answered 503. When answers hold an eighth of it, clients that do not read lose their connections, longest first; answers of HTTP servers of more than 1 MiB wait for room before they are read, servers take turns, and one that comes too slowly (5 s, and a second for each 512 KiB) is lost while others wait; what one server has begun and not ended holds an eighth at most: an answer that is half there is read on when there is room, or lost after `limits.write`",
+        "requests and answers that one router holds in memory for its clients. Requests get half of it at most: beyond that, bodies that are not complete after 1 s make way, oldest first (408), and what finds no room is answered 503; of complete bodies of more than 64 KiB, the calls to one server keep at most as much as they leave free for other servers, and those of one session at most half as much. When answers hold an eighth of it, clients that do not read lose their connections, longest first; answers of HTTP servers of more than 1 MiB wait for room before they are read, servers take turns, and one that comes too slowly (5 s, and a second for each 512 KiB) is lost while others wait; what one server has begun and not ended holds an eighth at most: an answer that is half there is read on when there is room, or lost after `limits.write`",
     ),
     Key::new(
         "limits.session_idle",

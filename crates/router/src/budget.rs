@@ -2,7 +2,8 @@
 //! answers waits until they take it. Each path of bytes charges here what it holds, over all cores. What is small and
 //! goes out at once is not charged.
 //!
-//! Requests get half of it at most, so that they leave room for the answers to calls that were executed.
+//! Requests get half of it at most, so that they leave room for the answers to calls that were executed. Of that, each
+//! server and each session has its share.
 
 mod begun;
 mod room;
@@ -11,17 +12,19 @@ mod uploads;
 #[cfg(test)]
 mod tests;
 
-use bytes::Bytes;
-use model::Time;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use model::Time;
 use tokio::sync::{Notify, oneshot};
 
 pub(crate) use begun::{Begun, Unfinished};
 pub(crate) use room::{LARGE, Room, Share};
-pub(crate) use uploads::Refused;
 use uploads::Uploads;
+pub(crate) use uploads::{Owner, Refused, Taken};
 
 /// What is no larger is not charged, unless many of its kind wait for one client.
 pub(crate) const SMALL: usize = 64 << 10;
@@ -65,6 +68,26 @@ pub(crate) struct Upload {
     number: u64,
     bytes: usize,
     given_up: oneshot::Receiver<()>,
+}
+
+/// The body of a request, all of it.
+#[derive(Debug)]
+pub(crate) struct Whole {
+    pub(crate) bytes: Bytes,
+    /// None if it is so small that it is not charged.
+    number: Option<NonZeroU64>,
+}
+
+impl From<Bytes> for Whole {
+    fn from(bytes: Bytes) -> Self {
+        Self { bytes, number: None }
+    }
+}
+
+impl Whole {
+    pub(crate) fn is_charged(&self) -> bool {
+        self.number.is_some()
+    }
 }
 
 impl Budget {
@@ -119,6 +142,17 @@ impl Budget {
         let (give_up, given_up) = oneshot::channel();
         let number = self.uploads(|uploads| uploads.begin(now, give_up));
         Upload { budget: self.clone(), number, bytes: 0, given_up }
+    }
+
+    /// `body` stays for as long as a call of `owner` needs it, if there is a share for it.
+    pub(crate) fn keep(&self, body: &Whole, owner: Owner, limit: u64) -> Result<(), Taken> {
+        let Some(number) = body.number else { return Ok(()) };
+        let room = self.room_of_requests(limit);
+        self.uploads(|uploads| uploads.keep(number.get(), owner, room))
+    }
+
+    fn room_of_requests(&self, limit: u64) -> usize {
+        (size(limit) / 2).min(size(limit).saturating_sub(self.answers()))
     }
 
     fn uploads<T>(&self, act: impl FnOnce(&mut Uploads) -> T) -> T {
@@ -194,17 +228,17 @@ impl Upload {
 
     /// It is so large now. Bodies that have been coming for longest make room for it.
     pub(crate) fn grow(&mut self, bytes: usize, limit: u64, now: Time) -> Result<(), Refused> {
-        let answers = self.budget.answers();
-        let room = (size(limit) / 2).min(size(limit).saturating_sub(answers));
+        let room = self.budget.room_of_requests(limit);
         self.budget.uploads(|uploads| uploads.grow(self.number, bytes, room, now))?;
         self.bytes = bytes;
         Ok(())
     }
 
     /// `bytes` are all of it: it is not given up any more, and charged until they are dropped.
-    pub(crate) fn whole(self, bytes: Bytes) -> Result<Bytes, Refused> {
-        self.budget.uploads(|uploads| uploads.is_whole(self.number))?;
-        Ok(Bytes::from_owner(Charged { bytes, _charge: self }))
+    pub(crate) fn whole(self, bytes: Bytes) -> Result<Whole, Refused> {
+        let number = self.number;
+        self.budget.uploads(|uploads| uploads.is_whole(number))?;
+        Ok(Whole { bytes: Bytes::from_owner(Charged { bytes, _charge: self }), number: NonZeroU64::new(number) })
     }
 
     /// Ready when others needed its room.

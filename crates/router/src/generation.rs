@@ -91,15 +91,27 @@ pub enum Unroutable {
     /// An operator took it out.
     #[error("server `{backend}` is drained and takes no calls")]
     Cordoned { revision: Revision, backend: BackendId },
+    /// Its share of the memory is taken by other calls.
+    #[error("{text}")]
+    NoRoom { revision: Revision, text: Box<str> },
 }
 
 impl Unroutable {
     #[must_use]
     pub fn revision(&self) -> Revision {
         match self {
-            Self::Unknown { revision, .. } | Self::Arriving { revision, .. } | Self::Cordoned { revision, .. } => {
-                *revision
-            }
+            Self::Unknown { revision, .. }
+            | Self::Arriving { revision, .. }
+            | Self::Cordoned { revision, .. }
+            | Self::NoRoom { revision, .. } => *revision,
+        }
+    }
+
+    /// The server, as far as it is known.
+    pub(crate) fn backend(&self) -> Option<&BackendId> {
+        match self {
+            Self::Arriving { backend, .. } | Self::Cordoned { backend, .. } => Some(backend),
+            Self::Unknown { .. } | Self::NoRoom { .. } => None,
         }
     }
 
@@ -272,7 +284,7 @@ impl Generation {
                 let arriving = self.arrivals.iter().zip(&self.snapshot.backends).filter(|(one, _)| one.is_unknown());
                 arriving.filter_map(|(_, backend)| backend.connect).max()
             }
-            Unroutable::Cordoned { .. } => None,
+            Unroutable::Cordoned { .. } | Unroutable::NoRoom { .. } => None,
         }
     }
 

@@ -30,8 +30,8 @@ pub const METRICS: &[Metric] = &[
     ),
     Metric::counter(
         "only1mcp_calls_unrouted_total",
-        &[Label("reason", &["unknown_tool", "starting", "cordoned", "ended"])],
-        "Calls that reached no server, by reason; ended is by its client, a limit or a stop.",
+        &[Label("reason", &["unknown_tool", "starting", "cordoned", "no_room", "ended"])],
+        "Calls that reached no server, by reason; ended is by its client, a limit or a stop, no_room by other large calls.",
     ),
     Metric::gauge("only1mcp_server_endpoints", &[SERVER], "Live endpoints of a server."),
     Metric::gauge("only1mcp_server_up", &[SERVER], "Of these, those that are up and not unhealthy."),

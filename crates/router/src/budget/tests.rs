@@ -3,7 +3,10 @@
 use std::task::Waker;
 use std::time::Duration;
 
+use model::BackendId;
+
 use super::*;
+use crate::session::SessionId;
 
 const LIMIT: u64 = 1000;
 
@@ -48,7 +51,7 @@ fn of_bodies_that_are_not_complete_the_longest_makes_way() {
         upload
     };
     let (whole, mut older, mut old, mut young) = (begun(0, 100), begun(1, 100), begun(2, 100), begun(500, 100));
-    let whole = whole.whole(Bytes::from_static(b"whole")).expect("it was not given up");
+    let whole = whole.whole(Bytes::from_static(b"whole")).expect("it was not given up").bytes;
     let mut new = budget.upload(at(1100));
     assert_eq!(new.grow(400, LIMIT, at(1100)), Err(Refused::NoRoom), "the young one is not given up");
     let all = [&mut older, &mut old, &mut young];
@@ -57,7 +60,7 @@ fn of_bodies_that_are_not_complete_the_longest_makes_way() {
     let all = [&mut older, &mut old, &mut young];
     assert_eq!(all.map(is_given_up), [true, false, false]);
     assert_eq!(older.grow(101, LIMIT, at(1100)), Err(Refused::GivenUp));
-    assert_eq!(older.whole(Bytes::new()), Err(Refused::GivenUp));
+    assert_eq!(older.whole(Bytes::new()).err(), Some(Refused::GivenUp));
     assert_eq!(old.grow(300, LIMIT, at(1100)), Err(Refused::GivenUp), "it is the longest itself");
     assert_eq!(budget.bytes(), 350);
     drop((old, young, new));
@@ -66,6 +69,60 @@ fn of_bodies_that_are_not_complete_the_longest_makes_way() {
     assert_eq!(budget.bytes(), 100, "for as long as any of it is held");
     drop(piece);
     assert_eq!(budget.bytes(), 0);
+}
+
+fn whole(budget: &Budget, bytes: usize) -> Whole {
+    let mut upload = budget.upload(at(0));
+    upload.grow(bytes, LIMIT, at(0)).expect("there is room");
+    upload.whole(Bytes::from_static(b"whole")).expect("it is not given up")
+}
+
+/// Of so many bytes, for a call of the client `session` to `server`; or whose share is taken.
+fn kept(budget: &Budget, session: u8, server: &str, bytes: usize) -> Result<Whole, Taken> {
+    let whole = whole(budget, bytes);
+    budget.keep(&whole, owner(session, server), LIMIT).map(|()| whole)
+}
+
+fn owner(session: u8, server: &str) -> Owner {
+    let server = (!server.is_empty()).then(|| BackendId::new(server).expect("a good id"));
+    Owner { session: SessionId::from_bytes([session; 12]), server }
+}
+
+/// As many bodies of 10 bytes as are let in, each of another client.
+fn fill(budget: &Budget, server: &str) -> Vec<Whole> {
+    (0..=u8::MAX).map_while(|session| kept(budget, session, server, 10).ok()).collect()
+}
+
+#[test]
+fn what_is_kept_for_one_server_leaves_as_much_for_the_others() {
+    let budget = Budget::default();
+    let first = fill(&budget, "slow");
+    assert_eq!(first.len(), 25, "half of what requests get");
+    assert_eq!(kept(&budget, 99, "slow", 1).err(), Some(Taken::Server));
+    let second = fill(&budget, "slow-too");
+    assert_eq!(second.len(), 12, "half of what is left");
+    let third = fill(&budget, "");
+    assert_eq!(third.len(), 6, "those whose server is not known have one share");
+    assert_eq!(budget.bytes(), 430, "what was refused is not held");
+    kept(&budget, 99, "quick", 60).expect("the first one of a server always fits");
+    drop((second, third));
+    assert!(kept(&budget, 99, "quick", 100).is_ok(), "a call that ended gives back what it had");
+    let again = budget.keep(&first[0], owner(0, "slow"), LIMIT);
+    assert_eq!((again, fill(&budget, "slow").len()), (Ok(()), 0), "one that is routed anew is not counted twice");
+}
+
+#[test]
+fn what_is_kept_for_one_client_leaves_a_share_for_the_others() {
+    let budget = Budget::default();
+    let of = |session: u8, server: &str| -> Vec<_> {
+        std::iter::from_fn(|| kept(&budget, session, server, 10).ok()).take(100).collect()
+    };
+    let first = of(1, "slow");
+    assert_eq!(first.len(), 16, "a third of what requests get");
+    assert_eq!(kept(&budget, 1, "slow", 10).err(), Some(Taken::Session));
+    let elsewhere = of(1, "quick");
+    assert_eq!(elsewhere.len(), 0, "wherever they go");
+    assert!(!of(2, "slow").is_empty() && !of(2, "quick").is_empty(), "another client has its share at both");
 }
 
 #[tokio::test]

@@ -1,10 +1,16 @@
 //! The bodies of requests that are in memory, and which of them make way when there is no room for more.
+//!
+//! A body that is not complete makes way for others. One that is complete does not: it is kept for as long as its call
+//! runs. So what is complete is shared: all calls to one server have no more than they leave free for those to other
+//! servers, and all calls of one session no more than half as much. The first one of each always fits.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::Time;
+use model::{BackendId, Time};
 use tokio::sync::oneshot;
+
+use crate::session::SessionId;
 
 /// A body that has been coming for less is not given up for another one.
 pub(super) const SETTLED: Duration = Duration::from_secs(1);
@@ -16,6 +22,23 @@ pub(crate) enum Refused {
     NoRoom,
     /// Others needed its room, and of those that are not complete it has been coming for longest.
     GivenUp,
+}
+
+/// Whose share of the room is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// The server's.
+    Server,
+    /// The client's.
+    Session,
+}
+
+/// Whose call a body is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) session: SessionId,
+    /// None while its tool may be one of any server.
+    pub(crate) server: Option<BackendId>,
 }
 
 /// By number, and so by age.
@@ -32,6 +55,8 @@ struct Entry {
     since: Time,
     /// None once all of it is here.
     give_up: Option<oneshot::Sender<()>>,
+    /// None until its call is known.
+    owner: Option<Owner>,
 }
 
 impl Uploads {
@@ -41,7 +66,7 @@ impl Uploads {
 
     pub(super) fn begin(&mut self, now: Time, give_up: oneshot::Sender<()>) -> u64 {
         self.next += 1;
-        self.all.insert(self.next, Entry { bytes: 0, since: now, give_up: Some(give_up) });
+        self.all.insert(self.next, Entry { bytes: 0, since: now, give_up: Some(give_up), owner: None });
         self.next
     }
 
@@ -75,6 +100,30 @@ impl Uploads {
 
     pub(super) fn is_whole(&mut self, number: u64) -> Result<(), Refused> {
         self.all.get_mut(&number).ok_or(Refused::GivenUp)?.give_up = None;
+        Ok(())
+    }
+
+    /// It is kept for a call of `owner` now, if there is a share for it.
+    pub(super) fn keep(&mut self, number: u64, owner: Owner, room: usize) -> Result<(), Taken> {
+        let Some(bytes) = self.all.get(&number).map(|entry| entry.bytes) else { return Ok(()) };
+        let (mut all, mut server, mut session) = (bytes, 0, 0);
+        for (_, entry) in self.all.iter().filter(|(other, _)| **other != number) {
+            let Some(other) = &entry.owner else { continue };
+            all += entry.bytes;
+            server += if other.server == owner.server { entry.bytes } else { 0 };
+            session += if other.session == owner.session { entry.bytes } else { 0 };
+        }
+        let free = room.saturating_sub(all);
+        let fits = |others: usize, share: usize| others == 0 || others + bytes <= share;
+        if !fits(server, free) {
+            return Err(Taken::Server);
+        }
+        if !fits(session, free / 2) {
+            return Err(Taken::Session);
+        }
+        if let Some(entry) = self.all.get_mut(&number) {
+            entry.owner = Some(owner);
+        }
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use super::core::Core;
 use super::service::{self, Session};
 use super::{answer, initialize, tools_call, traced, unread};
 use crate::beside::{self, LONG};
-use crate::budget::{Refused, SMALL, Upload};
+use crate::budget::{Refused, SMALL, Upload, Whole};
 
 /// How long a client may take from the head of a request to the end of its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -41,11 +41,11 @@ pub(super) async fn post(core: Rc<Core>, request: Request<Incoming>) -> Response
         Err(fault) => return Box::pin(fault.answer(revision, limits, &head.headers, incoming)).await,
     };
     let (large, here);
-    let scanned = if body.len() > LONG {
-        large = Box::pin(beside::scan(body.clone())).await;
+    let scanned = if body.bytes.len() > LONG {
+        large = Box::pin(beside::scan(body.bytes.clone())).await;
         large.borrow_dependent()
     } else {
-        here = scan(&body);
+        here = scan(&body.bytes);
         &here
     };
     let envelope = match scanned {
@@ -270,7 +270,7 @@ struct BodyLimits {
     all: u64,
 }
 
-async fn read(core: &Core, body: &mut Incoming, limits: BodyLimits) -> Result<Bytes, ReadFault> {
+async fn read(core: &Core, body: &mut Incoming, limits: BodyLimits) -> Result<Whole, ReadFault> {
     if body.size_hint().lower() > limits.one {
         return Err(ReadFault::TooLarge);
     }
@@ -292,7 +292,7 @@ async fn read(core: &Core, body: &mut Incoming, limits: BodyLimits) -> Result<By
 }
 
 /// A body of one frame is taken as it is, without a copy.
-async fn collect(core: &Core, body: &mut Incoming, limits: BodyLimits) -> Result<Bytes, ReadFault> {
+async fn collect(core: &Core, body: &mut Incoming, limits: BodyLimits) -> Result<Whole, ReadFault> {
     let mut first = Bytes::new();
     let mut all: Option<BytesMut> = None;
     let (mut length, mut upload) = (0_u64, None);
@@ -318,7 +318,7 @@ async fn collect(core: &Core, body: &mut Incoming, limits: BodyLimits) -> Result
     let read = all.map_or(first, BytesMut::freeze);
     Ok(match upload {
         Some(upload) => upload.whole(read)?,
-        None => read,
+        None => read.into(),
     })
 }
 

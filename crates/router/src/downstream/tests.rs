@@ -93,7 +93,7 @@ impl Case {
             let body = Bytes::from(body);
             let envelope = mcp::scan(&body).unwrap();
             let Message::Request { id, call } = &envelope.message else { panic!("a request") };
-            let answer = tools_call::call(core, &session(), &envelope, *id, call, &body, &headers).await;
+            let answer = tools_call::call(core, &session(), &envelope, *id, call, &body.clone().into(), &headers).await;
             assert_eq!(answer.headers()["only1mcp-revision"], "7");
             answer
         }
@@ -296,6 +296,7 @@ fn a_call_takes_little_memory_while_it_waits() {
         let envelope = mcp::scan(&body).unwrap();
         let Message::Request { id, call } = &envelope.message else { panic!("a request") };
         let (core, session, headers) = (Rc::clone(&case.core), session(), HeaderMap::new());
+        let body = body.clone().into();
         let size = size_of_val(&tools_call::call(core, &session, &envelope, *id, call, &body, &headers));
         assert!(size <= 4_300, "{size} bytes");
     });

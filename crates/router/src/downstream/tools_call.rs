@@ -3,10 +3,11 @@
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 use mcp::{Envelope, ErrorCode, Id, message};
+use model::{BackendId, Revision};
 
 use super::answer;
 use super::body::Body;
@@ -15,8 +16,9 @@ use super::exchange::{Exchange, explain, result};
 use super::service::Session;
 use super::streamed::{self, Open};
 use super::traced::{Incoming, Traced};
+use crate::budget::{Owner, Taken, Whole};
 use crate::call::{Answer, Call, forward, piece};
-use crate::generation::{Admitted, Homes, Unroutable};
+use crate::generation::{Admitted, Unroutable};
 use crate::in_flight::Cause;
 
 /// The answer to what was not sent to a server before the gateway stopped.
@@ -30,7 +32,7 @@ pub(super) async fn call(
     envelope: &Envelope<'_>,
     id: Id<'_>,
     call: &mcp::Call<'_>,
-    body: &Bytes,
+    body: &Whole,
     headers: &HeaderMap,
 ) -> Response<Body> {
     let name = match call.require_name() {
@@ -43,13 +45,16 @@ pub(super) async fn call(
     let started = core.now();
     let (ticket, connect) = {
         let limits = &core.shared.live.load().policy.limits;
-        (core.in_flight.enter(session.sealed.id, piece(body, id.span().range()), limits, started), limits.connect)
+        (
+            core.in_flight.enter(session.sealed.id, piece(&body.bytes, id.span().range()), limits, started),
+            limits.connect,
+        )
     };
     let incoming = Incoming::of(call, headers);
     let mut traced = Traced::begin(&core, &incoming, session, id, name.value(), started);
     let mut routes = 0;
     loop {
-        let admitted = match ticket.run(pin!(admit(&core, name.value(), &session.known.homes, connect))).await {
+        let admitted = match ticket.run(pin!(admit(&core, session, name.value(), body, connect))).await {
             Ok(Ok(admitted)) => admitted,
             Ok(Err(refused)) => return unroutable(id, name.value(), &refused, traced),
             Err(cause) => return unrouted(&core, id, cause, traced),
@@ -58,7 +63,7 @@ pub(super) async fn call(
         ticket.admitted(admitted.lease.endpoint.serial, admitted.limits);
         let context = traced.as_mut().map(|traced| traced.toward(&core, &admitted)).or(incoming.context);
         let outgoing = Call {
-            body: body.clone(),
+            body: body.bytes.clone(),
             id: id.span(),
             name: renamed(name, &admitted),
             progress: call.progress_token().map(Id::span),
@@ -74,7 +79,7 @@ pub(super) async fn call(
         match outcome {
             Ok(Ok(Answer::Whole(bytes))) => return exchange.answered(&core, admitted, id.text(), bytes, traced),
             Ok(Ok(Answer::Events(events))) => {
-                let id = piece(body, id.span().range());
+                let id = piece(&body.bytes, id.span().range());
                 let open = Open { events, ticket, admitted, exchange, id, traced };
                 return streamed::begin(core, open);
             }
@@ -97,14 +102,51 @@ pub(super) async fn call(
     }
 }
 
-async fn admit(core: &Core, name: &str, homes: &Homes, within: std::time::Duration) -> Result<Admitted, Unroutable> {
-    match core.shared.live.admit(name, core.random(), homes) {
+async fn admit(
+    core: &Core,
+    session: &Session,
+    name: &str,
+    body: &Whole,
+    within: Duration,
+) -> Result<Admitted, Unroutable> {
+    let homes = &session.known.homes;
+    let done = match core.shared.live.admit(name, core.random(), homes) {
         // Rare, and large.
         Err(refused) if refused.may_pass() => {
+            keep(core, session, body, refused.backend(), refused.revision())?;
             Box::pin(core.shared.live.admit_within(name, core.random(), homes, within)).await
         }
         done => done,
+    };
+    if body.is_charged()
+        && let Ok(admitted) = &done
+    {
+        keep(core, session, body, Some(&admitted.backend), admitted.lease.revision)?;
     }
+    done
+}
+
+/// A large body is kept for as long as its call waits or runs, at the cost of other large ones.
+fn keep(
+    core: &Core,
+    session: &Session,
+    body: &Whole,
+    server: Option<&BackendId>,
+    revision: Revision,
+) -> Result<(), Unroutable> {
+    let (limit, owner) = (core.buffered_bytes(), Owner { session: session.sealed.id, server: server.cloned() });
+    core.shared.budget.keep(body, owner, limit).map_err(|taken| {
+        let whose = match (taken, server) {
+            (Taken::Session, _) => "of this client".to_owned(),
+            (Taken::Server, Some(server)) => format!("to server `{server}`"),
+            (Taken::Server, None) => "to servers that are starting".to_owned(),
+        };
+        let text = format!(
+            "the calls {whose} that have not ended hold as much as they may of the room for large requests, which is \
+             half of {limit} bytes (limits.buffered_bytes); nothing was executed: try again"
+        );
+        Unroutable::NoRoom { revision, text: text.into() }
+    })
 }
 
 /// Whether routing anew may lead somewhere else.
@@ -123,17 +165,21 @@ fn unroutable(id: Id<'_>, name: &str, refused: &Unroutable, traced: Option<Box<T
         Unroutable::Unknown { .. } => "unknown_tool",
         Unroutable::Arriving { .. } => "starting",
         Unroutable::Cordoned { .. } => "cordoned",
+        Unroutable::NoRoom { .. } => "no_room",
     });
     let (revision, text) = (refused.revision(), refused.to_string());
     let (code, body) = match refused {
         Unroutable::Unknown { .. } => (ErrorCode::INVALID_PARAMS, message::unknown_tool(id.text(), name)),
-        Unroutable::Arriving { .. } | Unroutable::Cordoned { .. } => {
+        Unroutable::Arriving { .. } | Unroutable::Cordoned { .. } | Unroutable::NoRoom { .. } => {
             (ErrorCode::UNAVAILABLE, message::error(Some(id.text()), ErrorCode::UNAVAILABLE, &text, None))
         }
     };
     tracing::debug!(revision = revision.0, result = "unroutable", reason = text, "call");
     if let Some(traced) = traced {
         traced.unrouted(revision, "unroutable", code, &text);
+    }
+    if matches!(refused, Unroutable::NoRoom { .. }) {
+        return answer::again(revision, Some(id.text()), code, &text);
     }
     answer::ok(revision, body)
 }

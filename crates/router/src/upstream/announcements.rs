@@ -110,7 +110,7 @@ impl Listener {
         if let Some(last) = &self.last_event {
             request.header(&LAST_EVENT_ID, last);
         }
-        let response = match http_pool::send(endpoint, &http.target, &request).await {
+        let response = match http_pool::send(endpoint, &http.target, &mut request).await {
             Ok(response) => response,
             Err(error) => return End::Failed(error.to_string()),
         };

@@ -83,7 +83,7 @@ impl HttpLink {
         let call = Call::of_message(initialize::client_request("0", OURSELVES));
         let id = endpoint.next_id();
         let first = outgoing::write(&call, id);
-        let send = async |target: &Target| http_pool::send(endpoint, target, &target.post(first.clone())).await;
+        let send = async |target: &Target| http_pool::send(endpoint, target, &mut target.post(first.clone())).await;
         let mut response = send(&target).await.map_err(|error| failed(error.into()))?;
         if let Some(moved) = http_answer::redirect(&response).and_then(|location| target.moved_to(location)) {
             // Which one is not said: a secret may be in it.
@@ -136,7 +136,7 @@ impl HttpLink {
             }
         }
         let mut exchange = Exchange::new(endpoint, Some(link), Restore::new(call, id));
-        match http_pool::send(endpoint, &self.target, &request).await {
+        match http_pool::send(endpoint, &self.target, &mut request).await {
             Ok(response) => http_answer::accept(exchange, response).await,
             Err(error) => {
                 exchange.over();
@@ -201,8 +201,8 @@ impl Drop for HttpLink {
 
 /// A server that refuses, or is gone, will forget the session by itself.
 async fn farewell(endpoint: &Endpoint, target: &Target) {
-    let request = target.bare(&Method::DELETE);
-    let farewell = http_pool::send(endpoint, target, &request);
+    let mut request = target.bare(&Method::DELETE);
+    let farewell = http_pool::send(endpoint, target, &mut request);
     let outcome = match tokio::time::timeout(FAREWELL, farewell).await {
         Ok(Ok(response)) => response.status().to_string(),
         Ok(Err(error)) => error.to_string(),

@@ -96,14 +96,14 @@ struct Output {
 }
 
 impl Output {
-    fn begin(&mut self, request: &Request<'_>) {
+    fn begin(&mut self, request: &mut Request<'_>) {
         self.first.clear();
         self.first.extend_from_slice(&request.head);
         write_length(&mut self.first, request.body.len());
         if request.body.len() <= JOINED_MAX {
             self.first.extend_from_slice(&request.body);
         } else {
-            self.rest = request.body.clone();
+            self.rest = std::mem::take(&mut request.body);
         }
         (self.written, self.open) = (0, true);
     }
@@ -123,6 +123,8 @@ impl Output {
             match (count, joined) {
                 (0, _) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 (_, true) => self.written += count,
+                // An empty rest would still hold all of the body.
+                (_, false) if count == self.rest.len() => self.rest = Bytes::new(),
                 (_, false) => self.rest.advance(count),
             }
         }
@@ -184,11 +186,16 @@ impl Connection {
     }
 
     /// Writes a request and reads the head of its response, both at once: a server may refuse, or begin to answer, before
-    /// it has read all. Then the rest is written beside the body of the response.
-    pub(super) async fn exchange(&mut self, request: &Request<'_>) -> Result<Head, Failed> {
+    /// it has read all. Then the rest is written beside the body of the response. A long body is taken from `request`, so
+    /// that it is dropped when it is written, however long the answer takes; if nothing was written, `request` has it again.
+    pub(super) async fn exchange(&mut self, request: &mut Request<'_>) -> Result<Head, Failed> {
         self.output.begin(request);
         let mut broken = None;
-        poll_fn(|context| self.poll_exchange(&mut broken, context)).await
+        let outcome = poll_fn(|context| self.poll_exchange(&mut broken, context)).await;
+        if matches!(outcome, Err(Failed { sent: false, .. })) && !self.output.rest.is_empty() {
+            request.body = std::mem::take(&mut self.output.rest);
+        }
+        outcome
     }
 
     fn poll_exchange(

@@ -246,7 +246,7 @@ fn on_one_line(body: &[u8]) -> String {
 /// Posts a notification or a reply. They have no answer, so the head of the response says all: some servers never end
 /// what follows.
 pub(super) async fn post(endpoint: &Endpoint, target: &Target, message: Bytes) -> Result<(), CallError> {
-    let response = http_pool::send(endpoint, target, &target.post(message)).await?;
+    let response = http_pool::send(endpoint, target, &mut target.post(message)).await?;
     let status = response.status();
     if status.is_success() {
         response.into_body().leave(&endpoint.upstreams);

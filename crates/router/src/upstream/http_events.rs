@@ -331,7 +331,7 @@ async fn rest(endpoint: Arc<Endpoint>, link: Arc<Link>, last: HeaderValue, wait:
     let Link::Http(http) = &*link else { return Err(lost("there is no way to resume it".to_owned())) };
     let mut request = http.target.bare(&Method::GET);
     request.header(&LAST_EVENT_ID, &last);
-    let response = http_pool::send(&endpoint, &http.target, &request).await.map_err(|error| {
+    let response = http_pool::send(&endpoint, &http.target, &mut request).await.map_err(|error| {
         let cause = error.cause;
         CallError { cause, ..lost(format!("could not be resumed: {error}")) }
     })?;

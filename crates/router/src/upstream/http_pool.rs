@@ -202,7 +202,7 @@ impl http_body::Body for Body {
 pub(super) async fn send(
     endpoint: &Endpoint,
     target: &Target,
-    request: &Request<'_>,
+    request: &mut Request<'_>,
 ) -> Result<Response<Body>, CallError> {
     let serial = endpoint.serial;
     while let Some(mut connection) = with_shelf(serial, |shelf| shelf.take(Instant::now())).flatten() {

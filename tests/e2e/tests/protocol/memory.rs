@@ -98,6 +98,59 @@ fn bodies_that_never_end_take_neither_the_room_of_answers_nor_that_of_requests()
     wait::until_true("nothing to be held", LIMIT, || held(&stage) == 0)
 }
 
+/// Fills what calls to `slow` may keep, with calls of so many sessions. Says what the first one that was refused was told.
+fn fill(stage: &Stage, sessions: usize, large: &Value) -> Result<(Vec<Raw>, Response), Fault> {
+    let sessions = (0..sessions).map(|_| Raw::open(stage.gateway.mcp)).collect::<Result<Vec<_>, _>>()?;
+    let mut waiting = Vec::new();
+    for (number, session) in sessions.iter().cycle().enumerate().take(40) {
+        let before = held(stage);
+        let mut raw = session.again()?;
+        raw.say(&call(number, "slow__do", large.clone()))?;
+        raw.stream.set_read_timeout(Some(Duration::from_millis(20)))?;
+        let mut refused = None;
+        wait::until_true("the call to be kept or refused", LIMIT, || {
+            refused = raw.response().ok();
+            refused.is_some() || held(stage) > before
+        })?;
+        match refused {
+            Some(refused) => return Ok((waiting, refused)),
+            None => waiting.push(raw),
+        }
+    }
+    Err(fault("one slow server may have all of the room"))
+}
+
+#[test]
+fn large_calls_to_a_server_that_does_not_answer_leave_room_for_those_to_others() -> Result<(), Fault> {
+    let large = json!({ "text": "x".repeat(MIB) });
+    let slow = Stub::start(vec!["do".to_owned()], |_| None)?;
+    let good = server("application/json", 10, None)?;
+    let limits = json!({ "buffered_bytes": "16MiB", "request_bytes": "2MiB" });
+    for (name, sessions, whose) in [("slow-server", 20, "to server `slow`"), ("slow-client", 1, "of this client")] {
+        let servers = [Server::http("slow", &slow.url()), Server::http("s", &good.url())];
+        let stage = Stage::new(name, |_| {
+            Ok(servers.into_iter().fold(Document::default().key("limits", limits.clone()), Document::with))
+        })?;
+        let (waiting, refused) = fill(&stage, sessions, &large)?;
+        let said = text(&refused);
+        assert_eq!(
+            (refused.status, refused.header("retry-after"), refused.code()),
+            (503, Some("1"), Some(1503)),
+            "{said}"
+        );
+        assert!(said.contains(whose) && said.contains("limits.buffered_bytes"), "{said}");
+        assert!(said.contains("nothing was executed"), "{said}");
+        // Another client is served as if the slow server were not there.
+        let mut other = Raw::open(stage.gateway.mcp)?;
+        for number in 0..5 {
+            let answer = other.ask(&call(number, "s__do", large.clone()))?;
+            assert_eq!((answer.status, answer.code()), (200, None), "{whose}: {}", text(&answer));
+        }
+        assert!(waiting.len() > 1, "the slow one has its share");
+    }
+    Ok(())
+}
+
 #[test]
 fn events_that_are_not_read_are_held_within_the_limit() -> Result<(), Fault> {
     let server = server(EVENTS, 900 << 10, None)?;

@@ -100,3 +100,53 @@ proptest! {
         drop(read(&[&bytes], true));
     }
 }
+
+/// Both ends of a connection to a server.
+async fn connected() -> (Connection, tokio::net::TcpStream) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (ours, theirs) = tokio::join!(tokio::net::TcpStream::connect(address), listener.accept());
+    (Connection::new(Stream::Plain(ours.unwrap())), theirs.unwrap().0)
+}
+
+/// Its receiver hears when it is held no more.
+struct Told(Vec<u8>, #[expect(dead_code, reason = "it is dropped with the rest")] tokio::sync::oneshot::Sender<()>);
+
+impl AsRef<[u8]> for Told {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+fn request(length: usize) -> (Request<'static>, tokio::sync::oneshot::Receiver<()>) {
+    let (told, dropped) = tokio::sync::oneshot::channel();
+    let body = Bytes::from_owner(Told(vec![b'x'; length], told));
+    (Request { head: Cow::Borrowed(b"POST /mcp HTTP/1.1\r\n"), body }, dropped)
+}
+
+#[tokio::test]
+async fn a_long_body_is_dropped_when_it_is_written_though_the_answer_is_still_to_come() {
+    let (mut ours, mut theirs) = connected().await;
+    let (mut request, dropped) = request(4 << 20);
+    let server = async {
+        let mut read = Vec::new();
+        while read.len() < 4 << 20 {
+            tokio::io::AsyncReadExt::read_buf(&mut theirs, &mut read).await.unwrap();
+        }
+        dropped.await.unwrap_err();
+        tokio::io::AsyncWriteExt::write_all(&mut theirs, b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+    };
+    let (head, ()) = tokio::join!(ours.exchange(&mut request), server);
+    assert_eq!(head.unwrap().status, 204);
+}
+
+#[tokio::test]
+async fn a_long_body_of_which_nothing_was_written_may_go_again() {
+    let (mut ours, _theirs) = connected().await;
+    SockRef::from(ours.stream.tcp()).shutdown(std::net::Shutdown::Write).unwrap();
+    for length in [JOINED_MAX, JOINED_MAX + 1] {
+        let (mut request, _dropped) = request(length);
+        let failed = ours.exchange(&mut request).await.unwrap_err();
+        assert_eq!((failed.sent, request.body.len()), (false, length));
+    }
+}
