@@ -1,21 +1,76 @@
 //! Large messages are read on threads of their own: 30 MiB of dense JSON take a tenth of a second, and everybody who is
-//! served by the same thread would wait that long.
+//! served by the same thread would wait that long. Those threads make way for the ones that serve: they have the same
+//! processors.
+
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use mcp::{Envelope, ScanError};
+use tokio::runtime::{Builder, Runtime};
 
 /// Bytes of a message from which on it is read there: less than a millisecond's work.
 pub(crate) const LONG: usize = 256 << 10;
 
+/// So many at most, for all of the process: few enough that together they are no rival to one that serves, and enough
+/// that what is only just long passes by what takes a second.
+const THREADS: usize = 4;
+
+/// Has nothing but its threads. What waits for one of them is charged like all that is held.
+static THREADS_OF_OURS: LazyLock<Runtime> = LazyLock::new(|| {
+    let mut builder = Builder::new_current_thread();
+    builder.thread_name("beside").max_blocking_threads(THREADS).on_thread_start(runtime::priority::make_way);
+    builder.build().expect("a runtime without drivers asks nothing of the system")
+});
+
 /// Does what takes long on a thread that serves nobody else meanwhile.
 pub(crate) async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
+    match THREADS_OF_OURS.spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             // The runtime ends, and this task with it.
             Err(_) => std::future::pending().await,
         },
+    }
+}
+
+/// Gives back the memory of something large there: to take apart what 30 MiB were mapped to takes milliseconds.
+pub(crate) fn put_away(what: impl Send + 'static) {
+    drop(THREADS_OF_OURS.spawn_blocking(move || drop(what)));
+}
+
+/// What is long is put away beside.
+pub(crate) fn held(bytes: Vec<u8>) -> Bytes {
+    if bytes.len() > LONG { Bytes::from_owner(PutAway(bytes)) } else { bytes.into() }
+}
+
+struct PutAway(Vec<u8>);
+
+impl AsRef<[u8]> for PutAway {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for PutAway {
+    fn drop(&mut self) {
+        put_away(std::mem::take(&mut self.0));
+    }
+}
+
+/// How far one large message has been read since others had their turn.
+#[derive(Debug, Default)]
+pub(crate) struct Turn(usize);
+
+impl Turn {
+    /// Lets others come first after each quarter of a megabyte: a fast peer has the next piece ready whenever one was
+    /// taken, so that nothing else would make its reader wait.
+    pub(crate) async fn read(&mut self, bytes: usize) {
+        self.0 += bytes;
+        if self.0 >= LONG {
+            self.0 = 0;
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -33,4 +88,41 @@ self_cell::self_cell!(
 /// As [`mcp::scan`].
 pub(crate) async fn scan(body: Bytes) -> Scanned {
     beside(|| Scanned::new(body, |body| mcp::scan(body))).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    #[test]
+    fn others_have_their_turn_after_each_part_of_a_large_message() {
+        let mut reading = pin!(async {
+            let mut turn = Turn::default();
+            for _ in 0..80 {
+                turn.read(LONG / 8).await;
+            }
+        });
+        let mut waits = 0;
+        while reading.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            waits += 1;
+        }
+        assert_eq!(waits, 10);
+    }
+
+    #[test]
+    fn something_large_is_put_away_by_another_thread() {
+        struct Tells(std::sync::mpsc::Sender<Option<String>>);
+        impl Drop for Tells {
+            fn drop(&mut self) {
+                drop(self.0.send(std::thread::current().name().map(str::to_owned)));
+            }
+        }
+        let (told, by) = std::sync::mpsc::channel();
+        put_away(Tells(told));
+        assert_eq!(by.recv().unwrap().as_deref(), Some("beside"));
+    }
 }

@@ -40,6 +40,7 @@ pub mod memory;
 pub mod ops;
 pub mod panics;
 mod places;
+pub mod priority;
 pub mod process;
 pub mod readiness;
 pub mod service_manager;

@@ -11,6 +11,7 @@ use mcp::sse::Frame;
 use super::clients::Takes;
 use super::get::NotificationStream;
 use super::outbox::Outlet;
+use crate::beside::held;
 use crate::budget::{LARGE, Weight};
 
 /// The largest frame: hyper copies what it is given, and holds the copy until its client has taken it.
@@ -107,5 +108,5 @@ impl http_body::Body for Body {
 pub(super) fn event(message: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(message.len() + 24);
     Frame { event: Some("message"), ..Frame::message(message) }.write(&mut out);
-    out.into()
+    held(out)
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Frame;
 use hyper::body::{Body as _, Incoming};
@@ -18,7 +18,7 @@ use super::body::Body;
 use super::core::Core;
 use super::service::{self, Session};
 use super::{answer, initialize, tools_call, traced, unread};
-use crate::beside::{self, LONG};
+use crate::beside::{self, LONG, Turn};
 use crate::budget::{Refused, SMALL, Upload, Whole};
 
 /// How long a client may take from the head of a request to the end of its body.
@@ -294,11 +294,12 @@ async fn read(core: &Core, body: &mut Incoming, limits: BodyLimits) -> Result<Wh
 /// A body of one frame is taken as it is, without a copy.
 async fn collect(core: &Core, body: &mut Incoming, limits: BodyLimits) -> Result<Whole, ReadFault> {
     let mut first = Bytes::new();
-    let mut all: Option<BytesMut> = None;
-    let (mut length, mut upload) = (0_u64, None);
+    let mut all: Option<Vec<u8>> = None;
+    let (mut length, mut upload, mut turn) = (0_u64, None, Turn::default());
     while let Some(frame) = next(body, &mut upload).await? {
         let Ok(data) = frame.into_data() else { continue };
-        length += data.len() as u64;
+        let piece = data.len();
+        length += piece as u64;
         if length > limits.one {
             return Err(ReadFault::TooLarge);
         }
@@ -306,16 +307,17 @@ async fn collect(core: &Core, body: &mut Incoming, limits: BodyLimits) -> Result
             first = data;
             first.len()
         } else {
-            let all = all.get_or_insert_with(|| BytesMut::from(&first[..]));
+            let all = all.get_or_insert_with(|| Vec::from(&first[..]));
             all.extend_from_slice(&data);
             all.capacity()
         };
         // What is whole with its first piece waits for nothing.
         if held > SMALL && !(all.is_none() && body.is_end_stream()) {
             charge(core, &mut upload, held, limits)?;
+            turn.read(piece).await;
         }
     }
-    let read = all.map_or(first, BytesMut::freeze);
+    let read = all.map_or(first, beside::held);
     Ok(match upload {
         Some(upload) => upload.whole(read)?,
         None => read.into(),

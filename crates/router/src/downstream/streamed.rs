@@ -20,6 +20,7 @@ use super::core::Core;
 use super::exchange::{self, Exchange};
 use super::outbox::{self, Outbox};
 use super::traced::Traced;
+use crate::beside::{LONG, beside};
 use crate::call::EventStream;
 use crate::generation::Admitted;
 use crate::in_flight::{Cause, Ticket, life};
@@ -59,7 +60,7 @@ impl Open {
                     if let Err(cause) = self.wait_for_room(&core, &outbox, &message).await {
                         break self.ended(&core, cause);
                     }
-                    self.pass_on(&core, &outbox, &message);
+                    self.pass_on(&core, &outbox, &message).await;
                 }
                 Step::Done => break None,
                 Step::Failed(last) => break last,
@@ -73,12 +74,13 @@ impl Open {
     }
 
     /// What there is no room for is lost: progress as it may be at any time, the response with a word in its place.
-    fn pass_on(&self, core: &Core, outbox: &Outbox, message: &[u8]) {
+    async fn pass_on(&self, core: &Core, outbox: &Outbox, message: &Bytes) {
         let limit = || core.buffered_bytes();
-        if outbox.put(event(message), limit) {
+        let event_of_it = if message.len() > LONG { Box::pin(large_event(message)).await } else { event(message) };
+        if outbox.put(event_of_it, limit) {
             return;
         }
-        if is_response(message) {
+        if is_response(message).await {
             let lost = exchange::lost(text(&self.id), message.len(), limit());
             let _small = outbox.put(event(&lost), limit);
         } else {
@@ -88,8 +90,8 @@ impl Open {
 
     /// Waits for a client that is behind. Its server cannot be told from a silent one meanwhile, so `limits.idle` waits
     /// too; nothing else does.
-    async fn wait_for_room(&self, core: &Core, outbox: &Outbox, message: &[u8]) -> Result<(), Cause> {
-        if outbox.has_room() || is_response(message) {
+    async fn wait_for_room(&self, core: &Core, outbox: &Outbox, message: &Bytes) -> Result<(), Cause> {
+        if outbox.has_room() || is_response(message).await {
             return Ok(());
         }
         let room = self.ticket.run(pin!(life::deaf(poll_fn(|context| outbox.poll_room(context))))).await;
@@ -131,7 +133,19 @@ fn text(id: &[u8]) -> &str {
 }
 
 /// The response has its place always, so that the exchange can end with it.
-fn is_response(message: &[u8]) -> bool {
-    mcp::scan(message)
-        .is_ok_and(|envelope| matches!(envelope.message, Message::Response { .. } | Message::Error { .. }))
+async fn is_response(message: &Bytes) -> bool {
+    let look = |message: &[u8]| {
+        mcp::scan(message)
+            .is_ok_and(|envelope| matches!(envelope.message, Message::Response { .. } | Message::Error { .. }))
+    };
+    if message.len() <= LONG {
+        return look(message);
+    }
+    let message = message.clone();
+    Box::pin(beside(move || look(&message))).await
+}
+
+async fn large_event(message: &Bytes) -> Bytes {
+    let message = message.clone();
+    beside(move || event(&message)).await
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use mcp::message::{self, method};
 use mcp::{Edit, ErrorCode, Message, Span, splice, splice_in_place};
 
+use crate::beside::held;
 use crate::call::{Call, CallError, Cause, piece};
 
 /// Bytes of the id of a request of the server, which its reply repeats.
@@ -134,7 +135,7 @@ impl Restore {
 
     /// `span` is where our id stands in the response.
     pub(crate) fn answer(&self, message: &[u8], span: Span) -> Bytes {
-        splice(message, &mut [Edit::new(span, &*self.client_id)]).into()
+        held(splice(message, &mut [Edit::new(span, &*self.client_id)]))
     }
 
     /// A nameless error, as the answer it must be when only one call can be meant.

@@ -20,6 +20,7 @@ use super::inbound::Restore;
 use super::pump::{Closing, Pump};
 use super::stdio_events::StdioEvents;
 use super::{Link, OURSELVES, outgoing};
+use crate::beside::{LONG, beside};
 use crate::budget::SMALL;
 use crate::call::{Answer, Call, CallError, Cause, EventStream};
 use crate::endpoint::{AskError, BringUpFailure, Endpoint};
@@ -142,6 +143,9 @@ impl StdioLink {
         let outcome = answer.await;
         cancel.over();
         let (message, span) = outcome.unwrap_or_else(|_| Err(ended(server)))?;
+        if message.len() > LONG {
+            return Ok(Answer::Whole(Box::pin(beside(move || restore.answer(&message, span))).await));
+        }
         Ok(Answer::Whole(restore.answer(&message, span)))
     }
 

@@ -10,12 +10,15 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::inbound::Restore;
 use super::stdio::{Cancel, ended};
+use crate::beside::{LONG, beside};
 use crate::call::CallError;
 
 pub(super) struct StdioEvents {
     /// Closed by the pump before it gives the answer, so that no progress is overtaken.
     progress: mpsc::Receiver<(Bytes, Span)>,
     answer: Option<oneshot::Receiver<Result<(Bytes, Span), CallError>>>,
+    /// A large answer that is being written beside the core.
+    writing: Option<Pin<Box<dyn Future<Output = Bytes> + Send>>>,
     restore: Restore,
     cancel: Cancel,
 }
@@ -27,7 +30,7 @@ impl StdioEvents {
         restore: Restore,
         cancel: Cancel,
     ) -> Self {
-        Self { progress, answer: Some(answer), restore, cancel }
+        Self { progress, answer: Some(answer), writing: None, restore, cancel }
     }
 }
 
@@ -41,11 +44,23 @@ impl Stream for StdioEvents {
                 return Poll::Ready(Some(Ok(message)));
             }
         }
+        if let Some(writing) = &mut this.writing {
+            let answer = ready!(writing.as_mut().poll(context));
+            this.writing = None;
+            return Poll::Ready(Some(Ok(answer)));
+        }
         let Some(answer) = &mut this.answer else { return Poll::Ready(None) };
         let outcome = ready!(Pin::new(answer).poll(context));
         this.answer = None;
         this.cancel.over();
         let outcome = outcome.unwrap_or_else(|_| Err(ended(this.cancel.server())));
-        Poll::Ready(Some(outcome.map(|(message, span)| this.restore.answer(&message, span))))
+        match outcome {
+            Ok((message, span)) if message.len() > LONG => {
+                let restore = this.restore.clone();
+                this.writing = Some(Box::pin(beside(move || restore.answer(&message, span))));
+                self.poll_next(context)
+            }
+            outcome => Poll::Ready(Some(outcome.map(|(message, span)| this.restore.answer(&message, span)))),
+        }
     }
 }

@@ -19,6 +19,7 @@ use super::half_read::{HalfRead, Refused};
 use super::http_answer::{Exchange, too_large};
 use super::http_pool::Body;
 use super::http1::Http1Error;
+use crate::beside::{LONG, Turn, put_away};
 use crate::budget::{LARGE, SMALL, Share, Weight};
 use crate::call::CallError;
 
@@ -61,6 +62,15 @@ impl Large {
             weight.set(0);
         }
         Bytes::from_owner(self)
+    }
+}
+
+impl Drop for Large {
+    /// It is of use to nobody any more; its share of the room is given back once its memory is.
+    fn drop(&mut self) {
+        if self.bytes.capacity() > LONG {
+            put_away((std::mem::take(&mut self.bytes), self.held.take()));
+        }
     }
 }
 
@@ -138,12 +148,14 @@ async fn read_large(
     held.hold(begun.len().max(LARGE + 1), all, endpoint).await.map_err(ReadError::Refused)?;
     let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or(0).max(begun.len()) + GROWTH);
     bytes.extend_from_slice(begun);
+    let mut turn = Turn::default();
     while let Some(data) = next(&mut body, &mut held).await? {
         if (bytes.len() + data.len()) as u64 > limit {
             return Err(ReadError::TooLarge);
         }
         bytes.extend_from_slice(&data);
         held.try_hold(bytes.len().max(LARGE + 1), endpoint);
+        turn.read(data.len()).await;
     }
     let held = held.complete(bytes.len());
     Ok(Whole::Large(Large { bytes, held }))

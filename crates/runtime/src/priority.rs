@@ -1,0 +1,60 @@
+//! Which threads come first where all of them want the machine.
+
+/// As nice as a thread of ours is that others must not wait for. It goes on all the same: a tenth of what a thread that
+/// serves clients gets, where that leaves nothing.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
+/// After so long another thread of this processor that has become ready may take its place, in nanoseconds: the least that
+/// Linux takes. By itself it lets a thread go on for milliseconds, however nice it is.
+#[cfg(target_os = "linux")]
+const SLICE: u64 = 100_000;
+
+/// From now on the calling thread, and no other, makes way for the others of this process.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "no safe call is for one thread; these two concern the one that calls")]
+pub fn make_way() {
+    use nix::libc;
+    let size = u32::try_from(size_of::<libc::sched_attr>()).unwrap_or(0);
+    let wanted = libc::sched_attr {
+        size,
+        sched_policy: libc::SCHED_OTHER.unsigned_abs(),
+        sched_flags: 0,
+        sched_nice: NICE,
+        sched_priority: 0,
+        // Linux before 6.12 does not look at it.
+        sched_runtime: SLICE,
+        sched_deadline: 0,
+        sched_period: 0,
+    };
+    // A refusal leaves things as they were.
+    // SAFETY: the system reads `wanted`, which says its size and outlives the call; 0 is the calling thread.
+    unsafe {
+        if libc::syscall(libc::SYS_sched_setattr, 0, &raw const wanted, 0) != 0 {
+            libc::setpriority(libc::PRIO_PROCESS, 0, NICE);
+        }
+    }
+}
+
+/// Elsewhere priorities are the system's own affair.
+#[cfg(not(target_os = "linux"))]
+pub fn make_way() {}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    /// As the system shows it: the 19th field, which is counted after the name in parentheses.
+    fn niceness() -> i32 {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        stat.rsplit(')').next().unwrap().split_whitespace().nth(16).unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn a_thread_makes_way_alone() {
+        let before = niceness();
+        let nicer = std::thread::spawn(|| {
+            super::make_way();
+            niceness()
+        });
+        assert_eq!((nicer.join().unwrap(), niceness()), (super::NICE, before));
+    }
+}
