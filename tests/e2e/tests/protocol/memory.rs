@@ -122,7 +122,7 @@ fn fill(stage: &Stage, sessions: usize, large: &Value) -> Result<(Vec<Raw>, Resp
 
 #[test]
 fn large_calls_to_a_server_that_does_not_answer_leave_room_for_those_to_others() -> Result<(), Fault> {
-    let large = json!({ "text": "x".repeat(MIB) });
+    let large = json!({ "text": "x".repeat(MIB / 2) });
     let slow = Stub::start(vec!["do".to_owned()], |_| None)?;
     let good = server("application/json", 10, None)?;
     let limits = json!({ "buffered_bytes": "16MiB", "request_bytes": "2MiB" });
