@@ -21,6 +21,8 @@ const BYTES: usize = 256 << 10;
 struct Queue {
     events: VecDeque<Bytes>,
     bytes: usize,
+    /// Of the first event, what was taken already: its memory is held for as long as any of it is.
+    taken: usize,
     weight: Weight,
     /// No more will be added.
     over: bool,
@@ -53,6 +55,7 @@ pub(super) fn new(budget: &Budget) -> (Outbox, Outlet) {
     let queue = Rc::new(RefCell::new(Queue {
         events: VecDeque::new(),
         bytes: 0,
+        taken: 0,
         weight: budget.nothing(),
         over: false,
         unread: false,
@@ -114,11 +117,13 @@ impl Outlet {
         let mut queue = self.0.borrow_mut();
         if let Some(mut event) = queue.events.pop_front() {
             let frame = event.split_to(event.len().min(FRAME));
-            if !event.is_empty() {
+            queue.taken += frame.len();
+            if event.is_empty() {
+                let bytes = queue.bytes - std::mem::take(&mut queue.taken);
+                queue.holds(bytes);
+            } else {
                 queue.events.push_front(event);
             }
-            let bytes = queue.bytes - frame.len();
-            queue.holds(bytes);
             wake(&mut queue.giver);
             return Poll::Ready(Some(frame));
         }

@@ -81,3 +81,15 @@ fn where_all_is_held_for_others_a_small_event_has_its_place_and_a_large_one_has_
     assert_eq!(take(&outlet).len(), 3 * SMALL + 1);
     assert_eq!(held.bytes(), 0);
 }
+
+#[test]
+fn an_event_is_held_until_the_last_of_it_was_taken() {
+    let held = Budget::default();
+    let context = Context::from_waker(noop_waker_ref());
+    let (outbox, outlet) = super::new(&held);
+    assert!(outbox.put(event(0, 3 * FRAME), || LIMIT));
+    for left in [3 * FRAME, 3 * FRAME, 0] {
+        assert!(outlet.poll_event(&context).is_ready());
+        assert_eq!(held.bytes(), left);
+    }
+}
