@@ -4,6 +4,7 @@
 mod candidate;
 mod feed;
 mod fleet;
+mod jobs;
 mod notice;
 mod outcome;
 mod propose;
@@ -31,8 +32,8 @@ pub(crate) use candidate::{Payload, Want, merge};
 
 use candidate::Candidate;
 use fleet::Attached;
+use jobs::Jobs;
 use spans::Spans;
-use write::Job;
 
 pub(crate) use propose::CANDIDATES_MAX;
 
@@ -88,7 +89,7 @@ pub(crate) struct Engine {
     /// Contents that a router may hold, the newest last.
     recent: VecDeque<rollout::Content>,
     spans: Spans,
-    jobs: VecDeque<Job>,
+    jobs: Jobs,
     writing: bool,
     work: JoinSet<Done>,
     status: watch::Sender<Arc<Status>>,
@@ -154,7 +155,7 @@ impl Engine {
             attached: BTreeMap::new(),
             recent,
             spans: Spans::new(tracer),
-            jobs: VecDeque::new(),
+            jobs: Jobs::default(),
             writing: false,
             work: JoinSet::new(),
             status,

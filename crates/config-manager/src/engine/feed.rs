@@ -118,7 +118,7 @@ impl Engine {
                 let refused = self.refusal.as_ref().is_some_and(|refusal| refusal.digest == digest);
                 self.undone = None;
                 let judged = if refused { Judged::Refused } else { Judged::Live };
-                self.save_cursor(Cursor { digest, judged });
+                self.jobs.save_cursor(Cursor { digest, judged });
             }
             Effect::Answer(answer) => self.answer_askers(&answer),
             Effect::StateChanged => self.source_changed(),

@@ -17,14 +17,19 @@ use super::outcome::{self, Refused};
 use super::write::Ending;
 use super::{Done, Engine, Payload};
 use crate::command::Asker;
-use crate::log::Unavailable;
+use crate::log::{Layer, Unavailable};
 
-/// Wishes that are not decided; more are refused at once.
+/// Wishes that are not decided, or whose refusal is not on record; more are refused at once.
 pub(crate) const CANDIDATES_MAX: usize = 256;
 /// Bytes of text that they may keep together. Each keeps the layers that it was made of, and what became of them.
 const CANDIDATES_BYTES_MAX: usize = 64 << 20;
 /// How often a wish is merged anew because something else went first.
 const MERGES_MAX: u32 = 16;
+
+fn too_many(asker: Asker) {
+    let busy = format!("{CANDIDATES_MAX} changes wait for a decision, or for the disk, already; try again");
+    drop(asker.answer.send(Err(refusal::exhausted("CHANGES", "changes that wait", busy))));
+}
 
 impl Engine {
     pub(super) fn apply(&mut self, want: Want, asker: Asker) {
@@ -32,6 +37,9 @@ impl Engine {
             && *base != self.head_revision()
         {
             let reason = Reason::StaleBase { base: *base, head: self.head_revision() };
+            if self.is_busy() {
+                return too_many(asker);
+            }
             self.refuse_at_once(want, asker, &reason);
             return;
         }
@@ -51,11 +59,14 @@ impl Engine {
         self.finish(candidate, Err(status), ending);
     }
 
+    /// What was refused counts until the audit has it.
+    fn is_busy(&self) -> bool {
+        self.candidates.len() + self.jobs.len() >= CANDIDATES_MAX
+    }
+
     fn wish(&mut self, want: Want, asker: Asker) {
-        if self.candidates.len() >= CANDIDATES_MAX {
-            let busy = format!("{CANDIDATES_MAX} changes wait for a decision already; try again");
-            drop(asker.answer.send(Err(refusal::exhausted("CHANGES", "changes that wait", busy))));
-            return;
+        if self.is_busy() {
+            return too_many(asker);
         }
         let present: usize = self.layers.values().map(|layer| layer.text.len()).sum();
         let kept: usize = self.candidates.values().map(|candidate| present + candidate.want.bytes()).sum();
@@ -319,6 +330,16 @@ fn before(log: &crate::log::Log, head: Revision) -> Result<Revision, Unavailable
 }
 
 impl Candidate {
+    /// It is decided: what is still to be said of it needs none of the text.
+    pub(super) fn forget_texts(&mut self) {
+        self.layers = None;
+        match &mut self.want {
+            Want::File { layer, .. } => *layer = Layer::default(),
+            Want::Api { document, .. } => *document = String::new(),
+            Want::Rollback { .. } => {}
+        }
+    }
+
     /// Callers who are as well served by the newer one: whoever asked for the file to be read again.
     fn take_answers_for(&mut self, newer: &Self) -> Vec<crate::command::Answer> {
         let both = matches!((&self.want, &newer.want), (Want::File { .. }, Want::File { .. }));

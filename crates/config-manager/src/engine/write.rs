@@ -1,4 +1,4 @@
-//! The order of writes to the log: one at a time, off this task, what decides before what only records.
+//! Writes to the log: one at a time, off this task.
 
 use model::{AttemptId, Diff, Owner, Revision, Violation, WallTime};
 use rollout::reconciler::Event;
@@ -7,15 +7,9 @@ use tonic::Status;
 use wire::pb::config::v1 as pb;
 
 use super::candidate::Candidate;
+use super::jobs::Job;
 use super::{Done, Engine, Payload, outcome};
-use crate::log::{Cursor, Ended, Entry, LogError, RevisionRecord, Written};
-
-/// One transaction.
-#[derive(Debug)]
-pub(super) enum Job {
-    Append { attempt: AttemptId, entry: Box<Entry> },
-    Audit { ended: Option<Box<Ended>>, cursor: Option<Cursor>, told: Option<Box<Told>> },
-}
+use crate::log::{Ended, Entry, LogError, RevisionRecord, Written};
 
 /// Who is told what, once it is on record.
 #[derive(Debug)]
@@ -48,6 +42,7 @@ impl Engine {
         ending: Ending,
     ) {
         candidate.concluded(ending.result, &ending.plain);
+        candidate.forget_texts();
         outcome::count(ending.result);
         let ended = Ended {
             time: self.wall(),
@@ -63,15 +58,7 @@ impl Engine {
             without: candidate.without.iter().cloned().collect(),
         };
         let told = Box::new(Told { candidate, answer });
-        self.jobs.push_back(Job::Audit { ended: Some(Box::new(ended)), cursor: None, told: Some(told) });
-    }
-
-    /// In the transaction of the audit record that it belongs to, if that is still to be written.
-    pub(super) fn save_cursor(&mut self, new: Cursor) {
-        match self.jobs.back_mut() {
-            Some(Job::Audit { cursor: cursor @ None, .. }) => *cursor = Some(new),
-            Some(_) | None => self.jobs.push_back(Job::Audit { ended: None, cursor: Some(new), told: None }),
-        }
+        self.jobs.record(Box::new(ended), told);
     }
 
     pub(super) fn append(&mut self, record: Record<Payload>) {
@@ -98,14 +85,14 @@ impl Engine {
             },
         };
         self.spans.append(record.attempt, record.revision);
-        self.jobs.push_front(Job::Append { attempt: record.attempt, entry: Box::new(entry) });
+        self.jobs.append(record.attempt, Box::new(entry));
     }
 
     pub(super) fn start_writing(&mut self) {
         if self.writing {
             return;
         }
-        let Some(job) = self.jobs.pop_front() else { return };
+        let Some(job) = self.jobs.next() else { return };
         self.writing = true;
         let log = self.log.clone();
         self.work.spawn_blocking(move || {

@@ -46,7 +46,7 @@ fn bytes(number: u64) -> (Arc<[u8]>, Digest) {
     (bytes.into(), digest)
 }
 
-fn entry(number: u64, time: u64) -> Entry {
+pub(crate) fn entry(number: u64, time: u64) -> Entry {
     let (content, digest) = bytes(number);
     let layer = Layer { name: "gateway.yaml".into(), text: format!("text {number}"), ..Layer::default() };
     Entry {

@@ -45,6 +45,8 @@ pub(crate) struct Sessions {
     words: mpsc::Sender<Word>,
     opened: AtomicU64,
     swept: AtomicU64,
+    /// The clock was set, and the scribe was not told yet.
+    clock_set: AtomicBool,
 }
 
 impl Sessions {
@@ -75,7 +77,7 @@ impl Sessions {
         });
         let (words, queue) = mpsc::channel(WORDS);
         let scribe = Scribe::new(Arc::clone(&tables), journal, records);
-        (Self { tables, words, opened: 0.into(), swept: now.into() }, scribe, queue)
+        (Self { tables, words, opened: 0.into(), swept: now.into(), clock_set: AtomicBool::new(false) }, scribe, queue)
     }
 
     pub(crate) fn known(&self) -> usize {
@@ -201,17 +203,21 @@ impl Sessions {
     }
 
     pub(super) fn tend_at(&self, now: u64, wall: u64, bounds: impl FnOnce() -> Bounds) {
+        // Until there is room for the word: the clock says it once.
         if self.tables.time.was_set(now, wall) {
-            drop(self.words.try_send(Word::ClockSet { now }));
+            self.clock_set.store(true, Ordering::Relaxed);
+        }
+        if self.clock_set.load(Ordering::Relaxed) && self.words.try_send(Word::ClockSet { now }).is_ok() {
+            self.clock_set.store(false, Ordering::Relaxed);
         }
         let swept = self.swept.load(Ordering::Relaxed);
         if now.saturating_sub(swept) < super::life::SWEEP_MIN {
             return;
         }
         let bounds = bounds();
-        if now.saturating_sub(swept) >= bounds.sweep_every() {
+        if now.saturating_sub(swept) >= bounds.sweep_every() && self.words.try_send(Word::Sweep { now, bounds }).is_ok()
+        {
             self.swept.store(now, Ordering::Relaxed);
-            drop(self.words.try_send(Word::Sweep { now, bounds }));
         }
     }
 }
