@@ -112,11 +112,11 @@ impl Target {
 }
 
 /// The calling thread, and those that it starts, get what nobody else wants of this machine: a hostile peer has cores of
-/// its own elsewhere.
+/// its own elsewhere. A nice one would not do: it makes one that is ready wait for some milliseconds all the same.
 pub(super) fn lowest_priority() {
     let thread = nix::unistd::gettid().to_string();
     // Without it, others only wait for the machine.
-    drop(Command::new("renice").args(["-n", "19", "-p", &thread]).output());
+    drop(Command::new("chrt").args(["--idle", "--pid", "0", &thread]).output());
 }
 
 /// What a peer does again and again.
