@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use mcp::{Envelope, ScanError};
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::{spawn_local, yield_now};
 
 /// Bytes of a message from which on it is read there: less than a millisecond's work.
 pub(crate) const LONG: usize = 256 << 10;
@@ -67,13 +68,28 @@ impl Drop for PutAway {
 pub(crate) struct Turn(usize);
 
 impl Turn {
+    fn is_over(&mut self, bytes: usize) -> bool {
+        self.0 += bytes;
+        let over = self.0 >= PART;
+        if over {
+            self.0 = 0;
+        }
+        over
+    }
+
     /// Lets others come first after each part: a fast peer has the next piece ready whenever one was
     /// taken, so that nothing else would make its reader wait.
     pub(crate) async fn read(&mut self, bytes: usize) {
-        self.0 += bytes;
-        if self.0 >= PART {
-            self.0 = 0;
-            tokio::task::yield_now().await;
+        if self.is_over(bytes) {
+            yield_now().await;
+        }
+    }
+
+    /// As [`Self::read`], of a request of a client: hyper polls its service up to 16 times in a row without a wake-up,
+    /// which would end the wait of this task at once. That of another task it does not end.
+    pub(crate) async fn read_of_client(&mut self, bytes: usize) {
+        if self.is_over(bytes) {
+            drop(spawn_local(yield_now()).await);
         }
     }
 }
@@ -115,6 +131,18 @@ mod tests {
             waits += 1;
         }
         assert_eq!(waits, 10);
+    }
+
+    #[tokio::test]
+    async fn the_turn_of_others_is_not_cut_short_by_who_polls_again_and_again() {
+        let reading = async {
+            let mut turn = pin!(async { Turn::default().read_of_client(PART).await });
+            for _ in 0..16 {
+                assert!(futures_util::poll!(turn.as_mut()).is_pending());
+            }
+            turn.await;
+        };
+        tokio::task::LocalSet::new().run_until(reading).await;
     }
 
     #[test]

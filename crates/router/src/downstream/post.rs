@@ -319,7 +319,7 @@ async fn collect(core: &Core, body: &mut Incoming, limits: BodyLimits) -> Result
         // What is whole with its first piece waits for nothing.
         if held > SMALL && !(all.is_none() && body.is_end_stream()) {
             charge(core, &mut upload, held, limits)?;
-            turn.read(piece).await;
+            turn.read_of_client(piece).await;
         }
     }
     let read = all.map_or(first, beside::held);
