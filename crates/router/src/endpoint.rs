@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::budget::Unfinished;
 use crate::call::{Detail, Noted};
-use crate::secrets::READ_LIMIT;
+use crate::secrets::{Echo, READ_LIMIT, Secrets};
 use crate::upstream::{Link, StderrTail, Together, next_serial};
 
 pub use crate::upstream::Upstreams;
@@ -59,6 +59,7 @@ pub struct Endpoint {
     /// Lines of the child's stdout that are no MCP.
     pub(crate) stray: Arc<StderrTail>,
     noted: Noted,
+    pub(crate) echo: Arc<Echo>,
     /// What an HTTP server says unasked.
     pub(crate) together: Together,
     /// What an HTTP server has begun to say.
@@ -113,6 +114,7 @@ impl Endpoint {
         limits: Arc<Limits>,
         upstreams: &Arc<Upstreams>,
     ) -> Arc<Self> {
+        let echo = Arc::default();
         Arc::new(Self {
             shown: Shown::of(&key, &spec),
             key,
@@ -126,9 +128,10 @@ impl Endpoint {
             upstreams: Arc::clone(upstreams),
             link: ArcSwapOption::empty(),
             state: watch::Sender::default(),
-            stderr: Arc::default(),
-            stray: Arc::default(),
+            stderr: StderrTail::without(&echo),
+            stray: StderrTail::without(&echo),
             noted: Noted::default(),
+            echo,
             together: Together::default(),
             unfinished: Unfinished::default(),
             unmatched: Mutex::default(),
@@ -171,10 +174,13 @@ impl Endpoint {
         self.limits.load()
     }
 
-    /// How long the files that its configuration refers to may take to be read.
-    pub(crate) fn secrets_limit(&self) -> Duration {
+    /// What its configuration refers to, as it is now; nothing that the server says shows it from now on.
+    pub(crate) async fn secrets(&self) -> Secrets {
         // So that the error names the file and not only the limit.
-        READ_LIMIT.min(self.limits().connect / 2)
+        let limit = READ_LIMIT.min(self.limits().connect / 2);
+        let secrets = Secrets::of(&self.spec.transport, limit).await;
+        self.echo.given(&self.spec.transport, &secrets);
+        secrets
     }
 
     /// What it is doing, for status displays. Not for decisions of calls.
@@ -230,7 +236,7 @@ impl Endpoint {
 
     /// What the server said about a failed call, for [`crate::call::CallError::explained`]. It is logged here.
     pub(crate) fn note_detail(&self, said: String) -> Arc<Detail> {
-        self.noted.note(self.key.backend.as_str(), said, self.now())
+        self.noted.note(self.key.backend.as_str(), self.echo.masked(said), self.now())
     }
 
     /// Whether another line about what the server said may be written to the log now, and how many were left out.

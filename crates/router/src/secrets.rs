@@ -4,6 +4,7 @@
 //! only that there is one. Files are read first, away from the threads that serve ([`Secrets::of`]); with them in hand
 //! every text has its value at once ([`Secrets::resolve`]).
 
+mod echo;
 mod file;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use model::{Piece, Reference, Template, TemplateError, Transport};
 
+pub(crate) use echo::Echo;
 pub use file::FileFault;
 
 /// A text with its references replaced. Prints as `***`.

@@ -80,7 +80,7 @@ impl Endpoint {
             () = self.ended.cancelled() => Err(BringUpFailure::Ended),
         };
         outcome.map_err(|failure| {
-            let error = BringUpError::new(failure, || upstream::wrote(&self.stderr, &self.stray));
+            let error = BringUpError::new(failure.masked(&self.echo), || upstream::wrote(&self.stderr, &self.stray));
             self.note_error(error.reason());
             error
         })

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 
 use super::state::Reason;
 use crate::call::{CallError, Detail};
-use crate::secrets::SecretError;
+use crate::secrets::{Echo, SecretError};
 
 /// An endpoint that is not up. Displayed it is for operators.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +92,16 @@ impl BringUpFailure {
             reason = format!("{reason}; {advice}");
         }
         Self::Start { command, reason }
+    }
+
+    /// Without the secrets that the server was given, which it may repeat.
+    pub(super) fn masked(mut self, echo: &Echo) -> Self {
+        if let Self::Initialize(AskError::Refused { message, .. }) | Self::List(AskError::Refused { message, .. }) =
+            &mut self
+        {
+            *message = echo.masked(std::mem::take(message));
+        }
+        self
     }
 
     /// For MCP clients: nothing that the server said, and nothing of the machine it runs on.

@@ -79,7 +79,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 impl HttpLink {
     pub(super) async fn establish(endpoint: &Arc<Endpoint>) -> Result<Arc<Link>, BringUpFailure> {
         let failed = BringUpFailure::Initialize;
-        let mut target = Target::resolve(&endpoint.spec.transport, endpoint.secrets_limit()).await?;
+        let mut target = Target::resolve(&endpoint.spec.transport, &endpoint.secrets().await)?;
         let call = Call::of_message(initialize::client_request("0", OURSELVES));
         let id = endpoint.next_id();
         let first = outgoing::write(&call, id);
@@ -169,7 +169,7 @@ impl HttpLink {
 
     /// The configured headers have other values now than when the session began.
     pub(super) async fn is_outdated(&self, endpoint: &Endpoint) -> bool {
-        let fresh = Target::resolve(&endpoint.spec.transport, endpoint.secrets_limit()).await;
+        let fresh = Target::resolve(&endpoint.spec.transport, &endpoint.secrets().await);
         fresh.is_ok_and(|fresh| {
             fresh.with_session(self.session.as_ref(), self.greeting.protocol_version).differs_from(&self.target)
         })

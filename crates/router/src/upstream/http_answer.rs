@@ -166,11 +166,14 @@ pub(super) async fn accept(mut exchange: Exchange, response: Response<Body>) -> 
 /// In what form a response came, and in what it should have.
 pub(super) fn form(head: &Parts, body: &Body) -> String {
     if let Some(coding) = body.coding() {
-        return format!("Content-Encoding {}, although it was asked for identity", on_one_line(coding.as_bytes()));
+        return format!(
+            "Content-Encoding {}, although it was asked for identity",
+            short(&on_one_line(coding.as_bytes()))
+        );
     }
     let found = head.headers.get(CONTENT_TYPE).map_or_else(
         || "no content type".to_owned(),
-        |found| format!("content type {}", on_one_line(found.as_bytes())),
+        |found| format!("content type {}", short(&on_one_line(found.as_bytes()))),
     );
     format!("status {} and {found}; expected application/json or text/event-stream", head.status)
 }
@@ -233,14 +236,20 @@ fn unspoken(endpoint: &Endpoint, status: StatusCode, headers: &HeaderMap, body: 
 
 /// With what the server said, which is for operators alone.
 fn explained(error: CallError, endpoint: &Endpoint, said: impl IntoIterator<Item = Option<String>>) -> CallError {
-    let said = said.into_iter().flatten().collect::<Vec<_>>().join("; ");
+    // Cut only then: the beginning of a secret is not told from other words.
+    let shown = |said: String| short(&endpoint.echo.masked(said));
+    let said = said.into_iter().flatten().map(shown).collect::<Vec<String>>().join("; ");
     if said.is_empty() { error } else { error.explained(endpoint.note_detail(said)) }
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(SHOWN).collect()
 }
 
 /// The beginning of a body. Only that is looked at, however long the rest is.
 fn on_one_line(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(LOOKED_AT)]);
-    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SHOWN).collect()
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Posts a notification or a reply. They have no answer, so the head of the response says all: some servers never end

@@ -1,7 +1,6 @@
 //! Where an HTTP server is and what every request to it carries: the configured transport with its secrets resolved.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
@@ -45,13 +44,12 @@ pub(super) struct Target {
 impl Target {
     /// # Errors
     /// A secret without value, or a URL or header that HTTP cannot carry.
-    pub(super) async fn resolve(transport: &Transport, limit: Duration) -> Result<Self, BringUpFailure> {
+    pub(super) fn resolve(transport: &Transport, secrets: &Secrets) -> Result<Self, BringUpFailure> {
         let Transport::Http { url: text, headers: configured } = transport else {
             unreachable!("only http transports have a target");
         };
         // With its references, never their values.
         let shown = || shown_url::configured(text);
-        let secrets = Secrets::of(transport, limit).await;
         let resolved = secrets.resolve("url", text)?;
         let url = url::Url::parse(resolved.expose())
             .map_err(|error| BringUpFailure::Url { url: shown(), reason: error.to_string() })?;
@@ -147,11 +145,11 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn a_redirect_leads_to_another_path_of_the_same_server_only() {
+    #[test]
+    fn a_redirect_leads_to_another_path_of_the_same_server_only() {
         let url = "http://example.org:81/mcp?x=1".to_owned();
-        let target =
-            Target::resolve(&Transport::Http { url, headers: BTreeMap::new() }, Duration::from_secs(1)).await.unwrap();
+        let transport = Transport::Http { url, headers: BTreeMap::new() };
+        let target = Target::resolve(&transport, &Secrets::default()).unwrap();
         let path = |location| target.moved_to(location).map(|moved| moved.path.as_str().to_owned());
         assert_eq!(path("/mcp/").as_deref(), Some("/mcp/"));
         assert_eq!(path("mcp/?x=1#y").as_deref(), Some("/mcp/?x=1"));

@@ -434,7 +434,7 @@ impl Pump {
         self.unasked.add(count);
         let (chunk, stderr, server) = (self.stderr_chunk.split(), &self.stderr, &self.server);
         self.stderr_lines.push(&chunk, |line| {
-            tracing::debug!(server, line = %String::from_utf8_lossy(line).trim_end(), "stderr");
+            tracing::debug!(server, line = %stderr.shown(line).trim_end(), "stderr");
             stderr.push(line);
         });
     }

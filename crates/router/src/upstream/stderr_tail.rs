@@ -2,7 +2,9 @@
 //! full pipe, and kept for people.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::secrets::Echo;
 
 const MAX_LINES: usize = 64;
 const MAX_BYTES: usize = 16 << 10;
@@ -15,6 +17,8 @@ const SHOWN: usize = 8;
 #[derive(Debug, Default)]
 pub(crate) struct StderrTail {
     kept: Mutex<Kept>,
+    /// Secrets in it are not kept.
+    echo: Arc<Echo>,
 }
 
 #[derive(Debug, Default)]
@@ -28,6 +32,10 @@ struct Kept {
 }
 
 impl StderrTail {
+    pub(crate) fn without(echo: &Arc<Echo>) -> Arc<Self> {
+        Arc::new(Self { echo: Arc::clone(echo), ..Self::default() })
+    }
+
     /// A new child. One that says what the child before has said, as one does that cannot start, adds nothing.
     pub(crate) fn begin(&self) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -40,7 +48,7 @@ impl StderrTail {
     }
 
     pub(crate) fn push(&self, line: &[u8]) {
-        let line = String::from_utf8_lossy(&line[..line.len().min(MAX_LINE)]).trim_end().to_owned();
+        let line = self.shown(line).trim_end().to_owned();
         if line.is_empty() {
             return;
         }
@@ -51,8 +59,13 @@ impl StderrTail {
 
     /// What stands there of a line that has not ended, or nothing any more.
     pub(crate) fn begun(&self, line: Option<&[u8]>) {
-        let line = line.map(|line| String::from_utf8_lossy(&line[..line.len().min(MAX_LINE)]).into_owned());
+        let line = line.map(|line| self.shown(line));
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).begun = line;
+    }
+
+    /// As operators may see it.
+    pub(crate) fn shown(&self, line: &[u8]) -> String {
+        self.echo.masked(String::from_utf8_lossy(&line[..line.len().min(MAX_LINE)]).into_owned())
     }
 
     /// The end of what the present child wrote, if it wrote anything: on one line, for operators.

@@ -79,8 +79,7 @@ impl StdioLink {
     /// One process at a time: the one before it is waited for, for as long as `patience` lasts.
     pub(super) async fn establish(endpoint: &Arc<Endpoint>, patience: Duration) -> Result<Arc<Link>, BringUpFailure> {
         let transport = &endpoint.spec.transport;
-        let secrets = Secrets::of(transport, endpoint.secrets_limit());
-        let (secrets, only) = tokio::join!(secrets, endpoint.only_process(patience));
+        let (secrets, only) = tokio::join!(endpoint.secrets(), endpoint.only_process(patience));
         let (command, launch) = launch(transport, &secrets)?;
         let only = only?;
         // From here to the task that owns the process nothing waits: an endpoint that ends finds it, or it is not started.

@@ -87,6 +87,8 @@ pub(super) const ENV_HOST: &str = "pl4nted-env-host-36da";
 pub(super) const ENV_MOVED: &str = "pl4nted-env-moved-37eb";
 pub(super) const MOVED_PATH: &str = "pl4nted-moved-path-38fc";
 pub(super) const MOVED_QUERY: &str = "pl4nted-moved-query-390d";
+pub(super) const ENV_ECHOED: &str = "pl4nted-env-echoed-3a1e";
+pub(super) const ENV_REFUSED: &str = "pl4nted-env-refused-3b2f";
 
 pub(super) const PLANTED: &[Secret] = &[
     nowhere("a file, in a child's environment", FILE_ENV),
@@ -110,7 +112,9 @@ pub(super) const PLANTED: &[Secret] = &[
     nowhere("a query to a host that there is not", NOWHERE_QUERY),
     for_operators("what a child says as it starts", STDERR_START),
     for_operators("what a child says in a call", STDERR_CALL),
-    for_operators("what a child says as it ends", STDERR_CRASH),
+    nowhere("a variable, in what a child says as it ends", STDERR_CRASH),
+    nowhere("a variable, in the body of a 401", ENV_ECHOED),
+    nowhere("a variable, in the error to an initialize", ENV_REFUSED),
     for_operators("the body of a refused call", BODY_CALL),
     for_operators("the body of a refused start", BODY_START),
     for_operators("the body of a 401", BODY_LOCKED),

@@ -92,6 +92,8 @@ impl Stage {
                 ("P_DOWN", ENV_DOWN),
                 ("P_HOST", &format!("{ENV_HOST}.invalid")),
                 ("P_MOVED", ENV_MOVED),
+                ("P_ECHOED", ENV_ECHOED),
+                ("P_REFUSED", ENV_REFUSED),
                 ("P_CRASH", &format!("{ESCAPES}{STDERR_CRASH}")),
             ],
         )?;
@@ -283,6 +285,8 @@ fn document(scratch: &Scratch) -> Result<Document, Fault> {
         .with(Server::http("leaves", &format!("{}?e=${{env:P_MOVED}}", redirects("https://127.0.0.1:9", "")?)))
         .with(Server::http("leaves-too", &redirects("https://127.0.0.1:9/mcp?k=", MOVED_QUERY)?))
         .with(Server::http("locked", &refuses("401 Unauthorized", BODY_LOCKED)?))
+        .with(echoes("echoes", refuses("401 Unauthorized", ENV_ECHOED)?, "${env:P_ECHOED}"))
+        .with(echoes("refuses", answers(|_| refused(ENV_REFUSED))?, "${env:P_REFUSED}"))
         .with(crashes.env("SAY", "${env:P_CRASH}")))
 }
 
@@ -335,6 +339,21 @@ fn refuses(status: &'static str, secret: &'static str) -> Result<String, Fault> 
         let body = format!("{secret}{ESCAPES}\r\nforged");
         format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len())
     })
+}
+
+/// One that is given what it says.
+fn echoes(name: &str, url: String, reference: &str) -> Server {
+    Server::http(name, &url).transport("headers", json!({ "X-Key": reference }))
+}
+
+/// A JSON-RPC error to whatever was asked, which says `secret`.
+fn refused(secret: &str) -> String {
+    let message = format!("no such key: {secret}{ESCAPES}");
+    let body = json!({ "jsonrpc": "2.0", "id": null, "error": { "code": -32000, "message": message } }).to_string();
+    let length = body.len();
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
 }
 
 /// The URL of a server that sends everybody to `place`, with `secret` or what was asked behind it, and refuses them there.
