@@ -94,6 +94,11 @@ impl Open {
         if outbox.has_room() || is_response(message).await {
             return Ok(());
         }
+        // Where it finds no room, it does not wait: it is lost at once.
+        let weight = core.shared.budget.weigh(message.len(), core.buffered_bytes());
+        if weight.is_none() {
+            return Ok(());
+        }
         let room = self.ticket.run(pin!(life::deaf(poll_fn(|context| outbox.poll_room(context))))).await;
         self.ticket.seen(core.now());
         room

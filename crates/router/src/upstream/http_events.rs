@@ -125,6 +125,10 @@ impl HttpEvents {
         self.too_much = self.decoder.push(data, &mut events).is_err();
         let messages: usize = events.iter().map(|event| event.data.len()).sum();
         self.pace.read((before + data.len()).saturating_sub(self.decoder.held() + messages));
+        if !events.is_empty() {
+            // What is whole is its client's to take, and no longer the server's to end.
+            self.half.try_hold(self.decoder.held(), &self.exchange.endpoint);
+        }
         self.events = events.into();
     }
 

@@ -31,7 +31,13 @@ async fn two(bytes: usize, buffered_bytes: u64) -> Two {
     let drips = Raw::start(move |asked: &Asked| asked.is("tools/call").then(|| drip.clone())).await;
     let answers = Raw::start(move |asked: &Asked| {
         let answer = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"long":"{long}"}}}}"#, asked.message["id"]);
-        asked.is("tools/call").then(|| says("200 OK", "Content-Type: application/json\r\n", &answer))
+        let note = format!(r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{{"long":"{long}"}}}}"#);
+        match asked.message["params"]["name"].as_str()? {
+            "notes" => Some([streams("text/event-stream", &format!("data: {note}\n\n")), vec![Step::Hold]].concat()),
+            // Of what length it is, only its end says.
+            "unannounced" => Some([streams("application/json", &answer), vec![Step::Close]].concat()),
+            _ => Some(says("200 OK", "Content-Type: application/json\r\n", &answer)),
+        }
     })
     .await;
     let control = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -106,4 +112,20 @@ async fn a_large_answer_that_only_drips_gives_way_and_servers_take_turns() {
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     let [given_up] = &*ended else { panic!("the others wait for their turn: {ended:?}") };
     assert!(given_up.message.contains("too slowly"), "{given_up}");
+}
+
+#[tokio::test]
+async fn what_a_server_has_said_and_a_client_does_not_take_is_not_half_read() {
+    for (bytes, buffered_bytes) in [(200 << 10, 2 << 20), (3 << 19, 16 << 20)] {
+        let two = two(bytes, buffered_bytes).await;
+        let mut untaken = Vec::new();
+        for _ in 0..4 {
+            let call = two.answers.call(&tool_call("1", "notes")).await.unwrap();
+            let Answer::Events(mut events) = call else { panic!("a stream") };
+            timeout(PATIENCE, events.next()).await.expect("a note").expect("it goes on").unwrap();
+            untaken.push(events);
+        }
+        timeout(PATIENCE / 4, two.answers.whole(&tool_call("2", "unannounced"))).await.expect("nobody is in its way");
+        drop(untaken);
+    }
 }

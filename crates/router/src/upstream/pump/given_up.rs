@@ -42,6 +42,11 @@ impl GivenUp {
         !self.since.values().chain(&self.more).any(|since| may_be_meant(*since, now))
     }
 
+    /// Whether none can be meant, however late: what the server says in its own words reaches a client only then.
+    pub(super) fn is_certain(&self) -> bool {
+        self.since.is_empty() && self.more.is_none()
+    }
+
     /// An answer came that names no request, and nothing else can be meant: if there is one only, it was that.
     pub(super) fn nameless(&mut self) {
         if self.since.len() == 1 && self.more.is_none() {
@@ -61,7 +66,7 @@ mod tests {
     #[test]
     fn what_was_given_up_is_outstanding_until_it_is_answered() {
         let (mut given_up, now) = (GivenUp::default(), Instant::now());
-        assert!(given_up.is_empty(now));
+        assert!(given_up.is_empty(now) && given_up.is_certain());
         given_up.add(1, now);
         given_up.add(2, now);
         given_up.nameless();
@@ -78,7 +83,7 @@ mod tests {
         (0..=KEPT as u64).for_each(|id| given_up.add(id, now));
         assert_eq!(given_up.since.len(), KEPT);
         assert!(!given_up.is_empty(later - Duration::from_millis(1)));
-        assert!(given_up.is_empty(later));
+        assert!(given_up.is_empty(later) && !given_up.is_certain(), "it may still come, late");
         given_up.add(5_000, later);
         assert_eq!((given_up.since.len(), given_up.is_empty(later)), (1, false), "those before made room");
     }

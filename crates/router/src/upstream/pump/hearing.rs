@@ -209,15 +209,24 @@ impl Pump {
         }
     }
 
-    /// An error without an id is the answer of the only call that waits.
+    /// An error without an id is the answer of the only call that waits. If it may be a late one to a call that was given
+    /// up, the one that waits is failed in our words.
     fn nameless(&mut self, error: &[u8]) {
-        let Some(id) = self.the_one_that_waits() else {
+        let one = self.the_one_that_waits();
+        let Some(id) = one.filter(|_| self.given_up.is_certain()) else {
             let short = std::str::from_utf8(&error[..error.len().min(LOOKED_AT)]).unwrap_or_default();
             let said = ErrorObject::parse(short).map_or_else(
                 |_| beginning(error),
                 |error| format!("{}: {}", error.code, beginning(error.message.as_bytes())),
             );
-            return self.unmatched_said("an error that names no request", said);
+            let what = "an error that names no request";
+            return match (one, self.endpoint.upgrade()) {
+                (Some(id), Some(endpoint)) => {
+                    let detail = endpoint.note_detail(format!("{what}: {said}"));
+                    self.fail(id, not_an_answer(&self.server, what).explained(detail));
+                }
+                (None, _) | (_, None) => self.unmatched_said(what, said),
+            };
         };
         let (head, number) = (&br#"{"jsonrpc":"2.0","id":"#[..], id.to_string());
         let span = Span { start: head.len(), end: head.len() + number.len() };
