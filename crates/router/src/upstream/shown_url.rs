@@ -19,8 +19,9 @@ pub(crate) fn configured(text: &str) -> String {
     }
 }
 
-/// Where a server says that it has moved, without credentials and query. Its path may repeat what the configured URL has in place of a reference, and may
-/// hold a token of the server's own: what is shown of it are parts that the configuration spells out, or that are words.
+/// Where a server says that it has moved, without credentials and query. Its path may repeat what the configured URL has in
+/// place of a reference, and may hold a token of the server's own: what is shown of it are parts that the configuration
+/// spells out, or that are words.
 pub(super) fn location(text: &str, configured: &str) -> String {
     let base = Url::parse("http://here.invalid/").expect("a URL");
     let Ok(url) = base.join(text).ok().filter(Url::has_host).ok_or(()) else {

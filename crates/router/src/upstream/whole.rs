@@ -1,6 +1,6 @@
 //! The body of a response that is one message, read to its end.
 //!
-//! A large one has its share of the [room](crate::room) from before it is read until its client has it, and is not copied
+//! A large one has its share of the [room](crate::budget::Room) from before it is read until its client has it, and is not copied
 //! meanwhile.
 
 #[cfg(test)]
@@ -66,7 +66,7 @@ impl Large {
 }
 
 impl Drop for Large {
-    /// It is of use to nobody any more; its share of the room is given back once its memory is.
+    /// Its client has it. Its share of the room is given back once its memory is.
     fn drop(&mut self) {
         if self.bytes.capacity() > LONG {
             put_away((std::mem::take(&mut self.bytes), self.held.take()));

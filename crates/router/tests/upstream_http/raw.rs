@@ -153,6 +153,7 @@ async fn take(step: Step, output: &mut (impl AsyncWriteExt + Unpin)) -> std::io:
         }
         Step::Drip => loop {
             output.write_all(b"x").await?;
+            // Nothing waits for this: it is the pace of the server.
             tokio::time::sleep(Duration::from_millis(100)).await;
         },
         Step::Hold => std::future::pending().await,

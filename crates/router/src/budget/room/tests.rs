@@ -70,7 +70,7 @@ fn servers_take_turns() {
     assert!(poll(&mut greedy[0]).is_none());
     drop(poll(&mut modest).expect("the first server has had its turn"));
     drop(poll(&mut late).expect("this one has had none"));
-    let first = poll(&mut greedy[0]).expect("nobody else waits");
+    let first = poll(&mut greedy[0]).expect("no other server waits");
     assert!(poll(&mut greedy[1]).is_none());
     drop((first, greedy));
     assert!(!room.is_wanted());

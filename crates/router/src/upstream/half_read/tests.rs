@@ -10,7 +10,7 @@ fn a_large_answer_gives_way_only_while_others_wait_and_if_it_is_slow() {
             pressed.is_over(others_wait)
         })
     };
-    assert_eq!(looks(&mut Pressed::default(), 0, false), None, "nobody needs its room");
+    assert_eq!(looks(&mut Pressed::default(), 0, false), None, "no other answer needs its room");
     assert_eq!(looks(&mut Pressed::default(), LEAST, true), None, "it is as fast as it must be");
     assert_eq!(looks(&mut Pressed::default(), 1, true), Some(6));
     assert_eq!(looks(&mut Pressed::default(), LEAST / 2, true), Some(11));
