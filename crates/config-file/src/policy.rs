@@ -155,17 +155,17 @@ pub(crate) static POLICY: [Key<Policy>; 31] = [
     Key::new(
         "limits.write",
         Kind::Duration(|p| &mut p.limits.write, ms(10)..=secs(3600)),
-        "how long a client may go without reading anything of what is sent to it; then its connection is closed",
+        "how long a client may go without reading anything of what is sent to it; then its connection is closed (sooner where others need what it holds: `limits.buffered_bytes`, `limits.connections`)",
     ),
     Key::new(
         "limits.connections",
         Kind::Count(|p| &mut p.limits.connections, 1..=1_000_000),
-        "connections of clients at the same time on one router, as far as it has file descriptors for them; one more takes the place of the one that was unused for longest (one that only listens comes last), or is answered 503",
+        "connections of clients at the same time on one router, as far as it has file descriptors for them; one more takes the place of the one that was unused for longest (one that only listens comes last), or is answered 503; while that happens, one that reads what it is sent 5 s behind 512 KiB a second loses its place",
     ),
     Key::new(
         "limits.buffered_bytes",
         Kind::Bytes(|p| &mut p.limits.buffered_bytes, MIB..=1024 * 1024 * MIB),
-        "requests and answers that one router holds in memory for its clients. Requests get half of it at most: beyond that, bodies that are not complete after 1 s make way, oldest first (408), and what finds no room is answered 503; of complete bodies of more than 64 KiB, the calls to one server keep at most as much as they leave free for other servers, and those of one session at most half as much. When answers hold an eighth of it, clients that do not read lose their connections, longest first; answers of HTTP servers of more than 1 MiB wait for room before they are read, servers take turns, and one that comes too slowly (5 s, and a second for each 512 KiB) is lost while others wait; what one server has begun and not ended holds an eighth at most: an answer that is half there is read on when there is room, or lost after `limits.write`",
+        "requests and answers that one router holds in memory for its clients. Requests get half of it at most: beyond that, bodies that are not complete after 1 s make way, oldest first (408), and what finds no room is answered 503; of complete bodies of more than 64 KiB, the calls to one server keep at most as much as they leave free for other servers, and those of one session at most half as much. When answers hold an eighth of it, clients that do not read lose their connections, longest first; answers of HTTP servers of more than 1 MiB wait for room before they are read, servers take turns, and one that comes too slowly is lost while others wait (it may fall 5 s behind 512 KiB a second); as slow a client loses its connection while others wait for the room of what it has not read, and when answers hold more than half of what requests leave; what one server has begun and not ended holds an eighth at most: an answer that is half there is read on when there is room, or lost after `limits.write`",
     ),
     Key::new(
         "limits.session_idle",

@@ -6,6 +6,7 @@
 //! server and each session has its share.
 
 mod begun;
+mod behind;
 mod room;
 mod uploads;
 
@@ -22,6 +23,7 @@ use model::Time;
 use tokio::sync::{Notify, oneshot};
 
 pub(crate) use begun::{Begun, Unfinished};
+pub(crate) use behind::{Behind, GRACE, RATE};
 pub(crate) use room::{LARGE, Room, Share};
 use uploads::Uploads;
 pub(crate) use uploads::{Owner, Refused, Taken};
@@ -108,10 +110,10 @@ impl Budget {
         self.0.requests.load(Ordering::Relaxed)
     }
 
-    /// By answers alone: a client that takes its answer makes no room for requests.
+    /// By answers alone, as far as requests leave room for them: a client that takes its answer makes no room for requests.
     pub(crate) fn pressure(&self, limit: u64) -> Pressure {
         let (bytes, limit) = (self.answers(), size(limit));
-        if bytes > limit / 2 {
+        if bytes > limit.saturating_sub(self.requests()) / 2 {
             Pressure::High
         } else if bytes > limit / PART {
             Pressure::Some

@@ -19,6 +19,8 @@ mod memory;
 mod servers;
 #[path = "protocol/sessions.rs"]
 mod sessions;
+#[path = "protocol/slow_readers.rs"]
+mod slow_readers;
 #[path = "protocol/stopping.rs"]
 mod stopping;
 

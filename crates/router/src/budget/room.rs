@@ -13,9 +13,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::PART;
+use super::{Charged, PART};
 
 /// An answer of no more bytes needs no share.
 pub(crate) const LARGE: usize = 1 << 20;
@@ -67,6 +68,13 @@ impl Room {
         self.with(|queue| queue.waiting.push_back(Waiting { server, bytes: bytes.min(all), all, grant }));
         self.let_in();
         Place { room: self.clone(), granted }
+    }
+
+    /// A share for what is here already, whether there is room or not.
+    pub(crate) fn taken(&self, bytes: usize) -> Share {
+        let bytes = bytes as u64;
+        self.with(|queue| queue.taken += bytes);
+        Share { room: self.clone(), bytes }
     }
 
     /// Whether an answer waits for room.
@@ -146,6 +154,11 @@ impl Share {
             self.room.with(|queue| queue.taken -= spare);
             self.room.let_in();
         }
+    }
+
+    /// `bytes`, which have it until they are dropped.
+    pub(crate) fn of(self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Charged { bytes, _charge: self })
     }
 
     /// Whether an answer waits for the room that this one holds.

@@ -28,7 +28,7 @@ fn requests_get_half_and_answers_what_is_left() {
     let answer = budget.weigh(400, LIMIT).expect("requests cannot take it");
     let mut more = budget.weigh(100, LIMIT).expect("it is full now");
     assert!(budget.weigh(1, LIMIT).is_none() && !more.try_set(101, LIMIT) && more.try_set(99, LIMIT));
-    assert_eq!((budget.bytes(), budget.pressure(LIMIT)), (999, Pressure::Some));
+    assert_eq!((budget.bytes(), budget.pressure(LIMIT)), (999, Pressure::High));
     drop(first);
     assert!(more.try_set(600, LIMIT));
     assert_eq!((budget.bytes(), budget.pressure(LIMIT)), (1000, Pressure::High));
@@ -160,4 +160,40 @@ async fn what_one_server_has_begun_takes_no_room_from_the_others() {
     assert!(got && budget.bytes() == 85);
     drop((second, waiting));
     assert_eq!((budget.bytes(), greedy.0.load(Ordering::Relaxed)), (0, 0));
+}
+
+#[test]
+fn answers_are_pressed_by_what_requests_leave_for_them() {
+    let budget = Budget::default();
+    let pressures = |budget: &Budget| {
+        [125, 126, 250, 251, 500, 501].map(|bytes| {
+            let _answers = budget.weigh(bytes, LIMIT).expect("there is room");
+            budget.pressure(LIMIT)
+        })
+    };
+    let (none, some, high) = (Pressure::None, Pressure::Some, Pressure::High);
+    assert_eq!(pressures(&budget), [none, some, some, some, some, high]);
+    let mut requests = budget.upload(at(0));
+    requests.grow(499, LIMIT, at(0)).expect("half of it");
+    assert_eq!(pressures(&budget), [none, some, some, high, high, high]);
+}
+
+#[test]
+fn one_that_is_slow_while_others_wait_falls_behind() {
+    let second = Duration::from_secs(1);
+    let rate = u64::from(RATE);
+    let looks = |bytes: u64, others_wait: bool| {
+        let mut one = Behind::default();
+        (1..=100).find(|_| one.is_too_far(bytes, second, others_wait))
+    };
+    assert_eq!(looks(0, false), None, "others do not need its room");
+    assert_eq!(looks(rate, true), None, "it is as fast as it must be");
+    assert_eq!((looks(1, true), looks(rate / 2, true)), (Some(6), Some(11)));
+    let mut burst = Behind::default();
+    assert!(!burst.is_too_far(100 * rate, second, true) && !burst.is_too_far(0, GRACE, true));
+    assert!(burst.is_too_far(0, second, true), "what was fast does not speak for it");
+    let mut often = Behind::default();
+    assert!(!often.is_too_far(0, GRACE, true) && !often.is_too_far(0, second, false));
+    assert!(often.is_too_far(0, second, true), "the next one that waits does not wait as long again");
+    assert!(!often.is_too_far(3 * rate, second, false) && !often.is_too_far(0, second, true), "it has caught up");
 }

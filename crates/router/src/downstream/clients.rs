@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use model::Time;
 
-use crate::budget::{Budget, Pressure, Weight};
+use crate::budget::{Behind, Budget, Pressure, Weight};
 
 use super::get::Listener;
 pub(super) use io::Io;
@@ -33,6 +33,8 @@ const SETTLED: Duration = Duration::from_secs(1);
 /// Where much is held for clients, one that has read nothing for so long is given up; and where there is little room left.
 const HESITATION: Duration = Duration::from_secs(2);
 const HESITATION_MIN: Duration = Duration::from_secs(1);
+/// One that found no place comes again within this time, if it still wants one.
+const CROWDED: Duration = Duration::from_secs(2);
 
 /// How long clients may take.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +63,29 @@ impl Patience {
     }
 }
 
+/// What others need of what clients hold.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Needed {
+    pub(super) pressure: Pressure,
+    /// The room of large answers.
+    pub(super) room: bool,
+    /// Their places: the core drains, or others find none.
+    pub(super) places: bool,
+}
+
+impl Needed {
+    /// For how long a client may read nothing, and whether others wait for what it holds.
+    fn of(self, takes: Takes) -> (Option<Duration>, bool) {
+        let room = self.room && takes == Takes::Large;
+        let hesitation = match self.pressure {
+            Pressure::None => room.then_some(HESITATION),
+            Pressure::Some => Some(HESITATION),
+            Pressure::High => Some(HESITATION_MIN),
+        };
+        (hesitation, room || self.places || self.pressure == Pressure::High)
+    }
+}
+
 /// Why a connection was closed by us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Closed {
@@ -70,7 +95,7 @@ pub(super) enum Closed {
     SlowHead,
     /// It was silent for long after it was served.
     Idle,
-    /// It did not read (`limits.write`).
+    /// It did not read (`limits.write`), or too slowly for those that waited.
     Unread,
     /// Its place was needed, and it did nothing with it.
     Displaced,
@@ -114,10 +139,20 @@ enum Use {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Takes {
     Little,
-    /// An answer that has its share of the room.
+    /// What has its share of the room.
     Large,
     /// Notifications: nothing is left to say for it, so that the end of its side is its end.
     Notifications,
+}
+
+/// How a client takes what its socket did not take at once, until a sweep finds that it has caught up.
+#[derive(Debug, Clone, Copy, Default)]
+struct Unread {
+    /// Since when nothing was taken; none if nothing waits for the socket.
+    stalled: Option<Time>,
+    /// Bytes since the last sweep.
+    taken: usize,
+    behind: Behind,
 }
 
 /// One connection.
@@ -128,8 +163,7 @@ pub(super) struct Client {
     since: Cell<Time>,
     /// The connection waits for bytes of its client.
     reading: Cell<bool>,
-    /// Since when nothing of what is to be written was taken.
-    stalled: Cell<Option<Time>>,
+    unread: Cell<Option<Unread>>,
     /// What of it waits for the socket to take it.
     unsent: RefCell<Option<Weight>>,
     /// What it was answered last.
@@ -146,9 +180,14 @@ pub(super) struct Client {
 pub(super) struct Clients {
     now: Cell<Time>,
     all: RefCell<Vec<Rc<Client>>>,
-    stalled: Cell<usize>,
+    /// How many have unread bytes.
+    unread: Cell<usize>,
     /// When all were looked at, and not only those that do not read.
     looked: Cell<Time>,
+    /// When it was last looked how far clients are behind.
+    judged: Cell<Time>,
+    /// When last there was no place for another one.
+    crowded: Cell<Option<Time>>,
 }
 
 /// How often those are looked at whose time is counted in seconds.
@@ -161,7 +200,7 @@ impl Clients {
             turn: Cell::new(Turn::New),
             since: Cell::new(self.now.get()),
             reading: Cell::new(false),
-            stalled: Cell::new(None),
+            unread: Cell::new(None),
             unsent: RefCell::new(None),
             takes: Cell::new(Takes::Little),
             listener: RefCell::new(None),
@@ -174,7 +213,8 @@ impl Clients {
     }
 
     fn leave(&self, client: &Client) {
-        self.moves(client);
+        self.caught_up(client);
+        *client.unsent.borrow_mut() = None;
         let mut all = self.all.borrow_mut();
         all.swap_remove(client.place.get());
         if let Some(moved) = all.get(client.place.get()) {
@@ -192,16 +232,16 @@ impl Clients {
     }
 
     fn stalls(&self, client: &Client) {
-        if client.stalled.get().is_none() {
-            client.stalled.set(Some(self.now.get()));
-            self.stalled.set(self.stalled.get() + 1);
-        }
+        let unread = client.unread.get().unwrap_or_else(|| {
+            self.unread.set(self.unread.get() + 1);
+            Unread::default()
+        });
+        client.unread.set(Some(Unread { stalled: unread.stalled.or_else(|| Some(self.now.get())), ..unread }));
     }
 
-    fn moves(&self, client: &Client) {
-        if client.stalled.take().is_some() {
-            self.stalled.set(self.stalled.get() - 1);
-            *client.unsent.borrow_mut() = None;
+    fn caught_up(&self, client: &Client) {
+        if client.unread.take().is_some() {
+            self.unread.set(self.unread.get() - 1);
         }
     }
 
@@ -209,7 +249,7 @@ impl Clients {
     pub(super) fn sweep(&self, now: Time, patience: &Patience) {
         self.now.set(now);
         let all = patience.head < HEAD || now.since(self.looked.get()) >= LOOK_EVERY;
-        if !all && self.stalled.get() == 0 {
+        if !all && self.unread.get() == 0 {
             return;
         }
         if all {
@@ -222,29 +262,35 @@ impl Clients {
         }
     }
 
-    /// Gives up the client that has read nothing for longest of those that hesitate; whether there was one.
-    pub(super) fn give_up_unread(&self, pressure: Pressure) -> bool {
-        let hesitation = match pressure {
-            Pressure::None => return false,
-            Pressure::Some => HESITATION,
-            Pressure::High => HESITATION_MIN,
-        };
-        self.give_up_longest(hesitation, |_| true)
-    }
-
-    /// The same of those whose answers take up room that others wait for.
-    pub(super) fn give_up_large(&self) -> bool {
-        self.give_up_longest(HESITATION, |client| client.takes.get() == Takes::Large)
-    }
-
-    fn give_up_longest(&self, hesitation: Duration, of: impl Fn(&Client) -> bool) -> bool {
+    /// Gives up a client that holds what others need, and has read nothing for a while or is too far behind: of those the
+    /// one that has read nothing for longest; whether there was one.
+    pub(super) fn give_up_unread(&self, needed: Needed) -> bool {
         let now = self.now.get();
+        let lasted = now.since(self.judged.replace(now));
+        if self.unread.get() == 0 {
+            return false;
+        }
+        let crowded = self.crowded.get().is_some_and(|crowded| now.since(crowded) < CROWDED);
+        let needed = Needed { places: needed.places || crowded, ..needed };
         let all = self.all.borrow();
-        let stalled = all.iter().filter_map(|client| Some((client.stalled.get()?, client)));
-        let stalled = stalled.filter(|(_, client)| of(client));
-        let unread = stalled.filter(|(since, client)| client.is_open() && now.since(*since) >= hesitation);
-        let longest = unread.min_by_key(|(since, _)| *since);
+        let given_up = all.iter().filter_map(|client| Some((self.stalled_too_long(client, lasted, needed)?, client)));
+        let longest = given_up.min_by_key(|(since, _)| *since);
         longest.is_some_and(|(_, client)| client.close(Closed::Unread))
+    }
+
+    /// Since when it has read nothing, if that is no longer borne.
+    fn stalled_too_long(&self, client: &Client, lasted: Duration, needed: Needed) -> Option<Time> {
+        let mut unread = client.unread.get()?;
+        let Some(since) = unread.stalled else {
+            self.caught_up(client);
+            return None;
+        };
+        let (hesitation, others_wait) = needed.of(client.takes.get());
+        let taken = std::mem::take(&mut unread.taken) as u64;
+        let behind = unread.behind.is_too_far(taken, lasted, others_wait);
+        client.unread.set(Some(unread));
+        let silent = hesitation.is_some_and(|hesitation| self.now.get().since(since) >= hesitation);
+        ((behind || silent) && client.is_open()).then_some(since)
     }
 
     /// Makes room for another one: gives up a connection that does nothing, one that has never asked before others, and
@@ -257,7 +303,11 @@ impl Clients {
         let candidates = all.iter().filter(|client| client.is_open());
         let unused = candidates.filter_map(|client| Some((client.use_of(now)?, client)));
         let least = unused.min_by_key(|(used, client)| (*used, client.since.get()));
-        least.is_some_and(|(_, client)| client.close(Closed::Displaced))
+        let displaced = least.is_some_and(|(_, client)| client.close(Closed::Displaced));
+        if !displaced {
+            self.crowded.set(Some(now));
+        }
+        displaced
     }
 }
 
@@ -275,6 +325,11 @@ impl Client {
     pub(super) fn is_answered(&self, takes: Takes) {
         self.turn.set(Turn::Answered);
         self.reading.set(false);
+        self.takes.set(takes);
+    }
+
+    /// What is in its answer changes.
+    pub(super) fn takes(&self, takes: Takes) {
         self.takes.set(takes);
     }
 
@@ -303,6 +358,14 @@ impl Client {
     /// The socket takes no more, and so much waits for it.
     fn owes(&self, bytes: usize, budget: &Budget) {
         self.unsent.borrow_mut().get_or_insert_with(|| budget.nothing()).set(bytes);
+    }
+
+    /// The socket has taken something.
+    fn moves(&self, bytes: usize) {
+        if let Some(unread) = self.unread.get() {
+            self.unread.set(Some(Unread { stalled: None, taken: unread.taken + bytes, ..unread }));
+            *self.unsent.borrow_mut() = None;
+        }
     }
 
     /// Its next bytes are waited for.
@@ -346,7 +409,8 @@ impl Client {
         if !self.is_open() {
             return None;
         }
-        if self.stalled.get().is_some_and(|stalled| lasts(stalled) >= patience.write) {
+        let stalled = self.unread.get().and_then(|unread| unread.stalled);
+        if stalled.is_some_and(|stalled| lasts(stalled) >= patience.write) {
             return Some(Closed::Unread);
         }
         match self.turn.get() {

@@ -46,8 +46,10 @@ pub(super) async fn connection(core: Rc<Core>, io: Io) {
             let answer = serve(serving, request).await;
             let body = answer.as_ref().ok().map(Response::body);
             client.is_answered(body.map_or(Takes::Little, Body::takes));
-            if let Some(Body::Notifications(stream)) = body {
-                client.listens(stream.listener());
+            match body {
+                Some(Body::Notifications(stream)) => client.listens(stream.listener()),
+                Some(Body::Call(outlet)) => outlet.is_taken_by(&client),
+                Some(Body::Whole(_) | Body::Large(_)) | None => {}
             }
             answer
         };

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Shared;
-use super::clients::{Clients, Patience};
+use super::clients::{Clients, Needed, Patience};
 use super::cores::Everywhere;
 use super::meter::Meters;
 use crate::in_flight::InFlight;
@@ -90,10 +90,12 @@ impl Core {
             None => Patience::serving(write),
         };
         self.clients.sweep(now, &patience);
-        self.clients.give_up_unread(self.shared.budget.pressure(buffered));
-        if self.shared.budget.room().is_wanted() {
-            self.clients.give_up_large();
-        }
+        let budget = &self.shared.budget;
+        self.clients.give_up_unread(Needed {
+            pressure: budget.pressure(buffered),
+            room: budget.room().is_wanted(),
+            places: self.draining.is_cancelled(),
+        });
     }
 
     /// Forgets endpoints that are gone, and sessions that nobody used for too long.

@@ -11,7 +11,8 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use super::body::FRAME;
-use crate::budget::{Budget, SMALL, Weight};
+use super::clients::{Client, Takes};
+use crate::budget::{Budget, LARGE, Room, SMALL, Share, Weight};
 
 /// How many events wait for a client at most, besides the last one, and how many bytes may wait before another is added.
 const EVENTS: usize = 16;
@@ -24,6 +25,12 @@ struct Queue {
     /// Of the first event, what was taken already: its memory is held for as long as any of it is.
     taken: usize,
     weight: Weight,
+    /// Of the room, if it is much: while its client does not take it, what others would get stays with their servers.
+    share: Option<Share>,
+    room: Room,
+    /// What is to be added next has a share, too.
+    large_waits: bool,
+    client: Option<Rc<Client>>,
     /// No more will be added.
     over: bool,
     /// Nobody takes what is added.
@@ -40,6 +47,16 @@ impl Queue {
     fn holds(&mut self, bytes: usize) {
         self.bytes = bytes;
         self.weight.set(if bytes > SMALL { bytes } else { 0 });
+        if bytes > LARGE || self.share.is_some() {
+            self.share = (bytes > LARGE).then(|| self.room.taken(bytes));
+        }
+        self.tell_client();
+    }
+
+    fn tell_client(&self) {
+        if let Some(client) = &self.client {
+            client.takes(if self.large_waits || self.share.is_some() { Takes::Large } else { Takes::Little });
+        }
     }
 }
 
@@ -57,6 +74,10 @@ pub(super) fn new(budget: &Budget) -> (Outbox, Outlet) {
         bytes: 0,
         taken: 0,
         weight: budget.nothing(),
+        share: None,
+        room: budget.room().clone(),
+        large_waits: false,
+        client: None,
         over: false,
         unread: false,
         taker: None,
@@ -84,6 +105,13 @@ impl Outbox {
         Poll::Pending
     }
 
+    /// So many bytes wait for [`Self::poll_room`].
+    pub(super) fn is_waited_for(&self, bytes: usize) {
+        let mut queue = self.0.borrow_mut();
+        queue.large_waits = bytes > LARGE;
+        queue.tell_client();
+    }
+
     /// Where there is room; the last event has its place always. Whether it was taken: a large one is not where as much
     /// as may be (`limit`) is held for all clients.
     #[must_use]
@@ -92,6 +120,7 @@ impl Outbox {
         if queue.unread {
             return true;
         }
+        queue.large_waits = false;
         let bytes = queue.bytes + event.len();
         if event.len() > SMALL && !queue.weight.try_set(bytes, limit()) {
             return false;
@@ -112,6 +141,12 @@ impl Drop for Outbox {
 }
 
 impl Outlet {
+    pub(super) fn is_taken_by(&self, client: &Rc<Client>) {
+        let mut queue = self.0.borrow_mut();
+        queue.client = Some(Rc::clone(client));
+        queue.tell_client();
+    }
+
     /// The next event, or some of it; `None` when the exchange is over.
     pub(super) fn poll_event(&self, context: &Context<'_>) -> Poll<Option<Bytes>> {
         let mut queue = self.0.borrow_mut();
@@ -142,6 +177,7 @@ impl Drop for Outlet {
     fn drop(&mut self) {
         let mut queue = self.0.borrow_mut();
         queue.unread = true;
+        queue.client = None;
         queue.events.clear();
         queue.holds(0);
         wake(&mut queue.giver);

@@ -99,6 +99,7 @@ impl Open {
         if weight.is_none() {
             return Ok(());
         }
+        outbox.is_waited_for(message.len());
         let room = self.ticket.run(pin!(life::deaf(poll_fn(|context| outbox.poll_room(context))))).await;
         self.ticket.seen(core.now());
         room

@@ -12,16 +12,12 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::http_answer::Exchange;
-use crate::budget::{Begun, LARGE, SMALL, Share, Weight};
+use crate::budget::{Begun, Behind, GRACE, LARGE, RATE, SMALL, Share, Weight};
 use crate::call::{CallError, Cause, Side};
 use crate::endpoint::Endpoint;
 use crate::in_flight::life;
 
-/// While others wait for its room, a large answer may take so long, …
-const GRACE: Duration = Duration::from_secs(5);
-/// … and a second more for so many bytes that come.
-const LEAST: u64 = 512 << 10;
-/// How often that is looked at.
+/// How often is looked at how far a large answer is behind.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Holds nothing at first, and never holds anything for what the gateway asks for itself.
@@ -34,27 +30,10 @@ pub(super) struct HalfRead {
 struct Large {
     share: Share,
     weight: Weight,
-    pressed: Pressed,
+    /// Since the last look.
+    came: u64,
+    behind: Behind,
     look: Pin<Box<Sleep>>,
-}
-
-/// What came while others waited.
-#[derive(Default)]
-struct Pressed {
-    bytes: u64,
-    lasted: Duration,
-}
-
-impl Pressed {
-    /// Whether it has taken too long, one look later.
-    fn is_over(&mut self, others_wait: bool) -> bool {
-        if !others_wait {
-            *self = Self::default();
-            return false;
-        }
-        self.lasted += LOOK_EVERY;
-        self.lasted > GRACE + Duration::from_secs(self.bytes / LEAST)
-    }
 }
 
 /// Why no more of an answer is held.
@@ -100,7 +79,8 @@ impl HalfRead {
         let (mut weight, look) = (budget.nothing(), Box::pin(sleep_until(Instant::now() + LOOK_EVERY)));
         // What came before it had room does not speak for it.
         weight.set(bytes);
-        *self = Self { begun: None, large: Some(Box::new(Large { share, weight, pressed: Pressed::default(), look })) };
+        let large = Large { share, weight, came: 0, behind: Behind::default(), look };
+        *self = Self { begun: None, large: Some(Box::new(large)) };
         Ok(())
     }
 
@@ -119,14 +99,15 @@ impl HalfRead {
 
 impl Large {
     fn grow(&mut self, bytes: usize) {
-        self.pressed.bytes += bytes.saturating_sub(self.weight.bytes()) as u64;
+        self.came += bytes.saturating_sub(self.weight.bytes()) as u64;
         // The room bounds what is read now.
         self.weight.set(bytes);
     }
 
     fn poll_too_slow(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while self.look.as_mut().poll(context).is_ready() {
-            if self.pressed.is_over(self.share.is_wanted()) {
+            let came = std::mem::take(&mut self.came);
+            if self.behind.is_too_far(came, LOOK_EVERY, self.share.is_wanted()) {
                 return Poll::Ready(());
             }
             self.look.as_mut().reset(Instant::now() + LOOK_EVERY);
@@ -147,9 +128,9 @@ impl Refused {
             Self::TooSlow => {
                 let text = format!(
                     "server `{server}` sent a large answer too slowly while other large answers waited for room (an eighth \
-                     of limits.buffered_bytes): it may take {} s, and a second more for each {} KiB",
+                     of limits.buffered_bytes): it fell more than {} s behind {} KiB a second",
                     GRACE.as_secs(),
-                    LEAST >> 10
+                    RATE >> 10
                 );
                 CallError::sent(Cause::Protocol, text)
             }
@@ -165,6 +146,3 @@ impl Refused {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -26,6 +26,7 @@ use super::http_target::{LAST_EVENT_ID, event_id};
 use super::inbound::{Inbound, read};
 use super::unasked::Pace;
 use crate::beside::{LONG, beside};
+use crate::budget::Share;
 use crate::call::{CallError, Cause};
 use crate::endpoint::{Endpoint, EndpointEvent};
 
@@ -46,6 +47,8 @@ pub(super) struct HttpEvents {
     resume: Resume,
     /// Of an event that is not complete.
     half: HalfRead,
+    /// Of the first of `events`, or of what is being sorted, if it is large.
+    share: Option<Share>,
     /// There is no room to read on yet.
     waiting: Option<Pin<Box<Waiting>>>,
 }
@@ -116,6 +119,7 @@ impl HttpEvents {
             unread: None,
             resume: Resume::new(),
             half: HalfRead::default(),
+            share: None,
             waiting: None,
         }
     }
@@ -125,8 +129,10 @@ impl HttpEvents {
         self.too_much = self.decoder.push(data, &mut events).is_err();
         let messages: usize = events.iter().map(|event| event.data.len()).sum();
         self.pace.read((before + data.len()).saturating_sub(self.decoder.held() + messages));
-        if !events.is_empty() {
+        if let Some(first) = events.first() {
             // What is whole is its client's to take, and no longer the server's to end.
+            let whole = std::mem::take(&mut self.half).complete(first.data.len());
+            self.share = whole.map(|(share, _)| share);
             self.half.try_hold(self.decoder.held(), &self.exchange.endpoint);
         }
         self.events = events.into();
@@ -154,6 +160,7 @@ impl HttpEvents {
 
     fn take_message(&mut self, inbound: Inbound, message: Vec<u8>) -> Result<(), CallError> {
         let bytes = message.len();
+        let share = self.share.take();
         let restore = &self.exchange.restore;
         match inbound {
             Inbound::Answer { id, span } if id == restore.id => {
@@ -194,6 +201,11 @@ impl HttpEvents {
             found @ (Inbound::Answer { .. } | Inbound::Malformed { .. }) => {
                 return Err(self.exchange.unexpected(&found, &message));
             }
+        }
+        if let Some(share) = share {
+            // Until its client has its place in the room.
+            let passed_on = self.ready.pop_back().map(|message| share.of(message));
+            self.ready.extend(passed_on);
         }
         if !self.answered {
             self.pace.add(bytes);

@@ -134,3 +134,16 @@ async fn what_a_server_has_said_and_a_client_does_not_take_is_not_half_read() {
         drop(untaken);
     }
 }
+
+#[tokio::test]
+async fn a_large_event_keeps_its_room_until_it_was_passed_on() {
+    let two = two(3 << 19, 16 << 20).await;
+    let call = two.answers.call(&tool_call("1", "notes")).await.unwrap();
+    let Answer::Events(mut events) = call else { panic!("a stream") };
+    let note = timeout(PATIENCE, events.next()).await.expect("a note").expect("it goes on").unwrap();
+    let other = tool_call("2", "unannounced");
+    let mut other = pin!(two.answers.whole(&other));
+    assert!(timeout(Duration::from_millis(500), &mut other).await.is_err(), "it waits for room");
+    drop(note);
+    timeout(PATIENCE / 4, other).await.expect("there is room now");
+}

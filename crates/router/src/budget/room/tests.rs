@@ -75,3 +75,14 @@ fn servers_take_turns() {
     drop((first, greedy));
     assert!(!room.is_wanted());
 }
+
+#[test]
+fn what_is_here_already_takes_room_and_waits_for_none() {
+    let room = Room::default();
+    let (first, second) = (room.taken(90), room.taken(90));
+    let mut next = room.share(1, 20, BUFFERED);
+    drop(first);
+    assert!(poll(&mut next).is_none() && room.is_wanted());
+    drop(second);
+    assert!(poll(&mut next).is_some());
+}

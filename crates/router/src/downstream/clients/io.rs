@@ -70,11 +70,13 @@ impl Write for Io {
         self.check()?;
         let Self { socket, client, core } = &mut *self;
         let written = Pin::new(socket).poll_write(context, bytes);
-        if written.is_pending() {
-            core.clients.stalls(client);
-            client.owes(bytes.len(), &core.shared.budget);
-        } else if client.stalled.get().is_some() {
-            core.clients.moves(client);
+        match written {
+            Poll::Pending => {
+                core.clients.stalls(client);
+                client.owes(bytes.len(), &core.shared.budget);
+            }
+            Poll::Ready(Ok(taken)) => client.moves(taken),
+            Poll::Ready(Err(_)) => {}
         }
         written
     }

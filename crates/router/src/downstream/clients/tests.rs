@@ -13,6 +13,13 @@ fn serving() -> Patience {
     Patience::serving(Duration::from_secs(30))
 }
 
+fn under(pressure: Pressure) -> Needed {
+    Needed { pressure, room: false, places: false }
+}
+
+const ROOM: Needed = Needed { pressure: Pressure::None, room: true, places: false };
+const PLACES: Needed = Needed { pressure: Pressure::None, room: false, places: true };
+
 /// One that was answered at `now`, and is waited for.
 fn answered(clients: &Clients, now: Time) -> Rc<Client> {
     clients.now.set(now);
@@ -58,7 +65,7 @@ fn who_does_not_read_has_until_the_limit() {
         clients.stalls(client);
     }
     clients.sweep(at(29), &serving());
-    clients.moves(&moving);
+    moving.moves(1);
     clients.stalls(&moving);
     clients.sweep(at(30), &serving());
     assert_eq!((stalled.closed.get(), moving.closed.get()), (Some(Closed::Unread), None));
@@ -70,7 +77,7 @@ fn who_does_not_read_has_until_the_limit() {
     assert_eq!(moving.closed.get(), Some(Closed::Unread));
     clients.leave(&stalled);
     clients.leave(&moving);
-    assert_eq!((clients.len(), clients.stalled.get()), (0, 0));
+    assert_eq!((clients.len(), clients.unread.get()), (0, 0));
 }
 
 #[test]
@@ -127,7 +134,7 @@ fn what_a_socket_does_not_take_is_charged_until_it_does() {
     }
     moving.owes(70, &budget);
     assert_eq!(budget.bytes(), 170);
-    clients.moves(&moving);
+    moving.moves(1);
     assert_eq!(budget.bytes(), 100);
     clients.leave(&stalled);
     assert_eq!(budget.bytes(), 0);
@@ -142,13 +149,13 @@ fn of_those_that_hesitate_the_longest_is_given_up() {
     clients.stalls(&shorter);
     clients.now.set(at(2));
     clients.stalls(&moving);
-    assert!(!clients.give_up_unread(Pressure::None));
-    assert!(clients.give_up_unread(Pressure::Some));
+    assert!(!clients.give_up_unread(under(Pressure::None)));
+    assert!(clients.give_up_unread(under(Pressure::Some)));
     assert_eq!(longer.closed.get(), Some(Closed::Unread));
-    assert!(!clients.give_up_unread(Pressure::Some), "a network may have hesitated");
-    assert!(clients.give_up_unread(Pressure::High));
+    assert!(!clients.give_up_unread(under(Pressure::Some)), "a network may have hesitated");
+    assert!(clients.give_up_unread(under(Pressure::High)));
     assert_eq!(shorter.closed.get(), Some(Closed::Unread));
-    assert!(!clients.give_up_unread(Pressure::High));
+    assert!(!clients.give_up_unread(under(Pressure::High)));
 }
 
 #[test]
@@ -162,14 +169,73 @@ fn room_is_taken_from_those_that_have_it_and_do_not_read() {
     clients.stalls(&longer);
     clients.now.set(at(1));
     clients.stalls(&shorter);
-    assert!(!clients.give_up_large(), "a network may have hesitated");
+    assert!(!clients.give_up_unread(ROOM), "a network may have hesitated");
     clients.now.set(at(2));
-    assert!(clients.give_up_large() && !clients.give_up_large());
-    clients.moves(&shorter);
+    assert!(clients.give_up_unread(ROOM) && !clients.give_up_unread(ROOM));
+    shorter.moves(1);
     clients.stalls(&shorter);
     clients.now.set(at(3));
-    assert!(!clients.give_up_large(), "it reads, if slowly");
+    assert!(!clients.give_up_unread(ROOM), "it reads, if slowly");
     assert_eq!([&other, &longer, &shorter].map(|client| client.closed.get()), [None, Some(Closed::Unread), None]);
+}
+
+#[test]
+fn who_reads_too_slowly_makes_way_for_those_that_need_what_it_holds() {
+    let given_up = |needed: Needed, takes: Takes, bytes_a_second: usize| {
+        let clients = Clients::default();
+        let client = answered(&clients, at(0));
+        client.is_answered(takes);
+        clients.stalls(&client);
+        (1..100).find(|second| {
+            clients.now.set(at(*second));
+            client.moves(bytes_a_second);
+            clients.stalls(&client);
+            clients.give_up_unread(needed)
+        })
+    };
+    for (needed, takes) in
+        [(ROOM, Takes::Large), (under(Pressure::High), Takes::Little), (PLACES, Takes::Notifications)]
+    {
+        assert_eq!(given_up(needed, takes, 1), Some(6), "{needed:?}");
+        assert_eq!(given_up(needed, takes, 256 << 10), Some(11), "{needed:?}");
+        assert_eq!(given_up(needed, takes, 512 << 10), None, "{needed:?}: it is fast enough");
+    }
+    for (needed, takes) in [(ROOM, Takes::Little), (under(Pressure::Some), Takes::Large)] {
+        assert_eq!(given_up(needed, takes, 1), None, "{needed:?}: in the way of nobody");
+    }
+}
+
+#[test]
+fn who_has_caught_up_is_behind_no_more_and_a_crowd_waits_for_places() {
+    let clients = Clients::default();
+    let client = answered(&clients, at(0));
+    client.is_answered(Takes::Large);
+    let slow_until = |second| {
+        client.moves(1);
+        clients.stalls(&client);
+        clients.now.set(at(second));
+        clients.give_up_unread(ROOM)
+    };
+    assert!((1..=5).all(|second| !slow_until(second)));
+    client.moves(1);
+    clients.now.set(at(6));
+    assert!(!clients.give_up_unread(ROOM) && clients.unread.get() == 0, "nothing waits for its socket");
+    assert!((7..=11).all(|second| !slow_until(second)) && slow_until(12), "its time begins anew");
+
+    let clients = Clients::default();
+    let client = answered(&clients, at(0));
+    client.is_answered(Takes::Little);
+    client.reading.set(false);
+    let crowded_until = |second| {
+        assert!(!clients.displace());
+        clients.stalls(&client);
+        clients.now.set(at(second));
+        clients.give_up_unread(under(Pressure::None))
+    };
+    assert!((1..=5).all(|second| !crowded_until(second)));
+    clients.now.set(at(8));
+    assert!(!clients.give_up_unread(under(Pressure::None)), "who found no place has not come again");
+    assert!(crowded_until(9));
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! What fits, and what becomes of it.
 
+use std::pin::pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::task::noop_waker_ref;
 
-use super::{BYTES, EVENTS, FRAME, Outlet, SMALL};
+use super::{BYTES, EVENTS, FRAME, LARGE, Outlet, SMALL};
 use crate::budget::Budget;
 
 /// More than is put anywhere here.
@@ -91,5 +92,27 @@ fn an_event_is_held_until_the_last_of_it_was_taken() {
     for left in [3 * FRAME, 3 * FRAME, 0] {
         assert!(outlet.poll_event(&context).is_ready());
         assert_eq!(held.bytes(), left);
+    }
+}
+
+#[test]
+fn a_large_event_has_its_share_of_the_room_until_it_was_taken_or_is_for_nobody() {
+    let held = Budget::default();
+    let is_there = |budget: &Budget| {
+        let mut context = Context::from_waker(noop_waker_ref());
+        // Of all there is, which one that is alone could have as well.
+        let mut place = pin!(budget.room().share(0, LARGE as u64, 8 * (LARGE as u64 + 1)));
+        place.as_mut().poll(&mut context).is_ready()
+    };
+    for takes in [true, false] {
+        let (outbox, outlet) = super::new(&held);
+        assert!(outbox.put(event(0, LARGE), || LIMIT) && is_there(&held), "it is not large");
+        take(&outlet);
+        assert!(outbox.put(event(0, LARGE + SMALL + 1), || LIMIT) && !is_there(&held));
+        if takes {
+            take(&outlet);
+        }
+        drop(outlet);
+        assert!(is_there(&held));
     }
 }
