@@ -113,6 +113,11 @@ pub const METRICS: &[Metric] = &[
         &[],
         "Writes to the journal of sessions that failed; it is written anew as soon as that succeeds.",
     ),
+    Metric::counter(
+        "only1mcp_router_session_ends_refused_total",
+        &[],
+        "Ends of sessions (DELETE) that were answered 503, since too many are remembered (limits.sessions); they live on.",
+    ),
     Metric::gauge("only1mcp_router_exchanges", &[], "Calls in flight."),
     Metric::counter("only1mcp_router_connects_total", &[OK_OR_FAILED], "Connections to HTTP servers."),
     Metric::counter(

@@ -7,11 +7,13 @@
 //! - [`life`] decides, over times alone. The session that is known lives by its last use, any other by its seal.
 //! - [`table`] is what this process knows, read and written by all cores at once. It has a bound: the idlest are
 //!   forgotten first, and live on by their seals.
+//! - [`ends`] are never forgotten while a seal holds, so that no session ends or comes back by what other sessions do.
 //! - [`journal`] keeps over restarts which sessions were used, coarsely, and which were ended: lines of [`record`] in one
 //!   file. Its one writer is the thread of [`scribe`], so that no core that serves calls waits for a disk.
 //!
 //! Which stream gets notifications, and which list a client saw, may be lost without harm.
 
+mod ends;
 mod journal;
 mod known;
 mod life;
@@ -21,6 +23,7 @@ mod scribe;
 mod seal;
 mod table;
 
+pub(crate) use ends::EndError;
 pub(crate) use known::Known;
 pub(crate) use life::Bounds;
 pub(crate) use scribe::Thread;
@@ -28,7 +31,7 @@ pub use seal::KeyError;
 pub(crate) use seal::{Keys, Sealed};
 pub(crate) use table::Sessions;
 
-/// The random part of a session id.
+/// The part of a session id that no other one has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SessionId([u8; 12]);
 

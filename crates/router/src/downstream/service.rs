@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderName, ORIGIN};
+use http::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderName, ORIGIN, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use mcp::http_rules::{self, HttpFault};
@@ -15,7 +15,7 @@ use model::Revision;
 use super::body::Body;
 use super::core::Core;
 use super::{answer, cors, get, post, unread};
-use crate::session::{Known, Sealed};
+use crate::session::{EndError, Known, Sealed};
 
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
@@ -136,9 +136,17 @@ pub(super) fn with_session(
 }
 
 async fn end(core: &Rc<Core>, session: &Session, revision: Revision) -> Response<Body> {
-    match core.shared.sessions.end(&session.sealed, core.shared.bounds()).await {
+    let sessions = &core.shared.sessions;
+    match sessions.end(&session.sealed, sessions.now(), core.shared.bounds()).await {
         Ok(()) => answer::no_content(revision),
-        Err(error) => {
+        Err(error @ EndError::Crowded) => {
+            let text =
+                format!("{error}: the session lives until it was not used for limits.session_idle; try again later");
+            let mut response = answer::again(revision, None, ErrorCode::INTERNAL_ERROR, &text);
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
+            response
+        }
+        Err(EndError::Write(error)) => {
             tracing::error!(%error, "the end of a session cannot be written down");
             let text = "the end of the session cannot be written down; try again";
             answer::error(revision, StatusCode::INTERNAL_SERVER_ERROR, None, ErrorCode::INTERNAL_ERROR, text)

@@ -58,6 +58,13 @@ impl Bounds {
         self.sessions.saturating_mul(2)
     }
 
+    /// Whether another row of ends may begin, so long after the last one. Half of the rows are there for whatever comes;
+    /// the rest is spread over the time for which ends are remembered: a client that ends many leaves some to others.
+    pub(super) fn row_may_begin(self, rows: usize, since_last: u64) -> bool {
+        let free = self.sessions.saturating_sub(rows) as u64;
+        rows < self.sessions / 2 || since_last.saturating_mul(free) >= self.idle.max(1)
+    }
+
     /// How many of `known` are to be forgotten, so that there is room for a while.
     pub(super) fn surplus(self, known: usize) -> usize {
         if known < self.sessions { 0 } else { known - self.sessions + self.sessions.div_ceil(16) }
@@ -86,10 +93,11 @@ pub(super) enum Loss {
     Ended,
 }
 
-/// The `count` that are forgotten first: those that do not listen before those that do, of those the ones that lose least,
-/// and of those the idlest. So a flood of new sessions costs those that have long been in use nothing.
+/// The `count` that are forgotten first: those that live on before those that end, of those the ones that do not listen,
+/// then the ones that lose least, then the idlest. So a flood of new sessions costs those that have long been in use
+/// nothing, whether it listens or not.
 pub(super) fn idlest(mut all: Vec<Idler>, count: usize) -> Vec<Idler> {
-    let rank = |idler: &Idler| (idler.listens, idler.loss, idler.used);
+    let rank = |idler: &Idler| (idler.loss == Loss::Ended, idler.listens, idler.loss, idler.used);
     if count < all.len() {
         all.select_nth_unstable_by_key(count, rank);
         all.truncate(count);

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::SessionId;
+use super::ends::{Row, row_of};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Record {
@@ -11,6 +12,8 @@ pub(super) enum Record {
     Used { id: SessionId, issued: u64, at: u64, until: u64 },
     /// Its client ended it.
     Ended { id: SessionId, issued: u64 },
+    /// These of a row were ended. It comes before all uses.
+    Ends { first: SessionId, row: Row },
     /// What is known of it is no longer known.
     Forgotten { id: SessionId },
     /// At that time no unknown session that was issued before `floor` could live.
@@ -22,6 +25,9 @@ impl Record {
         let content = match self {
             Self::Used { id, issued, at, until } => format!("used {} {issued} {at} {until}", Hex(id)),
             Self::Ended { id, issued } => format!("ended {} {issued}", Hex(id)),
+            Self::Ends { first, row: Row { bits: [a, b, c, d], latest } } => {
+                format!("ends {} {latest} {a} {b} {c} {d}", Hex(first))
+            }
             Self::Forgotten { id } => format!("forgotten {}", Hex(id)),
             Self::Floor { floor, at } => format!("floor {floor} {at}"),
         };
@@ -44,6 +50,10 @@ impl Record {
         Some(match kind {
             "used" => Self::Used { id, issued: number()?, at: number()?, until: number()? },
             "ended" => Self::Ended { id, issued: number()? },
+            "ends" => {
+                let latest = number()?;
+                Self::Ends { first: id, row: Row { latest, bits: [number()?, number()?, number()?, number()?] } }
+            }
             "forgotten" => Self::Forgotten { id },
             _ => return None,
         })
@@ -82,8 +92,7 @@ pub(super) struct Seen {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Past {
     pub(super) used: BTreeMap<SessionId, Seen>,
-    /// With the time at which each was issued.
-    pub(super) ended: BTreeMap<SessionId, u64>,
+    pub(super) ended: BTreeMap<SessionId, Row>,
     pub(super) floor: u64,
     /// The latest time at which anything was written.
     pub(super) latest: u64,
@@ -111,14 +120,15 @@ impl Past {
             Record::Used { id, issued, at, until } => {
                 self.latest = self.latest.max(at);
                 // The end may overtake a use on its way to the disk.
-                if !self.ended.contains_key(&id) {
+                if !self.ended.get(&row_of(&id)).is_some_and(|row| row.has(&id)) {
                     self.used.insert(id, Seen { issued, until });
                 }
             }
             Record::Ended { id, issued } => {
                 self.used.remove(&id);
-                self.ended.insert(id, issued);
+                self.ended.entry(row_of(&id)).or_default().add(&id, issued);
             }
+            Record::Ends { first, row } => drop(self.ended.insert(first, row)),
             Record::Forgotten { id } => drop(self.used.remove(&id)),
             Record::Floor { floor, at } => {
                 self.floor = self.floor.max(floor);

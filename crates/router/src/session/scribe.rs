@@ -10,6 +10,7 @@ use metrics::counter;
 use tokio::sync::{mpsc, oneshot};
 
 use super::SessionId;
+use super::ends::{EndError, row_of};
 use super::journal::Journal;
 use super::known::{Known, Swept};
 use super::life::{Bounds, Idler, Loss, idlest};
@@ -21,7 +22,7 @@ use super::table::Tables;
 pub(super) enum Word {
     Used { id: SessionId, issued: u64, now: u64, until: u64 },
     Expired { id: SessionId, now: u64, bounds: Bounds },
-    End { id: SessionId, issued: u64, bounds: Bounds, done: oneshot::Sender<io::Result<()>> },
+    End { id: SessionId, issued: u64, now: u64, bounds: Bounds, done: oneshot::Sender<Result<(), EndError>> },
     Crowded { now: u64, bounds: Bounds },
     Sweep { now: u64, bounds: Bounds },
     ClockSet { now: u64 },
@@ -43,8 +44,8 @@ pub(super) struct Scribe<J> {
     stale: bool,
     /// The latest time that a word named.
     now: u64,
-    /// How many ended sessions are remembered.
-    ended_max: usize,
+    /// When a row of ends was begun last.
+    row_begun: u64,
 }
 
 /// What is to be written for some words, and what is promised then.
@@ -59,7 +60,7 @@ struct Page {
 struct End {
     id: SessionId,
     issued: u64,
-    done: oneshot::Sender<io::Result<()>>,
+    done: oneshot::Sender<Result<(), EndError>>,
 }
 
 impl Page {
@@ -71,7 +72,7 @@ impl Page {
 
 impl<J: Journal> Scribe<J> {
     pub(super) fn new(tables: Arc<Tables>, journal: J, records: usize) -> Self {
-        Self { tables, journal, records, stale: false, now: 0, ended_max: usize::MAX }
+        Self { tables, journal, records, stale: false, now: 0, row_begun: 0 }
     }
 
     /// Several words at once cost one write.
@@ -91,12 +92,15 @@ impl<J: Journal> Scribe<J> {
                     self.expire(id, now, bounds, &mut page);
                 }
                 // Another request has ended it meanwhile.
-                Word::End { id, done, .. } if self.tables.ended.contains_key(&id) => {
+                Word::End { id, done, .. } if self.tables.has_ended(&id) => {
                     self.leaves(&id);
                     drop(done.send(Ok(())));
                 }
-                Word::End { id, issued, bounds, done } => {
-                    self.ended_max = bounds.sessions;
+                Word::End { id, now, bounds, done, .. } if !self.takes_place(&id, now, bounds) => {
+                    counter!("only1mcp_router_session_ends_refused_total").increment(1);
+                    drop(done.send(Err(EndError::Crowded)));
+                }
+                Word::End { id, issued, done, .. } => {
                     page.add(Record::Ended { id, issued });
                     page.ends.push(End { id, issued, done });
                 }
@@ -131,22 +135,36 @@ impl<J: Journal> Scribe<J> {
             Ok(()) => {
                 self.records += records;
                 ends.into_iter().for_each(|end| self.end(end));
-                self.forget_ends();
             }
             Err(error) => {
                 tracing::error!(%error, "the journal of sessions cannot be written");
                 counter!("only1mcp_router_session_writes_failed_total").increment(1);
                 self.stale = true;
                 for end in ends {
-                    drop(end.done.send(Err(io::Error::new(error.kind(), error.to_string()))));
+                    let error = io::Error::new(error.kind(), error.to_string());
+                    drop(end.done.send(Err(error.into())));
                 }
             }
         }
     }
 
+    /// Whether the end of that session can be remembered; its row is there then.
+    fn takes_place(&mut self, id: &SessionId, now: u64, bounds: Bounds) -> bool {
+        let (ended, row) = (&self.tables.ended, row_of(id));
+        if !ended.contains_key(&row) {
+            if !bounds.row_may_begin(ended.len(), now.saturating_sub(self.row_begun)) {
+                return false;
+            }
+            self.row_begun = now;
+            // Without ends, until they are written.
+            ended.entry(row).or_default();
+        }
+        true
+    }
+
     /// Entered as ended first, so that a core that meets it now sees that.
     fn end(&self, end: End) {
-        self.tables.ended.insert(end.id, end.issued);
+        self.tables.ends(&end.id, end.issued);
         self.leaves(&end.id);
         // A client that does not wait for the answer has ended it as well.
         drop(end.done.send(Ok(())));
@@ -165,7 +183,7 @@ impl<J: Journal> Scribe<J> {
         let Some(issued) = issued else { return };
         let (today, floor) = (self.tables.time.stamp(now), self.tables.floor.load(Ordering::Relaxed));
         if bounds.seal_holds(issued, today, floor) {
-            self.tables.ended.insert(id, issued);
+            self.tables.ends(&id, issued);
             page.add(Record::Ended { id, issued });
         } else {
             page.add(Record::Forgotten { id });
@@ -182,7 +200,7 @@ impl<J: Journal> Scribe<J> {
     }
 
     fn sweep(&mut self, now: u64, bounds: Bounds, page: &mut Page) {
-        (self.ended_max, self.now) = (bounds.sessions, self.now.max(now));
+        self.now = self.now.max(now);
         let mut gone = Vec::new();
         for entry in &self.tables.known {
             match entry.sweep(now, bounds) {
@@ -200,7 +218,7 @@ impl<J: Journal> Scribe<J> {
             self.expire(id, now, bounds, page);
         }
         let floor = self.tables.floor.load(Ordering::Relaxed);
-        self.tables.ended.retain(|_, issued| *issued >= floor);
+        self.tables.ended.retain(|_, row| row.latest >= floor);
     }
 
     fn make_room(&self, now: u64, bounds: Bounds, page: &mut Page) {
@@ -235,34 +253,19 @@ impl<J: Journal> Scribe<J> {
         self.tables.crowded.store(false, Ordering::Release);
     }
 
-    /// When there are too many, the oldest ends are remembered by their age: a session that old lives only if it is known.
-    fn forget_ends(&mut self) {
-        if self.tables.ended.len() <= self.ended_max {
-            return;
-        }
-        let mut issued: Vec<u64> = self.tables.ended.iter().map(|entry| *entry.value()).collect();
-        let kept = self.ended_max - self.ended_max / 16;
-        let surplus = issued.len() - kept;
-        let (_, newest, _) = issued.select_nth_unstable(surplus - 1);
-        let floor = *newest + 1;
-        self.tables.floor.fetch_max(floor, Ordering::Relaxed);
-        self.tables.ended.retain(|_, issued| *issued >= floor);
-        self.write_anew();
-    }
-
     /// Says again what is known, and nothing else.
     fn write_anew(&mut self) {
         let time = &self.tables.time;
         let mut page = Page::default();
         let at = time.stamp(self.now);
         page.add(Record::Floor { floor: self.tables.floor.load(Ordering::Relaxed), at });
+        for entry in &self.tables.ended {
+            page.add(Record::Ends { first: *entry.key(), row: *entry.value() });
+        }
         for entry in &self.tables.known {
             // In stamps of now: a clock that was set forward charges no session.
             let until = time.stamp(entry.until());
             page.add(Record::Used { id: *entry.key(), issued: entry.issued(), at, until });
-        }
-        for entry in &self.tables.ended {
-            page.add(Record::Ended { id: *entry.key(), issued: *entry.value() });
         }
         match self.journal.replace(&page.lines) {
             Ok(()) => (self.records, self.stale) = (page.records, false),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::ends::{EndError, Row, row_of};
 use super::journal::{self, Journal};
 use super::known::{Known, Use};
 use super::life::Bounds;
@@ -29,13 +30,23 @@ const WORDS: usize = 4096;
 pub(super) struct Tables {
     /// Changed by the cores; what leaves it, leaves by the scribe.
     pub(super) known: Table<Arc<Known>>,
-    /// Ended by their clients, with the stamp in each id; changed by the scribe alone.
-    pub(super) ended: Table<u64>,
+    /// By row; changed by the scribe alone.
+    pub(super) ended: Table<Row>,
     /// No unknown session lives that was issued before this stamp.
     pub(super) floor: AtomicU64,
     pub(super) time: OwnTime,
     /// There is no room, and the scribe was told.
     pub(super) crowded: AtomicBool,
+}
+
+impl Tables {
+    pub(super) fn has_ended(&self, id: &SessionId) -> bool {
+        self.ended.get(&row_of(id)).is_some_and(|row| row.has(id))
+    }
+
+    pub(super) fn ends(&self, id: &SessionId, issued: u64) {
+        self.ended.entry(row_of(id)).or_default().add(id, issued);
+    }
 }
 
 /// Sessions, as a core sees them.
@@ -85,7 +96,7 @@ impl Sessions {
     }
 
     pub(crate) fn ended(&self) -> usize {
-        self.tables.ended.len()
+        self.tables.ended.iter().map(|row| row.count()).sum()
     }
 
     pub(crate) fn opened(&self) -> u64 {
@@ -145,9 +156,9 @@ impl Sessions {
 
     /// One that is not known here: it was begun at another router, or forgotten, or never used before a restart.
     fn meet(&self, sealed: &Sealed, now: u64, bounds: Bounds) -> Option<Arc<Known>> {
-        let Tables { known, ended, floor, .. } = &*self.tables;
+        let Tables { known, floor, .. } = &*self.tables;
         let today = self.stamp(now);
-        if ended.contains_key(&sealed.id) {
+        if self.tables.has_ended(&sealed.id) {
             return None;
         }
         if !bounds.seal_holds(sealed.issued, today, floor.load(Ordering::Relaxed)) {
@@ -163,7 +174,7 @@ impl Sessions {
         }
         let entered = Arc::clone(&known.entry(sealed.id).or_insert(met));
         // After it was entered: what ends it from now on finds it there.
-        if ended.contains_key(&sealed.id) {
+        if self.tables.has_ended(&sealed.id) {
             if let Some((_, known)) = known.remove(&sealed.id) {
                 known.end();
             }
@@ -187,11 +198,11 @@ impl Sessions {
     /// On disk before this returns, so that the id stays dead over a restart.
     ///
     /// # Errors
-    /// When it cannot be written down. The session lives then.
-    pub(crate) async fn end(&self, sealed: &Sealed, bounds: Bounds) -> io::Result<()> {
+    /// When it cannot be written down, or not be remembered. The session lives then.
+    pub(crate) async fn end(&self, sealed: &Sealed, now: u64, bounds: Bounds) -> Result<(), EndError> {
         let (done, written) = oneshot::channel();
         let closed = || io::Error::other("the journal is closed");
-        let word = Word::End { id: sealed.id, issued: sealed.issued, bounds, done };
+        let word = Word::End { id: sealed.id, issued: sealed.issued, now, bounds, done };
         self.words.send(word).await.map_err(|_| closed())?;
         written.await.map_err(|_| closed())?
     }

@@ -44,6 +44,15 @@ fn an_id_says_what_was_sealed_and_nobody_else_can_make_one() {
 }
 
 #[test]
+fn sessions_of_one_process_share_a_row_and_those_of_two_that_share_a_key_do_not() {
+    let (one, other) = (keys(&["01"]), keys(&["01"]));
+    let id = |keys: &Keys| keys.seal(ProtocolVersion::LATEST, 77, "a", "{}").0;
+    let ids: std::collections::BTreeSet<_> = (0..300).flat_map(|_| [id(&one), id(&other)]).collect();
+    let rows: std::collections::BTreeSet<_> = ids.iter().map(ends::row_of).collect();
+    assert_eq!((ids.len(), rows.len()), (600, 4));
+}
+
+#[test]
 fn keys_that_are_none_are_named_by_line() {
     let check = |text: &str, expected: &str| assert_eq!(Keys::parse(text).unwrap_err().to_string(), expected);
     check("", "the session key file holds no key: expected 64 hexadecimal digits a line");
@@ -206,7 +215,7 @@ fn a_line_cut_anywhere_swallows_nothing() {
         assert_eq!((past.ended.len(), past.records), (0, 0), "cut at {cut}");
         journal::Journal::append(&mut file, &lines[1], true).unwrap();
         let (_, past) = journal::open(path).unwrap();
-        assert_eq!(past.ended.keys().collect::<Vec<_>>(), [&id(2)], "cut at {cut}");
+        assert_eq!(past.ended.keys().collect::<Vec<_>>(), [&ends::row_of(&id(2))], "cut at {cut}");
     }
     let wrong = lines[0].replace("1764", "1763") + &lines[1];
     assert_eq!(Past::read(wrong.as_bytes()).ended.len(), 1);
@@ -374,10 +383,10 @@ async fn the_thread_writes_before_it_promises() {
     let one = sealed(ours.seal(ProtocolVersion::LATEST, sessions.stamp(now), "a", "{}").1);
     sessions.begin(one.id, now, BOUNDS);
     assert!(sessions.touch(&one, now + 20, || BOUNDS).is_some());
-    sessions.end(&one, BOUNDS).await.unwrap();
+    sessions.end(&one, now + 20, BOUNDS).await.unwrap();
     let (again, other) = Sessions::open(path, clock).unwrap();
     assert!(again.touch(&one, now + 20, || BOUNDS).is_none());
     let stopped = tokio::task::spawn_blocking(move || thread.stop() && other.stop());
     assert!(stopped.await.unwrap());
-    assert!(sessions.end(&one, BOUNDS).await.is_err(), "it is closed");
+    assert!(sessions.end(&one, now + 20, BOUNDS).await.is_err(), "it is closed");
 }

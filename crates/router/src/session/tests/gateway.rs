@@ -8,6 +8,7 @@ use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 use mcp::ProtocolVersion;
 use tokio::sync::mpsc;
 
+use super::super::ends::EndError;
 use super::super::journal::Journal;
 use super::super::own_time::OwnTime;
 use super::super::record::Past;
@@ -102,7 +103,7 @@ impl Gateway {
     pub(super) fn begin(&mut self) -> Sealed {
         self.ids += 1;
         let mut bytes = [0; 12];
-        bytes[..8].copy_from_slice(&self.ids.to_be_bytes());
+        bytes[4..].copy_from_slice(&self.ids.to_be_bytes());
         let id = SessionId::from_bytes(bytes);
         self.sessions.begin(id, self.now, self.bounds);
         self.write();
@@ -130,9 +131,9 @@ impl Gateway {
     }
 
     /// As a request does it: only of a session that lives.
-    pub(super) fn ends(&mut self, session: &Sealed) -> io::Result<()> {
+    pub(super) fn ends(&mut self, session: &Sealed) -> Result<(), EndError> {
         assert!(self.sessions.touch(session, self.now, || self.bounds).is_some());
-        let mut end = std::pin::pin!(self.sessions.end(session, self.bounds));
+        let mut end = std::pin::pin!(self.sessions.end(session, self.now, self.bounds));
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         assert!(end.as_mut().poll(&mut context).is_pending());
         let words: Vec<Word> = std::iter::from_fn(|| self.words.try_recv().ok()).collect();

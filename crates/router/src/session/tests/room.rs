@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::Known;
 use super::gateway::Gateway;
 use super::{BOUNDS, IDLE};
-use crate::session::{Bounds, Sealed};
+use crate::session::{Bounds, Sealed, SessionId};
 
 #[test]
 fn sessions_have_a_bound_and_those_that_lose_least_make_room() {
@@ -59,26 +59,66 @@ fn a_session_that_its_seal_does_not_hold_ends_when_it_is_forgotten() {
     assert!(gateway.uses(&more) && !gateway.uses(&all[0]) && gateway.uses(&all[99]));
 }
 
+/// A session of another router, or one that was forgotten: known by its seal alone.
+fn sealed(gateway: &mut Gateway, id: u8) -> Sealed {
+    Sealed { id: SessionId::from_bytes([id; 12]), ..gateway.begin() }
+}
+
 #[test]
-fn ends_have_a_bound_and_none_is_undone() {
-    let bounds = Bounds { sessions: 100, ..BOUNDS };
-    let mut gateway = Gateway::new(bounds);
-    let lasting = gateway.begin();
-    gateway.pass(2000);
-    assert!(gateway.uses(&lasting));
+fn a_flood_of_ends_ends_no_other_session_and_none_is_undone() {
+    let mut gateway = Gateway::new(Bounds { sessions: 100, ..BOUNDS });
+    let (used, other, spared) = (gateway.begin(), sealed(&mut gateway, 7), sealed(&mut gateway, 8));
+    assert!(gateway.uses(&used));
     let mut ended = Vec::new();
-    for _ in 0..500 {
+    for round in 0..5000 {
         let one = gateway.begin();
-        gateway.elapse(20);
-        assert!(gateway.ends(&one).is_ok());
-        ended.push(one);
-        assert!(gateway.sessions.ended() <= 100);
+        gateway.elapse(5);
+        if round % 3 != 0 {
+            assert!(gateway.ends(&one).is_ok());
+            ended.push(one);
+        }
     }
-    for _ in 0..2 {
+    assert!(gateway.sessions.tables.ended.len() <= 100);
+    for session in [&other, &spared] {
         assert!(ended.iter().all(|one| !gateway.uses(one)));
-        assert!(gateway.uses(&lasting));
+        assert!(gateway.uses(&used) && gateway.uses(session), "nothing was done to it");
         gateway.restart(0);
     }
+    assert!(ended.iter().all(|one| !gateway.uses(one)));
+    let size = gateway.text().len();
+    assert!(size < 400_000, "the journal is bounded, too: {size}");
+}
+
+#[test]
+fn an_end_that_cannot_be_remembered_is_refused_and_ends_nothing() {
+    let mut gateway = Gateway::new(Bounds { sessions: 100, ..BOUNDS });
+    // No two of them in one row.
+    let all: Vec<Sealed> = (1..=200).map(|id| sealed(&mut gateway, id)).collect();
+    let ended = |gateway: &mut Gateway, all: &[Sealed]| all.iter().filter(|one| gateway.ends(one).is_ok()).count();
+    assert_eq!(ended(&mut gateway, &all[..90]), 50, "half of the places are there for whatever comes");
+    assert!(gateway.uses(&all[60]) && gateway.uses(&all[199]), "it lives");
+    let mut beside = all[0].clone();
+    beside.id.0[11] += 1;
+    assert!(gateway.ends(&beside).is_ok(), "what has a place needs none");
+    gateway.elapse(IDLE / 50);
+    assert_eq!(ended(&mut gateway, &all[90..110]), 1, "the others become free one by one");
+    gateway.restart(0);
+    assert!(!gateway.uses(&all[0]) && !gateway.uses(&beside) && !gateway.uses(&all[90]) && gateway.uses(&all[60]));
+    gateway.pass(IDLE);
+    let later: Vec<Sealed> = (201..=230).map(|id| sealed(&mut gateway, id)).collect();
+    assert_eq!((gateway.sessions.ended(), ended(&mut gateway, &later)), (0, 30), "what has expired is not remembered");
+}
+
+#[test]
+fn who_listens_makes_room_for_a_session_that_would_end() {
+    let mut gateway = Gateway::new(Bounds { sessions: 100, ..BOUNDS });
+    let old = gateway.begin();
+    for _ in 0..2 {
+        gateway.pass(IDLE - 1000);
+        assert!(gateway.uses(&old));
+    }
+    let listening = listeners(&mut gateway);
+    assert!(gateway.knows(&old) && listening.iter().all(|(session, _)| gateway.uses(session)));
 }
 
 /// As many as there may be, all of them with an open stream, the first one used last.

@@ -1,0 +1,51 @@
+//! Which sessions were ended, for as long as their seals hold.
+//!
+//! Ids of sessions that a process began one after the other differ in the last byte ([`super::seal`]). So an end costs about
+//! a bit, whichever of them are ended, and none has to be forgotten before its time.
+
+use super::SessionId;
+
+/// The ids that differ in the last byte alone, by the first of them.
+pub(super) fn row_of(id: &SessionId) -> SessionId {
+    let mut first = *id;
+    first.0[11] = 0;
+    first
+}
+
+/// Which of the 256 sessions of a row have ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Row {
+    pub(super) bits: [u64; 4],
+    /// The latest stamp of these: when its seal no longer holds, none does.
+    pub(super) latest: u64,
+}
+
+impl Row {
+    pub(super) fn add(&mut self, id: &SessionId, issued: u64) {
+        let (word, bit) = place(id);
+        self.bits[word] |= bit;
+        self.latest = self.latest.max(issued);
+    }
+
+    pub(super) fn has(&self, id: &SessionId) -> bool {
+        let (word, bit) = place(id);
+        self.bits[word] & bit != 0
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.bits.iter().map(|word| word.count_ones() as usize).sum()
+    }
+}
+
+fn place(id: &SessionId) -> (usize, u64) {
+    (usize::from(id.0[11] / 64), 1 << (id.0[11] % 64))
+}
+
+/// Why a session was not ended. It lives then.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EndError {
+    #[error("as many ended sessions are remembered as may be (limits.sessions)")]
+    Crowded,
+    #[error(transparent)]
+    Write(#[from] std::io::Error),
+}
