@@ -1,10 +1,17 @@
-//! Where questions that take memory are answered: a few at a time, some wait, more are refused.
+//! Where questions that take memory and time are answered: a few at a time, some wait, more are refused. Their threads
+//! make way for those that serve calls: the same process may have both.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use runtime::grpc::refusal;
+use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tonic::{Code, Status};
+
+/// More threads than all desks ever answer at once.
+const THREADS: usize = 16;
+
+static THREADS_OF_OURS: LazyLock<Runtime> = LazyLock::new(|| runtime::priority::threads_that_make_way("desk", THREADS));
 
 #[derive(Debug)]
 pub(crate) struct Desk {
@@ -40,7 +47,7 @@ impl Desk {
             let (_place, _turn) = (place, turn);
             work()
         };
-        tokio::task::spawn_blocking(work).await.map_err(panicked)
+        THREADS_OF_OURS.spawn_blocking(work).await.map_err(panicked)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use mcp::{Envelope, ScanError};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 use tokio::task::{spawn_local, yield_now};
 
 /// Bytes of a message from which on it is read there: less than a millisecond's work.
@@ -21,11 +21,8 @@ const PART: usize = 64 << 10;
 const THREADS: usize = 4;
 
 /// Has nothing but its threads. What waits for one of them is charged like all that is held.
-static THREADS_OF_OURS: LazyLock<Runtime> = LazyLock::new(|| {
-    let mut builder = Builder::new_current_thread();
-    builder.thread_name("beside").max_blocking_threads(THREADS).on_thread_start(runtime::priority::make_way);
-    builder.build().expect("a runtime without drivers asks nothing of the system")
-});
+static THREADS_OF_OURS: LazyLock<Runtime> =
+    LazyLock::new(|| runtime::priority::threads_that_make_way("beside", THREADS));
 
 /// Does what takes long on a thread that serves nobody else meanwhile.
 pub(crate) async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {

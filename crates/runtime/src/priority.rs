@@ -1,5 +1,16 @@
 //! Which threads come first where all of them want the machine.
 
+use tokio::runtime::{Builder, Runtime};
+
+/// For work that takes long and that others must not wait for: at most so many threads, to be had by `spawn_blocking`.
+/// They make way for those that serve, which have the same processors.
+#[must_use]
+pub fn threads_that_make_way(name: &str, most: usize) -> Runtime {
+    let mut builder = Builder::new_current_thread();
+    builder.thread_name(name).max_blocking_threads(most).on_thread_start(make_way);
+    builder.build().expect("a runtime without drivers asks nothing of the system")
+}
+
 /// As nice as a thread of ours is that others must not wait for. It goes on all the same: a tenth of what a thread that
 /// serves clients gets, where that leaves nothing.
 #[cfg(target_os = "linux")]
@@ -12,7 +23,7 @@ const SLICE: u64 = 100_000;
 /// From now on the calling thread, and no other, makes way for the others of this process.
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "no safe call is for one thread; these two concern the one that calls")]
-pub fn make_way() {
+fn make_way() {
     use nix::libc;
     let size = u32::try_from(size_of::<libc::sched_attr>()).unwrap_or(0);
     let wanted = libc::sched_attr {
@@ -37,7 +48,7 @@ pub fn make_way() {
 
 /// Elsewhere priorities are the system's own affair.
 #[cfg(not(target_os = "linux"))]
-pub fn make_way() {}
+fn make_way() {}
 
 #[cfg(test)]
 #[cfg(target_os = "linux")]
