@@ -11,6 +11,9 @@ use super::jobs::Job;
 use super::{Done, Engine, Payload, outcome};
 use crate::log::{Ended, Entry, LogError, RevisionRecord, Written};
 
+/// So many violations of a refused candidate go on record, which is never shortened; the reason says how many there were.
+const RECORDED: usize = 100;
+
 /// Who is told what, once it is on record.
 #[derive(Debug)]
 pub(super) struct Told {
@@ -39,8 +42,9 @@ impl Engine {
         &mut self,
         mut candidate: Candidate,
         answer: std::result::Result<pb::Outcome, Status>,
-        ending: Ending,
+        mut ending: Ending,
     ) {
+        ending.violations.truncate(RECORDED);
         candidate.concluded(ending.result, &ending.plain);
         candidate.forget_texts();
         outcome::count(ending.result);

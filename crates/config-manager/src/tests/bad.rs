@@ -33,6 +33,20 @@ async fn a_hundred_bad_candidates_change_nothing() {
 }
 
 #[tokio::test]
+async fn the_record_of_a_refusal_is_short_however_much_is_wrong() {
+    let mut world = World::with(&servers(2, "")).await;
+    let keys: String = (0..1000).map(|i| format!("unknown_key_{i}: 1\n")).collect();
+    for round in 0..12 {
+        world.write(&servers(3, &format!("{keys}round_{round}: 1\n")));
+        let outcome = world.reload(pb::ReloadRequest::default()).await;
+        assert_eq!((outcome.result(), outcome.violations.len()), (Ended::Refused, 1001));
+    }
+    world.stop().await;
+    let bytes = std::fs::metadata(world.state.join(crate::LOG_FILE)).unwrap().len();
+    assert!(bytes < 1 << 20, "{bytes}");
+}
+
+#[tokio::test]
 async fn without_any_good_revision_all_violations_are_shown_until_there_is_one() {
     let mut world = World::new();
     world.write("servers:\n  - id: \"no spaces\"\n  - transport: { type: carrier-pigeon }\n");

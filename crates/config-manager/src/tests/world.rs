@@ -24,7 +24,7 @@ pub(super) struct World {
     pub(super) file: PathBuf,
     /// Of the next start.
     pub(super) tracer: Tracer,
-    state: PathBuf,
+    pub(super) state: PathBuf,
     running: Option<Running>,
     _dir: tempfile::TempDir,
     /// Fail points are the process's: one test at a time.
