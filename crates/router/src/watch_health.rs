@@ -3,6 +3,7 @@
 
 mod traffic;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ use traffic::Traffic;
 
 /// Between two looks at what traffic showed: many calls make one outcome.
 const LOOK: Duration = Duration::from_secs(1);
+/// Pings at the same time because of failed calls, to one endpoint.
+const DOUBTS_MAX: u32 = 8;
 /// Results of probes on their way back.
 const PROBED: usize = 256;
 
@@ -39,6 +42,8 @@ struct Watch {
     judge: Alone,
     commands: mpsc::Sender<Command>,
     probed: mpsc::Sender<Probed>,
+    /// How many pings are under way because of failed calls.
+    doubts: BTreeMap<EndpointKey, u32>,
     status: watch::Receiver<Arc<Status>>,
     tasks: Tasks,
     clock: Clock,
@@ -47,10 +52,17 @@ struct Watch {
 /// What came of a probe.
 struct Probed {
     endpoint: EndpointKey,
-    probe: u64,
+    why: Why,
     /// How often it had come up before it was asked.
     ups: u32,
     outcome: Outcome,
+}
+
+enum Why {
+    /// health-monitor asked for it, by this number.
+    Asked(u64),
+    /// Calls failed: one caller's slow tool, or the server.
+    Doubt(Outcome),
 }
 
 struct Speaking {
@@ -100,6 +112,7 @@ pub(crate) fn spawn(
         judge: Alone::new(Time::from_nanos(clock.now_nanos())),
         commands,
         probed,
+        doubts: BTreeMap::new(),
         status,
         tasks: tasks.clone(),
         clock,
@@ -160,7 +173,9 @@ impl Watch {
             }
             Line::Answered => self.judge(Event::Attached),
             Line::Heard(response) => match wire::health::request(response.request) {
-                Ok(Request::Probe { endpoint, probe, timeout }) => self.probe(endpoint, probe, timeout),
+                Ok(Request::Probe { endpoint, probe, timeout }) => {
+                    self.probe(endpoint, Why::Asked(probe), timeout);
+                }
                 Ok(Request::Verdict { endpoint, verdict }) => {
                     self.note_lives();
                     self.judge(Event::Told { endpoint, verdict });
@@ -175,14 +190,35 @@ impl Watch {
     }
 
     fn probed(&mut self, probed: Probed) {
-        let Probed { endpoint, probe, ups, outcome } = probed;
+        let Probed { endpoint, why, ups, outcome } = probed;
+        if let Why::Doubt(_) = why {
+            self.doubts.entry(endpoint.clone()).and_modify(|doubts| *doubts -= 1);
+            self.doubts.retain(|_, doubts| *doubts > 0);
+        }
         self.note_lives();
         // It was of a process that is no more.
         if self.ups(&endpoint) != Some(ups) {
             return;
         }
-        self.judge(Event::Seen { endpoint: endpoint.clone(), outcome: outcome.clone() });
-        self.say(&Observation::Probed { endpoint, probe, outcome });
+        match why {
+            Why::Asked(probe) => {
+                self.judge(Event::Seen { endpoint: endpoint.clone(), outcome: outcome.clone() });
+                self.say(&Observation::Probed { endpoint, probe, outcome });
+            }
+            Why::Doubt(failed) => self.doubted(&endpoint, failed, outcome),
+        }
+    }
+
+    /// Calls failed. A server that does not answer the ping either is ill; what only its callers suffer degrades it, and
+    /// neither condemns it nor keeps it condemned: that failure stands between two answers, and so is no row with others.
+    fn doubted(&mut self, endpoint: &EndpointKey, failed: Outcome, outcome: Outcome) {
+        let answered = matches!(outcome, Outcome::Ok { .. });
+        self.seen(endpoint.clone(), outcome.clone());
+        let one_condemns = self.status.borrow().health.unhealthy_threshold <= 1;
+        if answered && !one_condemns && self.judge.verdict(endpoint).is_routable() {
+            self.seen(endpoint.clone(), failed);
+            self.seen(endpoint.clone(), outcome);
+        }
     }
 
     /// How often it came up, as the fleet last said.
@@ -204,12 +240,13 @@ impl Watch {
         self.say(&Observation::Seen { endpoint, outcome });
     }
 
-    /// Pings the live connection, in a task of its own: a server that does not answer holds up nobody.
-    fn probe(&self, endpoint: EndpointKey, probe: u64, timeout: Duration) {
+    /// Pings the live connection, in a task of its own: a server that does not answer holds up nobody. False if there is no
+    /// such endpoint any more.
+    fn probe(&self, endpoint: EndpointKey, why: Why, timeout: Duration) -> bool {
         let status = self.status.borrow().clone();
         let found = status.endpoints.iter().find(|status| status.endpoint.key == endpoint);
         let (probed, shutdown) = (self.probed.clone(), self.tasks.shutdown().clone());
-        let Some(found) = found else { return };
+        let Some(found) = found else { return false };
         let ups = found.ups;
         let target = if found.up { Ok(Arc::clone(&found.endpoint)) } else { Err(traffic::starting(found)) };
         self.tasks.spawn("probe", async move {
@@ -223,8 +260,9 @@ impl Watch {
                     () = shutdown.reached(Phase::Closing) => return,
                 },
             };
-            drop(probed.send(Probed { endpoint, probe, ups, outcome }).await);
+            drop(probed.send(Probed { endpoint, why, ups, outcome }).await);
         });
+        true
     }
 
     fn say_endpoints(&mut self) {
@@ -246,7 +284,14 @@ impl Watch {
     fn look(&mut self) {
         let status = self.status.borrow().clone();
         for (endpoint, outcome) in self.traffic.look(&status.endpoints) {
-            self.seen(endpoint, outcome);
+            if !matches!(outcome, Outcome::Failed { .. }) {
+                self.seen(endpoint, outcome);
+                continue;
+            }
+            let doubts = self.doubts.get(&endpoint).copied().unwrap_or_default();
+            if doubts < DOUBTS_MAX && self.probe(endpoint.clone(), Why::Doubt(outcome), status.health.timeout) {
+                self.doubts.insert(endpoint, doubts + 1);
+            }
         }
     }
 

@@ -46,6 +46,9 @@ fn verdicts_follow_rows_not_single_outcomes() {
     check("ssxxs+", "SSFFSH");
     check("-+-+-+-+++++++++++++++++", "?HHHHHDDDDDDDDDDDDDDHHHH");
     check("---++--", "??UUHHH");
+    // Calls that fail while pings are answered, between failed pings of another time as well.
+    check("+-++-++-++-+", "HHHHHHHHHHDD");
+    check("+--+-+--+-+--", "HHHHHHDDDDDDD");
 }
 
 #[test]

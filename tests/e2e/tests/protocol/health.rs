@@ -1,5 +1,5 @@
-//! What a client does says nothing of a server's health: refused calls do not make it look ill, and given up ones do not
-//! make it look well.
+//! What a client does says nothing of a server's health: refused calls and a slow tool do not make it look ill, and given
+//! up calls do not make it look well.
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
@@ -32,8 +32,13 @@ fn servers(stage: &Stage) -> Result<BTreeMap<String, (String, Value)>, Fault> {
     Ok(servers.collect())
 }
 
+fn freeze(pid: &Value) -> Result<(), Fault> {
+    let process = pid.as_i64().and_then(|pid| i32::try_from(pid).ok()).ok_or_else(|| fault("it has no process"))?;
+    Ok(kill(Pid::from_raw(process), Signal::SIGSTOP)?)
+}
+
 #[test]
-fn refused_calls_do_not_make_a_server_look_ill() -> Result<(), Fault> {
+fn refused_calls_and_a_slow_tool_do_not_make_a_server_look_ill() -> Result<(), Fault> {
     let picky = Stub::start(vec!["do".to_owned()], |request| {
         let error = json!({ "code": -32602, "message": "not like this" });
         let body = json!({ "jsonrpc": "2.0", "id": request.body["id"], "error": error }).to_string();
@@ -42,13 +47,15 @@ fn refused_calls_do_not_make_a_server_look_ill() -> Result<(), Fault> {
     })?;
     let stage = Stage::new("refused", |scratch| {
         let limits = json!({ "in_flight_per_endpoint": 1, "response_bytes": "32KiB", "idle": "1s" });
-        // Traffic alone judges.
-        let health = json!({ "interval": "1h", "unhealthy_threshold": 3 });
+        // Traffic alone, and what it gives reason to ask, judges.
+        let health = json!({ "interval": "1h", "timeout": "2s", "unhealthy_threshold": 3 });
         let document = Document::default().key("limits", limits).key("health", health);
         let document = document.with(restarted("busy", scratch)?).with(restarted("large", scratch)?);
+        let document = document.with(restarted("slow", scratch)?);
         Ok(document.with(Server::http("picky", &picky.url())).with(demo::stdio("hangs", "hangs", scratch)?))
     })?;
     let before = servers(&stage)?;
+    freeze(&before["hangs"].1)?;
     let session = Raw::open(stage.gateway.mcp)?;
     let mut busy = session.again()?;
     let mut message = call("busy", "busy__progress", json!({ "steps": 10_000, "interval_ms": 50, "id": "busy" }));
@@ -60,8 +67,10 @@ fn refused_calls_do_not_make_a_server_look_ill() -> Result<(), Fault> {
         ("busy__echo", json!({ "text": "x" }), 1503),
         ("large__echo", json!({ "text": "x".repeat(40_000) }), -32603),
         ("picky__do", json!({}), -32602),
+        // A tool that takes longer than `limits.idle`, in a server that answers a ping.
+        ("slow__sleep", json!({ "ms": 60_000 }), 1504),
         // This one is ill, and so shows that the calls before it were looked at as well.
-        ("hangs__sleep", json!({ "ms": 60_000 }), 1504),
+        ("hangs__echo", json!({ "text": "x" }), 1504),
     ];
     while servers(&stage)?["hangs"].0 != "unhealthy" {
         for (tool, arguments, code) in &refused {
@@ -76,6 +85,7 @@ fn refused_calls_do_not_make_a_server_look_ill() -> Result<(), Fault> {
     for id in ["busy", "large", "picky"] {
         assert_eq!((&*after[id].0, &after[id].1), ("healthy", &before[id].1), "{id}");
     }
+    assert!(after["slow"].0 != "unhealthy" && after["slow"].1 == before["slow"].1, "{:?}", after["slow"]);
     assert_eq!(metric(&stage.gateway, "only1mcp_server_restarts_total", ""), 0);
     Ok(())
 }
@@ -90,8 +100,7 @@ fn calls_that_are_given_up_do_not_make_a_server_that_hangs_look_well() -> Result
     let session = Raw::open(stage.gateway.mcp)?;
     session.again()?.works()?;
     let pid = servers(&stage)?["demo"].1.clone();
-    let process = pid.as_i64().and_then(|pid| i32::try_from(pid).ok()).ok_or_else(|| fault("it has no process"))?;
-    kill(Pid::from_raw(process), Signal::SIGSTOP)?;
+    freeze(&pid)?;
     let restarts = || metric(&stage.gateway, "only1mcp_server_restarts_total", "\"unhealthy\"");
     let deadline = Instant::now() + 2 * LIMIT;
     for id in 0.. {
