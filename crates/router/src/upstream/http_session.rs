@@ -5,10 +5,10 @@
 //! that, or a tool that ran and then failed would run twice.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mcp::message::method;
-use tokio::sync::Semaphore;
+use tokio::sync::Mutex;
 
 use super::http::HttpLink;
 use super::{Link, ask};
@@ -32,40 +32,33 @@ impl Doubt {
     }
 }
 
-/// What has been found out about one session.
+/// What has been found out about one session. It counts for those who were in doubt when it was looked at: a session
+/// that was refused once may be known again, and whatever is refused then is another call.
 pub(super) struct Standing {
     checks: AtomicU64,
-    fallen: AtomicBool,
-    /// The number of the last check after which it still stood.
-    stood: AtomicU64,
-    /// One place, for whoever makes a check: many callers, one check.
-    turn: Semaphore,
+    /// The last check that has ended. Whoever makes one holds it: many callers, one check.
+    last: Mutex<Check>,
+}
+
+struct Check {
+    number: u64,
+    confirmed: Option<Doubt>,
 }
 
 impl Standing {
     pub(super) fn new() -> Self {
-        let none = || AtomicU64::new(0);
-        Self { checks: none(), fallen: AtomicBool::new(false), stood: none(), turn: Semaphore::new(1) }
+        Self { checks: AtomicU64::new(0), last: Mutex::new(Check { number: 0, confirmed: None }) }
     }
 
-    /// Whether the session has fallen, by a check that begins after this was called. `check` says whether it has.
-    async fn fallen(&self, check: impl AsyncFnOnce() -> bool) -> bool {
+    /// Whether a check that begins after this was called confirms `doubt`. `check` says what it confirms.
+    async fn confirms(&self, doubt: Doubt, check: impl AsyncFnOnce() -> Option<Doubt>) -> bool {
         let begun = self.checks.load(Ordering::Acquire);
-        let _turn = self.turn.acquire().await;
-        if self.fallen.load(Ordering::Acquire) {
-            return true;
+        let mut last = self.last.lock().await;
+        if last.number <= begun {
+            let number = self.checks.fetch_add(1, Ordering::AcqRel) + 1;
+            *last = Check { number, confirmed: check().await };
         }
-        if self.stood.load(Ordering::Acquire) > begun {
-            return false;
-        }
-        let number = self.checks.fetch_add(1, Ordering::AcqRel) + 1;
-        let fallen = check().await;
-        if fallen {
-            self.fallen.store(true, Ordering::Release);
-        } else {
-            self.stood.store(number, Ordering::Release);
-        }
-        fallen
+        last.confirmed == Some(doubt)
     }
 }
 
@@ -85,18 +78,18 @@ impl HttpLink {
         if doubt == Doubt::Credentials && !self.is_outdated(endpoint).await {
             return false;
         }
-        let refused = async || {
-            for method in [method::PING, method::TOOLS_LIST] {
-                let limit = endpoint.limits().connect;
-                match ask(endpoint, link, &Call::own(method, None), limit).await {
-                    Err(AskError::Call(CallError { cause: Cause::Status(status), .. }))
-                        if Doubt::of(status) == Some(doubt) => {}
-                    _ => return false,
-                }
-            }
-            true
-        };
-        self.life.standing.fallen(refused).await
+        self.life.standing.confirms(doubt, async || self.refuses(endpoint, link).await).await
+    }
+
+    /// What a ping and a list are both refused for, on this same session.
+    async fn refuses(&self, endpoint: &Arc<Endpoint>, link: &Arc<Link>) -> Option<Doubt> {
+        let refused =
+            async |method| match ask(endpoint, link, &Call::own(method, None), endpoint.limits().connect).await {
+                Err(AskError::Call(CallError { cause: Cause::Status(status), .. })) => Doubt::of(status),
+                _ => None,
+            };
+        let doubt = refused(method::PING).await?;
+        refused(method::TOOLS_LIST).await.filter(|again| *again == doubt)
     }
 }
 
@@ -111,21 +104,21 @@ mod tests {
     #[tokio::test]
     async fn many_who_doubt_make_one_check_each_that_began_after_their_doubt() {
         let (standing, checks) = (Standing::new(), Cell::new(0));
-        let check = async |fallen| {
+        let check = async |confirmed| {
             standing
-                .fallen(async || {
+                .confirms(Doubt::Session, async || {
                     checks.set(checks.get() + 1);
                     tokio::task::yield_now().await;
-                    fallen
+                    confirmed
                 })
                 .await
         };
-        assert_eq!(join_all((0..9).map(|_| check(false))).await, [false; 9]);
+        assert_eq!(join_all((0..9).map(|_| check(None))).await, [false; 9]);
         assert_eq!(checks.get(), 2, "one was under way when the others began to doubt");
-        assert!(!check(false).await);
-        assert_eq!(checks.get(), 3, "what was found before says nothing of now");
-        assert_eq!(join_all((0..9).map(|_| check(true))).await, [true; 9]);
-        assert!(check(false).await, "what has fallen stays so");
+        assert_eq!(join_all((0..9).map(|_| check(Some(Doubt::Session)))).await, [true; 9]);
         assert_eq!(checks.get(), 4);
+        assert!(!check(None).await, "what was found before says nothing of now");
+        assert!(!check(Some(Doubt::Credentials)).await, "that is another doubt");
+        assert_eq!(checks.get(), 6);
     }
 }

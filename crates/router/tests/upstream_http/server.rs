@@ -260,7 +260,8 @@ async fn call(shared: &Shared, calls: &Mutex<usize>, message: &Value) -> Reply {
     if shared.plan.silent {
         std::future::pending::<()>().await;
     }
-    if let Some((status, body)) = shared.plan.fails {
+    let failing = (message["params"]["name"] == "fail").then_some((400, "no card"));
+    if let Some((status, body)) = shared.plan.fails.or(failing) {
         let mut response = reply(status, &Value::Null);
         *response.body_mut() = Full::from(body).boxed();
         return Ok(response);

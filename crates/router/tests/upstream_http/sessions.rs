@@ -146,6 +146,11 @@ async fn a_renewal_that_fails_leaves_a_session_that_serves() {
     assert!(small.whole(&tool_call("2", "echo")).await.contains("result"));
     assert_eq!(server.seen().executed, 1);
     assert!(small.events.try_next().is_none(), "nothing has changed");
+    let attempts = || server.seen().requests.iter().filter(|request| request.body.contains("initialize\"")).count();
+    let before = attempts();
+    let error = small.call(&tool_call("3", "fail")).await.unwrap_err();
+    assert_eq!((error.cause, error.sent), (Cause::Status(400), true));
+    assert_eq!((server.seen().executed, attempts()), (2, before), "what was found before says nothing of this call");
     small.endpoint.shut_down().await;
 }
 
