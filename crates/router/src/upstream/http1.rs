@@ -218,6 +218,8 @@ impl Connection {
                 head.reusable &= !self.output.open && broken.is_none();
                 if !head.status.is_success() {
                     self.output.give_up();
+                    // Many a server that refuses closes right after it, whether it has read the request or not.
+                    head.reusable = false;
                 }
                 Ok(head)
             }

@@ -150,3 +150,14 @@ async fn a_long_body_of_which_nothing_was_written_may_go_again() {
         assert_eq!((failed.sent, request.body.len()), (false, length));
     }
 }
+
+#[tokio::test]
+async fn a_connection_over_which_a_request_was_refused_is_not_used_again() {
+    for (status, again) in [("200 OK", true), ("202 Accepted", true), ("413 Too Large", false), ("503 Busy", false)] {
+        let (mut ours, mut theirs) = connected().await;
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+        tokio::io::AsyncWriteExt::write_all(&mut theirs, answer.as_bytes()).await.unwrap();
+        let (mut request, _dropped) = request(1);
+        assert_eq!(ours.exchange(&mut request).await.unwrap().reusable, again, "{status}");
+    }
+}
