@@ -19,7 +19,7 @@ pub enum InitializeError {
     Malformed(serde_json::Error),
     #[error("initialize: `{member}` must be an object")]
     NotAnObject { member: &'static str },
-    #[error("the server answered initialize with protocol version {found:?}, which the gateway cannot speak")]
+    #[error("the server answered initialize with a protocol version that the gateway cannot speak: {found:?}")]
     Version { found: String },
 }
 
@@ -71,8 +71,7 @@ pub struct ServerInitialize {
     pub tools: bool,
     /// It announces changes of its tools.
     pub tools_list_changed: bool,
-    /// Raw JSON object, for status displays.
-    pub server_info: Option<Box<str>>,
+    /// As many as clients may hear of all servers together.
     pub instructions: Option<String>,
 }
 
@@ -89,9 +88,7 @@ impl ServerInitialize {
             protocol_version: Cow<'a, str>,
             capabilities: Capabilities,
             #[serde(borrow, default)]
-            server_info: Option<&'a RawValue>,
-            #[serde(default)]
-            instructions: Option<String>,
+            instructions: Option<Cow<'a, str>>,
         }
         #[derive(Deserialize)]
         struct Capabilities {
@@ -113,8 +110,7 @@ impl ServerInitialize {
             protocol_version,
             tools: tools.is_some(),
             tools_list_changed: tools.and_then(|tools| tools.list_changed).unwrap_or(false),
-            server_info: wire.server_info.map(|raw| raw.get().into()),
-            instructions: wire.instructions.filter(|text| !text.trim().is_empty()),
+            instructions: wire.instructions.map(|text| cut(text.trim()).to_owned()).filter(|text| !text.is_empty()),
         })
     }
 }
@@ -164,19 +160,22 @@ pub fn client_request(id: &str, client: Implementation<'_>) -> Vec<u8> {
     message::request(id, message::method::INITIALIZE, Some(&params))
 }
 
-/// The instructions of several backends as one text: a heading for each, cut to `limit` bytes in all. None if no
+/// Bytes of the instructions that a client gets of all backends together.
+pub const INSTRUCTIONS_BYTES: usize = 16 << 10;
+
+fn cut(instructions: &str) -> &str {
+    &instructions[..instructions.floor_char_boundary(INSTRUCTIONS_BYTES)]
+}
+
+/// The instructions of several backends as one text: a heading for each, cut to [`INSTRUCTIONS_BYTES`] in all. None if no
 /// backend has any.
 #[must_use]
-pub fn joined_instructions<'a>(parts: impl IntoIterator<Item = (&'a str, &'a str)>, limit: usize) -> Option<String> {
+pub fn joined_instructions<'a>(parts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<String> {
     let mut joined = String::new();
     for (backend, text) in parts {
         let gap = if joined.is_empty() { "" } else { "\n\n" };
         joined.push_str(&format!("{gap}# {backend}\n\n{}", text.trim()));
     }
-    let mut end = limit.min(joined.len());
-    while !joined.is_char_boundary(end) {
-        end -= 1;
-    }
-    joined.truncate(end);
+    joined.truncate(cut(&joined).len());
     (!joined.is_empty()).then_some(joined)
 }

@@ -33,7 +33,7 @@ pub struct Tool {
 pub enum ToolError {
     #[error("not a tool: {reason}")]
     Malformed { reason: String },
-    #[error("the tool's name is not a string, or empty")]
+    #[error("the tool's name is not a string, is empty, or has more than {} bytes", Tool::NAME_MAX)]
     Name,
     /// Offered to a client, it would make the client refuse the whole list.
     #[error("tool `{name}` has no `inputSchema` object")]
@@ -72,6 +72,9 @@ struct Annotations {
 }
 
 impl Tool {
+    /// Bytes of a name. Names are kept and shown in many places; the protocol advises 128 characters.
+    pub const NAME_MAX: usize = 1024;
+
     /// Reads one element of the `tools` array.
     ///
     /// # Errors
@@ -80,7 +83,10 @@ impl Tool {
         let malformed = |error: serde_json::Error| ToolError::Malformed { reason: error.to_string() };
         let wire: ToolWire<'_> = serde_json::from_str(json).map_err(malformed)?;
         let raw = Raw::new(wire.name.get(), wire.name.get().as_ptr().addr() - json.as_ptr().addr());
-        let name = Text::parse(raw).filter(|name| !name.value().is_empty()).ok_or(ToolError::Name)?;
+        let name = Text::parse(raw).ok_or(ToolError::Name)?;
+        if name.value().is_empty() || name.value().len() > Self::NAME_MAX {
+            return Err(ToolError::Name);
+        }
         if !wire.input_schema.is_some_and(|schema| schema.get().starts_with('{')) {
             return Err(ToolError::InputSchema { name: name.value().to_owned() });
         }

@@ -159,8 +159,10 @@ pub struct CallError {
     /// A byte of it was written, so that it may have been executed.
     pub sent: bool,
     pub code: ErrorCode,
-    /// For people: which server, what happened. Nothing that the server said.
+    /// For people: which server, what happened. Nothing that the server said, unless `quotes`.
     pub message: String,
+    /// Code, message and data are the server's own, addressed to the client that called.
+    pub quotes: bool,
     /// For the client's error object: raw JSON.
     pub data: Option<String>,
     /// What the server said, for operators alone.
@@ -179,13 +181,13 @@ impl fmt::Display for Rest<'_> {
 impl CallError {
     /// Nothing of the call reached the server.
     pub(crate) fn unsent(cause: Cause, message: String) -> Self {
-        Self { side: cause.side(), cause, sent: false, code: ErrorCode::UNAVAILABLE, message, data: None, detail: None }
+        Self { sent: false, code: ErrorCode::UNAVAILABLE, ..Self::sent(cause, message) }
     }
 
     /// The server has, or may have, seen the call.
     pub(crate) fn sent(cause: Cause, message: String) -> Self {
         let code = ErrorCode::INTERNAL_ERROR;
-        Self { side: cause.side(), cause, sent: true, code, message, data: None, detail: None }
+        Self { side: cause.side(), cause, sent: true, code, message, quotes: false, data: None, detail: None }
     }
 
     /// What became of an answer that there is no room for.

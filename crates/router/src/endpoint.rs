@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::budget::Unfinished;
 use crate::call::{Detail, Noted};
-use crate::secrets::{Echo, READ_LIMIT, Secrets};
+use crate::secrets::{Echo, READ_LIMIT, Said, Secrets};
 use crate::upstream::{Link, StderrTail, Together, next_serial};
 
 pub use crate::upstream::Upstreams;
@@ -235,8 +235,8 @@ impl Endpoint {
     }
 
     /// What the server said about a failed call, for [`crate::call::CallError::explained`]. It is logged here.
-    pub(crate) fn note_detail(&self, said: String) -> Arc<Detail> {
-        self.noted.note(self.key.backend.as_str(), self.echo.masked(said), self.now())
+    pub(crate) fn note_detail(&self, said: &Said) -> Arc<Detail> {
+        self.noted.note(self.key.backend.as_str(), said.to_string(), self.now())
     }
 
     /// Whether another line about what the server said may be written to the log now, and how many were left out.

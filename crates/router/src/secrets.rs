@@ -6,6 +6,7 @@
 
 mod echo;
 mod file;
+mod said;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,6 +16,7 @@ use model::{Piece, Reference, Template, TemplateError, Transport};
 
 pub(crate) use echo::Echo;
 pub use file::FileFault;
+pub use said::Said;
 
 /// A text with its references replaced. Prints as `***`.
 #[derive(Clone, PartialEq, Eq)]

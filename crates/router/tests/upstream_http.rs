@@ -12,6 +12,8 @@ mod half_read;
 mod manners;
 #[path = "upstream_http/raw.rs"]
 mod raw;
+#[path = "upstream_http/said.rs"]
+mod said;
 #[path = "upstream_http/server.rs"]
 mod server;
 #[path = "upstream_http/sessions.rs"]

@@ -1,7 +1,7 @@
 //! The handshake as the two sides write it, and what is refused.
 
 use super::{ClientInitialize, Implementation, InitializeError, ServerInitialize};
-use super::{client_request, joined_instructions, server_result};
+use super::{INSTRUCTIONS_BYTES, client_request, joined_instructions, server_result};
 use crate::protocol_version::ProtocolVersion;
 use crate::{Message, scan};
 
@@ -25,7 +25,6 @@ fn what_the_gateway_writes_can_be_read_by_the_other_side() {
             protocol_version: ProtocolVersion::V2025_06_18,
             tools: true,
             tools_list_changed: true,
-            server_info: Some(r#"{"name":"gate\"way","version":"1.0"}"#.into()),
             instructions: Some("use it".into()),
         }
     );
@@ -81,7 +80,9 @@ fn versions() {
 #[test]
 fn instructions_are_headed_and_bounded() {
     let parts = [("files", " read them "), ("search", "é")];
-    assert_eq!(joined_instructions(parts, 99).unwrap(), "# files\n\nread them\n\n# search\n\né");
-    assert_eq!(joined_instructions(parts, 31).unwrap(), "# files\n\nread them\n\n# search\n\n");
-    assert_eq!(joined_instructions([], 99), None);
+    assert_eq!(joined_instructions(parts).unwrap(), "# files\n\nread them\n\n# search\n\né");
+    // Of a letter that does not end within them nothing.
+    let long = "é".repeat(INSTRUCTIONS_BYTES);
+    assert_eq!(joined_instructions([("x", &*long)]).unwrap().len(), INSTRUCTIONS_BYTES - 1);
+    assert_eq!(joined_instructions([]), None);
 }

@@ -48,6 +48,9 @@ impl Lines {
     }
 }
 
+/// A longer cell is shown whole, and those behind it on its line stand where they come.
+const WIDEST: usize = 200;
+
 /// Columns as wide as their widest cell, the last one as it comes. Empty without rows.
 pub(crate) fn table<const N: usize>(heads: [&str; N], rows: &[[String; N]]) -> Lines {
     let mut table = Lines::default();
@@ -59,7 +62,7 @@ pub(crate) fn table<const N: usize>(heads: [&str; N], rows: &[[String; N]]) -> L
     let rows: Vec<[String; N]> = rows.iter().map(shown).collect();
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([heads[column].chars().count()]).max().unwrap_or_default()
+        cells.chain([heads[column].chars().count()]).max().unwrap_or_default().min(WIDEST)
     };
     let widths: [usize; N] = std::array::from_fn(width);
     for row in std::iter::once(heads.map(str::to_owned)).chain(rows) {

@@ -304,3 +304,15 @@ fn logs_of_several_services() {
     ];
     insta::assert_snapshot!(shown(&log::show(&rows)));
 }
+
+#[test]
+fn a_table_holds_a_cell_of_any_length() {
+    let long = "M".repeat(1 << 17);
+    let table = render::table(
+        ["SERVER", "ERROR", "NEXT"],
+        &[["small".to_owned(), long.clone(), "-".to_owned()], ["other".to_owned(), "none".to_owned(), "-".to_owned()]],
+    );
+    let lines: Vec<_> = table.as_str().lines().collect();
+    assert!(lines[1].contains(&long), "all of it");
+    assert!(lines[0].len() < 500 && lines[2].len() < 500, "the others are not as wide");
+}

@@ -80,7 +80,7 @@ impl Endpoint {
             () = self.ended.cancelled() => Err(BringUpFailure::Ended),
         };
         outcome.map_err(|failure| {
-            let error = BringUpError::new(failure.masked(&self.echo), || upstream::wrote(&self.stderr, &self.stray));
+            let error = BringUpError::new(failure, || upstream::wrote(&self.stderr, &self.stray));
             self.note_error(error.reason());
             error
         })
@@ -409,7 +409,7 @@ impl Attempt<'_> {
         endpoint.state.send_modify(|state| {
             state.phase = EndpointPhase::Up;
             state.pid = link.pid();
-            state.upstream_session = link.session().map(Into::into);
+            state.upstream_session = link.session().map(|session| endpoint.echo.said(session).as_str().into());
             state.protocol_version = Some(link.greeting().protocol_version);
             state.restarts += u32::from(self.was_up);
         });

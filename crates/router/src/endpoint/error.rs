@@ -5,13 +5,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mcp::initialize::InitializeError;
-use mcp::tool::ToolListError;
 use nix::errno::Errno;
 
 use super::state::Reason;
 use crate::call::{CallError, Detail};
-use crate::secrets::{Echo, SecretError};
+use crate::secrets::{Said, SecretError};
 
 /// An endpoint that is not up. Displayed it is for operators.
 #[derive(Debug, thiserror::Error)]
@@ -94,16 +92,6 @@ impl BringUpFailure {
         Self::Start { command, reason }
     }
 
-    /// Without the secrets that the server was given, which it may repeat.
-    pub(super) fn masked(mut self, echo: &Echo) -> Self {
-        if let Self::Initialize(AskError::Refused { message, .. }) | Self::List(AskError::Refused { message, .. }) =
-            &mut self
-        {
-            *message = echo.masked(std::mem::take(message));
-        }
-        self
-    }
-
     /// For MCP clients: nothing that the server said, and nothing of the machine it runs on.
     pub(crate) fn plain(&self) -> String {
         match self {
@@ -148,13 +136,12 @@ pub enum AskError {
     #[error(transparent)]
     Call(#[from] CallError),
     #[error("the server refused with error {code}: {message}")]
-    Refused { code: i64, message: String },
-    #[error("the answer cannot be read: {reason}")]
-    Malformed { reason: String },
-    #[error(transparent)]
-    Initialize(#[from] InitializeError),
-    #[error(transparent)]
-    Tools(#[from] ToolListError),
+    Refused { code: i64, message: Said },
+    #[error("the answer cannot be read: {0}")]
+    Malformed(Said),
+    /// What was asked for is not in it.
+    #[error("{0}")]
+    Unusable(Said),
     #[error("not connected: {reason}")]
     Down { reason: Arc<str> },
     #[error("no answer within {}{}", shown(*limit), key.map(|key| format!(" ({key})")).unwrap_or_default())]
@@ -172,9 +159,9 @@ impl AskError {
             Self::Call(error) => error.message.clone(),
             Self::Refused { code, .. } => format!("the server refused with error {code}"),
             Self::Down { .. } => "not connected".to_owned(),
-            Self::Initialize(_) => "the server's answer cannot be used".to_owned(),
-            Self::Tools(_) => "the server's list cannot be used".to_owned(),
-            Self::Malformed { .. } | Self::TimedOut { .. } => self.to_string(),
+            Self::Malformed(_) => "the answer cannot be read".to_owned(),
+            Self::Unusable(_) => "the answer cannot be used".to_owned(),
+            Self::TimedOut { .. } => self.to_string(),
         }
     }
 }
@@ -196,12 +183,7 @@ impl AskError {
     pub(crate) fn under_connect(self) -> Self {
         match self {
             Self::TimedOut { limit, key } => Self::TimedOut { limit, key: key.or(Some(CONNECT)) },
-            Self::Call(_)
-            | Self::Refused { .. }
-            | Self::Malformed { .. }
-            | Self::Initialize(_)
-            | Self::Tools(_)
-            | Self::Down { .. } => self,
+            Self::Call(_) | Self::Refused { .. } | Self::Malformed(_) | Self::Unusable(_) | Self::Down { .. } => self,
         }
     }
 }

@@ -7,6 +7,7 @@ use mcp::{ProtocolVersion, Tool};
 use model::WallTime;
 
 use crate::call::Reference;
+use crate::secrets::Said;
 
 /// Where an endpoint is between nothing and its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,7 +92,7 @@ pub enum EndpointEvent {
 pub struct LeftOut {
     /// Its name, as far as it has one.
     pub tool: Box<str>,
-    pub reason: String,
+    pub reason: Said,
 }
 
 /// All tools of a server, and what it says of itself.
@@ -104,7 +105,5 @@ pub struct Listing {
     /// The first of those elements that are no usable tools.
     pub left_out: Arc<[LeftOut]>,
     pub instructions: Option<Arc<str>>,
-    /// Raw JSON object.
-    pub server_info: Option<Arc<str>>,
     pub protocol_version: ProtocolVersion,
 }

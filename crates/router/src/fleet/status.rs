@@ -13,6 +13,9 @@ use super::turn::Endpoints;
 use crate::endpoint::Endpoint;
 use crate::generation::Generation;
 
+/// Of one server so many names are warned of; the others are counted.
+const NAMED: usize = 10;
+
 #[derive(Debug, Clone, Default)]
 pub struct Status {
     pub revision: Revision,
@@ -99,7 +102,9 @@ pub(super) fn status(
         let listed = roster.known().get(key).filter(|_| member.state.is_up());
         let listed = listed.into_iter().flat_map(|offered| offered.warnings.iter().cloned());
         let of_names = warnings.iter().filter(|(backend, _)| *backend == key.backend && member.state.is_up());
-        let of_names = of_names.map(|(_, warning)| warning.clone());
+        let (of_names, more) = (of_names.clone().take(NAMED), of_names.count().saturating_sub(NAMED));
+        let more =
+            (more > 0).then(|| format!("{more} more of its tools, or of the names under `tools`, are not shown"));
         Some(EndpointStatus {
             transport: endpoint.spec.transport.kind(),
             tools: roster.known().get(key).map_or(0, |offered| offered.tools.len()),
@@ -108,7 +113,7 @@ pub(super) fn status(
             up: member.state.is_up(),
             ups: member.ups,
             reason: member.state.reason().map(|reason| Arc::clone(&reason.full)),
-            warnings: listed.chain(of_names).collect(),
+            warnings: listed.chain(of_names.map(|(_, warning)| warning.clone())).chain(more).collect(),
             endpoint,
         })
     });
@@ -150,7 +155,7 @@ fn left_out(roster: &Roster) -> impl Iterator<Item = WithheldTool> {
         offered.left_out.iter().map(|one| WithheldTool {
             backend: backend.clone(),
             tool: one.tool.clone(),
-            reason: one.reason.clone(),
+            reason: one.reason.to_string(),
         })
     })
 }

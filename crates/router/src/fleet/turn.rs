@@ -14,9 +14,6 @@ use super::roster::{Roster, Serial, State};
 use crate::endpoint::Endpoint;
 use crate::generation::{Arrival, Generation};
 
-/// Of the joined instructions of all servers.
-const INSTRUCTIONS_BYTES: usize = 16 << 10;
-
 /// All endpoints there are, by serial number.
 pub(super) type Endpoints = BTreeMap<Serial, Arc<Endpoint>>;
 
@@ -48,7 +45,7 @@ pub(super) fn generation(roster: &Roster, endpoints: &Endpoints, owners: &Owners
         policy: snapshot.policy.clone(),
         snapshot: Arc::clone(snapshot),
         table,
-        instructions: mcp::initialize::joined_instructions(parts, INSTRUCTIONS_BYTES),
+        instructions: mcp::initialize::joined_instructions(parts),
         arrivals: layout
             .backends
             .iter()

@@ -29,6 +29,11 @@ impl Echo {
         self.0.store(given.into());
     }
 
+    /// The bytes of the longest form of any of them.
+    pub(super) fn longest(&self) -> usize {
+        self.0.load().first().map_or(0, |(form, _)| form.0.len())
+    }
+
     /// `said`, with references in the place of their values.
     pub(crate) fn masked(&self, mut said: String) -> String {
         for (form, reference) in &**self.0.load() {
@@ -79,5 +84,14 @@ mod tests {
             );
         }
         assert!(!format!("{echo:?}").contains("ken/42"));
+        assert_eq!(echo.said("no to\"ken/42,\r\n and  more").as_str(), format!("no {token}, and more"));
+        // Where it is cut, no part of a secret is left: neither where it is shown to, nor where it is looked at to.
+        for words in [20..400, (16 << 10) - 100..16 << 10].into_iter().flatten() {
+            let gap = " ".repeat(words);
+            for said in [format!("{}to\"ken/42 {gap}", "x".repeat(words.min(320))), format!("{gap}to\"ken/42{gap}")] {
+                let shown = echo.said(&said).to_string();
+                assert!(!shown.contains("to\"") && shown.chars().count() < 350, "{shown}");
+            }
+        }
     }
 }

@@ -125,7 +125,8 @@ impl Listener {
         }
         let (head, body) = response.into_parts();
         if media(&head.headers) != Media::Events || body.coding().is_some() {
-            return End::Failed(form(&head, &body));
+            let (form, said) = form(&endpoint.echo, &head, &body);
+            return End::Failed(format!("{form}; {said}"));
         }
         if std::mem::replace(&mut self.gap, true) {
             endpoint.tell(EndpointEvent::ListChanged);

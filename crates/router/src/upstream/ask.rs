@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mcp::Message;
+use mcp::initialize::ServerInitialize;
 use mcp::message::ErrorObject;
 
 use super::{Link, transact};
 use crate::call::{Answer, Call, CallError, Cause};
 use crate::endpoint::{AskError, Endpoint};
+use crate::secrets::Echo;
 
 /// The whole response to one request, which may also be a JSON-RPC error.
 pub(crate) async fn ask(
@@ -19,7 +21,7 @@ pub(crate) async fn ask(
     limit: Duration,
 ) -> Result<Bytes, AskError> {
     let answered = async {
-        match transact(endpoint, link, call).await? {
+        match transact(endpoint, link, call).await.map_err(|error| unquoted(endpoint, error))? {
             Answer::Whole(response) => Ok(response),
             Answer::Events(mut events) => last(&mut events).await,
         }
@@ -35,15 +37,31 @@ pub(super) async fn last(events: &mut crate::call::EventStream) -> Result<Bytes,
     last.ok_or_else(|| CallError::sent(Cause::Protocol, "the answer was an empty stream".into()).into())
 }
 
+/// No client has called whom the server could address: its words are for operators.
+fn unquoted(endpoint: &Endpoint, error: CallError) -> CallError {
+    if !error.quotes {
+        return error;
+    }
+    let detail = endpoint.note_detail(&endpoint.echo.said(&error.message));
+    let message = format!("the server refused with error {}", error.code.0);
+    CallError { message, quotes: false, data: None, ..error }.explained(detail)
+}
+
 /// The raw `result` of a response.
-pub(crate) fn result_of(response: &[u8]) -> Result<&str, AskError> {
-    let malformed = |reason: String| AskError::Malformed { reason };
+pub(crate) fn result_of<'a>(response: &'a [u8], echo: &Echo) -> Result<&'a str, AskError> {
+    let malformed = |reason: String| AskError::Malformed(echo.said(reason));
     match mcp::scan(response).map_err(|error| malformed(error.to_string()))?.message {
         Message::Response { result, .. } => Ok(result.text()),
         Message::Error { error, .. } => match ErrorObject::parse(error.text()) {
-            Ok(error) => Err(AskError::Refused { code: error.code, message: error.message.into_owned() }),
+            Ok(error) => Err(AskError::Refused { code: error.code, message: echo.said(&*error.message) }),
             Err(error) => Err(malformed(error.to_string())),
         },
         Message::Request { .. } | Message::Notification(_) => Err(malformed("not a response".into())),
     }
+}
+
+/// What a server answers to `initialize`.
+pub(super) fn greeting_of(response: &[u8], echo: &Echo) -> Result<ServerInitialize, AskError> {
+    let result = result_of(response, echo)?;
+    ServerInitialize::parse(result).map_err(|error| AskError::Unusable(echo.said(error.to_string())))
 }

@@ -99,8 +99,7 @@ impl HttpLink {
             Ok(Answer::Events(mut events)) => ask::last(&mut events).await.map_err(failed)?,
             Err(error) => return Err(failed(error.into())),
         };
-        let result = ask::result_of(&response).map_err(failed)?;
-        let greeting = ServerInitialize::parse(result).map_err(|error| failed(error.into()))?;
+        let greeting = ask::greeting_of(&response, &endpoint.echo).map_err(failed)?;
         let link = Self {
             number: endpoint.next_link_number(),
             target: target.with_session(session.as_ref(), greeting.protocol_version),

@@ -24,13 +24,11 @@ use super::{Doubt, Link, shown_url};
 use crate::beside::{LONG, beside};
 use crate::call::{Answer, CallError, Cause, EventStream};
 use crate::endpoint::Endpoint;
+use crate::secrets::{Echo, Said};
 
 /// How much of a refusal's body is read, in bytes, and for how long.
 const REFUSAL: usize = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How much of it is shown, in characters.
-const SHOWN: usize = 200;
-const LOOKED_AT: usize = 4 << 10;
 
 /// One request that is out. Dropped before it is over, it is cancelled at the server.
 pub(super) struct Exchange {
@@ -90,9 +88,9 @@ impl Exchange {
 
     /// The error that `message` is in the place of the answer.
     pub(super) fn unexpected(&self, found: &Inbound, message: &[u8]) -> CallError {
-        let said = Some(on_one_line(message)).filter(|text| !text.is_empty());
-        let said = said.map(|text| format!("it begins: {text}"));
-        explained(self.restore.unexpected(found, self.server()), &self.endpoint, [said])
+        let said = self.endpoint.echo.said(message);
+        let said = if message.is_empty() { said } else { said.set_in(|text| format!("it begins: {text}")) };
+        explained(self.restore.unexpected(found, self.server()), &self.endpoint, &said)
     }
 
     pub(super) fn broken(&self, error: &Http1Error) -> CallError {
@@ -156,26 +154,24 @@ pub(super) async fn accept(mut exchange: Exchange, response: Response<Body>) -> 
         }
         Media::Events | Media::Json | Media::Other => {
             exchange.over();
-            let message = format!("server `{}` answered a request with {}", exchange.server(), form(&head, &body));
+            let (form, said) = form(&exchange.endpoint.echo, &head, &body);
+            let message = format!("server `{}` answered a request with {form}", exchange.server());
             body.leave(&exchange.endpoint.upstreams);
-            Err(CallError::sent(Cause::Protocol, message))
+            Err(explained(CallError::sent(Cause::Protocol, message), &exchange.endpoint, &said))
         }
     }
 }
 
-/// In what form a response came, and in what it should have.
-pub(super) fn form(head: &Parts, body: &Body) -> String {
+/// In what form a response came, and in what it should have; then what the server calls it.
+pub(super) fn form(echo: &Echo, head: &Parts, body: &Body) -> (String, Said) {
     if let Some(coding) = body.coding() {
-        return format!(
-            "Content-Encoding {}, although it was asked for identity",
-            short(&on_one_line(coding.as_bytes()))
-        );
+        let said = echo.said(coding).set_in(|coding| format!("Content-Encoding: {coding}"));
+        return ("a content coding, although it was asked for identity".to_owned(), said);
     }
-    let found = head.headers.get(CONTENT_TYPE).map_or_else(
-        || "no content type".to_owned(),
-        |found| format!("content type {}", short(&on_one_line(found.as_bytes()))),
-    );
-    format!("status {} and {found}; expected application/json or text/event-stream", head.status)
+    let said = head.headers.get(CONTENT_TYPE).map(|found| echo.said(found));
+    let found = if said.is_some() { "another content type" } else { "no content type" };
+    let form = format!("status {} and {found}; expected application/json or text/event-stream", head.status);
+    (form, said.map(|found| found.set_in(|found| format!("Content-Type: {found}"))).unwrap_or_default())
 }
 
 fn refused(exchange: &Exchange, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Result<Answer, CallError> {
@@ -211,45 +207,32 @@ fn addressed(status: StatusCode, error: &[u8]) -> Option<CallError> {
     }
     let Said { code, message, data } = serde_json::from_slice(error).ok()?;
     let said = CallError::sent(Cause::Status(status.as_u16()), message);
-    Some(CallError { code: ErrorCode(code), data: data.map(|data| data.get().to_owned()), ..said })
+    Some(CallError { code: ErrorCode(code), quotes: true, data: data.map(|data| data.get().to_owned()), ..said })
 }
 
 /// A status with nothing in it for the client. It may have been executed.
 fn unspoken(endpoint: &Endpoint, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> CallError {
     let message = format!("server `{}` answered with status {status}", endpoint.key.backend);
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let mut said = endpoint.echo.said(body);
     let mut error = CallError::sent(Cause::Status(status.as_u16()), message);
     if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
         && let Some(seconds) = header(RETRY_AFTER).and_then(|text| text.parse::<u32>().ok())
     {
         error = error.with("retryAfterMs", (u64::from(seconds) * 1000).into());
     }
-    let moved = header(LOCATION).filter(|_| status.is_redirection());
-    let moved = moved.map(|location| {
+    if let Some(location) = header(LOCATION).filter(|_| status.is_redirection()) {
         let configured = if let Transport::Http { url, .. } = &endpoint.spec.transport { url } else { "" };
-        let location = shown_url::location(location, configured);
-        format!("it has moved to {location}, which the configuration must name")
-    });
-    let said = [Some(on_one_line(body)).filter(|text| !text.is_empty()), moved];
-    explained(error, endpoint, said).with("status", status.as_u16().into())
+        let location = endpoint.echo.said(shown_url::location(location, configured));
+        let moved = format!("it has moved to {location}, which the configuration must name");
+        said = said.set_in(|text| if text.is_empty() { moved } else { format!("{text}; {moved}") });
+    }
+    explained(error, endpoint, &said).with("status", status.as_u16().into())
 }
 
 /// With what the server said, which is for operators alone.
-fn explained(error: CallError, endpoint: &Endpoint, said: impl IntoIterator<Item = Option<String>>) -> CallError {
-    // Cut only then: the beginning of a secret is not told from other words.
-    let shown = |said: String| short(&endpoint.echo.masked(said));
-    let said = said.into_iter().flatten().map(shown).collect::<Vec<String>>().join("; ");
-    if said.is_empty() { error } else { error.explained(endpoint.note_detail(said)) }
-}
-
-fn short(text: &str) -> String {
-    text.chars().take(SHOWN).collect()
-}
-
-/// The beginning of a body. Only that is looked at, however long the rest is.
-fn on_one_line(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&body[..body.len().min(LOOKED_AT)]);
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+pub(super) fn explained(error: CallError, endpoint: &Endpoint, said: &Said) -> CallError {
+    if said.as_str().is_empty() { error } else { error.explained(endpoint.note_detail(said)) }
 }
 
 /// Posts a notification or a reply. They have no answer, so the head of the response says all: some servers never end
@@ -264,7 +247,7 @@ pub(super) async fn post(endpoint: &Endpoint, target: &Target, message: Bytes) -
     let body = read_refusal(response.into_body()).await;
     let text = format!("server `{}` refused a notification with status {status}", endpoint.key.backend);
     let error = CallError::sent(Cause::Status(status.as_u16()), text);
-    Err(explained(error, endpoint, [Some(on_one_line(&body)).filter(|text| !text.is_empty())]))
+    Err(explained(error, endpoint, &endpoint.echo.said(&body)))
 }
 
 /// As much of a body as comes soon: the status has said what matters, and some servers never end what follows.

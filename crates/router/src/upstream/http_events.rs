@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::Link;
 use super::half_read::{HalfRead, Refused};
 use super::http::Aside;
-use super::http_answer::{Exchange, Media, form, media, too_large};
+use super::http_answer::{Exchange, Media, explained, form, media, too_large};
 use super::http_pool::{self, Body};
 use super::http_target::{LAST_EVENT_ID, event_id};
 use super::inbound::{Inbound, read};
@@ -349,12 +349,15 @@ async fn rest(endpoint: Arc<Endpoint>, link: Arc<Link>, last: HeaderValue, wait:
     request.header(&LAST_EVENT_ID, &last);
     let response = http_pool::send(&endpoint, &http.target, &mut request).await.map_err(|error| {
         let cause = error.cause;
-        CallError { cause, ..lost(format!("could not be resumed: {error}")) }
+        CallError { cause, ..lost(format!("could not be resumed: {}", error.message)) }
     })?;
     let (head, body) = response.into_parts();
     match head.status {
         StatusCode::OK if media(&head.headers) == Media::Events && body.coding().is_none() => Ok(body),
-        StatusCode::OK => Err(lost(format!("was not resumed: {}", form(&head, &body)))),
+        StatusCode::OK => {
+            let (form, said) = form(&endpoint.echo, &head, &body);
+            Err(explained(lost(format!("was not resumed: {form}")), &endpoint, &said))
+        }
         status => Err(lost(format!("was not resumed: status {status}"))),
     }
 }

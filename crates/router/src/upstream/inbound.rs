@@ -62,8 +62,7 @@ pub(crate) fn read(message: &[u8]) -> Inbound {
         Message::Response { id, .. } => match id.as_u64() {
             Some(number) => Inbound::Answer { id: number, span: id.span() },
             None => {
-                let reason = format!("it answers the id {}, which no request had", shown(id.text()));
-                Inbound::Malformed { id: None, answer: true, reason }
+                Inbound::Malformed { id: None, answer: true, reason: "it answers an id that no request had".to_owned() }
             }
         },
         Message::Error { id, error } => match id.and_then(|id| id.as_u64().map(|number| (number, id.span()))) {
@@ -104,7 +103,7 @@ impl Inbound {
             Self::Answer { id, .. } => format!("the response to request {id}"),
             Self::NamelessError { .. } => "an error that names no request".to_owned(),
             Self::Progress { .. } | Self::Stray => "a progress notification".to_owned(),
-            Self::Request { method, .. } => format!("a request ({method})"),
+            Self::Request { .. } => "a request".to_owned(),
             Self::ListChanged | Self::Notification => "a notification".to_owned(),
             Self::Malformed { reason, .. } => reason.clone(),
         }

@@ -17,6 +17,7 @@ use super::ask::{ask, result_of};
 use crate::beside::beside;
 use crate::call::Call;
 use crate::endpoint::{AskError, Endpoint, LeftOut, Listing};
+use crate::secrets::Echo;
 
 const MAX_PAGES: usize = 1000;
 /// The names of all servers are merged whenever one of them changes: what one lists is the time of all.
@@ -30,23 +31,19 @@ const UNDECLARED: Duration = Duration::from_secs(2);
 /// Tools that are left out are kept by name up to here, and warned of up to there.
 const KEPT: usize = 100;
 const NAMED: usize = 10;
-/// Letters of a cursor in a warning.
-const SHOWN: usize = 32;
-/// Letters of the name of a tool that is left out.
-const SHOWN_NAME: usize = 128;
 
 /// All pages of `tools/list`, within `limit`.
 pub(crate) async fn list_all(endpoint: &Arc<Endpoint>, link: &Arc<Link>, limit: Duration) -> Result<Listing, AskError> {
     let greeting = link.greeting();
     // Some servers declare nothing and have tools all the same.
     let limit = if greeting.tools { limit } else { limit.min(UNDECLARED) };
-    let mut listed = Listed::new(endpoint.limits().response_bytes);
+    let mut listed = Listed::new(endpoint.limits().response_bytes, &endpoint.echo);
     let pages = tokio::time::timeout(limit, listed.all(endpoint, link, limit)).await;
     let pages = pages.unwrap_or(Err(AskError::TimedOut { limit, key: None })).map_err(AskError::under_connect);
     match pages {
         Ok(()) => {}
         Err(error) if greeting.tools || link.is_over() => return Err(error),
-        Err(_) => listed = Listed::new(0),
+        Err(_) => listed = Listed::new(0, &endpoint.echo),
     }
     let warnings = listed.warnings(greeting.tools);
     for warning in &warnings {
@@ -60,7 +57,6 @@ pub(crate) async fn list_all(endpoint: &Arc<Endpoint>, link: &Arc<Link>, limit: 
         warnings: warnings.into(),
         left_out: listed.left_out.into(),
         instructions: greeting.instructions.as_deref().map(Arc::from),
-        server_info: greeting.server_info.as_deref().map(Arc::from),
         protocol_version: greeting.protocol_version,
     })
 }
@@ -81,10 +77,11 @@ struct Listed {
     cut: Option<String>,
     /// It has more than are used.
     too_many: bool,
+    echo: Arc<Echo>,
 }
 
 impl Listed {
-    fn new(room: u64) -> Self {
+    fn new(room: u64, echo: &Arc<Echo>) -> Self {
         Self {
             tools: Vec::new(),
             seen: BTreeSet::new(),
@@ -96,6 +93,7 @@ impl Listed {
             all_left_out: 0,
             cut: None,
             too_many: false,
+            echo: Arc::clone(echo),
         }
     }
 
@@ -109,7 +107,7 @@ impl Listed {
                 params
             });
             let response = ask(endpoint, link, &Call::own(method::TOOLS_LIST, params.as_deref()), limit).await?;
-            cursor = self.add(page_of(response).await?);
+            cursor = self.add(page_of(response, &self.echo).await?);
             if cursor.is_none() {
                 return Ok(());
             }
@@ -122,8 +120,8 @@ impl Listed {
         self.all_left_out += page.refused.len();
         let room = KEPT.saturating_sub(self.left_out.len());
         self.left_out.extend(page.refused.iter().take(room).map(|(_, error)| LeftOut {
-            tool: error.tool().unwrap_or("?").chars().take(SHOWN_NAME).collect(),
-            reason: error.to_string(),
+            tool: self.echo.said(error.tool().unwrap_or("?")).into(),
+            reason: self.echo.said(error.to_string()),
         }));
         // Within a page a tool that comes twice is a fault of its own, and shown as such.
         let before = self.tools.len();
@@ -151,7 +149,7 @@ impl Listed {
         self.seen.extend(hashes);
         self.stale = if self.tools.len() == before { self.stale + 1 } else { 0 };
         let next = page.next_cursor?;
-        let shown = || next.chars().take(SHOWN).flat_map(char::escape_debug).collect::<String>();
+        let shown = || self.echo.said(&next);
         let room = self.room.checked_sub(next.len() as u64);
         self.room = room.unwrap_or(0);
         self.cut = if self.cursors.contains(&next) {
@@ -207,8 +205,9 @@ struct Page {
 }
 
 impl Page {
-    fn read(response: &[u8]) -> Result<Self, AskError> {
-        Ok(Self::of(ToolPage::parse(result_of(response)?)?))
+    fn read(response: &[u8], echo: &Echo) -> Result<Self, AskError> {
+        let page = ToolPage::parse(result_of(response, echo)?);
+        Ok(Self::of(page.map_err(|error| AskError::Unusable(echo.said(error.to_string())))?))
     }
 
     fn of(page: ToolPage) -> Self {
@@ -216,11 +215,12 @@ impl Page {
     }
 }
 
-async fn page_of(response: Bytes) -> Result<Page, AskError> {
+async fn page_of(response: Bytes, echo: &Arc<Echo>) -> Result<Page, AskError> {
     if response.len() <= LONG {
-        return Page::read(&response);
+        return Page::read(&response, echo);
     }
-    beside(move || Page::read(&response)).await
+    let echo = Arc::clone(echo);
+    beside(move || Page::read(&response, &echo)).await
 }
 
 fn hash(json: &str) -> u64 {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     fn run(pages: impl Fn(Option<&str>) -> ToolPage) -> (Vec<String>, usize, Vec<String>) {
-        let mut listed = Listed::new(1 << 20);
+        let mut listed = Listed::new(1 << 20, &Arc::default());
         let mut cursor: Option<String> = None;
         loop {
             cursor = listed.add(Page::of(pages(cursor.as_deref())));
@@ -305,10 +305,13 @@ mod tests {
             Some(_) => page(&["c"], None),
         });
         assert_eq!((names.len(), pages, warnings.len()), (3, 2, 0), "an empty cursor is one like any other");
-        let mut listed = Listed::new(1 << 20);
+        let mut listed = Listed::new(1 << 20, &Arc::default());
         listed.add(Page::of(ToolPage::parse(r#"{"tools":[{"name":"t"}]}"#).unwrap()));
         assert_eq!(listed.warnings(true), ["a tool is left out: tool `t` has no `inputSchema` object"]);
-        assert_eq!(Listed::new(0).warnings(true), ["it offers no tools"]);
-        assert_eq!(Listed::new(0).warnings(false), ["it declares no capability `tools` and offers none"]);
+        assert_eq!(Listed::new(0, &Arc::default()).warnings(true), ["it offers no tools"]);
+        assert_eq!(
+            Listed::new(0, &Arc::default()).warnings(false),
+            ["it declares no capability `tools` and offers none"]
+        );
     }
 }

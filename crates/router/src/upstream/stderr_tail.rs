@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::secrets::Echo;
+use crate::secrets::{Echo, Said};
 
 const MAX_LINES: usize = 64;
 const MAX_BYTES: usize = 16 << 10;
@@ -66,6 +66,11 @@ impl StderrTail {
     /// As operators may see it.
     pub(crate) fn shown(&self, line: &[u8]) -> String {
         self.echo.masked(String::from_utf8_lossy(&line[..line.len().min(MAX_LINE)]).into_owned())
+    }
+
+    /// As [`Self::shown`], of what is told with something else.
+    pub(crate) fn said(&self, words: impl AsRef<[u8]>) -> Said {
+        self.echo.said(words)
     }
 
     /// The end of what the present child wrote, if it wrote anything: on one line, for operators.

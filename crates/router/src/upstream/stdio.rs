@@ -15,7 +15,7 @@ use runtime::telemetry::sampled;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::ask::{ask, result_of};
+use super::ask::{ask, greeting_of};
 use super::inbound::Restore;
 use super::pump::{Closing, Pump};
 use super::stdio_events::StdioEvents;
@@ -214,7 +214,7 @@ async fn initialise(endpoint: &Arc<Endpoint>, link: &Arc<Link>) -> Result<(), As
     let Link::Stdio(stdio) = &**link else { unreachable!("made by the caller") };
     let call = Call::of_message(initialize::client_request("0", OURSELVES));
     let response = ask(endpoint, link, &call, endpoint.limits().connect).await.map_err(AskError::under_connect)?;
-    let greeting = ServerInitialize::parse(result_of(&response)?)?;
+    let greeting = greeting_of(&response, &endpoint.echo)?;
     stdio.greeting.get_or_init(|| greeting);
     let told = stdio.queue.send(ToChild::Notify(message::INITIALIZED.to_vec())).await;
     told.map_err(|_| ended(endpoint.key.backend.as_str()).into())

@@ -41,7 +41,7 @@ pub async fn what_nobody_can_read_is_the_error_of_its_call() {
         ("{'jsonrpc': '2.0', 'id': ID, 'result': {}}", "not JSON"),
         (r#"{"jsonrpc":"2.0","id":ID}"#, "needs exactly one of"),
         (r#"{"jsonrpc":"2.0","result":{}}"#, "without an `id`"),
-        (r#"{"jsonrpc":"2.0","id":"other","result":{}}"#, "which no request had"),
+        (r#"{"jsonrpc":"2.0","id":"other","result":{}}"#, "an id that no request had"),
         (r#"{"jsonrpc":"2.0","id":99999999,"result":{}}"#, "which the gateway has not sent"),
     ];
     for (text, reason) in cases {

@@ -10,6 +10,7 @@ use crate::beside::{LONG, beside};
 use crate::budget::SMALL;
 use crate::call::{CallError, Cause, Side};
 use crate::endpoint::EndpointEvent;
+use crate::secrets::Said;
 use crate::upstream::inbound::{Inbound, not_an_answer, read, too_large};
 use crate::upstream::stdio::Waiter;
 use crate::upstream::unreadable::{Meant, meant};
@@ -18,8 +19,6 @@ use crate::upstream::unreadable::{Meant, meant};
 const SEEN: usize = 2 << 10;
 /// A line of progress that is no longer is not charged: few of them wait for one client.
 const SHORT: usize = 1 << 10;
-/// Characters of a line, or of an error, in what people read.
-const SHOWN: usize = 200;
 /// Bytes of an error that are looked at for what people read.
 const LOOKED_AT: usize = 4 << 10;
 /// What does not begin as a message is not kept beyond so many bytes.
@@ -195,15 +194,16 @@ impl Pump {
             Some(id) => Some(id).filter(|id| self.waiting.contains_key(id)),
             None => self.the_one_that_waits(),
         };
+        let begins = self.stray.said(line).set_in(|line| format!("the line begins: {line}"));
         match (id, self.endpoint.upgrade()) {
             (Some(id), Some(endpoint)) => {
-                let detail = endpoint.note_detail(format!("the line begins: {}", beginning(line)));
+                let detail = endpoint.note_detail(&begins);
                 self.fail(id, not_an_answer(&self.server, &format!("{reason}{place}")).explained(detail));
             }
             (None, Some(endpoint)) if to.is_none() => {
-                let said = format!("{reason}{place}; the line begins: {}", beginning(line));
                 drop(endpoint);
-                self.unmatched_said("a line that cannot be read", said);
+                let said = begins.set_in(|begins| format!("{reason}{place}; {begins}"));
+                self.unmatched_said("a line that cannot be read", &said);
             }
             _ => {}
         }
@@ -215,17 +215,17 @@ impl Pump {
         let one = self.the_one_that_waits();
         let Some(id) = one.filter(|_| self.given_up.is_certain()) else {
             let short = std::str::from_utf8(&error[..error.len().min(LOOKED_AT)]).unwrap_or_default();
-            let said = ErrorObject::parse(short).map_or_else(
-                |_| beginning(error),
-                |error| format!("{}: {}", error.code, beginning(error.message.as_bytes())),
-            );
             let what = "an error that names no request";
+            let said = ErrorObject::parse(short).map_or_else(
+                |_| self.stray.said(error).set_in(|error| format!("{what}: {error}")),
+                |error| self.stray.said(&*error.message).set_in(|said| format!("{what}: {}: {said}", error.code)),
+            );
             return match (one, self.endpoint.upgrade()) {
                 (Some(id), Some(endpoint)) => {
-                    let detail = endpoint.note_detail(format!("{what}: {said}"));
+                    let detail = endpoint.note_detail(&said);
                     self.fail(id, not_an_answer(&self.server, what).explained(detail));
                 }
-                (None, _) | (_, None) => self.unmatched_said(what, said),
+                (None, _) | (_, None) => self.unmatched_said(what, &said),
             };
         };
         let (head, number) = (&br#"{"jsonrpc":"2.0","id":"#[..], id.to_string());
@@ -246,10 +246,10 @@ impl Pump {
     }
 
     /// Nobody knows whose it is: what the server said is for operators, and clients whose time is up hear that it came.
-    fn unmatched_said(&mut self, what: &str, said: String) {
-        tracing::debug!(server = self.server, what, said, "a message of the server is for nobody");
+    fn unmatched_said(&mut self, what: &str, said: &Said) {
+        tracing::debug!(server = self.server, what, %said, "a message of the server is for nobody");
         if let Some(endpoint) = self.endpoint.upgrade() {
-            let detail = endpoint.note_detail(format!("{what}: {said}"));
+            let detail = endpoint.note_detail(said);
             endpoint.note_unmatched(&format!("{what} (reference {})", detail.reference));
         }
         if self.read_by_child().next().is_none() {
@@ -274,9 +274,4 @@ impl Pump {
 /// What a long line is. That takes its time, for which only its child shall wait.
 async fn sort(line: Bytes) -> Inbound {
     beside(move || read(&line)).await
-}
-
-/// For people. Only the beginning is looked at, however long it is.
-fn beginning(text: &[u8]) -> String {
-    String::from_utf8_lossy(&text[..text.len().min(4 * SHOWN)]).chars().take(SHOWN).collect()
 }

@@ -1,0 +1,62 @@
+//! Words of a server in what is kept, logged and shown of it.
+
+use std::fmt;
+
+use super::Echo;
+
+/// Bytes of them that are looked at, and characters that are kept.
+const LOOKED_AT: usize = 16 << 10;
+const KEPT: usize = 300;
+
+/// What a server said: without the secrets that it was given, on one line, and short. Only [`Echo::said`] makes one, so
+/// that what holds it instead of a text is short and shows no secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said(Box<str>);
+
+impl Echo {
+    /// All or the beginning of `words`, with their length if it is not all.
+    pub(crate) fn said(&self, words: impl AsRef<[u8]>) -> Said {
+        let words = words.as_ref();
+        let head = &words[..words.len().min(LOOKED_AT)];
+        let mut text = self.masked(String::from_utf8_lossy(head).into_owned());
+        let mut cut = head.len() < words.len();
+        if cut {
+            // A secret that ends behind it is not known as one.
+            text.truncate(text.floor_char_boundary(text.len().saturating_sub(self.longest())));
+        }
+        // Again, for a secret that stood on several lines.
+        let mut text = self.masked(text.split_whitespace().collect::<Vec<_>>().join(" "));
+        if let Some((end, _)) = text.char_indices().nth(KEPT) {
+            text.truncate(end);
+            cut = true;
+        }
+        if cut {
+            text += &format!("… (the beginning of {} bytes)", words.len());
+        }
+        Said(text.into())
+    }
+}
+
+impl Said {
+    /// With words of ours around it.
+    pub(crate) fn set_in(&self, ours: impl FnOnce(&str) -> String) -> Self {
+        Self(ours(&self.0).into())
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<Said> for Box<str> {
+    fn from(said: Said) -> Self {
+        said.0
+    }
+}
