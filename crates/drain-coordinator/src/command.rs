@@ -37,12 +37,12 @@ pub(crate) enum Ask {
         backend: BackendId,
         timeout: Option<Duration>,
         actor: String,
-        answer: StartAnswer,
+        answer: Answer<Started, StartError>,
     },
     Cancel {
         id: String,
         actor: String,
-        answer: CancelAnswer,
+        answer: Answer<Summary, CancelError>,
     },
     List {
         all: bool,
@@ -52,5 +52,5 @@ pub(crate) enum Ask {
 
 /// To one router. Bounded: a router that takes nothing is hung up on.
 pub(crate) type Outbox = mpsc::Sender<Result<pb::AttachResponse, Status>>;
-pub(crate) type StartAnswer = oneshot::Sender<Result<Started, StartError>>;
-pub(crate) type CancelAnswer = oneshot::Sender<Result<Summary, CancelError>>;
+/// What was decided and is on disk, or why nothing was: a caller that is gone by then gets none, and wants none.
+pub(crate) type Answer<T, E> = oneshot::Sender<Result<Result<T, E>, Status>>;

@@ -1,9 +1,10 @@
 //! The one task that owns the ledger: it hands over what comes in, makes the result durable, and then tells it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::iter;
 use std::time::Duration;
 
-use drain::ledger::{Call, Connection, Effect, Event, State, Summary};
+use drain::ledger::{Connection, Effect, Event, State, Summary};
 use drain::{Directive, DrainId, Ledger};
 use model::Time;
 use runtime::grpc::refusal;
@@ -12,9 +13,10 @@ use runtime::{Clock, Kind, Shutdown, Span, TraceContext, Tracer};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::DropGuard;
+use tonic::Code;
 use wire::pb::drain::v1 as pb;
 
-use crate::command::{Ask, CancelAnswer, Command, Outbox, StartAnswer};
+use crate::command::{Answer, Ask, Command, Outbox};
 use crate::record::Record;
 use crate::{Scope, metrics};
 
@@ -33,10 +35,7 @@ pub(crate) struct Engine {
     record: Record,
     changes: broadcast::Sender<pb::Drain>,
     routers: BTreeMap<Connection, Router>,
-    starts: BTreeMap<Call, StartAnswer>,
-    cancels: BTreeMap<Call, CancelAnswer>,
-    /// Of connections and calls.
-    last_number: u64,
+    last_connection: Connection,
     /// Decided, and to be told once it is durable.
     decided: VecDeque<(Option<TraceContext>, Effect)>,
     /// Of drains that have not ended, from what was heard of them first.
@@ -64,9 +63,7 @@ impl Engine {
             record,
             changes,
             routers: BTreeMap::new(),
-            starts: BTreeMap::new(),
-            cancels: BTreeMap::new(),
-            last_number: 0,
+            last_connection: 0,
             decided: VecDeque::new(),
             gathering: BTreeMap::new(),
             unsaved: false,
@@ -86,8 +83,9 @@ impl Engine {
                         return;
                     }
                     for command in batch.drain(..) {
-                        self.take(command.ask);
-                        self.gather(command.trace);
+                        if !self.take(command).await {
+                            return;
+                        }
                     }
                 }
                 () = self.clock.sleep_until(due) => {
@@ -95,11 +93,8 @@ impl Engine {
                     self.gather(None);
                 }
             }
-            if !self.save().await {
+            if !self.carry_out().await {
                 return;
-            }
-            while let Some((trace, effect)) = self.decided.pop_front() {
-                self.tell(trace, effect);
             }
             self.count();
         }
@@ -121,15 +116,23 @@ impl Engine {
         self.ledger.handle(now, event);
     }
 
-    fn next_number(&mut self) -> u64 {
-        self.last_number += 1;
-        self.last_number
+    /// Makes durable what was gathered and tells it; false when the process is to stop before.
+    async fn carry_out(&mut self) -> bool {
+        if !self.save().await {
+            return false;
+        }
+        while let Some((trace, effect)) = self.decided.pop_front() {
+            self.tell(trace, effect);
+        }
+        true
     }
 
-    fn take(&mut self, ask: Ask) {
+    /// False when the process is to stop.
+    async fn take(&mut self, Command { trace, ask }: Command) -> bool {
         match ask {
             Ask::Attach { outbox, open, number } => {
-                let connection = self.next_number();
+                self.last_connection += 1;
+                let connection = self.last_connection;
                 self.routers.insert(connection, Router { outbox, nonce: 0, _open: open });
                 if number.send(connection).is_err() {
                     self.routers.remove(&connection);
@@ -142,33 +145,80 @@ impl Engine {
             }
             Ask::Start { backend, timeout, actor, answer } => {
                 tracing::info!(%backend, ?timeout, actor, "drain asked for");
-                let call = self.next_number();
-                self.starts.insert(call, answer);
-                self.handle(Event::Start { call, backend, timeout, actor });
+                let event = Event::Start { call: 0, backend, timeout, actor };
+                let result = |effect| if let Effect::Started { result, .. } = effect { Some(result) } else { None };
+                return self.operate(event, trace, answer, result).await;
             }
             Ask::Cancel { id, actor, answer } => {
                 tracing::info!(id, actor, "end of a drain asked for");
-                let call = self.next_number();
-                self.cancels.insert(call, answer);
-                self.handle(Event::Cancel { call, id, actor });
+                let event = Event::Cancel { call: 0, id, actor };
+                let result = |effect| if let Effect::Cancelled { result, .. } = effect { Some(result) } else { None };
+                return self.operate(event, trace, answer, result).await;
             }
             // Whoever asked may be gone.
             Ask::List { all, answer } => drop(answer.send(self.ledger.list(self.now(), all))),
         }
+        self.gather(trace);
+        true
+    }
+
+    /// Does what an operator asks, at once or never: what the operator was told has failed must not come true when the
+    /// disk takes writes again. False when the process is to stop.
+    async fn operate<T, E>(
+        &mut self,
+        event: Event,
+        trace: Option<TraceContext>,
+        answer: Answer<T, E>,
+        result: impl Fn(Effect) -> Option<Result<T, E>>,
+    ) -> bool {
+        if !self.carry_out().await {
+            return false;
+        }
+        if answer.is_closed() {
+            return true;
+        }
+        let before = self.ledger.clone();
+        self.handle(event);
+        let effects: Vec<_> = iter::from_fn(|| self.ledger.poll_effect()).collect();
+        if effects.contains(&Effect::Persist)
+            && let Err(error) = self.write().await
+        {
+            self.ledger = before;
+            // Of a write that failed, a part may be on disk.
+            self.unsaved = true;
+            drop(answer.send(Err(refusal::other(Code::Internal, "RECORD", format!("{error}; nothing was changed")))));
+            return true;
+        }
+        let mut answer = Some(answer);
+        for effect in effects {
+            match effect {
+                Effect::Persist => {}
+                Effect::Started { .. } | Effect::Cancelled { .. } => {
+                    if let Some((answer, result)) = answer.take().zip(result(effect)) {
+                        // Whoever asked may be gone; what was decided holds.
+                        drop(answer.send(Ok(result)));
+                    }
+                }
+                Effect::Tell { .. } | Effect::Disconnect { .. } | Effect::Changed { .. } => self.decide(effect, trace),
+            }
+        }
+        true
     }
 
     fn gather(&mut self, trace: Option<TraceContext>) {
         while let Some(effect) = self.ledger.poll_effect() {
-            match effect {
-                Effect::Persist => self.unsaved = true,
-                Effect::Tell { .. } | Effect::Disconnect { .. } | Effect::Started { .. } | Effect::Cancelled { .. } => {
-                    self.decided.push_back((trace, effect))
-                }
-                Effect::Changed { ref drain, ended } => {
-                    self.follow(drain, ended, trace);
-                    self.decided.push_back((trace, effect));
-                }
-            }
+            self.decide(effect, trace);
+        }
+    }
+
+    fn decide(&mut self, effect: Effect, trace: Option<TraceContext>) {
+        if let Effect::Changed { drain, ended } = &effect {
+            self.follow(drain, *ended, trace);
+        }
+        if effect == Effect::Persist {
+            self.unsaved = true;
+        } else {
+            self.decided.push_back((trace, effect));
         }
     }
 
@@ -207,27 +257,33 @@ impl Engine {
     ///
     /// While the disk refuses nothing is taken on either: routers keep what they have to report, operators wait.
     async fn save(&mut self) -> bool {
-        while self.unsaved {
-            let (record, image) = (self.record.clone(), self.ledger.image());
-            let begun = self.clock.now_nanos();
-            let written = tokio::task::spawn_blocking(move || record.write(&image)).await;
-            let written = written.unwrap_or_else(|panicked| Err(std::io::Error::other(panicked)));
-            let took = Duration::from_nanos(self.clock.now_nanos() - begun);
-            metrics::saved(took, written.is_ok());
-            let Err(error) = written else {
-                self.unsaved = false;
-                self.gate.open();
-                break;
-            };
-            let path = self.record.path().display();
-            tracing::error!(%path, %error, "cannot write the record of drains; trying again");
-            self.gate.close(format!("cannot write {path}: {error}"));
+        while self.unsaved && self.write().await.is_err() {
             tokio::select! {
                 () = self.shutdown.triggered() => return false,
                 () = tokio::time::sleep(RETRY) => {}
             }
         }
         true
+    }
+
+    /// One try.
+    async fn write(&mut self) -> Result<(), String> {
+        let (record, image) = (self.record.clone(), self.ledger.image());
+        let begun = self.clock.now_nanos();
+        let written = tokio::task::spawn_blocking(move || record.write(&image)).await;
+        let written = written.unwrap_or_else(|panicked| Err(std::io::Error::other(panicked)));
+        let took = Duration::from_nanos(self.clock.now_nanos() - begun);
+        metrics::saved(took, written.is_ok());
+        let Err(error) = written else {
+            self.unsaved = false;
+            self.gate.open();
+            return Ok(());
+        };
+        let path = self.record.path().display();
+        tracing::error!(%path, %error, "cannot write the record of drains");
+        let reason = format!("cannot write {path}: {error}");
+        self.gate.close(reason.clone());
+        Err(reason)
     }
 
     fn tell(&mut self, trace: Option<TraceContext>, effect: Effect) {
@@ -243,19 +299,9 @@ impl Engine {
                 self.handle(Event::Detached { connection });
                 self.gather(trace);
             }
-            // Whoever asked may be gone; what was decided holds.
-            Effect::Started { call, result } => {
-                if let Some(answer) = self.starts.remove(&call) {
-                    drop(answer.send(result));
-                }
-            }
-            Effect::Cancelled { call, result } => {
-                if let Some(answer) = self.cancels.remove(&call) {
-                    drop(answer.send(result));
-                }
-            }
             Effect::Changed { drain, ended } => self.changed(&drain, ended),
-            Effect::Persist => self.unsaved = true,
+            // The one is gathered, the others are answered where they were asked.
+            Effect::Persist | Effect::Started { .. } | Effect::Cancelled { .. } => {}
         }
     }
 
@@ -276,6 +322,13 @@ impl Engine {
     }
 
     fn changed(&self, drain: &Summary, ended: bool) {
+        if drain.state == State::Cancelled && drain.actor.is_none() {
+            let (server, routers) = (&drain.backend, drain.routers.iter().map(|router| router.node.as_str()));
+            tracing::warn!(
+                drain = %drain.id, %server, routers = routers.collect::<Vec<_>>().join(", "),
+                "a router held a server for a drain that is not on record (any more); the server is open again"
+            );
+        }
         if ended {
             let totals = drain.totals;
             tracing::info!(

@@ -96,9 +96,11 @@ impl DrainService for Service {
         let request = request.into_inner();
         let backend = BackendId::new(&request.server).map_err(|error| refusal::invalid("server", error.to_string()))?;
         let timeout = wire::drain::timeout(request.timeout)?;
-        let started = self.ask(trace, |answer| Ask::Start { backend, timeout, actor, answer }).await?;
+        let started = self.ask(trace, |answer| Ask::Start { backend, timeout, actor, answer }).await??;
         let started = started.map_err(|error| match error {
-            StartError::NoRouter { .. } => refusal::precondition("NO_ROUTER", "routers", error.to_string()),
+            StartError::NoRouter { .. } | StartError::Silent { .. } => {
+                refusal::precondition("NO_ROUTER", "routers", error.to_string())
+            }
             StartError::Unknown { ref backend, .. } => {
                 refusal::not_found("SERVER_UNKNOWN", "server", backend.as_str(), error.to_string())
             }
@@ -110,7 +112,7 @@ impl DrainService for Service {
     async fn cancel(&self, request: Request<pb::CancelRequest>) -> Result<Response<pb::CancelResponse>, Status> {
         let (trace, actor) = (trace(&request), Actor::of(&request)?.0.clone());
         let id = request.into_inner().id;
-        let cancelled = self.ask(trace, |answer| Ask::Cancel { id, actor, answer }).await?;
+        let cancelled = self.ask(trace, |answer| Ask::Cancel { id, actor, answer }).await??;
         let cancelled = cancelled.map_err(|error| match error {
             CancelError::Unknown { ref id } => refusal::not_found("DRAIN_UNKNOWN", "drain", id, error.to_string()),
             CancelError::Removal { ref id, .. } => refusal::precondition("DRAIN_OF_REMOVAL", id, error.to_string()),

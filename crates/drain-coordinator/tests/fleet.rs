@@ -168,8 +168,9 @@ async fn a_restart_in_the_middle_keeps_the_sum_and_a_dead_router_counts_as_lost(
     let started = coordinator.client().start(start("search")).await.unwrap().into_inner();
     assert!(!started.joined);
     assert_eq!(started.drain.unwrap().actor, "internal");
-    assert_eq!(first.cordons().await, [DrainId::Admin { number: 1 }]);
-    assert_eq!(second.cordons().await, [DrainId::Admin { number: 1 }]);
+    let cordons = first.cordons().await;
+    assert_eq!(second.cordons().await, cordons);
+    let [operators] = &cordons[..] else { panic!("one cordon, not {cordons:?}") };
     coordinator.kill().await;
 
     let coordinator = Coordinator::start(dir.path());
@@ -181,7 +182,7 @@ async fn a_restart_in_the_middle_keeps_the_sum_and_a_dead_router_counts_as_lost(
     assert_eq!(first.heard().await, Directive::Recorded { drain, endpoint: key("files") });
     assert_eq!(sum(&until(&mut watch, "files", "done").await), [8, 4, 1, 3, 0]);
 
-    first.count(&DrainId::Admin { number: 1 }, "search", Phase::Closed, [0, 1, 0]).await;
+    first.count(operators, "search", Phase::Closed, [0, 1, 0]).await;
     let done = until(&mut watch, "search", "done").await;
     assert_eq!((sum(&done), done.routers.len()), ([1, 1, 0, 0, 0], 1));
     let ids: Vec<_> = coordinator.list(false).await.into_iter().map(|drain| drain.id).collect();
@@ -222,6 +223,37 @@ async fn operators_start_join_and_cancel() {
     let cancelled = client.cancel(pb::CancelRequest { id: "a1".into() }).await.unwrap().into_inner();
     assert_eq!(cancelled.drain.unwrap().state, "cancelled");
     assert!(router.cordons().await.is_empty());
+    coordinator.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_operator_was_told_has_failed_does_not_happen_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let coordinator = Coordinator::start(dir.path());
+    let mut client = coordinator.client();
+    let mut router = Router::attach(&coordinator, "r1", "x", 1, &["files", "search"]).await;
+    client.start(start("files")).await.unwrap();
+    assert_eq!(router.cordons().await.len(), 1);
+    // Neither a file nor anything that could be replaced by one.
+    let record = dir.path().join("drains.json");
+    std::fs::remove_file(&record).unwrap();
+    std::fs::create_dir_all(record.join("in the way")).unwrap();
+
+    let refused = client.start(start("search")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Internal);
+    assert!(
+        refused.message().contains("drains.json") && refused.message().contains("nothing was changed"),
+        "{refused}"
+    );
+    let cancel = pb::CancelRequest { id: "files".into() };
+    tokio::time::timeout(Duration::from_secs(3), client.cancel(cancel.clone())).await.unwrap_err();
+    std::fs::remove_dir_all(&record).unwrap();
+
+    let drains = coordinator.list(true).await;
+    let drains: Vec<_> = drains.iter().map(|drain| (drain.server.as_str(), drain.state.as_str())).collect();
+    assert_eq!(drains, [("files", "draining")]);
+    client.cancel(cancel).await.unwrap();
+    assert_eq!(router.cordons().await, [], "the only word since then");
     coordinator.kill().await;
 }
 

@@ -215,19 +215,22 @@ impl Departures {
         let before = std::mem::take(&mut self.overlay);
         for cordon in cordons {
             let said = now + cordon.remaining;
-            let deadline = before.get(&cordon.drain).map_or(said, |held| held.deadline.min(said));
+            let deadline = before.get(&cordon.drain).filter(|held| held.backend == cordon.backend);
+            let deadline = deadline.map_or(said, |held| held.deadline.min(said));
             let laid = Laid { backend: cordon.backend, endpoint: cordon.endpoint, deadline };
             for cause in self.leaving.values_mut().filter_map(|leaving| leaving.causes.get_mut(&cordon.drain)) {
                 cause.deadline = cause.deadline.min(deadline);
             }
             self.overlay.insert(cordon.drain, laid);
         }
-        let lifted = |drain: &DrainId| !drain.is_removal() && !self.overlay.contains_key(drain);
+        let lifted = |endpoint: &EndpointKey, drain: &DrainId| {
+            !drain.is_removal() && !self.overlay.get(drain).is_some_and(|laid| laid.means(endpoint))
+        };
         let lifts: Vec<_> = self
             .leaving
             .iter()
             .flat_map(|(endpoint, leaving)| leaving.causes.keys().map(move |drain| (endpoint.clone(), drain.clone())))
-            .filter(|(_, drain)| lifted(drain))
+            .filter(|(endpoint, drain)| lifted(endpoint, drain))
             .collect();
         for (endpoint, drain) in lifts {
             self.lift(now, &endpoint, &drain);

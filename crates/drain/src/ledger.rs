@@ -95,7 +95,7 @@ impl Default for Limits {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Ledger {
     limits: Limits,
     /// One moment on both clocks, so that records can be dated.
@@ -111,7 +111,7 @@ pub struct Ledger {
     effects: VecDeque<Effect>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Router {
     boot: String,
     connection: Option<Connection>,
@@ -272,7 +272,13 @@ impl Ledger {
         // Routers that have still to remove it may give it longer than what is left here.
         let live = self.routers.values().filter_map(|router| router.live.as_ref()?.get(&endpoint)).max();
         let remaining = departure.remaining.max(live.copied().unwrap_or_default());
-        let new = || Entry::new(drain.clone(), endpoint.backend.clone(), wall, remaining);
+        if let DrainId::Admin { number, .. } = drain {
+            self.last_number = self.last_number.max(number);
+        }
+        // Only an operator makes a drain hold. Of one that is not on record, this is history: the overlay lifts it.
+        let lifted = (!drain.is_removal()).then_some(wall);
+        let new =
+            || Entry { cancelled: lifted, ..Entry::new(drain.clone(), endpoint.backend.clone(), wall, remaining) };
         let entry = self.drains.entry(drain.clone()).or_insert_with(new);
         self.dirty |= entry.merge(node, &boot, departure);
         self.settle(now, &drain, before);
@@ -313,6 +319,7 @@ impl Ledger {
         if self.drains.values().any(late) {
             self.look_again(now);
         }
+        self.forget();
     }
 
     /// What a drain waits for may have changed without a word about it.
@@ -339,7 +346,6 @@ impl Ledger {
         if !before.as_ref().is_some_and(same) {
             self.effects.push_back(Effect::Changed { drain: after, ended: just_ended });
         }
-        self.forget();
     }
 
     /// Keeps the history within its bound. What is not over, or still holds something, is never forgotten.
@@ -376,7 +382,8 @@ impl Ledger {
 
     /// All cordons that hold, and the removals that somebody hurried.
     fn overlay(&self, now: Time) -> Directive {
-        let said = self.drains.values().filter(|entry| entry.holds() || (entry.hurried && entry.ended.is_none()));
+        let hurried = |entry: &Entry| entry.id.is_removal() && entry.hurried && entry.ended.is_none();
+        let said = self.drains.values().filter(|entry| entry.holds() || hurried(entry));
         let cordon = |entry: &Entry| Cordon {
             drain: entry.id.clone(),
             backend: entry.backend.clone(),

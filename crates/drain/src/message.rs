@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use model::{BackendId, Digest, EndpointKey, NodeId, Revision};
+use model::{BackendId, Digest, EndpointKey, NodeId, Revision, WallTime};
 use serde::{Deserialize, Serialize};
 
 /// One departure over the whole fleet of routers: what left, by which decision.
@@ -12,8 +12,13 @@ use serde::{Deserialize, Serialize};
 pub enum DrainId {
     /// A revision no longer has that endpoint.
     Removal { endpoint: EndpointKey, revision: Revision },
-    /// An operator asked.
-    Admin { number: u64 },
+    /// An operator asked. Numbers begin again when the coordinator loses its record; with the moment it began, a drain
+    /// is never taken for another one.
+    Admin {
+        number: u64,
+        #[serde(default)]
+        started: WallTime,
+    },
 }
 
 impl DrainId {
@@ -26,7 +31,7 @@ impl fmt::Display for DrainId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Removal { endpoint, revision } => write!(f, "r{revision}:{endpoint}"),
-            Self::Admin { number } => write!(f, "a{number}"),
+            Self::Admin { number, .. } => write!(f, "a{number}"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Both ends of drains together, in every order that chance comes up with: routers with real admission words and
-//! exchanges, streams that lag and break, routers that are killed, a coordinator that is killed and goes on from what it
-//! had made durable.
+//! exchanges, streams that lag and break, routers that are killed and go on from their copies, a coordinator that is killed
+//! and goes on from what it had made durable, or that has lost it.
 
 #![cfg(not(loom))]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use drain::departures::{Departures, Effect as RouterEffect, Event as RouterEvent, Seen};
-use drain::ledger::{Effect, Event, Image, Ledger, Limits, State};
+use drain::ledger::{Effect, Event, Image, Ledger, Limits, Started, State};
 use drain::{Admission, Count, Directive, DrainId};
 use model::{BackendId, Digest, EndpointKey, NodeId, Revision, Time, VariantId, WallTime};
 use proptest::prelude::*;
@@ -143,12 +143,17 @@ struct World {
     next_connection: u64,
     /// No stream ever broke and nothing was killed.
     calm: bool,
+    history: usize,
+    /// What operators want to have cordoned, as far as the coordinator's record tells.
+    wanted: BTreeSet<BackendId>,
+    /// Of all operators' drains there ever were.
+    ids: BTreeSet<DrainId>,
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(history: usize) -> Self {
         let target = (1, (0..ENDPOINTS).map(key).collect());
-        let limits = Limits { lost_after: LOST_AFTER, history: 1000 };
+        let limits = Limits { lost_after: LOST_AFTER, history };
         let router = |index: usize| Router {
             node: NodeId::new(&format!("r{index}")).unwrap(),
             boot: 0,
@@ -168,6 +173,9 @@ impl World {
             target,
             next_connection: 1,
             calm: true,
+            history,
+            wanted: BTreeSet::new(),
+            ids: BTreeSet::new(),
         };
         for index in 0..ROUTERS {
             world.apply(index);
@@ -189,6 +197,11 @@ impl World {
                     }
                 }
                 Effect::Disconnect { reason, .. } => panic!("a stream was ended: {reason}"),
+                Effect::Started { result: Ok(Started { drain, joined }), .. } if !drain.id.is_removal() => {
+                    assert!(self.ids.insert(drain.id) != joined, "each has an id of its own");
+                    self.wanted.insert(drain.backend);
+                }
+                Effect::Cancelled { result: Ok(drain), .. } => drop(self.wanted.remove(&drain.backend)),
                 Effect::Started { .. } | Effect::Cancelled { .. } => {}
                 Effect::Changed { drain: summary, .. } => assert_eq!(
                     summary.totals.finished + summary.totals.evicted + summary.totals.lost + summary.totals.in_flight,
@@ -231,10 +244,12 @@ impl World {
         self.cut(index);
         let router = &mut self.routers[index];
         router.boot += 1;
+        let cordons = router.core.overlay(self.now);
         router.core = Departures::new();
         router.fleet.clear();
         router.live.clear();
         router.revision = 0;
+        router.say(self.now, RouterEvent::Said(Directive::Overlay { cordons }));
         self.apply(index);
     }
 
@@ -243,9 +258,17 @@ impl World {
         for index in 0..ROUTERS {
             self.cut(index);
         }
-        let limits = Limits { lost_after: LOST_AFTER, history: 1000 };
+        let limits = Limits { lost_after: LOST_AFTER, history: self.history };
         let wall = WallTime(self.now.as_nanos() / 1_000_000);
         self.ledger = Ledger::new(self.now, wall, self.disk.clone(), limits);
+    }
+
+    /// The same without its file: what operators wanted is forgotten, whatever routers still hold.
+    fn lose(&mut self) {
+        self.pass(Duration::from_millis(1));
+        self.disk = Image::default();
+        self.wanted.clear();
+        self.restart();
     }
 
     fn deliver(&mut self, index: usize) {
@@ -304,6 +327,7 @@ impl World {
             Op::Attach(router) => self.attach(*router),
             Op::Kill(router) => self.kill(*router),
             Op::Restart => self.restart(),
+            Op::Lose => self.lose(),
         }
     }
 
@@ -361,6 +385,7 @@ enum Op {
     Attach(usize),
     Kill(usize),
     Restart,
+    Lose,
 }
 
 fn calm() -> impl Strategy<Value = Op> {
@@ -383,11 +408,12 @@ fn stormy() -> impl Strategy<Value = Op> {
         4 => (0..ROUTERS).prop_map(Op::Attach),
         1 => (0..ROUTERS).prop_map(Op::Kill),
         1 => Just(Op::Restart),
+        1 => Just(Op::Lose),
     ]
 }
 
-fn run(ops: &[Op]) {
-    let mut world = World::new();
+fn run(ops: &[Op], history: usize) {
+    let mut world = World::new(history);
     for op in ops {
         world.act(op);
         world.check();
@@ -401,7 +427,13 @@ fn run(ops: &[Op]) {
     for router in &world.routers {
         let known: BTreeSet<_> = router.fleet.keys().cloned().collect();
         assert_eq!(known, router.live, "what left is closed, and nothing else");
+        for (endpoint, it) in &router.fleet {
+            let cordoned = it.word.state() == drain::State::Cordoned;
+            assert_eq!(cordoned, world.wanted.contains(&endpoint.backend), "{endpoint} on {}", router.node);
+        }
     }
+    let held = world.ledger.list(world.now, false).into_iter().map(|drain| drain.backend).collect::<BTreeSet<_>>();
+    assert_eq!(held, world.wanted, "what holds is what was asked for, and is shown");
 }
 
 proptest! {
@@ -409,11 +441,14 @@ proptest! {
 
     #[test]
     fn sums_hold_and_done_is_never_said_early(ops in prop::collection::vec(calm(), 0..200)) {
-        run(&ops);
+        run(&ops, 1000);
     }
 
     #[test]
-    fn sums_hold_through_breaks_and_kills(ops in prop::collection::vec(stormy(), 0..200)) {
-        run(&ops);
+    fn sums_and_cordons_hold_through_breaks_kills_and_losses(
+        ops in prop::collection::vec(stormy(), 0..200),
+        history in prop::sample::select(vec![0, 1, 1000]),
+    ) {
+        run(&ops, history);
     }
 }

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeSet,
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
@@ -162,7 +163,10 @@ fn targets(args: &AdminArgs) -> Result<Vec<(String, Target)>, Failure> {
     if args.admin.is_empty() {
         let place = args.place.find()?;
         let socket = place.socket();
-        if std::os::unix::net::UnixStream::connect(&socket).is_err() {
+        if let Err(error) = place.knock() {
+            if error.kind() == io::ErrorKind::PermissionDenied {
+                return Err(Failure::of(&socket.display().to_string(), Status::unavailable(error.to_string())));
+            }
             return Err(Failure::NotRunning { place: place.describe(), socket, others: place::running() });
         }
         return Ok(vec![(socket.display().to_string(), Target::Unix(socket))]);

@@ -4,11 +4,12 @@
 
 use std::{
     env, fs, io,
-    os::unix::net::UnixStream,
+    os::unix::{fs::MetadataExt, net::UnixStream},
     path::{Path, PathBuf},
 };
 
 use clap::Args;
+use nix::unistd::geteuid;
 use runtime::{AdminToken, state_dir};
 use serde::{Deserialize, Serialize};
 
@@ -116,14 +117,45 @@ impl Place {
 
     /// What the `up` of this place wrote, if one answers.
     pub(crate) fn addresses(&self) -> Option<Addresses> {
-        UnixStream::connect(self.socket()).ok()?;
+        self.knock().ok()?;
         serde_json::from_slice(&fs::read(self.addresses_file()).ok()?).ok()
+    }
+
+    /// Whether the gateway of this place answers, and nobody else in its name: the directory of a socket may be one in
+    /// which every user of the machine can make files.
+    pub(crate) fn knock(&self) -> io::Result<()> {
+        let socket = self.socket();
+        let peer = peer_uid(&UnixStream::connect(&socket)?)?;
+        let announced_by = fs::metadata(self.addresses_file()).map(|file| file.uid()).ok();
+        let own = geteuid().as_raw();
+        if is_ours(peer, own, announced_by) {
+            return Ok(());
+        }
+        let reason = format!("{} is served by uid {peer}, not by uid {own} or root", socket.display());
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
     }
 
     /// For people.
     pub(crate) fn describe(&self) -> String {
         if self.is_demo { "the built-in demo".to_owned() } else { self.config.display().to_string() }
     }
+}
+
+/// Whether the process at a socket is the gateway it should be. Root talks to the gateways of all users, but to each only
+/// about what that user wrote.
+fn is_ours(peer: u32, own: u32, announced_by: Option<u32>) -> bool {
+    peer == own || peer == 0 || (own == 0 && announced_by == Some(peer))
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn peer_uid(stream: &UnixStream) -> io::Result<u32> {
+    use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+    Ok(getsockopt(stream, PeerCredentials)?.uid())
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn peer_uid(stream: &UnixStream) -> io::Result<u32> {
+    Ok(nix::unistd::getpeereid(stream)?.0.as_raw())
 }
 
 /// Every `up` of this user that answers, sorted.
@@ -161,4 +193,41 @@ fn absolute(path: &Path) -> Result<PathBuf, PlaceError> {
     let failed = |source| PlaceError::NoConfig { path: path.to_owned(), source };
     let expanded = path.strip_prefix("~").ok().and_then(|rest| Some(PathBuf::from(env::var_os("HOME")?).join(rest)));
     std::path::absolute(expanded.as_deref().unwrap_or(path)).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_of_another_user_is_not_the_gateway_of_this_place() {
+        let (root, own, other) = (0, 1000, 1001);
+        for (peer, caller, announced_by, expected) in [
+            (own, own, None, true),
+            (root, own, None, true),
+            (other, own, Some(own), false),
+            (other, own, Some(other), false),
+            (own, root, Some(own), true),
+            (other, root, Some(root), false),
+            (other, root, Some(own), false),
+            (other, root, None, false),
+        ] {
+            assert_eq!(is_ours(peer, caller, announced_by), expected, "{peer} {caller} {announced_by:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_listens_is_asked_where_it_is() {
+        let base = tempfile::tempdir().unwrap();
+        let place = Place { config: PathBuf::new(), state_dir: base.path().to_owned(), is_demo: false };
+        let url = |port| format!("http://127.0.0.1:{port}");
+        let addresses = Addresses { pid: 1, config: "x".into(), mcp: url(1), admin: url(2), ops: url(3) };
+        fs::write(place.addresses_file(), serde_json::to_vec(&addresses).unwrap()).unwrap();
+        assert_eq!(place.addresses(), None, "left behind");
+        let _listener = UnixListener::bind(place.socket()).unwrap();
+        assert_eq!(peer_uid(&UnixStream::connect(place.socket()).unwrap()).unwrap(), geteuid().as_raw());
+        assert_eq!(place.addresses(), Some(addresses));
+    }
 }

@@ -92,6 +92,8 @@ struct Halves {
 async fn live(args: &UpArgs, process: Process) -> Result<ExitCode, UpError> {
     let place = args.place.find()?;
     let state = StateDir::lock(&place.state_dir)?;
+    // Of one that was killed: its ports may be somebody else's by now.
+    drop(fs::remove_file(place.addresses_file()));
     let mut halves = Halves::new(process);
     let running = halves.start(args, &place, &state).await;
     let result = match running {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use drain::ledger::{RouterSummary, Summary};
 use drain::{Cordon, Count, Departure, Directive, DrainId, LiveEndpoint, Phase};
-use model::{BackendId, Revision};
+use model::{BackendId, Revision, WallTime};
 
 use crate::pb::drain::v1 as pb;
 use crate::words::{Invalid, duration, duration_to_pb, endpoint_key, endpoint_key_to_pb, node, optional_digest};
@@ -146,23 +146,26 @@ fn router_share_to_pb(router: &RouterSummary) -> pb::RouterShare {
 
 fn drain_id(id: Option<pb::DrainId>) -> Result<DrainId, Invalid> {
     use pb::drain_id::Id;
-    Ok(match id.and_then(|id| id.id).ok_or_else(|| Invalid::missing("drain"))? {
+    let id = id.ok_or_else(|| Invalid::missing("drain"))?;
+    let started = WallTime(id.admin_started_unix_ms);
+    Ok(match id.id.ok_or_else(|| Invalid::missing("drain"))? {
         Id::Removal(removal) => {
             DrainId::Removal { endpoint: endpoint_key(removal.endpoint)?, revision: Revision(removal.revision) }
         }
-        Id::Admin(number) => DrainId::Admin { number },
+        Id::Admin(number) => DrainId::Admin { number, started },
     })
 }
 
 fn drain_id_to_pb(id: &DrainId) -> pb::DrainId {
     use pb::drain_id::{Id, Removal};
-    let id = match id {
+    let (id, started) = match id {
         DrainId::Removal { endpoint, revision } => {
-            Id::Removal(Removal { endpoint: Some(endpoint_key_to_pb(endpoint)), revision: revision.0 })
+            let endpoint = Some(endpoint_key_to_pb(endpoint));
+            (Id::Removal(Removal { endpoint, revision: revision.0 }), WallTime::default())
         }
-        DrainId::Admin { number } => Id::Admin(*number),
+        DrainId::Admin { number, started } => (Id::Admin(*number), *started),
     };
-    pb::DrainId { id: Some(id) }
+    pb::DrainId { id: Some(id), admin_started_unix_ms: started.0 }
 }
 
 fn phase(value: i32) -> Result<Phase, Invalid> {

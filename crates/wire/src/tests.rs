@@ -172,7 +172,10 @@ fn drains_survive() {
     let endpoints = vec![LiveEndpoint { endpoint: key(), timeout: Duration::from_secs(10) }];
     let live = Count::Live { revision: Revision(3), endpoints };
     assert_eq!(drain::count(Some(drain::count_to_pb(&live))), Ok(live));
-    let ids = [DrainId::Removal { endpoint: key(), revision: Revision(3) }, DrainId::Admin { number: 5 }];
+    let ids = [
+        DrainId::Removal { endpoint: key(), revision: Revision(3) },
+        DrainId::Admin { number: 5, started: WallTime(7) },
+    ];
     let phases = [Phase::Cordoned, Phase::Evicting, Phase::Closed, Phase::Reopened];
     for (drain, phase) in ids.iter().flat_map(|id| phases.map(|phase| (id.clone(), phase))) {
         let count = Count::Departure(Departure {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{BackendId, Digest, EndpointKey, Revision, Time, VariantId};
+use model::{BackendId, Digest, EndpointKey, Revision, Time, VariantId, WallTime};
 
 use super::{Departures, Effect, Event, ROUND, Seen};
 use crate::{Admission, Cordon, Count, Departure, Directive, DrainId, Phase, State};
@@ -108,7 +108,7 @@ impl Router {
 
     fn overlay(&mut self, cordons: &[(u64, &str, Duration)]) {
         let cordon = |(number, backend, remaining): &(u64, &str, Duration)| Cordon {
-            drain: DrainId::Admin { number: *number },
+            drain: DrainId::Admin { number: *number, started: WallTime(1) },
             backend: BackendId::new(backend).unwrap(),
             endpoint: None,
             remaining: *remaining,
@@ -197,6 +197,17 @@ fn a_cordon_lies_over_every_generation_until_it_is_lifted() {
     router.overlay(&[]);
     assert!(router.enter("later"));
     assert_eq!(router.last().0, Phase::Reopened);
+}
+
+#[test]
+fn a_cordon_holds_what_it_names_and_nothing_else_under_its_number() {
+    let mut router = Router::with(&["a", "b"]);
+    router.overlay(&[(1, "a", TIMEOUT)]);
+    assert!(!router.enter("a") && router.enter("b"));
+    router.overlay(&[(1, "b", TIMEOUT * 2)]);
+    assert!(router.enter("a") && !router.enter("b"));
+    router.pass(TIMEOUT);
+    assert_eq!(router.evictions, 0, "the deadline of another cordon is not its own");
 }
 
 #[test]

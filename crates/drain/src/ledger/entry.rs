@@ -12,7 +12,7 @@ use crate::{Departure, DrainId, Phase};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Image {
-    /// The number of the last operator's drain; numbers are never used twice.
+    /// The number of the last operator's drain.
     pub last_number: u64,
     /// Who was attached or not yet given up: what they have in flight is waited for.
     pub routers: Vec<RouterId>,

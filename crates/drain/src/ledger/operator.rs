@@ -1,8 +1,9 @@
 //! What operators ask of the ledger: start, join, hurry, cancel.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::{BackendId, Time};
+use model::{BackendId, NodeId, Time};
 
 use super::{Effect, Entry, Ledger, Router, Summary};
 use crate::DrainId;
@@ -18,7 +19,10 @@ pub struct Started {
 pub enum StartError {
     #[error("no router is attached, so nobody knows the server `{backend}` or could drain it")]
     NoRouter { backend: BackendId },
-    #[error("no router has a server `{backend}`; there are: {}", names(.known))]
+    #[error("routers have not said yet which servers they have, so `{backend}` cannot be drained; try again in a moment \
+             (waiting for {})", names(.routers, NodeId::as_str))]
+    Silent { backend: BackendId, routers: Vec<NodeId> },
+    #[error("no router has a server `{backend}`; there are: {}", names(.known, BackendId::as_str))]
     Unknown { backend: BackendId, known: Vec<BackendId> },
 }
 
@@ -30,8 +34,8 @@ pub enum CancelError {
     Removal { id: String, revision: model::Revision },
 }
 
-fn names(known: &[BackendId]) -> String {
-    let names: Vec<_> = known.iter().map(BackendId::as_str).collect();
+fn names<T>(known: &[T], name: fn(&T) -> &str) -> String {
+    let names: Vec<_> = known.iter().map(name).collect();
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
@@ -45,7 +49,7 @@ impl Ledger {
         timeout: Option<Duration>,
         actor: String,
     ) -> Result<Started, StartError> {
-        let joined: Vec<_> = self.joinable(backend).collect();
+        let joined = self.joinable(backend);
         let timeouts = self.routers.values().filter_map(|router| router.live.as_ref()).flatten();
         let configured =
             timeouts.filter(|(endpoint, _)| endpoint.backend == *backend).map(|(_, timeout)| *timeout).max();
@@ -53,8 +57,8 @@ impl Ledger {
             let Some(timeout) = timeout.filter(|_| configured.is_some()).or(configured) else {
                 return Err(self.unknown(backend));
             };
-            self.last_number += 1;
-            let id = DrainId::Admin { number: self.last_number };
+            self.last_number = self.last_number.saturating_add(1);
+            let id = DrainId::Admin { number: self.last_number, started: self.wall(now) };
             let mut entry = Entry::new(id.clone(), backend.clone(), self.wall(now), timeout);
             entry.actor = Some(actor);
             self.drains.insert(id.clone(), entry);
@@ -78,8 +82,8 @@ impl Ledger {
     /// Opens again what an operator's drain closed. A second time changes nothing.
     pub(super) fn cancel(&mut self, now: Time, id: &str, actor: String) -> Result<Summary, CancelError> {
         let named = |entry: &&Entry| entry.id.to_string() == id;
-        let held = |entry: &&Entry| entry.holds() && entry.backend.as_str() == id;
-        let found = self.drains.values().find(named).or_else(|| self.drains.values().find(held));
+        let holding = |entry: &&Entry| entry.holds() && (named(entry) || entry.backend.as_str() == id);
+        let found = self.drains.values().find(holding).or_else(|| self.drains.values().find(named));
         let entry = found.ok_or_else(|| CancelError::Unknown { id: id.into() })?;
         if let DrainId::Removal { revision, .. } = &entry.id {
             return Err(CancelError::Removal { id: id.into(), revision: *revision });
@@ -95,26 +99,32 @@ impl Ledger {
         Ok(self.decided(now, &id, Some(before)))
     }
 
-    /// An operator's drain of that server; else, when it is in no live generation, the removals that still run.
-    fn joinable(&self, backend: &BackendId) -> impl Iterator<Item = DrainId> + use<> {
+    /// An operator's drain of that server; else, when it is in no live generation, the removals that still run. What
+    /// a router has not said yet may be there.
+    fn joinable(&self, backend: &BackendId) -> Vec<DrainId> {
         let of_it = || self.drains.values().filter(|entry| entry.backend == *backend);
-        let held = of_it().find(|entry| entry.holds()).map(|entry| entry.id.clone());
-        let live = self.routers.values().any(|router| router.live().any(|endpoint| endpoint.backend == *backend));
+        if let Some(held) = of_it().find(|entry| entry.holds()) {
+            return vec![held.id.clone()];
+        }
+        let maybe = |router: &Router| router.live.is_none() || router.live().any(|live| live.backend == *backend);
+        let live = self.routers.values().any(maybe);
         let leaving = of_it().filter(|entry| !live && entry.id.is_removal() && entry.ended.is_none());
-        let leaving: Vec<_> = leaving.map(|entry| entry.id.clone()).collect();
-        let leaving = if held.is_some() { Vec::new() } else { leaving };
-        held.into_iter().chain(leaving)
+        leaving.map(|entry| entry.id.clone()).collect()
     }
 
     fn unknown(&self, backend: &BackendId) -> StartError {
+        let backend = backend.clone();
         if self.connections.is_empty() {
-            return StartError::NoRouter { backend: backend.clone() };
+            return StartError::NoRouter { backend };
+        }
+        let silent = self.routers.iter().filter(|(_, router)| router.live.is_none());
+        let routers: Vec<_> = silent.map(|(node, _)| node.clone()).collect();
+        if !routers.is_empty() {
+            return StartError::Silent { backend, routers };
         }
         let known = self.routers.values().flat_map(Router::live);
-        let mut known: Vec<_> = known.map(|endpoint| endpoint.backend.clone()).collect();
-        known.sort_unstable();
-        known.dedup();
-        StartError::Unknown { backend: backend.clone(), known }
+        let known: BTreeSet<_> = known.map(|endpoint| endpoint.backend.clone()).collect();
+        StartError::Unknown { backend, known: known.into_iter().collect() }
     }
 
     /// Makes it durable, then known to all routers.

@@ -245,6 +245,27 @@ fn cancelling_opens_again_and_is_kept() {
 }
 
 #[test]
+fn what_was_hurried_or_is_long_over_can_be_cancelled() {
+    let mut it = Coordinator::new();
+    it.attach(1, "r1", "x", 1, &["a", "b"]);
+    let id = it.start("a", None).unwrap().drain.id;
+    it.start("a", Some(Duration::ZERO)).unwrap();
+    it.count(1, &id, "a", Phase::Evicting, [1, 0, 0]);
+    assert_eq!(it.cancel("a").unwrap().state, State::Cancelled);
+    assert_eq!(it.overlays(), [(1, 0)]);
+
+    let id = it.start("a", None).unwrap().drain.id;
+    it.count(1, &id, "a", Phase::Closed, [0, 0, 0]);
+    for _ in 0..6 {
+        it.now = it.now + Duration::from_secs(1);
+        let id = it.start("b", None).unwrap().drain.id;
+        it.cancel("b").unwrap();
+        it.count(1, &id, "b", Phase::Reopened, [0, 0, 0]);
+    }
+    assert_eq!(it.cancel("a").unwrap().state, State::Cancelled, "older than all that is remembered");
+}
+
+#[test]
 fn a_removal_cannot_be_cancelled_and_can_be_hurried() {
     let drain = removal("a", 2);
     let mut it = Coordinator::new();
@@ -276,6 +297,37 @@ fn the_history_is_bounded_and_nothing_that_matters_is_forgotten() {
     let latest = (16..20).rev().map(|revision| removal("b", revision));
     assert_eq!(kept, latest.chain([held]).collect::<Vec<_>>());
     assert_eq!(it.disk, it.core.image());
+}
+
+#[test]
+fn only_what_is_on_record_holds() {
+    let mut it = Coordinator::new();
+    let unknown = DrainId::Admin { number: 5, started: WallTime(1) };
+    it.attach(1, "r1", "x", 1, &["a", "b"]);
+    it.count(1, &unknown, "a", Phase::Closed, [0, 1, 0]);
+    assert_eq!(it.sum(), (State::Cancelled, [1, 1, 0, 0, 0]), "history at most");
+    assert_eq!(it.core.list(it.now, false), []);
+    let started = it.start("b", None).unwrap();
+    assert_eq!((started.joined, started.drain.id.to_string()), (false, "a6".into()), "no number is shown twice");
+    assert_eq!(it.overlays(), [(1, 1)], "`a` stays open");
+    assert!(!it.start("a", None).unwrap().joined);
+}
+
+#[test]
+fn a_server_of_which_nothing_was_heard_yet_is_not_taken_for_a_removed_one() {
+    let drain = removal("a", 2);
+    let mut it = Coordinator::new();
+    it.attach(1, "r1", "x", 2, &["a"]);
+    it.count(1, &drain, "a", Phase::Cordoned, [1, 0, 0]);
+    let mut it = Coordinator::from(it.disk);
+    assert_eq!(it.start("a", Some(Duration::ZERO)), Err(StartError::NoRouter { backend: backend("a") }));
+    let node = NodeId::new("r1").unwrap();
+    it.say(Event::Said { connection: 1, count: Count::Hello { node: node.clone(), boot: "x".into() } });
+    let silent = StartError::Silent { backend: backend("a"), routers: vec![node] };
+    assert_eq!(it.start("a", Some(Duration::ZERO)), Err(silent));
+    it.live(1, 2, &["a"]);
+    let started = it.start("a", Some(Duration::ZERO)).unwrap();
+    assert_eq!((started.joined, started.drain.id.is_removal()), (false, false));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use drain::DrainId;
-use model::{BackendId, ReplaceMode};
+use model::{BackendId, ReplaceMode, WallTime};
 use tokio::sync::mpsc;
 
 use super::*;
@@ -17,7 +17,7 @@ fn copy() -> DiskCopy {
     let offered =
         Offered { tools: [Arc::new(tool)].into(), instructions: Some("read first".into()), ..Offered::default() };
     let cordon = Cordon {
-        drain: DrainId::Admin { number: 3 },
+        drain: DrainId::Admin { number: 3, started: WallTime(5) },
         backend: BackendId::new("files").unwrap(),
         endpoint: None,
         remaining: Duration::from_millis(1500),

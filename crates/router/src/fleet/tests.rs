@@ -398,7 +398,7 @@ fn a_start_with_nobody_to_ask_serves_what_was_last_live() {
             case.started.live.admit_within("one", 1, &Homes::default(), Duration::from_secs(5)).await.unwrap();
         assert_eq!(admitted.lease.revision, Revision(7));
         let cordons = vec![drain::Cordon {
-            drain: drain::DrainId::Admin { number: 1 },
+            drain: drain::DrainId::Admin { number: 1, started: model::WallTime(1) },
             backend: admitted.backend.clone(),
             endpoint: None,
             remaining: Duration::from_secs(60),
