@@ -5,43 +5,62 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
 use super::{Budget, PART, Weight, size};
 
-/// Bytes of all answers that one server has begun.
+/// All answers that one server has begun.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Unfinished(pub(super) Arc<AtomicUsize>);
+pub(crate) struct Unfinished(Arc<OfServer>);
+
+#[derive(Debug, Default)]
+struct OfServer {
+    bytes: AtomicUsize,
+    /// Of those that wait, the one that began to wait first has it until its answer is complete.
+    first: Arc<Mutex<()>>,
+}
 
 /// An answer, as far as it has come. Dropped, it is held no more.
 #[derive(Debug)]
 pub(crate) struct Begun {
     server: Unfinished,
     weight: Weight,
+    /// It is the first, so that what its server has begun besides cannot hold it up: each could wait for the others.
+    first: Option<OwnedMutexGuard<()>>,
+}
+
+#[cfg(test)]
+impl Unfinished {
+    pub(super) fn bytes(&self) -> usize {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
 }
 
 impl Begun {
     /// Nothing yet.
     pub(crate) fn of(server: &Unfinished, budget: &Budget) -> Self {
-        Self { server: server.clone(), weight: budget.nothing() }
+        Self { server: server.clone(), weight: budget.nothing(), first: None }
     }
 
-    /// If its server has no more than its part of `limit` with it, or nothing else; and if all have room for it.
+    /// If its server has no more than its part of `limit` with it, or it is the first or the only one of it; and if all
+    /// have room for it.
     pub(crate) fn try_set(&mut self, bytes: usize, limit: u64) -> bool {
-        let (own, of_server) = (self.weight.bytes, self.server.0.load(Ordering::Relaxed));
+        let (own, of_server) = (self.weight.bytes, self.server.0.bytes.load(Ordering::Relaxed));
         let others = of_server.saturating_sub(own);
         // Two cores that look at once may pass the part by a piece of a body each.
-        let fits = bytes <= own || others == 0 || others.saturating_add(bytes) <= size(limit) / PART;
-        if !fits {
+        let within = others.saturating_add(bytes) <= size(limit) / PART;
+        if !(bytes <= own || others == 0 || within || self.first.is_some()) {
             return false;
         }
         if bytes <= own {
             // Before others are woken by what the weight gives back.
-            self.server.0.fetch_sub(own - bytes, Ordering::Relaxed);
+            self.server.0.bytes.fetch_sub(own - bytes, Ordering::Relaxed);
             self.weight.set(bytes);
             return true;
         }
         let set = self.weight.try_set(bytes, limit);
         if set {
-            self.server.0.fetch_add(bytes - own, Ordering::Relaxed);
+            self.server.0.bytes.fetch_add(bytes - own, Ordering::Relaxed);
         }
         set
     }
@@ -50,13 +69,17 @@ impl Begun {
     pub(crate) async fn set_within(&mut self, patience: Duration, bytes: usize, limit: u64) -> bool {
         let budget = self.weight.budget.clone();
         let fits = async {
+            let mut turn = std::pin::pin!(Arc::clone(&self.server.0.first).lock_owned());
             loop {
                 // Counts from here, so that nothing is missed between the try and the wait.
                 let freed = budget.0.freed.notified();
                 if self.try_set(bytes, limit) {
                     return;
                 }
-                freed.await;
+                tokio::select! {
+                    () = freed => {}
+                    first = &mut turn, if self.first.is_none() => self.first = Some(first),
+                }
             }
         };
         tokio::time::timeout(patience, fits).await.is_ok()

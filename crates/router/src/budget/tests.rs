@@ -154,12 +154,25 @@ async fn what_one_server_has_begun_takes_no_room_from_the_others() {
     assert!(first.try_set(100, LIMIT));
     let second = begin(&greedy, 25).expect("that is just an eighth");
     assert!(!first.try_set(101, LIMIT) && begin(&modest, 125).is_some());
-    let mut waiting = Begun::of(&greedy, &budget);
-    assert!(!waiting.set_within(Duration::ZERO, 60, LIMIT).await, "it waits, though all have room");
-    let (got, ()) = tokio::join!(waiting.set_within(Duration::from_secs(30), 60, LIMIT), async { drop(first) });
-    assert!(got && budget.bytes() == 85);
-    drop((second, waiting));
-    assert_eq!((budget.bytes(), greedy.0.load(Ordering::Relaxed)), (0, 0));
+    assert!(begin(&greedy, 1).is_none(), "though all have room");
+    drop((first, second));
+    assert_eq!((budget.bytes(), greedy.bytes()), (0, 0));
+}
+
+#[tokio::test]
+async fn answers_of_one_server_that_wait_for_each_other_go_on_one_after_the_other() {
+    let (budget, server) = (Budget::default(), Unfinished::default());
+    let begin = || Begun::of(&server, &budget);
+    let (mut first, mut second, mut third) = (begin(), begin(), begin());
+    assert!(first.try_set(60, LIMIT) && second.try_set(60, LIMIT) && third.try_set(5, LIMIT));
+    assert!(first.set_within(Duration::ZERO, 100, LIMIT).await, "none is complete unless one may go on");
+    assert!(first.set_within(Duration::ZERO, 150, LIMIT).await, "until its end");
+    assert!(!second.set_within(Duration::ZERO, 100, LIMIT).await, "one at a time");
+    let patience = Duration::from_secs(30);
+    let (got, ()) = tokio::join!(second.set_within(patience, 100, LIMIT), async { drop(first) });
+    assert!(got && !third.set_within(Duration::ZERO, 30, LIMIT).await);
+    let (got, ()) = tokio::join!(third.set_within(patience, 100, LIMIT), async { drop(second) });
+    assert!(got && begin().try_set(20, LIMIT));
 }
 
 #[test]
