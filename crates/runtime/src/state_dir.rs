@@ -193,7 +193,15 @@ fn write_pid(lock: &mut File) -> io::Result<()> {
 /// As the operating system says; then `path` is untouched, unless only the last flush of the directory failed.
 pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let temporary = temporary_file(path, content, mode)?;
-    fs::rename(&temporary, path).inspect_err(|_| discard(&temporary))?;
+    move_into_place(&temporary, path).inspect_err(|_| discard(&temporary))
+}
+
+/// Gives what is complete and flushed its name, durably, in place of what has it. Blocks on the disk.
+///
+/// # Errors
+/// As the operating system says.
+pub fn move_into_place(complete: &Path, path: &Path) -> io::Result<()> {
+    fs::rename(complete, path)?;
     sync_parent(path)
 }
 

@@ -1,13 +1,15 @@
 //! Opening: the identity of the log, the epoch of this start, and the revision to begin with.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::RwLock;
 
-use model::{AttemptId, Diff, HistoryPolicy, LogId, Owner, Revision, WallTime};
+use model::{AttemptId, Diff, Digest, HistoryPolicy, LogId, Owner, Revision, WallTime};
 use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable};
-use runtime::state_dir::open_private;
+use runtime::state_dir::{move_into_place, open_private};
 
 use super::append::Written;
 use super::table::{AUDIT, CONTENTS, CURSORS, FORMAT, LAYERS, META, REVISIONS, cursor, number};
@@ -37,12 +39,7 @@ pub struct Restored {
 impl Log {
     /// Opens the log of that path, or begins a new one. The epoch is on the disk before this returns.
     pub fn open(path: &Path, now: WallTime) -> Result<Opened, LogError> {
-        // It holds every configuration as it was written, literal secrets among them.
-        let opened = FileBackend::new(open_private(path)?);
-        let database = opened
-            .and_then(|file| Database::builder().create_with_backend(file))
-            .map_err(|source| LogError::Open { path: path.to_owned(), source: Box::new(source) })?;
-        let (id, epoch) = identify(&database, path)?;
+        let (database, (id, epoch)) = if is_absent(path) { begin(path)? } else { start(path)? };
         let log = Self { path: path.to_owned(), database: RwLock::new(Some(database)), id, epoch };
         let fault = audit::verify(&log.begin_read()?.open_table(AUDIT)?, AUDIT_LINKS_CHECKED).err();
         let head = log.restore(now)?;
@@ -84,10 +81,12 @@ impl Log {
             reason: fault.clone(),
             without: Vec::new(),
         };
+        // A file that says what cannot be read any more says it again.
+        let file = good.layers.get(&Owner::file()).map_or("", |layer| &layer.text);
         let entry = Entry {
             record: record.clone(),
             content: Some((good.bytes.clone(), good.layers.clone())),
-            cursors: BTreeMap::new(),
+            cursors: BTreeMap::from([(Owner::file(), Digest::of_bytes(file.as_bytes()))]),
             history: HistoryPolicy { max_snapshots: u32::MAX, retention: std::time::Duration::MAX },
         };
         match self.append(&entry) {
@@ -103,6 +102,33 @@ impl Log {
         let table = self.begin_read()?.open_table(REVISIONS)?;
         table.iter()?.map(|row| Ok(Revision(row?.0.value()))).collect()
     }
+}
+
+/// A file without content is none: it is what an older release left that was killed at once.
+fn is_absent(path: &Path) -> bool {
+    match fs::metadata(path) {
+        Ok(metadata) => metadata.len() == 0,
+        Err(error) => error.kind() == ErrorKind::NotFound,
+    }
+}
+
+/// A new log. It has its name once it is complete: one that was only begun could never be opened again.
+fn begin(path: &Path) -> Result<(Database, (LogId, u64)), LogError> {
+    let begun = path.with_extension("begun");
+    drop(fs::remove_file(&begun));
+    let new = start(&begun)?;
+    move_into_place(&begun, path).map_err(redb::StorageError::Io)?;
+    Ok(new)
+}
+
+fn start(path: &Path) -> Result<(Database, (LogId, u64)), LogError> {
+    // It holds every configuration as it was written, literal secrets among them.
+    let opened = FileBackend::new(open_private(path)?);
+    let database = opened
+        .and_then(|file| Database::builder().create_with_backend(file))
+        .map_err(|source| LogError::Open { path: path.to_owned(), source: Box::new(source) })?;
+    let identity = identify(&database, path)?;
+    Ok((database, identity))
 }
 
 /// Opens the file again that `identify` opened, and no other one that has its name by now.

@@ -107,6 +107,26 @@ fn what_was_appended_is_there_after_a_restart_byte_for_byte() {
 }
 
 #[test]
+fn a_log_has_its_name_only_when_it_can_be_opened() {
+    for _ in 0..10 {
+        let place = Place::new();
+        // What a start leaves that was killed before.
+        std::fs::write(place.dir.path().join("log.begun"), [0; 4096]).unwrap();
+        let path = place.path();
+        let opening = std::thread::spawn(move || Log::open(&path, WallTime(0)).unwrap());
+        let is_there = || std::fs::metadata(place.path()).is_ok_and(|file| file.len() > 0);
+        while !is_there() && !opening.is_finished() {
+            std::thread::yield_now();
+        }
+        let killed = place.dir.path().join("killed");
+        std::fs::copy(place.path(), &killed).unwrap();
+        let opened = opening.join().unwrap();
+        append(&opened.log, 1, 1);
+        assert_eq!(Log::open(&killed, WallTime(0)).unwrap().log.id(), opened.log.id());
+    }
+}
+
+#[test]
 fn the_log_is_for_its_owner_alone_whatever_its_directory_and_an_older_release_left() {
     use std::os::unix::fs::PermissionsExt;
     let place = Place::new();
@@ -174,6 +194,9 @@ fn a_damaged_head_is_replaced_by_the_newest_content_that_can_be_read() {
     let head = opened.head.unwrap();
     assert_eq!((head.kept.record.revision, &head.kept.bytes), (Revision(3), &bytes(1).0));
     assert_eq!(head.instead_of.unwrap().0, Revision(2));
+    // A file that says still what was in it is judged again.
+    let restored = Cursor { digest: Digest::of_bytes(b"text 1"), judged: Judged::Live };
+    assert_eq!(opened.cursors[&Owner::file()], restored);
     append(&opened.log, 4, 4);
     drop(opened.log);
     assert_eq!(place.open().fault, None);
