@@ -108,6 +108,13 @@ pub fn merge(sources: &[Source]) -> Merged {
     Merged { draft, report, names: layers.into_iter().map(|source| source.name.clone()).collect() }
 }
 
+/// Whether two texts differ in nothing but comments and the way they are laid out. Keys in another order, and texts that
+/// cannot be taken apart, count as different.
+pub fn means_the_same(one: (&str, Format), other: (&str, Format)) -> bool {
+    let tree = |(text, format)| tree::tree(text, format, &"".into(), &mut Report::default()).ok();
+    one == other || tree(one).zip(tree(other)).is_some_and(|(one, other)| one.value.means(&other.value))
+}
+
 /// Layers that are one draft, with what was found wrong so far.
 pub struct Merged {
     draft: Draft,

@@ -47,6 +47,28 @@ pub(crate) struct Entry {
     pub(crate) value: Node,
 }
 
+impl Value {
+    /// Whether both say the same, wherever in their texts they say it.
+    pub(crate) fn means(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Scalar { text, kind }, Self::Scalar { text: other, kind: of_other }) => {
+                (text, kind) == (other, of_other)
+            }
+            (Self::List(items), Self::List(others)) => {
+                items.len() == others.len()
+                    && items.iter().zip(others).all(|(item, other)| item.value.means(&other.value))
+            }
+            (Self::Map(entries), Self::Map(others)) => {
+                let same = |(entry, other): (&Entry, &Entry)| {
+                    entry.key == other.key && entry.value.value.means(&other.value.value)
+                };
+                entries.len() == others.len() && entries.iter().zip(others).all(same)
+            }
+            (Self::Scalar { .. } | Self::List(_) | Self::Map(_), _) => false,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ScalarKind {
     Null,

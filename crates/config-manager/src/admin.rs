@@ -52,7 +52,7 @@ impl Service {
             let problem = format!("`{name}` is no name for a layer: 1 to 64 letters, digits, `_`, `-` or `.`");
             refusal::invalid("name", problem)
         })?;
-        let base = (base_revision > 0).then_some(Revision(base_revision));
+        let base = named(base_revision);
         let command = |asker| Command::Apply { name, document, format, base, asker };
         let outcome = self.ask(caller, &without, wait, command).await?;
         Ok(pb::ApplyResponse { outcome: Some(outcome) })
@@ -63,10 +63,11 @@ impl Service {
         request: Request<pb::RollbackRequest>,
     ) -> Result<pb::RollbackResponse, Status> {
         let caller = Caller::of(&request)?;
-        let pb::RollbackRequest { revision, reason } = request.into_inner();
+        let pb::RollbackRequest { revision, reason, base_revision } = request.into_inner();
         // It is kept with the revision, and shown wherever that is.
         short("reason", &reason, REASON_BYTES_MAX)?;
-        let command = |asker| Command::Rollback { to: Revision(revision), reason, asker };
+        let (to, base) = (named(revision), named(base_revision));
+        let command = |asker| Command::Rollback { to, base, reason, asker };
         let wait = caller.waits(None)?;
         let outcome = self.ask(caller, &[], wait, command).await?;
         Ok(pb::RollbackResponse { outcome: Some(outcome) })
@@ -255,6 +256,10 @@ fn format_of(format: i32) -> Result<Format, Status> {
     }
 }
 
+fn named(revision: u64) -> Option<Revision> {
+    (revision > 0).then_some(Revision(revision))
+}
+
 fn stopping() -> Status {
     refusal::unavailable("STOPPING", "config-manager is stopping")
 }
@@ -263,6 +268,9 @@ fn stopping() -> Status {
 pub(crate) fn unavailable(error: &Unavailable) -> Status {
     let (reason, revision) = match error {
         Unavailable::Log(error) => return log_fault(error),
+        Unavailable::RolledBack { revision, .. } => {
+            return refusal::precondition("ROLLED_BACK", format!("revision {revision}"), error.to_string());
+        }
         Unavailable::Unknown { revision, .. } => ("REVISION_UNKNOWN", revision),
         Unavailable::Pruned { revision, .. } => ("REVISION_PRUNED", revision),
         Unavailable::First { revision } => ("REVISION_FIRST", revision),

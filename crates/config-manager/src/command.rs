@@ -28,9 +28,10 @@ pub(crate) enum Command {
         base: Option<Revision>,
         asker: Asker,
     },
-    /// [`Revision::NONE`]: the one before the live one.
+    /// Without `to`: the one before the live one.
     Rollback {
-        to: Revision,
+        to: Option<Revision>,
+        base: Option<Revision>,
         reason: String,
         asker: Asker,
     },

@@ -16,13 +16,17 @@ pub(crate) async fn watch(log: Gate, file: Option<Gate>, mut status: watch::Rece
             Some(fault) => log.close(fault.clone()),
         }
         if let Some(file) = &file {
-            match seen.source.state {
+            let source = &seen.source;
+            let followed = match source.state {
+                // Refused by nobody, and undone by a rollback.
                 SourceState::Following | SourceState::Settling | SourceState::Disabled | SourceState::None => {
-                    file.open()
+                    source.refusals.is_empty().then_some(()).ok_or("rolled back")
                 }
-                state @ (SourceState::Starting | SourceState::Missing | SourceState::Refused) => {
-                    file.close(format!("{}: {}", seen.source.name, state.as_str().replace('_', " ")));
-                }
+                state @ (SourceState::Starting | SourceState::Missing | SourceState::Refused) => Err(state.as_str()),
+            };
+            match followed {
+                Ok(()) => file.open(),
+                Err(why) => file.close(format!("{}: {}", source.name, why.replace('_', " "))),
             }
         }
         if status.changed().await.is_err() {

@@ -9,6 +9,7 @@ mod notice;
 mod outcome;
 mod propose;
 mod publish;
+mod rollback;
 mod spans;
 mod write;
 
@@ -65,7 +66,7 @@ pub(crate) struct Engine {
     signals: Arc<Signals>,
     /// Of the live revision.
     layers: Arc<Layers>,
-    /// What was read of the file last.
+    /// What was read of the file last, until it is proposed.
     text: Option<(Digest, Layer)>,
     /// Why the file's last judged content is not live.
     refusal: Option<feed::Refusal>,
@@ -100,6 +101,8 @@ pub(crate) struct Engine {
 /// Work that was done off this task.
 #[derive(Debug)]
 enum Done {
+    /// What the file says, before a rollback.
+    Looked(ProposalId, Option<(Digest, Layer)>),
     /// Brought back from the log.
     Merged(ProposalId, Result<candidate::Merged, outcome::Refused>),
     /// Made of layers.
@@ -190,7 +193,7 @@ impl Engine {
         while self.writing {
             match self.work.join_next().await {
                 Some(Ok(Done::Written(written))) => self.written(written),
-                Some(Ok(Done::Merged(..) | Done::TakenApart(..))) => {}
+                Some(Ok(Done::Looked(..) | Done::Merged(..) | Done::TakenApart(..))) => {}
                 Some(Err(error)) => return Err(RunError::Panicked(error)),
                 None => break,
             }
@@ -220,13 +223,14 @@ impl Engine {
             Command::Apply { name, document, format, base, asker } => {
                 self.apply(Want::Api { name, document, format, base }, asker);
             }
-            Command::Rollback { to, reason, asker } => self.roll_back(to, reason, asker),
+            Command::Rollback { to, base, reason, asker } => self.roll_back(to, base, reason, asker),
             Command::Router { node, link, said } => self.router_said(node, link, said),
         }
     }
 
     fn done(&mut self, done: Done) {
         match done {
+            Done::Looked(id, text) => self.looked(id, text),
             Done::Merged(id, merged) => self.merged(id, merged),
             Done::TakenApart(id, merged) => {
                 self.merging = false;
@@ -261,6 +265,10 @@ impl Engine {
             Effect::Resolve { proposal, outcome } => self.resolved(proposal, outcome),
             Effect::Notice(notice) => self.noticed(notice),
         }
+    }
+
+    fn live_digest(&self) -> Option<Digest> {
+        self.rollout.head().map(|head| head.content.digest)
     }
 
     fn head_revision(&self) -> model::Revision {

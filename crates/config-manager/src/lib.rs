@@ -47,7 +47,7 @@ pub use status::{NodeRefusal, Pending, PendingStage, RouterView, SourceState, So
 use command::Command;
 use desk::Desk;
 use engine::{Engine, Parts};
-use log::{Log, LogError, Opened};
+use log::{Log, LogError, Opened, layers_digest};
 use source::Signals;
 
 /// The name of the log in the state directory.
@@ -139,7 +139,11 @@ impl ConfigManager {
             log: log.clone(),
             log_fault,
             layers: head.as_ref().map_or_else(|| Arc::new(BTreeMap::new()), |kept| kept.layers.clone()),
-            head: head.map(|kept| Head { revision: kept.record.revision, content: kept.content }),
+            head: head.map(|kept| Head {
+                revision: kept.record.revision,
+                content: kept.content,
+                layers: layers_digest(&kept.layers),
+            }),
             cursor,
             origin: origin.clone(),
             signals: signals.clone(),

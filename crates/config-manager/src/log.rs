@@ -24,8 +24,8 @@ use runtime::state_dir::PrivateFileError;
 pub use append::{Entry, Written};
 pub use open::{Opened, Restored};
 pub use read::{Kept, Unavailable};
-pub(crate) use record::is_undone;
 pub use record::{AuditRecord, Cursor, Ended, Judged, Layer, Layers, RevisionRecord};
+pub(crate) use record::{is_undone, layers_digest};
 
 /// The open file. Its directory is locked by the process, so nobody else has it.
 #[derive(Debug)]

@@ -13,13 +13,15 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use config_file::ReadError;
+use config_file::{Format, ReadError};
 use model::Digest;
 use rollout::cursor::{Event, Found, Stamp, Write};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use signals::Signals;
+
+use crate::log::Layer;
 
 use chain::Chain;
 use watcher::Watcher;
@@ -75,6 +77,11 @@ impl Origin {
             Self::Text { name, .. } => name.clone(),
             Self::None => String::new(),
         }
+    }
+
+    pub(crate) fn layer(&self, text: String) -> Layer {
+        let name = self.name();
+        Layer { format: Format::of(&name), name, text }
     }
 }
 
@@ -180,6 +187,16 @@ impl Eye {
         // It moves faster than it can be watched: the next look is another try.
         (Chain::of(path), Method::Notify)
     }
+}
+
+/// What the file says now, without a word to anybody.
+pub(crate) fn text_of(origin: &Origin) -> Option<(Digest, Layer)> {
+    let text = match origin {
+        Origin::File(path) => config_file::read(path).ok()?,
+        Origin::Text { text, .. } => text.clone(),
+        Origin::None => return None,
+    };
+    Some((Digest::of_bytes(text.as_bytes()), origin.layer(text)))
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {

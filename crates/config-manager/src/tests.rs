@@ -6,5 +6,6 @@ mod crash;
 mod life;
 mod rivals;
 mod traces;
+mod undone;
 mod votes;
 mod world;

@@ -330,6 +330,7 @@ pub(crate) struct RollbackArgs {
 
 const ROLLBACK_EXAMPLES: &str = "\
 What was undone stays undone, although the file still holds it: the next edit of the file applies.
+Without REVISION it undoes the last change once: said again, it asks for the revision.
 Exits with 1 when no router can hold that revision.
 
 Examples:

@@ -79,7 +79,8 @@ pub enum Event {
     Read { stamp: Option<Stamp>, torn: bool, found: Found },
     /// The answer to [`Effect::Propose`].
     Judged { turn: Turn, judgement: Judgement },
-    /// A rollback is in the log, with this cursor for the source ([`SourceCore::rollback_cursor`] when it was proposed).
+    /// A rollback is in the log, with this cursor for the source: what the file said when it was asked for, or else
+    /// [`SourceCore::rollback_cursor`].
     RolledBack { cursor: Digest },
     /// Somebody says `reload`: read now, without settling. `force`: propose it even if it was judged before.
     Asked { force: bool },
@@ -95,8 +96,8 @@ pub enum Effect {
     Look,
     /// Read the file and say [`Event::Read`]. One is under way at a time.
     Read,
-    /// Parse what was read last, merge and propose it; say [`Event::Judged`] when that has ended, also for a text
-    /// that is no configuration.
+    /// Parse what was read just now, which has that digest, merge and propose it; say [`Event::Judged`] when that has
+    /// ended, also for a text that is no configuration.
     Propose { turn: Turn, digest: Digest, retry: bool },
     /// Keep this over a restart, if the record of a revision does not do so already.
     SaveCursor { digest: Digest },
@@ -314,7 +315,8 @@ impl SourceCore {
         self.cursor
     }
 
-    /// What a rollback that is proposed now has to move the cursor over: what the file says at present.
+    /// What a rollback that is proposed now has to move the cursor over, as far as is known here: what the file said
+    /// when it was read last.
     pub fn rollback_cursor(&self) -> Option<Digest> {
         self.seen.or(self.cursor)
     }

@@ -39,6 +39,8 @@ pub struct Proposal<P> {
     /// `None` says that the content depends on nothing that was live.
     pub base: Option<Revision>,
     pub content: Content,
+    /// Of what its owners want, as they say it: equal contents may come of unequal wishes, and the log keeps the wishes.
+    pub layers: Digest,
     pub payload: P,
     /// Where sources stand once this is appended: `{file: digest of the file}` for a change by the file, and
     /// for a rollback the present digest of every source it rolls back over.
@@ -55,6 +57,7 @@ pub struct Record<P> {
     pub revision: Revision,
     pub parent: Revision,
     pub content: Content,
+    pub layers: Digest,
     pub source: Source,
     pub kind: Kind,
     pub diff: Diff,
@@ -81,7 +84,7 @@ pub struct Stages {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     Applied(Applied),
-    /// The content is that of the live revision already.
+    /// The content is that of the live revision already, and so are the layers.
     NoChange {
         revision: Revision,
     },

@@ -35,6 +35,8 @@ pub const RETRY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=D
 pub struct Head {
     pub revision: Revision,
     pub content: Content,
+    /// See [`Proposal::layers`].
+    pub layers: Digest,
 }
 
 /// One stream of one router, numbered by the shell and never again: tells a router's new stream from the end of

@@ -42,7 +42,8 @@ pub(crate) struct ConfigManager {
     pub(crate) source: SourceCore,
     /// Of the head.
     pub(crate) layers: Layers,
-    texts: BTreeMap<Digest, Text>,
+    /// What was read last, and its digest.
+    text: Option<(Digest, Text)>,
     turns: BTreeMap<ProposalId, Turn>,
     proposals: u64,
     /// Handed to the log; `None` of the layers: as before.
@@ -75,8 +76,12 @@ impl World {
         self.log.epoch += 1;
         let sender = Sender { log: self.log.id.clone(), epoch: self.log.epoch };
         let last = self.log.entries.last();
-        let head = last.map(|entry| Head { revision: entry.revision, content: entry.known.content.clone() });
         let layers = last.map_or_else(Layers::default, |entry| entry.layers.clone());
+        let head = last.map(|entry| Head {
+            revision: entry.revision,
+            content: entry.known.content.clone(),
+            layers: layers.digest(),
+        });
         // With nothing ever judged, what the file says is taken as it is.
         self.checker.may_judge_half |= self.log.cursor.is_none() && !self.file.is_settled() || self.file.stalls();
         self.checker.manager_started(life, head.as_ref().map_or(Revision::NONE, |head| head.revision));
@@ -86,7 +91,7 @@ impl World {
             rollout: Rollout::new(sender, head),
             source: SourceCore::new(self.now, SourcePolicy::default(), self.log.cursor),
             layers,
-            texts: BTreeMap::new(),
+            text: None,
             turns: BTreeMap::new(),
             proposals: 0,
             appending: None,
@@ -284,16 +289,16 @@ impl World {
         };
         let text = self.file.text.clone();
         let Some(manager) = self.manager(life) else { return };
-        if let Some(text) = text {
-            manager.texts.insert(text.digest(), text);
-        }
+        manager.text = text.map(|text| (text.digest(), text));
         self.source_decides(life, cursor::Event::Read { stamp, torn: before != stamp, found });
     }
 
     fn propose_file(&mut self, life: Life, turn: Turn, digest: Digest) {
         let now = self.now;
         let Some(manager) = self.manager(life) else { return };
-        let text = manager.texts[&digest].clone();
+        let Some((_, text)) = manager.text.take_if(|(read, _)| *read == digest) else {
+            return self.fail(format!("what is proposed is not what was read last: {digest:?}"));
+        };
         if text.fate != Fate::Whole {
             let judgement = Judgement::Refused { heals: false };
             manager.source.handle(now, cursor::Event::Judged { turn, judgement });
@@ -331,6 +336,7 @@ impl World {
             kind,
             base: (kind == Kind::Change).then_some(head),
             content,
+            layers: layers.digest(),
             payload: layers,
             cursors,
             without: Default::default(),

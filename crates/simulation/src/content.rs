@@ -116,6 +116,12 @@ impl Text {
 }
 
 impl Layers {
+    /// Of what they say, comments left out.
+    pub(crate) fn digest(&self) -> Digest {
+        let file = self.file.as_ref().map(|text| (&text.servers, text.one_phase));
+        Digest::of_bytes(format!("{:?}", (file, &self.api)).as_bytes())
+    }
+
     fn merged(&self) -> (Vec<Server>, bool) {
         let mut servers = self.file.as_ref().map_or_else(Vec::new, |text| text.servers.clone());
         for server in &self.api {

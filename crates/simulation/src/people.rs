@@ -200,7 +200,7 @@ impl World {
     fn roll_back(&mut self) {
         let Some(manager) = self.present_manager() else { return };
         let life = manager.life;
-        let cursor = manager.source.rollback_cursor();
+        let cursor = self.file.digest().or_else(|| manager.source.rollback_cursor());
         let entries = &self.log.entries;
         let older = entries.len().saturating_sub(1);
         let Some(entry) = self.random.pick(&entries[..older]) else { return };

@@ -26,21 +26,16 @@ pub(crate) struct Payload {
 #[derive(Debug, Clone)]
 pub(crate) enum Want {
     /// The file says something else.
-    File {
-        turn: Turn,
-        digest: Digest,
-        layer: Layer,
-    },
+    File { turn: Turn, digest: Digest, layer: Layer },
     /// An empty document takes the layer away. `base`: only on top of that revision.
-    Api {
-        name: String,
-        document: String,
-        format: Format,
-        base: Option<Revision>,
-    },
+    Api { name: String, document: String, format: Format, base: Option<Revision> },
+    /// [`Revision::NONE`]: the one before the live one.
     Rollback {
         to: Revision,
+        base: Option<Revision>,
         reason: String,
+        /// What the file said when it was asked for.
+        over: Option<Digest>,
     },
 }
 
@@ -68,8 +63,6 @@ pub(crate) struct Candidate {
     pub(crate) digest: Option<Digest>,
     /// The one that is or was tried last.
     pub(crate) attempt: Option<AttemptId>,
-    /// The file was rolled back over meanwhile: it may not be merged anew.
-    pub(crate) undone: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -125,6 +118,14 @@ impl Want {
         match self {
             Self::Rollback { reason, .. } => reason.clone(),
             Self::File { .. } | Self::Api { .. } => String::new(),
+        }
+    }
+
+    /// The only revision that it is meant to follow, if that is said.
+    pub(crate) fn base(&self) -> Option<Revision> {
+        match self {
+            Self::Api { base, .. } | Self::Rollback { base, .. } => *base,
+            Self::File { .. } => None,
         }
     }
 
@@ -191,6 +192,20 @@ fn take_apart(layers: Layers, clock: Clock) -> Result<Merged, Vec<Violation>> {
         advice,
         timing: Timing { parse: since(started, parsed), validate: since(parsed, clock.now_nanos()) },
     })
+}
+
+impl Merged {
+    /// As it is on record already, if it differs from what is live in comments alone.
+    pub(crate) fn with_recorded(mut self, live: Option<Digest>, recorded: &Arc<Layers>) -> Self {
+        let means_the_same = || {
+            let mut pairs = self.layers.iter().zip(recorded.iter());
+            self.layers.keys().eq(recorded.keys()) && pairs.all(|((_, layer), (_, other))| layer.means(other))
+        };
+        if live == Some(self.content.digest) && means_the_same() {
+            self.layers = recorded.clone();
+        }
+        self
+    }
 }
 
 impl From<Kept> for Merged {

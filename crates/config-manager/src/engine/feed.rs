@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use config_file::Format;
 use model::{Digest, Violation};
-use rollout::cursor::{Answer, Effect, Event, Found, State, Write};
+use rollout::cursor::{Answer, Effect, Event, Found, Judgement, State, Write};
 use runtime::grpc::refusal;
 use runtime::telemetry::KeyValue;
 use wire::pb::config::v1 as pb;
@@ -13,7 +12,7 @@ use super::Engine;
 use super::candidate::{Candidate, Want};
 use super::outcome::{self, Refused};
 use crate::command::Asker;
-use crate::log::{Cursor, Judged, Layer};
+use crate::log::{Cursor, Judged};
 use crate::source::FromSource;
 use crate::status::{NodeRefusal, SourceState, SourceStatus};
 
@@ -89,8 +88,7 @@ impl Engine {
             }
             FromSource::Read { event, text } => {
                 if let (Event::Read { found: Found::Digest(digest), .. }, Some(text)) = (&event, text) {
-                    let name = self.origin.name();
-                    self.text = Some((*digest, Layer { format: Format::of(&name), name, text }));
+                    self.text = Some((*digest, self.origin.layer(text)));
                 }
                 self.tell_source(event);
             }
@@ -111,8 +109,11 @@ impl Engine {
             Effect::Propose { turn, digest, retry } => {
                 // Another text is judged for itself.
                 self.undone = self.undone.filter(|undone| *undone == digest);
-                let layer = self.text.as_ref().map_or_else(Layer::default, |(_, layer)| layer.clone());
-                self.propose_file(Want::File { turn, digest, layer }, retry);
+                match self.text.take_if(|(read, _)| *read == digest) {
+                    Some((_, layer)) => self.propose_file(Want::File { turn, digest, layer }, retry),
+                    // Not the text that it was judged by: it is read again.
+                    None => self.tell_source(Event::Judged { turn, judgement: Judgement::Overtaken }),
+                }
             }
             Effect::SaveCursor { digest } => {
                 let refused = self.refusal.as_ref().is_some_and(|refusal| refusal.digest == digest);

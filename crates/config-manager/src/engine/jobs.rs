@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use model::{AttemptId, Owner};
+use model::AttemptId;
 
 use super::write::Told;
 use crate::log::{Cursor, Ended, Entry};
@@ -40,23 +40,25 @@ impl Jobs {
         }
     }
 
-    /// Before all that waits. Where the file stands with it is newer than what waits says of it: written after it, that
-    /// would undo it at the next start.
+    /// Before all that waits.
     pub(super) fn append(&mut self, attempt: AttemptId, entry: Box<Entry>) {
-        if entry.cursors.contains_key(&Owner::file()) {
-            for job in &mut self.0 {
-                if let Job::Audit { cursor, .. } = job {
-                    *cursor = None;
-                }
+        self.0.push_front(Job::Append { attempt, entry });
+    }
+
+    /// A revision that moves the file's cursor is on record. All that waits, also what came while it was written, says
+    /// where the file stood before: written after it, that would undo it at the next start.
+    pub(super) fn cursor_moved(&mut self) {
+        for job in &mut self.0 {
+            if let Job::Audit { cursor, .. } = job {
+                *cursor = None;
             }
         }
-        self.0.push_front(Job::Append { attempt, entry });
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use model::Digest;
+    use model::{Digest, Owner};
 
     use super::*;
     use crate::log::{Judged, tests::entry};
@@ -74,27 +76,30 @@ mod tests {
         std::iter::from_fn(|| jobs.next().map(cursor)).collect()
     }
 
-    #[test]
-    fn where_the_file_stands_is_never_written_over_by_where_it_stood_before() {
-        let mut jobs = Jobs::default();
-        let (live, later) = (entry(2, 0), cursor("later"));
-        let (attempt, digest) = (live.record.attempt, live.record.digest);
-        jobs.save_cursor(cursor("refused"));
-        jobs.append(attempt, Box::new(live));
-        jobs.save_cursor(cursor("passing"));
-        jobs.append(attempt, Box::new(entry(2, 0)));
-        jobs.save_cursor(later);
-        let cursors = written(&mut jobs);
-        assert_eq!(cursors.iter().flatten().copied().collect::<Vec<_>>(), [digest, digest, later.digest]);
+    fn append(jobs: &mut Jobs) -> Digest {
+        let entry = entry(2, 0);
+        let digest = entry.record.digest;
+        jobs.append(entry.record.attempt, Box::new(entry));
+        digest
     }
 
     #[test]
-    fn a_revision_that_says_nothing_of_the_file_leaves_its_cursor() {
+    fn where_the_file_stands_is_never_written_over_by_where_it_stood_before() {
+        let mut jobs = Jobs::default();
+        jobs.save_cursor(cursor("before"));
+        append(&mut jobs);
+        assert!(matches!(jobs.next(), Some(Job::Append { .. })));
+        jobs.save_cursor(cursor("while it is written"));
+        jobs.cursor_moved();
+        jobs.save_cursor(cursor("after"));
+        assert_eq!(written(&mut jobs).into_iter().flatten().collect::<Vec<_>>(), [cursor("after").digest]);
+    }
+
+    #[test]
+    fn a_revision_that_is_not_written_or_says_nothing_of_the_file_leaves_its_cursor() {
         let mut jobs = Jobs::default();
         jobs.save_cursor(cursor("refused"));
-        let mut of_another = entry(2, 0);
-        of_another.cursors.clear();
-        jobs.append(of_another.record.attempt, Box::new(of_another));
-        assert_eq!(written(&mut jobs), [None, Some(cursor("refused").digest)]);
+        let digest = append(&mut jobs);
+        assert_eq!(written(&mut jobs), [Some(digest), Some(cursor("refused").digest)]);
     }
 }

@@ -7,9 +7,7 @@ use rollout::cursor;
 use rollout::reconciler::Notice;
 use rollout::{Applied, Kind, ProposalId, Reason, Refusal};
 
-use super::candidate::Want;
 use super::{Engine, outcome};
-use crate::log::is_undone;
 
 /// Servers that a line of the log names; of more it says how many.
 const NAMES_MAX: usize = 8;
@@ -144,22 +142,10 @@ impl Engine {
         let changes = diff.summary(NAMES_MAX);
         tracing::info!(%revision, %parent, %attempt, source, actor, added, removed, changed, changes, traceparent = trace_shown, "committed");
         self.event("committed", Some(attempt), None, &format!("revision {revision} by {source}"), trace);
-        if let Kind::Rollback { .. } = kind {
-            self.undo(cursors.get(&Owner::file()).copied());
+        if let (Kind::Rollback { .. }, Some(by)) = (kind, proposal) {
+            self.undo(by, cursors.get(&Owner::file()).copied());
         } else if cursors.contains_key(&Owner::file()) {
             self.undone = None;
-        }
-    }
-
-    /// What the file says must not come back by itself, neither by what is being judged nor at the next look.
-    fn undo(&mut self, cursor: Option<Digest>) {
-        for candidate in self.candidates.values_mut() {
-            candidate.undone |= matches!(candidate.want, Want::File { .. });
-        }
-        self.undone = cursor.filter(|said| is_undone(&self.layers, *said));
-        self.refusal = None;
-        if let Some(cursor) = cursor {
-            self.tell_source(cursor::Event::RolledBack { cursor });
         }
     }
 

@@ -17,7 +17,7 @@ use super::outcome::{self, Refused};
 use super::write::Ending;
 use super::{Done, Engine, Payload};
 use crate::command::Asker;
-use crate::log::{Layer, Unavailable};
+use crate::log::{Layer, layers_digest};
 
 /// Wishes that are not decided, or whose refusal is not on record; more are refused at once.
 pub(crate) const CANDIDATES_MAX: usize = 256;
@@ -32,22 +32,14 @@ fn too_many(asker: Asker) {
 }
 
 impl Engine {
+    /// Refused at once if it is for another revision than the one that is live.
     pub(super) fn apply(&mut self, want: Want, asker: Asker) {
-        if let Want::Api { base: Some(base), .. } = &want
-            && *base != self.head_revision()
-        {
-            let reason = Reason::StaleBase { base: *base, head: self.head_revision() };
-            if self.is_busy() {
-                return too_many(asker);
-            }
-            self.refuse_at_once(want, asker, &reason);
-            return;
+        let head = self.head_revision();
+        match want.base().filter(|base| *base != head) {
+            Some(_) if self.is_busy() => too_many(asker),
+            Some(base) => self.refuse_at_once(want, asker, &Reason::StaleBase { base, head }),
+            None => self.wish(want, asker),
         }
-        self.wish(want, asker);
-    }
-
-    pub(super) fn roll_back(&mut self, to: Revision, reason: String, asker: Asker) {
-        self.wish(Want::Rollback { to, reason }, asker);
     }
 
     /// Made for another revision than the one that is live.
@@ -123,14 +115,7 @@ impl Engine {
         candidate.judging = Some(candidate.span.child("config.judge", Side::Internal));
         candidate.layers = None;
         match &candidate.want {
-            Want::Rollback { to, .. } => {
-                let (to, head, log) = (*to, self.head_revision(), self.log.clone());
-                self.work.spawn_blocking(move || {
-                    let target = if to == Revision::NONE { before(&log, head) } else { Ok(to) };
-                    let kept = target.and_then(|target| log.kept(target));
-                    Done::Merged(id, kept.map(Merged::from).map_err(Refused::from))
-                });
-            }
+            Want::Rollback { .. } => self.look_before_rollback(id),
             Want::File { .. } | Want::Api { .. } => {
                 self.to_merge.push_back(id);
                 self.merge_next();
@@ -143,15 +128,16 @@ impl Engine {
         while !self.merging
             && let Some(id) = self.to_merge.pop_front()
         {
-            // Superseded while it waited.
+            // Superseded, or rolled back over, while it waited.
             let Some(candidate) = self.candidates.get_mut(&id) else { continue };
             let layers = candidate.want.on(&self.layers);
             candidate.base = self.rollout.head().map_or(Revision::NONE, |head| head.revision);
             self.merging = true;
-            let clock = self.clock;
+            let (clock, live, recorded) = (self.clock, self.live_digest(), self.layers.clone());
             self.work.spawn_blocking(move || {
                 // A text that makes the parser panic is a fault of ours, and not worth the process.
-                let merged = std::panic::catch_unwind(|| merge(layers, clock));
+                let judge = || merge(layers, clock).map(|merged| merged.with_recorded(live, &recorded));
+                let merged = std::panic::catch_unwind(judge);
                 let merged = merged.unwrap_or_else(|_| Err(vec![parser_panicked()]));
                 Done::TakenApart(id, merged.map_err(Refused::Violations))
             });
@@ -190,9 +176,11 @@ impl Engine {
                 (Kind::Change, Some(candidate.base), BTreeMap::from([(candidate.want.owner(), *digest)]))
             }
             Want::Api { .. } => (Kind::Change, Some(candidate.base), BTreeMap::new()),
-            Want::Rollback { to, .. } => {
-                let cursors = cursor.map(|cursor| (Owner::file(), cursor)).into_iter().collect();
-                (Kind::Rollback { to: *to }, None, cursors)
+            Want::Rollback { to, base, over, .. } => {
+                // Where the file is read at request only, an edit that was not read waits for one.
+                let over = over.filter(|_| merged.content.snapshot.policy.source.enabled);
+                let cursors = over.or(cursor).map(|cursor| (Owner::file(), cursor)).into_iter().collect();
+                (Kind::Rollback { to: *to }, *base, cursors)
             }
         };
         let proposal = Proposal {
@@ -201,6 +189,7 @@ impl Engine {
             kind,
             base,
             content: merged.content,
+            layers: layers_digest(&merged.layers),
             payload: Payload { bytes: merged.bytes, layers: merged.layers, reason: candidate.want.reason() },
             cursors,
             without: candidate.without.clone(),
@@ -247,7 +236,7 @@ impl Engine {
 
     /// Whether a wish that something else overtook is still one.
     fn may_follow(&self, candidate: &Candidate) -> bool {
-        candidate.want.follows_head() && !candidate.undone && candidate.merges < MERGES_MAX
+        candidate.want.follows_head() && candidate.merges < MERGES_MAX
     }
 
     fn superseded(&mut self, candidate: Candidate) {
@@ -259,7 +248,7 @@ impl Engine {
         self.finish(candidate, answer, Ending { result: "superseded", reason, plain, violations: Vec::new() });
     }
 
-    fn refused(&mut self, mut candidate: Candidate, refused: Refused) {
+    pub(super) fn refused(&mut self, mut candidate: Candidate, refused: Refused) {
         let judgement = match &refused {
             Refused::Reason(Reason::Overtaken { .. } | Reason::StaleBase { .. }) => Judgement::Overtaken,
             Refused::Reason(reason) => Judgement::Refused { heals: reason.heals() },
@@ -319,16 +308,6 @@ fn parser_panicked() -> model::Violation {
     model::Violation::new(None, "", "reading this text failed inside the program; please report it with the text")
 }
 
-fn before(log: &crate::log::Log, head: Revision) -> Result<Revision, Unavailable> {
-    if head == Revision::NONE {
-        return Err(Unavailable::Unknown { revision: head, oldest: head, newest: head });
-    }
-    match log.revision(head)?.0.parent {
-        Revision::NONE => Err(Unavailable::First { revision: head }),
-        parent => Ok(parent),
-    }
-}
-
 impl Candidate {
     /// It is decided: what is still to be said of it needs none of the text.
     pub(super) fn forget_texts(&mut self) {
@@ -384,7 +363,6 @@ impl Candidate {
             advice: Vec::new(),
             digest: None,
             attempt: None,
-            undone: false,
         }
     }
 }

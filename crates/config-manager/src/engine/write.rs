@@ -32,8 +32,17 @@ pub(super) struct Ending {
 
 #[derive(Debug)]
 pub(super) enum Result {
-    Appended { attempt: AttemptId, revision: Revision, written: Written },
-    Audited { written: std::result::Result<(), LogError>, told: Option<Box<Told>> },
+    /// `moved`: where the file stands is part of it.
+    Appended {
+        attempt: AttemptId,
+        revision: Revision,
+        moved: bool,
+        written: Written,
+    },
+    Audited {
+        written: std::result::Result<(), LogError>,
+        told: Option<Box<Told>>,
+    },
 }
 
 impl Engine {
@@ -103,7 +112,8 @@ impl Engine {
             Done::Written(match job {
                 Job::Append { attempt, entry } => {
                     let written = log.append(&entry);
-                    Result::Appended { attempt, revision: entry.record.revision, written }
+                    let moved = entry.cursors.contains_key(&Owner::file());
+                    Result::Appended { attempt, revision: entry.record.revision, moved, written }
                 }
                 Job::Audit { ended, cursor, told } => {
                     let cursor = cursor.map(|cursor| (Owner::file(), cursor));
@@ -116,7 +126,12 @@ impl Engine {
     pub(super) fn written(&mut self, result: Result) {
         self.writing = false;
         match result {
-            Result::Appended { attempt, revision, written } => self.appended(attempt, revision, written),
+            Result::Appended { attempt, revision, moved, written } => {
+                if moved && matches!(written, Written::Durable) {
+                    self.jobs.cursor_moved();
+                }
+                self.appended(attempt, revision, written);
+            }
             Result::Audited { written, told } => {
                 let result = if written.is_ok() { "ok" } else { "failed" };
                 metrics::counter!("only1mcp_config_audits_total", "result" => result).increment(1);

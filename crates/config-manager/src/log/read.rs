@@ -28,6 +28,8 @@ pub enum Unavailable {
     Pruned { revision: Revision, kept: Vec<Revision> },
     #[error("revision {revision} was the first, so there is none before it")]
     First { revision: Revision },
+    #[error("revision {revision} is live, by a {by} already; name the revision to bring back, `history` lists them")]
+    RolledBack { revision: Revision, by: String },
     #[error(transparent)]
     Log(#[from] LogError),
 }

@@ -28,6 +28,24 @@ impl std::fmt::Debug for Layer {
     }
 }
 
+impl Layer {
+    /// Whether the two differ in nothing but comments and how they are laid out.
+    pub(crate) fn means(&self, other: &Self) -> bool {
+        config_file::means_the_same((&self.text, self.format), (&other.text, other.format))
+    }
+}
+
+/// Of what is written in the layers.
+pub(crate) fn layers_digest(layers: &Layers) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    for (owner, layer) in layers {
+        for part in [&owner.0, &layer.text] {
+            hasher.update(&part.len().to_be_bytes()).update(part.as_bytes());
+        }
+    }
+    Digest::from_bytes(hasher.finalize().into())
+}
+
 /// Whether what the file said (by its digest) is not what these layers say of it.
 pub(crate) fn is_undone(layers: &Layers, said: Digest) -> bool {
     layers.get(&Owner::file()).is_none_or(|layer| Digest::of_bytes(layer.text.as_bytes()) != said)

@@ -134,7 +134,7 @@ impl World {
     }
 
     pub(super) async fn roll_back(&self, revision: u64) -> Result<pb::Outcome, tonic::Status> {
-        let request = pb::RollbackRequest { revision, reason: "it hurt".into() };
+        let request = pb::RollbackRequest { revision, reason: "it hurt".into(), base_revision: 0 };
         Ok(self.client().rollback(request).await?.into_inner().outcome.unwrap())
     }
 

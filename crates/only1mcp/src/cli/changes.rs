@@ -32,7 +32,12 @@ pub(crate) async fn reload(args: &ReloadArgs) -> Result<Output, Failure> {
 pub(crate) async fn rollback(args: &RollbackArgs) -> Result<Output, Failure> {
     let admin = Admin::find(&args.admin).await?;
     let mut config = admin.config()?;
-    let request = RollbackRequest { revision: args.revision.unwrap_or_default(), reason: args.reason.clone() };
+    let (revision, base_revision) = match args.revision {
+        Some(revision) => (revision, 0),
+        // What is undone is what is live now, however long the answer takes.
+        None => (0, admin.ask(&config.target, config.client.get_status(GetStatusRequest {})).await?.revision),
+    };
+    let request = RollbackRequest { revision, reason: args.reason.clone(), base_revision };
     let call = config.client.rollback(request);
     let outcome = admin.ask(&config.target, call).await?.outcome;
     Ok(show(outcome, &behind(&admin).await?))

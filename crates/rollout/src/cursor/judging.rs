@@ -92,9 +92,9 @@ impl SourceCore {
     pub(super) fn rolled_back(&mut self, cursor: Digest) {
         self.follows(cursor);
         self.under_way = None;
-        // Changed between the rollback's proposal and its record.
-        if let Some(seen) = self.seen.filter(|seen| *seen != cursor) {
-            self.propose(seen);
+        // It changed between the rollback's proposal and its record, or was not read as it was then.
+        if self.policy.enabled && self.seen != Some(cursor) {
+            self.read();
         }
     }
 

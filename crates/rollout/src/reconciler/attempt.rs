@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{AttemptId, CandidateOutcome, Diff, NodeId, Owner, Revision, Snapshot, Time};
+use model::{AttemptId, CandidateOutcome, Diff, Digest, NodeId, Owner, Revision, Snapshot, Time};
 
 use crate::{
     Applied, Content, Directive, Kind, Outcome, Proposal, ProposalId, Reason, Record, Refusal, Rejection, Source,
@@ -44,8 +44,9 @@ pub(super) struct Decided {
     kind: Kind,
     revision: Revision,
     parent: Revision,
+    layers: Digest,
     diff: Diff,
-    cursors: BTreeMap<Owner, model::Digest>,
+    cursors: BTreeMap<Owner, Digest>,
     votes: BTreeMap<NodeId, Vec<CandidateOutcome>>,
 }
 
@@ -207,8 +208,9 @@ impl<P> Rollout<P> {
                     Ballot::Yes(outcomes) => (node, outcomes),
                 });
                 let votes: BTreeMap<_, _> = votes.collect();
-                let Proposal { id, source, kind, base: _, content, payload, cursors, without } = waiting.proposal;
-                let record = self.record(attempt.id, content, source, kind, diff, votes);
+                let Proposal { id, source, kind, base: _, content, layers, payload, cursors, without } =
+                    waiting.proposal;
+                let record = self.record(attempt.id, (content, layers), source, kind, diff, votes);
                 self.append(
                     now,
                     attempt.stages,
@@ -231,7 +233,7 @@ impl<P> Rollout<P> {
     fn record(
         &self,
         attempt: AttemptId,
-        content: Content,
+        (content, layers): (Content, Digest),
         source: Source,
         kind: Kind,
         diff: Diff,
@@ -243,6 +245,7 @@ impl<P> Rollout<P> {
             revision: parent.max(self.highest).next(),
             parent,
             content,
+            layers,
             source,
             kind,
             diff,
@@ -259,6 +262,7 @@ impl<P> Rollout<P> {
             kind: record.kind,
             revision: record.revision,
             parent: record.parent,
+            layers: record.layers,
             diff: record.diff.clone(),
             cursors: record.cursors.clone(),
             votes: record.votes.clone(),
@@ -294,7 +298,7 @@ impl<P> Rollout<P> {
         };
         decided.revision = revision;
         attempt.stages.append = now.since(attempt.since);
-        self.head = Some(Head { revision, content: attempt.content.clone() });
+        self.head = Some(Head { revision, content: attempt.content.clone(), layers: decided.layers });
         self.highest = self.highest.max(revision);
         self.notice(Notice::Committed {
             attempt: id,
@@ -342,7 +346,7 @@ impl<P> Rollout<P> {
         let Some(mut attempt) = self.attempt.take_if(|attempt| attempt.is_swapping()) else { return };
         attempt.stages.swap = attempt.lap(now);
         let Stage::Swapping { decided, .. } = attempt.stage else { return };
-        let head = Head { revision: decided.revision, content: attempt.content };
+        let head = Head { revision: decided.revision, content: attempt.content, layers: decided.layers };
         let (there, not): (Vec<_>, Vec<_>) = self.routers.iter().partition(|(_, router)| router.has(&head));
         let names = |routers: Vec<(&NodeId, _)>| routers.into_iter().map(|(node, _)| node.clone()).collect();
         let applied = Applied {
@@ -402,7 +406,8 @@ impl<P> Rollout<P> {
         self.notice(notice);
         let source = Source { owner: Owner("config-manager".into()), actor: "config-manager".into() };
         let id = self.next_attempt();
-        let record = self.record(id, head.content, source, Kind::Restore, Diff::default(), BTreeMap::new());
+        let wanted = (head.content, head.layers);
+        let record = self.record(id, wanted, source, Kind::Restore, Diff::default(), BTreeMap::new());
         self.append(now, Stages::default(), None, record);
         true
     }

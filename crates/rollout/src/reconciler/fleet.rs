@@ -81,7 +81,7 @@ impl<P> Rollout<P> {
     }
 
     pub(super) fn offer(&mut self, now: Time, node: &NodeId) {
-        let Some(Head { revision, content }) = self.head.clone() else { return };
+        let Some(Head { revision, content, layers: _ }) = self.head.clone() else { return };
         self.asked(now, node, revision);
         self.send(node, Directive::Offer { revision, content });
     }

@@ -132,7 +132,8 @@ impl<P> Rollout<P> {
         if let Some(base) = proposal.base.filter(|base| *base != head) {
             return Some(Outcome::Refused(Reason::StaleBase { base, head }));
         }
-        let same = self.head.as_ref().is_some_and(|head| head.content.digest == proposal.content.digest);
+        let wanted = (proposal.content.digest, proposal.layers);
+        let same = self.head.as_ref().is_some_and(|head| (head.content.digest, head.layers) == wanted);
         same.then_some(Outcome::NoChange { revision: head })
     }
 

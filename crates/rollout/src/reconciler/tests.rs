@@ -24,6 +24,10 @@ fn attempt(text: &str) -> AttemptId {
     AttemptId { epoch: 7, sequence: text.strip_prefix('#').unwrap().parse().unwrap() }
 }
 
+fn layers(name: &str) -> Digest {
+    Digest::of_bytes(name.as_bytes())
+}
+
 fn refusal(name: &str) -> Refusal {
     match name {
         "secret" => Refusal::Secret("${env:X}".into()),
@@ -52,7 +56,7 @@ impl Bench {
         let number = |text: &str| Revision(text.parse().unwrap());
         match words[0] {
             "head" => {
-                let head = Head { revision: number(words[1]), content: self.content(words[2]) };
+                let head = Head { revision: number(words[1]), content: self.content(words[2]), layers: layers("") };
                 self.core = Rollout::new(self.core.sender().clone(), Some(head));
             }
             "wait" => return self.wait(duration(words[1])),
@@ -120,6 +124,7 @@ impl Bench {
             },
             base: option("base=").map(number),
             content: self.content(words[3]),
+            layers: layers(option("layers=").unwrap_or_default()),
             payload: (),
             cursors: BTreeMap::new(),
             without: option("without=").map(node).into_iter().collect(),
@@ -299,6 +304,31 @@ fn silence_is_a_no_and_leases_are_renewed_until_then() {
         last,
         ["30.0: r1: abort #1", "30.0: 1 refused (heals: true): router r1: no vote arrived in time"],
         "at the deadline and not before"
+    );
+}
+
+#[test]
+fn equal_contents_of_unequal_layers_are_two_revisions() {
+    says(
+        "head 1 a
+         hello r1 1 a
+         propose 1 api:x a base=1
+         > 1 is 1 already
+         propose 2 api:x a base=1 layers=x
+         > r1: prepare #1 a
+         yes r1 #1
+         > append #1 2 after 1: a
+         # what was made of the layers before
+         propose 3 api:y a base=1 layers=y
+         appended #1 2
+         > r1: commit #1 as 2
+         ack r1 2 a
+         > 2 is 2 on {r1}, not on {}
+         > 3 refused (heals: true): it was made for revision 1, and revision 2 is live
+         propose 4 rollback a to=1 layers=x
+         > 4 is 2 already
+         propose 5 rollback a to=1
+         > append #2 3 after 2: a",
     );
 }
 

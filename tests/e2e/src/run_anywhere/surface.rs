@@ -336,7 +336,8 @@ impl Stage<'_> {
         self.wait_stage("preparing")?;
         self.outcome("Rollback", json!({}), "RESULT_APPLIED")?;
         let ended = self.client.finish("overtaken")?;
-        self.hear("an overtaken change", ended).map(drop)
+        self.hear("an overtaken change", ended)?;
+        self.refused(MANAGER, &back, json!({ "timeout": 40 })).map(drop)
     }
 
     fn wait_stage(&mut self, stage: &str) -> Result<(), Fault> {

@@ -1,0 +1,90 @@
+//! A rollback: what it brings back, and what it undoes. The file still says what was undone, and must not bring it back
+//! by itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Digest, Owner, Revision};
+use rollout::cursor;
+use rollout::{ProposalId, Reason};
+
+use super::candidate::{Candidate, Merged, Want};
+use super::outcome::Refused;
+use super::{Done, Engine};
+use crate::command::Asker;
+use crate::log::{Kept, Layer, Log, Unavailable, is_undone};
+use crate::source::text_of;
+
+/// For the file to be read, which may lie on a network: the rollback does without it after that.
+const LOOK_MAX: Duration = Duration::from_millis(250);
+
+impl Engine {
+    /// `to` absent: to the one before the live one, and only while that is live. Whoever asks twice undoes once.
+    pub(super) fn roll_back(&mut self, to: Option<Revision>, base: Option<Revision>, reason: String, asker: Asker) {
+        let base = base.or_else(|| to.is_none().then(|| self.head_revision()));
+        self.apply(Want::Rollback { to: to.unwrap_or(Revision::NONE), base, reason, over: None }, asker);
+    }
+
+    /// What the file says now is what is rolled over: an edit that was not read yet was made before the rollback, too.
+    pub(super) fn look_before_rollback(&mut self, id: ProposalId) {
+        let origin = self.origin.clone();
+        self.work.spawn(async move {
+            let text = tokio::task::spawn_blocking(move || text_of(&origin));
+            let text = tokio::time::timeout(LOOK_MAX, text).await;
+            Done::Looked(id, text.ok().and_then(Result::ok).flatten())
+        });
+    }
+
+    pub(super) fn looked(&mut self, id: ProposalId, text: Option<(Digest, Layer)>) {
+        let (live, digest, recorded) = (self.head_revision(), self.live_digest(), self.layers.clone());
+        let Some(Candidate { want: Want::Rollback { to, over, .. }, .. }) = self.candidates.get_mut(&id) else {
+            return;
+        };
+        *over = text.as_ref().map(|(digest, _)| *digest);
+        let (to, log) = (*to, self.log.clone());
+        self.work.spawn_blocking(move || {
+            let target = if to == Revision::NONE { before(&log, live) } else { Ok(to) };
+            let kept = target.and_then(|target| log.kept(target));
+            let merged = kept.map(|kept| brought_back(kept, text).with_recorded(digest, &recorded));
+            Done::Merged(id, merged.map_err(Refused::from))
+        });
+    }
+
+    /// What is being judged of the file ends here, wherever it is: were it refused later, that would be said of what
+    /// nobody asks for.
+    pub(super) fn undo(&mut self, by: ProposalId, cursor: Option<Digest>) {
+        self.undone = cursor.filter(|said| is_undone(&self.layers, *said));
+        self.refusal = None;
+        if let Some(cursor) = cursor {
+            self.tell_source(cursor::Event::RolledBack { cursor });
+        }
+        let of_file = |_: &_, candidate: &mut Candidate| matches!(candidate.want, Want::File { .. });
+        for (_, candidate) in self.candidates.extract_if(.., of_file).collect::<Vec<_>>() {
+            self.refused(candidate, Refused::Reason(Reason::Overtaken { by }));
+        }
+    }
+}
+
+/// A file that differs from what it said then in its comments alone is not undone: it is recorded as it is now.
+fn brought_back(kept: Kept, text: Option<(Digest, Layer)>) -> Merged {
+    let mut merged = Merged::from(kept);
+    if let (Some((_, now)), Some(then)) = (text, merged.layers.get(&Owner::file()))
+        && now.means(then)
+    {
+        Arc::make_mut(&mut merged.layers).insert(Owner::file(), now);
+    }
+    merged
+}
+
+/// The one that the live one came after. A rollback is not undone by another one: that would bring back what is bad.
+fn before(log: &Log, live: Revision) -> Result<Revision, Unavailable> {
+    if live == Revision::NONE {
+        return Err(Unavailable::Unknown { revision: live, oldest: live, newest: live });
+    }
+    let record = log.revision(live)?.0;
+    match record.parent {
+        _ if record.is_rollback() => Err(Unavailable::RolledBack { revision: live, by: record.source }),
+        Revision::NONE => Err(Unavailable::First { revision: live }),
+        parent => Ok(parent),
+    }
+}

@@ -1,0 +1,152 @@
+//! What a rollback undoes, and that it stays undone.
+
+use tonic::Code;
+use wire::pb::config::v1::{self as pb, outcome::Result as Ended};
+
+use super::world::{World, applied, servers};
+use crate::SourceState;
+
+const EAGER: &str = "hot_reload: { watcher: { poll_interval_ms: 100, debounce_ms: 50 } }\n";
+const AT_REQUEST: &str = "hot_reload: { enabled: false }\n";
+const EXTRA: &str = "servers:\n  - id: extra\n    transport: { type: http, url: \"http://127.0.0.1:9/x\" }\n";
+/// So many servers take long to be taken apart.
+const LARGE: usize = 5000;
+
+impl World {
+    /// At revision 2, and a large file has begun to be judged.
+    async fn judging(more: &str) -> Self {
+        let world = Self::with(&servers(1, EAGER)).await;
+        world.router("r1").await;
+        world.write(&servers(2, EAGER));
+        world.revision(2).await;
+        world.until("applied", |status| status.attempt.is_none()).await;
+        world.write(&servers(LARGE, &format!("{EAGER}{more}")));
+        world.until("judged", |status| status.pending.iter().any(|pending| pending.source == "file")).await;
+        world
+    }
+
+    async fn sources(&self) -> Vec<String> {
+        self.history(false).await.into_iter().map(|revision| revision.source).collect()
+    }
+}
+
+#[tokio::test]
+async fn what_waits_to_be_judged_does_not_go_live_after_the_rollback() {
+    let world = World::judging("").await;
+    world.write(&servers(3, EAGER));
+    while world.history(true).await.iter().all(|record| record.result != "superseded") {}
+    assert_eq!(applied(&world.roll_back(1).await.unwrap()), 3);
+    // It is taken apart after both.
+    assert_eq!(applied(&world.apply("ops", EXTRA, 0).await.unwrap()), 4);
+    assert_eq!(world.sources().await, ["api:ops", "rollback to 1", "file", "file"]);
+    let source = world.status().source.clone();
+    assert_eq!((source.state, source.refusals.len()), (SourceState::Following, 1), "{source:?}");
+}
+
+#[tokio::test]
+async fn what_is_found_wrong_after_the_rollback_is_not_said_of_the_file() {
+    let mut world = World::judging("unknown: 1\n").await;
+    assert_eq!(applied(&world.roll_back(1).await.unwrap()), 3);
+    assert_eq!(applied(&world.apply("ops", EXTRA, 0).await.unwrap()), 4);
+    let undone = |source: &crate::SourceStatus| {
+        assert_eq!((source.state, source.refusals.len()), (SourceState::Following, 1), "{source:?}");
+        assert_eq!(source.violations, []);
+    };
+    undone(&world.status().source);
+    world.stop().await;
+    world.start();
+    let outcome = world.reload(pb::ReloadRequest::default()).await;
+    assert_eq!((outcome.result(), outcome.warnings.len()), (Ended::NoChange, 1), "{outcome:?}");
+    undone(&world.status().source);
+}
+
+#[tokio::test]
+async fn an_edit_before_the_rollback_does_not_undo_it() {
+    let world = World::with(&servers(1, EAGER)).await;
+    world.router("r1").await;
+    world.write(&servers(2, AT_REQUEST));
+    world.until("read at request", |status| status.source.state == SourceState::Disabled).await;
+    world.write(&servers(3, EAGER));
+    assert_eq!(applied(&world.roll_back(1).await.unwrap()), 3);
+    let outcome = world.reload(pb::ReloadRequest::default()).await;
+    assert_eq!((outcome.result(), outcome.revision, outcome.warnings.len()), (Ended::NoChange, 3, 1), "{outcome:?}");
+    assert_eq!(world.sources().await, ["rollback to 1", "file", "file"]);
+    world.write(&servers(4, EAGER));
+    world.revision(4).await;
+}
+
+#[tokio::test]
+async fn an_edit_that_waits_for_a_request_still_does_after_a_rollback() {
+    let world = World::with(&servers(1, AT_REQUEST)).await;
+    world.router("r1").await;
+    world.write(&servers(2, AT_REQUEST));
+    assert_eq!(applied(&world.reload(pb::ReloadRequest::default()).await), 2);
+    world.write(&servers(3, AT_REQUEST));
+    assert_eq!(applied(&world.roll_back(0).await.unwrap()), 3);
+    assert_eq!(applied(&world.reload(pb::ReloadRequest::default()).await), 4);
+}
+
+#[tokio::test]
+async fn who_asks_for_a_rollback_twice_undoes_once() {
+    let world = World::with(&servers(1, EAGER)).await;
+    world.router("r1").await;
+    for revision in 2..=3 {
+        world.write(&servers(usize::try_from(revision).unwrap(), EAGER));
+        world.revision(revision).await;
+    }
+    world.until("applied", |status| status.attempt.is_none()).await;
+    let (one, other) = tokio::join!(world.roll_back(0), world.roll_back(0));
+    let (done, refused): (Vec<_>, Vec<_>) = [one, other].into_iter().partition(Result::is_ok);
+    assert_eq!(done.len(), 1, "{refused:?}");
+    let again = world.roll_back(0).await.unwrap_err();
+    assert_eq!(again.code(), Code::FailedPrecondition);
+    assert!(again.message().starts_with("revision 4 is live, by a rollback to 2 already; name the"), "{again}");
+    let request = pb::RollbackRequest { base_revision: 3, ..pb::RollbackRequest::default() };
+    let stale = world.client().rollback(request).await.unwrap_err();
+    assert_eq!(stale.code(), Code::Aborted);
+    assert!(stale.message().contains("made for revision 3, and revision 4 is live"), "{stale}");
+    assert_eq!(world.content(0).await.content, world.content(2).await.content);
+    // With a number there is no doubt.
+    assert_eq!(applied(&world.roll_back(1).await.unwrap()), 5);
+    assert_eq!(world.roll_back(1).await.unwrap().result(), Ended::NoChange);
+}
+
+#[tokio::test]
+async fn a_layer_that_changes_nothing_is_on_record_all_the_same() {
+    let mut world = World::with(&servers(1, EAGER)).await;
+    let router = world.router("r1").await;
+    assert_eq!(applied(&world.apply("ops", &format!("naming: prefix\n{EXTRA}"), 0).await.unwrap()), 2);
+    assert_eq!(applied(&world.apply("ops", "naming: prefix\n", 0).await.unwrap()), 3);
+    let in_other_words = world.apply("ops", "# as it was\nnaming: 'prefix'\n", 0).await.unwrap();
+    assert_eq!((in_other_words.result(), in_other_words.revision), (Ended::NoChange, 3));
+    world.write(&servers(1, &format!("naming: none\n{EAGER}")));
+    world.until("refused", |status| !status.source.violations.is_empty()).await;
+    // It is the default, so nothing that is live changes with it.
+    assert_eq!(applied(&world.apply("ops", "", 0).await.unwrap()), 4);
+    world.stop().await;
+    world.start();
+    drop(router);
+    let router = world.router("r1").await;
+    assert_eq!(world.reload(pb::ReloadRequest::default()).await.violations, []);
+    router.has(5).await;
+    // With the layers of then, which a change of the file meets again.
+    assert_eq!(applied(&world.roll_back(3).await.unwrap()), 6);
+    world.write(&servers(2, &format!("naming: none\n{EAGER}")));
+    world.until("refused", |status| !status.source.violations.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_file_that_differs_in_comments_from_what_is_brought_back_is_not_undone() {
+    let mut world = World::with(&servers(1, EAGER)).await;
+    world.router("r1").await;
+    world.write(&format!("# only words\n{}", servers(1, EAGER)));
+    assert_eq!(world.reload(pb::ReloadRequest::default()).await.result(), Ended::NoChange);
+    assert_eq!(applied(&world.apply("ops", EXTRA, 0).await.unwrap()), 2);
+    assert_eq!(applied(&world.roll_back(1).await.unwrap()), 3);
+    assert_eq!(world.status().source.refusals, []);
+    world.stop().await;
+    world.start();
+    let outcome = world.reload(pb::ReloadRequest::default()).await;
+    assert_eq!((outcome.result(), outcome.warnings.len()), (Ended::NoChange, 0), "{outcome:?}");
+    assert_eq!(world.status().source.refusals, []);
+}
