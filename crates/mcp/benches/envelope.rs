@@ -82,10 +82,9 @@ fn scan_and_splice(bencher: Bencher<'_, '_>, size: usize) {
 fn sse_event(bencher: Bencher<'_, '_>, size: usize) {
     let mut stream = Vec::new();
     mcp::sse::Frame::message(&call(size)).write(&mut stream);
-    bencher.counter(BytesCount::new(stream.len())).bench(|| {
-        let mut events = Vec::new();
-        mcp::sse::Decoder::new(1 << 20).push(black_box(&stream), &mut events).map(|()| events)
-    });
+    bencher
+        .counter(BytesCount::new(stream.len()))
+        .bench(|| mcp::sse::Decoder::new(1 << 20).next(&mut black_box(&*stream)));
 }
 
 /// A whole merge: 200 backends of 20 tools.

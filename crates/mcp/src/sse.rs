@@ -1,8 +1,8 @@
 //! Server-sent events: an incremental decoder for what backends send and the encoder for what clients get.
 //!
 //! The decoder takes any division into chunks and any of the three line ends (some servers write CRLF). It follows the
-//! WHATWG rules but for one point: a block with only `id` or `retry` is handed out too, with empty data, because MCP
-//! resumption is built on such events.
+//! WHATWG rules but for two points. A block with only `id` or `retry` is handed out too, with empty data, because MCP
+//! resumption is built on such events. And so is an event of a type other than `message`: no client of MCP reads its data.
 
 #[cfg(test)]
 mod tests;
@@ -12,9 +12,7 @@ mod tests;
 pub struct Event {
     /// The block's own `id`; the caller keeps the latest for `Last-Event-ID`. `Some("")` resets it.
     pub id: Option<String>,
-    /// The `event` field; None means `message`.
-    pub event: Option<String>,
-    /// The `data` lines joined by LF; empty if the block had none. Not yet checked to be UTF-8.
+    /// The `data` lines joined by LF; empty if the block had none, or is no message. Not yet checked to be UTF-8.
     pub data: Vec<u8>,
     /// Milliseconds to wait before reconnecting.
     pub retry: Option<u64>,
@@ -37,6 +35,8 @@ pub struct Decoder {
     /// The beginning of a line whose end has not come yet.
     line: Vec<u8>,
     pending: Event,
+    /// The `event` field of `pending` names another type than `message`.
+    foreign: bool,
     /// Something of `pending` was set, so a blank line hands it out.
     started: bool,
     /// `pending.data` has its first line, so the next one is set off by LF.
@@ -56,6 +56,7 @@ impl Decoder {
             limit,
             line: Vec::new(),
             pending: Event::default(),
+            foreign: false,
             started: false,
             has_data: false,
             after_cr: false,
@@ -64,12 +65,12 @@ impl Decoder {
         }
     }
 
-    /// Reads `chunk` and appends the events it completes to `out`. What the stream leaves unfinished at its end is no
-    /// event.
+    /// The next event that `chunk` completes; what has been read is taken off it. One at a time, since a few bytes can be
+    /// an event, which is larger than they are. What the stream leaves unfinished at its end is no event.
     ///
     /// # Errors
-    /// [`EventTooLarge`]; every later call then fails too. Events before the large one are in `out`.
-    pub fn push(&mut self, mut chunk: &[u8], out: &mut Vec<Event>) -> Result<(), EventTooLarge> {
+    /// [`EventTooLarge`]; every later call then fails too.
+    pub fn next(&mut self, chunk: &mut &[u8]) -> Result<Option<Event>, EventTooLarge> {
         if self.failed {
             return Err(EventTooLarge { limit: self.limit });
         }
@@ -77,38 +78,42 @@ impl Decoder {
             if self.after_cr {
                 self.after_cr = false;
                 if chunk[0] == b'\n' {
-                    chunk = &chunk[1..];
+                    *chunk = &chunk[1..];
                     continue;
                 }
             }
             let Some(end) = memchr::memchr2(b'\n', b'\r', chunk) else {
                 self.check(chunk.len())?;
                 self.line.extend_from_slice(chunk);
-                return Ok(());
+                *chunk = &[];
+                return Ok(None);
             };
             self.check(end)?;
             self.after_cr = chunk[end] == b'\r';
-            if self.line.is_empty() {
-                self.line_ended(&chunk[..end], out);
+            let event = if self.line.is_empty() {
+                self.line_ended(&chunk[..end])
             } else {
                 let mut line = std::mem::take(&mut self.line);
                 line.extend_from_slice(&chunk[..end]);
-                self.line_ended(&line, out);
+                let event = self.line_ended(&line);
                 line.clear();
                 line.shrink_to(LINE_KEPT);
                 self.line = line;
+                event
+            };
+            *chunk = &chunk[end + 1..];
+            if event.is_some() {
+                return Ok(event);
             }
-            chunk = &chunk[end + 1..];
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Bytes of the event that has begun and not ended.
     #[must_use]
     pub fn held(&self) -> usize {
-        let Event { id, event, data, .. } = &self.pending;
-        let fields = [id, event].into_iter().flatten().map(String::len).sum::<usize>();
-        self.line.len() + data.len() + fields
+        let Event { id, data, .. } = &self.pending;
+        self.line.len() + data.len() + id.as_ref().map_or(0, String::len)
     }
 
     fn check(&mut self, more: usize) -> Result<(), EventTooLarge> {
@@ -119,17 +124,17 @@ impl Decoder {
         Ok(())
     }
 
-    fn line_ended(&mut self, mut line: &[u8], out: &mut Vec<Event>) {
+    fn line_ended(&mut self, mut line: &[u8]) -> Option<Event> {
         if std::mem::take(&mut self.at_start) {
             line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
         }
         if line.is_empty() {
-            let event = std::mem::take(&mut self.pending);
+            let mut event = std::mem::take(&mut self.pending);
             self.has_data = false;
-            if std::mem::take(&mut self.started) {
-                out.push(event);
+            if std::mem::take(&mut self.foreign) {
+                event.data = Vec::new();
             }
-            return;
+            return std::mem::take(&mut self.started).then_some(event);
         }
         let (field, value) = match memchr::memchr(b':', line) {
             Some(colon) => (&line[..colon], line[colon + 1..].strip_prefix(b" ").unwrap_or_else(|| &line[colon + 1..])),
@@ -144,7 +149,7 @@ impl Decoder {
                 self.pending.data.extend_from_slice(value);
                 self.started = true;
             }
-            b"event" => self.pending.event = Some(text()).filter(|name| !name.is_empty()),
+            b"event" => self.foreign = !matches!(value, b"" | b"message"),
             b"id" if memchr::memchr(0, value).is_none() => {
                 self.pending.id = Some(text());
                 self.started = true;
@@ -157,6 +162,7 @@ impl Decoder {
             }
             _ => {} // comments have an empty field name; unknown fields are ignored
         }
+        None
     }
 }
 

@@ -127,13 +127,15 @@ impl McpClient {
     }
 
     async fn answer_in_stream(&self, mut body: Incoming, id: u64) -> Result<Answer, Failure> {
-        let (mut decoder, mut events) = (sse::Decoder::new(EVENT_MAX), Vec::new());
+        let mut decoder = sse::Decoder::new(EVENT_MAX);
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| self.broken(&error))?;
             let Ok(data) = frame.into_data() else { continue };
-            decoder.push(&data, &mut events).map_err(|error| self.refused(error.to_string()))?;
-            if let Some(answer) = events.drain(..).find_map(|event| answer(&event.data, id)) {
-                return Ok(answer);
+            let mut data = &*data;
+            while let Some(event) = decoder.next(&mut data).map_err(|error| self.refused(error.to_string()))? {
+                if let Some(answer) = answer(&event.data, id) {
+                    return Ok(answer);
+                }
             }
         }
         Err(self.refused("with a stream that ended before the response".to_owned()))

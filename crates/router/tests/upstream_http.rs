@@ -12,6 +12,8 @@ mod half_read;
 mod manners;
 #[path = "upstream_http/raw.rs"]
 mod raw;
+#[path = "upstream_http/resumed.rs"]
+mod resumed;
 #[path = "upstream_http/said.rs"]
 mod said;
 #[path = "upstream_http/server.rs"]

@@ -7,8 +7,11 @@ use super::{Decoder, Event, EventTooLarge, Frame};
 fn decode<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<Event> {
     let mut decoder = Decoder::new(1 << 16);
     let mut events = Vec::new();
-    for chunk in chunks {
-        decoder.push(chunk, &mut events).unwrap();
+    for mut chunk in chunks {
+        while let Some(event) = decoder.next(&mut chunk).unwrap() {
+            events.push(event);
+        }
+        assert!(chunk.is_empty());
     }
     events
 }
@@ -35,7 +38,9 @@ fn blocks() {
     check("data:\ndata:\n\n", &[data("\n")]);
     check("unknown: 1\n\nevent: x\n\ndata: a\n\n", &[data("a")]);
     check("data: unfinished\n", &[]);
-    check("event: endpoint\ndata: /m?id=1\n\n", &[Event { event: Some("endpoint".into()), ..data("/m?id=1") }]);
+    check("event: message\ndata: a\n\nevent\ndata: b\n\n", &[data("a"), data("b")]);
+    check("event: endpoint\ndata: /m?id=1\n\ndata: a\n\n", &[data(""), data("a")]);
+    check("data: 1\nid: 7\nevent: Message\n\n", &[Event { id: Some("7".into()), ..data("") }]);
     check("id: 7\nretry: 250\ndata:\n\n", &[Event { id: Some("7".into()), retry: Some(250), ..data("") }]);
     check(
         "retry: 5\n\nretry: x\n\nid\n\nid: a\0b\n\n",
@@ -47,11 +52,19 @@ fn blocks() {
 fn a_large_event_ends_the_stream() {
     for stream in [&b"data: 0123456789"[..], b"data: 0123\ndata: 4567\n\n"] {
         let mut decoder = Decoder::new(12);
-        let mut events = Vec::new();
-        decoder.push(b"data: ok\n\n", &mut events).unwrap();
-        assert_eq!(decoder.push(stream, &mut events), Err(EventTooLarge { limit: 12 }));
-        assert_eq!(decoder.push(b"\n", &mut events), Err(EventTooLarge { limit: 12 }));
-        assert_eq!(events, [data("ok")]);
+        assert_eq!(decoder.next(&mut &b"data: ok\n\n"[..]), Ok(Some(data("ok"))));
+        assert_eq!(decoder.next(&mut &stream[..]), Err(EventTooLarge { limit: 12 }));
+        assert_eq!(decoder.next(&mut &b"\n"[..]), Err(EventTooLarge { limit: 12 }));
+    }
+}
+
+#[test]
+fn what_follows_an_event_stays_bytes() {
+    let stream = "id\n\n".repeat(32_000);
+    let (mut decoder, mut left) = (Decoder::new(1 << 16), stream.as_bytes());
+    for read in 1..=3 {
+        assert_eq!(decoder.next(&mut left).unwrap().unwrap().id.as_deref(), Some(""));
+        assert_eq!((left.len(), decoder.held()), (stream.len() - 4 * read, 0));
     }
 }
 
@@ -59,11 +72,11 @@ fn a_large_event_ends_the_stream() {
 fn what_is_held_of_an_event_counts_with_its_fields_and_is_given_back() {
     let mut decoder = Decoder::new(1 << 20);
     let mut push = |text: &str| {
-        decoder.push(text.as_bytes(), &mut Vec::new()).unwrap();
+        drop(decoder.next(&mut text.as_bytes()).unwrap());
         (decoder.held(), decoder.line.capacity())
     };
     let long = "x".repeat(100_000);
-    assert_eq!(push(&format!("id: {long}\nevent: {long}\ndata: {long}\ndata")).0, 300_004);
+    assert_eq!(push(&format!("id: {long}\nevent: {long}\ndata: {long}\ndata")).0, 200_004);
     push(&long);
     let (held, kept) = push("\n\n");
     assert!(held == 0 && kept <= super::LINE_KEPT, "{held} {kept}");

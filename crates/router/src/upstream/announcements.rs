@@ -8,8 +8,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
-use http_body::Frame;
-use http_body_util::BodyExt;
 use mcp::sse::{Decoder, Event};
 use runtime::Backoff;
 use tokio::time::Instant;
@@ -19,7 +17,7 @@ use super::http::{Aside, HttpLink};
 use super::http_answer::{Media, form, media};
 use super::http_pool::{self, Body};
 use super::http_target::{LAST_EVENT_ID, event_id};
-use super::http1::Http1Error;
+use super::http1::{Http1Error, READ_MAX};
 use super::inbound::{Inbound, read};
 use super::unasked::Pace;
 use super::{Doubt, Link};
@@ -136,21 +134,20 @@ impl Listener {
 
     async fn read(&mut self, endpoint: &Arc<Endpoint>, mut body: Body) -> End {
         let mut decoder = Decoder::new(MAX_EVENT);
-        let (mut events, mut retry, mut carried) = (Vec::new(), None, false);
+        let (mut retry, mut carried) = (None, false);
         let opened = Instant::now();
-        while let Some(Ok(frame)) = self.frame(endpoint, &mut body).await {
-            let Ok(data) = frame.into_data() else { continue };
-            let before = decoder.held();
-            let outcome = decoder.push(&data, &mut events);
-            let messages: usize = events.iter().map(|event| event.data.len()).sum();
-            self.pace.read((before + data.len()).saturating_sub(decoder.held() + messages));
-            let mut list_changed = false;
-            for event in events.drain(..) {
+        while let Some(Ok(piece)) = self.piece(endpoint, &mut body, decoder.held()).await {
+            let (mut piece, mut list_changed) = (&*piece, false);
+            let outcome = loop {
                 poll_fn(|context| self.pace.poll_turn(context)).await;
+                let event = match self.pace.next(&mut decoder, &mut piece) {
+                    Ok(Some(event)) => event,
+                    outcome => break outcome,
+                };
                 retry = event.retry.map(Duration::from_millis).or(retry);
                 carried |= !event.data.is_empty();
                 list_changed |= self.hear(endpoint, &event);
-            }
+            };
             if list_changed {
                 endpoint.tell(EndpointEvent::ListChanged);
             }
@@ -162,10 +159,10 @@ impl Listener {
     }
 
     /// The next piece, once what was said before is paid for.
-    async fn frame(&mut self, endpoint: &Endpoint, body: &mut Body) -> Option<Result<Frame<Bytes>, Http1Error>> {
+    async fn piece(&mut self, endpoint: &Endpoint, body: &mut Body, held: usize) -> Option<Result<Bytes, Http1Error>> {
         poll_fn(|context| self.pace.poll_turn(context)).await;
         poll_fn(|context| self.pace.poll_read(&endpoint.together, context)).await;
-        body.frame().await
+        poll_fn(|context| body.poll_piece(held.min(READ_MAX), context)).await
     }
 
     /// Whether it says that the list has changed.

@@ -71,6 +71,44 @@ impl Asides {
             Aside::Cancellation => &self.cancellations,
         }
     }
+
+    /// Posts to the target that `owner` has, in a task of its own on the control thread. Whether there was room for it.
+    fn post<T: Send + Sync + 'static>(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        (owner, target): (&Arc<T>, fn(&T) -> Option<&Target>),
+        (aside, message): (Aside, Vec<u8>),
+    ) -> bool {
+        let Ok(place) = Arc::clone(self.of(aside)).try_acquire_owned() else {
+            metrics::counter!("only1mcp_router_asides_dropped_total").increment(1);
+            return false;
+        };
+        let (endpoint_, owner) = (Arc::clone(endpoint), Arc::clone(owner));
+        endpoint.upstreams.tasks.spawn_on(&endpoint.upstreams.control, "upstream notification", async move {
+            let Some(target) = target(&owner) else { return };
+            let limit = endpoint_.limits().connect;
+            let posted = http_answer::post(&endpoint_, target, Bytes::from(message));
+            match tokio::time::timeout(limit, posted).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(backend = %endpoint_.key.backend, %error, "not delivered"),
+                Err(_) => tracing::debug!(backend = %endpoint_.key.backend, "not delivered in time"),
+            }
+            drop(place);
+        });
+        true
+    }
+}
+
+/// A session that has begun, as far as the head of the answer to `initialize` says: a server may ask before it answers.
+pub(super) struct Beginning {
+    target: Target,
+    asides: Asides,
+}
+
+impl Beginning {
+    pub(super) fn reply(self: &Arc<Self>, endpoint: &Arc<Endpoint>, message: Vec<u8>) -> bool {
+        self.asides.post(endpoint, (self, |beginning| Some(&beginning.target)), (Aside::Reply, message))
+    }
 }
 
 /// For telling a server that a session ends.
@@ -93,7 +131,9 @@ impl HttpLink {
         }
         // Some servers send a session id with a refusal, too; it is none.
         let session = response.headers().get(SESSION).filter(|_| response.status().is_success()).cloned();
-        let exchange = Exchange::new(endpoint, None, Restore::new(&call, id));
+        let beginning = Beginning { target: target.clone().in_session(session.as_ref()), asides: Asides::new() };
+        let mut exchange = Exchange::new(endpoint, None, Restore::new(&call, id));
+        exchange.beginning = Some(beginning.into());
         let response = match http_answer::accept(exchange, response).await {
             Ok(Answer::Whole(response)) => response,
             Ok(Answer::Events(mut events)) => ask::last(&mut events).await.map_err(failed)?,
@@ -144,26 +184,14 @@ impl HttpLink {
         }
     }
 
-    /// Sends a notification or a reply of ours, in a task of its own on the control thread. Whether there was room for it.
+    /// Sends a notification or a reply of ours. Whether there was room for it.
     pub(super) fn post_aside(endpoint: &Arc<Endpoint>, link: &Arc<Link>, aside: Aside, message: Vec<u8>) -> bool {
         let Link::Http(http) = &**link else { return false };
-        let Ok(place) = Arc::clone(http.life.asides.of(aside)).try_acquire_owned() else {
-            metrics::counter!("only1mcp_router_asides_dropped_total").increment(1);
-            return false;
-        };
-        let (endpoint_, link) = (Arc::clone(endpoint), Arc::clone(link));
-        endpoint.upstreams.tasks.spawn_on(&endpoint.upstreams.control, "upstream notification", async move {
-            let Link::Http(http) = &*link else { return };
-            let limit = endpoint_.limits().connect;
-            let posted = http_answer::post(&endpoint_, &http.target, Bytes::from(message));
-            match tokio::time::timeout(limit, posted).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(backend = %endpoint_.key.backend, %error, "not delivered"),
-                Err(_) => tracing::debug!(backend = %endpoint_.key.backend, "not delivered in time"),
-            }
-            drop(place);
-        });
-        true
+        http.life.asides.post(endpoint, (link, Self::target_of), (aside, message))
+    }
+
+    fn target_of(link: &Link) -> Option<&Target> {
+        if let Link::Http(http) = link { Some(&http.target) } else { None }
     }
 
     /// The configured headers have other values now than when the session began.

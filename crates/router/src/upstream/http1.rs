@@ -25,15 +25,16 @@ use tokio_util::io::poll_read_buf;
 use crate::in_flight::life;
 pub(super) use stream::Stream;
 
-/// Bytes of the head of a response.
+/// Bytes of the head of a response, and of all interim ones before it.
 const HEAD_MAX: usize = 64 << 10;
 const HEADERS_MAX: usize = 100;
-/// Bytes of a chunk's size line and of one trailer.
+/// Bytes of a chunk's size line, and of all trailers.
 const LINE_MAX: usize = 4 << 10;
 /// A body up to this long goes out in one piece with its head.
 const JOINED_MAX: usize = 16 << 10;
-/// Room made for each read.
+/// Room made for a read, at least and at most.
 const READ: usize = 8 << 10;
+pub(super) const READ_MAX: usize = 128 << 10;
 
 /// A request: mostly the head its target has ready, and a body.
 #[derive(Debug, Clone)]
@@ -80,6 +81,8 @@ pub(super) struct Connection {
     /// Read and not used yet.
     input: BytesMut,
     output: Output,
+    /// Bytes of interim responses to the present request.
+    interim: usize,
 }
 
 /// A request on its way out.
@@ -163,12 +166,13 @@ pub(super) enum Chunk {
     Data(u64),
     /// The line end after the data.
     End,
-    Trailers,
+    /// So many bytes of them were read.
+    Trailers(usize),
 }
 
 impl Connection {
     pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, input: BytesMut::with_capacity(READ), output: Output::default() }
+        Self { stream, input: BytesMut::with_capacity(READ), output: Output::default(), interim: 0 }
     }
 
     /// Whether the server has closed it, or said something that nobody asked for: then it is of no use. `look`: ask the
@@ -190,6 +194,7 @@ impl Connection {
     /// that it is dropped when it is written, however long the answer takes; if nothing was written, `request` has it again.
     pub(super) async fn exchange(&mut self, request: &mut Request<'_>) -> Result<Head, Failed> {
         self.output.begin(request);
+        self.interim = 0;
         let mut broken = None;
         let outcome = poll_fn(|context| self.poll_exchange(&mut broken, context)).await;
         if matches!(outcome, Err(Failed { sent: false, .. })) && !self.output.rest.is_empty() {
@@ -233,15 +238,20 @@ impl Connection {
     /// Skips interim responses.
     fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Head, Http1Error>> {
         loop {
+            let before = self.input.len();
             while let Some(head) = parse(&mut self.input)? {
                 match head.status.as_u16() {
                     101 => {
                         return Poll::Ready(Err(Http1Error::Malformed("it switches to a protocol nobody asked for")));
                     }
+                    100..=199 if self.interim + before - self.input.len() > HEAD_MAX => {
+                        return Poll::Ready(Err(Http1Error::Malformed("its interim responses are too long")));
+                    }
                     100..=199 => {}
                     _ => return Poll::Ready(Ok(head)),
                 }
             }
+            self.interim += before - self.input.len();
             if self.input.len() > HEAD_MAX {
                 return Poll::Ready(Err(Http1Error::Malformed("its head is too long")));
             }
@@ -258,10 +268,12 @@ impl Connection {
         Poll::Ready(Ok(count))
     }
 
-    /// The next piece of a body; none after its end, which `framing` then says.
+    /// The next piece of a body; none after its end, which `framing` then says. Where it says that much is to come, up to
+    /// `ahead` bytes are read at once.
     pub(super) fn poll_body(
         &mut self,
         framing: &mut Framing,
+        ahead: usize,
         context: &mut Context<'_>,
     ) -> Poll<Result<Option<Bytes>, Http1Error>> {
         if self.output.open
@@ -278,7 +290,7 @@ impl Connection {
             }
             let want = match *framing {
                 Framing::Length(left) | Framing::Chunked(Chunk::Data(left)) => {
-                    usize::try_from(left).unwrap_or(usize::MAX).clamp(READ, 16 * READ)
+                    usize::try_from(left).unwrap_or(usize::MAX).clamp(READ, ahead.max(READ))
                 }
                 Framing::Chunked(_) | Framing::UntilClose | Framing::Done => READ,
             };
@@ -431,7 +443,7 @@ impl Framing {
                 Self::Chunked(Chunk::Size) => match httparse::parse_chunk_size(input) {
                     Ok(httparse::Status::Complete((length, size))) => {
                         input.advance(length);
-                        *self = Self::Chunked(if size == 0 { Chunk::Trailers } else { Chunk::Data(size) });
+                        *self = Self::Chunked(if size == 0 { Chunk::Trailers(0) } else { Chunk::Data(size) });
                     }
                     Ok(httparse::Status::Partial) if input.len() <= LINE_MAX => return Ok(Taken::More),
                     Ok(httparse::Status::Partial) | Err(_) => {
@@ -448,19 +460,16 @@ impl Framing {
                     input.advance(2);
                     *self = Self::Chunked(Chunk::Size);
                 }
-                Self::Chunked(Chunk::Trailers) => {
-                    let Some(end) = memchr::memchr(b'\n', input) else {
-                        let fits = input.len() <= LINE_MAX;
-                        return if fits {
-                            Ok(Taken::More)
-                        } else {
-                            Err(Http1Error::Malformed("a trailer is too long"))
-                        };
-                    };
-                    let line = input.split_to(end + 1);
-                    if line.trim_ascii().is_empty() {
-                        *self = Self::Done;
+                Self::Chunked(Chunk::Trailers(before)) => {
+                    let end = memchr::memchr(b'\n', input);
+                    let read = before + end.map_or(input.len(), |end| end + 1);
+                    if read > LINE_MAX {
+                        return Err(Http1Error::Malformed("its trailers are too long"));
                     }
+                    let Some(end) = end else { return Ok(Taken::More) };
+                    let last = input[..end].trim_ascii().is_empty();
+                    input.advance(end + 1);
+                    *self = if last { Self::Done } else { Self::Chunked(Chunk::Trailers(read)) };
                 }
             }
         }

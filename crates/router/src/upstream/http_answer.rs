@@ -13,7 +13,7 @@ use model::Transport;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::http::{Aside, HttpLink};
+use super::http::{Aside, Beginning, HttpLink};
 use super::http_events::HttpEvents;
 use super::http_pool::{self, Body};
 use super::http_target::Target;
@@ -35,13 +35,15 @@ pub(super) struct Exchange {
     pub(super) endpoint: Arc<Endpoint>,
     /// Absent for `initialize`, which may not be cancelled and has no session to lose.
     pub(super) link: Option<Arc<Link>>,
+    /// Of `initialize` alone.
+    pub(super) beginning: Option<Arc<Beginning>>,
     pub(super) restore: Restore,
     out: bool,
 }
 
 impl Exchange {
     pub(super) fn new(endpoint: &Arc<Endpoint>, link: Option<&Arc<Link>>, restore: Restore) -> Self {
-        Self { endpoint: Arc::clone(endpoint), link: link.cloned(), restore, out: true }
+        Self { endpoint: Arc::clone(endpoint), link: link.cloned(), beginning: None, restore, out: true }
     }
 
     /// It has its answer, or will never have one.
@@ -57,9 +59,13 @@ impl Exchange {
         self.endpoint.limits().response_bytes
     }
 
-    /// Says something to the server beside the exchange, in its session. Whether it is on its way.
-    pub(super) fn aside(&self, aside: Aside, message: Vec<u8>) -> bool {
-        self.link.as_ref().is_some_and(|link| HttpLink::post_aside(&self.endpoint, link, aside, message))
+    /// Replies to the server beside the exchange, in its session. Whether the reply is on its way.
+    pub(super) fn reply(&self, message: Vec<u8>) -> bool {
+        match (&self.link, &self.beginning) {
+            (Some(link), _) => HttpLink::post_aside(&self.endpoint, link, Aside::Reply, message),
+            (None, Some(beginning)) => beginning.reply(&self.endpoint, message),
+            (None, None) => false,
+        }
     }
 
     /// The answer in a message that must be one.
@@ -100,8 +106,9 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if self.out {
-            self.aside(Aside::Cancellation, message::cancelled(&self.restore.id.to_string(), None));
+        if let Some(link) = self.link.as_ref().filter(|_| self.out) {
+            let message = message::cancelled(&self.restore.id.to_string(), None);
+            HttpLink::post_aside(&self.endpoint, link, Aside::Cancellation, message);
         }
     }
 }

@@ -9,20 +9,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use futures_util::Stream;
 use http::{HeaderValue, Method, StatusCode};
-use http_body::Body as _;
-use mcp::sse::{Decoder, Event};
+use mcp::sse::{Decoder, Event, EventTooLarge};
 use runtime::Backoff;
 use tokio::time::Instant;
 
 use super::Link;
 use super::half_read::{HalfRead, Refused};
-use super::http::Aside;
 use super::http_answer::{Exchange, Media, explained, form, media, too_large};
 use super::http_pool::{self, Body};
 use super::http_target::{LAST_EVENT_ID, event_id};
+use super::http1::READ_MAX;
 use super::inbound::{Inbound, read};
 use super::unasked::Pace;
 use crate::beside::{LONG, beside};
@@ -34,11 +33,10 @@ pub(super) struct HttpEvents {
     exchange: Exchange,
     from: Source,
     decoder: Decoder,
-    events: VecDeque<Event>,
+    /// What was read and is not decoded. It stays bytes until its client has taken what came before.
+    piece: Bytes,
     /// A large message that is being read beside the core.
     sorting: Option<Pin<Box<dyn Future<Output = (Inbound, Vec<u8>)> + Send>>>,
-    /// After these came more than may be kept of one event.
-    too_much: bool,
     ready: VecDeque<Bytes>,
     answered: bool,
     pace: Pace,
@@ -47,7 +45,7 @@ pub(super) struct HttpEvents {
     resume: Resume,
     /// Of an event that is not complete.
     half: HalfRead,
-    /// Of the first of `events`, or of what is being sorted, if it is large.
+    /// Of the message that is being sorted, if it is large.
     share: Option<Share>,
     /// There is no room to read on yet.
     waiting: Option<Pin<Box<Waiting>>>,
@@ -59,8 +57,14 @@ type Waiting = dyn Future<Output = (HalfRead, Result<(), Refused>)> + Send;
 enum Source {
     Stream(Body),
     /// The rest of them is being asked for.
-    Resuming(Pin<Box<dyn Future<Output = Result<Body, CallError>> + Send>>),
+    Resuming(Pin<Box<dyn Future<Output = Result<Body, NotResumed>> + Send>>),
     Nowhere,
+}
+
+/// The rest was not to be had; `again`: perhaps it is later. To ask does no harm.
+struct NotResumed {
+    error: CallError,
+    again: bool,
 }
 
 /// What it takes to go on after a stream has ended.
@@ -110,9 +114,8 @@ impl HttpEvents {
             decoder: decoder(&exchange),
             exchange,
             from: Source::Stream(body),
-            events: VecDeque::new(),
+            piece: Bytes::new(),
             sorting: None,
-            too_much: false,
             ready: VecDeque::new(),
             answered: false,
             pace: Pace::default(),
@@ -124,32 +127,37 @@ impl HttpEvents {
         }
     }
 
-    fn take_piece(&mut self, data: &[u8]) {
-        let (before, mut events) = (self.decoder.held(), Vec::new());
-        self.too_much = self.decoder.push(data, &mut events).is_err();
-        let messages: usize = events.iter().map(|event| event.data.len()).sum();
-        self.pace.read((before + data.len()).saturating_sub(self.decoder.held() + messages));
-        if let Some(first) = events.first() {
-            // What is whole is its client's to take, and no longer the server's to end.
-            let whole = std::mem::take(&mut self.half).complete(first.data.len());
-            self.share = whole.map(|(share, _)| share);
-            self.half.try_hold(self.decoder.held(), &self.exchange.endpoint);
+    /// Decodes the next event of what was read.
+    fn take_next(&mut self) -> Result<(), CallError> {
+        let mut left = &*self.piece;
+        let event = self.pace.next(&mut self.decoder, &mut left);
+        match left.len() {
+            // An empty rest would still hold all of it.
+            0 => self.piece = Bytes::new(),
+            left => self.piece.advance(self.piece.len() - left),
         }
-        self.events = events.into();
+        match event {
+            Ok(Some(event)) => self.take_event(event),
+            Ok(None) => Ok(()),
+            Err(EventTooLarge { .. }) => Err(too_large(&self.exchange)),
+        }
     }
 
     fn take_event(&mut self, event: Event) -> Result<(), CallError> {
+        // What is whole is its client's to take, and no longer the server's to end.
+        let whole = std::mem::take(&mut self.half).complete(event.data.len());
         self.resume.fruitless = 0;
         if let Some(id) = event.id.as_deref() {
             self.resume.last_event = event_id(id);
         }
         self.resume.wait = event.retry.map(Duration::from_millis).or(self.resume.wait);
-        // Events without data carry only ids and reconnection times.
+        // Events without a message carry only ids and reconnection times.
         if event.data.is_empty() {
             self.pace.add(0);
             return Ok(());
         }
         self.resume.barren = 0;
+        self.share = whole.map(|(share, _)| share);
         let message = event.data;
         if message.len() > LONG {
             self.sorting = Some(Box::pin(beside(move || (read(&message), message))));
@@ -172,6 +180,8 @@ impl HttpEvents {
             {
                 self.unmatched(&found, &message);
             }
+            Inbound::Answer { .. } | Inbound::Notification if self.resume.again => self.skipped(),
+            Inbound::Malformed { id: Some(id), .. } if self.resume.again && id != restore.id => self.skipped(),
             Inbound::NamelessError { error } => {
                 self.ready.push_back(restore.named(&message, error));
                 self.answer_came();
@@ -181,7 +191,7 @@ impl HttpEvents {
             }
             Inbound::Request { method, reply } => {
                 tracing::debug!(backend = self.exchange.server(), method, "a request of the server is answered here");
-                if self.exchange.aside(Aside::Reply, reply) {
+                if self.exchange.reply(reply) {
                     self.pace.replied();
                 }
             }
@@ -190,9 +200,7 @@ impl HttpEvents {
                 let mark = message.len() - mcp::without_bom(&message).len();
                 self.ready.push_back(Bytes::from(message).slice(mark..));
             }
-            Inbound::Progress { .. } | Inbound::Stray => {
-                tracing::debug!(backend = self.exchange.server(), "progress of the server is for nobody");
-            }
+            Inbound::Progress { .. } | Inbound::Stray => self.skipped(),
             Inbound::Malformed { answer: false, reason, .. } => {
                 tracing::debug!(backend = self.exchange.server(), reason, "a message of the server cannot be read");
                 self.unread = Some(reason);
@@ -211,6 +219,14 @@ impl HttpEvents {
             self.pace.add(bytes);
         }
         Ok(())
+    }
+
+    /// It is of another call, or may be.
+    fn skipped(&self) {
+        tracing::debug!(
+            backend = self.exchange.server(),
+            "a message on the stream of a call is not known to be its own"
+        );
     }
 
     /// It may be about any call, so its words are for operators; whose time is up hears that it came.
@@ -232,7 +248,7 @@ impl HttpEvents {
     /// The end of a stream mostly comes with its last event; if not, it is waited for elsewhere.
     fn end(&mut self, context: &mut Context<'_>) {
         while let Source::Stream(mut body) = std::mem::replace(&mut self.from, Source::Nowhere) {
-            match Pin::new(&mut body).poll_frame(context) {
+            match body.poll_piece(0, context) {
                 Poll::Ready(Some(Ok(_))) => self.from = Source::Stream(body),
                 Poll::Ready(Some(Err(_)) | None) => {}
                 // The client need not wait for a stream that its server leaves open.
@@ -304,18 +320,19 @@ impl HttpEvents {
                         self.from = Source::Stream(opened);
                         Ok(())
                     }
-                    Err(error) if error.cause == Cause::Connect => self.interrupted(error),
-                    Err(error) => Err(error),
+                    Err(NotResumed { error, again: true }) => self.interrupted(error),
+                    Err(NotResumed { error, again: false }) => Err(error),
                 });
             }
             Source::Nowhere => return Poll::Ready(Ok(())),
         };
-        let Poll::Ready(frame) = Pin::new(body).poll_frame(context) else {
+        // Not more than the event needs: until its client takes it, what follows is held beside it.
+        let Poll::Ready(piece) = body.poll_piece(self.decoder.held().min(READ_MAX), context) else {
             return self.half.poll_too_slow(context).map(|()| Err(Refused::TooSlow.of(&self.exchange)));
         };
-        Poll::Ready(match frame {
-            Some(Ok(frame)) => {
-                self.take_piece(&frame.into_data().unwrap_or_default()); // trailers say nothing
+        Poll::Ready(match piece {
+            Some(Ok(piece)) => {
+                self.piece = piece;
                 Ok(())
             }
             Some(Err(error)) => {
@@ -337,29 +354,35 @@ fn decoder(exchange: &Exchange) -> Decoder {
 }
 
 /// Asks for the events after `last`.
-async fn rest(endpoint: Arc<Endpoint>, link: Arc<Link>, last: HeaderValue, wait: Duration) -> Result<Body, CallError> {
+async fn rest(endpoint: Arc<Endpoint>, link: Arc<Link>, last: HeaderValue, wait: Duration) -> Result<Body, NotResumed> {
     tokio::time::sleep(wait).await;
     let server = &endpoint.key.backend;
-    let lost = |what: String| {
+    let lost = |again: bool, what: String| {
         let message = format!("the event stream of server `{server}` ended before the answer, and {what}");
-        CallError::sent(Cause::Lost, message)
+        NotResumed { error: CallError::sent(Cause::Lost, message), again }
     };
-    let Link::Http(http) = &*link else { return Err(lost("there is no way to resume it".to_owned())) };
+    let Link::Http(http) = &*link else { return Err(lost(false, "there is no way to resume it".to_owned())) };
     let mut request = http.target.bare(&Method::GET);
     request.header(&LAST_EVENT_ID, &last);
-    let response = http_pool::send(&endpoint, &http.target, &mut request).await.map_err(|error| {
-        let cause = error.cause;
-        CallError { cause, ..lost(format!("could not be resumed: {}", error.message)) }
-    })?;
+    let response = http_pool::send(&endpoint, &http.target, &mut request)
+        .await
+        .map_err(|error| lost(true, format!("could not be resumed: {}", error.message)))?;
     let (head, body) = response.into_parts();
     match head.status {
         StatusCode::OK if media(&head.headers) == Media::Events && body.coding().is_none() => Ok(body),
         StatusCode::OK => {
             let (form, said) = form(&endpoint.echo, &head, &body);
-            Err(explained(lost(format!("was not resumed: {form}")), &endpoint, &said))
+            let NotResumed { error, again } = lost(false, format!("was not resumed: {form}"));
+            Err(NotResumed { error: explained(error, &endpoint, &said), again })
         }
-        status => Err(lost(format!("was not resumed: status {status}"))),
+        status => Err(lost(may_pass(status), format!("was not resumed: status {status}"))),
     }
+}
+
+/// Whether a server that refuses a GET with this status may well take it a little later.
+fn may_pass(status: StatusCode) -> bool {
+    matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+        || status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
 }
 
 impl Stream for HttpEvents {
@@ -384,11 +407,7 @@ impl Stream for HttpEvents {
                 }
                 continue;
             }
-            let taken = match this.events.pop_front() {
-                Some(event) => this.take_event(event),
-                None if this.too_much => Err(too_large(&this.exchange)),
-                None => ready!(this.poll_read(context)),
-            };
+            let taken = if this.piece.is_empty() { ready!(this.poll_read(context)) } else { this.take_next() };
             if let Err(error) = taken {
                 return this.failed(error);
             }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Upstreams;
 use super::http_target::Target;
-use super::http1::{Connection, Failed, Framing, Head, Http1Error, Request, Stream};
+use super::http1::{Connection, Failed, Framing, Head, Http1Error, READ_MAX, Request, Stream};
 use crate::call::{CallError, Cause};
 use crate::endpoint::Endpoint;
 
@@ -156,6 +156,25 @@ impl Body {
         });
     }
 
+    /// The next piece, for which up to `ahead` bytes are read at once.
+    pub(super) fn poll_piece(
+        &mut self,
+        ahead: usize,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Http1Error>>> {
+        let Self { lent: Some(lent), framing, .. } = self else { return Poll::Ready(None) };
+        // A server may make a piece of each byte: thousands of them come out of one reading.
+        if matches!(framing, Framing::Chunked(_)) {
+            ready!(tokio::task::coop::poll_proceed(context)).made_progress();
+        }
+        let piece = ready!(lent.connection.poll_body(framing, ahead, context));
+        if piece.is_err() {
+            self.lent = None;
+        }
+        self.over();
+        Poll::Ready(piece.transpose())
+    }
+
     fn over(&mut self) {
         if let Some(lent) = self.lent.take_if(|_| self.framing == Framing::Done) {
             lent.give_back();
@@ -171,17 +190,7 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Http1Error>>> {
-        let Self { lent: Some(lent), framing, .. } = &mut *self else { return Poll::Ready(None) };
-        // A server may make a piece of each byte: thousands of them come out of one reading.
-        if matches!(framing, Framing::Chunked(_)) {
-            ready!(tokio::task::coop::poll_proceed(context)).made_progress();
-        }
-        let piece = ready!(lent.connection.poll_body(framing, context));
-        if piece.is_err() {
-            self.lent = None;
-        }
-        self.over();
-        Poll::Ready(piece.map(|piece| piece.map(Frame::data)).transpose())
+        self.poll_piece(READ_MAX, context).map_ok(Frame::data)
     }
 
     fn is_end_stream(&self) -> bool {

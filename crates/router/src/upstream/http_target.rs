@@ -94,10 +94,15 @@ impl Target {
 
     /// The same target with the headers of a session.
     pub(super) fn with_session(mut self, session: Option<&HeaderValue>, version: mcp::ProtocolVersion) -> Self {
+        self.headers.insert(VERSION, HeaderValue::from_static(version.as_str()));
+        self.in_session(session)
+    }
+
+    /// Before a version was agreed on.
+    pub(super) fn in_session(mut self, session: Option<&HeaderValue>) -> Self {
         if let Some(session) = session {
             self.headers.insert(SESSION, session.clone());
         }
-        self.headers.insert(VERSION, HeaderValue::from_static(version.as_str()));
         self.post = head(&Method::POST, &self.path, &self.headers);
         self
     }

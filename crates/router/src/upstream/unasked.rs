@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use mcp::sse::{Decoder, Event, EventTooLarge};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::in_flight::life;
@@ -20,7 +21,7 @@ const BYTES: u64 = 4 << 10;
 const REPLY: u64 = 20;
 /// What is read past between messages (comments, ids, empty lines) is in pieces of a few bytes, each of which is work.
 const FRAMING: u64 = 8;
-/// A piece of a body costs what so many bytes cost: there may be one for each byte.
+/// A piece of a body, and an event of it, costs what so many bytes cost: there may be one for each byte.
 const PIECE: u64 = 256;
 /// After as much at a time, others come first.
 const TURN: u32 = 32;
@@ -42,8 +43,8 @@ impl Unasked {
         self.count(bytes as u64 / BYTES * BYTES);
     }
 
-    /// A piece of a body, in which so many bytes were no part of any message.
-    pub(super) fn add_piece(&mut self, framing: usize) {
+    /// A piece in which so many bytes were no part of any message.
+    fn add_piece(&mut self, framing: usize) {
         self.count(PIECE + FRAMING * framing as u64);
     }
 
@@ -111,10 +112,14 @@ impl Pace {
         self.unasked.count(REPLY * BYTES);
     }
 
-    /// A piece was taken off the body, in which so many bytes were no part of any message.
-    pub(super) fn read(&mut self, framing: usize) {
-        self.unasked.add_piece(framing);
+    /// The next event of `piece`. It costs what was no part of its message.
+    pub(super) fn next(&mut self, decoder: &mut Decoder, piece: &mut &[u8]) -> Result<Option<Event>, EventTooLarge> {
+        let before = decoder.held() + piece.len();
+        let event = decoder.next(piece);
+        let message = event.as_ref().map_or(0, |event| event.as_ref().map_or(0, |event| event.data.len()));
+        self.unasked.add_piece(before.saturating_sub(decoder.held() + piece.len() + message));
         self.handled += 1;
+        event
     }
 
     /// Ready when the next message may be handled.

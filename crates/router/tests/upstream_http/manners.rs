@@ -234,6 +234,60 @@ async fn a_notification_that_cannot_be_read_is_no_answer() {
     small.endpoint.shut_down().await;
 }
 
+/// SDKs read events of no type, and of the type `message`.
+#[tokio::test]
+async fn events_of_other_types_are_no_messages() {
+    for said in [
+        "event: ping\ndata: {}\n\n",
+        "event: heartbeat\ndata: keepalive\n\n",
+        "data: 2026-01-01 00:00:00\nid: 4\nevent: time\n\n",
+        "event: endpoint\ndata: /messages?id=1\n\n",
+        "event: done\ndata: {\"jsonrpc\":\"2.0\",\"id\":0,\"result\":{}}\n\n",
+    ] {
+        let (_server, small) = connected(move |asked| {
+            let answer = format!(
+                "event: message\ndata: {{\"jsonrpc\":\"2.0\",\"id\":{},\"result\":{{}}}}\n\n",
+                asked.message["id"]
+            );
+            let said = [streams("text/event-stream", &(said.to_owned() + &answer)), vec![Step::Hold]].concat();
+            asked.is("tools/call").then_some(said)
+        })
+        .await;
+        assert_eq!(stream(&small, &tool_call("7", "do")).await, [r#"{"jsonrpc":"2.0","id":7,"result":{}}"#], "{said}");
+        small.endpoint.shut_down().await;
+    }
+}
+
+/// Neither has a bound of its own in HTTP, and each byte is a sign of life.
+#[tokio::test]
+async fn what_comes_before_and_after_an_answer_has_an_end() {
+    let interim = "HTTP/1.1 100 Continue\r\n\r\n";
+    let chunked = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (said, expected) in [
+        (interim.repeat(10_000), "its interim responses are too long"),
+        (format!("HTTP/1.1 103 Early Hints\r\nLink: {}\r\n\r\n", "x".repeat(9_000)).repeat(9), "its interim responses"),
+        (format!("{chunked}2\r\n{{}}\r\n0\r\n{}", "a: b\r\n".repeat(1_000)), "its trailers are too long"),
+        (format!("{chunked}2\r\n{{}}\r\n0\r\n{}", "a: b".repeat(2_000)), "its trailers are too long"),
+    ] {
+        let (_server, small) =
+            connected(move |asked| asked.is("tools/call").then(|| vec![Step::Write(said.clone()), Step::Hold])).await;
+        let error = error(&small).await;
+        assert!(error.contains(expected), "{error}");
+        small.endpoint.shut_down().await;
+    }
+    let (_server, small) = connected(move |asked| {
+        let answer = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, asked.message["id"]);
+        let (length, trailers) = (answer.len(), "a: b\r\n".repeat(100));
+        let said = format!("{}{chunked}{length:x}\r\n{answer}\r\n0\r\n{trailers}\r\n", interim.repeat(100));
+        asked.is("tools/call").then(|| vec![Step::Write(said)])
+    })
+    .await;
+    for _ in 0..30 {
+        small.whole(&tool_call("1", "do")).await;
+    }
+    small.endpoint.shut_down().await;
+}
+
 /// How often the stream of announcements is asked for in the first minute. The clock is paused: it moves on when
 /// everybody waits.
 async fn gets(script: impl Fn(&Asked) -> Option<Vec<Step>> + Send + Sync + 'static) -> (usize, usize) {
