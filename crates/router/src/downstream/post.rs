@@ -102,7 +102,13 @@ async fn first_list(core: &Core) {
     }
 }
 
-fn list_tools(core: &Core, session: &Session, id: Id<'_>, call: &Call<'_>, mut span: Option<Span>) -> Response<Body> {
+pub(super) fn list_tools(
+    core: &Core,
+    session: &Session,
+    id: Id<'_>,
+    call: &Call<'_>,
+    mut span: Option<Span>,
+) -> Response<Body> {
     let generation = core.shared.live.load();
     let revision = generation.revision;
     if (generation.catalog.is_unknown() || revision == Revision::NONE)
@@ -114,6 +120,8 @@ fn list_tools(core: &Core, session: &Session, id: Id<'_>, call: &Call<'_>, mut s
         return answer::error(revision, StatusCode::OK, Some(id.text()), ErrorCode::UNAVAILABLE, &text);
     }
     let cursor = call.params.as_ref().and_then(|params| params.cursor.as_ref());
+    // Of a list that changes under one who turns its pages the first page is old, however new the last is.
+    let seen = || cursor.is_none().then(|| session.known.saw_list(generation.list_turn));
     match generation.catalog.list_response(id.text(), cursor.map(mcp::Text::value)) {
         Ok(body) if body.len() > SMALL => {
             let limit = core.buffered_bytes();
@@ -125,11 +133,11 @@ fn list_tools(core: &Core, session: &Session, id: Id<'_>, call: &Call<'_>, mut s
                 );
                 return answer::error(revision, StatusCode::OK, Some(id.text()), ErrorCode::UNAVAILABLE, &text);
             };
-            session.known.saw_list(generation.list_turn);
+            seen();
             answer::large(revision, body.into(), weight)
         }
         Ok(body) => {
-            session.known.saw_list(generation.list_turn);
+            seen();
             answer::ok(revision, body)
         }
         Err(error) => {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body_util::BodyExt;
-use mcp::{Catalog, Message, ProtocolVersion};
+use mcp::{Catalog, Message, ProtocolVersion, Tool};
 use model::{BackendId, EndpointKey, EndpointSpec, Isolation, Limits, Policy, Revision, Transport, VariantId};
 use opentelemetry::InstrumentationScope;
 use opentelemetry_sdk::trace::SpanData;
@@ -24,7 +24,7 @@ use tokio::task::LocalSet;
 use super::body::Body;
 use super::core::Core;
 use super::service::Session;
-use super::{Everywhere, Shared, tools_call};
+use super::{Everywhere, Shared, post, tools_call};
 use crate::endpoint::{Endpoint, Signals, Upstreams};
 use crate::generation::{Arrival, Generation, Live};
 use crate::session::{Keys, Sealed, SessionId, Sessions};
@@ -285,6 +285,41 @@ fn going_again_is_an_event_and_an_eviction_ends_the_spans() {
             assert_eq!(get(span, "only1mcp.result"), "evicted");
             assert_eq!(get(span, "error.type"), mcp::ErrorCode::EVICTED.0.to_string());
         }
+    });
+}
+
+#[test]
+fn who_turns_pages_over_a_change_has_not_seen_the_new_list() {
+    run(async {
+        let case = Case::start("always_off").await;
+        let tools = |names: [&str; 2]| {
+            let parsed = |name| Tool::parse(&format!(r#"{{"name":"{name}","inputSchema":{{}}}}"#)).map(Arc::new);
+            names.map(|name| parsed(name).unwrap())
+        };
+        let publish = |turn, tools: &[Arc<Tool>]| {
+            let offer = mcp::Offer { backend: "s", tools, shown: None, missing: None };
+            let page_size = 1.try_into().unwrap();
+            let catalog = Catalog::merge(mcp::Naming::Prefix, &[offer], &mcp::Owners::new(), page_size);
+            case.core.shared.live.publish(Generation { turn, catalog, ..generation(&case.endpoint) });
+        };
+        let session = session();
+        let page = async |cursor: Option<&str>| {
+            let body = serde_json::json!({
+                "jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": { "cursor": cursor },
+            })
+            .to_string();
+            let envelope = mcp::scan(body.as_bytes()).unwrap();
+            let Message::Request { id, call } = &envelope.message else { panic!("a request") };
+            let answer = whole(post::list_tools(&case.core, &session, *id, call, None)).await;
+            serde_json::from_str::<serde_json::Value>(&answer).unwrap()["result"].clone()
+        };
+        publish(2, &tools(["a", "b"]));
+        let first = page(None).await;
+        publish(3, &tools(["0", "b"]));
+        assert_eq!(page(first["nextCursor"].as_str()).await["tools"][0]["name"], "s__b");
+        assert!(session.known.to_be_told(3), "its first page is old");
+        page(None).await;
+        assert!(!session.known.to_be_told(3), "and now it is new");
     });
 }
 

@@ -1,6 +1,7 @@
 //! The GET stream on which an HTTP server says that its tools have changed, where it offers one.
 //!
-//! What a server said while nobody listened is lost, so a stream that comes back counts as one announcement.
+//! What a server said while nobody listened is lost, also between its list and the first stream: each stream that opens
+//! counts as one announcement, which costs a list and changes nothing for clients where that is as before.
 
 use std::future::poll_fn;
 use std::sync::{Arc, Weak};
@@ -51,15 +52,15 @@ enum End {
 struct Listener {
     link: Arc<Link>,
     last_event: Option<HeaderValue>,
-    /// A stream was open before, so that the next one fills a gap.
-    gap: bool,
+    /// A stream was open before: the server offers them.
+    offered: bool,
     /// Over all streams: nothing on them was asked for.
     pace: Pace,
 }
 
 /// Listens until the connection is replaced or its endpoint ends.
 pub(super) async fn listen(endpoint: Weak<Endpoint>, link: Arc<Link>, replaced: CancellationToken) {
-    let mut listener = Listener { link, last_event: None, gap: false, pace: Pace::default() };
+    let mut listener = Listener { link, last_event: None, offered: false, pace: Pace::default() };
     tokio::select! {
         () = replaced.cancelled() => {}
         () = listener.run(&endpoint) => {}
@@ -116,7 +117,7 @@ impl Listener {
             StatusCode::OK => {}
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => return End::NotOffered,
             status @ (StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST) if http.session.is_some() => {
-                return if self.gap { End::SessionInDoubt(status) } else { End::NotOffered };
+                return if self.offered { End::SessionInDoubt(status) } else { End::NotOffered };
             }
             StatusCode::NOT_FOUND => return End::NotOffered,
             status => return End::Failed(format!("status {status}")),
@@ -126,9 +127,8 @@ impl Listener {
             let (form, said) = form(&endpoint.echo, &head, &body);
             return End::Failed(format!("{form}; {said}"));
         }
-        if std::mem::replace(&mut self.gap, true) {
-            endpoint.tell(EndpointEvent::ListChanged);
-        }
+        self.offered = true;
+        endpoint.tell(EndpointEvent::ListChanged);
         self.read(endpoint, body).await
     }
 

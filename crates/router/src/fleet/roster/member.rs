@@ -130,6 +130,7 @@ impl Member {
     pub(super) fn came_up(&mut self, now: Time) {
         self.restart_at = None;
         self.restarting = false;
+        self.relist.came_up(now);
         self.state = State::Up;
         self.judged = Verdict::Unknown;
         self.up_since = now;

@@ -47,11 +47,19 @@ impl Relist {
         }
     }
 
-    /// True when it is time to list. One that is not `up` will be listed when it comes up.
+    /// True when it is time to list. One that is not `up` is listed as it comes up, maybe already.
     pub(super) fn begins(&mut self, now: Time, up: bool) -> bool {
-        let begins = self.due.take_if(|due| *due <= now).is_some() && up;
-        self.under_way |= begins;
-        begins
+        let is_due = self.due.take_if(|due| *due <= now).is_some();
+        self.again |= is_due && !up;
+        self.under_way |= is_due && up;
+        is_due && up
+    }
+
+    /// A list has come, which what was announced meanwhile may have missed.
+    pub(super) fn came_up(&mut self, now: Time) {
+        if std::mem::take(&mut self.again) {
+            self.announced(now);
+        }
     }
 
     pub(super) fn listed(&mut self, now: Time, tools: usize) {
@@ -59,9 +67,7 @@ impl Relist {
         self.under_way = false;
         self.failures = 0;
         self.last = Some(now);
-        if std::mem::take(&mut self.again) {
-            self.announced(now);
-        }
+        self.came_up(now);
     }
 
     pub(super) fn failed(&mut self, now: Time, wait: impl Fn(u32) -> Duration) {
@@ -128,7 +134,12 @@ mod tests {
         assert_eq!(relist.due(), None, "one at a time");
         relist.listed(at(60), 1);
         assert!(relist.due().is_some());
-        assert!(!relist.begins(at(1000), false), "not up: it will be listed when it is");
+        assert!(!relist.begins(at(1000), false));
+        assert_eq!(relist.due(), None, "not up: it is being listed, or will be");
+        relist.came_up(at(1500));
+        assert!(relist.begins(at(1550), true), "that list may have been made before the change");
+        relist.listed(at(1560), 1);
+        relist.came_up(at(2000));
         assert_eq!(relist.due(), None);
     }
 }
