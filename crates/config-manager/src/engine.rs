@@ -262,6 +262,7 @@ impl Engine {
         match effect {
             Effect::Send { node, link, directive } => self.send(&node, link, directive),
             Effect::Append(record) => self.append(*record),
+            Effect::RaiseEpoch { above } => self.jobs.raise_epoch(above),
             Effect::Resolve { proposal, outcome } => self.resolved(proposal, outcome),
             Effect::Notice(notice) => self.noticed(notice),
         }

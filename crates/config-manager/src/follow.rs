@@ -18,6 +18,7 @@ use wire::config::{self as wire_config, Said as FromRouter};
 use wire::pb::config::v1 as pb;
 
 use crate::command::{Command, Outgoing, Said, Stream};
+use crate::log::Log;
 
 /// Directives on their way to one router. It is sent one at a time and answers each, so these never pile up on a
 /// router that reads.
@@ -32,17 +33,17 @@ pub(crate) type Directives = BoxStream<'static, Result<pb::FollowResponse, Statu
 pub(crate) fn open(
     link: Link,
     incoming: Streaming<pb::FollowRequest>,
-    sender: Sender,
+    log: Arc<Log>,
     engine: mpsc::Sender<Command>,
     stop: CancellationToken,
 ) -> (Directives, impl Future<Output = ()> + Send + 'static) {
     let (outbox, directives) = mpsc::channel(OUTBOX);
     sampled::queue("config_to_router", &outbox);
-    let sender = Arc::new(sender);
     let mut nonce = 0;
     let directives = ReceiverStream::new(directives).map(move |outgoing: Result<Outgoing, Status>| {
         let Outgoing { directive, base, trace } = outgoing?;
         nonce += 1;
+        let sender = Sender { log: log.id().clone(), epoch: log.epoch() };
         Ok(pb::FollowResponse {
             envelope: Some(wire::envelope(Some(&sender), &trace.to_string(), nonce)),
             directive: Some(wire_config::directive_to_pb(&directive, base.as_ref())),

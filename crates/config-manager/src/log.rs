@@ -15,6 +15,7 @@ mod table;
 pub(crate) mod tests;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use model::{LogId, Revision};
@@ -35,7 +36,7 @@ pub struct Log {
     /// here: what is written into it would be taken for durable.
     database: RwLock<Option<Database>>,
     id: LogId,
-    epoch: u64,
+    epoch: AtomicU64,
 }
 
 /// Why the log cannot be read or written.
@@ -81,9 +82,9 @@ impl Log {
         &self.id
     }
 
-    /// One more than at the start before.
+    /// More than at any start before.
     pub fn epoch(&self) -> u64 {
-        self.epoch
+        self.epoch.load(Ordering::Acquire)
     }
 
     fn begin_read(&self) -> Result<ReadTransaction, LogError> {
@@ -103,7 +104,7 @@ impl Log {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         let database = match &mut *database {
             Some(database) => database,
-            none => none.insert(open::again(&self.path, &self.id, self.epoch)?),
+            none => none.insert(open::again(&self.path, &self.id, self.epoch())?),
         };
         begin(database)
     }
@@ -113,7 +114,7 @@ impl Log {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         // The file is locked while it is open, so it is closed first.
         drop(database.take());
-        *database = Some(open::again(&self.path, &self.id, self.epoch)?);
+        *database = Some(open::again(&self.path, &self.id, self.epoch())?);
         Ok(())
     }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use model::Mask;
-use rollout::Sender;
 use rollout::reconciler::Link;
 use runtime::{Clock, Tasks};
 use tokio::sync::{broadcast, mpsc, watch};
@@ -45,9 +44,9 @@ impl ConfigService for Service {
 
     async fn follow(&self, request: Request<Streaming<pb::FollowRequest>>) -> Result<Response<Directives>, GrpcStatus> {
         let link = Link(self.links.fetch_add(1, Ordering::Relaxed));
-        let sender = Sender { log: self.log.id().clone(), epoch: self.log.epoch() };
         let stop = self.tasks.shutdown().token();
-        let (directives, reader) = follow::open(link, request.into_inner(), sender, self.engine.clone(), stop);
+        let (directives, reader) =
+            follow::open(link, request.into_inner(), self.log.clone(), self.engine.clone(), stop);
         self.tasks.spawn("router stream", reader);
         Ok(Response::new(directives))
     }

@@ -121,8 +121,9 @@ impl Refusal {
             | Self::Secret(_)
             | Self::NotHeld
             | Self::Silent
-            | Self::Damaged => true,
-            Self::Names(_) | Self::Feature(_) | Self::Stale { .. } => false,
+            | Self::Damaged
+            | Self::Stale { .. } => true,
+            Self::Names(_) | Self::Feature(_) => false,
         }
     }
 }

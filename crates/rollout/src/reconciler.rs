@@ -72,6 +72,10 @@ pub enum Event<P> {
         attempt: AttemptId,
         reason: String,
     },
+    /// [`Effect::RaiseEpoch`] is durable, or could not be made so.
+    EpochRaised {
+        epoch: Option<u64>,
+    },
     /// A deadline has come.
     Woke,
 }
@@ -86,6 +90,10 @@ pub enum Effect<P> {
     },
     /// Write it in one durable transaction and say how that went. At most one is under way.
     Append(Box<Record<P>>),
+    /// Take an epoch above that one, durably, and say which. At most one is under way.
+    RaiseEpoch {
+        above: u64,
+    },
     Resolve {
         proposal: ProposalId,
         outcome: Outcome,
@@ -165,9 +173,11 @@ pub enum Notice {
         node: NodeId,
         revision: Revision,
     },
-    /// A router has seen a younger manager on this log.
+    /// A router has seen a younger manager on this log. One that has never obeyed this one may remember a manager that is
+    /// gone, whose log was put back from a backup: then this one takes a higher epoch.
     Deposed {
         epoch: u64,
+        raised: bool,
     },
 }
 
@@ -184,8 +194,12 @@ pub struct Rollout<P> {
     /// In the order they take their turns.
     waiting: Vec<Waiting<P>>,
     routers: BTreeMap<NodeId, Router>,
-    /// Not before then is the head numbered anew, after the log could not be written.
+    /// Not before then is the log written again without being asked to, after it could not be written.
     renumber_after: Time,
+    /// Routers that obeyed this manager: what they see of a younger one later is alive.
+    obeyed: BTreeSet<NodeId>,
+    /// An epoch is being written down; no attempt begins before that.
+    raising: bool,
     effects: VecDeque<Effect<P>>,
 }
 
@@ -201,6 +215,8 @@ impl<P> Rollout<P> {
             waiting: Vec::new(),
             routers: BTreeMap::new(),
             renumber_after: Time::ZERO,
+            obeyed: BTreeSet::new(),
+            raising: false,
             effects: VecDeque::new(),
         }
     }
@@ -222,6 +238,7 @@ impl<P> Rollout<P> {
             Event::RouterDetached { node, link } => self.detach(now, &node, link),
             Event::Appended { attempt, revision } => self.appended(now, attempt, revision),
             Event::AppendFailed { attempt, reason } => self.append_failed(now, attempt, reason),
+            Event::EpochRaised { epoch } => self.epoch_raised(now, epoch),
             Event::Woke => {}
         }
         self.expire_attempt(now);
@@ -235,7 +252,8 @@ impl<P> Rollout<P> {
 
     /// When to call `handle` with [`Event::Woke`], if nothing else happens before.
     pub fn next_deadline(&self) -> Option<Time> {
-        let renumber = (self.attempt.is_none() && self.above_head().is_some()).then_some(self.renumber_after);
+        let idle = self.attempt.is_none() && !self.raising;
+        let renumber = (idle && self.above_head().is_some()).then_some(self.renumber_after);
         let attempt = self.attempt.as_ref().and_then(Attempt::deadline);
         let routers = self.routers.values().filter_map(Router::deadline);
         routers.chain(attempt).chain(renumber).min()

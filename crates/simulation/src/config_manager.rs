@@ -151,9 +151,20 @@ impl World {
                 self.send(WireId(link.0), Way::Down, Message::Directive(sender, directive));
             }
             Effect::Append(record) => self.append(life, *record),
+            Effect::RaiseEpoch { above } => self.raise_epoch(life, above),
             Effect::Resolve { proposal, outcome } => self.resolved(life, proposal, &outcome),
             Effect::Notice(notice) => self.noticed(life, notice),
         }
+    }
+
+    fn raise_epoch(&mut self, life: Life, above: u64) {
+        let (now, log) = (self.now, &mut self.log);
+        let Some(manager) = self.managers.iter_mut().find(|manager| manager.life == life) else { return };
+        let epoch = (!manager.fenced).then(|| {
+            log.epoch = above + 1;
+            log.epoch
+        });
+        manager.rollout.handle(now, reconciler::Event::EpochRaised { epoch });
     }
 
     fn append(&mut self, life: Life, record: Record<Layers>) {

@@ -11,6 +11,7 @@ use crate::log::{Cursor, Ended, Entry};
 #[derive(Debug)]
 pub(super) enum Job {
     Append { attempt: AttemptId, entry: Box<Entry> },
+    Epoch { above: u64 },
     Audit { ended: Option<Box<Ended>>, cursor: Option<Cursor>, told: Option<Box<Told>> },
 }
 
@@ -24,6 +25,11 @@ impl Jobs {
 
     pub(super) fn next(&mut self) -> Option<Job> {
         self.0.pop_front()
+    }
+
+    /// Before all that waits: routers obey nothing else.
+    pub(super) fn raise_epoch(&mut self, above: u64) {
+        self.0.push_front(Job::Epoch { above });
     }
 
     /// A proposal without a revision.
@@ -71,6 +77,7 @@ mod tests {
     fn written(jobs: &mut Jobs) -> Vec<Option<Digest>> {
         let cursor = |job| match job {
             Job::Append { entry, .. } => entry.cursors.get(&Owner::file()).copied(),
+            Job::Epoch { .. } => None,
             Job::Audit { cursor, .. } => cursor.map(|cursor| cursor.digest),
         };
         std::iter::from_fn(|| jobs.next().map(cursor)).collect()

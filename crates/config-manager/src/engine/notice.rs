@@ -27,8 +27,8 @@ impl Engine {
             }
             Notice::AttemptEnded { attempt, proposal: _, reason } => self.ended(attempt, &reason),
             Notice::AttemptDropped { attempt, proposal } => {
-                self.spans.ended(attempt, "all voters left");
-                tracing::info!(%attempt, "all voters left; the change waits for the next one");
+                self.spans.ended(attempt, "no voter is left");
+                tracing::info!(%attempt, "no voter is left; the change waits for the next one");
                 self.waits(proposal);
             }
             Notice::Committed { attempt, proposal, revision, parent, kind, cursors } => {
@@ -61,14 +61,26 @@ impl Engine {
                     "a router has a revision that this log never gave; the live content gets a number above it"
                 );
             }
-            Notice::Deposed { epoch } => {
-                metrics::counter!("only1mcp_config_deposed_total").increment(1);
-                tracing::error!(
-                    epoch,
-                    own = self.rollout.sender().epoch,
-                    "a router obeys a younger config-manager on this log: the state directory was copied or shared"
-                );
-            }
+            Notice::Deposed { epoch, raised } => self.deposed(epoch, raised),
+        }
+    }
+
+    fn deposed(&self, epoch: u64, raised: bool) {
+        metrics::counter!("only1mcp_config_deposed_total").increment(1);
+        let own = self.rollout.sender().epoch;
+        if raised {
+            tracing::warn!(
+                epoch,
+                own,
+                "a router has obeyed a younger config-manager on this log: if the state directory was put back from a \
+                 backup, all is well; if it was copied, end the other config-manager"
+            );
+        } else {
+            tracing::error!(
+                epoch,
+                own,
+                "a router obeys a younger config-manager on this log: the state directory was copied or shared"
+            );
         }
     }
 

@@ -39,6 +39,7 @@ pub(super) enum Result {
         moved: bool,
         written: Written,
     },
+    Raised(std::result::Result<u64, LogError>),
     Audited {
         written: std::result::Result<(), LogError>,
         told: Option<Box<Told>>,
@@ -115,6 +116,7 @@ impl Engine {
                     let moved = entry.cursors.contains_key(&Owner::file());
                     Result::Appended { attempt, revision: entry.record.revision, moved, written }
                 }
+                Job::Epoch { above } => Result::Raised(log.raise_epoch(above)),
                 Job::Audit { ended, cursor, told } => {
                     let cursor = cursor.map(|cursor| (Owner::file(), cursor));
                     Result::Audited { written: log.audit(ended.map(|ended| *ended), cursor), told }
@@ -131,6 +133,15 @@ impl Engine {
                     self.jobs.cursor_moved();
                 }
                 self.appended(attempt, revision, written);
+            }
+            Result::Raised(raised) => {
+                match &raised {
+                    Ok(epoch) => tracing::warn!(epoch, "this config-manager has a new epoch, which routers obey"),
+                    Err(error) => tracing::error!(error = chain(error), "a higher epoch could not be written"),
+                }
+                self.changed = true;
+                let now = self.now();
+                self.rollout.handle(now, Event::EpochRaised { epoch: raised.ok() });
             }
             Result::Audited { written, told } => {
                 let result = if written.is_ok() { "ok" } else { "failed" };

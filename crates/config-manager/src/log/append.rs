@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use model::{Digest, HistoryPolicy, Owner, Revision, WallTime};
 use redb::{ReadableTable, WriteTransaction};
 
-use super::table::{CONTENTS, LAYERS, REVISIONS, damaged, json, record, save_cursor};
+use super::table::{CONTENTS, LAYERS, META, REVISIONS, damaged, json, record, save_cursor};
 use super::{Cursor, Ended, Judged, Layers, Log, LogError, RevisionRecord, audit, is_undone};
 
 /// A revision with all that is written in the same transaction.
@@ -84,6 +85,29 @@ impl Log {
         transaction.commit().map_err(|error| Failed::Commit(error.into()))?;
         fail::fail_point!("append-after", |_| Err(Failed::Commit(LogError::Failpoint { point: "append-after" })));
         Ok(())
+    }
+
+    /// Takes the epoch after that one. Returns once it is on the disk.
+    pub fn raise_epoch(&self, above: u64) -> Result<u64, LogError> {
+        let epoch = above.checked_add(1).ok_or_else(|| damaged("no epoch is above that of a router"))?;
+        let written = self.write_epoch(epoch);
+        if written.is_err() {
+            // It is ours if it is there after all.
+            let own = self.epoch.swap(epoch, Ordering::AcqRel);
+            if self.reopen().is_err() {
+                self.epoch.store(own, Ordering::Release);
+                self.reopen()?;
+                written?;
+            }
+        }
+        self.epoch.store(epoch, Ordering::Release);
+        Ok(epoch)
+    }
+
+    fn write_epoch(&self, epoch: u64) -> Result<(), LogError> {
+        let transaction = self.begin_write()?;
+        transaction.open_table(META)?.insert("epoch", epoch.to_be_bytes().as_slice())?;
+        Ok(transaction.commit()?)
     }
 
     /// An outcome without a revision, and what its source has now judged.

@@ -40,7 +40,7 @@ impl Log {
     /// Opens the log of that path, or begins a new one. The epoch is on the disk before this returns.
     pub fn open(path: &Path, now: WallTime) -> Result<Opened, LogError> {
         let (database, (id, epoch)) = if is_absent(path) { begin(path)? } else { start(path)? };
-        let log = Self { path: path.to_owned(), database: RwLock::new(Some(database)), id, epoch };
+        let log = Self { path: path.to_owned(), database: RwLock::new(Some(database)), id, epoch: epoch.into() };
         let fault = audit::verify(&log.begin_read()?.open_table(AUDIT)?, AUDIT_LINKS_CHECKED).err();
         let head = log.restore(now)?;
         let cursors = log.cursors()?;
@@ -76,7 +76,7 @@ impl Log {
             actor: "config-manager".into(),
             source: RevisionRecord::rollback(good.record.revision),
             time: now,
-            attempt: AttemptId { epoch: self.epoch, sequence: 0 },
+            attempt: AttemptId { epoch: self.epoch(), sequence: 0 },
             diff: Diff::default(),
             reason: fault.clone(),
             without: Vec::new(),

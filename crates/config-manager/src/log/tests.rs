@@ -240,6 +240,20 @@ fn the_log_goes_on_after_it_was_opened_anew() {
     assert_eq!(log.revisions(0).unwrap().len(), 2);
 }
 
+#[test]
+fn an_epoch_that_was_raised_is_kept() {
+    let place = Place::new();
+    let log = place.open().log;
+    assert_eq!(log.raise_epoch(6).unwrap(), 7);
+    assert!(log.raise_epoch(u64::MAX).is_err());
+    append(&log, 1, 1);
+    log.reopen().unwrap();
+    append(&log, 2, 2);
+    assert_eq!(log.epoch(), 7);
+    drop(log);
+    assert_eq!(place.open().log.epoch(), 8);
+}
+
 /// Where the file is while it is not in its place.
 fn away(place: &Place) -> PathBuf {
     place.dir.path().join("away")

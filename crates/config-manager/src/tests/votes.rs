@@ -123,3 +123,21 @@ async fn a_reload_and_a_rollback_are_one_trace_in_every_message() {
     found.await.unwrap();
     assert!(of_trace.ends_with(&["attempt_started".into(), "vote".into(), "committed".into()]), "{of_trace:?}");
 }
+
+#[tokio::test]
+async fn a_log_from_a_backup_takes_an_epoch_above_what_a_router_has_obeyed() {
+    let mut world = World::with(&servers(1, "")).await;
+    let first = world.router("r1").await;
+    first.has(1).await;
+    let later = world.attach("r2", None, Some(Refusal::Stale { epoch: 4 }));
+    later.has(1).await;
+    assert_eq!(world.status().epoch, 5);
+    world.write(&servers(2, ""));
+    for router in [&first, &later] {
+        router.has(2).await;
+    }
+    world.stop().await;
+    world.start();
+    world.until("it is kept", |status| status.epoch == 6).await;
+    world.stop().await;
+}

@@ -267,6 +267,8 @@ impl Player {
         let mut nonce = 0;
         while let Ok(Some(message)) = stream.message().await {
             let envelope = message.envelope.unwrap();
+            let outranked = |said: &mut Refusal| matches!(said, Refusal::Stale { epoch } if *epoch < envelope.epoch);
+            drop(self.refuses.lock().unwrap().take_if(outranked));
             nonce += 1;
             assert_eq!(envelope.nonce, nonce);
             assert_eq!(envelope.traceparent.len(), 55);

@@ -140,6 +140,7 @@ impl<P> Rollout<P> {
         };
         if verdict.is_ok() {
             *ballot = Ballot::Yes(outcomes.clone());
+            self.obeyed.insert(node.clone());
         } else {
             // It has ended what it started by itself.
             attempt.ballots.remove(&node);
@@ -148,7 +149,12 @@ impl<P> Rollout<P> {
         match verdict {
             Ok(()) => self.append_if_agreed(now),
             Err(refusal) => {
-                self.note_younger(&refusal);
+                if !self.outran(&refusal) {
+                    self.note_younger(now, &node, &refusal);
+                }
+                if self.raising || self.outran(&refusal) {
+                    return self.drop_attempt();
+                }
                 self.abandon(Reason::Rejected(vec![Rejection { node, refusal, outcomes }]));
             }
         }
@@ -175,7 +181,10 @@ impl<P> Rollout<P> {
     }
 
     fn drop_attempt(&mut self) {
-        if let Some(Attempt { id, stage: Stage::Preparing { waiting, .. }, .. }) = self.attempt.take() {
+        if let Some(Attempt { id, stage: Stage::Preparing { waiting, .. }, ballots, .. }) = self.attempt.take() {
+            for node in ballots.keys() {
+                self.send(node, Directive::Abort { attempt: id });
+            }
             self.notice(Notice::AttemptDropped { attempt: id, proposal: waiting.proposal.id });
             self.requeue(waiting);
         }

@@ -6,7 +6,7 @@ use model::{Digest, NodeId, Revision, Time};
 
 use crate::{Directive, Refusal};
 
-use super::{ACK_TIMEOUT, Head, Link, Notice, RETRY, Rollout};
+use super::{ACK_TIMEOUT, Effect, Head, Link, Notice, RETRY, Rollout};
 
 #[derive(Debug)]
 pub(super) struct Router {
@@ -97,6 +97,7 @@ impl<P> Rollout<P> {
         let Some(router) = self.routers.get_mut(node).filter(|router| router.applied <= revision) else { return };
         router.applied = revision;
         router.digest = Some(digest);
+        self.obeyed.insert(node.clone());
         self.highest = self.highest.max(revision);
         if router.asked.as_ref().is_some_and(|asked| asked.revision <= revision) {
             router.asked = None;
@@ -116,10 +117,10 @@ impl<P> Rollout<P> {
         if revision != self.head_revision() {
             return;
         }
-        self.note_younger(&refusal);
-        if refusal == Refusal::NotHeld {
+        if refusal == Refusal::NotHeld || self.outran(&refusal) {
             self.offer(now, node);
         } else {
+            self.note_younger(now, node, &refusal);
             self.fall_behind(now, node, refusal);
         }
     }
@@ -149,9 +150,36 @@ impl<P> Rollout<P> {
         }
     }
 
-    pub(super) fn note_younger(&mut self, refusal: &Refusal) {
-        if let Refusal::Stale { epoch } = refusal {
-            self.notice(Notice::Deposed { epoch: *epoch });
+    /// Whether it was said to this manager before its epoch was raised.
+    pub(super) fn outran(&self, refusal: &Refusal) -> bool {
+        matches!(refusal, Refusal::Stale { epoch } if *epoch < self.sender.epoch)
+    }
+
+    /// A router that obeyed a younger manager before it knew this one remembers one that is gone: this log was put back
+    /// from a backup. One that obeyed this manager before has heard of a living one, and which of the two should be obeyed
+    /// is for people to say.
+    pub(super) fn note_younger(&mut self, now: Time, node: &NodeId, refusal: &Refusal) {
+        let Refusal::Stale { epoch } = *refusal else { return };
+        let raised = !self.obeyed.contains(node) && self.renumber_after <= now;
+        self.notice(Notice::Deposed { epoch, raised });
+        if raised && !self.raising {
+            self.raising = true;
+            self.effects.push_back(Effect::RaiseEpoch { above: epoch });
+        }
+    }
+
+    /// Routers that refused the lower epoch are asked again.
+    pub(super) fn epoch_raised(&mut self, now: Time, epoch: Option<u64>) {
+        self.raising = false;
+        let Some(epoch) = epoch else {
+            self.renumber_after = now + *RETRY.start();
+            return;
+        };
+        self.sender.epoch = epoch;
+        let stale = |behind: &Behind| matches!(behind.refusal, Refusal::Stale { .. });
+        let refused = self.routers.iter().filter(|(_, router)| router.behind.as_ref().is_some_and(stale));
+        for node in refused.map(|(node, _)| node.clone()).collect::<Vec<_>>() {
+            self.offer(now, &node);
         }
     }
 }

@@ -93,7 +93,7 @@ impl<P> Rollout<P> {
         if rollback_waits && self.attempt.as_ref().is_some_and(|attempt| attempt.is_swapping()) {
             self.finish_swap(now);
         }
-        if self.attempt.is_some() {
+        if self.attempt.is_some() || self.raising {
             return;
         }
         if self.renumber(now) {

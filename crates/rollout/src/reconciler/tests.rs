@@ -71,6 +71,10 @@ impl Bench {
                 let event = Event::Appended { attempt: attempt(words[1]), revision: number(words[2]) };
                 self.core.handle(self.now, event);
             }
+            "epoch" => {
+                let event = Event::EpochRaised { epoch: words[1].parse().ok() };
+                self.core.handle(self.now, event);
+            }
             "append-failed" => {
                 let event = Event::AppendFailed { attempt: attempt(words[1]), reason: "disk full".into() };
                 self.core.handle(self.now, event);
@@ -174,6 +178,7 @@ impl Bench {
                 record.parent,
                 name(&record.content.digest)
             ),
+            Effect::RaiseEpoch { above } => format!("raise above {above}"),
             Effect::Resolve { proposal, outcome } => format!(
                 "{} {}",
                 proposal.0,
@@ -191,7 +196,8 @@ impl Bench {
                 Notice::Behind { node, refusal, retry_in, .. } => format!("{node} behind for {retry_in:?}: {refusal}"),
                 Notice::CaughtUp { node, revision } => format!("{node} caught up with {revision}"),
                 Notice::NumbersAbove { node, revision } => format!("{node} has {revision}"),
-                Notice::Deposed { epoch } => format!("deposed by {epoch}"),
+                Notice::Deposed { epoch, raised: false } => format!("deposed by {epoch}"),
+                Notice::Deposed { epoch, raised: true } => format!("an epoch of {epoch} was there"),
                 Notice::AttemptStarted { .. }
                 | Notice::Voted { .. }
                 | Notice::LeftRound { .. }
@@ -525,15 +531,63 @@ fn numbers_go_on_above_what_any_router_has() {
 }
 
 #[test]
-fn a_younger_manager_deposes() {
+fn a_younger_manager_deposes_one_that_was_obeyed() {
     says(
         "head 1 a
          hello r1 1 a
          propose 1 file ab base=1
          > r1: prepare #1 ab
-         no r1 #1 stale
+         yes r1 #1
+         > append #1 2 after 1: ab
+         appended #1 2
+         > r1: commit #1 as 2
+         ack r1 2 ab
+         > 1 is 2 on {r1}, not on {}
+         propose 2 file abc base=2
+         > r1: prepare #2 abc
+         no r1 #2 stale
          > deposed by 9
-         > 1 refused (heals: false): router r1: a config-manager of epoch 9 was seen on this log; the one that spoke is older",
+         > 2 refused (heals: true): router r1: a config-manager of epoch 9 was seen on this log; the one that spoke is older",
+    );
+}
+
+#[test]
+fn a_manager_that_is_gone_is_numbered_above() {
+    says(
+        "head 1 a
+         hello r1 1 a
+         hello r2 0
+         > r2: offer 1 a
+         propose 1 file ab base=1
+         > r1: prepare #1 ab
+         nack r2 1 stale
+         > an epoch of 9 was there
+         > raise above 9
+         > r2 behind for 1s: a config-manager of epoch 9 was seen on this log; the one that spoke is older
+         no r1 #1 stale
+         > an epoch of 9 was there
+         > #1 dropped
+         # nothing is begun under an epoch that is not obeyed
+         propose 2 apply ac
+         epoch failed
+         > r1: prepare #2 ab
+         no r1 #2 stale
+         > deposed by 9
+         > 1 refused (heals: true): router r1: a config-manager of epoch 9 was seen on this log; the one that spoke is older
+         > r1: prepare #3 ac
+         wait 1s
+         > 1.0: r2: offer 1 a
+         nack r2 1 stale
+         > an epoch of 9 was there
+         > raise above 9
+         > r2 behind for 2s: a config-manager of epoch 9 was seen on this log; the one that spoke is older
+         epoch 10
+         > r2: offer 1 a
+         # said to the epoch before
+         nack r2 1 stale
+         > r2: offer 1 a
+         ack r2 1 a
+         > r2 caught up with 1",
     );
 }
 
