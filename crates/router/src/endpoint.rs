@@ -178,8 +178,8 @@ impl Endpoint {
     pub(crate) async fn secrets(&self) -> Secrets {
         // So that the error names the file and not only the limit.
         let limit = READ_LIMIT.min(self.limits().connect / 2);
-        let secrets = Secrets::of(&self.spec.transport, limit).await;
-        self.echo.given(&self.spec.transport, &secrets);
+        let mut secrets = Secrets::of(&self.spec.transport, limit).await;
+        self.echo.given(&self.spec.transport, &mut secrets);
         secrets
     }
 

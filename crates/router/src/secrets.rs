@@ -10,11 +10,12 @@ mod said;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Piece, Reference, Template, TemplateError, Transport};
 
-pub(crate) use echo::Echo;
+pub(crate) use echo::{Echo, Given};
 pub use file::FileFault;
 pub use said::Said;
 
@@ -62,6 +63,8 @@ pub const READ_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub struct Secrets {
     files: BTreeMap<String, Result<Secret, FileFault>>,
+    /// What is not to be shown while these values are in use, if a server is given them.
+    given: Arc<Given>,
 }
 
 impl Secrets {
@@ -81,7 +84,7 @@ impl Secrets {
         });
         let paths: BTreeSet<_> = paths.collect();
         let reads = paths.into_iter().map(|path| async move { (path.to_owned(), file::read(path, limit).await) });
-        Self { files: futures_util::future::join_all(reads).await.into_iter().collect() }
+        Self { files: futures_util::future::join_all(reads).await.into_iter().collect(), given: Arc::default() }
     }
 
     /// The value of a configured text at `place`, which must be among those that the files were read for.
@@ -98,6 +101,11 @@ impl Secrets {
             }
         }
         Ok(Secret(value))
+    }
+
+    /// Held by whatever uses these values.
+    pub(crate) fn given(&self) -> Arc<Given> {
+        Arc::clone(&self.given)
     }
 
     fn look_up(&self, place: &str, reference: &Reference) -> Result<Secret, SecretError> {

@@ -1,47 +1,109 @@
 //! What a server says, without the secrets that it was given: a program that refuses a token likes to say which.
 
-use arc_swap::ArcSwap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use model::{Reference, Template, Transport};
 
 use super::{Secret, Secrets};
 
 /// A shorter value is in too many words to be told apart, and is no secret.
 const SHORTEST: usize = 6;
+/// So much of a value at the end of a text may be the beginning of it.
+const PART: usize = 3;
+/// Values that were given last count even if nothing uses them any more: a server may speak of them a little later.
+const KEPT: usize = 4;
 
-/// The values that stood for the references of one server when they were resolved last.
+/// The values that stood for the references of one server when they were resolved, longest first: one may be a part of
+/// another.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Given(Vec<(Secret, Reference)>);
+
+/// The values that nothing which a server says may show: those in use, and the last ones.
 #[derive(Debug, Default)]
-pub(crate) struct Echo(ArcSwap<Vec<(Secret, Reference)>>);
+pub(crate) struct Echo(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// The latest is the last.
+    given: Vec<Arc<Given>>,
+    all: Arc<Given>,
+}
+
+impl Given {
+    fn of(mut forms: Vec<(Secret, Reference)>) -> Self {
+        forms.sort_by(|(one, _), (other, _)| (other.0.len(), &other.0).cmp(&(one.0.len(), &one.0)));
+        forms.dedup();
+        Self(forms)
+    }
+}
 
 impl Echo {
-    pub(crate) fn given(&self, transport: &Transport, secrets: &Secrets) {
+    pub(crate) fn given(&self, transport: &Transport, secrets: &mut Secrets) {
         let texts = transport.templates();
         let templates =
             texts.iter().filter(|(_, text)| text.contains("${")).flat_map(|(_, text)| Template::parse(text));
         let references = templates.flat_map(|template| template.references().cloned().collect::<Vec<_>>());
-        let mut given: Vec<_> = references
+        let forms = references
             .filter_map(|reference| Some((secrets.look_up("", &reference).ok()?, reference)))
             .flat_map(|(value, reference)| forms(&value).into_iter().map(move |form| (form, reference.clone())))
-            .filter(|(form, _)| form.0.len() >= SHORTEST)
-            .collect();
-        // One may be a part of another.
-        given.sort_by_key(|(form, _)| std::cmp::Reverse(form.0.len()));
-        given.dedup();
-        self.0.store(given.into());
+            .filter(|(form, _)| form.0.len() >= SHORTEST);
+        let given = Given::of(forms.collect());
+        secrets.given = self.0.lock().unwrap_or_else(PoisonError::into_inner).add(given);
     }
 
-    /// The bytes of the longest form of any of them.
-    pub(super) fn longest(&self) -> usize {
-        self.0.load().first().map_or(0, |(form, _)| form.0.len())
+    fn all(&self) -> Arc<Given> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner).all)
     }
 
     /// `said`, with references in the place of their values.
     pub(crate) fn masked(&self, mut said: String) -> String {
-        for (form, reference) in &**self.0.load() {
+        for (form, reference) in &self.all().0 {
             if said.contains(&form.0) {
                 said = said.replace(&form.0, &reference.to_string());
             }
         }
         said
+    }
+
+    /// Up to `most` bytes of `said`, the same way. What may be the beginning of a value is left out at the end, be it
+    /// cut here or before.
+    pub(crate) fn beginning(&self, said: &[u8], most: usize) -> String {
+        let (said, all) = (String::from_utf8_lossy(&said[..said.len().min(most)]), self.all());
+        let (mut shown, mut rest) = (String::new(), said.trim_end_matches(char::REPLACEMENT_CHARACTER));
+        while let Some(next) = rest.chars().next() {
+            let begins = |form: &str| form.len() > rest.len() && form.starts_with(rest);
+            if rest.len() >= PART && all.0.iter().any(|(form, _)| begins(&form.0)) {
+                break;
+            }
+            if let Some((form, reference)) = all.0.iter().find(|(form, _)| rest.starts_with(&form.0)) {
+                shown.push_str(&reference.to_string());
+                rest = &rest[form.0.len()..];
+            } else {
+                shown.push(next);
+                rest = &rest[next.len_utf8()..];
+            }
+        }
+        shown
+    }
+}
+
+impl Known {
+    fn add(&mut self, given: Given) -> Arc<Given> {
+        if let Some(at) = self.given.iter().position(|known| **known == given) {
+            let again = self.given.remove(at);
+            self.given.push(Arc::clone(&again));
+            return again;
+        }
+        let mut older = (self.given.len() + 1).saturating_sub(KEPT);
+        self.given.retain(|known| {
+            let is_old = older > 0;
+            older = older.saturating_sub(1);
+            !is_old || Arc::strong_count(known) > 1
+        });
+        let given = Arc::new(given);
+        self.given.push(Arc::clone(&given));
+        self.all = Arc::new(Given::of(self.given.iter().flat_map(|given| given.0.clone()).collect()));
+        given
     }
 }
 
@@ -73,10 +135,10 @@ mod tests {
         let headers = BTreeMap::from([("A".into(), format!("Bearer {token}")), ("B".into(), format!("{long}{short}"))]);
         let transport = Transport::Http { url: "http://here/mcp".into(), headers };
         let read = Secrets::of(&transport, super::super::READ_LIMIT);
-        let secrets = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(read);
+        let mut secrets = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(read);
         let echo = Echo::default();
         assert_eq!(echo.masked("to\"ken/42".into()), "to\"ken/42", "none is known yet");
-        echo.given(&transport, &secrets);
+        echo.given(&transport, &mut secrets);
         for form in ["to\"ken/42", "to\\\"ken/42", "to%22ken%2F42"] {
             assert_eq!(
                 echo.masked(format!("no {form}, {form}; to\"ken/42-and-more; second line; true")),
@@ -92,6 +154,52 @@ mod tests {
                 let shown = echo.said(&said).to_string();
                 assert!(!shown.contains("to\"") && shown.chars().count() < 350, "{shown}");
             }
+        }
+    }
+
+    /// What an endpoint does each time that it resolves the references of its server.
+    fn given(echo: &Echo, value: &str) -> (Secrets, String) {
+        let reference = "${file:/key}".to_owned();
+        let headers = BTreeMap::from([("A".into(), reference.clone())]);
+        let transport = Transport::Http { url: "http://here/mcp".into(), headers };
+        let files = BTreeMap::from([("/key".to_owned(), Ok(Secret(value.to_owned())))]);
+        let mut secrets = Secrets { files, ..Secrets::default() };
+        echo.given(&transport, &mut secrets);
+        (secrets, reference)
+    }
+
+    #[test]
+    fn values_that_are_in_use_are_masked_however_often_others_were_given() {
+        let echo = Echo::default();
+        let in_use = given(&echo, "value-0").0.given();
+        for number in 1..20 {
+            given(&echo, &format!("value-{number}"));
+            let (_, reference) = given(&echo, &format!("value-{number}-and-more"));
+            assert_eq!(echo.masked("value-0".into()), reference);
+            assert_eq!(
+                echo.masked(format!("value-{number}-and-more, value-{number}")),
+                format!("{reference}, {reference}")
+            );
+        }
+        assert!(echo.0.lock().unwrap().given.len() <= KEPT + 1);
+        drop(in_use);
+        given(&echo, "value-20");
+        assert_eq!(echo.masked("value-0".into()), "value-0", "nothing knows it any more");
+    }
+
+    #[test]
+    fn wherever_a_text_is_cut_no_part_of_a_value_is_left() {
+        let echo = Echo::default();
+        let value = "ö-token-ö-token-42-ö";
+        let (_, reference) = given(&echo, value);
+        let said = format!("it is {value}, says öä");
+        let said = said.as_bytes();
+        for most in 0..=said.len() + 1 {
+            let shown = echo.beginning(said, most);
+            let (whole, cut) = (format!("it is {reference}, says öä"), &said[..most.min(said.len())]);
+            assert!(whole.starts_with(&shown) || shown == "it is ö", "{shown}");
+            assert!(cut.len() < "it is ".len() + value.len() || shown.contains(&reference), "{shown}");
+            assert_eq!(echo.beginning(cut, usize::MAX), shown, "it may have been cut before");
         }
     }
 }

@@ -17,13 +17,8 @@ impl Echo {
     /// All or the beginning of `words`, with their length if it is not all.
     pub(crate) fn said(&self, words: impl AsRef<[u8]>) -> Said {
         let words = words.as_ref();
-        let head = &words[..words.len().min(LOOKED_AT)];
-        let mut text = self.masked(String::from_utf8_lossy(head).into_owned());
-        let mut cut = head.len() < words.len();
-        if cut {
-            // A secret that ends behind it is not known as one.
-            text.truncate(text.floor_char_boundary(text.len().saturating_sub(self.longest())));
-        }
+        let text = self.beginning(words, LOOKED_AT);
+        let mut cut = words.len() > LOOKED_AT;
         // Again, for a secret that stood on several lines.
         let mut text = self.masked(text.split_whitespace().collect::<Vec<_>>().join(" "));
         if let Some((end, _)) = text.char_indices().nth(KEPT) {

@@ -65,7 +65,7 @@ impl StderrTail {
 
     /// As operators may see it.
     pub(crate) fn shown(&self, line: &[u8]) -> String {
-        self.echo.masked(String::from_utf8_lossy(&line[..line.len().min(MAX_LINE)]).into_owned())
+        self.echo.beginning(line, MAX_LINE)
     }
 
     /// As [`Self::shown`], of what is told with something else.
