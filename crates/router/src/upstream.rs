@@ -142,6 +142,14 @@ impl Link {
         }
     }
 
+    /// It was made with other values than its configuration stands for now.
+    pub(crate) async fn is_outdated(&self, endpoint: &Endpoint) -> bool {
+        match self {
+            Self::Http(link) => link.is_outdated(endpoint).await,
+            Self::Stdio(_) => false,
+        }
+    }
+
     /// Nothing can go out on it any more.
     pub(crate) fn is_over(&self) -> bool {
         match self {

@@ -168,16 +168,15 @@ impl Endpoint {
         let limit = self.limits().connect;
         match list_all(self, &link, limit).await {
             Err(AskError::Call(error)) => {
-                let doubt = link.doubt(&error);
-                let renewed = match doubt {
-                    Some(doubt) => link.has_fallen(self, doubt).await && self.renew(link.number()).await?,
-                    None => false,
-                };
-                if !renewed {
-                    return Err(error.into());
+                if let Some(doubt) = link.doubt(&error)
+                    && link.has_fallen(self, doubt).await
+                {
+                    self.renew(link.number()).await?;
                 }
-                let link = self.link().ok_or_else(|| self.not_connected())?;
-                list_all(self, &link, limit).await
+                match self.link() {
+                    Some(new) if new.number() != link.number() => list_all(self, &new, limit).await,
+                    _ => Err(error.into()),
+                }
             }
             other => other,
         }
@@ -191,23 +190,21 @@ impl Endpoint {
     pub async fn ping(self: &Arc<Self>, timeout: Duration) -> Result<Duration, PingError> {
         let link = self.link().ok_or_else(|| self.not_connected())?;
         let begun = Instant::now();
-        match ask(self, &link, &Call::own(method::PING, None), timeout).await {
-            Ok(_) => Ok(begun.elapsed()),
-            Err(error) => {
-                if let AskError::Call(call) = &error
-                    && let Some(doubt) = link.doubt(call)
-                {
-                    // The probe failed, but what it found may need no verdict: it may need a new session.
-                    let (endpoint, tasks) = (Arc::clone(self), &self.upstreams.tasks);
-                    tasks.spawn_on(&self.upstreams.control, "session renewal after a ping", async move {
-                        if link.has_fallen(&endpoint, doubt).await {
-                            drop(endpoint.renew(link.number()).await);
-                        }
-                    });
-                }
-                Err(error.into())
+        let answer = ask(self, &link, &Call::own(method::PING, None), timeout).await;
+        let took = begun.elapsed();
+        let doubt = if let Err(AskError::Call(error)) = &answer { link.doubt(error) } else { None };
+        // Whatever the probe found, it may need no verdict, but a new session.
+        let (endpoint, tasks) = (Arc::clone(self), &self.upstreams.tasks);
+        tasks.spawn_on(&self.upstreams.control, "session renewal after a ping", async move {
+            let is_stale = match doubt {
+                Some(doubt) => link.has_fallen(&endpoint, doubt).await,
+                None => link.is_outdated(&endpoint).await,
+            };
+            if is_stale {
+                drop(endpoint.renew(link.number()).await);
             }
-        }
+        });
+        answer.map(|_| took).map_err(Into::into)
     }
 
     fn not_connected(&self) -> AskError {

@@ -131,7 +131,9 @@ impl HttpLink {
         }
         // Some servers send a session id with a refusal, too; it is none.
         let session = response.headers().get(SESSION).filter(|_| response.status().is_success()).cloned();
-        let beginning = Beginning { target: target.clone().in_session(session.as_ref()), asides: Asides::new() };
+        let begun = target.clone().in_session(session.as_ref());
+        let mut unused = Unused { endpoint, target: session.is_some().then(|| begun.clone()) };
+        let beginning = Beginning { target: begun, asides: Asides::new() };
         let mut exchange = Exchange::new(endpoint, None, Restore::new(&call, id));
         exchange.beginning = Some(beginning.into());
         let response = match http_answer::accept(exchange, response).await {
@@ -140,6 +142,7 @@ impl HttpLink {
             Err(error) => return Err(failed(error.into())),
         };
         let greeting = ask::greeting_of(&response, &endpoint.echo).map_err(failed)?;
+        unused.target = None;
         let link = Self {
             number: endpoint.next_link_number(),
             target: target.with_session(session.as_ref(), greeting.protocol_version),
@@ -194,7 +197,7 @@ impl HttpLink {
         if let Link::Http(http) = link { Some(&http.target) } else { None }
     }
 
-    /// The configured headers have other values now than when the session began.
+    /// The configured URL and headers have other values now than when the session began.
     pub(super) async fn is_outdated(&self, endpoint: &Endpoint) -> bool {
         let fresh = Target::resolve(&endpoint.spec.transport, &endpoint.secrets().await);
         fresh.is_ok_and(|fresh| {
@@ -218,12 +221,30 @@ impl Drop for HttpLink {
             return;
         }
         if let Some(endpoint) = self.life.endpoint.upgrade() {
-            let (upstreams, target) = (Arc::clone(&endpoint.upstreams), self.target.clone());
-            upstreams.tasks.spawn_on(&upstreams.control, "end of an upstream session", async move {
-                farewell(&endpoint, &target).await;
-            });
+            farewell_in_task(endpoint, self.target.clone());
         }
     }
+}
+
+/// A session that the server has made and that is no link yet: its answer may be one that cannot be used, or break off.
+struct Unused<'a> {
+    endpoint: &'a Arc<Endpoint>,
+    target: Option<Target>,
+}
+
+impl Drop for Unused<'_> {
+    fn drop(&mut self) {
+        if let Some(target) = self.target.take() {
+            farewell_in_task(Arc::clone(self.endpoint), target);
+        }
+    }
+}
+
+fn farewell_in_task(endpoint: Arc<Endpoint>, target: Target) {
+    let upstreams = Arc::clone(&endpoint.upstreams);
+    upstreams.tasks.spawn_on(&upstreams.control, "end of an upstream session", async move {
+        farewell(&endpoint, &target).await;
+    });
 }
 
 /// A server that refuses, or is gone, will forget the session by itself.

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Upstreams;
-use super::http_target::Target;
+use super::http_target::{Place, Target};
 use super::http1::{Connection, Failed, Framing, Head, Http1Error, READ_MAX, Request, Stream};
 use crate::call::{CallError, Cause};
 use crate::endpoint::Endpoint;
@@ -54,16 +54,20 @@ struct Shelf {
 
 struct Idle {
     connection: Connection,
+    place: Arc<Place>,
     since: Instant,
     until: Instant,
 }
 
 impl Shelf {
-    /// A connection nothing speaks against, the latest used first.
-    fn take(&mut self, now: Instant) -> Option<Connection> {
-        while let Some(mut idle) = self.idle.pop() {
+    /// A connection to `place` that nothing speaks against, the latest used first. A reference in the URL may lead
+    /// elsewhere than it did: what leads there is left to calls that still go there, and to its age.
+    fn take(&mut self, place: &Arc<Place>, now: Instant) -> Option<(Connection, Arc<Place>)> {
+        let same = |idle: &Idle| Arc::ptr_eq(&idle.place, place) || idle.place == *place;
+        while let Some(at) = self.idle.iter().rposition(same) {
+            let mut idle = self.idle.remove(at);
             if idle.until > now && !self.is_spent(&mut idle, now) {
-                return Some(idle.connection);
+                return Some((idle.connection, idle.place));
             }
         }
         None
@@ -96,22 +100,21 @@ fn with_shelf<T>(serial: u64, work: impl FnOnce(&mut Shelf) -> T) -> Option<T> {
 /// A connection in use.
 struct Lent {
     connection: Connection,
+    place: Arc<Place>,
     serial: u64,
-    keep: Duration,
-    reusable: bool,
+    /// How long it may be idle, if it may be used again.
+    keep: Option<Duration>,
 }
 
 impl Lent {
     /// After the end of the response's body: only then may the next request be written.
     fn give_back(self) {
-        if !self.reusable {
-            return;
-        }
+        let Some(keep) = self.keep else { return };
         let since = Instant::now();
         with_shelf(self.serial, |shelf| {
             if shelf.idle.len() < MAX_IDLE {
-                let until = since + self.keep.min(shelf.longest);
-                shelf.idle.push(Idle { connection: self.connection, since, until });
+                let until = since + keep.min(shelf.longest);
+                shelf.idle.push(Idle { connection: self.connection, place: self.place, since, until });
             }
         });
     }
@@ -138,7 +141,7 @@ impl Body {
 
     /// Nobody needs more of it. Its connection is used again if its end comes soon.
     pub(super) fn leave(mut self, upstreams: &Upstreams) {
-        if self.lent.as_ref().is_none_or(|lent| !lent.reusable) {
+        if self.lent.as_ref().is_none_or(|lent| lent.keep.is_none()) {
             return;
         }
         upstreams.tasks.spawn("end of an upstream answer", async move {
@@ -214,23 +217,24 @@ pub(super) async fn send(
     request: &mut Request<'_>,
 ) -> Result<Response<Body>, CallError> {
     let serial = endpoint.serial;
-    while let Some(mut connection) = with_shelf(serial, |shelf| shelf.take(Instant::now())).flatten() {
+    let take = |shelf: &mut Shelf| shelf.take(&target.place, Instant::now());
+    while let Some((mut connection, place)) = with_shelf(serial, take).flatten() {
         match connection.exchange(request).await {
-            Ok(head) => return Ok(response(head, connection, serial)),
+            Ok(head) => return Ok(response(head, connection, place, serial)),
             Err(Failed { sent: false, .. }) => {}
             Err(Failed { error, sent: true }) => return Err(broken(endpoint, &error, true)),
         }
     }
     let mut connection = Box::pin(connect(endpoint, target)).await?;
     match connection.exchange(request).await {
-        Ok(head) => Ok(response(head, connection, serial)),
+        Ok(head) => Ok(response(head, connection, Arc::clone(&target.place), serial)),
         Err(Failed { error, sent }) => Err(broken(endpoint, &error, sent)),
     }
 }
 
-fn response(head: Head, connection: Connection, serial: u64) -> Response<Body> {
+fn response(head: Head, connection: Connection, place: Arc<Place>, serial: u64) -> Response<Body> {
     let keep = keep_alive(&head.headers).map_or(IDLE, |said| said.saturating_sub(MARGIN).min(IDLE));
-    let lent = Lent { connection, serial, keep, reusable: head.reusable };
+    let lent = Lent { connection, place, serial, keep: head.reusable.then_some(keep) };
     let mut body = Body { lent: Some(lent), framing: head.framing, coding: head.coding };
     body.over();
     let mut response = Response::new(body);
@@ -280,7 +284,7 @@ async fn connect(endpoint: &Endpoint, target: &Target) -> Result<Connection, Cal
 }
 
 async fn open(endpoint: &Endpoint, target: &Target) -> io::Result<Stream> {
-    let (upstreams, host, port) = (&endpoint.upstreams, target.host.as_str(), target.port);
+    let (upstreams, host, port) = (&endpoint.upstreams, target.place.host.as_str(), target.place.port);
     let addresses = upstreams.names.addresses(host, port, &upstreams.tasks, &upstreams.control).await?;
     let stream = match TcpStream::connect(&*addresses).await {
         Ok(stream) => stream,
@@ -290,10 +294,10 @@ async fn open(endpoint: &Endpoint, target: &Target) -> io::Result<Stream> {
         }
     };
     stream.set_nodelay(true)?;
-    if !target.tls {
+    if !target.place.tls {
         return Ok(Stream::Plain(stream));
     }
-    let name = ServerName::try_from(target.host.clone()).map_err(io::Error::other)?;
+    let name = ServerName::try_from(target.place.host.clone()).map_err(io::Error::other)?;
     Ok(Stream::Tls(Box::new(endpoint.upstreams.tls().connect(name, stream).await?)))
 }
 

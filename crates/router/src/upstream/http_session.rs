@@ -4,11 +4,13 @@
 //! Only asking on that same session tells one from the other. A call is repeated and a session replaced only after
 //! that, or a tool that ran and then failed would run twice.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use mcp::message::method;
-use tokio::sync::Mutex;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::http::HttpLink;
 use super::{Link, ask};
@@ -32,14 +34,20 @@ impl Doubt {
     }
 }
 
+/// How long a refusal waits for a renewal that it has shown to be due.
+const SOON: Duration = Duration::from_secs(2);
+
 /// What has been found out about one session. It counts for those who were in doubt when it was looked at: a session
 /// that was refused once may be known again, and whatever is refused then is another call.
 pub(super) struct Standing {
     checks: AtomicU64,
-    /// The last check that has ended. Whoever makes one holds it: many callers, one check.
+    /// One place, for whoever makes a check: many callers, one check.
+    turn: Semaphore,
+    /// The last check that has ended.
     last: Mutex<Check>,
 }
 
+#[derive(Clone, Copy, Default)]
 struct Check {
     number: u64,
     confirmed: Option<Doubt>,
@@ -47,18 +55,20 @@ struct Check {
 
 impl Standing {
     pub(super) fn new() -> Self {
-        Self { checks: AtomicU64::new(0), last: Mutex::new(Check { number: 0, confirmed: None }) }
+        Self { checks: AtomicU64::new(0), turn: Semaphore::new(1), last: Mutex::default() }
     }
 
     /// Whether a check that begins after this was called confirms `doubt`. `check` says what it confirms.
     async fn confirms(&self, doubt: Doubt, check: impl AsyncFnOnce() -> Option<Doubt>) -> bool {
         let begun = self.checks.load(Ordering::Acquire);
-        let mut last = self.last.lock().await;
-        if last.number <= begun {
+        let _turn = self.turn.acquire().await;
+        let last = || self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last().number <= begun {
             let number = self.checks.fetch_add(1, Ordering::AcqRel) + 1;
-            *last = Check { number, confirmed: check().await };
+            let confirmed = check().await;
+            *last() = Check { number, confirmed };
         }
-        last.confirmed == Some(doubt)
+        last().confirmed == Some(doubt)
     }
 }
 
@@ -75,9 +85,22 @@ impl HttpLink {
     /// The server refuses a ping on this session for the same reason. Credentials only count if others are configured by
     /// now. Some servers refuse every ping, so it must refuse its list as well.
     pub(super) async fn has_fallen(&self, endpoint: &Arc<Endpoint>, link: &Arc<Link>, doubt: Doubt) -> bool {
-        if doubt == Doubt::Credentials && !self.is_outdated(endpoint).await {
+        if doubt == Doubt::Session {
+            return self.is_refused(endpoint, link, doubt).await;
+        }
+        if !self.is_outdated(endpoint).await {
             return false;
         }
+        let fallen = self.is_refused(endpoint, link, doubt).await;
+        if !fallen {
+            // What was refused may have been executed; but what comes next has the new ones. A renewal that takes long
+            // goes on by itself.
+            drop(timeout(SOON, endpoint.renew(self.number)).await);
+        }
+        fallen
+    }
+
+    async fn is_refused(&self, endpoint: &Arc<Endpoint>, link: &Arc<Link>, doubt: Doubt) -> bool {
         self.life.standing.confirms(doubt, async || self.refuses(endpoint, link).await).await
     }
 

@@ -1,6 +1,7 @@
 //! Where an HTTP server is and what every request to it carries: the configured transport with its secrets resolved.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
@@ -11,7 +12,7 @@ use model::Transport;
 use super::http1::{Request, push_header};
 use super::shown_url;
 use crate::endpoint::BringUpFailure;
-use crate::secrets::Secrets;
+use crate::secrets::{Given, Secrets};
 
 pub(super) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 pub(super) const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -28,17 +29,32 @@ pub(super) fn event_id(id: &str) -> Option<HeaderValue> {
     fits.then(|| HeaderValue::from_str(id).ok()).flatten()
 }
 
-/// A server's address and the headers of a POST to it, without those of a session.
-#[derive(Clone)]
-pub(super) struct Target {
+/// What a connection leads to.
+#[derive(PartialEq, Eq)]
+pub(super) struct Place {
     pub(super) tls: bool,
     /// For the resolver and for the certificate; without the brackets of an IPv6 address.
     pub(super) host: String,
     pub(super) port: u16,
+}
+
+/// A server's address and the headers of a POST to it, without those of a session.
+#[derive(Clone)]
+pub(super) struct Target {
+    pub(super) place: Arc<Place>,
     path: PathAndQuery,
     headers: HeaderMap,
     /// The head of a POST.
     post: Vec<u8>,
+    origin: Arc<Origin>,
+}
+
+/// Where a target comes from.
+struct Origin {
+    /// Before a redirect.
+    path: PathAndQuery,
+    /// The secrets in it, which nothing shows for as long as it is in use.
+    _given: Arc<Given>,
 }
 
 impl Target {
@@ -89,7 +105,8 @@ impl Target {
         }
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let post = head(&Method::POST, &path, &headers);
-        Ok(Self { tls, host, port, path, headers, post })
+        let origin = Origin { path: path.clone(), _given: secrets.given() };
+        Ok(Self { place: Arc::new(Place { tls, host, port }), path, headers, post, origin: Arc::new(origin) })
     }
 
     /// The same target with the headers of a session.
@@ -109,7 +126,7 @@ impl Target {
 
     /// Where `location`, the answer to a request to this target, leads: another path of the same server, or nowhere.
     pub(super) fn moved_to(&self, location: &str) -> Option<Self> {
-        let scheme = if self.tls { "https" } else { "http" };
+        let scheme = if self.place.tls { "https" } else { "http" };
         let host = self.headers.get(HOST)?.to_str().ok()?;
         let here = url::Url::parse(&format!("{scheme}://{host}{}", self.path)).ok()?;
         let there = here.join(location).ok().filter(|there| there.origin() == here.origin())?;
@@ -119,7 +136,7 @@ impl Target {
     }
 
     pub(super) fn differs_from(&self, other: &Self) -> bool {
-        self.headers != other.headers
+        self.headers != other.headers || self.origin.path != other.origin.path || self.place != other.place
     }
 
     pub(super) fn post(&self, body: Bytes) -> Request<'_> {

@@ -40,6 +40,8 @@ pub struct Plan {
     pub announces: bool,
     /// Other than 200.
     pub initialize_status: u16,
+    /// What `initialize` is answered with, in a session: media type and body.
+    pub greeting: Option<(&'static str, &'static str)>,
     /// Event streams end after their first event; the rest must be asked for.
     pub interrupts: bool,
     /// Bytes added to the answer of a call.
@@ -252,6 +254,10 @@ fn initialize(shared: &Shared, id: &Value) -> Reply {
     let text = json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": tools},
         "serverInfo": {"name": "small", "version": "1"}});
     let mut response = result(id, &text.to_string());
+    if let Some((media, body)) = shared.plan.greeting {
+        *response.body_mut() = Full::from(body).boxed();
+        response.headers_mut().insert("content-type", media.parse().unwrap());
+    }
     response.headers_mut().insert("mcp-session-id", session.parse().unwrap());
     Ok(response)
 }

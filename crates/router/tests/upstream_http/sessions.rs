@@ -164,17 +164,90 @@ async fn a_session_that_is_never_used_is_deleted() {
 }
 
 #[tokio::test]
-async fn credentials_that_were_exchanged_are_no_reason_to_repeat_what_the_old_ones_allowed() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("key");
-    std::fs::write(&file, "old").unwrap();
-    let server = Server::start(Plan { fails: Some((401, "your card was refused")), ..Plan::default() });
-    let headers = [("X-Key".to_owned(), format!("${{file:{}}}", file.display()))];
-    let transport = model::Transport::Http { url: server.url(), headers: headers.into() };
-    let small = super::bench::bench(transport, model::Limits::default());
-    small.up().await;
-    std::fs::write(&file, "new").unwrap();
-    assert!(small.call_by("1").await.contains("status 401"));
-    assert_eq!((server.seen().executed, server.seen().initialized), (1, 1));
-    small.endpoint.shut_down().await;
+async fn a_session_whose_greeting_cannot_be_used_is_deleted() {
+    let unknown = r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2099-01-01","capabilities":{},
+        "serverInfo":{"name":"small","version":"1"}}}"#;
+    for greeting in [("application/json", unknown), ("text/event-stream", ": soon\n\n"), ("text/html", "<p>")] {
+        let server = Server::start(Plan { greeting: Some(greeting), ..Plan::default() });
+        let small = super::bench::bench(super::http(&server.url()), model::Limits::default());
+        small.endpoint.bring_up(tokio::time::Instant::now() + PATIENCE).await.unwrap_err();
+        server.until(|seen| deleted(seen, "session-1")).await;
+    }
+}
+
+/// A server with the configured header `X-Key`, and a URL, out of files.
+struct Rotated {
+    directory: tempfile::TempDir,
+    small: Bench,
+}
+
+impl Rotated {
+    async fn up(server: &Server) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let reference = |name| format!("${{file:{}}}", directory.path().join(name).display());
+        let headers = [("X-Key".to_owned(), reference("key"))];
+        let transport = model::Transport::Http { url: reference("url"), headers: headers.into() };
+        let small = super::bench::bench(transport, model::Limits::default());
+        let rotated = Self { directory, small };
+        rotated.becomes("url", &server.url());
+        rotated.becomes("key", "the-old-key");
+        rotated.small.up().await;
+        rotated
+    }
+
+    fn becomes(&self, name: &str, value: &str) {
+        std::fs::write(self.directory.path().join(name), value).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_leads_elsewhere_by_now_goes_over_no_connection_to_where_it_led() {
+    let (old, new) = (Server::start(Plan { lost: 404, ..Plan::default() }), Server::start(Plan::default()));
+    let rotated = Rotated::up(&old).await;
+    rotated.small.whole(&tool_call("1", "echo")).await;
+    rotated.becomes("url", &new.url());
+    rotated.becomes("key", "the-new-key");
+    old.forget_sessions();
+    assert!(rotated.small.whole(&tool_call("2", "echo")).await.contains("result"));
+    assert!(rotated.small.whole(&tool_call("3", "echo")).await.contains("result"));
+    assert_eq!((new.seen().initialized, new.seen().executed, old.seen().initialized), (1, 2, 1));
+    old.until(|seen| deleted(seen, "session-1")).await;
+    assert!(old.seen().requests.iter().all(|request| request.header("x-key") == "the-old-key"));
+    rotated.small.endpoint.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_ping_finds_that_the_configured_values_have_changed() {
+    let (old, new) = (Server::start(Plan::default()), Server::start(Plan::default()));
+    let rotated = Rotated::up(&old).await;
+    rotated.small.endpoint.ping(PATIENCE).await.unwrap();
+    rotated.becomes("key", "the-new-key");
+    rotated.small.endpoint.ping(PATIENCE).await.unwrap();
+    assert_eq!(rotated.small.event().await, EndpointEvent::Renewed);
+    old.until(|seen| seen.initialized == 2 && deleted(seen, "session-1")).await;
+    rotated.becomes("url", &new.url());
+    rotated.small.endpoint.ping(PATIENCE).await.unwrap();
+    assert_eq!(rotated.small.event().await, EndpointEvent::Renewed);
+    assert!(rotated.small.whole(&tool_call("1", "echo")).await.contains("result"));
+    assert_eq!((old.seen().executed, new.seen().executed), (0, 1));
+    rotated.small.endpoint.shut_down().await;
+}
+
+#[tokio::test]
+async fn credentials_that_were_exchanged_are_used_by_the_next_call_and_repeat_none() {
+    let server = Server::start(Plan { fails: Some((401, "the-old-key: your card was refused")), ..Plan::default() });
+    let rotated = Rotated::up(&server).await;
+    rotated.becomes("key", "the-new-key");
+    for call in ["1", "2", "3"] {
+        let refused = rotated.small.call_by(call).await;
+        assert!(refused.contains("status 401"), "{refused}");
+    }
+    let seen = server.seen();
+    assert_eq!((seen.executed, seen.initialized), (3, 2));
+    let calls = seen.requests.iter().filter(|request| request.body.contains("tools/call"));
+    assert_eq!(
+        calls.map(|call| call.header("x-key")).collect::<Vec<_>>(),
+        ["the-old-key", "the-new-key", "the-new-key"]
+    );
+    rotated.small.endpoint.shut_down().await;
 }
