@@ -17,16 +17,19 @@ pub(crate) async fn watch(log: Gate, file: Option<Gate>, mut status: watch::Rece
         }
         if let Some(file) = &file {
             let source = &seen.source;
-            let followed = match source.state {
+            let trouble = match source.state {
+                SourceState::Settling | SourceState::None => None,
                 // Refused by nobody, and undone by a rollback.
-                SourceState::Following | SourceState::Settling | SourceState::Disabled | SourceState::None => {
-                    source.refusals.is_empty().then_some(()).ok_or("rolled back")
+                SourceState::Following | SourceState::Disabled => {
+                    (!source.refusals.is_empty()).then(|| "rolled back".to_owned())
                 }
-                state @ (SourceState::Starting | SourceState::Missing | SourceState::Refused) => Err(state.as_str()),
+                state @ (SourceState::Starting | SourceState::Missing | SourceState::Refused) => {
+                    Some(state.as_str().replace('_', " "))
+                }
             };
-            match followed {
-                Ok(()) => file.open(),
-                Err(why) => file.close(format!("{}: {}", source.name, why.replace('_', " "))),
+            match trouble {
+                None => file.open(),
+                Some(trouble) => file.close(format!("{}: {trouble}", source.name)),
             }
         }
         if status.changed().await.is_err() {

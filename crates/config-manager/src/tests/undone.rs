@@ -41,6 +41,10 @@ async fn what_waits_to_be_judged_does_not_go_live_after_the_rollback() {
     assert_eq!(world.sources().await, ["api:ops", "rollback to 1", "file", "file"]);
     let source = world.status().source.clone();
     assert_eq!((source.state, source.refusals.len()), (SourceState::Following, 1), "{source:?}");
+    world.depends(Some("rolled back")).await;
+    world.write(&servers(4, EAGER));
+    world.revision(5).await;
+    world.depends(None).await;
 }
 
 #[tokio::test]

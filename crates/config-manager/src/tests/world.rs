@@ -37,6 +37,7 @@ struct Running {
     status: watch::Receiver<Arc<Status>>,
     connector: DuplexConnector,
     events: tokio::sync::broadcast::Sender<pb::WatchResponse>,
+    readiness: Readiness,
     _state: StateDir,
 }
 
@@ -71,18 +72,20 @@ impl World {
         let origin = Origin::File(self.file.clone());
         let scope = Scope { clock: Clock::start(), tasks: tasks.clone(), tracer: self.tracer.clone() };
         let manager = ConfigManager::open(origin, &state, scope).unwrap();
+        let readiness = Readiness::new(tasks.shutdown().clone());
+        manager.show_dependencies(&readiness);
         let (listener, connector) = duplex();
         let service = grpc::Service {
             routes: tonic::service::Routes::new(manager.service()),
             descriptors: &[],
             offers: Vec::new(),
             auth: Auth::new(None),
-            readiness: Readiness::new(tasks.shutdown().clone()),
+            readiness: readiness.clone(),
         };
         tasks.spawn_component("grpc", grpc::serve(service, vec![listener.into()], tasks.shutdown().clone()));
         let (status, events) = (manager.status(), manager.events.clone());
         tasks.spawn_component("engine", manager.run());
-        self.running = Some(Running { tasks, status, connector, events, _state: state });
+        self.running = Some(Running { tasks, status, connector, events, readiness, _state: state });
     }
 
     pub(super) async fn stop(&mut self) {
@@ -127,6 +130,22 @@ impl World {
 
     pub(super) async fn revision(&self, number: u64) -> Arc<Status> {
         self.until(&format!("at revision {number}"), |status| status.revision.0 >= number).await
+    }
+
+    /// Until the file is shown as that, as what the process stands on: without a trouble, or with one that ends so.
+    pub(super) async fn depends(&self, trouble: Option<&str>) {
+        let readiness = &self.running().readiness;
+        let mut moves = readiness.moves();
+        let shown = || {
+            let file = readiness.report().dependencies.into_iter().find(|gate| gate.name == "file").unwrap();
+            trouble.map_or(file.open, |trouble| file.reason.is_some_and(|reason| reason.ends_with(trouble)))
+        };
+        let found = async {
+            while !shown() {
+                moves.next().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, found).await.expect(trouble.unwrap_or("open"));
     }
 
     pub(super) async fn reload(&self, request: pb::ReloadRequest) -> pb::Outcome {
