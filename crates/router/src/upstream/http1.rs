@@ -238,20 +238,22 @@ impl Connection {
     /// Skips interim responses.
     fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Head, Http1Error>> {
         loop {
-            let before = self.input.len();
+            let mut before = self.input.len();
             while let Some(head) = parse(&mut self.input)? {
                 match head.status.as_u16() {
                     101 => {
                         return Poll::Ready(Err(Http1Error::Malformed("it switches to a protocol nobody asked for")));
                     }
-                    100..=199 if self.interim + before - self.input.len() > HEAD_MAX => {
-                        return Poll::Ready(Err(Http1Error::Malformed("its interim responses are too long")));
+                    100..=199 => {
+                        self.interim += before - self.input.len();
+                        before = self.input.len();
+                        if self.interim > HEAD_MAX {
+                            return Poll::Ready(Err(Http1Error::Malformed("its interim responses are too long")));
+                        }
                     }
-                    100..=199 => {}
                     _ => return Poll::Ready(Ok(head)),
                 }
             }
-            self.interim += before - self.input.len();
             if self.input.len() > HEAD_MAX {
                 return Poll::Ready(Err(Http1Error::Malformed("its head is too long")));
             }

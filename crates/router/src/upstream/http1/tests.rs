@@ -109,6 +109,27 @@ async fn connected() -> (Connection, tokio::net::TcpStream) {
     (Connection::new(Stream::Plain(ours.unwrap())), theirs.unwrap().0)
 }
 
+/// What is read ahead of a client that takes nothing is held for it.
+#[tokio::test]
+async fn no_more_is_read_ahead_than_asked_for() {
+    const CHUNK: usize = 1 << 20;
+    for ahead in [0, READ_MAX] {
+        let (mut ours, mut theirs) = connected().await;
+        let chunk = [format!("{CHUNK:x}\r\n").as_bytes(), &[b'x'; CHUNK], b"\r\n0\r\n\r\n"].concat();
+        let (mut framing, mut left, mut longest) = (Framing::Chunked(Chunk::Size), CHUNK, 0);
+        let read = async {
+            while let Some(piece) = poll_fn(|context| ours.poll_body(&mut framing, ahead, context)).await.unwrap() {
+                left -= piece.len();
+                longest = longest.max(piece.len());
+            }
+        };
+        let (written, ()) = tokio::join!(tokio::io::AsyncWriteExt::write_all(&mut theirs, &chunk), read);
+        written.unwrap();
+        assert_eq!((left, framing), (0, Framing::Done));
+        assert_eq!(longest <= 2 * READ, ahead == 0, "{longest} with {ahead}");
+    }
+}
+
 /// Its receiver hears when it is held no more.
 struct Told(Vec<u8>, #[expect(dead_code, reason = "it is dropped with the rest")] tokio::sync::oneshot::Sender<()>);
 

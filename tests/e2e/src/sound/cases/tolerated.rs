@@ -17,6 +17,7 @@ pub(super) fn add(cases: &mut Cases) -> Result<(), Fault> {
     capabilities(cases)?;
     numbers(cases)?;
     marks(cases)?;
+    heartbeats(cases)?;
     schemas(cases)
 }
 
@@ -102,6 +103,22 @@ fn marks(cases: &mut Cases) -> Result<(), Fault> {
         let answer = send(hall.gateway.mcp, "POST /mcp", &[], body)?;
         expect(answer.status == 200 && answer.json()?["result"].is_object(), "a session", answer)
     });
+    Ok(())
+}
+
+/// Events of a type of their own, before every answer.
+fn heartbeats(cases: &mut Cases) -> Result<(), Fault> {
+    for (name, said) in [
+        ("a ping with an object", "event: ping\ndata: {}\n\n"),
+        ("a heartbeat with words", "event: heartbeat\ndata: keepalive\n\n"),
+        ("an endpoint of the older transport", "event: endpoint\ndata: /messages?session=1\n\n"),
+    ] {
+        let server = HttpServer::start(move |request, _| {
+            let body = format!("{said}event: message\ndata: {}\n\n", usual_text(request));
+            if request.body.get("id").is_some() { response("200 OK", EVENTS, body) } else { usual(request) }
+        })?;
+        cases.http("sse-other-event-types", name, &server, |hall, id| hall.serves(id));
+    }
     Ok(())
 }
 
