@@ -16,7 +16,10 @@ use std::{
     time::Duration,
 };
 
-use router::settings::{Listen, MCP};
+use router::{
+    Router,
+    settings::{Listen, MCP},
+};
 use runtime::{
     AdminToken, Phase, Process, Program, Shutdown, Tasks, Tracer, exit, fault,
     grpc::{Auth, ListenError, Listener, duplex},
@@ -62,8 +65,6 @@ pub(crate) enum UpError {
     System(#[from] io::Error),
     #[error(transparent)]
     Inherit(#[from] InheritError),
-    #[error("cannot write the file with the addresses")]
-    Announce(#[source] io::Error),
 }
 
 /// Runs until a signal.
@@ -97,7 +98,7 @@ async fn live(args: &UpArgs, process: Process) -> Result<ExitCode, UpError> {
     let mut halves = Halves::new(process);
     let running = halves.start(args, &place, &state).await;
     let result = match running {
-        Ok(services) => Ok(halves.end(args.min_drain, services).await),
+        Ok(router) => Ok(halves.end(args.min_drain, router).await),
         Err(error) => {
             halves.join().await;
             Err(error)
@@ -138,7 +139,7 @@ impl Halves {
     }
 
     /// Until ready, or asked to stop before.
-    async fn start(&mut self, args: &UpArgs, place: &Place, state: &StateDir) -> Result<Services, UpError> {
+    async fn start(&mut self, args: &UpArgs, place: &Place, state: &StateDir) -> Result<Router, UpError> {
         if place.is_demo {
             demo::start(place, &self.process.tasks).await?;
             say(&format!(
@@ -158,8 +159,7 @@ impl Halves {
         listeners.extend([Listener::unix(place.socket()).await?, inside.into()]);
         let listen = Listen::new(args.listen, self.process.inherited.tcp(MCP));
         let settings = services::router_settings(args.access.clone(), state, &connector);
-        let services = Services::start(self, listen, place.config.clone(), state, settings).await?;
-        services.serve(self, auth, listeners);
+        let mut services = Services::start(self, listen, state, settings).await?;
         let Process { shutdown, tasks, readiness, metrics, .. } = &self.process;
         ops.serve(args.ops_names.clone(), readiness.clone(), metrics.clone(), tasks);
         let addresses = Addresses {
@@ -169,18 +169,22 @@ impl Halves {
             admin: format!("http://{admin}"),
             ops: format!("http://{ops_address}"),
         };
-        announce(place, &addresses)?;
+        announce(place, &addresses);
+        let Some(config) = services.add_manager(self, place.config.clone(), state).await? else {
+            return Ok(services.router);
+        };
+        services.serve(self, auth, listeners);
         tokio::select! {
-            settled = first_revision::wait(readiness, services.config.clone()) => settled?,
-            () = shutdown.triggered() => return Ok(services),
+            settled = first_revision::wait(readiness, config.clone()) => settled?,
+            () = shutdown.triggered() => return Ok(services.router),
         }
-        first_revision::on_the_router(services.config.clone()).await;
+        first_revision::on_the_router(config.clone()).await;
         shutdown.advance(Phase::Ready);
-        let revision = services.config.borrow().revision;
+        let revision = config.borrow().revision;
         let Addresses { mcp, admin, ops, .. } = addresses;
         // Whoever waits for this line may be gone by now; the gateway is not theirs alone.
         drop(writeln!(io::stdout(), "ready: MCP {mcp}, admin {admin}, ops {ops}, revision {revision}"));
-        Ok(services)
+        Ok(services.router)
     }
 
     /// Ends all tasks, and says whether none failed or had to be aborted.
@@ -193,11 +197,11 @@ impl Halves {
     }
 
     /// Waits for the signal, then lets everything end in its order.
-    async fn end(self, min_drain: Duration, services: Services) -> ExitCode {
+    async fn end(self, min_drain: Duration, router: Router) -> ExitCode {
         let shutdown = &self.process.shutdown;
         shutdown.triggered().await;
-        let wound_down = shutdown.wind_down(min_drain, DRAIN, services.router.drained()).await;
-        let stopped = services.stop(GRACE).await;
+        let wound_down = shutdown.wind_down(min_drain, DRAIN, router.drained()).await;
+        let stopped = router.stop(GRACE).await;
         let joined = self.join().await;
         if wound_down == WoundDown::Forced {
             say("only1mcp: calls in flight were cut off\n");
@@ -206,8 +210,12 @@ impl Halves {
     }
 }
 
-/// For the commands that look for this gateway.
-fn announce(place: &Place, addresses: &Addresses) -> Result<(), UpError> {
-    let text = serde_json::to_vec_pretty(addresses).map_err(|error| UpError::Announce(io::Error::other(error)))?;
-    write_private(&place.addresses_file(), &text).map_err(UpError::Announce)
+/// For the commands that look for this gateway. It serves without them.
+fn announce(place: &Place, addresses: &Addresses) {
+    let (text, file) = (serde_json::to_vec_pretty(addresses), place.addresses_file());
+    let written = text.map_err(io::Error::other).and_then(|text| write_private(&file, &text));
+    if let Err(error) = written {
+        let file = file.display();
+        say(&format!("only1mcp: cannot write {file}, so commands must be told the addresses: {error}\n"));
+    }
 }

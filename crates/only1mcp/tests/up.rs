@@ -144,6 +144,32 @@ fn a_broken_file_is_fatal_only_while_there_is_nothing_better() {
 }
 
 #[test]
+fn what_is_live_is_served_while_the_log_cannot_be_opened() {
+    let home = Home::new();
+    assert_eq!(home.up(&[]).stop(), 0);
+    let log = home.path().join(".local/state/only1mcp/demo/revisions.redb");
+    let kept = log.with_extension("kept");
+    fs::rename(&log, &kept).unwrap();
+    fs::create_dir(&log).unwrap();
+
+    let mut command =
+        home.command(&["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--ops", "127.0.0.1:0"]);
+    let mut up = Up { child: command.stdout(Stdio::piped()).spawn().unwrap(), ready: String::new(), log: kept.clone() };
+    while home.run(&["call", "calculator__add", r#"{"a": 40, "b": 2}"#]).1 != "42\n" {
+        assert_eq!(up.child.try_wait().unwrap(), None, "what is on the router's disk is served");
+    }
+    while home.run(&["healthcheck"]).0 != 0 {
+        assert_eq!(up.child.try_wait().unwrap(), None);
+    }
+    fs::remove_dir(&log).unwrap();
+    fs::rename(&kept, &log).unwrap();
+    BufReader::new(up.child.stdout.take().unwrap()).read_line(&mut up.ready).unwrap();
+    assert!(up.ready.ends_with("revision 1\n"), "{}", up.ready);
+    assert_eq!(home.json(&["status", "--output", "json"])["revision"], 1);
+    assert_eq!(up.stop(), 0);
+}
+
+#[test]
 fn a_call_in_flight_ends_before_the_process_does() {
     let home = Home::new();
     let up = home.up(&[]);

@@ -4,7 +4,8 @@
 //! A router cannot do that itself: killed, it does nothing any more, and grandchildren that ignore the end of their
 //! stdin would live on. The keeper is the reaper of whatever its descendants leave behind, so it finds them wherever
 //! they fled to (other sessions, other process groups), and nothing becomes a zombie. If the keeper itself is killed,
-//! the child gets SIGKILL by the parent-death signal, and the router kills the process group it knows.
+//! the child gets SIGKILL by the parent-death signal, and the router kills the process group it knows: what had
+//! left that group lives on.
 //!
 //! The program's `main` must call [`main`] before anything else, when [`is_keeper`] says so: a program that does not
 //! cannot have children on stdio.

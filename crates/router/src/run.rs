@@ -138,6 +138,11 @@ impl Router {
         self.listen
     }
 
+    /// What it serves; [`model::Revision::NONE`] while it has nothing.
+    pub fn revision(&self) -> model::Revision {
+        self.inspector.shared.live.load().revision
+    }
+
     /// The admin service.
     pub fn service(&self) -> RouterServiceServer<Inspector> {
         RouterServiceServer::new(self.inspector.clone()).max_encoding_message_size(MESSAGE_BYTES_MAX)

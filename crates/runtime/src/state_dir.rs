@@ -182,9 +182,11 @@ fn read_pid(lock: &mut File) -> Option<u32> {
 }
 
 fn write_pid(lock: &mut File) -> io::Result<()> {
-    lock.set_len(0)?;
+    let text = format!("{}\n", std::process::id());
     lock.rewind()?;
-    writeln!(lock, "{}", std::process::id())
+    // Over the old one: on a full disk there may be no room for another.
+    lock.write_all(text.as_bytes())?;
+    lock.set_len(text.len() as u64)
 }
 
 /// Replaces `path` by `content`: after a crash at any point it is the old file or the new one. Blocks on the disk.

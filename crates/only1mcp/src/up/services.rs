@@ -3,24 +3,25 @@
 //! They reach each other over an in-memory connection to that same server, so what an operator sees from outside is what
 //! they see.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ops::RangeInclusive, path::PathBuf, sync::Arc, time::Duration};
 
 use config_manager::{ConfigManager, Origin, Status as ConfigStatus};
 use drain_coordinator::DrainCoordinator;
 use health_monitor::HealthMonitor;
-use model::NodeId;
+use model::{NodeId, Revision};
 use router::{
     Router,
     settings::{Access, Listen, Peers, Settings as RouterSettings, default_cores},
 };
 use runtime::{
-    Tracer,
+    Tracer, fault,
     grpc::{self, Auth, DuplexConnector, Listener, Target},
+    process::say,
     state_dir::StateDir,
     telemetry::log,
 };
 use tokio::sync::watch;
-use tonic::service::{Routes, RoutesBuilder};
+use tonic::service::RoutesBuilder;
 
 use wire::pb::{
     config::v1::config_service_server::SERVICE_NAME as CONFIG, drain::v1::drain_service_server::SERVICE_NAME as DRAIN,
@@ -43,22 +44,23 @@ pub(crate) enum ServiceError {
     Router(#[from] router::StartError),
 }
 
+/// Between two tries to open what config-manager stands on: doubled from the first to the last.
+const RETRY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
+
 /// All four, running.
 #[derive(Debug)]
 pub(crate) struct Services {
     pub(crate) router: Router,
-    pub(crate) config: watch::Receiver<std::sync::Arc<ConfigStatus>>,
-    routes: Routes,
+    routes: RoutesBuilder,
     /// Their names, and who records their calls.
     offers: Vec<(&'static str, Tracer)>,
 }
 
 impl Services {
-    /// Starts all four; they find each other once [`Services::serve`] was called.
+    /// Starts those that serve clients; what they ask the others waits until [`Services::serve`] was called.
     pub(crate) async fn start(
         halves: &Halves,
         listen: Listen,
-        config: PathBuf,
         state: &StateDir,
         router: RouterSettings,
     ) -> Result<Self, ServiceError> {
@@ -67,17 +69,8 @@ impl Services {
         let shown = halves.process.readiness.only_shown();
         let mut routes = RoutesBuilder::default();
 
-        let tracer = halves.tracer("config-manager");
-        let mut offers = vec![(wire::process::SERVICE_NAME, tracer.clone()), (CONFIG, tracer.clone())];
-        let scope = config_manager::Scope { clock, tasks: tasks.clone(), tracer };
-        let manager = ConfigManager::open(Origin::File(config), state, scope)?;
-        manager.show_dependencies(&halves.process.readiness);
-        let status = manager.status();
-        routes.add_service(manager.service());
-        tasks.spawn_component("config-manager", manager.run());
-
         let tracer = halves.tracer("health-monitor");
-        offers.push((HEALTH, tracer.clone()));
+        let mut offers = vec![(HEALTH, tracer.clone())];
         let scope = health_monitor::Scope { clock, tasks: tasks.clone(), readiness: shown.clone(), tracer };
         let (service, monitor) = HealthMonitor::new(&scope);
         routes.add_service(service);
@@ -96,25 +89,64 @@ impl Services {
         let router = Router::start(router, listen, scope).await?;
         routes.add_service(router.service());
         routes.add_service(wire::process::Log { read: log::read, change: log::change }.service());
-        Ok(Self { router, config: status, routes: routes.routes(), offers })
+        Ok(Self { router, routes, offers })
+    }
+
+    /// Starts config-manager and says what it says of itself; nothing when stopping was asked for before.
+    ///
+    /// While its log cannot be opened (the disk is full, say), the router serves what it has on disk. Only when it has
+    /// nothing is that the end.
+    pub(crate) async fn add_manager(
+        &mut self,
+        halves: &Halves,
+        config: PathBuf,
+        state: &StateDir,
+    ) -> Result<Option<watch::Receiver<Arc<ConfigStatus>>>, ServiceError> {
+        let (tasks, readiness) = (&halves.control, &halves.process.readiness);
+        let tracer = halves.tracer("config-manager");
+        let log = readiness.dependency("log");
+        let mut pause = *RETRY.start();
+        let manager = loop {
+            let scope =
+                config_manager::Scope { clock: halves.process.clock, tasks: tasks.clone(), tracer: tracer.clone() };
+            let error = match ConfigManager::open(Origin::File(config.clone()), state, scope) {
+                Ok(manager) => break manager,
+                Err(error) => ServiceError::from(error),
+            };
+            if self.router.revision() == Revision::NONE {
+                return Err(error);
+            }
+            let reason = fault::chain(&error);
+            say(&format!(
+                "only1mcp: {reason}; trying again, and serving revision {} meanwhile\n",
+                self.router.revision()
+            ));
+            log.close(reason);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = halves.process.shutdown.triggered() => return Ok(None),
+            }
+            pause = (pause * 2).min(*RETRY.end());
+        };
+        manager.show_dependencies(readiness);
+        let status = manager.status();
+        self.routes.add_service(manager.service());
+        self.offers.extend([(wire::process::SERVICE_NAME, tracer.clone()), (CONFIG, tracer)]);
+        tasks.spawn_component("config-manager", manager.run());
+        Ok(Some(status))
     }
 
     /// Offers all four on `listeners`.
-    pub(crate) fn serve(&self, halves: &Halves, auth: Auth, listeners: Vec<Listener>) {
+    pub(crate) fn serve(&mut self, halves: &Halves, auth: Auth, listeners: Vec<Listener>) {
         let service = grpc::Service {
-            routes: self.routes.clone(),
+            routes: std::mem::take(&mut self.routes).routes(),
             descriptors: &[wire::DESCRIPTORS],
-            offers: self.offers.clone(),
+            offers: std::mem::take(&mut self.offers),
             auth,
             readiness: halves.process.readiness.clone(),
         };
         let control = &halves.control;
         control.spawn_component("grpc", grpc::serve(service, listeners, control.shutdown().clone()));
-    }
-
-    /// Whether everything ended in time and in peace.
-    pub(crate) async fn stop(self, grace: Duration) -> bool {
-        self.router.stop(grace).await
     }
 }
 
