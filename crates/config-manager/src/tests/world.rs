@@ -145,7 +145,8 @@ impl World {
                 moves.next().await;
             }
         };
-        tokio::time::timeout(PATIENCE, found).await.expect(trouble.unwrap_or("open"));
+        let found = tokio::time::timeout(PATIENCE, found).await;
+        assert!(found.is_ok(), "expected {trouble:?}: {:?}", readiness.report().dependencies);
     }
 
     pub(super) async fn reload(&self, request: pb::ReloadRequest) -> pb::Outcome {
