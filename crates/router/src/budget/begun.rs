@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Budget, PART, Weight, size};
 
@@ -13,11 +13,17 @@ use super::{Budget, PART, Weight, size};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Unfinished(Arc<OfServer>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct OfServer {
     bytes: AtomicUsize,
-    /// Of those that wait, the one that began to wait first has it until its answer is complete.
-    first: Arc<Mutex<()>>,
+    /// Of those that wait, the one that began to wait first has its only permit until its answer is complete.
+    first: Arc<Semaphore>,
+}
+
+impl Default for OfServer {
+    fn default() -> Self {
+        Self { bytes: AtomicUsize::default(), first: Arc::new(Semaphore::new(1)) }
+    }
 }
 
 /// An answer, as far as it has come. Dropped, it is held no more.
@@ -26,7 +32,7 @@ pub(crate) struct Begun {
     server: Unfinished,
     weight: Weight,
     /// It is the first, so that what its server has begun besides cannot hold it up: each could wait for the others.
-    first: Option<OwnedMutexGuard<()>>,
+    first: Option<OwnedSemaphorePermit>,
 }
 
 #[cfg(test)]
@@ -69,7 +75,7 @@ impl Begun {
     pub(crate) async fn set_within(&mut self, patience: Duration, bytes: usize, limit: u64) -> bool {
         let budget = self.weight.budget.clone();
         let fits = async {
-            let mut turn = std::pin::pin!(Arc::clone(&self.server.0.first).lock_owned());
+            let mut turn = std::pin::pin!(Arc::clone(&self.server.0.first).acquire_owned());
             loop {
                 // Counts from here, so that nothing is missed between the try and the wait.
                 let freed = budget.0.freed.notified();
@@ -78,7 +84,7 @@ impl Begun {
                 }
                 tokio::select! {
                     () = freed => {}
-                    first = &mut turn, if self.first.is_none() => self.first = Some(first),
+                    first = &mut turn, if self.first.is_none() => self.first = first.ok(),
                 }
             }
         };
