@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -285,8 +286,9 @@ async fn connect(endpoint: &Endpoint, target: &Target) -> Result<Connection, Cal
 
 async fn open(endpoint: &Endpoint, target: &Target) -> io::Result<Stream> {
     let (upstreams, host, port) = (&endpoint.upstreams, target.place.host.as_str(), target.place.port);
+    let ends = Instant::now() + endpoint.limits().connect;
     let addresses = upstreams.names.addresses(host, port, &upstreams.tasks, &upstreams.control).await?;
-    let stream = match TcpStream::connect(&*addresses).await {
+    let stream = match reach(&addresses, ends).await {
         Ok(stream) => stream,
         Err(error) => {
             upstreams.names.forget(host, port);
@@ -299,6 +301,20 @@ async fn open(endpoint: &Endpoint, target: &Target) -> io::Result<Stream> {
     }
     let name = ServerName::try_from(target.place.host.clone()).map_err(io::Error::other)?;
     Ok(Stream::Tls(Box::new(endpoint.upstreams.tls().connect(name, stream).await?)))
+}
+
+/// The first of the addresses that can be reached. Each has its share of the time that is left, so that a silent one
+/// leaves some to the others; the caller ends the last one.
+async fn reach(addresses: &[SocketAddr], ends: Instant) -> io::Result<TcpStream> {
+    let Some((last, others)) = addresses.split_last() else { return Err(io::ErrorKind::AddrNotAvailable.into()) };
+    for (address, behind) in others.iter().zip((1..=others.len()).rev()) {
+        let left = ends.saturating_duration_since(Instant::now());
+        let share = left / u32::try_from(behind + 1).unwrap_or(u32::MAX);
+        if let Ok(Ok(stream)) = tokio::time::timeout(share, TcpStream::connect(address)).await {
+            return Ok(stream);
+        }
+    }
+    TcpStream::connect(last).await
 }
 
 /// Closes what has been idle for too long, and everything when the endpoint ends.
@@ -326,4 +342,34 @@ pub(super) fn tls_connector() -> tokio_rustls::TlsConnector {
         .with_root_certificates(roots)
         .with_no_client_auth();
     tokio_rustls::TlsConnector::from(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_silent_address_leaves_time_for_the_others() {
+        let here = SocketAddr::from(([127, 0, 0, 1], 0));
+        let good = TcpListener::bind(here).await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(here).unwrap();
+        let silent = socket.listen(1).unwrap();
+        // Nobody accepts: once the queue is full the system answers no more.
+        let mut queued = Vec::new();
+        while let Ok(stream) =
+            timeout(Duration::from_millis(300), TcpStream::connect(silent.local_addr().unwrap())).await
+        {
+            queued.push(stream.unwrap());
+            assert!(queued.len() < 10, "the queue has an end");
+        }
+        let addresses = [&silent, &silent, &good].map(|listener| listener.local_addr().unwrap());
+        let limit = Duration::from_secs(3);
+        let reached = timeout(limit, reach(&addresses, Instant::now() + limit)).await.expect("in time").unwrap();
+        assert_eq!(reached.peer_addr().unwrap(), addresses[2]);
+        assert!(reach(&[], Instant::now() + limit).await.is_err());
+    }
 }
