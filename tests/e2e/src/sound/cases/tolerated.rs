@@ -112,6 +112,7 @@ fn heartbeats(cases: &mut Cases) -> Result<(), Fault> {
         ("a ping with an object", "event: ping\ndata: {}\n\n"),
         ("a heartbeat with words", "event: heartbeat\ndata: keepalive\n\n"),
         ("an endpoint of the older transport", "event: endpoint\ndata: /messages?session=1\n\n"),
+        ("an error of the stream's own", "event: error\nid: 7\ndata: {\"code\": 1}\n\n"),
     ] {
         let server = HttpServer::start(move |request, _| {
             let body = format!("{said}event: message\ndata: {}\n\n", usual_text(request));
