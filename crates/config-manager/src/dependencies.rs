@@ -19,7 +19,7 @@ pub(crate) async fn watch(log: Gate, file: Option<Gate>, mut status: watch::Rece
             let source = &seen.source;
             let trouble = match source.state {
                 SourceState::Settling | SourceState::None => None,
-                // Refused by nobody, and undone by a rollback.
+                // It was not refused: a rollback undid it.
                 SourceState::Following | SourceState::Disabled => {
                     (!source.refusals.is_empty()).then(|| "rolled back".to_owned())
                 }

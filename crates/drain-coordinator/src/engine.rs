@@ -145,14 +145,14 @@ impl Engine {
             }
             Ask::Start { backend, timeout, actor, answer } => {
                 tracing::info!(%backend, ?timeout, actor, "drain asked for");
-                let event = Event::Start { call: 0, backend, timeout, actor };
-                let result = |effect| if let Effect::Started { result, .. } = effect { Some(result) } else { None };
+                let event = Event::Start { backend, timeout, actor };
+                let result = |effect| if let Effect::Started { result } = effect { Some(result) } else { None };
                 return self.operate(event, trace, answer, result).await;
             }
             Ask::Cancel { id, actor, answer } => {
                 tracing::info!(id, actor, "end of a drain asked for");
-                let event = Event::Cancel { call: 0, id, actor };
-                let result = |effect| if let Effect::Cancelled { result, .. } = effect { Some(result) } else { None };
+                let event = Event::Cancel { id, actor };
+                let result = |effect| if let Effect::Cancelled { result } = effect { Some(result) } else { None };
                 return self.operate(event, trace, answer, result).await;
             }
             // Whoever asked may be gone.
@@ -195,7 +195,7 @@ impl Engine {
                 Effect::Persist => {}
                 Effect::Started { .. } | Effect::Cancelled { .. } => {
                     if let Some((answer, result)) = answer.take().zip(result(effect)) {
-                        // Whoever asked may be gone; what was decided holds.
+                        // The caller may have gone; the decision holds.
                         drop(answer.send(Ok(result)));
                     }
                 }

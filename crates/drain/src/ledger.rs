@@ -22,8 +22,6 @@ pub use operator::{CancelError, StartError, Started};
 
 /// One stream of a router; the shell never uses a number twice.
 pub type Connection = u64;
-/// One operator's call that waits for its answer.
-pub type Call = u64;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -38,14 +36,12 @@ pub enum Event {
     },
     /// No new exchanges for a server. Without a timeout, what the configuration says.
     Start {
-        call: Call,
         backend: BackendId,
         timeout: Option<Duration>,
         actor: String,
     },
     /// By id as shown, or by the name of a server that is held.
     Cancel {
-        call: Call,
         id: String,
         actor: String,
     },
@@ -66,11 +62,9 @@ pub enum Effect {
         reason: &'static str,
     },
     Started {
-        call: Call,
         result: Result<Started, StartError>,
     },
     Cancelled {
-        call: Call,
         result: Result<Summary, CancelError>,
     },
     /// More than its remaining time is different.
@@ -157,13 +151,13 @@ impl Ledger {
         match event {
             Event::Said { connection, count } => self.said(now, connection, count),
             Event::Detached { connection } => self.detached(now, connection),
-            Event::Start { call, backend, timeout, actor } => {
+            Event::Start { backend, timeout, actor } => {
                 let result = self.start(now, &backend, timeout, actor);
-                self.effects.push_back(Effect::Started { call, result });
+                self.effects.push_back(Effect::Started { result });
             }
-            Event::Cancel { call, id, actor } => {
+            Event::Cancel { id, actor } => {
                 let result = self.cancel(now, &id, actor);
-                self.effects.push_back(Effect::Cancelled { call, result });
+                self.effects.push_back(Effect::Cancelled { result });
             }
             Event::Tick => {}
         }

@@ -317,11 +317,11 @@ impl World {
             Op::Start(backend, seconds) => {
                 let backend = BackendId::new(if *backend { "a" } else { "b" }).unwrap();
                 let timeout = Some(Duration::from_secs(*seconds));
-                self.tell(Event::Start { call: 1, backend, timeout, actor: "x".into() });
+                self.tell(Event::Start { backend, timeout, actor: "x".into() });
             }
             Op::Cancel(backend) => {
                 let id = if *backend { "a" } else { "b" }.to_owned();
-                self.tell(Event::Cancel { call: 2, id, actor: "x".into() });
+                self.tell(Event::Cancel { id, actor: "x".into() });
             }
             Op::Break(router) => self.cut(*router),
             Op::Attach(router) => self.attach(*router),

@@ -121,8 +121,8 @@ impl Place {
         serde_json::from_slice(&fs::read(self.addresses_file()).ok()?).ok()
     }
 
-    /// Whether the gateway of this place answers, and nobody else in its name: the directory of a socket may be one in
-    /// which every user of the machine can make files.
+    /// Connects to the socket and checks who serves it: the directory of a socket may be one in which every user of the
+    /// machine can make files.
     pub(crate) fn knock(&self) -> io::Result<()> {
         let socket = self.socket();
         let peer = peer_uid(&UnixStream::connect(&socket)?)?;

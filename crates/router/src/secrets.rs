@@ -74,16 +74,22 @@ impl Secrets {
         Self::of_texts(templates.iter().map(|(_, text)| *text), limit).await
     }
 
+    /// Whether anything of what is needed to reach a server may become another value.
+    pub(crate) fn are_in(transport: &Transport) -> bool {
+        !references_in(transport).is_empty()
+    }
+
     /// Reads all files at the same time. Ready at once where there are none.
     pub async fn of_texts(texts: impl Iterator<Item = &str>, limit: Duration) -> Self {
-        let templates: Vec<_> = texts.filter(|text| text.contains("${")).map(Template::parse).collect();
-        let references = templates.iter().flatten().flat_map(Template::references);
-        let paths = references.filter_map(|reference| match reference {
-            Reference::File(path) => Some(path.as_str()),
+        let paths = references(texts).into_iter().filter_map(|reference| match reference {
+            Reference::File(path) => Some(path),
             Reference::Env(_) => None,
         });
         let paths: BTreeSet<_> = paths.collect();
-        let reads = paths.into_iter().map(|path| async move { (path.to_owned(), file::read(path, limit).await) });
+        let reads = paths.into_iter().map(|path| async move {
+            let read = file::read(&path, limit).await;
+            (path, read)
+        });
         Self { files: futures_util::future::join_all(reads).await.into_iter().collect(), given: Arc::default() }
     }
 
@@ -123,6 +129,20 @@ impl Secrets {
             },
         }
     }
+}
+
+fn references_in(transport: &Transport) -> Vec<Reference> {
+    references(transport.templates().into_iter().map(|(_, text)| text))
+}
+
+/// As far as the texts can be read.
+fn references<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<Reference> {
+    let pieces = texts.filter(|text| text.contains("${")).flat_map(Template::parse).flat_map(|template| template.0);
+    let references = pieces.filter_map(|piece| match piece {
+        Piece::Reference(reference) => Some(reference),
+        Piece::Text(_) => None,
+    });
+    references.collect()
 }
 
 #[cfg(test)]

@@ -103,13 +103,12 @@ impl World {
     /// Somebody drains a server, or thinks better of it.
     pub(crate) fn operate_drains(&mut self) {
         let backend = backend_id(u8::try_from(self.random.below(u64::from(SERVERS))).unwrap_or(0));
-        let call = self.serial();
         let actor = "somebody".to_owned();
         let event = if self.random.permille(500) {
             let timeout = self.random.permille(300).then(|| self.random.millis(0, 4000));
-            Event::Start { call, backend, timeout, actor }
+            Event::Start { backend, timeout, actor }
         } else {
-            Event::Cancel { call, id: backend.to_string(), actor }
+            Event::Cancel { id: backend.to_string(), actor }
         };
         self.note(|| format!("{event:?}"));
         self.ledger_decides(event);

@@ -110,6 +110,7 @@ impl Want {
     pub(crate) fn source(&self) -> String {
         match self {
             Self::File { .. } | Self::Api { .. } => self.owner().0,
+            Self::Rollback { to: Revision::NONE, .. } => self.owner().0,
             Self::Rollback { to, .. } => RevisionRecord::rollback(*to),
         }
     }

@@ -19,7 +19,8 @@ use crate::source::text_of;
 const LOOK_MAX: Duration = Duration::from_millis(250);
 
 impl Engine {
-    /// `to` absent: to the one before the live one, and only while that is live. Whoever asks twice undoes once.
+    /// Without `to` it brings back the revision before the live one, as long as that one is live: a request that is sent
+    /// twice undoes one change.
     pub(super) fn roll_back(&mut self, to: Option<Revision>, base: Option<Revision>, reason: String, asker: Asker) {
         let base = base.or_else(|| to.is_none().then(|| self.head_revision()));
         self.apply(Want::Rollback { to: to.unwrap_or(Revision::NONE), base, reason, over: None }, asker);
@@ -50,8 +51,8 @@ impl Engine {
         });
     }
 
-    /// What is being judged of the file ends here, wherever it is: were it refused later, that would be said of what
-    /// nobody asks for.
+    /// Every candidate of the file ends here, wherever it is. A later refusal of it would be shown although the file is
+    /// rolled back.
     pub(super) fn undo(&mut self, by: ProposalId, cursor: Option<Digest>) {
         self.undone = cursor.filter(|said| is_undone(&self.layers, *said));
         self.refusal = None;

@@ -82,18 +82,20 @@ impl Coordinator {
     }
 
     fn start(&mut self, name: &str, timeout: Option<Duration>) -> Result<Started, StartError> {
-        self.say(Event::Start { call: 7, backend: backend(name), timeout, actor: "uid:0".into() });
-        let answer = self.effects.iter().find_map(|effect| {
-            if let Effect::Started { call: 7, result } = effect { Some(result.clone()) } else { None }
-        });
+        self.say(Event::Start { backend: backend(name), timeout, actor: "uid:0".into() });
+        let answer = self
+            .effects
+            .iter()
+            .find_map(|effect| if let Effect::Started { result } = effect { Some(result.clone()) } else { None });
         answer.expect("every call is answered")
     }
 
     fn cancel(&mut self, id: &str) -> Result<Summary, CancelError> {
-        self.say(Event::Cancel { call: 8, id: id.into(), actor: "uid:0".into() });
-        let answer = self.effects.iter().find_map(|effect| {
-            if let Effect::Cancelled { call: 8, result } = effect { Some(result.clone()) } else { None }
-        });
+        self.say(Event::Cancel { id: id.into(), actor: "uid:0".into() });
+        let answer = self
+            .effects
+            .iter()
+            .find_map(|effect| if let Effect::Cancelled { result } = effect { Some(result.clone()) } else { None });
         answer.expect("every call is answered")
     }
 

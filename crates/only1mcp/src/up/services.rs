@@ -3,7 +3,7 @@
 //! They reach each other over an in-memory connection to that same server, so what an operator sees from outside is what
 //! they see.
 
-use std::{ops::RangeInclusive, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use config_manager::{ConfigManager, Origin, Status as ConfigStatus};
 use drain_coordinator::DrainCoordinator;
@@ -14,7 +14,7 @@ use router::{
     settings::{Access, Listen, Peers, Settings as RouterSettings, default_cores},
 };
 use runtime::{
-    Tracer, fault,
+    Backoff, Tracer, fault,
     grpc::{self, Auth, DuplexConnector, Listener, Target},
     process::say,
     state_dir::StateDir,
@@ -44,8 +44,8 @@ pub(crate) enum ServiceError {
     Router(#[from] router::StartError),
 }
 
-/// Between two tries to open what config-manager stands on: doubled from the first to the last.
-const RETRY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
+/// Between two tries to open what config-manager stands on.
+const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 /// All four, running.
 #[derive(Debug)]
@@ -105,7 +105,7 @@ impl Services {
         let (tasks, readiness) = (&halves.control, &halves.process.readiness);
         let tracer = halves.tracer("config-manager");
         let log = readiness.dependency("log");
-        let mut pause = *RETRY.start();
+        let mut failures = 0;
         let manager = loop {
             let scope =
                 config_manager::Scope { clock: halves.process.clock, tasks: tasks.clone(), tracer: tracer.clone() };
@@ -123,10 +123,10 @@ impl Services {
             ));
             log.close(reason);
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(RETRY.ceiling(failures)) => {}
                 () = halves.process.shutdown.triggered() => return Ok(None),
             }
-            pause = (pause * 2).min(*RETRY.end());
+            failures += 1;
         };
         manager.show_dependencies(readiness);
         let status = manager.status();

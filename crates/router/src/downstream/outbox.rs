@@ -28,7 +28,7 @@ struct Queue {
     /// Of the room, if it is much: while its client does not take it, what others would get stays with their servers.
     share: Option<Share>,
     room: Room,
-    /// What is to be added next has a share, too.
+    /// The event that waits to be added is large, and has a share of the room.
     large_waits: bool,
     client: Option<Rc<Client>>,
     /// No more will be added.

@@ -20,7 +20,8 @@ impl Echo {
         let text = self.beginning(words, LOOKED_AT);
         let mut cut = words.len() > LOOKED_AT;
         // Again, for a secret that stood on several lines.
-        let mut text = self.masked(text.split_whitespace().collect::<Vec<_>>().join(" "));
+        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let mut text = self.beginning(line.as_bytes(), line.len());
         if let Some((end, _)) = text.char_indices().nth(KEPT) {
             text.truncate(end);
             cut = true;

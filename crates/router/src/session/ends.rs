@@ -1,7 +1,7 @@
 //! Which sessions were ended, for as long as their seals hold.
 //!
 //! Ids of sessions that a process began one after the other differ in the last byte ([`super::seal`]). So an end costs about
-//! a bit, whichever of them are ended, and none has to be forgotten before its time.
+//! one bit, and the table has room for all ends until their seals expire.
 
 use super::SessionId;
 

@@ -201,7 +201,7 @@ fn who_reads_too_slowly_makes_way_for_those_that_need_what_it_holds() {
         assert_eq!(given_up(needed, takes, 512 << 10), None, "{needed:?}: it is fast enough");
     }
     for (needed, takes) in [(ROOM, Takes::Little), (under(Pressure::Some), Takes::Large)] {
-        assert_eq!(given_up(needed, takes, 1), None, "{needed:?}: in the way of nobody");
+        assert_eq!(given_up(needed, takes, 1), None, "{needed:?}: no other client needs what it holds");
     }
 }
 
