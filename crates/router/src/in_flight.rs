@@ -25,6 +25,8 @@ use life::Sign;
 pub(crate) enum Cause {
     /// The client sent `notifications/cancelled`.
     Cancelled,
+    /// Its client was gone, and its place at the server was needed.
+    Abandoned,
     /// A drain reached its deadline.
     Evicted,
     /// The gateway stops, and did not wait any longer.
@@ -81,6 +83,7 @@ struct Entry {
     /// Whether a sign of life would be noticed.
     listening: bool,
     limits: TimeLimits,
+    presence: Presence,
     ended: Option<Cause>,
     waker: Option<Waker>,
 }
@@ -96,6 +99,19 @@ pub(crate) struct Longest {
     pub(crate) request: Bytes,
     pub(crate) started: Time,
 }
+
+/// Whether the client of an exchange is there to take its answer, the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Presence {
+    Gone,
+    /// It has closed its side of the connection, and may still read.
+    Ended,
+    Here,
+}
+
+/// Which place a ticket has, for as long as it is there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slot(usize);
 
 /// An exchange's place in the registry; leaving is dropping it.
 #[derive(Debug)]
@@ -116,6 +132,7 @@ impl InFlight {
             alive: false,
             listening: true,
             limits: limits.into(),
+            presence: Presence::Here,
             ended: slots.stopped.then_some(Cause::Stopped),
             waker: None,
         };
@@ -141,6 +158,26 @@ impl InFlight {
     /// Ends everything that is at an endpoint.
     pub(crate) fn evict(&self, endpoint: u64) {
         self.end_where(|entry| (entry.endpoint == Some(endpoint)).then_some(Cause::Evicted));
+    }
+
+    /// So much of the client that waits for it is left.
+    pub(crate) fn is_wanted_by(&self, Slot(slot): Slot, presence: Presence) {
+        if let Some(Some(entry)) = self.0.borrow_mut().entries.get_mut(slot) {
+            entry.presence = presence;
+        }
+    }
+
+    /// How many there are whose clients are gone.
+    pub(crate) fn abandoned(&self) -> usize {
+        self.0.borrow().entries.iter().flatten().filter(|entry| entry.is_abandoned()).count()
+    }
+
+    /// Ends one at an endpoint whose client is gone, the oldest first; whether there was one.
+    pub(crate) fn give_up(&self, endpoint: u64) -> bool {
+        let mut slots = self.0.borrow_mut();
+        let there = slots.entries.iter_mut().flatten().filter(|entry| entry.endpoint == Some(endpoint));
+        let oldest = there.filter(|entry| entry.is_abandoned()).min_by_key(|entry| (entry.presence, entry.started));
+        oldest.map(|entry| entry.end(Cause::Abandoned)).is_some()
     }
 
     /// Ends everything, and what comes later as well.
@@ -187,16 +224,30 @@ impl InFlight {
         let mut slots = self.0.borrow_mut();
         for entry in slots.entries.iter_mut().flatten().filter(|entry| entry.ended.is_none()) {
             if let Some(cause) = cause(entry) {
-                entry.ended = Some(cause);
-                if let Some(waker) = entry.waker.take() {
-                    waker.wake();
-                }
+                entry.end(cause);
             }
         }
     }
 }
 
+impl Entry {
+    fn is_abandoned(&self) -> bool {
+        self.presence != Presence::Here && self.ended.is_none()
+    }
+
+    fn end(&mut self, cause: Cause) {
+        self.ended = Some(cause);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
 impl Ticket {
+    pub(crate) fn slot(&self) -> Slot {
+        Slot(self.slot)
+    }
+
     /// The exchange is at that endpoint now, under the limits of the revision that let it in.
     pub(crate) fn admitted(&self, endpoint: u64, limits: TimeLimits) {
         self.with(|entry| (entry.endpoint, entry.limits) = (Some(endpoint), limits));

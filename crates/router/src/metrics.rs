@@ -21,7 +21,7 @@ pub const METRICS: &[Metric] = &[
     Metric::counter(
         "only1mcp_calls_total",
         &[SERVER, Label("result", &["answered", "failed", "cancelled", "evicted", "timed_out"])],
-        "Calls that were sent on to a server, by how they ended; an error that the server answered with is an answer.",
+        "Calls that were sent on to a server, by how they ended; an error that the server answered with is an answer, and cancelled ones include those that were given up because their clients were gone and others needed their places.",
     ),
     Metric::histogram(
         "only1mcp_call_seconds",

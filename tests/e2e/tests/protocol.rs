@@ -15,6 +15,8 @@ mod health;
 mod limits;
 #[path = "protocol/memory.rs"]
 mod memory;
+#[path = "protocol/places.rs"]
+mod places;
 #[path = "protocol/servers.rs"]
 mod servers;
 #[path = "protocol/sessions.rs"]

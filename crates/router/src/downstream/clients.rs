@@ -5,6 +5,7 @@
 //! time. The sweep is also what judges.
 
 mod io;
+mod patience;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -14,20 +15,13 @@ use std::time::Duration;
 use model::Time;
 
 use crate::budget::{Behind, Budget, Pressure, Weight};
+use crate::in_flight::Slot;
 
 use super::get::Listener;
 pub(super) use io::Io;
+use patience::HEAD;
+pub(super) use patience::Patience;
 
-/// How long the first request may take to begin and to show its whole head.
-const FIRST_HEAD: Duration = Duration::from_secs(10);
-/// How long the head of a later request may take from its first byte.
-const HEAD: Duration = Duration::from_secs(10);
-/// How long a connection that has served may be silent.
-const IDLE: Duration = Duration::from_secs(600);
-/// How long a client may keep a core waiting that drains.
-const DRAINING: Duration = Duration::from_secs(1);
-/// The same at the very end, when all that could be waited for is over.
-const CLOSING: Duration = Duration::from_millis(100);
 /// A connection that was silent for less is not given up for another one.
 const SETTLED: Duration = Duration::from_secs(1);
 /// Where much is held for clients, one that has read nothing for so long is given up; and where there is little room left.
@@ -35,33 +29,6 @@ const HESITATION: Duration = Duration::from_secs(2);
 const HESITATION_MIN: Duration = Duration::from_secs(1);
 /// One that found no place comes again within this time, if it still wants one.
 const CROWDED: Duration = Duration::from_secs(2);
-
-/// How long clients may take.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
-    first_head: Duration,
-    head: Duration,
-    idle: Duration,
-    /// Without taking anything of what is written to it.
-    write: Duration,
-    /// No time before counts.
-    since: Time,
-}
-
-impl Patience {
-    pub(super) fn serving(write: Duration) -> Self {
-        Self { first_head: FIRST_HEAD, head: HEAD, idle: IDLE, write, since: Time::ZERO }
-    }
-
-    /// Of a core that drains since then.
-    pub(super) fn draining(write: Duration, since: Time) -> Self {
-        Self { first_head: DRAINING, head: DRAINING, idle: DRAINING, write: write.min(DRAINING), since }
-    }
-
-    pub(super) fn closing() -> Self {
-        Self { first_head: CLOSING, head: CLOSING, idle: CLOSING, write: CLOSING, since: Time::ZERO }
-    }
-}
 
 /// What others need of what clients hold.
 #[derive(Debug, Clone, Copy)]
@@ -117,7 +84,9 @@ impl Closed {
 enum Turn {
     /// Nothing was asked yet.
     New,
-    /// A request is being read, or answered.
+    /// The body of a request is not all there.
+    Body,
+    /// A request is being answered.
     Serving,
     /// The answer is there, perhaps with a body that goes on; the next request has not begun.
     Answered,
@@ -129,10 +98,22 @@ enum Turn {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Use {
     Never,
+    /// Its request has not come to an end.
+    Sends,
     Nothing,
+    /// It has closed its side, and most likely reads nothing either; but it may still want its answer.
+    Ended,
     /// It listens, and so does another one of its session, for longer.
     ListensAsWell,
     Listens,
+}
+
+/// What the sweep has to say to a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// To see whether its client is still there: nothing is read while a call runs.
+    Look,
+    Close(Closed),
 }
 
 /// What a client is to take.
@@ -170,7 +151,11 @@ pub(super) struct Client {
     takes: Cell<Takes>,
     /// The stream that it listens on, if that was its last answer.
     listener: RefCell<Option<Listener>>,
-    closed: Cell<Option<Closed>>,
+    /// The client has closed its side, as of the last look.
+    ended: Cell<bool>,
+    /// The call that it waits for.
+    call: Cell<Option<Slot>>,
+    told: Cell<Option<Told>>,
     waker: RefCell<Option<Waker>>,
     place: Cell<usize>,
 }
@@ -192,9 +177,11 @@ pub(super) struct Clients {
 
 /// How often those are looked at whose time is counted in seconds.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// And while others find no place.
+const LOOK_CROWDED: Duration = Duration::from_millis(200);
 
 impl Clients {
-    fn enter(&self) -> Rc<Client> {
+    pub(super) fn enter(&self) -> Rc<Client> {
         let mut all = self.all.borrow_mut();
         let client = Rc::new(Client {
             turn: Cell::new(Turn::New),
@@ -204,7 +191,9 @@ impl Clients {
             unsent: RefCell::new(None),
             takes: Cell::new(Takes::Little),
             listener: RefCell::new(None),
-            closed: Cell::new(None),
+            ended: Cell::new(false),
+            call: Cell::new(None),
+            told: Cell::new(None),
             waker: RefCell::new(None),
             place: Cell::new(all.len()),
         });
@@ -248,18 +237,26 @@ impl Clients {
     /// Keeps the time, and closes what has taken too long.
     pub(super) fn sweep(&self, now: Time, patience: &Patience) {
         self.now.set(now);
-        let all = patience.head < HEAD || now.since(self.looked.get()) >= LOOK_EVERY;
-        if !all && self.unread.get() == 0 {
+        let (every, served) = if self.is_crowded() { (LOOK_CROWDED, Duration::ZERO) } else { (LOOK_EVERY, SETTLED) };
+        let look = now.since(self.looked.get()) >= every;
+        if !look && patience.head >= HEAD && self.unread.get() == 0 {
             return;
         }
-        if all {
+        if look {
             self.looked.set(now);
         }
         for client in &*self.all.borrow() {
             if let Some(why) = client.is_overdue(now, patience) {
                 client.close(why);
+            } else if look && client.is_served() && now.since(client.since.get()) >= served {
+                client.look();
             }
         }
+    }
+
+    /// Whether there was no place for another one a short while ago.
+    fn is_crowded(&self) -> bool {
+        self.crowded.get().is_some_and(|crowded| self.now.get().since(crowded) < CROWDED)
     }
 
     /// Gives up a client that holds what others need, and has read nothing for a while or is too far behind: of those the
@@ -270,8 +267,7 @@ impl Clients {
         if self.unread.get() == 0 {
             return false;
         }
-        let crowded = self.crowded.get().is_some_and(|crowded| now.since(crowded) < CROWDED);
-        let needed = Needed { places: needed.places || crowded, ..needed };
+        let needed = Needed { places: needed.places || self.is_crowded(), ..needed };
         let all = self.all.borrow();
         let given_up = all.iter().filter_map(|client| Some((self.stalled_too_long(client, lasted, needed)?, client)));
         let longest = given_up.min_by_key(|(since, _)| *since);
@@ -293,8 +289,8 @@ impl Clients {
         ((behind || silent) && client.is_open()).then_some(since)
     }
 
-    /// Makes room for another one: gives up a connection that does nothing, one that has never asked before others, and
-    /// one that only listens after all others; whether there was one.
+    /// Makes room for another one: gives up a connection that does nothing; whether there was one. First goes one that
+    /// has never asked, then one whose request does not come to an end, and last one that only listens.
     ///
     /// Of those that listen, one whose session has an older stream goes before one that is the only one of its session.
     pub(super) fn displace(&self) -> bool {
@@ -315,6 +311,28 @@ impl Client {
     /// A request is here.
     pub(super) fn asks(&self) {
         self.turn.set(Turn::Serving);
+    }
+
+    /// The body of its request did not come with the head.
+    pub(super) fn sends(&self, now: Time) {
+        self.turn.set(Turn::Body);
+        self.since.set(now);
+    }
+
+    /// All of its request is here.
+    pub(super) fn has_sent(&self, now: Time) {
+        self.asks();
+        self.since.set(now);
+    }
+
+    /// That call runs for it.
+    pub(super) fn waits_for(&self, call: Slot) {
+        self.call.set(Some(call));
+    }
+
+    /// The call that ran for it is over.
+    pub(super) fn waits_no_more(&self) {
+        self.call.set(None);
     }
 
     pub(super) fn has_asked(&self) -> bool {
@@ -344,6 +362,7 @@ impl Client {
         let settled = now.since(self.since.get()) >= SETTLED;
         match self.turn.get() {
             Turn::New => Some(Use::Never),
+            Turn::Body => settled.then_some(Use::Sends),
             Turn::Answered if self.reading.get() => settled.then_some(Use::Nothing),
             Turn::Head => settled.then_some(Use::Nothing),
             Turn::Answered if self.takes.get() == Takes::Notifications && settled => {
@@ -351,7 +370,16 @@ impl Client {
                 let further = listener.as_ref().is_some_and(Listener::is_further);
                 Some(if further { Use::ListensAsWell } else { Use::Listens })
             }
-            Turn::Answered | Turn::Serving => None,
+            Turn::Answered | Turn::Serving => (self.ended.get() && settled).then_some(Use::Ended),
+        }
+    }
+
+    /// Whether something is answered, so that the end of its side is not noticed.
+    fn is_served(&self) -> bool {
+        match self.turn.get() {
+            Turn::Serving => true,
+            Turn::Answered => !self.reading.get() && self.takes.get() != Takes::Notifications,
+            Turn::New | Turn::Body | Turn::Head => false,
         }
     }
 
@@ -389,12 +417,29 @@ impl Client {
     }
 
     fn is_open(&self) -> bool {
-        self.closed.get().is_none()
+        self.closed().is_none()
+    }
+
+    fn closed(&self) -> Option<Closed> {
+        match self.told.get() {
+            Some(Told::Close(why)) => Some(why),
+            Some(Told::Look) | None => None,
+        }
+    }
+
+    /// Its connection sees whether the client is still there.
+    fn look(&self) {
+        if self.is_open() {
+            self.told.set(Some(Told::Look));
+            if let Some(waker) = &*self.waker.borrow() {
+                waker.wake_by_ref();
+            }
+        }
     }
 
     /// Its connection ends with an error at the next look at it.
     fn close(&self, why: Closed) -> bool {
-        self.closed.set(Some(why));
+        self.told.set(Some(Told::Close(why)));
         metrics::counter!("only1mcp_router_connections_closed_total", "reason" => why.as_str()).increment(1);
         tracing::debug!(reason = why.as_str(), "a client's connection is given up");
         if let Some(waker) = self.waker.take() {
@@ -417,7 +462,7 @@ impl Client {
             Turn::New => after(patience.first_head, Closed::Silent),
             Turn::Head => after(patience.head, Closed::SlowHead),
             Turn::Answered if self.reading.get() => after(patience.idle, Closed::Idle),
-            Turn::Answered | Turn::Serving => None,
+            Turn::Answered | Turn::Body | Turn::Serving => None,
         }
     }
 }

@@ -43,13 +43,13 @@ pub(super) async fn connection(core: Rc<Core>, io: Io) {
         let (serving, client) = (Rc::clone(&core), Rc::clone(&client));
         // What is made inside is not moved: it is large.
         let answer = async move {
-            let answer = serve(serving, request).await;
+            let answer = serve(serving, request, &client).await;
             let body = answer.as_ref().ok().map(Response::body);
             client.is_answered(body.map_or(Takes::Little, Body::takes));
             match body {
                 Some(Body::Notifications(stream)) => client.listens(stream.listener()),
                 Some(Body::Call(outlet)) => outlet.is_taken_by(&client),
-                Some(Body::Whole(_) | Body::Large(_)) | None => {}
+                Some(Body::Whole(_) | Body::Large(_)) | None => client.waits_no_more(),
             }
             answer
         };
@@ -59,7 +59,7 @@ pub(super) async fn connection(core: Rc<Core>, io: Io) {
         http1::Builder::new()
             // The sweep keeps the time, for all connections at once.
             .header_read_timeout(None)
-            // A client that says no more still waits for its answer.
+            // A client that says no more still waits for its answer. Whether it is there at all, the sweep looks.
             .half_close(true)
             .max_buf_size(BUFFER)
             // Head and body of an answer are small: one copy is cheaper than a gathering write.

@@ -28,7 +28,7 @@ use crate::session::SessionId;
 use crate::settings::Listen;
 
 /// How exact time limits of calls are.
-const SWEEP_EVERY: Duration = Duration::from_millis(25);
+pub(super) const SWEEP_EVERY: Duration = Duration::from_millis(25);
 const BACKLOG: i32 = 4096;
 /// What the system holds of an answer beyond what its client's window takes. It bounds memory that is not ours, and it is
 /// how finely a slow client can be told from one that does not read: below half of it, more is written.
@@ -46,8 +46,17 @@ static CANNOT_ACCEPT: Sparing = Sparing::new("cannot_accept", 10, Duration::from
 /// A word to all cores.
 #[derive(Debug, Clone)]
 enum Command {
-    Cancel { session: SessionId, request: Bytes },
-    Evict { endpoint: u64 },
+    Cancel {
+        session: SessionId,
+        request: Bytes,
+    },
+    Evict {
+        endpoint: u64,
+    },
+    /// A call there whose client is gone makes way for another one.
+    GiveUp {
+        endpoint: u64,
+    },
 }
 
 /// The way to all cores, for whoever does not know which one has an exchange.
@@ -62,6 +71,7 @@ struct Post {
     longest: ArcSwap<Vec<Longest>>,
     connections: AtomicUsize,
     exchanges: AtomicUsize,
+    abandoned: AtomicUsize,
 }
 
 /// What all cores have to do, as of their last sweeps.
@@ -69,6 +79,8 @@ struct Post {
 pub(crate) struct Busy {
     pub(crate) connections: usize,
     pub(crate) exchanges: usize,
+    /// Of these, those whose clients are gone.
+    pub(crate) abandoned: usize,
 }
 
 /// The receiving ends of [`Everywhere`], for [`Cores::start`].
@@ -81,8 +93,8 @@ impl Everywhere {
             .map(|_| {
                 let (commands, mailbox) = mpsc::channel(COMMANDS);
                 sampled::queue("router_core_commands", &commands);
-                let (connections, exchanges) = <(AtomicUsize, AtomicUsize)>::default();
-                (Post { commands, longest: ArcSwap::default(), connections, exchanges }, mailbox)
+                let [connections, exchanges, abandoned] = <[AtomicUsize; 3]>::default();
+                (Post { commands, longest: ArcSwap::default(), connections, exchanges, abandoned }, mailbox)
             })
             .unzip();
         (Self(posts.into()), Mailboxes(mailboxes))
@@ -93,9 +105,19 @@ impl Everywhere {
         self.tell(&Command::Cancel { session, request: Bytes::copy_from_slice(request.as_bytes()) });
     }
 
+    /// A call at that endpoint whose client is gone makes way; false if no core had one at its last sweep.
+    pub(super) fn give_up(&self, endpoint: u64) -> bool {
+        let any = self.busy().abandoned > 0;
+        if any {
+            self.tell(&Command::GiveUp { endpoint });
+        }
+        any
+    }
+
     fn tell(&self, command: &Command) {
         // Clients may cancel as often as they like, which must not cost an eviction its place.
-        let reserved = if matches!(command, Command::Cancel { .. }) { COMMANDS / 2 } else { 0 };
+        let by_clients = matches!(command, Command::Cancel { .. } | Command::GiveUp { .. });
+        let reserved = if by_clients { COMMANDS / 2 } else { 0 };
         for post in &*self.0 {
             if post.commands.capacity() <= reserved || post.commands.try_send(command.clone()).is_err() {
                 behind(command);
@@ -111,6 +133,7 @@ impl Everywhere {
         self.0.iter().fold(Busy::default(), |busy, post| Busy {
             connections: busy.connections + post.connections.load(Ordering::Relaxed),
             exchanges: busy.exchanges + post.exchanges.load(Ordering::Relaxed),
+            abandoned: busy.abandoned + post.abandoned.load(Ordering::Relaxed),
         })
     }
 
@@ -118,6 +141,7 @@ impl Everywhere {
         let post = &self.0[core];
         post.connections.store(busy.connections, Ordering::Relaxed);
         post.exchanges.store(busy.exchanges, Ordering::Relaxed);
+        post.abandoned.store(busy.abandoned, Ordering::Relaxed);
         let shown = &post.longest;
         if !(longest.is_empty() && shown.load().is_empty()) {
             shown.store(Arc::new(longest));
@@ -337,7 +361,9 @@ async fn work(
                 let now = core.now();
                 core.in_flight.sweep(now);
                 core.sweep_clients(now);
-                let busy = Busy { connections: core.clients.len(), exchanges: core.in_flight.len() };
+                let exchanges = core.in_flight.len();
+                let busy =
+                    Busy { connections: core.clients.len(), exchanges, abandoned: core.in_flight.abandoned() };
                 core.everywhere.show(core.index, busy, core.in_flight.longest(now));
                 core.forget(now);
                 if core.draining.is_cancelled() && core.connections.is_empty() && core.in_flight.len() == 0 {
@@ -406,6 +432,7 @@ fn behind(command: &Command) {
     let lost = match command {
         Command::Cancel { .. } => "a cancellation",
         Command::Evict { .. } => "an eviction",
+        Command::GiveUp { .. } => "a request for a place",
     };
     if let Some(left_out) = BEHIND.line() {
         tracing::warn!(lost, left_out, "a core does not keep up, or has ended");
@@ -416,6 +443,7 @@ fn obey(core: &Core, command: Command) {
     match command {
         Command::Cancel { session, request } => core.in_flight.cancel(session, &request),
         Command::Evict { endpoint } => core.in_flight.evict(endpoint),
+        Command::GiveUp { endpoint } => drop(core.in_flight.give_up(endpoint)),
     }
 }
 

@@ -94,7 +94,7 @@ impl Exchange {
         let stats = &admitted.lease.endpoint.stats;
         match cause {
             // Nor must one that gives up make it look well.
-            Cause::Cancelled => {
+            Cause::Cancelled | Cause::Abandoned => {
                 self.meter.cancelled.increment(1);
                 stats.spared.fetch_add(1, Ordering::Relaxed);
             }
@@ -156,7 +156,7 @@ pub(super) fn lost(id: &str, bytes: usize, limit: u64) -> Vec<u8> {
 /// As it is counted.
 pub(super) fn result(cause: Cause) -> &'static str {
     match cause {
-        Cause::Cancelled => "cancelled",
+        Cause::Cancelled | Cause::Abandoned => "cancelled",
         Cause::Evicted | Cause::Stopped => "evicted",
         Cause::Idle(_) | Cause::Total(_) => "timed_out",
     }
@@ -165,6 +165,13 @@ pub(super) fn result(cause: Cause) -> &'static str {
 pub(super) fn explain(cause: Cause, server: &str) -> (ErrorCode, String) {
     match cause {
         Cause::Cancelled => (ErrorCode::CANCELLED, "cancelled by the client".into()),
+        Cause::Abandoned => {
+            let text = format!(
+                "given up: its client was gone, or had closed its side of the connection, and other calls needed its \
+                 place at server `{server}` (limits.in_flight_per_endpoint)"
+            );
+            (ErrorCode::CANCELLED, text)
+        }
         Cause::Evicted => {
             let text = format!("server `{server}` is leaving, and this call did not end before the drain's deadline");
             (ErrorCode::EVICTED, text)

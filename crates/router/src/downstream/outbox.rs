@@ -136,6 +136,9 @@ impl Drop for Outbox {
     fn drop(&mut self) {
         let mut queue = self.0.borrow_mut();
         queue.over = true;
+        if let Some(client) = &queue.client {
+            client.waits_no_more();
+        }
         wake(&mut queue.taker);
     }
 }

@@ -15,8 +15,10 @@ use model::Revision;
 use runtime::Span;
 
 use super::body::Body;
+use super::clients::Client;
 use super::core::Core;
 use super::service::{self, Session};
+use super::tools_call::Caller;
 use super::{answer, initialize, tools_call, traced, unread};
 use crate::beside::{self, LONG, Turn};
 use crate::budget::{Refused, SMALL, Upload, Whole};
@@ -26,7 +28,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// And how long at most once the core drains.
 const BODY_TIMEOUT_DRAINING: Duration = Duration::from_secs(1);
 
-pub(super) async fn post(core: Rc<Core>, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn post(core: Rc<Core>, request: Request<Incoming>, client: &Client) -> Response<Body> {
     let (revision, limits) = {
         let generation = core.shared.live.load();
         let limits = &generation.policy.limits;
@@ -36,7 +38,7 @@ pub(super) async fn post(core: Rc<Core>, request: Request<Incoming>) -> Response
     if let Err(fault) = service::check_post(&head.headers) {
         return Box::pin(unread::answer(&head.headers, incoming, service::refused(revision, &fault))).await;
     }
-    let body = match read(&core, &mut incoming, limits).await {
+    let body = match read(&core, client, &mut incoming, limits).await {
         Ok(read) => read,
         Err(fault) => return Box::pin(fault.answer(revision, limits, &head.headers, incoming)).await,
     };
@@ -69,7 +71,8 @@ pub(super) async fn post(core: Rc<Core>, request: Request<Incoming>) -> Response
     match &envelope.message {
         Message::Request { id, call } => match call.method.value() {
             message::method::TOOLS_CALL => {
-                tools_call::call(core, &session, envelope, *id, call, &body, &head.headers).await
+                let caller = Caller { session: &session, client };
+                tools_call::call(core, caller, envelope, *id, call, &body, &head.headers).await
             }
             message::method::TOOLS_LIST => {
                 let list = message::method::TOOLS_LIST;
@@ -278,7 +281,7 @@ struct BodyLimits {
     all: u64,
 }
 
-async fn read(core: &Core, body: &mut Incoming, limits: BodyLimits) -> Result<Whole, ReadFault> {
+async fn read(core: &Core, client: &Client, body: &mut Incoming, limits: BodyLimits) -> Result<Whole, ReadFault> {
     if body.size_hint().lower() > limits.one {
         return Err(ReadFault::TooLarge);
     }
@@ -287,16 +290,19 @@ async fn read(core: &Core, body: &mut Incoming, limits: BodyLimits) -> Result<Wh
     if let Poll::Ready(read) = futures_util::poll!(reading.as_mut()) {
         return read;
     }
+    client.sends(core.clients.now());
     let draining = async {
         core.draining.cancelled().await;
         tokio::time::sleep(BODY_TIMEOUT_DRAINING).await;
     };
-    tokio::select! {
+    let read = tokio::select! {
         biased;
         read = reading => read,
         () = tokio::time::sleep(BODY_TIMEOUT) => Err(ReadFault::TooSlow),
         () = draining => Err(ReadFault::Stopping),
-    }
+    };
+    client.has_sent(core.clients.now());
+    read
 }
 
 /// A body of one frame is taken as it is, without a copy.

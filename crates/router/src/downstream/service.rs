@@ -13,6 +13,7 @@ use mcp::{ErrorCode, ProtocolVersion};
 use model::Revision;
 
 use super::body::Body;
+use super::clients::Client;
 use super::core::Core;
 use super::{answer, cors, get, post, unread};
 use crate::session::{EndError, Known, Sealed};
@@ -26,7 +27,11 @@ pub(super) struct Session {
     pub(super) known: Arc<Known>,
 }
 
-pub(super) async fn serve(core: Rc<Core>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+pub(super) async fn serve(
+    core: Rc<Core>,
+    request: Request<Incoming>,
+    client: &Client,
+) -> Result<Response<Body>, Infallible> {
     let revision = core.shared.live.load().revision;
     let origin = match let_in(&core, &request, revision) {
         Ok(origin) => origin,
@@ -37,7 +42,7 @@ pub(super) async fn serve(core: Rc<Core>, request: Request<Incoming>) -> Result<
     };
     let headers = request.headers();
     let mut response = match *request.method() {
-        Method::POST => post::post(core, request).await,
+        Method::POST => post::post(core, request, client).await,
         Method::GET => with_session(&core, headers, revision, None).map_or_else(
             |no| *no,
             |session| match http_rules::check_get_accept(accept(headers).as_deref()) {

@@ -24,6 +24,7 @@ use tokio::task::LocalSet;
 use super::body::Body;
 use super::core::Core;
 use super::service::Session;
+use super::tools_call::Caller;
 use super::{Everywhere, Shared, post, tools_call};
 use crate::endpoint::{Endpoint, Signals, Upstreams};
 use crate::generation::{Arrival, Generation, Live};
@@ -93,7 +94,9 @@ impl Case {
             let body = Bytes::from(body);
             let envelope = mcp::scan(&body).unwrap();
             let Message::Request { id, call } = &envelope.message else { panic!("a request") };
-            let answer = tools_call::call(core, &session(), &envelope, *id, call, &body.clone().into(), &headers).await;
+            let (session, client) = (session(), core.clients.enter());
+            let caller = Caller { session: &session, client: &client };
+            let answer = tools_call::call(core, caller, &envelope, *id, call, &body.clone().into(), &headers).await;
             assert_eq!(answer.headers()["only1mcp-revision"], "7");
             answer
         }
@@ -332,7 +335,9 @@ fn a_call_takes_little_memory_while_it_waits() {
         let Message::Request { id, call } = &envelope.message else { panic!("a request") };
         let (core, session, headers) = (Rc::clone(&case.core), session(), HeaderMap::new());
         let body = body.clone().into();
-        let size = size_of_val(&tools_call::call(core, &session, &envelope, *id, call, &body, &headers));
+        let client = core.clients.enter();
+        let caller = Caller { session: &session, client: &client };
+        let size = size_of_val(&tools_call::call(core, caller, &envelope, *id, call, &body, &headers));
         assert!(size <= 4_300, "{size} bytes");
     });
 }

@@ -11,13 +11,15 @@ use model::{BackendId, Revision};
 
 use super::answer;
 use super::body::Body;
+use super::clients::Client;
 use super::core::Core;
+use super::cores::SWEEP_EVERY;
 use super::exchange::{Exchange, explain, result};
 use super::service::Session;
 use super::streamed::{self, Open};
 use super::traced::{Incoming, Traced};
 use crate::budget::{Owner, Taken, Whole};
-use crate::call::{Answer, Call, forward, piece};
+use crate::call::{self, Answer, Call, CallError, forward, piece};
 use crate::generation::{Admitted, Unroutable};
 use crate::in_flight::Cause;
 
@@ -26,9 +28,16 @@ const STOPPING: &str = "the gateway stops; the call was not executed: send it ag
 /// How often a call is routed anew because nothing of it reached the endpoint it was routed to.
 const ROUTES: u32 = 3;
 
+/// Whose call it is.
+#[derive(Clone, Copy)]
+pub(super) struct Caller<'a> {
+    pub(super) session: &'a Session,
+    pub(super) client: &'a Client,
+}
+
 pub(super) async fn call(
     core: Rc<Core>,
-    session: &Session,
+    caller: Caller<'_>,
     envelope: &Envelope<'_>,
     id: Id<'_>,
     call: &mcp::Call<'_>,
@@ -42,7 +51,7 @@ pub(super) async fn call(
             return answer::error(revision, StatusCode::OK, Some(id.text()), fault.code(), &fault.to_string());
         }
     };
-    let started = core.now();
+    let (Caller { session, client }, started) = (caller, core.now());
     let (ticket, connect) = {
         let limits = &core.shared.live.load().policy.limits;
         (
@@ -50,6 +59,7 @@ pub(super) async fn call(
             limits.connect,
         )
     };
+    client.waits_for(ticket.slot());
     let incoming = Incoming::of(call, headers);
     let mut traced = Traced::begin(&core, &incoming, session, id, name.value(), started);
     let mut routes = 0;
@@ -83,7 +93,7 @@ pub(super) async fn call(
                 let open = Open { events, ticket, admitted, exchange, id, traced };
                 return streamed::begin(core, open);
             }
-            Ok(Err(error)) if !error.sent && routes < ROUTES && moved_on(&core, &admitted) => {
+            Ok(Err(error)) if routes < ROUTES && Box::pin(may_go_again(&core, &admitted, &error)).await => {
                 ticket.turned_back();
                 if let Some(traced) = &mut traced {
                     traced.turned_back(&error);
@@ -155,6 +165,29 @@ fn moved_on(core: &Core, admitted: &Admitted) -> bool {
         || admitted.lease.endpoint.admission.state() != drain::State::Open
 }
 
+/// Whether routing anew may lead somewhere, now.
+async fn may_go_again(core: &Core, admitted: &Admitted, error: &CallError) -> bool {
+    !error.sent && (moved_on(core, admitted) || makes_way(core, admitted, error).await)
+}
+
+/// Where a server has as many calls as it may: whether one whose client is gone makes way for this one. Then it returns
+/// once that one has ended, most likely.
+async fn makes_way(core: &Core, admitted: &Admitted, error: &CallError) -> bool {
+    if error.cause != call::Cause::InFlight {
+        return false;
+    }
+    let endpoint = admitted.lease.endpoint.serial;
+    if core.in_flight.give_up(endpoint) {
+        tokio::task::yield_now().await;
+        return true;
+    }
+    let elsewhere = core.everywhere.give_up(endpoint);
+    if elsewhere {
+        tokio::time::sleep(SWEEP_EVERY).await;
+    }
+    elsewhere
+}
+
 /// None when the server calls the tool what its clients call it.
 fn renamed(name: &mcp::Text<'_>, admitted: &Admitted) -> Option<(mcp::Span, Arc<str>)> {
     (name.value() != &*admitted.own).then(|| (name.raw().span(), Arc::clone(&admitted.own_json)))
@@ -193,7 +226,9 @@ fn unrouted(core: &Core, id: Id<'_>, cause: Cause, traced: Option<Box<Traced>>) 
     count_unrouted("ended");
     let (code, text) = match cause {
         Cause::Stopped => (ErrorCode::UNAVAILABLE, STOPPING.to_owned()),
-        Cause::Cancelled | Cause::Evicted | Cause::Idle(_) | Cause::Total(_) => explain(cause, "the gateway"),
+        Cause::Cancelled | Cause::Evicted | Cause::Abandoned | Cause::Idle(_) | Cause::Total(_) => {
+            explain(cause, "the gateway")
+        }
     };
     let (revision, result) = (core.shared.live.load().revision, result(cause));
     tracing::debug!(revision = revision.0, result, "call");

@@ -141,3 +141,25 @@ fn slots_are_used_again() {
     }
     assert_eq!(registry.0.borrow().entries.len(), 4);
 }
+
+#[test]
+fn calls_whose_clients_are_gone_make_way_those_that_may_still_be_read_last() {
+    let registry = Rc::new(InFlight::default());
+    let [ended, gone, here, elsewhere] = ["1", "2", "3", "4"].map(|id| enter(&registry, 1, id));
+    for ticket in [&ended, &gone, &here] {
+        ticket.admitted(4, (&Limits::default()).into());
+    }
+    elsewhere.admitted(5, (&Limits::default()).into());
+    registry.is_wanted_by(ended.slot(), Presence::Ended);
+    registry.is_wanted_by(gone.slot(), Presence::Gone);
+    registry.is_wanted_by(elsewhere.slot(), Presence::Gone);
+    assert_eq!(registry.abandoned(), 3);
+    assert!(registry.give_up(4));
+    assert_eq!([&ended, &gone].map(self::ended), [None, Some(Cause::Abandoned)]);
+    assert!(registry.give_up(4) && !registry.give_up(4));
+    assert_eq!([&ended, &here, &elsewhere].map(self::ended), [Some(Cause::Abandoned), None, None]);
+    let slot = elsewhere.slot();
+    drop(elsewhere);
+    registry.is_wanted_by(slot, Presence::Gone);
+    assert_eq!(registry.abandoned(), 0);
+}

@@ -6,12 +6,15 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use futures_util::FutureExt;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use super::{Client, Takes};
+use super::{Client, Takes, Told};
 use crate::downstream::core::Core;
+use crate::in_flight::Presence;
 
 pub(in crate::downstream) struct Io {
     socket: TokioIo<TcpStream>,
@@ -29,9 +32,44 @@ impl Io {
     }
 
     fn check(&self) -> io::Result<()> {
-        match self.client.closed.get() {
+        match self.client.told.get() {
             None => Ok(()),
-            Some(why) => Err(io::Error::new(io::ErrorKind::TimedOut, why.as_str())),
+            Some(told) => self.obey(told),
+        }
+    }
+
+    #[cold]
+    fn obey(&self, told: Told) -> io::Result<()> {
+        match told {
+            Told::Close(why) => Err(io::Error::new(io::ErrorKind::TimedOut, why.as_str())),
+            Told::Look => {
+                self.client.told.set(None);
+                self.look()
+            }
+        }
+    }
+
+    /// By what the runtime has heard of the socket already: no call to the system. A client that has closed its side may
+    /// still read; one that was reset does not.
+    fn look(&self) -> io::Result<()> {
+        let Some(ready) = self.socket.inner().ready(Interest::READABLE | Interest::WRITABLE).now_or_never() else {
+            return Ok(());
+        };
+        let ready = ready?;
+        if ready.is_write_closed() {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        if ready.is_read_closed() {
+            self.client.ended.set(true);
+            self.call_is(Presence::Ended);
+        }
+        Ok(())
+    }
+
+    /// How much its call is still wanted.
+    fn call_is(&self, presence: Presence) {
+        if let Some(call) = self.client.call.get() {
+            self.core.in_flight.is_wanted_by(call, presence);
         }
     }
 
@@ -97,6 +135,7 @@ impl Write for Io {
 
 impl Drop for Io {
     fn drop(&mut self) {
+        self.call_is(Presence::Gone);
         self.core.clients.leave(&self.client);
     }
 }

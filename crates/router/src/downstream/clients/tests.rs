@@ -43,7 +43,7 @@ fn silence_ends_a_connection_by_what_it_did_before() {
     let streaming = clients.enter();
     streaming.asks();
     streaming.is_answered(Takes::Little);
-    let closed = || [&new, &asking, &idle, &slow, &streaming].map(|client| client.closed.get());
+    let closed = || [&new, &asking, &idle, &slow, &streaming].map(|client| client.closed());
     clients.sweep(at(9), &serving());
     assert_eq!(closed(), [None; 5]);
     clients.sweep(at(10), &serving());
@@ -68,13 +68,13 @@ fn who_does_not_read_has_until_the_limit() {
     moving.moves(1);
     clients.stalls(&moving);
     clients.sweep(at(30), &serving());
-    assert_eq!((stalled.closed.get(), moving.closed.get()), (Some(Closed::Unread), None));
+    assert_eq!((stalled.closed(), moving.closed()), (Some(Closed::Unread), None));
     // A core that drains waits less, from when it began to drain.
     let draining = Patience::draining(Duration::from_secs(30), at(40));
     clients.sweep(at(40), &draining);
-    assert_eq!(moving.closed.get(), None);
+    assert_eq!(moving.closed(), None);
     clients.sweep(at(41), &draining);
-    assert_eq!(moving.closed.get(), Some(Closed::Unread));
+    assert_eq!(moving.closed(), Some(Closed::Unread));
     clients.leave(&stalled);
     clients.leave(&moving);
     assert_eq!((clients.len(), clients.unread.get()), (0, 0));
@@ -93,10 +93,57 @@ fn room_is_made_by_who_uses_it_least() {
     let just = answered(&clients, at(5));
     for victim in [&first, &second, &idlest, &idle] {
         assert!(clients.displace());
-        assert_eq!(victim.closed.get(), Some(Closed::Displaced));
+        assert_eq!(victim.closed(), Some(Closed::Displaced));
     }
     assert!(!clients.displace(), "one is served, one was served just now");
-    assert_eq!((asking.closed.get(), just.closed.get()), (None, None));
+    assert_eq!((asking.closed(), just.closed()), (None, None));
+}
+
+#[test]
+fn requests_that_do_not_come_to_an_end_make_room_the_oldest_first_and_answers_nobody_waits_for_before_streams() {
+    let clients = Clients::default();
+    let sends = |since: u64| {
+        clients.now.set(at(since));
+        let client = clients.enter();
+        client.asks();
+        client.sends(at(since));
+        client
+    };
+    let idle = answered(&clients, at(0));
+    let (older, newer, whole) = (sends(1), sends(2), sends(1));
+    whole.has_sent(at(2));
+    let ended = clients.enter();
+    ended.asks();
+    ended.ended.set(true);
+    let just = sends(4);
+    clients.now.set(at(4));
+    for victim in [&older, &newer, &idle, &ended] {
+        assert!(clients.displace());
+        assert_eq!(victim.closed(), Some(Closed::Displaced));
+    }
+    assert!(!clients.displace(), "one body has just begun, and one is all here");
+    assert_eq!((whole.closed(), just.closed()), (None, None));
+}
+
+#[test]
+fn who_is_served_for_long_is_looked_at_and_all_are_where_places_are_short() {
+    let clients = Clients::default();
+    let (served, sending, idle) = (clients.enter(), clients.enter(), answered(&clients, at(0)));
+    served.asks();
+    sending.asks();
+    sending.sends(at(0));
+    let looked = || [&served, &sending, &idle].map(|client| client.told.take() == Some(Told::Look));
+    clients.sweep(Time::ZERO + Duration::from_millis(600), &serving());
+    assert_eq!(looked(), [false; 3]);
+    clients.sweep(at(2), &serving());
+    assert_eq!(looked(), [true, false, false]);
+    served.since.set(at(2));
+    clients.crowded.set(Some(at(2)));
+    clients.sweep(at(2) + Duration::from_millis(200), &serving());
+    assert_eq!(looked(), [true, false, false]);
+    served.close(Closed::Displaced);
+    clients.sweep(at(3), &serving());
+    assert_eq!(served.closed(), Some(Closed::Displaced));
 }
 
 #[test]
@@ -118,7 +165,7 @@ fn who_listens_makes_room_after_all_others_and_further_streams_of_a_session_firs
     let just = listening(6, &Arc::default());
     for victim in [&idle, &second, &third, &idlest, &first] {
         assert!(clients.displace());
-        assert_eq!(victim.closed.get(), Some(Closed::Displaced));
+        assert_eq!(victim.closed(), Some(Closed::Displaced));
     }
     assert!(!clients.displace() && just.is_open(), "it has begun to listen just now");
     assert_eq!(Arc::strong_count(&other), 2, "its connection has not ended yet");
@@ -151,10 +198,10 @@ fn of_those_that_hesitate_the_longest_is_given_up() {
     clients.stalls(&moving);
     assert!(!clients.give_up_unread(under(Pressure::None)));
     assert!(clients.give_up_unread(under(Pressure::Some)));
-    assert_eq!(longer.closed.get(), Some(Closed::Unread));
+    assert_eq!(longer.closed(), Some(Closed::Unread));
     assert!(!clients.give_up_unread(under(Pressure::Some)), "a network may have hesitated");
     assert!(clients.give_up_unread(under(Pressure::High)));
-    assert_eq!(shorter.closed.get(), Some(Closed::Unread));
+    assert_eq!(shorter.closed(), Some(Closed::Unread));
     assert!(!clients.give_up_unread(under(Pressure::High)));
 }
 
@@ -176,7 +223,7 @@ fn room_is_taken_from_those_that_have_it_and_do_not_read() {
     clients.stalls(&shorter);
     clients.now.set(at(3));
     assert!(!clients.give_up_unread(ROOM), "it reads, if slowly");
-    assert_eq!([&other, &longer, &shorter].map(|client| client.closed.get()), [None, Some(Closed::Unread), None]);
+    assert_eq!([&other, &longer, &shorter].map(|client| client.closed()), [None, Some(Closed::Unread), None]);
 }
 
 #[test]

@@ -1,0 +1,42 @@
+//! How long clients may take, by what a core does.
+
+use std::time::Duration;
+
+use model::Time;
+
+/// How long the first request may take to begin and to show its whole head.
+const FIRST_HEAD: Duration = Duration::from_secs(10);
+/// How long the head of a later request may take from its first byte.
+pub(super) const HEAD: Duration = Duration::from_secs(10);
+/// How long a connection that has served may be silent.
+const IDLE: Duration = Duration::from_secs(600);
+/// How long a client may keep a core waiting that drains.
+const DRAINING: Duration = Duration::from_secs(1);
+/// The same at the very end, when all that could be waited for is over.
+const CLOSING: Duration = Duration::from_millis(100);
+/// How long clients may take.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::downstream) struct Patience {
+    pub(super) first_head: Duration,
+    pub(super) head: Duration,
+    pub(super) idle: Duration,
+    /// Without taking anything of what is written to it.
+    pub(super) write: Duration,
+    /// No time before counts.
+    pub(super) since: Time,
+}
+
+impl Patience {
+    pub(in crate::downstream) fn serving(write: Duration) -> Self {
+        Self { first_head: FIRST_HEAD, head: HEAD, idle: IDLE, write, since: Time::ZERO }
+    }
+
+    /// Of a core that drains since then.
+    pub(in crate::downstream) fn draining(write: Duration, since: Time) -> Self {
+        Self { first_head: DRAINING, head: DRAINING, idle: DRAINING, write: write.min(DRAINING), since }
+    }
+
+    pub(in crate::downstream) fn closing() -> Self {
+        Self { first_head: CLOSING, head: CLOSING, idle: CLOSING, write: CLOSING, since: Time::ZERO }
+    }
+}

@@ -1,0 +1,136 @@
+//! Places that only their holders could give back: those of clients that are gone, and of requests that do not come to
+//! an end.
+
+use std::{net::Shutdown, time::Duration};
+
+use serde_json::{Value, json};
+use socket2::SockRef;
+use testkit::{Document, Fault, Server, stub, stub::Stub, wait};
+
+use super::{
+    Stage,
+    clients::metric,
+    raw::{LIMIT, Raw, call, head},
+};
+
+/// A gateway with a server that answers no call of `hold`, one of `events` neither, but with the head of a stream.
+fn stage(name: &str, limits: Value) -> Result<(Stage, Stub), Fault> {
+    let tools = ["hold", "events", "do"].map(str::to_owned).to_vec();
+    let server = Stub::start_with(tools, |request, mut stream| match request.body["params"]["name"].as_str() {
+        Some("do") => Some(("application/json", stub::text(&request.body["id"], "done"))),
+        name => {
+            if name == Some("events") {
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: here\n\n";
+                drop(std::io::Write::write_all(&mut stream, head.as_bytes()));
+            }
+            None
+        }
+    })?;
+    let url = server.url();
+    let stage = Stage::new(name, |_| Ok(Document::default().key("limits", limits).with(Server::http("s", &url))))?;
+    Ok((stage, server))
+}
+
+/// Sends a call whose answer never comes, and returns when its server has it.
+fn held(session: &Raw, server: &Stub, tool: &str, id: usize) -> Result<Raw, Fault> {
+    let mut raw = session.again()?;
+    raw.say(&call(id, &format!("s__{tool}"), json!({ "number": id })))?;
+    server.wait_for("the call", |request| request.body["params"]["arguments"]["number"] == id)?;
+    Ok(raw)
+}
+
+/// Whether a client that comes now finds a place.
+fn is_served(session: &Raw) -> bool {
+    let ping = json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" });
+    session.again().and_then(|mut raw| raw.ask(&ping)).is_ok_and(|answer| answer.status == 200)
+}
+
+fn reset(raw: Raw) -> Result<(), Fault> {
+    SockRef::from(&raw.stream).set_linger(Some(Duration::ZERO))?;
+    Ok(())
+}
+
+#[test]
+fn clients_that_are_gone_hold_no_place_while_their_calls_run() -> Result<(), Fault> {
+    let (stage, server) = stage("gone", json!({}))?;
+    let session = Raw::open(stage.gateway.mcp)?;
+    for id in 0..10 {
+        reset(held(&session, &server, if id < 5 { "hold" } else { "events" }, id)?)?;
+    }
+    let count = |name| metric(&stage.gateway, name, "");
+    wait::until_true("the places to be free", LIMIT, || count("only1mcp_router_connections ") <= 1)?;
+    assert_eq!(count("only1mcp_server_in_flight"), 10, "to go away is not to cancel");
+    session.again()?.works()
+}
+
+#[test]
+fn the_door_is_open_when_those_that_hold_all_places_are_gone_or_say_no_more() -> Result<(), Fault> {
+    let (stage, _server) = stage("gone-door", json!({ "connections": 8 }))?;
+    let session = Raw::open(stage.gateway.mcp)?;
+    let mut ended = Vec::new();
+    for id in 0..40 {
+        let mut raw = session.again()?;
+        let said = raw.say(&call(id, if id < 20 { "s__hold" } else { "s__events" }, json!({})));
+        if id % 2 == 0 {
+            reset(raw)?;
+        } else if said.is_ok() && raw.stream.shutdown(Shutdown::Write).is_ok() {
+            ended.push(raw);
+        }
+    }
+    let calls = || metric(&stage.gateway, "only1mcp_server_in_flight", "");
+    wait::until_true("calls of those that are gone", LIMIT, || calls() >= 4)?;
+    for _ in 0..8 {
+        wait::until_true("a place", LIMIT, || is_served(&session))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn calls_whose_clients_are_gone_make_way_at_a_server_for_those_of_others() -> Result<(), Fault> {
+    for tool in ["hold", "events"] {
+        let (stage, server) = stage(&format!("gone-{tool}"), json!({ "in_flight_per_endpoint": 8 }))?;
+        let session = Raw::open(stage.gateway.mcp)?;
+        let mut ended = Vec::new();
+        for id in 0..4 {
+            reset(held(&session, &server, tool, id)?)?;
+            let raw = held(&session, &server, tool, 10 + id)?;
+            raw.stream.shutdown(Shutdown::Write)?;
+            ended.push(raw);
+        }
+        let (mut here, mut id) = (Vec::new(), 100);
+        wait::until_true("as many calls of others", 3 * LIMIT, || {
+            let mut raw = session.again().expect("a connection");
+            id += 1;
+            raw.say(&call(id, &format!("s__{tool}"), json!({ "number": id }))).expect("a request");
+            let arrived = || server.seen().iter().any(|seen| seen.body["params"]["arguments"]["number"] == id);
+            if wait::until_true("the call", Duration::from_secs(1), arrived).is_ok() {
+                here.push(raw);
+            }
+            here.len() == 8
+        })?;
+        let refused = session.again()?.ask(&call(1, "s__do", json!({})))?;
+        assert_eq!(refused.code(), Some(1503), "the limit holds for those that are there: {refused:?}");
+        if tool == "hold" {
+            for raw in &mut ended {
+                assert_eq!(raw.response()?.code(), Some(1499));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn requests_that_do_not_come_to_an_end_lock_out_no_other_client() -> Result<(), Fault> {
+    let (stage, _server) = stage("bodies", json!({ "connections": 8 }))?;
+    let session = Raw::open(stage.gateway.mcp)?;
+    let mut halves = Vec::new();
+    for _ in 0..40 {
+        let mut raw = session.again()?;
+        raw.write(&head(stage.gateway.mcp, 10, &[]))?;
+        halves.push(raw);
+    }
+    // Less than it takes until the gateway waits for no body any longer.
+    wait::until_true("a place", Duration::from_secs(20), || is_served(&session))?;
+    assert!(metric(&stage.gateway, "only1mcp_router_connections_closed_total", "displaced") > 0);
+    Ok(())
+}
