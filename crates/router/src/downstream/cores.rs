@@ -353,7 +353,7 @@ async fn work(
     loop {
         tokio::select! {
             accepted = accept(listener.as_ref()), if listener.is_some() => match accepted {
-                Ok(stream) => let_in(core, stream),
+                Ok(stream) => let_in(core, stream).await,
                 Err(error) => refused_by_system(core, &error).await,
             },
             Some(command) = commands.recv() => obey(core, command),
@@ -372,7 +372,7 @@ async fn work(
             }
             () = &mut draining, if !core.draining.is_cancelled() => {
                 if let Some(listener) = listener.take().filter(|_| !door.kept) {
-                    last_in(core, listener.into_std()?);
+                    last_in(core, listener.into_std()?).await;
                 }
                 core.draining.cancel();
                 core.connections.close();
@@ -390,18 +390,18 @@ async fn accept(listener: Option<&tokio::net::TcpListener>) -> io::Result<TcpStr
 
 /// Whoever the system has already let in is served once more; with the socket closed, whoever comes later is refused at
 /// once and need not wait for nobody.
-fn last_in(core: &Rc<Core>, socket: TcpListener) {
+async fn last_in(core: &Rc<Core>, socket: TcpListener) {
     while let Ok((stream, _)) = socket.accept() {
         match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-            Ok(stream) => let_in(core, stream),
+            Ok(stream) => let_in(core, stream).await,
             Err(error) => tracing::debug!(%error, "a connection is lost at the end"),
         }
     }
 }
 
 /// A connection more, if there is a place for it or one that is better used by it.
-fn let_in(core: &Rc<Core>, stream: TcpStream) {
-    if core.clients.len() >= core.places() && !core.clients.displace() {
+async fn let_in(core: &Rc<Core>, stream: TcpStream) {
+    if !has_place(core).await {
         return turn_away(&stream);
     }
     if let Err(error) = stream.set_nodelay(true) {
@@ -409,6 +409,15 @@ fn let_in(core: &Rc<Core>, stream: TcpStream) {
         return;
     }
     drop(core.connections.spawn_local(connection(Rc::clone(core), Io::new(core, stream))));
+}
+
+async fn has_place(core: &Core) -> bool {
+    if core.clients.len() < core.places() {
+        return true;
+    }
+    // Whoever came just before may have asked already: its request is read before it is taken for one that never asks.
+    tokio::task::yield_now().await;
+    core.clients.len() < core.places() || core.clients.displace()
 }
 
 /// Said without waiting: there is no place to wait in.

@@ -14,6 +14,7 @@ const IDLE: Duration = Duration::from_secs(600);
 const DRAINING: Duration = Duration::from_secs(1);
 /// The same at the very end, when all that could be waited for is over.
 const CLOSING: Duration = Duration::from_millis(100);
+
 /// How long clients may take.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::downstream) struct Patience {
