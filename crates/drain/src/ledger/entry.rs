@@ -168,9 +168,16 @@ impl Entry {
     }
 
     /// That process is gone. Whether anything was still open in it.
+    ///
+    /// A cordon may outlive any number of processes, so it keeps only those of them that had something in flight.
     pub(super) fn lose(&mut self, node: &NodeId, boot: &str) -> bool {
-        let open = self.shares.iter_mut().filter(|share| share.node == *node && share.boot == boot && !share.is_over());
-        open.map(|share| share.gone = true).count() > 0
+        let lost = |share: &Share| share.node == *node && share.boot == boot;
+        let open = self.shares.iter_mut().filter(|share| lost(share) && !share.is_over());
+        let open = open.map(|share| share.gone = true).count() > 0;
+        if !self.id.is_removal() {
+            self.shares.retain(|share| !lost(share) || share.departure.total > 0);
+        }
+        open
     }
 
     pub(super) fn totals(&self) -> Totals {

@@ -208,6 +208,25 @@ fn a_restart_keeps_the_sum() {
 }
 
 #[test]
+fn a_cordon_keeps_of_processes_that_are_gone_only_what_they_had_in_flight() {
+    let mut it = Coordinator::new();
+    it.attach(1, "r1", "0", 1, &["a"]);
+    let drain = it.start("a", None).unwrap().drain.id;
+    it.count(1, &drain, "a", Phase::Closed, [0, 2, 0]);
+    for boot in 1..50 {
+        it.attach(1 + boot, "r1", &boot.to_string(), 1, &["a"]);
+        it.count(1 + boot, &drain, "a", Phase::Cordoned, [0, 0, 0]);
+        assert_eq!(it.sum(), (State::Draining, [2, 2, 0, 0, 0]), "this one is not through with it");
+        if boot % 2 == 0 {
+            it.count(1 + boot, &drain, "a", Phase::Closed, [0, 0, 0]);
+            assert_eq!(it.sum(), (State::Done, [2, 2, 0, 0, 0]));
+        }
+    }
+    let disk = serde_json::to_value(&it.disk).unwrap();
+    assert_eq!(disk["drains"][0]["shares"].as_array().map(Vec::len), Some(2), "{disk}");
+}
+
+#[test]
 fn a_second_start_joins_and_only_a_shorter_timeout_changes_anything() {
     let mut it = Coordinator::new();
     assert_eq!(it.start("a", None), Err(StartError::NoRouter { backend: backend("a") }));
