@@ -160,7 +160,7 @@ pub(crate) static POLICY: [Key<Policy>; 31] = [
     Key::new(
         "limits.connections",
         Kind::Count(|p| &mut p.limits.connections, 1..=1_000_000),
-        "connections of clients at the same time on one router, as far as it has file descriptors for them; one more takes the place of one whose request has been coming for more than 1 s, else of the one that was unused for longest (one that only listens comes last), or is answered 503; while that happens, one that reads what it is sent 5 s behind 512 KiB a second loses its place",
+        "connections of clients at the same time on one router, as far as it has file descriptors for them; one more takes the place of the one that was unused for longest, else of one whose request has been coming for more than 1 s (one that only listens comes last), or is answered 503; while that happens, one that reads what it is sent 5 s behind 512 KiB a second loses its place",
     ),
     Key::new(
         "limits.buffered_bytes",

@@ -170,6 +170,11 @@ impl Endpoint {
         self.limits.store(limits);
     }
 
+    /// Whether as many calls are there as may be.
+    pub(crate) fn is_full(&self) -> bool {
+        self.admission.in_flight() >= u64::from(self.limits().in_flight_per_endpoint)
+    }
+
     pub(crate) fn limits(&self) -> arc_swap::Guard<Arc<Limits>> {
         self.limits.load()
     }

@@ -100,6 +100,13 @@ pub(crate) struct Longest {
     pub(crate) started: Time,
 }
 
+/// Of the exchanges at an endpoint whose clients are gone, what is left of the client of the least wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Abandoned {
+    pub(crate) endpoint: u64,
+    pub(crate) presence: Presence,
+}
+
 /// Whether the client of an exchange is there to take its answer, the least first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Presence {
@@ -167,16 +174,27 @@ impl InFlight {
         }
     }
 
-    /// How many there are whose clients are gone.
-    pub(crate) fn abandoned(&self) -> usize {
-        self.0.borrow().entries.iter().flatten().filter(|entry| entry.is_abandoned()).count()
+    /// Per endpoint the least that is left of a client, where not all are there.
+    pub(crate) fn abandoned(&self) -> Vec<Abandoned> {
+        let slots = self.0.borrow();
+        let mut least: Vec<Abandoned> = Vec::new();
+        for entry in slots.entries.iter().flatten().filter(|entry| entry.is_abandoned()) {
+            let Some(endpoint) = entry.endpoint else { continue };
+            match least.iter_mut().find(|one| one.endpoint == endpoint) {
+                Some(one) => one.presence = one.presence.min(entry.presence),
+                None => least.push(Abandoned { endpoint, presence: entry.presence }),
+            }
+        }
+        least
     }
 
-    /// Ends one at an endpoint whose client is gone, the oldest first; whether there was one.
-    pub(crate) fn give_up(&self, endpoint: u64) -> bool {
+    /// Ends one at an endpoint whose client is gone, the oldest first, and at most so much of it is left; whether there
+    /// was one.
+    pub(crate) fn give_up(&self, endpoint: u64, at_most: Presence) -> bool {
         let mut slots = self.0.borrow_mut();
         let there = slots.entries.iter_mut().flatten().filter(|entry| entry.endpoint == Some(endpoint));
-        let oldest = there.filter(|entry| entry.is_abandoned()).min_by_key(|entry| (entry.presence, entry.started));
+        let abandoned = there.filter(|entry| entry.is_abandoned() && entry.presence <= at_most);
+        let oldest = abandoned.min_by_key(|entry| (entry.presence, entry.started));
         oldest.map(|entry| entry.end(Cause::Abandoned)).is_some()
     }
 

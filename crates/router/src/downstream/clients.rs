@@ -15,7 +15,7 @@ use std::time::Duration;
 use model::Time;
 
 use crate::budget::{Behind, Budget, Pressure, Weight};
-use crate::in_flight::Slot;
+use crate::in_flight::{InFlight, Presence, Slot};
 
 use super::get::Listener;
 pub(super) use io::Io;
@@ -98,9 +98,9 @@ enum Turn {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Use {
     Never,
+    Nothing,
     /// Its request has not come to an end.
     Sends,
-    Nothing,
     /// It has closed its side, and most likely reads nothing either; but it may still want its answer.
     Ended,
     /// It listens, and so does another one of its session, for longer.
@@ -151,8 +151,8 @@ pub(super) struct Client {
     takes: Cell<Takes>,
     /// The stream that it listens on, if that was its last answer.
     listener: RefCell<Option<Listener>>,
-    /// The client has closed its side, as of the last look.
-    ended: Cell<bool>,
+    /// As of the last look.
+    presence: Cell<Presence>,
     /// The call that it waits for.
     call: Cell<Option<Slot>>,
     told: Cell<Option<Told>>,
@@ -191,7 +191,7 @@ impl Clients {
             unsent: RefCell::new(None),
             takes: Cell::new(Takes::Little),
             listener: RefCell::new(None),
-            ended: Cell::new(false),
+            presence: Cell::new(Presence::Here),
             call: Cell::new(None),
             told: Cell::new(None),
             waker: RefCell::new(None),
@@ -290,7 +290,8 @@ impl Clients {
     }
 
     /// Makes room for another one: gives up a connection that does nothing; whether there was one. First goes one that
-    /// has never asked, then one whose request does not come to an end, and last one that only listens.
+    /// has never asked, one whose request does not come to an end after those that are idle, and last one that only
+    /// listens.
     ///
     /// Of those that listen, one whose session has an older stream goes before one that is the only one of its session.
     pub(super) fn displace(&self) -> bool {
@@ -326,8 +327,17 @@ impl Client {
     }
 
     /// That call runs for it.
-    pub(super) fn waits_for(&self, call: Slot) {
+    pub(super) fn waits_for(&self, call: Slot, in_flight: &InFlight) {
         self.call.set(Some(call));
+        in_flight.is_wanted_by(call, self.presence.get());
+    }
+
+    /// So much of it is left.
+    fn is(&self, presence: Presence, in_flight: &InFlight) {
+        self.presence.set(presence);
+        if let Some(call) = self.call.get() {
+            in_flight.is_wanted_by(call, presence);
+        }
     }
 
     /// The call that ran for it is over.
@@ -361,7 +371,8 @@ impl Client {
     fn use_of(&self, now: Time) -> Option<Use> {
         let settled = now.since(self.since.get()) >= SETTLED;
         match self.turn.get() {
-            Turn::New => Some(Use::Never),
+            // Once it was looked whether its request is here.
+            Turn::New => self.reading.get().then_some(Use::Never),
             Turn::Body => settled.then_some(Use::Sends),
             Turn::Answered if self.reading.get() => settled.then_some(Use::Nothing),
             Turn::Head => settled.then_some(Use::Nothing),
@@ -370,7 +381,7 @@ impl Client {
                 let further = listener.as_ref().is_some_and(Listener::is_further);
                 Some(if further { Use::ListensAsWell } else { Use::Listens })
             }
-            Turn::Answered | Turn::Serving => (self.ended.get() && settled).then_some(Use::Ended),
+            Turn::Answered | Turn::Serving => (self.presence.get() == Presence::Ended && settled).then_some(Use::Ended),
         }
     }
 

@@ -23,13 +23,15 @@ use super::clients::{Io, Patience};
 use super::connection::connection;
 use super::core::Core;
 use crate::departure::Exchanges;
-use crate::in_flight::Longest;
+use crate::in_flight::{Abandoned, Longest, Presence};
 use crate::session::SessionId;
 use crate::settings::Listen;
 
 /// How exact time limits of calls are.
-pub(super) const SWEEP_EVERY: Duration = Duration::from_millis(25);
+const SWEEP_EVERY: Duration = Duration::from_millis(25);
 const BACKLOG: i32 = 4096;
+/// As many as wait in that queue, and those that the system lets in meanwhile.
+const LAST: usize = 2 * 4096;
 /// What the system holds of an answer beyond what its client's window takes. It bounds memory that is not ours, and it is
 /// how finely a slow client can be told from one that does not read: below half of it, more is written.
 const UNSENT: u32 = 128 << 10;
@@ -43,7 +45,7 @@ const COMMANDS: usize = 4096;
 static BEHIND: Sparing = Sparing::new("core_behind", 10, Duration::from_secs(10));
 static CANNOT_ACCEPT: Sparing = Sparing::new("cannot_accept", 10, Duration::from_secs(10));
 
-/// A word to all cores.
+/// A word to a core.
 #[derive(Debug, Clone)]
 enum Command {
     Cancel {
@@ -71,7 +73,8 @@ struct Post {
     longest: ArcSwap<Vec<Longest>>,
     connections: AtomicUsize,
     exchanges: AtomicUsize,
-    abandoned: AtomicUsize,
+    /// The exchanges whose clients are gone, as of its last sweep.
+    abandoned: ArcSwap<Vec<Abandoned>>,
 }
 
 /// What all cores have to do, as of their last sweeps.
@@ -79,8 +82,6 @@ struct Post {
 pub(crate) struct Busy {
     pub(crate) connections: usize,
     pub(crate) exchanges: usize,
-    /// Of these, those whose clients are gone.
-    pub(crate) abandoned: usize,
 }
 
 /// The receiving ends of [`Everywhere`], for [`Cores::start`].
@@ -93,8 +94,9 @@ impl Everywhere {
             .map(|_| {
                 let (commands, mailbox) = mpsc::channel(COMMANDS);
                 sampled::queue("router_core_commands", &commands);
-                let [connections, exchanges, abandoned] = <[AtomicUsize; 3]>::default();
-                (Post { commands, longest: ArcSwap::default(), connections, exchanges, abandoned }, mailbox)
+                let [connections, exchanges] = <[AtomicUsize; 2]>::default();
+                let (longest, abandoned) = (ArcSwap::default(), ArcSwap::default());
+                (Post { commands, longest, connections, exchanges, abandoned }, mailbox)
             })
             .unzip();
         (Self(posts.into()), Mailboxes(mailboxes))
@@ -105,23 +107,24 @@ impl Everywhere {
         self.tell(&Command::Cancel { session, request: Bytes::copy_from_slice(request.as_bytes()) });
     }
 
-    /// A call at that endpoint whose client is gone makes way; false if no core had one at its last sweep.
-    pub(super) fn give_up(&self, endpoint: u64) -> bool {
-        let any = self.busy().abandoned > 0;
-        if any {
-            self.tell(&Command::GiveUp { endpoint });
-        }
-        any
+    /// Which other core than that one has the least wanted call at an endpoint, of those whose clients are gone.
+    pub(super) fn least_wanted(&self, endpoint: u64, but: usize) -> Option<(Presence, usize)> {
+        let posts = self.0.iter().enumerate().filter(|(core, _)| *core != but);
+        let there = posts.filter_map(|(core, post)| {
+            let abandoned = post.abandoned.load();
+            Some((abandoned.iter().find(|one| one.endpoint == endpoint)?.presence, core))
+        });
+        there.min()
+    }
+
+    /// On that core, a call at an endpoint whose client is gone makes way.
+    pub(super) fn give_up(&self, core: usize, endpoint: u64) {
+        self.0[core].tell(Command::GiveUp { endpoint });
     }
 
     fn tell(&self, command: &Command) {
-        // Clients may cancel as often as they like, which must not cost an eviction its place.
-        let by_clients = matches!(command, Command::Cancel { .. } | Command::GiveUp { .. });
-        let reserved = if by_clients { COMMANDS / 2 } else { 0 };
         for post in &*self.0 {
-            if post.commands.capacity() <= reserved || post.commands.try_send(command.clone()).is_err() {
-                behind(command);
-            }
+            post.tell(command.clone());
         }
     }
 
@@ -133,18 +136,43 @@ impl Everywhere {
         self.0.iter().fold(Busy::default(), |busy, post| Busy {
             connections: busy.connections + post.connections.load(Ordering::Relaxed),
             exchanges: busy.exchanges + post.exchanges.load(Ordering::Relaxed),
-            abandoned: busy.abandoned + post.abandoned.load(Ordering::Relaxed),
         })
     }
 
-    fn show(&self, core: usize, busy: Busy, longest: Vec<Longest>) {
+    fn show(&self, core: usize, busy: Busy, longest: Vec<Longest>, abandoned: Vec<Abandoned>) {
         let post = &self.0[core];
         post.connections.store(busy.connections, Ordering::Relaxed);
         post.exchanges.store(busy.exchanges, Ordering::Relaxed);
-        post.abandoned.store(busy.abandoned, Ordering::Relaxed);
-        let shown = &post.longest;
-        if !(longest.is_empty() && shown.load().is_empty()) {
-            shown.store(Arc::new(longest));
+        publish(&post.longest, longest);
+        publish(&post.abandoned, abandoned);
+    }
+}
+
+fn publish<T>(shown: &ArcSwap<Vec<T>>, now: Vec<T>) {
+    if !(now.is_empty() && shown.load().is_empty()) {
+        shown.store(Arc::new(now));
+    }
+}
+
+impl Post {
+    fn tell(&self, command: Command) {
+        // Clients may cancel as often as they like, which must not cost an eviction its place.
+        let by_clients = matches!(command, Command::Cancel { .. } | Command::GiveUp { .. });
+        let reserved = if by_clients { COMMANDS / 2 } else { 0 };
+        let lost = command.lost();
+        if self.commands.capacity() <= reserved || self.commands.try_send(command).is_err() {
+            behind(lost);
+        }
+    }
+}
+
+impl Command {
+    /// What is lost with it.
+    fn lost(&self) -> &'static str {
+        match self {
+            Self::Cancel { .. } => "a cancellation",
+            Self::Evict { .. } => "an eviction",
+            Self::GiveUp { .. } => "a request for a place",
         }
     }
 }
@@ -361,10 +389,9 @@ async fn work(
                 let now = core.now();
                 core.in_flight.sweep(now);
                 core.sweep_clients(now);
-                let exchanges = core.in_flight.len();
-                let busy =
-                    Busy { connections: core.clients.len(), exchanges, abandoned: core.in_flight.abandoned() };
-                core.everywhere.show(core.index, busy, core.in_flight.longest(now));
+                let in_flight = &core.in_flight;
+                let busy = Busy { connections: core.clients.len(), exchanges: in_flight.len() };
+                core.everywhere.show(core.index, busy, in_flight.longest(now), in_flight.abandoned());
                 core.forget(now);
                 if core.draining.is_cancelled() && core.connections.is_empty() && core.in_flight.len() == 0 {
                     return Ok(());
@@ -391,7 +418,9 @@ async fn accept(listener: Option<&tokio::net::TcpListener>) -> io::Result<TcpStr
 /// Whoever the system has already let in is served once more; with the socket closed, whoever comes later is refused at
 /// once and need not wait for nobody.
 async fn last_in(core: &Rc<Core>, socket: TcpListener) {
-    while let Ok((stream, _)) = socket.accept() {
+    let last: Vec<_> = std::iter::from_fn(|| socket.accept().ok()).take(LAST).collect();
+    drop(socket);
+    for (stream, _) in last {
         match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
             Ok(stream) => let_in(core, stream).await,
             Err(error) => tracing::debug!(%error, "a connection is lost at the end"),
@@ -437,12 +466,7 @@ async fn refused_by_system(core: &Core, error: &io::Error) {
     tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
-fn behind(command: &Command) {
-    let lost = match command {
-        Command::Cancel { .. } => "a cancellation",
-        Command::Evict { .. } => "an eviction",
-        Command::GiveUp { .. } => "a request for a place",
-    };
+fn behind(lost: &'static str) {
     if let Some(left_out) = BEHIND.line() {
         tracing::warn!(lost, left_out, "a core does not keep up, or has ended");
     }
@@ -452,7 +476,7 @@ fn obey(core: &Core, command: Command) {
     match command {
         Command::Cancel { session, request } => core.in_flight.cancel(session, &request),
         Command::Evict { endpoint } => core.in_flight.evict(endpoint),
-        Command::GiveUp { endpoint } => drop(core.in_flight.give_up(endpoint)),
+        Command::GiveUp { endpoint } => drop(core.in_flight.give_up(endpoint, Presence::Ended)),
     }
 }
 

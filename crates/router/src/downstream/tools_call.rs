@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::{HeaderMap, Response, StatusCode};
@@ -13,20 +14,23 @@ use super::answer;
 use super::body::Body;
 use super::clients::Client;
 use super::core::Core;
-use super::cores::SWEEP_EVERY;
 use super::exchange::{Exchange, explain, result};
 use super::service::Session;
 use super::streamed::{self, Open};
 use super::traced::{Incoming, Traced};
 use crate::budget::{Owner, Taken, Whole};
 use crate::call::{self, Answer, Call, CallError, forward, piece};
+use crate::endpoint::{Endpoint, Lease};
 use crate::generation::{Admitted, Unroutable};
-use crate::in_flight::Cause;
+use crate::in_flight::{Cause, Presence, Ticket};
 
 /// The answer to what was not sent to a server before the gateway stopped.
 const STOPPING: &str = "the gateway stops; the call was not executed: send it again";
 /// How often a call is routed anew because nothing of it reached the endpoint it was routed to.
 const ROUTES: u32 = 3;
+/// How often, and how many times, it is looked whether one that makes way has left.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+const LOOKS: u32 = 20;
 
 /// Whose call it is.
 #[derive(Clone, Copy)]
@@ -59,7 +63,7 @@ pub(super) async fn call(
             limits.connect,
         )
     };
-    client.waits_for(ticket.slot());
+    client.waits_for(ticket.slot(), &core.in_flight);
     let incoming = Incoming::of(call, headers);
     let mut traced = Traced::begin(&core, &incoming, session, id, name.value(), started);
     let mut routes = 0;
@@ -93,15 +97,15 @@ pub(super) async fn call(
                 let open = Open { events, ticket, admitted, exchange, id, traced };
                 return streamed::begin(core, open);
             }
-            Ok(Err(error)) if routes < ROUTES && Box::pin(may_go_again(&core, &admitted, &error)).await => {
-                ticket.turned_back();
-                if let Some(traced) = &mut traced {
-                    traced.turned_back(&error);
-                }
-            }
             Ok(Err(error)) => {
-                let body = exchange.failed(&core, &admitted, id.text(), &error, traced);
-                return answer::ok(admitted.lease.revision, body);
+                let Some(again) = again(&core, &admitted, &error).filter(|_| routes < ROUTES) else {
+                    let body = exchange.failed(&core, &admitted, id.text(), &error, traced);
+                    return answer::ok(admitted.lease.revision, body);
+                };
+                turned_back(admitted, &ticket, traced.as_deref_mut(), &error);
+                if let Err(cause) = ticket.run(Box::pin(again.due()).as_mut()).await {
+                    return unrouted(&core, id, cause, traced);
+                }
             }
             Err(cause) => {
                 let revision = admitted.lease.revision;
@@ -159,33 +163,61 @@ fn keep(
     })
 }
 
-/// Whether routing anew may lead somewhere else.
-fn moved_on(core: &Core, admitted: &Admitted) -> bool {
-    core.shared.live.load().revision != admitted.lease.revision
-        || admitted.lease.endpoint.admission.state() != drain::State::Open
-}
-
-/// Whether routing anew may lead somewhere, now.
-async fn may_go_again(core: &Core, admitted: &Admitted, error: &CallError) -> bool {
-    !error.sent && (moved_on(core, admitted) || makes_way(core, admitted, error).await)
-}
-
-/// Where a server has as many calls as it may: whether one whose client is gone makes way for this one. Then it returns
-/// once that one has ended, most likely.
-async fn makes_way(core: &Core, admitted: &Admitted, error: &CallError) -> bool {
-    if error.cause != call::Cause::InFlight {
-        return false;
+/// It leaves the endpoint, without a word on that one's health: it must not hold the place that it waits for.
+fn turned_back(admitted: Admitted, ticket: &Ticket, traced: Option<&mut Traced>, error: &CallError) {
+    ticket.turned_back();
+    if let Some(traced) = traced {
+        traced.turned_back(error);
     }
-    let endpoint = admitted.lease.endpoint.serial;
-    if core.in_flight.give_up(endpoint) {
+    admitted.lease.endpoint.stats.spared.fetch_add(1, Ordering::Relaxed);
+}
+
+/// When a call is routed anew that did not reach the endpoint it was routed to.
+enum Again {
+    Now,
+    /// When one that makes way for it has left that endpoint.
+    Later(Arc<Endpoint>),
+}
+
+impl Again {
+    async fn due(self) {
+        let Self::Later(endpoint) = self else { return };
         tokio::task::yield_now().await;
-        return true;
+        // One on another core takes a moment, and others may come first. It is routed in any case.
+        for _ in 0..LOOKS {
+            if !endpoint.is_full() {
+                return;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
-    let elsewhere = core.everywhere.give_up(endpoint);
-    if elsewhere {
-        tokio::time::sleep(SWEEP_EVERY).await;
+}
+
+/// Whether routing anew may lead somewhere.
+fn again(core: &Core, admitted: &Admitted, error: &CallError) -> Option<Again> {
+    if error.sent {
+        return None;
     }
-    elsewhere
+    let Lease { endpoint, revision } = &admitted.lease;
+    if core.shared.live.load().revision != *revision || endpoint.admission.state() != drain::State::Open {
+        return Some(Again::Now);
+    }
+    let makes_way = error.cause == call::Cause::InFlight && makes_way(core, endpoint);
+    makes_way.then(|| Again::Later(Arc::clone(endpoint)))
+}
+
+/// Where a server has as many calls as it may, the oldest whose client is gone makes way for another one, and one whose
+/// client may still read only if there is no other; whether there is one.
+fn makes_way(core: &Core, endpoint: &Endpoint) -> bool {
+    let elsewhere = core.everywhere.least_wanted(endpoint.serial, core.index);
+    [Presence::Gone, Presence::Ended].into_iter().any(|at_most| {
+        if core.in_flight.give_up(endpoint.serial, at_most) {
+            return true;
+        }
+        let Some((_, other)) = elsewhere.filter(|(presence, _)| *presence <= at_most) else { return false };
+        core.everywhere.give_up(other, endpoint.serial);
+        true
+    })
 }
 
 /// None when the server calls the tool what its clients call it.

@@ -153,13 +153,15 @@ fn calls_whose_clients_are_gone_make_way_those_that_may_still_be_read_last() {
     registry.is_wanted_by(ended.slot(), Presence::Ended);
     registry.is_wanted_by(gone.slot(), Presence::Gone);
     registry.is_wanted_by(elsewhere.slot(), Presence::Gone);
-    assert_eq!(registry.abandoned(), 3);
-    assert!(registry.give_up(4));
+    let abandoned = |endpoint, presence| Abandoned { endpoint, presence };
+    assert_eq!(registry.abandoned(), [abandoned(4, Presence::Gone), abandoned(5, Presence::Gone)]);
+    assert!(registry.give_up(4, Presence::Gone) && !registry.give_up(4, Presence::Gone));
     assert_eq!([&ended, &gone].map(self::ended), [None, Some(Cause::Abandoned)]);
-    assert!(registry.give_up(4) && !registry.give_up(4));
+    assert_eq!(registry.abandoned(), [abandoned(4, Presence::Ended), abandoned(5, Presence::Gone)]);
+    assert!(registry.give_up(4, Presence::Ended) && !registry.give_up(4, Presence::Ended));
     assert_eq!([&ended, &here, &elsewhere].map(self::ended), [Some(Cause::Abandoned), None, None]);
     let slot = elsewhere.slot();
     drop(elsewhere);
     registry.is_wanted_by(slot, Presence::Gone);
-    assert_eq!(registry.abandoned(), 0);
+    assert_eq!(registry.abandoned(), []);
 }

@@ -120,6 +120,28 @@ fn calls_whose_clients_are_gone_make_way_at_a_server_for_those_of_others() -> Re
 }
 
 #[test]
+fn as_many_calls_find_places_at_once_as_clients_are_gone() -> Result<(), Fault> {
+    let (stage, server) = stage("gone-at-once", json!({ "in_flight_per_endpoint": 8 }))?;
+    let session = Raw::open(stage.gateway.mcp)?;
+    for id in 0..8 {
+        reset(held(&session, &server, "hold", id)?)?;
+    }
+    let connections = || metric(&stage.gateway, "only1mcp_router_connections ", "");
+    wait::until_true("the clients to be gone", LIMIT, || connections() <= 1)?;
+    let mut here = (100..108).map(|_| session.again()).collect::<Result<Vec<_>, _>>()?;
+    for (raw, id) in here.iter_mut().zip(100..) {
+        raw.say(&call(id, "s__hold", json!({ "number": id })))?;
+    }
+    for id in 100..108 {
+        server.wait_for("the call", |request| request.body["params"]["arguments"]["number"] == id)?;
+    }
+    let calls = || metric(&stage.gateway, "only1mcp_server_in_flight", "");
+    wait::until_true("those that made way to be over", LIMIT, || calls() == 8)?;
+    assert_eq!(session.again()?.ask(&call(1, "s__do", json!({})))?.code(), Some(1503));
+    Ok(())
+}
+
+#[test]
 fn requests_that_do_not_come_to_an_end_lock_out_no_other_client() -> Result<(), Fault> {
     let (stage, _server) = stage("bodies", json!({ "connections": 8 }))?;
     let session = Raw::open(stage.gateway.mcp)?;

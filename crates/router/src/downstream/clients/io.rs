@@ -60,17 +60,9 @@ impl Io {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
         if ready.is_read_closed() {
-            self.client.ended.set(true);
-            self.call_is(Presence::Ended);
+            self.client.is(Presence::Ended, &self.core.in_flight);
         }
         Ok(())
-    }
-
-    /// How much its call is still wanted.
-    fn call_is(&self, presence: Presence) {
-        if let Some(call) = self.client.call.get() {
-            self.core.in_flight.is_wanted_by(call, presence);
-        }
     }
 
     /// Nothing is read from a client that listens, so the end of its side must be looked for.
@@ -135,7 +127,7 @@ impl Write for Io {
 
 impl Drop for Io {
     fn drop(&mut self) {
-        self.call_is(Presence::Gone);
+        self.client.is(Presence::Gone, &self.core.in_flight);
         self.core.clients.leave(&self.client);
     }
 }
