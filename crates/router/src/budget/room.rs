@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,16 +38,25 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Queue {
     taken: u64,
-    waiting: VecDeque<Waiting>,
-    /// Which turn each server had last.
-    had: BTreeMap<u64, u64>,
+    /// By serial of the endpoint.
+    servers: BTreeMap<u64, Line>,
     turns: u64,
+    /// How many came, and how many of them wait.
+    came: u64,
+    waiting: usize,
+}
+
+/// The answers of one server.
+#[derive(Debug, Default)]
+struct Line {
+    /// Which turn it had last.
+    had: u64,
+    /// In the order in which they came.
+    waiting: BTreeMap<u64, Waiting>,
 }
 
 #[derive(Debug)]
 struct Waiting {
-    /// By serial of its endpoint.
-    server: u64,
     bytes: u64,
     all: u64,
     grant: oneshot::Sender<Share>,
@@ -65,9 +74,9 @@ impl Room {
     pub(crate) fn share(&self, server: u64, bytes: u64, buffered_bytes: u64) -> Place {
         let all = buffered_bytes / PART as u64;
         let (grant, granted) = oneshot::channel();
-        self.with(|queue| queue.waiting.push_back(Waiting { server, bytes: bytes.min(all), all, grant }));
+        let number = self.with(|queue| queue.push(server, Waiting { bytes: bytes.min(all), all, grant }));
         self.let_in();
-        Place { room: self.clone(), granted }
+        Place { room: self.clone(), server, number, granted }
     }
 
     /// A share for what is here already, whether there is room or not.
@@ -92,25 +101,36 @@ impl Room {
     fn with<T>(&self, act: impl FnOnce(&mut Queue) -> T) -> T {
         let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = act(&mut queue);
-        self.0.wanted.store(queue.waiting.len(), Ordering::Relaxed);
+        self.0.wanted.store(queue.waiting, Ordering::Relaxed);
         outcome
     }
 }
 
 impl Queue {
+    fn push(&mut self, server: u64, waiting: Waiting) -> u64 {
+        (self.came, self.waiting) = (self.came + 1, self.waiting + 1);
+        self.servers.entry(server).or_default().waiting.insert(self.came, waiting);
+        self.came
+    }
+
+    fn remove(&mut self, server: u64, number: u64) -> Option<Waiting> {
+        let removed = self.servers.get_mut(&server)?.waiting.remove(&number)?;
+        self.waiting -= 1;
+        Some(removed)
+    }
+
     /// Takes the one whose turn it is off the queue, if there is room for it.
     fn next(&mut self) -> Option<Waiting> {
-        self.waiting.retain(|waiting| !waiting.grant.is_closed());
-        let Self { waiting, had, .. } = self;
-        if had.len() > REMEMBERED {
-            had.retain(|server, _| waiting.iter().any(|waiting| waiting.server == *server));
+        if self.servers.len() > REMEMBERED {
+            self.servers.retain(|_, line| !line.waiting.is_empty());
         }
-        let turn = |place: &usize| (had.get(&waiting[*place].server).copied().unwrap_or(0), *place);
-        let next = (0..waiting.len()).min_by_key(turn).filter(|next| waiting[*next].fits(self.taken))?;
-        let next = waiting.remove(next)?;
+        let first = |(server, line): (&u64, &Line)| Some((line.had, *line.waiting.keys().next()?, *server));
+        let (_, number, server) = self.servers.iter().filter_map(first).min()?;
+        self.servers.get(&server)?.waiting.get(&number).filter(|first| first.fits(self.taken))?;
+        let next = self.remove(server, number)?;
         self.turns += 1;
         self.taken += next.bytes;
-        had.insert(next.server, self.turns);
+        self.servers.entry(server).or_default().had = self.turns;
         Some(next)
     }
 }
@@ -119,6 +139,8 @@ impl Queue {
 #[derive(Debug)]
 pub(crate) struct Place {
     room: Room,
+    server: u64,
+    number: u64,
     granted: oneshot::Receiver<Share>,
 }
 
@@ -133,8 +155,10 @@ impl Future for Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.granted.close();
-        self.room.let_in();
+        if self.room.with(|queue| queue.remove(self.server, self.number)).is_some() {
+            // It may have been what the others waited behind.
+            self.room.let_in();
+        }
     }
 }
 

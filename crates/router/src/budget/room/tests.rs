@@ -86,3 +86,26 @@ fn what_is_here_already_takes_room_and_waits_for_none() {
     drop(second);
     assert!(poll(&mut next).is_some());
 }
+
+#[test]
+fn of_a_crowd_whoever_stays_has_its_turn_and_nothing_is_left_of_it() {
+    let room = Room::default();
+    let mut held = poll(&mut room.share(0, 100, BUFFERED));
+    let mut crowd: Vec<_> = (0..20_000).map(|number| Some(room.share(number % 700, 100, BUFFERED))).collect();
+    for left in crowd.iter_mut().enumerate().filter(|(number, _)| number % 7 != 3).map(|(_, place)| place) {
+        *left = None;
+    }
+    let mut stay: Vec<_> = crowd.into_iter().flatten().collect();
+    assert_eq!(room.with(|queue| queue.waiting), stay.len());
+    let mut turns = Vec::new();
+    while !stay.is_empty() {
+        drop(held.take());
+        let next = stay.iter_mut().position(|place| poll(place).map(|share| held = Some(share)).is_some());
+        turns.push(stay.remove(next.expect("one of them has its turn")).server);
+    }
+    let each_of_the_100 = BTreeMap::from_iter(turns[..100].iter().map(|server| (server, ())));
+    assert_eq!(each_of_the_100.len(), 100, "each has a turn before one has its second");
+    drop(held);
+    let (taken, lines) = room.with(|queue| (queue.taken, queue.servers.len()));
+    assert!(taken == 0 && lines <= REMEMBERED + 1 && !room.is_wanted(), "{taken} {lines}");
+}
