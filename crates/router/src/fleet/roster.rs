@@ -401,7 +401,8 @@ impl Roster {
         let Some(member) = self.members.get_mut(&key) else { return };
         match result {
             Ok(offered) => {
-                member.relist.listed(now, offered.tools.len());
+                let bytes = offered.tools.iter().map(|tool| tool.json().len()).sum();
+                member.relist.listed(now, offered.tools.len(), bytes);
                 let before = self.known.insert(key.clone(), offered);
                 if self.is_live(&key) && before.as_ref() != self.known.get(&key) {
                     self.publish();

@@ -138,7 +138,7 @@ impl Member {
     }
 
     pub(super) fn failed(&mut self, now: Time, reason: Reason, wait: impl Fn(u32) -> Duration) {
-        self.relist = Relist::default();
+        self.relist.lost();
         self.restart_at = None;
         self.state = State::Down { reason, retry_at: now + wait(self.failures) };
         self.failures = self.failures.saturating_add(1);
@@ -152,7 +152,7 @@ impl Member {
     /// Lost, and to be brought up at once.
     pub(super) fn arrives_again(&mut self) {
         self.failures = 0;
-        self.relist = Relist::default();
+        self.relist.lost();
         self.restart_at = None;
         self.state = State::Arriving;
     }
