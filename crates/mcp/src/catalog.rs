@@ -15,7 +15,7 @@ use std::sync::Arc;
 use crate::names::Naming;
 use crate::tool::Tool;
 
-pub use page::InvalidCursor;
+pub use page::{InvalidCursor, PAGE_BYTES, Page};
 
 /// Tools per page of `tools/list`: more than clients that ignore cursors are likely to miss.
 pub const PAGE_SIZE: NonZeroUsize = NonZeroUsize::new(1000).expect("not zero");
@@ -198,11 +198,11 @@ impl Catalog {
         self.listing.tools()
     }
 
-    /// The whole response to a `tools/list` request with the raw id `id`.
+    /// What to answer a `tools/list` request with.
     ///
     /// # Errors
     /// [`InvalidCursor`] (answer -32602) for a cursor this gateway did not give out.
-    pub fn list_response(&self, id: &str, cursor: Option<&str>) -> Result<Vec<u8>, InvalidCursor> {
-        self.listing.response(&self.entries, id, cursor)
+    pub fn page(&self, cursor: Option<&str>) -> Result<Page<'_>, InvalidCursor> {
+        self.listing.page(&self.entries, cursor)
     }
 }

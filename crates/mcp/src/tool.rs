@@ -35,6 +35,8 @@ pub enum ToolError {
     Malformed { reason: String },
     #[error("the tool's name is not a string, is empty, or has more than {} bytes", Tool::NAME_MAX)]
     Name,
+    #[error("tool `{name}` has {bytes} bytes of JSON, more than the {} that one may have", Tool::JSON_MAX)]
+    TooLong { name: String, bytes: usize },
     /// Offered to a client, it would make the client refuse the whole list.
     #[error("tool `{name}` has no `inputSchema` object")]
     InputSchema { name: String },
@@ -45,7 +47,7 @@ impl ToolError {
     #[must_use]
     pub fn tool(&self) -> Option<&str> {
         match self {
-            Self::InputSchema { name } => Some(name),
+            Self::InputSchema { name } | Self::TooLong { name, .. } => Some(name),
             Self::Malformed { .. } | Self::Name => None,
         }
     }
@@ -74,6 +76,8 @@ struct Annotations {
 impl Tool {
     /// Bytes of a name. Names are kept and shown in many places; the protocol advises 128 characters.
     pub const NAME_MAX: usize = 1024;
+    /// Bytes of a tool as its backend wrote it. Each is in the list that every client gets.
+    pub const JSON_MAX: usize = 256 << 10;
 
     /// Reads one element of the `tools` array.
     ///
@@ -86,6 +90,9 @@ impl Tool {
         let name = Text::parse(raw).ok_or(ToolError::Name)?;
         if name.value().is_empty() || name.value().len() > Self::NAME_MAX {
             return Err(ToolError::Name);
+        }
+        if json.len() > Self::JSON_MAX {
+            return Err(ToolError::TooLong { name: name.value().to_owned(), bytes: json.len() });
         }
         if !wire.input_schema.is_some_and(|schema| schema.get().starts_with('{')) {
             return Err(ToolError::InputSchema { name: name.value().to_owned() });

@@ -13,6 +13,38 @@ use crate::message::push_string;
 #[error("invalid cursor")]
 pub struct InvalidCursor;
 
+/// A page ends before the tool that would give it more bytes of tools; it has one tool at least. Pages are held for the
+/// clients that read them slowly.
+pub const PAGE_BYTES: usize = 1 << 20;
+
+/// The response to one `tools/list`, before its bytes are put together.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Page<'a> {
+    tools: &'a [u8],
+    /// The member `nextCursor` with a comma before it; empty on the last page.
+    next: String,
+    meta: &'a [u8],
+}
+
+impl Page<'_> {
+    fn parts<'a>(&'a self, id: &'a str) -> [&'a [u8]; 8] {
+        let head = br#"{"jsonrpc":"2.0","id":"#;
+        [head, id.as_bytes(), br#","result":{"tools":["#, self.tools, b"]", self.next.as_bytes(), self.meta, b"}}"]
+    }
+
+    /// Bytes of [`Self::response`].
+    #[must_use]
+    pub fn length(&self, id: &str) -> usize {
+        self.parts(id).iter().map(|part| part.len()).sum()
+    }
+
+    /// The whole response to the request with the raw id `id`.
+    #[must_use]
+    pub fn response(&self, id: &str) -> Vec<u8> {
+        self.parts(id).concat()
+    }
+}
+
 /// All tools as JSON, comma-separated, and where each ends.
 #[derive(Debug)]
 pub(super) struct Listing {
@@ -48,7 +80,7 @@ impl Listing {
         &self.json
     }
 
-    pub(super) fn response(&self, entries: &[Entry], id: &str, cursor: Option<&str>) -> Result<Vec<u8>, InvalidCursor> {
+    pub(super) fn page(&self, entries: &[Entry], cursor: Option<&str>) -> Result<Page<'_>, InvalidCursor> {
         let first = match cursor {
             None | Some("") => 0,
             Some(cursor) => {
@@ -56,13 +88,18 @@ impl Listing {
                 entries.partition_point(|entry| *entry.exposed <= *last)
             }
         };
-        let end = entries.len().min(first + self.page_size.get());
+        let end = self.end(first);
         let tools = if first == end { &[][..] } else { &self.json[self.begin(first)..self.ends[end - 1]] };
         let more = first < end && end < entries.len();
         let next =
             if more { format!(",\"nextCursor\":\"{}\"", cursor_of(&entries[end - 1].exposed)) } else { String::new() };
-        let head = br#"{"jsonrpc":"2.0","id":"#;
-        Ok([head, id.as_bytes(), br#","result":{"tools":["#, tools, b"]", next.as_bytes(), &self.meta, b"}}"].concat())
+        Ok(Page { tools, next, meta: &self.meta })
+    }
+
+    /// Where the page that begins with tool `first` ends.
+    fn end(&self, first: usize) -> usize {
+        let by_bytes = self.ends.partition_point(|end| *end <= self.begin(first) + PAGE_BYTES);
+        self.ends.len().min(first + self.page_size.get()).min(by_bytes.max(first + 1))
     }
 
     /// After the comma that ends the tool before.

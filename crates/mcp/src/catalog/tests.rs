@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use super::{Catalog, Entry, InvalidCursor, Offer, Owners, PAGE_SIZE, Reason};
+use super::{Catalog, Entry, InvalidCursor, Offer, Owners, PAGE_BYTES, PAGE_SIZE, Reason};
 use crate::names::Naming;
 use crate::tool::Tool;
 
@@ -66,7 +66,7 @@ fn same_list_sees_order_of_offers_as_no_change() {
 
 /// The names and the next cursor of one response.
 fn page(catalog: &Catalog, cursor: Option<&str>) -> (Vec<String>, Option<String>) {
-    let response = catalog.list_response("\"i\"", cursor).unwrap();
+    let response = catalog.page(cursor).unwrap().response("\"i\"");
     let response: serde_json::Value = serde_json::from_slice(&response).unwrap();
     assert_eq!(response["id"], "i");
     let tools = response["result"]["tools"].as_array().unwrap();
@@ -91,7 +91,57 @@ fn cursors_outlive_the_tool_they_name() {
     assert_eq!(page(&merge(&["a"]), cursor.as_deref()), (vec![], None));
     assert_eq!(page(&merge(&[]), None), (vec![], None));
     for bad in ["x", "zz", "6", "ff"] {
-        assert_eq!(all.list_response("1", Some(bad)), Err(InvalidCursor), "{bad}");
+        assert_eq!(all.page(Some(bad)).map(|page| page.response("1")), Err(InvalidCursor), "{bad}");
+    }
+}
+
+/// Some small, some as long as a tool may be: as many as would make several pages.
+fn long_tools() -> Vec<Arc<Tool>> {
+    let tool = |n: usize| {
+        let head = format!(r#"{{"name":"t{n:03}","inputSchema":{{}},"description":""#);
+        let long = if n.is_multiple_of(3) { Tool::JSON_MAX - head.len() - 2 } else { 1_000 * n };
+        Arc::new(Tool::parse(&format!(r#"{head}{}"}}"#, "d".repeat(long))).unwrap())
+    };
+    (0..40).map(tool).collect()
+}
+
+#[test]
+fn a_page_ends_by_its_bytes_as_well() {
+    let tools = long_tools();
+    let all = Catalog::merge(Naming::None, &[offer("a", &tools)], &Owners::new(), PAGE_SIZE);
+    let (mut names, mut cursor, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let length = all.page(cursor.as_deref()).unwrap().response("\"i\"").len();
+        assert!((PAGE_BYTES / 2..PAGE_BYTES + 1_000).contains(&length) || pages > 2, "{length} bytes");
+        let (more, next) = page(&all, cursor.as_deref());
+        assert!(!more.is_empty());
+        names.extend(more);
+        pages += 1;
+        cursor = next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(names, tools.iter().map(|tool| tool.name()).collect::<Vec<_>>(), "each once, in order");
+    assert_eq!(pages, 5);
+    // A cursor from before, or from a router with other pages, goes on after its tool.
+    for (n, name) in names.iter().enumerate() {
+        let (more, _) = page(&all, Some(&name.bytes().map(|byte| format!("{byte:02x}")).collect::<String>()));
+        assert_eq!(more.first(), names.get(n + 1), "after {name}");
+    }
+}
+
+#[test]
+fn what_a_page_will_weigh_is_known_before_it_is_made() {
+    let tools = long_tools();
+    let offers = [offer("a", &tools), Offer { missing: Some("starting"), ..offer("b", &[]) }];
+    let all = Catalog::merge(Naming::Prefix, &offers, &Owners::new(), PAGE_SIZE);
+    let empty = Catalog::merge(Naming::Prefix, &[], &Owners::new(), PAGE_SIZE);
+    let pages = [all.page(None), all.page(Some("615f5f74303339")), empty.page(None)];
+    for page in pages.map(Result::unwrap) {
+        for id in ["1", "\"a long one\""] {
+            assert_eq!(page.response(id).len(), page.length(id));
+        }
     }
 }
 
@@ -102,14 +152,14 @@ fn who_is_missing_is_named_and_nobody_at_all_is_no_empty_list() {
     let merge = |offers: &[Offer<'_>]| Catalog::merge(Naming::Prefix, offers, &Owners::new(), PAGE_SIZE);
     let some = merge(&[offer("a", &a), missing("b", "starting"), missing("c", "say \"no\"")]);
     assert!(!some.is_unknown());
-    let response: serde_json::Value = serde_json::from_slice(&some.list_response("1", None).unwrap()).unwrap();
+    let response: serde_json::Value = serde_json::from_slice(&some.page(None).unwrap().response("1")).unwrap();
     let expected = serde_json::json!({
         "only1mcp/missing": [{ "server": "b", "reason": "starting" }, { "server": "c", "reason": "say \"no\"" }],
     });
     assert_eq!(response["result"]["_meta"], expected);
     assert_eq!(some.renamed().map(|entry| entry.tool.name()).collect::<Vec<_>>(), ["x.y"]);
     let all = merge(&[offer("a", &a)]);
-    assert!(!String::from_utf8(all.list_response("1", None).unwrap()).unwrap().contains("_meta"));
+    assert!(!String::from_utf8(all.page(None).unwrap().response("1")).unwrap().contains("_meta"));
     assert!(all.same_list(&merge(&[offer("a", &a), missing("b", "starting")])), "no other tools, nothing to tell");
     assert!(merge(&[missing("b", "starting")]).is_unknown());
     assert!(!merge(&[]).is_unknown(), "no servers have no tools");

@@ -32,3 +32,20 @@ fn bad_tools_are_refused_alone() {
         assert!(ToolPage::parse(bad).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn a_tool_that_is_too_long_is_refused_alone() {
+    let tool = |name: &str, bytes: usize| {
+        let (head, tail) = (format!(r#"{{"name":"{name}","inputSchema":{{}},"description":""#), r#""}"#);
+        format!("{head}{}{tail}", "d".repeat(bytes - head.len() - tail.len()))
+    };
+    let (fits, too_long) = (tool("fits", Tool::JSON_MAX), tool("long", Tool::JSON_MAX + 1));
+    let page = ToolPage::parse(&format!(r#"{{"tools":[{too_long},{fits}]}}"#)).unwrap();
+    assert_eq!(page.tools.iter().map(Tool::name).collect::<Vec<_>>(), ["fits"]);
+    let (0, error) = &page.refused[0] else { panic!("{:?}", page.refused) };
+    assert_eq!(error.tool(), Some("long"));
+    assert_eq!(error.to_string(), "tool `long` has 262145 bytes of JSON, more than the 262144 that one may have");
+    // Wherever its bytes are.
+    let padded = format!(r#"{{"name":"p",{}"inputSchema":{{}}}}"#, " ".repeat(Tool::JSON_MAX));
+    assert!(matches!(Tool::parse(&padded), Err(ToolError::TooLong { .. })));
+}

@@ -125,23 +125,22 @@ pub(super) fn list_tools(
     let cursor = call.params.as_ref().and_then(|params| params.cursor.as_ref());
     // Of a list that changes under one who turns its pages the first page is old, however new the last is.
     let seen = || cursor.is_none().then(|| session.known.saw_list(generation.list_turn));
-    match generation.catalog.list_response(id.text(), cursor.map(mcp::Text::value)) {
-        Ok(body) if body.len() > SMALL => {
-            let limit = core.buffered_bytes();
-            let Some(weight) = core.shared.budget.weigh(body.len(), limit) else {
+    match generation.catalog.page(cursor.map(mcp::Text::value)) {
+        Ok(page) if page.length(id.text()) > SMALL => {
+            let (bytes, limit) = (page.length(id.text()), core.buffered_bytes());
+            let Some(weight) = core.shared.budget.weigh(bytes, limit) else {
                 let text = format!(
-                    "there is no room for a list of {} bytes: the gateway holds no more than {limit} bytes for clients \
-                     (limits.buffered_bytes); try again",
-                    body.len()
+                    "there is no room for a list of {bytes} bytes: the gateway holds no more than {limit} bytes for \
+                     clients (limits.buffered_bytes); try again"
                 );
                 return answer::error(revision, StatusCode::OK, Some(id.text()), ErrorCode::UNAVAILABLE, &text);
             };
             seen();
-            answer::large(revision, body.into(), weight)
+            answer::large(revision, page.response(id.text()).into(), weight)
         }
-        Ok(body) => {
+        Ok(page) => {
             seen();
-            answer::ok(revision, body)
+            answer::ok(revision, page.response(id.text()))
         }
         Err(error) => {
             let (code, text) = (ErrorCode::INVALID_PARAMS, error.to_string());

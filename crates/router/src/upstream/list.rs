@@ -22,6 +22,9 @@ use crate::secrets::Echo;
 const MAX_PAGES: usize = 1000;
 /// The names of all servers are merged whenever one of them changes: what one lists is the time of all.
 const MAX_TOOLS: usize = ToolPage::MAX;
+/// So much JSON of tools is taken of one server: thousands of ordinary ones. It is in the list of every client and is
+/// written to disk whenever a tool changes.
+const MAX_MIB: usize = 4;
 /// A longer page is read on another thread: this one serves all servers.
 const LONG: usize = 64 << 10;
 /// Pages in a row without a tool that was not there before.
@@ -61,6 +64,13 @@ pub(crate) async fn list_all(endpoint: &Arc<Endpoint>, link: &Arc<Link>, limit: 
     })
 }
 
+/// What a list has more of than is taken of one server.
+#[derive(Clone, Copy)]
+enum Excess {
+    Tools,
+    Bytes,
+}
+
 /// What the pages so far have brought.
 struct Listed {
     tools: Vec<Arc<Tool>>,
@@ -75,8 +85,10 @@ struct Listed {
     all_left_out: usize,
     /// Why it ends before its end.
     cut: Option<String>,
-    /// It has more than are used.
-    too_many: bool,
+    /// Bytes of `tools`.
+    bytes: usize,
+    /// It has more than are used: what of it.
+    excess: Option<Excess>,
     echo: Arc<Echo>,
 }
 
@@ -92,7 +104,8 @@ impl Listed {
             left_out: Vec::new(),
             all_left_out: 0,
             cut: None,
-            too_many: false,
+            bytes: 0,
+            excess: None,
             echo: Arc::clone(echo),
         }
     }
@@ -129,21 +142,13 @@ impl Listed {
             if self.seen.contains(hash) {
                 continue;
             }
-            match self.room.checked_sub(tool.json().len() as u64) {
-                _ if self.tools.len() == MAX_TOOLS => {
-                    self.too_many = true;
-                    return None;
-                }
-                Some(room) => self.room = room,
-                None => {
-                    self.cut = Some("it is longer than `limits.response_bytes`".to_owned());
-                    return None;
-                }
+            if !self.has_room_for(&tool) {
+                return None;
             }
             self.tools.push(Arc::new(tool));
         }
         if page.beyond > 0 {
-            self.too_many = true;
+            self.excess = Some(Excess::Tools);
             return None;
         }
         self.seen.extend(hashes);
@@ -168,17 +173,35 @@ impl Listed {
         None
     }
 
+    /// If it has not, the list ends here.
+    fn has_room_for(&mut self, tool: &Tool) -> bool {
+        let bytes = self.bytes + tool.json().len();
+        if self.tools.len() == MAX_TOOLS {
+            self.excess = Some(Excess::Tools);
+        } else if bytes > MAX_MIB << 20 {
+            self.excess = Some(Excess::Bytes);
+        } else if let Some(room) = self.room.checked_sub(tool.json().len() as u64) {
+            (self.bytes, self.room) = (bytes, room);
+            return true;
+        } else {
+            self.cut = Some("it is longer than `limits.response_bytes`".to_owned());
+        }
+        false
+    }
+
     fn warnings(&self, declared: bool) -> Vec<String> {
         let mut warnings = Vec::new();
         if let Some(cut) = &self.cut {
             let kept = self.tools.len();
             warnings.push(format!("its list of tools does not end: {cut}; the {kept} tools so far are used"));
         }
-        if self.too_many {
+        if let Some(excess) = self.excess {
+            let more = match excess {
+                Excess::Tools => format!("{MAX_TOOLS} tools, as many as are"),
+                Excess::Bytes => format!("{MAX_MIB} MiB of tools, as much as is"),
+            };
             let kept = self.tools.len();
-            warnings.push(format!(
-                "it lists more than {MAX_TOOLS} tools, as many as are taken of one server; the first {kept} are used"
-            ));
+            warnings.push(format!("it lists more than {more} taken of one server; the first {kept} are used"));
         }
         let named = self.left_out.iter().take(NAMED);
         warnings.extend(named.map(|one| format!("a tool is left out: {}", one.reason)));
@@ -296,6 +319,40 @@ mod tests {
         assert_eq!((kept.len(), pages, &warnings[..]), (MAX_TOOLS, 2, &warning[..]));
         let (kept, _, warnings) = run(|_| page(&names[..MAX_TOOLS], None));
         assert_eq!((kept.len(), warnings.len()), (MAX_TOOLS, 0), "as many as may be");
+    }
+
+    #[test]
+    fn of_more_bytes_of_tools_than_may_be_the_first_tools_are_used() {
+        let taken = |listed: &mut Listed, names: &[String], each: usize| {
+            let tool = |name: &String| {
+                let head = format!(r#"{{"name":"{name}","inputSchema":{{}},"d":""#);
+                format!(r#"{head}{}"}}"#, "d".repeat(each - head.len() - 2))
+            };
+            let tools: Vec<_> = names.iter().map(tool).collect();
+            let result = format!(r#"{{"tools":[{}],"nextCursor":"{}"}}"#, tools.join(","), names[0]);
+            listed.add(Page::of(ToolPage::parse(&result).unwrap()))
+        };
+        let warning = ["it lists more than 4 MiB of tools, as much as is taken of one server; the first 16 are used"];
+        let names: Vec<_> = (0..MAX_TOOLS).map(|n| format!("t{n}")).collect();
+        // On one page, and over several.
+        for on_a_page in [20, 6] {
+            let mut listed = Listed::new(1 << 30, &Arc::default());
+            let asked = names.chunks(on_a_page).take_while(|names| taken(&mut listed, names, 256 << 10).is_some());
+            assert_eq!((asked.count(), listed.tools.len()), (16 / on_a_page, 16));
+            assert_eq!(listed.warnings(true), warning);
+        }
+        // Thousands of ordinary ones are taken.
+        let mut listed = Listed::new(1 << 30, &Arc::default());
+        assert!(taken(&mut listed, &names[..4 << 10], 1 << 10).is_some());
+        assert_eq!((listed.tools.len(), listed.warnings(true).len()), (4 << 10, 0), "as many as may be");
+        // One that is too long alone is left out and named; it takes no room of the others.
+        let mut listed = Listed::new(1 << 30, &Arc::default());
+        taken(&mut listed, &names[..1], 5 << 20);
+        taken(&mut listed, &names[1..3], 1 << 10);
+        assert_eq!((listed.tools.len(), &*listed.left_out[0].tool), (2, "t0"));
+        let expected =
+            "a tool is left out: tool `t0` has 5242880 bytes of JSON, more than the 262144 that one may have";
+        assert_eq!(listed.warnings(true), [expected]);
     }
 
     #[test]

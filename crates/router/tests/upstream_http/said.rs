@@ -85,6 +85,27 @@ async fn names_of_tools_that_are_left_out_are_short_and_few() {
 }
 
 #[tokio::test]
+async fn a_tool_that_is_too_long_is_left_out_and_named_and_its_neighbours_are_offered() {
+    let server = Raw::start(|asked| {
+        let tool = |name, bytes| {
+            let long = "d".repeat(bytes);
+            format!(r#"{{"name":"{name}","description":"{long}","inputSchema":{{}}}}"#)
+        };
+        let tools = [tool("a", 10), tool("long", 8 << 20), tool("b", 200 << 10)].join(",");
+        asked.is("tools/list").then(|| outcome(asked, &format!(r#""result":{{"tools":[{tools}]}}"#)))
+    })
+    .await;
+    let small = bench(http(&server.url()), Limits::default());
+    let listing = small.up().await;
+    assert_eq!(listing.tools.iter().map(|tool| tool.name()).collect::<Vec<_>>(), ["a", "b"]);
+    let [left_out] = &*listing.left_out else { panic!("{:?}", listing.left_out) };
+    assert_eq!(&*left_out.tool, "long");
+    assert!(left_out.reason.as_str().contains("more than the 262144 that one may have"), "{:?}", left_out.reason);
+    assert_eq!(listing.warnings.len(), 1, "{:?}", listing.warnings);
+    small.endpoint.shut_down().await;
+}
+
+#[tokio::test]
 async fn of_what_a_server_is_and_wants_as_much_is_kept_as_clients_hear() {
     let server = Raw::start(|asked| {
         let long = "é".repeat(LONG);
