@@ -1,7 +1,10 @@
 //! The one task that owns the ledger: it hands over what comes in, makes the result durable, and then tells it.
+//!
+//! While the disk refuses, what needs none goes on: routers attach, hear the cordons that are on record and are counted,
+//! and everything is shown. What they count is kept here and tried again; until it is on disk no router hears that it
+//! may forget an end, and what operators ask is refused.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::iter;
 use std::time::Duration;
 
 use drain::ledger::{Connection, Effect, Event, State, Summary};
@@ -22,8 +25,9 @@ use crate::{Scope, metrics};
 
 /// Commands that share one write to the disk.
 const BATCH: usize = 256;
-/// Between two tries to write to a disk that refuses.
-const RETRY: Duration = Duration::from_secs(1);
+/// How long after a write that failed the next one is tried, and after many of them.
+const RETRY_FIRST: Duration = Duration::from_millis(250);
+const RETRY_MOST: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(crate) struct Engine {
@@ -36,11 +40,19 @@ pub(crate) struct Engine {
     changes: broadcast::Sender<pb::Drain>,
     routers: BTreeMap<Connection, Router>,
     last_connection: Connection,
-    /// Decided, and to be told once it is durable.
+    /// Decided, and to be told once it was tried to make it durable.
     decided: VecDeque<(Option<TraceContext>, Effect)>,
     /// Of drains that have not ended, from what was heard of them first.
     gathering: BTreeMap<DrainId, Span>,
     unsaved: bool,
+    /// Of a disk that refuses.
+    retry: Option<Retry>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Retry {
+    at: Time,
+    pause: Duration,
 }
 
 /// The speaking end of one router's stream.
@@ -67,6 +79,7 @@ impl Engine {
             decided: VecDeque::new(),
             gathering: BTreeMap::new(),
             unsaved: false,
+            retry: None,
         }
     }
 
@@ -75,7 +88,8 @@ impl Engine {
         self.count();
         let mut batch = Vec::with_capacity(BATCH);
         loop {
-            let due = self.ledger.next_deadline().map(Time::as_nanos);
+            let retry = self.retry.map(|retry| retry.at);
+            let due = self.ledger.next_deadline().into_iter().chain(retry).min().map(Time::as_nanos);
             tokio::select! {
                 () = self.shutdown.triggered() => return,
                 received = commands.recv_many(&mut batch, BATCH) => {
@@ -83,9 +97,7 @@ impl Engine {
                         return;
                     }
                     for command in batch.drain(..) {
-                        if !self.take(command).await {
-                            return;
-                        }
+                        self.take(command).await;
                     }
                 }
                 () = self.clock.sleep_until(due) => {
@@ -93,9 +105,7 @@ impl Engine {
                     self.gather(None);
                 }
             }
-            if !self.carry_out().await {
-                return;
-            }
+            self.carry_out().await;
             self.count();
         }
     }
@@ -116,19 +126,19 @@ impl Engine {
         self.ledger.handle(now, event);
     }
 
-    /// Makes durable what was gathered and tells it; false when the process is to stop before.
-    async fn carry_out(&mut self) -> bool {
-        if !self.save().await {
-            return false;
-        }
-        while let Some((trace, effect)) = self.decided.pop_front() {
+    /// Makes durable what was gathered, if the disk lets it, and tells it.
+    async fn carry_out(&mut self) {
+        loop {
+            if self.unsaved && self.retry.is_none_or(|retry| retry.at <= self.now()) {
+                // Why it failed has been said, and when the next try is due is kept.
+                drop(self.write().await);
+            }
+            let Some((trace, effect)) = self.decided.pop_front() else { return };
             self.tell(trace, effect);
         }
-        true
     }
 
-    /// False when the process is to stop.
-    async fn take(&mut self, Command { trace, ask }: Command) -> bool {
+    async fn take(&mut self, Command { trace, ask }: Command) {
         match ask {
             Ask::Attach { outbox, open, number } => {
                 self.last_connection += 1;
@@ -145,41 +155,36 @@ impl Engine {
             }
             Ask::Start { backend, timeout, actor, answer } => {
                 tracing::info!(%backend, ?timeout, actor, "drain asked for");
-                let event = Event::Start { backend, timeout, actor };
-                let result = |effect| if let Effect::Started { result } = effect { Some(result) } else { None };
-                return self.operate(event, trace, answer, result).await;
+                self.operate(trace, answer, |ledger, now| ledger.start(now, &backend, timeout, actor)).await;
             }
             Ask::Cancel { id, actor, answer } => {
                 tracing::info!(id, actor, "end of a drain asked for");
-                let event = Event::Cancel { id, actor };
-                let result = |effect| if let Effect::Cancelled { result } = effect { Some(result) } else { None };
-                return self.operate(event, trace, answer, result).await;
+                self.operate(trace, answer, |ledger, now| ledger.cancel(now, &id, actor)).await;
             }
             // Whoever asked may be gone.
             Ask::List { all, answer } => drop(answer.send(self.ledger.list(self.now(), all))),
         }
         self.gather(trace);
-        true
     }
 
     /// Does what an operator asks, at once or never: what the operator was told has failed must not come true when the
-    /// disk takes writes again. False when the process is to stop.
+    /// disk takes writes again.
     async fn operate<T, E>(
         &mut self,
-        event: Event,
         trace: Option<TraceContext>,
         answer: Answer<T, E>,
-        result: impl Fn(Effect) -> Option<Result<T, E>>,
-    ) -> bool {
-        if !self.carry_out().await {
-            return false;
-        }
+        ask: impl FnOnce(&mut Ledger, Time) -> Result<T, E>,
+    ) {
+        self.carry_out().await;
         if answer.is_closed() {
-            return true;
+            return;
         }
-        let before = self.ledger.clone();
-        self.handle(event);
-        let effects: Vec<_> = iter::from_fn(|| self.ledger.poll_effect()).collect();
+        let (before, now) = (self.ledger.clone(), self.now());
+        let result = ask(&mut self.ledger, now);
+        let mut effects = Vec::new();
+        while let Some(effect) = self.ledger.poll_effect() {
+            effects.push(effect);
+        }
         if effects.contains(&Effect::Persist)
             && let Err(error) = self.write().await
         {
@@ -187,22 +192,13 @@ impl Engine {
             // Of a write that failed, a part may be on disk.
             self.unsaved = true;
             drop(answer.send(Err(refusal::other(Code::Internal, "RECORD", format!("{error}; nothing was changed")))));
-            return true;
+            return;
         }
-        let mut answer = Some(answer);
-        for effect in effects {
-            match effect {
-                Effect::Persist => {}
-                Effect::Started { .. } | Effect::Cancelled { .. } => {
-                    if let Some((answer, result)) = answer.take().zip(result(effect)) {
-                        // The caller may have gone; the decision holds.
-                        drop(answer.send(Ok(result)));
-                    }
-                }
-                Effect::Tell { .. } | Effect::Disconnect { .. } | Effect::Changed { .. } => self.decide(effect, trace),
-            }
+        // The caller may have gone; the decision holds.
+        drop(answer.send(Ok(result)));
+        for effect in effects.into_iter().filter(|effect| *effect != Effect::Persist) {
+            self.decide(effect, trace);
         }
-        true
     }
 
     fn gather(&mut self, trace: Option<TraceContext>) {
@@ -224,7 +220,7 @@ impl Engine {
 
     /// One span for what all routers have to say of a drain, in the trace of who spoke of it first.
     fn follow(&mut self, drain: &Summary, ended: bool, trace: Option<TraceContext>) {
-        if let Some(parent) = trace
+        if let Some(parent) = trace.filter(|_| ended || drain.ended.is_none())
             && !self.gathering.contains_key(&drain.id)
         {
             let mut span = self.tracer.start("drain.gather", Kind::Consumer, Some(parent));
@@ -253,20 +249,7 @@ impl Engine {
         }
     }
 
-    /// Returns once everything that was gathered may be told, or with `false` when the process is to stop before.
-    ///
-    /// While the disk refuses nothing is taken on either: routers keep what they have to report, operators wait.
-    async fn save(&mut self) -> bool {
-        while self.unsaved && self.write().await.is_err() {
-            tokio::select! {
-                () = self.shutdown.triggered() => return false,
-                () = tokio::time::sleep(RETRY) => {}
-            }
-        }
-        true
-    }
-
-    /// One try.
+    /// One try. After one that failed the next is due later and later.
     async fn write(&mut self) -> Result<(), String> {
         let (record, image) = (self.record.clone(), self.ledger.image());
         let begun = self.clock.now_nanos();
@@ -276,9 +259,12 @@ impl Engine {
         metrics::saved(took, written.is_ok());
         let Err(error) = written else {
             self.unsaved = false;
+            self.retry = None;
             self.gate.open();
             return Ok(());
         };
+        let pause = self.retry.map_or(RETRY_FIRST, |retry| (retry.pause * 2).min(RETRY_MOST));
+        self.retry = Some(Retry { at: self.now() + pause, pause });
         let path = self.record.path().display();
         tracing::error!(%path, %error, "cannot write the record of drains");
         let reason = format!("cannot write {path}: {error}");
@@ -288,6 +274,8 @@ impl Engine {
 
     fn tell(&mut self, trace: Option<TraceContext>, effect: Effect) {
         match effect {
+            // A router forgets what is on record, and repeats what is not: it is answered when it is.
+            Effect::Tell { directive: Directive::Recorded { .. }, .. } if self.unsaved => {}
             Effect::Tell { connection, directive } => self.say(connection, &directive, trace),
             Effect::Disconnect { connection, reason } => {
                 if let Some(router) = self.routers.remove(&connection) {
@@ -300,8 +288,7 @@ impl Engine {
                 self.gather(trace);
             }
             Effect::Changed { drain, ended } => self.changed(&drain, ended),
-            // The one is gathered, the others are answered where they were asked.
-            Effect::Persist | Effect::Started { .. } | Effect::Cancelled { .. } => {}
+            Effect::Persist => self.unsaved = true,
         }
     }
 
@@ -341,3 +328,6 @@ impl Engine {
         drop(self.changes.send(wire::drain::summary_to_pb(drain)));
     }
 }
+
+#[cfg(test)]
+mod tests;

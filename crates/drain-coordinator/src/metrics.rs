@@ -31,7 +31,7 @@ pub const METRICS: &[Metric] = &[
     Metric::counter(
         "only1mcp_drain_saves_total",
         &[Label("result", &["ok", "failed"])],
-        "Writes of the record of drains; while one fails nothing is taken on.",
+        "Writes of the record of drains; while one fails what operators ask is refused.",
     ),
     Metric::gauge("only1mcp_drain_watchers", &[], "Callers that are told of every change."),
     Metric::counter("only1mcp_drain_watch_missed_total", &[], "Changes that watchers were too slow for."),

@@ -117,6 +117,14 @@ impl Router {
     }
 }
 
+/// Where the record is there is neither a file nor anything that could be replaced by one.
+fn refuse_writes(state_dir: &Path) -> std::path::PathBuf {
+    let record = state_dir.join("drains.json");
+    std::fs::remove_file(&record).unwrap();
+    std::fs::create_dir_all(record.join("in the way")).unwrap();
+    record
+}
+
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 fn key(name: &str) -> EndpointKey {
@@ -234,10 +242,7 @@ async fn what_an_operator_was_told_has_failed_does_not_happen_later() {
     let mut router = Router::attach(&coordinator, "r1", "x", 1, &["files", "search"]).await;
     client.start(start("files")).await.unwrap();
     assert_eq!(router.cordons().await.len(), 1);
-    // Neither a file nor anything that could be replaced by one.
-    let record = dir.path().join("drains.json");
-    std::fs::remove_file(&record).unwrap();
-    std::fs::create_dir_all(record.join("in the way")).unwrap();
+    let record = refuse_writes(dir.path());
 
     let refused = client.start(start("search")).await.unwrap_err();
     assert_eq!(refused.code(), Code::Internal);
@@ -246,7 +251,8 @@ async fn what_an_operator_was_told_has_failed_does_not_happen_later() {
         "{refused}"
     );
     let cancel = pb::CancelRequest { id: "files".into() };
-    tokio::time::timeout(Duration::from_secs(3), client.cancel(cancel.clone())).await.unwrap_err();
+    let again = client.cancel(cancel.clone()).await.unwrap_err();
+    assert_eq!((again.code(), again.message()), (refused.code(), refused.message()));
     std::fs::remove_dir_all(&record).unwrap();
 
     let drains = coordinator.list(true).await;
@@ -254,6 +260,47 @@ async fn what_an_operator_was_told_has_failed_does_not_happen_later() {
     assert_eq!(drains, [("files", "draining")]);
     client.cancel(cancel).await.unwrap();
     assert_eq!(router.cordons().await, [], "the only word since then");
+    coordinator.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_refuses_holds_up_nothing_that_does_without() {
+    let dir = tempfile::tempdir().unwrap();
+    let coordinator = Coordinator::start(dir.path());
+    let mut client = coordinator.client();
+    let mut first = Router::attach(&coordinator, "r1", "x", 1, &["files"]).await;
+    client.start(start("files")).await.unwrap();
+    let cordons = first.cordons().await;
+    let record = refuse_writes(dir.path());
+    client.start(pb::StartRequest { timeout: Some(Default::default()), ..start("files") }).await.unwrap_err();
+    assert!(!coordinator.readiness.is_ready());
+
+    let mut watch = client.watch(pb::WatchRequest {}).await.unwrap().into_inner();
+    // A new router hears what holds.
+    let (say, said) = mpsc::channel(16);
+    let hear = client.attach(ReceiverStream::new(said)).await.unwrap().into_inner();
+    let mut second = Router { say, hear };
+    second.say(&Count::Hello { node: NodeId::new("r2").unwrap(), boot: "y".into() }).await;
+    assert_eq!(second.cordons().await, cordons);
+    second.live(1, &["files"]).await;
+    second.count(&cordons[0], "files", Phase::Closed, [0, 0, 0]).await;
+    first.count(&cordons[0], "files", Phase::Closed, [0, 2, 1]).await;
+    assert_eq!(sum(&until(&mut watch, "files", "done").await), [3, 2, 1, 0, 0]);
+    let drains = coordinator.list(true).await;
+    assert_eq!((drains[0].state.as_str(), sum(&drains[0])), ("done", [3, 2, 1, 0, 0]));
+    // Many tries, and none that is held against anybody.
+    tokio::time::timeout(Duration::from_secs(60), first.heard()).await.unwrap_err();
+    first.count(&cordons[0], "files", Phase::Closed, [0, 2, 1]).await;
+    coordinator.list(true).await;
+
+    std::fs::remove_dir_all(&record).unwrap();
+    coordinator.readiness.ready().await;
+    first.count(&cordons[0], "files", Phase::Closed, [0, 2, 1]).await;
+    let recorded = Directive::Recorded { drain: cordons[0].clone(), endpoint: key("files") };
+    assert_eq!(first.heard().await, recorded, "now it may forget, and was not told before");
+    coordinator.kill().await;
+    let coordinator = Coordinator::start(dir.path());
+    assert_eq!(sum(&coordinator.list(true).await[0]), [3, 2, 1, 0, 0]);
     coordinator.kill().await;
 }
 

@@ -5,7 +5,13 @@
 //! comes back as another process, is gone, and what it had in flight is lost. If it was only slow after all, its next
 //! word puts the record right.
 //!
-//! Whatever the shell sends out after an [`Effect::Persist`] relies on it: the effects are carried out in order.
+//! Whatever the shell sends out after an [`Effect::Persist`] relies on it: the effects are carried out in order. Where
+//! the disk refuses, only the answer to an operator and [`Directive::Recorded`] have to wait: the rest says nothing that
+//! a coordinator which forgot it would deny.
+//!
+//! A record says how long a drain was given, not by when it ends: the clock may have been set between two processes of
+//! the coordinator. With a new one each term begins anew, for the coordinator and for routers that never heard of it; a
+//! router that holds a cordon keeps the earlier deadline of its own clock, and its next word corrects the coordinator.
 
 mod entry;
 mod operator;
@@ -13,7 +19,7 @@ mod operator;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use model::{BackendId, EndpointKey, NodeId, Revision, Time, WallTime};
+use model::{EndpointKey, NodeId, Revision, Time, WallTime};
 
 use crate::{Cordon, Count, Departure, Directive, DrainId, Phase};
 
@@ -24,6 +30,7 @@ pub use operator::{CancelError, StartError, Started};
 pub type Connection = u64;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are the large one, and none is kept")]
 pub enum Event {
     /// A router spoke; its first word is a hello.
     Said {
@@ -33,17 +40,6 @@ pub enum Event {
     /// That stream has ended.
     Detached {
         connection: Connection,
-    },
-    /// No new exchanges for a server. Without a timeout, what the configuration says.
-    Start {
-        backend: BackendId,
-        timeout: Option<Duration>,
-        actor: String,
-    },
-    /// By id as shown, or by the name of a server that is held.
-    Cancel {
-        id: String,
-        actor: String,
     },
     Tick,
 }
@@ -60,12 +56,6 @@ pub enum Effect {
     Disconnect {
         connection: Connection,
         reason: &'static str,
-    },
-    Started {
-        result: Result<Started, StartError>,
-    },
-    Cancelled {
-        result: Result<Summary, CancelError>,
     },
     /// More than its remaining time is different.
     Changed {
@@ -120,11 +110,13 @@ struct Router {
 }
 
 impl Ledger {
-    /// Goes on where `image` ended. Routers in it have as long to come back as if they had left just now.
+    /// Goes on where `image` ended. Routers in it have as long to come back as if they had left just now, and drains
+    /// that have not ended as long as if they had begun just now.
     #[must_use]
     pub fn new(now: Time, wall: WallTime, image: Image, limits: Limits) -> Self {
         let away = |id: RouterId| (id.node, Router { boot: id.boot, away: Some(now), ..Router::default() });
         let routers = image.routers.into_iter().map(away).collect();
+        let drain = |entry: Entry| (entry.id.clone(), entry.begun_anew(wall));
         Self {
             limits,
             origin: (now, wall),
@@ -132,7 +124,7 @@ impl Ledger {
             last_number: image.last_number,
             connections: BTreeMap::new(),
             routers,
-            drains: image.drains.into_iter().map(|entry| (entry.id.clone(), entry)).collect(),
+            drains: image.drains.into_iter().map(drain).collect(),
             dirty: false,
             effects: VecDeque::new(),
         }
@@ -151,14 +143,6 @@ impl Ledger {
         match event {
             Event::Said { connection, count } => self.said(now, connection, count),
             Event::Detached { connection } => self.detached(now, connection),
-            Event::Start { backend, timeout, actor } => {
-                let result = self.start(now, &backend, timeout, actor);
-                self.effects.push_back(Effect::Started { result });
-            }
-            Event::Cancel { id, actor } => {
-                let result = self.cancel(now, &id, actor);
-                self.effects.push_back(Effect::Cancelled { result });
-            }
             Event::Tick => {}
         }
         self.pass(now);
@@ -274,6 +258,7 @@ impl Ledger {
         let new =
             || Entry { cancelled: lifted, ..Entry::new(drain.clone(), endpoint.backend.clone(), wall, remaining) };
         let entry = self.drains.entry(drain.clone()).or_insert_with(new);
+        entry.correct(wall, &departure);
         self.dirty |= entry.merge(node, &boot, departure);
         self.settle(now, &drain, before);
         if paid {
@@ -406,6 +391,7 @@ impl Ledger {
             state,
             totals: entry.totals(),
             started: entry.started,
+            ended: entry.ended,
             remaining,
             oldest: open().find_map(|share| share.departure.oldest.clone()),
             routers: entry.routers(),

@@ -50,6 +50,10 @@ struct Router {
     connection: Option<u64>,
     up: VecDeque<Count>,
     down: VecDeque<Directive>,
+    /// When what a revision removed may be evicted, by the last of its removals.
+    leaves: BTreeMap<EndpointKey, Time>,
+    /// Those that have not been judged.
+    evictions: Vec<(Time, EndpointKey)>,
 }
 
 impl Router {
@@ -67,6 +71,7 @@ impl Router {
                     None
                 }
                 RouterEffect::Evict { endpoint } => {
+                    self.evictions.push((now, endpoint.clone()));
                     let endpoint = self.fleet.get_mut(&endpoint).unwrap();
                     endpoint.evicted += endpoint.running;
                     endpoint.dying += std::mem::take(&mut endpoint.running);
@@ -126,6 +131,9 @@ impl Router {
             self.fleet.entry(endpoint.clone()).or_insert_with(Endpoint::new);
         }
         self.say(now, RouterEvent::Coming { endpoints: live.clone() });
+        for endpoint in self.live.difference(live) {
+            self.leaves.insert(endpoint.clone(), now + TIMEOUT);
+        }
         self.live.clone_from(live);
         self.revision = revision;
         let endpoints = live.iter().map(|endpoint| (endpoint.clone(), TIMEOUT)).collect();
@@ -148,6 +156,10 @@ struct World {
     wanted: BTreeSet<BackendId>,
     /// Of all operators' drains there ever were.
     ids: BTreeSet<DrainId>,
+    /// When operators allowed evictions of a server, first.
+    allowed: BTreeMap<BackendId, Time>,
+    /// How far the wall clock was set ahead, in milliseconds.
+    ahead: u64,
 }
 
 impl World {
@@ -164,6 +176,8 @@ impl World {
             connection: None,
             up: VecDeque::new(),
             down: VecDeque::new(),
+            leaves: BTreeMap::new(),
+            evictions: Vec::new(),
         };
         let mut world = Self {
             now: Time::ZERO,
@@ -176,6 +190,8 @@ impl World {
             history,
             wanted: BTreeSet::new(),
             ids: BTreeSet::new(),
+            allowed: BTreeMap::new(),
+            ahead: 0,
         };
         for index in 0..ROUTERS {
             world.apply(index);
@@ -187,6 +203,30 @@ impl World {
 
     fn tell(&mut self, event: Event) {
         self.ledger.handle(self.now, event);
+        self.carry_out();
+    }
+
+    fn start(&mut self, backend: &BackendId, timeout: Duration) {
+        let started = self.ledger.start(self.now, backend, Some(timeout), "x".into());
+        if let Ok(Started { drain, joined }) = started {
+            let allowed = self.allowed.entry(backend.clone()).or_insert(self.now + timeout);
+            *allowed = (self.now + timeout).min(*allowed);
+            if !drain.id.is_removal() {
+                assert!(self.ids.insert(drain.id) != joined, "each has an id of its own");
+                self.wanted.insert(drain.backend);
+            }
+        }
+        self.carry_out();
+    }
+
+    fn cancel(&mut self, backend: &BackendId) {
+        if self.ledger.cancel(self.now, backend.as_str(), "x".into()).is_ok() {
+            self.wanted.remove(backend);
+        }
+        self.carry_out();
+    }
+
+    fn carry_out(&mut self) {
         while let Some(effect) = self.ledger.poll_effect() {
             match effect {
                 Effect::Persist => self.disk = self.ledger.image(),
@@ -197,12 +237,6 @@ impl World {
                     }
                 }
                 Effect::Disconnect { reason, .. } => panic!("a stream was ended: {reason}"),
-                Effect::Started { result: Ok(Started { drain, joined }), .. } if !drain.id.is_removal() => {
-                    assert!(self.ids.insert(drain.id) != joined, "each has an id of its own");
-                    self.wanted.insert(drain.backend);
-                }
-                Effect::Cancelled { result: Ok(drain), .. } => drop(self.wanted.remove(&drain.backend)),
-                Effect::Started { .. } | Effect::Cancelled { .. } => {}
                 Effect::Changed { drain: summary, .. } => assert_eq!(
                     summary.totals.finished + summary.totals.evicted + summary.totals.lost + summary.totals.in_flight,
                     summary.totals.total
@@ -259,7 +293,7 @@ impl World {
             self.cut(index);
         }
         let limits = Limits { lost_after: LOST_AFTER, history: self.history };
-        let wall = WallTime(self.now.as_nanos() / 1_000_000);
+        let wall = WallTime(self.now.as_nanos() / 1_000_000 + self.ahead);
         self.ledger = Ledger::new(self.now, wall, self.disk.clone(), limits);
     }
 
@@ -316,23 +350,35 @@ impl World {
             Op::Pass(millis) => self.pass(Duration::from_millis(*millis)),
             Op::Start(backend, seconds) => {
                 let backend = BackendId::new(if *backend { "a" } else { "b" }).unwrap();
-                let timeout = Some(Duration::from_secs(*seconds));
-                self.tell(Event::Start { backend, timeout, actor: "x".into() });
+                self.start(&backend, Duration::from_secs(*seconds));
             }
             Op::Cancel(backend) => {
-                let id = if *backend { "a" } else { "b" }.to_owned();
-                self.tell(Event::Cancel { id, actor: "x".into() });
+                self.cancel(&BackendId::new(if *backend { "a" } else { "b" }).unwrap());
             }
             Op::Break(router) => self.cut(*router),
             Op::Attach(router) => self.attach(*router),
             Op::Kill(router) => self.kill(*router),
-            Op::Restart => self.restart(),
+            Op::Restart(ahead) => {
+                self.ahead += ahead;
+                self.restart();
+            }
             Op::Lose => self.lose(),
         }
     }
 
+    /// Nothing is evicted before the time that its operator or its configuration gave it, whatever the clock says.
+    fn check_evictions(&mut self) {
+        for router in &mut self.routers {
+            for (at, endpoint) in router.evictions.drain(..) {
+                let allowed = [self.allowed.get(&endpoint.backend), router.leaves.get(&endpoint)];
+                assert!(allowed.into_iter().flatten().any(|allowed| *allowed <= at), "{endpoint} evicted early");
+            }
+        }
+    }
+
     /// While nothing breaks, "done" is the truth at every moment, not only in the end.
-    fn check(&self) {
+    fn check(&mut self) {
+        self.check_evictions();
         for summary in self.ledger.list(self.now, true) {
             let DrainId::Removal { endpoint, revision } = &summary.id else { continue };
             let before_deadline = self.now < Time::ZERO + Duration::from_millis(summary.started.0) + TIMEOUT;
@@ -384,7 +430,8 @@ enum Op {
     Break(usize),
     Attach(usize),
     Kill(usize),
-    Restart,
+    /// With the clock set ahead by so many milliseconds.
+    Restart(u64),
     Lose,
 }
 
@@ -407,7 +454,7 @@ fn stormy() -> impl Strategy<Value = Op> {
         1 => (0..ROUTERS).prop_map(Op::Break),
         4 => (0..ROUTERS).prop_map(Op::Attach),
         1 => (0..ROUTERS).prop_map(Op::Kill),
-        1 => Just(Op::Restart),
+        1 => prop::sample::select(vec![0, 3_000, 3_600_000]).prop_map(Op::Restart),
         1 => Just(Op::Lose),
     ]
 }
@@ -450,5 +497,29 @@ proptest! {
         history in prop::sample::select(vec![0, 1, 1000]),
     ) {
         run(&ops, history);
+    }
+}
+
+#[test]
+fn a_clock_set_ahead_at_a_restart_evicts_nobody_early() {
+    for heard in [true, false] {
+        let mut world = World::new(1000);
+        for router in 0..ROUTERS {
+            world.act(&Op::Enter(router, 0));
+        }
+        world.act(&Op::Start(true, 30));
+        if heard {
+            world.deliver_all();
+        }
+        world.act(&Op::Restart(3_600_000));
+        for router in 0..ROUTERS {
+            world.act(&Op::Attach(router));
+        }
+        world.deliver_all();
+        let evicted = |world: &World| world.routers.iter().map(|router| router.evictions.len()).sum::<usize>();
+        world.pass(Duration::from_secs(29));
+        assert_eq!(evicted(&world), 0, "heard of before: {heard}");
+        world.pass(Duration::from_secs(2));
+        assert!(evicted(&world) >= ROUTERS, "the deadline of a router's own clock holds");
     }
 }

@@ -40,14 +40,24 @@ impl World {
             self.checker.coordinator_died();
             self.faults.count(Fault::CoordinatorCrashed);
             self.break_wires_of(life);
+            if self.random.permille(300) {
+                let ahead = self.random.millis(0, 7_200_000);
+                self.note(|| format!("the clock is set ahead by {ahead:?}"));
+                self.faults.count(Fault::ClockSet);
+                self.clock_ahead += ahead;
+            }
             self.after_millis(100, 5000, Happening::StartCoordinator);
         }
     }
 
     pub(crate) fn ledger_decides(&mut self, event: Event) {
-        let now = self.now;
-        let Some((_, ledger)) = &mut self.coordinator.process else { return };
-        ledger.handle(now, event);
+        if let Some((_, ledger)) = &mut self.coordinator.process {
+            ledger.handle(self.now, event);
+        }
+        self.coordinator_carries_out();
+    }
+
+    fn coordinator_carries_out(&mut self) {
         while let Some((_, ledger)) = &mut self.coordinator.process {
             let Some(effect) = ledger.poll_effect() else { return };
             match effect {
@@ -73,7 +83,6 @@ impl World {
                         self.fail(why);
                     }
                 }
-                Effect::Started { .. } | Effect::Cancelled { .. } => {}
             }
         }
     }
@@ -104,14 +113,18 @@ impl World {
     pub(crate) fn operate_drains(&mut self) {
         let backend = backend_id(u8::try_from(self.random.below(u64::from(SERVERS))).unwrap_or(0));
         let actor = "somebody".to_owned();
-        let event = if self.random.permille(500) {
-            let timeout = self.random.permille(300).then(|| self.random.millis(0, 4000));
-            Event::Start { backend, timeout, actor }
-        } else {
-            Event::Cancel { id: backend.to_string(), actor }
-        };
-        self.note(|| format!("{event:?}"));
-        self.ledger_decides(event);
+        let timeout = self.random.permille(300).then(|| self.random.millis(0, 4000));
+        let start = self.random.permille(500);
+        self.note(|| if start { format!("drain {backend}, {timeout:?}") } else { format!("undrain {backend}") });
+        // Somebody who asks for what cannot be done is told so, and nothing happens.
+        if let Some((_, ledger)) = &mut self.coordinator.process {
+            if start {
+                drop(ledger.start(self.now, &backend, timeout, actor));
+            } else {
+                drop(ledger.cancel(self.now, backend.as_str(), actor));
+            }
+        }
+        self.coordinator_carries_out();
     }
 
     /// Whether every drain is over, those aside that hold a cordon until somebody lifts it.

@@ -24,6 +24,7 @@ pub enum Fault {
     ServerDown,
     SecretMissing,
     CoordinatorCrashed,
+    ClockSet,
     FileEventLost,
     FileHalfWritten,
     FileBroken,
@@ -31,7 +32,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::StreamBroken,
         Self::MessageLost,
         Self::MessageDelayed,
@@ -52,6 +53,7 @@ impl Fault {
         Self::ServerDown,
         Self::SecretMissing,
         Self::CoordinatorCrashed,
+        Self::ClockSet,
         Self::FileEventLost,
         Self::FileHalfWritten,
         Self::FileBroken,

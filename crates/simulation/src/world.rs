@@ -50,6 +50,8 @@ pub(crate) enum Happening {
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) now: Time,
+    /// How far people have set the wall clock ahead.
+    pub(crate) clock_ahead: std::time::Duration,
     pub(crate) random: Random,
     queue: BTreeMap<(Time, u64), Happening>,
     serial: u64,
@@ -89,6 +91,7 @@ impl World {
         let routers = 2 + random.index(2);
         let mut world = Self {
             now: Time::ZERO + std::time::Duration::from_secs(1),
+            clock_ahead: std::time::Duration::ZERO,
             random,
             queue: BTreeMap::new(),
             serial: 0,
@@ -140,7 +143,7 @@ impl World {
     }
 
     pub(crate) fn wall(&self) -> WallTime {
-        WallTime(1_700_000_000_000 + self.now.as_nanos() / 1_000_000)
+        WallTime(1_700_000_000_000 + self.now.as_nanos() / 1_000_000).after(self.clock_ahead)
     }
 
     pub(crate) fn note(&mut self, line: impl FnOnce() -> String) {

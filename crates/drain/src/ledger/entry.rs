@@ -36,6 +36,9 @@ pub struct Entry {
     pub actor: Option<String>,
     pub started: WallTime,
     pub deadline: WallTime,
+    /// Absent in records of before there were any.
+    #[serde(default)]
+    pub terms: Option<Terms>,
     /// Until when routers are waited for that have still to begin; hurrying leaves it as it was.
     pub awaited: WallTime,
     /// An operator shortened a removal: the routers are told the deadline.
@@ -44,6 +47,16 @@ pub struct Entry {
     /// When nothing was left to wait for.
     pub ended: Option<WallTime>,
     pub shares: Vec<Share>,
+}
+
+/// How long a drain was given, which no clock can change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Terms {
+    /// When it began.
+    pub first: Duration,
+    /// When it was last decided: hurried, or begun.
+    pub last: Duration,
 }
 
 /// What one router said of one endpoint, last.
@@ -89,6 +102,8 @@ pub struct Summary {
     pub state: State,
     pub totals: Totals,
     pub started: WallTime,
+    /// When nothing was left to wait for: also of a cancelled one.
+    pub ended: Option<WallTime>,
     pub remaining: Duration,
     pub oldest: Option<String>,
     pub routers: Vec<RouterSummary>,
@@ -131,11 +146,38 @@ impl Entry {
             actor: None,
             started,
             deadline: started.after(remaining),
+            terms: Some(Terms { first: remaining, last: remaining }),
             awaited: started.after(remaining),
             hurried: false,
             cancelled: None,
             ended: None,
             shares: Vec::new(),
+        }
+    }
+
+    /// As a new process of the coordinator takes it up, whatever the clock says by now.
+    pub(super) fn begun_anew(self, wall: WallTime) -> Self {
+        if self.ended.is_some() {
+            return self;
+        }
+        let recorded = || Terms { first: self.awaited.since(self.started), last: self.deadline.since(self.started) };
+        let terms = self.terms.unwrap_or_else(recorded);
+        let (deadline, awaited) = (wall.after(terms.last), wall.after(terms.first));
+        Self { deadline, awaited, terms: Some(terms), ..self }
+    }
+
+    /// What an operator decided, and by when it is to be through.
+    pub(super) fn hurry(&mut self, wall: WallTime, term: Duration, actor: String) {
+        self.deadline = wall.after(term);
+        self.terms = self.terms.map(|terms| Terms { last: term, ..terms });
+        self.hurried = true;
+        self.actor = Some(actor);
+    }
+
+    /// A router never has less time left than was decided, so what it says is at least as near to the truth.
+    pub(super) fn correct(&mut self, wall: WallTime, departure: &Departure) {
+        if !departure.phase.is_ended() {
+            self.deadline = self.deadline.min(wall.after(departure.remaining));
         }
     }
 

@@ -40,9 +40,35 @@ fn names<T>(known: &[T], name: fn(&T) -> &str) -> String {
 }
 
 impl Ledger {
+    /// No new exchanges for a server. Without a timeout, what the configuration says.
+    ///
+    /// # Errors
+    /// When no router is known to have such a server.
+    pub fn start(
+        &mut self,
+        now: Time,
+        backend: &BackendId,
+        timeout: Option<Duration>,
+        actor: String,
+    ) -> Result<Started, StartError> {
+        let started = self.begin(now, backend, timeout, actor);
+        self.pass(now);
+        started
+    }
+
+    /// Opens again what an operator's drain closed; by id as shown, or by the name of a server that is held.
+    ///
+    /// # Errors
+    /// When there is no such drain, or it is that of a removed server.
+    pub fn cancel(&mut self, now: Time, id: &str, actor: String) -> Result<Summary, CancelError> {
+        let cancelled = self.open_again(now, id, actor);
+        self.pass(now);
+        cancelled
+    }
+
     /// Begins a drain, or joins the one that is there: the earlier deadline holds. Of a server that a revision has
     /// removed, its departure is hurried.
-    pub(super) fn start(
+    fn begin(
         &mut self,
         now: Time,
         backend: &BackendId,
@@ -64,23 +90,21 @@ impl Ledger {
             self.drains.insert(id.clone(), entry);
             return Ok(Started { drain: self.decided(now, &id, None), joined: false });
         }
-        let deadline = timeout.or(configured).map(|timeout| self.wall(now).after(timeout));
+        let (term, wall) = (timeout.or(configured), self.wall(now));
         let mut last = None;
         for id in joined {
             let before = self.drains.get(&id).map(|entry| self.summary(now, entry));
             let entry = self.drains.get_mut(&id).expect("it was found there");
-            if let Some(deadline) = deadline.filter(|deadline| *deadline < entry.deadline) {
-                entry.deadline = deadline;
-                entry.hurried = true;
-                entry.actor = Some(actor.clone());
+            if let Some(term) = term.filter(|term| wall.after(*term) < entry.deadline) {
+                entry.hurry(wall, term, actor.clone());
             }
             last = Some(self.decided(now, &id, before));
         }
         Ok(Started { drain: last.expect("at least one was joined"), joined: true })
     }
 
-    /// Opens again what an operator's drain closed. A second time changes nothing.
-    pub(super) fn cancel(&mut self, now: Time, id: &str, actor: String) -> Result<Summary, CancelError> {
+    /// A second time changes nothing.
+    fn open_again(&mut self, now: Time, id: &str, actor: String) -> Result<Summary, CancelError> {
         let named = |entry: &&Entry| entry.id.to_string() == id;
         let holding = |entry: &&Entry| entry.holds() && (named(entry) || entry.backend.as_str() == id);
         let found = self.drains.values().find(holding).or_else(|| self.drains.values().find(named));

@@ -2,8 +2,11 @@
 
 use runtime::exit;
 use serde_json::{Value, json};
-use tokio_stream::StreamExt;
-use wire::pb::drain::v1::{CancelRequest, Drain, ListRequest, Phase, RouterShare, StartRequest, WatchRequest};
+use tokio_stream::{Stream, StreamExt};
+use tonic::Status;
+use wire::pb::drain::v1::{
+    CancelRequest, Drain, ListRequest, Phase, RouterShare, StartRequest, WatchRequest, WatchResponse,
+};
 
 use super::{Lines, Output, render};
 use crate::{
@@ -22,20 +25,41 @@ pub(crate) async fn drain(args: &DrainArgs) -> Result<Output, Failure> {
         return Ok(Output::done(text, as_json(&drain)));
     };
     // Listening first, so that the end cannot be missed.
-    let mut changes = admin.ask(&service.target, service.client.watch(WatchRequest {})).await?;
+    let changes = admin.ask(&service.target, service.client.watch(WatchRequest {})).await?;
     let timeout = args.deadline.and_then(|deadline| deadline.try_into().ok());
     let request = StartRequest { server: server.clone(), timeout };
     let started = admin.ask(&service.target, service.client.start(request)).await?;
     let mut drain = started.drain.unwrap_or_default();
-    while args.wait && !is_over(&drain) {
-        let Some(change) = changes.next().await else {
-            let status = tonic::Status::unavailable("it ended the stream");
-            return Err(Failure::of(&service.target, status));
-        };
-        let change = change.map_err(|status| Failure::of(&service.target, status))?;
-        drain = change.drain.filter(|change| change.id == drain.id).unwrap_or(drain);
+    if args.wait {
+        let (target, client) = (&service.target, &service.client);
+        let list = async || Ok(admin.ask(target, client.clone().list(ListRequest { all: true })).await?.drains);
+        drain = end(drain, changes, list, target).await?;
     }
     Ok(show(&drain, started.joined))
+}
+
+/// The drain when it is over. Where changes were missed its end may be among them, so it is looked up.
+async fn end(
+    mut drain: Drain,
+    mut changes: impl Stream<Item = Result<WatchResponse, Status>> + Unpin,
+    list: impl AsyncFn() -> Result<Vec<Drain>, Failure>,
+    target: &str,
+) -> Result<Drain, Failure> {
+    while !is_over(&drain) {
+        let change = changes.next().await.unwrap_or_else(|| Err(Status::unavailable("it ended the stream")));
+        let change = change.map_err(|status| Failure::of(target, status))?;
+        let same = |other: &Drain| other.id == drain.id;
+        if change.missed == 0 {
+            drain = change.drain.filter(same).unwrap_or(drain);
+            continue;
+        }
+        let Some(listed) = list().await?.into_iter().find(same) else {
+            let text = format!("drain {} of {} is over, and no longer on record", drain.id, drain.server);
+            return Err(Failure::of(target, Status::not_found(text)));
+        };
+        drain = listed;
+    }
+    Ok(drain)
 }
 
 pub(super) fn show(drain: &Drain, joined: bool) -> Output {
@@ -137,3 +161,6 @@ fn share_json(share: &RouterShare) -> Value {
         "lost": share.lost,
     })
 }
+
+#[cfg(test)]
+mod tests;

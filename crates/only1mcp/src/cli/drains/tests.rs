@@ -1,0 +1,38 @@
+//! Waiting for the end of a drain.
+
+use std::time::Duration;
+
+use tokio_stream::{Stream, StreamExt};
+use tonic::Status;
+use wire::pb::drain::v1::{Drain, WatchResponse};
+
+use super::end;
+use crate::failure::Failure;
+
+fn drain(id: &str, state: &str) -> Drain {
+    Drain { id: id.into(), server: "files".into(), state: state.into(), ..Drain::default() }
+}
+
+/// Those, and then nothing more for ever.
+fn changes(changes: Vec<(Drain, u64)>) -> impl Stream<Item = Result<WatchResponse, Status>> + Unpin {
+    let change = |(drain, missed)| Ok(WatchResponse { drain: Some(drain), missed });
+    tokio_stream::iter(changes.into_iter().map(change)).chain(tokio_stream::pending())
+}
+
+async fn waits(told: Vec<(Drain, u64)>, listed: Vec<Drain>) -> Result<Drain, Failure> {
+    let end = end(drain("a1", "draining"), changes(told), async || Ok(listed.clone()), "drain-coordinator");
+    tokio::time::timeout(Duration::from_secs(20), end).await.expect("the wait has an end")
+}
+
+#[tokio::test]
+async fn the_end_of_a_drain_is_found_also_when_it_was_missed() {
+    let over = drain("a1", "done");
+    let listed = || vec![drain("a2", "draining"), drain("a1", "done")];
+    assert_eq!(waits(vec![(drain("a2", "done"), 0), (over.clone(), 0)], Vec::new()).await.unwrap(), over);
+    assert_eq!(waits(vec![(drain("a2", "draining"), 3)], listed()).await.unwrap(), over);
+    // It still ran when it was looked up.
+    let running = vec![drain("a1", "evicting")];
+    assert_eq!(waits(vec![(drain("a2", "draining"), 3), (over.clone(), 0)], running).await.unwrap(), over);
+    let forgotten = waits(vec![(drain("a2", "draining"), 3)], Vec::new()).await.unwrap_err();
+    assert_eq!(forgotten.to_string(), "drain a1 of files is over, and no longer on record");
+}
