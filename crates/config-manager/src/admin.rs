@@ -119,8 +119,7 @@ impl Service {
         let status = self.status.borrow();
         let mut warnings =
             vec![format!("not decided within {waited:?}; it stays pending, `status` and `history` tell how it ends")];
-        let told = |one: &Pending| format!("pending: {} by {}, {}", one.source, one.actor, one.stage.as_str());
-        warnings.extend(status.pending.iter().take(PENDING_TOLD).map(told));
+        warnings.extend(status.pending.iter().take(PENDING_TOLD).map(Pending::told));
         pb::Outcome {
             result: pb::outcome::Result::Pending.into(),
             revision: status.revision.0,

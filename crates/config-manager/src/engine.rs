@@ -10,6 +10,7 @@ mod outcome;
 mod propose;
 mod publish;
 mod rollback;
+mod said;
 mod spans;
 mod write;
 
@@ -34,6 +35,7 @@ pub(crate) use candidate::{Payload, Want, merge};
 use candidate::Candidate;
 use fleet::Attached;
 use jobs::Jobs;
+use said::Said;
 use spans::Spans;
 
 pub(crate) use propose::CANDIDATES_MAX;
@@ -70,6 +72,7 @@ pub(crate) struct Engine {
     text: Option<(Digest, Layer)>,
     /// Why the file's last judged content is not live.
     refusal: Option<feed::Refusal>,
+    said: Said,
     /// What the file said when it was rolled back over.
     undone: Option<Digest>,
     /// When the file was seen to be written last, in nanoseconds of the clock.
@@ -145,6 +148,7 @@ impl Engine {
             layers,
             text: None,
             refusal: None,
+            said: Said::default(),
             undone,
             written_at: None,
             refused_before: refused,

@@ -1,8 +1,9 @@
 //! What is known now, published as one immutable value.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use model::{AttemptId, Digest, LogId, NodeId, Revision, Snapshot, Violation};
+use model::{AttemptId, Digest, LogId, NodeId, Owner, Revision, Snapshot, Violation};
 use rollout::reconciler::{AttemptStage, RouterState, RouterStatus};
 use wire::pb::config::v1 as pb;
 
@@ -38,6 +39,8 @@ pub struct Pending {
     /// Absent while it is not known to be a configuration.
     pub digest: Option<Digest>,
     pub stage: PendingStage,
+    /// Routers that do not vote on it because whoever asked left them out.
+    pub left_out: BTreeSet<NodeId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,12 +178,24 @@ impl Status {
 }
 
 impl Pending {
+    /// For a caller who waits in vain.
+    pub(crate) fn told(&self) -> String {
+        let told = format!("pending: {} by {}, {}", self.source, self.actor, self.stage.as_str());
+        if self.left_out.is_empty() || self.stage != PendingStage::WithoutVoter {
+            return told;
+        }
+        let left_out = self.left_out.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let verb = if self.source == Owner::file().0 { "reload" } else { "apply" };
+        format!("{told}; left out: {left_out}; to let them vote, `{verb}` without leaving them out")
+    }
+
     fn to_pb(&self) -> pb::Pending {
         pb::Pending {
             source: self.source.clone(),
             actor: self.actor.clone(),
             digest: text(self.digest),
             stage: self.stage.as_str().into(),
+            left_out: self.left_out.iter().map(ToString::to_string).collect(),
         }
     }
 }

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cursor;
+mod exclusions;
 pub mod follower;
 mod judge;
 mod message;
@@ -18,6 +19,7 @@ pub mod reconciler;
 mod script;
 
 pub use cursor::SourceCore;
+pub use exclusions::Exclusions;
 pub use follower::Follower;
 pub use judge::judge;
 pub use message::{Content, Directive, Refusal, Report, Sender};

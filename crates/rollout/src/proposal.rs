@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{AttemptId, CandidateOutcome, Diff, Digest, NodeId, Owner, Revision};
+use model::{AttemptId, CandidateOutcome, CandidateResult, Diff, Digest, NodeId, Owner, Revision};
 
-use crate::{Content, Refusal};
+use crate::{Content, Exclusions, Refusal};
 
 /// One request of one source, numbered by whoever carries it to the reconciler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,7 +46,7 @@ pub struct Proposal<P> {
     /// for a rollback the present digest of every source it rolls back over.
     pub cursors: BTreeMap<Owner, Digest>,
     /// Routers that are not asked (`--without`).
-    pub without: BTreeSet<NodeId>,
+    pub without: Exclusions,
 }
 
 /// One transaction of the log: the revision and its audit record.
@@ -64,6 +64,7 @@ pub struct Record<P> {
     /// `None`: as in the parent.
     pub payload: Option<P>,
     pub cursors: BTreeMap<Owner, Digest>,
+    /// Routers that were left out by name.
     pub without: BTreeSet<NodeId>,
     /// What each voter found at the changed endpoints.
     pub votes: BTreeMap<NodeId, Vec<CandidateOutcome>>,
@@ -113,6 +114,15 @@ pub struct Rejection {
     pub outcomes: Vec<CandidateOutcome>,
 }
 
+impl Rejection {
+    fn gist(&self) -> String {
+        let failed = self.outcomes.iter().filter(|outcome| matches!(outcome.result, CandidateResult::Failed { .. }));
+        let failed: BTreeSet<String> = failed.map(|outcome| outcome.endpoint.to_string()).collect();
+        let failed = failed.into_iter().collect::<Vec<_>>().join(", ");
+        format!("router {}: {} ({failed})", self.node, self.refusal.plain())
+    }
+}
+
 /// Why nothing changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
@@ -136,6 +146,15 @@ impl Reason {
     pub fn plain(&self) -> String {
         let Self::Rejected(noes) = self else { return self.to_string() };
         noes.iter().map(|no| format!("router {}: {}", no.node, no.refusal.plain())).collect::<Vec<_>>().join("; ")
+    }
+
+    /// What two refusals of one content have in common when they say the same: who refused it and which servers failed,
+    /// without what the servers said. Their words may be others each time: a reference, a time, a port.
+    pub fn gist(&self) -> String {
+        let Self::Rejected(noes) = self else { return self.to_string() };
+        let mut noes: Vec<_> = noes.iter().map(Rejection::gist).collect();
+        noes.sort_unstable();
+        noes.join("; ")
     }
 
     /// Whether the same content may be taken later without anybody changing it.

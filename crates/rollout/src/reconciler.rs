@@ -47,6 +47,11 @@ pub struct Link(pub u64);
 #[derive(Debug, Clone)]
 pub enum Event<P> {
     Proposed(Proposal<P>),
+    /// Another caller waits for it as well, and would leave these routers out.
+    Joined {
+        proposal: ProposalId,
+        without: BTreeSet<NodeId>,
+    },
     /// Whoever proposed it waits no longer. Too late after the append has begun.
     Cancelled {
         proposal: ProposalId,
@@ -233,6 +238,7 @@ impl<P> Rollout<P> {
     pub fn handle(&mut self, now: Time, event: Event<P>) {
         match event {
             Event::Proposed(proposal) => self.propose(now, proposal),
+            Event::Joined { proposal, without } => self.join(proposal, &without),
             Event::Cancelled { proposal } => self.cancel(proposal),
             Event::Report { node, link, report } => self.report(now, node, link, report),
             Event::RouterDetached { node, link } => self.detach(now, &node, link),

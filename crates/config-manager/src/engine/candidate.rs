@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use config_file::{Format, Source};
 use model::{AttemptId, Digest, NodeId, Owner, Revision, Violation};
-use rollout::{Content, cursor::Turn};
+use rollout::{Content, Exclusions, cursor::Turn};
 use runtime::{Clock, Span};
 
+use super::said::Saying;
 use crate::command::Answer;
 use crate::log::{Kept, Layer, Layers, RevisionRecord};
 
@@ -43,7 +44,9 @@ pub(crate) enum Want {
 pub(crate) struct Candidate {
     pub(crate) want: Want,
     pub(crate) actor: String,
-    pub(crate) without: BTreeSet<NodeId>,
+    pub(crate) without: Exclusions,
+    /// Routers that are asked about it now, or were when it ended.
+    pub(crate) voters: BTreeSet<NodeId>,
     /// The whole of it, and its judging while that lasts.
     pub(crate) span: Span,
     pub(crate) judging: Option<Span>,
@@ -63,6 +66,8 @@ pub(crate) struct Candidate {
     pub(crate) digest: Option<Digest>,
     /// The one that is or was tried last.
     pub(crate) attempt: Option<AttemptId>,
+    /// What its refusal says, if that is one of the file.
+    pub(super) saying: Option<Saying>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]

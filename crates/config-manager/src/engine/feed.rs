@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use model::{Digest, Violation};
 use rollout::cursor::{Answer, Effect, Event, Found, Judgement, State, Write};
+use rollout::{Exclusions, ProposalId, reconciler};
 use runtime::grpc::refusal;
 use runtime::telemetry::KeyValue;
 use wire::pb::config::v1 as pb;
@@ -23,15 +24,13 @@ const ASKERS_MAX: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) digest: Digest,
-    pub(super) reason: String,
     violations: Vec<Violation>,
     refusals: Vec<NodeRefusal>,
 }
 
 impl Refusal {
     pub(super) fn of(refused: &Refused, digest: Digest) -> Self {
-        let violations = refused.violations().to_vec();
-        Self { digest, reason: refused.to_string(), violations, refusals: refused.refusals() }
+        Self { digest, violations: refused.violations().to_vec(), refusals: refused.refusals() }
     }
 }
 
@@ -144,8 +143,9 @@ impl Engine {
     fn propose_file(&mut self, want: Want, retry: bool) {
         let written_at = self.written_at.take();
         let asking = std::mem::take(&mut self.asking);
-        // Of several who ask at once the first is the one who did it; else the file itself did.
-        let (actor, mut span) = match asking.first() {
+        let without = Exclusions::of_all(asking.iter().map(|asker| &asker.without));
+        // Of several who ask at once the one whose exclusions it has did it; else the file itself did.
+        let (actor, mut span) = match asking.iter().find(|asker| asker.without == *without.named()) {
             Some(asker) => (asker.actor.clone(), self.asked_change(asker, want.source())),
             None => {
                 let mut span = self.spans.change(None, want.source(), want.source());
@@ -158,9 +158,13 @@ impl Engine {
         }
         let mut candidate = Candidate::new(want, actor, span);
         candidate.written_at = written_at;
+        candidate.without = without;
         for asker in asking {
-            candidate.without.extend(asker.without);
-            candidate.answers.push(asker.answer);
+            if candidate.serves(&asker) {
+                candidate.answers.push(asker.answer);
+            } else {
+                self.later.push(asker);
+            }
         }
         self.enter(candidate);
     }
@@ -170,20 +174,13 @@ impl Engine {
         let said: pb::Outcome = match answer {
             Answer::UnderWay { turn } => {
                 let under_way =
-                    |candidate: &&mut Candidate| matches!(candidate.want, Want::File { turn: of, .. } if of == *turn);
-                // It was judged while this was read.
-                let Some(candidate) = self.candidates.values_mut().find(under_way) else {
-                    return self.ask_again(false);
+                    |candidate: &Candidate| matches!(candidate.want, Want::File { turn: of, .. } if of == *turn);
+                // Without one, it was judged while this was read.
+                let candidate = self.candidates.iter_mut().find(|(_, candidate)| under_way(candidate));
+                return match candidate.map(|(id, _)| *id) {
+                    Some(id) => self.join(id),
+                    None => self.ask_again(false),
                 };
-                let served = |asker: &mut Asker| asker.without.is_subset(&candidate.without);
-                for asker in self.asking.extract_if(.., served) {
-                    let context = asker.trace.map(|trace| trace.to_string()).unwrap_or_default();
-                    candidate.span.event("asked for as well", vec![KeyValue::new("traceparent", context)]);
-                    candidate.answers.push(asker.answer);
-                }
-                // Routers that this round asks and that somebody wants left out: once more, when it has ended.
-                self.later.append(&mut self.asking);
-                return;
             }
             Answer::Unchanged { digest } if self.refused_before.take_if(|refused| refused == digest).is_some() => {
                 return self.ask_again(true);
@@ -205,6 +202,25 @@ impl Engine {
                 span.fail(reason.clone());
             }
             drop(asker.answer.send(Ok(said.clone())));
+        }
+    }
+
+    /// What they ask for is being judged already.
+    fn join(&mut self, id: ProposalId) {
+        let now = self.now();
+        let Some(candidate) = self.candidates.get_mut(&id) else { return };
+        for asker in std::mem::take(&mut self.asking) {
+            // Also whoever is served later waits for the end of this one.
+            candidate.without.hear(&asker.without);
+            let joined = reconciler::Event::Joined { proposal: id, without: asker.without.clone() };
+            if candidate.serves(&asker) {
+                let context = asker.trace.map(|trace| trace.to_string()).unwrap_or_default();
+                candidate.span.event("asked for as well", vec![KeyValue::new("traceparent", context)]);
+                candidate.answers.push(asker.answer);
+            } else {
+                self.later.push(asker);
+            }
+            self.rollout.handle(now, joined);
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the reconciler tells about, as log lines, events and metrics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{AttemptId, Counts, Diff, Digest, NodeId, Owner, Revision};
 use rollout::cursor;
@@ -18,7 +18,7 @@ impl Engine {
         match notice {
             Notice::Waiting { proposal } => self.waits(proposal),
             Notice::AttemptStarted { attempt, proposal, digest, voters } => {
-                self.started(attempt, proposal, digest, voters.len());
+                self.started(attempt, proposal, digest, voters);
             }
             Notice::Voted { attempt, node, verdict } => self.voted(attempt, node, &verdict),
             Notice::LeftRound { attempt, node } => {
@@ -84,16 +84,22 @@ impl Engine {
         }
     }
 
-    fn waits(&self, proposal: ProposalId) {
-        let source = self.candidates.get(&proposal).map(|candidate| candidate.want.source());
+    fn waits(&mut self, proposal: ProposalId) {
+        let candidate = self.candidates.get_mut(&proposal);
+        let source = candidate.map(|candidate| {
+            candidate.voters.clear();
+            candidate.want.source()
+        });
         let message = "a change waits: no router that has the live revision is there to vote";
         tracing::info!(source, "{message}");
         self.event("waiting", None, None, message, None);
     }
 
-    fn started(&mut self, attempt: AttemptId, proposal: ProposalId, digest: Digest, voters: usize) {
+    fn started(&mut self, attempt: AttemptId, proposal: ProposalId, digest: Digest, voters: BTreeSet<NodeId>) {
         let Some(candidate) = self.candidates.get_mut(&proposal) else { return };
         candidate.attempt = Some(attempt);
+        candidate.voters = voters;
+        let voters = candidate.voters.len();
         let (source, trace) = (candidate.want.source(), candidate.span.context());
         self.spans.started(attempt, trace);
         tracing::info!(%attempt, source, digest = digest.short(), voters, traceparent = %trace, "attempt started");

@@ -41,6 +41,14 @@ impl Refused {
         }
     }
 
+    /// See [`Reason::gist`].
+    pub(super) fn gist(&self) -> String {
+        match self {
+            Self::Reason(reason) => reason.gist(),
+            Self::Violations(_) | Self::Unavailable(_) => self.to_string(),
+        }
+    }
+
     pub(super) fn refusals(&self) -> Vec<NodeRefusal> {
         match self {
             Self::Violations(_) => Vec::new(),

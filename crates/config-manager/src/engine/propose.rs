@@ -1,12 +1,12 @@
 //! From a wish to a proposal, and from its end to the answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{Owner, Revision};
+use model::{NodeId, Owner, Revision};
 use rollout::cursor::{self, Judgement};
 use rollout::reconciler::Event;
-use rollout::{Kind, Outcome, Proposal, ProposalId, Reason, Source};
+use rollout::{Exclusions, Kind, Outcome, Proposal, ProposalId, Reason, Source};
 use runtime::grpc::refusal;
 use runtime::{Kind as Side, Span};
 use tonic::Status;
@@ -14,6 +14,7 @@ use tonic::Status;
 use super::candidate::{Candidate, Merged, Timing, Want, merge};
 use super::feed::Refusal;
 use super::outcome::{self, Refused};
+use super::said::{Said, Saying};
 use super::write::Ending;
 use super::{Done, Engine, Payload};
 use crate::command::Asker;
@@ -74,7 +75,7 @@ impl Engine {
     fn candidate(&self, want: Want, asker: Asker) -> Candidate {
         let span = self.asked_change(&asker, want.source());
         let mut candidate = Candidate::new(want, asker.actor, span);
-        candidate.without = asker.without;
+        candidate.without = Exclusions::of(asker.without);
         candidate.answers.push(asker.answer);
         candidate
     }
@@ -101,7 +102,7 @@ impl Engine {
         let older: Vec<_> = self.candidates.iter().filter(|(_, other)| older(other)).map(|(id, _)| *id).collect();
         for old in older {
             if let Some(mut old) = self.candidates.remove(&old) {
-                candidate.answers.append(&mut old.take_answers_for(&candidate));
+                candidate.takes_over(&mut old);
                 self.superseded(old);
             }
         }
@@ -112,6 +113,7 @@ impl Engine {
     fn start_merging(&mut self, id: ProposalId) {
         let Some(candidate) = self.candidates.get_mut(&id) else { return };
         candidate.merges += 1;
+        candidate.voters.clear();
         candidate.judging = Some(candidate.span.child("config.judge", Side::Internal));
         candidate.layers = None;
         match &candidate.want {
@@ -220,9 +222,12 @@ impl Engine {
                 self.finish(candidate, Ok(answer), ending);
             }
             Outcome::Refused(Reason::Superseded { by }) => {
-                if let Some(newer) = self.candidates.get_mut(&by) {
-                    let mut answers = candidate.take_answers_for(newer);
-                    newer.answers.append(&mut answers);
+                if let Some(newer) = self.candidates.get_mut(&by)
+                    && newer.takes_over(&mut candidate)
+                {
+                    let joined = Event::Joined { proposal: by, without: newer.without.barred().clone() };
+                    let now = self.now();
+                    self.rollout.handle(now, joined);
                 }
                 self.superseded(candidate);
             }
@@ -255,7 +260,9 @@ impl Engine {
             Refused::Violations(_) | Refused::Unavailable(_) => Judgement::Refused { heals: false },
         };
         let reason = refused.to_string();
-        let again = self.is_said_already(&candidate, &reason);
+        candidate.saying = candidate.saying_of(&refused);
+        let unasked = candidate.answers.is_empty();
+        let again = unasked && candidate.saying.as_ref().is_some_and(|saying| !self.said.is_new(saying));
         self.judged(&candidate, judgement, Some(&refused));
         let violations = refused.violations().to_vec();
         let plain = match &refused {
@@ -283,17 +290,14 @@ impl Engine {
         self.finish(candidate, answer, Ending { result: "refused", reason, plain, violations });
     }
 
-    fn is_said_already(&self, candidate: &Candidate, reason: &str) -> bool {
-        let Want::File { digest, .. } = candidate.want else { return false };
-        let same = |refusal: &Refusal| refusal.digest == digest && refusal.reason == reason;
-        candidate.answers.is_empty() && self.refusal.as_ref().is_some_and(same)
-    }
-
     /// Tells the file's cursor how its content was judged.
     fn judged(&mut self, candidate: &Candidate, judgement: Judgement, refused: Option<&Refused>) {
         let Want::File { turn, digest, .. } = &candidate.want else { return };
         match judgement {
-            Judgement::Applied | Judgement::NoChange => self.refusal = None,
+            Judgement::Applied | Judgement::NoChange => {
+                self.refusal = None;
+                self.said = Said::default();
+            }
             Judgement::Refused { .. } => self.refusal = refused.map(|refused| Refusal::of(refused, *digest)),
             Judgement::Overtaken => {}
         }
@@ -309,6 +313,12 @@ fn parser_panicked() -> model::Violation {
 }
 
 impl Candidate {
+    /// What a retry of the file may say again.
+    fn saying_of(&self, refused: &Refused) -> Option<Saying> {
+        let Want::File { digest, .. } = self.want else { return None };
+        Some(Saying { digest, gist: refused.gist() })
+    }
+
     /// It is decided: what is still to be said of it needs none of the text.
     pub(super) fn forget_texts(&mut self) {
         self.layers = None;
@@ -319,10 +329,26 @@ impl Candidate {
         }
     }
 
-    /// Callers who are as well served by the newer one: whoever asked for the file to be read again.
-    fn take_answers_for(&mut self, newer: &Self) -> Vec<crate::command::Answer> {
-        let both = matches!((&self.want, &newer.want), (Want::File { .. }, Want::File { .. }));
-        if both { std::mem::take(&mut self.answers) } else { Vec::new() }
+    /// Whether it leaves out all that this caller does: one who leaves out fewer routers is as well served by their
+    /// votes or without them.
+    pub(super) fn serves(&self, asker: &Asker) -> bool {
+        asker.without.is_subset(&self.left_out())
+    }
+
+    /// Routers that were named and are not asked.
+    pub(super) fn left_out(&self) -> BTreeSet<NodeId> {
+        self.without.left_out(&self.voters)
+    }
+
+    /// Callers who are as well served by this newer one: whoever asked for the file to be read again.
+    fn takes_over(&mut self, older: &mut Self) -> bool {
+        let both = matches!((&self.want, &older.want), (Want::File { .. }, Want::File { .. }));
+        let some = both && !older.answers.is_empty();
+        if some {
+            self.answers.append(&mut older.answers);
+            self.without.hear_all_of(&older.without);
+        }
+        some
     }
 
     /// Says on the span how it ended; what is not as it was wanted has a reason.
@@ -352,7 +378,8 @@ impl Candidate {
             actor,
             span,
             judging: None,
-            without: std::collections::BTreeSet::new(),
+            without: Exclusions::default(),
+            voters: BTreeSet::new(),
             answers: Vec::new(),
             merges: 0,
             written_at: None,
@@ -363,6 +390,7 @@ impl Candidate {
             advice: Vec::new(),
             digest: None,
             attempt: None,
+            saying: None,
         }
     }
 }

@@ -86,6 +86,7 @@ impl Engine {
             actor: candidate.actor.clone(),
             digest: candidate.digest,
             stage: stage(id, candidate),
+            left_out: candidate.left_out(),
         });
         pending.collect()
     }

@@ -69,8 +69,11 @@ impl Engine {
             diff: Diff::default(),
             reason: ending.reason,
             violations: ending.violations,
-            without: candidate.without.iter().cloned().collect(),
+            without: candidate.left_out().into_iter().collect(),
         };
+        if let Some(saying) = candidate.saying.clone() {
+            self.said.say(saying);
+        }
         let told = Box::new(Told { candidate, answer });
         self.jobs.record(Box::new(ended), told);
     }
@@ -150,6 +153,9 @@ impl Engine {
                     tracing::error!(error = chain(error), "a refusal could not be written to the audit");
                 }
                 if let Some(mut told) = told {
+                    if let Some(saying) = told.candidate.saying.as_ref().filter(|_| written.is_err()) {
+                        self.said.take_back(saying);
+                    }
                     told.candidate.answer(&told.answer);
                 }
             }

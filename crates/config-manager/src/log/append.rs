@@ -120,6 +120,7 @@ impl Log {
     }
 
     fn try_audit(&self, ended: Option<Ended>, cursor: Option<&(Owner, Cursor)>) -> Result<(), LogError> {
+        fail::fail_point!("audit-before", |_| Err(LogError::Failpoint { point: "audit-before" }));
         let transaction = self.begin_write()?;
         if let Some(ended) = ended {
             audit::append(&transaction, ended)?;

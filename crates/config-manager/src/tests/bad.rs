@@ -1,5 +1,7 @@
 //! Configurations that must not serve.
 
+use rollout::Refusal;
+use tokio_stream::StreamExt;
 use wire::pb::config::v1::{self as pb, outcome::Result as Ended};
 
 use super::world::{World, applied, servers};
@@ -30,6 +32,25 @@ async fn a_hundred_bad_candidates_change_nothing() {
     let router = world.router("r1").await;
     world.write(&servers(3, ""));
     router.has(2).await;
+}
+
+#[tokio::test]
+async fn a_retry_that_ends_as_before_in_other_words_is_no_news_for_the_record() {
+    let world = World::with(&servers(1, "")).await;
+    let router = world.router("r1").await;
+    router.refuse(Some(Refusal::Critical { backend: "s1".into(), reason: "no database".into() }));
+    let mut events = world.watch();
+    world.write(&servers(2, ""));
+    for _ in 0..2 {
+        while events.next().await.unwrap().unwrap().kind != "refused" {}
+    }
+    // What is wrong now is shown, …
+    let reason = |status: &crate::Status| status.source.refusals[0].reason.clone();
+    world.until("shown", |status| reason(status).ends_with("(reference 1.3)")).await;
+    // … and records are written one after the other: this one is the last.
+    assert_eq!(world.reload(pb::ReloadRequest::default()).await.result(), Ended::Refused);
+    let refused = world.history(true).await.iter().filter(|record| record.result == "refused").count();
+    assert_eq!(refused, 2, "the first, and the one that somebody asked for");
 }
 
 #[tokio::test]

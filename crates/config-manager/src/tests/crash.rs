@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rollout::Refusal;
 use wire::pb::config::v1::{self as pb, outcome::Result as Ended};
 
 use super::world::{World, servers};
@@ -44,4 +45,16 @@ async fn the_append_decides_what_is_live_after_a_crash() {
     fail::cfg("append-after", "1*return").unwrap();
     let outcome = world.reload(pb::ReloadRequest::default()).await;
     assert_eq!((outcome.result(), outcome.revision, router.live()), (Ended::Applied, 4, 4), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_refusal_that_could_not_be_recorded_is_recorded_by_its_retry() {
+    let world = World::with(&servers(1, "")).await;
+    let router = world.router("r1").await;
+    router.refuse(Some(Refusal::Critical { backend: "s1".into(), reason: "no database".into() }));
+    fail::cfg("audit-before", "1*return").unwrap();
+    world.write(&servers(2, ""));
+    let recorded = async { while !world.history(true).await.iter().any(|record| record.result == "refused") {} };
+    tokio::time::timeout(Duration::from_secs(30), recorded).await.unwrap();
+    assert!(router.seen().iter().filter(|name| *name == "prepare").count() > 1, "{:?}", router.seen());
 }

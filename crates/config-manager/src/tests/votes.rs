@@ -62,6 +62,70 @@ async fn a_router_left_out_by_name_does_not_vote_and_the_record_says_so() {
     assert_eq!(world.history(false).await[0].without, ["r2"]);
 }
 
+/// The file is read at request only.
+const AT_REQUEST: &str = "hot_reload: { enabled: false }\n";
+
+fn without(routers: &[&str]) -> pb::ReloadRequest {
+    pb::ReloadRequest { without: routers.iter().map(ToString::to_string).collect(), ..pb::ReloadRequest::default() }
+}
+
+#[tokio::test]
+async fn a_reload_lets_a_router_vote_that_an_earlier_one_left_out_when_no_other_is_left() {
+    for force in [false, true] {
+        let world = World::with(&servers(1, AT_REQUEST)).await;
+        let (one, two) = (world.router("r1").await, world.router("r2").await);
+        two.refuse(Some(Refusal::Silent));
+        world.write(&servers(2, AT_REQUEST));
+        let stuck = async {
+            two.is_asked().await;
+            two.leave();
+            let left_out = |pending: &crate::Pending| pending.stage.as_str() == "without_voter";
+            let status = world.until("stuck", |status| status.pending.iter().any(left_out)).await;
+            assert_eq!(status.pending[0].left_out.iter().map(ToString::to_string).collect::<Vec<_>>(), ["r1"]);
+            world.reload(pb::ReloadRequest { force, ..without(&[]) }).await
+        };
+        let (first, second) = tokio::join!(world.reload(without(&["r1"])), stuck);
+        assert_eq!((applied(&first), applied(&second), one.live()), (2, 2, 2));
+        assert_eq!(world.history(false).await[0].without, [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn callers_who_leave_out_different_routers_leave_somebody_to_vote_together() {
+    let world = World::with(&servers(1, AT_REQUEST)).await;
+    let (one, two) = (world.router("r1").await, world.router("r2").await);
+    two.refuse(Some(Refusal::Silent));
+    world.write(&servers(2, AT_REQUEST));
+    let brief = prost_types::Duration { seconds: 0, nanos: 100_000_000 };
+    let second = async {
+        two.is_asked().await;
+        let second = world.reload(pb::ReloadRequest { timeout: Some(brief), ..without(&["r2"]) }).await;
+        assert_eq!(second.result(), Ended::Pending);
+        // The first one has no other voter, and it is the second one who lets r1 vote.
+        two.leave();
+    };
+    let (first, ()) = tokio::join!(world.reload(without(&["r1"])), second);
+    assert_eq!((applied(&first), one.live(), world.history(false).await[0].without.len()), (2, 2, 0));
+}
+
+#[tokio::test]
+async fn a_pending_change_says_which_routers_are_left_out_and_what_to_do() {
+    let world = World::with(&servers(1, AT_REQUEST)).await;
+    let (_one, two) = (world.router("r1").await, world.router("r2").await);
+    two.refuse(Some(Refusal::Silent));
+    world.write(&servers(2, AT_REQUEST));
+    let brief = prost_types::Duration { seconds: 1, nanos: 0 };
+    let leaves = async {
+        two.is_asked().await;
+        two.leave();
+    };
+    let request = pb::ReloadRequest { timeout: Some(brief), ..without(&["r1"]) };
+    let (outcome, ()) = tokio::join!(world.reload(request), leaves);
+    assert_eq!(outcome.result(), Ended::Pending);
+    let told = "without_voter; left out: r1; to let them vote, `reload` without leaving them out";
+    assert!(outcome.warnings.last().is_some_and(|last| last.ends_with(told)), "{:?}", outcome.warnings);
+}
+
 #[tokio::test]
 async fn whoever_leaves_out_every_router_or_a_stranger_is_told_so_and_nothing_waits_for_it() {
     let world = World::with(&servers(1, "")).await;

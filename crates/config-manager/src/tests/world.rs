@@ -246,6 +246,16 @@ impl Router {
         *self.refuses.lock().unwrap() = refusal;
     }
 
+    /// Until it is asked to prepare something.
+    pub(super) async fn is_asked(&self) {
+        let asked = async {
+            while !self.seen().iter().any(|name| name.starts_with("prepare")) {
+                tokio::task::yield_now().await;
+            }
+        };
+        assert!(tokio::time::timeout(PATIENCE, asked).await.is_ok(), "{:?}", self.seen());
+    }
+
     /// Names of the directives so far.
     pub(super) fn seen(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
@@ -317,7 +327,17 @@ impl Player {
         match directive {
             Directive::Prepare { attempt, content, .. } => {
                 self.held.insert(attempt, content);
-                let verdict = refuses.map_or(Ok(()), Err);
+                let verdict = match refuses {
+                    // It says nothing at all.
+                    Some(Refusal::Silent) => return,
+                    // Each time in other words, as servers have them.
+                    Some(Refusal::Critical { backend, reason }) => {
+                        let reason = format!("{reason} (reference {attempt})");
+                        Err(Refusal::Critical { backend, reason })
+                    }
+                    Some(refusal) => Err(refusal),
+                    None => Ok(()),
+                };
                 self.report(Report::Vote { attempt, verdict, outcomes: Vec::new() }).await;
             }
             Directive::Abort { attempt } => drop(self.held.remove(&attempt)),

@@ -119,7 +119,7 @@ pub(super) fn show(outcome: Option<Outcome>, behind: &Behind) -> Output {
         Ended::Pending => {
             complaints.line(format_args!("not decided yet; {stays}"));
             complaints
-                .line("  next: see `only1mcp status`; it goes on by itself, at the latest when a router can vote");
+                .line("  next: see `only1mcp status`; it goes on by itself, at the latest when a router can vote that is not left out");
         }
         Ended::Unspecified => complaints.line("the service answered with an outcome this program does not know"),
     }

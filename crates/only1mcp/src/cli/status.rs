@@ -153,8 +153,12 @@ impl View {
                 text.line(format_args!("note: {note}"));
             }
         }
-        for Pending { source, actor, stage, .. } in &self.status.pending {
-            text.line(format_args!("pending: {source} by {actor}, {}", stage.replace('_', " ")));
+        for Pending { source, actor, stage, left_out, .. } in &self.status.pending {
+            let left_out = match left_out.join(", ") {
+                none if none.is_empty() => none,
+                routers => format!(" (left out: {routers})"),
+            };
+            text.line(format_args!("pending: {source} by {actor}, {}{left_out}", stage.replace('_', " ")));
         }
         if !attempt.is_empty() {
             text.line(format_args!("attempt {attempt} is under way"));

@@ -58,6 +58,13 @@ impl<P> Attempt<P> {
         }
     }
 
+    pub(super) fn preparing_mut(&mut self) -> Option<&mut Waiting<P>> {
+        match &mut self.stage {
+            Stage::Preparing { waiting, .. } => Some(waiting),
+            Stage::Appending { .. } | Stage::Swapping { .. } => None,
+        }
+    }
+
     pub(super) fn is_swapping(&self) -> bool {
         matches!(self.stage, Stage::Swapping { .. })
     }
@@ -84,18 +91,25 @@ impl<P> Attempt<P> {
 impl<P> Rollout<P> {
     /// Who has to agree to it; `None` when nobody has to.
     ///
-    /// Those that have the head. If nobody has it because it was refused everywhere (it came without votes), those
-    /// that refused it: else only a rollback could ever lead away from it.
+    /// Those that one caller leaves out are not asked as long as another router can vote; else those that another caller
+    /// does not leave out are.
     pub(super) fn voters(&self, proposal: &Proposal<P>) -> Option<BTreeSet<NodeId>> {
         let head = self.head.as_ref()?;
         let strict = proposal.kind == Kind::Change && proposal.content.snapshot.policy.validation.two_phase_commit;
         strict.then(|| {
-            let asked = self.routers.iter().filter(|(node, _)| !proposal.without.contains(*node));
-            let (live, others): (Vec<_>, Vec<_>) = asked.partition(|(_, router)| router.has(head));
-            let refused = others.into_iter().filter(|(_, router)| router.has_refused());
-            let voters = if live.is_empty() { refused.collect() } else { live };
-            voters.into_iter().map(|(node, _)| node.clone()).collect()
+            let voters = self.voters_without(head, proposal.without.named());
+            if voters.is_empty() { self.voters_without(head, proposal.without.barred()) } else { voters }
         })
+    }
+
+    /// Those that have the head. If nobody has it because it was refused everywhere (it came without votes), those
+    /// that refused it: else only a rollback could ever lead away from it.
+    fn voters_without(&self, head: &Head, without: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+        let asked = self.routers.iter().filter(|(node, _)| !without.contains(*node));
+        let (live, others): (Vec<_>, Vec<_>) = asked.partition(|(_, router)| router.has(head));
+        let refused = others.into_iter().filter(|(_, router)| router.has_refused());
+        let voters = if live.is_empty() { refused.collect() } else { live };
+        voters.into_iter().map(|(node, _)| node.clone()).collect()
     }
 
     fn next_attempt(&mut self) -> AttemptId {
@@ -219,6 +233,7 @@ impl<P> Rollout<P> {
                 let votes: BTreeMap<_, _> = votes.collect();
                 let Proposal { id, source, kind, base: _, content, layers, payload, cursors, without } =
                     waiting.proposal;
+                let without = without.left_out(&votes.keys().cloned().collect());
                 let record = self.record(attempt.id, (content, layers), source, kind, diff, votes);
                 self.append(
                     now,

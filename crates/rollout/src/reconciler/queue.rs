@@ -1,6 +1,8 @@
 //! Who waits for a turn, and who gives way to whom.
 
-use model::{Change, Diff, Revision, Snapshot, Time};
+use std::collections::BTreeSet;
+
+use model::{Change, Diff, NodeId, Revision, Snapshot, Time};
 
 use crate::{Kind, Outcome, Proposal, ProposalId, Reason};
 
@@ -84,6 +86,15 @@ impl<P> Rollout<P> {
         let running = self.attempt.as_ref().and_then(|attempt| attempt.preparing());
         if running.is_some_and(|running| running.proposal.id == proposal) {
             self.abandon(Reason::Cancelled { waiting: false });
+        }
+    }
+
+    /// A router that the other caller does not leave out may vote on it, if no other one can.
+    pub(super) fn join(&mut self, proposal: ProposalId, without: &BTreeSet<NodeId>) {
+        let running = self.attempt.as_mut().and_then(|attempt| attempt.preparing_mut());
+        let undecided = self.waiting.iter_mut().chain(running);
+        for waiting in undecided.filter(|waiting| waiting.proposal.id == proposal) {
+            waiting.proposal.without.hear(without);
         }
     }
 

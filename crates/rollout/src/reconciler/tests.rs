@@ -5,9 +5,11 @@ use std::time::Duration;
 use model::{CandidateOutcome, LogId};
 
 use crate::script::{check, content, duration};
-use crate::{Refusal, Source};
+use crate::{Exclusions, Refusal, Source};
 
 use super::*;
+
+mod voterless;
 
 struct Bench {
     now: Time,
@@ -18,6 +20,11 @@ struct Bench {
 
 fn node(name: &str) -> NodeId {
     NodeId::new(name).unwrap()
+}
+
+/// Separated by commas.
+fn nodes(names: &str) -> BTreeSet<NodeId> {
+    names.split(',').filter(|name| !name.is_empty()).map(node).collect()
 }
 
 fn attempt(text: &str) -> AttemptId {
@@ -63,6 +70,10 @@ impl Bench {
             "propose" => {
                 let proposal = self.proposal(&words);
                 self.core.handle(self.now, Event::Proposed(proposal));
+            }
+            "join" => {
+                let without = nodes(words[2].strip_prefix("without=").unwrap());
+                self.core.handle(self.now, Event::Joined { proposal: ProposalId(words[1].parse().unwrap()), without });
             }
             "cancel" => {
                 self.core.handle(self.now, Event::Cancelled { proposal: ProposalId(words[1].parse().unwrap()) });
@@ -131,7 +142,7 @@ impl Bench {
             layers: layers(option("layers=").unwrap_or_default()),
             payload: (),
             cursors: BTreeMap::new(),
-            without: option("without=").map(node).into_iter().collect(),
+            without: Exclusions::of(option("without=").map(nodes).unwrap_or_default()),
         }
     }
 
@@ -172,11 +183,12 @@ impl Bench {
                 Directive::Offer { revision, content } => format!("{node}: offer {revision} {}", name(&content.digest)),
             },
             Effect::Append(record) => format!(
-                "append #{} {} after {}: {}",
+                "append #{} {} after {}: {}{}",
                 record.attempt.sequence,
                 record.revision,
                 record.parent,
-                name(&record.content.digest)
+                name(&record.content.digest),
+                record.without.iter().map(|node| format!(" without {node}")).collect::<String>()
             ),
             Effect::RaiseEpoch { above } => format!("raise above {above}"),
             Effect::Resolve { proposal, outcome } => format!(
@@ -335,32 +347,6 @@ fn equal_contents_of_unequal_layers_are_two_revisions() {
          > 4 is 2 already
          propose 5 rollback a to=1
          > append #2 3 after 2: a",
-    );
-}
-
-#[test]
-fn without_voters_a_change_waits_and_can_be_withdrawn() {
-    says(
-        "head 1 a
-         propose 1 file ab base=1
-         > 1 waits for a voter
-         propose 2 api:x ac base=1
-         > 2 waits for a voter
-         cancel 2
-         > 2 refused (heals: false): withdrawn while no router was there to vote
-         # a router that has something older is brought up to the head first
-         hello r1 0
-         > r1: offer 1 a
-         ack r1 1 a
-         > r1: prepare #1 ab
-         detach r1
-         > #1 dropped
-         hello r2 1 a
-         > r2: prepare #2 ab
-         propose 3 file b base=1 without=r2
-         > r2: abort #2
-         > 1 refused (heals: false): a newer proposal of the same source took its place
-         > 3 waits for a voter",
     );
 }
 
