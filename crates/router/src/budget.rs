@@ -153,6 +153,19 @@ impl Budget {
         self.uploads(|uploads| uploads.keep(number.get(), owner, room))
     }
 
+    /// As [`Budget::keep`], of `bytes` that were not charged when they came, because they are few: they are to be kept for
+    /// long. They are held until what this returns is dropped.
+    pub(crate) fn hold(&self, bytes: usize, owner: Owner, limit: u64, now: Time) -> Result<Upload, Taken> {
+        let mut upload = self.upload(now);
+        upload.grow(bytes, limit, now).map_err(|_| Taken::All)?;
+        let (number, room) = (upload.number, self.room_of_requests(limit));
+        self.uploads(|uploads| {
+            uploads.is_whole(number).map_err(|_| Taken::All)?;
+            uploads.keep(number, owner, room)
+        })?;
+        Ok(upload)
+    }
+
     fn room_of_requests(&self, limit: u64) -> usize {
         (size(limit) / 2).min(size(limit).saturating_sub(self.answers()))
     }

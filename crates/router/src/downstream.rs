@@ -19,6 +19,7 @@ mod meter;
 mod outbox;
 mod post;
 mod service;
+mod share;
 mod streamed;
 mod tools_call;
 mod traced;

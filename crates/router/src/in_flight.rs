@@ -25,7 +25,7 @@ use life::Sign;
 pub(crate) enum Cause {
     /// The client sent `notifications/cancelled`.
     Cancelled,
-    /// Its client was gone, and its place at the server was needed.
+    /// Its client was gone, and no server had it yet, or its place at the server was needed.
     Abandoned,
     /// A drain reached its deadline.
     Evicted,
@@ -73,8 +73,7 @@ struct Entry {
     session: SessionId,
     /// The raw id as the client wrote it: a slice of its message.
     request: Bytes,
-    /// Serial of the endpoint it is at; none while it is being routed.
-    endpoint: Option<u64>,
+    place: Place,
     started: Time,
     /// When its server last gave a sign of life.
     seen: Time,
@@ -86,6 +85,17 @@ struct Entry {
     presence: Presence,
     ended: Option<Cause>,
     waker: Option<Waker>,
+}
+
+/// How far an exchange has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It is being routed, and waits for nothing.
+    Door,
+    /// It waits to be routed. Nothing of it was sent to any server.
+    Queue,
+    /// Serial of the endpoint.
+    Endpoint(u64),
 }
 
 /// What is worth showing to somebody who waits for it.
@@ -133,7 +143,7 @@ impl InFlight {
         let entry = Entry {
             session,
             request,
-            endpoint: None,
+            place: Place::Door,
             started: now,
             seen: now,
             alive: false,
@@ -164,13 +174,16 @@ impl InFlight {
 
     /// Ends everything that is at an endpoint.
     pub(crate) fn evict(&self, endpoint: u64) {
-        self.end_where(|entry| (entry.endpoint == Some(endpoint)).then_some(Cause::Evicted));
+        self.end_where(|entry| (entry.endpoint() == Some(endpoint)).then_some(Cause::Evicted));
     }
 
     /// So much of the client that waits for it is left.
     pub(crate) fn is_wanted_by(&self, Slot(slot): Slot, presence: Presence) {
         if let Some(Some(entry)) = self.0.borrow_mut().entries.get_mut(slot) {
             entry.presence = presence;
+            if presence == Presence::Gone {
+                entry.leave_with_client();
+            }
         }
     }
 
@@ -179,7 +192,7 @@ impl InFlight {
         let slots = self.0.borrow();
         let mut least: Vec<Abandoned> = Vec::new();
         for entry in slots.entries.iter().flatten().filter(|entry| entry.is_abandoned()) {
-            let Some(endpoint) = entry.endpoint else { continue };
+            let Some(endpoint) = entry.endpoint() else { continue };
             match least.iter_mut().find(|one| one.endpoint == endpoint) {
                 Some(one) => one.presence = one.presence.min(entry.presence),
                 None => least.push(Abandoned { endpoint, presence: entry.presence }),
@@ -192,7 +205,7 @@ impl InFlight {
     /// was one.
     pub(crate) fn give_up(&self, endpoint: u64, at_most: Presence) -> bool {
         let mut slots = self.0.borrow_mut();
-        let there = slots.entries.iter_mut().flatten().filter(|entry| entry.endpoint == Some(endpoint));
+        let there = slots.entries.iter_mut().flatten().filter(|entry| entry.endpoint() == Some(endpoint));
         let abandoned = there.filter(|entry| entry.is_abandoned() && entry.presence <= at_most);
         let oldest = abandoned.min_by_key(|entry| (entry.presence, entry.started));
         oldest.map(|entry| entry.end(Cause::Abandoned)).is_some()
@@ -228,7 +241,7 @@ impl InFlight {
         let slots = self.0.borrow();
         let mut longest: Vec<Longest> = Vec::new();
         for entry in slots.entries.iter().flatten().filter(|entry| now.since(entry.started) >= A_WHILE) {
-            let Some(endpoint) = entry.endpoint else { continue };
+            let Some(endpoint) = entry.endpoint() else { continue };
             match longest.iter_mut().find(|one| one.endpoint == endpoint) {
                 Some(one) if one.started <= entry.started => {}
                 Some(one) => *one = Longest { endpoint, request: entry.request.clone(), started: entry.started },
@@ -249,6 +262,21 @@ impl InFlight {
 }
 
 impl Entry {
+    fn endpoint(&self) -> Option<u64> {
+        match self.place {
+            Place::Endpoint(endpoint) => Some(endpoint),
+            Place::Door | Place::Queue => None,
+        }
+    }
+
+    /// What waits in the queue holds memory, and no place that anything else bounds once its client has given up its own.
+    /// So it ends with its client: nothing was executed, so nothing is lost.
+    fn leave_with_client(&mut self) {
+        if self.place == Place::Queue && self.presence == Presence::Gone && self.ended.is_none() {
+            self.end(Cause::Abandoned);
+        }
+    }
+
     fn is_abandoned(&self) -> bool {
         self.presence != Presence::Here && self.ended.is_none()
     }
@@ -268,12 +296,15 @@ impl Ticket {
 
     /// The exchange is at that endpoint now, under the limits of the revision that let it in.
     pub(crate) fn admitted(&self, endpoint: u64, limits: TimeLimits) {
-        self.with(|entry| (entry.endpoint, entry.limits) = (Some(endpoint), limits));
+        self.with(|entry| (entry.place, entry.limits) = (Place::Endpoint(endpoint), limits));
     }
 
-    /// Nothing of it reached its endpoint: it is being routed again.
-    pub(crate) fn turned_back(&self) {
-        self.with(|entry| entry.endpoint = None);
+    /// It cannot be routed yet, or nothing of it reached the endpoint where it was, and it is routed again.
+    pub(crate) fn waits(&self) {
+        self.with(|entry| {
+            entry.place = Place::Queue;
+            entry.leave_with_client();
+        });
     }
 
     /// A sign of life.

@@ -31,7 +31,7 @@ pub const METRICS: &[Metric] = &[
     Metric::counter(
         "only1mcp_calls_unrouted_total",
         &[Label("reason", &["unknown_tool", "starting", "cordoned", "no_room", "ended"])],
-        "Calls that reached no server, by reason; ended is by its client, a limit or a stop, no_room by other large calls.",
+        "Calls that reached no server, by reason; ended is by its client, a limit or a stop, no_room by others that hold the room for requests.",
     ),
     Metric::gauge("only1mcp_server_endpoints", &[SERVER], "Live endpoints of a server."),
     Metric::gauge("only1mcp_server_up", &[SERVER], "Of these, those that are up and not unhealthy."),
@@ -118,7 +118,11 @@ pub const METRICS: &[Metric] = &[
         &[],
         "Ends of sessions (DELETE) that were answered 503, since too many are remembered (limits.sessions); they live on.",
     ),
-    Metric::gauge("only1mcp_router_exchanges", &[], "Calls in flight."),
+    Metric::gauge(
+        "only1mcp_router_exchanges",
+        &[],
+        "Calls in flight, and requests for a list of tools that wait for the first server.",
+    ),
     Metric::counter("only1mcp_router_connects_total", &[OK_OR_FAILED], "Connections to HTTP servers."),
     Metric::counter(
         "only1mcp_router_renewals_total",

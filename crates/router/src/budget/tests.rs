@@ -210,3 +210,25 @@ fn one_that_is_slow_while_others_wait_falls_behind() {
     assert!(often.is_too_far(0, second, true), "the next one that waits does not wait as long again");
     assert!(!often.is_too_far(3 * rate, second, false) && !often.is_too_far(0, second, true), "it has caught up");
 }
+
+#[test]
+fn what_waits_is_held_within_the_share_of_its_client_however_small_it_is() {
+    let budget = Budget::default();
+    let hold = |client: u8, bytes: usize| {
+        let owner = Owner { session: SessionId::from_bytes([client; 12]), server: None };
+        budget.hold(bytes, owner, LIMIT, at(0))
+    };
+    let mine: Vec<_> = std::iter::repeat_with(|| hold(1, 10)).map_while(Result::ok).collect();
+    assert!((10..=17).contains(&mine.len()), "a third of 500 bytes, not {}", mine.len());
+    assert_eq!(
+        (hold(1, 10).err(), budget.bytes()),
+        (Some(Taken::Session), 10 * mine.len()),
+        "refused ones hold nothing"
+    );
+    let other = hold(2, 50).expect("another client has its own share");
+    let mut body = budget.upload(at(0));
+    body.grow(500 - budget.bytes(), LIMIT, at(0)).expect("a body that comes has what is left");
+    assert_eq!(hold(3, 10).err(), Some(Taken::All));
+    drop((mine, other, body));
+    assert_eq!(budget.bytes(), 0);
+}

@@ -31,6 +31,8 @@ pub(crate) enum Taken {
     Server,
     /// The client's.
     Session,
+    /// That of all requests.
+    All,
 }
 
 /// Whose call a body is for.

@@ -18,8 +18,10 @@ use super::service::serve;
 
 /// How long a connection that has not asked for anything yet is waited for once the core drains.
 const FIRST_WORDS: Duration = Duration::from_millis(500);
-/// What one connection buffers of a request's head, and of an answer.
-const BUFFER: usize = 128 << 10;
+/// What one connection buffers of a request, and of an answer. It keeps that much while it is idle, too, and nothing else
+/// bounds what all of them hold. The head of a request may be no larger: most are below 1 KiB, but some tokens of identity
+/// providers take 16 KiB.
+const BUFFER: usize = 32 << 10;
 
 /// Serves it until its end.
 pub(super) async fn connection(core: Rc<Core>, io: Io) {

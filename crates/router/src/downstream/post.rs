@@ -1,7 +1,7 @@
 //! One POST: read, scanned once, and answered by whoever its method is about.
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -19,9 +19,11 @@ use super::clients::Client;
 use super::core::Core;
 use super::service::{self, Session};
 use super::tools_call::Caller;
-use super::{answer, initialize, tools_call, traced, unread};
+use super::{answer, initialize, share, tools_call, traced, unread};
 use crate::beside::{self, LONG, Turn};
 use crate::budget::{Refused, SMALL, Upload, Whole};
+use crate::call::piece;
+use crate::in_flight::{Cause, life};
 
 /// How long a client may take from the head of a request to the end of its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -76,9 +78,12 @@ pub(super) async fn post(core: Rc<Core>, request: Request<Incoming>, client: &Cl
             }
             message::method::TOOLS_LIST => {
                 let list = message::method::TOOLS_LIST;
-                let span = traced::local(&core, call, *id, list, &head.headers, Some(&session));
+                let mut span = traced::local(&core, call, *id, list, &head.headers, Some(&session));
                 if core.shared.live.load().catalog.is_unknown() || revision == Revision::NONE {
-                    Box::pin(first_list(&core)).await;
+                    let caller = Caller { session: &session, client };
+                    if let Some(no) = Box::pin(first_list(&core, caller, *id, &body, &mut span)).await {
+                        return no;
+                    }
                 }
                 list_tools(&core, &session, *id, call, span)
             }
@@ -98,10 +103,42 @@ pub(super) async fn post(core: Rc<Core>, request: Request<Incoming>, client: &Cl
 }
 
 /// Nobody has said yet what there is: one that starts in no time is waited for, as calls wait for it.
-async fn first_list(core: &Core) {
-    tokio::select! {
-        () = core.shared.live.listed() => {}
-        () = core.draining.cancelled() => {}
+/// Those that wait are in flight, so that they end with their clients. The answer to one that is not to wait.
+async fn first_list(
+    core: &Core,
+    caller: Caller<'_>,
+    id: Id<'_>,
+    body: &Whole,
+    span: &mut Option<Span>,
+) -> Option<Response<Body>> {
+    let Caller { session, client } = caller;
+    let (ticket, revision) = {
+        let generation = core.shared.live.load();
+        let (request, limits) = (piece(&body.bytes, id.span().range()), &generation.policy.limits);
+        (core.in_flight.enter(session.sealed.id, request, limits, core.now()), generation.revision)
+    };
+    client.waits_for(ticket.slot(), &core.in_flight);
+    ticket.waits();
+    let _share = match share::wait(core, session, body, None) {
+        Ok(share) => share,
+        Err(text) => {
+            if let Some(span) = span {
+                traced::refuse(span, ErrorCode::UNAVAILABLE, &text);
+            }
+            return Some(answer::again(revision, Some(id.text()), ErrorCode::UNAVAILABLE, &text));
+        }
+    };
+    let listed = async {
+        tokio::select! {
+            () = core.shared.live.listed() => {}
+            () = core.draining.cancelled() => {}
+        }
+    };
+    // No server owes it a sign of life.
+    match ticket.run(pin!(life::deaf(listed))).await {
+        Err(Cause::Cancelled | Cause::Abandoned) => Some(answer::silence(revision)),
+        // What can be said now is all there is to say.
+        Ok(()) | Err(_) => None,
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Response, StatusCode};
 use mcp::{Envelope, ErrorCode, Id, message};
-use model::{BackendId, Revision};
+use model::Revision;
 
 use super::answer;
 use super::body::Body;
@@ -16,9 +16,10 @@ use super::clients::Client;
 use super::core::Core;
 use super::exchange::{Exchange, explain, result};
 use super::service::Session;
+use super::share;
 use super::streamed::{self, Open};
 use super::traced::{Incoming, Traced};
-use crate::budget::{Owner, Taken, Whole};
+use crate::budget::Whole;
 use crate::call::{self, Answer, Call, CallError, forward, piece};
 use crate::endpoint::{Endpoint, Lease};
 use crate::generation::{Admitted, Unroutable};
@@ -26,6 +27,8 @@ use crate::in_flight::{Cause, Presence, Ticket};
 
 /// The answer to what was not sent to a server before the gateway stopped.
 const STOPPING: &str = "the gateway stops; the call was not executed: send it again";
+/// What is recorded of one that nobody waits for any more.
+const LEFT: &str = "its client was gone before a server could take it; it was not executed";
 /// How often a call is routed anew because nothing of it reached the endpoint it was routed to.
 const ROUTES: u32 = 3;
 /// How often, and how many times, it is looked whether one that makes way has left.
@@ -68,7 +71,7 @@ pub(super) async fn call(
     let mut traced = Traced::begin(&core, &incoming, session, id, name.value(), started);
     let mut routes = 0;
     loop {
-        let admitted = match ticket.run(pin!(admit(&core, session, name.value(), body, connect))).await {
+        let admitted = match ticket.run(pin!(admit(&core, &ticket, session, name.value(), body, connect))).await {
             Ok(Ok(admitted)) => admitted,
             Ok(Err(refused)) => return unroutable(id, name.value(), &refused, traced),
             Err(cause) => return unrouted(&core, id, cause, traced),
@@ -118,54 +121,49 @@ pub(super) async fn call(
 
 async fn admit(
     core: &Core,
+    ticket: &Ticket,
     session: &Session,
     name: &str,
     body: &Whole,
     within: Duration,
 ) -> Result<Admitted, Unroutable> {
-    let homes = &session.known.homes;
-    let done = match core.shared.live.admit(name, core.random(), homes) {
+    let done = match core.shared.live.admit(name, core.random(), &session.known.homes) {
         // Rare, and large.
-        Err(refused) if refused.may_pass() => {
-            keep(core, session, body, refused.backend(), refused.revision())?;
-            Box::pin(core.shared.live.admit_within(name, core.random(), homes, within)).await
-        }
+        Err(refused) if refused.may_pass() => Box::pin(wait(core, ticket, session, name, body, &refused, within)).await,
         done => done,
     };
     if body.is_charged()
         && let Ok(admitted) = &done
     {
-        keep(core, session, body, Some(&admitted.backend), admitted.lease.revision)?;
+        let kept = share::keep(core, session, body, Some(&admitted.backend));
+        kept.map_err(|text| no_room(admitted.lease.revision, text))?;
     }
     done
 }
 
-/// A large body is kept for as long as its call waits or runs, at the cost of other large ones.
-fn keep(
+/// For a server that is on its way, for as long as the call's client is there.
+async fn wait(
     core: &Core,
+    ticket: &Ticket,
     session: &Session,
+    name: &str,
     body: &Whole,
-    server: Option<&BackendId>,
-    revision: Revision,
-) -> Result<(), Unroutable> {
-    let (limit, owner) = (core.buffered_bytes(), Owner { session: session.sealed.id, server: server.cloned() });
-    core.shared.budget.keep(body, owner, limit).map_err(|taken| {
-        let whose = match (taken, server) {
-            (Taken::Session, _) => "of this client".to_owned(),
-            (Taken::Server, Some(server)) => format!("to server `{server}`"),
-            (Taken::Server, None) => "to servers that are starting".to_owned(),
-        };
-        let text = format!(
-            "the calls {whose} that have not ended hold as much as they may of the room for large requests, which is \
-             half of {limit} bytes (limits.buffered_bytes); nothing was executed: try again"
-        );
-        Unroutable::NoRoom { revision, text: text.into() }
-    })
+    refused: &Unroutable,
+    within: Duration,
+) -> Result<Admitted, Unroutable> {
+    ticket.waits();
+    let share = share::wait(core, session, body, refused.backend());
+    let _share = share.map_err(|text| no_room(refused.revision(), text))?;
+    core.shared.live.admit_within(name, core.random(), &session.known.homes, within).await
+}
+
+fn no_room(revision: Revision, text: String) -> Unroutable {
+    Unroutable::NoRoom { revision, text: text.into() }
 }
 
 /// It leaves the endpoint, without a word on that one's health: it must not hold the place that it waits for.
 fn turned_back(admitted: Admitted, ticket: &Ticket, traced: Option<&mut Traced>, error: &CallError) {
-    ticket.turned_back();
+    ticket.waits();
     if let Some(traced) = traced {
         traced.turned_back(error);
     }
@@ -258,9 +256,8 @@ fn unrouted(core: &Core, id: Id<'_>, cause: Cause, traced: Option<Box<Traced>>) 
     count_unrouted("ended");
     let (code, text) = match cause {
         Cause::Stopped => (ErrorCode::UNAVAILABLE, STOPPING.to_owned()),
-        Cause::Cancelled | Cause::Evicted | Cause::Abandoned | Cause::Idle(_) | Cause::Total(_) => {
-            explain(cause, "the gateway")
-        }
+        Cause::Abandoned => (ErrorCode::CANCELLED, LEFT.to_owned()),
+        Cause::Cancelled | Cause::Evicted | Cause::Idle(_) | Cause::Total(_) => explain(cause, "the gateway"),
     };
     let (revision, result) = (core.shared.live.load().revision, result(cause));
     tracing::debug!(revision = revision.0, result, "call");

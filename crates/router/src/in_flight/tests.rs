@@ -93,7 +93,7 @@ fn limits_are_those_of_the_revision_that_let_it_in() {
     registry.sweep(at(10));
     assert_eq!(ended(&ticket), None, "it came under a limit of 2 s");
     // Routed again, and let in by a revision with other limits; the whole still counts from its beginning.
-    ticket.turned_back();
+    ticket.waits();
     ticket.admitted(5, limits(20, 11));
     registry.sweep(at(11));
     assert_eq!(ended(&ticket), Some(Cause::Total(Duration::from_secs(11))));
@@ -164,4 +164,25 @@ fn calls_whose_clients_are_gone_make_way_those_that_may_still_be_read_last() {
     drop(elsewhere);
     registry.is_wanted_by(slot, Presence::Gone);
     assert_eq!(registry.abandoned(), []);
+}
+
+#[test]
+fn what_no_server_has_ends_with_its_client() {
+    let registry = Rc::new(InFlight::default());
+    let [waits, half, late, runs] = ["1", "2", "3", "4"].map(|id| enter(&registry, 1, id));
+    waits.waits();
+    half.waits();
+    runs.admitted(4, (&Limits::default()).into());
+    registry.is_wanted_by(half.slot(), Presence::Ended);
+    for gone in [&waits, &late, &runs] {
+        registry.is_wanted_by(gone.slot(), Presence::Gone);
+    }
+    let all = || [&waits, &half, &late, &runs].map(ended);
+    assert_eq!(all(), [Some(Cause::Abandoned), None, None, None], "one that can be routed at once is sent");
+    late.waits();
+    // It was refused at its endpoint, and has to wait again.
+    runs.waits();
+    assert_eq!(all(), [Some(Cause::Abandoned), None, Some(Cause::Abandoned), Some(Cause::Abandoned)]);
+    registry.is_wanted_by(half.slot(), Presence::Gone);
+    assert_eq!(ended(&half), Some(Cause::Abandoned));
 }

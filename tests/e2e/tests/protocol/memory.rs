@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     Stage,
+    places::{reset, starting, waiting},
     raw::{LIMIT, Raw, Response, call, head},
 };
 
@@ -269,5 +270,68 @@ fn a_body_that_is_not_complete_when_the_gateway_stops_is_told_so() -> Result<(),
     assert!(text(&answer).contains("nothing was executed: send it again"), "{answer:?}");
     stage.gateway.process.signal(Signal::SIGTERM);
     assert_eq!(runs.response()?.code(), Some(1410));
+    Ok(())
+}
+
+#[test]
+fn what_waits_for_a_server_that_starts_is_held_within_the_limit() -> Result<(), Fault> {
+    let limits = json!({ "connect": "30s", "buffered_bytes": "4MiB" });
+    let (stage, _silent) = starting("waiting", limits)?;
+    let (session, other) = (Raw::open(stage.gateway.mcp)?, Raw::open(stage.gateway.mcp)?);
+    let large = json!({ "text": "x".repeat(48 << 10) });
+    let before = resident(&stage)?;
+    let (mut waits, mut refused) = (Vec::new(), 0);
+    for id in 0..300 {
+        let mut raw = session.again()?;
+        raw.say(&waiting(id, &large))?;
+        waits.push(raw);
+    }
+    for raw in &mut waits {
+        raw.stream.set_read_timeout(Some(Duration::from_millis(10)))?;
+        let Ok(answer) = raw.response() else { continue };
+        assert_eq!((answer.status, answer.header("retry-after"), answer.code()), (503, Some("1"), Some(1503)));
+        let text = text(&answer);
+        assert!(text.contains("of this client") && text.contains("limits.buffered_bytes"), "{text}");
+        refused += 1;
+    }
+    assert!((200..300).contains(&refused), "{refused} of 300 were refused");
+    let (held, grown) = (held(&stage), resident(&stage)?.saturating_sub(before));
+    assert!(held > 0 && held <= 2 * MIB as u64 && grown < 24, "{held} bytes, {grown} MiB more");
+    // Others have their share, and what is small waits in any case.
+    for message in [call(1, "s__do", json!({})), waiting(2, &large)] {
+        let mut raw = other.again()?;
+        raw.say(&message)?;
+        raw.stream.set_read_timeout(Some(Duration::from_millis(200)))?;
+        assert!(raw.response().is_err(), "it waits");
+        waits.push(raw);
+    }
+    waits.into_iter().try_for_each(reset)?;
+    wait::until_true("nothing to be held", LIMIT, || self::held(&stage) == 0)
+}
+
+#[test]
+fn the_head_of_a_request_has_an_end() -> Result<(), Fault> {
+    let server = server("application/json", 10, None)?;
+    let stage = stage("heads", json!({}), &server)?;
+    let session = Raw::open(stage.gateway.mcp)?;
+    let ping = json!({ "jsonrpc": "2.0", "id": "still", "method": "ping" }).to_string();
+    let id = session.session.clone().unwrap_or_default();
+    // A token as large as they come passes, and so does a long body.
+    let headers: [(&str, &[u8]); 2] = [("Mcp-Session-Id", id.as_bytes()), ("Authorization", &[b'a'; 30 << 10])];
+    let mut raw = session.again()?;
+    raw.post(ping.as_bytes(), &headers)?;
+    assert_eq!(raw.response()?.status, 200);
+    assert_eq!(raw.ask(&call(1, "s__do", json!({ "text": "x".repeat(MIB) })))?.code(), None);
+    let before = resident(&stage)?;
+    let mut halves = Vec::new();
+    for _ in 0..300 {
+        let mut raw = session.again()?;
+        raw.write(&[b"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nX-A: ".as_slice(), &[b'a'; 120_000]].concat())?;
+        halves.push(raw);
+    }
+    let mut statuses = halves.iter_mut().map(|raw| raw.response().map(|answer| answer.status));
+    assert!(statuses.all(|status| status.is_ok_and(|status| status == 431)));
+    let grown = resident(&stage)?.saturating_sub(before);
+    assert!(grown < 24, "{grown} MiB more");
     Ok(())
 }

@@ -1,7 +1,10 @@
 //! Places that only their holders could give back: those of clients that are gone, and of requests that do not come to
 //! an end.
 
-use std::{net::Shutdown, time::Duration};
+use std::{
+    net::{Shutdown, TcpListener},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use socket2::SockRef;
@@ -45,7 +48,7 @@ fn is_served(session: &Raw) -> bool {
     session.again().and_then(|mut raw| raw.ask(&ping)).is_ok_and(|answer| answer.status == 200)
 }
 
-fn reset(raw: Raw) -> Result<(), Fault> {
+pub(super) fn reset(raw: Raw) -> Result<(), Fault> {
     SockRef::from(&raw.stream).set_linger(Some(Duration::ZERO))?;
     Ok(())
 }
@@ -155,4 +158,48 @@ fn requests_that_do_not_come_to_an_end_lock_out_no_other_client() -> Result<(), 
     wait::until_true("a place", Duration::from_secs(20), || is_served(&session))?;
     assert!(metric(&stage.gateway, "only1mcp_router_connections_closed_total", "displaced") > 0);
     Ok(())
+}
+
+/// A gateway whose only server takes connections and says nothing, so that it is on its way for as long as it may.
+pub(super) fn starting(name: &str, limits: Value) -> Result<(Stage, TcpListener), Fault> {
+    let silent = TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://{}/mcp", silent.local_addr()?);
+    let stage = Stage::new(name, |_| Ok(Document::default().key("limits", limits).with(Server::http("s", &url))))?;
+    Ok((stage, silent))
+}
+
+/// What waits for a server: a call, or the list of tools, with `arguments`.
+pub(super) fn waiting(id: usize, arguments: &Value) -> Value {
+    let list = json!({ "jsonrpc": "2.0", "id": id, "method": "tools/list", "params": arguments });
+    if id.is_multiple_of(2) { call(id, "s__do", arguments.clone()) } else { list }
+}
+
+#[test]
+fn who_waits_for_a_server_that_starts_waits_no_longer_than_its_client_is_there() -> Result<(), Fault> {
+    let (stage, silent) = starting("gone-starting", json!({ "connect": "15s" }))?;
+    let session = Raw::open(stage.gateway.mcp)?;
+    let exchanges = || metric(&stage.gateway, "only1mcp_router_exchanges", "");
+    let (mut gone, mut ended) = (Vec::new(), Vec::new());
+    for id in 0..20 {
+        let mut raw = session.again()?;
+        raw.say(&waiting(id, &json!({})))?;
+        gone.push(raw);
+    }
+    for id in 20..24 {
+        let mut raw = session.again()?;
+        raw.say(&waiting(id, &json!({})))?;
+        raw.stream.shutdown(Shutdown::Write)?;
+        ended.push(raw);
+    }
+    wait::until_true("all to wait", LIMIT, || exchanges() == 24)?;
+    gone.into_iter().try_for_each(reset)?;
+    wait::until_true("those whose clients are gone to be over", LIMIT, || exchanges() == 4)?;
+    // Who has only said all that it has to say is answered.
+    drop(silent);
+    for raw in &mut ended {
+        raw.stream.set_read_timeout(Some(2 * LIMIT))?;
+        let answer = raw.response()?;
+        assert!(matches!(answer.code(), Some(1503 | -32602)), "{answer:?}");
+    }
+    wait::until_true("nothing to wait", LIMIT, || exchanges() == 0)
 }
