@@ -55,7 +55,7 @@ impl Exclusions {
     }
 
     /// Those that are named and do not vote after all: what the record says was left out.
-    pub fn left_out<'a>(&'a self, voters: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+    pub fn left_out(&self, voters: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
         self.named.difference(voters).cloned().collect()
     }
 }

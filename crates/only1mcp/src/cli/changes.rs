@@ -118,8 +118,8 @@ pub(super) fn show(outcome: Option<Outcome>, behind: &Behind) -> Output {
         Ended::Refused => complaints.line(format_args!("refused; {stays}")),
         Ended::Pending => {
             complaints.line(format_args!("not decided yet; {stays}"));
-            complaints
-                .line("  next: see `only1mcp status`; it goes on by itself, at the latest when a router can vote that is not left out");
+            let next = "it goes on by itself, at the latest when a router can vote that is not left out";
+            complaints.line(format_args!("  next: see `only1mcp status`; {next}"));
         }
         Ended::Unspecified => complaints.line("the service answered with an outcome this program does not know"),
     }
