@@ -48,6 +48,8 @@ pub(crate) struct Budget(Arc<Books>);
 #[derive(Debug, Default)]
 struct Books {
     answers: AtomicUsize,
+    /// Of those, what servers have not ended.
+    unfinished: AtomicUsize,
     /// As `uploads` has it, for those who only look.
     requests: AtomicUsize,
     uploads: Mutex<Uploads>,
@@ -61,6 +63,8 @@ struct Books {
 pub(crate) struct Weight {
     budget: Budget,
     bytes: usize,
+    /// No client can take it yet.
+    unfinished: bool,
 }
 
 /// The body of a request. Dropped, it is held no more.
@@ -110,10 +114,12 @@ impl Budget {
         self.0.requests.load(Ordering::Relaxed)
     }
 
-    /// By answers alone, as far as requests leave room for them: a client that takes its answer makes no room for requests.
+    /// By what clients can take alone, as far as the rest leaves room for it: a client that takes its answer makes no room
+    /// for requests, and ends no answer of a server.
     pub(crate) fn pressure(&self, limit: u64) -> Pressure {
-        let (bytes, limit) = (self.answers(), size(limit));
-        if bytes > limit.saturating_sub(self.requests()) / 2 {
+        let (unfinished, limit) = (self.0.unfinished.load(Ordering::Relaxed), size(limit));
+        let bytes = self.answers().saturating_sub(unfinished);
+        if bytes > limit.saturating_sub(self.requests()).saturating_sub(unfinished) / 2 {
             Pressure::High
         } else if bytes > limit / PART {
             Pressure::Some
@@ -124,7 +130,12 @@ impl Budget {
 
     /// Nothing yet.
     pub(crate) fn nothing(&self) -> Weight {
-        Weight { budget: self.clone(), bytes: 0 }
+        Weight { budget: self.clone(), bytes: 0, unfinished: false }
+    }
+
+    /// As [`Self::nothing`], of what a server has not ended.
+    pub(crate) fn nothing_yet(&self) -> Weight {
+        Weight { budget: self.clone(), bytes: 0, unfinished: true }
     }
 
     /// As [`Weight::try_set`], of something new.
@@ -207,6 +218,14 @@ impl Weight {
             self.budget.0.answers.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
             self.budget.0.freed.notify_waiters();
         }
+        self.is_now(bytes);
+    }
+
+    fn is_now(&mut self, bytes: usize) {
+        if self.unfinished {
+            self.budget.0.unfinished.fetch_add(bytes, Ordering::Relaxed);
+            self.budget.0.unfinished.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
         self.bytes = bytes;
     }
 
@@ -224,7 +243,7 @@ impl Weight {
         };
         let set = self.budget.0.answers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
         if set {
-            self.bytes = bytes;
+            self.is_now(bytes);
         }
         set
     }

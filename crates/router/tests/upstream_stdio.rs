@@ -70,6 +70,15 @@ const TESTS: &[(&str, fn())] = &[
     ("what_was_given_up_before_it_was_written_is_never_written", || {
         run(bounds::what_was_given_up_before_it_was_written_is_never_written());
     }),
+    ("of_a_line_that_no_call_waits_for_little_is_kept", || {
+        run(bounds::of_a_line_that_no_call_waits_for_little_is_kept());
+    }),
+    ("a_line_without_an_end_makes_way_for_the_answers_of_others", || {
+        run(bounds::a_line_without_an_end_makes_way_for_the_answers_of_others());
+    }),
+    ("an_answer_that_finds_no_room_in_time_is_lost_alone", || {
+        run(bounds::an_answer_that_finds_no_room_in_time_is_lost_alone());
+    }),
     ("initialize_fails_at_once", || run(unreadable::initialize_fails_at_once())),
     ("stdout_is_not_called_stderr", || run(unreadable::stdout_is_not_called_stderr())),
     ("arguments_stand_in_the_process_list_once", || run(calls::arguments_stand_in_the_process_list_once())),

@@ -45,7 +45,7 @@ impl Unfinished {
 impl Begun {
     /// Nothing yet.
     pub(crate) fn of(server: &Unfinished, budget: &Budget) -> Self {
-        Self { server: server.clone(), weight: budget.nothing(), first: None }
+        Self { server: server.clone(), weight: budget.nothing_yet(), first: None }
     }
 
     /// If its server has no more than its part of `limit` with it, or it is the first or the only one of it; and if all

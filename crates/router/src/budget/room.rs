@@ -2,7 +2,12 @@
 //!
 //! A large answer is read whole, and stays in memory until its client has taken it. Clients that do not read would so
 //! fill the memory with what servers send. So a large answer gets its share of the room before it is read; until then its
-//! server holds it. Servers take turns, each in the order in which its answers came.
+//! server holds it. Servers take turns, each in the order in which its answers came. A server that has a share already
+//! gets more only as long as it leaves as much free as it has, so that one that is slow does not hold up the others.
+//!
+//! How long an answer becomes is often not known before its end: then its share grows. Where there is no room to grow, one
+//! answer at a time goes on **beyond** the room, until its client has it. That one waits for nothing, so no two answers
+//! wait for each other, and all of them hold no more than the room and one answer besides.
 
 #[cfg(test)]
 mod tests;
@@ -14,12 +19,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{Charged, PART};
 
 /// An answer of no more bytes needs no share.
 pub(crate) const LARGE: usize = 1 << 20;
+
+/// By so much a share grows.
+const STEP: u64 = 1 << 20;
 
 /// Of so many servers it is known when they had their turn, though they do not wait.
 const REMEMBERED: usize = 256;
@@ -28,11 +36,26 @@ const REMEMBERED: usize = 256;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Room(Arc<Inner>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     queue: Mutex<Queue>,
     /// How many wait, for those who only want to know that.
     wanted: AtomicUsize,
+    /// Wakes answers that wait to grow.
+    freed: Notify,
+    /// The answer that goes on beyond the room has its only permit.
+    beyond: Arc<Semaphore>,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self {
+            queue: Mutex::default(),
+            wanted: AtomicUsize::default(),
+            freed: Notify::new(),
+            beyond: Arc::new(Semaphore::new(1)),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -44,6 +67,8 @@ struct Queue {
     /// How many came, and how many of them wait.
     came: u64,
     waiting: usize,
+    /// How many have a share and wait to grow.
+    stuck: usize,
 }
 
 /// The answers of one server.
@@ -51,6 +76,8 @@ struct Queue {
 struct Line {
     /// Which turn it had last.
     had: u64,
+    /// Of the room.
+    holds: u64,
     /// In the order in which they came.
     waiting: BTreeMap<u64, Waiting>,
 }
@@ -62,19 +89,13 @@ struct Waiting {
     grant: oneshot::Sender<Share>,
 }
 
-impl Waiting {
-    /// One that is alone always fits.
-    fn fits(&self, taken: u64) -> bool {
-        taken == 0 || taken.saturating_add(self.bytes) <= self.all
-    }
-}
-
 impl Room {
-    /// Returns once there is room for an answer of so many bytes. One that is larger than the room gets all of it.
+    /// Returns once there is room for an answer of so many bytes. One that is larger than half of the room gets so much,
+    /// and has to grow.
     pub(crate) fn share(&self, server: u64, bytes: u64, buffered_bytes: u64) -> Place {
         let all = buffered_bytes / PART as u64;
         let (grant, granted) = oneshot::channel();
-        let number = self.with(|queue| queue.push(server, Waiting { bytes: bytes.min(all), all, grant }));
+        let number = self.with(|queue| queue.push(server, Waiting { bytes: bytes.min(all / 2), all, grant }));
         self.let_in();
         Place { room: self.clone(), server, number, granted }
     }
@@ -83,7 +104,7 @@ impl Room {
     pub(crate) fn taken(&self, bytes: usize) -> Share {
         let bytes = bytes as u64;
         self.with(|queue| queue.taken += bytes);
-        Share { room: self.clone(), bytes }
+        Share { room: self.clone(), server: None, bytes, all: 0, beyond: None }
     }
 
     /// Whether an answer waits for room.
@@ -92,16 +113,16 @@ impl Room {
     }
 
     fn let_in(&self) {
-        while let Some(Waiting { bytes, grant, .. }) = self.with(Queue::next) {
+        while let Some((server, Waiting { bytes, all, grant })) = self.with(Queue::next) {
             // A share that nobody takes any more gives its room back where it is dropped.
-            drop(grant.send(Share { room: self.clone(), bytes }));
+            drop(grant.send(Share { room: self.clone(), server: Some(server), bytes, all, beyond: None }));
         }
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Queue) -> T) -> T {
         let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = act(&mut queue);
-        self.0.wanted.store(queue.waiting, Ordering::Relaxed);
+        self.0.wanted.store(queue.waiting + queue.stuck, Ordering::Relaxed);
         outcome
     }
 }
@@ -119,20 +140,56 @@ impl Queue {
         Some(removed)
     }
 
-    /// Takes the one whose turn it is off the queue, if there is room for it.
-    fn next(&mut self) -> Option<Waiting> {
+    /// Takes the one whose turn it is off the queue, if there is room for it. Only a server that has its part of the room
+    /// is passed by others.
+    fn next(&mut self) -> Option<(u64, Waiting)> {
         if self.servers.len() > REMEMBERED {
-            self.servers.retain(|_, line| !line.waiting.is_empty());
+            self.servers.retain(|_, line| !line.waiting.is_empty() || line.holds > 0);
         }
-        let first = |(server, line): (&u64, &Line)| Some((line.had, *line.waiting.keys().next()?, *server));
+        let first = |(server, line): (&u64, &Line)| {
+            let (number, waiting) = line.waiting.first_key_value()?;
+            line.may_have(waiting.bytes, waiting.all, self.taken).then_some((line.had, *number, *server))
+        };
         let (_, number, server) = self.servers.iter().filter_map(first).min()?;
-        self.servers.get(&server)?.waiting.get(&number).filter(|first| first.fits(self.taken))?;
+        let taken = self.taken;
+        self.servers.get(&server)?.waiting.get(&number).filter(|first| fits(first.bytes, first.all, taken))?;
         let next = self.remove(server, number)?;
         self.turns += 1;
         self.taken += next.bytes;
-        self.servers.entry(server).or_default().had = self.turns;
-        Some(next)
+        let line = self.servers.entry(server).or_default();
+        (line.had, line.holds) = (self.turns, line.holds + next.bytes);
+        Some((server, next))
     }
+
+    /// So much more for an answer of `server` that has a share; whether there is room for it.
+    fn grow(&mut self, server: u64, more: u64, all: u64) -> bool {
+        let Some(line) = self.servers.get_mut(&server) else { return false };
+        let fits = fits(more, all, self.taken) && line.may_have(more, all, self.taken);
+        if fits {
+            (self.taken, line.holds) = (self.taken + more, line.holds + more);
+        }
+        fits
+    }
+
+    fn give_back(&mut self, server: Option<u64>, bytes: u64) {
+        self.taken -= bytes;
+        if let Some(line) = server.and_then(|server| self.servers.get_mut(&server)) {
+            line.holds -= bytes;
+        }
+    }
+}
+
+impl Line {
+    /// Whether it leaves as much to others as it has. The first one of a server may have what there is.
+    fn may_have(&self, more: u64, all: u64, taken: u64) -> bool {
+        let others = taken - self.holds;
+        self.holds == 0 || self.holds.saturating_add(more) <= all.saturating_sub(others) / 2
+    }
+}
+
+/// One that is alone always fits.
+fn fits(bytes: u64, all: u64, taken: u64) -> bool {
+    taken == 0 || taken.saturating_add(bytes) <= all
 }
 
 /// A place in the queue for room. Dropped, it is left.
@@ -166,16 +223,67 @@ impl Drop for Place {
 #[derive(Debug)]
 pub(crate) struct Share {
     room: Room,
+    server: Option<u64>,
     bytes: u64,
+    /// The room as it was when it asked.
+    all: u64,
+    /// It has more than there was room for.
+    beyond: Option<OwnedSemaphorePermit>,
 }
 
 impl Share {
+    /// Whether it may be of so many bytes now.
+    pub(crate) fn try_grow(&mut self, bytes: usize) -> bool {
+        let more = (bytes as u64).saturating_sub(self.bytes);
+        if more == 0 || self.beyond.is_some() {
+            return true;
+        }
+        let Some(server) = self.server else { return false };
+        // Of what a step has to spare, it may have less.
+        let grown = [more.next_multiple_of(STEP), more]
+            .into_iter()
+            .find(|more| self.room.with(|queue| queue.grow(server, *more, self.all)));
+        self.bytes += grown.unwrap_or(0);
+        if grown.is_none() {
+            self.beyond = Arc::clone(&self.room.0.beyond).try_acquire_owned().ok();
+        }
+        grown.is_some() || self.beyond.is_some()
+    }
+
+    /// Returns once it may be of so many bytes.
+    pub(crate) async fn grow(&mut self, bytes: usize) {
+        if self.try_grow(bytes) {
+            return;
+        }
+        let room = self.room.clone();
+        let _stuck = Stuck::at(&room);
+        let mut turn = std::pin::pin!(Arc::clone(&room.0.beyond).acquire_owned());
+        loop {
+            // Counts from here, so that nothing is missed between the try and the wait.
+            let freed = room.0.freed.notified();
+            if self.try_grow(bytes) {
+                return;
+            }
+            tokio::select! {
+                () = freed => {}
+                beyond = &mut turn => {
+                    self.beyond = beyond.ok();
+                    return;
+                }
+            }
+        }
+    }
+
     /// The answer turned out to be shorter.
     pub(crate) fn shrink(&mut self, bytes: u64) {
+        if bytes <= self.bytes {
+            self.beyond = None;
+        }
         let spare = self.bytes.saturating_sub(bytes);
         if spare > 0 {
             self.bytes -= spare;
-            self.room.with(|queue| queue.taken -= spare);
+            self.room.with(|queue| queue.give_back(self.server, spare));
+            self.room.0.freed.notify_waiters();
             self.room.let_in();
         }
     }
@@ -194,5 +302,21 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         self.shrink(0);
+    }
+}
+
+/// An answer that cannot go on. Dropped, it can, or is gone.
+struct Stuck<'a>(&'a Room);
+
+impl<'a> Stuck<'a> {
+    fn at(room: &'a Room) -> Self {
+        room.with(|queue| queue.stuck += 1);
+        Self(room)
+    }
+}
+
+impl Drop for Stuck<'_> {
+    fn drop(&mut self) {
+        self.0.with(|queue| queue.stuck -= 1);
     }
 }

@@ -189,6 +189,10 @@ fn answers_are_pressed_by_what_requests_leave_for_them() {
     let mut requests = budget.upload(at(0));
     requests.grow(499, LIMIT, at(0)).expect("half of it");
     assert_eq!(pressures(&budget), [none, some, some, high, high, high]);
+    drop(requests);
+    let mut half_read = budget.nothing_yet();
+    half_read.set(499);
+    assert_eq!(pressures(&budget), [none, some, some, high, high, high], "no client can end what a server has begun");
 }
 
 #[test]

@@ -20,11 +20,16 @@ use crate::in_flight::life;
 /// How often is looked at how far a large answer is behind.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// What an answer of unknown length asks for first. It grows.
+const FIRST: u64 = 2 << 20;
+
 /// Holds nothing at first, and never holds anything for what the gateway asks for itself.
 #[derive(Default)]
 pub(super) struct HalfRead {
     begun: Option<Begun>,
     large: Option<Box<Large>>,
+    /// It may be of anyone: a child has one pipe for all that it says.
+    anyones: bool,
 }
 
 struct Large {
@@ -42,20 +47,25 @@ pub(super) enum Refused {
     TooSlow,
     /// There was no room for so many bytes.
     NoRoom(usize),
+    /// It would leave too little to others.
+    TooMuch,
 }
 
 impl HalfRead {
+    /// Of a line of a child.
+    pub(super) fn of_line() -> Self {
+        Self { anyones: true, ..Self::default() }
+    }
+
     /// If `bytes` of it may be held now.
     pub(super) fn try_hold(&mut self, bytes: usize, endpoint: &Endpoint) -> bool {
-        if bytes <= SMALL || is_own(endpoint) {
-            *self = Self::default();
+        if bytes <= SMALL || !self.anyones && is_own(endpoint) {
+            (self.begun, self.large) = (None, None);
             return true;
         }
         if bytes > LARGE {
-            let Some(large) = &mut self.large else { return false };
-            large.grow(bytes);
-            self.begun = None;
-            return true;
+            let grows = |large: &mut Box<Large>| bytes <= most(endpoint) && large.try_grow(bytes);
+            return self.large.as_mut().is_some_and(grows);
         }
         self.large = None;
         let budget = &endpoint.upstreams.budget;
@@ -63,8 +73,13 @@ impl HalfRead {
         begun.try_set(bytes, endpoint.limits().buffered_bytes)
     }
 
-    /// Returns once `bytes` of it may be held, of one that has `all` at most.
-    pub(super) async fn hold(&mut self, bytes: usize, all: u64, endpoint: &Endpoint) -> Result<(), Refused> {
+    /// Returns once `bytes` of it may be held, of one of which so many are `announced`.
+    pub(super) async fn hold(
+        &mut self,
+        bytes: usize,
+        announced: Option<u64>,
+        endpoint: &Endpoint,
+    ) -> Result<(), Refused> {
         if self.try_hold(bytes, endpoint) {
             return Ok(());
         }
@@ -75,12 +90,21 @@ impl HalfRead {
             let fits = life::deaf(begun.set_within(write, bytes, buffered)).await;
             return if fits { Ok(()) } else { Err(Refused::NoRoom(bytes)) };
         }
-        let share = life::deaf(budget.room().share(endpoint.serial, all, buffered)).await;
-        let (mut weight, look) = (budget.nothing(), Box::pin(sleep_until(Instant::now() + LOOK_EVERY)));
+        if bytes > most(endpoint) || announced.is_some_and(|announced| announced > most(endpoint) as u64) {
+            return Err(Refused::TooMuch);
+        }
+        if let Some(large) = &mut self.large {
+            life::deaf(large.share.grow(bytes)).await;
+            large.is_now(bytes);
+            return Ok(());
+        }
+        let mut share = life::deaf(budget.room().share(endpoint.serial, announced.unwrap_or(FIRST), buffered)).await;
+        life::deaf(share.grow(bytes)).await;
+        let (mut weight, look) = (budget.nothing_yet(), Box::pin(sleep_until(Instant::now() + LOOK_EVERY)));
         // What came before it had room does not speak for it.
         weight.set(bytes);
         let large = Large { share, weight, came: 0, behind: Behind::default(), look };
-        *self = Self { begun: None, large: Some(Box::new(large)) };
+        (self.begun, self.large) = (None, Some(Box::new(large)));
         Ok(())
     }
 
@@ -98,7 +122,15 @@ impl HalfRead {
 }
 
 impl Large {
-    fn grow(&mut self, bytes: usize) {
+    fn try_grow(&mut self, bytes: usize) -> bool {
+        let grows = self.share.try_grow(bytes);
+        if grows {
+            self.is_now(bytes);
+        }
+        grows
+    }
+
+    fn is_now(&mut self, bytes: usize) {
         self.came += bytes.saturating_sub(self.weight.bytes()) as u64;
         // The room bounds what is read now.
         self.weight.set(bytes);
@@ -116,6 +148,12 @@ impl Large {
     }
 }
 
+/// No answer may hold more than half of it all before its client can take it.
+fn most(endpoint: &Endpoint) -> usize {
+    let half = endpoint.limits().buffered_bytes / 2;
+    usize::try_from(half.max(FIRST)).unwrap_or(usize::MAX)
+}
+
 /// Whether the gateway asks for itself: on the control thread, and what it reads it does not hold for a client.
 fn is_own(endpoint: &Endpoint) -> bool {
     Handle::current().id() == endpoint.upstreams.control.id()
@@ -123,7 +161,11 @@ fn is_own(endpoint: &Endpoint) -> bool {
 
 impl Refused {
     pub(super) fn of(self, exchange: &Exchange) -> CallError {
-        let (server, limits) = (exchange.server(), exchange.endpoint.limits());
+        self.said(&exchange.endpoint)
+    }
+
+    pub(super) fn said(self, endpoint: &Endpoint) -> CallError {
+        let (server, limits) = (&endpoint.key.backend, endpoint.limits());
         match self {
             Self::TooSlow => {
                 let text = format!(
@@ -133,6 +175,13 @@ impl Refused {
                     RATE >> 10
                 );
                 CallError::sent(Cause::Protocol, text)
+            }
+            Self::TooMuch => {
+                let text = format!(
+                    "the call was executed and its answer is lost: server `{server}` sends more than half of the {} bytes                      that the gateway holds for clients (limits.buffered_bytes)",
+                    limits.buffered_bytes
+                );
+                CallError { side: Side::Gateway, ..CallError::sent(Cause::TooLarge, text) }
             }
             Self::NoRoom(read) => {
                 let text = format!(

@@ -286,10 +286,10 @@ impl HttpEvents {
     fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Refused>> {
         let (held, endpoint) = (self.decoder.held(), &self.exchange.endpoint);
         if self.waiting.is_none() && !self.half.try_hold(held, endpoint) {
-            let (mut half, all) = (std::mem::take(&mut self.half), self.exchange.limit());
+            let mut half = std::mem::take(&mut self.half);
             let endpoint = Arc::clone(endpoint);
             self.waiting = Some(Box::pin(async move {
-                let outcome = half.hold(held, all, &endpoint).await;
+                let outcome = half.hold(held, None, &endpoint).await;
                 (half, outcome)
             }));
         }

@@ -6,6 +6,7 @@
 //! at a rate.
 
 mod given_up;
+mod half_line;
 mod hearing;
 
 use std::collections::BTreeMap;
@@ -23,11 +24,11 @@ use super::stderr_tail::{Lines, StderrTail};
 use super::stdio::{ToChild, Waiter};
 use super::too_long::TooLong;
 use super::unasked::Unasked;
-use crate::budget::Weight;
 use crate::call::{CallError, Cause, Detail};
 use crate::endpoint::{Endpoint, EndpointEvent, Reason};
 use crate::keeper::{Keeper, Kept, Streams};
 use given_up::GivenUp;
+use half_line::HalfLine;
 
 /// Bytes waiting to be written at which no more messages are taken.
 const HIGH_WATER: usize = 1 << 20;
@@ -66,11 +67,13 @@ pub(super) struct Pump {
     /// Up to where `inbound` is known to have no line break.
     searched: usize,
     /// What `inbound` has of a long line.
-    half_read: Option<Weight>,
+    half_line: HalfLine,
     /// Whether people are told of what stands there without a line break.
     begun: bool,
     /// The message that is being read, if it is too long to be kept.
     too_long: Option<TooLong>,
+    /// Why it is not kept, if its length alone is no reason.
+    lost: Option<CallError>,
     stdout_open: bool,
     unasked: Unasked,
     /// It said too much unasked: nothing is read until then.
@@ -167,9 +170,10 @@ impl Pump {
             queued: 0,
             inbound: BytesMut::new(),
             searched: 0,
-            half_read: None,
+            half_line: HalfLine::default(),
             begun: false,
             too_long: None,
+            lost: None,
             stdout_open: true,
             unasked: Unasked::default(),
             paused_until: None,
@@ -260,7 +264,8 @@ impl Pump {
             let Kept { streams: Streams { stdin: Some(stdin), stdout, stderr }, keeper } = &mut self.kept else {
                 return Stop::Closed;
             };
-            let reads = self.paused_until.is_none() && self.unread_until.is_none();
+            let heard = self.paused_until.is_none() && self.unread_until.is_none();
+            let reads = heard && self.half_line.may_grow();
             tokio::select! {
                 () = self.closing.asked() => return self.closing.stop(),
                 _ = keeper.ended() => return Stop::Closed,
@@ -285,9 +290,10 @@ impl Pump {
                         return Stop::Closed;
                     }
                 },
-                count = stderr.read_buf(&mut self.stderr_chunk), if self.stderr_open && reads => {
+                count = stderr.read_buf(&mut self.stderr_chunk), if self.stderr_open && heard => {
                     self.take_stderr(count.unwrap_or(0));
                 }
+                outcome = self.half_line.changed(heard), if self.half_line.is_held() => self.go_on(outcome),
                 () = sleep_until(self.paused_until), if self.paused_until.is_some() => self.paused_until = None,
                 () = sleep_until(self.unread_until), if self.unread_until.is_some() => {
                     return Stop::Broken(format!(
@@ -323,16 +329,18 @@ impl Pump {
             self.inbound.reserve(READ);
             self.stderr_chunk.reserve(READ_STDERR);
             let Kept { streams, keeper } = &mut self.kept;
-            let reads = self.paused_until.is_none();
+            let heard = self.paused_until.is_none();
+            let reads = heard && self.half_line.may_grow();
             tokio::select! {
                 // Nobody is left to write, and what was written is soon read: longer only if somebody fled who holds a pipe.
                 _ = keeper.ended(), if !keeper.has_ended() => deadline = deadline.min(Instant::now() + LAST_WORDS),
                 count = streams.stdout.read_buf(&mut self.inbound), if self.stdout_open && reads => {
                     self.stdout_open = count.is_ok_and(|count| count > 0) && self.take_lines().await.is_ok();
                 }
-                count = streams.stderr.read_buf(&mut self.stderr_chunk), if self.stderr_open && reads => {
+                count = streams.stderr.read_buf(&mut self.stderr_chunk), if self.stderr_open && heard => {
                     self.take_stderr(count.unwrap_or(0));
                 }
+                outcome = self.half_line.changed(heard), if self.half_line.is_held() => self.go_on(outcome),
                 () = sleep_until(self.paused_until), if self.paused_until.is_some() => self.paused_until = None,
                 () = tokio::time::sleep_until(deadline) => match forces.next() {
                     Some(force) if !keeper.has_ended() => {
@@ -358,14 +366,17 @@ impl Pump {
             }
             ToChild::Notify(line) => self.write_line(&line),
             // If nobody waits, it was answered meanwhile, or had been given up before it came here.
-            ToChild::Cancel { id } => match self.waiting.remove(&id) {
-                Some(Waiting { begins, length, .. }) if begins >= self.written => self.take_back(begins, length),
-                Some(_) => {
-                    self.given_up.add(id, Instant::now());
-                    self.write_line(&message::cancelled(&id.to_string(), None));
+            ToChild::Cancel { id } => {
+                match self.waiting.remove(&id) {
+                    Some(Waiting { begins, length, .. }) if begins >= self.written => self.take_back(begins, length),
+                    Some(_) => {
+                        self.given_up.add(id, Instant::now());
+                        self.write_line(&message::cancelled(&id.to_string(), None));
+                    }
+                    None => {}
                 }
-                None => {}
-            },
+                self.charge_begun();
+            }
         }
     }
 

@@ -107,7 +107,7 @@ pub(super) async fn read(mut body: Body, exchange: &Exchange) -> Result<Whole, R
         return Err(ReadError::TooLarge);
     }
     if announced > LARGE as u64 {
-        return Box::pin(read_large(body, held, &[], announced, exchange)).await;
+        return Box::pin(read_large(body, held, &[], Some(announced), exchange)).await;
     }
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() else { continue };
@@ -125,11 +125,11 @@ pub(super) async fn read(mut body: Body, exchange: &Exchange) -> Result<Whole, R
         }
         more.extend_from_slice(&data);
         if length > LARGE {
-            return Box::pin(read_large(body, held, &more, 0, exchange)).await;
+            return Box::pin(read_large(body, held, &more, None, exchange)).await;
         }
         let holds = more.capacity().min(LARGE);
         if holds > SMALL && !held.try_hold(holds, &exchange.endpoint) {
-            Box::pin(held.hold(holds, limit, &exchange.endpoint)).await.map_err(ReadError::Refused)?;
+            Box::pin(held.hold(holds, None, &exchange.endpoint)).await.map_err(ReadError::Refused)?;
         }
     }
     Ok(Whole::Small { bytes: if more.is_empty() { first } else { more.freeze() }, _held: held })
@@ -140,13 +140,13 @@ async fn read_large(
     mut body: Body,
     mut held: HalfRead,
     begun: &[u8],
-    announced: u64,
+    announced: Option<u64>,
     exchange: &Exchange,
 ) -> Result<Whole, ReadError> {
     let (limit, endpoint) = (exchange.limit(), &exchange.endpoint);
-    let all = if announced > 0 { announced } else { limit };
-    held.hold(begun.len().max(LARGE + 1), all, endpoint).await.map_err(ReadError::Refused)?;
-    let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or(0).max(begun.len()) + GROWTH);
+    held.hold(begun.len().max(LARGE + 1), announced, endpoint).await.map_err(ReadError::Refused)?;
+    let expected = announced.and_then(|announced| usize::try_from(announced).ok()).unwrap_or(0);
+    let mut bytes = Vec::with_capacity(expected.max(begun.len()) + GROWTH);
     bytes.extend_from_slice(begun);
     let mut turn = Turn::default();
     while let Some(data) = next(&mut body, &mut held).await? {
@@ -154,7 +154,10 @@ async fn read_large(
             return Err(ReadError::TooLarge);
         }
         bytes.extend_from_slice(&data);
-        held.try_hold(bytes.len().max(LARGE + 1), endpoint);
+        let holds = bytes.len().max(LARGE + 1);
+        if !held.try_hold(holds, endpoint) {
+            Box::pin(held.hold(holds, announced, endpoint)).await.map_err(ReadError::Refused)?;
+        }
         turn.read(data.len()).await;
     }
     let held = held.complete(bytes.len());

@@ -147,3 +147,17 @@ async fn a_large_event_keeps_its_room_until_it_was_passed_on() {
     drop(note);
     timeout(PATIENCE / 4, other).await.expect("there is room now");
 }
+
+#[tokio::test]
+async fn an_answer_of_unknown_length_takes_no_room_that_it_does_not_need() {
+    // The room is smaller than what a server may answer.
+    let two = two(3 << 19, 256 << 20).await;
+    let calls = (0..3).map(|_| two.dripped()).collect();
+    let good = async {
+        // They have begun by then, which cannot be seen from outside.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        timeout(Duration::from_secs(3), two.answers.whole(&tool_call("2", "do"))).await
+    };
+    let (answer, ended) = beside(calls, good).await;
+    assert!(answer.is_ok() && ended.is_empty(), "it waits for none of them: {ended:?}");
+}

@@ -7,9 +7,10 @@ use futures_util::poll;
 use model::Limits;
 use router::call::{Answer, CallError, Cause};
 use router::endpoint::EndpointEvent;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use crate::bench::{Bench, bench, tool_call};
+use crate::bench::{Bench, bench, bench_of, tool_call, upstreams};
 use crate::calls::server;
 
 /// By how much this process has grown at most since this was made, in bytes, whatever it has given back.
@@ -131,4 +132,85 @@ pub async fn what_was_given_up_before_it_was_written_is_never_written() {
         assert!(heard.contains(r#""content":[]"#), "{tool}: {heard}");
     }
     small.endpoint.shut_down().await;
+}
+
+/// A call of the tool that begins a long answer.
+fn begin(bytes: usize, answers: bool, ends: bool) -> String {
+    let arguments = serde_json::json!({"bytes": bytes, "answers": answers, "ends": ends});
+    let params = serde_json::json!({"name": "begin", "arguments": arguments});
+    serde_json::json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).to_string()
+}
+
+pub async fn of_a_line_that_no_call_waits_for_little_is_kept() {
+    let small = bench(server(0), Limits::default());
+    small.up().await;
+    let growth = Growth::begin();
+    // One that was answered before, and one that was given up.
+    small.whole(&begin(48 << 20, true, true)).await;
+    assert_eq!(small.event().await, EndpointEvent::ListChanged);
+    drop(begun(&small, &begin(48 << 20, false, true)).await);
+    assert_eq!(small.event().await, EndpointEvent::ListChanged);
+    let grown = growth.most();
+    assert!(grown < 16 << 20, "{grown} bytes");
+    small.whole(&tool_call("2", "echo")).await;
+    small.endpoint.shut_down().await;
+}
+
+/// Two servers whose answers share a room of 1 MiB.
+async fn two(write: Duration) -> [Bench; 2] {
+    let limits = Limits { buffered_bytes: 8 << 20, write, ..Limits::default() };
+    let (upstreams, events) = upstreams(Handle::current());
+    let two = [(); 2].map(|()| bench_of(server(0), limits.clone(), &upstreams, &events));
+    for bench in &two {
+        bench.up().await;
+    }
+    two
+}
+
+pub async fn a_line_without_an_end_makes_way_for_the_answers_of_others() {
+    let [slow, good] = two(Duration::from_secs(30)).await;
+    let message = begin(3 << 20, false, false);
+    let slow_call = begun(&slow, &message).await;
+    let good_call = async {
+        // It has begun by then, which cannot be seen from outside.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        good.whole(&tool_call("2", "long")).await
+    };
+    let ended = async {
+        let begun = Instant::now();
+        let answer = good_call.await;
+        assert!(answer.len() > 3 << 20 && begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+        slow.whole(&tool_call("3", "end")).await
+    };
+    let (error, _ended) = tokio::join!(slow_call, ended);
+    let error = error.expect_err("it is lost");
+    assert!(error.message.contains("sent a large answer too slowly while other"), "{error}");
+    for bench in [slow, good] {
+        bench.whole(&tool_call("4", "long")).await;
+        bench.endpoint.shut_down().await;
+    }
+}
+
+pub async fn an_answer_that_finds_no_room_in_time_is_lost_alone() {
+    let [slow, other] = two(Duration::from_millis(500)).await;
+    let message = begin(3 << 20, false, false);
+    let slow_call = begun(&slow, &message).await;
+    let lost = async {
+        // It has begun by then, which cannot be seen from outside.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let error = other.call(&tool_call("2", "long")).await.expect_err("it is lost");
+        assert!(error.message.contains("there was no room for more for 500ms (limits.write)"), "{error}");
+        other.whole(&tool_call("3", "echo")).await;
+        slow.whole(&tool_call("4", "end")).await
+    };
+    let (answer, _ended) = tokio::join!(slow_call, lost);
+    assert!(answer.is_ok(), "who was first has all of its answer");
+    // Half of all that is held for clients is not its to take, though no other wants it.
+    let (much, end) = (begin(6 << 20, false, false), tool_call("5", "end"));
+    let (error, _ended) = tokio::join!(slow.call(&much), slow.whole(&end));
+    let error = error.expect_err("it is lost");
+    assert!(error.message.contains("more than half of the 8388608 bytes"), "{error}");
+    for bench in [slow, other] {
+        bench.endpoint.shut_down().await;
+    }
 }

@@ -71,6 +71,22 @@ fn change_on(id: &Value) {
     }
 }
 
+/// Says so many bytes of its answer, and no more. If it answers first, no call waits for them. If it ends the line, it says
+/// so as a change of its list.
+fn begin(id: &Value, arguments: &Value) {
+    if arguments["answers"] == true {
+        answer(id, "it begins");
+    }
+    let mut out = std::io::stdout().lock();
+    write!(out, r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":""#).unwrap();
+    std::io::copy(&mut std::io::repeat(b'x').take(arguments["bytes"].as_u64().unwrap()), &mut out).unwrap();
+    out.flush().unwrap();
+    if arguments["ends"] == true {
+        writeln!(out, r#""}}}}"#).unwrap();
+        writeln!(out, r#"{{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}}"#).unwrap();
+    }
+}
+
 #[derive(Default)]
 struct Server {
     held: Vec<Value>,
@@ -147,6 +163,12 @@ impl Server {
                 out.write_all(&bytes).unwrap();
                 out.flush().unwrap();
             }
+            "begin" => begin(id, &params["arguments"]),
+            "end" => {
+                println!(r#""}}}}"#);
+                answer(id, "it ends");
+            }
+            "long" => answer(id, "y".repeat(3 << 20)),
             // Asks for ever, and reads nothing meanwhile.
             "ask_on" => {
                 let mut out = std::io::stdout().lock();

@@ -17,62 +17,67 @@ fn poll(place: &mut Place) -> Option<Share> {
 #[test]
 fn the_longest_waits_first_and_nobody_passes_it() {
     let room = Room::default();
-    let first = poll(&mut room.share(1, 60, BUFFERED)).expect("all is free");
+    let first = room.taken(60);
     assert!(!room.is_wanted());
-    let (mut large, mut small) = (room.share(1, 70, BUFFERED), room.share(1, 10, BUFFERED));
-    assert!(poll(&mut large).is_none() && poll(&mut small).is_none() && first.is_wanted());
+    let (mut large, mut small) = (room.share(1, 50, BUFFERED), room.share(2, 10, BUFFERED));
+    assert!(poll(&mut large).is_none() && poll(&mut small).is_none() && room.is_wanted());
     drop(first);
     let (large, small) = (poll(&mut large), poll(&mut small));
     assert!(large.is_some() && small.is_some() && !room.is_wanted());
-    assert!(poll(&mut room.share(1, 21, BUFFERED)).is_none());
+    assert!(poll(&mut room.share(3, 41, BUFFERED)).is_none());
     drop((large, small));
     assert_eq!(room.with(|queue| queue.taken), 0);
 }
 
 #[test]
-fn one_larger_than_the_room_gets_all_of_it() {
+fn one_larger_than_the_room_leaves_half_of_it() {
     let room = Room::default();
-    let small = poll(&mut room.share(1, 1, BUFFERED)).expect("all is free");
-    let mut larger = room.share(1, 1000, BUFFERED);
-    assert!(poll(&mut larger).is_none());
-    drop(small);
-    let mut larger = poll(&mut larger).expect("it is alone");
-    let mut small = room.share(1, 1, BUFFERED);
+    let mut larger = poll(&mut room.share(1, 1000, BUFFERED)).expect("all is free");
+    let other = poll(&mut room.share(2, 50, BUFFERED)).expect("that is half of it");
+    let mut small = room.share(3, 1, BUFFERED);
     assert!(poll(&mut small).is_none());
-    larger.shrink(99);
+    larger.shrink(49);
     assert!(poll(&mut small).is_some(), "what is not needed is free at once");
+    drop(other);
 }
 
 #[test]
 fn one_that_leaves_makes_way() {
     let room = Room::default();
-    let held = poll(&mut room.share(1, 50, BUFFERED)).expect("all is free");
-    let (large, mut small) = (room.share(1, 100, BUFFERED), room.share(1, 10, BUFFERED));
+    let held = room.taken(60);
+    let (large, mut small) = (room.share(1, 50, BUFFERED), room.share(2, 10, BUFFERED));
     assert!(poll(&mut small).is_none(), "behind the large one");
     drop(large);
     assert!(poll(&mut small).is_some() && !room.is_wanted());
     // One that leaves after it was let in takes nothing with it.
-    let unseen = room.share(1, 100, BUFFERED);
+    let unseen = room.share(1, 50, BUFFERED);
     drop(held);
     assert!(!room.is_wanted());
     drop(unseen);
-    assert!(poll(&mut room.share(1, 100, BUFFERED)).is_some());
+    assert!(poll(&mut room.share(1, 50, BUFFERED)).is_some());
+    assert_eq!(room.with(|queue| queue.taken), 0);
 }
 
 #[test]
 fn servers_take_turns() {
     let room = Room::default();
-    let held = poll(&mut room.share(1, 100, BUFFERED)).expect("all is free");
-    let mut greedy: Vec<_> = (0..3).map(|_| room.share(1, 100, BUFFERED)).collect();
-    let (mut modest, mut late) = (room.share(2, 100, BUFFERED), room.share(3, 100, BUFFERED));
+    let held = (poll(&mut room.share(1, 50, BUFFERED)).expect("all is free"), room.taken(50));
+    let mut greedy: Vec<_> = (0..3).map(|_| room.share(1, 50, BUFFERED)).collect();
+    let (mut modest, mut late) = (room.share(2, 50, BUFFERED), room.share(3, 50, BUFFERED));
     assert!(poll(&mut modest).is_none());
     drop(held);
     assert!(poll(&mut greedy[0]).is_none());
-    drop(poll(&mut modest).expect("the first server has had its turn"));
-    drop(poll(&mut late).expect("this one has had none"));
+    let modest = poll(&mut modest).expect("the first server has had its turn");
+    let late = poll(&mut late).expect("this one has had none");
+    assert!(poll(&mut greedy[0]).is_none(), "there is no room");
+    drop(modest);
     let first = poll(&mut greedy[0]).expect("no other server waits");
-    assert!(poll(&mut greedy[1]).is_none());
-    drop((first, greedy));
+    drop(late);
+    assert!(poll(&mut greedy[1]).is_none(), "its server has half of the room");
+    assert!(poll(&mut room.share(4, 50, BUFFERED)).is_some(), "which is in no other's way");
+    drop(first);
+    assert!(poll(&mut greedy[1]).is_some());
+    drop(greedy);
     assert!(!room.is_wanted());
 }
 
@@ -90,6 +95,7 @@ fn what_is_here_already_takes_room_and_waits_for_none() {
 #[test]
 fn of_a_crowd_whoever_stays_has_its_turn_and_nothing_is_left_of_it() {
     let room = Room::default();
+    let _others = room.taken(50);
     let mut held = poll(&mut room.share(0, 100, BUFFERED));
     let mut crowd: Vec<_> = (0..20_000).map(|number| Some(room.share(number % 700, 100, BUFFERED))).collect();
     for left in crowd.iter_mut().enumerate().filter(|(number, _)| number % 7 != 3).map(|(_, place)| place) {
@@ -107,5 +113,47 @@ fn of_a_crowd_whoever_stays_has_its_turn_and_nothing_is_left_of_it() {
     assert_eq!(each_of_the_100.len(), 100, "each has a turn before one has its second");
     drop(held);
     let (taken, lines) = room.with(|queue| (queue.taken, queue.servers.len()));
-    assert!(taken == 0 && lines <= REMEMBERED + 1 && !room.is_wanted(), "{taken} {lines}");
+    assert!(taken == 50 && lines <= REMEMBERED + 1 && !room.is_wanted(), "{taken} {lines}");
+}
+
+#[test]
+fn a_server_has_no_more_than_it_leaves_to_others() {
+    let room = Room::default();
+    let shares: Vec<_> = (0..90).map_while(|number| poll(&mut room.share(number % 3, 5, BUFFERED))).collect();
+    assert_eq!(shares.len(), 15, "a quarter each, and as much is left");
+    assert!(poll(&mut room.share(4, 25, BUFFERED)).is_some());
+    drop(shares);
+    assert_eq!(room.with(|queue| queue.taken), 0);
+}
+
+#[tokio::test]
+async fn what_grows_beyond_the_room_takes_nothing_from_others_and_is_one_at_a_time() {
+    let room = Room::default();
+    let begin = |server| poll(&mut room.share(server, 20, BUFFERED)).expect("there is room");
+    let (mut slow, mut other) = (begin(1), begin(2));
+    assert!(slow.try_grow(40) && slow.try_grow(500), "nothing is beyond the room yet");
+    assert!(other.try_grow(30) && !other.try_grow(31), "there is one");
+    assert!(poll(&mut room.share(3, 20, BUFFERED)).is_some(), "others have their part");
+    let mut grows = Box::pin(other.grow(31));
+    assert!(futures_util::poll!(&mut grows).is_pending() && slow.is_wanted());
+    drop(slow);
+    grows.await;
+    assert!(!room.is_wanted() && other.try_grow(50), "all the room is its own");
+    drop(other);
+    assert_eq!(room.with(|queue| (queue.taken, queue.stuck)), (0, 0));
+}
+
+#[tokio::test]
+async fn answers_that_all_grow_beyond_the_room_end_one_after_the_other() {
+    let room = Room::default();
+    let answer = async |server: u64| {
+        let mut share = room.share(server, 10, BUFFERED).await;
+        for bytes in (10..400).step_by(7) {
+            share.grow(bytes).await;
+            tokio::task::yield_now().await;
+        }
+    };
+    let all = futures_util::future::join_all((0..40).map(|number| answer(number % 4)));
+    tokio::time::timeout(std::time::Duration::from_secs(30), all).await.expect("none waits for ever");
+    assert_eq!(room.with(|queue| (queue.taken, queue.stuck)), (0, 0));
 }

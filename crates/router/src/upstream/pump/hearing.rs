@@ -1,6 +1,6 @@
 //! What a child says on its stdout, line by line: whose answer it is, and whose it would have been.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use mcp::Span;
 use mcp::message::ErrorObject;
 use tokio::time::Instant;
@@ -11,6 +11,7 @@ use crate::budget::SMALL;
 use crate::call::{CallError, Cause, Side};
 use crate::endpoint::EndpointEvent;
 use crate::secrets::Said;
+use crate::upstream::half_read::Refused;
 use crate::upstream::inbound::{Inbound, not_an_answer, read, too_large};
 use crate::upstream::stdio::Waiter;
 use crate::upstream::unreadable::{Meant, meant};
@@ -21,7 +22,7 @@ const SEEN: usize = 2 << 10;
 const SHORT: usize = 1 << 10;
 /// Bytes of an error that are looked at for what people read.
 const LOOKED_AT: usize = 4 << 10;
-/// What does not begin as a message is not kept beyond so many bytes.
+/// What does not begin as a message, or comes while no call waits, is not kept beyond so many bytes.
 const NO_MESSAGE: usize = 1 << 20;
 
 impl Pump {
@@ -33,26 +34,15 @@ impl Pump {
         while let Some(at) = memchr::memchr(b'\n', &self.inbound[self.searched..]) {
             let line = self.inbound.split_to(self.searched + at + 1).freeze();
             self.searched = 0;
-            // What becomes of it is charged there.
-            self.half_read = None;
-            let line = line.slice_ref(line.trim_ascii());
+            let mut line = line.slice_ref(line.trim_ascii());
+            if self.half_line.is_held()
+                && let Some(share) = self.half_line.end(line.len())
+            {
+                // Until its client's core has it: what becomes of it is charged there.
+                line = share.of(line);
+            }
             if self.too_long.is_some() || line.len() as u64 > limit {
-                let mut too_long = self.too_long.take().unwrap_or_default();
-                too_long.push(&line);
-                let length = too_long.length;
-                if let Some(left_out) = self.endpoint.upgrade().and_then(|endpoint| endpoint.line()) {
-                    tracing::warn!(
-                        server = self.server,
-                        length,
-                        limit,
-                        left_out,
-                        "a message of the server is too long"
-                    );
-                }
-                self.unasked.add(0);
-                if let Some(id) = too_long.answers() {
-                    self.fail(id, too_large(&self.server, limit));
-                }
+                self.is_past(&line, limit);
             } else if !line.is_empty() {
                 let inbound = if line.len() <= LONG { read(&line) } else { Box::pin(sort(line.clone())).await };
                 self.take_message(inbound, line);
@@ -61,15 +51,10 @@ impl Pump {
         self.searched = self.inbound.len();
         let endless =
             self.searched > NO_MESSAGE && !mcp::without_bom(&self.inbound).trim_ascii_start().starts_with(b"{");
-        if self.too_long.is_some() || self.searched as u64 > limit || endless {
-            let too_long = self.too_long.get_or_insert_default();
-            too_long.push(&self.inbound);
-            self.inbound.clear();
-            self.searched = 0;
-            self.unasked.add(0);
-            if too_long.length > limit.saturating_add(FAR_TOO_LONG) {
-                return Err(limit);
-            }
+        if (self.too_long.is_some() || self.searched as u64 > limit || endless)
+            && self.read_past() > limit.saturating_add(FAR_TOO_LONG)
+        {
+            return Err(limit);
         }
         self.note_begun();
         self.charge_begun();
@@ -81,12 +66,58 @@ impl Pump {
         Ok(())
     }
 
-    /// A long line is read in pieces; what is there of it counts.
-    fn charge_begun(&mut self) {
-        if self.inbound.len() <= SMALL {
-            self.half_read = None;
-        } else if let Some(endpoint) = self.endpoint.upgrade() {
-            self.half_read.get_or_insert_with(|| endpoint.upstreams.budget.nothing()).set(self.inbound.len());
+    /// The end of a line that is not kept: its call is told why.
+    fn is_past(&mut self, end: &[u8], limit: u64) {
+        let (mut too_long, lost) = (self.too_long.take().unwrap_or_default(), self.lost.take());
+        too_long.push(end);
+        let error = lost.unwrap_or_else(|| too_large(&self.server, limit));
+        let length = too_long.length;
+        if let Some(left_out) = self.endpoint.upgrade().and_then(|endpoint| endpoint.line()) {
+            let why = &*error.message;
+            tracing::warn!(server = self.server, length, limit, why, left_out, "a message of the server is too long");
+        }
+        self.unasked.add(0);
+        if let Some(id) = too_long.answers() {
+            self.fail(id, error);
+        }
+    }
+
+    /// Keeps nothing of the line that has begun; how long it is so far.
+    fn read_past(&mut self) -> u64 {
+        let too_long = self.too_long.get_or_insert_default();
+        too_long.push(&self.inbound);
+        if self.inbound.capacity() > NO_MESSAGE {
+            self.inbound = BytesMut::new();
+        }
+        self.inbound.clear();
+        self.searched = 0;
+        self.half_line.end(0);
+        self.unasked.add(0);
+        too_long.length
+    }
+
+    /// A long line is read in pieces, as far as there is room for it. One that no call waits for needs none.
+    pub(super) fn charge_begun(&mut self) {
+        let bytes = self.inbound.len();
+        if bytes > NO_MESSAGE && self.waiting.is_empty() {
+            let text = format!(
+                "the answer of server `{}` is larger than {NO_MESSAGE} bytes, and most of it came while no call waited",
+                self.server
+            );
+            self.lost = Some(CallError::sent(Cause::TooLarge, text));
+            self.read_past();
+        } else if bytes > SMALL
+            && let Some(endpoint) = self.endpoint.upgrade()
+        {
+            self.half_line.is_now(bytes, &endpoint);
+        }
+    }
+
+    /// There is room for more of the line that has begun, or it is not kept.
+    pub(super) fn go_on(&mut self, outcome: Result<(), Refused>) {
+        if let Err(refused) = outcome {
+            self.lost = self.endpoint.upgrade().map(|endpoint| refused.said(&endpoint));
+            self.read_past();
         }
     }
 

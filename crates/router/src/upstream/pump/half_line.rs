@@ -1,0 +1,74 @@
+//! What may be held of a line of a child until its end has come. Where there is no room for more, its child holds the rest.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+
+use crate::budget::Share;
+use crate::endpoint::Endpoint;
+use crate::upstream::half_read::{HalfRead, Refused};
+
+type Waiting = dyn Future<Output = (HalfRead, Result<(), Refused>)> + Send;
+
+/// Holds nothing at first.
+#[derive(Default)]
+pub(super) struct HalfLine {
+    held: Option<HalfRead>,
+    waits: Option<Pin<Box<Waiting>>>,
+}
+
+impl HalfLine {
+    pub(super) fn is_held(&self) -> bool {
+        self.held.is_some() || self.waits.is_some()
+    }
+
+    /// Whether more of it may be read.
+    pub(super) fn may_grow(&self) -> bool {
+        self.waits.is_none()
+    }
+
+    /// So much of it is there now.
+    pub(super) fn is_now(&mut self, bytes: usize, endpoint: &Arc<Endpoint>) {
+        if self.waits.is_some() {
+            return;
+        }
+        let mut held = self.held.take().unwrap_or_else(HalfRead::of_line);
+        if held.try_hold(bytes, endpoint) {
+            self.held = Some(held);
+            return;
+        }
+        let (write, endpoint) = (endpoint.limits().write, Arc::clone(endpoint));
+        self.waits = Some(Box::pin(async move {
+            let hold = async move {
+                let outcome = held.hold(bytes, None, &endpoint).await;
+                (held, outcome)
+            };
+            let none = |_| (HalfRead::of_line(), Err(Refused::NoRoom(bytes)));
+            tokio::time::timeout(write, hold).await.unwrap_or_else(none)
+        }));
+    }
+
+    /// Returns when there is room for more of it, or why no more of it may be held. A child that is not `heard` at the
+    /// moment does not fall behind.
+    pub(super) async fn changed(&mut self, heard: bool) -> Result<(), Refused> {
+        poll_fn(|context| {
+            if let Some(waits) = &mut self.waits {
+                let (held, outcome) = ready!(waits.as_mut().poll(context));
+                (self.held, self.waits) = (outcome.is_ok().then_some(held), None);
+                return Poll::Ready(outcome);
+            }
+            match &mut self.held {
+                Some(held) if heard => held.poll_too_slow(context).map(|()| Err(Refused::TooSlow)),
+                _ => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// It is complete, or is not kept. A large one has its share of the room for as long as it is held.
+    pub(super) fn end(&mut self, bytes: usize) -> Option<Share> {
+        self.waits = None;
+        self.held.take()?.complete(bytes).map(|(share, _)| share)
+    }
+}
