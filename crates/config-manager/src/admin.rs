@@ -169,16 +169,14 @@ impl Service {
         let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
         let log = self.log.clone();
         let revisions = self.reads.run(move || -> Result<_, LogError> {
-            let kept = log.revisions(if request.with_refused { 0 } else { limit })?;
             if !request.with_refused {
-                return Ok(kept.into_iter().map(|(record, kept)| revision(record, kept)).collect());
+                return Ok(log.revisions(limit)?.into_iter().map(|(record, kept)| revision(record, kept)).collect());
             }
-            let mut kept = kept.into_iter().peekable();
-            let line = |ended: AuditRecord| match kept.next_if(|(record, _)| ended.made(record)) {
+            let line = |(ended, made): (AuditRecord, Option<_>)| match made {
                 Some((record, kept)) => revision(record, kept),
                 None => without_revision(ended),
             };
-            Ok(log.audited(limit)?.into_iter().map(line).collect())
+            Ok(log.ended(limit)?.into_iter().map(line).collect())
         });
         let revisions = revisions.await?.map_err(|error: LogError| log_fault(&error))?;
         Ok(pb::ListRevisionsResponse { revisions })
@@ -281,17 +279,17 @@ fn log_fault(error: &LogError) -> Status {
     refusal::other(Code::DataLoss, "LOG_DAMAGED", error.to_string())
 }
 
+/// Nothing can be decided while the log is not there to write it down.
+pub(crate) fn log_away(why: &str) -> Status {
+    let message = format!("the log of revisions is not sound, so nothing is decided until it is: {why}");
+    refusal::other(Code::DataLoss, "LOG_DAMAGED", message)
+}
+
 fn short(field: &'static str, text: &str, most: usize) -> Result<(), Status> {
     if text.len() <= most {
         return Ok(());
     }
     Err(refusal::invalid(field, format!("`{field}` has {} bytes; expected at most {most}", text.len())))
-}
-
-impl AuditRecord {
-    fn made(&self, record: &RevisionRecord) -> bool {
-        self.result == "applied" && self.revision == record.revision
-    }
 }
 
 fn revision(record: RevisionRecord, content_kept: bool) -> pb::Revision {

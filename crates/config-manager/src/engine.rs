@@ -59,6 +59,7 @@ pub(crate) struct Parts {
 pub(crate) struct Engine {
     clock: Clock,
     log: Arc<Log>,
+    /// Found at the start; what is wrong since then the log says itself.
     log_fault: Option<String>,
     rollout: Rollout<Payload>,
     /// Absent when there is nothing to follow.
@@ -181,6 +182,7 @@ impl Engine {
         mut source: mpsc::Receiver<FromSource>,
         shutdown: Shutdown,
     ) -> Result<(), RunError> {
+        let mut log = self.log.faults();
         loop {
             self.settle();
             let deadline = self.next_deadline();
@@ -189,6 +191,7 @@ impl Engine {
                 Some(done) = self.work.join_next() => self.done(done.map_err(RunError::Panicked)?),
                 Some(command) = commands.recv() => self.command(command),
                 Some(said) = source.recv() => self.source_said(said),
+                Ok(()) = log.changed() => self.log_changed(),
                 () = self.clock.sleep_until(deadline) => self.wake(),
             }
         }

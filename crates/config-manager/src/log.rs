@@ -6,6 +6,8 @@
 
 mod append;
 mod audit;
+mod fault;
+pub(crate) mod file;
 mod open;
 mod read;
 mod record;
@@ -14,29 +16,44 @@ mod table;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 
 use model::{LogId, Revision};
 use redb::{Database, ReadTransaction, ReadableDatabase as _, WriteTransaction};
 use runtime::state_dir::PrivateFileError;
+use tokio::sync::watch;
 
 pub use append::{Entry, Written};
+pub use fault::Fault;
 pub use open::{Opened, Restored};
 pub use read::{Kept, Unavailable};
 pub use record::{AuditRecord, Cursor, Ended, Judged, Layer, Layers, RevisionRecord};
 pub(crate) use record::{is_undone, layers_digest};
 
+use fault::Faults;
+
 /// The open file. Its directory is locked by the process, so nobody else has it.
 #[derive(Debug)]
 pub struct Log {
     path: PathBuf,
-    /// Nothing, from when a database that had failed was closed until the file is open again. Nothing else may stand
-    /// here: what is written into it would be taken for durable.
-    database: RwLock<Option<Database>>,
+    place: RwLock<Place>,
     id: LogId,
     epoch: AtomicU64,
+    faults: Faults,
+}
+
+/// What is in the file's place.
+#[derive(Debug)]
+struct Place {
+    /// Nothing, from when a database that had failed was closed until the file is open again. Nothing else may stand
+    /// here: what is written into it would be taken for durable.
+    database: Option<Database>,
+    lost: file::Lost,
+    /// An epoch that was written and may be there.
+    raised: Option<u64>,
 }
 
 /// Why the log cannot be read or written.
@@ -54,6 +71,11 @@ pub enum LogError {
          go on with this one"
     )]
     Another { path: PathBuf },
+    #[error(
+        "a write to the revision log {path} did not reach the disk, and no new copy can be made of it, which is tried again \
+         until it succeeds; make room on the disk, or mend it (`df`, `dmesg`)"
+    )]
+    Renew { path: PathBuf, source: io::Error },
     #[error("the revision log {path} has format {found}, this release knows format {known}")]
     Format { path: PathBuf, found: u64, known: u64 },
     #[error("the revision log is damaged: {what}")]
@@ -87,6 +109,16 @@ impl Log {
         self.epoch.load(Ordering::Acquire)
     }
 
+    /// What is wrong with it now.
+    pub fn fault(&self) -> Option<Fault> {
+        self.faults.now()
+    }
+
+    /// Tells when that changes.
+    pub fn faults(&self) -> watch::Receiver<Option<Fault>> {
+        self.faults.watch()
+    }
+
     fn begin_read(&self) -> Result<ReadTransaction, LogError> {
         self.with_database(|database| Ok(database.begin_read()?))
     }
@@ -96,30 +128,91 @@ impl Log {
         self.with_database(|database| Ok(database.begin_write()?))
     }
 
+    fn place(&self) -> RwLockWriteGuard<'_, Place> {
+        self.place.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Opens the file first if that failed the last time it was tried.
     fn with_database<T>(&self, begin: impl FnOnce(&Database) -> Result<T, LogError>) -> Result<T, LogError> {
-        if let Some(database) = &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(database) = &self.place.read().unwrap_or_else(PoisonError::into_inner).database {
             return begin(database);
         }
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        let database = match &mut *database {
+        let mut place = self.place();
+        let database = match place.database.take() {
             Some(database) => database,
-            none => none.insert(open::again(&self.path, &self.id, self.epoch())?),
+            None => self.open_again(&mut place)?,
         };
-        begin(database)
+        begin(place.database.insert(database))
     }
 
     /// After a failed commit a database refuses to be written until it is opened again.
     fn reopen(&self) -> Result<(), LogError> {
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let mut place = self.place();
         // The file is locked while it is open, so it is closed first.
-        drop(database.take());
-        *database = Some(open::again(&self.path, &self.id, self.epoch())?);
+        drop(place.database.take());
+        place.database = Some(self.open_again(&mut place)?);
         Ok(())
+    }
+
+    /// The same log as before, in a new file if a sync of the present one has failed.
+    fn open_again(&self, place: &mut Place) -> Result<Database, LogError> {
+        let renewed = place.lost.load(Ordering::Acquire);
+        match self.open_ours(place, renewed) {
+            Ok((database, epoch)) => {
+                place.raised = None;
+                self.epoch.store(epoch, Ordering::Release);
+                self.faults.opened(renewed);
+                Ok(database)
+            }
+            Err(error) => {
+                self.faults.away(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// With the epoch that is in it.
+    fn open_ours(&self, place: &Place, renewed: bool) -> Result<(Database, u64), LogError> {
+        let another = || LogError::Another { path: self.path.clone() };
+        let known = |epoch: &u64| *epoch == self.epoch() || Some(*epoch) == place.raised;
+        let ours = |database: &Database| open::epoch_of(database, &self.id)?.filter(known).ok_or_else(another);
+        if renewed {
+            let mut epoch = self.epoch();
+            let sound = |database: &Database| ours(database).map(|found| epoch = found);
+            let database = file::renew(&self.path, &place.lost, sound)?;
+            return Ok((database, epoch));
+        }
+        let database = file::open_in_place(&self.path, &place.lost)?;
+        let epoch = ours(&database)?;
+        Ok((database, epoch))
     }
 
     fn has(&self, revision: Revision) -> Result<bool, LogError> {
         let table = self.begin_read()?.open_table(table::REVISIONS)?;
         Ok(table.get(revision.0)?.is_some())
+    }
+}
+
+impl LogError {
+    /// With everything behind it, in one line.
+    pub(crate) fn in_full(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        text
+    }
+
+    fn is_for_want_of_room(&self) -> bool {
+        let full =
+            |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        if let Self::Renew { source, .. } = self {
+            return full(source);
+        }
+        let Self::Open { source, .. } = self else { return false };
+        matches!(&**source, redb::DatabaseError::Storage(redb::StorageError::Io(error)) if full(error))
     }
 }

@@ -72,7 +72,7 @@ pub const METRICS: &[Metric] = &[
     Metric::counter(
         "only1mcp_config_appends_total",
         &[Label("result", &["ok", "failed"])],
-        "Revisions written to the log.",
+        "Writes of a revision to the log, counted as they end; one that failed and is found there all the same is both.",
     ),
     Metric::counter(
         "only1mcp_config_audits_total",
@@ -82,7 +82,7 @@ pub const METRICS: &[Metric] = &[
     Metric::gauge(
         "only1mcp_config_log_fault",
         &[],
-        "1 when something is wrong with the log, which is used all the same.",
+        "1 when the log is not sound: a part of it cannot be read, or the last write to it failed, or it cannot be opened.",
     ),
     Metric::counter(
         "only1mcp_config_deposed_total",

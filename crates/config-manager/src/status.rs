@@ -20,7 +20,7 @@ pub struct Status {
     pub layers: Arc<Layers>,
     pub log: LogId,
     pub epoch: u64,
-    /// What is wrong with the log although it can be used.
+    /// What is wrong with the log: with a part of it since the start, or with all of it now.
     pub log_fault: Option<String>,
     pub source: SourceStatus,
     pub routers: Vec<RouterView>,

@@ -1,5 +1,6 @@
 //! The whole of it in one process over in-memory gRPC, with routers that these tests play.
 
+mod away;
 mod bad;
 #[cfg(feature = "failpoints")]
 mod crash;

@@ -42,6 +42,10 @@ impl Engine {
             drop(asker.answer.send(Err(status)));
             return;
         }
+        if let Some(away) = self.log_away() {
+            drop(asker.answer.send(Err(away)));
+            return;
+        }
         if self.callers() >= ASKERS_MAX {
             let busy = format!("{ASKERS_MAX} callers wait for the file to be judged already; try again");
             drop(asker.answer.send(Err(refusal::exhausted("CALLERS", "callers that wait for the file", busy))));

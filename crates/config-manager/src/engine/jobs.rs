@@ -27,6 +27,14 @@ impl Jobs {
         self.0.pop_front()
     }
 
+    /// Those who are told when it is their turn.
+    pub(super) fn waiting(&mut self) -> impl Iterator<Item = &mut Told> {
+        self.0.iter_mut().filter_map(|job| match job {
+            Job::Audit { told, .. } => told.as_deref_mut(),
+            Job::Append { .. } | Job::Epoch { .. } => None,
+        })
+    }
+
     /// Before all that waits: routers obey nothing else.
     pub(super) fn raise_epoch(&mut self, above: u64) {
         self.0.push_front(Job::Epoch { above });

@@ -33,8 +33,12 @@ fn too_many(asker: Asker) {
 }
 
 impl Engine {
-    /// Refused at once if it is for another revision than the one that is live.
+    /// Refused at once if it is for another revision than the one that is live, or if nothing can be written down.
     pub(super) fn apply(&mut self, want: Want, asker: Asker) {
+        if let Some(away) = self.log_away() {
+            drop(asker.answer.send(Err(away)));
+            return;
+        }
         let head = self.head_revision();
         match want.base().filter(|base| *base != head) {
             Some(_) if self.is_busy() => too_many(asker),

@@ -61,7 +61,7 @@ impl Engine {
             layers: self.layers.clone(),
             log: self.log.id().clone(),
             epoch: self.log.epoch(),
-            log_fault: self.log_fault.clone(),
+            log_fault: self.log.fault().map(|fault| fault.to_string()).or_else(|| self.log_fault.clone()),
             source: self.source_status(),
             routers: reconciler.routers.into_iter().map(view).collect(),
             pending: self.pending(&reconciler.waiting, reconciler.attempt.as_ref()),

@@ -9,7 +9,8 @@ use wire::pb::config::v1 as pb;
 use super::candidate::Candidate;
 use super::jobs::Job;
 use super::{Done, Engine, Payload, outcome};
-use crate::log::{Ended, Entry, LogError, RevisionRecord, Written};
+use crate::admin;
+use crate::log::{Ended, Entry, Fault, LogError, RevisionRecord, Written};
 
 /// So many violations of a refused candidate go on record, which is never shortened; the reason says how many there were.
 const RECORDED: usize = 100;
@@ -19,6 +20,13 @@ const RECORDED: usize = 100;
 pub(super) struct Told {
     candidate: Candidate,
     answer: std::result::Result<pb::Outcome, Status>,
+}
+
+impl Told {
+    /// Once, however often it is called.
+    fn tell(&mut self) {
+        self.candidate.answer(&self.answer);
+    }
 }
 
 /// How a proposal without a revision ended.
@@ -74,8 +82,28 @@ impl Engine {
         if let Some(saying) = candidate.saying.clone() {
             self.said.say(saying);
         }
+        if self.log_away().is_some() {
+            // It goes on record when that is there again.
+            candidate.answer(&answer);
+        }
         let told = Box::new(Told { candidate, answer });
         self.jobs.record(Box::new(ended), told);
+    }
+
+    /// Why nothing can be written now: the write that is under way waits for the log to be there again.
+    pub(super) fn log_away(&self) -> Option<Status> {
+        match self.log.fault() {
+            Some(Fault::Away(why)) if self.writing => Some(admin::log_away(&why)),
+            Some(Fault::Away(_) | Fault::Unwritten(_)) | None => None,
+        }
+    }
+
+    /// Whoever would be answered when it is on record is not kept until the log is there again.
+    pub(super) fn log_changed(&mut self) {
+        self.changed = true;
+        if self.log_away().is_some() {
+            self.jobs.waiting().for_each(Told::tell);
+        }
     }
 
     pub(super) fn append(&mut self, record: Record<Payload>) {
@@ -140,23 +168,21 @@ impl Engine {
             Result::Raised(raised) => {
                 match &raised {
                     Ok(epoch) => tracing::warn!(epoch, "this config-manager has a new epoch, which routers obey"),
-                    Err(error) => tracing::error!(error = chain(error), "a higher epoch could not be written"),
+                    Err(error) => tracing::error!(error = error.in_full(), "a higher epoch could not be written"),
                 }
                 self.changed = true;
                 let now = self.now();
                 self.rollout.handle(now, Event::EpochRaised { epoch: raised.ok() });
             }
             Result::Audited { written, told } => {
-                let result = if written.is_ok() { "ok" } else { "failed" };
-                metrics::counter!("only1mcp_config_audits_total", "result" => result).increment(1);
                 if let Err(error) = &written {
-                    tracing::error!(error = chain(error), "a refusal could not be written to the audit");
+                    tracing::error!(error = error.in_full(), "a refusal could not be written to the audit");
                 }
                 if let Some(mut told) = told {
                     if let Some(saying) = told.candidate.saying.as_ref().filter(|_| written.is_err()) {
                         self.said.take_back(saying);
                     }
-                    told.candidate.answer(&told.answer);
+                    told.tell();
                 }
             }
         }
@@ -164,33 +190,20 @@ impl Engine {
 
     fn appended(&mut self, attempt: AttemptId, revision: Revision, written: Written) {
         let now = self.now();
-        let (event, result) = match written {
-            Written::Durable => (Event::Appended { attempt, revision }, "ok"),
+        let event = match written {
+            Written::Durable => Event::Appended { attempt, revision },
             Written::Not(error) => {
-                let reason = chain(&error);
+                let reason = error.in_full();
                 tracing::error!(%attempt, %revision, reason, "a revision could not be written; nothing has changed");
-                (Event::AppendFailed { attempt, reason }, "failed")
+                Event::AppendFailed { attempt, reason }
             }
         };
         let failure = if let Event::AppendFailed { reason, .. } = &event { Some(reason.as_str()) } else { None };
         self.spans.appended(attempt, failure);
-        metrics::counter!("only1mcp_config_appends_total", "result" => result).increment(1);
         self.rollout.handle(now, event);
     }
 
     pub(super) fn wall(&self) -> WallTime {
         WallTime(self.clock.unix_millis())
     }
-}
-
-/// An error with everything behind it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

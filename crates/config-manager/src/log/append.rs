@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use model::{Digest, HistoryPolicy, Owner, Revision, WallTime};
 use redb::{ReadableTable, WriteTransaction};
@@ -30,42 +31,64 @@ pub enum Written {
     Not(LogError),
 }
 
+/// Between two tries to open the log.
+const PAUSE: Duration = Duration::from_secs(1);
+
 impl Log {
-    /// Returns once it is known whether the entry is in the log. When the disk fails at the worst moment that takes
-    /// the log being opened anew: the error of the first try is the one reported.
+    /// Returns once it is known whether the entry is in the log, and on the disk. When the disk fails at the worst moment
+    /// that takes the log being opened anew: the error of the first try is the one reported.
     pub fn append(&self, entry: &Entry) -> Written {
-        match self.try_append(entry) {
+        let written = match self.try_append(entry) {
             Ok(()) => Written::Durable,
-            Err(Failed::Before(error)) => {
-                if let LogError::Storage(_) = error
-                    && let Err(error) = self.reopen()
-                {
-                    tracing::error!(%error, "the revision log cannot be opened again");
-                }
+            Err(failed) => {
+                count("only1mcp_config_appends_total", "failed");
+                self.append_failed(entry, failed)
+            }
+        };
+        if let Written::Durable = written {
+            self.faults.written();
+            count("only1mcp_config_appends_total", "ok");
+        }
+        written
+    }
+
+    fn append_failed(&self, entry: &Entry, failed: Failed) -> Written {
+        let revision = entry.record.revision;
+        match failed {
+            Failed::Before(error) => {
+                self.unwritten(&error);
                 Written::Not(error)
             }
-            Err(Failed::Commit(error)) => {
-                tracing::error!(%error, revision = %entry.record.revision, "the outcome of an append is unknown");
-                match self.reopen().and_then(|()| self.has(entry.record.revision)) {
-                    Ok(true) => Written::Durable,
-                    Ok(false) => Written::Not(error),
-                    // Nothing may be said about it, and nothing may happen after it: ask again until it is known.
-                    Err(error) => self.append_after(entry, &error),
-                }
+            Failed::Commit(error) => {
+                tracing::error!(error = error.in_full(), %revision, "the outcome of an append is unknown");
+                self.faults.unwritten(&error);
+                if self.opened_anew(|log| log.has(revision)) { Written::Durable } else { Written::Not(error) }
             }
         }
     }
 
-    fn append_after(&self, entry: &Entry, first: &LogError) -> Written {
-        let pause = std::time::Duration::from_secs(1);
+    /// A failed database refuses every write, so it is opened again for the next one.
+    fn unwritten(&self, error: &LogError) {
+        self.faults.unwritten(error);
+        if let LogError::Storage(_) = error
+            && let Err(error) = self.reopen()
+        {
+            tracing::error!(error = error.in_full(), "the revision log cannot be opened again");
+        }
+    }
+
+    /// What the log says once it is open again. Until then nothing may be said about what was written last, and nothing
+    /// may happen after it.
+    fn opened_anew<T>(&self, ask: impl Fn(&Self) -> Result<T, LogError>) -> T {
         loop {
-            tracing::error!(error = %first, "the revision log cannot be opened again; trying for as long as it takes");
-            std::thread::sleep(pause);
-            match self.reopen().and_then(|()| self.has(entry.record.revision)) {
-                Ok(true) => return Written::Durable,
-                Ok(false) => return Written::Not(damaged("it could not be written and was opened anew")),
-                Err(error) => tracing::error!(%error, "the revision log is still away"),
+            match self.reopen().and_then(|()| ask(self)) {
+                Ok(answer) => return answer,
+                Err(error) => {
+                    let error = error.in_full();
+                    tracing::error!(error, "the revision log cannot be opened again; trying for as long as it takes");
+                }
             }
+            std::thread::sleep(PAUSE);
         }
     }
 
@@ -87,40 +110,65 @@ impl Log {
         Ok(())
     }
 
-    /// Takes the epoch after that one. Returns once it is on the disk.
+    /// Takes the epoch after that one. Returns once it is known whether it is on the disk.
     pub fn raise_epoch(&self, above: u64) -> Result<u64, LogError> {
         let epoch = above.checked_add(1).ok_or_else(|| damaged("no epoch is above that of a router"))?;
-        let written = self.write_epoch(epoch);
-        if written.is_err() {
-            // It is ours if it is there after all.
-            let own = self.epoch.swap(epoch, Ordering::AcqRel);
-            if self.reopen().is_err() {
-                self.epoch.store(own, Ordering::Release);
-                self.reopen()?;
-                written?;
+        match self.write_epoch(epoch) {
+            Ok(()) => {
+                self.epoch.store(epoch, Ordering::Release);
+                self.faults.written();
+                Ok(epoch)
+            }
+            Err(Failed::Before(error)) => {
+                self.unwritten(&error);
+                Err(error)
+            }
+            Err(Failed::Commit(error)) => {
+                self.faults.unwritten(&error);
+                self.place().raised = Some(epoch);
+                // It is ours if it is there after all.
+                if self.opened_anew(|log| Ok(log.epoch())) == epoch { Ok(epoch) } else { Err(error) }
             }
         }
-        self.epoch.store(epoch, Ordering::Release);
-        Ok(epoch)
     }
 
-    fn write_epoch(&self, epoch: u64) -> Result<(), LogError> {
+    fn write_epoch(&self, epoch: u64) -> Result<(), Failed> {
         let transaction = self.begin_write()?;
-        transaction.open_table(META)?.insert("epoch", epoch.to_be_bytes().as_slice())?;
-        Ok(transaction.commit()?)
+        put_epoch(&transaction, epoch)?;
+        transaction.commit().map_err(|error| Failed::Commit(error.into()))
     }
 
-    /// An outcome without a revision, and what its source has now judged.
+    /// An outcome without a revision, and what its source has now judged. What failed may be there all the same.
     pub fn audit(&self, ended: Option<Ended>, cursor: Option<(Owner, Cursor)>) -> Result<(), LogError> {
-        let written = self.try_audit(ended, cursor.as_ref());
-        if let Err(LogError::Storage(_)) = written {
-            self.reopen()?;
+        match self.try_audit(ended, cursor.as_ref()) {
+            Ok(()) => {
+                self.faults.written();
+                count("only1mcp_config_audits_total", "ok");
+                Ok(())
+            }
+            Err(failed) => {
+                count("only1mcp_config_audits_total", "failed");
+                Err(self.audit_failed(failed))
+            }
         }
-        written
     }
 
-    fn try_audit(&self, ended: Option<Ended>, cursor: Option<&(Owner, Cursor)>) -> Result<(), LogError> {
-        fail::fail_point!("audit-before", |_| Err(LogError::Failpoint { point: "audit-before" }));
+    fn audit_failed(&self, failed: Failed) -> LogError {
+        match failed {
+            Failed::Before(error) => {
+                self.unwritten(&error);
+                error
+            }
+            Failed::Commit(error) => {
+                self.faults.unwritten(&error);
+                self.opened_anew(|_| Ok(()));
+                error
+            }
+        }
+    }
+
+    fn try_audit(&self, ended: Option<Ended>, cursor: Option<&(Owner, Cursor)>) -> Result<(), Failed> {
+        fail::fail_point!("audit-before", |_| Err(LogError::Failpoint { point: "audit-before" }.into()));
         let transaction = self.begin_write()?;
         if let Some(ended) = ended {
             audit::append(&transaction, ended)?;
@@ -128,9 +176,18 @@ impl Log {
         if let Some((owner, cursor)) = cursor {
             save_cursor(&transaction, owner, *cursor)?;
         }
-        transaction.commit()?;
-        Ok(())
+        transaction.commit().map_err(|error| Failed::Commit(error.into()))
     }
+}
+
+fn put_epoch(transaction: &WriteTransaction, epoch: u64) -> Result<(), LogError> {
+    transaction.open_table(META)?.insert("epoch", epoch.to_be_bytes().as_slice())?;
+    Ok(())
+}
+
+/// A write that failed is counted at once, whatever is found in the log later.
+fn count(what: &'static str, result: &'static str) {
+    metrics::counter!(what, "result" => result).increment(1);
 }
 
 /// Whether the transaction may have become durable.

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::RwLock;
 
 use model::{AttemptId, Diff, Digest, HistoryPolicy, LogId, Owner, Revision, WallTime};
-use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable};
-use runtime::state_dir::{move_into_place, open_private};
+use runtime::state_dir::move_into_place;
 
 use super::append::Written;
+use super::fault::Faults;
+use super::file::{self, Lost};
 use super::table::{AUDIT, CONTENTS, CURSORS, FORMAT, LAYERS, META, REVISIONS, cursor, number};
-use super::{Cursor, Entry, Kept, Log, LogError, RevisionRecord, Unavailable, audit};
+use super::{Cursor, Entry, Kept, Log, LogError, Place, RevisionRecord, Unavailable, audit};
 
 /// How much of the audit chain is checked at each start.
 const AUDIT_LINKS_CHECKED: u64 = 10_000;
@@ -39,8 +40,10 @@ pub struct Restored {
 impl Log {
     /// Opens the log of that path, or begins a new one. The epoch is on the disk before this returns.
     pub fn open(path: &Path, now: WallTime) -> Result<Opened, LogError> {
-        let (database, (id, epoch)) = if is_absent(path) { begin(path)? } else { start(path)? };
-        let log = Self { path: path.to_owned(), database: RwLock::new(Some(database)), id, epoch: epoch.into() };
+        let lost = Lost::default();
+        let (database, (id, epoch)) = if is_absent(path) { begin(path, &lost)? } else { start(path, &lost)? };
+        let place = RwLock::new(Place { database: Some(database), lost, raised: None });
+        let log = Self { path: path.to_owned(), place, id, epoch: epoch.into(), faults: Faults::none() };
         let fault = audit::verify(&log.begin_read()?.open_table(AUDIT)?, AUDIT_LINKS_CHECKED).err();
         let head = log.restore(now)?;
         let cursors = log.cursors()?;
@@ -62,7 +65,9 @@ impl Log {
         let Some(newest) = numbers.last().copied() else { return Ok(None) };
         let fault = match self.kept(newest) {
             Ok(kept) => return Ok(Some(Restored { kept, instead_of: None })),
-            Err(Unavailable::Log(error @ (LogError::Storage(_) | LogError::Open { .. }))) => return Err(error),
+            Err(Unavailable::Log(error @ (LogError::Storage(_) | LogError::Open { .. } | LogError::Renew { .. }))) => {
+                return Err(error);
+            }
             Err(fault) => fault.to_string(),
         };
         let older = numbers.iter().rev().skip(1).find_map(|revision| self.kept(*revision).ok());
@@ -113,36 +118,27 @@ fn is_absent(path: &Path) -> bool {
 }
 
 /// A new log. It has its name once it is complete: one that was only begun could never be opened again.
-fn begin(path: &Path) -> Result<(Database, (LogId, u64)), LogError> {
+fn begin(path: &Path, lost: &Lost) -> Result<(Database, (LogId, u64)), LogError> {
     let begun = path.with_extension("begun");
     drop(fs::remove_file(&begun));
-    let new = start(&begun)?;
+    let database = file::create(&begun, lost)?;
+    let identity = identify(&database, &begun)?;
     move_into_place(&begun, path).map_err(redb::StorageError::Io)?;
-    Ok(new)
+    Ok((database, identity))
 }
 
-fn start(path: &Path) -> Result<(Database, (LogId, u64)), LogError> {
-    // It holds every configuration as it was written, literal secrets among them.
-    let opened = FileBackend::new(open_private(path)?);
-    let database = opened
-        .and_then(|file| Database::builder().create_with_backend(file))
-        .map_err(|source| LogError::Open { path: path.to_owned(), source: Box::new(source) })?;
+fn start(path: &Path, lost: &Lost) -> Result<(Database, (LogId, u64)), LogError> {
+    let database = file::open_at_start(path, lost)?;
     let identity = identify(&database, path)?;
     Ok((database, identity))
 }
 
-/// Opens the file again that `identify` opened, and no other one that has its name by now.
-pub(super) fn again(path: &Path, id: &LogId, epoch: u64) -> Result<Database, LogError> {
-    let opened = Database::open(path);
-    let database = opened.map_err(|source| LogError::Open { path: path.to_owned(), source: Box::new(source) })?;
-    let same = {
-        let meta = database.begin_read()?.open_table(META)?;
-        let holds = |key: &str, value: &[u8]| -> Result<bool, LogError> {
-            Ok(meta.get(key)?.is_some_and(|row| row.value() == value))
-        };
-        holds("log_id", id.0.as_bytes())? && holds("epoch", &epoch.to_be_bytes())?
-    };
-    if same { Ok(database) } else { Err(LogError::Another { path: path.to_owned() }) }
+/// The epoch in the file that `identify` opened; `None` for any other one, which may have its name by now.
+pub(super) fn epoch_of(database: &Database, id: &LogId) -> Result<Option<u64>, LogError> {
+    let meta = database.begin_read()?.open_table(META)?;
+    let same = meta.get("log_id")?.is_some_and(|row| row.value() == id.0.as_bytes());
+    let epoch = meta.get("epoch")?.map(|row| number(row.value(), "the epoch")).transpose()?;
+    Ok(epoch.filter(|_| same))
 }
 
 /// Reads or mints the identity, and begins a new epoch.

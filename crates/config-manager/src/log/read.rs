@@ -61,9 +61,17 @@ impl Log {
             .collect()
     }
 
-    /// How every proposal ended, newest first; at most `limit`, 0 for all.
-    pub fn audited(&self, limit: usize) -> Result<Vec<AuditRecord>, LogError> {
-        audit::list(&self.begin_read()?.open_table(AUDIT)?, limit)
+    /// How every proposal ended, newest first; at most `limit`, 0 for all. One that made a revision has it, with whether
+    /// its content is kept: both are as they were at one moment.
+    pub fn ended(&self, limit: usize) -> Result<Vec<(AuditRecord, Option<(RevisionRecord, bool)>)>, LogError> {
+        let transaction = self.begin_read()?;
+        let (records, contents) = (transaction.open_table(REVISIONS)?, transaction.open_table(CONTENTS)?);
+        let made = |ended: AuditRecord| -> Result<_, LogError> {
+            let made = if ended.result == "applied" { record(&records, ended.revision)? } else { None };
+            let kept = contents.get(ended.revision.0)?.is_some();
+            Ok((ended, made.map(|record| (record, kept))))
+        };
+        audit::list(&transaction.open_table(AUDIT)?, limit)?.into_iter().map(made).collect()
     }
 
     /// The record of a revision, and its stored bytes if they are kept. 0: the newest.

@@ -1,5 +1,7 @@
 //! What is in the file after which step.
 
+mod lost;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -150,8 +152,8 @@ fn a_refusal_is_recorded_with_its_cursor_and_leaves_the_head() {
     let again = place.open();
     assert_eq!(again.cursors[&Owner::file()], cursor);
     assert_eq!(again.head.unwrap().kept.record.revision, Revision(1));
-    let audited = again.log.audited(0).unwrap();
-    let brief: Vec<_> = audited.iter().map(|record| (record.sequence, record.result.as_str())).collect();
+    let audited = again.log.ended(0).unwrap();
+    let brief: Vec<_> = audited.iter().map(|(record, _)| (record.sequence, record.result.as_str())).collect();
     assert_eq!(brief, [(2, "refused"), (1, "applied")]);
     assert_eq!(again.fault, None);
 }
@@ -176,7 +178,7 @@ fn history_is_bounded_and_always_has_a_way_back() {
     // A month later only what is needed is left, and every record.
     append(&log, 6, 30 * DAY);
     assert_eq!(kept(&log)[..3], [(6, true), (5, true), (4, false)]);
-    assert_eq!(log.audited(0).unwrap().len(), 6);
+    assert_eq!(log.ended(0).unwrap().len(), 6);
     assert_eq!(log.revisions(2).unwrap().len(), 2);
 }
 
@@ -281,7 +283,7 @@ fn nothing_is_written_anywhere_else_while_the_file_is_away() {
     let again = place.open();
     let numbers: Vec<_> = again.log.revisions(0).unwrap().iter().map(|(record, _)| record.revision.0).collect();
     assert_eq!(numbers, [2, 1]);
-    assert_eq!(again.log.audited(0).unwrap().len(), 2);
+    assert_eq!(again.log.ended(0).unwrap().len(), 2);
     assert_eq!(again.fault, None);
 }
 

@@ -134,11 +134,15 @@ impl World {
 
     /// Until the file is shown as that, as what the process stands on: without a trouble, or with one that ends so.
     pub(super) async fn depends(&self, trouble: Option<&str>) {
+        self.depends_on("file", trouble).await;
+    }
+
+    pub(super) async fn depends_on(&self, name: &str, trouble: Option<&str>) {
         let readiness = &self.running().readiness;
         let mut moves = readiness.moves();
         let shown = || {
-            let file = readiness.report().dependencies.into_iter().find(|gate| gate.name == "file").unwrap();
-            trouble.map_or(file.open, |trouble| file.reason.is_some_and(|reason| reason.ends_with(trouble)))
+            let gate = readiness.report().dependencies.into_iter().find(|gate| gate.name == name).unwrap();
+            trouble.map_or(gate.open, |trouble| gate.reason.is_some_and(|reason| reason.ends_with(trouble)))
         };
         let found = async {
             while !shown() {

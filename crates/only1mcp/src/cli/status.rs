@@ -67,7 +67,7 @@ impl View {
             problems.extend(source.refusals.iter().map(refusal));
         }
         if !self.status.log_fault.is_empty() {
-            problems.push(format!("the log of revisions is damaged: {}", self.status.log_fault));
+            problems.push(format!("the log of revisions is not sound: {}", self.status.log_fault));
         }
         if self.status.routers.is_empty() {
             problems.push("no router is attached".to_owned());
