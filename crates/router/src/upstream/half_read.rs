@@ -178,7 +178,8 @@ impl Refused {
             }
             Self::TooMuch => {
                 let text = format!(
-                    "the call was executed and its answer is lost: server `{server}` sends more than half of the {} bytes                      that the gateway holds for clients (limits.buffered_bytes)",
+                    "the call was executed and its answer is lost: server `{server}` sends more than half of the {} bytes \
+                     that the gateway holds for clients (limits.buffered_bytes)",
                     limits.buffered_bytes
                 );
                 CallError { side: Side::Gateway, ..CallError::sent(Cause::TooLarge, text) }

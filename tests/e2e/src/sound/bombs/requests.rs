@@ -270,7 +270,7 @@ fn framed() -> Vec<Bomb> {
 
 fn heads() -> Vec<Bomb> {
     let get = |more: &str| format!("GET /mcp HTTP/1.1\r\nHost: {{host}}\r\n{more}\r\n").into_bytes();
-    let long = || b"x".repeat(60_000);
+    let long = || b"x".repeat(30_000);
     let ping = || request("ping", json!({})).to_string().into_bytes();
     vec![
         Bomb::head("a long header", Status(&[431]), move || get(&format!("A: {}\r\n", "x".repeat(MIB)))),
@@ -285,6 +285,7 @@ fn heads() -> Vec<Bomb> {
         Bomb::head("half an HTTP/2", Status(&[400]), || {
             [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &[0xff; 4096]].concat()
         }),
+        Bomb::with("a longer session", Status(&[431]), &[("Mcp-Session-Id", b"x".repeat(60_000))], ping),
         Bomb::with("a long session", Words("error"), &[("Mcp-Session-Id", long())], ping),
         Bomb::with("a long origin", Status(&[403]), &[("Origin", long())], ping),
         Bomb::with("a long host", Status(&[400, 403, 421]), &[("Host", long())], ping),
