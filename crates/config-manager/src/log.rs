@@ -206,12 +206,14 @@ impl LogError {
         text
     }
 
+    /// Whether a copy could not be made, which says nothing of what was to be copied.
+    fn is_of_the_copy(&self) -> bool {
+        matches!(self, Self::Renew { .. } | Self::File(_)) || self.is_for_want_of_room()
+    }
+
     fn is_for_want_of_room(&self) -> bool {
         let full =
             |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        if let Self::Renew { source, .. } = self {
-            return full(source);
-        }
         let Self::Open { source, .. } = self else { return false };
         matches!(&**source, redb::DatabaseError::Storage(redb::StorageError::Io(error)) if full(error))
     }

@@ -7,7 +7,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::ops::Bound;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt as _, fchown};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -108,25 +109,34 @@ pub(super) fn create(path: &Path, lost: &Lost) -> Result<Database, LogError> {
     open(path, open_private(path)?, lost, &Database::builder())
 }
 
-/// At a start. A file that was not closed may have been left by a process whose last sync failed, so it is copied.
-pub(super) fn open_at_start(path: &Path, lost: &Lost) -> Result<Database, LogError> {
+/// At a start. A file that was not closed may have been left by a process whose last sync failed, so it is copied; with it
+/// comes what is wrong where it could not be.
+pub(super) fn open_at_start(path: &Path, lost: &Lost) -> Result<(Database, Option<String>), LogError> {
     // The mode that an older release or a copy has left is repaired.
     drop(open_private(path)?);
+    // What a killed process has begun.
+    drop(fs::remove_file(begun(path)));
     if was_closed(path)? {
-        return open_in_place(path, lost);
+        return Ok((open_in_place(path, lost)?, None));
     }
-    let renewed = renew(path, lost, |_| Ok(()));
-    match renewed {
+    match renew(path, lost, |_| Ok(())) {
+        Ok(renewed) => Ok((renewed, None)),
         // Most often it was the power that went, and then all that can be read is on the disk: to serve matters more.
-        Err(error) if error.is_for_want_of_room() => {
-            tracing::error!(
-                error = error.in_full(),
-                "the revision log was not closed, and there is no room for a copy"
-            );
-            open_in_place(path, lost)
+        Err(error) if error.is_of_the_copy() => {
+            let error = error.in_full();
+            tracing::error!(error, "the revision log was not closed, and cannot be copied");
+            // It is copied before it is opened again.
+            lost.store(true, Ordering::Release);
+            let fault = format!("it was not closed, its newest revisions may not be on the disk, and {error}");
+            Ok((open_in_place(path, lost)?, Some(fault)))
         }
-        renewed => renewed,
+        Err(error) => Err(error),
     }
+}
+
+/// Where a file is made that is to be the log.
+pub(super) fn begun(path: &Path) -> PathBuf {
+    path.with_extension("begun")
 }
 
 /// Without a change to the file. One that is no database at all is said to be so when it is opened.
@@ -141,27 +151,44 @@ pub(super) fn open_in_place(path: &Path, lost: &Lost) -> Result<Database, LogErr
     open(path, existing(path)?, lost, &Database::builder())
 }
 
-/// Copies the file to a new one, which takes its place once all of it is on the disk and found `sound`.
+/// Copies the file to a new one, which takes its place once all of it is on the disk and found `sound`. Where that fails,
+/// nothing is left of it.
 pub(super) fn renew(
     path: &Path,
     lost: &Lost,
     sound: impl FnOnce(&Database) -> Result<(), LogError>,
 ) -> Result<Database, LogError> {
-    let begun = path.with_extension("begun");
+    let begun = begun(path);
     drop(fs::remove_file(&begun));
+    let renewed = copied(path, &begun, lost, sound);
+    if renewed.is_err() {
+        drop(fs::remove_file(&begun));
+    }
+    renewed
+}
+
+fn copied(
+    path: &Path,
+    begun: &Path,
+    lost: &Lost,
+    sound: impl FnOnce(&Database) -> Result<(), LogError>,
+) -> Result<Database, LogError> {
     let failed = |source| LogError::Renew { path: path.to_owned(), source };
-    let to = open_private(&begun)?;
-    copy(&existing(path)?, &to).map_err(failed)?;
+    let (from, to) = (existing(path)?, open_private(begun)?);
+    let owner = from.metadata().map_err(failed)?;
+    // Only one who may open anything needs to, and can.
+    drop(fchown(&to, Some(owner.uid()), Some(owner.gid())));
+    copy(&from, &to).map_err(failed)?;
     #[cfg(test)]
-    probe::Probe::of(&begun, &to).sync().map_err(failed)?;
+    probe::Probe::of(begun, &to).sync().map_err(failed)?;
     to.sync_all().map_err(failed)?;
     let mut whole = Database::builder();
     whole.set_check_integrity_on_open(true);
-    let disk = Disk::new(&begun, to, lost.clone())?;
+    let disk = Disk::new(begun, to, lost.clone())?;
     // The copy is as the file is, so what is wrong with it is said of the file.
     let database = whole.create_with_backend(disk).map_err(|source| opening(path, source))?;
     sound(&database)?;
-    move_into_place(&begun, path).map_err(failed)?;
+    move_into_place(begun, path).map_err(failed)?;
     lost.store(false, Ordering::Release);
     Ok(database)
 }

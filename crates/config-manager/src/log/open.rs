@@ -41,13 +41,17 @@ impl Log {
     /// Opens the log of that path, or begins a new one. The epoch is on the disk before this returns.
     pub fn open(path: &Path, now: WallTime) -> Result<Opened, LogError> {
         let lost = Lost::default();
-        let (database, (id, epoch)) = if is_absent(path) { begin(path, &lost)? } else { start(path, &lost)? };
+        // Where a link leads, so that no copy takes the place of the link.
+        let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let ((database, (id, epoch)), copy_fault) =
+            if is_absent(path) { (begin(path, &lost)?, None) } else { start(path, &lost)? };
         let place = RwLock::new(Place { database: Some(database), lost, raised: None });
         let log = Self { path: path.to_owned(), place, id, epoch: epoch.into(), faults: Faults::none() };
         let fault = audit::verify(&log.begin_read()?.open_table(AUDIT)?, AUDIT_LINKS_CHECKED).err();
         let head = log.restore(now)?;
         let cursors = log.cursors()?;
-        Ok(Opened { log, head, cursors, fault: fault.map(|fault| fault.to_string()) })
+        let fault = fault.map(|fault| fault.to_string()).or(copy_fault);
+        Ok(Opened { log, head, cursors, fault })
     }
 
     fn cursors(&self) -> Result<BTreeMap<Owner, Cursor>, LogError> {
@@ -119,7 +123,7 @@ fn is_absent(path: &Path) -> bool {
 
 /// A new log. It has its name once it is complete: one that was only begun could never be opened again.
 fn begin(path: &Path, lost: &Lost) -> Result<(Database, (LogId, u64)), LogError> {
-    let begun = path.with_extension("begun");
+    let begun = file::begun(path);
     drop(fs::remove_file(&begun));
     let database = file::create(&begun, lost)?;
     let identity = identify(&database, &begun)?;
@@ -127,10 +131,11 @@ fn begin(path: &Path, lost: &Lost) -> Result<(Database, (LogId, u64)), LogError>
     Ok((database, identity))
 }
 
-fn start(path: &Path, lost: &Lost) -> Result<(Database, (LogId, u64)), LogError> {
-    let database = file::open_at_start(path, lost)?;
+/// With what is wrong although it could be opened.
+fn start(path: &Path, lost: &Lost) -> Result<((Database, (LogId, u64)), Option<String>), LogError> {
+    let (database, fault) = file::open_at_start(path, lost)?;
     let identity = identify(&database, path)?;
-    Ok((database, identity))
+    Ok(((database, identity), fault))
 }
 
 /// The epoch in the file that `identify` opened; `None` for any other one, which may have its name by now.

@@ -157,7 +157,8 @@ impl Entry {
 
     /// As a new process of the coordinator takes it up, whatever the clock says by now.
     pub(super) fn begun_anew(self, wall: WallTime) -> Self {
-        if self.ended.is_some() {
+        // One that ended and still holds begins for a router that has not heard of it.
+        if self.ended.is_some() && !self.holds() {
             return self;
         }
         let recorded = || Terms { first: self.awaited.since(self.started), last: self.deadline.since(self.started) };
@@ -174,9 +175,10 @@ impl Entry {
         self.actor = Some(actor);
     }
 
-    /// A router never has less time left than was decided, so what it says is at least as near to the truth.
+    /// Of an operator's drain a router never has less time left than was decided, so what it says is at least as near to
+    /// the truth. Routers may have begun a removal at different times, each with the time that its revision gave.
     pub(super) fn correct(&mut self, wall: WallTime, departure: &Departure) {
-        if !departure.phase.is_ended() {
+        if !self.id.is_removal() && !departure.phase.is_ended() {
             self.deadline = self.deadline.min(wall.after(departure.remaining));
         }
     }

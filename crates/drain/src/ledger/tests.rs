@@ -438,6 +438,45 @@ fn a_clock_that_was_set_ahead_ends_no_removal_before_all_routers_have_begun() {
 }
 
 #[test]
+fn a_drain_that_ended_and_holds_gives_a_router_that_is_new_to_it_its_whole_time() {
+    let mut it = Coordinator::new();
+    it.attach(1, "r1", "x", 1, &["a"]);
+    let id = it.start("a", None).unwrap().drain.id;
+    it.count(1, &id, "a", Phase::Closed, [0, 1, 0]);
+    it.again(1_000_000_000);
+    let hello = Count::Hello { node: NodeId::new("r2").unwrap(), boot: "y".into() };
+    it.say(Event::Said { connection: 2, count: hello });
+    assert_eq!(it.left(), TIMEOUT);
+}
+
+#[test]
+fn of_a_removal_each_router_has_its_own_time() {
+    let mut it = Coordinator::new();
+    it.attach(1, "r1", "x", 1, &["a"]);
+    it.attach(2, "r2", "y", 1, &["a"]);
+    let drain = removal("a", 2);
+    let say = |it: &mut Coordinator, connection, remaining| {
+        it.live(connection, 2, &[]);
+        let departure = Departure {
+            drain: drain.clone(),
+            endpoint: key("a"),
+            total: 1,
+            in_flight: 1,
+            finished: 0,
+            evicted: 0,
+            phase: Phase::Cordoned,
+            remaining,
+            oldest: None,
+        };
+        it.say(Event::Said { connection, count: Count::Departure(departure) });
+    };
+    say(&mut it, 1, TIMEOUT);
+    say(&mut it, 2, TIMEOUT / 10);
+    let hurried = it.start("a", Some(TIMEOUT / 2)).unwrap();
+    assert_eq!((hurried.joined, hurried.drain.remaining), (true, TIMEOUT / 2), "the first has longer, and gets less");
+}
+
+#[test]
 fn a_change_of_a_drain_that_is_over_says_so() {
     let mut it = Coordinator::new();
     it.attach(1, "r1", "x", 1, &["a"]);

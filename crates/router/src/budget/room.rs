@@ -6,8 +6,9 @@
 //! gets more only as long as it leaves as much free as it has, so that one that is slow does not hold up the others.
 //!
 //! How long an answer becomes is often not known before its end: then its share grows. Where there is no room to grow, one
-//! answer at a time goes on **beyond** the room, until its client has it. That one waits for nothing, so no two answers
-//! wait for each other, and all of them hold no more than the room and one answer besides.
+//! answer at a time goes on **beyond** the room. That one waits for nothing, so no two answers wait for each other, and all
+//! of them hold no more than the room and one answer besides. Once it is complete, the next one may go on if the room has
+//! place for it by now; else when its client has it.
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,9 @@ pub(crate) const LARGE: usize = 1 << 20;
 
 /// By so much a share grows.
 const STEP: u64 = 1 << 20;
+
+/// An answer that waits to grow leaves this part of the room to others.
+const LEFT: u64 = 8;
 
 /// Of so many servers it is known when they had their turn, though they do not wait.
 const REMEMBERED: usize = 256;
@@ -161,10 +165,15 @@ impl Queue {
         Some((server, next))
     }
 
-    /// So much more for an answer of `server` that has a share; whether there is room for it.
-    fn grow(&mut self, server: u64, more: u64, all: u64) -> bool {
+    /// So much more for an answer of `server` that has a share of `bytes`; whether there is room for it.
+    fn grow(&mut self, server: u64, bytes: u64, more: u64, all: u64, need: Need) -> bool {
         let Some(line) = self.servers.get_mut(&server) else { return false };
-        let fits = fits(more, all, self.taken) && line.may_have(more, all, self.taken);
+        let fits = match need {
+            Need::Some => fits(more, all, self.taken) && line.may_have(more, all, self.taken),
+            // The only one of its server that has room, though less is left to others then.
+            Need::Stuck => line.holds == bytes && self.taken.saturating_add(more) <= all - all / LEFT,
+            Need::Complete => self.taken.saturating_add(more) <= all,
+        };
         if fits {
             (self.taken, line.holds) = (self.taken + more, line.holds + more);
         }
@@ -177,6 +186,16 @@ impl Queue {
             line.holds -= bytes;
         }
     }
+}
+
+/// Why a share grows.
+#[derive(Debug, Clone, Copy)]
+enum Need {
+    Some,
+    /// Its answer waits, and another one goes on beyond the room.
+    Stuck,
+    /// Nothing more comes: what is here has room if there is any.
+    Complete,
 }
 
 impl Line {
@@ -238,16 +257,21 @@ impl Share {
         if more == 0 || self.beyond.is_some() {
             return true;
         }
-        let Some(server) = self.server else { return false };
         // Of what a step has to spare, it may have less.
-        let grown = [more.next_multiple_of(STEP), more]
-            .into_iter()
-            .find(|more| self.room.with(|queue| queue.grow(server, *more, self.all)));
-        self.bytes += grown.unwrap_or(0);
-        if grown.is_none() {
-            self.beyond = Arc::clone(&self.room.0.beyond).try_acquire_owned().ok();
+        let steps = [more.next_multiple_of(STEP), more];
+        if steps.into_iter().any(|more| self.takes(more, Need::Some)) {
+            return true;
         }
-        grown.is_some() || self.beyond.is_some()
+        self.beyond = self.server.and_then(|_| Arc::clone(&self.room.0.beyond).try_acquire_owned().ok());
+        self.beyond.is_some()
+    }
+
+    /// Whether it has so much more now.
+    fn takes(&mut self, more: u64, need: Need) -> bool {
+        let Some(server) = self.server else { return false };
+        let grown = self.room.with(|queue| queue.grow(server, self.bytes, more, self.all, need));
+        self.bytes += if grown { more } else { 0 };
+        grown
     }
 
     /// Returns once it may be of so many bytes.
@@ -261,7 +285,8 @@ impl Share {
         loop {
             // Counts from here, so that nothing is missed between the try and the wait.
             let freed = room.0.freed.notified();
-            if self.try_grow(bytes) {
+            let more = (bytes as u64).saturating_sub(self.bytes);
+            if self.try_grow(bytes) || self.takes(more, Need::Stuck) {
                 return;
             }
             tokio::select! {
@@ -274,8 +299,17 @@ impl Share {
         }
     }
 
-    /// The answer turned out to be shorter.
-    pub(crate) fn shrink(&mut self, bytes: u64) {
+    /// All of the answer is here, and is so long.
+    pub(crate) fn complete(&mut self, bytes: u64) {
+        let beyond = bytes.saturating_sub(self.bytes);
+        if beyond > 0 && self.takes(beyond, Need::Complete) {
+            self.beyond = None;
+        }
+        self.shrink(bytes);
+    }
+
+    /// It needs no more.
+    fn shrink(&mut self, bytes: u64) {
         if bytes <= self.bytes {
             self.beyond = None;
         }

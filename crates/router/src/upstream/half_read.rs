@@ -116,7 +116,7 @@ impl HalfRead {
     /// All of a large one: it has its share for as long as it is held.
     pub(super) fn complete(self, bytes: usize) -> Option<(Share, Weight)> {
         let Large { mut share, weight, .. } = *self.large?;
-        share.shrink(bytes as u64);
+        share.complete(bytes as u64);
         Some((share, weight))
     }
 }

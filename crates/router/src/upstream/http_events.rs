@@ -326,9 +326,13 @@ impl HttpEvents {
             }
             Source::Nowhere => return Poll::Ready(Ok(())),
         };
+        // Also where pieces come without a pause: they may be no part of the event.
+        if self.half.poll_too_slow(context).is_ready() {
+            return Poll::Ready(Err(Refused::TooSlow.of(&self.exchange)));
+        }
         // Not more than the event needs: until its client takes it, what follows is held beside it.
         let Poll::Ready(piece) = body.poll_piece(self.decoder.held().min(READ_MAX), context) else {
-            return self.half.poll_too_slow(context).map(|()| Err(Refused::TooSlow.of(&self.exchange)));
+            return Poll::Pending;
         };
         Poll::Ready(match piece {
             Some(Ok(piece)) => {

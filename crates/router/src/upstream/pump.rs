@@ -340,9 +340,13 @@ impl Pump {
                 count = streams.stderr.read_buf(&mut self.stderr_chunk), if self.stderr_open && heard => {
                     self.take_stderr(count.unwrap_or(0));
                 }
-                outcome = self.half_line.changed(heard), if self.half_line.is_held() => self.go_on(outcome),
+                outcome = self.half_line.changed(heard), if self.half_line.is_held() => {
+                    self.go_on(outcome);
+                    deadline = deadline.max(Instant::now() + LAST_WORDS);
+                }
                 () = sleep_until(self.paused_until), if self.paused_until.is_some() => self.paused_until = None,
-                () = tokio::time::sleep_until(deadline) => match forces.next() {
+                // What waits for room here is not late.
+                () = tokio::time::sleep_until(deadline), if self.half_line.may_grow() || !keeper.has_ended() => match forces.next() {
                     Some(force) if !keeper.has_ended() => {
                         force(keeper);
                         deadline += GRACE;
@@ -389,6 +393,7 @@ impl Pump {
                 self.take_back(begins, length);
             }
         }
+        self.charge_begun();
     }
 
     /// A message of which the pipe has taken nothing: the child never hears of it.

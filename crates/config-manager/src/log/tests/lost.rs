@@ -123,8 +123,26 @@ fn without_room_for_a_copy_it_serves_from_what_there_is() {
     killed(&place);
     let before = place.inode();
     place.plan(Plan { error: io::ErrorKind::StorageFull, ..Plan::new(0, 1) });
-    assert_eq!(place.open().head.unwrap().kept.record.revision, Revision(1));
+    let opened = place.open();
+    assert_eq!(opened.head.unwrap().kept.record.revision, Revision(1));
+    assert!(opened.fault.is_some_and(|fault| fault.contains("may not be on the disk")));
     assert_eq!(place.inode(), before);
+    assert!(!place.path().with_extension("begun").exists(), "it would take the room that there is");
+    drop(opened.log);
+    std::fs::write(place.path().with_extension("begun"), "of a process that was killed").unwrap();
+    assert_eq!((place.open().fault, place.path().with_extension("begun").exists()), (None, false));
+}
+
+#[test]
+fn a_link_to_the_log_stays_one() {
+    let place = Place::new();
+    killed(&place);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let real = elsewhere.path().join("log");
+    std::fs::rename(place.path(), &real).unwrap();
+    std::os::unix::fs::symlink(&real, place.path()).unwrap();
+    assert_eq!(place.open().head.unwrap().kept.record.revision, Revision(1));
+    assert!(place.path().is_symlink() && real.is_file());
 }
 
 #[test]

@@ -144,6 +144,46 @@ async fn what_grows_beyond_the_room_takes_nothing_from_others_and_is_one_at_a_ti
 }
 
 #[tokio::test]
+async fn what_is_complete_lets_the_next_go_on_as_far_as_there_is_room() {
+    let room = Room::default();
+    let begin = |server| poll(&mut room.share(server, 20, BUFFERED)).expect("there is room");
+    let (mut first, mut other) = (begin(1), begin(2));
+    assert!(first.try_grow(70), "beyond the room: a server has no more than it leaves to others");
+    let mut grows = Box::pin(other.grow(60));
+    assert!(futures_util::poll!(&mut grows).is_pending());
+    first.complete(70);
+    assert_eq!(room.with(|queue| queue.taken), 90, "it has room for all of it now, and its client has not got it");
+    grows.await;
+    assert!(other.try_grow(500), "this one goes on beyond the room");
+    other.complete(500);
+    let mut third = begin_more(&room, 3, 5);
+    let mut grows = Box::pin(third.grow(30));
+    assert!(futures_util::poll!(&mut grows).is_pending(), "there is no room for so much");
+    drop(first);
+    grows.await;
+    drop((other, third));
+    assert_eq!(room.with(|queue| (queue.taken, queue.stuck)), (0, 0));
+}
+
+fn begin_more(room: &Room, server: u64, bytes: u64) -> Share {
+    poll(&mut room.share(server, bytes, BUFFERED)).expect("there is room")
+}
+
+#[tokio::test]
+async fn the_only_answer_of_a_server_that_is_stuck_leaves_an_eighth() {
+    let room = Room::default();
+    let (mut beyond, mut only) = (begin_more(&room, 1, 20), begin_more(&room, 2, 20));
+    assert!(beyond.try_grow(500));
+    assert!(!only.try_grow(60), "more than it leaves to others");
+    only.grow(68).await;
+    assert_eq!(room.with(|queue| queue.taken), 88);
+    let mut grows = Box::pin(only.grow(69));
+    assert!(futures_util::poll!(&mut grows).is_pending());
+    drop(beyond);
+    grows.await;
+}
+
+#[tokio::test]
 async fn answers_that_all_grow_beyond_the_room_end_one_after_the_other() {
     let room = Room::default();
     let answer = async |server: u64| {

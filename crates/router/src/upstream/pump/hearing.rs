@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{FAR_TOO_LONG, Pump, Waiting};
 use crate::beside::{LONG, beside};
-use crate::budget::SMALL;
+use crate::budget::{SMALL, Share};
 use crate::call::{CallError, Cause, Side};
 use crate::endpoint::EndpointEvent;
 use crate::secrets::Said;
@@ -34,18 +34,13 @@ impl Pump {
         while let Some(at) = memchr::memchr(b'\n', &self.inbound[self.searched..]) {
             let line = self.inbound.split_to(self.searched + at + 1).freeze();
             self.searched = 0;
-            let mut line = line.slice_ref(line.trim_ascii());
-            if self.half_line.is_held()
-                && let Some(share) = self.half_line.end(line.len())
-            {
-                // Until its client's core has it: what becomes of it is charged there.
-                line = share.of(line);
-            }
+            let line = line.slice_ref(line.trim_ascii());
+            let share = if self.half_line.is_held() { self.half_line.end(line.len()) } else { None };
             if self.too_long.is_some() || line.len() as u64 > limit {
                 self.is_past(&line, limit);
             } else if !line.is_empty() {
                 let inbound = if line.len() <= LONG { read(&line) } else { Box::pin(sort(line.clone())).await };
-                self.take_message(inbound, line);
+                self.take_message(inbound, line, share);
             }
         }
         self.searched = self.inbound.len();
@@ -153,11 +148,16 @@ impl Pump {
         }
     }
 
-    fn answer(&mut self, id: u64, line: Bytes, span: Span) -> bool {
+    fn answer(&mut self, id: u64, line: Bytes, share: Option<Share>, span: Span) -> bool {
         let Some(Waiting { waiter: Waiter { answer, progress }, .. }) = self.waiting.remove(&id) else { return false };
         // Its client may be far behind with the progress before it.
         let bytes = line.len();
-        let line = if progress.is_some() { self.charged(line, SMALL) } else { Some(line) };
+        let line = match (&progress, share) {
+            (Some(_), _) => self.charged(line, SMALL),
+            // Until its client's core has it: what becomes of it is charged there.
+            (None, Some(share)) => Some(share.of(line)),
+            (None, None) => Some(line),
+        };
         drop(progress); // closed first: the answer is the last thing to arrive
         let Some(line) = line else {
             let limit = self.endpoint.upgrade().map_or(0, |endpoint| endpoint.limits().buffered_bytes);
@@ -170,15 +170,16 @@ impl Pump {
         true
     }
 
-    fn take_message(&mut self, inbound: Inbound, line: Bytes) {
+    fn take_message(&mut self, inbound: Inbound, line: Bytes, share: Option<Share>) {
         if let Inbound::Answer { id, span } = inbound {
             let bytes = line.len();
-            if !self.answer(id, line, span) {
+            if !self.answer(id, line, share, span) {
                 self.unasked.add(bytes);
                 self.nobodys(id);
             }
             return;
         }
+        drop(share);
         self.unasked.add(line.len());
         match inbound {
             Inbound::Answer { .. } => unreachable!("handled above"),
