@@ -134,7 +134,7 @@ async fn what_grows_beyond_the_room_takes_nothing_from_others_and_is_one_at_a_ti
     assert!(slow.try_grow(40) && slow.try_grow(500), "nothing is beyond the room yet");
     assert!(other.try_grow(30) && !other.try_grow(31), "there is one");
     assert!(poll(&mut room.share(3, 20, BUFFERED)).is_some(), "others have their part");
-    let mut grows = Box::pin(other.grow(31));
+    let mut grows = Box::pin(other.grow(49));
     assert!(futures_util::poll!(&mut grows).is_pending() && slow.is_wanted());
     drop(slow);
     grows.await;
@@ -149,7 +149,7 @@ async fn what_is_complete_lets_the_next_go_on_as_far_as_there_is_room() {
     let begin = |server| poll(&mut room.share(server, 20, BUFFERED)).expect("there is room");
     let (mut first, mut other) = (begin(1), begin(2));
     assert!(first.try_grow(70), "beyond the room: a server has no more than it leaves to others");
-    let mut grows = Box::pin(other.grow(60));
+    let mut grows = Box::pin(other.grow(70));
     assert!(futures_util::poll!(&mut grows).is_pending());
     first.complete(70);
     assert_eq!(room.with(|queue| queue.taken), 90, "it has room for all of it now, and its client has not got it");

@@ -263,7 +263,7 @@ impl Pump {
         let (head, number) = (&br#"{"jsonrpc":"2.0","id":"#[..], id.to_string());
         let span = Span { start: head.len(), end: head.len() + number.len() };
         let message = [head, number.as_bytes(), br#","error":"#, error, b"}"].concat();
-        self.answer(id, message.into(), span);
+        self.answer(id, message.into(), None, span);
     }
 
     /// The only call that waits gets it as its error; of several, the one whose time is up will read it. `what` is in
