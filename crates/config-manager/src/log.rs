@@ -194,18 +194,6 @@ impl Log {
 }
 
 impl LogError {
-    /// With everything behind it, in one line.
-    pub(crate) fn in_full(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            text.push_str(": ");
-            text.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        text
-    }
-
     /// Whether a copy could not be made, which says nothing of what was to be copied.
     fn is_of_the_copy(&self) -> bool {
         matches!(self, Self::Renew { .. } | Self::File(_)) || self.is_for_want_of_room()

@@ -39,7 +39,7 @@ pub struct Pending {
     /// Absent while it is not known to be a configuration.
     pub digest: Option<Digest>,
     pub stage: PendingStage,
-    /// Routers that do not vote on it because whoever asked left them out.
+    /// Routers that do not vote on it, because its caller leaves them out (`--without`).
     pub left_out: BTreeSet<NodeId>,
 }
 

@@ -12,7 +12,7 @@ use drain::{Directive, DrainId, Ledger};
 use model::Time;
 use runtime::grpc::refusal;
 use runtime::readiness::Gate;
-use runtime::{Clock, Kind, Shutdown, Span, TraceContext, Tracer};
+use runtime::{Backoff, Clock, Kind, Shutdown, Span, TraceContext, Tracer};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::DropGuard;
@@ -25,9 +25,8 @@ use crate::{Scope, metrics};
 
 /// Commands that share one write to the disk.
 const BATCH: usize = 256;
-/// How long after a write that failed the next one is tried, and after many of them.
-const RETRY_FIRST: Duration = Duration::from_millis(250);
-const RETRY_MOST: Duration = Duration::from_secs(5);
+/// How long after writes that failed the next one is tried. One process writes, so there is nothing to spread.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
 
 #[derive(Debug)]
 pub(crate) struct Engine {
@@ -52,7 +51,7 @@ pub(crate) struct Engine {
 #[derive(Debug, Clone, Copy)]
 struct Retry {
     at: Time,
-    pause: Duration,
+    failures: u32,
 }
 
 /// The speaking end of one router's stream.
@@ -263,8 +262,8 @@ impl Engine {
             self.gate.open();
             return Ok(());
         };
-        let pause = self.retry.map_or(RETRY_FIRST, |retry| (retry.pause * 2).min(RETRY_MOST));
-        self.retry = Some(Retry { at: self.now() + pause, pause });
+        let failures = self.retry.map_or(0, |retry| retry.failures);
+        self.retry = Some(Retry { at: self.now() + RETRY.ceiling(failures), failures: failures.saturating_add(1) });
         let path = self.record.path().display();
         tracing::error!(%path, %error, "cannot write the record of drains");
         let reason = format!("cannot write {path}: {error}");

@@ -22,7 +22,7 @@ impl Exclusions {
     }
 
     /// Of callers who ask at once: what the first one leaves out, or another one who leaves out the same and more.
-    /// Never the exclusions of two together, which nobody asked for.
+    /// The exclusions of two callers are never added up: neither of them asked for that.
     pub fn of_all<'a>(callers: impl IntoIterator<Item = &'a BTreeSet<NodeId>>) -> Self {
         let mut callers = callers.into_iter();
         let mut exclusions = callers.next().cloned().map(Self::of).unwrap_or_default();
@@ -39,11 +39,6 @@ impl Exclusions {
     /// other one can.
     pub fn hear(&mut self, without: &BTreeSet<NodeId>) {
         self.barred.retain(|node| without.contains(node));
-    }
-
-    /// The same for the callers of another proposal, who wait for this one now.
-    pub fn hear_all_of(&mut self, other: &Self) {
-        self.hear(&other.barred);
     }
 
     pub fn named(&self) -> &BTreeSet<NodeId> {
@@ -97,7 +92,7 @@ mod tests {
         let mut exclusions = all(&["r1 r2"]);
         exclusions.hear(&set("r2 r3"));
         assert_eq!(exclusions, Exclusions { named: set("r1 r2"), barred: set("r2") });
-        exclusions.hear_all_of(&all(&["r4"]));
+        exclusions.hear(all(&["r4"]).barred());
         assert_eq!(exclusions, Exclusions { named: set("r1 r2"), barred: set("") });
     }
 

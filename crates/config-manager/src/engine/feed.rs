@@ -180,9 +180,9 @@ impl Engine {
                 let under_way =
                     |candidate: &Candidate| matches!(candidate.want, Want::File { turn: of, .. } if of == *turn);
                 // Without one, it was judged while this was read.
-                let candidate = self.candidates.iter_mut().find(|(_, candidate)| under_way(candidate));
-                return match candidate.map(|(id, _)| *id) {
-                    Some(id) => self.join(id),
+                let candidate = self.candidates.iter().find(|(_, candidate)| under_way(candidate));
+                return match candidate {
+                    Some((id, _)) => self.join(*id),
                     None => self.ask_again(false),
                 };
             }
@@ -214,7 +214,7 @@ impl Engine {
         let now = self.now();
         let Some(candidate) = self.candidates.get_mut(&id) else { return };
         for asker in std::mem::take(&mut self.asking) {
-            // Also whoever is served later waits for the end of this one.
+            // A caller that this one does not serve waits for its end as well, and is asked for again then.
             candidate.without.hear(&asker.without);
             let joined = reconciler::Event::Joined { proposal: id, without: asker.without.clone() };
             if candidate.serves(&asker) {

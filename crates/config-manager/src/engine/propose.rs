@@ -344,13 +344,13 @@ impl Candidate {
         self.without.left_out(&self.voters)
     }
 
-    /// Callers who are as well served by this newer one: whoever asked for the file to be read again.
+    /// Takes the callers of an older candidate of the file: this one answers them as well. Whether there were any.
     fn takes_over(&mut self, older: &mut Self) -> bool {
         let both = matches!((&self.want, &older.want), (Want::File { .. }, Want::File { .. }));
         let some = both && !older.answers.is_empty();
         if some {
             self.answers.append(&mut older.answers);
-            self.without.hear_all_of(&older.without);
+            self.without.hear(older.without.barred());
         }
         some
     }

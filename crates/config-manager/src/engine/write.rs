@@ -3,6 +3,7 @@
 use model::{AttemptId, Diff, Owner, Revision, Violation, WallTime};
 use rollout::reconciler::Event;
 use rollout::{Kind, Record};
+use runtime::fault::chain;
 use tonic::Status;
 use wire::pb::config::v1 as pb;
 
@@ -98,7 +99,7 @@ impl Engine {
         }
     }
 
-    /// Whoever would be answered when it is on record is not kept until the log is there again.
+    /// Callers wait until their outcome is on record; while the log is away they are answered at once.
     pub(super) fn log_changed(&mut self) {
         self.changed = true;
         if self.log_away().is_some() {
@@ -168,7 +169,7 @@ impl Engine {
             Result::Raised(raised) => {
                 match &raised {
                     Ok(epoch) => tracing::warn!(epoch, "this config-manager has a new epoch, which routers obey"),
-                    Err(error) => tracing::error!(error = error.in_full(), "a higher epoch could not be written"),
+                    Err(error) => tracing::error!(error = chain(&error), "a higher epoch could not be written"),
                 }
                 self.changed = true;
                 let now = self.now();
@@ -176,7 +177,7 @@ impl Engine {
             }
             Result::Audited { written, told } => {
                 if let Err(error) = &written {
-                    tracing::error!(error = error.in_full(), "a refusal could not be written to the audit");
+                    tracing::error!(error = chain(&error), "a refusal could not be written to the audit");
                 }
                 if let Some(mut told) = told {
                     if let Some(saying) = told.candidate.saying.as_ref().filter(|_| written.is_err()) {
@@ -193,7 +194,7 @@ impl Engine {
         let event = match written {
             Written::Durable => Event::Appended { attempt, revision },
             Written::Not(error) => {
-                let reason = error.in_full();
+                let reason = chain(&error);
                 tracing::error!(%attempt, %revision, reason, "a revision could not be written; nothing has changed");
                 Event::AppendFailed { attempt, reason }
             }

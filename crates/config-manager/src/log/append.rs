@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use model::{Digest, HistoryPolicy, Owner, Revision, WallTime};
 use redb::{ReadableTable, WriteTransaction};
+use runtime::fault::chain;
 
 use super::table::{CONTENTS, LAYERS, META, REVISIONS, damaged, json, record, save_cursor};
 use super::{Cursor, Ended, Judged, Layers, Log, LogError, RevisionRecord, audit, is_undone};
@@ -60,7 +61,7 @@ impl Log {
                 Written::Not(error)
             }
             Failed::Commit(error) => {
-                tracing::error!(error = error.in_full(), %revision, "the outcome of an append is unknown");
+                tracing::error!(error = chain(&error), %revision, "the outcome of an append is unknown");
                 self.faults.unwritten(&error);
                 if self.opened_anew(|log| log.has(revision)) { Written::Durable } else { Written::Not(error) }
             }
@@ -73,7 +74,7 @@ impl Log {
         if let LogError::Storage(_) = error
             && let Err(error) = self.reopen()
         {
-            tracing::error!(error = error.in_full(), "the revision log cannot be opened again");
+            tracing::error!(error = chain(&error), "the revision log cannot be opened again");
         }
     }
 
@@ -84,7 +85,7 @@ impl Log {
             match self.reopen().and_then(|()| ask(self)) {
                 Ok(answer) => return answer,
                 Err(error) => {
-                    let error = error.in_full();
+                    let error = chain(&error);
                     tracing::error!(error, "the revision log cannot be opened again; trying for as long as it takes");
                 }
             }

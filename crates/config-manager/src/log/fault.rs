@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use runtime::fault::chain;
 use tokio::sync::watch;
 
 use super::LogError;
@@ -44,12 +45,12 @@ impl Faults {
     /// That it cannot be opened says more, and stands until it is open.
     pub(super) fn unwritten(&self, error: &LogError) {
         if !matches!(self.now(), Some(Fault::Away(_))) {
-            self.set(Some(Fault::Unwritten(error.in_full())));
+            self.set(Some(Fault::Unwritten(chain(error))));
         }
     }
 
     pub(super) fn away(&self, error: &LogError) {
-        self.set(Some(Fault::Away(error.in_full())));
+        self.set(Some(Fault::Away(chain(error))));
     }
 
     /// A file that was `renewed` was written as a whole; one that was only opened may still take no write.

@@ -4,6 +4,7 @@
 //! later syncs succeed without them. Nothing is said of such a file, and nothing is added to it: it is copied, as it
 //! reads, to a new one that takes its place when all of it is on the disk.
 
+use std::error::Error as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::ops::Bound;
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::backends::FileBackend;
 use redb::{BackendError, Builder, Database, DatabaseError, StorageBackend, StorageError};
+use runtime::fault::chain;
 use runtime::state_dir::{move_into_place, open_private};
 
 use super::LogError;
@@ -123,18 +125,21 @@ pub(super) fn open_at_start(path: &Path, lost: &Lost) -> Result<(Database, Optio
         Ok(renewed) => Ok((renewed, None)),
         // Most often it was the power that went, and then all that can be read is on the disk: to serve matters more.
         Err(error) if error.is_of_the_copy() => {
-            let error = error.in_full();
+            let error = error.source().map_or_else(|| error.to_string(), chain);
             tracing::error!(error, "the revision log was not closed, and cannot be copied");
             // It is copied before it is opened again.
             lost.store(true, Ordering::Release);
-            let fault = format!("it was not closed, its newest revisions may not be on the disk, and {error}");
+            let fault = format!(
+                "it was not closed, so its newest revisions may not be on the disk, and it cannot be copied ({error}); \
+                 make room on the disk, or mend it, and restart config-manager"
+            );
             Ok((open_in_place(path, lost)?, Some(fault)))
         }
         Err(error) => Err(error),
     }
 }
 
-/// Where a file is made that is to be the log.
+/// The path of a new file until it takes the place of the log.
 pub(super) fn begun(path: &Path) -> PathBuf {
     path.with_extension("begun")
 }

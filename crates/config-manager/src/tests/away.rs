@@ -1,4 +1,5 @@
-//! A disk that takes nothing any more: every signal says so, whoever asks is told, and all goes on when it is mended.
+//! A disk that refuses every write: readiness, status and metrics say so, callers are refused, and changes go on when it
+//! is mended.
 
 use tonic::{Code, Status};
 use wire::pb::config::v1 as pb;

@@ -167,7 +167,7 @@ impl Entry {
         Self { deadline, awaited, terms: Some(terms), ..self }
     }
 
-    /// What an operator decided, and by when it is to be through.
+    /// Sets the time that an operator gives it, and who that was.
     pub(super) fn hurry(&mut self, wall: WallTime, term: Duration, actor: String) {
         self.deadline = wall.after(term);
         self.terms = self.terms.map(|terms| Terms { last: term, ..terms });

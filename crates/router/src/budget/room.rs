@@ -302,8 +302,8 @@ impl Share {
     /// All of the answer is here, and is so long.
     pub(crate) fn complete(&mut self, bytes: u64) {
         let beyond = bytes.saturating_sub(self.bytes);
-        if beyond > 0 && self.takes(beyond, Need::Complete) {
-            self.beyond = None;
+        if beyond > 0 {
+            self.takes(beyond, Need::Complete);
         }
         self.shrink(bytes);
     }
