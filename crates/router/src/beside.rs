@@ -41,6 +41,19 @@ pub(crate) fn put_away(what: impl Send + 'static) {
     drop(THREADS_OF_OURS.spawn_blocking(move || drop(what)));
 }
 
+/// `begun` with room for `more` bytes. The memory is touched there as well: whoever is the first to write to a page of it
+/// waits for the system to find and clear that page, which for 3 MiB takes as long as dozens of calls.
+pub(crate) async fn with_room(mut begun: Vec<u8>, more: usize) -> Vec<u8> {
+    beside(move || {
+        let length = begun.len();
+        begun.reserve_exact(more);
+        begun.resize(length + more, 0);
+        begun.truncate(length);
+        begun
+    })
+    .await
+}
+
 /// What is long is put away beside.
 pub(crate) fn held(bytes: Vec<u8>) -> Bytes {
     if bytes.len() > LONG { Bytes::from_owner(PutAway(bytes)) } else { bytes.into() }
@@ -140,6 +153,13 @@ mod tests {
             turn.await;
         };
         tokio::task::LocalSet::new().run_until(reading).await;
+    }
+
+    #[tokio::test]
+    async fn room_is_added_to_what_is_there() {
+        let begun = with_room(vec![7; LONG + 1], 3 << 20).await;
+        assert_eq!((begun.len(), begun.capacity() >= LONG + 1 + (3 << 20)), (LONG + 1, true));
+        assert!(begun.iter().all(|byte| *byte == 7));
     }
 
     #[test]

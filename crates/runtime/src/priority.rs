@@ -15,10 +15,11 @@ pub fn threads_that_make_way(name: &str, most: usize) -> Runtime {
 /// serves clients gets, where that leaves nothing.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
-/// After so long another thread of this processor that has become ready may take its place, in nanoseconds: the least that
-/// Linux takes. By itself it lets a thread go on for milliseconds, however nice it is.
+/// How long it wants to go on once it runs, in nanoseconds: the most that Linux takes. A thread that becomes ready and asks
+/// for less, as all do by themselves, takes its place at once. Without that it waits for the next tick, which can be four
+/// milliseconds, however nice the one that runs is.
 #[cfg(target_os = "linux")]
-const SLICE: u64 = 100_000;
+const SLICE: u64 = 100_000_000;
 
 /// From now on the calling thread, and no other, makes way for the others of this process.
 #[cfg(target_os = "linux")]

@@ -26,6 +26,8 @@ use crate::{
 const LINES_KEPT: usize = 4000;
 /// A process that was told to end has this long.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// From the end of stdout to the end of stderr of a process that fails.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Killed when dropped, if it still runs.
 #[derive(Debug)]
@@ -158,6 +160,8 @@ impl Supervised {
     }
 
     fn complaint(&self, what: &str, why: String) -> Fault {
+        // Whoever ends closes stdout first: the reason may still be on its way. Its children can hold stderr open.
+        drop(self.stderr.wait(LAST_WORDS, |_| None::<()>));
         fault(format!("{}: waiting for {what}: {why}\n{}", self.name, self.stderr_tail(20)))
     }
 }

@@ -13,7 +13,7 @@ use testkit::{
     stub::{self, Stub},
 };
 
-use super::peer::{Attack, Entry, Target, lowest_priority};
+use super::peer::{Attack, Entry, Target, at_lowest_priority, lowest_priority};
 
 pub(super) const PEERS: &[Entry] = &[
     ("reads-no-events", |_| Ok(Box::new(Lone::ReadsNoEvents))),
@@ -48,7 +48,7 @@ impl Attack for Lone {
             Self::ReadsNoEvents => {
                 target.on_threads(8, Duration::from_millis(100), |target| reads_no_events(target, "good-stdio__echo"))
             }
-            Self::OpensAndNeverAsks => opens_and_never_asks(gateway, target),
+            Self::OpensAndNeverAsks => at_lowest_priority(|| opens_and_never_asks(gateway, target)),
             Self::InitializesForEver => target.on_threads(2, Duration::ZERO, initializes),
             Self::LongIds => target.on_threads(2, Duration::from_millis(50), long_id),
             Self::HeadsByteByByte => target.on_threads(100, Duration::from_millis(10), head_byte_by_byte),

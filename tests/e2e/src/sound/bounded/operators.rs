@@ -1,10 +1,10 @@
 //! An operator's mistakes.
 
-use std::{fs, panic, path::PathBuf, thread, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use testkit::{Fault, Gateway};
 
-use super::peer::{Attack, Entry, Target, lowest_priority};
+use super::peer::{Attack, Entry, Target, at_lowest_priority};
 
 pub(super) const PEERS: &[Entry] =
     &[("documents-of-aliases", |scratch| Ok(Box::new(Aliases(scratch.file("aliases.yaml")))))];
@@ -24,9 +24,7 @@ impl Attack for Aliases {
         text.push_str("servers: []\n");
         fs::write(&self.0, text)?;
         let path = self.0.to_str().unwrap_or_default();
-        let ask = || {
-            // The programs that it starts as well.
-            lowest_priority();
+        at_lowest_priority(|| {
             while !target.is_over() {
                 // `diff` has the gateway judge the file.
                 gateway.cli(&["diff", path])?.expect(1)?;
@@ -34,7 +32,6 @@ impl Attack for Aliases {
                 target.pause(Duration::from_millis(50));
             }
             Ok(())
-        };
-        thread::scope(|scope| scope.spawn(ask).join()).unwrap_or_else(|panic| panic::resume_unwind(panic))
+        })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    panic,
     process::Command,
     sync::{
         Arc,
@@ -117,6 +118,15 @@ pub(super) fn lowest_priority() {
     let thread = nix::unistd::gettid().to_string();
     // Without it, others only wait for the machine.
     drop(Command::new("chrt").args(["--idle", "--pid", "0", &thread]).output());
+}
+
+/// `work` on a thread of that priority; so are the programs that it starts.
+pub(super) fn at_lowest_priority<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let all = || {
+        lowest_priority();
+        work()
+    };
+    thread::scope(|scope| scope.spawn(all).join()).unwrap_or_else(|panic| panic::resume_unwind(panic))
 }
 
 /// What a peer does again and again.
