@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut as _, BytesMut};
 use mcp::message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc};
@@ -33,6 +33,9 @@ use half_line::HalfLine;
 /// Bytes waiting to be written at which no more messages are taken.
 const HIGH_WATER: usize = 1 << 20;
 const READ: usize = 16 << 10;
+/// At most so much at a time, however much room there is: the system copies for as long as the child goes on to write, and
+/// lets nobody else have the processor meanwhile.
+const READ_AT_ONCE: usize = 64 << 10;
 const READ_STDERR: usize = 4 << 10;
 /// Between the end of stdin, SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
@@ -266,6 +269,7 @@ impl Pump {
             };
             let heard = self.paused_until.is_none() && self.unread_until.is_none();
             let reads = heard && self.half_line.may_grow();
+            let mut inbound = (&mut self.inbound).limit(READ_AT_ONCE);
             tokio::select! {
                 () = self.closing.asked() => return self.closing.stop(),
                 _ = keeper.ended() => return Stop::Closed,
@@ -279,7 +283,7 @@ impl Pump {
                     Some(message) => self.take(message),
                     None => return Stop::Asked,
                 },
-                count = stdout.read_buf(&mut self.inbound), if reads => match count {
+                count = stdout.read_buf(&mut inbound), if reads => match count {
                     Ok(count) if count > 0 => {
                         if let Err(limit) = self.take_lines().await {
                             return Stop::Broken(format!("sent a message of more than {limit} bytes"));
@@ -331,10 +335,11 @@ impl Pump {
             let Kept { streams, keeper } = &mut self.kept;
             let heard = self.paused_until.is_none();
             let reads = heard && self.half_line.may_grow();
+            let mut inbound = (&mut self.inbound).limit(READ_AT_ONCE);
             tokio::select! {
                 // Nobody is left to write, and what was written is soon read: longer only if somebody fled who holds a pipe.
                 _ = keeper.ended(), if !keeper.has_ended() => deadline = deadline.min(Instant::now() + LAST_WORDS),
-                count = streams.stdout.read_buf(&mut self.inbound), if self.stdout_open && reads => {
+                count = streams.stdout.read_buf(&mut inbound), if self.stdout_open && reads => {
                     self.stdout_open = count.is_ok_and(|count| count > 0) && self.take_lines().await.is_ok();
                 }
                 count = streams.stderr.read_buf(&mut self.stderr_chunk), if self.stderr_open && heard => {

@@ -47,7 +47,10 @@ impl TooLong {
         self.length += bytes.len() as u64;
         while let Some((&byte, rest)) = bytes.split_first() {
             bytes = rest;
-            if !self.in_string {
+            if !self.in_string && self.depth == 0 && !matches!(byte, b'"' | b'{' | b'[') {
+                // What is no message at all may go on for ever.
+                bytes = &bytes[memchr::memchr3(b'"', b'{', b'[', bytes).unwrap_or(bytes.len())..];
+            } else if !self.in_string {
                 self.outside(byte);
             } else if std::mem::take(&mut self.escaped) {
                 self.keep(byte);

@@ -79,6 +79,8 @@ impl Pump {
 
     /// Keeps nothing of the line that has begun; how long it is so far.
     fn read_past(&mut self) -> u64 {
+        // What of it was read before it was too long, was read for a call.
+        let past = if self.too_long.is_some() { self.inbound.len() } else { 0 };
         let too_long = self.too_long.get_or_insert_default();
         too_long.push(&self.inbound);
         if self.inbound.capacity() > NO_MESSAGE {
@@ -87,7 +89,7 @@ impl Pump {
         self.inbound.clear();
         self.searched = 0;
         self.half_line.end(0);
-        self.unasked.add(0);
+        self.unasked.add(past);
         too_long.length
     }
 

@@ -20,4 +20,5 @@ fn the_id_is_found_wherever_it_stands() {
     check(r#"{"id":21,"method":"x","params":{}}"#, None);
     check(r#"{"id":"somebody's","result":{}}"#, None);
     check("not JSON at all: \"id\":5", None);
+    check("warning: }, ] \"{\" {\"id\":22,\"result\":{}}", Some(22));
 }
