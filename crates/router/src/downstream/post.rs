@@ -361,6 +361,7 @@ async fn collect(core: &Core, body: &mut Incoming, limits: BodyLimits) -> Result
             // Once it is known to be long, it is not copied again and again as it grows.
             let rest = usize::try_from(body.size_hint().lower()).unwrap_or(0);
             if all.len() > LONG && all.capacity() < all.len() + piece + rest {
+                charge(core, &mut upload, all.len() + piece + rest, limits)?;
                 *all = Box::pin(beside::with_room(std::mem::take(all), piece + rest)).await;
             }
             all.extend_from_slice(&data);
