@@ -36,7 +36,7 @@ const LAST: usize = 2 * 4096;
 /// how finely a slow client can be told from one that does not read: below half of it, more is written.
 const UNSENT: u32 = 128 << 10;
 /// How long what is cut off at the end has to take its last answer.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const LAST_WORDS: Duration = Duration::from_millis(500);
 const TURNED_AWAY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 /// Cancellations and evictions waiting for one core.
