@@ -41,8 +41,8 @@ pub(crate) fn put_away(what: impl Send + 'static) {
     drop(THREADS_OF_OURS.spawn_blocking(move || drop(what)));
 }
 
-/// `begun` with room for `more` bytes. The memory is touched there as well: whoever is the first to write to a page of it
-/// waits for the system to find and clear that page, which for 3 MiB takes as long as dozens of calls.
+/// Returns `begun` with room for `more` bytes, each page of which is written to on one of those threads. The first write
+/// to a page waits until the system has found and cleared it: for 3 MiB that takes as long as dozens of calls.
 pub(crate) async fn with_room(mut begun: Vec<u8>, more: usize) -> Vec<u8> {
     beside(move || {
         let length = begun.len();

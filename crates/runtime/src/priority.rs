@@ -15,9 +15,9 @@ pub fn threads_that_make_way(name: &str, most: usize) -> Runtime {
 /// serves clients gets, where that leaves nothing.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
-/// How long it wants to go on once it runs, in nanoseconds: the most that Linux takes. A thread that becomes ready and asks
-/// for less, as all do by themselves, takes its place at once. Without that it waits for the next tick, which can be four
-/// milliseconds, however nice the one that runs is.
+/// The slice that such a thread asks for, in nanoseconds: the most that Linux takes. A thread that wakes up with a
+/// shorter slice, as every thread has by default, preempts it at once. With slices alike, the one that wakes up waits
+/// for the next tick, up to four milliseconds, even if the running thread is nicer.
 #[cfg(target_os = "linux")]
 const SLICE: u64 = 100_000_000;
 

@@ -160,7 +160,8 @@ impl Supervised {
     }
 
     fn complaint(&self, what: &str, why: String) -> Fault {
-        // Whoever ends closes stdout first: the reason may still be on its way. Its children can hold stderr open.
+        // A process that ends may close stdout before we have read its reason from stderr. The wait has a limit, because
+        // a child of that process can keep stderr open.
         drop(self.stderr.wait(LAST_WORDS, |_| None::<()>));
         fault(format!("{}: waiting for {what}: {why}\n{}", self.name, self.stderr_tail(20)))
     }

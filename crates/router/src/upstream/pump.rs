@@ -33,8 +33,8 @@ use half_line::HalfLine;
 /// Bytes waiting to be written at which no more messages are taken.
 const HIGH_WATER: usize = 1 << 20;
 const READ: usize = 16 << 10;
-/// At most so much at a time, however much room there is: the system copies for as long as the child goes on to write, and
-/// lets nobody else have the processor meanwhile.
+/// The most that one read takes. Without a limit, one read copies for as long as the child writes, and the kernel may run
+/// no other thread on this processor during the copy.
 const READ_AT_ONCE: usize = 64 << 10;
 const READ_STDERR: usize = 4 << 10;
 /// Between the end of stdin, SIGTERM and SIGKILL.

@@ -48,7 +48,7 @@ impl TooLong {
         while let Some((&byte, rest)) = bytes.split_first() {
             bytes = rest;
             if !self.in_string && self.depth == 0 && !matches!(byte, b'"' | b'{' | b'[') {
-                // What is no message at all may go on for ever.
+                // Outside of any message only these three bytes change the state, and such text may have no end.
                 bytes = &bytes[memchr::memchr3(b'"', b'{', b'[', bytes).unwrap_or(bytes.len())..];
             } else if !self.in_string {
                 self.outside(byte);

@@ -79,7 +79,7 @@ impl Pump {
 
     /// Keeps nothing of the line that has begun; how long it is so far.
     fn read_past(&mut self) -> u64 {
-        // What of it was read before it was too long, was read for a call.
+        // The bytes up to the limit cost nothing: they could have been an answer.
         let past = if self.too_long.is_some() { self.inbound.len() } else { 0 };
         let too_long = self.too_long.get_or_insert_default();
         too_long.push(&self.inbound);

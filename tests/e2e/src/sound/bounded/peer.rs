@@ -120,7 +120,7 @@ pub(super) fn lowest_priority() {
     drop(Command::new("chrt").args(["--idle", "--pid", "0", &thread]).output());
 }
 
-/// `work` on a thread of that priority; so are the programs that it starts.
+/// Does `work` on a thread of that priority, which the programs that it starts inherit.
 pub(super) fn at_lowest_priority<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let all = || {
         lowest_priority();

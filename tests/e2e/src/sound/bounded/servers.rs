@@ -52,7 +52,7 @@ for turn in 1 2 3; do IFS= read -r line; answer "$line"; done
 "#;
     fs::write(&path, format!("{answers}{then}"))?;
     let path = path.to_str().unwrap_or_default().to_owned();
-    // As `lowest_priority` does it, and why.
+    // For the reason given at `lowest_priority`.
     let idle = ["--idle", "0", "/bin/sh", &path];
     Ok(Box::new(Child(Server::stdio("hostile", "/usr/bin/chrt".as_ref(), &idle))))
 }
