@@ -55,6 +55,9 @@ pub fn read(path: &Path) -> Result<String, ReadError> {
     if !metadata.is_file() {
         return Err(ReadError::NotRegular { path: owned() });
     }
+    if metadata.len() > MAX_BYTES {
+        return Err(ReadError::TooLarge { path: owned() });
+    }
     read_stream(path, file)
 }
 

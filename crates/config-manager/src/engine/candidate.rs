@@ -160,8 +160,8 @@ impl Want {
     }
 }
 
-/// Taking apart that much text takes many times as much memory, in small pieces.
-const LARGE: usize = 1 << 20;
+/// Taking apart that much text takes up to sixty times as much memory, in small pieces.
+const LARGE: usize = 256 << 10;
 
 /// Layers as a snapshot, or everything that is wrong with them. Takes milliseconds of a core for hundreds of servers.
 pub(crate) fn merge(layers: Layers, clock: Clock) -> Result<Merged, Vec<Violation>> {
