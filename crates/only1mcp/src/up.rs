@@ -201,8 +201,11 @@ impl Halves {
         let shutdown = &self.process.shutdown;
         shutdown.triggered().await;
         let wound_down = shutdown.wind_down(min_drain, DRAIN, router.drained()).await;
+        let closing = tokio::time::Instant::now();
         let stopped = router.stop(GRACE).await;
+        let router_took = closing.elapsed();
         let joined = self.join().await;
+        tracing::info!(router = ?router_took, all = ?closing.elapsed(), "all parts have ended");
         if wound_down == WoundDown::Forced {
             say("only1mcp: calls in flight were cut off\n");
         }

@@ -187,19 +187,29 @@ impl Shutdown {
 /// Signals that come this close together are one wish.
 const ONE_WISH: Duration = Duration::from_secs(1);
 
-/// SIGTERM and SIGINT, caught from the moment this exists.
+/// SIGTERM, SIGINT and SIGHUP, caught from the moment this exists.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Not where it is ignored, as under `nohup`.
+    hangup: Option<Signal>,
 }
 
-/// Starts to catch SIGTERM and SIGINT, which from then on no longer end the process.
+/// Starts to catch SIGTERM, SIGINT and SIGHUP, which from then on no longer end the process at once.
 ///
 /// # Errors
 /// When the operating system refuses the signal handlers.
 pub fn signals() -> io::Result<Signals> {
-    Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    let hangup = if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
+    Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())?, hangup })
+}
+
+/// By the mask of ignored signals in proc(5); elsewhere nothing is known to be ignored.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 << (SignalKind::hangup().as_raw_value() - 1) != 0)
 }
 
 impl Signals {
@@ -208,7 +218,15 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+            () = hung_up(self.hangup.as_mut()) => "SIGHUP",
         }
+    }
+}
+
+async fn hung_up(hangup: Option<&mut Signal>) {
+    match hangup {
+        Some(hangup) => drop(hangup.recv().await),
+        None => std::future::pending().await,
     }
 }
 

@@ -1,6 +1,7 @@
 //! From a wish to a proposal, and from its end to the answer.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 use model::{NodeId, Owner, Revision};
@@ -225,22 +226,39 @@ impl Engine {
                     Ending { result: "no_change", reason: String::new(), plain: String::new(), violations: Vec::new() };
                 self.finish(candidate, Ok(answer), ending);
             }
-            Outcome::Refused(Reason::Superseded { by }) => {
-                if let Some(newer) = self.candidates.get_mut(&by)
-                    && newer.takes_over(&mut candidate)
-                {
-                    let joined = Event::Joined { proposal: by, without: newer.without.barred().clone() };
-                    let now = self.now();
-                    self.rollout.handle(now, joined);
-                }
-                self.superseded(candidate);
-            }
+            Outcome::Refused(Reason::Superseded { by }) => self.gives_way(candidate, by),
             Outcome::Refused(Reason::StaleBase { .. } | Reason::Overtaken { .. }) if self.may_follow(&candidate) => {
-                self.candidates.insert(id, candidate);
-                self.start_merging(id);
+                match self.newer(id, &candidate) {
+                    Some(newer) => self.gives_way(candidate, newer),
+                    None => {
+                        self.candidates.insert(id, candidate);
+                        self.start_merging(id);
+                    }
+                }
             }
             Outcome::Refused(reason) => self.refused(candidate, Refused::Reason(reason)),
         }
+    }
+
+    /// What its owner wants by now, if that is something else. It may not have been proposed yet: merged anew, the older
+    /// one would come after it and take its place.
+    fn newer(&self, id: ProposalId, candidate: &Candidate) -> Option<ProposalId> {
+        let owner = candidate.want.owner();
+        let mut newer = self.candidates.range((Bound::Excluded(id), Bound::Unbounded));
+        newer.rfind(|(_, newer)| newer.want.owner() == owner).map(|(id, _)| *id)
+    }
+
+    /// To a newer one of its owner, which answers its callers as well, if it can.
+    fn gives_way(&mut self, mut candidate: Candidate, newer: ProposalId) {
+        if let Some(by) = self.candidates.get_mut(&newer)
+            && by.takes_over(&mut candidate)
+            && by.layers.is_some()
+        {
+            let joined = Event::Joined { proposal: newer, without: by.without.barred().clone() };
+            let now = self.now();
+            self.rollout.handle(now, joined);
+        }
+        self.superseded(candidate);
     }
 
     /// Whether a wish that something else overtook is still one.

@@ -77,7 +77,7 @@ impl Exchange {
         count.fetch_add(1, Ordering::Relaxed);
         self.done(core, admitted, error.cause.as_str(), traced.as_deref());
         if let Some(traced) = traced {
-            traced.failed(core, error.cause.as_str(), error.code, &error.message);
+            traced.failed(core, error);
         }
         message::error(Some(id), error.code, &error.message, error.data.as_deref().map(str::as_bytes))
     }
@@ -116,7 +116,7 @@ impl Exchange {
             text.push_str(&format!("; meanwhile it sent {what}"));
         }
         if let Some(traced) = traced {
-            traced.failed(core, result, code, &text);
+            traced.ended(core, result, code, &text);
         }
         cause.is_told().then(|| message::error(Some(id), code, &text, None))
     }

@@ -106,10 +106,15 @@ impl Open {
     }
 
     fn poll(&mut self, core: &Core, context: &mut Context<'_>) -> Poll<Step> {
-        if let Poll::Ready(cause) = self.ticket.poll_ended(context) {
-            return Poll::Ready(Step::Failed(self.ended(core, cause)));
-        }
+        let ended = self.ticket.poll_ended(context);
         let Self { ticket, events, .. } = self;
+        if let Poll::Ready(cause) = ended {
+            // The response may have been the message before: then it has its answer, and gets no other.
+            return Poll::Ready(match events.poll_next_unpin(context) {
+                Poll::Ready(None) => self.answered(core),
+                Poll::Ready(Some(_)) | Poll::Pending => Step::Failed(self.ended(core, cause)),
+            });
+        }
         Poll::Ready(match ready!(ticket.watch(|| events.poll_next_unpin(context))) {
             Some(Ok(message)) => {
                 self.ticket.seen(core.now());
@@ -122,11 +127,13 @@ impl Open {
                 let traced = self.traced.take();
                 Step::Failed(Some(self.exchange.failed(core, &self.admitted, text(&self.id), &error, traced)))
             }
-            None => {
-                self.exchange.answered_in_events(core, &self.admitted, self.traced.take());
-                Step::Done
-            }
+            None => self.answered(core),
         })
+    }
+
+    fn answered(&mut self, core: &Core) -> Step {
+        self.exchange.answered_in_events(core, &self.admitted, self.traced.take());
+        Step::Done
     }
 
     fn ended(&mut self, core: &Core, cause: Cause) -> Option<Vec<u8>> {

@@ -23,11 +23,14 @@ use tokio::task::LocalSet;
 
 use super::body::Body;
 use super::core::Core;
+use super::exchange::Exchange;
 use super::service::Session;
+use super::streamed::{self, Open};
 use super::tools_call::Caller;
 use super::{Everywhere, Shared, post, tools_call};
+use crate::call::EventStream;
 use crate::endpoint::{Endpoint, Signals, Upstreams};
-use crate::generation::{Arrival, Generation, Live};
+use crate::generation::{Arrival, Generation, Homes, Live};
 use crate::session::{Keys, Sealed, SessionId, Sessions};
 use server::{Arrived, Server};
 
@@ -254,6 +257,7 @@ fn failures_are_seen_as_what_they_are() {
         let (tool, refused) = (("tool_error".to_owned(), String::new()), ("-32099".to_owned(), "-32099".to_owned()));
         assert_eq!(seen, [tool.clone(), tool, refused.clone(), refused]);
         assert!(spans.iter().all(|span| matches!(span.status, opentelemetry::trace::Status::Error { .. })));
+        assert!(!format!("{spans:?}").contains("pw-9f2"), "what a server says is for its caller");
 
         // A client may send any name: it is none of a span.
         case.call(&"x".repeat(500), "{}", &[]).await;
@@ -288,6 +292,38 @@ fn going_again_is_an_event_and_an_eviction_ends_the_spans() {
             assert_eq!(get(span, "only1mcp.result"), "evicted");
             assert_eq!(get(span, "error.type"), mcp::ErrorCode::EVICTED.0.to_string());
         }
+    });
+}
+
+#[test]
+fn a_call_whose_answer_is_there_gets_no_other_one() {
+    run(async {
+        let case = Case::start("always_off").await;
+        let admit = case.core.shared.live.admit("s__echo", 1, &Homes::default());
+        let (admitted, now) = (admit.unwrap(), case.core.now());
+        let exchange = Exchange::begin(&case.core, &admitted, now);
+        let id = Bytes::from_static(b"1");
+        let ticket = case.core.in_flight.enter(session().sealed.id, id.clone(), &Limits::default(), now);
+        ticket.admitted(case.endpoint.serial, admitted.limits);
+        // It is to leave as soon as its server has answered.
+        let core = Rc::clone(&case.core);
+        let (evict, evicted) = std::sync::mpsc::channel();
+        let answers = futures_util::stream::once(async move {
+            evict.send(()).unwrap();
+            // Long, so that it is made ready on another thread.
+            Ok(Bytes::from(format!(r#"{{"jsonrpc":"2.0","id":1,"result":"{}"}}"#, "x".repeat(1 << 20))))
+        });
+        let events = EventStream::new(answers);
+        let open = Open { events, ticket, admitted, exchange, id, traced: None };
+        let mut answer = pin!(whole(streamed::begin(core, open)));
+        while evicted.try_recv().is_err() {
+            assert!(futures_util::poll!(answer.as_mut()).is_pending());
+            tokio::task::yield_now().await;
+        }
+        case.core.in_flight.evict(case.endpoint.serial);
+        let answer = answer.await;
+        assert_eq!(answer.matches("jsonrpc").count(), 1);
+        assert!(answer.contains("result"));
     });
 }
 

@@ -7,7 +7,6 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use mcp::message::{ErrorObject, method};
 use mcp::{Envelope, ErrorCode, Id, Message};
@@ -18,6 +17,7 @@ use serde::Deserialize;
 
 use super::core::Core;
 use super::service::{self, Session};
+use crate::beside::LONG;
 use crate::call::{CallError, Traceparent};
 use crate::generation::Admitted;
 
@@ -67,8 +67,8 @@ pub(super) struct Traced {
     client: Option<Span>,
     asked: Time,
     sent: Time,
-    /// What came last of an answer in several messages.
-    last: Bytes,
+    /// What the message that was heard last says of the call. The message itself is not kept: nothing bounds spans.
+    last: Option<Fault>,
 }
 
 impl Traced {
@@ -92,7 +92,7 @@ impl Traced {
         server
             .set("gen_ai.tool.name", if is_known { tool.to_owned() } else { tool.chars().take(UNKNOWN_MAX).collect() });
         of_client(&mut server, id, Some(session));
-        Some(Box::new(Self { server, client: None, asked, sent: asked, last: Bytes::new() }))
+        Some(Box::new(Self { server, client: None, asked, sent: asked, last: None }))
     }
 
     /// On its way to the server that admitted it; gives what the server is told.
@@ -134,28 +134,33 @@ impl Traced {
     /// Nothing of it reached that server: it is routed anew.
     pub(super) fn turned_back(&mut self, error: &CallError) {
         if let Some(mut client) = self.client.take() {
-            fail(&mut client, error.cause.as_str(), error.message.clone());
+            fail(&mut client, error.cause.as_str(), why(error).to_owned());
         }
         self.server.event("rerouted", vec![KeyValue::new("error.type", error.cause.as_str())]);
     }
 
     /// A message of an answer that may have more.
-    pub(super) fn hears(&mut self, message: &Bytes) {
-        self.last = message.clone();
+    pub(super) fn hears(&mut self, message: &[u8]) {
+        self.last = fault_of(message);
     }
 
     /// Its server has answered; what, if it is not the message heard last.
     pub(super) fn answered(mut self, core: &Core, answer: Option<&[u8]>) {
-        let fault = fault_of(answer.unwrap_or(&self.last));
+        let fault = answer.map_or_else(|| self.last.take(), fault_of);
         self.over(core, "answered", |span| match &fault {
             None => {}
-            Some(Fault::Refused(code, message)) => refuse(span, ErrorCode(*code), message),
+            Some(Fault::Refused(code)) => refuse(span, ErrorCode(*code), REFUSED),
             Some(Fault::Tool) => fail(span, "tool_error", "the tool says that it failed"),
         });
     }
 
-    /// The gateway had to answer; `result` as in metrics and log.
-    pub(super) fn failed(mut self, core: &Core, result: &'static str, code: ErrorCode, message: &str) {
+    /// The gateway had to answer.
+    pub(super) fn failed(mut self, core: &Core, error: &CallError) {
+        self.over(core, error.cause.as_str(), |span| refuse(span, error.code, why(error)));
+    }
+
+    /// The gateway ended it; `result` as in metrics and log.
+    pub(super) fn ended(mut self, core: &Core, result: &'static str, code: ErrorCode, message: &str) {
         self.over(core, result, |span| refuse(span, code, message));
     }
 
@@ -229,25 +234,33 @@ fn fail(span: &mut Span, kind: impl Into<Cow<'static, str>>, why: impl Into<Cow<
     span.fail(why);
 }
 
+/// In place of what a server says: its words are for the caller alone, and may be long.
+const REFUSED: &str = "the server answers with an error; its words are for the caller";
+
+fn why(error: &CallError) -> &str {
+    if error.quotes { REFUSED } else { &error.message }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Fault {
     /// A JSON-RPC error, by its code.
-    Refused(i64, String),
+    Refused(i64),
     /// A result with `isError`.
     Tool,
 }
 
+/// A long answer is not looked at here: that would take the time of others.
 fn fault_of(answer: &[u8]) -> Option<Fault> {
+    if answer.len() > LONG {
+        return None;
+    }
     #[derive(Deserialize)]
     struct ToolResult {
         #[serde(default, rename = "isError")]
         is_error: bool,
     }
     match mcp::scan(answer).ok()?.message {
-        Message::Error { error, .. } => {
-            let error = ErrorObject::parse(error.text()).ok()?;
-            Some(Fault::Refused(error.code, error.message.into_owned()))
-        }
+        Message::Error { error, .. } => Some(Fault::Refused(ErrorObject::parse(error.text()).ok()?.code)),
         Message::Response { result, .. } => {
             let result: ToolResult = serde_json::from_str(result.text()).ok()?;
             result.is_error.then_some(Fault::Tool)

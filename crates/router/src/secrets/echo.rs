@@ -57,7 +57,14 @@ impl Echo {
     pub(crate) fn beginning(&self, said: &[u8], most: usize) -> String {
         let (said, all) = (String::from_utf8_lossy(&said[..said.len().min(most)]), self.all());
         let (mut shown, mut rest) = (String::new(), said.trim_end_matches(char::REPLACEMENT_CHARACTER));
-        while let Some(next) = rest.chars().next() {
+        // A server may say very much: most of it is passed over by its first byte.
+        let mut firsts = [false; 256];
+        all.0.iter().filter_map(|(form, _)| form.0.bytes().next()).for_each(|byte| firsts[usize::from(byte)] = true);
+        loop {
+            let other = rest.bytes().position(|byte| firsts[usize::from(byte)]).unwrap_or(rest.len());
+            shown.push_str(&rest[..other]);
+            rest = &rest[other..];
+            let Some(next) = rest.chars().next() else { break };
             let begins = |form: &str| form.len() > rest.len() && form.starts_with(rest);
             if rest.len() >= PART && all.0.iter().any(|(form, _)| begins(&form.0)) {
                 break;

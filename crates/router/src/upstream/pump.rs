@@ -452,9 +452,12 @@ impl Pump {
 
     fn take_stderr(&mut self, count: usize) {
         self.stderr_open = count > 0;
-        self.unasked.add(count);
+        // It is looked through for secrets.
+        self.unasked.add_piece(count);
         let (chunk, stderr, server) = (self.stderr_chunk.split(), &self.stderr, &self.server);
+        let unasked = &mut self.unasked;
         self.stderr_lines.push(&chunk, |line| {
+            unasked.add(0);
             tracing::debug!(server, line = %stderr.shown(line).trim_end(), "stderr");
             stderr.push(line);
         });

@@ -21,6 +21,8 @@ const BYTES: u64 = 4 << 10;
 const REPLY: u64 = 20;
 /// What is read past between messages (comments, ids, empty lines) is in pieces of a few bytes, each of which is work.
 const FRAMING: u64 = 8;
+/// Bytes that end a line.
+const LINE_END: usize = 2;
 /// A piece of a body, and an event of it, costs what so many bytes cost: there may be one for each byte.
 const PIECE: u64 = 256;
 /// After as much at a time, others come first.
@@ -43,8 +45,15 @@ impl Unasked {
         self.count(bytes as u64 / BYTES * BYTES);
     }
 
+    /// White space around a message. A line end is no more than what every message has.
+    pub(super) fn add_blank(&mut self, bytes: usize) {
+        if bytes > LINE_END {
+            self.count(bytes as u64);
+        }
+    }
+
     /// A piece in which so many bytes were no part of any message.
-    fn add_piece(&mut self, framing: usize) {
+    pub(super) fn add_piece(&mut self, framing: usize) {
         self.count(PIECE + FRAMING * framing as u64);
     }
 
@@ -171,6 +180,10 @@ mod tests {
         assert_eq!(unasked.said, 94, "a piece of comments alone costs more than one of an answer");
         unasked.add(16 << 20);
         assert!(unasked.charge(start + Duration::from_secs(10)).1.is_some(), "bytes count, too");
+        (0..100_000).for_each(|_| unasked.add_blank(2));
+        assert!(unasked.is_nothing(), "line ends cost nothing");
+        unasked.add_blank(64 << 10);
+        assert_eq!(unasked.said, 16, "padding costs what bytes cost");
     }
 
     #[test]

@@ -71,6 +71,18 @@ fn change_on(id: &Value) {
     }
 }
 
+/// Answers, and then says nothing in many words: on stdout lines of white space alone, or on stderr.
+fn says_nothing(id: &Value, how: &str) {
+    answer(id, "soon");
+    let (mut out, line): (Box<dyn Write>, _) = match how {
+        "mutter" => (Box::new(std::io::stderr().lock()), "a\n".to_owned()),
+        "pad" => (Box::new(std::io::stdout().lock()), format!("{}\n", " ".repeat(1000))),
+        _ => (Box::new(std::io::stdout().lock()), "\n".to_owned()),
+    };
+    let lines = line.repeat(4096);
+    while out.write_all(lines.as_bytes()).is_ok() {}
+}
+
 /// Says so many bytes of its answer, and no more. If it answers first, no call waits for them. If it ends the line, it says
 /// so as a change of its list.
 fn begin(id: &Value, arguments: &Value) {
@@ -179,6 +191,7 @@ impl Server {
                 answer(id, "heard enough");
             }
             "change_on" => change_on(id),
+            how @ ("blank" | "pad" | "mutter") => says_nothing(id, how),
             "cancelled" => answer(id, self.cancelled.clone()),
             "held" => answer(id, self.held.clone()),
             // Reads nothing until there is such a file.

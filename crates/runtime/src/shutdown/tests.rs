@@ -51,11 +51,14 @@ async fn a_second_wish_forces_and_a_doubled_signal_is_one_wish() {
 
 #[tokio::test]
 async fn a_signal_of_the_system_triggers() {
-    let (shutdown, signals) = (Shutdown::new(), signals().unwrap());
-    nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).unwrap();
-    let main = async {
-        shutdown.triggered().await;
-        shutdown.advance(Phase::Closing);
-    };
-    tokio::join!(main, shutdown.clone().follow(signals));
+    use nix::sys::signal::Signal::{SIGHUP, SIGINT, SIGTERM};
+    for signal in [SIGTERM, SIGINT, SIGHUP] {
+        let (shutdown, signals) = (Shutdown::new(), signals().unwrap());
+        nix::sys::signal::raise(signal).unwrap();
+        let main = async {
+            shutdown.triggered().await;
+            shutdown.advance(Phase::Closing);
+        };
+        tokio::join!(main, shutdown.clone().follow(signals));
+    }
 }

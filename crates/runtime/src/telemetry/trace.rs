@@ -184,7 +184,7 @@ impl Span {
     /// It did not do what it was started for.
     pub fn fail(&mut self, why: impl Into<Cow<'static, str>>) {
         if let Some(recording) = &mut self.recording {
-            recording.data.status = Status::error(why);
+            recording.data.status = Status::error(cut(why.into()));
         }
     }
 
@@ -203,6 +203,17 @@ impl Span {
             recording.data.end_time = recording.data.start_time + took;
         }
     }
+}
+
+/// What people read of a reason. Nothing else bounds what spans hold until they are sent.
+const REASON: usize = 1 << 10;
+
+fn cut(mut text: Cow<'static, str>) -> Cow<'static, str> {
+    if text.len() > REASON {
+        let end = text.floor_char_boundary(REASON);
+        text.to_mut().truncate(end);
+    }
+    text
 }
 
 impl Drop for Span {

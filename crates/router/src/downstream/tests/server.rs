@@ -68,7 +68,7 @@ impl Server {
                 "protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": { "name": "t", "version": "1" },
             } }),
             ("tools/call", "fail") => json!({ "result": { "content": [], "isError": true } }),
-            ("tools/call", "refuse") => json!({ "error": { "code": -32099, "message": "no" } }),
+            ("tools/call", "refuse") => json!({ "error": { "code": -32099, "message": "no: pw-9f2 is wrong" } }),
             ("tools/call", "hold") => std::future::pending().await,
             ("tools/call", _) => json!({ "result": { "content": [] } }),
             _ => return Ok(status(202)),

@@ -20,6 +20,8 @@ use crate::upstream::unreadable::{Meant, meant};
 const SEEN: usize = 2 << 10;
 /// A line of progress that is no longer is not charged: few of them wait for one client.
 const SHORT: usize = 1 << 10;
+/// One read may bring tens of thousands; after so many, others on the thread come first.
+const LINES_AT_ONCE: u32 = 256;
 /// Bytes of an error that are looked at for what people read.
 const LOOKED_AT: usize = 4 << 10;
 /// What does not begin as a message, or comes while no call waits, is not kept beyond so many bytes.
@@ -31,16 +33,24 @@ impl Pump {
     pub(super) async fn take_lines(&mut self) -> Result<(), u64> {
         // Without an endpoint it is on its way out.
         let limit = self.endpoint.upgrade().map_or(u64::MAX, |endpoint| endpoint.limits().response_bytes);
+        let mut taken = 0_u32;
         while let Some(at) = memchr::memchr(b'\n', &self.inbound[self.searched..]) {
-            let line = self.inbound.split_to(self.searched + at + 1).freeze();
+            let whole = self.inbound.split_to(self.searched + at + 1).freeze();
             self.searched = 0;
-            let line = line.slice_ref(line.trim_ascii());
+            let line = whole.slice_ref(whole.trim_ascii());
+            self.unasked.add_blank(whole.len() - line.len());
             let share = if self.half_line.is_held() { self.half_line.end(line.len()) } else { None };
             if self.too_long.is_some() || line.len() as u64 > limit {
                 self.is_past(&line, limit);
-            } else if !line.is_empty() {
+            } else if line.is_empty() {
+                self.unasked.add(0);
+            } else {
                 let inbound = if line.len() <= LONG { read(&line) } else { Box::pin(sort(line.clone())).await };
                 self.take_message(inbound, line, share);
+            }
+            taken += 1;
+            if taken.is_multiple_of(LINES_AT_ONCE) {
+                tokio::task::yield_now().await;
             }
         }
         self.searched = self.inbound.len();
@@ -134,9 +144,10 @@ impl Pump {
     }
 
     /// The line, charged until its client's core has it, if it is longer than `free`; none if there is no room for it.
+    /// What is not charged is a copy: a slice would keep all that was read with it.
     fn charged(&self, line: Bytes, free: usize) -> Option<Bytes> {
         if line.len() <= free {
-            return Some(line);
+            return Some(Bytes::copy_from_slice(&line));
         }
         let endpoint = self.endpoint.upgrade()?;
         endpoint.upstreams.budget.charged(line, endpoint.limits().buffered_bytes)
