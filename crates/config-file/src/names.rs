@@ -75,6 +75,21 @@ pub(crate) fn show(text: &str) -> Cow<'_, str> {
     shown.into()
 }
 
+/// Whether a key has the form that names of environment variables have. Another one may be a secret, as in
+/// `API_KEY=secret:`, which YAML takes for a key without a value.
+pub(crate) fn is_variable(key: &str) -> bool {
+    key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && is_made_of(key, b"_.-")
+}
+
+/// The same for names of headers.
+pub(crate) fn is_header(key: &str) -> bool {
+    is_made_of(key, b"_-")
+}
+
+fn is_made_of(key: &str, signs: &[u8]) -> bool {
+    (1..=64).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_alphanumeric() || signs.contains(&b))
+}
+
 /// The path of a key inside a mapping.
 pub(crate) fn child(path: &str, key: &str) -> String {
     let mut child = path.to_owned();

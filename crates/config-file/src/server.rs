@@ -4,7 +4,7 @@ use model::{DraftBackend, DraftTransport, Located, ReplaceMode};
 use serde_json::{Value as Json, json};
 
 use crate::layer::{Layer, Section, Table};
-use crate::names::{child, nearest};
+use crate::names::{child, is_header, is_variable, nearest};
 use crate::policy::{CONNECT, SERVER_DRAIN, SERVER_DRAIN_NOT_YET};
 use crate::schema::{self, texts};
 use crate::tree::{Entry, Node, Value};
@@ -15,6 +15,7 @@ use crate::values::{Wrong, choice, duration, flag, is_null, loose_text, text};
 pub(crate) const MAX_ENTRIES: usize = 10_000;
 /// Endpoints of one server.
 const MAX_URLS: usize = 256;
+const NOT_SHOWN: &str = "the key is not shown, since it has not the form of a name; expected `NAME: value`";
 
 /// A key of a server, or of its transport.
 pub(crate) struct Field<T: 'static> {
@@ -157,7 +158,7 @@ pub(crate) static STDIO: [Field<Stdio>; 4] = [
         kind: "mapping of names to texts",
         default: "none",
         schema: || texts::mapping(&json!({ "pattern": "^[^=\\x00]+$" }), &texts::loose(), "KEY", "${env:KEY}"),
-        read: |layer, node, at, stdio| stdio.env = layer.pairs(node, at),
+        read: |layer, node, at, stdio| stdio.env = layer.pairs(node, at, is_variable),
     },
     Field {
         name: "cwd",
@@ -202,7 +203,7 @@ pub(crate) static HTTP: [Field<Http>; 3] = [
         kind: "mapping of names to texts",
         default: "none",
         schema: texts::headers,
-        read: |layer, node, at, http| http.headers = layer.pairs(node, at),
+        read: |layer, node, at, http| http.headers = layer.pairs(node, at, is_header),
     },
 ];
 
@@ -390,15 +391,21 @@ impl Layer<'_> {
         too_many
     }
 
-    fn pairs(&mut self, node: &Node, path: &str) -> Pairs {
+    /// A key that is no name has its index for a path: it may be a secret.
+    fn pairs(&mut self, node: &Node, path: &str, is_name: fn(&str) -> bool) -> Pairs {
         let mut pairs = Vec::new();
         let entries = self.map(node, path, "a mapping of names to texts").unwrap_or_default();
         if self.too_many(node, entries.len(), path) {
             return pairs;
         }
-        for entry in entries {
-            let at = child(path, &entry.key);
-            if let Some(value) = self.value(&entry.value, &at, loose_text) {
+        for (i, entry) in entries.iter().enumerate() {
+            let shown = is_name(&entry.key);
+            let at = if shown { child(path, &entry.key) } else { format!("{path}[{i}]") };
+            let explained = |wrong: Wrong| {
+                let message = if shown { wrong.message } else { format!("{}; {NOT_SHOWN}", wrong.message) };
+                Wrong { message, suggestion: wrong.suggestion }
+            };
+            if let Some(value) = self.value(&entry.value, &at, |node| loose_text(node).map_err(explained)) {
                 let name = self.located(entry.key.clone(), entry.key_at, &at);
                 pairs.push((name, self.located(value, entry.value.at, &at)));
             }

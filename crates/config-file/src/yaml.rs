@@ -9,7 +9,7 @@ use std::sync::Arc;
 use model::Violation;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
-use crate::names::{descend, show};
+use crate::names::{descend, is_header, is_variable, show};
 use crate::report::{Report, Size};
 use crate::tree::{Entry, MAX_DEPTH, MAX_VALUES, Mark, Node, Places, ScalarKind, Value};
 use crate::values::plain_kind;
@@ -171,7 +171,12 @@ impl<'a> Builder<'a, '_> {
                 continue;
             };
             let outer = self.path.len();
-            descend(&mut self.path, &key);
+            // Of a key that is no name the index is shown: it may be a secret.
+            if key == "<<" || (is_variable(&key) && is_header(&key)) {
+                descend(&mut self.path, &key);
+            } else {
+                self.path.push_str(&format!("[{}]", entries.len()));
+            }
             let (event, span) = self.next()?;
             let value = self.node(event, span, depth + 1)?;
             if let Some(first) = places.get(&key) {
@@ -238,12 +243,15 @@ impl<'a> Builder<'a, '_> {
         Ok(())
     }
 
-    /// Whether the tag is one of ours; others are refused, because none would change what is read.
+    /// Whether the tag is one of ours; others are refused, because none would change what is read. The message does not
+    /// quote the tag, since it may be a secret that begins with `!`.
     fn tag(&mut self, tag: Option<&Tag>, ours: &[&str], at: Mark) -> bool {
         let Some(tag) = tag else { return false };
         let known = tag.is_yaml_core_schema() && ours.contains(&tag.suffix.as_str());
         if !known {
-            self.push(at, format!("the tag `{}` is not understood here; remove it", show(&tag_text(tag))));
+            let message = "the tag of this value (`!…`) is not understood here; remove it, or put a text that begins \
+                with `!` in quotes";
+            self.push(at, message);
         }
         known
     }
@@ -271,10 +279,6 @@ impl<'a> Builder<'a, '_> {
         let violation = self.violation(at, message);
         self.report.push(violation);
     }
-}
-
-fn tag_text(tag: &Tag) -> String {
-    if tag.is_yaml_core_schema() { format!("!!{}", tag.suffix) } else { tag.to_string() }
 }
 
 /// The parser's words by what they usually mean for the author of a file.

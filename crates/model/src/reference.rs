@@ -25,8 +25,14 @@ pub enum Reference {
 pub enum TemplateError {
     #[error("`${{` without a closing `}}`; write `$${{` for a literal `${{`")]
     Unclosed,
-    #[error("`${{{0}}}` is no reference; expected `${{env:NAME}}` or `${{file:/absolute/path}}`")]
+    /// The word before the `:`. The rest may be a secret, and is never quoted.
+    #[error("`${{{0}:…}}` is no reference; expected `${{env:NAME}}` or `${{file:/absolute/path}}`")]
     Unknown(String),
+    #[error(
+        "what stands between `${{` and `}}` is no reference; expected `${{env:NAME}}` or `${{file:/absolute/path}}`, \
+         or `$${{` for a literal `${{`"
+    )]
+    NoReference,
 }
 
 impl Template {
@@ -71,9 +77,15 @@ impl Reference {
         match text.split_once(':') {
             Some(("env", name)) if !name.is_empty() => Ok(Self::Env(name.into())),
             Some(("file", path)) if path.starts_with('/') => Ok(Self::File(path.into())),
-            Some(_) | None => Err(TemplateError::Unknown(text.into())),
+            Some((kind, _)) if is_word(kind) => Err(TemplateError::Unknown(kind.into())),
+            Some(_) | None => Err(TemplateError::NoReference),
         }
     }
+}
+
+/// Whether a text can be quoted as a slip in a keyword: no secret is that short and plain.
+pub(crate) fn is_word(text: &str) -> bool {
+    (1..=8).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase())
 }
 
 impl fmt::Display for Reference {

@@ -93,8 +93,12 @@ fn templates() {
     check("a${env:X}b", Ok(vec![text("a"), Piece::Reference(Reference::Env("X".into())), text("b")]));
     check("$${env:X}", Ok(vec![text("${env:X}")]));
     check("${file:/run/x}", Ok(vec![Piece::Reference(Reference::File("/run/x".into()))]));
-    check("${file:run/x}", Err(TemplateError::Unknown("file:run/x".into())));
-    check("${env:}", Err(TemplateError::Unknown("env:".into())));
+    check("${file:run/x}", Err(TemplateError::Unknown("file".into())));
+    check("${env:}", Err(TemplateError::Unknown("env".into())));
+    check("${vault:kv/x}", Err(TemplateError::Unknown("vault".into())));
+    for hidden in ["${sk-ant-1}", "${secret}", "${:secret}", "${Bearer:x}", "${s3cret:x}", "${muchtoolong:x}", "${}"] {
+        check(hidden, Err(TemplateError::NoReference));
+    }
     check("${env:X", Err(TemplateError::Unclosed));
 }
 

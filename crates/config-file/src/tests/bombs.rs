@@ -230,3 +230,46 @@ fn advice_has_its_place() {
     assert_eq!(places, ["f.yaml:2:64 servers[0].transport.env.TOKEN", "f.yaml:3:42 servers[1].transport.url"]);
     assert!(advice.iter().all(|advice| !advice.to_string().contains("hunter22")));
 }
+
+/// Slips by which YAML takes a secret for something else than a value.
+#[test]
+fn a_secret_that_is_taken_for_something_else_is_not_quoted() {
+    let stdio =
+        |env: &str| format!("servers: [{{ id: a, transport: {{ type: stdio, command: x, env: {{ {env} }} }} }}]\n");
+    let http = |url: &str, headers: &str| {
+        let transport = format!("type: http, url: \"{url}\", headers: {{ {headers} }}");
+        format!("servers: [{{ id: a, transport: {{ {transport} }} }}]\n")
+    };
+    for (text, path) in [
+        (stdio("A: b, API_KEY=s3cret: "), "servers[0].transport.env[1]"),
+        (stdio("API_KEY=s3cret: x"), "servers[0].transport.env[0]"),
+        (stdio("\"API_KEY s3cret\": [x]"), "servers[0].transport.env[0]"),
+        (stdio("\"API_KEY s3cret\": a, \"API_KEY s3cret\": b"), "servers[0].transport.env[1]"),
+        (stdio("\"API_KEY s3cret\": !other x"), "servers[0].transport.env[0]"),
+        (stdio("A: !s3cret x"), "servers[0].transport.env.A"),
+        (stdio("A: !!s3cret x"), "servers[0].transport.env.A"),
+        (stdio("A: !<s3cret> x"), "servers[0].transport.env.A"),
+        (stdio("A: \"${s3cret}\""), "servers[0].transport.env.A"),
+        (stdio("A: \"${vault:s3cret}\""), "servers[0].transport.env.A"),
+        (stdio("A: \"${s3cret:x}\""), "servers[0].transport.env.A"),
+        (http("http://h/", "\"Authorization: Bearer s3cret\": "), "servers[0].transport.headers[0]"),
+        (http("http://h/", "\"Bearer s3cret\": x"), "servers[0].transport.headers[0]"),
+        (http("http://h/", "a.s3cret: "), "servers[0].transport.headers[0]"),
+        (http("http://h/", "A: \"Bearer ${s3cret}\""), "servers[0].transport.headers.A"),
+        (http("https://alice:s3cret/et@h", ""), "servers[0].transport.url"),
+        (http("https://s3cret!/et@h", ""), "servers[0].transport.url"),
+        (http("https://s3cret.1/et@h", ""), "servers[0].transport.url"),
+        (http("https://[s3cret]/", ""), "servers[0].transport.url"),
+        (http("https://alice:s3cret@h", ""), "servers[0].transport.url"),
+        (http("s3cret://h", ""), "servers[0].transport.url"),
+    ] {
+        let violations = parse(&[named("f.yaml", text.clone())]).unwrap_err();
+        assert_eq!(violations[0].path, path, "{text}{violations:#?}");
+        for said in violations.iter().map(ToString::to_string) {
+            assert!(!said.contains("s3cret"), "{text}{said}");
+        }
+    }
+    let why = "the key is not shown, since it has not the form of a name; expected `NAME: value`";
+    assert!(first("f.yaml", stdio("API_KEY=s3cret: ")).ends_with(why));
+    assert!(first("f.yaml", stdio("\"my.key\": ")).contains("transport.env.my.key: expected a text"));
+}

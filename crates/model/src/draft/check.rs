@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::http::{header_name_fault, header_value_fault, url_fault};
 use super::{Draft, DraftBackend, DraftTransport, Located};
 use crate::{
-    Backend, BackendId, EndpointSpec, Isolation, Piece, Position, Snapshot, Template, TemplateError, Transport,
-    Variant, VariantId, Violation,
+    Backend, BackendId, EndpointSpec, Isolation, Piece, Position, Snapshot, Template, Transport, Variant, VariantId,
+    Violation,
 };
 
 /// Endpoints of all servers; routers start or connect to each.
@@ -189,7 +189,9 @@ impl Check {
     fn env(&mut self, env: &[(Located<String>, Located<String>)]) {
         for (name, value) in env {
             if name.value.is_empty() || name.value.contains(['=', '\0']) {
-                self.refuse_at(name, "not a name of an environment variable; expected a text without `=` and NUL");
+                let message = "this key is not shown, since it is not the name of an environment variable; expected \
+                    `NAME: value`, with a name without `=` and NUL";
+                self.refuse_at(name, message);
             }
             self.process_text(value);
         }
@@ -243,10 +245,6 @@ impl Check {
         match Template::parse(&text.value) {
             Ok(template) => Some(template),
             Err(error) => {
-                let error = match error {
-                    TemplateError::Unknown(inner) => TemplateError::Unknown(shown(&inner)),
-                    TemplateError::Unclosed => error,
-                };
                 self.refuse_at(text, error.to_string());
                 None
             }

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use crate::reference::is_word;
 use crate::{Piece, Template};
 
 /// Headers that describe one connection or one message, which the gateway writes itself. In lower case.
@@ -30,7 +31,8 @@ pub const OWNED_HEADERS: [&str; 21] = [
 ];
 
 /// Why this is no absolute `http` or `https` URL. A reference stands for anything, so of a URL that begins
-/// with one only the characters are checked; routers check the rest once they have resolved it.
+/// with one only the characters are checked; routers check the rest once they have resolved it. No part of the URL is
+/// quoted but a short word as its scheme: after a slip a host or a port is a piece of a password.
 pub(super) fn url_fault(template: &Template) -> Option<String> {
     // `1` may stand wherever a reference may: in a host, a port, a path.
     let url: String = template
@@ -54,7 +56,8 @@ pub(super) fn url_fault(template: &Template) -> Option<String> {
         return Some("not an absolute URL; expected `http://…` or `https://…`".into());
     };
     if !matches!(scheme.to_ascii_lowercase().as_str(), "http" | "https") {
-        return Some(format!("the scheme is `{scheme}`; expected `http` or `https`"));
+        let found = if is_word(scheme) { format!("`{scheme}`") } else { "another one".into() };
+        return Some(format!("the scheme is {found}; expected `http` or `https`"));
     }
     let authority = rest.split(['/', '?']).next().unwrap_or_default();
     if authority.contains('@') {
@@ -70,7 +73,7 @@ fn authority_fault(authority: &str) -> Option<String> {
                 return Some("the IPv6 address has no closing `]`".into());
             };
             if host.parse::<Ipv6Addr>().is_err() {
-                return Some(format!("`[{host}]` is no IPv6 address"));
+                return Some("what stands in `[…]` is no IPv6 address".into());
             }
             match after.strip_prefix(':') {
                 Some(port) => (host, Some(port)),
@@ -91,7 +94,7 @@ fn authority_fault(authority: &str) -> Option<String> {
     }
     match port {
         Some(port) if !port.bytes().all(|b| b.is_ascii_digit()) || !port.parse::<u16>().is_ok_and(|p| p > 0) => {
-            Some(format!("`{port}` is no port; expected a number from 1 to 65535"))
+            Some("what stands after the `:` is no port; expected a number from 1 to 65535, no user or password".into())
         }
         _ => None,
     }
@@ -106,12 +109,12 @@ fn host_fault(host: &str) -> Option<String> {
         (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     if name.len() > 253 || !name.split('.').all(legal) {
-        return Some(format!("`{host}` is no host name"));
+        return Some("the host is no host name; expected letters, digits, `-` and `_` between single `.`".into());
     }
     // A name that ends in a number would be read as an IPv4 address by one program and looked up by another.
     let numeric = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
     if numeric && name.contains('.') && name.parse::<Ipv4Addr>().is_err() {
-        return Some(format!("`{host}` is no IPv4 address"));
+        return Some("the host ends in a number and is no IPv4 address".into());
     }
     None
 }
@@ -119,7 +122,9 @@ fn host_fault(host: &str) -> Option<String> {
 pub(super) fn header_name_fault(name: &str) -> Option<String> {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if name.is_empty() || !name.bytes().all(token) {
-        return Some("not the name of an HTTP header; expected letters, digits and `-`".into());
+        let fault = "this key is not shown, since it is not the name of an HTTP header; expected `NAME: value`, with a \
+            name of letters, digits and `-`";
+        return Some(fault.into());
     }
     OWNED_HEADERS
         .contains(&name.to_ascii_lowercase().as_str())
