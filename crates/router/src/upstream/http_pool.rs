@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
+use runtime::shutdown::Phase;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -145,6 +146,7 @@ impl Body {
         if self.lent.as_ref().is_none_or(|lent| lent.keep.is_none()) {
             return;
         }
+        let shutdown = upstreams.tasks.shutdown().clone();
         upstreams.tasks.spawn("end of an upstream answer", async move {
             let rest = async {
                 let mut bytes = 0;
@@ -156,7 +158,11 @@ impl Body {
                 }
             };
             // Whether it came in time: the body knows what becomes of its connection.
-            drop(tokio::time::timeout(LINGER, rest).await);
+            tokio::select! {
+                _ = tokio::time::timeout(LINGER, rest) => {}
+                // Nothing is sent over it any more.
+                () = shutdown.reached(Phase::Closing) => {}
+            }
         });
     }
 
