@@ -75,7 +75,7 @@ async fn a_flood_is_no_matter_of_another(how: &str) {
     flood.up().await;
     calm.up().await;
     let growth = Growth::begin();
-    // The server's own answer comes through its own flood.
+    // Of a flood of changes the server's own answer is a part; the others begin right after it.
     flood.whole(&tool_call("1", how)).await;
     let mut took = Vec::new();
     for _ in 0..200 {
