@@ -14,6 +14,7 @@ use runtime::shutdown::{Phase, Shutdown};
 use runtime::state_dir::{LockError, Maker, StateDir};
 use runtime::{Clock, Readiness, Tasks, Tracer, telemetry};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use wire::pb::router::v1::router_service_server::RouterServiceServer;
 
 use crate::downstream::{Cores, Everywhere, ListenError, Listening, Shared};
@@ -157,9 +158,12 @@ impl Router {
     pub async fn stop(self, grace: Duration) -> bool {
         let Self { cores, control, scribe, _state_dir, .. } = self;
         let joined = tokio::task::spawn_blocking(move || {
-            let cores = cores.join();
-            let scribe = scribe.stop();
-            control.join().unwrap_or(false) && cores && scribe
+            let begun = Instant::now();
+            let cores = (cores.join(), begun.elapsed());
+            let scribe = (scribe.stop(), begun.elapsed());
+            let control = (control.join().unwrap_or(false), begun.elapsed());
+            tracing::debug!(cores = ?cores.1, journal = ?scribe.1, control = ?control.1, "the router's threads have ended");
+            cores.0 && scribe.0 && control.0
         });
         match tokio::time::timeout(GRACE + grace, joined).await {
             Ok(joined) => joined.unwrap_or(false),
@@ -189,7 +193,7 @@ fn control(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
     let (exchanges, scope) = (Arc::new(everywhere.clone()), scope.clone());
     let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
-        runtime.block_on(async {
+        let clean = runtime.block_on(async {
             let tasks = Tasks::new(scope.shutdown.clone());
             let spawned = Fleet::spawn(fleet, exchanges, &tasks, scope.clock, scope.tracer.clone());
             if let Ok(fleet) = &spawned {
@@ -199,7 +203,10 @@ fn control(
                 scope.shutdown.reached(Phase::Closing).await;
             }
             tasks.join(GRACE).await.is_clean()
-        })
+        });
+        // The system's resolver may hold a thread of it for longer than is waited for.
+        runtime.shutdown_background();
+        clean
     });
     Ok((thread.map_err(StartError::Thread)?, start))
 }

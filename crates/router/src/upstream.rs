@@ -29,6 +29,7 @@ mod unreadable;
 mod whole;
 
 use std::fmt;
+use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -36,7 +37,7 @@ use std::time::Duration;
 use mcp::initialize::{Implementation, ServerInitialize};
 use model::{Transport, WallTime};
 use runtime::telemetry::KeyValue;
-use runtime::{Backoff, Clock, Span, Tasks};
+use runtime::{Backoff, Clock, Phase, Span, Tasks};
 use tokio::runtime::Handle;
 
 use crate::budget::Budget;
@@ -69,6 +70,9 @@ pub struct Upstreams {
     tls: OnceLock<tokio_rustls::TlsConnector>,
 }
 
+/// What is still to be said to servers at the end has this long.
+const LAST_WORDS: Duration = Duration::from_millis(250);
+
 /// A number for an endpoint. Counted per process, because what cores keep per endpoint is kept by thread.
 pub(crate) fn next_serial() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -89,6 +93,19 @@ impl Upstreams {
 
     pub(crate) fn wall_time_in(&self, after: Duration) -> WallTime {
         WallTime(self.clock.unix_millis().saturating_add(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// For what is said to servers beside calls. Once the gateway ends, a server has little time left to take it: one
+    /// whose queue of connections is full takes a second to answer the next one.
+    async fn in_time<T>(&self, limit: Duration, said: impl Future<Output = T>) -> Option<T> {
+        let end = async {
+            self.tasks.shutdown().reached(Phase::Closing).await;
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        tokio::select! {
+            said = tokio::time::timeout(limit, said) => said.ok(),
+            () = end => None,
+        }
     }
 
     /// Made at the first https server, because reading the certificates of the system takes milliseconds.
@@ -291,5 +308,30 @@ async fn may_go_again(
         | Cause::Protocol
         | Cause::TooLarge
         | Cause::Status(_) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use runtime::shutdown::Shutdown;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_takes_nothing_does_not_hold_up_the_end_of_the_gateway() {
+        let tasks = Tasks::new(Shutdown::new());
+        let upstreams = Upstreams::new(tasks.clone(), Handle::current(), Clock::start(), Arc::default());
+        let limit = Duration::from_secs(10);
+        let waited = async |said: Duration| {
+            let begun = Instant::now();
+            let said = upstreams.in_time(limit, tokio::time::sleep(said)).await;
+            (said.is_some(), begun.elapsed())
+        };
+        assert_eq!(waited(limit * 2).await, (false, limit));
+        assert_eq!(waited(limit / 2).await, (true, limit / 2));
+        tasks.shutdown().advance(Phase::Closing);
+        assert_eq!(waited(limit / 2).await, (false, LAST_WORDS));
+        assert_eq!(waited(LAST_WORDS / 2).await, (true, LAST_WORDS / 2));
     }
 }

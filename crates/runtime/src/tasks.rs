@@ -187,7 +187,12 @@ impl Tasks {
         self.group.shutdown.advance(Phase::Closing);
         self.group.tracker.close();
         let mut joined = Joined::default();
-        if timeout(grace, self.group.tracker.wait()).await.is_err() {
+        let (soon, late) = (grace.min(SOON), grace.saturating_sub(SOON));
+        let all_ended = || self.group.tracker.wait();
+        if timeout(soon, all_ended()).await.is_err() {
+            tracing::info!(tasks = ?counted(&self.running()), "tasks have not ended yet; they are waited for");
+        }
+        if timeout(late, all_ended()).await.is_err() {
             let left = lock(&self.group.live).values().map(|live| (live.name, live.abort.clone())).collect::<Vec<_>>();
             for (name, abort) in left {
                 joined.aborted.push(name);
@@ -195,10 +200,10 @@ impl Tasks {
                     abort.abort();
                 }
             }
-            tracing::warn!(tasks = ?joined.aborted, "tasks did not end in time and were aborted");
+            tracing::warn!(tasks = ?counted(&joined.aborted), "tasks did not end in time and were aborted");
             // Aborting takes effect at the next yield; what holds longer is stuck and not worth the process's life.
             if timeout(ABORT_WAIT, self.group.tracker.wait()).await.is_err() {
-                tracing::error!(tasks = ?self.running(), "tasks cannot be aborted");
+                tracing::error!(tasks = ?counted(&self.running()), "tasks cannot be aborted");
             }
         }
         joined.failures.clone_from(&lock(&self.group.failures));
@@ -229,6 +234,16 @@ impl Tasks {
     }
 }
 
+/// How many there are of each name: hundreds may have the same.
+fn counted(names: &[&'static str]) -> BTreeMap<&'static str, usize> {
+    names.iter().fold(BTreeMap::new(), |mut counts, name| {
+        *counts.entry(*name).or_default() += 1;
+        counts
+    })
+}
+
+/// After this long, the log says which tasks have not ended.
+const SOON: Duration = Duration::from_millis(250);
 /// After an abort, tasks get this long to reach their next yield.
 const ABORT_WAIT: Duration = Duration::from_secs(1);
 

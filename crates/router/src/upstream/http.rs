@@ -88,10 +88,10 @@ impl Asides {
             let Some(target) = target(&owner) else { return };
             let limit = endpoint_.limits().connect;
             let posted = http_answer::post(&endpoint_, target, Bytes::from(message));
-            match tokio::time::timeout(limit, posted).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(backend = %endpoint_.key.backend, %error, "not delivered"),
-                Err(_) => tracing::debug!(backend = %endpoint_.key.backend, "not delivered in time"),
+            match endpoint_.upstreams.in_time(limit, posted).await {
+                Some(Ok(())) => {}
+                Some(Err(error)) => tracing::debug!(backend = %endpoint_.key.backend, %error, "not delivered"),
+                None => tracing::debug!(backend = %endpoint_.key.backend, "not delivered in time"),
             }
             drop(place);
         });
@@ -251,10 +251,10 @@ fn farewell_in_task(endpoint: Arc<Endpoint>, target: Target) {
 async fn farewell(endpoint: &Endpoint, target: &Target) {
     let mut request = target.bare(&Method::DELETE);
     let farewell = http_pool::send(endpoint, target, &mut request);
-    let outcome = match tokio::time::timeout(FAREWELL, farewell).await {
-        Ok(Ok(response)) => response.status().to_string(),
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "no answer in time".to_owned(),
+    let outcome = match endpoint.upstreams.in_time(FAREWELL, farewell).await {
+        Some(Ok(response)) => response.status().to_string(),
+        Some(Err(error)) => error.to_string(),
+        None => "no answer in time".to_owned(),
     };
     tracing::debug!(backend = %endpoint.key.backend, outcome, "session ended");
 }

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use runtime::Tasks;
+use runtime::{Phase, Tasks};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
@@ -83,13 +83,20 @@ impl Names {
         Asking: Future<Output = io::Result<Vec<SocketAddr>>> + Send,
     {
         let mut name = self.known_or(host, port, |host, answer| {
-            let questions = Arc::clone(&self.questions);
-            tasks.spawn_on(on, "address of a host", async move {
+            let (questions, shutdown) = (Arc::clone(&self.questions), tasks.shutdown().clone());
+            let question = async move {
                 let Ok(_place) = questions.acquire().await else { return };
                 let found = ask(host).await;
                 let good = if found.is_ok() { GOOD } else { BAD };
                 let found = found.map(Into::into).map_err(|error| error.to_string().into());
                 answer.send_replace(Some((found, Instant::now() + good)));
+            };
+            tasks.spawn_on(on, "address of a host", async move {
+                tokio::select! {
+                    () = question => {}
+                    // The resolver may take longer than the gateway has.
+                    () = shutdown.reached(Phase::Closing) => {}
+                }
             });
         });
         let found = name.found.wait_for(Option::is_some).await;
@@ -177,6 +184,16 @@ mod tests {
         let many: Vec<_> = (0..100).map(|host| format!("host-{host}")).collect();
         futures_util::future::join_all(many.iter().map(|host| asked(host, slow))).await;
         assert_eq!(resolver.most.load(Ordering::Relaxed), QUESTIONS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_resolver_that_does_not_answer_does_not_hold_up_the_end_of_the_gateway() {
+        let (names, tasks, on) = (Names::default(), Tasks::new(Shutdown::new()), Handle::current());
+        let silent = |_| std::future::pending::<io::Result<Vec<SocketAddr>>>();
+        let waiting = names.addresses_by("silent", 80, &tasks, &on, silent);
+        let (found, joined) = tokio::join!(waiting, tasks.join(Duration::from_secs(5)));
+        assert!(joined.is_clean(), "{joined:?}");
+        assert_eq!(found.unwrap_err().to_string(), "the question was given up");
     }
 
     #[tokio::test]
