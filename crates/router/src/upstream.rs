@@ -37,7 +37,7 @@ use std::time::Duration;
 use mcp::initialize::{Implementation, ServerInitialize};
 use model::{Transport, WallTime};
 use runtime::telemetry::KeyValue;
-use runtime::{Backoff, Clock, Phase, Span, Tasks};
+use runtime::{Backoff, Clock, Phase, Shutdown, Span, Tasks};
 use tokio::runtime::Handle;
 
 use crate::budget::Budget;
@@ -70,8 +70,14 @@ pub struct Upstreams {
     tls: OnceLock<tokio_rustls::TlsConnector>,
 }
 
-/// What is still to be said to servers at the end has this long.
-const LAST_WORDS: Duration = Duration::from_millis(250);
+/// What is still to be said to servers at the end has this long, with the question for their address and all.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Returns when the gateway has ended and servers were told.
+async fn told(shutdown: &Shutdown) {
+    shutdown.reached(Phase::Closing).await;
+    tokio::time::sleep(LAST_WORDS).await;
+}
 
 /// A number for an endpoint. Counted per process, because what cores keep per endpoint is kept by thread.
 pub(crate) fn next_serial() -> u64 {
@@ -98,13 +104,9 @@ impl Upstreams {
     /// For what is said to servers beside calls. Once the gateway ends, a server has little time left to take it: one
     /// whose queue of connections is full takes a second to answer the next one.
     async fn in_time<T>(&self, limit: Duration, said: impl Future<Output = T>) -> Option<T> {
-        let end = async {
-            self.tasks.shutdown().reached(Phase::Closing).await;
-            tokio::time::sleep(LAST_WORDS).await;
-        };
         tokio::select! {
             said = tokio::time::timeout(limit, said) => said.ok(),
-            () = end => None,
+            () = told(self.tasks.shutdown()) => None,
         }
     }
 
@@ -313,7 +315,6 @@ async fn may_go_again(
 
 #[cfg(test)]
 mod tests {
-    use runtime::shutdown::Shutdown;
     use tokio::time::Instant;
 
     use super::*;

@@ -9,10 +9,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use runtime::{Phase, Tasks};
+use runtime::Tasks;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
+
+use super::told;
 
 /// How long addresses are used before they are asked for again.
 const GOOD: Duration = Duration::from_secs(5);
@@ -95,7 +97,7 @@ impl Names {
                 tokio::select! {
                     () = question => {}
                     // The resolver may take longer than the gateway has.
-                    () = shutdown.reached(Phase::Closing) => {}
+                    () = told(&shutdown) => {}
                 }
             });
         });
@@ -194,6 +196,10 @@ mod tests {
         let (found, joined) = tokio::join!(waiting, tasks.join(Duration::from_secs(5)));
         assert!(joined.is_clean(), "{joined:?}");
         assert_eq!(found.unwrap_err().to_string(), "the question was given up");
+        // What servers are told at the end needs their addresses, too.
+        let resolver = Arc::<Resolver>::default();
+        let quick = names.addresses_by("quick", 80, &tasks, &on, move |_| resolver.ask(Duration::from_millis(100)));
+        assert_eq!(quick.await.unwrap().len(), 1);
     }
 
     #[tokio::test]
