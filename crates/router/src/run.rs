@@ -14,7 +14,6 @@ use runtime::shutdown::{Phase, Shutdown};
 use runtime::state_dir::{LockError, Maker, StateDir};
 use runtime::{Clock, Readiness, Tasks, Tracer, telemetry};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 use wire::pb::router::v1::router_service_server::RouterServiceServer;
 
 use crate::downstream::{Cores, Everywhere, ListenError, Listening, Shared};
@@ -158,12 +157,9 @@ impl Router {
     pub async fn stop(self, grace: Duration) -> bool {
         let Self { cores, control, scribe, _state_dir, .. } = self;
         let joined = tokio::task::spawn_blocking(move || {
-            let begun = Instant::now();
-            let cores = (cores.join(), begun.elapsed());
-            let scribe = (scribe.stop(), begun.elapsed());
-            let control = (control.join().unwrap_or(false), begun.elapsed());
-            tracing::debug!(cores = ?cores.1, journal = ?scribe.1, control = ?control.1, "the router's threads have ended");
-            cores.0 && scribe.0 && control.0
+            let cores = cores.join();
+            let scribe = scribe.stop();
+            control.join().unwrap_or(false) && cores && scribe
         });
         match tokio::time::timeout(GRACE + grace, joined).await {
             Ok(joined) => joined.unwrap_or(false),

@@ -29,7 +29,6 @@ mod unreadable;
 mod whole;
 
 use std::fmt;
-use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -73,8 +72,8 @@ pub struct Upstreams {
 /// What is still to be said to servers at the end has this long, with the question for their address and all.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// Returns when the gateway has ended and servers were told.
-async fn told(shutdown: &Shutdown) {
+/// Returns when that time is over.
+async fn last_words_over(shutdown: &Shutdown) {
     shutdown.reached(Phase::Closing).await;
     tokio::time::sleep(LAST_WORDS).await;
 }
@@ -106,7 +105,7 @@ impl Upstreams {
     async fn in_time<T>(&self, limit: Duration, said: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             said = tokio::time::timeout(limit, said) => said.ok(),
-            () = told(self.tasks.shutdown()) => None,
+            () = last_words_over(self.tasks.shutdown()) => None,
         }
     }
 

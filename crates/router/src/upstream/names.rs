@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use super::told;
+use super::last_words_over;
 
 /// How long addresses are used before they are asked for again.
 const GOOD: Duration = Duration::from_secs(5);
@@ -97,7 +97,7 @@ impl Names {
                 tokio::select! {
                     () = question => {}
                     // The resolver may take longer than the gateway has.
-                    () = told(&shutdown) => {}
+                    () = last_words_over(&shutdown) => {}
                 }
             });
         });
