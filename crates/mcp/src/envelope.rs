@@ -5,11 +5,11 @@
 //! a `Name` that a case-insensitive parser behind the gateway would read, would let a client show one tool to the
 //! gateway and another to the backend.
 
-mod depth;
 mod fault;
 mod scan;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use std::borrow::Cow;
 

@@ -152,6 +152,9 @@ fn is_zero(quality: &str) -> bool {
 /// # Errors
 /// [`HttpFault::ContentType`].
 pub fn check_content_type(content_type: Option<&str>) -> Result<(), HttpFault> {
+    if content_type == Some(JSON) {
+        return Ok(());
+    }
     let essence = content_type.and_then(|value| value.split(';').next()).unwrap_or_default();
     if essence.trim().eq_ignore_ascii_case(JSON) { Ok(()) } else { Err(HttpFault::ContentType) }
 }

@@ -13,6 +13,7 @@ mod cores;
 mod cors;
 mod detach;
 mod exchange;
+mod fields;
 mod get;
 mod initialize;
 mod meter;

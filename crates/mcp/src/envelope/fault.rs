@@ -1,6 +1,6 @@
 //! What can be wrong with a message, in words for the sender and as a JSON-RPC code.
 
-use super::depth::MAX_DEPTH;
+use super::walk::MAX_DEPTH;
 use crate::error_code::ErrorCode;
 
 /// A refused message. `id` is the raw id to answer with, when it could be read.

@@ -1,15 +1,8 @@
-//! The single pass: serde_json walks the message, this visitor keeps the spans of the keys it knows.
-//!
-//! serde_json checks all of the grammar (a laxer scanner would read some messages differently from the backend behind
-//! it) but gives no positions; they are had from the addresses of what it lends out of the message.
+//! The single pass over a message: it keeps the spans of the keys it knows, and checks the grammar of all the rest.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
-
-use super::depth::too_deep;
+use super::walk::{NotJson, Walk};
 use super::{Call, Envelope, Fault, Message, Meta, Params, ScanError};
 use crate::raw::{Id, Raw, Text};
 use crate::splice::without_bom;
@@ -109,27 +102,31 @@ pub fn scan(body: &[u8]) -> Result<Envelope<'_>, ScanError> {
         Some(b'{') => {}
         Some(b'[') => return Err(bare(Fault::Batch)),
         Some(_) => {
-            serde_json::from_str::<serde::de::IgnoredAny>(&text[start..]).map_err(|error| bare(not_json(&error)))?;
+            let mut walk = Walk::new(text, open);
+            if walk.value().and_then(|()| walk.end()).is_err() {
+                return Err(bare(not_json(&text[start..])));
+            }
             return Err(bare(Fault::NotAnObject { found: kind_of(&text[open..]) }));
         }
         None => return Err(bare(Fault::NotJson { reason: "the message is empty".to_owned() })),
     }
-    let mut scan = Scan { text, found: [None; KEYS.len()], fault: None, two_ids: false };
-    if let Some(offset) = too_deep(text) {
-        scan.fail(Fault::TooDeep { offset });
+    let mut scan = Scan { text, walk: Walk::new(text, open), found: [None; KEYS.len()], fault: None, two_ids: false };
+    if scan.object(Layer::Top).and_then(|()| scan.walk.end()).is_err() {
+        return Err(bare(not_json(&text[start..])));
     }
-    let mut json = serde_json::Deserializer::from_str(&text[start..]);
-    let walked = Object { scan: &mut scan, layer: Layer::Top, open }.deserialize(&mut json).and_then(|_| json.end());
-    if let Err(error) = walked {
-        return Err(bare(not_json(&error)));
+    if let Some(offset) = scan.walk.too_deep() {
+        scan.fail(Fault::TooDeep { offset });
     }
     let id = scan.found[ID].filter(|_| !scan.two_ids).and_then(Id::parse);
     let is_answer = scan.found[METHOD].is_none();
     scan.finish(open).map_err(|fault| ScanError { fault, id: id.map(|id| Box::from(id.text())), is_answer })
 }
 
-fn not_json(error: &serde_json::Error) -> Fault {
-    Fault::NotJson { reason: error.to_string() }
+/// In the words of a parser. One does not look at the escapes of what it skips.
+fn not_json(text: &str) -> Fault {
+    let error = serde_json::from_str::<serde::de::IgnoredAny>(text).err();
+    let reason = error.map_or_else(|| "a key has an escape that is no character".to_owned(), |error| error.to_string());
+    Fault::NotJson { reason }
 }
 
 fn skip_space(text: &str, from: usize) -> usize {
@@ -150,6 +147,7 @@ fn kind_of(value: &str) -> &'static str {
 
 struct Scan<'a> {
     text: &'a str,
+    walk: Walk<'a>,
     found: [Option<Raw<'a>>; KEYS.len()],
     /// The first thing wrong; the walk goes on, so that the id of the answer is known.
     fault: Option<Fault>,
@@ -181,16 +179,47 @@ impl<'a> Scan<'a> {
         None
     }
 
-    fn offset_of(&self, part: &str) -> usize {
-        part.as_ptr().addr() - self.text.as_ptr().addr()
+    /// Past the object that opens here.
+    fn object(&mut self, layer: Layer) -> Result<(), NotJson> {
+        self.walk.enter();
+        self.walk.space();
+        if self.walk.peek() == Some(b'}') {
+            self.walk.next();
+        } else {
+            loop {
+                self.member(layer)?;
+                self.walk.space();
+                match self.walk.next() {
+                    Some(b',') => self.walk.space(),
+                    Some(b'}') => break,
+                    Some(_) | None => return Err(NotJson),
+                }
+            }
+        }
+        self.walk.leave();
+        Ok(())
     }
 
-    /// The offset of the value after `key` (lent from the message), if that is an object.
-    fn object_after(&self, key: &str) -> Option<usize> {
-        let quote = self.offset_of(key) + key.len();
-        let colon = skip_space(self.text, quote + 1);
-        let value = skip_space(self.text, (colon + 1).min(self.text.len()));
-        (self.text.as_bytes().get(value) == Some(&b'{')).then_some(value)
+    fn member(&mut self, layer: Layer) -> Result<(), NotJson> {
+        let (key, escaped) = self.walk.key()?;
+        let key = if escaped {
+            let quoted = &self.text[key.start - 1..=key.end];
+            Cow::Owned(serde_json::from_str(quoted).map_err(|_| NotJson)?)
+        } else {
+            Cow::Borrowed(&self.text[key])
+        };
+        let (known, start) = (self.recognise(layer, &key), self.walk.at());
+        match known.and_then(Layer::of) {
+            Some(inner) if self.walk.peek() == Some(b'{') => self.object(inner)?,
+            _ => self.walk.value()?,
+        }
+        let Some(known) = known else { return Ok(()) };
+        let raw = Raw::new(&self.text[start..self.walk.at()], start);
+        if Layer::of(known).is_some() && !raw.is_object() {
+            self.fail(Fault::NotObjectMember { path: PATHS[known], found: kind_of(raw.text()) });
+        }
+        self.found[known].get_or_insert(raw);
+        Ok(())
     }
 
     fn text_at(&self, key: usize) -> Option<Text<'a>> {
@@ -296,94 +325,4 @@ fn differs_only_in_case(known: &str, key: &str) -> bool {
         other => other.to_ascii_lowercase(),
     };
     known.chars().map(fold).eq(key.chars().map(fold))
-}
-
-/// Walks one object whose brace opens at `open`; gives the offset after its closing brace.
-struct Object<'s, 'a> {
-    scan: &'s mut Scan<'a>,
-    layer: Layer,
-    open: usize,
-}
-
-impl<'de> DeserializeSeed<'de> for Object<'_, 'de> {
-    type Value = usize;
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<usize, D::Error> {
-        json.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Object<'_, 'de> {
-    type Value = usize;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<usize, A::Error> {
-        let Self { scan, layer, open } = self;
-        let mut end = open + 1;
-        while let Some(key) = members.next_key_seed(Key)? {
-            let known = scan.recognise(layer, &key);
-            let inner = known.and_then(Layer::of);
-            let start = match (inner, &key) {
-                (Some(_), Cow::Borrowed(lent)) => scan.object_after(lent),
-                _ => None,
-            };
-            let raw = match inner.zip(start) {
-                Some((layer, open)) => {
-                    end = members.next_value_seed(Object { scan, layer, open })?;
-                    Raw::new(&scan.text[open..end], open)
-                }
-                None => {
-                    let value = members.next_value::<&RawValue>()?.get();
-                    let raw = Raw::new(value, scan.offset_of(value));
-                    end = raw.span().end;
-                    if let (Some(known), Some(layer)) = (known, inner) {
-                        walk_apart(scan, known, layer, raw)?;
-                    }
-                    raw
-                }
-            };
-            if let Some(known) = known {
-                scan.found[known].get_or_insert(raw);
-            }
-        }
-        Ok(skip_space(scan.text, end) + 1)
-    }
-}
-
-/// `params` or `_meta` that did not come straight: not an object, or its key was written with escapes.
-fn walk_apart<'a, E: serde::de::Error>(scan: &mut Scan<'a>, known: usize, layer: Layer, raw: Raw<'a>) -> Result<(), E> {
-    if !raw.is_object() {
-        scan.fail(Fault::NotObjectMember { path: PATHS[known], found: kind_of(raw.text()) });
-        return Ok(());
-    }
-    let object = Object { scan, layer, open: raw.span().start };
-    object.deserialize(&mut serde_json::Deserializer::from_str(raw.text())).map_err(E::custom)?;
-    Ok(())
-}
-
-/// A key, borrowed unless it was written with escapes.
-struct Key;
-
-impl<'de> DeserializeSeed<'de> for Key {
-    type Value = Cow<'de, str>;
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
-        struct Text;
-        impl<'de> Visitor<'de> for Text {
-            type Value = Cow<'de, str>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a key")
-            }
-            fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Self::Value, E> {
-                Ok(Cow::Borrowed(key))
-            }
-            fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
-                Ok(Cow::Owned(key.to_owned()))
-            }
-        }
-        json.deserialize_str(Text)
-    }
 }

@@ -9,6 +9,7 @@ mod patience;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use model::Time;
 
 use crate::budget::{Behind, Budget, Pressure, Weight};
 use crate::in_flight::{InFlight, Presence, Slot};
+use crate::session::{Keys, Sealed};
 
 use super::get::Listener;
 pub(super) use io::Io;
@@ -149,6 +151,8 @@ pub(super) struct Client {
     unsent: RefCell<Option<Weight>>,
     /// What it was answered last.
     takes: Cell<Takes>,
+    /// The session id that it sent last, and what it says.
+    opened: RefCell<Option<(Box<str>, Arc<Sealed>)>>,
     /// The stream that it listens on, if that was its last answer.
     listener: RefCell<Option<Listener>>,
     /// As of the last look.
@@ -190,6 +194,7 @@ impl Clients {
             unread: Cell::new(None),
             unsent: RefCell::new(None),
             takes: Cell::new(Takes::Little),
+            opened: RefCell::new(None),
             listener: RefCell::new(None),
             presence: Cell::new(Presence::Here),
             call: Cell::new(None),
@@ -343,6 +348,19 @@ impl Client {
     /// The call that ran for it is over.
     pub(super) fn waits_no_more(&self) {
         self.call.set(None);
+    }
+
+    /// What `id` says, if it is one of ours. To open a seal costs more than to find the way of a call, and the next request
+    /// of a connection most likely has the same one.
+    pub(super) fn opened(&self, id: &str, keys: &Keys) -> Option<Arc<Sealed>> {
+        if let Some((last, sealed)) = &*self.opened.borrow()
+            && **last == *id
+        {
+            return Some(Arc::clone(sealed));
+        }
+        let sealed = Arc::new(keys.open(id)?);
+        *self.opened.borrow_mut() = Some((id.into(), Arc::clone(&sealed)));
+        Some(sealed)
     }
 
     pub(super) fn has_asked(&self) -> bool {

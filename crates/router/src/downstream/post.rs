@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body::Frame;
 use hyper::body::{Body as _, Incoming};
 use mcp::{Call, ErrorCode, Id, Message, ScanError, message, scan};
@@ -17,6 +17,7 @@ use runtime::Span;
 use super::body::Body;
 use super::clients::Client;
 use super::core::Core;
+use super::fields::Fields;
 use super::service::{self, Session};
 use super::tools_call::Caller;
 use super::{answer, initialize, share, tools_call, traced, unread};
@@ -30,19 +31,23 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// And how long at most once the core drains.
 const BODY_TIMEOUT_DRAINING: Duration = Duration::from_secs(1);
 
-pub(super) async fn post(core: Rc<Core>, request: Request<Incoming>, client: &Client) -> Response<Body> {
+pub(super) async fn post(
+    core: Rc<Core>,
+    fields: &Fields<'_>,
+    mut incoming: Incoming,
+    client: &Client,
+) -> Response<Body> {
     let (revision, limits) = {
         let generation = core.shared.live.load();
         let limits = &generation.policy.limits;
         (generation.revision, BodyLimits { one: limits.request_bytes, all: limits.buffered_bytes })
     };
-    let (head, mut incoming) = request.into_parts();
-    if let Err(fault) = service::check_post(&head.headers) {
-        return Box::pin(unread::answer(&head.headers, incoming, service::refused(revision, &fault))).await;
+    if let Err(fault) = service::check_post(fields) {
+        return Box::pin(unread::answer(fields.all, incoming, service::refused(revision, &fault))).await;
     }
     let body = match read(&core, client, &mut incoming, limits).await {
         Ok(read) => read,
-        Err(fault) => return Box::pin(fault.answer(revision, limits, &head.headers, incoming)).await,
+        Err(fault) => return Box::pin(fault.answer(revision, limits, fields.all, incoming)).await,
     };
     let (large, here);
     let scanned = if body.bytes.len() > LONG {
@@ -62,11 +67,11 @@ pub(super) async fn post(core: Rc<Core>, request: Request<Incoming>, client: &Cl
     if let Message::Request { id, call } = &envelope.message
         && call.method.value() == message::method::INITIALIZE
     {
-        let span = traced::local(&core, call, *id, message::method::INITIALIZE, &head.headers, None);
+        let span = traced::local(&core, call, *id, message::method::INITIALIZE, fields, None);
         return initialize::initialize(&core, *id, call, span);
     }
     let id = if let Message::Request { id, .. } = &envelope.message { Some(id.text()) } else { None };
-    let session = match service::with_session(&core, &head.headers, revision, id) {
+    let session = match service::with_session(&core, client, fields, revision, id) {
         Ok(session) => session,
         Err(no) => return *no,
     };
@@ -74,11 +79,11 @@ pub(super) async fn post(core: Rc<Core>, request: Request<Incoming>, client: &Cl
         Message::Request { id, call } => match call.method.value() {
             message::method::TOOLS_CALL => {
                 let caller = Caller { session: &session, client };
-                tools_call::call(core, caller, envelope, *id, call, &body, &head.headers).await
+                tools_call::call(core, caller, envelope, *id, call, &body, fields).await
             }
             message::method::TOOLS_LIST => {
                 let list = message::method::TOOLS_LIST;
-                let mut span = traced::local(&core, call, *id, list, &head.headers, Some(&session));
+                let mut span = traced::local(&core, call, *id, list, fields, Some(&session));
                 if core.shared.live.load().catalog.is_unknown() || revision == Revision::NONE {
                     let caller = Caller { session: &session, client };
                     if let Some(no) = Box::pin(first_list(&core, caller, *id, &body, &mut span)).await {

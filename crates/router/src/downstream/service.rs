@@ -1,12 +1,12 @@
 //! The door: which HTTP requests are MCP at all, and whose session they belong to.
 
-use std::borrow::Cow;
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderName, ORIGIN, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::header::RETRY_AFTER;
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use mcp::http_rules::{self, HttpFault};
 use mcp::{ErrorCode, ProtocolVersion};
@@ -15,15 +15,14 @@ use model::Revision;
 use super::body::Body;
 use super::clients::Client;
 use super::core::Core;
+use super::fields::{Field, Fields};
 use super::{answer, cors, get, post, unread};
 use crate::session::{EndError, Known, Sealed};
-
-const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
 /// A session a request belongs to.
 #[derive(Debug, Clone)]
 pub(super) struct Session {
-    pub(super) sealed: Sealed,
+    pub(super) sealed: Arc<Sealed>,
     pub(super) known: Arc<Known>,
 }
 
@@ -33,24 +32,22 @@ pub(super) async fn serve(
     client: &Client,
 ) -> Result<Response<Body>, Infallible> {
     let revision = core.shared.live.load().revision;
-    let origin = match let_in(&core, &request, revision) {
+    let (head, body) = request.into_parts();
+    let fields = Fields::of(&head.headers);
+    let origin = match let_in(&core, &head, &fields, revision) {
         Ok(origin) => origin,
-        Err(refusal) => {
-            let (head, body) = request.into_parts();
-            return Ok(Box::pin(unread::answer(&head.headers, body, *refusal)).await);
-        }
+        Err(refusal) => return Ok(Box::pin(unread::answer(&head.headers, body, *refusal)).await),
     };
-    let headers = request.headers();
-    let mut response = match *request.method() {
-        Method::POST => post::post(core, request, client).await,
-        Method::GET => with_session(&core, headers, revision, None).map_or_else(
+    let mut response = match head.method {
+        Method::POST => post::post(core, &fields, body, client).await,
+        Method::GET => with_session(&core, client, &fields, revision, None).map_or_else(
             |no| *no,
-            |session| match http_rules::check_get_accept(accept(headers).as_deref()) {
+            |session| match http_rules::check_get_accept(fields.accept()) {
                 Ok(()) => get::listen(&core, session),
                 Err(fault) => refused(revision, &fault),
             },
         ),
-        _ => match with_session(&core, headers, revision, None) {
+        _ => match with_session(&core, client, &fields, revision, None) {
             Ok(session) => end(&core, &session, revision).await,
             Err(no) => *no,
         },
@@ -65,35 +62,36 @@ pub(super) async fn serve(
 /// it. What a browser asks before is answered here.
 fn let_in(
     core: &Core,
-    request: &Request<Incoming>,
+    head: &Parts,
+    fields: &Fields<'_>,
     revision: Revision,
 ) -> Result<Option<Box<HeaderValue>>, Box<Response<Body>>> {
-    let (path, ours) = (request.uri().path(), core.shared.path.as_str());
+    let (path, ours) = (head.uri.path(), core.shared.path.as_str());
     if path != ours && path.strip_suffix('/') != Some(ours) {
         let text = format!("MCP is served at {ours}");
         let status = StatusCode::NOT_FOUND;
         return Err(Box::new(answer::error(revision, status, None, ErrorCode::INVALID_REQUEST, &text)));
     }
-    let origin = let_in_from(core, request.headers()).map_err(|fault| Box::new(refused(revision, &fault)))?;
-    match *request.method() {
-        Method::POST | Method::GET | Method::DELETE => Ok(origin.map(Box::new)),
-        Method::OPTIONS => Err(Box::new(cors::permission(revision, request.headers(), origin.as_ref()))),
+    let origin = let_in_from(core, fields).map_err(|fault| Box::new(refused(revision, &fault)))?;
+    match head.method {
+        Method::POST | Method::GET | Method::DELETE => Ok(origin.map(|origin| Box::new(origin.clone()))),
+        Method::OPTIONS => Err(Box::new(cors::permission(revision, &head.headers, origin))),
         _ => Err(Box::new(answer::method_not_allowed(revision))),
     }
 }
 
 /// The origin, if there is one.
-fn let_in_from(core: &Core, headers: &HeaderMap) -> Result<Option<HeaderValue>, HttpFault> {
+fn let_in_from<'a>(core: &Core, fields: &Fields<'a>) -> Result<Option<&'a HeaderValue>, HttpFault> {
     let unreadable = |fault: HttpFault| HttpFault::Origin { origin: fault.to_string() };
-    let origin = only(headers, &ORIGIN).map_err(unreadable)?;
-    core.shared.access.check(only(headers, &HOST)?, origin)?;
-    Ok(origin.and_then(|_| headers.get(ORIGIN).cloned()))
+    let origin = fields.origin.text("origin").map_err(unreadable)?;
+    core.shared.access.check(fields.host.text("host")?, origin)?;
+    Ok(if let Field::Once(origin) = fields.origin { Some(origin) } else { None })
 }
 
 /// What must hold of a POST before its body is read.
-pub(super) fn check_post(headers: &HeaderMap) -> Result<(), HttpFault> {
-    http_rules::check_content_type(only(headers, &CONTENT_TYPE)?)?;
-    http_rules::check_post_accept(accept(headers).as_deref())
+pub(super) fn check_post(fields: &Fields<'_>) -> Result<(), HttpFault> {
+    http_rules::check_content_type(fields.content_type.text("content-type")?)?;
+    http_rules::check_post_accept(fields.accept())
 }
 
 pub(super) fn refused(revision: Revision, fault: &HttpFault) -> Response<Body> {
@@ -117,16 +115,17 @@ pub(super) fn refused(revision: Revision, fault: &HttpFault) -> Response<Body> {
 /// is that of the request, if it is one.
 pub(super) fn with_session(
     core: &Rc<Core>,
-    headers: &HeaderMap,
+    client: &Client,
+    fields: &Fields<'_>,
     revision: Revision,
     id: Option<&str>,
 ) -> Result<Session, Box<Response<Body>>> {
     let no = |status, text: &str| Box::new(answer::error(revision, status, id, ErrorCode::INVALID_REQUEST, text));
     let bad = |fault: HttpFault| no(StatusCode::BAD_REQUEST, &fault.to_string());
-    let Some(id) = only(headers, &answer::SESSION).map_err(bad)? else {
+    let Some(id) = fields.session.text(answer::SESSION.as_str()).map_err(bad)? else {
         return Err(no(StatusCode::BAD_REQUEST, "Mcp-Session-Id is missing: begin with initialize"));
     };
-    let session = core.shared.keys.open(id).and_then(|sealed| {
+    let session = client.opened(id, &core.shared.keys).and_then(|sealed| {
         let sessions = &core.shared.sessions;
         let known = sessions.touch(&sealed, sessions.now(), || core.shared.bounds())?;
         Some(Session { sealed, known })
@@ -134,7 +133,8 @@ pub(super) fn with_session(
     let Some(session) = session else {
         return Err(no(StatusCode::NOT_FOUND, "session not found: begin a new one with initialize"));
     };
-    match ProtocolVersion::of_message(only(headers, &PROTOCOL_VERSION).map_err(bad)?, session.sealed.version) {
+    let version = fields.protocol_version.text("mcp-protocol-version").map_err(bad)?;
+    match ProtocolVersion::of_message(version, session.sealed.version) {
         Ok(_) => Ok(session),
         Err(unsupported) => Err(no(StatusCode::BAD_REQUEST, &unsupported.to_string())),
     }
@@ -157,27 +157,4 @@ async fn end(core: &Rc<Core>, session: &Session, revision: Revision) -> Response
             answer::error(revision, StatusCode::INTERNAL_SERVER_ERROR, None, ErrorCode::INTERNAL_ERROR, text)
         }
     }
-}
-
-/// A header that decides something may come once, as text: another one, or one that cannot be read, could be meant to
-/// show us something else than others.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, HttpFault> {
-    let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    match value.to_str() {
-        Ok(text) if values.next().is_none() => Ok(Some(text)),
-        Ok(_) | Err(_) => Err(HttpFault::Ambiguous { header: name.to_string() }),
-    }
-}
-
-/// A list, which may come in several lines. One that is no text allows nothing.
-fn accept(headers: &HeaderMap) -> Option<Cow<'_, str>> {
-    let mut lines = headers.get_all(ACCEPT).iter().map(|value| value.to_str().unwrap_or_default());
-    let first = lines.next()?;
-    Some(lines.fold(Cow::Borrowed(first), |all, line| Cow::Owned(format!("{all},{line}"))))
-}
-
-/// None as well for a value that is not text: for what is only passed on.
-pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
 }

@@ -24,6 +24,7 @@ use tokio::task::LocalSet;
 use super::body::Body;
 use super::core::Core;
 use super::exchange::Exchange;
+use super::fields::Fields;
 use super::service::Session;
 use super::streamed::{self, Open};
 use super::tools_call::Caller;
@@ -99,7 +100,8 @@ impl Case {
             let Message::Request { id, call } = &envelope.message else { panic!("a request") };
             let (session, client) = (session(), core.clients.enter());
             let caller = Caller { session: &session, client: &client };
-            let answer = tools_call::call(core, caller, &envelope, *id, call, &body.clone().into(), &headers).await;
+            let answer =
+                tools_call::call(core, caller, &envelope, *id, call, &body.clone().into(), &Fields::of(&headers)).await;
             assert_eq!(answer.headers()["only1mcp-revision"], "7");
             answer
         }
@@ -153,7 +155,7 @@ fn session() -> Session {
     let id = SessionId::from_bytes([0xab; 12]);
     let version = ProtocolVersion::negotiate("2025-11-25");
     let sealed = Sealed { id, version, issued: 0, principal: "p".into(), client_info: String::new() };
-    Session { sealed, known: Arc::default() }
+    Session { sealed: sealed.into(), known: Arc::default() }
 }
 
 fn get(span: &SpanData, key: &str) -> String {
@@ -373,7 +375,7 @@ fn a_call_takes_little_memory_while_it_waits() {
         let body = body.clone().into();
         let client = core.clients.enter();
         let caller = Caller { session: &session, client: &client };
-        let size = size_of_val(&tools_call::call(core, caller, &envelope, *id, call, &body, &headers));
+        let size = size_of_val(&tools_call::call(core, caller, &envelope, *id, call, &body, &Fields::of(&headers)));
         assert!(size <= 4_300, "{size} bytes");
     });
 }

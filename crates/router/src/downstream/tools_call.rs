@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::{HeaderMap, Response, StatusCode};
+use http::{Response, StatusCode};
 use mcp::{Envelope, ErrorCode, Id, message};
 use model::Revision;
 
@@ -15,6 +15,7 @@ use super::body::Body;
 use super::clients::Client;
 use super::core::Core;
 use super::exchange::{Exchange, explain, result};
+use super::fields::Fields;
 use super::service::Session;
 use super::share;
 use super::streamed::{self, Open};
@@ -49,7 +50,7 @@ pub(super) async fn call(
     id: Id<'_>,
     call: &mcp::Call<'_>,
     body: &Whole,
-    headers: &HeaderMap,
+    fields: &Fields<'_>,
 ) -> Response<Body> {
     let name = match call.require_name() {
         Ok(name) => name,
@@ -67,7 +68,7 @@ pub(super) async fn call(
         )
     };
     client.waits_for(ticket.slot(), &core.in_flight);
-    let incoming = Incoming::of(call, headers);
+    let incoming = Incoming::of(call, fields);
     let mut traced = Traced::begin(&core, &incoming, session, id, name.value(), started);
     let mut routes = 0;
     loop {

@@ -16,12 +16,12 @@ use runtime::{Kind, Span, TraceContext};
 use serde::Deserialize;
 
 use super::core::Core;
-use super::service::{self, Session};
+use super::fields::Fields;
+use super::service::Session;
 use crate::beside::LONG;
 use crate::call::{CallError, Traceparent};
 use crate::generation::Admitted;
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// Longer ones need not be passed on.
 const TRACESTATE_MAX: usize = 512;
@@ -36,10 +36,10 @@ pub(super) struct Incoming<'a> {
 }
 
 impl<'a> Incoming<'a> {
-    pub(super) fn of(call: &mcp::Call<'_>, headers: &'a HeaderMap) -> Self {
+    pub(super) fn of(call: &mcp::Call<'_>, fields: &Fields<'a>) -> Self {
         let carried = call.traceparent().and_then(|text| text.parse().ok());
-        let header = || service::text(headers, &TRACEPARENT)?.parse().ok();
-        Self { in_body: carried.is_some(), context: carried.or_else(header), headers }
+        let header = || fields.traceparent()?.parse().ok();
+        Self { in_body: carried.is_some(), context: carried.or_else(header), headers: fields.all }
     }
 
     /// What a server is told when it is called for `context`, which is the incoming one or a span below it.
@@ -192,13 +192,13 @@ pub(super) fn local(
     call: &mcp::Call<'_>,
     id: Id<'_>,
     method: &'static str,
-    headers: &HeaderMap,
+    fields: &Fields<'_>,
     session: Option<&Session>,
 ) -> Option<Span> {
     if !core.shared.tracer.is_on() {
         return None;
     }
-    let context = Incoming::of(call, headers).context;
+    let context = Incoming::of(call, fields).context;
     let mut span = core.shared.tracer.start_recorded(Kind::Server, context, || method)?;
     span.set("mcp.method.name", method);
     of_client(&mut span, id, session);

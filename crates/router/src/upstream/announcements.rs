@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::http::{Aside, HttpLink};
 use super::http_answer::{Media, form, media};
-use super::http_pool::{self, Body};
+use super::http_pool::{self, Body, Response};
 use super::http_target::{LAST_EVENT_ID, event_id};
 use super::http1::{Http1Error, READ_MAX};
 use super::inbound::{Inbound, read};
@@ -113,18 +113,18 @@ impl Listener {
             Ok(response) => response,
             Err(error) => return End::Failed(error.to_string()),
         };
-        match response.status() {
+        let Response { status, headers, body } = response;
+        match status {
             StatusCode::OK => {}
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => return End::NotOffered,
-            status @ (StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST) if http.session.is_some() => {
+            StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST if http.session.is_some() => {
                 return if self.offered { End::SessionInDoubt(status) } else { End::NotOffered };
             }
             StatusCode::NOT_FOUND => return End::NotOffered,
-            status => return End::Failed(format!("status {status}")),
+            _ => return End::Failed(format!("status {status}")),
         }
-        let (head, body) = response.into_parts();
-        if media(&head.headers) != Media::Events || body.coding().is_some() {
-            let (form, said) = form(&endpoint.echo, &head, &body);
+        if media(&headers) != Media::Events || body.coding().is_some() {
+            let (form, said) = form(&endpoint.echo, status, &headers, &body);
             return End::Failed(format!("{form}; {said}"));
         }
         self.offered = true;

@@ -15,7 +15,7 @@ use super::ask;
 use super::http_answer::{self, Exchange};
 use super::http_pool;
 use super::http_session::Standing;
-use super::http_target::{SESSION, TRACEPARENT, TRACESTATE, Target};
+use super::http_target::{TRACEPARENT, TRACESTATE, Target};
 use super::inbound::Restore;
 use super::{Link, OURSELVES, outgoing};
 use crate::call::{Answer, Call, CallError};
@@ -130,7 +130,7 @@ impl HttpLink {
             response = send(&target).await.map_err(|error| failed(error.into()))?;
         }
         // Some servers send a session id with a refusal, too; it is none.
-        let session = response.headers().get(SESSION).filter(|_| response.status().is_success()).cloned();
+        let session = response.headers.session.clone().filter(|_| response.status.is_success());
         let begun = target.clone().in_session(session.as_ref());
         let mut unused = Unused { endpoint, target: session.is_some().then(|| begun.clone()) };
         let beginning = Beginning { target: begun, asides: Asides::new() };
@@ -252,7 +252,7 @@ async fn farewell(endpoint: &Endpoint, target: &Target) {
     let mut request = target.bare(&Method::DELETE);
     let farewell = http_pool::send(endpoint, target, &mut request);
     let outcome = match endpoint.upstreams.in_time(FAREWELL, farewell).await {
-        Some(Ok(response)) => response.status().to_string(),
+        Some(Ok(response)) => response.status.to_string(),
         Some(Err(error)) => error.to_string(),
         None => "no answer in time".to_owned(),
     };

@@ -16,15 +16,20 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::header::{
+    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER, TRANSFER_ENCODING,
+};
+use http::{HeaderName, HeaderValue, StatusCode};
+use httparse::ParserConfig;
 use socket2::SockRef;
 use tokio::io::AsyncWrite as _;
 use tokio_util::io::poll_read_buf;
 
+use super::http_target::SESSION;
 use crate::in_flight::life;
 pub(super) use stream::Stream;
 
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// Bytes of the head of a response, and of all interim ones before it.
 const HEAD_MAX: usize = 64 << 10;
 const HEADERS_MAX: usize = 100;
@@ -141,12 +146,41 @@ impl Output {
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
+    pub(super) headers: Headers,
     pub(super) framing: Framing,
     /// How the body is encoded, though nobody asked for it.
     pub(super) coding: Option<Box<str>>,
     /// The connection may be used again after the end of the body.
     pub(super) reusable: bool,
+}
+
+/// Headers of a response that somebody here reads. The others are not kept.
+#[derive(Debug, Default)]
+pub(super) struct Headers {
+    pub(super) content_type: Option<HeaderValue>,
+    pub(super) session: Option<HeaderValue>,
+    pub(super) location: Option<HeaderValue>,
+    pub(super) retry_after: Option<HeaderValue>,
+    pub(super) keep_alive: Option<HeaderValue>,
+}
+
+impl Headers {
+    fn of(&mut self, name: &str) -> Option<&mut Option<HeaderValue>> {
+        let is = |known: &HeaderName| name.eq_ignore_ascii_case(known.as_str());
+        if is(&CONTENT_TYPE) {
+            Some(&mut self.content_type)
+        } else if is(&SESSION) {
+            Some(&mut self.session)
+        } else if is(&LOCATION) {
+            Some(&mut self.location)
+        } else if is(&RETRY_AFTER) {
+            Some(&mut self.retry_after)
+        } else if is(&KEEP_ALIVE) {
+            Some(&mut self.keep_alive)
+        } else {
+            None
+        }
+    }
 }
 
 /// What is left of a body.
@@ -324,9 +358,10 @@ fn parse(input: &mut BytesMut) -> Result<Option<Head>, Http1Error> {
     if input.is_empty() {
         return Ok(None);
     }
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut response = httparse::Response::new(&mut headers);
-    let length = match response.parse(input) {
+    let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let mut response = httparse::Response::new(&mut []);
+    let parsed = ParserConfig::default().parse_response_with_uninit_headers(&mut response, input, &mut headers);
+    let length = match parsed {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(_) => return Err(Http1Error::Malformed("its head cannot be read")),
@@ -347,16 +382,13 @@ fn parse(input: &mut BytesMut) -> Result<Option<Head>, Http1Error> {
 struct Fields {
     /// HTTP/1.0 closes unless it says otherwise.
     old: bool,
-    headers: HeaderMap,
+    headers: Headers,
     length: Option<u64>,
     chunked: bool,
     close: bool,
     keep: bool,
     coding: Option<Box<str>>,
 }
-
-/// Headers of responses that somebody here reads. The others are not kept.
-const KEPT: [&str; 5] = ["content-type", "mcp-session-id", "location", "retry-after", "keep-alive"];
 
 impl Fields {
     fn header(&mut self, name: &str, value: &[u8]) -> Result<(), Http1Error> {
@@ -383,10 +415,12 @@ impl Fields {
             if !value.is_empty() && !value.eq_ignore_ascii_case(b"identity") {
                 self.coding = Some(String::from_utf8_lossy(value).into());
             }
-        } else if let Some(name) = KEPT.iter().find(|kept| name.eq_ignore_ascii_case(kept))
-            && let Ok(value) = HeaderValue::from_bytes(value)
+        } else if let Some(kept) = self.headers.of(name)
+            && kept.is_none()
         {
-            self.headers.append(HeaderName::from_static(name), value);
+            // What nearly every server says needs no copy.
+            let json = HeaderValue::from_static("application/json");
+            *kept = if value == json.as_bytes() { Some(json) } else { HeaderValue::from_bytes(value).ok() };
         }
         Ok(())
     }

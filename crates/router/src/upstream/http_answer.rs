@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
-use http::response::Parts;
-use http::{Response, StatusCode};
+use http::{HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use mcp::{ErrorCode, message};
 use model::Transport;
@@ -15,9 +13,9 @@ use serde_json::value::RawValue;
 
 use super::http::{Aside, Beginning, HttpLink};
 use super::http_events::HttpEvents;
-use super::http_pool::{self, Body};
+use super::http_pool::{self, Body, Response};
 use super::http_target::Target;
-use super::http1::Http1Error;
+use super::http1::{Headers, Http1Error};
 use super::inbound::{self, Inbound, Restore, read};
 use super::whole::{self, Whole};
 use super::{Doubt, Link, shown_url};
@@ -120,8 +118,11 @@ pub(super) enum Media {
     Other,
 }
 
-pub(super) fn media(headers: &HeaderMap) -> Media {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+pub(super) fn media(headers: &Headers) -> Media {
+    let value = headers.content_type.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if value == "application/json" {
+        return Media::Json;
+    }
     let essence = value.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") {
         Media::Json
@@ -133,22 +134,21 @@ pub(super) fn media(headers: &HeaderMap) -> Media {
 }
 
 /// Where a response sends the client, which may repeat a POST there.
-pub(super) fn redirect(response: &Response<Body>) -> Option<&str> {
-    let moved = matches!(response.status().as_u16(), 301 | 302 | 307 | 308);
-    response.headers().get(LOCATION).filter(|_| moved)?.to_str().ok()
+pub(super) fn redirect(response: &Response) -> Option<&str> {
+    let moved = matches!(response.status.as_u16(), 301 | 302 | 307 | 308);
+    response.headers.location.as_ref().filter(|_| moved)?.to_str().ok()
 }
 
 /// Makes an answer of a response whose head has come.
-pub(super) async fn accept(mut exchange: Exchange, response: Response<Body>) -> Result<Answer, CallError> {
-    let (head, body) = response.into_parts();
-    let media = media(&head.headers);
-    if !head.status.is_success() {
+pub(super) async fn accept(mut exchange: Exchange, response: Response) -> Result<Answer, CallError> {
+    let Response { status, headers, body } = response;
+    if !status.is_success() {
         let text = read_refusal(body).await;
         exchange.over();
-        return refused(&exchange, head.status, &head.headers, &text);
+        return refused(&exchange, status, &headers, &text);
     }
     let coded = body.coding().is_some();
-    match media {
+    match media(&headers) {
         Media::Events if !coded => Ok(Answer::Events(EventStream::new(HttpEvents::new(exchange, body)))),
         Media::Json if !coded => {
             let whole = whole::read(body, &exchange).await;
@@ -161,7 +161,7 @@ pub(super) async fn accept(mut exchange: Exchange, response: Response<Body>) -> 
         }
         Media::Events | Media::Json | Media::Other => {
             exchange.over();
-            let (form, said) = form(&exchange.endpoint.echo, &head, &body);
+            let (form, said) = form(&exchange.endpoint.echo, status, &headers, &body);
             let message = format!("server `{}` answered a request with {form}", exchange.server());
             body.leave(&exchange.endpoint.upstreams);
             Err(explained(CallError::sent(Cause::Protocol, message), &exchange.endpoint, &said))
@@ -170,18 +170,18 @@ pub(super) async fn accept(mut exchange: Exchange, response: Response<Body>) -> 
 }
 
 /// In what form a response came, and in what it should have; then what the server calls it.
-pub(super) fn form(echo: &Echo, head: &Parts, body: &Body) -> (String, Said) {
+pub(super) fn form(echo: &Echo, status: StatusCode, headers: &Headers, body: &Body) -> (String, Said) {
     if let Some(coding) = body.coding() {
         let said = echo.said(coding).set_in(|coding| format!("Content-Encoding: {coding}"));
         return ("a content coding, although it was asked for identity".to_owned(), said);
     }
-    let said = head.headers.get(CONTENT_TYPE).map(|found| echo.said(found));
+    let said = headers.content_type.as_ref().map(|found| echo.said(found));
     let found = if said.is_some() { "another content type" } else { "no content type" };
-    let form = format!("status {} and {found}; expected application/json or text/event-stream", head.status);
+    let form = format!("status {status} and {found}; expected application/json or text/event-stream");
     (form, said.map(|found| found.set_in(|found| format!("Content-Type: {found}"))).unwrap_or_default())
 }
 
-fn refused(exchange: &Exchange, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Result<Answer, CallError> {
+fn refused(exchange: &Exchange, status: StatusCode, headers: &Headers, body: &Bytes) -> Result<Answer, CallError> {
     // An error for our request is the server's answer to it, whatever the status.
     let error = match read(body) {
         Inbound::Answer { id, span } if id == exchange.restore.id => {
@@ -218,19 +218,19 @@ fn addressed(status: StatusCode, error: &[u8]) -> Option<CallError> {
 }
 
 /// A status with nothing in it for the client. It may have been executed.
-fn unspoken(endpoint: &Endpoint, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> CallError {
+fn unspoken(endpoint: &Endpoint, status: StatusCode, headers: &Headers, body: &Bytes) -> CallError {
     let message = format!("server `{}` answered with status {status}", endpoint.key.backend);
-    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let text = |value: &Option<HeaderValue>| value.as_ref().and_then(|value| value.to_str().ok()).map(str::to_owned);
     let mut said = endpoint.echo.said(body);
     let mut error = CallError::sent(Cause::Status(status.as_u16()), message);
     if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
-        && let Some(seconds) = header(RETRY_AFTER).and_then(|text| text.parse::<u32>().ok())
+        && let Some(seconds) = text(&headers.retry_after).and_then(|text| text.parse::<u32>().ok())
     {
         error = error.with("retryAfterMs", (u64::from(seconds) * 1000).into());
     }
-    if let Some(location) = header(LOCATION).filter(|_| status.is_redirection()) {
+    if let Some(location) = text(&headers.location).filter(|_| status.is_redirection()) {
         let configured = if let Transport::Http { url, .. } = &endpoint.spec.transport { url } else { "" };
-        let location = endpoint.echo.said(shown_url::location(location, configured));
+        let location = endpoint.echo.said(shown_url::location(&location, configured));
         let moved = format!("it has moved to {location}, which the configuration must name");
         said = said.set_in(|text| if text.is_empty() { moved } else { format!("{text}; {moved}") });
     }
@@ -246,12 +246,12 @@ pub(super) fn explained(error: CallError, endpoint: &Endpoint, said: &Said) -> C
 /// what follows.
 pub(super) async fn post(endpoint: &Endpoint, target: &Target, message: Bytes) -> Result<(), CallError> {
     let response = http_pool::send(endpoint, target, &mut target.post(message)).await?;
-    let status = response.status();
+    let status = response.status;
     if status.is_success() {
-        response.into_body().leave(&endpoint.upstreams);
+        response.body.leave(&endpoint.upstreams);
         return Ok(());
     }
-    let body = read_refusal(response.into_body()).await;
+    let body = read_refusal(response.body).await;
     let text = format!("server `{}` refused a notification with status {status}", endpoint.key.backend);
     let error = CallError::sent(Cause::Status(status.as_u16()), text);
     Err(explained(error, endpoint, &endpoint.echo.said(&body)))

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::Link;
 use super::half_read::{HalfRead, Refused};
 use super::http_answer::{Exchange, Media, explained, form, media, too_large};
-use super::http_pool::{self, Body};
+use super::http_pool::{self, Body, Response};
 use super::http_target::{LAST_EVENT_ID, event_id};
 use super::http1::READ_MAX;
 use super::inbound::{Inbound, read};
@@ -371,15 +371,15 @@ async fn rest(endpoint: Arc<Endpoint>, link: Arc<Link>, last: HeaderValue, wait:
     let response = http_pool::send(&endpoint, &http.target, &mut request)
         .await
         .map_err(|error| lost(true, format!("could not be resumed: {}", error.message)))?;
-    let (head, body) = response.into_parts();
-    match head.status {
-        StatusCode::OK if media(&head.headers) == Media::Events && body.coding().is_none() => Ok(body),
+    let Response { status, headers, body } = response;
+    match status {
+        StatusCode::OK if media(&headers) == Media::Events && body.coding().is_none() => Ok(body),
         StatusCode::OK => {
-            let (form, said) = form(&endpoint.echo, &head, &body);
+            let (form, said) = form(&endpoint.echo, status, &headers, &body);
             let NotResumed { error, again } = lost(false, format!("was not resumed: {form}"));
             Err(NotResumed { error: explained(error, &endpoint, &said), again })
         }
-        status => Err(lost(may_pass(status), format!("was not resumed: status {status}"))),
+        _ => Err(lost(may_pass(status), format!("was not resumed: status {status}"))),
     }
 }
 

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::{HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use runtime::shutdown::Phase;
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Upstreams;
 use super::http_target::{Place, Target};
-use super::http1::{Connection, Failed, Framing, Head, Http1Error, READ_MAX, Request, Stream};
+use super::http1::{Connection, Failed, Framing, Head, Headers, Http1Error, READ_MAX, Request, Stream};
 use crate::call::{CallError, Cause};
 use crate::endpoint::Endpoint;
 
@@ -55,7 +55,8 @@ struct Shelf {
 }
 
 struct Idle {
-    connection: Connection,
+    /// Handed on several times in each call.
+    connection: Box<Connection>,
     place: Arc<Place>,
     since: Instant,
     until: Instant,
@@ -64,7 +65,7 @@ struct Idle {
 impl Shelf {
     /// A connection to `place` that nothing speaks against, the latest used first. A reference in the URL may lead
     /// elsewhere than it did: what leads there is left to calls that still go there, and to its age.
-    fn take(&mut self, place: &Arc<Place>, now: Instant) -> Option<(Connection, Arc<Place>)> {
+    fn take(&mut self, place: &Arc<Place>, now: Instant) -> Option<(Box<Connection>, Arc<Place>)> {
         let same = |idle: &Idle| Arc::ptr_eq(&idle.place, place) || idle.place == *place;
         while let Some(at) = self.idle.iter().rposition(same) {
             let mut idle = self.idle.remove(at);
@@ -101,7 +102,7 @@ fn with_shelf<T>(serial: u64, work: impl FnOnce(&mut Shelf) -> T) -> Option<T> {
 
 /// A connection in use.
 struct Lent {
-    connection: Connection,
+    connection: Box<Connection>,
     place: Arc<Place>,
     serial: u64,
     /// How long it may be idle, if it may be used again.
@@ -120,6 +121,13 @@ impl Lent {
             }
         });
     }
+}
+
+/// A response whose head is here.
+pub(super) struct Response {
+    pub(super) status: StatusCode,
+    pub(super) headers: Headers,
+    pub(super) body: Body,
 }
 
 /// The body of a response, as it comes.
@@ -222,7 +230,7 @@ pub(super) async fn send(
     endpoint: &Endpoint,
     target: &Target,
     request: &mut Request<'_>,
-) -> Result<Response<Body>, CallError> {
+) -> Result<Response, CallError> {
     let serial = endpoint.serial;
     let take = |shelf: &mut Shelf| shelf.take(&target.place, Instant::now());
     while let Some((mut connection, place)) = with_shelf(serial, take).flatten() {
@@ -239,20 +247,18 @@ pub(super) async fn send(
     }
 }
 
-fn response(head: Head, connection: Connection, place: Arc<Place>, serial: u64) -> Response<Body> {
-    let keep = keep_alive(&head.headers).map_or(IDLE, |said| said.saturating_sub(MARGIN).min(IDLE));
+fn response(head: Head, connection: Box<Connection>, place: Arc<Place>, serial: u64) -> Response {
+    let said = head.headers.keep_alive.as_ref().and_then(keep_alive);
+    let keep = said.map_or(IDLE, |said| said.saturating_sub(MARGIN).min(IDLE));
     let lent = Lent { connection, place, serial, keep: head.reusable.then_some(keep) };
     let mut body = Body { lent: Some(lent), framing: head.framing, coding: head.coding };
     body.over();
-    let mut response = Response::new(body);
-    *response.status_mut() = head.status;
-    *response.headers_mut() = head.headers;
-    response
+    Response { status: head.status, headers: head.headers, body }
 }
 
 /// What the server says about idle connections: `Keep-Alive: timeout=5`.
-fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get("keep-alive")?.to_str().ok()?;
+fn keep_alive(said: &HeaderValue) -> Option<Duration> {
+    let text = said.to_str().ok()?;
     let seconds = text.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
     seconds.trim().parse().ok().map(Duration::from_secs)
 }
@@ -262,7 +268,7 @@ fn broken(endpoint: &Endpoint, error: &Http1Error, sent: bool) -> CallError {
     if sent { CallError::sent(Cause::Lost, message) } else { CallError::unsent(Cause::Lost, message) }
 }
 
-async fn connect(endpoint: &Endpoint, target: &Target) -> Result<Connection, CallError> {
+async fn connect(endpoint: &Endpoint, target: &Target) -> Result<Box<Connection>, CallError> {
     let limit = endpoint.limits().connect;
     let failed = |reason: String| {
         let server = &endpoint.key.backend;
@@ -287,7 +293,7 @@ async fn connect(endpoint: &Endpoint, target: &Target) -> Result<Connection, Cal
         let watched = watch(endpoint.serial, endpoint.ended.clone());
         endpoint.upstreams.tasks.spawn("idle upstream connections", watched);
     }
-    Ok(Connection::new(stream))
+    Ok(Box::new(Connection::new(stream)))
 }
 
 async fn open(endpoint: &Endpoint, target: &Target) -> io::Result<Stream> {

@@ -1,7 +1,5 @@
 //! Who is closed when, and who makes room.
 
-use std::sync::Arc;
-
 use super::*;
 use crate::session::Known;
 
@@ -295,5 +293,21 @@ fn places_are_kept_while_others_leave() {
         clients.leave(&all[index]);
         assert_eq!(clients.len(), left);
         assert!(clients.all.borrow().iter().enumerate().all(|(place, client)| client.place.get() == place));
+    }
+}
+
+#[test]
+fn the_session_that_a_connection_names_is_the_one_of_its_last_id() {
+    let (keys, version) = (Keys::parse(&"7".repeat(64)).unwrap(), mcp::ProtocolVersion::LATEST);
+    let [(one, first), (other, second)] = [1, 2].map(|issued| keys.seal(version, issued, "p", ""));
+    let client = Clients::default().enter();
+    let named = |text: &str| client.opened(text, &keys).map(|sealed| sealed.id);
+    for _ in 0..2 {
+        assert_eq!(named(&first), Some(one));
+        assert_eq!(named(&first), Some(one));
+        assert_eq!(named(&second), Some(other));
+        assert_eq!(named(&first[1..]), None);
+        assert_eq!(named(""), None);
+        assert_eq!(named(&second), Some(other), "what is none leaves the last one");
     }
 }
