@@ -4,10 +4,10 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use model::units::{DURATION_PATTERN, SIZE_PATTERN, show_bytes, show_duration};
 use serde_json::{Value, json};
 
 use crate::tree::Node;
-use crate::units::{DURATION_PATTERN, SIZE_PATTERN, show_bytes, show_duration};
 use crate::values::{self, Unit, Wrong};
 
 /// A key by its dotted path; the sections in between follow from the paths of the table.

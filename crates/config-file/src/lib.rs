@@ -19,7 +19,6 @@ mod server;
 mod spell;
 mod toml;
 mod tree;
-mod units;
 mod values;
 mod votes;
 mod yaml;

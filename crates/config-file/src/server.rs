@@ -1,5 +1,6 @@
 //! One entry of `servers`: its keys with what each is for, which values it takes, and how it is read.
 
+use model::units::DURATION_PATTERN;
 use model::{DraftBackend, DraftTransport, Located, ReplaceMode};
 use serde_json::{Value as Json, json};
 
@@ -8,7 +9,6 @@ use crate::names::{child, is_header, is_variable, nearest};
 use crate::policy::{CONNECT, SERVER_DRAIN, SERVER_DRAIN_NOT_YET};
 use crate::schema::{self, texts};
 use crate::tree::{Entry, Node, Value};
-use crate::units::DURATION_PATTERN;
 use crate::values::{Wrong, choice, duration, flag, is_null, loose_text, text};
 
 /// Servers of one layer, and the texts of one list or mapping.

@@ -1,11 +1,11 @@
 //! A snapshot in the words of the file, for people who compare two of them.
 
+use model::units::show_duration;
 use model::{Backend, DrainPolicy, ReplaceMode, Snapshot, Transport};
 use serde_json::{Map, Value, json};
 
 use crate::key::Key;
 use crate::policy::{POLICY, SERVER_DRAIN};
-use crate::units::show_duration;
 use crate::votes;
 
 /// The document that would be this snapshot: of the gateway every key, of servers what is not at its default. References

@@ -5,9 +5,10 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use model::units;
+
 use crate::names::{nearest, show};
 use crate::tree::{Node, ScalarKind, Value};
-use crate::units;
 
 /// Why a value is not of its type.
 #[derive(Debug, PartialEq, Eq)]

@@ -7,12 +7,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use backoff::Backoff;
 use drain::ledger::{Connection, Effect, Event, State, Summary};
 use drain::{Directive, DrainId, Ledger};
 use model::Time;
 use runtime::grpc::refusal;
 use runtime::readiness::Gate;
-use runtime::{Backoff, Clock, Kind, Shutdown, Span, TraceContext, Tracer};
+use runtime::{Clock, Kind, Shutdown, Span, TraceContext, Tracer};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::DropGuard;

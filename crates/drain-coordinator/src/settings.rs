@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use runtime::settings::duration;
+use model::units::duration_or_seconds as duration;
 
 /// What the service is told at start, wherever it runs.
 #[derive(Debug, Clone)]
@@ -50,7 +50,7 @@ pub struct Flags {
     #[arg(long, env = "ONLY1MCP_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// How long a router may be away before what it had in flight counts as lost
-    #[arg(long, env = "ONLY1MCP_LOST_AFTER_SECONDS", default_value = "60s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, env = "ONLY1MCP_LOST_AFTER", default_value = "60s", value_parser = duration, value_name = "DURATION")]
     pub lost_after: Duration,
     /// Ended drains that are remembered
     #[arg(long, env = "ONLY1MCP_DRAIN_HISTORY", default_value = "256", value_name = "N")]

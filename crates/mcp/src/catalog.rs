@@ -192,12 +192,6 @@ impl Catalog {
         self.listing.tools() == other.listing.tools()
     }
 
-    /// The exposed tools as the inside of a JSON array, in order: equal bytes (or equal digests of them) = equal lists.
-    #[must_use]
-    pub fn tools_json(&self) -> &[u8] {
-        self.listing.tools()
-    }
-
     /// What to answer a `tools/list` request with.
     ///
     /// # Errors

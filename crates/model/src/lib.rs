@@ -16,6 +16,7 @@ mod policy;
 mod reference;
 mod snapshot;
 mod time;
+pub mod units;
 mod verdict;
 mod violation;
 
@@ -26,8 +27,7 @@ pub use id::{AttemptId, BackendId, EndpointKey, InvalidId, LogId, NodeId, Owner,
 pub use mask::Mask;
 pub use outcome::{CandidateOutcome, CandidateResult};
 pub use policy::{
-    DeadTools, DrainPolicy, HealthPolicy, HistoryPolicy, Limits, Naming, Policy, ReplaceMode, SourcePolicy,
-    ValidationPolicy,
+    DrainPolicy, HealthPolicy, HistoryPolicy, Limits, Naming, Policy, ReplaceMode, SourcePolicy, ValidationPolicy,
 };
 pub use reference::{Piece, Reference, Template, TemplateError};
 pub use snapshot::{Backend, EndpointSpec, Isolation, Snapshot, Transport, Variant};

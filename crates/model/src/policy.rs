@@ -21,15 +21,6 @@ pub enum Naming {
     None,
 }
 
-/// What clients see of the tools of a server that is down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DeadTools {
-    /// They stay listed; a call answers with an error that says when to try again.
-    #[default]
-    Keep,
-}
-
 /// How a changed endpoint replaces the one before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

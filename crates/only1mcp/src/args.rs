@@ -9,11 +9,11 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use model::units::duration_or_seconds as duration;
 use router::settings::Access;
 use runtime::grpc::InsecureToken;
 use runtime::healthcheck::{Healthcheck, Question};
 use runtime::ops::OpsNames;
-use runtime::settings::duration;
 
 use crate::{demo, place::PlaceArgs};
 

@@ -136,9 +136,6 @@ pub enum Reason {
     Rejected(Vec<Rejection>),
     #[error("the log could not be written: {0}")]
     Append(String),
-    /// `waiting`: no router was there to vote.
-    #[error("withdrawn{}", if *.waiting { " while no router was there to vote" } else { "" })]
-    Cancelled { waiting: bool },
 }
 
 impl Reason {
@@ -162,7 +159,7 @@ impl Reason {
         match self {
             Self::StaleBase { .. } | Self::Overtaken { .. } | Self::Append(_) => true,
             Self::Rejected(noes) => noes.iter().all(|no| no.refusal.heals()),
-            Self::Superseded { .. } | Self::Cancelled { .. } => false,
+            Self::Superseded { .. } => false,
         }
     }
 }

@@ -52,10 +52,6 @@ pub enum Event<P> {
         proposal: ProposalId,
         without: BTreeSet<NodeId>,
     },
-    /// Whoever proposed it waits no longer. Too late after the append has begun.
-    Cancelled {
-        proposal: ProposalId,
-    },
     /// Any message of a router; its hello attaches it, and the shell closes the stream that spoke for it before:
     /// if a dead process was heard last, the living one dials again.
     Report {
@@ -239,7 +235,6 @@ impl<P> Rollout<P> {
         match event {
             Event::Proposed(proposal) => self.propose(now, proposal),
             Event::Joined { proposal, without } => self.join(proposal, &without),
-            Event::Cancelled { proposal } => self.cancel(proposal),
             Event::Report { node, link, report } => self.report(now, node, link, report),
             Event::RouterDetached { node, link } => self.detach(now, &node, link),
             Event::Appended { attempt, revision } => self.appended(now, attempt, revision),

@@ -18,8 +18,8 @@ use runtime::telemetry;
 use crate::endpoint::Lease;
 use crate::upstream;
 
+pub use detail::Detail;
 pub(crate) use detail::Noted;
-pub use detail::{Detail, Reference};
 
 /// One client request, to be forwarded. Spans lie in `body`.
 #[derive(Clone, Debug)]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drain::Cordon;
+use fleet::Offered;
 use mcp::Tool;
 use model::{Digest, EndpointKey, LogId, Revision, Snapshot};
 use rollout::follower::Saved;
@@ -17,8 +18,6 @@ use runtime::state_dir::{Maker, PrivateFileError, read_private, set_aside, write
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
-
-use crate::fleet::Offered;
 
 pub(crate) const FILE: &str = "live.json";
 /// Of the file, not of what is in it.

@@ -33,7 +33,7 @@ use renewals::Renewals;
 pub use error::{AskError, BringUpError, BringUpFailure, PingError};
 pub use lease::{Lease, Stats};
 pub use signals::Signals;
-pub use state::{EndpointEvent, EndpointPhase, EndpointState, LeftOut, Listing, Reason};
+pub use state::{EndpointEvent, EndpointPhase, EndpointState, Listing};
 
 /// What may be the answer of whoever waits in vain.
 const HALF_LINE: &str = "the beginning of a line, without a line break at its end";

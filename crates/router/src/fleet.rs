@@ -5,11 +5,8 @@
 //! never waits: bringing up, listing and shutting down run in tasks of their own and report back.
 
 mod carry_out;
-mod offered;
-pub(crate) mod plan;
 mod references;
 pub(crate) mod restart;
-mod roster;
 mod status;
 mod turn;
 
@@ -19,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drain::Departures;
+use fleet::{Event, Layout, Offered, Reason, Roster, Serial};
 use model::{AttemptId, EndpointKey, NodeId, Revision, Time, Verdict};
 use rollout::Content;
 use rollout::follower::{Event as FollowerEvent, Identity, Saved};
@@ -30,19 +28,16 @@ use tokio::sync::{mpsc, watch};
 use crate::budget::Budget;
 use crate::departure::{Cordons, Exchanges};
 use crate::disk::{self, DiskCopy};
-use crate::endpoint::{Endpoint, EndpointEvent, Reason, Signals};
+use crate::endpoint::{Endpoint, EndpointEvent, Signals};
 use crate::generation::{Generation, Live};
 use crate::line::Peer;
 use crate::metrics::Cordoned;
 use crate::upstream::Upstreams;
 use crate::{departure, follow, watch_health};
 
-pub(crate) use offered::Offered;
 pub use status::{EndpointStatus, Following, RenamedTool, Status, WithheldTool};
 
-use plan::Layout;
 use references::Resolved;
-use roster::{Event, Roster, Serial};
 
 /// Commands wait here while the fleet is busy; senders wait when it is full.
 const COMMANDS: usize = 1024;
@@ -442,4 +437,4 @@ fn lost(full: Arc<str>) -> Reason {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

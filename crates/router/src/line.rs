@@ -5,9 +5,10 @@
 
 use std::future::Future;
 
+use backoff::Backoff;
 use runtime::grpc::Target;
 use runtime::telemetry::sampled;
-use runtime::{Backoff, Gate, Phase, Shutdown};
+use runtime::{Gate, Phase, Shutdown};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};

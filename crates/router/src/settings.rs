@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use clap::Args;
 use model::NodeId;
+use model::units::duration_or_seconds as duration;
 use runtime::grpc::{InsecureToken, Target};
 use runtime::ops::OpsNames;
-use runtime::settings::duration;
 
 /// What a router is told at start, wherever it runs.
 #[derive(Debug, Clone)]
@@ -142,10 +142,10 @@ pub struct Flags {
     #[command(flatten)]
     pub access: Access,
     /// How long new connections are still taken after a signal to stop
-    #[arg(long, env = "ONLY1MCP_MIN_DRAIN_SECONDS", default_value = "5s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, env = "ONLY1MCP_MIN_DRAIN", default_value = "5s", value_parser = duration, value_name = "DURATION")]
     pub min_drain: Duration,
     /// How long calls in flight have after that
-    #[arg(long, env = "ONLY1MCP_DRAIN_SECONDS", default_value = "30s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, env = "ONLY1MCP_DRAIN", default_value = "30s", value_parser = duration, value_name = "DURATION")]
     pub drain: Duration,
 }
 

@@ -33,10 +33,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use backoff::Backoff;
 use mcp::initialize::{Implementation, ServerInitialize};
 use model::{Transport, WallTime};
 use runtime::telemetry::KeyValue;
-use runtime::{Backoff, Clock, Phase, Shutdown, Span, Tasks};
+use runtime::{Clock, Phase, Shutdown, Span, Tasks};
 use tokio::runtime::Handle;
 
 use crate::budget::Budget;

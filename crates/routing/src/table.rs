@@ -55,8 +55,6 @@ pub struct Tool {
     pub idempotent: bool,
     /// Position of its backend in the list the table was built from.
     pub backend: usize,
-    /// Position in the list the table was built from: a place for whatever is kept per tool beside the table.
-    pub slot: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -73,18 +71,13 @@ impl<E> RouteTable<E> {
     /// names, since a table never decides who keeps one.
     pub fn build(backends: Vec<BackendRoutes<E>>, entries: Vec<ToolEntry>) -> Result<Self, BuildError> {
         let mut tools = Names::with_capacity_and_hasher(entries.len(), RandomState::new());
-        for (slot, entry) in entries.into_iter().enumerate() {
+        for entry in entries {
             let Some(owner) = backends.get(entry.backend) else {
                 let name = entry.exposed.into();
                 return Err(BuildError::NoBackend { name, backend: entry.backend, backends: backends.len() });
             };
-            let tool = Tool {
-                own: entry.own,
-                own_json: entry.own_json,
-                idempotent: entry.idempotent,
-                backend: entry.backend,
-                slot,
-            };
+            let tool =
+                Tool { own: entry.own, own_json: entry.own_json, idempotent: entry.idempotent, backend: entry.backend };
             if let Some(first) = tools.get(&entry.exposed) {
                 let first = backends[first.backend].id.clone();
                 return Err(BuildError::Duplicate { name: entry.exposed.into(), first, second: owner.id.clone() });

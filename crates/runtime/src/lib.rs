@@ -27,7 +27,6 @@
 //! }
 //! ```
 
-pub mod backoff;
 pub mod clock;
 pub mod descriptors;
 pub mod escape;
@@ -44,7 +43,6 @@ pub mod priority;
 pub mod process;
 pub mod readiness;
 pub mod service_manager;
-pub mod settings;
 pub mod shutdown;
 pub mod state_dir;
 pub mod stream;
@@ -52,7 +50,6 @@ pub mod tasks;
 pub mod telemetry;
 pub mod token;
 
-pub use backoff::Backoff;
 pub use clock::Clock;
 pub use process::{Process, Program};
 pub use readiness::{Gate, Readiness};

@@ -13,10 +13,11 @@ use std::{
     time::Duration,
 };
 
+use backoff::Backoff;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Gate, backoff::Backoff};
+use crate::Gate;
 
 pub use changes::changes;
 

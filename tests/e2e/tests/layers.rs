@@ -10,24 +10,27 @@ use testkit::{Fault, fault};
 
 const LAYERS: &[(&str, &[&str])] = &[
     // Words and pure cores.
+    ("backoff", &[]),
     ("model", &[]),
     ("mcp", &[]),
     ("routing", &["model"]),
     ("rollout", &["model"]),
     ("health", &["model"]),
     ("drain", &["model"]),
+    ("fleet", &["backoff", "model", "mcp", "rollout"]),
     // Adapters. The messages that `wire` carries are the cores' own.
     ("config-file", &["model"]),
     ("wire", &["model", "rollout", "health", "drain"]),
-    ("runtime", &[]),
+    ("runtime", &["backoff"]),
     // Services, which never know each other.
     ("config-manager", &["model", "rollout", "config-file", "wire", "runtime"]),
-    ("router", &["model", "mcp", "routing", "rollout", "health", "drain", "wire", "runtime"]),
+    ("router", &["backoff", "model", "mcp", "routing", "rollout", "health", "drain", "fleet", "wire", "runtime"]),
     ("health-monitor", &["model", "health", "wire", "runtime"]),
-    ("drain-coordinator", &["model", "drain", "wire", "runtime"]),
+    ("drain-coordinator", &["backoff", "model", "drain", "wire", "runtime"]),
     (
         "only1mcp",
         &[
+            "backoff",
             "model",
             "mcp",
             "config-file",
@@ -46,7 +49,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// These may not reach what moves bytes or reads clocks, not even through others.
-const PURE: [&str; 7] = ["model", "mcp", "rollout", "routing", "health", "drain", "simulation"];
+const PURE: [&str; 9] = ["backoff", "model", "mcp", "rollout", "routing", "health", "drain", "fleet", "simulation"];
 const IMPURE: [&str; 9] = ["tokio", "tonic", "prost", "hyper", "rand", "notify", "redb", "nix", "tracing"];
 
 /// The only crates that may name these.

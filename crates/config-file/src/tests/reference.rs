@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use model::units::{show_bytes, show_duration};
+
 use super::named;
 use crate::key::{Key, Kind};
 use crate::policy::{POLICY, SERVER_DRAIN};
 use crate::server::{Field, HTTP, KEYS, STDIO};
-use crate::units::{show_bytes, show_duration};
 use crate::{parse, read, schema};
 
 fn kind<T>(key: &Key<T>) -> String {

@@ -65,7 +65,7 @@ impl Refused {
             ) => {
                 return Err(came_second(reason, live));
             }
-            Self::Reason(Reason::Rejected(_) | Reason::Append(_) | Reason::Cancelled { .. }) | Self::Violations(_) => {}
+            Self::Reason(Reason::Rejected(_) | Reason::Append(_)) | Self::Violations(_) => {}
         }
         Ok(pb::Outcome {
             violations: self.violations().iter().map(wire::violation_to_pb).collect(),
@@ -80,7 +80,7 @@ pub(super) fn came_second(reason: &Reason, live: Revision) -> Status {
     let word = match reason {
         Reason::StaleBase { .. } => "STALE_BASE",
         Reason::Overtaken { .. } => "OVERTAKEN",
-        Reason::Superseded { .. } | Reason::Rejected(_) | Reason::Append(_) | Reason::Cancelled { .. } => "SUPERSEDED",
+        Reason::Superseded { .. } | Reason::Rejected(_) | Reason::Append(_) => "SUPERSEDED",
     };
     let advice = "read what is live now and make the change again";
     refusal::aborted(word, format!("revision {live}"), format!("{reason}; {advice}"))

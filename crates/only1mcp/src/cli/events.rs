@@ -5,7 +5,8 @@ use std::{
     time::Duration,
 };
 
-use runtime::{Backoff, Clock, escape, exit, fault, shutdown};
+use backoff::Backoff;
+use runtime::{Clock, escape, exit, fault, shutdown};
 use serde_json::{Value, json};
 use tokio_stream::StreamExt;
 use wire::pb::config::v1::{GetStatusRequest, WatchRequest, WatchResponse};

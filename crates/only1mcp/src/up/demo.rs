@@ -13,7 +13,8 @@ use std::{
     time::Duration,
 };
 
-use runtime::{Backoff, Tasks, state_dir::write_private};
+use backoff::Backoff;
+use runtime::{Tasks, state_dir::write_private};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, ChildStdin, Command},

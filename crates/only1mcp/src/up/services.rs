@@ -5,6 +5,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use backoff::Backoff;
 use config_manager::{ConfigManager, Origin, Status as ConfigStatus};
 use drain_coordinator::DrainCoordinator;
 use health_monitor::HealthMonitor;
@@ -14,7 +15,7 @@ use router::{
     settings::{Access, Listen, Peers, Settings as RouterSettings, default_cores},
 };
 use runtime::{
-    Backoff, Tracer, fault,
+    Tracer, fault,
     grpc::{self, Auth, DuplexConnector, Listener, Target},
     process::say,
     state_dir::StateDir,

@@ -78,17 +78,6 @@ impl<P> Rollout<P> {
         }
     }
 
-    pub(super) fn cancel(&mut self, proposal: ProposalId) {
-        if let Some(at) = self.waiting.iter().position(|waiting| waiting.proposal.id == proposal) {
-            let waiting = self.waiting.remove(at);
-            self.resolve(proposal, Outcome::Refused(Reason::Cancelled { waiting: waiting.voterless }));
-        }
-        let running = self.attempt.as_ref().and_then(|attempt| attempt.preparing());
-        if running.is_some_and(|running| running.proposal.id == proposal) {
-            self.abandon(Reason::Cancelled { waiting: false });
-        }
-    }
-
     /// A router that the other caller does not leave out may vote on it, if no other one can.
     pub(super) fn join(&mut self, proposal: ProposalId, without: &BTreeSet<NodeId>) {
         let running = self.attempt.as_mut().and_then(|attempt| attempt.preparing_mut());

@@ -75,9 +75,6 @@ impl Bench {
                 let without = nodes(words[2].strip_prefix("without=").unwrap());
                 self.core.handle(self.now, Event::Joined { proposal: ProposalId(words[1].parse().unwrap()), without });
             }
-            "cancel" => {
-                self.core.handle(self.now, Event::Cancelled { proposal: ProposalId(words[1].parse().unwrap()) });
-            }
             "appended" => {
                 let event = Event::Appended { attempt: attempt(words[1]), revision: number(words[2]) };
                 self.core.handle(self.now, event);
@@ -245,7 +242,6 @@ fn a_change_is_voted_appended_committed_and_acked() {
          > append #1 2 after 1: ab
          # what comes too late changes nothing
          no r2 #1 secret
-         cancel 1
          appended #1 2
          > r1: commit #1 as 2
          > r2: commit #1 as 2

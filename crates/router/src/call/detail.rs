@@ -8,23 +8,14 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use fleet::LogReference;
 use model::Time;
 use runtime::telemetry::Sparing;
-
-/// A short name for one log line. Random, so that lines of two runs of a router do not share one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reference(u32);
-
-impl fmt::Display for Reference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:08x}", self.0)
-    }
-}
 
 /// The server's own words about one failure, under the reference that clients get in their place.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Detail {
-    pub reference: Reference,
+    pub reference: LogReference,
     pub text: String,
 }
 
@@ -32,7 +23,7 @@ impl Detail {
     /// Whoever makes one writes the log line that has its reference; [`Noted::note`] does both.
     #[must_use]
     pub fn new(text: String) -> Arc<Self> {
-        Arc::new(Self { reference: Reference(rand::random()), text })
+        Arc::new(Self { reference: LogReference(rand::random()), text })
     }
 }
 
@@ -65,7 +56,7 @@ pub(crate) struct Noted {
 struct Said {
     last: Option<(Arc<Detail>, Time)>,
     /// Of the line that says that more is left out, until there is a line again.
-    left_out: Option<Reference>,
+    left_out: Option<LogReference>,
 }
 
 impl Default for Noted {
@@ -92,7 +83,7 @@ impl Noted {
         }
         let Some(left_out) = self.line(now) else {
             let reference = *said.left_out.get_or_insert_with(|| {
-                let reference = Reference(rand::random());
+                let reference = LogReference(rand::random());
                 tracing::warn!(server, %reference,
                     "calls fail with too many different words to log each: until the next line they are left out");
                 reference

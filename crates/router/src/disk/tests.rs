@@ -7,7 +7,11 @@ use model::{BackendId, ReplaceMode, WallTime};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::fleet::plan::tests::{backend, layout};
+use crate::fleet::tests::backend;
+
+fn content(backend: &Arc<model::Backend>) -> Content {
+    Content::new(Arc::new(Snapshot { backends: vec![Arc::clone(backend)], ..Snapshot::default() }))
+}
 
 fn copy() -> DiskCopy {
     let backend = backend("files", &["http://localhost:1/mcp"], ReplaceMode::Beside);
@@ -26,7 +30,7 @@ fn copy() -> DiskCopy {
         saved: Saved {
             sender: Sender { log: LogId("l".into()), epoch: 4 },
             revision: Revision(7),
-            content: layout(&[&backend]).content.clone(),
+            content: content(&backend),
         },
         known: BTreeMap::from([(key, offered)]),
         cordons: vec![cordon],

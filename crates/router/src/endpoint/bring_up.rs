@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet::Reason;
 use mcp::message::method;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -12,7 +13,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::error::CONNECT;
 use super::{
     AskError, BringUpError, BringUpFailure, Endpoint, EndpointEvent, EndpointPhase, EndpointState, Listing, PingError,
-    Reason,
 };
 use crate::call::{Call, CallError, Cause};
 use crate::secrets::Secrets;

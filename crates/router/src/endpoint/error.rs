@@ -5,9 +5,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet::Reason;
 use nix::errno::Errno;
 
-use super::state::Reason;
 use crate::call::{CallError, Detail};
 use crate::secrets::{Said, SecretError};
 

@@ -5,8 +5,8 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use backoff::Backoff;
 use model::Time;
-use runtime::Backoff;
 
 const PAUSE: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 /// A session that lived for so long has proved itself.

@@ -1,13 +1,10 @@
 //! What an endpoint is doing, as others see it.
 
-use std::fmt;
 use std::sync::Arc;
 
+use fleet::{LeftOut, Reason};
 use mcp::{ProtocolVersion, Tool};
 use model::WallTime;
-
-use crate::call::Reference;
-use crate::secrets::Said;
 
 /// Where an endpoint is between nothing and its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,31 +44,6 @@ pub struct EndpointState {
     pub stray: Vec<String>,
 }
 
-/// Why an endpoint is not, or was not, up. Displayed it is for operators.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reason {
-    /// For MCP clients.
-    pub plain: Arc<str>,
-    /// With what the server said.
-    pub full: Arc<str>,
-    /// Of the log line that has it.
-    pub reference: Option<Reference>,
-}
-
-impl Reason {
-    /// One that holds no word of the server.
-    pub(crate) fn own(text: &str) -> Self {
-        let text: Arc<str> = text.into();
-        Self { plain: Arc::clone(&text), full: text, reference: None }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.full)
-    }
-}
-
 /// What happened to an endpoint by itself; told to the fleet with the endpoint's serial. Each is idempotent: told again
 /// before it was heard, it is heard once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,14 +57,6 @@ pub enum EndpointEvent {
     Renewed,
     /// The last exchange has left a cordoned endpoint: it can be closed.
     Empty,
-}
-
-/// An element of a server's list that is no usable tool.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeftOut {
-    /// Its name, as far as it has one.
-    pub tool: Box<str>,
-    pub reason: Said,
 }
 
 /// All tools of a server, and what it says of itself.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drain::departures;
+use fleet::{Effect, Event, Offered, Serial, new_collisions};
 use mcp::Owners;
 use model::{AttemptId, CandidateOutcome, EndpointKey, Naming};
 use rollout::Refusal;
@@ -12,8 +13,7 @@ use rollout::follower::Event as FollowerEvent;
 use runtime::{Kind, TraceContext};
 use tokio::time::Instant;
 
-use super::roster::{Effect, Event, Serial};
-use super::{Command, Offered, Task, status, turn};
+use super::{Command, Task, status, turn};
 use crate::disk::DiskCopy;
 use crate::endpoint::{BringUpError, BringUpFailure, Endpoint, Listing};
 
@@ -72,6 +72,11 @@ impl Task {
             }
             Effect::BringUp { serial, timeout } => self.bring_up(serial, timeout),
             Effect::List { serial } => self.list(serial),
+            Effect::NotListed { serial, reason } => {
+                if let Some(endpoint) = self.endpoints.get(&serial) {
+                    tracing::warn!(endpoint = %endpoint.key, reason, "cannot list the tools anew; the old list stays");
+                }
+            }
             Effect::Verdict { serial, verdict } => {
                 if let Some(endpoint) = self.endpoints.get(&serial) {
                     tracing::debug!(endpoint = %endpoint.key, %verdict, "verdict");
@@ -183,7 +188,7 @@ impl Task {
 
     /// Collisions of names are judged here: only with the lists of all candidates are they known.
     fn prepared(&self, attempt: AttemptId, outcomes: Vec<CandidateOutcome>) {
-        let collisions = self.roster.attempt_layout().map(|layout| turn::new_collisions(&self.roster, layout));
+        let collisions = self.roster.attempt_layout().map(|layout| new_collisions(&self.roster, layout));
         let collisions = collisions.unwrap_or_default();
         let refusal = (!collisions.is_empty()).then(|| Refusal::Names(collisions.join(", ")));
         self.answer(FollowerEvent::Built { attempt, outcomes, refusal });

@@ -6,14 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet::{Event, Layout, Roster};
 use futures_util::FutureExt;
 use model::{AttemptId, BackendId, Time, Transport};
 use rollout::follower::Event as FollowerEvent;
 use rollout::{Content, Refusal};
 use runtime::TraceContext;
 
-use super::plan::Layout;
-use super::roster::{Event, Roster};
 use super::{Command, Task};
 use crate::secrets::{READ_LIMIT, Secrets};
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use fleet::{Event, Offered, Reason, Serial};
 use model::{BackendId, EndpointKey};
 use tokio::sync::{mpsc, oneshot};
 
-use super::roster::{Event, Serial};
-use super::{Command, Offered, Task};
-use crate::endpoint::{Endpoint, Reason};
+use super::{Command, Task};
+use crate::endpoint::Endpoint;
 
 /// One wish to have a server restarted.
 #[derive(Debug)]

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use drain::Departure;
+use fleet::Roster;
 use mcp::catalog::Reason;
 use model::{BackendId, Digest, HealthPolicy, Revision};
 use runtime::TraceContext;
 
-use super::roster::Roster;
 use super::turn::Endpoints;
 use crate::endpoint::Endpoint;
 use crate::generation::Generation;

@@ -7,16 +7,36 @@ use std::future::Future;
 use std::path::Path;
 use std::sync::Mutex;
 
-use model::{Backend, CandidateResult, DrainPolicy, LogId, Naming, Policy, ReplaceMode, Snapshot};
+use model::{
+    Backend, BackendId, CandidateResult, DrainPolicy, EndpointSpec, Isolation, LogId, Naming, Policy, ReplaceMode,
+    Snapshot, Transport, Variant, VariantId,
+};
 use rollout::{Refusal, Sender};
 use runtime::Shutdown;
 use tokio::task::LocalSet;
 
-use super::plan::tests::backend;
 use super::*;
 use crate::endpoint::Lease;
 use crate::generation::{Homes, Unroutable};
 use server::{Server, black_hole};
+
+/// A server at some of `urls`.
+pub(crate) fn backend(id: &str, urls: &[&str], replace: ReplaceMode) -> Arc<Backend> {
+    let endpoints = urls.iter().map(|url| EndpointSpec {
+        transport: Transport::Http { url: (*url).into(), headers: BTreeMap::new() },
+        isolation: Isolation::Shared,
+    });
+    Arc::new(Backend {
+        id: BackendId::new(id).unwrap(),
+        variants: vec![Variant { id: VariantId::only(), weight: 100, endpoints: endpoints.collect() }],
+        tools: None,
+        critical: false,
+        restart_unhealthy: false,
+        replace,
+        drain: None,
+        connect: None,
+    })
+}
 
 /// In place of the data cores: exchanges that end when they are told to.
 #[derive(Debug, Default)]

@@ -1,16 +1,12 @@
 //! Makes a generation of what the fleet is and knows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mcp::catalog::{Offer, PAGE_SIZE, Reason};
-use mcp::{Catalog, Owners};
-use model::{Naming, Snapshot};
+use fleet::{BackendLayout, Roster, Serial, State, merge};
+use mcp::Owners;
 use routing::{BackendRoutes, RouteTable, ToolEntry, VariantRoutes};
 
-use super::offered::Offered;
-use super::plan::{BackendLayout, Layout};
-use super::roster::{Roster, Serial, State};
 use crate::endpoint::Endpoint;
 use crate::generation::{Arrival, Generation};
 
@@ -54,54 +50,6 @@ pub(super) fn generation(roster: &Roster, endpoints: &Endpoints, owners: &Owners
             .collect(),
         catalog,
     })
-}
-
-/// Names that two servers of `next` want and that are not in dispute already: a change must not bring them, though a
-/// restore may.
-pub(super) fn new_collisions(roster: &Roster, next: &Layout) -> Vec<String> {
-    if next.content.snapshot.policy.naming == Naming::Prefix {
-        // Prefixed names are distinct by construction.
-        return Vec::new();
-    }
-    let disputed = |layout: &Layout| -> BTreeSet<String> {
-        let offered: Vec<_> = layout.backends.iter().map(|backend| roster.offered(backend)).collect();
-        let catalog = merge(&layout.content.snapshot, &layout.backends, &offered, &[], &Owners::new());
-        let id = |backend: usize| &layout.backends[backend].backend.id;
-        let collisions = catalog.withheld().iter().filter_map(|withheld| match withheld.reason {
-            Reason::Collision { owner } => {
-                Some(format!("`{}` of `{}` and of `{}`", withheld.tool, id(owner), id(withheld.backend)))
-            }
-            Reason::NotShown | Reason::Duplicate => None,
-        });
-        collisions.collect()
-    };
-    let before = roster.layout().map(|live| disputed(live)).unwrap_or_default();
-    disputed(next).difference(&before).cloned().collect()
-}
-
-fn merge(
-    snapshot: &Snapshot,
-    backends: &[BackendLayout],
-    offered: &[Option<&Offered>],
-    missing: &[Option<Arc<str>>],
-    owners: &Owners,
-) -> Catalog {
-    let offers: Vec<_> = backends
-        .iter()
-        .zip(offered)
-        .enumerate()
-        .map(|(at, (backend, offered))| Offer {
-            backend: backend.backend.id.as_str(),
-            tools: offered.map_or(&[], |offered| &offered.tools),
-            shown: backend.backend.tools.as_deref(),
-            missing: missing.get(at).and_then(Option::as_deref),
-        })
-        .collect();
-    let naming = match snapshot.policy.naming {
-        Naming::Prefix => mcp::Naming::Prefix,
-        Naming::None => mcp::Naming::None,
-    };
-    Catalog::merge(naming, &offers, owners, PAGE_SIZE)
 }
 
 fn routes(backend: &BackendLayout, roster: &Roster, endpoints: &Endpoints) -> BackendRoutes<Arc<Endpoint>> {

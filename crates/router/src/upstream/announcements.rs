@@ -7,10 +7,10 @@ use std::future::poll_fn;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use backoff::Backoff;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 use mcp::sse::{Decoder, Event};
-use runtime::Backoff;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use backoff::Backoff;
 use bytes::{Buf, Bytes};
 use futures_util::Stream;
 use http::{HeaderValue, Method, StatusCode};
 use mcp::sse::{Decoder, Event, EventTooLarge};
-use runtime::Backoff;
 use tokio::time::Instant;
 
 use super::Link;

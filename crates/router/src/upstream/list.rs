@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fleet::LeftOut;
 use mcp::message::{method, push_string};
 use mcp::{Tool, ToolPage};
 
@@ -16,7 +17,7 @@ use super::Link;
 use super::ask::{ask, result_of};
 use crate::beside::beside;
 use crate::call::Call;
-use crate::endpoint::{AskError, Endpoint, LeftOut, Listing};
+use crate::endpoint::{AskError, Endpoint, Listing};
 use crate::secrets::Echo;
 
 const MAX_PAGES: usize = 1000;
@@ -134,7 +135,7 @@ impl Listed {
         let room = KEPT.saturating_sub(self.left_out.len());
         self.left_out.extend(page.refused.iter().take(room).map(|(_, error)| LeftOut {
             tool: self.echo.said(error.tool().unwrap_or("?")).into(),
-            reason: self.echo.said(error.to_string()),
+            reason: self.echo.said(error.to_string()).into(),
         }));
         // Within a page a tool that comes twice is a fault of its own, and shown as such.
         let before = self.tools.len();

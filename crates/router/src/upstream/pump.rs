@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut as _, BytesMut};
+use fleet::Reason;
 use mcp::message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc};
@@ -25,7 +26,7 @@ use super::stdio::{ToChild, Waiter};
 use super::too_long::TooLong;
 use super::unasked::Unasked;
 use crate::call::{CallError, Cause, Detail};
-use crate::endpoint::{Endpoint, EndpointEvent, Reason};
+use crate::endpoint::{Endpoint, EndpointEvent};
 use crate::keeper::{Keeper, Kept, Streams};
 use given_up::GivenUp;
 use half_line::HalfLine;

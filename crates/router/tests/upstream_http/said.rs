@@ -79,7 +79,7 @@ async fn names_of_tools_that_are_left_out_are_short_and_few() {
     assert_eq!(listing.tools.iter().map(|tool| tool.name()).collect::<Vec<_>>(), ["0", "1", "2"]);
     assert!(listing.left_out.len() <= 100 && listing.warnings.len() <= 20, "{:?}", listing.warnings);
     assert!(listing.warnings.iter().any(|warning| warning == "599 more tools are left out"), "{:?}", listing.warnings);
-    let longest = listing.left_out.iter().map(|one| one.tool.len() + one.reason.as_str().len()).max();
+    let longest = listing.left_out.iter().map(|one| one.tool.len() + one.reason.len()).max();
     assert!(longest.max(listing.warnings.iter().map(String::len).max()) < Some(SHORT));
     small.endpoint.shut_down().await;
 }
@@ -100,7 +100,7 @@ async fn a_tool_that_is_too_long_is_left_out_and_named_and_its_neighbours_are_of
     assert_eq!(listing.tools.iter().map(|tool| tool.name()).collect::<Vec<_>>(), ["a", "b"]);
     let [left_out] = &*listing.left_out else { panic!("{:?}", listing.left_out) };
     assert_eq!(&*left_out.tool, "long");
-    assert!(left_out.reason.as_str().contains("more than the 262144 that one may have"), "{:?}", left_out.reason);
+    assert!(left_out.reason.contains("more than the 262144 that one may have"), "{:?}", left_out.reason);
     assert_eq!(listing.warnings.len(), 1, "{:?}", listing.warnings);
     small.endpoint.shut_down().await;
 }

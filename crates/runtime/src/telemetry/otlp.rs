@@ -5,6 +5,7 @@
 
 use std::{fmt::Display, io, sync::Arc, time::Duration};
 
+use backoff::Backoff;
 use metrics::Counter;
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_proto::{
@@ -22,7 +23,7 @@ use super::{
     sampled,
     trace::Tracer,
 };
-use crate::{Backoff, Shutdown, Tasks};
+use crate::{Shutdown, Tasks};
 
 mod transport;
 

@@ -192,15 +192,6 @@ impl Span {
     pub fn began_before(&mut self, ago: Duration) {
         if let Some(recording) = &mut self.recording {
             recording.data.start_time = opentelemetry::time::now().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH);
-            // Not ended: see `drop`.
-            recording.data.end_time = recording.data.start_time;
-        }
-    }
-
-    /// It ends that long after it began, whenever it is dropped.
-    pub fn lasted(&mut self, took: Duration) {
-        if let Some(recording) = &mut self.recording {
-            recording.data.end_time = recording.data.start_time + took;
         }
     }
 }
@@ -220,9 +211,7 @@ impl Drop for Span {
     fn drop(&mut self) {
         let Some(recording) = self.recording.take() else { return };
         let Recording { recorder, mut data } = *recording;
-        if data.end_time == data.start_time {
-            data.end_time = opentelemetry::time::now();
-        }
+        data.end_time = opentelemetry::time::now();
         if recorder.finished.try_send(data).is_err() {
             recorder.dropped.increment(1);
         }

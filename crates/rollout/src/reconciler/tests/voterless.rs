@@ -3,15 +3,11 @@
 use super::says;
 
 #[test]
-fn without_voters_a_change_waits_and_can_be_withdrawn() {
+fn without_voters_a_change_waits() {
     says(
         "head 1 a
          propose 1 file ab base=1
          > 1 waits for a voter
-         propose 2 api:x ac base=1
-         > 2 waits for a voter
-         cancel 2
-         > 2 refused (heals: false): withdrawn while no router was there to vote
          # a router that has something older is brought up to the head first
          hello r1 0
          > r1: offer 1 a

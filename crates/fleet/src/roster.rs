@@ -8,14 +8,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use backoff::Backoff;
 use model::{
     AttemptId, BackendId, CandidateOutcome, CandidateResult, EndpointKey, EndpointSpec, Limits, Revision, Time, Verdict,
 };
-use runtime::Backoff;
 
-use super::offered::Offered;
-use super::plan::{BackendLayout, Existing, Layout, Plan};
-use crate::endpoint::Reason;
+use crate::offered::Offered;
+use crate::plan::{BackendLayout, Existing, Layout, Plan};
+use crate::reason::Reason;
 
 mod attempt;
 mod known;
@@ -24,10 +24,10 @@ mod relist;
 mod restart;
 mod restarts;
 
-pub(crate) use member::{Member, State};
+pub use member::{Member, State};
 
 /// Process-unique, never reused: tells an endpoint from an equal one before or after it.
-pub(crate) type Serial = u64;
+pub type Serial = u64;
 
 /// How long what an aborted attempt brought up waits for another attempt that wants it.
 const SPARE: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ const RETRY: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_s
 const STABLE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
-pub(crate) enum Event {
+pub enum Event {
     /// Make it ready beside what is live.
     Prepare { attempt: AttemptId, layout: Arc<Layout>, within: Duration },
     /// Nobody needs that attempt any more.
@@ -63,7 +63,7 @@ pub(crate) enum Event {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
+pub enum Effect {
     /// Make the endpoint, unconnected.
     Create {
         serial: Serial,
@@ -76,6 +76,11 @@ pub(crate) enum Effect {
     },
     List {
         serial: Serial,
+    },
+    /// Say that it cannot be listed anew: what it offered before stays.
+    NotListed {
+        serial: Serial,
+        reason: String,
     },
     /// End its process: the next thing heard of it is that it is lost.
     Restart {
@@ -113,7 +118,7 @@ struct LiveSnapshot {
 }
 
 #[derive(Debug)]
-pub(crate) struct Roster {
+pub struct Roster {
     live: Option<LiveSnapshot>,
     attempt: Option<attempt::Attempt>,
     members: BTreeMap<EndpointKey, Member>,
@@ -131,7 +136,7 @@ pub(crate) struct Roster {
 
 impl Roster {
     /// `known`: what endpoints offered in an earlier life of this process.
-    pub(crate) fn new(random: u64, known: BTreeMap<EndpointKey, Offered>) -> Self {
+    pub fn new(random: u64, known: BTreeMap<EndpointKey, Offered>) -> Self {
         Self {
             live: None,
             attempt: None,
@@ -146,7 +151,7 @@ impl Roster {
         }
     }
 
-    pub(crate) fn handle(&mut self, now: Time, event: Event) {
+    pub fn handle(&mut self, now: Time, event: Event) {
         match event {
             Event::Prepare { attempt, layout, within } => self.prepare(now, attempt, layout, within),
             Event::Abort { attempt, keep_until } => self.abort(attempt, keep_until),
@@ -178,7 +183,7 @@ impl Roster {
     }
 
     /// What is due: retries, listings, and the end of spares.
-    pub(crate) fn tick(&mut self, now: Time) {
+    pub fn tick(&mut self, now: Time) {
         let mut over = Vec::new();
         for (key, member) in &mut self.members {
             let wanted = self.live.as_ref().is_some_and(|live| live.layout.has(key));
@@ -199,11 +204,11 @@ impl Roster {
         self.start_waiting();
     }
 
-    pub(crate) fn poll_effect(&mut self) -> Option<Effect> {
+    pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
     }
 
-    pub(crate) fn next_deadline(&self) -> Option<Time> {
+    pub fn next_deadline(&self) -> Option<Time> {
         let of_live = |key: &EndpointKey| self.live.as_ref().is_some_and(|live| live.layout.has(key));
         let dues = self.members.iter().flat_map(|(key, member)| {
             let retry = member.state.retry_at().filter(|_| of_live(key));
@@ -212,37 +217,37 @@ impl Roster {
         dues.flatten().min()
     }
 
-    pub(crate) fn revision(&self) -> Revision {
+    pub fn revision(&self) -> Revision {
         self.live.as_ref().map_or(Revision::NONE, |live| live.revision)
     }
 
-    pub(crate) fn layout(&self) -> Option<&Arc<Layout>> {
+    pub fn layout(&self) -> Option<&Arc<Layout>> {
         self.live.as_ref().map(|live| &live.layout)
     }
 
-    pub(crate) fn members(&self) -> &BTreeMap<EndpointKey, Member> {
+    pub fn members(&self) -> &BTreeMap<EndpointKey, Member> {
         &self.members
     }
 
     /// Somebody may still want it, though it is on its way out: it must not be closed.
-    pub(crate) fn is_wanted(&self, key: &EndpointKey) -> bool {
+    pub fn is_wanted(&self, key: &EndpointKey) -> bool {
         let live = self.live.as_ref().is_some_and(|live| live.layout.has(key));
         live || self.attempt.as_ref().is_some_and(|attempt| attempt.layout.has(key))
     }
 
-    pub(crate) fn attempt_layout(&self) -> Option<&Arc<Layout>> {
+    pub fn attempt_layout(&self) -> Option<&Arc<Layout>> {
         self.attempt.as_ref().map(|attempt| &attempt.layout)
     }
 
     /// What holds for an endpoint: as the live snapshot says, or the attempt that it is made for.
-    pub(crate) fn limits_for(&self, key: &EndpointKey) -> Limits {
+    pub fn limits_for(&self, key: &EndpointKey) -> Limits {
         let mut layouts = self.layout().into_iter().chain(self.attempt_layout());
         let layout = layouts.rfind(|layout| layout.has(key));
         layout.map(|layout| layout.limits_of(key)).unwrap_or_default()
     }
 
     /// Its first endpoint is still to come: neither up, nor did it fail.
-    pub(crate) fn is_arriving(&self, backend: &BackendLayout) -> bool {
+    pub fn is_arriving(&self, backend: &BackendLayout) -> bool {
         let states = || {
             let keys = backend.variants.iter().flat_map(|variant| &variant.endpoints);
             keys.filter_map(|key| self.members.get(key)).map(|member| &member.state)
@@ -410,7 +415,7 @@ impl Roster {
             }
             Err(reason) => {
                 member.relist.failed(now, |failures| RETRY.delay(failures, random));
-                tracing::warn!(endpoint = %key, reason, "cannot list the tools anew; the old list stays");
+                self.effects.push_back(Effect::NotListed { serial, reason });
             }
         }
     }
@@ -442,6 +447,7 @@ impl Roster {
             Effect::Create { .. }
             | Effect::BringUp { .. }
             | Effect::List { .. }
+            | Effect::NotListed { .. }
             | Effect::Verdict { .. }
             | Effect::ShutDown { .. }
             | Effect::Restart { .. }

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
+use backoff::Backoff;
 use model::Time;
-use runtime::Backoff;
 
 /// From an announcement to its listing; longer the more listings are remembered.
 pub(super) const AFTER: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(10));

@@ -9,28 +9,28 @@ use rollout::Content;
 
 /// A snapshot with the keys of its endpoints, which cost a hash each and are needed again and again.
 #[derive(Debug)]
-pub(crate) struct Layout {
-    pub(crate) content: Content,
+pub struct Layout {
+    pub content: Content,
     /// In the order of the file.
-    pub(crate) backends: Vec<BackendLayout>,
+    pub backends: Vec<BackendLayout>,
     specs: BTreeMap<EndpointKey, (usize, EndpointSpec)>,
 }
 
 #[derive(Debug)]
-pub(crate) struct BackendLayout {
-    pub(crate) backend: Arc<Backend>,
-    pub(crate) variants: Vec<VariantLayout>,
+pub struct BackendLayout {
+    pub backend: Arc<Backend>,
+    pub variants: Vec<VariantLayout>,
 }
 
 #[derive(Debug)]
-pub(crate) struct VariantLayout {
-    pub(crate) id: VariantId,
-    pub(crate) weight: u32,
-    pub(crate) endpoints: Vec<EndpointKey>,
+pub struct VariantLayout {
+    pub id: VariantId,
+    pub weight: u32,
+    pub endpoints: Vec<EndpointKey>,
 }
 
 impl Layout {
-    pub(crate) fn of(content: Content) -> Self {
+    pub fn of(content: Content) -> Self {
         let mut specs = BTreeMap::new();
         let mut backends = Vec::with_capacity(content.snapshot.backends.len());
         for (position, backend) in content.snapshot.backends.iter().enumerate() {
@@ -52,30 +52,30 @@ impl Layout {
         Self { content, backends, specs }
     }
 
-    pub(crate) fn has(&self, key: &EndpointKey) -> bool {
+    pub fn has(&self, key: &EndpointKey) -> bool {
         self.specs.contains_key(key)
     }
 
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &EndpointKey> {
+    pub fn keys(&self) -> impl Iterator<Item = &EndpointKey> {
         self.specs.keys()
     }
 
-    pub(crate) fn spec(&self, key: &EndpointKey) -> Option<&EndpointSpec> {
+    pub fn spec(&self, key: &EndpointKey) -> Option<&EndpointSpec> {
         self.specs.get(key).map(|(_, spec)| spec)
     }
 
-    pub(crate) fn backend_of(&self, key: &EndpointKey) -> Option<&Arc<Backend>> {
+    pub fn backend_of(&self, key: &EndpointKey) -> Option<&Arc<Backend>> {
         self.specs.get(key).map(|(position, _)| &self.backends[*position].backend)
     }
 
     /// What holds for an endpoint of this layout.
-    pub(crate) fn limits_of(&self, key: &EndpointKey) -> Limits {
+    pub fn limits_of(&self, key: &EndpointKey) -> Limits {
         let snapshot = &self.content.snapshot;
         self.backend_of(key).map_or_else(|| snapshot.policy.limits.clone(), |backend| snapshot.limits_of(backend))
     }
 
     /// Endpoints that `live` does not have: what an attempt at this is judged by.
-    pub(crate) fn changed_from<'a>(&'a self, live: Option<&'a Self>) -> impl Iterator<Item = &'a EndpointKey> {
+    pub fn changed_from<'a>(&'a self, live: Option<&'a Self>) -> impl Iterator<Item = &'a EndpointKey> {
         self.keys().filter(move |key| live.is_none_or(|live| !live.has(key)))
     }
 }

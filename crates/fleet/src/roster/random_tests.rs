@@ -3,8 +3,8 @@
 use model::ReplaceMode;
 use proptest::prelude::*;
 
-use super::super::plan::tests::{backend, layout};
 use super::*;
+use crate::plan::tests::{backend, layout};
 
 /// Which version of each server a snapshot has; the last one cannot run twice.
 type Config = [Option<u8>; 3];
@@ -113,7 +113,11 @@ impl World {
                     let all = outcomes.iter().all(|outcome| self.roster.is_wanted(&outcome.endpoint));
                     assert!(all, "{outcomes:?}");
                 }
-                Effect::List { .. } | Effect::Verdict { .. } | Effect::Publish { .. } | Effect::Restart { .. } => {}
+                Effect::List { .. }
+                | Effect::NotListed { .. }
+                | Effect::Verdict { .. }
+                | Effect::Publish { .. }
+                | Effect::Restart { .. } => {}
             }
         }
         self.check();

@@ -7,22 +7,22 @@ use model::{Time, Verdict};
 use super::relist::Relist;
 use super::restarts::Restarts;
 use super::{Effect, Serial};
-use crate::endpoint::Reason;
+use crate::reason::Reason;
 
 /// So many attempts in a row that failed, or did not last, are no start any more.
 const FAILING: u32 = 3;
 
 #[derive(Debug)]
-pub(crate) struct Member {
-    pub(crate) serial: Serial,
-    pub(crate) state: State,
+pub struct Member {
+    pub serial: Serial,
+    pub state: State,
     /// What health makes of it while it is up.
     pub(super) judged: Verdict,
     told: Verdict,
     /// How long bringing it up may take.
     pub(super) connect: Duration,
     /// Cordoned, because what is live does not have it.
-    pub(crate) leaving: bool,
+    pub leaving: bool,
     /// Nobody wants it; it is kept until then in case somebody does.
     pub(super) spare_until: Option<Time>,
     pub(super) relist: Relist,
@@ -33,13 +33,13 @@ pub(crate) struct Member {
     pub(super) restarting: bool,
     up_since: Time,
     /// How often it came up.
-    pub(crate) ups: u32,
+    pub ups: u32,
     /// In a row, losses soon after it came up among them.
     failures: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum State {
+pub enum State {
     /// Not started: its old copy must end first.
     Waiting,
     /// Being brought up, with no failure so far: worth waiting for.
@@ -56,20 +56,20 @@ pub(crate) enum State {
 }
 
 impl State {
-    pub(crate) fn is_up(&self) -> bool {
+    pub fn is_up(&self) -> bool {
         *self == Self::Up
     }
 
-    pub(crate) fn is_arriving(&self) -> bool {
+    pub fn is_arriving(&self) -> bool {
         matches!(self, Self::Waiting | Self::Arriving)
     }
 
     /// Somebody is at it right now.
-    pub(crate) fn is_busy(&self) -> bool {
+    pub fn is_busy(&self) -> bool {
         matches!(self, Self::Arriving | Self::Retrying { .. })
     }
 
-    pub(crate) fn retry_at(&self) -> Option<Time> {
+    pub fn retry_at(&self) -> Option<Time> {
         match self {
             Self::Down { retry_at, .. } => Some(*retry_at),
             Self::Waiting | Self::Arriving | Self::Up | Self::Retrying { .. } => None,
@@ -77,7 +77,7 @@ impl State {
     }
 
     /// Why it is not up, if that is known.
-    pub(crate) fn reason(&self) -> Option<&Reason> {
+    pub fn reason(&self) -> Option<&Reason> {
         match self {
             Self::Retrying { reason } | Self::Down { reason, .. } => Some(reason),
             Self::Waiting | Self::Arriving | Self::Up => None,
@@ -106,7 +106,7 @@ impl Member {
     }
 
     /// Being up comes first: nobody's opinion makes an endpoint routable that is not there.
-    pub(crate) fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> Verdict {
         match (&self.state, self.judged) {
             (State::Up, Verdict::Starting | Verdict::Failing) => Verdict::Unknown,
             (State::Up, judged) => judged,
@@ -116,7 +116,7 @@ impl Member {
     }
 
     /// Its process is being ended, so that another one takes its place.
-    pub(crate) fn restarting(&self) -> bool {
+    pub fn restarting(&self) -> bool {
         self.restarting
     }
 

@@ -1,5 +1,7 @@
 //! How long to wait before trying again: exponential with full jitter, so that many clients do not return together.
 
+#![forbid(unsafe_code)]
+
 use std::time::Duration;
 
 /// The limits of a series of waits.

@@ -2,8 +2,8 @@
 
 use model::{Backend, ReplaceMode};
 
-use super::super::plan::tests::{backend, layout};
 use super::*;
+use crate::plan::tests::{backend, layout};
 
 struct Case {
     roster: Roster,
@@ -39,6 +39,7 @@ impl Case {
                 Effect::Create { serial, .. } => format!("create {serial}"),
                 Effect::BringUp { serial, .. } => format!("bring {serial}"),
                 Effect::List { serial } => format!("list {serial}"),
+                Effect::NotListed { serial, reason } => format!("{serial} is not listed: {reason}"),
                 Effect::Verdict { serial, verdict } => format!("{serial} is {verdict}"),
                 Effect::Publish { swap, by_file } => {
                     format!("{}{}", if swap { "swap" } else { "publish" }, if by_file { " by file" } else { "" })

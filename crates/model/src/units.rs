@@ -1,4 +1,4 @@
-//! Texts with units: `500ms`, `1h30m`, `4MiB`.
+//! Texts with units: `500ms`, `1h30m`, `4MiB`. Configuration, flags and variables are written alike.
 
 use std::time::Duration;
 
@@ -14,12 +14,13 @@ const SIZES: [(&str, u64); 7] = [
 ];
 
 /// What [`duration`] reads, for a schema.
-pub(crate) const DURATION_PATTERN: &str = "^([0-9]+(ms|s|m|h|d))+$";
+pub const DURATION_PATTERN: &str = "^([0-9]+(ms|s|m|h|d))+$";
 /// What [`bytes`] reads, for a schema.
-pub(crate) const SIZE_PATTERN: &str = "^[0-9]+ *(B|kB|MB|GB|KiB|MiB|GiB)$";
+pub const SIZE_PATTERN: &str = "^[0-9]+ *(B|kB|MB|GB|KiB|MiB|GiB)$";
 
 /// One or several numbers, each with its unit: `ms`, `s`, `m`, `h`, `d`.
-pub(crate) fn duration(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total: u64 = 0;
     while !rest.is_empty() {
@@ -32,8 +33,19 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
     (!text.is_empty()).then(|| Duration::from_millis(total))
 }
 
+/// Of a flag or a variable: as [`duration`] reads it, or a bare number of seconds, whole or not.
+///
+/// # Errors
+/// What was expected, for the command line to show.
+pub fn duration_or_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = || Duration::try_from_secs_f64(text.parse().ok()?).ok();
+    let expected = || format!("expected a duration with its unit, such as 500ms, 30s or 1h30m, not {text:?}");
+    duration(text).or_else(seconds).ok_or_else(expected)
+}
+
 /// One whole number with a unit, a space between them allowed.
-pub(crate) fn bytes(text: &str) -> Option<u64> {
+#[must_use]
+pub fn bytes(text: &str) -> Option<u64> {
     let (number, after) = digits(text)?;
     number.checked_mul(unit(&SIZES, after.trim_start_matches(' '))?)
 }
@@ -48,15 +60,44 @@ fn unit(units: &[(&str, u64)], name: &str) -> Option<u64> {
 }
 
 /// The shortest exact spelling of a duration, as a reader would write it.
-pub(crate) fn show_duration(duration: Duration) -> String {
+#[must_use]
+pub fn show_duration(duration: Duration) -> String {
     let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let (name, scale) =
         TIMES.iter().rev().find(|(_, scale)| ms >= *scale && ms.is_multiple_of(*scale)).unwrap_or(&TIMES[0]);
     format!("{}{name}", ms / scale)
 }
 
-pub(crate) fn show_bytes(bytes: u64) -> String {
+/// As [`show_duration`] does for sizes.
+#[must_use]
+pub fn show_bytes(bytes: u64) -> String {
     let (name, scale) =
         SIZES.iter().rev().find(|(_, scale)| bytes >= *scale && bytes.is_multiple_of(*scale)).unwrap_or(&SIZES[0]);
     format!("{}{name}", bytes / scale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_says_a_time_as_the_configuration_does_or_in_seconds() {
+        let millis = |text| duration_or_seconds(text).map(|duration| duration.as_millis()).ok();
+        let good = [
+            ("0", 0),
+            ("5", 5000),
+            ("0.25", 250),
+            ("5s", 5000),
+            ("500ms", 500),
+            ("5m", 300_000),
+            ("1h30m", 5_400_000),
+            ("1d", 86_400_000),
+        ];
+        for (text, expected) in good {
+            assert_eq!(millis(text), Some(expected), "{text}");
+        }
+        for text in ["", "-1", "s", "5x", "1.5s", "1h30", "inf", "nan", "1e30", "18446744073709551615h"] {
+            assert_eq!(millis(text), None, "{text}");
+        }
+    }
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use model::{EndpointKey, Verdict};
 
-use super::super::offered::Offered;
-use super::super::plan::BackendLayout;
 use super::{Roster, State};
+use crate::offered::Offered;
+use crate::plan::BackendLayout;
 
 impl Roster {
     /// What a backend offers: as its first endpoint that is up says, else as anybody of it last said.
-    pub(crate) fn offered(&self, backend: &BackendLayout) -> Option<&Offered> {
+    pub fn offered(&self, backend: &BackendLayout) -> Option<&Offered> {
         let keys = || backend.variants.iter().flat_map(|variant| &variant.endpoints);
         let up = keys().find(|key| self.members.get(key).is_some_and(|member| member.state.is_up()));
         let own = up.into_iter().chain(keys()).find_map(|key| self.known.get(key));
@@ -19,7 +19,7 @@ impl Roster {
     }
 
     /// Why clients do not see what it offers, if nothing is known of that.
-    pub(crate) fn missing(&self, backend: &BackendLayout) -> Option<Arc<str>> {
+    pub fn missing(&self, backend: &BackendLayout) -> Option<Arc<str>> {
         let keys = || backend.variants.iter().flat_map(|variant| &variant.endpoints);
         let states = || keys().filter_map(|key| self.members.get(key)).map(|member| &member.state);
         if states().any(State::is_up) || self.offered(backend).is_some_and(|offered| !offered.tools.is_empty()) {
@@ -33,7 +33,7 @@ impl Roster {
     }
 
     /// What is known of the live snapshot's servers, for the copy on disk.
-    pub(crate) fn known(&self) -> &BTreeMap<EndpointKey, Offered> {
+    pub fn known(&self) -> &BTreeMap<EndpointKey, Offered> {
         &self.known
     }
 
