@@ -1,8 +1,11 @@
 //! The threads that serve clients, and how the rest of the router reaches them.
 
+mod dealing;
+mod listening;
+
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,9 +16,10 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use runtime::shutdown::{Phase, Shutdown};
 use runtime::telemetry::{Sparing, sampled};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
+use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use super::Shared;
@@ -25,22 +29,21 @@ use super::core::Core;
 use crate::departure::Exchanges;
 use crate::in_flight::{Abandoned, Longest, Presence};
 use crate::session::SessionId;
-use crate::settings::Listen;
+use dealing::{Dealt, Seat, Seats};
+pub use listening::ListenError;
+pub(crate) use listening::Listening;
+use listening::{BACKLOG, Door};
 
 /// How exact time limits of calls are.
 const SWEEP_EVERY: Duration = Duration::from_millis(25);
-const BACKLOG: i32 = 4096;
-/// As many as wait in that queue, and those that the system lets in meanwhile.
-const LAST: usize = 2 * 4096;
-/// What the system holds of an answer beyond what its client's window takes. It bounds memory that is not ours, and it is
-/// how finely a slow client can be told from one that does not read: below half of it, more is written.
-const UNSENT: u32 = 128 << 10;
 /// How long what is cut off at the end has to take its last answer.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 const TURNED_AWAY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 /// Cancellations and evictions waiting for one core.
 const COMMANDS: usize = 4096;
+/// Connections on their way from one core to another. Where more come, the core keeps those that it let in.
+const DEALT: usize = 1024;
 /// Lines that clients can cause in a loop.
 static BEHIND: Sparing = Sparing::new("core_behind", 10, Duration::from_secs(10));
 static CANNOT_ACCEPT: Sparing = Sparing::new("cannot_accept", 10, Duration::from_secs(10));
@@ -63,12 +66,16 @@ enum Command {
 
 /// The way to all cores, for whoever does not know which one has an exchange.
 #[derive(Debug, Clone)]
-pub(crate) struct Everywhere(Arc<[Post]>);
+pub(crate) struct Everywhere {
+    posts: Arc<[Post]>,
+    seats: Seats,
+}
 
 /// The way to one core.
 #[derive(Debug)]
 struct Post {
     commands: mpsc::Sender<Command>,
+    dealt: mpsc::Sender<Dealt>,
     /// The exchanges that have been there for a while, as of its last sweep.
     longest: ArcSwap<Vec<Longest>>,
     connections: AtomicUsize,
@@ -86,20 +93,31 @@ pub(crate) struct Busy {
 
 /// The receiving ends of [`Everywhere`], for [`Cores::start`].
 #[derive(Debug)]
-pub(crate) struct Mailboxes(Vec<mpsc::Receiver<Command>>);
+pub(crate) struct Mailboxes(Vec<Mailbox>);
+
+/// What comes to one core from others.
+#[derive(Debug)]
+struct Mailbox {
+    commands: mpsc::Receiver<Command>,
+    dealt: mpsc::Receiver<Dealt>,
+}
 
 impl Everywhere {
     pub(crate) fn new(cores: usize) -> (Self, Mailboxes) {
-        let (posts, mailboxes): (Vec<_>, Vec<_>) = (0..cores.max(1))
+        let cores = cores.max(1);
+        let (posts, mailboxes): (Vec<_>, Vec<_>) = (0..cores)
             .map(|_| {
-                let (commands, mailbox) = mpsc::channel(COMMANDS);
+                let (commands, told) = mpsc::channel(COMMANDS);
+                let (dealt, coming) = mpsc::channel(DEALT);
                 sampled::queue("router_core_commands", &commands);
+                sampled::queue("router_core_connections", &dealt);
                 let [connections, exchanges] = <[AtomicUsize; 2]>::default();
                 let (longest, abandoned) = (ArcSwap::default(), ArcSwap::default());
-                (Post { commands, longest, connections, exchanges, abandoned }, mailbox)
+                let post = Post { commands, dealt, longest, connections, exchanges, abandoned };
+                (post, Mailbox { commands: told, dealt: coming })
             })
             .unzip();
-        (Self(posts.into()), Mailboxes(mailboxes))
+        (Self { posts: posts.into(), seats: Seats::new(cores) }, Mailboxes(mailboxes))
     }
 
     /// The client `session` no longer wants the answer to what it called `request` (raw JSON).
@@ -109,7 +127,7 @@ impl Everywhere {
 
     /// Which other core than that one has the least wanted call at an endpoint, of those whose clients are gone.
     pub(super) fn least_wanted(&self, endpoint: u64, but: usize) -> Option<(Presence, usize)> {
-        let posts = self.0.iter().enumerate().filter(|(core, _)| *core != but);
+        let posts = self.posts.iter().enumerate().filter(|(core, _)| *core != but);
         let there = posts.filter_map(|(core, post)| {
             let abandoned = post.abandoned.load();
             Some((abandoned.iter().find(|one| one.endpoint == endpoint)?.presence, core))
@@ -119,28 +137,34 @@ impl Everywhere {
 
     /// On that core, a call at an endpoint whose client is gone makes way.
     pub(super) fn give_up(&self, core: usize, endpoint: u64) {
-        self.0[core].tell(Command::GiveUp { endpoint });
+        self.posts[core].tell(Command::GiveUp { endpoint });
+    }
+
+    /// Gives a connection to the core that its seat is on. One that has ended, or does not keep up, gives it back.
+    fn pass(&self, dealt: Dealt) -> Option<Dealt> {
+        let post = &self.posts[dealt.seat.core()];
+        post.dealt.try_send(dealt).err().map(TrySendError::into_inner)
     }
 
     fn tell(&self, command: &Command) {
-        for post in &*self.0 {
+        for post in &*self.posts {
             post.tell(command.clone());
         }
     }
 
     pub(crate) fn cores(&self) -> usize {
-        self.0.len()
+        self.posts.len()
     }
 
     pub(crate) fn busy(&self) -> Busy {
-        self.0.iter().fold(Busy::default(), |busy, post| Busy {
+        self.posts.iter().fold(Busy::default(), |busy, post| Busy {
             connections: busy.connections + post.connections.load(Ordering::Relaxed),
             exchanges: busy.exchanges + post.exchanges.load(Ordering::Relaxed),
         })
     }
 
     fn show(&self, core: usize, busy: Busy, longest: Vec<Longest>, abandoned: Vec<Abandoned>) {
-        let post = &self.0[core];
+        let post = &self.posts[core];
         post.connections.store(busy.connections, Ordering::Relaxed);
         post.exchanges.store(busy.exchanges, Ordering::Relaxed);
         publish(&post.longest, longest);
@@ -184,70 +208,8 @@ impl Exchanges for Everywhere {
 
     fn oldest(&self, endpoint: u64) -> Option<String> {
         let longest = |post: &Post| post.longest.load().iter().find(|one| one.endpoint == endpoint).cloned();
-        let oldest = self.0.iter().filter_map(longest).min_by_key(|one| one.started)?;
+        let oldest = self.posts.iter().filter_map(longest).min_by_key(|one| one.started)?;
         Some(String::from_utf8_lossy(&oldest.request).into_owned())
-    }
-}
-
-/// Why the MCP endpoint cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum ListenError {
-    #[error("cannot listen for MCP clients at {address}")]
-    At { address: SocketAddr, source: io::Error },
-    #[error("cannot listen for MCP clients on the inherited socket")]
-    On(#[source] io::Error),
-}
-
-/// A socket for each core, all on one address.
-#[derive(Debug)]
-pub(crate) struct Listening {
-    sockets: Vec<TcpListener>,
-    pub(crate) address: SocketAddr,
-    /// Somebody else holds the socket as well, and it goes on listening when the router ends.
-    kept: bool,
-}
-
-impl Listening {
-    pub(crate) fn open(listen: Listen, cores: usize) -> Result<Self, ListenError> {
-        match listen {
-            Listen::At(address) => Self::bind(address, cores).map_err(|source| ListenError::At { address, source }),
-            Listen::On(socket) => Self::share(&socket, cores).map_err(ListenError::On),
-        }
-    }
-
-    /// One socket per core, among which the system spreads the connections.
-    fn bind(address: SocketAddr, cores: usize) -> io::Result<Self> {
-        // Sockets that share a port would share it with a stranger's, too: see first that nobody has it.
-        let alone = socket(address, false)?;
-        let address = alone.local_addr()?;
-        drop(alone);
-        let sockets = (0..cores.max(1)).map(|_| socket(address, true)).collect::<Result<_, _>>()?;
-        Ok(Self { sockets, address, kept: false })
-    }
-
-    /// One socket for all cores: each is woken by a connection, and the one that is least busy is there first.
-    fn share(socket: &TcpListener, cores: usize) -> io::Result<Self> {
-        set_unsent(&SockRef::from(socket));
-        let sockets = (0..cores.max(1)).map(|_| socket.try_clone()).collect::<Result<_, _>>()?;
-        Ok(Self { sockets, address: socket.local_addr()?, kept: true })
-    }
-}
-
-fn socket(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(shared)?;
-    socket.set_nonblocking(true)?;
-    set_unsent(&socket);
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// Connections have it from the socket that they come in by.
-fn set_unsent(socket: &Socket) {
-    if let Err(error) = socket.set_tcp_notsent_lowat(UNSENT) {
-        tracing::debug!(%error, "the system buffers as much as it likes for each client");
     }
 }
 
@@ -271,14 +233,14 @@ impl Cores {
         let (busy_sender, busy) = watch::channel(mailboxes.0.len());
         let kept = listening.kept;
         let cores = listening.sockets.into_iter().zip(mailboxes.0).enumerate();
-        let start = |(index, (socket, commands)): (usize, (TcpListener, _))| {
+        let start = |(index, (socket, mailbox)): (usize, (TcpListener, _))| {
             let door = Door { socket, kept };
             let (shared, everywhere, shutdown) = (Arc::clone(shared), everywhere.clone(), shutdown.clone());
             let running = Running { index, busy: busy_sender.clone(), shutdown: shutdown.clone() };
             std::thread::Builder::new().name(format!("data-{index}")).spawn(move || {
                 let _running = running;
                 let core = Rc::new(Core::new(shared, everywhere, index));
-                if let Err(error) = run(&core, door, commands, &shutdown) {
+                if let Err(error) = run(&core, door, mailbox, &shutdown) {
                     tracing::error!(%error, index, "a data core cannot run; the process stops");
                     shutdown.trigger();
                 }
@@ -325,19 +287,12 @@ impl Drop for Running {
     }
 }
 
-/// Where a core's clients come in.
-struct Door {
-    socket: TcpListener,
-    /// Whoever waits in its queue when the core closes is for whoever serves it next.
-    kept: bool,
-}
-
-fn run(core: &Rc<Core>, door: Door, commands: mpsc::Receiver<Command>, shutdown: &Shutdown) -> io::Result<()> {
+fn run(core: &Rc<Core>, door: Door, mailbox: Mailbox, shutdown: &Shutdown) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
     let served = local.block_on(&runtime, async {
         tokio::select! {
-            served = work(core, door, commands, shutdown) => served,
+            served = work(core, door, mailbox, shutdown) => served,
             () = shutdown.reached(Phase::Closing) => {
                 cut_off(core).await;
                 Ok(())
@@ -368,12 +323,8 @@ async fn cut_off(core: &Core) {
 }
 
 /// Until nothing is left of a core that drains.
-async fn work(
-    core: &Rc<Core>,
-    door: Door,
-    mut commands: mpsc::Receiver<Command>,
-    shutdown: &Shutdown,
-) -> io::Result<()> {
+async fn work(core: &Rc<Core>, door: Door, mailbox: Mailbox, shutdown: &Shutdown) -> io::Result<()> {
+    let Mailbox { mut commands, mut dealt } = mailbox;
     let mut listener = Some(tokio::net::TcpListener::from_std(door.socket)?);
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -381,20 +332,22 @@ async fn work(
     loop {
         tokio::select! {
             accepted = accept(listener.as_ref()), if listener.is_some() => match accepted {
-                Ok(stream) => let_in(core, stream).await,
+                Ok(stream) => deal(core, stream).await,
                 Err(error) => refused_by_system(core, &error).await,
             },
+            Some(dealt) = dealt.recv() => take(core, dealt).await,
             Some(command) = commands.recv() => obey(core, command),
             _ = sweep.tick() => {
-                let now = core.now();
-                core.in_flight.sweep(now);
-                core.sweep_clients(now);
-                let in_flight = &core.in_flight;
-                let busy = Busy { connections: core.clients.len(), exchanges: in_flight.len() };
-                core.everywhere.show(core.index, busy, in_flight.longest(now), in_flight.abandoned());
-                core.forget(now);
+                look_around(core);
                 if core.draining.is_cancelled() && core.connections.is_empty() && core.in_flight.len() == 0 {
-                    return Ok(());
+                    // What another core has passed on is served; from here on, none passes anything on to this one.
+                    dealt.close();
+                    match dealt.try_recv() {
+                        Ok(dealt) => take(core, dealt).await,
+                        Err(TryRecvError::Disconnected) => return Ok(()),
+                        // One is just being passed on.
+                        Err(TryRecvError::Empty) => {}
+                    }
                 }
             }
             () = &mut draining, if !core.draining.is_cancelled() => {
@@ -408,6 +361,31 @@ async fn work(
     }
 }
 
+/// What has to be looked at now and then: limits of time, and what others see of this core.
+fn look_around(core: &Core) {
+    let now = core.now();
+    core.in_flight.sweep(now);
+    core.sweep_clients(now);
+    let in_flight = &core.in_flight;
+    let busy = Busy { connections: core.clients.len(), exchanges: in_flight.len() };
+    core.everywhere.show(core.index, busy, in_flight.longest(now), in_flight.abandoned());
+    core.forget(now);
+}
+
+/// Whoever the system has already let in is served once more; with the socket closed, whoever comes later is refused at
+/// once and need not wait for nobody.
+async fn last_in(core: &Rc<Core>, socket: TcpListener) {
+    // As many as wait in its queue, and those that the system lets in meanwhile.
+    let last: Vec<_> = std::iter::from_fn(|| socket.accept().ok()).take(2 * usize::from(BACKLOG)).collect();
+    drop(socket);
+    for (stream, _) in last {
+        match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+            Ok(stream) => let_in(core, stream, core.everywhere.seats.take(core.index)).await,
+            Err(error) => tracing::debug!(%error, "a connection is lost at the end"),
+        }
+    }
+}
+
 async fn accept(listener: Option<&tokio::net::TcpListener>) -> io::Result<TcpStream> {
     match listener {
         Some(listener) => listener.accept().await.map(|(stream, _)| stream),
@@ -415,21 +393,31 @@ async fn accept(listener: Option<&tokio::net::TcpListener>) -> io::Result<TcpStr
     }
 }
 
-/// Whoever the system has already let in is served once more; with the socket closed, whoever comes later is refused at
-/// once and need not wait for nobody.
-async fn last_in(core: &Rc<Core>, socket: TcpListener) {
-    let last: Vec<_> = std::iter::from_fn(|| socket.accept().ok()).take(LAST).collect();
-    drop(socket);
-    for (stream, _) in last {
-        match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-            Ok(stream) => let_in(core, stream).await,
-            Err(error) => tracing::debug!(%error, "a connection is lost at the end"),
-        }
+/// Has the core with the fewest connections serve one that came in here.
+async fn deal(core: &Rc<Core>, stream: TcpStream) {
+    let seats = &core.everywhere.seats;
+    let seat = seats.deal(core.index);
+    if seat.core() == core.index {
+        return let_in(core, stream, seat).await;
+    }
+    let passed = stream.into_std().map(|stream| core.everywhere.pass(Dealt { stream, seat }));
+    match passed {
+        Ok(None) => {}
+        Ok(Some(Dealt { stream, .. })) => take(core, Dealt { stream, seat: seats.take(core.index) }).await,
+        Err(error) => tracing::debug!(%error, "a connection is lost on its way to another core"),
+    }
+}
+
+/// Lets in what came in on another core.
+async fn take(core: &Rc<Core>, Dealt { stream, seat }: Dealt) {
+    match TcpStream::from_std(stream) {
+        Ok(stream) => let_in(core, stream, seat).await,
+        Err(error) => tracing::debug!(%error, "a connection is lost on its way from another core"),
     }
 }
 
 /// A connection more, if there is a place for it or one that is better used by it.
-async fn let_in(core: &Rc<Core>, stream: TcpStream) {
+async fn let_in(core: &Rc<Core>, stream: TcpStream, seat: Seat) {
     if !has_place(core).await {
         return turn_away(&stream);
     }
@@ -437,7 +425,11 @@ async fn let_in(core: &Rc<Core>, stream: TcpStream) {
         tracing::debug!(%error, "a client left at once");
         return;
     }
-    drop(core.connections.spawn_local(connection(Rc::clone(core), Io::new(core, stream))));
+    let served = connection(Rc::clone(core), Io::new(core, stream));
+    drop(core.connections.spawn_local(async move {
+        served.await;
+        drop(seat);
+    }));
 }
 
 async fn has_place(core: &Core) -> bool {
