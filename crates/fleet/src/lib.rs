@@ -1,20 +1,23 @@
-//! All endpoints of one router as values: who is a member, who is on the way to being up, what is started, kept, listed
-//! again and let go from one snapshot to the next, and under which names clients see what they offer.
+//! All that one router holds, as values: what is decided and prepared, which endpoints are members and how far each is
+//! on its way to being up, what leaves and until when, under which names clients see what servers offer.
 //!
-//! No clock, no socket, no process. [`Roster`] has one entrance, one exit and one deadline: `handle(now, event)`,
+//! No clock, no socket, no process. [`Fleet`] has one entrance, one exit and one deadline: `handle(now, event)`,
 //! `poll_effect()`, `next_deadline()`. The shell carries out every effect in the order they come, and says what became of
 //! it.
 
 #![forbid(unsafe_code)]
 
+mod fleet;
 mod names;
 mod offered;
 mod plan;
 mod reason;
 mod roster;
+mod turn;
 
-pub use names::{merge, new_collisions};
+pub use fleet::{DiskCopy, Effect, Event, Fleet};
 pub use offered::{LeftOut, Offered};
 pub use plan::{BackendLayout, Layout, VariantLayout};
 pub use reason::{LogReference, Reason};
-pub use roster::{Effect, Event, Member, Roster, Serial, State};
+pub use roster::{Act, Member, Roster, Serial, State};
+pub use turn::{Arrival, Turn};

@@ -11,8 +11,7 @@ use super::{BackendLayout, Layout, Offered, Roster};
 
 /// Names that two servers of `next` want and that are not in dispute already: a change must not bring them, though a
 /// restore may.
-#[must_use]
-pub fn new_collisions(roster: &Roster, next: &Layout) -> Vec<String> {
+pub(crate) fn new_collisions(roster: &Roster, next: &Layout) -> Vec<String> {
     if next.content.snapshot.policy.naming == Naming::Prefix {
         // Prefixed names are distinct by construction.
         return Vec::new();
@@ -35,8 +34,7 @@ pub fn new_collisions(roster: &Roster, next: &Layout) -> Vec<String> {
 
 /// What clients see of what `backends` have `offered`, in the same order. `missing` says why a backend's tools are not
 /// known; `owners` who keeps a name that is disputed.
-#[must_use]
-pub fn merge(
+pub(crate) fn merge(
     snapshot: &Snapshot,
     backends: &[BackendLayout],
     offered: &[Option<&Offered>],

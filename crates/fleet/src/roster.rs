@@ -37,7 +37,7 @@ const RETRY: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_s
 const STABLE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// Make it ready beside what is live.
     Prepare { attempt: AttemptId, layout: Arc<Layout>, within: Duration },
     /// Nobody needs that attempt any more.
@@ -63,36 +63,8 @@ pub enum Event {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Make the endpoint, unconnected.
-    Create {
-        serial: Serial,
-        key: EndpointKey,
-        spec: EndpointSpec,
-    },
-    BringUp {
-        serial: Serial,
-        timeout: Duration,
-    },
-    List {
-        serial: Serial,
-    },
-    /// Say that it cannot be listed anew: what it offered before stays.
-    NotListed {
-        serial: Serial,
-        reason: String,
-    },
-    /// End its process: the next thing heard of it is that it is lost.
-    Restart {
-        serial: Serial,
-        /// Judged unhealthy, not asked for.
-        unhealthy: bool,
-    },
-    /// Tell those who choose among endpoints.
-    Verdict {
-        serial: Serial,
-        verdict: Verdict,
-    },
+pub(crate) enum Effect {
+    Act(Act),
     /// Make a generation of what is here now.
     Publish {
         /// Of another snapshot than before, so that endpoints come and leave.
@@ -100,15 +72,40 @@ pub enum Effect {
         /// Whose a disputed name is goes by the order of the file; else whoever has it keeps it.
         by_file: bool,
     },
-    /// It is nobody's any more, and nothing is in flight on it.
-    ShutDown {
-        serial: Serial,
-    },
     /// Every endpoint that the attempt changes has been tried.
     Prepared {
         attempt: AttemptId,
         outcomes: Vec<CandidateOutcome>,
     },
+}
+
+/// What is to be done with one endpoint.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Make the endpoint, unconnected.
+    Create { serial: Serial, key: EndpointKey, spec: EndpointSpec, limits: Arc<Limits> },
+    /// Start or connect, initialise and list, within that time; say [`crate::Event::BroughtUp`].
+    BringUp { serial: Serial, timeout: Duration },
+    /// List anew; say [`crate::Event::Listed`].
+    List { serial: Serial },
+    /// Say that it cannot be listed anew: what it offered before stays.
+    NotListed { serial: Serial, reason: String },
+    /// End its process: the next thing heard of it is [`crate::Event::Lost`].
+    Restart {
+        serial: Serial,
+        /// Judged unhealthy, not asked for.
+        unhealthy: bool,
+    },
+    /// Tell those who choose among endpoints.
+    Verdict { serial: Serial, verdict: Verdict },
+    /// It is nobody's any more, and nothing is in flight on it; say [`crate::Event::Ended`].
+    ShutDown { serial: Serial },
+}
+
+impl From<Act> for Effect {
+    fn from(act: Act) -> Self {
+        Self::Act(act)
+    }
 }
 
 #[derive(Debug)]
@@ -136,7 +133,7 @@ pub struct Roster {
 
 impl Roster {
     /// `known`: what endpoints offered in an earlier life of this process.
-    pub fn new(random: u64, known: BTreeMap<EndpointKey, Offered>) -> Self {
+    pub(crate) fn new(random: u64, known: BTreeMap<EndpointKey, Offered>) -> Self {
         Self {
             live: None,
             attempt: None,
@@ -151,7 +148,7 @@ impl Roster {
         }
     }
 
-    pub fn handle(&mut self, now: Time, event: Event) {
+    pub(crate) fn handle(&mut self, now: Time, event: Event) {
         match event {
             Event::Prepare { attempt, layout, within } => self.prepare(now, attempt, layout, within),
             Event::Abort { attempt, keep_until } => self.abort(attempt, keep_until),
@@ -183,17 +180,17 @@ impl Roster {
     }
 
     /// What is due: retries, listings, and the end of spares.
-    pub fn tick(&mut self, now: Time) {
+    pub(crate) fn tick(&mut self, now: Time) {
         let mut over = Vec::new();
         for (key, member) in &mut self.members {
             let wanted = self.live.as_ref().is_some_and(|live| live.layout.has(key));
             if wanted && member.retry(now) {
-                self.effects.push_back(Effect::BringUp { serial: member.serial, timeout: member.connect });
+                self.effects.push_back(Act::BringUp { serial: member.serial, timeout: member.connect }.into());
             }
             if member.relist.begins(now, member.state.is_up()) {
-                self.effects.push_back(Effect::List { serial: member.serial });
+                self.effects.push_back(Act::List { serial: member.serial }.into());
             }
-            self.effects.extend(member.restart_due(now));
+            self.effects.extend(member.restart_due(now).map(Effect::Act));
             if member.spare_until.is_some_and(|until| until <= now) {
                 over.push(key.clone());
             }
@@ -204,11 +201,11 @@ impl Roster {
         self.start_waiting();
     }
 
-    pub fn poll_effect(&mut self) -> Option<Effect> {
+    pub(crate) fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
     }
 
-    pub fn next_deadline(&self) -> Option<Time> {
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
         let of_live = |key: &EndpointKey| self.live.as_ref().is_some_and(|live| live.layout.has(key));
         let dues = self.members.iter().flat_map(|(key, member)| {
             let retry = member.state.retry_at().filter(|_| of_live(key));
@@ -230,20 +227,13 @@ impl Roster {
     }
 
     /// Somebody may still want it, though it is on its way out: it must not be closed.
-    pub fn is_wanted(&self, key: &EndpointKey) -> bool {
+    pub(crate) fn is_wanted(&self, key: &EndpointKey) -> bool {
         let live = self.live.as_ref().is_some_and(|live| live.layout.has(key));
         live || self.attempt.as_ref().is_some_and(|attempt| attempt.layout.has(key))
     }
 
     pub fn attempt_layout(&self) -> Option<&Arc<Layout>> {
         self.attempt.as_ref().map(|attempt| &attempt.layout)
-    }
-
-    /// What holds for an endpoint: as the live snapshot says, or the attempt that it is made for.
-    pub fn limits_for(&self, key: &EndpointKey) -> Limits {
-        let mut layouts = self.layout().into_iter().chain(self.attempt_layout());
-        let layout = layouts.rfind(|layout| layout.has(key));
-        layout.map(|layout| layout.limits_of(key)).unwrap_or_default()
     }
 
     /// Its first endpoint is still to come: neither up, nor did it fail.
@@ -295,12 +285,13 @@ impl Roster {
         let later = plan.start_after.iter().map(|key| (key, State::Waiting));
         for (key, state) in now.chain(later) {
             let Some(spec) = layout.spec(key) else { continue };
-            let timeout = layout.limits_of(key).connect.min(within);
+            let limits = Arc::new(layout.limits_of(key));
+            let timeout = limits.connect.min(within);
             let serial = self.next_serial;
             self.next_serial += 1;
-            self.effects.push_back(Effect::Create { serial, key: key.clone(), spec: spec.clone() });
+            self.effects.push_back(Act::Create { serial, key: key.clone(), spec: spec.clone(), limits }.into());
             if state == State::Arriving {
-                self.effects.push_back(Effect::BringUp { serial, timeout });
+                self.effects.push_back(Act::BringUp { serial, timeout }.into());
             }
             self.keys.insert(serial, key.clone());
             self.members.insert(key.clone(), Member::new(serial, state, timeout));
@@ -326,7 +317,7 @@ impl Roster {
         for key in &free {
             if let Some(member) = self.members.get_mut(key) {
                 member.state = State::Arriving;
-                self.effects.push_back(Effect::BringUp { serial: member.serial, timeout: member.connect });
+                self.effects.push_back(Act::BringUp { serial: member.serial, timeout: member.connect }.into());
             }
         }
         if !free.is_empty() {
@@ -367,7 +358,7 @@ impl Roster {
                 }
             }
         }
-        self.effects.extend(self.members.get_mut(&key).and_then(Member::verdict_effect));
+        self.effects.extend(self.members.get_mut(&key).and_then(Member::verdict_act).map(Effect::Act));
         if changed && self.is_live(&key) {
             self.publish();
         }
@@ -390,11 +381,11 @@ impl Roster {
         let again = wanted && (std::mem::take(&mut member.restarting) || member.was_stable(now, STABLE));
         if again {
             member.arrives_again();
-            self.effects.push_back(Effect::BringUp { serial, timeout: member.connect });
+            self.effects.push_back(Act::BringUp { serial, timeout: member.connect }.into());
         } else {
             member.failed(now, reason, |failures| RETRY.delay(failures, random));
         }
-        self.effects.extend(member.verdict_effect());
+        self.effects.extend(member.verdict_act().map(Effect::Act));
         if live {
             self.publish();
         }
@@ -415,7 +406,7 @@ impl Roster {
             }
             Err(reason) => {
                 member.relist.failed(now, |failures| RETRY.delay(failures, random));
-                self.effects.push_back(Effect::NotListed { serial, reason });
+                self.effects.push_back(Act::NotListed { serial, reason }.into());
             }
         }
     }
@@ -428,7 +419,7 @@ impl Roster {
         if !self.is_live(key) && !self.known_for_another(key) {
             self.known.remove(key);
         }
-        self.effects.push_back(Effect::ShutDown { serial: member.serial });
+        self.effects.push_back(Act::ShutDown { serial: member.serial }.into());
     }
 
     fn is_live(&self, key: &EndpointKey) -> bool {
@@ -444,14 +435,7 @@ impl Roster {
         let settling = self.settling;
         let waiting = self.effects.iter_mut().find_map(|effect| match effect {
             Effect::Publish { by_file, .. } => Some(by_file),
-            Effect::Create { .. }
-            | Effect::BringUp { .. }
-            | Effect::List { .. }
-            | Effect::NotListed { .. }
-            | Effect::Verdict { .. }
-            | Effect::ShutDown { .. }
-            | Effect::Restart { .. }
-            | Effect::Prepared { .. } => None,
+            Effect::Act(_) | Effect::Prepared { .. } => None,
         });
         match waiting {
             Some(by_file) => *by_file |= settling,

@@ -115,6 +115,12 @@ impl Tool {
         &self.name
     }
 
+    /// The same as raw JSON, quotes included, as the backend wrote it.
+    #[must_use]
+    pub fn name_json(&self) -> &str {
+        &self.json[self.name_span.start..self.name_span.end]
+    }
+
     /// Exactly as the backend sent it.
     #[must_use]
     pub fn json(&self) -> &str {

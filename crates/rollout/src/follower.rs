@@ -131,6 +131,11 @@ impl Follower {
         self.held.as_ref().map(|held| (held.attempt, held.lease_until))
     }
 
+    /// The content of that attempt.
+    pub fn held_content(&self) -> Option<&Content> {
+        self.held.as_ref().map(|held| &held.content)
+    }
+
     pub fn handle(&mut self, now: Time, event: Event) {
         if self.held.as_ref().is_some_and(|held| held.lease_until <= now) {
             self.discard(now);

@@ -12,7 +12,7 @@ mod signals;
 mod state;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -48,7 +48,6 @@ pub struct Endpoint {
     pub admission: Admission,
     pub stats: Stats,
     verdict: AtomicU8,
-    weight: AtomicU32,
     limits: ArcSwap<Limits>,
     pub(crate) spec: EndpointSpec,
     pub(crate) upstreams: Arc<Upstreams>,
@@ -107,13 +106,7 @@ impl Shown {
 impl Endpoint {
     /// Nothing is started before [`Endpoint::bring_up`].
     #[must_use]
-    pub fn new(
-        key: EndpointKey,
-        spec: EndpointSpec,
-        weight: u32,
-        limits: Arc<Limits>,
-        upstreams: &Arc<Upstreams>,
-    ) -> Arc<Self> {
+    pub fn new(key: EndpointKey, spec: EndpointSpec, limits: Arc<Limits>, upstreams: &Arc<Upstreams>) -> Arc<Self> {
         let echo = Arc::default();
         Arc::new(Self {
             shown: Shown::of(&key, &spec),
@@ -122,7 +115,6 @@ impl Endpoint {
             admission: Admission::new(),
             stats: Stats::default(),
             verdict: AtomicU8::new(Verdict::Starting as u8),
-            weight: AtomicU32::new(weight),
             limits: ArcSwap::new(limits),
             spec,
             upstreams: Arc::clone(upstreams),
@@ -154,15 +146,6 @@ impl Endpoint {
 
     pub fn set_verdict(&self, verdict: Verdict) {
         self.verdict.store(verdict as u8, Ordering::Relaxed);
-    }
-
-    #[must_use]
-    pub fn weight(&self) -> u32 {
-        self.weight.load(Ordering::Relaxed)
-    }
-
-    pub fn set_weight(&self, weight: u32) {
-        self.weight.store(weight, Ordering::Relaxed);
     }
 
     /// What holds from now on; calls in flight keep what they began with.

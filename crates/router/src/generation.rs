@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use fleet::{Arrival, Turn};
 use mcp::Catalog;
 use model::{BackendId, Digest, Policy, Revision, Snapshot, Verdict};
 use routing::{BackendRoutes, Load, RouteTable, Tool};
@@ -40,28 +41,6 @@ pub struct Generation {
     pub instructions: Option<String>,
     /// Per backend, in the order of the snapshot.
     pub(crate) arrivals: Box<[Arrival]>,
-}
-
-/// Whether waiting for a backend makes sense.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Arrival {
-    /// It is there, or failed to come: what can be said now is all there is to say.
-    Settled { offers: bool },
-    /// Its first endpoint is being brought up.
-    Connecting { offers: bool },
-    /// Its new endpoint waits for the old one to end (`replace: stop_first`).
-    AfterOld { offers: bool },
-}
-
-impl Arrival {
-    fn is_pending(self) -> bool {
-        !matches!(self, Self::Settled { .. })
-    }
-
-    /// On its way, and nobody knows which tools it will have.
-    fn is_unknown(self) -> bool {
-        matches!(self, Self::Connecting { offers: false } | Self::AfterOld { offers: false })
-    }
 }
 
 /// A call's endpoint, entered.
@@ -261,6 +240,22 @@ impl Live {
 }
 
 impl Generation {
+    pub(crate) fn new(number: u64, turn: Turn<Arc<Endpoint>>) -> Self {
+        let Turn { revision, content, table, catalog, instructions, arrivals } = turn;
+        Self {
+            revision,
+            turn: number,
+            list_turn: number,
+            digest: Some(content.digest),
+            policy: content.snapshot.policy.clone(),
+            snapshot: content.snapshot,
+            table,
+            catalog,
+            instructions,
+            arrivals,
+        }
+    }
+
     fn nothing() -> Self {
         Self {
             revision: Revision::NONE,

@@ -14,9 +14,9 @@ use tonic::{Request, Response, Status as GrpcStatus};
 use wire::pb::router::v1 as pb;
 use wire::pb::router::v1::router_service_server::RouterService;
 
+use crate::control::restart::{Begun, Operators, Refused};
+use crate::control::{EndpointStatus, Following, Status};
 use crate::downstream::Shared;
-use crate::fleet::restart::{Begun, Operators, Refused};
-use crate::fleet::{EndpointStatus, Following, Status};
 
 /// The admin service of a router.
 #[derive(Debug, Clone)]

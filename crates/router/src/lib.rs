@@ -7,17 +7,13 @@
 mod beside;
 mod budget;
 pub mod call;
-mod departure;
-mod disk;
+pub mod control;
 mod downstream;
 pub mod endpoint;
-pub mod fleet;
-mod follow;
 pub mod generation;
 mod in_flight;
 mod inspect;
 pub mod keeper;
-mod line;
 mod metrics;
 mod run;
 pub mod secrets;
@@ -26,7 +22,6 @@ pub mod settings;
 #[cfg(test)]
 mod test_server;
 mod upstream;
-mod watch_health;
 
 pub use downstream::ListenError;
 pub use inspect::Inspector;

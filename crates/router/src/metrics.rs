@@ -10,8 +10,8 @@ use runtime::telemetry::sampled::{self, count, present};
 use runtime::telemetry::{Label, Metric};
 use tokio::sync::watch;
 
+use crate::control::{Control, Following, Status};
 use crate::downstream::{Everywhere, Shared};
-use crate::fleet::{Fleet, Following, Status};
 
 const SERVER: Label = Label("server", &[]);
 const OK_OR_FAILED: Label = Label("result", &["ok", "failed"]);
@@ -141,9 +141,9 @@ pub const METRICS: &[Metric] = &[
     ),
 ];
 
-/// Shows what is only known by looking, for as long as the fleet runs.
-pub(crate) fn show(fleet: &Fleet, shared: &Arc<Shared>, cores: &Everywhere) {
-    let (status, following) = (fleet.status.clone(), fleet.following.clone());
+/// Shows what is only known by looking, for as long as the control side runs.
+pub(crate) fn show(control: &Control, shared: &Arc<Shared>, cores: &Everywhere) {
+    let (status, following) = (control.status.clone(), control.following.clone());
     let (shared, cores) = (Arc::downgrade(shared), cores.clone());
     let (mut digest, mut known) = (None, BTreeMap::new());
     sampled::sampled(move || {
@@ -212,19 +212,4 @@ fn servers(status: &Status, known: &mut BTreeMap<BackendId, Server>) {
         }
         counter!("only1mcp_server_losses_total", vec![label]).increment(0);
     }
-}
-
-/// An endpoint that takes no more calls, as of when that began.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Cordoned {
-    pub(crate) since: tokio::time::Instant,
-    /// What the deadline had ended on it before.
-    pub(crate) evicted: u64,
-}
-
-/// It is closed; the deadline has ended `evicted` calls on it in its whole life.
-pub(crate) fn removed(cordoned: Cordoned, evicted: u64) {
-    let result = if evicted > cordoned.evicted { "evicted" } else { "drained" };
-    counter!("only1mcp_router_endpoints_removed_total", "result" => result).increment(1);
-    metrics::histogram!("only1mcp_router_drain_seconds", "result" => result).record(cordoned.since.elapsed());
 }

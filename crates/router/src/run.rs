@@ -16,8 +16,8 @@ use runtime::{Clock, Readiness, Tasks, Tracer, telemetry};
 use tokio::sync::oneshot;
 use wire::pb::router::v1::router_service_server::RouterServiceServer;
 
+use crate::control::{Control, ControlSettings};
 use crate::downstream::{Cores, Everywhere, ListenError, Listening, Shared};
-use crate::fleet::{Fleet, FleetSettings};
 use crate::inspect::Inspector;
 use crate::metrics::{self, METRICS};
 use crate::session::{self, KeyError, Keys, Sessions};
@@ -100,10 +100,10 @@ impl Router {
         let listening = Listening::open(listen, settings.cores)?;
         let address = listening.address;
         let (everywhere, mailboxes) = Everywhere::new(settings.cores);
-        let (control, fleet) = control(&settings, &everywhere, &scope)?;
-        let fleet = fleet.await.map_err(|_| StartError::Control)??;
+        let (thread, started) = control(&settings, &everywhere, &scope)?;
+        let control = started.await.map_err(|_| StartError::Control)??;
         let shared = Arc::new(Shared {
-            live: Arc::clone(&fleet.live),
+            live: Arc::clone(&control.live),
             keys,
             sessions,
             access: AccessRules {
@@ -114,23 +114,23 @@ impl Router {
             path: PATH.into(),
             clock: scope.clock,
             tracer: scope.tracer,
-            budget: fleet.budget.clone(),
+            budget: control.budget.clone(),
             descriptors: for_clients(runtime::descriptors::limit()),
         });
         telemetry::describe(METRICS);
-        metrics::show(&fleet, &shared, &everywhere);
+        metrics::show(&control, &shared, &everywhere);
         let cores =
             Cores::start(listening, &everywhere, mailboxes, &shared, &scope.shutdown).map_err(StartError::Thread)?;
         let inspector = Inspector {
             node: settings.node,
             listen: address,
             shared,
-            status: fleet.status,
-            following: fleet.following,
-            operators: fleet.operators,
+            status: control.status,
+            following: control.following,
+            operators: control.operators,
             clock: scope.clock,
         };
-        Ok(Self { listen: address, inspector, cores, control, scribe, _state_dir: state_dir })
+        Ok(Self { listen: address, inspector, cores, control: thread, scribe, _state_dir: state_dir })
     }
 
     /// Where MCP is served.
@@ -168,7 +168,7 @@ impl Router {
     }
 }
 
-type Started = oneshot::Receiver<Result<Fleet, DialError>>;
+type Started = oneshot::Receiver<Result<Control, DialError>>;
 
 /// The control thread: fleet, children, control streams.
 fn control(
@@ -176,7 +176,7 @@ fn control(
     everywhere: &Everywhere,
     scope: &Scope,
 ) -> Result<(JoinHandle<bool>, Started), StartError> {
-    let fleet = FleetSettings {
+    let settings = ControlSettings {
         node: settings.node.clone(),
         boot: uuid::Uuid::new_v4().to_string(),
         state_dir: settings.state_dir.clone(),
@@ -191,9 +191,9 @@ fn control(
     let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
         let clean = runtime.block_on(async {
             let tasks = Tasks::new(scope.shutdown.clone());
-            let spawned = Fleet::spawn(fleet, exchanges, &tasks, scope.clock, scope.tracer.clone());
-            if let Ok(fleet) = &spawned {
-                tasks.spawn("readiness", ready(Arc::clone(&fleet.live), scope.clone()));
+            let spawned = Control::spawn(settings, exchanges, &tasks, scope.clock, scope.tracer.clone());
+            if let Ok(control) = &spawned {
+                tasks.spawn("readiness", ready(Arc::clone(&control.live), scope.clone()));
             }
             if started.send(spawned).is_ok() {
                 scope.shutdown.reached(Phase::Closing).await;

@@ -29,6 +29,8 @@ pub(crate) struct Checker {
     pub(crate) may_judge_half: bool,
     /// When somebody asked last: the write may have begun between that and the read.
     pub(crate) asked_at: Time,
+    /// Until then a manager that missed the end of a write may take any write for unfinished.
+    pub(crate) blind_until: Time,
     live: BTreeMap<Life, Revision>,
     /// The youngest manager of each log that spoke to a router process.
     youngest: BTreeMap<(Life, LogId), u64>,

@@ -314,7 +314,8 @@ impl World {
             let judgement = Judgement::Refused { heals: false };
             manager.source.handle(now, cursor::Event::Judged { turn, judgement });
             let just_asked = now.since(self.checker.asked_at).as_millis() < 10;
-            if text.fate == Fate::Half && !just_asked && !self.checker.may_judge_half {
+            let may = just_asked || self.checker.may_judge_half || now < self.checker.blind_until;
+            if text.fate == Fate::Half && !may {
                 self.fail(format!("a half-written file was judged: {text:?}"));
             }
             return;

@@ -25,6 +25,15 @@ pub(crate) struct Server {
     pub(crate) version: u8,
 }
 
+impl Server {
+    /// The server that a configuration means by that.
+    pub(crate) fn of(id: &BackendId, transport: &Transport) -> Self {
+        let number = |text: &str| text[1..].parse().expect("a letter and a number");
+        let Transport::Stdio { command, .. } = transport else { unreachable!("servers here are programs") };
+        Self { id: number(id.as_str()), version: number(command) }
+    }
+}
+
 /// What the file, or a part of it while it is being written, says.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Text {

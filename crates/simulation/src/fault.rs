@@ -16,12 +16,14 @@ pub enum Fault {
     StaleDirective,
     LogLost,
     RouterCrashed,
+    CrashedInBetween,
     DiskCopyOlder,
     LeaseExpired,
     VoteNo,
     VoteSlow,
     OfferRefused,
     ServerDown,
+    ServerLost,
     SecretMissing,
     CoordinatorCrashed,
     ClockSet,
@@ -32,7 +34,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::StreamBroken,
         Self::MessageLost,
         Self::MessageDelayed,
@@ -45,12 +47,14 @@ impl Fault {
         Self::StaleDirective,
         Self::LogLost,
         Self::RouterCrashed,
+        Self::CrashedInBetween,
         Self::DiskCopyOlder,
         Self::LeaseExpired,
         Self::VoteNo,
         Self::VoteSlow,
         Self::OfferRefused,
         Self::ServerDown,
+        Self::ServerLost,
         Self::SecretMissing,
         Self::CoordinatorCrashed,
         Self::ClockSet,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::{Digest, Owner, Revision, Time};
 use rollout::Kind;
-use rollout::cursor::{Event, Stamp, Write};
+use rollout::cursor::{Event, MAX_SETTLE, Stamp, Write};
 
 use crate::config_manager::Log;
 use crate::content::{Fate, SERVERS, Server, Text};
@@ -163,6 +163,10 @@ impl World {
             if self.chaos && self.random.permille(80) {
                 self.faults.count(Fault::FileEventLost);
                 self.checker.may_judge_half |= self.file.stalls();
+                if write == Write::Closed {
+                    // For the manager its writer has it open, whoever writes next, until it has waited long enough.
+                    self.checker.blind_until = self.now + 2 * MAX_SETTLE;
+                }
             } else {
                 self.after_millis(0, 3, Happening::FileEvent(life, write));
             }
@@ -258,8 +262,9 @@ impl World {
             }
             52..60 => self.replace_manager(),
             60..68 => self.kill_coordinator(),
-            68..88 => self.break_server(router),
-            88..98 => self.take_secret(router),
+            68..84 => self.break_server(router),
+            84..90 => self.lose_server(router),
+            90..98 => self.take_secret(router),
             _ if self.random.permille(300) => self.lose_log(),
             _ => {}
         }
@@ -294,6 +299,18 @@ impl World {
             let server = self.server();
             self.routers[router].down.insert(server);
             self.after_millis(1000, 20_000, Happening::ServerUp(router, server));
+        }
+    }
+
+    /// One that is up ends by itself.
+    fn lose_server(&mut self, router: usize) {
+        let Some(process) = &self.routers[router].process else { return };
+        let members = process.fleet.roster().members().values();
+        let up: Vec<_> = members.filter(|member| member.state.is_up()).map(|member| member.serial).collect();
+        let life = process.life;
+        if let Some(serial) = self.random.pick(&up).copied() {
+            self.faults.count(Fault::ServerLost);
+            self.server_lost(router, life, serial);
         }
     }
 

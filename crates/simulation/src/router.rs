@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use drain::{Admission, Departures, departures};
-use model::{AttemptId, CandidateOutcome, CandidateResult, EndpointKey, LogId, Revision, Time};
-use rollout::follower::{Effect, Event, Follower, Identity, Saved};
+use drain::Admission;
+use fleet::{Act, DiskCopy, Effect, Event, Fleet, Offered, Reason, Serial, Turn};
+use model::{BackendId, EndpointKey, Revision, Transport, Verdict};
+use rollout::follower::Identity;
 use rollout::{Content, Directive, Refusal, Report, Sender};
 
 use crate::config_manager::node;
-use crate::content::{Known, Server, drain_timeout};
+use crate::content::{Known, Server};
 use crate::fault::Fault;
 use crate::wire::{Message, Peer, Way, WireId};
 use crate::world::{Happening, Life, World};
@@ -17,7 +18,7 @@ use crate::world::{Happening, Life, World};
 #[derive(Debug)]
 pub(crate) struct Router {
     index: usize,
-    disk: Option<Disk>,
+    disk: Option<DiskCopy>,
     pub(crate) process: Option<Process>,
     /// Servers that do not come up when this router starts them.
     pub(crate) down: BTreeSet<Server>,
@@ -25,40 +26,30 @@ pub(crate) struct Router {
     pub(crate) secretless: BTreeSet<Server>,
 }
 
-#[derive(Debug, Clone)]
-pub(crate) struct Disk {
-    saved: Saved,
-    cordons: Vec<drain::Cordon>,
-}
-
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) life: Life,
-    pub(crate) follower: Follower,
-    pub(crate) departures: Departures,
-    pub(crate) generation: Option<Generation>,
-    pub(crate) endpoints: BTreeMap<EndpointKey, Endpoint>,
+    pub(crate) fleet: Fleet,
+    /// What is served, and its number.
+    pub(crate) turn: Option<(u64, Turn<Serial>)>,
+    pub(crate) endpoints: BTreeMap<Serial, Endpoint>,
     pub(crate) closed: BTreeSet<EndpointKey>,
-    building: BTreeMap<AttemptId, Content>,
-    swapping: Option<(Sender, Revision, Content)>,
+    /// The youngest manager that was heard.
     sender: Option<Sender>,
-    saving: Option<(u64, Saved)>,
-    pub(crate) config: Option<WireId>,
+    saving: Option<(u64, DiskCopy)>,
+    config: Option<WireId>,
     last_config: Option<WireId>,
     pub(crate) drains: Option<WireId>,
 }
 
 #[derive(Debug)]
-pub(crate) struct Generation {
-    pub(crate) revision: Revision,
-    pub(crate) known: Arc<Known>,
-}
-
-#[derive(Debug)]
 pub(crate) struct Endpoint {
+    pub(crate) key: EndpointKey,
+    server: Server,
     pub(crate) word: Admission,
+    pub(crate) verdict: Verdict,
     /// The revision that brought it, and whether there was an equal one before it in this process.
-    pub(crate) born: (Revision, bool),
+    pub(crate) born: Option<(Revision, bool)>,
     pub(crate) cordoned: bool,
     /// Ever.
     pub(crate) evicted: u64,
@@ -67,8 +58,27 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    fn new(born: (Revision, bool)) -> Self {
-        Self { born, word: Admission::new(), cordoned: false, evicted: 0, exchanges: BTreeSet::new() }
+    fn new(key: EndpointKey, server: Server) -> Self {
+        Self {
+            key,
+            server,
+            word: Admission::new(),
+            verdict: Verdict::Starting,
+            born: None,
+            cordoned: false,
+            evicted: 0,
+            exchanges: BTreeSet::new(),
+        }
+    }
+}
+
+impl Process {
+    pub(crate) fn revision(&self) -> Option<Revision> {
+        self.turn.as_ref().map(|(_, turn)| turn.revision)
+    }
+
+    pub(crate) fn by_key(&mut self, key: &EndpointKey) -> Option<&mut Endpoint> {
+        self.endpoints.get_mut(&self.fleet.roster().members().get(key)?.serial)
     }
 }
 
@@ -92,25 +102,21 @@ impl World {
         let identity = Identity { node: node(router), boot: format!("{life:?}"), features: Vec::new() };
         let saved = disk.as_ref().map(|disk| &disk.saved);
         self.note(|| format!("r{router} {life:?} starts with {:?}", saved.map(|saved| saved.revision)));
+        let sender = saved.map(|saved| saved.sender.clone());
+        let random = self.random.draw();
         self.routers[router].process = Some(Process {
             life,
-            follower: Follower::new(identity, saved),
-            departures: Departures::new(),
-            generation: None,
+            fleet: Fleet::new(self.now, identity, random, disk),
+            turn: None,
             endpoints: BTreeMap::new(),
             closed: BTreeSet::new(),
-            building: BTreeMap::new(),
-            swapping: None,
-            sender: saved.map(|saved| saved.sender.clone()),
+            sender,
             saving: None,
             config: None,
             last_config: None,
             drains: None,
         });
-        if let Some(Disk { saved, cordons }) = disk {
-            self.departs(router, departures::Event::Said(drain::Directive::Overlay { cordons }));
-            self.go_live(router, &saved.sender.log, saved.revision, &saved.content);
-        }
+        self.router_acts(router, life, None);
         self.after_millis(0, 50, Happening::DialManager(router, life));
         self.after_millis(0, 50, Happening::DialCoordinator(router, life));
     }
@@ -121,7 +127,7 @@ impl World {
         self.note(|| format!("r{router} {:?} dies", process.life));
         self.faults.count(Fault::RouterCrashed);
         let copy = self.routers[router].disk.as_ref().map(|disk| disk.saved.revision);
-        if process.generation.as_ref().map(|generation| generation.revision) != copy {
+        if process.revision() != copy {
             self.faults.count(Fault::DiskCopyOlder);
         }
         self.lose_exchanges(process.life);
@@ -143,7 +149,7 @@ impl World {
         let Some(process) = self.process(router, life) else { return };
         process.config = Some(wire);
         let before = process.last_config.replace(wire);
-        self.follower_hears(router, life, Event::Attached);
+        self.router_hears(router, life, Event::ManagerAttached);
         if let Some(before) = before.filter(|_| self.chaos && self.random.permille(150)) {
             self.replay(before, wire);
         }
@@ -152,7 +158,7 @@ impl World {
     pub(crate) fn router_detached(&mut self, router: usize, life: Life, wire: WireId) {
         let Some(process) = self.process(router, life).filter(|process| process.config == Some(wire)) else { return };
         process.config = None;
-        self.follower_hears(router, life, Event::Detached);
+        self.router_hears(router, life, Event::ManagerDetached);
         self.after_millis(20, 800, Happening::DialManager(router, life));
     }
 
@@ -164,58 +170,135 @@ impl World {
             return self.router_says(router, life, answer);
         }
         let stale = self.checker.is_stale(life, &sender);
-        if stale {
-            self.faults.count(Fault::StaleDirective);
-        }
         let now = self.now;
         let Some(process) = self.process(router, life) else { return };
         if !stale {
             process.sender = Some(sender.clone());
         }
-        process.follower.handle(now, Event::Directive { sender: sender.clone(), directive: said });
-        self.follower_acts(router, life, Some((sender, stale)));
+        process.fleet.handle(now, Event::Directed { sender: sender.clone(), directive: said });
+        if stale {
+            self.faults.count(Fault::StaleDirective);
+        }
+        self.router_acts(router, life, Some(sender).filter(|_| stale));
     }
 
-    pub(crate) fn follower_wakes(&mut self, router: usize) {
+    pub(crate) fn fleet_wakes(&mut self, router: usize) {
         let Some(process) = &self.routers[router].process else { return };
         let life = process.life;
-        if process.follower.held().is_some_and(|(_, until)| until <= self.now) {
+        if process.fleet.attempt().is_some_and(|(_, until)| until <= self.now) {
             self.faults.count(Fault::LeaseExpired);
         }
-        self.follower_hears(router, life, Event::Woke);
+        self.router_hears(router, life, Event::Tick);
     }
 
-    fn follower_hears(&mut self, router: usize, life: Life, event: Event) {
+    pub(crate) fn router_hears(&mut self, router: usize, life: Life, event: Event) {
         let now = self.now;
         let Some(process) = self.process(router, life) else { return };
-        process.follower.handle(now, event);
-        self.follower_acts(router, life, None);
+        process.fleet.handle(now, event);
+        self.router_acts(router, life, None);
     }
 
-    fn follower_acts(&mut self, router: usize, life: Life, by: Option<(Sender, bool)>) {
-        while let Some(effect) = self.process(router, life).and_then(|process| process.follower.poll_effect()) {
-            let obeys = matches!(effect, Effect::Build { .. } | Effect::Swap { .. } | Effect::Discard { .. });
-            if let Some((sender, _)) = by.as_ref().filter(|(_, stale)| obeys && *stale) {
+    /// What is wanted is done, in order, and the process may die between any two things. `stale`: it was told by a manager
+    /// that is not the youngest one.
+    fn router_acts(&mut self, router: usize, life: Life, stale: Option<Sender>) {
+        while let Some(effect) = self.process(router, life).and_then(|process| process.fleet.poll_effect()) {
+            if let (Some(sender), Effect::FindReferences { .. } | Effect::Swapping { .. }) = (&stale, &effect) {
                 self.fail(format!("r{router} obeys {sender:?}, which is not the youngest it has heard: {effect:?}"));
             }
-            match effect {
-                Effect::Build { attempt, content, .. } => self.build(router, life, attempt, content),
-                Effect::Discard { attempt, .. } => {
-                    if let Some(process) = self.process(router, life) {
-                        process.building.remove(&attempt);
-                    }
-                }
-                Effect::Swap { revision, content, .. } => self.swap(router, life, revision, content),
-                Effect::Send(report) => self.router_says(router, life, report),
-                Effect::Save(saved) => {
-                    let serial = self.serial();
-                    if let Some(process) = self.process(router, life) {
-                        process.saving = Some((serial, saved));
-                    }
-                    self.after_millis(1, 120, Happening::Saved(router, life, serial));
-                }
+            self.router_does(router, life, effect);
+            if self.chaos && self.random.below(10_000) == 0 {
+                self.faults.count(Fault::CrashedInBetween);
+                self.kill_router(router);
             }
         }
+        let (now, serial) = (self.now, self.serial());
+        let Some(process) = self.process(router, life) else { return };
+        if let Some(copy) = process.fleet.take_copy(now) {
+            process.saving = Some((serial, copy));
+            self.after_millis(1, 120, Happening::Saved(router, life, serial));
+        }
+    }
+
+    fn router_does(&mut self, router: usize, life: Life, effect: Effect) {
+        match effect {
+            Effect::Tell(report) => self.router_says(router, life, report),
+            Effect::FindReferences { attempt, endpoints, .. } => {
+                let secretless = &self.routers[router].secretless;
+                let lacks = |(id, transport): &(BackendId, Transport)| secretless.contains(&Server::of(id, transport));
+                let missing = endpoints.iter().find(|one| lacks(one)).map(|(id, _)| id.to_string());
+                self.slowly(250, Happening::References(router, life, attempt, missing));
+            }
+            Effect::Swapping { revision } => self.note(|| format!("r{router} goes to {revision}")),
+            Effect::Act(act) => self.act_on(router, life, act),
+            Effect::Publish { swap, by_file } => self.publish(router, swap, by_file),
+            Effect::Depart(effect) => self.departs(router, effect),
+        }
+    }
+
+    /// Within so many milliseconds, or in a bad case later than votes may come.
+    fn slowly(&mut self, millis: u64, happening: Happening) {
+        if self.chaos && self.random.permille(30) {
+            self.faults.count(Fault::VoteSlow);
+            self.after_millis(4000, 8000, happening);
+        } else {
+            self.after_millis(1, millis, happening);
+        }
+    }
+
+    fn act_on(&mut self, router: usize, life: Life, act: Act) {
+        let Some(process) = &mut self.routers[router].process else { return };
+        match act {
+            Act::Create { serial, key, spec, .. } => {
+                let server = Server::of(&key.backend, &spec.transport);
+                process.endpoints.insert(serial, Endpoint::new(key, server));
+            }
+            Act::BringUp { serial, .. } => self.slowly(250, Happening::BroughtUp(router, life, serial)),
+            Act::List { serial } => self.after_millis(1, 50, Happening::Listed(router, life, serial)),
+            Act::Verdict { serial, verdict } => {
+                if let Some(endpoint) = process.endpoints.get_mut(&serial) {
+                    endpoint.verdict = verdict;
+                }
+            }
+            Act::Restart { serial, .. } => self.after_millis(1, 100, Happening::Lost(router, life, serial)),
+            Act::NotListed { .. } => {}
+            Act::ShutDown { serial } => {
+                let ended = process.endpoints.remove(&serial);
+                if let Some(endpoint) = ended.filter(|endpoint| endpoint.word.in_flight() > 0) {
+                    self.fail(format!("r{router} ends {} with {} in flight", endpoint.key, endpoint.word.in_flight()));
+                }
+                self.after_millis(1, 200, Happening::Ended(router, life, serial));
+            }
+        }
+    }
+
+    pub(crate) fn brought_up(&mut self, router: usize, life: Life, serial: Serial) {
+        let Some(process) = self.process(router, life) else { return };
+        let server = process.endpoints.get(&serial).map(|endpoint| endpoint.server);
+        let Router { down, secretless, .. } = &self.routers[router];
+        let result = match server {
+            Some(server) if down.contains(&server) || secretless.contains(&server) => Err(Reason::own("down")),
+            Some(server) => Ok(offered(server)),
+            None => Err(Reason::own("not wanted any more")),
+        };
+        self.router_hears(router, life, Event::BroughtUp { serial, result });
+    }
+
+    pub(crate) fn listed(&mut self, router: usize, life: Life, serial: Serial) {
+        let Some(process) = self.process(router, life) else { return };
+        let server = process.endpoints.get(&serial).map(|endpoint| endpoint.server);
+        let result = server.map(offered).ok_or_else(|| "it is gone".to_owned());
+        self.router_hears(router, life, Event::Listed { serial, result });
+    }
+
+    /// Its process has ended: what was in flight there has an end, too.
+    pub(crate) fn server_lost(&mut self, router: usize, life: Life, serial: Serial) {
+        let Some(endpoint) = self.process(router, life).and_then(|process| process.endpoints.get(&serial)) else {
+            return;
+        };
+        for exchange in endpoint.exchanges.clone() {
+            self.after_millis(0, 3, Happening::Leaves(exchange));
+        }
+        self.router_hears(router, life, Event::Lost { serial, reason: Reason::own("lost") });
     }
 
     fn router_says(&mut self, router: usize, life: Life, report: Report) {
@@ -224,55 +307,14 @@ impl World {
             Report::Nack { .. } => self.faults.count(Fault::OfferRefused),
             Report::Vote { .. } | Report::Hello { .. } | Report::Ack { .. } => {}
         }
+        if let Report::Ack { revision, .. } = &report
+            && self.process(router, life).and_then(|process| process.revision()) < Some(*revision)
+        {
+            self.fail(format!("r{router} acknowledges {revision}, which is not live there"));
+        }
         if let Some(wire) = self.process(router, life).and_then(|process| process.config) {
             self.send(wire, Way::Up, Message::Report(report));
         }
-    }
-
-    fn build(&mut self, router: usize, life: Life, attempt: AttemptId, content: Content) {
-        if let Some(process) = self.process(router, life) {
-            process.building.insert(attempt, content);
-        }
-        let slow = self.chaos && self.random.permille(50);
-        if slow {
-            self.faults.count(Fault::VoteSlow);
-            self.after_millis(4000, 8000, Happening::Built(router, life, attempt));
-        } else {
-            self.after_millis(1, 250, Happening::Built(router, life, attempt));
-        }
-    }
-
-    /// What came of it; sometimes told although nobody waits for it any more.
-    pub(crate) fn built(&mut self, router: usize, life: Life, attempt: AttemptId) {
-        let Some(process) = self.process(router, life) else { return };
-        let Some(content) = process.building.remove(&attempt) else {
-            let event = Event::Built { attempt, outcomes: Vec::new(), refusal: None };
-            return self.follower_hears(router, life, event);
-        };
-        let known = self.contents.known(&content.digest);
-        let refusal = self.missing(router, &known);
-        let down = &self.routers[router].down;
-        let Some(process) = self.routers[router].process.as_ref() else { return };
-        let new = known.servers.iter().filter(|(key, _)| !process.endpoints.contains_key(key));
-        let outcomes = new.map(|(key, server)| CandidateOutcome {
-            endpoint: key.clone(),
-            result: if down.contains(server) {
-                CandidateResult::Failed { reason: "down".into() }
-            } else {
-                CandidateResult::Ready { tools: 1 }
-            },
-        });
-        let outcomes = outcomes.collect();
-        self.follower_hears(router, life, Event::Built { attempt, outcomes, refusal });
-    }
-
-    /// A change is strict about the references of what it brings.
-    fn missing(&self, router: usize, known: &Known) -> Option<Refusal> {
-        let process = self.routers[router].process.as_ref()?;
-        let lacks = |(key, server): &&(EndpointKey, Server)| {
-            self.routers[router].secretless.contains(server) && !process.endpoints.contains_key(key)
-        };
-        known.servers.iter().find(lacks).map(|(key, _)| Refusal::Secret(key.to_string()))
     }
 
     /// What no router can have is refused as it arrives, before anything decides.
@@ -294,67 +336,78 @@ impl World {
         }
     }
 
-    fn swap(&mut self, router: usize, life: Life, revision: Revision, content: Content) {
-        let Some(process) = self.process(router, life) else { return };
-        let Some(sender) = process.sender.clone() else { return };
-        process.swapping = Some((sender, revision, content));
-        self.after_millis(0, 5, Happening::Swapped(router, life, revision));
-    }
-
-    pub(crate) fn swapped(&mut self, router: usize, life: Life, revision: Revision) {
-        let Some(process) = self.process(router, life) else { return };
-        let Some((sender, _, content)) = process.swapping.take_if(|(_, of, _)| *of == revision) else { return };
-        // Whatever references are missing here: their servers come up when they can be resolved.
-        self.go_live(router, &sender.log, revision, &content);
-        self.follower_hears(router, life, Event::Swapped { revision });
-    }
-
-    fn go_live(&mut self, router: usize, log: &LogId, revision: Revision, content: &Content) {
-        let known = self.contents.known(&content.digest);
-        let keys: BTreeSet<_> = known.servers.iter().map(|(key, _)| key.clone()).collect();
-        let timeouts = known.servers.iter().map(|(key, server)| (key.clone(), drain_timeout(server.id))).collect();
+    fn publish(&mut self, router: usize, swap: bool, by_file: bool) {
         let Some(process) = &mut self.routers[router].process else { return };
-        let life = process.life;
-        for key in &keys {
+        let (life, before) = (process.life, process.turn.take());
+        let catalog = before.as_ref().map(|(_, turn)| &turn.catalog);
+        let endpoints = &process.endpoints;
+        let Some(turn) =
+            process.fleet.turn(by_file, catalog, |serial| endpoints.contains_key(&serial).then_some(serial))
+        else {
+            return self.fail(format!("r{router} publishes nothing"));
+        };
+        let (revision, digest) = (turn.revision, turn.content.digest);
+        let served: BTreeSet<Serial> = turn
+            .table
+            .backends()
+            .iter()
+            .flat_map(|one| &one.variants)
+            .flat_map(|one| &one.endpoints)
+            .copied()
+            .collect();
+        process.turn = Some((before.map_or(1, |(number, _)| number + 1), turn));
+        let known = self.contents.known(&digest);
+        for (key, _) in &known.servers {
             let again = process.closed.contains(key);
-            process.endpoints.entry(key.clone()).or_insert_with(|| Endpoint::new((revision, again)));
+            let Some(serial) = process.fleet.roster().members().get(key).map(|member| member.serial) else { continue };
+            if let Some(endpoint) = process.endpoints.get_mut(&serial).filter(|_| served.contains(&serial)) {
+                endpoint.born.get_or_insert((revision, again));
+            } else {
+                return self.fail(format!("r{router} has {revision} live, and not {key} of it"));
+            }
         }
-        self.departs(router, departures::Event::Coming { endpoints: keys });
-        if let Some(why) = self.checker.goes_live(life, log, revision, content.digest) {
+        let log = process.sender.as_ref().map(|sender| sender.log.clone());
+        if let Some(why) = log.filter(|_| swap).and_then(|log| self.checker.goes_live(life, &log, revision, digest)) {
             self.fail(format!("r{router}: {why}"));
         }
-        self.note(|| format!("r{router} has {revision} live: {:?}", content.digest));
-        if let Some(process) = &mut self.routers[router].process {
-            process.generation = Some(Generation { revision, known });
-        }
-        self.departs(router, departures::Event::Live { revision, endpoints: timeouts });
+        self.note(|| format!("r{router} serves {revision}: {digest:?}"));
     }
 
     pub(crate) fn saved(&mut self, router: usize, life: Life, serial: u64) {
-        let now: Time = self.now;
         let Some(process) = self.process(router, life) else { return };
-        let Some((_, saved)) = process.saving.take_if(|(newest, _)| *newest == serial) else { return };
-        let cordons = process.departures.overlay(now);
-        self.routers[router].disk = Some(Disk { saved, cordons });
+        let Some((_, copy)) = process.saving.take_if(|(newest, _)| *newest == serial) else { return };
+        self.routers[router].disk = Some(copy);
     }
 
     pub(crate) fn has_disk_copy(&self, router: usize) -> bool {
         self.routers[router].disk.is_some()
     }
 
-    /// Whether every router that can have the head has it, and says so on a stream.
+    /// Whether every router that can have the head has it, with all its servers, and says so on a stream.
     pub(crate) fn all_have(&self, revision: Revision, known: &Known) -> Result<(), String> {
         for router in &self.routers {
             let Some(process) = &router.process else { return Err(format!("r{} is not running", router.index)) };
-            let at =
-                process.generation.as_ref().map(|generation| (generation.revision, generation.known.content.digest));
+            let at = process.turn.as_ref().map(|(_, turn)| (turn.revision, turn.content.digest));
             if !known.is_cursed() && at != Some((revision, known.content.digest)) {
                 return Err(format!("r{} is at {at:?}, not {revision}", router.index));
             }
             if process.config.is_none() || process.drains.is_none() {
                 return Err(format!("r{} is not attached", router.index));
             }
+            let roster = process.fleet.roster();
+            let live = roster.layout().into_iter().flat_map(|layout| layout.keys());
+            let up = |key| roster.members().get(key).is_some_and(|member| member.state.is_up());
+            if let Some(key) = live.into_iter().find(|key| !up(*key)) {
+                return Err(format!("{key} is not up in r{}", router.index));
+            }
         }
         Ok(())
     }
+}
+
+/// One tool, named by the version.
+fn offered(server: Server) -> Offered {
+    let tool = format!(r#"{{"name":"v{}","inputSchema":{{"type":"object"}}}}"#, server.version);
+    let tool = mcp::Tool::parse(&tool).expect("a tool");
+    Offered { tools: [Arc::new(tool)].into(), ..Offered::default() }
 }

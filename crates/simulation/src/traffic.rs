@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use drain::departures::{Effect, Event, Seen};
+use drain::departures::{Effect, Seen};
 use drain::{Count, Departure, DrainId, Phase};
-use model::{EndpointKey, Revision};
+use fleet::{Event, Serial};
+use model::{BackendId, EndpointKey, Revision, Time, Verdict};
+use routing::Load;
 
 use crate::router::{Endpoint, Process};
 use crate::wire::{Message, Peer, Way, WireId};
@@ -14,9 +16,11 @@ use crate::world::{Happening, Life, World};
 pub(crate) struct Exchange {
     router: usize,
     life: Life,
+    backend: BackendId,
     /// By which it is routed; the one that admitted it, once it is.
+    turn: u64,
     revision: Revision,
-    endpoint: EndpointKey,
+    endpoint: Serial,
     state: State,
 }
 
@@ -45,58 +49,76 @@ impl World {
         let router = self.random.index(self.routers.len());
         let copy = self.has_disk_copy(router);
         let Some(process) = &self.routers[router].process else { return };
-        let Some(generation) = &process.generation else {
+        let life = process.life;
+        let Some((_, turn)) = &process.turn else {
             if copy {
                 self.fail(format!("r{router} has a disk copy and serves nothing"));
             }
             return;
         };
-        let (life, revision) = (process.life, generation.revision);
-        let Some((endpoint, _)) = self.random.pick(&generation.known.servers).cloned() else { return };
+        let Some(backend) = self.random.pick(turn.table.backends()).map(|backend| backend.id.clone()) else { return };
         let exchange = self.serial();
-        self.exchanges.insert(exchange, Exchange { router, life, revision, endpoint, state: State::Routed });
-        let at = self.now + self.random.micros(0, 300);
-        self.at(at, Happening::Enters(exchange));
+        let route =
+            Exchange { router, life, backend, turn: 0, revision: Revision::NONE, endpoint: 0, state: State::Routed };
+        self.exchanges.insert(exchange, route);
+        self.route(exchange);
     }
 
-    /// The admission fixes the revision: if another one is live by now, it is routed anew.
+    /// By what is served now.
+    fn route(&mut self, id: u64) {
+        let random = self.random.draw();
+        let Some(exchange) = self.exchanges.get_mut(&id) else { return };
+        let process = self.routers[exchange.router].process.as_ref();
+        let Some((number, turn)) = process.and_then(|process| process.turn.as_ref()) else { return };
+        (exchange.turn, exchange.revision) = (*number, turn.revision);
+        let endpoints = process.map(|process| &process.endpoints);
+        let look = |serial: &Serial| {
+            let endpoint = endpoints.and_then(|endpoints| endpoints.get(serial));
+            Load {
+                in_flight: endpoint.map_or(0, |one| u32::try_from(one.word.in_flight()).unwrap_or(u32::MAX)),
+                verdict: endpoint.map_or(Verdict::Failing, |one| one.verdict),
+                cordoned: endpoint.is_none_or(|one| one.word.state() != drain::State::Open),
+            }
+        };
+        let routes = turn.table.backends().iter().find(|routes| routes.id == exchange.backend);
+        match routes.map(|routes| routes.pick(random, |_| false, look)) {
+            // It is not in the configuration any more.
+            None => self.turned_away(id),
+            Some(None) => self.refused(id),
+            Some(Some(endpoint)) => {
+                exchange.endpoint = *endpoint;
+                let at = self.now + self.random.micros(0, 300);
+                self.at(at, Happening::Enters(id));
+            }
+        }
+    }
+
+    /// Of what was served as it was routed, nothing is open: only an operator's cordon may be the reason.
+    fn refused(&mut self, id: u64) {
+        let Some(Exchange { router, backend, .. }) = self.exchanges.get(&id) else { return };
+        let (router, backend) = (*router, backend.clone());
+        let Some(process) = &self.routers[router].process else { return };
+        if !process.fleet.cordons(self.now).iter().any(|cordon| cordon.backend == backend) {
+            self.fail(format!("r{router} refuses an exchange for {backend}, which is live and not cordoned"));
+        }
+        self.turned_away(id);
+    }
+
+    /// The admission fixes the revision. Whoever finds what it was routed to closed is routed anew, by what is newer.
     pub(crate) fn enters(&mut self, id: u64) {
         let Some(exchange) = self.exchanges.get_mut(&id) else { return };
         let router = exchange.router;
         let process = self.routers[router].process.as_mut().filter(|process| process.life == exchange.life);
-        let Some((generation, process)) = process.and_then(|process| Some((process.generation.take()?, process)))
+        let Some(process) = process else { return };
+        let Some(endpoint) = process.endpoints.get_mut(&exchange.endpoint).filter(|endpoint| endpoint.word.enter())
         else {
-            return;
+            let newest = process.turn.as_ref().is_some_and(|(number, _)| *number == exchange.turn);
+            return if newest { self.refused(id) } else { self.route(id) };
         };
-        if generation.revision != exchange.revision {
-            exchange.revision = generation.revision;
-            let mut servers = generation.known.servers.iter();
-            let same = servers.find(|(key, _)| key.backend == exchange.endpoint.backend);
-            let same = same.map(|(key, _)| key.clone());
-            process.generation = Some(generation);
-            match same {
-                Some(key) => exchange.endpoint = key,
-                None => return self.turned_away(id),
-            }
-            return self.enters(id);
-        }
-        process.generation = Some(generation);
-        let Some(endpoint) = process.endpoints.get_mut(&exchange.endpoint) else {
-            let why = format!("r{router} has no endpoint for {} of {}", exchange.endpoint, exchange.revision);
-            return self.fail(why);
-        };
-        if !endpoint.word.enter() {
-            let key = exchange.endpoint.clone();
-            let meant = process.departures.overlay(self.now).iter().any(|cordon| cordon.backend == key.backend);
-            if !meant {
-                self.fail(format!("r{router} refuses an exchange for {key}, which is live and not cordoned"));
-            }
-            return self.turned_away(id);
-        }
         endpoint.exchanges.insert(id);
         exchange.state = State::InFlight;
         if endpoint.cordoned {
-            let why = format!("r{router} admits to {}, which is cordoned", exchange.endpoint);
+            let why = format!("r{router} admits to {}, which is cordoned", endpoint.key);
             self.fail(why);
         }
         self.totals.admitted += 1;
@@ -115,18 +137,19 @@ impl World {
     }
 
     pub(crate) fn leaves(&mut self, id: u64) {
-        let Some(Exchange { router, life, endpoint: key, state, .. }) = self.exchanges.remove(&id) else { return };
+        let Some(Exchange { router, life, endpoint: serial, state, .. }) = self.exchanges.remove(&id) else { return };
         match state {
             State::Evicted => self.totals.evicted += 1,
             State::InFlight => self.totals.finished += 1,
             State::Routed => return,
         }
-        let Some(endpoint) = self.process(router, life).and_then(|process| process.endpoints.get_mut(&key)) else {
-            return self.fail(format!("an exchange on {key} outlived its endpoint"));
+        let Some(endpoint) = self.process(router, life).and_then(|process| process.endpoints.get_mut(&serial)) else {
+            return self.fail(format!("an exchange of r{router} outlived its endpoint"));
         };
         endpoint.exchanges.remove(&id);
         if endpoint.word.leave() {
-            self.departs(router, Event::LastLeft { endpoint: key });
+            let endpoint = endpoint.key.clone();
+            self.router_hears(router, life, Event::LastLeft { endpoint });
         }
     }
 
@@ -140,72 +163,64 @@ impl World {
         self.exchanges.retain(|_, exchange| !of(exchange));
     }
 
-    pub(crate) fn departs(&mut self, router: usize, event: Event) {
+    pub(crate) fn departs(&mut self, router: usize, effect: Effect) {
         let now = self.now;
         let Some(process) = &mut self.routers[router].process else { return };
-        process.departures.handle(now, event);
-        loop {
-            let Some(process) = &mut self.routers[router].process else { return };
-            let Some(effect) = process.departures.poll_effect() else { return };
-            let answer = match effect {
-                Effect::Report(count) => {
-                    self.reports(router, count);
-                    None
-                }
-                Effect::Cordon { endpoint } => process.with(endpoint, |it| {
+        match effect {
+            Effect::Report(count) => self.reports(router, count),
+            Effect::Cordon { endpoint } => {
+                if let Some(it) = process.by_key(&endpoint) {
                     it.word.cordon();
                     it.cordoned = true;
-                    true
-                }),
-                Effect::Count { endpoint } => process.with(endpoint, |_| true),
-                Effect::Uncordon { endpoint } => {
-                    let mut opened = true;
-                    process.with(endpoint.clone(), |it| {
-                        it.cordoned = false;
-                        opened = it.word.uncordon();
-                        false
-                    });
-                    if !opened {
-                        self.fail(format!("r{router} opens {endpoint}, which is closed"));
-                    }
-                    None
                 }
-                Effect::Evict { endpoint } => {
-                    self.evict(router, &endpoint);
-                    None
+                process.count(now, endpoint);
+            }
+            Effect::Count { endpoint } => process.count(now, endpoint),
+            Effect::Uncordon { endpoint } => {
+                let opened = process.by_key(&endpoint).is_some_and(|it| {
+                    it.cordoned = false;
+                    it.word.uncordon()
+                });
+                if !opened {
+                    self.fail(format!("r{router} opens {endpoint}, which is closed"));
                 }
-                Effect::TryClose { endpoint } => process.close(endpoint),
-            };
-            if let Some((process, answer)) = self.routers[router].process.as_mut().zip(answer) {
-                process.departures.handle(now, answer);
+            }
+            Effect::Evict { endpoint } => self.evict(router, &endpoint),
+            Effect::TryClose { endpoint } => {
+                if process.by_key(&endpoint).is_none_or(|it| it.word.try_close()) {
+                    process.closed.insert(endpoint.clone());
+                    process.fleet.handle(now, Event::Closed { endpoint });
+                } else {
+                    process.count(now, endpoint);
+                }
             }
         }
     }
 
     fn evict(&mut self, router: usize, key: &EndpointKey) {
-        let Some(process) = &mut self.routers[router].process else { return };
-        let Some(endpoint) = process.endpoints.get_mut(key) else { return };
-        let evicted: Vec<_> = endpoint.exchanges.iter().copied().collect();
-        for id in evicted {
-            let Some(exchange) = self.exchanges.get_mut(&id).filter(|exchange| exchange.state == State::InFlight)
-            else {
-                continue;
-            };
-            exchange.state = State::Evicted;
-            if let Some(endpoint) = self.routers[router].process.as_mut().and_then(|p| p.endpoints.get_mut(key)) {
+        let Some(endpoint) = self.routers[router].process.as_mut().and_then(|process| process.by_key(key)) else {
+            return;
+        };
+        let mut ends = Vec::new();
+        for id in &endpoint.exchanges {
+            if let Some(exchange) = self.exchanges.get_mut(id).filter(|exchange| exchange.state == State::InFlight) {
+                exchange.state = State::Evicted;
                 endpoint.evicted += 1;
+                ends.push(*id);
             }
+        }
+        for id in ends {
             self.after_millis(0, 3, Happening::Leaves(id));
         }
     }
 
     fn reports(&mut self, router: usize, count: Count) {
-        let Some(process) = &self.routers[router].process else { return };
-        let wire = process.drains;
+        let Some(process) = &mut self.routers[router].process else { return };
+        let (wire, life) = (process.drains, process.life);
         if let Count::Departure(departure) = &count {
-            let endpoint = process.endpoints.get(&departure.endpoint).filter(|endpoint| endpoint.is_meant(departure));
+            let endpoint = process.by_key(&departure.endpoint).filter(|endpoint| endpoint.is_meant(departure));
             let truth = endpoint.map_or(0, |endpoint| endpoint.exchanges.len() as u64);
-            if let Some(why) = self.checker.reports(process.life, departure, truth) {
+            if let Some(why) = self.checker.reports(life, departure, truth) {
                 self.fail(format!("r{router} {why}"));
             }
         }
@@ -227,19 +242,19 @@ impl World {
         }
         let hello = Count::Hello { node: crate::config_manager::node(router), boot: format!("{life:?}") };
         self.send(wire, Way::Up, Message::Count(hello));
-        self.departs(router, Event::Attached);
+        self.router_hears(router, life, Event::CoordinatorAttached);
     }
 
     pub(crate) fn router_undrained(&mut self, router: usize, life: Life, wire: WireId) {
         let Some(process) = self.process(router, life).filter(|process| process.drains == Some(wire)) else { return };
         process.drains = None;
-        self.departs(router, Event::Detached);
+        self.router_hears(router, life, Event::CoordinatorDetached);
         self.after_millis(20, 800, Happening::DialCoordinator(router, life));
     }
 
     pub(crate) fn router_drains(&mut self, router: usize, life: Life, wire: WireId, directive: drain::Directive) {
         if self.process(router, life).is_some_and(|process| process.drains == Some(wire)) {
-            self.departs(router, Event::Said(directive));
+            self.router_hears(router, life, Event::CoordinatorSaid(directive));
         }
     }
 
@@ -247,10 +262,10 @@ impl World {
     pub(crate) fn departed(&self) -> Result<(), String> {
         for (i, router) in self.routers.iter().enumerate() {
             let Some(process) = &router.process else { continue };
-            let live = process.generation.iter().flat_map(|generation| &generation.known.servers);
-            let live: Vec<_> = live.map(|(key, _)| key).collect();
-            if let Some(key) = process.endpoints.keys().find(|key| !live.contains(key)) {
-                return Err(format!("{key} has not left r{i}"));
+            let live = process.fleet.roster().layout();
+            let gone = |endpoint: &&Endpoint| live.is_none_or(|live| !live.has(&endpoint.key));
+            if let Some(endpoint) = process.endpoints.values().find(gone) {
+                return Err(format!("{} has not left r{i}", endpoint.key));
             }
         }
         Ok(())
@@ -261,7 +276,7 @@ impl Endpoint {
     /// Whether what is in flight here is what that departure counts. One that opened again has exchanges that came
     /// later, and the end of an equal one before it may be said late.
     fn is_meant(&self, departure: &Departure) -> bool {
-        let (born, again) = self.born;
+        let Some((born, again)) = self.born else { return false };
         let this_one = match &departure.drain {
             DrainId::Removal { revision, .. } => *revision > born,
             DrainId::Admin { .. } => !again || !departure.phase.is_ended(),
@@ -271,21 +286,11 @@ impl Endpoint {
 }
 
 impl Process {
-    /// Does something to an endpoint and answers with its counters, if asked to.
-    fn with(&mut self, key: EndpointKey, act: impl FnOnce(&mut Endpoint) -> bool) -> Option<Event> {
-        let endpoint = self.endpoints.get_mut(&key)?;
-        let counted = act(endpoint);
-        let seen = Seen { in_flight: endpoint.word.in_flight(), evicted: endpoint.evicted, oldest: None };
-        counted.then_some(Event::Counted { endpoint: key, seen })
-    }
-
-    fn close(&mut self, key: EndpointKey) -> Option<Event> {
-        if self.endpoints.get(&key)?.word.try_close() {
-            self.endpoints.remove(&key);
-            self.closed.insert(key.clone());
-            return Some(Event::Closed { endpoint: key });
-        }
-        self.with(key, |_| true)
+    /// Says what the counters of an endpoint say.
+    fn count(&mut self, now: Time, endpoint: EndpointKey) {
+        let seen =
+            self.by_key(&endpoint).map(|it| Seen { in_flight: it.word.in_flight(), evicted: it.evicted, oldest: None });
+        self.fleet.handle(now, Event::Counted { endpoint, seen: seen.unwrap_or_default() });
     }
 }
 

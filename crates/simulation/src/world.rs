@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fleet::Serial;
 use model::{Time, WallTime};
 
 use crate::checker::Checker;
@@ -32,8 +33,11 @@ pub(crate) enum Happening {
     StartRouter(usize),
     DialManager(usize, Life),
     DialCoordinator(usize, Life),
-    Built(usize, Life, model::AttemptId),
-    Swapped(usize, Life, model::Revision),
+    References(usize, Life, model::AttemptId, Option<String>),
+    BroughtUp(usize, Life, Serial),
+    Listed(usize, Life, Serial),
+    Lost(usize, Life, Serial),
+    Ended(usize, Life, Serial),
     Saved(usize, Life, u64),
     StartCoordinator,
     Arrives,
@@ -80,8 +84,7 @@ pub(crate) struct World {
 enum Sleeper {
     Rollout(usize),
     Source(usize),
-    Follower(usize),
-    Departures(usize),
+    Fleet(usize),
     Ledger,
 }
 
@@ -194,8 +197,7 @@ impl World {
         }
         for (i, router) in self.routers.iter().enumerate() {
             if let Some(process) = &router.process {
-                consider(process.follower.next_deadline(), Sleeper::Follower(i));
-                consider(process.departures.next_deadline(), Sleeper::Departures(i));
+                consider(process.fleet.next_deadline(), Sleeper::Fleet(i));
             }
         }
         consider(self.coordinator.next_deadline(), Sleeper::Ledger);
@@ -212,8 +214,7 @@ impl World {
                 let life = self.managers[i].life;
                 self.source_decides(life, rollout::cursor::Event::Woke);
             }
-            Sleeper::Follower(i) => self.follower_wakes(i),
-            Sleeper::Departures(i) => self.departs(i, drain::departures::Event::Tick),
+            Sleeper::Fleet(i) => self.fleet_wakes(i),
             Sleeper::Ledger => self.ledger_decides(drain::ledger::Event::Tick),
         }
     }
@@ -231,8 +232,15 @@ impl World {
             Happening::StartRouter(router) => self.start_router(router),
             Happening::DialManager(router, life) => self.dial_manager(router, life),
             Happening::DialCoordinator(router, life) => self.dial_coordinator(router, life),
-            Happening::Built(router, life, attempt) => self.built(router, life, attempt),
-            Happening::Swapped(router, life, revision) => self.swapped(router, life, revision),
+            Happening::References(router, life, attempt, missing) => {
+                self.router_hears(router, life, fleet::Event::References { attempt, missing });
+            }
+            Happening::BroughtUp(router, life, serial) => self.brought_up(router, life, serial),
+            Happening::Listed(router, life, serial) => self.listed(router, life, serial),
+            Happening::Lost(router, life, serial) => self.server_lost(router, life, serial),
+            Happening::Ended(router, life, serial) => {
+                self.router_hears(router, life, fleet::Event::Ended { serial });
+            }
             Happening::Saved(router, life, serial) => self.saved(router, life, serial),
             Happening::StartCoordinator => self.start_coordinator(),
             Happening::Arrives => self.arrives(),

@@ -17,7 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("rollout", &["model"]),
     ("health", &["model"]),
     ("drain", &["model"]),
-    ("fleet", &["backoff", "model", "mcp", "rollout"]),
+    ("fleet", &["backoff", "model", "mcp", "routing", "rollout", "drain"]),
     // Adapters. The messages that `wire` carries are the cores' own.
     ("config-file", &["model"]),
     ("wire", &["model", "rollout", "health", "drain"]),
@@ -43,7 +43,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     // Never shipped.
-    ("simulation", &["model", "routing", "rollout", "health", "drain"]),
+    ("simulation", &["model", "mcp", "routing", "rollout", "drain", "fleet"]),
     ("testkit", &["runtime"]),
     ("e2e", &["wire", "runtime", "testkit"]),
 ];

@@ -1,7 +1,7 @@
 //! Attempts: what is brought up beside the live snapshot, and the outcome of each endpoint the attempt changes.
 
 use super::{
-    Arc, AttemptId, CandidateOutcome, CandidateResult, Duration, Effect, EndpointKey, Layout, Plan, Roster, SPARE,
+    Act, Arc, AttemptId, CandidateOutcome, CandidateResult, Duration, Effect, EndpointKey, Layout, Plan, Roster, SPARE,
     State, Time,
 };
 
@@ -34,7 +34,7 @@ impl Roster {
             // An earlier failure says nothing about now.
             if let State::Down { .. } = member.state {
                 member.state = State::Arriving;
-                self.effects.push_back(Effect::BringUp { serial: member.serial, timeout: member.connect });
+                self.effects.push_back(Act::BringUp { serial: member.serial, timeout: member.connect }.into());
             }
         }
         self.attempt = Some(Attempt { id, layout, changed, reported: false });

@@ -6,7 +6,7 @@ use model::{Time, Verdict};
 
 use super::relist::Relist;
 use super::restarts::Restarts;
-use super::{Effect, Serial};
+use super::{Act, Serial};
 use crate::reason::Reason;
 
 /// So many attempts in a row that failed, or did not last, are no start any more.
@@ -121,10 +121,10 @@ impl Member {
     }
 
     /// To tell, if it is another one than was told last. An endpoint is made `starting`.
-    pub(super) fn verdict_effect(&mut self) -> Option<Effect> {
+    pub(super) fn verdict_act(&mut self) -> Option<Act> {
         let verdict = self.verdict();
         let changed = verdict != std::mem::replace(&mut self.told, verdict);
-        changed.then_some(Effect::Verdict { serial: self.serial, verdict })
+        changed.then_some(Act::Verdict { serial: self.serial, verdict })
     }
 
     pub(super) fn came_up(&mut self, now: Time) {

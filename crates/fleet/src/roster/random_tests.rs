@@ -93,16 +93,16 @@ impl World {
     fn carry_out(&mut self) {
         while let Some(effect) = self.roster.poll_effect() {
             match effect {
-                Effect::Create { serial, key, .. } => {
+                Effect::Act(Act::Create { serial, key, .. }) => {
                     assert!(self.created.insert(serial, key).is_none(), "{serial} made twice");
                 }
-                Effect::BringUp { serial, .. } => {
+                Effect::Act(Act::BringUp { serial, .. }) => {
                     assert!(self.created.contains_key(&serial), "{serial} was never made");
                     assert!(!self.ending.contains(&serial), "{serial} is ending");
                     assert!(self.bringing.insert(serial), "{serial} brought up twice at once");
                     self.running.insert(serial);
                 }
-                Effect::ShutDown { serial } => {
+                Effect::Act(Act::ShutDown { serial }) => {
                     assert!(self.created.contains_key(&serial) && self.ending.insert(serial), "{serial} ended twice");
                     self.bringing.remove(&serial);
                 }
@@ -113,11 +113,11 @@ impl World {
                     let all = outcomes.iter().all(|outcome| self.roster.is_wanted(&outcome.endpoint));
                     assert!(all, "{outcomes:?}");
                 }
-                Effect::List { .. }
-                | Effect::NotListed { .. }
-                | Effect::Verdict { .. }
+                Effect::Act(Act::List { .. })
+                | Effect::Act(Act::NotListed { .. })
+                | Effect::Act(Act::Verdict { .. })
                 | Effect::Publish { .. }
-                | Effect::Restart { .. } => {}
+                | Effect::Act(Act::Restart { .. }) => {}
             }
         }
         self.check();

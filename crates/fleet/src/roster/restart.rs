@@ -4,7 +4,7 @@
 use model::{EndpointKey, Time, Transport, Verdict};
 
 use super::member::{Member, State};
-use super::{Effect, Roster, Serial};
+use super::{Act, Effect, Roster, Serial};
 
 impl Roster {
     pub(super) fn judged(&mut self, now: Time, key: &EndpointKey, verdict: Verdict) {
@@ -15,8 +15,8 @@ impl Roster {
         if verdict == Verdict::Unhealthy && by_itself && member.state.is_up() {
             member.restart_at = Some(member.restarts.due(now));
         }
-        self.effects.extend(member.restart_due(now));
-        self.effects.extend(member.verdict_effect());
+        self.effects.extend(member.restart_due(now).map(Effect::Act));
+        self.effects.extend(member.verdict_act().map(Effect::Act));
     }
 
     /// As the live snapshot says; what leaves is left alone.
@@ -38,7 +38,7 @@ impl Roster {
 
     pub(super) fn restart(&mut self, now: Time, serial: Serial) {
         let Some(member) = self.by_serial(serial) else { return };
-        let effect = match member.state {
+        let act = match member.state {
             State::Up => {
                 let ends = member.ends(false);
                 if ends.is_some() {
@@ -49,20 +49,19 @@ impl Roster {
             // Nothing to end: it is tried now instead of later.
             State::Down { .. } => {
                 member.hurry();
-                Some(Effect::BringUp { serial, timeout: member.connect })
+                Some(Act::BringUp { serial, timeout: member.connect })
             }
             // It is being started already, or will be.
             State::Waiting | State::Arriving | State::Retrying { .. } => None,
         };
-        let told = member.verdict_effect();
-        self.effects.extend(effect);
-        self.effects.extend(told);
+        let told = member.verdict_act();
+        self.effects.extend(act.into_iter().chain(told).map(Effect::Act));
     }
 }
 
 impl Member {
     /// What is to be done now that its time may have come.
-    pub(super) fn restart_due(&mut self, now: Time) -> Option<Effect> {
+    pub(super) fn restart_due(&mut self, now: Time) -> Option<Act> {
         self.restart_at.take_if(|at| *at <= now)?;
         let ends = self.ends(true);
         if ends.is_some() {
@@ -71,8 +70,8 @@ impl Member {
         ends
     }
 
-    fn ends(&mut self, unhealthy: bool) -> Option<Effect> {
+    fn ends(&mut self, unhealthy: bool) -> Option<Act> {
         let begins = self.state.is_up() && !std::mem::replace(&mut self.restarting, true);
-        begins.then_some(Effect::Restart { serial: self.serial, unhealthy })
+        begins.then_some(Act::Restart { serial: self.serial, unhealthy })
     }
 }

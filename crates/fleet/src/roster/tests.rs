@@ -36,16 +36,16 @@ impl Case {
         let mut words = Vec::new();
         while let Some(effect) = self.roster.poll_effect() {
             words.push(match effect {
-                Effect::Create { serial, .. } => format!("create {serial}"),
-                Effect::BringUp { serial, .. } => format!("bring {serial}"),
-                Effect::List { serial } => format!("list {serial}"),
-                Effect::NotListed { serial, reason } => format!("{serial} is not listed: {reason}"),
-                Effect::Verdict { serial, verdict } => format!("{serial} is {verdict}"),
+                Effect::Act(Act::Create { serial, .. }) => format!("create {serial}"),
+                Effect::Act(Act::BringUp { serial, .. }) => format!("bring {serial}"),
+                Effect::Act(Act::List { serial }) => format!("list {serial}"),
+                Effect::Act(Act::NotListed { serial, reason }) => format!("{serial} is not listed: {reason}"),
+                Effect::Act(Act::Verdict { serial, verdict }) => format!("{serial} is {verdict}"),
                 Effect::Publish { swap, by_file } => {
                     format!("{}{}", if swap { "swap" } else { "publish" }, if by_file { " by file" } else { "" })
                 }
-                Effect::ShutDown { serial } => format!("end {serial}"),
-                Effect::Restart { serial, unhealthy } => {
+                Effect::Act(Act::ShutDown { serial }) => format!("end {serial}"),
+                Effect::Act(Act::Restart { serial, unhealthy }) => {
                     format!("restart {serial}{}", if unhealthy { ", unhealthy" } else { "" })
                 }
                 Effect::Prepared { attempt, outcomes } => {

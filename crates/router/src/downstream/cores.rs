@@ -26,7 +26,7 @@ use super::Shared;
 use super::clients::{Io, Patience};
 use super::connection::connection;
 use super::core::Core;
-use crate::departure::Exchanges;
+use crate::control::Exchanges;
 use crate::in_flight::{Abandoned, Longest, Presence};
 use crate::session::SessionId;
 use dealing::{Dealt, Seat, Seats};

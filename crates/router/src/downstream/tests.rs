@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fleet::Arrival;
 use http::{HeaderMap, Response};
 use http_body_util::BodyExt;
 use mcp::{Catalog, Message, ProtocolVersion, Tool};
@@ -31,7 +32,7 @@ use super::tools_call::Caller;
 use super::{Everywhere, Shared, post, tools_call};
 use crate::call::EventStream;
 use crate::endpoint::{Endpoint, Signals, Upstreams};
-use crate::generation::{Arrival, Generation, Homes, Live};
+use crate::generation::{Generation, Homes, Live};
 use crate::session::{Keys, Sealed, SessionId, Sessions};
 use server::{Arrived, Server};
 
@@ -57,7 +58,7 @@ impl Case {
         let signals = Signals::new();
         let clock = Clock::start();
         let upstreams = Upstreams::new(Tasks::new(Shutdown::new()), Handle::current(), clock, signals);
-        let endpoint = Endpoint::new(key, spec, 1, Arc::new(Limits::default()), &upstreams);
+        let endpoint = Endpoint::new(key, spec, Arc::new(Limits::default()), &upstreams);
         endpoint.bring_up(tokio::time::Instant::now() + Duration::from_secs(20)).await.unwrap();
         let live = Live::new();
         live.publish(generation(&endpoint));

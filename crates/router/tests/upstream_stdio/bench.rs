@@ -37,7 +37,7 @@ pub fn bench_of(transport: Transport, limits: Limits, upstreams: &Arc<Upstreams>
     let spec = EndpointSpec { transport, isolation: model::Isolation::Shared };
     let key =
         EndpointKey { backend: BackendId::new("small").unwrap(), variant: VariantId::only(), digest: spec.digest() };
-    Bench { endpoint: Endpoint::new(key, spec, 1, Arc::new(limits), upstreams), events: Arc::clone(events) }
+    Bench { endpoint: Endpoint::new(key, spec, Arc::new(limits), upstreams), events: Arc::clone(events) }
 }
 
 impl Bench {

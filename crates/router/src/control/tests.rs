@@ -1,20 +1,26 @@
-//! The fleet against real servers, told what to do as the follower would.
+//! The control side against real servers, told what to do as config-manager would.
 
+mod lines;
 mod server;
 
-use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::Path;
 use std::sync::Mutex;
 
 use model::{
     Backend, BackendId, CandidateResult, DrainPolicy, EndpointSpec, Isolation, LogId, Naming, Policy, ReplaceMode,
-    Snapshot, Transport, Variant, VariantId,
+    Revision, Snapshot, Transport, Variant, VariantId,
 };
-use rollout::{Refusal, Sender};
+use opentelemetry::trace::SpanId;
+use rollout::{Content, Directive, Refusal, Sender};
 use runtime::Shutdown;
 use tokio::task::LocalSet;
+use wire::config::Said;
+use wire::pb::config::v1 as pb;
+use wire::pb::drain::v1 as drain_pb;
 
+use super::line::Outgoing;
 use super::*;
 use crate::endpoint::Lease;
 use crate::generation::{Homes, Unroutable};
@@ -61,45 +67,86 @@ struct Case {
     calls: Arc<Calls>,
     tasks: Tasks,
     clock: Clock,
-    attempts: Cell<u64>,
-    /// In which the fleet is told what to do.
-    trace: Cell<TraceContext>,
+    attempts: u64,
+    /// In which config-manager speaks.
+    trace: TraceContext,
+    /// What is said to it.
+    said: mpsc::Receiver<pb::FollowRequest>,
 }
 
 impl Case {
-    fn start(directory: &Path) -> Self {
-        Self::traced(directory, Tracer::off())
+    async fn start(directory: &Path) -> Self {
+        Self::traced(directory, Tracer::off()).await
     }
 
-    fn traced(directory: &Path, tracer: Tracer) -> Self {
+    async fn traced(directory: &Path, tracer: Tracer) -> Self {
         let (tasks, clock, calls) = (Tasks::new(Shutdown::new()), Clock::start(), Arc::new(Calls::default()));
         let exchanges: Arc<dyn Exchanges> = Arc::<Calls>::clone(&calls);
-        let started = Started::at(directory.into(), exchanges, &tasks, clock, tracer);
-        let trace = Cell::new(TraceContext::new_unsampled());
-        Self { started, calls, tasks, clock, attempts: Cell::new(0), trace }
+        let identity = Identity { node: NodeId::new("r").unwrap(), boot: "b".into(), features: Vec::new() };
+        let started = Started::at(directory.into(), identity, exchanges, &tasks, clock, tracer);
+        let trace = TraceContext::new_unsampled();
+        let (_, said) = mpsc::channel(1);
+        let mut case = Self { started, calls, tasks, clock, attempts: 0, trace, said };
+        case.attach().await;
+        case
     }
 
-    /// What the fleet answers to a proposal, which stays prepared.
+    /// A new line to config-manager; what was said first.
+    async fn attach(&mut self) -> Report {
+        let (outgoing, said) = Outgoing::test();
+        self.said = said;
+        self.tell(Line::Up(outgoing)).await;
+        self.tell(manager::ManagerLine::Answered).await;
+        self.report().await.0
+    }
+
+    async fn direct(&self, directive: &Directive, base: Option<&Content>) {
+        let sender = Sender { log: LogId("l".into()), epoch: 1 };
+        let envelope = Some(wire::envelope(Some(&sender), &self.trace.to_string(), 1));
+        let directive = Some(wire::config::directive_to_pb(directive, base));
+        self.tell(Line::Heard(pb::FollowResponse { envelope, directive })).await;
+    }
+
+    /// The next report, and in which trace it is said.
+    async fn report(&mut self) -> (Report, Option<TraceContext>) {
+        loop {
+            let request = self.said.recv().await.expect("not hung up");
+            let trace = request.envelope.as_ref().and_then(|envelope| envelope.traceparent.parse().ok());
+            match wire::config::report(request).unwrap() {
+                Said::Report(report) => return (report, trace),
+                Said::Observed(_) => {}
+            }
+        }
+    }
+
+    /// What the router votes on a proposal, which stays prepared unless it refuses.
     async fn prepare(&mut self, content: &Content) -> (AttemptId, Vec<CandidateResult>, Option<Refusal>) {
-        self.attempts.set(self.attempts.get() + 1);
-        let attempt = AttemptId { epoch: 1, sequence: self.attempts.get() };
-        let (within, trace) = (Duration::from_secs(20), self.trace.get());
-        self.tell(Command::Prepare { attempt, content: content.clone(), within, trace }).await;
-        let answer = self.started.answered.recv().await.unwrap();
-        let FollowerEvent::Built { attempt, outcomes, refusal } = answer else { panic!("{answer:?}") };
-        (attempt, outcomes.into_iter().map(|outcome| outcome.result).collect(), refusal)
+        self.attempts += 1;
+        let attempt = AttemptId { epoch: 1, sequence: self.attempts };
+        let lease = Duration::from_secs(60);
+        self.direct(&Directive::Prepare { attempt, content: content.clone(), lease }, None).await;
+        let (report, _) = self.report().await;
+        let Report::Vote { attempt, outcomes, verdict } = report else { panic!("{report:?}") };
+        (attempt, outcomes.into_iter().map(|outcome| outcome.result).collect(), verdict.err())
     }
 
     async fn swap(&mut self, revision: u64, content: &Content, prepared: Option<AttemptId>) {
-        let (revision, trace) = (Revision(revision), self.trace.get());
-        self.tell(Command::Swap { revision, content: content.clone(), prepared, trace }).await;
-        assert_eq!(self.started.answered.recv().await.unwrap(), FollowerEvent::Swapped { revision });
-        let sender = Sender { log: LogId("l".into()), epoch: 1 };
-        self.tell(Command::Save(Saved { sender, revision, content: content.clone() })).await;
+        let (revision, digest) = (Revision(revision), content.digest);
+        let directive = match prepared {
+            Some(attempt) => Directive::Commit { attempt, revision, digest },
+            None => Directive::Offer { revision, content: content.clone() },
+        };
+        self.direct(&directive, None).await;
+        assert_eq!(self.report().await.0, Report::Ack { revision, digest });
     }
 
-    async fn tell(&self, command: Command) {
-        self.started.commands.send(command).await.unwrap();
+    async fn cordon(&self, cordons: Vec<drain::Cordon>) {
+        let directive = wire::drain::directive_to_pb(&drain::Directive::Overlay { cordons });
+        self.tell(Line::Heard(drain_pb::AttachResponse { envelope: None, directive: Some(directive) })).await;
+    }
+
+    async fn tell(&self, command: impl Into<Command>) {
+        self.started.commands.send(command.into()).await.unwrap();
     }
 
     async fn status(&mut self, wanted: impl Fn(&Status) -> bool) -> Arc<Status> {
@@ -149,7 +196,7 @@ fn run<F: Future<Output = ()>>(test: impl FnOnce(PathBuf) -> F) {
 fn a_change_touches_what_it_changes_and_what_left_is_evicted_at_its_deadline() {
     run(|directory| async move {
         let (a, b) = (Server::start(&["one"]).await, Server::start(&["two"]).await);
-        let mut case = Case::start(&directory);
+        let mut case = Case::start(&directory).await;
         let first = content(quick(), &[at("a", &a.url), at("b", &b.url)]);
         case.swap(1, &first, None).await;
         case.up(2).await;
@@ -190,32 +237,35 @@ fn what_a_change_does_is_in_its_trace_and_so_is_what_is_said_about_it() {
         let (finished, mut spans) = mpsc::channel(64);
         let scope = opentelemetry::InstrumentationScope::builder("test").build();
         let tracer = Tracer::new(runtime::telemetry::sampler::Sampler::default(), scope, finished);
-        let mut case = Case::traced(&directory, tracer);
-        let (line, mut reports) = departure::Speaking::test();
-        case.tell(Command::Cordons(Cordons::Up(line))).await;
+        let mut case = Case::traced(&directory, tracer).await;
+        let (line, mut reports) = Outgoing::<drain_pb::AttachRequest>::test();
+        case.tell(Line::Up(line)).await;
         case.swap(1, &content(quick(), &[at("a", &a.url)]), None).await;
         case.up(1).await;
         let kept = case.started.live.admit("one", 1, &Homes::default()).unwrap().lease;
 
         let (prepare, swap) = (TraceContext::new_root(), TraceContext::new_root());
-        case.trace.set(prepare);
+        case.trace = prepare;
         let second = content(quick(), &[at("b", &b.url)]);
         let (attempt, ..) = case.prepare(&second).await;
-        case.trace.set(swap);
+        case.trace = swap;
         case.swap(2, &second, Some(attempt)).await;
-        case.status(|status| status.trace == Some(swap)).await;
+        let live = |status: &Status| status.trace.is_some_and(|trace| trace.trace_id() == swap.trace_id());
+        let swapped = case.status(live).await.trace;
         drop(kept);
         case.status(|status| status.endpoints.len() == 1).await;
         case.stop().await;
 
-        let mut below = |context: TraceContext| {
-            let is = |span: &opentelemetry_sdk::trace::SpanData| span.parent_span_id == context.parent_id().into();
-            std::iter::from_fn(|| spans.try_recv().ok()).find(is).expect("a span of it has ended")
+        let spans: Vec<_> = std::iter::from_fn(|| spans.try_recv().ok()).collect();
+        let below = |parent: SpanId, name: &str| {
+            let found = spans.iter().find(|span| span.parent_span_id == parent && span.name == name);
+            found.unwrap_or_else(|| panic!("{name} below {parent}: {spans:?}"))
         };
-        let up = below(prepare);
-        assert_eq!((&*up.name, up.span_context.trace_id()), ("router.bring_up", prepare.trace_id().into()));
-        let drained = below(swap);
-        assert_eq!(&*drained.name, "router.drain");
+        let prepared = below(prepare.parent_id().into(), "router.prepare").span_context.span_id();
+        let up = below(prepared, "router.bring_up");
+        assert_eq!(up.span_context.trace_id(), prepare.trace_id().into());
+        let swapping = below(swap.parent_id().into(), "router.swap").span_context.span_id();
+        let drained = below(swapping, "router.drain");
         for (key, value) in
             [("result", "closed"), ("drain.total", "1"), ("drain.finished", "1"), ("drain.evicted", "0")]
         {
@@ -232,7 +282,7 @@ fn what_a_change_does_is_in_its_trace_and_so_is_what_is_said_about_it() {
                     assert_eq!(trace.map(|trace| trace.parent_id().into()), Some(drained.span_context.span_id()));
                     of_drain += 1;
                 }
-                drain::Count::Live { revision: Revision(2), .. } => assert_eq!(trace, Some(swap)),
+                drain::Count::Live { revision: Revision(2), .. } => assert_eq!(trace, swapped),
                 drain::Count::Live { .. } | drain::Count::Hello { .. } => {}
             }
         }
@@ -244,7 +294,7 @@ fn what_a_change_does_is_in_its_trace_and_so_is_what_is_said_about_it() {
 fn an_equal_server_that_comes_back_is_the_one_that_left() {
     run(|directory| async move {
         let (a, b) = (Server::start(&["one"]).await, Server::start(&["two"]).await);
-        let mut case = Case::start(&directory);
+        let mut case = Case::start(&directory).await;
         let with = content(quick(), &[at("a", &a.url), at("b", &b.url)]);
         let without = content(quick(), &[at("a", &a.url)]);
         case.swap(1, &with, None).await;
@@ -259,21 +309,15 @@ fn an_equal_server_that_comes_back_is_the_one_that_left() {
         let reopened = |status: &Status| status.departures.iter().any(|one| one.phase == drain::Phase::Reopened);
         case.status(reopened).await;
         drop((old, new));
-
-        // One that is empty when it leaves is kept for the attempt that wants it back, and closed when that gives up.
-        case.swap(4, &without, None).await;
-        let (attempt, ..) = case.prepare(&with).await;
-        case.tell(Command::Abort { attempt, keep_until: Time::ZERO }).await;
-        case.status(|status| status.endpoints.len() == 1).await;
         case.stop().await;
-        assert_eq!(b.said().iter().filter(|method| *method == "initialize").count(), 2);
+        assert_eq!(b.said().iter().filter(|method| *method == "initialize").count(), 1);
     });
 }
 
 #[test]
 fn fifty_servers_with_a_black_hole_take_the_limit_and_not_the_sum() {
     run(|directory| async move {
-        let mut case = Case::start(&directory);
+        let mut case = Case::start(&directory).await;
         let hole = black_hole().await;
         let mut backends = vec![at("hole", &hole)];
         for i in 1..50 {
@@ -295,7 +339,7 @@ fn a_session_stays_with_one_of_several_endpoints_while_that_may_be_chosen() {
     run(|directory| async move {
         let servers = [Server::start(&["one"]).await, Server::start(&["one"]).await, Server::start(&["one"]).await];
         let urls: Vec<_> = servers.iter().map(|server| server.url.as_str()).collect();
-        let mut case = Case::start(&directory);
+        let mut case = Case::start(&directory).await;
         case.swap(1, &content(quick(), &[backend("a", &urls, ReplaceMode::Beside)]), None).await;
         case.up(3).await;
         let at =
@@ -325,7 +369,7 @@ fn a_session_stays_with_one_of_several_endpoints_while_that_may_be_chosen() {
 #[test]
 fn a_server_has_the_time_that_its_own_limit_gives_it_and_the_reason_names_the_limit() {
     run(|directory| async move {
-        let mut case = Case::start(&directory);
+        let mut case = Case::start(&directory).await;
         let mut hole = Arc::unwrap_or_clone(at("hole", &black_hole().await));
         hole.connect = Some(Duration::from_millis(200));
         let content = content(quick(), &[Arc::new(hole)]);
@@ -345,7 +389,7 @@ fn a_server_has_the_time_that_its_own_limit_gives_it_and_the_reason_names_the_li
 fn names_and_secrets_are_judged_before_anything_changes() {
     run(|directory| async move {
         let (a, b) = (Server::start(&["one"]).await, Server::start(&["one"]).await);
-        let mut case = Case::start(&directory);
+        let mut case = Case::start(&directory).await;
         case.swap(1, &content(quick(), &[at("a", &a.url)]), None).await;
         case.up(1).await;
         let (_, _, refusal) = case.prepare(&content(quick(), &[at("a", &a.url), at("b", &b.url)])).await;
@@ -378,7 +422,7 @@ fn names_and_secrets_are_judged_before_anything_changes() {
 fn calls_wait_for_a_server_on_its_way_and_clients_hear_of_changed_lists() {
     run(|directory| async move {
         let a = Server::start(&["one"]).await;
-        let mut case = Case::start(&directory);
+        let mut case = Case::start(&directory).await;
         case.swap(1, &content(quick(), &[at("a", &a.url)]), None).await;
         let arriving = Unroutable::Unknown { revision: Revision(1), arriving: true };
         assert_eq!(case.started.live.admit("one", 1, &Homes::default()).unwrap_err(), arriving);
@@ -402,7 +446,7 @@ fn a_start_with_nobody_to_ask_serves_what_was_last_live() {
     run(|directory| async move {
         let a = Server::start(&["one"]).await;
         let live = content(quick(), &[at("a", &a.url), at("gone", "http://127.0.0.1:1/")]);
-        let mut case = Case::start(&directory);
+        let mut case = Case::start(&directory).await;
         case.swap(7, &live, None).await;
         case.up(1).await;
         let read = || disk::load(&directory).unwrap().filter(|copy| !copy.known.is_empty());
@@ -411,8 +455,8 @@ fn a_start_with_nobody_to_ask_serves_what_was_last_live() {
         }
         case.stop().await;
 
-        let case = Case::start(&directory);
-        assert_eq!(case.started.saved.as_ref().map(|saved| saved.revision), Some(Revision(7)));
+        let case = Case::start(&directory).await;
+        assert_eq!(case.started.live.load().revision, Revision(7));
         assert_eq!(case.tools(), "one", "known before the server is up");
         let admitted =
             case.started.live.admit_within("one", 1, &Homes::default(), Duration::from_secs(5)).await.unwrap();
@@ -423,20 +467,18 @@ fn a_start_with_nobody_to_ask_serves_what_was_last_live() {
             endpoint: None,
             remaining: Duration::from_secs(60),
         }];
-        let overlay = drain::Directive::Overlay { cordons };
-        case.tell(Command::Cordons(Cordons::Said(overlay, None))).await;
+        case.cordon(cordons).await;
         while disk::load(&directory).unwrap().is_none_or(|copy| copy.cordons.is_empty()) {
             tokio::task::yield_now().await;
         }
         drop(admitted);
         case.stop().await;
 
-        let mut case = Case::start(&directory);
+        let mut case = Case::start(&directory).await;
         case.up(1).await;
         let refused = case.started.live.admit("one", 1, &Homes::default()).unwrap_err();
         assert!(matches!(refused, Unroutable::Cordoned { revision: Revision(7), .. }), "{refused:?}");
-        let lifted = drain::Directive::Overlay { cordons: Vec::new() };
-        case.tell(Command::Cordons(Cordons::Said(lifted, None))).await;
+        case.cordon(Vec::new()).await;
         while case.started.live.admit("one", 1, &Homes::default()).is_err() {
             tokio::task::yield_now().await;
         }
@@ -448,7 +490,7 @@ fn a_start_with_nobody_to_ask_serves_what_was_last_live() {
 fn a_stop_writes_what_the_disk_had_refused() {
     run(|directory| async move {
         let place = directory.join("state");
-        let mut case = Case::start(&place);
+        let mut case = Case::start(&place).await;
         let live = content(quick(), &[]);
         case.swap(7, &live, None).await;
         // Taken, and handed to the writer in the same turn.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use health::Outcome;
 use model::{EndpointKey, Verdict};
 
+use crate::control::EndpointStatus;
 use crate::endpoint::Endpoint;
-use crate::fleet::EndpointStatus;
 
 /// What the counters of each endpoint said at the last look.
 #[derive(Debug, Default)]

@@ -2,14 +2,13 @@
 //! the cordons that held. Written after the swap and off the acknowledgement, so it may be a little older than what was
 //! last live; whoever starts from it says so.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use drain::Cordon;
-use fleet::Offered;
+use fleet::{DiskCopy, Offered};
 use mcp::Tool;
 use model::{Digest, EndpointKey, LogId, Revision, Snapshot};
 use rollout::follower::Saved;
@@ -27,14 +26,6 @@ const BYTES_MAX: u64 = 1 << 30;
 /// How long after a write that failed the next one is tried, and after many of them.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_MOST: Duration = Duration::from_secs(5);
-
-/// All that is kept.
-#[derive(Debug, Clone)]
-pub(crate) struct DiskCopy {
-    pub(crate) saved: Saved,
-    pub(crate) known: BTreeMap<EndpointKey, Offered>,
-    pub(crate) cordons: Vec<Cordon>,
-}
 
 /// The copy cannot be used.
 #[derive(Debug, thiserror::Error)]

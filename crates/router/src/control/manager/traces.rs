@@ -7,8 +7,8 @@ use model::{AttemptId, Revision};
 use rollout::{Directive, Report};
 use runtime::{Kind, Span, TraceContext, Tracer};
 
-#[derive(Debug, Default)]
-pub(super) struct Traces {
+#[derive(Debug)]
+pub(crate) struct Traces {
     tracer: Tracer,
     preparing: Story<AttemptId>,
     swapping: Story<Revision>,
@@ -27,8 +27,6 @@ struct Work<Id> {
     context: TraceContext,
     /// Until it is over.
     span: Option<Span>,
-    /// The fleet has answered: what is left is to say so.
-    done: bool,
 }
 
 impl<Id> Default for Story<Id> {
@@ -39,7 +37,7 @@ impl<Id> Default for Story<Id> {
 
 impl Traces {
     pub(super) fn new(tracer: Tracer) -> Self {
-        Self { tracer, ..Self::default() }
+        Self { tracer, preparing: Story::default(), swapping: Story::default() }
     }
 
     /// A directive came in the trace of `context`.
@@ -53,63 +51,55 @@ impl Traces {
         }
     }
 
-    pub(super) fn prepare(&mut self, attempt: AttemptId) -> TraceContext {
+    /// Work on that attempt begins.
+    pub(crate) fn prepare(&mut self, attempt: AttemptId) -> TraceContext {
         let span = self.preparing.begin(&self.tracer, "router.prepare", attempt);
         span.set("only1mcp.attempt", attempt.to_string());
         span.context()
     }
 
-    pub(super) fn swap(&mut self, revision: Revision) -> TraceContext {
+    /// In whose trace that attempt is worked on.
+    pub(crate) fn preparing(&self, attempt: AttemptId) -> Option<TraceContext> {
+        self.preparing.about(attempt)
+    }
+
+    /// What makes that revision live begins.
+    pub(crate) fn swap(&mut self, revision: Revision) -> TraceContext {
         let span = self.swapping.begin(&self.tracer, "router.swap", revision);
         span.count("only1mcp.revision", revision.0);
         span.context()
     }
 
-    /// The fleet has built it, or found that it cannot.
-    pub(super) fn built(&mut self, attempt: AttemptId) {
-        self.preparing.done(attempt);
+    /// It is live.
+    pub(crate) fn swapped(&mut self) {
+        self.swapping.end();
     }
 
-    /// The fleet has made it live, or found that it cannot.
-    pub(super) fn swapped(&mut self, revision: Revision) {
-        self.swapping.done(revision);
-    }
-
-    /// Nobody needs the attempt any more.
-    pub(super) fn discarded(&mut self, attempt: AttemptId) {
-        if let Some(span) = self.preparing.open(attempt) {
-            span.fail("given up before it was ready");
-        }
-        self.preparing.done(attempt);
-    }
-
-    /// In whose trace `report` is said; what it says is the outcome of the work it is about.
+    /// In whose trace `report` is said; a vote is the outcome of the work it is about.
     pub(super) fn said(&mut self, report: &Report) -> Option<TraceContext> {
         match report {
             Report::Vote { attempt, verdict, .. } => {
+                let about = self.preparing.about(*attempt);
                 if let Some(span) = self.preparing.span(*attempt) {
                     span.set("only1mcp.vote", if verdict.is_ok() { "yes" } else { "no" });
                     if let Err(refusal) = verdict {
                         span.fail(refusal.plain());
                     }
+                    self.preparing.end();
                 }
-                self.preparing.about(*attempt)
+                about
             }
-            Report::Ack { revision, .. } => self.swapping.about(*revision),
-            Report::Nack { revision, refusal } => {
-                if let Some(span) = self.swapping.span(*revision) {
-                    span.fail(refusal.plain());
-                }
-                self.swapping.about(*revision)
-            }
+            Report::Ack { revision, .. } | Report::Nack { revision, .. } => self.swapping.about(*revision),
             Report::Hello { .. } => None,
         }
     }
 
-    /// Everything that had to be said was: what the fleet has answered is over.
-    pub(super) fn settle(&mut self) {
-        self.preparing.settle();
-        self.swapping.settle();
+    /// `held` is the attempt that is wanted still.
+    pub(crate) fn settle(&mut self, held: Option<AttemptId>) {
+        let given_up = self.preparing.work.as_mut().filter(|work| held != Some(work.id));
+        if let Some(mut span) = given_up.and_then(|work| work.span.take()) {
+            span.fail("given up before there was a vote");
+        }
     }
 }
 
@@ -117,21 +107,12 @@ impl<Id: Copy + PartialEq> Story<Id> {
     fn begin(&mut self, tracer: &Tracer, name: &'static str, id: Id) -> &mut Span {
         let parent = self.told.filter(|(told, _)| *told == id).map(|(_, context)| context);
         let span = tracer.start_rare(name, Kind::Consumer, parent);
-        let work = self.work.insert(Work { id, context: span.context(), span: None, done: false });
+        let work = self.work.insert(Work { id, context: span.context(), span: None });
         work.span.insert(span)
     }
 
-    fn of(&mut self, id: Id) -> Option<&mut Work<Id>> {
-        self.work.as_mut().filter(|work| work.id == id)
-    }
-
     fn span(&mut self, id: Id) -> Option<&mut Span> {
-        self.of(id)?.span.as_mut()
-    }
-
-    /// Of work that the fleet has not answered.
-    fn open(&mut self, id: Id) -> Option<&mut Span> {
-        self.of(id).filter(|work| !work.done)?.span.as_mut()
+        self.work.as_mut().filter(|work| work.id == id)?.span.as_mut()
     }
 
     fn about(&self, id: Id) -> Option<TraceContext> {
@@ -139,14 +120,8 @@ impl<Id: Copy + PartialEq> Story<Id> {
         work.or_else(|| self.told.filter(|(told, _)| *told == id).map(|(_, context)| context))
     }
 
-    fn done(&mut self, id: Id) {
-        if let Some(work) = self.of(id) {
-            work.done = true;
-        }
-    }
-
-    fn settle(&mut self) {
-        if let Some(work) = self.work.as_mut().filter(|work| work.done) {
+    fn end(&mut self) {
+        if let Some(work) = &mut self.work {
             work.span = None;
         }
     }

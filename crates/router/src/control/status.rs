@@ -9,7 +9,7 @@ use mcp::catalog::Reason;
 use model::{BackendId, Digest, HealthPolicy, Revision};
 use runtime::TraceContext;
 
-use super::turn::Endpoints;
+use super::endpoints::Endpoints;
 use crate::endpoint::Endpoint;
 use crate::generation::Generation;
 
@@ -98,7 +98,7 @@ pub(super) fn status(
     let live = roster.layout();
     let warnings = warnings(generation);
     let members = roster.members().iter().filter_map(|(key, member)| {
-        let endpoint = Arc::clone(endpoints.get(&member.serial)?);
+        let endpoint = Arc::clone(endpoints.get(member.serial)?);
         let listed = roster.known().get(key).filter(|_| member.state.is_up());
         let listed = listed.into_iter().flat_map(|offered| offered.warnings.iter().cloned());
         let of_names = warnings.iter().filter(|(backend, _)| *backend == key.backend && member.state.is_up());

@@ -1,5 +1,6 @@
 //! A copy comes back as it was written, or not at all.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use drain::DrainId;
@@ -7,7 +8,7 @@ use model::{BackendId, ReplaceMode, WallTime};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::fleet::tests::backend;
+use crate::control::tests::backend;
 
 fn content(backend: &Arc<model::Backend>) -> Content {
     Content::new(Arc::new(Snapshot { backends: vec![Arc::clone(backend)], ..Snapshot::default() }))

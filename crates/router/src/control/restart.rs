@@ -1,9 +1,8 @@
 //! Restarts that operators ask for: which endpoints are meant, and what becomes of each.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fleet::{Event, Offered, Reason, Serial};
+use fleet::Event;
 use model::{BackendId, EndpointKey};
 use tokio::sync::{mpsc, oneshot};
 
@@ -39,9 +38,6 @@ pub(crate) enum Refused {
     NoProcess,
 }
 
-/// By endpoint, who waits for it to have come up or failed to.
-pub(super) type Restarters = BTreeMap<Serial, Vec<oneshot::Sender<Result<(), String>>>>;
-
 /// The way of operators to the fleet.
 #[derive(Debug, Clone)]
 pub(crate) struct Operators {
@@ -70,10 +66,12 @@ impl Task {
     pub(super) fn restart(&mut self, wanted: Wanted) {
         let Wanted { backend, pids, actor, answer } = wanted;
         let keys: Vec<EndpointKey> = {
-            let live = self.roster.layout().into_iter().flat_map(|layout| layout.keys());
+            let live = self.fleet.roster().layout().into_iter().flat_map(|layout| layout.keys());
             live.filter(|key| key.backend == backend).cloned().collect()
         };
-        let programs = keys.iter().filter_map(|key| self.endpoint(key)).all(|one| one.spec.transport.kind() == "stdio");
+        let roster = self.fleet.roster();
+        let mut endpoints = keys.iter().filter_map(|key| self.endpoints.by_key(key, roster));
+        let programs = endpoints.all(|one| one.spec.transport.kind() == "stdio");
         let outcome = match (keys.is_empty(), programs) {
             (true, _) => Err(Refused::Unknown),
             (false, false) => Err(Refused::NoProcess),
@@ -87,38 +85,17 @@ impl Task {
     }
 
     fn begin(&mut self, key: &EndpointKey, pids: &[u32]) -> Option<Begun> {
-        let endpoint = Arc::clone(self.endpoint(key)?);
-        let member = self.roster.members().get(key)?;
+        let member = self.fleet.roster().members().get(key)?;
+        let endpoint = Arc::clone(self.endpoints.get(member.serial)?);
         let (serial, joined) = (member.serial, member.state.is_busy() || member.restarting());
         let pid = endpoint.state().pid;
         let meant = pids.is_empty() || pids.contains(&pid.unwrap_or(0)) || joined;
         if !meant {
             return Some(Begun { endpoint, pid, done: None, joined: true });
         }
-        let (done_to, done) = oneshot::channel();
-        self.restarters.entry(serial).or_default().push(done_to);
-        self.roster.handle(self.now(), Event::Restart { serial });
-        self.unseen = true;
+        let done = self.endpoints.outcome(serial);
+        self.tell(Event::Restart { serial });
+        self.publisher.look_anew();
         Some(Begun { endpoint, pid, done: Some(done), joined })
-    }
-
-    pub(super) fn restart_endpoint(&mut self, serial: Serial, unhealthy: bool) {
-        let Some(endpoint) = self.endpoints.get(&serial) else { return };
-        let (why, cause) = if unhealthy {
-            ("it was judged unhealthy (restart_unhealthy)", "unhealthy")
-        } else {
-            ("an operator asked for it", "operator")
-        };
-        let server = endpoint.key.backend.to_string();
-        metrics::counter!("only1mcp_server_restarts_total", "server" => server, "cause" => cause).increment(1);
-        endpoint.restart(why);
-        self.unseen = true;
-    }
-
-    /// How an attempt has ended, to those who wait for it.
-    pub(super) fn tell_restarters(&mut self, serial: Serial, result: &Result<Offered, Reason>) {
-        for waiting in self.restarters.remove(&serial).into_iter().flatten() {
-            drop(waiting.send(result.as_ref().map(drop).map_err(ToString::to_string)));
-        }
     }
 }

@@ -19,8 +19,8 @@ use tokio::time::MissedTickBehavior;
 use wire::pb::health::v1 as pb;
 use wire::pb::health::v1::health_service_client::HealthServiceClient;
 
-use crate::fleet::{Command, Status};
-use crate::line::{self, Line, Outgoing, Peer, Stuck};
+use super::line::{self, Line, Outgoing, Peer, Stuck};
+use super::{Command, Status};
 use traffic::Traffic;
 
 /// Between two looks at what traffic showed: many calls make one outcome.

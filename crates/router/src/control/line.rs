@@ -60,12 +60,10 @@ impl<Out> Outgoing<Out> {
 
 /// Keeps a line to `peer` up until the process closes (what drains meanwhile is still to be told), telling `events`. `open`
 /// makes the call with the messages to be sent.
-pub(crate) async fn keep<Out: Send + 'static, In, F, Fut>(
-    peer: Gate,
-    shutdown: Shutdown,
-    events: mpsc::Sender<Line<Out, In>>,
-    open: F,
-) where
+pub(crate) async fn keep<Out, In, E, F, Fut>(peer: Gate, shutdown: Shutdown, events: mpsc::Sender<E>, open: F)
+where
+    Out: Send + 'static,
+    E: From<Line<Out, In>>,
     F: Fn(ReceiverStream<Out>) -> Fut,
     Fut: Future<Output = Result<Response<Streaming<In>>, Status>>,
 {
@@ -104,8 +102,8 @@ pub(crate) async fn keep<Out: Send + 'static, In, F, Fut>(
 }
 
 /// An owner that is gone is stopping, and the line with it.
-async fn tell<Out, In>(events: &mpsc::Sender<Line<Out, In>>, event: Line<Out, In>) {
-    if events.send(event).await.is_err() {
+async fn tell<Out, In, E: From<Line<Out, In>>>(events: &mpsc::Sender<E>, event: Line<Out, In>) {
+    if events.send(event.into()).await.is_err() {
         std::future::pending::<()>().await;
     }
 }

@@ -1,0 +1,426 @@
+//! The fleet: what is decided and held, who is a member, and who is leaving, behind one entrance.
+//!
+//! Three parts decide: the follower of config-manager, the roster of endpoints, and their departures. None knows the
+//! others. What one wants of another goes through here, in the one order that is right: a swap opens what comes back,
+//! then publishes, then cordons what leaves, and only then is it acknowledged.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use drain::departures::{self, Departures, Seen};
+use drain::{Cordon, Departure};
+use mcp::Catalog;
+use model::{
+    AttemptId, BackendId, CandidateOutcome, Digest, EndpointKey, Revision, Snapshot, Time, Transport, Verdict,
+};
+use rollout::follower::{self, Follower, Identity, Saved};
+use rollout::{Content, Directive, Refusal, Report, Sender};
+
+use crate::names::new_collisions;
+use crate::offered::Offered;
+use crate::plan::Layout;
+use crate::reason::Reason;
+use crate::roster::{self, Act, Roster, Serial};
+use crate::turn::{self, Turn};
+
+/// What a fleet hears.
+#[derive(Debug)]
+pub enum Event {
+    /// A stream to config-manager is open and knows nothing yet.
+    ManagerAttached,
+    ManagerDetached,
+    Directed {
+        sender: Sender,
+        directive: Directive,
+    },
+    /// The answer to [`Effect::FindReferences`]: what cannot be had here, and why.
+    References {
+        attempt: AttemptId,
+        missing: Option<String>,
+    },
+    /// A stream to drain-coordinator is open and knows nothing yet.
+    CoordinatorAttached,
+    CoordinatorDetached,
+    CoordinatorSaid(drain::Directive),
+    /// A bring-up that was asked for has ended.
+    BroughtUp {
+        serial: Serial,
+        result: Result<Offered, Reason>,
+    },
+    /// It was up and is no longer: its child ended.
+    Lost {
+        serial: Serial,
+        reason: Reason,
+    },
+    /// It says that its tools are others now.
+    ListChanged {
+        serial: Serial,
+    },
+    /// A listing that was asked for has ended.
+    Listed {
+        serial: Serial,
+        result: Result<Offered, String>,
+    },
+    /// What is thought of it; `ups` is how often it had come up when that was thought: a verdict is of one life.
+    Judged {
+        endpoint: EndpointKey,
+        verdict: Verdict,
+        ups: u32,
+    },
+    /// An operator wants its process ended and another one started.
+    Restart {
+        serial: Serial,
+    },
+    /// A shutdown that was asked for is complete.
+    Ended {
+        serial: Serial,
+    },
+    /// The counters of an endpoint, of which `in_flight` was read first.
+    Counted {
+        endpoint: EndpointKey,
+        seen: Seen,
+    },
+    /// The last exchange left a cordoned endpoint.
+    LastLeft {
+        endpoint: EndpointKey,
+    },
+    /// Its admission is closed, for ever.
+    Closed {
+        endpoint: EndpointKey,
+    },
+    /// A deadline has come.
+    Tick,
+}
+
+/// What a fleet wants done, in this order.
+#[derive(Debug)]
+pub enum Effect {
+    /// Say this to config-manager.
+    Tell(Report),
+    /// Find out whether what these refer to can be had here, within that time; say [`Event::References`]. The work on the
+    /// attempt begins with it.
+    FindReferences {
+        attempt: AttemptId,
+        endpoints: Vec<(BackendId, Transport)>,
+        within: Duration,
+    },
+    /// What follows, until it is acknowledged, makes this revision live.
+    Swapping {
+        revision: Revision,
+    },
+    Act(Act),
+    /// Serve by [`Fleet::turn`] from now on.
+    Publish {
+        /// Of another snapshot than before, so that endpoints come and leave.
+        swap: bool,
+        /// For [`Fleet::turn`].
+        by_file: bool,
+    },
+    /// About an endpoint that leaves or is cordoned, or about all of them. [`departures::Effect::TryClose`] is answered by
+    /// [`Event::Closed`] or [`Event::Counted`].
+    Depart(departures::Effect),
+}
+
+/// What a router keeps on disk, for a start with nobody to ask.
+#[derive(Debug, Clone)]
+pub struct DiskCopy {
+    pub saved: Saved,
+    /// What each endpoint offered.
+    pub known: BTreeMap<EndpointKey, Offered>,
+    pub cordons: Vec<Cordon>,
+}
+
+/// An attempt whose references are being looked up.
+#[derive(Debug)]
+struct Resolving {
+    attempt: AttemptId,
+    layout: Arc<Layout>,
+    /// When the vote is due.
+    until: Time,
+}
+
+/// All that a router holds.
+#[derive(Debug)]
+pub struct Fleet {
+    follower: Follower,
+    roster: Roster,
+    departures: Departures,
+    resolving: Option<Resolving>,
+    /// Leaving, empty, and kept open because an attempt wants them.
+    held_open: BTreeSet<EndpointKey>,
+    /// What is live, once it is acknowledged.
+    saved: Option<Saved>,
+    /// The copy on disk is an older one.
+    unsaved: bool,
+    /// Of the last event: its consequences are drawn at that time.
+    now: Time,
+    effects: VecDeque<Effect>,
+}
+
+impl Fleet {
+    /// With `copy`, what is on disk is live at once, whatever has become of its servers and references since.
+    #[must_use]
+    pub fn new(now: Time, identity: Identity, random: u64, copy: Option<DiskCopy>) -> Self {
+        let (saved, known, cordons) = match copy {
+            Some(DiskCopy { saved, known, cordons }) => (Some(saved), known, cordons),
+            None => Default::default(),
+        };
+        let mut fleet = Self {
+            follower: Follower::new(identity, saved.as_ref()),
+            roster: Roster::new(random, known),
+            departures: Departures::new(),
+            resolving: None,
+            held_open: BTreeSet::new(),
+            saved,
+            unsaved: false,
+            now,
+            effects: VecDeque::new(),
+        };
+        if let Some(Saved { revision, content, .. }) = &fleet.saved {
+            let layout = Arc::new(Layout::of(content.clone()));
+            fleet.departures.handle(now, departures::Event::Said(drain::Directive::Overlay { cordons }));
+            fleet.roster.handle(now, roster::Event::Live { revision: *revision, layout, prepared: None });
+        }
+        fleet
+    }
+
+    /// One thing that happened. Several may be told before their consequences are drawn, so that many servers which come
+    /// up at once make few generations; what a directive wants is to be done before the next one is told.
+    pub fn handle(&mut self, now: Time, event: Event) {
+        self.now = now;
+        match event {
+            Event::ManagerAttached => self.follower.handle(now, follower::Event::Attached),
+            Event::ManagerDetached => self.follower.handle(now, follower::Event::Detached),
+            Event::Directed { sender, directive } => {
+                self.follower.handle(now, follower::Event::Directive { sender, directive });
+            }
+            Event::References { attempt, missing } => self.references(attempt, missing),
+            Event::CoordinatorAttached => self.departures.handle(now, departures::Event::Attached),
+            Event::CoordinatorDetached => self.departures.handle(now, departures::Event::Detached),
+            Event::CoordinatorSaid(directive) => {
+                self.unsaved |= matches!(directive, drain::Directive::Overlay { .. }) && self.saved.is_some();
+                self.departures.handle(now, departures::Event::Said(directive));
+            }
+            Event::BroughtUp { serial, result } => {
+                self.roster.handle(now, roster::Event::BroughtUp { serial, result });
+            }
+            Event::Lost { serial, reason } => self.roster.handle(now, roster::Event::Lost { serial, reason }),
+            Event::ListChanged { serial } => self.roster.handle(now, roster::Event::ListChanged { serial }),
+            Event::Listed { serial, result } => self.roster.handle(now, roster::Event::Listed { serial, result }),
+            // Else it has come up again meanwhile, and will be judged anew.
+            Event::Judged { endpoint, verdict, ups } => {
+                if self.roster.members().get(&endpoint).is_some_and(|member| member.ups == ups) {
+                    self.roster.handle(now, roster::Event::Judged { key: endpoint, verdict });
+                }
+            }
+            Event::Restart { serial } => self.roster.handle(now, roster::Event::Restart { serial }),
+            Event::Ended { serial } => self.roster.handle(now, roster::Event::Ended { serial }),
+            Event::Counted { endpoint, seen } => {
+                self.departures.handle(now, departures::Event::Counted { endpoint, seen });
+            }
+            Event::LastLeft { endpoint } => self.departures.handle(now, departures::Event::LastLeft { endpoint }),
+            Event::Closed { endpoint } => {
+                if let Some(serial) = self.roster.members().get(&endpoint).map(|member| member.serial) {
+                    self.roster.handle(now, roster::Event::Closed { serial });
+                }
+                self.departures.handle(now, departures::Event::Closed { endpoint });
+            }
+            Event::Tick => {
+                self.follower.handle(now, follower::Event::Woke);
+                self.roster.tick(now);
+                self.departures.handle(now, departures::Event::Tick);
+            }
+        }
+    }
+
+    /// The next thing to be done. Its answer, if it has one at once, is told before the next one is asked for.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        loop {
+            if let Some(effect) = self.effects.pop_front() {
+                return Some(effect);
+            }
+            if let Some(effect) = self.follower.poll_effect() {
+                self.pass_followers(effect);
+            } else if let Some(effect) = self.roster.poll_effect() {
+                self.pass_rosters(effect);
+            } else {
+                self.release_held_open();
+                let effect = self.departures.poll_effect()?;
+                self.pass_departures(effect);
+            }
+        }
+    }
+
+    /// When [`Event::Tick`] is due.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
+        let dues = [self.follower.next_deadline(), self.roster.next_deadline(), self.departures.next_deadline()];
+        dues.into_iter().flatten().min()
+    }
+
+    #[must_use]
+    pub fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// The attempt that is prepared or being prepared, and until when it is held.
+    #[must_use]
+    pub fn attempt(&self) -> Option<(AttemptId, Time)> {
+        self.follower.held()
+    }
+
+    /// Every departure that is not over, or not on record with drain-coordinator.
+    #[must_use]
+    pub fn departures(&self, now: Time) -> Vec<Departure> {
+        self.departures.departures(now)
+    }
+
+    /// The operators' cordons that hold now.
+    #[must_use]
+    pub fn cordons(&self, now: Time) -> Vec<Cordon> {
+        self.departures.overlay(now)
+    }
+
+    /// The content with that digest, if it is live or held for an attempt: a difference may be from it.
+    #[must_use]
+    pub fn held(&self, digest: &Digest) -> Option<&Arc<Snapshot>> {
+        let live = self.roster.layout().map(|layout| &layout.content);
+        let held = live.into_iter().chain(self.follower.held_content()).find(|content| content.digest == *digest);
+        held.map(|content| &content.snapshot)
+    }
+
+    /// What is to be served now; nothing while nothing is live. `by_file`: whose a disputed name is goes by the order of
+    /// the file; else whoever has it `before` keeps it.
+    pub fn turn<E>(
+        &self,
+        by_file: bool,
+        before: Option<&Catalog>,
+        endpoint: impl Fn(Serial) -> Option<E>,
+    ) -> Option<Turn<E>> {
+        turn::make(&self.roster, by_file, before, endpoint)
+    }
+
+    /// What is to be on disk, if it is something else than what was taken last.
+    pub fn take_copy(&mut self, now: Time) -> Option<DiskCopy> {
+        let saved = self.saved.clone().filter(|saved| self.unsaved && saved.revision == self.roster.revision())?;
+        self.unsaved = false;
+        Some(DiskCopy { saved, known: self.roster.known().clone(), cordons: self.cordons(now) })
+    }
+
+    fn pass_followers(&mut self, effect: follower::Effect) {
+        let now = self.now;
+        match effect {
+            follower::Effect::Build { attempt, content, within } => self.build(attempt, content, within),
+            follower::Effect::Discard { attempt, keep_until } => {
+                self.resolving.take_if(|resolving| resolving.attempt == attempt);
+                self.roster.handle(now, roster::Event::Abort { attempt, keep_until });
+            }
+            follower::Effect::Swap { revision, content, prepared } => {
+                let held = self.roster.attempt_layout().filter(|held| held.content.digest == content.digest).cloned();
+                let layout = held.unwrap_or_else(|| Arc::new(Layout::of(content)));
+                self.effects.push_back(Effect::Swapping { revision });
+                self.roster.handle(now, roster::Event::Live { revision, layout, prepared });
+            }
+            follower::Effect::Send(report) => self.effects.push_back(Effect::Tell(report)),
+            follower::Effect::Save(saved) => {
+                self.saved = Some(saved);
+                self.unsaved = true;
+            }
+        }
+    }
+
+    /// A change is strict about references, whatever share of its servers must come up: a missing one is a vote of no. A
+    /// restore does not ask; an endpoint whose references cannot be had is one that cannot be brought up yet.
+    fn build(&mut self, attempt: AttemptId, content: Content, within: Duration) {
+        let layout = Arc::new(Layout::of(content));
+        let new = layout.keys().filter(|key| !self.roster.members().contains_key(*key));
+        let endpoints =
+            new.filter_map(|key| Some((key.backend.clone(), layout.spec(key)?.transport.clone()))).collect();
+        self.effects.push_back(Effect::FindReferences { attempt, endpoints, within });
+        self.resolving = Some(Resolving { attempt, layout, until: self.now + within });
+    }
+
+    fn references(&mut self, attempt: AttemptId, missing: Option<String>) {
+        let now = self.now;
+        let Some(Resolving { layout, until, .. }) = self.resolving.take_if(|resolving| resolving.attempt == attempt)
+        else {
+            return;
+        };
+        match missing {
+            None => self.roster.handle(now, roster::Event::Prepare { attempt, layout, within: until.since(now) }),
+            Some(missing) => self.built(attempt, Vec::new(), Some(Refusal::Secret(missing))),
+        }
+    }
+
+    fn built(&mut self, attempt: AttemptId, outcomes: Vec<CandidateOutcome>, refusal: Option<Refusal>) {
+        self.follower.handle(self.now, follower::Event::Built { attempt, outcomes, refusal });
+    }
+
+    fn pass_rosters(&mut self, effect: roster::Effect) {
+        match effect {
+            roster::Effect::Act(act) => self.effects.push_back(Effect::Act(act)),
+            roster::Effect::Publish { swap, by_file } => {
+                let layout = self.roster.layout().filter(|_| swap).cloned();
+                if let Some(layout) = &layout {
+                    let endpoints = layout.keys().cloned().collect();
+                    self.departures.handle(self.now, departures::Event::Coming { endpoints });
+                    self.pass_all_departures();
+                }
+                self.effects.push_back(Effect::Publish { swap, by_file });
+                self.unsaved |= self.saved.is_some();
+                if let Some(layout) = layout {
+                    self.went_live(&layout);
+                }
+            }
+            // Collisions of names are judged here: only with the lists of all candidates are they known.
+            roster::Effect::Prepared { attempt, outcomes } => {
+                let collisions = self.roster.attempt_layout().map(|layout| new_collisions(&self.roster, layout));
+                let collisions = collisions.filter(|collisions| !collisions.is_empty());
+                let refusal = collisions.map(|collisions| Refusal::Names(collisions.join(", ")));
+                self.built(attempt, outcomes, refusal);
+            }
+        }
+    }
+
+    /// After the swap what leaves is cordoned: a call finds every endpoint of either generation as that generation has it.
+    fn went_live(&mut self, layout: &Layout) {
+        let snapshot = &layout.content.snapshot;
+        let timeout = |key: &EndpointKey| {
+            let backend = layout.backend_of(key);
+            backend.map_or(snapshot.policy.drain.timeout, |backend| snapshot.drain_of(backend).timeout)
+        };
+        let endpoints: BTreeMap<_, _> = layout.keys().map(|key| (key.clone(), timeout(key))).collect();
+        let revision = self.roster.revision();
+        self.departures.handle(self.now, departures::Event::Live { revision, endpoints });
+        self.pass_all_departures();
+        self.follower.handle(self.now, follower::Event::Swapped { revision });
+    }
+
+    fn pass_all_departures(&mut self) {
+        while let Some(effect) = self.departures.poll_effect() {
+            self.pass_departures(effect);
+        }
+    }
+
+    /// An attempt may want back what is leaving: until that is decided it stays, cordoned and empty.
+    fn pass_departures(&mut self, effect: departures::Effect) {
+        if let departures::Effect::TryClose { endpoint } = &effect
+            && self.roster.is_wanted(endpoint)
+        {
+            self.held_open.insert(endpoint.clone());
+        } else {
+            self.effects.push_back(Effect::Depart(effect));
+        }
+    }
+
+    fn release_held_open(&mut self) {
+        let released: Vec<_> = self.held_open.extract_if(.., |key| !self.roster.is_wanted(key)).collect();
+        for endpoint in released {
+            self.departures.handle(self.now, departures::Event::LastLeft { endpoint });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

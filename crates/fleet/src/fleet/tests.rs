@@ -1,0 +1,189 @@
+//! What goes from one part to another, and in which order.
+
+use model::{LogId, NodeId, ReplaceMode};
+
+use super::*;
+use crate::plan::tests::{backend, layout};
+
+struct Case {
+    fleet: Fleet,
+    now: Time,
+    attempts: u64,
+}
+
+impl Case {
+    fn new(copy: Option<DiskCopy>) -> Self {
+        let identity = Identity { node: NodeId::new("r").unwrap(), boot: "b".into(), features: Vec::new() };
+        Self { fleet: Fleet::new(Time::ZERO, identity, 7, copy), now: Time::ZERO, attempts: 0 }
+    }
+
+    fn does(&mut self, event: Event) -> Vec<String> {
+        self.fleet.handle(self.now, event);
+        self.effects()
+    }
+
+    /// What it wants done, in words. All servers come up at once, before anything is published; nothing is in flight.
+    fn effects(&mut self) -> Vec<String> {
+        let mut words = Vec::new();
+        while let Some(effect) = self.fleet.poll_effect() {
+            let (word, answer) = self.word(effect);
+            words.push(word);
+            if let Some(answer) = answer {
+                self.fleet.handle(self.now, answer);
+            }
+        }
+        words
+    }
+
+    fn word(&self, effect: Effect) -> (String, Option<Event>) {
+        let of = |endpoint: &EndpointKey| endpoint.backend.to_string();
+        match effect {
+            Effect::Tell(Report::Hello { applied, .. }) => (format!("hello at {applied}"), None),
+            Effect::Tell(Report::Vote { verdict: Ok(()), .. }) => ("yes".into(), None),
+            Effect::Tell(Report::Vote { verdict: Err(refusal), .. }) => (format!("no: {refusal}"), None),
+            Effect::Tell(Report::Ack { revision, .. }) => (format!("ack {revision}"), None),
+            Effect::Tell(Report::Nack { refusal, .. }) => (format!("nack: {refusal}"), None),
+            Effect::FindReferences { attempt, endpoints, .. } => {
+                let missing = endpoints.iter().any(|(id, _)| id.as_str() == "secretless").then(|| "none".to_owned());
+                let names: Vec<_> = endpoints.iter().map(|(id, _)| id.as_str()).collect();
+                (format!("references of {}", names.join(" ")), Some(Event::References { attempt, missing }))
+            }
+            Effect::Swapping { revision } => (format!("swap to {revision}"), None),
+            Effect::Act(Act::Create { key, .. }) => (format!("create {}", of(&key)), None),
+            Effect::Act(Act::BringUp { serial, .. }) => {
+                ("bring up".into(), Some(Event::BroughtUp { serial, result: Ok(Offered::default()) }))
+            }
+            Effect::Act(Act::ShutDown { .. }) => ("end".into(), None),
+            Effect::Act(_) => ("tell".into(), None),
+            Effect::Publish { .. } => ("publish".into(), None),
+            Effect::Depart(departures::Effect::Cordon { endpoint }) => {
+                let word = format!("cordon {}", of(&endpoint));
+                (word, Some(Event::Counted { endpoint, seen: Seen::default() }))
+            }
+            Effect::Depart(departures::Effect::TryClose { endpoint }) => {
+                (format!("close {}", of(&endpoint)), Some(Event::Closed { endpoint }))
+            }
+            Effect::Depart(departures::Effect::Uncordon { endpoint }) => (format!("open {}", of(&endpoint)), None),
+            Effect::Depart(departures::Effect::Count { endpoint }) => {
+                ("count".into(), Some(Event::Counted { endpoint, seen: Seen::default() }))
+            }
+            Effect::Depart(departures::Effect::Evict { endpoint }) => (format!("evict {}", of(&endpoint)), None),
+            Effect::Depart(departures::Effect::Report(_)) => ("report".into(), None),
+        }
+    }
+
+    fn direct(&mut self, directive: Directive) -> Vec<String> {
+        self.does(Event::Directed { sender: sender(), directive })
+    }
+
+    fn prepare(&mut self, names: &[&str]) -> (AttemptId, Vec<String>) {
+        self.attempts += 1;
+        let attempt = AttemptId { epoch: 1, sequence: self.attempts };
+        let prepare = Directive::Prepare { attempt, content: content(names), lease: Duration::from_secs(60) };
+        (attempt, self.direct(prepare))
+    }
+
+    fn commit(&mut self, revision: u64, attempt: AttemptId, names: &[&str]) -> Vec<String> {
+        let (revision, digest) = (Revision(revision), content(names).digest);
+        self.direct(Directive::Commit { attempt, revision, digest })
+    }
+}
+
+fn sender() -> Sender {
+    Sender { log: LogId("l".into()), epoch: 1 }
+}
+
+fn content(names: &[&str]) -> Content {
+    let backends: Vec<_> =
+        names.iter().map(|name| backend(name, &[&format!("http://{name}")], ReplaceMode::Beside)).collect();
+    layout(&backends.iter().collect::<Vec<_>>()).content.clone()
+}
+
+#[test]
+fn a_swap_opens_what_comes_back_then_publishes_then_cordons_what_leaves_and_is_acknowledged_last() {
+    let mut case = Case::new(None);
+    assert_eq!(case.does(Event::ManagerAttached), ["hello at 0"]);
+    let (attempt, words) = case.prepare(&["a", "b"]);
+    let brought = ["references of a b", "create a", "bring up", "create b", "bring up", "tell", "tell", "yes"];
+    assert_eq!(words, brought);
+    assert_eq!(case.commit(1, attempt, &["a", "b"]), ["swap to 1", "publish", "ack 1"]);
+
+    // What leaves is kept for an attempt that wants it back, and opened before calls can come by the new generation.
+    let (attempt, _) = case.prepare(&["a"]);
+    let (back, words) = {
+        case.commit(2, attempt, &["a"]);
+        case.prepare(&["a", "b"])
+    };
+    assert_eq!(words.last().map(String::as_str), Some("yes"));
+    case.commit(3, back, &["a", "b"]);
+    let (attempt, _) = case.prepare(&["a", "c"]);
+    let words = case.commit(4, attempt, &["a", "c"]);
+    assert_eq!(words, ["swap to 4", "publish", "cordon b", "ack 4", "close b", "end"]);
+}
+
+#[test]
+fn what_leaves_stays_open_for_an_attempt_that_wants_it_and_only_so_long() {
+    let mut case = Case::new(None);
+    case.does(Event::ManagerAttached);
+    let offer =
+        |revision: u64, names: &[&str]| Directive::Offer { revision: Revision(revision), content: content(names) };
+    case.direct(offer(1, &["a", "b"]));
+    let (attempt, _) = case.prepare(&["b"]);
+    let sequel = AttemptId { sequence: attempt.sequence + 1, ..attempt };
+    case.attempts += 1;
+    // It is wanted before it is found to be empty.
+    let prepare = Directive::Prepare { attempt: sequel, content: content(&["a"]), lease: Duration::from_secs(60) };
+    let commit = Directive::Commit { attempt, revision: Revision(2), digest: content(&["b"]).digest };
+    let now = case.now;
+    case.fleet.handle(now, Event::Directed { sender: sender(), directive: commit });
+    case.fleet.handle(now, Event::Directed { sender: sender(), directive: prepare });
+    let words = case.effects();
+    assert!(words.contains(&"cordon a".to_owned()) && !words.contains(&"close a".to_owned()), "{words:?}");
+    assert_eq!(case.fleet.attempt().map(|(attempt, _)| attempt), Some(sequel));
+    assert_eq!(case.direct(Directive::Abort { attempt: sequel }), ["count", "close a", "end"]);
+}
+
+#[test]
+fn a_missing_reference_is_a_no_to_a_change_and_none_to_what_is_decided() {
+    let mut case = Case::new(None);
+    case.does(Event::ManagerAttached);
+    let (_, words) = case.prepare(&["secretless"]);
+    assert_eq!(words[0], "references of secretless");
+    assert!(words[1].starts_with("no: ") && words.len() == 2, "{words:?}");
+    assert_eq!(case.fleet.attempt(), None);
+    let words = case.direct(Directive::Offer { revision: Revision(1), content: content(&["secretless"]) });
+    assert_eq!(words, ["swap to 1", "create secretless", "bring up", "publish", "ack 1", "tell"]);
+}
+
+#[test]
+fn a_start_from_disk_serves_at_once_and_says_what_it_serves() {
+    let mut case = Case::new(None);
+    case.does(Event::ManagerAttached);
+    case.direct(Directive::Offer { revision: Revision(7), content: content(&["a"]) });
+    let copy = case.fleet.take_copy(case.now).expect("something is live");
+    assert!(case.fleet.take_copy(case.now).is_none(), "it was taken");
+    let overlay = drain::Directive::Overlay { cordons: Vec::new() };
+    case.does(Event::CoordinatorSaid(overlay));
+    assert!(case.fleet.take_copy(case.now).is_some(), "the cordons are part of it");
+
+    let mut case = Case::new(Some(copy));
+    assert_eq!(case.effects(), ["create a", "bring up", "publish", "tell"]);
+    assert_eq!(case.does(Event::ManagerAttached), ["hello at 7"]);
+    let (live, other) = (content(&["a"]), content(&["b"]));
+    assert_eq!(case.fleet.held(&live.digest), Some(&live.snapshot));
+    assert_eq!(case.fleet.held(&other.digest), None);
+    case.prepare(&["b"]);
+    assert_eq!(case.fleet.held(&other.digest), Some(&other.snapshot));
+}
+
+#[test]
+fn a_verdict_is_of_one_life() {
+    let mut case = Case::new(None);
+    case.does(Event::ManagerAttached);
+    case.direct(Directive::Offer { revision: Revision(1), content: content(&["a"]) });
+    let (endpoint, member) = case.fleet.roster().members().iter().next().expect("a member");
+    let (endpoint, ups) = (endpoint.clone(), member.ups);
+    let judged = |ups| Event::Judged { endpoint: endpoint.clone(), verdict: Verdict::Unhealthy, ups };
+    assert!(case.does(judged(ups + 1)).is_empty());
+    assert_eq!(case.does(judged(ups)), ["tell"]);
+}

@@ -1,0 +1,100 @@
+//! What a router serves by, made of who is there and what they offer.
+
+use mcp::{Catalog, Owners};
+use model::{Naming, Revision};
+use rollout::Content;
+use routing::{BackendRoutes, RouteTable, ToolEntry, VariantRoutes};
+
+use crate::names::merge;
+use crate::plan::BackendLayout;
+use crate::roster::{Roster, Serial, State};
+
+/// One revision with what its servers offer at one moment. `E` is the handle of an endpoint.
+#[derive(Debug)]
+pub struct Turn<E> {
+    pub revision: Revision,
+    pub content: Content,
+    pub table: RouteTable<E>,
+    pub catalog: Catalog,
+    /// What the servers say about themselves.
+    pub instructions: Option<String>,
+    /// Per backend, in the order of the snapshot.
+    pub arrivals: Box<[Arrival]>,
+}
+
+/// Whether waiting for a backend makes sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// It is there, or failed to come: what can be said now is all there is to say.
+    Settled { offers: bool },
+    /// Its first endpoint is being brought up.
+    Connecting { offers: bool },
+    /// Its new endpoint waits for the old one to end (`replace: stop_first`).
+    AfterOld { offers: bool },
+}
+
+impl Arrival {
+    #[must_use]
+    pub fn is_pending(self) -> bool {
+        !matches!(self, Self::Settled { .. })
+    }
+
+    /// On its way, and nobody knows which tools it will have.
+    #[must_use]
+    pub fn is_unknown(self) -> bool {
+        matches!(self, Self::Connecting { offers: false } | Self::AfterOld { offers: false })
+    }
+}
+
+pub(crate) fn make<E>(
+    roster: &Roster,
+    by_file: bool,
+    before: Option<&Catalog>,
+    endpoint: impl Fn(Serial) -> Option<E>,
+) -> Option<Turn<E>> {
+    let layout = roster.layout()?;
+    let snapshot = &layout.content.snapshot;
+    let disputable = !by_file && snapshot.policy.naming != Naming::Prefix;
+    let owners = before.filter(|_| disputable).map_or_else(Owners::new, Catalog::owners);
+    let offered: Vec<_> = layout.backends.iter().map(|backend| roster.offered(backend)).collect();
+    let missing: Vec<_> = layout.backends.iter().map(|backend| roster.missing(backend)).collect();
+    let catalog = merge(snapshot, &layout.backends, &offered, &missing, &owners);
+    let entries = catalog.entries().iter().map(|entry| ToolEntry {
+        exposed: entry.exposed.clone(),
+        backend: entry.backend,
+        own: entry.tool.name().into(),
+        own_json: entry.tool.name_json().into(),
+        idempotent: entry.tool.may_repeat(),
+    });
+    let routes = layout.backends.iter().map(|backend| routes(backend, roster, &endpoint));
+    let table = RouteTable::build(routes.collect(), entries.collect())
+        .expect("a catalog has each name once, of one of the backends it was merged from");
+    let parts = layout.backends.iter().zip(&offered).filter_map(|(backend, offered)| {
+        Some((backend.backend.id.as_str(), offered.as_ref()?.instructions.as_deref()?))
+    });
+    let instructions = mcp::initialize::joined_instructions(parts);
+    let arrivals = layout.backends.iter().zip(&offered);
+    let arrivals = arrivals.map(|(backend, offered)| arrival(roster, backend, offered.is_some())).collect();
+    let (revision, content) = (roster.revision(), layout.content.clone());
+    Some(Turn { revision, content, table, instructions, arrivals, catalog })
+}
+
+fn routes<E>(backend: &BackendLayout, roster: &Roster, endpoint: impl Fn(Serial) -> Option<E>) -> BackendRoutes<E> {
+    let variants = backend.variants.iter().map(|variant| {
+        let members = variant.endpoints.iter().filter_map(|key| roster.members().get(key));
+        let endpoints = members.filter_map(|member| endpoint(member.serial)).collect();
+        VariantRoutes { id: variant.id.clone(), weight: variant.weight, endpoints }
+    });
+    BackendRoutes { id: backend.backend.id.clone(), variants: variants.collect() }
+}
+
+fn arrival(roster: &Roster, backend: &BackendLayout, offers: bool) -> Arrival {
+    let mut keys = backend.variants.iter().flat_map(|variant| &variant.endpoints);
+    if !roster.is_arriving(backend) {
+        Arrival::Settled { offers }
+    } else if keys.any(|key| roster.members().get(key).is_some_and(|member| member.state == State::Arriving)) {
+        Arrival::Connecting { offers }
+    } else {
+        Arrival::AfterOld { offers }
+    }
+}

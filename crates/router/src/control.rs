@@ -1,0 +1,459 @@
+//! The control side of a router: the shell around [`fleet::Fleet`], owned by one task on the control thread.
+//!
+//! What is to be done is decided by that value without I/O; this task tells it what happens, carries out what it wants,
+//! one thing at a time, and is the only one that publishes a generation. It never waits: bringing up, listing and shutting
+//! down run in tasks of their own and report back.
+
+mod coordinator;
+mod disk;
+mod endpoints;
+mod leaving;
+mod line;
+mod manager;
+mod monitor;
+mod publisher;
+mod references;
+pub(crate) mod restart;
+mod status;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet::{Act, Effect, Event, Fleet, Offered, Reason, Serial};
+use model::{AttemptId, EndpointKey, NodeId, Time, Verdict};
+use rollout::Report;
+use rollout::follower::Identity;
+use runtime::grpc::Target;
+use runtime::telemetry::sampled;
+use runtime::{Clock, Phase, Readiness, Tasks, TraceContext, Tracer};
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+
+use crate::budget::Budget;
+use crate::endpoint::{EndpointEvent, Signals};
+use crate::generation::Live;
+use crate::upstream::Upstreams;
+
+pub use leaving::Exchanges;
+pub use status::{EndpointStatus, Following, RenamedTool, Status, WithheldTool};
+
+use coordinator::Coordinator;
+use endpoints::Endpoints;
+use leaving::Leaving;
+use line::{Line, Peer};
+use manager::{Heard, Manager};
+use publisher::Publisher;
+
+/// Commands wait here while the fleet is busy; senders wait when it is full.
+const COMMANDS: usize = 1024;
+/// Handled before the consequences are drawn, so that many servers coming up at once make few generations.
+const BATCH: usize = 64;
+/// Between two looks at what config-manager might be told about servers.
+const OBSERVE: Duration = Duration::from_secs(1);
+
+/// What the control side of a router is told at start.
+#[derive(Debug, Clone)]
+pub struct ControlSettings {
+    pub node: NodeId,
+    /// Another one at each start of the process.
+    pub boot: String,
+    pub state_dir: PathBuf,
+    pub config_manager: Target,
+    pub health_monitor: Target,
+    pub drain_coordinator: Target,
+    /// Shows which of them are attached.
+    pub readiness: Readiness,
+}
+
+/// The control side of a router, running.
+#[derive(Debug)]
+pub struct Control {
+    /// For calls.
+    pub live: Arc<Live>,
+    /// For whoever looks.
+    pub status: watch::Receiver<Arc<Status>>,
+    /// How it stands with config-manager.
+    pub following: watch::Receiver<Following>,
+    pub(crate) operators: restart::Operators,
+    /// For large answers.
+    pub(crate) budget: Budget,
+}
+
+/// From the lines to the control services, and from tasks of this side.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Manager(manager::ManagerLine),
+    Coordinator(coordinator::CoordinatorLine),
+    /// What of the references of an attempt cannot be had, and why.
+    References {
+        attempt: AttemptId,
+        missing: Option<String>,
+    },
+    BroughtUp {
+        serial: Serial,
+        result: Result<Offered, Reason>,
+    },
+    Listed {
+        serial: Serial,
+        result: Result<Offered, String>,
+    },
+    Ended {
+        serial: Serial,
+    },
+    Judged {
+        endpoint: EndpointKey,
+        verdict: Verdict,
+        ups: u32,
+    },
+    /// An operator.
+    Restart(restart::Wanted),
+}
+
+/// The one owner of all endpoints.
+struct Task {
+    fleet: Fleet,
+    endpoints: Endpoints,
+    leaving: Leaving,
+    manager: Manager,
+    coordinator: Coordinator,
+    publisher: Publisher,
+    /// In whose trace is what is being done now.
+    cause: Option<TraceContext>,
+    clock: Clock,
+}
+
+impl Control {
+    /// Starts the control side on the current runtime, which must be that of the control thread: from the copy on disk,
+    /// if there is a usable one, so that what is returned may serve already. Calls are ended through `exchanges`.
+    ///
+    /// # Errors
+    /// When one of the targets can never be dialled.
+    pub fn spawn(
+        settings: ControlSettings,
+        exchanges: Arc<dyn Exchanges>,
+        tasks: &Tasks,
+        clock: Clock,
+        tracer: Tracer,
+    ) -> Result<Self, runtime::grpc::DialError> {
+        let identity = Identity {
+            node: settings.node,
+            boot: settings.boot,
+            features: wire::FEATURES.iter().map(|feature| (*feature).to_owned()).collect(),
+        };
+        let started = Started::at(settings.state_dir, identity.clone(), exchanges, tasks, clock, tracer);
+        let Started { live, status, following, commands, budget } = started;
+        let peer = |target, name| Peer { target, shown: settings.readiness.dependency(name) };
+        manager::keep(peer(&settings.config_manager, "config-manager"), commands.clone(), tasks)?;
+        coordinator::keep(peer(&settings.drain_coordinator, "drain-coordinator"), commands.clone(), tasks)?;
+        let operators = restart::Operators::new(commands.clone());
+        let health = peer(&settings.health_monitor, "health-monitor");
+        monitor::spawn(health, &identity, commands, status.clone(), tasks, clock)?;
+        Ok(Self { live, status, following, operators, budget })
+    }
+}
+
+/// The task, running, without its lines to the control services.
+struct Started {
+    live: Arc<Live>,
+    status: watch::Receiver<Arc<Status>>,
+    following: watch::Receiver<Following>,
+    commands: mpsc::Sender<Command>,
+    budget: Budget,
+}
+
+impl Started {
+    fn at(
+        state_dir: PathBuf,
+        identity: Identity,
+        exchanges: Arc<dyn Exchanges>,
+        tasks: &Tasks,
+        clock: Clock,
+        tracer: Tracer,
+    ) -> Self {
+        let signals = Signals::new();
+        let (commands, inbox) = mpsc::channel(COMMANDS);
+        sampled::queue("router_commands", &commands);
+        let copy = disk::load_or_set_aside(&state_dir);
+        let live = Arc::new(Live::new());
+        let upstreams = Upstreams::new(tasks.clone(), tokio::runtime::Handle::current(), clock, Arc::clone(&signals));
+        let budget = upstreams.budget.clone();
+        let (manager, following) = Manager::new(copy.is_some(), tracer.clone());
+        let (publisher, status, copies) = Publisher::new(Arc::clone(&live));
+        let hello = drain::Count::Hello { node: identity.node.clone(), boot: identity.boot.clone() };
+        let restored = copy.as_ref().map(|copy| copy.saved.clone());
+        let mut task = Task {
+            fleet: Fleet::new(now(clock), identity, rand::random(), copy),
+            endpoints: Endpoints::new(upstreams, commands.clone(), tasks.clone(), tracer.clone()),
+            leaving: Leaving::new(exchanges, tracer),
+            manager,
+            coordinator: Coordinator::new(hello),
+            publisher,
+            cause: None,
+            clock,
+        };
+        if let Some(saved) = restored {
+            let (revision, content) = (saved.revision.0, &saved.content);
+            tracing::info!(revision, digest = %content.digest.short(), servers = content.snapshot.backends.len(),
+                "serving from the copy on disk, until config-manager says what is live");
+            task.carry_out();
+            // It is there already.
+            drop(task.fleet.take_copy(task.now()));
+            task.tidy();
+        }
+        tasks.spawn("disk copy", disk::write_latest(state_dir, copies));
+        let shutdown = tasks.shutdown().clone();
+        tasks.spawn("fleet", async move {
+            tokio::select! {
+                () = task.run(inbox, &signals) => {}
+                () = shutdown.reached(Phase::Closing) => {}
+            }
+            task.close().await;
+        });
+        Self { live, status, following, commands, budget }
+    }
+}
+
+fn now(clock: Clock) -> Time {
+    Time::from_nanos(clock.now_nanos())
+}
+
+impl Task {
+    async fn run(&mut self, mut inbox: mpsc::Receiver<Command>, signals: &Signals) {
+        let mut batch = Vec::new();
+        let mut observe = tokio::time::interval(OBSERVE);
+        observe.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.carry_out();
+            // Whoever was answered goes first.
+            tokio::task::yield_now().await;
+            self.tidy();
+            let due = self.fleet.next_deadline().map(Time::as_nanos);
+            tokio::select! {
+                received = inbox.recv_many(&mut batch, BATCH) => {
+                    if received == 0 {
+                        return;
+                    }
+                    for command in batch.drain(..) {
+                        self.command(command);
+                    }
+                }
+                (serial, event) = signals.next() => self.endpoint_event(serial, event),
+                () = self.clock.sleep_until(due) => self.tell(Event::Tick),
+                _ = observe.tick(), if self.manager.is_attached() => {
+                    let status = self.publisher.status();
+                    if self.manager.observe(&status).is_err() {
+                        self.hang_up_on_manager();
+                    }
+                }
+            }
+        }
+    }
+
+    fn now(&self) -> Time {
+        now(self.clock)
+    }
+
+    /// Something happened; what follows from it is carried out later.
+    fn tell(&mut self, event: Event) {
+        self.fleet.handle(self.now(), event);
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Manager(line) => self.manager_line(line),
+            Command::Coordinator(line) => self.coordinator_line(line),
+            Command::References { attempt, missing } => {
+                self.cause = self.manager.traces.preparing(attempt);
+                self.tell(Event::References { attempt, missing });
+                self.carry_out();
+            }
+            Command::BroughtUp { serial, result } => self.brought_up(serial, result),
+            Command::Listed { serial, result } => self.tell(Event::Listed { serial, result }),
+            Command::Ended { serial } => {
+                self.tell(Event::Ended { serial });
+                self.publisher.look_anew();
+            }
+            Command::Judged { endpoint, verdict, ups } => self.tell(Event::Judged { endpoint, verdict, ups }),
+            Command::Restart(wanted) => self.restart(wanted),
+        }
+    }
+
+    fn manager_line(&mut self, line: manager::ManagerLine) {
+        match line {
+            Line::Up(outgoing) => {
+                self.manager.up(outgoing);
+                self.tell(Event::ManagerAttached);
+            }
+            Line::Answered => self.manager.answered(),
+            Line::Heard(response) => match self.manager.heard(response, |digest| self.fleet.held(digest).cloned()) {
+                // What it wants is to be done before the next one is heard: that one may be a difference from it.
+                Heard::Directive { sender, directive } => {
+                    self.tell(Event::Directed { sender, directive });
+                    self.carry_out();
+                }
+                Heard::Answer(report) => self.say(&report),
+                Heard::Nothing => {}
+                Heard::Nonsense => self.hang_up_on_manager(),
+            },
+            Line::Down => self.hang_up_on_manager(),
+        }
+    }
+
+    fn coordinator_line(&mut self, line: coordinator::CoordinatorLine) {
+        match line {
+            Line::Up(outgoing) => {
+                let hello = self.coordinator.up(outgoing);
+                self.tell(Event::CoordinatorAttached);
+                if hello.is_err() {
+                    self.hang_up_on_coordinator();
+                }
+            }
+            Line::Answered => {}
+            Line::Heard(response) => {
+                let Some((directive, trace)) = coordinator::heard(response) else { return };
+                if let drain::Directive::Recorded { endpoint, .. } = &directive {
+                    self.leaving.drains.recorded(endpoint);
+                }
+                self.cause = trace;
+                self.tell(Event::CoordinatorSaid(directive));
+                self.carry_out();
+            }
+            Line::Down => self.hang_up_on_coordinator(),
+        }
+    }
+
+    fn hang_up_on_manager(&mut self) {
+        if self.manager.hang_up() {
+            self.tell(Event::ManagerDetached);
+        }
+    }
+
+    fn hang_up_on_coordinator(&mut self) {
+        if self.coordinator.hang_up() {
+            self.tell(Event::CoordinatorDetached);
+        }
+    }
+
+    fn brought_up(&mut self, serial: Serial, result: Result<Offered, Reason>) {
+        let up = result.is_ok();
+        self.endpoints.count_bring_up(serial, up, self.fleet.roster());
+        self.endpoints.tell_restarters(serial, &result);
+        self.tell(Event::BroughtUp { serial, result });
+        // It may have said that it is lost before the fleet knew that it was up.
+        if let Some(reason) = self.endpoints.get(serial).filter(|_| up).and_then(|endpoint| endpoint.lost()) {
+            self.tell(Event::Lost { serial, reason: lost(reason) });
+        }
+        self.show_next_attempt(serial);
+    }
+
+    fn endpoint_event(&mut self, number: u64, event: EndpointEvent) {
+        let Some((serial, endpoint)) = self.endpoints.by_number(number) else { return };
+        match event {
+            EndpointEvent::ListChanged | EndpointEvent::Renewed => self.tell(Event::ListChanged { serial }),
+            EndpointEvent::Lost { reason } => {
+                tracing::warn!(endpoint = %endpoint.key, %reason, "lost");
+                let server = endpoint.key.backend.to_string();
+                metrics::counter!("only1mcp_server_losses_total", "server" => server).increment(1);
+                self.tell(Event::Lost { serial, reason: lost(reason) });
+                self.show_next_attempt(serial);
+            }
+            EndpointEvent::Empty => {
+                let endpoint = endpoint.key.clone();
+                self.tell(Event::LastLeft { endpoint });
+            }
+        }
+    }
+
+    fn show_next_attempt(&mut self, serial: Serial) {
+        self.publisher.look_anew();
+        let Some(endpoint) = self.endpoints.get(serial) else { return };
+        let member = self.fleet.roster().members().get(&endpoint.key);
+        let due = member.and_then(|member| member.state.retry_at());
+        endpoint.set_next_attempt(due.map(|due| due.since(self.now())));
+    }
+
+    /// Does everything that is wanted, and what follows from it.
+    fn carry_out(&mut self) {
+        while let Some(effect) = self.fleet.poll_effect() {
+            self.effect(effect);
+        }
+        self.manager.traces.settle(self.fleet.attempt().map(|(attempt, _)| attempt));
+        self.cause = None;
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Tell(report) => {
+                if let Report::Ack { .. } = &report {
+                    fail::fail_point!("router-before-ack");
+                }
+                self.say(&report);
+            }
+            Effect::FindReferences { attempt, endpoints, within } => {
+                tracing::info!(%attempt, endpoints = endpoints.len(), "preparing");
+                self.cause = Some(self.manager.traces.prepare(attempt));
+                if let Some(missing) = self.endpoints.find_references(attempt, endpoints, within) {
+                    self.tell(Event::References { attempt, missing });
+                }
+            }
+            Effect::Swapping { revision } => {
+                self.cause = Some(self.manager.traces.swap(revision));
+                self.publisher.begin_swap();
+            }
+            Effect::Act(act) => {
+                let seen = matches!(
+                    act,
+                    Act::Create { .. } | Act::Verdict { .. } | Act::ShutDown { .. } | Act::Restart { .. }
+                );
+                self.endpoints.act(act, self.cause);
+                if seen {
+                    self.publisher.look_anew();
+                }
+            }
+            Effect::Publish { swap, by_file } => {
+                self.publisher.publish(&self.fleet, &self.endpoints, by_file);
+                if swap {
+                    self.publisher.swapped(&self.fleet, &self.endpoints, self.cause);
+                    self.manager.traces.swapped();
+                }
+            }
+            Effect::Depart(effect) => self.depart(effect),
+        }
+    }
+
+    /// A manager that takes nothing is hung up on, and told everything on the next line.
+    fn say(&mut self, report: &Report) {
+        if self.manager.say(report).is_err() {
+            self.hang_up_on_manager();
+        }
+    }
+
+    /// What nobody waits for: the copy on disk, the status, and the end of the generation before.
+    fn tidy(&mut self) {
+        self.copy_to_disk();
+        let now = self.now();
+        self.publisher.tidy(&self.fleet, &self.endpoints, now);
+    }
+
+    fn copy_to_disk(&mut self) {
+        if let Some(copy) = self.fleet.take_copy(self.now()) {
+            self.publisher.copy_to_disk(copy);
+        }
+    }
+
+    /// The end of the process: all endpoints at once, whatever is in flight on them.
+    async fn close(&mut self) {
+        // The end may have come between a swap and the copy of it.
+        self.copy_to_disk();
+        self.endpoints.close().await;
+    }
+}
+
+/// What clients hear of it is only that.
+fn lost(full: Arc<str>) -> Reason {
+    Reason { plain: "the connection was lost".into(), full, reference: None }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

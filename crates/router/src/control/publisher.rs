@@ -1,0 +1,98 @@
+//! What the control side shows: the generation to calls, the status to whoever looks, the copy to the disk.
+
+use std::sync::Arc;
+
+use fleet::{DiskCopy, Fleet};
+use model::Time;
+use runtime::TraceContext;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::endpoints::Endpoints;
+use super::status::{self, Status};
+use crate::generation::{Generation, Live};
+
+pub(super) type Copies = watch::Receiver<Option<Arc<DiskCopy>>>;
+
+/// The only one that publishes.
+pub(super) struct Publisher {
+    live: Arc<Live>,
+    /// The number of the generation.
+    turn: u64,
+    /// The generation before the live one, until there is time to let it go.
+    retired: Option<Arc<Generation>>,
+    swap_began: Option<Instant>,
+    /// Of what is live.
+    swapped_by: Option<TraceContext>,
+    status: watch::Sender<Arc<Status>>,
+    /// The status is another one than was shown last.
+    unseen: bool,
+    copies: watch::Sender<Option<Arc<DiskCopy>>>,
+}
+
+impl Publisher {
+    pub(super) fn new(live: Arc<Live>) -> (Self, watch::Receiver<Arc<Status>>, Copies) {
+        let (status, seen) = watch::channel(Arc::default());
+        let (copies, to_disk) = watch::channel(None);
+        let publisher =
+            Self { live, turn: 0, retired: None, swap_began: None, swapped_by: None, status, unseen: true, copies };
+        (publisher, seen, to_disk)
+    }
+
+    /// What was shown last.
+    pub(super) fn status(&self) -> Arc<Status> {
+        Arc::clone(&self.status.borrow())
+    }
+
+    /// The status has become another one.
+    pub(super) fn look_anew(&mut self) {
+        self.unseen = true;
+    }
+
+    pub(super) fn publish(&mut self, fleet: &Fleet, endpoints: &Endpoints, by_file: bool) {
+        let begun = Instant::now();
+        fail::fail_point!("router-before-swap");
+        let before = self.live.load();
+        let turn = fleet.turn(by_file, Some(&before.catalog), |serial| endpoints.get(serial).cloned());
+        drop(before);
+        let Some(turn) = turn else { return };
+        self.turn += 1;
+        self.retired = Some(self.live.publish(Generation::new(self.turn, turn)));
+        metrics::histogram!("only1mcp_router_turn_seconds").record(begun.elapsed());
+        self.unseen = true;
+    }
+
+    pub(super) fn begin_swap(&mut self) {
+        self.swap_began = Some(Instant::now());
+    }
+
+    /// What was published is another revision, by `cause`.
+    pub(super) fn swapped(&mut self, fleet: &Fleet, endpoints: &Endpoints, cause: Option<TraceContext>) {
+        self.swapped_by = cause;
+        let roster = fleet.roster();
+        for (layout, key) in roster.layout().into_iter().flat_map(|layout| layout.keys().map(move |key| (layout, key)))
+        {
+            if let Some(endpoint) = endpoints.by_key(key, roster) {
+                endpoint.set_limits(Arc::new(layout.limits_of(key)));
+            }
+        }
+        if let Some(begun) = self.swap_began.take() {
+            metrics::histogram!("only1mcp_router_swap_seconds").record(begun.elapsed());
+            tracing::info!(revision = roster.revision().0, "live");
+        }
+    }
+
+    pub(super) fn tidy(&mut self, fleet: &Fleet, endpoints: &Endpoints, now: Time) {
+        self.retired = None;
+        if std::mem::take(&mut self.unseen) {
+            let departures = fleet.departures(now);
+            let mut status = status::status(fleet.roster(), endpoints, &self.live.load(), departures);
+            status.trace = self.swapped_by;
+            self.status.send_replace(Arc::new(status));
+        }
+    }
+
+    pub(super) fn copy_to_disk(&self, copy: DiskCopy) {
+        self.copies.send_replace(Some(Arc::new(copy)));
+    }
+}
