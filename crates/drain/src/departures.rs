@@ -142,6 +142,10 @@ impl Departures {
             Event::Said(Directive::Recorded { drain, endpoint }) => self.recorded(&drain, &endpoint),
             Event::Attached => {
                 self.attached = true;
+                // A coordinator that took this process for dead has forgotten what was on record of its cordons.
+                for cause in self.leaving.values_mut().flat_map(|leaving| leaving.causes.values_mut()) {
+                    cause.recorded = false;
+                }
                 self.report_live();
                 self.report_all(now);
             }
@@ -270,6 +274,9 @@ impl Departures {
         if leaving.causes.is_empty() {
             self.leaving.remove(endpoint);
             self.effects.push_back(Effect::Uncordon { endpoint: endpoint.clone() });
+        } else {
+            // It may have been empty before, and kept open for what is lifted now: then this is the end of the others.
+            self.effects.push_back(Effect::Count { endpoint: endpoint.clone() });
         }
         if let Some(departure) = departure {
             self.end(Departure {

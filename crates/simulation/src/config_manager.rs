@@ -124,6 +124,7 @@ impl World {
 
     pub(crate) fn source_decides(&mut self, life: Life, event: cursor::Event) {
         let now = self.now;
+        self.note(|| format!("{life:?} {event:?}"));
         let Some(manager) = self.manager(life) else { return };
         manager.source.handle(now, event);
         self.manager_acts(life);

@@ -23,6 +23,8 @@ struct Router {
     revision: u64,
     reports: Vec<Departure>,
     evictions: usize,
+    /// Somebody wants back what leaves: it is not closed.
+    wanted: bool,
 }
 
 impl Router {
@@ -62,6 +64,7 @@ impl Router {
                     self.evictions += 1;
                     None
                 }
+                Effect::TryClose { .. } if self.wanted => None,
                 Effect::TryClose { endpoint } => {
                     assert!(self.words[&endpoint].0.try_close());
                     self.words.remove(&endpoint);
@@ -163,6 +166,22 @@ fn an_end_is_reported_until_it_is_on_record() {
 }
 
 #[test]
+fn what_is_on_record_of_a_cordon_that_holds_is_said_again_on_another_stream() {
+    let mut router = Router::with(&["a"]);
+    router.overlay(&[(1, "a", TIMEOUT)]);
+    let end = router.reports.last().unwrap().clone();
+    assert_eq!(end.phase, Phase::Closed, "nothing was in flight");
+    router.say(Event::Said(Directive::Recorded { drain: end.drain.clone(), endpoint: end.endpoint.clone() }));
+    router.reports.clear();
+    router.pass(ROUND * 10);
+    assert!(router.reports.is_empty(), "it is on record");
+    // Another process may have spoken in its name meanwhile, and this one was taken for dead.
+    router.say(Event::Detached);
+    router.say(Event::Attached);
+    assert!(router.reports.contains(&end), "{:?}", router.reports);
+}
+
+#[test]
 fn what_comes_back_opens_again_and_leaves_under_a_new_name() {
     let mut router = Router::with(&["a"]);
     assert!(router.enter("a") && router.enter("a"));
@@ -197,6 +216,20 @@ fn a_cordon_lies_over_every_generation_until_it_is_lifted() {
     router.overlay(&[]);
     assert!(router.enter("later"));
     assert_eq!(router.last().0, Phase::Reopened);
+}
+
+#[test]
+fn what_is_empty_when_it_comes_back_ends_the_drain_that_still_lies_on_it() {
+    let mut router = Router::with(&["a"]);
+    assert!(router.enter("a"));
+    router.overlay(&[(1, "a", TIMEOUT)]);
+    // It is removed beside, and an attempt that wants it back keeps it open when its last exchange leaves.
+    router.wanted = true;
+    router.swap(&[]);
+    router.leave("a", false);
+    assert!(router.reports.iter().all(|report| !report.phase.is_ended()));
+    router.swap(&["a"]);
+    assert_eq!(router.reports.last().map(|report| (report.phase, report.drain.is_removal())), Some((Phase::Closed, false)));
 }
 
 #[test]

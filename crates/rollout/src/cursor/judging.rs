@@ -8,7 +8,8 @@ impl SourceCore {
     pub(super) fn was_read(&mut self, now: Time, stamp: Option<Stamp>, torn: bool, found: Found) {
         self.reading = false;
         let asked = self.asking.take();
-        let judged = self.cursor.is_none_or(|cursor| found == Found::Digest(cursor));
+        // What is there at the very start serves at once; what comes later has to be whole, judged or not.
+        let judged = self.cursor.map_or(self.seen.is_none(), |cursor| found == Found::Digest(cursor));
         let sure = judged || asked.is_some_and(|ask| ask.sure);
         if self.is_whole(now, stamp, torn, sure) {
             let absence = match found {

@@ -19,8 +19,12 @@ fn stamp(text: &str) -> Option<Stamp> {
 impl Bench {
     /// A file that said `a` when it was judged last and is read for the first time, without polling in the way.
     fn new() -> Self {
+        Self::judged_before(Some(digest("a")))
+    }
+
+    fn judged_before(cursor: Option<Digest>) -> Self {
         let policy = SourcePolicy { poll_interval: Duration::from_secs(3600), ..SourcePolicy::default() };
-        let mut core = SourceCore::new(Time::ZERO, policy, Some(digest("a")));
+        let mut core = SourceCore::new(Time::ZERO, policy, cursor);
         assert_eq!(core.poll_effect(), Some(Effect::Read));
         Self { core }
     }
@@ -118,6 +122,26 @@ fn a_change_found_at_the_start_may_be_half_of_one() {
          1003 read 2 b
          > propose 1 b",
     );
+}
+
+#[test]
+fn what_is_there_at_the_very_start_serves_at_once_and_nothing_that_comes_later_unless_it_is_whole() {
+    let mut bench = Bench::judged_before(None);
+    let script = "0 read 1 a
+         > propose 1 a
+         100 moved 2
+         > read
+         101 read 2 b
+         > propose 2 b
+         200 overtaken 2
+         250 written 3
+         > settling
+         301 tick
+         > 300 read
+         302 read 3 half
+         900 tick
+         > 802 look";
+    check(script, |line| bench.step(line));
 }
 
 #[test]
