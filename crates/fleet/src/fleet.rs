@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use drain::departures::{self, Departures, Seen};
 use drain::{Cordon, Departure};
-use mcp::Catalog;
+use mcp::{ByKind, Catalog};
 use model::{
     AttemptId, BackendId, CandidateOutcome, Digest, EndpointKey, Revision, Snapshot, Time, Transport, Verdict,
 };
@@ -53,7 +53,7 @@ pub enum Event {
         serial: Serial,
         reason: Reason,
     },
-    /// It says that its tools are others now.
+    /// It says that what it offers is something else now.
     ListChanged {
         serial: Serial,
     },
@@ -295,7 +295,7 @@ impl Fleet {
     pub fn turn<E>(
         &self,
         by_file: bool,
-        before: Option<&Catalog>,
+        before: Option<&ByKind<Catalog>>,
         endpoint: impl Fn(Serial) -> Option<E>,
     ) -> Option<Turn<E>> {
         turn::make(&self.roster, by_file, before, endpoint)

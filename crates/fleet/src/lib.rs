@@ -16,7 +16,7 @@ mod roster;
 mod turn;
 
 pub use fleet::{DiskCopy, Effect, Event, Fleet};
-pub use offered::{LeftOut, Offered};
+pub use offered::{LeftOut, Offer, Offered};
 pub use plan::{BackendLayout, Layout, VariantLayout};
 pub use reason::{LogReference, Reason};
 pub use roster::{Act, Member, Roster, Serial, State};

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use mcp::catalog::{Offer, PAGE_SIZE, Reason};
-use mcp::{Catalog, Owners};
+use mcp::catalog::{Offer as Claim, PAGE_SIZE, Reason};
+use mcp::{Catalog, Kind, Owners};
 use model::{Naming, Snapshot};
 
-use super::{BackendLayout, Layout, Offered, Roster};
+use crate::offered::{Merged, Offer};
+use crate::plan::{BackendLayout, Layout};
+use crate::roster::Roster;
 
 /// Names that two servers of `next` want and that are not in dispute already: a change must not bring them, though a
 /// restore may.
@@ -17,38 +19,49 @@ pub(crate) fn new_collisions(roster: &Roster, next: &Layout) -> Vec<String> {
         return Vec::new();
     }
     let disputed = |layout: &Layout| -> BTreeSet<String> {
-        let offered: Vec<_> = layout.backends.iter().map(|backend| roster.offered(backend)).collect();
-        let catalog = merge(&layout.content.snapshot, &layout.backends, &offered, &[], &Owners::new());
-        let id = |backend: usize| &layout.backends[backend].backend.id;
-        let collisions = catalog.withheld().iter().filter_map(|withheld| match withheld.reason {
-            Reason::Collision { owner } => {
-                Some(format!("`{}` of `{}` and of `{}`", withheld.tool, id(owner), id(withheld.backend)))
-            }
-            Reason::NotShown | Reason::Duplicate => None,
-        });
-        collisions.collect()
+        let offers: Vec<_> = layout.backends.iter().map(|backend| roster.offer(backend)).collect();
+        Kind::SERVED.into_iter().flat_map(|kind| disputed(layout, &merged(&offers, kind), kind)).collect()
     };
     let before = roster.layout().map(|live| disputed(live)).unwrap_or_default();
     disputed(next).difference(&before).cloned().collect()
 }
 
-/// What clients see of what `backends` have `offered`, in the same order. `missing` says why a backend's tools are not
-/// known; `owners` who keeps a name that is disputed.
+fn disputed(layout: &Layout, merged: &[Option<Merged<'_>>], kind: Kind) -> Vec<String> {
+    let catalog = merge(kind, &layout.content.snapshot, &layout.backends, merged, &[], &Owners::new());
+    let id = |backend: usize| &layout.backends[backend].backend.id;
+    let collisions = catalog.withheld().iter().filter_map(|withheld| match withheld.reason {
+        Reason::Collision { owner } => {
+            Some(format!("`{}` of `{}` and of `{}`", withheld.name, id(owner), id(withheld.backend)))
+        }
+        Reason::NotShown | Reason::Duplicate => None,
+    });
+    collisions.collect()
+}
+
+/// What each backend offers of one kind, in the same order.
+pub(crate) fn merged<'a>(offers: &[Option<Offer<'a>>], kind: Kind) -> Vec<Option<Merged<'a>>> {
+    offers.iter().map(|offer| offer.as_ref().map(|offer| offer.merged(kind))).collect()
+}
+
+/// What clients see of what `backends` have `offered` of one kind, in the same order. `missing` says why it is not known
+/// what a backend offers; `owners` who keeps a name that is disputed.
 pub(crate) fn merge(
+    kind: Kind,
     snapshot: &Snapshot,
     backends: &[BackendLayout],
-    offered: &[Option<&Offered>],
+    offered: &[Option<Merged<'_>>],
     missing: &[Option<Arc<str>>],
     owners: &Owners,
 ) -> Catalog {
-    let offers: Vec<_> = backends
+    let claims: Vec<_> = backends
         .iter()
         .zip(offered)
         .enumerate()
-        .map(|(at, (backend, offered))| Offer {
+        .map(|(at, (backend, offered))| Claim {
             backend: backend.backend.id.as_str(),
-            tools: offered.map_or(&[], |offered| &offered.tools),
-            shown: backend.backend.tools.as_deref(),
+            items: offered.as_ref().map_or(&[], |offered| &offered.items),
+            // The key `tools` of a server.
+            shown: backend.backend.tools.as_deref().filter(|_| kind == Kind::Tool),
             missing: missing.get(at).and_then(Option::as_deref),
         })
         .collect();
@@ -56,5 +69,5 @@ pub(crate) fn merge(
         Naming::Prefix => mcp::Naming::Prefix,
         Naming::None => mcp::Naming::None,
     };
-    Catalog::merge(naming, &offers, owners, PAGE_SIZE)
+    Catalog::merge(kind, naming, &claims, owners, PAGE_SIZE)
 }

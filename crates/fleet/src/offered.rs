@@ -1,25 +1,162 @@
-//! What one endpoint offers, as it last said.
+//! What endpoints offer, as they last said, and what a backend offers by all of them.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mcp::Tool;
+use mcp::{ByKind, Item, Kind};
+use routing::Variants;
 
-/// All pages of an endpoint's list, and what it says about itself.
+/// All pages of an endpoint's lists, and what it says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Offered {
-    pub tools: Arc<[Arc<Tool>]>,
-    /// For the model that uses the tools.
+    pub items: ByKind<Arc<[Arc<Item>]>>,
+    /// For the model that uses them.
     pub instructions: Option<Arc<str>>,
-    /// What an operator should know of its list.
+    /// What an operator should know of its lists.
     pub warnings: Arc<[String]>,
     pub left_out: Arc<[LeftOut]>,
 }
 
-/// An element of the list that is no usable tool.
+/// An element of a list that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftOut {
     /// Its name, as far as it has one.
-    pub tool: Box<str>,
+    pub name: Box<str>,
     /// With the words of the server, short and without secrets.
     pub reason: Box<str>,
+}
+
+impl Offered {
+    /// One that offers only these.
+    #[must_use]
+    pub fn of(kind: Kind, items: impl IntoIterator<Item = Item>) -> Self {
+        let mut offered = Self::default();
+        offered.items[kind] = items.into_iter().map(Arc::new).collect();
+        offered
+    }
+
+    #[must_use]
+    pub fn count(&self, kind: Kind) -> usize {
+        self.items[kind].len()
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Item>> {
+        self.items.iter().flat_map(|(_, items)| items.iter())
+    }
+}
+
+/// What a backend offers: of each variant what those of its endpoints say that are up, else what one of them last said.
+/// Nothing depends on who came up first.
+#[derive(Debug)]
+pub struct Offer<'a> {
+    /// In the order of the configuration; each with the position of the variant.
+    said: Vec<(usize, &'a Offered)>,
+    /// By an endpoint that is of no variant any more.
+    former: bool,
+}
+
+/// All elements of one kind that a backend offers, each once, and which variants have it.
+#[derive(Debug)]
+pub(crate) struct Merged<'a> {
+    pub(crate) items: Cow<'a, [Arc<Item>]>,
+    /// By name; absent where all are of the same.
+    variants: Result<Variants, BTreeMap<&'a str, Variants>>,
+}
+
+impl<'a> Offer<'a> {
+    pub(crate) fn new(said: Vec<(usize, &'a Offered)>) -> Option<Self> {
+        (!said.is_empty()).then_some(Self { said, former: false })
+    }
+
+    /// What an endpoint said that the configuration does not have any more.
+    pub(crate) fn former(said: &'a Offered) -> Self {
+        Self { said: vec![(0, said)], former: true }
+    }
+
+    fn said(&self) -> impl Iterator<Item = &'a Offered> {
+        self.said.iter().map(|(_, said)| *said)
+    }
+
+    #[must_use]
+    pub fn instructions(&self) -> Option<&'a str> {
+        self.said().find_map(|said| said.instructions.as_deref())
+    }
+
+    pub fn left_out(&self) -> impl Iterator<Item = &'a LeftOut> {
+        self.said().flat_map(|said| said.left_out.iter())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.said().all(|said| said.all().next().is_none())
+    }
+
+    pub(crate) fn merged(&self, kind: Kind) -> Merged<'a> {
+        if let [(variant, said)] = self.said[..] {
+            let variants = if self.former { Variants::ALL } else { Variants::from_iter([variant]) };
+            return Merged { items: Cow::Borrowed(&said.items[kind]), variants: Ok(variants) };
+        }
+        // By name: which of those that spoke had it first, and which variants have it.
+        let mut having = BTreeMap::<&str, (usize, Vec<usize>)>::new();
+        let mut items = Vec::new();
+        for (speaker, (variant, said)) in self.said.iter().enumerate() {
+            for item in said.items[kind].iter() {
+                let (first, variants) = having.entry(item.name()).or_insert_with(|| (speaker, Vec::new()));
+                // What one lists twice stays twice: that is its fault, and shown as such.
+                if *first == speaker {
+                    items.push(Arc::clone(item));
+                }
+                variants.push(*variant);
+            }
+        }
+        let variants = having.into_iter().map(|(name, (_, variants))| (name, variants.into_iter().collect()));
+        Merged { items: Cow::Owned(items), variants: Err(variants.collect()) }
+    }
+}
+
+impl Merged<'_> {
+    /// Those that have the element of that name.
+    pub(crate) fn variants_of(&self, name: &str) -> Variants {
+        match &self.variants {
+            Ok(all) => *all,
+            Err(by_name) => by_name.get(name).copied().unwrap_or(Variants::ALL),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(names: &[&str]) -> Offered {
+        let tool = |name: &&str| {
+            let vendor = names.len();
+            Item::parse(Kind::Tool, &format!(r#"{{"name":"{name}","inputSchema":{{}},"v":{vendor}}}"#)).unwrap()
+        };
+        Offered::of(Kind::Tool, names.iter().map(tool))
+    }
+
+    #[test]
+    fn each_element_is_offered_once_as_the_first_variant_says_and_knows_who_has_it() {
+        let (old, new) = (said(&["a", "b", "a"]), said(&["c", "b"]));
+        let offer = Offer::new(vec![(0, &old), (2, &new)]).unwrap();
+        let merged = offer.merged(Kind::Tool);
+        let names: Vec<_> = merged.items.iter().map(|item| item.name()).collect();
+        assert_eq!(names, ["a", "b", "a", "c"], "what one server lists twice is withheld later, and told");
+        assert_eq!(merged.items[1].json(), old.items[Kind::Tool][1].json());
+        for (name, variants) in [("a", [0].to_vec()), ("b", [0, 2].to_vec()), ("c", [2].to_vec())] {
+            assert_eq!(merged.variants_of(name), variants.into_iter().collect(), "{name}");
+        }
+        assert!(offer.merged(Kind::Prompt).items.is_empty() && !offer.is_empty());
+        assert!(Offer::new(Vec::new()).is_none());
+    }
+
+    #[test]
+    fn one_that_speaks_alone_is_not_copied() {
+        let alone = said(&["a"]);
+        let merged = Offer::new(vec![(1, &alone)]).unwrap().merged(Kind::Tool);
+        assert!(matches!(merged.items, Cow::Borrowed(_)));
+        assert_eq!(merged.variants_of("a"), [1].into_iter().collect());
+        assert_eq!(Offer::former(&alone).merged(Kind::Tool).variants_of("a"), Variants::ALL);
+    }
 }

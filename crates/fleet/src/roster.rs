@@ -48,7 +48,7 @@ pub(crate) enum Event {
     BroughtUp { serial: Serial, result: Result<Offered, Reason> },
     /// It was up and is no longer: its child ended.
     Lost { serial: Serial, reason: Reason },
-    /// It says that its tools are others now.
+    /// It says that what it offers is something else now.
     ListChanged { serial: Serial },
     /// A listing that was asked for has ended.
     Listed { serial: Serial, result: Result<Offered, String> },
@@ -397,8 +397,8 @@ impl Roster {
         let Some(member) = self.members.get_mut(&key) else { return };
         match result {
             Ok(offered) => {
-                let bytes = offered.tools.iter().map(|tool| tool.json().len()).sum();
-                member.relist.listed(now, offered.tools.len(), bytes);
+                let bytes = offered.all().map(|item| item.json().len()).sum();
+                member.relist.listed(now, offered.all().count(), bytes);
                 let before = self.known.insert(key.clone(), offered);
                 if self.is_live(&key) && before.as_ref() != self.known.get(&key) {
                     self.publish();

@@ -1,11 +1,11 @@
 //! What a router serves by, made of who is there and what they offer.
 
-use mcp::{Catalog, Owners};
+use mcp::{ByKind, Catalog, Kind, Owners};
 use model::{Naming, Revision};
 use rollout::Content;
-use routing::{BackendRoutes, RouteTable, ToolEntry, VariantRoutes};
+use routing::{BackendRoutes, Entry, Route, RouteTable, VariantRoutes, Variants};
 
-use crate::names::merge;
+use crate::names::{merge, merged};
 use crate::plan::BackendLayout;
 use crate::roster::{Roster, Serial, State};
 
@@ -15,7 +15,7 @@ pub struct Turn<E> {
     pub revision: Revision,
     pub content: Content,
     pub table: RouteTable<E>,
-    pub catalog: Catalog,
+    pub catalogs: ByKind<Catalog>,
     /// What the servers say about themselves.
     pub instructions: Option<String>,
     /// Per backend, in the order of the snapshot.
@@ -39,7 +39,7 @@ impl Arrival {
         !matches!(self, Self::Settled { .. })
     }
 
-    /// On its way, and nobody knows which tools it will have.
+    /// On its way, and nobody knows what it will offer.
     #[must_use]
     pub fn is_unknown(self) -> bool {
         matches!(self, Self::Connecting { offers: false } | Self::AfterOld { offers: false })
@@ -49,34 +49,48 @@ impl Arrival {
 pub(crate) fn make<E>(
     roster: &Roster,
     by_file: bool,
-    before: Option<&Catalog>,
+    before: Option<&ByKind<Catalog>>,
     endpoint: impl Fn(Serial) -> Option<E>,
 ) -> Option<Turn<E>> {
     let layout = roster.layout()?;
     let snapshot = &layout.content.snapshot;
     let disputable = !by_file && snapshot.policy.naming != Naming::Prefix;
-    let owners = before.filter(|_| disputable).map_or_else(Owners::new, Catalog::owners);
-    let offered: Vec<_> = layout.backends.iter().map(|backend| roster.offered(backend)).collect();
+    let offers: Vec<_> = layout.backends.iter().map(|backend| roster.offer(backend)).collect();
     let missing: Vec<_> = layout.backends.iter().map(|backend| roster.missing(backend)).collect();
-    let catalog = merge(snapshot, &layout.backends, &offered, &missing, &owners);
-    let entries = catalog.entries().iter().map(|entry| ToolEntry {
-        exposed: entry.exposed.clone(),
-        backend: entry.backend,
-        own: entry.tool.name().into(),
-        own_json: entry.tool.name_json().into(),
-        idempotent: entry.tool.may_repeat(),
+    let mut entries = Vec::new();
+    let catalogs = ByKind::from_fn(|kind| {
+        if !Kind::SERVED.contains(&kind) {
+            return Catalog::empty(kind);
+        }
+        let owners = before.filter(|_| disputable).map_or_else(Owners::new, |before| before[kind].owners());
+        let merged = merged(&offers, kind);
+        let catalog = merge(kind, snapshot, &layout.backends, &merged, &missing, &owners);
+        entries.extend(catalog.entries().iter().map(|entry| {
+            let (item, offered) = (&entry.item, merged[entry.backend].as_ref());
+            let route = Route {
+                own: item.name().into(),
+                own_json: item.name_json().into(),
+                idempotent: item.may_repeat(),
+                backend: entry.backend,
+                variants: offered.map_or(Variants::ALL, |offered| offered.variants_of(item.name())),
+            };
+            Entry { kind, exposed: entry.exposed.clone(), route }
+        }));
+        catalog
     });
     let routes = layout.backends.iter().map(|backend| routes(backend, roster, &endpoint));
-    let table = RouteTable::build(routes.collect(), entries.collect())
+    let table = RouteTable::build(routes.collect(), entries)
         .expect("a catalog has each name once, of one of the backends it was merged from");
-    let parts = layout.backends.iter().zip(&offered).filter_map(|(backend, offered)| {
-        Some((backend.backend.id.as_str(), offered.as_ref()?.instructions.as_deref()?))
-    });
+    let parts = layout
+        .backends
+        .iter()
+        .zip(&offers)
+        .filter_map(|(backend, offer)| Some((backend.backend.id.as_str(), offer.as_ref()?.instructions()?)));
     let instructions = mcp::initialize::joined_instructions(parts);
-    let arrivals = layout.backends.iter().zip(&offered);
-    let arrivals = arrivals.map(|(backend, offered)| arrival(roster, backend, offered.is_some())).collect();
+    let arrivals = layout.backends.iter().zip(&offers);
+    let arrivals = arrivals.map(|(backend, offer)| arrival(roster, backend, offer.is_some())).collect();
     let (revision, content) = (roster.revision(), layout.content.clone());
-    Some(Turn { revision, content, table, instructions, arrivals, catalog })
+    Some(Turn { revision, content, table, instructions, arrivals, catalogs })
 }
 
 fn routes<E>(backend: &BackendLayout, roster: &Roster, endpoint: impl Fn(Serial) -> Option<E>) -> BackendRoutes<E> {

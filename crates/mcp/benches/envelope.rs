@@ -92,11 +92,13 @@ fn sse_event(bencher: Bencher<'_, '_>, size: usize) {
 fn catalog_merge(bencher: Bencher<'_, '_>) {
     let schema = r#"{"type":"object","properties":{"path":{"type":"string","description":"where"}}}"#;
     let tool = |index: usize| format!(r#"{{"name":"tool_{index}","description":"does","inputSchema":{schema}}}"#);
-    let tools: Vec<_> =
-        (0..20).map(|index| std::sync::Arc::new(mcp::Tool::parse(&tool(index)).expect("a tool"))).collect();
+    let tools: Vec<_> = (0..20)
+        .map(|index| std::sync::Arc::new(mcp::Item::parse(mcp::Kind::Tool, &tool(index)).expect("a tool")))
+        .collect();
     let names: Vec<String> = (0..200).map(|index| format!("backend-{index}")).collect();
     let offers: Vec<_> =
-        names.iter().map(|backend| mcp::Offer { backend, tools: &tools, shown: None, missing: None }).collect();
+        names.iter().map(|backend| mcp::Offer { backend, items: &tools, shown: None, missing: None }).collect();
     let owners = mcp::Owners::new();
-    bencher.bench(|| mcp::Catalog::merge(mcp::Naming::Prefix, &offers, &owners, mcp::catalog::PAGE_SIZE));
+    bencher
+        .bench(|| mcp::Catalog::merge(mcp::Kind::Tool, mcp::Naming::Prefix, &offers, &owners, mcp::catalog::PAGE_SIZE));
 }

@@ -1,4 +1,4 @@
-//! What clients see: the tools of all backends merged into one list of distinct names.
+//! What clients see of one kind: what all backends offer of it, merged into one list of distinct names.
 //!
 //! Merging decides by rule only, so that every router with the same input shows the same list: entries are in the order
 //! of their exposed names, and a name that two backends claim goes to its present owner, else to the first in the
@@ -12,44 +12,45 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use crate::item::Item;
+use crate::kind::Kind;
 use crate::names::Naming;
-use crate::tool::Tool;
 
 pub use page::{InvalidCursor, PAGE_BYTES, Page};
 
-/// Tools per page of `tools/list`: more than clients that ignore cursors are likely to miss.
+/// Elements per page of a list: more than clients that ignore cursors are likely to miss.
 pub const PAGE_SIZE: NonZeroUsize = NonZeroUsize::new(1000).expect("not zero");
 
 /// What one backend offers.
 #[derive(Clone, Copy, Debug)]
 pub struct Offer<'a> {
     pub backend: &'a str,
-    pub tools: &'a [Arc<Tool>],
+    pub items: &'a [Arc<Item>],
     /// The names (the backend's own) to show; None shows all.
     pub shown: Option<&'a [String]>,
-    /// Why its tools are not in the list, for clients, if it has not said what they are.
+    /// Why nothing of it is in the list, for clients, if it has not said what it offers.
     pub missing: Option<&'a str>,
 }
 
 /// Which backend had each exposed name.
 pub type Owners = BTreeMap<Box<str>, Box<str>>;
 
-/// One exposed tool.
+/// One exposed element.
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub exposed: Box<str>,
     /// Position in the offers merged.
     pub backend: usize,
-    pub tool: Arc<Tool>,
+    pub item: Arc<Item>,
 }
 
-/// A tool that is offered but not exposed.
+/// An element that is offered but not exposed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Withheld {
     /// Position in the offers merged.
     pub backend: usize,
     /// The backend's own name for it.
-    pub tool: Box<str>,
+    pub name: Box<str>,
     pub reason: Reason,
 }
 
@@ -57,20 +58,20 @@ pub struct Withheld {
 pub enum Reason {
     /// Another backend has the exposed name.
     Collision { owner: usize },
-    /// The configuration shows other tools of this backend only.
+    /// The configuration shows others of this backend only.
     NotShown,
     /// The backend itself listed the name before.
     Duplicate,
 }
 
-/// The merged list, with its `tools/list` pages rendered.
+/// The merged list, with its pages rendered.
 #[derive(Debug)]
 pub struct Catalog {
     entries: Vec<Entry>,
     withheld: Vec<Withheld>,
     backends: Vec<Box<str>>,
     absent: Vec<(usize, Box<str>)>,
-    /// The own names of the tools of each backend.
+    /// The own names of what each backend offers.
     offered: Vec<Box<[Box<str>]>>,
     renamed: Vec<usize>,
     missing: Vec<(usize, Box<str>)>,
@@ -81,24 +82,24 @@ impl Catalog {
     /// Merges `offers`, given in the order of the configuration. `owners` are those of the catalog now live; none when
     /// the order of the configuration alone shall decide.
     #[must_use]
-    pub fn merge(naming: Naming, offers: &[Offer<'_>], owners: &Owners, page_size: NonZeroUsize) -> Self {
+    pub fn merge(kind: Kind, naming: Naming, offers: &[Offer<'_>], owners: &Owners, page_size: NonZeroUsize) -> Self {
         let mut withheld = Vec::new();
         let mut absent = Vec::new();
         let mut claims: BTreeMap<Box<str>, Vec<Entry>> = BTreeMap::new();
         for (backend, offer) in offers.iter().enumerate() {
             let mut own = BTreeMap::new();
-            for tool in offer.tools {
-                let reason = if own.insert(tool.name(), ()).is_some() {
+            for item in offer.items {
+                let reason = if own.insert(item.name(), ()).is_some() {
                     Reason::Duplicate
-                } else if offer.shown.is_some_and(|shown| !shown.iter().any(|name| name == tool.name())) {
+                } else if offer.shown.is_some_and(|shown| !shown.iter().any(|name| name == item.name())) {
                     Reason::NotShown
                 } else {
-                    let exposed: Box<str> = naming.exposed(offer.backend, tool.name()).into();
-                    let entry = Entry { exposed: exposed.clone(), backend, tool: Arc::clone(tool) };
+                    let exposed: Box<str> = exposed(kind, naming, offer.backend, item.name()).into();
+                    let entry = Entry { exposed: exposed.clone(), backend, item: Arc::clone(item) };
                     claims.entry(exposed).or_default().push(entry);
                     continue;
                 };
-                withheld.push(Withheld { backend, tool: tool.name().into(), reason });
+                withheld.push(Withheld { backend, name: item.name().into(), reason });
             }
             let missing = offer.shown.unwrap_or_default().iter().filter(|name| !own.contains_key(name.as_str()));
             absent.extend(missing.map(|name| (backend, name.as_str().into())));
@@ -112,27 +113,33 @@ impl Catalog {
             let reason = Reason::Collision { owner: winner.backend };
             withheld.extend(claimants.iter().map(|claim| Withheld {
                 backend: claim.backend,
-                tool: claim.tool.name().into(),
+                name: claim.item.name().into(),
                 reason,
             }));
             entries.push(winner);
         }
-        withheld.sort_by(|a, b| (a.backend, &a.tool).cmp(&(b.backend, &b.tool)));
+        withheld.sort_by(|a, b| (a.backend, &a.name).cmp(&(b.backend, &b.name)));
         let missing: Vec<_> =
             offers.iter().enumerate().filter_map(|(at, one)| Some((at, one.missing?.into()))).collect();
         let named = missing.iter().map(|(backend, reason): &(usize, Box<str>)| (offers[*backend].backend, &**reason));
-        let listing = page::Listing::render(&entries, named, page_size);
+        let listing = page::Listing::render(kind, &entries, named, page_size);
         let backends = offers.iter().map(|offer| offer.backend.into()).collect();
-        let plain = |entry: &Entry| naming.plain(offers[entry.backend].backend, entry.tool.name());
+        let plain = |entry: &Entry| plain(kind, naming, offers[entry.backend].backend, entry.item.name());
         let renamed = entries.iter().enumerate().filter(|(_, entry)| *entry.exposed != plain(entry)).map(|(at, _)| at);
         let renamed = renamed.collect();
         // For who looks at a filter that names nothing; the others need it not.
         let own = |offer: &Offer<'_>| match offer.shown {
-            Some(_) => offer.tools.iter().map(|tool| tool.name().into()).collect(),
+            Some(_) => offer.items.iter().map(|item| item.name().into()).collect(),
             None => Box::default(),
         };
         let offered = offers.iter().map(own).collect();
         Self { entries, withheld, backends, absent, offered, renamed, missing, listing }
+    }
+
+    /// Of nothing.
+    #[must_use]
+    pub fn empty(kind: Kind) -> Self {
+        Self::merge(kind, Naming::Prefix, &[], &Owners::new(), PAGE_SIZE)
     }
 
     /// In the order of their exposed names.
@@ -159,7 +166,7 @@ impl Catalog {
         &self.absent
     }
 
-    /// The own names of the tools of a backend (by position) of which the configuration shows some.
+    /// The own names of what a backend (by position) offers of which the configuration shows some.
     pub fn offered(&self, backend: usize) -> impl Iterator<Item = &str> + Clone {
         self.offered.get(backend).into_iter().flatten().map(|name| &**name)
     }
@@ -189,14 +196,29 @@ impl Catalog {
     /// Clients see exactly the same list: nothing to notify.
     #[must_use]
     pub fn same_list(&self, other: &Self) -> bool {
-        self.listing.tools() == other.listing.tools()
+        self.listing.items() == other.listing.items()
     }
 
-    /// What to answer a `tools/list` request with.
+    /// What to answer a request for the list with.
     ///
     /// # Errors
     /// [`InvalidCursor`] (answer -32602) for a cursor this gateway did not give out.
     pub fn page(&self, cursor: Option<&str>) -> Result<Page<'_>, InvalidCursor> {
         self.listing.page(&self.entries, cursor)
+    }
+}
+
+/// Names are made distinct; a URI is what it is, and of whoever has it first.
+fn exposed(kind: Kind, naming: Naming, backend: &str, own: &str) -> String {
+    match kind {
+        Kind::Tool | Kind::Prompt => naming.exposed(backend, own),
+        Kind::Resource | Kind::Template => own.to_owned(),
+    }
+}
+
+fn plain(kind: Kind, naming: Naming, backend: &str, own: &str) -> String {
+    match kind {
+        Kind::Tool | Kind::Prompt => naming.plain(backend, own),
+        Kind::Resource | Kind::Template => own.to_owned(),
     }
 }

@@ -16,6 +16,7 @@ mod exchange;
 mod fields;
 mod get;
 mod initialize;
+mod list;
 mod meter;
 mod outbox;
 mod post;

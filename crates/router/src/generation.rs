@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use fleet::{Arrival, Turn};
-use mcp::Catalog;
+use mcp::{ByKind, Catalog, Kind};
 use model::{BackendId, Digest, Policy, Revision, Snapshot, Verdict};
-use routing::{BackendRoutes, Load, RouteTable, Tool};
+use routing::{BackendRoutes, Load, Route, RouteTable, Variants};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -29,14 +29,14 @@ pub struct Generation {
     pub revision: Revision,
     /// Grows with each generation of this process.
     pub turn: u64,
-    /// The turn since which clients see this `tools/list`.
-    pub list_turn: u64,
+    /// The turns since which clients see these lists.
+    pub list_turns: ByKind<u64>,
     pub digest: Option<Digest>,
     pub policy: Policy,
     pub snapshot: Arc<Snapshot>,
     pub table: RouteTable<Arc<Endpoint>>,
-    /// `tools/list`, rendered.
-    pub catalog: Catalog,
+    /// The lists, rendered.
+    pub catalogs: ByKind<Catalog>,
     /// What the servers say about themselves, for `initialize`.
     pub instructions: Option<String>,
     /// Per backend, in the order of the snapshot.
@@ -47,12 +47,12 @@ pub struct Generation {
 #[derive(Debug)]
 pub struct Admitted {
     pub lease: Lease,
-    /// The tool's name at its server.
+    /// What its server calls it.
     pub own: Arc<str>,
     /// The same as raw JSON, quotes included.
     pub own_json: Arc<str>,
     pub backend: BackendId,
-    /// Calling twice is as good as calling once.
+    /// Asking twice is as good as asking once.
     pub idempotent: bool,
     /// Of the revision that let it in.
     pub limits: TimeLimits,
@@ -61,7 +61,7 @@ pub struct Admitted {
 /// Why a call has no endpoint. The revision is the one that said so.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unroutable {
-    /// `arriving`: a server whose tools nobody knows yet is on its way.
+    /// `arriving`: a server of which nobody knows yet what it offers is on its way.
     #[error("unknown tool")]
     Unknown { revision: Revision, arriving: bool },
     /// Nothing of it is up yet, and a first attempt is under way; or, `after_old`, it waits for its old copy to end.
@@ -110,7 +110,7 @@ const LOOKS: usize = 8;
 pub struct Live {
     generation: ArcSwap<Generation>,
     turns: watch::Sender<u64>,
-    list_turns: watch::Sender<u64>,
+    list_turns: watch::Sender<ByKind<u64>>,
 }
 
 impl Live {
@@ -118,7 +118,7 @@ impl Live {
         Self {
             generation: ArcSwap::from_pointee(Generation::nothing()),
             turns: watch::Sender::new(0),
-            list_turns: watch::Sender::new(0),
+            list_turns: watch::Sender::new(ByKind::default()),
         }
     }
 
@@ -137,8 +137,8 @@ impl Live {
         self.turns.subscribe()
     }
 
-    /// Ticks when clients see another `tools/list` than before, with [`Generation::list_turn`].
-    pub fn list_turns(&self) -> watch::Receiver<u64> {
+    /// Ticks when clients see another list than before, with [`Generation::list_turns`].
+    pub fn list_turns(&self) -> watch::Receiver<ByKind<u64>> {
         self.list_turns.subscribe()
     }
 
@@ -146,23 +146,26 @@ impl Live {
     pub(crate) fn publish(&self, mut generation: Generation) -> Arc<Generation> {
         let turn = generation.turn;
         let before = self.generation.load();
-        let same = before.catalog.same_list(&generation.catalog);
-        generation.list_turn = if same { before.list_turn } else { turn };
+        generation.list_turns = ByKind::from_fn(|kind| {
+            let same = before.catalogs[kind].same_list(&generation.catalogs[kind]);
+            if same { before.list_turns[kind] } else { turn }
+        });
+        let (lists, same) = (generation.list_turns, generation.list_turns == before.list_turns);
         drop(before);
         let before = self.generation.swap(Arc::new(generation));
         if !same {
-            self.list_turns.send_replace(turn);
+            self.list_turns.send_replace(lists);
         }
         self.turns.send_replace(turn);
         before
     }
 
-    /// Finds the endpoint of a call to `exposed` and enters it. `random` decides among equals, unless the session is at
+    /// Finds the endpoint of a request for the `kind` that is called `exposed`, and enters it. `random` decides among equals, unless the session is at
     /// home at one of them. Allocates nothing, but where a session moves.
     ///
     /// # Errors
     /// [`Unroutable`]; if it may pass, [`Live::admit_within`] waits.
-    pub fn admit(&self, exposed: &str, random: u64, homes: &Homes) -> Result<Admitted, Unroutable> {
+    pub fn admit(&self, kind: Kind, exposed: &str, random: u64, homes: &Homes) -> Result<Admitted, Unroutable> {
         let mut seen = None;
         let mut refused = None;
         for _ in 0..LOOKS {
@@ -171,7 +174,7 @@ impl Live {
                 break;
             }
             // A server that is drained right now may be open in a newer generation.
-            match generation.admit(exposed, random, homes) {
+            match generation.admit(kind, exposed, random, homes) {
                 Err(cordoned @ Unroutable::Cordoned { .. }) => refused = Some(cordoned),
                 done => return done,
             }
@@ -186,6 +189,7 @@ impl Live {
     /// The last [`Unroutable`] when time is up.
     pub async fn admit_within(
         &self,
+        kind: Kind,
         exposed: &str,
         random: u64,
         homes: &Homes,
@@ -195,7 +199,7 @@ impl Live {
         let mut turns = self.turns.subscribe();
         loop {
             turns.mark_unchanged();
-            let refused = match self.admit(exposed, random, homes) {
+            let refused = match self.admit(kind, exposed, random, homes) {
                 Err(refused) if refused.may_pass() => refused,
                 done => return done,
             };
@@ -208,14 +212,14 @@ impl Live {
     }
 
     /// Returns once a server has answered, or there is none to wait for, or its time is up.
-    pub(crate) async fn listed(&self) {
+    pub(crate) async fn listed(&self, kind: Kind) {
         let mut turns = self.turns.subscribe();
         let begun = Instant::now();
         loop {
             turns.mark_unchanged();
             let within = {
                 let generation = self.load();
-                let waits = generation.no_list().is_some()
+                let waits = generation.no_list(kind).is_some()
                     && (generation.revision == Revision::NONE || !generation.is_settled());
                 waits.then_some(generation.policy.limits.connect)
             };
@@ -226,7 +230,7 @@ impl Live {
         }
     }
 
-    /// Returns once no server whose tools are unknown is on its way: what `tools/list` says then is not missing
+    /// Returns once no server of which nothing is known is on its way: what a list says then is not missing
     /// anybody who could still come in time. Bounded by the time that connecting may take.
     pub async fn settled(&self) {
         let mut turns = self.turns.subscribe();
@@ -241,16 +245,16 @@ impl Live {
 
 impl Generation {
     pub(crate) fn new(number: u64, turn: Turn<Arc<Endpoint>>) -> Self {
-        let Turn { revision, content, table, catalog, instructions, arrivals } = turn;
+        let Turn { revision, content, table, catalogs, instructions, arrivals } = turn;
         Self {
             revision,
             turn: number,
-            list_turn: number,
+            list_turns: ByKind::from_fn(|_| number),
             digest: Some(content.digest),
             policy: content.snapshot.policy.clone(),
             snapshot: content.snapshot,
             table,
-            catalog,
+            catalogs,
             instructions,
             arrivals,
         }
@@ -260,12 +264,12 @@ impl Generation {
         Self {
             revision: Revision::NONE,
             turn: 0,
-            list_turn: 0,
+            list_turns: ByKind::default(),
             digest: None,
             policy: Policy::default(),
             snapshot: Arc::default(),
             table: RouteTable::default(),
-            catalog: Catalog::merge(mcp::Naming::Prefix, &[], &mcp::Owners::new(), mcp::catalog::PAGE_SIZE),
+            catalogs: ByKind::from_fn(Catalog::empty),
             instructions: None,
             arrivals: Box::default(),
         }
@@ -283,47 +287,48 @@ impl Generation {
         }
     }
 
-    /// Every server is there, or failed to come, or its tools are known from before.
+    /// Every server is there, or failed to come, or what it offers is known from before.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         !self.arrivals.iter().any(|arrival| arrival.is_unknown())
     }
 
-    /// Why there is no list of tools, if no server has answered yet, or nothing is live: that is no empty list.
-    pub(crate) fn no_list(&self) -> Option<String> {
+    /// Why there is no list of that kind, if no server has answered yet, or nothing is live: that is no empty list.
+    pub(crate) fn no_list(&self, kind: Kind) -> Option<String> {
         if self.revision == Revision::NONE {
             return Some("no configuration is live yet".to_owned());
         }
-        if !self.catalog.is_unknown() {
+        let catalog = &self.catalogs[kind];
+        if !catalog.is_unknown() {
             return None;
         }
-        let missing = self.catalog.missing().map(|(server, reason)| format!("`{server}`: {reason}"));
+        let missing = catalog.missing().map(|(server, reason)| format!("`{server}`: {reason}"));
         Some(format!("no server has answered yet: {}", missing.collect::<Vec<_>>().join(", ")))
     }
 
-    fn admit(&self, exposed: &str, random: u64, homes: &Homes) -> Result<Admitted, Unroutable> {
+    fn admit(&self, kind: Kind, exposed: &str, random: u64, homes: &Homes) -> Result<Admitted, Unroutable> {
         let revision = self.revision;
-        let Some(tool) = self.table.tool(exposed) else {
+        let Some(route) = self.table.find(kind, exposed) else {
             return Err(Unroutable::Unknown { revision, arriving: !self.is_settled() });
         };
-        let routes = self.table.backend(tool);
-        let lease = self.enter(tool, random, homes)?;
+        let routes = self.table.backend(route);
+        let lease = self.enter(route, random, homes)?;
         Ok(Admitted {
             lease,
-            own: Arc::clone(&tool.own),
-            own_json: Arc::clone(&tool.own_json),
+            own: Arc::clone(&route.own),
+            own_json: Arc::clone(&route.own_json),
             backend: routes.id.clone(),
-            idempotent: tool.idempotent,
+            idempotent: route.idempotent,
             limits: (&self.policy.limits).into(),
         })
     }
 
-    fn enter(&self, tool: &Tool, random: u64, homes: &Homes) -> Result<Lease, Unroutable> {
-        let (revision, routes) = (self.revision, self.table.backend(tool));
+    fn enter(&self, route: &Route, random: u64, homes: &Homes) -> Result<Lease, Unroutable> {
+        let (revision, routes) = (self.revision, self.table.backend(route));
         // One that is cordoned between the look and the entrance is not looked at again.
         for _ in 0..LOOKS {
-            let Some(endpoint) = choose(routes, random, homes) else { break };
-            let arrival = self.arrivals.get(tool.backend).filter(|arrival| arrival.is_pending());
+            let Some(endpoint) = choose(routes, route.variants, random, homes) else { break };
+            let arrival = self.arrivals.get(route.backend).filter(|arrival| arrival.is_pending());
             if let Some(arrival) = arrival.filter(|_| endpoint.verdict() == Verdict::Starting) {
                 let after_old = matches!(arrival, Arrival::AfterOld { .. });
                 return Err(Unroutable::Arriving { revision, backend: routes.id.clone(), after_old });
@@ -336,8 +341,13 @@ impl Generation {
     }
 }
 
-fn choose<'a>(routes: &'a BackendRoutes<Arc<Endpoint>>, random: u64, homes: &Homes) -> Option<&'a Arc<Endpoint>> {
-    let pick = || routes.pick(random, |endpoint| homes.has(endpoint.serial), look);
+fn choose<'a>(
+    routes: &'a BackendRoutes<Arc<Endpoint>>,
+    variants: Variants,
+    random: u64,
+    homes: &Homes,
+) -> Option<&'a Arc<Endpoint>> {
+    let pick = || routes.pick(random, variants, |endpoint| homes.has(endpoint.serial), look);
     let picked = pick()?;
     if routes.only().is_some() || homes.has(picked.serial) {
         return Some(picked);

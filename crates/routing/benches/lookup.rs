@@ -13,8 +13,9 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use mcp::Kind;
 use model::{BackendId, VariantId, Verdict};
-use routing::{BackendRoutes, Load, RouteTable, ToolEntry, VariantRoutes};
+use routing::{BackendRoutes, Entry, Load, Route, RouteTable, VariantRoutes, Variants};
 
 const SERVERS: usize = 500;
 const TOOLS_EACH: usize = 4;
@@ -40,12 +41,16 @@ fn table(handles: &[Handle]) -> RouteTable<Handle> {
         id: BackendId::new(&format!("server{i}")).expect("a legal id"),
         variants: [VariantRoutes { id: VariantId::only(), weight: 100, endpoints: pair.into() }].into(),
     });
-    let tools = names().into_iter().enumerate().map(|(i, exposed)| ToolEntry {
+    let tools = names().into_iter().enumerate().map(|(i, exposed)| Entry {
+        kind: Kind::Tool,
         exposed: exposed.into(),
-        backend: i / TOOLS_EACH,
-        own: format!("tool{}", i % TOOLS_EACH).into(),
-        own_json: format!("\"tool{}\"", i % TOOLS_EACH).into(),
-        idempotent: false,
+        route: Route {
+            own: format!("tool{}", i % TOOLS_EACH).into(),
+            own_json: format!("\"tool{}\"", i % TOOLS_EACH).into(),
+            idempotent: false,
+            backend: i / TOOLS_EACH,
+            variants: Variants::ALL,
+        },
     });
     RouteTable::build(backends.collect(), tools.collect()).expect("distinct names")
 }
@@ -56,13 +61,13 @@ fn names() -> Vec<String> {
 
 fn route(live: &ArcSwap<RouteTable<Handle>>, name: &str, random: u64) -> u64 {
     let table = live.load();
-    let tool = table.tool(name).expect("a known name");
+    let tool = table.find(Kind::Tool, name).expect("a known name");
     let look = |handle: &Handle| Load {
         in_flight: u32::try_from(handle.load(Ordering::Relaxed)).unwrap_or(u32::MAX),
         verdict: Verdict::Healthy,
         cordoned: false,
     };
-    table.backend(tool).pick(random, |_| false, look).expect("an open endpoint").load(Ordering::Relaxed)
+    table.backend(tool).pick(random, tool.variants, |_| false, look).expect("an open endpoint").load(Ordering::Relaxed)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a measurement reads the clock and runs a second thread")]

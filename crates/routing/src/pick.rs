@@ -7,7 +7,7 @@
 
 use model::Verdict;
 
-use crate::table::{BackendRoutes, VariantRoutes};
+use crate::table::{BackendRoutes, VariantRoutes, Variants};
 
 /// What an endpoint looks like now. It may change between two looks; a choice made of mixed looks is still one of the
 /// endpoints that looked right once.
@@ -48,32 +48,48 @@ impl<E> BackendRoutes<E> {
         Some(only)
     }
 
-    /// The endpoint for one exchange, by one random number; none when all are cordoned or have no weight. One that the
-    /// exchange is at home at comes first, while another one would not be better than it.
-    pub fn pick(&self, random: u64, at_home: impl Fn(&E) -> bool, look: impl Fn(&E) -> Load) -> Option<&E> {
+    /// The endpoint for one exchange, by one random number, among `variants`; none when all are cordoned or have no
+    /// weight. One that the exchange is at home at comes first, while another one would not be better than it.
+    pub fn pick(
+        &self,
+        random: u64,
+        variants: Variants,
+        at_home: impl Fn(&E) -> bool,
+        look: impl Fn(&E) -> Load,
+    ) -> Option<&E> {
         if let Some(only) = self.only() {
             return Some(only).filter(|only| Standard::Open.accepts(look(only)));
         }
         [Standard::Routable, Standard::Open].into_iter().find_map(|standard| {
-            let home = self.home(standard, &at_home, &look);
-            home.or_else(|| self.pick_by(standard, random, &look))
+            let home = self.home(standard, variants, &at_home, &look);
+            home.or_else(|| self.pick_by(standard, random, variants, &look))
         })
     }
 
-    fn home(&self, standard: Standard, at_home: impl Fn(&E) -> bool, look: impl Fn(&E) -> Load) -> Option<&E> {
-        let variants = self.variants.iter().filter(|variant| variant.weight > 0);
-        let mut endpoints = variants.flat_map(|variant| &variant.endpoints);
+    /// Those that may get something, in order.
+    fn among(&self, variants: Variants) -> impl Iterator<Item = &VariantRoutes<E>> {
+        let all = self.variants.iter().enumerate();
+        all.filter(move |(at, variant)| variant.weight > 0 && variants.has(*at)).map(|(_, variant)| variant)
+    }
+
+    fn home(
+        &self,
+        standard: Standard,
+        variants: Variants,
+        at_home: impl Fn(&E) -> bool,
+        look: impl Fn(&E) -> Load,
+    ) -> Option<&E> {
+        let mut endpoints = self.among(variants).flat_map(|variant| &variant.endpoints);
         endpoints.find(|endpoint| at_home(endpoint) && standard.accepts(look(endpoint)))
     }
 
-    fn pick_by(&self, standard: Standard, random: u64, look: &impl Fn(&E) -> Load) -> Option<&E> {
-        let able = |variant: &&VariantRoutes<E>| {
-            variant.weight > 0 && variant.endpoints.iter().any(|endpoint| standard.accepts(look(endpoint)))
-        };
-        let total: u64 = self.variants.iter().filter(able).map(|variant| u64::from(variant.weight)).sum();
+    fn pick_by(&self, standard: Standard, random: u64, variants: Variants, look: &impl Fn(&E) -> Load) -> Option<&E> {
+        let able =
+            |variant: &&VariantRoutes<E>| variant.endpoints.iter().any(|endpoint| standard.accepts(look(endpoint)));
+        let total: u64 = self.among(variants).filter(able).map(|variant| u64::from(variant.weight)).sum();
         let mut left = below(random, total);
         let mut last = None;
-        for variant in self.variants.iter().filter(able) {
+        for variant in self.among(variants).filter(able) {
             last = Some(variant);
             match left.checked_sub(u64::from(variant.weight)) {
                 None => break,

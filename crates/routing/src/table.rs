@@ -1,17 +1,18 @@
-//! The table: exposed tool names, the backends behind them, their variants and endpoints.
+//! The table: exposed names by kind, the backends behind them, their variants and endpoints.
 
 use std::sync::Arc;
 
 use ahash::RandomState;
+use mcp::{ByKind, Kind};
 use model::{BackendId, VariantId};
 
 #[expect(clippy::disallowed_types, reason = "only looked up by name, never iterated")]
-type Names = std::collections::HashMap<Box<str>, Tool, RandomState>;
+type Names = std::collections::HashMap<Box<str>, Route, RandomState>;
 
 /// An immutable routing value. `E` is the handle of an endpoint.
 #[derive(Debug)]
 pub struct RouteTable<E> {
-    tools: Names,
+    names: ByKind<Names>,
     backends: Box<[BackendRoutes<E>]>,
 }
 
@@ -30,74 +31,87 @@ pub struct VariantRoutes<E> {
     pub endpoints: Box<[E]>,
 }
 
-/// What is said about one tool when the table is built.
+/// What is said about one name when the table is built.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ToolEntry {
+pub struct Entry {
+    pub kind: Kind,
     /// As clients see it.
     pub exposed: Box<str>,
-    /// Position of its backend in the list the table is built from.
-    pub backend: usize,
-    /// As its server calls it.
-    pub own: Arc<str>,
-    /// The same as raw JSON, quotes included: what is put into a call.
-    pub own_json: Arc<str>,
-    /// The server says that calling twice is as good as calling once.
-    pub idempotent: bool,
+    pub route: Route,
 }
 
 /// What a name leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tool {
+pub struct Route {
     /// As its server calls it.
     pub own: Arc<str>,
-    /// The same as raw JSON, quotes included.
+    /// The same as raw JSON, quotes included: what is put into a request.
     pub own_json: Arc<str>,
+    /// The server says that asking twice is as good as asking once.
     pub idempotent: bool,
-    /// Position of its backend in the list the table was built from.
+    /// Position of its backend in the list the table is built from.
     pub backend: usize,
+    /// Those of the backend's variants that have it.
+    pub variants: Variants,
+}
+
+/// A set of variants of one backend, by position. Those beyond the first 63 count as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Variants(u64);
+
+impl Variants {
+    pub const ALL: Self = Self(u64::MAX);
+
+    pub fn has(self, position: usize) -> bool {
+        self.0 >> position.min(63) & 1 == 1
+    }
+}
+
+impl FromIterator<usize> for Variants {
+    fn from_iter<T: IntoIterator<Item = usize>>(positions: T) -> Self {
+        Self(positions.into_iter().fold(0, |set, position| set | 1 << position.min(63)))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BuildError {
-    #[error("two tools are to be shown as `{name}`: one of `{first}`, one of `{second}`")]
+    #[error("two of a kind are to be shown as `{name}`: one of `{first}`, one of `{second}`")]
     Duplicate { name: String, first: BackendId, second: BackendId },
-    #[error("tool `{name}` names backend number {backend}, there are {backends}")]
+    #[error("`{name}` names backend number {backend}, there are {backends}")]
     NoBackend { name: String, backend: usize, backends: usize },
 }
 
 impl<E> RouteTable<E> {
     /// # Errors
-    /// When two tools have one name, or a tool names a backend that is not in the list: a fault of whoever merged the
+    /// When two of a kind have one name, or one names a backend that is not in the list: a fault of whoever merged the
     /// names, since a table never decides who keeps one.
-    pub fn build(backends: Vec<BackendRoutes<E>>, entries: Vec<ToolEntry>) -> Result<Self, BuildError> {
-        let mut tools = Names::with_capacity_and_hasher(entries.len(), RandomState::new());
-        for entry in entries {
-            let Some(owner) = backends.get(entry.backend) else {
-                let name = entry.exposed.into();
-                return Err(BuildError::NoBackend { name, backend: entry.backend, backends: backends.len() });
+    pub fn build(backends: Vec<BackendRoutes<E>>, entries: Vec<Entry>) -> Result<Self, BuildError> {
+        let mut names = ByKind::<Names>::from_fn(|_| Names::default());
+        for Entry { kind, exposed, route } in entries {
+            let Some(owner) = backends.get(route.backend) else {
+                let (name, backend) = (exposed.into(), route.backend);
+                return Err(BuildError::NoBackend { name, backend, backends: backends.len() });
             };
-            let tool =
-                Tool { own: entry.own, own_json: entry.own_json, idempotent: entry.idempotent, backend: entry.backend };
-            if let Some(first) = tools.get(&entry.exposed) {
+            if let Some(first) = names[kind].get(&exposed) {
                 let first = backends[first.backend].id.clone();
-                return Err(BuildError::Duplicate { name: entry.exposed.into(), first, second: owner.id.clone() });
+                return Err(BuildError::Duplicate { name: exposed.into(), first, second: owner.id.clone() });
             }
-            tools.insert(entry.exposed, tool);
+            names[kind].insert(exposed, route);
         }
-        Ok(Self { tools, backends: backends.into() })
+        Ok(Self { names, backends: backends.into() })
     }
 
     /// What clients call `exposed`.
-    pub fn tool(&self, exposed: &str) -> Option<&Tool> {
-        self.tools.get(exposed)
+    pub fn find(&self, kind: Kind, exposed: &str) -> Option<&Route> {
+        self.names[kind].get(exposed)
     }
 
-    /// The backend of a tool of this table.
+    /// The backend of a route of this table.
     ///
     /// # Panics
-    /// May panic on a tool of another table.
-    pub fn backend(&self, tool: &Tool) -> &BackendRoutes<E> {
-        &self.backends[tool.backend]
+    /// May panic on a route of another table.
+    pub fn backend(&self, route: &Route) -> &BackendRoutes<E> {
+        &self.backends[route.backend]
     }
 
     /// In the order the table was built from.
@@ -105,15 +119,15 @@ impl<E> RouteTable<E> {
         &self.backends
     }
 
-    /// How many names lead anywhere.
-    pub fn tools(&self) -> usize {
-        self.tools.len()
+    /// How many names of that kind lead anywhere.
+    pub fn names(&self, kind: Kind) -> usize {
+        self.names[kind].len()
     }
 }
 
 impl<E> Default for RouteTable<E> {
     fn default() -> Self {
-        Self { tools: Names::default(), backends: Box::default() }
+        Self { names: ByKind::from_fn(|_| Names::default()), backends: Box::default() }
     }
 }
 

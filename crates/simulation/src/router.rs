@@ -1,10 +1,10 @@
 //! A router's shell: it brings endpoints up, swaps generations, keeps a disk copy, and may die at any moment.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use drain::Admission;
 use fleet::{Act, DiskCopy, Effect, Event, Fleet, Offered, Reason, Serial, Turn};
+use mcp::{Item, Kind};
 use model::{BackendId, EndpointKey, Revision, Transport, Verdict};
 use rollout::follower::Identity;
 use rollout::{Content, Directive, Refusal, Report, Sender};
@@ -339,10 +339,10 @@ impl World {
     fn publish(&mut self, router: usize, swap: bool, by_file: bool) {
         let Some(process) = &mut self.routers[router].process else { return };
         let (life, before) = (process.life, process.turn.take());
-        let catalog = before.as_ref().map(|(_, turn)| &turn.catalog);
+        let catalogs = before.as_ref().map(|(_, turn)| &turn.catalogs);
         let endpoints = &process.endpoints;
         let Some(turn) =
-            process.fleet.turn(by_file, catalog, |serial| endpoints.contains_key(&serial).then_some(serial))
+            process.fleet.turn(by_file, catalogs, |serial| endpoints.contains_key(&serial).then_some(serial))
         else {
             return self.fail(format!("r{router} publishes nothing"));
         };
@@ -408,6 +408,5 @@ impl World {
 /// One tool, named by the version.
 fn offered(server: Server) -> Offered {
     let tool = format!(r#"{{"name":"v{}","inputSchema":{{"type":"object"}}}}"#, server.version);
-    let tool = mcp::Tool::parse(&tool).expect("a tool");
-    Offered { tools: [Arc::new(tool)].into(), ..Offered::default() }
+    Offered::of(Kind::Tool, [Item::parse(Kind::Tool, &tool).expect("a tool")])
 }

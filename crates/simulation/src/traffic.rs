@@ -6,7 +6,7 @@ use drain::departures::{Effect, Seen};
 use drain::{Count, Departure, DrainId, Phase};
 use fleet::{Event, Serial};
 use model::{BackendId, EndpointKey, Revision, Time, Verdict};
-use routing::Load;
+use routing::{Load, Variants};
 
 use crate::router::{Endpoint, Process};
 use crate::wire::{Message, Peer, Way, WireId};
@@ -81,7 +81,7 @@ impl World {
             }
         };
         let routes = turn.table.backends().iter().find(|routes| routes.id == exchange.backend);
-        match routes.map(|routes| routes.pick(random, |_| false, look)) {
+        match routes.map(|routes| routes.pick(random, Variants::ALL, |_| false, look)) {
             // It is not in the configuration any more.
             None => self.turned_away(id),
             Some(None) => self.refused(id),

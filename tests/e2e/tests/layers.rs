@@ -13,7 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("backoff", &[]),
     ("model", &[]),
     ("mcp", &[]),
-    ("routing", &["model"]),
+    ("routing", &["model", "mcp"]),
     ("rollout", &["model"]),
     ("health", &["model"]),
     ("drain", &["model"]),

@@ -229,7 +229,10 @@ fn what_is_empty_when_it_comes_back_ends_the_drain_that_still_lies_on_it() {
     router.leave("a", false);
     assert!(router.reports.iter().all(|report| !report.phase.is_ended()));
     router.swap(&["a"]);
-    assert_eq!(router.reports.last().map(|report| (report.phase, report.drain.is_removal())), Some((Phase::Closed, false)));
+    assert_eq!(
+        router.reports.last().map(|report| (report.phase, report.drain.is_removal())),
+        Some((Phase::Closed, false))
+    );
 }
 
 #[test]

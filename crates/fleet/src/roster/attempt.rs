@@ -1,5 +1,7 @@
 //! Attempts: what is brought up beside the live snapshot, and the outcome of each endpoint the attempt changes.
 
+use mcp::Kind;
+
 use super::{
     Act, Arc, AttemptId, CandidateOutcome, CandidateResult, Duration, Effect, EndpointKey, Layout, Plan, Roster, SPARE,
     State, Time,
@@ -71,7 +73,7 @@ impl Roster {
                 None | Some(State::Waiting) => CandidateResult::Unprobed,
                 Some(State::Down { reason, .. }) => CandidateResult::Failed { reason: reason.full.to_string() },
                 Some(State::Up | State::Arriving | State::Retrying { .. }) => {
-                    let tools = self.known.get(key).map_or(0, |offered| offered.tools.len());
+                    let tools = self.known.get(key).map_or(0, |offered| offered.count(Kind::Tool));
                     CandidateResult::Ready { tools: u32::try_from(tools).unwrap_or(u32::MAX) }
                 }
             };

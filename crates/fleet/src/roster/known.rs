@@ -6,23 +6,30 @@ use std::sync::Arc;
 use model::{EndpointKey, Verdict};
 
 use super::{Roster, State};
-use crate::offered::Offered;
+use crate::offered::{Offer, Offered};
 use crate::plan::BackendLayout;
 
 impl Roster {
-    /// What a backend offers: as its first endpoint that is up says, else as anybody of it last said.
-    pub fn offered(&self, backend: &BackendLayout) -> Option<&Offered> {
-        let keys = || backend.variants.iter().flat_map(|variant| &variant.endpoints);
-        let up = keys().find(|key| self.members.get(key).is_some_and(|member| member.state.is_up()));
-        let own = up.into_iter().chain(keys()).find_map(|key| self.known.get(key));
-        own.or_else(|| self.known.iter().find(|(key, _)| key.backend == backend.backend.id).map(|(_, one)| one))
+    /// What a backend offers, if anybody of it ever said so.
+    pub fn offer(&self, backend: &BackendLayout) -> Option<Offer<'_>> {
+        let said = backend.variants.iter().enumerate().flat_map(|(at, variant)| {
+            let known = || variant.endpoints.iter().filter_map(|key| Some((key, self.known.get(key)?)));
+            let is_up = |key| self.members.get(key).is_some_and(|member| member.state.is_up());
+            let up: Vec<_> = known().filter(|(key, _)| is_up(*key)).collect();
+            let said = if up.is_empty() { known().take(1).collect() } else { up };
+            said.into_iter().map(move |(_, said)| (at, said))
+        });
+        Offer::new(said.collect()).or_else(|| {
+            let mut former = self.known.iter().filter(|(key, _)| key.backend == backend.backend.id);
+            former.next().map(|(_, said)| Offer::former(said))
+        })
     }
 
     /// Why clients do not see what it offers, if nothing is known of that.
     pub fn missing(&self, backend: &BackendLayout) -> Option<Arc<str>> {
         let keys = || backend.variants.iter().flat_map(|variant| &variant.endpoints);
         let states = || keys().filter_map(|key| self.members.get(key)).map(|member| &member.state);
-        if states().any(State::is_up) || self.offered(backend).is_some_and(|offered| !offered.tools.is_empty()) {
+        if states().any(State::is_up) || self.offer(backend).is_some_and(|offer| !offer.is_empty()) {
             return None;
         }
         if states().any(|state| *state == State::Arriving) {

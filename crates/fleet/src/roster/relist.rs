@@ -1,4 +1,4 @@
-//! When the tools of one endpoint are listed again.
+//! When what one endpoint offers is listed again.
 //!
 //! Servers announce a change several times in a row, and some answer each listing with the next announcement. So one
 //! listing is under way at a time, announcements meanwhile ask for one more, and each waits longer the more listings
@@ -17,7 +17,7 @@ const REMEMBERED: Duration = Duration::from_secs(8);
 /// So many listings are remembered: the first number with the longest wait. A calm minute makes good for all but one.
 const MOST: u32 = 8;
 
-/// Between two listings, for each tool or each KiB of them: all servers wait while a list is merged with theirs, and the
+/// Between two listings, for each element or each KiB of them: all servers wait while a list is merged with theirs, and the
 /// list is written to disk.
 const EACH: Duration = Duration::from_millis(1);
 
@@ -80,9 +80,9 @@ impl Relist {
         *self = Self { last, pause, forgotten, ..Self::default() };
     }
 
-    /// So many `tools` have come, which are so many `bytes` of JSON.
-    pub(super) fn listed(&mut self, now: Time, tools: usize, bytes: usize) {
-        let size = u32::try_from(tools.max(bytes / 1024)).unwrap_or(u32::MAX);
+    /// So many `items` have come, which are so many `bytes` of JSON.
+    pub(super) fn listed(&mut self, now: Time, items: usize, bytes: usize) {
+        let size = u32::try_from(items.max(bytes / 1024)).unwrap_or(u32::MAX);
         self.pause = EACH.saturating_mul(size).min(AFTER.cap);
         self.under_way = false;
         self.failures = 0;

@@ -1,11 +1,12 @@
-//! `tools/list` pages out of one rendering of all tools.
+//! Pages of a list out of one rendering of all its elements.
 //!
 //! A cursor names the last item of the page before it, so it stays good over any change of the catalog and in any
-//! router: the next page begins at the first name after it, whether or not the named tool still exists.
+//! router: the next page begins at the first name after it, whether or not what it names still exists.
 
 use std::num::NonZeroUsize;
 
 use super::Entry;
+use crate::kind::Kind;
 use crate::message::push_string;
 
 /// A cursor that is none of ours.
@@ -13,23 +14,26 @@ use crate::message::push_string;
 #[error("invalid cursor")]
 pub struct InvalidCursor;
 
-/// A page ends before the tool that would give it more bytes of tools; it has one tool at least. Pages are held for the
+/// A page ends before the element that would give it more bytes; it has one element at least. Pages are held for the
 /// clients that read them slowly.
 pub const PAGE_BYTES: usize = 1 << 20;
 
-/// The response to one `tools/list`, before its bytes are put together.
+/// The response to one request for a list, before its bytes are put together.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Page<'a> {
-    tools: &'a [u8],
+    kind: Kind,
+    items: &'a [u8],
     /// The member `nextCursor` with a comma before it; empty on the last page.
     next: String,
     meta: &'a [u8],
 }
 
 impl Page<'_> {
-    fn parts<'a>(&'a self, id: &'a str) -> [&'a [u8]; 8] {
-        let head = br#"{"jsonrpc":"2.0","id":"#;
-        [head, id.as_bytes(), br#","result":{"tools":["#, self.tools, b"]", self.next.as_bytes(), self.meta, b"}}"]
+    fn parts<'a>(&'a self, id: &'a str) -> [&'a [u8]; 10] {
+        let (head, array) = (br#"{"jsonrpc":"2.0","id":"#, self.kind.array().as_bytes());
+        let (result, elements) = (br#","result":{""#, br#"":["#);
+        let next = self.next.as_bytes();
+        [head, id.as_bytes(), result, array, elements, self.items, b"]", next, self.meta, b"}}"]
     }
 
     /// Bytes of [`Self::response`].
@@ -45,9 +49,10 @@ impl Page<'_> {
     }
 }
 
-/// All tools as JSON, comma-separated, and where each ends.
+/// All elements as JSON, comma-separated, and where each ends.
 #[derive(Debug)]
 pub(super) struct Listing {
+    kind: Kind,
     json: Vec<u8>,
     ends: Vec<usize>,
     /// The member `_meta` of each result with a comma before it; empty where there is nothing to say.
@@ -60,6 +65,7 @@ const MISSING: &str = "only1mcp/missing";
 
 impl Listing {
     pub(super) fn render<'a>(
+        kind: Kind,
         entries: &[Entry],
         missing: impl Iterator<Item = (&'a str, &'a str)>,
         page_size: NonZeroUsize,
@@ -70,13 +76,13 @@ impl Listing {
             if !json.is_empty() {
                 json.push(b',');
             }
-            entry.tool.push_named(&entry.exposed, &mut json);
+            entry.item.push_named(&entry.exposed, &mut json);
             ends.push(json.len());
         }
-        Self { json, ends, meta: meta(missing), page_size }
+        Self { kind, json, ends, meta: meta(missing), page_size }
     }
 
-    pub(super) fn tools(&self) -> &[u8] {
+    pub(super) fn items(&self) -> &[u8] {
         &self.json
     }
 
@@ -89,20 +95,20 @@ impl Listing {
             }
         };
         let end = self.end(first);
-        let tools = if first == end { &[][..] } else { &self.json[self.begin(first)..self.ends[end - 1]] };
+        let items = if first == end { &[][..] } else { &self.json[self.begin(first)..self.ends[end - 1]] };
         let more = first < end && end < entries.len();
         let next =
             if more { format!(",\"nextCursor\":\"{}\"", cursor_of(&entries[end - 1].exposed)) } else { String::new() };
-        Ok(Page { tools, next, meta: &self.meta })
+        Ok(Page { kind: self.kind, items, next, meta: &self.meta })
     }
 
-    /// Where the page that begins with tool `first` ends.
+    /// Where the page that begins with element `first` ends.
     fn end(&self, first: usize) -> usize {
         let by_bytes = self.ends.partition_point(|end| *end <= self.begin(first) + PAGE_BYTES);
         self.ends.len().min(first + self.page_size.get()).min(by_bytes.max(first + 1))
     }
 
-    /// After the comma that ends the tool before.
+    /// After the comma that ends the element before.
     fn begin(&self, index: usize) -> usize {
         if index == 0 { 0 } else { self.ends[index - 1] + 1 }
     }

@@ -4,16 +4,17 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::{Catalog, Entry, InvalidCursor, Offer, Owners, PAGE_BYTES, PAGE_SIZE, Reason};
+use crate::item::Item;
+use crate::kind::Kind;
 use crate::names::Naming;
-use crate::tool::Tool;
 
-fn tools(names: &[&str]) -> Vec<Arc<Tool>> {
-    let tool = |name: &&str| Tool::parse(&format!(r#"{{"name":"{name}","inputSchema":{{}}}}"#)).unwrap();
+fn tools(names: &[&str]) -> Vec<Arc<Item>> {
+    let tool = |name: &&str| Item::parse(Kind::Tool, &format!(r#"{{"name":"{name}","inputSchema":{{}}}}"#)).unwrap();
     names.iter().map(tool).map(Arc::new).collect()
 }
 
-fn offer<'a>(backend: &'a str, tools: &'a [Arc<Tool>]) -> Offer<'a> {
-    Offer { backend, tools, shown: None, missing: None }
+fn offer<'a>(backend: &'a str, tools: &'a [Arc<Item>]) -> Offer<'a> {
+    Offer { backend, items: tools, shown: None, missing: None }
 }
 
 fn shown(catalog: &Catalog) -> Vec<(&str, usize)> {
@@ -24,18 +25,18 @@ fn shown(catalog: &Catalog) -> Vec<(&str, usize)> {
 fn a_collision_goes_to_the_present_owner_then_to_file_order() {
     let (a, b) = (tools(&["x", "y"]), tools(&["z", "x"]));
     let offers = [offer("a", &a), offer("b", &b)];
-    let fresh = Catalog::merge(Naming::None, &offers, &Owners::new(), PAGE_SIZE);
+    let fresh = Catalog::merge(Kind::Tool, Naming::None, &offers, &Owners::new(), PAGE_SIZE);
     assert_eq!(shown(&fresh), [("x", 0), ("y", 0), ("z", 1)]);
     assert_eq!(fresh.withheld().len(), 1);
-    assert_eq!((&*fresh.withheld()[0].tool, fresh.withheld()[0].reason), ("x", Reason::Collision { owner: 0 }));
+    assert_eq!((&*fresh.withheld()[0].name, fresh.withheld()[0].reason), ("x", Reason::Collision { owner: 0 }));
 
-    let alone = Catalog::merge(Naming::None, &offers[1..], &Owners::new(), PAGE_SIZE);
-    let later = Catalog::merge(Naming::None, &offers, &alone.owners(), PAGE_SIZE);
+    let alone = Catalog::merge(Kind::Tool, Naming::None, &offers[1..], &Owners::new(), PAGE_SIZE);
+    let later = Catalog::merge(Kind::Tool, Naming::None, &offers, &alone.owners(), PAGE_SIZE);
     assert_eq!(shown(&later), [("x", 1), ("y", 0), ("z", 1)]);
     assert_eq!(later.withheld()[0].reason, Reason::Collision { owner: 1 });
     // The owner stops offering it: the name passes on.
     let gone = tools(&["z"]);
-    let passed = Catalog::merge(Naming::None, &[offers[0], offer("b", &gone)], &later.owners(), PAGE_SIZE);
+    let passed = Catalog::merge(Kind::Tool, Naming::None, &[offers[0], offer("b", &gone)], &later.owners(), PAGE_SIZE);
     assert_eq!(shown(&passed), [("x", 0), ("y", 0), ("z", 1)]);
 }
 
@@ -44,23 +45,23 @@ fn filters_and_duplicates() {
     let a = tools(&["x", "hidden", "x"]);
     let names = ["x".to_owned(), "missing".to_owned()];
     let offers = [Offer { shown: Some(&names), ..offer("a", &a) }];
-    let catalog = Catalog::merge(Naming::Prefix, &offers, &Owners::new(), PAGE_SIZE);
+    let catalog = Catalog::merge(Kind::Tool, Naming::Prefix, &offers, &Owners::new(), PAGE_SIZE);
     assert_eq!(shown(&catalog), [("a__x", 0)]);
-    let withheld: Vec<_> = catalog.withheld().iter().map(|withheld| (&*withheld.tool, withheld.reason)).collect();
+    let withheld: Vec<_> = catalog.withheld().iter().map(|withheld| (&*withheld.name, withheld.reason)).collect();
     assert_eq!(withheld, [("hidden", Reason::NotShown), ("x", Reason::Duplicate)]);
     assert_eq!(catalog.absent(), [(0, "missing".into())]);
-    assert_eq!(catalog.find("a__x").unwrap().tool.name(), "x");
+    assert_eq!(catalog.find("a__x").unwrap().item.name(), "x");
     assert!(catalog.find("x").is_none());
 }
 
 #[test]
 fn same_list_sees_order_of_offers_as_no_change() {
     let (a, b, c) = (tools(&["x"]), tools(&["y", "z"]), tools(&["z", "y"]));
-    let merge = |offers: &[Offer<'_>]| Catalog::merge(Naming::Prefix, offers, &Owners::new(), PAGE_SIZE);
+    let merge = |offers: &[Offer<'_>]| Catalog::merge(Kind::Tool, Naming::Prefix, offers, &Owners::new(), PAGE_SIZE);
     let first = merge(&[offer("a", &a), offer("b", &b)]);
     assert!(first.same_list(&merge(&[offer("b", &c), offer("a", &a)])));
     assert!(!first.same_list(&merge(&[offer("a", &a)])));
-    let other = [Arc::new(Tool::parse(r#"{"name":"x","inputSchema":{"a":1}}"#).unwrap())];
+    let other = [Arc::new(Item::parse(Kind::Tool, r#"{"name":"x","inputSchema":{"a":1}}"#).unwrap())];
     assert!(!first.same_list(&merge(&[offer("a", &other), offer("b", &b)])));
 }
 
@@ -77,7 +78,8 @@ fn page(catalog: &Catalog, cursor: Option<&str>) -> (Vec<String>, Option<String>
 #[test]
 fn cursors_outlive_the_tool_they_name() {
     let two = NonZeroUsize::new(2).unwrap();
-    let merge = |names: &[&str]| Catalog::merge(Naming::None, &[offer("a", &tools(names))], &Owners::new(), two);
+    let merge =
+        |names: &[&str]| Catalog::merge(Kind::Tool, Naming::None, &[offer("a", &tools(names))], &Owners::new(), two);
     let all = merge(&["e", "d", "c", "b", "a"]);
     let (names, cursor) = page(&all, None);
     assert_eq!(names, ["a", "b"]);
@@ -96,11 +98,11 @@ fn cursors_outlive_the_tool_they_name() {
 }
 
 /// Some small, some as long as a tool may be: as many as would make several pages.
-fn long_tools() -> Vec<Arc<Tool>> {
+fn long_tools() -> Vec<Arc<Item>> {
     let tool = |n: usize| {
         let head = format!(r#"{{"name":"t{n:03}","inputSchema":{{}},"description":""#);
-        let long = if n.is_multiple_of(3) { Tool::JSON_MAX - head.len() - 2 } else { 1_000 * n };
-        Arc::new(Tool::parse(&format!(r#"{head}{}"}}"#, "d".repeat(long))).unwrap())
+        let long = if n.is_multiple_of(3) { Item::JSON_MAX - head.len() - 2 } else { 1_000 * n };
+        Arc::new(Item::parse(Kind::Tool, &format!(r#"{head}{}"}}"#, "d".repeat(long))).unwrap())
     };
     (0..40).map(tool).collect()
 }
@@ -108,7 +110,7 @@ fn long_tools() -> Vec<Arc<Tool>> {
 #[test]
 fn a_page_ends_by_its_bytes_as_well() {
     let tools = long_tools();
-    let all = Catalog::merge(Naming::None, &[offer("a", &tools)], &Owners::new(), PAGE_SIZE);
+    let all = Catalog::merge(Kind::Tool, Naming::None, &[offer("a", &tools)], &Owners::new(), PAGE_SIZE);
     let (mut names, mut cursor, mut pages) = (Vec::new(), None, 0);
     loop {
         let length = all.page(cursor.as_deref()).unwrap().response("\"i\"").len();
@@ -135,8 +137,8 @@ fn a_page_ends_by_its_bytes_as_well() {
 fn what_a_page_will_weigh_is_known_before_it_is_made() {
     let tools = long_tools();
     let offers = [offer("a", &tools), Offer { missing: Some("starting"), ..offer("b", &[]) }];
-    let all = Catalog::merge(Naming::Prefix, &offers, &Owners::new(), PAGE_SIZE);
-    let empty = Catalog::merge(Naming::Prefix, &[], &Owners::new(), PAGE_SIZE);
+    let all = Catalog::merge(Kind::Tool, Naming::Prefix, &offers, &Owners::new(), PAGE_SIZE);
+    let empty = Catalog::merge(Kind::Tool, Naming::Prefix, &[], &Owners::new(), PAGE_SIZE);
     let pages = [all.page(None), all.page(Some("615f5f74303339")), empty.page(None)];
     for page in pages.map(Result::unwrap) {
         for id in ["1", "\"a long one\""] {
@@ -149,7 +151,7 @@ fn what_a_page_will_weigh_is_known_before_it_is_made() {
 fn who_is_missing_is_named_and_nobody_at_all_is_no_empty_list() {
     let a = tools(&["x.y"]);
     let missing = |backend, reason| Offer { missing: Some(reason), ..offer(backend, &[]) };
-    let merge = |offers: &[Offer<'_>]| Catalog::merge(Naming::Prefix, offers, &Owners::new(), PAGE_SIZE);
+    let merge = |offers: &[Offer<'_>]| Catalog::merge(Kind::Tool, Naming::Prefix, offers, &Owners::new(), PAGE_SIZE);
     let some = merge(&[offer("a", &a), missing("b", "starting"), missing("c", "say \"no\"")]);
     assert!(!some.is_unknown());
     let response: serde_json::Value = serde_json::from_slice(&some.page(None).unwrap().response("1")).unwrap();
@@ -157,7 +159,7 @@ fn who_is_missing_is_named_and_nobody_at_all_is_no_empty_list() {
         "only1mcp/missing": [{ "server": "b", "reason": "starting" }, { "server": "c", "reason": "say \"no\"" }],
     });
     assert_eq!(response["result"]["_meta"], expected);
-    assert_eq!(some.renamed().map(|entry| entry.tool.name()).collect::<Vec<_>>(), ["x.y"]);
+    assert_eq!(some.renamed().map(|entry| entry.item.name()).collect::<Vec<_>>(), ["x.y"]);
     let all = merge(&[offer("a", &a)]);
     assert!(!String::from_utf8(all.page(None).unwrap().response("1")).unwrap().contains("_meta"));
     assert!(all.same_list(&merge(&[offer("a", &a), missing("b", "starting")])), "no other tools, nothing to tell");

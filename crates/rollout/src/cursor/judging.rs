@@ -9,7 +9,7 @@ impl SourceCore {
         self.reading = false;
         let asked = self.asking.take();
         // What is there at the very start serves at once; what comes later has to be whole, judged or not.
-        let judged = self.cursor.map_or(self.seen.is_none(), |cursor| found == Found::Digest(cursor));
+        let judged = self.cursor.map_or_else(|| self.seen.is_none(), |cursor| found == Found::Digest(cursor));
         let sure = judged || asked.is_some_and(|ask| ask.sure);
         if self.is_whole(now, stamp, torn, sure) {
             let absence = match found {

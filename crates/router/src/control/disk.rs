@@ -2,6 +2,7 @@
 //! the cordons that held. Written after the swap and off the acknowledgement, so it may be a little older than what was
 //! last live; whoever starts from it says so.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use drain::Cordon;
 use fleet::{DiskCopy, Offered};
-use mcp::Tool;
+use mcp::{Item, Kind};
 use model::{Digest, EndpointKey, LogId, Revision, Snapshot};
 use rollout::follower::Saved;
 use rollout::{Content, Sender};
@@ -20,7 +21,7 @@ use tokio::sync::watch;
 
 pub(crate) const FILE: &str = "live.json";
 /// Of the file, not of what is in it.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// More than any copy: what one message carries, and what each server offered.
 const BYTES_MAX: u64 = 1 << 30;
 /// How long after a write that failed the next one is tried, and after many of them.
@@ -55,8 +56,8 @@ struct File {
 #[derive(Serialize, Deserialize)]
 struct Known {
     endpoint: EndpointKey,
-    /// Each as its server wrote it.
-    tools: Vec<Box<RawValue>>,
+    /// By the member of a list that has them; each as its server wrote it.
+    items: BTreeMap<String, Vec<Box<RawValue>>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     instructions: Option<Arc<str>>,
 }
@@ -95,9 +96,13 @@ pub(crate) fn load(directory: &Path) -> Result<Option<DiskCopy>, LoadError> {
     }
     let sender = Sender { log: file.log, epoch: file.epoch };
     let known = file.known.into_iter().map(|known| {
-        // One that can no longer be read is missing until its server says it again.
-        let tools = known.tools.iter().filter_map(|json| Tool::parse(json.get()).ok()).map(Arc::new);
-        (known.endpoint, Offered { tools: tools.collect(), instructions: known.instructions, ..Offered::default() })
+        let mut offered = Offered { instructions: known.instructions, ..Offered::default() };
+        for kind in Kind::ALL {
+            // One that can no longer be read is missing until its server says it again.
+            let items = known.items.get(kind.array()).into_iter().flatten();
+            offered.items[kind] = items.filter_map(|json| Item::parse(kind, json.get()).ok()).map(Arc::new).collect();
+        }
+        (known.endpoint, offered)
     });
     Ok(Some(DiskCopy {
         saved: Saved { sender, revision: file.revision, content },
@@ -107,13 +112,11 @@ pub(crate) fn load(directory: &Path) -> Result<Option<DiskCopy>, LoadError> {
 }
 
 fn save(directory: &Path, copy: &DiskCopy) -> io::Result<()> {
+    let raw = |item: &Arc<Item>| RawValue::from_string(item.json().into()).expect("it was parsed from this JSON");
+    let written = |(kind, items): (Kind, &Arc<[Arc<Item>]>)| (kind.array().to_owned(), items.iter().map(raw).collect());
     let known = copy.known.iter().map(|(endpoint, offered)| Known {
         endpoint: endpoint.clone(),
-        tools: offered
-            .tools
-            .iter()
-            .map(|tool| RawValue::from_string(tool.json().into()).expect("a tool was parsed from this JSON"))
-            .collect(),
+        items: offered.items.iter().filter(|(_, items)| !items.is_empty()).map(written).collect(),
         instructions: offered.instructions.clone(),
     });
     let file = File {

@@ -12,16 +12,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::{Command, references};
-use crate::endpoint::{BringUpError, BringUpFailure, Endpoint, Listing};
+use crate::endpoint::{BringUpError, BringUpFailure, Endpoint};
 use crate::secrets::READ_LIMIT;
 use crate::upstream::Upstreams;
-
-impl From<Listing> for Offered {
-    fn from(listing: Listing) -> Self {
-        let Listing { tools, instructions, warnings, left_out, .. } = listing;
-        Self { tools, instructions, warnings, left_out }
-    }
-}
 
 /// All endpoints there are.
 pub(super) struct Endpoints {
@@ -117,8 +110,8 @@ impl Endpoints {
             let result = endpoint.bring_up(Instant::now() + timeout).await;
             match &result {
                 Ok(listing) => {
-                    tracing::info!(endpoint = %endpoint.key, tools = listing.tools.len(), "up");
-                    span.count("only1mcp.tools", listing.tools.len() as u64);
+                    tracing::info!(endpoint = %endpoint.key, tools = listing.offered.count(mcp::Kind::Tool), "up");
+                    span.count("only1mcp.tools", listing.offered.count(mcp::Kind::Tool) as u64);
                 }
                 Err(BringUpError { failure: BringUpFailure::Ended, .. }) => span.fail("not wanted any more"),
                 Err(error) => {
@@ -128,7 +121,7 @@ impl Endpoints {
                 }
             }
             drop(span);
-            let result = result.map(Offered::from).map_err(|error| error.reason());
+            let result = result.map(|listing| listing.offered).map_err(|error| error.reason());
             // Fails only when the fleet is gone.
             drop(commands.send(Command::BroughtUp { serial, result }).await);
         });
@@ -138,7 +131,7 @@ impl Endpoints {
         let Some(endpoint) = self.all.get(&serial).map(Arc::clone) else { return };
         let commands = self.commands.clone();
         self.tasks.spawn("list tools", async move {
-            let result = endpoint.list().await.map(Offered::from).map_err(|error| error.to_string());
+            let result = endpoint.list().await.map(|listing| listing.offered).map_err(|error| error.to_string());
             drop(commands.send(Command::Listed { serial, result }).await);
         });
     }

@@ -53,7 +53,7 @@ impl Publisher {
         let begun = Instant::now();
         fail::fail_point!("router-before-swap");
         let before = self.live.load();
-        let turn = fleet.turn(by_file, Some(&before.catalog), |serial| endpoints.get(serial).cloned());
+        let turn = fleet.turn(by_file, Some(&before.catalogs), |serial| endpoints.get(serial).cloned());
         drop(before);
         let Some(turn) = turn else { return };
         self.turn += 1;

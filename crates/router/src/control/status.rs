@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use drain::Departure;
 use fleet::Roster;
+use mcp::Kind;
 use mcp::catalog::Reason;
 use model::{BackendId, Digest, HealthPolicy, Revision};
 use runtime::TraceContext;
@@ -96,6 +97,7 @@ pub(super) fn status(
     departures: Vec<Departure>,
 ) -> Status {
     let live = roster.layout();
+    let catalog = &generation.catalogs[Kind::Tool];
     let warnings = warnings(generation);
     let members = roster.members().iter().filter_map(|(key, member)| {
         let endpoint = Arc::clone(endpoints.get(member.serial)?);
@@ -107,7 +109,7 @@ pub(super) fn status(
             (more > 0).then(|| format!("{more} more of its tools, or of the names under `tools`, are not shown"));
         Some(EndpointStatus {
             transport: endpoint.spec.transport.kind(),
-            tools: roster.known().get(key).map_or(0, |offered| offered.tools.len()),
+            tools: roster.known().get(key).map_or(0, |offered| offered.count(Kind::Tool)),
             live: live.is_some_and(|live| live.has(key)),
             leaving: member.leaving,
             up: member.state.is_up(),
@@ -118,19 +120,19 @@ pub(super) fn status(
         })
     });
     let id = |position: usize| generation.table.backends().get(position).map(|backend| backend.id.clone());
-    let renamed = generation.catalog.renamed().filter_map(|entry| {
-        let (tool, exposed) = (entry.tool.name().into(), entry.exposed.clone());
+    let renamed = catalog.renamed().filter_map(|entry| {
+        let (tool, exposed) = (entry.item.name().into(), entry.exposed.clone());
         Some(RenamedTool { backend: id(entry.backend)?, tool, exposed })
     });
-    let withheld = generation.catalog.withheld().iter().filter_map(|withheld| {
+    let withheld = catalog.withheld().iter().filter_map(|withheld| {
         let reason = match withheld.reason {
             Reason::Collision { owner } => format!("server `{}` has a tool of that name", id(owner)?),
             Reason::NotShown => "the configuration does not list it under `tools`".to_owned(),
             Reason::Duplicate => "the server lists it twice".to_owned(),
         };
-        Some(WithheldTool { backend: id(withheld.backend)?, tool: withheld.tool.clone(), reason })
+        Some(WithheldTool { backend: id(withheld.backend)?, tool: withheld.name.clone(), reason })
     });
-    let absent = generation.catalog.absent().iter().filter_map(|(backend, tool)| {
+    let absent = catalog.absent().iter().filter_map(|(backend, tool)| {
         let reason = "the configuration lists it under `tools`, the server does not offer it".to_owned();
         Some(WithheldTool { backend: id(*backend)?, tool: tool.clone(), reason })
     });
@@ -138,7 +140,7 @@ pub(super) fn status(
         revision: roster.revision(),
         digest: live.map(|live| live.content.digest),
         endpoints: members.collect(),
-        tools: generation.table.tools(),
+        tools: generation.table.names(Kind::Tool),
         withheld: withheld.chain(absent).chain(left_out(roster)).collect(),
         renamed: renamed.collect(),
         departures,
@@ -150,23 +152,25 @@ pub(super) fn status(
 /// What the servers of the live snapshot list and cannot be shown.
 fn left_out(roster: &Roster) -> impl Iterator<Item = WithheldTool> {
     let live = roster.layout().into_iter().flat_map(|layout| &layout.backends);
-    let offered = live.filter_map(|backend| Some((&backend.backend.id, roster.offered(backend)?)));
-    offered.flat_map(|(backend, offered)| {
-        offered.left_out.iter().map(|one| WithheldTool {
+    let offers = live.filter_map(|backend| Some((&backend.backend.id, roster.offer(backend)?)));
+    offers.flat_map(|(backend, offer)| {
+        let left_out = offer.left_out().map(|one| WithheldTool {
             backend: backend.clone(),
-            tool: one.tool.clone(),
+            tool: one.name.clone(),
             reason: one.reason.to_string(),
-        })
+        });
+        left_out.collect::<Vec<_>>()
     })
 }
 
 /// Of what the configuration and the servers' lists say together: names that lead nowhere, and names that are taken.
 fn warnings(generation: &Generation) -> Vec<(BackendId, String)> {
+    let catalog = &generation.catalogs[Kind::Tool];
     let backends = generation.table.backends();
     let id = |position: usize| backends.get(position).map(|backend| backend.id.clone());
-    let absent = generation.catalog.absent().iter().filter_map(|(at, name)| {
+    let absent = catalog.absent().iter().filter_map(|(at, name)| {
         let backend = id(*at)?;
-        let offered = generation.catalog.offered(*at);
+        let offered = catalog.offered(*at);
         let meant = meant(backend.as_str(), name, offered).map(|meant| format!("; did you mean `{meant}`?"));
         let text = format!(
             "`tools` of its configuration names `{name}`, which it does not offer{}",
@@ -174,8 +178,8 @@ fn warnings(generation: &Generation) -> Vec<(BackendId, String)> {
         );
         Some((backend, text))
     });
-    let withheld = generation.catalog.withheld().iter().filter_map(|withheld| {
-        let tool = &withheld.tool;
+    let withheld = catalog.withheld().iter().filter_map(|withheld| {
+        let tool = &withheld.name;
         let text = match withheld.reason {
             Reason::Collision { owner } => {
                 format!("its tool `{tool}` is not shown: `{}` has one of that name", id(owner)?)

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::path::Path;
 use std::sync::Mutex;
 
+use mcp::Kind;
 use model::{
     Backend, BackendId, CandidateResult, DrainPolicy, EndpointSpec, Isolation, LogId, Naming, Policy, ReplaceMode,
     Revision, Snapshot, Transport, Variant, VariantId,
@@ -160,7 +161,8 @@ impl Case {
 
     fn tools(&self) -> String {
         let generation = self.started.live.load_full();
-        let names: Vec<_> = generation.catalog.entries().iter().map(|entry| entry.exposed.to_string()).collect();
+        let names: Vec<_> =
+            generation.catalogs[Kind::Tool].entries().iter().map(|entry| entry.exposed.to_string()).collect();
         names.join(" ")
     }
 
@@ -202,10 +204,10 @@ fn a_change_touches_what_it_changes_and_what_left_is_evicted_at_its_deadline() {
         case.up(2).await;
         assert_eq!(case.tools(), "one two");
 
-        let admitted = case.started.live.admit("two", 1, &Homes::default()).unwrap();
+        let admitted = case.started.live.admit(Kind::Tool, "two", 1, &Homes::default()).unwrap();
         assert_eq!((admitted.lease.revision, admitted.backend.as_str()), (Revision(1), "b"));
         case.calls.0.lock().unwrap().push(admitted.lease);
-        let kept = case.started.live.admit("one", 1, &Homes::default()).unwrap().lease.endpoint.serial;
+        let kept = case.started.live.admit(Kind::Tool, "one", 1, &Homes::default()).unwrap().lease.endpoint.serial;
 
         let c = Server::start(&["three"]).await;
         let second = content(quick(), &[at("a", &a.url), at("c", &c.url)]);
@@ -216,8 +218,11 @@ fn a_change_touches_what_it_changes_and_what_left_is_evicted_at_its_deadline() {
         case.swap(2, &second, Some(attempt)).await;
         assert_eq!(case.tools(), "one three");
         let unknown = Unroutable::Unknown { revision: Revision(2), arriving: false };
-        assert_eq!(case.started.live.admit("two", 1, &Homes::default()).unwrap_err(), unknown);
-        assert_eq!(case.started.live.admit("one", 1, &Homes::default()).unwrap().lease.endpoint.serial, kept);
+        assert_eq!(case.started.live.admit(Kind::Tool, "two", 1, &Homes::default()).unwrap_err(), unknown);
+        assert_eq!(
+            case.started.live.admit(Kind::Tool, "one", 1, &Homes::default()).unwrap().lease.endpoint.serial,
+            kept
+        );
 
         let status = case.status(|status| status.endpoints.len() == 2).await;
         let waited = Duration::from_nanos(case.clock.now_nanos() - begun);
@@ -242,7 +247,7 @@ fn what_a_change_does_is_in_its_trace_and_so_is_what_is_said_about_it() {
         case.tell(Line::Up(line)).await;
         case.swap(1, &content(quick(), &[at("a", &a.url)]), None).await;
         case.up(1).await;
-        let kept = case.started.live.admit("one", 1, &Homes::default()).unwrap().lease;
+        let kept = case.started.live.admit(Kind::Tool, "one", 1, &Homes::default()).unwrap().lease;
 
         let (prepare, swap) = (TraceContext::new_root(), TraceContext::new_root());
         case.trace = prepare;
@@ -299,12 +304,12 @@ fn an_equal_server_that_comes_back_is_the_one_that_left() {
         let without = content(quick(), &[at("a", &a.url)]);
         case.swap(1, &with, None).await;
         case.up(2).await;
-        let old = case.started.live.admit("two", 1, &Homes::default()).unwrap().lease;
+        let old = case.started.live.admit(Kind::Tool, "two", 1, &Homes::default()).unwrap().lease;
         case.swap(2, &without, None).await;
         let (attempt, outcomes, _) = case.prepare(&with).await;
         assert_eq!(outcomes, [CandidateResult::Ready { tools: 1 }]);
         case.swap(3, &with, Some(attempt)).await;
-        let new = case.started.live.admit("two", 1, &Homes::default()).unwrap().lease;
+        let new = case.started.live.admit(Kind::Tool, "two", 1, &Homes::default()).unwrap().lease;
         assert_eq!((new.endpoint.serial, new.revision, old.revision), (old.endpoint.serial, Revision(3), Revision(1)));
         let reopened = |status: &Status| status.departures.iter().any(|one| one.phase == drain::Phase::Reopened);
         case.status(reopened).await;
@@ -342,8 +347,9 @@ fn a_session_stays_with_one_of_several_endpoints_while_that_may_be_chosen() {
         let mut case = Case::start(&directory).await;
         case.swap(1, &content(quick(), &[backend("a", &urls, ReplaceMode::Beside)]), None).await;
         case.up(3).await;
-        let at =
-            |random: u64, homes: &Homes| case.started.live.admit("one", random, homes).unwrap().lease.endpoint.clone();
+        let at = |random: u64, homes: &Homes| {
+            case.started.live.admit(Kind::Tool, "one", random, homes).unwrap().lease.endpoint.clone()
+        };
         let spread = |seed: u64| seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let mut used = BTreeSet::new();
         for session in 1..20 {
@@ -425,9 +431,9 @@ fn calls_wait_for_a_server_on_its_way_and_clients_hear_of_changed_lists() {
         let mut case = Case::start(&directory).await;
         case.swap(1, &content(quick(), &[at("a", &a.url)]), None).await;
         let arriving = Unroutable::Unknown { revision: Revision(1), arriving: true };
-        assert_eq!(case.started.live.admit("one", 1, &Homes::default()).unwrap_err(), arriving);
+        assert_eq!(case.started.live.admit(Kind::Tool, "one", 1, &Homes::default()).unwrap_err(), arriving);
         let within = Duration::from_secs(5);
-        let admitted = case.started.live.admit_within("one", 1, &Homes::default(), within).await.unwrap();
+        let admitted = case.started.live.admit_within(Kind::Tool, "one", 1, &Homes::default(), within).await.unwrap();
         case.started.live.settled().await;
 
         let mut lists = case.started.live.list_turns();
@@ -436,7 +442,7 @@ fn calls_wait_for_a_server_on_its_way_and_clients_hear_of_changed_lists() {
         admitted.lease.endpoint.tell(EndpointEvent::ListChanged);
         lists.changed().await.unwrap();
         assert_eq!(case.tools(), "one two");
-        assert_eq!(case.started.live.load().list_turn, *lists.borrow());
+        assert_eq!(case.started.live.load().list_turns, *lists.borrow());
         case.stop().await;
     });
 }
@@ -458,8 +464,12 @@ fn a_start_with_nobody_to_ask_serves_what_was_last_live() {
         let case = Case::start(&directory).await;
         assert_eq!(case.started.live.load().revision, Revision(7));
         assert_eq!(case.tools(), "one", "known before the server is up");
-        let admitted =
-            case.started.live.admit_within("one", 1, &Homes::default(), Duration::from_secs(5)).await.unwrap();
+        let admitted = case
+            .started
+            .live
+            .admit_within(Kind::Tool, "one", 1, &Homes::default(), Duration::from_secs(5))
+            .await
+            .unwrap();
         assert_eq!(admitted.lease.revision, Revision(7));
         let cordons = vec![drain::Cordon {
             drain: drain::DrainId::Admin { number: 1, started: model::WallTime(1) },
@@ -476,10 +486,10 @@ fn a_start_with_nobody_to_ask_serves_what_was_last_live() {
 
         let mut case = Case::start(&directory).await;
         case.up(1).await;
-        let refused = case.started.live.admit("one", 1, &Homes::default()).unwrap_err();
+        let refused = case.started.live.admit(Kind::Tool, "one", 1, &Homes::default()).unwrap_err();
         assert!(matches!(refused, Unroutable::Cordoned { revision: Revision(7), .. }), "{refused:?}");
         case.cordon(Vec::new()).await;
-        while case.started.live.admit("one", 1, &Homes::default()).is_err() {
+        while case.started.live.admit(Kind::Tool, "one", 1, &Homes::default()).is_err() {
             tokio::task::yield_now().await;
         }
         case.stop().await;

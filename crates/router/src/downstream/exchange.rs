@@ -1,11 +1,12 @@
 //! One way of a call to an endpoint and back, as it is counted and told.
 
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::Response;
 use mcp::{ErrorCode, message};
+use metrics::Counter;
 use model::{Revision, Time};
 use runtime::telemetry;
 
@@ -16,6 +17,7 @@ use super::meter::{CALL_SECONDS, Meter};
 use super::traced::Traced;
 use crate::budget::SMALL;
 use crate::call::{CallError, Side};
+use crate::endpoint::Stats;
 use crate::generation::Admitted;
 use crate::in_flight::Cause;
 
@@ -31,6 +33,7 @@ impl Exchange {
         Self { meter: core.meters.of(&admitted.lease.endpoint), started }
     }
 
+    /// Its server has answered with the whole of `body`.
     pub(super) fn answered(
         &self,
         core: &Core,
@@ -39,11 +42,7 @@ impl Exchange {
         body: Bytes,
         traced: Option<Box<Traced>>,
     ) -> Response<Body> {
-        self.meter.answered.increment(1);
-        self.done(core, &admitted, "answered", traced.as_deref());
-        if let Some(traced) = traced {
-            traced.answered(core, Some(&body));
-        }
+        self.conclude(core, &admitted, &Conclusion::Answered(Some(&body)), traced);
         let revision = admitted.lease.revision;
         if body.len() <= SMALL {
             return answer::ok(revision, body);
@@ -53,15 +52,7 @@ impl Exchange {
         large(core, revision, id, body)
     }
 
-    /// The response has gone to the client among the events.
-    pub(super) fn answered_in_events(&self, core: &Core, admitted: &Admitted, traced: Option<Box<Traced>>) {
-        self.meter.answered.increment(1);
-        self.done(core, admitted, "answered", traced.as_deref());
-        if let Some(traced) = traced {
-            traced.answered(core, None);
-        }
-    }
-
+    /// What its client is told.
     pub(super) fn failed(
         &self,
         core: &Core,
@@ -70,15 +61,7 @@ impl Exchange {
         error: &CallError,
         traced: Option<Box<Traced>>,
     ) -> Vec<u8> {
-        self.meter.failed.increment(1);
-        let stats = &admitted.lease.endpoint.stats;
-        // A client that asks for what is refused must not make its server look unwell.
-        let count = if error.side == Side::Upstream { &stats.failed } else { &stats.spared };
-        count.fetch_add(1, Ordering::Relaxed);
-        self.done(core, admitted, error.cause.as_str(), traced.as_deref());
-        if let Some(traced) = traced {
-            traced.failed(core, error);
-        }
+        self.conclude(core, admitted, &Conclusion::Failed(error), traced);
         message::error(Some(id), error.code, &error.message, error.data.as_deref().map(str::as_bytes))
     }
 
@@ -91,51 +74,90 @@ impl Exchange {
         cause: Cause,
         traced: Option<Box<Traced>>,
     ) -> Option<Vec<u8>> {
-        let stats = &admitted.lease.endpoint.stats;
-        match cause {
-            // Nor must one that gives up make it look well.
-            Cause::Cancelled | Cause::Abandoned => {
-                self.meter.cancelled.increment(1);
-                stats.spared.fetch_add(1, Ordering::Relaxed);
-            }
-            Cause::Evicted | Cause::Stopped => {
-                self.meter.evicted.increment(1);
-                stats.evicted.fetch_add(1, Ordering::Relaxed);
-            }
-            Cause::Idle(_) | Cause::Total(_) => {
-                self.meter.timed_out.increment(1);
-                stats.failed.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        let result = result(cause);
-        self.done(core, admitted, result, traced.as_deref());
         let (code, mut text) = explain(cause, admitted.backend.as_str());
         if matches!(cause, Cause::Idle(_) | Cause::Total(_))
             && let Some(what) = admitted.lease.endpoint.unmatched_since(self.started)
         {
             text.push_str(&format!("; meanwhile it sent {what}"));
         }
-        if let Some(traced) = traced {
-            traced.ended(core, result, code, &text);
-        }
+        self.conclude(core, admitted, &Conclusion::Ended(cause, code, &text), traced);
         cause.is_told().then(|| message::error(Some(id), code, &text, None))
     }
 
-    fn done(&self, core: &Core, admitted: &Admitted, result: &str, traced: Option<&Traced>) {
+    /// Tells the meter, the endpoint, the log and the span what came of it.
+    pub(super) fn conclude(
+        &self,
+        core: &Core,
+        admitted: &Admitted,
+        conclusion: &Conclusion<'_>,
+        traced: Option<Box<Traced>>,
+    ) {
         let took = core.now().since(self.started);
-        let seconds = took.as_secs_f64();
-        self.meter.seconds.record(seconds);
-        if let Some(traced) = traced {
-            telemetry::exemplar(CALL_SECONDS, &[("server", admitted.backend.as_str())], seconds, &traced.context());
+        conclusion.meter(&self.meter).increment(1);
+        self.meter.seconds.record(took.as_secs_f64());
+        if let Some(count) = conclusion.stats(&admitted.lease.endpoint.stats) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        let context = traced.as_ref().map(|traced| traced.context());
+        if let Some(context) = &context {
+            let labels = [("server", admitted.backend.as_str())];
+            telemetry::exemplar(CALL_SECONDS, &labels, took.as_secs_f64(), context);
         }
         tracing::debug!(
             revision = admitted.lease.revision.0,
             endpoint = %admitted.lease.endpoint.key,
-            result,
+            result = conclusion.result(),
             ?took,
-            traceparent = traced.map(|traced| tracing::field::display(traced.context())),
+            traceparent = context.map(tracing::field::display),
             "call"
         );
+        if let Some(traced) = traced {
+            traced.concluded(core, conclusion);
+        }
+    }
+}
+
+/// What came of an exchange.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Conclusion<'a> {
+    /// With that, or with what the client has read already.
+    Answered(Option<&'a [u8]>),
+    /// The gateway had to answer.
+    Failed(&'a CallError),
+    /// The gateway ended it, and says so.
+    Ended(Cause, ErrorCode, &'a str),
+}
+
+impl Conclusion<'_> {
+    /// In the log and in spans.
+    pub(super) fn result(&self) -> &'static str {
+        match self {
+            Self::Answered(_) => "answered",
+            Self::Failed(error) => error.cause.as_str(),
+            Self::Ended(cause, ..) => result(*cause),
+        }
+    }
+
+    fn meter<'m>(&self, meter: &'m Meter) -> &'m Counter {
+        match self {
+            Self::Answered(_) => &meter.answered,
+            Self::Failed(_) => &meter.failed,
+            Self::Ended(Cause::Cancelled | Cause::Abandoned, ..) => &meter.cancelled,
+            Self::Ended(Cause::Evicted | Cause::Stopped, ..) => &meter.evicted,
+            Self::Ended(Cause::Idle(_) | Cause::Total(_), ..) => &meter.timed_out,
+        }
+    }
+
+    /// A client that asks for what is refused must not make its server look unwell, nor must one that gives up make it
+    /// look well.
+    fn stats<'s>(&self, stats: &'s Stats) -> Option<&'s AtomicU64> {
+        match self {
+            Self::Answered(_) => None,
+            Self::Failed(error) if error.side != Side::Upstream => Some(&stats.spared),
+            Self::Ended(Cause::Cancelled | Cause::Abandoned, ..) => Some(&stats.spared),
+            Self::Ended(Cause::Evicted | Cause::Stopped, ..) => Some(&stats.evicted),
+            Self::Failed(_) | Self::Ended(Cause::Idle(_) | Cause::Total(_), ..) => Some(&stats.failed),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::Response;
+use mcp::{ByKind, Kind, message};
 use model::Time;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Interval;
@@ -29,9 +30,9 @@ pub(super) struct NotificationStream {
     id: u64,
     since: Time,
     shared: Arc<Shared>,
-    turns: WatchStream<u64>,
-    /// A turn of the list that this session may have to be told.
-    pending: Option<u64>,
+    turns: WatchStream<ByKind<u64>>,
+    /// Turns of the lists of which this session may have to be told.
+    pending: Option<ByKind<u64>>,
     keep_alive: Interval,
     /// Another stream of the session gets notifications, or the session has ended.
     changed: Pin<Box<OwnedNotified>>,
@@ -80,9 +81,9 @@ impl NotificationStream {
 
     /// Ends with the session, with the process, and when its session has as many newer ones as it may.
     pub(super) fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        while let Poll::Ready(turn) = self.turns.poll_next_unpin(context) {
-            let Some(turn) = turn else { return Poll::Ready(None) };
-            self.pending = Some(turn);
+        while let Poll::Ready(turns) = self.turns.poll_next_unpin(context) {
+            let Some(turns) = turns else { return Poll::Ready(None) };
+            self.pending = Some(turns);
         }
         while self.changed.as_mut().poll(context).is_ready() {
             self.changed.set(self.session.known.changed());
@@ -91,14 +92,17 @@ impl NotificationStream {
         if known.has_ended() || !known.has_stream(self.id) || self.closing.as_mut().poll(context).is_ready() {
             return Poll::Ready(None);
         }
-        if let Some(turn) = self.pending
+        if let Some(turns) = self.pending
             && self.session.known.claims(self.id)
         {
-            self.pending = None;
-            if self.session.known.to_be_told(turn) {
-                tracing::debug!(revision = self.shared.live.load().revision.0, turn, "list_changed sent");
-                return Poll::Ready(Some(event(mcp::message::TOOLS_LIST_CHANGED)));
+            for kind in Kind::SERVED {
+                if self.session.known.to_be_told(kind, turns[kind]) {
+                    let (revision, turn) = (self.shared.live.load().revision.0, turns[kind]);
+                    tracing::debug!(revision, turn, list = kind.array(), "list_changed sent");
+                    return Poll::Ready(Some(event(&message::notification(kind.list_changed(), None))));
+                }
             }
+            self.pending = None;
         }
         // A first comment at once: it makes the head go out, so the client knows that it is heard.
         self.keep_alive.poll_tick(context).map(|_| Some(COMMENT))

@@ -1,7 +1,7 @@
 //! One POST: read, scanned once, and answered by whoever its method is about.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -10,21 +10,18 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 use http_body::Frame;
 use hyper::body::{Body as _, Incoming};
-use mcp::{Call, ErrorCode, Id, Message, ScanError, message, scan};
+use mcp::{Call, ErrorCode, Id, Kind, Message, ScanError, message, scan};
 use model::Revision;
-use runtime::Span;
 
 use super::body::Body;
 use super::clients::Client;
 use super::core::Core;
 use super::fields::Fields;
-use super::service::{self, Session};
+use super::service;
 use super::tools_call::Caller;
-use super::{answer, initialize, share, tools_call, traced, unread};
+use super::{answer, initialize, list, tools_call, traced, unread};
 use crate::beside::{self, LONG, Turn};
 use crate::budget::{Refused, SMALL, Upload, Whole};
-use crate::call::piece;
-use crate::in_flight::{Cause, life};
 
 /// How long a client may take from the head of a request to the end of its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -81,18 +78,13 @@ pub(super) async fn post(
                 let caller = Caller { session: &session, client };
                 tools_call::call(core, caller, envelope, *id, call, &body, fields).await
             }
-            message::method::TOOLS_LIST => {
-                let list = message::method::TOOLS_LIST;
-                let mut span = traced::local(&core, call, *id, list, fields, Some(&session));
-                if core.shared.live.load().catalog.is_unknown() || revision == Revision::NONE {
-                    let caller = Caller { session: &session, client };
-                    if let Some(no) = Box::pin(first_list(&core, caller, *id, &body, &mut span)).await {
-                        return no;
-                    }
+            method => match Kind::listed_by(method) {
+                Some(kind) => {
+                    let asked = list::Asked { kind, id: *id, call };
+                    list::list(&core, Caller { session: &session, client }, asked, &body, fields).await
                 }
-                list_tools(&core, &session, *id, call, span)
-            }
-            _ => local(&core, *id, call),
+                None => local(&core, *id, call),
+            },
         },
         Message::Notification(call) => {
             if call.method.value() == message::method::CANCELLED
@@ -104,93 +96,6 @@ pub(super) async fn post(
         }
         // The gateway asks clients for nothing, so whatever this answers has no reader.
         Message::Response { .. } | Message::Error { .. } => answer::accepted(revision),
-    }
-}
-
-/// Nobody has said yet what there is: one that starts in no time is waited for, as calls wait for it.
-/// Those that wait are in flight, so that they end with their clients. The answer to one that is not to wait.
-async fn first_list(
-    core: &Core,
-    caller: Caller<'_>,
-    id: Id<'_>,
-    body: &Whole,
-    span: &mut Option<Span>,
-) -> Option<Response<Body>> {
-    let Caller { session, client } = caller;
-    let (ticket, revision) = {
-        let generation = core.shared.live.load();
-        let (request, limits) = (piece(&body.bytes, id.span().range()), &generation.policy.limits);
-        (core.in_flight.enter(session.sealed.id, request, limits, core.now()), generation.revision)
-    };
-    client.waits_for(ticket.slot(), &core.in_flight);
-    ticket.waits();
-    let _share = match share::wait(core, session, body, None) {
-        Ok(share) => share,
-        Err(text) => {
-            if let Some(span) = span {
-                traced::refuse(span, ErrorCode::UNAVAILABLE, &text);
-            }
-            return Some(answer::again(revision, Some(id.text()), ErrorCode::UNAVAILABLE, &text));
-        }
-    };
-    let listed = async {
-        tokio::select! {
-            () = core.shared.live.listed() => {}
-            () = core.draining.cancelled() => {}
-        }
-    };
-    // No server owes it a sign of life.
-    match ticket.run(pin!(life::deaf(listed))).await {
-        Err(Cause::Cancelled | Cause::Abandoned) => Some(answer::silence(revision)),
-        // What can be said now is all there is to say.
-        Ok(()) | Err(_) => None,
-    }
-}
-
-pub(super) fn list_tools(
-    core: &Core,
-    session: &Session,
-    id: Id<'_>,
-    call: &Call<'_>,
-    mut span: Option<Span>,
-) -> Response<Body> {
-    let generation = core.shared.live.load();
-    let revision = generation.revision;
-    if (generation.catalog.is_unknown() || revision == Revision::NONE)
-        && let Some(text) = generation.no_list()
-    {
-        if let Some(span) = &mut span {
-            traced::refuse(span, ErrorCode::UNAVAILABLE, &text);
-        }
-        return answer::error(revision, StatusCode::OK, Some(id.text()), ErrorCode::UNAVAILABLE, &text);
-    }
-    let cursor = call.params.as_ref().and_then(|params| params.cursor.as_ref());
-    // Of a list that changes under one who turns its pages the first page is old, however new the last is.
-    let seen = || cursor.is_none().then(|| session.known.saw_list(generation.list_turn));
-    match generation.catalog.page(cursor.map(mcp::Text::value)) {
-        Ok(page) if page.length(id.text()) > SMALL => {
-            let (bytes, limit) = (page.length(id.text()), core.buffered_bytes());
-            let Some(weight) = core.shared.budget.weigh(bytes, limit) else {
-                let text = format!(
-                    "there is no room for a list of {bytes} bytes: the gateway holds no more than {limit} bytes for \
-                     clients (limits.buffered_bytes); try again"
-                );
-                return answer::error(revision, StatusCode::OK, Some(id.text()), ErrorCode::UNAVAILABLE, &text);
-            };
-            seen();
-            answer::large(revision, page.response(id.text()).into(), weight)
-        }
-        Ok(page) => {
-            seen();
-            answer::ok(revision, page.response(id.text()))
-        }
-        Err(error) => {
-            let (code, text) = (ErrorCode::INVALID_PARAMS, error.to_string());
-            if let Some(span) = &mut span {
-                traced::refuse(span, code, &text);
-            }
-            answer::error(revision, StatusCode::OK, Some(id.text()), code, &text)
-        }
     }
 }
 

@@ -17,7 +17,7 @@ use mcp::Message;
 use super::answer;
 use super::body::{Body, event};
 use super::core::Core;
-use super::exchange::{self, Exchange};
+use super::exchange::{self, Conclusion, Exchange};
 use super::outbox::{self, Outbox};
 use super::traced::Traced;
 use crate::beside::{LONG, beside};
@@ -132,7 +132,7 @@ impl Open {
     }
 
     fn answered(&mut self, core: &Core) -> Step {
-        self.exchange.answered_in_events(core, &self.admitted, self.traced.take());
+        self.exchange.conclude(core, &self.admitted, &Conclusion::Answered(None), self.traced.take());
         Step::Done
     }
 

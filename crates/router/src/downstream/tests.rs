@@ -11,11 +11,11 @@ use bytes::Bytes;
 use fleet::Arrival;
 use http::{HeaderMap, Response};
 use http_body_util::BodyExt;
-use mcp::{Catalog, Message, ProtocolVersion, Tool};
+use mcp::{ByKind, Catalog, Item, Kind, Message, ProtocolVersion};
 use model::{BackendId, EndpointKey, EndpointSpec, Isolation, Limits, Policy, Revision, Transport, VariantId};
 use opentelemetry::InstrumentationScope;
 use opentelemetry_sdk::trace::SpanData;
-use routing::{BackendRoutes, RouteTable, ToolEntry, VariantRoutes};
+use routing::{BackendRoutes, Entry, Route, RouteTable, VariantRoutes, Variants};
 use runtime::telemetry::sampler::Sampler;
 use runtime::{Clock, Shutdown, Tasks, TraceContext, Tracer};
 use tokio::runtime::Handle;
@@ -29,7 +29,7 @@ use super::fields::Fields;
 use super::service::Session;
 use super::streamed::{self, Open};
 use super::tools_call::Caller;
-use super::{Everywhere, Shared, post, tools_call};
+use super::{Everywhere, Shared, list, tools_call};
 use crate::call::EventStream;
 use crate::endpoint::{Endpoint, Signals, Upstreams};
 use crate::generation::{Generation, Homes, Live};
@@ -131,22 +131,23 @@ async fn whole(response: Response<Body>) -> String {
 fn generation(endpoint: &Arc<Endpoint>) -> Generation {
     let variant = VariantRoutes { id: VariantId::only(), weight: 100, endpoints: [Arc::clone(endpoint)].into() };
     let backend = BackendRoutes { id: endpoint.key.backend.clone(), variants: [variant].into() };
-    let entry = |tool: &&str| ToolEntry {
-        exposed: format!("s__{tool}").into(),
-        backend: 0,
+    let route = |tool: &&str| Route {
         own: (*tool).into(),
         own_json: format!("\"{tool}\"").into(),
         idempotent: false,
+        backend: 0,
+        variants: Variants::ALL,
     };
+    let entry = |tool: &&str| Entry { kind: Kind::Tool, exposed: format!("s__{tool}").into(), route: route(tool) };
     Generation {
         revision: Revision(7),
         turn: 1,
-        list_turn: 1,
+        list_turns: ByKind::from_fn(|_| 1),
         digest: None,
         policy: Policy::default(),
         snapshot: Arc::default(),
         table: RouteTable::build(vec![backend], TOOLS.iter().map(entry).collect()).unwrap(),
-        catalog: Catalog::merge(mcp::Naming::Prefix, &[], &mcp::Owners::new(), mcp::catalog::PAGE_SIZE),
+        catalogs: ByKind::from_fn(Catalog::empty),
         instructions: None,
         arrivals: [Arrival::Settled { offers: true }].into(),
     }
@@ -302,7 +303,7 @@ fn going_again_is_an_event_and_an_eviction_ends_the_spans() {
 fn a_call_whose_answer_is_there_gets_no_other_one() {
     run(async {
         let case = Case::start("always_off").await;
-        let admit = case.core.shared.live.admit("s__echo", 1, &Homes::default());
+        let admit = case.core.shared.live.admit(Kind::Tool, "s__echo", 1, &Homes::default());
         let (admitted, now) = (admit.unwrap(), case.core.now());
         let exchange = Exchange::begin(&case.core, &admitted, now);
         let id = Bytes::from_static(b"1");
@@ -335,14 +336,17 @@ fn who_turns_pages_over_a_change_has_not_seen_the_new_list() {
     run(async {
         let case = Case::start("always_off").await;
         let tools = |names: [&str; 2]| {
-            let parsed = |name| Tool::parse(&format!(r#"{{"name":"{name}","inputSchema":{{}}}}"#)).map(Arc::new);
+            let parsed =
+                |name| Item::parse(Kind::Tool, &format!(r#"{{"name":"{name}","inputSchema":{{}}}}"#)).map(Arc::new);
             names.map(|name| parsed(name).unwrap())
         };
-        let publish = |turn, tools: &[Arc<Tool>]| {
-            let offer = mcp::Offer { backend: "s", tools, shown: None, missing: None };
+        let publish = |turn, items: &[Arc<Item>]| {
+            let offer = mcp::Offer { backend: "s", items, shown: None, missing: None };
             let page_size = 1.try_into().unwrap();
-            let catalog = Catalog::merge(mcp::Naming::Prefix, &[offer], &mcp::Owners::new(), page_size);
-            case.core.shared.live.publish(Generation { turn, catalog, ..generation(&case.endpoint) });
+            let owners = mcp::Owners::new();
+            let mut next = Generation { turn, ..generation(&case.endpoint) };
+            next.catalogs[Kind::Tool] = Catalog::merge(Kind::Tool, mcp::Naming::Prefix, &[offer], &owners, page_size);
+            case.core.shared.live.publish(next);
         };
         let session = session();
         let page = async |cursor: Option<&str>| {
@@ -352,16 +356,19 @@ fn who_turns_pages_over_a_change_has_not_seen_the_new_list() {
             .to_string();
             let envelope = mcp::scan(body.as_bytes()).unwrap();
             let Message::Request { id, call } = &envelope.message else { panic!("a request") };
-            let answer = whole(post::list_tools(&case.core, &session, *id, call, None)).await;
+            let answer = {
+                let asked = list::Asked { kind: Kind::Tool, id: *id, call };
+                whole(list::page(&case.core, &session, asked, None)).await
+            };
             serde_json::from_str::<serde_json::Value>(&answer).unwrap()["result"].clone()
         };
         publish(2, &tools(["a", "b"]));
         let first = page(None).await;
         publish(3, &tools(["0", "b"]));
         assert_eq!(page(first["nextCursor"].as_str()).await["tools"][0]["name"], "s__b");
-        assert!(session.known.to_be_told(3), "its first page is old");
+        assert!(session.known.to_be_told(Kind::Tool, 3), "its first page is old");
         page(None).await;
-        assert!(!session.known.to_be_told(3), "and now it is new");
+        assert!(!session.known.to_be_told(Kind::Tool, 3), "and now it is new");
     });
 }
 

@@ -16,6 +16,7 @@ use runtime::{Kind, Span, TraceContext};
 use serde::Deserialize;
 
 use super::core::Core;
+use super::exchange::Conclusion;
 use super::fields::Fields;
 use super::service::Session;
 use crate::beside::LONG;
@@ -83,7 +84,7 @@ impl Traced {
     ) -> Option<Box<Self>> {
         let mut is_known = false;
         let span_name = || {
-            is_known = core.shared.live.load().table.tool(tool).is_some();
+            is_known = core.shared.live.load().table.find(mcp::Kind::Tool, tool).is_some();
             if is_known { Cow::Owned(format!("tools/call {tool}")) } else { Cow::Borrowed(method::TOOLS_CALL) }
         };
         let mut server = core.shared.tracer.start_recorded(Kind::Server, incoming.context, span_name)?;
@@ -144,24 +145,27 @@ impl Traced {
         self.last = fault_of(message);
     }
 
-    /// Its server has answered; what, if it is not the message heard last.
-    pub(super) fn answered(mut self, core: &Core, answer: Option<&[u8]>) {
-        let fault = answer.map_or_else(|| self.last.take(), fault_of);
-        self.over(core, "answered", |span| match &fault {
-            None => {}
-            Some(Fault::Refused(code)) => refuse(span, ErrorCode(*code), REFUSED),
-            Some(Fault::Tool) => fail(span, "tool_error", "the tool says that it failed"),
-        });
-    }
-
-    /// The gateway had to answer.
-    pub(super) fn failed(mut self, core: &Core, error: &CallError) {
-        self.over(core, error.cause.as_str(), |span| refuse(span, error.code, why(error)));
-    }
-
-    /// The gateway ended it; `result` as in metrics and log.
-    pub(super) fn ended(mut self, core: &Core, result: &'static str, code: ErrorCode, message: &str) {
-        self.over(core, result, |span| refuse(span, code, message));
+    /// What came of it. Of an answer whose messages were heard, the last one counts.
+    pub(super) fn concluded(mut self, core: &Core, conclusion: &Conclusion<'_>) {
+        let fault = match conclusion {
+            Conclusion::Answered(answer) => answer.map_or_else(|| self.last.take(), fault_of),
+            Conclusion::Failed(_) | Conclusion::Ended(..) => None,
+        };
+        let upstream: Duration = core.now().since(self.sent);
+        self.server.set("only1mcp.upstream.seconds", upstream.as_secs_f64());
+        for span in self.client.iter_mut().chain([&mut self.server]) {
+            span.set("only1mcp.result", conclusion.result());
+            match (conclusion, &fault) {
+                (Conclusion::Answered(_), None) => {}
+                (Conclusion::Answered(_), Some(Fault::Refused(code))) => refuse(span, ErrorCode(*code), REFUSED),
+                (Conclusion::Answered(_), Some(Fault::Tool)) => {
+                    fail(span, "tool_error", "the tool says that it failed");
+                }
+                (Conclusion::Failed(error), _) => refuse(span, error.code, why(error)),
+                (Conclusion::Ended(_, code, text), _) => refuse(span, *code, text),
+            }
+        }
+        self.client = None;
     }
 
     /// Answered without a server: refused, or given up before there was one.
@@ -169,16 +173,6 @@ impl Traced {
         of_revision(&mut self.server, revision);
         self.server.set("only1mcp.result", result);
         refuse(&mut self.server, code, message);
-    }
-
-    fn over(&mut self, core: &Core, result: &'static str, judge: impl Fn(&mut Span)) {
-        let upstream: Duration = core.now().since(self.sent);
-        self.server.set("only1mcp.upstream.seconds", upstream.as_secs_f64());
-        for span in self.client.iter_mut().chain([&mut self.server]) {
-            span.set("only1mcp.result", result);
-            judge(span);
-        }
-        self.client = None;
     }
 
     pub(super) fn context(&self) -> TraceContext {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use fleet::{LeftOut, Reason};
-use mcp::{ProtocolVersion, Tool};
+use fleet::{Offered, Reason};
+use mcp::ProtocolVersion;
 use model::WallTime;
 
 /// Where an endpoint is between nothing and its end.
@@ -48,7 +48,7 @@ pub struct EndpointState {
 /// before it was heard, it is heard once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndpointEvent {
-    /// The tools may be others now: list again.
+    /// What it offers may be something else now: list again.
     ListChanged,
     /// The connection, process or session is gone and could not be had back at once. It stays down until the fleet
     /// calls `bring_up`, which it should do at once the first time: calls are waiting for it.
@@ -59,15 +59,10 @@ pub enum EndpointEvent {
     Empty,
 }
 
-/// All tools of a server, and what it says of itself.
+/// What a server offers, and the protocol that is spoken with it.
 #[derive(Clone, Debug)]
 pub struct Listing {
-    /// All pages, in the server's order; elements that are no tools are left out.
-    pub tools: Arc<[Arc<Tool>]>,
-    /// What an operator should know of the list.
-    pub warnings: Arc<[String]>,
-    /// The first of those elements that are no usable tools.
-    pub left_out: Arc<[LeftOut]>,
-    pub instructions: Option<Arc<str>>,
+    /// All pages, in the server's order; elements that cannot be used are left out.
+    pub offered: Offered,
     pub protocol_version: ProtocolVersion,
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use mcp::{ByKind, Kind};
 use tokio::sync::Notify;
 
 use crate::generation::Homes;
@@ -24,9 +25,9 @@ pub(crate) struct Known {
     /// Its open streams, the oldest first: at most [`STREAMS`].
     streams: Mutex<Vec<u64>>,
     /// One more than the turn of the list it last saw; 0 for never.
-    listed: AtomicU64,
+    listed: ByKind<AtomicU64>,
     /// As `listed`, of the change that the stream which gets notifications was told.
-    told: AtomicU64,
+    told: ByKind<AtomicU64>,
     /// Where its calls go.
     pub(crate) homes: Homes,
     /// Wakes its streams when another one gets notifications, and when it has ended.
@@ -72,7 +73,13 @@ impl Known {
     /// A session from before this process, or one that was forgotten. It counts as having seen a list from before, since
     /// nobody knows whether it did.
     pub(super) fn met(issued: u64, used: u64, until: u64) -> Self {
-        Self { issued, used: used.into(), until: until.into(), listed: 1.into(), ..Self::default() }
+        Self {
+            issued,
+            used: used.into(),
+            until: until.into(),
+            listed: ByKind::from_fn(|_| 1.into()),
+            ..Self::default()
+        }
     }
 
     pub(super) fn issued(&self) -> u64 {
@@ -204,7 +211,9 @@ impl Known {
     /// What was told to a stream that is gone may not have been heard: unless the client has listed since, the next
     /// stream is told again.
     fn told_again(&self) {
-        self.told.store(0, Ordering::Release);
+        for (_, told) in self.told.iter() {
+            told.store(0, Ordering::Release);
+        }
         self.changed.notify_waiters();
     }
 
@@ -217,14 +226,14 @@ impl Known {
         Arc::clone(&self.changed).notified_owned()
     }
 
-    /// The client has seen the list of that turn.
-    pub(crate) fn saw_list(&self, turn: u64) {
-        self.listed.fetch_max(turn + 1, Ordering::AcqRel);
+    /// The client has seen the list of that kind and turn.
+    pub(crate) fn saw_list(&self, kind: Kind, turn: u64) {
+        self.listed[kind].fetch_max(turn + 1, Ordering::AcqRel);
     }
 
-    /// Whether the client has seen an older list than that of `turn`, and its stream is told so now (and only now).
-    pub(crate) fn to_be_told(&self, turn: u64) -> bool {
-        let (seen, now) = (self.listed.load(Ordering::Acquire), turn + 1);
-        seen != 0 && seen < now && self.told.fetch_max(now, Ordering::AcqRel) < now
+    /// Whether the client has seen an older list of that kind than that of `turn`, and its stream is told so now (and only now).
+    pub(crate) fn to_be_told(&self, kind: Kind, turn: u64) -> bool {
+        let (seen, now) = (self.listed[kind].load(Ordering::Acquire), turn + 1);
+        seen != 0 && seen < now && self.told[kind].fetch_max(now, Ordering::AcqRel) < now
     }
 }

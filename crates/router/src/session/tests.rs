@@ -4,7 +4,7 @@ mod gateway;
 mod room;
 mod schedules;
 
-use mcp::ProtocolVersion;
+use mcp::{Kind, ProtocolVersion};
 use runtime::state_dir::Maker;
 
 use super::record::{Past, Record};
@@ -313,29 +313,32 @@ fn a_session_keeps_its_newest_streams() {
 #[test]
 fn one_stream_is_told_once() {
     let known = Known::default();
-    assert!(!known.to_be_told(5), "a client that never listed has nothing to list again");
-    known.saw_list(4);
-    assert!(known.to_be_told(5));
-    assert!(!known.to_be_told(5));
+    assert!(!known.to_be_told(Kind::Tool, 5), "a client that never listed has nothing to list again");
+    known.saw_list(Kind::Tool, 4);
+    assert!(known.to_be_told(Kind::Tool, 5));
+    assert!(!known.to_be_told(Kind::Tool, 5));
     known.takes(1);
     assert!(known.claims(1) && !known.claims(2));
     known.takes(2);
     assert!(known.claims(2) && !known.claims(1), "the newest is told");
-    assert!(known.to_be_told(5) && !known.to_be_told(5), "nobody knows whether the first was heard");
-    known.saw_list(5);
+    assert!(
+        known.to_be_told(Kind::Tool, 5) && !known.to_be_told(Kind::Tool, 5),
+        "nobody knows whether the first was heard"
+    );
+    known.saw_list(Kind::Tool, 5);
     known.gives_up(1, 10);
     assert!(known.claims(2));
     known.gives_up(2, 10);
     assert!(known.claims(3), "what is open takes over");
-    assert!(!known.to_be_told(5) && known.to_be_told(6));
+    assert!(!known.to_be_told(Kind::Tool, 5) && known.to_be_told(Kind::Tool, 6));
 }
 
 #[test]
 fn a_list_from_before_anything_was_live_is_a_list() {
     let known = Known::default();
-    known.saw_list(0);
-    assert!(!known.to_be_told(0));
-    assert!(known.to_be_told(1));
+    known.saw_list(Kind::Tool, 0);
+    assert!(!known.to_be_told(Kind::Tool, 0));
+    assert!(known.to_be_told(Kind::Tool, 1));
 }
 
 #[test]
@@ -344,8 +347,8 @@ fn a_session_from_before_a_restart_is_told_that_its_list_may_be_old() {
     let session = gateway.begin();
     gateway.restart(0);
     let known = gateway.touch(&session).unwrap();
-    assert!(known.to_be_told(1));
-    assert!(!known.to_be_told(1));
+    assert!(known.to_be_told(Kind::Tool, 1));
+    assert!(!known.to_be_told(Kind::Tool, 1));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use mcp::Kind;
 use mcp::message::method;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -112,7 +113,7 @@ impl HttpLink {
                 _ => None,
             };
         let doubt = refused(method::PING).await?;
-        refused(method::TOOLS_LIST).await.filter(|again| *again == doubt)
+        refused(Kind::Tool.list()).await.filter(|again| *again == doubt)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use mcp::message::{self, method};
-use mcp::{Edit, ErrorCode, Message, Span, splice, splice_in_place};
+use mcp::{Edit, ErrorCode, Kind, Message, Span, splice, splice_in_place};
 
 use crate::beside::held;
 use crate::call::{Call, CallError, Cause, piece};
@@ -84,7 +84,6 @@ pub(crate) fn read(message: &[u8]) -> Inbound {
             Inbound::Request { method: shown(method), reply }
         }
         Message::Notification(call) => match call.method.value() {
-            method::TOOLS_LIST_CHANGED => Inbound::ListChanged,
             method::PROGRESS => {
                 let token = call.params.as_ref().and_then(|params| params.progress_token);
                 match token.and_then(|token| token.as_u64().map(|number| (number, token.span()))) {
@@ -92,6 +91,7 @@ pub(crate) fn read(message: &[u8]) -> Inbound {
                     None => Inbound::Stray,
                 }
             }
+            method if Kind::is_changed_by(method) => Inbound::ListChanged,
             _ => Inbound::Notification,
         },
     }

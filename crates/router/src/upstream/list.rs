@@ -1,7 +1,7 @@
-//! All tools of a server, page by page, and what an operator should know of its list.
+//! All that a server offers of one kind, page by page, and what an operator should know of its list.
 //!
-//! A list that does not end (a cursor that comes again, pages that bring nothing new) is taken as far as it went: tools
-//! that are there are better than none, and a list that counts as failed would be asked for without end.
+//! A list that does not end (a cursor that comes again, pages that bring nothing new) is taken as far as it went: what
+//! is there is better than nothing, and a list that counts as failed would be asked for without end.
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fleet::LeftOut;
-use mcp::message::{method, push_string};
-use mcp::{Tool, ToolPage};
+use fleet::{LeftOut, Offered};
+use mcp::initialize::ServerInitialize;
+use mcp::message::push_string;
+use mcp::{Item, ItemPage, Kind};
 
 use super::Link;
 use super::ask::{ask, result_of};
@@ -22,59 +23,73 @@ use crate::secrets::Echo;
 
 const MAX_PAGES: usize = 1000;
 /// The names of all servers are merged whenever one of them changes: what one lists is the time of all.
-const MAX_TOOLS: usize = ToolPage::MAX;
-/// So much JSON of tools is taken of one server: thousands of ordinary ones. It is in the list of every client and is
-/// written to disk whenever a tool changes.
+const MAX_ITEMS: usize = ItemPage::MAX;
+/// So much JSON is taken of one kind of one server: thousands of ordinary tools. It is in the list of every client and is
+/// written to disk whenever something changes.
 const MAX_MIB: usize = 4;
 /// A longer page is read on another thread: this one serves all servers.
 const LONG: usize = 64 << 10;
-/// Pages in a row without a tool that was not there before.
+/// Pages in a row without anything that was not there before.
 const MAX_STALE: u32 = 3;
-/// How long a server that says it has no tools may take to say which.
+/// How long a server that says it has nothing of a kind may take to say what.
 const UNDECLARED: Duration = Duration::from_secs(2);
-/// Tools that are left out are kept by name up to here, and warned of up to there.
+/// Elements that are left out are kept by name up to here, and warned of up to there.
 const KEPT: usize = 100;
 const NAMED: usize = 10;
 
-/// All pages of `tools/list`, within `limit`.
+/// All pages of the lists of every kind that is served, each within `limit`.
 pub(crate) async fn list_all(endpoint: &Arc<Endpoint>, link: &Arc<Link>, limit: Duration) -> Result<Listing, AskError> {
     let greeting = link.greeting();
-    // Some servers declare nothing and have tools all the same.
-    let limit = if greeting.tools { limit } else { limit.min(UNDECLARED) };
-    let mut listed = Listed::new(endpoint.limits().response_bytes, &endpoint.echo);
-    let pages = tokio::time::timeout(limit, listed.all(endpoint, link, limit)).await;
-    let pages = pages.unwrap_or(Err(AskError::TimedOut { limit, key: None })).map_err(AskError::under_connect);
-    match pages {
-        Ok(()) => {}
-        Err(error) if greeting.tools || link.is_over() => return Err(error),
-        Err(_) => listed = Listed::new(0, &endpoint.echo),
+    let mut offered = Offered::default();
+    let (mut warnings, mut left_out) = (Vec::new(), Vec::new());
+    for kind in Kind::SERVED {
+        let listed = list(endpoint, link, kind, limit).await?;
+        warnings.extend(listed.warnings(declares(greeting, kind)));
+        offered.items[kind] = listed.items.into();
+        left_out.extend(listed.left_out);
     }
-    let warnings = listed.warnings(greeting.tools);
     for warning in &warnings {
         // A server may have its list asked for as often as it likes.
         if let Some(left_out) = endpoint.line() {
-            tracing::warn!(server = %endpoint.key.backend, warning, left_out, "tools/list");
+            tracing::warn!(server = %endpoint.key.backend, warning, left_out, "list");
         }
     }
-    Ok(Listing {
-        tools: listed.tools.into(),
-        warnings: warnings.into(),
-        left_out: listed.left_out.into(),
-        instructions: greeting.instructions.as_deref().map(Arc::from),
-        protocol_version: greeting.protocol_version,
-    })
+    offered.warnings = warnings.into();
+    offered.left_out = left_out.into();
+    offered.instructions = greeting.instructions.as_deref().map(Arc::from);
+    Ok(Listing { offered, protocol_version: greeting.protocol_version })
+}
+
+/// Whether the server has said that it has things of that kind.
+fn declares(greeting: &ServerInitialize, kind: Kind) -> bool {
+    kind == Kind::Tool && greeting.tools
+}
+
+async fn list(endpoint: &Arc<Endpoint>, link: &Arc<Link>, kind: Kind, limit: Duration) -> Result<Listed, AskError> {
+    let declared = declares(link.greeting(), kind);
+    // Some servers declare nothing and have tools all the same.
+    let limit = if declared { limit } else { limit.min(UNDECLARED) };
+    let mut listed = Listed::new(kind, endpoint.limits().response_bytes, &endpoint.echo);
+    let pages = tokio::time::timeout(limit, listed.all(endpoint, link, limit)).await;
+    let pages = pages.unwrap_or(Err(AskError::TimedOut { limit, key: None })).map_err(AskError::under_connect);
+    match pages {
+        Ok(()) => Ok(listed),
+        Err(error) if declared || link.is_over() => Err(error),
+        Err(_) => Ok(Listed::new(kind, 0, &endpoint.echo)),
+    }
 }
 
 /// What a list has more of than is taken of one server.
 #[derive(Clone, Copy)]
 enum Excess {
-    Tools,
+    Items,
     Bytes,
 }
 
 /// What the pages so far have brought.
 struct Listed {
-    tools: Vec<Arc<Tool>>,
+    kind: Kind,
+    items: Vec<Arc<Item>>,
     /// Hashes of them, to know a page that came before.
     seen: BTreeSet<u64>,
     cursors: BTreeSet<String>,
@@ -86,7 +101,7 @@ struct Listed {
     all_left_out: usize,
     /// Why it ends before its end.
     cut: Option<String>,
-    /// Bytes of `tools`.
+    /// Bytes of `items`.
     bytes: usize,
     /// It has more than are used: what of it.
     excess: Option<Excess>,
@@ -94,9 +109,10 @@ struct Listed {
 }
 
 impl Listed {
-    fn new(room: u64, echo: &Arc<Echo>) -> Self {
+    fn new(kind: Kind, room: u64, echo: &Arc<Echo>) -> Self {
         Self {
-            tools: Vec::new(),
+            kind,
+            items: Vec::new(),
             seen: BTreeSet::new(),
             cursors: BTreeSet::new(),
             pages: 0,
@@ -120,8 +136,8 @@ impl Listed {
                 params.push(b'}');
                 params
             });
-            let response = ask(endpoint, link, &Call::own(method::TOOLS_LIST, params.as_deref()), limit).await?;
-            cursor = self.add(page_of(response, &self.echo).await?);
+            let response = ask(endpoint, link, &Call::own(self.kind.list(), params.as_deref()), limit).await?;
+            cursor = self.add(page_of(self.kind, response, &self.echo).await?);
             if cursor.is_none() {
                 return Ok(());
             }
@@ -134,26 +150,26 @@ impl Listed {
         self.all_left_out += page.refused.len();
         let room = KEPT.saturating_sub(self.left_out.len());
         self.left_out.extend(page.refused.iter().take(room).map(|(_, error)| LeftOut {
-            tool: self.echo.said(error.tool().unwrap_or("?")).into(),
+            name: self.echo.said(error.name().unwrap_or("?")).into(),
             reason: self.echo.said(error.to_string()).into(),
         }));
-        // Within a page a tool that comes twice is a fault of its own, and shown as such.
-        let before = self.tools.len();
-        for (tool, hash) in page.tools.into_iter().zip(&hashes) {
+        // Within a page what comes twice is a fault of its own, and shown as such.
+        let before = self.items.len();
+        for (item, hash) in page.items.into_iter().zip(&hashes) {
             if self.seen.contains(hash) {
                 continue;
             }
-            if !self.has_room_for(&tool) {
+            if !self.has_room_for(&item) {
                 return None;
             }
-            self.tools.push(Arc::new(tool));
+            self.items.push(Arc::new(item));
         }
         if page.beyond > 0 {
-            self.excess = Some(Excess::Tools);
+            self.excess = Some(Excess::Items);
             return None;
         }
         self.seen.extend(hashes);
-        self.stale = if self.tools.len() == before { self.stale + 1 } else { 0 };
+        self.stale = if self.items.len() == before { self.stale + 1 } else { 0 };
         let next = page.next_cursor?;
         let shown = || self.echo.said(&next);
         let room = self.room.checked_sub(next.len() as u64);
@@ -175,13 +191,13 @@ impl Listed {
     }
 
     /// If it has not, the list ends here.
-    fn has_room_for(&mut self, tool: &Tool) -> bool {
-        let bytes = self.bytes + tool.json().len();
-        if self.tools.len() == MAX_TOOLS {
-            self.excess = Some(Excess::Tools);
+    fn has_room_for(&mut self, item: &Item) -> bool {
+        let bytes = self.bytes + item.json().len();
+        if self.items.len() == MAX_ITEMS {
+            self.excess = Some(Excess::Items);
         } else if bytes > MAX_MIB << 20 {
             self.excess = Some(Excess::Bytes);
-        } else if let Some(room) = self.room.checked_sub(tool.json().len() as u64) {
+        } else if let Some(room) = self.room.checked_sub(item.json().len() as u64) {
             (self.bytes, self.room) = (bytes, room);
             return true;
         } else {
@@ -191,60 +207,59 @@ impl Listed {
     }
 
     fn warnings(&self, declared: bool) -> Vec<String> {
+        let (kind, noun, kept) = (self.kind, self.kind.noun(), self.items.len());
         let mut warnings = Vec::new();
         if let Some(cut) = &self.cut {
-            let kept = self.tools.len();
-            warnings.push(format!("its list of tools does not end: {cut}; the {kept} tools so far are used"));
+            warnings.push(format!("its list of {kind} does not end: {cut}; the {kept} {kind} so far are used"));
         }
         if let Some(excess) = self.excess {
             let more = match excess {
-                Excess::Tools => format!("{MAX_TOOLS} tools, as many as are"),
-                Excess::Bytes => format!("{MAX_MIB} MiB of tools, as much as is"),
+                Excess::Items => format!("{MAX_ITEMS} {kind}, as many as are"),
+                Excess::Bytes => format!("{MAX_MIB} MiB of {kind}, as much as is"),
             };
-            let kept = self.tools.len();
             warnings.push(format!("it lists more than {more} taken of one server; the first {kept} are used"));
         }
         let named = self.left_out.iter().take(NAMED);
-        warnings.extend(named.map(|one| format!("a tool is left out: {}", one.reason)));
+        warnings.extend(named.map(|one| format!("a {noun} is left out: {}", one.reason)));
         if let Some(more) = self.all_left_out.checked_sub(NAMED).filter(|more| *more > 0) {
-            warnings.push(format!("{more} more tools are left out"));
+            warnings.push(format!("{more} more {kind} are left out"));
         }
-        match (self.tools.is_empty(), declared) {
-            (true, true) if warnings.is_empty() => warnings.push("it offers no tools".to_owned()),
-            (true, false) => warnings.push("it declares no capability `tools` and offers none".to_owned()),
-            (false, false) => {
-                warnings
-                    .push("it declares no capability `tools`; those that it lists all the same are used".to_owned());
-            }
+        match (self.items.is_empty(), declared) {
+            (true, true) if warnings.is_empty() => warnings.push(format!("it offers no {kind}")),
+            (true, false) => warnings.push(format!("it declares no capability `{}` and offers none", kind.array())),
+            (false, false) => warnings.push(format!(
+                "it declares no capability `{}`; those that it lists all the same are used",
+                kind.array()
+            )),
             (true | false, true) => {}
         }
         warnings
     }
 }
 
-/// A page with what tells its tools from others.
+/// A page with what tells its elements from others.
 struct Page {
-    page: ToolPage,
+    page: ItemPage,
     hashes: Vec<u64>,
 }
 
 impl Page {
-    fn read(response: &[u8], echo: &Echo) -> Result<Self, AskError> {
-        let page = ToolPage::parse(result_of(response, echo)?);
+    fn read(kind: Kind, response: &[u8], echo: &Echo) -> Result<Self, AskError> {
+        let page = ItemPage::parse(kind, result_of(response, echo)?);
         Ok(Self::of(page.map_err(|error| AskError::Unusable(echo.said(error.to_string())))?))
     }
 
-    fn of(page: ToolPage) -> Self {
-        Self { hashes: page.tools.iter().map(|tool| hash(tool.json())).collect(), page }
+    fn of(page: ItemPage) -> Self {
+        Self { hashes: page.items.iter().map(|item| hash(item.json())).collect(), page }
     }
 }
 
-async fn page_of(response: Bytes, echo: &Arc<Echo>) -> Result<Page, AskError> {
+async fn page_of(kind: Kind, response: Bytes, echo: &Arc<Echo>) -> Result<Page, AskError> {
     if response.len() <= LONG {
-        return Page::read(&response, echo);
+        return Page::read(kind, &response, echo);
     }
     let echo = Arc::clone(echo);
-    beside(move || Page::read(&response, &echo)).await
+    beside(move || Page::read(kind, &response, &echo)).await
 }
 
 fn hash(json: &str) -> u64 {
@@ -255,14 +270,14 @@ fn hash(json: &str) -> u64 {
 mod tests {
     use super::*;
 
-    fn page(names: &[&str], next: Option<&str>) -> ToolPage {
+    fn page(names: &[&str], next: Option<&str>) -> ItemPage {
         let tools: Vec<_> = names.iter().map(|name| format!(r#"{{"name":"{name}","inputSchema":{{}}}}"#)).collect();
         let next = next.map(|next| format!(r#","nextCursor":"{next}""#)).unwrap_or_default();
-        ToolPage::parse(&format!(r#"{{"tools":[{}]{next}}}"#, tools.join(","))).unwrap()
+        ItemPage::parse(Kind::Tool, &format!(r#"{{"tools":[{}]{next}}}"#, tools.join(","))).unwrap()
     }
 
-    fn run(pages: impl Fn(Option<&str>) -> ToolPage) -> (Vec<String>, usize, Vec<String>) {
-        let mut listed = Listed::new(1 << 20, &Arc::default());
+    fn run(pages: impl Fn(Option<&str>) -> ItemPage) -> (Vec<String>, usize, Vec<String>) {
+        let mut listed = Listed::new(Kind::Tool, 1 << 20, &Arc::default());
         let mut cursor: Option<String> = None;
         loop {
             cursor = listed.add(Page::of(pages(cursor.as_deref())));
@@ -270,7 +285,7 @@ mod tests {
                 break;
             }
         }
-        let names = listed.tools.iter().map(|tool| tool.name().to_owned()).collect();
+        let names = listed.items.iter().map(|item| item.name().to_owned()).collect();
         (names, listed.pages, listed.warnings(true))
     }
 
@@ -306,20 +321,20 @@ mod tests {
 
     #[test]
     fn of_more_tools_than_may_be_the_first_are_used() {
-        let names: Vec<_> = (0..MAX_TOOLS + 3).map(|n| format!("t{n}")).collect();
+        let names: Vec<_> = (0..MAX_ITEMS + 3).map(|n| format!("t{n}")).collect();
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         let warning =
             ["it lists more than 10000 tools, as many as are taken of one server; the first 10000 are used".to_owned()];
         // On one page, and over several.
         let (kept, pages, warnings) = run(|_| page(&names, None));
-        assert_eq!((kept.len(), pages, &warnings[..]), (MAX_TOOLS, 1, &warning[..]));
+        assert_eq!((kept.len(), pages, &warnings[..]), (MAX_ITEMS, 1, &warning[..]));
         let (kept, pages, warnings) = run(|cursor| match cursor {
             None => page(&names[..6_000], Some("b")),
             Some(_) => page(&names[6_000..], None),
         });
-        assert_eq!((kept.len(), pages, &warnings[..]), (MAX_TOOLS, 2, &warning[..]));
-        let (kept, _, warnings) = run(|_| page(&names[..MAX_TOOLS], None));
-        assert_eq!((kept.len(), warnings.len()), (MAX_TOOLS, 0), "as many as may be");
+        assert_eq!((kept.len(), pages, &warnings[..]), (MAX_ITEMS, 2, &warning[..]));
+        let (kept, _, warnings) = run(|_| page(&names[..MAX_ITEMS], None));
+        assert_eq!((kept.len(), warnings.len()), (MAX_ITEMS, 0), "as many as may be");
     }
 
     #[test]
@@ -331,26 +346,26 @@ mod tests {
             };
             let tools: Vec<_> = names.iter().map(tool).collect();
             let result = format!(r#"{{"tools":[{}],"nextCursor":"{}"}}"#, tools.join(","), names[0]);
-            listed.add(Page::of(ToolPage::parse(&result).unwrap()))
+            listed.add(Page::of(ItemPage::parse(Kind::Tool, &result).unwrap()))
         };
         let warning = ["it lists more than 4 MiB of tools, as much as is taken of one server; the first 16 are used"];
-        let names: Vec<_> = (0..MAX_TOOLS).map(|n| format!("t{n}")).collect();
+        let names: Vec<_> = (0..MAX_ITEMS).map(|n| format!("t{n}")).collect();
         // On one page, and over several.
         for on_a_page in [20, 6] {
-            let mut listed = Listed::new(1 << 30, &Arc::default());
+            let mut listed = Listed::new(Kind::Tool, 1 << 30, &Arc::default());
             let asked = names.chunks(on_a_page).take_while(|names| taken(&mut listed, names, 256 << 10).is_some());
-            assert_eq!((asked.count(), listed.tools.len()), (16 / on_a_page, 16));
+            assert_eq!((asked.count(), listed.items.len()), (16 / on_a_page, 16));
             assert_eq!(listed.warnings(true), warning);
         }
         // Thousands of ordinary ones are taken.
-        let mut listed = Listed::new(1 << 30, &Arc::default());
+        let mut listed = Listed::new(Kind::Tool, 1 << 30, &Arc::default());
         assert!(taken(&mut listed, &names[..4 << 10], 1 << 10).is_some());
-        assert_eq!((listed.tools.len(), listed.warnings(true).len()), (4 << 10, 0), "as many as may be");
+        assert_eq!((listed.items.len(), listed.warnings(true).len()), (4 << 10, 0), "as many as may be");
         // One that is too long alone is left out and named; it takes no room of the others.
-        let mut listed = Listed::new(1 << 30, &Arc::default());
+        let mut listed = Listed::new(Kind::Tool, 1 << 30, &Arc::default());
         taken(&mut listed, &names[..1], 5 << 20);
         taken(&mut listed, &names[1..3], 1 << 10);
-        assert_eq!((listed.tools.len(), &*listed.left_out[0].tool), (2, "t0"));
+        assert_eq!((listed.items.len(), &*listed.left_out[0].name), (2, "t0"));
         let expected =
             "a tool is left out: tool `t0` has 5242880 bytes of JSON, more than the 262144 that one may have";
         assert_eq!(listed.warnings(true), [expected]);
@@ -363,12 +378,12 @@ mod tests {
             Some(_) => page(&["c"], None),
         });
         assert_eq!((names.len(), pages, warnings.len()), (3, 2, 0), "an empty cursor is one like any other");
-        let mut listed = Listed::new(1 << 20, &Arc::default());
-        listed.add(Page::of(ToolPage::parse(r#"{"tools":[{"name":"t"}]}"#).unwrap()));
+        let mut listed = Listed::new(Kind::Tool, 1 << 20, &Arc::default());
+        listed.add(Page::of(ItemPage::parse(Kind::Tool, r#"{"tools":[{"name":"t"}]}"#).unwrap()));
         assert_eq!(listed.warnings(true), ["a tool is left out: tool `t` has no `inputSchema` object"]);
-        assert_eq!(Listed::new(0, &Arc::default()).warnings(true), ["it offers no tools"]);
+        assert_eq!(Listed::new(Kind::Tool, 0, &Arc::default()).warnings(true), ["it offers no tools"]);
         assert_eq!(
-            Listed::new(0, &Arc::default()).warnings(false),
+            Listed::new(Kind::Tool, 0, &Arc::default()).warnings(false),
             ["it declares no capability `tools` and offers none"]
         );
     }

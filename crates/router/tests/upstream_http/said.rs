@@ -76,11 +76,22 @@ async fn names_of_tools_that_are_left_out_are_short_and_few() {
     .await;
     let small = bench(http(&server.url()), Limits::default());
     let listing = small.up().await;
-    assert_eq!(listing.tools.iter().map(|tool| tool.name()).collect::<Vec<_>>(), ["0", "1", "2"]);
-    assert!(listing.left_out.len() <= 100 && listing.warnings.len() <= 20, "{:?}", listing.warnings);
-    assert!(listing.warnings.iter().any(|warning| warning == "599 more tools are left out"), "{:?}", listing.warnings);
-    let longest = listing.left_out.iter().map(|one| one.tool.len() + one.reason.len()).max();
-    assert!(longest.max(listing.warnings.iter().map(String::len).max()) < Some(SHORT));
+    assert_eq!(
+        listing.offered.items[mcp::Kind::Tool].iter().map(|tool| tool.name()).collect::<Vec<_>>(),
+        ["0", "1", "2"]
+    );
+    assert!(
+        listing.offered.left_out.len() <= 100 && listing.offered.warnings.len() <= 20,
+        "{:?}",
+        listing.offered.warnings
+    );
+    assert!(
+        listing.offered.warnings.iter().any(|warning| warning == "599 more tools are left out"),
+        "{:?}",
+        listing.offered.warnings
+    );
+    let longest = listing.offered.left_out.iter().map(|one| one.name.len() + one.reason.len()).max();
+    assert!(longest.max(listing.offered.warnings.iter().map(String::len).max()) < Some(SHORT));
     small.endpoint.shut_down().await;
 }
 
@@ -97,11 +108,11 @@ async fn a_tool_that_is_too_long_is_left_out_and_named_and_its_neighbours_are_of
     .await;
     let small = bench(http(&server.url()), Limits::default());
     let listing = small.up().await;
-    assert_eq!(listing.tools.iter().map(|tool| tool.name()).collect::<Vec<_>>(), ["a", "b"]);
-    let [left_out] = &*listing.left_out else { panic!("{:?}", listing.left_out) };
-    assert_eq!(&*left_out.tool, "long");
+    assert_eq!(listing.offered.items[mcp::Kind::Tool].iter().map(|tool| tool.name()).collect::<Vec<_>>(), ["a", "b"]);
+    let [left_out] = &*listing.offered.left_out else { panic!("{:?}", listing.offered.left_out) };
+    assert_eq!(&*left_out.name, "long");
     assert!(left_out.reason.contains("more than the 262144 that one may have"), "{:?}", left_out.reason);
-    assert_eq!(listing.warnings.len(), 1, "{:?}", listing.warnings);
+    assert_eq!(listing.offered.warnings.len(), 1, "{:?}", listing.offered.warnings);
     small.endpoint.shut_down().await;
 }
 
@@ -116,7 +127,7 @@ async fn of_what_a_server_is_and_wants_as_much_is_kept_as_clients_hear() {
     })
     .await;
     let small = bench(http(&server.url()), Limits::default());
-    assert_eq!(small.up().await.instructions.unwrap().len(), 16 << 10);
+    assert_eq!(small.up().await.offered.instructions.unwrap().len(), 16 << 10);
     small.endpoint.shut_down().await;
 }
 

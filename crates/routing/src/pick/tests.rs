@@ -24,7 +24,7 @@ fn shares(backend: &BackendRoutes<Load>, picks: u64) -> Vec<(u32, f64)> {
     let mut random = 1;
     for _ in 0..picks {
         random = mix(random);
-        let one = backend.pick(random, |_| false, |load| *load).expect("one is open");
+        let one = backend.pick(random, Variants::ALL, |_| false, |load| *load).expect("one is open");
         *counts.entry(one.in_flight).or_insert(0_u32) += 1;
     }
     let picks = f64::from(u32::try_from(picks).unwrap());
@@ -49,6 +49,21 @@ fn a_variant_that_cannot_serve_leaves_its_share_to_the_others() {
 }
 
 #[test]
+fn only_variants_that_have_it_get_a_request_for_it() {
+    let well = |n| [load(n, Verdict::Healthy, false)];
+    let backend = backend(&[(90, &well(0)), (9, &well(1)), (1, &well(2)), (0, &well(3))]);
+    let pick = |random, positions: &[usize]| {
+        let variants = positions.iter().copied().collect();
+        backend.pick(mix(random), variants, |load| load.in_flight == 0, |load| *load).map(|load| load.in_flight)
+    };
+    for random in 0..1000 {
+        assert!(matches!(pick(random, &[1, 2]), Some(1 | 2)), "neither by weight nor because it is at home");
+        assert_eq!((pick(random, &[2]), pick(random, &[3]), pick(random, &[])), (Some(2), None, None));
+    }
+    assert!(Variants::from_iter([70]).has(99) && !Variants::from_iter([70]).has(62));
+}
+
+#[test]
 fn the_less_loaded_of_two_is_chosen() {
     // Of three, the most loaded one is never the better of two, and the least loaded one is in two pairs of three.
     let endpoints = [1, 2, 3].map(|n| load(n, Verdict::Healthy, false));
@@ -67,7 +82,7 @@ fn equally_loaded_ones_share_alike() {
     let mut random = 1;
     for _ in 0..40_000 {
         random = mix(random);
-        counts[*endpoints.pick(random, |_| false, |_| load(0, Verdict::Unknown, false)).unwrap()] += 1;
+        counts[*endpoints.pick(random, Variants::ALL, |_| false, |_| load(0, Verdict::Unknown, false)).unwrap()] += 1;
     }
     assert!(counts.iter().all(|count| (9_500..10_500).contains(count)), "{counts:?}");
 }
@@ -98,7 +113,7 @@ proptest! {
             .filter(|load| !load.cordoned)
             .collect();
         let routable = open.iter().any(|load| load.verdict.is_routable());
-        match backend.pick(random, |_| false, |load| *load) {
+        match backend.pick(random, Variants::ALL, |_| false, |load| *load) {
             None => prop_assert!(open.is_empty()),
             Some(chosen) => {
                 prop_assert!(!chosen.cordoned);
@@ -121,7 +136,7 @@ fn a_home_is_kept_while_it_can_be() {
     for random in 0..100 {
         let random = mix(random);
         let pick = |endpoints: &[(&'static str, Load)], home| {
-            variants(endpoints).pick(random, at(home), |endpoint| endpoint.1).map(|endpoint| endpoint.0)
+            variants(endpoints).pick(random, Variants::ALL, at(home), |endpoint| endpoint.1).map(|endpoint| endpoint.0)
         };
         assert_eq!(pick(&[("a", well), ("b", busy), ("c", well)], "b"), Some("b"), "whatever the load");
         assert_eq!(pick(&[("a", well), ("b", ill)], "b"), Some("a"));

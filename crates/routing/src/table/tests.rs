@@ -6,19 +6,21 @@ fn backend(id: &str) -> BackendRoutes<u8> {
     BackendRoutes { id: BackendId::new(id).unwrap(), variants: Box::default() }
 }
 
-fn entry(exposed: &str, backend: usize, own: &str) -> ToolEntry {
+fn entry(exposed: &str, backend: usize, own: &str) -> Entry {
     let own_json = format!("\"{own}\"").into();
-    ToolEntry { exposed: exposed.into(), backend, own: own.into(), own_json, idempotent: false }
+    let route = Route { own: own.into(), own_json, idempotent: false, backend, variants: Variants::ALL };
+    Entry { kind: Kind::Tool, exposed: exposed.into(), route }
 }
 
 #[test]
 fn a_name_leads_to_its_backend_and_to_the_name_used_there() {
     let entries = vec![entry("a__read", 0, "read"), entry("b__read", 1, "read")];
     let table = RouteTable::build(vec![backend("a"), backend("b")], entries).unwrap();
-    let tool = table.tool("b__read").unwrap();
+    let tool = table.find(Kind::Tool, "b__read").unwrap();
     assert_eq!((tool.own.as_ref(), table.backend(tool).id.as_str()), ("read", "b"));
-    assert_eq!(table.tool("read"), None);
-    assert_eq!(table.tools(), 2);
+    assert_eq!(table.find(Kind::Tool, "read"), None);
+    assert_eq!(table.find(Kind::Prompt, "b__read"), None, "each kind has names of its own");
+    assert_eq!((table.names(Kind::Tool), table.names(Kind::Prompt)), (2, 0));
 }
 
 #[test]

@@ -18,9 +18,8 @@ fn copy() -> DiskCopy {
     let backend = backend("files", &["http://localhost:1/mcp"], ReplaceMode::Beside);
     let key = backend.endpoints().next().unwrap().0;
     // Spacing, order and unknown keys are the server's, and stay.
-    let tool = Tool::parse(r#"{ "x-vendor":1e2, "name":"read","inputSchema":{} }"#).unwrap();
-    let offered =
-        Offered { tools: [Arc::new(tool)].into(), instructions: Some("read first".into()), ..Offered::default() };
+    let tool = Item::parse(Kind::Tool, r#"{ "x-vendor":1e2, "name":"read","inputSchema":{} }"#).unwrap();
+    let offered = Offered { instructions: Some("read first".into()), ..Offered::of(Kind::Tool, [tool]) };
     let cordon = Cordon {
         drain: DrainId::Admin { number: 3, started: WallTime(5) },
         backend: BackendId::new("files").unwrap(),
@@ -60,7 +59,7 @@ fn a_damaged_copy_is_refused() {
         assert!(expected(&error), "{error}");
     };
     check(text.replace("localhost:1", "localhost:2"), |error| matches!(error, LoadError::Damaged { .. }));
-    check(text.replace("\"format\":1", "\"format\":2"), |error| matches!(error, LoadError::Format { found: 2, .. }));
+    check(text.replace("\"format\":2", "\"format\":3"), |error| matches!(error, LoadError::Format { found: 3, .. }));
     check(text[..text.len() / 2].into(), |error| matches!(error, LoadError::Malformed { .. }));
 
     // It is not overwritten by the next copy.

@@ -1,0 +1,132 @@
+//! The lists of what all servers offer, which the gateway answers itself.
+
+use std::pin::pin;
+use std::rc::Rc;
+
+use http::{Response, StatusCode};
+use mcp::{Call, ErrorCode, Id, Kind};
+use model::Revision;
+use runtime::Span;
+
+use super::body::Body;
+use super::core::Core;
+use super::fields::Fields;
+use super::service::Session;
+use super::tools_call::Caller;
+use super::{answer, share, traced};
+use crate::budget::{SMALL, Whole};
+use crate::call::piece;
+use crate::in_flight::{Cause, life};
+
+/// One request for a list.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) kind: Kind,
+    pub(super) id: Id<'a>,
+    pub(super) call: &'a Call<'a>,
+}
+
+pub(super) async fn list(
+    core: &Rc<Core>,
+    caller: Caller<'_>,
+    asked: Asked<'_>,
+    body: &Whole,
+    fields: &Fields<'_>,
+) -> Response<Body> {
+    let Asked { kind, id, call } = asked;
+    let mut span = traced::local(core, call, id, kind.list(), fields, Some(caller.session));
+    let is_unknown = {
+        let generation = core.shared.live.load();
+        generation.catalogs[kind].is_unknown() || generation.revision == Revision::NONE
+    };
+    if is_unknown && let Some(no) = Box::pin(first_list(core, caller, asked, body, &mut span)).await {
+        return no;
+    }
+    page(core, caller.session, asked, span)
+}
+
+/// Nobody has said yet what there is: one that starts in no time is waited for, as calls wait for it.
+/// Those that wait are in flight, so that they end with their clients. The answer to one that is not to wait.
+async fn first_list(
+    core: &Core,
+    Caller { session, client }: Caller<'_>,
+    Asked { kind, id, .. }: Asked<'_>,
+    body: &Whole,
+    span: &mut Option<Span>,
+) -> Option<Response<Body>> {
+    let (ticket, revision) = {
+        let generation = core.shared.live.load();
+        let (request, limits) = (piece(&body.bytes, id.span().range()), &generation.policy.limits);
+        (core.in_flight.enter(session.sealed.id, request, limits, core.now()), generation.revision)
+    };
+    client.waits_for(ticket.slot(), &core.in_flight);
+    ticket.waits();
+    let _share = match share::wait(core, session, body, None) {
+        Ok(share) => share,
+        Err(text) => {
+            if let Some(span) = span {
+                traced::refuse(span, ErrorCode::UNAVAILABLE, &text);
+            }
+            return Some(answer::again(revision, Some(id.text()), ErrorCode::UNAVAILABLE, &text));
+        }
+    };
+    let listed = async {
+        tokio::select! {
+            () = core.shared.live.listed(kind) => {}
+            () = core.draining.cancelled() => {}
+        }
+    };
+    // No server owes it a sign of life.
+    match ticket.run(pin!(life::deaf(listed))).await {
+        Err(Cause::Cancelled | Cause::Abandoned) => Some(answer::silence(revision)),
+        // What can be said now is all there is to say.
+        Ok(()) | Err(_) => None,
+    }
+}
+
+pub(super) fn page(
+    core: &Core,
+    session: &Session,
+    Asked { kind, id, call }: Asked<'_>,
+    mut span: Option<Span>,
+) -> Response<Body> {
+    let generation = core.shared.live.load();
+    let revision = generation.revision;
+    let catalog = &generation.catalogs[kind];
+    if (catalog.is_unknown() || revision == Revision::NONE)
+        && let Some(text) = generation.no_list(kind)
+    {
+        if let Some(span) = &mut span {
+            traced::refuse(span, ErrorCode::UNAVAILABLE, &text);
+        }
+        return answer::error(revision, StatusCode::OK, Some(id.text()), ErrorCode::UNAVAILABLE, &text);
+    }
+    let cursor = call.params.as_ref().and_then(|params| params.cursor.as_ref());
+    // Of a list that changes under one who turns its pages the first page is old, however new the last is.
+    let seen = || cursor.is_none().then(|| session.known.saw_list(kind, generation.list_turns[kind]));
+    match catalog.page(cursor.map(mcp::Text::value)) {
+        Ok(page) if page.length(id.text()) > SMALL => {
+            let (bytes, limit) = (page.length(id.text()), core.buffered_bytes());
+            let Some(weight) = core.shared.budget.weigh(bytes, limit) else {
+                let text = format!(
+                    "there is no room for a list of {bytes} bytes: the gateway holds no more than {limit} bytes for \
+                     clients (limits.buffered_bytes); try again"
+                );
+                return answer::error(revision, StatusCode::OK, Some(id.text()), ErrorCode::UNAVAILABLE, &text);
+            };
+            seen();
+            answer::large(revision, page.response(id.text()).into(), weight)
+        }
+        Ok(page) => {
+            seen();
+            answer::ok(revision, page.response(id.text()))
+        }
+        Err(error) => {
+            let (code, text) = (ErrorCode::INVALID_PARAMS, error.to_string());
+            if let Some(span) = &mut span {
+                traced::refuse(span, code, &text);
+            }
+            answer::error(revision, StatusCode::OK, Some(id.text()), code, &text)
+        }
+    }
+}
