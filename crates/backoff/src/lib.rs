@@ -13,7 +13,7 @@ pub struct Backoff {
     pub cap: Duration,
 }
 
-/// No wait is shorter, or a peer that refuses at once would be asked in a hot loop.
+/// The shortest wait; without it, a peer that refuses at once would be called in a hot loop.
 const FLOOR: Duration = Duration::from_millis(1);
 
 impl Backoff {

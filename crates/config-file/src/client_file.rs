@@ -1,5 +1,5 @@
-//! Files of MCP clients (Claude Desktop, Cursor, VS Code …): they have their servers by name, under a key of their own.
-//! They are recognised, so that one answer says what the file is and what to write in its place.
+//! Files of MCP clients (Claude Desktop, Cursor, VS Code …). They list their servers by name, under a key of their own.
+//! This module recognises them, so that one violation says what the file is and what to write in its place.
 
 use model::BackendId;
 
@@ -7,11 +7,11 @@ use crate::layer::Layer;
 use crate::tree::{Entry, Node, Value};
 
 const KEYS: [&str; 4] = ["mcpServers", "mcp_servers", "context_servers", "servers"];
-/// Keys by which a mapping is seen to be one server.
+/// Keys that show that a mapping is one server.
 const OF_A_SERVER: [&str; 3] = ["command", "url", "serverUrl"];
 
 impl Layer<'_> {
-    /// Whether this is such a file; then that is said, and nothing else of it.
+    /// Whether this is a client's file. If so, it gets one violation that says so, and no other.
     pub(crate) fn is_client_file(&mut self, entries: &[Entry]) -> bool {
         let Some((entry, servers)) = entries.iter().find_map(servers_of) else { return false };
         let mut message = format!(
@@ -35,7 +35,7 @@ fn servers_of(entry: &Entry) -> Option<(&Entry, &[Entry])> {
     if key == "mcp" {
         return inner.iter().find_map(servers_of);
     }
-    // Our own key with a mapping under it: a slip, unless what stands there are servers.
+    // Our own key with a mapping under it is a slip, unless the mapping holds servers.
     let known = KEYS.contains(&key) && (key != "servers" || inner.iter().any(|server| is_server(&server.value)));
     known.then_some((entry, inner))
 }
@@ -67,7 +67,7 @@ fn spelled(servers: &[Entry]) -> String {
     format!("servers: [{{ id: {id}, transport: {{ {transport} }} }}]")
 }
 
-/// As in JSON with comments. To YAML it is the beginning of a key, which goes on to the next colon.
+/// Whether the key is a comment of JSON with comments. YAML takes it for the beginning of a key, up to the next colon.
 pub(crate) fn is_comment(key: &str) -> bool {
     key.starts_with("//") || key.starts_with("/*")
 }

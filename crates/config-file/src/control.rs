@@ -1,7 +1,7 @@
-//! Control characters. A text has none but tab and line breaks; parsers differ in what they make of the others, and some
-//! read no further than to the first NUL.
+//! Control characters. A text may have only tabs and line breaks; parsers differ in how they treat the others, and some
+//! stop at the first NUL.
 
-/// The byte at which the first one stands, and what is to be said of it.
+/// The position of the first control character in bytes, and the message about it.
 pub(crate) fn character(text: &str) -> Option<(usize, String)> {
     let bytes = text.as_bytes();
     let at = bytes.iter().position(is_control)?;

@@ -1,5 +1,5 @@
-//! What a table of keys says of each key: what it is for, which values it takes, and how a value found under one is put
-//! in its place. The reader, the JSON Schema and the reference are all made from these tables.
+//! The entries of the tables of keys: the purpose of each key, the values it takes, and how a value is stored in its
+//! place. The reader, the JSON Schema and the reference are all made from these tables.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use crate::values::{self, Unit, Wrong};
 pub(crate) struct Key<T: 'static> {
     pub(crate) path: &'static str,
     pub(crate) kind: Kind<T>,
-    /// What it does, in words that stand in editors and in the reference.
+    /// The effect of the key, as editors and the reference show it.
     pub(crate) doc: &'static str,
 }
 
 pub(crate) enum Kind<T: 'static> {
-    /// Read by other means than the table; what it may be is said by a fragment of JSON Schema.
+    /// Read by other means than the table; a fragment of JSON Schema describes its values.
     Elsewhere(fn() -> Value),
     Flag(fn(&mut T) -> &mut bool),
     Count(fn(&mut T) -> &mut u32, RangeInclusive<u32>),
@@ -97,7 +97,7 @@ impl<T> Key<T> {
 }
 
 impl<T: Default + Clone + PartialEq> Key<T> {
-    /// What holds when the key is left out, as it would be written; `None` for what has no default.
+    /// The default, as it would be written; `None` for a key without default.
     pub(crate) fn default(&self) -> Option<Value> {
         if let Kind::Elsewhere(fragment) = &self.kind {
             return fragment().get("default").cloned();
@@ -107,7 +107,7 @@ impl<T: Default + Clone + PartialEq> Key<T> {
 }
 
 impl<T: Clone + PartialEq> Key<T> {
-    /// The value in its place, as it would be written; `None` for what is in none.
+    /// The value that `target` has for the key, as it would be written; `None` if it has none.
     pub(crate) fn value(&self, mut target: T) -> Option<Value> {
         Some(match &self.kind {
             Kind::Elsewhere(_) => return None,
@@ -118,7 +118,7 @@ impl<T: Clone + PartialEq> Key<T> {
             Kind::Bytes(place, _) => show_bytes(*place(&mut target)).into(),
             Kind::Permille(place) => (f64::from(*place(&mut target)) / 1000.0).into(),
             Kind::Choice(words, _) => {
-                // The word that changes nothing.
+                // The word that stands for the present value: setting it changes nothing.
                 let chosen = words.iter().find(|(_, set)| {
                     let mut other = target.clone();
                     set(&mut other);

@@ -95,7 +95,7 @@ impl<'a> Layer<'a> {
         }
     }
 
-    /// Two layers may not decide the same key: which of them wins would be a surprise for one.
+    /// Two layers may not set the same key: whichever won, the owner of the other would be surprised.
     fn set_once(&mut self, path: String, mark: Mark) {
         let at = mark.in_file(self.file);
         match self.report.set.get(&path) {
@@ -136,7 +136,7 @@ impl<'a> Layer<'a> {
                     self.section(inner, Section { path: &path, name: &name }, table, target, seen);
                 }
             } else {
-                // To compare with all keys takes a while, which a text of nothing but unknown keys would multiply.
+                // Comparing with all keys takes a while, and a text of nothing but unknown keys would multiply that.
                 let suggestion = (!self.report.is_full())
                     .then(|| nearest(&entry.key, table.children(section.name)).or_else(|| table.elsewhere(&entry.key)))
                     .flatten();

@@ -2,7 +2,7 @@
 //! everything that is wrong with them, each with its line and column.
 //!
 //! Nothing else in the workspace knows a key of the file by name. What the keys mean, and which combinations
-//! are wrong, is `model`'s; here a text is taken apart, typed, held against the known keys, and merged.
+//! are wrong, is defined in `model`. Here a text is parsed, typed, checked against the known keys, and merged.
 
 #![forbid(unsafe_code)]
 
@@ -40,10 +40,10 @@ pub use spell::spell;
 use crate::layer::Layer;
 use crate::report::Report;
 
-/// The largest text that is taken apart, in bytes; and the most that all layers may have together.
+/// The largest text that is parsed, in bytes; also the limit for all layers together.
 pub const MAX_BYTES: u64 = 16 << 20;
 
-/// What a text is written in. Both mean the same tree of keys; equal trees have equal digests.
+/// The format of a text. Both formats spell the same tree of keys; equal trees have equal digests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
@@ -61,11 +61,11 @@ impl Format {
     }
 }
 
-/// What one owner wants, as written.
+/// The text of one owner, as written.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Source {
     pub owner: Owner,
-    /// What positions say before `:line:column`: a path, or the name of a layer.
+    /// The part of a position before `:line:column`: a path, or the name of a layer.
     pub name: Arc<str>,
     pub format: Format,
     pub text: String,
@@ -88,7 +88,7 @@ pub fn parse(sources: &[Source]) -> Result<Snapshot, Vec<Violation>> {
     merge(sources).judge()
 }
 
-/// The first half of [`parse`], apart for whoever measures: texts taken apart, typed and merged.
+/// The first half of [`parse`], separate for benchmarks: reads, types and merges the texts.
 pub fn merge(sources: &[Source]) -> Merged {
     let mut layers: Vec<&Source> = sources.iter().collect();
     layers.sort_by_key(|source| (source.owner != Owner::file(), &source.owner));
@@ -102,13 +102,13 @@ pub fn merge(sources: &[Source]) -> Merged {
     }
     draft.at = servers_at.unwrap_or(draft.at);
     votes::refuse_unheld(&draft, &mut report);
-    // Where servers were written and could not be read, to say that there are none would mislead.
+    // If servers were written but could not be read, a violation that there are none would mislead.
     draft.policy.allow_empty |= report.servers_lost;
     Merged { draft, report, names: layers.into_iter().map(|source| source.name.clone()).collect() }
 }
 
-/// Whether two texts differ in nothing but comments and the way they are laid out. Keys in another order, and texts that
-/// cannot be taken apart, count as different.
+/// Whether two texts differ in nothing but comments and the way they are laid out. Keys in another order, and texts
+/// that cannot be parsed, count as different.
 pub fn means_the_same(one: (&str, Format), other: (&str, Format)) -> bool {
     let tree = |(text, format)| tree::tree(text, format, &"".into(), &mut Report::default()).ok();
     one == other || tree(one).zip(tree(other)).is_some_and(|(one, other)| one.value.means(&other.value))
@@ -123,7 +123,7 @@ pub struct Merged {
 }
 
 impl Merged {
-    /// What nothing refuses and is probably not meant, each with its place.
+    /// Settings that are allowed but probably not meant, each with its place.
     pub fn advice(&self) -> Vec<Violation> {
         self.draft.advice()
     }

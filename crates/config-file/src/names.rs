@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// What other programs call it, and people therefore write.
+/// Names that other programs use for our keys, and that people therefore write.
 const SYNONYMS: [(&str, &str); 15] = [
     ("arguments", "args"),
     ("backends", "servers"),

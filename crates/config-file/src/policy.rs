@@ -12,7 +12,7 @@ use crate::values::Unit;
 
 const MIB: u64 = 1 << 20;
 const DAY: u64 = 86_400;
-/// Of `limits.connect`, and of the same for one server.
+/// The range of `limits.connect`, also for one server.
 pub(crate) const CONNECT: RangeInclusive<Duration> = ms(10)..=secs(3600);
 
 const fn ms(n: u64) -> Duration {
@@ -179,7 +179,7 @@ pub(crate) static POLICY: [Key<Policy>; 31] = [
     ),
 ];
 
-/// What the sections are about that these keys stand in.
+/// The sections of these keys, with the subject of each.
 pub(crate) static SECTIONS: [(&str, &str); 11] = [
     ("hot_reload", "how the configuration file is followed, and how a change of it is tried"),
     ("hot_reload.watcher", "when the file is read"),

@@ -37,7 +37,7 @@ impl From<ReadError> for Violation {
     }
 }
 
-/// The text of a regular file of at most [`MAX_BYTES`]. Never waits for somebody else, as a pipe would.
+/// The text of a regular file of at most [`MAX_BYTES`]. Never waits for another process, as opening a pipe would.
 pub fn read(path: &Path) -> Result<String, ReadError> {
     let owned = || path.to_path_buf();
     let opened = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);

@@ -1,4 +1,4 @@
-//! What was found wrong so far, over all layers.
+//! The violations found so far, over all layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use model::{Position, Snapshot, Violation};
 /// Violations that are listed; a text that is no configuration at all has one in every line.
 const MAX_LISTED: usize = 1000;
 
-/// What the layers that were read so far take of what all of them may take together.
+/// How much of the common limits the layers read so far have used.
 #[derive(Default)]
 pub(crate) struct Taken {
     /// Bytes of text.
@@ -21,7 +21,7 @@ pub(crate) struct Taken {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Size {
     pub(crate) values: usize,
-    /// Of keys and texts.
+    /// The bytes of keys and texts.
     pub(crate) bytes: usize,
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct Report {
     pub(crate) set: BTreeMap<String, Position>,
     /// Paths of servers' `critical: true`, with the place.
     pub(crate) critical: Vec<(Arc<str>, Position)>,
-    /// Somebody wrote servers that could not be read.
+    /// A layer has servers that could not be read.
     pub(crate) servers_lost: bool,
 }
 
@@ -81,7 +81,7 @@ impl Report {
     }
 }
 
-/// Paths about which something was said: that a value is missing is no news where it was refused.
+/// Paths that have a violation already: where a value was refused, the violation that it is missing is left out.
 #[derive(Default)]
 pub(crate) struct Covered(BTreeSet<(Arc<str>, String)>);
 

@@ -1,10 +1,10 @@
-//! The format as JSON Schema, so that editors complete and check: made of the very tables the reader goes by.
+//! The format as JSON Schema, so that editors can complete and check. It is made from the same tables as the reader.
 //!
-//! Draft 07, because that is the newest one all plug-ins of editors for YAML and TOML know, and the format needs nothing
-//! of a later one. No `$ref`: some of them resolve it against `$id`.
+//! Draft 07, because it is the newest draft that all editor plug-ins for YAML and TOML know, and the format needs
+//! nothing of a later draft. No `$ref`: some plug-ins resolve it against `$id`.
 //!
-//! Whatever the reader takes, the schema takes. It cannot say everything that is refused: that ids are unique, what the
-//! bounds of a time with its unit are, whether a host name can exist. `only1mcp validate` does.
+//! The schema accepts everything that the reader accepts. It cannot express all refusals: that ids are unique, what the
+//! bounds of a time with its unit are, whether a host name can exist. `only1mcp validate` checks these.
 
 use serde_json::{Map, Value, json};
 
@@ -57,7 +57,7 @@ pub(crate) fn sections<T>(keys: &[Key<T>], default: impl Fn(&Key<T>) -> Option<V
     root
 }
 
-/// One whose lines are all comments is an empty one.
+/// A section whose lines are all comments is an empty one.
 fn section() -> Value {
     json!({ "type": ["object", "null"], "additionalProperties": false, "properties": {} })
 }
@@ -100,7 +100,7 @@ fn merge(into: &mut Value, more: Value) {
     }
 }
 
-/// What texts of a transport may be. Patterns use only what every engine has, and have one way to match.
+/// The texts that a transport may have. Patterns use only syntax that every engine has, and have one way to match.
 pub(crate) mod texts {
     use super::{Value, json};
 
@@ -114,7 +114,7 @@ pub(crate) mod texts {
     const HEADER_NAME: &str = "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$";
     const HEADER_VALUE: &str = r"^([\t -#%-~]|\$+[\t -#%-z|}~]|\$\$+\{|\$\{[^}]*\})*\$*$";
 
-    /// What a program or a header gets as a text, whatever is written.
+    /// A value that a program or a header gets as a text, whatever its type.
     pub(crate) fn loose() -> Value {
         json!({ "type": ["string", "number", "boolean"], "pattern": TEMPLATE })
     }

@@ -21,9 +21,9 @@ const NOT_SHOWN: &str = "the key is not shown, since it has not the form of a na
 pub(crate) struct Field<T: 'static> {
     pub(crate) name: &'static str,
     pub(crate) doc: &'static str,
-    /// What may be written there, for the reference.
+    /// The allowed values, for the reference.
     pub(crate) kind: &'static str,
-    /// What holds without it, for the reference.
+    /// The default, for the reference.
     pub(crate) default: &'static str,
     /// The same for a schema.
     pub(crate) schema: fn() -> Json,
@@ -282,7 +282,7 @@ impl Layer<'_> {
     }
 
     fn transport(&mut self, node: &Node, path: &str) -> Option<DraftTransport> {
-        // Whatever is wrong inside, a transport was given.
+        // Even with faults inside, a transport was given.
         self.report.covered.add(self.file, path);
         let entries = self.map(node, path, "a mapping with `type`")?;
         let at = node.at.in_file(self.file);
@@ -345,7 +345,7 @@ impl Layer<'_> {
 
     fn urls(&mut self, node: &Node, path: &str, http: &mut Http) {
         if !is_null(node) && !matches!(&node.value, Value::List(nodes) if nodes.is_empty()) {
-            // If no URL comes of it, each was refused at its place.
+            // If no URL is left, each one was refused at its place.
             let of_one = path.strip_suffix('s').unwrap_or(path);
             self.report.covered.add(self.file, of_one);
         }

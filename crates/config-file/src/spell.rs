@@ -8,8 +8,8 @@ use crate::key::Key;
 use crate::policy::{POLICY, SERVER_DRAIN};
 use crate::votes;
 
-/// The document that would be this snapshot: of the gateway every key, of servers what is not at its default. References
-/// stay references.
+/// The document that results in this snapshot: every key of the gateway, and the keys of servers that differ from their
+/// defaults. References stay references.
 pub fn spell(snapshot: &Snapshot) -> Value {
     let mut document = keys(&POLICY, &snapshot.policy);
     if !snapshot.policy.validation.two_phase_commit {

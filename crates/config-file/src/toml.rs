@@ -1,4 +1,4 @@
-//! A TOML text as a tree. What is wrong with its syntax is listed whole, as far as the parser can go on.
+//! A TOML text as a tree. All syntax errors are listed, as far as the parser can go on.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use toml_parser::lexer::TokenKind;
 use crate::report::Report;
 use crate::tree::{Entry, MAX_DEPTH, MAX_VALUES, Mark, Node, Places, ScalarKind, Value};
 
-/// Of a text; some six make a value. The parser keeps all of them at once.
+/// Tokens of a text; about six make a value. The parser keeps all of them at once.
 const MAX_TOKENS: usize = 6 * MAX_VALUES;
-/// Of a text. Each makes a table, by `a.b`, `[a]` or `{}`, or a list; the parser takes a kilobyte for a table.
+/// Tables and lists of a text, made by `a.b`, `[a]` or `{}`; the parser takes a kilobyte for a table.
 const MAX_TABLES: usize = 200_000;
 
 pub(crate) fn tree(text: &str, file: &Arc<str>, report: &mut Report) -> Result<Node, Violation> {

@@ -1,4 +1,4 @@
-//! A text taken apart: a tree in which every key and value knows its place, whatever the text is written in.
+//! A parsed text: a tree in which every key and value knows its place, in either format.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::report::Report;
 use crate::{control, toml, yaml};
 
 pub(crate) const MAX_DEPTH: usize = 64;
-/// Of all layers together, scalars, lists and mappings alike.
+/// Values of all layers together: scalars, lists and mappings alike.
 pub(crate) const MAX_VALUES: usize = 250_000;
 
 /// Line and column, both from 1; columns count characters.
@@ -77,7 +77,7 @@ pub(crate) enum ScalarKind {
     Text,
 }
 
-/// The tree of a text. What can be read past is reported; the error is what ended the reading.
+/// The tree of a text. Violations that do not stop the parser are reported; the error is the one that stopped it.
 pub(crate) fn tree(text: &str, format: Format, file: &Arc<str>, report: &mut Report) -> Result<Node, Violation> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if let Some((at, message)) = control::character(text) {

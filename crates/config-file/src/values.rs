@@ -59,7 +59,7 @@ pub(crate) fn describe(node: &Node) -> String {
         Value::Scalar { kind: ScalarKind::Null, .. } => "nothing".into(),
         Value::Scalar { kind: ScalarKind::Flag(flag), .. } => format!("`{flag}`"),
         Value::Scalar { kind: ScalarKind::Number, text } => format!("the number `{}`", show(text)),
-        // Never what it says: it may be a secret on the wrong line.
+        // The message never quotes the text: it may be a secret on the wrong line.
         Value::Scalar { kind: ScalarKind::Text, .. } => "a text".into(),
     }
 }

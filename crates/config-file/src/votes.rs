@@ -1,4 +1,4 @@
-//! Keys that hold only where routers agree to a change before it is made.
+//! Keys that have an effect only where routers vote on a change before it is made.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ const SWITCH: &str = "hot_reload.two_phase_commit.enabled";
 const RATIO: &str = "health.minimum_health_ratio";
 const TIMEOUT: &str = "hot_reload.validation.timeout_seconds";
 
-/// Refuses what would be without effect, since routers are not asked: to accept it would promise what is not kept.
+/// Refuses keys that would have no effect, since no router votes: accepting them would be a false promise.
 pub(crate) fn refuse_unheld(draft: &Draft, report: &mut Report) {
     if draft.policy.validation.two_phase_commit {
         return;
     }
     let Some(switch) = report.set.get(SWITCH).cloned() else { return };
     let mut unheld: Vec<(Arc<str>, Position)> = std::mem::take(&mut report.critical);
-    // A share of nothing asks for nothing.
+    // A ratio of 0 requires nothing.
     let ratio = (draft.policy.validation.minimum_health_permille > 0).then_some(RATIO);
     let keys = ratio.into_iter().chain([TIMEOUT]);
     unheld.extend(keys.filter_map(|key| Some((key.into(), report.set.get(key)?.clone()))));
@@ -31,7 +31,7 @@ pub(crate) fn refuse_unheld(draft: &Draft, report: &mut Report) {
     }
 }
 
-/// Takes out of a document that was spelled what would be refused in it.
+/// Removes from a spelled document the keys that would be refused in it.
 pub(crate) fn leave_out(document: &mut Value) {
     for path in [RATIO, TIMEOUT] {
         let (section, key) = path.rsplit_once('.').unwrap_or(("", path));

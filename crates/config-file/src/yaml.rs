@@ -171,7 +171,7 @@ impl<'a> Builder<'a, '_> {
                 continue;
             };
             let outer = self.path.len();
-            // Of a key that is no name the index is shown: it may be a secret.
+            // A key that is no name is shown by its index: it may be a secret.
             if key == "<<" || (is_variable(&key) && is_header(&key)) {
                 descend(&mut self.path, &key);
             } else {
@@ -192,7 +192,7 @@ impl<'a> Builder<'a, '_> {
             }
             self.path.truncate(outer);
         }
-        // What is written out wins over what is merged in, the first source over the later ones.
+        // Keys that are written out win over merged ones, and the first source wins over later ones.
         for node in merged {
             let Value::Map(more) = node.value else { continue };
             for entry in more {
@@ -281,7 +281,7 @@ impl<'a> Builder<'a, '_> {
     }
 }
 
-/// The parser's words by what they usually mean for the author of a file.
+/// The parser's messages, with what they usually mean for the author of a file.
 const PLAIN_WORDS: [(&str, &str); 8] = [
     ("recursion limit exceeded", "brackets are nested too deeply"),
     ("quoted scalar, found unexpected end of stream", "this quote is never closed"),

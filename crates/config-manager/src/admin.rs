@@ -1,4 +1,4 @@
-//! What operators ask: each question goes to the engine as a command, or is read from the log or the published status.
+//! The requests of operators: each goes to the engine as a command, or is answered from the log or published status.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,14 +23,14 @@ use crate::status::Pending;
 
 /// How long a caller waits for a decision unless it says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Nobody waits longer, whatever it says.
+/// No caller waits longer, whatever timeout it sends.
 const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
-/// As long as a path may be.
+/// The greatest length of a path.
 const NAME_BYTES_MAX: usize = 4096;
 const REASON_BYTES_MAX: usize = 4096;
 
-/// Changes that are named to a caller who waited in vain; the status has all.
+/// How many changes are named to a caller whose wait ran out; the status has all.
 const PENDING_TOLD: usize = 8;
 
 pub(crate) type Events = BoxStream<'static, Result<pb::WatchResponse, Status>>;
@@ -64,7 +64,7 @@ impl Service {
     ) -> Result<pb::RollbackResponse, Status> {
         let caller = Caller::of(&request)?;
         let pb::RollbackRequest { revision, reason, base_revision } = request.into_inner();
-        // It is kept with the revision, and shown wherever that is.
+        // The reason is kept with the revision, and shown with it everywhere.
         short("reason", &reason, REASON_BYTES_MAX)?;
         let (to, base) = (named(revision), named(base_revision));
         let command = |asker| Command::Rollback { to, base, reason, asker };
@@ -73,8 +73,8 @@ impl Service {
         Ok(pb::RollbackResponse { outcome: Some(outcome) })
     }
 
-    /// Whoever leaves routers out must name routers there are, and leave one in: a change that waits for a voter it has
-    /// itself excluded would wait for ever.
+    /// A caller that leaves routers out must name existing routers, and must not leave out all of them: a change that
+    /// waits for a voter it has itself excluded would wait for ever.
     fn somebody_votes(&self, without: &BTreeSet<NodeId>) -> Result<(), Status> {
         if without.is_empty() {
             return Ok(());
@@ -91,7 +91,7 @@ impl Service {
         Ok(())
     }
 
-    /// Returns when it is decided, or that it is pending when the time is over.
+    /// Returns when the change is decided, or reports it as pending when the time is over.
     async fn ask(
         &self,
         caller: Caller,
@@ -114,7 +114,7 @@ impl Service {
         }
     }
 
-    /// What has to be said when the time is over: what is not decided, and how far it is.
+    /// The answer when the time is over: the changes that are not decided, and how far each is.
     fn pending(&self, waited: Duration) -> pb::Outcome {
         let status = self.status.borrow();
         let mut warnings =
@@ -129,10 +129,10 @@ impl Service {
         }
     }
 
-    /// What the document would be in place of the file, beside the layers that came over the API.
+    /// Judges the document in place of the file, beside the layers that came over the API.
     pub(crate) async fn do_validate(&self, request: pb::ValidateRequest) -> Result<pb::ValidateResponse, Status> {
         let pb::ValidateRequest { name, document, format } = request;
-        // It stands in every violation.
+        // The name stands in every violation.
         short("name", &name, NAME_BYTES_MAX)?;
         let status = self.status.borrow().clone();
         let name = if name.is_empty() { "(document)".to_owned() } else { name };
@@ -204,7 +204,7 @@ impl Service {
     }
 }
 
-/// What happens from now on. A reader that is too slow loses the oldest and is told how many.
+/// Events from now on. A reader that is too slow loses the oldest and is told how many it lost.
 pub(crate) fn watch(
     events: broadcast::Receiver<pb::WatchResponse>,
     status: watch::Receiver<Arc<crate::Status>>,
@@ -222,7 +222,7 @@ pub(crate) fn watch(
     BroadcastStream::new(events).map(told).boxed()
 }
 
-/// Who asks, from the credential and the metadata of the call, and how long it listens.
+/// The caller, from the credential and the metadata of the call, and how long it listens.
 struct Caller {
     actor: String,
     trace: Option<TraceContext>,
@@ -236,7 +236,7 @@ impl Caller {
         Ok(Self { actor, trace, patience: Deadline::of(request) })
     }
 
-    /// Until the answer, whatever is decided by then: as asked, and never longer than the caller listens.
+    /// How long to wait for the answer: as requested, and never longer than the caller listens.
     fn waits(&self, timeout: Option<prost_types::Duration>) -> Result<Duration, Status> {
         let timeout = timeout.map_or(Ok(TIMEOUT), |timeout| wire::duration("timeout", Some(timeout)))?;
         Ok(timeout.min(TIMEOUT_MAX).min(self.patience.unwrap_or(TIMEOUT_MAX)))
@@ -279,7 +279,7 @@ fn log_fault(error: &LogError) -> Status {
     refusal::other(Code::DataLoss, "LOG_DAMAGED", error.to_string())
 }
 
-/// Nothing can be decided while the log is not there to write it down.
+/// No change can be decided while the log is away and cannot record it.
 pub(crate) fn log_away(why: &str) -> Status {
     let message = format!("the log of revisions is not sound, so nothing is decided until it is: {why}");
     refusal::other(Code::DataLoss, "LOG_DAMAGED", message)
@@ -309,7 +309,7 @@ fn revision(record: RevisionRecord, content_kept: bool) -> pb::Revision {
     }
 }
 
-/// What was tried and did not become a revision; its parent is the one that stayed live.
+/// An attempt that did not become a revision; its parent is the revision that stayed live.
 fn without_revision(ended: AuditRecord) -> pb::Revision {
     pb::Revision {
         revision: 0,

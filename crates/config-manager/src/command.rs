@@ -1,4 +1,4 @@
-//! What is asked of the engine, by operators and by routers.
+//! The commands to the engine, from operators and from routers.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use tokio_util::sync::DropGuard;
 use tonic::Status;
 use wire::pb::config::v1 as pb;
 
-/// Whoever asks gets exactly one: how the proposal ended, or that the question was wrong.
+/// A caller gets exactly one answer: how the proposal ended, or that the request was wrong.
 pub(crate) type Answer = oneshot::Sender<Result<pb::Outcome, Status>>;
 
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(crate) enum Command {
         base: Option<Revision>,
         asker: Asker,
     },
-    /// Without `to`: the one before the live one.
+    /// Without `to`: the revision before the live one.
     Rollback {
         to: Option<Revision>,
         base: Option<Revision>,
@@ -49,7 +49,7 @@ pub(crate) struct Asker {
     pub(crate) actor: String,
     /// Routers whose vote does not count.
     pub(crate) without: BTreeSet<NodeId>,
-    /// Of the call, if it is in a trace.
+    /// The trace of the call, if it is in one.
     pub(crate) trace: Option<TraceContext>,
     /// In nanoseconds of the clock.
     pub(crate) asked_at: u64,
@@ -58,7 +58,7 @@ pub(crate) struct Asker {
 
 #[derive(Debug)]
 pub(crate) enum Said {
-    /// The first message, and where to answer.
+    /// The first message of a router, and where to answer.
     Hello {
         report: Report,
         stream: Stream,
@@ -72,14 +72,14 @@ pub(crate) enum Said {
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) outbox: mpsc::Sender<Result<Outgoing, Status>>,
-    /// Ends the reading half with the writing one.
+    /// Ends the reading half of the stream together with the writing half.
     pub(crate) _open: DropGuard,
 }
 
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) directive: Directive,
-    /// What the router is known to hold.
+    /// The content that the router is known to hold.
     pub(crate) base: Option<Content>,
     pub(crate) trace: TraceContext,
 }

@@ -1,4 +1,4 @@
-//! What config-manager stands on, told to whoever asks for its health: it serves without them, but not for ever.
+//! The dependencies of config-manager, shown in its health: it serves without them, but not for ever.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::status::{SourceState, Status};
 
-/// Until the engine is gone.
+/// Runs until the engine is gone.
 pub(crate) async fn watch(log: Gate, file: Option<Gate>, mut status: watch::Receiver<Arc<Status>>) {
     loop {
         let seen = Arc::clone(&status.borrow_and_update());
@@ -19,7 +19,7 @@ pub(crate) async fn watch(log: Gate, file: Option<Gate>, mut status: watch::Rece
             let source = &seen.source;
             let trouble = match source.state {
                 SourceState::Settling | SourceState::None => None,
-                // It was not refused: a rollback undid it.
+                // The content was not refused: a rollback undid it.
                 SourceState::Following | SourceState::Disabled => {
                     (!source.refusals.is_empty()).then(|| "rolled back".to_owned())
                 }

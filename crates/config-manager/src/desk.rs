@@ -1,5 +1,5 @@
-//! Where questions that take memory and time are answered: a few at a time, some wait, more are refused. Their threads
-//! make way for those that serve calls: the same process may have both.
+//! A desk answers questions that take memory and time: a few at a time; some wait, and more are refused. Its threads
+//! make way for the threads that serve calls, since one process may have both.
 
 use std::sync::{Arc, LazyLock};
 
@@ -8,18 +8,18 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tonic::{Code, Status};
 
-/// More threads than all desks ever answer at once.
+/// More threads than all desks together ever use at once.
 const THREADS: usize = 16;
 
 static THREADS_OF_OURS: LazyLock<Runtime> = LazyLock::new(|| runtime::priority::threads_that_make_way("desk", THREADS));
 
 #[derive(Debug)]
 pub(crate) struct Desk {
-    /// The reason of refusals, and what there are too many of.
+    /// The reason given in refusals, and the name of the questions of which there are too many.
     reason: &'static str,
     subject: &'static str,
     most: usize,
-    /// For those that are answered and those that wait.
+    /// For the questions that are being answered and those that wait.
     places: Arc<Semaphore>,
     at_once: Arc<Semaphore>,
 }
@@ -30,12 +30,12 @@ impl Desk {
         Self { reason, subject, most, places: semaphore(most), at_once: semaphore(at_once) }
     }
 
-    /// One at which any number may wait.
+    /// A desk at which any number of questions may wait.
     pub(crate) fn without_refusals(subject: &'static str, at_once: usize) -> Self {
         Self::new("", subject, at_once, Semaphore::MAX_PERMITS)
     }
 
-    /// The result of `work`, which may block. It keeps its place until it ends, even if nobody waits for it any more.
+    /// The result of `work`, which may block. The work keeps its place until it ends, even if no caller waits any more.
     pub(crate) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
             let busy = format!("{} {} are answered or wait already; try again", self.most, self.subject);
@@ -87,7 +87,7 @@ mod tests {
             release.send(()).unwrap();
             run.await.unwrap();
         }
-        // Whoever asked may go: the work has its place until it ends.
+        // The caller may go: the work has its place until it ends.
         let (release, released) = mpsc::channel::<()>();
         let mut left = Box::pin(desk.run(move || released.recv().unwrap()));
         assert!(left.as_mut().now_or_never().is_none());

@@ -48,7 +48,7 @@ pub(crate) struct Parts {
     pub(crate) log_fault: Option<String>,
     pub(crate) head: Option<Head>,
     pub(crate) layers: Arc<Layers>,
-    /// What of the file was judged last.
+    /// The last judgement of the file.
     pub(crate) cursor: Option<Cursor>,
     pub(crate) origin: Origin,
     pub(crate) signals: Arc<Signals>,
@@ -59,34 +59,34 @@ pub(crate) struct Parts {
 pub(crate) struct Engine {
     clock: Clock,
     log: Arc<Log>,
-    /// Found at the start; what is wrong since then the log says itself.
+    /// A fault found at the start; the log itself reports later faults.
     log_fault: Option<String>,
     rollout: Rollout<Payload>,
-    /// Absent when there is nothing to follow.
+    /// Absent when there is no file to follow.
     source: Option<SourceCore>,
     origin: Origin,
     method: Option<Method>,
     signals: Arc<Signals>,
-    /// Of the live revision.
+    /// The layers of the live revision.
     layers: Arc<Layers>,
-    /// What was read of the file last, until it is proposed.
+    /// The text read last from the file, until it is proposed.
     text: Option<(Digest, Layer)>,
     /// Why the file's last judged content is not live.
     refusal: Option<feed::Refusal>,
     said: Said,
-    /// What the file said when it was rolled back over.
+    /// The content of the file when a rollback moved the cursor over it.
     undone: Option<Digest>,
-    /// When the file was seen to be written last, in nanoseconds of the clock.
+    /// When the file was last seen to be written, in nanoseconds of the clock.
     written_at: Option<u64>,
-    /// What was refused before this start and not judged since.
+    /// The content that was refused before this start and has not been judged since.
     refused_before: Option<Digest>,
     /// Callers of reload: for the next read of the file, and for the one under way.
     asked: Vec<Asker>,
     asking: Vec<Asker>,
-    /// Those whose wish waits for the end of the present judgement.
+    /// Callers whose request waits for the end of the present judgement.
     later: Vec<Asker>,
     candidates: BTreeMap<ProposalId, Candidate>,
-    /// Those whose layers are to be taken apart, one after the other: a text of some megabytes takes hundreds of them.
+    /// Candidates whose layers are to be parsed, one after the other: a text of some megabytes takes hundreds of them.
     to_merge: VecDeque<ProposalId>,
     merging: bool,
     proposals: u64,
@@ -105,16 +105,16 @@ pub(crate) struct Engine {
 /// Work that was done off this task.
 #[derive(Debug)]
 enum Done {
-    /// What the file says, before a rollback.
+    /// The content of the file, read before a rollback.
     Looked(ProposalId, Option<(Digest, Layer)>),
-    /// Brought back from the log.
+    /// A candidate brought back from the log.
     Merged(ProposalId, Result<candidate::Merged, outcome::Refused>),
-    /// Made of layers.
+    /// A candidate made of layers.
     TakenApart(ProposalId, Result<candidate::Merged, outcome::Refused>),
     Written(write::Result),
 }
 
-/// Why the engine ended although nobody asked it to.
+/// Why the engine ended without a request to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error("work on a configuration panicked")]
@@ -122,14 +122,14 @@ pub enum RunError {
 }
 
 impl Engine {
-    /// With what it publishes.
+    /// Returns the engine and the status that it publishes.
     pub(crate) fn new(parts: Parts) -> (Self, watch::Receiver<Arc<Status>>) {
         let Parts { clock, tracer, log, log_fault, head, layers, cursor, origin, signals, events } = parts;
         let sender = Sender { log: log.id().clone(), epoch: log.epoch() };
         let policy = head.as_ref().map(|head| head.content.snapshot.policy.source.clone()).unwrap_or_default();
         let now = Time::from_nanos(clock.now_nanos());
-        // What was refused is judged again at a start, so that the alarm is not lost; unless the file is only read
-        // at request, and then at the first one.
+        // Refused content is judged again at a start, so that the alarm is not lost. If the file is only read at
+        // request, it is judged again at the first request.
         let judged = |wanted: Judged| cursor.filter(|cursor| cursor.judged == wanted).map(|cursor| cursor.digest);
         let (refused, undone) = (judged(Judged::Refused), judged(Judged::RolledBack));
         let cursor = cursor.map(|cursor| cursor.digest).filter(|_| refused.is_none() || !policy.enabled);
@@ -175,7 +175,7 @@ impl Engine {
         (engine, published)
     }
 
-    /// Until stopping is asked for; what is being written then is written to the end.
+    /// Runs until asked to stop; a write under way then is completed.
     pub(crate) async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
@@ -195,7 +195,7 @@ impl Engine {
                 () = self.clock.sleep_until(deadline) => self.wake(),
             }
         }
-        // What ended is still written down and answered; nothing new begins.
+        // Candidates that ended are still recorded and answered; no new one begins.
         self.start_writing();
         while self.writing {
             match self.work.join_next().await {

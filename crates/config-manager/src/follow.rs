@@ -1,4 +1,4 @@
-//! A router's stream: its words to the engine, the engine's directives to it.
+//! A router's stream: its reports to the engine, the engine's directives to it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,10 +20,10 @@ use wire::pb::config::v1 as pb;
 use crate::command::{Command, Outgoing, Said, Stream};
 use crate::log::Log;
 
-/// Directives on their way to one router. It is sent one at a time and answers each, so these never pile up on a
-/// router that reads.
+/// Directives on their way to one router. Directives are sent one at a time and each is answered, so they never pile up
+/// on a router that reads.
 const OUTBOX: usize = 64;
-/// A stream whose router does not say who it is by then ends.
+/// A stream whose router has not sent its hello after this time ends.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The answering half of the stream.

@@ -1,8 +1,8 @@
-//! Decides what should be live: follows the configured file and the admin API, has every change agreed by the
-//! routers, writes it down, and tells them.
+//! Decides what should be live: follows the configured file and the admin API, has the routers agree to every change,
+//! records it, and tells the routers.
 //!
-//! Opened on a locked state directory, offered as a gRPC service on whatever listener the process has, run as a
-//! future, and seen through a `watch`. Nothing here is global, so that several live in one process.
+//! The service is opened on a locked state directory, offered as a gRPC service on any listener of the process, run as
+//! a future, and seen through a `watch`. Nothing here is global, so several can live in one process.
 
 #![forbid(unsafe_code)]
 
@@ -53,13 +53,13 @@ use source::Signals;
 /// The name of the log in the state directory.
 pub const LOG_FILE: &str = "revisions.redb";
 
-/// Calls that wait for the engine; more wait for their place.
+/// How many calls may wait for the engine; more wait for a place.
 const COMMANDS: usize = 256;
-/// Documents that are to be validated; more are refused. One is taken apart at a time.
+/// How many documents may wait to be validated; more are refused. One is parsed at a time.
 const DOCUMENTS_MAX: usize = 16;
-/// Questions that are answered from the log at a time.
+/// How many questions are answered from the log at a time.
 const READS_AT_ONCE: usize = 4;
-/// From the file's task to the engine.
+/// The length of the queue from the file's task to the engine.
 const SIGHTS: usize = 16;
 /// Events that a slow watcher may be behind before it misses some.
 const EVENTS: usize = 256;
@@ -68,7 +68,7 @@ const EVENTS: usize = 256;
 #[derive(Debug, Clone)]
 pub struct Scope {
     pub clock: Clock,
-    /// Get the readers of router streams; their shutdown ends everything.
+    /// Holds the readers of router streams; its shutdown ends everything.
     pub tasks: Tasks,
     pub tracer: Tracer,
 }
@@ -96,7 +96,7 @@ pub enum OpenError {
     Path { path: PathBuf, source: std::io::Error },
 }
 
-/// From the one source of randomness that is at hand: 148 bits of it among the 256.
+/// From the one source of randomness at hand: 148 of the 256 bits are random.
 fn random() -> Vec<u8> {
     [uuid::Uuid::now_v7(), uuid::Uuid::now_v7()].iter().flat_map(|uuid| *uuid.as_bytes()).collect()
 }
@@ -106,7 +106,7 @@ impl ConfigManager {
     /// runtime.
     ///
     /// # Errors
-    /// See [`OpenError`]. A broken or missing configuration file is none: the status tells.
+    /// See [`OpenError`]. A broken or missing configuration file is no error: the status reports it.
     pub fn open(origin: Origin, state: &StateDir, scope: Scope) -> Result<Self, OpenError> {
         let origin = match origin {
             Origin::File(path) => {
@@ -158,7 +158,7 @@ impl ConfigManager {
         Ok(Self { engine, commands, sights, origin, signals, log, status, events, scope })
     }
 
-    /// To be mounted on one server of the process. Calls wait until [`ConfigManager::run`] runs.
+    /// The service to mount on one server of the process. Calls wait until [`ConfigManager::run`] runs.
     pub fn service(&self) -> ConfigServiceServer<Service> {
         let service = Service {
             engine: self.commands.0.clone(),
@@ -177,7 +177,7 @@ impl ConfigManager {
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    /// Shows in `readiness` how it stands with what it stands on, as the dependencies `log` and, with a file, `file`.
+    /// Shows the state of its dependencies in `readiness`: `log` and, with a file, `file`.
     pub fn show_dependencies(&self, readiness: &Readiness) {
         let file = (!matches!(self.origin, Origin::None)).then(|| readiness.dependency("file"));
         let watch = dependencies::watch(readiness.dependency("log"), file, self.status.clone());
@@ -190,12 +190,12 @@ impl ConfigManager {
         });
     }
 
-    /// What is live, and why the file is not if it is not.
+    /// The live revision, and why the file is not live if it is not.
     pub fn status(&self) -> watch::Receiver<Arc<Status>> {
         self.status.clone()
     }
 
-    /// Until stopping is asked for. What is being written then is written to the end.
+    /// Runs until asked to stop. A write under way then is completed.
     ///
     /// # Errors
     /// When a part of it panicked.
@@ -204,7 +204,7 @@ impl ConfigManager {
         let (commands, sights) = (self.commands.1, self.sights.1);
         let following = source::follow(self.origin, self.signals, self.sights.0, shutdown.token());
         self.scope.tasks.spawn("configuration file", following);
-        // The engine ends by the shutdown; that all callers are gone is no reason to.
+        // The shutdown ends the engine; the end of all callers does not.
         drop(self.commands.0);
         self.engine.run(commands, sights, shutdown).await
     }

@@ -1,8 +1,8 @@
-//! The revision log: one file that says what was decided, by whom, and what may be brought back.
+//! The revision log: one file that records what was decided, by which actor, and what may be brought back.
 //!
 //! A revision, its audit record and the cursors that move with it are one durable transaction: it is the point of
-//! decision. Contents are kept as the bytes their digest is of, so what is brought back is what was live. All
-//! functions block on the disk.
+//! decision. Contents are kept as the bytes that their digest covers, so a rollback brings back exactly what was live.
+//! All functions block on the disk.
 
 mod append;
 mod audit;
@@ -35,7 +35,7 @@ pub(crate) use record::{is_undone, layers_digest};
 
 use fault::Faults;
 
-/// The open file. Its directory is locked by the process, so nobody else has it.
+/// The open file. The process locks its directory, so no other process has the file.
 #[derive(Debug)]
 pub struct Log {
     path: PathBuf,
@@ -45,14 +45,14 @@ pub struct Log {
     faults: Faults,
 }
 
-/// What is in the file's place.
+/// The state of the file's place.
 #[derive(Debug)]
 struct Place {
-    /// Nothing, from when a database that had failed was closed until the file is open again. Nothing else may stand
-    /// here: what is written into it would be taken for durable.
+    /// Empty from the closing of a failed database until the file is open again. No other database may stand here: what
+    /// is written into it would be taken for durable.
     database: Option<Database>,
     lost: file::Lost,
-    /// An epoch that was written and may be there.
+    /// An epoch that was written and may be in the file.
     raised: Option<u64>,
 }
 
@@ -104,17 +104,17 @@ impl Log {
         &self.id
     }
 
-    /// More than at any start before.
+    /// The epoch of this start: higher than that of any start before.
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// What is wrong with it now.
+    /// What is wrong with the log now.
     pub fn fault(&self) -> Option<Fault> {
         self.faults.now()
     }
 
-    /// Tells when that changes.
+    /// Reports when the fault changes.
     pub fn faults(&self) -> watch::Receiver<Option<Fault>> {
         self.faults.watch()
     }
@@ -123,7 +123,7 @@ impl Log {
         self.with_database(|database| Ok(database.begin_read()?))
     }
 
-    /// One at a time, as the engine writes.
+    /// Begins a write: one at a time, as the engine writes.
     fn begin_write(&self) -> Result<WriteTransaction, LogError> {
         self.with_database(|database| Ok(database.begin_write()?))
     }
@@ -132,7 +132,7 @@ impl Log {
         self.place.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens the file first if that failed the last time it was tried.
+    /// Opens the file first if the last try to open it failed.
     fn with_database<T>(&self, begin: impl FnOnce(&Database) -> Result<T, LogError>) -> Result<T, LogError> {
         if let Some(database) = &self.place.read().unwrap_or_else(PoisonError::into_inner).database {
             return begin(database);
@@ -145,7 +145,7 @@ impl Log {
         begin(place.database.insert(database))
     }
 
-    /// After a failed commit a database refuses to be written until it is opened again.
+    /// After a failed commit, a database refuses writes until it is opened again.
     fn reopen(&self) -> Result<(), LogError> {
         let mut place = self.place();
         // The file is locked while it is open, so it is closed first.
@@ -154,7 +154,7 @@ impl Log {
         Ok(())
     }
 
-    /// The same log as before, in a new file if a sync of the present one has failed.
+    /// Opens the same log again, in a new file if a sync of the present one has failed.
     fn open_again(&self, place: &mut Place) -> Result<Database, LogError> {
         let renewed = place.lost.load(Ordering::Acquire);
         match self.open_ours(place, renewed) {
@@ -171,7 +171,7 @@ impl Log {
         }
     }
 
-    /// With the epoch that is in it.
+    /// Returns the database and the epoch that is in it.
     fn open_ours(&self, place: &Place, renewed: bool) -> Result<(Database, u64), LogError> {
         let another = || LogError::Another { path: self.path.clone() };
         let known = |epoch: &u64| *epoch == self.epoch() || Some(*epoch) == place.raised;
@@ -194,7 +194,7 @@ impl Log {
 }
 
 impl LogError {
-    /// Whether a copy could not be made, which says nothing of what was to be copied.
+    /// Whether a copy could not be made, which says nothing about the file that was to be copied.
     fn is_of_the_copy(&self) -> bool {
         matches!(self, Self::Renew { .. } | Self::File(_)) || self.is_for_want_of_room()
     }

@@ -96,7 +96,7 @@ const ROUTER_STATES: &[&str] = &["live", "behind", "voting", "joining"];
 const REFUSALS: &[&str] =
     &["too_few_ready", "critical", "secret", "names", "feature", "not_held", "silent", "damaged", "stale"];
 
-/// Shows what the status says and who hears of `events`, for as long as somebody publishes a status.
+/// Shows the status and the number of watchers of `events`, for as long as the engine publishes a status.
 pub(crate) fn show(status: watch::Receiver<Arc<Status>>, events: &broadcast::Sender<pb::WatchResponse>) {
     let pending = status.clone();
     sampled::limit("config_pending", move || {

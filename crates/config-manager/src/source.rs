@@ -1,5 +1,5 @@
-//! The watched file: looks, reads and is woken by the file system. What any of it means is decided by
-//! [`rollout::SourceCore`], which the engine owns.
+//! The watched file: this task looks at it, reads it and is woken by the file system. [`rollout::SourceCore`], which
+//! the engine owns, decides what any of it means.
 
 mod chain;
 mod signals;
@@ -26,13 +26,13 @@ use crate::log::Layer;
 use chain::Chain;
 use watcher::Watcher;
 
-/// How often links that move while they are walked are walked again at once.
+/// How often symlinks that move during the walk are walked again at once.
 const ARMING_MAX: usize = 4;
 
 /// Where the layer of the owner `file` comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// A file to be followed. Relative paths are taken from the working directory at the start.
+    /// A file to follow. Relative paths are taken from the working directory at the start.
     File(PathBuf),
     /// A text that is built in: read once, never changes.
     Text { name: String, text: String },
@@ -40,11 +40,11 @@ pub enum Origin {
     None,
 }
 
-/// How changes of the file become known.
+/// How changes of the file are noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     Notify,
-    /// The file system gives no events; it is looked at from time to time.
+    /// The file system gives no events; the file is looked at from time to time.
     Polling,
 }
 
@@ -61,7 +61,7 @@ impl Method {
 #[derive(Debug)]
 pub(crate) enum FromSource {
     Event(Event),
-    /// The text comes with the event that tells its digest.
+    /// The text comes with the event that carries its digest.
     Read {
         event: Event,
         text: Option<String>,
@@ -70,7 +70,7 @@ pub(crate) enum FromSource {
 }
 
 impl Origin {
-    /// What positions in its text are prefixed with.
+    /// The prefix of positions in the text.
     pub(crate) fn name(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
@@ -85,7 +85,7 @@ impl Origin {
     }
 }
 
-/// Serves the wishes of the engine and of the file system until `stop`.
+/// Serves the requests of the engine and the events of the file system until `stop`.
 pub(crate) async fn follow(
     origin: Origin,
     signals: Arc<Signals>,
@@ -94,7 +94,7 @@ pub(crate) async fn follow(
 ) {
     let mut eye = Eye::new(origin, Arc::clone(&signals));
     while let Some(wished) = stop.run_until_cancelled(signals.wished()).await {
-        // The disk may be a network.
+        // The disk may be a network file system.
         let looked = tokio::task::spawn_blocking(move || {
             let said = eye.serve(wished);
             (eye, said)
@@ -112,7 +112,7 @@ pub(crate) async fn follow(
     }
 }
 
-/// What looks at the file.
+/// The part that looks at the file.
 struct Eye {
     origin: Origin,
     watcher: Watcher,
@@ -132,7 +132,7 @@ impl Eye {
             Origin::None => return Vec::new(),
         };
         let mut said = Vec::new();
-        // Armed before it is looked at: what happens after the look is an event.
+        // The watch begins before the look: a change after the look is an event.
         let moved = self.follow_chain(&path, &mut said);
         let mut noticed = |write| said.push(FromSource::Event(Event::Noticed { write, stamp: stamp(&path) }));
         if wished.whole || moved {
@@ -140,7 +140,7 @@ impl Eye {
         } else if wished.look {
             noticed(Write::Polled);
         }
-        // Last, because which came first is not known: a write that may go on is looked at once more.
+        // This comes last, because the order of the events is not known: a write that may go on is looked at once more.
         if let Some(write) = wished.in_place {
             noticed(write);
         }
@@ -169,7 +169,7 @@ impl Eye {
         before.is_some() && target.is_some() && before != target
     }
 
-    /// What is watched is what the path depends on after the watch has begun.
+    /// Watches what the path depends on, as it is after the watch has begun.
     fn arm(&mut self, path: &Path) -> (Chain, Method) {
         for _ in 0..ARMING_MAX {
             let chain = Chain::of(path);
@@ -184,12 +184,12 @@ impl Eye {
                 }
             }
         }
-        // It moves faster than it can be watched: the next look is another try.
+        // The chain moves faster than it can be watched: the next look tries again.
         (Chain::of(path), Method::Notify)
     }
 }
 
-/// What the file says now, without a word to anybody.
+/// The present content of the file, read without telling the engine.
 pub(crate) fn text_of(origin: &Origin) -> Option<(Digest, Layer)> {
     let text = match origin {
         Origin::File(path) => config_file::read(path).ok()?,

@@ -11,12 +11,12 @@ use crate::log::{Layers, Log};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Status {
-    /// What should be live everywhere; [`Revision::NONE`] while nothing was ever good.
+    /// The revision that should be live everywhere; [`Revision::NONE`] while none was ever good.
     pub revision: Revision,
     pub digest: Option<Digest>,
     /// The content of that revision.
     pub snapshot: Option<Arc<Snapshot>>,
-    /// What each owner wants in that revision, as they wrote it.
+    /// What each owner wants in that revision, as the owner wrote it.
     pub layers: Arc<Layers>,
     pub log: LogId,
     pub epoch: u64,
@@ -24,31 +24,31 @@ pub struct Status {
     pub log_fault: Option<String>,
     pub source: SourceStatus,
     pub routers: Vec<RouterView>,
-    /// In progress.
+    /// The attempt in progress.
     pub attempt: Option<AttemptId>,
     /// Changes that are not decided yet.
     pub pending: Vec<Pending>,
 }
 
-/// A change that affects nothing yet.
+/// A change that is not decided and has no effect yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pending {
     /// As in the history.
     pub source: String,
     pub actor: String,
-    /// Absent while it is not known to be a configuration.
+    /// Absent until the change is known to be a configuration.
     pub digest: Option<Digest>,
     pub stage: PendingStage,
-    /// Routers that do not vote on it, because its caller leaves them out (`--without`).
+    /// Routers that do not vote on the change, because its caller leaves them out (`--without`).
     pub left_out: BTreeSet<NodeId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PendingStage {
     Merging,
-    /// For its turn.
+    /// The change waits for its turn.
     Waiting,
-    /// It was its turn, and no router was there to vote.
+    /// The turn of the change came, and no router was there to vote.
     WithoutVoter,
     Attempt(AttemptStage),
 }
@@ -84,13 +84,13 @@ pub enum SourceState {
     /// Not read or not judged yet.
     Starting,
     Following,
-    /// It is being written.
+    /// The file is being written.
     Settling,
-    /// Missing or unreadable; what is live stays live.
+    /// The file is missing or unreadable; the live revision stays live.
     Missing,
-    /// What it says was refused; what is live stays live.
+    /// The content of the file was refused; the live revision stays live.
     Refused,
-    /// A change of the file does nothing until somebody says `reload`.
+    /// A change of the file has no effect until an operator requests `reload`.
     Disabled,
     /// There is no file.
     None,
@@ -113,10 +113,10 @@ impl SourceState {
     }
 }
 
-/// Who said no, and why.
+/// The node that refused, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeRefusal {
-    /// Absent: this process.
+    /// Absent: this process refused.
     pub node: Option<NodeId>,
     pub reason: String,
 }
@@ -124,14 +124,14 @@ pub struct NodeRefusal {
 #[derive(Debug, Clone, PartialEq)]
 pub struct RouterView {
     pub router: RouterStatus,
-    /// What it said of its servers last.
+    /// The router's last report on its servers.
     pub servers: Vec<pb::ServerState>,
     /// Whether another process calls itself the same, so that each ends the other's stream.
     pub rival: bool,
 }
 
 impl Status {
-    /// Of a log that was just opened.
+    /// The status of a log that was just opened.
     pub(crate) fn before(log: &Log) -> Self {
         Self {
             revision: Revision::NONE,
@@ -178,7 +178,7 @@ impl Status {
 }
 
 impl Pending {
-    /// For a caller who waits in vain.
+    /// The line for a caller whose wait ran out.
     pub(crate) fn told(&self) -> String {
         let told = format!("pending: {} by {}, {}", self.source, self.actor, self.stage.as_str());
         if self.left_out.is_empty() || self.stage != PendingStage::WithoutVoter {

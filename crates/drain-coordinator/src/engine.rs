@@ -1,8 +1,8 @@
-//! The one task that owns the ledger: it hands over what comes in, makes the result durable, and then tells it.
+//! The one task that owns the ledger: it hands over incoming messages, makes the result durable, and then sends it.
 //!
-//! While the disk refuses, what needs none goes on: routers attach, hear the cordons that are on record and are counted,
-//! and everything is shown. What they count is kept here and tried again; until it is on disk no router hears that it
-//! may forget an end, and what operators ask is refused.
+//! While the disk refuses, work that needs no disk goes on: routers attach, hear the cordons that are on record and are
+//! counted, and everything is shown. Their counts are kept here and written again later. Until they are on disk, no
+//! router hears that it may forget an end, and operators' requests are refused.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::{Scope, metrics};
 
 /// Commands that share one write to the disk.
 const BATCH: usize = 256;
-/// How long after writes that failed the next one is tried. One process writes, so there is nothing to spread.
+/// The wait after failed writes until the next one. One process writes, so there is nothing to spread.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
 
 #[derive(Debug)]
@@ -40,12 +40,12 @@ pub(crate) struct Engine {
     changes: broadcast::Sender<pb::Drain>,
     routers: BTreeMap<Connection, Router>,
     last_connection: Connection,
-    /// Decided, and to be told once it was tried to make it durable.
+    /// Effects that are decided, and are carried out once a write was tried.
     decided: VecDeque<(Option<TraceContext>, Effect)>,
-    /// Of drains that have not ended, from what was heard of them first.
+    /// The spans of drains that have not ended, each from the first message about it.
     gathering: BTreeMap<DrainId, Span>,
     unsaved: bool,
-    /// Of a disk that refuses.
+    /// Set while the disk refuses.
     retry: Option<Retry>,
 }
 
@@ -126,11 +126,11 @@ impl Engine {
         self.ledger.handle(now, event);
     }
 
-    /// Makes durable what was gathered, if the disk lets it, and tells it.
+    /// Makes the gathered changes durable, if the disk allows it, and sends them.
     async fn carry_out(&mut self) {
         loop {
             if self.unsaved && self.retry.is_none_or(|retry| retry.at <= self.now()) {
-                // Why it failed has been said, and when the next try is due is kept.
+                // The error has been reported, and the time of the next try is kept.
                 drop(self.write().await);
             }
             let Some((trace, effect)) = self.decided.pop_front() else { return };
@@ -161,14 +161,14 @@ impl Engine {
                 tracing::info!(id, actor, "end of a drain asked for");
                 self.operate(trace, answer, |ledger, now| ledger.cancel(now, &id, actor)).await;
             }
-            // Whoever asked may be gone.
+            // The caller may be gone.
             Ask::List { all, answer } => drop(answer.send(self.ledger.list(self.now(), all))),
         }
         self.gather(trace);
     }
 
-    /// Does what an operator asks, at once or never: what the operator was told has failed must not come true when the
-    /// disk takes writes again.
+    /// Does what an operator asks, at once or never: a request that was reported as failed must not take effect when
+    /// the disk takes writes again.
     async fn operate<T, E>(
         &mut self,
         trace: Option<TraceContext>,
@@ -189,7 +189,7 @@ impl Engine {
             && let Err(error) = self.write().await
         {
             self.ledger = before;
-            // Of a write that failed, a part may be on disk.
+            // A part of a failed write may be on disk.
             self.unsaved = true;
             drop(answer.send(Err(refusal::other(Code::Internal, "RECORD", format!("{error}; nothing was changed")))));
             return;
@@ -218,7 +218,7 @@ impl Engine {
         }
     }
 
-    /// One span for what all routers have to say of a drain, in the trace of who spoke of it first.
+    /// One span for all that routers report on a drain, in the trace of the first report.
     fn follow(&mut self, drain: &Summary, ended: bool, trace: Option<TraceContext>) {
         if let Some(parent) = trace.filter(|_| ended || drain.ended.is_none())
             && !self.gathering.contains_key(&drain.id)
@@ -249,7 +249,7 @@ impl Engine {
         }
     }
 
-    /// One try. After one that failed the next is due later and later.
+    /// One try to write. After each failure the next try is due later.
     async fn write(&mut self) -> Result<(), String> {
         let (record, image) = (self.record.clone(), self.ledger.image());
         let begun = self.clock.now_nanos();
@@ -274,14 +274,14 @@ impl Engine {
 
     fn tell(&mut self, trace: Option<TraceContext>, effect: Effect) {
         match effect {
-            // A router forgets what is on record, and repeats what is not: it is answered when it is.
+            // A router forgets what is on record, and repeats what is not: it is answered when its report is on disk.
             Effect::Tell { directive: Directive::Recorded { .. }, .. } if self.unsaved => {}
             Effect::Tell { connection, directive } => self.say(connection, &directive, trace),
             Effect::Disconnect { connection, reason } => {
                 if let Some(router) = self.routers.remove(&connection) {
                     tracing::warn!(connection, reason, "hanging up on a router");
                     metrics::hung_up();
-                    // It learns the reason if there is room, and the end of its stream in any case.
+                    // The router learns the reason if there is room, and the end of its stream in any case.
                     drop(router.outbox.try_send(Err(refusal::aborted("DISPLACED", "router", reason))));
                 }
                 self.handle(Event::Detached { connection });
@@ -300,7 +300,7 @@ impl Engine {
             envelope: Some(wire::envelope(None, &trace.to_string(), router.nonce)),
             directive: Some(wire::drain::directive_to_pb(directive)),
         };
-        // Of one whose stream is gone, its reader says so in a moment.
+        // If the stream of the router is gone, its reader reports that in a moment.
         if let Err(TrySendError::Full(_)) = router.outbox.try_send(Ok(response)) {
             tracing::warn!(connection, "hanging up on a router that does not take what it is told");
             metrics::hung_up();
@@ -324,7 +324,7 @@ impl Engine {
             );
             metrics::ended(drain);
         }
-        // An error says that nobody watches.
+        // An error says that there is no watcher.
         drop(self.changes.send(wire::drain::summary_to_pb(drain)));
     }
 }

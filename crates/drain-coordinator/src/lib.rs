@@ -1,9 +1,9 @@
 //! Drains over all routers: what left and what became of its exchanges, and what operators want to have drained.
 //!
-//! Routers cordon, evict and close by themselves; this service adds up what they count, keeps operators' cordons over
-//! restarts of everybody, and answers for both. While it is away, only operators' drains have to wait.
+//! Routers cordon, evict and close by themselves. This service adds up their counts, keeps operators' cordons over
+//! restarts of any process, and answers for both. While it is away, only operators' drains have to wait.
 //!
-//! Everything is decided by [`drain::Ledger`]. Here is what carries it out: one task that owns it, the streams of the
+//! [`drain::Ledger`] decides everything. This crate carries it out: one task that owns the ledger, the streams of the
 //! routers, and a file.
 
 #![forbid(unsafe_code)]
@@ -55,7 +55,7 @@ impl DrainCoordinator {
     /// Reads what was kept, and returns the gRPC service to be mounted and the part to be run beside it.
     ///
     /// # Errors
-    /// When the state directory cannot be used. A record that cannot be understood is set aside, loudly, and is none.
+    /// When the state directory cannot be used. A record that cannot be understood is set aside, loudly: no error.
     pub fn open(settings: &Settings, scope: &Scope) -> Result<(DrainServiceServer<Service>, Self), RecordError> {
         let (record, image) = Record::open(&settings.state_dir)?;
         let (now, wall) = (Time::from_nanos(scope.clock.now_nanos()), WallTime(scope.clock.unix_millis()));
@@ -71,7 +71,7 @@ impl DrainCoordinator {
         Ok((service.into_server(), Self { engine, commands }))
     }
 
-    /// Until stopping is asked for. Nothing has to be put away then: what matters is on disk before anybody hears of it.
+    /// Runs until asked to stop. Nothing is left to save then: what matters is on disk before it is sent to any peer.
     pub async fn run(self) {
         self.engine.run(self.commands).await;
     }

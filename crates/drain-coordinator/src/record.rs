@@ -29,7 +29,7 @@ pub enum RecordError {
 impl Record {
     /// The record of that directory, and what is in it.
     ///
-    /// Routers go on with what they have, so a record that cannot be understood is no reason not to start; but
+    /// Routers go on with what they have, so a record that cannot be understood does not prevent a start; but the
     /// operators' cordons in it are lost.
     pub(crate) fn open(directory: &Path) -> Result<(Self, Image), RecordError> {
         let failed = |source| RecordError::Directory { path: directory.to_owned(), source };

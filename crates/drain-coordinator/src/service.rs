@@ -19,7 +19,7 @@ use wire::pb::drain::v1::drain_service_server::{DrainService, DrainServiceServer
 use crate::command::{Ask, Command};
 use crate::metrics;
 
-/// What one router may have before it in its stream: an overlay, and an acknowledgement for each departure.
+/// How many messages may wait in one router's stream: an overlay, and an acknowledgement for each departure.
 const OUTBOX: usize = 4096;
 
 #[derive(Debug)]
@@ -127,8 +127,8 @@ impl DrainService for Service {
         Ok(Response::new(pb::ListResponse { drains: list.iter().map(wire::drain::summary_to_pb).collect() }))
     }
 
-    /// What runs now, then every change. A watcher that is too slow is told how many changes it missed; it holds up
-    /// nobody.
+    /// The drains that run now, then every change. A watcher that is too slow is told how many changes it missed; it
+    /// never holds up others.
     async fn watch(&self, request: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         // Before the question, so that nothing falls between the two.
         let changes = changes(self.changes.subscribe(), metrics::missed);
@@ -153,7 +153,7 @@ struct Listening {
 }
 
 impl Listening {
-    /// Until the stream ends, breaks, or says what cannot be understood.
+    /// Reads until the stream ends, breaks, or carries a message that cannot be understood.
     async fn listen(&self, mut inbound: Streaming<pb::AttachRequest>) {
         loop {
             let request = match inbound.message().await {
@@ -175,7 +175,7 @@ impl Listening {
                 Err(invalid) => {
                     tracing::warn!(connection = self.number, %invalid, "a router is not understood");
                     metrics::hung_up();
-                    // There is nobody to tell if it hung up meanwhile.
+                    // The router cannot be told if it hung up meanwhile.
                     drop(self.outbox.try_send(Err(invalid.into())));
                     return;
                 }

@@ -10,9 +10,9 @@ use model::units::duration_or_seconds as duration;
 /// What the service is told at start, wherever it runs.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where the record of drains is. Nobody else may use it meanwhile.
+    /// The directory of the record of drains. No other process may use it meanwhile.
     pub state_dir: PathBuf,
-    /// How long a router may be away before what it had in flight counts as lost.
+    /// How long a router may be away before its exchanges in flight count as lost.
     pub lost_after: Duration,
     /// Ended drains that are remembered.
     pub history: usize,

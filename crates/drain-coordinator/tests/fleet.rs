@@ -288,7 +288,7 @@ async fn a_disk_that_refuses_holds_up_nothing_that_does_without() {
     assert_eq!(sum(&until(&mut watch, "files", "done").await), [3, 2, 1, 0, 0]);
     let drains = coordinator.list(true).await;
     assert_eq!((drains[0].state.as_str(), sum(&drains[0])), ("done", [3, 2, 1, 0, 0]));
-    // Many tries, and none that is held against anybody.
+    // The write is tried many times, and no failed try counts against a router.
     tokio::time::timeout(Duration::from_secs(60), first.heard()).await.unwrap_err();
     first.count(&cordons[0], "files", Phase::Closed, [0, 2, 1]).await;
     coordinator.list(true).await;

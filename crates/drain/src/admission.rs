@@ -1,7 +1,7 @@
-//! The one word that decides whether an exchange may go to an endpoint, and counts those that did.
+//! The single word that decides whether an exchange may go to an endpoint, and counts the admitted exchanges.
 //!
-//! State and count share a word because apart they cannot answer "is it over": whoever reads "cordoned" and then
-//! "nobody in flight" from two words may have missed one that came in between.
+//! State and count share a word because two words cannot answer "is the drain over". A reader that finds "cordoned" in
+//! one word and "none in flight" in the other may miss an exchange that entered between the two reads.
 
 use std::fmt;
 
@@ -9,16 +9,16 @@ use crate::sync::{AtomicU64, Ordering};
 
 /// Open ⇄ cordoned → closed, with the number of exchanges in flight.
 ///
-/// Coming in is a compare-and-swap rather than an addition that is taken back when it was too late: a visitor that was
-/// refused never shows in the count, so the count at the cordon is the exact total of a drain, and closing needs no
-/// retry for somebody who was only looking.
+/// Entering is a compare-and-swap, not an addition that is taken back when it was too late. A refused exchange
+/// therefore never shows in the count: the count at the cordon is the exact total of a drain, and closing needs no
+/// retry for an exchange that was only refused.
 pub struct Admission(AtomicU64);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// Exchanges come and go.
     Open,
-    /// They only go.
+    /// Exchanges leave; none enters.
     Cordoned,
     /// None is in flight and none will ever be.
     Closed,
@@ -27,9 +27,9 @@ pub enum State {
 /// What [`Admission::cordon`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cordoned {
-    /// In flight at that moment: everybody that ever came in and has not left.
+    /// The exchanges in flight at that moment: all that ever entered and have not left.
     pub in_flight: u64,
-    /// Whether it was open until now. If not, `in_flight` is no total, only what is left of an earlier one.
+    /// Whether the endpoint was open until now. If not, `in_flight` is not a total, only the rest of an earlier one.
     pub first: bool,
 }
 
@@ -38,7 +38,7 @@ const CLOSED: u64 = 1 << 63;
 const COUNT: u64 = CORDONED - 1;
 
 impl Admission {
-    /// Open, with nobody in flight.
+    /// Open, with no exchange in flight.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "an endpoint's word is made in one place, on purpose")]
     pub fn new() -> Self {
@@ -66,7 +66,7 @@ impl Admission {
         state(self.0.load(Ordering::Acquire))
     }
 
-    /// Lets nobody in any more. Of a closed one: nothing is in flight, and it stays closed.
+    /// Admits no more exchanges. On a closed endpoint: nothing is in flight, and it stays closed.
     pub fn cordon(&self) -> Cordoned {
         match self.update(|word| (word < CORDONED).then_some(word | CORDONED)) {
             Ok(before) => Cordoned { in_flight: before & COUNT, first: true },
@@ -74,13 +74,13 @@ impl Admission {
         }
     }
 
-    /// Opens again; false when it is closed, which is final.
+    /// Opens the endpoint again; false when it is closed, which is final.
     #[must_use]
     pub fn uncordon(&self) -> bool {
         self.update(|word| (word & CLOSED == 0).then_some(word & COUNT)).is_ok()
     }
 
-    /// Closes it for ever if it is cordoned and nobody is in flight; whether it is closed now.
+    /// Closes the endpoint for ever if it is cordoned and no exchange is in flight. Returns whether it is closed now.
     #[must_use]
     pub fn try_close(&self) -> bool {
         match self.0.compare_exchange(CORDONED, CLOSED, Ordering::AcqRel, Ordering::Acquire) {
@@ -89,7 +89,7 @@ impl Admission {
         }
     }
 
-    /// The word before the change, or the one that did not permit it.
+    /// Returns the word before the change, or the word that did not permit it.
     fn update(&self, change: impl Fn(u64) -> Option<u64>) -> Result<u64, u64> {
         let mut word = self.0.load(Ordering::Acquire);
         loop {

@@ -1,13 +1,13 @@
 //! A router's end of drains: which endpoints leave, why, until when, and what became of their exchanges.
 //!
-//! It needs nobody: what a swap removed is cordoned, evicted at the deadline and closed here, whether or not a
-//! coordinator listens. The coordinator only adds operators' cordons (the overlay) and keeps the record.
+//! A router needs no coordinator for this: it cordons what a swap removed, evicts it at the deadline and closes it,
+//! whether or not a coordinator listens. The coordinator only adds operators' cordons (the overlay) and keeps records.
 //!
 //! What the shell owes:
-//! - right before a swap, when its new endpoints exist, [`Event::Coming`]; right after it [`Event::Live`]; and to carry
-//!   out the effects of each before going on;
-//! - for [`Effect::Cordon`] and [`Effect::Count`] an [`Event::Counted`], reading `in_flight` before `evicted`, while
-//!   whoever is evicted is counted before it leaves: then an evicted exchange is never taken for a finished one;
+//! - right before a swap, when its new endpoints exist, [`Event::Coming`]; right after the swap [`Event::Live`]; and to
+//!   carry out the effects of each event before going on;
+//! - for [`Effect::Cordon`] and [`Effect::Count`] an [`Event::Counted`] that reads `in_flight` before `evicted`. An
+//!   evicted exchange is counted before it leaves: then it is never taken for a finished one;
 //! - for [`Effect::TryClose`] an [`Event::Closed`] or an [`Event::Counted`], as the admission word says;
 //! - [`Event::LastLeft`] when [`crate::Admission::leave`] said so, and [`Event::Tick`] at the deadline.
 
@@ -22,7 +22,7 @@ use model::{BackendId, Digest, EndpointKey, Revision, Time};
 use crate::{Cordon, Count, Departure, Directive, DrainId, LiveEndpoint, Phase};
 use record::Record;
 
-/// Between two looks at the counters of what is leaving, and between two reports of what is not on record yet.
+/// The time between two reads of the counters of leaving endpoints, and between two reports of what is not on record.
 const ROUND: Duration = Duration::from_millis(500);
 /// Ends kept for a coordinator that is away; beyond them the oldest are forgotten.
 const ENDED_MAX: usize = 4096;
@@ -33,12 +33,12 @@ pub enum Event {
     Coming {
         endpoints: BTreeSet<EndpointKey>,
     },
-    /// The swap is done. Each endpoint with how long its exchanges have when it leaves.
+    /// The swap is done. Each endpoint comes with the time that its exchanges have when it leaves.
     Live {
         revision: Revision,
         endpoints: BTreeMap<EndpointKey, Duration>,
     },
-    /// What the counters of an endpoint say.
+    /// The counters of an endpoint.
     Counted {
         endpoint: EndpointKey,
         seen: Seen,
@@ -47,7 +47,7 @@ pub enum Event {
     LastLeft {
         endpoint: EndpointKey,
     },
-    /// Its admission is closed, for ever.
+    /// The endpoint's admission is closed, for ever.
     Closed {
         endpoint: EndpointKey,
     },
@@ -70,15 +70,15 @@ pub struct Seen {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// No new exchanges; answered by [`Event::Counted`].
+    /// Admit no new exchanges; answered by [`Event::Counted`].
     Cordon { endpoint: EndpointKey },
-    /// Open again. Never asked of an endpoint that was reported closed.
+    /// Open the endpoint again. Never asked of an endpoint that was reported closed.
     Uncordon { endpoint: EndpointKey },
     /// Read the counters; answered by [`Event::Counted`].
     Count { endpoint: EndpointKey },
     /// End what is in flight now.
     Evict { endpoint: EndpointKey },
-    /// Nothing was in flight: close it for ever.
+    /// Nothing was in flight: close the endpoint for ever.
     TryClose { endpoint: EndpointKey },
     /// Say this to the coordinator.
     Report(Count),
@@ -91,7 +91,7 @@ pub struct Departures {
     live: BTreeMap<EndpointKey, Duration>,
     overlay: BTreeMap<DrainId, Laid>,
     leaving: BTreeMap<EndpointKey, Leaving>,
-    /// Over, and not on record yet: reported until it is. Oldest first.
+    /// Departures that are over and not on record yet: each is reported until it is on record. Oldest first.
     ended: VecDeque<Departure>,
     attached: bool,
     next_round: Option<Time>,
@@ -106,8 +106,8 @@ struct Laid {
     deadline: Time,
 }
 
-/// One cordoned endpoint. Each cause counts for itself, from the moment it came; the endpoint opens when the last
-/// cause is lifted, and its exchanges are evicted at the earliest deadline of any.
+/// One cordoned endpoint. Each cause counts for itself, from the moment it came. The endpoint opens when the last
+/// cause is lifted; its exchanges are evicted at the earliest deadline of any cause.
 #[derive(Debug, Default)]
 struct Leaving {
     in_flight: u64,
@@ -176,7 +176,7 @@ impl Departures {
         self.overlay.iter().map(cordon).collect()
     }
 
-    /// Every departure that is not over or not on record, as it would be reported.
+    /// Every departure that is not over or not on record, in the form of its report.
     pub fn departures(&self, now: Time) -> Vec<Departure> {
         let leaving = self.leaving.iter();
         let running = leaving.flat_map(|(endpoint, leaving)| {
@@ -185,8 +185,8 @@ impl Departures {
         running.chain(self.ended.iter().cloned()).collect()
     }
 
-    /// Before the swap: what comes back is opened, unless an operator's cordon lies on it; what comes new under such a
-    /// cordon is cordoned before the first exchange can reach it.
+    /// Before the swap: a returning endpoint is opened, unless an operator's cordon lies on it. A new endpoint under
+    /// such a cordon is cordoned before the first exchange can reach it.
     fn coming(&mut self, now: Time, endpoints: &BTreeSet<EndpointKey>) {
         for endpoint in endpoints {
             let removals: Vec<_> = self.leaving.get(endpoint).map_or_else(Vec::new, |leaving| {
@@ -199,7 +199,7 @@ impl Departures {
         }
     }
 
-    /// After the swap: what the live generation lacks leaves, by the policy of the last one that had it.
+    /// After the swap: endpoints that the live generation lacks leave, by the policy of the last generation with them.
     fn swapped(&mut self, now: Time, revision: Revision, endpoints: BTreeMap<EndpointKey, Duration>) {
         let before = std::mem::replace(&mut self.live, endpoints);
         self.revision = revision;
@@ -210,11 +210,11 @@ impl Departures {
                 self.cordon(&endpoint, drain, now + timeout);
             }
         }
-        // Nothing new when the shell said what was coming; and a live endpoint must never be closed.
+        // This does nothing if the shell announced what was coming. A live endpoint must never be closed.
         self.coming(now, &self.live.keys().cloned().collect());
     }
 
-    /// The overlay replaces the one before. A deadline never moves away: what was shortened stays short.
+    /// The overlay replaces the one before. A deadline never moves later: a shortened drain stays short.
     fn lay(&mut self, now: Time, cordons: Vec<Cordon>) {
         let before = std::mem::take(&mut self.overlay);
         for cordon in cordons {
@@ -244,7 +244,7 @@ impl Departures {
         }
     }
 
-    /// Cordons one endpoint for every operator's drain that means it. A removal in the overlay only shortens.
+    /// Cordons one endpoint for every operator's drain that covers it. A removal in the overlay only shortens.
     fn lay_on(&mut self, now: Time, endpoint: &EndpointKey) {
         let meant: Vec<_> = self
             .overlay
@@ -265,7 +265,7 @@ impl Departures {
         }
     }
 
-    /// One cause less. The endpoint opens with its last one.
+    /// Lifts one cause. The endpoint opens when its last cause is lifted.
     fn lift(&mut self, now: Time, endpoint: &EndpointKey, drain: &DrainId) {
         let Some(leaving) = self.leaving.get_mut(endpoint) else { return };
         let departure = leaving.departure(drain, endpoint, now);
@@ -275,7 +275,7 @@ impl Departures {
             self.leaving.remove(endpoint);
             self.effects.push_back(Effect::Uncordon { endpoint: endpoint.clone() });
         } else {
-            // It may have been empty before, and kept open for what is lifted now: then this is the end of the others.
+            // The endpoint may have been empty already, kept open for the lifted cause: then the other causes end now.
             self.effects.push_back(Effect::Count { endpoint: endpoint.clone() });
         }
         if let Some(departure) = departure {
@@ -299,7 +299,7 @@ impl Departures {
         for cause in leaving.causes.values_mut() {
             let record = cause.record.get_or_insert_with(|| Record::begin(seen.in_flight, seen.evicted));
             record.observe(seen.in_flight, seen.evicted);
-            // What stays in the configuration is only cordoned, so that it can open again: this is its end.
+            // An endpoint that stays in the configuration is only cordoned, so that it can open again: this is its end.
             if seen.in_flight == 0 && !removed {
                 cause.phase = Phase::Closed;
             }
@@ -311,7 +311,7 @@ impl Departures {
         self.report(now, endpoint);
     }
 
-    /// The admission word said so: only now the departure is over.
+    /// The admission word says closed: only now is the departure over.
     fn closed(&mut self, now: Time, endpoint: &EndpointKey) {
         let Some(mut leaving) = self.leaving.remove(endpoint) else { return };
         let drains: Vec<_> = leaving.causes.keys().cloned().collect();
@@ -345,12 +345,12 @@ impl Departures {
         self.ended.retain(|departure| departure.drain != *drain || departure.endpoint != *endpoint);
     }
 
-    /// What time alone brings: the round of counts and reports, and evictions at their deadline.
+    /// Does what is due by time alone: the round of counts and reports, and evictions at their deadline.
     fn pass(&mut self, now: Time) {
         if self.next_round.is_some_and(|round| round <= now) {
             self.next_round = None;
             for (endpoint, leaving) in self.leaving.iter().filter(|(_, leaving)| leaving.is_busy()) {
-                // Somebody who came in before the cordon and was registered after the eviction is caught here.
+                // An exchange that entered before the cordon and was registered after the eviction is caught here.
                 if leaving.causes.values().any(|cause| cause.phase == Phase::Evicting) {
                     self.effects.push_back(Effect::Evict { endpoint: endpoint.clone() });
                 }
@@ -417,7 +417,7 @@ impl Laid {
 }
 
 impl Leaving {
-    /// When its exchanges are evicted; none once they are being evicted, or when none is left.
+    /// When the exchanges are evicted; none once they are being evicted, or when no exchange is left.
     fn deadline(&self) -> Option<Time> {
         let evicting = self.causes.values().any(|cause| cause.phase == Phase::Evicting);
         let deadlines = self.causes.values().filter(|cause| cause.phase == Phase::Cordoned).map(|cause| cause.deadline);

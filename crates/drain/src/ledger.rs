@@ -1,17 +1,17 @@
-//! The coordinator's end of drains: what every router counted, added up, kept, and what operators want.
+//! The coordinator's end of drains: the counts of every router, added up and kept, and the drains that operators want.
 //!
-//! Routers report whole departures again and again, so that nothing here depends on having heard everything. A router
-//! whose stream broke goes on by itself and comes back with the same boot id; one that does not come back in time, or
-//! comes back as another process, is gone, and what it had in flight is lost. If it was only slow after all, its next
-//! word puts the record right.
+//! Routers report whole departures again and again, so nothing here depends on having heard everything. A router
+//! whose stream broke goes on by itself and comes back with the same boot id. A router that does not come back in time,
+//! or comes back as another process, is gone, and its exchanges in flight are lost. If it was only slow after all, its
+//! next report puts the record right.
 //!
 //! Whatever the shell sends out after an [`Effect::Persist`] relies on it: the effects are carried out in order. Where
-//! the disk refuses, only the answer to an operator and [`Directive::Recorded`] have to wait: the rest says nothing that
-//! a coordinator which forgot it would deny.
+//! the disk refuses, only the answer to an operator and [`Directive::Recorded`] have to wait: no other message says
+//! anything that a coordinator which forgot it would deny.
 //!
-//! A record says how long a drain was given, not by when it ends: the clock may have been set between two processes of
-//! the coordinator. With a new one each term begins anew, for the coordinator and for routers that never heard of it; a
-//! router that holds a cordon keeps the earlier deadline of its own clock, and its next word corrects the coordinator.
+//! A record says how long a drain was given, not when it ends: the clock may have been set between two processes of
+//! the coordinator. With a new process each term begins anew, for the coordinator and for routers that never heard of
+//! it. A router that holds a cordon keeps its own earlier deadline, and its next report corrects the coordinator.
 
 mod entry;
 mod operator;
@@ -32,7 +32,7 @@ pub type Connection = u64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "nearly all are the large one, and none is kept")]
 pub enum Event {
-    /// A router spoke; its first word is a hello.
+    /// A message of a router; its first message is a hello.
     Said {
         connection: Connection,
         count: Count,
@@ -52,12 +52,12 @@ pub enum Effect {
         connection: Connection,
         directive: Directive,
     },
-    /// End that stream, for a reason that people should read.
+    /// End that stream, for a reason that an operator should read.
     Disconnect {
         connection: Connection,
         reason: &'static str,
     },
-    /// More than its remaining time is different.
+    /// The drain has changed in more than its remaining time.
     Changed {
         drain: Summary,
         /// It ended with this change.
@@ -67,7 +67,7 @@ pub enum Effect {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// How long a router may be away before what it had in flight counts as lost.
+    /// How long a router may be away before its exchanges in flight count as lost.
     pub lost_after: Duration,
     /// Ended drains that are remembered.
     pub history: usize,
@@ -84,7 +84,7 @@ pub struct Ledger {
     limits: Limits,
     /// One moment on both clocks, so that records can be dated.
     origin: (Time, WallTime),
-    /// The latest moment anything was handled at.
+    /// The latest moment at which anything was handled.
     latest: Time,
     last_number: u64,
     connections: BTreeMap<Connection, NodeId>,
@@ -102,10 +102,10 @@ struct Router {
     /// Since when there is no connection.
     away: Option<Time>,
     revision: Revision,
-    /// Absent until it said so.
+    /// Absent until the router has reported it.
     live: Option<BTreeMap<EndpointKey, Duration>>,
-    /// Endpoints that left its live generation and of whose departure nothing came yet, with the last revision known
-    /// to have had them.
+    /// Endpoints that left its live generation and whose departure has not been reported yet, with the last revision
+    /// known to have had them.
     owed: BTreeMap<EndpointKey, Revision>,
 }
 
@@ -180,7 +180,7 @@ impl Ledger {
         if let Count::Hello { node, boot } = count {
             return self.hello(now, connection, node, boot);
         }
-        // A stream that was replaced, or spoke before its hello, has no say.
+        // A stream that was replaced, or that sent something before its hello, is ignored.
         let Some(node) = self.connections.get(&connection).cloned() else { return };
         match count {
             Count::Live { revision, endpoints } => {
@@ -247,13 +247,13 @@ impl Ledger {
         let ended = departure.phase.is_ended();
         let wall = self.wall(now);
         let before = self.drains.get(&drain).map(|entry| self.summary(now, entry));
-        // Routers that have still to remove it may give it longer than what is left here.
+        // Routers that have still to remove the endpoint may give it longer than what is left here.
         let live = self.routers.values().filter_map(|router| router.live.as_ref()?.get(&endpoint)).max();
         let remaining = departure.remaining.max(live.copied().unwrap_or_default());
         if let DrainId::Admin { number, .. } = drain {
             self.last_number = self.last_number.max(number);
         }
-        // Only an operator makes a drain hold. Of one that is not on record, this is history: the overlay lifts it.
+        // Only an operator makes a drain hold. A drain that is not on record is history: the overlay lifts it.
         let lifted = (!drain.is_removal()).then_some(wall);
         let new =
             || Entry { cancelled: lifted, ..Entry::new(drain.clone(), endpoint.backend.clone(), wall, remaining) };
@@ -262,7 +262,7 @@ impl Ledger {
         self.dirty |= entry.merge(node, &boot, departure);
         self.settle(now, &drain, before);
         if paid {
-            // It may have left under the number of a later revision than others did.
+            // The endpoint may have left under the number of a later revision than in other routers.
             self.look_again(now);
         }
         if ended {
@@ -271,7 +271,7 @@ impl Ledger {
         }
     }
 
-    /// The process that was `node` is gone, and everything it had in flight.
+    /// The process that was `node` is gone, with all its exchanges in flight.
     fn lose(&mut self, now: Time, node: &NodeId) {
         let Some(router) = self.routers.remove(node) else { return };
         self.dirty = true;
@@ -301,7 +301,7 @@ impl Ledger {
         self.forget();
     }
 
-    /// What a drain waits for may have changed without a word about it.
+    /// Looks again at each open drain: what it waits for may have changed without a report about it.
     fn look_again(&mut self, now: Time) {
         let open: Vec<_> = self.drains.values().filter(|entry| entry.ended.is_none()).map(|e| e.id.clone()).collect();
         for id in open {
@@ -310,7 +310,7 @@ impl Ledger {
         }
     }
 
-    /// Dates the end of a drain, or takes it back when a router still had something, and says what changed.
+    /// Dates the end of a drain, or takes it back when a router still had exchanges, and reports the change.
     fn settle(&mut self, now: Time, id: &DrainId, before: Option<Summary>) {
         let Some(entry) = self.drains.get(id) else { return };
         let over = entry.shares.iter().all(Share::is_over) && !self.waits(now, entry);
@@ -327,7 +327,7 @@ impl Ledger {
         }
     }
 
-    /// Keeps the history within its bound. What is not over, or still holds something, is never forgotten.
+    /// Keeps the history within its bound. A drain that is not over, or still holds a cordon, is never forgotten.
     fn forget(&mut self) {
         let over = |entry: &Entry| entry.ended.filter(|_| !entry.holds()).map(|at| (at, entry.id.clone()));
         let mut ended: Vec<_> = self.drains.values().filter_map(over).collect();
@@ -341,7 +341,7 @@ impl Ledger {
         }
     }
 
-    /// Whether a router has still to say something without which the numbers are not all there.
+    /// Whether a router has still to send a report without which the numbers are incomplete.
     fn waits(&self, now: Time, entry: &Entry) -> bool {
         match &entry.id {
             DrainId::Removal { .. } => entry.awaited > self.wall(now) && self.waits_to_begin(entry),
@@ -353,13 +353,13 @@ impl Ledger {
         }
     }
 
-    /// Whether a router has not yet reached the revision that removes the endpoint, or has and did not count yet.
+    /// Whether a router has not reached the revision that removes the endpoint, or has reached it and not counted yet.
     fn waits_to_begin(&self, entry: &Entry) -> bool {
         let DrainId::Removal { endpoint, revision } = &entry.id else { return false };
         self.routers.values().any(|router| router.revision < *revision || router.owed.contains_key(endpoint))
     }
 
-    /// All cordons that hold, and the removals that somebody hurried.
+    /// All cordons that hold, and the removals that an operator hurried.
     fn overlay(&self, now: Time) -> Directive {
         let hurried = |entry: &Entry| entry.id.is_removal() && entry.hurried && entry.ended.is_none();
         let said = self.drains.values().filter(|entry| entry.holds() || hurried(entry));
@@ -412,7 +412,7 @@ impl Ledger {
 }
 
 impl Router {
-    /// The endpoints it is known to have.
+    /// The endpoints that the router is known to have.
     fn live(&self) -> impl Iterator<Item = &EndpointKey> {
         self.live.iter().flat_map(BTreeMap::keys)
     }

@@ -1,4 +1,4 @@
-//! The life of a leaving endpoint: who may still come in, until when, and how it is counted.
+//! The life of a leaving endpoint: which exchanges it still admits, until when, and how they are counted.
 
 #![forbid(unsafe_code)]
 

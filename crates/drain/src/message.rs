@@ -1,4 +1,4 @@
-//! What drain-coordinator and a router say to each other.
+//! The messages between drain-coordinator and a router.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,14 +6,14 @@ use std::time::Duration;
 use model::{BackendId, Digest, EndpointKey, NodeId, Revision, WallTime};
 use serde::{Deserialize, Serialize};
 
-/// One departure over the whole fleet of routers: what left, by which decision.
+/// One departure over the whole fleet of routers: what left, and by which decision.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DrainId {
     /// A revision no longer has that endpoint.
     Removal { endpoint: EndpointKey, revision: Revision },
-    /// An operator asked. Numbers begin again when the coordinator loses its record; with the moment it began, a drain
-    /// is never taken for another one.
+    /// An operator asked. Numbers begin again when the coordinator loses its record. The moment of its beginning keeps
+    /// a drain from being taken for another one.
     Admin {
         number: u64,
         #[serde(default)]
@@ -42,10 +42,10 @@ impl fmt::Display for DrainId {
 pub enum Count {
     /// The first message on a stream.
     Hello { node: NodeId, boot: String },
-    /// All endpoints of the live generation; replaces what was said before. By it the coordinator knows which
-    /// servers there are, and who has still to cordon something.
+    /// All endpoints of the live generation; replaces the message before. From it the coordinator knows which servers
+    /// there are, and which routers have still to cordon something.
     Live { revision: Revision, endpoints: Vec<LiveEndpoint> },
-    /// Counters since the cordon; they only grow, `in_flight` aside.
+    /// Counters since the cordon. They only grow, except `in_flight`.
     Departure(Departure),
 }
 
@@ -62,7 +62,7 @@ pub struct LiveEndpoint {
 pub struct Departure {
     pub drain: DrainId,
     pub endpoint: EndpointKey,
-    /// Exchanges in flight when admission ended. Of a reopened one: those of them seen to end meanwhile.
+    /// Exchanges in flight when admission ended. For a reopened endpoint: those of them seen to end meanwhile.
     pub total: u64,
     pub in_flight: u64,
     pub finished: u64,
@@ -88,7 +88,7 @@ pub enum Phase {
     Cordoned,
     /// At its deadline: the rest is being ended.
     Evicting,
-    /// Nothing is in flight and nothing comes.
+    /// Nothing is in flight, and no exchange is admitted.
     Closed,
     /// Open again: cancelled, or a later revision has it again.
     Reopened,
@@ -103,19 +103,19 @@ impl Phase {
 /// From drain-coordinator to a router.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Directive {
-    /// All cordons that hold; replaces what was said before, and is laid over every generation.
+    /// All cordons that hold. It replaces the message before, and applies to every generation.
     Overlay { cordons: Vec<Cordon> },
     /// The end of that departure is on record; it need not be reported any more.
     Recorded { drain: DrainId, endpoint: EndpointKey },
 }
 
-/// An operator's wish that something gets no new exchanges.
+/// An operator wants an endpoint or backend to get no new exchanges.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cordon {
     pub drain: DrainId,
     pub backend: BackendId,
-    /// Absent: whatever endpoints the backend has.
+    /// Absent: all endpoints of the backend.
     pub endpoint: Option<Digest>,
-    /// What is left of the time before the rest is evicted.
+    /// The time left before the remaining exchanges are evicted.
     pub remaining: Duration,
 }

@@ -1,6 +1,6 @@
-//! Both ends of drains together, in every order that chance comes up with: routers with real admission words and
-//! exchanges, streams that lag and break, routers that are killed and go on from their copies, a coordinator that is killed
-//! and goes on from what it had made durable, or that has lost it.
+//! Both ends of drains together, in random order: routers with real admission words and exchanges, streams that lag
+//! and break, routers that are killed and go on from their copies, a coordinator that is killed and goes on from what
+//! it had made durable, or that has lost it.
 
 #![cfg(not(loom))]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -29,7 +29,7 @@ fn key(index: usize) -> EndpointKey {
 struct Endpoint {
     word: Admission,
     running: u64,
-    /// Told to end, counted, and not gone yet.
+    /// Exchanges that were told to end and were counted, and have not left yet.
     dying: u64,
     evicted: u64,
 }
@@ -50,9 +50,9 @@ struct Router {
     connection: Option<u64>,
     up: VecDeque<Count>,
     down: VecDeque<Directive>,
-    /// When what a revision removed may be evicted, by the last of its removals.
+    /// When the endpoints that a revision removed may be evicted, by the last of their removals.
     leaves: BTreeMap<EndpointKey, Time>,
-    /// Those that have not been judged.
+    /// Evictions that have not been checked.
     evictions: Vec<(Time, EndpointKey)>,
 }
 
@@ -152,11 +152,11 @@ struct World {
     /// No stream ever broke and nothing was killed.
     calm: bool,
     history: usize,
-    /// What operators want to have cordoned, as far as the coordinator's record tells.
+    /// The backends that operators want cordoned, as far as the coordinator's record tells.
     wanted: BTreeSet<BackendId>,
-    /// Of all operators' drains there ever were.
+    /// The ids of all operators' drains so far.
     ids: BTreeSet<DrainId>,
-    /// When operators allowed evictions of a server, first.
+    /// When operators first allowed evictions of a server.
     allowed: BTreeMap<BackendId, Time>,
     /// How far the wall clock was set ahead, in milliseconds.
     ahead: u64,
@@ -287,7 +287,7 @@ impl World {
         self.apply(index);
     }
 
-    /// `kill -9` of the coordinator: it goes on from what it had said it would keep.
+    /// `kill -9` of the coordinator: it goes on from its durable image.
     fn restart(&mut self) {
         for index in 0..ROUTERS {
             self.cut(index);
@@ -297,7 +297,7 @@ impl World {
         self.ledger = Ledger::new(self.now, wall, self.disk.clone(), limits);
     }
 
-    /// The same without its file: what operators wanted is forgotten, whatever routers still hold.
+    /// A restart without the file: the operators' drains are forgotten, whatever routers still hold.
     fn lose(&mut self) {
         self.pass(Duration::from_millis(1));
         self.disk = Image::default();
@@ -366,7 +366,7 @@ impl World {
         }
     }
 
-    /// Nothing is evicted before the time that its operator or its configuration gave it, whatever the clock says.
+    /// No exchange is evicted before the time that its operator or its configuration gave it, whatever the clock says.
     fn check_evictions(&mut self) {
         for router in &mut self.routers {
             for (at, endpoint) in router.evictions.drain(..) {
@@ -376,7 +376,7 @@ impl World {
         }
     }
 
-    /// While nothing breaks, "done" is the truth at every moment, not only in the end.
+    /// While nothing breaks, "done" is true at every moment, not only in the end.
     fn check(&mut self) {
         self.check_evictions();
         for summary in self.ledger.list(self.now, true) {
@@ -396,7 +396,7 @@ impl World {
         }
     }
 
-    /// Everybody comes back, every exchange ends or is evicted, every word arrives.
+    /// All processes come back, every exchange ends or is evicted, every message arrives.
     fn settle(&mut self) {
         for index in 0..ROUTERS {
             self.attach(index);

@@ -9,7 +9,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use loom::thread;
 
-/// What a router's lease does: whoever came in leaves, also when the exchange panics or is dropped half way.
+/// What a router's lease does: each admitted exchange leaves, also when it panics or is dropped half way.
 struct Inside<'a>(&'a Admission);
 
 impl Drop for Inside<'_> {

@@ -1,4 +1,4 @@
-//! The fleet: what is decided and held, who is a member, and who is leaving, behind one entrance.
+//! The fleet behind one entrance: what is decided and held, the members, and the endpoints that leave.
 //!
 //! Three parts decide: the follower of config-manager, the roster of endpoints, and their departures. None knows the
 //! others. What one wants of another goes through here, in the one order that is right: a swap opens what comes back,
@@ -48,12 +48,12 @@ pub enum Event {
         serial: Serial,
         result: Result<Offered, Reason>,
     },
-    /// It was up and is no longer: its child ended.
+    /// The endpoint was up and is no longer: its child process ended.
     Lost {
         serial: Serial,
         reason: Reason,
     },
-    /// It says that what it offers is something else now.
+    /// The server announces that its list of items has changed.
     ListChanged {
         serial: Serial,
     },
@@ -62,13 +62,13 @@ pub enum Event {
         serial: Serial,
         result: Result<Offered, String>,
     },
-    /// What is thought of it; `ups` is how often it had come up when that was thought: a verdict is of one life.
+    /// A verdict on the endpoint. `ups` is how often it had come up at the verdict, which holds for one life only.
     Judged {
         endpoint: EndpointKey,
         verdict: Verdict,
         ups: u32,
     },
-    /// An operator wants its process ended and another one started.
+    /// An operator wants the endpoint's process ended and another one started.
     Restart {
         serial: Serial,
     },
@@ -85,7 +85,7 @@ pub enum Event {
     LastLeft {
         endpoint: EndpointKey,
     },
-    /// Its admission is closed, for ever.
+    /// The endpoint's admission is closed, for ever.
     Closed {
         endpoint: EndpointKey,
     },
@@ -98,31 +98,31 @@ pub enum Event {
 pub enum Effect {
     /// Say this to config-manager.
     Tell(Report),
-    /// Find out whether what these refer to can be had here, within that time; say [`Event::References`]. The work on the
-    /// attempt begins with it.
+    /// Find out whether the references of these endpoints can be had here, within that time; report
+    /// [`Event::References`]. The work on the attempt begins with this effect.
     FindReferences {
         attempt: AttemptId,
         endpoints: Vec<(BackendId, Transport)>,
         within: Duration,
     },
-    /// What follows, until it is acknowledged, makes this revision live.
+    /// The effects that follow, up to the acknowledgement, make this revision live.
     Swapping {
         revision: Revision,
     },
     Act(Act),
     /// Serve by [`Fleet::turn`] from now on.
     Publish {
-        /// Of another snapshot than before, so that endpoints come and leave.
+        /// The snapshot is another one than before, so endpoints come and leave.
         swap: bool,
         /// For [`Fleet::turn`].
         by_file: bool,
     },
-    /// About an endpoint that leaves or is cordoned, or about all of them. [`departures::Effect::TryClose`] is answered by
-    /// [`Event::Closed`] or [`Event::Counted`].
+    /// About an endpoint that leaves or is cordoned, or about all of them. [`departures::Effect::TryClose`] is answered
+    /// by [`Event::Closed`] or [`Event::Counted`].
     Depart(departures::Effect),
 }
 
-/// What a router keeps on disk, for a start with nobody to ask.
+/// What a router keeps on disk, for a start without config-manager.
 #[derive(Debug, Clone)]
 pub struct DiskCopy {
     pub saved: Saved,
@@ -147,19 +147,19 @@ pub struct Fleet {
     roster: Roster,
     departures: Departures,
     resolving: Option<Resolving>,
-    /// Leaving, empty, and kept open because an attempt wants them.
+    /// Endpoints that are leaving, empty, and kept open because an attempt wants them.
     held_open: BTreeSet<EndpointKey>,
     /// What is live, once it is acknowledged.
     saved: Option<Saved>,
-    /// The copy on disk is an older one.
+    /// The copy on disk is out of date.
     unsaved: bool,
-    /// Of the last event: its consequences are drawn at that time.
+    /// The time of the last event: its consequences are drawn at that time.
     now: Time,
     effects: VecDeque<Effect>,
 }
 
 impl Fleet {
-    /// With `copy`, what is on disk is live at once, whatever has become of its servers and references since.
+    /// With `copy`, the snapshot on disk is live at once, whatever has become of its servers and references since.
     #[must_use]
     pub fn new(now: Time, identity: Identity, random: u64, copy: Option<DiskCopy>) -> Self {
         let (saved, known, cordons) = match copy {
@@ -185,8 +185,8 @@ impl Fleet {
         fleet
     }
 
-    /// One thing that happened. Several may be told before their consequences are drawn, so that many servers which come
-    /// up at once make few generations; what a directive wants is to be done before the next one is told.
+    /// Handles one event. Several events may be handled before their consequences are drawn, so that many servers which
+    /// come up at once make few generations. What a directive wants must be done before the next directive is handled.
     pub fn handle(&mut self, now: Time, event: Event) {
         self.now = now;
         match event {
@@ -208,7 +208,7 @@ impl Fleet {
             Event::Lost { serial, reason } => self.roster.handle(now, roster::Event::Lost { serial, reason }),
             Event::ListChanged { serial } => self.roster.handle(now, roster::Event::ListChanged { serial }),
             Event::Listed { serial, result } => self.roster.handle(now, roster::Event::Listed { serial, result }),
-            // Else it has come up again meanwhile, and will be judged anew.
+            // If `ups` differs, the endpoint has come up again meanwhile, and will be judged anew.
             Event::Judged { endpoint, verdict, ups } => {
                 if self.roster.members().get(&endpoint).is_some_and(|member| member.ups == ups) {
                     self.roster.handle(now, roster::Event::Judged { key: endpoint, verdict });
@@ -234,7 +234,7 @@ impl Fleet {
         }
     }
 
-    /// The next thing to be done. Its answer, if it has one at once, is told before the next one is asked for.
+    /// The next effect. If it has an answer at once, the answer is handled before the next effect is asked for.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         loop {
             if let Some(effect) = self.effects.pop_front() {
@@ -264,7 +264,7 @@ impl Fleet {
         &self.roster
     }
 
-    /// The attempt that is prepared or being prepared, and until when it is held.
+    /// The attempt that is prepared or being prepared, and the time until which it is held.
     #[must_use]
     pub fn attempt(&self) -> Option<(AttemptId, Time)> {
         self.follower.held()
@@ -282,7 +282,7 @@ impl Fleet {
         self.departures.overlay(now)
     }
 
-    /// The content with that digest, if it is live or held for an attempt: a difference may be from it.
+    /// The content with that digest, if it is live or held for an attempt: a difference may refer to it.
     #[must_use]
     pub fn held(&self, digest: &Digest) -> Option<&Arc<Snapshot>> {
         let live = self.roster.layout().map(|layout| &layout.content);
@@ -290,8 +290,8 @@ impl Fleet {
         held.map(|content| &content.snapshot)
     }
 
-    /// What is to be served now; nothing while nothing is live. `by_file`: whose a disputed name is goes by the order of
-    /// the file; else whoever has it `before` keeps it.
+    /// What is to be served now; nothing while no snapshot is live. `by_file`: a disputed name goes by the order of the
+    /// file; otherwise its owner in `before` keeps it.
     pub fn turn<E>(
         &self,
         by_file: bool,
@@ -301,7 +301,7 @@ impl Fleet {
         turn::make(&self.roster, by_file, before, endpoint)
     }
 
-    /// What is to be on disk, if it is something else than what was taken last.
+    /// The copy to write to disk, if it differs from the one taken last.
     pub fn take_copy(&mut self, now: Time) -> Option<DiskCopy> {
         let saved = self.saved.clone().filter(|saved| self.unsaved && saved.revision == self.roster.revision())?;
         self.unsaved = false;
@@ -330,8 +330,8 @@ impl Fleet {
         }
     }
 
-    /// A change is strict about references, whatever share of its servers must come up: a missing one is a vote of no. A
-    /// restore does not ask; an endpoint whose references cannot be had is one that cannot be brought up yet.
+    /// A change is strict about references, whatever share of its servers must come up: a missing one is a vote of no.
+    /// A restore does not ask: an endpoint whose references cannot be had cannot be brought up yet.
     fn build(&mut self, attempt: AttemptId, content: Content, within: Duration) {
         let layout = Arc::new(Layout::of(content));
         let new = layout.keys().filter(|key| !self.roster.members().contains_key(*key));
@@ -373,7 +373,7 @@ impl Fleet {
                     self.went_live(&layout);
                 }
             }
-            // Collisions of names are judged here: only with the lists of all candidates are they known.
+            // Collisions of names are judged here: they are known only with the lists of all candidates.
             roster::Effect::Prepared { attempt, outcomes } => {
                 let collisions = self.roster.attempt_layout().map(|layout| new_collisions(&self.roster, layout));
                 let collisions = collisions.filter(|collisions| !collisions.is_empty());
@@ -383,7 +383,7 @@ impl Fleet {
         }
     }
 
-    /// After the swap what leaves is cordoned: a call finds every endpoint of either generation as that generation has it.
+    /// After the swap, cordons what leaves: a call finds every endpoint of either generation as that generation has it.
     fn went_live(&mut self, layout: &Layout) {
         let snapshot = &layout.content.snapshot;
         let timeout = |key: &EndpointKey| {
@@ -403,7 +403,7 @@ impl Fleet {
         }
     }
 
-    /// An attempt may want back what is leaving: until that is decided it stays, cordoned and empty.
+    /// An attempt may want a leaving endpoint back: until that is decided the endpoint stays, cordoned and empty.
     fn pass_departures(&mut self, effect: departures::Effect) {
         if let departures::Effect::TryClose { endpoint } = &effect
             && self.roster.is_wanted(endpoint)

@@ -1,4 +1,4 @@
-//! Under which names clients see what the servers of a snapshot offer.
+//! The names under which clients see what the servers of a snapshot offer.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::offered::{Merged, Offer};
 use crate::plan::{BackendLayout, Layout};
 use crate::roster::Roster;
 
-/// Names that two servers of `next` want and that are not in dispute already: a change must not bring them, though a
+/// Names that two servers of `next` want and that are not disputed already: a change must not bring them, though a
 /// restore may.
 pub(crate) fn new_collisions(roster: &Roster, next: &Layout) -> Vec<String> {
     if next.content.snapshot.policy.naming == Naming::Prefix {
@@ -43,8 +43,8 @@ pub(crate) fn merged<'a>(offers: &[Option<Offer<'a>>], kind: Kind) -> Vec<Option
     offers.iter().map(|offer| offer.as_ref().map(|offer| offer.merged(kind))).collect()
 }
 
-/// What clients see of what `backends` have `offered` of one kind, in the same order. `missing` says why it is not known
-/// what a backend offers; `owners` who keeps a name that is disputed.
+/// What clients see of what `backends` have `offered` of one kind, in the same order. `missing` says why the offer of a
+/// backend is not known; `owners` says which backend keeps a disputed name.
 pub(crate) fn merge(
     kind: Kind,
     snapshot: &Snapshot,

@@ -1,4 +1,4 @@
-//! What endpoints offer, as they last said, and what a backend offers by all of them.
+//! What each endpoint offered last, and what a backend offers by all its endpoints together.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ pub struct LeftOut {
 }
 
 impl Offered {
-    /// One that offers only these.
+    /// An endpoint that offers only these items.
     #[must_use]
     pub fn of(kind: Kind, items: impl IntoIterator<Item = Item>) -> Self {
         let mut offered = Self::default();
@@ -46,13 +46,13 @@ impl Offered {
     }
 }
 
-/// What a backend offers: of each variant what those of its endpoints say that are up, else what one of them last said.
-/// Nothing depends on who came up first.
+/// What a backend offers: for each variant, the lists of its endpoints that are up, else the last list of one of them.
+/// Nothing depends on which endpoint came up first.
 #[derive(Debug)]
 pub struct Offer<'a> {
-    /// In the order of the configuration; each with the position of the variant.
+    /// In the order of the configuration; each list with the position of its variant.
     said: Vec<(usize, &'a Offered)>,
-    /// By an endpoint that is of no variant any more.
+    /// Said by an endpoint that belongs to no present variant.
     former: bool,
 }
 
@@ -60,7 +60,7 @@ pub struct Offer<'a> {
 #[derive(Debug)]
 pub(crate) struct Merged<'a> {
     pub(crate) items: Cow<'a, [Arc<Item>]>,
-    /// By name; absent where all are of the same.
+    /// The variants by name; absent where all items have the same variants.
     variants: Result<Variants, BTreeMap<&'a str, Variants>>,
 }
 
@@ -69,7 +69,7 @@ impl<'a> Offer<'a> {
         (!said.is_empty()).then_some(Self { said, former: false })
     }
 
-    /// What an endpoint said that the configuration does not have any more.
+    /// The last list of an endpoint that the configuration does not have any more.
     pub(crate) fn former(said: &'a Offered) -> Self {
         Self { said: vec![(0, said)], former: true }
     }
@@ -96,13 +96,13 @@ impl<'a> Offer<'a> {
             let variants = if self.former { Variants::ALL } else { Variants::from_iter([variant]) };
             return Merged { items: Cow::Borrowed(&said.items[kind]), variants: Ok(variants) };
         }
-        // By name: which of those that spoke had it first, and which variants have it.
+        // By name: which of the lists had it first, and which variants have it.
         let mut having = BTreeMap::<&str, (usize, Vec<usize>)>::new();
         let mut items = Vec::new();
         for (speaker, (variant, said)) in self.said.iter().enumerate() {
             for item in said.items[kind].iter() {
                 let (first, variants) = having.entry(item.name()).or_insert_with(|| (speaker, Vec::new()));
-                // What one lists twice stays twice: that is its fault, and shown as such.
+                // An item that one endpoint lists twice stays twice: that is the endpoint's fault, and shown as such.
                 if *first == speaker {
                     items.push(Arc::clone(item));
                 }
@@ -115,7 +115,7 @@ impl<'a> Offer<'a> {
 }
 
 impl Merged<'_> {
-    /// Those that have the element of that name.
+    /// The variants that have the element of that name.
     pub(crate) fn variants_of(&self, name: &str) -> Variants {
         match &self.variants {
             Ok(all) => *all,

@@ -1,5 +1,5 @@
-//! What a snapshot asks of the fleet, and what is to be done about it given the snapshot that is live: as values, so
-//! that it can be read and tested without a socket.
+//! What a snapshot asks of the fleet, and what to do for it, given the live snapshot: as values, so that it can be read
+//! and tested without a socket.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -68,26 +68,26 @@ impl Layout {
         self.specs.get(key).map(|(position, _)| &self.backends[*position].backend)
     }
 
-    /// What holds for an endpoint of this layout.
+    /// The limits that hold for an endpoint of this layout.
     pub fn limits_of(&self, key: &EndpointKey) -> Limits {
         let snapshot = &self.content.snapshot;
         self.backend_of(key).map_or_else(|| snapshot.policy.limits.clone(), |backend| snapshot.limits_of(backend))
     }
 
-    /// Endpoints that `live` does not have: what an attempt at this is judged by.
+    /// Endpoints that `live` does not have: an attempt at this layout is judged by them.
     pub fn changed_from<'a>(&'a self, live: Option<&'a Self>) -> impl Iterator<Item = &'a EndpointKey> {
         self.keys().filter(move |key| live.is_none_or(|live| !live.has(key)))
     }
 }
 
-/// What becomes of each endpoint that is not simply kept.
+/// What is done with each endpoint that is not simply kept.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
     /// To be made and brought up.
     pub(crate) start: Vec<EndpointKey>,
-    /// To be made, and brought up when nothing of their backend is left.
+    /// To be made, and brought up when no other endpoint of their backend is left.
     pub(crate) start_after: Vec<EndpointKey>,
-    /// On their way out, and wanted again.
+    /// Leaving, and wanted again.
     pub(crate) reopen: Vec<EndpointKey>,
     /// To get no new exchanges, and to end.
     pub(crate) depart: Vec<EndpointKey>,
@@ -103,8 +103,8 @@ pub(crate) enum Existing {
 }
 
 impl Plan {
-    /// How to make `next` live. `existing` are all endpoints there are; `ending` the backends of which one is being shut
-    /// down right now.
+    /// How to make `next` live. `existing` are all present endpoints; `ending` are the backends with an endpoint that
+    /// is being shut down right now.
     pub(crate) fn toward(
         next: &Layout,
         live: Option<&Layout>,

@@ -1,8 +1,8 @@
-//! Who is in the fleet and what is to be done about each: the deciding part of the fleet, without I/O.
+//! The members of the fleet and what to do about each: the deciding part of the fleet, without I/O.
 //!
-//! One entrance ([`Roster::handle`]), one exit ([`Roster::poll_effect`]), one deadline. An endpoint is a member for as
-//! long as anybody wants it: the live snapshot, an attempt, the exchanges it still has on its way out, or the hope that
-//! the next attempt asks for an equal one.
+//! One entrance ([`Roster::handle`]), one exit ([`Roster::poll_effect`]), one deadline. An endpoint stays a member as
+//! long as something needs it: the live snapshot, an attempt, the exchanges still in flight while it leaves, or the
+//! chance that the next attempt asks for an equal endpoint.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -26,37 +26,37 @@ mod restarts;
 
 pub use member::{Member, State};
 
-/// Process-unique, never reused: tells an endpoint from an equal one before or after it.
+/// Unique in this process and never reused: tells an endpoint from an equal one before or after it.
 pub type Serial = u64;
 
-/// How long what an aborted attempt brought up waits for another attempt that wants it.
+/// How long an endpoint that an aborted attempt brought up is kept for another attempt that wants it.
 const SPARE: Duration = Duration::from_secs(10);
-/// Between attempts to bring up what is down.
+/// The wait between attempts to bring up an endpoint that is down.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
-/// Whoever is lost sooner after it came up is in a crash loop.
+/// An endpoint that is lost sooner than this after it came up is in a crash loop.
 const STABLE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// Make it ready beside what is live.
+    /// Make the layout of this attempt ready beside the live one.
     Prepare { attempt: AttemptId, layout: Arc<Layout>, within: Duration },
-    /// Nobody needs that attempt any more.
+    /// The attempt is no longer needed.
     Abort { attempt: AttemptId, keep_until: Time },
-    /// It is decided: live under this number, whatever its servers do.
+    /// The revision is decided: it is live under this number, whatever its servers do.
     Live { revision: Revision, layout: Arc<Layout>, prepared: Option<AttemptId> },
     /// A bring-up that was asked for has ended.
     BroughtUp { serial: Serial, result: Result<Offered, Reason> },
-    /// It was up and is no longer: its child ended.
+    /// The endpoint was up and is no longer: its child process ended.
     Lost { serial: Serial, reason: Reason },
-    /// It says that what it offers is something else now.
+    /// The server announces that its list of items has changed.
     ListChanged { serial: Serial },
     /// A listing that was asked for has ended.
     Listed { serial: Serial, result: Result<Offered, String> },
-    /// What is thought of it.
+    /// A new verdict on the endpoint.
     Judged { key: EndpointKey, verdict: Verdict },
-    /// An operator wants its process ended and another one started.
+    /// An operator wants the endpoint's process ended and another one started.
     Restart { serial: Serial },
-    /// On its way out, and nothing is in flight any more.
+    /// The endpoint is leaving, and nothing is in flight on it any more.
     Closed { serial: Serial },
     /// A shutdown that was asked for is complete.
     Ended { serial: Serial },
@@ -65,11 +65,11 @@ pub(crate) enum Event {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     Act(Act),
-    /// Make a generation of what is here now.
+    /// Make a generation of the present members.
     Publish {
-        /// Of another snapshot than before, so that endpoints come and leave.
+        /// The snapshot is another one than before, so endpoints come and leave.
         swap: bool,
-        /// Whose a disputed name is goes by the order of the file; else whoever has it keeps it.
+        /// A disputed name goes to the first server in the file's order; otherwise its present owner keeps it.
         by_file: bool,
     },
     /// Every endpoint that the attempt changes has been tried.
@@ -79,26 +79,26 @@ pub(crate) enum Effect {
     },
 }
 
-/// What is to be done with one endpoint.
+/// An action on one endpoint.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Act {
     /// Make the endpoint, unconnected.
     Create { serial: Serial, key: EndpointKey, spec: EndpointSpec, limits: Arc<Limits> },
-    /// Start or connect, initialise and list, within that time; say [`crate::Event::BroughtUp`].
+    /// Start or connect, initialise and list, within that time; report [`crate::Event::BroughtUp`].
     BringUp { serial: Serial, timeout: Duration },
-    /// List anew; say [`crate::Event::Listed`].
+    /// List the endpoint anew; report [`crate::Event::Listed`].
     List { serial: Serial },
-    /// Say that it cannot be listed anew: what it offered before stays.
+    /// Report that the endpoint cannot be listed anew: its former list stays.
     NotListed { serial: Serial, reason: String },
-    /// End its process: the next thing heard of it is [`crate::Event::Lost`].
+    /// End the endpoint's process. The next event about it is [`crate::Event::Lost`].
     Restart {
         serial: Serial,
-        /// Judged unhealthy, not asked for.
+        /// The reason is an unhealthy verdict, not a request.
         unhealthy: bool,
     },
-    /// Tell those who choose among endpoints.
+    /// Pass the verdict to the part that chooses among endpoints.
     Verdict { serial: Serial, verdict: Verdict },
-    /// It is nobody's any more, and nothing is in flight on it; say [`crate::Event::Ended`].
+    /// No snapshot or attempt needs the endpoint, and nothing is in flight on it; report [`crate::Event::Ended`].
     ShutDown { serial: Serial },
 }
 
@@ -120,11 +120,11 @@ pub struct Roster {
     attempt: Option<attempt::Attempt>,
     members: BTreeMap<EndpointKey, Member>,
     keys: BTreeMap<Serial, EndpointKey>,
-    /// Being shut down, and of which backend.
+    /// Endpoints that are being shut down, with the backend of each.
     ending: BTreeMap<Serial, BackendId>,
     /// What each endpoint offered when it was last seen.
     known: BTreeMap<EndpointKey, Offered>,
-    /// Since a restore, not everybody had a chance to say what they offer.
+    /// Since a restore, some endpoints have not yet had a chance to come up and be listed.
     settling: bool,
     next_serial: Serial,
     random: u64,
@@ -179,7 +179,7 @@ impl Roster {
         self.report_attempt();
     }
 
-    /// What is due: retries, listings, and the end of spares.
+    /// Does what is due: retries, listings, and the end of spares.
     pub(crate) fn tick(&mut self, now: Time) {
         let mut over = Vec::new();
         for (key, member) in &mut self.members {
@@ -226,7 +226,7 @@ impl Roster {
         &self.members
     }
 
-    /// Somebody may still want it, though it is on its way out: it must not be closed.
+    /// Whether the live snapshot or an attempt wants the endpoint. If so, it must not be closed, even while it leaves.
     pub(crate) fn is_wanted(&self, key: &EndpointKey) -> bool {
         let live = self.live.as_ref().is_some_and(|live| live.layout.has(key));
         live || self.attempt.as_ref().is_some_and(|attempt| attempt.layout.has(key))
@@ -236,7 +236,7 @@ impl Roster {
         self.attempt.as_ref().map(|attempt| &attempt.layout)
     }
 
-    /// Its first endpoint is still to come: neither up, nor did it fail.
+    /// No endpoint of the backend is up, and at least one is still arriving.
     pub fn is_arriving(&self, backend: &BackendLayout) -> bool {
         let states = || {
             let keys = backend.variants.iter().flat_map(|variant| &variant.endpoints);
@@ -245,7 +245,7 @@ impl Roster {
         states().any(State::is_arriving) && !states().any(State::is_up)
     }
 
-    /// A restore goes by the order of the file until everybody of it had a chance to come up.
+    /// After a restore, names go by the order of the file until every endpoint had a chance to come up.
     fn go_live(&mut self, now: Time, revision: Revision, layout: Arc<Layout>, restore: bool) {
         let plan = self.plan(&layout);
         self.start(&layout, &plan, Duration::MAX);
@@ -279,7 +279,7 @@ impl Roster {
         Plan::toward(next, self.layout().map(Arc::as_ref), &existing.collect(), &ending)
     }
 
-    /// Makes what `plan` wants started, and starts what need not wait.
+    /// Makes the endpoints that `plan` wants started, and starts those that need not wait.
     fn start(&mut self, layout: &Layout, plan: &Plan, within: Duration) {
         let now = plan.start.iter().map(|key| (key, State::Arriving));
         let later = plan.start_after.iter().map(|key| (key, State::Waiting));
@@ -298,7 +298,7 @@ impl Roster {
         }
     }
 
-    /// Starts what waited for the last of its old copies to end.
+    /// Starts the endpoints that waited for the last of their old copies to end.
     fn start_waiting(&mut self) {
         self.end_spares_that_are_waited_for();
         let waiting = self.members.iter().filter(|(_, member)| member.state == State::Waiting);
@@ -362,7 +362,7 @@ impl Roster {
         if changed && self.is_live(&key) {
             self.publish();
         }
-        // The turn that has the last of them still goes by the order of the file.
+        // The turn that includes the last of them still goes by the order of the file.
         self.settling &= self.anyone_arriving();
     }
 
@@ -411,7 +411,7 @@ impl Roster {
         }
     }
 
-    /// Takes a member out for good.
+    /// Removes a member for good.
     fn drop_member(&mut self, key: &EndpointKey) {
         let Some(member) = self.members.remove(key) else { return };
         self.keys.remove(&member.serial);
@@ -430,7 +430,7 @@ impl Roster {
         self.members.get_mut(self.keys.get(&serial)?)
     }
 
-    /// One turn for all that happened before it is made.
+    /// Asks for one turn, which covers everything that happens before it is made.
     fn publish(&mut self) {
         let settling = self.settling;
         let waiting = self.effects.iter_mut().find_map(|effect| match effect {

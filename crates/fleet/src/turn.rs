@@ -1,4 +1,4 @@
-//! What a router serves by, made of who is there and what they offer.
+//! What a router serves by, made from the present members and what they offer.
 
 use mcp::{ByKind, Catalog, Kind, Owners};
 use model::{Naming, Revision};
@@ -25,11 +25,11 @@ pub struct Turn<E> {
 /// Whether waiting for a backend makes sense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {
-    /// It is there, or failed to come: what can be said now is all there is to say.
+    /// The backend is up, or failed to come up: its present answer is final.
     Settled { offers: bool },
-    /// Its first endpoint is being brought up.
+    /// The first endpoint of the backend is being brought up.
     Connecting { offers: bool },
-    /// Its new endpoint waits for the old one to end (`replace: stop_first`).
+    /// The new endpoint waits for the old one to end (`replace: stop_first`).
     AfterOld { offers: bool },
 }
 
@@ -39,7 +39,7 @@ impl Arrival {
         !matches!(self, Self::Settled { .. })
     }
 
-    /// On its way, and nobody knows what it will offer.
+    /// Whether the backend is still arriving and it is unknown what it will offer.
     #[must_use]
     pub fn is_unknown(self) -> bool {
         matches!(self, Self::Connecting { offers: false } | Self::AfterOld { offers: false })

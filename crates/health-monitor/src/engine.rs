@@ -1,4 +1,4 @@
-//! The one task that owns the monitor: it hands over what comes in and tells what was decided.
+//! The one task that owns the monitor: it hands over incoming messages and reports the decisions.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ pub(crate) struct Engine {
     changes: broadcast::Sender<pb::EndpointVerdict>,
     routers: BTreeMap<Connection, Router>,
     last_connection: Connection,
-    /// Who is well was not counted since something changed.
+    /// Endpoints by verdict have not been counted since something changed.
     uncounted: bool,
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct Engine {
 struct Router {
     outbox: Outbox,
     nonce: u64,
-    /// As it called itself.
+    /// The name that the router gave itself.
     node: String,
     /// Ends the listening end with this one.
     _open: DropGuard,
@@ -129,7 +129,7 @@ impl Engine {
                 self.routers.remove(&connection);
                 self.handle(Event::Detached { connection });
             }
-            // Whoever asked may be gone.
+            // The caller may be gone.
             Ask::List { answer } => drop(answer.send(self.monitor.opinions(self.now()))),
         }
     }
@@ -142,7 +142,7 @@ impl Engine {
                 let reason = "another stream speaks for that router now";
                 tracing::warn!(connection, reason, "hanging up on a router");
                 metrics::hung_up();
-                // It learns the reason if there is room, and the end of its stream in any case.
+                // The router learns the reason if there is room, and the end of its stream in any case.
                 drop(router.outbox.try_send(Err(refusal::aborted("DISPLACED", "router", reason))));
             }
             Effect::Changed(opinion) => self.changed(&opinion),
@@ -151,7 +151,7 @@ impl Engine {
 
     fn say(&mut self, connection: Connection, request: &Request, trace: Option<TraceContext>) {
         let Some(router) = self.routers.get_mut(&connection) else { return };
-        // Probes go on for as long as processes do: they are no part of what once began them.
+        // Probes go on for as long as processes do: they are not part of the trace that once began them.
         let trace = match request {
             Request::Probe { .. } => {
                 metrics::probe_asked();
@@ -165,7 +165,7 @@ impl Engine {
             envelope: Some(wire::envelope(None, &trace.to_string(), router.nonce)),
             request: Some(wire::health::request_to_pb(request)),
         };
-        // Of one whose stream is gone, its reader says so in a moment.
+        // If the stream of the router is gone, its reader reports that in a moment.
         if let Err(TrySendError::Full(_)) = router.outbox.try_send(Ok(response)) {
             tracing::warn!(connection, "hanging up on a router that does not take what it is told");
             metrics::hung_up();
@@ -185,7 +185,7 @@ impl Engine {
         }
         self.uncounted = true;
         metrics::changed(*verdict);
-        // An error says that nobody watches.
+        // An error says that there is no watcher.
         drop(self.changes.send(wire::health::opinion_to_pb(opinion)));
     }
 }

@@ -1,10 +1,10 @@
-//! Who is well: when routers probe, what the answers mean, and who is told.
+//! The health of endpoints: when routers probe, what the answers mean, and which routers and watchers hear of it.
 //!
 //! Only routers touch servers. This service asks them for pings on their live connections, hears what their real
-//! traffic shows, and sends verdicts back. It keeps nothing: after a restart all is unknown until the first looks, which
-//! come within a second, and unknown is routable.
+//! traffic shows, and sends verdicts back. It keeps nothing: after a restart all is unknown until the first probes.
+//! These come within a second, and unknown is routable.
 //!
-//! Everything is decided by [`health::Monitor`]. Here is what carries it out: one task that owns it, and the streams.
+//! [`health::Monitor`] decides everything. This crate carries it out: one task that owns it, and the streams.
 
 #![forbid(unsafe_code)]
 
@@ -46,8 +46,8 @@ pub struct HealthMonitor {
 }
 
 impl HealthMonitor {
-    /// The gRPC service to be mounted, and the part to be run beside it. There is nothing to be set but what the
-    /// configuration says, and that comes from the routers.
+    /// The gRPC service to mount, and the part to run beside it. There are no settings but those of the configuration,
+    /// and these come from the routers.
     #[must_use]
     pub fn new(scope: &Scope) -> (HealthServiceServer<Service>, Self) {
         let (queue, commands) = mpsc::channel(COMMANDS);
@@ -60,7 +60,7 @@ impl HealthMonitor {
         (service.into_server(), Self { engine, commands })
     }
 
-    /// Until stopping is asked for.
+    /// Runs until asked to stop.
     pub async fn run(self) {
         self.engine.run(self.commands).await;
     }

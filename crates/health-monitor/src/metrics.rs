@@ -44,7 +44,7 @@ pub const METRICS: &[Metric] = &[
     ),
 ];
 
-/// Shows who hears of changes.
+/// Shows how many watchers hear of changes.
 pub(crate) fn watched(changes: &broadcast::Sender<pb::EndpointVerdict>) {
     let changes = changes.downgrade();
     sampled::sampled(move || {
@@ -92,7 +92,7 @@ pub(crate) fn missed(changes: u64) {
     counter!("only1mcp_health_watch_missed_total").increment(changes);
 }
 
-/// A router took nothing, or spoke nonsense, and was hung up on.
+/// A router took no messages, or sent nonsense, and its stream was ended.
 pub(crate) fn hung_up() {
     counter!("only1mcp_health_hang_ups_total").increment(1);
 }

@@ -17,7 +17,7 @@ use wire::pb::health::v1::health_service_server::{HealthService, HealthServiceSe
 use crate::command::{Ask, Command, Outbox};
 use crate::metrics;
 
-/// What one router may have before it in its stream: a probe and a verdict for each of thousands of endpoints.
+/// How many messages may wait in one router's stream: a probe and a verdict for each of thousands of endpoints.
 const OUTBOX: usize = 8192;
 
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl HealthService for Service {
         Ok(Response::new(pb::ListVerdictsResponse { verdicts }))
     }
 
-    /// Every change. A watcher that is too slow is told how many it missed; it holds up nobody.
+    /// Every change. A watcher that is too slow is told how many changes it missed; it never holds up others.
     async fn watch(&self, _: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let changes = changes(self.changes.subscribe(), metrics::missed);
         let changes = changes.map(|(change, missed)| Ok(pb::WatchResponse { change: Some(change), missed }));
@@ -119,7 +119,7 @@ struct Listening {
 }
 
 impl Listening {
-    /// Until the stream ends, breaks, or says what cannot be understood.
+    /// Reads until the stream ends, breaks, or carries a message that cannot be understood.
     async fn listen(&self, mut inbound: Streaming<pb::AttachRequest>) {
         loop {
             let request = match inbound.message().await {
@@ -141,7 +141,7 @@ impl Listening {
                 Err(invalid) => {
                     tracing::warn!(connection = self.number, %invalid, "a router is not understood");
                     metrics::hung_up();
-                    // There is nobody to tell if it hung up meanwhile.
+                    // The router cannot be told if it hung up meanwhile.
                     drop(self.outbox.try_send(Err(invalid.into())));
                     return;
                 }

@@ -1,7 +1,7 @@
-//! A router's end: what it acts on, with health-monitor's word or without it.
+//! A router's end: the verdicts it acts on, with or without health-monitor.
 //!
 //! While the monitor is attached its verdict holds, since it has seen all that this router reported and the answers to
-//! its own probes. When it is away its last word ages to nothing, and what remains is what real traffic shows, judged
+//! its own probes. When the monitor is away its last verdict expires. What remains is what real traffic shows, judged
 //! by the same rules. What the router itself knows for a fact (an endpoint that is not up) holds in either case.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -23,7 +23,7 @@ pub enum Event {
         endpoint: EndpointKey,
         outcome: Outcome,
     },
-    /// What health-monitor thinks.
+    /// The verdict of health-monitor.
     Told {
         endpoint: EndpointKey,
         verdict: Verdict,
@@ -33,7 +33,7 @@ pub enum Event {
     Tick,
 }
 
-/// The verdict to act on has become another.
+/// The verdict to act on has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {
     pub endpoint: EndpointKey,
@@ -43,7 +43,7 @@ pub struct Changed {
 #[derive(Debug, Default)]
 pub struct Alone {
     policy: HealthPolicy,
-    /// Since when nobody judges for us; none while somebody does.
+    /// Since when no monitor is attached to judge; none while one is.
     away: Option<Time>,
     endpoints: BTreeMap<EndpointKey, Known>,
     changes: VecDeque<Changed>,
@@ -53,13 +53,13 @@ pub struct Alone {
 struct Known {
     own: Judge,
     told: Option<Verdict>,
-    /// The monitor has not said yet that it knows of this life of the endpoint: its bad word would be of an earlier one.
+    /// The monitor has not yet shown that it knows this life of the endpoint: a bad verdict would be of an earlier one.
     reborn: bool,
     acted_on: Verdict,
 }
 
 impl Alone {
-    /// Nobody is attached yet.
+    /// No monitor is attached yet.
     #[must_use]
     pub fn new(now: Time) -> Self {
         Self { away: Some(now), ..Self::default() }
@@ -106,7 +106,7 @@ impl Alone {
         stale.chain(forget).min()
     }
 
-    /// What to act on now; unknown for what nobody spoke of.
+    /// The verdict to act on; unknown for an endpoint without a report.
     pub fn verdict(&self, endpoint: &EndpointKey) -> Verdict {
         self.endpoints.get(endpoint).map_or(Verdict::Unknown, |known| known.acted_on)
     }
@@ -116,7 +116,7 @@ impl Alone {
         self.endpoints.get(endpoint)?.own.reason()
     }
 
-    /// Until when the monitor's last word counts; none while it is attached.
+    /// Until when the monitor's last verdict counts; none while it is attached.
     fn told_until(&self) -> Option<Time> {
         self.away.map(|since| since + stale_after(&self.policy))
     }
@@ -136,17 +136,17 @@ impl Alone {
 }
 
 impl Known {
-    /// A process that starts is another one: what was thought of those before is no word about it.
+    /// A process that starts is a new one: verdicts on earlier processes say nothing about it.
     fn seen(&mut self, now: Time, policy: &HealthPolicy, outcome: &Outcome) {
         if let Outcome::Starting { .. } = outcome {
-            // One that the monitor last called starting will hear of nothing new, and its next word is of this life.
+            // If the monitor last called it starting, this is no news to the monitor: its next verdict is of this life.
             self.reborn = !self.told.is_some_and(is_start);
             self.told = None;
         }
         self.own.take(now, policy, outcome);
     }
 
-    /// Its words come in order: those before "starting" are of the life before.
+    /// The monitor's verdicts come in order: those before "starting" are of the life before.
     fn told(&mut self, verdict: Verdict) {
         if self.reborn && verdict == Verdict::Unhealthy {
             return;
@@ -158,10 +158,10 @@ impl Known {
     fn verdict(&self, attached: bool) -> Verdict {
         match (self.own.verdict(), self.told) {
             (own @ (Verdict::Starting | Verdict::Failing), _) => own,
-            // It was starting when the monitor last spoke, and is up now: our own success is newer.
+            // It was starting when the monitor last spoke, and is up now: the router's own success is newer.
             (Verdict::Healthy, Some(Verdict::Starting | Verdict::Failing)) => Verdict::Healthy,
             (_, Some(told)) if attached => told,
-            // Alone, bad news of our own counts at once, and the monitor's old news until it is too old.
+            // Alone, the router's own bad news counts at once, and the monitor's last verdict until it is too old.
             (Verdict::Unknown, Some(told)) => told,
             (own, _) => own,
         }

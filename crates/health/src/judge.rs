@@ -1,4 +1,4 @@
-//! From a row of outcomes of one endpoint to its verdict. The same for what probes find and for what real traffic shows.
+//! From a row of outcomes of one endpoint to its verdict. The rules are the same for probes and for real traffic.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const WINDOW: u32 = 16;
 const MIXED_FAILURES: u32 = 4;
 const CLEAN_FAILURES: u32 = 1;
 
-/// What is thought of one endpoint, and why.
+/// The verdict on one endpoint, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Judge {
     verdict: Verdict,
@@ -38,15 +38,15 @@ impl Judge {
         self.streak
     }
 
-    /// The last failure, or what it waits for; none since the last success.
+    /// The last failure, or what the endpoint waits for; none since the last success.
     pub fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
     }
 
     /// Takes one outcome and returns the verdict it leads to.
     ///
-    /// Failing takes `unhealthy_threshold` failures in a row, coming back `healthy_threshold` successes. Of an endpoint
-    /// of which nothing was known, or that just came up, the first success is enough: it has proved that it works.
+    /// Failing takes `unhealthy_threshold` failures in a row, coming back `healthy_threshold` successes. For an
+    /// endpoint that was unknown, or that just came up, the first success is enough: it has proved that it works.
     pub fn take(&mut self, now: Time, policy: &HealthPolicy, outcome: &Outcome) -> Verdict {
         self.last_seen = Some(now);
         match outcome {
@@ -64,7 +64,7 @@ impl Judge {
         self.verdict
     }
 
-    /// What was seen so long ago does not count any more. Not knowing is no reason to keep traffic away.
+    /// Outcomes that are too old do not count any more. An unknown verdict is no reason to keep traffic away.
     pub fn age(&mut self, now: Time, policy: &HealthPolicy) -> Verdict {
         if self.stale_at(policy).is_some_and(|at| at <= now) {
             *self = Self { reason: self.reason.take(), last_seen: self.last_seen, ..Self::default() };
@@ -116,7 +116,7 @@ impl Judge {
     }
 }
 
-/// Three rounds without a word, each with the time its probe may take.
+/// Three rounds without an outcome, each with the time that its probe may take.
 pub(crate) fn stale_after(policy: &HealthPolicy) -> Duration {
     (policy.interval + policy.timeout) * 3
 }

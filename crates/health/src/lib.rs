@@ -1,7 +1,7 @@
 //! From outcomes to verdicts.
 //!
 //! [`Judge`] turns a row of outcomes into a verdict. [`Monitor`] is health-monitor's end of the stream to routers:
-//! schedule, answers, verdicts. [`Alone`] is a router's end: what to act on, also when nobody is attached.
+//! schedule, answers, verdicts. [`Alone`] is a router's end: the verdicts to act on, also without a monitor.
 
 #![forbid(unsafe_code)]
 

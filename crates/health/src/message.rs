@@ -1,4 +1,4 @@
-//! What health-monitor and a router say to each other.
+//! The messages between health-monitor and a router.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use model::{EndpointKey, HealthPolicy, NodeId, Verdict};
 pub enum Observation {
     /// The first message on a stream.
     Hello { node: NodeId, boot: String },
-    /// All endpoints this router has, and the policy that holds; replaces what was said before.
+    /// All endpoints of this router, and the policy that holds; replaces the message before.
     Endpoints { endpoints: Vec<EndpointKey>, policy: HealthPolicy },
     /// The answer to a [`Request::Probe`].
     Probed { endpoint: EndpointKey, probe: u64, outcome: Outcome },
@@ -20,9 +20,9 @@ pub enum Observation {
 /// From health-monitor to a router.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// Send a ping on the live connection (never a new one) and say what came of it.
+    /// Send a ping on the live connection (never a new one) and report the outcome.
     Probe { endpoint: EndpointKey, probe: u64, timeout: Duration },
-    /// What is now thought of that endpoint of this router.
+    /// The present verdict on that endpoint of this router.
     Verdict { endpoint: EndpointKey, verdict: Verdict },
 }
 

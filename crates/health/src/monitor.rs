@@ -1,4 +1,4 @@
-//! health-monitor's end: when each router is asked to probe what, and what is thought of the answers.
+//! health-monitor's end: when each router is asked to probe an endpoint, and the verdicts on the answers.
 //!
 //! An endpoint is judged per router, since routers see from different places. A router that falls silent says nothing
 //! about its endpoints: their verdicts age, they do not fail.
@@ -17,12 +17,12 @@ pub type Connection = u64;
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 /// No policy makes probes come faster.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
-/// Beyond the probe's own timeout, for the way there and back. A probe unanswered then says nothing.
+/// The time beyond the probe's own timeout, for the way there and back. A probe unanswered then says nothing.
 const ON_THE_WAY: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A router spoke; its first word is a hello.
+    /// A message of a router; its first message is a hello.
     Said {
         connection: Connection,
         observation: Observation,
@@ -39,20 +39,20 @@ pub enum Effect {
         connection: Connection,
         request: Request,
     },
-    /// End that stream: another one speaks for that router now.
+    /// End that stream: another stream speaks for that router now.
     Disconnect {
         connection: Connection,
     },
     Changed(Opinion),
 }
 
-/// What is thought of one endpoint of one router.
+/// The verdict on one endpoint of one router.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opinion {
     pub node: NodeId,
     pub endpoint: EndpointKey,
     pub verdict: Verdict,
-    /// The last failure, or what it waits for; none since the last success.
+    /// The last failure, or what the endpoint waits for; none since the last success.
     pub reason: Option<String>,
     /// How long ago the last outcome came; none when none ever did.
     pub last_seen: Option<Duration>,
@@ -119,7 +119,7 @@ impl Monitor {
         self.routers.values().filter_map(Router::next_deadline).min()
     }
 
-    /// Everything that is thought, by router and endpoint.
+    /// All verdicts, by router and endpoint.
     pub fn opinions(&self, now: Time) -> Vec<Opinion> {
         let all = self.routers.iter().flat_map(|(node, router)| {
             router.watched.iter().map(move |(endpoint, watched)| opinion(now, node, endpoint, &watched.judge))
@@ -136,7 +136,7 @@ impl Monitor {
         if let Observation::Hello { node, boot } = observation {
             return self.hello(connection, node, boot);
         }
-        // A stream that was replaced, or spoke before its hello, has no say.
+        // A stream that was replaced, or that sent something before its hello, is ignored.
         let Some(node) = self.connections.get(&connection).cloned() else { return };
         match observation {
             Observation::Endpoints { endpoints, policy } => self.endpoints(now, &node, endpoints, policy),
@@ -159,7 +159,7 @@ impl Monitor {
             self.connections.remove(&replaced);
             self.effects.push_back(Effect::Disconnect { connection: replaced });
         }
-        // Another process has other connections and other children: nothing of what was seen is about them.
+        // Another process has other connections and other children: earlier outcomes are not about them.
         let kept = self.routers.remove(&node).filter(|router| router.boot == boot);
         let (policy, watched) = kept.map_or_else(Default::default, |router| (router.policy, router.watched));
         let router = Router { boot, connection: Some(connection), away: None, policy, watched };
@@ -205,7 +205,7 @@ impl Monitor {
         }
     }
 
-    /// What time alone brings: probes that are due, answers that are too late, verdicts that are too old.
+    /// Does what is due by time alone: due probes, late answers, verdicts that are too old.
     fn pass(&mut self, now: Time) {
         let mut aged = Vec::new();
         for (node, router) in &mut self.routers {
@@ -253,7 +253,7 @@ impl Router {
         [stale, due, self.forgotten_at()].into_iter().flatten().min()
     }
 
-    /// A router that stays away so long that nothing is known of its endpoints is forgotten with them.
+    /// A router that is away so long that all its verdicts have expired is forgotten with its endpoints.
     fn forgotten_at(&self) -> Option<Time> {
         self.away.map(|since| since + crate::judge::stale_after(&self.policy) * 2)
     }

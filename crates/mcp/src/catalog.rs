@@ -127,7 +127,7 @@ impl Catalog {
         let plain = |entry: &Entry| plain(kind, naming, offers[entry.backend].backend, entry.item.name());
         let renamed = entries.iter().enumerate().filter(|(_, entry)| *entry.exposed != plain(entry)).map(|(at, _)| at);
         let renamed = renamed.collect();
-        // For who looks at a filter that names nothing; the others need it not.
+        // For a reader that checks a filter which names nothing; the other backends do not need it.
         let own = |offer: &Offer<'_>| match offer.shown {
             Some(_) => offer.items.iter().map(|item| item.name().into()).collect(),
             None => Box::default(),
@@ -136,7 +136,7 @@ impl Catalog {
         Self { entries, withheld, backends, absent, offered, renamed, missing, listing }
     }
 
-    /// Of nothing.
+    /// The catalog of no backends.
     #[must_use]
     pub fn empty(kind: Kind) -> Self {
         Self::merge(kind, Naming::Prefix, &[], &Owners::new(), PAGE_SIZE)
@@ -171,23 +171,23 @@ impl Catalog {
         self.offered.get(backend).into_iter().flatten().map(|name| &**name)
     }
 
-    /// Those whose name had to be another one than their backend's name and their own make, in order.
+    /// Entries whose exposed name is not simply made of the backend's name and their own, in order.
     pub fn renamed(&self) -> impl Iterator<Item = &Entry> {
         self.renamed.iter().filter_map(|at| self.entries.get(*at))
     }
 
-    /// No backend has said anything yet, and there is one: the list is not empty but unknown.
+    /// There is a backend, and no backend has listed anything yet: the list is not empty but unknown.
     #[must_use]
     pub fn is_unknown(&self) -> bool {
         !self.missing.is_empty() && self.missing.len() == self.backends.len()
     }
 
-    /// Backends that the list knows nothing of, each with why.
+    /// Backends of which the list knows nothing, each with the reason.
     pub fn missing(&self) -> impl Iterator<Item = (&str, &str)> {
         self.missing.iter().map(|(backend, reason)| (&*self.backends[*backend], &**reason))
     }
 
-    /// To hand to the next merge, so that names stay with whom they are.
+    /// The owners for the next merge, so that names stay with their present backends.
     #[must_use]
     pub fn owners(&self) -> Owners {
         self.entries.iter().map(|entry| (entry.exposed.clone(), self.backends[entry.backend].clone())).collect()
@@ -199,7 +199,7 @@ impl Catalog {
         self.listing.items() == other.listing.items()
     }
 
-    /// What to answer a request for the list with.
+    /// The answer to a request for the list.
     ///
     /// # Errors
     /// [`InvalidCursor`] (answer -32602) for a cursor this gateway did not give out.
@@ -208,7 +208,7 @@ impl Catalog {
     }
 }
 
-/// Names are made distinct; a URI is what it is, and of whoever has it first.
+/// Names are made distinct. A URI is not changed, and belongs to the first backend that has it.
 fn exposed(kind: Kind, naming: Naming, backend: &str, own: &str) -> String {
     match kind {
         Kind::Tool | Kind::Prompt => naming.exposed(backend, own),

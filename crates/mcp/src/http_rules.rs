@@ -46,13 +46,13 @@ impl HttpFault {
     }
 }
 
-/// Whom a listener lets in. Loopback hosts and origins always pass: only programs and pages of the same machine have them.
+/// The requests a listener admits. Loopback hosts and origins always pass: only local programs and pages have them.
 #[derive(Clone, Debug, Default)]
 pub struct AccessRules {
     /// The listener is bound to a loopback address.
     pub loopback: bool,
-    /// Names the gateway is reached by, `name` (any port) or `name:port`; empty ones count for nothing. With none, a listener that is not bound to
-    /// loopback takes every Host (then only the Origin protects).
+    /// Names of the gateway, `name` (any port) or `name:port`; empty ones count for nothing. With none, a listener that
+    /// is not bound to loopback takes every Host (then only the Origin protects).
     pub hosts: Vec<String>,
     /// Origins of web pages that may use the gateway, `scheme://name[:port]` exactly, or `*`.
     pub origins: Vec<String>,

@@ -1,7 +1,7 @@
 //! One thing that a server lists, as its server wrote it: a tool, a prompt, a resource.
 //!
-//! It is kept as its JSON bytes; only the name is ever replaced. Schemas, annotations and vendor members reach the client
-//! exactly as the server sent them.
+//! It is kept as its JSON bytes; only the name is ever replaced. Schemas, annotations and vendor members reach the
+//! client exactly as the server sent them.
 
 #[cfg(test)]
 mod tests;
@@ -109,7 +109,7 @@ impl Item {
         if kind == Kind::Tool && !wire.input_schema.is_some_and(|schema| schema.get().starts_with('{')) {
             return Err(ItemError::InputSchema { name: name.value().to_owned() });
         }
-        // Hints are only hints: in a form nobody can read they are absent. They are about calls.
+        // Hints are only hints: a hint in an unreadable form counts as absent. Hints are about calls.
         let annotations = wire.annotations.filter(|_| kind == Kind::Tool);
         let annotations: Annotations =
             annotations.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
@@ -140,13 +140,13 @@ impl Item {
         &self.json
     }
 
-    /// A request for it may be sent again though it may have been executed.
+    /// A request for this item may be sent again though it may have been executed.
     #[must_use]
     pub const fn may_repeat(&self) -> bool {
         self.read_only || self.idempotent
     }
 
-    /// It with `exposed` as its name and every other byte as it was.
+    /// The item with `exposed` as its name and every other byte as it was.
     #[must_use]
     pub fn render_named(&self, exposed: &str) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.json.len() + exposed.len());

@@ -1,4 +1,4 @@
-//! Under which name a client sees a tool.
+//! The name under which a client sees a tool.
 //!
 //! Model APIs take names of letters, digits, `_` and `-`, at most 64 of them, and many refuse a whole list for one name
 //! that is otherwise. So every exposed name is such a name, and what had to be replaced is told apart by a hash.
@@ -59,7 +59,7 @@ const fn is_allowed(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-')
 }
 
-/// What a person recognises of the pair: at most [`READABLE`] letters, and never `__`, which tells it from the plain form.
+/// The readable part of the pair: at most [`READABLE`] letters, and never `__`, which tells it from the plain form.
 fn readable(backend: &str, tool: &str) -> String {
     let whole = cleaned(&Naming::Prefix.plain(backend, tool));
     if backend.is_empty() {

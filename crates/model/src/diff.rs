@@ -1,5 +1,5 @@
-//! What is different between two snapshots, for people and for records. Endpoints are compared by digest, so
-//! that "changed" says whether anything is reconnected.
+//! The difference between two snapshots, for people and for records. Endpoints are compared by digest, so that
+//! "changed" says whether anything is reconnected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,11 +27,11 @@ pub struct BackendChange {
 pub enum Change {
     Added,
     Removed,
-    /// Something that needs new connections.
+    /// A change that needs new connections.
     Reconnected,
     /// Names, filters, weights, policy: connections stay.
     Adjusted,
-    /// Only its place in the file.
+    /// Only the server's place in the file changed.
     Moved,
 }
 
@@ -121,7 +121,7 @@ impl Diff {
     }
 }
 
-/// Each server with its rank among those that both snapshots have: a neighbour that came or left moves nobody.
+/// Each server with its rank among those that both snapshots have: a neighbour that came or left moves no server.
 fn by_id<'a>(one: &'a Snapshot, other: &Snapshot) -> BTreeMap<&'a BackendId, (usize, &'a Arc<Backend>)> {
     let theirs: BTreeSet<&BackendId> = other.backends.iter().map(|backend| &backend.id).collect();
     let mut rank = 0;

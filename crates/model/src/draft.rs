@@ -1,4 +1,4 @@
-//! Layers merged, typed, and not yet checked: what a configuration's author said, with the place of each word.
+//! Layers merged, typed, and not yet checked: the author's values, each with its place in the text.
 
 mod advice;
 mod check;

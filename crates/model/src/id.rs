@@ -1,4 +1,4 @@
-//! Names and numbers: who is meant, and which one.
+//! Names and numbers: which node, backend or owner is meant, and which revision or attempt.
 
 use std::fmt;
 use std::sync::Arc;
@@ -84,7 +84,7 @@ text_id!(
     "variant id"
 );
 text_id!(
-    /// One process of ours, as it names itself: a router, usually.
+    /// One process of this system, as it names itself: usually a router.
     NodeId,
     "node id"
 );
@@ -96,7 +96,7 @@ impl VariantId {
     }
 }
 
-/// Whose wish a layer is: `file` for the watched file, `api:NAME` for what was applied over the API.
+/// The owner of a layer: `file` for the watched file, `api:NAME` for a layer that came over the API.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Owner(pub String);
@@ -117,7 +117,7 @@ impl fmt::Display for Owner {
     }
 }
 
-/// The number a snapshot gets when it is committed. Only grows; 0 means "nothing was ever committed".
+/// The number that a snapshot gets when it is committed. Only grows; 0 means "nothing was ever committed".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Revision(pub u64);
@@ -166,7 +166,7 @@ impl fmt::Display for LogId {
 pub struct EndpointKey {
     pub backend: BackendId,
     pub variant: VariantId,
-    /// Of everything that needs a new connection when it changes, and of nothing else.
+    /// The digest of everything that needs a new connection when it changes, and of nothing else.
     pub digest: Digest,
 }
 

@@ -1,8 +1,8 @@
-//! The words of Only1MCP as types: what a configuration is once it is known to be right, who is named how,
+//! The vocabulary of Only1MCP as types: what a configuration is once it is known to be right, the names of its parts,
 //! and what can be said about it.
 //!
-//! Everything else in the workspace speaks in these types. This crate knows no clock, no file, no socket and
-//! no protocol; times are [`Time`] values that somebody else read.
+//! Everything else in the workspace uses these types. This crate knows no clock, no file, no socket and no protocol;
+//! times are [`Time`] values that the caller has read.
 
 #![forbid(unsafe_code)]
 

@@ -1,14 +1,14 @@
-//! Configurations as they are shown: what its author wrote literally where a secret may stand is told apart, and not told.
+//! Configurations as they are shown: literals in places where a secret may stand can be told apart, but not read.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::{Backend, EndpointSpec, Piece, Snapshot, Template, Transport, Variant};
 
-/// Words before a credential in a header, which say its kind and nothing of it.
+/// Words before a credential in a header. They tell its kind and nothing else of it.
 const SCHEMES: [&str; 5] = ["Basic ", "Bearer ", "Digest ", "Key ", "Token "];
 
-/// Puts a mark in the place of a literal: the same mark for the same literal. No one can test guesses of a literal against
+/// Replaces a literal by a mark: the same mark for the same literal. A reader cannot test guesses of a literal against
 /// its mark, since the mark is made with a key that is never shown.
 #[derive(Clone)]
 pub struct Mask {

@@ -78,7 +78,7 @@ policy! {
 
     /// How the watched file is followed (`hot_reload.enabled`, `hot_reload.watcher`).
     pub struct SourcePolicy {
-        /// False: a change of the file does nothing until somebody says `reload`.
+        /// False: a change of the file has no effect until an operator requests `reload`.
         pub enabled: bool = true,
         /// How often the file is looked at even if no event came.
         pub poll_interval: Duration = Duration::from_millis(1000),
@@ -114,7 +114,7 @@ policy! {
 
     /// How much history is kept (`rollback.history`). The last good revision is kept whatever this says.
     pub struct HistoryPolicy {
-        /// Contents kept; records of who changed what stay.
+        /// How many contents are kept; the audit records of all changes stay.
         pub max_snapshots: u32 = 10,
         pub retention: Duration = Duration::from_secs(7 * 86_400),
     }

@@ -13,7 +13,7 @@ use crate::{BackendId, Digest, DrainPolicy, EndpointKey, Limits, Policy, Replace
 /// A configuration that is known to be right: made by [`crate::Draft::into_snapshot`], or read back from a
 /// log or a stream whose digest was checked.
 ///
-/// Backends stand in the order of the file, which decides who keeps a name when two servers have it.
+/// Backends stand in the order of the file, which decides which of two servers keeps a name that both have.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Snapshot {
@@ -40,7 +40,7 @@ pub struct Backend {
     /// Its process is ended and started again when it is judged unhealthy.
     #[serde(default, skip_serializing_if = "is_default")]
     pub restart_unhealthy: bool,
-    /// In place of the gateway's own.
+    /// Replaces the gateway's own drain policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<DrainPolicy>,
     /// How long connecting to it may take, in place of `limits.connect`.
@@ -66,7 +66,7 @@ pub struct EndpointSpec {
     pub isolation: Isolation,
 }
 
-/// Who shares an upstream session.
+/// Which clients share an upstream session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Isolation {
@@ -95,7 +95,7 @@ pub enum Transport {
     },
 }
 
-/// For log lines: what may be a secret that its author wrote out is not told, only under which name.
+/// For log lines: a literal that may be a secret is not shown, only its name.
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -122,7 +122,7 @@ impl Transport {
         }
     }
 
-    /// Every text of it that may hold references, with the place it has in the file.
+    /// Every text of the transport that may hold references, with its place in the file.
     pub fn templates(&self) -> Vec<(String, &str)> {
         match self {
             Self::Stdio { command, args, env, cwd } => std::iter::once(("command".into(), command.as_str()))
@@ -144,7 +144,7 @@ impl EndpointSpec {
 }
 
 impl Backend {
-    /// All endpoints of it with their keys, in the order of the file.
+    /// All endpoints of the backend with their keys, in the order of the file.
     pub fn endpoints(&self) -> impl Iterator<Item = (EndpointKey, &Variant, &EndpointSpec)> {
         self.variants.iter().flat_map(move |variant| {
             variant.endpoints.iter().map(move |spec| {
@@ -164,7 +164,7 @@ impl Snapshot {
         Digest::of(self).1
     }
 
-    /// The bytes the digest is of: what is stored, and what a reader can check.
+    /// The bytes that the digest covers: they are stored, and a reader can check them.
     pub fn canonical(&self) -> (Vec<u8>, Digest) {
         Digest::of(self)
     }

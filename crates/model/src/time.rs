@@ -1,4 +1,4 @@
-//! Moments as values: somebody else reads the clock.
+//! Moments as values: the caller reads the clock.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -68,7 +68,7 @@ impl fmt::Display for WallTime {
     }
 }
 
-/// Days since 1970-01-01 as a date of the Gregorian calendar (H. Hinnant, "chrono-compatible low-level date algorithms").
+/// Days since 1970-01-01 as a Gregorian date (H. Hinnant, "chrono-compatible low-level date algorithms").
 fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let era = shifted / 146_097;

@@ -1,4 +1,4 @@
-//! What is thought of an endpoint's health.
+//! The verdict on an endpoint's health.
 
 use std::fmt;
 
@@ -12,18 +12,18 @@ pub enum Verdict {
     /// Works, with failures among its answers.
     Degraded,
     Unhealthy,
-    /// Nobody has looked, or what was seen is too old to count.
+    /// The endpoint was never probed or used, or its last outcome is too old to count.
     #[default]
     Unknown,
     /// Not up yet: connecting, initialising, or waiting for its next attempt.
     Starting,
-    /// Not up, after several attempts in a row that failed or did not last: it will be tried again, and will most likely
-    /// fail again.
+    /// Not up, after several attempts in a row that failed or did not last: it will be tried again, and will most
+    /// likely fail again.
     Failing,
 }
 
 impl Verdict {
-    /// Each of them once: to count endpoints by verdict, and to try what must hold of any.
+    /// Each verdict once: to count endpoints by verdict, and to test what must hold for any.
     pub const ALL: [Self; 6] =
         [Self::Healthy, Self::Degraded, Self::Unhealthy, Self::Unknown, Self::Starting, Self::Failing];
 

@@ -1,7 +1,7 @@
 //! The admin services a command may talk to: where they are, and which of them is which.
 //!
-//! Every address is asked by gRPC reflection what it serves, so that one list of addresses does for all commands, whether
-//! they name one process with all four services or four processes.
+//! A command asks every address by gRPC reflection which services it has. So one list of addresses is enough for all
+//! commands, whether they name one process with all four services or four processes.
 
 use std::{
     collections::BTreeSet,
@@ -32,7 +32,7 @@ const DRAIN: (&str, &str) = ("drain-coordinator", "only1mcp.drain.v1.DrainServic
 const ROUTER: (&str, &str) = ("router", "only1mcp.router.v1.RouterService");
 const PROCESS: &str = "only1mcp.process.v1.ProcessService";
 
-/// What a command knows of the services.
+/// The services that a command has found.
 #[derive(Debug)]
 pub(crate) struct Admin {
     peers: Vec<Peer>,
@@ -44,7 +44,7 @@ pub(crate) struct Admin {
 struct Peer {
     name: String,
     client: Client,
-    /// What it serves; or why it could not be asked.
+    /// The services it has; or why it could not be asked.
     services: Result<BTreeSet<String>, Status>,
 }
 
@@ -56,7 +56,8 @@ pub(crate) struct Named<C> {
 }
 
 impl Admin {
-    /// Asks every address what it is. Fails when none is known; that one does not answer shows when it is needed.
+    /// Asks every address for its services. Fails when no address is known. An address that does not answer fails only
+    /// the commands that need it.
     pub(crate) async fn find(args: &AdminArgs) -> Result<Self, Failure> {
         let asked = targets(args)?.into_iter().map(async |(name, target)| {
             let client = connect_lazy(&target).map_err(|error| undiallable(&name, error))?;
@@ -108,7 +109,7 @@ impl Admin {
         self.peers.iter().filter_map(|peer| Some((peer.name.as_str(), peer.services.as_ref().err()?)))
     }
 
-    /// Every process among the addresses; all must answer, since a command for all of them says so of all.
+    /// Every process among the addresses; all must answer, since the command is for all of them.
     pub(crate) fn processes(&self) -> Result<Vec<Named<ProcessServiceClient<Client>>>, Failure> {
         let named = self.peers.iter().map(|peer| match &peer.services {
             Err(status) => Err(Failure::of(&peer.name, status.clone())),
@@ -124,7 +125,7 @@ impl Admin {
         if let Some(peer) = self.peers.iter().find(|peer| peer.serves(full_name)) {
             return Ok((peer.client.clone(), peer.name.clone()));
         }
-        // One that could not be asked may be the one that is needed.
+        // An address that could not be asked may have the needed service.
         if let Some((name, status)) = self.silent().next() {
             return Err(Failure::of(name, status.clone()));
         }
@@ -172,7 +173,7 @@ fn targets(args: &AdminArgs) -> Result<Vec<(String, Target)>, Failure> {
         return Ok(vec![(socket.display().to_string(), Target::Unix(socket))]);
     }
     let named = args.token_file.as_deref().map(AdminToken::load).transpose()?;
-    // A service that is sent a token knows it from then on, so the token of the gateway that runs here is sent to that
+    // A service that receives a token knows it from then on, so the token of the local gateway is sent to that
     // gateway's address only.
     let local = if named.is_none() { Local::find(args) } else { None };
     let reach = args.insecure_token.reach();
@@ -199,12 +200,12 @@ impl Local {
     }
 
     /// Where to dial it, if it is what `url` names. No other name than `localhost` is taken for it, and that one is not
-    /// resolved: what a resolver says may be somebody else's address.
+    /// resolved: a resolver may return another machine's address.
     fn named_by(&self, url: &str) -> Option<String> {
         let uri: Uri = url.parse().ok()?;
         let host = uri.host()?.trim_start_matches('[').trim_end_matches(']');
         let named: Option<IpAddr> = host.parse().ok();
-        // One that listens on every address is reached over loopback.
+        // A gateway that listens on every address is reached over loopback.
         let own = match self.admin.ip() {
             ip if !ip.is_unspecified() => ip,
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),

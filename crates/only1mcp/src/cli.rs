@@ -1,4 +1,4 @@
-//! Runs one command of an operator: asks, prints the answer, says by its exit code what came of it.
+//! Runs one command of an operator: sends the request, prints the answer, and tells the outcome by its exit code.
 
 mod changes;
 mod diff;
@@ -30,8 +30,7 @@ use crate::{
     failure::Failure,
 };
 
-/// What a command answers. Text for people, and complaints, are written only where they ask for it; the JSON says the
-/// same.
+/// The output of a command. Text and complaints are written only in the text format; the JSON has the same content.
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) text: Lines,
@@ -90,7 +89,7 @@ async fn print(output: OutputArgs, answer: impl Future<Output = Result<Output, F
             say(answer.complaints.as_str());
             answer.text.as_str().to_owned()
         }
-        // It has the complaints as well. Nothing: all was said before the end.
+        // The JSON has the complaints as well. Null: everything was printed before the end.
         Format::Json if answer.json.is_null() => String::new(),
         Format::Json => escape::json(&format!("{:#}\n", answer.json)).into_owned(),
     };

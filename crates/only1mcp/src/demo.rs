@@ -142,7 +142,7 @@ async fn until_ended(process: &Process, served: impl Future<Output = io::Result<
     }
 }
 
-/// Whoever waits for the file or the line may connect.
+/// Writes the port file and the line: a client that waits for either may connect now.
 fn announce(settings: &Settings, address: SocketAddr) -> io::Result<()> {
     if let Some(path) = &settings.port_file {
         write_atomic(path, address.to_string().as_bytes(), 0o644)?;
@@ -170,7 +170,7 @@ fn failed(error: &io::Error) -> ExitCode {
     exit::REFUSED.into()
 }
 
-/// To stderr; if that is closed, nobody wants to know.
+/// Writes to stderr; if stderr is closed, the text is lost.
 fn complain(text: &str) {
     drop(writeln!(io::stderr(), "{text}"));
 }

@@ -54,7 +54,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// What a call of the service at `target` failed with.
+    /// The failure of a call of the service at `target`.
     pub(crate) fn of(target: &str, status: Status) -> Self {
         let (target, status) = (target.to_owned(), Box::new(status));
         let lost = status.source().is_some_and(|source| source.is::<tonic::transport::Error>());
@@ -93,7 +93,7 @@ impl Failure {
         }
     }
 
-    /// What else the service says, a line each.
+    /// Further details from the service, a line each.
     pub(crate) fn details(&self) -> Vec<String> {
         let Self::Refused { status } = self else { return Vec::new() };
         let details = status.get_error_details();
@@ -146,7 +146,7 @@ fn said(status: &Status) -> &str {
     if text.is_empty() { status.code().description() } else { text }
 }
 
-/// The innermost cause: "transport error" alone helps nobody.
+/// The innermost cause: "transport error" alone explains nothing.
 fn reason(status: &Status) -> String {
     let mut cause: &dyn Error = status;
     while let Some(source) = cause.source() {

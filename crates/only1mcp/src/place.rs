@@ -1,6 +1,6 @@
 //! Which configuration is meant, and where the gateway that runs it keeps its state.
 //!
-//! `up` and the commands that talk to it go through the same door here, so that in one directory they mean the same.
+//! `up` and the commands that talk to it use the same code here, so that in one directory they mean the same gateway.
 
 use std::{
     env, fs, io,
@@ -83,7 +83,8 @@ impl PlaceError {
 }
 
 impl PlaceArgs {
-    /// Looks for the file that `up` would serve. A file that is named need not exist: there may be a last good revision.
+    /// Looks for the file that `up` would serve. A file that is named need not exist: there may be a last good
+    /// revision.
     pub(crate) fn find(&self) -> Result<Place, PlaceError> {
         let mut found = self.config.clone();
         for directory in [Some(PathBuf::new()), state_dir::config_home()].into_iter().flatten() {
@@ -121,8 +122,8 @@ impl Place {
         serde_json::from_slice(&fs::read(self.addresses_file()).ok()?).ok()
     }
 
-    /// Connects to the socket and checks who serves it: the directory of a socket may be one in which every user of the
-    /// machine can make files.
+    /// Connects to the socket and checks which user serves it: every user of the machine may be able to make files in
+    /// the socket's directory.
     pub(crate) fn knock(&self) -> io::Result<()> {
         let socket = self.socket();
         let peer = peer_uid(&UnixStream::connect(&socket)?)?;
@@ -141,8 +142,8 @@ impl Place {
     }
 }
 
-/// Whether the process at a socket is the gateway it should be. Root talks to the gateways of all users, but to each only
-/// about what that user wrote.
+/// Whether the process at a socket is the gateway it should be. Root talks to the gateways of all users, but to each
+/// only about what that user wrote.
 fn is_ours(peer: u32, own: u32, announced_by: Option<u32>) -> bool {
     peer == own || peer == 0 || (own == 0 && announced_by == Some(peer))
 }
@@ -175,7 +176,7 @@ pub(crate) fn running() -> Vec<Running> {
     running
 }
 
-/// The configuration file in a directory, if there is one. Of two, one would be edited and not be heard.
+/// The configuration file in a directory, if there is one. Two are refused: edits of one would have no effect.
 fn only_one(directory: &Path) -> Result<Option<PathBuf>, PlaceError> {
     let there = FILE_NAMES.map(|name| Some(directory.join(name)).filter(|file| file.exists()));
     match there {

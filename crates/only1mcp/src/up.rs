@@ -1,6 +1,6 @@
 //! `up`: the four services in one process, speaking the same gRPC as four processes do.
 //!
-//! Everything a service needs is handed to it here as a value; nothing is global but the log and the metrics, so that
+//! Everything that a service needs is handed to it here as a value. Only the log and the metrics are global, so that
 //! the services cannot tell whether they share a process.
 
 mod demo;
@@ -39,7 +39,7 @@ use crate::{
 use first_revision::NoRevision;
 use services::{ServiceError, Services};
 
-/// How long calls may run on when the process is asked to stop.
+/// How long calls may run on after the process was asked to stop.
 const DRAIN: Duration = Duration::from_secs(30);
 
 /// Why the gateway did not start.
@@ -67,7 +67,7 @@ pub(crate) enum UpError {
     Inherit(#[from] InheritError),
 }
 
-/// Runs until a signal.
+/// Runs the gateway until a signal stops it.
 pub(crate) fn run(args: &UpArgs) -> ExitCode {
     let program = Program { name: "only1mcp", version: env!("CARGO_PKG_VERSION"), threads: 2, sockets: &[MCP] };
     let traces = match program.traces() {
@@ -75,25 +75,25 @@ pub(crate) fn run(args: &UpArgs) -> ExitCode {
         Err(code) => return code,
     };
     program.start(traces, async |process| live(args, process).await).unwrap_or_else(|error| {
-        // Violations are lines of their own, which editors and terminals make clickable.
+        // Violations have lines of their own, so that editors and terminals make them clickable.
         let prefix = if matches!(error, UpError::NoRevision(_)) { "" } else { "only1mcp: " };
         say(&format!("{prefix}{}\n", fault::chain(&error)));
         exit::REFUSED.into()
     })
 }
 
-/// The process, as two parts with lives of their own.
+/// The process, as two parts that end separately.
 struct Halves {
-    /// The data plane, which signals and readiness speak of.
+    /// The data plane; signals and readiness are about it.
     process: Process,
-    /// The control services, which end after it: what drains at the end is still to be told to somebody.
+    /// The control services. They end after the data plane, because it reports its last drains to them.
     control: Tasks,
 }
 
 async fn live(args: &UpArgs, process: Process) -> Result<ExitCode, UpError> {
     let place = args.place.find()?;
     let state = StateDir::lock(&place.state_dir)?;
-    // Of one that was killed: its ports may be somebody else's by now.
+    // The file may be left from a killed process, whose ports may belong to another program by now.
     drop(fs::remove_file(place.addresses_file()));
     let mut halves = Halves::new(process);
     let running = halves.start(args, &place, &state).await;
@@ -115,7 +115,7 @@ impl Halves {
         let (failed, stop) = (control.shutdown().clone(), process.shutdown.clone());
         process.tasks.spawn("control services", async move {
             tokio::select! {
-                // Without one of them the process is half alive.
+                // Without one of its parts the process is half alive.
                 () = failed.triggered() => stop.trigger(),
                 () = stop.reached(Phase::Closing) => {}
             }
@@ -123,7 +123,7 @@ impl Halves {
         Self { process, control }
     }
 
-    /// Each service has its own, as if it had its own process.
+    /// Each service has its own tracer, as if it had its own process.
     fn tracer(&self, service: &'static str) -> Tracer {
         self.process.tracer(service, &telemetry::host())
     }
@@ -138,7 +138,7 @@ impl Halves {
         }
     }
 
-    /// Until ready, or asked to stop before.
+    /// Starts all parts; returns when they are ready, or when a stop is requested before.
     async fn start(&mut self, args: &UpArgs, place: &Place, state: &StateDir) -> Result<Router, UpError> {
         if place.is_demo {
             demo::start(place, &self.process.tasks).await?;
@@ -182,12 +182,12 @@ impl Halves {
         shutdown.advance(Phase::Ready);
         let revision = config.borrow().revision;
         let Addresses { mcp, admin, ops, .. } = addresses;
-        // Whoever waits for this line may be gone by now; the gateway is not theirs alone.
+        // The reader of this line may be gone by now; the gateway serves others too, so the error is ignored.
         drop(writeln!(io::stdout(), "ready: MCP {mcp}, admin {admin}, ops {ops}, revision {revision}"));
         Ok(services.router)
     }
 
-    /// Ends all tasks, and says whether none failed or had to be aborted.
+    /// Ends all tasks, and returns whether none failed or had to be aborted.
     async fn join(&self) -> bool {
         let joined = [self.process.join().await, self.control.join(GRACE).await];
         for failure in joined.iter().flat_map(|joined| &joined.failures) {
@@ -196,7 +196,7 @@ impl Halves {
         joined.iter().all(runtime::tasks::Joined::is_clean)
     }
 
-    /// Waits for the signal, then lets everything end in its order.
+    /// Waits for the signal, then ends all parts in order.
     async fn end(self, min_drain: Duration, router: Router) -> ExitCode {
         let shutdown = &self.process.shutdown;
         shutdown.triggered().await;
@@ -213,7 +213,7 @@ impl Halves {
     }
 }
 
-/// For the commands that look for this gateway. It serves without them.
+/// Writes the addresses for the commands that look for this gateway. The gateway serves without that file.
 fn announce(place: &Place, addresses: &Addresses) {
     let (text, file) = (serde_json::to_vec_pretty(addresses), place.addresses_file());
     let written = text.map_err(io::Error::other).and_then(|text| write_private(&file, &text));

@@ -272,7 +272,7 @@ fn a_server_that_hangs_is_restarted_by_its_policy_and_by_hand() {
     while pid(&server("a")).is_none_or(|pid| pid == second) {}
     assert_eq!(home.run(&["call", "a__echo", r#"{"text": "again"}"#]).1, "again\n");
 
-    // One that ends over and over does not start for ever.
+    // A server that ends over and over is not restarted for ever.
     while server("loop")["verdict"] != "failing" {}
     let (code, _, said) = home.run(&["restart", "loop"]);
     assert!(code == 1 && said.contains("exited with status 3") && said.contains("not today"), "{code}: {said}");

@@ -1,4 +1,4 @@
-//! The rules of a watched source: when to read it, what of it to propose, and what not to propose again.
+//! The rules of a watched source: when to read it, what to propose from it, and what not to propose again.
 //!
 //! Level-triggered: any event leads to a read, and digests are compared until they are equal. The shell stats,
 //! reads and parses; it decides nothing.
@@ -11,18 +11,18 @@ use std::time::Duration;
 
 use model::{Digest, SourcePolicy, Time};
 
-/// After a complete write was read: this long without another ends the burst …
+/// After a complete write was read, this long without another write ends the burst …
 pub const QUIET: Duration = Duration::from_millis(10);
-/// … and so long at most until what came meanwhile is read.
+/// … and after this long at most, the writes that came meanwhile are read.
 pub const BURST: Duration = Duration::from_millis(250);
-/// A file that never settles, or that its writer never closes, is judged as it is after that.
+/// A file that never settles, or that its writer never closes, is judged as it is after this time.
 pub const MAX_SETTLE: Duration = Duration::from_secs(10);
-/// Until what was overtaken is proposed again.
+/// The wait until a proposal that was overtaken is made again.
 pub const AGAIN: Duration = Duration::from_millis(100);
-/// Between tries of what was refused and can heal: doubled from the first to the last.
+/// The wait between retries of a refused content that can heal: doubled from the first to the last.
 pub const RETRY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 
-/// What `stat` says of the file in the end: equal stamps, probably equal bytes.
+/// What `stat` says of the file after all symlinks: equal stamps mean probably equal bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     pub size: u64,
@@ -32,18 +32,18 @@ pub struct Stamp {
     pub identity: u64,
 }
 
-/// How a change became known.
+/// How a change was noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Write {
-    /// Moved onto the name, or a symlink chain that resolves elsewhere: whole at once.
+    /// A file moved onto the name, or a symlink chain that resolves elsewhere: the content is whole at once.
     Complete,
-    /// Written in place by a writer that has the file open still.
+    /// Written in place by a writer that still has the file open.
     Open,
     /// The writer in place has closed the file, or the file is gone.
     Closed,
-    /// Any other event of the file system. Whether a writer has the file open is as known as it was before.
+    /// Any other file system event. It says nothing new about whether a writer has the file open.
     InPlace,
-    /// No event; this is how it looks now. Also the answer to [`Effect::Look`].
+    /// No event: this is how the file looks now. Also the answer to [`Effect::Look`].
     Polled,
 }
 
@@ -75,16 +75,16 @@ pub enum Judgement {
 pub enum Event {
     /// `stamp` is `None` when there is no file.
     Noticed { write: Write, stamp: Option<Stamp> },
-    /// The answer to [`Effect::Read`]. `torn`: the stamp was another one before the read than after it.
+    /// The answer to [`Effect::Read`]. `torn`: the stamp changed between before and after the read.
     Read { stamp: Option<Stamp>, torn: bool, found: Found },
     /// The answer to [`Effect::Propose`].
     Judged { turn: Turn, judgement: Judgement },
-    /// A rollback is in the log, with this cursor for the source: what the file said when it was asked for, or else
-    /// [`SourceCore::rollback_cursor`].
+    /// A rollback is in the log, with this cursor for the source: the digest of the file when the rollback was asked
+    /// for, or else [`SourceCore::rollback_cursor`].
     RolledBack { cursor: Digest },
-    /// Somebody says `reload`: read now, without settling. `force`: propose it even if it was judged before.
+    /// A caller asks for `reload`: read now, without settling. `force`: propose it even if it was judged before.
     Asked { force: bool },
-    /// Another revision is live, and with it other rules for following the file.
+    /// Another revision is live, and other rules for following the file come with it.
     Policy(SourcePolicy),
     /// A deadline has come.
     Woke,
@@ -92,28 +92,28 @@ pub enum Event {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// `stat` the file and say [`Event::Noticed`] with [`Write::Polled`] (or `Complete`, if its symlinks moved).
+    /// `stat` the file and report [`Event::Noticed`] with [`Write::Polled`] (or `Complete`, if its symlinks moved).
     Look,
-    /// Read the file and say [`Event::Read`]. One is under way at a time.
+    /// Read the file and report [`Event::Read`]. Only one read is under way at a time.
     Read,
-    /// Parse what was read just now, which has that digest, merge and propose it; say [`Event::Judged`] when that has
-    /// ended, also for a text that is no configuration.
+    /// Parse the text just read, which has that digest, then merge and propose it. Report [`Event::Judged`] when the
+    /// proposal has ended, also for a text that is no configuration.
     Propose { turn: Turn, digest: Digest, retry: bool },
-    /// Keep this over a restart, if the record of a revision does not do so already.
+    /// Keep this digest over a restart, if the record of a revision does not do so already.
     SaveCursor { digest: Digest },
-    /// To whoever asked, when what was read leads to no proposal.
+    /// The answer to the caller, when the read leads to no proposal.
     Answer(Answer),
-    /// [`SourceCore::state`] is another one.
+    /// [`SourceCore::state`] has changed.
     StateChanged,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// It was judged before; nothing to do.
+    /// The content was judged before; nothing to do.
     Unchanged {
         digest: Digest,
     },
-    /// It is being judged right now: its [`Event::Judged`] is the answer.
+    /// The content is being judged now: its [`Event::Judged`] is the answer.
     UnderWay {
         turn: Turn,
     },
@@ -125,23 +125,23 @@ pub enum Answer {
 pub enum State {
     /// Not read yet.
     Unread,
-    /// What the file says has been judged.
+    /// The content of the file has been judged.
     Followed {
         digest: Digest,
     },
-    /// It is being written in place: it changes, or its writer has it open.
+    /// The file is being written in place: it changes, or its writer has it open.
     Settling {
         since: Time,
     },
     Judging {
         digest: Digest,
     },
-    /// Refused; `next_attempt` when that can heal.
+    /// Refused; `next_attempt` is set when the refusal can heal.
     Refused {
         digest: Digest,
         next_attempt: Option<Time>,
     },
-    /// What is live stays live.
+    /// There is no file; the live revision stays live.
     Missing {
         since: Time,
     },
@@ -156,13 +156,13 @@ struct Settle {
     stamp: Option<Stamp>,
     held_since: Time,
     first: Time,
-    /// Its writer is known to have it open: that it holds still means nothing.
+    /// The writer is known to have the file open, so an unchanged file means nothing.
     open: bool,
-    /// Whether the look that ends it, or the read after that, is under way.
+    /// Whether the look that ends the settling, or the read after it, is under way.
     ending: bool,
 }
 
-/// The time after a complete write in which more of them make one read.
+/// The time after a complete write in which further writes make one read together.
 #[derive(Debug)]
 struct Burst {
     quiet_at: Time,
@@ -174,14 +174,14 @@ struct Burst {
 struct Retry {
     digest: Digest,
     at: Time,
-    /// It has been waited for, and the read before it is under way.
+    /// The wait is over, and the read before the retry is under way.
     due: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Ask {
     force: bool,
-    /// Whoever asks says that the file is whole; until it was seen to change under a read.
+    /// The caller says that the file is whole. True until the file was seen to change under a read.
     sure: bool,
 }
 
@@ -195,11 +195,11 @@ enum Absence {
 #[derive(Debug)]
 pub struct SourceCore {
     policy: SourcePolicy,
-    /// The digest that was judged last. Only another one is judged again.
+    /// The digest that was judged last. Only a different digest is judged again.
     cursor: Option<Digest>,
-    /// What the file said when it was read last.
+    /// The digest of the file when it was read last.
     seen: Option<Digest>,
-    /// How it looked when it was read last, if it was.
+    /// The stamp of the file when it was read last, if it was ever read.
     read_stamp: Option<Option<Stamp>>,
     absence: Option<(Time, Absence)>,
     turn: Turn,
@@ -207,7 +207,7 @@ pub struct SourceCore {
     refused: Option<Digest>,
     retry: Option<Retry>,
     backoff: Duration,
-    /// How the file looked when it was known to be whole: moved onto its name, or settled.
+    /// The stamp of the file when it was known to be whole: moved onto its name, or settled.
     whole: Option<Option<Stamp>>,
     settle: Option<Settle>,
     burst: Option<Burst>,
@@ -215,7 +215,7 @@ pub struct SourceCore {
     reading: bool,
     /// Something happened since the read under way began.
     read_again: bool,
-    /// Somebody asks: for the next read, and for the one under way.
+    /// Pending requests of callers: `ask` for the next read, `asking` for the one under way.
     ask: Option<Ask>,
     asking: Option<Ask>,
     shown: State,
@@ -223,7 +223,7 @@ pub struct SourceCore {
 }
 
 impl SourceCore {
-    /// `cursor` as it was kept in the log; `None` when nothing was ever judged.
+    /// `cursor` is the one kept in the log; `None` when nothing was ever judged.
     pub fn new(now: Time, policy: SourcePolicy, cursor: Option<Digest>) -> Self {
         let mut core = Self {
             poll_at: now + policy.poll_interval,
@@ -315,8 +315,8 @@ impl SourceCore {
         self.cursor
     }
 
-    /// What a rollback that is proposed now has to move the cursor over, as far as is known here: what the file said
-    /// when it was read last.
+    /// The digest over which a rollback that is proposed now has to move the cursor, as far as this source knows: the
+    /// digest of the file when it was read last.
     pub fn rollback_cursor(&self) -> Option<Digest> {
         self.seen.or(self.cursor)
     }
@@ -334,7 +334,7 @@ impl SourceCore {
         self.policy = policy;
     }
 
-    /// One read at a time: what happens during it leads to another one.
+    /// Starts a read, one at a time: a request during a read leads to another read.
     fn read(&mut self) {
         if self.reading {
             self.read_again = true;

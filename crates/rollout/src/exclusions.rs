@@ -1,7 +1,7 @@
 //! Which routers a proposal does not ask, when several callers want it and each leaves out others.
 //!
-//! What one caller leaves out must not leave another caller without anybody who votes: each was told that somebody is
-//! left by its own exclusions, not by those of all.
+//! The exclusions of one caller must not leave another caller without a voter. Each caller was told that its own
+//! exclusions leave a voter, not that the exclusions of all callers do.
 
 use std::collections::BTreeSet;
 
@@ -10,9 +10,9 @@ use model::NodeId;
 /// The exclusions of a proposal.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Exclusions {
-    /// What one of the callers leaves out: not asked, as long as another router can vote.
+    /// Routers that one of the callers leaves out: not asked, as long as another router can vote.
     named: BTreeSet<NodeId>,
-    /// What each of the callers leaves out: not asked at all.
+    /// Routers that each of the callers leaves out: not asked at all.
     barred: BTreeSet<NodeId>,
 }
 
@@ -21,8 +21,8 @@ impl Exclusions {
         Self { barred: without.clone(), named: without }
     }
 
-    /// Of callers who ask at once: what the first one leaves out, or another one who leaves out the same and more.
-    /// The exclusions of two callers are never added up: neither of them asked for that.
+    /// For callers that ask at once: the exclusions of the first caller, or of another one that leaves out the same and
+    /// more. The exclusions of two callers are never added up: neither caller asked for that.
     pub fn of_all<'a>(callers: impl IntoIterator<Item = &'a BTreeSet<NodeId>>) -> Self {
         let mut callers = callers.into_iter();
         let mut exclusions = callers.next().cloned().map(Self::of).unwrap_or_default();
@@ -35,8 +35,8 @@ impl Exclusions {
         exclusions
     }
 
-    /// One more caller waits for what becomes of the proposal: a router that it does not leave out may vote if no
-    /// other one can.
+    /// One more caller waits for the result of the proposal: a router that it does not leave out may vote if no other
+    /// router can.
     pub fn hear(&mut self, without: &BTreeSet<NodeId>) {
         self.barred.retain(|node| without.contains(node));
     }
@@ -49,7 +49,7 @@ impl Exclusions {
         &self.barred
     }
 
-    /// Those that are named and do not vote after all: what the record says was left out.
+    /// Routers that are named and do not vote after all: the record lists them as left out.
     pub fn left_out(&self, voters: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
         self.named.difference(voters).cloned().collect()
     }

@@ -7,12 +7,12 @@ use model::{AttemptId, CandidateOutcome, Digest, NodeId, Revision, Time};
 
 use crate::{Content, Directive, Refusal, Report, Sender, judge};
 
-/// How long what an attempt started is kept for an equal endpoint after the attempt has ended.
+/// How long endpoints that an attempt started are kept for an equal endpoint after the attempt has ended.
 pub const KEEP: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A stream to a manager is open: the hello is the first thing to be said on it.
+    /// A stream to a manager is open: the hello must be the first message on it.
     Attached,
     Detached,
     Directive {
@@ -25,7 +25,7 @@ pub enum Event {
         outcomes: Vec<CandidateOutcome>,
         refusal: Option<Refusal>,
     },
-    /// The answer to [`Effect::Swap`]: new exchanges are admitted by it from now on.
+    /// The answer to [`Effect::Swap`]: new exchanges are admitted under the revision from now on.
     Swapped {
         revision: Revision,
     },
@@ -35,22 +35,22 @@ pub enum Event {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Build the table and bring up new endpoints beside what is live, within that time; say [`Event::Built`].
+    /// Build the table and bring up new endpoints beside the live ones, within that time; report [`Event::Built`].
     /// At most one attempt is held.
     Build { attempt: AttemptId, content: Content, within: Duration },
-    /// End what was started for it and stop building; endpoints may be kept until then for an equal one.
+    /// Stop building and end what was started for the attempt; endpoints may be kept until then for an equal endpoint.
     Discard { attempt: AttemptId, keep_until: Time },
-    /// Make it live, whatever its servers do and whatever of their references cannot be resolved here: what is decided and
-    /// understood can always be live. `prepared` names the attempt that was built from the same content. Say
-    /// [`Event::Swapped`]. One is under way at a time.
+    /// Make the revision live, whatever its servers do and whichever references cannot be resolved here: a decided and
+    /// understood revision can always be live. `prepared` names the attempt that was built from the same content.
+    /// Report [`Event::Swapped`]. One swap is under way at a time.
     Swap { revision: Revision, content: Content, prepared: Option<AttemptId> },
-    /// Over the stream that is attached.
+    /// Send over the attached stream.
     Send(Report),
-    /// Write the disk copy. A newer one replaces one that waits.
+    /// Write the disk copy. A newer copy replaces one that waits.
     Save(Saved),
 }
 
-/// What a router starts from when nobody answers.
+/// What a router starts from when no manager answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Saved {
     pub sender: Sender,
@@ -65,11 +65,11 @@ pub struct Live {
     pub digest: Digest,
 }
 
-/// What a router says of itself.
+/// How a router identifies itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     pub node: NodeId,
-    /// Another one at each start of the process.
+    /// Different at each start of the process.
     pub boot: String,
     pub features: Vec<String>,
 }
@@ -101,14 +101,14 @@ pub struct Follower {
     live: Option<Live>,
     held: Option<Held>,
     swapping: Option<Decided>,
-    /// Decided while another swap was under way; only the newest counts.
+    /// A revision decided while another swap was under way; only the newest counts.
     next: Option<Decided>,
     attached: bool,
     effects: VecDeque<Effect>,
 }
 
 impl Follower {
-    /// `saved` is what was read from the disk copy and is live already.
+    /// `saved` was read from the disk copy and is live already.
     pub fn new(identity: Identity, saved: Option<&Saved>) -> Self {
         Self {
             identity,
@@ -126,7 +126,7 @@ impl Follower {
         self.live
     }
 
-    /// The attempt that is prepared or being prepared, and until when it is held.
+    /// The attempt that is prepared or being prepared, and the time until which it is held.
     pub fn held(&self) -> Option<(AttemptId, Time)> {
         self.held.as_ref().map(|held| (held.attempt, held.lease_until))
     }
@@ -263,12 +263,12 @@ impl Follower {
         }
         let held = self.held.take_if(|held| held.ready && held.content.digest == content.digest);
         let prepared = held.map(|held| held.attempt);
-        // What else is held was prepared beside a revision that is no longer the live one.
+        // Any other held attempt was prepared beside a revision that is no longer live.
         self.discard(now);
         self.decide(now, Decided { revision, content, prepared });
     }
 
-    /// Revisions never go back. What is live is said again, so that a manager that counts differently learns it.
+    /// Revisions never go back. The live one is reported again, so that a manager that counts differently learns it.
     fn is_past(&mut self, revision: Revision) -> bool {
         let coming = self.next.as_ref().or(self.swapping.as_ref()).map(|decided| decided.revision);
         if coming.is_some_and(|coming| revision <= coming) {

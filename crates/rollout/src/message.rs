@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use model::{AttemptId, CandidateOutcome, Digest, LogId, NodeId, Revision, Snapshot};
 
-/// Who speaks: carried by every message of a manager, so that a router can tell a stale one.
+/// The manager that speaks. Every message of a manager carries it, so that a router can tell a stale manager.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sender {
     pub log: LogId,
-    /// Grows with every start of a manager on that log. A router never obeys a lower one than it has seen.
+    /// Grows with every start of a manager on that log. A router never obeys a lower epoch than it has seen.
     pub epoch: u64,
 }
 
@@ -31,11 +31,11 @@ impl Content {
 /// From config-manager to one router.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Directive {
-    /// Make this ready beside what is live, and vote. Held under a lease; a newer attempt ends it.
+    /// Make this content ready beside the live one, and vote. Held under a lease; a newer attempt ends it.
     Prepare { attempt: AttemptId, content: Content, lease: Duration },
     /// The lease of that attempt begins anew.
     Renew { attempt: AttemptId, lease: Duration },
-    /// End what was started for it.
+    /// End what was started for the attempt.
     Abort { attempt: AttemptId },
     /// The append is done: what was prepared goes live under this number.
     Commit { attempt: AttemptId, revision: Revision, digest: Digest },
@@ -50,7 +50,7 @@ pub enum Report {
     /// The first message on a stream.
     Hello {
         node: NodeId,
-        /// Another one at each start of the process.
+        /// Different at each start of the process.
         boot: String,
         applied: Revision,
         digest: Option<Digest>,
@@ -61,19 +61,19 @@ pub enum Report {
         verdict: Result<(), Refusal>,
         outcomes: Vec<CandidateOutcome>,
     },
-    /// That revision is live here.
+    /// That revision is live in this router.
     Ack {
         revision: Revision,
         digest: Digest,
     },
-    /// That revision cannot be live here; what was live before still is.
+    /// That revision cannot be live in this router; the former one still is.
     Nack {
         revision: Revision,
         refusal: Refusal,
     },
 }
 
-/// Why a router will not have a snapshot.
+/// Why a router refuses a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error("{ready} of {changed} changed servers came up, at least {minimum_permille}/1000 must: {reasons}")]
@@ -97,7 +97,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// For traces, which leave the gateway: what happened, without the words of servers.
+    /// For traces, which leave the gateway: says what happened, without the words of servers.
     pub fn plain(&self) -> String {
         match self {
             Self::TooFewReady { ready, changed, .. } => format!("{ready} of {changed} changed servers came up"),
@@ -112,8 +112,8 @@ impl Refusal {
         }
     }
 
-    /// Whether the same content may be taken later without anybody changing it: a server comes back, a secret
-    /// is put in place, a router answers again. What cannot heal is not tried again until the content changes.
+    /// Whether the same content may be accepted later without a change to it: a server comes back, a secret is put in
+    /// place, a router answers again. A refusal that cannot heal is not tried again until the content changes.
     pub fn heals(&self) -> bool {
         match self {
             Self::TooFewReady { .. }

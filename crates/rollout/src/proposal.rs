@@ -1,4 +1,4 @@
-//! What a source asks for, what is written down when it is granted, and what it is told.
+//! What a source proposes, what the log records when the proposal is granted, and what the source is told.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,21 +7,21 @@ use model::{AttemptId, CandidateOutcome, CandidateResult, Diff, Digest, NodeId, 
 
 use crate::{Content, Exclusions, Refusal};
 
-/// One request of one source, numbered by whoever carries it to the reconciler.
+/// One request of one source, numbered by the code that carries it to the reconciler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProposalId(pub u64);
 
-/// Who wants it. A newer proposal of the same `owner` supersedes one that is not appended yet.
+/// The source of a proposal. A newer proposal of the same `owner` supersedes one that is not appended yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     pub owner: Owner,
-    /// From the credential, never from a field of a request.
+    /// Taken from the credential, never from a field of a request.
     pub actor: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Strict: the voting routers must be able to have it live.
+    /// Strict: the voting routers must be able to make it live.
     Change,
     /// What was live before, or the first content there ever was: lenient, no votes.
     Restore,
@@ -29,17 +29,18 @@ pub enum Kind {
     Rollback { to: Revision },
 }
 
-/// `P` is whatever the log keeps with a revision that the rules here do not look at: the layers.
+/// `P` is the part of a revision that the log keeps and the rules here do not look at: the layers.
 #[derive(Debug, Clone)]
 pub struct Proposal<P> {
     pub id: ProposalId,
     pub source: Source,
     pub kind: Kind,
-    /// The head this content was merged from. Another head by the time its turn comes: refused as stale.
+    /// The head from which this content was merged. If the head is another one at its turn, it is refused as stale.
     /// `None` says that the content depends on nothing that was live.
     pub base: Option<Revision>,
     pub content: Content,
-    /// Of what its owners want, as they say it: equal contents may come of unequal wishes, and the log keeps the wishes.
+    /// The digest of the owners' wishes as they say them: equal contents may come of unequal wishes, and the log keeps
+    /// the wishes.
     pub layers: Digest,
     pub payload: P,
     /// Where sources stand once this is appended: `{file: digest of the file}` for a change by the file, and
@@ -61,7 +62,7 @@ pub struct Record<P> {
     pub source: Source,
     pub kind: Kind,
     pub diff: Diff,
-    /// `None`: as in the parent.
+    /// `None`: the same as in the parent.
     pub payload: Option<P>,
     pub cursors: BTreeMap<Owner, Digest>,
     /// Routers that were left out by name.
@@ -73,19 +74,19 @@ pub struct Record<P> {
 /// How long each stage took, as the reconciler saw it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stages {
-    /// For its turn, and for a voter to be there.
+    /// The wait for its turn and for a voter.
     pub waited: Duration,
     pub prepare: Duration,
     pub append: Duration,
-    /// From the commit to the last ack of a voter.
+    /// From the commit to the last acknowledgement of a voter.
     pub swap: Duration,
 }
 
-/// The end of a proposal. Each gets exactly one.
+/// The end of a proposal. Each proposal gets exactly one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     Applied(Applied),
-    /// The content is that of the live revision already, and so are the layers.
+    /// The content and the layers are already those of the live revision.
     NoChange {
         revision: Revision,
     },
@@ -98,15 +99,15 @@ pub struct Applied {
     pub digest: Digest,
     pub diff: Diff,
     pub stages: Stages,
-    /// Live there now.
+    /// Routers where the revision is live now.
     pub routers: BTreeSet<NodeId>,
-    /// Attached, and not there yet.
+    /// Attached routers where the revision is not live yet.
     pub missing: BTreeSet<NodeId>,
-    /// What each voter found, failures that were tolerated among it.
+    /// What each voter found, including tolerated failures.
     pub votes: BTreeMap<NodeId, Vec<CandidateOutcome>>,
 }
 
-/// One router's no.
+/// The refusal of one router.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     pub node: NodeId,
@@ -145,8 +146,8 @@ impl Reason {
         noes.iter().map(|no| format!("router {}: {}", no.node, no.refusal.plain())).collect::<Vec<_>>().join("; ")
     }
 
-    /// What two refusals of one content have in common when they say the same: who refused it and which servers failed,
-    /// without what the servers said. Their words may be others each time: a reference, a time, a port.
+    /// What two refusals of one content have in common when they say the same: the routers that refused and the servers
+    /// that failed, without the servers' words. Those may differ each time: a reference, a time, a port.
     pub fn gist(&self) -> String {
         let Self::Rejected(noes) = self else { return self.to_string() };
         let mut noes: Vec<_> = noes.iter().map(Rejection::gist).collect();
@@ -154,7 +155,7 @@ impl Reason {
         noes.join("; ")
     }
 
-    /// Whether the same content may be taken later without anybody changing it.
+    /// Whether the same content may be accepted later without a change to it.
     pub fn heals(&self) -> bool {
         match self {
             Self::StaleBase { .. } | Self::Overtaken { .. } | Self::Append(_) => true,

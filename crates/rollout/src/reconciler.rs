@@ -1,7 +1,7 @@
-//! config-manager's end: one writer, to which every source proposes and which every router reports to.
+//! config-manager's end: one writer, to which every source proposes and every router reports.
 //!
 //! One attempt at a time: prepare on the voting routers, votes, append, commit, acks. The append decides: before
-//! it nothing has changed anywhere, after it nobody refuses.
+//! it nothing has changed anywhere; after it no router may refuse.
 
 mod attempt;
 mod fleet;
@@ -23,11 +23,11 @@ use queue::Waiting;
 
 pub use status::{AttemptStage, AttemptStatus, RouterState, RouterStatus, Status};
 
-/// How long a router holds an attempt it hears nothing about; renewed three times as often.
+/// How long a router holds an attempt without hearing about it; renewed three times as often.
 pub const LEASE: Duration = Duration::from_secs(10);
-/// How long a router may take to have live what is decided, before it is called behind.
+/// How long a router may take to make a decided revision live, before it is called behind.
 pub const ACK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between offers to a router that is behind: doubled from the first to the last.
+/// The wait between offers to a router that is behind: doubled from the first to the last.
 pub const RETRY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 
 /// What is live by decision: the newest record of the log.
@@ -39,21 +39,21 @@ pub struct Head {
     pub layers: Digest,
 }
 
-/// One stream of one router, numbered by the shell and never again: tells a router's new stream from the end of
-/// its old one, whichever is noticed first.
+/// One stream of one router. The shell never reuses its number. The number tells a router's new stream from the end
+/// of its old one, whichever is noticed first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Link(pub u64);
 
 #[derive(Debug, Clone)]
 pub enum Event<P> {
     Proposed(Proposal<P>),
-    /// Another caller waits for it as well, and would leave these routers out.
+    /// Another caller also waits for the proposal, and would leave these routers out.
     Joined {
         proposal: ProposalId,
         without: BTreeSet<NodeId>,
     },
-    /// Any message of a router; its hello attaches it, and the shell closes the stream that spoke for it before:
-    /// if a dead process was heard last, the living one dials again.
+    /// A message of a router. Its hello attaches the router, and the shell closes the stream that spoke for it before.
+    /// If a dead process was heard last, the living one dials again.
     Report {
         node: NodeId,
         link: Link,
@@ -83,15 +83,15 @@ pub enum Event<P> {
 
 #[derive(Debug, Clone)]
 pub enum Effect<P> {
-    /// Over that stream; nothing, if it has ended.
+    /// Send over that stream; do nothing if the stream has ended.
     Send {
         node: NodeId,
         link: Link,
         directive: Directive,
     },
-    /// Write it in one durable transaction and say how that went. At most one is under way.
+    /// Write the record in one durable transaction and report the result. At most one append is under way.
     Append(Box<Record<P>>),
-    /// Take an epoch above that one, durably, and say which. At most one is under way.
+    /// Take an epoch above that one, durably, and report it. At most one is under way.
     RaiseEpoch {
         above: u64,
     },
@@ -105,7 +105,7 @@ pub enum Effect<P> {
 /// For events, logs and metrics. [`Notice::Committed`] of a rollback also moves the cursors of sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// Nobody is there to vote.
+    /// No router is there to vote.
     Waiting {
         proposal: ProposalId,
     },
@@ -135,7 +135,7 @@ pub enum Notice {
         attempt: AttemptId,
         proposal: ProposalId,
     },
-    /// The append is durable. Comes before anything that follows from it.
+    /// The append is durable. This notice comes before anything that follows from it.
     Committed {
         attempt: AttemptId,
         /// Absent when the reconciler numbered its head anew.
@@ -145,7 +145,7 @@ pub enum Notice {
         kind: Kind,
         cursors: BTreeMap<Owner, Digest>,
     },
-    /// Everybody who voted has it live (or has left, or was given up on).
+    /// The revision is live in every router that voted (or that router has left, or was given up on).
     Applied(Box<Applied>),
     Attached {
         node: NodeId,
@@ -158,7 +158,7 @@ pub enum Notice {
         node: NodeId,
         revision: Revision,
     },
-    /// It cannot hold the live revision; it serves what it had and is asked again.
+    /// The router cannot hold the live revision. It serves what it had and is asked again.
     Behind {
         node: NodeId,
         revision: Revision,
@@ -169,13 +169,13 @@ pub enum Notice {
         node: NodeId,
         revision: Revision,
     },
-    /// A router has a revision the log never had; numbering goes on above it.
+    /// A router has a revision that the log never had; numbering goes on above it.
     NumbersAbove {
         node: NodeId,
         revision: Revision,
     },
-    /// A router has seen a younger manager on this log. One that has never obeyed this one may remember a manager that is
-    /// gone, whose log was put back from a backup: then this one takes a higher epoch.
+    /// A router has seen a younger manager on this log. A router that never obeyed this manager may remember one that
+    /// is gone, whose log was restored from a backup: then this manager takes a higher epoch.
     Deposed {
         epoch: u64,
         raised: bool,
@@ -187,19 +187,19 @@ pub enum Notice {
 pub struct Rollout<P> {
     sender: Sender,
     head: Option<Head>,
-    /// The highest number any router has shown; equal to the head's unless a log was lost.
+    /// The highest number that any router has shown; equal to the head's unless a log was lost.
     highest: Revision,
     /// Attempts of this epoch so far.
     sequence: u64,
     attempt: Option<Attempt<P>>,
-    /// In the order they take their turns.
+    /// Proposals in the order of their turns.
     waiting: Vec<Waiting<P>>,
     routers: BTreeMap<NodeId, Router>,
-    /// Not before then is the log written again without being asked to, after it could not be written.
+    /// After a failed write, the log is not written again unasked before this time.
     renumber_after: Time,
-    /// Routers that obeyed this manager: what they see of a younger one later is alive.
+    /// Routers that obeyed this manager: a younger manager that they see later is alive.
     obeyed: BTreeSet<NodeId>,
-    /// An epoch is being written down; no attempt begins before that.
+    /// An epoch is being written; no attempt begins before that is done.
     raising: bool,
     effects: VecDeque<Effect<P>>,
 }
@@ -222,7 +222,7 @@ impl<P> Rollout<P> {
         }
     }
 
-    /// What every directive is sent with.
+    /// The sender of every directive.
     pub fn sender(&self) -> &Sender {
         &self.sender
     }
@@ -284,7 +284,7 @@ impl<P> Rollout<P> {
         self.effects.push_back(Effect::Resolve { proposal, outcome });
     }
 
-    /// To the stream the router has now; nothing to one that has left.
+    /// Sends to the router's present stream; sends nothing to a router that has left.
     fn send(&mut self, node: &NodeId, directive: Directive) {
         if let Some(router) = self.routers.get(node) {
             self.effects.push_back(Effect::Send { node: node.clone(), link: router.link, directive });

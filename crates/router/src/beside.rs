@@ -1,6 +1,6 @@
-//! Large messages are read on threads of their own: 30 MiB of dense JSON take a tenth of a second, and everybody who is
-//! served by the same thread would wait that long. Those threads make way for the ones that serve: they have the same
-//! processors.
+//! Large messages are read on threads of their own: 30 MiB of dense JSON take a tenth of a second, and every client of
+//! the same data core would wait that long. These threads run at a lower priority than the data cores, because both use
+//! the same processors.
 
 use std::sync::LazyLock;
 
@@ -9,22 +9,22 @@ use mcp::{Envelope, ScanError};
 use tokio::runtime::Runtime;
 use tokio::task::{spawn_local, yield_now};
 
-/// Bytes of a message from which on it is read there: less than a millisecond's work.
+/// A message of more bytes is read on one of these threads. Up to this size it is less than a millisecond's work.
 pub(crate) const LONG: usize = 256 << 10;
 
-/// Bytes of one that are read in one go where others are served. Memory that is new to the process costs more than the
-/// copying: a quarter of a megabyte took half a millisecond.
+/// Bytes of a large message that a data core reads before other tasks have their turn. Memory that is new to the
+/// process costs more than the copying: a quarter of a megabyte took half a millisecond.
 const PART: usize = 64 << 10;
 
-/// So many at most, for all of the process: few enough that together they are no rival to one that serves, and enough
-/// that what is only just long passes by what takes a second.
+/// The maximum number of these threads in the process. They are few enough not to compete with a data core, and enough
+/// that a message just above [`LONG`] need not wait behind one that takes a second.
 const THREADS: usize = 4;
 
-/// Has nothing but its threads. What waits for one of them is charged like all that is held.
+/// A runtime used only for its threads. Work that waits for a thread is charged like all memory that is held.
 static THREADS_OF_OURS: LazyLock<Runtime> =
     LazyLock::new(|| runtime::priority::threads_that_make_way("beside", THREADS));
 
-/// Does what takes long on a thread that serves nobody else meanwhile.
+/// Runs long work on a thread that serves no clients.
 pub(crate) async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match THREADS_OF_OURS.spawn_blocking(work).await {
         Ok(done) => done,
@@ -36,13 +36,13 @@ pub(crate) async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 
     }
 }
 
-/// Gives back the memory of something large there: to take apart what 30 MiB were mapped to takes milliseconds.
+/// Frees a large value on one of these threads: to unmap 30 MiB takes milliseconds.
 pub(crate) fn put_away(what: impl Send + 'static) {
     drop(THREADS_OF_OURS.spawn_blocking(move || drop(what)));
 }
 
-/// Returns `begun` with room for `more` bytes, each page of which is written to on one of those threads. The first write
-/// to a page waits until the system has found and cleared it: for 3 MiB that takes as long as dozens of calls.
+/// Returns `begun` with room for `more` bytes, after one of these threads has written to each page of it. The first
+/// write to a page waits until the system has found and cleared it: for 3 MiB that takes as long as dozens of calls.
 pub(crate) async fn with_room(mut begun: Vec<u8>, more: usize) -> Vec<u8> {
     beside(move || {
         let length = begun.len();
@@ -54,7 +54,7 @@ pub(crate) async fn with_room(mut begun: Vec<u8>, more: usize) -> Vec<u8> {
     .await
 }
 
-/// What is long is put away beside.
+/// A buffer of more than [`LONG`] bytes is freed by [`put_away`].
 pub(crate) fn held(bytes: Vec<u8>) -> Bytes {
     if bytes.len() > LONG { Bytes::from_owner(PutAway(bytes)) } else { bytes.into() }
 }
@@ -73,7 +73,7 @@ impl Drop for PutAway {
     }
 }
 
-/// How far one large message has been read since others had their turn.
+/// How many bytes of a large message were read since other tasks had their turn.
 #[derive(Debug, Default)]
 pub(crate) struct Turn(usize);
 
@@ -87,16 +87,16 @@ impl Turn {
         over
     }
 
-    /// Lets others come first after each part: a fast peer has the next piece ready whenever one was
-    /// taken, so that nothing else would make its reader wait.
+    /// Yields to other tasks after each part: a fast peer has the next piece ready as soon as one was taken, so nothing
+    /// else would make its reader wait.
     pub(crate) async fn read(&mut self, bytes: usize) {
         if self.is_over(bytes) {
             yield_now().await;
         }
     }
 
-    /// As [`Self::read`], of a request of a client: hyper polls its service up to 16 times in a row without a wake-up,
-    /// which would end the wait of this task at once. That of another task it does not end.
+    /// As [`Self::read`], for a request of a client: hyper polls its service up to 16 times in a row without a wake-up,
+    /// which would end a yield of this task at once. It does not end the yield of another task.
     pub(crate) async fn read_of_client(&mut self, bytes: usize) {
         if self.is_over(bytes) {
             drop(spawn_local(yield_now()).await);
@@ -115,7 +115,7 @@ self_cell::self_cell!(
     }
 );
 
-/// As [`mcp::scan`].
+/// As [`mcp::scan`], on one of these threads.
 pub(crate) async fn scan(body: Bytes) -> Scanned {
     beside(|| Scanned::new(body, |body| mcp::scan(body))).await
 }

@@ -1,9 +1,9 @@
-//! The memory of one process for its clients (`limits.buffered_bytes`): what has come of their requests, and what of
-//! answers waits until they take it. Each path of bytes charges here what it holds, over all cores. What is small and
-//! goes out at once is not charged.
+//! The memory that one process holds for its clients (`limits.buffered_bytes`): the bodies of their requests, and the
+//! answers that clients have not taken yet. Each path of bytes charges here what it holds, over all cores. What is
+//! small and goes out at once is not charged.
 //!
-//! Requests get half of it at most, so that they leave room for the answers to calls that were executed. Of that, each
-//! server and each session has its share.
+//! Requests get at most half of this memory, so that they leave room for the answers to calls that were executed. Each
+//! server and each session has its share of that half.
 
 mod begun;
 mod behind;
@@ -28,13 +28,13 @@ pub(crate) use room::{LARGE, Room, Share};
 use uploads::Uploads;
 pub(crate) use uploads::{Owner, Refused, Taken};
 
-/// What is no larger is not charged, unless many of its kind wait for one client.
+/// A message of no more bytes is not charged, unless many of its kind wait for one client.
 pub(crate) const SMALL: usize = 64 << 10;
-/// An eighth of what may be held: from there on what clients do not read is given up, longest first. As much is room for
-/// large answers, and as much may be held of what one server has begun and not ended.
+/// One part is an eighth of what may be held. Above one part, clients that do not read are given up, the longest silent
+/// first. The room for large answers is one part, and so is what may be held of one server's unfinished answers.
 const PART: usize = 8;
 
-/// How much of what may be held waits for clients.
+/// How much of the memory is held by what waits for clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pressure {
     None,
@@ -48,26 +48,26 @@ pub(crate) struct Budget(Arc<Books>);
 #[derive(Debug, Default)]
 struct Books {
     answers: AtomicUsize,
-    /// Of those, what servers have not ended.
+    /// The part of `answers` that servers have not finished.
     unfinished: AtomicUsize,
-    /// As `uploads` has it, for those who only look.
+    /// A copy of the sum in `uploads`, to be read without the lock.
     requests: AtomicUsize,
     uploads: Mutex<Uploads>,
-    /// Wakes those that wait for room among the answers.
+    /// Wakes tasks that wait for room among the answers.
     freed: Notify,
     room: Room,
 }
 
-/// Some bytes on the way to a client. Dropped, they are held no more.
+/// The charge for some bytes on the way to a client. Dropping it ends the charge.
 #[derive(Debug)]
 pub(crate) struct Weight {
     budget: Budget,
     bytes: usize,
-    /// No client can take it yet.
+    /// The server has not finished the answer, so no client can take it yet.
     unfinished: bool,
 }
 
-/// The body of a request. Dropped, it is held no more.
+/// The charge for the body of a request. Dropping it ends the charge.
 #[derive(Debug)]
 pub(crate) struct Upload {
     budget: Budget,
@@ -76,11 +76,11 @@ pub(crate) struct Upload {
     given_up: oneshot::Receiver<()>,
 }
 
-/// The body of a request, all of it.
+/// The complete body of a request.
 #[derive(Debug)]
 pub(crate) struct Whole {
     pub(crate) bytes: Bytes,
-    /// None if it is so small that it is not charged.
+    /// None if the body is so small that it is not charged.
     number: Option<NonZeroU64>,
 }
 
@@ -97,7 +97,7 @@ impl Whole {
 }
 
 impl Budget {
-    /// Where large answers wait before they are read.
+    /// The room in which large answers wait before they are read.
     pub(crate) fn room(&self) -> &Room {
         &self.0.room
     }
@@ -114,8 +114,8 @@ impl Budget {
         self.0.requests.load(Ordering::Relaxed)
     }
 
-    /// By what clients can take alone, as far as the rest leaves room for it: a client that takes its answer makes no room
-    /// for requests, and ends no answer of a server.
+    /// Counts only finished answers, against the memory that the rest leaves: a client that takes its answer makes no
+    /// room for requests, and finishes no answer of a server.
     pub(crate) fn pressure(&self, limit: u64) -> Pressure {
         let (unfinished, limit) = (self.0.unfinished.load(Ordering::Relaxed), size(limit));
         let bytes = self.answers().saturating_sub(unfinished);
@@ -128,44 +128,44 @@ impl Budget {
         }
     }
 
-    /// Nothing yet.
+    /// A charge for no bytes yet.
     pub(crate) fn nothing(&self) -> Weight {
         Weight { budget: self.clone(), bytes: 0, unfinished: false }
     }
 
-    /// As [`Self::nothing`], of what a server has not ended.
+    /// As [`Self::nothing`], for an answer that its server has not finished.
     pub(crate) fn nothing_yet(&self) -> Weight {
         Weight { budget: self.clone(), bytes: 0, unfinished: true }
     }
 
-    /// As [`Weight::try_set`], of something new.
+    /// As [`Weight::try_set`], for a new charge.
     pub(crate) fn weigh(&self, bytes: usize, limit: u64) -> Option<Weight> {
         let mut weight = self.nothing();
         weight.try_set(bytes, limit).then_some(weight)
     }
 
-    /// `bytes`, charged until they are dropped; none if there is no room for them.
+    /// Returns `bytes`, charged until they are dropped; none if there is no room for them.
     pub(crate) fn charged(&self, bytes: Bytes, limit: u64) -> Option<Bytes> {
         let weight = self.weigh(bytes.len(), limit)?;
         Some(Bytes::from_owner(Charged { bytes, _charge: weight }))
     }
 
-    /// A body that has begun to come.
+    /// The charge for a body that has begun to arrive.
     pub(crate) fn upload(&self, now: Time) -> Upload {
         let (give_up, given_up) = oneshot::channel();
         let number = self.uploads(|uploads| uploads.begin(now, give_up));
         Upload { budget: self.clone(), number, bytes: 0, given_up }
     }
 
-    /// `body` stays for as long as a call of `owner` needs it, if there is a share for it.
+    /// Keeps `body` for as long as a call of `owner` needs it, if there is a share for it.
     pub(crate) fn keep(&self, body: &Whole, owner: Owner, limit: u64) -> Result<(), Taken> {
         let Some(number) = body.number else { return Ok(()) };
         let room = self.room_of_requests(limit);
         self.uploads(|uploads| uploads.keep(number.get(), owner, room))
     }
 
-    /// As [`Budget::keep`], of `bytes` that were not charged when they came, because they are few: they are to be kept for
-    /// long. They are held until what this returns is dropped.
+    /// As [`Budget::keep`], for `bytes` that were too few to be charged when they came, but are now kept for long. They
+    /// are charged until the returned value is dropped.
     pub(crate) fn hold(&self, bytes: usize, owner: Owner, limit: u64, now: Time) -> Result<Upload, Taken> {
         let mut upload = self.upload(now);
         upload.grow(bytes, limit, now).map_err(|_| Taken::All)?;
@@ -189,7 +189,7 @@ impl Budget {
     }
 }
 
-/// Bytes, and what charges them for as long as any of them are held.
+/// Bytes together with their charge, which lasts as long as any of them are held.
 struct Charged<T> {
     bytes: Bytes,
     _charge: T,
@@ -210,7 +210,7 @@ impl Weight {
         self.bytes
     }
 
-    /// Whatever the limit says: of what is here already.
+    /// Sets the charge whatever the limit says: for bytes that are held already.
     pub(crate) fn set(&mut self, bytes: usize) {
         if bytes > self.bytes {
             self.budget.0.answers.fetch_add(bytes - self.bytes, Ordering::Relaxed);
@@ -229,7 +229,8 @@ impl Weight {
         self.bytes = bytes;
     }
 
-    /// If with it no more than `limit` is held, or if nothing else waits for clients: one may be as large as it is.
+    /// Sets the charge if no more than `limit` is held with it, or if nothing else waits for clients: a single answer
+    /// may have any size.
     pub(crate) fn try_set(&mut self, bytes: usize, limit: u64) -> bool {
         if bytes <= self.bytes {
             self.set(bytes);
@@ -260,7 +261,7 @@ impl Upload {
         self.bytes
     }
 
-    /// It is so large now. Bodies that have been coming for longest make room for it.
+    /// Notes that the body has `bytes` bytes now. The bodies that have been arriving for longest make room for it.
     pub(crate) fn grow(&mut self, bytes: usize, limit: u64, now: Time) -> Result<(), Refused> {
         let room = self.budget.room_of_requests(limit);
         self.budget.uploads(|uploads| uploads.grow(self.number, bytes, room, now))?;
@@ -268,14 +269,14 @@ impl Upload {
         Ok(())
     }
 
-    /// `bytes` are all of it: it is not given up any more, and charged until they are dropped.
+    /// `bytes` are the complete body. It is not given up any more, and is charged until the bytes are dropped.
     pub(crate) fn whole(self, bytes: Bytes) -> Result<Whole, Refused> {
         let number = self.number;
         self.budget.uploads(|uploads| uploads.is_whole(number))?;
         Ok(Whole { bytes: Bytes::from_owner(Charged { bytes, _charge: self }), number: NonZeroU64::new(number) })
     }
 
-    /// Ready when others needed its room.
+    /// Ready when the body was given up because others needed its room.
     pub(crate) fn poll_given_up(&mut self, context: &mut Context<'_>) -> Poll<()> {
         std::pin::Pin::new(&mut self.given_up).poll(context).map(drop)
     }

@@ -1,7 +1,7 @@
 //! One client request on its way to an endpoint and back: what is replaced in it, and what came of it.
 //!
 //! May be driven from any data core. Dropping the future of [`forward`], or the [`EventStream`] before its end, cancels
-//! the call: the server is told, and whatever it still says about it is ignored.
+//! the call: the server is told, and its later messages about the call are ignored.
 
 mod detail;
 
@@ -34,7 +34,8 @@ pub struct Call {
     pub progress: Option<Span>,
     /// Boxed because it is rare.
     pub traceparent: Option<Box<Traceparent>>,
-    /// Running it twice is as running it once, so it may go again although it may have been executed.
+    /// Running the call twice has the effect of running it once, so it may be retried although it may have been
+    /// executed.
     pub idempotent: bool,
 }
 
@@ -49,15 +50,15 @@ pub struct Traceparent {
     pub edit: Option<Edit<'static>>,
 }
 
-/// A short piece of a body that is kept after the body: it must not keep the whole of a large one.
+/// A short piece of a body that outlives the body: it must not keep the whole of a large body in memory.
 pub(crate) fn piece(body: &Bytes, range: std::ops::Range<usize>) -> Bytes {
     if body.len() > COPIED_FROM { Bytes::copy_from_slice(&body[range]) } else { body.slice(range) }
 }
 
-/// Below this, sharing costs less than it keeps.
+/// Up to this length, a body is shared rather than copied.
 const COPIED_FROM: usize = 4 << 10;
 
-/// What a server made of a call.
+/// What a server returned for a call.
 #[derive(Debug)]
 pub enum Answer {
     /// One JSON-RPC response, with the client's id. A JSON-RPC error of the server is an answer, too.
@@ -95,18 +96,18 @@ impl fmt::Debug for EventStream {
     }
 }
 
-/// Whose fault a failed call is.
+/// The side that is at fault for a failed call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The gateway would not pass on the call, or its answer.
     Gateway,
     /// The server is there, and refuses what the client sent.
     Client,
-    /// The server or the way to it.
+    /// The server, or the connection to it.
     Upstream,
 }
 
-/// At what a call failed: a closed set, for decisions and metric labels.
+/// Why a call failed: a closed set, for decisions and metric labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// The endpoint has as many calls in flight as it may.
@@ -129,7 +130,7 @@ impl Cause {
     fn side(self) -> Side {
         match self {
             Self::InFlight | Self::TooLarge => Side::Gateway,
-            // These speak of the gateway's credentials, or of the server's load.
+            // These statuses are about the gateway's credentials, or the server's load.
             Self::Status(401 | 403 | 407 | 408 | 429) => Side::Upstream,
             Self::Status(400..=499) => Side::Client,
             Self::Down | Self::Connect | Self::Lost | Self::Protocol | Self::Status(_) => Side::Upstream,
@@ -150,13 +151,13 @@ impl Cause {
     }
 }
 
-/// A call without an answer. Displayed it is for operators; a client gets `code`, `message` and `data` alone.
+/// A call without an answer. Its `Display` text is for operators; a client gets only `code`, `message` and `data`.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}{}", Rest(detail.as_deref()))]
 pub struct CallError {
     pub side: Side,
     pub cause: Cause,
-    /// A byte of it was written, so that it may have been executed.
+    /// A byte of the call was written, so it may have been executed.
     pub sent: bool,
     pub code: ErrorCode,
     /// For people: which server, what happened. Nothing that the server said, unless `quotes`.
@@ -219,14 +220,14 @@ impl CallError {
 
 /// Sends `call` to the endpoint of `lease` and brings its answer.
 ///
-/// Goes again by itself only where nothing was executed: once after a session was renewed whose loss a ping on it has
-/// confirmed, once if nothing of it was written, and while an endpoint that was just lost is being brought back, for as
-/// long as connecting may take. An idempotent call also goes again, once, when its connection ended before anything of
-/// an answer came. There are no other time limits here: whoever drives the call drops it. Each time it goes again is an
-/// event of `span`.
+/// Retries by itself only where nothing was executed: once after a session was renewed whose loss a ping on it has
+/// confirmed; once if nothing of the call was written; and while an endpoint that was just lost is being brought back,
+/// for as long as connecting may take. An idempotent call is also retried once if its connection ended before any part
+/// of an answer came. There are no other time limits here: the caller drops the future to end the call. Each retry is
+/// an event of `span`.
 ///
 /// # Errors
-/// [`CallError`] says whose fault it is and whether the call may have been executed.
+/// [`CallError`] says which side is at fault and whether the call may have been executed.
 pub async fn forward(lease: &Lease, call: Call, span: Option<&mut telemetry::Span>) -> Result<Answer, CallError> {
     upstream::forward(&lease.endpoint, &call, span).await
 }

@@ -1,8 +1,8 @@
 //! The control side of a router: the shell around [`fleet::Fleet`], owned by one task on the control thread.
 //!
-//! What is to be done is decided by that value without I/O; this task tells it what happens, carries out what it wants,
-//! one thing at a time, and is the only one that publishes a generation. It never waits: bringing up, listing and shutting
-//! down run in tasks of their own and report back.
+//! The fleet decides without I/O what is to be done. This task tells the fleet what happens, carries out its effects
+//! one at a time, and is the only one that publishes a generation. The task never waits: bringing up, listing and
+//! shutting down run in tasks of their own and report back.
 
 mod coordinator;
 mod disk;
@@ -49,7 +49,7 @@ use publisher::Publisher;
 const COMMANDS: usize = 1024;
 /// Handled before the consequences are drawn, so that many servers coming up at once make few generations.
 const BATCH: usize = 64;
-/// Between two looks at what config-manager might be told about servers.
+/// Between two looks at what to tell config-manager about servers.
 const OBSERVE: Duration = Duration::from_secs(1);
 
 /// What the control side of a router is told at start.
@@ -62,7 +62,7 @@ pub struct ControlSettings {
     pub config_manager: Target,
     pub health_monitor: Target,
     pub drain_coordinator: Target,
-    /// Shows which of them are attached.
+    /// Shows which control services are attached.
     pub readiness: Readiness,
 }
 
@@ -71,9 +71,9 @@ pub struct ControlSettings {
 pub struct Control {
     /// For calls.
     pub live: Arc<Live>,
-    /// For whoever looks.
+    /// For status displays.
     pub status: watch::Receiver<Arc<Status>>,
-    /// How it stands with config-manager.
+    /// The state of the line to config-manager.
     pub following: watch::Receiver<Following>,
     pub(crate) operators: restart::Operators,
     /// For large answers.
@@ -85,7 +85,7 @@ pub struct Control {
 pub(crate) enum Command {
     Manager(manager::ManagerLine),
     Coordinator(coordinator::CoordinatorLine),
-    /// What of the references of an attempt cannot be had, and why.
+    /// Which references of an attempt cannot be resolved, and why.
     References {
         attempt: AttemptId,
         missing: Option<String>,
@@ -118,7 +118,7 @@ struct Task {
     manager: ToManager,
     coordinator: ToCoordinator,
     publisher: Publisher,
-    /// In whose trace is what is being done now.
+    /// The trace that the present work belongs to.
     cause: Option<TraceContext>,
     clock: Clock,
 }
@@ -197,7 +197,7 @@ impl Started {
             tracing::info!(revision, digest = %content.digest.short(), servers = content.snapshot.backends.len(),
                 "serving from the copy on disk, until config-manager says what is live");
             task.carry_out();
-            // It is there already.
+            // The copy is on the disk already.
             drop(task.fleet.take_copy(task.now()));
             task.tidy();
         }
@@ -225,7 +225,7 @@ impl Task {
         observe.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.carry_out();
-            // Whoever was answered goes first.
+            // Tasks that were just answered run first.
             tokio::task::yield_now().await;
             self.tidy();
             let due = self.fleet.next_deadline().map(Time::as_nanos);
@@ -287,7 +287,7 @@ impl Task {
             }
             Line::Answered => self.manager.answered(),
             Line::Heard(response) => match self.manager.heard(response, |digest| self.fleet.held(digest).cloned()) {
-                // What it wants is to be done before the next one is heard: that one may be a difference from it.
+                // The directive is carried out before the next one is read: the next one may be a difference from it.
                 Heard::Directive { sender, directive } => {
                     self.tell(Event::Directed { sender, directive });
                     self.carry_out();
@@ -340,7 +340,7 @@ impl Task {
         self.endpoints.count_bring_up(serial, up, self.fleet.roster());
         self.endpoints.tell_restarters(serial, &result);
         self.tell(Event::BroughtUp { serial, result });
-        // It may have said that it is lost before the fleet knew that it was up.
+        // The endpoint may have reported its loss before the fleet knew that it was up.
         if let Some(reason) = self.endpoints.get(serial).filter(|_| up).and_then(|endpoint| endpoint.lost()) {
             self.tell(Event::Lost { serial, reason: lost(reason) });
         }
@@ -373,7 +373,7 @@ impl Task {
         endpoint.set_next_attempt(due.map(|due| due.since(self.now())));
     }
 
-    /// Does everything that is wanted, and what follows from it.
+    /// Carries out all effects, and what follows from them.
     fn carry_out(&mut self) {
         while let Some(effect) = self.fleet.poll_effect() {
             self.effect(effect);
@@ -422,14 +422,14 @@ impl Task {
         }
     }
 
-    /// A manager that takes nothing is hung up on, and told everything on the next line.
+    /// If the manager takes no messages, the router hangs up, and says everything again on the next line.
     fn say(&mut self, report: &Report) {
         if self.manager.say(report).is_err() {
             self.hang_up_on_manager();
         }
     }
 
-    /// What nobody waits for: the copy on disk, the status, and the end of the generation before.
+    /// Work that no caller waits for: the copy on disk, the status, and the end of the previous generation.
     fn tidy(&mut self) {
         self.copy_to_disk();
         let now = self.now();
@@ -450,7 +450,7 @@ impl Task {
     }
 }
 
-/// What clients hear of it is only that.
+/// Clients are told only the plain reason.
 fn lost(full: Arc<str>) -> Reason {
     Reason { plain: "the connection was lost".into(), full, reference: None }
 }

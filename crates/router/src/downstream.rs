@@ -49,9 +49,9 @@ pub(crate) struct Shared {
     pub(crate) path: String,
     pub(crate) clock: runtime::Clock,
     pub(crate) tracer: runtime::Tracer,
-    /// What is in memory for clients.
+    /// The memory held for clients.
     pub(crate) budget: Budget,
-    /// Connections of clients for which the process has descriptors.
+    /// How many client connections the process has descriptors for.
     pub(crate) descriptors: usize,
 }
 

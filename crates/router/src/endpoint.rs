@@ -1,4 +1,4 @@
-//! One reachable instance of a server: its admission word, what is thought of its health, and the connection to it.
+//! One reachable instance of a server: its admission word, the verdict on its health, and the connection to it.
 //!
 //! Endpoints belong to the fleet and outlive generations: whatever changes around them (names, weights, limits, other
 //! servers), sockets, child process and upstream session stay. Calls only read here; bringing up, listing, pinging and
@@ -35,10 +35,10 @@ pub use lease::{Lease, Stats};
 pub use signals::Signals;
 pub use state::{EndpointEvent, EndpointPhase, EndpointState, Listing};
 
-/// What may be the answer of whoever waits in vain.
+/// What may be the missing answer to a call that times out.
 const HALF_LINE: &str = "the beginning of a line, without a line break at its end";
 
-/// Shared by every generation that has it; lives in the fleet.
+/// Shared by every generation that includes it; lives in the fleet.
 pub struct Endpoint {
     pub key: EndpointKey,
     /// Unique in this process and never used again: the index of what a core keeps per endpoint.
@@ -59,7 +59,7 @@ pub struct Endpoint {
     pub(crate) stray: Arc<StderrTail>,
     noted: Noted,
     pub(crate) echo: Arc<Echo>,
-    /// What an HTTP server says unasked.
+    /// The unsolicited messages of an HTTP server.
     pub(crate) together: Together,
     /// What an HTTP server has begun to say.
     pub(crate) unfinished: Unfinished,
@@ -69,9 +69,9 @@ pub struct Endpoint {
     half_line: AtomicBool,
     /// Ids of ours toward the server, for requests and progress alike; never reused, whatever the connection.
     next_id: AtomicU64,
-    /// Connections count up, so that a loss is noticed only by whoever still means that connection.
+    /// Connections are numbered upward, so that a loss has an effect only where that connection is still meant.
     next_link: AtomicU64,
-    /// When calls could last connect, or first could not, in nanoseconds of the router's clock; 0 for "they can".
+    /// When connecting first failed, in nanoseconds of the router's clock; 0 while calls can connect.
     unreachable_since: AtomicU64,
     renewals: Renewals,
     /// A call of a stdio server was given up: it may not have been written yet.
@@ -82,7 +82,7 @@ pub struct Endpoint {
     pub(crate) ended: CancellationToken,
 }
 
-/// An endpoint as spans have it.
+/// An endpoint as spans show it.
 pub(crate) struct Shown {
     pub(crate) name: Arc<str>,
     pub(crate) server: Arc<str>,
@@ -148,12 +148,12 @@ impl Endpoint {
         self.verdict.store(verdict as u8, Ordering::Relaxed);
     }
 
-    /// What holds from now on; calls in flight keep what they began with.
+    /// Sets the limits from now on; calls in flight keep the limits they began with.
     pub fn set_limits(&self, limits: Arc<Limits>) {
         self.limits.store(limits);
     }
 
-    /// Whether as many calls are there as may be.
+    /// Whether the endpoint has as many calls in flight as it may.
     pub(crate) fn is_full(&self) -> bool {
         self.admission.in_flight() >= u64::from(self.limits().in_flight_per_endpoint)
     }
@@ -162,7 +162,7 @@ impl Endpoint {
         self.limits.load()
     }
 
-    /// What its configuration refers to, as it is now; nothing that the server says shows it from now on.
+    /// The present values of the references in the configuration; from now on they are hidden in what the server says.
     pub(crate) async fn secrets(&self) -> Secrets {
         // So that the error names the file and not only the limit.
         let limit = READ_LIMIT.min(self.limits().connect / 2);
@@ -171,7 +171,7 @@ impl Endpoint {
         secrets
     }
 
-    /// What it is doing, for status displays. Not for decisions of calls.
+    /// What the endpoint is doing, for status displays. Calls must not base decisions on it.
     #[must_use]
     pub fn state(&self) -> EndpointState {
         EndpointState { stderr: self.stderr.lines(), stray: self.stray.lines(), ..self.state.borrow().clone() }
@@ -232,18 +232,18 @@ impl Endpoint {
         self.noted.line(self.now())
     }
 
-    /// The server said something that several calls may be waiting for: whichever of them waits in vain shall know.
+    /// The server said something that several calls may be waiting for: a call that waits in vain should report it.
     pub(crate) fn note_unmatched(&self, what: &str) {
         let mut unmatched = self.unmatched.lock().unwrap_or_else(PoisonError::into_inner);
         *unmatched = Some((what.into(), self.now()));
     }
 
-    /// It holds for as long as the line stands there, whenever it began.
+    /// The note holds for as long as the unfinished line is there, whenever the line began.
     pub(crate) fn note_half_line(&self, begun: bool) {
         self.half_line.store(begun, Ordering::Relaxed);
     }
 
-    /// What has been noted since `time`, or still stands there.
+    /// What has been noted since `time`, or an unfinished line that is still there.
     #[must_use]
     pub fn unmatched_since(&self, time: Time) -> Option<Arc<str>> {
         if self.half_line.load(Ordering::Relaxed) {
@@ -259,7 +259,7 @@ impl Endpoint {
 }
 
 impl Drop for Endpoint {
-    /// Also of one that was never shut down nothing goes on.
+    /// Ends the tasks of an endpoint also if it was never shut down.
     fn drop(&mut self) {
         self.ended.cancel();
     }

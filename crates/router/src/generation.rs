@@ -1,7 +1,7 @@
 //! The router's immutable routing value, and the one place where it is published.
 //!
-//! A call loads the generation, finds its endpoint and is admitted there; from then on it holds the endpoint and the
-//! number of the revision, never the generation, so that old generations cost nothing.
+//! A call loads the generation, finds its endpoint and is admitted there. From then on the call holds the endpoint and
+//! the number of the revision, never the generation, so old generations cost nothing.
 
 mod homes;
 
@@ -21,7 +21,7 @@ pub use homes::Homes;
 use crate::endpoint::{Endpoint, Lease};
 use crate::in_flight::TimeLimits;
 
-/// One revision with what its servers offer at one moment. Changes of what they offer make a new turn of the same
+/// One revision with what its servers offer at one moment. A change of what they offer makes a new turn of the same
 /// revision.
 #[derive(Debug)]
 pub struct Generation {
@@ -43,34 +43,35 @@ pub struct Generation {
     pub(crate) arrivals: Box<[Arrival]>,
 }
 
-/// A call's endpoint, entered.
+/// The endpoint that has admitted a call.
 #[derive(Debug)]
 pub struct Admitted {
     pub lease: Lease,
-    /// What its server calls it.
+    /// The name that the server itself uses.
     pub own: Arc<str>,
     /// The same as raw JSON, quotes included.
     pub own_json: Arc<str>,
     pub backend: BackendId,
-    /// Asking twice is as good as asking once.
+    /// The call may be repeated: two executions have the effect of one.
     pub idempotent: bool,
-    /// Of the revision that let it in.
+    /// The limits of the revision that admitted the call.
     pub limits: TimeLimits,
 }
 
-/// Why a call has no endpoint. The revision is the one that said so.
+/// Why a call has no endpoint. The revision is the one that refused the call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unroutable {
-    /// `arriving`: a server of which nobody knows yet what it offers is on its way.
+    /// `arriving`: a server is on its way, and it is not known yet what it offers.
     #[error("unknown tool")]
     Unknown { revision: Revision, arriving: bool },
-    /// Nothing of it is up yet, and a first attempt is under way; or, `after_old`, it waits for its old copy to end.
+    /// No endpoint of the server is up yet, and a first attempt is under way; or, with `after_old`, the server waits
+    /// for its old copy to end.
     #[error("server `{backend}` is starting")]
     Arriving { revision: Revision, backend: BackendId, after_old: bool },
-    /// An operator took it out.
+    /// An operator has drained the server.
     #[error("server `{backend}` is drained and takes no calls")]
     Cordoned { revision: Revision, backend: BackendId },
-    /// Its share of the memory is taken by other calls.
+    /// Other calls have taken the call's share of the memory.
     #[error("{text}")]
     NoRoom { revision: Revision, text: Box<str> },
 }
@@ -94,18 +95,18 @@ impl Unroutable {
         }
     }
 
-    /// A later generation may answer otherwise, soon.
+    /// Whether a later generation may soon answer otherwise.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Unknown { arriving: true, .. } | Self::Arriving { .. })
     }
 }
 
-/// How often a call looks at a newer generation before it believes that everything is cordoned. Each look but the first
-/// is caused by a publication in the very moment before.
+/// How many generations a call tries before it accepts that everything is cordoned. Each try but the first is caused by
+/// a publication in the very moment before.
 const LOOKS: usize = 8;
 
-/// What is live, for whoever serves calls. Only the fleet publishes.
+/// The live generation, for the data cores. Only the fleet publishes.
 #[derive(Debug)]
 pub struct Live {
     generation: ArcSwap<Generation>,
@@ -122,12 +123,12 @@ impl Live {
         }
     }
 
-    /// For one look. Does not block the fleet; do not hold it over an `await`.
+    /// For one short access. Does not block the fleet; do not hold the guard over an `await`.
     pub fn load(&self) -> arc_swap::Guard<Arc<Generation>> {
         self.generation.load()
     }
 
-    /// For whoever keeps it longer.
+    /// For a caller that keeps the generation longer.
     pub fn load_full(&self) -> Arc<Generation> {
         self.generation.load_full()
     }
@@ -142,7 +143,7 @@ impl Live {
         self.list_turns.subscribe()
     }
 
-    /// Returns the generation before, which is not small: let it go when nobody waits.
+    /// Returns the previous generation. It is not small: drop it when no client waits.
     pub(crate) fn publish(&self, mut generation: Generation) -> Arc<Generation> {
         let turn = generation.turn;
         let before = self.generation.load();
@@ -160,11 +161,11 @@ impl Live {
         before
     }
 
-    /// Finds the endpoint of a request for the `kind` that is called `exposed`, and enters it. `random` decides among equals, unless the session is at
-    /// home at one of them. Allocates nothing, but where a session moves.
+    /// Finds the endpoint of a request for the `kind` that is called `exposed`, and enters it. `random` decides among
+    /// equal endpoints, unless the session has its home at one of them. Allocates only where a session moves.
     ///
     /// # Errors
-    /// [`Unroutable`]; if it may pass, [`Live::admit_within`] waits.
+    /// [`Unroutable`]; if the refusal may pass, [`Live::admit_within`] waits.
     pub fn admit(&self, kind: Kind, exposed: &str, random: u64, homes: &Homes) -> Result<Admitted, Unroutable> {
         let mut seen = None;
         let mut refused = None;
@@ -182,8 +183,8 @@ impl Live {
         Err(refused.expect("the first look leads to an answer or to a refusal"))
     }
 
-    /// As [`Live::admit`], waiting up to `within` for servers that are on their way, or for as long as the server itself may
-    /// take.
+    /// As [`Live::admit`], waiting up to `within` for servers that are on their way. A server's own connect limit, if
+    /// it has one, replaces `within`.
     ///
     /// # Errors
     /// The last [`Unroutable`] when time is up.
@@ -230,8 +231,8 @@ impl Live {
         }
     }
 
-    /// Returns once no server of which nothing is known is on its way: what a list says then is not missing
-    /// anybody who could still come in time. Bounded by the time that connecting may take.
+    /// Returns once no server is on its way of which it is unknown what it offers. From then on the lists miss no
+    /// server that could still come in time. The wait is bounded by the time that connecting may take.
     pub async fn settled(&self) {
         let mut turns = self.turns.subscribe();
         loop {
@@ -275,7 +276,7 @@ impl Generation {
         }
     }
 
-    /// How long the server that is waited for may take to come up, if it has a limit of its own.
+    /// How long the awaited server may take to come up, if it has a limit of its own.
     fn connect_of(&self, refused: &Unroutable) -> Option<Duration> {
         match refused {
             Unroutable::Arriving { backend, .. } => self.snapshot.backend(backend)?.connect,
@@ -287,13 +288,14 @@ impl Generation {
         }
     }
 
-    /// Every server is there, or failed to come, or what it offers is known from before.
+    /// Whether every server is up, or failed to come up, or what it offers is known from before.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         !self.arrivals.iter().any(|arrival| arrival.is_unknown())
     }
 
-    /// Why there is no list of that kind, if no server has answered yet, or nothing is live: that is no empty list.
+    /// Why there is no list of that kind, if no server has answered yet or nothing is live. That is not the same as an
+    /// empty list.
     pub(crate) fn no_list(&self, kind: Kind) -> Option<String> {
         if self.revision == Revision::NONE {
             return Some("no configuration is live yet".to_owned());
@@ -325,7 +327,7 @@ impl Generation {
 
     fn enter(&self, route: &Route, random: u64, homes: &Homes) -> Result<Lease, Unroutable> {
         let (revision, routes) = (self.revision, self.table.backend(route));
-        // One that is cordoned between the look and the entrance is not looked at again.
+        // An endpoint that is cordoned between the choice and the admission is not chosen again.
         for _ in 0..LOOKS {
             let Some(endpoint) = choose(routes, route.variants, random, homes) else { break };
             let arrival = self.arrivals.get(route.backend).filter(|arrival| arrival.is_pending());
@@ -357,7 +359,7 @@ fn choose<'a>(
         let beside = endpoints.find(|endpoint| endpoint.serial == serial)?;
         Some(look(beside).may_be_chosen())
     });
-    // A call of the same session may have been quicker.
+    // Another call of the same session may have moved it first.
     pick()
 }
 

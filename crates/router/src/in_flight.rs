@@ -1,8 +1,8 @@
 //! The exchanges in flight on one data core, and how they are ended from outside.
 //!
-//! One registry per core, touched by that core alone: nothing on the path of a call locks. Whoever wants to end
-//! an exchange (the client that cancels it, a drain at its deadline, a time limit) marks it here and wakes it; the
-//! exchange itself then drops what it was waiting for, which is how a call upstream is given up.
+//! One registry per core, touched by that core alone: nothing on the path of a call locks. A client's cancellation, a
+//! drain at its deadline or a time limit marks the exchange here and wakes it. The exchange itself then drops the
+//! future that it was waiting for, which gives up the call upstream.
 
 pub(crate) mod life;
 #[cfg(test)]
@@ -25,26 +25,27 @@ use life::Sign;
 pub(crate) enum Cause {
     /// The client sent `notifications/cancelled`.
     Cancelled,
-    /// Its client was gone, and no server had it yet, or its place at the server was needed.
+    /// Its client was gone, and either no server had it yet or other calls needed its place at the server.
     Abandoned,
     /// A drain reached its deadline.
     Evicted,
-    /// The gateway stops, and did not wait any longer.
+    /// The gateway stops, and waits no longer.
     Stopped,
-    /// No sign of life from the server for that long.
+    /// The server gave no sign of life for that long.
     Idle(Duration),
-    /// That long altogether.
+    /// The exchange took that long altogether.
     Total(Duration),
 }
 
 impl Cause {
-    /// A client that cancels wants to hear nothing more: an answer to what it has given up would be one too many.
+    /// Whether the client gets an answer. A client that cancels expects none: an answer to a cancelled request would be
+    /// one too many.
     pub(crate) fn is_told(self) -> bool {
         self != Self::Cancelled
     }
 }
 
-/// How long an exchange may take, by the revision that admitted it.
+/// How long an exchange may take, as set by the revision that admitted it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeLimits {
     pub idle: Duration,
@@ -64,7 +65,7 @@ pub(crate) struct InFlight(RefCell<Slots>);
 struct Slots {
     entries: Vec<Option<Entry>>,
     free: Vec<usize>,
-    /// What enters from now on is over at once.
+    /// An exchange that enters from now on ends at once.
     stopped: bool,
 }
 
@@ -77,7 +78,7 @@ struct Entry {
     started: Time,
     /// When its server last gave a sign of life.
     seen: Time,
-    /// Something came since the last sweep that is no message.
+    /// The server has sent bytes since the last sweep that are not a message.
     alive: bool,
     /// Whether a sign of life would be noticed.
     listening: bool,
@@ -90,15 +91,15 @@ struct Entry {
 /// How far an exchange has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// It is being routed, and waits for nothing.
+    /// The exchange is being routed, and waits for nothing.
     Door,
-    /// It waits to be routed. Nothing of it was sent to any server.
+    /// The exchange waits to be routed. Nothing of it was sent to any server.
     Queue,
     /// Serial of the endpoint.
     Endpoint(u64),
 }
 
-/// What is worth showing to somebody who waits for it.
+/// The shortest duration after which an exchange is shown as the longest at its endpoint.
 const A_WHILE: Duration = Duration::from_secs(1);
 
 /// The exchange that has been at an endpoint longest.
@@ -110,27 +111,27 @@ pub(crate) struct Longest {
     pub(crate) started: Time,
 }
 
-/// Of the exchanges at an endpoint whose clients are gone, what is left of the client of the least wanted.
+/// The lowest presence of a client among the exchanges at an endpoint that are abandoned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Abandoned {
     pub(crate) endpoint: u64,
     pub(crate) presence: Presence,
 }
 
-/// Whether the client of an exchange is there to take its answer, the least first.
+/// Whether the client of an exchange is there to take its answer, the lowest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Presence {
     Gone,
-    /// It has closed its side of the connection, and may still read.
+    /// The client has closed its side of the connection, and may still read.
     Ended,
     Here,
 }
 
-/// Which place a ticket has, for as long as it is there.
+/// The index of a ticket's entry, valid while the ticket lives.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Slot(usize);
 
-/// An exchange's place in the registry; leaving is dropping it.
+/// An exchange's place in the registry. Dropping the ticket leaves it.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     registry: Rc<InFlight>,
@@ -167,17 +168,17 @@ impl InFlight {
         slots.entries.len() - slots.free.len()
     }
 
-    /// Ends the request a client no longer wants. Ids are compared as written, which is how clients repeat them.
+    /// Ends the request that a client no longer wants. Ids are compared as written, which is how clients repeat them.
     pub(crate) fn cancel(&self, session: SessionId, request: &[u8]) {
         self.end_where(|entry| (entry.session == session && entry.request == request).then_some(Cause::Cancelled));
     }
 
-    /// Ends everything that is at an endpoint.
+    /// Ends all exchanges at an endpoint.
     pub(crate) fn evict(&self, endpoint: u64) {
         self.end_where(|entry| (entry.endpoint() == Some(endpoint)).then_some(Cause::Evicted));
     }
 
-    /// So much of the client that waits for it is left.
+    /// Records the presence of the client that waits for the exchange.
     pub(crate) fn is_wanted_by(&self, Slot(slot): Slot, presence: Presence) {
         if let Some(Some(entry)) = self.0.borrow_mut().entries.get_mut(slot) {
             entry.presence = presence;
@@ -187,7 +188,7 @@ impl InFlight {
         }
     }
 
-    /// Per endpoint the least that is left of a client, where not all are there.
+    /// For each endpoint with an abandoned exchange, the lowest presence of a client.
     pub(crate) fn abandoned(&self) -> Vec<Abandoned> {
         let slots = self.0.borrow();
         let mut least: Vec<Abandoned> = Vec::new();
@@ -201,8 +202,8 @@ impl InFlight {
         least
     }
 
-    /// Ends one at an endpoint whose client is gone, the oldest first, and at most so much of it is left; whether there
-    /// was one.
+    /// Ends one abandoned exchange at an endpoint whose client's presence is at most `at_most`: the lowest presence
+    /// first, then the oldest. Returns whether there was one.
     pub(crate) fn give_up(&self, endpoint: u64, at_most: Presence) -> bool {
         let mut slots = self.0.borrow_mut();
         let there = slots.entries.iter_mut().flatten().filter(|entry| entry.endpoint() == Some(endpoint));
@@ -211,13 +212,13 @@ impl InFlight {
         oldest.map(|entry| entry.end(Cause::Abandoned)).is_some()
     }
 
-    /// Ends everything, and what comes later as well.
+    /// Ends all exchanges, and those that enter later as well.
     pub(crate) fn stop(&self) {
         self.0.borrow_mut().stopped = true;
         self.end_where(|_| Some(Cause::Stopped));
     }
 
-    /// Ends what is over its limits.
+    /// Ends the exchanges that are over their limits.
     pub(crate) fn sweep(&self, now: Time) {
         let mut slots = self.0.borrow_mut();
         for entry in slots.entries.iter_mut().flatten().filter(|entry| entry.alive) {
@@ -236,7 +237,7 @@ impl InFlight {
         });
     }
 
-    /// Per endpoint the exchange that has been there longest, of those that have been there for a while.
+    /// For each endpoint the exchange that has been there longest, if it has lasted for [`A_WHILE`].
     pub(crate) fn longest(&self, now: Time) -> Vec<Longest> {
         let slots = self.0.borrow();
         let mut longest: Vec<Longest> = Vec::new();
@@ -269,8 +270,8 @@ impl Entry {
         }
     }
 
-    /// What waits in the queue holds memory, and no place that anything else bounds once its client has given up its own.
-    /// So it ends with its client: nothing was executed, so nothing is lost.
+    /// An exchange in the queue holds memory, and nothing else bounds it once its client has given up its connection.
+    /// So the exchange ends with its client: nothing was executed, so nothing is lost.
     fn leave_with_client(&mut self) {
         if self.place == Place::Queue && self.presence == Presence::Gone && self.ended.is_none() {
             self.end(Cause::Abandoned);
@@ -294,12 +295,13 @@ impl Ticket {
         Slot(self.slot)
     }
 
-    /// The exchange is at that endpoint now, under the limits of the revision that let it in.
+    /// The exchange is at that endpoint now, under the limits of the revision that admitted it.
     pub(crate) fn admitted(&self, endpoint: u64, limits: TimeLimits) {
         self.with(|entry| (entry.place, entry.limits) = (Place::Endpoint(endpoint), limits));
     }
 
-    /// It cannot be routed yet, or nothing of it reached the endpoint where it was, and it is routed again.
+    /// The exchange waits to be routed: it cannot be routed yet, or nothing of it reached its endpoint and it is routed
+    /// again.
     pub(crate) fn waits(&self) {
         self.with(|entry| {
             entry.place = Place::Queue;
@@ -307,7 +309,7 @@ impl Ticket {
         });
     }
 
-    /// A sign of life.
+    /// The server gave a sign of life.
     pub(crate) fn seen(&self, now: Time) {
         self.with(|entry| (entry.seen, entry.listening) = (now, true));
     }
@@ -325,7 +327,7 @@ impl Ticket {
         })
     }
 
-    /// `future`, unless the exchange is ended first; whoever owns it then drops it.
+    /// Runs `future`, unless the exchange is ended first. The owner of `future` then drops it.
     pub(crate) async fn run<F: Future>(&self, mut future: Pin<&mut F>) -> Result<F::Output, Cause> {
         poll_fn(|context| match self.poll_ended(context) {
             Poll::Ready(cause) => Poll::Ready(Err(cause)),
@@ -334,7 +336,7 @@ impl Ticket {
         .await
     }
 
-    /// Polls what may hear from the server; anything it hears is a sign of life.
+    /// Runs a poll that may receive from the server. Anything received is a sign of life.
     pub(crate) fn watch<T>(&self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
         let (outcome, sign) = life::listen(poll);
         if outcome.is_pending() {

@@ -84,7 +84,7 @@ impl RouterService for Inspector {
     }
 }
 
-/// What became of it. An attempt has a deadline of its own.
+/// The outcome of one restart. An attempt has a deadline of its own.
 async fn restarted(begun: Begun) -> pb::Restarted {
     let Begun { endpoint, pid, done, joined } = begun;
     let error = match done {

@@ -3,9 +3,9 @@
 //!
 //! A router cannot do that itself: killed, it does nothing any more, and grandchildren that ignore the end of their
 //! stdin would live on. The keeper is the reaper of whatever its descendants leave behind, so it finds them wherever
-//! they fled to (other sessions, other process groups), and nothing becomes a zombie. If the keeper itself is killed,
-//! the child gets SIGKILL by the parent-death signal, and the router kills the process group it knows: what had
-//! left that group lives on.
+//! they moved to (other sessions, other process groups), and nothing becomes a zombie. If the keeper itself is killed,
+//! the child gets SIGKILL by the parent-death signal, and the router kills the process group it knows: what had left
+//! that group lives on.
 //!
 //! The program's `main` must call [`main`] before anything else, when [`is_keeper`] says so: a program that does not
 //! cannot have children on stdio.
@@ -37,7 +37,7 @@ use report::{Report, Reports};
 /// The first argument of a process that is to be a keeper. Internal: not part of the command line users see.
 const ROLE: &str = "__keeper";
 
-/// How long a keeper that has not started its child yet may go on with that once it is to end.
+/// How long a keeper that is to end may go on starting its child.
 const STARTING: Duration = Duration::from_secs(1);
 
 /// Whether this process was started to keep a child. `arguments` are those of the process, its own name included.
@@ -60,7 +60,7 @@ pub(crate) struct Kept {
 
 /// The pipes of the child.
 pub(crate) struct Streams {
-    /// Taken to close it.
+    /// Taken to close the pipe.
     pub(crate) stdin: Option<ChildStdin>,
     pub(crate) stdout: ChildStdout,
     pub(crate) stderr: ChildStderr,
@@ -68,9 +68,9 @@ pub(crate) struct Streams {
 
 /// The keeper, as its router sees it.
 pub(crate) struct Keeper {
-    /// Commands; closed, the keeper ends everything.
+    /// The pipe for commands; once it is closed, the keeper ends everything.
     control: Option<pipe::Sender>,
-    /// What to start, until it was said.
+    /// What to start, until it was sent.
     orders: Vec<u8>,
     reports: Reports<pipe::Receiver>,
     process: Child,
@@ -79,8 +79,9 @@ pub(crate) struct Keeper {
 }
 
 impl Kept {
-    /// Starts a keeper, which starts the child once [`Keeper::started`] is asked. Must be called within a runtime, always on the same thread: in between,
-    /// two descriptors can be inherited, and a keeper started at the same time would hold them open.
+    /// Starts a keeper, which starts the child once [`Keeper::started`] is asked. Must be called within a runtime,
+    /// always on the same thread: in between, two descriptors can be inherited, and a keeper started at the same time
+    /// would hold them open.
     pub(crate) fn start(launch: &Launch) -> io::Result<Self> {
         let (keepers_control, control) = io::pipe()?;
         let (reports, keepers_reports) = io::pipe()?;
@@ -96,7 +97,8 @@ impl Kept {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // What a terminal sends to the router's group (Ctrl-C) is for the router alone, which then ends its children.
+            // What a terminal sends to the router's group (Ctrl-C) is for the router alone, which then ends its
+            // children.
             .process_group(0)
             .spawn()?;
         drop((keepers_control, keepers_reports));
@@ -123,7 +125,7 @@ impl Keeper {
     pub(crate) async fn started(&mut self) -> Result<u32, String> {
         let orders = std::mem::take(&mut self.orders);
         if let Some(control) = &mut self.control {
-            // If it cannot be said, the keeper is gone, and its reports end.
+            // If the orders cannot be sent, the keeper is gone, and its reports end.
             drop(control.write_all(&orders).await);
         }
         match self.reports.next().await {
@@ -182,8 +184,8 @@ impl Keeper {
 
     pub(crate) async fn ended_and_reaped(&mut self) -> Ending {
         self.kill();
-        // It hears nothing while it starts the child, which lasts for ever on a file system that does not answer. Killed, it
-        // takes with it the process that was to become the child.
+        // The keeper reads no commands while it starts the child, which lasts for ever on a file system that does not
+        // answer. When the keeper is killed, the process that was to become the child dies with it.
         if self.pid.is_none() && timeout(STARTING, self.ended()).await.is_err() && self.pid.is_none() {
             drop(self.process.start_kill());
         }
@@ -203,7 +205,7 @@ impl Keeper {
     }
 }
 
-/// Descriptors are closed on exec unless this is said, just before the exec.
+/// Descriptors are closed on exec unless this is called, just before the exec.
 fn inheritable(descriptor: &impl AsFd) -> io::Result<()> {
     fcntl(descriptor.as_fd(), FcntlArg::F_SETFD(FdFlag::empty()))?;
     Ok(())

@@ -141,7 +141,7 @@ pub const METRICS: &[Metric] = &[
     ),
 ];
 
-/// Shows what is only known by looking, for as long as the control side runs.
+/// Updates the metrics that are only known by looking, for as long as the control side runs.
 pub(crate) fn show(control: &Control, shared: &Arc<Shared>, cores: &Everywhere) {
     let (status, following) = (control.status.clone(), control.following.clone());
     let (shared, cores) = (Arc::downgrade(shared), cores.clone());
@@ -188,8 +188,8 @@ struct Server {
     in_flight: u64,
 }
 
-/// Looked up anew at each look, so that a server's series last as long as it does; one that is gone is 0 before they are
-/// forgotten.
+/// Looked up anew at each look, so that a server's series last as long as the server; the series of a server that is
+/// gone are 0 before they are forgotten.
 fn servers(status: &Status, known: &mut BTreeMap<BackendId, Server>) {
     let gone = std::mem::take(known).into_keys().map(|id| (id, Server::default()));
     let mut servers: BTreeMap<_, _> = gone.collect();

@@ -66,13 +66,14 @@ pub enum StartError {
 /// Where MCP is served below the address.
 const PATH: &str = "/mcp";
 
-/// How long readiness waits for servers to come up once a configuration is live. Calls and lists are served before, too.
+/// How long readiness waits for servers to come up once a configuration is live. Calls and lists are served before,
+/// too.
 const SETTLE: Duration = Duration::from_secs(3);
 
 /// How long the control thread has to end its tasks once it must.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Descriptors that are no client's: files, the admin API, control streams, servers that run.
+/// Descriptors that clients may not take: for files, the admin API, control streams, and running servers.
 const RESERVE: u64 = 96;
 
 /// Of `descriptors`, those that clients may take: with each comes a call, which may need a connection to a server.
@@ -200,7 +201,7 @@ fn control(
             }
             tasks.join(GRACE).await.is_clean()
         });
-        // The system's resolver may hold a thread of it for longer than is waited for.
+        // The system's resolver may hold a thread of the runtime for longer than the router waits.
         runtime.shutdown_background();
         clean
     });

@@ -1,8 +1,8 @@
 //! References to secrets become their values here, at the moment they are used, and nowhere else.
 //!
-//! A value never leaves this module inside anything that can be printed: errors name the reference, and [`Secret`] shows
-//! only that there is one. Files are read first, away from the threads that serve ([`Secrets::of`]); with them in hand
-//! every text has its value at once ([`Secrets::resolve`]).
+//! A value never leaves this module inside anything that can be printed: errors name the reference, and [`Secret`]
+//! shows only that there is one. Files are read first, away from the threads that serve ([`Secrets::of`]); with them in
+//! hand every text has its value at once ([`Secrets::resolve`]).
 
 mod echo;
 mod file;
@@ -68,7 +68,7 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// Those of everything that is needed to reach a server.
+    /// The files of everything that is needed to reach a server.
     pub async fn of(transport: &Transport, limit: Duration) -> Self {
         let templates = transport.templates();
         Self::of_texts(templates.iter().map(|(_, text)| *text), limit).await
@@ -135,7 +135,7 @@ fn references_in(transport: &Transport) -> Vec<Reference> {
     references(transport.templates().into_iter().map(|(_, text)| text))
 }
 
-/// As far as the texts can be read.
+/// The references in the texts, as far as the texts can be parsed.
 fn references<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<Reference> {
     let pieces = texts.filter(|text| text.contains("${")).flat_map(Template::parse).flat_map(|template| template.0);
     let references = pieces.filter_map(|piece| match piece {

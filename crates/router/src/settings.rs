@@ -15,7 +15,7 @@ use runtime::ops::OpsNames;
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub node: NodeId,
-    /// Disk copy, session key, journal of sessions. Nobody else may use it meanwhile.
+    /// Disk copy, session key, journal of sessions. No other process may use it meanwhile.
     pub state_dir: PathBuf,
     /// Threads that serve clients.
     pub cores: usize,
@@ -33,8 +33,8 @@ pub const MCP: &str = "mcp";
 pub enum Listen {
     /// On an address; port 0 takes a free one.
     At(SocketAddr),
-    /// On a socket that was listening before this router ran, and will be after it: whoever waits in its queue when the
-    /// router stops is the next one's.
+    /// On a socket that was listening before this router ran, and will be after it: connections that wait in its queue
+    /// when the router stops are left to the next router.
     On(TcpListener),
 }
 
@@ -57,7 +57,7 @@ pub struct Access {
     pub origins: Vec<String>,
 }
 
-/// As a client writes it into `Host`; nothing at all is no name, as an unset variable may leave it.
+/// A name as a client writes it into `Host`; an empty text, as an unset variable may leave it, is no name.
 fn host(text: &str) -> Result<String, String> {
     match text.trim() {
         name if name.contains(['/', '@', ' ', '*']) => {
@@ -67,7 +67,7 @@ fn host(text: &str) -> Result<String, String> {
     }
 }
 
-/// As a browser writes it into `Origin`: one with a path would never be met.
+/// An origin as a browser writes it into `Origin`: one with a path would never match.
 fn origin(text: &str) -> Result<String, String> {
     let origin = text.trim();
     let authority = origin.split_once("://").map(|(_, authority)| authority);

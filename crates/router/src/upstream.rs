@@ -65,15 +65,15 @@ pub struct Upstreams {
     pub(crate) signals: Arc<Signals>,
     /// What is in memory for clients.
     pub(crate) budget: Budget,
-    /// Of hosts, whichever core needs them.
+    /// Addresses of hosts, for all cores.
     names: Names,
     tls: OnceLock<tokio_rustls::TlsConnector>,
 }
 
-/// What is still to be said to servers at the end has this long, with the question for their address and all.
+/// The time for the last messages to servers at the end, including the lookup of their addresses.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// Returns when that time is over.
+/// Returns when the time for last messages is over.
 async fn last_words_over(shutdown: &Shutdown) {
     shutdown.reached(Phase::Closing).await;
     tokio::time::sleep(LAST_WORDS).await;
@@ -101,8 +101,8 @@ impl Upstreams {
         WallTime(self.clock.unix_millis().saturating_add(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// For what is said to servers beside calls. Once the gateway ends, a server has little time left to take it: one
-    /// whose queue of connections is full takes a second to answer the next one.
+    /// For messages to servers beside calls. Once the gateway ends, a server has little time left to take them: a
+    /// server whose connection queue is full takes a second to answer the next connection.
     async fn in_time<T>(&self, limit: Duration, said: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             said = tokio::time::timeout(limit, said) => said.ok(),
@@ -152,8 +152,8 @@ impl Link {
         }
     }
 
-    /// The server confirms a doubt when asked on this same connection: nothing is executed on it any more, and only a
-    /// new session helps.
+    /// Whether the server confirms a doubt when asked on this same connection: then nothing is executed on the
+    /// connection any more, and only a new session helps.
     pub(crate) async fn has_fallen(self: &Arc<Self>, endpoint: &Arc<Endpoint>, doubt: Doubt) -> bool {
         match &**self {
             Self::Http(link) => link.has_fallen(endpoint, self, doubt).await,
@@ -161,7 +161,7 @@ impl Link {
         }
     }
 
-    /// It was made with other values than its configuration stands for now.
+    /// Whether the connection was made with other values than its configuration stands for now.
     pub(crate) async fn is_outdated(&self, endpoint: &Endpoint) -> bool {
         match self {
             Self::Http(link) => link.is_outdated(endpoint).await,
@@ -169,7 +169,7 @@ impl Link {
         }
     }
 
-    /// Nothing can go out on it any more.
+    /// Whether nothing can be sent on the connection any more.
     pub(crate) fn is_over(&self) -> bool {
         match self {
             Self::Http(_) => false,
@@ -191,7 +191,7 @@ impl Link {
         }
     }
 
-    /// Starts what goes on beside calls for as long as this is the endpoint's connection.
+    /// Starts the work beside calls that lasts for as long as this is the endpoint's connection.
     pub(crate) fn attend(self: &Arc<Self>, endpoint: &Arc<Endpoint>) {
         if let Self::Http(link) = &**self
             && link.greeting.tools_list_changed
@@ -201,7 +201,7 @@ impl Link {
         }
     }
 
-    /// Has another process take the place of this one, if there is a process.
+    /// Replaces the process by another one, if there is a process.
     pub(crate) fn restart(&self, why: &str) {
         match self {
             Self::Http(_) => {}
@@ -218,8 +218,8 @@ impl Link {
     }
 }
 
-/// Connects and initialises. What a server already said about its lists meanwhile is an event like any other.
-/// `patience` is for the end of what was before.
+/// Connects and initialises. What a server already announced about its lists meanwhile is an event like any other.
+/// `patience` is the wait for the previous process to end.
 pub(crate) async fn establish(endpoint: &Arc<Endpoint>, patience: Duration) -> Result<Arc<Link>, BringUpFailure> {
     match &endpoint.spec.transport {
         Transport::Http { .. } => HttpLink::establish(endpoint).await,
@@ -266,7 +266,7 @@ pub(crate) async fn forward(
         let link = endpoint.live_link().await?;
         match transact(endpoint, &link, call).await {
             Ok(answer) => return Ok(answer),
-            // Boxed because it is rare: what it would take in the future of every call is not.
+            // Boxed because it is rare, while its size would be part of the future of every call.
             Err(error) => {
                 let cause = error.cause.as_str();
                 let why = Box::pin(may_go_again(endpoint, &link, call, error, &mut again)).await?;

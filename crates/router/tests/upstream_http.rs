@@ -1,4 +1,4 @@
-//! Servers over Streamable HTTP: what goes over the wire, how often, and what becomes of it.
+//! Servers over Streamable HTTP: what goes over the wire, how often, and with what result.
 
 #![allow(clippy::unwrap_used, clippy::unwrap_in_result, unreachable_pub, reason = "all of this is a test")]
 
@@ -90,7 +90,7 @@ async fn event_streams_are_read_in_any_pieces_and_their_connection_is_used_again
             assert!(messages[1].contains("notifications/message"));
             assert_eq!(messages[2], format!(r#"{{"jsonrpc":"2.0","id":"c{round}","result":{{"tool":"x"}}}}"#));
         }
-        // What the server asked on the stream was answered, on the same connection or on one more.
+        // The server's request on the stream was answered, on the same connection or on one more.
         let answered = |seen: &server::Seen| seen.requests.iter().filter(|r| r.body.contains("-32601")).count() == 3;
         server.until(answered).await;
         assert!(server.seen().connections <= 2, "{}", server.seen().connections);
@@ -128,7 +128,7 @@ async fn a_secret_that_was_exchanged_is_read_again_when_the_old_one_is_refused()
 
 #[tokio::test]
 async fn only_what_was_not_sent_goes_again() {
-    // Closed while idle: nobody notices.
+    // Connections that are closed while idle: no call fails.
     let (server, small) = connected(Plan { close_after: Some(1), ..Plan::default() }).await;
     for id in 1..=5 {
         small.whole(&tool_call(&id.to_string(), "echo")).await;
@@ -136,14 +136,14 @@ async fn only_what_was_not_sent_goes_again() {
     assert_eq!(server.seen().executed, 5);
     small.endpoint.shut_down().await;
 
-    // Closed instead of an answer: it may have been executed.
+    // The connection is closed instead of an answer: the call may have been executed.
     let (server, small) = connected(Plan { hang_up: 1, ..Plan::default() }).await;
     let error = small.call(&tool_call("1", "echo")).await.unwrap_err();
     assert_eq!((error.cause, error.sent), (Cause::Lost, true));
     assert_eq!(server.seen().executed, 1);
     small.endpoint.shut_down().await;
 
-    // Unless running it twice does no harm.
+    // Unless running the call twice does no harm.
     let (server, small) = connected(Plan { hang_up: 1, ..Plan::default() }).await;
     let lease = Lease::admit(&small.endpoint, Revision(1)).unwrap();
     let mut call = call_of(&tool_call("1", "echo"));
@@ -154,7 +154,7 @@ async fn only_what_was_not_sent_goes_again() {
     small.endpoint.shut_down().await;
 }
 
-/// The clock is paused: it moves on when everybody waits.
+/// The clock is paused: it moves on when all tasks wait.
 #[tokio::test(start_paused = true)]
 async fn connections_are_given_up_before_the_server_does_once_it_has_shown_when() {
     let (server, small) = connected(Plan { idle: Some(Duration::from_secs(5)), ..Plan::default() }).await;
@@ -210,7 +210,7 @@ async fn refusals_say_what_arrived() {
             Ok(_) => small.call(&tool_call("1", "big")).await.unwrap_err().to_string(),
             Err(error) => error.to_string(),
         };
-        // Which reference it is chance decides.
+        // The reference is random.
         let (reason, _) = error.split_once(" (reference ").unwrap_or((&error, ""));
         assert_eq!(reason, expected);
     };

@@ -109,7 +109,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// As cargo's own harness would, one after the other: they look at the processes of this machine.
+/// Runs the tests as cargo's own harness would, but one after the other: they look at the processes of this machine.
 fn run_all(filter: &str) -> ExitCode {
     nix::sys::prctl::set_child_subreaper(true).unwrap();
     let mut failed = false;

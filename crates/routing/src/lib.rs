@@ -1,5 +1,5 @@
 //! Which endpoint a call goes to: a table that is built once per generation and only read afterwards, and a choice
-//! that is a function of the table, what the endpoints look like now, and a random number somebody else drew.
+//! that is a function of the table, the present state of the endpoints, and a random number of the caller.
 //!
 //! Generic over the handle of an endpoint, so that nothing here knows sockets, processes or admission. Looking up and
 //! choosing allocate nothing.

@@ -1,6 +1,6 @@
 //! The choice among the endpoints of a backend: variants by weight, then the less loaded of two drawn at random
-//! ("power of two choices"), which spreads load nearly as well as comparing all of them and herds nobody. Who was sent
-//! somewhere before stays there: what servers keep for a session they keep in one place.
+//! ("power of two choices"), which spreads load nearly as well as comparing all of them and causes no herding. A
+//! client stays with its earlier endpoint: what servers keep for a session they keep in one place.
 //!
 //! Health may never empty a pool: endpoints that are unhealthy or starting are avoided only while another one is
 //! routable; when none is, anything that is not cordoned will do. A cordon is a decision and holds always.
@@ -9,8 +9,8 @@ use model::Verdict;
 
 use crate::table::{BackendRoutes, VariantRoutes, Variants};
 
-/// What an endpoint looks like now. It may change between two looks; a choice made of mixed looks is still one of the
-/// endpoints that looked right once.
+/// The present state of an endpoint. It may change between two reads; a choice made of mixed reads is still one of the
+/// endpoints that were right once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
     pub in_flight: u32,
@@ -20,7 +20,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// It is as good as any other.
+    /// Whether the endpoint is as good as any other.
     pub fn may_be_chosen(self) -> bool {
         Standard::Routable.accepts(self)
     }
@@ -30,7 +30,7 @@ impl Load {
 #[derive(Clone, Copy)]
 enum Standard {
     Routable,
-    /// None is routable: whatever is not cordoned.
+    /// No endpoint is routable: any that is not cordoned will do.
     Open,
 }
 
@@ -41,7 +41,7 @@ impl Standard {
 }
 
 impl<E> BackendRoutes<E> {
-    /// There is nothing to choose.
+    /// The only endpoint, if there is nothing to choose.
     pub fn only(&self) -> Option<&E> {
         let [VariantRoutes { endpoints, weight: 1.., .. }] = &*self.variants else { return None };
         let [only] = &**endpoints else { return None };
@@ -49,7 +49,7 @@ impl<E> BackendRoutes<E> {
     }
 
     /// The endpoint for one exchange, by one random number, among `variants`; none when all are cordoned or have no
-    /// weight. One that the exchange is at home at comes first, while another one would not be better than it.
+    /// weight. The home endpoint of the exchange comes first, unless another one is better than it.
     pub fn pick(
         &self,
         random: u64,
@@ -66,7 +66,7 @@ impl<E> BackendRoutes<E> {
         })
     }
 
-    /// Those that may get something, in order.
+    /// The variants that may get an exchange, in order.
     fn among(&self, variants: Variants) -> impl Iterator<Item = &VariantRoutes<E>> {
         let all = self.variants.iter().enumerate();
         all.filter(move |(at, variant)| variant.weight > 0 && variants.has(*at)).map(|(_, variant)| variant)

@@ -23,7 +23,7 @@ pub struct BackendRoutes<E> {
     pub variants: Box<[VariantRoutes<E>]>,
 }
 
-/// One version of a backend. With weight 0 it gets nothing, whatever becomes of the others.
+/// One version of a backend. With weight 0 it gets nothing, whatever happens to the others.
 #[derive(Debug, Clone)]
 pub struct VariantRoutes<E> {
     pub id: VariantId,
@@ -31,11 +31,11 @@ pub struct VariantRoutes<E> {
     pub endpoints: Box<[E]>,
 }
 
-/// What is said about one name when the table is built.
+/// One name for the table to be built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub kind: Kind,
-    /// As clients see it.
+    /// The name that clients see.
     pub exposed: Box<str>,
     pub route: Route,
 }
@@ -43,7 +43,7 @@ pub struct Entry {
 /// What a name leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// As its server calls it.
+    /// The server's own name for it.
     pub own: Arc<str>,
     /// The same as raw JSON, quotes included: what is put into a request.
     pub own_json: Arc<str>,
@@ -51,7 +51,7 @@ pub struct Route {
     pub idempotent: bool,
     /// Position of its backend in the list the table is built from.
     pub backend: usize,
-    /// Those of the backend's variants that have it.
+    /// The variants of the backend that have it.
     pub variants: Variants,
 }
 
@@ -83,8 +83,8 @@ pub enum BuildError {
 
 impl<E> RouteTable<E> {
     /// # Errors
-    /// When two of a kind have one name, or one names a backend that is not in the list: a fault of whoever merged the
-    /// names, since a table never decides who keeps one.
+    /// When two entries of a kind have one name, or one names a backend that is not in the list. The fault is then in
+    /// the merge of the names: a table never decides which entry keeps one.
     pub fn build(backends: Vec<BackendRoutes<E>>, entries: Vec<Entry>) -> Result<Self, BuildError> {
         let mut names = ByKind::<Names>::from_fn(|_| Names::default());
         for Entry { kind, exposed, route } in entries {
@@ -101,7 +101,7 @@ impl<E> RouteTable<E> {
         Ok(Self { names, backends: backends.into() })
     }
 
-    /// What clients call `exposed`.
+    /// The route of the name that clients call `exposed`.
     pub fn find(&self, kind: Kind, exposed: &str) -> Option<&Route> {
         self.names[kind].get(exposed)
     }

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// As this process found it: for the programs it starts, some of which cannot live with more.
+/// The limit as this process found it: for the programs it starts, some of which do not work with a higher one.
 static BEFORE: OnceLock<u64> = OnceLock::new();
 
 /// Raises the limit to what the system allows: the lower one is for programs that use `select`, which this is not.
@@ -19,13 +19,13 @@ pub fn raise() {
     }
 }
 
-/// What holds now.
+/// The present limit.
 #[must_use]
 pub fn limit() -> u64 {
     getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft)
 }
 
-/// What held before [`raise`]; `None` without one.
+/// The limit before [`raise`]; `None` if that was not called.
 #[must_use]
 pub fn before() -> Option<u64> {
     BEFORE.get().copied()

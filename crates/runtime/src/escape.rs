@@ -1,6 +1,6 @@
-//! Texts of others where people read them. What servers, children and clients say may hold terminal escapes, line breaks
-//! and invisible characters: shown as they are, they would colour, overwrite or forge what stands around them. Here they
-//! become visible, at the edge: in the text that leaves, never in what is kept or sent on.
+//! Makes foreign texts safe for people to read. Texts of servers, children and clients may hold terminal escapes, line
+//! breaks and invisible characters; shown raw, these would colour, overwrite or forge the text around them. They become
+//! visible here, at the edge: in the text that is printed, never in what is kept or sent on.
 
 use std::{
     borrow::Cow,
@@ -34,7 +34,7 @@ pub fn json(document: &str) -> Cow<'_, str> {
             continue;
         }
         if character == '\r' {
-            // Between values as well, where an escape cannot be.
+            // A line break may also stand between values, where an escape is not allowed.
             text.push('\n');
             continue;
         }
@@ -56,7 +56,7 @@ impl<W: Write> Write for Line<W> {
 }
 
 fn escaped(text: &str, escapes: impl Fn(char) -> bool) -> Cow<'_, str> {
-    // Mostly there is nothing to do.
+    // Most texts need no escape.
     if !text.chars().any(&escapes) {
         return Cow::Borrowed(text);
     }
@@ -71,7 +71,7 @@ fn escaped(text: &str, escapes: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Does something to a terminal, breaks a line, or changes what others look like without being seen itself.
+/// Whether the character controls a terminal, breaks a line, or is invisible and changes how other characters look.
 fn is_deceptive(character: char) -> bool {
     character.is_control()
         || matches!(character,
@@ -81,7 +81,7 @@ fn is_deceptive(character: char) -> bool {
             | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
             // Letters that are blank.
             | '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}'
-            // Annotations, and tags that spell a text which no one sees.
+            // Annotations, and tags that spell an invisible text.
             | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 

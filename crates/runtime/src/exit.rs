@@ -13,7 +13,7 @@ pub const USAGE: u8 = 64;
 /// The service cannot be reached.
 pub const UNAVAILABLE: u8 = 69;
 
-/// Of a process that was asked to end: whether all of it ended by itself and in time.
+/// The exit code of a process that was asked to end; `clean` if all of it ended by itself and in time.
 #[must_use]
 pub fn of(clean: bool) -> ExitCode {
     if clean { DONE } else { REFUSED }.into()

@@ -1,7 +1,7 @@
-//! gRPC between our processes and toward operators: where to listen, where to dial, and who may call.
+//! gRPC between our processes and toward operators: where to listen, where to dial, and which callers are allowed.
 //!
-//! One server serves any number of listeners; the kind of a connection decides what proves the caller's identity. Inside
-//! one process the same services are reached over an in-memory pipe, so that there is no second code path.
+//! One server serves any number of listeners; the kind of a connection decides what proves the caller's identity.
+//! Inside one process the same services are reached over an in-memory pipe, so that there is no second code path.
 
 mod bounds;
 mod calls;
@@ -25,7 +25,7 @@ pub use serve::{ServeError, Service, serve};
 /// `max_decoding_message_size` and `max_encoding_message_size`. A snapshot of thousands of servers fits.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
-/// HTTP/2 pings find a peer that vanished without a word; every this long, also while idle.
+/// The interval of HTTP/2 pings, also while idle. They find a peer that vanished without closing the connection.
 const KEEPALIVE_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
 /// A ping unanswered for this long ends the connection.
 const KEEPALIVE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);

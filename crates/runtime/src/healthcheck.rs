@@ -1,5 +1,4 @@
-//! Asks a process of ours, over its ops listener, how it is: for containers and scripts that have nothing else to ask
-//! with.
+//! Asks a process of ours for its health over its ops listener: for containers and scripts that have no other client.
 
 use std::{
     error::Error,
@@ -18,7 +17,7 @@ use tokio::{net::TcpStream, time::timeout};
 
 use crate::{escape, exit, fault, process::say, readiness::Report};
 
-/// Whoever does not answer by then is not well.
+/// A process that does not answer within this time is unhealthy.
 const LIMIT: Duration = Duration::from_secs(2);
 /// A report of hundreds of gates is shorter.
 const BODY_MAX: usize = 1 << 20;
@@ -28,26 +27,26 @@ const BODY_MAX: usize = 1 << 20;
 pub enum Question {
     /// Whether the process should be given work: `/readyz`.
     Ready,
-    /// Whether it is to be left running: `/livez`.
+    /// Whether the process should be left running: `/livez`.
     Live,
 }
 
 /// A question to a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Healthcheck {
-    /// Where it listens; asked over loopback when that is every address.
+    /// The address of its ops listener; an unspecified address is asked over loopback.
     pub ops: SocketAddr,
     pub question: Question,
 }
 
 impl Healthcheck {
-    /// Says the answer on stdout, or on stderr why it is no, and returns 0 or 1.
+    /// Prints the answer on stdout and returns 0, or prints the reason on stderr and returns 1.
     #[must_use]
     pub fn run(self) -> ExitCode {
         let asked = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Box::from);
         match asked.and_then(|runtime| runtime.block_on(self.ask())) {
             Ok(answer) if answer.well => {
-                // That nobody reads it does not make it less well.
+                // A closed stdout does not change the result.
                 drop(writeln!(io::stdout(), "{}", escape::line(&answer.text)));
                 exit::DONE.into()
             }
@@ -83,7 +82,7 @@ impl Healthcheck {
         };
         tokio::select! {
             answer = exchange => answer,
-            // The answer is at hand when the connection ends after it.
+            // When the connection ends after the answer, the answer is already here.
             Err(error) = connection => Err(error.into()),
         }
     }

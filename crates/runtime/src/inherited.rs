@@ -1,5 +1,5 @@
-//! Listening sockets that whoever starts this process has opened for it, and keeps open while it is restarted, so that no
-//! client is ever refused: `LISTEN_FDS` and `LISTEN_FDNAMES`, as systemd passes them.
+//! Listening sockets that the service manager has opened for this process, and keeps open while the process is
+//! restarted, so that no client is ever refused: `LISTEN_FDS` and `LISTEN_FDNAMES`, as systemd passes them.
 //!
 //! A socket is known by its name (`FileDescriptorName=`), and takes the place of the address in the settings.
 
@@ -17,14 +17,14 @@ pub const ADMIN: &str = "admin";
 /// The ops listener: TCP.
 pub const OPS: &str = "ops";
 
-/// What was handed over and is not in use yet.
+/// The sockets that were handed over and are not in use yet.
 #[derive(Debug, Default)]
 pub struct Inherited {
     tcp: Vec<(String, TcpListener)>,
     unix: Vec<UnixListener>,
 }
 
-/// What was handed over does not fit this process.
+/// The sockets that were handed over do not fit this process.
 #[derive(Debug, thiserror::Error)]
 pub enum InheritError {
     #[error("the inherited socket {fd} is named {name:?}; expected one of: {}", .expected.join(", "))]
@@ -45,8 +45,8 @@ fn or_unix(name: &str) -> &'static str {
 const FIRST: usize = 3;
 
 impl Inherited {
-    /// Takes the sockets that were meant for this process, and takes the variables that say so out of its environment.
-    /// No other thread may run yet. What we start inherits none of it.
+    /// Takes the sockets that were meant for this process, and removes their variables from its environment. No other
+    /// thread may run yet. Children inherit neither sockets nor variables.
     ///
     /// # Errors
     /// When a socket is none of `expected`, besides [`ADMIN`] and [`OPS`], or cannot be listened on.

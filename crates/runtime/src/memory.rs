@@ -1,15 +1,15 @@
-//! What this process asks of the allocator of its system.
+//! Settings of the system's allocator for this process.
 
-/// From this size on, memory is taken from the system for itself and goes back to it when it is not used any more. By
-/// itself the C library of Linux raises this with what it sees, up to 32 MiB: a few large messages would then be kept
-/// for ever, once per thread. For small ones nothing changes.
+/// From this size on, an allocation is mapped separately, and goes back to the system when it is freed. By default the
+/// C library of Linux raises this threshold with the sizes it sees, up to 32 MiB: a few large messages would then be
+/// kept for ever, once per thread. For small allocations nothing changes.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const MAPPED_FROM: i32 = 256 << 10;
-/// How much unused memory may stay at the end of what small pieces are taken from.
+/// How much unused memory may stay at the end of the heap of small allocations.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const KEPT: i32 = 1 << 20;
 
-/// Makes large pieces go back to the system when they are given up.
+/// Makes large allocations go back to the system when they are freed.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[expect(unsafe_code, reason = "the C library has no other door; it takes two numbers, and any thread may call it")]
 pub fn give_back() {
@@ -21,7 +21,7 @@ pub fn give_back() {
     }
 }
 
-/// Gives back what was taken in many small pieces and is not used any more. Takes milliseconds: for after something large.
+/// Gives the unused memory of small allocations back to the system. Takes milliseconds: to be called after large work.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[expect(unsafe_code, reason = "as above")]
 pub fn trim() {

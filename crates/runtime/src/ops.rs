@@ -1,6 +1,6 @@
-//! The HTTP listener for whoever runs the process: `/livez`, `/readyz`, `/metrics`. It knows nothing that needs a
-//! credential, and is closed to web pages: a page can make a browser ask here by a name of its own (DNS rebinding), so
-//! what is asked by a name must be asked by one that this listener has.
+//! The HTTP listener for the operator: `/livez`, `/readyz`, `/metrics`. It serves nothing that needs a credential, and
+//! is closed to web pages. A page can make a browser send requests here under a name of its own (DNS rebinding), so a
+//! request under a name must use one that this listener has.
 
 mod names;
 
@@ -24,12 +24,12 @@ use crate::{
 
 pub use names::OpsNames;
 
-/// Connections at once. The next one takes the place of the oldest: a probe or a scrape is over in a moment, and what is
-/// not must not make an orchestrator believe that the process is dead.
+/// Connections at once. The next one takes the place of the oldest: a probe or a scrape is over in a moment, and a
+/// longer connection must not make an orchestrator believe that the process is dead.
 const CONNECTIONS_MAX: usize = 256;
-/// A connection is for one request, and a client that has not sent it and taken its answer by then is let go.
+/// A connection is for one request. A client that has not sent it and read the answer within this time is disconnected.
 const CONNECTION_TIME: Duration = Duration::from_secs(10);
-/// Accepting fails while the process is out of descriptors; asking again at once would only burn a core.
+/// Accepting fails while the process is out of descriptors; retrying at once would only burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 static CANNOT_ACCEPT: Sparing = Sparing::new("cannot_accept", 10, Duration::from_secs(10));
 
@@ -78,7 +78,7 @@ impl OpsListener {
     }
 
     /// Answers on tasks of `tasks` until the process is `Closing`, so that a load balancer sees it become unready. Also
-    /// keeps the memory of `metrics` bounded when nobody scrapes.
+    /// keeps the memory of `metrics` bounded without scrapes.
     pub fn serve(self, names: OpsNames, readiness: Readiness, metrics: Metrics, tasks: &Tasks) {
         let loopback = self.address.ip().is_loopback();
         let state = Arc::new(State { names, loopback, readiness, metrics });
@@ -132,7 +132,7 @@ async fn serve_connection(socket: TcpStream, state: Arc<State>, shutdown: Shutdo
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(CONNECTION_TIME)
-        // Who sends one request after the other and reads no answer has no use of the others.
+        // One request per connection: a client that sends many and reads no answer cannot occupy the listener.
         .keep_alive(false)
         .serve_connection(TokioIo::new(socket), service);
     tokio::select! {
@@ -154,7 +154,7 @@ fn respond<B>(request: &Request<B>, state: &State) -> Response<Full<Bytes>> {
         return response;
     }
     let path = request.uri().path();
-    // That a process is alive may be known to all; balancers ask by whatever name they like.
+    // Liveness is no secret; load balancers ask for it under any name.
     if path != "/livez"
         && let Err(refusal) = state.names.check(request.headers(), state.loopback)
     {
@@ -184,7 +184,7 @@ fn show(readiness: &Readiness) {
     }
 }
 
-/// In the richest format that the scraper takes.
+/// The metrics, in the richest format that the scraper takes.
 fn metrics<B>(request: &Request<B>, metrics: &Metrics) -> Response<Full<Bytes>> {
     let accept = request.headers().get_all(header::ACCEPT);
     let mut response = if accept.iter().filter_map(|accept| accept.to_str().ok()).any(openmetrics::accepted) {

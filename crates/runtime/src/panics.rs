@@ -1,4 +1,4 @@
-//! What is said of a panic: where it was and why, in characters that a terminal may be given.
+//! The report of a panic: its place and its reason, in characters that are safe for a terminal.
 
 use std::{
     any::Any,
@@ -9,9 +9,9 @@ use std::{
 
 use crate::{escape, process::say};
 
-/// As much of a message tells what is wrong; the rest is what somebody put in.
+/// The most of a message that is shown: the fault is named at its start, the rest may be input data.
 const SHOWN: usize = 500;
-/// The standard library shows a text that was cut at the wrong place; it may be anything, and where it was cut is enough.
+/// The standard library quotes a text that was cut at a wrong place. The text may be anything; the position is enough.
 const BEFORE_TEXTS: [&str; 2] = [" of `", " slicing `"];
 
 /// From now on panics of this process are written to stderr as log lines are: on one line, escaped.
@@ -31,7 +31,7 @@ fn report(panic: &PanicHookInfo<'_>) -> String {
     report
 }
 
-/// What was said when something panicked, without the values that can be told from it.
+/// The message of a panic, without the values that can be recognised in it.
 pub(crate) fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));

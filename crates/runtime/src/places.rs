@@ -1,5 +1,5 @@
-//! The places that a listener has for connections. When all are taken, the next connection displaces the oldest one that
-//! has shown the least, so that nobody locks a door by standing in it.
+//! The places that a listener has for connections. When all are taken, the next connection displaces the oldest one
+//! that has shown the least, so that idle connections cannot block the listener.
 
 use std::{
     collections::BTreeMap,
@@ -18,22 +18,22 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::telemetry::sampled::{self, Fill};
 
-/// A younger connection is not displaced: it gets the time to say what it wants, however many come after it.
+/// A connection younger than this is not displaced: it gets time for its first request, however many others arrive.
 const SETTLED: Duration = Duration::from_millis(250);
 
-/// What a connection has shown, the least first.
+/// What a connection has shown, in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Standing {
-    /// Nothing that tells it from one that never will.
+    /// It has sent nothing that tells it from a connection that never will.
     Silent,
     /// It speaks the protocol.
     Stranger,
-    /// A call of it was let in. It is not displaced.
+    /// One of its calls was admitted. It is not displaced.
     Known,
 }
 
-/// How others learn what a connection has shown.
+/// The shared record of what a connection has shown.
 #[derive(Clone, Debug)]
 pub(crate) struct Shown(Arc<AtomicU8>);
 
@@ -63,12 +63,12 @@ struct Shared {
     freed: Notify,
 }
 
-/// Which connection has which place: a decision over times alone.
+/// Which connection has which place. Its decisions depend on times alone.
 #[derive(Debug)]
 struct Table {
     max: usize,
     next: u64,
-    /// By the order of coming.
+    /// By order of arrival.
     taken: BTreeMap<u64, Taken>,
 }
 
@@ -83,11 +83,11 @@ struct Taken {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
     Free,
-    /// It takes the place of this one.
+    /// It takes the place of the connection with this number.
     Displace(u64),
-    /// Nobody may be displaced before that.
+    /// No connection may be displaced before this time.
     At(Instant),
-    /// All are known: one of them must leave.
+    /// All connections are known: a place becomes free only when one of them ends.
     Full,
 }
 
@@ -120,7 +120,7 @@ impl Table {
 }
 
 impl Places {
-    /// Shown as the limit of that name.
+    /// Shows its use as the limit `name` in the metrics.
     pub(crate) fn new(name: &'static str, max: usize) -> Self {
         let table = Mutex::new(Table { max, next: 0, taken: BTreeMap::new() });
         let shared = Arc::new(Shared { name, table, freed: Notify::new() });
@@ -129,7 +129,7 @@ impl Places {
         Self(shared)
     }
 
-    /// Waits while nobody may be displaced. To be called by one task, which accepts.
+    /// Waits while no connection may be displaced. To be called by one task, the one that accepts.
     pub(crate) async fn take(&self, standing: Standing) -> Place {
         loop {
             let turn = self.0.lock().turn(Instant::now());
@@ -160,7 +160,7 @@ impl Places {
 }
 
 impl Shared {
-    /// The table is right whoever panicked while holding it: each change is a single call.
+    /// A poisoned lock is taken over: each change is a single call, so that a panic leaves the table consistent.
     fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -180,7 +180,7 @@ impl Place {
         self.shown.clone()
     }
 
-    /// Ready when another connection has the place, and this one is to end.
+    /// Resolves when another connection has taken the place, and this one must end.
     pub(crate) fn displaced(&self) -> WaitForCancellationFutureOwned {
         self.displaced.clone().cancelled_owned()
     }

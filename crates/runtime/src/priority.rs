@@ -1,9 +1,9 @@
-//! Which threads come first where all of them want the machine.
+//! Which threads come first when the processors are fully used.
 
 use tokio::runtime::{Builder, Runtime};
 
-/// For work that takes long and that others must not wait for: at most so many threads, to be had by `spawn_blocking`.
-/// They make way for those that serve, which have the same processors.
+/// A runtime for long work that other work must not wait for: at most `most` threads, used through `spawn_blocking`.
+/// They make way for the serving threads, which share their processors.
 #[must_use]
 pub fn threads_that_make_way(name: &str, most: usize) -> Runtime {
     let mut builder = Builder::new_current_thread();
@@ -11,8 +11,8 @@ pub fn threads_that_make_way(name: &str, most: usize) -> Runtime {
     builder.build().expect("a runtime without drivers asks nothing of the system")
 }
 
-/// As nice as a thread of ours is that others must not wait for. It goes on all the same: a tenth of what a thread that
-/// serves clients gets, where that leaves nothing.
+/// The niceness of a thread that others must not wait for. The thread still runs: where serving threads use all the
+/// time, it gets a tenth of what one of them gets.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
 /// The slice that such a thread asks for, in nanoseconds: the most that Linux takes. A thread that wakes up with a
@@ -38,7 +38,7 @@ fn make_way() {
         sched_deadline: 0,
         sched_period: 0,
     };
-    // A refusal leaves things as they were.
+    // If the system refuses, nothing changes.
     // SAFETY: the system reads `wanted`, which says its size and outlives the call; 0 is the calling thread.
     unsafe {
         if libc::syscall(libc::SYS_sched_setattr, 0, &raw const wanted, 0) != 0 {
@@ -47,7 +47,7 @@ fn make_way() {
     }
 }
 
-/// Elsewhere priorities are the system's own affair.
+/// On other systems, priorities are left to the system.
 #[cfg(not(target_os = "linux"))]
 fn make_way() {}
 

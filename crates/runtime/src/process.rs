@@ -1,7 +1,7 @@
-//! The life that all processes of ours share: each `main` says what happens in between.
+//! The life cycle that all processes of ours share; each `main` adds its own part in the middle.
 //!
-//! A command line is understood or the process ends; then come signals, telemetry and the tasks; the service lives until
-//! it is asked to stop; what its end was like is the exit code.
+//! A process parses its command line, or ends. Then it sets up signals, telemetry and tasks. The service lives until a
+//! stop is requested; the exit code tells how it ended.
 
 mod command_line;
 
@@ -28,7 +28,7 @@ use crate::{
     telemetry,
 };
 
-/// What is still running at the end has this long to put its things away.
+/// How long tasks that still run at the end may take to finish.
 pub const GRACE: Duration = Duration::from_secs(5);
 
 /// What a process is.
@@ -57,8 +57,8 @@ pub struct Process {
 }
 
 impl Program {
-    /// The whole of a service's `main`: reads the command line into `F`, and lives until `live` returns, whose error is
-    /// the last word on stderr. The subcommand `healthcheck` asks a running process of this kind instead.
+    /// The whole of a service's `main`: reads the command line into `F`, and runs until `live` returns. An error of
+    /// `live` is the last line on stderr. The subcommand `healthcheck` asks a running process of this kind instead.
     #[must_use]
     pub fn run<F: Parser>(self, live: impl AsyncFnOnce(F, Process) -> Result<ExitCode, Box<dyn Error>>) -> ExitCode {
         panics::escape();
@@ -78,10 +78,11 @@ impl Program {
         })
     }
 
-    /// Which lines it writes and how spans leave it, by the environment.
+    /// Reads from the environment which log lines are written and how spans are exported.
     ///
     /// # Errors
-    /// The exit code of a wrong command line, since a wrong variable is one; what is wrong was said then.
+    /// The exit code of a wrong command line, since a wrong variable counts as one. The reason is already on stderr
+    /// then.
     pub fn traces(self) -> Result<Traces, ExitCode> {
         let refused = |error: &dyn Error| {
             say(&format!("{}: {}\n", self.name, fault::chain(error)));
@@ -95,7 +96,8 @@ impl Program {
     /// thread yet.
     ///
     /// # Errors
-    /// Those of `live`, when the operating system gives no threads or signals, and when what is inherited does not fit.
+    /// Errors of `live`; also when the operating system gives no threads or signals, and when inherited sockets do not
+    /// fit.
     pub fn start<T, E>(self, traces: Traces, live: impl AsyncFnOnce(Process) -> Result<T, E>) -> Result<T, E>
     where
         E: From<io::Error> + From<InheritError>,
@@ -109,7 +111,7 @@ impl Program {
             traces.flush().await;
             ended
         });
-        // A disk that does not answer must not keep the process.
+        // A disk that does not answer must not keep the process alive.
         runtime.shutdown_timeout(GRACE);
         ended
     }
@@ -130,14 +132,14 @@ impl Process {
         Ok(Self { clock, shutdown, tasks, readiness, metrics, inherited, traces, version })
     }
 
-    /// For the spans of a service in this process; `instance` is its name among those of its kind.
+    /// Makes the tracer of a service in this process; `instance` tells the service from others of its kind.
     #[must_use]
     pub fn tracer(&self, service: &'static str, instance: &str) -> Tracer {
         self.traces.tracer(service, self.version, instance)
     }
 
-    /// Answers `/livez`, `/readyz` and `/metrics` at `address`, or on the socket inherited for that, until the end, and
-    /// returns where that is. `names` are those by which it is reached.
+    /// Answers `/livez`, `/readyz` and `/metrics` until the end, at `address` or on the socket inherited for them, and
+    /// returns the address. `names` are the host names under which clients reach it.
     ///
     /// # Errors
     /// When the address cannot be used.
@@ -162,7 +164,7 @@ impl Process {
     /// Where the admin API is served: on all sockets inherited for it, else at `address`.
     ///
     /// # Errors
-    /// When one cannot be used, or needs a credential that there is not.
+    /// When one cannot be used, or needs a credential that is missing.
     pub async fn listen_grpc(&mut self, address: SocketAddr, auth: &Auth) -> Result<Vec<Listener>, ListenError> {
         let mut listeners = Listener::inherited(&mut self.inherited, auth)?;
         if listeners.is_empty() {
@@ -171,12 +173,12 @@ impl Process {
         Ok(listeners)
     }
 
-    /// Offers `service` on `listeners` until stopping is asked for. The process does not go on without it.
+    /// Offers `service` on `listeners` until a stop is requested. If the service fails, the process stops.
     pub fn serve_grpc(&self, service: grpc::Service, listeners: Vec<Listener>) {
         self.tasks.spawn_component("grpc", grpc::serve(service, listeners, self.shutdown.clone()));
     }
 
-    /// Says that it is ready once all gates are open; returns when stopping is asked for, ready or not.
+    /// Advances to `Ready` once all gates are open; returns when a stop is requested, ready or not.
     pub async fn serve_until_stopped(&self) {
         tokio::select! {
             () = self.readiness.ready() => self.shutdown.advance(Phase::Ready),
@@ -191,7 +193,7 @@ impl Process {
     }
 }
 
-/// To stderr, with what a terminal should not get escaped; if that is closed, nobody wants to know.
+/// Writes to stderr, with characters that are unsafe for a terminal escaped; if stderr is closed, the text is lost.
 pub fn say(text: &str) {
     drop(io::stderr().write_all(escape::paragraph(text).as_bytes()));
 }

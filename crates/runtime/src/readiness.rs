@@ -1,7 +1,7 @@
 //! Whether this process should be given work, and if not, what it waits for.
 //!
-//! Each part that must be there first owns a named gate; the process is ready when all are open and nobody has asked it
-//! to stop. What it can do without for a while is a dependency: a gate that is shown and awaited by nobody.
+//! Each part that the process needs owns a named gate. The process is ready when all gates are open and no stop was
+//! requested. A part that the process can do without for a while is a dependency: its gate is shown, but not awaited.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
@@ -15,7 +15,7 @@ use crate::shutdown::{Phase, Shutdown};
 pub struct Readiness {
     gates: Arc<watch::Sender<Gates>>,
     shutdown: Shutdown,
-    /// Whether the process is not ready without what is made through this value.
+    /// Whether the process needs the gates made through this value in order to be ready.
     needed: bool,
 }
 
@@ -25,9 +25,9 @@ type Gates = BTreeMap<&'static str, State>;
 struct State {
     /// Why it is closed; `None` when it is open.
     closed: Option<String>,
-    /// What is behind it while it is open.
+    /// A note about what is behind the gate, while it is open.
     note: Option<String>,
-    /// Whether the process is not ready without.
+    /// Whether the process needs it in order to be ready.
     needed: bool,
 }
 
@@ -39,21 +39,21 @@ pub struct Gate {
     needed: bool,
 }
 
-/// Tells when anything of a [`Readiness`] has moved.
+/// Tells when a gate or the phase of a [`Readiness`] has changed.
 #[derive(Debug)]
 pub struct Moves {
     gates: watch::Receiver<Gates>,
     phase: watch::Receiver<Phase>,
 }
 
-/// What `/readyz` says, and in one line what people are told.
+/// The answer of `/readyz`; displayed as one line for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     pub ready: bool,
     pub phase: Phase,
     /// By name.
     pub gates: Vec<GateReport>,
-    /// What it can do without for a while, by name.
+    /// What the process can do without for a while, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dependencies: Vec<GateReport>,
 }
@@ -77,19 +77,19 @@ impl Readiness {
         Self { gates: Arc::new(watch::Sender::new(BTreeMap::new())), shutdown, needed: true }
     }
 
-    /// The same process, for a part whose trouble must keep nobody away: all its gates are dependencies.
+    /// The same process, for a part whose trouble must not make the process unready: all its gates are dependencies.
     #[must_use]
     pub fn only_shown(&self) -> Self {
         Self { needed: false, ..self.clone() }
     }
 
-    /// Adds a gate, closed with the reason "starting"; the gate of that name if there is one.
+    /// Adds a gate, closed with the reason "starting"; returns the gate of that name if there is one.
     #[must_use]
     pub fn gate(&self, name: &'static str) -> Gate {
         self.add(name, self.needed)
     }
 
-    /// As [`Readiness::gate`], for what the process is ready without.
+    /// As [`Readiness::gate`], for a part that the process is ready without.
     #[must_use]
     pub fn dependency(&self, name: &'static str) -> Gate {
         self.add(name, false)
@@ -126,13 +126,13 @@ impl Readiness {
         Report { ready, phase: self.shutdown.phase(), gates: those(true), dependencies: those(false) }
     }
 
-    /// From now on.
+    /// Reports changes from now on.
     #[must_use]
     pub fn moves(&self) -> Moves {
         Moves { gates: self.gates.subscribe(), phase: self.shutdown.watch() }
     }
 
-    /// Returns once all gates are open, at once if there are none. Does not return after stopping was asked for.
+    /// Returns once all gates are open, at once if there are none. Does not return after a stop was requested.
     pub async fn ready(&self) {
         let mut gates = self.gates.subscribe();
         loop {
@@ -189,7 +189,7 @@ impl Gate {
             (state.closed, state.note) = (closed.clone(), note);
             changed
         });
-        // Who moves a dependency has more to say of it.
+        // The owner of a dependency logs its changes itself, with more detail.
         if moved && self.needed {
             tracing::info!(gate = self.name, open = closed.is_none(), reason = closed, "readiness gate moved");
         }

@@ -1,8 +1,8 @@
 //! Tells the service manager that started this process how it is: systemd's notification protocol (`Type=notify`).
 //!
-//! READY=1 when the process is ready, STATUS= whenever its readiness changes, STOPPING=1 when it was asked to stop, and a
-//! sign of life for `WatchdogSec=`. While it starts or stops, and lives, it asks for more time: what it waits for may
-//! take longer than a service manager would guess.
+//! READY=1 when the process is ready, STATUS= whenever its readiness changes, STOPPING=1 when a stop was requested, and
+//! a sign of life for `WatchdogSec=`. While the process starts or stops, it asks for more time with each sign of life:
+//! starting and stopping may take longer than the service manager's timeouts.
 
 use std::{
     env,
@@ -26,21 +26,21 @@ use crate::{
     shutdown::Phase,
 };
 
-/// A sign of life is given at least so often.
+/// The longest time between two signs of life.
 const BEAT: Duration = Duration::from_secs(10);
-/// The time asked for with each sign, while starting or stopping.
+/// The extra time asked for with each sign of life, while starting or stopping.
 const MORE_MICROS: u128 = 3 * BEAT.as_micros();
 
 /// The way to the service manager.
 #[derive(Debug)]
 pub struct NotifySocket {
     socket: UnixDatagram,
-    /// Without a sign of life for so long, it would restart us.
+    /// Without a sign of life for this long, the service manager restarts us.
     watchdog: Option<Duration>,
 }
 
 impl NotifySocket {
-    /// The one that `NOTIFY_SOCKET` names, if there is one that listens. Must be called within a runtime.
+    /// The socket that `NOTIFY_SOCKET` names, if it is set and listens. Must be called within a runtime.
     #[must_use]
     pub fn of_environment() -> Option<Self> {
         let socket = env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty())?;
@@ -53,14 +53,14 @@ impl NotifySocket {
         }
     }
 
-    /// Tells until the process is `Closing`, and that it is.
+    /// Notifies the service manager until the process is `Closing`, and of that.
     pub async fn follow(self, readiness: Readiness) {
         let mut beat = interval(self.watchdog.map_or(BEAT, |watchdog| BEAT.min(watchdog / 2)));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut told, mut moves) = (Told::default(), readiness.moves());
         loop {
             let report = readiness.report();
-            // Before there is any gate, there is nothing to be said.
+            // Before the first gate exists, there is nothing to report.
             if !report.gates.is_empty() || report.phase > Phase::Starting {
                 self.send(told.news(&report)).await;
             }
@@ -90,7 +90,7 @@ impl NotifySocket {
     }
 }
 
-/// What it has been told already.
+/// What the service manager has been told already.
 #[derive(Debug, Default)]
 struct Told {
     ready: bool,
@@ -137,7 +137,7 @@ fn address(name: &OsStr) -> io::Result<SocketAddr> {
     SocketAddr::from_pathname(name)
 }
 
-/// For this process, if there is one.
+/// The watchdog interval of this process, if there is one.
 fn watchdog() -> Option<Duration> {
     let number = |name| env::var(name).ok()?.parse::<u64>().ok();
     let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));

@@ -1,7 +1,7 @@
 //! The phases of a process's life, and the signals that move it through them.
 //!
-//! Stopping is a promise about order: readiness drops first, so that a load balancer looks elsewhere; listeners stop
-//! after it had the time to; work in flight ends; only then are connections closed and state put away.
+//! A stop has a fixed order. Readiness drops first, so that a load balancer looks elsewhere; listeners stop after the
+//! balancer had time for that; work in flight ends; only then are connections closed and state written.
 
 use std::{future::Future, io, pin::pin, time::Duration};
 
@@ -17,16 +17,17 @@ use tokio_util::sync::CancellationToken;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// Not all of what it needs is there yet.
+    /// Not everything that the process needs is there yet.
     #[default]
     Starting,
     /// It serves.
     Ready,
-    /// Asked to stop: says "not ready", still accepts, so that nobody is refused before they could know.
+    /// A stop was requested: the process reports "not ready" but still accepts, so that no client is refused before it
+    /// could know.
     Unready,
     /// No new work; what is in flight may end, until a deadline.
     Draining,
-    /// Whatever is left is cut off; state is written down, telemetry flushed.
+    /// Remaining work is cut off; state is written, telemetry flushed.
     Closing,
     /// Nothing runs any more.
     Stopped,
@@ -93,18 +94,18 @@ impl Shutdown {
         }
     }
 
-    /// Asks the process to stop: `Unready`, and `token()` is cancelled. May be called by anyone, any number of times.
+    /// Asks the process to stop: `Unready`, and `token()` is cancelled. Any code may call this, any number of times.
     pub fn trigger(&self) {
         self.advance(Phase::Unready);
     }
 
-    /// Cancelled once stopping was asked for.
+    /// A token that is cancelled once a stop was requested.
     #[must_use]
     pub fn token(&self) -> CancellationToken {
         self.token.clone()
     }
 
-    /// Returns once stopping was asked for.
+    /// Returns once a stop was requested.
     pub async fn triggered(&self) {
         self.token.cancelled().await;
     }
@@ -135,7 +136,7 @@ impl Shutdown {
     }
 
     /// The orderly end, after `trigger`: stays `Unready` for `min_drain`, then `Draining` until `drained` returns or
-    /// `grace` is over, then `Closing`. Whoever advances to `Closing` meanwhile (a second signal) cuts it short.
+    /// `grace` is over, then `Closing`. An advance to `Closing` meanwhile (a second signal) cuts it short.
     pub async fn wind_down(
         &self,
         min_drain: Duration,
@@ -152,14 +153,14 @@ impl Shutdown {
             done = orderly => done,
             () = self.reached(Phase::Closing) => false,
         };
-        // What was cut off has ended as well, and may have been seen to end first.
+        // Work that was cut off has ended as well, and `drained` may have seen that end first.
         let cut_short = self.phase() >= Phase::Closing;
         self.advance(Phase::Closing);
         if done && !cut_short { WoundDown::Drained } else { WoundDown::Forced }
     }
 
-    /// Follows the signals until `Closing`: the first one triggers, a later one forces `Closing`. What comes within a
-    /// second of the first is the same wish: shells and service managers may send two signals for one.
+    /// Follows the signals until `Closing`: the first one triggers, a later one forces `Closing`. A signal within a
+    /// second of the first is the same request: shells and service managers may send two signals for one stop.
     pub async fn follow(self, signals: Signals) {
         let signals = pin!(stream::unfold(signals, async |mut signals| Some((signals.recv().await, signals))));
         tokio::select! {
@@ -184,7 +185,7 @@ impl Shutdown {
     }
 }
 
-/// Signals that come this close together are one wish.
+/// Signals that come this close together are one request.
 const ONE_WISH: Duration = Duration::from_secs(1);
 
 /// SIGTERM, SIGINT and SIGHUP, caught from the moment this exists.
@@ -192,7 +193,7 @@ const ONE_WISH: Duration = Duration::from_secs(1);
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    /// Not where it is ignored, as under `nohup`.
+    /// None where SIGHUP is ignored, as under `nohup`.
     hangup: Option<Signal>,
 }
 
@@ -205,7 +206,7 @@ pub fn signals() -> io::Result<Signals> {
     Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())?, hangup })
 }
 
-/// By the mask of ignored signals in proc(5); elsewhere nothing is known to be ignored.
+/// Reads the mask of ignored signals, see proc(5); without it, SIGHUP counts as not ignored.
 fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());

@@ -1,5 +1,5 @@
-//! Where a process keeps what must survive it: the standard directories, a lock against a second process, and writes
-//! that are either wholly there or not at all. Files for the owner alone are made, opened and read in `private`.
+//! The persistent state of a process: the standard directories, a lock against a second process, and atomic writes.
+//! Files for the owner alone are made, opened and read in `private`.
 
 mod private;
 
@@ -51,8 +51,8 @@ pub fn for_path(base: &Path, path: &Path) -> PathBuf {
     base.join(format!("{stem}-{}", short_hash(path)))
 }
 
-/// Where the Unix socket `name` of the process with this state directory is: in it, or in the runtime directory when its
-/// path is longer than a socket's may be. Server and client must pass the same absolute path.
+/// The path of the Unix socket `name` of the process with this state directory: in that directory, or in the runtime
+/// directory when the path would be too long for a socket. Server and client must pass the same absolute path.
 #[must_use]
 pub fn socket_path(state_dir: &Path, name: &str) -> PathBuf {
     let path = state_dir.join(name);
@@ -113,8 +113,8 @@ fn holder(pid: &Option<u32>) -> String {
 }
 
 impl StateDir {
-    /// Creates the directory if needed and locks it. Of a process that lives it does not wait for the lock; of one that
-    /// was killed it does for a moment, since what that was just starting may hold the lock a little longer.
+    /// Creates the directory if needed and locks it. Does not wait for the lock of a live process. Waits a moment for
+    /// the lock of a killed one, since a child that it was just starting may hold the lock a little longer.
     ///
     /// # Errors
     /// [`LockError::Held`] names the process that has it.
@@ -122,11 +122,11 @@ impl StateDir {
         Self::lock_between(path.into(), || thread::sleep(LOOK_EVERY))
     }
 
-    /// `pause` is what happens between two looks at a lock that may soon be free.
+    /// `pause` runs between two tries for a lock that may soon be free.
     fn lock_between(path: PathBuf, mut pause: impl FnMut()) -> Result<Self, LockError> {
         create_private(&path).map_err(|source| LockError::Create { path: path.clone(), source })?;
         let file_path = path.join(LOCK_FILE);
-        // Until the lock is ours the content is the holder's.
+        // Until the lock is ours, the content belongs to the holder.
         let mut lock = open_private(&file_path)?;
         let mut looks_left = LOOKS;
         while let Err(refused) = lock.try_lock() {
@@ -157,12 +157,12 @@ impl StateDir {
     }
 }
 
-/// How often, and how many times, a lock of a process that is gone is tried again: for a second.
+/// The interval and the number of further tries for the lock of a dead process: one second in total.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 const LOOKS: u32 = 50;
 
-/// Whether the process is there and has not ended, as far as can be told: not of another machine's or container's, whose
-/// ids may be that of this very process.
+/// Whether the process exists and has not ended, as far as can be told. This cannot be told of a process of another
+/// machine or container: its id may equal that of this very process.
 fn lives(pid: u32) -> bool {
     if pid == std::process::id() {
         return false;
@@ -184,7 +184,7 @@ fn read_pid(lock: &mut File) -> Option<u32> {
 fn write_pid(lock: &mut File) -> io::Result<()> {
     let text = format!("{}\n", std::process::id());
     lock.rewind()?;
-    // Over the old one: on a full disk there may be no room for another.
+    // Overwrites the old content: on a full disk there may be no room for a new file.
     lock.write_all(text.as_bytes())?;
     lock.set_len(text.len() as u64)
 }
@@ -198,7 +198,7 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     move_into_place(&temporary, path).inspect_err(|_| discard(&temporary))
 }
 
-/// Gives what is complete and flushed its name, durably, in place of what has it. Blocks on the disk.
+/// Renames the complete, flushed file to `path`, durably, replacing any file there. Blocks on the disk.
 ///
 /// # Errors
 /// As the operating system says.
@@ -207,8 +207,7 @@ pub fn move_into_place(complete: &Path, path: &Path) -> io::Result<()> {
     sync_parent(path)
 }
 
-/// Creates `path` with `content`, both or neither; `false` when something of that name is there already, which is left
-/// as it is.
+/// Creates `path` with `content`, both or neither; `false` when `path` exists already, which is left as it is.
 ///
 /// # Errors
 /// As the operating system says.
@@ -230,7 +229,7 @@ fn temporary_file(path: &Path, content: &[u8], mode: u32) -> io::Result<PathBuf>
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
     let unique = NEXT.fetch_add(1, Ordering::Relaxed);
     let temporary = parent(path).join(format!(".{name}.{}-{unique}.tmp", std::process::id()));
-    // One left by a killed process of the same id is nobody's any more.
+    // A file left by a killed process of the same id has no owner any more.
     discard(&temporary);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
     let written = file.write_all(content).and_then(|()| file.sync_all());
@@ -243,7 +242,7 @@ fn discard(temporary: &Path) {
     drop(fs::remove_file(temporary));
 }
 
-/// Makes the new name itself durable.
+/// Makes the new directory entry durable.
 fn sync_parent(path: &Path) -> io::Result<()> {
     File::open(parent(path))?.sync_all()
 }

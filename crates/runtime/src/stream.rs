@@ -1,5 +1,5 @@
-//! Keeps one long-lived stream to a peer attached: opens it, waits for its end, backs off, opens it again. And what a
-//! peer is told over one.
+//! Keeps one long-lived stream to a peer attached: opens it, waits for its end, backs off, opens it again. Also:
+//! changes as a stream for a watcher.
 
 mod changes;
 
@@ -21,10 +21,10 @@ use crate::Gate;
 
 pub use changes::changes;
 
-/// A stream that lived that long was no mistake.
+/// A stream that lived this long counts as good.
 const SETTLED: Duration = Duration::from_secs(10);
 
-/// Handed to each try; says when the peer has answered.
+/// Handed to each try, which reports through it that the peer has answered.
 #[derive(Clone, Debug)]
 pub struct Attempt {
     gate: Gate,
@@ -42,8 +42,8 @@ impl Attempt {
         }
     }
 
-    /// The peer ended the stream because another one took its place: unless this one had lived for a while, it failed
-    /// like one that was never accepted, or two that take each other's place would do so as fast as they can.
+    /// The peer ended the stream because another stream took its place. Unless this stream had lived for a while, it
+    /// counts as never accepted; otherwise two streams would displace each other as fast as they can.
     pub fn displaced(&self) {
         self.displaced.store(true, Ordering::Relaxed);
     }

@@ -77,7 +77,7 @@ impl fmt::Display for Cause {
     }
 }
 
-/// Over all groups of the process.
+/// The running tasks of all groups of the process.
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 
 /// How many tasks of all groups run now.
@@ -181,8 +181,8 @@ impl Tasks {
 
     /// Advances to `Closing`, waits until every task has ended, and aborts those left after `grace`; then `Stopped`.
     ///
-    /// Wind the process down first ([`Shutdown::wind_down`]) if work in flight is to end in peace. Of a future that
-    /// never yields not even this can end the task; it is reported as aborted and not waited for.
+    /// Call [`Shutdown::wind_down`] first if work in flight should end by itself. A task whose future never yields
+    /// cannot be ended even by an abort; it is reported as aborted and not waited for.
     pub async fn join(&self, grace: Duration) -> Joined {
         self.group.shutdown.advance(Phase::Closing);
         self.group.tracker.close();
@@ -201,7 +201,7 @@ impl Tasks {
                 }
             }
             tracing::warn!(tasks = ?counted(&joined.aborted), "tasks did not end in time and were aborted");
-            // Aborting takes effect at the next yield; what holds longer is stuck and not worth the process's life.
+            // Aborting takes effect at the next yield; a task that runs longer is stuck and must not block the exit.
             if timeout(ABORT_WAIT, self.group.tracker.wait()).await.is_err() {
                 tracing::error!(tasks = ?counted(&self.running()), "tasks cannot be aborted");
             }
@@ -211,7 +211,7 @@ impl Tasks {
         joined
     }
 
-    /// The future that keeps the books: listed while it lives, its panic caught and reported.
+    /// Wraps a task's future: lists it while it lives, and catches and reports its panic.
     fn guard<F: Future<Output = ()>>(&self, name: &'static str, future: F) -> (u64, impl Future<Output = ()> + use<F>) {
         let id = self.group.next.fetch_add(1, Ordering::Relaxed);
         lock(&self.group.live).insert(id, Live { name, abort: None });
@@ -222,7 +222,7 @@ impl Tasks {
                 entry.group.fail(name, Cause::Panicked(panics::message(payload.as_ref())));
             }
         };
-        // At debug, since a span costs at every poll, and some tasks are polled for each call.
+        // At debug level, since a span costs time at every poll, and some tasks are polled for each call.
         (id, guarded.instrument(tracing::debug_span!("task", name)))
     }
 
@@ -269,7 +269,7 @@ impl Drop for Entry {
     }
 }
 
-/// Both lists stay valid whoever panicked while holding them: each change is a single call.
+/// A poisoned lock is taken over: each change of a list is a single call, so that a panic leaves both lists valid.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

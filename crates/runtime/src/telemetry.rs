@@ -1,6 +1,6 @@
-//! How a process is seen: log lines on stderr, metrics for Prometheus, and the trace context that ties them together.
+//! The telemetry of a process: log lines on stderr, metrics for Prometheus, and the trace context that joins them.
 //!
-//! Standard output belongs to what the user asked for, so nothing here writes there.
+//! Standard output is for the result that the user asked for, so nothing here writes to it.
 
 pub mod describe;
 pub mod exemplars;
@@ -26,7 +26,7 @@ pub use sparing::Sparing;
 pub use trace::{Kind, Span, Tracer};
 pub use trace_context::TraceContext;
 
-/// The host's name, for whoever is named after it.
+/// The host's name, for services that are named after it.
 #[must_use]
 pub fn host() -> String {
     nix::unistd::gethostname().map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned())
@@ -35,7 +35,7 @@ pub fn host() -> String {
 /// Starts logging and metrics. Once per process; later calls change nothing and return the same metrics, so that four
 /// services in one process, or many tests, may each call it.
 ///
-/// Format and level come from the environment, see [`log`], which is where it is said what is wrong with them.
+/// Format and level come from the environment, see [`log`], which also reports wrong values.
 pub fn init(service: &'static str, version: &'static str) -> Metrics {
     drop(log::init());
     let metrics = Metrics::install();
@@ -48,10 +48,10 @@ pub fn init(service: &'static str, version: &'static str) -> Metrics {
     metrics
 }
 
-/// What the operating system says of a process.
+/// Metrics that the operating system has of a process.
 pub const PROCESS_METRICS: &[Metric] = process::METRICS;
 
-/// What else every process has.
+/// The other metrics of every process.
 pub const METRICS: &[Metric] = &[
     Metric::gauge("only1mcp_build_info", &[Label("service", &[]), Label("version", &[])], "Always 1."),
     Metric::gauge("only1mcp_ready", &[], "Whether the process is ready: 1 or 0."),

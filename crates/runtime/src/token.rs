@@ -1,4 +1,4 @@
-//! The admin token: a secret in a file that whoever may administer over TCP can read.
+//! The admin token: a secret in a file; every operator who may administer over TCP can read that file.
 
 use std::{
     fmt::{self, Write},

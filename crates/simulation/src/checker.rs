@@ -9,34 +9,34 @@ use rollout::{Directive, Kind, ProposalId, Record, Report, Sender};
 
 use crate::world::Life;
 
-/// Which attempt of which process.
+/// One attempt of one process.
 type Round = (Life, AttemptId);
 
 #[derive(Debug, Default)]
 pub(crate) struct Checker {
     pub(crate) violations: Vec<String>,
     managers: BTreeMap<Life, Seen>,
-    /// Who was asked in an attempt, over which stream, and what came back.
+    /// The routers that were asked in an attempt, the stream each was asked over, and its answer.
     rounds: BTreeMap<Round, BTreeMap<NodeId, (Link, Ballot)>>,
     /// Every revision of every log.
     pub(crate) committed: BTreeMap<(LogId, Revision), Digest>,
     unresolved: BTreeSet<(Life, ProposalId)>,
     /// The file's content over which a rollback moved its cursor, until the file changes.
     pub(crate) undone: Option<Digest>,
-    /// The same, until another content was judged: if it comes back meanwhile, it may be taken for unchanged or not.
+    /// The same, until another content was judged. If it comes back before that, it may be taken for unchanged or not.
     pub(crate) rolled_over: Option<Digest>,
-    /// Somebody asked for a read while the file was being written.
+    /// An operator asked for a read while the file was being written.
     pub(crate) may_judge_half: bool,
-    /// When somebody asked last: the write may have begun between that and the read.
+    /// When an operator asked last: the write may have begun between the request and the read.
     pub(crate) asked_at: Time,
-    /// Until then a manager that missed the end of a write may take any write for unfinished.
+    /// Until then, a manager that missed the end of a write may take any write for unfinished.
     pub(crate) blind_until: Time,
     live: BTreeMap<Life, Revision>,
     /// The youngest manager of each log that spoke to a router process.
     youngest: BTreeMap<(Life, LogId), u64>,
-    /// Departures that their router has called over.
+    /// Departures that their router has reported as over.
     over: BTreeSet<(DrainId, Life, EndpointKey)>,
-    /// What the coordinator has heard last.
+    /// The last report on each departure that the coordinator has heard.
     heard: BTreeMap<(DrainId, Life, EndpointKey), Departure>,
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct Checker {
 #[derive(Debug, Default)]
 struct Seen {
     head: Revision,
-    /// The highest revision any router has shown it.
+    /// The highest revision that any router has shown the process.
     highest: Revision,
 }
 
@@ -102,7 +102,7 @@ impl Checker {
         }
     }
 
-    /// Nothing is handed to the log that somebody who was asked has not agreed to, under no number but the next one.
+    /// A record goes to the log only if every router that was asked has agreed to it, and only under the next number.
     pub(crate) fn appends<P>(&mut self, life: Life, record: &Record<P>) -> Option<String> {
         let seen = self.managers.get(&life)?;
         let expected = seen.head.max(seen.highest).next();
@@ -136,7 +136,7 @@ impl Checker {
         let cursor = record.cursors.get(&Owner::file()).copied();
         match record.kind {
             Kind::Rollback { .. } => {
-                // If the file was written since the rollback was asked for, that is a change already.
+                // A write of the file since the rollback was asked for is a change already.
                 self.undone = cursor.filter(|cursor| file.is_none_or(|file| file == *cursor));
                 self.rolled_over = cursor;
                 None
@@ -148,7 +148,7 @@ impl Checker {
         }
     }
 
-    /// The file has other bytes now. That it is missing changes nothing.
+    /// The file has other bytes now. A missing file changes nothing.
     pub(crate) fn file_says(&mut self, digest: Option<Digest>) {
         self.undone = self.undone.filter(|undone| digest.is_none_or(|digest| digest == *undone));
     }
@@ -209,16 +209,16 @@ impl Checker {
         }
     }
 
-    /// What it heard and did not write down is said again.
+    /// Reports that the coordinator heard and did not write down are sent again.
     pub(crate) fn coordinator_died(&mut self) {
         self.heard.clear();
     }
 
-    /// Whether a router says less than the truth of a departure that it did not call over before.
+    /// Whether a router reports less than the truth on a departure that it has not reported as over before.
     pub(crate) fn reports(&mut self, router: Life, departure: &Departure, truth: u64) -> Option<String> {
         let key = (departure.drain.clone(), router, departure.endpoint.clone());
         let ended = matches!(departure.phase, Phase::Closed | Phase::Reopened);
-        // The end of an earlier departure is said again until it is on record.
+        // The end of an earlier departure is reported again until it is on record.
         let said = ended && !self.over.insert(key.clone());
         if !ended {
             self.over.remove(&key);
@@ -236,7 +236,7 @@ impl Checker {
         self.live.remove(&router);
     }
 
-    /// The coordinator says that a drain is over: then no router that lives has said otherwise last.
+    /// The coordinator says that a drain is over: then the last report of no living router may contradict it.
     pub(crate) fn drain_over(&self, drain: &DrainId) -> Option<String> {
         let open = self.heard.iter().find(|((id, ..), departure)| {
             id == drain && !matches!(departure.phase, Phase::Closed | Phase::Reopened) && departure.in_flight > 0
@@ -244,7 +244,7 @@ impl Checker {
         Some(format!("{drain} is over, and {:?} has {} in flight", open.0.1, open.1.in_flight))
     }
 
-    /// Commits there were.
+    /// The number of commits.
     pub(crate) fn revisions(&self) -> usize {
         self.committed.len()
     }

@@ -40,13 +40,13 @@ pub(crate) struct ConfigManager {
     pub(crate) life: Life,
     pub(crate) rollout: Rollout<Layers>,
     pub(crate) source: SourceCore,
-    /// Of the head.
+    /// The layers of the head.
     pub(crate) layers: Layers,
-    /// What was read last, and its digest.
+    /// The text that was read last, and its digest.
     text: Option<(Digest, Text)>,
     turns: BTreeMap<ProposalId, Turn>,
     proposals: u64,
-    /// Handed to the log; `None` of the layers: as before.
+    /// The record handed to the log; `None` for the layers: as before.
     appending: Option<Record<Layers>>,
     /// The stream that speaks for each router.
     streams: BTreeMap<usize, WireId>,
@@ -63,7 +63,7 @@ impl World {
         self.managers.iter_mut().find(|manager| manager.life == life)
     }
 
-    /// The one that has the log.
+    /// The manager that has the log.
     pub(crate) fn present_manager(&self) -> Option<&ConfigManager> {
         self.managers.last().filter(|manager| !manager.fenced)
     }
@@ -82,7 +82,7 @@ impl World {
             content: entry.known.content.clone(),
             layers: layers.digest(),
         });
-        // With nothing ever judged, what the file says is taken as it is.
+        // If nothing was ever judged, the content of the file is taken as it is.
         self.checker.may_judge_half |= self.log.cursor.is_none() && !self.file.is_settled() || self.file.stalls();
         self.checker.manager_started(life, head.as_ref().map_or(Revision::NONE, |head| head.revision));
         self.note(|| format!("config-manager {life:?} starts: {sender:?} at {:?}", head.as_ref().map(|h| h.revision)));
@@ -101,7 +101,7 @@ impl World {
         self.manager_acts(life);
     }
 
-    /// Without a word to anybody.
+    /// Ends the process without a message to any other.
     pub(crate) fn kill_manager(&mut self, life: Life) {
         self.note(|| format!("config-manager {life:?} dies"));
         self.managers.retain(|manager| manager.life != life);
@@ -109,7 +109,7 @@ impl World {
         self.after_millis(200, 15_000, Happening::StartManager);
     }
 
-    /// One that was replaced comes to its end.
+    /// A manager that was replaced comes to its end.
     pub(crate) fn end_manager(&mut self, life: Life) {
         self.managers.retain(|manager| manager.life != life);
         self.break_wires_of(life);
@@ -130,7 +130,7 @@ impl World {
         self.manager_acts(life);
     }
 
-    /// All effects of both cores, in order, until there are none or the process is gone.
+    /// Carries out all effects of both cores, in order, until there are none or the process is gone.
     fn manager_acts(&mut self, life: Life) {
         while let Some(manager) = self.manager(life) {
             if let Some(effect) = manager.rollout.poll_effect() {
@@ -191,7 +191,7 @@ impl World {
         self.after_millis(0, 8, Happening::Fsynced(life, dies));
     }
 
-    /// Durable, and nobody knows it yet.
+    /// The record is durable, and no other process knows it yet.
     pub(crate) fn fsynced(&mut self, life: Life, dies: bool) {
         let Some(manager) = self.manager(life).filter(|manager| !manager.fenced) else {
             return self.appended(life, Err("another process has the log"));

@@ -12,7 +12,7 @@ use rollout::Content;
 
 use crate::random::Random;
 
-/// Servers there are names for.
+/// The number of servers that have names.
 pub(crate) const SERVERS: u8 = 6;
 /// A version whose tool names collide, so that every router refuses it for ever.
 pub(crate) const CURSED: u8 = 13;
@@ -26,7 +26,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// The server that a configuration means by that.
+    /// The server that a configuration means by this id and transport.
     pub(crate) fn of(id: &BackendId, transport: &Transport) -> Self {
         let number = |text: &str| text[1..].parse().expect("a letter and a number");
         let Transport::Stdio { command, .. } = transport else { unreachable!("servers here are programs") };
@@ -47,7 +47,7 @@ pub(crate) struct Text {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fate {
     Whole,
-    /// Whole, and no configuration.
+    /// Complete, but no configuration.
     Broken,
     /// Only half of what its author means to write.
     Half,
@@ -60,7 +60,7 @@ pub(crate) struct Layers {
     pub(crate) api: Vec<Server>,
 }
 
-/// A content with what a router has to know of it, so that it is worked out once.
+/// A content with what a router has to know of it, computed once.
 #[derive(Debug)]
 pub(crate) struct Known {
     pub(crate) content: Content,
@@ -89,10 +89,10 @@ impl Text {
         Digest::of_bytes(format!("{self:?}").as_bytes())
     }
 
-    /// What somebody would write next. Sometimes it is wrong.
+    /// The text that an author would write next. Sometimes it is wrong.
     pub(crate) fn next(&self, random: &mut Random, comment: u32) -> Self {
         let mut next = Self { comment, fate: Fate::Whole, one_phase: random.permille(70), ..self.clone() };
-        // Nobody turns votes off and adds nonsense at once: no router could follow, which is not to be had.
+        // A text never turns votes off and adds nonsense at once: no router could follow, and that cannot be asked.
         next.servers.retain(|server| server.version != CURSED);
         match random.below(10) {
             0 => next.fate = Fate::Broken,
@@ -117,7 +117,7 @@ impl Text {
         self.servers.sort_unstable();
     }
 
-    /// What is there of it while it is being written.
+    /// The part that is there while the text is being written.
     pub(crate) fn half(&self, steps_left: usize) -> Self {
         let keep = self.servers.len().saturating_sub(steps_left);
         Self { servers: self.servers[..keep].to_vec(), fate: Fate::Half, ..self.clone() }
@@ -125,7 +125,7 @@ impl Text {
 }
 
 impl Layers {
-    /// Of what they say, comments left out.
+    /// The digest of what the layers say, without comments.
     pub(crate) fn digest(&self) -> Digest {
         let file = self.file.as_ref().map(|text| (&text.servers, text.one_phase));
         Digest::of_bytes(format!("{:?}", (file, &self.api)).as_bytes())
@@ -150,12 +150,12 @@ impl Contents {
         Arc::clone(known)
     }
 
-    /// The digest of a content that was worked out before.
+    /// The digest of a content that was computed before.
     pub(crate) fn known_of(&self, layers: &Layers) -> Option<Digest> {
         self.by_layers.get(&layers.merged()).map(|known| known.content.digest)
     }
 
-    /// Of a content that somebody proposed.
+    /// The content with that digest, which a source proposed before.
     pub(crate) fn known(&self, digest: &Digest) -> Arc<Known> {
         Arc::clone(&self.by_digest[digest])
     }

@@ -109,14 +109,14 @@ impl World {
         }
     }
 
-    /// Somebody drains a server, or thinks better of it.
+    /// An operator drains a server, or cancels its drain.
     pub(crate) fn operate_drains(&mut self) {
         let backend = backend_id(u8::try_from(self.random.below(u64::from(SERVERS))).unwrap_or(0));
         let actor = "somebody".to_owned();
         let timeout = self.random.permille(300).then(|| self.random.millis(0, 4000));
         let start = self.random.permille(500);
         self.note(|| if start { format!("drain {backend}, {timeout:?}") } else { format!("undrain {backend}") });
-        // Somebody who asks for what cannot be done is told so, and nothing happens.
+        // An operator that asks for something impossible is told so, and nothing happens.
         if let Some((_, ledger)) = &mut self.coordinator.process {
             if start {
                 drop(ledger.start(self.now, &backend, timeout, actor));
@@ -127,7 +127,7 @@ impl World {
         self.coordinator_carries_out();
     }
 
-    /// Whether every drain is over, those aside that hold a cordon until somebody lifts it.
+    /// Whether every drain is over, except drains that hold a cordon until an operator lifts it.
     pub(crate) fn drains_over(&self) -> Result<(), String> {
         let Some((_, ledger)) = &self.coordinator.process else { return Err("no drain-coordinator".into()) };
         let open = ledger.list(self.now, true).into_iter().find(|drain| drain.state < drain::ledger::State::Done);

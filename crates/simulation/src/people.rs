@@ -1,4 +1,4 @@
-//! Who edits the file, who operates, and what strikes.
+//! The people that edit the file and operate, and the faults that strike.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub(crate) struct File {
     comment: u32,
     /// Earlier texts, to go back to.
     past: Vec<Text>,
-    /// What is still to be written of the present edit.
+    /// The remaining steps of the present edit.
     steps: VecDeque<Step>,
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct File {
 struct Step {
     text: Option<Text>,
     write: Write,
-    /// Milliseconds, at most, until the next one.
+    /// The longest wait until the next step, in milliseconds.
     pause: u64,
 }
 
@@ -59,12 +59,12 @@ impl File {
         self.steps.is_empty() && self.text.is_some()
     }
 
-    /// Its writer has it open, and only events tell that: it may hold still for longer than a file has to.
+    /// The writer has the file open, and only events tell that: the file may hold still for longer than it has to.
     pub(crate) fn stalls(&self) -> bool {
         self.steps.front().is_some_and(|step| step.write == Write::Closed)
     }
 
-    /// Nobody begins to write over what another one has just put there.
+    /// Whether a writer may begin: no writer writes over what another one has just put there.
     fn is_free(&self, now: Time) -> bool {
         self.is_settled() && now.since(self.last) > Duration::from_millis(50)
     }
@@ -82,7 +82,7 @@ impl World {
         }
     }
 
-    /// One edit that is whole and right, at once.
+    /// One edit that is whole and right, made at once.
     pub(crate) fn edit_well(&mut self) {
         if self.file.is_free(self.now) {
             loop {
@@ -114,7 +114,7 @@ impl World {
                 }
                 step(Some(text), Write::InPlace, 0);
             }
-            // A writer that stalls in the middle: what it has written so far holds still, and is half all the same.
+            // A writer stalls in the middle: what it has written so far holds still, and is only half of the text.
             20 | 21 => {
                 let text = self.next_text();
                 self.faults.count(Fault::FileHalfWritten);
@@ -164,7 +164,7 @@ impl World {
                 self.faults.count(Fault::FileEventLost);
                 self.checker.may_judge_half |= self.file.stalls();
                 if write == Write::Closed {
-                    // For the manager its writer has it open, whoever writes next, until it has waited long enough.
+                    // The manager takes the file for open, whichever writer is next, until it has waited long enough.
                     self.checker.blind_until = self.now + 2 * MAX_SETTLE;
                 }
             } else {
@@ -214,7 +214,7 @@ impl World {
         self.act(life, Kind::Rollback { to }, layers, cursors);
     }
 
-    /// Another source: it adds a server, or takes its own away.
+    /// Another source acts: it adds a server, or removes its own.
     fn apply(&mut self) {
         let Some(manager) = self.present_manager() else { return };
         let (life, mut layers) = (manager.life, manager.layers.clone());
@@ -270,7 +270,7 @@ impl World {
         }
     }
 
-    /// Another one is started while the present one hangs; that one does not know yet that it is not the writer.
+    /// Starts another manager while the present one hangs. The present one does not know yet that it is not the writer.
     fn replace_manager(&mut self) {
         if self.managers.len() > 1 {
             return;
@@ -283,7 +283,7 @@ impl World {
         self.start_manager();
     }
 
-    /// One that the file names, or any other.
+    /// A server that the file names, or any other.
     fn server(&mut self) -> Server {
         let known = self.random.pick(&self.file.meant.servers).copied();
         let some = Server {
@@ -302,7 +302,7 @@ impl World {
         }
     }
 
-    /// One that is up ends by itself.
+    /// A server that is up ends by itself.
     fn lose_server(&mut self, router: usize) {
         let Some(process) = &self.routers[router].process else { return };
         let members = process.fleet.roster().members().values();
@@ -321,7 +321,7 @@ impl World {
         self.after_millis(1000, 20_000, Happening::SecretBack(router, server));
     }
 
-    /// The disk of config-manager is gone. It begins a new log, and may not use a number again.
+    /// The disk of config-manager is lost. It begins a new log, and must not use a number again.
     fn lose_log(&mut self) {
         let Some(life) = self.present_manager().map(|manager| manager.life).filter(|_| self.managers.len() == 1) else {
             return;

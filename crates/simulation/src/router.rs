@@ -51,9 +51,9 @@ pub(crate) struct Endpoint {
     /// The revision that brought it, and whether there was an equal one before it in this process.
     pub(crate) born: Option<(Revision, bool)>,
     pub(crate) cordoned: bool,
-    /// Ever.
+    /// The number of exchanges ever evicted.
     pub(crate) evicted: u64,
-    /// In flight, not told yet that they are evicted.
+    /// Exchanges in flight that have not been told yet that they are evicted.
     pub(crate) exchanges: BTreeSet<u64>,
 }
 
@@ -121,7 +121,7 @@ impl World {
         self.after_millis(0, 50, Happening::DialCoordinator(router, life));
     }
 
-    /// With all it has in flight.
+    /// Kills the router with all its exchanges in flight.
     pub(crate) fn kill_router(&mut self, router: usize) {
         let Some(process) = self.routers[router].process.take() else { return };
         self.note(|| format!("r{router} {:?} dies", process.life));
@@ -198,8 +198,8 @@ impl World {
         self.router_acts(router, life, None);
     }
 
-    /// What is wanted is done, in order, and the process may die between any two things. `stale`: it was told by a manager
-    /// that is not the youngest one.
+    /// Carries out the effects in order; the process may die between any two. `stale`: the message came from a manager
+    /// that is not the youngest.
     fn router_acts(&mut self, router: usize, life: Life, stale: Option<Sender>) {
         while let Some(effect) = self.process(router, life).and_then(|process| process.fleet.poll_effect()) {
             if let (Some(sender), Effect::FindReferences { .. } | Effect::Swapping { .. }) = (&stale, &effect) {
@@ -235,7 +235,7 @@ impl World {
         }
     }
 
-    /// Within so many milliseconds, or in a bad case later than votes may come.
+    /// Schedules it within so many milliseconds, or in a bad case later than votes may come.
     fn slowly(&mut self, millis: u64, happening: Happening) {
         if self.chaos && self.random.permille(30) {
             self.faults.count(Fault::VoteSlow);
@@ -290,7 +290,7 @@ impl World {
         self.router_hears(router, life, Event::Listed { serial, result });
     }
 
-    /// Its process has ended: what was in flight there has an end, too.
+    /// The server's process has ended: the exchanges in flight on it end, too.
     pub(crate) fn server_lost(&mut self, router: usize, life: Life, serial: Serial) {
         let Some(endpoint) = self.process(router, life).and_then(|process| process.endpoints.get(&serial)) else {
             return;
@@ -317,7 +317,7 @@ impl World {
         }
     }
 
-    /// What no router can have is refused as it arrives, before anything decides.
+    /// A directive that no router can follow is refused as it arrives, before any core decides.
     fn not_understood(&self, said: &Directive) -> Option<Report> {
         let cursed = |content: &Content| self.contents.known(&content.digest).is_cursed();
         let refusal = Refusal::Feature("a curse".into());

@@ -12,12 +12,12 @@ pub const MIN_EVENTS: u64 = 500;
 /// … and commits at least that often.
 pub const MIN_REVISIONS: usize = 5;
 
-/// How long people are busy and things go wrong.
+/// How long people are busy and faults happen.
 const CHAOS: Duration = Duration::from_secs(80);
-/// Afterwards: the longest back-off, once for a source and once for a router, and the longest exchange.
+/// The quiet afterwards: the longest back-off, once for a source and once for a router, and the longest exchange.
 const QUIET: Duration = Duration::from_secs(130 + LONGEST.as_secs());
 
-/// What became of one seed.
+/// The result of one seed.
 #[derive(Debug, Clone)]
 pub struct Report {
     pub seed: u64,
@@ -27,7 +27,7 @@ pub struct Report {
     pub exchanges: Exchanges,
     /// From the end of the faults until everything agreed.
     pub settled_in: Duration,
-    /// The first thing that must not be.
+    /// The first violation of a rule.
     pub violation: Option<String>,
     /// Line by line, if it was asked for.
     pub trace: Vec<String>,
@@ -57,7 +57,7 @@ pub fn run(seed: u64, trace: bool) -> Report {
 }
 
 impl World {
-    /// Nothing goes wrong any more, and what went wrong is put right.
+    /// Faults stop, and what they broke is repaired.
     fn calm(&mut self) {
         self.note(|| "calm".into());
         self.chaos = false;
@@ -83,7 +83,7 @@ impl World {
             let enough = self.events >= MIN_EVENTS && self.checker.revisions() >= MIN_REVISIONS;
             let broken = self.file.text.as_ref().is_some_and(|text| text.fate == Fate::Broken);
             if self.head().is_none() && broken {
-                // A log was lost while the file said nothing: that is for its author to mend.
+                // A log was lost while the file had no content: its author has to repair that.
                 self.edit_well();
             }
             match self.settled() {
@@ -100,7 +100,7 @@ impl World {
         }
     }
 
-    /// Every exchange has had its one end, or is under way.
+    /// Every exchange has ended exactly once, or is under way.
     fn account(&mut self) {
         let Exchanges { admitted, finished, evicted, lost, .. } = self.totals;
         let under_way = self.in_flight();
@@ -111,7 +111,7 @@ impl World {
         }
     }
 
-    /// What has to be true once nothing goes wrong any more; or what is not true yet.
+    /// Checks what has to be true once faults have stopped; the error says what is not true yet.
     fn settled(&self) -> Result<(), String> {
         let Some((revision, known)) = self.head() else { return Err("there is no revision".into()) };
         let Some(manager) = self.present_manager() else { return Err("no config-manager".into()) };

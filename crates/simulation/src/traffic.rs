@@ -17,7 +17,7 @@ pub(crate) struct Exchange {
     router: usize,
     life: Life,
     backend: BackendId,
-    /// By which it is routed; the one that admitted it, once it is.
+    /// The turn that routes the exchange; once it is admitted, the turn that admitted it.
     turn: u64,
     revision: Revision,
     endpoint: Serial,
@@ -31,7 +31,7 @@ enum State {
     Evicted,
 }
 
-/// Of all exchanges that ever came: each ends in exactly one way.
+/// Counts of all exchanges that ever came: each ends in exactly one way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Exchanges {
     pub admitted: u64,
@@ -64,7 +64,7 @@ impl World {
         self.route(exchange);
     }
 
-    /// By what is served now.
+    /// Routes an exchange by what is served now.
     fn route(&mut self, id: u64) {
         let random = self.random.draw();
         let Some(exchange) = self.exchanges.get_mut(&id) else { return };
@@ -82,7 +82,7 @@ impl World {
         };
         let routes = turn.table.backends().iter().find(|routes| routes.id == exchange.backend);
         match routes.map(|routes| routes.pick(random, Variants::ALL, |_| false, look)) {
-            // It is not in the configuration any more.
+            // The backend is not in the configuration any more.
             None => self.turned_away(id),
             Some(None) => self.refused(id),
             Some(Some(endpoint)) => {
@@ -93,7 +93,7 @@ impl World {
         }
     }
 
-    /// Of what was served as it was routed, nothing is open: only an operator's cordon may be the reason.
+    /// No endpoint is open in the turn that routed the exchange: only an operator's cordon may be the reason.
     fn refused(&mut self, id: u64) {
         let Some(Exchange { router, backend, .. }) = self.exchanges.get(&id) else { return };
         let (router, backend) = (*router, backend.clone());
@@ -104,7 +104,7 @@ impl World {
         self.turned_away(id);
     }
 
-    /// The admission fixes the revision. Whoever finds what it was routed to closed is routed anew, by what is newer.
+    /// The admission fixes the revision. An exchange that finds its endpoint closed is routed anew, by a newer turn.
     pub(crate) fn enters(&mut self, id: u64) {
         let Some(exchange) = self.exchanges.get_mut(&id) else { return };
         let router = exchange.router;
@@ -258,7 +258,7 @@ impl World {
         }
     }
 
-    /// Whether all that has left is gone, and nothing but time is left of what is in flight.
+    /// Whether every endpoint that has left is gone, and exchanges in flight need nothing but time.
     pub(crate) fn departed(&self) -> Result<(), String> {
         for (i, router) in self.routers.iter().enumerate() {
             let Some(process) = &router.process else { continue };
@@ -273,8 +273,8 @@ impl World {
 }
 
 impl Endpoint {
-    /// Whether what is in flight here is what that departure counts. One that opened again has exchanges that came
-    /// later, and the end of an equal one before it may be said late.
+    /// Whether the exchanges in flight here are those that the departure counts. An endpoint that opened again has
+    /// later exchanges, and the end of an equal endpoint before it may be reported late.
     fn is_meant(&self, departure: &Departure) -> bool {
         let Some((born, again)) = self.born else { return false };
         let this_one = match &departure.drain {
@@ -286,7 +286,7 @@ impl Endpoint {
 }
 
 impl Process {
-    /// Says what the counters of an endpoint say.
+    /// Reports the counters of an endpoint.
     fn count(&mut self, now: Time, endpoint: EndpointKey) {
         let seen =
             self.by_key(&endpoint).map(|it| Seen { in_flight: it.word.in_flight(), evicted: it.evicted, oldest: None });

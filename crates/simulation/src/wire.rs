@@ -1,5 +1,5 @@
-//! Streams as gRPC has them: in order, nothing twice, and when one breaks an end of what was under way is lost, at
-//! each side another one, and the sides notice it at different times.
+//! Streams as gRPC has them: in order, without duplicates. When a stream breaks, the last messages under way are lost,
+//! at each side other ones, and the two sides notice it at different times.
 
 use std::collections::VecDeque;
 
@@ -39,7 +39,7 @@ struct Half {
     /// Nothing instead of a message: the end of the stream.
     under_way: VecDeque<(Time, Option<Message>)>,
     last: Time,
-    /// Delivered last: what a middlebox might say again on the next stream.
+    /// The last messages delivered, which a middlebox might repeat on the next stream.
     delivered: VecDeque<Message>,
     over: bool,
 }
@@ -104,7 +104,7 @@ impl World {
         }
     }
 
-    /// All streams of a process that has ended.
+    /// Breaks all streams of a process that has ended.
     pub(crate) fn break_wires_of(&mut self, life: Life) {
         let of = |wire: &Wire| match wire.peer {
             Peer::ConfigManager(peer) | Peer::Coordinator(peer) => peer == life || wire.router_life == life,
@@ -115,13 +115,13 @@ impl World {
         }
     }
 
-    /// Something on the way has kept the end of the old stream and says it again on the new one.
+    /// A middlebox has kept the end of the old stream and repeats it on the new one.
     pub(crate) fn replay(&mut self, old: WireId, new: WireId) {
         for way in [Way::Up, Way::Down] {
             let Some(wire) = self.wires.get_mut(&old) else { return };
             let again: Vec<_> = wire.half(way).delivered.iter().cloned().collect();
             for message in again {
-                // What is left of a log that is lost is not heard beside the new one.
+                // Messages of a lost log are not heard beside the new log.
                 if matches!(&message, Message::Directive(sender, _) if sender.log != self.log.id) {
                     continue;
                 }
@@ -192,7 +192,7 @@ impl World {
             (Way::Down, Peer::Coordinator(_)) => self.router_undrained(router, router_life, id),
         }
         if gone {
-            // Only what could be said again is kept, and not for long.
+            // Only streams that could be repeated are kept, and not for long.
             let old: Vec<_> = self.wires.iter().filter(|(_, wire)| wire.up.over && wire.down.over).collect();
             if old.len() > 12 {
                 let first = *old[0].0;

@@ -1,4 +1,4 @@
-//! The world: processes, streams between them, people around them, one queue of what happens when.
+//! The world: processes, streams between them, people around them, and one queue of what happens when.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::router::Router;
 use crate::traffic::{Exchange, Exchanges};
 use crate::wire::{Way, Wire, WireId};
 
-/// One run of one process. What was scheduled for another one finds nobody.
+/// One run of one process. An event that was scheduled for another run has no receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Life(pub(crate) u64);
 
@@ -60,9 +60,9 @@ pub(crate) struct World {
     queue: BTreeMap<(Time, u64), Happening>,
     serial: u64,
     pub(crate) events: u64,
-    /// Consecutive events without time going on: a core that spins is found by it.
+    /// Consecutive events without progress of time: they show a core that spins.
     still: u32,
-    /// Things go wrong, and people are busy.
+    /// Faults happen, and people are busy.
     pub(crate) chaos: bool,
     pub(crate) faults: Faults,
     pub(crate) checker: Checker,
@@ -70,7 +70,7 @@ pub(crate) struct World {
     pub(crate) contents: Contents,
     pub(crate) file: File,
     pub(crate) log: Log,
-    /// The one that has the log, last; one that was replaced and does not know it yet, before it.
+    /// The manager that has the log is last. A manager that was replaced and does not know it yet is before it.
     pub(crate) managers: Vec<ConfigManager>,
     pub(crate) routers: Vec<Router>,
     pub(crate) coordinator: Coordinator,
@@ -79,7 +79,7 @@ pub(crate) struct World {
     pub(crate) totals: Exchanges,
 }
 
-/// Whose deadline is next.
+/// The core whose deadline is next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Sleeper {
     Rollout(usize),
@@ -160,7 +160,7 @@ impl World {
         self.checker.violations.push(why);
     }
 
-    /// One event: whichever comes first, a happening or somebody's deadline.
+    /// One event: a happening or the deadline of a core, whichever comes first.
     pub(crate) fn step(&mut self) {
         let sleeper = self.sleeper();
         let next = self.queue.first_key_value().map(|((at, _), _)| *at);

@@ -1,4 +1,4 @@
-//! Durations, and what is said of them.
+//! Durations and their percentiles.
 
 use std::{fmt, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Why a test cannot go on: one type that takes every error, since nobody decides anything by its kind.
+//! Why a test cannot go on: one type that takes every error, since no code decides by the kind of error.
 
 use std::fmt;
 

@@ -112,7 +112,7 @@ fn beneath(program: &str, arguments: &[&str], command: &Command) -> Command {
     outer
 }
 
-/// The command line tool, with nothing of the environment of whoever runs the tests.
+/// The command line tool, with nothing of the environment in which the tests run.
 ///
 /// # Errors
 /// When the program is missing.
@@ -194,7 +194,7 @@ impl ReadyLine {
     }
 }
 
-/// Of a bare address, or of a URL.
+/// The address in a bare address, or in a URL.
 fn address(word: &str) -> Option<SocketAddr> {
     let bare = word.split_once("://").map_or(word, |(_, rest)| rest);
     bare.split('/').next()?.trim_end_matches('.').parse().ok()

@@ -1,8 +1,8 @@
-//! What the end-to-end tests stand on: real processes, a client that checks every answer, and counting.
+//! The base of the end-to-end tests: real processes, a client that checks every answer, and counting.
 //!
-//! Scenarios are told in blocking code, so that they read in the order in which things happen; only [`load`] and
-//! [`client`] have a runtime inside. Nothing here knows how the product is built: it sees programs, files, sockets and
-//! `/proc`, as a user does.
+//! Scenarios are blocking code, so that they read in the order in which things happen; only [`load`] and [`client`]
+//! have a runtime inside. No code here depends on the product's insides: it sees programs, files, sockets and `/proc`,
+//! as a user does.
 
 pub mod binaries;
 pub mod client;

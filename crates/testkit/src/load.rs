@@ -26,7 +26,7 @@ use crate::{
 
 pub use report::{Outcome, Report, Sample};
 
-/// What to send, and to whom.
+/// What to send, and to which endpoints.
 pub struct Plan {
     /// Client `i` stays with endpoint `i % endpoints`.
     pub endpoints: Vec<SocketAddr>,

@@ -39,7 +39,7 @@ pub struct Supervised {
     ended: Option<ExitStatus>,
 }
 
-/// What one stream has said so far.
+/// The output of one stream so far.
 #[derive(Debug, Default)]
 struct Lines {
     said: Mutex<Said>,
@@ -113,7 +113,7 @@ impl Supervised {
     /// Sends a signal; nothing happens when the process has ended.
     pub fn signal(&self, signal: Signal) {
         if self.ended.is_none() {
-            // It may have ended by itself; the id is still ours, until its status is taken.
+            // The process may have ended by itself; its id is still ours, until its status is taken.
             kill(Pid::from_raw(self.pid()), signal).ok();
         }
     }
@@ -160,8 +160,8 @@ impl Supervised {
     }
 
     fn complaint(&self, what: &str, why: String) -> Fault {
-        // A process that ends may close stdout before we have read its reason from stderr. The wait has a limit, because
-        // a child of that process can keep stderr open.
+        // A process that ends may close stdout before we have read its reason from stderr. The wait has a limit,
+        // because a child of that process can keep stderr open.
         drop(self.stderr.wait(LAST_WORDS, |_| None::<()>));
         fault(format!("{}: waiting for {what}: {why}\n{}", self.name, self.stderr_tail(20)))
     }
@@ -178,7 +178,7 @@ impl Drop for Supervised {
     }
 }
 
-/// To stderr, where the test runner shows it; if that is closed, nobody wants to know.
+/// Writes to stderr, where the test runner shows it; if stderr is closed, the text is lost.
 pub(crate) fn say(text: &str) {
     drop(writeln!(io::stderr(), "{text}"));
 }

@@ -1,4 +1,4 @@
-//! Who descends from whom, as `/proc` says, and reaping what was left to us.
+//! Which process descends from which, as `/proc` says, and reaping the orphans left to us.
 
 use std::{collections::BTreeMap, fs};
 
@@ -72,7 +72,7 @@ pub fn become_subreaper() -> Result<(), Errno> {
 
 /// Takes the status of every child that has ended. Returns how many; the children that live go on.
 ///
-/// Whoever calls this takes the status away from others in the process that wait for a child of theirs.
+/// A call takes the status away from other code in this process that waits for its own child.
 #[must_use]
 pub fn reap() -> usize {
     let mut reaped = 0;

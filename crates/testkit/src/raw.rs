@@ -1,4 +1,4 @@
-//! A client that writes bytes: what no well-behaved client would send can only be sent by hand.
+//! A client that writes raw bytes: requests that no well-behaved client would send must be written by hand.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -9,7 +9,7 @@ use std::{
 use crate::fault::{Fault, fault};
 use serde_json::{Value, json};
 
-/// Longer than anything here takes; what is not there by then will not come.
+/// Longer than anything here takes; an answer that is not here by then will not come.
 pub const LIMIT: Duration = Duration::from_secs(10);
 
 /// One connection.
@@ -155,7 +155,7 @@ impl Raw {
         self.write(head.as_bytes())
     }
 
-    /// That the session and the connection still serve.
+    /// Checks that the session and the connection still serve.
     pub fn works(&mut self) -> Result<(), Fault> {
         let response = self.ask(&json!({ "jsonrpc": "2.0", "id": "still", "method": "ping" }))?;
         let right = response.json() == json!({ "jsonrpc": "2.0", "id": "still", "result": {} });
@@ -241,7 +241,7 @@ impl Raw {
         self.head_of_response()
     }
 
-    /// That the other side has closed, with nothing more to say.
+    /// Checks that the other side has closed, with no more bytes.
     pub fn is_closed(&mut self) -> Result<(), Fault> {
         match self.stream.read(&mut [0; 1]) {
             Ok(0) => Ok(()),

@@ -24,7 +24,7 @@ pub fn judged<T>(play: impl FnOnce() -> T, good: impl FnOnce(&T) -> bool) -> (T,
     let mut folders = UNDECIDED.take().unwrap_or_default();
     if good(&result) {
         for folder in folders.drain(..) {
-            // What cannot be removed is in the system's folder for such things.
+            // A folder that cannot be removed stays in the system's temporary folder.
             fs::remove_dir_all(folder).ok();
         }
     }
@@ -63,7 +63,7 @@ impl Scratch {
         Ok(path)
     }
 
-    /// Keeps the folder for whoever looks into a failure.
+    /// Keeps the folder, so that a failure can be examined.
     pub fn keep(&mut self) -> PathBuf {
         self.0.take().map(TempDir::keep).unwrap_or_default()
     }

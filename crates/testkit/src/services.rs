@@ -55,7 +55,7 @@ pub struct Service {
     name: String,
     pub grpc: SocketAddr,
     pub ops: SocketAddr,
-    /// Of a router.
+    /// The MCP endpoint, if this is a router.
     pub mcp: SocketAddr,
     process: Option<Supervised>,
     environment: Vec<(String, String)>,
@@ -195,7 +195,7 @@ impl Services {
     fn command(&self, args: &[&str]) -> Result<Command, Fault> {
         let mut command = command(&self.root.join("home"))?;
         command.args(args).arg("--token-file").arg(self.root.join("token"));
-        // Those that run: one that was killed cannot say what it was.
+        // Only services that run: a killed one cannot answer what it is.
         for service in self.control.iter().chain(&self.routers).filter(|service| service.process.is_some()) {
             command.arg("--admin").arg(format!("http://{}", service.grpc));
         }
@@ -272,7 +272,7 @@ impl Service {
         process.wait_stderr(what, limit, pick)
     }
 
-    /// What its `/metrics` says.
+    /// The content of its `/metrics`.
     ///
     /// # Errors
     /// When it does not answer.

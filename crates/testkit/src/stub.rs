@@ -1,4 +1,4 @@
-//! Servers that keep what they were sent, and answer what no decent one would.
+//! Servers that record their requests, and give answers that no decent server would.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -48,7 +48,7 @@ impl Request {
         Ok(())
     }
 
-    /// Of the body, in bytes.
+    /// The length of the body, in bytes.
     pub fn length(&self) -> usize {
         self.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0)
     }
@@ -58,7 +58,7 @@ impl Request {
         lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
     }
 
-    /// Of MCP; empty without a body.
+    /// The MCP method; empty without a body.
     pub fn method(&self) -> &str {
         self.body["method"].as_str().unwrap_or_default()
     }
@@ -72,8 +72,8 @@ impl Request {
     }
 }
 
-/// An answer to a call: media type and body, or nothing for as long as the connection lives. With [`RAW`] it is all that
-/// is written before the connection is closed.
+/// An answer to a call: media type and body, or nothing for as long as the connection lives. With [`RAW`] it is all
+/// that is written before the connection is closed.
 pub type Reply = Option<(&'static str, String)>;
 pub const RAW: &str = "raw";
 type Answer = dyn Fn(&Request, &TcpStream) -> Reply + Send + Sync;
@@ -102,7 +102,7 @@ impl Stub {
         let address = listener.local_addr()?;
         let seen: Arc<Mutex<Vec<Request>>> = Arc::default();
         let (all, tools, answer): (_, Arc<[String]>, Arc<Answer>) = (Arc::clone(&seen), tools.into(), Arc::new(answer));
-        // Ends with the process: nobody waits for it.
+        // The thread ends with the process; it is never joined.
         thread::Builder::new().name("stub".to_owned()).spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (seen, tools, answer) = (Arc::clone(&all), Arc::clone(&tools), Arc::clone(&answer));
@@ -126,7 +126,7 @@ impl Stub {
         self.wait_for(method, |request| request.body["method"] == method)
     }
 
-    /// The first request that is so, now or to come.
+    /// The first request for which `is_it` holds, now or to come.
     pub fn wait_for(&self, what: &str, is_it: impl Fn(&Request) -> bool) -> Result<Request, Fault> {
         wait::until(what, LIMIT, || self.seen().into_iter().find(|request| is_it(request)))
     }
@@ -181,8 +181,8 @@ pub fn text(id: &Value, text: &str) -> String {
     json!({ "jsonrpc": "2.0", "id": id, "result": { "content": [{ "type": "text", "text": text }] } }).to_string()
 }
 
-/// A shell script on stdio with one tool, `do`. Each line it gets is appended to the file `LINES` in the scratch folder;
-/// `cases` are branches of a `case` over that line, with its id in `$id`.
+/// A shell script on stdio with one tool, `do`. Each line it gets is appended to the file `LINES` in the scratch
+/// folder; `cases` are branches of a `case` over that line, with its id in `$id`.
 pub fn script(id: &str, scratch: &Scratch, cases: &str) -> Result<Server, Fault> {
     let lines = scratch.file("LINES");
     let body = format!(

@@ -1,4 +1,4 @@
-//! What scenarios ask of a gateway, whether it is one process or several.
+//! The interface of a gateway for scenarios, whether it is one process or several.
 
 use std::net::SocketAddr;
 

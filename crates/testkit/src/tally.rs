@@ -1,4 +1,4 @@
-//! What the backends carried out, against what the clients were told.
+//! Compares the calls that the backends carried out with the answers that the clients got.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ pub struct Tally(BTreeMap<String, usize>);
 /// Calls whose count differs from what their clients were told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Discrepancies {
-    /// Answered, but carried out by nobody.
+    /// Answered, but carried out by no server.
     pub lost: Vec<String>,
     /// Carried out more than once.
     pub duplicated: Vec<String>,

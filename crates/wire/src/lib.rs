@@ -1,5 +1,5 @@
-//! The sentences the services exchange, as protobuf, and their one translation from and to the words of the
-//! domain. Nothing outside this crate knows how a message is spelled.
+//! The messages that the services exchange, as protobuf, and their one translation from and to the types of the
+//! domain. No code outside this crate knows the encoding of a message.
 
 #![forbid(unsafe_code)]
 

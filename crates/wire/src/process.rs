@@ -1,5 +1,5 @@
-//! What every process offers besides its own area. It belongs to no service, and what it does is done by whoever keeps the
-//! log; here is only how that is asked for.
+//! The API that every process offers besides its own area. It belongs to no service. Here is only the translation of
+//! its calls; the keeper of the log does the work.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ pub use pb::process_service_server::SERVICE_NAME;
 /// The log of the process, by the two functions of its keeper.
 #[derive(Debug, Clone, Copy)]
 pub struct Log {
-    /// The filter that holds; and what it falls back to, if it does, and after how long.
+    /// The current filter; and if it is temporary, the filter that follows it, and after how long.
     pub read: fn() -> (String, Option<(String, Duration)>),
-    /// Lets a filter hold, for ever or that long, on behalf of who is named in the extensions of a request; returns the one
-    /// before, or says what is wrong with this one.
+    /// Applies a filter, for ever or for that long, on behalf of the actor named in the extensions of a request.
+    /// Returns the filter before, or says what is wrong with this one.
     pub change: fn(&Extensions, &str, Option<Duration>) -> Result<String, Status>,
 }
 

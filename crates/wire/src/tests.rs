@@ -1,4 +1,4 @@
-//! Everything that is said survives being spelled.
+//! Every message survives its translation to protobuf and back.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -85,7 +85,7 @@ pub fn endpoint_key_to_pb(key: &EndpointKey) -> pb::EndpointKey {
     }
 }
 
-/// What a newer release may call otherwise is unknown here.
+/// A verdict that only a newer release knows becomes unknown here.
 pub fn verdict(value: i32) -> Verdict {
     match pb::Verdict::try_from(value).unwrap_or_default() {
         pb::Verdict::Healthy => Verdict::Healthy,
@@ -134,8 +134,8 @@ pub fn violation_to_pb(violation: &Violation) -> pb::Violation {
 /// A time from 0 on.
 ///
 /// # Errors
-/// When it is absent or negative, or has more nanoseconds than its type allows (`google/protobuf/duration.proto`), which
-/// a mere conversion would carry over into the seconds.
+/// When it is absent or negative, or has more nanoseconds than its type allows (`google/protobuf/duration.proto`),
+/// which a mere conversion would carry over into the seconds.
 pub fn duration(field: &'static str, value: Option<prost_types::Duration>) -> Result<Duration, Invalid> {
     let value = value.ok_or_else(|| Invalid::missing(field))?;
     if value.nanos >= 1_000_000_000 {

@@ -12,7 +12,7 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// A figure nothing is asked of.
+    /// A figure without a requirement.
     pub fn note(&mut self, name: &'static str, value: impl Display) {
         self.list.push((name, value.to_string()));
     }
@@ -25,7 +25,7 @@ impl Figures {
         }
     }
 
-    /// A count that must be nothing; `samples` show what it counts.
+    /// A count that must be zero; `found` are the things it counts.
     pub fn none<T: Display>(&mut self, name: &'static str, found: impl IntoIterator<Item = T>) {
         let found: Vec<T> = found.into_iter().collect();
         self.note(name, found.len());
@@ -34,7 +34,7 @@ impl Figures {
         }
     }
 
-    /// What no figure says.
+    /// A shortfall that no figure expresses.
     pub fn falls_short(&mut self, text: impl Into<String>) {
         self.short.push(text.into());
     }

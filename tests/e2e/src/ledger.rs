@@ -65,7 +65,8 @@ impl Ledger {
     }
 }
 
-/// Of the files as they are, committed or not; through an index of our own, so that nobody's is touched.
+/// The hash of the files as they are, committed or not; made through an index of our own, so that the user's is not
+/// touched.
 fn hash_of_code(folder: &Path) -> Result<String, Fault> {
     let index = folder.join("index");
     git(&["read-tree", "HEAD"], Some(&index))?;

@@ -1,4 +1,4 @@
-//! What the gateway must hold up to, as scenarios over real processes.
+//! The requirements of the gateway, as scenarios over real processes.
 //!
 //! Each acceptance line is one function from a [`Size`] to [`Figures`]: its short form runs with the tests, its full
 //! size in the `acceptance` program.

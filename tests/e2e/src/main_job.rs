@@ -1,4 +1,4 @@
-//! The acceptance lines of the main job: change the file, nobody notices.
+//! The acceptance lines of the main job: change the file, and no client notices.
 
 pub mod bad_input;
 pub mod clean_clone;

@@ -1,4 +1,4 @@
-//! What is shipped beside the programs speaks of variables, programs and ports that they have.
+//! The files shipped beside the programs only use variables, programs and ports that exist.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -94,7 +94,7 @@ fn help(program: &str, command: Option<&str>) -> Result<String, Fault> {
     }
 }
 
-/// Those that are committed or may be: secrets that somebody made for the compose file are not.
+/// The files that are committed or may be. Secrets that a developer made for the compose file are not among them.
 fn files(folder: &Path) -> Result<Vec<PathBuf>, Fault> {
     let mut command = Command::new("git");
     command.current_dir(folder).args(["ls-files", "--cached", "--others", "--exclude-standard"]);

@@ -1,4 +1,4 @@
-//! What a process writes: lines that programs can read, none with a secret in it, and as many as were asked for.
+//! The log of a process: lines that programs can read, none with a secret in it, and as many as were asked for.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ const IN_ENVIRONMENT: &str = "planted-in-the-environment-5f1c9a";
 const IN_FILE: &str = "planted-in-a-file-77b2e0";
 const WRONG_TOKEN: &str = "planted-as-a-wrong-token-0c4d51";
 
-/// A gateway at its loudest, with secrets wherever one can be.
+/// A gateway with its most verbose log, and secrets wherever one can be.
 struct Stage {
     scratch: Scratch,
     gateway: Gateway,
@@ -80,7 +80,7 @@ impl Stage {
         Ok(text.lines().map(str::to_owned).collect())
     }
 
-    /// Whatever nobody but their owners may see.
+    /// All texts that only their owners may see.
     fn secrets(&self) -> Result<Vec<String>, Fault> {
         let state = self.gateway.state_dir();
         let mut secrets = vec![IN_ENVIRONMENT.to_owned(), IN_FILE.to_owned(), WRONG_TOKEN.to_owned()];
@@ -116,7 +116,7 @@ fn the_loudest_log_is_readable_by_programs_and_tells_no_secret() -> Result<(), F
         entries.push(entry);
     }
     let said = |message: &str| entries.iter().filter(|entry| entry["message"] == message).collect::<Vec<_>>();
-    // A change says who did it and what it was about.
+    // The log line of a change names its actor and its content.
     let last = said("committed").into_iter().find(|entry| entry["changes"].to_string().contains("+late"));
     let last = last.ok_or_else(|| fault("no line says what the change was about"))?;
     let counts = (&last["added"], &last["removed"], &last["changed"]);
@@ -124,10 +124,10 @@ fn the_loudest_log_is_readable_by_programs_and_tells_no_secret() -> Result<(), F
     let actors: Vec<&Value> = said("committed").iter().map(|entry| &entry["actor"]).collect();
     assert!(actors.iter().all(|actor| actor.is_string()), "{actors:?}");
     assert!(actors.iter().any(|actor| actor.as_str().is_some_and(|actor| actor.starts_with("uid:"))), "{actors:?}");
-    // Who turned up the log is on record, too.
+    // The actor that raised the log level is on record, too.
     let turned = said("the log filter was changed");
     assert!(turned.iter().any(|entry| entry["actor"] == "token"), "{turned:?}");
-    // Four calls of tools, none of which is a line for everyday.
+    // Four calls of tools; none of them writes a line at the default level.
     let calls: Vec<_> = said("call");
     assert!(calls.len() >= 4 && calls.iter().all(|entry| entry["level"] == "DEBUG"), "{calls:?}");
     Ok(())

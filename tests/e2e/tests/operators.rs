@@ -1,4 +1,4 @@
-//! What operators are told while a router is silent, and what becomes of state that they copied.
+//! What operators are told while a router does not answer, and what happens to state that they copied.
 
 use std::{
     fs::{self, Permissions},

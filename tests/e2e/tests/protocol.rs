@@ -1,5 +1,5 @@
-//! The MCP endpoint against clients and servers that keep to nothing, and against what the protocol promises to those
-//! that do: what is sent here is written by hand, byte by byte.
+//! The MCP endpoint against clients and servers that break every rule, and against the protocol's promises to those
+//! that keep the rules. All messages here are written by hand, byte by byte.
 
 #![allow(clippy::unwrap_in_result, unreachable_pub, reason = "all of this is a test")]
 

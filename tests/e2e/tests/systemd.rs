@@ -1,4 +1,4 @@
-//! The programs under a service manager: what they tell it, what they take from it, and the units that are shipped.
+//! The programs under a service manager: the messages they send, the sockets they take, and the units that are shipped.
 
 #[path = "systemd/manager.rs"]
 mod manager;

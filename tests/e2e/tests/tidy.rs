@@ -7,7 +7,7 @@ use testkit::{Fault, fault};
 /// A longer file is two.
 const LINES_MAX: usize = 600;
 
-/// Words that say who does something rather than what it is.
+/// Words that name a doer rather than the thing itself.
 const DOERS: [&str; 5] = ["Manager", "Handler", "Helper", "Util", "Common"];
 /// The name of the service, which users know.
 const ALLOWED: [&str; 1] = ["ConfigManager"];

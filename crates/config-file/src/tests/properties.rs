@@ -1,4 +1,4 @@
-//! What holds for every text: no panic and no hang, and no meaning in how a file is laid out.
+//! Properties of every text: no panic, no hang, and the layout of a file has no meaning.
 
 use std::fmt::Write as _;
 

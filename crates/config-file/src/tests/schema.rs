@@ -97,7 +97,7 @@ fn keys_of_the_reader_and_of_the_schema_are_the_same() {
             key.path
         );
     }
-    // What the reader does not know it says so.
+    // The reader reports each key that it does not know.
     for path in &paths {
         let violations = parsed(&with(base(), path, json!([[]]))).err().unwrap_or_default();
         assert!(violations.iter().all(|violation| violation.message != "unknown key"), "{path}: {violations:?}");
@@ -167,7 +167,7 @@ fn document() -> impl Strategy<Value = Value> {
     })
 }
 
-/// What only votes could hold is left out where there are none.
+/// Keys that need votes are left out where there are no votes.
 fn without_votes(mut document: Value) -> Value {
     if document["hot_reload"]["two_phase_commit"]["enabled"] == false {
         votes::leave_out(&mut document);
@@ -299,7 +299,7 @@ proptest! {
         }
     }
 
-    /// What is shown of a configuration is that configuration.
+    /// A configuration as it is shown is the same configuration.
     #[test]
     fn a_snapshot_that_is_spelled_is_the_same_again(document in document()) {
         let snapshot = parsed(&document).unwrap();

@@ -1,5 +1,5 @@
-//! A proposal from the wish to the answer: layers are merged and judged off this task, the reconciler decides, and
-//! whoever asked is told.
+//! A proposal from the request to the answer: layers are merged and judged off this task, the reconciler decides, and
+//! the callers are told.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,19 +23,19 @@ pub(crate) struct Payload {
     pub(crate) reason: String,
 }
 
-/// What somebody wants to be live.
+/// What a caller or the file wants to be live.
 #[derive(Debug, Clone)]
 pub(crate) enum Want {
-    /// The file says something else.
+    /// The file has other content.
     File { turn: Turn, digest: Digest, layer: Layer },
-    /// An empty document takes the layer away. `base`: only on top of that revision.
+    /// An empty document removes the layer. `base`: apply only on top of that revision.
     Api { name: String, document: String, format: Format, base: Option<Revision> },
-    /// [`Revision::NONE`]: the one before the live one.
+    /// [`Revision::NONE`]: the revision before the live one.
     Rollback {
         to: Revision,
         base: Option<Revision>,
         reason: String,
-        /// What the file said when it was asked for.
+        /// The digest of the file when the rollback was asked for.
         over: Option<Digest>,
     },
 }
@@ -45,28 +45,28 @@ pub(crate) struct Candidate {
     pub(crate) want: Want,
     pub(crate) actor: String,
     pub(crate) without: Exclusions,
-    /// Routers that are asked about it now, or were when it ended.
+    /// Routers that are asked about the candidate now, or that were asked when it ended.
     pub(crate) voters: BTreeSet<NodeId>,
-    /// The whole of it, and its judging while that lasts.
+    /// The span of the whole change, and the span of its judging while that lasts.
     pub(crate) span: Span,
     pub(crate) judging: Option<Span>,
     pub(crate) answers: Vec<Answer>,
-    /// How often it was merged: anew after something else went first.
+    /// How often the candidate was merged: it is merged anew after another change went first.
     pub(crate) merges: u32,
-    /// When the write of it was seen to be complete, and when it was read: nanoseconds of the clock.
+    /// When its write was seen to be complete, and when it was read: nanoseconds of the clock.
     pub(crate) written_at: Option<u64>,
     pub(crate) read_at: u64,
-    /// What was live when it was merged last.
+    /// The live revision when the candidate was merged last.
     pub(crate) base: Revision,
     pub(crate) timing: Timing,
-    /// What is probably not meant, although it is right.
+    /// Advice on settings that are right but probably not meant.
     pub(crate) advice: Vec<Violation>,
-    /// Absent until it is a snapshot.
+    /// Absent until the candidate is a snapshot.
     pub(crate) layers: Option<Arc<Layers>>,
     pub(crate) digest: Option<Digest>,
-    /// The one that is or was tried last.
+    /// The attempt that is under way, or that was the last one.
     pub(crate) attempt: Option<AttemptId>,
-    /// What its refusal says, if that is one of the file.
+    /// What the refusal says, if it is a refusal of the file.
     pub(super) saying: Option<Saying>,
 }
 
@@ -79,7 +79,7 @@ pub(crate) struct Timing {
 /// A candidate that is a snapshot.
 #[derive(Debug)]
 pub(crate) struct Merged {
-    /// That it comes from, if it was live before.
+    /// The revision that the content comes from, if it was live before.
     pub(crate) revision: Option<Revision>,
     pub(crate) content: Content,
     pub(crate) bytes: Arc<[u8]>,
@@ -89,7 +89,7 @@ pub(crate) struct Merged {
 }
 
 impl Want {
-    /// The file's, only to see what it would be.
+    /// A change by the file, only to see what it would lead to.
     pub(crate) fn file_of(layer: Layer) -> Self {
         Self::File { turn: Turn(0), digest: Digest::of_bytes(layer.text.as_bytes()), layer }
     }
@@ -102,7 +102,7 @@ impl Want {
         }
     }
 
-    /// Of the text that it brings.
+    /// The size of the text that the change brings.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::File { layer, .. } => layer.text.len(),
@@ -111,7 +111,7 @@ impl Want {
         }
     }
 
-    /// As the history shows it.
+    /// The source as the history shows it.
     pub(crate) fn source(&self) -> String {
         match self {
             Self::File { .. } | Self::Api { .. } => self.owner().0,
@@ -127,7 +127,7 @@ impl Want {
         }
     }
 
-    /// The only revision that it is meant to follow, if that is said.
+    /// The only revision that the change may follow, if one is named.
     pub(crate) fn base(&self) -> Option<Revision> {
         match self {
             Self::Api { base, .. } | Self::Rollback { base, .. } => *base,
@@ -135,12 +135,12 @@ impl Want {
         }
     }
 
-    /// Whether it may be merged anew on top of what went first.
+    /// Whether the change may be merged anew on top of one that went first.
     pub(crate) fn follows_head(&self) -> bool {
         matches!(self, Self::File { .. } | Self::Api { base: None, .. })
     }
 
-    /// What all owners want, if this is granted.
+    /// The layers of all owners, if this change is granted.
     pub(crate) fn on(&self, layers: &Layers) -> Layers {
         let mut layers = layers.clone();
         match self {
@@ -160,10 +160,10 @@ impl Want {
     }
 }
 
-/// Taking apart that much text takes up to sixty times as much memory, in small pieces.
+/// Parsing a text of this size takes up to sixty times as much memory, in small pieces.
 const LARGE: usize = 256 << 10;
 
-/// Layers as a snapshot, or everything that is wrong with them. Takes milliseconds of a core for hundreds of servers.
+/// Layers as a snapshot, or all their violations. Takes milliseconds of a core for hundreds of servers.
 pub(crate) fn merge(layers: Layers, clock: Clock) -> Result<Merged, Vec<Violation>> {
     let length: usize = layers.values().map(|layer| layer.text.len()).sum();
     let merged = take_apart(layers, clock);
@@ -201,7 +201,7 @@ fn take_apart(layers: Layers, clock: Clock) -> Result<Merged, Vec<Violation>> {
 }
 
 impl Merged {
-    /// As it is on record already, if it differs from what is live in comments alone.
+    /// Takes the form that is already on record, if the candidate differs from the live content in comments alone.
     pub(crate) fn with_recorded(mut self, live: Option<Digest>, recorded: &Arc<Layers>) -> Self {
         let means_the_same = || {
             let mut pairs = self.layers.iter().zip(recorded.iter());

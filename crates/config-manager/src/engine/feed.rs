@@ -1,4 +1,4 @@
-//! The file's side: what its cursor decides is carried out here.
+//! The file's side: carries out what the cursor of the file decides.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::log::{Cursor, Judged};
 use crate::source::FromSource;
 use crate::status::{NodeRefusal, SourceState, SourceStatus};
 
-/// Callers of reload that wait; more are refused at once.
+/// The limit for waiting callers of reload; more are refused at once.
 const ASKERS_MAX: usize = 1024;
 
 /// Why the file's content is not live.
@@ -55,7 +55,7 @@ impl Engine {
         self.tell_source(Event::Asked { force });
     }
 
-    /// All that still listen for what becomes of the file.
+    /// The number of callers that still wait for the result of the file.
     fn callers(&mut self) -> usize {
         let mut joined = 0;
         for candidate in self.candidates.values_mut() {
@@ -114,7 +114,7 @@ impl Engine {
                 self.undone = self.undone.filter(|undone| *undone == digest);
                 match self.text.take_if(|(read, _)| *read == digest) {
                     Some((_, layer)) => self.propose_file(Want::File { turn, digest, layer }, retry),
-                    // Not the text that it was judged by: it is read again.
+                    // The text is not the one that was judged: the file is read again.
                     None => self.tell_source(Event::Judged { turn, judgement: Judgement::Overtaken }),
                 }
             }
@@ -148,7 +148,7 @@ impl Engine {
         let written_at = self.written_at.take();
         let asking = std::mem::take(&mut self.asking);
         let without = Exclusions::of_all(asking.iter().map(|asker| &asker.without));
-        // Of several who ask at once the one whose exclusions it has did it; else the file itself did.
+        // Of several callers at once, the one whose exclusions the proposal has is its actor; else the file itself is.
         let (actor, mut span) = match asking.iter().find(|asker| asker.without == *without.named()) {
             Some(asker) => (asker.actor.clone(), self.asked_change(asker, want.source())),
             None => {
@@ -179,7 +179,7 @@ impl Engine {
             Answer::UnderWay { turn } => {
                 let under_way =
                     |candidate: &Candidate| matches!(candidate.want, Want::File { turn: of, .. } if of == *turn);
-                // Without one, it was judged while this was read.
+                // Without a candidate, the content was judged while this read was under way.
                 let candidate = self.candidates.iter().find(|(_, candidate)| under_way(candidate));
                 return match candidate {
                     Some((id, _)) => self.join(*id),
@@ -209,12 +209,12 @@ impl Engine {
         }
     }
 
-    /// What they ask for is being judged already.
+    /// Joins the callers to the candidate: the content they ask for is being judged already.
     fn join(&mut self, id: ProposalId) {
         let now = self.now();
         let Some(candidate) = self.candidates.get_mut(&id) else { return };
         for asker in std::mem::take(&mut self.asking) {
-            // A caller that this one does not serve waits for its end as well, and is asked for again then.
+            // A caller that this candidate does not serve also waits for its end, and then the file is asked for again.
             candidate.without.hear(&asker.without);
             let joined = reconciler::Event::Joined { proposal: id, without: asker.without.clone() };
             if candidate.serves(&asker) {

@@ -1,4 +1,4 @@
-//! The streams of routers: what came over one goes to the reconciler, and what that says goes over it.
+//! The streams of routers: their reports go to the reconciler, and its directives go to them.
 
 use std::time::Duration;
 
@@ -12,23 +12,23 @@ use wire::pb::config::v1 as pb;
 use super::Engine;
 use crate::command::{Outgoing, Said, Stream};
 
-/// Contents that are remembered as what a router may hold, so that it can be sent a difference.
+/// How many contents are remembered because a router may hold them, so that it can be sent a difference.
 const RECENT: usize = 8;
 
-/// Two streams of one name that each ended another within this time are those of two processes.
+/// Two streams of one name that each ended another within this time belong to two processes.
 const RIVALRY: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(super) struct Attached {
     pub(super) link: Link,
-    /// Of the process at the other end.
+    /// The boot id of the process at the other end.
     boot: String,
-    /// When it took the place of a stream of another process of that name.
+    /// When this stream took the place of a stream of another process of that name.
     displaced: Option<Time>,
-    /// Whether that one had done the same, not long before.
+    /// Whether that other stream had done the same, not long before.
     rival: bool,
     stream: Stream,
-    /// What it is known to hold; nothing is known while it swaps.
+    /// The content that the router is known to hold; none is known while it swaps.
     holds: Option<Content>,
     pub(super) servers: Vec<pb::ServerState>,
 }
@@ -45,7 +45,7 @@ impl Attached {
             format!("a new stream of router {node} takes the place of one that is still open")
         };
         tracing::warn!(router = %node, "{reason}");
-        // It learns the reason if there is room, and the end of its stream in any case.
+        // The router learns the reason if there is room, and the end of its stream in any case.
         drop(before.stream.outbox.try_send(Err(refusal::aborted("DISPLACED", "router", reason))));
     }
 
@@ -125,7 +125,7 @@ impl Engine {
                 tracing::warn!(router = %node, "it takes nothing from its stream; the stream ends");
                 self.detach(node.clone(), link);
             }
-            // Its reader says so in a moment.
+            // The reader of the stream reports that in a moment.
             Err(TrySendError::Closed(_)) => {}
         }
     }

@@ -1,4 +1,4 @@
-//! What waits to be written to the log: what decides goes before what only records.
+//! The queue of writes to the log: writes that decide go before writes that only record.
 
 use std::collections::VecDeque;
 
@@ -27,7 +27,7 @@ impl Jobs {
         self.0.pop_front()
     }
 
-    /// Those who are told when it is their turn.
+    /// The callers that are answered when their write has its turn.
     pub(super) fn waiting(&mut self) -> impl Iterator<Item = &mut Told> {
         self.0.iter_mut().filter_map(|job| match job {
             Job::Audit { told, .. } => told.as_deref_mut(),
@@ -35,18 +35,18 @@ impl Jobs {
         })
     }
 
-    /// Before all that waits: routers obey nothing else.
+    /// Goes before all waiting jobs: routers obey nothing else.
     pub(super) fn raise_epoch(&mut self, above: u64) {
         self.0.push_front(Job::Epoch { above });
     }
 
-    /// A proposal without a revision.
+    /// Queues the end of a proposal without a revision.
     pub(super) fn record(&mut self, ended: Box<Ended>, told: Box<Told>) {
         self.0.push_back(Job::Audit { ended: Some(ended), cursor: None, told: Some(told) });
     }
 
-    /// What the file was judged as, in the transaction of the audit record that it belongs to, if that is still to be
-    /// written.
+    /// Saves the judgement of the file in the transaction of the audit record that it belongs to, if that record is
+    /// still to be written.
     pub(super) fn save_cursor(&mut self, new: Cursor) {
         match self.0.back_mut() {
             Some(Job::Audit { cursor: cursor @ None, .. }) => *cursor = Some(new),
@@ -54,13 +54,13 @@ impl Jobs {
         }
     }
 
-    /// Before all that waits.
+    /// Goes before all waiting jobs.
     pub(super) fn append(&mut self, attempt: AttemptId, entry: Box<Entry>) {
         self.0.push_front(Job::Append { attempt, entry });
     }
 
-    /// A revision that moves the file's cursor is on record. All that waits, also what came while it was written, says
-    /// where the file stood before: written after it, that would undo it at the next start.
+    /// A revision that moves the file's cursor is on record. Every waiting job, also one that came during the write,
+    /// has the former cursor: written after the revision, that cursor would undo the move at the next start.
     pub(super) fn cursor_moved(&mut self) {
         for job in &mut self.0 {
             if let Job::Audit { cursor, .. } = job {

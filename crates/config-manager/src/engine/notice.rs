@@ -1,4 +1,4 @@
-//! What the reconciler tells about, as log lines, events and metrics.
+//! The reconciler's notices as log lines, events and metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use rollout::{Applied, Kind, ProposalId, Reason, Refusal};
 
 use super::{Engine, outcome};
 
-/// Servers that a line of the log names; of more it says how many.
+/// How many servers a line of the log names; the line counts the rest.
 const NAMES_MAX: usize = 8;
 
 impl Engine {

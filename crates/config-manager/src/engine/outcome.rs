@@ -1,4 +1,4 @@
-//! How a proposal ended, in the words of whoever asked, and in numbers.
+//! How a proposal ended: the answer for its caller, and numbers.
 
 use std::time::Duration;
 
@@ -75,7 +75,7 @@ impl Refused {
     }
 }
 
-/// Something else was first: to look again is all that helps.
+/// Another change was first: all the caller can do is look again.
 pub(super) fn came_second(reason: &Reason, live: Revision) -> Status {
     let word = match reason {
         Reason::StaleBase { .. } => "STALE_BASE",
@@ -128,7 +128,7 @@ pub(super) fn no_change(live: Revision, candidate: &Candidate) -> pb::Outcome {
     outcome(pb::outcome::Result::NoChange, live, candidate)
 }
 
-/// The file was read, and there is nothing in it to judge.
+/// The file was read, and it contains nothing to judge.
 pub(super) fn nothing_to_do(live: Revision, hint: Option<String>) -> pb::Outcome {
     pb::Outcome {
         result: pb::outcome::Result::NoChange.into(),
@@ -148,7 +148,7 @@ pub(super) fn unreadable(live: Revision, reason: &str) -> pb::Outcome {
     }
 }
 
-/// One per proposal.
+/// Called once per proposal.
 pub(super) fn count(result: &'static str) {
     metrics::counter!("only1mcp_config_reloads_total", "result" => result).increment(1);
 }
@@ -164,7 +164,7 @@ pub(super) fn record_stages(applied: &Applied, timing: Timing) {
     record("swap", applied.stages.swap);
 }
 
-/// From the read, and from the end of the write, until it is live in every router that voted.
+/// The times from the read, and from the end of the write, until it is live in every router that voted.
 pub(super) fn record_whole(candidate: &Candidate, now: u64) {
     let record = |name: &'static str, then: u64| {
         let took = Duration::from_nanos(now.saturating_sub(then));

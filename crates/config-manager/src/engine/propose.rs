@@ -1,4 +1,4 @@
-//! From a wish to a proposal, and from its end to the answer.
+//! From a request to a proposal, and from the end of the proposal to the answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -21,11 +21,11 @@ use super::{Done, Engine, Payload};
 use crate::command::Asker;
 use crate::log::{Layer, layers_digest};
 
-/// Wishes that are not decided, or whose refusal is not on record; more are refused at once.
+/// The limit for requests that are not decided, or whose refusal is not on record; more are refused at once.
 pub(crate) const CANDIDATES_MAX: usize = 256;
-/// Bytes of text that they may keep together. Each keeps the layers that it was made of, and what became of them.
+/// The limit, in bytes, of the text that they keep together. Each keeps the layers it was made of, and the result.
 const CANDIDATES_BYTES_MAX: usize = 64 << 20;
-/// How often a wish is merged anew because something else went first.
+/// How often a candidate is merged anew because another change went first.
 const MERGES_MAX: u32 = 16;
 
 fn too_many(asker: Asker) {
@@ -34,7 +34,7 @@ fn too_many(asker: Asker) {
 }
 
 impl Engine {
-    /// Refused at once if it is for another revision than the one that is live, or if nothing can be written down.
+    /// Refuses at once a change for another revision than the live one, or any change while the log cannot be written.
     pub(super) fn apply(&mut self, want: Want, asker: Asker) {
         if let Some(away) = self.log_away() {
             drop(asker.answer.send(Err(away)));
@@ -48,7 +48,7 @@ impl Engine {
         }
     }
 
-    /// Made for another revision than the one that is live.
+    /// Refuses a change that was made for another revision than the live one.
     fn refuse_at_once(&mut self, want: Want, asker: Asker, reason: &Reason) {
         let candidate = self.candidate(want, asker);
         let status = outcome::came_second(reason, self.head_revision());
@@ -57,7 +57,7 @@ impl Engine {
         self.finish(candidate, Err(status), ending);
     }
 
-    /// What was refused counts until the audit has it.
+    /// A refused candidate counts until the audit has it.
     fn is_busy(&self) -> bool {
         self.candidates.len() + self.jobs.len() >= CANDIDATES_MAX
     }
@@ -85,7 +85,7 @@ impl Engine {
         candidate
     }
 
-    /// That began when somebody asked for it.
+    /// Starts the span of a change that a caller asked for. The span begins at the time of the request.
     pub(super) fn asked_change(&self, asker: &Asker, source: String) -> Span {
         let mut span = self.spans.change(asker.trace, source, asker.actor.clone());
         span.began_before(self.since(asker.asked_at));
@@ -96,7 +96,7 @@ impl Engine {
         Duration::from_nanos(self.clock.now_nanos().saturating_sub(then))
     }
 
-    /// Gives it a number and has it merged. An older one of the same owner that is still being merged gives way.
+    /// Gives the candidate a number and has it merged. An older one of the same owner that is being merged gives way.
     pub(super) fn enter(&mut self, mut candidate: Candidate) {
         candidate.read_at = self.clock.now_nanos();
         self.changed = true;
@@ -130,19 +130,19 @@ impl Engine {
         }
     }
 
-    /// Takes the layers of the next candidate apart, unless that of another one is under way.
+    /// Parses the layers of the next candidate, unless those of another one are being parsed.
     pub(super) fn merge_next(&mut self) {
         while !self.merging
             && let Some(id) = self.to_merge.pop_front()
         {
-            // Superseded, or rolled back over, while it waited.
+            // The candidate was superseded, or rolled back over, while it waited.
             let Some(candidate) = self.candidates.get_mut(&id) else { continue };
             let layers = candidate.want.on(&self.layers);
             candidate.base = self.rollout.head().map_or(Revision::NONE, |head| head.revision);
             self.merging = true;
             let (clock, live, recorded) = (self.clock, self.live_digest(), self.layers.clone());
             self.work.spawn_blocking(move || {
-                // A text that makes the parser panic is a fault of ours, and not worth the process.
+                // A text that makes the parser panic is a fault of ours, and must not end the process.
                 let judge = || merge(layers, clock).map(|merged| merged.with_recorded(live, &recorded));
                 let merged = std::panic::catch_unwind(judge);
                 let merged = merged.unwrap_or_else(|_| Err(vec![parser_panicked()]));
@@ -184,7 +184,7 @@ impl Engine {
             }
             Want::Api { .. } => (Kind::Change, Some(candidate.base), BTreeMap::new()),
             Want::Rollback { to, base, over, .. } => {
-                // Where the file is read at request only, an edit that was not read waits for one.
+                // Where the file is read at request only, an edit that was not read waits for a request.
                 let over = over.filter(|_| merged.content.snapshot.policy.source.enabled);
                 let cursors = over.or(cursor).map(|cursor| (Owner::file(), cursor)).into_iter().collect();
                 (Kind::Rollback { to: *to }, *base, cursors)
@@ -240,15 +240,15 @@ impl Engine {
         }
     }
 
-    /// What its owner wants by now, if that is something else. It may not have been proposed yet: merged anew, the older
-    /// one would come after it and take its place.
+    /// The newer request of the same owner, if it wants something else. It may not have been proposed yet: if the older
+    /// candidate were merged anew, it would come after the newer one and take its place.
     fn newer(&self, id: ProposalId, candidate: &Candidate) -> Option<ProposalId> {
         let owner = candidate.want.owner();
         let mut newer = self.candidates.range((Bound::Excluded(id), Bound::Unbounded));
         newer.rfind(|(_, newer)| newer.want.owner() == owner).map(|(id, _)| *id)
     }
 
-    /// To a newer one of its owner, which answers its callers as well, if it can.
+    /// Gives way to a newer candidate of the same owner, which also answers the callers, if it can.
     fn gives_way(&mut self, mut candidate: Candidate, newer: ProposalId) {
         if let Some(by) = self.candidates.get_mut(&newer)
             && by.takes_over(&mut candidate)
@@ -261,7 +261,7 @@ impl Engine {
         self.superseded(candidate);
     }
 
-    /// Whether a wish that something else overtook is still one.
+    /// Whether a candidate that another change overtook may still be merged anew.
     fn may_follow(&self, candidate: &Candidate) -> bool {
         candidate.want.follows_head() && candidate.merges < MERGES_MAX
     }
@@ -303,7 +303,7 @@ impl Engine {
         );
         self.event("refused", candidate.attempt, None, &reason, Some(candidate.span.context()));
         if again {
-            // A retry that nobody asked for and that ends as before is no news for the record.
+            // A retry that no caller asked for and that ends as before adds nothing to the record.
             outcome::count("refused");
             candidate.concluded("refused", &plain);
             return;
@@ -335,13 +335,13 @@ fn parser_panicked() -> model::Violation {
 }
 
 impl Candidate {
-    /// What a retry of the file may say again.
+    /// The refusal of the file that a retry may repeat.
     fn saying_of(&self, refused: &Refused) -> Option<Saying> {
         let Want::File { digest, .. } = self.want else { return None };
         Some(Saying { digest, gist: refused.gist() })
     }
 
-    /// It is decided: what is still to be said of it needs none of the text.
+    /// The candidate is decided: what is still to be reported of it needs none of the text.
     pub(super) fn forget_texts(&mut self) {
         self.layers = None;
         match &mut self.want {
@@ -351,18 +351,18 @@ impl Candidate {
         }
     }
 
-    /// Whether it leaves out all that this caller does: one who leaves out fewer routers is as well served by their
-    /// votes or without them.
+    /// Whether the candidate leaves out every router that this caller does. A caller that leaves out fewer routers is
+    /// served as well with the votes of the rest as without them.
     pub(super) fn serves(&self, asker: &Asker) -> bool {
         asker.without.is_subset(&self.left_out())
     }
 
-    /// Routers that were named and are not asked.
+    /// Routers that were named as left out and are not asked.
     pub(super) fn left_out(&self) -> BTreeSet<NodeId> {
         self.without.left_out(&self.voters)
     }
 
-    /// Takes the callers of an older candidate of the file: this one answers them as well. Whether there were any.
+    /// Takes over the callers of an older candidate of the file, to answer them too. Returns whether there were any.
     fn takes_over(&mut self, older: &mut Self) -> bool {
         let both = matches!((&self.want, &older.want), (Want::File { .. }, Want::File { .. }));
         let some = both && !older.answers.is_empty();
@@ -373,7 +373,7 @@ impl Candidate {
         some
     }
 
-    /// Says on the span how it ended; what is not as it was wanted has a reason.
+    /// Records on the span how the candidate ended; a result other than the wanted one has a reason.
     pub(super) fn concluded(&mut self, result: &'static str, reason: &str) {
         self.span.set("only1mcp.result", result);
         if let Some(digest) = self.digest {
@@ -389,7 +389,7 @@ impl Candidate {
 
     pub(super) fn answer(&mut self, answer: &Result<wire::pb::config::v1::Outcome, Status>) {
         for waiting in self.answers.drain(..) {
-            // Whoever does not wait any more was told that it is pending.
+            // A caller that does not wait any more was told that the change is pending.
             drop(waiting.send(answer.clone()));
         }
     }

@@ -1,4 +1,4 @@
-//! What everybody may see: the status as a value, events as they happen.
+//! What all clients may see: the status as a value, and events as they happen.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::candidate::Candidate;
 use crate::status::{Pending, PendingStage, RouterView, Status};
 
 impl Engine {
-    /// `kind` as the protocol lists them. A watcher that is too slow loses the oldest, and is told.
+    /// `kind` is as the protocol lists it. A watcher that is too slow loses the oldest events, and is told so.
     pub(super) fn event(
         &self,
         kind: &str,
@@ -31,7 +31,7 @@ impl Engine {
             message: message.into(),
             traceparent: trace.map(|trace| trace.to_string()).unwrap_or_default(),
         };
-        // Without a watcher there is nobody to tell.
+        // Without a watcher, no client receives the event.
         drop(self.events.send(event));
     }
 

@@ -1,5 +1,5 @@
-//! A rollback: what it brings back, and what it undoes. The file still says what was undone, and must not bring it back
-//! by itself.
+//! A rollback: what it brings back, and what it undoes. The file still has the content that was undone, and must not
+//! bring it back by itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,18 +15,18 @@ use crate::command::Asker;
 use crate::log::{Kept, Layer, Log, Unavailable, is_undone};
 use crate::source::text_of;
 
-/// For the file to be read, which may lie on a network: the rollback does without it after that.
+/// How long to wait for a read of the file, which may lie on a network: after that the rollback does without it.
 const LOOK_MAX: Duration = Duration::from_millis(250);
 
 impl Engine {
-    /// Without `to` it brings back the revision before the live one, as long as that one is live: a request that is sent
+    /// Without `to`, brings back the revision before the live one, as long as that one is live: a request that is sent
     /// twice undoes one change.
     pub(super) fn roll_back(&mut self, to: Option<Revision>, base: Option<Revision>, reason: String, asker: Asker) {
         let base = base.or_else(|| to.is_none().then(|| self.head_revision()));
         self.apply(Want::Rollback { to: to.unwrap_or(Revision::NONE), base, reason, over: None }, asker);
     }
 
-    /// What the file says now is what is rolled over: an edit that was not read yet was made before the rollback, too.
+    /// The rollback goes over the present content of the file: an edit that was not read yet precedes it, too.
     pub(super) fn look_before_rollback(&mut self, id: ProposalId) {
         let origin = self.origin.clone();
         self.work.spawn(async move {
@@ -51,7 +51,7 @@ impl Engine {
         });
     }
 
-    /// Every candidate of the file ends here, wherever it is. A later refusal of it would be shown although the file is
+    /// Ends every candidate of the file, wherever it is. A later refusal of it would be shown although the file is
     /// rolled back.
     pub(super) fn undo(&mut self, by: ProposalId, cursor: Option<Digest>) {
         self.undone = cursor.filter(|said| is_undone(&self.layers, *said));
@@ -66,7 +66,7 @@ impl Engine {
     }
 }
 
-/// A file that differs from what it said then in its comments alone is not undone: it is recorded as it is now.
+/// A file that differs from its content of then in comments alone is not undone: its present text is recorded.
 fn brought_back(kept: Kept, text: Option<(Digest, Layer)>) -> Merged {
     let mut merged = Merged::from(kept);
     if let (Some((_, now)), Some(then)) = (text, merged.layers.get(&Owner::file()))
@@ -77,7 +77,7 @@ fn brought_back(kept: Kept, text: Option<(Digest, Layer)>) -> Merged {
     merged
 }
 
-/// The one that the live one came after. A rollback is not undone by another one: that would bring back what is bad.
+/// The parent of the live revision. A rollback does not undo another one: that would bring back what is bad.
 fn before(log: &Log, live: Revision) -> Result<Revision, Unavailable> {
     if live == Revision::NONE {
         return Err(Unavailable::Unknown { revision: live, oldest: live, newest: live });

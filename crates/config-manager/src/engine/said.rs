@@ -1,21 +1,21 @@
-//! Which refusals of the file's content are on record. The record is never shortened, and a retry that ends as one
-//! before it did is no news for it.
+//! The refusals of the file's content that are on record. The record is never shortened, and a retry that ends like an
+//! earlier one adds nothing to it.
 
 use std::collections::BTreeSet;
 
 use model::Digest;
 
-/// So many different reasons to refuse one content go on record by its retries; further ones are in the log alone.
+/// How many different refusals of one content go on record by its retries; further ones are in the log output alone.
 const REASONS_MAX: usize = 64;
 
-/// One refusal of one content, by what [`rollout::Reason::gist`] says of it.
+/// One refusal of one content, identified by its [`rollout::Reason::gist`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Saying {
     pub(super) digest: Digest,
     pub(super) gist: String,
 }
 
-/// All that is on record about one content, or on its way there.
+/// All refusals of one content that are on record, or on their way there.
 #[derive(Debug, Default)]
 pub(super) struct Said {
     digest: Option<Digest>,
@@ -23,12 +23,12 @@ pub(super) struct Said {
 }
 
 impl Said {
-    /// Whether a retry that ends so is news.
+    /// Whether a retry that ends like this is new to the record.
     pub(super) fn is_new(&self, saying: &Saying) -> bool {
         self.digest != Some(saying.digest) || (self.gists.len() < REASONS_MAX && !self.gists.contains(&saying.gist))
     }
 
-    /// It is handed to the record.
+    /// The refusal is handed to the record.
     pub(super) fn say(&mut self, saying: Saying) {
         if self.digest != Some(saying.digest) {
             *self = Self { digest: Some(saying.digest), gists: BTreeSet::new() };
@@ -38,7 +38,7 @@ impl Said {
         }
     }
 
-    /// The record could not be written: the next retry that ends so writes it.
+    /// The record could not be written: the next retry that ends like this writes it.
     pub(super) fn take_back(&mut self, saying: &Saying) {
         if self.digest == Some(saying.digest) {
             self.gists.remove(&saying.gist);

@@ -1,6 +1,6 @@
 //! The spans of changes: what was judged, asked of routers, written down and made live, in one tree for each.
 //!
-//! Whatever is sent to a router carries the context of a span here, also when that is over by then.
+//! Every message to a router carries the context of a span here, even if that span is over by then.
 
 use std::collections::BTreeMap;
 
@@ -13,19 +13,19 @@ pub(super) struct Spans {
     tracer: Tracer,
     /// The attempt in progress.
     attempt: Option<Attempt>,
-    /// What each router is asked to have live, until it has.
+    /// The revision that each router is asked to make live, until it is live there.
     swaps: BTreeMap<NodeId, (Revision, Span)>,
 }
 
 #[derive(Debug)]
 struct Attempt {
     id: AttemptId,
-    /// Of the change.
+    /// The context of the change.
     root: TraceContext,
     /// Without a span once the router has voted.
     prepares: BTreeMap<NodeId, (TraceContext, Option<Span>)>,
     append: Option<Span>,
-    /// Once it is decided.
+    /// Set once the attempt is decided.
     revision: Option<Revision>,
 }
 
@@ -34,7 +34,7 @@ impl Spans {
         Self { tracer, attempt: None, swaps: BTreeMap::new() }
     }
 
-    /// Of a whole change, for whoever wants it to hold.
+    /// Starts the span of a whole change, for the caller to hold.
     pub(super) fn change(&self, parent: Option<TraceContext>, source: String, actor: String) -> Span {
         let mut span = self.tracer.start_rare("config.change", Kind::Internal, parent);
         span.set("only1mcp.source", source);
@@ -46,12 +46,12 @@ impl Spans {
         self.attempt = Some(Attempt { id, root, prepares: BTreeMap::new(), append: None, revision: None });
     }
 
-    /// The change that is being attempted.
+    /// The context of the change that is being attempted.
     pub(super) fn of(&self, attempt: AttemptId) -> Option<TraceContext> {
         self.attempt.as_ref().filter(|known| known.id == attempt).map(|known| known.root)
     }
 
-    /// In whose context `directive` goes to a router.
+    /// The context in which `directive` goes to a router.
     pub(super) fn sent(&mut self, node: &NodeId, directive: &Directive) -> TraceContext {
         match directive {
             Directive::Prepare { attempt, .. } => self.prepare(node, *attempt),
@@ -76,8 +76,8 @@ impl Spans {
         context
     }
 
-    /// A part of the change that made the revision, while that is not over; afterwards a story of its own: a router that
-    /// joins, or tries again.
+    /// The span of a swap. It is a part of the change that made the revision, while that change is not over. Afterwards
+    /// it stands alone: a router joins, or tries again.
     fn swap(&mut self, node: &NodeId, revision: Revision, offered: Option<Digest>) -> TraceContext {
         let change = self.attempt.as_ref().filter(|known| known.revision == Some(revision));
         let mut span = match change {
@@ -118,7 +118,7 @@ impl Spans {
         }
     }
 
-    /// Nothing came of the attempt.
+    /// The attempt ended without a revision.
     pub(super) fn ended(&mut self, attempt: AttemptId, why: &str) {
         let Some(known) = self.attempt.as_mut().filter(|known| known.id == attempt) else { return };
         for (_, span) in known.prepares.values_mut() {
@@ -131,7 +131,7 @@ impl Spans {
     pub(super) fn append(&mut self, attempt: AttemptId, revision: Revision) {
         let known = self.attempt.as_mut().filter(|known| known.id == attempt);
         let parent = known.as_ref().map(|known| known.root);
-        // Only a new number for what is live anyhow belongs to no change.
+        // Only an append that gives the live content a new number belongs to no change.
         let mut span = self.tracer.start_rare("config.append", Kind::Internal, parent);
         span.count("only1mcp.revision", revision.0);
         match known {
@@ -143,7 +143,7 @@ impl Spans {
         }
     }
 
-    /// It is durable, or not, and why.
+    /// The append is durable, or it failed, and why.
     pub(super) fn appended(&mut self, attempt: AttemptId, failure: Option<&str>) {
         let known = self.attempt.as_mut().filter(|known| known.id == attempt);
         let Some(mut span) = known.and_then(|known| known.append.take()) else { return };
@@ -158,7 +158,7 @@ impl Spans {
         }
     }
 
-    /// A router has it live, or why it cannot. In whose context it was asked to.
+    /// A router has the revision live, or says why it cannot. Returns the context in which it was asked.
     pub(super) fn answered(
         &mut self,
         node: &NodeId,
@@ -173,7 +173,7 @@ impl Spans {
         Some(span.context())
     }
 
-    /// Who has not answered is not waited for any more. Whose change it was.
+    /// Routers that have not answered are not waited for any more. Returns the context of the change.
     pub(super) fn applied(&mut self, revision: Revision) -> Option<TraceContext> {
         self.attempt.take_if(|known| known.revision == Some(revision)).map(|known| known.root)
     }

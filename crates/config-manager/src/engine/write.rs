@@ -13,10 +13,10 @@ use super::{Done, Engine, Payload, outcome};
 use crate::admin;
 use crate::log::{Ended, Entry, Fault, LogError, RevisionRecord, Written};
 
-/// So many violations of a refused candidate go on record, which is never shortened; the reason says how many there were.
+/// How many violations of a refused candidate go on record, which is never shortened; the reason has their number.
 const RECORDED: usize = 100;
 
-/// Who is told what, once it is on record.
+/// The callers of a candidate and their answer, given once it is on record.
 #[derive(Debug)]
 pub(super) struct Told {
     candidate: Candidate,
@@ -24,7 +24,7 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// Once, however often it is called.
+    /// Answers once, however often it is called.
     fn tell(&mut self) {
         self.candidate.answer(&self.answer);
     }
@@ -41,7 +41,7 @@ pub(super) struct Ending {
 
 #[derive(Debug)]
 pub(super) enum Result {
-    /// `moved`: where the file stands is part of it.
+    /// `moved`: the record also moves the cursor of the file.
     Appended {
         attempt: AttemptId,
         revision: Revision,
@@ -56,7 +56,7 @@ pub(super) enum Result {
 }
 
 impl Engine {
-    /// Counts it, writes it down, and then answers.
+    /// Counts the end of a candidate, writes it down, and then answers.
     pub(super) fn finish(
         &mut self,
         mut candidate: Candidate,
@@ -84,14 +84,14 @@ impl Engine {
             self.said.say(saying);
         }
         if self.log_away().is_some() {
-            // It goes on record when that is there again.
+            // The end goes on record when the log is there again.
             candidate.answer(&answer);
         }
         let told = Box::new(Told { candidate, answer });
         self.jobs.record(Box::new(ended), told);
     }
 
-    /// Why nothing can be written now: the write that is under way waits for the log to be there again.
+    /// Why nothing can be written now: the write under way waits for the log to be there again.
     pub(super) fn log_away(&self) -> Option<Status> {
         match self.log.fault() {
             Some(Fault::Away(why)) if self.writing => Some(admin::log_away(&why)),

@@ -12,7 +12,7 @@ use runtime::fault::chain;
 use super::table::{CONTENTS, LAYERS, META, REVISIONS, damaged, json, record, save_cursor};
 use super::{Cursor, Ended, Judged, Layers, Log, LogError, RevisionRecord, audit, is_undone};
 
-/// A revision with all that is written in the same transaction.
+/// A revision with everything that the same transaction writes.
 #[derive(Debug)]
 pub struct Entry {
     pub record: RevisionRecord,
@@ -28,16 +28,16 @@ pub struct Entry {
 #[derive(Debug)]
 pub enum Written {
     Durable,
-    /// Certainly not in the log, now or after a restart.
+    /// The entry is certainly not in the log, now or after a restart.
     Not(LogError),
 }
 
-/// Between two tries to open the log.
+/// The wait between two tries to open the log.
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl Log {
-    /// Returns once it is known whether the entry is in the log, and on the disk. When the disk fails at the worst moment
-    /// that takes the log being opened anew: the error of the first try is the one reported.
+    /// Returns once it is known whether the entry is in the log, and on the disk. If the disk fails during the commit,
+    /// the log has to be opened anew for that: the error of the first try is the one reported.
     pub fn append(&self, entry: &Entry) -> Written {
         let written = match self.try_append(entry) {
             Ok(()) => Written::Durable,
@@ -68,7 +68,7 @@ impl Log {
         }
     }
 
-    /// A failed database refuses every write, so it is opened again for the next one.
+    /// A failed database refuses every write, so the log is opened again for the next write.
     fn unwritten(&self, error: &LogError) {
         self.faults.unwritten(error);
         if let LogError::Storage(_) = error
@@ -78,8 +78,8 @@ impl Log {
         }
     }
 
-    /// What the log says once it is open again. Until then nothing may be said about what was written last, and nothing
-    /// may happen after it.
+    /// Asks the log once it is open again. Until then nothing may be said about the last write, and nothing may happen
+    /// after it.
     fn opened_anew<T>(&self, ask: impl Fn(&Self) -> Result<T, LogError>) -> T {
         loop {
             match self.reopen().and_then(|()| ask(self)) {
@@ -111,7 +111,7 @@ impl Log {
         Ok(())
     }
 
-    /// Takes the epoch after that one. Returns once it is known whether it is on the disk.
+    /// Takes the epoch after that one. Returns once it is known whether the epoch is on the disk.
     pub fn raise_epoch(&self, above: u64) -> Result<u64, LogError> {
         let epoch = above.checked_add(1).ok_or_else(|| damaged("no epoch is above that of a router"))?;
         match self.write_epoch(epoch) {
@@ -127,7 +127,7 @@ impl Log {
             Err(Failed::Commit(error)) => {
                 self.faults.unwritten(&error);
                 self.place().raised = Some(epoch);
-                // It is ours if it is there after all.
+                // The epoch is ours if it is there after all.
                 if self.opened_anew(|log| Ok(log.epoch())) == epoch { Ok(epoch) } else { Err(error) }
             }
         }
@@ -139,7 +139,7 @@ impl Log {
         transaction.commit().map_err(|error| Failed::Commit(error.into()))
     }
 
-    /// An outcome without a revision, and what its source has now judged. What failed may be there all the same.
+    /// Records an outcome without a revision, and the cursor of its source. A failed record may be there all the same.
     pub fn audit(&self, ended: Option<Ended>, cursor: Option<(Owner, Cursor)>) -> Result<(), LogError> {
         match self.try_audit(ended, cursor.as_ref()) {
             Ok(()) => {
@@ -186,7 +186,7 @@ fn put_epoch(transaction: &WriteTransaction, epoch: u64) -> Result<(), LogError>
     Ok(())
 }
 
-/// A write that failed is counted at once, whatever is found in the log later.
+/// Counts a failed write at once, whatever is found in the log later.
 fn count(what: &'static str, result: &'static str) {
     metrics::counter!(what, "result" => result).increment(1);
 }
@@ -228,8 +228,8 @@ fn copy(table: &mut redb::Table<'_, u64, &[u8]>, from: Revision, to: Revision, w
     Ok(())
 }
 
-/// Takes away contents beyond the bounds of the history: never the one just written, nor the one it came after, so
-/// that there is always a way back.
+/// Removes contents beyond the bounds of the history: never the one just written, nor its parent, so that there is
+/// always a way back.
 fn prune(transaction: &WriteTransaction, head: &RevisionRecord, history: &HistoryPolicy) -> Result<(), LogError> {
     let revisions = transaction.open_table(REVISIONS)?;
     let mut contents = transaction.open_table(CONTENTS)?;
@@ -242,7 +242,7 @@ fn prune(transaction: &WriteTransaction, head: &RevisionRecord, history: &Histor
     for (age, revision) in newest.enumerate() {
         let needed = *revision == head.revision.0 || *revision == head.parent.0;
         let many = u32::try_from(age).unwrap_or(u32::MAX) >= history.max_snapshots;
-        // It was replaced when its successor came; what matters here is how long ago it was made.
+        // The revision was replaced when its successor came; what matters here is how long ago it was made.
         let old =
             || record(&revisions, Revision(*revision)).map(|record| record.is_none_or(|record| record.time < oldest));
         if !needed && (many || old()?) {

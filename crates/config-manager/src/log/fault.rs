@@ -1,4 +1,4 @@
-//! What is wrong with the log now, for all who ask how it is.
+//! What is wrong with the log now, for every part that asks.
 
 use std::fmt;
 

@@ -1,8 +1,8 @@
 //! The file under the log, and how it is opened.
 //!
-//! What a failed sync was to write may be lost although it can still be read: the kernel takes its pages for written, and
-//! later syncs succeed without them. Nothing is said of such a file, and nothing is added to it: it is copied, as it
-//! reads, to a new one that takes its place when all of it is on the disk.
+//! The data of a failed sync may be lost although it can still be read: the kernel takes its pages for written, and
+//! later syncs succeed without them. The log neither answers from such a file nor adds to it. The file is copied, as
+//! it reads, to a new one, which takes its place when all of it is on the disk.
 
 use std::error::Error as _;
 use std::fs::{self, File, OpenOptions};
@@ -20,8 +20,8 @@ use runtime::state_dir::{move_into_place, open_private};
 
 use super::LogError;
 
-/// Whether a sync of the file has failed. It is the same value for as long as the log has a file, however often that is
-/// opened.
+/// Whether a sync of the file has failed. The value stays the same for as long as the log has a file, however often the
+/// file is opened.
 pub(super) type Lost = Arc<AtomicBool>;
 
 type Range = Bound<u64>;
@@ -107,27 +107,27 @@ impl StorageBackend for Disk {
 
 /// Makes an empty database in a file that has nothing in it.
 pub(super) fn create(path: &Path, lost: &Lost) -> Result<Database, LogError> {
-    // It holds every configuration as it was written, literal secrets among them.
+    // The file holds every configuration as it was written, literal secrets among them.
     open(path, open_private(path)?, lost, &Database::builder())
 }
 
-/// At a start. A file that was not closed may have been left by a process whose last sync failed, so it is copied; with it
-/// comes what is wrong where it could not be.
+/// Opens the file at a start. A process whose last sync failed may have left an unclosed file, so such a file is
+/// copied. If that fails, the result says what is wrong.
 pub(super) fn open_at_start(path: &Path, lost: &Lost) -> Result<(Database, Option<String>), LogError> {
-    // The mode that an older release or a copy has left is repaired.
+    // Repairs the mode that an older release or a copy has left.
     drop(open_private(path)?);
-    // What a killed process has begun.
+    // A killed process may have begun this file.
     drop(fs::remove_file(begun(path)));
     if was_closed(path)? {
         return Ok((open_in_place(path, lost)?, None));
     }
     match renew(path, lost, |_| Ok(())) {
         Ok(renewed) => Ok((renewed, None)),
-        // Most often it was the power that went, and then all that can be read is on the disk: to serve matters more.
+        // Most often the power failed, and then all that can be read is on the disk: to serve matters more.
         Err(error) if error.is_of_the_copy() => {
             let error = error.source().map_or_else(|| error.to_string(), chain);
             tracing::error!(error, "the revision log was not closed, and cannot be copied");
-            // It is copied before it is opened again.
+            // The file is copied before it is opened again.
             lost.store(true, Ordering::Release);
             let fault = format!(
                 "it was not closed, so its newest revisions may not be on the disk, and it cannot be copied ({error}); \
@@ -144,7 +144,7 @@ pub(super) fn begun(path: &Path) -> PathBuf {
     path.with_extension("begun")
 }
 
-/// Without a change to the file. One that is no database at all is said to be so when it is opened.
+/// Reads without a change to the file. A file that is no database at all is reported when it is opened.
 fn was_closed(path: &Path) -> Result<bool, LogError> {
     let disk = Disk::new(path, existing(path)?, Lost::default())?;
     let opened = Database::builder().open_read_only_with_backend(disk);
@@ -156,8 +156,8 @@ pub(super) fn open_in_place(path: &Path, lost: &Lost) -> Result<Database, LogErr
     open(path, existing(path)?, lost, &Database::builder())
 }
 
-/// Copies the file to a new one, which takes its place once all of it is on the disk and found `sound`. Where that fails,
-/// nothing is left of it.
+/// Copies the file to a new one, which takes its place once all of it is on the disk and found `sound`. If that fails,
+/// nothing of the new file is left.
 pub(super) fn renew(
     path: &Path,
     lost: &Lost,
@@ -181,7 +181,7 @@ fn copied(
     let failed = |source| LogError::Renew { path: path.to_owned(), source };
     let (from, to) = (existing(path)?, open_private(begun)?);
     let owner = from.metadata().map_err(failed)?;
-    // Only one who may open anything needs to, and can.
+    // Only a process that may open any file needs this, and can do it.
     drop(fchown(&to, Some(owner.uid()), Some(owner.gid())));
     copy(&from, &to).map_err(failed)?;
     #[cfg(test)]
@@ -190,7 +190,7 @@ fn copied(
     let mut whole = Database::builder();
     whole.set_check_integrity_on_open(true);
     let disk = Disk::new(begun, to, lost.clone())?;
-    // The copy is as the file is, so what is wrong with it is said of the file.
+    // The copy equals the file, so what is wrong with the copy is reported of the file.
     let database = whole.create_with_backend(disk).map_err(|source| opening(path, source))?;
     sound(&database)?;
     move_into_place(begun, path).map_err(failed)?;
@@ -217,7 +217,7 @@ fn opening(path: &Path, source: DatabaseError) -> LogError {
     LogError::Open { path: path.to_owned(), source: Box::new(source) }
 }
 
-/// By reading and writing: what the kernel offers for copying may share what is on the disk, which is not what is read.
+/// Copies by reading and writing: the kernel's copy may share the data on the disk, which is not the data that is read.
 fn copy(mut from: &File, mut to: &File) -> io::Result<()> {
     let mut piece = vec![0; 1 << 16];
     loop {
@@ -265,7 +265,7 @@ pub(crate) mod probe {
         DISKS.lock().unwrap().insert(directory.to_owned(), plan);
     }
 
-    /// What is left of it.
+    /// The rest of the plan.
     pub(crate) fn planned(directory: &Path) -> Plan {
         DISKS.lock().unwrap()[directory].clone()
     }

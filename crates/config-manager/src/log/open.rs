@@ -19,7 +19,7 @@ use super::{Cursor, Entry, Kept, Log, LogError, Place, RevisionRecord, Unavailab
 /// How much of the audit chain is checked at each start.
 const AUDIT_LINKS_CHECKED: u64 = 10_000;
 
-/// A log, and what is in it at the start.
+/// A log, and its content at the start.
 #[derive(Debug)]
 pub struct Opened {
     pub log: Log,
@@ -38,10 +38,10 @@ pub struct Restored {
 }
 
 impl Log {
-    /// Opens the log of that path, or begins a new one. The epoch is on the disk before this returns.
+    /// Opens the log at that path, or begins a new one. The epoch is on the disk before this returns.
     pub fn open(path: &Path, now: WallTime) -> Result<Opened, LogError> {
         let lost = Lost::default();
-        // Where a link leads, so that no copy takes the place of the link.
+        // Follows symlinks, so that no copy takes the place of a symlink.
         let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let ((database, (id, epoch)), copy_fault) =
             if is_absent(path) { (begin(path, &lost)?, None) } else { start(path, &lost)? };
@@ -90,7 +90,7 @@ impl Log {
             reason: fault.clone(),
             without: Vec::new(),
         };
-        // A file that says what cannot be read any more says it again.
+        // If the file has the content that cannot be read any more, it is proposed again.
         let file = good.layers.get(&Owner::file()).map_or("", |layer| &layer.text);
         let entry = Entry {
             record: record.clone(),
@@ -113,7 +113,7 @@ impl Log {
     }
 }
 
-/// A file without content is none: it is what an older release left that was killed at once.
+/// A file without content is no log: an older release that was killed at once left it.
 fn is_absent(path: &Path) -> bool {
     match fs::metadata(path) {
         Ok(metadata) => metadata.len() == 0,
@@ -121,7 +121,7 @@ fn is_absent(path: &Path) -> bool {
     }
 }
 
-/// A new log. It has its name once it is complete: one that was only begun could never be opened again.
+/// Begins a new log. It gets its name once it is complete: a log that was only begun could never be opened again.
 fn begin(path: &Path, lost: &Lost) -> Result<(Database, (LogId, u64)), LogError> {
     let begun = file::begun(path);
     drop(fs::remove_file(&begun));
@@ -131,7 +131,7 @@ fn begin(path: &Path, lost: &Lost) -> Result<(Database, (LogId, u64)), LogError>
     Ok((database, identity))
 }
 
-/// With what is wrong although it could be opened.
+/// Returns also what is wrong although the log could be opened.
 fn start(path: &Path, lost: &Lost) -> Result<((Database, (LogId, u64)), Option<String>), LogError> {
     let (database, fault) = file::open_at_start(path, lost)?;
     let identity = identify(&database, path)?;

@@ -1,4 +1,4 @@
-//! What is written down: one record per revision, one audit record per outcome, and the layers of a revision.
+//! The records of the log: one per revision, one audit record per outcome, and the layers of a revision.
 
 use std::collections::BTreeMap;
 
@@ -6,15 +6,15 @@ use config_file::Format;
 use model::{AttemptId, Diff, Digest, NodeId, Owner, Revision, Violation, WallTime};
 use serde::{Deserialize, Serialize};
 
-/// What every owner wanted when a revision was made, as they wrote it: so that what the API added survives a reload
-/// of the file.
+/// What every owner wanted when a revision was made, as the owner wrote it: so a layer that came over the API
+/// survives a reload of the file.
 pub type Layers = BTreeMap<Owner, Layer>;
 
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Layer {
-    /// What positions in it are prefixed with: a path, or the name of a layer.
+    /// The prefix of positions in the text: a path, or the name of a layer.
     pub name: String,
-    /// Absent in what was written before there was TOML.
+    /// Absent in records that are older than TOML support.
     #[serde(default)]
     pub format: Format,
     pub text: String,
@@ -29,13 +29,13 @@ impl std::fmt::Debug for Layer {
 }
 
 impl Layer {
-    /// Whether the two differ in nothing but comments and how they are laid out.
+    /// Whether the two differ in nothing but comments and layout.
     pub(crate) fn means(&self, other: &Self) -> bool {
         config_file::means_the_same((&self.text, self.format), (&other.text, other.format))
     }
 }
 
-/// Of what is written in the layers.
+/// The digest of the texts of the layers.
 pub(crate) fn layers_digest(layers: &Layers) -> Digest {
     let mut hasher = blake3::Hasher::new();
     for (owner, layer) in layers {
@@ -46,25 +46,25 @@ pub(crate) fn layers_digest(layers: &Layers) -> Digest {
     Digest::from_bytes(hasher.finalize().into())
 }
 
-/// Whether what the file said (by its digest) is not what these layers say of it.
+/// Whether the content of the file (by its digest) differs from the file's layer in these layers.
 pub(crate) fn is_undone(layers: &Layers, said: Digest) -> bool {
     layers.get(&Owner::file()).is_none_or(|layer| Digest::of_bytes(layer.text.as_bytes()) != said)
 }
 
-/// Where a source stands: what of it was judged last.
+/// The cursor of a source: the content that was judged last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
     pub digest: Digest,
     pub judged: Judged,
 }
 
-/// What became of what a source said last.
+/// The judgement of the last content of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Judged {
-    /// It is live, or was when the source said it.
+    /// The content is live, or was live when the source had it.
     Live,
     Refused,
-    /// It was live, and was undone.
+    /// The content was live, and was undone.
     RolledBack,
 }
 
@@ -88,7 +88,7 @@ pub struct RevisionRecord {
 }
 
 impl RevisionRecord {
-    /// Whether it brought back what was live before.
+    /// Whether the revision brought back an older one.
     pub fn is_rollback(&self) -> bool {
         self.source.starts_with(ROLLBACK)
     }
@@ -109,13 +109,13 @@ pub struct AuditRecord {
     pub time: WallTime,
     /// `applied`, `no_change`, `refused` or `superseded`.
     pub result: String,
-    /// The one that was made, or that stayed live.
+    /// The revision that was made, or that stayed live.
     pub revision: Revision,
     pub actor: String,
     pub source: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<AttemptId>,
-    /// Of the candidate; absent when it was no configuration.
+    /// The digest of the candidate; absent when it was no configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
     #[serde(default, skip_serializing_if = "Diff::is_empty")]
@@ -164,7 +164,7 @@ impl Ended {
         }
     }
 
-    /// The one of a revision.
+    /// The audit record of a revision.
     pub(super) fn applied(record: &RevisionRecord) -> Self {
         let record = record.clone();
         Self {

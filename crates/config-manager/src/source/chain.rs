@@ -1,17 +1,17 @@
-//! Everything a path depends on: each link on the way to the file, and the file itself.
+//! Everything that a path depends on: each symlink on the way to the file, and the file itself.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
-/// More links than that are a loop, as for the kernel.
+/// More symlinks than that are a loop, as for the kernel.
 const LINKS_MAX: usize = 40;
 
-/// Names whose change can change what the path says, each in its real directory.
+/// Names whose change can change the content behind the path, each in its real directory.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Chain {
     pub(super) names: BTreeSet<(PathBuf, OsString)>,
-    /// Where it ends; absent when it ends nowhere.
+    /// The end of the chain; absent when it leads nowhere.
     pub(super) target: Option<PathBuf>,
 }
 

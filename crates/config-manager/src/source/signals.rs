@@ -1,4 +1,4 @@
-//! What the source's task is woken for. Any number of equal wishes are one, so nothing can overflow.
+//! The signals that wake the source's task. Any number of equal requests are one, so nothing can overflow.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
@@ -11,7 +11,7 @@ pub(crate) struct Signals {
     read: AtomicBool,
     whole: AtomicBool,
     in_place: AtomicBool,
-    /// Of the last event that told: 0 if none did since the last wish, else [`OPEN`] or [`CLOSED`].
+    /// What the last event said of the writer: 0 if none did since the last time, else [`OPEN`] or [`CLOSED`].
     writer: AtomicU8,
     wake: Notify,
 }
@@ -19,13 +19,13 @@ pub(crate) struct Signals {
 const OPEN: u8 = 1;
 const CLOSED: u8 = 2;
 
-/// What was wished since the last time.
+/// The requests since the last time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wished {
     pub(super) look: bool,
     pub(super) read: bool,
     pub(super) whole: bool,
-    /// How, if it was written in place.
+    /// How the file was written, if it was written in place.
     pub(super) in_place: Option<Write>,
 }
 

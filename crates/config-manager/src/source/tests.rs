@@ -1,4 +1,4 @@
-//! How files are written, and what is seen of it.
+//! How files are written, and what the source sees of it.
 
 use std::fs;
 use std::io::Write as _;
@@ -60,7 +60,7 @@ impl Followed {
         }
     }
 
-    /// Such a write is seen, and the file says this then. Events of writes before may still come.
+    /// Waits until such a write is seen and the file has this text. Events of earlier writes may still come.
     async fn saw(&mut self, expected: Write, text: &str) {
         let digest = Digest::of_bytes(text.as_bytes());
         loop {
@@ -124,14 +124,14 @@ async fn a_writer_that_has_the_file_open_is_seen_until_it_closes_it() {
         writer.write_all(b" and the rest").unwrap();
         drop(writer);
         followed.saw(Write::Closed, &format!("half of {n} and the rest")).await;
-        // A file that comes into being under the name has a writer, too, before there is a byte in it.
+        // A file that is created under the name has a writer, too, before there is a byte in it.
         fs::remove_file(&followed.file).unwrap();
         let writer = fs::File::create(&followed.file).unwrap();
         followed.saw(Write::Open, "").await;
         drop(writer);
         followed.saw(Write::Closed, "").await;
     }
-    // Nothing has a hard link open, nor a file whose mode changes.
+    // No program has a hard link open, nor a file whose mode changes.
     shell(followed.dir.path(), "echo -n z > other && rm a.yaml");
     while followed.noticed().await != Write::Closed {}
     shell(followed.dir.path(), "ln other a.yaml && chmod 600 a.yaml");

@@ -1,4 +1,4 @@
-//! Events of the file system, reduced to "look again", and whether what was seen is whole or a writer has it open.
+//! Events of the file system, reduced to "look again", and whether the file is whole or a writer has it open.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -12,7 +12,7 @@ use rollout::cursor::Write;
 use super::chain::Chain;
 use super::signals::Signals;
 
-/// Watches the directories of a chain; gone and back directories are watched anew.
+/// Watches the directories of a chain; a directory that was gone and is back is watched anew.
 #[derive(Debug)]
 pub(super) struct Watcher {
     signals: Arc<Signals>,
@@ -22,7 +22,7 @@ pub(super) struct Watcher {
 #[derive(Debug)]
 struct Armed {
     chain: Chain,
-    /// With the inode each had: a directory of the same name may be another one.
+    /// Each with its inode: a directory of the same name may be another one.
     directories: BTreeMap<PathBuf, Option<u64>>,
     _watcher: RecommendedWatcher,
 }
@@ -32,12 +32,12 @@ impl Watcher {
         Self { signals, armed: None }
     }
 
-    /// Watches what the path depends on now, and says whether that is something else than before. Blocks on the disk.
+    /// Watches what the path depends on now, and returns whether that has changed. Blocks on the disk.
     ///
-    /// The error says why events cannot be had; looking from time to time has to do.
+    /// The error says why events cannot be had; a look from time to time must do.
     pub(super) fn arm(&mut self, chain: &Chain) -> Result<bool, notify::Error> {
         let directories = chain.directories().into_iter().map(|path| (path.clone(), inode(&path))).collect();
-        // Not whether the file is there: to watch anew for that would lose what happens meanwhile.
+        // Whether the file exists does not count: to watch anew for that would lose the events meanwhile.
         let same = |armed: &Armed| armed.chain.names == chain.names && armed.directories == directories;
         if self.armed.as_ref().is_some_and(same) {
             return Ok(false);
@@ -58,10 +58,10 @@ fn inode(directory: &Path) -> Option<u64> {
     std::fs::metadata(directory).ok().map(|metadata| metadata.ino())
 }
 
-/// On a thread of notify's: sets a flag and wakes whoever looks, and does nothing that could fail or wait.
+/// Runs on a thread of notify: sets a flag and wakes the source's task, and does nothing that could fail or wait.
 fn notice(signals: &Signals, seen: &mut Seen, event: notify::Result<notify::Event>) {
     let Ok(event) = event else {
-        // What was missed is unknown, so look.
+        // The missed events are unknown, so look.
         signals.written(Write::InPlace);
         return;
     };
@@ -74,7 +74,7 @@ fn notice(signals: &Signals, seen: &mut Seen, event: notify::Result<notify::Even
 #[derive(Debug)]
 struct Seen {
     chain: Chain,
-    /// A file came into being under the name, and nothing has opened it yet.
+    /// A file was created under the name, and no program has opened it yet.
     created: bool,
 }
 
@@ -90,18 +90,18 @@ impl Seen {
         let created = std::mem::take(&mut self.created);
         match event.kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(Write::Closed),
-            // The program that creates a file opens it in the same call; a hard link is there without that.
+            // The program that creates a file opens it in the same call; a hard link appears without an open.
             EventKind::Access(AccessKind::Open(_)) => created.then_some(Write::Open),
             EventKind::Access(_) => None,
-            // Of a rename with both ends the second is the new name.
+            // In a rename with both ends, the second is the new name.
             EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)) => {
                 let moved_here = event.paths.last().is_some_and(|path| self.chain.contains(path));
                 Some(if moved_here { Write::Complete } else { Write::Closed })
             }
-            // Whatever is written on has another name now, or none.
+            // A writer that still writes now writes to another name, or to none.
             EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) => Some(Write::Closed),
             EventKind::Modify(ModifyKind::Data(_)) => Some(Write::Open),
-            // A link has its target from the start.
+            // A symlink has its target from the start.
             EventKind::Create(_) if event.paths.iter().any(|path| path.is_symlink()) => Some(Write::Complete),
             EventKind::Create(_) => {
                 self.created = true;

@@ -1,5 +1,5 @@
-//! A disk that refuses every write: readiness, status and metrics say so, callers are refused, and changes go on when it
-//! is mended.
+//! A disk that refuses every write: readiness, status and metrics say so, callers are refused, and changes go on when
+//! it is mended.
 
 use tonic::{Code, Status};
 use wire::pb::config::v1 as pb;
@@ -10,7 +10,7 @@ use crate::log::file::probe::{self, Plan};
 
 const EAGER: &str = "hot_reload: { watcher: { poll_interval_ms: 100, debounce_ms: 50 } }\n";
 
-/// The writer waits for it for ever, also when a test ends early.
+/// The writer waits for the disk for ever, also when a test ends early.
 struct Disk<'a>(&'a World);
 
 impl Disk<'_> {
@@ -71,7 +71,7 @@ async fn one_whose_record_waits_for_the_disk_keeps_no_one_else_waiting() {
     let _router = world.router("r1").await;
     let disk = Disk(&world);
     disk.fails();
-    // The record of its refusal is what fails, so it waits; what is asked later is answered.
+    // The record of the refusal is what fails, so this caller waits; later requests are answered.
     let asked = world.roll_back(9);
     let later = async {
         world.until("a failed disk", is_away).await;

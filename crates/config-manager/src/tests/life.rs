@@ -34,7 +34,7 @@ async fn the_file_becomes_revisions_that_routers_hold() {
 
     let history = world.history(false).await;
     let brief: Vec<_> = history.iter().map(|r| (r.revision, r.parent, r.actor.as_str(), r.source.as_str())).collect();
-    // What the watcher saw first has nobody's name on it.
+    // The change that the watcher saw first has no operator's name on it.
     assert_eq!(brief[1..], [(2, 1, "file", "file"), (1, 0, "file", "file")]);
     assert_eq!((brief[0].0, brief[0].1, brief[0].3), (3, 2, "file"));
     let removed: Vec<_> = history[0].diff.iter().map(|d| (d.server.as_str(), d.change.as_str())).collect();
@@ -85,7 +85,7 @@ async fn what_a_rollback_undid_stays_undone_until_the_file_changes() {
     assert_eq!((outcome.result(), outcome.revision, outcome.warnings.len()), (Ended::NoChange, 3, 1));
     assert_eq!(world.status().source.refusals.len(), 1, "that the file is undone is shown");
 
-    // Neither what somebody else changes nor another start makes it less undone.
+    // Neither a change of another source nor another start makes it less undone.
     let extra = "servers:\n  - id: extra\n    transport: { type: http, url: \"http://127.0.0.1:9/x\" }\n";
     assert_eq!(applied(&world.apply("ops", extra, 0).await.unwrap()), 4);
     router.has(4).await;
@@ -228,7 +228,7 @@ async fn a_slow_watcher_is_told_what_it_missed_and_delays_nobody() {
     let world = World::with(&servers(1, "")).await;
     let router = world.router("r1").await;
     let mut slow = world.watch();
-    // Nobody reads it meanwhile.
+    // The watcher is not read meanwhile.
     for i in 0..300 {
         let outcome = world.apply("ops", &servers(1, ""), 0).await.unwrap();
         assert_eq!(outcome.result(), Ended::Refused);

@@ -101,7 +101,7 @@ async fn callers_who_leave_out_different_routers_leave_somebody_to_vote_together
         two.is_asked().await;
         let second = world.reload(pb::ReloadRequest { timeout: Some(brief), ..without(&["r2"]) }).await;
         assert_eq!(second.result(), Ended::Pending);
-        // The first one has no other voter, and it is the second one who lets r1 vote.
+        // The first caller has no other voter, and the second caller lets r1 vote.
         two.leave();
     };
     let (first, ()) = tokio::join!(world.reload(without(&["r1"])), second);
@@ -165,7 +165,7 @@ async fn a_reload_and_a_rollback_are_one_trace_in_every_message() {
     let mut request = tonic::Request::new(pb::ReloadRequest::default());
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     request.metadata_mut().insert("traceparent", parent.parse().unwrap());
-    // Whoever reads the file first: the answer is the same.
+    // The answer is the same, whichever side reads the file first.
     world.client().reload(request).await.unwrap();
     world.revision(2).await;
     world.write(&servers(3, "hot_reload: { enabled: false }\n"));

@@ -132,7 +132,7 @@ impl World {
         self.until(&format!("at revision {number}"), |status| status.revision.0 >= number).await
     }
 
-    /// Until the file is shown as that, as what the process stands on: without a trouble, or with one that ends so.
+    /// Waits until the file is shown like that as a dependency: without a fault, or with one that ends like this.
     pub(super) async fn depends(&self, trouble: Option<&str>) {
         self.depends_on("file", trouble).await;
     }

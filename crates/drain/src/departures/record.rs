@@ -1,4 +1,4 @@
-//! What one departure has counted: how many were in flight at the start, and which of two ways they went.
+//! The counts of one departure: the exchanges in flight at the start, and in which of two ways each ended.
 
 /// Finished + evicted + in flight = total, from the first observation to the last, whatever order the counters of the
 /// endpoint were read in.
@@ -16,7 +16,7 @@ impl Record {
         Self { total: in_flight, in_flight, evicted: 0, evicted_before: evicted_ever }
     }
 
-    /// Takes what the counters say now. Neither way out ever shrinks: an exchange that is counted as evicted and has not
+    /// Takes the present counters. Neither way out ever shrinks: an exchange that is counted as evicted and has not
     /// left yet is still in flight here, and does not push out one that had finished.
     pub(super) fn observe(&mut self, in_flight: u64, evicted_ever: u64) {
         let finished = self.finished();

@@ -23,7 +23,7 @@ struct Router {
     revision: u64,
     reports: Vec<Departure>,
     evictions: usize,
-    /// Somebody wants back what leaves: it is not closed.
+    /// An attempt wants the leaving endpoint back: it is not closed.
     wanted: bool,
 }
 
@@ -175,7 +175,7 @@ fn what_is_on_record_of_a_cordon_that_holds_is_said_again_on_another_stream() {
     router.reports.clear();
     router.pass(ROUND * 10);
     assert!(router.reports.is_empty(), "it is on record");
-    // Another process may have spoken in its name meanwhile, and this one was taken for dead.
+    // Another process may have spoken in this router's name meanwhile, and this process was taken for dead.
     router.say(Event::Detached);
     router.say(Event::Attached);
     assert!(router.reports.contains(&end), "{:?}", router.reports);

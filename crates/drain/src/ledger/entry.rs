@@ -1,4 +1,4 @@
-//! One drain over all routers, as it is kept on disk, and what it adds up to.
+//! One drain over all routers, as it is kept on disk, and its totals.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use crate::{Departure, DrainId, Phase};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Image {
-    /// The number of the last operator's drain.
+    /// The number of the last drain that an operator asked for.
     pub last_number: u64,
-    /// Who was attached or not yet given up: what they have in flight is waited for.
+    /// Routers that are attached or not yet given up: their exchanges in flight are waited for.
     pub routers: Vec<RouterId>,
     pub drains: Vec<Entry>,
 }
@@ -32,14 +32,14 @@ pub struct RouterId {
 pub struct Entry {
     pub id: DrainId,
     pub backend: BackendId,
-    /// Who asked, of an operator's drain; or who hurried a removal.
+    /// The operator that asked for this drain, or that hurried this removal.
     pub actor: Option<String>,
     pub started: WallTime,
     pub deadline: WallTime,
-    /// Absent in records of before there were any.
+    /// Absent in records that are older than this field.
     #[serde(default)]
     pub terms: Option<Terms>,
-    /// Until when routers are waited for that have still to begin; hurrying leaves it as it was.
+    /// The time until which routers that have not begun yet are waited for; hurrying leaves it as it was.
     pub awaited: WallTime,
     /// An operator shortened a removal: the routers are told the deadline.
     pub hurried: bool,
@@ -49,24 +49,24 @@ pub struct Entry {
     pub shares: Vec<Share>,
 }
 
-/// How long a drain was given, which no clock can change.
+/// How much time a drain was given, independent of any clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Terms {
-    /// When it began.
+    /// The time given when the drain began.
     pub first: Duration,
-    /// When it was last decided: hurried, or begun.
+    /// The time given by the last decision: when it was hurried, or else when it began.
     pub last: Duration,
 }
 
-/// What one router said of one endpoint, last.
+/// The last report of one router on one endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Share {
     pub node: NodeId,
     pub boot: String,
     pub departure: Departure,
-    /// That router process is gone: what it had in flight is lost.
+    /// That router process is gone: its exchanges in flight are lost.
     pub gone: bool,
 }
 
@@ -87,7 +87,7 @@ pub enum State {
     Draining,
     /// Past the deadline somewhere.
     Evicting,
-    /// Nothing is in flight. An operator's cordon holds on.
+    /// Nothing is in flight. The cordon of an operator stays.
     Done,
     /// Open again.
     Cancelled,
@@ -102,7 +102,7 @@ pub struct Summary {
     pub state: State,
     pub totals: Totals,
     pub started: WallTime,
-    /// When nothing was left to wait for: also of a cancelled one.
+    /// When nothing was left to wait for, also for a cancelled drain.
     pub ended: Option<WallTime>,
     pub remaining: Duration,
     pub oldest: Option<String>,
@@ -112,7 +112,7 @@ pub struct Summary {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouterSummary {
     pub node: NodeId,
-    /// The earliest of its endpoints'.
+    /// The earliest phase of the router's endpoints.
     pub phase: Phase,
     pub totals: Totals,
 }
@@ -129,7 +129,7 @@ impl State {
 }
 
 impl Summary {
-    /// The revision that removed it; none for an operator's drain.
+    /// The revision that removed the backend; none for an operator's drain.
     pub fn revision(&self) -> Option<Revision> {
         match &self.id {
             DrainId::Removal { revision, .. } => Some(*revision),
@@ -155,9 +155,9 @@ impl Entry {
         }
     }
 
-    /// As a new process of the coordinator takes it up, whatever the clock says by now.
+    /// The entry as a new coordinator process takes it up, whatever the clock says by now.
     pub(super) fn begun_anew(self, wall: WallTime) -> Self {
-        // One that ended and still holds begins for a router that has not heard of it.
+        // A drain that ended and still holds begins again for a router that has not heard of it.
         if self.ended.is_some() && !self.holds() {
             return self;
         }
@@ -167,7 +167,7 @@ impl Entry {
         Self { deadline, awaited, terms: Some(terms), ..self }
     }
 
-    /// Sets the time that an operator gives it, and who that was.
+    /// Sets the time that an operator gives the drain, and the name of that operator.
     pub(super) fn hurry(&mut self, wall: WallTime, term: Duration, actor: String) {
         self.deadline = wall.after(term);
         self.terms = self.terms.map(|terms| Terms { last: term, ..terms });
@@ -175,7 +175,7 @@ impl Entry {
         self.actor = Some(actor);
     }
 
-    /// Of an operator's drain a router never has less time left than was decided, so what it says is at least as near to
+    /// In an operator's drain, a router never has less time left than was decided, so its report is at least as near to
     /// the truth. Routers may have begun a removal at different times, each with the time that its revision gave.
     pub(super) fn correct(&mut self, wall: WallTime, departure: &Departure) {
         if !self.id.is_removal() && !departure.phase.is_ended() {
@@ -183,7 +183,7 @@ impl Entry {
         }
     }
 
-    /// Whether it keeps something cordoned that would be open without it.
+    /// Whether the drain keeps an endpoint cordoned that would be open without it.
     pub(super) fn holds(&self) -> bool {
         !self.id.is_removal() && self.cancelled.is_none()
     }
@@ -192,9 +192,9 @@ impl Entry {
         self.shares.iter().find(|share| share.is(node, boot, endpoint))
     }
 
-    /// Takes a router's word. Whether something worth keeping happened: exchanges to account for, or an end.
+    /// Takes a router's report. Returns whether something worth keeping happened: exchanges to account for, or an end.
     ///
-    /// An older word than the last is ignored; that it comes at all says the router is not gone.
+    /// A report older than the last is ignored, except that its arrival shows that the router is not gone.
     pub(super) fn merge(&mut self, node: &NodeId, boot: &str, departure: Departure) -> bool {
         let known = self.shares.iter_mut().find(|share| share.is(node, boot, &departure.endpoint));
         let Some(share) = known else {
@@ -211,9 +211,9 @@ impl Entry {
         came_back || over
     }
 
-    /// That process is gone. Whether anything was still open in it.
+    /// Records that this process is gone. Returns whether anything was still open in it.
     ///
-    /// A cordon may outlive any number of processes, so it keeps only those of them that had something in flight.
+    /// A cordon may outlive any number of processes, so it keeps only the processes that had something in flight.
     pub(super) fn lose(&mut self, node: &NodeId, boot: &str) -> bool {
         let lost = |share: &Share| share.node == *node && share.boot == boot;
         let open = self.shares.iter_mut().filter(|share| lost(share) && !share.is_over());
@@ -242,7 +242,7 @@ impl Entry {
     }
 }
 
-/// Grows with every word a router says of one endpoint.
+/// Grows with every report of a router on one endpoint.
 fn progress(departure: &Departure) -> (Phase, u64) {
     (departure.phase, departure.finished + departure.evicted)
 }
@@ -252,12 +252,12 @@ impl Share {
         self.node == *node && self.boot == boot && self.departure.endpoint == *endpoint
     }
 
-    /// Whether its numbers are final, as far as anybody can know.
+    /// Whether the numbers of this share are final, as far as can be known.
     pub(super) fn is_over(&self) -> bool {
         self.gone || self.departure.phase.is_ended()
     }
 
-    /// What has a dead process has nothing in flight and admits nothing.
+    /// An endpoint of a dead process has nothing in flight and admits nothing.
     pub(super) fn phase(&self) -> Phase {
         if self.gone { self.departure.phase.max(Phase::Closed) } else { self.departure.phase }
     }

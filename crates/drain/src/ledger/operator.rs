@@ -1,4 +1,4 @@
-//! What operators ask of the ledger: start, join, hurry, cancel.
+//! The operators' requests to the ledger: start, join, hurry, cancel.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::DrainId;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Started {
     pub drain: Summary,
-    /// One was there already.
+    /// There was a drain already.
     pub joined: bool,
 }
 
@@ -40,7 +40,7 @@ fn names<T>(known: &[T], name: fn(&T) -> &str) -> String {
 }
 
 impl Ledger {
-    /// No new exchanges for a server. Without a timeout, what the configuration says.
+    /// Stops new exchanges for a server. Without a timeout, the one in the configuration holds.
     ///
     /// # Errors
     /// When no router is known to have such a server.
@@ -56,7 +56,7 @@ impl Ledger {
         started
     }
 
-    /// Opens again what an operator's drain closed; by id as shown, or by the name of a server that is held.
+    /// Opens again what an operator's drain cordoned, by the id as shown, or by the name of a server that is held.
     ///
     /// # Errors
     /// When there is no such drain, or it is that of a removed server.
@@ -66,8 +66,8 @@ impl Ledger {
         cancelled
     }
 
-    /// Begins a drain, or joins the one that is there: the earlier deadline holds. Of a server that a revision has
-    /// removed, its departure is hurried.
+    /// Begins a drain, or joins the present one: the earlier deadline holds. If a revision has removed the server, its
+    /// departure is hurried.
     fn begin(
         &mut self,
         now: Time,
@@ -103,7 +103,7 @@ impl Ledger {
         Ok(Started { drain: last.expect("at least one was joined"), joined: true })
     }
 
-    /// A second time changes nothing.
+    /// Opens the server again. A second call changes nothing.
     fn open_again(&mut self, now: Time, id: &str, actor: String) -> Result<Summary, CancelError> {
         let named = |entry: &&Entry| entry.id.to_string() == id;
         let holding = |entry: &&Entry| entry.holds() && (named(entry) || entry.backend.as_str() == id);
@@ -123,8 +123,8 @@ impl Ledger {
         Ok(self.decided(now, &id, Some(before)))
     }
 
-    /// An operator's drain of that server; else, when it is in no live generation, the removals that still run. What
-    /// a router has not said yet may be there.
+    /// An operator's drain of that server; else, when the server is in no live generation, the removals that still run.
+    /// A router that has not reported yet may still have the server.
     fn joinable(&self, backend: &BackendId) -> Vec<DrainId> {
         let of_it = || self.drains.values().filter(|entry| entry.backend == *backend);
         if let Some(held) = of_it().find(|entry| entry.holds()) {
@@ -151,7 +151,7 @@ impl Ledger {
         StartError::Unknown { backend, known: known.into_iter().collect() }
     }
 
-    /// Makes it durable, then known to all routers.
+    /// Makes the decision durable, then known to all routers.
     fn decided(&mut self, now: Time, id: &DrainId, before: Option<Summary>) -> Summary {
         self.dirty = true;
         self.settle(now, id, before);

@@ -11,7 +11,7 @@ use super::{
 pub(super) struct Attempt {
     id: AttemptId,
     pub(super) layout: Arc<Layout>,
-    /// What it is judged by.
+    /// The endpoints that the attempt is judged by.
     changed: Vec<EndpointKey>,
     reported: bool,
 }
@@ -27,13 +27,13 @@ impl Roster {
     pub(super) fn prepare(&mut self, now: Time, id: AttemptId, layout: Arc<Layout>, within: Duration) {
         let changed: Vec<_> = layout.changed_from(self.layout().map(Arc::as_ref)).cloned().collect();
         let plan = self.plan(&layout);
-        // Those that must wait for their old copy are not even made: without a commit nobody needs them.
+        // Endpoints that must wait for their old copy are not even made: they are not needed without a commit.
         let beside = Plan { start: plan.start, ..Plan::default() };
         self.start(&layout, &beside, within);
         for key in &changed {
             let Some(member) = self.members.get_mut(key) else { continue };
             member.spare_until = None;
-            // An earlier failure says nothing about now.
+            // An earlier failure says nothing about the present.
             if let State::Down { .. } = member.state {
                 member.state = State::Arriving;
                 self.effects.push_back(Act::BringUp { serial: member.serial, timeout: member.connect }.into());
@@ -50,7 +50,7 @@ impl Roster {
         }
     }
 
-    /// Members that nobody wants are kept a while for an equal endpoint of the next attempt.
+    /// Members that are not wanted are kept a while for an equal endpoint of the next attempt.
     pub(super) fn spare_leftovers(&mut self, until: Time) {
         let wanted: Vec<bool> = self.members.keys().map(|key| self.is_wanted(key)).collect();
         for (member, wanted) in self.members.values_mut().zip(wanted) {
@@ -60,7 +60,7 @@ impl Roster {
         }
     }
 
-    /// Says how the attempt went, once, when nothing of it is being brought up any more.
+    /// Reports the result of the attempt, once, when no endpoint of it is being brought up any more.
     pub(super) fn report_attempt(&mut self) {
         let Some(attempt) = self.attempt.as_mut().filter(|attempt| !attempt.reported) else { return };
         let members = &self.members;

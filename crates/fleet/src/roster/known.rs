@@ -10,7 +10,7 @@ use crate::offered::{Offer, Offered};
 use crate::plan::BackendLayout;
 
 impl Roster {
-    /// What a backend offers, if anybody of it ever said so.
+    /// What a backend offers, if any of its endpoints was ever listed.
     pub fn offer(&self, backend: &BackendLayout) -> Option<Offer<'_>> {
         let said = backend.variants.iter().enumerate().flat_map(|(at, variant)| {
             let known = || variant.endpoints.iter().filter_map(|key| Some((key, self.known.get(key)?)));
@@ -25,7 +25,7 @@ impl Roster {
         })
     }
 
-    /// Why clients do not see what it offers, if nothing is known of that.
+    /// Why clients do not see the offer of a backend, if nothing is known of it.
     pub fn missing(&self, backend: &BackendLayout) -> Option<Arc<str>> {
         let keys = || backend.variants.iter().flat_map(|variant| &variant.endpoints);
         let states = || keys().filter_map(|key| self.members.get(key)).map(|member| &member.state);
@@ -44,7 +44,7 @@ impl Roster {
         &self.known
     }
 
-    /// It is the only word there is about a backend whose present endpoints have not spoken yet, and still may.
+    /// Whether this is all that is known of a backend whose present endpoints have not been listed yet, but may be.
     pub(super) fn known_for_another(&self, key: &EndpointKey) -> bool {
         let Some(layout) = self.layout() else { return false };
         let Some(backend) = layout.backends.iter().find(|one| one.backend.id == key.backend) else { return false };
@@ -53,8 +53,8 @@ impl Roster {
         !keys().any(|key| self.known.contains_key(key)) && !keys().all(failing)
     }
 
-    /// What endpoints that are gone had said of the backend of `key`, which has spoken itself or is failing: what a server
-    /// was before it changed is not shown for ever. Whether there was anything.
+    /// Forgets the lists of former endpoints of the backend of `key`, once `key` was listed itself or is failing: what
+    /// a server was before it changed is not shown for ever. Returns whether there was anything.
     pub(super) fn forget_former(&mut self, key: &EndpointKey) -> bool {
         if !self.is_live(key) {
             return false;

@@ -1,4 +1,4 @@
-//! One endpoint's way to being up, and back there.
+//! One endpoint: how it comes up, and how it comes up again.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use super::restarts::Restarts;
 use super::{Act, Serial};
 use crate::reason::Reason;
 
-/// So many attempts in a row that failed, or did not last, are no start any more.
+/// After this many attempts in a row that failed, or did not last, the endpoint is failing, not starting.
 const FAILING: u32 = 3;
 
 #[derive(Debug)]
 pub struct Member {
     pub serial: Serial,
     pub state: State,
-    /// What health makes of it while it is up.
+    /// The verdict of the health check, which counts while the endpoint is up.
     pub(super) judged: Verdict,
     told: Verdict,
     /// How long bringing it up may take.
     pub(super) connect: Duration,
-    /// Cordoned, because what is live does not have it.
+    /// Cordoned, because the live snapshot does not have it.
     pub leaving: bool,
-    /// Nobody wants it; it is kept until then in case somebody does.
+    /// No snapshot or attempt wants it; it is kept until this time in case one does.
     pub(super) spare_until: Option<Time>,
     pub(super) relist: Relist,
     /// When it is to be ended and started again, because it hangs.
@@ -34,7 +34,7 @@ pub struct Member {
     up_since: Time,
     /// How often it came up.
     pub ups: u32,
-    /// In a row, losses soon after it came up among them.
+    /// Failures in a row, losses soon after it came up included.
     failures: u32,
 }
 
@@ -64,7 +64,7 @@ impl State {
         matches!(self, Self::Waiting | Self::Arriving)
     }
 
-    /// Somebody is at it right now.
+    /// Whether the endpoint is being brought up right now.
     pub fn is_busy(&self) -> bool {
         matches!(self, Self::Arriving | Self::Retrying { .. })
     }
@@ -105,7 +105,7 @@ impl Member {
         }
     }
 
-    /// Being up comes first: nobody's opinion makes an endpoint routable that is not there.
+    /// Being up comes first: no verdict makes an endpoint routable that is not up.
     pub fn verdict(&self) -> Verdict {
         match (&self.state, self.judged) {
             (State::Up, Verdict::Starting | Verdict::Failing) => Verdict::Unknown,
@@ -120,7 +120,7 @@ impl Member {
         self.restarting
     }
 
-    /// To tell, if it is another one than was told last. An endpoint is made `starting`.
+    /// The verdict, if it differs from the one that was passed on last. A new endpoint is `starting`.
     pub(super) fn verdict_act(&mut self) -> Option<Act> {
         let verdict = self.verdict();
         let changed = verdict != std::mem::replace(&mut self.told, verdict);
@@ -144,12 +144,12 @@ impl Member {
         self.failures = self.failures.saturating_add(1);
     }
 
-    /// Whoever was up for a while will most likely be so again.
+    /// Whether the endpoint was up long enough that it will most likely come up again.
     pub(super) fn was_stable(&self, now: Time, stable: Duration) -> bool {
         now.since(self.up_since) >= stable
     }
 
-    /// Lost, and to be brought up at once.
+    /// The endpoint was lost, and is to be brought up at once.
     pub(super) fn arrives_again(&mut self) {
         self.failures = 0;
         self.relist.lost();
@@ -157,12 +157,12 @@ impl Member {
         self.state = State::Arriving;
     }
 
-    /// To be brought up now; what failed before is not forgotten.
+    /// The endpoint is to be brought up now; its earlier failures are not forgotten.
     pub(super) fn hurry(&mut self) {
         self.state = State::Arriving;
     }
 
-    /// True when its wait is over: to be brought up.
+    /// True when the wait is over and the endpoint is to be brought up.
     pub(super) fn retry(&mut self, now: Time) -> bool {
         match &mut self.state {
             State::Down { reason, retry_at } if *retry_at <= now => {

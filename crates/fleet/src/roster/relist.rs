@@ -1,24 +1,24 @@
-//! When what one endpoint offers is listed again.
+//! When the offer of one endpoint is listed again.
 //!
-//! Servers announce a change several times in a row, and some answer each listing with the next announcement. So one
-//! listing is under way at a time, announcements meanwhile ask for one more, and each waits longer the more listings
-//! there were of late. What was of late is forgotten with time alone: no pace of announcements makes a server new.
+//! Servers announce a change several times in a row, and some answer each listing with the next announcement. So only
+//! one listing is under way at a time, and announcements meanwhile ask for one more. Each waits longer the more recent
+//! listings there were. These are forgotten with time alone: no pace of announcements makes a server new.
 
 use std::time::Duration;
 
 use backoff::Backoff;
 use model::Time;
 
-/// From an announcement to its listing; longer the more listings are remembered.
+/// The wait from an announcement to its listing; longer the more listings are remembered.
 pub(super) const AFTER: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(10));
 
-/// For so long one listing is remembered, and two for twice as long. A server that never stops is listed so often.
+/// How long one listing is remembered; two are for twice as long. A server that never stops is listed this often.
 const REMEMBERED: Duration = Duration::from_secs(8);
-/// So many listings are remembered: the first number with the longest wait. A calm minute makes good for all but one.
+/// How many listings are remembered: the first number with the longest wait. A calm minute clears all but one.
 const MOST: u32 = 8;
 
-/// Between two listings, for each element or each KiB of them: all servers wait while a list is merged with theirs, and the
-/// list is written to disk.
+/// The pause between two listings, for each element or each KiB: all servers wait while a list is merged with theirs,
+/// and the list is written to disk.
 const EACH: Duration = Duration::from_millis(1);
 
 #[derive(Debug, Default)]
@@ -29,9 +29,9 @@ pub(super) struct Relist {
     again: bool,
     /// When the last listing ended.
     last: Option<Time>,
-    /// From then on no other one begins for as long.
+    /// From then on no other listing begins for this time.
     pause: Duration,
-    /// When all listings are forgotten, if no other one comes.
+    /// When all listings are forgotten, if no further one comes.
     forgotten: Time,
     failures: u32,
 }
@@ -52,13 +52,13 @@ impl Relist {
         }
     }
 
-    /// How many listings of late there were, or are due.
+    /// How many recent listings there were, or are due.
     fn remembered(&self, now: Time) -> u32 {
         let listings = self.forgotten.since(now).as_nanos().div_ceil(REMEMBERED.as_nanos());
         u32::try_from(listings).unwrap_or(MOST)
     }
 
-    /// True when it is time to list. One that is not `up` is listed as it comes up, maybe already.
+    /// True when it is time to list. An endpoint that is not `up` is listed as it comes up, maybe already.
     pub(super) fn begins(&mut self, now: Time, up: bool) -> bool {
         let is_due = self.due.take_if(|due| *due <= now).is_some();
         self.again |= is_due && !up;
@@ -66,14 +66,14 @@ impl Relist {
         is_due && up
     }
 
-    /// A list has come, which what was announced meanwhile may have missed.
+    /// A list has come, which may have missed an announcement during the bring-up.
     pub(super) fn came_up(&mut self, now: Time) {
         if std::mem::take(&mut self.again) {
             self.announced(now);
         }
     }
 
-    /// What was announced is in the list that it will be brought up with. How often it was listed is not forgotten, or a
+    /// The list of the next bring-up will contain what was announced. The recent listings are not forgotten, or a
     /// server would only have to end to be new.
     pub(super) fn lost(&mut self) {
         let Self { last, pause, forgotten, .. } = *self;

@@ -1,5 +1,5 @@
-//! A server whose process is ended so that another one takes its place: by its policy, because it hangs, or because an
-//! operator says so.
+//! A restart: the process of a server is ended so that another one takes its place. The reason is its policy when it
+//! hangs, or an operator.
 
 use model::{EndpointKey, Time, Transport, Verdict};
 
@@ -19,14 +19,14 @@ impl Roster {
         self.effects.extend(member.verdict_act().map(Effect::Act));
     }
 
-    /// As the live snapshot says; what leaves is left alone.
+    /// As the live snapshot says; a leaving endpoint is left alone.
     fn restarts_by_itself(&self, key: &EndpointKey) -> bool {
         let Some(layout) = self.layout() else { return false };
         let program = layout.spec(key).is_some_and(|spec| matches!(spec.transport, Transport::Stdio { .. }));
         program && layout.backend_of(key).is_some_and(|backend| backend.restart_unhealthy)
     }
 
-    /// Those that hang while their policy becomes another.
+    /// Applies a changed policy to endpoints that hang already.
     pub(super) fn apply_restart_policy(&mut self, now: Time) {
         let keys: Vec<_> = self.members.keys().cloned().collect();
         for key in keys {
@@ -46,12 +46,12 @@ impl Roster {
                 }
                 ends
             }
-            // Nothing to end: it is tried now instead of later.
+            // There is no process to end: the endpoint is tried now instead of later.
             State::Down { .. } => {
                 member.hurry();
                 Some(Act::BringUp { serial, timeout: member.connect })
             }
-            // It is being started already, or will be.
+            // The endpoint is being started already, or will be.
             State::Waiting | State::Arriving | State::Retrying { .. } => None,
         };
         let told = member.verdict_act();
@@ -60,7 +60,7 @@ impl Roster {
 }
 
 impl Member {
-    /// What is to be done now that its time may have come.
+    /// The action that is due now, if the time of the restart has come.
     pub(super) fn restart_due(&mut self, now: Time) -> Option<Act> {
         self.restart_at.take_if(|at| *at <= now)?;
         let ends = self.ends(true);

@@ -1,5 +1,5 @@
-//! When a server that hangs is ended and started again by itself: at once the first time, then more and more seldom, until
-//! a process has lasted. Never given up: a server whose fault passes comes back without a person.
+//! When a hanging server is ended and started again by itself: at once the first time, then more and more seldom,
+//! until a process has lasted. It is never given up: a server whose fault passes comes back without an operator.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use model::Time;
 /// Between two restarts, doubled from one to the next.
 const FIRST: Duration = Duration::from_secs(10);
 const MOST: Duration = Duration::from_secs(300);
-/// A process that was left alone for so long has lasted: what was before it counts no more.
+/// A process that was left alone for so long has lasted: earlier restarts do not count any more.
 const LASTED: Duration = Duration::from_secs(600);
 
 /// The restarts of one server by its policy.
@@ -19,7 +19,7 @@ pub(super) struct Restarts {
 }
 
 impl Restarts {
-    /// From when on the next one is allowed.
+    /// The time from which the next restart is allowed.
     pub(super) fn due(&self, now: Time) -> Time {
         match self.last {
             Some(last) if now.since(last) < LASTED => {

@@ -109,7 +109,7 @@ fn a_restore_serves_at_once_and_a_change_waits_for_what_it_changes() {
     let mut case = Case::new();
     let (a, b, b2) = (at("a", "http://a"), at("b", "http://b"), at("b", "http://b2"));
     assert_eq!(case.live(1, &[&a, &b]), ["create 1", "bring 1", "create 2", "bring 2", "swap by file"]);
-    // Names are the first server's of the file, whoever comes up first; until all had their chance.
+    // Names go to the first server of the file, whichever comes up first, until all had their chance.
     assert_eq!(case.up(1), ["1 is unknown", "publish by file"]);
     assert_eq!(case.down(2), ["publish by file"]);
     assert_eq!(case.does(Event::Listed { serial: 1, result: Ok(tool("u")) }), ["publish"]);
@@ -321,7 +321,7 @@ fn who_hangs_is_restarted_by_its_policy_more_and_more_seldom() {
     assert_eq!(case.wait(Duration::from_secs(1)), ["restart 1, unhealthy"]);
     case.does(lost());
     case.up(1);
-    // Whoever gets well, or leaves, is left alone.
+    // A server that becomes healthy, or leaves, is left alone.
     case.does(judged(Verdict::Unhealthy));
     case.does(judged(Verdict::Healthy));
     assert_eq!(case.wait(Duration::from_secs(60)), [""; 0]);

@@ -9,7 +9,7 @@ use super::Entry;
 use crate::kind::Kind;
 use crate::message::push_string;
 
-/// A cursor that is none of ours.
+/// The cursor is not one of this gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid cursor")]
 pub struct InvalidCursor;
@@ -134,7 +134,7 @@ fn meta<'a>(missing: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
     meta
 }
 
-/// Hexadecimal, so that nobody takes the cursor for a name to edit, and any name fits.
+/// Hexadecimal, so that a client does not take the cursor for a name to edit, and any name fits.
 fn cursor_of(name: &str) -> String {
     name.bytes().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,4 +1,4 @@
-//! Who gets a name, what is withheld, and paging over a list that changes.
+//! Which backend gets a name, what is withheld, and paging over a list that changes.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

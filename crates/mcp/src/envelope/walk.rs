@@ -4,8 +4,8 @@
 
 use std::ops::Range;
 
-/// Levels of objects and arrays, the message itself being one. Walking them takes no stack, but most who read a message
-/// after us recurse, and some of them end with that.
+/// Levels of objects and arrays, the message itself being one. This walk takes no stack, but most later readers of a
+/// message recurse, and some of them crash on deep nesting.
 pub(super) const MAX_DEPTH: usize = 512;
 
 /// The text is no JSON. What is wrong with it, and where, a parser says.

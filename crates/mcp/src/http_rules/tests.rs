@@ -1,4 +1,4 @@
-//! Who is let in, by table.
+//! Which requests are let in, by table.
 
 use super::{AccessRules, check_content_type, check_get_accept, check_post_accept};
 

@@ -1,4 +1,4 @@
-//! Advice on what is valid and probably a mistake: nothing refuses it, and its author is told.
+//! Advice on what is valid and probably a mistake: it refuses nothing, and only informs the author.
 
 use super::{Draft, DraftTransport, Located, literal};
 use crate::{Naming, Violation};

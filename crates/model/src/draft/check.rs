@@ -1,5 +1,5 @@
-//! From a draft to a snapshot: everything that can be known to be wrong without looking outside is found here,
-//! all of it in one pass, so that nobody mends a file one message at a time.
+//! From a draft to a snapshot. Every fault that can be found without looking outside is found here, all in one pass,
+//! so that no author has to repair a file one message at a time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -34,7 +34,7 @@ pub(crate) async fn rollback(args: &RollbackArgs) -> Result<Output, Failure> {
     let mut config = admin.config()?;
     let (revision, base_revision) = match args.revision {
         Some(revision) => (revision, 0),
-        // What is undone is what is live now, however long the answer takes.
+        // Undoes the revision that is live now, however long the answer takes.
         None => (0, admin.ask(&config.target, config.client.get_status(GetStatusRequest {})).await?.revision),
     };
     let request = RollbackRequest { revision, reason: args.reason.clone(), base_revision };
@@ -44,7 +44,7 @@ pub(crate) async fn rollback(args: &RollbackArgs) -> Result<Output, Failure> {
 }
 
 pub(crate) async fn apply(args: &ApplyArgs) -> Result<Output, Failure> {
-    // An empty document is how a layer is taken away; a file that happens to be empty must not do that.
+    // An empty document removes a layer; a file that happens to be empty must not do that.
     let document = args.file.as_deref().map(validate::read).transpose()?;
     if let (Some(path), Some(text)) = (&args.file, &document)
         && text.trim().is_empty()

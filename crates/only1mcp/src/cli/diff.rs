@@ -23,7 +23,7 @@ pub(super) struct Side {
 }
 
 impl Side {
-    /// The digest is not that of `snapshot`, in which marks stand for what is secret.
+    /// `digest` is not the digest of `snapshot`, in which secrets are replaced by marks.
     pub(super) fn of_file(name: String, digest: String, snapshot: Snapshot) -> Self {
         Self { name, revision: None, digest, snapshot, parent: 0 }
     }
@@ -102,7 +102,7 @@ async fn before(admin: &Admin, side: &Side) -> Result<Side, Failure> {
     }
 }
 
-/// What the file would be in place of the one that is followed: beside the layers that came over the API.
+/// The configuration if the file replaced the followed one: merged with the layers that came over the API.
 async fn file(admin: &Admin, path: &Path) -> Result<Result<Side, Output>, Failure> {
     let name = validate::display(path);
     let document = validate::read(path)?;
@@ -149,7 +149,7 @@ pub(super) fn show(old: &Side, new: &Side) -> Output {
             Change::Reconnected | Change::Adjusted | Change::Moved => '~',
         };
         text.line(format_args!("{sign} server {id}: {}", change.as_str()));
-        // Of what is gone the name says enough.
+        // For a removed server the name is enough.
         for difference in keys.iter().filter(|_| *change != Change::Removed) {
             text.line(format_args!("    {difference}"));
         }

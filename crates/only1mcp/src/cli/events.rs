@@ -18,8 +18,8 @@ use crate::{
     failure::Failure,
 };
 
-/// Prints until interrupted. Once it was connected, it connects again whenever the service comes back, and says both;
-/// that there is nothing to connect to at the start is a failure.
+/// Prints events until interrupted. After a lost connection, it reconnects when the service is back, and prints both.
+/// If the first connection fails, the command fails.
 pub(crate) async fn run(args: &WatchArgs) -> Result<Output, Failure> {
     let failed = |source| Failure::System { what: "cannot catch signals", source };
     let mut signals = shutdown::signals().map_err(failed)?;
@@ -43,7 +43,7 @@ struct Watch<'a> {
     lost_at: Option<u64>,
 }
 
-/// Whoever read our output is gone.
+/// The reader of our output is gone.
 struct Unread;
 
 impl Watch<'_> {
@@ -54,7 +54,7 @@ impl Watch<'_> {
                 Ok(Unread) => return Ok(nothing_more()),
                 Err(failure) => failure,
             };
-            // Never connected, or sent away: to ask again would change nothing.
+            // Never connected, or refused: a retry would change nothing.
             if !self.was_connected || failure.exit_code() != exit::UNAVAILABLE {
                 return Err(failure);
             }

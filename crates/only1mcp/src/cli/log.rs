@@ -9,7 +9,7 @@ use crate::{admin::Admin, args::LogArgs, failure::Failure};
 /// One process, after what was asked for.
 pub(super) struct Row {
     pub(super) target: String,
-    /// What held before, when it was changed.
+    /// The filter before the change, if there was a change.
     pub(super) previous: Option<String>,
     pub(super) log: GetLogResponse,
 }

@@ -6,8 +6,8 @@ use runtime::escape;
 use serde_json::{Value, json};
 use wire::pb::words::v1 as pb;
 
-/// What is printed for people. Servers, clients and services say parts of it, so it can only be put together by lines:
-/// what is in one cannot begin another, nor speak to the terminal.
+/// Text for people. Parts of it come from servers, clients and services, so it can only be built line by line: the
+/// content of one line cannot begin another line, nor control the terminal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Lines(String);
 
@@ -24,7 +24,7 @@ impl Lines {
         self.0.push('\n');
     }
 
-    /// A text whose lines are its author's to break, since nothing of ours stands beside it.
+    /// A text that keeps its author's line breaks, since no text of ours is beside it.
     pub(crate) fn paragraph(&mut self, text: &str) {
         self.0.push_str(&escape::paragraph(text));
         self.0.push('\n');

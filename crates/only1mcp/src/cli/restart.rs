@@ -36,8 +36,8 @@ pub(crate) async fn run(args: &RestartArgs) -> Result<Output, Failure> {
 }
 
 async fn in_router(admin: &Admin, router: &mut Router, server: &str) -> Result<RestartResponse, Failure> {
-    // Named by their pids, so that a request that arrives twice ends them once, and one that has none yet is not ended when
-    // it has come up.
+    // The request names the pids, so that a request that arrives twice ends them once, and an endpoint that has no
+    // process yet is not ended when it has come up.
     let seen = admin.ask(&router.target, router.client.inspect(InspectRequest {})).await?;
     let of_server = |one: &&Endpoint| one.key.as_ref().is_some_and(|key| key.backend == server);
     let running = seen.endpoints.iter().filter(|one| one.role == "live").filter(of_server);
@@ -46,7 +46,7 @@ async fn in_router(admin: &Admin, router: &mut Router, server: &str) -> Result<R
     admin.ask(&router.target, router.client.restart(request)).await
 }
 
-/// `failed`: a router that did not do it, and why, while others did.
+/// `failed`: a router that did not restart the server while others did, and why.
 pub(super) fn show(server: &str, answers: &[RestartResponse], failed: Option<&(String, String)>) -> Output {
     let (mut text, mut complaints, mut rows) = (Lines::default(), Lines::default(), Vec::new());
     let all = answers.iter().flat_map(|answer| answer.endpoints.iter().map(move |one| (&answer.node, one)));

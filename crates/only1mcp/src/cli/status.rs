@@ -43,7 +43,7 @@ pub(super) fn show(status: GetStatusResponse, details: BTreeMap<String, InspectR
     }
 }
 
-/// What config-manager says, and what those routers say that were asked themselves, by node.
+/// The answer of config-manager, and by node the answers of the routers that were asked directly.
 struct View {
     status: GetStatusResponse,
     details: BTreeMap<String, InspectResponse>,
@@ -91,7 +91,7 @@ impl View {
         problems
     }
 
-    /// Nothing that must be mended, but that explains what clients see.
+    /// Facts that need no repair but explain what clients see.
     fn warnings(&self) -> Vec<String> {
         let mut warnings: Vec<String> = Vec::new();
         for row in self.rows() {
@@ -124,11 +124,11 @@ impl View {
         self.status.routers.iter().flat_map(|router| self.rows_of(router))
     }
 
-    /// What the router says itself is newer than what config-manager was told.
+    /// The router's own answer is newer than what config-manager was told.
     fn rows_of<'a>(&'a self, router: &'a RouterStatus) -> Vec<Row<'a>> {
         match self.details.get(&router.node) {
             Some(detail) => {
-                // What is only tried is no server yet.
+                // A candidate is no server yet.
                 let rows = detail.endpoints.iter().filter(|one| one.role != "candidate");
                 rows.map(|one| Row { router, state: Cow::Owned(state(one)), detail: Some(one) }).collect()
             }
@@ -148,7 +148,7 @@ impl View {
         if let Some(Source { path, state, method, refusals, .. }) = source {
             let method = render::some(method).map_or_else(String::new, |method| format!(" (watched by {method})"));
             text.line(format_args!("source {path}: {}{method}", state.replace('_', " ")));
-            // Those of a source in trouble are among the problems.
+            // The refusals of a source in trouble are among the problems.
             for note in refusals.iter().filter(|_| !in_trouble(state)).map(refusal) {
                 text.line(format_args!("note: {note}"));
             }

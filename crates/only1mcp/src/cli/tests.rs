@@ -82,7 +82,7 @@ fn inspected() -> InspectResponse {
                 stray_output: vec!["usage".into()],
                 ..Endpoint::default()
             },
-            // It is tried, and may never be one.
+            // A candidate is tried, and may never become a server.
             Endpoint { key: key("candidate"), role: "candidate".into(), ..Endpoint::default() },
         ],
         exchanges_in_flight: 2,
@@ -259,7 +259,7 @@ fn records() {
     insta::assert_snapshot!("drain", shown(&drains::show(&drain, true)));
 }
 
-/// What servers, services and other callers say, at its worst.
+/// The worst text that servers, services and other callers could send.
 const EVIL: &str = "a\u{1b}[2J\r\nproblem: forged\u{9b}31m\u{202e}\u{200b}";
 
 #[test]

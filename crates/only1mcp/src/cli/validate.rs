@@ -54,7 +54,8 @@ pub(super) fn invalid(name: &str, violations: &[Violation]) -> Output {
     }
 }
 
-/// The text of a file, or of standard input for `-`. A pipe will do: whoever waits for its other end can interrupt.
+/// The text of a file, or of standard input for `-`. A pipe is allowed: the user who waits for its other end can
+/// interrupt.
 pub(crate) fn read(path: &Path) -> Result<String, ReadError> {
     if path == Path::new("-") {
         return config_file::read_stream(display(path).as_ref(), io::stdin());

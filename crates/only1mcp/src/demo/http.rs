@@ -41,7 +41,7 @@ pub(crate) async fn serve(process: Rc<Process>, listener: TcpListener, always_ev
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
-            // Out of descriptors, or a client that was gone already. Asking again at once would only burn a core.
+            // Out of descriptors, or a client that was gone already. Retrying at once would only burn a core.
             Err(error) => {
                 super::complain(&format!("cannot accept a connection: {error}"));
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -195,7 +195,7 @@ impl Server {
     }
 }
 
-/// Against pages that reach for local servers: whoever names a host, or comes from a page, must mean this machine.
+/// Keeps web pages away from local servers: a request that has a Host or an Origin must name this machine there.
 fn is_local(headers: &HeaderMap) -> bool {
     let host = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let origin = host(header::ORIGIN).map(|origin| origin.split_once("://").map_or(origin, |(_, host)| host));

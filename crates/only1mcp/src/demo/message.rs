@@ -1,7 +1,7 @@
 //! JSON-RPC as the demo server reads and writes it.
 //!
-//! Deliberately a parser of its own and a plain one: what stands behind the gateway in its tests must not share the
-//! gateway's idea of what a message looks like.
+//! Deliberately a separate and plain parser: a server behind the gateway in its tests must not share the gateway's idea
+//! of what a message looks like.
 
 use std::borrow::Cow;
 
@@ -25,7 +25,7 @@ pub(crate) const UNSUPPORTED_VERSION: i64 = -32022;
 pub(crate) enum Incoming<'a> {
     Request(Request<'a>),
     Notification(Notification<'a>),
-    /// The answer to something we never asked.
+    /// The answer to a request that we never sent.
     Response,
 }
 
@@ -126,7 +126,7 @@ impl Params<'_> {
         self.meta.as_ref()?.progress_token.map(RawValue::get)
     }
 
-    /// Of the trace the request is a part of.
+    /// The `traceparent` of the trace that the request belongs to.
     pub(crate) fn traceparent(&self) -> Option<&str> {
         self.meta.as_ref()?.traceparent.as_deref()
     }
@@ -136,7 +136,7 @@ impl Params<'_> {
         self.meta.as_ref()?.version.as_deref()
     }
 
-    /// What of `_meta` the stateless protocol requires and this lacks.
+    /// The member of `_meta` that the stateless protocol requires and this request lacks.
     pub(crate) fn missing_meta(&self) -> Option<&'static str> {
         let meta = self.meta.as_ref();
         if meta.and_then(|meta| meta.version.as_ref()).is_none() {

@@ -15,7 +15,7 @@ pub(crate) const STATELESS: &str = "2026-07-28";
 /// Revisions that begin with `initialize`, the preferred one last.
 pub(crate) const WITH_SESSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
 
-/// Who this process says it is, fixed at its start.
+/// The identity that this process reports, fixed at its start.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     pub(crate) label: String,
@@ -39,7 +39,7 @@ pub(crate) struct Origin<'a> {
     pub(crate) connection: u64,
 }
 
-/// What a request comes to.
+/// The outcome of a request.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Outcome {
     /// Send this response.

@@ -18,9 +18,9 @@ use super::{
     server::{Era, Origin, Outcome},
 };
 
-/// Lines read ahead, and lines not yet taken by whoever reads our stdout.
+/// Lines read ahead, and lines that the reader of our stdout has not taken yet.
 const QUEUE: usize = 256;
-/// How long to wait at the end for someone to read what was answered.
+/// How long to wait at the end for the client to read the last answers.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Serves until stdin ends, or for ever with `ignore_eof`.
@@ -34,16 +34,16 @@ pub(crate) async fn serve(process: Rc<Process>, ignore_eof: bool) -> io::Result<
     if ignore_eof {
         std::future::pending::<()>().await;
     }
-    // What is still running will not be waited for; what was answered is written.
+    // Running calls are not awaited; finished answers are written.
     client.process.cancel_all("");
     client.told.take().cancel();
     drop(client);
-    // Unless nobody reads it.
+    // A client that does not read the answers gets them cut off.
     drop(tokio::time::timeout(LAST_WORDS, written).await);
     Ok(())
 }
 
-/// Stdin is read on a thread of its own, because a read of it cannot be given up.
+/// Stdin is read on a thread of its own, because a blocking read cannot be cancelled.
 pub(crate) fn read_stdin() -> io::Result<mpsc::Receiver<Vec<u8>>> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     thread::Builder::new().name("stdin".to_owned()).spawn(move || {
@@ -61,8 +61,8 @@ pub(crate) fn read_stdin() -> io::Result<mpsc::Receiver<Vec<u8>>> {
     Ok(receiver)
 }
 
-/// Stdout is written on a thread of its own, so that a slow reader stops the answers and nothing else. The second value
-/// resolves when all is written and every sender gone.
+/// Stdout is written on a thread of its own, so that a slow reader delays the answers and nothing else. The second
+/// value resolves when all lines are written and every sender is gone.
 fn write_stdout() -> io::Result<(mpsc::Sender<String>, oneshot::Receiver<()>)> {
     let (sender, mut receiver) = mpsc::channel::<String>(QUEUE);
     let (end, ended) = oneshot::channel();
@@ -72,7 +72,7 @@ fn write_stdout() -> io::Result<(mpsc::Sender<String>, oneshot::Receiver<()>)> {
             message.push('\n');
             let more = !receiver.is_empty();
             let written = stdout.write_all(message.as_bytes());
-            // A reader that went away is no reason to stop: stdin's end is.
+            // A reader that went away does not end the process; the end of stdin does.
             if written.and_then(|()| if more { Ok(()) } else { stdout.flush() }).is_err() {
                 break;
             }
@@ -86,7 +86,7 @@ fn write_stdout() -> io::Result<(mpsc::Sender<String>, oneshot::Receiver<()>)> {
 struct Client {
     process: Rc<Process>,
     output: mpsc::Sender<String>,
-    /// Ends what tells the client of changes since its latest `initialize`.
+    /// Ends the task that tells the client of changes since its latest `initialize`.
     told: RefCell<CancellationToken>,
 }
 
@@ -133,7 +133,7 @@ impl Client {
                 }
                 self.process.tasks.spawn_local("listen", async move { call.token.cancelled().await });
             }
-            // The process is about to end; nothing more is to be said.
+            // The process is about to end; there is no answer.
             Outcome::Exit { .. } => std::future::pending().await,
         }
     }
@@ -147,7 +147,7 @@ impl Client {
         });
     }
 
-    /// Says so whenever the list of tools has changed, until `stop`.
+    /// Notifies the client whenever the list of tools has changed, until `stop`.
     fn tell_changes(self: &Rc<Self>, stop: CancellationToken, subscription: Option<String>) {
         let (output, mut changes) = (self.output.clone(), self.process.changes());
         self.process.tasks.spawn_local("changes", async move {
@@ -160,7 +160,7 @@ impl Client {
     }
 
     async fn send(&self, message: String) {
-        // Fails when stdout is closed; then nobody waits for it.
+        // Fails when stdout is closed; then no client waits for the message.
         drop(self.output.send(message).await);
     }
 }

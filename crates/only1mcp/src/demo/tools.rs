@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 type Arguments = Map<String, Value>;
 
-/// What a call of a tool comes to.
+/// The outcome of a call of a tool.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Deed {
     /// Answers with this result at once.
@@ -17,9 +17,9 @@ pub(crate) enum Deed {
     Exit(u8),
     /// The list of tools changes first.
     Change { add: Option<String>, remove: Option<String> },
-    /// The caller wants to know who answers.
+    /// The caller asks for the identity of the server.
     Identity,
-    /// The arguments are not what the tool takes.
+    /// The tool does not take these arguments.
     Misused(String),
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct Tool {
     pub(crate) name: String,
     description: &'static str,
     schema: Value,
-    /// Calling it twice is as good as once. Not said of `echo`, which is what tests count.
+    /// Calling the tool twice is as good as once. Not set for `echo`, because tests count its calls.
     read_only: bool,
 }
 
@@ -42,7 +42,7 @@ impl Tool {
         tool
     }
 
-    /// One that was added on request; it answers with its own name.
+    /// A tool that was added on request; it answers with its own name.
     pub(crate) fn added(name: &str) -> Self {
         let schema = json!({ "type": "object" });
         Self { name: name.to_owned(), description: "Added on request.", schema, read_only: true }
@@ -108,7 +108,7 @@ pub(crate) fn call(name: &str, arguments: &Arguments, environment: &BTreeMap<Str
     deed.unwrap_or_else(Deed::Misused)
 }
 
-/// What stands for this call in the file that counts executed calls.
+/// The line for this call in the file that counts executed calls.
 pub(crate) fn count_line(name: &str, arguments: &Arguments) -> String {
     let tag = arguments.get("text").or_else(|| arguments.get("id"));
     let line = tag.map_or_else(|| name.to_owned(), |tag| tag.as_str().map_or_else(|| tag.to_string(), str::to_owned));

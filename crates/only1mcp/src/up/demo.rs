@@ -25,7 +25,7 @@ use crate::place::Place;
 const URL_FILE: &str = "demo-server.url";
 /// This very program, also after a new build has taken its place on the disk.
 const PROGRAM: &str = "/proc/self/exe";
-/// A child that has served for so long has not failed at its start.
+/// A child that has served this long has not failed at its start.
 const STEADY: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +56,7 @@ pub(crate) async fn start(place: &Place, tasks: &Tasks) -> Result<(), DemoError>
     let before = fs::read_to_string(&url_file).unwrap_or_default();
     let demo = match HttpDemo::start(&before).await {
         Ok(demo) => demo,
-        // Somebody else has its port by now.
+        // Another program has taken its port by now.
         Err(_) => HttpDemo::start("").await?,
     };
     write_configuration(&place.config, &before, &demo.url)?;
@@ -69,7 +69,7 @@ pub(crate) async fn start(place: &Place, tasks: &Tasks) -> Result<(), DemoError>
     tasks.spawn("demo server", async move {
         tokio::select! {
             () = demo.keep() => {}
-            // It is a backend: calls in flight may need it until the end.
+            // The demo server is a backend: calls in flight may need it until the end.
             () = stop.reached(runtime::Phase::Closing) => {}
         }
     });
@@ -130,7 +130,7 @@ fn write_configuration(path: &Path, before: &str, url: &str) -> Result<(), DemoE
         Ok(_) if before == url || before.is_empty() => return Ok(()),
         Ok(text) => text.replace(before, url),
         Err(error) if error.kind() == io::ErrorKind::NotFound => configuration(url),
-        // Somebody's work, whatever is wrong with it: the source will say what that is.
+        // A user's file that cannot be read is left alone: the source will report what is wrong with it.
         Err(_) => return Ok(()),
     };
     let failed = |source| DemoError::Write { path: path.to_owned(), source };

@@ -30,7 +30,7 @@ pub(crate) async fn wait(readiness: &Readiness, mut status: watch::Receiver<Arc<
         let source = refused.ok().and_then(|status| status.nothing_good().cloned());
         match source {
             Some(source) => source,
-            // config-manager has ended; whoever sees to that ends the process.
+            // config-manager has ended; its supervising task ends the process.
             None => std::future::pending().await,
         }
     };

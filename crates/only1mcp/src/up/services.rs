@@ -1,7 +1,7 @@
 //! The four services of this process: what each is given, and the one gRPC server they share.
 //!
-//! They reach each other over an in-memory connection to that same server, so what an operator sees from outside is what
-//! they see.
+//! The services reach each other over an in-memory connection to that same server, so an operator outside sees the same
+//! API as they do.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -45,7 +45,7 @@ pub(crate) enum ServiceError {
     Router(#[from] router::StartError),
 }
 
-/// Between two tries to open what config-manager stands on.
+/// The delay between two tries to open config-manager's log.
 const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 /// All four, running.
@@ -53,7 +53,7 @@ const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(
 pub(crate) struct Services {
     pub(crate) router: Router,
     routes: RoutesBuilder,
-    /// Their names, and who records their calls.
+    /// The names of the services, each with the tracer that records its calls.
     offers: Vec<(&'static str, Tracer)>,
 }
 
@@ -66,7 +66,8 @@ impl Services {
         router: RouterSettings,
     ) -> Result<Self, ServiceError> {
         let (clock, tasks) = (halves.process.clock, &halves.control);
-        // What troubles them is shown; it takes nothing from clients, so it must not keep them away.
+        // Trouble of the control services is shown. It does not affect clients, so it must not make the process
+        // unready.
         let shown = halves.process.readiness.only_shown();
         let mut routes = RoutesBuilder::default();
 
@@ -151,7 +152,7 @@ impl Services {
     }
 }
 
-/// It reaches the other three through `inside`.
+/// The router's settings: it reaches the other three through `inside`.
 pub(crate) fn router_settings(access: Access, state: &StateDir, inside: &DuplexConnector) -> RouterSettings {
     let inside = || Target::Duplex(inside.clone());
     RouterSettings {

@@ -1,4 +1,4 @@
-//! What of a source is proposed, and what its judgement means for the next time.
+//! What is proposed from a source, and what the judgement of a proposal means for the next time.
 
 use model::{Digest, Time};
 
@@ -8,7 +8,7 @@ impl SourceCore {
     pub(super) fn was_read(&mut self, now: Time, stamp: Option<Stamp>, torn: bool, found: Found) {
         self.reading = false;
         let asked = self.asking.take();
-        // What is there at the very start serves at once; what comes later has to be whole, judged or not.
+        // The content at the very start serves at once; later content has to be whole, whether one was judged or not.
         let judged = self.cursor.map_or_else(|| self.seen.is_none(), |cursor| found == Found::Digest(cursor));
         let sure = judged || asked.is_some_and(|ask| ask.sure);
         if self.is_whole(now, stamp, torn, sure) {

@@ -34,8 +34,8 @@ impl SourceCore {
         }
     }
 
-    /// The writer may not have finished: it has to close the file, as far as `open` tells, and then size and time have
-    /// to hold.
+    /// The writer may not have finished: it has to close the file, as far as `open` tells. Then size and time have to
+    /// stay the same.
     fn unsettled(&mut self, now: Time, stamp: Option<Stamp>, open: Option<bool>) {
         let before = self.settle.as_ref();
         let first = before.map_or(now, |settle| settle.first);
@@ -66,9 +66,9 @@ impl SourceCore {
         if settle.open { latest } else { latest.min(settle.held_since + self.policy.debounce) }
     }
 
-    /// Whether what was read may be judged: not if it changed under the read, nor if nobody knows that it is whole
-    /// (it looks different than when that was known last), nor if somebody is writing in place: then it has its own
-    /// time to settle. What was judged before, and what somebody asks for, needs none.
+    /// Whether what was read may be judged. It may not if the file changed under the read, or if it is not known to be
+    /// whole (it looks different than when that was last known). It may not if a writer writes in place: the file then
+    /// has its own time to settle. Content judged before, and a read that a caller asks for, need no such time.
     pub(super) fn is_whole(&mut self, now: Time, stamp: Option<Stamp>, torn: bool, sure: bool) -> bool {
         let before = self.read_stamp.replace(stamp);
         let ending = self.settle.take_if(|settle| settle.ending);

@@ -37,7 +37,7 @@ pub(super) enum Stage<P> {
     Swapping { decided: Decided, unanswered: BTreeSet<NodeId>, deadline: Time },
 }
 
-/// What is known of it once its record is handed to the log.
+/// What is known of the attempt once its record is handed to the log.
 #[derive(Debug)]
 pub(super) struct Decided {
     proposal: Option<ProposalId>,
@@ -89,10 +89,10 @@ impl<P> Attempt<P> {
 }
 
 impl<P> Rollout<P> {
-    /// Who has to agree to it; `None` when nobody has to.
+    /// The routers that must agree to the proposal; `None` when none must.
     ///
-    /// Those that one caller leaves out are not asked as long as another router can vote; else those that another caller
-    /// does not leave out are.
+    /// Routers that one caller leaves out are not asked as long as another router can vote. If none can, those that
+    /// another caller does not leave out are asked.
     pub(super) fn voters(&self, proposal: &Proposal<P>) -> Option<BTreeSet<NodeId>> {
         let head = self.head.as_ref()?;
         let strict = proposal.kind == Kind::Change && proposal.content.snapshot.policy.validation.two_phase_commit;
@@ -102,8 +102,8 @@ impl<P> Rollout<P> {
         })
     }
 
-    /// Those that have the head. If nobody has it because it was refused everywhere (it came without votes), those
-    /// that refused it: else only a rollback could ever lead away from it.
+    /// The routers that have the head. If no router has it because all refused it (it came without votes), the routers
+    /// that refused it: otherwise only a rollback could ever lead away from it.
     fn voters_without(&self, head: &Head, without: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
         let asked = self.routers.iter().filter(|(node, _)| !without.contains(*node));
         let (live, others): (Vec<_>, Vec<_>) = asked.partition(|(_, router)| router.has(head));
@@ -156,7 +156,7 @@ impl<P> Rollout<P> {
             *ballot = Ballot::Yes(outcomes.clone());
             self.obeyed.insert(node.clone());
         } else {
-            // It has ended what it started by itself.
+            // The refusing router has already ended what it started.
             attempt.ballots.remove(&node);
         }
         self.notice(Notice::Voted { attempt: id, node: node.clone(), verdict: verdict.clone() });
@@ -174,7 +174,7 @@ impl<P> Rollout<P> {
         }
     }
 
-    /// Its stream has ended: it neither holds up the round nor counts in it.
+    /// The router's stream has ended: it neither holds up the round nor counts in it.
     pub(super) fn leave_round(&mut self, now: Time, node: &NodeId) {
         let Some(attempt) = &mut self.attempt else { return };
         let id = attempt.id;
@@ -253,7 +253,7 @@ impl<P> Rollout<P> {
         }
     }
 
-    /// Numbered here, at the last moment: what fails before uses no number.
+    /// The number is given here, at the last moment: an attempt that fails earlier uses no number.
     fn record(
         &self,
         attempt: AttemptId,
@@ -333,7 +333,7 @@ impl<P> Rollout<P> {
             cursors: decided.cursors.clone(),
         });
         let digest = attempt.content.digest;
-        // Voters are waited for; where nobody was asked, everybody who was keeping up.
+        // The voters are waited for. If there was no vote, all routers that were keeping up are.
         let strict = !decided.votes.is_empty();
         let mut unanswered = BTreeSet::new();
         for node in self.routers.keys().cloned().collect::<Vec<_>>() {
@@ -358,7 +358,7 @@ impl<P> Rollout<P> {
         }
     }
 
-    /// That router has the head, or cannot, or is gone: it is not waited for.
+    /// That router has the head, or cannot have it, or is gone: it is not waited for.
     pub(super) fn answered(&mut self, now: Time, node: &NodeId) {
         let Some(Attempt { stage: Stage::Swapping { unanswered, .. }, .. }) = &mut self.attempt else { return };
         if unanswered.remove(node) && unanswered.is_empty() {
@@ -413,7 +413,7 @@ impl<P> Rollout<P> {
         }
     }
 
-    /// A router that shows a number the log never gave, or gave to something else.
+    /// A router that shows a number the log never gave, or gave to another content.
     pub(super) fn above_head(&self) -> Option<(&NodeId, Revision)> {
         let head = self.head.as_ref()?;
         let odd = self.routers.iter().find(|(_, router)| {

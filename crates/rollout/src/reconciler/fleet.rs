@@ -14,7 +14,7 @@ pub(super) struct Router {
     pub(super) boot: String,
     pub(super) applied: Revision,
     pub(super) digest: Option<Digest>,
-    /// The commit or offer it has not answered.
+    /// The commit or offer that the router has not answered.
     asked: Option<Asked>,
     pub(super) behind: Option<Behind>,
 }
@@ -42,7 +42,7 @@ impl Router {
         self.applied == head.revision && self.digest == Some(head.content.digest)
     }
 
-    /// Has said no to the head, rather than nothing.
+    /// Whether the router has refused the head, rather than not answered.
     pub(super) fn has_refused(&self) -> bool {
         self.behind.as_ref().is_some_and(|behind| behind.refusal != Refusal::Silent)
     }
@@ -58,7 +58,7 @@ impl Router {
 
 impl<P> Rollout<P> {
     pub(super) fn attach(&mut self, now: Time, node: NodeId, router: Router) {
-        // First of all: whatever is decided by the end of the old stream has to be numbered above it.
+        // This comes first: anything that the end of the old stream decides has to be numbered above it.
         self.highest = self.highest.max(router.applied);
         if let Some(old) = self.routers.get(&node).map(|router| router.link) {
             // The end of its old stream has not been noticed yet.
@@ -93,7 +93,7 @@ impl<P> Rollout<P> {
     }
 
     pub(super) fn ack(&mut self, now: Time, node: &NodeId, revision: Revision, digest: Digest) {
-        // Nothing goes back in a router: an older word is one that was held up.
+        // A router never goes back to an older revision: an older report is one that was delayed.
         let Some(router) = self.routers.get_mut(node).filter(|router| router.applied <= revision) else { return };
         router.applied = revision;
         router.digest = Some(digest);
@@ -150,14 +150,14 @@ impl<P> Rollout<P> {
         }
     }
 
-    /// Whether it was said to this manager before its epoch was raised.
+    /// Whether the refusal was sent to this manager before its epoch was raised.
     pub(super) fn outran(&self, refusal: &Refusal) -> bool {
         matches!(refusal, Refusal::Stale { epoch } if *epoch < self.sender.epoch)
     }
 
-    /// A router that obeyed a younger manager before it knew this one remembers one that is gone: this log was put back
-    /// from a backup. One that obeyed this manager before has heard of a living one, and which of the two should be obeyed
-    /// is for people to say.
+    /// A router that obeyed a younger manager before it knew this one remembers a manager that is gone: this log was
+    /// restored from a backup. A router that obeyed this manager before has heard of a living one. Which of the two
+    /// managers should be obeyed is for operators to say.
     pub(super) fn note_younger(&mut self, now: Time, node: &NodeId, refusal: &Refusal) {
         let Refusal::Stale { epoch } = *refusal else { return };
         let raised = !self.obeyed.contains(node) && self.renumber_after <= now;

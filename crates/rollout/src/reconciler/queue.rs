@@ -1,4 +1,4 @@
-//! Who waits for a turn, and who gives way to whom.
+//! The queue of proposals: their order, and which proposal gives way to which.
 
 use std::collections::BTreeSet;
 
@@ -13,15 +13,15 @@ pub(super) struct Waiting<P> {
     pub(super) proposal: Proposal<P>,
     pub(super) since: Time,
     rank: Rank,
-    /// It was its turn, and nobody was there to vote.
+    /// Its turn came, and no router was there to vote.
     voterless: bool,
 }
 
-/// In the order of turns.
+/// Ranks in the order of turns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     Rollback,
-    /// Takes servers away and does nothing else.
+    /// Removes servers and changes nothing else.
     Removal,
     Other,
 }
@@ -56,13 +56,13 @@ impl<P> Rollout<P> {
         self.enqueue(Waiting { proposal, since: now, rank, voterless: false });
     }
 
-    /// Behind everybody of its rank.
+    /// Puts a proposal behind all others of its rank.
     fn enqueue(&mut self, waiting: Waiting<P>) {
         let at = self.waiting.partition_point(|other| other.rank <= waiting.rank);
         self.waiting.insert(at, waiting);
     }
 
-    /// Before everybody of its rank: its attempt was dropped for want of voters.
+    /// Puts a proposal before all others of its rank: its attempt was dropped for lack of voters.
     pub(super) fn requeue(&mut self, waiting: Waiting<P>) {
         let at = self.waiting.partition_point(|other| other.rank < waiting.rank);
         self.waiting.insert(at, waiting);
@@ -78,7 +78,7 @@ impl<P> Rollout<P> {
         }
     }
 
-    /// A router that the other caller does not leave out may vote on it, if no other one can.
+    /// Adds a caller to a proposal. A router that this caller does not exclude may vote if no other router can.
     pub(super) fn join(&mut self, proposal: ProposalId, without: &BTreeSet<NodeId>) {
         let running = self.attempt.as_mut().and_then(|attempt| attempt.preparing_mut());
         let undecided = self.waiting.iter_mut().chain(running);
@@ -87,7 +87,7 @@ impl<P> Rollout<P> {
         }
     }
 
-    /// Gives the next one its turn.
+    /// Starts the next proposal whose turn has come.
     pub(super) fn advance(&mut self, now: Time) {
         let rollback_waits = self.waiting.first().is_some_and(|first| !first.gives_way_to_rollback());
         if rollback_waits && self.attempt.as_ref().is_some_and(|attempt| attempt.is_swapping()) {
@@ -126,7 +126,7 @@ impl<P> Rollout<P> {
         }
     }
 
-    /// What can be said without asking anybody.
+    /// The outcome, if it is known without asking any router.
     fn settled_already(&self, proposal: &Proposal<P>) -> Option<Outcome> {
         let head: Revision = self.head_revision();
         if let Some(base) = proposal.base.filter(|base| *base != head) {
@@ -143,7 +143,7 @@ impl<P> Rollout<P> {
 }
 
 fn removes_only<P>(live: &Snapshot, proposal: &Proposal<P>) -> bool {
-    // Cheap to rule out, which is the usual case: fewer servers, none of them new.
+    // The usual case is cheap to rule out: a removal leaves fewer servers, none of them new.
     let new = &proposal.content.snapshot;
     if new.backends.len() >= live.backends.len() {
         return false;

@@ -14,7 +14,7 @@ pub struct Status {
     pub target: Option<(Revision, Digest)>,
     pub routers: Vec<RouterStatus>,
     pub attempt: Option<AttemptStatus>,
-    /// Whose turn comes next; `true` when it came and nobody was there to vote.
+    /// Proposals in the order of their turns; `true` when the turn came and no router was there to vote.
     pub waiting: Vec<(ProposalId, bool)>,
 }
 

@@ -1,5 +1,5 @@
-//! What servers have begun to say and not ended. All of one server's get a part of what may be held, so that a server
-//! which begins much and ends nothing takes no room from the others.
+//! Answers that servers have begun and not finished. All unfinished answers of one server get a part of what may be
+//! held, so that a server which begins many and finishes none takes no room from other servers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,14 +9,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Budget, PART, Weight, size};
 
-/// All answers that one server has begun.
+/// All unfinished answers of one server.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Unfinished(Arc<OfServer>);
 
 #[derive(Debug)]
 struct OfServer {
     bytes: AtomicUsize,
-    /// Of those that wait, the one that began to wait first has its only permit until its answer is complete.
+    /// The only permit. Of the waiting answers, the one that began to wait first has it until that answer is complete.
     first: Arc<Semaphore>,
 }
 
@@ -26,12 +26,13 @@ impl Default for OfServer {
     }
 }
 
-/// An answer, as far as it has come. Dropped, it is held no more.
+/// The charge for the part of an answer that has arrived. Dropping it ends the charge.
 #[derive(Debug)]
 pub(crate) struct Begun {
     server: Unfinished,
     weight: Weight,
-    /// It is the first, so that what its server has begun besides cannot hold it up: each could wait for the others.
+    /// The permit of the first answer: other unfinished answers of its server cannot hold it up, or each could wait for
+    /// the others.
     first: Option<OwnedSemaphorePermit>,
 }
 
@@ -43,23 +44,23 @@ impl Unfinished {
 }
 
 impl Begun {
-    /// Nothing yet.
+    /// An answer of which nothing has arrived yet.
     pub(crate) fn of(server: &Unfinished, budget: &Budget) -> Self {
         Self { server: server.clone(), weight: budget.nothing_yet(), first: None }
     }
 
-    /// If its server has no more than its part of `limit` with it, or it is the first or the only one of it; and if all
-    /// have room for it.
+    /// Sets the charge if its server stays within its part of `limit`, or if the answer has the permit or is the
+    /// server's only one; and only if the whole budget has room for it.
     pub(crate) fn try_set(&mut self, bytes: usize, limit: u64) -> bool {
         let (own, of_server) = (self.weight.bytes, self.server.0.bytes.load(Ordering::Relaxed));
         let others = of_server.saturating_sub(own);
-        // Two cores that look at once may pass the part by a piece of a body each.
+        // Two cores that check at once may exceed the part by a piece of a body each.
         let within = others.saturating_add(bytes) <= size(limit) / PART;
         if !(bytes <= own || others == 0 || within || self.first.is_some()) {
             return false;
         }
         if bytes <= own {
-            // Before others are woken by what the weight gives back.
+            // This comes before `set`, which wakes the tasks that wait for room.
             self.server.0.bytes.fetch_sub(own - bytes, Ordering::Relaxed);
             self.weight.set(bytes);
             return true;
@@ -71,13 +72,13 @@ impl Begun {
         set
     }
 
-    /// As [`Self::try_set`], once there is room; whether there was within `patience`.
+    /// As [`Self::try_set`], once there is room. Returns whether there was room within `patience`.
     pub(crate) async fn set_within(&mut self, patience: Duration, bytes: usize, limit: u64) -> bool {
         let budget = self.weight.budget.clone();
         let fits = async {
             let mut turn = std::pin::pin!(Arc::clone(&self.server.0.first).acquire_owned());
             loop {
-                // Counts from here, so that nothing is missed between the try and the wait.
+                // Registered before the try, so that no wake-up is missed between the try and the wait.
                 let freed = budget.0.freed.notified();
                 if self.try_set(bytes, limit) {
                     return;

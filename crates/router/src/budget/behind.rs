@@ -1,11 +1,11 @@
-//! How far one has fallen behind that holds what others wait for: a server with its answer, or a client with what it has
-//! been sent. Some bytes now and then are no progress then.
+//! How far a peer has fallen behind that holds memory which others wait for: a server with its answer, or a client with
+//! what it was sent. A few bytes now and then do not count as progress.
 
 use std::time::Duration;
 
-/// While others wait, so much time may be lost …
+/// While others wait, a peer may lose this much time …
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
-/// … against so many bytes a second.
+/// … against a rate of this many bytes a second.
 pub(crate) const RATE: u32 = 512 << 10;
 
 /// The time that was lost.
@@ -13,10 +13,10 @@ pub(crate) const RATE: u32 = 512 << 10;
 pub(crate) struct Behind(Duration);
 
 impl Behind {
-    /// Whether it is too far behind after a time in which so many bytes have moved.
+    /// Whether the peer is too far behind, after a time of `lasted` in which it moved `bytes`.
     ///
-    /// Time costs only while others wait, and is not given back because they cease to for a moment. Nor may one be slow
-    /// because it was fast before.
+    /// Time counts only while others wait, and is not given back when they stop waiting for a moment. Nor may a peer be
+    /// slow because it was fast before.
     pub(crate) fn is_too_far(&mut self, bytes: u64, lasted: Duration, others_wait: bool) -> bool {
         let waited = if others_wait { lasted } else { Duration::ZERO };
         self.0 = (self.0 + waited).saturating_sub(Duration::from_secs(bytes) / RATE);

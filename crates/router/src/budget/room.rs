@@ -1,14 +1,14 @@
 //! Room in the memory of the process for large answers on their way to clients.
 //!
-//! A large answer is read whole, and stays in memory until its client has taken it. Clients that do not read would so
-//! fill the memory with what servers send. So a large answer gets its share of the room before it is read; until then its
-//! server holds it. Servers take turns, each in the order in which its answers came. A server that has a share already
-//! gets more only as long as it leaves as much free as it has, so that one that is slow does not hold up the others.
+//! A large answer is read whole, and stays in memory until its client has taken it. So clients that do not read would
+//! fill the memory with what servers send. Therefore a large answer gets its share of the room before it is read; until
+//! then its server holds it. Servers take turns, each in the order in which its answers came. A server that has a share
+//! already gets more only while it leaves as much free as it has, so that a slow server does not hold up the others.
 //!
-//! How long an answer becomes is often not known before its end: then its share grows. Where there is no room to grow, one
-//! answer at a time goes on **beyond** the room. That one waits for nothing, so no two answers wait for each other, and all
-//! of them hold no more than the room and one answer besides. Once it is complete, the next one may go on if the room has
-//! place for it by now; else when its client has it.
+//! The length of an answer is often not known before its end: then its share grows. Where there is no room to grow, one
+//! answer at a time goes on **beyond** the room. That answer waits for nothing, so no two answers wait for each other,
+//! and all answers together hold no more than the room and one answer besides. Once that answer is complete, the next
+//! one may go on if the room has place for the complete answer by now; otherwise when the client has taken it.
 
 #[cfg(test)]
 mod tests;
@@ -27,13 +27,13 @@ use super::{Charged, PART};
 /// An answer of no more bytes needs no share.
 pub(crate) const LARGE: usize = 1 << 20;
 
-/// By so much a share grows.
+/// The step by which a share grows.
 const STEP: u64 = 1 << 20;
 
 /// An answer that waits to grow leaves this part of the room to others.
 const LEFT: u64 = 8;
 
-/// Of so many servers it is known when they had their turn, though they do not wait.
+/// For this many servers the turn they had is remembered, although none of their answers waits.
 const REMEMBERED: usize = 256;
 
 /// The room of one process.
@@ -43,11 +43,11 @@ pub(crate) struct Room(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     queue: Mutex<Queue>,
-    /// How many wait, for those who only want to know that.
+    /// How many answers wait, to be read without the lock.
     wanted: AtomicUsize,
     /// Wakes answers that wait to grow.
     freed: Notify,
-    /// The answer that goes on beyond the room has its only permit.
+    /// The only permit, which the answer that goes on beyond the room has.
     beyond: Arc<Semaphore>,
 }
 
@@ -65,24 +65,24 @@ impl Default for Inner {
 #[derive(Debug, Default)]
 struct Queue {
     taken: u64,
-    /// By serial of the endpoint.
+    /// Keyed by the serial of the endpoint.
     servers: BTreeMap<u64, Line>,
     turns: u64,
-    /// How many came, and how many of them wait.
+    /// How many answers came, and how many of them wait.
     came: u64,
     waiting: usize,
-    /// How many have a share and wait to grow.
+    /// How many answers have a share and wait to grow.
     stuck: usize,
 }
 
 /// The answers of one server.
 #[derive(Debug, Default)]
 struct Line {
-    /// Which turn it had last.
+    /// The number of the turn that the server had last.
     had: u64,
-    /// Of the room.
+    /// Bytes of the room that the server holds.
     holds: u64,
-    /// In the order in which they came.
+    /// The waiting answers, in the order in which they came.
     waiting: BTreeMap<u64, Waiting>,
 }
 
@@ -94,8 +94,8 @@ struct Waiting {
 }
 
 impl Room {
-    /// Returns once there is room for an answer of so many bytes. One that is larger than half of the room gets so much,
-    /// and has to grow.
+    /// The returned place is ready once there is room for an answer of `bytes` bytes. An answer larger than half of the
+    /// room gets half of it, and has to grow.
     pub(crate) fn share(&self, server: u64, bytes: u64, buffered_bytes: u64) -> Place {
         let all = buffered_bytes / PART as u64;
         let (grant, granted) = oneshot::channel();
@@ -104,7 +104,7 @@ impl Room {
         Place { room: self.clone(), server, number, granted }
     }
 
-    /// A share for what is here already, whether there is room or not.
+    /// A share for bytes that are held already, whether there is room or not.
     pub(crate) fn taken(&self, bytes: usize) -> Share {
         let bytes = bytes as u64;
         self.with(|queue| queue.taken += bytes);
@@ -118,7 +118,7 @@ impl Room {
 
     fn let_in(&self) {
         while let Some((server, Waiting { bytes, all, grant })) = self.with(Queue::next) {
-            // A share that nobody takes any more gives its room back where it is dropped.
+            // If the receiver is gone, the share is dropped here and gives its room back.
             drop(grant.send(Share { room: self.clone(), server: Some(server), bytes, all, beyond: None }));
         }
     }
@@ -144,8 +144,8 @@ impl Queue {
         Some(removed)
     }
 
-    /// Takes the one whose turn it is off the queue, if there is room for it. Only a server that has its part of the room
-    /// is passed by others.
+    /// Takes the answer whose turn it is off the queue, if there is room for it. Only a server that already has its
+    /// part of the room is passed by others.
     fn next(&mut self) -> Option<(u64, Waiting)> {
         if self.servers.len() > REMEMBERED {
             self.servers.retain(|_, line| !line.waiting.is_empty() || line.holds > 0);
@@ -165,12 +165,12 @@ impl Queue {
         Some((server, next))
     }
 
-    /// So much more for an answer of `server` that has a share of `bytes`; whether there is room for it.
+    /// Gives `more` bytes to an answer of `server` that has a share of `bytes`. Returns whether there was room.
     fn grow(&mut self, server: u64, bytes: u64, more: u64, all: u64, need: Need) -> bool {
         let Some(line) = self.servers.get_mut(&server) else { return false };
         let fits = match need {
             Need::Some => fits(more, all, self.taken) && line.may_have(more, all, self.taken),
-            // The only one of its server that has room, though less is left to others then.
+            // This answer alone holds room for its server, so it may grow although less is left to others.
             Need::Stuck => line.holds == bytes && self.taken.saturating_add(more) <= all - all / LEFT,
             Need::Complete => self.taken.saturating_add(more) <= all,
         };
@@ -192,26 +192,27 @@ impl Queue {
 #[derive(Debug, Clone, Copy)]
 enum Need {
     Some,
-    /// Its answer waits, and another one goes on beyond the room.
+    /// The answer waits, and another one goes on beyond the room.
     Stuck,
-    /// Nothing more comes: what is here has room if there is any.
+    /// The answer is complete: its share covers what is here if there is room.
     Complete,
 }
 
 impl Line {
-    /// Whether it leaves as much to others as it has. The first one of a server may have what there is.
+    /// Whether the server would leave as much to others as it holds. A server that holds nothing may have what there
+    /// is.
     fn may_have(&self, more: u64, all: u64, taken: u64) -> bool {
         let others = taken - self.holds;
         self.holds == 0 || self.holds.saturating_add(more) <= all.saturating_sub(others) / 2
     }
 }
 
-/// One that is alone always fits.
+/// An answer always fits when nothing is taken.
 fn fits(bytes: u64, all: u64, taken: u64) -> bool {
     taken == 0 || taken.saturating_add(bytes) <= all
 }
 
-/// A place in the queue for room. Dropped, it is left.
+/// A place in the queue for room. Dropping it leaves the queue.
 #[derive(Debug)]
 pub(crate) struct Place {
     room: Room,
@@ -232,32 +233,32 @@ impl Future for Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if self.room.with(|queue| queue.remove(self.server, self.number)).is_some() {
-            // It may have been what the others waited behind.
+            // The others may have waited behind this answer.
             self.room.let_in();
         }
     }
 }
 
-/// Some of the room. Dropped, it is free again.
+/// A part of the room. Dropping it frees that part.
 #[derive(Debug)]
 pub(crate) struct Share {
     room: Room,
     server: Option<u64>,
     bytes: u64,
-    /// The room as it was when it asked.
+    /// The size of the room when the share was asked for.
     all: u64,
-    /// It has more than there was room for.
+    /// The permit to go on beyond the room.
     beyond: Option<OwnedSemaphorePermit>,
 }
 
 impl Share {
-    /// Whether it may be of so many bytes now.
+    /// Whether the answer may have `bytes` bytes now.
     pub(crate) fn try_grow(&mut self, bytes: usize) -> bool {
         let more = (bytes as u64).saturating_sub(self.bytes);
         if more == 0 || self.beyond.is_some() {
             return true;
         }
-        // Of what a step has to spare, it may have less.
+        // If a whole step does not fit, less will do.
         let steps = [more.next_multiple_of(STEP), more];
         if steps.into_iter().any(|more| self.takes(more, Need::Some)) {
             return true;
@@ -266,7 +267,7 @@ impl Share {
         self.beyond.is_some()
     }
 
-    /// Whether it has so much more now.
+    /// Tries to grow by `more` bytes, and returns whether the share has grown.
     fn takes(&mut self, more: u64, need: Need) -> bool {
         let Some(server) = self.server else { return false };
         let grown = self.room.with(|queue| queue.grow(server, self.bytes, more, self.all, need));
@@ -274,7 +275,7 @@ impl Share {
         grown
     }
 
-    /// Returns once it may be of so many bytes.
+    /// Returns once the answer may have `bytes` bytes.
     pub(crate) async fn grow(&mut self, bytes: usize) {
         if self.try_grow(bytes) {
             return;
@@ -283,7 +284,7 @@ impl Share {
         let _stuck = Stuck::at(&room);
         let mut turn = std::pin::pin!(Arc::clone(&room.0.beyond).acquire_owned());
         loop {
-            // Counts from here, so that nothing is missed between the try and the wait.
+            // Registered before the try, so that no wake-up is missed between the try and the wait.
             let freed = room.0.freed.notified();
             let more = (bytes as u64).saturating_sub(self.bytes);
             if self.try_grow(bytes) || self.takes(more, Need::Stuck) {
@@ -299,7 +300,7 @@ impl Share {
         }
     }
 
-    /// All of the answer is here, and is so long.
+    /// The answer is complete, and has `bytes` bytes.
     pub(crate) fn complete(&mut self, bytes: u64) {
         let beyond = bytes.saturating_sub(self.bytes);
         if beyond > 0 {
@@ -308,7 +309,7 @@ impl Share {
         self.shrink(bytes);
     }
 
-    /// It needs no more.
+    /// The answer needs no more than `bytes` bytes.
     fn shrink(&mut self, bytes: u64) {
         if bytes <= self.bytes {
             self.beyond = None;
@@ -322,12 +323,12 @@ impl Share {
         }
     }
 
-    /// `bytes`, which have it until they are dropped.
+    /// Returns `bytes`, which keep the share until they are dropped.
     pub(crate) fn of(self, bytes: Bytes) -> Bytes {
         Bytes::from_owner(Charged { bytes, _charge: self })
     }
 
-    /// Whether an answer waits for the room that this one holds.
+    /// Whether another answer waits for the room that this one holds.
     pub(crate) fn is_wanted(&self) -> bool {
         self.room.is_wanted()
     }
@@ -339,7 +340,7 @@ impl Drop for Share {
     }
 }
 
-/// An answer that cannot go on. Dropped, it can, or is gone.
+/// An answer that cannot go on, counted in the queue until this is dropped.
 struct Stuck<'a>(&'a Room);
 
 impl<'a> Stuck<'a> {

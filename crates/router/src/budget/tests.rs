@@ -1,4 +1,4 @@
-//! Who finds room, and who makes way.
+//! Which bodies and answers find room, and which make way.
 
 use std::task::Waker;
 use std::time::Duration;
@@ -77,7 +77,7 @@ fn whole(budget: &Budget, bytes: usize) -> Whole {
     upload.whole(Bytes::from_static(b"whole")).expect("it is not given up")
 }
 
-/// Of so many bytes, for a call of the client `session` to `server`; or whose share is taken.
+/// A body of so many bytes, for a call of the client `session` to `server`; or the owner of the share that is taken.
 fn kept(budget: &Budget, session: u8, server: &str, bytes: usize) -> Result<Whole, Taken> {
     let whole = whole(budget, bytes);
     budget.keep(&whole, owner(session, server), LIMIT).map(|()| whole)

@@ -1,8 +1,9 @@
 //! The bodies of requests that are in memory, and which of them make way when there is no room for more.
 //!
-//! A body that is not complete makes way for others. One that is complete does not: it is kept for as long as its call
-//! runs. So what is complete is shared: all calls to one server have no more than they leave free for those to other
-//! servers, and all calls of one session no more than half as much. The first one of each always fits.
+//! An incomplete body makes way for others. A complete body does not: it is kept for as long as its call runs. So
+//! complete bodies are shared out: all calls to one server hold no more than they leave free for calls to other
+//! servers, and all calls of one session no more than half as much. The first body of each server and of each session
+//! always fits.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::session::SessionId;
 
-/// A body that has been coming for less is not given up for another one.
+/// A body that has been arriving for less time is not given up for another one.
 pub(super) const SETTLED: Duration = Duration::from_secs(1);
 
 /// Why a body may not grow.
@@ -20,18 +21,18 @@ pub(super) const SETTLED: Duration = Duration::from_secs(1);
 pub(crate) enum Refused {
     /// Requests hold as much as they may.
     NoRoom,
-    /// Others needed its room, and of those that are not complete it has been coming for longest.
+    /// Others needed its room, and of the incomplete bodies it had been arriving for longest.
     GivenUp,
 }
 
 /// Whose share of the room is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Taken {
-    /// The server's.
+    /// The share of the server.
     Server,
-    /// The client's.
+    /// The share of the client.
     Session,
-    /// That of all requests.
+    /// The room of all requests.
     All,
 }
 
@@ -39,11 +40,11 @@ pub(crate) enum Taken {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Owner {
     pub(crate) session: SessionId,
-    /// None while its tool may be one of any server.
+    /// None while any server might have its tool.
     pub(crate) server: Option<BackendId>,
 }
 
-/// By number, and so by age.
+/// All bodies, ordered by number and so by age.
 #[derive(Debug, Default)]
 pub(super) struct Uploads {
     next: u64,
@@ -55,7 +56,7 @@ pub(super) struct Uploads {
 struct Entry {
     bytes: usize,
     since: Time,
-    /// None once all of it is here.
+    /// None once the body is complete.
     give_up: Option<oneshot::Sender<()>>,
     /// None until its call is known.
     owner: Option<Owner>,
@@ -72,7 +73,7 @@ impl Uploads {
         self.next
     }
 
-    /// One that is alone always fits.
+    /// A body always fits when no other is held.
     pub(super) fn grow(&mut self, number: u64, bytes: usize, room: usize, now: Time) -> Result<(), Refused> {
         let own = self.all.get(&number).ok_or(Refused::GivenUp)?.bytes;
         let others = self.taken - own;
@@ -105,7 +106,7 @@ impl Uploads {
         Ok(())
     }
 
-    /// It is kept for a call of `owner` now, if there is a share for it.
+    /// Keeps the body for a call of `owner` from now on, if there is a share for it.
     pub(super) fn keep(&mut self, number: u64, owner: Owner, room: usize) -> Result<(), Taken> {
         let Some(bytes) = self.all.get(&number).map(|entry| entry.bytes) else { return Ok(()) };
         let (mut all, mut server, mut session) = (bytes, 0, 0);
@@ -129,7 +130,7 @@ impl Uploads {
         Ok(())
     }
 
-    /// Its task learns of it by the end of its channel, and then gives back its memory.
+    /// The end of the channel tells the body's task, which then frees the memory.
     pub(super) fn end(&mut self, number: u64) {
         if let Some(entry) = self.all.remove(&number) {
             self.taken -= entry.bytes;

@@ -20,7 +20,7 @@ pub struct Detail {
 }
 
 impl Detail {
-    /// Whoever makes one writes the log line that has its reference; [`Noted::note`] does both.
+    /// The caller also writes the log line that has the reference; [`Noted::note`] does both.
     #[must_use]
     pub fn new(text: String) -> Arc<Self> {
         Arc::new(Self { reference: LogReference(rand::random()), text })
@@ -40,12 +40,12 @@ impl fmt::Display for Detail {
 /// The same words again within this time are the same log line.
 const SAME_LINE: Duration = Duration::from_secs(60);
 
-/// Lines of one endpoint at once, and how often another one for ever: a server that says something else each time must
-/// not fill the log.
+/// Log lines of one endpoint at once, and the time to the next one after that: a server that says something else each
+/// time must not fill the log.
 const LINES: u32 = 20;
 const LINE_EVERY: Duration = Duration::from_secs(6);
 
-/// What of a server was logged by itself. Locked only by calls that have failed.
+/// What was logged of one server's words. Locked only by calls that have failed.
 #[derive(Debug)]
 pub(crate) struct Noted {
     said: Mutex<Said>,
@@ -55,7 +55,7 @@ pub(crate) struct Noted {
 #[derive(Debug, Default)]
 struct Said {
     last: Option<(Arc<Detail>, Time)>,
-    /// Of the line that says that more is left out, until there is a line again.
+    /// The reference of the line that says that more is left out, until there is a line again.
     left_out: Option<LogReference>,
 }
 
@@ -71,8 +71,8 @@ impl Noted {
         self.sparing.line_at(Duration::from_nanos(now.as_nanos()))
     }
 
-    /// The detail for `text` and the reference of its log line: an earlier one, if that is young and says the same; one
-    /// that says that words are left out, if there were too many lines.
+    /// The detail for `text` and the reference of its log line: an earlier line, if it is young and says the same; or
+    /// the line that says that words are left out, if there were too many lines.
     pub(crate) fn note(&self, server: &str, text: String, now: Time) -> Arc<Detail> {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((detail, at)) = &said.last

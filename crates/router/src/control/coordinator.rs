@@ -47,7 +47,7 @@ pub(super) fn keep(peer: Peer<'_>, commands: mpsc::Sender<Command>, tasks: &Task
     Ok(())
 }
 
-/// What it said, and in whose trace, if in any.
+/// The directive of a message, and the trace it belongs to, if any.
 pub(super) fn heard(response: pb::AttachResponse) -> Option<(Directive, Option<TraceContext>)> {
     match wire::drain::directive(response.directive) {
         Ok(directive) => {
@@ -72,7 +72,7 @@ impl ToCoordinator {
         self.say(&hello, None)
     }
 
-    /// Whether there was anybody to hang up on.
+    /// Returns whether there was a line to hang up.
     pub(super) fn hang_up(&mut self) -> bool {
         self.speaking.take().is_some()
     }

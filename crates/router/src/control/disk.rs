@@ -1,6 +1,6 @@
-//! The router's copy of what is live, for a start with nobody to ask: snapshot, revision, what each server offered, and
-//! the cordons that held. Written after the swap and off the acknowledgement, so it may be a little older than what was
-//! last live; whoever starts from it says so.
+//! The router's copy of what is live, for a start without config-manager: snapshot, revision, what each server offered,
+//! and the cordons that held. Written after the swap and off the acknowledgement, so it may be a little older than what
+//! was last live; a router that starts from the copy says so.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 pub(crate) const FILE: &str = "live.json";
-/// Of the file, not of what is in it.
+/// The format of the file, not of its content.
 const FORMAT: u32 = 2;
 /// More than any copy: what one message carries, and what each server offered.
 const BYTES_MAX: u64 = 1 << 30;
@@ -56,14 +56,14 @@ struct File {
 #[derive(Serialize, Deserialize)]
 struct Known {
     endpoint: EndpointKey,
-    /// By the member of a list that has them; each as its server wrote it.
+    /// By the member of a list response that holds the items; each item as its server wrote it.
     items: BTreeMap<String, Vec<Box<RawValue>>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     instructions: Option<Arc<str>>,
 }
 
-/// What `directory` holds, if it can be used. A copy that cannot is set aside, since the next one is written in its
-/// place and people may want to know what was wrong with it.
+/// What `directory` holds, if it can be used. A copy that cannot is set aside, since the next copy is written in its
+/// place and operators may want to know what was wrong with the old one.
 pub(crate) fn load_or_set_aside(directory: &Path) -> Option<DiskCopy> {
     let error = match load(directory) {
         Ok(copy) => return copy,
@@ -98,7 +98,7 @@ pub(crate) fn load(directory: &Path) -> Result<Option<DiskCopy>, LoadError> {
     let known = file.known.into_iter().map(|known| {
         let mut offered = Offered { instructions: known.instructions, ..Offered::default() };
         for kind in Kind::ALL {
-            // One that can no longer be read is missing until its server says it again.
+            // An item that can no longer be read is missing until its server lists it again.
             let items = known.items.get(kind.array()).into_iter().flatten();
             offered.items[kind] = items.filter_map(|json| Item::parse(kind, json.get()).ok()).map(Arc::new).collect();
         }
@@ -135,14 +135,14 @@ fn save(directory: &Path, copy: &DiskCopy) -> io::Result<()> {
     write_private(&directory.join(FILE), &bytes)
 }
 
-/// Writes the newest copy each time there is another one, until the fleet is gone. Those that came while one was being
-/// written are skipped.
+/// Writes the newest copy each time there is another one, until the fleet is gone. Copies that came while another was
+/// being written are skipped.
 pub(crate) async fn write_latest(directory: PathBuf, copies: watch::Receiver<Option<Arc<DiskCopy>>>) {
     keep_written(copies, move |copy| save(&directory, copy)).await;
 }
 
-/// A disk that fails is tried again until it has the newest copy, with the next one at once, and a last time when there
-/// will be none. Nothing waits for it.
+/// A failed write is tried again until the disk has the newest copy: at once when another copy comes, and a last time
+/// when there will be none. Nothing waits for the disk.
 async fn keep_written(
     mut copies: watch::Receiver<Option<Arc<DiskCopy>>>,
     save: impl Fn(&DiskCopy) -> io::Result<()> + Send + Sync + 'static,
@@ -164,7 +164,7 @@ async fn keep_written(
     }
 }
 
-/// Whether it is on the disk now.
+/// Returns whether the copy is on the disk now.
 async fn write(copy: Arc<DiskCopy>, save: Arc<impl Fn(&DiskCopy) -> io::Result<()> + Send + Sync + 'static>) -> bool {
     let revision = copy.saved.revision;
     let written = tokio::task::spawn_blocking(move || save(&copy)).await;

@@ -19,11 +19,11 @@ use crate::upstream::Upstreams;
 /// All endpoints there are.
 pub(super) struct Endpoints {
     all: BTreeMap<Serial, Arc<Endpoint>>,
-    /// By the serial that endpoints have themselves, which is of the process.
+    /// By the endpoints' own serials, which are unique in the process.
     by_number: BTreeMap<u64, Serial>,
-    /// Of those that are to be brought up for the first time: who wanted them.
+    /// For endpoints to be brought up for the first time: the trace of the change that wanted them.
     wanted_by: BTreeMap<Serial, TraceContext>,
-    /// Operators who wait for an endpoint to have come up or failed to.
+    /// Operators' requests that wait until an endpoint has come up or failed to.
     restarters: BTreeMap<Serial, Vec<oneshot::Sender<Result<(), String>>>>,
     upstreams: Arc<Upstreams>,
     commands: mpsc::Sender<Command>,
@@ -58,13 +58,13 @@ impl Endpoints {
         self.all.get(&roster.members().get(key)?.serial)
     }
 
-    /// The endpoint that has this serial itself.
+    /// The endpoint whose own serial this is.
     pub(super) fn by_number(&self, number: u64) -> Option<(Serial, Arc<Endpoint>)> {
         let serial = *self.by_number.get(&number)?;
         Some((serial, Arc::clone(self.all.get(&serial)?)))
     }
 
-    /// Does that, in the trace of `cause`.
+    /// Carries out `act`, in the trace of `cause`.
     pub(super) fn act(&mut self, act: Act, cause: Option<TraceContext>) {
         match act {
             Act::Create { serial, key, spec, limits } => self.create(serial, key, spec, limits, cause),
@@ -136,12 +136,12 @@ impl Endpoints {
         });
     }
 
-    /// Nothing is in flight on it, or ever was.
+    /// Shuts down an endpoint on which nothing is in flight.
     fn shut_down(&mut self, serial: Serial) {
         let Some(endpoint) = self.all.remove(&serial) else { return };
         self.by_number.remove(&endpoint.serial);
         self.wanted_by.remove(&serial);
-        // Who waits for a restart of it hears that there is none.
+        // Requests that wait for a restart of the endpoint are told that there is none.
         self.restarters.remove(&serial);
         endpoint.admission.cordon();
         if !endpoint.admission.try_close() {
@@ -167,21 +167,21 @@ impl Endpoints {
         endpoint.restart(why);
     }
 
-    /// What comes of the next attempt to bring it up.
+    /// The outcome of the next attempt to bring the endpoint up.
     pub(super) fn outcome(&mut self, serial: Serial) -> oneshot::Receiver<Result<(), String>> {
         let (tell, outcome) = oneshot::channel();
         self.restarters.entry(serial).or_default().push(tell);
         outcome
     }
 
-    /// How an attempt has ended, to those who wait for it.
+    /// Tells the waiting requests how an attempt has ended.
     pub(super) fn tell_restarters(&mut self, serial: Serial, result: &Result<Offered, Reason>) {
         for waiting in self.restarters.remove(&serial).into_iter().flatten() {
             drop(waiting.send(result.as_ref().map(drop).map_err(ToString::to_string)));
         }
     }
 
-    /// Before the fleet hears of it: whether it is the first attempt is what the roster still says.
+    /// Called before the fleet is told: the roster still shows whether this is the first attempt.
     pub(super) fn count_bring_up(&self, serial: Serial, up: bool, roster: &Roster) {
         let Some(endpoint) = self.all.get(&serial) else { return };
         let (server, result) = (endpoint.key.backend.to_string(), if up { "ok" } else { "failed" });
@@ -192,7 +192,7 @@ impl Endpoints {
         }
     }
 
-    /// What of the references of an attempt cannot be had, if that can be said at once; else it is said later.
+    /// Which references of an attempt cannot be resolved, if that is known at once; otherwise a command says so later.
     pub(super) fn find_references(
         &self,
         attempt: AttemptId,
@@ -211,7 +211,7 @@ impl Endpoints {
         None
     }
 
-    /// All at once, whatever is in flight on them.
+    /// Ends all endpoints at once, whatever is in flight on them.
     pub(super) async fn close(&mut self) {
         let ends = std::mem::take(&mut self.all).into_values().map(|endpoint| async move {
             endpoint.admission.cordon();

@@ -1,4 +1,4 @@
-//! How endpoints leave: what the fleet wants done with those that are cordoned, done and counted.
+//! How endpoints leave: carries out and counts what the fleet wants done with cordoned endpoints.
 
 mod drains;
 
@@ -18,13 +18,13 @@ use super::Task;
 use crate::endpoint::Endpoint;
 use drains::Drains;
 
-/// The exchanges in flight on the data cores. Endpoints are named by the serial they have themselves.
+/// The exchanges in flight on the data cores. Endpoints are named by their own serial.
 pub trait Exchanges: fmt::Debug + Send + Sync {
     /// Ends what is in flight there now: each exchange answers its client, is counted in the endpoint's `evicted`, and
     /// then leaves. Does not wait for that.
     fn evict(&self, endpoint: u64);
 
-    /// The one that has been there longest, as its client named it, if that can be said without waiting.
+    /// The exchange that has been there longest, as its client named it, if it can be found without waiting.
     fn oldest(&self, endpoint: u64) -> Option<String>;
 }
 
@@ -40,12 +40,12 @@ pub(super) struct Leaving {
 #[derive(Debug, Clone, Copy)]
 struct Cordoned {
     since: Instant,
-    /// What the deadline had ended on it before.
+    /// How many calls deadlines had ended on the endpoint before.
     evicted: u64,
 }
 
 impl Cordoned {
-    /// It is closed; the deadline has ended `evicted` calls on it in its whole life.
+    /// The endpoint is closed; deadlines have ended `evicted` calls on it in its whole life.
     fn closed(self, evicted: u64) {
         let result = if evicted > self.evicted { "evicted" } else { "drained" };
         metrics::counter!("only1mcp_router_endpoints_removed_total", "result" => result).increment(1);
@@ -147,7 +147,7 @@ impl Task {
         self.tell(Event::Closed { endpoint });
     }
 
-    /// A coordinator that takes nothing is hung up on, and told everything on the next line.
+    /// If the coordinator takes no messages, the router hangs up, and says everything again on the next line.
     fn report(&mut self, count: &Count) {
         let trace = match count {
             Count::Departure(departure) => self.leaving.drains.about(&departure.endpoint),

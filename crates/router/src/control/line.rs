@@ -1,7 +1,7 @@
 //! A line to one of the control services: one stream, kept attached, seen by its owner as a sequence of events.
 //!
-//! Whoever owns the line decides what is said; nothing here reads a message. A peer that takes nothing is hung up on
-//! rather than waited for: all three protocols say everything anew on the next line.
+//! The owner of the line decides what is said; nothing here reads a message. If a peer takes no messages, the router
+//! hangs up rather than wait: all three protocols say everything anew on the next line.
 
 use std::future::Future;
 
@@ -21,14 +21,14 @@ const OUTGOING: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Peer<'a> {
     pub(crate) target: &'a Target,
-    /// Open while it is attached.
+    /// Open while the peer is attached.
     pub(crate) shown: Gate,
 }
 
 /// What happens on a line.
 #[derive(Debug)]
 pub(crate) enum Line<Out, In> {
-    /// Whatever is said on it is sent once the peer answers.
+    /// The line is open for messages, which are sent once the peer answers.
     Up(Outgoing<Out>),
     /// The peer has taken the call.
     Answered,
@@ -58,8 +58,8 @@ impl<Out> Outgoing<Out> {
     }
 }
 
-/// Keeps a line to `peer` up until the process closes (what drains meanwhile is still to be told), telling `events`. `open`
-/// makes the call with the messages to be sent.
+/// Keeps a line to `peer` up until the process closes (what drains meanwhile is still to be told), telling `events`.
+/// `open` makes the call with the messages to be sent.
 pub(crate) async fn keep<Out, In, E, F, Fut>(peer: Gate, shutdown: Shutdown, events: mpsc::Sender<E>, open: F)
 where
     Out: Send + 'static,
@@ -87,7 +87,7 @@ where
             };
             let ended = hung_up.run_until_cancelled(talk).await;
             tell(events, Line::Down).await;
-            // All three say so when another stream speaks in the name of this router.
+            // All three services use this code when another stream speaks in the name of this router.
             if let Some(Err(status)) = &ended
                 && status.code() == Code::Aborted
             {

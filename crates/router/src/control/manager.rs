@@ -1,5 +1,5 @@
-//! This router's end of the configuration stream: what is said on it, and how it stands. What is decided by it the fleet
-//! decides. Without a manager everything stays as it is.
+//! This router's end of the configuration stream: what is said on it, and its state. The fleet makes the decisions.
+//! Without a manager everything stays as it is.
 
 mod traces;
 
@@ -37,7 +37,7 @@ pub(super) struct ToManager {
 struct Speaking {
     outgoing: Outgoing<pb::FollowRequest>,
     nonce: u64,
-    /// Who was heard last on this line.
+    /// The sender of the last message on this line.
     sender: Option<Sender>,
     observed: Option<pb::Observed>,
 }
@@ -48,9 +48,9 @@ pub(super) enum Heard {
         sender: Sender,
         directive: Directive,
     },
-    /// Nothing that this release can have: there is only this to be said.
+    /// Something that this release cannot make live: this report is the whole answer.
     Answer(Report),
-    /// It is a difference from something that is not held, or no configuration: a new line says anew what is held here.
+    /// A difference from something that is not held here, or no configuration: a new line says again what is held here.
     Nonsense,
     /// The line was hung up before.
     Nothing,
@@ -82,7 +82,7 @@ pub(super) fn keep(peer: Peer<'_>, commands: mpsc::Sender<Command>, tasks: &Task
 }
 
 impl ToManager {
-    /// `from_disk`: something is live already, and nobody has confirmed it.
+    /// `from_disk`: something is live already, and config-manager has not confirmed it.
     pub(super) fn new(from_disk: bool, tracer: Tracer) -> (Self, watch::Receiver<Following>) {
         let (following, seen) = watch::channel(Following { attached: false, from_disk });
         (Self { speaking: None, following, traces: Traces::new(tracer) }, seen)
@@ -100,13 +100,13 @@ impl ToManager {
         self.following.send_if_modified(|following| !std::mem::replace(&mut following.attached, true));
     }
 
-    /// Whether there was anybody to hang up on.
+    /// Returns whether there was a line to hang up.
     pub(super) fn hang_up(&mut self) -> bool {
         self.following.send_if_modified(|following| std::mem::replace(&mut following.attached, false));
         self.speaking.take().is_some()
     }
 
-    /// `held` has what a difference may be from.
+    /// `held` finds the snapshot that a difference may start from.
     pub(super) fn heard(
         &mut self,
         response: pb::FollowResponse,
@@ -161,7 +161,7 @@ impl ToManager {
         // A manager that has had the time to object, and did not, holds the same.
         self.following.send_if_modified(|now| now.attached && std::mem::replace(&mut now.from_disk, false));
         let observed = pb::Observed {
-            // What is only tried is no server yet.
+            // A candidate is no server yet.
             servers: status.endpoints.iter().filter(|one| one.role() != "candidate").map(server_state).collect(),
         };
         if speaking.observed.as_ref() == Some(&observed) {

@@ -33,12 +33,12 @@ const PROBED: usize = 256;
 struct Watch {
     hello: Observation,
     speaking: Option<Speaking>,
-    /// What was said last of which endpoints there are, on this line.
+    /// The last list of endpoints that was sent on this line.
     said: Option<(Vec<EndpointKey>, HealthPolicy)>,
-    /// The change in whose trace endpoints were said last, on whatever line.
+    /// The trace in which a list of endpoints was last sent, on any line.
     said_of: Option<TraceContext>,
     traffic: Traffic,
-    /// What is to be acted on, whoever judges.
+    /// Decides the verdicts to act on, whether health-monitor judges or this router alone.
     judge: Alone,
     commands: mpsc::Sender<Command>,
     probed: mpsc::Sender<Probed>,
@@ -49,11 +49,11 @@ struct Watch {
     clock: Clock,
 }
 
-/// What came of a probe.
+/// The result of a probe.
 struct Probed {
     endpoint: EndpointKey,
     why: Why,
-    /// How often it had come up before it was asked.
+    /// How often the endpoint had come up before the probe.
     ups: u32,
     outcome: Outcome,
 }
@@ -196,7 +196,7 @@ impl Watch {
             self.doubts.retain(|_, doubts| *doubts > 0);
         }
         self.note_lives();
-        // It was of a process that is no more.
+        // The probe was of a process that is gone.
         if self.ups(&endpoint) != Some(ups) {
             return;
         }
@@ -209,8 +209,9 @@ impl Watch {
         }
     }
 
-    /// Calls failed. A server that does not answer the ping either is ill; what only its callers suffer degrades it, and
-    /// neither condemns it nor keeps it condemned: that failure stands between two answers, and so is no row with others.
+    /// Calls failed. A server that does not answer the ping either is ill. Failures that only callers see degrade the
+    /// server, but neither condemn it nor keep it condemned: such a failure is placed between two answers, so it forms
+    /// no row with others.
     fn doubted(&mut self, endpoint: &EndpointKey, failed: Outcome, outcome: Outcome) {
         let answered = matches!(outcome, Outcome::Ok { .. });
         self.seen(endpoint.clone(), outcome.clone());
@@ -221,13 +222,13 @@ impl Watch {
         }
     }
 
-    /// How often it came up, as the fleet last said.
+    /// How often the endpoint came up, as the fleet last said.
     fn ups(&self, endpoint: &EndpointKey) -> Option<u32> {
         let status = self.status.borrow();
         status.endpoints.iter().find(|status| status.endpoint.key == *endpoint).map(|status| status.ups)
     }
 
-    /// What came up again starts anew, before anything else is heard of it.
+    /// An endpoint that came up again starts anew, before any other outcome of it counts.
     fn note_lives(&mut self) {
         let status = self.status.borrow().clone();
         for (endpoint, outcome) in self.traffic.lives(&status.endpoints) {
@@ -240,8 +241,8 @@ impl Watch {
         self.say(&Observation::Seen { endpoint, outcome });
     }
 
-    /// Pings the live connection, in a task of its own: a server that does not answer holds up nobody. False if there is no
-    /// such endpoint any more.
+    /// Pings the live connection, in a task of its own: a server that does not answer holds up nothing else. False if
+    /// there is no such endpoint any more.
     fn probe(&self, endpoint: EndpointKey, why: Why, timeout: Duration) -> bool {
         let status = self.status.borrow().clone();
         let found = status.endpoints.iter().find(|status| status.endpoint.key == endpoint);
@@ -275,7 +276,7 @@ impl Watch {
         let (endpoints, policy) = now.clone();
         self.judge(Event::Endpoints { endpoints: endpoints.iter().cloned().collect(), policy: policy.clone() });
         self.said = Some(now);
-        // What is only said again, to somebody who was away, is no part of the change any more.
+        // A list that is only repeated, to a monitor that was away, is no part of the change any more.
         let trace =
             status.trace.filter(|trace| self.speaking.is_some() && self.said_of.replace(*trace) != Some(*trace));
         self.say_in(&Observation::Endpoints { endpoints, policy }, trace);

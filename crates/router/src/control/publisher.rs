@@ -1,4 +1,4 @@
-//! What the control side shows: the generation to calls, the status to whoever looks, the copy to the disk.
+//! What the control side shows: the generation to calls, the status to displays, the copy to the disk.
 
 use std::sync::Arc;
 
@@ -22,10 +22,10 @@ pub(super) struct Publisher {
     /// The generation before the live one, until there is time to let it go.
     retired: Option<Arc<Generation>>,
     swap_began: Option<Instant>,
-    /// Of what is live.
+    /// The trace of the change by which the live revision was swapped in.
     swapped_by: Option<TraceContext>,
     status: watch::Sender<Arc<Status>>,
-    /// The status is another one than was shown last.
+    /// The status differs from the one that was shown last.
     unseen: bool,
     copies: watch::Sender<Option<Arc<DiskCopy>>>,
 }
@@ -39,12 +39,12 @@ impl Publisher {
         (publisher, seen, to_disk)
     }
 
-    /// What was shown last.
+    /// The status that was shown last.
     pub(super) fn status(&self) -> Arc<Status> {
         Arc::clone(&self.status.borrow())
     }
 
-    /// The status has become another one.
+    /// The status has changed.
     pub(super) fn look_anew(&mut self) {
         self.unseen = true;
     }
@@ -66,7 +66,7 @@ impl Publisher {
         self.swap_began = Some(Instant::now());
     }
 
-    /// What was published is another revision, by `cause`.
+    /// Another revision was published, because of `cause`.
     pub(super) fn swapped(&mut self, fleet: &Fleet, endpoints: &Endpoints, cause: Option<TraceContext>) {
         self.swapped_by = cause;
         let roster = fleet.roster();

@@ -1,4 +1,4 @@
-//! Before an attempt starts anything: whether what its new endpoints refer to can be had here.
+//! Before an attempt starts anything: whether the references of its new endpoints can be resolved here.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use model::{BackendId, Transport};
 
 use crate::secrets::Secrets;
 
-/// What cannot be had, and why.
+/// The references that cannot be resolved, and why.
 pub(super) async fn missing(transports: Vec<(BackendId, Transport)>, limit: Duration) -> Option<String> {
     let texts: Vec<_> =
         transports.iter().flat_map(|(_, transport)| transport.templates()).map(|(_, text)| text).collect();

@@ -13,7 +13,7 @@ use crate::endpoint::Endpoint;
 #[derive(Debug)]
 pub(crate) struct Wanted {
     pub(crate) backend: BackendId,
-    /// Only processes with these numbers, 0 for an endpoint that has none now; empty: whatever runs.
+    /// Only processes with these pids, 0 for an endpoint that has no process now; empty: all that run.
     pub(crate) pids: Vec<u32>,
     pub(crate) actor: String,
     pub(crate) answer: oneshot::Sender<Result<Vec<Begun>, Refused>>,
@@ -25,20 +25,20 @@ pub(crate) struct Begun {
     pub(crate) endpoint: Arc<Endpoint>,
     /// The process that is ended.
     pub(crate) pid: Option<u32>,
-    /// What there is to wait for; nothing if the process that was meant has ended before.
+    /// The outcome to wait for; `None` if the process that was meant has ended before.
     pub(crate) done: Option<oneshot::Receiver<Result<(), String>>>,
-    /// Somebody else had begun.
+    /// Another restart or attempt had begun before.
     pub(crate) joined: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     Unknown,
-    /// It is reached over HTTP.
+    /// The server is reached over HTTP.
     NoProcess,
 }
 
-/// The way of operators to the fleet.
+/// Sends the wishes of operators to the fleet.
 #[derive(Debug, Clone)]
 pub(crate) struct Operators {
     commands: mpsc::Sender<Command>,
@@ -80,7 +80,7 @@ impl Task {
                 Ok(keys.iter().filter_map(|key| self.begin(key, &pids)).collect())
             }
         };
-        // Whoever asked may be gone.
+        // The operator's request may be gone.
         drop(answer.send(outcome));
     }
 

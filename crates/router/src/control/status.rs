@@ -1,5 +1,5 @@
-//! What the fleet looks like, for whoever looks: published after each change. Whatever moves with every call is read
-//! from the endpoints themselves, at the moment of looking.
+//! The state of the fleet, for status displays: published after each change. Values that change with every call are
+//! read from the endpoints themselves, at the moment of display.
 
 use std::sync::Arc;
 
@@ -14,23 +14,23 @@ use super::endpoints::Endpoints;
 use crate::endpoint::Endpoint;
 use crate::generation::Generation;
 
-/// Of one server so many names are warned of; the others are counted.
+/// At most this many names of one server are warned of; the others are counted.
 const NAMED: usize = 10;
 
 #[derive(Debug, Clone, Default)]
 pub struct Status {
     pub revision: Revision,
     pub digest: Option<Digest>,
-    /// Those of the live snapshot, of an attempt, and on their way out, by key.
+    /// Endpoints of the live snapshot, of an attempt, and on their way out, by key.
     pub endpoints: Vec<EndpointStatus>,
     /// How many tools clients see.
     pub tools: usize,
     pub withheld: Vec<WithheldTool>,
     pub renamed: Vec<RenamedTool>,
-    /// Not over, or not on record with drain-coordinator yet.
+    /// Departures that are not over, or not on record with drain-coordinator yet.
     pub departures: Vec<Departure>,
     pub(crate) health: HealthPolicy,
-    /// Of the change by which it is live.
+    /// The trace of the change that made this revision live.
     pub(crate) trace: Option<TraceContext>,
 }
 
@@ -40,18 +40,18 @@ pub struct EndpointStatus {
     pub endpoint: Arc<Endpoint>,
     /// `stdio` or `http`.
     pub transport: &'static str,
-    /// How many it offers, as it last said.
+    /// How many tools the server offers, as it last said.
     pub tools: usize,
     /// The live snapshot has it.
     pub live: bool,
     /// Cordoned, because the live snapshot does not have it any more.
     pub leaving: bool,
     pub up: bool,
-    /// How often it came up: another number, another connection.
+    /// How often the endpoint came up: another number means another connection.
     pub ups: u32,
     /// Why it is not up.
     pub reason: Option<Arc<str>>,
-    /// What an operator should know though it may be healthy.
+    /// What an operator should know although the server may be healthy.
     pub warnings: Vec<String>,
 }
 
@@ -82,11 +82,11 @@ pub struct RenamedTool {
     pub exposed: Box<str>,
 }
 
-/// How it stands with config-manager.
+/// The state of the line to config-manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Following {
     pub attached: bool,
-    /// What is live came from the copy on disk, and nobody has confirmed it yet.
+    /// What is live came from the copy on disk, and config-manager has not confirmed it yet.
     pub from_disk: bool,
 }
 
@@ -149,7 +149,7 @@ pub(super) fn status(
     }
 }
 
-/// What the servers of the live snapshot list and cannot be shown.
+/// Elements that the servers of the live snapshot list and that cannot be shown.
 fn left_out(roster: &Roster) -> impl Iterator<Item = WithheldTool> {
     let live = roster.layout().into_iter().flat_map(|layout| &layout.backends);
     let offers = live.filter_map(|backend| Some((&backend.backend.id, roster.offer(backend)?)));
@@ -163,7 +163,8 @@ fn left_out(roster: &Roster) -> impl Iterator<Item = WithheldTool> {
     })
 }
 
-/// Of what the configuration and the servers' lists say together: names that lead nowhere, and names that are taken.
+/// Warnings about the configuration together with the servers' lists: names that lead nowhere, and names that are
+/// taken.
 fn warnings(generation: &Generation) -> Vec<(BackendId, String)> {
     let catalog = &generation.catalogs[Kind::Tool];
     let backends = generation.table.backends();

@@ -27,7 +27,7 @@ use crate::endpoint::Lease;
 use crate::generation::{Homes, Unroutable};
 use server::{Server, black_hole};
 
-/// A server at some of `urls`.
+/// A server with an endpoint at each of `urls`.
 pub(crate) fn backend(id: &str, urls: &[&str], replace: ReplaceMode) -> Arc<Backend> {
     let endpoints = urls.iter().map(|url| EndpointSpec {
         transport: Transport::Http { url: (*url).into(), headers: BTreeMap::new() },
@@ -69,9 +69,9 @@ struct Case {
     tasks: Tasks,
     clock: Clock,
     attempts: u64,
-    /// In which config-manager speaks.
+    /// The trace in which config-manager speaks.
     trace: TraceContext,
-    /// What is said to it.
+    /// What the router says to config-manager.
     said: mpsc::Receiver<pb::FollowRequest>,
 }
 
@@ -92,7 +92,7 @@ impl Case {
         case
     }
 
-    /// A new line to config-manager; what was said first.
+    /// A new line to config-manager; returns the first report on it.
     async fn attach(&mut self) -> Report {
         let (outgoing, said) = Outgoing::test();
         self.said = said;
@@ -108,7 +108,7 @@ impl Case {
         self.tell(Line::Heard(pb::FollowResponse { envelope, directive })).await;
     }
 
-    /// The next report, and in which trace it is said.
+    /// The next report, and its trace.
     async fn report(&mut self) -> (Report, Option<TraceContext>) {
         loop {
             let request = self.said.recv().await.expect("not hung up");
@@ -405,14 +405,14 @@ fn names_and_secrets_are_judged_before_anything_changes() {
         assert!(outcomes.is_empty());
         let Some(Refusal::Secret(text)) = refusal else { panic!("{refusal:?}") };
         assert!(text.contains("server `c`: url: `${env:ONLY1MCP_TEST_NOT_SET}`"), "{text}");
-        // Nor does one that would hang: a FIFO, to which nobody writes.
+        // Nor does a file that would hang: a FIFO without a writer.
         let fifo = directory.join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let url = format!("http://localhost/${{file:{}}}", fifo.display());
         let (_, _, refusal) = case.prepare(&content(quick(), &[at("a", &a.url), at("c", &url)])).await;
         let Some(Refusal::Secret(text)) = refusal else { panic!("{refusal:?}") };
         assert!(text.contains("cannot be read by the router: it is a FIFO; expected a regular file"), "{text}");
-        // What is decided is live whatever is missing here, and what is missing is shown where it is missing.
+        // A decided revision is live whatever is missing here, and what is missing is shown where it is missing.
         case.swap(2, &secret, None).await;
         assert_eq!((case.started.live.load().revision, case.tools().as_str()), (Revision(2), "one"));
         let named = |status: &Status| {

@@ -1,4 +1,4 @@
-//! HTTP answers of the MCP endpoint. Every one names a revision.
+//! HTTP answers of the MCP endpoint. Every answer names a revision.
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER};
@@ -11,7 +11,7 @@ use crate::budget::Weight;
 
 pub(super) const REVISION: HeaderName = HeaderName::from_static("only1mcp-revision");
 pub(super) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
-/// What the MCP endpoint takes.
+/// The methods that the MCP endpoint takes.
 pub(super) const METHODS: HeaderValue = HeaderValue::from_static("POST, GET, DELETE, OPTIONS");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -28,7 +28,7 @@ pub(super) fn json(revision: Revision, status: StatusCode, body: impl Into<Bytes
     response
 }
 
-/// As [`ok`], of an answer that counts.
+/// As [`ok`], for an answer that is charged.
 pub(super) fn large(revision: Revision, body: Bytes, weight: Weight) -> Response<Body> {
     let mut response = with(StatusCode::OK, revision, Body::large(body, Some(weight)));
     response.headers_mut().insert(CONTENT_TYPE, JSON);
@@ -39,10 +39,10 @@ pub(super) fn ok(revision: Revision, body: impl Into<Bytes>) -> Response<Body> {
     json(revision, StatusCode::OK, body)
 }
 
-/// What the text of an error has at most, in bytes: some of it may be a client's own.
+/// The maximum length of an error's text, in bytes: a part of it may be a client's own.
 const TEXT_MAX: usize = 1024;
 
-/// A JSON-RPC error; without an id where the request's own could not be read.
+/// A JSON-RPC error; without an id if the request's id could not be read.
 pub(super) fn error(
     revision: Revision,
     status: StatusCode,
@@ -54,7 +54,7 @@ pub(super) fn error(
     json(revision, status, message::error(id, code, text, None))
 }
 
-/// As [`error`], of something that was not executed and may go better soon.
+/// As [`error`], for a request that was not executed and may soon succeed.
 pub(super) fn again(revision: Revision, id: Option<&str>, code: ErrorCode, text: &str) -> Response<Body> {
     let mut response = error(revision, StatusCode::SERVICE_UNAVAILABLE, id, code, text);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -76,8 +76,9 @@ pub(super) fn method_not_allowed(revision: Revision) -> Response<Body> {
     response
 }
 
-/// The end of a request that its client has cancelled. The protocol wants a JSON body or a stream of events as the answer
-/// to any request, and no message about a cancelled one: so it is a stream without one, which SDKs take in silence.
+/// The answer to a request that its client has cancelled. The protocol wants a JSON body or a stream of events as the
+/// answer to any request, and no message about a cancelled one. So the answer is a stream without a message, which SDKs
+/// accept silently.
 pub(super) fn silence(revision: Revision) -> Response<Body> {
     events(revision, Body::whole(Bytes::from_static(b": cancelled\n\n")))
 }

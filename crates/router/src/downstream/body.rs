@@ -14,10 +14,10 @@ use super::outbox::Outlet;
 use crate::beside::held;
 use crate::budget::{LARGE, Weight};
 
-/// The largest frame: hyper copies what it is given, and holds the copy until its client has taken it.
+/// The largest frame: hyper copies each frame, and holds the copy until the client has taken it.
 pub(super) const FRAME: usize = 64 << 10;
 
-/// A large answer, as far as its client has not been given it.
+/// The part of a large answer that was not given to hyper yet, and its charge.
 #[derive(Debug)]
 pub(super) struct Large {
     rest: Bytes,
@@ -40,9 +40,9 @@ pub(super) enum Body {
     Whole(Option<Bytes>),
     /// One message in several frames.
     Large(Box<Large>),
-    /// What a server says about one call, up to its response.
+    /// The events of one call, up to its response.
     Call(Outlet),
-    /// What the gateway has to say to a session, for as long as its client listens.
+    /// The notifications of a session, for as long as its client listens.
     Notifications(Box<NotificationStream>),
 }
 
@@ -51,7 +51,7 @@ impl Body {
         if bytes.len() <= FRAME { Self::Whole(Some(bytes)) } else { Self::large(bytes, None) }
     }
 
-    /// One that counts for as long as it is held.
+    /// A large answer, charged for as long as it is held.
     pub(super) fn large(bytes: Bytes, weight: Option<Weight>) -> Self {
         Self::Large(Box::new(Large { rest: bytes, weight }))
     }
@@ -60,7 +60,7 @@ impl Body {
         Self::Whole(None)
     }
 
-    /// What its client is to take.
+    /// What kind of answer the client is to read.
     pub(super) fn takes(&self) -> Takes {
         match self {
             Self::Large(large) if large.rest.len() > LARGE => Takes::Large,

@@ -1,8 +1,8 @@
-//! The connections of clients on one data core: whose turn it is on each, and since when. Time that is a client's is
-//! bounded: nobody holds a connection, and what belongs to it, by silence.
+//! The connections of clients on one data core: what each connection waits for, and since when. The time that a client
+//! may take is bounded: no silent client holds a connection and its memory for ever.
 //!
-//! What happens on a connection is written down where it happens, without a look at the clock: the core's sweep keeps the
-//! time. The sweep is also what judges.
+//! An event on a connection is noted where it happens, without a call to the clock: the core's sweep keeps the time.
+//! The sweep also decides which connections are closed.
 
 mod io;
 mod patience;
@@ -24,26 +24,27 @@ pub(super) use io::Io;
 use patience::HEAD;
 pub(super) use patience::Patience;
 
-/// A connection that was silent for less is not given up for another one.
+/// A connection that was silent for less time is not given up for another one.
 const SETTLED: Duration = Duration::from_secs(1);
-/// Where much is held for clients, one that has read nothing for so long is given up; and where there is little room left.
+/// A client that has read nothing for this long is given up where much is held for clients; the second limit holds
+/// where little room is left.
 const HESITATION: Duration = Duration::from_secs(2);
 const HESITATION_MIN: Duration = Duration::from_secs(1);
-/// One that found no place comes again within this time, if it still wants one.
+/// A client that found no place tries again within this time, if it still wants one.
 const CROWDED: Duration = Duration::from_secs(2);
 
-/// What others need of what clients hold.
+/// Which resources held by clients are needed by others.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Needed {
     pub(super) pressure: Pressure,
     /// The room of large answers.
     pub(super) room: bool,
-    /// Their places: the core drains, or others find none.
+    /// The places of connections: the core drains, or new clients find no place.
     pub(super) places: bool,
 }
 
 impl Needed {
-    /// For how long a client may read nothing, and whether others wait for what it holds.
+    /// How long a client may read nothing, and whether others wait for what it holds.
     fn of(self, takes: Takes) -> (Option<Duration>, bool) {
         let room = self.room && takes == Takes::Large;
         let hesitation = match self.pressure {
@@ -55,18 +56,18 @@ impl Needed {
     }
 }
 
-/// Why a connection was closed by us.
+/// Why the router closed a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Closed {
-    /// It asked for nothing in time.
+    /// No request began in time.
     Silent,
     /// The head of a request did not come in time.
     SlowHead,
-    /// It was silent for long after it was served.
+    /// The client was silent for too long after it was served.
     Idle,
-    /// It did not read (`limits.write`), or too slowly for those that waited.
+    /// The client did not read (`limits.write`), or read too slowly while others waited.
     Unread,
-    /// Its place was needed, and it did nothing with it.
+    /// Another client needed the place, and this client did nothing with it.
     Displaced,
 }
 
@@ -84,56 +85,56 @@ impl Closed {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
-    /// Nothing was asked yet.
+    /// No request has come yet.
     New,
-    /// The body of a request is not all there.
+    /// The body of a request is incomplete.
     Body,
     /// A request is being answered.
     Serving,
-    /// The answer is there, perhaps with a body that goes on; the next request has not begun.
+    /// The answer has begun, and its body may go on; the next request has not begun.
     Answered,
-    /// Some of the next request's head is there.
+    /// A part of the next request's head has come.
     Head,
 }
 
-/// What a client does with its place, the least first.
+/// What a client does with its place, the least useful first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Use {
     Never,
     Nothing,
-    /// Its request has not come to an end.
+    /// Its request is incomplete.
     Sends,
-    /// It has closed its side, and most likely reads nothing either; but it may still want its answer.
+    /// The client has closed its side, and most likely reads nothing either; but it may still want its answer.
     Ended,
-    /// It listens, and so does another one of its session, for longer.
+    /// The client listens, and another stream of its session has listened for longer.
     ListensAsWell,
     Listens,
 }
 
-/// What the sweep has to say to a connection.
+/// What the sweep tells a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Told {
-    /// To see whether its client is still there: nothing is read while a call runs.
+    /// Check whether the client is still there: nothing is read while a call runs.
     Look,
     Close(Closed),
 }
 
-/// What a client is to take.
+/// What kind of answer a client is to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Takes {
     Little,
-    /// What has its share of the room.
+    /// A large answer, which has its share of the room.
     Large,
-    /// Notifications: nothing is left to say for it, so that the end of its side is its end.
+    /// Notifications: the client has no more to send, so its connection ends when it closes its side.
     Notifications,
 }
 
-/// How a client takes what its socket did not take at once, until a sweep finds that it has caught up.
+/// How a client reads what its socket did not take at once, until a sweep finds that it has caught up.
 #[derive(Debug, Clone, Copy, Default)]
 struct Unread {
-    /// Since when nothing was taken; none if nothing waits for the socket.
+    /// Since when the socket has taken nothing; none if nothing waits for it.
     stalled: Option<Time>,
-    /// Bytes since the last sweep.
+    /// Bytes taken since the last sweep.
     taken: usize,
     behind: Behind,
 }
@@ -142,46 +143,46 @@ struct Unread {
 #[derive(Debug)]
 pub(super) struct Client {
     turn: Cell<Turn>,
-    /// When the turn began, or something last came in.
+    /// When the turn began, or when bytes last came in.
     since: Cell<Time>,
-    /// The connection waits for bytes of its client.
+    /// The connection waits for bytes from its client.
     reading: Cell<bool>,
     unread: Cell<Option<Unread>>,
-    /// What of it waits for the socket to take it.
+    /// The charge for bytes that wait for the socket to take them.
     unsent: RefCell<Option<Weight>>,
-    /// What it was answered last.
+    /// The kind of its last answer.
     takes: Cell<Takes>,
-    /// The session id that it sent last, and what it says.
+    /// The session id that the client sent last, and its content.
     opened: RefCell<Option<(Box<str>, Arc<Sealed>)>>,
-    /// The stream that it listens on, if that was its last answer.
+    /// The stream that the client listens on, if that was its last answer.
     listener: RefCell<Option<Listener>>,
-    /// As of the last look.
+    /// Whether the client is there, as of the last look.
     presence: Cell<Presence>,
-    /// The call that it waits for.
+    /// The call that the client waits for.
     call: Cell<Option<Slot>>,
     told: Cell<Option<Told>>,
     waker: RefCell<Option<Waker>>,
     place: Cell<usize>,
 }
 
-/// All of a core.
+/// All connections of a core.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
     now: Cell<Time>,
     all: RefCell<Vec<Rc<Client>>>,
-    /// How many have unread bytes.
+    /// How many clients have unread bytes.
     unread: Cell<usize>,
-    /// When all were looked at, and not only those that do not read.
+    /// When all clients were last looked at, and not only those that do not read.
     looked: Cell<Time>,
-    /// When it was last looked how far clients are behind.
+    /// When it was last judged how far clients are behind.
     judged: Cell<Time>,
-    /// When last there was no place for another one.
+    /// When a new client last found no place.
     crowded: Cell<Option<Time>>,
 }
 
-/// How often those are looked at whose time is counted in seconds.
+/// How often all clients are looked at: their limits are counted in seconds.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// And while others find no place.
+/// The same while new clients find no place.
 const LOOK_CROWDED: Duration = Duration::from_millis(200);
 
 impl Clients {
@@ -220,7 +221,7 @@ impl Clients {
         self.all.borrow().len()
     }
 
-    /// As of the last sweep.
+    /// The time as of the last sweep.
     pub(super) fn now(&self) -> Time {
         self.now.get()
     }
@@ -239,7 +240,7 @@ impl Clients {
         }
     }
 
-    /// Keeps the time, and closes what has taken too long.
+    /// Keeps the time, and closes connections whose clients have taken too long.
     pub(super) fn sweep(&self, now: Time, patience: &Patience) {
         self.now.set(now);
         let (every, served) = if self.is_crowded() { (LOOK_CROWDED, Duration::ZERO) } else { (LOOK_EVERY, SETTLED) };
@@ -259,13 +260,13 @@ impl Clients {
         }
     }
 
-    /// Whether there was no place for another one a short while ago.
+    /// Whether a new client found no place a short while ago.
     fn is_crowded(&self) -> bool {
         self.crowded.get().is_some_and(|crowded| self.now.get().since(crowded) < CROWDED)
     }
 
-    /// Gives up a client that holds what others need, and has read nothing for a while or is too far behind: of those the
-    /// one that has read nothing for longest; whether there was one.
+    /// Gives up one client that holds what others need, and that has read nothing for a while or is too far behind. Of
+    /// these clients, the one that has read nothing for longest goes. Returns whether there was one.
     pub(super) fn give_up_unread(&self, needed: Needed) -> bool {
         let now = self.now.get();
         let lasted = now.since(self.judged.replace(now));
@@ -279,7 +280,7 @@ impl Clients {
         longest.is_some_and(|(_, client)| client.close(Closed::Unread))
     }
 
-    /// Since when it has read nothing, if that is no longer borne.
+    /// Since when the client has read nothing, if it is to be given up for that.
     fn stalled_too_long(&self, client: &Client, lasted: Duration, needed: Needed) -> Option<Time> {
         let mut unread = client.unread.get()?;
         let Some(since) = unread.stalled else {
@@ -294,11 +295,11 @@ impl Clients {
         ((behind || silent) && client.is_open()).then_some(since)
     }
 
-    /// Makes room for another one: gives up a connection that does nothing; whether there was one. First goes one that
-    /// has never asked, one whose request does not come to an end after those that are idle, and last one that only
-    /// listens.
+    /// Makes room for a new connection by giving up one that does nothing. Returns whether there was one. First go
+    /// connections that have never asked, then idle ones, then those with an incomplete request, and last those that
+    /// only listen.
     ///
-    /// Of those that listen, one whose session has an older stream goes before one that is the only one of its session.
+    /// Of connections that listen, one whose session has an older stream goes before the only one of a session.
     pub(super) fn displace(&self) -> bool {
         let now = self.now.get();
         let all = self.all.borrow();
@@ -314,30 +315,30 @@ impl Clients {
 }
 
 impl Client {
-    /// A request is here.
+    /// A request has come.
     pub(super) fn asks(&self) {
         self.turn.set(Turn::Serving);
     }
 
-    /// The body of its request did not come with the head.
+    /// The body of the request did not come with the head.
     pub(super) fn sends(&self, now: Time) {
         self.turn.set(Turn::Body);
         self.since.set(now);
     }
 
-    /// All of its request is here.
+    /// The request is complete.
     pub(super) fn has_sent(&self, now: Time) {
         self.asks();
         self.since.set(now);
     }
 
-    /// That call runs for it.
+    /// The client waits for that call.
     pub(super) fn waits_for(&self, call: Slot, in_flight: &InFlight) {
         self.call.set(Some(call));
         in_flight.is_wanted_by(call, self.presence.get());
     }
 
-    /// So much of it is left.
+    /// Records whether the client is still there.
     fn is(&self, presence: Presence, in_flight: &InFlight) {
         self.presence.set(presence);
         if let Some(call) = self.call.get() {
@@ -345,13 +346,13 @@ impl Client {
         }
     }
 
-    /// The call that ran for it is over.
+    /// The call that the client waited for is over.
     pub(super) fn waits_no_more(&self) {
         self.call.set(None);
     }
 
-    /// What `id` says, if it is one of ours. To open a seal costs more than to find the way of a call, and the next request
-    /// of a connection most likely has the same one.
+    /// The content of `id`, if one of our keys sealed it. To open a seal costs more than to route a call, and the next
+    /// request of a connection most likely has the same id.
     pub(super) fn opened(&self, id: &str, keys: &Keys) -> Option<Arc<Sealed>> {
         if let Some((last, sealed)) = &*self.opened.borrow()
             && **last == *id
@@ -367,29 +368,29 @@ impl Client {
         self.turn.get() != Turn::New
     }
 
-    /// The answer to its request is here, or begins.
+    /// The answer to the request is complete, or begins.
     pub(super) fn is_answered(&self, takes: Takes) {
         self.turn.set(Turn::Answered);
         self.reading.set(false);
         self.takes.set(takes);
     }
 
-    /// What is in its answer changes.
+    /// The kind of the answer changes while it is sent.
     pub(super) fn takes(&self, takes: Takes) {
         self.takes.set(takes);
     }
 
-    /// Its answer is a stream of notifications, which goes on.
+    /// The answer is a stream of notifications, which goes on.
     pub(super) fn listens(&self, listener: Listener) {
         self.since.set(listener.since);
         *self.listener.borrow_mut() = Some(listener);
     }
 
-    /// What it does with its place, if it may lose it.
+    /// What the client does with its place, if it may lose that place.
     fn use_of(&self, now: Time) -> Option<Use> {
         let settled = now.since(self.since.get()) >= SETTLED;
         match self.turn.get() {
-            // Once it was looked whether its request is here.
+            // Only after the first read: the request may be here already.
             Turn::New => self.reading.get().then_some(Use::Never),
             Turn::Body => settled.then_some(Use::Sends),
             Turn::Answered if self.reading.get() => settled.then_some(Use::Nothing),
@@ -403,7 +404,7 @@ impl Client {
         }
     }
 
-    /// Whether something is answered, so that the end of its side is not noticed.
+    /// Whether a request is being answered, so that the connection does not notice when the client closes its side.
     fn is_served(&self) -> bool {
         match self.turn.get() {
             Turn::Serving => true,
@@ -412,7 +413,7 @@ impl Client {
         }
     }
 
-    /// The socket takes no more, and so much waits for it.
+    /// The socket takes no more, and `bytes` bytes wait for it.
     fn owes(&self, bytes: usize, budget: &Budget) {
         self.unsent.borrow_mut().get_or_insert_with(|| budget.nothing()).set(bytes);
     }
@@ -425,7 +426,7 @@ impl Client {
         }
     }
 
-    /// Its next bytes are waited for.
+    /// The connection waits for the client's next bytes.
     fn waits(&self, now: Time) {
         if !self.reading.replace(true) && self.turn.get() != Turn::New {
             self.since.set(now);
@@ -440,7 +441,7 @@ impl Client {
         }
     }
 
-    /// Who is to be woken when it is closed.
+    /// Sets the waker of the connection's task, to be woken when the connection is closed.
     pub(super) fn lives_in(&self, waker: Waker) {
         *self.waker.borrow_mut() = Some(waker);
     }
@@ -456,7 +457,7 @@ impl Client {
         }
     }
 
-    /// Its connection sees whether the client is still there.
+    /// Has the connection check whether its client is still there.
     fn look(&self) {
         if self.is_open() {
             self.told.set(Some(Told::Look));
@@ -466,7 +467,7 @@ impl Client {
         }
     }
 
-    /// Its connection ends with an error at the next look at it.
+    /// Has the connection end with an error at its next read or write.
     fn close(&self, why: Closed) -> bool {
         self.told.set(Some(Told::Close(why)));
         metrics::counter!("only1mcp_router_connections_closed_total", "reason" => why.as_str()).increment(1);

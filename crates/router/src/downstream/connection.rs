@@ -16,24 +16,24 @@ use super::core::Core;
 use super::detach::Detach;
 use super::service::serve;
 
-/// How long a connection that has not asked for anything yet is waited for once the core drains.
+/// How long a draining core waits for the first request of a connection.
 const FIRST_WORDS: Duration = Duration::from_millis(500);
-/// What one connection buffers of a request, and of an answer. It keeps that much while it is idle, too, and nothing else
-/// bounds what all of them hold. The head of a request may be no larger: most are below 1 KiB, but some tokens of identity
-/// providers take 16 KiB.
+/// How much one connection buffers of a request, and of an answer. It keeps that much while it is idle, and nothing
+/// else bounds the sum over all connections. The head of a request may be no larger: most are below 1 KiB, but some
+/// tokens of identity providers take 16 KiB.
 const BUFFER: usize = 32 << 10;
 
-/// Serves it until its end.
+/// Serves a connection until its end.
 pub(super) async fn connection(core: Rc<Core>, io: Io) {
     let (client, first) = (io.client(), Notify::new());
     client.lives_in(poll_fn(|context| Poll::Ready(context.waker().clone())).await);
     let draining = core.draining.clone();
     let leaving = async {
         draining.cancelled().await;
-        // A request that is here already is read before the connection counts as idle.
+        // A request that has arrived already is read before the connection counts as idle.
         tokio::task::yield_now().await;
         if !client.has_asked() {
-            // Whoever has just been let in is about to ask, and could not know that it is too late.
+            // A client that was let in just now is about to send a request, and could not know that it is too late.
             drop(tokio::time::timeout(FIRST_WORDS, first.notified()).await);
         }
     };
@@ -43,7 +43,7 @@ pub(super) async fn connection(core: Rc<Core>, io: Io) {
         }
         client.asks();
         let (serving, client) = (Rc::clone(&core), Rc::clone(&client));
-        // What is made inside is not moved: it is large.
+        // What is made inside the future is large, so it is not moved.
         let answer = async move {
             let answer = serve(serving, request, &client).await;
             let body = answer.as_ref().ok().map(Response::body);
@@ -61,7 +61,8 @@ pub(super) async fn connection(core: Rc<Core>, io: Io) {
         http1::Builder::new()
             // The sweep keeps the time, for all connections at once.
             .header_read_timeout(None)
-            // A client that says no more still waits for its answer. Whether it is there at all, the sweep looks.
+            // A client that has closed its side still waits for its answer. The sweep checks whether the client is
+            // there at all.
             .half_close(true)
             .max_buf_size(BUFFER)
             // Head and body of an answer are small: one copy is cheaper than a gathering write.

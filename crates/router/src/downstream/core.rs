@@ -1,4 +1,4 @@
-//! What one data core has for itself.
+//! The state of one data core.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -22,9 +22,9 @@ pub(super) struct Core {
     pub(super) meters: Meters,
     pub(super) index: usize,
     pub(super) everywhere: Everywhere,
-    /// No new connections; those that are there end after their next answer.
+    /// Set when the core takes no new connections; the present ones end after their next answer.
     pub(super) draining: CancellationToken,
-    /// As of the first sweep that saw it.
+    /// When a sweep first saw that the core drains.
     drains_since: Cell<Option<Time>>,
     pub(super) connections: TaskTracker,
     pub(super) clients: Clients,
@@ -35,7 +35,7 @@ pub(super) struct Core {
     expired: Cell<Time>,
 }
 
-/// How often what nobody uses any more is forgotten.
+/// How often unused state is forgotten.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 
 impl Core {
@@ -70,13 +70,13 @@ impl Core {
         all.div_ceil(self.everywhere.cores())
     }
 
-    /// What may be held for clients, as of now.
+    /// How many bytes may be held for clients, as of now.
     pub(super) fn buffered_bytes(&self) -> u64 {
         self.shared.live.load().policy.limits.buffered_bytes
     }
 
-    /// Gives up connections whose clients have taken too long, and as many more as it takes to hold no more for clients
-    /// that do not read than may be.
+    /// Gives up connections whose clients have taken too long. Gives up a client that does not read, if others need
+    /// what is held for it.
     pub(super) fn sweep_clients(&self, now: Time) {
         let (write, buffered) = {
             let limits = &self.shared.live.load().policy.limits;
@@ -98,7 +98,7 @@ impl Core {
         });
     }
 
-    /// Forgets endpoints that are gone, and sessions that nobody used for too long.
+    /// Forgets endpoints that are gone, and sessions that were not used for too long.
     pub(super) fn forget(&self, now: Time) {
         if self.index == 0 {
             self.shared.sessions.tend(|| self.shared.bounds());

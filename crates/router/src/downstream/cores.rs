@@ -34,21 +34,22 @@ pub use listening::ListenError;
 pub(crate) use listening::Listening;
 use listening::{BACKLOG, Door};
 
-/// How exact time limits of calls are.
+/// The precision of the time limits of calls.
 const SWEEP_EVERY: Duration = Duration::from_millis(25);
-/// How long what is cut off at the end has to take its last answer.
+/// How long clients whose exchanges are cut off at the end have to take the last answer.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 const TURNED_AWAY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 /// Cancellations and evictions waiting for one core.
 const COMMANDS: usize = 4096;
-/// Connections on their way from one core to another. Where more come, the core keeps those that it let in.
+/// Connections on their way from one core to another. If the queue is full, a core serves the connections that it
+/// accepted.
 const DEALT: usize = 1024;
-/// Lines that clients can cause in a loop.
+/// Log lines that clients can cause in a loop.
 static BEHIND: Sparing = Sparing::new("core_behind", 10, Duration::from_secs(10));
 static CANNOT_ACCEPT: Sparing = Sparing::new("cannot_accept", 10, Duration::from_secs(10));
 
-/// A word to a core.
+/// A message to a core.
 #[derive(Debug, Clone)]
 enum Command {
     Cancel {
@@ -58,33 +59,33 @@ enum Command {
     Evict {
         endpoint: u64,
     },
-    /// A call there whose client is gone makes way for another one.
+    /// A call at the endpoint whose client is gone makes way for another call.
     GiveUp {
         endpoint: u64,
     },
 }
 
-/// The way to all cores, for whoever does not know which one has an exchange.
+/// The queues of all cores, for a caller that does not know which core has an exchange.
 #[derive(Debug, Clone)]
 pub(crate) struct Everywhere {
     posts: Arc<[Post]>,
     seats: Seats,
 }
 
-/// The way to one core.
+/// The queues of one core, and what it shows to the others.
 #[derive(Debug)]
 struct Post {
     commands: mpsc::Sender<Command>,
     dealt: mpsc::Sender<Dealt>,
-    /// The exchanges that have been there for a while, as of its last sweep.
+    /// For each endpoint the exchange that has been there longest, as of the core's last sweep.
     longest: ArcSwap<Vec<Longest>>,
     connections: AtomicUsize,
     exchanges: AtomicUsize,
-    /// The exchanges whose clients are gone, as of its last sweep.
+    /// For each endpoint the least wanted of the exchanges whose clients are gone, as of the core's last sweep.
     abandoned: ArcSwap<Vec<Abandoned>>,
 }
 
-/// What all cores have to do, as of their last sweeps.
+/// The load of all cores, as of their last sweeps.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Busy {
     pub(crate) connections: usize,
@@ -95,7 +96,7 @@ pub(crate) struct Busy {
 #[derive(Debug)]
 pub(crate) struct Mailboxes(Vec<Mailbox>);
 
-/// What comes to one core from others.
+/// The receiving ends of one core's queues.
 #[derive(Debug)]
 struct Mailbox {
     commands: mpsc::Receiver<Command>,
@@ -120,12 +121,12 @@ impl Everywhere {
         (Self { posts: posts.into(), seats: Seats::new(cores) }, Mailboxes(mailboxes))
     }
 
-    /// The client `session` no longer wants the answer to what it called `request` (raw JSON).
+    /// Cancels the request `request` (its id as raw JSON) of the client `session`.
     pub(crate) fn cancel(&self, session: SessionId, request: &str) {
         self.tell(&Command::Cancel { session, request: Bytes::copy_from_slice(request.as_bytes()) });
     }
 
-    /// Which other core than that one has the least wanted call at an endpoint, of those whose clients are gone.
+    /// The core, other than `but`, with the least wanted call at an endpoint, among calls whose clients are gone.
     pub(super) fn least_wanted(&self, endpoint: u64, but: usize) -> Option<(Presence, usize)> {
         let posts = self.posts.iter().enumerate().filter(|(core, _)| *core != but);
         let there = posts.filter_map(|(core, post)| {
@@ -135,12 +136,12 @@ impl Everywhere {
         there.min()
     }
 
-    /// On that core, a call at an endpoint whose client is gone makes way.
+    /// On that core, a call at the endpoint whose client is gone makes way.
     pub(super) fn give_up(&self, core: usize, endpoint: u64) {
         self.posts[core].tell(Command::GiveUp { endpoint });
     }
 
-    /// Gives a connection to the core that its seat is on. One that has ended, or does not keep up, gives it back.
+    /// Passes a connection to the core of its seat. Returns the connection if that core has ended or does not keep up.
     fn pass(&self, dealt: Dealt) -> Option<Dealt> {
         let post = &self.posts[dealt.seat.core()];
         post.dealt.try_send(dealt).err().map(TrySendError::into_inner)
@@ -180,7 +181,7 @@ fn publish<T>(shown: &ArcSwap<Vec<T>>, now: Vec<T>) {
 
 impl Post {
     fn tell(&self, command: Command) {
-        // Clients may cancel as often as they like, which must not cost an eviction its place.
+        // Clients may cancel as often as they like; that must not take an eviction's place in the queue.
         let by_clients = matches!(command, Command::Cancel { .. } | Command::GiveUp { .. });
         let reserved = if by_clients { COMMANDS / 2 } else { 0 };
         let lost = command.lost();
@@ -191,7 +192,7 @@ impl Post {
 }
 
 impl Command {
-    /// What is lost with it.
+    /// What is lost if the command is.
     fn lost(&self) -> &'static str {
         match self {
             Self::Cancel { .. } => "a cancellation",
@@ -222,7 +223,7 @@ pub(crate) struct Cores {
 }
 
 impl Cores {
-    /// They serve until `shutdown` says `Draining`, end what they have until `Closing`, and then cut it off.
+    /// The cores serve until `shutdown` says `Draining`, finish their exchanges until `Closing`, and then cut them off.
     pub(crate) fn start(
         listening: Listening,
         everywhere: &Everywhere,
@@ -259,7 +260,7 @@ impl Cores {
         }
     }
 
-    /// After `Closing`: blocks until all have ended, and says whether they did so in peace.
+    /// After `Closing`: blocks until all cores have ended, and returns whether none of them panicked.
     pub(crate) fn join(self) -> bool {
         let panicked = self.threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count();
         if panicked > 0 {
@@ -269,7 +270,7 @@ impl Cores {
     }
 }
 
-/// One of the cores that may have something in flight. Ends with its thread, however that ends.
+/// Counts one core as possibly having something in flight. Dropped when the core's thread ends, however it ends.
 struct Running {
     index: usize,
     busy: watch::Sender<usize>,
@@ -277,7 +278,7 @@ struct Running {
 }
 
 impl Drop for Running {
-    /// Without one of its cores a process would go on to refuse the clients that the system gives to it.
+    /// If one core were missing, the process would keep refusing the clients that the system gives to that core.
     fn drop(&mut self) {
         if std::thread::panicking() {
             tracing::error!(index = self.index, "a data core panicked; the process stops");
@@ -299,12 +300,12 @@ fn run(core: &Rc<Core>, door: Door, mailbox: Mailbox, shutdown: &Shutdown) -> io
             }
         }
     });
-    // What is cut off now must not go on in the background.
+    // A request that is cut off now must not go on in the background.
     core.closing.set(true);
     served
 }
 
-/// Whatever is still in flight gets an answer that says why there is no other.
+/// Every exchange still in flight gets an answer that says why there is no other.
 async fn cut_off(core: &Core) {
     core.draining.cancel();
     core.connections.close();
@@ -322,7 +323,7 @@ async fn cut_off(core: &Core) {
     drop(tokio::time::timeout(LAST_WORDS, ended).await);
 }
 
-/// Until nothing is left of a core that drains.
+/// Runs the core until it drains and nothing is left.
 async fn work(core: &Rc<Core>, door: Door, mailbox: Mailbox, shutdown: &Shutdown) -> io::Result<()> {
     let Mailbox { mut commands, mut dealt } = mailbox;
     let mut listener = Some(tokio::net::TcpListener::from_std(door.socket)?);
@@ -340,12 +341,13 @@ async fn work(core: &Rc<Core>, door: Door, mailbox: Mailbox, shutdown: &Shutdown
             _ = sweep.tick() => {
                 look_around(core);
                 if core.draining.is_cancelled() && core.connections.is_empty() && core.in_flight.len() == 0 {
-                    // What another core has passed on is served; from here on, none passes anything on to this one.
+                    // A connection that another core has passed on is served; from here on, no core passes one to this
+                    // core.
                     dealt.close();
                     match dealt.try_recv() {
                         Ok(dealt) => take(core, dealt).await,
                         Err(TryRecvError::Disconnected) => return Ok(()),
-                        // One is just being passed on.
+                        // A connection is being passed on at this moment.
                         Err(TryRecvError::Empty) => {}
                     }
                 }
@@ -361,7 +363,7 @@ async fn work(core: &Rc<Core>, door: Door, mailbox: Mailbox, shutdown: &Shutdown
     }
 }
 
-/// What has to be looked at now and then: limits of time, and what others see of this core.
+/// The periodic work of a core: time limits, and what other threads see of this core.
 fn look_around(core: &Core) {
     let now = core.now();
     core.in_flight.sweep(now);
@@ -372,10 +374,10 @@ fn look_around(core: &Core) {
     core.forget(now);
 }
 
-/// Whoever the system has already let in is served once more; with the socket closed, whoever comes later is refused at
-/// once and need not wait for nobody.
+/// Serves the connections that the system has already accepted. With the socket closed, later clients are refused at
+/// once and do not wait in vain.
 async fn last_in(core: &Rc<Core>, socket: TcpListener) {
-    // As many as wait in its queue, and those that the system lets in meanwhile.
+    // As many as wait in the socket's queue, and those that the system accepts meanwhile.
     let last: Vec<_> = std::iter::from_fn(|| socket.accept().ok()).take(2 * usize::from(BACKLOG)).collect();
     drop(socket);
     for (stream, _) in last {
@@ -393,7 +395,7 @@ async fn accept(listener: Option<&tokio::net::TcpListener>) -> io::Result<TcpStr
     }
 }
 
-/// Has the core with the fewest connections serve one that came in here.
+/// Gives a connection that came in here to the core with the fewest connections.
 async fn deal(core: &Rc<Core>, stream: TcpStream) {
     let seats = &core.everywhere.seats;
     let seat = seats.deal(core.index);
@@ -408,7 +410,7 @@ async fn deal(core: &Rc<Core>, stream: TcpStream) {
     }
 }
 
-/// Lets in what came in on another core.
+/// Lets in a connection that came in on another core.
 async fn take(core: &Rc<Core>, Dealt { stream, seat }: Dealt) {
     match TcpStream::from_std(stream) {
         Ok(stream) => let_in(core, stream, seat).await,
@@ -416,7 +418,7 @@ async fn take(core: &Rc<Core>, Dealt { stream, seat }: Dealt) {
     }
 }
 
-/// A connection more, if there is a place for it or one that is better used by it.
+/// Lets in a connection, if there is a place for it or another connection can be displaced.
 async fn let_in(core: &Rc<Core>, stream: TcpStream, seat: Seat) {
     if !has_place(core).await {
         return turn_away(&stream);
@@ -436,20 +438,21 @@ async fn has_place(core: &Core) -> bool {
     if core.clients.len() < core.places() {
         return true;
     }
-    // Whoever came just before may have asked already: its request is read before it is taken for one that never asks.
+    // A client that came just before may have sent its request already: the request is read before its connection
+    // counts as one that never asked.
     tokio::task::yield_now().await;
     core.clients.len() < core.places() || core.clients.displace()
 }
 
-/// Said without waiting: there is no place to wait in.
+/// Answers without waiting: there is no place to wait in.
 fn turn_away(stream: &TcpStream) {
     metrics::counter!("only1mcp_router_connections_refused_total").increment(1);
     tracing::debug!("a client is turned away: as many as may are connected (limits.connections)");
-    // The socket is new, so it has room; if not, its end says as much.
+    // The socket is new, so it has room for the answer; if not, its closing says as much.
     drop(stream.try_write(TURNED_AWAY));
 }
 
-/// Out of file descriptors, most likely: the queue holds whoever waits until one is free.
+/// Out of file descriptors, most likely: connections wait in the queue until a descriptor is free.
 async fn refused_by_system(core: &Core, error: &io::Error) {
     if let Some(left_out) = CANNOT_ACCEPT.line() {
         tracing::warn!(%error, left_out, "a connection cannot be accepted");

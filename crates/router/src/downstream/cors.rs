@@ -1,6 +1,6 @@
-//! What a browser must be told before a page of another origin may use the gateway, by the rules of CORS: whether it may
-//! send what it wants to (it asks by OPTIONS), and what of an answer it may read. Only origins that the door lets in
-//! come here.
+//! What a browser must be told before a page of another origin may use the gateway, by the rules of CORS: whether the
+//! page may send its request (the browser asks by OPTIONS), and what it may read of an answer. Only origins that
+//! `service` has let in come here.
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -13,7 +13,7 @@ use super::answer;
 use super::body::Body;
 
 const METHODS: HeaderValue = HeaderValue::from_static("POST, GET, DELETE");
-/// What MCP clients send, for a browser that does not say what it wants to.
+/// The headers that MCP clients send, for a browser that does not name the headers it wants to send.
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
     "Accept, Authorization, Content-Type, Last-Event-ID, Mcp-Method, Mcp-Name, Mcp-Protocol-Version, Mcp-Session-Id, \
      Traceparent, Tracestate, Baggage",
@@ -24,7 +24,7 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("3600");
 const ASKS_FOR_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
 const ALLOWS_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 
-/// The answer to OPTIONS. An allowed origin may send what it wants: what it sends is checked when it comes.
+/// The answer to OPTIONS. An allowed origin may send any headers: a request is checked when it comes.
 pub(super) fn permission(revision: Revision, asked: &HeaderMap, origin: Option<&HeaderValue>) -> Response<Body> {
     let mut response = answer::no_content(revision);
     let headers = response.headers_mut();
@@ -34,7 +34,7 @@ pub(super) fn permission(revision: Revision, asked: &HeaderMap, origin: Option<&
     let wanted = asked.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned().unwrap_or(REQUEST_HEADERS);
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted);
     headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
-    // A page of the internet asks whether it may reach into this network: its origin was allowed by hand.
+    // A page from the internet asks whether it may reach into this network: an operator has allowed its origin.
     if asked.contains_key(ASKS_FOR_PRIVATE_NETWORK) {
         headers.insert(ALLOWS_PRIVATE_NETWORK, HeaderValue::from_static("true"));
     }

@@ -1,7 +1,7 @@
 //! Requests that outlive their connection.
 //!
-//! A client that goes away has not cancelled anything (MCP up to 2025-11-25: "disconnection SHOULD NOT be
-//! interpreted as the client cancelling its request"): what it asked for runs to its end, it only has no reader.
+//! A client that goes away has not cancelled anything (MCP up to 2025-11-25: "disconnection SHOULD NOT be interpreted
+//! as the client cancelling its request"): its request runs to its end, only without a reader.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use super::core::Core;
 
-/// A future that goes on in the background when whoever waits for it stops waiting.
+/// A future that goes on in the background when it is dropped before its end.
 pub(super) struct Detach<T: 'static> {
     future: Option<Pin<Box<dyn Future<Output = T>>>>,
     core: Rc<Core>,

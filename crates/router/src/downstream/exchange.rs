@@ -1,4 +1,4 @@
-//! One way of a call to an endpoint and back, as it is counted and told.
+//! One attempt of a call at an endpoint: how it is counted, and what the client is told.
 
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +21,7 @@ use crate::endpoint::Stats;
 use crate::generation::Admitted;
 use crate::in_flight::Cause;
 
-/// One way of a call to an endpoint and back, as it is counted.
+/// One attempt of a call at an endpoint, as it is counted.
 #[derive(Debug)]
 pub(super) struct Exchange {
     meter: Rc<Meter>,
@@ -33,7 +33,7 @@ impl Exchange {
         Self { meter: core.meters.of(&admitted.lease.endpoint), started }
     }
 
-    /// Its server has answered with the whole of `body`.
+    /// The server has answered with the whole of `body`.
     pub(super) fn answered(
         &self,
         core: &Core,
@@ -47,12 +47,12 @@ impl Exchange {
         if body.len() <= SMALL {
             return answer::ok(revision, body);
         }
-        // Its server is done with it, whether the client takes the answer or not.
+        // The server is done with the call, whether the client takes the answer or not.
         drop(admitted);
         large(core, revision, id, body)
     }
 
-    /// What its client is told.
+    /// The error that the client is told after the call failed.
     pub(super) fn failed(
         &self,
         core: &Core,
@@ -65,7 +65,7 @@ impl Exchange {
         message::error(Some(id), error.code, &error.message, error.data.as_deref().map(str::as_bytes))
     }
 
-    /// What its client is told, if anything.
+    /// What the client is told after the exchange was ended, if anything.
     pub(super) fn ended(
         &self,
         core: &Core,
@@ -84,7 +84,7 @@ impl Exchange {
         cause.is_told().then(|| message::error(Some(id), code, &text, None))
     }
 
-    /// Tells the meter, the endpoint, the log and the span what came of it.
+    /// Records the outcome in the meter, the endpoint, the log and the span.
     pub(super) fn conclude(
         &self,
         core: &Core,
@@ -120,16 +120,16 @@ impl Exchange {
 /// What came of an exchange.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Conclusion<'a> {
-    /// With that, or with what the client has read already.
+    /// With this body, or with events that were passed on already.
     Answered(Option<&'a [u8]>),
-    /// The gateway had to answer.
+    /// The gateway had to answer with an error.
     Failed(&'a CallError),
     /// The gateway ended it, and says so.
     Ended(Cause, ErrorCode, &'a str),
 }
 
 impl Conclusion<'_> {
-    /// In the log and in spans.
+    /// The name of the outcome in the log and in spans.
     pub(super) fn result(&self) -> &'static str {
         match self {
             Self::Answered(_) => "answered",
@@ -148,7 +148,7 @@ impl Conclusion<'_> {
         }
     }
 
-    /// A client that asks for what is refused must not make its server look unwell, nor must one that gives up make it
+    /// A client whose call is refused must not make the server look unwell; a client that gives up must not make it
     /// look well.
     fn stats<'s>(&self, stats: &'s Stats) -> Option<&'s AtomicU64> {
         match self {
@@ -161,7 +161,7 @@ impl Conclusion<'_> {
     }
 }
 
-/// An answer counts for as long as its client has not taken it.
+/// An answer is charged for as long as its client has not taken it.
 fn large(core: &Core, revision: Revision, id: &str, body: Bytes) -> Response<Body> {
     let limit = core.buffered_bytes();
     match core.shared.budget.weigh(body.len(), limit) {
@@ -170,12 +170,12 @@ fn large(core: &Core, revision: Revision, id: &str, body: Bytes) -> Response<Bod
     }
 }
 
-/// In the place of an answer that there is no room for.
+/// The error in place of an answer that there is no room for.
 pub(super) fn lost(id: &str, bytes: usize, limit: u64) -> Vec<u8> {
     message::error(Some(id), ErrorCode::INTERNAL_ERROR, &CallError::lost_answer(bytes, limit), None)
 }
 
-/// As it is counted.
+/// The name under which the cause is counted.
 pub(super) fn result(cause: Cause) -> &'static str {
     match cause {
         Cause::Cancelled | Cause::Abandoned => "cancelled",

@@ -1,4 +1,4 @@
-//! The headers of a request that decide something, found in one pass: to look each of them up would hash its name.
+//! The headers of a request that decide something, found in one pass: a lookup of each would hash its name.
 
 use std::borrow::Cow;
 
@@ -13,13 +13,13 @@ pub(super) struct Fields<'a> {
     pub(super) content_type: Field<'a>,
     pub(super) session: Field<'a>,
     pub(super) protocol_version: Field<'a>,
-    /// A list, which may come in several lines. A line that is no text allows nothing.
+    /// A list, which may come in several lines. A line that is not text allows nothing.
     accept: Option<Cow<'a, str>>,
-    /// The first one.
+    /// The first `traceparent` header.
     traceparent: Option<&'a HeaderValue>,
 }
 
-/// A header that may come once.
+/// A header that may come at most once.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Field<'a> {
     Absent,
@@ -58,7 +58,7 @@ impl<'a> Fields<'a> {
         self.accept.as_deref()
     }
 
-    /// For what is only passed on.
+    /// The value as text; none if it is not text, since it is only passed on.
     pub(super) fn traceparent(&self) -> Option<&'a str> {
         self.traceparent.and_then(|value| value.to_str().ok())
     }
@@ -69,8 +69,8 @@ impl<'a> Field<'a> {
         *self = if matches!(self, Self::Absent) { Self::Once(value) } else { Self::Again };
     }
 
-    /// Another one, or one that cannot be read, could be meant to show us something else than others; `name` is how the
-    /// error calls it.
+    /// The header as text. A repeated or unreadable header is refused: other programs might read it differently. `name`
+    /// is its name in the error.
     pub(super) fn text(self, name: &str) -> Result<Option<&'a str>, HttpFault> {
         let ambiguous = || HttpFault::Ambiguous { header: name.to_owned() };
         match self {

@@ -1,4 +1,4 @@
-//! The stream a session listens on: it is told when the list of tools it has seen is no longer the list.
+//! The stream that a session listens on: it tells the client when a list that the client has seen has changed.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -21,7 +21,7 @@ use super::service::Session;
 use super::{Shared, answer};
 use crate::session::Known;
 
-/// How often a silent stream shows that it is alive, so that what lies between does not cut it.
+/// How often a silent stream sends a comment, so that no intermediary cuts it.
 const KEEP_ALIVE: Duration = Duration::from_secs(25);
 const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
@@ -31,10 +31,10 @@ pub(super) struct NotificationStream {
     since: Time,
     shared: Arc<Shared>,
     turns: WatchStream<ByKind<u64>>,
-    /// Turns of the lists of which this session may have to be told.
+    /// Turns of lists of which this session may still have to be told.
     pending: Option<ByKind<u64>>,
     keep_alive: Interval,
-    /// Another stream of the session gets notifications, or the session has ended.
+    /// Ready when another stream of the session gets notifications, or the session has ended.
     changed: Pin<Box<OwnedNotified>>,
     closing: Pin<Box<dyn Future<Output = ()>>>,
 }
@@ -48,7 +48,7 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Whether its session has an open stream that is older.
+    /// Whether the session has an older open stream.
     pub(super) fn is_further(&self) -> bool {
         self.known.is_further(self.stream)
     }
@@ -79,7 +79,8 @@ impl NotificationStream {
         Listener { known: Arc::clone(&self.session.known), stream: self.id, since: self.since }
     }
 
-    /// Ends with the session, with the process, and when its session has as many newer ones as it may.
+    /// The next event. The stream ends with the session, when the core drains, and when the session has as many newer
+    /// streams as it may.
     pub(super) fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         while let Poll::Ready(turns) = self.turns.poll_next_unpin(context) {
             let Some(turns) = turns else { return Poll::Ready(None) };
@@ -104,7 +105,7 @@ impl NotificationStream {
             }
             self.pending = None;
         }
-        // A first comment at once: it makes the head go out, so the client knows that it is heard.
+        // The first comment comes at once: it sends the head, so the client knows that the stream is open.
         self.keep_alive.poll_tick(context).map(|_| Some(COMMENT))
     }
 }

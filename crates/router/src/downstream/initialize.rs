@@ -12,7 +12,7 @@ use super::body::Body;
 use super::core::Core;
 use super::{answer, traced};
 
-/// Who holds sessions as long as clients bring no credential of their own.
+/// The principal of all sessions as long as clients bring no credential of their own.
 const ANONYMOUS: &str = "anonymous";
 
 const SELF: Implementation<'static> = Implementation { name: "only1mcp", version: env!("CARGO_PKG_VERSION") };

@@ -1,4 +1,4 @@
-//! The lists of what all servers offer, which the gateway answers itself.
+//! The lists of what all servers offer. The gateway answers them itself.
 
 use std::pin::pin;
 use std::rc::Rc;
@@ -45,8 +45,9 @@ pub(super) async fn list(
     page(core, caller.session, asked, span)
 }
 
-/// Nobody has said yet what there is: one that starts in no time is waited for, as calls wait for it.
-/// Those that wait are in flight, so that they end with their clients. The answer to one that is not to wait.
+/// No server has answered yet: the request waits for servers that are starting, as calls do. A waiting request is in
+/// flight, so that it ends with its client. Returns an answer if the request may not wait, or was cancelled or
+/// abandoned.
 async fn first_list(
     core: &Core,
     Caller { session, client }: Caller<'_>,
@@ -76,10 +77,10 @@ async fn first_list(
             () = core.draining.cancelled() => {}
         }
     };
-    // No server owes it a sign of life.
+    // No server owes this request a sign of life.
     match ticket.run(pin!(life::deaf(listed))).await {
         Err(Cause::Cancelled | Cause::Abandoned) => Some(answer::silence(revision)),
-        // What can be said now is all there is to say.
+        // The list as it is now is all that can be answered.
         Ok(()) | Err(_) => None,
     }
 }
@@ -102,7 +103,7 @@ pub(super) fn page(
         return answer::error(revision, StatusCode::OK, Some(id.text()), ErrorCode::UNAVAILABLE, &text);
     }
     let cursor = call.params.as_ref().and_then(|params| params.cursor.as_ref());
-    // Of a list that changes under one who turns its pages the first page is old, however new the last is.
+    // If a list changes while a client pages through it, its first page is old, however new its last page is.
     let seen = || cursor.is_none().then(|| session.known.saw_list(kind, generation.list_turns[kind]));
     match catalog.page(cursor.map(mcp::Text::value)) {
         Ok(page) if page.length(id.text()) > SMALL => {

@@ -1,4 +1,4 @@
-//! What is counted about calls. Handles are looked up once per endpoint and core, not per call.
+//! The metrics of calls. Handles are looked up once per endpoint and core, not per call.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -16,7 +16,7 @@ type BySerial = std::collections::HashMap<u64, Rc<Meter>, ahash::RandomState>;
 #[derive(Debug, Default)]
 pub(super) struct Meters(RefCell<BySerial>);
 
-/// Of one server, as seen by one core; cores add up to the same series.
+/// The metrics of one server, as seen by one core; all cores add to the same series.
 pub(super) struct Meter {
     endpoint: Weak<Endpoint>,
     pub(super) answered: Counter,
@@ -37,7 +37,8 @@ impl Meters {
         meter
     }
 
-    /// Forgets endpoints that are gone. The series of those that are there are looked up anew, and so not forgotten.
+    /// Forgets endpoints that are gone. The series of the other endpoints are looked up anew, so that they are not
+    /// forgotten.
     pub(super) fn sweep(&self) {
         self.0.borrow_mut().retain(|_, meter| {
             let endpoint = meter.endpoint.upgrade();
@@ -66,7 +67,7 @@ impl Meter {
         }
     }
 
-    /// A histogram cannot be touched without counting something: without a call for a long while it begins anew at 0.
+    /// A histogram cannot be touched without recording a value: without a call for a long while it begins anew at 0.
     fn touch(&self) {
         for counter in [&self.answered, &self.failed, &self.cancelled, &self.evicted, &self.timed_out] {
             counter.increment(0);

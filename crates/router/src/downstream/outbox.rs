@@ -1,5 +1,5 @@
-//! The events of one exchange on their way to a client that may not read them: a small queue between the exchange, which
-//! goes by our clock, and the body of the answer, which goes as fast as its client takes it.
+//! The events of one exchange on their way to a client that may not read them. A small queue connects the exchange,
+//! which runs by the router's clock, and the body of the answer, which runs as fast as its client reads.
 //!
 //! Both ends live on one core, so nothing here locks.
 
@@ -14,7 +14,7 @@ use super::body::FRAME;
 use super::clients::{Client, Takes};
 use crate::budget::{Budget, LARGE, Room, SMALL, Share, Weight};
 
-/// How many events wait for a client at most, besides the last one, and how many bytes may wait before another is added.
+/// How many events may wait for a client, besides the last one; and from how many waiting bytes on no other is added.
 const EVENTS: usize = 16;
 const BYTES: usize = 256 << 10;
 
@@ -22,18 +22,19 @@ const BYTES: usize = 256 << 10;
 struct Queue {
     events: VecDeque<Bytes>,
     bytes: usize,
-    /// Of the first event, what was taken already: its memory is held for as long as any of it is.
+    /// How many bytes of the first event were taken already: the event's memory is held until all of it is taken.
     taken: usize,
     weight: Weight,
-    /// Of the room, if it is much: while its client does not take it, what others would get stays with their servers.
+    /// The share of the room, if the queue is large: while the client does not take it, other answers stay with their
+    /// servers.
     share: Option<Share>,
     room: Room,
     /// The event that waits to be added is large, and has a share of the room.
     large_waits: bool,
     client: Option<Rc<Client>>,
-    /// No more will be added.
+    /// No more events will be added.
     over: bool,
-    /// Nobody takes what is added.
+    /// The body is gone: nothing takes the events.
     unread: bool,
     taker: Option<Waker>,
     giver: Option<Waker>,
@@ -60,11 +61,11 @@ impl Queue {
     }
 }
 
-/// The end of the exchange. Dropped, it ends the stream after what is in it.
+/// The exchange's end of the queue. Dropping it ends the stream after the events that wait.
 #[derive(Debug)]
 pub(super) struct Outbox(Rc<RefCell<Queue>>);
 
-/// The end of the body. Dropped, the exchange goes on without a reader.
+/// The body's end of the queue. After it is dropped, the exchange goes on without a reader.
 #[derive(Debug)]
 pub(super) struct Outlet(Rc<RefCell<Queue>>);
 
@@ -87,7 +88,7 @@ pub(super) fn new(budget: &Budget) -> (Outbox, Outlet) {
 }
 
 impl Outbox {
-    /// Whether another event may be added; when nobody reads, it always may.
+    /// Whether another event may be added; always true when the body is gone.
     pub(super) fn has_room(&self) -> bool {
         self.0.borrow().has_room()
     }
@@ -105,15 +106,15 @@ impl Outbox {
         Poll::Pending
     }
 
-    /// So many bytes wait for [`Self::poll_room`].
+    /// An event of `bytes` bytes waits for [`Self::poll_room`].
     pub(super) fn is_waited_for(&self, bytes: usize) {
         let mut queue = self.0.borrow_mut();
         queue.large_waits = bytes > LARGE;
         queue.tell_client();
     }
 
-    /// Where there is room; the last event has its place always. Whether it was taken: a large one is not where as much
-    /// as may be (`limit`) is held for all clients.
+    /// Adds an event where there is room; the last event always has its place. Returns whether the event was taken: a
+    /// large one is refused when all clients hold as much as they may (`limit`).
     #[must_use]
     pub(super) fn put(&self, event: Bytes, limit: impl FnOnce() -> u64) -> bool {
         let mut queue = self.0.borrow_mut();
@@ -150,7 +151,7 @@ impl Outlet {
         queue.tell_client();
     }
 
-    /// The next event, or some of it; `None` when the exchange is over.
+    /// The next event, or a part of it; `None` when the exchange is over.
     pub(super) fn poll_event(&self, context: &Context<'_>) -> Poll<Option<Bytes>> {
         let mut queue = self.0.borrow_mut();
         if let Some(mut event) = queue.events.pop_front() {

@@ -1,4 +1,4 @@
-//! One POST: read, scanned once, and answered by whoever its method is about.
+//! One POST: it is read, scanned once, and answered according to its method.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -25,7 +25,7 @@ use crate::budget::{Refused, SMALL, Upload, Whole};
 
 /// How long a client may take from the head of a request to the end of its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
-/// And how long at most once the core drains.
+/// The same once the core drains.
 const BODY_TIMEOUT_DRAINING: Duration = Duration::from_secs(1);
 
 pub(super) async fn post(
@@ -94,12 +94,12 @@ pub(super) async fn post(
             }
             answer::accepted(revision)
         }
-        // The gateway asks clients for nothing, so whatever this answers has no reader.
+        // The gateway sends no requests to clients, so a response from a client has no reader.
         Message::Response { .. } | Message::Error { .. } => answer::accepted(revision),
     }
 }
 
-/// What else the gateway answers itself.
+/// The other requests that the gateway answers itself.
 fn local(core: &Core, id: Id<'_>, call: &Call<'_>) -> Response<Body> {
     let revision = core.shared.live.load().revision;
     match call.method.value() {
@@ -116,11 +116,11 @@ fn malformed(revision: Revision, error: &ScanError) -> Response<Body> {
     answer::error(revision, StatusCode::BAD_REQUEST, id, error.code(), &error.to_string())
 }
 
-/// How long what names something may be, in bytes as written. It is kept, logged and shown while a call runs, so it is
-/// refused before that.
+/// The maximum length of a name or id, in bytes as written. It is kept, logged and shown while a call runs, so a longer
+/// one is refused before that.
 const NAME_MAX: usize = 1024;
 
-/// What of a message is longer than a name may be.
+/// The field of a message that is longer than a name may be.
 fn too_long(message: &Message<'_>) -> Option<&'static str> {
     let (id, call) = match message {
         Message::Request { id, call } => (Some(*id), call),
@@ -143,7 +143,7 @@ fn too_long(message: &Message<'_>) -> Option<&'static str> {
     long_id.map(|(_, what)| what).or_else(|| long_text.map(|(_, what)| what))
 }
 
-/// Without the id, which may be what is too long.
+/// Answers without the id, which may itself be too long.
 fn refuse_long(revision: Revision, what: &str) -> Response<Body> {
     let text = format!("`{what}` is longer than {NAME_MAX} bytes");
     answer::error(revision, StatusCode::BAD_REQUEST, None, ErrorCode::INVALID_REQUEST, &text)
@@ -161,14 +161,14 @@ impl From<Refused> for ReadFault {
 /// Why there is no body.
 enum ReadFault {
     TooLarge,
-    /// As much as may be is held for others.
+    /// Other requests hold as much as they may.
     NoRoom,
-    /// Its room was needed for others, and it had taken longest.
+    /// Other requests needed its room, and this body had been arriving for longest.
     GivenUp,
     TooSlow,
     /// The gateway waits no longer.
     Stopping,
-    /// The client went away: nobody reads the answer.
+    /// The client went away: the answer has no reader.
     Gone(hyper::Error),
 }
 
@@ -220,7 +220,7 @@ impl ReadFault {
     }
 }
 
-/// How much one request may have, and how much all that is held.
+/// The maximum size of one request, and of all that is held for clients.
 #[derive(Clone, Copy)]
 struct BodyLimits {
     one: u64,
@@ -232,7 +232,7 @@ async fn read(core: &Core, client: &Client, body: &mut Incoming, limits: BodyLim
         return Err(ReadFault::TooLarge);
     }
     let mut reading = std::pin::pin!(collect(core, body, limits));
-    // Nearly always the body is here with its head: no timer for those.
+    // Nearly always the body arrives with its head, and needs no timer.
     if let Poll::Ready(read) = futures_util::poll!(reading.as_mut()) {
         return read;
     }
@@ -268,7 +268,7 @@ async fn collect(core: &Core, body: &mut Incoming, limits: BodyLimits) -> Result
             first.len()
         } else {
             let all = all.get_or_insert_with(|| Vec::from(&first[..]));
-            // Once it is known to be long, it is not copied again and again as it grows.
+            // Once the body is known to be long, its buffer is not copied again and again as it grows.
             let rest = usize::try_from(body.size_hint().lower()).unwrap_or(0);
             if all.len() > LONG && all.capacity() < all.len() + piece + rest {
                 charge(core, &mut upload, all.len() + piece + rest, limits)?;
@@ -277,7 +277,7 @@ async fn collect(core: &Core, body: &mut Incoming, limits: BodyLimits) -> Result
             all.extend_from_slice(&data);
             all.capacity()
         };
-        // What is whole with its first piece waits for nothing.
+        // A body that is complete with its first piece waits for nothing.
         if held > SMALL && !(all.is_none() && body.is_end_stream()) {
             charge(core, &mut upload, held, limits)?;
             turn.read_of_client(piece).await;

@@ -19,7 +19,7 @@ use super::fields::{Field, Fields};
 use super::{answer, cors, get, post, unread};
 use crate::session::{EndError, Known, Sealed};
 
-/// A session a request belongs to.
+/// The session that a request belongs to.
 #[derive(Debug, Clone)]
 pub(super) struct Session {
     pub(super) sealed: Arc<Sealed>,
@@ -58,8 +58,8 @@ pub(super) async fn serve(
     Ok(response)
 }
 
-/// Whether it is a request to the MCP endpoint, by somebody who may send one; then from which origin, if a browser sent
-/// it. What a browser asks before is answered here.
+/// Checks that the request is for the MCP endpoint, and that its host and origin are allowed. Returns the origin, if a
+/// browser sent one. A browser's preflight request is answered here.
 fn let_in(
     core: &Core,
     head: &Parts,
@@ -80,7 +80,7 @@ fn let_in(
     }
 }
 
-/// The origin, if there is one.
+/// Checks host and origin, and returns the origin if there is one.
 fn let_in_from<'a>(core: &Core, fields: &Fields<'a>) -> Result<Option<&'a HeaderValue>, HttpFault> {
     let unreadable = |fault: HttpFault| HttpFault::Origin { origin: fault.to_string() };
     let origin = fields.origin.text("origin").map_err(unreadable)?;
@@ -88,7 +88,7 @@ fn let_in_from<'a>(core: &Core, fields: &Fields<'a>) -> Result<Option<&'a Header
     Ok(if let Field::Once(origin) = fields.origin { Some(origin) } else { None })
 }
 
-/// What must hold of a POST before its body is read.
+/// Checks the headers of a POST before its body is read.
 pub(super) fn check_post(fields: &Fields<'_>) -> Result<(), HttpFault> {
     http_rules::check_content_type(fields.content_type.text("content-type")?)?;
     http_rules::check_post_accept(fields.accept())
@@ -110,9 +110,9 @@ pub(super) fn refused(revision: Revision, fault: &HttpFault) -> Response<Body> {
     answer::error(revision, status, None, ErrorCode::INVALID_REQUEST, &format!("{fault}{way_out}"))
 }
 
-/// The session that the headers name, or the answer that says why there is none: 400 without one, 404 for one that
-/// is not ours or has ended (the client then begins a new one), 400 for a protocol version we do not serve. `id` (raw)
-/// is that of the request, if it is one.
+/// The session that the headers name, or the answer that refuses the request: 400 without a session id, 404 for an id
+/// that no key of ours sealed or whose session has ended (the client then begins a new one), 400 for a protocol version
+/// we do not serve. `id` (raw) is that of the request, if the message is one.
 pub(super) fn with_session(
     core: &Rc<Core>,
     client: &Client,

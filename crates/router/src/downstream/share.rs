@@ -1,4 +1,4 @@
-//! The share that a request has of the memory for requests, for as long as it waits for a server or runs at one.
+//! A request's share of the memory for requests, for as long as it waits for a server or runs at one.
 
 use model::BackendId;
 
@@ -6,21 +6,22 @@ use super::core::Core;
 use super::service::Session;
 use crate::budget::{Owner, Taken, Upload, Whole};
 
-/// What is no larger waits for free: each has a client that holds a place for it (`limits.connections`), and clients that
-/// send little are not to suffer from those that send much.
+/// A body of no more bytes waits without a charge: each has a client that holds a place for it (`limits.connections`),
+/// and clients that send little must not suffer from clients that send much.
 const FREE: usize = 4 << 10;
-/// The buffer of its connection has grown with a body that is not large, and holds about as much.
+/// The connection's buffer has grown with a body that is not large, and holds about as much again.
 const WITH_BUFFER: usize = 2;
 
-/// A large body is kept for as long as its call waits or runs, at the cost of other large ones. An error is for its client.
+/// Keeps a large body for as long as its call waits or runs, at the cost of other large bodies. An error is a text for
+/// the client.
 pub(super) fn keep(core: &Core, session: &Session, body: &Whole, server: Option<&BackendId>) -> Result<(), String> {
     let limit = core.buffered_bytes();
     let kept = core.shared.budget.keep(body, owner(session, server), limit);
     kept.map_err(|taken| refusal(taken, server, limit))
 }
 
-/// As [`keep`], of any body that waits for a server to come up: many can come meanwhile. It is held until what this returns
-/// is dropped.
+/// As [`keep`], for any body that waits for a server to come up: many can come meanwhile. The body is charged until the
+/// returned value is dropped.
 pub(super) fn wait(
     core: &Core,
     session: &Session,

@@ -1,8 +1,9 @@
-//! The answer to one call as events. It ends with the response, whoever has to write it.
+//! The answer to one call as events. It ends with the response, written by the server or by the gateway.
 //!
-//! The exchange is a task of its core: it reads from the server, and ends by our clock, whatever its client does. The
-//! client gets what there is room for. One that does not read stops the reading from its server after a little, until
-//! its connection is given up (`limits.write`); one that goes away cancels nothing: the call runs to its end.
+//! The exchange is a task of its core: it reads from the server, and ends by the router's clock, whatever its client
+//! does. The client gets what there is room for. If the client does not read, reading from the server soon stops, until
+//! the connection is given up (`limits.write`). If the client goes away, nothing is cancelled: the call runs to its
+//! end.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -25,7 +26,7 @@ use crate::call::EventStream;
 use crate::generation::Admitted;
 use crate::in_flight::{Cause, Ticket, life};
 
-/// A call whose server answers with events. What it holds, it holds until the response.
+/// A call whose server answers with events. It holds its admission and its place until the response.
 pub(super) struct Open {
     pub(super) events: EventStream,
     pub(super) ticket: Ticket,
@@ -36,7 +37,7 @@ pub(super) struct Open {
     pub(super) traced: Option<Box<Traced>>,
 }
 
-/// Carries it to its end beside the answer that this returns.
+/// Runs the call to its end, in a task beside the answer that this returns.
 pub(super) fn begin(core: Rc<Core>, open: Open) -> Response<Body> {
     let (outbox, outlet) = outbox::new(&core.shared.budget);
     let revision = open.admitted.lease.revision;
@@ -48,7 +49,7 @@ enum Step {
     Message(Bytes),
     /// The response was the message before.
     Done,
-    /// The gateway has to write the response, unless nobody wants one.
+    /// The gateway writes this response; none if the client has cancelled.
     Failed(Option<Vec<u8>>),
 }
 
@@ -66,14 +67,14 @@ impl Open {
                 Step::Failed(last) => break last,
             }
         };
-        // Admission and place are free before the client can know.
+        // Admission and place are freed before the client can see the response.
         drop(self);
         if let Some(last) = last {
             let _small = outbox.put(event(&last), || core.buffered_bytes());
         }
     }
 
-    /// What there is no room for is lost: progress as it may be at any time, the response with a word in its place.
+    /// A message without room is lost: progress may be lost at any time; a response is replaced by an error.
     async fn pass_on(&self, core: &Core, outbox: &Outbox, message: &Bytes) {
         let limit = || core.buffered_bytes();
         let event_of_it = if message.len() > LONG { Box::pin(large_event(message)).await } else { event(message) };
@@ -88,13 +89,13 @@ impl Open {
         }
     }
 
-    /// Waits for a client that is behind. Its server cannot be told from a silent one meanwhile, so `limits.idle` waits
-    /// too; nothing else does.
+    /// Waits for a client that is behind. Meanwhile its server cannot be told from a silent one, so `limits.idle` is
+    /// suspended; no other limit is.
     async fn wait_for_room(&self, core: &Core, outbox: &Outbox, message: &Bytes) -> Result<(), Cause> {
         if outbox.has_room() || is_response(message).await {
             return Ok(());
         }
-        // Where it finds no room, it does not wait: it is lost at once.
+        // A message for which the budget has no room does not wait: it is lost at once.
         let weight = core.shared.budget.weigh(message.len(), core.buffered_bytes());
         if weight.is_none() {
             return Ok(());
@@ -109,7 +110,7 @@ impl Open {
         let ended = self.ticket.poll_ended(context);
         let Self { ticket, events, .. } = self;
         if let Poll::Ready(cause) = ended {
-            // The response may have been the message before: then it has its answer, and gets no other.
+            // The response may have been the message before: then the call is answered, and gets no other response.
             return Poll::Ready(match events.poll_next_unpin(context) {
                 Poll::Ready(None) => self.answered(core),
                 Poll::Ready(Some(_)) | Poll::Pending => Step::Failed(self.ended(core, cause)),
@@ -145,7 +146,7 @@ fn text(id: &[u8]) -> &str {
     std::str::from_utf8(id).unwrap_or("null")
 }
 
-/// The response has its place always, so that the exchange can end with it.
+/// Whether the message is the response. The response always has its place, so that the exchange can end with it.
 async fn is_response(message: &Bytes) -> bool {
     let look = |message: &[u8]| {
         mcp::scan(message)

@@ -108,7 +108,7 @@ impl Case {
         }
     }
 
-    /// Its text.
+    /// The text of the answer.
     fn call(&self, tool: &str, meta: &str, headers: &[(&'static str, &str)]) -> impl Future<Output = String> + use<> {
         let response = self.response(tool, meta, headers);
         async { whole(response.await).await }
@@ -213,7 +213,7 @@ fn a_recorded_call_ties_what_came_in_to_what_goes_out() {
         );
         assert_eq!(get(client, "server.address"), "127.0.0.1");
 
-        // What the body says counts, and nothing of the header goes with it.
+        // The trace context in the body counts, and nothing of the headers goes with it.
         let other = INCOMING.replace("b7ad", "aaaa");
         let meta = format!(r#"{{"traceparent":"{other}"}}"#);
         case.call("echo", &meta, &[("traceparent", INCOMING), ("tracestate", "a=1")]).await;
@@ -222,7 +222,7 @@ fn a_recorded_call_ties_what_came_in_to_what_goes_out() {
         assert_eq!(case.last().header("tracestate"), "");
         assert_eq!(case.last().body["params"]["_meta"]["traceparent"], context(&spans[0]));
 
-        // With nothing to continue, a trace begins here.
+        // Without an incoming context, a trace begins here.
         case.call("echo", "{}", &[("tracestate", "a=1")]).await;
         let spans = case.spans();
         assert_eq!(spans[1].parent_span_id, opentelemetry::SpanId::INVALID);
@@ -263,7 +263,7 @@ fn failures_are_seen_as_what_they_are() {
         assert!(spans.iter().all(|span| matches!(span.status, opentelemetry::trace::Status::Error { .. })));
         assert!(!format!("{spans:?}").contains("pw-9f2"), "what a server says is for its caller");
 
-        // A client may send any name: it is none of a span.
+        // A client may send any name: an unknown name is not part of a span's name.
         case.call(&"x".repeat(500), "{}", &[]).await;
         let [server] = &case.spans()[..] else { panic!("it went nowhere") };
         assert_eq!((&*server.name, get(server, "error.type")), ("tools/call", "-32602".into()));
@@ -309,7 +309,7 @@ fn a_call_whose_answer_is_there_gets_no_other_one() {
         let id = Bytes::from_static(b"1");
         let ticket = case.core.in_flight.enter(session().sealed.id, id.clone(), &Limits::default(), now);
         ticket.admitted(case.endpoint.serial, admitted.limits);
-        // It is to leave as soon as its server has answered.
+        // The exchange is evicted as soon as its server has answered.
         let core = Rc::clone(&case.core);
         let (evict, evicted) = std::sync::mpsc::channel();
         let answers = futures_util::stream::once(async move {

@@ -26,13 +26,13 @@ use crate::endpoint::{Endpoint, Lease};
 use crate::generation::{Admitted, Unroutable};
 use crate::in_flight::{Cause, Presence, Ticket};
 
-/// The answer to what was not sent to a server before the gateway stopped.
+/// The answer to a call that was not sent to a server before the gateway stopped.
 const STOPPING: &str = "the gateway stops; the call was not executed: send it again";
-/// What is recorded of one that nobody waits for any more.
+/// What is recorded of a call whose client left before it reached a server.
 const LEFT: &str = "its client was gone before a server could take it; it was not executed";
-/// How often a call is routed anew because nothing of it reached the endpoint it was routed to.
+/// How often a call is routed at most. It is routed anew if nothing of it reached its endpoint.
 const ROUTES: u32 = 3;
-/// How often, and how many times, it is looked whether one that makes way has left.
+/// The interval and the number of checks whether a call that makes way has left.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 const LOOKS: u32 = 20;
 
@@ -142,7 +142,7 @@ async fn admit(
     done
 }
 
-/// For a server that is on its way, for as long as the call's client is there.
+/// Waits for a server that is on its way, for as long as the call's client is there.
 async fn wait(
     core: &Core,
     ticket: &Ticket,
@@ -162,7 +162,8 @@ fn no_room(revision: Revision, text: String) -> Unroutable {
     Unroutable::NoRoom { revision, text: text.into() }
 }
 
-/// It leaves the endpoint, without a word on that one's health: it must not hold the place that it waits for.
+/// The call leaves the endpoint without counting for or against the endpoint's health: a call must not hold the place
+/// that it waits for.
 fn turned_back(admitted: Admitted, ticket: &Ticket, traced: Option<&mut Traced>, error: &CallError) {
     ticket.waits();
     if let Some(traced) = traced {
@@ -171,10 +172,10 @@ fn turned_back(admitted: Admitted, ticket: &Ticket, traced: Option<&mut Traced>,
     admitted.lease.endpoint.stats.spared.fetch_add(1, Ordering::Relaxed);
 }
 
-/// When a call is routed anew that did not reach the endpoint it was routed to.
+/// When to route anew a call that did not reach its endpoint.
 enum Again {
     Now,
-    /// When one that makes way for it has left that endpoint.
+    /// When the call that makes way has left that endpoint.
     Later(Arc<Endpoint>),
 }
 
@@ -182,7 +183,8 @@ impl Again {
     async fn due(self) {
         let Self::Later(endpoint) = self else { return };
         tokio::task::yield_now().await;
-        // One on another core takes a moment, and others may come first. It is routed in any case.
+        // A call on another core takes a moment to leave, and other calls may come first. This call is routed in any
+        // case.
         for _ in 0..LOOKS {
             if !endpoint.is_full() {
                 return;
@@ -192,7 +194,7 @@ impl Again {
     }
 }
 
-/// Whether routing anew may lead somewhere.
+/// Whether and when routing anew may succeed.
 fn again(core: &Core, admitted: &Admitted, error: &CallError) -> Option<Again> {
     if error.sent {
         return None;
@@ -205,8 +207,8 @@ fn again(core: &Core, admitted: &Admitted, error: &CallError) -> Option<Again> {
     makes_way.then(|| Again::Later(Arc::clone(endpoint)))
 }
 
-/// Where a server has as many calls as it may, the oldest whose client is gone makes way for another one, and one whose
-/// client may still read only if there is no other; whether there is one.
+/// Where a server has as many calls as it may, the oldest call whose client is gone makes way for a new one. If there
+/// is none, a call whose client may still read makes way. Returns whether a call makes way.
 fn makes_way(core: &Core, endpoint: &Endpoint) -> bool {
     let elsewhere = core.everywhere.least_wanted(endpoint.serial, core.index);
     [Presence::Gone, Presence::Ended].into_iter().any(|at_most| {
@@ -219,7 +221,7 @@ fn makes_way(core: &Core, endpoint: &Endpoint) -> bool {
     })
 }
 
-/// None when the server calls the tool what its clients call it.
+/// None when the server's own name for the tool is the one that clients use.
 fn renamed(name: &mcp::Text<'_>, admitted: &Admitted) -> Option<(mcp::Span, Arc<str>)> {
     (name.value() != &*admitted.own).then(|| (name.raw().span(), Arc::clone(&admitted.own_json)))
 }
@@ -252,7 +254,7 @@ fn count_unrouted(reason: &'static str) {
     metrics::counter!("only1mcp_calls_unrouted_total", "reason" => reason).increment(1);
 }
 
-/// Ended before it had an endpoint.
+/// The answer to a call that was ended before it had an endpoint.
 fn unrouted(core: &Core, id: Id<'_>, cause: Cause, traced: Option<Box<Traced>>) -> Response<Body> {
     count_unrouted("ended");
     let (code, text) = match cause {

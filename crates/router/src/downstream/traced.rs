@@ -1,7 +1,7 @@
-//! The spans of a recorded call: one for what the client asked, and below it one per way to a server.
+//! The spans of a recorded call: one for the client's request, and below it one for each attempt at a server.
 //!
-//! Names and keys are those of OpenTelemetry's conventions for MCP, where they have one. Most calls are not recorded,
-//! and cost no more than to find that out: all of this is behind an `Option` of one pointer.
+//! Names and keys are those of OpenTelemetry's conventions for MCP, where they exist. Most calls are not recorded, and
+//! cost only that check: all of this is behind an `Option` of one pointer.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -24,12 +24,12 @@ use crate::call::{CallError, Traceparent};
 use crate::generation::Admitted;
 
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-/// Longer ones need not be passed on.
+/// A longer `tracestate` need not be passed on.
 const TRACESTATE_MAX: usize = 512;
-/// Of a name that no server has: a client may send anything.
+/// How much is recorded of a tool name that no server has: a client may send anything.
 const UNKNOWN_MAX: usize = 64;
 
-/// The trace a request belongs to, as whoever sent it says: in its body or else in its head.
+/// The trace that a request belongs to, as named by its sender: in the body or else in the headers.
 pub(super) struct Incoming<'a> {
     pub(super) context: Option<TraceContext>,
     in_body: bool,
@@ -43,12 +43,12 @@ impl<'a> Incoming<'a> {
         Self { in_body: carried.is_some(), context: carried.or_else(header), headers: fields.all }
     }
 
-    /// What a server is told when it is called for `context`, which is the incoming one or a span below it.
+    /// The trace context that a server gets for `context`, which is the incoming context or a span below it.
     pub(super) fn pass_on(&self, envelope: &Envelope<'_>, context: TraceContext) -> Option<Box<Traceparent>> {
         let value = context.to_string();
         let is_said = self.in_body && self.context == Some(context);
         let edit = if is_said { None } else { Some(envelope.traceparent_edit(&value)?) };
-        // What the body carries goes on with it.
+        // A `tracestate` in the body is passed on with the body.
         let state = (self.context.is_some() && !self.in_body).then(|| self.state()).flatten();
         Some(Box::new(Traceparent { value: value.into(), state, edit }))
     }
@@ -64,16 +64,17 @@ impl<'a> Incoming<'a> {
 #[derive(Debug)]
 pub(super) struct Traced {
     server: Span,
-    /// The way to a server it is on.
+    /// The span of the current attempt at a server.
     client: Option<Span>,
     asked: Time,
     sent: Time,
-    /// What the message that was heard last says of the call. The message itself is not kept: nothing bounds spans.
+    /// The fault in the last message that the server sent, if any. The message itself is not kept: nothing bounds
+    /// spans.
     last: Option<Fault>,
 }
 
 impl Traced {
-    /// None, and nothing done for it, if the call is not recorded.
+    /// None if the call is not recorded; then nothing is done for it.
     pub(super) fn begin(
         core: &Core,
         incoming: &Incoming<'_>,
@@ -96,7 +97,7 @@ impl Traced {
         Some(Box::new(Self { server, client: None, asked, sent: asked, last: None }))
     }
 
-    /// On its way to the server that admitted it; gives what the server is told.
+    /// Begins the attempt at the server that admitted the call. Returns the trace context for that server.
     pub(super) fn toward(&mut self, core: &Core, admitted: &Admitted) -> TraceContext {
         let endpoint = &admitted.lease.endpoint;
         self.sent = core.now();
@@ -127,12 +128,12 @@ impl Traced {
         self.client.insert(client).context()
     }
 
-    /// The span of the way it is on.
+    /// The span of the current attempt.
     pub(super) fn on_its_way(&mut self) -> Option<&mut Span> {
         self.client.as_mut()
     }
 
-    /// Nothing of it reached that server: it is routed anew.
+    /// Nothing of the call reached that server: it is routed anew.
     pub(super) fn turned_back(&mut self, error: &CallError) {
         if let Some(mut client) = self.client.take() {
             fail(&mut client, error.cause.as_str(), why(error).to_owned());
@@ -140,12 +141,12 @@ impl Traced {
         self.server.event("rerouted", vec![KeyValue::new("error.type", error.cause.as_str())]);
     }
 
-    /// A message of an answer that may have more.
+    /// Notes a message of an answer that may have more messages.
     pub(super) fn hears(&mut self, message: &[u8]) {
         self.last = fault_of(message);
     }
 
-    /// What came of it. Of an answer whose messages were heard, the last one counts.
+    /// Records the outcome. Of an answer whose messages were noted, the last one counts.
     pub(super) fn concluded(mut self, core: &Core, conclusion: &Conclusion<'_>) {
         let fault = match conclusion {
             Conclusion::Answered(answer) => answer.map_or_else(|| self.last.take(), fault_of),
@@ -168,7 +169,7 @@ impl Traced {
         self.client = None;
     }
 
-    /// Answered without a server: refused, or given up before there was one.
+    /// Records a call that was answered without a server: it was refused, or given up before it had one.
     pub(super) fn unrouted(mut self, revision: Revision, result: &'static str, code: ErrorCode, message: &str) {
         of_revision(&mut self.server, revision);
         self.server.set("only1mcp.result", result);
@@ -200,13 +201,13 @@ pub(super) fn local(
     Some(span)
 }
 
-/// What a request of a client says about itself.
+/// Sets what a client's request says about itself.
 fn of_client(span: &mut Span, id: Id<'_>, session: Option<&Session>) {
     span.set("jsonrpc.request.id", id.text().trim_matches('"').to_owned());
     span.set("network.transport", "tcp");
     span.set("network.protocol.name", "http");
     if let Some(session) = session {
-        // The part that names it: with the whole, anybody could use it.
+        // Only the part that names the session: with the whole id, any reader of the span could use the session.
         let name = session.sealed.id.as_bytes().iter().fold(0_u128, |name, byte| name << 8 | u128::from(*byte));
         span.set("mcp.session.id", format!("{name:024x}"));
         span.set("mcp.protocol.version", session.sealed.version.as_str());
@@ -217,7 +218,7 @@ fn of_revision(span: &mut Span, revision: Revision) {
     span.count("only1mcp.revision", revision.0);
 }
 
-/// Answered with a JSON-RPC error.
+/// Records an answer with a JSON-RPC error.
 pub(super) fn refuse(span: &mut Span, code: ErrorCode, message: &str) {
     span.set("rpc.response.status_code", code.0.to_string());
     fail(span, code.0.to_string(), message.to_owned());
@@ -228,7 +229,7 @@ fn fail(span: &mut Span, kind: impl Into<Cow<'static, str>>, why: impl Into<Cow<
     span.fail(why);
 }
 
-/// In place of what a server says: its words are for the caller alone, and may be long.
+/// Recorded in place of a server's words: they are for the caller alone, and may be long.
 const REFUSED: &str = "the server answers with an error; its words are for the caller";
 
 fn why(error: &CallError) -> &str {
@@ -243,7 +244,7 @@ enum Fault {
     Tool,
 }
 
-/// A long answer is not looked at here: that would take the time of others.
+/// The fault in an answer. A long answer is not scanned here: that would take the time of other calls.
 fn fault_of(answer: &[u8]) -> Option<Fault> {
     if answer.len() > LONG {
         return None;

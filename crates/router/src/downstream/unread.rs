@@ -1,7 +1,7 @@
 //! Answers to requests whose body was not read, or not to its end.
 //!
-//! A connection that is closed while its client still sends is reset, and what the client had not read of the answer
-//! by then is lost to it. So what is left of the body is read and forgotten, within limits.
+//! A connection that is closed while its client still sends is reset, and the client loses the part of the answer that
+//! it has not read by then. So the rest of the body is read and discarded, within limits.
 
 use std::time::Duration;
 
@@ -12,19 +12,20 @@ use hyper::body::Incoming;
 
 use super::body::Body;
 
-/// How long, and how much, a client may go on sending what nobody wants.
+/// How long, and how much, a client may go on sending a body that is discarded.
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_BYTES: usize = 64 << 20;
 
-/// `answer`, and the connection can serve on if all of the body is here; else it ends after the answer, which says so.
+/// Returns `answer`. If the whole body has arrived, the connection can serve on; otherwise it ends after the answer,
+/// which says so.
 pub(super) async fn answer(head: &HeaderMap, body: Incoming, mut answer: Response<Body>) -> Response<Body> {
-    // Who asks before sending has sent nothing, and reading would tell them to.
+    // A client that sent `Expect` has not sent the body, and reading would tell it to send.
     if !head.contains_key(EXPECT) {
         let mut rest = Box::pin(discard(body));
         if futures_util::poll!(rest.as_mut()) == std::task::Poll::Ready(true) {
             return answer;
         }
-        // Unlike the answer to a call it has nobody to wait for it.
+        // Unlike the answer to a call, this has no client that waits for it.
         tokio::task::spawn_local(tokio::time::timeout(LINGER, rest));
     }
     closing(&mut answer);

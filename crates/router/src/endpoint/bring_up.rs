@@ -1,6 +1,6 @@
 //! From nothing to live and back: what the fleet does with an endpoint, on the control thread.
 //!
-//! One attempt at a time: the phase, in a `watch`, is both the claim and what the others wait on.
+//! There is one attempt at a time: the phase, in a `watch`, is both the claim and what other tasks wait on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::call::{Call, CallError, Cause};
 use crate::secrets::Secrets;
 use crate::upstream::{self, Link, SEEN_OUT, ask, list_all};
 
-/// Who may make the next attempt.
+/// Which task may make the next attempt.
 enum Claim<'a> {
     Mine(Attempt<'a>),
     Others,
@@ -26,7 +26,7 @@ enum Claim<'a> {
     Ended,
 }
 
-/// The attempt under way. Dropped unfinished (given up, timed out), it leaves the endpoint down.
+/// The attempt under way. If it is dropped unfinished (given up, timed out), the endpoint is down.
 struct Attempt<'a> {
     endpoint: &'a Arc<Endpoint>,
     was_up: bool,
@@ -36,7 +36,7 @@ struct Attempt<'a> {
 /// What has become of a connection that an attempt made.
 enum Published {
     Live,
-    /// The endpoint was shut down meanwhile: it is to be closed.
+    /// The endpoint was shut down meanwhile: the connection is to be closed.
     TooLate(Arc<Link>),
 }
 
@@ -66,7 +66,7 @@ impl Endpoint {
     /// [`BringUpError`] names the step; for a child it has the last lines of stderr.
     pub async fn bring_up(self: &Arc<Self>, deadline: Instant) -> Result<Listing, BringUpError> {
         let limit = deadline.saturating_duration_since(Instant::now());
-        // An attempt has less time than connecting may take otherwise, if its vote is due before.
+        // An attempt has less time than connecting may otherwise take if its vote is due earlier.
         let connect = self.limits().connect;
         let (limit, key) = if limit + Duration::from_millis(100) < connect {
             (limit, "hot_reload.validation.timeout_seconds")
@@ -197,7 +197,7 @@ impl Endpoint {
         if doubt.is_none() && !Secrets::are_in(&self.spec.transport) {
             return answer.map(|_| took).map_err(Into::into);
         }
-        // Whatever the probe found, it may need no verdict, but a new session.
+        // Whatever the ping found, the endpoint may need a new session rather than a verdict.
         let (endpoint, tasks) = (Arc::clone(self), &self.upstreams.tasks);
         tasks.spawn_on(&self.upstreams.control, "session renewal after a ping", async move {
             let is_stale = match doubt {
@@ -217,7 +217,8 @@ impl Endpoint {
     }
 
     /// A new session in place of that of connection `stale`, unless there is one already. Many callers, one attempt.
-    /// Calls go out on the old one until the new one works. False if it stays: no other was to be had, and it answers.
+    /// Calls go out on the old one until the new one works. False if the old session stays: no new one could be made,
+    /// and the old one answers.
     pub(crate) async fn renew(self: &Arc<Self>, stale: u64) -> Result<bool, CallError> {
         let current = |endpoint: &Self| endpoint.link().is_some_and(|link| link.number() != stale);
         if current(self) {
@@ -282,7 +283,7 @@ impl Endpoint {
         ask(self, &link, &Call::own(method::PING, None), limit).await.is_ok()
     }
 
-    /// The connection calls go out on. Waits while one is being made, or is about to be, for as long as connecting may
+    /// The connection that calls use. Waits while one is being made, or is about to be, for as long as connecting may
     /// take.
     pub(crate) async fn live_link(&self) -> Result<Arc<Link>, CallError> {
         if let Some(link) = self.link() {
@@ -292,7 +293,7 @@ impl Endpoint {
         let mut state = self.state.subscribe();
         let settled = state
             .wait_for(|state| matches!(state.phase, EndpointPhase::Up | EndpointPhase::Down | EndpointPhase::Ended));
-        // Whether it settled or time ran out: what counts is what there is now.
+        // Whether the state settled or time ran out does not matter: the present link counts.
         drop(timeout(limit, settled).await);
         self.link().ok_or_else(|| self.down_error())
     }
@@ -325,7 +326,7 @@ impl Endpoint {
         self.state.send_modify(|state| state.last_error = Some(error));
     }
 
-    /// Connection `number` is no more: no call goes out on it from here on. Whether it was the live one.
+    /// Connection `number` is gone: no call uses it from here on. Returns whether it was the live one.
     pub(crate) fn unlink(&self, number: u64) -> bool {
         let live = |endpoint: &Self| endpoint.link().is_some_and(|link| link.number() == number);
         let was_live = self.state.send_if_modified(|state| {
@@ -342,15 +343,16 @@ impl Endpoint {
         was_live
     }
 
-    /// Ends the process of a stdio server so that another one can take its place: calls in flight fail at once, calls that
-    /// come wait. That it is lost is told, as always, when it is gone; the fleet then brings it up.
+    /// Ends the process of a stdio server so that another one can take its place: calls in flight fail at once, calls
+    /// that come wait. The loss is reported, as always, when the process is gone; the fleet then brings the endpoint
+    /// up.
     pub fn restart(&self, why: &str) {
         if let Some(link) = self.link() {
             link.restart(why);
         }
     }
 
-    /// The end of what is live, and of what an attempt has started.
+    /// Ends what is live, and what an attempt has started.
     async fn see_out(&self) {
         if let Some(link) = self.link.swap(None) {
             link.close(self).await;
@@ -360,22 +362,23 @@ impl Endpoint {
         drop(self.process.acquire().await);
     }
 
-    /// The right to be the one process of a stdio server: whatever was before it is gone. To be kept by the task that
-    /// sees the process out. An endpoint that has ended gives none.
+    /// The right to be the one process of a stdio server: the process before it is gone. The permit is kept by the task
+    /// that waits for the process to end. An endpoint that has ended gives none.
     pub(crate) async fn only_process(&self, patience: Duration) -> Result<OwnedSemaphorePermit, BringUpFailure> {
         let free = timeout(patience, Arc::clone(&self.process).acquire_owned()).await;
         let permit = free.map_err(|_| BringUpFailure::Lingers { waited: patience })?;
         permit.map_err(|_| BringUpFailure::Ended)
     }
 
-    /// Ends it for ever, after admission is closed: the server is told (a session is deleted, stdin is closed), a child
-    /// that stays gets SIGTERM after 2 s and SIGKILL, with all its descendants, after 2 s more. Returns when it is over.
+    /// Ends the endpoint for ever, after admission is closed: the server is told (a session is deleted, stdin is
+    /// closed), a child that stays gets SIGTERM after 2 s and SIGKILL, with all its descendants, after 2 s more.
+    /// Returns when it is over.
     pub async fn shut_down(&self) {
         self.state.send_modify(|state| {
             state.phase = EndpointPhase::Ended;
             state.next_attempt = None;
         });
-        // What cannot be killed, since the system holds it, must not hold up who waits for its end.
+        // A process that cannot be killed, since the system holds it, must not hold up the caller.
         if timeout(SEEN_OUT, self.see_out()).await.is_err() {
             tracing::warn!(endpoint = %self.key, "not everything of it has ended in time; it is not waited for any more");
             self.ended.cancel();
@@ -418,7 +421,7 @@ impl Attempt<'_> {
         endpoint.renewals.begins(endpoint.now());
         link.attend(endpoint);
         self.finished = true;
-        // A child may have ended after its last answer; its own end found nothing to take back then.
+        // A child may have ended after its last answer; at that time `unlink` found no live connection to take back.
         if link.is_over() && endpoint.unlink(link.number()) {
             endpoint.tell(EndpointEvent::Lost { reason: "the server ended right after it had started".into() });
         }

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use crate::call::{CallError, Detail};
 use crate::secrets::{Said, SecretError};
 
-/// An endpoint that is not up. Displayed it is for operators.
+/// An endpoint that is not up. The `Display` text is for operators.
 #[derive(Debug, thiserror::Error)]
 #[error("{failure}{}", Rest { failure, output })]
 pub struct BringUpError {
@@ -20,7 +20,7 @@ pub struct BringUpError {
     pub output: Arc<Detail>,
 }
 
-/// A failed call of the attempt has the output already.
+/// The error of a failed call in the attempt includes the output already.
 struct Rest<'a> {
     failure: &'a BringUpFailure,
     output: &'a Detail,
@@ -75,7 +75,7 @@ pub enum BringUpFailure {
     },
     #[error("{reason}")]
     Elsewhere {
-        /// Of an attempt that somebody else had made meanwhile.
+        /// The reason of an attempt that another task made meanwhile.
         reason: Reason,
     },
     #[error("the endpoint has been shut down")]
@@ -83,7 +83,7 @@ pub enum BringUpFailure {
 }
 
 impl BringUpFailure {
-    /// A program that is not there may have been written as a line for a shell: that is said then.
+    /// A missing program may have been written as a line for a shell: the reason then says so.
     pub(crate) fn start(command: String, mut reason: String) -> Self {
         let is_missing = reason.contains(&io::Error::from_raw_os_error(Errno::ENOENT as i32).to_string());
         if let Some(advice) = model::command_not_found(&command).filter(|_| is_missing) {
@@ -139,7 +139,7 @@ pub enum AskError {
     Refused { code: i64, message: Said },
     #[error("the answer cannot be read: {0}")]
     Malformed(Said),
-    /// What was asked for is not in it.
+    /// The answer lacks what was asked for.
     #[error("{0}")]
     Unusable(Said),
     #[error("not connected: {reason}")]
@@ -166,9 +166,9 @@ impl AskError {
     }
 }
 
-/// As a configuration has it.
+/// A duration as a configuration writes it.
 fn shown(limit: Duration) -> String {
-    // What is left of a limit is no round number.
+    // The rest of a limit is no round number.
     match limit.as_micros().div_ceil(1000) {
         millis if millis.is_multiple_of(1000) => format!("{}s", millis / 1000),
         millis => format!("{millis}ms"),

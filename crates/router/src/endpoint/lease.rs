@@ -14,9 +14,9 @@ pub struct Stats {
     pub admitted: AtomicU64,
     /// Exchanges that left, however they ended.
     pub finished: AtomicU64,
-    /// Of those, the ones ended by a drain's deadline: counted by whoever ends them.
+    /// Of those, the ones ended by a drain's deadline: counted where they are ended.
     pub evicted: AtomicU64,
-    /// Of those, the ones without an answer: counted by whoever reports the failure.
+    /// Of those, the ones without an answer: counted where the failure is reported.
     pub failed: AtomicU64,
     /// Of those, the ones that say nothing of the server's health: the client cancelled, or sent what the server or the
     /// gateway refuses.
@@ -26,15 +26,16 @@ pub struct Stats {
 impl Stats {
     /// Exchanges that the server has answered.
     pub(crate) fn answered(&self) -> u64 {
-        // First, so that an exchange which leaves meanwhile is not taken for an answer: it is counted among the others
-        // before it is counted here.
+        // `finished` is read first, so that an exchange which leaves meanwhile is not taken for an answer: it is
+        // counted among the others before it is counted here.
         let finished = self.finished.load(Ordering::Acquire);
         let others = [&self.evicted, &self.failed, &self.spared].map(|count| count.load(Ordering::Relaxed));
         finished.saturating_sub(others.iter().sum())
     }
 }
 
-/// Admission, held: keeps the endpoint and the revision that admitted, never the generation. Leaves when dropped.
+/// A held admission: keeps the endpoint and the revision that admitted the exchange, never the generation. The exchange
+/// leaves when the lease is dropped.
 #[derive(Debug)]
 pub struct Lease {
     pub endpoint: Arc<Endpoint>,
@@ -54,7 +55,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // Counted before it leaves: whoever sees nobody in flight finds the counters complete.
+        // Counted before the exchange leaves: once no exchange is in flight, the counters are complete.
         self.endpoint.stats.finished.fetch_add(1, Ordering::Release);
         if self.endpoint.admission.leave() {
             self.endpoint.tell(super::EndpointEvent::Empty);

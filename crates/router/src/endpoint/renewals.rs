@@ -1,4 +1,4 @@
-//! How soon a lost session is replaced: at once, unless the one before was lost as soon as it was made.
+//! How soon a lost session is replaced: at once, unless the session before was lost as soon as it was made.
 //!
 //! A server that forgets every session could otherwise be asked for new ones, and its tools listed, in a loop.
 
@@ -9,7 +9,7 @@ use backoff::Backoff;
 use model::Time;
 
 const PAUSE: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-/// A session that lived for so long has proved itself.
+/// A session that lived for this long has proved itself.
 const LIVED: Duration = Duration::from_secs(10);
 
 /// Of one endpoint.

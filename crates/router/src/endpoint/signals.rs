@@ -1,7 +1,7 @@
-//! What happens to endpoints by itself, on its way to the fleet: a flag per endpoint and one wake-up.
+//! Carries events of endpoints to the fleet: a flag per event and endpoint, and one wake-up.
 //!
-//! Whatever a server says how often (that its list has changed, say), it raises a flag that may be up already. So what
-//! waits here is bounded by the number of endpoints, and telling never waits, whoever tells from whatever core.
+//! However often a server says something (that its list has changed, say), it raises a flag that may be up already. So
+//! what waits here is bounded by the number of endpoints, and telling never waits, on any core.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::EndpointEvent;
 
-/// Raised by endpoints, lowered by the one who follows them up.
+/// Raised by endpoints, lowered by the one follower.
 #[derive(Debug, Default)]
 pub struct Signals {
     raised: Mutex<Raised>,
@@ -21,11 +21,12 @@ pub struct Signals {
 #[derive(Debug, Default)]
 struct Raised {
     by_serial: BTreeMap<u64, Flags>,
-    /// Whose turn was last: those after it come first, so that one that raises again at once holds up none.
+    /// The endpoint whose turn was last: those after it come first, so that an endpoint that raises again at once
+    /// delays no other.
     last: u64,
 }
 
-/// Of one endpoint.
+/// The flags of one endpoint.
 #[derive(Debug, Default)]
 struct Flags {
     list_changed: bool,
@@ -76,8 +77,8 @@ impl Signals {
         }
     }
 
-    /// The next event, with the serial of its endpoint; waits while there is none. For one follower; dropped before it
-    /// is ready, it has taken nothing.
+    /// The next event, with the serial of its endpoint; waits while there is none. For one follower; if the future is
+    /// dropped before it is ready, it has taken nothing.
     pub async fn next(&self) -> (u64, EndpointEvent) {
         loop {
             if let Some(event) = self.try_next() {
@@ -105,7 +106,7 @@ impl Signals {
     }
 
     fn lock(&self) -> MutexGuard<'_, Raised> {
-        // Flags are whole whatever became of who raised them.
+        // Flags are valid even if a task that raised one panicked.
         self.raised.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -15,7 +15,7 @@ pub enum EndpointPhase {
     /// An attempt is under way; calls wait for it.
     Connecting,
     Up,
-    /// It was up until a moment ago and nobody has tried again yet: calls wait, as if connecting.
+    /// It was up until a moment ago and no new attempt has begun yet: calls wait, as if connecting.
     Lost,
     /// The last attempt failed; calls fail until the next one begins.
     Down,
@@ -44,13 +44,13 @@ pub struct EndpointState {
     pub stray: Vec<String>,
 }
 
-/// What happened to an endpoint by itself; told to the fleet with the endpoint's serial. Each is idempotent: told again
-/// before it was heard, it is heard once.
+/// What happened to an endpoint by itself; told to the fleet with the endpoint's serial. Each event is idempotent: if
+/// it is told again before the fleet took it, the fleet gets it once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndpointEvent {
     /// What it offers may be something else now: list again.
     ListChanged,
-    /// The connection, process or session is gone and could not be had back at once. It stays down until the fleet
+    /// The connection, process or session is gone and could not be restored at once. It stays down until the fleet
     /// calls `bring_up`, which it should do at once the first time: calls are waiting for it.
     Lost { reason: Arc<str> },
     /// A new session stands in place of a lost one: list again, it may be another server by now.

@@ -1,17 +1,17 @@
 //! Where a client's session is at home among the endpoints of a server that has several.
 //!
-//! A server's session holds state, and each endpoint has its own. So what a client does in one session goes to one
-//! endpoint for as long as that may be chosen, and to the one it moved to after that. Servers with one endpoint, which
-//! are nearly all, need none of this.
+//! A server's session holds state, and each endpoint has its own session. So the calls of one client session go to one
+//! endpoint for as long as it may be chosen, and after that to the endpoint that the session moved to. Servers with one
+//! endpoint, which are nearly all, need none of this.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
-/// Of more servers than this a session forgets where it was first.
+/// Beyond this number of servers a session forgets its oldest home.
 const MAX: usize = 64;
 
-/// The serials of those endpoints, the newest last; at most one of a server.
+/// The serials of the home endpoints, the newest last; at most one for each server.
 #[derive(Debug, Default)]
 pub struct Homes(ArcSwapOption<Vec<u64>>);
 
@@ -20,8 +20,9 @@ impl Homes {
         self.0.load().as_ref().is_some_and(|homes| homes.contains(&serial))
     }
 
-    /// At home at `serial` from now on. `beside` says of another endpoint whether it is one of the same server, and
-    /// whether it may still be chosen: then another call of the session was quicker, and it stays.
+    /// Makes `serial` the session's home from now on. `beside` says of another endpoint whether it belongs to the same
+    /// server, and whether it may still be chosen. If it may, another call of the session was quicker, and the home
+    /// stays there.
     pub(crate) fn move_to(&self, serial: u64, beside: impl Fn(u64) -> Option<bool>) {
         self.0.rcu(|homes| {
             let homes = homes.as_ref();

@@ -1,4 +1,4 @@
-//! Who is ended by what.
+//! Which exchanges are ended, and by what.
 
 use std::future::pending;
 use std::pin::pin;
@@ -74,7 +74,7 @@ fn whatever_comes_is_a_sign_of_life_though_it_is_no_message() {
     let pending: Poll<()> = Poll::Pending;
     for second in 1..5 {
         assert!(ticket.watch(|| (life::heard(), pending).1).is_pending());
-        // Heard for another call, by one that was polled in between.
+        // The sign of life was heard while `ticket` was polled, and counts for that call alone.
         assert!(other.watch(|| pending).is_pending());
         registry.sweep(at(second));
     }
@@ -92,7 +92,7 @@ fn limits_are_those_of_the_revision_that_let_it_in() {
     ticket.admitted(4, limits(20, 50));
     registry.sweep(at(10));
     assert_eq!(ended(&ticket), None, "it came under a limit of 2 s");
-    // Routed again, and let in by a revision with other limits; the whole still counts from its beginning.
+    // Routed again, and admitted by a revision with other limits; the total time still counts from the beginning.
     ticket.waits();
     ticket.admitted(5, limits(20, 11));
     registry.sweep(at(11));
@@ -104,7 +104,7 @@ fn silence_means_nothing_while_nobody_listens() {
     let registry = Rc::new(InFlight::default());
     let ticket = enter(&registry, 1, "1");
     let at = |seconds| Time::ZERO + Duration::from_secs(seconds);
-    // Whatever came before it waits, and whatever it waits for.
+    // Hears something, and then waits for `outcome` in the same poll.
     let wait = |outcome: Poll<()>| {
         let polled = || {
             life::heard();
@@ -180,7 +180,7 @@ fn what_no_server_has_ends_with_its_client() {
     let all = || [&waits, &half, &late, &runs].map(ended);
     assert_eq!(all(), [Some(Cause::Abandoned), None, None, None], "one that can be routed at once is sent");
     late.waits();
-    // It was refused at its endpoint, and has to wait again.
+    // The exchange was refused at its endpoint, and has to wait again.
     runs.waits();
     assert_eq!(all(), [Some(Cause::Abandoned), None, Some(Cause::Abandoned), Some(Cause::Abandoned)]);
     registry.is_wanted_by(half.slot(), Presence::Gone);

@@ -1,7 +1,7 @@
-//! What a keeper is to start, and how it hears of it: over its control pipe.
+//! What a keeper is to start. The keeper is told over its control pipe.
 //!
-//! Not as arguments, because everybody on the machine can read the arguments of a process, and those of a child would
-//! stand there twice.
+//! Not as arguments, because every user of the machine can read the arguments of a process, and a child's arguments
+//! would stand there twice.
 
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -13,7 +13,7 @@ use crate::secrets::Secret;
 pub(crate) struct Launch {
     pub(crate) command: Secret,
     pub(crate) arguments: Vec<Secret>,
-    /// All of it: nothing is inherited.
+    /// The whole environment: nothing is inherited.
     pub(crate) environment: Vec<(String, Secret)>,
     pub(crate) directory: Option<Secret>,
 }
@@ -41,10 +41,10 @@ fn length(of: usize) -> [u8; LENGTH] {
     (of as u64).to_le_bytes()
 }
 
-/// What the keeper hears.
+/// The orders as the keeper reads them.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Orders {
-    /// Empty: where the keeper is.
+    /// Empty: the keeper's own directory.
     pub(super) directory: OsString,
     pub(super) command: OsString,
     pub(super) arguments: Vec<OsString>,

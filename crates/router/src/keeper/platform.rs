@@ -18,8 +18,8 @@ use std::process::Command;
 
 use nix::sys::signal::SigSet;
 
-/// Opens an inherited pipe anew and closes the inherited descriptor. Never blocks, neither here nor later; to write
-/// fails if nobody reads.
+/// Opens an inherited pipe anew and closes the inherited descriptor. Never blocks, neither here nor later; opening for
+/// writing fails if there is no reader.
 pub(super) fn reopen(number: i32, write: bool) -> io::Result<File> {
     let nonblocking = nix::fcntl::OFlag::O_NONBLOCK.bits();
     let opened =
@@ -28,13 +28,14 @@ pub(super) fn reopen(number: i32, write: bool) -> io::Result<File> {
     Ok(opened)
 }
 
-/// Closes what this process inherited beside its standard streams and `kept`. Of a program that leaves its descriptors
-/// open over an exec (a shell, a service manager, a library), a router has them, and its keepers would hand them on.
+/// Closes what this process inherited beside its standard streams and `kept`. A router inherits the descriptors of a
+/// program that leaves them open over an exec (a shell, a service manager, a library), and its keepers would hand them
+/// on.
 pub(super) fn close_all_but(kept: &[i32]) {
     let Ok(open) = std::fs::read_dir("/dev/fd") else { return };
     let numbers: Vec<i32> = open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     for number in numbers.into_iter().filter(|number| *number > 2 && !kept.contains(number)) {
-        // That of the directory is closed already.
+        // The descriptor of the directory is closed already.
         let _closed_already = nix::unistd::close(number);
     }
 }

@@ -21,10 +21,10 @@ use super::report::{Ending, Report};
 /// The command to send SIGTERM to the child's process group.
 pub(super) const TERMINATE: u8 = b'T';
 
-/// The variable with the limit of open files that a child gets: the router's own is higher.
+/// The variable with the limit of open files for a child: the router's own limit is higher.
 pub(super) const DESCRIPTORS: &str = "ONLY1MCP_KEEPER_DESCRIPTORS";
 
-/// What is said to the router cannot be said when it is dead; its death is noticed by other means.
+/// A report cannot be sent when the router is dead; its death is noticed by other means.
 fn say(reports: &mut File, report: &Report) {
     drop(reports.write_all(report.line().as_bytes()));
 }
@@ -33,7 +33,7 @@ fn say(reports: &mut File, report: &Report) {
 pub(super) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let mut number = || arguments.next()?.to_str()?.parse::<i32>().ok();
     let (Some(control), Some(reports)) = (number(), number()) else { return ExitCode::from(64) };
-    // Before anything is opened here: what was inherited beside these is somebody else's, and no child's business.
+    // Before anything is opened here: other inherited descriptors belong to other programs, and no child may get them.
     platform::close_all_but(&[control, reports]);
     // Opened anew rather than adopted by number, and before anything is started: if the router is dead already, the
     // reports have no reader and cannot be opened.
@@ -44,7 +44,7 @@ pub(super) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let Ok(orders) = Orders::read(&mut Patient(&mut control)) else { return ExitCode::FAILURE };
     let started = platform::become_reaper().and_then(|signals| {
         enter(&orders)?;
-        // That may have lasted.
+        // Entering the directory may have taken long.
         if !is_wanted(&mut control) {
             return Err("it is not wanted any more".to_owned());
         }
@@ -54,7 +54,7 @@ pub(super) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match started {
         Ok((signals, child)) => {
             say(&mut reports, &Report::Started(child.as_raw().unsigned_abs()));
-            // Else the other ends would never see the end of what the child has closed.
+            // Otherwise the router would never see the end of a pipe that the child has closed.
             let let_go = let_go_of_standard_streams();
             let ending = match let_go {
                 Ok(()) => keep(child, control, &reports, &signals),
@@ -79,7 +79,7 @@ fn enter(orders: &Orders) -> Result<(), String> {
         .map_err(|error| format!("cannot enter the directory that `cwd` names: {error}"))
 }
 
-/// The router lives and has not said that all is to end.
+/// Whether the router lives and has not ordered the end.
 fn is_wanted(control: &mut File) -> bool {
     matches!(control.read(&mut [0]), Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted))
 }
@@ -123,13 +123,13 @@ fn let_go_of_standard_streams() -> io::Result<()> {
     Ok(())
 }
 
-/// Waits for the first of: the child ended, the router said so, the router died.
+/// Waits until the child has ended, the router orders the end, or the router has died.
 fn keep(child: Pid, mut control: File, reports: &File, signals: &ChildSignals) -> Ending {
     loop {
         let (commands, router_gone) = {
             let mut watched = vec![
                 PollFd::new(control.as_fd(), PollFlags::POLLIN),
-                PollFd::new(reports.as_fd(), PollFlags::empty()), // an error once nobody reads them
+                PollFd::new(reports.as_fd(), PollFlags::empty()), // an error once the reader is gone
             ];
             watched.extend(signals.descriptor().map(|signals| PollFd::new(signals, PollFlags::POLLIN)));
             match poll(&mut watched, signals.patience()) {
@@ -153,14 +153,14 @@ fn keep(child: Pid, mut control: File, reports: &File, signals: &ChildSignals) -
                     let _gone_already = killpg(child, Signal::SIGTERM);
                 }
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-                // Closed: it is to end, or nobody is there any more who could say so.
+                // Closed: the child is to end, or the router is gone.
                 Ok(_) | Err(_) => return end_descendants(Some(child)),
             }
         }
     }
 }
 
-/// Takes in everything that has ended, and says how the child did if it is among it.
+/// Reaps every process that has ended. Returns how the child ended, if it is among them.
 fn reap(child: Pid) -> Option<Ending> {
     let mut ending = None;
     loop {
@@ -184,8 +184,8 @@ fn how(status: WaitStatus) -> Option<Ending> {
     }
 }
 
-/// Kills until nothing is left to wait for. Whoever is killed leaves its own children to this process, which kills them
-/// in the next round; so this reaches the whole tree, however it was rearranged.
+/// Kills until nothing is left to wait for. A killed process leaves its own children to this process, which kills them
+/// in the next round. So the whole tree is reached, however it was rearranged.
 fn end_descendants(child: Option<Pid>) -> Ending {
     let mut ending = Ending::Killed(Signal::SIGKILL as i32);
     let mut group = child;
@@ -200,7 +200,7 @@ fn end_descendants(child: Option<Pid>) -> Ending {
             Ok(status) => {
                 if let Some(child) = child.filter(|child| status.pid() == Some(*child)) {
                     ending = how(status).unwrap_or(ending);
-                    // Its number may be somebody else's from now on.
+                    // The pid may belong to another process from now on.
                     group = group.filter(|group| *group != child);
                 }
             }

@@ -1,4 +1,4 @@
-//! What a server says, without the secrets that it was given: a program that refuses a token likes to say which.
+//! A server's words without the secrets that it was given: a program that refuses a token often prints the token.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,11 +6,11 @@ use model::{Reference, Transport};
 
 use super::{Secret, Secrets, references_in};
 
-/// A shorter value is in too many words to be told apart, and is no secret.
+/// A shorter value occurs in too many words to be recognised, and is no secret.
 const SHORTEST: usize = 6;
-/// So much of a value at the end of a text may be the beginning of it.
+/// This many bytes at the end of a text may be the beginning of a value.
 const PART: usize = 3;
-/// Values that were given last count even if nothing uses them any more: a server may speak of them a little later.
+/// The values that were given last count even if nothing uses them any more: a server may repeat them a little later.
 const KEPT: usize = 4;
 
 /// The values that stood for the references of one server when they were resolved, longest first: one may be a part of
@@ -24,7 +24,7 @@ pub(crate) struct Echo(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
-    /// The latest is the last.
+    /// The latest values are last.
     given: Vec<Arc<Given>>,
     all: Arc<Given>,
 }
@@ -52,12 +52,12 @@ impl Echo {
         Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner).all)
     }
 
-    /// Up to `most` bytes of `said`, with references in the place of their values. What may be the beginning of a value is left out at the end, be it
-    /// cut here or before.
+    /// Up to `most` bytes of `said`, with references in the place of their values. What may be the beginning of a value
+    /// is left out at the end, be it cut here or before.
     pub(crate) fn beginning(&self, said: &[u8], most: usize) -> String {
         let (said, all) = (String::from_utf8_lossy(&said[..said.len().min(most)]), self.all());
         let (mut shown, mut rest) = (String::new(), said.trim_end_matches(char::REPLACEMENT_CHARACTER));
-        // A server may say very much: most of it is passed over by its first byte.
+        // A server may say very much: most positions are skipped by their first byte.
         let mut firsts = [false; 256];
         all.0.iter().filter_map(|(form, _)| form.0.bytes().next()).for_each(|byte| firsts[usize::from(byte)] = true);
         loop {

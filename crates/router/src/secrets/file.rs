@@ -1,8 +1,8 @@
-//! A secret in a file, read where it can hold up nothing.
+//! A secret in a file, read where a slow read delays nothing else.
 //!
-//! A path of a configuration may lead to a FIFO, a device, or a file system that has stopped to answer. So opening never
-//! waits for a writer, only a regular file of some length is read, and each read has a thread of its own, which may hang
-//! for ever without anything else noticing: a thread of a runtime's pool would hold up its end.
+//! A path of a configuration may lead to a FIFO, a device, or a file system that has stopped to answer. So opening
+//! never waits for a writer, only a regular file of some length is read, and each read has a thread of its own, which
+//! may hang for ever without any effect on the rest: a thread of a runtime's pool would hold up the end of the runtime.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -16,11 +16,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::Secret;
 
-/// A secret is short; whatever is longer is another file than was meant.
+/// A secret is short; a longer file is not the file that was meant.
 const BYTES_MAX: u64 = 1 << 20;
-/// At the same time. More wait, within their limit.
+/// Reads at the same time. More reads wait, within their limit.
 const READS_MAX: usize = 64;
-/// Such a thread calls a handful of functions.
+/// A read thread calls a handful of functions.
 const STACK: usize = 128 << 10;
 
 /// Why a file has no value.
@@ -44,8 +44,8 @@ type Outcome = Result<Secret, FileFault>;
 /// Empty until the read has ended.
 type Reading = watch::Receiver<Option<Outcome>>;
 
-/// The content of a file without its last line break. Those who ask for the same path meanwhile get the same read: a
-/// path that hangs costs one thread, however often it is asked for.
+/// The content of a file without its last line break. Callers that ask for the same path meanwhile share the same read:
+/// a path that hangs costs one thread, however often it is requested.
 pub(super) async fn read(path: &str, limit: Duration) -> Outcome {
     let read = async {
         let mut reading = match under_way(path) {
@@ -98,7 +98,7 @@ fn spawn(path: String, ended: watch::Sender<Option<Outcome>>, slot: OwnedSemapho
 
 fn content(path: &str) -> Outcome {
     let io = |error: io::Error| FileFault::Io(error.kind());
-    // Without O_NONBLOCK a FIFO is opened once somebody writes to it.
+    // Without O_NONBLOCK, opening a FIFO waits until a writer opens it.
     let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).bits();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(io)?;
     let metadata = file.metadata().map_err(io)?;

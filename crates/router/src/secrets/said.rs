@@ -4,12 +4,12 @@ use std::fmt;
 
 use super::Echo;
 
-/// Bytes of them that are looked at, and characters that are kept.
+/// Bytes of a server's words that are looked at, and characters that are kept.
 const LOOKED_AT: usize = 16 << 10;
 const KEPT: usize = 300;
 
 /// What a server said: without the secrets that it was given, on one line, and short. Only [`Echo::said`] makes one, so
-/// that what holds it instead of a text is short and shows no secret.
+/// whatever holds a `Said` instead of a text is short and shows no secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Said(Box<str>);
 

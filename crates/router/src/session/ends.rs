@@ -1,7 +1,7 @@
 //! Which sessions were ended, for as long as their seals hold.
 //!
-//! Ids of sessions that a process began one after the other differ in the last byte ([`super::seal`]). So an end costs about
-//! one bit, and the table has room for all ends until their seals expire.
+//! Ids of sessions that a process began one after the other differ in the last byte ([`super::seal`]). So an end costs
+//! about one bit, and the table has room for all ends until their seals expire.
 
 use super::SessionId;
 
@@ -16,7 +16,7 @@ pub(super) fn row_of(id: &SessionId) -> SessionId {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) bits: [u64; 4],
-    /// The latest stamp of these: when its seal no longer holds, none does.
+    /// The latest stamp of these sessions: when its seal no longer holds, no seal of the row does.
     pub(super) latest: u64,
 }
 
@@ -41,7 +41,7 @@ fn place(id: &SessionId) -> (usize, u64) {
     (usize::from(id.0[11] / 64), 1 << (id.0[11] % 64))
 }
 
-/// Why a session was not ended. It lives then.
+/// Why a session was not ended. The session lives then.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EndError {
     #[error("as many ended sessions are remembered as may be (limits.sessions)")]

@@ -10,26 +10,26 @@ use super::record::Past;
 
 /// Where records are written.
 pub(super) trait Journal: Send + 'static {
-    /// All of it or nothing; on disk, not only on its way there, if `durable`.
+    /// Appends all lines or none; with `durable` they are on disk when this returns, not only on their way there.
     fn append(&mut self, lines: &str, durable: bool) -> io::Result<()>;
 
-    /// From now on it says this and nothing else.
+    /// Replaces the content of the journal by `lines`.
     fn replace(&mut self, lines: &str) -> io::Result<()>;
 }
 
 #[derive(Debug)]
 pub(super) struct JournalFile {
     path: PathBuf,
-    /// Nothing after a failure that leaves in doubt how long the file of that name is: the next append opens it.
+    /// None after a failure that leaves in doubt how long the file of that name is: the next append opens it.
     file: Option<Open>,
-    /// Something that is no record may stand at its end: the next one begins on a line of its own.
+    /// A part of a record may stand at the end of the file: the next record begins on a line of its own.
     torn: bool,
 }
 
 #[derive(Debug)]
 struct Open {
     file: File,
-    /// What is kept when an append fails: all that was there before it.
+    /// The length to which the file is cut when an append fails: that before the append.
     length: u64,
 }
 
@@ -50,7 +50,7 @@ impl Open {
     }
 }
 
-/// What the file says, and the file. A missing one is made, readable by its owner alone.
+/// Reads the file and opens it. A missing file is made, readable by its owner alone.
 pub(super) fn open(path: PathBuf) -> io::Result<(JournalFile, Past)> {
     let mut content = Vec::new();
     open_private(&path).map_err(io::Error::other)?.read_to_end(&mut content)?;
@@ -74,7 +74,7 @@ impl Journal for JournalFile {
         if written.is_ok() {
             self.torn = false;
         } else if open.file.set_len(open.length).is_err() {
-            // What was written of it was not promised, and could not be taken back.
+            // The partial write was not promised, and could not be taken back.
             self.torn = true;
             self.file = None;
         }
@@ -82,7 +82,7 @@ impl Journal for JournalFile {
     }
 
     fn replace(&mut self, lines: &str) -> io::Result<()> {
-        // Another file has the name after this, even if it could not be made sure.
+        // After this, another file may have the name, even if its rename could not be made durable.
         self.file = None;
         let replaced = write_private(&self.path, lines.as_bytes());
         self.torn &= replaced.is_err();

@@ -11,14 +11,14 @@ use tokio::sync::futures::OwnedNotified;
 
 use super::life::Bounds;
 
-/// One session's memory.
+/// What this process knows of one session.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     /// The stamp in its id.
     issued: u64,
     /// When it was last used, [`GONE`] once it has expired.
     used: AtomicU64,
-    /// Until when it is written down as used.
+    /// Until when the journal counts it as used.
     until: AtomicU64,
     /// Which of its open streams gets notifications, [`NO_STREAM`] or [`ENDED`].
     stream: AtomicU64,
@@ -26,26 +26,27 @@ pub(crate) struct Known {
     streams: Mutex<Vec<u64>>,
     /// One more than the turn of the list it last saw; 0 for never.
     listed: ByKind<AtomicU64>,
-    /// As `listed`, of the change that the stream which gets notifications was told.
+    /// As `listed`, for the change of which the stream that gets notifications was told.
     told: ByKind<AtomicU64>,
-    /// Where its calls go.
+    /// The endpoints that its calls go to.
     pub(crate) homes: Homes,
-    /// Wakes its streams when another one gets notifications, and when it has ended.
+    /// Wakes the session's streams when another stream gets notifications, and when the session has ended.
     changed: Arc<Notify>,
 }
 
-/// How many streams a session may have open. Clients have one; one whose connection broke unseen has another for a while.
+/// How many streams a session may have open. A client has one; if its connection breaks unseen, it has another for a
+/// while.
 const STREAMS: usize = 4;
 const GONE: u64 = 0;
 const NO_STREAM: u64 = 0;
-/// In place of a stream: its client ended the session, or it is known here no longer.
+/// In place of a stream: the client ended the session, or the session has left the table.
 const ENDED: u64 = u64::MAX;
 
-/// What a use came to.
+/// The outcome of a use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
     Noted,
-    /// It is to be written down as used until then; so far it was until `before`.
+    /// The use is to be written down as valid until `until`; so far it was until `before`.
     Write {
         before: u64,
         until: u64,
@@ -53,11 +54,11 @@ pub(super) enum Use {
     Expired,
 }
 
-/// What a sweep found.
+/// The outcome of a sweep for one session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Swept {
     Lives,
-    /// It is to be written down as used until then.
+    /// The session is to be written down as used until `until`.
     Write {
         until: u64,
     },
@@ -70,8 +71,8 @@ impl Known {
         Self { issued, used: now.into(), until: now.into(), ..Self::default() }
     }
 
-    /// A session from before this process, or one that was forgotten. It counts as having seen a list from before, since
-    /// nobody knows whether it did.
+    /// A session from before this process, or one that was forgotten. It counts as having seen a list before, since it
+    /// is unknown whether it did.
     pub(super) fn met(issued: u64, used: u64, until: u64) -> Self {
         Self {
             issued,
@@ -107,7 +108,7 @@ impl Known {
         self.used() == GONE
     }
 
-    /// One of several that decide at once wins, and the others see what it decided: no session is used after it was
+    /// If several threads decide at once, one wins, and the others see its decision: no session is used after it was
     /// found expired.
     pub(super) fn touch(&self, now: u64, bounds: Bounds) -> Use {
         let mut used = self.used();
@@ -130,9 +131,9 @@ impl Known {
         }
     }
 
-    /// What [`Use::Write`] asked for cannot be done: the next use asks again.
+    /// The write that [`Use::Write`] asked for cannot be done: the next use asks again.
     pub(super) fn unwritten(&self, before: u64, until: u64) {
-        // Unless there was a later one already.
+        // Not if a later use has changed it already.
         let _later = self.until.compare_exchange(until, before, Ordering::Relaxed, Ordering::Relaxed);
     }
 
@@ -153,15 +154,15 @@ impl Known {
         Swept::Write { until }
     }
 
-    /// It has left the table: its streams end, so that no client listens where nothing will be said. A stream that is opened
-    /// by a request from before ends as well.
+    /// The session has left the table. Its streams end, so that no client listens to a stream that stays silent. A
+    /// stream that is opened later by a request from before ends as well.
     pub(super) fn end(&self) {
         self.stream.store(ENDED, Ordering::Release);
         self.changed.notify_waiters();
     }
 
-    /// Notifications go to `stream` from now on: of several the newest is the one that is surely heard, since a client
-    /// that lost one opens another long before the loss shows here. The oldest ends where there are too many.
+    /// Notifications go to `stream` from now on. Of several streams only the newest is sure to be read: a client that
+    /// lost a stream opens another long before the loss shows here. The oldest stream ends where there are too many.
     pub(crate) fn takes(&self, stream: u64) {
         {
             let mut streams = self.streams();
@@ -176,12 +177,12 @@ impl Known {
         }
     }
 
-    /// Whether `stream` is still one of those that the session may have open.
+    /// Whether `stream` is still among the streams that the session may have open.
     pub(crate) fn has_stream(&self, stream: u64) -> bool {
         self.streams().contains(&stream)
     }
 
-    /// Whether the session has an open stream that is older.
+    /// Whether the session has an open stream older than `stream`.
     pub(crate) fn is_further(&self, stream: u64) -> bool {
         self.streams().first() != Some(&stream)
     }
@@ -190,7 +191,7 @@ impl Known {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether `stream` is the one that gets notifications now: a session's streams never get the same one twice.
+    /// Whether `stream` gets the notifications now: two streams of a session never get the same notification.
     pub(crate) fn claims(&self, stream: u64) -> bool {
         match self.stream.compare_exchange(NO_STREAM, stream, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => true,
@@ -198,7 +199,7 @@ impl Known {
         }
     }
 
-    /// It is closed; another open one may claim what it held.
+    /// `stream` is closed; another open stream may claim the notifications that it held.
     pub(crate) fn gives_up(&self, stream: u64, now: u64) {
         self.streams().retain(|open| *open != stream);
         let alive = |used: u64| (used != GONE).then_some(used.max(now));
@@ -208,7 +209,7 @@ impl Known {
         }
     }
 
-    /// What was told to a stream that is gone may not have been heard: unless the client has listed since, the next
+    /// A stream that is gone may not have delivered what it was told: unless the client has listed since, the next
     /// stream is told again.
     fn told_again(&self) {
         for (_, told) in self.told.iter() {
@@ -221,7 +222,7 @@ impl Known {
         self.stream.load(Ordering::Acquire) == ENDED
     }
 
-    /// Ready when another stream may get notifications, or none any more. Counts from when it was made.
+    /// Ready when another stream may get notifications, or when the session has ended. Counts from when it was made.
     pub(crate) fn changed(&self) -> OwnedNotified {
         Arc::clone(&self.changed).notified_owned()
     }
@@ -231,7 +232,8 @@ impl Known {
         self.listed[kind].fetch_max(turn + 1, Ordering::AcqRel);
     }
 
-    /// Whether the client has seen an older list of that kind than that of `turn`, and its stream is told so now (and only now).
+    /// Whether the client has seen a list of that kind older than that of `turn`, and its stream is told so now for the
+    /// first time.
     pub(crate) fn to_be_told(&self, kind: Kind, turn: u64) -> bool {
         let (seen, now) = (self.listed[kind].load(Ordering::Acquire), turn + 1);
         seen != 0 && seen < now && self.told[kind].fetch_max(now, Ordering::AcqRel) < now

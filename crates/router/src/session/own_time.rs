@@ -1,14 +1,15 @@
-//! The time by which sessions live: it only goes forward, at the pace of the machine, whatever is done to its clock.
+//! The time by which sessions live: it only goes forward, at the pace of the machine, however its clock is set.
 //!
-//! `now` counts milliseconds of this process. What leaves it (sealed ids, records on disk) carries a *stamp*, which can be
-//! compared with stamps of other processes: wall time, except that it never goes back. A clock that is set forward moves
-//! the stamps, and the records of what is in use with them, so that nobody is charged for time that did not pass.
+//! `now` counts milliseconds of this process. What leaves the process (sealed ids, records on disk) carries a *stamp*,
+//! which can be compared with stamps of other processes: wall time, except that it never goes back. When the clock is
+//! set forward, the stamps move with it, and so do the records of sessions in use, so that no session is charged for
+//! time that did not pass.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use runtime::Clock;
 
-/// A wall clock that is ahead by more was set, and did not merely drift.
+/// A wall clock that is ahead by more than this was set, and did not merely drift.
 const STEP: u64 = 1000;
 
 #[derive(Debug)]
@@ -22,7 +23,7 @@ pub(super) struct OwnTime {
 }
 
 impl OwnTime {
-    /// Begins at `wall`, or after the latest stamp of earlier processes if the wall clock was set back since.
+    /// Begins at `wall`, or at the latest stamp of earlier processes if the wall clock was set back since.
     pub(super) fn after(latest: u64, wall: u64, clock: Clock) -> Self {
         if latest > wall + STEP {
             tracing::warn!(
@@ -45,8 +46,8 @@ impl OwnTime {
         now + self.ahead.load(Ordering::Relaxed)
     }
 
-    /// Whether the wall clock was set forward since this was called last: then all stamps on disk are to be written
-    /// anew. Called by one thread.
+    /// Whether the wall clock was set forward since the last call: then all stamps on disk must be written anew. Called
+    /// by one thread.
     pub(super) fn was_set(&self, now: u64, wall: u64) -> bool {
         let lead = wall.saturating_sub(self.stamp(now));
         if lead > STEP {

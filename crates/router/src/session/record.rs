@@ -1,5 +1,5 @@
-//! What the journal of sessions says: one record a line, each with a checksum, so that a line that was cut short, or
-//! that the disk gave back wrong, is no record and takes no other one with it. All times are stamps.
+//! The records of the journal of sessions: one record a line, each with a checksum. So a line that was cut short, or
+//! that the disk returned wrong, is no record and spoils no other one. All times are stamps.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,15 @@ use super::ends::{Row, row_of};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Record {
-    /// At that time it counts as used until then.
+    /// At the time `at`, the session counts as used until `until`.
     Used { id: SessionId, issued: u64, at: u64, until: u64 },
-    /// Its client ended it.
+    /// The session has ended.
     Ended { id: SessionId, issued: u64 },
-    /// These of a row were ended. It comes before all uses.
+    /// These sessions of a row have ended. Comes before all uses.
     Ends { first: SessionId, row: Row },
-    /// What is known of it is no longer known.
+    /// The session was forgotten.
     Forgotten { id: SessionId },
-    /// At that time no unknown session that was issued before `floor` could live.
+    /// At the time `at`, no unknown session that was issued before `floor` could live.
     Floor { floor: u64, at: u64 },
 }
 
@@ -60,7 +60,7 @@ impl Record {
     }
 }
 
-/// FNV-1a: what it must find is a cut or a mix-up, and not a forgery.
+/// FNV-1a: it must detect a cut or a mix-up, not a forgery.
 fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
@@ -81,24 +81,24 @@ fn parse_id(hex: &str) -> Option<SessionId> {
     (hex.len() == 24).then(|| SessionId::from_bytes(bytes))
 }
 
-/// What a session was when it was last written down.
+/// What the last record of a session's use says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) issued: u64,
     pub(super) until: u64,
 }
 
-/// What a journal says, read to its end.
+/// The content of a whole journal.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Past {
     pub(super) used: BTreeMap<SessionId, Seen>,
     pub(super) ended: BTreeMap<SessionId, Row>,
     pub(super) floor: u64,
-    /// The latest time at which anything was written.
+    /// The latest stamp at which anything was written.
     pub(super) latest: u64,
-    /// How many records it has.
+    /// How many records the journal has.
     pub(super) records: usize,
-    /// How many lines are none.
+    /// How many lines are not records.
     pub(super) broken: usize,
 }
 
@@ -119,7 +119,7 @@ impl Past {
         match record {
             Record::Used { id, issued, at, until } => {
                 self.latest = self.latest.max(at);
-                // The end may overtake a use on its way to the disk.
+                // An end may overtake a use on its way to the disk.
                 if !self.ended.get(&row_of(&id)).is_some_and(|row| row.has(&id)) {
                     self.used.insert(id, Seen { issued, until });
                 }

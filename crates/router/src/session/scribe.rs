@@ -1,5 +1,5 @@
-//! The one that writes the journal of sessions, and takes out of the tables what has come to its end: a thread of its
-//! own, since a disk may take its time.
+//! The scribe writes the journal of sessions, and removes ended sessions from the tables. It has a thread of its own,
+//! since a disk may be slow.
 
 use std::io;
 use std::sync::Arc;
@@ -29,9 +29,9 @@ pub(super) enum Word {
     Stop,
 }
 
-/// So many records more than needed are not worth a new file.
+/// This many spare records are not worth a new file.
 const SPARE: usize = 1024;
-/// Words that are taken down in one write.
+/// How many words are taken down in one write.
 const AT_ONCE: usize = 1024;
 
 #[derive(Debug)]
@@ -40,15 +40,15 @@ pub(super) struct Scribe<J> {
     journal: J,
     /// How many records the journal has.
     records: usize,
-    /// The journal lacks something, or says it in stamps of before.
+    /// The journal lacks a record, or has stamps of before the clock was set.
     stale: bool,
     /// The latest time that a word named.
     now: u64,
-    /// When a row of ends was begun last.
+    /// When a row of ends last began.
     row_begun: u64,
 }
 
-/// What is to be written for some words, and what is promised then.
+/// The records to write for some words, and the ends that are promised once they are written.
 #[derive(Debug, Default)]
 struct Page {
     lines: String,
@@ -75,7 +75,7 @@ impl<J: Journal> Scribe<J> {
         Self { tables, journal, records, stale: false, now: 0, row_begun: 0 }
     }
 
-    /// Several words at once cost one write.
+    /// Takes down several words with one write.
     pub(super) fn take_down(&mut self, words: impl IntoIterator<Item = Word>) {
         let mut page = Page::default();
         let mut again = false;
@@ -91,7 +91,7 @@ impl<J: Journal> Scribe<J> {
                     self.raise_floor(now, bounds, &mut page);
                     self.expire(id, now, bounds, &mut page);
                 }
-                // Another request has ended it meanwhile.
+                // Another request has ended the session meanwhile.
                 Word::End { id, done, .. } if self.tables.has_ended(&id) => {
                     self.leaves(&id);
                     drop(done.send(Ok(())));
@@ -148,7 +148,7 @@ impl<J: Journal> Scribe<J> {
         }
     }
 
-    /// Whether the end of that session can be remembered; its row is there then.
+    /// Whether the end of that session can be remembered; if so, its row exists afterwards.
     fn takes_place(&mut self, id: &SessionId, now: u64, bounds: Bounds) -> bool {
         let (ended, row) = (&self.tables.ended, row_of(id));
         if !ended.contains_key(&row) {
@@ -156,17 +156,17 @@ impl<J: Journal> Scribe<J> {
                 return false;
             }
             self.row_begun = now;
-            // Without ends, until they are written.
+            // The row has no ends until they are written.
             ended.entry(row).or_default();
         }
         true
     }
 
-    /// Entered as ended first, so that a core that meets it now sees that.
+    /// The end is entered first, so that a core that meets the session now sees that it has ended.
     fn end(&self, end: End) {
         self.tables.ends(&end.id, end.issued);
         self.leaves(&end.id);
-        // A client that does not wait for the answer has ended it as well.
+        // The session has ended even if the client does not wait for the answer.
         drop(end.done.send(Ok(())));
     }
 
@@ -176,8 +176,8 @@ impl<J: Journal> Scribe<J> {
         }
     }
 
-    /// What is known of it has come to its end, and with it the session: if its seal still holds, by the clock of
-    /// another router, that is remembered, and before it leaves, so that no request between the two revives it.
+    /// Removes an expired session. If its seal still holds by the clock of another router, the end is remembered. That
+    /// happens before the session leaves the table, so that no request in between revives it.
     fn expire(&self, id: SessionId, now: u64, bounds: Bounds, page: &mut Page) {
         let issued = self.tables.known.get(&id).filter(|known| known.has_expired()).map(|known| known.issued());
         let Some(issued) = issued else { return };
@@ -191,7 +191,7 @@ impl<J: Journal> Scribe<J> {
         self.leaves(&id);
     }
 
-    /// What was issued before what has expired is dead for good, and so its end need not be remembered.
+    /// Raises the floor: a session issued before it is dead for good, so its end need not be remembered.
     fn raise_floor(&self, now: u64, bounds: Bounds, page: &mut Page) {
         let at = self.tables.time.stamp(now);
         let floor = bounds.floor(at).max(self.tables.floor.load(Ordering::Relaxed));
@@ -235,7 +235,7 @@ impl<J: Journal> Scribe<J> {
         };
         let all: Vec<Idler> = self.tables.known.iter().map(idler).collect();
         for idler in idlest(all, bounds.surplus(self.tables.known.len())) {
-            // A use of one that listens says nothing: it is in use all the time.
+            // For a session that listens the time of its use says nothing: it is in use all the time.
             let as_seen = |_: &SessionId, known: &Arc<Known>| {
                 !known.has_expired()
                     && known.listens() == idler.listens
@@ -253,7 +253,7 @@ impl<J: Journal> Scribe<J> {
         self.tables.crowded.store(false, Ordering::Release);
     }
 
-    /// Says again what is known, and nothing else.
+    /// Writes a new journal with only what is known now.
     fn write_anew(&mut self) {
         let time = &self.tables.time;
         let mut page = Page::default();
@@ -263,7 +263,7 @@ impl<J: Journal> Scribe<J> {
             page.add(Record::Ends { first: *entry.key(), row: *entry.value() });
         }
         for entry in &self.tables.known {
-            // In stamps of now: a clock that was set forward charges no session.
+            // In stamps of the present clock: a clock that was set forward charges no session.
             let until = time.stamp(entry.until());
             page.add(Record::Used { id: *entry.key(), issued: entry.issued(), at, until });
         }
@@ -277,7 +277,7 @@ impl<J: Journal> Scribe<J> {
     }
 }
 
-/// The thread in which a scribe works.
+/// The thread in which the scribe works.
 #[derive(Debug)]
 pub(crate) struct Thread {
     thread: JoinHandle<()>,
@@ -300,7 +300,7 @@ impl Thread {
         Ok(Self { thread, words })
     }
 
-    /// Returns when everything that was said before is written; false if the thread failed.
+    /// Returns when all earlier words are written; false if the thread failed.
     pub(crate) fn stop(self) -> bool {
         drop(self.words.blocking_send(Word::Stop));
         self.thread.join().is_ok()

@@ -24,25 +24,25 @@ pub(crate) struct Sealed {
     pub(crate) client_info: String,
 }
 
-/// Content beyond this is not carried.
+/// A longer `clientInfo` is not carried.
 const CLIENT_INFO_MAX: usize = 512;
-/// What an id of ours can be at most; anything longer is not looked at.
+/// The maximum length of an id of ours; a longer text is not decoded.
 const TEXT_MAX: usize = 2048;
 
-/// The first key seals, all of them open: a key is rotated by putting the new one first.
+/// The first key seals, and all keys open: a key is rotated by putting the new one first.
 pub(crate) struct Keys {
     keys: Vec<LessSafeKey>,
-    /// What the nonces of this process begin with; a number follows (RFC 5116, 3.2). So none comes twice, and the ends of
-    /// sessions that follow each other take little room ([`super::ends`]).
+    /// The beginning of this process's nonces; a number follows (RFC 5116, 3.2). So no nonce comes twice, and the ends
+    /// of sessions that follow each other take little room ([`super::ends`]).
     own: [u8; OWN],
     next: AtomicU64,
 }
 
-/// So many bytes of a nonce are random: two of 10,000 processes that share a key have the same ones once in 5 million times.
-/// The others suffice for 800 years at 10,000 sessions a second.
+/// How many bytes of a nonce are random: two of 10,000 processes that share a key have the same ones once in 5 million
+/// times. The other bytes suffice for 800 years at 10,000 sessions a second.
 const OWN: usize = 6;
 
-/// More than anybody rotates.
+/// Room for more keys than any operator rotates.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
 #[derive(Debug, thiserror::Error)]
@@ -74,10 +74,10 @@ fn way_out(maker: Maker) -> &'static str {
 }
 
 impl Keys {
-    /// One key a line; a missing file is made, readable by its owner alone.
+    /// Reads one key a line. A missing file is made, readable by its owner alone.
     ///
-    /// A file of ours that ends within its only line was cut by a crash while it was made: no session was sealed with
-    /// it, so that it is put aside for a new one.
+    /// A file of ours that ends within its only line was cut by a crash while it was made. No session was sealed with
+    /// it, so it is set aside for a new one.
     pub(crate) fn load_or_create(path: &Path, maker: Maker) -> Result<Self, KeyError> {
         let Some(bytes) = read_private(path, maker, FILE_BYTES_MAX)? else { return Self::create(path, maker) };
         let text = String::from_utf8_lossy(&bytes);
@@ -93,7 +93,7 @@ impl Keys {
         Err(KeyError::Content { path: path.to_owned(), source: failed, maker })
     }
 
-    /// Of several processes that do so at once, one makes it and all get the same.
+    /// If several processes do this at once, one makes the file and all get the same key.
     fn create(path: &Path, maker: Maker) -> Result<Self, KeyError> {
         let failed = |source| KeyError::Create { path: path.to_owned(), source };
         let mut key = [0; 32];
@@ -145,7 +145,7 @@ impl Keys {
         (SessionId(nonce), URL_SAFE_NO_PAD.encode(bytes))
     }
 
-    /// None for anything that was not sealed with one of our keys.
+    /// None for a text that was not sealed with one of our keys.
     pub(crate) fn open(&self, text: &str) -> Option<Sealed> {
         if text.len() > TEXT_MAX {
             return None;
@@ -183,7 +183,7 @@ fn random() -> [u8; OWN] {
     bytes
 }
 
-/// Whether nothing, or a part of one line, is all that was written.
+/// Whether the text is empty, or only a part of one line.
 fn is_cut(text: &str) -> bool {
     text.len() < 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

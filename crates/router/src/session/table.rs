@@ -1,5 +1,5 @@
-//! What this process knows about sessions: read and written by all cores at once, told to the scribe where it is to
-//! outlive the process.
+//! What this process knows about sessions. All cores read and write it at once, and tell the scribe what is to outlive
+//! the process.
 
 use std::io;
 use std::path::PathBuf;
@@ -20,22 +20,22 @@ use super::{Sealed, SessionId};
 #[expect(clippy::disallowed_types, reason = "written by all cores at once; no single owner could keep up with calls")]
 type Table<T> = dashmap::DashMap<SessionId, T, ahash::RandomState>;
 
-/// A use so soon after another one need not be noted.
+/// A use within this time after another use need not be noted.
 const EXACT: u64 = 16;
-/// What the scribe has not written yet. A core that finds no room tries again at the session's next use.
+/// How many words wait for the scribe at most. A core that finds no room tries again at the session's next use.
 const WORDS: usize = 4096;
 
 /// What the cores share with the scribe.
 #[derive(Debug)]
 pub(super) struct Tables {
-    /// Changed by the cores; what leaves it, leaves by the scribe.
+    /// Changed by the cores; sessions leave it by the scribe.
     pub(super) known: Table<Arc<Known>>,
-    /// By row; changed by the scribe alone.
+    /// Keyed by row; changed by the scribe alone.
     pub(super) ended: Table<Row>,
-    /// No unknown session lives that was issued before this stamp.
+    /// No unknown session lives if it was issued before this stamp.
     pub(super) floor: AtomicU64,
     pub(super) time: OwnTime,
-    /// There is no room, and the scribe was told.
+    /// The table is full, and the scribe was told.
     pub(super) crowded: AtomicBool,
 }
 
@@ -56,7 +56,7 @@ pub(crate) struct Sessions {
     words: mpsc::Sender<Word>,
     opened: AtomicU64,
     swept: AtomicU64,
-    /// The clock was set, and the scribe was not told yet.
+    /// The clock was set, and the scribe has not been told yet.
     clock_set: AtomicBool,
 }
 
@@ -64,7 +64,7 @@ impl Sessions {
     /// Reads the journal, or begins one, and starts the thread that writes it.
     ///
     /// # Errors
-    /// When it cannot be read or written. Nothing of it is overwritten then: it says which sessions are dead.
+    /// When the journal cannot be read or written. Nothing of it is overwritten then: it says which sessions are dead.
     pub(crate) fn open(path: PathBuf, clock: runtime::Clock) -> io::Result<(Self, Thread)> {
         let (file, past) = journal::open(path)?;
         let time = OwnTime::after(past.latest, clock.unix_millis(), clock);
@@ -76,7 +76,7 @@ impl Sessions {
     pub(super) fn with<J: Journal>(past: Past, journal: J, time: OwnTime) -> (Self, Scribe<J>, mpsc::Receiver<Word>) {
         let (now, records) = (time.now(), past.records);
         let met = past.used.into_iter().map(|(id, seen)| {
-            // It may have been used until the last moment.
+            // The session may have been used until the last moment.
             (id, Arc::new(Known::met(seen.issued, seen.until.min(now), seen.until)))
         });
         let tables = Arc::new(Tables {
@@ -103,28 +103,28 @@ impl Sessions {
         self.opened.load(Ordering::Relaxed)
     }
 
-    /// Milliseconds, by the time that sessions live by.
+    /// Milliseconds of the time by which sessions live.
     pub(crate) fn now(&self) -> u64 {
         self.tables.time.now()
     }
 
-    /// What a session that begins now is sealed with.
+    /// The stamp with which a session that begins now is sealed.
     pub(crate) fn stamp(&self, now: u64) -> u64 {
         self.tables.time.stamp(now)
     }
 
-    /// A session that was just sealed. Where there is no room it lives by its seal.
+    /// Enters a session that was just sealed. If the table is full, the session lives by its seal.
     pub(crate) fn begin(&self, id: SessionId, now: u64, bounds: Bounds) {
         self.opened.fetch_add(1, Ordering::Relaxed);
         if self.has_room(now, bounds) {
             let issued = self.stamp(now);
             self.tables.known.insert(id, Arc::new(Known::begun(issued, now)));
-            // Without room in the queue its seal says as much, unless the clock is set before it is used.
+            // If the queue is full, the session's seal says as much, unless the clock is set before its first use.
             drop(self.words.try_send(Word::Used { id, issued, now, until: now }));
         }
     }
 
-    /// What is known of a session whose seal was opened; none when its client ended it or it has expired.
+    /// Returns what is known of a session whose seal was opened; none when its client ended it or it has expired.
     pub(crate) fn touch(&self, sealed: &Sealed, now: u64, bounds: impl FnOnce() -> Bounds) -> Option<Arc<Known>> {
         let Some(known) = self.tables.known.get(&sealed.id).map(|known| Arc::clone(&known)) else {
             return self.meet(sealed, now, bounds());
@@ -135,7 +135,7 @@ impl Sessions {
         self.note(sealed, &known, now, bounds()).then_some(known)
     }
 
-    /// That it was used now; false if it was too late.
+    /// Notes that the session was used now; false if it had expired.
     fn note(&self, sealed: &Sealed, known: &Known, now: u64, bounds: Bounds) -> bool {
         match known.touch(now, bounds) {
             Use::Noted => true,
@@ -147,14 +147,15 @@ impl Sessions {
                 true
             }
             Use::Expired => {
-                // Without room in the queue the next sweep finds it.
+                // If the queue is full, the next sweep finds the session.
                 drop(self.words.try_send(Word::Expired { id: sealed.id, now, bounds }));
                 false
             }
         }
     }
 
-    /// One that is not known here: it was begun at another router, or forgotten, or never used before a restart.
+    /// Enters a session that is not known here: it was begun at another router, or forgotten, or never used before a
+    /// restart.
     fn meet(&self, sealed: &Sealed, now: u64, bounds: Bounds) -> Option<Arc<Known>> {
         let Tables { known, floor, .. } = &*self.tables;
         let today = self.stamp(now);
@@ -162,18 +163,18 @@ impl Sessions {
             return None;
         }
         if !bounds.seal_holds(sealed.issued, today, floor.load(Ordering::Relaxed)) {
-            // It stays dead if more time is given later.
+            // The session stays dead if a longer idle limit is configured later.
             floor.fetch_max(bounds.floor(today), Ordering::Relaxed);
             return None;
         }
         let met = Arc::new(Known::met(sealed.issued, now, 0));
-        // Entered without room as well, or two requests of a session would share nothing: the scribe makes room. Only when
-        // it cannot keep up, because the disk does not answer, the bound comes first.
+        // The session is entered even without room, or two of its requests would share nothing: the scribe makes room.
+        // The bound comes first only when the scribe cannot keep up because the disk does not answer.
         if !self.has_room(now, bounds) && known.len() >= bounds.sessions_max() {
             return Some(met);
         }
         let entered = Arc::clone(&known.entry(sealed.id).or_insert(met));
-        // After it was entered: what ends it from now on finds it there.
+        // Checked after it was entered: whatever ends the session from now on finds it in the table.
         if self.tables.has_ended(&sealed.id) {
             if let Some((_, known)) = known.remove(&sealed.id) {
                 known.end();
@@ -195,10 +196,10 @@ impl Sessions {
         false
     }
 
-    /// On disk before this returns, so that the id stays dead over a restart.
+    /// Ends the session. The end is on disk before this returns, so the id stays dead over a restart.
     ///
     /// # Errors
-    /// When it cannot be written down, or not be remembered. The session lives then.
+    /// When the end cannot be written down or remembered. The session lives then.
     pub(crate) async fn end(&self, sealed: &Sealed, now: u64, bounds: Bounds) -> Result<(), EndError> {
         let (done, written) = oneshot::channel();
         let closed = || io::Error::other("the journal is closed");
@@ -207,14 +208,14 @@ impl Sessions {
         written.await.map_err(|_| closed())?
     }
 
-    /// Looks after the clock, and after sessions that have expired, when it is time for it. Called often, by one thread.
+    /// Checks the clock, and has expired sessions swept when that is due. Called often, by one thread.
     pub(crate) fn tend(&self, bounds: impl FnOnce() -> Bounds) {
         let time = &self.tables.time;
         self.tend_at(time.now(), time.wall(), bounds);
     }
 
     pub(super) fn tend_at(&self, now: u64, wall: u64, bounds: impl FnOnce() -> Bounds) {
-        // Until there is room for the word: the clock says it once.
+        // Kept until the queue has room for the word: `was_set` reports a change only once.
         if self.tables.time.was_set(now, wall) {
             self.clock_set.store(true, Ordering::Relaxed);
         }

@@ -1,4 +1,4 @@
-//! Whose id is taken, and for how long.
+//! Which session ids are accepted, and for how long.
 
 mod gateway;
 mod room;
@@ -73,7 +73,7 @@ fn a_key_file_is_made_once_and_is_private() {
     let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(), 0o600);
 
-    // One that was left open is closed if it is ours, and refused if it is the operator's.
+    // A key file that others can read: ours gets its mode corrected, the operator's is refused.
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
     let refused = load(Maker::Operator).unwrap_err();
     assert!(runtime::fault::chain(&refused).contains("run: chmod 600"), "{refused}");
@@ -206,7 +206,7 @@ fn a_line_cut_anywhere_swallows_nothing() {
     Record::Ended { id: id(2), issued: 1_764_000_000_001 }.write(&mut lines[1]);
     let whole = Past::read(lines.concat().as_bytes());
     assert_eq!((whole.ended.len(), whole.broken), (2, 0));
-    // All of a line but its end is that line: the checksum says so.
+    // A line without its line end is still that line: the checksum says so.
     for cut in 0..lines[0].len() - 1 {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sessions");

@@ -1,7 +1,8 @@
 //! The GET stream on which an HTTP server says that its tools have changed, where it offers one.
 //!
-//! What a server said while nobody listened is lost, also between its list and the first stream: each stream that opens
-//! counts as one announcement, which costs a list and changes nothing for clients where that is as before.
+//! What a server announces while no stream is open is lost, also between its list and the first stream. So each stream
+//! that opens counts as one announcement: that costs a list request, and changes nothing for clients if the list is as
+//! before.
 
 use std::future::poll_fn;
 use std::sync::{Arc, Weak};
@@ -24,28 +25,28 @@ use super::unasked::Pace;
 use super::{Doubt, Link};
 use crate::endpoint::{Endpoint, EndpointEvent};
 
-/// Between two streams. What ended sooner than [`LIVED`] has proved nothing: the next one is asked for later, however
-/// soon the server would like that; a little sooner if it had brought something.
+/// The pause between two streams. A stream that ended sooner than [`LIVED`] has proved nothing: the next one is
+/// requested later, however soon the server would like it; a little sooner if the stream had brought something.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(30));
 const LIVED: Duration = Duration::from_secs(5);
 const PROMPT: u32 = 2;
-/// Of one event.
+/// Bytes of one event.
 const MAX_EVENT: usize = 4 << 20;
 
 /// How one stream ended.
 enum End {
-    /// The server offers none: that is no failure, and nothing to try again.
+    /// The server offers no stream: that is no failure, and is not tried again.
     NotOffered,
     /// The session may be gone; then its successor will listen.
     SessionInDoubt(StatusCode),
-    /// After it had been open.
+    /// The stream ended after it had been open.
     Closed {
-        /// As the server wishes.
+        /// The reconnection time that the server asked for.
         retry: Option<Duration>,
         carried: bool,
         lived: Duration,
     },
-    /// It could not be opened.
+    /// The stream could not be opened.
     Failed(String),
 }
 
@@ -54,7 +55,7 @@ struct Listener {
     last_event: Option<HeaderValue>,
     /// A stream was open before: the server offers them.
     offered: bool,
-    /// Over all streams: nothing on them was asked for.
+    /// Over all streams: every message on them is unsolicited.
     pace: Pace,
 }
 
@@ -78,7 +79,7 @@ impl Listener {
                 End::NotOffered => return tracing::debug!(%server, "the server offers no stream of announcements"),
                 End::SessionInDoubt(status) => {
                     let fallen = self.link.has_fallen(&endpoint, Doubt::Session).await;
-                    // What becomes of a renewal is known to the endpoint, and told to the fleet.
+                    // The endpoint knows what becomes of a renewal, and tells the fleet.
                     if fallen && endpoint.renew(self.link.number()).await.unwrap_or(true) {
                         return;
                     }
@@ -158,14 +159,14 @@ impl Listener {
         End::Closed { retry, carried, lived: opened.elapsed() }
     }
 
-    /// The next piece, once what was said before is paid for.
+    /// The next piece, once the messages before it are paid for.
     async fn piece(&mut self, endpoint: &Endpoint, body: &mut Body, held: usize) -> Option<Result<Bytes, Http1Error>> {
         poll_fn(|context| self.pace.poll_turn(context)).await;
         poll_fn(|context| self.pace.poll_read(&endpoint.together, context)).await;
         poll_fn(|context| body.poll_piece(held.min(READ_MAX), context)).await
     }
 
-    /// Whether it says that the list has changed.
+    /// Whether the event says that the list has changed.
     fn hear(&mut self, endpoint: &Arc<Endpoint>, event: &Event) -> bool {
         self.pace.add(event.data.len());
         if let Some(id) = event.id.as_deref() {
@@ -181,7 +182,7 @@ impl Listener {
                     self.pace.replied();
                 }
             }
-            // All calls share this stream: whatever is an answer here, of whom it speaks is not known.
+            // All calls share this stream: it is not known which call an answer here belongs to.
             Inbound::Answer { .. }
             | Inbound::NamelessError { .. }
             | Inbound::Progress { .. }

@@ -1,4 +1,4 @@
-//! Requests of the gateway's own: they go the way of calls, with nobody behind them but the fleet.
+//! The gateway's own requests: they are sent like calls, but for the fleet rather than for a client.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +37,7 @@ pub(super) async fn last(events: &mut crate::call::EventStream) -> Result<Bytes,
     last.ok_or_else(|| CallError::sent(Cause::Protocol, "the answer was an empty stream".into()).into())
 }
 
-/// No client has called whom the server could address: its words are for operators.
+/// There is no client that the server could address: its words are for operators.
 fn unquoted(endpoint: &Endpoint, error: CallError) -> CallError {
     if !error.quotes {
         return error;

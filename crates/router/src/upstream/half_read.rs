@@ -1,8 +1,8 @@
 //! An answer that is being read: what may be held of it until it is complete.
 //!
-//! A short one is not charged. Up to a megabyte it is charged as it grows, within what its server may have begun. A larger
-//! one needs its share of the [room](crate::budget::Room), which it loses where it comes too slowly while others wait.
-//! Until there is room, its server holds the rest.
+//! A short answer is not charged. Up to a megabyte, an answer is charged as it grows, within the limit for its server's
+//! unfinished answers. A larger answer needs its share of the [room](crate::budget::Room). It loses that share if it
+//! comes too slowly while others wait. Until there is room, the server holds the rest.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -17,10 +17,10 @@ use crate::call::{CallError, Cause, Side};
 use crate::endpoint::Endpoint;
 use crate::in_flight::life;
 
-/// How often is looked at how far a large answer is behind.
+/// How often the router checks how far a large answer is behind.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What an answer of unknown length asks for first. It grows.
+/// The share that an answer of unknown length requests first. The share grows.
 const FIRST: u64 = 2 << 20;
 
 /// Holds nothing at first, and never holds anything for what the gateway asks for itself.
@@ -28,14 +28,14 @@ const FIRST: u64 = 2 << 20;
 pub(super) struct HalfRead {
     begun: Option<Begun>,
     large: Option<Box<Large>>,
-    /// It may be of anyone: a child has one pipe for all that it says.
+    /// The bytes may be for any call: a child has one pipe for all its messages.
     anyones: bool,
 }
 
 struct Large {
     share: Share,
     weight: Weight,
-    /// Since the last look.
+    /// Bytes that came since the last look.
     came: u64,
     behind: Behind,
     look: Pin<Box<Sleep>>,
@@ -43,21 +43,21 @@ struct Large {
 
 /// Why no more of an answer is held.
 pub(super) enum Refused {
-    /// It came too slowly, and its room was needed.
+    /// The answer came too slowly, and its room was needed.
     TooSlow,
     /// There was no room for so many bytes.
     NoRoom(usize),
-    /// It would leave too little to others.
+    /// The answer would leave too little room to others.
     TooMuch,
 }
 
 impl HalfRead {
-    /// Of a line of a child.
+    /// For a line of a child.
     pub(super) fn of_line() -> Self {
         Self { anyones: true, ..Self::default() }
     }
 
-    /// If `bytes` of it may be held now.
+    /// Whether `bytes` of the answer may be held now.
     pub(super) fn try_hold(&mut self, bytes: usize, endpoint: &Endpoint) -> bool {
         if bytes <= SMALL || !self.anyones && is_own(endpoint) {
             (self.begun, self.large) = (None, None);
@@ -73,7 +73,7 @@ impl HalfRead {
         begun.try_set(bytes, endpoint.limits().buffered_bytes)
     }
 
-    /// Returns once `bytes` of it may be held, of one of which so many are `announced`.
+    /// Returns once `bytes` of the answer may be held. `announced` is its whole length, if the server gave it.
     pub(super) async fn hold(
         &mut self,
         bytes: usize,
@@ -101,19 +101,19 @@ impl HalfRead {
         let mut share = life::deaf(budget.room().share(endpoint.serial, announced.unwrap_or(FIRST), buffered)).await;
         life::deaf(share.grow(bytes)).await;
         let (mut weight, look) = (budget.nothing_yet(), Box::pin(sleep_until(Instant::now() + LOOK_EVERY)));
-        // What came before it had room does not speak for it.
+        // Bytes that came before there was room do not count toward its speed.
         weight.set(bytes);
         let large = Large { share, weight, came: 0, behind: Behind::default(), look };
         (self.begun, self.large) = (None, Some(Box::new(large)));
         Ok(())
     }
 
-    /// Ready if it comes too slowly, and its room is needed.
+    /// Ready if the answer comes too slowly and its room is needed.
     pub(super) fn poll_too_slow(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.large.as_mut().map_or(Poll::Pending, |large| large.poll_too_slow(context))
     }
 
-    /// All of a large one: it has its share for as long as it is held.
+    /// All of a large answer is there: it has its share for as long as it is held.
     pub(super) fn complete(self, bytes: usize) -> Option<(Share, Weight)> {
         let Large { mut share, weight, .. } = *self.large?;
         share.complete(bytes as u64);
@@ -148,13 +148,14 @@ impl Large {
     }
 }
 
-/// No answer may hold more than half of it all before its client can take it.
+/// No answer may hold more than half of the whole budget before its client can take it.
 fn most(endpoint: &Endpoint) -> usize {
     let half = endpoint.limits().buffered_bytes / 2;
     usize::try_from(half.max(FIRST)).unwrap_or(usize::MAX)
 }
 
-/// Whether the gateway asks for itself: on the control thread, and what it reads it does not hold for a client.
+/// Whether this is a request of the gateway's own: it runs on the control thread, and its answer is not held for a
+/// client.
 fn is_own(endpoint: &Endpoint) -> bool {
     Handle::current().id() == endpoint.upstreams.control.id()
 }

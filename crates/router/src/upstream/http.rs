@@ -32,7 +32,7 @@ pub(crate) struct HttpLink {
     pub(super) life: Box<Life>,
 }
 
-/// What belongs to a session and no call looks at.
+/// The part of a session that no call looks at.
 pub(super) struct Life {
     pub(super) standing: Standing,
     asides: Asides,
@@ -41,16 +41,16 @@ pub(super) struct Life {
     ended: AtomicBool,
 }
 
-/// What is said to a server beside its calls.
+/// A message to a server beside its calls.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Aside {
-    /// To a request of the server: as many as it likes to make.
+    /// A reply to a request of the server, which may send any number of them.
     Reply,
-    /// Of a call: as many as clients like to make.
+    /// The cancellation of a call: clients may cancel any number of them.
     Cancellation,
 }
 
-/// How much of it may be on its way at once. More is dropped: the server does not take it anyway.
+/// How many such messages may be on their way at once. More are dropped: the server does not take them anyway.
 struct Asides {
     replies: Arc<Semaphore>,
     cancellations: Arc<Semaphore>,
@@ -72,7 +72,8 @@ impl Asides {
         }
     }
 
-    /// Posts to the target that `owner` has, in a task of its own on the control thread. Whether there was room for it.
+    /// Posts to the target that `owner` has, in a task of its own on the control thread. Returns whether there was room
+    /// for it.
     fn post<T: Send + Sync + 'static>(
         &self,
         endpoint: &Arc<Endpoint>,
@@ -99,7 +100,8 @@ impl Asides {
     }
 }
 
-/// A session that has begun, as far as the head of the answer to `initialize` says: a server may ask before it answers.
+/// A session that has begun, as far as the head of the answer to `initialize` says: a server may send requests before
+/// it answers.
 pub(super) struct Beginning {
     target: Target,
     asides: Asides,
@@ -124,12 +126,12 @@ impl HttpLink {
         let send = async |target: &Target| http_pool::send(endpoint, target, &mut target.post(first.clone())).await;
         let mut response = send(&target).await.map_err(|error| failed(error.into()))?;
         if let Some(moved) = http_answer::redirect(&response).and_then(|location| target.moved_to(location)) {
-            // Which one is not said: a secret may be in it.
+            // The path is not logged: a secret may be in it.
             tracing::info!(server = %endpoint.key.backend, "the server redirects to another path");
             target = moved;
             response = send(&target).await.map_err(|error| failed(error.into()))?;
         }
-        // Some servers send a session id with a refusal, too; it is none.
+        // Some servers send a session id with a refusal, too; such an id is not used.
         let session = response.headers.session.clone().filter(|_| response.status.is_success());
         let begun = target.clone().in_session(session.as_ref());
         let mut unused = Unused { endpoint, target: session.is_some().then(|| begun.clone()) };
@@ -187,7 +189,7 @@ impl HttpLink {
         }
     }
 
-    /// Sends a notification or a reply of ours. Whether there was room for it.
+    /// Sends a notification or a reply of ours. Returns whether there was room for it.
     pub(super) fn post_aside(endpoint: &Arc<Endpoint>, link: &Arc<Link>, aside: Aside, message: Vec<u8>) -> bool {
         let Link::Http(http) = &**link else { return false };
         http.life.asides.post(endpoint, (link, Self::target_of), (aside, message))
@@ -197,7 +199,7 @@ impl HttpLink {
         if let Link::Http(http) = link { Some(&http.target) } else { None }
     }
 
-    /// The configured URL and headers have other values now than when the session began.
+    /// Whether the configured URL and headers have other values now than when the session began.
     pub(super) async fn is_outdated(&self, endpoint: &Endpoint) -> bool {
         let fresh = Target::resolve(&endpoint.spec.transport, &endpoint.secrets().await);
         fresh.is_ok_and(|fresh| {
@@ -215,7 +217,8 @@ impl HttpLink {
 }
 
 impl Drop for HttpLink {
-    /// Replaced, and its last call has ended; or given up before it was ever used. Servers count sessions, too.
+    /// The session was replaced and its last call has ended, or it was given up before it was ever used. Servers count
+    /// sessions, too.
     fn drop(&mut self) {
         if self.session.is_none() || *self.life.ended.get_mut() {
             return;
@@ -226,7 +229,7 @@ impl Drop for HttpLink {
     }
 }
 
-/// A session that the server has made and that is no link yet: its answer may be one that cannot be used, or break off.
+/// A session that the server has made and that is no link yet: the server's answer may be unusable, or break off.
 struct Unused<'a> {
     endpoint: &'a Arc<Endpoint>,
     target: Option<Target>,

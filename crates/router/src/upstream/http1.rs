@@ -1,9 +1,9 @@
 //! HTTP/1.1 toward servers (RFC 9112): one request out, one response in, over one connection.
 //!
-//! Our own framing rather than a general client's, because of what only the framing knows: whether a byte of the
-//! request was written, which decides whether it may go again, and where a response ends, which decides whether the
-//! connection may serve the next one. The peer is configured, requests come from one template, and responses need
-//! lengths, chunks and interim answers only.
+//! The framing is our own rather than a general client's, because of what only the framing knows: whether a byte of the
+//! request was written, which decides whether the request may be retried; and where a response ends, which decides
+//! whether the connection may serve the next request. The peer is configured, requests come from one template, and
+//! responses need lengths, chunks and interim answers only.
 
 mod stream;
 #[cfg(test)]
@@ -83,7 +83,7 @@ pub(super) struct Failed {
 /// A connection between two exchanges, or in one.
 pub(super) struct Connection {
     stream: Stream,
-    /// Read and not used yet.
+    /// Bytes that were read and are not used yet.
     input: BytesMut,
     output: Output,
     /// Bytes of interim responses to the present request.
@@ -95,7 +95,7 @@ pub(super) struct Connection {
 struct Output {
     /// Its head, and its body if that is short.
     first: Vec<u8>,
-    /// How much of that is written.
+    /// How much of `first` is written.
     written: usize,
     /// What is left of a long body.
     rest: Bytes,
@@ -131,7 +131,7 @@ impl Output {
             match (count, joined) {
                 (0, _) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 (_, true) => self.written += count,
-                // An empty rest would still hold all of the body.
+                // An empty rest would still keep the whole body in memory.
                 (_, false) if count == self.rest.len() => self.rest = Bytes::new(),
                 (_, false) => self.rest.advance(count),
             }
@@ -148,13 +148,13 @@ pub(super) struct Head {
     pub(super) status: StatusCode,
     pub(super) headers: Headers,
     pub(super) framing: Framing,
-    /// How the body is encoded, though nobody asked for it.
+    /// The content coding of the body, although none was requested.
     pub(super) coding: Option<Box<str>>,
     /// The connection may be used again after the end of the body.
     pub(super) reusable: bool,
 }
 
-/// Headers of a response that somebody here reads. The others are not kept.
+/// The headers of a response that the router reads. The others are not kept.
 #[derive(Debug, Default)]
 pub(super) struct Headers {
     pub(super) content_type: Option<HeaderValue>,
@@ -188,19 +188,19 @@ impl Headers {
 pub(super) enum Framing {
     Length(u64),
     Chunked(Chunk),
-    /// The end of the connection is its end.
+    /// The body ends with the connection.
     UntilClose,
     Done,
 }
 
-/// Where in a chunked body.
+/// The position in a chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Chunk {
     Size,
     Data(u64),
     /// The line end after the data.
     End,
-    /// So many bytes of them were read.
+    /// This many bytes of the trailers were read.
     Trailers(usize),
 }
 
@@ -209,8 +209,8 @@ impl Connection {
         Self { stream, input: BytesMut::with_capacity(READ), output: Output::default(), interim: 0 }
     }
 
-    /// Whether the server has closed it, or said something that nobody asked for: then it is of no use. `look`: ask the
-    /// system, because the runtime may not have heard of it yet.
+    /// Whether the server has closed the connection, or sent something unsolicited: then the connection is of no use.
+    /// `look`: ask the system, because the runtime may not have noticed yet.
     pub(super) fn is_spent(&mut self, look: bool) -> bool {
         if !self.input.is_empty() {
             return true;
@@ -223,9 +223,10 @@ impl Connection {
         poll_read_buf(Pin::new(&mut self.stream), &mut context, &mut self.input).is_ready()
     }
 
-    /// Writes a request and reads the head of its response, both at once: a server may refuse, or begin to answer, before
-    /// it has read all. Then the rest is written beside the body of the response. A long body is taken from `request`, so
-    /// that it is dropped when it is written, however long the answer takes; if nothing was written, `request` has it again.
+    /// Writes a request and reads the head of its response, both at once: a server may refuse, or begin to answer,
+    /// before it has read the whole request. The rest is then written while the response body is read. A long body is
+    /// taken from `request`, so that it is dropped once it is written, however long the answer takes; if nothing was
+    /// written, `request` gets the body back.
     pub(super) async fn exchange(&mut self, request: &mut Request<'_>) -> Result<Head, Failed> {
         self.output.begin(request);
         self.interim = 0;
@@ -257,7 +258,7 @@ impl Connection {
                 head.reusable &= !self.output.open && broken.is_none();
                 if !head.status.is_success() {
                     self.output.give_up();
-                    // Many a server that refuses closes right after it, whether it has read the request or not.
+                    // Many servers close right after a refusal, whether they have read the request or not.
                     head.reusable = false;
                 }
                 Ok(head)
@@ -304,8 +305,8 @@ impl Connection {
         Poll::Ready(Ok(count))
     }
 
-    /// The next piece of a body; none after its end, which `framing` then says. Where it says that much is to come, up to
-    /// `ahead` bytes are read at once.
+    /// The next piece of a body; `None` after its end, which `framing` then shows. Where `framing` says that much is to
+    /// come, up to `ahead` bytes are read at once.
     pub(super) fn poll_body(
         &mut self,
         framing: &mut Framing,
@@ -315,7 +316,7 @@ impl Connection {
         if self.output.open
             && let Poll::Ready(Err(_)) = self.output.poll(&mut self.stream, context)
         {
-            // It answers all the same.
+            // The server answers all the same.
             self.output.give_up();
         }
         loop {
@@ -342,7 +343,7 @@ impl Connection {
     }
 }
 
-/// `content-length` and the empty line. A request without a body has none to tell.
+/// `content-length` and the empty line. A request without a body needs no length.
 fn write_length(head: &mut Vec<u8>, length: usize) {
     if length > 0 {
         let mut number = super::outgoing::NumberText::default();
@@ -418,7 +419,7 @@ impl Fields {
         } else if let Some(kept) = self.headers.of(name)
             && kept.is_none()
         {
-            // What nearly every server says needs no copy.
+            // The value that nearly every server sends needs no copy.
             let json = HeaderValue::from_static("application/json");
             *kept = if value == json.as_bytes() { Some(json) } else { HeaderValue::from_bytes(value).ok() };
         }
@@ -429,7 +430,7 @@ impl Fields {
     fn head(self, status: StatusCode) -> Result<Head, Http1Error> {
         let bodyless = status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let framing = match (self.chunked, self.length) {
-            // Either alone would be fine; together they are how one response is made two.
+            // Either alone would be fine; both together let one response be read as two.
             (true, Some(_)) => return Err(Http1Error::Malformed("it has a length and chunks")),
             _ if bodyless => Framing::Done,
             (true, None) => Framing::Chunked(Chunk::Size),
@@ -452,7 +453,7 @@ fn length(text: &str) -> Option<u64> {
 enum Taken {
     Data(Bytes),
     End,
-    /// Nothing can be said before more has come.
+    /// More input is needed.
     More,
 }
 

@@ -44,7 +44,7 @@ impl Exchange {
         Self { endpoint: Arc::clone(endpoint), link: link.cloned(), beginning: None, restore, out: true }
     }
 
-    /// It has its answer, or will never have one.
+    /// The exchange has its answer, or will never have one.
     pub(super) fn over(&mut self) {
         self.out = false;
     }
@@ -57,7 +57,7 @@ impl Exchange {
         self.endpoint.limits().response_bytes
     }
 
-    /// Replies to the server beside the exchange, in its session. Whether the reply is on its way.
+    /// Replies to the server beside the exchange, in its session. Returns whether the reply is on its way.
     pub(super) fn reply(&self, message: Vec<u8>) -> bool {
         match (&self.link, &self.beginning) {
             (Some(link), _) => HttpLink::post_aside(&self.endpoint, link, Aside::Reply, message),
@@ -90,7 +90,7 @@ impl Exchange {
         }
     }
 
-    /// The error that `message` is in the place of the answer.
+    /// The error for `message`, which came in place of the answer.
     pub(super) fn unexpected(&self, found: &Inbound, message: &[u8]) -> CallError {
         let said = self.endpoint.echo.said(message);
         let said = if message.is_empty() { said } else { said.set_in(|text| format!("it begins: {text}")) };
@@ -139,7 +139,7 @@ pub(super) fn redirect(response: &Response) -> Option<&str> {
     response.headers.location.as_ref().filter(|_| moved)?.to_str().ok()
 }
 
-/// Makes an answer of a response whose head has come.
+/// Turns a response whose head has arrived into an answer.
 pub(super) async fn accept(mut exchange: Exchange, response: Response) -> Result<Answer, CallError> {
     let Response { status, headers, body } = response;
     if !status.is_success() {
@@ -169,7 +169,7 @@ pub(super) async fn accept(mut exchange: Exchange, response: Response) -> Result
     }
 }
 
-/// In what form a response came, and in what it should have; then what the server calls it.
+/// The form in which a response came, with the expected one; then what the server calls its form.
 pub(super) fn form(echo: &Echo, status: StatusCode, headers: &Headers, body: &Body) -> (String, Said) {
     if let Some(coding) = body.coding() {
         let said = echo.said(coding).set_in(|coding| format!("Content-Encoding: {coding}"));
@@ -187,7 +187,7 @@ fn refused(exchange: &Exchange, status: StatusCode, headers: &Headers, body: &By
         Inbound::Answer { id, span } if id == exchange.restore.id => {
             return Ok(Answer::Whole(exchange.restore.answer(body, span)));
         }
-        // Nobody else can be meant. But it is also what servers say that know no such session.
+        // Only this request can be meant. But a server that does not know the session answers in the same way.
         Inbound::NamelessError { error } if exchange.link.is_none() || Doubt::of(status.as_u16()).is_none() => {
             return Ok(Answer::Whole(exchange.restore.named(body, error)));
         }
@@ -217,7 +217,7 @@ fn addressed(status: StatusCode, error: &[u8]) -> Option<CallError> {
     Some(CallError { code: ErrorCode(code), quotes: true, data: data.map(|data| data.get().to_owned()), ..said })
 }
 
-/// A status with nothing in it for the client. It may have been executed.
+/// A status without words for the client. The call may have been executed.
 fn unspoken(endpoint: &Endpoint, status: StatusCode, headers: &Headers, body: &Bytes) -> CallError {
     let message = format!("server `{}` answered with status {status}", endpoint.key.backend);
     let text = |value: &Option<HeaderValue>| value.as_ref().and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -237,7 +237,7 @@ fn unspoken(endpoint: &Endpoint, status: StatusCode, headers: &Headers, body: &B
     explained(error, endpoint, &said).with("status", status.as_u16().into())
 }
 
-/// With what the server said, which is for operators alone.
+/// Adds what the server said, which is for operators alone.
 pub(super) fn explained(error: CallError, endpoint: &Endpoint, said: &Said) -> CallError {
     if said.as_str().is_empty() { error } else { error.explained(endpoint.note_detail(said)) }
 }

@@ -1,7 +1,7 @@
 //! The event stream of one POST: messages of the server until its answer, ready for the client.
 //!
-//! A server may end a stream before the answer, on purpose or not. If its events had ids, it is asked for the rest of
-//! them; only if it has none is the call lost.
+//! A server may end a stream before the answer, on purpose or not. If its events had ids, the router asks the server
+//! for the rest of them; the call is lost only if there is no rest.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -33,7 +33,7 @@ pub(super) struct HttpEvents {
     exchange: Exchange,
     from: Source,
     decoder: Decoder,
-    /// What was read and is not decoded. It stays bytes until its client has taken what came before.
+    /// Bytes that were read and are not decoded. They are not decoded until the client has taken what came before them.
     piece: Bytes,
     /// A large message that is being read beside the core.
     sorting: Option<Pin<Box<dyn Future<Output = (Inbound, Vec<u8>)> + Send>>>,
@@ -43,11 +43,11 @@ pub(super) struct HttpEvents {
     /// Why something that came, and was no answer, could not be read.
     unread: Option<String>,
     resume: Resume,
-    /// Of an event that is not complete.
+    /// The room for an event that is not complete.
     half: HalfRead,
-    /// Of the message that is being sorted, if it is large.
+    /// The share of the message that is being parsed, if it is large.
     share: Option<Share>,
-    /// There is no room to read on yet.
+    /// Waits for room to read on.
     waiting: Option<Pin<Box<Waiting>>>,
 }
 
@@ -56,12 +56,12 @@ type Waiting = dyn Future<Output = (HalfRead, Result<(), Refused>)> + Send;
 /// Where messages come from.
 enum Source {
     Stream(Body),
-    /// The rest of them is being asked for.
+    /// The rest of the stream is being requested.
     Resuming(Pin<Box<dyn Future<Output = Result<Body, NotResumed>> + Send>>),
     Nowhere,
 }
 
-/// The rest was not to be had; `again`: perhaps it is later. To ask does no harm.
+/// The rest of the stream was not available; `again`: it may be later, and asking does no harm.
 struct NotResumed {
     error: CallError,
     again: bool,
@@ -70,25 +70,26 @@ struct NotResumed {
 /// What it takes to go on after a stream has ended.
 struct Resume {
     last_event: Option<HeaderValue>,
-    /// As the server wishes.
+    /// The reconnection time that the server asked for.
     wait: Option<Duration>,
     /// Tries since the last event.
     fruitless: u32,
     /// Streams in a row that ended soon and had no message.
     barren: u32,
-    /// When the present one was opened.
+    /// When the present stream was opened.
     opened: Instant,
-    /// It is not the answer to the POST any more. Some servers give their stream for everybody then.
+    /// The stream is not the response to the POST any more. Some servers then send the stream that all calls share.
     again: bool,
 }
 
-/// How often in a row the rest of a stream is asked for without any event coming.
+/// How often in a row the rest of a stream is requested without any event coming.
 const FRUITLESS: u32 = 5;
-/// Before the rest is asked for, however soon the server would like that. Some servers end every stream on purpose, to be
-/// asked again: what has lived for a while, or has brought a message, is asked for at once.
+/// The pause before the rest is requested, however soon the server would like it. Some servers end every stream on
+/// purpose, to be asked again: after a stream that lived for a while, or brought a message, the rest is requested at
+/// once.
 const RESUME: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 const LIVED: Duration = Duration::from_secs(5);
-/// At most, whatever the server wishes.
+/// The longest pause, whatever the server asks for.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
 impl Resume {
@@ -132,7 +133,7 @@ impl HttpEvents {
         let mut left = &*self.piece;
         let event = self.pace.next(&mut self.decoder, &mut left);
         match left.len() {
-            // An empty rest would still hold all of it.
+            // An empty rest would still keep the whole piece in memory.
             0 => self.piece = Bytes::new(),
             left => self.piece.advance(self.piece.len() - left),
         }
@@ -144,7 +145,7 @@ impl HttpEvents {
     }
 
     fn take_event(&mut self, event: Event) -> Result<(), CallError> {
-        // What is whole is its client's to take, and no longer the server's to end.
+        // A complete event waits for its client to take it, and no longer for the server to end it.
         let whole = std::mem::take(&mut self.half).complete(event.data.len());
         self.resume.fruitless = 0;
         if let Some(id) = event.id.as_deref() {
@@ -205,13 +206,13 @@ impl HttpEvents {
                 tracing::debug!(backend = self.exchange.server(), reason, "a message of the server cannot be read");
                 self.unread = Some(reason);
             }
-            // Only one call waits here, so it was meant to be the answer.
+            // Only one call waits here, so the message was meant to be its answer.
             found @ (Inbound::Answer { .. } | Inbound::Malformed { .. }) => {
                 return Err(self.exchange.unexpected(&found, &message));
             }
         }
         if let Some(share) = share {
-            // Until its client has its place in the room.
+            // Held until the client has its own place in the room.
             let passed_on = self.ready.pop_back().map(|message| share.of(message));
             self.ready.extend(passed_on);
         }
@@ -221,7 +222,7 @@ impl HttpEvents {
         Ok(())
     }
 
-    /// It is of another call, or may be.
+    /// The message belongs to another call, or may belong to one.
     fn skipped(&self) {
         tracing::debug!(
             backend = self.exchange.server(),
@@ -229,7 +230,7 @@ impl HttpEvents {
         );
     }
 
-    /// It may be about any call, so its words are for operators; whose time is up hears that it came.
+    /// The message may be about any call, so its words are for operators; a call that times out reports that it came.
     fn unmatched(&self, found: &Inbound, message: &[u8]) {
         let endpoint = &self.exchange.endpoint;
         let nameless = matches!(found, Inbound::NamelessError { .. });
@@ -257,7 +258,7 @@ impl HttpEvents {
         }
     }
 
-    /// The stream is over and the answer not there: asks for the rest, or says why it cannot.
+    /// The stream ended without the answer: requests the rest, or returns why it cannot.
     fn interrupted(&mut self, error: CallError) -> Result<(), CallError> {
         let error = match self.unread.take() {
             Some(reason) => {
@@ -282,7 +283,7 @@ impl HttpEvents {
         Poll::Ready(Some(Err(error)))
     }
 
-    /// Ready once there is room for what is held of an event that is not complete.
+    /// Ready once there is room for the bytes held of an incomplete event.
     fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Refused>> {
         let (held, endpoint) = (self.decoder.held(), &self.exchange.endpoint);
         if self.waiting.is_none() && !self.half.try_hold(held, endpoint) {
@@ -326,11 +327,11 @@ impl HttpEvents {
             }
             Source::Nowhere => return Poll::Ready(Ok(())),
         };
-        // Also where pieces come without a pause: they may be no part of the event.
+        // Checked also while pieces come without a pause: they may be no part of the event.
         if self.half.poll_too_slow(context).is_ready() {
             return Poll::Ready(Err(Refused::TooSlow.of(&self.exchange)));
         }
-        // Not more than the event needs: until its client takes it, what follows is held beside it.
+        // Reads no more than the event needs: what follows would be held beside the event until the client takes it.
         let Poll::Ready(piece) = body.poll_piece(self.decoder.held().min(READ_MAX), context) else {
             return Poll::Pending;
         };

@@ -1,7 +1,7 @@
 //! Connections to HTTP servers: each core has its own, by endpoint, so that no call takes a lock for one.
 //!
-//! A connection is used by one exchange at a time. The body of the response has it and gives it back at its end;
-//! dropped before that, it closes it.
+//! A connection is used by one exchange at a time. The response body owns the connection and gives it back at the end
+//! of the body; a body that is dropped before its end closes the connection.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ use crate::endpoint::Endpoint;
 
 /// Idle connections kept per endpoint and core; more are closed when they come back.
 const MAX_IDLE: usize = 256;
-/// How long one may be idle if the server neither says (`Keep-Alive: timeout=…`) nor shows it.
+/// How long a connection may be idle if the server neither announces (`Keep-Alive: timeout=…`) nor shows a limit.
 const IDLE: Duration = Duration::from_secs(60);
 /// A server that closes at its own limit may do so while a request is on its way: be earlier than what it says, …
 const MARGIN: Duration = Duration::from_secs(1);
@@ -38,24 +38,24 @@ const MARGIN: Duration = Duration::from_secs(1);
 const LEAST_IDLE: Duration = Duration::from_secs(1);
 /// How often idle connections are looked at.
 const SWEEP: Duration = Duration::from_secs(1);
-/// What was idle for longer than this may have been closed without the runtime having had a turn to see it.
+/// A connection that was idle for longer may have been closed before the runtime had a chance to see it.
 const FRESH: Duration = Duration::from_millis(50);
 
 thread_local! {
-    /// By serial of the endpoint. A shelf is there from an endpoint's first connection until the endpoint ends.
+    /// By serial of the endpoint. A shelf exists from an endpoint's first connection until the endpoint ends.
     static POOL: RefCell<BTreeMap<u64, Shelf>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// What one core has of one endpoint.
+/// One core's idle connections to one endpoint.
 struct Shelf {
-    /// The latest used is the last.
+    /// The most recently used connection is last.
     idle: Vec<Idle>,
-    /// The longest that is safe, as far as connections which the server closed have shown.
+    /// The longest idle time that is safe, as far as connections that the server closed have shown.
     longest: Duration,
 }
 
 struct Idle {
-    /// Handed on several times in each call.
+    /// Boxed because it is moved several times in each call.
     connection: Box<Connection>,
     place: Arc<Place>,
     since: Instant,
@@ -63,8 +63,8 @@ struct Idle {
 }
 
 impl Shelf {
-    /// A connection to `place` that nothing speaks against, the latest used first. A reference in the URL may lead
-    /// elsewhere than it did: what leads there is left to calls that still go there, and to its age.
+    /// A usable connection to `place`, the most recently used first. A reference in the URL may lead elsewhere than
+    /// before: connections to the old place are left to calls that still go there, and to their age.
     fn take(&mut self, place: &Arc<Place>, now: Instant) -> Option<(Box<Connection>, Arc<Place>)> {
         let same = |idle: &Idle| Arc::ptr_eq(&idle.place, place) || idle.place == *place;
         while let Some(at) = self.idle.iter().rposition(same) {
@@ -76,7 +76,7 @@ impl Shelf {
         None
     }
 
-    /// Remembers after how long the server closes, if that is what has happened.
+    /// Whether the connection is of no use any more. Remembers its idle time if the server has closed it.
     fn is_spent(&mut self, idle: &mut Idle, now: Instant) -> bool {
         let age = now - idle.since;
         let spent = idle.connection.is_spent(age > FRESH);
@@ -105,12 +105,12 @@ struct Lent {
     connection: Box<Connection>,
     place: Arc<Place>,
     serial: u64,
-    /// How long it may be idle, if it may be used again.
+    /// How long the connection may be idle, if it may be used again.
     keep: Option<Duration>,
 }
 
 impl Lent {
-    /// After the end of the response's body: only then may the next request be written.
+    /// Called after the end of the response body: only then may the next request be written.
     fn give_back(self) {
         let Some(keep) = self.keep else { return };
         let since = Instant::now();
@@ -123,7 +123,7 @@ impl Lent {
     }
 }
 
-/// A response whose head is here.
+/// A response whose head has arrived.
 pub(super) struct Response {
     pub(super) status: StatusCode,
     pub(super) headers: Headers,
@@ -132,24 +132,24 @@ pub(super) struct Response {
 
 /// The body of a response, as it comes.
 pub(super) struct Body {
-    /// Until the end.
+    /// Held until the end of the body.
     lent: Option<Lent>,
     framing: Framing,
     coding: Option<Box<str>>,
 }
 
-/// For a body that nobody reads. Until its end its connection serves nobody else.
+/// How long a body that is not needed is still read. Until its end, its connection can serve no other exchange.
 const LINGER: Duration = Duration::from_secs(1);
-/// How much of it is read past for that, in bytes.
+/// How many bytes of such a body are read at most.
 const REST: usize = 64 << 10;
 
 impl Body {
-    /// How it is encoded, though every request asks for it as it is: it cannot be read.
+    /// The content coding of the body, although every request asks for identity: such a body cannot be read.
     pub(super) fn coding(&self) -> Option<&str> {
         self.coding.as_deref()
     }
 
-    /// Nobody needs more of it. Its connection is used again if its end comes soon.
+    /// No more of the body is needed. Its connection is used again if the end of the body comes soon.
     pub(super) fn leave(mut self, upstreams: &Upstreams) {
         if self.lent.as_ref().is_none_or(|lent| lent.keep.is_none()) {
             return;
@@ -165,10 +165,10 @@ impl Body {
                     }
                 }
             };
-            // Whether it came in time: the body knows what becomes of its connection.
+            // Whether the end came in time does not matter here: the body decides what becomes of its connection.
             tokio::select! {
                 _ = tokio::time::timeout(LINGER, rest) => {}
-                // Nothing is sent over it any more.
+                // Nothing is sent over the connection any more.
                 () = shutdown.reached(Phase::Closing) => {}
             }
         });
@@ -224,8 +224,8 @@ impl http_body::Body for Body {
     }
 }
 
-/// Sends one request and returns with the head of its response. Goes again, over other connections, for as long as
-/// nothing of it was written.
+/// Sends one request and returns with the head of its response. Retries over other connections for as long as nothing
+/// of the request was written.
 pub(super) async fn send(
     endpoint: &Endpoint,
     target: &Target,
@@ -272,7 +272,7 @@ async fn connect(endpoint: &Endpoint, target: &Target) -> Result<Box<Connection>
     let limit = endpoint.limits().connect;
     let failed = |reason: String| {
         let server = &endpoint.key.backend;
-        // Where a reference says it is, nobody is told.
+        // An address that comes from a reference is not shown.
         let place =
             endpoint.shown.address.as_ref().map_or_else(String::new, |(host, port)| format!(" at {host}:{port}"));
         CallError::unsent(Cause::Connect, format!("server `{server}` cannot be reached{place}: {reason}"))
@@ -370,7 +370,7 @@ mod tests {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(here).unwrap();
         let silent = socket.listen(1).unwrap();
-        // Nobody accepts: once the queue is full the system answers no more.
+        // The listener never accepts: once its queue is full, the system answers no more.
         let mut queued = Vec::new();
         while let Ok(stream) =
             timeout(Duration::from_millis(300), TcpStream::connect(silent.local_addr().unwrap())).await

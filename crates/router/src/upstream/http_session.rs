@@ -1,8 +1,8 @@
 //! Whether a session with an HTTP server still stands, once a status puts it in doubt.
 //!
-//! 404 is how a server says that it has lost the session (some say 400), and how a careless one says that a tool failed.
-//! Only asking on that same session tells one from the other. A call is repeated and a session replaced only after
-//! that, or a tool that ran and then failed would run twice.
+//! 404 is how a server says that it has lost the session (some say 400), and how a careless one says that a tool
+//! failed. Only asking on that same session tells one from the other. A call is repeated and a session replaced only
+//! after that, or a tool that ran and then failed would run twice.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,11 +38,11 @@ impl Doubt {
 /// How long a refusal waits for a renewal that it has shown to be due.
 const SOON: Duration = Duration::from_secs(2);
 
-/// What has been found out about one session. It counts for those who were in doubt when it was looked at: a session
-/// that was refused once may be known again, and whatever is refused then is another call.
+/// What checks have found out about one session. A result counts only for calls that were in doubt when the check
+/// began: a session that was refused once may be known again, and what the server refuses then is another call.
 pub(super) struct Standing {
     checks: AtomicU64,
-    /// One place, for whoever makes a check: many callers, one check.
+    /// One permit, for the caller that makes the check: many callers share one check.
     turn: Semaphore,
     /// The last check that has ended.
     last: Mutex<Check>,
@@ -83,8 +83,8 @@ impl HttpLink {
         })
     }
 
-    /// The server refuses a ping on this session for the same reason. Credentials only count if others are configured by
-    /// now. Some servers refuse every ping, so it must refuse its list as well.
+    /// Whether the server refuses a ping on this session for the same reason. Credentials only count if others are
+    /// configured by now. Some servers refuse every ping, so the server must refuse its list as well.
     pub(super) async fn has_fallen(&self, endpoint: &Arc<Endpoint>, link: &Arc<Link>, doubt: Doubt) -> bool {
         if doubt == Doubt::Session {
             return self.is_refused(endpoint, link, doubt).await;
@@ -94,8 +94,8 @@ impl HttpLink {
         }
         let fallen = self.is_refused(endpoint, link, doubt).await;
         if !fallen {
-            // What was refused may have been executed; but what comes next has the new ones. A renewal that takes long
-            // goes on by itself.
+            // The refused call may have been executed, but later calls get the new credentials. A renewal that takes
+            // long goes on by itself.
             drop(timeout(SOON, endpoint.renew(self.number)).await);
         }
         fallen
@@ -105,7 +105,7 @@ impl HttpLink {
         self.life.standing.confirms(doubt, async || self.refuses(endpoint, link).await).await
     }
 
-    /// What a ping and a list are both refused for, on this same session.
+    /// The doubt for which the server refuses both a ping and a list on this same session.
     async fn refuses(&self, endpoint: &Arc<Endpoint>, link: &Arc<Link>) -> Option<Doubt> {
         let refused =
             async |method| match ask(endpoint, link, &Call::own(method, None), endpoint.limits().connect).await {

@@ -20,10 +20,10 @@ pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent"
 pub(super) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// Of the id of an event, which the next request repeats. A longer one is none.
+/// Bytes of the id of an event, which the next request repeats. A longer id is ignored.
 const EVENT_ID_MAX: usize = 1 << 10;
 
-/// What a stream is resumed with after an event with this id; an empty one says that it cannot be.
+/// The header value that resumes a stream after an event with this id; after an empty id, the stream cannot be resumed.
 pub(super) fn event_id(id: &str) -> Option<HeaderValue> {
     let fits = (1..=EVENT_ID_MAX).contains(&id.len());
     fits.then(|| HeaderValue::from_str(id).ok()).flatten()
@@ -53,7 +53,7 @@ pub(super) struct Target {
 struct Origin {
     /// Before a redirect.
     path: PathAndQuery,
-    /// The secrets in it, which nothing shows for as long as it is in use.
+    /// The secrets in the target, which nothing shows for as long as the target is in use.
     _given: Arc<Given>,
 }
 
@@ -93,7 +93,7 @@ impl Target {
         headers.insert(HOST, HeaderValue::try_from(authority).map_err(|_| bad("its host cannot be sent"))?);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-        // Without it a server may choose a coding, and there is none that is read here.
+        // Without this header a server may choose a content coding, and the router reads none.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("only1mcp/", env!("CARGO_PKG_VERSION"))));
         for (name, text) in configured {

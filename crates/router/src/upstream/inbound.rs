@@ -1,4 +1,4 @@
-//! What a server says: for whom it is, and how it reads once the client's own id and token are back in it.
+//! Messages of a server: which call a message is for, and how the client's own id and token are put back into it.
 
 use bytes::Bytes;
 use mcp::message::{self, method};
@@ -9,7 +9,7 @@ use crate::call::{Call, CallError, Cause, piece};
 
 /// Bytes of the id of a request of the server, which its reply repeats.
 const MAX_ID: usize = 1 << 10;
-/// Characters of what a server wrote, in what is written about it.
+/// Characters of a server's text that are quoted in messages about it.
 const SHOWN: usize = 64;
 
 /// One message of a server, sorted.
@@ -20,7 +20,7 @@ pub(crate) enum Inbound {
         id: u64,
         span: Span,
     },
-    /// An error whose id the server could not, or did not care to, repeat: `null`, none, or words of its own.
+    /// An error that does not repeat the request's id: it has `null`, no id, or a value of the server's own.
     NamelessError {
         error: Span,
     },
@@ -29,7 +29,7 @@ pub(crate) enum Inbound {
         token: u64,
         span: Span,
     },
-    /// It asks something; `reply` is what to send back.
+    /// A request of the server; `reply` is what to send back.
     Request {
         method: String,
         reply: Vec<u8>,
@@ -37,19 +37,19 @@ pub(crate) enum Inbound {
     ListChanged,
     /// Any other notification.
     Notification,
-    /// Progress of nothing we asked.
+    /// Progress of no request of ours.
     Stray,
     Malformed {
-        /// It can only have been meant for the answer to this request of ours.
+        /// The message can only have been meant as the answer to this request of ours.
         id: Option<u64>,
-        /// If it was meant for anything, then for an answer.
+        /// If the message was meant as anything, it was an answer.
         answer: bool,
         reason: String,
     },
 }
 
-/// Sorts one message. A shared session has no client behind it that could be asked, so requests are refused here: only
-/// a ping is answered.
+/// Classifies one message. A shared session has no client that could answer the server's requests, so they are refused
+/// here: only a ping is answered.
 pub(crate) fn read(message: &[u8]) -> Inbound {
     let envelope = match mcp::scan(message) {
         Ok(envelope) => envelope,
@@ -114,10 +114,10 @@ fn shown(text: &str) -> String {
     text.chars().take(SHOWN).collect()
 }
 
-/// What one call's messages get back.
+/// The client's values that are put back into one call's messages.
 #[derive(Clone, Debug)]
 pub(crate) struct Restore {
-    /// Ours.
+    /// The router's own id for the call.
     pub(crate) id: u64,
     client_id: Bytes,
     client_token: Option<Bytes>,
@@ -137,18 +137,18 @@ impl Restore {
         held(splice(message, &mut [Edit::new(span, &*self.client_id)]))
     }
 
-    /// A nameless error, as the answer it must be when only one call can be meant.
+    /// An error without an id, as an answer: only one call can be meant.
     pub(crate) fn named(&self, message: &[u8], error: Span) -> Bytes {
         let (id, error) = (&*self.client_id, &message[error.range()]);
         [br#"{"jsonrpc":"2.0","id":"#, id, br#","error":"#, error, b"}"].concat().into()
     }
 
-    /// As [`Self::answer`], of a large one.
+    /// Like [`Self::answer`], for a large message.
     pub(crate) fn answer_in_place(&self, message: &mut Vec<u8>, span: Span) {
         splice_in_place(message, &Edit::new(span, &*self.client_id));
     }
 
-    /// As [`Self::named`], of a large one.
+    /// Like [`Self::named`], for a large message.
     pub(crate) fn name_in_place(&self, message: &mut Vec<u8>, error: Span) {
         let head = [br#"{"jsonrpc":"2.0","id":"#, &*self.client_id, br#","error":"#].concat();
         message.truncate(error.end);
@@ -162,7 +162,7 @@ impl Restore {
         Some(splice(message, &mut [Edit::new(span, token)]).into())
     }
 
-    /// What came in the place of the answer.
+    /// The error for a message that came in place of the answer.
     pub(crate) fn unexpected(&self, found: &Inbound, server: &str) -> CallError {
         let reason = match found {
             Inbound::Malformed { reason, .. } => reason.clone(),

@@ -1,7 +1,7 @@
 //! All that a server offers of one kind, page by page, and what an operator should know of its list.
 //!
 //! A list that does not end (a cursor that comes again, pages that bring nothing new) is taken as far as it went: what
-//! is there is better than nothing, and a list that counts as failed would be asked for without end.
+//! is there is better than nothing, and a list that counts as failed would be requested without end.
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -22,10 +22,10 @@ use crate::endpoint::{AskError, Endpoint, Listing};
 use crate::secrets::Echo;
 
 const MAX_PAGES: usize = 1000;
-/// The names of all servers are merged whenever one of them changes: what one lists is the time of all.
+/// The names of all servers are merged whenever one of them changes: a long list of one server costs time for all.
 const MAX_ITEMS: usize = ItemPage::MAX;
-/// So much JSON is taken of one kind of one server: thousands of ordinary tools. It is in the list of every client and is
-/// written to disk whenever something changes.
+/// This much JSON is taken of one kind of one server: thousands of ordinary tools. It is in the list of every client
+/// and is written to disk whenever something changes.
 const MAX_MIB: usize = 4;
 /// A longer page is read on another thread: this one serves all servers.
 const LONG: usize = 64 << 10;
@@ -33,7 +33,7 @@ const LONG: usize = 64 << 10;
 const MAX_STALE: u32 = 3;
 /// How long a server that says it has nothing of a kind may take to say what.
 const UNDECLARED: Duration = Duration::from_secs(2);
-/// Elements that are left out are kept by name up to here, and warned of up to there.
+/// The names of elements that are left out are kept up to the first number, and warned of up to the second.
 const KEPT: usize = 100;
 const NAMED: usize = 10;
 
@@ -49,7 +49,7 @@ pub(crate) async fn list_all(endpoint: &Arc<Endpoint>, link: &Arc<Link>, limit: 
         left_out.extend(listed.left_out);
     }
     for warning in &warnings {
-        // A server may have its list asked for as often as it likes.
+        // A server may cause its list to be requested as often as it likes.
         if let Some(left_out) = endpoint.line() {
             tracing::warn!(server = %endpoint.key.backend, warning, left_out, "list");
         }
@@ -79,7 +79,7 @@ async fn list(endpoint: &Arc<Endpoint>, link: &Arc<Link>, kind: Kind, limit: Dur
     }
 }
 
-/// What a list has more of than is taken of one server.
+/// What a list has more of than the router takes of one server.
 #[derive(Clone, Copy)]
 enum Excess {
     Items,
@@ -99,11 +99,11 @@ struct Listed {
     room: u64,
     left_out: Vec<LeftOut>,
     all_left_out: usize,
-    /// Why it ends before its end.
+    /// Why the list was cut off.
     cut: Option<String>,
     /// Bytes of `items`.
     bytes: usize,
-    /// It has more than are used: what of it.
+    /// What the list has too much of, if anything.
     excess: Option<Excess>,
     echo: Arc<Echo>,
 }
@@ -144,7 +144,7 @@ impl Listed {
         }
     }
 
-    /// What to ask the next page with, if there is one worth asking for.
+    /// The cursor of the next page, if there is a page worth asking for.
     fn add(&mut self, Page { page, hashes }: Page) -> Option<String> {
         self.pages += 1;
         self.all_left_out += page.refused.len();
@@ -190,7 +190,7 @@ impl Listed {
         None
     }
 
-    /// If it has not, the list ends here.
+    /// If there is no room, the list ends here.
     fn has_room_for(&mut self, item: &Item) -> bool {
         let bytes = self.bytes + item.json().len();
         if self.items.len() == MAX_ITEMS {

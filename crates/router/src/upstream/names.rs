@@ -1,7 +1,7 @@
-//! Addresses of hosts: one question at a time for each, and few at once in all.
+//! Addresses of hosts: one lookup at a time for each host, and few lookups at once in total.
 //!
-//! The system's resolver blocks a thread for as long as it likes, and cannot be stopped. So whoever needs an address waits
-//! within his own limit for one question that all share, and what it found is good for a short while.
+//! The system's resolver blocks a thread for as long as it likes, and cannot be stopped. So each caller waits within
+//! its own limit for one lookup that all callers share. The result is valid for a short while.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,11 +16,11 @@ use tokio::time::Instant;
 
 use super::last_words_over;
 
-/// How long addresses are used before they are asked for again.
+/// How long addresses are used before they are looked up again.
 const GOOD: Duration = Duration::from_secs(5);
-/// How long a failure is one.
+/// How long a failed lookup is remembered.
 const BAD: Duration = Duration::from_millis(250);
-/// Questions at once, each of which has a thread: the rest of those is for others.
+/// Lookups at once, each of which takes a thread: the rest of the threads is for other work.
 const QUESTIONS: usize = 32;
 
 type Host = (String, u16);
@@ -34,7 +34,7 @@ pub(super) struct Names {
 
 #[derive(Debug, Clone)]
 struct Name {
-    /// None while the question is open; then what was found, and until when it is good.
+    /// `None` while the lookup is open; then its result, and until when the result is valid.
     found: watch::Receiver<Option<(Found, Instant)>>,
 }
 
@@ -42,7 +42,7 @@ impl Name {
     fn is_good(&self, now: Instant) -> bool {
         match &*self.found.borrow() {
             Some((_, until)) => *until > now,
-            // One that was given up at the end of its runtime has no asker any more.
+            // A lookup that was given up at the end of its runtime has no sender any more.
             None => self.found.has_changed().is_ok(),
         }
     }
@@ -55,7 +55,7 @@ impl Default for Names {
 }
 
 impl Names {
-    /// The addresses of `host`. Dropped, it leaves the question to those who come later.
+    /// The addresses of `host`. If this future is dropped, the lookup goes on for later callers.
     ///
     /// # Errors
     /// As the system's resolver says.
@@ -106,7 +106,7 @@ impl Names {
         found.unwrap_or_else(|| Err("the question was given up".into())).map_err(|reason| io::Error::other(&*reason))
     }
 
-    /// What is known, or being asked; else `ask` is to ask.
+    /// What is known or being looked up; otherwise `ask` starts a lookup.
     fn known_or(&self, host: &str, port: u16, ask: impl FnOnce(Host, watch::Sender<Option<(Found, Instant)>>)) -> Name {
         let now = Instant::now();
         let host = (host.to_owned(), port);
@@ -123,7 +123,7 @@ impl Names {
         name
     }
 
-    /// None of the addresses was of use: the next one asks anew.
+    /// None of the addresses was usable: the next caller looks them up again.
     pub(super) fn forget(&self, host: &str, port: u16) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let host = (host.to_owned(), port);
@@ -142,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts questions that are open, and those there were.
+    /// Counts the lookups that are open, and all there were.
     #[derive(Default)]
     struct Resolver {
         open: AtomicUsize,
@@ -196,7 +196,7 @@ mod tests {
         let (found, joined) = tokio::join!(waiting, tasks.join(Duration::from_secs(5)));
         assert!(joined.is_clean(), "{joined:?}");
         assert_eq!(found.unwrap_err().to_string(), "the question was given up");
-        // What servers are told at the end needs their addresses, too.
+        // The last messages to servers at the end need addresses, too.
         let resolver = Arc::<Resolver>::default();
         let quick = names.addresses_by("quick", 80, &tasks, &on, move |_| resolver.ask(Duration::from_millis(100)));
         assert_eq!(quick.await.unwrap().len(), 1);

@@ -1,9 +1,10 @@
-//! The task that speaks with one child: it owns the pipes, knows who waits for which number, and sees the child out.
+//! The task that talks to one child process: it owns the pipes, knows which call waits under which id, and ends the
+//! child.
 //!
-//! Everything is in one task on purpose: a writer that waits for a full pipe must not keep the reader from emptying the
-//! other one, or two programs that both talk much would wait for each other for ever. What a child makes this task keep
-//! or do is bounded all the same: replies to what it asks are bytes that it must read, and what it says unasked is read
-//! at a rate.
+//! One task both reads and writes on purpose: a writer that waits for a full pipe must not keep the reader from
+//! draining the other pipe, or two programs that both write much would wait for each other for ever. What a child can
+//! make this task keep or do is bounded all the same: the child must read the replies to its requests, and its
+//! unsolicited messages are read at a limited rate.
 
 mod given_up;
 mod half_line;
@@ -31,20 +32,20 @@ use crate::keeper::{Keeper, Kept, Streams};
 use given_up::GivenUp;
 use half_line::HalfLine;
 
-/// Bytes waiting to be written at which no more messages are taken.
+/// No more messages are taken once this many bytes wait to be written.
 const HIGH_WATER: usize = 1 << 20;
 const READ: usize = 16 << 10;
-/// The most that one read takes. Without a limit, one read copies for as long as the child writes, and the kernel may run
-/// no other thread on this processor during the copy.
+/// The most that one read takes. Without a limit, one read copies for as long as the child writes, and the kernel may
+/// run no other thread on this processor during the copy.
 const READ_AT_ONCE: usize = 64 << 10;
 const READ_STDERR: usize = 4 << 10;
-/// Between the end of stdin, SIGTERM and SIGKILL.
+/// The pause between closing stdin, SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
-/// Between the end of the child and the end of its pipes.
+/// How long its pipes are still read after the child has ended.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-/// Longer than the end of a child takes, whatever it does, unless the system itself holds it.
+/// Longer than any child takes to end, unless the operating system itself holds it.
 pub(crate) const SEEN_OUT: Duration = Duration::from_secs(7);
-/// How long a child may leave its stdin unread while replies to what it asks fill it.
+/// How long a child may leave its stdin unread while replies to its requests pile up.
 const UNREAD: Duration = Duration::from_secs(5);
 /// How much longer than allowed a message may be before its sender counts as broken.
 const FAR_TOO_LONG: u64 = 1 << 30;
@@ -60,29 +61,29 @@ pub(super) struct Pump {
     waiting: BTreeMap<u64, Waiting>,
     given_up: GivenUp,
     out: BytesMut,
-    /// Replies to what the child asks, until there is room for them in `out`.
+    /// Replies to the child's requests, until `out` has room for them.
     replies: BytesMut,
-    /// When the child counts as broken, if it has not read anything until then. Nothing is read of it meanwhile.
+    /// The child counts as broken if it has read nothing by this time. Its output is not read meanwhile.
     unread_until: Option<Instant>,
-    /// Of all bytes ever put into `out`, how many the pipe has taken.
+    /// How many of all bytes ever put into `out` the pipe has taken.
     written: u64,
     queued: u64,
     inbound: BytesMut,
-    /// Up to where `inbound` is known to have no line break.
+    /// `inbound` is known to have no line break before this position.
     searched: usize,
-    /// What `inbound` has of a long line.
+    /// The room for the part of a long line that `inbound` holds.
     half_line: HalfLine,
-    /// Whether people are told of what stands there without a line break.
+    /// Whether the unfinished line is being reported.
     begun: bool,
     /// The message that is being read, if it is too long to be kept.
     too_long: Option<TooLong>,
-    /// Why it is not kept, if its length alone is no reason.
+    /// Why that message is not kept, if not for its length alone.
     lost: Option<CallError>,
     stdout_open: bool,
     unasked: Unasked,
-    /// It said too much unasked: nothing is read until then.
+    /// The child sent too much unsolicited output: nothing is read until this time.
     paused_until: Option<Instant>,
-    /// Its tools are others now, which the fleet is told once per reading.
+    /// The child's tool list has changed; the fleet is told once per read.
     list_changed: bool,
     stderr: Arc<StderrTail>,
     /// Lines of stdout that are no MCP.
@@ -94,28 +95,28 @@ pub(super) struct Pump {
 
 struct Waiting {
     waiter: Waiter,
-    /// Where its message begins in the stream of all that is written.
+    /// Where the call's message begins in the stream of all written bytes.
     begins: u64,
-    /// With its line break.
+    /// Of the message, including its line break.
     length: usize,
 }
 
 /// Why the pump stops taking calls.
 enum Stop {
     Asked,
-    /// Another process is to take its place, and why.
+    /// Another process is to replace the child, for this reason.
     Restart(String),
     /// The child closed a pipe, or ended.
     Closed,
-    /// It sent a line without end.
+    /// The child sent a line without end, or does not read its stdin.
     Broken(String),
 }
 
-/// How the end of a child is asked for.
+/// How the end of a child is requested.
 #[derive(Clone, Default)]
 pub(super) struct Closing {
     token: CancellationToken,
-    /// Another process is to take its place.
+    /// Why another process is to replace the child, if one is.
     restart: Arc<OnceLock<String>>,
 }
 
@@ -124,7 +125,7 @@ impl Closing {
         self.token.cancel();
     }
 
-    /// The first reason counts; none if the end was asked for before.
+    /// The first reason counts; no reason counts once the end was requested.
     pub(super) fn restart(&self, why: &str) {
         if !self.token.is_cancelled() {
             drop(self.restart.set(why.to_owned()));
@@ -132,7 +133,7 @@ impl Closing {
         }
     }
 
-    /// Asks when it is dropped.
+    /// A guard that requests the end when it is dropped.
     pub(super) fn guard(&self) -> DropGuard {
         self.token.clone().drop_guard()
     }
@@ -190,10 +191,10 @@ impl Pump {
         }
     }
 
-    /// Returns when the child, its descendants and its keeper are gone and everybody who waited has been told.
+    /// Returns when the child, its descendants and its keeper are gone and all waiting calls have been told.
     pub(super) async fn run(mut self) {
         let stop = self.serve().await;
-        // First no new calls: whoever finds no connection waits for the next one.
+        // Stop new calls first: a call that finds no connection waits for the next one.
         let was_live = self.endpoint.upgrade().is_some_and(|endpoint| endpoint.unlink(self.number));
         self.calls.close();
         let patience = match &stop {
@@ -225,7 +226,7 @@ impl Pump {
         }
     }
 
-    /// The line in the log, and what it has that clients do not get.
+    /// Writes the log line. Returns the part of it that clients do not get.
     fn log_end(&self, stop: &Stop, reason: &str) -> Option<Arc<Detail>> {
         let server = &self.server;
         match stop {
@@ -242,7 +243,7 @@ impl Pump {
         }
     }
 
-    /// Everybody who still waits, or had not even been written.
+    /// Fails all calls that still wait, and those still in the queue.
     async fn fail_all(&mut self, message: &str, detail: Option<&Arc<Detail>>) {
         let explained = |error: CallError| match detail {
             Some(detail) => error.explained(Arc::clone(detail)),
@@ -276,7 +277,7 @@ impl Pump {
                 _ = keeper.ended() => return Stop::Closed,
                 wrote = stdin.write(&self.out), if !self.out.is_empty() => match wrote {
                     Ok(count) => self.wrote(count),
-                    // Mostly because it ended; if not, it is ended now.
+                    // Mostly because the child has ended; if not, it is ended now.
                     Err(_) => return Stop::Closed,
                 },
                 () = self.abandoned.notified(), if !self.out.is_empty() => self.take_back_all(),
@@ -312,7 +313,7 @@ impl Pump {
         }
     }
 
-    /// Lets others come first after what was said unasked, and reads on later if it was too much.
+    /// Charges unsolicited output: lets other tasks run first, and pauses reading if there was too much of it.
     async fn charge(&mut self) {
         if self.unasked.is_nothing() {
             return;
@@ -324,7 +325,8 @@ impl Pump {
         }
     }
 
-    /// Closes stdin and, after `patience`, asks; reads on until the child is gone, with more force after each grace. What it still answers counts.
+    /// Closes stdin, sends SIGTERM after `patience`, and SIGKILL after `GRACE` more. Reads on until the child is gone:
+    /// answers that still come count.
     async fn see_out(&mut self, patience: Duration) {
         drop(self.kept.streams.stdin.take());
         (self.out, self.replies) = (BytesMut::new(), BytesMut::new());
@@ -338,7 +340,8 @@ impl Pump {
             let reads = heard && self.half_line.may_grow();
             let mut inbound = (&mut self.inbound).limit(READ_AT_ONCE);
             tokio::select! {
-                // Nobody is left to write, and what was written is soon read: longer only if somebody fled who holds a pipe.
+                // No process is left to write, and what was written is soon read. Only an escaped process that holds a
+                // pipe takes longer.
                 _ = keeper.ended(), if !keeper.has_ended() => deadline = deadline.min(Instant::now() + LAST_WORDS),
                 count = streams.stdout.read_buf(&mut inbound), if self.stdout_open && reads => {
                     self.stdout_open = count.is_ok_and(|count| count > 0) && self.take_lines().await.is_ok();
@@ -351,7 +354,7 @@ impl Pump {
                     deadline = deadline.max(Instant::now() + LAST_WORDS);
                 }
                 () = sleep_until(self.paused_until), if self.paused_until.is_some() => self.paused_until = None,
-                // What waits for room here is not late.
+                // A line that waits for room in the router is not late.
                 () = tokio::time::sleep_until(deadline), if self.half_line.may_grow() || !keeper.has_ended() => match forces.next() {
                     Some(force) if !keeper.has_ended() => {
                         force(keeper);
@@ -366,7 +369,7 @@ impl Pump {
 
     fn take(&mut self, message: ToChild) {
         match message {
-            // Given up while it waited here: the child never hears of it.
+            // Given up while it waited in the queue: the child never sees the call.
             ToChild::Call { waiter, .. } if waiter.answer.is_closed() => {}
             ToChild::Call { id, line, waiter, room, _charged: _ } => {
                 self.waiting.insert(id, Waiting { waiter, begins: self.queued, length: line.len() + 1 });
@@ -375,7 +378,7 @@ impl Pump {
                 self.note_begun();
             }
             ToChild::Notify(line) => self.write_line(&line),
-            // If nobody waits, it was answered meanwhile, or had been given up before it came here.
+            // If no call waits under this id, it was answered meanwhile, or was given up before it came here.
             ToChild::Cancel { id } => {
                 match self.waiting.remove(&id) {
                     Some(Waiting { begins, length, .. }) if begins >= self.written => self.take_back(begins, length),
@@ -402,7 +405,7 @@ impl Pump {
         self.charge_begun();
     }
 
-    /// A message of which the pipe has taken nothing: the child never hears of it.
+    /// Removes a message of which the pipe has taken nothing: the child never sees it.
     fn take_back(&mut self, begins: u64, length: usize) {
         let before = usize::try_from(begins - self.written).expect("it is in memory");
         let after = self.out.split_off(before);
@@ -428,15 +431,16 @@ impl Pump {
             self.queued += replies.len() as u64;
             self.out.unsplit(replies);
         }
-        // It reads, if slowly: it has as long again, but is not heard while more than the mark waits for it.
+        // The child reads, if slowly, so its time starts again. Its output is not read while `HIGH_WATER` bytes of
+        // replies wait.
         self.unread_until = (self.replies.len() >= HIGH_WATER).then(|| Instant::now() + UNREAD);
         if self.out.is_empty() && self.out.capacity() > HIGH_WATER {
             self.out = BytesMut::new();
         }
     }
 
-    /// A reply to what the child asks. Calls wait in their queue while `out` is full; this one has none, so from a mark on
-    /// the child is not heard any more.
+    /// Queues a reply to a request of the child. Calls wait in their queue while `out` is full; replies have no queue,
+    /// so the child's output is not read while `HIGH_WATER` bytes of replies wait.
     fn reply(&mut self, line: &[u8]) {
         if self.kept.streams.stdin.is_none() {
             return;
@@ -453,7 +457,7 @@ impl Pump {
 
     fn take_stderr(&mut self, count: usize) {
         self.stderr_open = count > 0;
-        // It is looked through for secrets.
+        // Charged because each piece is searched for secrets.
         self.unasked.add_piece(count);
         let (chunk, stderr, server) = (self.stderr_chunk.split(), &self.stderr, &self.server);
         let unasked = &mut self.unasked;
@@ -465,7 +469,7 @@ impl Pump {
     }
 }
 
-/// Never, for whoever does not wait.
+/// Never returns if there is nothing to wait for.
 async fn sleep_until(until: Option<Instant>) {
     match until {
         Some(until) => tokio::time::sleep_until(until).await,

@@ -3,10 +3,10 @@
 use url::Url;
 
 const HIDDEN: &str = "***";
-/// A longer part of a path is no name that somebody gave it.
+/// A longer part of a path is not taken for a name.
 const NAME_MAX: usize = 20;
 
-/// A configured one, with its references, without credentials and query.
+/// A configured URL, with its references, without credentials and query.
 pub(crate) fn configured(text: &str) -> String {
     let place = before_query(text);
     match place.split_once("://") {
@@ -19,9 +19,9 @@ pub(crate) fn configured(text: &str) -> String {
     }
 }
 
-/// Where a server says that it has moved, without credentials and query. Its path may repeat what the configured URL has in
-/// place of a reference, and may hold a token of the server's own: what is shown of it are parts that the configuration
-/// spells out, or that are words.
+/// Where a server says that it has moved, without credentials and query. Its path may repeat what the configured URL
+/// has in place of a reference, and may hold a token of the server's own: of the path, only parts that the
+/// configuration spells out, or that are words, are shown.
 pub(super) fn location(text: &str, configured: &str) -> String {
     let base = Url::parse("http://here.invalid/").expect("a URL");
     let Ok(url) = base.join(text).ok().filter(Url::has_host).ok_or(()) else {
@@ -48,7 +48,7 @@ fn before_query(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or_default()
 }
 
-/// Whether a reference stands for it, or for more than it.
+/// Whether a reference stands for the host, or for more than the host.
 fn secret_host(configured: &str) -> bool {
     let (scheme, rest) = configured.split_once("://").unwrap_or((configured, ""));
     let authority = rest.split('/').next().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! The last lines a child wrote to stderr, and those on stdout that are no MCP: always read, so that no child blocks on a
-//! full pipe, and kept for people.
+//! The last lines a child wrote to stderr, and those on stdout that are no MCP: always read, so that no child blocks on
+//! a full pipe, and kept for operators.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,12 +8,12 @@ use crate::secrets::{Echo, Said};
 
 const MAX_LINES: usize = 64;
 const MAX_BYTES: usize = 16 << 10;
-/// Of one line; the rest of it is cut off.
+/// Bytes of one line; the rest of the line is cut off.
 const MAX_LINE: usize = 2 << 10;
 /// Lines of a reason; the status has more.
 const SHOWN: usize = 8;
 
-/// Of all children an endpoint has had, one after the other.
+/// The last lines of all children that an endpoint has had, one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct StderrTail {
     kept: Mutex<Kept>,
@@ -23,11 +23,11 @@ pub(crate) struct StderrTail {
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// Of the children before.
+    /// Lines of the earlier children.
     earlier: VecDeque<String>,
-    /// Of the present one, or of the last.
+    /// Lines of the present child, or of the last one.
     run: VecDeque<String>,
-    /// What that one has written of a line that has not ended.
+    /// What that child has written of an unfinished line.
     begun: Option<String>,
 }
 
@@ -36,7 +36,8 @@ impl StderrTail {
         Arc::new(Self { echo: Arc::clone(echo), ..Self::default() })
     }
 
-    /// A new child. One that says what the child before has said, as one does that cannot start, adds nothing.
+    /// A new child begins. A child that repeats the lines of the child before, as one that cannot start does, adds
+    /// nothing.
     pub(crate) fn begin(&self) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let run = std::mem::take(&mut kept.run);
@@ -57,18 +58,18 @@ impl StderrTail {
         kept.trim();
     }
 
-    /// What stands there of a line that has not ended, or nothing any more.
+    /// Notes the unfinished line, or that there is none any more.
     pub(crate) fn begun(&self, line: Option<&[u8]>) {
         let line = line.map(|line| self.shown(line));
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).begun = line;
     }
 
-    /// As operators may see it.
+    /// The line as operators may see it.
     pub(crate) fn shown(&self, line: &[u8]) -> String {
         self.echo.beginning(line, MAX_LINE)
     }
 
-    /// As [`Self::shown`], of what is told with something else.
+    /// Like [`Self::shown`], for words that become a part of another text.
     pub(crate) fn said(&self, words: impl AsRef<[u8]>) -> Said {
         self.echo.said(words)
     }

@@ -1,7 +1,7 @@
 //! A child process on stdio: many calls in flight by id, over one pipe each way.
 //!
-//! One task, the [`pump`](super::pump), owns the pipes and knows who waits for what. Calls reach it through a bounded
-//! queue from whatever core they are on, and hear from it through channels of their own.
+//! One task, the [`pump`](super::pump), owns the pipes and knows which call waits for which answer. Calls on any core
+//! reach the pump through a bounded queue, and get its messages through channels of their own.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -27,13 +27,13 @@ use crate::endpoint::{AskError, BringUpFailure, Endpoint};
 use crate::keeper::{Kept, Launch};
 use crate::secrets::{Secret, SecretError, Secrets};
 
-/// Messages on their way to the pump; a call that finds it full waits.
+/// Messages on their way to the pump; a call waits while this queue is full.
 const QUEUE: usize = 256;
-/// Bytes of large messages on their way to the pump; a call that finds no room waits.
+/// Bytes of large messages on their way to the pump; a call waits while there is no room.
 const QUEUE_BYTES: u32 = 8 << 20;
-/// Smaller ones have room: all of the queue is less than half of that.
+/// Smaller messages always have room: a queue full of them is less than half of `QUEUE_BYTES`.
 const LARGE: usize = 16 << 10;
-/// Progress of one call that its client has not taken yet; more is dropped.
+/// Progress messages of one call that its client has not taken yet; more are dropped.
 const PROGRESS: usize = 64;
 
 /// A child that was initialised, or is being.
@@ -48,41 +48,42 @@ pub(crate) struct StdioLink {
     closing: Closing,
     /// Cancelled by the pump when child and keeper are gone.
     gone: CancellationToken,
-    /// A link nobody holds any more is closed.
+    /// Closes the link when its last holder drops it.
     _close_on_drop: DropGuard,
 }
 
-/// What the pump is asked for.
+/// A message to the pump.
 pub(super) enum ToChild {
     Call {
         id: u64,
         line: Vec<u8>,
         waiter: Waiter,
-        /// Of a large message, until it is taken.
+        /// Of a large message, until the pump takes it.
         room: Option<OwnedSemaphorePermit>,
-        /// The large body that the line was made of: its charge stands for the line, whatever becomes of the call.
+        /// The large body that the line was made from: its charge covers the line, whatever becomes of the call.
         _charged: Option<Bytes>,
     },
     /// A notification, as one line.
     Notify(Vec<u8>),
-    /// Nobody waits for this answer any more; the child is told.
+    /// No call waits for this answer any more; the child is told.
     Cancel { id: u64 },
 }
 
-/// Who waits for a call. What arrives is the server's message and the place of our number in it.
+/// Receives the messages of one call: each is the server's message and the place of the router's id in it.
 pub(super) struct Waiter {
     pub(super) answer: oneshot::Sender<Result<(Bytes, Span), CallError>>,
     pub(super) progress: Option<mpsc::Sender<(Bytes, Span)>>,
 }
 
 impl StdioLink {
-    /// One process at a time: the one before it is waited for, for as long as `patience` lasts.
+    /// There is one process at a time: waits up to `patience` for the previous process to end.
     pub(super) async fn establish(endpoint: &Arc<Endpoint>, patience: Duration) -> Result<Arc<Link>, BringUpFailure> {
         let transport = &endpoint.spec.transport;
         let (secrets, only) = tokio::join!(endpoint.secrets(), endpoint.only_process(patience));
         let (command, launch) = launch(transport, &secrets)?;
         let only = only?;
-        // From here to the task that owns the process nothing waits: an endpoint that ends finds it, or it is not started.
+        // Nothing waits between here and the task that owns the process: an endpoint that ends finds the process, or it
+        // is never started.
         if endpoint.ended.is_cancelled() {
             return Err(BringUpFailure::Ended);
         }
@@ -148,10 +149,10 @@ impl StdioLink {
         Ok(Answer::Whole(restore.answer(&message, span)))
     }
 
-    /// Before its copy for the child is made. One that is larger than the room gets all of it.
+    /// Waits for room before the message is copied for the child. A message larger than the room gets all of it.
     async fn room_for(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let bytes = u32::try_from(bytes).unwrap_or(QUEUE_BYTES).min(QUEUE_BYTES);
-        // Of a room that is never closed.
+        // The semaphore is never closed.
         Arc::clone(&self.room).acquire_many_owned(bytes).await.ok()
     }
 
@@ -169,13 +170,14 @@ impl StdioLink {
         self.gone.cancelled().await;
     }
 
-    /// Fails its calls at once and ends it with little patience; that it is lost is told when it is gone.
+    /// Fails the child's calls at once and ends the child with little patience. The loss is reported when the child is
+    /// gone.
     pub(super) fn restart(&self, why: &str) {
         self.closing.restart(why);
     }
 }
 
-/// Sees the child from its first moment to its last, whatever becomes of the attempt that wanted it.
+/// Owns the child from its start to its end, whatever becomes of the attempt that wanted it.
 async fn begin_and_pump(
     endpoint: Arc<Endpoint>,
     number: u64,
@@ -194,7 +196,8 @@ async fn begin_and_pump(
             drop(endpoint);
             // If the attempt was given up, the link has gone with it, and the pump ends the child.
             drop(started_to.send(Ok(pid)));
-            // The attempt goes first, so that a child which ends at once still has a call to fail with how it ended.
+            // The attempt runs first, so that a child which ends at once still has a call that fails with how the child
+            // ended.
             tokio::task::yield_now().await;
             pump.run().await;
         }
@@ -220,8 +223,8 @@ async fn initialise(endpoint: &Arc<Endpoint>, link: &Arc<Link>) -> Result<(), As
     told.map_err(|_| ended(endpoint.key.backend.as_str()).into())
 }
 
-/// The command with its secrets resolved. Of the router's own environment a child gets what any program needs to run,
-/// and nothing that could be meant for somebody else.
+/// The command with its secrets resolved. Of the router's own environment, a child gets what any program needs to run,
+/// and nothing that could be meant for another program.
 fn launch(transport: &Transport, secrets: &Secrets) -> Result<(String, Launch), SecretError> {
     let Transport::Stdio { command, args, env, cwd } = transport else {
         unreachable!("only stdio transports are launched");
@@ -243,7 +246,7 @@ fn launch(transport: &Transport, secrets: &Secrets) -> Result<(String, Launch), 
     Ok((command.clone(), launch))
 }
 
-/// Dropped while the call is out, it cancels it.
+/// Cancels the call if it is dropped while the call is out.
 pub(super) struct Cancel {
     endpoint: Arc<Endpoint>,
     queue: mpsc::Sender<ToChild>,
@@ -266,11 +269,11 @@ impl Drop for Cancel {
         if !self.out {
             return;
         }
-        // Behind the messages that wait, it would come too late for a call among those.
+        // Behind the queued messages, the cancellation would come too late for a call among them.
         self.endpoint.abandoned.notify_one();
         let message = ToChild::Cancel { id: self.id };
         if let Err(mpsc::error::TrySendError::Full(message)) = self.queue.try_send(message) {
-            // It must be told all the same, or the pump would wait for the answer for ever.
+            // The pump must be told all the same, or it would wait for the answer for ever.
             let queue = self.queue.clone();
             let upstreams = &self.endpoint.upstreams;
             upstreams.tasks.spawn_on(&upstreams.control, "cancellation of a call", async move {

@@ -1,15 +1,15 @@
-//! A message that is too long to be kept: it is read past, only to learn whose answer it would have been.
+//! A message that is too long to be kept: it is read only to learn which call it would have answered.
 //!
-//! A child has one pipe for all its answers, so one that is too long must not cost the others theirs. Its id may stand
-//! before the rest or after it.
+//! A child has one pipe for all its answers, so one answer that is too long must not cost other calls theirs. The id
+//! may stand before the rest of the message or after it.
 
 #[cfg(test)]
 mod tests;
 
-/// Digits of an id of ours, and any key that counts, are shorter.
+/// The digits of an id of ours, and any key that counts, are shorter than this.
 const TOKEN: usize = 24;
 
-/// What is known of it so far. Takes well-formed JSON for granted: of anything else the worst is another id, or none.
+/// What is known of the message so far. Well-formed JSON is assumed: otherwise the worst result is a wrong id, or none.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is about another part of the message")]
 pub(super) struct TooLong {
@@ -22,7 +22,7 @@ pub(super) struct TooLong {
     token: Vec<u8>,
     key: Key,
     id: Option<u64>,
-    /// With a method it is no answer.
+    /// A message with a method is no answer.
     method: bool,
     /// Which keys of an answer it has.
     jsonrpc: bool,
@@ -126,7 +126,7 @@ impl TooLong {
         self.jsonrpc || self.has_id && self.outcome
     }
 
-    /// The number we gave the request that it answers.
+    /// Our number for the request that the message answers.
     pub(super) fn answers(&self) -> Option<u64> {
         self.id.filter(|_| !self.method)
     }

@@ -1,5 +1,5 @@
-//! What a server may say that no call asked for, per time: a server that floods is read more slowly, so that it holds up
-//! itself and nobody else on the thread that all children share.
+//! How much a server may send unsolicited, per time: a server that floods is read more slowly, so that it delays only
+//! itself, and no other child on the shared thread.
 
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
@@ -11,11 +11,11 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::in_flight::life;
 
-/// What one message costs: so many a second are read for ever.
+/// What one message costs: this sets how many messages a second are read in the long run.
 const COST: Duration = Duration::from_micros(100);
-/// So much may be owed before reading stops: 2,000 messages at once.
+/// How much may be owed before reading stops: 2,000 messages at once.
 const CREDIT: Duration = Duration::from_millis(200);
-/// So many bytes cost what a message costs.
+/// This many bytes cost as much as one message.
 const BYTES: u64 = 4 << 10;
 /// What a reply costs, in messages: over HTTP it is an exchange of its own, perhaps over a connection of its own.
 const REPLY: u64 = 20;
@@ -25,16 +25,16 @@ const FRAMING: u64 = 8;
 const LINE_END: usize = 2;
 /// A piece of a body, and an event of it, costs what so many bytes cost: there may be one for each byte.
 const PIECE: u64 = 256;
-/// After as much at a time, others come first.
+/// After this many messages at a time, other tasks run first.
 const TURN: u32 = 32;
-/// How long a stream that says no more than that at a time waits at most for what other streams of its server have said.
+/// How long a stream that sends less than `TURN` at a time waits at most for what its server's other streams have sent.
 const COURTESY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(super) struct Unasked {
-    /// Said since it was last charged.
+    /// Messages since the last charge.
     said: u32,
-    /// Bytes and what counts as some, as far as they are no whole messages.
+    /// Bytes, and what counts as bytes, that do not yet make a whole message.
     bytes: u64,
     paid_until: Option<Instant>,
 }
@@ -67,13 +67,13 @@ impl Unasked {
         self.said == 0
     }
 
-    /// Whether others should come first now, and until when nothing more may be read.
+    /// Whether other tasks should run first now, and until when nothing more may be read.
     pub(super) fn charge(&mut self, now: Instant) -> (bool, Option<Instant>) {
         let said = std::mem::take(&mut self.said);
         (said >= TURN, owe(&mut self.paid_until, COST.saturating_mul(said), now))
     }
 
-    /// As [`Self::charge`], of one of many streams of a server, which share what they may say together.
+    /// Like [`Self::charge`], for one of the many streams of a server, which share one allowance.
     fn charge_shared(&mut self, together: &Together, now: Instant) -> Option<Instant> {
         let said = self.said;
         let together = together.owe(COST.saturating_mul(said), now);
@@ -89,22 +89,24 @@ fn owe(paid_until: &mut Option<Instant>, cost: Duration, now: Instant) -> Option
     (until > now + CREDIT).then(|| until - CREDIT)
 }
 
-/// What all streams of an HTTP server have said unasked, whoever reads them: there may be one for each call.
+/// Unsolicited messages on all streams of an HTTP server, whichever task reads them: there may be one stream for each
+/// call.
 #[derive(Debug, Default)]
 pub(crate) struct Together(Mutex<Option<Instant>>);
 
 impl Together {
-    /// Each stream has its own time to go on, so that they do not go on at once.
+    /// Each stream gets its own time to go on, so that the streams do not all go on at once.
     fn owe(&self, cost: Duration, now: Instant) -> Option<Instant> {
         owe(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), cost, now)
     }
 }
 
-/// How what a server says unasked over HTTP is read: at its cost, and others come first now and then.
+/// The pace at which unsolicited messages over HTTP are read: each has its cost, and other tasks run first now and
+/// then.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     unasked: Unasked,
-    /// Handled since others had their turn.
+    /// Messages handled since other tasks had their turn.
     handled: u32,
     pause: Option<Pin<Box<Sleep>>>,
 }
@@ -116,12 +118,12 @@ impl Pace {
         self.handled += 1;
     }
 
-    /// It asked, and a reply is on its way.
+    /// The server sent a request, and a reply is on its way.
     pub(super) fn replied(&mut self) {
         self.unasked.count(REPLY * BYTES);
     }
 
-    /// The next event of `piece`. It costs what was no part of its message.
+    /// The next event of `piece`. Bytes that are no part of its message are charged.
     pub(super) fn next(&mut self, decoder: &mut Decoder, piece: &mut &[u8]) -> Result<Option<Event>, EventTooLarge> {
         let before = decoder.held() + piece.len();
         let event = decoder.next(piece);

@@ -1,17 +1,17 @@
-//! What a line that is no MCP was meant to be: mostly a program that prints to stdout, now and then an answer that
-//! nobody can read, whose caller must not wait for it.
+//! What a line that is no MCP was meant to be: mostly a program's output to stdout, now and then an answer that cannot
+//! be read. The caller must not wait for such an answer.
 
 use super::too_long::TooLong;
 
 /// Places at which the message may begin, if something else stands before it on the line.
 const PLACES: usize = 16;
-/// Bytes of a line that are looked at, at its beginning and at its end: a line may be as long as an answer, and whoever
-/// looks has other children to hear.
+/// Bytes that are searched at the beginning and at the end of a line: a line may be as long as an answer, and the
+/// thread has other children to read.
 const LOOKED_AT: usize = 4 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meant {
-    /// For an answer; to the request with this number, if that can be made out.
+    /// An answer; to the request with this number, if the number can be made out.
     Answer {
         to: Option<u64>,
         after_text: bool,
@@ -72,7 +72,8 @@ mod tests {
         check(format!(r#"{{"jsonrpc":"2.0","result":{{"a":{long},"id":7}}}}"#), None);
         assert_eq!(meant(long.as_bytes()), Meant::Other);
         assert_eq!(meant(format!(r#"{long},"id":7}}"#).as_bytes()), Meant::Other);
-        // It took seconds when all of the line was looked at from each brace; making the lines takes most of what is left.
+        // It took seconds when all of the line was looked at from each brace; making the lines takes most of what is
+        // left.
         assert!(begun.elapsed() < std::time::Duration::from_secs(2), "{:?}", begun.elapsed());
     }
 

@@ -1,7 +1,7 @@
 //! The body of a response that is one message, read to its end.
 //!
-//! A large one has its share of the [room](crate::budget::Room) from before it is read until its client has it, and is not copied
-//! meanwhile.
+//! A large body has its share of the [room](crate::budget::Room) from before it is read until its client has it, and is
+//! not copied meanwhile.
 
 #[cfg(test)]
 mod tests;
@@ -36,10 +36,11 @@ pub(super) enum Whole {
     Large(Large),
 }
 
-/// One that counts for as long as it is held.
+/// A large message, charged for as long as it is held.
 pub(super) struct Large {
     bytes: Vec<u8>,
-    /// None for what the gateway asks for itself. The weight lasts until it is charged as what its client has to take.
+    /// `None` for the gateway's own requests. The weight lasts until the message is charged as one that its client has
+    /// to take.
     held: Option<(Share, Weight)>,
 }
 
@@ -66,7 +67,7 @@ impl Large {
 }
 
 impl Drop for Large {
-    /// Its client has it. Its share of the room is given back once its memory is.
+    /// The client has the message. Its share of the room is given back once its memory is.
     fn drop(&mut self) {
         if self.bytes.capacity() > LONG {
             put_away((std::mem::take(&mut self.bytes), self.held.take()));
@@ -135,7 +136,7 @@ pub(super) async fn read(mut body: Body, exchange: &Exchange) -> Result<Whole, R
     Ok(Whole::Small { bytes: if more.is_empty() { first } else { more.freeze() }, _held: held })
 }
 
-/// Reads the rest of what has `begun`; of what length it is in all, if that was announced.
+/// Reads the rest of a body that has `begun`; its whole length is given if it was announced.
 async fn read_large(
     mut body: Body,
     mut held: HalfRead,
@@ -164,7 +165,7 @@ async fn read_large(
     Ok(Whole::Large(Large { bytes, held }))
 }
 
-/// The next piece of a large one.
+/// The next piece of a large body.
 async fn next(body: &mut Body, held: &mut HalfRead) -> Result<Option<Bytes>, ReadError> {
     loop {
         let frame = poll_fn(|context| {

@@ -1,4 +1,4 @@
-//! Servers that say more than anybody asked for: they are read at a rate, and others come first.
+//! Servers that send more than was requested: they are read at a limited rate, and other tasks run first.
 
 use std::pin::pin;
 use std::task::Poll;
@@ -92,7 +92,7 @@ async fn a_flood_of_announcements_is_read_at_its_rate() {
     small.endpoint.shut_down().await;
 }
 
-/// Some servers give the stream of everybody to who asks for the rest of his own.
+/// Some servers send the stream that all calls share to a client that requests the rest of one call's stream.
 #[tokio::test]
 async fn an_error_without_an_id_on_a_stream_that_was_resumed_is_for_nobody() {
     let (_server, small) = connected(|asked| {

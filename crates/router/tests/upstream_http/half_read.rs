@@ -34,7 +34,7 @@ async fn two(bytes: usize, buffered_bytes: u64) -> Two {
         let note = format!(r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{{"long":"{long}"}}}}"#);
         match asked.message["params"]["name"].as_str()? {
             "notes" => Some([streams("text/event-stream", &format!("data: {note}\n\n")), vec![Step::Hold]].concat()),
-            // Of what length it is, only its end says.
+            // Only the end of the body shows its length.
             "unannounced" => Some([streams("application/json", &answer), vec![Step::Close]].concat()),
             _ => Some(says("200 OK", "Content-Type: application/json\r\n", &answer)),
         }
@@ -88,7 +88,7 @@ async fn beside<T>(
 async fn what_a_server_begins_and_never_ends_takes_no_answer_from_another() {
     let two = two(200 << 10, 2 << 20).await;
     let mut calls: FuturesUnordered<_> = (0..20).map(|_| two.dripped()).collect();
-    // An eighth of it all has room for one; the others are given up.
+    // An eighth of the whole budget has room for one; the others are given up.
     for _ in 0..19 {
         let error = calls.next().await.expect("it is given up");
         assert!(error.message.contains("one server has begun"), "{error}");
@@ -107,7 +107,7 @@ async fn a_large_answer_that_only_drips_gives_way_and_servers_take_turns() {
     let begun = Instant::now();
     let calls = (0..2).map(|_| two.dripped()).collect();
     let good = async {
-        // One has the room by then, and the other one waits for it. Neither can be seen from outside.
+        // One answer has the room by then, and the other one waits for it. Neither can be seen from outside.
         tokio::time::sleep(Duration::from_millis(500)).await;
         two.answers.whole(&tool_call("2", "do")).await
     };
@@ -154,7 +154,7 @@ async fn an_answer_of_unknown_length_takes_no_room_that_it_does_not_need() {
     let two = two(3 << 19, 256 << 20).await;
     let calls = (0..3).map(|_| two.dripped()).collect();
     let good = async {
-        // They have begun by then, which cannot be seen from outside.
+        // The answers have begun by then, which cannot be seen from outside.
         tokio::time::sleep(Duration::from_millis(500)).await;
         timeout(Duration::from_secs(3), two.answers.whole(&tool_call("2", "do"))).await
     };

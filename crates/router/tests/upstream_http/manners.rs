@@ -107,7 +107,7 @@ async fn messages_without_an_answer_are_decided_on_the_head() {
         small.whole(&tool_call("1", "do")).await;
         small.endpoint.shut_down().await;
     }
-    // Of a refusal as much is read as comes.
+    // The body of a refusal is read as far as it comes.
     let (_server, small) = connected(|asked| {
         let refusal = "HTTP/1.1 422 Unprocessable Content\r\n\r\nno card".to_owned();
         asked.is("tools/call").then(|| vec![Step::Write(refusal), Step::Hold])
@@ -288,8 +288,8 @@ async fn what_comes_before_and_after_an_answer_has_an_end() {
     small.endpoint.shut_down().await;
 }
 
-/// How often the stream of announcements is asked for in the first minute. The clock is paused: it moves on when
-/// everybody waits.
+/// How often the stream of announcements is asked for in the first minute. The clock is paused: it moves on when all
+/// tasks wait.
 async fn gets(script: impl Fn(&Asked) -> Option<Vec<Step>> + Send + Sync + 'static) -> (usize, usize) {
     let (server, small) = connected(script).await;
     let mut changes = 0;
@@ -312,12 +312,12 @@ async fn streams_that_end_at_once_are_asked_for_less_and_less() {
         let (gets, changes) = gets(closes("text/event-stream", body)).await;
         assert!((5..=9).contains(&gets) && changes <= gets, "{body:?}: {gets} GETs, {changes} changes");
     }
-    // What is no event stream has told nothing, and left no gap.
+    // A response that is no event stream has announced nothing, and left no gap.
     for media in ["application/json", "text/html", "text/event-stream-not"] {
         let (gets, changes) = gets(closes(media, "retry: 0\n\ndata: {}\n\n")).await;
         assert!((2..=9).contains(&gets) && changes == 0, "{media}: {gets} GETs, {changes} changes");
     }
-    // What it brought was worth another look, but not in a loop.
+    // What the stream brought was worth another look, but not in a loop.
     let changed = "retry: 0\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/tools/list_changed\"}\n\n";
     let (gets, _) = gets(closes("text/event-stream", changed)).await;
     assert!((30..=70).contains(&gets), "{gets} GETs");
@@ -384,7 +384,7 @@ async fn requests_of_a_server_are_answered_as_fast_as_it_reads_the_answers() {
     })
     .await;
     assert_eq!(stream(&small, &tool_call("1", "do")).await.len(), 1);
-    // What began before the answer came is there by now, or refused to wait.
+    // Replies that began before the answer came are there by now, or did not wait.
     small.endpoint.ping(PATIENCE).await.unwrap();
     let replies = server.count(|asked| asked.message["id"].as_str().is_some_and(|id| id.starts_with('p')));
     assert!(replies <= 16, "{replies}");

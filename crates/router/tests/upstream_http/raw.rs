@@ -15,9 +15,9 @@ pub struct Asked {
     pub head: String,
     /// Null while the body has not been read, and of a request without one.
     pub message: Value,
-    /// The body has been read.
+    /// Whether the body has been read.
     pub whole: bool,
-    /// Which of the server's connections it came over.
+    /// The server's connection that the request came over.
     pub connection: usize,
 }
 
@@ -30,7 +30,7 @@ impl Asked {
         self.head.starts_with("GET ")
     }
 
-    /// What a server says that means well.
+    /// What a well-behaved server answers.
     pub fn good(&self) -> Vec<Step> {
         let result = match self.message["method"].as_str() {
             Some("initialize") => json!({
@@ -153,7 +153,7 @@ async fn take(step: Step, output: &mut (impl AsyncWriteExt + Unpin)) -> std::io:
         }
         Step::Drip => loop {
             output.write_all(b"x").await?;
-            // Nothing waits for this: it is the pace of the server.
+            // No other task waits for this: it is the pace of the server.
             tokio::time::sleep(Duration::from_millis(100)).await;
         },
         Step::Hold => std::future::pending().await,

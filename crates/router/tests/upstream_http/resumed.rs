@@ -1,4 +1,5 @@
-//! Streams that ended before the answer: whose is what comes on the next one, and how often it is asked for.
+//! Streams that ended before the answer: which call the messages on the next stream belong to, and how often it is
+//! requested.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,8 +13,8 @@ use super::manners::connected;
 use super::raw::{Asked, Raw, Step, says, streams};
 use super::stream;
 
-/// A server whose answers begin with an event id and break off. `rest` says what it answers to who asks for the rest of
-/// a call, by the number of that call and how often it was asked before.
+/// A server whose answers begin with an event id and break off. `rest` gives its answer to a request for the rest of a
+/// call, by the number of that call and the number of earlier requests.
 async fn breaks_off(rest: impl Fn(u64, usize) -> Vec<Step> + Send + Sync + 'static) -> (Raw, Bench) {
     let (call, tries) = (AtomicU64::new(0), AtomicUsize::new(0));
     connected(move |asked| {
@@ -38,7 +39,7 @@ fn answers(id: u64) -> String {
 
 const MINE: &str = r#"{"jsonrpc":"2.0","id":7,"result":{}}"#;
 
-/// Some servers give the stream of everybody to who asks for the rest of his own.
+/// Some servers send the stream that all calls share to a client that requests the rest of one call's stream.
 #[tokio::test]
 async fn what_may_be_of_other_calls_on_a_stream_that_was_resumed_is_skipped() {
     let (_server, small) = breaks_off(|call, _| {
@@ -80,7 +81,7 @@ async fn the_rest_is_asked_for_again_after_a_failure_that_may_pass() {
     }
 }
 
-/// The clock is paused: it moves on when everybody waits.
+/// The clock is paused: it moves on when all tasks wait.
 #[tokio::test(start_paused = true)]
 async fn the_rest_is_not_asked_for_without_end() {
     for (status, tries) in [
@@ -99,7 +100,7 @@ async fn the_rest_is_not_asked_for_without_end() {
     }
 }
 
-/// Before its session stands, a server may ask already, and wait for the reply.
+/// A server may send a request before its session stands, and wait for the reply.
 #[tokio::test]
 async fn a_ping_before_the_answer_to_initialize_is_answered() {
     let greeting = Arc::new(AtomicU64::new(0));

@@ -26,17 +26,17 @@ use tokio::task::JoinSet;
 pub struct Plan {
     /// Calls are answered by an event stream in pieces of so many bytes.
     pub sse: Option<usize>,
-    /// The status for a session it does not know.
+    /// The status for a session that the server does not know.
     pub lost: u16,
-    /// A connection is closed after so many calls.
+    /// A connection is closed after this many calls.
     pub close_after: Option<usize>,
-    /// A connection is closed after so long without a request.
+    /// A connection is closed after this time without a request.
     pub idle: Option<Duration>,
-    /// So many calls get their connection closed instead of an answer.
+    /// This many calls get their connection closed instead of an answer.
     pub hang_up: usize,
     /// Calls are never answered.
     pub silent: bool,
-    /// It offers a GET stream.
+    /// The server offers a GET stream.
     pub announces: bool,
     /// Other than 200.
     pub initialize_status: u16,
@@ -52,7 +52,7 @@ pub struct Plan {
     pub ping_status: u16,
     /// The status for notifications, if not 202.
     pub notification_status: u16,
-    /// It knows its sessions again once it has refused to make another one.
+    /// The server knows its sessions again once it has refused to make another one.
     pub remembers: bool,
 }
 
@@ -211,7 +211,7 @@ async fn answer(shared: Shared, calls: Arc<Mutex<usize>>, request: Request<Incom
         return initialize(&shared, &message["id"]);
     }
     if !known {
-        // As some servers do it: with a session id on the refusal, and an error for nobody.
+        // As some servers do it: with a session id on the refusal, and an error without an id.
         let error = json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32000, "message": "no valid session"}});
         let mut response = reply(shared.plan.lost, &error);
         response.headers_mut().insert("mcp-session-id", "not-yours".parse().unwrap());

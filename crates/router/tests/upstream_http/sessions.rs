@@ -95,7 +95,7 @@ impl Bench {
     }
 }
 
-/// Some servers refuse every ping; then a ping says nothing of the session.
+/// Some servers refuse every ping; then a refused ping says nothing about the session.
 #[tokio::test]
 async fn a_server_that_knows_no_ping_loses_no_session_by_it() {
     let (server, small) =
@@ -134,7 +134,7 @@ async fn a_replaced_session_is_deleted_once_its_last_call_has_ended() {
     assert!(deleted(&server.seen(), "session-2"));
 }
 
-/// One of several servers behind one address does not know it, and will not make another one.
+/// One of several servers behind one address does not know the session, and will not make another one.
 #[tokio::test]
 async fn a_renewal_that_fails_leaves_a_session_that_serves() {
     let (server, small) = connected(Plan { lost: 404, remembers: true, ..Plan::default() }).await;

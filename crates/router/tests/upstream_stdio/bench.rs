@@ -32,7 +32,7 @@ pub fn upstreams(control: Handle) -> (Arc<Upstreams>, Arc<Signals>) {
     (Upstreams::new(Tasks::new(Shutdown::new()), control, Clock::start(), Arc::clone(&events)), events)
 }
 
-/// One of them.
+/// A bench with one endpoint over `transport`.
 pub fn bench_of(transport: Transport, limits: Limits, upstreams: &Arc<Upstreams>, events: &Arc<Signals>) -> Bench {
     let spec = EndpointSpec { transport, isolation: model::Isolation::Shared };
     let key =
@@ -63,7 +63,7 @@ impl Bench {
     }
 }
 
-/// What a client core makes of a client's message.
+/// The call that a client core makes from a client's message.
 pub fn call_of(message: &str) -> Call {
     let envelope = scan(message.as_bytes()).unwrap();
     let Message::Request { id, call } = envelope.message else { panic!("a request") };

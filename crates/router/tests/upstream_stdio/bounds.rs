@@ -1,4 +1,4 @@
-//! What a child makes the gateway keep and do has a bound.
+//! The memory and work that a child can cause in the gateway are bounded.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -47,7 +47,7 @@ pub async fn who_asks_without_reading_is_ended() {
     assert_eq!((error.cause, error.sent), (Cause::Lost, true));
     assert!(error.message.contains("its process asks without reading its stdin ("), "{}", error.message);
     assert!(matches!(small.event().await, EndpointEvent::Lost { .. }));
-    // A new process is as good as ever.
+    // A new process works as before.
     small.up().await;
     small.whole(&tool_call("2", "echo")).await;
     small.endpoint.shut_down().await;
@@ -75,7 +75,8 @@ async fn a_flood_is_no_matter_of_another(how: &str) {
     flood.up().await;
     calm.up().await;
     let growth = Growth::begin();
-    // Of a flood of changes the server's own answer is a part; the others begin right after it.
+    // In the flood of list changes, the server's answer comes in the middle; the other floods begin right after the
+    // answer.
     flood.whole(&tool_call("1", how)).await;
     let mut took = Vec::new();
     for _ in 0..200 {
@@ -105,7 +106,7 @@ async fn begun<'a>(
     call
 }
 
-/// The pump runs on this thread: it has done what it can when it was its turn so often.
+/// The pump runs on this thread: after this many turns it has done what it can.
 async fn pumped() {
     for _ in 0..500 {
         tokio::task::yield_now().await;
@@ -153,7 +154,7 @@ pub async fn of_a_line_that_no_call_waits_for_little_is_kept() {
     let small = bench(server(0), Limits::default());
     small.up().await;
     let growth = Growth::begin();
-    // One that was answered before, and one that was given up.
+    // One call that was answered before, and one that was given up.
     small.whole(&begin(48 << 20, true, true)).await;
     assert_eq!(small.event().await, EndpointEvent::ListChanged);
     drop(begun(&small, &begin(48 << 20, false, true)).await);
@@ -213,7 +214,7 @@ pub async fn an_answer_that_finds_no_room_in_time_is_lost_alone() {
     };
     let (answer, _ended) = tokio::join!(slow_call, lost);
     assert!(answer.is_ok(), "who was first has all of its answer");
-    // Half of all that is held for clients is not its to take, though no other wants it.
+    // The answer may not take half of all that is held for clients, although no other answer wants it.
     let (much, end) = (begin(6 << 20, false, false), tool_call("5", "end"));
     let (error, _ended) = tokio::join!(slow.call(&much), slow.whole(&end));
     let error = error.expect_err("it is lost");

@@ -244,7 +244,7 @@ pub async fn a_child_sees_only_its_own_environment() {
     assert_eq!(names, ["HOME", "KEY", "PATH"]);
 }
 
-/// What everybody on the machine can read about a process are its arguments.
+/// Every user of the machine can read the arguments of a process.
 pub async fn arguments_stand_in_the_process_list_once() {
     let secret = "hunter2-as-an-argument";
     let mut transport = server(0);
@@ -263,7 +263,7 @@ pub async fn arguments_stand_in_the_process_list_once() {
 }
 
 pub async fn a_child_has_no_descriptor_of_somebody_else() {
-    // As a program leaves it that knows nothing of close-on-exec.
+    // As a program that knows nothing of close-on-exec leaves its descriptors.
     let program = std::env::current_exe().unwrap();
     let foreign = std::fs::File::open(&program).unwrap();
     nix::fcntl::fcntl(&foreign, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();

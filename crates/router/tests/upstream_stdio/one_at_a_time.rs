@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::bench::{Bench, PATIENCE, bench};
 
-/// Notes itself in a directory, and whether another process of it lives. The first one never answers and ignores what asks
-/// it to end; those after it serve.
+/// A program that notes in a directory that it runs, and whether another process of it lives. The first process never
+/// answers and ignores requests to end; the later ones serve.
 const STUBBORN: &str = r#"
 for other in "$1"/*; do
     [ -e "$other" ] && kill -0 "$(basename "$other")" 2>/dev/null && : > "$1.twice"
@@ -76,7 +76,8 @@ pub async fn an_endpoint_that_connects_has_ended_when_its_process_has() {
     assert!(matches!(failure, BringUpFailure::Ended), "{failure}");
 }
 
-/// While somebody has a lease on the program, the system holds who wants to run it, as it does when a file server is away.
+/// While another process has a lease on the program, the system blocks a process that wants to run it, as it does when
+/// a file server is away.
 pub async fn a_process_that_cannot_be_started_is_given_up() {
     let home = tempfile::tempdir().unwrap();
     let program = home.path().join("program");
@@ -98,7 +99,7 @@ pub async fn a_process_that_cannot_be_started_is_given_up() {
 #[expect(unsafe_code, reason = "leases have no safe call")]
 fn lease_on(program: &Path) -> std::fs::File {
     let file = std::fs::File::open(program).unwrap();
-    // SAFETY: neither touches memory; the signal is the system's wish that the lease be given back.
+    // SAFETY: neither touches memory; by the signal, the system asks for the lease to be given back.
     let had = unsafe {
         signal(Signal::SIGIO, SigHandler::SigIgn).unwrap();
         libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK)

@@ -21,7 +21,7 @@ fn answer(id: &Value, text: impl Into<Value>) {
 #[expect(clippy::zombie_processes, reason = "whether somebody else reaps them is what is tested")]
 pub fn serve(trees: u32) {
     for _ in 0..trees {
-        // One in the server's group, one that fled to a session of its own.
+        // One process in the server's group, one that moved to a session of its own.
         for (program, arguments) in [("sh", vec!["-c"]), ("setsid", vec!["sh", "-c"])] {
             let script = "trap '' TERM HUP INT; sleep 1000 & sleep 1000";
             Command::new(program).args(arguments).arg(script).stdin(Stdio::null()).spawn().unwrap();
@@ -38,7 +38,7 @@ pub fn serve(trees: u32) {
     }
 }
 
-/// Asks on while it reads a little now and then.
+/// Sends requests without end, and reads a little now and then.
 fn ask_and_read_slowly() {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -51,14 +51,14 @@ fn ask_and_read_slowly() {
         let mut stdin = std::fs::File::open("/dev/stdin").unwrap();
         for _ in 0..1_500 {
             stdin.read_exact(&mut [0; 4 << 10]).unwrap();
-            // It is that slow.
+            // The server is that slow.
             std::thread::sleep(std::time::Duration::from_millis(2));
         }
         over.store(true, Ordering::Relaxed);
     });
 }
 
-/// Says without end that its list changed, and soon answers.
+/// Announces without end that its list changed, and soon answers.
 fn change_on(id: &Value) {
     let mut out = std::io::stdout().lock();
     for number in 0.. {
@@ -71,7 +71,7 @@ fn change_on(id: &Value) {
     }
 }
 
-/// Answers, and then says nothing in many words: on stdout lines of white space alone, or on stderr.
+/// Answers, and then writes a flood without a message: lines of white space on stdout, or text on stderr.
 fn says_nothing(id: &Value, how: &str) {
     answer(id, "soon");
     let (mut out, line): (Box<dyn Write>, _) = match how {
@@ -83,8 +83,8 @@ fn says_nothing(id: &Value, how: &str) {
     while out.write_all(lines.as_bytes()).is_ok() {}
 }
 
-/// Says so many bytes of its answer, and no more. If it answers first, no call waits for them. If it ends the line, it says
-/// so as a change of its list.
+/// Writes this many bytes of its answer, and no more. If it answers first, no call waits for these bytes. If it ends
+/// the line, it announces that as a change of its list.
 fn begin(id: &Value, arguments: &Value) {
     if arguments["answers"] == true {
         answer(id, "it begins");
@@ -169,7 +169,7 @@ impl Server {
             // Writes what the call says, `ID` in it replaced by the id of the call.
             "write" => {
                 let text = params["arguments"]["text"].as_str().unwrap().replace("ID", &id.to_string());
-                // A test has no other way to write what is no text.
+                // A test has no other way to write bytes that are no text.
                 let bytes: Vec<u8> = text.chars().map(|letter| u8::try_from(u32::from(letter)).unwrap()).collect();
                 let mut out = std::io::stdout().lock();
                 out.write_all(&bytes).unwrap();
@@ -181,7 +181,7 @@ impl Server {
                 answer(id, "it ends");
             }
             "long" => answer(id, "y".repeat(3 << 20)),
-            // Asks for ever, and reads nothing meanwhile.
+            // Sends requests for ever, and reads nothing meanwhile.
             "ask_on" => {
                 let mut out = std::io::stdout().lock();
                 while writeln!(out, r#"{{"jsonrpc":"2.0","id":"{}","method":"ping"}}"#, "x".repeat(500)).is_ok() {}
@@ -194,7 +194,7 @@ impl Server {
             how @ ("blank" | "pad" | "mutter") => says_nothing(id, how),
             "cancelled" => answer(id, self.cancelled.clone()),
             "held" => answer(id, self.held.clone()),
-            // Reads nothing until there is such a file.
+            // Reads nothing until the file exists.
             "until" => {
                 let path = params["arguments"]["path"].as_str().unwrap();
                 while !std::path::Path::new(path).exists() {

@@ -1,6 +1,6 @@
 //! No orphan and no zombie: whatever ends (the endpoint, the router, the keeper), the whole tree of a child is gone.
 //!
-//! This process is the reaper of last resort, so every orphan comes here and is seen.
+//! This process is the reaper of last resort, so every orphan becomes its child and is seen.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -113,7 +113,7 @@ pub fn a_tree_ends_when_its_router_is_killed() {
 
 pub fn a_tree_ends_when_its_keeper_is_killed() {
     let Held { mut router, mut lines, keeper, tree } = held();
-    // Who fled to a session of its own is beyond the reach of a router whose keeper is dead.
+    // A process that moved to a session of its own is beyond the reach of a router whose keeper is dead.
     let reachable: Vec<_> =
         tree.iter().copied().filter(|pid| session_of(*pid) == session_of(tree_root(&tree))).collect();
     let fled: Vec<_> = tree.iter().copied().filter(|pid| !reachable.contains(pid)).collect();

@@ -1,4 +1,4 @@
-//! What servers write that is no MCP, or that answers nothing: who waits hears of it, and at once.
+//! What servers write that is no MCP, or that answers nothing: a waiting call is told of it at once.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -64,7 +64,7 @@ pub async fn what_is_read_all_the_same() {
         ("\u{ef}\u{bb}\u{bf}{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{}}\n", answered),
         ("{\"jsonrpc\":\"2.0\",\"id\":ID.0,\"result\":{}}\r\n", answered),
         ("{\"jsonrpc\":\"2.0\",\"id\":\"ID\",\"result\":{}}\n", answered),
-        // What is printed beside answers costs nobody a call.
+        // Text that is printed beside answers fails no call.
         (
             "listening {\n{\"level\":\"warn\",\"error\":\"ENOENT\"}\n\n{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{}}\n",
             answered,
@@ -73,7 +73,7 @@ pub async fn what_is_read_all_the_same() {
             "got {\"jsonrpc\":\"2.0\",\"id\":ID,\"method\":\"x\"}\n{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{}}\n",
             answered,
         ),
-        // An error that names nobody is that of the only call.
+        // An error without an id belongs to the only call.
         (
             "{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32603,\"message\":\"boom\"}}\n",
             r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"boom"}}"#,
@@ -131,7 +131,7 @@ pub async fn what_a_call_that_was_given_up_may_mean_reaches_no_other() {
         let small = bench(server(0), Limits::default());
         small.up().await;
         give_up(&small).await;
-        // Answered all the same: it is not meant by anything that comes later.
+        // The call is answered all the same: no later message can be meant for it.
         small.whole(&tool_call("3", "release")).await;
         let answer = small.whole(&write("4", boom)).await;
         assert_eq!(answer, r#"{"jsonrpc":"2.0","id":4,"error":{"code":-1,"message":"boom"}}"#);
@@ -180,12 +180,12 @@ pub async fn a_line_is_waited_for_and_named_until_it_ends() {
     small.endpoint.shut_down().await;
 }
 
-/// A prompt, say, that was printed before anybody asked, or half of a long answer.
+/// For example, a prompt that was printed before any request, or half of a long answer.
 pub async fn a_line_that_began_before_the_call_or_is_long_is_named_too() {
     let small = bench(server(0), Limits::default());
     small.up().await;
     for text in ["> ".to_owned(), "x".repeat(6 << 10)] {
-        // Its answer comes first, and then the text that nothing follows.
+        // The answer comes first, and then the text that nothing follows.
         let ended = format!("{{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{{}}}}\n{text}");
         small.whole(&write("1", &ended)).await;
         let (held, begun) = (write("2", ""), model::Time::ZERO);

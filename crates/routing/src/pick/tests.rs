@@ -1,4 +1,4 @@
-//! Who is chosen, how often, and who never.
+//! Which endpoints are chosen, how often, and which never.
 
 use model::{BackendId, VariantId};
 use proptest::prelude::*;

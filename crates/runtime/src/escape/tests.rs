@@ -1,4 +1,4 @@
-//! What is written in place of what cannot be seen, and that nothing else changes.
+//! The escapes for invisible characters, and that nothing else changes.
 
 use super::*;
 

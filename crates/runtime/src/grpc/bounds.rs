@@ -1,6 +1,7 @@
-//! What a call may take at most: the time its caller gives it, and, for reflection, time and bytes for the whole stream.
+//! What a call may take at most: the time its caller gives it, and, for reflection, time and bytes for the whole
+//! stream.
 //!
-//! The transport knows `grpc-timeout` too, but says `CANCELLED` when it is over, and only until an answer has begun.
+//! The transport applies `grpc-timeout` too, but it answers `CANCELLED` on expiry, and only until an answer has begun.
 
 use std::{
     future::Future,
@@ -29,17 +30,17 @@ use crate::places::Standing;
 const TIMEOUT: &str = "grpc-timeout";
 const STATUS: &str = "grpc-status";
 const REFLECTION: &str = "/grpc.reflection.";
-/// Reading all descriptors takes a moment; a stream that stays open is given back.
+/// Reading all descriptors takes a moment; a stream that stays open longer is ended.
 const REFLECTION_TIME: Duration = Duration::from_secs(300);
-/// Questions of one reflection stream, together.
+/// All requests of one reflection stream together.
 const REFLECTION_BYTES: u64 = 1 << 20;
 
-/// When the caller stops waiting; an extension of every request that has such a time.
+/// When the caller stops waiting; an extension of every request that has a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline(pub Instant);
 
 impl Deadline {
-    /// How long a handler may wait and still say something before its caller hears only that it was too late.
+    /// How long a handler may wait and still answer; after that its caller only gets `DEADLINE_EXCEEDED`.
     #[must_use]
     pub fn of<T>(request: &tonic::Request<T>) -> Option<Duration> {
         let Self(at) = request.extensions().get()?;
@@ -120,7 +121,7 @@ where
             let answer = self.inner.call(request);
             return Box::pin(async { Ok(said_rightly(answer.await?)) });
         };
-        // As long before the transport's own clock as it takes to come here.
+        // This deadline is before the transport's own, by the time that the request took to get here.
         let deadline = Instant::now() + limit;
         request.extensions_mut().insert(Deadline(deadline));
         let mut end: End = Box::pin(ended(deadline, limit, too_much));
@@ -161,7 +162,7 @@ async fn ended(deadline: Instant, limit: Duration, too_much: Option<Cancellation
     }
 }
 
-/// The transport would go on as if there were no limit.
+/// Refuses a malformed timeout; the transport would go on without a limit.
 fn malformed() -> Status {
     refusal::invalid(TIMEOUT, "expected 1 to 8 digits and one of H, M, S, m, u, n")
 }
@@ -184,8 +185,8 @@ fn timeout(value: &HeaderValue) -> Option<Duration> {
     })
 }
 
-/// A message that is too long is `OUT_OF_RANGE` to the transport, which nobody else says here, and `RESOURCE_EXHAUSTED`
-/// to every other implementation of gRPC.
+/// The transport answers a message that is too long with `OUT_OF_RANGE`, a code that no other code here uses; every
+/// other implementation of gRPC answers `RESOURCE_EXHAUSTED`.
 fn said_rightly(mut answer: Response<Body>) -> Response<Body> {
     let out_of_range = answer.headers().get(STATUS).is_some_and(|status| status == "11");
     if out_of_range && let Some(status) = Status::from_header_map(answer.headers()) {
@@ -247,7 +248,7 @@ impl http_body::Body for Placed {
     }
 }
 
-/// A request that says when it is too much; from then on nothing of it is read.
+/// A request body that reports when it exceeds its limit; nothing of it is read after that.
 struct Counted {
     body: Body,
     left: u64,

@@ -1,5 +1,5 @@
-//! A span for each call of a service of ours that is answered once: streams live for days and say in their messages
-//! what each is about.
+//! A span for each unary call of a service of ours. Streams have none: they live for days, and their messages carry
+//! their own context.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ use tower::{Layer, Service, util::ServiceExt};
 
 use crate::telemetry::{Kind, Span, TraceContext, Tracer, trace_context::TRACEPARENT};
 
-/// Who records the calls of which method, by path.
+/// Which tracer records the calls of a method, by path.
 type Methods = HashMap<String, Method>;
 
 #[derive(Clone, Debug)]
@@ -24,16 +24,17 @@ struct Method {
     tracer: Tracer,
     service: Arc<str>,
     name: Arc<str>,
-    /// Whoever looks may do so every second, and is recorded as often as calls are; what changes something always is.
+    /// The method only reads. A client may call it every second, so its spans are sampled as those of other calls are;
+    /// a method that changes something is always recorded.
     looks: bool,
 }
 
-/// Inside of the credential check: whoever is refused there leaves no span.
+/// Runs inside the credential check: a call that is refused there has no span.
 #[derive(Clone, Debug)]
 pub(super) struct CallsLayer(Arc<Methods>);
 
 impl CallsLayer {
-    /// For the services that are offered, as `descriptors` tell their methods.
+    /// For the offered services; `descriptors` name their methods.
     pub(super) fn new(descriptors: &[&[u8]], offers: &[(&'static str, Tracer)]) -> Result<Self, prost::DecodeError> {
         let mut methods = Methods::new();
         for set in descriptors {
@@ -96,7 +97,7 @@ where
         request.headers_mut().insert(TRACEPARENT, context.expect("a trace context is visible ASCII"));
         Box::pin(async move {
             let answer = inner.oneshot(request).await;
-            // Without one in the headers the answer went well: a call that is answered once has failed before that.
+            // No status in the headers means success: a unary call that fails has its status there.
             if let Ok(answer) = &answer {
                 span.with(Status::from_header_map(answer.headers()).map_or(Code::Ok, |status| status.code()));
             }
@@ -120,7 +121,7 @@ fn start(method: &Method, parent: Option<TraceContext>) -> Span {
     span
 }
 
-/// Says how the call ended, also when nobody waited for the end.
+/// Records how the call ended, also when the client did not wait for the end.
 struct Ended {
     span: Span,
     code: Option<Code>,
@@ -136,7 +137,7 @@ impl Drop for Ended {
     fn drop(&mut self) {
         let code = self.code.unwrap_or(Code::Cancelled);
         self.span.set("rpc.grpc.status_code", i64::from(i32::from(code)));
-        // The caller's own faults are none of the service's.
+        // Errors of the caller do not count as failures of the service.
         let ours = [
             Code::Unknown,
             Code::DeadlineExceeded,

@@ -1,4 +1,4 @@
-//! Who a caller is. Decided once per request, from the connection and the token, never from a field of a message.
+//! The caller's identity. Decided once per request, from the connection and the token, never from a field of a message.
 
 use http::{Extensions, Request, Response, header::AUTHORIZATION};
 use std::{
@@ -18,22 +18,22 @@ use super::{
 };
 use crate::{places::Standing, telemetry::Sparing, token::AdminToken};
 
-/// Load balancers and orchestrators ask for health without a credential; the answer says nothing else.
+/// Load balancers and orchestrators ask for health without a credential; the answer contains nothing else.
 pub(super) const HEALTH_SERVICE: &str = "/grpc.health.v1.Health/";
 const BEARER: &str = "bearer ";
 const PATH_SHOWN: usize = 128;
-/// Whoever calls in a loop with a wrong token must not fill the log.
+/// A client that calls in a loop with a wrong token must not fill the log.
 static REFUSED: Sparing = Sparing::new("caller_refused", 20, Duration::from_secs(5));
 
-/// Whom to let in.
+/// Which callers to admit.
 #[derive(Clone, Debug)]
 pub struct Auth {
     token: Option<AdminToken>,
     own_uid: u32,
 }
 
-/// Who calls: `uid:<n>` over a Unix socket, `token` over TCP, `internal` from within the process. An extension of every
-/// request that reaches a service.
+/// The caller: `uid:<n>` over a Unix socket, `token` over TCP, `internal` from within the process. An extension of
+/// every request that reaches a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor(pub String);
 
@@ -109,7 +109,7 @@ impl Actor {
     }
 }
 
-/// As much of a path as says which it is: who is refused may write anything there.
+/// The start of a path, enough to recognise it: a refused caller may send any path.
 pub(super) fn shown(path: &str) -> &str {
     path.get(..PATH_SHOWN).unwrap_or(path)
 }
@@ -153,7 +153,7 @@ where
             let peer = caller.map(|caller| caller.peer);
             match self.auth.identify(peer, authorization.as_ref().map(http::HeaderValue::as_bytes)) {
                 Ok(actor) => {
-                    // From now on its connection has its place for good.
+                    // From now on the caller's connection is not displaced.
                     if let Some(caller) = caller {
                         caller.shown.reaches(Standing::Known);
                     }

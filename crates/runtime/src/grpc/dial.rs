@@ -52,7 +52,7 @@ pub struct Presented {
 pub enum Reach {
     /// Not beyond this machine.
     Loopback,
-    /// Other machines, too: the operator has stated that no one else can read the network.
+    /// Other machines, too: the operator has stated that no third party can read the network.
     Anywhere,
 }
 
@@ -113,7 +113,7 @@ impl Bearer {
 /// Makes a client without connecting. Must be called within a runtime.
 ///
 /// # Errors
-/// When the URL is none of ours; that nobody answers shows in the calls.
+/// When the URL cannot be a service of ours. An unreachable service fails the calls instead.
 pub fn connect_lazy(target: &Target) -> Result<Client, DialError> {
     let (channel, token) = match target {
         Target::Url(url, presented) => {
@@ -143,7 +143,7 @@ pub fn connect_lazy(target: &Target) -> Result<Client, DialError> {
     Ok(InterceptedService::new(channel, Bearer::new(token)))
 }
 
-/// A socket of another user is no server of ours, whatever its path says; root may talk to all.
+/// A socket of another user is not a server of ours, whatever its path; root may connect to all.
 async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     let stream = UnixStream::connect(path).await?;
     let (server, own) = (stream.peer_cred()?.uid(), nix::unistd::geteuid().as_raw());
@@ -161,7 +161,7 @@ fn endpoint(url: &str) -> Result<Endpoint, DialError> {
     if plain { Ok(tuned(Endpoint::from(uri))) } else { Err(DialError::Form { url: url.to_owned() }) }
 }
 
-/// Whether what is sent there stays on this machine, as far as the name says: what a resolver says may change with each
+/// Whether bytes sent to `uri` stay on this machine, judged by the name alone: a resolver's answer may change with each
 /// connection.
 fn is_loopback(uri: &Uri) -> bool {
     let host = uri.host().unwrap_or_default();

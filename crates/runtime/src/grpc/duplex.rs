@@ -15,7 +15,7 @@ pub struct DuplexListener {
     accepted: mpsc::Receiver<DuplexStream>,
 }
 
-/// The dialling end; whoever has it is trusted as a part of this process.
+/// The dialling end; its holder is trusted as a part of this process.
 #[derive(Clone, Debug)]
 pub struct DuplexConnector {
     accept: mpsc::Sender<DuplexStream>,

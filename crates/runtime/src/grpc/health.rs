@@ -1,5 +1,5 @@
-//! `grpc.health.v1`: of the process under the empty name and under each of its services' names, and of what it depends on
-//! under `only1mcp.dependency/NAME`.
+//! `grpc.health.v1`: of the process under the empty name and under each of its services' names, and of what it depends
+//! on under `only1mcp.dependency/NAME`.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::readiness::Readiness;
 /// Before the name of a gate or of a dependency.
 const DEPENDENCY: &str = "only1mcp.dependency/";
 
-/// Keeps the health service saying what the readiness says. Never returns.
+/// Keeps the health service in step with the readiness. Never returns.
 pub(super) async fn report(readiness: &Readiness, names: &[&str], reporter: &HealthReporter) {
     let mut moves = readiness.moves();
     let mut said = BTreeMap::new();

@@ -27,11 +27,11 @@ use crate::{
     telemetry::Sparing,
 };
 
-/// Connections a listener serves at once. The next one takes the place of the oldest that has said nothing, or that has no
-/// call which was let in; while there is none, it waits in the queue. Per listener, so that a crowd on TCP cannot lock out
-/// the operator's socket.
+/// Connections that a listener serves at once. The next one takes the place of the oldest that has sent nothing, or
+/// that has no admitted call; while there is none, it waits in the queue. The limit is per listener, so that a crowd on
+/// TCP cannot lock out the operator's socket.
 pub(super) const CONNECTIONS_MAX: usize = 1024;
-/// Accepting fails while the process is out of descriptors; asking again at once would only burn a core.
+/// Accepting fails while the process is out of descriptors; retrying at once would only burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 static CANNOT_ACCEPT: Sparing = Sparing::new("cannot_accept", 10, Duration::from_secs(10));
 
@@ -49,7 +49,7 @@ enum Source {
     Duplex(DuplexListener),
 }
 
-/// Why a gRPC listener cannot be had.
+/// Why a gRPC listener cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     #[error(
@@ -108,8 +108,9 @@ impl Listener {
         Ok(Self { source: Source::Unix { listener, _file: Some(file) }, label })
     }
 
-    /// All that were handed over for the admin API. A Unix socket stays where it is at the end; who may open it is for
-    /// whoever made it to say, and whose uid it takes is checked on each call as ever.
+    /// All sockets that were handed over for the admin API. A Unix socket's file is left in place at the end. The
+    /// process that made the socket decides which users may open it; the caller's uid is checked on each call as
+    /// always.
     ///
     /// # Errors
     /// As for [`Listener::tcp`].
@@ -138,7 +139,7 @@ impl Listener {
         }
     }
 
-    /// Connections until dropped; `cut` ends those accepted.
+    /// Yields connections until dropped; `cut` ends the accepted ones.
     pub(super) fn into_incoming(self, cut: CancellationToken) -> BoxStream<'static, io::Result<Socket>> {
         tracing::info!(listener = self.label, "accepting gRPC");
         let places = Places::new("grpc_connections", CONNECTIONS_MAX);
@@ -147,7 +148,7 @@ impl Listener {
             loop {
                 match source.accept().await {
                     Ok(Some(accepted)) => {
-                        // The process itself needs no proof.
+                        // A connection from this process needs no credential.
                         let inside = matches!(accepted, Accepted::Duplex(_));
                         let place = places.take(if inside { Standing::Known } else { Standing::Silent }).await;
                         let socket = Socket::new(accepted, cut.clone(), place);
@@ -192,7 +193,7 @@ fn protected(address: SocketAddr, auth: &Auth) -> Result<(), ListenError> {
     if open { Err(ListenError::Unprotected { address }) } else { Ok(()) }
 }
 
-/// Creates the socket's directory, and makes sure that it is no trap laid in a shared one such as `/tmp`.
+/// Creates the socket's directory, and makes sure that no other user planted it in a shared directory such as `/tmp`.
 fn prepare_directory(path: &Path) -> Result<(), ListenError> {
     let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return Ok(()) };
     let failed = |source| ListenError::Directory { path: path.to_owned(), source };
@@ -221,7 +222,7 @@ async fn remove_stale(path: &Path) -> Result<(), ListenError> {
     fs::remove_file(path).map_err(|source| ListenError::Stale { path: owned(), source })
 }
 
-/// Removes the socket file at the end, unless it has meanwhile become somebody else's.
+/// Removes the socket file at the end, unless another process has replaced the file meanwhile.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,

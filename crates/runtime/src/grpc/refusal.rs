@@ -1,7 +1,7 @@
-//! Refusals that a program can act on: a status with the details of `google.rpc`. Every service makes its own here, so that
-//! equal faults look alike everywhere.
+//! Refusals that a program can act on: a status with the details of `google.rpc`. Every service makes its own here, so
+//! that equal faults look alike everywhere.
 //!
-//! Each carries an `ErrorInfo` with a reason, a word that never changes, and what fits the code besides.
+//! Each carries an `ErrorInfo` with a reason (a word that never changes), and the details that fit its code.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -12,7 +12,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 const TEXT_MAX: usize = 300;
 /// The domain of all reasons.
 pub const DOMAIN: &str = "only1mcp";
-/// When what is short for a moment is worth another try.
+/// The delay that a client is told to wait before it retries a temporary refusal.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// `INVALID_ARGUMENT`: `field` of the request, as `server` or `without[2]`, is wrong, and why.
@@ -40,7 +40,7 @@ pub fn precondition(reason: &str, subject: impl Into<String>, message: impl Into
     unmet(Code::FailedPrecondition, reason, subject, message)
 }
 
-/// `ABORTED`: something else came first; the caller looks again and decides anew.
+/// `ABORTED`: another change came first; the caller reads the state again and decides anew.
 #[must_use]
 pub fn aborted(reason: &str, subject: impl Into<String>, message: impl Into<String>) -> Status {
     unmet(Code::Aborted, reason, subject, message)
@@ -89,7 +89,7 @@ fn because(reason: &str) -> ErrorDetails {
     ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new())
 }
 
-/// What a caller sent may be in it, at any length.
+/// Shortens a text; it may quote what a caller sent, at any length.
 fn short(text: impl Into<String>) -> String {
     let mut text = text.into();
     if let Some((end, _)) = text.char_indices().nth(TEXT_MAX) {

@@ -24,33 +24,33 @@ use crate::{
     telemetry::{Tracer, log, trace_context::TRACEPARENT},
 };
 
-/// After `Closing` calls that are just being answered get this long.
+/// How long calls that are being answered may take after `Closing`.
 const CUT_AFTER: Duration = Duration::from_millis(500);
-/// Calls and streams of one connection at once; the next waits at its caller.
+/// Calls and streams of one connection at once; the next one waits at the client.
 const STREAMS_MAX: u32 = 256;
 
 /// Headers of one request, with what HTTP/2 counts for each.
 const HEADERS_MAX: u32 = 16 << 10;
-/// Streams that a peer has ended before they were looked at, and that we had to end because of it: beyond these it does
-/// nothing else, and the connection ends.
+/// Streams that a peer has reset before they were processed, and streams that we had to reset because of the peer. A
+/// peer beyond these numbers does nothing else; its connection ends.
 const PEER_RESETS_MAX: usize = 20;
 const OWN_RESETS_MAX: usize = 256;
 
-/// A question about health is a name. Room for it is made as soon as its length was said, to whom nothing was proven.
+/// A health request is a name. Its buffer is allocated as soon as its length is known, for a caller without credential.
 const HEALTH_BYTES: usize = 4096;
 
 /// What every server offers besides its own.
 const ALWAYS_OFFERED: [&str; 3] =
     ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
 
-/// What a server offers and to whom.
+/// What a server offers, and to which callers.
 #[derive(Clone, Debug)]
 pub struct Service {
     pub routes: Routes,
     /// Encoded `FileDescriptorSet`s of the routes, for reflection.
     pub descriptors: &'static [&'static [u8]],
-    /// Full names of the services among the routes, and who records the calls of each. Reflection and health know these:
-    /// the descriptors may hold others, too.
+    /// Full names of the services among the routes, each with the tracer that records its calls. Reflection and health
+    /// know these services; the descriptors may hold others, too.
     pub offers: Vec<(&'static str, Tracer)>,
     pub auth: Auth,
     /// Answers `grpc.health.v1`: for the empty name and those of the services whether the process is ready, for
@@ -69,8 +69,8 @@ pub enum ServeError {
     Server(#[source] tonic::transport::Error),
 }
 
-/// Serves until stopping is asked for, then lets the calls in flight end: services end their streams when
-/// `shutdown.token()` is cancelled. What is left at `Closing` is cut off.
+/// Serves until a stop is requested, then lets the calls in flight end: services end their streams when
+/// `shutdown.token()` is cancelled. Calls left at `Closing` are cut off.
 ///
 /// # Errors
 /// See [`ServeError`]; a single connection's failure is none.
@@ -108,7 +108,7 @@ fn router(service: Service) -> Result<Router<Layers>, ServeError> {
         let name = |builder, name: &&'static str| tonic_reflection::server::Builder::with_service_name(builder, *name);
         let builder = service.descriptors.iter().fold(builder, register);
         let builder = service.offers.iter().map(|(name, _)| name).chain(&ALWAYS_OFFERED).fold(builder, name);
-        // Each version of reflection knows itself, but lists the other, too.
+        // Each version of reflection has only its own descriptor, but lists the other version, too.
         builder
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
@@ -125,7 +125,7 @@ fn router(service: Service) -> Result<Router<Layers>, ServeError> {
         .max_concurrent_streams(STREAMS_MAX)
         .http2_max_header_list_size(HEADERS_MAX)
         .http2_max_pending_accept_reset_streams(Some(PEER_RESETS_MAX))
-        // Without a number here there would be no bound at all.
+        // Without a number here there would be no limit at all.
         .http2_max_local_error_reset_streams(Some(OWN_RESETS_MAX))
         .trace_fn(span)
         .layer(BoundsLayer)

@@ -1,5 +1,5 @@
-//! An accepted connection of any kind, which remembers who is at the other end, and ends when it is cut off, displaced, or
-//! too slow to say what it speaks.
+//! An accepted connection of any kind. It remembers its peer, and ends when it is cut off, displaced, or too slow to
+//! send the HTTP/2 preface.
 
 use std::{
     io,
@@ -21,14 +21,14 @@ use tonic::transport::server::Connected;
 
 use crate::places::{Place, Shown, Standing};
 
-/// Questions about health that one connection asks at once: everyone may ask them, and watch for ever.
+/// Health calls of one connection at once: every client may make them, and watch for ever.
 pub(super) const HEALTH_CALLS: usize = 16;
-/// How long a connection may take to say that it speaks HTTP/2. From then on pings find out whether it is alive.
+/// How long a connection may take to send the HTTP/2 preface. After that, pings find out whether it is alive.
 const PREFACE_TIME: Duration = Duration::from_secs(10);
 /// `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`; the server ends a connection that says anything else.
 const PREFACE_BYTES: usize = 24;
 
-/// Who is at the other end, as far as the operating system tells.
+/// The peer, as far as the operating system tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Peer {
     Tcp(SocketAddr),
@@ -40,13 +40,13 @@ pub(super) enum Peer {
     Internal,
 }
 
-/// Whose request it is. An extension of every request.
+/// The connection that a request came over. An extension of every request.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     pub(super) peer: Peer,
-    /// What its connection has shown.
+    /// What the connection has shown.
     pub(super) shown: Shown,
-    /// Places for the calls of its connection that need no credential.
+    /// Places for the calls of the connection that need no credential.
     pub(super) health: Arc<Semaphore>,
 }
 
@@ -62,7 +62,7 @@ pub(super) struct Socket {
     peer: Peer,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     displaced: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// What is still to come of the preface, and when that is too late.
+    /// How many bytes of the preface are missing, and their deadline.
     preface: Option<(usize, Pin<Box<Sleep>>)>,
     place: Place,
 }
@@ -74,8 +74,8 @@ impl Socket {
     pub(super) fn new(accepted: Accepted, cut: CancellationToken, place: Place) -> Self {
         let (stream, peer): (Box<dyn Stream>, _) = match accepted {
             Accepted::Tcp(stream, from) => {
-                // Small messages must not wait for the acknowledgement of earlier ones. A socket that refuses this is
-                // about to report its own end.
+                // Small messages must not wait for the acknowledgement of earlier ones. A socket that refuses the
+                // option is about to report its own end.
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, %from, "cannot set TCP_NODELAY");
                 }
@@ -92,7 +92,7 @@ impl Socket {
         Self { stream, peer, cut: Box::pin(cut.cancelled_owned()), displaced, preface, place }
     }
 
-    /// Whether it must end, whatever its peer does.
+    /// Fails when the connection must end, whatever its peer does.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.cut.as_mut().poll(cx).is_ready() || self.displaced.as_mut().poll(cx).is_ready() {
             return Err(io::ErrorKind::ConnectionAborted.into());

@@ -1,4 +1,4 @@
-//! Real sockets of every kind, a service that says who called, and what happens at the end of its life.
+//! Real sockets of every kind, a service that returns its caller's identity, and the end of that service.
 
 mod crowd;
 mod raw;
@@ -177,7 +177,7 @@ async fn health_follows_readiness_and_open_streams_end_at_closing() {
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
     tasks.shutdown().trigger();
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
-    // The stream itself never ends, and must not keep the process.
+    // The stream never ends by itself, and must not keep the process alive.
     assert_eq!(tasks.running(), ["grpc"]);
     assert!(tasks.join(GRACE).await.is_clean());
     assert_eq!(tasks.shutdown().phase(), Phase::Stopped);

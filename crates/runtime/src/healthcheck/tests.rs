@@ -1,4 +1,4 @@
-//! What is asked, and what the answer is made of.
+//! The request, and the content of the answer.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! By which names the ops listener may be asked.
+//! The host names under which the ops listener answers.
 
 use std::net::IpAddr;
 
@@ -31,12 +31,13 @@ pub(super) enum Refusal {
     Unreadable,
 }
 
-/// As much of a name as is shown again.
+/// The most of a name that is shown in the refusal.
 const SHOWN: usize = 200;
 
 impl OpsNames {
-    /// A request without a Host is not from a browser. No web page can be served under an address or `localhost` of this
-    /// process; nor, where other machines reach this one, under a name without a dot, as services in one network have.
+    /// A request without a Host is not from a browser. No web page can be served under an address or `localhost` of
+    /// this process; nor, where other machines reach this one, under a name without a dot, as services in one network
+    /// have.
     pub(super) fn check(&self, headers: &HeaderMap, loopback: bool) -> Result<(), Refusal> {
         let mut hosts = headers.get_all(header::HOST).iter();
         let Some(host) = hosts.next() else { return Ok(()) };

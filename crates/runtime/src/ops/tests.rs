@@ -65,7 +65,7 @@ async fn tells_readiness_until_the_process_closes() {
     drop(idle);
 }
 
-/// What holds connections: by silence, and by questions whose answers it does not take.
+/// Clients that hold connections: by silence, and by requests whose answers they do not read.
 #[tokio::test]
 async fn a_crowd_that_does_not_read_silences_no_probe() {
     for said in ["", "GET /livez HT", &"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2000)] {
@@ -101,7 +101,7 @@ async fn a_connection_is_for_one_request_and_has_an_end() {
         let mut socket = TcpStream::connect(address).await.unwrap();
         socket.write_all(said.as_bytes()).await.unwrap();
         let mut heard = Vec::new();
-        // An end is an end, said politely or not.
+        // A reset counts as an end, too.
         drop(socket.read_to_end(&mut heard).await);
         let answers = String::from_utf8_lossy(&heard).matches("HTTP/1.1 200").count();
         assert_eq!(answers, usize::from(said.ends_with("/livez")), "{said:?}");
@@ -148,7 +148,7 @@ fn who_asks_by_a_name_asks_by_one_of_ours() {
     }
     assert_eq!(check(&[], true), Ok(()), "no browser");
     check(&["127.0.0.1", "evil.example"], true).unwrap_err();
-    // A service is known by such a name to the others of its network, and to nobody outside.
+    // The other services of a network know a service by such a name; no client outside does.
     assert_eq!(check(&["config-manager:9451"], false), Ok(()));
     check(&["config-manager:9451"], true).unwrap_err();
     let text = check(&["evil.example:9451"], true).unwrap_err().to_string();

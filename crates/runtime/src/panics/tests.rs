@@ -1,4 +1,4 @@
-//! The hook belongs to the whole process, so what is tested is a process.
+//! The hook belongs to the whole process, so each test starts a process.
 
 use std::{env, process::Command};
 

@@ -1,4 +1,4 @@
-//! Who stays and who goes, in time that a test can hold.
+//! Which connections stay and which are displaced, in paused time.
 
 use futures_util::FutureExt;
 
@@ -39,7 +39,7 @@ async fn what_has_just_come_is_left_its_time() {
     let begun = Instant::now();
     let _third = places.take(Standing::Silent).await;
     assert_eq!((begun.elapsed() >= SETTLED, gone(&taken)), (true, vec![0]));
-    // What leaves makes room at once.
+    // A connection that ends makes room at once.
     let (places, mut taken) = filled(&[Standing::Silent; 2]);
     let begun = Instant::now();
     let (next, ()) = tokio::join!(places.take(Standing::Silent), async { drop(taken.pop()) });

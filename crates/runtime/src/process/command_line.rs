@@ -17,10 +17,10 @@ pub(super) enum Asked<F> {
 /// Without a subcommand, the flags are those of `F`.
 ///
 /// # Errors
-/// When it cannot be understood; help and version come this way, too.
+/// When the command line cannot be parsed; help and version are returned as errors, too.
 pub(super) fn read<F: Parser>(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked<F>, clap::Error> {
     let flags = F::command();
-    // The very flag of the process, so that one environment serves both.
+    // The same flag as the service's, so that one environment serves both.
     let ops = flags.get_arguments().find(|argument| argument.get_id() == "ops").cloned();
     let mut command = flags.args_conflicts_with_subcommands(true).subcommand(healthcheck(ops));
     let matches = command.try_get_matches_from_mut(arguments)?;

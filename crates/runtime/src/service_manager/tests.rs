@@ -1,4 +1,4 @@
-//! What a service manager hears over a life.
+//! What a service manager receives over the life of a process.
 
 use std::{os::linux::net::SocketAddrExt, path::Path};
 

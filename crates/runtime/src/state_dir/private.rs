@@ -14,14 +14,14 @@ use nix::fcntl::OFlag;
 
 use super::{create_atomic, sync_parent, write_atomic};
 
-/// The mode of files that this process makes: the owner can read and write them, no one else can.
+/// The mode of files that this process makes: only the owner can read and write them.
 const PRIVATE: u32 = 0o600;
 /// The bits that let a group or others in.
 const OTHERS: u32 = 0o077;
 /// The bits that let everyone in.
 const EVERYONE: u32 = 0o007;
 
-/// Who made a file, which says what is done about a mode that lets others in.
+/// The maker of a file. It decides what is done about a mode that lets others in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Maker {
     /// This process, or one before it: the mode is repaired, since an older release or a copy may have left it wide.
@@ -60,8 +60,7 @@ pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     write_atomic(path, content, PRIVATE)
 }
 
-/// Creates `path` with `content`, both or neither; `false` when something of that name is there already, which is left
-/// as it is.
+/// Creates `path` with `content`, both or neither; `false` when `path` exists already, which is left as it is.
 ///
 /// # Errors
 /// As the operating system says.
@@ -69,11 +68,11 @@ pub fn create_private_file(path: &Path, content: &[u8]) -> io::Result<bool> {
     create_atomic(path, content, PRIVATE)
 }
 
-/// The content of `path`, of at most `most` bytes; `None` when there is no such file. Does not wait for another process, as
-/// the opening of a pipe would.
+/// The content of `path`, of at most `most` bytes; `None` when there is no such file. Does not wait for another
+/// process, as the opening of a pipe would.
 ///
 /// # Errors
-/// Also when others than its owner may read it, and that cannot or must not be repaired: see [`Maker`].
+/// Also when users other than the owner may read it and the mode cannot or must not be repaired: see [`Maker`].
 pub fn read_private(path: &Path, maker: Maker, most: u64) -> Result<Option<Vec<u8>>, PrivateFileError> {
     let opened = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
     let file = match opened {
@@ -104,7 +103,7 @@ pub fn open_private(path: &Path) -> Result<File, PrivateFileError> {
         .create(true)
         .truncate(false)
         .mode(PRIVATE)
-        // Without it, a pipe of that name would be waited for.
+        // Without this flag, opening a pipe of that name would wait.
         .custom_flags(OFlag::O_NONBLOCK.bits())
         .open(path)
         .map_err(failed)?;
@@ -113,8 +112,8 @@ pub fn open_private(path: &Path) -> Result<File, PrivateFileError> {
     Ok(file)
 }
 
-/// Renames a file that cannot be understood, so that it is not overwritten and people can look at it: `<name>.unreadable`,
-/// or with a number when an earlier one is still there. Returns where it is now.
+/// Renames a file that cannot be understood, so that it is not overwritten and people can look at it:
+/// `<name>.unreadable`, or with a number when an earlier one is still there. Returns where it is now.
 ///
 /// # Errors
 /// As the operating system says; then the file is where it was.
@@ -136,7 +135,7 @@ pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
-/// The file is a regular one, and its mode is right or made so.
+/// Checks that the file is a regular one, and that its mode is right or can be repaired.
 fn check(path: &Path, file: &File, maker: Maker) -> Result<(), PrivateFileError> {
     let metadata = file.metadata().map_err(|source| PrivateFileError::Open { path: path.to_owned(), source })?;
     if !metadata.is_file() {

@@ -32,7 +32,7 @@ fn what_a_killed_process_leaves_locked_for_a_moment_is_waited_for() {
     drop(state.unwrap());
     assert_eq!(looks, 3);
 
-    // Of one that lives, it is not.
+    // The lock of a live process is not waited for.
     let mut lives = std::process::Command::new("sleep").arg("60").spawn().unwrap();
     let mut lock = File::create(base.path().join(LOCK_FILE)).unwrap();
     lock.lock().unwrap();

@@ -43,7 +43,7 @@ async fn two_that_displace_each_other_do_so_ever_more_slowly() {
     })
     .await;
     assert_eq!(tries.get(), 10);
-    // The time that seven waits of the ceilings would have taken is not fixed, but that they grow is.
+    // The total of seven waits is random below the ceilings, but the waits must grow.
     let mut failures = 0;
     let stop = CancellationToken::new();
     let begun = Instant::now();

@@ -1,9 +1,9 @@
-//! What there is to be measured, said once: each crate lists its metrics as values, from which the help texts, the
-//! series that are there from the start, and docs/metrics.md follow.
+//! The one description of all metrics: each crate lists its metrics as values. The help texts, the series that exist
+//! from the start, and docs/metrics.md are made from these lists.
 //!
-//! Names follow Prometheus' rules: `only1mcp_`, the part of the system, what is measured, its base unit; counters end in
-//! `_total`. All series of a name have the same labels, and no two crates share a name, because `only1mcp up` shows all
-//! four services on one page.
+//! Names follow Prometheus' rules: `only1mcp_`, the part of the system, what is measured, its base unit; counters end
+//! in `_total`. All series of a name have the same labels, and no two crates share a name, because `only1mcp up` shows
+//! all four services on one page.
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, histogram};
 
@@ -73,8 +73,8 @@ impl Metric {
     }
 }
 
-/// Gives each metric its help text, and begins those counters and histograms whose series are known: one that was never
-/// counted is 0, so that its first increase shows.
+/// Gives each metric its help text, and registers the counters and histograms whose series are known: a counter starts
+/// at 0, so that its first increase shows.
 pub fn describe(metrics: &'static [Metric]) {
     for metric in metrics {
         match metric.sort {

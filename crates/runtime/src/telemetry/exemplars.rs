@@ -1,7 +1,7 @@
 //! The newest recorded trace of each bucket of each histogram, so that a dashboard leads from a slow bucket to a trace
 //! that explains it.
 //!
-//! Only what a tracer records comes here; whatever is not recorded takes no lock.
+//! Only recorded traces come here; an unrecorded one takes no lock.
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,7 @@ use std::{
 
 use super::{TraceContext, metrics_text::SECONDS};
 
-/// When that many series have exemplars, all start anew: they are samples, and what is observed comes again.
+/// When this many series have exemplars, all are dropped: they are samples, and new observations replace them.
 const SERIES_MAX: usize = 4096;
 
 /// One observation, and the trace it belongs to.
@@ -22,7 +22,7 @@ pub(crate) struct Exemplar {
     at: SystemTime,
 }
 
-/// By bucket; the last is that of what exceeds all bounds.
+/// By bucket; the last one is for values above all bounds.
 type Buckets = [Option<Exemplar>; SECONDS.len() + 1];
 
 /// By the text of a series up to the label of the bucket.
@@ -32,9 +32,9 @@ pub(crate) struct Exemplars(Mutex<HashMap<String, Buckets>>);
 static OF_PROCESS: LazyLock<Exemplars> = LazyLock::new(Exemplars::default);
 
 /// Remembers that `context` is the trace of an observation of `seconds` in the histogram `name` with `labels` (in the
-/// order in which the histogram has them). Does nothing when nobody records that trace.
+/// order in which the histogram has them). Does nothing when that trace is not recorded.
 ///
-/// It adds nothing to the histogram itself.
+/// Adds no observation to the histogram itself.
 pub fn exemplar(name: &'static str, labels: &[(&'static str, &str)], seconds: f64, context: &TraceContext) {
     if context.is_sampled() {
         let seen = Exemplar { context: *context, value: seconds, at: opentelemetry::time::now() };

@@ -1,5 +1,5 @@
 //! Log lines on stderr. `ONLY1MCP_LOG` filters them (`info` by default, else as `warn,router=debug`);
-//! `ONLY1MCP_LOG_FORMAT` is `pretty` (default) or `json`, one object per line. What makes no sense is refused at start.
+//! `ONLY1MCP_LOG_FORMAT` is `pretty` (default) or `json`, one object per line. Invalid values are refused at start.
 //!
 //! The filter can be changed while the process runs, for ever or for a while.
 
@@ -35,10 +35,10 @@ use crate::grpc::{Actor, refusal};
 const FILTER: &str = "ONLY1MCP_LOG";
 const FORMAT: &str = "ONLY1MCP_LOG_FORMAT";
 const FORMATS: [&str; 3] = ["", "pretty", "json"];
-/// A filter that holds for a while holds no longer.
+/// The longest time for a temporary filter.
 const LASTING_MAX: Duration = Duration::from_secs(7 * 86_400);
 
-/// The environment asks for a log that there is not.
+/// The environment asks for a filter or format that does not exist.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     #[error("{FILTER}={text:?} is no log filter")]
@@ -55,7 +55,7 @@ struct Log {
 
 struct Held {
     filter: Filter,
-    /// What holds again from then on.
+    /// The filter that applies again from that instant on.
     fallback: Option<(Filter, Instant)>,
 }
 
@@ -64,7 +64,7 @@ static LOG: OnceLock<Log> = OnceLock::new();
 /// Installs the subscriber unless the process has one already.
 ///
 /// # Errors
-/// When the environment asks for what there is not; lines are written as by default then.
+/// When the environment has an invalid value; the log then has its default filter and format.
 pub fn init() -> Result<(), LogError> {
     let text = env::var(FILTER).unwrap_or_default();
     let filter = if text.trim().is_empty() { Ok(Filter::default()) } else { text.parse() };
@@ -97,7 +97,7 @@ where
     }
 }
 
-/// The filter that holds; and what it falls back to, if it does, and after how long.
+/// The current filter; and if it is temporary, the filter that follows it, and after how long.
 #[must_use]
 pub fn read() -> (String, Option<(String, Duration)>) {
     let Some(log) = LOG.get() else { return (LevelFilter::current().to_string().to_lowercase(), None) };
@@ -106,11 +106,11 @@ pub fn read() -> (String, Option<(String, Duration)>) {
     (held.filter.to_string(), held.fallback.as_ref().map(|(filter, at)| (filter.to_string(), left(at))))
 }
 
-/// Lets `filter` hold from now on, or as long as it is `lasting`; returns the one that held. `request` are the extensions
-/// of the call that asks for it, which name the actor.
+/// Applies `filter` from now on, or for the time `lasting`; returns the one before. `request` are the extensions of the
+/// call that asks for it; they name the actor.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` when that is no filter or no time, with the allowed set; nothing has changed then.
+/// `INVALID_ARGUMENT` when the filter or the time is invalid, with the allowed set; nothing has changed then.
 pub fn change(request: &Extensions, filter: &str, lasting: Option<Duration>) -> Result<String, Status> {
     let Actor(actor) = Actor::among(request)?;
     let filter: Filter = filter.parse().map_err(|error: FilterError| refusal::invalid("filter", error.to_string()))?;
@@ -122,13 +122,13 @@ pub fn change(request: &Extensions, filter: &str, lasting: Option<Duration>) -> 
     let mut previous = String::new();
     log.held.send_modify(|held| {
         previous = held.filter.to_string();
-        // An earlier filter for a while is followed by what it would have been followed by.
+        // If the earlier filter is temporary, the new one falls back to the earlier one's fallback.
         let before = held.fallback.take().map_or_else(|| held.filter.clone(), |(before, _)| before);
         held.fallback = lasting.map(|lasting| (before, Instant::now() + lasting));
         held.filter = filter.clone();
     });
     let say = || tracing::info!(actor, filter = %filter, previous, ?lasting, "the log filter was changed");
-    // Under whichever of the two lets it be seen.
+    // The line is written under whichever of the two filters lets it through.
     let seen = tracing::enabled!(Level::INFO);
     if seen {
         say();
@@ -140,7 +140,7 @@ pub fn change(request: &Extensions, filter: &str, lasting: Option<Duration>) -> 
     Ok(previous)
 }
 
-/// Puts back the filters that held before those that only hold for a while. Never returns.
+/// Restores the previous filter when a temporary one expires. Never returns.
 pub async fn fall_back() {
     let Some(log) = LOG.get() else { return std::future::pending().await };
     let mut changes = log.held.subscribe();
@@ -160,7 +160,7 @@ pub async fn fall_back() {
 }
 
 impl Log {
-    /// Whoever comes second finds nothing to do.
+    /// If two callers race, the second one finds nothing to do.
     fn put_back(&self) {
         let mut back = None;
         self.held.send_if_modified(|held| {

@@ -1,8 +1,9 @@
 //! The process's metrics, recorded through the `metrics` macros and rendered for Prometheus by the ops listener.
 //!
-//! Series are of two sorts. What is about the process lasts as long as it does: a counter that has not moved for a week
-//! is news, not garbage. What is about something that comes and goes (a label of [`PASSING`]) is forgotten when nobody
-//! has touched it for a while, so that servers long gone do not fill the memory of the process and of Prometheus.
+//! Series are of two sorts. A series about the process lasts as long as the process: a counter that has not moved for a
+//! week is information, not garbage. A series about something that comes and goes (it has a label of [`PASSING`]) is
+//! dropped when it was not updated for a while, so that removed servers do not fill the memory of the process and of
+//! Prometheus.
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -13,18 +14,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::{exemplars, openmetrics, process, sampled};
 
-/// What every histogram of a name ending in `_seconds` is counted in: from a swap to a long drain.
+/// The buckets of every histogram whose name ends in `_seconds`: from a swap to a long drain.
 pub(super) const SECONDS: [f64; 20] = [
     1e-6, 1e-5, 1e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 1e-1, 2.5e-1, 5e-1, 1.0, 2.5, 5.0, 10.0, 30.0,
     60.0, 300.0,
 ];
-/// Labels of series about what comes and goes. Whoever keeps handles of such series looks them up anew every minute, so
-/// that what it records is not lost with a series that was forgotten; and increments counters by 0, so that they are not.
+/// Labels of series about things that come and go. Code that keeps handles of such series looks them up anew every
+/// minute, so that its values are not lost with a dropped series. It also increments counters by 0 to keep them alive.
 const PASSING: [&str; 2] = ["server", "digest"];
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// Renders what was recorded; shared by cloning.
+/// Renders the recorded metrics; shared by cloning.
 #[derive(Clone)]
 pub struct Metrics {
     lasting: PrometheusHandle,
@@ -43,7 +44,7 @@ impl std::fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Makes the process record metrics, once; later calls return the same.
+    /// Makes the process record metrics, once; later calls return the same value.
     #[must_use]
     pub fn install() -> Self {
         static INSTALLED: OnceLock<Metrics> = OnceLock::new();
@@ -73,14 +74,14 @@ impl Metrics {
         openmetrics::from_prometheus(&self.render(), exemplars::of_process())
     }
 
-    /// Keeps the memory of metrics bounded when nobody scrapes, until `stop`.
+    /// Keeps the memory of metrics bounded without scrapes, until `stop`.
     pub(crate) async fn upkeep(self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(UPKEEP_EVERY);
         let lag = metrics::histogram!("only1mcp_runtime_lag_seconds");
         while let Some(due) = stop.run_until_cancelled(ticks.tick()).await {
             lag.record(due.elapsed());
             self.lasting.run_upkeep();
-            // Forgetting is a part of rendering.
+            // Rendering drops the series that were not updated.
             drop(self.passing.render());
         }
     }

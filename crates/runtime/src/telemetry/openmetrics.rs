@@ -1,4 +1,4 @@
-//! Prometheus text to OpenMetrics 1.0, which has room for exemplars.
+//! Converts Prometheus text to OpenMetrics 1.0, which can hold exemplars.
 
 use super::exemplars::Exemplars;
 
@@ -14,10 +14,10 @@ pub(crate) fn accepted(accept: &str) -> bool {
     })
 }
 
-/// The same families, series and values, and what `exemplars` has of their buckets.
+/// The same families, series and values, with the exemplars of their buckets.
 pub(crate) fn from_prometheus(text: &str, exemplars: &Exemplars) -> String {
     let mut out = String::with_capacity(text.len() + text.len() / 8);
-    // Of the series whose buckets are being written, the next one.
+    // The series whose buckets are being written, and its next bucket.
     let (mut series, mut bucket) = (String::new(), 0);
     for line in text.lines().filter(|line| !line.is_empty()) {
         if let Some(comment) = line.strip_prefix("# ") {

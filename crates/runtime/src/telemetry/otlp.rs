@@ -1,7 +1,8 @@
 //! Finished spans on their way to a collector: one bounded queue and one task per service.
 //!
-//! A collector that is slow, refuses or is away costs spans and nothing else; what it costs is counted. This is our own
-//! batch over OpenTelemetry's messages, since its exporter does not tell how many spans a collector rejected.
+//! A collector that is slow, refuses or is away costs spans and nothing else; the lost spans are counted. The batching
+//! is our own, over OpenTelemetry's messages: OpenTelemetry's exporter does not tell how many spans a collector
+//! rejected.
 
 use std::{fmt::Display, io, sync::Arc, time::Duration};
 
@@ -29,25 +30,25 @@ mod transport;
 
 use transport::{SendError, Transport};
 
-/// What is left when the process ends gets this long.
+/// How long the remaining spans may take to be sent when the process ends.
 const FLUSH: Duration = Duration::from_secs(3);
-/// Connections and tasks that then still run are cut off.
+/// Connections and tasks that still run after this are aborted.
 const GRACE: Duration = Duration::from_secs(4);
-/// How often the queue is looked at once there is something in it.
+/// How often the queue is looked at once it holds a span.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Between two requests with the same spans.
+/// The delay between two requests with the same spans.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
 
-/// How the spans of this process leave it, if they do.
+/// How the spans of this process are exported, if they are.
 #[derive(Clone, Debug)]
 pub struct Traces {
     exporting: Option<(Arc<Export>, Transport)>,
     batches: Tasks,
-    /// Which outlive the batches.
+    /// Connections outlive the batches.
     connections: Tasks,
 }
 
-/// Why spans cannot leave as was asked for.
+/// Why spans cannot be exported as configured.
 #[derive(Debug, thiserror::Error)]
 pub enum TracesError {
     #[error(transparent)]
@@ -57,11 +58,11 @@ pub enum TracesError {
 }
 
 impl Traces {
-    /// As the environment says, see `docs/tracing.md`. Off unless an endpoint is named or `OTEL_TRACES_EXPORTER` is
-    /// `otlp`.
+    /// Reads the environment, see `docs/tracing.md`. Export is off unless an endpoint is named or
+    /// `OTEL_TRACES_EXPORTER` is `otlp`.
     ///
     /// # Errors
-    /// When a variable says what makes no sense; that is for whoever starts the process, as a wrong flag is.
+    /// When a variable has an invalid value. The operator gets this error at the start, as for a wrong flag.
     pub fn from_env() -> Result<Self, TracesError> {
         Self::new(parse(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))?)
     }
@@ -78,8 +79,8 @@ impl Traces {
         Ok(Self { exporting, batches, connections })
     }
 
-    /// What starts the spans of one service of this process; `instance` tells it from others of the kind. Must be called
-    /// within a runtime, which then sends them.
+    /// Starts the spans of one service of this process; `instance` tells the service from others of the same kind. Must
+    /// be called within a runtime; a task on that runtime sends the spans.
     #[must_use]
     pub fn tracer(&self, service: &'static str, version: &'static str, instance: &str) -> Tracer {
         let Some((export, transport)) = &self.exporting else { return Tracer::off() };
@@ -102,7 +103,7 @@ impl Traces {
         Tracer::new(export.sampler, scope, queue)
     }
 
-    /// Sends what is finished, for at most a few seconds. For the very end, when no service has anything left to do.
+    /// Sends the finished spans, for at most a few seconds. To be called last, when no service has any work left.
     pub async fn flush(&self) {
         self.batches.shutdown().trigger();
         for joined in [self.batches.join(GRACE).await, self.connections.join(GRACE).await] {
@@ -139,7 +140,7 @@ struct Batch {
 }
 
 impl Batch {
-    /// Until the last tracer is gone, or the end.
+    /// Runs until the last tracer is gone, or until `end`.
     async fn run(mut self, end: Shutdown) {
         let mut running = true;
         while running {
@@ -161,20 +162,20 @@ impl Batch {
     }
 
     /// Waits for a first span, and then until a batch is full or the delay is over. Losing this future loses no span.
-    /// False: nobody makes spans any more.
+    /// False: every tracer is gone.
     async fn collect(&mut self) -> bool {
         if self.finished.recv_many(&mut self.spans, 1).await == 0 {
             return false;
         }
         let until = Instant::now() + self.export.delay;
-        // Looked at now and then rather than told of each span: whoever finishes one has no task to wake.
+        // The queue is polled rather than awaited, so that finishing a span wakes no task.
         while self.spans.len() + self.finished.len() < self.export.batch_max && Instant::now() < until {
             sleep_until(until.min(Instant::now() + LOOK_EVERY)).await;
         }
         true
     }
 
-    /// Takes what is there. Whether there is anything.
+    /// Takes the queued spans into the batch. Returns whether the batch holds any.
     fn fill(&mut self) -> bool {
         while self.spans.len() < self.export.batch_max
             && let Ok(span) = self.finished.try_recv()
@@ -184,8 +185,8 @@ impl Batch {
         !self.spans.is_empty()
     }
 
-    /// Sends what was collected, again where that can help, within its time and until `ending`. Either way it is gone
-    /// then.
+    /// Sends the batch, and retries where a retry can help, within the batch's time and until `ending`. Sent or not,
+    /// the batch is gone afterwards.
     async fn send(&mut self, ending: impl Future<Output = ()>) {
         let deadline = Instant::now() + self.export.batch_timeout;
         let spans = std::mem::take(&mut self.spans);
@@ -196,7 +197,7 @@ impl Batch {
         let request =
             ExportTraceServiceRequest { resource_spans: group_spans_by_resource_and_scope(spans, &self.resource) };
         let (service, endpoint, failing) = (self.service, &self.export.endpoint, &mut self.failing);
-        // At once, and not when the last try has failed: whoever mistyped the address is still looking.
+        // Warns at the first failed try, not after the last: an operator who mistyped the address is still watching.
         let fails = |error: &SendError| complain(failing, service, endpoint, error);
         let sending = send(&self.transport, &request, self.export.request_timeout, deadline, fails);
         let sent = tokio::select! {
@@ -206,7 +207,7 @@ impl Batch {
         self.note(count, sent);
     }
 
-    /// Counts, and says when it begins to fail and when it works again.
+    /// Counts the spans, and logs when export begins to fail and when it works again.
     fn note(&mut self, count: u64, sent: Result<u64, SendError>) {
         let (lost, why) = match sent {
             Ok(rejected) => (rejected.min(count), SendError::new("the collector rejected some")),
@@ -222,14 +223,14 @@ impl Batch {
     }
 }
 
-/// Once until it works again.
+/// Logs a warning once, until export works again.
 fn complain(failing: &mut bool, service: &str, endpoint: &impl Display, why: &SendError) {
     if !std::mem::replace(failing, true) {
         tracing::warn!(service, %endpoint, %why, "spans cannot be exported; said once, and what is lost is counted");
     }
 }
 
-/// How many spans the collector rejected. Each try that fails is told to `fails`.
+/// Returns how many spans the collector rejected. Calls `fails` for each try that fails.
 async fn send(
     transport: &Transport,
     request: &ExportTraceServiceRequest,

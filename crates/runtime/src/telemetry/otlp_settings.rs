@@ -1,6 +1,7 @@
 //! What the standard variables say about traces: `OTEL_…`, as OpenTelemetry's specifications name them.
 //!
-//! Unlike those, this refuses what makes no sense instead of going on without: whoever set it wanted something.
+//! Unlike those specifications, this code refuses an invalid value instead of ignoring it: the operator set it on
+//! purpose.
 
 use std::{fmt::Display, str::FromStr, time::Duration};
 
@@ -13,13 +14,13 @@ use super::sampler::{Sampler, SamplerError};
 pub(super) struct Export {
     pub(super) sampler: Sampler,
     pub(super) protocol: Protocol,
-    /// Of the collector; for HTTP with the path.
+    /// The URL of the collector; for HTTP with the path.
     pub(super) endpoint: Uri,
-    /// Sent along; their values are secrets.
+    /// Headers of each request; their values are secrets.
     pub(super) headers: HeaderMap,
-    /// Of one request.
+    /// The timeout of one request.
     pub(super) request_timeout: Duration,
-    /// Of one batch, over all its requests.
+    /// The timeout of one batch, over all its requests.
     pub(super) batch_timeout: Duration,
     /// Spans that wait at most; more are dropped.
     pub(super) queue_max: usize,
@@ -37,7 +38,7 @@ pub(super) enum Protocol {
     HttpProtobuf,
 }
 
-/// A variable says what cannot be.
+/// A variable has an invalid value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingError {
     #[error("{variable} is `{value}`; expected {expected}")]
@@ -71,7 +72,7 @@ const QUEUE_LIMIT: usize = 1 << 20;
 const GRPC_PORT: u16 = 4317;
 const MILLISECONDS: &str = "a number of milliseconds above 0";
 
-/// What `get` says; `None`: spans are not wanted. An empty value is as good as none.
+/// Reads the variables through `get`; `None`: spans are not wanted. An empty value counts as none.
 pub(super) fn parse(get: impl Fn(&str) -> Option<String>) -> Result<Option<Export>, SettingError> {
     let get = Variables(|name: &str| get(name).filter(|value| !value.trim().is_empty()));
     if get.boolean("OTEL_SDK_DISABLED")? {
@@ -116,7 +117,7 @@ impl<G: Fn(&str) -> Option<String>> Variables<G> {
         self.0(name).map(|value| value.trim().to_owned())
     }
 
-    /// The one for traces is more special than the one for all signals.
+    /// The variable for traces wins over the one for all signals.
     fn first(&self, names: [&'static str; 2]) -> Option<(&'static str, String)> {
         names.into_iter().find_map(|name| self.text(name).map(|value| (name, value)))
     }
@@ -155,7 +156,7 @@ impl<G: Fn(&str) -> Option<String>> Variables<G> {
         let given = self.first(ENDPOINT).map(|(name, url)| endpoint(name, &url).map(|uri| (name, uri))).transpose()?;
         let port = given.as_ref().and_then(|(_, uri)| uri.port_u16());
         let protocol = match self.first(PROTOCOL) {
-            // On that port nothing else is ever spoken.
+            // On that port only gRPC is ever spoken.
             None if port == Some(GRPC_PORT) => Protocol::Grpc,
             None => Protocol::HttpProtobuf,
             Some((_, name)) if name == "grpc" => Protocol::Grpc,
@@ -211,7 +212,7 @@ fn endpoint(variable: &'static str, url: &str) -> Result<Uri, SettingError> {
     let known = |uri: &Uri| uri.scheme().is_some_and(|scheme| [Scheme::HTTP, Scheme::HTTPS].contains(scheme));
     let plain = |uri: &Uri| uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
     let uri = url.parse::<Uri>().ok().filter(|uri| known(uri) && plain(uri) && uri.query().is_none());
-    // What stands before an @ is a secret, and what stands behind a ? may be one.
+    // The part before an @ is a secret, and the part after a ? may be one.
     let shown = url.split(['?', '#']).next().unwrap_or_default();
     let shown = shown.rsplit_once('@').map_or(shown, |(_, host)| host);
     uri.ok_or_else(|| value(variable, shown, EXPECTED))

@@ -1,5 +1,5 @@
-//! What the operating system says of this process, under the names that Prometheus' own clients use. Linux only; other
-//! systems show nothing.
+//! Metrics of the operating system about this process, under the names that Prometheus' own clients use. Linux only;
+//! other systems show nothing.
 
 use std::fs;
 

@@ -1,7 +1,7 @@
-//! Gauges of what is only known by looking: looked at when somebody scrapes, and not before.
+//! Gauges whose values must be read from their source: they are read at each scrape, and not before.
 //!
-//! Everything that is bounded shows how full it is as `only1mcp_limit_used` and `only1mcp_limit_max` of one `limit`, so
-//! that one alert and one panel serve them all.
+//! Everything bounded shows how full it is as `only1mcp_limit_used` and `only1mcp_limit_max` of one `limit`, so that
+//! one alert and one panel serve all limits.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ pub struct Fill {
     pub max: usize,
 }
 
-/// Returns none when what it looks at is gone.
+/// Returns none when its source is gone.
 type Look = Box<dyn FnMut() -> Option<()> + Send>;
 type LookAtLimit = Box<dyn FnMut() -> Option<Fill> + Send>;
 
@@ -33,14 +33,14 @@ pub fn sampled(look: impl FnMut() -> Option<()> + Send + 'static) {
 /// Shows how full something is, until `look` returns none. Of several with one name the fullest is shown.
 pub fn limit(name: &'static str, mut look: impl FnMut() -> Option<Fill> + Send + 'static) {
     let mut limits = lock(&LIMITS);
-    // What was looked at and is gone makes room, scraped or not.
+    // Entries whose source is gone are removed here too, in case no scrape has removed them.
     limits.retain_mut(|(known, look)| *known != name || look().is_some());
     if look().is_some() {
         limits.push((name, Box::new(look)));
     }
 }
 
-/// Shows how full a channel is, for as long as somebody else holds a sender.
+/// Shows how full a channel is, for as long as other code holds a sender.
 pub fn queue<T: Send + 'static>(name: &'static str, sender: &mpsc::Sender<T>) {
     let sender = sender.downgrade();
     limit(name, move || {
@@ -49,8 +49,8 @@ pub fn queue<T: Send + 'static>(name: &'static str, sender: &mpsc::Sender<T>) {
     });
 }
 
-/// Shows which value of `label` is the present one, as 1; `shown` is what was shown last, which becomes 0 and is forgotten
-/// after a while. To be called at each look.
+/// Shows which value of `label` is the present one, as 1. `shown` is the value shown last: its series becomes 0 and is
+/// dropped after a while. To be called at each look.
 pub fn present(name: &'static str, label: &'static str, shown: &mut Option<String>, now: Option<String>) {
     if let Some(before) = shown.take().filter(|before| Some(before) != now.as_ref()) {
         gauge!(name, label => before).set(0.0);

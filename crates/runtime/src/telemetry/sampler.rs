@@ -6,9 +6,9 @@ use super::TraceContext;
 /// Decides once per span, by the parent and the trace's id alone, so that all processes agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sampler {
-    /// Whether a recorded, or unrecorded, parent decides.
+    /// Whether a parent decides, by being recorded or not.
     parent_based: bool,
-    /// Of 2^63 trace ids, how many are recorded.
+    /// How many of 2^63 trace ids are recorded.
     share: u64,
 }
 
@@ -33,13 +33,13 @@ impl Default for Sampler {
 }
 
 impl Sampler {
-    /// As the two variables say; empty ones say nothing.
+    /// Reads the values of the two variables; an empty one counts as unset.
     pub fn parse(name: &str, argument: &str) -> Result<Self, SamplerError> {
         let (parent_based, kind) = match name.trim() {
             "" => (true, "always_on"),
             name => name.strip_prefix("parentbased_").map_or((false, name), |kind| (true, kind)),
         };
-        // Wrong is wrong, also where it would not count.
+        // A wrong argument is refused even where the sampler would not use it.
         let ratio = share(argument.trim())?;
         let share = match kind {
             "always_on" => ALL,
@@ -53,13 +53,13 @@ impl Sampler {
     pub(super) fn samples(self, parent: Option<&TraceContext>) -> bool {
         match parent {
             Some(parent) if self.parent_based => parent.is_sampled(),
-            // The low half is the random one, whoever made the id.
+            // The low half of an id is random, whichever program made the id.
             Some(parent) => parent.trace_low() >> 1 < self.share,
             None => rand::random::<u64>() >> 1 < self.share,
         }
     }
 
-    /// The root of a trace that is recorded. Its id is one of those that are, whoever is asked.
+    /// The root of a recorded trace. Every sampler with this share records its id.
     pub(super) fn root(self) -> TraceContext {
         let root = TraceContext::new_root();
         if self.share == 0 { root } else { root.with_trace_low(root.trace_low() % self.share.saturating_mul(2)) }

@@ -1,12 +1,12 @@
-//! Log lines that a peer can cause as often as it likes: some at once, then one per time, and the next one says how many
-//! were left out.
+//! Rate-limited log lines, for lines that a peer can cause as often as it likes: a burst first, then one per interval.
+//! The next line says how many were left out.
 
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// For whoever has no clock of its own.
+/// The start of time for callers that have no clock of their own.
 static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// How often one kind of line is written.

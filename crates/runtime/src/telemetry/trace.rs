@@ -1,10 +1,10 @@
-//! Spans: what a process did for whom, and for how long, in the traces that cross processes.
+//! Spans: the pieces of work of a process, with their durations, in traces that cross processes.
 //!
-//! A [`Tracer`] belongs to one service of a process and is handed to it as a value. A [`Span`] is started by whoever
-//! begins a piece of work, may live in any state, and is handed to the exporter when it is dropped. Nothing here waits:
-//! what the exporter cannot take is dropped and counted.
+//! A [`Tracer`] belongs to one service of a process and is handed to it as a value. The code that begins a piece of
+//! work starts a [`Span`]. A span may be stored in any state, and is handed to the exporter when it is dropped. Nothing
+//! here waits: a span that the exporter cannot take is dropped and counted.
 //!
-//! The context of a span that is not recorded is its parent's, so that a trace never has a parent that nobody exports.
+//! A span that is not recorded passes on its parent's context, so that no span in a trace has an unexported parent.
 
 use std::{
     borrow::Cow,
@@ -27,17 +27,17 @@ use super::{TraceContext, sampler::Sampler};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Internal,
-    /// Answers somebody.
+    /// Answers a request.
     Server,
-    /// Asks somebody, and waits for the answer.
+    /// Sends a request, and waits for the answer.
     Client,
-    /// Tells somebody something.
+    /// Sends a message that has no answer.
     Producer,
-    /// Was told something.
+    /// Received a message that has no answer.
     Consumer,
 }
 
-/// Room made for the attributes of a span: as many as most have.
+/// Initial capacity for the attributes of a span; most spans have no more.
 const ATTRIBUTES: usize = 16;
 
 /// Starts the spans of one service. Cheap to clone.
@@ -55,7 +55,7 @@ struct Recorder {
 #[must_use = "a span ends when it is dropped"]
 pub struct Span {
     context: TraceContext,
-    /// None: nobody will see it.
+    /// None: the span is not recorded.
     recording: Option<Box<Recording>>,
 }
 
@@ -92,7 +92,7 @@ impl Tracer {
         }
     }
 
-    /// As [`Tracer::start`], or nothing: for paths on which even the name of a span that nobody sees would cost too much.
+    /// As [`Tracer::start`], or nothing: for paths on which making the name of an unrecorded span would cost too much.
     pub fn start_recorded<N: Into<Cow<'static, str>>>(
         &self,
         kind: Kind,
@@ -103,8 +103,8 @@ impl Tracer {
         Some(record(recorder, name().into(), kind, parent))
     }
 
-    /// As [`Tracer::start`], for what is rare and wanted by whoever looks at traces at all, as a change of the
-    /// configuration: a root is recorded whatever the share of recorded traces, unless that is nothing.
+    /// As [`Tracer::start`], for rare work that every reader of traces wants to see, as a change of the configuration.
+    /// A root is recorded whatever the share of recorded traces, unless that share is zero.
     pub fn start_rare(&self, name: impl Into<Cow<'static, str>>, kind: Kind, parent: Option<TraceContext>) -> Span {
         match &self.0 {
             Some(recorder) if parent.is_none() && !recorder.sampler.is_off() => {
@@ -143,13 +143,13 @@ fn record(recorder: &Arc<Recorder>, name: Cow<'static, str>, kind: Kind, parent:
 }
 
 impl Span {
-    /// What is sent along with everything that is done for this span.
+    /// The context that is sent along with every request made for this span.
     #[must_use]
     pub const fn context(&self) -> TraceContext {
         self.context
     }
 
-    /// A part of the work of this span, recorded if this is.
+    /// A span for a part of this span's work, recorded if this span is.
     pub fn child(&self, name: impl Into<Cow<'static, str>>, kind: Kind) -> Self {
         match &self.recording {
             Some(recording) => record(&recording.recorder, name.into(), kind, Some(self.context)),
@@ -169,26 +169,26 @@ impl Span {
         }
     }
 
-    /// As [`Span::set`], for numbers that are never negative, which the protocol has no type for.
+    /// As [`Span::set`], for unsigned numbers; the protocol has no type for them.
     pub fn count(&mut self, key: &'static str, number: u64) {
         self.set(key, i64::try_from(number).unwrap_or(i64::MAX));
     }
 
-    /// Something that happened meanwhile.
+    /// Adds an event that happened during the span.
     pub fn event(&mut self, name: impl Into<Cow<'static, str>>, attributes: Vec<KeyValue>) {
         if let Some(recording) = &mut self.recording {
             recording.data.events.events.push(Event::new(name, opentelemetry::time::now(), attributes, 0));
         }
     }
 
-    /// It did not do what it was started for.
+    /// Marks the work as failed.
     pub fn fail(&mut self, why: impl Into<Cow<'static, str>>) {
         if let Some(recording) = &mut self.recording {
             recording.data.status = Status::error(cut(why.into()));
         }
     }
 
-    /// It began that long before now: for work that was measured before there was a span for it.
+    /// Moves the start of the span to `ago` before now: for work that was measured before its span existed.
     pub fn began_before(&mut self, ago: Duration) {
         if let Some(recording) = &mut self.recording {
             recording.data.start_time = opentelemetry::time::now().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH);
@@ -196,7 +196,7 @@ impl Span {
     }
 }
 
-/// What people read of a reason. Nothing else bounds what spans hold until they are sent.
+/// The most of a reason that is kept. Nothing else bounds the size of a span until it is sent.
 const REASON: usize = 1 << 10;
 
 fn cut(mut text: Cow<'static, str>) -> Cow<'static, str> {

@@ -12,13 +12,13 @@ pub const TRACEPARENT: &str = "traceparent";
 pub struct TraceContext {
     /// Never 0.
     trace_id: u128,
-    /// The span that sends this. Never 0.
+    /// The span that sends this context. Never 0.
     parent_id: u64,
     /// Bit 0: recorded by the sender.
     flags: u8,
 }
 
-/// The text was no `traceparent`; the specification says to go on as if there had been none.
+/// The text is no valid `traceparent`; the specification says to go on as if there were none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TraceParseError {
     #[error("expected 55 characters of the form 00-<32 hex>-<16 hex>-<2 hex>")]
@@ -41,7 +41,7 @@ impl TraceContext {
         Self { trace_id: random_u128(), parent_id: random_u64(), flags: SAMPLED }
     }
 
-    /// A new trace that nobody records: its id ties log lines together.
+    /// A new trace that is not recorded: its id ties log lines together.
     #[must_use]
     pub fn new_unsampled() -> Self {
         Self { flags: 0, ..Self::new_root() }
@@ -59,14 +59,14 @@ impl TraceContext {
         Self { parent_id: random_u64(), ..*self }
     }
 
-    /// The same position, said to be recorded.
+    /// The same position, marked as recorded.
     #[must_use]
     pub(super) const fn sampled(mut self) -> Self {
         self.flags |= SAMPLED;
         self
     }
 
-    /// Whether the sender records it.
+    /// Whether the sender records the trace.
     #[must_use]
     pub const fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0
@@ -87,7 +87,7 @@ impl TraceContext {
     #[must_use]
     pub(super) const fn with_trace_low(mut self, low: u64) -> Self {
         self.trace_id = self.trace_id >> 64 << 64 | low as u128;
-        // Of all ids only this one is none.
+        // 0 is the only invalid id.
         if self.trace_id == 0 {
             self.trace_id = 1 << 64;
         }
@@ -107,7 +107,7 @@ impl TraceContext {
     /// The trace a call belongs to: the one in its metadata, if that is valid.
     #[must_use]
     pub fn from_metadata(metadata: &MetadataMap) -> Option<Self> {
-        // More than one is as good as none: nobody can say which is meant.
+        // Several values count as none: it is unclear which one is meant.
         let mut values = metadata.get_all(TRACEPARENT).iter();
         let (first, second) = (values.next(), values.next());
         first.filter(|_| second.is_none())?.to_str().ok()?.parse().ok()
@@ -146,7 +146,7 @@ impl FromStr for TraceContext {
             _ if bytes.get(LENGTH).is_some_and(|next| *next != b'-') => return Err(TraceParseError::Shape),
             _ => {}
         }
-        // Of a later version only the sampled bit is known.
+        // In a later version only the sampled bit is known.
         let flags = flags & if version == 0 { 0xff } else { SAMPLED };
         Self::from_parts(trace_id, parent_id, flags).ok_or(TraceParseError::Zero)
     }

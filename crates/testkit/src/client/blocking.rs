@@ -44,7 +44,7 @@ impl Client {
     /// Connects, without a session.
     ///
     /// # Errors
-    /// When nobody accepts.
+    /// When the connection is not accepted.
     pub fn connect(address: SocketAddr) -> Result<Self, Fault> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let local = LocalSet::new();
@@ -170,7 +170,7 @@ async fn within<T>(answer: impl Future<Output = Result<T, CallError>>) -> Result
 /// Status and body of a plain GET, such as `/readyz` and `/metrics`.
 ///
 /// # Errors
-/// When nobody answers.
+/// When there is no answer.
 pub fn http_get(address: SocketAddr, path: &str) -> Result<(u16, String), Fault> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let exchange = async {

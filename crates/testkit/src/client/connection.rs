@@ -30,7 +30,7 @@ pub struct Connection {
     sender: SendRequest<Full<Bytes>>,
     tasks: Tasks,
     session: Option<HeaderValue>,
-    /// Sent with each request, besides what is needed.
+    /// Headers sent with each request, besides the required ones.
     more: HeaderMap,
     next_id: u64,
     /// The highest revision seen in an answer.
@@ -39,7 +39,7 @@ pub struct Connection {
     balanced: bool,
 }
 
-/// An answer that is in order as a message: JSON-RPC, with the id of the request.
+/// A well-formed answer: JSON-RPC, with the id of the request.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// The gateway's revision that answered; 0 from a server that is no gateway.
@@ -63,9 +63,9 @@ pub struct RpcError {
 pub enum CallError {
     /// The connection could not be made, or ended before the answer did.
     Broken(String),
-    /// HTTP refused it: status and body.
+    /// The request was refused over HTTP: status and body.
     Status(u16, String),
-    /// There is an answer, and it is not as it must be.
+    /// The answer is malformed.
     Wrong(String),
 }
 
@@ -108,7 +108,7 @@ impl Connection {
     /// Connects; no session yet.
     ///
     /// # Errors
-    /// When nobody accepts.
+    /// When the connection is not accepted.
     pub async fn open(address: SocketAddr) -> Result<Self, CallError> {
         let tasks = Tasks::new(Shutdown::new());
         let sender = connect(address, &tasks).await?;
@@ -116,7 +116,7 @@ impl Connection {
         Ok(Self { address, sender, tasks, session: None, more, next_id: 1, revision: 0, balanced: false })
     }
 
-    /// This, toward a balancer that spreads the requests of a connection over several routers.
+    /// Says whether a balancer spreads the requests of this connection over several routers.
     #[must_use]
     pub fn balanced(mut self, balanced: bool) -> Self {
         self.balanced = balanced;
@@ -126,7 +126,7 @@ impl Connection {
     /// Opens a session: `initialize` and `notifications/initialized`.
     ///
     /// # Errors
-    /// When the server will not have it.
+    /// When the server refuses the session.
     pub async fn initialize(&mut self) -> Result<Reply, CallError> {
         let params = json!({
             "protocolVersion": SPOKEN,
@@ -152,7 +152,7 @@ impl Connection {
         self.request_raw(message.to_string().into(), id).await
     }
 
-    /// As [`Self::request`], of a whole message with that id.
+    /// As [`Self::request`], with a whole message that has this id.
     ///
     /// # Errors
     /// As [`Self::request`].
@@ -181,7 +181,7 @@ impl Connection {
         if status == 202 { Ok(()) } else { Err(CallError::Status(status, text(&body))) }
     }
 
-    /// Any request, with the headers of the session, and the response as it is.
+    /// Sends any request with the headers of the session, and returns the response as it is.
     ///
     /// # Errors
     /// When the connection breaks.
@@ -195,7 +195,7 @@ impl Connection {
     /// The stream of the server's own notifications. It occupies the connection.
     ///
     /// # Errors
-    /// When there is none.
+    /// When the server opens no stream.
     pub async fn listen(&mut self) -> Result<Notifications, CallError> {
         let response = self.send(Method::GET, Bytes::new()).await?;
         if response.status() != 200 {
@@ -207,7 +207,7 @@ impl Connection {
     /// Sends this header with each request from now on.
     ///
     /// # Errors
-    /// When it cannot be one.
+    /// When `value` cannot be a header's value.
     pub fn set_header(&mut self, name: &'static str, value: &str) -> Result<(), Fault> {
         self.more.insert(name, HeaderValue::from_str(value)?);
         Ok(())
@@ -219,10 +219,10 @@ impl Connection {
         self.sender.is_closed()
     }
 
-    /// A new connection for the same session.
+    /// Makes a new connection for the same session.
     ///
     /// # Errors
-    /// When nobody accepts.
+    /// When the connection is not accepted.
     pub async fn reconnect(&mut self) -> Result<(), CallError> {
         self.sender = connect(self.address, &self.tasks).await?;
         Ok(())
@@ -312,7 +312,7 @@ impl Notifications {
     /// The next one; `None` when the server ends the stream.
     ///
     /// # Errors
-    /// When the connection breaks, or what comes is no JSON.
+    /// When the connection breaks, or an event is not JSON.
     pub async fn next(&mut self) -> Result<Option<Value>, CallError> {
         loop {
             if let Some(event) = self.events.next() {
@@ -334,7 +334,7 @@ async fn connect(address: SocketAddr, tasks: &Tasks) -> Result<SendRequest<Full<
     let stream = TcpStream::connect(address).await.map_err(|error| CallError::Broken(error.to_string()))?;
     stream.set_nodelay(true).map_err(|error| CallError::Broken(error.to_string()))?;
     let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    // Its error reaches whoever waits for an answer; its end shows in the sender.
+    // The connection's error reaches the request that waits for an answer; its end shows in the sender.
     tasks.spawn_local("connection", async move { drop(connection.await) });
     Ok(sender)
 }

@@ -1,4 +1,4 @@
-//! What a load noted.
+//! The record of a load.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ pub struct Report {
 #[derive(Clone, Debug)]
 pub struct Sample {
     pub slot: u64,
-    /// What the backend counts it by.
+    /// The text by which the backend counts the call.
     pub text: String,
     pub server: Arc<str>,
     /// As the answer said.
@@ -63,7 +63,7 @@ impl Report {
         self.texts(|outcome| *outcome == Outcome::Answered)
     }
 
-    /// The texts of the calls of which nobody can say whether they were carried out.
+    /// The texts of the calls of which it is unknown whether they were carried out.
     #[must_use]
     pub fn uncertain(&self) -> BTreeSet<String> {
         self.texts(|outcome| matches!(outcome, Outcome::Failed(_)))

@@ -66,7 +66,7 @@ struct Case {
     golden: Vec<String>,
 }
 
-/// Those of one file: what others apply beside it cannot be put into a file.
+/// The golden cases of one file: layers that others apply beside it cannot be put into a file.
 fn cases() -> Result<BTreeMap<String, Case>, Fault> {
     let folder = binaries::checkout().join("tests/fixtures/config/invalid");
     let mut names: BTreeMap<String, usize> = BTreeMap::new();
@@ -94,7 +94,7 @@ fn fault_of(name: &str, code: i32, outcome: &Value, golden: &[String], live: u64
     }
     let violations = outcome["violations"].as_array()?;
     let rendered: Vec<String> = violations.iter().map(rendered).collect();
-    // What the golden line has more is a suggestion, which is a field of its own here.
+    // The rest of the golden line is a suggestion, which is a field of its own here.
     let same =
         rendered.len() == golden.len() && rendered.iter().zip(golden).all(|(got, wanted)| wanted.starts_with(got));
     (!same).then(|| format!("{name}: expected {golden:?}, got {rendered:?}"))

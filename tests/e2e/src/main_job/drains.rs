@@ -1,4 +1,4 @@
-//! Calls on a server that leaves: the short one ends in peace, the long one at the deadline, and the books balance.
+//! Calls on a server that leaves: the short one ends by itself, the long one at the deadline, and the counts add up.
 
 use std::{
     net::SocketAddr,

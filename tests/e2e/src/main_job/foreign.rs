@@ -1,5 +1,5 @@
-//! Servers and clients that others wrote, behind and in front of the gateway while the file changes, and while servers
-//! and sessions come to an end.
+//! Third-party servers and clients, behind and in front of the gateway while the file changes, and while servers and
+//! sessions come to an end.
 
 mod told;
 
@@ -179,7 +179,7 @@ impl Stage<'_> {
     /// Waits until what the file says is live.
     fn wait_live(&self) -> Result<(), Fault> {
         let reloaded = self.gateway.cli(&["reload", "--output", "json"])?;
-        // Whoever comes second, the watcher or this command, finds it done.
+        // The second of the two, the watcher or this command, finds the change done.
         if matches!(reloaded.code, 0 | 2) { Ok(()) } else { reloaded.expect(0).map(|_| ()) }
     }
 }

@@ -1,5 +1,5 @@
-//! The same with four processes and two routers; then control services are killed, again and again, in the middle of
-//! everything; at last a router starts with nobody there but its disk.
+//! The same with four processes and two routers. Then control services are killed, again and again, at any moment. At
+//! last a router starts without any control service, from its disk alone.
 
 use std::{fs, path::Path, thread, time::Duration};
 
@@ -64,7 +64,7 @@ pub fn beside(size: Size, mut company: Option<Company>) -> Result<Figures, Fault
     Ok(figures)
 }
 
-/// Control services under the axe, while the load runs on.
+/// Kills of control services while the load runs on.
 struct Kills {
     world: World,
     services: Services,
@@ -125,7 +125,7 @@ impl Kills {
         let before = self.past()?;
         self.traffic.aim(self.world.next_subject());
         self.world.change()?;
-        // Not to wait for anything: this is the fault that is injected.
+        // This sleep waits for nothing: it sets the moment of the injected fault.
         thread::sleep(Duration::from_micros(attempt * 7919 % 25_000));
         let in_time = self.traffic.load.revision() == self.revision;
         self.kill(kind)?;
@@ -148,7 +148,7 @@ impl Kills {
         self.world.change()?;
         wait::until_true("the append", Duration::from_secs(20), || stamp(&log) != size_before)?;
         let mut last = stamp(&log);
-        // It stops there for ever, so a log that is not written for a while is the appended one.
+        // The process stops there for ever, so a log that is not written for a while is the appended one.
         while wait::until_true("another write", Duration::from_millis(100), || stamp(&log) != last).is_ok() {
             last = stamp(&log);
         }

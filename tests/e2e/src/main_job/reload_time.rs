@@ -74,7 +74,7 @@ fn stages_of(outcome: &Value) -> Result<Vec<(String, Duration)>, Fault> {
     stages.iter().map(|of| stage(of).ok_or_else(|| fault(format!("odd stage {of}")))).collect()
 }
 
-/// What the gateway cannot be faster than: connect, `initialize`, `tools/list`.
+/// The lower bound for the gateway: connect, `initialize`, `tools/list`.
 fn bare(backend: &DemoServer, times: usize) -> Result<Distribution, Fault> {
     let once = || {
         let start = Instant::now();

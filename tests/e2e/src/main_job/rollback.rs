@@ -1,4 +1,4 @@
-//! What was rolled back stays so, although the file still holds it, until the file says something new.
+//! A change that was rolled back stays so, although the file still holds it, until the content of the file changes.
 
 use std::time::Duration;
 

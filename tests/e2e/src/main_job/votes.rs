@@ -1,5 +1,5 @@
-//! One of two routers lacks a secret: nobody changes. The same router joining late has what is decided live, shows what it
-//! misses, and holds nobody up.
+//! One of two routers lacks a secret: neither router changes. When the same router joins late, the decided revision is
+//! live on it, it shows what it lacks, and it delays no other router.
 
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ pub fn run(_: Size) -> Result<Figures, Fault> {
     Ok(figures)
 }
 
-/// The change is refused in every place where somebody may look, and nothing else happens.
+/// Every place that shows the outcome shows the change as refused, and nothing else happens.
 fn refused(
     services: &Services,
     file: &ConfigFile,
@@ -94,7 +94,7 @@ fn refused(
     Ok(())
 }
 
-/// By router, in the order of their names.
+/// The state of each router, in the order of their names.
 fn states(services: &Services) -> Vec<String> {
     let status = services.status().unwrap_or_default();
     let mut states: Vec<(String, String)> =
@@ -108,7 +108,7 @@ fn named_state(router: &Value) -> (String, String) {
     (text("node"), text("state"))
 }
 
-/// Of one server, in all routers.
+/// The endpoints of one server, in all routers.
 fn endpoints(status: &Value, server: &str) -> Vec<Value> {
     let servers = status["servers"].as_array().into_iter().flatten();
     let endpoints = servers.filter(|one| one["id"] == server).filter_map(|one| one["endpoints"].as_array());

@@ -26,7 +26,7 @@ const ROUTERS: [&str; 2] = ["router-1", "router-2"];
 const IMAGES: [&str; 5] = ["only1mcp", "router", "config-manager", "health-monitor", "drain-coordinator"];
 /// How long a router may take to attach and to be told.
 const SETTLED: Duration = Duration::from_secs(30);
-/// What an image may have above the base.
+/// The most bytes that an image may have above the base.
 const IMAGE_BYTES_MAX: u64 = 40_000_000;
 /// Where routers find the demo server, by the names of the network.
 const DEMO: &str = "http://demo:9000/mcp";
@@ -131,7 +131,7 @@ impl Containers {
         for router in ROUTERS.iter().cycle().take(count) {
             script("containers-replace", &["replace", router])?;
             ids.insert(inspect(router, "{{.Id}}")?);
-            // It serves, and not only the other one.
+            // The new router serves, and not only the other one.
             Client::open(self.address(router)?)?.text("demo__echo", &json!({ "text": "new" }))?;
             load.wait_answered(50)?;
         }
@@ -162,7 +162,7 @@ impl System for Containers {
 
 impl Drop for Containers {
     fn drop(&mut self) {
-        // What it could not end is ended before anything is started again.
+        // Containers that could not be ended here are ended before any start.
         drop(script("containers-down", &["down"]));
     }
 }
@@ -190,7 +190,7 @@ impl<'a> Configuration<'a> {
         }
         self.file.replace(&document.yaml())?;
         let reload = self.containers.cli(&["reload", "--output", "json"])?;
-        // Whoever comes second, the watcher of the folder or this command, finds it done.
+        // The second of the two, the watcher of the folder or this command, finds the change done.
         if !matches!(reload.code, 0 | 2) {
             reload.expect(0)?;
         }
@@ -222,7 +222,7 @@ fn sizes(figures: &mut Figures) -> Result<(), Fault> {
     Ok(())
 }
 
-/// That the kernel grants the process of a router nothing, whatever the options were called.
+/// Checks that the kernel grants the process of a router nothing, whatever the options were called.
 fn confinement(router: &'static str, figures: &mut Figures) -> Result<(), Fault> {
     let pid = inspect(router, "{{.State.Pid}}")?;
     let (status, mounts) =

@@ -1,4 +1,4 @@
-//! What is shipped for Prometheus and Grafana, held against a real Prometheus that scrapes real processes.
+//! Checks the files shipped for Prometheus and Grafana with a real Prometheus that scrapes real processes.
 
 mod dashboards;
 mod page;
@@ -95,7 +95,7 @@ fn pages(services: &Services, tools: Option<&Tools>, scratch: &Scratch, figures:
     let mut shown = BTreeSet::new();
     let (mut faults, mut lint) = (Vec::new(), Vec::new());
     for service in control.chain(&services.routers) {
-        // What is only known by looking was looked at after the call.
+        // Sampled gauges are read after the call.
         let text = wait::until("its metrics", LIMIT, || service.metrics().ok())?;
         let page = Page::read(&text);
         faults.extend(page.faults(&known));

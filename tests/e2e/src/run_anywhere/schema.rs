@@ -1,5 +1,5 @@
-//! The JSON Schema and the reader judge alike, as told by a validator that nobody here wrote: every example is good, and
-//! every fault put into one is found by both. The same configuration in YAML and TOML has the same digest.
+//! The JSON Schema and the reader agree, as checked by a third-party validator: every example is good, and every fault
+//! put into one is found by both. The same configuration in YAML and TOML has the same digest.
 
 use std::{
     fs,

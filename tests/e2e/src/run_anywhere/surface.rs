@@ -1,5 +1,5 @@
-//! The admin API as others see it: a client that knows nothing but reflection lists and calls every method of the four
-//! processes, and hears each error that `docs/api.md` lists.
+//! The admin API as third parties see it: a client that knows only reflection lists and calls every method of the four
+//! processes, and gets each error that `docs/api.md` lists.
 
 mod documented;
 mod reflector;
@@ -143,7 +143,7 @@ impl Stage<'_> {
         if outcome["result"] == wanted { Ok(outcome) } else { Err(fault(format!("{name}: {outcome}"))) }
     }
 
-    /// What makes revisions, and what refuses to.
+    /// The calls that make revisions, and their refusals.
     fn revisions(&mut self) -> Result<(), Fault> {
         self.outcome("Reload", json!({}), "RESULT_NO_CHANGE")?;
         self.document.put(demo::stdio("three", "three", self.scratch)?);
@@ -169,7 +169,7 @@ impl Stage<'_> {
         let told = valid["violations"] == json!([]) && wrong["violations"] != json!([]);
         self.figures.demand("validate", u8::from(told), "1", told);
         self.outcome("Apply", json!({ "name": "team", "document": self.layer("four")? }), "RESULT_APPLIED")?;
-        // It removes `four` again, which drains.
+        // The rollback removes `four` again, which drains.
         self.outcome("Rollback", json!({ "reason": "acceptance" }), "RESULT_APPLIED")?;
         let live = self.call(MANAGER, &method(CONFIG, "GetRevision"), json!({}))?;
         let attributed = live["revision"]["actor"] == "token" && live["revision"]["reason"] == "acceptance";
@@ -252,7 +252,7 @@ impl Stage<'_> {
         self.client.start_call("first", MANAGER, &method(CONFIG, "Follow"), follow("a"))?;
         let mut second = follow("b");
         second["take"] = 1.into();
-        // The order of two streams is nobody's promise, so the second one waits for what the first is offered.
+        // The order of two streams is not guaranteed, so the second one waits for what the first is offered.
         wait::until_true("the stranger to be attached", Duration::from_secs(20), || {
             self.call(MANAGER, &method(CONFIG, "GetStatus"), json!({}))
                 .is_ok_and(|status| status["routers"].to_string().contains("stranger"))
@@ -262,7 +262,7 @@ impl Stage<'_> {
         self.hear("Follow", ended).map(drop)
     }
 
-    /// What cannot be understood.
+    /// Malformed requests.
     fn nonsense(&mut self) -> Result<(), Fault> {
         let status = method(CONFIG, "GetStatus");
         self.refused(MANAGER, &status, json!({ "raw": "0aff", "timeout": 40 }))?;
@@ -368,14 +368,15 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Nothing can be decided now: callers hear so in time, and their number is bounded.
+    /// Without a router nothing can be decided: callers are told so in time, and their number is bounded.
     fn without_a_router(&mut self) -> Result<(), Fault> {
         self.services.routers[0].kill()?;
         wait::until_true("nobody to be attached", Duration::from_secs(20), || {
             self.call(MANAGER, &method(CONFIG, "GetStatus"), json!({}))
                 .is_ok_and(|status| status["routers"].as_array().is_some_and(Vec::is_empty))
         })?;
-        // One that exists might be drained before the router is missed, and then be joined for ever.
+        // An existing server might be drained before the router is missed; the next call would then join that drain for
+        // ever.
         let drain = json!({ "request": { "server": "nowhere" }, "timeout": 40 });
         wait::until_true("drain-coordinator to know", Duration::from_secs(20), || {
             self.refused("drain-coordinator", &method(DRAIN, "Start"), drain.clone())

@@ -1,4 +1,4 @@
-//! Traces as a receiver stores them, at full size one that nobody here wrote: a reload is one tree over all services, and
+//! Traces as a receiver stores them (at full size a third-party receiver): a reload is one tree over all services, and
 //! a call joins the context it came with to the one its server sees.
 
 pub(crate) mod receiver;
@@ -20,7 +20,7 @@ use receiver::{Receiver, Wire};
 /// Until a finished span can be asked for.
 const STORED: Duration = Duration::from_secs(20);
 const RELOAD: &str = "only1mcp.config.v1.ConfigService/Reload";
-/// What a reload that moves a server shows with two routers, and how often at least.
+/// The spans of a reload that moves a server, with two routers, and their least numbers.
 const STAGES: [(&str, usize); 12] = [
     (RELOAD, 1),
     ("config.change", 1),
@@ -99,7 +99,7 @@ impl Stage {
         document(&self.places, self.changes).yaml()
     }
 
-    /// The watcher sees it, and nobody asks.
+    /// Edits the file; the watcher notices it, without a reload command.
     fn edit(&mut self) -> Result<(), Fault> {
         let before = self.services.revision()?;
         let text = self.next();
@@ -181,7 +181,7 @@ impl Trace {
         self.0.first().map(|span| span.trace.clone()).unwrap_or_default()
     }
 
-    /// What keeps it from being one whole tree below `root`.
+    /// The reasons why the trace is not one whole tree below `root`.
     fn faults(&self, root: &str) -> Vec<String> {
         let mut faults = Vec::new();
         let known: BTreeSet<&str> = self.0.iter().map(|span| span.id.as_str()).collect();

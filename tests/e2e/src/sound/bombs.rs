@@ -1,5 +1,5 @@
-//! Documents and requests that are made to hurt, under an address space of 1 GiB: each is refused in time and with its
-//! place, nothing grows, and a good one afterwards takes as long as before.
+//! Hostile documents and requests, under an address space of 1 GiB: each is refused in time and with its place, memory
+//! does not grow, and a good one afterwards takes as long as before.
 
 mod documents;
 mod requests;
@@ -17,11 +17,11 @@ use tokio::time::Instant;
 use super::bounded::vital;
 use crate::{Figures, Size};
 
-/// Of the gateway, and of each program that judges a document.
+/// The address space of the gateway, and of each program that judges a document.
 const ADDRESS_SPACE: &str = "--as=1073741824";
-/// What a release build may take to refuse, and what one without optimisation may.
+/// How long a release build may take to refuse, and a build without optimisation.
 const REFUSED_IN: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(12)];
-/// Of memory that is held when all is over.
+/// The most that the held memory may have grown at the end.
 const GROWTH_MAX: u64 = 64 << 20;
 /// A good call or change may take so much longer than before.
 const SLOWER: Duration = Duration::from_millis(250);
@@ -132,7 +132,7 @@ impl Stage {
         Ok(Usual { call, change })
     }
 
-    /// What is said of a document at this door. What is live stays live.
+    /// The answer to a document at this door. The live revision stays live.
     fn put(&self, document: &documents::Bomb, door: documents::Door) -> Result<Answer, Fault> {
         let path = self.scratch.file(&format!("bomb.{}", document.format));
         document.write(&path)?;
@@ -166,7 +166,7 @@ impl Stage {
     }
 }
 
-/// A line each, for who watches.
+/// Prints one line for each case, to watch the run.
 fn tell(name: String, answer: &Answer, wrong: Shortfall) -> Shortfall {
     let text = answer.said.rsplit("\r\n\r\n").next().filter(|body| !body.is_empty()).unwrap_or(&answer.said);
     let said: String = text.lines().next().unwrap_or_default().chars().take(150).collect();

@@ -1,5 +1,5 @@
-//! Whatever a hostile peer drives has a bound: beside each of them, clients that behave notice nothing, and when it is
-//! gone nothing of it is left.
+//! Everything that a hostile peer can drive is bounded: beside each peer, well-behaved clients notice nothing, and when
+//! the peer is gone nothing of it is left.
 
 mod clients;
 pub mod company;
@@ -30,13 +30,13 @@ const CLIENTS: usize = 32;
 /// Calls a second: half of one core's worth, so that what is measured is the gateway and not the machine's last core.
 const RATE: u32 = 400;
 const GROWTH_MAX: u64 = 64 << 20;
-/// Of the 99th percentile beside the peer and without it.
+/// The largest ratio of the 99th percentile beside the peer to the one without it.
 const SLOWER_MAX: f64 = 1.5;
 /// Below this, a ratio of two percentiles says more of the machine than of the gateway.
 const NOISE: Duration = Duration::from_millis(4);
 /// One of each kind.
 const IN_SHORT: [&str; 3] = ["reads-no-events", "list-changed-for-ever", "floods-by-events"];
-/// How long what a peer left has to be put away.
+/// How long the gateway may take to clean up after a peer.
 const AFTERWARDS: Duration = Duration::from_secs(90);
 
 /// # Errors
@@ -67,9 +67,9 @@ pub fn run(size: Size) -> Result<Figures, Fault> {
 
 /// What was seen of one peer.
 struct Seen {
-    /// What it did, so that one that did nothing is noticed.
+    /// What the peer did, so that a peer that did nothing is noticed.
     deeds: u64,
-    /// What the peer found that must not be.
+    /// A fault that the peer found.
     complaint: Option<String>,
     growth: u64,
     without: Report,
@@ -157,7 +157,7 @@ fn beside(peer: &Peer, size: Size) -> Result<Seen, Fault> {
     let beside = load.stop()?;
     let growth = vital::peak(gateway.pid())?.saturating_sub(before_it);
     let deeds = target.deeds.load(Ordering::Relaxed) + attack.heard();
-    // A server goes as it came; a client is gone already.
+    // A server is removed through the file, as it was added; a client is gone already.
     file.replace(&plain.yaml())?;
     drop(attack);
     let mut after = Vital::default();
@@ -167,7 +167,7 @@ fn beside(peer: &Peer, size: Size) -> Result<Seen, Fault> {
             before.left(&after).is_empty()
         })
     });
-    // What is left is among what was seen.
+    // Leftovers show in `after`.
     drop(gone);
     Ok(Seen { deeds, complaint, growth, without, beside, before, after })
 }

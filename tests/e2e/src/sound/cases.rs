@@ -218,7 +218,7 @@ fn expect(holds: bool, expected: impl Display, actual: impl Display) -> Result<(
     if holds { Ok(()) } else { Err(fault(format!("expected {expected}; actual: {actual}"))) }
 }
 
-/// That a text a person reads has these words, in whatever case, and none of those.
+/// Checks that a text for people has the wanted words, in any case, and none of the unwanted.
 fn says(text: &str, wanted: &[&str], unwanted: &[&str]) -> Result<(), Fault> {
     let lower = text.to_lowercase();
     let has = |word: &&&str| lower.contains(&word.to_lowercase());

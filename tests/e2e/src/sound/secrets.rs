@@ -1,6 +1,6 @@
-//! Secrets: what was planted wherever a secret can stand is found only where it belongs. A gateway at its loudest is
-//! called, changed, refused and asked; then all that left it is searched: log, spans, metrics, process list, files, answers
-//! to clients, and what commands print.
+//! Secrets are planted wherever a secret can be, and must be found only where they belong. A gateway with its most
+//! verbose log is called, changed, refused and asked. Then everything that left it is searched: log, spans, metrics,
+//! process list, files, answers to clients, and the output of commands.
 
 mod planted;
 mod stage;
@@ -24,7 +24,7 @@ pub fn run(size: Size) -> Result<Figures, Fault> {
 }
 
 fn judge(figures: &mut Figures, heard: &Heard) {
-    // A place in which nothing was heard would hide everything.
+    // A place without any text would prove nothing.
     let silent = Place::ALL.iter().filter(|place| heard.texts_of(**place).next().is_none());
     figures.none("silent_places", silent.map(|place| format!("{place:?}")));
     let found = PLANTED.iter().flat_map(|secret| {

@@ -1,4 +1,4 @@
-//! Clients that stop reading somewhere in their answer: every limit, drain and stop comes when it should all the same.
+//! Clients that stop reading somewhere in their answer: every limit, drain and stop still comes on time.
 
 mod talker;
 
@@ -113,7 +113,7 @@ fn limits(size: Size, figures: &mut Figures) -> Result<(), Fault> {
     let flood = talker.wait_ended("flood", total + SLACK)?;
     let off = flood.iter().map(|seen| ended(seen).abs_diff(seen.came + total));
     within(figures, "total_off_ms", worst(off), tolerance(size));
-    // Whose connection was closed when is not seen from outside, but the first to stop is the first to go.
+    // Which connection was closed when cannot be seen from outside, but the first client to stop is closed first.
     let mut stopped: Vec<Instant> = unread.iter().map(|stuck| stuck.stopped).collect();
     stopped.sort_unstable();
     let off = stopped.iter().zip(&closed).map(|(stopped, closed)| closed.abs_diff(*stopped + write));

@@ -1,4 +1,5 @@
-//! What is no MCP gets the error that HTTP, JSON-RPC or MCP have for it, and the connection serves on where it can.
+//! Input that is not MCP gets the error that HTTP, JSON-RPC or MCP have for it, and the connection serves on where it
+//! can.
 
 use std::time::Duration;
 
@@ -248,7 +249,7 @@ fn a_body_that_is_refused_costs_nobody_the_answer() -> Result<(), Fault> {
     let response = there.response()?;
     assert_eq!((response.status, response.closes()), (415, false));
     there.works()?;
-    // One that comes in pieces is put together, and one that stops in the middle holds up nobody.
+    // A request that comes in pieces is put together, and one that stops in the middle delays no other client.
     let mut slow = raw.again()?;
     let ping = br#"{"jsonrpc":"2.0","id":"still","method":"ping"}"#;
     let session = slow.session.clone().unwrap_or_default();

@@ -81,7 +81,7 @@ fn a_cancelled_call_ends_in_silence_and_its_server_is_told() -> Result<(), Fault
         let message = call("mine", &format!("{server}__do"), json!({ "id": name }));
         raw.say(&if token { with_token(message, 1) } else { message })?;
         let id = arrived(server, &name)?["id"].clone();
-        // Neither somebody else's call of that name, nor one with another id.
+        // Neither another session's call of that name is cancelled, nor one with another id.
         let mut other = Raw::open(stage.gateway.mcp)?;
         assert_eq!(other.ask(&cancel("mine"))?.status, 202);
         assert_eq!(raw.again()?.ask(&cancel("mine2"))?.status, 202);
@@ -221,7 +221,7 @@ fn the_trace_goes_on_at_the_server() -> Result<(), Fault> {
         .collect();
     assert_eq!(http.len(), 2);
     for (number, (meta, header)) in (1..).zip(&http) {
-        // Nobody records here, so the server's spans belong below those of the client.
+        // The gateway records no spans here, so the server's spans belong below those of the client.
         assert_eq!((meta, header), (&carried(number), &carried(number)));
     }
     for number in [3, 4] {

@@ -1,4 +1,4 @@
-//! What a client may cost that does not read, does not ask, asks for too much at once, or says no more.
+//! What a client may cost that does not read, sends no request, sends too many at once, or stops sending.
 
 use std::{
     io::{Read, Write},
@@ -187,7 +187,7 @@ fn idle_sockets_take_no_place_from_clients_that_ask() -> Result<(), Fault> {
             working.again()?.works()?;
         }
     }
-    // What is not the data plane's is served as well: the admin API, and a server that is to be started.
+    // Work outside the data plane goes on as well: the admin API, and a server that is to be started.
     gateway.cli(&["status"])?.expect(0)?;
     file.replace(&document.with(demo::stdio("more", "more", &scratch)?).yaml())?;
     wait::until_true("another server", LIMIT, || {
@@ -230,12 +230,13 @@ fn who_finds_all_places_in_use_is_told() -> Result<(), Fault> {
 /// Bytes of an answer that leaves no room for another one beside it.
 const LARGE: usize = 30 << 20;
 
-/// A server of large answers, of which those for odd numbers do not say how long they are, and those for none never end.
+/// A server of large answers, of which those for odd numbers do not say how long they are, and those for none never
+/// end.
 fn large_answers() -> Result<Stub, Fault> {
     let text = "y".repeat(LARGE);
     Stub::start_with(vec!["do".to_owned()], move |request, mut stream| {
         let Some(number) = request.body["params"]["arguments"]["number"].as_u64() else {
-            // Begins, and then says nothing for as long as it is listened to.
+            // Begins, and then sends nothing for as long as the connection lasts.
             let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
             drop(stream.write_all(format!("{head}Content-Length: {LARGE}\r\n\r\n{{").as_bytes()));
             drop(stream.read_to_end(&mut Vec::new()));
@@ -289,7 +290,7 @@ fn large_answers_wait_for_room_and_clients_that_do_not_read_lose_theirs() -> Res
     let mut good = session.again()?;
     good.stream.set_read_timeout(Some(6 * LIMIT))?;
     good.say(&number(8))?;
-    // What is not large waits for nothing.
+    // A request that is not large does not wait.
     session.again()?.works()?;
     let answer = good.response()?;
     let text = answer.json()["result"]["content"][0]["text"].as_str().map_or(0, str::len);

@@ -1,5 +1,5 @@
-//! What a client does says nothing of a server's health: refused calls and a slow tool do not make it look ill, and given
-//! up calls do not make it look well.
+//! A client's behaviour does not affect a server's health: refused calls and a slow tool do not make it look ill, and
+//! given up calls do not make it look well.
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
@@ -47,7 +47,7 @@ fn refused_calls_and_a_slow_tool_do_not_make_a_server_look_ill() -> Result<(), F
     })?;
     let stage = Stage::new("refused", |scratch| {
         let limits = json!({ "in_flight_per_endpoint": 1, "response_bytes": "32KiB", "idle": "1s" });
-        // Traffic alone, and what it gives reason to ask, judges.
+        // Verdicts come from traffic alone, and from the probes that traffic causes.
         let health = json!({ "interval": "1h", "timeout": "2s", "unhealthy_threshold": 3 });
         let document = Document::default().key("limits", limits).key("health", health);
         let document = document.with(restarted("busy", scratch)?).with(restarted("large", scratch)?);

@@ -1,5 +1,4 @@
-//! Places that only their holders could give back: those of clients that are gone, and of requests that do not come to
-//! an end.
+//! Places that only their holders could give back: places of clients that are gone, and of requests that never end.
 
 use std::{
     net::{Shutdown, TcpListener},
@@ -194,7 +193,7 @@ fn who_waits_for_a_server_that_starts_waits_no_longer_than_its_client_is_there()
     wait::until_true("all to wait", LIMIT, || exchanges() == 24)?;
     gone.into_iter().try_for_each(reset)?;
     wait::until_true("those whose clients are gone to be over", LIMIT, || exchanges() == 4)?;
-    // Who has only said all that it has to say is answered.
+    // A client that has only closed its sending side is answered.
     drop(silent);
     for raw in &mut ended {
         raw.stream.set_read_timeout(Some(2 * LIMIT))?;

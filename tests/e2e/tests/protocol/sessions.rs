@@ -77,7 +77,7 @@ fn a_change_is_told_once_on_one_stream() -> Result<(), Fault> {
     is_told(&mut first)?;
     add(&mut raw, "c")?;
     is_told(&mut first)?;
-    // A change that came while nobody listened is told at the next occasion, unless the client has seen it by then.
+    // A change that came while no stream listened is told at the next occasion, unless the client has seen it by then.
     tools(&mut raw)?;
     drop(first);
     add(&mut raw, "d")?;
@@ -144,7 +144,7 @@ fn a_session_ends_with_delete_and_not_before() -> Result<(), Fault> {
     while !tools(&mut other)?.0.contains(&"more__echo".to_owned()) {
         is_told(&mut stream)?;
     }
-    // At a gateway with another key it is nobody's.
+    // A gateway with another key does not know the session.
     let stranger = Stage::new("other", |scratch| Ok(Document::default().with(demo::stdio("demo", "demo", scratch)?)))?;
     assert_eq!(other.session_at(stranger.gateway.mcp)?.ask(&list())?.status, 404);
     Ok(())

@@ -1,4 +1,4 @@
-//! Clients that read a little now and then: what they hold is not theirs for as long as they like once others need it.
+//! Clients that read a little now and then: they cannot keep what they hold for ever once others need it.
 
 use std::{io::Read, thread, time::Duration};
 
@@ -17,7 +17,7 @@ const MIB: usize = 1 << 20;
 /// Of an answer that takes a slow reader longer than anything here waits.
 const LARGE: usize = 6 * MIB;
 const EVENTS: &str = "text/event-stream";
-/// What the gateway bears of a reader like [`drip`], with some time for a busy machine.
+/// How long the gateway tolerates a reader like [`drip`], with some time for a busy machine.
 const BORNE: Duration = Duration::from_secs(20);
 
 /// Reads 160 KiB a second until its connection ends.

@@ -1,4 +1,4 @@
-//! What clients see of a gateway that stops, and what nobody sees of its secrets.
+//! What clients see of a gateway that stops, and that its secrets are shown nowhere.
 
 use std::{fs, net::TcpStream, time::Duration};
 
@@ -31,7 +31,7 @@ fn a_gateway_that_stops_finishes_what_it_has_and_says_so() -> Result<(), Fault> 
     stage.carried_out("runs")?;
     stage.carried_out("events")?;
     stage.gateway.process.signal(Signal::SIGTERM);
-    // Who waits for nothing is let go at once, and whoever comes is sent away at once.
+    // The gateway closes idle connections at once, and turns new clients away at once.
     idle.is_closed()?;
     assert_eq!(stream.event()?, None);
     stream.is_closed()?;
@@ -40,7 +40,7 @@ fn a_gateway_that_stops_finishes_what_it_has_and_says_so() -> Result<(), Fault> 
         TcpStream::connect_timeout(&mcp, Duration::from_millis(500))
             .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
     })?;
-    // Whoever waits for an answer gets it; the connection ends with it, and a head that is still to come says so.
+    // A client that waits for an answer gets it. The connection ends with it; a head not yet sent announces that.
     let answer = running.response()?;
     assert!(answer.json()["result"].is_object() && answer.closes(), "{answer:?}");
     running.is_closed()?;
@@ -65,11 +65,11 @@ fn what_is_cut_off_in_the_end_is_told() -> Result<(), Fault> {
     }
     let mut idle = session.again()?;
     idle.works()?;
-    // Twice at once is one wish. A signal after that says that nobody wants to wait.
+    // Two signals at once are one request to stop. A later signal means: do not wait.
     stage.gateway.process.signal(Signal::SIGTERM);
     stage.gateway.process.signal(Signal::SIGINT);
     idle.is_closed()?;
-    // The gateway has seen the first, so that its second is over when ours is.
+    // The gateway has seen the first signal, so that its one second is over when ours is.
     let heard = Instant::now();
     wait::until("the next wish", LIMIT, || (heard.elapsed() > Duration::from_secs(1)).then_some(()))?;
     assert!(stage.gateway.process.is_alive(), "a doubled signal cut off what was in flight");
@@ -97,12 +97,12 @@ fn secrets_are_seen_by_nobody_but_the_server() -> Result<(), Fault> {
             testkit::Server::http("http", &backend.url())
                 .transport("headers", json!({ "Authorization": format!("Bearer {reference}") })),
         )
-        // Its failure shows what was tried, but not with what.
+        // The failure shows what was tried, but not the header's value.
         .with(
             testkit::Server::http("away", "http://127.0.0.1:1/mcp").transport("headers", json!({ "X-Key": reference })),
         );
     let file = testkit::ConfigFile::create(scratch.file("only1mcp.yaml"), &document.yaml())?;
-    // As much as can be said.
+    // The most verbose log.
     let gateway = Gateway::up_with(&scratch, file.path(), &[("ONLY1MCP_LOG", "trace")])?;
     let mut raw = Raw::open(gateway.mcp)?;
     let answer = raw.ask(&call(1, "stdio__env", json!({ "name": "PASSWORD" })))?.json();

@@ -1,4 +1,4 @@
-//! A stand-in for systemd: it holds a socket, hands it to what it starts, and hears what that says.
+//! A stand-in for systemd: it holds a socket, hands it to the process it starts, and receives that process's messages.
 
 use std::{
     ffi::OsString,

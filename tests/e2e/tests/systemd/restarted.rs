@@ -18,7 +18,7 @@ use testkit::{Client, ConfigFile, Document, Fault, Scratch, Services, demo, faul
 
 use super::manager::{LIMIT, StandIn, listening_socket, words};
 
-/// Enough that a restart which refuses somebody now and then is found out.
+/// Enough to detect a restart that refuses a client only now and then.
 const RESTARTS: usize = 4;
 
 /// A configuration with one stdio server.
@@ -35,8 +35,8 @@ fn up(scratch: &Scratch, file: &ConfigFile) -> Vec<OsString> {
     arguments
 }
 
-/// Clients that come one after the other, each on a connection of its own and with one question: the answer may say that
-/// there will be no other on this connection.
+/// Clients that come one after the other, each on a connection of its own and with one question: the answer may say
+/// that there will be no other on this connection.
 struct Visitors {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<usize, Fault>>,
@@ -84,7 +84,7 @@ fn restarts(manager: &StandIn, program: &str, arguments: &[OsString]) -> Result<
     let visitors = Visitors::begin(socket.local_addr()?);
     for _ in 0..RESTARTS {
         assert!(process.stop()?.success(), "{}", process.stderr_tail(5));
-        // Somebody comes while nobody is there.
+        // A client connects while no process runs.
         let early = TcpStream::connect(socket.local_addr()?)?;
         process = start()?;
         drop(early);

@@ -30,7 +30,7 @@ async fn the_end_of_a_drain_is_found_also_when_it_was_missed() {
     let listed = || vec![drain("a2", "draining"), drain("a1", "done")];
     assert_eq!(waits(vec![(drain("a2", "done"), 0), (over.clone(), 0)], Vec::new()).await.unwrap(), over);
     assert_eq!(waits(vec![(drain("a2", "draining"), 3)], listed()).await.unwrap(), over);
-    // It still ran when it was looked up.
+    // The drain still ran when it was looked up.
     let running = vec![drain("a1", "evicting")];
     assert_eq!(waits(vec![(drain("a2", "draining"), 3), (over.clone(), 0)], running).await.unwrap(), over);
     let forgotten = waits(vec![(drain("a2", "draining"), 3)], Vec::new()).await.unwrap_err();

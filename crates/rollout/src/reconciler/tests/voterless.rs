@@ -1,4 +1,4 @@
-//! Changes that nobody is there to vote on, or that some routers may not vote on.
+//! Changes without a voter, or on which some routers may not vote.
 
 use super::says;
 

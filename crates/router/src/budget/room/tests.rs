@@ -1,4 +1,4 @@
-//! Who gets room, and when.
+//! Which answers get room, and when.
 
 use std::task::Waker;
 
@@ -49,7 +49,7 @@ fn one_that_leaves_makes_way() {
     assert!(poll(&mut small).is_none(), "behind the large one");
     drop(large);
     assert!(poll(&mut small).is_some() && !room.is_wanted());
-    // One that leaves after it was let in takes nothing with it.
+    // A place that is dropped after it was granted takes nothing with it.
     let unseen = room.share(1, 50, BUFFERED);
     drop(held);
     assert!(!room.is_wanted());

@@ -62,14 +62,14 @@ fn a_damaged_copy_is_refused() {
     check(text.replace("\"format\":2", "\"format\":3"), |error| matches!(error, LoadError::Format { found: 3, .. }));
     check(text[..text.len() / 2].into(), |error| matches!(error, LoadError::Malformed { .. }));
 
-    // It is not overwritten by the next copy.
+    // The next copy does not overwrite the file that was set aside.
     assert!(load_or_set_aside(directory.path()).is_none());
     save(directory.path(), &copy()).unwrap();
     let kept = std::fs::read_to_string(directory.path().join("live.json.unreadable")).unwrap();
     assert_eq!(kept, text[..text.len() / 2]);
 }
 
-/// A disk that does what it is told to, and says what it was asked for.
+/// A disk that fails when told to, and reports what it was asked to write.
 fn disk() -> (Arc<AtomicBool>, mpsc::Receiver<u64>, impl Fn(&DiskCopy) -> io::Result<()> + Send + Sync) {
     let full = Arc::new(AtomicBool::new(true));
     let (tell, tried) = mpsc::channel(64);

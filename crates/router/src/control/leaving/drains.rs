@@ -37,14 +37,14 @@ impl Drains {
         self.running.insert(endpoint.clone(), span);
     }
 
-    /// Its deadline has passed.
+    /// The drain's deadline has passed.
     pub(crate) fn evicting(&mut self, endpoint: &EndpointKey) {
         if let Some(span) = self.running.get_mut(endpoint) {
             span.event("deadline", Vec::new());
         }
     }
 
-    /// In whose trace it is reported on.
+    /// The trace in which the drain is reported.
     pub(crate) fn about(&self, endpoint: &EndpointKey) -> Option<TraceContext> {
         let ended = || self.ended.iter().find(|(ended, _)| ended == endpoint).map(|(_, context)| *context);
         self.running.get(endpoint).map(Span::context).or_else(ended)
@@ -70,7 +70,7 @@ impl Drains {
         }
     }
 
-    /// It is on record: nothing more will be said about it.
+    /// The drain is on record: nothing more will be said about it.
     pub(crate) fn recorded(&mut self, endpoint: &EndpointKey) {
         self.ended.retain(|(ended, _)| ended != endpoint);
     }

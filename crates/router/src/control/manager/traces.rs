@@ -1,7 +1,7 @@
-//! The spans of what config-manager has this router do, and in whose trace it is spoken about.
+//! The spans of the work that config-manager gives this router, and the traces of the reports about that work.
 //!
-//! What is said about an attempt or a revision carries the context of the span that did the work, also when the work is
-//! over; where there was nothing to do, of whoever asked for it.
+//! A report about an attempt or a revision carries the context of the span that did the work, also when the work is
+//! over. Where there was nothing to do, the report carries the context of the directive.
 
 use model::{AttemptId, Revision};
 use rollout::{Directive, Report};
@@ -14,7 +14,7 @@ pub(crate) struct Traces {
     swapping: Story<Revision>,
 }
 
-/// The one attempt, or revision, that was heard of last, and the one that was worked on last.
+/// The attempt, or revision, of the last directive, and the one that was worked on last.
 #[derive(Debug)]
 struct Story<Id> {
     told: Option<(Id, TraceContext)>,
@@ -25,7 +25,7 @@ struct Story<Id> {
 struct Work<Id> {
     id: Id,
     context: TraceContext,
-    /// Until it is over.
+    /// Until the work is over.
     span: Option<Span>,
 }
 
@@ -51,31 +51,31 @@ impl Traces {
         }
     }
 
-    /// Work on that attempt begins.
+    /// Begins the work on that attempt.
     pub(crate) fn prepare(&mut self, attempt: AttemptId) -> TraceContext {
         let span = self.preparing.begin(&self.tracer, "router.prepare", attempt);
         span.set("only1mcp.attempt", attempt.to_string());
         span.context()
     }
 
-    /// In whose trace that attempt is worked on.
+    /// The trace in which that attempt is worked on.
     pub(crate) fn preparing(&self, attempt: AttemptId) -> Option<TraceContext> {
         self.preparing.about(attempt)
     }
 
-    /// What makes that revision live begins.
+    /// Begins the work that makes that revision live.
     pub(crate) fn swap(&mut self, revision: Revision) -> TraceContext {
         let span = self.swapping.begin(&self.tracer, "router.swap", revision);
         span.count("only1mcp.revision", revision.0);
         span.context()
     }
 
-    /// It is live.
+    /// The revision is live.
     pub(crate) fn swapped(&mut self) {
         self.swapping.end();
     }
 
-    /// In whose trace `report` is said; a vote is the outcome of the work it is about.
+    /// The trace of `report`; a vote ends the work that it is about.
     pub(super) fn said(&mut self, report: &Report) -> Option<TraceContext> {
         match report {
             Report::Vote { attempt, verdict, .. } => {
@@ -94,7 +94,7 @@ impl Traces {
         }
     }
 
-    /// `held` is the attempt that is wanted still.
+    /// `held` is the attempt that is still wanted.
     pub(crate) fn settle(&mut self, held: Option<AttemptId>) {
         let given_up = self.preparing.work.as_mut().filter(|work| held != Some(work.id));
         if let Some(mut span) = given_up.and_then(|work| work.span.take()) {

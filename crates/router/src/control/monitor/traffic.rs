@@ -18,13 +18,13 @@ pub(super) struct Traffic {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Counters {
-    /// Failures are no success, and neither is what the gateway or a client ended.
+    /// Calls that the server answered: neither failures, nor calls that the gateway or a client ended.
     answered: u64,
     failed: u64,
     up: bool,
-    /// How often it came up.
+    /// How often the endpoint came up.
     ups: u32,
-    /// It will most likely not come up.
+    /// The endpoint will most likely not come up.
     failing: bool,
 }
 
@@ -44,7 +44,7 @@ impl Traffic {
         let mut seen = BTreeMap::new();
         for status in endpoints.iter().filter(|status| status.live) {
             let now = Counters::of(status);
-            // Of one that is seen for the first time all there is to say is that it is up.
+            // Of an endpoint that is seen for the first time, all that can be said is that it is up.
             let unseen = Counters { up: false, ..now };
             let before = self.seen.get(&status.endpoint.serial).copied().unwrap_or(unseen);
             seen.insert(status.endpoint.serial, now);
@@ -69,7 +69,7 @@ impl Traffic {
     }
 }
 
-/// Of one that is not up.
+/// The outcome for an endpoint that is not up.
 pub(super) fn starting(status: &EndpointStatus) -> Outcome {
     let reason = status.reason.as_deref().unwrap_or("being brought up").to_owned();
     Outcome::Starting { reason, failing: is_failing(status) }
@@ -83,8 +83,8 @@ fn again() -> Outcome {
     Outcome::Starting { reason: "it came up again".to_owned(), failing: false }
 }
 
-/// Failures beside answers count only if they are many, and never last: whoever answers is there, and one caller's bad
-/// luck is not everybody's.
+/// Failures beside answers count only if they are many, and are never the last outcome: a server that answers is there,
+/// and one caller's bad luck does not concern all callers.
 fn outcomes_of(before: Counters, now: Counters, starting: Outcome) -> [Option<Outcome>; 3] {
     if !now.up {
         return [(before.up || before.failing != now.failing).then_some(starting), None, None];
@@ -97,7 +97,7 @@ fn outcomes_of(before: Counters, now: Counters, starting: Outcome) -> [Option<Ou
         many.then(|| Outcome::Failed { reason: format!("{failures} calls without an answer, {answers} with one") });
     let answered =
         (answers > 0 || (starting.is_some() || !before.up) && !many).then_some(Outcome::Ok { latency: Duration::ZERO });
-    // What was before it came up says nothing about it: the first word is that it started.
+    // What happened before the server came up says nothing about it: the first outcome is that it started.
     [starting, failed, answered]
 }
 

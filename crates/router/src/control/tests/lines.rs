@@ -1,4 +1,4 @@
-//! What is said to config-manager, and in whose trace.
+//! What the router says to config-manager, and in which trace.
 
 use opentelemetry_sdk::trace::SpanData;
 
@@ -55,11 +55,11 @@ fn votes_and_acknowledgements_are_in_the_trace_of_the_work_they_are_about() {
             assert_eq!((&*span.name, span.parent_span_id), (name, parent.parent_id().into()));
             assert_eq!(span.span_context.span_id(), own.unwrap().parent_id().into());
         }
-        // Of what is live already.
+        // An offer of what is live already.
         case.direct(&Directive::Offer { revision, content: empty(true) }, None).await;
         assert_eq!(case.report().await.1, ack);
 
-        // Of work that nobody waits for any more.
+        // Work that is not wanted any more.
         let attempt = AttemptId { epoch: 1, sequence: 2 };
         let hole = content(quick(), &[at("hole", &black_hole().await)]);
         case.direct(&prepare(attempt, hole), None).await;

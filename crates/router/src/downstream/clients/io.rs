@@ -1,4 +1,4 @@
-//! The socket of a client as hyper uses it: what is read and written is noted, and one that was closed by the sweep ends
+//! The socket of a client as hyper uses it. Reads and writes are noted, and a connection that the sweep has closed ends
 //! with an error.
 
 use std::io;
@@ -49,8 +49,8 @@ impl Io {
         }
     }
 
-    /// By what the runtime has heard of the socket already: no call to the system. A client that has closed its side may
-    /// still read; one that was reset does not.
+    /// Uses what the runtime knows of the socket already: no system call. A client that has closed its side may still
+    /// read; a client whose connection was reset does not.
     fn look(&self) -> io::Result<()> {
         let Some(ready) = self.socket.inner().ready(Interest::READABLE | Interest::WRITABLE).now_or_never() else {
             return Ok(());
@@ -65,14 +65,14 @@ impl Io {
         Ok(())
     }
 
-    /// Nothing is read from a client that listens, so the end of its side must be looked for.
+    /// Nothing is read from a client that listens, so this checks whether the client has closed its side.
     fn check_listener(&self, context: &mut Context<'_>) -> io::Result<()> {
         let mut byte = [0];
         let mut byte = tokio::io::ReadBuf::new(&mut byte);
         match self.socket.inner().poll_peek(context, &mut byte) {
             Poll::Ready(Ok(0)) => Err(io::ErrorKind::ConnectionAborted.into()),
             Poll::Ready(Err(error)) => Err(error),
-            // It may ask for the next thing before this is over.
+            // The client may send its next request before this answer ends.
             Poll::Ready(Ok(_)) | Poll::Pending => Ok(()),
         }
     }

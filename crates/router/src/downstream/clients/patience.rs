@@ -1,4 +1,4 @@
-//! How long clients may take, by what a core does.
+//! How long clients may take, depending on whether the core serves, drains or closes.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ const FIRST_HEAD: Duration = Duration::from_secs(10);
 pub(super) const HEAD: Duration = Duration::from_secs(10);
 /// How long a connection that has served may be silent.
 const IDLE: Duration = Duration::from_secs(600);
-/// How long a client may keep a core waiting that drains.
+/// How long a client may keep a draining core waiting.
 const DRAINING: Duration = Duration::from_secs(1);
-/// The same at the very end, when all that could be waited for is over.
+/// The same at the very end, when the core waits for nothing else.
 const CLOSING: Duration = Duration::from_millis(100);
 
 /// How long clients may take.
@@ -21,9 +21,9 @@ pub(in crate::downstream) struct Patience {
     pub(super) first_head: Duration,
     pub(super) head: Duration,
     pub(super) idle: Duration,
-    /// Without taking anything of what is written to it.
+    /// How long a client may take nothing of what is written to it.
     pub(super) write: Duration,
-    /// No time before counts.
+    /// Time before this does not count.
     pub(super) since: Time,
 }
 
@@ -32,7 +32,7 @@ impl Patience {
         Self { first_head: FIRST_HEAD, head: HEAD, idle: IDLE, write, since: Time::ZERO }
     }
 
-    /// Of a core that drains since then.
+    /// The limits of a core that drains since then.
     pub(in crate::downstream) fn draining(write: Duration, since: Time) -> Self {
         Self { first_head: DRAINING, head: DRAINING, idle: DRAINING, write: write.min(DRAINING), since }
     }

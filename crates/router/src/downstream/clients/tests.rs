@@ -1,4 +1,4 @@
-//! Who is closed when, and who makes room.
+//! Which connections are closed and when, and which make room.
 
 use super::*;
 use crate::session::Known;
@@ -18,7 +18,7 @@ fn under(pressure: Pressure) -> Needed {
 const ROOM: Needed = Needed { pressure: Pressure::None, room: true, places: false };
 const PLACES: Needed = Needed { pressure: Pressure::None, room: false, places: true };
 
-/// One that was answered at `now`, and is waited for.
+/// A connection that was answered at `now`, and waits for its next request.
 fn answered(clients: &Clients, now: Time) -> Rc<Client> {
     clients.now.set(now);
     let client = clients.enter();

@@ -1,5 +1,6 @@
-//! Which core serves a new connection. The system spreads connections by a hash of their addresses, so that three busy
-//! clients may meet on one core while another one idles. Each goes to the core with the fewest connections instead.
+//! Which core serves a new connection. The system spreads connections by a hash of their addresses, so three busy
+//! clients may meet on one core while another core idles. Each connection goes to the core with the fewest connections
+//! instead.
 
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Debug, Clone)]
 pub(super) struct Seats(Arc<Mutex<Box<[usize]>>>);
 
-/// One of the connections of a core, until it is dropped.
+/// One connection counted for a core, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Seat {
     seats: Seats,
@@ -27,8 +28,8 @@ impl Seats {
         Self(Arc::new(Mutex::new(vec![0; cores].into())))
     }
 
-    /// A seat on the core with the fewest connections, on `own` if no other core has fewer: to pass a connection on costs
-    /// more than to keep it.
+    /// A seat on the core with the fewest connections, on `own` if no other core has fewer: to pass a connection on
+    /// costs more than to keep it.
     pub(super) fn deal(&self, own: usize) -> Seat {
         let mut taken = self.lock();
         let fewest = taken.iter().enumerate().min_by_key(|(core, taken)| (**taken, *core != own));
@@ -44,7 +45,7 @@ impl Seats {
         Seat { seats: self.clone(), core }
     }
 
-    /// Valid whoever panicked while holding it: each change is a single step.
+    /// The value is valid even after a panic while the lock was held: each change is a single step.
     fn lock(&self) -> MutexGuard<'_, Box<[usize]>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,4 @@
-//! The socket where clients come in, and what each core has of it.
+//! The socket that accepts clients, and each core's share of it.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -9,8 +9,8 @@ use crate::settings::Listen;
 
 /// How many connections wait for a core to let them in.
 pub(super) const BACKLOG: u16 = 4096;
-/// What the system holds of an answer beyond what its client's window takes. It bounds memory that is not ours, and it is
-/// how finely a slow client can be told from one that does not read: below half of it, more is written.
+/// How much of an answer the system holds beyond the client's window. This bounds memory outside the process. It also
+/// sets how finely a slow client can be told from one that does not read: below half of it, more is written.
 const UNSENT: u32 = 128 << 10;
 
 /// Why the MCP endpoint cannot be opened.
@@ -27,7 +27,7 @@ pub enum ListenError {
 pub(crate) struct Listening {
     pub(super) sockets: Vec<TcpListener>,
     pub(crate) address: SocketAddr,
-    /// Somebody else holds the socket as well, and it goes on listening when the router ends.
+    /// Another process holds the socket as well, and it goes on listening when the router ends.
     pub(super) kept: bool,
 }
 
@@ -39,9 +39,9 @@ impl Listening {
         }
     }
 
-    /// One socket per core: each is woken by the connections that the system gives to it, and no other one is.
+    /// One socket per core: each core is woken only by the connections that the system gives to its socket.
     fn bind(address: SocketAddr, cores: usize) -> io::Result<Self> {
-        // Sockets that share a port would share it with a stranger's, too: see first that nobody has it.
+        // Sockets that share a port would share it with another program's, too: check first that the port is free.
         let alone = socket(address, false)?;
         let address = alone.local_addr()?;
         drop(alone);
@@ -49,7 +49,7 @@ impl Listening {
         Ok(Self { sockets, address, kept: false })
     }
 
-    /// One socket for all cores: each is woken by a connection, and the one that is least busy is there first.
+    /// One socket for all cores: a connection wakes each core, and the least busy core accepts it.
     fn share(socket: &TcpListener, cores: usize) -> io::Result<Self> {
         set_unsent(&SockRef::from(socket));
         let sockets = (0..cores.max(1)).map(|_| socket.try_clone()).collect::<Result<_, _>>()?;
@@ -68,16 +68,16 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Connections have it from the socket that they come in by.
+/// Accepted connections inherit this option from the listening socket.
 fn set_unsent(socket: &Socket) {
     if let Err(error) = socket.set_tcp_notsent_lowat(UNSENT) {
         tracing::debug!(%error, "the system buffers as much as it likes for each client");
     }
 }
 
-/// Where a core's clients come in.
+/// A core's listening socket.
 pub(super) struct Door {
     pub(super) socket: TcpListener,
-    /// Whoever waits in its queue when the core closes is for whoever serves it next.
+    /// Whether the socket outlives the core: connections in its queue are left to the next process that accepts them.
     pub(super) kept: bool,
 }

@@ -100,7 +100,7 @@ fn a_large_event_has_its_share_of_the_room_until_it_was_taken_or_is_for_nobody()
     let held = Budget::default();
     let is_there = |budget: &Budget| {
         let mut context = Context::from_waker(noop_waker_ref());
-        // Of all there is, which one that is alone could have as well.
+        // The room is so small that this answer fits only if nothing else is taken.
         let mut place = pin!(budget.room().share(0, LARGE as u64, 8 * (LARGE as u64 + 1)));
         place.as_mut().poll(&mut context).is_ready()
     };

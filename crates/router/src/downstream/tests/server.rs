@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::test_server;
 
-/// A call, as it came.
+/// A call, as it was received.
 #[derive(Clone)]
 pub(super) struct Arrived {
     headers: HeaderMap,
@@ -29,7 +29,7 @@ impl Arrived {
 pub(super) struct Server {
     pub(super) url: String,
     arrived: Arc<Mutex<Vec<Arrived>>>,
-    /// It has forgotten its session, until the next `initialize`.
+    /// The server has forgotten its session, until the next `initialize`.
     forgot: Arc<AtomicBool>,
 }
 
@@ -41,7 +41,7 @@ impl Server {
         server
     }
 
-    /// The calls so far.
+    /// The calls received so far.
     pub(super) fn arrived(&self) -> Vec<Arrived> {
         self.arrived.lock().unwrap().clone()
     }

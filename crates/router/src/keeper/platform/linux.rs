@@ -28,14 +28,14 @@ impl ChildSignals {
         PollTimeout::NONE
     }
 
-    /// What has been said counts once.
+    /// Pending signals count once.
     pub(in super::super) fn clear(&self) {
         while let Ok(Some(_)) = self.0.read_signal() {}
     }
 }
 
-/// From here on orphaned descendants come to this process, and no signal but SIGKILL ends it: whoever sends one to the
-/// group of the router does not mean the keeper.
+/// From here on, orphaned descendants come to this process, and no signal but SIGKILL ends it: a signal to the group of
+/// the router is not meant for the keeper.
 pub(in super::super) fn become_reaper() -> Result<ChildSignals, String> {
     let failed = |what: &'static str| move |error: nix::Error| format!("the keeper cannot {what}: {error}");
     SigSet::all().thread_block().map_err(failed("block signals"))?;
@@ -46,18 +46,18 @@ pub(in super::super) fn become_reaper() -> Result<ChildSignals, String> {
     SignalFd::with_flags(&wanted, flags).map(ChildSignals).map_err(failed("wait for signals"))
 }
 
-/// For the child to say before it becomes another program: it wants SIGKILL when this process dies, which then cannot
-/// end it in any other way.
+/// Run by the child before it becomes another program: the child asks for SIGKILL when this process dies, which then
+/// cannot end the child in any other way.
 pub(in super::super) fn before_exec() -> impl FnMut() -> io::Result<()> + Send + Sync + 'static {
     let keeper = getpid();
     move || {
         prctl::set_pdeathsig(Signal::SIGKILL)?;
-        // The keeper may have died before: then nobody would send it.
+        // The keeper may have died before: then the signal would never be sent.
         if getppid() == keeper { Ok(()) } else { Err(io::Error::from(io::ErrorKind::BrokenPipe)) }
     }
 }
 
-/// Whoever has this process as its parent now.
+/// All processes whose parent is now this process.
 pub(in super::super) fn children_of_this_process() -> Vec<Pid> {
     let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
     let this = getpid();

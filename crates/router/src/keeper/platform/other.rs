@@ -1,4 +1,4 @@
-//! Systems without subreapers: the child's process group is ended, and who left it is not found.
+//! Systems without subreapers: the child's process group is ended, and processes that left it are not found.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -12,7 +12,7 @@ pub(in super::super) fn own_program() -> io::Result<PathBuf> {
     std::env::current_exe()
 }
 
-/// Children are looked for instead of waited for.
+/// The keeper polls for ended children instead of waiting for a signal.
 pub(in super::super) struct ChildSignals;
 
 impl ChildSignals {

@@ -15,15 +15,15 @@ use super::super::record::Past;
 use super::super::scribe::{Scribe, Word};
 use super::super::{Bounds, Known, Sealed, SessionId, Sessions};
 
-/// When it is started first, as a stamp.
+/// When the gateway is started first, as a stamp.
 pub(super) const START: u64 = 1_764_000_000_000;
 
 /// How a write fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// What was written of it can be taken back.
+    /// The partial write can be taken back.
     Clean,
-    /// It cannot: half a line stays.
+    /// The partial write cannot be taken back: half a line stays.
     Half,
 }
 
@@ -75,7 +75,7 @@ pub(super) struct Gateway {
     scribe: Scribe<Arc<Mutex<Disk>>>,
     words: mpsc::Receiver<Word>,
     disk: Arc<Mutex<Disk>>,
-    /// By its own time, and what the wall clock shows.
+    /// The gateway's own time, and what the wall clock shows.
     now: u64,
     wall: u64,
     ids: u64,
@@ -130,7 +130,7 @@ impl Gateway {
         self.sessions.tables.known.contains_key(&session.id)
     }
 
-    /// As a request does it: only of a session that lives.
+    /// Ends a session as a request does: only if the session lives.
     pub(super) fn ends(&mut self, session: &Sealed) -> Result<(), EndError> {
         assert!(self.sessions.touch(session, self.now, || self.bounds).is_some());
         let mut end = std::pin::pin!(self.sessions.end(session, self.now, self.bounds));
@@ -144,18 +144,18 @@ impl Gateway {
         }
     }
 
-    /// What was said is taken down.
+    /// The scribe takes down the words of the cores.
     pub(super) fn write(&mut self) {
         let words: Vec<Word> = std::iter::from_fn(|| self.words.try_recv().ok()).collect();
         self.scribe.take_down(words);
     }
 
-    /// There was no room for what was said.
+    /// The queue had no room: the words of the cores are lost.
     pub(super) fn forget_words(&mut self) {
         while self.words.try_recv().is_ok() {}
     }
 
-    /// Time goes by, and nothing looks after sessions.
+    /// Time goes by, and nothing tends the sessions.
     pub(super) fn elapse(&mut self, time: u64) {
         self.now += time;
         self.wall += time;
@@ -167,7 +167,7 @@ impl Gateway {
         self.tend();
     }
 
-    /// A sweep, while another core asks for the session without a pause. Whether it was served.
+    /// Sweeps while another core asks for the session without a pause. Returns whether the session was served.
     pub(super) fn sweep_beside(&mut self, session: &Sealed) -> bool {
         let (sessions, now, bounds) = (&self.sessions, self.now, self.bounds);
         let (begun, swept) = (Barrier::new(2), AtomicBool::new(false));
@@ -195,13 +195,13 @@ impl Gateway {
         self.write();
     }
 
-    /// The wall clock is set, and that is seen.
+    /// The wall clock is set, and the gateway notices it.
     pub(super) fn set_clock(&mut self, by: i64) {
         self.wall = self.wall.checked_add_signed(by).unwrap();
         self.tend();
     }
 
-    /// What its stamps would be now.
+    /// The stamp that the gateway would use now.
     pub(super) fn stamp(&self) -> u64 {
         self.sessions.stamp(self.now)
     }

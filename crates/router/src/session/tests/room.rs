@@ -11,7 +11,7 @@ use crate::session::{Bounds, Sealed, SessionId};
 fn sessions_have_a_bound_and_those_that_lose_least_make_room() {
     let bounds = Bounds { sessions: 100, ..BOUNDS };
     let mut gateway = Gateway::new(bounds);
-    // In use for longer than its seal holds: forgetting it would end it.
+    // The session is in use for longer than its seal holds: forgetting it would end it.
     let old = gateway.begin();
     gateway.pass(IDLE - 1);
     assert!(gateway.uses(&old));
@@ -20,7 +20,7 @@ fn sessions_have_a_bound_and_those_that_lose_least_make_room() {
     let young = gateway.begin();
     gateway.pass(1000);
     assert!(gateway.uses(&young));
-    // A flood of sessions that are begun and never used, then of ones that are.
+    // A flood of sessions that are begun and never used, then of sessions that are used.
     for used in [false, true] {
         for _ in 0..1000 {
             let one = gateway.begin();
@@ -59,7 +59,7 @@ fn a_session_that_its_seal_does_not_hold_ends_when_it_is_forgotten() {
     assert!(gateway.uses(&more) && !gateway.uses(&all[0]) && gateway.uses(&all[99]));
 }
 
-/// A session of another router, or one that was forgotten: known by its seal alone.
+/// A session of another router, or a forgotten session: known by its seal alone.
 fn sealed(gateway: &mut Gateway, id: u8) -> Sealed {
     Sealed { id: SessionId::from_bytes([id; 12]), ..gateway.begin() }
 }
@@ -92,7 +92,7 @@ fn a_flood_of_ends_ends_no_other_session_and_none_is_undone() {
 #[test]
 fn an_end_that_cannot_be_remembered_is_refused_and_ends_nothing() {
     let mut gateway = Gateway::new(Bounds { sessions: 100, ..BOUNDS });
-    // No two of them in one row.
+    // No two of these sessions are in one row.
     let all: Vec<Sealed> = (1..=200).map(|id| sealed(&mut gateway, id)).collect();
     let ended = |gateway: &mut Gateway, all: &[Sealed]| all.iter().filter(|one| gateway.ends(one).is_ok()).count();
     assert_eq!(ended(&mut gateway, &all[..90]), 50, "half of the places are there for whatever comes");
@@ -121,7 +121,7 @@ fn who_listens_makes_room_for_a_session_that_would_end() {
     assert!(gateway.knows(&old) && listening.iter().all(|(session, _)| gateway.uses(session)));
 }
 
-/// As many as there may be, all of them with an open stream, the first one used last.
+/// As many sessions as there may be, all with an open stream, the first one used last.
 fn listeners(gateway: &mut Gateway) -> Vec<(Sealed, Arc<Known>)> {
     let all = (0..gateway.bounds.sessions).map(|stream| {
         let session = gateway.begin();

@@ -1,4 +1,4 @@
-//! Random schedules against a model that keeps, of each session, only between which bounds it has been idle.
+//! Random schedules against a model that keeps, for each session, only the bounds of its idle time.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
@@ -41,16 +41,16 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Must {
     Live,
-    /// A restart does not tell exactly when it was last used.
+    /// After a restart it is not known exactly when the session was last used.
     Either,
     BeDead,
 }
 
 struct Modelled {
     sealed: Sealed,
-    /// For how long it was idle, at least and at most; less than nothing where time went back over a restart.
+    /// How long the session was idle, at least and at most; negative where time went back over a restart.
     idle: (i64, i64),
-    /// It has been idle for too long at some time, by the limit of then.
+    /// The session has been idle for too long at some time, by the limit of that time.
     overdue: bool,
     dead: bool,
 }
@@ -70,13 +70,13 @@ impl Modelled {
     }
 }
 
-/// How much later than a use the next one may come without being noted.
+/// How much later than a use the next use may come without being noted.
 const SLACK: i64 = 16;
 
 struct Run {
     gateway: Gateway,
     all: Vec<Modelled>,
-    /// The latest time that is surely on disk, and the coarsest grain in which uses may be.
+    /// The latest time that is surely on disk, and the coarsest grain in which uses may be written.
     written: u64,
     grain: u64,
     agreed: [usize; 3],
@@ -119,7 +119,7 @@ impl Run {
         }
     }
 
-    /// Uses it, and holds the product to the model.
+    /// Uses the session, and compares the product with the model.
     fn used(&mut self, at: usize) -> bool {
         let must = self.all[at].must(self.gateway.bounds);
         let sealed = self.all[at].sealed.clone();

@@ -109,7 +109,7 @@ async fn connected() -> (Connection, tokio::net::TcpStream) {
     (Connection::new(Stream::Plain(ours.unwrap())), theirs.unwrap().0)
 }
 
-/// What is read ahead of a client that takes nothing is held for it.
+/// Bytes that are read ahead of a client that takes nothing are held for that client.
 #[tokio::test]
 async fn no_more_is_read_ahead_than_asked_for() {
     const CHUNK: usize = 1 << 20;
@@ -130,7 +130,7 @@ async fn no_more_is_read_ahead_than_asked_for() {
     }
 }
 
-/// Its receiver hears when it is held no more.
+/// Bytes whose release is reported to the receiver.
 struct Told(Vec<u8>, #[expect(dead_code, reason = "it is dropped with the rest")] tokio::sync::oneshot::Sender<()>);
 
 impl AsRef<[u8]> for Told {

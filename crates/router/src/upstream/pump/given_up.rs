@@ -1,22 +1,22 @@
-//! Calls that a child may still be at although their clients have given up: what it says without naming a request may be
-//! about one of those.
+//! Calls that a child may still execute although their clients have given up: a message that names no request may be
+//! about one of these calls.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// So many are told apart.
+/// At most this many calls are tracked one by one.
 const KEPT: usize = 1024;
-/// For so long a call may still be meant. A server that obeys the protocol does not answer what was cancelled, so that its
-/// silence must not count for ever.
+/// How long a message may still be about a call that was given up. A server that obeys the protocol does not answer a
+/// cancelled call, so its silence must not count for ever.
 const MEANT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
 pub(super) struct GivenUp {
-    /// By id, since when.
+    /// When each call was given up, by id.
     since: BTreeMap<u64, Instant>,
-    /// When there last were more than are kept.
+    /// When a call was last given up that did not fit in `since`.
     more: Option<Instant>,
 }
 
@@ -32,22 +32,24 @@ impl GivenUp {
         }
     }
 
-    /// It was answered all the same.
+    /// The call was answered all the same.
     pub(super) fn answered(&mut self, id: u64) {
         self.since.remove(&id);
     }
 
-    /// Whether none may be meant.
+    /// Whether no call was given up within the last `MEANT`.
     pub(super) fn is_empty(&self, now: Instant) -> bool {
         !self.since.values().chain(&self.more).any(|since| may_be_meant(*since, now))
     }
 
-    /// Whether none can be meant, however late: what the server says in its own words reaches a client only then.
+    /// Whether a message can be about no given-up call, however late it comes: only then does a client get the server's
+    /// own words.
     pub(super) fn is_certain(&self) -> bool {
         self.since.is_empty() && self.more.is_none()
     }
 
-    /// An answer came that names no request, and nothing else can be meant: if there is one only, it was that.
+    /// An answer came that names no request, and no waiting call can be meant: if there is only one given-up call, it
+    /// was answered.
     pub(super) fn nameless(&mut self) {
         if self.since.len() == 1 && self.more.is_none() {
             self.since.clear();

@@ -1,4 +1,4 @@
-//! What may be held of a line of a child until its end has come. Where there is no room for more, its child holds the rest.
+//! How much of an unfinished line of a child may be held. Where there is no room for more, the child holds the rest.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -23,12 +23,12 @@ impl HalfLine {
         self.held.is_some() || self.waits.is_some()
     }
 
-    /// Whether more of it may be read.
+    /// Whether more of the line may be read.
     pub(super) fn may_grow(&self) -> bool {
         self.waits.is_none()
     }
 
-    /// So much of it is there now.
+    /// Notes that `bytes` of the line are there now.
     pub(super) fn is_now(&mut self, bytes: usize, endpoint: &Arc<Endpoint>) {
         if self.waits.is_some() {
             return;
@@ -49,8 +49,8 @@ impl HalfLine {
         }));
     }
 
-    /// Returns when there is room for more of it, or why no more of it may be held. A child that is not `heard` at the
-    /// moment does not fall behind.
+    /// Returns when there is room for more of the line, or why no more of it may be held. While the child is not
+    /// `heard` (its output is not read), it does not count as too slow.
     pub(super) async fn changed(&mut self, heard: bool) -> Result<(), Refused> {
         poll_fn(|context| {
             if let Some(waits) = &mut self.waits {
@@ -66,7 +66,7 @@ impl HalfLine {
         .await
     }
 
-    /// It is complete, or is not kept. A large one has its share of the room for as long as it is held.
+    /// The line is complete, or is not kept. A large line has its share of the room for as long as it is held.
     pub(super) fn end(&mut self, bytes: usize) -> Option<Share> {
         self.waits = None;
         self.held.take()?.complete(bytes).map(|(share, _)| share)

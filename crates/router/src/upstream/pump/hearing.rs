@@ -1,4 +1,4 @@
-//! What a child says on its stdout, line by line: whose answer it is, and whose it would have been.
+//! A child's stdout, line by line: which call a line answers, or would have answered if it could be used.
 
 use bytes::{Bytes, BytesMut};
 use mcp::Span;
@@ -16,22 +16,22 @@ use crate::upstream::inbound::{Inbound, not_an_answer, read, too_large};
 use crate::upstream::stdio::Waiter;
 use crate::upstream::unreadable::{Meant, meant};
 
-/// Bytes of a line without an end that people see at most; so many are looked at again when more of it comes.
+/// At most this many bytes of an unfinished line are shown; a longer line is not looked at again when more of it comes.
 const SEEN: usize = 2 << 10;
-/// A line of progress that is no longer is not charged: few of them wait for one client.
+/// A progress line up to this length is not charged: few of them wait for one client.
 const SHORT: usize = 1 << 10;
-/// One read may bring tens of thousands; after so many, others on the thread come first.
+/// One read may bring tens of thousands of lines; after this many, other tasks on the thread run first.
 const LINES_AT_ONCE: u32 = 256;
-/// Bytes of an error that are looked at for what people read.
+/// Bytes of an error that are parsed for the text shown to operators.
 const LOOKED_AT: usize = 4 << 10;
-/// What does not begin as a message, or comes while no call waits, is not kept beyond so many bytes.
+/// A line that does not begin like a message, or comes while no call waits, is not kept beyond this many bytes.
 const NO_MESSAGE: usize = 1 << 20;
 
 impl Pump {
-    /// Takes every complete line. One that is too long fails its call alone; the limit is given back if the one that has
-    /// begun seems to have no end at all.
+    /// Takes every complete line. A line that is too long fails only its own call. Returns the limit if the unfinished
+    /// line seems to have no end at all.
     pub(super) async fn take_lines(&mut self) -> Result<(), u64> {
-        // Without an endpoint it is on its way out.
+        // Without an endpoint, the child is being ended.
         let limit = self.endpoint.upgrade().map_or(u64::MAX, |endpoint| endpoint.limits().response_bytes);
         let mut taken = 0_u32;
         while let Some(at) = memchr::memchr(b'\n', &self.inbound[self.searched..]) {
@@ -71,7 +71,7 @@ impl Pump {
         Ok(())
     }
 
-    /// The end of a line that is not kept: its call is told why.
+    /// The end of a line that is not kept: fails its call with the reason.
     fn is_past(&mut self, end: &[u8], limit: u64) {
         let (mut too_long, lost) = (self.too_long.take().unwrap_or_default(), self.lost.take());
         too_long.push(end);
@@ -87,7 +87,7 @@ impl Pump {
         }
     }
 
-    /// Keeps nothing of the line that has begun; how long it is so far.
+    /// Drops what is held of the unfinished line. Returns the length of the line so far.
     fn read_past(&mut self) -> u64 {
         // The bytes up to the limit cost nothing: they could have been an answer.
         let past = if self.too_long.is_some() { self.inbound.len() } else { 0 };
@@ -103,7 +103,8 @@ impl Pump {
         too_long.length
     }
 
-    /// A long line is read in pieces, as far as there is room for it. One that no call waits for needs none.
+    /// A long line is read in pieces, as far as there is room for it. A line that comes while no call waits gets no
+    /// room.
     pub(super) fn charge_begun(&mut self) {
         let bytes = self.inbound.len();
         if bytes > NO_MESSAGE && self.waiting.is_empty() {
@@ -120,7 +121,7 @@ impl Pump {
         }
     }
 
-    /// There is room for more of the line that has begun, or it is not kept.
+    /// Either there is room for more of the unfinished line, or the line is dropped.
     pub(super) fn go_on(&mut self, outcome: Result<(), Refused>) {
         if let Err(refused) = outcome {
             self.lost = self.endpoint.upgrade().map(|endpoint| refused.said(&endpoint));
@@ -128,11 +129,11 @@ impl Pump {
         }
     }
 
-    /// An answer that lacks its line break is never taken: whose time is up meanwhile reads that it is there.
-    /// Its beginning may have come before the call, and it may be of any length.
+    /// An answer without its line break is never taken: a call that times out meanwhile reports that the line is there.
+    /// The beginning of the line may have come before the call, and the line may have any length.
     pub(super) fn note_begun(&mut self) {
         let begun = (!self.inbound.is_empty() || self.too_long.is_some()) && !self.waiting.is_empty();
-        // What people see of it is its beginning: that of a line that grows is seen already.
+        // Only the beginning of the line is shown: while the line grows, that has been shown already.
         if begun == self.begun && (!begun || self.inbound.len() > SEEN) {
             return;
         }
@@ -143,8 +144,8 @@ impl Pump {
         }
     }
 
-    /// The line, charged until its client's core has it, if it is longer than `free`; none if there is no room for it.
-    /// What is not charged is a copy: a slice would keep all that was read with it.
+    /// The line, charged until its client's core has it, if it is longer than `free`; `None` if there is no room for
+    /// it. A line that is not charged is copied: a slice would keep everything that was read with it.
     fn charged(&self, line: Bytes, free: usize) -> Option<Bytes> {
         if line.len() <= free {
             return Some(Bytes::copy_from_slice(&line));
@@ -153,7 +154,7 @@ impl Pump {
         endpoint.upstreams.budget.charged(line, endpoint.limits().buffered_bytes)
     }
 
-    /// The call will have no other answer.
+    /// Fails the call, which gets no other answer.
     fn fail(&mut self, id: u64, error: CallError) {
         if let Some(Waiting { waiter, .. }) = self.waiting.remove(&id) {
             drop(waiter.progress);
@@ -163,11 +164,11 @@ impl Pump {
 
     fn answer(&mut self, id: u64, line: Bytes, share: Option<Share>, span: Span) -> bool {
         let Some(Waiting { waiter: Waiter { answer, progress }, .. }) = self.waiting.remove(&id) else { return false };
-        // Its client may be far behind with the progress before it.
+        // The client may be far behind in reading the progress before the answer.
         let bytes = line.len();
         let line = match (&progress, share) {
             (Some(_), _) => self.charged(line, SMALL),
-            // Until its client's core has it: what becomes of it is charged there.
+            // Held until the client's core has the answer, which is charged there from then on.
             (None, Some(share)) => Some(share.of(line)),
             (None, None) => Some(line),
         };
@@ -178,7 +179,7 @@ impl Pump {
             drop(answer.send(Err(CallError { side: Side::Gateway, ..lost })));
             return true;
         };
-        // Nobody there any more: its cancellation is on the way.
+        // If the receiver is gone, the call's cancellation is on the way.
         drop(answer.send(Ok((line, span))));
         true
     }
@@ -217,7 +218,8 @@ impl Pump {
         }
     }
 
-    /// Late answers are common: to calls that have been given up. An id that was never used is a mistake.
+    /// An answer that no call waits for. Late answers to calls that were given up are common; an id that was never used
+    /// is an error.
     fn nobodys(&mut self, id: u64) {
         self.given_up.answered(id);
         if self.endpoint.upgrade().is_none_or(|endpoint| endpoint.has_used(id)) {
@@ -227,8 +229,8 @@ impl Pump {
         }
     }
 
-    /// Mostly a program that prints to stdout what belongs to stderr, and people will look for it. What was meant for an
-    /// answer fails the call that waits for it.
+    /// A line that is no MCP: mostly a program prints to stdout what belongs to stderr, and operators will look for it.
+    /// A line that was meant as an answer fails the call that waits for it.
     fn unreadable(&mut self, id: Option<u64>, reason: &str, line: &[u8]) {
         let meant = if id.is_some() { Meant::Answer { to: id, after_text: false } } else { meant(line) };
         tracing::debug!(server = self.server, reason, "a line of stdout is no MCP");
@@ -254,8 +256,8 @@ impl Pump {
         }
     }
 
-    /// An error without an id is the answer of the only call that waits. If it may be a late one to a call that was given
-    /// up, the one that waits is failed in our words.
+    /// An error without an id is the answer to the only call that waits. If it may be a late answer to a call that was
+    /// given up, the waiting call fails with the router's own words.
     fn nameless(&mut self, error: &[u8]) {
         let one = self.the_one_that_waits();
         let Some(id) = one.filter(|_| self.given_up.is_certain()) else {
@@ -279,8 +281,8 @@ impl Pump {
         self.answer(id, message.into(), None, span);
     }
 
-    /// The only call that waits gets it as its error; of several, the one whose time is up will read it. `what` is in
-    /// words of ours: which client will read them is not known.
+    /// The only call that waits fails with `what`; if several wait, a call that times out reports it. `what` is in the
+    /// router's own words, because it is not known which client will read them.
     fn unmatched(&mut self, what: &str) {
         tracing::debug!(server = self.server, what, "a message of the server is for nobody");
         match (self.the_one_that_waits(), self.endpoint.upgrade()) {
@@ -290,7 +292,8 @@ impl Pump {
         }
     }
 
-    /// Nobody knows whose it is: what the server said is for operators, and clients whose time is up hear that it came.
+    /// It is not known which call the message is for: its text is for operators, and calls that time out report that it
+    /// came.
     fn unmatched_said(&mut self, what: &str, said: &Said) {
         tracing::debug!(server = self.server, what, %said, "a message of the server is for nobody");
         if let Some(endpoint) = self.endpoint.upgrade() {
@@ -302,8 +305,8 @@ impl Pump {
         }
     }
 
-    /// The call that an answer without an id can only be meant for: of those that the child may have read. One that was
-    /// given up may be meant as well as one that waits, and one client's answer must not reach another.
+    /// The only call that an answer without an id can be for, among the calls that the child may have read. The answer
+    /// may also be for a call that was given up, and one client's answer must not reach another client.
     fn the_one_that_waits(&self) -> Option<u64> {
         let mut read = self.read_by_child();
         let one = read.next();
@@ -316,7 +319,7 @@ impl Pump {
     }
 }
 
-/// What a long line is. That takes its time, for which only its child shall wait.
+/// Parses a long line. That takes time, for which only its own child should wait.
 async fn sort(line: Bytes) -> Inbound {
     beside(move || read(&line)).await
 }

@@ -1,4 +1,4 @@
-//! Whose answer it is, however it is cut.
+//! Which request a message answers is found however the message is cut.
 
 use super::TooLong;
 

@@ -1,4 +1,4 @@
-//! What becomes of a large message in its place.
+//! How a large message is changed in place.
 
 use mcp::Span;
 

@@ -1,4 +1,4 @@
-//! Connections that stand in the door.
+//! Connections that only occupy places.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -32,7 +32,7 @@ async fn a_crowd_locks_nobody_out_and_who_was_let_in_stays() {
     let tasks = start(&auth, vec![tcp]);
     let early = connect_lazy(&target()).unwrap();
     assert_eq!(who(&early, CALL).await.unwrap(), "token");
-    // Some say nothing, and some speak HTTP/2 and present nothing.
+    // Some send nothing; some speak HTTP/2 and present no credential.
     for says in [&b""[..], &HELLO[..7], HELLO] {
         let standing = crowd(address, says, CONNECTIONS_MAX + 8).await;
         let late = connect_lazy(&target()).unwrap();
@@ -57,7 +57,7 @@ async fn who_does_not_begin_in_time_is_let_go() {
         tcp.write_all(says).await.unwrap();
         unix.write_all(says).await.unwrap();
         let (mut from_tcp, mut from_unix) = (Vec::new(), Vec::new());
-        // An end is an end, said politely or not.
+        // A reset counts as an end, too.
         let (_, _) = tokio::join!(tcp.read_to_end(&mut from_tcp), unix.read_to_end(&mut from_unix));
     }
     assert!(tasks.join(GRACE).await.is_clean());
@@ -83,7 +83,7 @@ async fn who_has_proven_nothing_watches_only_so_much() {
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
     watch(&other).await.unwrap();
     drop(watching.pop());
-    // The end of one is heard of a moment later.
+    // The server notices the end of one a moment later.
     let again = async {
         while watch(&stranger).await.is_err() {
             tokio::task::yield_now().await;
@@ -106,7 +106,7 @@ async fn a_flood_of_resets_ends_its_connection() {
     let tasks = start(&auth, vec![tcp]);
     let mut flood = HELLO.to_vec();
     for stream in (1..20_001_u32).step_by(2) {
-        // POST http / by index, and its end before anybody looked at it.
+        // POST http / by index, and its reset before the server processes it.
         flood.extend_from_slice(b"\0\0\x03\x01\x04");
         flood.extend_from_slice(&stream.to_be_bytes());
         flood.extend_from_slice(&[0x83, 0x86, 0x84]);

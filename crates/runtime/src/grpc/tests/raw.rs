@@ -1,4 +1,4 @@
-//! A caller that is held to nothing: frames and headers as a test wants them.
+//! A client without any rules: it sends frames and headers as a test wants them.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt, StreamBody, combinators::BoxBody};

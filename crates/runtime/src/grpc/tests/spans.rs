@@ -1,4 +1,4 @@
-//! Calls that are answered once leave a span, below which their handlers find themselves.
+//! Unary calls leave a span, and their handlers run below it.
 
 use opentelemetry::{InstrumentationScope, trace::Status as SpanStatus};
 use opentelemetry_sdk::trace::SpanData;

@@ -1,4 +1,4 @@
-//! What a caller hears that asks too much, too long, or nonsense; and what `grpc.health.v1` says.
+//! The answers to requests that are too large, too long or malformed; and the answers of `grpc.health.v1`.
 
 use prost::Message;
 use tonic_types::StatusExt;
@@ -67,7 +67,7 @@ async fn one_stream_too_many_waits_for_another_to_end() {
     }
     let mut more = Box::pin(raw.send(WATCH, None, one(&[])));
     tokio::time::timeout(Duration::from_millis(100), &mut more).await.unwrap_err();
-    // Other connections are none the worse.
+    // Other connections are not affected.
     assert_eq!(Raw::connect(&connector).await.status(CHECK, None, one(&[])).await.code(), Code::Ok);
     drop(open.pop());
     tokio::time::timeout(GRACE, more).await.unwrap();

@@ -1,4 +1,4 @@
-//! Lists of metrics, and what is said of them.
+//! Lists of metrics, and their descriptions.
 
 use super::{Label, Metric};
 

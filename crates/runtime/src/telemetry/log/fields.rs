@@ -1,5 +1,5 @@
-//! The fields of a line of text, and its message: the one place through which all that is not ours to choose gets into
-//! the log, so that no value can break a line or speak to a terminal.
+//! The fields and the message of a log line. All foreign values get into the log through this one place, so that no
+//! value can break a line or control a terminal.
 
 use std::{
     error::Error,
@@ -85,8 +85,8 @@ impl VisitFmt for Line<'_> {
     }
 }
 
-/// Where lines of JSON go: their strings are escaped by then, but for characters that JSON may hold as they are and no
-/// terminal should get.
+/// The writer of JSON lines. Their strings are escaped already, except for characters that JSON allows unescaped and
+/// that are unsafe for a terminal.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Json<M>(pub(super) M);
 
@@ -99,7 +99,7 @@ impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for Json<M> {
 }
 
 impl<W: io::Write> io::Write for Json<W> {
-    /// Each line comes whole.
+    /// Each call gets a whole line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         match std::str::from_utf8(line) {
             Ok(text) => self.0.write_all(escape::json(text).as_bytes())?,

@@ -1,12 +1,12 @@
-//! Which log lines are wanted: one level for everything, others for single programs of ours.
+//! Which log lines are written: one level for everything, others for single programs of ours.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 
-/// Ours that write lines. Libraries of others write at most at `info`: what they say below it is the bytes of
-/// connections, credentials among them.
+/// Our crates that write log lines. Third-party libraries write at most at `info`: their lines below it contain the
+/// bytes of connections, credentials among them.
 const TARGETS: [&str; 6] = ["config_manager", "drain_coordinator", "health_monitor", "only1mcp", "router", "runtime"];
 const LEVELS: [(&str, LevelFilter); 6] = [
     ("off", LevelFilter::OFF),
@@ -24,7 +24,7 @@ pub struct Filter {
     targets: BTreeMap<&'static str, LevelFilter>,
 }
 
-/// The text was no filter.
+/// The text is not a valid filter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FilterError {
     #[error("`{level}` is no level; expected one of {}", levels())]
@@ -76,7 +76,7 @@ fn level(text: &str) -> Result<LevelFilter, FilterError> {
     known.ok_or_else(|| FilterError::Level { level: text.to_owned() })
 }
 
-/// Programs are called `config-manager`, their targets `config_manager`: both are understood.
+/// A program is called `config-manager`, its target `config_manager`: both are accepted.
 fn target(text: &str) -> Result<&'static str, FilterError> {
     let name = text.trim().replace('-', "_");
     let known = TARGETS.iter().find(|target| **target == name).copied();

@@ -1,4 +1,4 @@
-//! What is a filter, what is none, and that the one log of a process follows.
+//! Which texts are filters, which are not, and that the one log of a process follows the filter.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Against collectors that take, refuse, are slow, and are not there: what arrives, and that each loss is counted.
+//! Collectors that accept, refuse, are slow, or are away: which spans arrive, and that each loss is counted.
 
 use std::{convert::Infallible, net::SocketAddr};
 
@@ -21,12 +21,12 @@ use tonic::{Request, Response, Status};
 use super::*;
 use crate::telemetry::Kind;
 
-/// What a collector does with what it gets.
+/// What a collector does with a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Habit {
     Takes,
     Refuses,
-    /// One span of each request.
+    /// Rejects one span of each request.
     Rejects,
     NeverAnswers,
 }
@@ -72,7 +72,7 @@ impl TraceService for Collector {
     }
 }
 
-/// A process with a tracer and what it counts.
+/// A process with a tracer and its counters.
 struct Sending {
     tasks: Tasks,
     traces: Traces,
@@ -135,14 +135,14 @@ impl Sending {
         Self { tasks, traces, tracer, counted: recorder.handle(), received }
     }
 
-    /// Without yielding in between.
+    /// Finishes spans without yielding in between.
     fn finish(&self, spans: usize) {
         for _ in 0..spans {
             drop(self.tracer.start("work", Kind::Internal, None));
         }
     }
 
-    /// Everything is over then: (exported, failed, dropped).
+    /// Flushes everything, then returns (exported, failed, dropped).
     async fn counts(self) -> (u64, u64, u64) {
         self.traces.flush().await;
         self.tasks.shutdown().trigger();

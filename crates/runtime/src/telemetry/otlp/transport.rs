@@ -26,7 +26,7 @@ type HttpClient = Client<HttpsConnector<HttpConnector>, Body>;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
-/// What a collector answers is short.
+/// A collector's answer is short.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 const AGENT: &str = concat!("only1mcp/", env!("CARGO_PKG_VERSION"));
 
@@ -39,14 +39,14 @@ pub(super) struct Transport {
     headers: http::HeaderMap,
 }
 
-/// The spans of a request are not known to have arrived.
+/// It is not known whether the spans of a request have arrived.
 #[derive(Debug, thiserror::Error)]
 #[error("{why}")]
 pub(super) struct SendError {
     why: String,
     /// The same request may succeed later.
     pub(super) can_heal: bool,
-    /// The collector wants to be left alone so long.
+    /// How long the collector asks us to wait.
     pub(super) retry_after: Option<Duration>,
 }
 
@@ -70,7 +70,7 @@ impl Transport {
         let is_grpc = export.protocol == Protocol::Grpc;
         let secure = export.endpoint.scheme() == Some(&http::uri::Scheme::HTTPS);
         let connector = HttpsConnectorBuilder::new();
-        // Roots are read only where they are needed.
+        // Root certificates are read only for a secure endpoint.
         let connector = if secure {
             connector.with_provider_and_native_roots(rustls::crypto::ring::default_provider())?
         } else {
@@ -139,12 +139,12 @@ impl Transport {
         }
         let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|error| SendError::new(chain(error.as_ref())))?;
-        // Taken is taken: not every collector says so in the protocol's own words.
+        // A success status is enough: not every collector sends the protocol's own message.
         Ok(ExportTraceServiceResponse::decode(body.to_bytes()).unwrap_or_default())
     }
 }
 
-/// As the protocol's specification lists them.
+/// The codes that the protocol's specification lists as retryable.
 fn may_heal(code: Code) -> bool {
     use Code::{Aborted, Cancelled, DataLoss, DeadlineExceeded, OutOfRange, Unavailable};
     // A connection that breaks is reported as unknown.

@@ -1,5 +1,5 @@
-//! What clients on two SDKs make of what the gateway says in its own words: servers that are missing from a list, a
-//! session that has ended, and a session that stays with one of several `urls`.
+//! How clients on two SDKs handle the gateway's own messages: servers that are missing from a list, a session that has
+//! ended, and a session that stays with one of several `urls`.
 
 use std::{
     io::{self, PipeWriter, Write},
@@ -23,7 +23,8 @@ use crate::Figures;
 /// A client does not hang: whatever it is told, it has answered by then.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// How many sessions the router remembers, and how long they live unused: the least of the one, and little of the other.
+/// How many sessions the router remembers, and how long they live unused: the least of the one, and little of the
+/// other.
 const SESSIONS: usize = 100;
 const IDLE: Duration = Duration::from_secs(2);
 
@@ -69,7 +70,7 @@ fn missing(client: &mut Client, figures: &mut Figures) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What a server counts in its session goes up by one with each call, in each session of the client.
+/// A server's counter in its session goes up by one with each call, in each session of the client.
 fn stays(client: &mut Client, figures: &mut Figures) -> Result<(), Fault> {
     let mut strayed = Vec::new();
     for _ in 0..3 {
@@ -113,7 +114,7 @@ fn crowded_out(client: &mut Client, gateway: &Gateway, figures: &mut Figures) ->
     Ok(())
 }
 
-/// What SDKs make of 404: one repeats what the gateway said, the other has words of its own.
+/// How SDKs report a 404: one repeats the gateway's message, the other has its own.
 fn is_clear(said: &Value) -> bool {
     let error = said["error"].as_str().unwrap_or_default();
     error.contains("session not found") || error.contains("Session terminated")

@@ -1,4 +1,4 @@
-//! The shipped dashboards: what Grafana and whoever looks at them need is there.
+//! The shipped dashboards: they contain what Grafana and their readers need.
 
 use std::{collections::BTreeSet, fs, process::Command};
 
@@ -51,7 +51,7 @@ pub(super) fn judge_types(figures: &mut Figures) -> Result<(), Fault> {
 }
 
 impl Dashboard {
-    /// Those that show something.
+    /// The panels that show data.
     fn panels(&self) -> impl Iterator<Item = &Value> {
         self.all().filter(|panel| panel["type"] != "row")
     }

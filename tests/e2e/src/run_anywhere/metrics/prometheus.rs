@@ -46,14 +46,14 @@ impl Tools {
         Ok(())
     }
 
-    /// What it says when it is not content.
+    /// The complaint of promtool, if there is one.
     fn promtool(&self, what: &[&str], files: &[PathBuf]) -> Result<Option<String>, Fault> {
         let output = Command::new(self.0.join("promtool")).args(what).args(files).output()?;
         let said = || [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
         Ok((!output.status.success()).then(said))
     }
 
-    /// What `promtool check metrics` has against a page.
+    /// The complaints of `promtool check metrics` about a page.
     pub(super) fn lint(&self, page: &Path) -> Result<Vec<String>, Fault> {
         let output =
             Command::new(self.0.join("promtool")).args(["check", "metrics"]).stdin(File::open(page)?).output()?;

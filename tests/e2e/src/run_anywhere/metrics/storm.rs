@@ -86,7 +86,7 @@ impl Storm<'_> {
         })
     }
 
-    /// Of the file, by its content; and of a server that cannot start, by the routers.
+    /// Refusals of the file, for its content; and of a server that cannot start, by the routers.
     fn refusals(&self) -> Result<(), Fault> {
         self.file.replace("version: \"1.0\"\nservers: [{ id: 1 }]\n")?;
         self.services.cli(&["reload", "--output", "json"])?.expect(1)?;

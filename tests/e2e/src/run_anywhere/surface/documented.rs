@@ -31,7 +31,7 @@ pub(super) fn dependencies() -> Result<Vec<(String, String)>, Fault> {
     Ok(names.collect())
 }
 
-/// Of all tables above the generated part, the cells of each row.
+/// The cells of each row of all tables above the generated part.
 fn rows() -> Result<Vec<Vec<String>>, Fault> {
     let text = fs::read_to_string(binaries::checkout().join("docs/api.md"))?;
     let head = text.split("<!--").next().unwrap_or_default();
@@ -39,7 +39,7 @@ fn rows() -> Result<Vec<Vec<String>>, Fault> {
     Ok(rows.map(|row| row.split('|').map(|cell| cell.trim().to_owned()).collect()).collect())
 }
 
-/// What is between backticks.
+/// The text between backticks.
 fn quoted(cell: &str) -> Vec<String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }

@@ -1,4 +1,4 @@
-//! A client that others wrote and that knows no service of ours: what it finds out by reflection, it calls.
+//! A client on third-party code that knows no service of ours: it finds methods by reflection and calls them.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -19,7 +19,7 @@ pub(super) struct Reflector {
     hear: BufReader<ChildStdout>,
 }
 
-/// How a call ended that did not end well.
+/// How a failed call ended.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Refusal {
     pub(super) code: String,
@@ -105,7 +105,7 @@ impl Reflector {
 
 impl Drop for Reflector {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The child may have ended by itself.
         drop(self.child.kill());
         drop(self.child.wait());
     }

@@ -19,7 +19,7 @@ pub(super) struct Collector {
     received: Received,
 }
 
-/// Bodies nobody has looked at.
+/// Bodies that were not examined yet.
 type Received = Arc<Mutex<Vec<Vec<u8>>>>;
 
 impl Collector {
@@ -30,7 +30,7 @@ impl Collector {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let received = Arc::clone(&received);
-                // Whoever hangs up has said what there was to say.
+                // A client that hangs up has sent everything.
                 thread::spawn(move || drop(serve(stream, &received)));
             }
         });

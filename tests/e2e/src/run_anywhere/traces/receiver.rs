@@ -1,4 +1,5 @@
-//! Who takes the traces and can be asked for them: at full size a program that nobody here wrote, else our own collector.
+//! The receiver that takes the traces and can be asked for them: at full size a third-party program, else our own
+//! collector.
 
 use std::{
     cell::Cell,
@@ -201,7 +202,7 @@ impl Collector {
         self.address
     }
 
-    /// All that spans say, and who sent them.
+    /// The whole content of all spans, with their senders.
     pub(crate) fn everything(&self) -> String {
         self.received.lock().iter().map(|spans| format!("{spans:?}\n")).collect()
     }

@@ -1,4 +1,4 @@
-//! Documents: small ones that stand for much, large ones, and files that are none.
+//! Documents: small ones that expand to much, large ones, and paths that are not regular files.
 
 use std::{ffi::CString, fs, os::unix::fs::symlink, path::Path};
 
@@ -80,7 +80,7 @@ impl Bomb {
         Self { name, format: "yaml", content: Content::Made(make), wanted }
     }
 
-    /// What is no file, or no text, cannot come over the API; and the followed file is YAML.
+    /// A document that is no file, or no text, cannot come over the API; and the followed file is YAML.
     pub(super) fn doors(&self, size: Size) -> Vec<Door> {
         let mut doors = match (&self.content, self.format) {
             (Content::Text(_), "yaml") => vec![Door::File, Door::Api, Door::Validate],
@@ -261,7 +261,7 @@ fn no_files() -> Vec<Bomb> {
             Ok(nix::unistd::mkfifo(name.as_c_str(), nix::sys::stat::Mode::S_IRWXU)?)
         }),
         Bomb::made("a device", "is no regular file", |path| Ok(symlink("/dev/zero", path)?)),
-        // It is moved onto that name.
+        // The link is moved onto that name.
         Bomb::made("a loop of links", "cannot be opened", |path| Ok(symlink("only1mcp.yaml", path)?)),
         Bomb::made("a link into nothing", "there is no such file", |path| Ok(symlink("nowhere/at/all", path)?)),
     ]

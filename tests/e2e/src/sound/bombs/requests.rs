@@ -25,7 +25,7 @@ pub(super) struct Bomb {
     wanted: Wanted,
 }
 
-/// Of the address and the session it is for.
+/// The bytes of a request, for an address and a session.
 type Bytes = dyn Fn(SocketAddr, &str) -> Vec<u8>;
 
 /// What the answer has to be.

@@ -26,7 +26,7 @@ pub(super) const PEERS: &[Entry] = &[
     ("streams-of-one-session", |_| Ok(Box::new(Lone::StreamsOfOneSession))),
 ];
 
-/// Those that need nothing but the gateway.
+/// Hostile clients that need nothing but the gateway.
 enum Lone {
     ReadsNoEvents,
     OpensAndNeverAsks,

@@ -1,5 +1,5 @@
-//! Three hostile peers beside any other scenario: a server that says for ever that its list has changed, clients that read
-//! no event, and clients whose heads come byte by byte.
+//! Three hostile peers beside any other scenario: a server that says for ever that its list has changed, clients that
+//! read no event, and clients whose heads come byte by byte.
 
 use std::{net::SocketAddr, sync::atomic::Ordering, thread::JoinHandle, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::Figures;
 /// Longer than any scenario.
 const FOR_EVER: Duration = Duration::from_secs(3600);
 
-/// Who is there, before it does anything.
+/// The parties of an attack, before they do anything.
 pub struct Company {
     _scratch: Scratch,
     server: Box<dyn Attack>,

@@ -1,4 +1,4 @@
-//! What a hostile peer is to the scenario.
+//! The interface of a hostile peer to the scenario.
 
 use std::{
     net::SocketAddr,
@@ -38,7 +38,7 @@ pub(super) type Entry = (&'static str, fn(&Scratch) -> Result<Box<dyn Attack>, F
 
 /// A peer, ready.
 pub(super) trait Attack {
-    /// What it is to the gateway, if it is a server.
+    /// Its entries in the configuration, if it is a server.
     fn servers(&self) -> Vec<Server> {
         Vec::new()
     }
@@ -51,13 +51,13 @@ pub(super) trait Attack {
     /// Does it until the target's end.
     fn act(&self, gateway: &Gateway, target: &Target) -> Result<(), Fault>;
 
-    /// What it did besides what the target counted.
+    /// The number of its deeds that the target did not count.
     fn heard(&self) -> u64 {
         0
     }
 }
 
-/// Whom it is done to, and for how long.
+/// The target of an attack, and for how long.
 #[derive(Clone)]
 pub(super) struct Target {
     pub(super) mcp: SocketAddr,
@@ -88,7 +88,8 @@ impl Target {
         }
     }
 
-    /// `deed` again and again on `threads` threads, with a pause after each. An error of a deed is what the gateway makes of it.
+    /// `deed` again and again on `threads` threads, with a pause after each. An error of a deed is what the gateway
+    /// makes of it.
     pub(super) fn on_threads(&self, threads: usize, pause: Duration, deed: impl Deed) -> Result<(), Fault> {
         let threads = self.start(threads, pause, deed)?;
         let panicked = threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count();
@@ -112,8 +113,8 @@ impl Target {
     }
 }
 
-/// The calling thread, and those that it starts, get what nobody else wants of this machine: a hostile peer has cores of
-/// its own elsewhere. A nice one would not do: it makes one that is ready wait for some milliseconds all the same.
+/// The calling thread, and those that it starts, get only idle processor time of this machine: a real hostile peer has
+/// cores of its own elsewhere. A nice value is not enough: a nice thread still delays a ready one by some milliseconds.
 pub(super) fn lowest_priority() {
     let thread = nix::unistd::gettid().to_string();
     // Without it, others only wait for the machine.

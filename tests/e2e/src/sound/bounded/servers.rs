@@ -27,7 +27,7 @@ use super::peer::{Attack, Entry, Target, lowest_priority};
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) const PEERS: &[Entry] = &[
-    // It asks, and does not read what it is answered.
+    // The server sends requests, and does not read the answers.
     ("asks-and-never-reads", |scratch| child(scratch, &forever(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#))),
     ("list-changed-for-ever", list_changed_for_ever),
     ("a-line-without-end", |scratch| child(scratch, "yes endless | tr -d '\\n'\n")),
@@ -92,8 +92,8 @@ impl Attack for Child {
 enum Way {
     /// Every stream of events ends at once and asks for another one without delay.
     EventsThatEnd,
-    /// Whatever is asked of it beyond its tools is answered by events without end: the stream of announcements, each call,
-    /// each reply.
+    /// Whatever is asked of it beyond its tools is answered by events without end: the stream of announcements, each
+    /// call, each reply.
     FloodsByEvents,
 }
 
@@ -132,7 +132,7 @@ impl Attack for Http {
             let mut one = Raw::open(target.mcp)?;
             one.stream.set_read_timeout(Some(PATIENCE))?;
             one.say(&raw::call(1, "hostile__do", json!({})))?;
-            // It may be answered without end.
+            // The answer may be without end.
             let (until, mut read) = (Instant::now() + PATIENCE, vec![0; 64 << 10]);
             while Instant::now() < until && one.stream.read(&mut read)? > 0 {}
             Ok(())

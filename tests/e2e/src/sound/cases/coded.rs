@@ -1,4 +1,4 @@
-//! What HTTP leaves open is said, and what comes all the same is decoded, followed or named.
+//! The gateway states what HTTP leaves open; an answer that ignores that is decoded, followed or named.
 
 use testkit::{Client, Fault, wait};
 

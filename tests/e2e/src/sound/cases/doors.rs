@@ -1,4 +1,4 @@
-//! A rule at the door has its other half: what is let in can be used, and who is not reads how to be.
+//! Admission rules have two halves: an admitted request works, and a refused client is told how to be admitted.
 
 use std::{fs, sync::OnceLock};
 

@@ -59,7 +59,7 @@ fn stalls(cuts: [&str; 2]) -> Result<(), Fault> {
     expect(revision == hall.gateway.revision + 1, "one new revision", revision)
 }
 
-/// What follows a control byte is not ignored.
+/// The text after a control byte is not ignored.
 fn controls(cases: &mut Cases) {
     let start = "servers:\n  - id: q\n    transport: {type: stdio, command: cat}\n";
     let rest = "  - id: z\n    transport: {type: stdio, command: cat}\nlimits: {bogus: 1}\n";

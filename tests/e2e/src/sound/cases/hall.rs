@@ -45,7 +45,7 @@ impl Hall {
         let start = Instant::now();
         let content = match client.call(name, &json!({})) {
             Ok(reply) => reply.content.map_err(|error| error.to_string()),
-            // That is what an SDK shows its user, too.
+            // An SDK shows its user this text, too.
             Err(error @ CallError::Status(..)) => Err(error.to_string()),
             Err(error @ (CallError::Broken(_) | CallError::Wrong(_))) => return Err(fault(format!("{name}: {error}"))),
         };
@@ -62,7 +62,7 @@ impl Hall {
         Ok(client)
     }
 
-    /// That a call of the tool `t` is answered well.
+    /// Checks that a call of the tool `t` succeeds.
     pub(super) fn serves(&self, server: &str) -> Result<(), Fault> {
         self.call(server, "t")?.is_well()
     }

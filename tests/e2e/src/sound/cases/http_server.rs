@@ -32,12 +32,12 @@ pub(super) fn tool(name: &str) -> Value {
     json!({ "name": name, "inputSchema": { "type": "object" } })
 }
 
-/// What is written, and what becomes of the connection then.
+/// The bytes to write, and what happens to the connection afterwards.
 #[derive(Clone, Debug)]
 pub(super) enum Reply {
     Keep(Vec<u8>),
     Close(Vec<u8>),
-    /// It stays open, and nothing is read from it any more.
+    /// The connection stays open, and nothing more is read from it.
     Hold(Vec<u8>),
 }
 

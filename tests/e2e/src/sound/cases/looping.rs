@@ -1,4 +1,4 @@
-//! What a peer can restart comes slower and slower, and ends where it is seen to lead nowhere.
+//! A loop that a peer can restart gets slower and slower, and ends where it leads nowhere.
 
 use std::{thread, time::Duration};
 
@@ -38,7 +38,7 @@ fn streams(cases: &mut Cases) -> Result<(), Fault> {
         cases.http("get-stream-closes", format!("the event stream {name}"), &server, move |hall, id| {
             hall.serves(id)?;
             let before = judged.seen().len();
-            // That a loop turns seldom can only be seen by watching it.
+            // Only watching shows that a loop turns seldom.
             thread::sleep(WATCHED);
             let seen = judged.seen();
             let gets = seen.iter().filter(|request| request.verb == "GET").count();

@@ -33,7 +33,7 @@ fn filters(cases: &mut Cases) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What a shell would understand, where no shell is.
+/// Commands that only a shell would understand.
 fn commands(cases: &mut Cases) {
     let ways: [(_, _, &[&str]); 5] = [
         ("arguments in the command", "npx -y @scope/server", &["args", "npx"]),

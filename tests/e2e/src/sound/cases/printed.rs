@@ -1,4 +1,4 @@
-//! What others say is escaped wherever it is printed: in the status, in the log, in the answers to tools of ours.
+//! Foreign texts are escaped wherever they are printed: in the status, in the log, in the answers to tools of ours.
 
 use serde_json::json;
 use testkit::{Fault, Server};

@@ -31,7 +31,7 @@ pub(super) fn add(cases: &mut Cases) -> Result<(), Fault> {
     Ok(())
 }
 
-/// It ran once, the client hears of the status, and the next tool is called on the same session.
+/// The tool ran once, the client is told the status, and the next tool is called on the same session.
 fn judge(hall: &Hall, id: &str, server: &HttpServer, status: &str) -> Result<(), Fault> {
     let failed = hall.call(id, "t")?;
     failed.fails(&[], &["does not know the session", "session is lost"])?;

@@ -1,4 +1,4 @@
-//! What cannot be misread is taken, and where something is left out the status says so.
+//! An unambiguous deviation is accepted, and where something is left out the status says so.
 
 use serde_json::{Value, json};
 use testkit::{Fault, System};

@@ -1,4 +1,4 @@
-//! A message that has no answer is through once the head of the response is there.
+//! A message that has no answer is done once the head of the response is there.
 
 use testkit::Fault;
 

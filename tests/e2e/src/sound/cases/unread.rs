@@ -1,4 +1,4 @@
-//! What a program writes and no client can read stands in the error of the call that waits for it, at once.
+//! Output of a program that no client can read is quoted in the error of the waiting call, at once.
 
 use serde_json::json;
 use testkit::Fault;
@@ -59,7 +59,7 @@ fn bytes(cases: &mut Cases) -> Result<(), Fault> {
     })
 }
 
-/// On the line of the answer stands something before it: the answer is taken, or its waiter hears why not.
+/// Other output is on the answer's line before it: the answer is taken, or the waiting call is told why not.
 fn before_the_answer(cases: &mut Cases) -> Result<(), Fault> {
     let fine = answer(&json!({ "content": [{ "type": "text", "text": "fine" }] }));
     let ways: [(_, &[u8]); 4] = [
@@ -82,7 +82,7 @@ fn before_the_answer(cases: &mut Cases) -> Result<(), Fault> {
     Ok(())
 }
 
-/// An error that names no request is that of the one who waits.
+/// An error that names no request goes to the one call that waits.
 fn nobodys(cases: &mut Cases) -> Result<(), Fault> {
     let case = "stdio-error-id-null";
     let error = |head: &str| line(&format!(r#"{{"jsonrpc":"2.0",{head}"error":{{"code":-32603,"message":"boom"}}}}"#));
@@ -94,7 +94,7 @@ fn nobodys(cases: &mut Cases) -> Result<(), Fault> {
     cases.stdio(case, "to tools/list", &StdioServer::default().list(error("\"id\":null,")), trouble)
 }
 
-/// What stands on stdout is not called stderr, and is said once.
+/// Output on stdout is not reported as stderr, and is reported once.
 fn noise(cases: &mut Cases) -> Result<(), Fault> {
     let hello = json!({ "jsonrpc": "2.0", "id": 1, "result": greeting(&json!({ "tools": {} })) });
     let pretty = format!("{hello:#}\n").replace("\"id\": 1", &format!("\"id\": {ID}"));

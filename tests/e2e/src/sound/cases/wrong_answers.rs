@@ -1,4 +1,4 @@
-//! Answers over HTTP that are none: the one who asked hears what is wrong with them, in words for people.
+//! Invalid answers over HTTP: the caller is told what is wrong with them, in words for people.
 
 use serde_json::json;
 use testkit::Fault;

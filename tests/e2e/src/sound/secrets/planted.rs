@@ -38,7 +38,7 @@ const fn for_operators(what: &'static str, value: &'static str) -> Secret {
     Secret { what, value, may_be_in: &[Place::Log, Place::Cli, Place::Ready], shows_in: None }
 }
 
-/// What a tool answers is for who called it, which commands do as well.
+/// A tool's answer is for its caller; commands call tools, too.
 const fn for_its_caller(what: &'static str, value: &'static str) -> Secret {
     Secret { what, value, may_be_in: &[Place::Client, Place::Cli], shows_in: Some(Place::Client) }
 }

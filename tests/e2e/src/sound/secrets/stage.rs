@@ -1,4 +1,4 @@
-//! The gateway at its loudest, all that is done to it, and all that is heard of it.
+//! The gateway with its most verbose log, all that is done to it, and all of its output.
 
 use std::{
     fmt::Display,
@@ -29,7 +29,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// The title of a window, a colour, a line of its own, and a C1 control.
 const ESCAPES: &str = "\u{1b}]0;pwned\u{7}\u{1b}[31m\u{9b}2J\u{202e}";
 
-/// Everything that left the gateway, and whose it is.
+/// Everything that left the gateway, by place and source.
 #[derive(Default)]
 pub(super) struct Heard {
     texts: Vec<(Place, String, String)>,
@@ -101,7 +101,7 @@ impl Stage {
     }
 
     pub(super) fn play(mut self) -> Result<Heard, Fault> {
-        // What cannot come up has failed by then.
+        // Servers that cannot come up have failed by then.
         wait::until_true("each server was tried", LIMIT, || {
             self.gateway.cli(&["status", "--output", "json"]).is_ok_and(|status| {
                 let servers = status.json().unwrap_or_default()["servers"].clone();
@@ -132,7 +132,7 @@ impl Stage {
         Ok(self.heard)
     }
 
-    /// As clients do, with what they should not have sent.
+    /// Calls as clients make them, with secrets that they should not have sent.
     fn call(&mut self) -> Result<(), Fault> {
         let mut client = Client::connect(self.gateway.mcp)?;
         client.set_header("authorization", &format!("Bearer {CLIENT_AUTHORIZATION}"))?;
@@ -239,7 +239,7 @@ impl Stage {
         private(&stranger, WRONG_TOKEN)?;
         let admin = format!("http://{}", self.gateway.admin);
         self.say(&["status", "--admin", &admin, "--token-file", &stranger.display().to_string()])?;
-        // A service that is none of ours hears no token of ours.
+        // A foreign service gets no token of ours.
         self.say(&["status", "--admin", &format!("http://{}", self.collector.address())])?;
         let token = fs::read_to_string(self.gateway.state_dir().join(AdminToken::FILE))?;
         let credentials = self.collector.credentials();
@@ -356,7 +356,8 @@ fn refused(secret: &str) -> String {
     )
 }
 
-/// The URL of a server that sends everybody to `place`, with `secret` or what was asked behind it, and refuses them there.
+/// The URL of a server that redirects every client to `place`, with `secret` or the request's path behind it, and
+/// refuses it there.
 fn redirects(place: &'static str, secret: &'static str) -> Result<String, Fault> {
     answers(move |target| {
         let status = if target.starts_with("/mcp") { "307 Temporary Redirect" } else { "500 Oops" };
@@ -369,7 +370,7 @@ fn redirects(place: &'static str, secret: &'static str) -> Result<String, Fault>
 fn answers(answer: impl Fn(&str) -> String + Copy + Send + 'static) -> Result<String, Fault> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let url = format!("http://{}/mcp", listener.local_addr()?);
-    // Ends with the process: nobody waits for it.
+    // The thread ends with the process; it is never joined.
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             thread::spawn(move || drop(serve(&stream, answer)));

@@ -91,7 +91,7 @@ fn event() -> Vec<u8> {
     format!("data: {message}\n\n").into_bytes()
 }
 
-/// Until nobody takes it.
+/// Writes until the peer takes no more.
 fn flood(mut stream: &TcpStream) {
     let event = event();
     let mut written = stream.write_all(HEAD);

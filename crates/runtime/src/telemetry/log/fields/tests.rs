@@ -1,4 +1,4 @@
-//! Whatever a value is, its line is one line and speaks to no terminal, in text and in JSON.
+//! Whatever a value is, its line is one line and controls no terminal, in text and in JSON.
 
 use std::{
     io::Write,
@@ -30,7 +30,7 @@ struct Outer(#[source] std::io::Error);
 
 const EVIL: &str = "a\u{1b}[2Jb\r\n2026-01-01T00:00:00Z  INFO forged\u{9b}31m\u{202e}\u{200b}";
 
-/// What is written of lines with `EVIL` in every way in which a value gets into one.
+/// The output of lines that have `EVIL` in every position in which a value can be.
 fn written(format: &str, ansi: bool) -> String {
     let written = Written::default();
     let to = written.clone();
