@@ -17,6 +17,7 @@ use crate::raw::{Id, Raw, Span, Text};
 use crate::splice::Edit;
 
 pub use fault::{Fault, ScanError};
+use scan::Found;
 pub use scan::scan;
 
 /// One message: its kind, and the offset of its opening brace (the place to add a top-level key after).
@@ -58,14 +59,41 @@ pub struct Call<'a> {
 pub struct Params<'a> {
     pub raw: Raw<'a>,
     pub name: Option<Text<'a>>,
-    pub uri: Option<Text<'a>>,
-    pub cursor: Option<Text<'a>>,
-    pub protocol_version: Option<Text<'a>>,
+    found: Found<'a>,
+}
+
+impl<'a> Params<'a> {
+    #[must_use]
+    pub fn uri(&self) -> Option<Text<'a>> {
+        self.found.uri()
+    }
+
+    #[must_use]
+    pub fn cursor(&self) -> Option<Text<'a>> {
+        self.found.cursor()
+    }
+
+    #[must_use]
+    pub fn protocol_version(&self) -> Option<Text<'a>> {
+        self.found.protocol_version()
+    }
+
     /// Of `notifications/cancelled`.
-    pub request_id: Option<Id<'a>>,
+    #[must_use]
+    pub fn request_id(&self) -> Option<Id<'a>> {
+        self.found.request_id()
+    }
+
     /// Of `notifications/progress`.
-    pub progress_token: Option<Id<'a>>,
-    pub meta: Option<Meta<'a>>,
+    #[must_use]
+    pub fn progress_token(&self) -> Option<Id<'a>> {
+        self.found.progress_token()
+    }
+
+    #[must_use]
+    pub fn meta(&self) -> Option<Meta<'a>> {
+        self.found.meta()
+    }
 }
 
 /// `params._meta`, an object.
@@ -118,8 +146,8 @@ impl<'a> Envelope<'a> {
 
 impl<'a> Call<'a> {
     #[must_use]
-    pub fn meta(&self) -> Option<&Meta<'a>> {
-        self.params.as_ref()?.meta.as_ref()
+    pub fn meta(&self) -> Option<Meta<'a>> {
+        self.params.as_ref()?.meta()
     }
 
     /// `params._meta.progressToken`.
@@ -143,8 +171,8 @@ impl<'a> Call<'a> {
 
     /// # Errors
     /// [`Fault::Missing`] unless `params.protocolVersion` is a string.
-    pub fn require_protocol_version(&self) -> Result<&Text<'a>, Fault> {
-        let version = self.params.as_ref().and_then(|params| params.protocol_version.as_ref());
+    pub fn require_protocol_version(&self) -> Result<Text<'a>, Fault> {
+        let version = self.params.as_ref().and_then(Params::protocol_version);
         version.ok_or(Fault::Missing { path: "params.protocolVersion", expected: "a string" })
     }
 }

@@ -1,7 +1,5 @@
 //! The single pass over a message: it keeps the spans of the keys it knows, and checks the grammar of all the rest.
 
-use std::borrow::Cow;
-
 use super::walk::{NotJson, Walk};
 use super::{Call, Envelope, Fault, Message, Meta, Params, ScanError};
 use crate::raw::{Id, Raw, Text};
@@ -78,6 +76,29 @@ impl Layer {
         }
     }
 
+    /// The key that is spelled like this. It says the same as [`KEYS`], in a form that compares few bytes.
+    fn known(self, key: &[u8]) -> Option<usize> {
+        Some(match (self, key) {
+            (Self::Top, b"jsonrpc") => JSONRPC,
+            (Self::Top, b"id") => ID,
+            (Self::Top, b"method") => METHOD,
+            (Self::Top, b"params") => PARAMS,
+            (Self::Top, b"result") => RESULT,
+            (Self::Top, b"error") => ERROR,
+            (Self::Params, b"name") => NAME,
+            (Self::Params, b"uri") => URI,
+            (Self::Params, b"cursor") => CURSOR,
+            (Self::Params, b"protocolVersion") => VERSION,
+            (Self::Params, b"requestId") => REQUEST_ID,
+            (Self::Params, b"progressToken") => PROGRESS_TOKEN,
+            (Self::Params, b"_meta") => META,
+            (Self::Meta, b"progressToken") => META_PROGRESS_TOKEN,
+            (Self::Meta, b"traceparent") => META_TRACEPARENT,
+            (Self::Meta, b"io.modelcontextprotocol/protocolVersion") => META_VERSION,
+            _ => return None,
+        })
+    }
+
     /// The object at `key`, if its members are looked at.
     const fn of(key: usize) -> Option<Self> {
         match key {
@@ -110,16 +131,18 @@ pub fn scan(body: &[u8]) -> Result<Envelope<'_>, ScanError> {
         }
         None => return Err(bare(Fault::NotJson { reason: "the message is empty".to_owned() })),
     }
-    let mut scan = Scan { text, walk: Walk::new(text, open), found: [None; KEYS.len()], fault: None, two_ids: false };
+    let mut scan = Scan { walk: Walk::new(text, open), found: Found::new(text), fault: None, two_ids: false };
     if scan.object(Layer::Top).and_then(|()| scan.walk.end()).is_err() {
         return Err(bare(not_json(&text[start..])));
     }
     if let Some(offset) = scan.walk.too_deep() {
         scan.fail(Fault::TooDeep { offset });
     }
-    let id = scan.found[ID].filter(|_| !scan.two_ids).and_then(Id::parse);
-    let is_answer = scan.found[METHOD].is_none();
-    scan.finish(open).map_err(|fault| ScanError { fault, id: id.map(|id| Box::from(id.text())), is_answer })
+    scan.finish(open).map_err(|fault| {
+        let id = scan.found.raw(ID).filter(|_| !scan.two_ids).and_then(Id::parse);
+        let is_answer = scan.found.raw(METHOD).is_none();
+        ScanError { fault, id: id.map(|id| Box::from(id.text())), is_answer }
+    })
 }
 
 /// In the words of a parser. One does not look at the escapes of what it skips.
@@ -145,10 +168,69 @@ fn kind_of(value: &str) -> &'static str {
     }
 }
 
-struct Scan<'a> {
+/// Where the values of the known keys lie in a message. Positions are of 32 bits: no message is as long as that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Found<'a> {
     text: &'a str,
+    /// Start and end; an empty one is missing.
+    places: [(u32, u32); KEYS.len()],
+}
+
+impl<'a> Found<'a> {
+    const fn new(text: &'a str) -> Self {
+        Self { text, places: [(0, 0); KEYS.len()] }
+    }
+
+    fn has(&self, key: usize) -> bool {
+        self.places[key].1 != 0
+    }
+
+    fn raw(&self, key: usize) -> Option<Raw<'a>> {
+        let (start, end) = (self.places[key].0 as usize, self.places[key].1 as usize);
+        self.has(key).then(|| Raw::new(&self.text[start..end], start))
+    }
+
+    fn text(&self, key: usize) -> Option<Text<'a>> {
+        Text::parse(self.raw(key)?)
+    }
+
+    fn id(&self, key: usize) -> Option<Id<'a>> {
+        Id::parse(self.raw(key)?)
+    }
+
+    pub(super) fn uri(&self) -> Option<Text<'a>> {
+        self.text(URI)
+    }
+
+    pub(super) fn cursor(&self) -> Option<Text<'a>> {
+        self.text(CURSOR)
+    }
+
+    pub(super) fn protocol_version(&self) -> Option<Text<'a>> {
+        self.text(VERSION)
+    }
+
+    pub(super) fn request_id(&self) -> Option<Id<'a>> {
+        self.id(REQUEST_ID)
+    }
+
+    pub(super) fn progress_token(&self) -> Option<Id<'a>> {
+        self.id(PROGRESS_TOKEN)
+    }
+
+    pub(super) fn meta(&self) -> Option<Meta<'a>> {
+        Some(Meta {
+            raw: self.raw(META)?,
+            progress_token: self.id(META_PROGRESS_TOKEN),
+            traceparent: self.raw(META_TRACEPARENT),
+            protocol_version: self.text(META_VERSION),
+        })
+    }
+}
+
+struct Scan<'a> {
     walk: Walk<'a>,
-    found: [Option<Raw<'a>>; KEYS.len()],
+    found: Found<'a>,
     /// The first thing wrong; the walk goes on, so that the id of the answer is known.
     fault: Option<Fault>,
     /// Which one to answer with cannot be known.
@@ -161,22 +243,26 @@ impl<'a> Scan<'a> {
     }
 
     /// Which known key of `layer` this is.
-    fn recognise(&mut self, layer: Layer, key: &str) -> Option<usize> {
-        for known in layer.keys() {
-            if KEYS[known] == key {
-                if self.found[known].is_some() {
-                    self.two_ids |= known == ID;
-                    self.fail(Fault::Duplicate { path: PATHS[known] });
-                }
-                return Some(known);
-            }
+    fn recognise(&mut self, layer: Layer, key: &[u8]) -> Option<usize> {
+        let Some(known) = layer.known(key) else {
+            self.refuse_variants(layer, key);
+            return None;
+        };
+        if self.found.has(known) {
+            self.two_ids |= known == ID;
+            self.fail(Fault::Duplicate { path: PATHS[known] });
         }
-        for known in layer.keys() {
-            if differs_only_in_case(KEYS[known], key) {
-                self.fail(Fault::CaseVariant { path: PATHS[known], found: key.to_owned() });
-            }
+        Some(known)
+    }
+
+    fn refuse_variants(&mut self, layer: Layer, key: &[u8]) {
+        // Two of the letters that fold to ASCII are longer in bytes than what they fold to, and none is shorter.
+        let variant =
+            layer.keys().find(|known| key.len() >= KEYS[*known].len() && differs_only_in_case(KEYS[*known], key));
+        if let Some(known) = variant {
+            let found = String::from_utf8_lossy(key).into_owned();
+            self.fail(Fault::CaseVariant { path: PATHS[known], found });
         }
-        None
     }
 
     /// Past the object that opens here.
@@ -201,42 +287,33 @@ impl<'a> Scan<'a> {
     }
 
     fn member(&mut self, layer: Layer) -> Result<(), NotJson> {
+        let text = self.found.text;
         let (key, escaped) = self.walk.key()?;
-        let key = if escaped {
-            let quoted = &self.text[key.start - 1..=key.end];
-            Cow::Owned(serde_json::from_str(quoted).map_err(|_| NotJson)?)
+        let known = if escaped {
+            let key: String = serde_json::from_str(&text[key.start - 1..=key.end]).map_err(|_| NotJson)?;
+            self.recognise(layer, key.as_bytes())
         } else {
-            Cow::Borrowed(&self.text[key])
+            self.recognise(layer, &text.as_bytes()[key])
         };
-        let (known, start) = (self.recognise(layer, &key), self.walk.at());
+        let start = self.walk.at();
         match known.and_then(Layer::of) {
             Some(inner) if self.walk.peek() == Some(b'{') => self.object(inner)?,
             _ => self.walk.value()?,
         }
         let Some(known) = known else { return Ok(()) };
-        let raw = Raw::new(&self.text[start..self.walk.at()], start);
-        if Layer::of(known).is_some() && !raw.is_object() {
-            self.fail(Fault::NotObjectMember { path: PATHS[known], found: kind_of(raw.text()) });
+        if Layer::of(known).is_some() && text.as_bytes()[start] != b'{' {
+            let found = kind_of(&text[start..self.walk.at()]);
+            self.fail(Fault::NotObjectMember { path: PATHS[known], found });
         }
-        self.found[known].get_or_insert(raw);
+        if !self.found.has(known) {
+            self.found.places[known] = (place(start)?, place(self.walk.at())?);
+        }
         Ok(())
     }
 
-    fn text_at(&self, key: usize) -> Option<Text<'a>> {
-        Text::parse(self.found[key]?)
-    }
-
-    /// It decides by which revision's rules the message is read, so it may not be unreadable.
-    fn meta_version(&mut self) -> Option<Text<'a>> {
-        let version = self.text_at(META_VERSION);
-        if version.is_none() && self.found[META_VERSION].is_some() {
-            self.fail(Fault::Missing { path: PATHS[META_VERSION], expected: "a string" });
-        }
-        version
-    }
-
+    /// One that is `null` is none, one that is no id a fault.
     fn id_at(&mut self, key: usize) -> Option<Id<'a>> {
-        let raw = self.found[key].filter(|raw| !raw.is_null())?;
+        let raw = self.found.raw(key).filter(|raw| !raw.is_null())?;
         let id = Id::parse(raw);
         if id.is_none() {
             self.fail(Fault::IdType { path: PATHS[key], found: kind_or_fraction(raw) });
@@ -244,16 +321,17 @@ impl<'a> Scan<'a> {
         id
     }
 
-    fn finish(mut self, open: usize) -> Result<Envelope<'a>, Fault> {
-        let jsonrpc = self.text_at(JSONRPC);
-        if jsonrpc.is_none_or(|version| version.value() != "2.0") {
+    fn finish(&mut self, open: usize) -> Result<Envelope<'a>, Fault> {
+        let is_ours =
+            |raw: Raw<'a>| raw.text() == "\"2.0\"" || Text::parse(raw).is_some_and(|text| text.value() == "2.0");
+        if !self.found.raw(JSONRPC).is_some_and(is_ours) {
             self.fail(Fault::JsonRpc);
         }
         let id = self.id_at(ID);
         let params = self.params();
-        let id_given = self.found[ID].is_some();
+        let id_given = self.found.has(ID);
         let (result, error) = self.outcome();
-        let message = match (self.found[METHOD], result, error) {
+        let message = match (self.found.raw(METHOD), result, error) {
             (Some(method), None, None) => {
                 let method = Text::parse(method).ok_or(Fault::MethodType);
                 match (method, id) {
@@ -271,7 +349,7 @@ impl<'a> Scan<'a> {
             (None, Some(_), Some(_)) => Err(Fault::Shape { found: "`result` and `error`" }),
             (Some(_), _, _) => Err(Fault::Shape { found: "`method` beside `result` or `error`" }),
         };
-        match self.fault {
+        match self.fault.take() {
             Some(fault) => Err(fault),
             None => Ok(Envelope { open, message: message? }),
         }
@@ -279,7 +357,7 @@ impl<'a> Scan<'a> {
 
     /// Some write the one of the two that is not there as `null`.
     fn outcome(&self) -> (Option<Raw<'a>>, Option<Raw<'a>>) {
-        match (self.found[RESULT], self.found[ERROR]) {
+        match (self.found.raw(RESULT), self.found.raw(ERROR)) {
             (Some(result), Some(error)) if error.is_null() => (Some(result), None),
             (Some(result), Some(error)) if result.is_null() => (None, Some(error)),
             as_written => as_written,
@@ -287,24 +365,20 @@ impl<'a> Scan<'a> {
     }
 
     fn params(&mut self) -> Option<Params<'a>> {
-        let raw = self.found[PARAMS]?;
-        let meta = self.found[META].map(|raw| Meta {
-            raw,
-            progress_token: self.id_at(META_PROGRESS_TOKEN),
-            traceparent: self.found[META_TRACEPARENT],
-            protocol_version: self.meta_version(),
-        });
-        Some(Params {
-            raw,
-            name: self.text_at(NAME),
-            uri: self.text_at(URI),
-            cursor: self.text_at(CURSOR),
-            protocol_version: self.text_at(VERSION),
-            request_id: self.id_at(REQUEST_ID),
-            progress_token: self.id_at(PROGRESS_TOKEN),
-            meta,
-        })
+        let raw = self.found.raw(PARAMS)?;
+        for key in [REQUEST_ID, PROGRESS_TOKEN, META_PROGRESS_TOKEN] {
+            self.id_at(key);
+        }
+        // It decides by which revision's rules the message is read, so it may not be unreadable.
+        if self.found.has(META_VERSION) && self.found.text(META_VERSION).is_none() {
+            self.fail(Fault::Missing { path: PATHS[META_VERSION], expected: "a string" });
+        }
+        Some(Params { raw, name: self.found.text(NAME), found: self.found })
     }
+}
+
+fn place(at: usize) -> Result<u32, NotJson> {
+    u32::try_from(at).map_err(|_| NotJson)
 }
 
 fn kind_or_fraction(raw: Raw<'_>) -> &'static str {
@@ -315,14 +389,33 @@ fn kind_or_fraction(raw: Raw<'_>) -> &'static str {
 }
 
 /// Case as the loosest JSON parsers fold it: Go's also takes the long s and the Kelvin sign for letters.
-fn differs_only_in_case(known: &str, key: &str) -> bool {
+fn differs_only_in_case(known: &str, key: &[u8]) -> bool {
     if key.is_ascii() {
-        return known.eq_ignore_ascii_case(key);
+        return known.as_bytes().eq_ignore_ascii_case(key);
     }
     let fold = |letter: char| match letter {
         'ſ' => 's',
         '\u{212a}' => 'k',
         other => other.to_ascii_lowercase(),
     };
-    known.chars().map(fold).eq(key.chars().map(fold))
+    str::from_utf8(key).is_ok_and(|key| known.chars().map(fold).eq(key.chars().map(fold)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_key_is_known_on_its_layer_and_on_no_other() {
+        let layers = [Layer::Top, Layer::Params, Layer::Meta];
+        for layer in layers {
+            for key in layer.keys() {
+                assert_eq!(layer.known(KEYS[key].as_bytes()), Some(key));
+                let elsewhere = layers.iter().filter_map(|other| other.known(KEYS[key].as_bytes()));
+                assert!(elsewhere.filter(|other| *other != key).all(|other| KEYS[other] == KEYS[key]));
+            }
+        }
+        let all: usize = layers.iter().map(|layer| layer.keys().len()).sum();
+        assert_eq!(all, KEYS.len());
+    }
 }

@@ -35,16 +35,19 @@ impl<'a> Walk<'a> {
         self.too_deep
     }
 
+    #[inline(always)]
     pub(super) fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
+    #[inline(always)]
     pub(super) fn next(&mut self) -> Option<u8> {
         let byte = self.peek()?;
         self.at += 1;
         Some(byte)
     }
 
+    #[inline(always)]
     pub(super) fn space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
@@ -58,6 +61,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Into the object or array that opens here.
+    #[inline(always)]
     pub(super) fn enter(&mut self) {
         self.open.push(self.peek() == Some(b'{'));
         if self.open.levels > MAX_DEPTH {
@@ -66,11 +70,13 @@ impl<'a> Walk<'a> {
         self.at += 1;
     }
 
+    #[inline(always)]
     pub(super) fn leave(&mut self) {
         self.open.pop();
     }
 
     /// Past a key and its colon, up to the value; what is between the key's quotes, and whether it has escapes.
+    #[inline(always)]
     pub(super) fn key(&mut self) -> Result<(Range<usize>, bool), NotJson> {
         let key = self.string()?;
         self.space();
@@ -125,6 +131,7 @@ impl<'a> Walk<'a> {
         }
     }
 
+    #[inline(always)]
     fn string(&mut self) -> Result<(Range<usize>, bool), NotJson> {
         self.expect(b'"')?;
         let (start, mut escaped) = (self.at, false);
@@ -191,6 +198,7 @@ impl<'a> Walk<'a> {
         if found { Ok(()) } else { Err(NotJson) }
     }
 
+    #[inline(always)]
     fn expect(&mut self, byte: u8) -> Result<(), NotJson> {
         if self.next() == Some(byte) { Ok(()) } else { Err(NotJson) }
     }
@@ -206,6 +214,7 @@ struct Nesting {
 }
 
 impl Nesting {
+    #[inline(always)]
     fn push(&mut self, object: bool) {
         if self.levels > 0 && self.levels.is_multiple_of(64) {
             self.outer.push(std::mem::take(&mut self.inner));
@@ -214,6 +223,7 @@ impl Nesting {
         self.levels += 1;
     }
 
+    #[inline(always)]
     fn pop(&mut self) {
         self.levels -= 1;
         self.inner >>= 1;
@@ -222,6 +232,7 @@ impl Nesting {
         }
     }
 
+    #[inline(always)]
     fn in_object(&self) -> bool {
         self.inner & 1 == 1
     }

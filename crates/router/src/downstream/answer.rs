@@ -1,8 +1,10 @@
 //! HTTP answers of the MCP endpoint. Every answer names a revision.
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use mcp::{ErrorCode, message};
 use model::Revision;
 
@@ -15,8 +17,20 @@ pub(super) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id")
 pub(super) const METHODS: HeaderValue = HeaderValue::from_static("POST, GET, DELETE, OPTIONS");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+thread_local! {
+    /// The headers of a request that was answered, emptied: the next answer is written into their memory.
+    static SPARE: Cell<HeaderMap> = Cell::default();
+}
+
+/// What is left of the head of a request that was answered.
+pub(super) fn spare(mut headers: HeaderMap) {
+    headers.clear();
+    SPARE.set(headers);
+}
+
 fn with(status: StatusCode, revision: Revision, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
+    *response.headers_mut() = SPARE.take();
     *response.status_mut() = status;
     response.headers_mut().insert(REVISION, HeaderValue::from(revision.0));
     response

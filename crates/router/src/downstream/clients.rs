@@ -6,10 +6,10 @@
 
 mod io;
 mod patience;
+mod remembered;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ use model::Time;
 
 use crate::budget::{Behind, Budget, Pressure, Weight};
 use crate::in_flight::{InFlight, Presence, Slot};
-use crate::session::{Keys, Sealed};
 
 use super::get::Listener;
 pub(super) use io::Io;
 use patience::HEAD;
 pub(super) use patience::Patience;
+use remembered::Remembered;
 
 /// A connection that was silent for less time is not given up for another one.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -152,8 +152,7 @@ pub(super) struct Client {
     unsent: RefCell<Option<Weight>>,
     /// The kind of its last answer.
     takes: Cell<Takes>,
-    /// The session id that the client sent last, and its content.
-    opened: RefCell<Option<(Box<str>, Arc<Sealed>)>>,
+    pub(super) remembered: Remembered,
     /// The stream that the client listens on, if that was its last answer.
     listener: RefCell<Option<Listener>>,
     /// Whether the client is there, as of the last look.
@@ -195,7 +194,7 @@ impl Clients {
             unread: Cell::new(None),
             unsent: RefCell::new(None),
             takes: Cell::new(Takes::Little),
-            opened: RefCell::new(None),
+            remembered: Remembered::default(),
             listener: RefCell::new(None),
             presence: Cell::new(Presence::Here),
             call: Cell::new(None),
@@ -349,19 +348,6 @@ impl Client {
     /// The call that the client waited for is over.
     pub(super) fn waits_no_more(&self) {
         self.call.set(None);
-    }
-
-    /// The content of `id`, if one of our keys sealed it. To open a seal costs more than to route a call, and the next
-    /// request of a connection most likely has the same id.
-    pub(super) fn opened(&self, id: &str, keys: &Keys) -> Option<Arc<Sealed>> {
-        if let Some((last, sealed)) = &*self.opened.borrow()
-            && **last == *id
-        {
-            return Some(Arc::clone(sealed));
-        }
-        let sealed = Arc::new(keys.open(id)?);
-        *self.opened.borrow_mut() = Some((id.into(), Arc::clone(&sealed)));
-        Some(sealed)
     }
 
     pub(super) fn has_asked(&self) -> bool {

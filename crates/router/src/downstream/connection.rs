@@ -1,11 +1,17 @@
 //! The life of one client's connection.
 
+use std::cell::Cell;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Response;
+use http_body::Frame;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::sync::Notify;
@@ -69,9 +75,10 @@ pub(super) async fn connection(core: Rc<Core>, io: Io) {
             .writev(false)
             .serve_connection(io, service)
     );
+    let waker = poll_fn(|context| Poll::Ready(Gate::before(context.waker()))).await;
     let ended = tokio::select! {
         biased;
-        ended = connection.as_mut() => ended,
+        ended = poll_fn(|_| connection.as_mut().poll(&mut Context::from_waker(&waker))) => ended,
         () = leaving => {
             // The next answer says `Connection: close`; a connection that waits for a request ends now.
             connection.as_mut().graceful_shutdown();
@@ -81,4 +88,47 @@ pub(super) async fn connection(core: Rc<Core>, io: Io) {
     if let Err(error) = ended {
         tracing::debug!(%error, "a client's connection ended early");
     }
+}
+
+thread_local! {
+    /// The body of a request is being taken on this thread; whether that has woken a connection.
+    static TAKING: Cell<Option<bool>> = const { Cell::new(None) };
+}
+
+/// Before the waker of a connection's task. Taking the last of a body wakes that task to send more of it, which there is
+/// not; the task would run once more for nothing in each request.
+struct Gate(Waker);
+
+impl Gate {
+    fn before(task: &Waker) -> Waker {
+        Arc::new(Self(task.clone())).into()
+    }
+}
+
+impl Wake for Gate {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if TAKING.get().is_some() {
+            TAKING.set(Some(true));
+        } else {
+            self.0.wake_by_ref();
+        }
+    }
+}
+
+/// The next piece of a body.
+pub(super) fn take_frame(
+    body: &mut Incoming,
+    context: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    TAKING.set(Some(false));
+    let frame = Pin::new(&mut *body).poll_frame(context);
+    let woken = TAKING.take() == Some(true);
+    if woken && !body.is_end_stream() {
+        context.waker().wake_by_ref();
+    }
+    frame
 }

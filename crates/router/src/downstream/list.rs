@@ -102,10 +102,10 @@ pub(super) fn page(
         }
         return answer::error(revision, StatusCode::OK, Some(id.text()), ErrorCode::UNAVAILABLE, &text);
     }
-    let cursor = call.params.as_ref().and_then(|params| params.cursor.as_ref());
+    let cursor = call.params.as_ref().and_then(mcp::Params::cursor);
     // If a list changes while a client pages through it, its first page is old, however new its last page is.
     let seen = || cursor.is_none().then(|| session.known.saw_list(kind, generation.list_turns[kind]));
-    match catalog.page(cursor.map(mcp::Text::value)) {
+    match catalog.page(cursor.as_ref().map(mcp::Text::value)) {
         Ok(page) if page.length(id.text()) > SMALL => {
             let (bytes, limit) = (page.length(id.text()), core.buffered_bytes());
             let Some(weight) = core.shared.budget.weigh(bytes, limit) else {

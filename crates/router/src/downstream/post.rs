@@ -1,7 +1,6 @@
 //! One POST: it is read, scanned once, and answered according to its method.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -19,7 +18,7 @@ use super::core::Core;
 use super::fields::Fields;
 use super::service;
 use super::tools_call::Caller;
-use super::{answer, initialize, list, tools_call, traced, unread};
+use super::{answer, connection, initialize, list, tools_call, traced, unread};
 use crate::beside::{self, LONG, Turn};
 use crate::budget::{Refused, SMALL, Upload, Whole};
 
@@ -88,7 +87,7 @@ pub(super) async fn post(
         },
         Message::Notification(call) => {
             if call.method.value() == message::method::CANCELLED
-                && let Some(request) = call.params.as_ref().and_then(|params| params.request_id)
+                && let Some(request) = call.params.as_ref().and_then(mcp::Params::request_id)
             {
                 core.everywhere.cancel(session.sealed.id, request.text());
             }
@@ -136,11 +135,14 @@ fn too_long(message: &Message<'_>) -> Option<&'static str> {
         return Some("method");
     }
     let params = call.params.as_ref()?;
-    let ids = [(params.request_id, "params.requestId"), (call.progress_token(), "params._meta.progressToken")];
-    let texts = [(&params.name, "params.name"), (&params.cursor, "params.cursor")];
+    let ids = [(params.request_id(), "params.requestId"), (call.progress_token(), "params._meta.progressToken")];
     let long_id = ids.into_iter().find(|(id, _)| id.is_some_and(|id| is_long(id.text())));
-    let long_text = texts.into_iter().find(|(text, _)| text.as_ref().is_some_and(|text| is_long(text.raw().text())));
-    long_id.map(|(_, what)| what).or_else(|| long_text.map(|(_, what)| what))
+    let is_long = |text: Option<&mcp::Text<'_>>| text.is_some_and(|text| is_long(text.raw().text()));
+    match long_id {
+        Some((_, what)) => Some(what),
+        None if is_long(params.name.as_ref()) => Some("params.name"),
+        None => is_long(params.cursor().as_ref()).then_some("params.cursor"),
+    }
 }
 
 /// Answers without the id, which may itself be too long.
@@ -295,7 +297,8 @@ async fn next(body: &mut Incoming, upload: &mut Option<Upload>) -> Result<Option
         if upload.as_mut().is_some_and(|upload| upload.poll_given_up(context).is_ready()) {
             return Poll::Ready(Err(ReadFault::GivenUp));
         }
-        Pin::new(&mut *body).poll_frame(context).map(|frame| frame.transpose().map_err(ReadFault::Gone))
+        let frame = connection::take_frame(body, context);
+        frame.map(|frame| frame.transpose().map_err(ReadFault::Gone))
     })
     .await
 }

@@ -34,7 +34,7 @@ pub(super) async fn serve(
     let revision = core.shared.live.load().revision;
     let (head, body) = request.into_parts();
     let fields = Fields::of(&head.headers);
-    let origin = match let_in(&core, &head, &fields, revision) {
+    let origin = match let_in(&core, client, &head, &fields, revision) {
         Ok(origin) => origin,
         Err(refusal) => return Ok(Box::pin(unread::answer(&head.headers, body, *refusal)).await),
     };
@@ -55,6 +55,7 @@ pub(super) async fn serve(
     if let Some(origin) = origin {
         cors::readable(&mut response, *origin);
     }
+    answer::spare(head.headers);
     Ok(response)
 }
 
@@ -62,6 +63,7 @@ pub(super) async fn serve(
 /// browser sent one. A browser's preflight request is answered here.
 fn let_in(
     core: &Core,
+    client: &Client,
     head: &Parts,
     fields: &Fields<'_>,
     revision: Revision,
@@ -72,7 +74,7 @@ fn let_in(
         let status = StatusCode::NOT_FOUND;
         return Err(Box::new(answer::error(revision, status, None, ErrorCode::INVALID_REQUEST, &text)));
     }
-    let origin = let_in_from(core, fields).map_err(|fault| Box::new(refused(revision, &fault)))?;
+    let origin = let_in_from(core, client, fields).map_err(|fault| Box::new(refused(revision, &fault)))?;
     match head.method {
         Method::POST | Method::GET | Method::DELETE => Ok(origin.map(|origin| Box::new(origin.clone()))),
         Method::OPTIONS => Err(Box::new(cors::permission(revision, &head.headers, origin))),
@@ -81,10 +83,19 @@ fn let_in(
 }
 
 /// Checks host and origin, and returns the origin if there is one.
-fn let_in_from<'a>(core: &Core, fields: &Fields<'a>) -> Result<Option<&'a HeaderValue>, HttpFault> {
+fn let_in_from<'a>(core: &Core, client: &Client, fields: &Fields<'a>) -> Result<Option<&'a HeaderValue>, HttpFault> {
+    // Nearly every request of a connection names the same host, and comes from no browser.
+    if let (Field::Once(host), Field::Absent) = (fields.host, fields.origin)
+        && client.remembered.has_host(host)
+    {
+        return Ok(None);
+    }
     let unreadable = |fault: HttpFault| HttpFault::Origin { origin: fault.to_string() };
     let origin = fields.origin.text("origin").map_err(unreadable)?;
     core.shared.access.check(fields.host.text("host")?, origin)?;
+    if let Field::Once(host) = fields.host {
+        client.remembered.host(host);
+    }
     Ok(if let Field::Once(origin) = fields.origin { Some(origin) } else { None })
 }
 
@@ -125,7 +136,7 @@ pub(super) fn with_session(
     let Some(id) = fields.session.text(answer::SESSION.as_str()).map_err(bad)? else {
         return Err(no(StatusCode::BAD_REQUEST, "Mcp-Session-Id is missing: begin with initialize"));
     };
-    let session = client.opened(id, &core.shared.keys).and_then(|sealed| {
+    let session = client.remembered.opened(id, &core.shared.keys).and_then(|sealed| {
         let sessions = &core.shared.sessions;
         let known = sessions.touch(&sealed, sessions.now(), || core.shared.bounds())?;
         Some(Session { sealed, known })

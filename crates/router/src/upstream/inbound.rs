@@ -85,7 +85,7 @@ pub(crate) fn read(message: &[u8]) -> Inbound {
         }
         Message::Notification(call) => match call.method.value() {
             method::PROGRESS => {
-                let token = call.params.as_ref().and_then(|params| params.progress_token);
+                let token = call.params.as_ref().and_then(mcp::Params::progress_token);
                 match token.and_then(|token| token.as_u64().map(|number| (number, token.span()))) {
                     Some((token, span)) => Inbound::Progress { token, span },
                     None => Inbound::Stray,

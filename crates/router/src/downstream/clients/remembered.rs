@@ -1,0 +1,39 @@
+//! What the requests of one connection said last. The next one most likely says the same, and is not judged anew.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+use crate::session::{Keys, Sealed};
+
+#[derive(Debug, Default)]
+pub(in crate::downstream) struct Remembered {
+    /// A host that requests may name. A copy: the header would keep the whole buffer that it was read into.
+    host: RefCell<Box<[u8]>>,
+    /// A session id, and what it says.
+    session: RefCell<Option<(Box<str>, Arc<Sealed>)>>,
+}
+
+impl Remembered {
+    pub(in crate::downstream) fn has_host(&self, host: &HeaderValue) -> bool {
+        !host.is_empty() && **self.host.borrow() == *host.as_bytes()
+    }
+
+    /// Requests may name that host.
+    pub(in crate::downstream) fn host(&self, host: &HeaderValue) {
+        *self.host.borrow_mut() = host.as_bytes().into();
+    }
+
+    /// What `id` says, if it is one of ours. To open a seal costs more than to find the way of a call.
+    pub(in crate::downstream) fn opened(&self, id: &str, keys: &Keys) -> Option<Arc<Sealed>> {
+        if let Some((last, sealed)) = &*self.session.borrow()
+            && **last == *id
+        {
+            return Some(Arc::clone(sealed));
+        }
+        let sealed = Arc::new(keys.open(id)?);
+        *self.session.borrow_mut() = Some((id.into(), Arc::clone(&sealed)));
+        Some(sealed)
+    }
+}
