@@ -24,7 +24,7 @@ fn a_tool_call() {
     let params = call.params.as_ref().unwrap();
     assert!(spanned(body, params.raw.span()).starts_with(r#"{"arguments""#));
     assert!(spanned(body, params.raw.span()).ends_with(r#"\"" }"#));
-    let meta = params.meta.as_ref().unwrap();
+    let meta = params.meta().unwrap();
     assert!(spanned(body, meta.raw.span()).starts_with("{ \"trace"));
     assert!(spanned(body, meta.raw.span()).ends_with("07-28\"}"));
     assert_eq!(spanned(body, call.progress_token().unwrap().span()), "-50");
@@ -39,7 +39,7 @@ fn the_other_kinds() {
         Message::Notification(call) => {
             let params = call.params.as_ref();
             let id = |id: Option<crate::raw::Id<'_>>| id.map_or("-", |id| id.text()).to_owned();
-            let ids = (id(params.and_then(|p| p.request_id)), id(params.and_then(|p| p.progress_token)));
+            let ids = (id(params.and_then(|p| p.request_id())), id(params.and_then(|p| p.progress_token())));
             format!("notification {} {}", ids.0, ids.1)
         }
         Message::Response { id, result } => format!("response {} {}", id.text(), result.text()),

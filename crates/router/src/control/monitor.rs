@@ -38,6 +38,8 @@ struct Watch {
     /// The trace in which a list of endpoints was last sent, on any line.
     said_of: Option<TraceContext>,
     traffic: Traffic,
+    /// The status in which endpoints that came up again were last looked for.
+    lives_of: Option<Arc<Status>>,
     /// Decides the verdicts to act on, whether health-monitor judges or this router alone.
     judge: Alone,
     commands: mpsc::Sender<Command>,
@@ -109,6 +111,7 @@ pub(crate) fn spawn(
         said: None,
         said_of: None,
         traffic: Traffic::default(),
+        lives_of: None,
         judge: Alone::new(Time::from_nanos(clock.now_nanos())),
         commands,
         probed,
@@ -133,6 +136,7 @@ impl Watch {
         mut lines: mpsc::Receiver<Line<pb::AttachRequest, pb::AttachResponse>>,
         mut results: mpsc::Receiver<Probed>,
     ) {
+        let mut probed = Vec::new();
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -146,7 +150,12 @@ impl Watch {
             let due = self.judge.next_deadline().map(Time::as_nanos);
             tokio::select! {
                 Some(line) = lines.recv() => self.line(line),
-                Some(probed) = results.recv() => self.probed(probed),
+                received = results.recv_many(&mut probed, PROBED) => {
+                    if received == 0 {
+                        return;
+                    }
+                    probed.drain(..).for_each(|probed| self.probed(probed));
+                }
                 changed = self.status.changed() => match changed {
                     Ok(()) => self.say_endpoints(),
                     Err(_) => return,
@@ -225,15 +234,19 @@ impl Watch {
     /// How often the endpoint came up, as the fleet last said.
     fn ups(&self, endpoint: &EndpointKey) -> Option<u32> {
         let status = self.status.borrow();
-        status.endpoints.iter().find(|status| status.endpoint.key == *endpoint).map(|status| status.ups)
+        status.of(endpoint).map(|status| status.ups)
     }
 
     /// An endpoint that came up again starts anew, before any other outcome of it counts.
     fn note_lives(&mut self) {
         let status = self.status.borrow().clone();
+        if self.lives_of.as_ref().is_some_and(|noted| Arc::ptr_eq(noted, &status)) {
+            return;
+        }
         for (endpoint, outcome) in self.traffic.lives(&status.endpoints) {
             self.seen(endpoint, outcome);
         }
+        self.lives_of = Some(status);
     }
 
     fn seen(&mut self, endpoint: EndpointKey, outcome: Outcome) {
@@ -245,7 +258,7 @@ impl Watch {
     /// there is no such endpoint any more.
     fn probe(&self, endpoint: EndpointKey, why: Why, timeout: Duration) -> bool {
         let status = self.status.borrow().clone();
-        let found = status.endpoints.iter().find(|status| status.endpoint.key == endpoint);
+        let found = status.of(&endpoint);
         let (probed, shutdown) = (self.probed.clone(), self.tasks.shutdown().clone());
         let Some(found) = found else { return false };
         let ups = found.ups;

@@ -7,7 +7,7 @@ use drain::Departure;
 use fleet::Roster;
 use mcp::Kind;
 use mcp::catalog::Reason;
-use model::{BackendId, Digest, HealthPolicy, Revision};
+use model::{BackendId, Digest, EndpointKey, HealthPolicy, Revision};
 use runtime::TraceContext;
 
 use super::endpoints::Endpoints;
@@ -53,6 +53,13 @@ pub struct EndpointStatus {
     pub reason: Option<Arc<str>>,
     /// What an operator should know although the server may be healthy.
     pub warnings: Vec<String>,
+}
+
+impl Status {
+    pub(crate) fn of(&self, key: &EndpointKey) -> Option<&EndpointStatus> {
+        let at = self.endpoints.binary_search_by(|status| status.endpoint.key.cmp(key)).ok()?;
+        self.endpoints.get(at)
+    }
 }
 
 impl EndpointStatus {

@@ -1,7 +1,9 @@
 //! Which connections are closed and when, and which make room.
 
+use std::sync::Arc;
+
 use super::*;
-use crate::session::Known;
+use crate::session::{Keys, Known};
 
 fn at(seconds: u64) -> Time {
     Time::ZERO + Duration::from_secs(seconds)
@@ -301,7 +303,7 @@ fn the_session_that_a_connection_names_is_the_one_of_its_last_id() {
     let (keys, version) = (Keys::parse(&"7".repeat(64)).unwrap(), mcp::ProtocolVersion::LATEST);
     let [(one, first), (other, second)] = [1, 2].map(|issued| keys.seal(version, issued, "p", ""));
     let client = Clients::default().enter();
-    let named = |text: &str| client.opened(text, &keys).map(|sealed| sealed.id);
+    let named = |text: &str| client.remembered.opened(text, &keys).map(|sealed| sealed.id);
     for _ in 0..2 {
         assert_eq!(named(&first), Some(one));
         assert_eq!(named(&first), Some(one));
