@@ -1,29 +1,72 @@
 //! Where the programs under test are.
 
 use std::{
-    env,
+    env, fs,
     path::{Path, PathBuf},
+    sync::LazyLock,
+    time::SystemTime,
 };
 
 use crate::fault::{Fault, fault};
 
+#[cfg(test)]
+mod tests;
+
 /// Folder of the programs; by default the one that the running test was built into.
 const FOLDER: &str = "ONLY1MCP_BIN_DIR";
 
-/// The path of the program `name`.
+const BUILD: &str = "build it with `cargo build --release --workspace --bins`";
+
+/// The path of the program `name`. A program older than its sources, or built from those of another checkout, is
+/// refused: a test of it would say nothing of this code. In the folder that the caller has named, any program will do.
 ///
 /// # Errors
-/// When it is not there, saying how to build it.
+/// When it is not there or stale, saying how to build it.
 pub fn path(name: &str) -> Result<PathBuf, Fault> {
     let folder = folder()?;
     let path = folder.join(name);
-    if path.is_file() {
-        return Ok(path);
+    if !path.is_file() {
+        return Err(fault(format!("{name} is not in {}; {BUILD}, or set {FOLDER}", folder.display())));
     }
-    Err(fault(format!(
-        "{name} is not in {}; build it with `cargo build --release --workspace --bins`, or set {FOLDER}",
-        folder.display()
-    )))
+    if !are_elsewhere() {
+        built_from_this(&path)?;
+    }
+    Ok(path)
+}
+
+/// Fails unless `program` was built from this checkout as it was when this process began.
+///
+/// # Errors
+/// When it was not, naming the source; when Cargo's list of its sources, the `.d` file beside it, cannot be read.
+pub fn built_from_this(program: &Path) -> Result<(), Fault> {
+    #[expect(clippy::disallowed_methods, reason = "compared with times of files")]
+    static BEGAN: LazyLock<SystemTime> = LazyLock::new(SystemTime::now);
+    // An edit made while the test runs is not what this test is about.
+    let began = *BEGAN;
+    let list = program.with_extension("d");
+    let text = fs::read_to_string(&list).map_err(|error| fault(format!("{}: {error}; {BUILD}", list.display())))?;
+    let built = fs::metadata(program)?.modified()?;
+    let target = folder()?;
+    for source in sources(&text).filter(|source| !source.starts_with(&target)) {
+        let stale =
+            |why: &str| Err(fault(format!("{} is stale: {} {why}; {BUILD}", program.display(), source.display())));
+        if !source.starts_with(checkout()) {
+            return stale("is not of this checkout");
+        }
+        let Ok(changed) = fs::metadata(&source).and_then(|file| file.modified()) else { return stale("is gone") };
+        if changed > built && changed <= began {
+            return stale("is newer");
+        }
+    }
+    Ok(())
+}
+
+/// The sources in a dependency list of Make: `PROGRAM: SOURCE…`, a space in a name written with a backslash before it.
+fn sources(list: &str) -> impl Iterator<Item = PathBuf> {
+    let named = list.lines().next().and_then(|line| line.split_once(": ")).map_or("", |(_, sources)| sources);
+    let joined = named.replace("\\ ", "\0");
+    let names: Vec<_> = joined.split_whitespace().map(|name| PathBuf::from(name.replace('\0', " "))).collect();
+    names.into_iter()
 }
 
 /// The folder of the programs.

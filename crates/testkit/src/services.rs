@@ -320,12 +320,14 @@ const PORTS: u16 = 12_000;
 /// Where the build with fault points is, if it was made.
 ///
 /// # Errors
-/// When it was not.
+/// When it was not, or not from this code.
 pub fn with_failpoints(kind: Kind) -> Result<PathBuf, Fault> {
     let path = binaries::folder()?.join("failpoints").join(kind.program());
-    if path.is_file() {
-        Ok(path)
-    } else {
-        Err(fault(format!("{} is missing; scripts/acceptance builds it", path.display())))
+    if !path.is_file() {
+        return Err(fault(format!("{} is missing; scripts/acceptance builds it", path.display())));
     }
+    if !binaries::are_elsewhere() {
+        binaries::built_from_this(&path)?;
+    }
+    Ok(path)
 }
