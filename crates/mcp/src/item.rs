@@ -6,9 +6,10 @@
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -220,20 +221,47 @@ pub struct ListError {
     error: serde_json::Error,
 }
 
-/// The result of a list, with its array under the name of any kind.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// The result of a list. Of its other members nothing is asked: they may have any form.
 struct Listed<'a> {
-    #[serde(borrow, default)]
-    tools: Option<Elements<'a>>,
-    #[serde(borrow, default)]
-    prompts: Option<Elements<'a>>,
-    #[serde(borrow, default)]
-    resources: Option<Elements<'a>>,
-    #[serde(borrow, default)]
-    resource_templates: Option<Elements<'a>>,
-    #[serde(default)]
+    elements: Option<Elements<'a>>,
     next_cursor: Option<String>,
+}
+
+/// Reads [`Listed`] for one kind.
+struct OfKind(Kind);
+
+impl<'de> DeserializeSeed<'de> for OfKind {
+    type Value = Listed<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Listed<'de>, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for OfKind {
+    type Value = Listed<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Listed<'de>, A::Error> {
+        let (array, mut elements, mut next_cursor) = (self.0.array(), None, None);
+        while let Some(member) = map.next_key::<Cow<'_, str>>()? {
+            if member == array {
+                if elements.replace(map.next_value()?).is_some() {
+                    return Err(A::Error::duplicate_field(array));
+                }
+            } else if member == "nextCursor" {
+                if next_cursor.replace(map.next_value()?).is_some() {
+                    return Err(A::Error::duplicate_field("nextCursor"));
+                }
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(Listed { elements, next_cursor: next_cursor.flatten() })
+    }
 }
 
 impl ItemPage {
@@ -246,16 +274,12 @@ impl ItemPage {
     /// [`ListError`]; a single bad element is no error but listed in `refused`.
     pub fn parse(kind: Kind, result: &str) -> Result<Self, ListError> {
         let failed = |error| ListError { method: kind.list(), error };
-        let listed: Listed<'_> = serde_json::from_str(result).map_err(failed)?;
-        let elements = match kind {
-            Kind::Tool => listed.tools,
-            Kind::Prompt => listed.prompts,
-            Kind::Resource => listed.resources,
-            Kind::Template => listed.resource_templates,
-        };
+        let mut json = serde_json::Deserializer::from_str(result);
+        let listed = OfKind(kind).deserialize(&mut json).and_then(|listed| json.end().map(|()| listed));
+        let Listed { elements, next_cursor } = listed.map_err(failed)?;
         let missing = || serde::de::Error::missing_field(kind.array());
         let Elements { first, beyond } = elements.ok_or_else(|| failed(missing()))?;
-        let mut page = Self { items: Vec::new(), refused: Vec::new(), beyond, next_cursor: listed.next_cursor };
+        let mut page = Self { items: Vec::new(), refused: Vec::new(), beyond, next_cursor };
         for (position, raw) in first.into_iter().enumerate() {
             match Item::parse(kind, raw.get()) {
                 Ok(item) => page.items.push(item),

@@ -30,7 +30,10 @@ fn bad_tools_are_refused_alone() {
     let many = format!(r#"{{"tools":[{}0],"nextCursor":"n"}}"#, "0,".repeat(ItemPage::MAX + 6));
     let page = ItemPage::parse(Kind::Tool, &many).unwrap();
     assert_eq!((page.refused.len(), page.beyond, page.next_cursor.as_deref()), (ItemPage::MAX, 7, Some("n")));
-    for bad in ["{}", "[]", r#"{"tools":{}}"#] {
+    // Only the members that were asked for have to have their form.
+    let page = ItemPage::parse(Kind::Tool, r#"{"prompts":5,"tools":[],"prompts":{},"resources":{"a":[]}}"#).unwrap();
+    assert!(page.items.is_empty());
+    for bad in ["{}", "[]", r#"{"tools":{}}"#, r#"{"tools":[],"tools":[]}"#, r#"{"tools":[]} x"#] {
         assert!(ItemPage::parse(Kind::Tool, bad).is_err(), "{bad}");
     }
 }

@@ -9,7 +9,7 @@ impl SourceCore {
         self.reading = false;
         let asked = self.asking.take();
         // The content at the very start serves at once; later content has to be whole, whether one was judged or not.
-        let judged = self.cursor.map_or_else(|| self.seen.is_none(), |cursor| found == Found::Digest(cursor));
+        let judged = self.cursor.map_or_else(|| self.read_stamp.is_none(), |cursor| found == Found::Digest(cursor));
         let sure = judged || asked.is_some_and(|ask| ask.sure);
         if self.is_whole(now, stamp, torn, sure) {
             let absence = match found {

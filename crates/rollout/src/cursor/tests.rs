@@ -48,7 +48,11 @@ impl Bench {
             "read" | "torn" => Event::Read {
                 stamp: stamp(words[2]),
                 torn: words[1] == "torn",
-                found: words.get(3).map_or(Found::Missing, |name| Found::Digest(digest(name))),
+                found: match words.get(3) {
+                    None => Found::Missing,
+                    Some(&"unreadable") => Found::Unreadable("denied".into()),
+                    Some(name) => Found::Digest(digest(name)),
+                },
             },
             "applied" => self.judged(words[2], Judgement::Applied),
             "same" => self.judged(words[2], Judgement::NoChange),
@@ -141,6 +145,26 @@ fn what_is_there_at_the_very_start_serves_at_once_and_nothing_that_comes_later_u
          302 read 3 half
          900 tick
          > 802 look";
+    check(script, |line| bench.step(line));
+}
+
+#[test]
+fn what_becomes_readable_after_the_start_has_to_be_whole() {
+    let mut bench = Bench::judged_before(None);
+    // It is read at each poll, since permissions change without a change of size or time.
+    let script = "0 read 1 unreadable
+         3600001 tick
+         > 3600000 read
+         3600002 read 2 half
+         3600503 tick
+         > 3600502 look
+         3600504 looks 3
+         3601005 tick
+         > 3601004 look
+         3601006 looks 3
+         > read
+         3601007 read 3 a
+         > propose 1 a";
     check(script, |line| bench.step(line));
 }
 
