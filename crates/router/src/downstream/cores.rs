@@ -439,8 +439,11 @@ async fn has_place(core: &Core) -> bool {
         return true;
     }
     // A client that came just before may have sent its request already: the request is read before its connection
-    // counts as one that never asked.
-    tokio::task::yield_now().await;
+    // counts as one that never asked. With the first turn it becomes known that there is something to read, with the
+    // second one it is read, whichever of this task and the connection's is woken first.
+    for _ in 0..2 {
+        tokio::task::yield_now().await;
+    }
     core.clients.len() < core.places() || core.clients.displace()
 }
 
