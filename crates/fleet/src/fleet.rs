@@ -303,7 +303,8 @@ impl Fleet {
 
     /// The copy to write to disk, if it differs from the one taken last.
     pub fn take_copy(&mut self, now: Time) -> Option<DiskCopy> {
-        let saved = self.saved.clone().filter(|saved| self.unsaved && saved.revision == self.roster.revision())?;
+        let saved = self.saved.as_ref().filter(|saved| self.unsaved && saved.revision == self.roster.revision())?;
+        let saved = saved.clone();
         self.unsaved = false;
         Some(DiskCopy { saved, known: self.roster.known().clone(), cordons: self.cordons(now) })
     }

@@ -266,6 +266,8 @@ impl Roster {
         self.live = Some(LiveSnapshot { revision, layout });
         self.apply_restart_policy(now);
         self.settling = restore && self.anyone_arriving();
+        // Drawn before the swap, an earlier publication would show the new layout before that is made ready.
+        self.effects.retain(|effect| !matches!(effect, Effect::Publish { swap: false, .. }));
         self.effects.push_back(Effect::Publish { swap: true, by_file: restore });
         self.spare_leftovers(now + SPARE);
     }

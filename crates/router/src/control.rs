@@ -38,11 +38,11 @@ use crate::upstream::Upstreams;
 pub use leaving::Exchanges;
 pub use status::{EndpointStatus, Following, RenamedTool, Status, WithheldTool};
 
-use coordinator::ToCoordinator;
+use coordinator::CoordinatorReporter;
 use endpoints::Endpoints;
 use leaving::Leaving;
 use line::{Line, Peer};
-use manager::{Heard, ToManager};
+use manager::{Heard, ManagerReporter};
 use publisher::Publisher;
 
 /// Commands wait here while the fleet is busy; senders wait when it is full.
@@ -115,8 +115,8 @@ struct Task {
     fleet: Fleet,
     endpoints: Endpoints,
     leaving: Leaving,
-    manager: ToManager,
-    coordinator: ToCoordinator,
+    manager: ManagerReporter,
+    coordinator: CoordinatorReporter,
     publisher: Publisher,
     /// The trace that the present work belongs to.
     cause: Option<TraceContext>,
@@ -178,7 +178,7 @@ impl Started {
         let live = Arc::new(Live::new());
         let upstreams = Upstreams::new(tasks.clone(), tokio::runtime::Handle::current(), clock, Arc::clone(&signals));
         let budget = upstreams.budget.clone();
-        let (manager, following) = ToManager::new(copy.is_some(), tracer.clone());
+        let (manager, following) = ManagerReporter::new(copy.is_some(), tracer.clone());
         let (publisher, status, copies) = Publisher::new(Arc::clone(&live));
         let hello = drain::Count::Hello { node: identity.node.clone(), boot: identity.boot.clone() };
         let restored = copy.as_ref().map(|copy| copy.saved.clone());
@@ -187,7 +187,7 @@ impl Started {
             endpoints: Endpoints::new(upstreams, commands.clone(), tasks.clone(), tracer.clone()),
             leaving: Leaving::new(exchanges, tracer),
             manager,
-            coordinator: ToCoordinator::new(hello),
+            coordinator: CoordinatorReporter::new(hello),
             publisher,
             cause: None,
             clock,
@@ -284,6 +284,8 @@ impl Task {
             Line::Up(outgoing) => {
                 self.manager.up(outgoing);
                 self.tell(Event::ManagerAttached);
+                // Now: a hello that is drawn later could go out on the line after this one, as its second.
+                self.carry_out();
             }
             Line::Answered => self.manager.answered(),
             Line::Heard(response) => match self.manager.heard(response, |digest| self.fleet.held(digest).cloned()) {

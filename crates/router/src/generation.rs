@@ -355,7 +355,7 @@ fn choose<'a>(
         return Some(picked);
     }
     homes.move_to(picked.serial, |serial| {
-        let mut endpoints = routes.variants.iter().flat_map(|variant| &variant.endpoints);
+        let mut endpoints = routes.among(variants).flat_map(|variant| &variant.endpoints);
         let beside = endpoints.find(|endpoint| endpoint.serial == serial)?;
         Some(look(beside).may_be_chosen())
     });

@@ -67,7 +67,7 @@ impl<E> BackendRoutes<E> {
     }
 
     /// The variants that may get an exchange, in order.
-    fn among(&self, variants: Variants) -> impl Iterator<Item = &VariantRoutes<E>> {
+    pub fn among(&self, variants: Variants) -> impl Iterator<Item = &VariantRoutes<E>> {
         let all = self.variants.iter().enumerate();
         all.filter(move |(at, variant)| variant.weight > 0 && variants.has(*at)).map(|(_, variant)| variant)
     }

@@ -122,6 +122,23 @@ fn a_swap_opens_what_comes_back_then_publishes_then_cordons_what_leaves_and_is_a
 }
 
 #[test]
+fn what_waits_to_be_published_does_not_show_a_new_layout_before_it_is_ready() {
+    let mut case = Case::new(None);
+    case.does(Event::ManagerAttached);
+    let offer =
+        |revision: u64, names: &[&str]| Directive::Offer { revision: Revision(revision), content: content(names) };
+    case.direct(offer(1, &["a"]));
+    let now = case.now;
+    let (_, member) = case.fleet.roster().members().iter().next().expect("a member");
+    let result = Ok(Offered { instructions: Some("new".into()), ..Offered::default() });
+    let listed = Event::Listed { serial: member.serial, result: result.map_err(|never: String| never) };
+    case.fleet.handle(now, listed);
+    let words = case.direct(offer(2, &["a", "b"]));
+    let first = words.iter().position(|word| word == "publish");
+    assert!(first > words.iter().position(|word| word == "create b"), "{words:?}");
+}
+
+#[test]
 fn what_leaves_stays_open_for_an_attempt_that_wants_it_and_only_so_long() {
     let mut case = Case::new(None);
     case.does(Event::ManagerAttached);

@@ -12,7 +12,9 @@ use crate::plan::BackendLayout;
 impl Roster {
     /// What a backend offers, if any of its endpoints was ever listed.
     pub fn offer(&self, backend: &BackendLayout) -> Option<Offer<'_>> {
-        let said = backend.variants.iter().enumerate().flat_map(|(at, variant)| {
+        // A variant without weight gets no calls, so what only it has cannot be offered.
+        let weighed = backend.variants.iter().enumerate().filter(|(_, variant)| variant.weight > 0);
+        let said = weighed.flat_map(|(at, variant)| {
             let known = || variant.endpoints.iter().filter_map(|key| Some((key, self.known.get(key)?)));
             let is_up = |key| self.members.get(key).is_some_and(|member| member.state.is_up());
             let up: Vec<_> = known().filter(|(key, _)| is_up(*key)).collect();

@@ -20,7 +20,7 @@ impl From<CoordinatorLine> for Command {
 }
 
 /// The line to drain-coordinator.
-pub(super) struct ToCoordinator {
+pub(super) struct CoordinatorReporter {
     /// The first thing to be said on a line.
     hello: Count,
     speaking: Option<Speaking>,
@@ -61,7 +61,7 @@ pub(super) fn heard(response: pb::AttachResponse) -> Option<(Directive, Option<T
     }
 }
 
-impl ToCoordinator {
+impl CoordinatorReporter {
     pub(super) fn new(hello: Count) -> Self {
         Self { hello, speaking: None }
     }

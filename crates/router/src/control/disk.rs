@@ -20,8 +20,9 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 pub(crate) const FILE: &str = "live.json";
-/// The format of the file, not of its content.
+/// The format of the file, not of its content. Format 1, in which servers had nothing but tools, is read too.
 const FORMAT: u32 = 2;
+const FORMAT_OLDEST: u32 = 1;
 /// More than any copy: what one message carries, and what each server offered.
 const BYTES_MAX: u64 = 1 << 30;
 /// How long after a write that failed the next one is tried, and after many of them.
@@ -35,7 +36,7 @@ pub(crate) enum LoadError {
     Read(#[from] PrivateFileError),
     #[error("{} is no copy of a configuration", path.display())]
     Malformed { path: PathBuf, source: serde_json::Error },
-    #[error("{} has format {found}; this release reads {FORMAT}", path.display())]
+    #[error("{} has format {found}; this release reads {FORMAT_OLDEST} to {FORMAT}", path.display())]
     Format { path: PathBuf, found: u32 },
     #[error("{} was damaged: its content has digest {}, it says {}", path.display(), found.short(), said.short())]
     Damaged { path: PathBuf, said: Digest, found: Digest },
@@ -57,7 +58,11 @@ struct File {
 struct Known {
     endpoint: EndpointKey,
     /// By the member of a list response that holds the items; each item as its server wrote it.
+    #[serde(default)]
     items: BTreeMap<String, Vec<Box<RawValue>>>,
+    /// What format 1 has in place of `items`.
+    #[serde(default, skip_serializing)]
+    tools: Vec<Box<RawValue>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     instructions: Option<Arc<str>>,
 }
@@ -85,7 +90,7 @@ pub(crate) fn load(directory: &Path) -> Result<Option<DiskCopy>, LoadError> {
     }
     let head: Head =
         serde_json::from_slice(&bytes).map_err(|source| LoadError::Malformed { path: path.clone(), source })?;
-    if head.format != FORMAT {
+    if !(FORMAT_OLDEST..=FORMAT).contains(&head.format) {
         return Err(LoadError::Format { path, found: head.format });
     }
     let file: File =
@@ -95,7 +100,10 @@ pub(crate) fn load(directory: &Path) -> Result<Option<DiskCopy>, LoadError> {
         return Err(LoadError::Damaged { path, said: file.digest, found: content.digest });
     }
     let sender = Sender { log: file.log, epoch: file.epoch };
-    let known = file.known.into_iter().map(|known| {
+    let known = file.known.into_iter().map(|mut known| {
+        if !known.tools.is_empty() {
+            known.items.insert(Kind::Tool.array().to_owned(), known.tools);
+        }
         let mut offered = Offered { instructions: known.instructions, ..Offered::default() };
         for kind in Kind::ALL {
             // An item that can no longer be read is missing until its server lists it again.
@@ -117,6 +125,7 @@ fn save(directory: &Path, copy: &DiskCopy) -> io::Result<()> {
     let known = copy.known.iter().map(|(endpoint, offered)| Known {
         endpoint: endpoint.clone(),
         items: offered.items.iter().filter(|(_, items)| !items.is_empty()).map(written).collect(),
+        tools: Vec::new(),
         instructions: offered.instructions.clone(),
     });
     let file = File {

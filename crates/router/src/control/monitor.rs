@@ -4,7 +4,7 @@
 mod traffic;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use health::alone::{Alone, Event};
@@ -39,7 +39,7 @@ struct Watch {
     said_of: Option<TraceContext>,
     traffic: Traffic,
     /// The status in which endpoints that came up again were last looked for.
-    lives_of: Option<Arc<Status>>,
+    lives_of: Weak<Status>,
     /// Decides the verdicts to act on, whether health-monitor judges or this router alone.
     judge: Alone,
     commands: mpsc::Sender<Command>,
@@ -111,7 +111,7 @@ pub(crate) fn spawn(
         said: None,
         said_of: None,
         traffic: Traffic::default(),
-        lives_of: None,
+        lives_of: Weak::new(),
         judge: Alone::new(Time::from_nanos(clock.now_nanos())),
         commands,
         probed,
@@ -140,9 +140,8 @@ impl Watch {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            while let Some(changed) = self.judge.poll_effect() {
-                let Some(ups) = self.ups(&changed.endpoint) else { continue };
-                let command = Command::Judged { endpoint: changed.endpoint, verdict: changed.verdict, ups };
+            // All are stamped with the present life of their endpoint before the first one is waited for.
+            for command in self.judged() {
                 if self.commands.send(command).await.is_err() {
                     return;
                 }
@@ -165,6 +164,15 @@ impl Watch {
                 else => return,
             }
         }
+    }
+
+    fn judged(&mut self) -> Vec<Command> {
+        let changes: Vec<_> = std::iter::from_fn(|| self.judge.poll_effect()).collect();
+        let stamped = changes.into_iter().filter_map(|changed| {
+            let ups = self.ups(&changed.endpoint)?;
+            Some(Command::Judged { endpoint: changed.endpoint, verdict: changed.verdict, ups })
+        });
+        stamped.collect()
     }
 
     fn judge(&mut self, event: Event) {
@@ -240,13 +248,13 @@ impl Watch {
     /// An endpoint that came up again starts anew, before any other outcome of it counts.
     fn note_lives(&mut self) {
         let status = self.status.borrow().clone();
-        if self.lives_of.as_ref().is_some_and(|noted| Arc::ptr_eq(noted, &status)) {
+        if std::ptr::eq(self.lives_of.as_ptr(), Arc::as_ptr(&status)) {
             return;
         }
         for (endpoint, outcome) in self.traffic.lives(&status.endpoints) {
             self.seen(endpoint, outcome);
         }
-        self.lives_of = Some(status);
+        self.lives_of = Arc::downgrade(&status);
     }
 
     fn seen(&mut self, endpoint: EndpointKey, outcome: Outcome) {

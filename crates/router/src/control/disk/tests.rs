@@ -48,6 +48,20 @@ fn what_is_written_is_read_back() {
 }
 
 #[test]
+fn a_copy_of_the_release_before_serves_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let written = copy();
+    save(directory.path(), &written).unwrap();
+    let path = directory.path().join(FILE);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (was, items) = (r#""items":{"tools":["#, r#"]},"instructions""#);
+    assert!(text.contains(was) && text.contains(items), "{text}");
+    let older = text.replace(was, r#""tools":["#).replace(items, r#"],"instructions""#);
+    std::fs::write(&path, older.replace(r#""format":2"#, r#""format":1"#)).unwrap();
+    assert_eq!(load(directory.path()).unwrap().unwrap().known, written.known);
+}
+
+#[test]
 fn a_damaged_copy_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     save(directory.path(), &copy()).unwrap();

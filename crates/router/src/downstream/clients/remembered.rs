@@ -7,6 +7,9 @@ use http::HeaderValue;
 
 use crate::session::{Keys, Sealed};
 
+/// Bytes of a host that is remembered: a name in the DNS has at most 253, and a port 6.
+const HOST_MAX: usize = 260;
+
 #[derive(Debug, Default)]
 pub(in crate::downstream) struct Remembered {
     /// A host that requests may name. A copy: the header would keep the whole buffer that it was read into.
@@ -20,9 +23,11 @@ impl Remembered {
         !host.is_empty() && **self.host.borrow() == *host.as_bytes()
     }
 
-    /// Requests may name that host.
+    /// Requests may name that host. A longer one is judged anew each time.
     pub(in crate::downstream) fn host(&self, host: &HeaderValue) {
-        *self.host.borrow_mut() = host.as_bytes().into();
+        if host.len() <= HOST_MAX {
+            *self.host.borrow_mut() = host.as_bytes().into();
+        }
     }
 
     /// What `id` says, if it is one of ours. To open a seal costs more than to find the way of a call.
