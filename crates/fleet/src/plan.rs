@@ -87,46 +87,29 @@ pub(crate) struct Plan {
     pub(crate) start: Vec<EndpointKey>,
     /// To be made, and brought up when no other endpoint of their backend is left.
     pub(crate) start_after: Vec<EndpointKey>,
-    /// Leaving, and wanted again.
-    pub(crate) reopen: Vec<EndpointKey>,
     /// To get no new exchanges, and to end.
     pub(crate) depart: Vec<EndpointKey>,
 }
 
-/// An endpoint that exists, as far as a plan cares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Existing {
-    /// In the live snapshot, or made for an attempt.
-    Here,
-    /// Cordoned because a snapshot went live without it.
-    Leaving,
-}
-
 impl Plan {
-    /// How to make `next` live. `existing` are all present endpoints; `ending` are the backends with an endpoint that
-    /// is being shut down right now.
-    pub(crate) fn toward(
+    /// How to make `next` live. `existing` has all present endpoints, those that are leaving too; `ending` are the
+    /// backends with an endpoint that is being shut down right now.
+    pub(crate) fn toward<M>(
         next: &Layout,
         live: Option<&Layout>,
-        existing: &BTreeMap<EndpointKey, Existing>,
+        existing: &BTreeMap<EndpointKey, M>,
         ending: &BTreeSet<BackendId>,
     ) -> Self {
         let mut plan = Self::default();
-        for key in next.keys() {
-            match existing.get(key) {
-                Some(Existing::Here) => {}
-                Some(Existing::Leaving) => plan.reopen.push(key.clone()),
-                None => {
-                    let alone = next.backend_of(key).is_some_and(|backend| backend.replace == ReplaceMode::StopFirst);
-                    let others = ending.contains(&key.backend)
-                        || existing.keys().any(|other| other.backend == key.backend && !next.has(other));
-                    let list = if alone && others { &mut plan.start_after } else { &mut plan.start };
-                    list.push(key.clone());
-                }
-            }
+        for key in next.keys().filter(|key| !existing.contains_key(*key)) {
+            let alone = next.backend_of(key).is_some_and(|backend| backend.replace == ReplaceMode::StopFirst);
+            let others = || existing.keys().any(|other| other.backend == key.backend && !next.has(other));
+            let waits = alone && (ending.contains(&key.backend) || others());
+            let list = if waits { &mut plan.start_after } else { &mut plan.start };
+            list.push(key.clone());
         }
         let gone = live.into_iter().flat_map(Layout::keys).filter(|key| !next.has(key));
-        plan.depart = gone.filter(|key| existing.get(key) == Some(&Existing::Here)).cloned().collect();
+        plan.depart = gone.filter(|key| existing.contains_key(*key)).cloned().collect();
         plan
     }
 }

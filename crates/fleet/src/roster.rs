@@ -14,7 +14,7 @@ use model::{
 };
 
 use crate::offered::Offered;
-use crate::plan::{BackendLayout, Existing, Layout, Plan};
+use crate::plan::{BackendLayout, Layout, Plan};
 use crate::reason::Reason;
 
 mod attempt;
@@ -273,12 +273,8 @@ impl Roster {
     }
 
     fn plan(&self, next: &Layout) -> Plan {
-        let existing = self
-            .members
-            .iter()
-            .map(|(key, member)| (key.clone(), if member.leaving { Existing::Leaving } else { Existing::Here }));
         let ending = self.ending.values().cloned().collect();
-        Plan::toward(next, self.layout().map(Arc::as_ref), &existing.collect(), &ending)
+        Plan::toward(next, self.layout().map(Arc::as_ref), &self.members, &ending)
     }
 
     /// Makes the endpoints that `plan` wants started, and starts those that need not wait.

@@ -37,9 +37,10 @@ fn only_what_differs_is_touched() {
     let b2 = backend("b", &["http://b2", "http://b2"], ReplaceMode::Beside);
     let c = backend("c", &["http://c"], ReplaceMode::Beside);
     let (live, next) = (layout(&[&a, &b]), layout(&[&c, &b2, &a]));
-    let existing = BTreeMap::from([(key(&a), Existing::Here), (key(&b), Existing::Here), (key(&c), Existing::Leaving)]);
+    // The last one is leaving, and wanted again.
+    let existing = [&a, &b, &c].map(|backend| (key(backend), ())).into();
     let plan = Plan::toward(&next, Some(&live), &existing, &BTreeSet::new());
-    let expected = Plan { start: vec![key(&b2)], start_after: vec![], reopen: vec![key(&c)], depart: vec![key(&b)] };
+    let expected = Plan { start: vec![key(&b2)], start_after: vec![], depart: vec![key(&b)] };
     assert_eq!(plan, expected);
     assert_eq!(next.changed_from(Some(&live)).cloned().collect::<Vec<_>>(), [key(&b2), key(&c)]);
 }
@@ -49,14 +50,13 @@ fn one_that_cannot_run_twice_waits_for_its_old_copy() {
     let old = backend("a", &["http://old"], ReplaceMode::StopFirst);
     let new = backend("a", &["http://new"], ReplaceMode::StopFirst);
     let (live, next) = (layout(&[&old]), layout(&[&new]));
-    let check = |existing: &[(EndpointKey, Existing)], ending: &[&str], waits: bool| {
+    let check = |existing: &[EndpointKey], ending: &[&str], waits: bool| {
         let ending = ending.iter().map(|id| BackendId::new(id).unwrap()).collect();
-        let plan = Plan::toward(&next, Some(&live), &existing.iter().cloned().collect(), &ending);
+        let plan = Plan::toward(&next, Some(&live), &existing.iter().map(|key| (key.clone(), ())).collect(), &ending);
         assert_eq!(plan.start_after == [key(&new)], waits, "{existing:?} {ending:?}");
         assert_eq!(plan.start == [key(&new)], !waits, "{existing:?} {ending:?}");
     };
-    check(&[(key(&old), Existing::Here)], &[], true);
-    check(&[(key(&old), Existing::Leaving)], &[], true);
+    check(&[key(&old)], &[], true);
     check(&[], &["a"], true);
     check(&[], &["b"], false);
     check(&[], &[], false);
