@@ -290,8 +290,8 @@ impl Fleet {
         held.map(|content| &content.snapshot)
     }
 
-    /// What is to be served now; nothing while no snapshot is live. `by_file`: a disputed name goes by the order of the
-    /// file; otherwise its owner in `before` keeps it.
+    /// Makes what the router serves from now on; `None` while no snapshot is live. If two servers want one name: with
+    /// `by_file` the first one of the file gets it, else the one that has it in `before` keeps it.
     pub fn turn<E>(
         &self,
         by_file: bool,

@@ -64,11 +64,6 @@ pub struct Params<'a> {
 
 impl<'a> Params<'a> {
     #[must_use]
-    pub fn uri(&self) -> Option<Text<'a>> {
-        self.found.uri()
-    }
-
-    #[must_use]
     pub fn cursor(&self) -> Option<Text<'a>> {
         self.found.cursor()
     }

@@ -1,7 +1,7 @@
 //! The control side of a router: the shell around [`fleet::Fleet`], owned by one task on the control thread.
 //!
-//! The fleet decides without I/O what is to be done. This task tells the fleet what happens, carries out its effects
-//! one at a time, and is the only one that publishes a generation. The task never waits: bringing up, listing and
+//! The fleet makes all decisions, without I/O. This task tells the fleet what happens, carries out its effects one at a
+//! time, and is the only one that publishes a generation. The task never waits: bringing up, listing and
 //! shutting down run in tasks of their own and report back.
 
 mod coordinator;
@@ -38,11 +38,10 @@ use crate::upstream::Upstreams;
 pub use leaving::Exchanges;
 pub use status::{EndpointStatus, Following, RenamedTool, Status, WithheldTool};
 
-use coordinator::CoordinatorReporter;
 use endpoints::Endpoints;
 use leaving::Leaving;
 use line::{Line, Peer};
-use manager::{Heard, ManagerReporter};
+use manager::Heard;
 use publisher::Publisher;
 
 /// Commands wait here while the fleet is busy; senders wait when it is full.
@@ -115,8 +114,8 @@ struct Task {
     fleet: Fleet,
     endpoints: Endpoints,
     leaving: Leaving,
-    manager: ManagerReporter,
-    coordinator: CoordinatorReporter,
+    manager: manager::Reporter,
+    coordinator: coordinator::Reporter,
     publisher: Publisher,
     /// The trace that the present work belongs to.
     cause: Option<TraceContext>,
@@ -178,7 +177,7 @@ impl Started {
         let live = Arc::new(Live::new());
         let upstreams = Upstreams::new(tasks.clone(), tokio::runtime::Handle::current(), clock, Arc::clone(&signals));
         let budget = upstreams.budget.clone();
-        let (manager, following) = ManagerReporter::new(copy.is_some(), tracer.clone());
+        let (manager, following) = manager::Reporter::new(copy.is_some(), tracer.clone());
         let (publisher, status, copies) = Publisher::new(Arc::clone(&live));
         let hello = drain::Count::Hello { node: identity.node.clone(), boot: identity.boot.clone() };
         let restored = copy.as_ref().map(|copy| copy.saved.clone());
@@ -187,7 +186,7 @@ impl Started {
             endpoints: Endpoints::new(upstreams, commands.clone(), tasks.clone(), tracer.clone()),
             leaving: Leaving::new(exchanges, tracer),
             manager,
-            coordinator: CoordinatorReporter::new(hello),
+            coordinator: coordinator::Reporter::new(hello),
             publisher,
             cause: None,
             clock,

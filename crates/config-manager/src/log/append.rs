@@ -37,7 +37,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 impl Log {
     /// Returns once it is known whether the entry is in the log, and on the disk. If the disk fails during the commit,
-    /// the log has to be opened anew for that: the error of the first try is the one reported.
+    /// this opens the log again to find out, and returns the error of the first try.
     pub fn append(&self, entry: &Entry) -> Written {
         let written = match self.try_append(entry) {
             Ok(()) => Written::Durable,

@@ -149,7 +149,7 @@ impl Member {
         now.since(self.up_since) >= stable
     }
 
-    /// The endpoint was lost, and is to be brought up at once.
+    /// The endpoint was lost: the roster brings it up again at once.
     pub(super) fn arrives_again(&mut self) {
         self.failures = 0;
         self.relist.lost();
@@ -157,12 +157,12 @@ impl Member {
         self.state = State::Arriving;
     }
 
-    /// The endpoint is to be brought up now; its earlier failures are not forgotten.
+    /// The roster brings the endpoint up now. Its earlier failures still count.
     pub(super) fn hurry(&mut self) {
         self.state = State::Arriving;
     }
 
-    /// True when the wait is over and the endpoint is to be brought up.
+    /// Ends the wait if its time has come. Returns true if it has: the roster then brings the endpoint up.
     pub(super) fn retry(&mut self, now: Time) -> bool {
         match &mut self.state {
             State::Down { reason, retry_at } if *retry_at <= now => {

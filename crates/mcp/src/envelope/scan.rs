@@ -198,10 +198,6 @@ impl<'a> Found<'a> {
         Id::parse(self.raw(key)?)
     }
 
-    pub(super) fn uri(&self) -> Option<Text<'a>> {
-        self.text(URI)
-    }
-
     pub(super) fn cursor(&self) -> Option<Text<'a>> {
         self.text(CURSOR)
     }

@@ -8,7 +8,7 @@ impl SourceCore {
     pub(super) fn was_read(&mut self, now: Time, stamp: Option<Stamp>, torn: bool, found: Found) {
         self.reading = false;
         let asked = self.asking.take();
-        // The content at the very start serves at once; later content has to be whole, whether one was judged or not.
+        // What the first read finds serves at once. Whatever a later read finds must be whole.
         let judged = self.cursor.map_or_else(|| self.read_stamp.is_none(), |cursor| found == Found::Digest(cursor));
         let sure = judged || asked.is_some_and(|ask| ask.sure);
         if self.is_whole(now, stamp, torn, sure) {

@@ -58,7 +58,7 @@ impl Router {
 
 impl<P> Rollout<P> {
     pub(super) fn attach(&mut self, now: Time, node: NodeId, router: Router) {
-        // This comes first: anything that the end of the old stream decides has to be numbered above it.
+        // First: the end of the old stream may decide a revision, whose number must be above what the router applied.
         self.highest = self.highest.max(router.applied);
         if let Some(old) = self.routers.get(&node).map(|router| router.link) {
             // The end of its old stream has not been noticed yet.

@@ -20,7 +20,7 @@ impl From<CoordinatorLine> for Command {
 }
 
 /// The line to drain-coordinator.
-pub(super) struct CoordinatorReporter {
+pub(super) struct Reporter {
     /// The first thing to be said on a line.
     hello: Count,
     speaking: Option<Speaking>,
@@ -61,7 +61,7 @@ pub(super) fn heard(response: pb::AttachResponse) -> Option<(Directive, Option<T
     }
 }
 
-impl CoordinatorReporter {
+impl Reporter {
     pub(super) fn new(hello: Count) -> Self {
         Self { hello, speaking: None }
     }

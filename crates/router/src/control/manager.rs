@@ -28,7 +28,7 @@ impl From<ManagerLine> for Command {
 }
 
 /// The line to config-manager.
-pub(super) struct ManagerReporter {
+pub(super) struct Reporter {
     speaking: Option<Speaking>,
     following: watch::Sender<Following>,
     pub(super) traces: Traces,
@@ -81,7 +81,7 @@ pub(super) fn keep(peer: Peer<'_>, commands: mpsc::Sender<Command>, tasks: &Task
     Ok(())
 }
 
-impl ManagerReporter {
+impl Reporter {
     /// `from_disk`: something is live already, and config-manager has not confirmed it.
     pub(super) fn new(from_disk: bool, tracer: Tracer) -> (Self, watch::Receiver<Following>) {
         let (following, seen) = watch::channel(Following { attached: false, from_disk });

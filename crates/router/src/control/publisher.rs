@@ -70,8 +70,8 @@ impl Publisher {
     pub(super) fn swapped(&mut self, fleet: &Fleet, endpoints: &Endpoints, cause: Option<TraceContext>) {
         self.swapped_by = cause;
         let roster = fleet.roster();
-        for (layout, key) in roster.layout().into_iter().flat_map(|layout| layout.keys().map(move |key| (layout, key)))
-        {
+        let Some(layout) = roster.layout() else { return };
+        for key in layout.keys() {
             if let Some(endpoint) = endpoints.by_key(key, roster) {
                 endpoint.set_limits(Arc::new(layout.limits_of(key)));
             }

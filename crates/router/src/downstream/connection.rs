@@ -75,7 +75,7 @@ pub(super) async fn connection(core: Rc<Core>, io: Io) {
             .writev(false)
             .serve_connection(io, service)
     );
-    let waker = poll_fn(|context| Poll::Ready(Gate::before(context.waker()))).await;
+    let waker = poll_fn(|context| Poll::Ready(WakeFilter::before(context.waker()))).await;
     let ended = tokio::select! {
         biased;
         ended = poll_fn(|_| connection.as_mut().poll(&mut Context::from_waker(&waker))) => ended,
@@ -95,17 +95,17 @@ thread_local! {
     static TAKING: Cell<Option<bool>> = const { Cell::new(None) };
 }
 
-/// Before the waker of a connection's task. Taking the last of a body wakes that task to send more of it, which there is
-/// not; the task would run once more for nothing in each request.
-struct Gate(Waker);
+/// Stands before the waker of a connection's task. When the last piece of a body is taken, hyper wakes the task to read
+/// more of the body. There is no more, so each request would run the task once for nothing.
+struct WakeFilter(Waker);
 
-impl Gate {
+impl WakeFilter {
     fn before(task: &Waker) -> Waker {
         Arc::new(Self(task.clone())).into()
     }
 }
 
-impl Wake for Gate {
+impl Wake for WakeFilter {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }

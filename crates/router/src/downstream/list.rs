@@ -5,7 +5,6 @@ use std::rc::Rc;
 
 use http::{Response, StatusCode};
 use mcp::{Call, ErrorCode, Id, Kind};
-use model::Revision;
 use runtime::Span;
 
 use super::body::Body;
@@ -35,10 +34,7 @@ pub(super) async fn list(
 ) -> Response<Body> {
     let Asked { kind, id, call } = asked;
     let mut span = traced::local(core, call, id, kind.list(), fields, Some(caller.session));
-    let is_unknown = {
-        let generation = core.shared.live.load();
-        generation.catalogs[kind].is_unknown() || generation.revision == Revision::NONE
-    };
+    let is_unknown = core.shared.live.load().no_list(kind).is_some();
     if is_unknown && let Some(no) = Box::pin(first_list(core, caller, asked, body, &mut span)).await {
         return no;
     }
@@ -94,9 +90,7 @@ pub(super) fn page(
     let generation = core.shared.live.load();
     let revision = generation.revision;
     let catalog = &generation.catalogs[kind];
-    if (catalog.is_unknown() || revision == Revision::NONE)
-        && let Some(text) = generation.no_list(kind)
-    {
+    if let Some(text) = generation.no_list(kind) {
         if let Some(span) = &mut span {
             traced::refuse(span, ErrorCode::UNAVAILABLE, &text);
         }
