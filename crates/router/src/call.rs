@@ -4,6 +4,7 @@
 //! the call: the server is told, and its later messages about the call are ignored.
 
 mod detail;
+pub(crate) mod life;
 
 use std::fmt;
 use std::pin::Pin;

@@ -4,13 +4,10 @@
 //! time, and is the only one that publishes a generation. The task never waits: bringing up, listing and
 //! shutting down run in tasks of their own and report back.
 
-mod coordinator;
 mod disk;
 mod endpoints;
 mod leaving;
 mod line;
-mod manager;
-mod monitor;
 mod publisher;
 mod references;
 pub(crate) mod restart;
@@ -40,8 +37,8 @@ pub use status::{EndpointStatus, Following, RenamedTool, Status, WithheldTool};
 
 use endpoints::Endpoints;
 use leaving::Leaving;
-use line::{Line, Peer};
-use manager::Heard;
+use line::config_manager::{self, Heard};
+use line::{Line, Peer, drain_coordinator, health_monitor};
 use publisher::Publisher;
 
 /// Commands wait here while the fleet is busy; senders wait when it is full.
@@ -82,8 +79,8 @@ pub struct Control {
 /// From the lines to the control services, and from tasks of this side.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Manager(manager::ManagerLine),
-    Coordinator(coordinator::CoordinatorLine),
+    Manager(config_manager::ManagerLine),
+    Coordinator(drain_coordinator::CoordinatorLine),
     /// Which references of an attempt cannot be resolved, and why.
     References {
         attempt: AttemptId,
@@ -114,8 +111,8 @@ struct Task {
     fleet: Fleet,
     endpoints: Endpoints,
     leaving: Leaving,
-    manager: manager::Reporter,
-    coordinator: coordinator::Reporter,
+    manager: config_manager::Reporter,
+    coordinator: drain_coordinator::Reporter,
     publisher: Publisher,
     /// The trace that the present work belongs to.
     cause: Option<TraceContext>,
@@ -143,11 +140,11 @@ impl Control {
         let started = Started::at(settings.state_dir, identity.clone(), exchanges, tasks, clock, tracer);
         let Started { live, status, following, commands, budget } = started;
         let peer = |target, name| Peer { target, shown: settings.readiness.dependency(name) };
-        manager::keep(peer(&settings.config_manager, "config-manager"), commands.clone(), tasks)?;
-        coordinator::keep(peer(&settings.drain_coordinator, "drain-coordinator"), commands.clone(), tasks)?;
+        config_manager::keep(peer(&settings.config_manager, "config-manager"), commands.clone(), tasks)?;
+        drain_coordinator::keep(peer(&settings.drain_coordinator, "drain-coordinator"), commands.clone(), tasks)?;
         let operators = restart::Operators::new(commands.clone());
         let health = peer(&settings.health_monitor, "health-monitor");
-        monitor::spawn(health, &identity, commands, status.clone(), tasks, clock)?;
+        health_monitor::spawn(health, &identity, commands, status.clone(), tasks, clock)?;
         Ok(Self { live, status, following, operators, budget })
     }
 }
@@ -177,7 +174,7 @@ impl Started {
         let live = Arc::new(Live::new());
         let upstreams = Upstreams::new(tasks.clone(), tokio::runtime::Handle::current(), clock, Arc::clone(&signals));
         let budget = upstreams.budget.clone();
-        let (manager, following) = manager::Reporter::new(copy.is_some(), tracer.clone());
+        let (manager, following) = config_manager::Reporter::new(copy.is_some(), tracer.clone());
         let (publisher, status, copies) = Publisher::new(Arc::clone(&live));
         let hello = drain::Count::Hello { node: identity.node.clone(), boot: identity.boot.clone() };
         let restored = copy.as_ref().map(|copy| copy.saved.clone());
@@ -186,7 +183,7 @@ impl Started {
             endpoints: Endpoints::new(upstreams, commands.clone(), tasks.clone(), tracer.clone()),
             leaving: Leaving::new(exchanges, tracer),
             manager,
-            coordinator: coordinator::Reporter::new(hello),
+            coordinator: drain_coordinator::Reporter::new(hello),
             publisher,
             cause: None,
             clock,
@@ -278,7 +275,7 @@ impl Task {
         }
     }
 
-    fn manager_line(&mut self, line: manager::ManagerLine) {
+    fn manager_line(&mut self, line: config_manager::ManagerLine) {
         match line {
             Line::Up(outgoing) => {
                 self.manager.up(outgoing);
@@ -301,7 +298,7 @@ impl Task {
         }
     }
 
-    fn coordinator_line(&mut self, line: coordinator::CoordinatorLine) {
+    fn coordinator_line(&mut self, line: drain_coordinator::CoordinatorLine) {
         match line {
             Line::Up(outgoing) => {
                 let hello = self.coordinator.up(outgoing);
@@ -312,7 +309,7 @@ impl Task {
             }
             Line::Answered => {}
             Line::Heard(response) => {
-                let Some((directive, trace)) = coordinator::heard(response) else { return };
+                let Some((directive, trace)) = drain_coordinator::heard(response) else { return };
                 if let drain::Directive::Recorded { endpoint, .. } = &directive {
                     self.leaving.drains.recorded(endpoint);
                 }

@@ -3,8 +3,6 @@
 //! A call loads the generation, finds its endpoint and is admitted there. From then on the call holds the endpoint and
 //! the number of the revision, never the generation, so old generations cost nothing.
 
-mod homes;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +14,9 @@ use routing::{BackendRoutes, Load, Route, RouteTable, Variants};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-pub use homes::Homes;
-
+use crate::core::in_flight::TimeLimits;
 use crate::endpoint::{Endpoint, Lease};
-use crate::in_flight::TimeLimits;
+pub use crate::session::Homes;
 
 /// One revision with what its servers offer at one moment. A change of what they offer makes a new turn of the same
 /// revision.

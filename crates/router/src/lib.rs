@@ -1,30 +1,30 @@
 //! The data plane: carries MCP between clients and servers, and swaps what it carries it by without either noticing.
 //!
-//! Three circles, from the outside in. The data cores (`downstream`) serve clients and only read; the generation is the
-//! one immutable value they read; the fleet, on the control thread, owns endpoints and publishes generations as
-//! config-manager decides. Only this crate touches servers: their secrets, processes and sockets.
+//! A call goes down through three folders: `serve` has the threads and sockets of clients, `exchange` is one request
+//! from its head to the end of its answer, and `upstream` speaks with servers. What they read and hold on the way is
+//! state: `core` of one data core, `session` of clients, `endpoint` of one instance of a server, and `generation`, the
+//! one immutable value by which calls are routed. `control` runs on a thread of its own: the fleet there owns endpoints
+//! and publishes generations as config-manager decides, over the lines in `control/line`. Only this crate touches
+//! servers: their secrets, processes and sockets.
 
 mod beside;
 mod budget;
 pub mod call;
 pub mod control;
-mod downstream;
+mod core;
 pub mod endpoint;
+mod exchange;
 pub mod generation;
-mod in_flight;
-mod inspect;
-pub mod keeper;
-mod metrics;
 mod run;
 pub mod secrets;
+mod serve;
 mod session;
 pub mod settings;
 #[cfg(test)]
 mod test_server;
 mod upstream;
 
-pub use downstream::ListenError;
-pub use inspect::Inspector;
-pub use metrics::METRICS;
-pub use run::{Router, Scope, StartError};
+pub use run::{Inspector, METRICS, Router, Scope, StartError};
+pub use serve::ListenError;
 pub use session::KeyError;
+pub use upstream::stdio::keeper;

@@ -1,5 +1,8 @@
 //! A router, running: its threads, and how they start and stop together.
 
+mod inspect;
+mod metrics;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -17,11 +20,12 @@ use tokio::sync::oneshot;
 use wire::pb::router::v1::router_service_server::RouterServiceServer;
 
 use crate::control::{Control, ControlSettings};
-use crate::downstream::{Cores, Everywhere, ListenError, Listening, Shared};
-use crate::inspect::Inspector;
-use crate::metrics::{self, METRICS};
+use crate::core::{Everywhere, Shared};
+use crate::serve::{Cores, ListenError, Listening};
 use crate::session::{self, KeyError, Keys, Sessions};
 use crate::settings::{Listen, Settings};
+pub use inspect::Inspector;
+pub use metrics::METRICS;
 
 /// What a router shares with the process it runs in.
 #[derive(Debug, Clone)]

@@ -15,6 +15,7 @@
 //! Which stream gets notifications, and which list a client saw, may be lost without harm.
 
 mod ends;
+mod homes;
 mod journal;
 mod known;
 mod life;
@@ -25,6 +26,7 @@ mod seal;
 mod table;
 
 pub(crate) use ends::EndError;
+pub use homes::Homes;
 pub(crate) use known::Known;
 pub(crate) use life::Bounds;
 pub(crate) use scribe::Thread;

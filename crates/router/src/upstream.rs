@@ -4,29 +4,14 @@
 //! in common (ids replaced and restored, what a server may say unasked, when a call may go again) is here; neither kind
 //! knows of clients, generations or routes.
 
-mod announcements;
 mod ask;
 mod half_read;
 mod http;
-mod http1;
-mod http_answer;
-mod http_events;
-mod http_pool;
-mod http_session;
-mod http_target;
 mod inbound;
 mod list;
-mod names;
 mod outgoing;
-mod pump;
-mod shown_url;
-mod stderr_tail;
-mod stdio;
-mod stdio_events;
-mod too_long;
+pub(crate) mod stdio;
 mod unasked;
-mod unreadable;
-mod whole;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,15 +29,11 @@ use crate::budget::Budget;
 use crate::call::{Answer, Call, CallError, Cause};
 use crate::endpoint::{BringUpFailure, Endpoint, Signals};
 
-use names::Names;
-
 pub(crate) use ask::ask;
-pub(crate) use http::HttpLink;
-pub(crate) use http_session::Doubt;
+use http::Names;
+pub(crate) use http::{Doubt, HttpLink};
 pub(crate) use list::list_all;
-pub(crate) use pump::{SEEN_OUT, wrote};
-pub(crate) use stderr_tail::StderrTail;
-pub(crate) use stdio::StdioLink;
+pub(crate) use stdio::{SEEN_OUT, StderrTail, StdioLink, wrote};
 pub(crate) use unasked::Together;
 
 /// What all endpoints of a router need and none owns.
@@ -112,7 +93,7 @@ impl Upstreams {
 
     /// Made at the first https server, because reading the certificates of the system takes milliseconds.
     pub(crate) fn tls(&self) -> &tokio_rustls::TlsConnector {
-        self.tls.get_or_init(http_pool::tls_connector)
+        self.tls.get_or_init(http::tls_connector)
     }
 }
 
@@ -196,7 +177,7 @@ impl Link {
         if let Self::Http(link) = &**self
             && link.greeting.tools_list_changed
         {
-            let listening = announcements::listen(Arc::downgrade(endpoint), Arc::clone(self), link.replaced.clone());
+            let listening = http::listen(Arc::downgrade(endpoint), Arc::clone(self), link.replaced.clone());
             endpoint.upstreams.tasks.spawn_on(&endpoint.upstreams.control, "upstream announcements", listening);
         }
     }

@@ -3,6 +3,10 @@
 //! The owner of the line decides what is said; nothing here reads a message. If a peer takes no messages, the router
 //! hangs up rather than wait: all three protocols say everything anew on the next line.
 
+pub(super) mod config_manager;
+pub(super) mod drain_coordinator;
+pub(super) mod health_monitor;
+
 use std::future::Future;
 
 use backoff::Backoff;

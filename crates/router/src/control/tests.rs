@@ -24,7 +24,8 @@ use wire::pb::drain::v1 as drain_pb;
 use super::line::Outgoing;
 use super::*;
 use crate::endpoint::Lease;
-use crate::generation::{Homes, Unroutable};
+use crate::generation::Unroutable;
+use crate::session::Homes;
 use server::{Server, black_hole};
 
 /// A server with an endpoint at each of `urls`.
@@ -97,7 +98,7 @@ impl Case {
         let (outgoing, said) = Outgoing::test();
         self.said = said;
         self.tell(Line::Up(outgoing)).await;
-        self.tell(manager::ManagerLine::Answered).await;
+        self.tell(config_manager::ManagerLine::Answered).await;
         self.report().await.0
     }
 

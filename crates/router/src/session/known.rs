@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mcp::{ByKind, Kind};
 use tokio::sync::Notify;
 
-use crate::generation::Homes;
+use super::Homes;
 use tokio::sync::futures::OwnedNotified;
 
 use super::life::Bounds;

@@ -11,11 +11,10 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::http_answer::Exchange;
 use crate::budget::{Begun, Behind, GRACE, LARGE, RATE, SMALL, Share, Weight};
+use crate::call::life;
 use crate::call::{CallError, Cause, Side};
 use crate::endpoint::Endpoint;
-use crate::in_flight::life;
 
 /// How often the router checks how far a large answer is behind.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -161,10 +160,6 @@ fn is_own(endpoint: &Endpoint) -> bool {
 }
 
 impl Refused {
-    pub(super) fn of(self, exchange: &Exchange) -> CallError {
-        self.said(&exchange.endpoint)
-    }
-
     pub(super) fn said(self, endpoint: &Endpoint) -> CallError {
         let (server, limits) = (&endpoint.key.backend, endpoint.limits());
         match self {

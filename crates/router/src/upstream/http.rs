@@ -1,5 +1,16 @@
 //! Streamable HTTP toward a server: one session, shared by all calls, over any number of connections.
 
+mod announcements;
+mod answer;
+mod events;
+mod http1;
+mod names;
+mod pool;
+mod session;
+mod shown_url;
+mod target;
+mod whole;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -12,19 +23,22 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::ask;
-use super::http_answer::{self, Exchange};
-use super::http_pool;
-use super::http_session::Standing;
-use super::http_target::{TRACEPARENT, TRACESTATE, Target};
 use super::inbound::Restore;
 use super::{Link, OURSELVES, outgoing};
 use crate::call::{Answer, Call, CallError};
 use crate::endpoint::{BringUpFailure, Endpoint};
+pub(super) use announcements::listen;
+use answer::Exchange;
+pub(super) use names::Names;
+pub(super) use pool::tls_connector;
+pub(crate) use session::Doubt;
+use session::Standing;
+use target::{TRACEPARENT, TRACESTATE, Target};
 
 /// A server that was initialised over HTTP.
 pub(crate) struct HttpLink {
     pub(crate) number: u64,
-    pub(super) target: Target,
+    target: Target,
     pub(crate) session: Option<HeaderValue>,
     pub(crate) greeting: ServerInitialize,
     /// Cancelled when another session took its place.
@@ -88,7 +102,7 @@ impl Asides {
         endpoint.upstreams.tasks.spawn_on(&endpoint.upstreams.control, "upstream notification", async move {
             let Some(target) = target(&owner) else { return };
             let limit = endpoint_.limits().connect;
-            let posted = http_answer::post(&endpoint_, target, Bytes::from(message));
+            let posted = answer::post(&endpoint_, target, Bytes::from(message));
             match endpoint_.upstreams.in_time(limit, posted).await {
                 Some(Ok(())) => {}
                 Some(Err(error)) => tracing::debug!(backend = %endpoint_.key.backend, %error, "not delivered"),
@@ -123,9 +137,9 @@ impl HttpLink {
         let call = Call::of_message(initialize::client_request("0", OURSELVES));
         let id = endpoint.next_id();
         let first = outgoing::write(&call, id);
-        let send = async |target: &Target| http_pool::send(endpoint, target, &mut target.post(first.clone())).await;
+        let send = async |target: &Target| pool::send(endpoint, target, &mut target.post(first.clone())).await;
         let mut response = send(&target).await.map_err(|error| failed(error.into()))?;
-        if let Some(moved) = http_answer::redirect(&response).and_then(|location| target.moved_to(location)) {
+        if let Some(moved) = answer::redirect(&response).and_then(|location| target.moved_to(location)) {
             // The path is not logged: a secret may be in it.
             tracing::info!(server = %endpoint.key.backend, "the server redirects to another path");
             target = moved;
@@ -138,7 +152,7 @@ impl HttpLink {
         let beginning = Beginning { target: begun, asides: Asides::new() };
         let mut exchange = Exchange::new(endpoint, None, Restore::new(&call, id));
         exchange.beginning = Some(beginning.into());
-        let response = match http_answer::accept(exchange, response).await {
+        let response = match answer::accept(exchange, response).await {
             Ok(Answer::Whole(response)) => response,
             Ok(Answer::Events(mut events)) => ask::last(&mut events).await.map_err(failed)?,
             Err(error) => return Err(failed(error.into())),
@@ -158,7 +172,7 @@ impl HttpLink {
                 ended: AtomicBool::new(false),
             }),
         };
-        http_answer::post(endpoint, &link.target, message::INITIALIZED.into())
+        answer::post(endpoint, &link.target, message::INITIALIZED.into())
             .await
             .map_err(|error| failed(error.into()))?;
         Ok(Arc::new(Link::Http(link)))
@@ -180,8 +194,8 @@ impl HttpLink {
             }
         }
         let mut exchange = Exchange::new(endpoint, Some(link), Restore::new(call, id));
-        match http_pool::send(endpoint, &self.target, &mut request).await {
-            Ok(response) => http_answer::accept(exchange, response).await,
+        match pool::send(endpoint, &self.target, &mut request).await {
+            Ok(response) => answer::accept(exchange, response).await,
             Err(error) => {
                 exchange.over();
                 Err(error)
@@ -253,7 +267,7 @@ fn farewell_in_task(endpoint: Arc<Endpoint>, target: Target) {
 /// A server that refuses, or is gone, will forget the session by itself.
 async fn farewell(endpoint: &Endpoint, target: &Target) {
     let mut request = target.bare(&Method::DELETE);
-    let farewell = http_pool::send(endpoint, target, &mut request);
+    let farewell = pool::send(endpoint, target, &mut request);
     let outcome = match endpoint.upstreams.in_time(FAREWELL, farewell).await {
         Some(Ok(response)) => response.status.to_string(),
         Some(Err(error)) => error.to_string(),

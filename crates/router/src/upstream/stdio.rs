@@ -1,7 +1,14 @@
 //! A child process on stdio: many calls in flight by id, over one pipe each way.
 //!
-//! One task, the [`pump`](super::pump), owns the pipes and knows which call waits for which answer. Calls on any core
+//! One task, the [`pump`], owns the pipes and knows which call waits for which answer. Calls on any core
 //! reach the pump through a bounded queue, and get its messages through channels of their own.
+
+mod events;
+pub mod keeper;
+mod pump;
+mod stderr_tail;
+mod too_long;
+mod unreadable;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -17,15 +24,17 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::ask::{ask, greeting_of};
 use super::inbound::Restore;
-use super::pump::{Closing, Pump};
-use super::stdio_events::StdioEvents;
 use super::{Link, OURSELVES, outgoing};
 use crate::beside::{LONG, beside};
 use crate::budget::SMALL;
 use crate::call::{Answer, Call, CallError, Cause, EventStream};
 use crate::endpoint::{AskError, BringUpFailure, Endpoint};
-use crate::keeper::{Kept, Launch};
 use crate::secrets::{Secret, SecretError, Secrets};
+use events::StdioEvents;
+use keeper::{Kept, Launch};
+use pump::{Closing, Pump};
+pub(crate) use pump::{SEEN_OUT, wrote};
+pub(crate) use stderr_tail::StderrTail;
 
 /// Messages on their way to the pump; a call waits while this queue is full.
 const QUEUE: usize = 256;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use mcp::sse::{Decoder, Event, EventTooLarge};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::in_flight::life;
+use crate::call::life;
 
 /// What one message costs: this sets how many messages a second are read in the long run.
 const COST: Duration = Duration::from_micros(100);

@@ -8,12 +8,12 @@ use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 use mcp::ProtocolVersion;
 use tokio::sync::mpsc;
 
-use super::super::ends::EndError;
-use super::super::journal::Journal;
-use super::super::own_time::OwnTime;
-use super::super::record::Past;
-use super::super::scribe::{Scribe, Word};
-use super::super::{Bounds, Known, Sealed, SessionId, Sessions};
+use crate::session::ends::EndError;
+use crate::session::journal::Journal;
+use crate::session::own_time::OwnTime;
+use crate::session::record::Past;
+use crate::session::scribe::{Scribe, Word};
+use crate::session::{Bounds, Known, Sealed, SessionId, Sessions};
 
 /// When the gateway is started first, as a stamp.
 pub(super) const START: u64 = 1_764_000_000_000;

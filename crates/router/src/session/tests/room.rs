@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::super::Known;
 use super::gateway::Gateway;
 use super::{BOUNDS, IDLE};
+use crate::session::Known;
 use crate::session::{Bounds, Sealed, SessionId};
 
 #[test]

@@ -1,0 +1,195 @@
+//! This router's end of the configuration stream: what is said on it, and its state. The fleet makes the decisions.
+//! Without a manager everything stays as it is.
+
+mod traces;
+
+use std::sync::Arc;
+
+use model::{Digest, Snapshot};
+use rollout::{Directive, Report, Sender};
+use runtime::grpc::{DialError, MESSAGE_BYTES_MAX, connect_lazy};
+use runtime::{Tasks, TraceContext, Tracer};
+use tokio::sync::{mpsc, watch};
+use wire::config::Undecodable;
+use wire::pb::config::v1 as pb;
+use wire::pb::config::v1::config_service_client::ConfigServiceClient;
+use wire::pb::config::v1::follow_request::Report as PbReport;
+
+use super::{Line, Outgoing, Peer, Stuck};
+use crate::control::{Command, EndpointStatus, Following, Status};
+use traces::Traces;
+
+pub(crate) type ManagerLine = Line<pb::FollowRequest, pb::FollowResponse>;
+
+impl From<ManagerLine> for Command {
+    fn from(line: ManagerLine) -> Self {
+        Self::Manager(line)
+    }
+}
+
+/// The line to config-manager.
+pub(crate) struct Reporter {
+    speaking: Option<Speaking>,
+    following: watch::Sender<Following>,
+    pub(crate) traces: Traces,
+}
+
+struct Speaking {
+    outgoing: Outgoing<pb::FollowRequest>,
+    nonce: u64,
+    /// The sender of the last message on this line.
+    sender: Option<Sender>,
+    observed: Option<pb::Observed>,
+}
+
+/// What a message from config-manager was.
+pub(crate) enum Heard {
+    Directive {
+        sender: Sender,
+        directive: Directive,
+    },
+    /// Something that this release cannot make live: this report is the whole answer.
+    Answer(Report),
+    /// A difference from something that is not held here, or no configuration: a new line says again what is held here.
+    Nonsense,
+    /// The line was hung up before.
+    Nothing,
+}
+
+impl Speaking {
+    fn say(&mut self, report: PbReport, trace: Option<TraceContext>) -> Result<(), Stuck> {
+        self.nonce += 1;
+        let trace = trace.map(|trace| trace.to_string()).unwrap_or_default();
+        let envelope = Some(wire::envelope(self.sender.as_ref(), &trace, self.nonce));
+        self.outgoing.say(pb::FollowRequest { envelope, report: Some(report) })
+    }
+}
+
+/// Keeps the line to config-manager up until the process closes.
+pub(crate) fn keep(peer: Peer<'_>, commands: mpsc::Sender<Command>, tasks: &Tasks) -> Result<(), DialError> {
+    let client = ConfigServiceClient::new(connect_lazy(peer.target)?)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let (shown, shutdown) = (peer.shown, tasks.shutdown().clone());
+    tasks.spawn("config-manager line", async move {
+        let follow = |outgoing| {
+            let mut client = client.clone();
+            async move { client.follow(outgoing).await }
+        };
+        super::keep(shown, shutdown, commands, follow).await;
+    });
+    Ok(())
+}
+
+impl Reporter {
+    /// `from_disk`: something is live already, and config-manager has not confirmed it.
+    pub(crate) fn new(from_disk: bool, tracer: Tracer) -> (Self, watch::Receiver<Following>) {
+        let (following, seen) = watch::channel(Following { attached: false, from_disk });
+        (Self { speaking: None, following, traces: Traces::new(tracer) }, seen)
+    }
+
+    pub(crate) fn is_attached(&self) -> bool {
+        self.speaking.is_some()
+    }
+
+    pub(crate) fn up(&mut self, outgoing: Outgoing<pb::FollowRequest>) {
+        self.speaking = Some(Speaking { outgoing, nonce: 0, sender: None, observed: None });
+    }
+
+    pub(crate) fn answered(&self) {
+        self.following.send_if_modified(|following| !std::mem::replace(&mut following.attached, true));
+    }
+
+    /// Returns whether there was a line to hang up.
+    pub(crate) fn hang_up(&mut self) -> bool {
+        self.following.send_if_modified(|following| std::mem::replace(&mut following.attached, false));
+        self.speaking.take().is_some()
+    }
+
+    /// `held` finds the snapshot that a difference may start from.
+    pub(crate) fn heard(
+        &mut self,
+        response: pb::FollowResponse,
+        held: impl Fn(&Digest) -> Option<Arc<Snapshot>>,
+    ) -> Heard {
+        let Some(speaking) = &mut self.speaking else { return Heard::Nothing };
+        let envelope = response.envelope.unwrap_or_default();
+        let sender = wire::sender(&envelope);
+        speaking.sender = Some(sender.clone());
+        match wire::config::directive(response.directive, held) {
+            Ok(directive) => {
+                tracing::debug!(traceparent = envelope.traceparent, epoch = sender.epoch, ?directive, "told");
+                self.traces.told(&directive, envelope.traceparent.parse().ok());
+                Heard::Directive { sender, directive }
+            }
+            Err(Undecodable::Answer(report)) => Heard::Answer(report),
+            Err(error @ (Undecodable::Invalid(_) | Undecodable::BaseNotHeld(_))) => {
+                tracing::warn!(%error, "hanging up on config-manager, to say anew what is held here");
+                Heard::Nonsense
+            }
+        }
+    }
+
+    pub(crate) fn say(&mut self, report: &Report) -> Result<(), Stuck> {
+        let Some(speaking) = &mut self.speaking else { return Ok(()) };
+        let trace = self.traces.said(report);
+        let traceparent = trace.map(tracing::field::display);
+        match report {
+            Report::Vote { attempt, verdict, .. } => {
+                let result = if verdict.is_ok() { "yes" } else { "no" };
+                metrics::counter!("only1mcp_router_votes_total", "vote" => result).increment(1);
+                match verdict {
+                    Ok(()) => tracing::info!(%attempt, traceparent, "voted yes"),
+                    Err(refusal) => tracing::warn!(%attempt, %refusal, traceparent, "voted no"),
+                }
+            }
+            Report::Nack { revision, refusal } => {
+                tracing::warn!(revision = revision.0, %refusal, traceparent, "cannot be live here; what was live before still is");
+            }
+            Report::Ack { revision, .. } => {
+                self.following.send_if_modified(|following| std::mem::replace(&mut following.from_disk, false));
+                tracing::info!(revision = revision.0, traceparent, "acknowledged");
+            }
+            Report::Hello { .. } => {}
+        }
+        logged(speaking.say(wire::config::report_to_pb(report), trace))
+    }
+
+    /// Tells the manager what this router sees of its servers, if that is something new.
+    pub(crate) fn observe(&mut self, status: &Status) -> Result<(), Stuck> {
+        let Some(speaking) = &mut self.speaking else { return Ok(()) };
+        // A manager that has had the time to object, and did not, holds the same.
+        self.following.send_if_modified(|now| now.attached && std::mem::replace(&mut now.from_disk, false));
+        let observed = pb::Observed {
+            // A candidate is no server yet.
+            servers: status.endpoints.iter().filter(|one| one.role() != "candidate").map(server_state).collect(),
+        };
+        if speaking.observed.as_ref() == Some(&observed) {
+            return Ok(());
+        }
+        speaking.observed = Some(observed.clone());
+        logged(speaking.say(PbReport::Observed(observed), None))
+    }
+}
+
+fn logged(said: Result<(), Stuck>) -> Result<(), Stuck> {
+    said.inspect_err(|stuck| tracing::warn!(error = %stuck, "hanging up on config-manager"))
+}
+
+fn server_state(status: &EndpointStatus) -> pb::ServerState {
+    let endpoint = &status.endpoint;
+    let state = endpoint.state();
+    let last_error = state.last_error.as_ref().map(|reason| &*reason.full);
+    let error = status.reason.as_deref().or_else(|| last_error.filter(|_| !status.up));
+    pb::ServerState {
+        endpoint: Some(wire::endpoint_key_to_pb(&endpoint.key)),
+        verdict: wire::verdict_to_pb(endpoint.verdict()),
+        transport: status.transport.into(),
+        tools: u32::try_from(status.tools).unwrap_or(u32::MAX),
+        in_flight: endpoint.admission.in_flight(),
+        pid: state.pid.unwrap_or(0),
+        error: error.unwrap_or_default().into(),
+        cordoned: endpoint.admission.state() != drain::State::Open,
+        warnings: status.warnings.clone(),
+    }
+}

@@ -1,0 +1,331 @@
+//! The router's end of the health stream: runs probes on its live connections, says what real traffic showed, and hands
+//! verdicts to the fleet. While health-monitor is away the same rules judge here, by what traffic shows alone.
+
+mod traffic;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use health::alone::{Alone, Event};
+use health::{Observation, Outcome, Request};
+use model::{EndpointKey, HealthPolicy, Time};
+use rollout::follower::Identity;
+use runtime::grpc::{DialError, MESSAGE_BYTES_MAX, connect_lazy};
+use runtime::telemetry::sampled;
+use runtime::{Clock, Phase, Tasks, TraceContext};
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+use wire::pb::health::v1 as pb;
+use wire::pb::health::v1::health_service_client::HealthServiceClient;
+
+use super::{Line, Outgoing, Peer, Stuck};
+use crate::control::{Command, Status};
+use traffic::Traffic;
+
+/// Between two looks at what traffic showed: many calls make one outcome.
+const LOOK: Duration = Duration::from_secs(1);
+/// Pings at the same time because of failed calls, to one endpoint.
+const DOUBTS_MAX: u32 = 8;
+/// Results of probes on their way back.
+const PROBED: usize = 256;
+
+struct Watch {
+    hello: Observation,
+    speaking: Option<Speaking>,
+    /// The last list of endpoints that was sent on this line.
+    said: Option<(Vec<EndpointKey>, HealthPolicy)>,
+    /// The trace in which a list of endpoints was last sent, on any line.
+    said_of: Option<TraceContext>,
+    traffic: Traffic,
+    /// The status in which endpoints that came up again were last looked for.
+    lives_of: Weak<Status>,
+    /// Decides the verdicts to act on, whether health-monitor judges or this router alone.
+    judge: Alone,
+    commands: mpsc::Sender<Command>,
+    probed: mpsc::Sender<Probed>,
+    /// How many pings are under way because of failed calls.
+    doubts: BTreeMap<EndpointKey, u32>,
+    status: watch::Receiver<Arc<Status>>,
+    tasks: Tasks,
+    clock: Clock,
+}
+
+/// The result of a probe.
+struct Probed {
+    endpoint: EndpointKey,
+    why: Why,
+    /// How often the endpoint had come up before the probe.
+    ups: u32,
+    outcome: Outcome,
+}
+
+enum Why {
+    /// health-monitor asked for it, by this number.
+    Asked(u64),
+    /// Calls failed: one caller's slow tool, or the server.
+    Doubt(Outcome),
+}
+
+struct Speaking {
+    outgoing: Outgoing<pb::AttachRequest>,
+    nonce: u64,
+}
+
+impl Speaking {
+    fn say(&mut self, observation: &Observation, trace: Option<TraceContext>) -> Result<(), Stuck> {
+        self.nonce += 1;
+        let trace = trace.map(|trace| trace.to_string()).unwrap_or_default();
+        let envelope = Some(wire::envelope(None, &trace, self.nonce));
+        let observation = Some(wire::health::observation_to_pb(observation));
+        self.outgoing.say(pb::AttachRequest { envelope, observation })
+    }
+}
+
+/// Watches until the process closes.
+pub(crate) fn spawn(
+    peer: Peer<'_>,
+    identity: &Identity,
+    commands: mpsc::Sender<Command>,
+    status: watch::Receiver<Arc<Status>>,
+    tasks: &Tasks,
+    clock: Clock,
+) -> Result<(), DialError> {
+    let client = HealthServiceClient::new(connect_lazy(peer.target)?)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let (events, lines) = mpsc::channel(64);
+    let (shown, shutdown) = (peer.shown, tasks.shutdown().clone());
+    tasks.spawn("health-monitor line", async move {
+        let attach = |outgoing| {
+            let mut client = client.clone();
+            async move { client.attach(outgoing).await }
+        };
+        super::keep(shown, shutdown, events, attach).await;
+    });
+    let (probed, results) = mpsc::channel(PROBED);
+    sampled::queue("router_probed", &probed);
+    let watch = Watch {
+        hello: Observation::Hello { node: identity.node.clone(), boot: identity.boot.clone() },
+        speaking: None,
+        said: None,
+        said_of: None,
+        traffic: Traffic::default(),
+        lives_of: Weak::new(),
+        judge: Alone::new(Time::from_nanos(clock.now_nanos())),
+        commands,
+        probed,
+        doubts: BTreeMap::new(),
+        status,
+        tasks: tasks.clone(),
+        clock,
+    };
+    let shutdown = tasks.shutdown().clone();
+    tasks.spawn("health-monitor words", async move {
+        tokio::select! {
+            () = watch.run(lines, results) => {}
+            () = shutdown.reached(Phase::Closing) => {}
+        }
+    });
+    Ok(())
+}
+
+impl Watch {
+    async fn run(
+        mut self,
+        mut lines: mpsc::Receiver<Line<pb::AttachRequest, pb::AttachResponse>>,
+        mut results: mpsc::Receiver<Probed>,
+    ) {
+        let mut probed = Vec::new();
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            // All are stamped with the present life of their endpoint before the first one is waited for.
+            for command in self.judged() {
+                if self.commands.send(command).await.is_err() {
+                    return;
+                }
+            }
+            let due = self.judge.next_deadline().map(Time::as_nanos);
+            tokio::select! {
+                Some(line) = lines.recv() => self.line(line),
+                received = results.recv_many(&mut probed, PROBED) => {
+                    if received == 0 {
+                        return;
+                    }
+                    probed.drain(..).for_each(|probed| self.probed(probed));
+                }
+                changed = self.status.changed() => match changed {
+                    Ok(()) => self.say_endpoints(),
+                    Err(_) => return,
+                },
+                _ = look.tick() => self.look(),
+                () = self.clock.sleep_until(due) => self.judge(Event::Tick),
+                else => return,
+            }
+        }
+    }
+
+    fn judged(&mut self) -> Vec<Command> {
+        let changes: Vec<_> = std::iter::from_fn(|| self.judge.poll_effect()).collect();
+        let stamped = changes.into_iter().filter_map(|changed| {
+            let ups = self.ups(&changed.endpoint)?;
+            Some(Command::Judged { endpoint: changed.endpoint, verdict: changed.verdict, ups })
+        });
+        stamped.collect()
+    }
+
+    fn judge(&mut self, event: Event) {
+        self.judge.handle(Time::from_nanos(self.clock.now_nanos()), event);
+    }
+
+    fn line(&mut self, line: Line<pb::AttachRequest, pb::AttachResponse>) {
+        match line {
+            Line::Up(outgoing) => {
+                self.speaking = Some(Speaking { outgoing, nonce: 0 });
+                self.said = None;
+                let hello = self.hello.clone();
+                self.say(&hello);
+                self.say_endpoints();
+            }
+            Line::Answered => self.judge(Event::Attached),
+            Line::Heard(response) => match wire::health::request(response.request) {
+                Ok(Request::Probe { endpoint, probe, timeout }) => {
+                    self.probe(endpoint, Why::Asked(probe), timeout);
+                }
+                Ok(Request::Verdict { endpoint, verdict }) => {
+                    self.note_lives();
+                    self.judge(Event::Told { endpoint, verdict });
+                }
+                Err(error) => tracing::warn!(%error, "health-monitor said something that is not understood here"),
+            },
+            Line::Down => {
+                self.speaking = None;
+                self.judge(Event::Detached);
+            }
+        }
+    }
+
+    fn probed(&mut self, probed: Probed) {
+        let Probed { endpoint, why, ups, outcome } = probed;
+        if let Why::Doubt(_) = why {
+            self.doubts.entry(endpoint.clone()).and_modify(|doubts| *doubts -= 1);
+            self.doubts.retain(|_, doubts| *doubts > 0);
+        }
+        self.note_lives();
+        // The probe was of a process that is gone.
+        if self.ups(&endpoint) != Some(ups) {
+            return;
+        }
+        match why {
+            Why::Asked(probe) => {
+                self.judge(Event::Seen { endpoint: endpoint.clone(), outcome: outcome.clone() });
+                self.say(&Observation::Probed { endpoint, probe, outcome });
+            }
+            Why::Doubt(failed) => self.doubted(&endpoint, failed, outcome),
+        }
+    }
+
+    /// Calls failed. A server that does not answer the ping either is ill. Failures that only callers see degrade the
+    /// server, but neither condemn it nor keep it condemned: such a failure is placed between two answers, so it forms
+    /// no row with others.
+    fn doubted(&mut self, endpoint: &EndpointKey, failed: Outcome, outcome: Outcome) {
+        let answered = matches!(outcome, Outcome::Ok { .. });
+        self.seen(endpoint.clone(), outcome.clone());
+        let one_condemns = self.status.borrow().health.unhealthy_threshold <= 1;
+        if answered && !one_condemns && self.judge.verdict(endpoint).is_routable() {
+            self.seen(endpoint.clone(), failed);
+            self.seen(endpoint.clone(), outcome);
+        }
+    }
+
+    /// How often the endpoint came up, as the fleet last said.
+    fn ups(&self, endpoint: &EndpointKey) -> Option<u32> {
+        let status = self.status.borrow();
+        status.of(endpoint).map(|status| status.ups)
+    }
+
+    /// An endpoint that came up again starts anew, before any other outcome of it counts.
+    fn note_lives(&mut self) {
+        let status = self.status.borrow().clone();
+        if std::ptr::eq(self.lives_of.as_ptr(), Arc::as_ptr(&status)) {
+            return;
+        }
+        for (endpoint, outcome) in self.traffic.lives(&status.endpoints) {
+            self.seen(endpoint, outcome);
+        }
+        self.lives_of = Arc::downgrade(&status);
+    }
+
+    fn seen(&mut self, endpoint: EndpointKey, outcome: Outcome) {
+        self.judge(Event::Seen { endpoint: endpoint.clone(), outcome: outcome.clone() });
+        self.say(&Observation::Seen { endpoint, outcome });
+    }
+
+    /// Pings the live connection, in a task of its own: a server that does not answer holds up nothing else. False if
+    /// there is no such endpoint any more.
+    fn probe(&self, endpoint: EndpointKey, why: Why, timeout: Duration) -> bool {
+        let status = self.status.borrow().clone();
+        let found = status.of(&endpoint);
+        let (probed, shutdown) = (self.probed.clone(), self.tasks.shutdown().clone());
+        let Some(found) = found else { return false };
+        let ups = found.ups;
+        let target = if found.up { Ok(Arc::clone(&found.endpoint)) } else { Err(traffic::starting(found)) };
+        self.tasks.spawn("probe", async move {
+            let outcome = match target {
+                Err(starting) => starting,
+                Ok(target) => tokio::select! {
+                    answer = target.ping(timeout) => match answer {
+                        Ok(latency) => Outcome::Ok { latency },
+                        Err(error) => Outcome::Failed { reason: error.to_string() },
+                    },
+                    () = shutdown.reached(Phase::Closing) => return,
+                },
+            };
+            drop(probed.send(Probed { endpoint, why, ups, outcome }).await);
+        });
+        true
+    }
+
+    fn say_endpoints(&mut self) {
+        let status = self.status.borrow_and_update().clone();
+        let endpoints = status.endpoints.iter().filter(|status| status.live);
+        let now = (endpoints.map(|status| status.endpoint.key.clone()).collect::<Vec<_>>(), status.health.clone());
+        if self.said.as_ref() == Some(&now) {
+            return;
+        }
+        let (endpoints, policy) = now.clone();
+        self.judge(Event::Endpoints { endpoints: endpoints.iter().cloned().collect(), policy: policy.clone() });
+        self.said = Some(now);
+        // A list that is only repeated, to a monitor that was away, is no part of the change any more.
+        let trace =
+            status.trace.filter(|trace| self.speaking.is_some() && self.said_of.replace(*trace) != Some(*trace));
+        self.say_in(&Observation::Endpoints { endpoints, policy }, trace);
+    }
+
+    fn look(&mut self) {
+        let status = self.status.borrow().clone();
+        for (endpoint, outcome) in self.traffic.look(&status.endpoints) {
+            if !matches!(outcome, Outcome::Failed { .. }) {
+                self.seen(endpoint, outcome);
+                continue;
+            }
+            let doubts = self.doubts.get(&endpoint).copied().unwrap_or_default();
+            if doubts < DOUBTS_MAX && self.probe(endpoint.clone(), Why::Doubt(outcome), status.health.timeout) {
+                self.doubts.insert(endpoint, doubts + 1);
+            }
+        }
+    }
+
+    fn say(&mut self, observation: &Observation) {
+        self.say_in(observation, None);
+    }
+
+    fn say_in(&mut self, observation: &Observation, trace: Option<TraceContext>) {
+        let Some(speaking) = &mut self.speaking else { return };
+        if let Err(stuck) = speaking.say(observation, trace) {
+            tracing::warn!(error = %stuck, "hanging up on health-monitor");
+            self.speaking = None;
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The metrics of calls. Handles are looked up once per endpoint and core, not per call.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
+
+use metrics::{Counter, Histogram, counter, histogram};
+
+use crate::endpoint::Endpoint;
+
+pub(crate) const CALL_SECONDS: &str = "only1mcp_call_seconds";
+
+type BySerial = std::collections::HashMap<u64, Rc<Meter>, ahash::RandomState>;
+
+/// The meters of the endpoints this core has sent calls to.
+#[derive(Debug, Default)]
+pub(crate) struct Meters(RefCell<BySerial>);
+
+/// The metrics of one server, as seen by one core; all cores add to the same series.
+pub(crate) struct Meter {
+    endpoint: Weak<Endpoint>,
+    pub(crate) answered: Counter,
+    pub(crate) failed: Counter,
+    pub(crate) cancelled: Counter,
+    pub(crate) evicted: Counter,
+    pub(crate) timed_out: Counter,
+    pub(crate) seconds: Histogram,
+}
+
+impl Meters {
+    pub(crate) fn of(&self, endpoint: &Arc<Endpoint>) -> Rc<Meter> {
+        if let Some(meter) = self.0.borrow().get(&endpoint.serial) {
+            return Rc::clone(meter);
+        }
+        let meter = Rc::new(Meter::of(endpoint));
+        self.0.borrow_mut().insert(endpoint.serial, Rc::clone(&meter));
+        meter
+    }
+
+    /// Forgets endpoints that are gone. The series of the other endpoints are looked up anew, so that they are not
+    /// forgotten.
+    pub(crate) fn sweep(&self) {
+        self.0.borrow_mut().retain(|_, meter| {
+            let endpoint = meter.endpoint.upgrade();
+            if let Some(endpoint) = &endpoint {
+                *meter = Rc::new(Meter::of(endpoint));
+                meter.touch();
+            }
+            endpoint.is_some()
+        });
+    }
+}
+
+impl Meter {
+    fn of(endpoint: &Arc<Endpoint>) -> Self {
+        let server = endpoint.key.backend.to_string();
+        let count =
+            |result: &'static str| counter!("only1mcp_calls_total", "server" => server.clone(), "result" => result);
+        Self {
+            endpoint: Arc::downgrade(endpoint),
+            answered: count("answered"),
+            failed: count("failed"),
+            cancelled: count("cancelled"),
+            evicted: count("evicted"),
+            timed_out: count("timed_out"),
+            seconds: histogram!(CALL_SECONDS, "server" => server),
+        }
+    }
+
+    /// A histogram cannot be touched without recording a value: without a call for a long while it begins anew at 0.
+    fn touch(&self) {
+        for counter in [&self.answered, &self.failed, &self.cancelled, &self.evicted, &self.timed_out] {
+            counter.increment(0);
+        }
+    }
+}
+
+impl std::fmt::Debug for Meter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meter")
+    }
+}

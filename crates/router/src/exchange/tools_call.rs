@@ -1,0 +1,277 @@
+//! The life of a call: admitted by one revision, forwarded, answered.
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use http::{Response, StatusCode};
+use mcp::{Envelope, ErrorCode, Id, Kind, message};
+use model::Revision;
+
+use super::answer;
+use super::answer::body::Body;
+use super::conclusion::{Exchange, explain, result};
+use super::door::Session;
+use super::fields::Fields;
+use super::share;
+use super::streamed::{self, Open};
+use super::traced::{Incoming, Traced};
+use crate::budget::Whole;
+use crate::call::{self, Answer, Call, CallError, forward, piece};
+use crate::core::Core;
+use crate::core::clients::Client;
+use crate::core::in_flight::{Cause, Presence, Ticket};
+use crate::endpoint::{Endpoint, Lease};
+use crate::generation::{Admitted, Unroutable};
+
+/// The answer to a call that was not sent to a server before the gateway stopped.
+const STOPPING: &str = "the gateway stops; the call was not executed: send it again";
+/// What is recorded of a call whose client left before it reached a server.
+const LEFT: &str = "its client was gone before a server could take it; it was not executed";
+/// How often a call is routed at most. It is routed anew if nothing of it reached its endpoint.
+const ROUTES: u32 = 3;
+/// The interval and the number of checks whether a call that makes way has left.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+const LOOKS: u32 = 20;
+
+/// Whose call it is.
+#[derive(Clone, Copy)]
+pub(super) struct Caller<'a> {
+    pub(super) session: &'a Session,
+    pub(super) client: &'a Client,
+}
+
+pub(super) async fn call(
+    core: Rc<Core>,
+    caller: Caller<'_>,
+    envelope: &Envelope<'_>,
+    id: Id<'_>,
+    call: &mcp::Call<'_>,
+    body: &Whole,
+    fields: &Fields<'_>,
+) -> Response<Body> {
+    let name = match call.require_name() {
+        Ok(name) => name,
+        Err(fault) => {
+            let revision = core.shared.live.load().revision;
+            return answer::error(revision, StatusCode::OK, Some(id.text()), fault.code(), &fault.to_string());
+        }
+    };
+    let (Caller { session, client }, started) = (caller, core.now());
+    let (ticket, connect) = {
+        let limits = &core.shared.live.load().policy.limits;
+        (
+            core.in_flight.enter(session.sealed.id, piece(&body.bytes, id.span().range()), limits, started),
+            limits.connect,
+        )
+    };
+    client.waits_for(ticket.slot(), &core.in_flight);
+    let incoming = Incoming::of(call, fields);
+    let mut traced = Traced::begin(&core, &incoming, session, id, name.value(), started);
+    let mut routes = 0;
+    loop {
+        let admitted = match ticket.run(pin!(admit(&core, &ticket, session, name.value(), body, connect))).await {
+            Ok(Ok(admitted)) => admitted,
+            Ok(Err(refused)) => return unroutable(id, name.value(), &refused, traced),
+            Err(cause) => return unrouted(&core, id, cause, traced),
+        };
+        let exchange = Exchange::begin(&core, &admitted, started);
+        ticket.admitted(admitted.lease.endpoint.serial, admitted.limits);
+        let context = traced.as_mut().map(|traced| traced.toward(&core, &admitted)).or(incoming.context);
+        let outgoing = Call {
+            body: body.bytes.clone(),
+            id: id.span(),
+            name: renamed(name, &admitted),
+            progress: call.progress_token().map(Id::span),
+            traceparent: context.and_then(|context| incoming.pass_on(envelope, context)),
+            idempotent: admitted.idempotent,
+        };
+        routes += 1;
+        let outcome = {
+            let span = traced.as_mut().and_then(|traced| traced.on_its_way());
+            let forwarding = pin!(forward(&admitted.lease, outgoing, span));
+            ticket.run(forwarding).await
+        };
+        match outcome {
+            Ok(Ok(Answer::Whole(bytes))) => return exchange.answered(&core, admitted, id.text(), bytes, traced),
+            Ok(Ok(Answer::Events(events))) => {
+                let id = piece(&body.bytes, id.span().range());
+                let open = Open { events, ticket, admitted, exchange, id, traced };
+                return streamed::begin(core, open);
+            }
+            Ok(Err(error)) => {
+                let Some(again) = again(&core, &admitted, &error).filter(|_| routes < ROUTES) else {
+                    let body = exchange.failed(&core, &admitted, id.text(), &error, traced);
+                    return answer::ok(admitted.lease.revision, body);
+                };
+                turned_back(admitted, &ticket, traced.as_deref_mut(), &error);
+                if let Err(cause) = ticket.run(Box::pin(again.due()).as_mut()).await {
+                    return unrouted(&core, id, cause, traced);
+                }
+            }
+            Err(cause) => {
+                let revision = admitted.lease.revision;
+                let told = exchange.ended(&core, &admitted, id.text(), cause, traced);
+                return told.map_or_else(|| answer::silence(revision), |body| answer::ok(revision, body));
+            }
+        }
+    }
+}
+
+async fn admit(
+    core: &Core,
+    ticket: &Ticket,
+    session: &Session,
+    name: &str,
+    body: &Whole,
+    within: Duration,
+) -> Result<Admitted, Unroutable> {
+    let done = match core.shared.live.admit(Kind::Tool, name, core.random(), &session.known.homes) {
+        // Rare, and large.
+        Err(refused) if refused.may_pass() => Box::pin(wait(core, ticket, session, name, body, &refused, within)).await,
+        done => done,
+    };
+    if body.is_charged()
+        && let Ok(admitted) = &done
+    {
+        let kept = share::keep(core, session, body, Some(&admitted.backend));
+        kept.map_err(|text| no_room(admitted.lease.revision, text))?;
+    }
+    done
+}
+
+/// Waits for a server that is on its way, for as long as the call's client is there.
+async fn wait(
+    core: &Core,
+    ticket: &Ticket,
+    session: &Session,
+    name: &str,
+    body: &Whole,
+    refused: &Unroutable,
+    within: Duration,
+) -> Result<Admitted, Unroutable> {
+    ticket.waits();
+    let share = share::wait(core, session, body, refused.backend());
+    let _share = share.map_err(|text| no_room(refused.revision(), text))?;
+    core.shared.live.admit_within(Kind::Tool, name, core.random(), &session.known.homes, within).await
+}
+
+fn no_room(revision: Revision, text: String) -> Unroutable {
+    Unroutable::NoRoom { revision, text: text.into() }
+}
+
+/// The call leaves the endpoint without counting for or against the endpoint's health: a call must not hold the place
+/// that it waits for.
+fn turned_back(admitted: Admitted, ticket: &Ticket, traced: Option<&mut Traced>, error: &CallError) {
+    ticket.waits();
+    if let Some(traced) = traced {
+        traced.turned_back(error);
+    }
+    admitted.lease.endpoint.stats.spared.fetch_add(1, Ordering::Relaxed);
+}
+
+/// When to route anew a call that did not reach its endpoint.
+enum Again {
+    Now,
+    /// When the call that makes way has left that endpoint.
+    Later(Arc<Endpoint>),
+}
+
+impl Again {
+    async fn due(self) {
+        let Self::Later(endpoint) = self else { return };
+        tokio::task::yield_now().await;
+        // A call on another core takes a moment to leave, and other calls may come first. This call is routed in any
+        // case.
+        for _ in 0..LOOKS {
+            if !endpoint.is_full() {
+                return;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// Whether and when routing anew may succeed.
+fn again(core: &Core, admitted: &Admitted, error: &CallError) -> Option<Again> {
+    if error.sent {
+        return None;
+    }
+    let Lease { endpoint, revision } = &admitted.lease;
+    if core.shared.live.load().revision != *revision || endpoint.admission.state() != drain::State::Open {
+        return Some(Again::Now);
+    }
+    let makes_way = error.cause == call::Cause::InFlight && makes_way(core, endpoint);
+    makes_way.then(|| Again::Later(Arc::clone(endpoint)))
+}
+
+/// Where a server has as many calls as it may, the oldest call whose client is gone makes way for a new one. If there
+/// is none, a call whose client may still read makes way. Returns whether a call makes way.
+fn makes_way(core: &Core, endpoint: &Endpoint) -> bool {
+    let elsewhere = core.everywhere.least_wanted(endpoint.serial, core.index);
+    [Presence::Gone, Presence::Ended].into_iter().any(|at_most| {
+        if core.in_flight.give_up(endpoint.serial, at_most) {
+            return true;
+        }
+        let Some((_, other)) = elsewhere.filter(|(presence, _)| *presence <= at_most) else { return false };
+        core.everywhere.give_up(other, endpoint.serial);
+        true
+    })
+}
+
+/// None when the server's own name for the tool is the one that clients use.
+fn renamed(name: &mcp::Text<'_>, admitted: &Admitted) -> Option<(mcp::Span, Arc<str>)> {
+    (name.value() != &*admitted.own).then(|| (name.raw().span(), Arc::clone(&admitted.own_json)))
+}
+
+fn unroutable(id: Id<'_>, name: &str, refused: &Unroutable, traced: Option<Box<Traced>>) -> Response<Body> {
+    count_unrouted(match refused {
+        Unroutable::Unknown { .. } => "unknown_tool",
+        Unroutable::Arriving { .. } => "starting",
+        Unroutable::Cordoned { .. } => "cordoned",
+        Unroutable::NoRoom { .. } => "no_room",
+    });
+    let (revision, text) = (refused.revision(), refused.to_string());
+    let (code, body) = match refused {
+        Unroutable::Unknown { .. } => (ErrorCode::INVALID_PARAMS, message::unknown_tool(id.text(), name)),
+        Unroutable::Arriving { .. } | Unroutable::Cordoned { .. } | Unroutable::NoRoom { .. } => {
+            (ErrorCode::UNAVAILABLE, message::error(Some(id.text()), ErrorCode::UNAVAILABLE, &text, None))
+        }
+    };
+    tracing::debug!(revision = revision.0, result = "unroutable", reason = text, "call");
+    if let Some(traced) = traced {
+        traced.unrouted(revision, "unroutable", code, &text);
+    }
+    if matches!(refused, Unroutable::NoRoom { .. }) {
+        return answer::again(revision, Some(id.text()), code, &text);
+    }
+    answer::ok(revision, body)
+}
+
+fn count_unrouted(reason: &'static str) {
+    metrics::counter!("only1mcp_calls_unrouted_total", "reason" => reason).increment(1);
+}
+
+/// The answer to a call that was ended before it had an endpoint.
+fn unrouted(core: &Core, id: Id<'_>, cause: Cause, traced: Option<Box<Traced>>) -> Response<Body> {
+    count_unrouted("ended");
+    let (code, text) = match cause {
+        Cause::Stopped => (ErrorCode::UNAVAILABLE, STOPPING.to_owned()),
+        Cause::Abandoned => (ErrorCode::CANCELLED, LEFT.to_owned()),
+        Cause::Cancelled | Cause::Evicted | Cause::Idle(_) | Cause::Total(_) => explain(cause, "the gateway"),
+    };
+    let (revision, result) = (core.shared.live.load().revision, result(cause));
+    tracing::debug!(revision = revision.0, result, "call");
+    if let Some(traced) = traced {
+        traced.unrouted(revision, result, code, &text);
+    }
+    if cause == Cause::Stopped {
+        answer::again(revision, Some(id.text()), code, &text)
+    } else if cause.is_told() {
+        answer::error(revision, StatusCode::OK, Some(id.text()), code, &text)
+    } else {
+        answer::silence(revision)
+    }
+}

@@ -1,0 +1,138 @@
+//! What an operator sees of this router.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use drain::State;
+use model::{BackendId, NodeId};
+use runtime::Clock;
+use runtime::grpc::{Actor, refusal};
+use tokio::sync::watch;
+use tonic::{Request, Response, Status as GrpcStatus};
+use wire::pb::router::v1 as pb;
+use wire::pb::router::v1::router_service_server::RouterService;
+
+use crate::control::restart::{Begun, Operators, Refused};
+use crate::control::{EndpointStatus, Following, Status};
+use crate::core::Shared;
+
+/// The admin service of a router.
+#[derive(Debug, Clone)]
+pub struct Inspector {
+    pub(crate) node: NodeId,
+    pub(crate) listen: SocketAddr,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) status: watch::Receiver<Arc<Status>>,
+    pub(crate) following: watch::Receiver<Following>,
+    pub(crate) operators: Operators,
+    pub(crate) clock: Clock,
+}
+
+#[tonic::async_trait]
+impl RouterService for Inspector {
+    async fn inspect(&self, _: Request<pb::InspectRequest>) -> Result<Response<pb::InspectResponse>, GrpcStatus> {
+        let status = Arc::clone(&self.status.borrow());
+        let following = *self.following.borrow();
+        let in_flight = |one: &EndpointStatus| one.endpoint.admission.in_flight();
+        let withheld = status.withheld.iter().map(|one| pb::Withheld {
+            server: one.backend.to_string(),
+            tool: one.tool.to_string(),
+            reason: one.reason.clone(),
+        });
+        let renamed = status.renamed.iter().map(|one| pb::Renamed {
+            server: one.backend.to_string(),
+            tool: one.tool.to_string(),
+            exposed: one.exposed.to_string(),
+        });
+        Ok(Response::new(pb::InspectResponse {
+            node: self.node.to_string(),
+            revision: status.revision.0,
+            digest: status.digest.map(|digest| digest.to_string()).unwrap_or_default(),
+            listen: self.listen.to_string(),
+            endpoints: status.endpoints.iter().map(|one| self.endpoint(one)).collect(),
+            sessions_opened: self.shared.sessions.opened(),
+            exchanges_in_flight: status.endpoints.iter().map(in_flight).sum(),
+            attached: following.attached,
+            from_disk: following.from_disk,
+            tools: u32::try_from(status.tools).unwrap_or(u32::MAX),
+            withheld: withheld.collect(),
+            renamed: renamed.collect(),
+        }))
+    }
+
+    async fn restart(&self, request: Request<pb::RestartRequest>) -> Result<Response<pb::RestartResponse>, GrpcStatus> {
+        let actor = Actor::of(&request)?.0.clone();
+        let pb::RestartRequest { server, pids } = request.into_inner();
+        let backend = BackendId::new(&server).map_err(|error| refusal::invalid("server", error.to_string()))?;
+        let stopping = || refusal::unavailable("STOPPING", "the router is stopping");
+        let begun = self.operators.restart(backend, pids, actor).await.ok_or_else(stopping)?;
+        let begun = begun.map_err(|refused| match refused {
+            Refused::Unknown => {
+                let text = format!("there is no server `{server}` in the live revision");
+                refusal::not_found("SERVER_UNKNOWN", "server", &server, text)
+            }
+            Refused::NoProcess => {
+                let text =
+                    format!("server `{server}` is reached over HTTP: the gateway has no process of it to restart");
+                refusal::precondition("NO_PROCESS", &server, text)
+            }
+        })?;
+        let endpoints = futures_util::future::join_all(begun.into_iter().map(restarted)).await;
+        Ok(Response::new(pb::RestartResponse { node: self.node.to_string(), endpoints }))
+    }
+}
+
+/// The outcome of one restart. An attempt has a deadline of its own.
+async fn restarted(begun: Begun) -> pb::Restarted {
+    let Begun { endpoint, pid, done, joined } = begun;
+    let error = match done {
+        None => String::new(),
+        Some(done) => match done.await {
+            Ok(Ok(())) => String::new(),
+            Ok(Err(reason)) => reason,
+            Err(_) => "it is leaving, or the router is stopping".to_owned(),
+        },
+    };
+    pb::Restarted {
+        key: Some(wire::endpoint_key_to_pb(&endpoint.key)),
+        previous_pid: pid.unwrap_or(0),
+        pid: endpoint.state().pid.unwrap_or(0),
+        joined,
+        error,
+    }
+}
+
+impl Inspector {
+    fn endpoint(&self, one: &EndpointStatus) -> pb::Endpoint {
+        let endpoint = &one.endpoint;
+        let state = endpoint.state();
+        let now = self.clock.unix_millis();
+        let admission = match endpoint.admission.state() {
+            State::Open => "open",
+            State::Cordoned => "cordoned",
+            State::Closed => "closed",
+        };
+        let next_attempt = state.next_attempt.map(|at| Duration::from_millis(at.0.saturating_sub(now)));
+        let last_error = state.last_error.as_ref().map(|reason| &*reason.full);
+        pb::Endpoint {
+            key: Some(wire::endpoint_key_to_pb(&endpoint.key)),
+            verdict: wire::verdict_to_pb(endpoint.verdict()),
+            transport: one.transport.into(),
+            pid: state.pid.unwrap_or(0),
+            upstream_session: state.upstream_session.as_deref().unwrap_or_default().into(),
+            tools: u32::try_from(one.tools).unwrap_or(u32::MAX),
+            in_flight: endpoint.admission.in_flight(),
+            admitted: endpoint.stats.admitted.load(Ordering::Relaxed),
+            admission: admission.into(),
+            restarts: state.restarts,
+            error: one.reason.as_deref().or(last_error).unwrap_or_default().into(),
+            stderr: state.stderr,
+            stray_output: state.stray,
+            next_attempt: next_attempt.and_then(|next| next.try_into().ok()),
+            role: one.role().into(),
+            warnings: one.warnings.clone(),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The life of one client's connection.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+use http_body::Frame;
+use hyper::body::{Body as _, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use tokio::sync::Notify;
+
+use super::detach::Detach;
+use crate::core::Core;
+use crate::core::clients::{Io, Takes};
+use crate::exchange::{Body, serve};
+
+/// How long a draining core waits for the first request of a connection.
+const FIRST_WORDS: Duration = Duration::from_millis(500);
+/// How much one connection buffers of a request, and of an answer. It keeps that much while it is idle, and nothing
+/// else bounds the sum over all connections. The head of a request may be no larger: most are below 1 KiB, but some
+/// tokens of identity providers take 16 KiB.
+const BUFFER: usize = 32 << 10;
+
+/// Serves a connection until its end.
+pub(crate) async fn connection(core: Rc<Core>, io: Io) {
+    let (client, first) = (io.client(), Notify::new());
+    client.lives_in(poll_fn(|context| Poll::Ready(context.waker().clone())).await);
+    let draining = core.draining.clone();
+    let leaving = async {
+        draining.cancelled().await;
+        // A request that has arrived already is read before the connection counts as idle.
+        tokio::task::yield_now().await;
+        if !client.has_asked() {
+            // A client that was let in just now is about to send a request, and could not know that it is too late.
+            drop(tokio::time::timeout(FIRST_WORDS, first.notified()).await);
+        }
+    };
+    let service = service_fn(|request| {
+        if !client.has_asked() {
+            first.notify_one();
+        }
+        client.asks();
+        let (serving, client) = (Rc::clone(&core), Rc::clone(&client));
+        // What is made inside the future is large, so it is not moved.
+        let answer = async move {
+            let answer = serve(serving, request, &client).await;
+            let body = answer.as_ref().ok().map(Response::body);
+            client.is_answered(body.map_or(Takes::Little, Body::takes));
+            match body {
+                Some(Body::Notifications(stream)) => client.listens(stream.listener()),
+                Some(Body::Call(outlet)) => outlet.is_taken_by(&client),
+                Some(Body::Whole(_) | Body::Large(_)) | None => client.waits_no_more(),
+            }
+            answer
+        };
+        Detach::new(Rc::clone(&core), answer)
+    });
+    let mut connection = std::pin::pin!(
+        http1::Builder::new()
+            // The sweep keeps the time, for all connections at once.
+            .header_read_timeout(None)
+            // A client that has closed its side still waits for its answer. The sweep checks whether the client is
+            // there at all.
+            .half_close(true)
+            .max_buf_size(BUFFER)
+            // Head and body of an answer are small: one copy is cheaper than a gathering write.
+            .writev(false)
+            .serve_connection(io, service)
+    );
+    let waker = poll_fn(|context| Poll::Ready(WakeFilter::before(context.waker()))).await;
+    let ended = tokio::select! {
+        biased;
+        ended = poll_fn(|_| connection.as_mut().poll(&mut Context::from_waker(&waker))) => ended,
+        () = leaving => {
+            // The next answer says `Connection: close`; a connection that waits for a request ends now.
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a client's connection ended early");
+    }
+}
+
+thread_local! {
+    /// The body of a request is being taken on this thread; whether that has woken a connection.
+    static TAKING: Cell<Option<bool>> = const { Cell::new(None) };
+}
+
+/// Stands before the waker of a connection's task. When the last piece of a body is taken, hyper wakes the task to read
+/// more of the body. There is no more, so each request would run the task once for nothing.
+struct WakeFilter(Waker);
+
+impl WakeFilter {
+    fn before(task: &Waker) -> Waker {
+        Arc::new(Self(task.clone())).into()
+    }
+}
+
+impl Wake for WakeFilter {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if TAKING.get().is_some() {
+            TAKING.set(Some(true));
+        } else {
+            self.0.wake_by_ref();
+        }
+    }
+}
+
+/// The next piece of a body.
+pub(crate) fn take_frame(
+    body: &mut Incoming,
+    context: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    TAKING.set(Some(false));
+    let frame = Pin::new(&mut *body).poll_frame(context);
+    let woken = TAKING.take() == Some(true);
+    if woken && !body.is_end_stream() {
+        context.waker().wake_by_ref();
+    }
+    frame
+}
