@@ -1,7 +1,8 @@
 //! One client request on its way to an endpoint and back: what is replaced in it, and what came of it.
 //!
-//! May be driven from any data core. Dropping the future of [`forward`], or the [`EventStream`] before its end, cancels
-//! the call: the server is told, and its later messages about the call are ignored.
+//! May be driven from any data core. Dropping the future of [`forward`](crate::upstream::forward), or the
+//! [`EventStream`] before its end, cancels the call: the server is told, and its later messages about the call are
+//! ignored.
 
 mod detail;
 pub(crate) mod life;
@@ -10,14 +11,12 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
 use mcp::{Edit, ErrorCode, Span};
-use runtime::telemetry;
-
-use crate::endpoint::Lease;
-use crate::upstream;
+use model::Limits;
 
 pub use detail::Detail;
 pub(crate) use detail::Noted;
@@ -51,6 +50,19 @@ pub struct Traceparent {
     pub edit: Option<Edit<'static>>,
 }
 
+/// How long an exchange may take, as set by the revision that admitted it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeLimits {
+    pub idle: Duration,
+    pub total: Duration,
+}
+
+impl From<&Limits> for TimeLimits {
+    fn from(limits: &Limits) -> Self {
+        Self { idle: limits.idle, total: limits.total }
+    }
+}
+
 /// A short piece of a body that outlives the body: it must not keep the whole of a large body in memory.
 pub(crate) fn piece(body: &Bytes, range: std::ops::Range<usize>) -> Bytes {
     if body.len() > COPIED_FROM { Bytes::copy_from_slice(&body[range]) } else { body.slice(range) }
@@ -69,7 +81,7 @@ pub enum Answer {
 }
 
 /// Complete JSON-RPC messages for the client, ids and progress tokens restored. Ends after the response, or after an
-/// error in its place. Must be polled on the thread that called [`forward`].
+/// error in its place. Must be polled on the thread that called [`crate::upstream::forward`].
 pub struct EventStream(Pin<Box<dyn Stream<Item = Result<Bytes, CallError>> + Send>>);
 
 impl EventStream {
@@ -217,20 +229,6 @@ impl CallError {
         self.detail = Some(detail);
         self
     }
-}
-
-/// Sends `call` to the endpoint of `lease` and brings its answer.
-///
-/// Retries by itself only where nothing was executed: once after a session was renewed whose loss a ping on it has
-/// confirmed; once if nothing of the call was written; and while an endpoint that was just lost is being brought back,
-/// for as long as connecting may take. An idempotent call is also retried once if its connection ended before any part
-/// of an answer came. There are no other time limits here: the caller drops the future to end the call. Each retry is
-/// an event of `span`.
-///
-/// # Errors
-/// [`CallError`] says which side is at fault and whether the call may have been executed.
-pub async fn forward(lease: &Lease, call: Call, span: Option<&mut telemetry::Span>) -> Result<Answer, CallError> {
-    upstream::forward(&lease.endpoint, &call, span).await
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use routing::{BackendRoutes, Load, Route, RouteTable, Variants};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::core::in_flight::TimeLimits;
+use crate::call::TimeLimits;
 use crate::endpoint::{Endpoint, Lease};
 pub use crate::session::Homes;
 

@@ -27,4 +27,5 @@ mod upstream;
 pub use run::{Inspector, METRICS, Router, Scope, StartError};
 pub use serve::ListenError;
 pub use session::KeyError;
+pub use upstream::forward;
 pub use upstream::stdio::keeper;

@@ -3,7 +3,7 @@
 //! One data core is one thread with a runtime of its own and a listening socket of its own on the shared port; a
 //! connection stays on the core that accepted it.
 
-pub(crate) mod connection;
+mod connection;
 mod cores;
 mod detach;
 

@@ -25,9 +25,11 @@ mod scribe;
 mod seal;
 mod table;
 
+use std::sync::Arc;
+
 pub(crate) use ends::EndError;
 pub use homes::Homes;
-pub(crate) use known::Known;
+pub(crate) use known::{Known, Listener};
 pub(crate) use life::Bounds;
 pub(crate) use scribe::Thread;
 pub use seal::KeyError;
@@ -46,6 +48,13 @@ impl SessionId {
     pub(crate) fn as_bytes(&self) -> &[u8; 12] {
         &self.0
     }
+}
+
+/// The session that a request belongs to.
+#[derive(Debug, Clone)]
+pub(crate) struct Session {
+    pub(crate) sealed: Arc<Sealed>,
+    pub(crate) known: Arc<Known>,
 }
 
 #[cfg(test)]

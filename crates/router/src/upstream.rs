@@ -27,7 +27,7 @@ use tokio::runtime::Handle;
 
 use crate::budget::Budget;
 use crate::call::{Answer, Call, CallError, Cause};
-use crate::endpoint::{BringUpFailure, Endpoint, Signals};
+use crate::endpoint::{BringUpFailure, Endpoint, Lease, Signals};
 
 pub(crate) use ask::ask;
 use http::Names;
@@ -231,12 +231,18 @@ struct Again {
     connects: u32,
 }
 
-/// See [`crate::call::forward`].
-pub(crate) async fn forward(
-    endpoint: &Arc<Endpoint>,
-    call: &Call,
-    mut span: Option<&mut Span>,
-) -> Result<Answer, CallError> {
+/// Sends `call` to the endpoint of `lease` and brings its answer.
+///
+/// Retries by itself only where nothing was executed: once after a session was renewed whose loss a ping on it has
+/// confirmed; once if nothing of the call was written; and while an endpoint that was just lost is being brought back,
+/// for as long as connecting may take. An idempotent call is also retried once if its connection ended before any part
+/// of an answer came. There are no other time limits here: the caller drops the future to end the call. Each retry is
+/// an event of `span`.
+///
+/// # Errors
+/// [`CallError`] says which side is at fault and whether the call may have been executed.
+pub async fn forward(lease: &Lease, call: Call, mut span: Option<&mut Span>) -> Result<Answer, CallError> {
+    let endpoint = &lease.endpoint;
     let (in_flight, limit) = (endpoint.admission.in_flight(), endpoint.limits().in_flight_per_endpoint);
     if in_flight > u64::from(limit) {
         let message = format!("server `{}` has {limit} calls in flight, which is its limit", endpoint.key.backend);
@@ -245,12 +251,12 @@ pub(crate) async fn forward(
     let mut again = Again::default();
     loop {
         let link = endpoint.live_link().await?;
-        match transact(endpoint, &link, call).await {
+        match transact(endpoint, &link, &call).await {
             Ok(answer) => return Ok(answer),
             // Boxed because it is rare, while its size would be part of the future of every call.
             Err(error) => {
                 let cause = error.cause.as_str();
-                let why = Box::pin(may_go_again(endpoint, &link, call, error, &mut again)).await?;
+                let why = Box::pin(may_go_again(endpoint, &link, &call, error, &mut again)).await?;
                 if let Some(span) = &mut span {
                     let why = KeyValue::new("only1mcp.retry.reason", why);
                     span.event("retry", vec![why, KeyValue::new("error.type", cause)]);

@@ -25,8 +25,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::{Limits, Revision, Transport};
-use router::call::{Answer, Cause, forward};
+use router::call::{Answer, Cause};
 use router::endpoint::{EndpointEvent, Lease};
+use router::forward;
 use tokio::time::{Instant, timeout};
 
 use bench::{Bench, PATIENCE, bench, call_of, tool_call};

@@ -18,7 +18,7 @@ use model::Time;
 use super::in_flight::{InFlight, Presence, Slot};
 use crate::budget::{Behind, Budget, Pressure, Weight};
 
-use crate::exchange::listen::Listener;
+use crate::session::Listener;
 pub(crate) use io::Io;
 use patience::HEAD;
 pub(crate) use patience::Patience;

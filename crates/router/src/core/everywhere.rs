@@ -42,13 +42,13 @@ pub(crate) enum Command {
 /// The queues of all cores, for a caller that does not know which core has an exchange.
 #[derive(Debug, Clone)]
 pub(crate) struct Everywhere {
-    posts: Arc<[Post]>,
+    remotes: Arc<[Remote]>,
     pub(crate) seats: Seats,
 }
 
-/// The queues of one core, and what it shows to the others.
+/// One core as others reach it: its queues, and what it shows.
 #[derive(Debug)]
-struct Post {
+struct Remote {
     commands: mpsc::Sender<Command>,
     dealt: mpsc::Sender<Dealt>,
     /// For each endpoint the exchange that has been there longest, as of the core's last sweep.
@@ -80,7 +80,7 @@ pub(crate) struct Mailbox {
 impl Everywhere {
     pub(crate) fn new(cores: usize) -> (Self, Mailboxes) {
         let cores = cores.max(1);
-        let (posts, mailboxes): (Vec<_>, Vec<_>) = (0..cores)
+        let (remotes, mailboxes): (Vec<_>, Vec<_>) = (0..cores)
             .map(|_| {
                 let (commands, told) = mpsc::channel(COMMANDS);
                 let (dealt, coming) = mpsc::channel(DEALT);
@@ -88,11 +88,11 @@ impl Everywhere {
                 sampled::queue("router_core_connections", &dealt);
                 let [connections, exchanges] = <[AtomicUsize; 2]>::default();
                 let (longest, abandoned) = (ArcSwap::default(), ArcSwap::default());
-                let post = Post { commands, dealt, longest, connections, exchanges, abandoned };
-                (post, Mailbox { commands: told, dealt: coming })
+                let remote = Remote { commands, dealt, longest, connections, exchanges, abandoned };
+                (remote, Mailbox { commands: told, dealt: coming })
             })
             .unzip();
-        (Self { posts: posts.into(), seats: Seats::new(cores) }, Mailboxes(mailboxes))
+        (Self { remotes: remotes.into(), seats: Seats::new(cores) }, Mailboxes(mailboxes))
     }
 
     /// Cancels the request `request` (its id as raw JSON) of the client `session`.
@@ -102,9 +102,9 @@ impl Everywhere {
 
     /// The core, other than `but`, with the least wanted call at an endpoint, among calls whose clients are gone.
     pub(crate) fn least_wanted(&self, endpoint: u64, but: usize) -> Option<(Presence, usize)> {
-        let posts = self.posts.iter().enumerate().filter(|(core, _)| *core != but);
-        let there = posts.filter_map(|(core, post)| {
-            let abandoned = post.abandoned.load();
+        let remotes = self.remotes.iter().enumerate().filter(|(core, _)| *core != but);
+        let there = remotes.filter_map(|(core, remote)| {
+            let abandoned = remote.abandoned.load();
             Some((abandoned.iter().find(|one| one.endpoint == endpoint)?.presence, core))
         });
         there.min()
@@ -112,38 +112,38 @@ impl Everywhere {
 
     /// On that core, a call at the endpoint whose client is gone makes way.
     pub(crate) fn give_up(&self, core: usize, endpoint: u64) {
-        self.posts[core].tell(Command::GiveUp { endpoint });
+        self.remotes[core].tell(Command::GiveUp { endpoint });
     }
 
     /// Passes a connection to the core of its seat. Returns the connection if that core has ended or does not keep up.
     pub(crate) fn pass(&self, dealt: Dealt) -> Option<Dealt> {
-        let post = &self.posts[dealt.seat.core()];
-        post.dealt.try_send(dealt).err().map(TrySendError::into_inner)
+        let remote = &self.remotes[dealt.seat.core()];
+        remote.dealt.try_send(dealt).err().map(TrySendError::into_inner)
     }
 
     fn tell(&self, command: &Command) {
-        for post in &*self.posts {
-            post.tell(command.clone());
+        for remote in &*self.remotes {
+            remote.tell(command.clone());
         }
     }
 
     pub(crate) fn cores(&self) -> usize {
-        self.posts.len()
+        self.remotes.len()
     }
 
     pub(crate) fn busy(&self) -> Busy {
-        self.posts.iter().fold(Busy::default(), |busy, post| Busy {
-            connections: busy.connections + post.connections.load(Ordering::Relaxed),
-            exchanges: busy.exchanges + post.exchanges.load(Ordering::Relaxed),
+        self.remotes.iter().fold(Busy::default(), |busy, remote| Busy {
+            connections: busy.connections + remote.connections.load(Ordering::Relaxed),
+            exchanges: busy.exchanges + remote.exchanges.load(Ordering::Relaxed),
         })
     }
 
     pub(crate) fn show(&self, core: usize, busy: Busy, longest: Vec<Longest>, abandoned: Vec<Abandoned>) {
-        let post = &self.posts[core];
-        post.connections.store(busy.connections, Ordering::Relaxed);
-        post.exchanges.store(busy.exchanges, Ordering::Relaxed);
-        publish(&post.longest, longest);
-        publish(&post.abandoned, abandoned);
+        let remote = &self.remotes[core];
+        remote.connections.store(busy.connections, Ordering::Relaxed);
+        remote.exchanges.store(busy.exchanges, Ordering::Relaxed);
+        publish(&remote.longest, longest);
+        publish(&remote.abandoned, abandoned);
     }
 }
 
@@ -153,7 +153,7 @@ fn publish<T>(shown: &ArcSwap<Vec<T>>, now: Vec<T>) {
     }
 }
 
-impl Post {
+impl Remote {
     fn tell(&self, command: Command) {
         // Clients may cancel as often as they like; that must not take an eviction's place in the queue.
         let by_clients = matches!(command, Command::Cancel { .. } | Command::GiveUp { .. });
@@ -182,8 +182,8 @@ impl Exchanges for Everywhere {
     }
 
     fn oldest(&self, endpoint: u64) -> Option<String> {
-        let longest = |post: &Post| post.longest.load().iter().find(|one| one.endpoint == endpoint).cloned();
-        let oldest = self.posts.iter().filter_map(longest).min_by_key(|one| one.started)?;
+        let longest = |remote: &Remote| remote.longest.load().iter().find(|one| one.endpoint == endpoint).cloned();
+        let oldest = self.remotes.iter().filter_map(longest).min_by_key(|one| one.started)?;
         Some(String::from_utf8_lossy(&oldest.request).into_owned())
     }
 }

@@ -17,12 +17,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::{Limits, Time};
 
+use crate::call::TimeLimits;
 use crate::call::life::{self, Sign};
 use crate::session::SessionId;
 
 /// Why an exchange was ended before its answer came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cause {
+pub(crate) enum EndedBy {
     /// The client sent `notifications/cancelled`.
     Cancelled,
     /// Its client was gone, and either no server had it yet or other calls needed its place at the server.
@@ -37,24 +38,11 @@ pub(crate) enum Cause {
     Total(Duration),
 }
 
-impl Cause {
+impl EndedBy {
     /// Whether the client gets an answer. A client that cancels expects none: an answer to a cancelled request would be
     /// one too many.
     pub(crate) fn is_told(self) -> bool {
         self != Self::Cancelled
-    }
-}
-
-/// How long an exchange may take, as set by the revision that admitted it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TimeLimits {
-    pub idle: Duration,
-    pub total: Duration,
-}
-
-impl From<&Limits> for TimeLimits {
-    fn from(limits: &Limits) -> Self {
-        Self { idle: limits.idle, total: limits.total }
     }
 }
 
@@ -84,7 +72,7 @@ struct Entry {
     listening: bool,
     limits: TimeLimits,
     presence: Presence,
-    ended: Option<Cause>,
+    ended: Option<EndedBy>,
     waker: Option<Waker>,
 }
 
@@ -151,7 +139,7 @@ impl InFlight {
             listening: true,
             limits: limits.into(),
             presence: Presence::Here,
-            ended: slots.stopped.then_some(Cause::Stopped),
+            ended: slots.stopped.then_some(EndedBy::Stopped),
             waker: None,
         };
         let slot = slots.free.pop().unwrap_or(slots.entries.len());
@@ -170,12 +158,12 @@ impl InFlight {
 
     /// Ends the request that a client no longer wants. Ids are compared as written, which is how clients repeat them.
     pub(crate) fn cancel(&self, session: SessionId, request: &[u8]) {
-        self.end_where(|entry| (entry.session == session && entry.request == request).then_some(Cause::Cancelled));
+        self.end_where(|entry| (entry.session == session && entry.request == request).then_some(EndedBy::Cancelled));
     }
 
     /// Ends all exchanges at an endpoint.
     pub(crate) fn evict(&self, endpoint: u64) {
-        self.end_where(|entry| (entry.endpoint() == Some(endpoint)).then_some(Cause::Evicted));
+        self.end_where(|entry| (entry.endpoint() == Some(endpoint)).then_some(EndedBy::Evicted));
     }
 
     /// Records the presence of the client that waits for the exchange.
@@ -209,13 +197,13 @@ impl InFlight {
         let there = slots.entries.iter_mut().flatten().filter(|entry| entry.endpoint() == Some(endpoint));
         let abandoned = there.filter(|entry| entry.is_abandoned() && entry.presence <= at_most);
         let oldest = abandoned.min_by_key(|entry| (entry.presence, entry.started));
-        oldest.map(|entry| entry.end(Cause::Abandoned)).is_some()
+        oldest.map(|entry| entry.end(EndedBy::Abandoned)).is_some()
     }
 
     /// Ends all exchanges, and those that enter later as well.
     pub(crate) fn stop(&self) {
         self.0.borrow_mut().stopped = true;
-        self.end_where(|_| Some(Cause::Stopped));
+        self.end_where(|_| Some(EndedBy::Stopped));
     }
 
     /// Ends the exchanges that are over their limits.
@@ -228,9 +216,9 @@ impl InFlight {
         self.end_where(|entry| {
             let TimeLimits { idle, total } = entry.limits;
             if now.since(entry.started) >= total {
-                Some(Cause::Total(total))
+                Some(EndedBy::Total(total))
             } else if entry.listening && now.since(entry.seen) >= idle {
-                Some(Cause::Idle(idle))
+                Some(EndedBy::Idle(idle))
             } else {
                 None
             }
@@ -252,7 +240,7 @@ impl InFlight {
         longest
     }
 
-    fn end_where(&self, cause: impl Fn(&Entry) -> Option<Cause>) {
+    fn end_where(&self, cause: impl Fn(&Entry) -> Option<EndedBy>) {
         let mut slots = self.0.borrow_mut();
         for entry in slots.entries.iter_mut().flatten().filter(|entry| entry.ended.is_none()) {
             if let Some(cause) = cause(entry) {
@@ -274,7 +262,7 @@ impl Entry {
     /// So the exchange ends with its client: nothing was executed, so nothing is lost.
     fn leave_with_client(&mut self) {
         if self.place == Place::Queue && self.presence == Presence::Gone && self.ended.is_none() {
-            self.end(Cause::Abandoned);
+            self.end(EndedBy::Abandoned);
         }
     }
 
@@ -282,7 +270,7 @@ impl Entry {
         self.presence != Presence::Here && self.ended.is_none()
     }
 
-    fn end(&mut self, cause: Cause) {
+    fn end(&mut self, cause: EndedBy) {
         self.ended = Some(cause);
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -314,7 +302,7 @@ impl Ticket {
         self.with(|entry| (entry.seen, entry.listening) = (now, true));
     }
 
-    pub(crate) fn poll_ended(&self, context: &Context<'_>) -> Poll<Cause> {
+    pub(crate) fn poll_ended(&self, context: &Context<'_>) -> Poll<EndedBy> {
         self.with(|entry| {
             if let Some(cause) = entry.ended {
                 return Poll::Ready(cause);
@@ -328,7 +316,7 @@ impl Ticket {
     }
 
     /// Runs `future`, unless the exchange is ended first. The owner of `future` then drops it.
-    pub(crate) async fn run<F: Future>(&self, mut future: Pin<&mut F>) -> Result<F::Output, Cause> {
+    pub(crate) async fn run<F: Future>(&self, mut future: Pin<&mut F>) -> Result<F::Output, EndedBy> {
         poll_fn(|context| match self.poll_ended(context) {
             Poll::Ready(cause) => Poll::Ready(Err(cause)),
             Poll::Pending => self.watch(|| future.as_mut().poll(context)).map(Ok),

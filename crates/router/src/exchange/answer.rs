@@ -2,6 +2,7 @@
 
 pub(super) mod body;
 pub(super) mod cors;
+pub(super) mod notifications;
 pub(super) mod outbox;
 pub(super) mod unread;
 

@@ -16,7 +16,7 @@ use super::traced::Traced;
 use crate::budget::SMALL;
 use crate::call::{CallError, Side};
 use crate::core::Core;
-use crate::core::in_flight::Cause;
+use crate::core::in_flight::EndedBy;
 use crate::core::meter::{CALL_SECONDS, Meter};
 use crate::endpoint::Stats;
 use crate::generation::Admitted;
@@ -71,11 +71,11 @@ impl Exchange {
         core: &Core,
         admitted: &Admitted,
         id: &str,
-        cause: Cause,
+        cause: EndedBy,
         traced: Option<Box<Traced>>,
     ) -> Option<Vec<u8>> {
         let (code, mut text) = explain(cause, admitted.backend.as_str());
-        if matches!(cause, Cause::Idle(_) | Cause::Total(_))
+        if matches!(cause, EndedBy::Idle(_) | EndedBy::Total(_))
             && let Some(what) = admitted.lease.endpoint.unmatched_since(self.started)
         {
             text.push_str(&format!("; meanwhile it sent {what}"));
@@ -125,7 +125,7 @@ pub(super) enum Conclusion<'a> {
     /// The gateway had to answer with an error.
     Failed(&'a CallError),
     /// The gateway ended it, and says so.
-    Ended(Cause, ErrorCode, &'a str),
+    Ended(EndedBy, ErrorCode, &'a str),
 }
 
 impl Conclusion<'_> {
@@ -142,9 +142,9 @@ impl Conclusion<'_> {
         match self {
             Self::Answered(_) => &meter.answered,
             Self::Failed(_) => &meter.failed,
-            Self::Ended(Cause::Cancelled | Cause::Abandoned, ..) => &meter.cancelled,
-            Self::Ended(Cause::Evicted | Cause::Stopped, ..) => &meter.evicted,
-            Self::Ended(Cause::Idle(_) | Cause::Total(_), ..) => &meter.timed_out,
+            Self::Ended(EndedBy::Cancelled | EndedBy::Abandoned, ..) => &meter.cancelled,
+            Self::Ended(EndedBy::Evicted | EndedBy::Stopped, ..) => &meter.evicted,
+            Self::Ended(EndedBy::Idle(_) | EndedBy::Total(_), ..) => &meter.timed_out,
         }
     }
 
@@ -154,9 +154,9 @@ impl Conclusion<'_> {
         match self {
             Self::Answered(_) => None,
             Self::Failed(error) if error.side != Side::Upstream => Some(&stats.spared),
-            Self::Ended(Cause::Cancelled | Cause::Abandoned, ..) => Some(&stats.spared),
-            Self::Ended(Cause::Evicted | Cause::Stopped, ..) => Some(&stats.evicted),
-            Self::Failed(_) | Self::Ended(Cause::Idle(_) | Cause::Total(_), ..) => Some(&stats.failed),
+            Self::Ended(EndedBy::Cancelled | EndedBy::Abandoned, ..) => Some(&stats.spared),
+            Self::Ended(EndedBy::Evicted | EndedBy::Stopped, ..) => Some(&stats.evicted),
+            Self::Failed(_) | Self::Ended(EndedBy::Idle(_) | EndedBy::Total(_), ..) => Some(&stats.failed),
         }
     }
 }
@@ -176,35 +176,35 @@ pub(super) fn lost(id: &str, bytes: usize, limit: u64) -> Vec<u8> {
 }
 
 /// The name under which the cause is counted.
-pub(super) fn result(cause: Cause) -> &'static str {
+pub(super) fn result(cause: EndedBy) -> &'static str {
     match cause {
-        Cause::Cancelled | Cause::Abandoned => "cancelled",
-        Cause::Evicted | Cause::Stopped => "evicted",
-        Cause::Idle(_) | Cause::Total(_) => "timed_out",
+        EndedBy::Cancelled | EndedBy::Abandoned => "cancelled",
+        EndedBy::Evicted | EndedBy::Stopped => "evicted",
+        EndedBy::Idle(_) | EndedBy::Total(_) => "timed_out",
     }
 }
 
-pub(super) fn explain(cause: Cause, server: &str) -> (ErrorCode, String) {
+pub(super) fn explain(cause: EndedBy, server: &str) -> (ErrorCode, String) {
     match cause {
-        Cause::Cancelled => (ErrorCode::CANCELLED, "cancelled by the client".into()),
-        Cause::Abandoned => {
+        EndedBy::Cancelled => (ErrorCode::CANCELLED, "cancelled by the client".into()),
+        EndedBy::Abandoned => {
             let text = format!(
                 "given up: its client was gone, or had closed its side of the connection, and other calls needed its \
                  place at server `{server}` (limits.in_flight_per_endpoint)"
             );
             (ErrorCode::CANCELLED, text)
         }
-        Cause::Evicted => {
+        EndedBy::Evicted => {
             let text = format!("server `{server}` is leaving, and this call did not end before the drain's deadline");
             (ErrorCode::EVICTED, text)
         }
-        Cause::Stopped => {
+        EndedBy::Stopped => {
             let text = "the gateway stops, and this call did not end before its deadline";
             (ErrorCode::EVICTED, text.into())
         }
-        Cause::Idle(limit) => {
+        EndedBy::Idle(limit) => {
             (ErrorCode::TIMED_OUT, format!("nothing came from `{server}` for {limit:?} (limits.idle)"))
         }
-        Cause::Total(limit) => (ErrorCode::TIMED_OUT, format!("not finished within {limit:?} (limits.total)")),
+        EndedBy::Total(limit) => (ErrorCode::TIMED_OUT, format!("not finished within {limit:?} (limits.total)")),
     }
 }

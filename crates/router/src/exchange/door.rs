@@ -1,68 +1,23 @@
 //! The door: which HTTP requests are MCP at all, and whose session they belong to.
 
-use std::convert::Infallible;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use http::header::RETRY_AFTER;
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http::{HeaderValue, Method, Response, StatusCode};
 use mcp::http_rules::{self, HttpFault};
 use mcp::{ErrorCode, ProtocolVersion};
 use model::Revision;
 
 use super::answer::body::Body;
-use super::answer::{cors, unread};
+use super::answer::{self, cors};
 use super::fields::{Field, Fields};
-use super::{answer, listen, post};
 use crate::core::Core;
 use crate::core::clients::Client;
-use crate::session::{EndError, Known, Sealed};
-
-/// The session that a request belongs to.
-#[derive(Debug, Clone)]
-pub(crate) struct Session {
-    pub(crate) sealed: Arc<Sealed>,
-    pub(crate) known: Arc<Known>,
-}
-
-pub(crate) async fn serve(
-    core: Rc<Core>,
-    request: Request<Incoming>,
-    client: &Client,
-) -> Result<Response<Body>, Infallible> {
-    let revision = core.shared.live.load().revision;
-    let (head, body) = request.into_parts();
-    let fields = Fields::of(&head.headers);
-    let origin = match let_in(&core, client, &head, &fields, revision) {
-        Ok(origin) => origin,
-        Err(refusal) => return Ok(Box::pin(unread::answer(&head.headers, body, *refusal)).await),
-    };
-    let mut response = match head.method {
-        Method::POST => post::post(core, &fields, body, client).await,
-        Method::GET => with_session(&core, client, &fields, revision, None).map_or_else(
-            |no| *no,
-            |session| match http_rules::check_get_accept(fields.accept()) {
-                Ok(()) => listen::listen(&core, session),
-                Err(fault) => refused(revision, &fault),
-            },
-        ),
-        _ => match with_session(&core, client, &fields, revision, None) {
-            Ok(session) => end(&core, &session, revision).await,
-            Err(no) => *no,
-        },
-    };
-    if let Some(origin) = origin {
-        cors::readable(&mut response, *origin);
-    }
-    answer::spare(head.headers);
-    Ok(response)
-}
+use crate::session::Session;
 
 /// Checks that the request is for the MCP endpoint, and that its host and origin are allowed. Returns the origin, if a
 /// browser sent one. A browser's preflight request is answered here.
-fn let_in(
+pub(super) fn let_in(
     core: &Core,
     client: &Client,
     head: &Parts,
@@ -149,24 +104,5 @@ pub(crate) fn with_session(
     match ProtocolVersion::of_message(version, session.sealed.version) {
         Ok(_) => Ok(session),
         Err(unsupported) => Err(no(StatusCode::BAD_REQUEST, &unsupported.to_string())),
-    }
-}
-
-async fn end(core: &Rc<Core>, session: &Session, revision: Revision) -> Response<Body> {
-    let sessions = &core.shared.sessions;
-    match sessions.end(&session.sealed, sessions.now(), core.shared.bounds()).await {
-        Ok(()) => answer::no_content(revision),
-        Err(error @ EndError::Crowded) => {
-            let text =
-                format!("{error}: the session lives until it was not used for limits.session_idle; try again later");
-            let mut response = answer::again(revision, None, ErrorCode::INTERNAL_ERROR, &text);
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
-            response
-        }
-        Err(EndError::Write(error)) => {
-            tracing::error!(%error, "the end of a session cannot be written down");
-            let text = "the end of the session cannot be written down; try again";
-            answer::error(revision, StatusCode::INTERNAL_SERVER_ERROR, None, ErrorCode::INTERNAL_ERROR, text)
-        }
     }
 }

@@ -8,7 +8,6 @@ use mcp::{Call, ErrorCode, Id, Kind};
 use runtime::Span;
 
 use super::answer::body::Body;
-use super::door::Session;
 use super::fields::Fields;
 use super::tools_call::Caller;
 use super::{answer, share, traced};
@@ -16,7 +15,8 @@ use crate::budget::{SMALL, Whole};
 use crate::call::life;
 use crate::call::piece;
 use crate::core::Core;
-use crate::core::in_flight::Cause;
+use crate::core::in_flight::EndedBy;
+use crate::session::Session;
 
 /// One request for a list.
 #[derive(Clone, Copy)]
@@ -76,7 +76,7 @@ async fn first_list(
     };
     // No server owes this request a sign of life.
     match ticket.run(pin!(life::deaf(listed))).await {
-        Err(Cause::Cancelled | Cause::Abandoned) => Some(answer::silence(revision)),
+        Err(EndedBy::Cancelled | EndedBy::Abandoned) => Some(answer::silence(revision)),
         // The list as it is now is all that can be answered.
         Ok(()) | Err(_) => None,
     }

@@ -2,9 +2,9 @@
 
 use model::BackendId;
 
-use super::door::Session;
 use crate::budget::{Owner, Taken, Upload, Whole};
 use crate::core::Core;
+use crate::session::Session;
 
 /// A body of no more bytes waits without a charge: each has a client that holds a place for it (`limits.connections`),
 /// and clients that send little must not suffer from clients that send much.

@@ -16,15 +16,15 @@ use http::Response;
 use mcp::Message;
 
 use super::answer;
-use super::answer::body::{Body, event};
-use super::answer::outbox::{self, Outbox};
+use super::answer::body::Body;
+use super::answer::outbox::{self, Outbox, event};
 use super::conclusion::{self, Conclusion, Exchange};
 use super::traced::Traced;
 use crate::beside::{LONG, beside};
 use crate::call::EventStream;
 use crate::call::life;
 use crate::core::Core;
-use crate::core::in_flight::{Cause, Ticket};
+use crate::core::in_flight::{EndedBy, Ticket};
 use crate::generation::Admitted;
 
 /// A call whose server answers with events. It holds its admission and its place until the response.
@@ -92,7 +92,7 @@ impl Open {
 
     /// Waits for a client that is behind. Meanwhile its server cannot be told from a silent one, so `limits.idle` is
     /// suspended; no other limit is.
-    async fn wait_for_room(&self, core: &Core, outbox: &Outbox, message: &Bytes) -> Result<(), Cause> {
+    async fn wait_for_room(&self, core: &Core, outbox: &Outbox, message: &Bytes) -> Result<(), EndedBy> {
         if outbox.has_room() || is_response(message).await {
             return Ok(());
         }
@@ -138,7 +138,7 @@ impl Open {
         Step::Done
     }
 
-    fn ended(&mut self, core: &Core, cause: Cause) -> Option<Vec<u8>> {
+    fn ended(&mut self, core: &Core, cause: EndedBy) -> Option<Vec<u8>> {
         self.exchange.ended(core, &self.admitted, text(&self.id), cause, self.traced.take())
     }
 }

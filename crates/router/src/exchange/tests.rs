@@ -24,7 +24,6 @@ use tokio::task::LocalSet;
 
 use super::answer::body::Body;
 use super::conclusion::Exchange;
-use super::door::Session;
 use super::fields::Fields;
 use super::streamed::{self, Open};
 use super::tools_call::Caller;
@@ -35,6 +34,7 @@ use crate::core::{Everywhere, Shared};
 use crate::endpoint::{Endpoint, Signals, Upstreams};
 use crate::generation::{Generation, Live};
 use crate::session::Homes;
+use crate::session::Session;
 use crate::session::{Keys, Sealed, SessionId, Sessions};
 use server::{Arrived, Server};
 

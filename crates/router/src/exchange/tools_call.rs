@@ -13,18 +13,19 @@ use model::Revision;
 use super::answer;
 use super::answer::body::Body;
 use super::conclusion::{Exchange, explain, result};
-use super::door::Session;
 use super::fields::Fields;
 use super::share;
 use super::streamed::{self, Open};
 use super::traced::{Incoming, Traced};
 use crate::budget::Whole;
-use crate::call::{self, Answer, Call, CallError, forward, piece};
+use crate::call::{self, Answer, Call, CallError, piece};
 use crate::core::Core;
 use crate::core::clients::Client;
-use crate::core::in_flight::{Cause, Presence, Ticket};
+use crate::core::in_flight::{EndedBy, Presence, Ticket};
 use crate::endpoint::{Endpoint, Lease};
 use crate::generation::{Admitted, Unroutable};
+use crate::session::Session;
+use crate::upstream::forward;
 
 /// The answer to a call that was not sent to a server before the gateway stopped.
 const STOPPING: &str = "the gateway stops; the call was not executed: send it again";
@@ -255,19 +256,19 @@ fn count_unrouted(reason: &'static str) {
 }
 
 /// The answer to a call that was ended before it had an endpoint.
-fn unrouted(core: &Core, id: Id<'_>, cause: Cause, traced: Option<Box<Traced>>) -> Response<Body> {
+fn unrouted(core: &Core, id: Id<'_>, cause: EndedBy, traced: Option<Box<Traced>>) -> Response<Body> {
     count_unrouted("ended");
     let (code, text) = match cause {
-        Cause::Stopped => (ErrorCode::UNAVAILABLE, STOPPING.to_owned()),
-        Cause::Abandoned => (ErrorCode::CANCELLED, LEFT.to_owned()),
-        Cause::Cancelled | Cause::Evicted | Cause::Idle(_) | Cause::Total(_) => explain(cause, "the gateway"),
+        EndedBy::Stopped => (ErrorCode::UNAVAILABLE, STOPPING.to_owned()),
+        EndedBy::Abandoned => (ErrorCode::CANCELLED, LEFT.to_owned()),
+        EndedBy::Cancelled | EndedBy::Evicted | EndedBy::Idle(_) | EndedBy::Total(_) => explain(cause, "the gateway"),
     };
     let (revision, result) = (core.shared.live.load().revision, result(cause));
     tracing::debug!(revision = revision.0, result, "call");
     if let Some(traced) = traced {
         traced.unrouted(revision, result, code, &text);
     }
-    if cause == Cause::Stopped {
+    if cause == EndedBy::Stopped {
         answer::again(revision, Some(id.text()), code, &text)
     } else if cause.is_told() {
         answer::error(revision, StatusCode::OK, Some(id.text()), code, &text)

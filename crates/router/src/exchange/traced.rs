@@ -16,12 +16,12 @@ use runtime::{Kind, Span, TraceContext};
 use serde::Deserialize;
 
 use super::conclusion::Conclusion;
-use super::door::Session;
 use super::fields::Fields;
 use crate::beside::LONG;
 use crate::call::{CallError, Traceparent};
 use crate::core::Core;
 use crate::generation::Admitted;
+use crate::session::Session;
 
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// A longer `tracestate` need not be passed on.

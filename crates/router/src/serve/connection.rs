@@ -1,17 +1,11 @@
 //! The life of one client's connection.
 
-use std::cell::Cell;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::Response;
-use http_body::Frame;
-use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::sync::Notify;
@@ -19,7 +13,7 @@ use tokio::sync::Notify;
 use super::detach::Detach;
 use crate::core::Core;
 use crate::core::clients::{Io, Takes};
-use crate::exchange::{Body, serve};
+use crate::exchange::{Body, WakeFilter, serve};
 
 /// How long a draining core waits for the first request of a connection.
 const FIRST_WORDS: Duration = Duration::from_millis(500);
@@ -87,47 +81,4 @@ pub(crate) async fn connection(core: Rc<Core>, io: Io) {
     if let Err(error) = ended {
         tracing::debug!(%error, "a client's connection ended early");
     }
-}
-
-thread_local! {
-    /// The body of a request is being taken on this thread; whether that has woken a connection.
-    static TAKING: Cell<Option<bool>> = const { Cell::new(None) };
-}
-
-/// Stands before the waker of a connection's task. When the last piece of a body is taken, hyper wakes the task to read
-/// more of the body. There is no more, so each request would run the task once for nothing.
-struct WakeFilter(Waker);
-
-impl WakeFilter {
-    fn before(task: &Waker) -> Waker {
-        Arc::new(Self(task.clone())).into()
-    }
-}
-
-impl Wake for WakeFilter {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if TAKING.get().is_some() {
-            TAKING.set(Some(true));
-        } else {
-            self.0.wake_by_ref();
-        }
-    }
-}
-
-/// The next piece of a body.
-pub(crate) fn take_frame(
-    body: &mut Incoming,
-    context: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-    TAKING.set(Some(false));
-    let frame = Pin::new(&mut *body).poll_frame(context);
-    let woken = TAKING.take() == Some(true);
-    if woken && !body.is_end_stream() {
-        context.waker().wake_by_ref();
-    }
-    frame
 }

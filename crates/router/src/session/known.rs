@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mcp::{ByKind, Kind};
+use model::Time;
 use tokio::sync::Notify;
-
-use super::Homes;
 use tokio::sync::futures::OwnedNotified;
 
+use super::Homes;
 use super::life::Bounds;
 
 /// What this process knows of one session.
@@ -32,6 +32,21 @@ pub(crate) struct Known {
     pub(crate) homes: Homes,
     /// Wakes the session's streams when another stream gets notifications, and when the session has ended.
     changed: Arc<Notify>,
+}
+
+/// Which stream of which session a client listens on.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) known: Arc<Known>,
+    pub(crate) stream: u64,
+    pub(crate) since: Time,
+}
+
+impl Listener {
+    /// Whether the session has an older open stream.
+    pub(crate) fn is_further(&self) -> bool {
+        self.known.is_further(self.stream)
+    }
 }
 
 /// How many streams a session may have open. A client has one; if its connection breaks unseen, it has another for a

@@ -2,8 +2,10 @@
 
 mod announcements;
 mod answer;
+mod awaited;
 mod events;
 mod http1;
+mod media;
 mod names;
 mod pool;
 mod session;
@@ -28,7 +30,7 @@ use super::{Link, OURSELVES, outgoing};
 use crate::call::{Answer, Call, CallError};
 use crate::endpoint::{BringUpFailure, Endpoint};
 pub(super) use announcements::listen;
-use answer::Exchange;
+use awaited::Awaited;
 pub(super) use names::Names;
 pub(super) use pool::tls_connector;
 pub(crate) use session::Doubt;
@@ -150,9 +152,9 @@ impl HttpLink {
         let begun = target.clone().in_session(session.as_ref());
         let mut unused = Unused { endpoint, target: session.is_some().then(|| begun.clone()) };
         let beginning = Beginning { target: begun, asides: Asides::new() };
-        let mut exchange = Exchange::new(endpoint, None, Restore::new(&call, id));
-        exchange.beginning = Some(beginning.into());
-        let response = match answer::accept(exchange, response).await {
+        let mut awaited = Awaited::new(endpoint, None, Restore::new(&call, id));
+        awaited.beginning = Some(beginning.into());
+        let response = match answer::accept(awaited, response).await {
             Ok(Answer::Whole(response)) => response,
             Ok(Answer::Events(mut events)) => ask::last(&mut events).await.map_err(failed)?,
             Err(error) => return Err(failed(error.into())),
@@ -193,11 +195,11 @@ impl HttpLink {
                 }
             }
         }
-        let mut exchange = Exchange::new(endpoint, Some(link), Restore::new(call, id));
+        let mut awaited = Awaited::new(endpoint, Some(link), Restore::new(call, id));
         match pool::send(endpoint, &self.target, &mut request).await {
-            Ok(response) => answer::accept(exchange, response).await,
+            Ok(response) => answer::accept(awaited, response).await,
             Err(error) => {
-                exchange.over();
+                awaited.over();
                 Err(error)
             }
         }

@@ -2,8 +2,9 @@
 
 use futures_util::future::join_all;
 use mcp::ErrorCode;
-use router::call::{Cause, forward};
+use router::call::Cause;
 use router::endpoint::{EndpointEvent, EndpointPhase, Lease};
+use router::forward;
 
 use super::bench::{Bench, PATIENCE, call_of, tool_call};
 use super::connected;

@@ -6,8 +6,9 @@ use std::time::Duration;
 use mcp::{Message, scan};
 use model::{BackendId, EndpointKey, EndpointSpec, Limits, Revision, Transport, VariantId};
 
-use router::call::{Answer, Call, CallError, forward};
+use router::call::{Answer, Call, CallError};
 use router::endpoint::{Endpoint, EndpointEvent, Lease, Listing, Signals, Upstreams};
+use router::forward;
 use runtime::{Clock, Shutdown, Tasks};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};

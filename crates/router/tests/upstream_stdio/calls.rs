@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use mcp::{Edit, Span};
 use model::{Limits, Revision, Transport};
-use router::call::{Answer, Cause, Traceparent, forward};
+use router::call::{Answer, Cause, Traceparent};
 use router::endpoint::{EndpointEvent, EndpointPhase, Lease};
+use router::forward;
 use tokio::time::Instant;
 
 use crate::bench::{Bench, PATIENCE, bench, call_of, tool_call};

@@ -15,7 +15,7 @@ fn enter(registry: &Rc<InFlight>, n: u8, id: &'static str) -> Ticket {
     registry.enter(session(n), Bytes::from_static(id.as_bytes()), &limits, Time::ZERO)
 }
 
-fn ended(ticket: &Ticket) -> Option<Cause> {
+fn ended(ticket: &Ticket) -> Option<EndedBy> {
     let forever = pin!(pending::<()>());
     let mut run = pin!(ticket.run(forever));
     match run.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -31,7 +31,7 @@ fn a_client_cancels_only_its_own_request() {
     let (mine, other_id, other_type, other_session) =
         (enter(&registry, 1, "7"), enter(&registry, 1, "8"), enter(&registry, 1, "\"7\""), enter(&registry, 2, "7"));
     registry.cancel(session(1), b"7");
-    assert_eq!(ended(&mine), Some(Cause::Cancelled));
+    assert_eq!(ended(&mine), Some(EndedBy::Cancelled));
     assert_eq!([&other_id, &other_type, &other_session].map(ended), [None; 3]);
 }
 
@@ -46,7 +46,7 @@ fn an_endpoint_is_emptied_of_what_is_there_and_nothing_else() {
     assert_eq!(registry.longest(at), [longest(4, b"1"), longest(5, b"2")]);
     assert_eq!(registry.longest(Time::ZERO), []);
     registry.evict(4);
-    assert_eq!([&here, &elsewhere, &nowhere].map(ended), [Some(Cause::Evicted), None, None]);
+    assert_eq!([&here, &elsewhere, &nowhere].map(ended), [Some(EndedBy::Evicted), None, None]);
 }
 
 #[test]
@@ -60,10 +60,10 @@ fn signs_of_life_extend_the_idle_limit_and_not_the_total() {
         ticket.seen(at(second));
     }
     registry.sweep(at(5));
-    assert_eq!(ended(&ticket), Some(Cause::Total(Duration::from_secs(5))));
+    assert_eq!(ended(&ticket), Some(EndedBy::Total(Duration::from_secs(5))));
     let silent = enter(&registry, 1, "2");
     registry.sweep(at(2));
-    assert_eq!(ended(&silent), Some(Cause::Idle(Duration::from_secs(2))));
+    assert_eq!(ended(&silent), Some(EndedBy::Idle(Duration::from_secs(2))));
 }
 
 #[test]
@@ -78,9 +78,9 @@ fn whatever_comes_is_a_sign_of_life_though_it_is_no_message() {
         assert!(other.watch(|| pending).is_pending());
         registry.sweep(at(second));
     }
-    assert_eq!((ended(&ticket), ended(&other)), (None, Some(Cause::Idle(Duration::from_secs(2)))));
+    assert_eq!((ended(&ticket), ended(&other)), (None, Some(EndedBy::Idle(Duration::from_secs(2)))));
     registry.sweep(at(5));
-    assert_eq!(ended(&ticket), Some(Cause::Total(Duration::from_secs(5))));
+    assert_eq!(ended(&ticket), Some(EndedBy::Total(Duration::from_secs(5))));
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn limits_are_those_of_the_revision_that_let_it_in() {
     ticket.waits();
     ticket.admitted(5, limits(20, 11));
     registry.sweep(at(11));
-    assert_eq!(ended(&ticket), Some(Cause::Total(Duration::from_secs(11))));
+    assert_eq!(ended(&ticket), Some(EndedBy::Total(Duration::from_secs(11))));
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn silence_means_nothing_while_nobody_listens() {
     assert_eq!(ended(&ticket), None);
     wait(Poll::Ready(()));
     registry.sweep(at(5));
-    assert_eq!(ended(&ticket), Some(Cause::Total(Duration::from_secs(5))), "the whole goes on");
+    assert_eq!(ended(&ticket), Some(EndedBy::Total(Duration::from_secs(5))), "the whole goes on");
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn what_enters_after_the_stop_is_over_at_once() {
     let before = enter(&registry, 1, "1");
     registry.stop();
     let after = enter(&registry, 1, "2");
-    assert_eq!([&before, &after].map(ended), [Some(Cause::Stopped); 2]);
+    assert_eq!([&before, &after].map(ended), [Some(EndedBy::Stopped); 2]);
 }
 
 #[test]
@@ -156,10 +156,10 @@ fn calls_whose_clients_are_gone_make_way_those_that_may_still_be_read_last() {
     let abandoned = |endpoint, presence| Abandoned { endpoint, presence };
     assert_eq!(registry.abandoned(), [abandoned(4, Presence::Gone), abandoned(5, Presence::Gone)]);
     assert!(registry.give_up(4, Presence::Gone) && !registry.give_up(4, Presence::Gone));
-    assert_eq!([&ended, &gone].map(self::ended), [None, Some(Cause::Abandoned)]);
+    assert_eq!([&ended, &gone].map(self::ended), [None, Some(EndedBy::Abandoned)]);
     assert_eq!(registry.abandoned(), [abandoned(4, Presence::Ended), abandoned(5, Presence::Gone)]);
     assert!(registry.give_up(4, Presence::Ended) && !registry.give_up(4, Presence::Ended));
-    assert_eq!([&ended, &here, &elsewhere].map(self::ended), [Some(Cause::Abandoned), None, None]);
+    assert_eq!([&ended, &here, &elsewhere].map(self::ended), [Some(EndedBy::Abandoned), None, None]);
     let slot = elsewhere.slot();
     drop(elsewhere);
     registry.is_wanted_by(slot, Presence::Gone);
@@ -178,11 +178,11 @@ fn what_no_server_has_ends_with_its_client() {
         registry.is_wanted_by(gone.slot(), Presence::Gone);
     }
     let all = || [&waits, &half, &late, &runs].map(ended);
-    assert_eq!(all(), [Some(Cause::Abandoned), None, None, None], "one that can be routed at once is sent");
+    assert_eq!(all(), [Some(EndedBy::Abandoned), None, None, None], "one that can be routed at once is sent");
     late.waits();
     // The exchange was refused at its endpoint, and has to wait again.
     runs.waits();
-    assert_eq!(all(), [Some(Cause::Abandoned), None, Some(Cause::Abandoned), Some(Cause::Abandoned)]);
+    assert_eq!(all(), [Some(EndedBy::Abandoned), None, Some(EndedBy::Abandoned), Some(EndedBy::Abandoned)]);
     registry.is_wanted_by(half.slot(), Presence::Gone);
-    assert_eq!(ended(&half), Some(Cause::Abandoned));
+    assert_eq!(ended(&half), Some(EndedBy::Abandoned));
 }

@@ -6,16 +6,11 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::SizeHint;
-use mcp::sse::Frame;
 
-use super::outbox::Outlet;
-use crate::beside::held;
+use super::notifications::NotificationStream;
+use super::outbox::{FRAME, Outlet};
 use crate::budget::{LARGE, Weight};
 use crate::core::clients::Takes;
-use crate::exchange::listen::NotificationStream;
-
-/// The largest frame: hyper copies each frame, and holds the copy until the client has taken it.
-pub(crate) const FRAME: usize = 64 << 10;
 
 /// The part of a large answer that was not given to hyper yet, and its charge.
 #[derive(Debug)]
@@ -102,11 +97,4 @@ impl http_body::Body for Body {
             Self::Call(_) | Self::Notifications(_) => SizeHint::default(),
         }
     }
-}
-
-/// One message as a server-sent event.
-pub(crate) fn event(message: &[u8]) -> Bytes {
-    let mut out = Vec::with_capacity(message.len() + 24);
-    Frame { event: Some("message"), ..Frame::message(message) }.write(&mut out);
-    held(out)
 }

@@ -9,14 +9,18 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use mcp::sse::Frame;
 
-use super::body::FRAME;
+use crate::beside::held;
 use crate::budget::{Budget, LARGE, Room, SMALL, Share, Weight};
 use crate::core::clients::{Client, Takes};
 
 /// How many events may wait for a client, besides the last one; and from how many waiting bytes on no other is added.
 const EVENTS: usize = 16;
 const BYTES: usize = 256 << 10;
+
+/// The largest frame: hyper copies each frame, and holds the copy until the client has taken it.
+pub(crate) const FRAME: usize = 64 << 10;
 
 #[derive(Debug)]
 struct Queue {
@@ -186,6 +190,13 @@ impl Drop for Outlet {
         queue.holds(0);
         wake(&mut queue.giver);
     }
+}
+
+/// One message as a server-sent event.
+pub(crate) fn event(message: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(message.len() + 24);
+    Frame { event: Some("message"), ..Frame::message(message) }.write(&mut out);
+    held(out)
 }
 
 fn wake(waker: &mut Option<Waker>) {

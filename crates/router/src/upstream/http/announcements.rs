@@ -15,8 +15,8 @@ use mcp::sse::{Decoder, Event};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{Media, form, media};
 use super::http1::{Http1Error, READ_MAX};
+use super::media::{Media, form, media};
 use super::pool::{self, Body, Response};
 use super::target::{LAST_EVENT_ID, event_id};
 use super::{Aside, HttpLink};

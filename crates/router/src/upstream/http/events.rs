@@ -16,8 +16,9 @@ use http::{HeaderValue, Method, StatusCode};
 use mcp::sse::{Decoder, Event, EventTooLarge};
 use tokio::time::Instant;
 
-use super::answer::{Exchange, Media, explained, form, media, too_large};
+use super::awaited::{Awaited, explained};
 use super::http1::READ_MAX;
+use super::media::{Media, form, media};
 use super::pool::{self, Body, Response};
 use super::target::{LAST_EVENT_ID, event_id};
 use crate::beside::{LONG, beside};
@@ -30,7 +31,7 @@ use crate::upstream::inbound::{Inbound, read};
 use crate::upstream::unasked::Pace;
 
 pub(super) struct HttpEvents {
-    exchange: Exchange,
+    awaited: Awaited,
     from: Source,
     decoder: Decoder,
     /// Bytes that were read and are not decoded. They are not decoded until the client has taken what came before them.
@@ -110,10 +111,10 @@ impl Resume {
 }
 
 impl HttpEvents {
-    pub(super) fn new(exchange: Exchange, body: Body) -> Self {
+    pub(super) fn new(awaited: Awaited, body: Body) -> Self {
         Self {
-            decoder: decoder(&exchange),
-            exchange,
+            decoder: decoder(&awaited),
+            awaited,
             from: Source::Stream(body),
             piece: Bytes::new(),
             sorting: None,
@@ -140,7 +141,7 @@ impl HttpEvents {
         match event {
             Ok(Some(event)) => self.take_event(event),
             Ok(None) => Ok(()),
-            Err(EventTooLarge { .. }) => Err(too_large(&self.exchange)),
+            Err(EventTooLarge { .. }) => Err(self.awaited.too_large()),
         }
     }
 
@@ -170,7 +171,7 @@ impl HttpEvents {
     fn take_message(&mut self, inbound: Inbound, message: Vec<u8>) -> Result<(), CallError> {
         let bytes = message.len();
         let share = self.share.take();
-        let restore = &self.exchange.restore;
+        let restore = &self.awaited.restore;
         match inbound {
             Inbound::Answer { id, span } if id == restore.id => {
                 self.ready.push_back(restore.answer(&message, span));
@@ -191,24 +192,24 @@ impl HttpEvents {
                 self.ready.extend(restore.progress(&message, span));
             }
             Inbound::Request { method, reply } => {
-                tracing::debug!(backend = self.exchange.server(), method, "a request of the server is answered here");
-                if self.exchange.reply(reply) {
+                tracing::debug!(backend = self.awaited.server(), method, "a request of the server is answered here");
+                if self.awaited.reply(reply) {
                     self.pace.replied();
                 }
             }
-            Inbound::ListChanged => self.exchange.endpoint.tell(EndpointEvent::ListChanged),
+            Inbound::ListChanged => self.awaited.endpoint.tell(EndpointEvent::ListChanged),
             Inbound::Notification => {
                 let mark = message.len() - mcp::without_bom(&message).len();
                 self.ready.push_back(Bytes::from(message).slice(mark..));
             }
             Inbound::Progress { .. } | Inbound::Stray => self.skipped(),
             Inbound::Malformed { answer: false, reason, .. } => {
-                tracing::debug!(backend = self.exchange.server(), reason, "a message of the server cannot be read");
+                tracing::debug!(backend = self.awaited.server(), reason, "a message of the server cannot be read");
                 self.unread = Some(reason);
             }
             // Only one call waits here, so the message was meant to be its answer.
             found @ (Inbound::Answer { .. } | Inbound::Malformed { .. }) => {
-                return Err(self.exchange.unexpected(&found, &message));
+                return Err(self.awaited.unexpected(&found, &message));
             }
         }
         if let Some(share) = share {
@@ -225,17 +226,17 @@ impl HttpEvents {
     /// The message belongs to another call, or may belong to one.
     fn skipped(&self) {
         tracing::debug!(
-            backend = self.exchange.server(),
+            backend = self.awaited.server(),
             "a message on the stream of a call is not known to be its own"
         );
     }
 
     /// The message may be about any call, so its words are for operators; a call that times out reports that it came.
     fn unmatched(&self, found: &Inbound, message: &[u8]) {
-        let endpoint = &self.exchange.endpoint;
+        let endpoint = &self.awaited.endpoint;
         let nameless = matches!(found, Inbound::NamelessError { .. });
         let what = if nameless { "an error that names no request" } else { "a message that cannot be read" };
-        let said = self.exchange.unexpected(found, message);
+        let said = self.awaited.unexpected(found, message);
         let reference = said.detail.map(|detail| format!(" (reference {})", detail.reference));
         endpoint.note_unmatched(&format!("{what}{}", reference.unwrap_or_default()));
     }
@@ -243,7 +244,7 @@ impl HttpEvents {
     fn answer_came(&mut self) {
         self.answered = true;
         self.half = HalfRead::default();
-        self.exchange.over();
+        self.awaited.over();
     }
 
     /// The end of a stream mostly comes with its last event; if not, it is waited for elsewhere.
@@ -253,7 +254,7 @@ impl HttpEvents {
                 Poll::Ready(Some(Ok(_))) => self.from = Source::Stream(body),
                 Poll::Ready(Some(Err(_)) | None) => {}
                 // The client need not wait for a stream that its server leaves open.
-                Poll::Pending => body.leave(&self.exchange.endpoint.upstreams),
+                Poll::Pending => body.leave(&self.awaited.endpoint.upstreams),
             }
         }
     }
@@ -267,13 +268,13 @@ impl HttpEvents {
             }
             None => error,
         };
-        let (Some(link), Some(last)) = (&self.exchange.link, &self.resume.last_event) else { return Err(error) };
+        let (Some(link), Some(last)) = (&self.awaited.link, &self.resume.last_event) else { return Err(error) };
         if self.resume.fruitless == FRUITLESS {
             return Err(error);
         }
-        let (endpoint, link, last) = (Arc::clone(&self.exchange.endpoint), Arc::clone(link), last.clone());
+        let (endpoint, link, last) = (Arc::clone(&self.awaited.endpoint), Arc::clone(link), last.clone());
         self.from = Source::Resuming(Box::pin(rest(endpoint, link, last, self.resume.next())));
-        self.decoder = decoder(&self.exchange);
+        self.decoder = decoder(&self.awaited);
         Ok(())
     }
 
@@ -285,7 +286,7 @@ impl HttpEvents {
 
     /// Ready once there is room for the bytes held of an incomplete event.
     fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Refused>> {
-        let (held, endpoint) = (self.decoder.held(), &self.exchange.endpoint);
+        let (held, endpoint) = (self.decoder.held(), &self.awaited.endpoint);
         if self.waiting.is_none() && !self.half.try_hold(held, endpoint) {
             let mut half = std::mem::take(&mut self.half);
             let endpoint = Arc::clone(endpoint);
@@ -307,9 +308,9 @@ impl HttpEvents {
     /// Reads a little further. An error ends the call.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
         if let Err(refused) = ready!(self.poll_room(context)) {
-            return Poll::Ready(Err(refused.said(&self.exchange.endpoint)));
+            return Poll::Ready(Err(refused.said(&self.awaited.endpoint)));
         }
-        ready!(self.pace.poll_read(&self.exchange.endpoint.together, context));
+        ready!(self.pace.poll_read(&self.awaited.endpoint.together, context));
         let body = match &mut self.from {
             Source::Stream(body) => body,
             Source::Resuming(rest) => {
@@ -329,7 +330,7 @@ impl HttpEvents {
         };
         // Checked also while pieces come without a pause: they may be no part of the event.
         if self.half.poll_too_slow(context).is_ready() {
-            return Poll::Ready(Err(Refused::TooSlow.said(&self.exchange.endpoint)));
+            return Poll::Ready(Err(Refused::TooSlow.said(&self.awaited.endpoint)));
         }
         // Reads no more than the event needs: what follows would be held beside the event until the client takes it.
         let Poll::Ready(piece) = body.poll_piece(self.decoder.held().min(READ_MAX), context) else {
@@ -341,12 +342,12 @@ impl HttpEvents {
                 Ok(())
             }
             Some(Err(error)) => {
-                let error = self.exchange.broken(&error);
+                let error = self.awaited.broken(&error);
                 self.interrupted(error)
             }
             None => {
                 self.from = Source::Nowhere;
-                let server = self.exchange.server();
+                let server = self.awaited.server();
                 let message = format!("the event stream of server `{server}` ended before the answer");
                 self.interrupted(CallError::sent(Cause::Lost, message))
             }
@@ -354,8 +355,8 @@ impl HttpEvents {
     }
 }
 
-fn decoder(exchange: &Exchange) -> Decoder {
-    Decoder::new(usize::try_from(exchange.limit()).unwrap_or(usize::MAX))
+fn decoder(awaited: &Awaited) -> Decoder {
+    Decoder::new(usize::try_from(awaited.limit()).unwrap_or(usize::MAX))
 }
 
 /// Asks for the events after `last`.

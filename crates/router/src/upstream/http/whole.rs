@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 
-use super::answer::{Exchange, too_large};
+use super::awaited::Awaited;
 use super::http1::Http1Error;
 use super::pool::Body;
 use crate::beside::{LONG, Turn, put_away};
@@ -88,27 +88,27 @@ pub(super) enum ReadError {
 }
 
 impl ReadError {
-    pub(super) fn of(self, exchange: &Exchange) -> CallError {
+    pub(super) fn of(self, awaited: &Awaited) -> CallError {
         match self {
-            Self::TooLarge => too_large(exchange),
-            Self::Broken(error) => exchange.broken(&error),
-            Self::Refused(refused) => refused.said(&exchange.endpoint),
+            Self::TooLarge => awaited.too_large(),
+            Self::Broken(error) => awaited.broken(&error),
+            Self::Refused(refused) => refused.said(&awaited.endpoint),
         }
     }
 }
 
 /// Reads until the end was seen, not only until the last byte: a connection may be used again only after that.
-pub(super) async fn read(mut body: Body, exchange: &Exchange) -> Result<Whole, ReadError> {
+pub(super) async fn read(mut body: Body, awaited: &Awaited) -> Result<Whole, ReadError> {
     let mut first = Bytes::new();
     let mut more = BytesMut::new();
     let mut length = 0_usize;
     let mut held = HalfRead::default();
-    let (announced, limit) = (body.size_hint().lower(), exchange.limit());
+    let (announced, limit) = (body.size_hint().lower(), awaited.limit());
     if announced > limit {
         return Err(ReadError::TooLarge);
     }
     if announced > LARGE as u64 {
-        return Box::pin(read_large(body, held, &[], Some(announced), exchange)).await;
+        return Box::pin(read_large(body, held, &[], Some(announced), awaited)).await;
     }
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() else { continue };
@@ -126,11 +126,11 @@ pub(super) async fn read(mut body: Body, exchange: &Exchange) -> Result<Whole, R
         }
         more.extend_from_slice(&data);
         if length > LARGE {
-            return Box::pin(read_large(body, held, &more, None, exchange)).await;
+            return Box::pin(read_large(body, held, &more, None, awaited)).await;
         }
         let holds = more.capacity().min(LARGE);
-        if holds > SMALL && !held.try_hold(holds, &exchange.endpoint) {
-            Box::pin(held.hold(holds, None, &exchange.endpoint)).await.map_err(ReadError::Refused)?;
+        if holds > SMALL && !held.try_hold(holds, &awaited.endpoint) {
+            Box::pin(held.hold(holds, None, &awaited.endpoint)).await.map_err(ReadError::Refused)?;
         }
     }
     Ok(Whole::Small { bytes: if more.is_empty() { first } else { more.freeze() }, _held: held })
@@ -142,9 +142,9 @@ async fn read_large(
     mut held: HalfRead,
     begun: &[u8],
     announced: Option<u64>,
-    exchange: &Exchange,
+    awaited: &Awaited,
 ) -> Result<Whole, ReadError> {
-    let (limit, endpoint) = (exchange.limit(), &exchange.endpoint);
+    let (limit, endpoint) = (awaited.limit(), &awaited.endpoint);
     held.hold(begun.len().max(LARGE + 1), announced, endpoint).await.map_err(ReadError::Refused)?;
     let expected = announced.and_then(|announced| usize::try_from(announced).ok()).unwrap_or(0);
     let mut bytes = Vec::with_capacity(expected.max(begun.len()) + GROWTH);

@@ -1,26 +1,21 @@
 //! The stream that a session listens on: it tells the client when a list that the client has seen has changed.
 
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::Response;
 use mcp::{ByKind, Kind, message};
 use model::Time;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Interval;
 use tokio_stream::wrappers::WatchStream;
 
-use super::answer;
-use super::answer::body::{Body, event};
-use super::door::Session;
-use crate::core::Core;
-use crate::core::Shared;
-use crate::session::Known;
+use super::outbox::event;
+use crate::core::{Core, Shared};
+use crate::session::{Listener, Session};
 
 /// How often a silent stream sends a comment, so that no intermediary cuts it.
 const KEEP_ALIVE: Duration = Duration::from_secs(25);
@@ -40,42 +35,25 @@ pub(crate) struct NotificationStream {
     closing: Pin<Box<dyn Future<Output = ()>>>,
 }
 
-/// Which stream of which session a client listens on.
-#[derive(Debug)]
-pub(crate) struct Listener {
-    pub(crate) known: Arc<Known>,
-    pub(crate) stream: u64,
-    pub(crate) since: Time,
-}
-
-impl Listener {
-    /// Whether the session has an older open stream.
-    pub(crate) fn is_further(&self) -> bool {
-        self.known.is_further(self.stream)
-    }
-}
-
-pub(crate) fn listen(core: &Rc<Core>, session: Session) -> Response<Body> {
-    let generation = core.shared.live.load();
-    let mut keep_alive = tokio::time::interval(KEEP_ALIVE);
-    keep_alive.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let id = core.next_stream();
-    session.known.takes(id);
-    let stream = NotificationStream {
-        changed: Box::pin(session.known.changed()),
-        session,
-        id,
-        since: core.clients.now(),
-        shared: Arc::clone(&core.shared),
-        turns: WatchStream::new(core.shared.live.list_turns()),
-        pending: None,
-        keep_alive,
-        closing: Box::pin(core.draining.clone().cancelled_owned()),
-    };
-    answer::events(generation.revision, Body::Notifications(Box::new(stream)))
-}
-
 impl NotificationStream {
+    pub(crate) fn open(core: &Core, session: Session) -> Self {
+        let mut keep_alive = tokio::time::interval(KEEP_ALIVE);
+        keep_alive.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let id = core.next_stream();
+        session.known.takes(id);
+        Self {
+            changed: Box::pin(session.known.changed()),
+            session,
+            id,
+            since: core.clients.now(),
+            shared: Arc::clone(&core.shared),
+            turns: WatchStream::new(core.shared.live.list_turns()),
+            pending: None,
+            keep_alive,
+            closing: Box::pin(core.draining.clone().cancelled_owned()),
+        }
+    }
+
     pub(crate) fn listener(&self) -> Listener {
         Listener { known: Arc::clone(&self.session.known), stream: self.id, since: self.since }
     }
