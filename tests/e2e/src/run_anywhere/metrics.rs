@@ -1,47 +1,46 @@
 //! Checks the files shipped for Prometheus and Grafana with a real Prometheus that scrapes real processes.
+//! `scripts/check-observability` holds them against promtool, the docs and that Prometheus.
 
-mod dashboards;
-mod page;
 mod prometheus;
-mod queries;
-mod rules;
 mod storm;
 
-use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use serde_json::json;
 use testkit::{
-    Client, ConfigFile, DemoServer, Document, Fault, Scratch, Server, Services, System, binaries, demo,
+    Client, ConfigFile, DemoServer, Document, Fault, Scratch, Server, Services, System, binaries, demo, fault,
+    left_out,
     services::{Kind, Service},
     wait,
 };
 
-use crate::{Figures, Size};
-use page::Page;
-use prometheus::{Prometheus, Tools};
+use crate::{Figures, Size, commands};
+use prometheus::Prometheus;
 use storm::Storm;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// # Errors
-/// When the scenario cannot be played to its end.
+/// When the scenario cannot be played to its end, or something is not as it is shipped or documented.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let mut figures = Figures::default();
-    let boards = dashboards::read()?;
-    dashboards::judge(&boards, &mut figures);
+    let needed = script("check-observability").arg("programs").output()?;
+    if !needed.status.success() {
+        let why = String::from_utf8_lossy(&needed.stderr);
+        if size == Size::Full || needed.status.code() != Some(runtime::exit::UNAVAILABLE.into()) {
+            return Err(fault(why));
+        }
+        left_out(&format!("metrics, rules and dashboards: {}", why.lines().last().unwrap_or_default()))?;
+        figures.note("left_out", "all");
+        return Ok(figures);
+    }
+    let programs = String::from_utf8(needed.stdout)?;
+    figures.note("files", check(&["files"])?);
     if size == Size::Full {
-        dashboards::judge_types(&mut figures)?;
+        commands::run("check-dashboards", &mut script("check-dashboards"))?;
+        figures.note("grafana_types", "good");
     }
-    let rules = rules::read()?;
-    rules::judge(&rules, &mut figures)?;
-    let tools = Tools::find(size == Size::Full)?;
     let scratch = Scratch::new("metrics")?;
-    if let Some(tools) = &tools {
-        tools.check_shipped(&rules, &mut figures)?;
-    } else {
-        figures.note("promtool", "not to be had here");
-    }
-
     let backend = DemoServer::start("backend", &scratch, &[])?;
     let document = Document::default()
         .key("drain", json!({ "graceful": { "timeout_seconds": 3 } }))
@@ -50,23 +49,21 @@ pub fn run(size: Size) -> Result<Figures, Fault> {
     let file = ConfigFile::create(scratch.file("only1mcp.yaml"), &document.yaml())?;
     let mut services = Services::plan(&scratch, file.path(), 2)?;
     start(&mut services)?;
-    if size == Size::Full
-        && let Some(tools) = &tools
-    {
-        let prometheus = Prometheus::start(tools, &services, &scratch)?;
+    if size == Size::Full {
+        let prometheus = Prometheus::start(Path::new(programs.trim()), &services, &scratch)?;
         let mut storm =
             Storm { scratch: &scratch, file: &file, document, services: &mut services, prometheus: &prometheus };
-        let began = prometheus.now()?;
+        let began = (runtime::Clock::start().unix_millis() / 1000).to_string();
         storm.play(&mut figures)?;
-        prometheus.wait_scraped(LIMIT)?;
-        prometheus.judge(&boards, &rules, began, &mut figures)?;
+        prometheus.wait_scraped()?;
+        figures.note("data", check(&["data", &prometheus.url, &began])?);
     } else {
         for endpoint in services.endpoints() {
             Client::open(endpoint)?.text("steady__echo", &json!({ "text": "hello" }))?;
         }
         services.cli(&["restart", "child"])?.expect(0)?;
     }
-    pages(&services, tools.as_ref(), &scratch, &mut figures)?;
+    figures.note("pages", pages(&services, &scratch)?);
     Ok(figures)
 }
 
@@ -88,32 +85,26 @@ fn start(services: &mut Services) -> Result<(), Fault> {
 }
 
 /// What each process shows, against docs/metrics.md and promtool.
-fn pages(services: &Services, tools: Option<&Tools>, scratch: &Scratch, figures: &mut Figures) -> Result<(), Fault> {
-    let known = page::documented(&fs::read_to_string(checkout("docs/metrics.md"))?);
-    figures.note("documented_metrics", known.len());
+fn pages(services: &Services, scratch: &Scratch) -> Result<String, Fault> {
+    let folder = scratch.folder("pages")?;
     let control = Kind::CONTROL.into_iter().map(|kind| services.service(kind));
-    let mut shown = BTreeSet::new();
-    let (mut faults, mut lint) = (Vec::new(), Vec::new());
-    for service in control.chain(&services.routers) {
+    let mut arguments = vec!["pages".to_owned()];
+    for (number, service) in control.chain(&services.routers).enumerate() {
         // Sampled gauges are read after the call.
         let text = wait::until("its metrics", LIMIT, || service.metrics().ok())?;
-        let page = Page::read(&text);
-        faults.extend(page.faults(&known));
-        shown.extend(page.names());
-        if let Some(tools) = tools {
-            let path = scratch.file("page.txt");
-            fs::write(&path, &text)?;
-            lint.extend(tools.lint(&path)?);
-        }
+        let path = folder.join(number.to_string());
+        fs::write(&path, text)?;
+        arguments.push(path.display().to_string());
     }
-    figures.none("metrics_not_as_documented", faults);
-    if tools.is_some() {
-        figures.none("promtool_complaints_about_metrics", lint);
-    }
-    figures.none("documented_and_not_shown", known.keys().filter(|name| !shown.contains(*name)));
-    Ok(())
+    check(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-fn checkout(path: &str) -> PathBuf {
-    binaries::checkout().join(path)
+fn script(name: &str) -> Command {
+    Command::new(binaries::checkout().join("scripts").join(name))
+}
+
+/// The figures of the script; its complaints are the error.
+fn check(arguments: &[&str]) -> Result<String, Fault> {
+    let ran = commands::run("check-observability", script("check-observability").args(arguments))?;
+    Ok(ran.output.lines().last().unwrap_or_default().replace('=', ":").replace(' ', ","))
 }

@@ -46,7 +46,7 @@ impl Storm<'_> {
             self.guest_comes_and_goes(endpoints, turn)?;
             self.refusals()?;
             // A process takes what it has counted with it.
-            self.prometheus.wait_scraped(LIMIT)?;
+            self.prometheus.wait_scraped()?;
             // The child is lost and brought up again.
             for endpoint in endpoints {
                 drop(Client::open(*endpoint)?.call("child__crash", &json!({})));
@@ -58,10 +58,13 @@ impl Storm<'_> {
             }
             wait::until_true("all routers to be at the revision", LIMIT, || self.is_settled())?;
         }
+        // A server that is lost has no process to restart.
+        let answers = |at: &SocketAddr| Client::open(*at)?.text("child__echo", &json!({ "text": "back" }));
+        wait::until_true("the child to be back", LIMIT, || endpoints.iter().all(|at| answers(at).is_ok()))?;
         self.services.cli(&["restart", "child"])?.expect(0)?;
         let child = demo::stdio("child", "child", self.scratch)?.env("TURN", "last");
         self.apply(&self.document.clone().with(child))?;
-        self.prometheus.wait_scraped(LIMIT)?;
+        self.prometheus.wait_scraped()?;
         self.services.cli(&["rollback"])?.expect(0)?;
         self.services.cli(&["drain", "child", "--deadline", "1s", "--wait"])?.expect(0)?;
         Ok(())
