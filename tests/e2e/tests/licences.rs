@@ -1,4 +1,4 @@
-//! Licences and sources of everything that is built, by the rules of `deny.toml`, for machines without cargo-deny.
+//! Licences and sources of everything that is built, by the rules of `deny.toml`; `cargo deny check` adds advisories.
 
 use std::{fs, process::Command};
 
@@ -27,6 +27,15 @@ fn all_dependencies_come_from_the_registry() -> Result<(), Fault> {
         .map(|package| format!("{} from {}", package["name"], package["source"]))
         .collect();
     assert!(elsewhere.is_empty(), "{}", elsewhere.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn no_version_is_a_wildcard() -> Result<(), Fault> {
+    let own = packages()?.into_iter().filter(|package| package["source"].is_null());
+    let wanted = own.flat_map(|package| package["dependencies"].as_array().cloned().unwrap_or_default());
+    let any: Vec<_> = wanted.filter(|one| one["req"] == "*" && one["path"].is_null()).collect();
+    assert!(any.is_empty(), "{any:?}");
     Ok(())
 }
 
