@@ -8,6 +8,7 @@ pub mod figures;
 pub mod ledger;
 pub mod main_job;
 pub mod run_anywhere;
+pub mod second_cut;
 pub mod sound;
 pub mod traffic;
 pub mod world;

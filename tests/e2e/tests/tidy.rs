@@ -1,11 +1,12 @@
 //! What the project asks of its sources beyond what the compiler and its lints can check.
 
-use std::{fs, path::Path, process::Command};
+use std::path::Path;
 
-use testkit::{Fault, fault};
-
-/// A longer file is two.
-const LINES_MAX: usize = 600;
+use e2e::{
+    second_cut::sources::{self, listed},
+    short,
+};
+use testkit::Fault;
 
 /// Words that name a doer rather than the thing itself.
 const DOERS: [&str; 5] = ["Manager", "Handler", "Helper", "Util", "Common"];
@@ -22,11 +23,8 @@ fn every_file_says_what_it_is_for() -> Result<(), Fault> {
 }
 
 #[test]
-fn no_file_is_too_long() -> Result<(), Fault> {
-    check(".rs", |path, text| {
-        let lines = text.lines().count();
-        (lines > LINES_MAX).then(|| format!("{path} has {lines} lines"))
-    })
+fn no_file_and_no_function_is_too_long() -> Result<(), Fault> {
+    short(sources::run)
 }
 
 #[test]
@@ -102,25 +100,9 @@ fn every_protocol_message_is_explained() -> Result<(), Fault> {
 
 /// Applies `wrong` to every file of the repository whose name ends with `suffix`, and shows all that it finds.
 fn check(suffix: &str, wrong: impl Fn(&str, &str) -> Option<String>) -> Result<(), Fault> {
-    let checkout = testkit::binaries::checkout();
-    // Files not committed yet, too, except those that git ignores.
-    let listed = Command::new("git")
-        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
-        .current_dir(&checkout)
-        .output()?;
-    if !listed.status.success() {
-        return Err(fault(String::from_utf8_lossy(&listed.stderr)));
-    }
-    let listed = String::from_utf8(listed.stdout)?;
-    let mut seen = 0;
-    let mut found = Vec::new();
-    for path in listed.lines().filter(|path| path.ends_with(suffix)) {
-        // One that was deleted, or that is no text, is no source.
-        let Ok(text) = fs::read_to_string(checkout.join(path)) else { continue };
-        seen += 1;
-        found.extend(wrong(path, &text));
-    }
-    assert!(seen > 0, "no file *{suffix} was looked at");
-    assert!(found.is_empty(), "{} of {seen} files:\n{}", found.len(), found.join("\n"));
+    let files = listed(suffix)?;
+    let found: Vec<String> = files.iter().filter_map(|(path, text)| wrong(path, text)).collect();
+    assert!(!files.is_empty(), "no file *{suffix} was looked at");
+    assert!(found.is_empty(), "{} of {}:\n{}", found.len(), files.len(), found.join("\n"));
     Ok(())
 }

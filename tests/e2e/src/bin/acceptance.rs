@@ -9,7 +9,7 @@ use clap::Parser;
 use e2e::{
     Figures, Line, Size,
     ledger::{Ledger, Run},
-    main_job, run_anywhere, sound,
+    main_job, run_anywhere, second_cut, sound,
 };
 use testkit::{Fault, scratch};
 use tokio::time::Instant;
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 /// Runs the acceptance lines of NAME; those that passed before with the same code are only shown again
 #[derive(Debug, Parser)]
 struct CommandLine {
-    /// Which lines: main-job, run-anywhere or sound
+    /// Which lines: main-job, run-anywhere, sound or second-cut
     name: String,
     /// Run these, whether they passed before or not; without any, all that have not
     lines: Vec<u8>,
@@ -32,9 +32,10 @@ fn main() -> ExitCode {
         "main-job" => &main_job::LINES,
         "run-anywhere" => run_anywhere::LINES,
         "sound" => sound::LINES,
+        "second-cut" => &second_cut::LINES,
         other => {
             return usage(&format!(
-                "there are no acceptance lines `{other}`; expected main-job, run-anywhere or sound"
+                "there are no acceptance lines `{other}`; expected main-job, run-anywhere, sound or second-cut"
             ));
         }
     };

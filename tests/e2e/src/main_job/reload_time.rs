@@ -21,32 +21,10 @@ const P50_HOPED: Duration = Duration::from_millis(10);
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let mut figures = Figures::default();
     let (servers, changes) = (size.pick(200, 10), size.pick(1000, 20));
-    let scratch = Scratch::new("time")?;
-    let start = |number: usize| DemoServer::start(&format!("s{number}"), &scratch, &[]);
-    let backends = (0..servers).map(start).collect::<Result<Vec<_>, _>>()?;
-    // By `reload`, which says how long each stage took.
-    let mut document = Document::default().key("hot_reload", json!({ "enabled": false }));
-    for (number, backend) in backends.iter().enumerate() {
-        document.put(Server::http(&format!("s{number}"), &backend.url()));
-    }
-    let file = ConfigFile::create(scratch.file("only1mcp.yaml"), &document.yaml())?;
-    let gateway = Gateway::up(&scratch, file.path())?;
-    let first = gateway.revision;
-    let mut stages: BTreeMap<String, Vec<Duration>> = BTreeMap::new();
-    let (mut applied, mut commands) = (Vec::new(), Vec::new());
-    for change in 0..changes {
-        let url = backends[0].url();
-        document.put(Server::http("s0", &url).transport("headers", json!({ "x-turn": change.to_string() })));
-        file.replace(&document.yaml())?;
-        let asked = Instant::now();
-        let outcome = gateway.cli(&["reload", "--output", "json"])?.expect(0)?.json()?;
-        commands.push(asked.elapsed());
-        let all = stages_of(&outcome)?;
-        applied.push(all.iter().map(|(_, took)| *took).sum());
-        all.into_iter().for_each(|(name, took)| stages.entry(name).or_default().push(took));
-    }
-    let applied = Distribution::of(applied);
-    figures.demand("changes", applied.len(), &changes.to_string(), gateway.revision()? == first + changes);
+    let mut stage = Stage::up(servers, servers)?;
+    let Changes { applied, mut stages, commands } = stage.change(changes)?;
+    let live = stage.gateway.revision()? == stage.gateway.revision + changes;
+    figures.demand("changes", applied.len(), &changes.to_string(), live);
     figures.note("servers", servers);
     figures.note("t_apply_p50_ms", ms(applied.median()));
     // In the short form other tests run beside, and 20 changes have no p99 worth the name.
@@ -56,12 +34,65 @@ pub fn run(size: Size) -> Result<Figures, Fault> {
     for stage in STAGES {
         figures.note(stage, Distribution::of(stages.remove(stage).unwrap_or_default()));
     }
-    figures.note("command", Distribution::of(commands));
-    figures.note("bare_initialize_and_list", bare(&backends[0], size.pick(200, 20))?);
+    figures.note("command", commands);
+    figures.note("bare_initialize_and_list", bare(&stage.backends[0], size.pick(200, 20))?);
     if size == Size::Full {
         lookup(&mut figures)?;
     }
     Ok(figures)
+}
+
+/// A gateway, and servers of which the first one changes.
+pub(crate) struct Stage {
+    pub(crate) gateway: Gateway,
+    backends: Vec<DemoServer>,
+    document: Document,
+    file: ConfigFile,
+    _scratch: Scratch,
+}
+
+/// How long changes took.
+pub(crate) struct Changes {
+    /// From the file to what is served.
+    pub(crate) applied: Distribution,
+    stages: BTreeMap<String, Vec<Duration>>,
+    commands: Distribution,
+}
+
+impl Stage {
+    /// So many servers, which share so many processes.
+    pub(crate) fn up(servers: usize, processes: usize) -> Result<Self, Fault> {
+        let scratch = Scratch::new("time")?;
+        let start = |number: usize| DemoServer::start(&format!("s{number}"), &scratch, &[]);
+        let backends = (0..processes).map(start).collect::<Result<Vec<_>, _>>()?;
+        // By `reload`, which says how long each stage took.
+        let mut document = Document::default().key("hot_reload", json!({ "enabled": false }));
+        for (number, backend) in backends.iter().cycle().take(servers).enumerate() {
+            document.put(Server::http(&format!("s{number}"), &backend.url()));
+        }
+        let file = ConfigFile::create(scratch.file("only1mcp.yaml"), &document.yaml())?;
+        let gateway = Gateway::up(&scratch, file.path())?;
+        Ok(Self { gateway, backends, document, file, _scratch: scratch })
+    }
+
+    /// So many, one after the other.
+    pub(crate) fn change(&mut self, changes: u64) -> Result<Changes, Fault> {
+        let mut stages: BTreeMap<String, Vec<Duration>> = BTreeMap::new();
+        let (mut applied, mut commands) = (Vec::new(), Vec::new());
+        let (first, url) = (self.gateway.revision()?, self.backends[0].url());
+        for turn in first..first + changes {
+            let headers = json!({ "x-turn": turn.to_string() });
+            self.document.put(Server::http("s0", &url).transport("headers", headers));
+            self.file.replace(&self.document.yaml())?;
+            let asked = Instant::now();
+            let outcome = self.gateway.cli(&["reload", "--output", "json"])?.expect(0)?.json()?;
+            commands.push(asked.elapsed());
+            let all = stages_of(&outcome)?;
+            applied.push(all.iter().map(|(_, took)| *took).sum());
+            all.into_iter().for_each(|(name, took)| stages.entry(name).or_default().push(took));
+        }
+        Ok(Changes { applied: Distribution::of(applied), stages, commands: Distribution::of(commands) })
+    }
 }
 
 fn stages_of(outcome: &Value) -> Result<Vec<(String, Duration)>, Fault> {

@@ -6,6 +6,7 @@
 mod collector;
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -30,7 +31,8 @@ const SAMPLED_MAX: f64 = 1.05;
 /// # Errors
 /// When valgrind is not there, or a gateway does not work under it.
 pub fn run(size: Size) -> Result<Figures, Fault> {
-    let [off, sampled, all] = instructions_per_call(size, [None, Some("0.01"), Some("1")])?;
+    let costs = per_call(size, [None, Some("0.01"), Some("1")])?;
+    let [off, sampled, all] = costs.map(|cost| cost.instructions);
     let mut figures = Figures::default();
     let (calls, rounds) = measured(size);
     figures.note("calls", calls);
@@ -49,11 +51,19 @@ fn measured(size: Size) -> (usize, usize) {
     size.pick((3_000, 3), (1_600, 1))
 }
 
+/// What a call costs the whole process.
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    pub instructions: f64,
+    /// Calls of malloc, calloc and realloc.
+    pub allocations: f64,
+}
+
 /// With such shares of traces; none sends no spans.
 ///
 /// # Errors
 /// When valgrind is not there, or a gateway does not work under it.
-pub fn instructions_per_call<const N: usize>(size: Size, shares: [Option<&str>; N]) -> Result<[f64; N], Fault> {
+pub fn per_call<const N: usize>(size: Size, shares: [Option<&str>; N]) -> Result<[Cost; N], Fault> {
     commands::run("valgrind", Command::new("valgrind").arg("--version"))
         .map_err(|error| error.during("valgrind is a package of that name, which scripts/test installs".to_owned()))?;
     let (calls, rounds) = measured(size);
@@ -71,7 +81,10 @@ pub fn instructions_per_call<const N: usize>(size: Size, shares: [Option<&str>; 
             counts.push(gateway.round(calls, &collector)?);
         }
     }
-    Ok(counts.map(median))
+    Ok(counts.map(|rounds: Vec<Cost>| Cost {
+        instructions: median(rounds.iter().map(|cost| cost.instructions).collect()),
+        allocations: median(rounds.iter().map(|cost| cost.allocations).collect()),
+    }))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -114,8 +127,8 @@ impl Measured {
         Ok(Self { scratch, gateway, clients, traced: share.is_some(), rounds: 0 })
     }
 
-    /// Instructions per call, over so many calls and the export of their spans.
-    fn round(&mut self, calls: usize, collector: &Collector) -> Result<f64, Fault> {
+    /// Over so many calls and the export of their spans.
+    fn round(&mut self, calls: usize, collector: &Collector) -> Result<Cost, Fault> {
         self.control(&["--instr=on"])?;
         self.clients.call(calls)?;
         self.rounds += 1;
@@ -128,7 +141,10 @@ impl Measured {
         self.control(&["--instr=off"])?;
         self.control(&["--dump"])?;
         let path = out_file(&self.scratch).with_extension(self.rounds.to_string());
-        Ok(instructions(&path)? / (calls + usize::from(self.traced)) as f64)
+        let profile =
+            fs::read_to_string(&path).map_err(|error| Fault::from(error).during(path.display().to_string()))?;
+        let calls = (calls + usize::from(self.traced)) as f64;
+        Ok(Cost { instructions: instructions(&profile)? / calls, allocations: allocations(&profile) / calls })
     }
 
     fn control(&self, arguments: &[&str]) -> Result<(), Fault> {
@@ -141,10 +157,31 @@ fn out_file(scratch: &Scratch) -> PathBuf {
     scratch.file("callgrind")
 }
 
-fn instructions(path: &Path) -> Result<f64, Fault> {
-    let text = fs::read_to_string(path).map_err(|error| Fault::from(error).during(path.display().to_string()))?;
-    let total = text.lines().rev().find_map(|line| line.strip_prefix("totals: "));
-    total.and_then(|total| total.trim().parse().ok()).ok_or_else(|| fault(format!("no total in {}", path.display())))
+fn instructions(profile: &str) -> Result<f64, Fault> {
+    let total = profile.lines().rev().find_map(|line| line.strip_prefix("totals: "));
+    total.and_then(|total| total.trim().parse().ok()).ok_or_else(|| fault("the profile has no total"))
+}
+
+/// `cfn=(NUMBER) NAME` says whom the next line, `calls=COUNT …`, is about; only the first mention of a number has a name.
+fn allocations(profile: &str) -> f64 {
+    let (mut names, mut callee, mut count) = (BTreeMap::new(), "", 0.0);
+    for line in profile.lines() {
+        if let Some((kind, (number, name))) =
+            line.split_once("fn=(").and_then(|(kind, of)| Some((kind, of.split_once(')')?)))
+        {
+            if !name.is_empty() {
+                names.insert(number, name.trim());
+            }
+            if kind == "c" {
+                callee = names.get(number).copied().unwrap_or_default();
+            }
+        } else if let Some(calls) = line.strip_prefix("calls=")
+            && ["malloc", "calloc", "realloc"].contains(&callee)
+        {
+            count += calls.split(' ').next().and_then(|calls| calls.parse::<f64>().ok()).unwrap_or_default();
+        }
+    }
+    count
 }
 
 /// Keep-alive connections that call at the same time.
@@ -200,5 +237,17 @@ impl Clients {
         let connection = self.connections.first_mut().ok_or_else(|| fault("no connection is left"))?;
         self.local.block_on(&self.runtime, connection.request("tools/call", &params))?.text()?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_of_the_allocator_are_counted() {
+        let profile = "fn=(1) serve\n10 5\ncfn=(2) malloc\ncalls=3 0\n10 9\ncfn=(3) free\ncalls=7 0\n10 1\n\
+                       fn=(2)\n4 4\nfn=(4) grow\ncfn=(2)\ncalls=2 0\n1 1\ncfn=(5) realloc\ncalls=1 0\n1 1\ntotals: 20\n";
+        assert_eq!((allocations(profile), instructions(profile).ok()), (6.0, Some(20.0)));
     }
 }

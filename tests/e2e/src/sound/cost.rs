@@ -10,7 +10,8 @@ const INSTRUCTIONS_MAX: f64 = 51_300.0;
 /// # Errors
 /// When it cannot be counted.
 pub fn run(size: Size) -> Result<Figures, Fault> {
-    let [cost] = telemetry_cost::instructions_per_call(size, [None])?;
+    let [cost] = telemetry_cost::per_call(size, [None])?;
+    let cost = cost.instructions;
     let mut figures = Figures::default();
     let wanted = format!("{INSTRUCTIONS_MAX} at most");
     figures.demand("instructions_per_call", format!("{cost:.0}"), &wanted, cost <= INSTRUCTIONS_MAX);
