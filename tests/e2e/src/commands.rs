@@ -47,6 +47,23 @@ pub struct Ran {
     pub took: Duration,
 }
 
+impl Ran {
+    /// The last line, as one figure.
+    #[must_use]
+    pub fn figures(&self) -> String {
+        self.output.lines().last().unwrap_or_default().replace('=', ":").replace(' ', ",")
+    }
+}
+
+/// Installs what others wrote, unless that was done before, and says where it is.
+///
+/// # Errors
+/// When it cannot be installed.
+pub fn foreign() -> Result<PathBuf, Fault> {
+    run("foreign-install", &mut Command::new(binaries::checkout().join("scripts/foreign")))?;
+    Ok(binaries::checkout().join("target/foreign"))
+}
+
 /// `cargo` in the checkout, or in a folder elsewhere.
 #[must_use]
 pub fn cargo(folder: Option<&Path>, arguments: &[&str]) -> Command {

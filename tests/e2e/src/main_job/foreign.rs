@@ -13,7 +13,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use testkit::{ConfigFile, Document, Fault, Gateway, Scratch, Server, Supervised, binaries, client::http_get, wait};
+use testkit::{ConfigFile, Document, Fault, Gateway, Scratch, Server, Supervised, client::http_get, wait};
 
 use crate::{Figures, Size, commands};
 
@@ -82,8 +82,7 @@ struct Programs {
 impl Programs {
     /// Installs what is pinned in the fixtures, unless that was done before.
     fn install() -> Result<Self, Fault> {
-        commands::run("foreign-install", &mut Command::new(binaries::checkout().join("scripts/foreign")))?;
-        let folder = binaries::checkout().join("target/foreign");
+        let folder = commands::foreign()?;
         let own = folder.join("node_modules/.bin/node");
         let node = if own.exists() {
             own

@@ -105,6 +105,5 @@ fn script(name: &str) -> Command {
 
 /// The figures of the script; its complaints are the error.
 fn check(arguments: &[&str]) -> Result<String, Fault> {
-    let ran = commands::run("check-observability", script("check-observability").args(arguments))?;
-    Ok(ran.output.lines().last().unwrap_or_default().replace('=', ":").replace(' ', ","))
+    Ok(commands::run("check-observability", script("check-observability").args(arguments))?.figures())
 }

@@ -9,13 +9,12 @@ use crate::{Figures, Size, commands};
 /// # Errors
 /// When the validator cannot be installed, or the two disagree.
 pub fn run(_: Size) -> Result<Figures, Fault> {
-    let foreign = binaries::checkout().join("target/foreign");
-    commands::run("foreign-install", &mut Command::new(binaries::checkout().join("scripts/foreign")))?;
+    let foreign = commands::foreign()?;
     let scratch = Scratch::new("schema")?;
     let mut command = Command::new(foreign.join("venv/bin/python"));
     command.arg(foreign.join("validate.py")).arg(binaries::path("only1mcp")?).arg(binaries::checkout().join("docs"));
-    let said = commands::run("schema-validator", command.arg(scratch.folder("faults")?))?.output;
+    let said = commands::run("schema-validator", command.arg(scratch.folder("faults")?))?;
     let mut figures = Figures::default();
-    figures.note("judged_alike", said.trim().replace('=', ":").replace(' ', ","));
+    figures.note("judged_alike", said.figures());
     Ok(figures)
 }
