@@ -1,12 +1,15 @@
 //! The requests of operators: each goes to the engine as a command, or is answered from the log or published status.
 
+mod answers;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use config_file::Format;
 use futures_util::{StreamExt as _, stream::BoxStream};
-use model::{Diff, Mask, NodeId, Revision, Snapshot, Violation};
+use model::{Diff, Mask, NodeId, Owner, Revision, Snapshot, Violation, WallTime};
+use rollout::desk::{self, Want};
 use runtime::grpc::{Actor, Deadline, refusal};
 use runtime::{Clock, TraceContext};
 use tokio::sync::{broadcast, oneshot, watch};
@@ -16,10 +19,13 @@ use tonic::{Code, Request, Status};
 use wire::pb::config::v1 as pb;
 
 use crate::command::{Asker, Command};
-use crate::engine::{Want, merge};
-use crate::log::{AuditRecord, Layer, LogError, RevisionRecord, Unavailable};
+use crate::engine::{Papers, Text, merge, with_layer};
+use crate::log::{AuditRecord, Layer, LogError, Unavailable};
+use crate::outcome::{self, Outcome};
 use crate::service::Service;
-use crate::status::Pending;
+use crate::status::{Happened, Pending};
+
+use answers::{changes, revision, without_revision};
 
 /// How long a caller waits for a decision unless it says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,21 +45,27 @@ impl Service {
     pub(crate) async fn do_reload(&self, request: Request<pb::ReloadRequest>) -> Result<pb::ReloadResponse, Status> {
         let caller = Caller::of(&request)?;
         let pb::ReloadRequest { force, timeout, without } = request.into_inner();
-        let wait = caller.waits(timeout)?;
-        let outcome = self.ask(caller, &without, wait, |asker| Command::Reload { force, asker }).await?;
+        let wait = caller.waits(wire::optional_duration("timeout", timeout)?);
+        let outcome = self.ask(caller, &without, wait, |caller| Command::Reload { force, caller }).await?;
         Ok(pb::ReloadResponse { outcome: Some(outcome) })
     }
 
     pub(crate) async fn do_apply(&self, request: Request<pb::ApplyRequest>) -> Result<pb::ApplyResponse, Status> {
         let caller = Caller::of(&request)?;
         let pb::ApplyRequest { name, document, base_revision, timeout, without, format } = request.into_inner();
-        let (wait, format) = (caller.waits(timeout)?, format_of(format)?);
+        let wait = caller.waits(wire::optional_duration("timeout", timeout)?);
+        let format = format_of(format)?;
         NodeId::new(&name).map_err(|_| {
             let problem = format!("`{name}` is no name for a layer: 1 to 64 letters, digits, `_`, `-` or `.`");
             refusal::invalid("name", problem)
         })?;
-        let base = named(base_revision);
-        let command = |asker| Command::Apply { name, document, format, base, asker };
+        let owner = Owner::api(&name);
+        // An empty document removes the layer.
+        let layer = Layer { name: owner.0.clone(), format, text: document };
+        let layer = Some(layer).filter(|layer| !layer.text.trim().is_empty());
+        let want = Want::Layer { owner, base: named(base_revision) };
+        let text = Text { layer, ..Text::default() };
+        let command = |caller| Command::Change { want, text, caller };
         let outcome = self.ask(caller, &without, wait, command).await?;
         Ok(pb::ApplyResponse { outcome: Some(outcome) })
     }
@@ -66,9 +78,10 @@ impl Service {
         let pb::RollbackRequest { revision, reason, base_revision } = request.into_inner();
         // The reason is kept with the revision, and shown with it everywhere.
         short("reason", &reason, REASON_BYTES_MAX)?;
-        let (to, base) = (named(revision), named(base_revision));
-        let command = |asker| Command::Rollback { to, base, reason, asker };
-        let wait = caller.waits(None)?;
+        let want = Want::Rollback { to: named(revision), base: named(base_revision) };
+        let text = Text { reason, ..Text::default() };
+        let command = |caller| Command::Change { want, text, caller };
+        let wait = caller.waits(None);
         let outcome = self.ask(caller, &[], wait, command).await?;
         Ok(pb::RollbackResponse { outcome: Some(outcome) })
     }
@@ -97,7 +110,7 @@ impl Service {
         caller: Caller,
         without: &[String],
         wait: Duration,
-        command: impl FnOnce(Asker) -> Command,
+        command: impl FnOnce(desk::Caller<Papers>) -> Command,
     ) -> Result<pb::Outcome, Status> {
         let without = without.iter().enumerate().map(|(at, node)| {
             NodeId::new(node).map_err(|error| refusal::invalid(format!("without[{at}]"), error.to_string()))
@@ -106,27 +119,23 @@ impl Service {
         self.somebody_votes(&without)?;
         let (answer, answered) = oneshot::channel();
         let (Caller { actor, trace, .. }, asked_at) = (caller, self.clock.now_nanos());
-        let asked = self.engine.send(command(Asker { actor, without, trace, asked_at, answer })).await;
+        let handle = Asker { actor, trace, asked_at, answer };
+        let asked = self.engine.send(command(desk::Caller { without, handle })).await;
         asked.map_err(|_| stopping())?;
-        match timeout(wait, answered).await {
-            Ok(answer) => answer.map_err(|_| stopping())?,
-            Err(_) => Ok(self.pending(wait)),
-        }
+        let outcome = match timeout(wait, answered).await {
+            Ok(answer) => answer.map_err(|_| stopping())??,
+            Err(_) => self.pending(wait),
+        };
+        Ok(outcome.into())
     }
 
     /// The answer when the time is over: the changes that are not decided, and how far each is.
-    fn pending(&self, waited: Duration) -> pb::Outcome {
+    fn pending(&self, waited: Duration) -> Outcome {
         let status = self.status.borrow();
         let mut warnings =
             vec![format!("not decided within {waited:?}; it stays pending, `status` and `history` tell how it ends")];
         warnings.extend(status.pending.iter().take(PENDING_TOLD).map(Pending::told));
-        pb::Outcome {
-            result: pb::outcome::Result::Pending.into(),
-            revision: status.revision.0,
-            attempt: status.attempt.map(|attempt| attempt.to_string()).unwrap_or_default(),
-            warnings,
-            ..pb::Outcome::default()
-        }
+        Outcome { attempt: status.attempt, warnings, ..Outcome::new(outcome::Result::Pending, status.revision) }
     }
 
     /// Judges the document in place of the file, beside the layers that came over the API.
@@ -136,7 +145,8 @@ impl Service {
         short("name", &name, NAME_BYTES_MAX)?;
         let status = self.status.borrow().clone();
         let name = if name.is_empty() { "(document)".to_owned() } else { name };
-        let layers = Want::file_of(Layer { name, format: format_of(format)?, text: document }).on(&status.layers);
+        let layer = Layer { name, format: format_of(format)?, text: document };
+        let layers = with_layer(&status.layers, Owner::file(), Some(layer));
         let clock = self.clock;
         let mask = self.mask.clone();
         let merged = self.documents.run(move || {
@@ -206,18 +216,21 @@ impl Service {
 
 /// Events from now on. A reader that is too slow loses the oldest and is told how many it lost.
 pub(crate) fn watch(
-    events: broadcast::Receiver<pb::WatchResponse>,
+    events: broadcast::Receiver<Happened>,
     status: watch::Receiver<Arc<crate::Status>>,
     clock: Clock,
 ) -> Events {
-    let told = move |event: Result<_, _>| {
-        Ok(event.unwrap_or_else(|BroadcastStreamRecvError::Lagged(missed)| pb::WatchResponse {
-            time_unix_ms: clock.unix_millis(),
-            kind: "missed".into(),
-            revision: status.borrow().revision.0,
+    let told = move |event: Result<Happened, _>| {
+        let missed = |BroadcastStreamRecvError::Lagged(missed)| Happened {
+            time: WallTime(clock.unix_millis()),
+            kind: "missed",
+            attempt: None,
+            revision: status.borrow().revision,
+            node: None,
             message: format!("{missed} events were missed by this watcher, which was too slow"),
-            ..pb::WatchResponse::default()
-        }))
+            trace: None,
+        };
+        Ok(event.unwrap_or_else(missed).into())
     };
     BroadcastStream::new(events).map(told).boxed()
 }
@@ -237,9 +250,9 @@ impl Caller {
     }
 
     /// How long to wait for the answer: as requested, and never longer than the caller listens.
-    fn waits(&self, timeout: Option<prost_types::Duration>) -> Result<Duration, Status> {
-        let timeout = timeout.map_or(Ok(TIMEOUT), |timeout| wire::duration("timeout", Some(timeout)))?;
-        Ok(timeout.min(TIMEOUT_MAX).min(self.patience.unwrap_or(TIMEOUT_MAX)))
+    fn waits(&self, timeout: Option<Duration>) -> Duration {
+        let timeout = timeout.unwrap_or(TIMEOUT);
+        timeout.min(TIMEOUT_MAX).min(self.patience.unwrap_or(TIMEOUT_MAX))
     }
 }
 
@@ -292,50 +305,7 @@ fn short(field: &'static str, text: &str, most: usize) -> Result<(), Status> {
     Err(refusal::invalid(field, format!("`{field}` has {} bytes; expected at most {most}", text.len())))
 }
 
-fn revision(record: RevisionRecord, content_kept: bool) -> pb::Revision {
-    pb::Revision {
-        revision: record.revision.0,
-        parent: record.parent.0,
-        digest: record.digest.to_string(),
-        actor: record.actor,
-        source: record.source,
-        time_unix_ms: record.time.0,
-        result: "applied".into(),
-        diff: changes(&record.diff),
-        policy_changed: record.diff.policy,
-        content_kept,
-        reason: record.reason,
-        without: record.without.iter().map(NodeId::to_string).collect(),
-    }
-}
-
-/// An attempt that did not become a revision; its parent is the revision that stayed live.
-fn without_revision(ended: AuditRecord) -> pb::Revision {
-    pb::Revision {
-        revision: 0,
-        parent: ended.revision.0,
-        digest: ended.digest.map(|digest| digest.to_string()).unwrap_or_default(),
-        actor: ended.actor,
-        source: ended.source,
-        time_unix_ms: ended.time.0,
-        result: ended.result,
-        diff: changes(&ended.diff),
-        policy_changed: ended.diff.policy,
-        content_kept: false,
-        reason: ended.reason,
-        without: ended.without.iter().map(NodeId::to_string).collect(),
-    }
-}
-
 /// Canonical JSON of a snapshot, without the literals in whose place a secret may stand.
 fn content(mask: &Mask, snapshot: &Snapshot) -> String {
     String::from_utf8_lossy(&mask.snapshot(snapshot).canonical().0).into_owned()
-}
-
-fn changes(diff: &Diff) -> Vec<pb::BackendChange> {
-    let change = |entry: &model::BackendChange| pb::BackendChange {
-        server: entry.id.to_string(),
-        change: entry.change.as_str().into(),
-    };
-    diff.backends.iter().map(change).collect()
 }

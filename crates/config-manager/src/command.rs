@@ -1,59 +1,46 @@
 //! The commands to the engine, from operators and from routers.
 
-use std::collections::BTreeSet;
-
-use config_file::Format;
-use model::{NodeId, Revision};
+use model::NodeId;
+use rollout::desk::{self, Want};
 use rollout::reconciler::Link;
-use rollout::{Content, Directive, Report};
+use rollout::{Content, Directive, Report, ServerState};
 use runtime::TraceContext;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::DropGuard;
 use tonic::Status;
-use wire::pb::config::v1 as pb;
+
+use crate::engine::{Papers, Text};
+use crate::outcome::Outcome;
 
 /// A caller gets exactly one answer: how the proposal ended, or that the request was wrong.
-pub(crate) type Answer = oneshot::Sender<Result<pb::Outcome, Status>>;
+pub(crate) type Answer = oneshot::Sender<Result<Outcome, Status>>;
+
+/// An operator at the other end of a call, and the routers whose vote does not count for it.
+pub(crate) type Caller = desk::Caller<Papers>;
 
 #[derive(Debug)]
 pub(crate) enum Command {
-    Reload {
-        force: bool,
-        asker: Asker,
-    },
-    Apply {
-        name: String,
-        document: String,
-        format: Format,
-        base: Option<Revision>,
-        asker: Asker,
-    },
-    /// Without `to`: the revision before the live one.
-    Rollback {
-        to: Option<Revision>,
-        base: Option<Revision>,
-        reason: String,
-        asker: Asker,
-    },
-    Router {
-        node: NodeId,
-        link: Link,
-        said: Said,
-    },
+    Reload { force: bool, caller: Caller },
+    Change { want: Want, text: Text, caller: Caller },
+    Router { node: NodeId, link: Link, said: Said },
 }
 
-/// An operator at the other end of a call.
 #[derive(Debug)]
 pub(crate) struct Asker {
     /// From the credential.
     pub(crate) actor: String,
-    /// Routers whose vote does not count.
-    pub(crate) without: BTreeSet<NodeId>,
     /// The trace of the call, if it is in one.
     pub(crate) trace: Option<TraceContext>,
     /// In nanoseconds of the clock.
     pub(crate) asked_at: u64,
     pub(crate) answer: Answer,
+}
+
+impl Asker {
+    /// A caller that does not wait any more was told that the change is pending.
+    pub(crate) fn tell(self, answer: Result<Outcome, Status>) {
+        drop(self.answer.send(answer));
+    }
 }
 
 #[derive(Debug)]
@@ -64,7 +51,7 @@ pub(crate) enum Said {
         stream: Stream,
     },
     Report(Report),
-    Observed(pb::Observed),
+    Observed(Vec<ServerState>),
     Gone,
 }
 

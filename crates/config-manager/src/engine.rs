@@ -1,44 +1,39 @@
-//! The one task that owns the state: the reconciler, the cursor of the file, the streams of the routers and the
-//! order of writes to the log. It carries out what the cores decide and publishes the result.
+//! The one task that owns the state: the desk, the streams of the routers and the order of writes to the log. It
+//! carries out what the desk decides and publishes the result.
 
 mod candidate;
+mod ending;
 mod feed;
 mod fleet;
 mod jobs;
+mod merging;
 mod notice;
-mod outcome;
-mod propose;
 mod publish;
-mod rollback;
-mod said;
 mod spans;
 mod write;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::{Digest, NodeId, Time};
-use rollout::reconciler::{Effect, Event, Head};
-use rollout::{ProposalId, Rollout, Sender, SourceCore};
+use model::{Digest, NodeId, Revision, Time};
+use rollout::desk::{Desk, Effect, Event, Start, Want};
+use rollout::reconciler::{self, Head};
+use rollout::{ProposalId, Sender, SourceCore};
 use runtime::{Clock, Shutdown, Tracer};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
-use wire::pb::config::v1 as pb;
 
-use crate::command::{Asker, Command};
-use crate::log::{Cursor, Judged, Layer, Layers, Log};
+use crate::command::{Caller, Command};
+use crate::log::{Cursor, Judged, Layers, Log};
+use crate::outcome::{Fault, turned_away};
 use crate::source::{FromSource, Method, Origin, Signals};
-use crate::status::{NodeRefusal, Status};
+use crate::status::{Happened, Status};
 
-pub(crate) use candidate::{Payload, Want, merge};
+pub(crate) use candidate::{Merged, Open, Papers, Payload, Text, Timing, merge, with_layer};
 
-use candidate::Candidate;
 use fleet::Attached;
 use jobs::Jobs;
-use said::Said;
 use spans::Spans;
-
-pub(crate) use propose::CANDIDATES_MAX;
 
 /// What [`crate::ConfigManager`] hands over when it runs.
 pub(crate) struct Parts {
@@ -52,7 +47,7 @@ pub(crate) struct Parts {
     pub(crate) cursor: Option<Cursor>,
     pub(crate) origin: Origin,
     pub(crate) signals: Arc<Signals>,
-    pub(crate) events: broadcast::Sender<pb::WatchResponse>,
+    pub(crate) events: broadcast::Sender<Happened>,
 }
 
 #[derive(Debug)]
@@ -61,56 +56,32 @@ pub(crate) struct Engine {
     log: Arc<Log>,
     /// A fault found at the start; the log itself reports later faults.
     log_fault: Option<String>,
-    rollout: Rollout<Payload>,
-    /// Absent when there is no file to follow.
-    source: Option<SourceCore>,
+    desk: Desk<Papers>,
+    /// For each candidate at the desk.
+    open: BTreeMap<ProposalId, Open>,
     origin: Origin,
     method: Option<Method>,
     signals: Arc<Signals>,
     /// The layers of the live revision.
     layers: Arc<Layers>,
-    /// The text read last from the file, until it is proposed.
-    text: Option<(Digest, Layer)>,
-    /// Why the file's last judged content is not live.
-    refusal: Option<feed::Refusal>,
-    said: Said,
-    /// The content of the file when a rollback moved the cursor over it.
-    undone: Option<Digest>,
+    /// The last refusal of the file.
+    refusal: feed::Refusal,
     /// When the file was last seen to be written, in nanoseconds of the clock.
     written_at: Option<u64>,
-    /// The content that was refused before this start and has not been judged since.
-    refused_before: Option<Digest>,
-    /// Callers of reload: for the next read of the file, and for the one under way.
-    asked: Vec<Asker>,
-    asking: Vec<Asker>,
-    /// Callers whose request waits for the end of the present judgement.
-    later: Vec<Asker>,
-    candidates: BTreeMap<ProposalId, Candidate>,
-    /// Candidates whose layers are to be parsed, one after the other: a text of some megabytes takes hundreds of them.
-    to_merge: VecDeque<ProposalId>,
-    merging: bool,
-    proposals: u64,
     attached: BTreeMap<NodeId, Attached>,
-    /// Contents that a router may hold, the newest last.
-    recent: VecDeque<rollout::Content>,
     spans: Spans,
     jobs: Jobs,
     writing: bool,
     work: JoinSet<Done>,
     status: watch::Sender<Arc<Status>>,
-    events: broadcast::Sender<pb::WatchResponse>,
+    events: broadcast::Sender<Happened>,
     changed: bool,
 }
 
 /// Work that was done off this task.
 #[derive(Debug)]
 enum Done {
-    /// The content of the file, read before a rollback.
-    Looked(ProposalId, Option<(Digest, Layer)>),
-    /// A candidate brought back from the log.
-    Merged(ProposalId, Result<candidate::Merged, outcome::Refused>),
-    /// A candidate made of layers.
-    TakenApart(ProposalId, Result<candidate::Merged, outcome::Refused>),
+    Merged(ProposalId, Result<Box<Merged>, Fault>),
     Written(write::Result),
 }
 
@@ -134,34 +105,20 @@ impl Engine {
         let (refused, undone) = (judged(Judged::Refused), judged(Judged::RolledBack));
         let cursor = cursor.map(|cursor| cursor.digest).filter(|_| refused.is_none() || !policy.enabled);
         let source = (origin != Origin::None).then(|| SourceCore::new(now, policy, cursor));
-        let recent = head.iter().map(|head| head.content.clone()).collect();
-        let rollout = Rollout::new(sender, head);
         let status = watch::Sender::new(Arc::new(Status::before(&log)));
         let engine = Self {
             clock,
             log,
             log_fault,
-            rollout,
-            source,
+            desk: Desk::new(now, Start { sender, head, source, refused, undone }),
+            open: BTreeMap::new(),
             origin,
             method: None,
             signals,
             layers,
-            text: None,
-            refusal: None,
-            said: Said::default(),
-            undone,
+            refusal: feed::Refusal::default(),
             written_at: None,
-            refused_before: refused,
-            asked: Vec::new(),
-            asking: Vec::new(),
-            later: Vec::new(),
-            candidates: BTreeMap::new(),
-            to_merge: VecDeque::new(),
-            merging: false,
-            proposals: 0,
             attached: BTreeMap::new(),
-            recent,
             spans: Spans::new(tracer),
             jobs: Jobs::default(),
             writing: false,
@@ -185,14 +142,14 @@ impl Engine {
         let mut log = self.log.faults();
         loop {
             self.settle();
-            let deadline = self.next_deadline();
+            let deadline = self.desk.next_deadline().map(Time::as_nanos);
             tokio::select! {
                 () = shutdown.triggered() => break,
                 Some(done) = self.work.join_next() => self.done(done.map_err(RunError::Panicked)?),
                 Some(command) = commands.recv() => self.command(command),
                 Some(said) = source.recv() => self.source_said(said),
                 Ok(()) = log.changed() => self.log_changed(),
-                () = self.clock.sleep_until(deadline) => self.wake(),
+                () = self.clock.sleep_until(deadline) => self.tell(Event::Woke),
             }
         }
         // Candidates that ended are still recorded and answered; no new one begins.
@@ -200,7 +157,7 @@ impl Engine {
         while self.writing {
             match self.work.join_next().await {
                 Some(Ok(Done::Written(written))) => self.written(written),
-                Some(Ok(Done::Looked(..) | Done::Merged(..) | Done::TakenApart(..))) => {}
+                Some(Ok(Done::Merged(..))) => {}
                 Some(Err(error)) => return Err(RunError::Panicked(error)),
                 None => break,
             }
@@ -209,55 +166,34 @@ impl Engine {
         Ok(())
     }
 
-    fn now(&self) -> Time {
-        Time::from_nanos(self.clock.now_nanos())
-    }
-
-    fn next_deadline(&self) -> Option<u64> {
-        let source = self.source.as_ref().and_then(SourceCore::next_deadline);
-        self.rollout.next_deadline().into_iter().chain(source).min().map(Time::as_nanos)
-    }
-
-    fn wake(&mut self) {
-        let now = self.now();
-        self.rollout.handle(now, Event::Woke);
-        self.tell_source(rollout::cursor::Event::Woke);
-    }
-
     fn command(&mut self, command: Command) {
         match command {
-            Command::Reload { force, asker } => self.reload(force, asker),
-            Command::Apply { name, document, format, base, asker } => {
-                self.apply(Want::Api { name, document, format, base }, asker);
-            }
-            Command::Rollback { to, base, reason, asker } => self.roll_back(to, base, reason, asker),
+            Command::Reload { force, caller } => self.reload(force, caller),
+            Command::Change { want, text, caller } => self.want(want, text, caller),
             Command::Router { node, link, said } => self.router_said(node, link, said),
         }
     }
 
     fn done(&mut self, done: Done) {
         match done {
-            Done::Looked(id, text) => self.looked(id, text),
             Done::Merged(id, merged) => self.merged(id, merged),
-            Done::TakenApart(id, merged) => {
-                self.merging = false;
-                self.merged(id, merged);
-                self.merge_next();
-            }
             Done::Written(written) => self.written(written),
         }
     }
 
-    /// Carries out everything the cores have decided, then shows what changed.
+    fn tell(&mut self, event: Event<Papers>) {
+        let now = Time::from_nanos(self.clock.now_nanos());
+        self.desk.handle(now, event);
+    }
+
+    fn tell_reconciler(&mut self, event: reconciler::Event<Payload>) {
+        self.tell(Event::Reconciler(event));
+    }
+
+    /// Carries out everything the desk has decided, then shows what changed.
     fn settle(&mut self) {
-        loop {
-            if let Some(effect) = self.rollout.poll_effect() {
-                self.carry_out(effect);
-            } else if let Some(effect) = self.source.as_mut().and_then(SourceCore::poll_effect) {
-                self.carry_out_source(effect);
-            } else {
-                break;
-            }
+        while let Some(effect) = self.desk.poll_effect() {
+            self.carry_out(effect);
         }
         self.start_writing();
         if std::mem::take(&mut self.changed) {
@@ -265,26 +201,55 @@ impl Engine {
         }
     }
 
-    fn carry_out(&mut self, effect: Effect<Payload>) {
+    fn carry_out(&mut self, effect: Effect<Papers>) {
         match effect {
-            Effect::Send { node, link, directive } => self.send(&node, link, directive),
+            Effect::Entered { proposal, by, retry } => self.entered(proposal, by, retry),
+            Effect::Joined { proposal } => self.joined(proposal),
+            Effect::Merge { proposal } => self.merge(proposal),
+            Effect::Ended(ended) => self.ended(*ended),
+            Effect::TurnedAway { caller, why } => caller.handle.tell(Err(turned_away(why))),
+            Effect::AskAgain { force, callers } => {
+                for caller in callers {
+                    self.reload(force, caller);
+                }
+            }
+            Effect::Answered { callers, answer } => self.answer(callers, &answer),
+            Effect::Look => self.signals.look(),
+            Effect::Read => self.signals.read(),
+            Effect::SaveCursor { digest, refused } => {
+                let judged = if refused { Judged::Refused } else { Judged::Live };
+                self.jobs.save_cursor(Cursor { digest, judged });
+            }
+            Effect::SourceChanged => self.source_changed(),
+            Effect::Send { node, link, directive, base } => self.send(&node, link, directive, base),
             Effect::Append(record) => self.append(*record),
             Effect::RaiseEpoch { above } => self.jobs.raise_epoch(above),
-            Effect::Resolve { proposal, outcome } => self.resolved(proposal, outcome),
             Effect::Notice(notice) => self.noticed(notice),
         }
     }
 
+    /// Callers are answered at once while the log cannot be written: nothing could be decided.
+    fn reload(&mut self, force: bool, caller: Caller) {
+        if let Some(away) = self.log_away() {
+            return caller.handle.tell(Err(away));
+        }
+        self.desk.forget_callers(|asker| asker.answer.is_closed());
+        self.tell(Event::Reload { force, caller });
+    }
+
+    fn want(&mut self, want: Want, mut text: Text, caller: Caller) {
+        if let Some(away) = self.log_away() {
+            return caller.handle.tell(Err(away));
+        }
+        text.beside = self.layers.values().map(|layer| layer.text.len()).sum();
+        self.tell(Event::Wanted { want, text, caller });
+    }
+
     fn live_digest(&self) -> Option<Digest> {
-        self.rollout.head().map(|head| head.content.digest)
+        self.desk.reconciler().head().map(|head| head.content.digest)
     }
 
-    fn head_revision(&self) -> model::Revision {
-        self.rollout.head().map_or(model::Revision::NONE, |head| head.revision)
+    fn head_revision(&self) -> Revision {
+        self.desk.head_revision()
     }
-}
-
-/// Reasons as the status shows them.
-fn refusals(noes: &[rollout::Rejection]) -> Vec<NodeRefusal> {
-    noes.iter().map(|no| NodeRefusal { node: Some(no.node.clone()), reason: no.refusal.to_string() }).collect()
 }

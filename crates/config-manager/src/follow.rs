@@ -119,6 +119,6 @@ fn said(message: FromRouter) -> Result<Said, Status> {
     match message {
         FromRouter::Report(Report::Hello { .. }) => Err(refusal::invalid("report", "a second hello on one stream")),
         FromRouter::Report(report) => Ok(Said::Report(report)),
-        FromRouter::Observed(observed) => Ok(Said::Observed(observed)),
+        FromRouter::Observed(servers) => Ok(Said::Observed(servers)),
     }
 }

@@ -14,6 +14,7 @@ mod engine;
 mod follow;
 pub mod log;
 mod metrics;
+mod outcome;
 mod service;
 mod settings;
 mod source;
@@ -34,7 +35,6 @@ use runtime::state_dir::StateDir;
 use runtime::telemetry::{self, sampled};
 use runtime::{Clock, Readiness, Tasks, Tracer};
 use tokio::sync::{broadcast, mpsc, watch};
-use wire::pb::config::v1 as pb;
 use wire::pb::config::v1::config_service_server::ConfigServiceServer;
 
 pub use engine::RunError;
@@ -42,7 +42,7 @@ pub use metrics::METRICS;
 pub use service::Service;
 pub use settings::Settings;
 pub use source::{Method, Origin};
-pub use status::{NodeRefusal, Pending, PendingStage, RouterView, SourceState, SourceStatus, Status};
+pub use status::{Happened, NodeRefusal, Pending, PendingStage, RouterView, SourceState, SourceStatus, Status};
 
 use command::Command;
 use desk::Desk;
@@ -83,7 +83,7 @@ pub struct ConfigManager {
     signals: Arc<Signals>,
     log: Arc<Log>,
     status: watch::Receiver<Arc<Status>>,
-    events: broadcast::Sender<pb::WatchResponse>,
+    events: broadcast::Sender<Happened>,
     scope: Scope,
 }
 

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use metrics::gauge;
+use rollout::desk::CANDIDATES_MAX;
 use runtime::telemetry::sampled::{self, Fill, count, present};
 use runtime::telemetry::{Label, Metric};
 use tokio::sync::{broadcast, watch};
-use wire::pb::config::v1 as pb;
 
-use crate::engine::CANDIDATES_MAX;
-use crate::status::{PendingStage, SourceState, Status};
+use crate::status::{Happened, PendingStage, SourceState, Status};
 
 /// All of them.
 pub const METRICS: &[Metric] = &[
@@ -97,7 +96,7 @@ const REFUSALS: &[&str] =
     &["too_few_ready", "critical", "secret", "names", "feature", "not_held", "silent", "damaged", "stale"];
 
 /// Shows the status and the number of watchers of `events`, for as long as the engine publishes a status.
-pub(crate) fn show(status: watch::Receiver<Arc<Status>>, events: &broadcast::Sender<pb::WatchResponse>) {
+pub(crate) fn show(status: watch::Receiver<Arc<Status>>, events: &broadcast::Sender<Happened>) {
     let pending = status.clone();
     sampled::limit("config_pending", move || {
         pending.has_changed().ok()?;

@@ -16,7 +16,7 @@ use crate::command::Command;
 use crate::desk::Desk;
 use crate::follow::{self, Directives};
 use crate::log::Log;
-use crate::status::Status;
+use crate::status::{Happened, Status};
 
 /// Any number of calls at once; all state is the engine's.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct Service {
     pub(crate) engine: mpsc::Sender<Command>,
     pub(crate) log: Arc<Log>,
     pub(crate) status: watch::Receiver<Arc<Status>>,
-    pub(crate) events: broadcast::Sender<pb::WatchResponse>,
+    pub(crate) events: broadcast::Sender<Happened>,
     pub(crate) clock: Clock,
     pub(crate) tasks: Tasks,
     /// Parses documents that are only to be validated.
@@ -91,7 +91,7 @@ impl ConfigService for Service {
         &self,
         _: Request<pb::GetStatusRequest>,
     ) -> Result<Response<pb::GetStatusResponse>, GrpcStatus> {
-        Ok(Response::new(self.status.borrow().to_pb()))
+        Ok(Response::new((&**self.status.borrow()).into()))
     }
 
     async fn watch(&self, _: Request<pb::WatchRequest>) -> Result<Response<Events>, GrpcStatus> {

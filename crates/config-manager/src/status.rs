@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use model::{AttemptId, Digest, LogId, NodeId, Owner, Revision, Snapshot, Violation};
+use model::{AttemptId, Digest, LogId, NodeId, Owner, Revision, Snapshot, Violation, WallTime};
+use rollout::ServerState;
 use rollout::reconciler::{AttemptStage, RouterState, RouterStatus};
-use wire::pb::config::v1 as pb;
+use runtime::TraceContext;
 
 use crate::log::{Layers, Log};
 
@@ -125,9 +126,23 @@ pub struct NodeRefusal {
 pub struct RouterView {
     pub router: RouterStatus,
     /// The router's last report on its servers.
-    pub servers: Vec<pb::ServerState>,
+    pub servers: Vec<ServerState>,
     /// Whether another process calls itself the same, so that each ends the other's stream.
     pub rival: bool,
+}
+
+/// Something that happened, for those that watch.
+#[derive(Debug, Clone)]
+pub struct Happened {
+    pub time: WallTime,
+    /// As the protocol lists it.
+    pub kind: &'static str,
+    pub attempt: Option<AttemptId>,
+    /// What is live.
+    pub revision: Revision,
+    pub node: Option<NodeId>,
+    pub message: String,
+    pub trace: Option<TraceContext>,
 }
 
 impl Status {
@@ -161,20 +176,6 @@ impl Status {
         let judged = matches!(self.source.state, SourceState::Refused | SourceState::Missing);
         (self.revision == Revision::NONE && judged).then_some(&self.source)
     }
-
-    pub(crate) fn to_pb(&self) -> pb::GetStatusResponse {
-        pb::GetStatusResponse {
-            revision: self.revision.0,
-            digest: text(self.digest),
-            log_id: self.log.to_string(),
-            epoch: self.epoch,
-            source: Some(self.source.to_pb()),
-            routers: self.routers.iter().map(RouterView::to_pb).collect(),
-            attempt: self.attempt.map(|attempt| attempt.to_string()).unwrap_or_default(),
-            pending: self.pending.iter().map(Pending::to_pb).collect(),
-            log_fault: self.log_fault.clone().unwrap_or_default(),
-        }
-    }
 }
 
 impl Pending {
@@ -188,40 +189,6 @@ impl Pending {
         let verb = if self.source == Owner::file().0 { "reload" } else { "apply" };
         format!("{told}; left out: {left_out}; to let them vote, `{verb}` without leaving them out")
     }
-
-    fn to_pb(&self) -> pb::Pending {
-        pb::Pending {
-            source: self.source.clone(),
-            actor: self.actor.clone(),
-            digest: text(self.digest),
-            stage: self.stage.as_str().into(),
-            left_out: self.left_out.iter().map(ToString::to_string).collect(),
-        }
-    }
-}
-
-fn text(digest: Option<Digest>) -> String {
-    digest.map(|digest| digest.to_string()).unwrap_or_default()
-}
-
-impl SourceStatus {
-    fn to_pb(&self) -> pb::Source {
-        pb::Source {
-            path: self.name.clone(),
-            state: self.state.as_str().into(),
-            cursor: text(self.cursor),
-            violations: self.violations.iter().map(wire::violation_to_pb).collect(),
-            refusals: self.refusals.iter().map(NodeRefusal::to_pb).collect(),
-            method: self.method.map(crate::source::Method::as_str).unwrap_or_default().into(),
-        }
-    }
-}
-
-impl NodeRefusal {
-    pub(crate) fn to_pb(&self) -> pb::NodeRefusal {
-        let node = self.node.as_ref().map(NodeId::to_string).unwrap_or_default();
-        pb::NodeRefusal { node, reason: self.reason.clone() }
-    }
 }
 
 impl RouterView {
@@ -232,21 +199,6 @@ impl RouterView {
             RouterState::Voting { .. } => ("voting", String::new()),
             RouterState::Joining => ("joining", String::new()),
             RouterState::Behind { refusal, .. } => ("behind", refusal.to_string()),
-        }
-    }
-
-    fn to_pb(&self) -> pb::RouterStatus {
-        let (state, mut reason) = self.state();
-        if self.rival {
-            reason = format!("another process calls itself {}, too; give each a --node of its own", self.router.node);
-        }
-        pb::RouterStatus {
-            node: self.router.node.to_string(),
-            revision: self.router.applied.0,
-            digest: text(self.router.digest),
-            state: state.into(),
-            reason,
-            servers: self.servers.clone(),
         }
     }
 }

@@ -8,6 +8,8 @@
 #![forbid(unsafe_code)]
 
 pub mod cursor;
+pub mod desk;
+mod difference;
 mod exclusions;
 pub mod follower;
 mod judge;
@@ -19,9 +21,11 @@ pub mod reconciler;
 mod script;
 
 pub use cursor::SourceCore;
+pub use desk::Desk;
+pub use difference::{Difference, NotArrived};
 pub use exclusions::Exclusions;
 pub use follower::Follower;
 pub use judge::judge;
-pub use message::{Content, Directive, Refusal, Report, Sender};
+pub use message::{Content, Directive, Refusal, Report, Sender, ServerState};
 pub use proposal::{Applied, Kind, Outcome, Proposal, ProposalId, Reason, Record, Rejection, Source, Stages};
 pub use reconciler::Rollout;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{AttemptId, CandidateOutcome, Digest, LogId, NodeId, Revision, Snapshot};
+use model::{AttemptId, CandidateOutcome, Digest, EndpointKey, LogId, NodeId, Revision, Snapshot, Verdict};
 
 /// The manager that speaks. Every message of a manager carries it, so that a router can tell a stale manager.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +71,24 @@ pub enum Report {
         revision: Revision,
         refusal: Refusal,
     },
+}
+
+/// One endpoint, as its router sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerState {
+    pub endpoint: EndpointKey,
+    pub verdict: Verdict,
+    /// `stdio` or `http`.
+    pub transport: String,
+    pub tools: u32,
+    pub in_flight: u64,
+    /// Of the child process.
+    pub pid: Option<u32>,
+    /// The last failure; empty for none.
+    pub error: String,
+    pub cordoned: bool,
+    /// What an operator should know of it though it may be healthy.
+    pub warnings: Vec<String>,
 }
 
 /// Why a router refuses a snapshot.

@@ -11,7 +11,7 @@ mod status;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use model::{AttemptId, Digest, NodeId, Owner, Revision, Time};
+use model::{AttemptId, Diff, Digest, NodeId, Owner, Revision, Time};
 
 use crate::{
     Applied, Content, Directive, Kind, Outcome, Proposal, ProposalId, Reason, Record, Refusal, Report, Sender,
@@ -142,6 +142,7 @@ pub enum Notice {
         proposal: Option<ProposalId>,
         revision: Revision,
         parent: Revision,
+        diff: Diff,
         kind: Kind,
         cursors: BTreeMap<Owner, Digest>,
     },

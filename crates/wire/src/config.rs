@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use model::{AttemptId, CandidateOutcome, CandidateResult, Digest, Revision, Snapshot};
-use rollout::{Content, Directive, Refusal, Report};
+use rollout::{Content, Difference, Directive, NotArrived, Refusal, Report, ServerState};
 
-use crate::content::{ContentError, content, content_to_pb};
+use crate::content::{difference, difference_to_pb};
 use crate::pb::config::v1 as pb;
 use crate::words::{
-    Invalid, digest, duration, duration_to_pb, endpoint_key, endpoint_key_to_pb, node, optional_digest,
+    Invalid, digest, duration, duration_to_pb, endpoint_key, endpoint_key_to_pb, node, optional_digest, verdict,
+    verdict_to_pb,
 };
 use pb::follow_request::Report as PbReport;
 use pb::follow_response::Directive as PbDirective;
@@ -31,7 +32,7 @@ pub fn directive_to_pb(directive: &Directive, base: Option<&Content>) -> PbDirec
     match directive {
         Directive::Prepare { attempt, content, lease } => PbDirective::Prepare(pb::Prepare {
             attempt: Some(attempt_to_pb(*attempt)),
-            content: Some(content_to_pb(content, base)),
+            content: Some(difference_to_pb(Difference::between(content, base))),
             lease: Some(duration_to_pb(*lease)),
         }),
         Directive::Renew { attempt, lease } => PbDirective::Renew(pb::Renew {
@@ -44,9 +45,10 @@ pub fn directive_to_pb(directive: &Directive, base: Option<&Content>) -> PbDirec
             revision: revision.0,
             digest: digest.as_bytes().to_vec(),
         }),
-        Directive::Offer { revision, content } => {
-            PbDirective::Offer(pb::Offer { revision: revision.0, content: Some(content_to_pb(content, base)) })
-        }
+        Directive::Offer { revision, content } => PbDirective::Offer(pb::Offer {
+            revision: revision.0,
+            content: Some(difference_to_pb(Difference::between(content, base))),
+        }),
     }
 }
 
@@ -61,7 +63,7 @@ pub fn directive(
             let no = |refusal| Report::Vote { attempt, verdict: Err(refusal), outcomes: Vec::new() };
             Directive::Prepare {
                 attempt,
-                content: content(prepare.content, held).map_err(|error| undecodable(error, no))?,
+                content: arrived(prepare.content, held, no)?,
                 lease: duration("lease", prepare.lease)?,
             }
         }
@@ -77,18 +79,21 @@ pub fn directive(
         PbDirective::Offer(offer) => {
             let revision = Revision(offer.revision);
             let no = |refusal| Report::Nack { revision, refusal };
-            let content = content(offer.content, held).map_err(|error| undecodable(error, no))?;
-            Directive::Offer { revision, content }
+            Directive::Offer { revision, content: arrived(offer.content, held, no)? }
         }
     })
 }
 
-fn undecodable(error: ContentError, no: impl FnOnce(Refusal) -> Report) -> Undecodable {
-    match error {
-        ContentError::Invalid(invalid) => invalid.into(),
-        ContentError::BaseNotHeld(digest) => Undecodable::BaseNotHeld(digest),
-        ContentError::Refused(refusal) => Undecodable::Answer(no(refusal)),
-    }
+fn arrived(
+    content: Option<pb::Content>,
+    held: impl Fn(&Digest) -> Option<Arc<Snapshot>>,
+    no: impl FnOnce(Refusal) -> Report,
+) -> Result<Content, Undecodable> {
+    let arrived = difference(content)?.map_err(NotArrived::Refused).and_then(|difference| difference.on(held));
+    arrived.map_err(|error| match error {
+        NotArrived::BaseNotHeld(digest) => Undecodable::BaseNotHeld(digest),
+        NotArrived::Refused(refusal) => Undecodable::Answer(no(refusal)),
+    })
 }
 
 /// The features of a hello travel in its envelope.
@@ -118,7 +123,7 @@ pub fn report_to_pb(report: &Report) -> PbReport {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Said {
     Report(Report),
-    Observed(pb::Observed),
+    Observed(Vec<ServerState>),
 }
 
 pub fn report(request: pb::FollowRequest) -> Result<Said, Invalid> {
@@ -146,8 +151,39 @@ pub fn report(request: pb::FollowRequest) -> Result<Said, Invalid> {
             revision: Revision(nack.revision),
             refusal: refusal(nack.refusal.ok_or_else(|| Invalid::missing("nack.refusal"))?)?,
         },
-        PbReport::Observed(observed) => return Ok(Said::Observed(observed)),
+        PbReport::Observed(observed) => {
+            let servers = observed.servers.into_iter().map(server_state).collect::<Result<_, _>>()?;
+            return Ok(Said::Observed(servers));
+        }
     }))
+}
+
+fn server_state(state: pb::ServerState) -> Result<ServerState, Invalid> {
+    Ok(ServerState {
+        endpoint: endpoint_key(state.endpoint)?,
+        verdict: verdict(state.verdict),
+        transport: state.transport,
+        tools: state.tools,
+        in_flight: state.in_flight,
+        pid: (state.pid != 0).then_some(state.pid),
+        error: state.error,
+        cordoned: state.cordoned,
+        warnings: state.warnings,
+    })
+}
+
+pub fn server_state_to_pb(state: &ServerState) -> pb::ServerState {
+    pb::ServerState {
+        endpoint: Some(endpoint_key_to_pb(&state.endpoint)),
+        verdict: verdict_to_pb(state.verdict),
+        transport: state.transport.clone(),
+        tools: state.tools,
+        in_flight: state.in_flight,
+        pid: state.pid.unwrap_or(0),
+        error: state.error.clone(),
+        cordoned: state.cordoned,
+        warnings: state.warnings.clone(),
+    }
 }
 
 fn attempt(id: Option<pb::AttemptId>) -> Result<AttemptId, Invalid> {

@@ -13,8 +13,8 @@ mod words;
 
 pub use content::FEATURES;
 pub use words::{
-    Invalid, duration, endpoint_key, endpoint_key_to_pb, envelope, sender, verdict, verdict_to_pb, violation,
-    violation_to_pb,
+    Invalid, duration, duration_to_pb, endpoint_key, endpoint_key_to_pb, envelope, optional_duration, sender, verdict,
+    verdict_to_pb, violation, violation_to_pb,
 };
 
 /// All packages with their comments, for gRPC reflection.

@@ -144,7 +144,14 @@ pub fn duration(field: &'static str, value: Option<prost_types::Duration>) -> Re
     Duration::try_from(value).map_err(|_| Invalid::new(field, "must not be negative"))
 }
 
-pub(crate) fn duration_to_pb(value: Duration) -> prost_types::Duration {
+pub fn optional_duration(
+    field: &'static str,
+    value: Option<prost_types::Duration>,
+) -> Result<Option<Duration>, Invalid> {
+    value.map(|value| duration(field, Some(value))).transpose()
+}
+
+pub fn duration_to_pb(value: Duration) -> prost_types::Duration {
     // Centuries are as good as for ever.
     prost_types::Duration::try_from(value).unwrap_or(prost_types::Duration { seconds: i64::MAX / 4, nanos: 0 })
 }

@@ -53,8 +53,9 @@ const PURE: [&str; 9] = ["backoff", "model", "mcp", "rollout", "routing", "healt
 const IMPURE: [&str; 9] = ["tokio", "tonic", "prost", "hyper", "rand", "notify", "redb", "nix", "tracing"];
 
 /// The only crates that may name these.
-const FENCED: [(&str, &[&str]); 3] = [
+const FENCED: [(&str, &[&str]); 4] = [
     ("prost", &["wire", "runtime"]), // `runtime` reads descriptors, and speaks OTLP and gRPC's error details
+    ("prost-types", &["wire", "runtime"]),
     ("saphyr-parser", &["config-file"]),
     ("redb", &["config-manager"]),
 ];

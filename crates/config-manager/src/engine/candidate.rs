@@ -1,18 +1,17 @@
-//! A proposal from the request to the answer: layers are merged and judged off this task, the reconciler decides, and
-//! the callers are told.
+//! What the shell keeps of a change, and how layers become a snapshot.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config_file::{Format, Source};
-use model::{AttemptId, Digest, NodeId, Owner, Revision, Violation};
-use rollout::{Content, Exclusions, cursor::Turn};
+use config_file::Source;
+use model::{Digest, Owner, Revision, Violation};
+use rollout::Content;
+use rollout::desk::{self, Candidate, Want};
 use runtime::{Clock, Span};
 
-use super::said::Saying;
-use crate::command::Answer;
-use crate::log::{Kept, Layer, Layers, RevisionRecord};
+use crate::command::Asker;
+use crate::log::{Kept, Layer, Layers, RevisionRecord, layers_digest};
+use crate::outcome::Fault;
 
 /// What the log keeps with a revision beyond what the reconciler looks at.
 #[derive(Debug, Clone)]
@@ -23,51 +22,63 @@ pub(crate) struct Payload {
     pub(crate) reason: String,
 }
 
-/// What a caller or the file wants to be live.
-#[derive(Debug, Clone)]
-pub(crate) enum Want {
-    /// The file has other content.
-    File { turn: Turn, digest: Digest, layer: Layer },
-    /// An empty document removes the layer. `base`: apply only on top of that revision.
-    Api { name: String, document: String, format: Format, base: Option<Revision> },
-    /// [`Revision::NONE`]: the revision before the live one.
-    Rollback {
-        to: Revision,
-        base: Option<Revision>,
-        reason: String,
-        /// The digest of the file when the rollback was asked for.
-        over: Option<Digest>,
-    },
+/// What a change says: the layer of its owner, or why there is a rollback.
+#[derive(Debug, Default)]
+pub(crate) struct Text {
+    /// Without one, the layer is removed.
+    pub(crate) layer: Option<Layer>,
+    pub(crate) reason: String,
+    /// The size of the layers that were there when the change was wanted.
+    pub(crate) beside: usize,
 }
 
+/// The papers of this shell.
 #[derive(Debug)]
-pub(crate) struct Candidate {
-    pub(crate) want: Want,
+pub(crate) enum Papers {}
+
+impl desk::Papers for Papers {
+    type Text = Text;
+    type Caller = Asker;
+    type Payload = Payload;
+    type Fault = Fault;
+
+    /// Each change keeps the layers it was made of, and the result.
+    fn bytes(text: &Text) -> usize {
+        text.beside + text.layer.as_ref().map_or(0, |layer| layer.text.len())
+    }
+}
+
+/// The file of a change that is not decided: its trace, its times, and what came of its text.
+#[derive(Debug)]
+pub(crate) struct Open {
     pub(crate) actor: String,
-    pub(crate) without: Exclusions,
-    /// Routers that are asked about the candidate now, or that were asked when it ended.
-    pub(crate) voters: BTreeSet<NodeId>,
     /// The span of the whole change, and the span of its judging while that lasts.
     pub(crate) span: Span,
     pub(crate) judging: Option<Span>,
-    pub(crate) answers: Vec<Answer>,
-    /// How often the candidate was merged: it is merged anew after another change went first.
-    pub(crate) merges: u32,
     /// When its write was seen to be complete, and when it was read: nanoseconds of the clock.
     pub(crate) written_at: Option<u64>,
     pub(crate) read_at: u64,
-    /// The live revision when the candidate was merged last.
-    pub(crate) base: Revision,
     pub(crate) timing: Timing,
     /// Advice on settings that are right but probably not meant.
     pub(crate) advice: Vec<Violation>,
     /// Absent until the candidate is a snapshot.
     pub(crate) layers: Option<Arc<Layers>>,
-    pub(crate) digest: Option<Digest>,
-    /// The attempt that is under way, or that was the last one.
-    pub(crate) attempt: Option<AttemptId>,
-    /// What the refusal says, if it is a refusal of the file.
-    pub(super) saying: Option<Saying>,
+}
+
+impl Open {
+    /// Records on the span how the candidate ended; a result other than the wanted one has a reason.
+    pub(super) fn concluded(&mut self, candidate: &Candidate<Papers>, result: &'static str, reason: &str) {
+        self.span.set("only1mcp.result", result);
+        if let Some(digest) = candidate.digest() {
+            self.span.set("only1mcp.digest", digest.to_string());
+        }
+        if let Some(attempt) = candidate.attempt {
+            self.span.set("only1mcp.attempt", attempt.to_string());
+        }
+        if !reason.is_empty() {
+            self.span.fail(reason.to_owned());
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -80,7 +91,9 @@ pub(crate) struct Timing {
 #[derive(Debug)]
 pub(crate) struct Merged {
     /// The revision that the content comes from, if it was live before.
-    pub(crate) revision: Option<Revision>,
+    pub(crate) back: Revision,
+    /// Of a rollback: the digest of the file when it was asked for.
+    pub(crate) over: Option<Digest>,
     pub(crate) content: Content,
     pub(crate) bytes: Arc<[u8]>,
     pub(crate) layers: Arc<Layers>,
@@ -88,76 +101,22 @@ pub(crate) struct Merged {
     pub(crate) timing: Timing,
 }
 
-impl Want {
-    /// A change by the file, only to see what it would lead to.
-    pub(crate) fn file_of(layer: Layer) -> Self {
-        Self::File { turn: Turn(0), digest: Digest::of_bytes(layer.text.as_bytes()), layer }
+/// The source of a change as the history shows it.
+pub(super) fn source_of(want: &Want) -> String {
+    match want {
+        Want::Rollback { to: Some(to), .. } => RevisionRecord::rollback(*to),
+        Want::File { .. } | Want::Layer { .. } | Want::Rollback { to: None, .. } => want.owner().0,
     }
+}
 
-    pub(crate) fn owner(&self) -> Owner {
-        match self {
-            Self::File { .. } => Owner::file(),
-            Self::Api { name, .. } => Owner::api(name),
-            Self::Rollback { .. } => Owner("rollback".into()),
-        }
-    }
-
-    /// The size of the text that the change brings.
-    pub(crate) fn bytes(&self) -> usize {
-        match self {
-            Self::File { layer, .. } => layer.text.len(),
-            Self::Api { document, .. } => document.len(),
-            Self::Rollback { .. } => 0,
-        }
-    }
-
-    /// The source as the history shows it.
-    pub(crate) fn source(&self) -> String {
-        match self {
-            Self::File { .. } | Self::Api { .. } => self.owner().0,
-            Self::Rollback { to: Revision::NONE, .. } => self.owner().0,
-            Self::Rollback { to, .. } => RevisionRecord::rollback(*to),
-        }
-    }
-
-    pub(crate) fn reason(&self) -> String {
-        match self {
-            Self::Rollback { reason, .. } => reason.clone(),
-            Self::File { .. } | Self::Api { .. } => String::new(),
-        }
-    }
-
-    /// The only revision that the change may follow, if one is named.
-    pub(crate) fn base(&self) -> Option<Revision> {
-        match self {
-            Self::Api { base, .. } | Self::Rollback { base, .. } => *base,
-            Self::File { .. } => None,
-        }
-    }
-
-    /// Whether the change may be merged anew on top of one that went first.
-    pub(crate) fn follows_head(&self) -> bool {
-        matches!(self, Self::File { .. } | Self::Api { base: None, .. })
-    }
-
-    /// The layers of all owners, if this change is granted.
-    pub(crate) fn on(&self, layers: &Layers) -> Layers {
-        let mut layers = layers.clone();
-        match self {
-            Self::File { layer, .. } => {
-                layers.insert(Owner::file(), layer.clone());
-            }
-            Self::Api { name, document, .. } if document.trim().is_empty() => {
-                layers.remove(&Owner::api(name));
-            }
-            Self::Api { name, document, format, .. } => {
-                let layer = Layer { name: Owner::api(name).0, format: *format, text: document.clone() };
-                layers.insert(Owner::api(name), layer);
-            }
-            Self::Rollback { .. } => {}
-        }
-        layers
-    }
+/// The layers of all owners, if this owner has its way.
+pub(crate) fn with_layer(layers: &Layers, owner: Owner, layer: Option<Layer>) -> Layers {
+    let mut layers = layers.clone();
+    match layer {
+        Some(layer) => layers.insert(owner, layer),
+        None => layers.remove(&owner),
+    };
+    layers
 }
 
 /// Parsing a text of this size takes up to sixty times as much memory, in small pieces.
@@ -191,7 +150,8 @@ fn take_apart(layers: Layers, clock: Clock) -> Result<Merged, Vec<Violation>> {
     let (bytes, digest) = snapshot.canonical();
     let since = |from: u64, to: u64| Duration::from_nanos(to.saturating_sub(from));
     Ok(Merged {
-        revision: None,
+        back: Revision::NONE,
+        over: None,
         content: Content { snapshot: Arc::new(snapshot), digest },
         bytes: bytes.into(),
         layers: Arc::new(layers),
@@ -212,12 +172,27 @@ impl Merged {
         }
         self
     }
+
+    /// As the desk takes it.
+    pub(super) fn proposed(self, actor: String, reason: String) -> desk::Merged<Payload> {
+        let file = self.layers.get(&Owner::file());
+        desk::Merged {
+            content: self.content,
+            layers: layers_digest(&self.layers),
+            file: file.map(|layer| Digest::of_bytes(layer.text.as_bytes())),
+            payload: Payload { bytes: self.bytes, layers: self.layers, reason },
+            actor,
+            back: self.back,
+            over: self.over,
+        }
+    }
 }
 
 impl From<Kept> for Merged {
     fn from(kept: Kept) -> Self {
         Self {
-            revision: Some(kept.record.revision),
+            back: kept.record.revision,
+            over: None,
             content: kept.content,
             bytes: kept.bytes,
             layers: kept.layers,

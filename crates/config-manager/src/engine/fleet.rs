@@ -2,18 +2,14 @@
 
 use std::time::Duration;
 
-use model::{Digest, NodeId, Time};
+use model::{NodeId, Time};
 use rollout::reconciler::{Event, Link};
-use rollout::{Content, Directive, Report};
+use rollout::{Content, Directive, Report, ServerState};
 use runtime::grpc::refusal;
 use tokio::sync::mpsc::error::TrySendError;
-use wire::pb::config::v1 as pb;
 
 use super::Engine;
 use crate::command::{Outgoing, Said, Stream};
-
-/// How many contents are remembered because a router may hold them, so that it can be sent a difference.
-const RECENT: usize = 8;
 
 /// Two streams of one name that each ended another within this time belong to two processes.
 const RIVALRY: Duration = Duration::from_secs(60);
@@ -28,9 +24,7 @@ pub(super) struct Attached {
     /// Whether that other stream had done the same, not long before.
     rival: bool,
     stream: Stream,
-    /// The content that the router is known to hold; none is known while it swaps.
-    holds: Option<Content>,
-    pub(super) servers: Vec<pb::ServerState>,
+    pub(super) servers: Vec<ServerState>,
 }
 
 impl Attached {
@@ -60,19 +54,14 @@ impl Engine {
         match said {
             Said::Hello { report, stream } => self.attach(node, link, report, stream),
             Said::Report(report) => {
-                if let Report::Ack { digest, .. } = &report {
+                if matches!(report, Report::Ack { .. }) {
                     fail::fail_point!("ack-received");
-                    let holds = self.known(digest);
-                    if let Some(attached) = self.attached.get_mut(&node).filter(|attached| attached.link == link) {
-                        attached.holds = holds;
-                    }
                 }
-                let now = self.now();
-                self.rollout.handle(now, Event::Report { node, link, report });
+                self.tell_reconciler(Event::Report { node, link, report });
             }
-            Said::Observed(observed) => {
+            Said::Observed(servers) => {
                 if let Some(attached) = self.attached.get_mut(&node).filter(|attached| attached.link == link) {
-                    attached.servers = observed.servers;
+                    attached.servers = servers;
                 }
             }
             Said::Gone => self.detach(node, link),
@@ -82,18 +71,18 @@ impl Engine {
 
     /// An older stream of the same router ends with this.
     fn attach(&mut self, node: NodeId, link: Link, report: Report, stream: Stream) {
-        let (holds, boot) = match &report {
-            Report::Hello { digest, boot, .. } => (digest.as_ref().and_then(|digest| self.known(digest)), boot.clone()),
-            Report::Vote { .. } | Report::Ack { .. } | Report::Nack { .. } => (None, String::new()),
+        let boot = match &report {
+            Report::Hello { boot, .. } => boot.clone(),
+            Report::Vote { .. } | Report::Ack { .. } | Report::Nack { .. } => String::new(),
         };
-        let now = self.now();
-        let mut attached = Attached { link, boot, displaced: None, rival: false, stream, holds, servers: Vec::new() };
+        let now = Time::from_nanos(self.clock.now_nanos());
+        let mut attached = Attached { link, boot, displaced: None, rival: false, stream, servers: Vec::new() };
         if let Some(before) = self.attached.remove(&node) {
             attached.takes_the_place_of(&node, &before, now);
             self.spans.left(&node);
         }
         self.attached.insert(node.clone(), attached);
-        self.rollout.handle(now, Event::Report { node, link, report });
+        self.tell_reconciler(Event::Report { node, link, report });
     }
 
     pub(super) fn detach(&mut self, node: NodeId, link: Link) {
@@ -101,22 +90,15 @@ impl Engine {
             self.attached.remove(&node);
             self.spans.left(&node);
         }
-        let now = self.now();
-        self.rollout.handle(now, Event::RouterDetached { node, link });
+        self.tell_reconciler(Event::RouterDetached { node, link });
     }
 
-    pub(super) fn send(&mut self, node: &NodeId, link: Link, directive: Directive) {
+    pub(super) fn send(&mut self, node: &NodeId, link: Link, directive: Directive, base: Option<Content>) {
         let Some(attached) = self.attached.get_mut(node).filter(|attached| attached.link == link) else { return };
         let trace = self.spans.sent(node, &directive);
-        let base = match &directive {
-            Directive::Prepare { .. } => attached.holds.clone(),
-            Directive::Commit { .. } => {
-                fail::fail_point!("commit-before-send");
-                attached.holds.take()
-            }
-            Directive::Offer { .. } => attached.holds.take(),
-            Directive::Renew { .. } | Directive::Abort { .. } => None,
-        };
+        if matches!(directive, Directive::Commit { .. }) {
+            fail::fail_point!("commit-before-send");
+        }
         let prepares = matches!(directive, Directive::Prepare { .. });
         match attached.stream.outbox.try_send(Ok(Outgoing { directive, base, trace })) {
             Ok(()) if prepares => fail::fail_point!("prepare-sent"),
@@ -127,18 +109,6 @@ impl Engine {
             }
             // The reader of the stream reports that in a moment.
             Err(TrySendError::Closed(_)) => {}
-        }
-    }
-
-    fn known(&self, digest: &Digest) -> Option<Content> {
-        self.recent.iter().find(|content| content.digest == *digest).cloned()
-    }
-
-    pub(super) fn remember(&mut self, content: Content) {
-        self.recent.retain(|known| known.digest != content.digest);
-        self.recent.push_back(content);
-        if self.recent.len() > RECENT {
-            self.recent.pop_front();
         }
     }
 }

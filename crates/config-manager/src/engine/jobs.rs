@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use model::AttemptId;
 
-use super::write::Told;
+use super::ending::Told;
 use crate::log::{Cursor, Ended, Entry};
 
 /// One transaction.
@@ -19,10 +19,6 @@ pub(super) enum Job {
 pub(super) struct Jobs(VecDeque<Job>);
 
 impl Jobs {
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
-
     pub(super) fn next(&mut self) -> Option<Job> {
         self.0.pop_front()
     }

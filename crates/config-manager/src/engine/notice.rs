@@ -1,13 +1,12 @@
 //! The reconciler's notices as log lines, events and metrics.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use model::{AttemptId, Counts, Diff, Digest, NodeId, Owner, Revision};
-use rollout::cursor;
+use model::{AttemptId, Counts, Diff, Digest, NodeId, Revision};
 use rollout::reconciler::Notice;
-use rollout::{Applied, Kind, ProposalId, Reason, Refusal};
+use rollout::{Applied, ProposalId, Reason, Refusal};
 
-use super::{Engine, outcome};
+use super::Engine;
+use super::candidate::source_of;
+use crate::outcome;
 
 /// How many servers a line of the log names; the line counts the rest.
 const NAMES_MAX: usize = 8;
@@ -18,21 +17,21 @@ impl Engine {
         match notice {
             Notice::Waiting { proposal } => self.waits(proposal),
             Notice::AttemptStarted { attempt, proposal, digest, voters } => {
-                self.started(attempt, proposal, digest, voters);
+                self.started(attempt, proposal, digest, voters.len());
             }
             Notice::Voted { attempt, node, verdict } => self.voted(attempt, node, &verdict),
             Notice::LeftRound { attempt, node } => {
                 let trace = self.spans.of(attempt);
                 self.event("vote", Some(attempt), Some(&node), "its stream ended; the round goes on without it", trace);
             }
-            Notice::AttemptEnded { attempt, proposal: _, reason } => self.ended(attempt, &reason),
+            Notice::AttemptEnded { attempt, proposal: _, reason } => self.attempt_ended(attempt, &reason),
             Notice::AttemptDropped { attempt, proposal } => {
                 self.spans.ended(attempt, "no voter is left");
                 tracing::info!(%attempt, "no voter is left; the change waits for the next one");
                 self.waits(proposal);
             }
-            Notice::Committed { attempt, proposal, revision, parent, kind, cursors } => {
-                self.committed(attempt, proposal, (revision, parent), kind, cursors);
+            Notice::Committed { attempt, proposal, revision, parent, diff, kind: _, cursors: _ } => {
+                self.committed(attempt, proposal, (revision, parent), &diff);
             }
             Notice::Applied(applied) => self.applied(&applied),
             Notice::Attached { node, applied } => {
@@ -67,7 +66,7 @@ impl Engine {
 
     fn deposed(&self, epoch: u64, raised: bool) {
         metrics::counter!("only1mcp_config_deposed_total").increment(1);
-        let own = self.rollout.sender().epoch;
+        let own = self.desk.reconciler().sender().epoch;
         if raised {
             tracing::warn!(
                 epoch,
@@ -84,23 +83,16 @@ impl Engine {
         }
     }
 
-    fn waits(&mut self, proposal: ProposalId) {
-        let candidate = self.candidates.get_mut(&proposal);
-        let source = candidate.map(|candidate| {
-            candidate.voters.clear();
-            candidate.want.source()
-        });
+    fn waits(&self, proposal: ProposalId) {
+        let source = self.desk.candidate(proposal).map(|candidate| source_of(&candidate.want));
         let message = "a change waits: no router that has the live revision is there to vote";
         tracing::info!(source, "{message}");
         self.event("waiting", None, None, message, None);
     }
 
-    fn started(&mut self, attempt: AttemptId, proposal: ProposalId, digest: Digest, voters: BTreeSet<NodeId>) {
-        let Some(candidate) = self.candidates.get_mut(&proposal) else { return };
-        candidate.attempt = Some(attempt);
-        candidate.voters = voters;
-        let voters = candidate.voters.len();
-        let (source, trace) = (candidate.want.source(), candidate.span.context());
+    fn started(&mut self, attempt: AttemptId, proposal: ProposalId, digest: Digest, voters: usize) {
+        let (Some(candidate), Some(open)) = (self.desk.candidate(proposal), self.open.get(&proposal)) else { return };
+        let (source, trace) = (source_of(&candidate.want), open.span.context());
         self.spans.started(attempt, trace);
         tracing::info!(%attempt, source, digest = digest.short(), voters, traceparent = %trace, "attempt started");
         let message = format!("{source} with {voters} voting routers");
@@ -126,7 +118,7 @@ impl Engine {
         }
     }
 
-    fn ended(&mut self, attempt: AttemptId, reason: &Reason) {
+    fn attempt_ended(&mut self, attempt: AttemptId, reason: &Reason) {
         self.spans.ended(attempt, &reason.plain());
         let traceparent = self.spans.of(attempt).map(tracing::field::display);
         tracing::info!(%attempt, %reason, live = %self.head_revision(), traceparent, "attempt ended; nothing has changed");
@@ -137,34 +129,22 @@ impl Engine {
         attempt: AttemptId,
         proposal: Option<ProposalId>,
         (revision, parent): (Revision, Revision),
-        kind: Kind,
-        cursors: BTreeMap<Owner, Digest>,
+        diff: &Diff,
     ) {
         self.spans.committed(attempt, revision);
         let trace = self.spans.of(attempt);
-        let candidate = proposal.and_then(|proposal| self.candidates.get(&proposal));
-        let source = candidate.map_or_else(|| "config-manager".to_owned(), |candidate| candidate.want.source());
-        let actor = candidate.map_or_else(|| "config-manager".to_owned(), |candidate| candidate.actor.clone());
-        let mut diff = Diff::default();
-        if let Some(layers) = candidate.and_then(|candidate| candidate.layers.clone()) {
+        let candidate = proposal.and_then(|proposal| self.desk.candidate(proposal));
+        let open = proposal.and_then(|proposal| self.open.get(&proposal));
+        let source = candidate.map_or_else(|| "config-manager".to_owned(), |candidate| source_of(&candidate.want));
+        let actor = open.map_or_else(|| "config-manager".to_owned(), |open| open.actor.clone());
+        if let Some(layers) = open.and_then(|open| open.layers.clone()) {
             self.layers = layers;
-        }
-        if let Some(head) = self.rollout.head().cloned() {
-            let before = self.recent.back().map(|content| content.snapshot.clone()).unwrap_or_default();
-            diff = Diff::between(&before, &head.content.snapshot);
-            self.remember(head.content.clone());
-            self.tell_source(cursor::Event::Policy(head.content.snapshot.policy.source.clone()));
         }
         let Counts { added, removed, changed } = diff.counts();
         let trace_shown = trace.map(tracing::field::display);
         let changes = diff.summary(NAMES_MAX);
         tracing::info!(%revision, %parent, %attempt, source, actor, added, removed, changed, changes, traceparent = trace_shown, "committed");
         self.event("committed", Some(attempt), None, &format!("revision {revision} by {source}"), trace);
-        if let (Kind::Rollback { .. }, Some(by)) = (kind, proposal) {
-            self.undo(by, cursors.get(&Owner::file()).copied());
-        } else if cursors.contains_key(&Owner::file()) {
-            self.undone = None;
-        }
     }
 
     fn applied(&mut self, applied: &Applied) {

@@ -2,35 +2,29 @@
 
 use std::sync::Arc;
 
-use model::{AttemptId, NodeId};
+use model::{AttemptId, NodeId, Time};
 use rollout::ProposalId;
+use rollout::desk::Candidate;
 use rollout::reconciler::{AttemptStatus, RouterStatus};
 use runtime::TraceContext;
-use wire::pb::config::v1 as pb;
 
-use super::Engine;
-use super::candidate::Candidate;
-use crate::status::{Pending, PendingStage, RouterView, Status};
+use super::candidate::source_of;
+use super::{Engine, Papers};
+use crate::status::{Happened, Pending, PendingStage, RouterView, Status};
 
 impl Engine {
     /// `kind` is as the protocol lists it. A watcher that is too slow loses the oldest events, and is told so.
     pub(super) fn event(
         &self,
-        kind: &str,
+        kind: &'static str,
         attempt: Option<AttemptId>,
         node: Option<&NodeId>,
         message: &str,
         trace: Option<TraceContext>,
     ) {
-        let event = pb::WatchResponse {
-            time_unix_ms: self.wall().0,
-            kind: kind.into(),
-            attempt: attempt.map(|attempt| attempt.to_string()).unwrap_or_default(),
-            revision: self.head_revision().0,
-            node: node.map(NodeId::to_string).unwrap_or_default(),
-            message: message.into(),
-            traceparent: trace.map(|trace| trace.to_string()).unwrap_or_default(),
-        };
+        let revision = self.head_revision();
+        let (node, message) = (node.cloned(), message.to_owned());
+        let event = Happened { time: self.wall(), kind, attempt, revision, node, message, trace };
         // Without a watcher, no client receives the event.
         drop(self.events.send(event));
     }
@@ -47,8 +41,8 @@ impl Engine {
     }
 
     pub(super) fn current_status(&self) -> Status {
-        let reconciler = self.rollout.status();
-        let now = self.now();
+        let reconciler = self.desk.reconciler().status();
+        let now = Time::from_nanos(self.clock.now_nanos());
         let view = |router: RouterStatus| {
             let attached = self.attached.get(&router.node);
             let servers = attached.map(|attached| attached.servers.clone()).unwrap_or_default();
@@ -57,7 +51,7 @@ impl Engine {
         Status {
             revision: self.head_revision(),
             digest: reconciler.target.map(|(_, digest)| digest),
-            snapshot: self.rollout.head().map(|head| head.content.snapshot.clone()),
+            snapshot: self.desk.reconciler().head().map(|head| head.content.snapshot.clone()),
             layers: self.layers.clone(),
             log: self.log.id().clone(),
             epoch: self.log.epoch(),
@@ -70,8 +64,8 @@ impl Engine {
     }
 
     fn pending(&self, waiting: &[(ProposalId, bool)], running: Option<&AttemptStatus>) -> Vec<Pending> {
-        let stage = |id: &ProposalId, candidate: &Candidate| {
-            let waits = waiting.iter().find(|(waiting, _)| waiting == id);
+        let stage = |id: ProposalId, candidate: &Candidate<Papers>| {
+            let waits = waiting.iter().find(|(waiting, _)| *waiting == id);
             match (waits, running) {
                 (Some((_, true)), _) => PendingStage::WithoutVoter,
                 (Some((_, false)), _) => PendingStage::Waiting,
@@ -81,10 +75,11 @@ impl Engine {
                 (None, _) => PendingStage::Merging,
             }
         };
-        let pending = self.candidates.iter().map(|(id, candidate)| Pending {
-            source: candidate.want.source(),
-            actor: candidate.actor.clone(),
-            digest: candidate.digest,
+        let actor = |id| self.open.get(&id).map(|open| open.actor.clone()).unwrap_or_default();
+        let pending = self.desk.candidates().map(|(id, candidate)| Pending {
+            source: source_of(&candidate.want),
+            actor: actor(id),
+            digest: candidate.digest(),
             stage: stage(id, candidate),
             left_out: candidate.left_out(),
         });

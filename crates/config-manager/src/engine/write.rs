@@ -1,43 +1,21 @@
 //! Writes to the log: one at a time, off this task.
 
-use model::{AttemptId, Diff, Owner, Revision, Violation, WallTime};
+use model::{AttemptId, Diff, Owner, Revision, WallTime};
+use rollout::desk::{self, Candidate};
 use rollout::reconciler::Event;
 use rollout::{Kind, Record};
 use runtime::fault::chain;
 use tonic::Status;
-use wire::pb::config::v1 as pb;
 
-use super::candidate::Candidate;
+use super::candidate::source_of;
+use super::ending::{Ending, Told};
 use super::jobs::Job;
-use super::{Done, Engine, Payload, outcome};
+use super::{Done, Engine, Open, Papers, Payload};
 use crate::admin;
 use crate::log::{Ended, Entry, Fault, LogError, RevisionRecord, Written};
 
 /// How many violations of a refused candidate go on record, which is never shortened; the reason has their number.
 const RECORDED: usize = 100;
-
-/// The callers of a candidate and their answer, given once it is on record.
-#[derive(Debug)]
-pub(super) struct Told {
-    candidate: Candidate,
-    answer: std::result::Result<pb::Outcome, Status>,
-}
-
-impl Told {
-    /// Answers once, however often it is called.
-    fn tell(&mut self) {
-        self.candidate.answer(&self.answer);
-    }
-}
-
-/// How a proposal without a revision ended.
-pub(super) struct Ending {
-    pub(super) result: &'static str,
-    pub(super) reason: String,
-    /// The same for traces, without the words of servers.
-    pub(super) plain: String,
-    pub(super) violations: Vec<Violation>,
-}
 
 #[derive(Debug)]
 pub(super) enum Result {
@@ -56,39 +34,21 @@ pub(super) enum Result {
 }
 
 impl Engine {
-    /// Counts the end of a candidate, writes it down, and then answers.
-    pub(super) fn finish(
-        &mut self,
-        mut candidate: Candidate,
-        answer: std::result::Result<pb::Outcome, Status>,
-        mut ending: Ending,
-    ) {
+    pub(super) fn audit_entry(&self, open: &Open, candidate: &Candidate<Papers>, mut ending: Ending) -> Ended {
         ending.violations.truncate(RECORDED);
-        candidate.concluded(ending.result, &ending.plain);
-        candidate.forget_texts();
-        outcome::count(ending.result);
-        let ended = Ended {
+        Ended {
             time: self.wall(),
             result: ending.result,
             revision: self.head_revision(),
-            actor: candidate.actor.clone(),
-            source: candidate.want.source(),
+            actor: open.actor.clone(),
+            source: source_of(&candidate.want),
             attempt: candidate.attempt,
-            digest: candidate.digest,
+            digest: candidate.digest(),
             diff: Diff::default(),
             reason: ending.reason,
             violations: ending.violations,
             without: candidate.left_out().into_iter().collect(),
-        };
-        if let Some(saying) = candidate.saying.clone() {
-            self.said.say(saying);
         }
-        if self.log_away().is_some() {
-            // The end goes on record when the log is there again.
-            candidate.answer(&answer);
-        }
-        let told = Box::new(Told { candidate, answer });
-        self.jobs.record(Box::new(ended), told);
     }
 
     /// Why nothing can be written now: the write under way waits for the log to be there again.
@@ -172,25 +132,21 @@ impl Engine {
                     Err(error) => tracing::error!(error = chain(&error), "a higher epoch could not be written"),
                 }
                 self.changed = true;
-                let now = self.now();
-                self.rollout.handle(now, Event::EpochRaised { epoch: raised.ok() });
+                self.tell_reconciler(Event::EpochRaised { epoch: raised.ok() });
             }
             Result::Audited { written, told } => {
                 if let Err(error) = &written {
                     tracing::error!(error = chain(&error), "a refusal could not be written to the audit");
                 }
                 if let Some(mut told) = told {
-                    if let Some(saying) = told.candidate.saying.as_ref().filter(|_| written.is_err()) {
-                        self.said.take_back(saying);
-                    }
                     told.tell();
+                    self.tell(desk::Event::Recorded { saying: told.saying.take(), durable: written.is_ok() });
                 }
             }
         }
     }
 
     fn appended(&mut self, attempt: AttemptId, revision: Revision, written: Written) {
-        let now = self.now();
         let event = match written {
             Written::Durable => Event::Appended { attempt, revision },
             Written::Not(error) => {
@@ -201,7 +157,7 @@ impl Engine {
         };
         let failure = if let Event::AppendFailed { reason, .. } = &event { Some(reason.as_str()) } else { None };
         self.spans.appended(attempt, failure);
-        self.rollout.handle(now, event);
+        self.tell_reconciler(event);
     }
 
     pub(super) fn wall(&self) -> WallTime {

@@ -49,7 +49,7 @@ async fn while_the_log_cannot_be_written_every_signal_says_so_and_nobody_waits_i
     disk.fails();
     world.write(&servers(2, EAGER));
     let status = world.until("a failed disk", is_away).await;
-    let fault = status.to_pb().log_fault;
+    let fault = status.log_fault.clone().unwrap_or_default();
     world.depends_on("log", Some(&fault)).await;
     refused(world.roll_back(1).await);
     refused(world.apply("mine", "", 0).await);

@@ -44,7 +44,7 @@ async fn who_shares_a_name_is_told_so_and_so_is_whoever_looks() {
     assert_eq!(fought.code(), Code::Aborted);
     assert!(fought.message().contains("another process calls itself router r1, too; give each a --node"), "{fought}");
     let shown = world.until("the conflict is shown", |status| status.routers.iter().any(|router| router.rival)).await;
-    let router = shown.to_pb().routers.into_iter().find(|router| router.node == "r1").unwrap();
+    let router = pb::GetStatusResponse::from(&*shown).routers.into_iter().find(|router| router.node == "r1").unwrap();
     assert!(router.reason.contains("another process calls itself r1, too"), "{}", router.reason);
     // The same process again is no rival of itself.
     let (_fourth, _four) = follow(&world, "a").await;

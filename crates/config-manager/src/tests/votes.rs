@@ -96,7 +96,7 @@ async fn callers_who_leave_out_different_routers_leave_somebody_to_vote_together
     let (one, two) = (world.router("r1").await, world.router("r2").await);
     two.refuse(Some(Refusal::Silent));
     world.write(&servers(2, AT_REQUEST));
-    let brief = prost_types::Duration { seconds: 0, nanos: 100_000_000 };
+    let brief = wire::duration_to_pb(Duration::from_millis(100));
     let second = async {
         two.is_asked().await;
         let second = world.reload(pb::ReloadRequest { timeout: Some(brief), ..without(&["r2"]) }).await;
@@ -114,7 +114,7 @@ async fn a_pending_change_says_which_routers_are_left_out_and_what_to_do() {
     let (_one, two) = (world.router("r1").await, world.router("r2").await);
     two.refuse(Some(Refusal::Silent));
     world.write(&servers(2, AT_REQUEST));
-    let brief = prost_types::Duration { seconds: 1, nanos: 0 };
+    let brief = wire::duration_to_pb(Duration::from_secs(1));
     let leaves = async {
         two.is_asked().await;
         two.leave();
@@ -146,7 +146,7 @@ async fn whoever_leaves_out_every_router_or_a_stranger_is_told_so_and_nothing_wa
 async fn without_a_voter_a_change_is_pending_until_one_comes() {
     let world = World::with(&servers(1, "")).await;
     world.write(&servers(2, ""));
-    let brief = prost_types::Duration { seconds: 0, nanos: 100_000_000 };
+    let brief = wire::duration_to_pb(Duration::from_millis(100));
     let outcome = world.reload(pb::ReloadRequest { timeout: Some(brief), ..pb::ReloadRequest::default() }).await;
     assert_eq!((outcome.result(), outcome.revision), (Ended::Pending, 1));
     let pending: Vec<_> = world.status().pending.iter().map(|pending| pending.stage.as_str()).collect();

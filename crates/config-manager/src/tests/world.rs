@@ -36,7 +36,7 @@ struct Running {
     tasks: Tasks,
     status: watch::Receiver<Arc<Status>>,
     connector: DuplexConnector,
-    events: tokio::sync::broadcast::Sender<pb::WatchResponse>,
+    events: tokio::sync::broadcast::Sender<crate::Happened>,
     readiness: Readiness,
     _state: StateDir,
 }

@@ -329,6 +329,7 @@ impl<P> Rollout<P> {
             proposal: decided.proposal,
             revision,
             parent: decided.parent,
+            diff: decided.diff.clone(),
             kind: decided.kind,
             cursors: decided.cursors.clone(),
         });

@@ -8,11 +8,11 @@ use model::Digest;
 /// How many different refusals of one content go on record by its retries; further ones are in the log output alone.
 const REASONS_MAX: usize = 64;
 
-/// One refusal of one content, identified by its [`rollout::Reason::gist`].
+/// One refusal of one content, identified by its [`crate::Reason::gist`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Saying {
-    pub(super) digest: Digest,
-    pub(super) gist: String,
+pub struct Saying {
+    pub digest: Digest,
+    pub gist: String,
 }
 
 /// All refusals of one content that are on record, or on their way there.

@@ -1,0 +1,148 @@
+//! What operators are told, as protobuf.
+
+use model::{Diff, NodeId};
+use wire::pb::config::v1 as pb;
+
+use crate::log::{AuditRecord, RevisionRecord};
+use crate::outcome::{Outcome, Result};
+use crate::status::{Happened, NodeRefusal, Pending, RouterView, SourceStatus, Status};
+
+impl From<Outcome> for pb::Outcome {
+    fn from(outcome: Outcome) -> Self {
+        let result = match outcome.result {
+            Result::Applied => pb::outcome::Result::Applied,
+            Result::NoChange => pb::outcome::Result::NoChange,
+            Result::Refused => pb::outcome::Result::Refused,
+            Result::Pending => pb::outcome::Result::Pending,
+        };
+        let stage =
+            |(name, took): (&str, _)| pb::Stage { name: name.into(), duration: Some(wire::duration_to_pb(took)) };
+        Self {
+            result: result.into(),
+            revision: outcome.revision.0,
+            violations: outcome.violations.iter().map(wire::violation_to_pb).collect(),
+            refusals: outcome.refusals.iter().map(refusal).collect(),
+            warnings: outcome.warnings,
+            stages: outcome.stages.into_iter().map(stage).collect(),
+            attempt: shown(outcome.attempt),
+        }
+    }
+}
+
+impl From<Happened> for pb::WatchResponse {
+    fn from(happened: Happened) -> Self {
+        Self {
+            time_unix_ms: happened.time.0,
+            kind: happened.kind.into(),
+            attempt: shown(happened.attempt),
+            revision: happened.revision.0,
+            node: shown(happened.node),
+            message: happened.message,
+            traceparent: shown(happened.trace),
+        }
+    }
+}
+
+impl From<&Status> for pb::GetStatusResponse {
+    fn from(status: &Status) -> Self {
+        Self {
+            revision: status.revision.0,
+            digest: shown(status.digest),
+            log_id: status.log.to_string(),
+            epoch: status.epoch,
+            source: Some(source(&status.source)),
+            routers: status.routers.iter().map(router).collect(),
+            attempt: shown(status.attempt),
+            pending: status.pending.iter().map(pending).collect(),
+            log_fault: status.log_fault.clone().unwrap_or_default(),
+        }
+    }
+}
+
+fn shown(word: Option<impl ToString>) -> String {
+    word.map(|word| word.to_string()).unwrap_or_default()
+}
+
+fn pending(pending: &Pending) -> pb::Pending {
+    pb::Pending {
+        source: pending.source.clone(),
+        actor: pending.actor.clone(),
+        digest: shown(pending.digest),
+        stage: pending.stage.as_str().into(),
+        left_out: pending.left_out.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn source(source: &SourceStatus) -> pb::Source {
+    pb::Source {
+        path: source.name.clone(),
+        state: source.state.as_str().into(),
+        cursor: shown(source.cursor),
+        violations: source.violations.iter().map(wire::violation_to_pb).collect(),
+        refusals: source.refusals.iter().map(refusal).collect(),
+        method: source.method.map(crate::source::Method::as_str).unwrap_or_default().into(),
+    }
+}
+
+fn refusal(refusal: &NodeRefusal) -> pb::NodeRefusal {
+    pb::NodeRefusal { node: shown(refusal.node.as_ref()), reason: refusal.reason.clone() }
+}
+
+fn router(view: &RouterView) -> pb::RouterStatus {
+    let (state, mut reason) = view.state();
+    let router = &view.router;
+    if view.rival {
+        reason = format!("another process calls itself {}, too; give each a --node of its own", router.node);
+    }
+    pb::RouterStatus {
+        node: router.node.to_string(),
+        revision: router.applied.0,
+        digest: shown(router.digest),
+        state: state.into(),
+        reason,
+        servers: view.servers.iter().map(wire::config::server_state_to_pb).collect(),
+    }
+}
+
+pub(super) fn revision(record: RevisionRecord, content_kept: bool) -> pb::Revision {
+    pb::Revision {
+        revision: record.revision.0,
+        parent: record.parent.0,
+        digest: record.digest.to_string(),
+        actor: record.actor,
+        source: record.source,
+        time_unix_ms: record.time.0,
+        result: "applied".into(),
+        diff: changes(&record.diff),
+        policy_changed: record.diff.policy,
+        content_kept,
+        reason: record.reason,
+        without: record.without.iter().map(NodeId::to_string).collect(),
+    }
+}
+
+/// An attempt that did not become a revision; its parent is the revision that stayed live.
+pub(super) fn without_revision(ended: AuditRecord) -> pb::Revision {
+    pb::Revision {
+        revision: 0,
+        parent: ended.revision.0,
+        digest: shown(ended.digest),
+        actor: ended.actor,
+        source: ended.source,
+        time_unix_ms: ended.time.0,
+        result: ended.result,
+        diff: changes(&ended.diff),
+        policy_changed: ended.diff.policy,
+        content_kept: false,
+        reason: ended.reason,
+        without: ended.without.iter().map(NodeId::to_string).collect(),
+    }
+}
+
+pub(super) fn changes(diff: &Diff) -> Vec<pb::BackendChange> {
+    let change = |entry: &model::BackendChange| pb::BackendChange {
+        server: entry.id.to_string(),
+        change: entry.change.as_str().into(),
+    };
+    diff.backends.iter().map(change).collect()
+}

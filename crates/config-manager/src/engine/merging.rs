@@ -1,0 +1,157 @@
+//! From a request to a snapshot: layers are merged and judged off this task, and what a rollback brings back is looked
+//! up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Digest, Owner, Revision};
+use rollout::ProposalId;
+use rollout::desk::{Event, Want};
+use runtime::{Kind as Side, Span};
+
+use super::candidate::source_of;
+use super::{Done, Engine, Merged, Open, Timing, merge, with_layer};
+use crate::command::Asker;
+use crate::log::{Kept, Layer, Log, Unavailable};
+use crate::outcome::Fault;
+use crate::source::text_of;
+
+/// How long to wait for a read of the file, which may lie on a network: after that the rollback does without it.
+const LOOK_MAX: Duration = Duration::from_millis(250);
+
+impl Engine {
+    /// Opens the file of a change. Its span begins at the time of the request, or of the write.
+    pub(super) fn open(&self, want: &Want, asker: Option<&Asker>, written_at: Option<u64>) -> Open {
+        let source = source_of(want);
+        let (actor, span) = match asker {
+            Some(asker) => (asker.actor.clone(), self.asked_change(asker, source)),
+            None => {
+                let mut span = self.spans.change(None, source.clone(), source.clone());
+                span.began_before(written_at.map_or(Duration::ZERO, |written_at| self.since(written_at)));
+                (source, span)
+            }
+        };
+        Open {
+            actor,
+            span,
+            judging: None,
+            written_at,
+            read_at: self.clock.now_nanos(),
+            timing: Timing::default(),
+            advice: Vec::new(),
+            layers: None,
+        }
+    }
+
+    /// Starts the span of a change that a caller asked for.
+    pub(super) fn asked_change(&self, asker: &Asker, source: String) -> Span {
+        let mut span = self.spans.change(asker.trace, source, asker.actor.clone());
+        span.began_before(self.since(asker.asked_at));
+        span
+    }
+
+    fn since(&self, then: u64) -> Duration {
+        Duration::from_nanos(self.clock.now_nanos().saturating_sub(then))
+    }
+
+    pub(super) fn entered(&mut self, proposal: ProposalId, by: Option<usize>, retry: bool) {
+        self.changed = true;
+        let Some(candidate) = self.desk.candidate(proposal) else { return };
+        let of_file = matches!(candidate.want, Want::File { .. });
+        let written_at = self.written_at.take_if(|_| of_file);
+        let asker = by.and_then(|by| candidate.callers.get(by)).map(|caller| &caller.handle);
+        let mut open = self.open(&candidate.want, asker, written_at);
+        if retry {
+            open.span.set("only1mcp.retry", true);
+        }
+        self.open.insert(proposal, open);
+    }
+
+    pub(super) fn merge(&mut self, id: ProposalId) {
+        let (Some(candidate), Some(open)) = (self.desk.candidate(id), self.open.get_mut(&id)) else { return };
+        open.layers = None;
+        open.judging = Some(open.span.child("config.judge", Side::Internal));
+        let (clock, live, recorded) = (self.clock, self.live_digest(), self.layers.clone());
+        if let Want::Rollback { to, .. } = candidate.want {
+            return self.bring_back(id, to, self.head_revision());
+        }
+        let layers = with_layer(&recorded, candidate.want.owner(), candidate.text.layer.clone());
+        self.work.spawn_blocking(move || {
+            // A text that makes the parser panic is a fault of ours, and must not end the process.
+            let judge = || merge(layers, clock).map(|merged| merged.with_recorded(live, &recorded));
+            let merged = std::panic::catch_unwind(judge);
+            let merged = merged.unwrap_or_else(|_| Err(vec![parser_panicked()]));
+            Done::Merged(id, merged.map(Box::new).map_err(Fault::Violations))
+        });
+    }
+
+    /// The rollback goes over the present content of the file: an edit that was not read yet precedes it, too.
+    fn bring_back(&mut self, id: ProposalId, to: Option<Revision>, live: Revision) {
+        let (origin, log, digest, recorded) =
+            (self.origin.clone(), self.log.clone(), self.live_digest(), self.layers.clone());
+        self.work.spawn(async move {
+            let text = tokio::task::spawn_blocking(move || text_of(&origin));
+            let text = tokio::time::timeout(LOOK_MAX, text).await.ok().and_then(Result::ok).flatten();
+            let found = tokio::task::spawn_blocking(move || {
+                let kept = to.map_or_else(|| before(&log, live), Ok).and_then(|to| log.kept(to))?;
+                Ok(Box::new(brought_back(kept, text).with_recorded(digest, &recorded)))
+            });
+            Done::Merged(id, found.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())))
+        });
+    }
+
+    pub(super) fn merged(&mut self, proposal: ProposalId, merged: Result<Box<Merged>, Fault>) {
+        self.changed = true;
+        let candidate = self.desk.candidate(proposal);
+        let reason = candidate.map(|candidate| candidate.text.reason.clone()).unwrap_or_default();
+        // Of one that gave way, the desk only wants to know that it is over.
+        let mut actor = String::new();
+        if let Some(open) = self.open.get_mut(&proposal) {
+            actor.clone_from(&open.actor);
+            let judging = open.judging.take();
+            match &merged {
+                Ok(merged) => {
+                    (open.timing, open.advice) = (merged.timing, merged.advice.clone());
+                    open.layers = Some(merged.layers.clone());
+                }
+                Err(fault) => {
+                    if let Some(mut judging) = judging {
+                        judging.count("only1mcp.violations", fault.violations().len() as u64);
+                        judging.fail(fault.to_string());
+                    }
+                }
+            }
+        }
+        let merged = merged.map(|merged| merged.proposed(actor, reason));
+        self.tell(Event::Merged { proposal, merged });
+    }
+}
+
+fn parser_panicked() -> model::Violation {
+    model::Violation::new(None, "", "reading this text failed inside the program; please report it with the text")
+}
+
+/// A file that differs from its content of then in comments alone is not undone: its present text is recorded.
+fn brought_back(kept: Kept, text: Option<(Digest, Layer)>) -> Merged {
+    let mut merged = Merged::from(kept);
+    merged.over = text.as_ref().map(|(digest, _)| *digest);
+    if let (Some((_, now)), Some(then)) = (text, merged.layers.get(&Owner::file()))
+        && now.means(then)
+    {
+        Arc::make_mut(&mut merged.layers).insert(Owner::file(), now);
+    }
+    merged
+}
+
+/// The parent of the live revision. A rollback does not undo another one: that would bring back what is bad.
+fn before(log: &Log, live: Revision) -> Result<Revision, Unavailable> {
+    if live == Revision::NONE {
+        return Err(Unavailable::Unknown { revision: live, oldest: live, newest: live });
+    }
+    let record = log.revision(live)?.0;
+    match record.parent {
+        _ if record.is_rollback() => Err(Unavailable::RolledBack { revision: live, by: record.source }),
+        Revision::NONE => Err(Unavailable::First { revision: live }),
+        parent => Ok(parent),
+    }
+}

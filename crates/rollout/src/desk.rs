@@ -1,0 +1,514 @@
+//! The desk of config-manager: what becomes of every change that is wanted, from the request to its end.
+//!
+//! Every owner has at most one change that counts. A newer one takes the place of an older one, wherever that is. A
+//! change that another one overtook is merged anew, unless a newer one of its owner is there. The desk holds the
+//! reconciler and the cursor of the file, which know nothing of each other, and the content that each router holds.
+//! The shell merges texts, writes the log and carries messages.
+
+mod bases;
+mod candidate;
+mod ending;
+mod file;
+mod said;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::{Debug, Display};
+
+use model::{Digest, NodeId, Owner, Revision, Time};
+
+use crate::cursor::{self, SourceCore};
+use crate::reconciler::{self, Head, Link, Notice, Rollout};
+use crate::{Content, Directive, Exclusions, Kind, Proposal, ProposalId, Reason, Record, Sender, Source};
+
+use bases::Bases;
+use candidate::Stage;
+use said::Said;
+
+pub use candidate::{Caller, Candidate, Merged, Want};
+pub use ending::{End, Ended, Refused};
+pub use said::Saying;
+
+/// The limit for changes that are not decided, or whose refusal is not on record; more are turned away.
+pub const CANDIDATES_MAX: usize = 256;
+/// The limit, in bytes, of what they keep together.
+pub const CANDIDATES_BYTES_MAX: usize = 64 << 20;
+/// The limit for callers that wait for the file to be judged; more are turned away.
+pub const CALLERS_MAX: usize = 1024;
+/// How often a candidate is merged anew because another change went first.
+const MERGES_MAX: u32 = 16;
+
+/// What the shell gives to the desk to keep. The desk does not look into it.
+pub trait Papers: Debug {
+    /// What a change says.
+    type Text: Debug;
+    /// How a caller is told the end.
+    type Caller: Debug;
+    /// What the log keeps with a revision.
+    type Payload: Debug + Clone;
+    /// Why a text is no configuration.
+    type Fault: Debug + Display;
+
+    /// How much memory a change with that text keeps until it ends.
+    fn bytes(text: &Self::Text) -> usize;
+}
+
+#[derive(Debug)]
+pub enum Event<K: Papers> {
+    /// A caller wants the file to be read and judged now. `force`: even if it was judged before.
+    Reload { force: bool, caller: Caller<K> },
+    /// A caller wants a change other than of the file.
+    Wanted { want: Want, text: K::Text, caller: Caller<K> },
+    /// The answer to [`Effect::Merge`].
+    Merged { proposal: ProposalId, merged: Result<Merged<K::Payload>, K::Fault> },
+    /// The end of a candidate is on record, or could not be written.
+    Recorded { saying: Option<Saying>, durable: bool },
+    /// From the file. The text comes with the digest that was read.
+    Source { event: cursor::Event, text: Option<K::Text> },
+    /// From routers and from the log.
+    Reconciler(reconciler::Event<K::Payload>),
+    /// A deadline has come.
+    Woke,
+}
+
+/// What the desk wants done, in this order.
+#[derive(Debug)]
+pub enum Effect<K: Papers> {
+    /// A change is at the desk from now on. `by`: which of its callers it goes back to; it is the file's own without
+    /// one. `retry`: what was refused is tried again.
+    Entered {
+        proposal: ProposalId,
+        by: Option<usize>,
+        retry: bool,
+    },
+    /// Another caller, the last one, waits for that candidate.
+    Joined {
+        proposal: ProposalId,
+    },
+    /// Make a snapshot of the present layers and what the candidate wants; report [`Event::Merged`]. One at a time, but
+    /// for rollbacks, which find theirs in the log.
+    Merge {
+        proposal: ProposalId,
+    },
+    /// The end of a candidate, for its callers and the record.
+    Ended(Box<Ended<K>>),
+    TurnedAway {
+        caller: Caller<K>,
+        why: TurnedAway,
+    },
+    /// What these callers wait for has to be asked for again: [`Event::Reload`] for each.
+    AskAgain {
+        force: bool,
+        callers: Vec<Caller<K>>,
+    },
+    /// The file was read, and there is nothing to judge.
+    Answered {
+        callers: Vec<Caller<K>>,
+        answer: FileAnswer,
+    },
+    /// See [`cursor::Effect::Look`].
+    Look,
+    /// See [`cursor::Effect::Read`].
+    Read,
+    /// Keep where the file stands. `refused`: the content with that digest was refused.
+    SaveCursor {
+        digest: Digest,
+        refused: bool,
+    },
+    /// The state of the file is another one.
+    SourceChanged,
+    /// See [`reconciler::Effect::Send`]. `base`: the content that the router holds, for a difference.
+    Send {
+        node: NodeId,
+        link: Link,
+        directive: Directive,
+        base: Option<Content>,
+    },
+    /// See [`reconciler::Effect::Append`].
+    Append(Box<Record<K::Payload>>),
+    /// See [`reconciler::Effect::RaiseEpoch`].
+    RaiseEpoch {
+        above: u64,
+    },
+    /// Something has happened to attempts or routers. What follows from it comes after it.
+    Notice(Notice),
+}
+
+/// Why a request was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TurnedAway {
+    /// There is no file to reload.
+    NoFile,
+    /// See [`CALLERS_MAX`].
+    Callers,
+    /// See [`CANDIDATES_MAX`].
+    Candidates,
+    /// See [`CANDIDATES_BYTES_MAX`]: so much is kept already.
+    Bytes(usize),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileAnswer {
+    /// `undone`: a rollback went over what the file says.
+    Unchanged {
+        undone: bool,
+    },
+    Missing,
+    Unreadable(String),
+}
+
+/// What a desk begins with: what the log says.
+#[derive(Debug)]
+pub struct Start {
+    pub sender: Sender,
+    pub head: Option<Head>,
+    /// Absent when there is no file to follow.
+    pub source: Option<SourceCore>,
+    /// The content of the file that was refused before this start …
+    pub refused: Option<Digest>,
+    /// … or rolled back.
+    pub undone: Option<Digest>,
+}
+
+/// The one desk: value in, value out.
+#[derive(Debug)]
+pub struct Desk<K: Papers> {
+    rollout: Rollout<K::Payload>,
+    source: Option<SourceCore>,
+    /// What was read last from the file, until it is proposed.
+    text: Option<(Digest, K::Text)>,
+    /// The content of the file that was judged last, if it was refused.
+    refused: Option<Digest>,
+    said: Said,
+    /// The content of the file when a rollback moved the cursor over it.
+    undone: Option<Digest>,
+    /// The content that was refused before this start and has not been judged since.
+    refused_before: Option<Digest>,
+    /// Callers of reload: for the next read of the file, and for the one under way.
+    asked: Vec<Caller<K>>,
+    asking: Vec<Caller<K>>,
+    /// Callers whose request waits for the end of the present judgement.
+    later: Vec<Caller<K>>,
+    candidates: BTreeMap<ProposalId, Candidate<K>>,
+    /// Candidates that wait to be merged: a text of some megabytes takes hundreds of them.
+    to_merge: VecDeque<ProposalId>,
+    merging: Option<ProposalId>,
+    proposals: u64,
+    /// Ends that are not on record yet.
+    unrecorded: usize,
+    bases: Bases,
+    /// The time of the last event: its consequences are drawn at that time.
+    now: Time,
+    effects: VecDeque<Effect<K>>,
+}
+
+impl<K: Papers> Desk<K> {
+    pub fn new(now: Time, start: Start) -> Self {
+        let Start { sender, head, source, refused, undone } = start;
+        Self {
+            bases: Bases::new(head.as_ref().map(|head| head.content.clone())),
+            rollout: Rollout::new(sender, head),
+            source,
+            text: None,
+            refused: None,
+            said: Said::default(),
+            undone,
+            refused_before: refused,
+            asked: Vec::new(),
+            asking: Vec::new(),
+            later: Vec::new(),
+            candidates: BTreeMap::new(),
+            to_merge: VecDeque::new(),
+            merging: None,
+            proposals: 0,
+            unrecorded: 0,
+            now,
+            effects: VecDeque::new(),
+        }
+    }
+
+    pub fn handle(&mut self, now: Time, event: Event<K>) {
+        self.now = now;
+        match event {
+            Event::Reload { force, caller } => self.reload(force, caller),
+            Event::Wanted { want, text, caller } => self.wanted(want, text, caller),
+            Event::Merged { proposal, merged } => self.merged(proposal, merged),
+            Event::Recorded { saying, durable } => {
+                self.unrecorded -= 1;
+                if let Some(saying) = saying.filter(|_| !durable) {
+                    self.said.take_back(&saying);
+                }
+            }
+            Event::Source { event, text } => {
+                if let (cursor::Event::Read { found: cursor::Found::Digest(digest), .. }, Some(text)) = (&event, text) {
+                    self.text = Some((*digest, text));
+                }
+                self.tell_source(event);
+            }
+            Event::Reconciler(event) => {
+                self.bases.hear(&event);
+                self.rollout.handle(now, event);
+            }
+            Event::Woke => {
+                self.rollout.handle(now, reconciler::Event::Woke);
+                self.tell_source(cursor::Event::Woke);
+            }
+        }
+    }
+
+    pub fn poll_effect(&mut self) -> Option<Effect<K>> {
+        loop {
+            if let Some(effect) = self.effects.pop_front() {
+                return Some(effect);
+            }
+            if let Some(effect) = self.rollout.poll_effect() {
+                self.pass_reconcilers(effect);
+            } else {
+                let effect = self.source.as_mut().and_then(SourceCore::poll_effect)?;
+                self.pass_sources(effect);
+            }
+        }
+    }
+
+    /// When to call `handle` with [`Event::Woke`], if nothing else happens before.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let source = self.source.as_ref().and_then(SourceCore::next_deadline);
+        self.rollout.next_deadline().into_iter().chain(source).min()
+    }
+
+    pub fn reconciler(&self) -> &Rollout<K::Payload> {
+        &self.rollout
+    }
+
+    pub fn source(&self) -> Option<&SourceCore> {
+        self.source.as_ref()
+    }
+
+    pub fn candidate(&self, proposal: ProposalId) -> Option<&Candidate<K>> {
+        self.candidates.get(&proposal)
+    }
+
+    /// Changes that are not decided, the oldest first.
+    pub fn candidates(&self) -> impl Iterator<Item = (ProposalId, &Candidate<K>)> {
+        self.candidates.iter().map(|(id, candidate)| (*id, candidate))
+    }
+
+    /// The content of the file, if it was refused when it was judged last.
+    pub fn refused(&self) -> Option<Digest> {
+        self.refused
+    }
+
+    /// The content of the file, if a rollback went over it.
+    pub fn undone(&self) -> Option<Digest> {
+        self.undone
+    }
+
+    pub fn head_revision(&self) -> Revision {
+        self.rollout.head().map_or(Revision::NONE, |head| head.revision)
+    }
+
+    /// A change that names another revision than the live one ends at once.
+    fn wanted(&mut self, mut want: Want, text: K::Text, caller: Caller<K>) {
+        let head = self.head_revision();
+        // A rollback without a target undoes the live revision: a request that is sent twice undoes one change.
+        if let Want::Rollback { to: None, base } = &mut want {
+            base.get_or_insert(head);
+        }
+        if self.candidates.len() + self.unrecorded >= CANDIDATES_MAX {
+            return self.turn_away(caller, TurnedAway::Candidates);
+        }
+        let stale = want.base().filter(|base| *base != head);
+        let kept: usize = self.candidates.values().map(|candidate| K::bytes(&candidate.text)).sum();
+        if stale.is_none() && !self.candidates.is_empty() && kept + K::bytes(&text) > CANDIDATES_BYTES_MAX {
+            return self.turn_away(caller, TurnedAway::Bytes(kept));
+        }
+        let mut candidate = Candidate::new(want, text, Exclusions::of(caller.without.clone()));
+        candidate.callers.push(caller);
+        match stale {
+            Some(base) => {
+                let proposal = self.next_proposal();
+                self.refuse(proposal, candidate, Refused::Reason(Reason::StaleBase { base, head }));
+            }
+            None => self.enter(candidate, Some(0), false),
+        }
+    }
+
+    fn turn_away(&mut self, caller: Caller<K>, why: TurnedAway) {
+        self.effects.push_back(Effect::TurnedAway { caller, why });
+    }
+
+    fn next_proposal(&mut self) -> ProposalId {
+        self.proposals += 1;
+        ProposalId(self.proposals)
+    }
+
+    /// Gives the candidate a number and has it merged. An older one of its owner that is not proposed yet gives way.
+    fn enter(&mut self, mut candidate: Candidate<K>, by: Option<usize>, retry: bool) {
+        let proposal = self.next_proposal();
+        let owner = candidate.want.owner();
+        let older = |_: &_, other: &mut Candidate<K>| !other.is_proposed() && other.want.owner() == owner;
+        let mut older: Vec<_> = self.candidates.extract_if(.., older).collect();
+        for (_, old) in &mut older {
+            candidate.take_over(old);
+        }
+        self.candidates.insert(proposal, candidate);
+        self.effects.push_back(Effect::Entered { proposal, by, retry });
+        for (id, old) in older {
+            self.supersede(id, old);
+        }
+        self.start_merging(proposal);
+    }
+
+    fn start_merging(&mut self, proposal: ProposalId) {
+        let head = self.head_revision();
+        let Some(candidate) = self.candidates.get_mut(&proposal) else { return };
+        candidate.merges += 1;
+        candidate.voters.clear();
+        match candidate.want {
+            Want::Rollback { .. } => {
+                candidate.stage = Stage::Merging { base: head };
+                self.effects.push_back(Effect::Merge { proposal });
+            }
+            Want::File { .. } | Want::Layer { .. } => {
+                candidate.stage = Stage::ToMerge;
+                self.to_merge.push_back(proposal);
+                self.merge_next();
+            }
+        }
+    }
+
+    fn merge_next(&mut self) {
+        let base = self.head_revision();
+        while self.merging.is_none()
+            && let Some(proposal) = self.to_merge.pop_front()
+        {
+            // One that gave way while it waited is gone.
+            let Some(candidate) = self.candidates.get_mut(&proposal) else { continue };
+            candidate.stage = Stage::Merging { base };
+            self.merging = Some(proposal);
+            self.effects.push_back(Effect::Merge { proposal });
+        }
+    }
+
+    fn merged(&mut self, proposal: ProposalId, merged: Result<Merged<K::Payload>, K::Fault>) {
+        let took_turn = self.merging.take_if(|merging| *merging == proposal).is_some();
+        match merged {
+            Ok(merged) => self.propose(proposal, merged),
+            Err(fault) => {
+                if let Some(candidate) = self.candidates.remove(&proposal) {
+                    self.refuse(proposal, candidate, Refused::Unusable(fault));
+                }
+            }
+        }
+        if took_turn {
+            self.merge_next();
+        }
+    }
+
+    fn propose(&mut self, id: ProposalId, merged: Merged<K::Payload>) {
+        let Some(candidate) = self.candidates.get_mut(&id) else { return };
+        let Stage::Merging { base } = candidate.stage else { return };
+        candidate.stage = Stage::Proposed { digest: merged.content.digest, file: merged.file };
+        let (kind, base, cursor) = match &mut candidate.want {
+            Want::File { digest, .. } => (Kind::Change, Some(base), Some(*digest)),
+            Want::Layer { .. } => (Kind::Change, Some(base), None),
+            Want::Rollback { to, base } => {
+                let to = *to.insert(merged.back);
+                // Where the file is read at request only, an edit that was not read waits for a request.
+                let over = merged.over.filter(|_| merged.content.snapshot.policy.source.enabled);
+                let read = || self.source.as_ref().and_then(SourceCore::rollback_cursor);
+                (Kind::Rollback { to }, *base, over.or_else(read))
+            }
+        };
+        let proposal = Proposal {
+            id,
+            source: Source { owner: candidate.want.owner(), actor: merged.actor },
+            kind,
+            base,
+            content: merged.content,
+            layers: merged.layers,
+            payload: merged.payload,
+            cursors: cursor.map(|cursor| (Owner::file(), cursor)).into_iter().collect(),
+            without: candidate.without.clone(),
+        };
+        self.rollout.handle(self.now, reconciler::Event::Proposed(proposal));
+    }
+
+    fn pass_reconcilers(&mut self, effect: reconciler::Effect<K::Payload>) {
+        let effect = match effect {
+            reconciler::Effect::Send { node, link, directive } => {
+                let base = self.bases.of(&node, link, &directive);
+                Effect::Send { node, link, directive, base }
+            }
+            reconciler::Effect::Append(record) => Effect::Append(record),
+            reconciler::Effect::RaiseEpoch { above } => Effect::RaiseEpoch { above },
+            reconciler::Effect::Resolve { proposal, outcome } => return self.resolved(proposal, outcome),
+            reconciler::Effect::Notice(notice) => return self.noticed(notice),
+        };
+        self.effects.push_back(effect);
+    }
+
+    fn noticed(&mut self, notice: Notice) {
+        match &notice {
+            Notice::AttemptStarted { attempt, proposal, voters, .. } => {
+                if let Some(candidate) = self.candidates.get_mut(proposal) {
+                    candidate.attempt = Some(*attempt);
+                    candidate.voters.clone_from(voters);
+                }
+            }
+            Notice::Waiting { proposal } | Notice::AttemptDropped { proposal, .. } => {
+                if let Some(candidate) = self.candidates.get_mut(proposal) {
+                    candidate.voters.clear();
+                }
+            }
+            Notice::Committed { proposal, kind, cursors, .. } => {
+                let (proposal, kind, cursor) = (*proposal, *kind, cursors.get(&Owner::file()).copied());
+                self.effects.push_back(Effect::Notice(notice));
+                return self.committed(proposal, kind, cursor);
+            }
+            Notice::Voted { .. }
+            | Notice::LeftRound { .. }
+            | Notice::AttemptEnded { .. }
+            | Notice::Applied(_)
+            | Notice::Attached { .. }
+            | Notice::Detached { .. }
+            | Notice::Acked { .. }
+            | Notice::Behind { .. }
+            | Notice::CaughtUp { .. }
+            | Notice::NumbersAbove { .. }
+            | Notice::Deposed { .. } => {}
+        }
+        self.effects.push_back(Effect::Notice(notice));
+    }
+
+    /// A rollback ends every candidate of the file: a later refusal of it would be shown although the file is rolled
+    /// back, and the file must not bring back by itself what was undone.
+    fn committed(&mut self, proposal: Option<ProposalId>, kind: Kind, cursor: Option<Digest>) {
+        if let Some(content) = self.rollout.head().map(|head| head.content.clone()) {
+            self.tell_source(cursor::Event::Policy(content.snapshot.policy.source.clone()));
+            self.bases.remember(content);
+        }
+        match (kind, proposal) {
+            (Kind::Rollback { .. }, Some(by)) => {
+                let live = self.candidates.get(&by).and_then(Candidate::file);
+                self.undone = cursor.filter(|said| live != Some(*said));
+                self.refused = None;
+                if let Some(cursor) = cursor {
+                    self.tell_source(cursor::Event::RolledBack { cursor });
+                }
+                let of_file = |_: &_, candidate: &mut Candidate<K>| matches!(candidate.want, Want::File { .. });
+                for (id, candidate) in self.candidates.extract_if(.., of_file).collect::<Vec<_>>() {
+                    self.refuse(id, candidate, Refused::Reason(Reason::Overtaken { by }));
+                }
+            }
+            _ if cursor.is_some() => self.undone = None,
+            _ => {}
+        }
+    }
+
+    fn joined(&mut self, proposal: ProposalId, without: BTreeSet<NodeId>) {
+        self.rollout.handle(self.now, reconciler::Event::Joined { proposal, without });
+    }
+}
+
+#[cfg(test)]
+mod tests;
