@@ -9,7 +9,6 @@
 mod admin;
 mod command;
 mod dependencies;
-mod desk;
 mod engine;
 mod follow;
 pub mod log;
@@ -19,6 +18,7 @@ mod service;
 mod settings;
 mod source;
 mod status;
+mod work_pool;
 
 #[cfg(test)]
 mod tests;
@@ -45,10 +45,10 @@ pub use source::{Method, Origin};
 pub use status::{Happened, NodeRefusal, Pending, PendingStage, RouterView, SourceState, SourceStatus, Status};
 
 use command::Command;
-use desk::Desk;
 use engine::{Engine, Parts};
 use log::{Log, LogError, Opened, layers_digest};
 use source::Signals;
+use work_pool::WorkPool;
 
 /// The name of the log in the state directory.
 pub const LOG_FILE: &str = "revisions.redb";
@@ -167,8 +167,8 @@ impl ConfigManager {
             events: self.events.clone(),
             clock: self.scope.clock,
             tasks: self.scope.tasks.clone(),
-            documents: Desk::new("DOCUMENTS", "documents to validate", 1, DOCUMENTS_MAX),
-            reads: Desk::without_refusals("questions to the log", READS_AT_ONCE),
+            documents: WorkPool::new("DOCUMENTS", "documents to validate", 1, DOCUMENTS_MAX),
+            reads: WorkPool::without_refusals("questions to the log", READS_AT_ONCE),
             mask: Mask::new(&random()),
             links: AtomicU64::new(1),
         };

@@ -13,10 +13,10 @@ use wire::pb::config::v1::config_service_server::ConfigService;
 
 use crate::admin::Events;
 use crate::command::Command;
-use crate::desk::Desk;
 use crate::follow::{self, Directives};
 use crate::log::Log;
 use crate::status::{Happened, Status};
+use crate::work_pool::WorkPool;
 
 /// Any number of calls at once; all state is the engine's.
 #[derive(Debug)]
@@ -28,9 +28,9 @@ pub struct Service {
     pub(crate) clock: Clock,
     pub(crate) tasks: Tasks,
     /// Parses documents that are only to be validated.
-    pub(crate) documents: Desk,
+    pub(crate) documents: WorkPool,
     /// Reads the log.
-    pub(crate) reads: Desk,
+    pub(crate) reads: WorkPool,
     /// What is shown of configurations goes through it.
     pub(crate) mask: Mask,
     /// Numbers the streams of routers, never the same twice.

@@ -95,7 +95,7 @@ pub enum Effect<K: Papers> {
         caller: Caller<K>,
         why: TurnedAway,
     },
-    /// What these callers wait for has to be asked for again: [`Event::Reload`] for each.
+    /// Give [`Event::Reload`] again for each of these callers: what they waited for has ended without their answer.
     AskAgain {
         force: bool,
         callers: Vec<Caller<K>>,

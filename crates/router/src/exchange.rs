@@ -68,7 +68,7 @@ pub(crate) async fn serve(
     Ok(response)
 }
 
-/// The session's client listens for what it has to be told.
+/// Opens the stream of notifications to the client of a session.
 fn listen(core: &Core, session: Session) -> Response<Body> {
     let revision = core.shared.live.load().revision;
     answer::events(revision, Body::Notifications(Box::new(NotificationStream::open(core, session))))

@@ -93,6 +93,10 @@ impl SourceCore {
     pub(super) fn rolled_back(&mut self, cursor: Digest) {
         self.follows(cursor);
         self.under_way = None;
+        // A caller that asked before the rollback must not bring back what the rollback undid.
+        for ask in self.ask.iter_mut().chain(&mut self.asking) {
+            ask.force = false;
+        }
         // It changed between the rollback's proposal and its record, or was not read as it was then.
         if self.policy.enabled && self.seen != Some(cursor) {
             self.read();

@@ -452,6 +452,31 @@ fn a_rollback_moves_the_cursor() {
 }
 
 #[test]
+fn a_forced_reload_from_before_a_rollback_brings_nothing_back() {
+    says(
+        "0 read 1 a
+         1 moved 2
+         > read
+         2 read 2 b
+         > propose 1 b
+         3 applied 1
+         4 asked force
+         > read
+         5 asked force
+         6 rolled-back b
+         7 read 2 b
+         > answer: nothing to do
+         > read
+         8 read 2 b
+         > answer: nothing to do
+         9 asked force
+         > read
+         10 read 2 b
+         > propose 2 b",
+    );
+}
+
+#[test]
 fn what_a_rollback_did_not_roll_over_is_judged_only_as_it_is_when_it_is_whole() {
     says(
         "0 read 1 a

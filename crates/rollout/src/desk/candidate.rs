@@ -9,7 +9,7 @@ use crate::{Content, Exclusions};
 
 use super::{MERGES_MAX, Papers};
 
-/// What is to be live.
+/// What a change asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Want {
     /// The file has other content.

@@ -52,12 +52,19 @@ impl<F: std::fmt::Display> Refused<F> {
             Self::Unusable(fault) => fault.to_string(),
         }
     }
+}
 
+impl<F> End<F> {
+    /// What the end of a candidate of the file says of its content.
     fn judgement(&self) -> Judgement {
         match self {
-            Self::Reason(Reason::Overtaken { .. } | Reason::StaleBase { .. }) => Judgement::Overtaken,
-            Self::Reason(reason) => Judgement::Refused { heals: reason.heals() },
-            Self::Unusable(_) => Judgement::Refused { heals: false },
+            Self::Applied(_) => Judgement::Applied,
+            Self::NoChange { .. } => Judgement::NoChange,
+            Self::Superseded | Self::Refused(Refused::Reason(Reason::Overtaken { .. } | Reason::StaleBase { .. })) => {
+                Judgement::Overtaken
+            }
+            Self::Refused(Refused::Reason(reason)) => Judgement::Refused { heals: reason.heals() },
+            Self::Refused(Refused::Unusable(_)) => Judgement::Refused { heals: false },
         }
     }
 }
@@ -66,10 +73,8 @@ impl<K: Papers> Desk<K> {
     pub(super) fn resolved(&mut self, id: ProposalId, outcome: Outcome) {
         let Some(candidate) = self.candidates.remove(&id) else { return };
         match outcome {
-            Outcome::Applied(applied) => self.end(id, candidate, Judgement::Applied, End::Applied(applied)),
-            Outcome::NoChange { revision } => {
-                self.end(id, candidate, Judgement::NoChange, End::NoChange { revision });
-            }
+            Outcome::Applied(applied) => self.end(id, candidate, End::Applied(applied)),
+            Outcome::NoChange { revision } => self.end(id, candidate, End::NoChange { revision }),
             Outcome::Refused(Reason::Superseded { by }) => self.give_way(id, candidate, by),
             Outcome::Refused(Reason::StaleBase { .. } | Reason::Overtaken { .. }) if candidate.may_follow() => {
                 match self.newer(id, &candidate) {
@@ -105,15 +110,15 @@ impl<K: Papers> Desk<K> {
     }
 
     pub(super) fn supersede(&mut self, id: ProposalId, candidate: Candidate<K>) {
-        self.end(id, candidate, Judgement::Overtaken, End::Superseded);
+        self.end(id, candidate, End::Superseded);
     }
 
     pub(super) fn refuse(&mut self, id: ProposalId, candidate: Candidate<K>, refused: Refused<K::Fault>) {
-        self.end(id, candidate, refused.judgement(), End::Refused(refused));
+        self.end(id, candidate, End::Refused(refused));
     }
 
     /// Tells the cursor of the file how its content was judged, then the shell.
-    fn end(&mut self, proposal: ProposalId, candidate: Candidate<K>, judgement: Judgement, end: End<K::Fault>) {
+    fn end(&mut self, proposal: ProposalId, candidate: Candidate<K>, end: End<K::Fault>) {
         let (mut record, mut saying) = (!matches!(end, End::Applied(_)), None);
         if let Want::File { turn, digest } = candidate.want {
             if let End::Refused(refused) = &end {
@@ -121,6 +126,7 @@ impl<K: Papers> Desk<K> {
                 record = !candidate.callers.is_empty() || self.said.is_new(&new);
                 saying = Some(new).filter(|_| record);
             }
+            let judgement = end.judgement();
             match judgement {
                 Judgement::Applied | Judgement::NoChange => {
                     self.refused = None;

@@ -301,7 +301,7 @@ fn a_difference_starts_from_what_the_router_said_last_and_never_during_a_swap() 
     case.wants("one", "c", None, 2);
     case.merges();
     assert_eq!(base(&case), Some(content("b").digest));
-    // Another process of that name, which has what nobody remembers.
+    // Another process of that router says hello. The desk does not remember the content that it holds.
     case.hello(2, "z", 0);
     assert!(matches!(case.sent.last(), Some((Directive::Offer { .. }, None))), "{:?}", case.sent.last());
     case.hello(3, "a", 1);

@@ -162,7 +162,8 @@ fn instructions(profile: &str) -> Result<f64, Fault> {
     total.and_then(|total| total.trim().parse().ok()).ok_or_else(|| fault("the profile has no total"))
 }
 
-/// `cfn=(NUMBER) NAME` says whom the next line, `calls=COUNT …`, is about; only the first mention of a number has a name.
+/// Sums the calls of the allocator. In the profile, `cfn=(NUMBER) NAME` names the function that the next line,
+/// `calls=COUNT …`, counts; a number has its name only where it stands first.
 fn allocations(profile: &str) -> f64 {
     let (mut names, mut callee, mut count) = (BTreeMap::new(), "", 0.0);
     for line in profile.lines() {

@@ -1,4 +1,4 @@
-//! A desk answers questions that take memory and time: a few at a time; some wait, and more are refused. Its threads
+//! Work that takes memory and time, to answer questions: a few at a time; some wait, and more are refused. Its threads
 //! make way for the threads that serve calls, since one process may have both.
 
 use std::sync::{Arc, LazyLock};
@@ -8,13 +8,14 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tonic::{Code, Status};
 
-/// More threads than all desks together ever use at once.
+/// More threads than all pools together ever use at once.
 const THREADS: usize = 16;
 
-static THREADS_OF_OURS: LazyLock<Runtime> = LazyLock::new(|| runtime::priority::threads_that_make_way("desk", THREADS));
+static THREADS_OF_OURS: LazyLock<Runtime> =
+    LazyLock::new(|| runtime::priority::threads_that_make_way("work pool", THREADS));
 
 #[derive(Debug)]
-pub(crate) struct Desk {
+pub(crate) struct WorkPool {
     /// The reason given in refusals, and the name of the questions of which there are too many.
     reason: &'static str,
     subject: &'static str,
@@ -24,13 +25,13 @@ pub(crate) struct Desk {
     at_once: Arc<Semaphore>,
 }
 
-impl Desk {
+impl WorkPool {
     pub(crate) fn new(reason: &'static str, subject: &'static str, at_once: usize, most: usize) -> Self {
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
         Self { reason, subject, most, places: semaphore(most), at_once: semaphore(at_once) }
     }
 
-    /// A desk at which any number of questions may wait.
+    /// A pool in which any number of questions may wait.
     pub(crate) fn without_refusals(subject: &'static str, at_once: usize) -> Self {
         Self::new("", subject, at_once, Semaphore::MAX_PERMITS)
     }
@@ -61,23 +62,23 @@ mod tests {
 
     #[tokio::test]
     async fn one_is_answered_some_wait_and_more_are_refused() {
-        let desk = Arc::new(Desk::new("DOCUMENTS", "documents", 1, 3));
+        let pool = Arc::new(WorkPool::new("DOCUMENTS", "documents", 1, 3));
         let (begun, begins) = mpsc::channel();
         let held: Vec<_> = (0..3)
             .map(|i| {
                 let (release, released) = mpsc::channel::<()>();
-                let (desk, begun) = (Arc::clone(&desk), begun.clone());
+                let (pool, begun) = (Arc::clone(&pool), begun.clone());
                 let work = move || {
                     begun.send(i).unwrap();
                     released.recv().unwrap();
                 };
-                let mut run = Box::pin(async move { desk.run(work).await });
+                let mut run = Box::pin(async move { pool.run(work).await });
                 // As far as the first wait: in the order in which they came.
                 assert!(run.as_mut().now_or_never().is_none());
                 (run, release)
             })
             .collect();
-        let refused = desk.run(|| ()).await.unwrap_err();
+        let refused = pool.run(|| ()).await.unwrap_err();
         assert_eq!(refused.code(), Code::ResourceExhausted);
         assert!(refused.message().contains("3 documents"), "{refused:?}");
         for (i, (mut run, release)) in held.into_iter().enumerate() {
@@ -89,11 +90,11 @@ mod tests {
         }
         // The caller may go: the work has its place until it ends.
         let (release, released) = mpsc::channel::<()>();
-        let mut left = Box::pin(desk.run(move || released.recv().unwrap()));
+        let mut left = Box::pin(pool.run(move || released.recv().unwrap()));
         assert!(left.as_mut().now_or_never().is_none());
         drop(left);
-        assert_eq!(desk.places.available_permits(), 2);
+        assert_eq!(pool.places.available_permits(), 2);
         release.send(()).unwrap();
-        desk.run(|| ()).await.unwrap();
+        pool.run(|| ()).await.unwrap();
     }
 }
