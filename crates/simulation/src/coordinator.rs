@@ -1,5 +1,7 @@
 //! drain-coordinator's shell: durable where the core says so, and mortal.
 
+use std::collections::BTreeMap;
+
 use drain::ledger::{Effect, Event, Image, Limits};
 use drain::{Count, Ledger};
 use model::Time;
@@ -13,6 +15,8 @@ use crate::world::{Happening, Life, World};
 pub(crate) struct Coordinator {
     process: Option<(Life, Ledger)>,
     image: Image,
+    /// The stream that speaks for each router.
+    streams: BTreeMap<usize, WireId>,
 }
 
 impl Coordinator {
@@ -37,6 +41,7 @@ impl World {
     pub(crate) fn kill_coordinator(&mut self) {
         if let Some((life, _)) = self.coordinator.process.take() {
             self.note(|| "drain-coordinator dies".into());
+            self.coordinator.streams.clear();
             self.checker.coordinator_died();
             self.faults.count(Fault::CoordinatorCrashed);
             self.break_wires_of(life);
@@ -93,12 +98,21 @@ impl World {
         }
         let speaks = self.wires.get(&wire).map(|wire| wire.router_life);
         let alive = self.routers[router].process.as_ref().map(|process| process.life);
-        if let (Count::Departure(departure), Some(router)) = (&count, speaks.filter(|speaks| alive == Some(*speaks))) {
-            self.checker.counted(router, departure);
-        }
-        if let (Count::Hello { .. }, Some(alive)) = (&count, alive.filter(|alive| speaks != Some(*alive))) {
-            // A dead process is heard last, so the living one is taken for dead, until it has dialled again.
-            self.checker.taken_for_dead(alive);
+        match &count {
+            Count::Hello { .. } => {
+                self.coordinator.streams.insert(router, wire);
+                // A dead process is heard last, so the living one is taken for dead, until it has dialled again.
+                if let Some(alive) = alive.filter(|alive| speaks != Some(*alive)) {
+                    self.checker.taken_for_dead(alive);
+                }
+            }
+            // What arrives late on an older stream is not heard.
+            Count::Departure(departure) if self.coordinator.streams.get(&router) == Some(&wire) => {
+                if let Some(alive) = alive.filter(|alive| speaks == Some(*alive)) {
+                    self.checker.counted(alive, departure);
+                }
+            }
+            Count::Departure(_) | Count::Live { .. } => {}
         }
         self.ledger_decides(Event::Said { connection: wire.0, count });
     }
