@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use drain::{Departure, DrainId, Phase};
 use model::{AttemptId, Digest, EndpointKey, LogId, NodeId, Owner, Revision, Time};
-use rollout::reconciler::Link;
+use rollout::reconciler::{Link, Notice};
 use rollout::{Directive, Kind, ProposalId, Record, Report, Sender};
 
 use crate::world::Life;
@@ -21,6 +21,12 @@ pub(crate) struct Checker {
     /// Every revision of every log.
     pub(crate) committed: BTreeMap<(LogId, Revision), Digest>,
     unresolved: BTreeSet<(Life, ProposalId)>,
+    /// The newest change of each owner.
+    newest: BTreeMap<(Life, Owner), ProposalId>,
+    /// Callers without an answer.
+    pub(crate) waiting: BTreeSet<(Life, u64)>,
+    /// The content that each router said it has, and over which stream; nothing once it was asked to change it.
+    says: BTreeMap<(Life, NodeId), (Link, Option<Digest>)>,
     /// The file's content over which a rollback moved its cursor, until the file changes.
     pub(crate) undone: Option<Digest>,
     /// The same, until another content was judged. If it comes back before that, it may be taken for unchanged or not.
@@ -46,6 +52,10 @@ struct Seen {
     head: Revision,
     /// The highest revision that any router has shown the process.
     highest: Revision,
+    /// The attempt that is under way.
+    attempt: Option<AttemptId>,
+    /// The last revisions that were announced, as durable and as live.
+    announced: (Revision, Revision),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,21 +68,49 @@ enum Ballot {
 
 impl Checker {
     pub(crate) fn manager_started(&mut self, life: Life, head: Revision) {
-        self.managers.insert(life, Seen { head, highest: Revision::NONE });
+        self.managers.insert(life, Seen { head, ..Seen::default() });
     }
 
-    pub(crate) fn directs(&mut self, life: Life, node: &NodeId, link: Link, directive: &Directive) {
-        if let Directive::Prepare { attempt, .. } = directive {
-            self.rounds.entry((life, *attempt)).or_default().insert(node.clone(), (link, Ballot::Open));
+    /// A difference starts from what the router said last over that stream, before it was asked to change it.
+    pub(crate) fn directs(
+        &mut self,
+        life: Life,
+        node: &NodeId,
+        link: Link,
+        directive: &Directive,
+        base: Option<Digest>,
+    ) -> Option<String> {
+        let says = self.says.get_mut(&(life, node.clone())).filter(|(over, _)| *over == link);
+        let known = says.as_ref().and_then(|(_, says)| *says);
+        match directive {
+            Directive::Prepare { attempt, .. } => {
+                self.rounds.entry((life, *attempt)).or_default().insert(node.clone(), (link, Ballot::Open));
+            }
+            Directive::Commit { .. } | Directive::Offer { .. } => {
+                if let Some((_, says)) = says {
+                    *says = None;
+                }
+            }
+            Directive::Renew { .. } | Directive::Abort { .. } => {}
         }
+        base.filter(|base| known != Some(*base))
+            .map(|base| format!("a difference from {base:?}, and {node} has {known:?}"))
     }
 
     pub(crate) fn heard(&mut self, life: Life, node: &NodeId, link: Link, report: &Report) {
+        let key = (life, node.clone());
         match report {
-            Report::Hello { applied, .. } | Report::Ack { revision: applied, .. } => {
-                if let Some(seen) = self.managers.get_mut(&life) {
-                    seen.highest = seen.highest.max(*applied);
+            Report::Hello { applied, digest, .. } => {
+                // A new stream is the end of the old one.
+                self.leave(life, node, |asked| asked != link);
+                self.says.insert(key, (link, *digest));
+                self.shown(life, *applied);
+            }
+            Report::Ack { revision, digest } => {
+                if let Some((_, says)) = self.says.get_mut(&key).filter(|(over, _)| *over == link) {
+                    *says = Some(*digest);
                 }
+                self.shown(life, *revision);
             }
             Report::Vote { attempt, verdict, .. } => {
                 let round = self.rounds.get_mut(&(life, *attempt));
@@ -83,9 +121,11 @@ impl Checker {
             }
             Report::Nack { .. } => {}
         }
-        if matches!(report, Report::Hello { .. }) {
-            // A new stream is the end of the old one.
-            self.leave(life, node, |asked| asked != link);
+    }
+
+    fn shown(&mut self, life: Life, revision: Revision) {
+        if let Some(seen) = self.managers.get_mut(&life) {
+            seen.highest = seen.highest.max(revision);
         }
     }
 
@@ -102,13 +142,50 @@ impl Checker {
         }
     }
 
+    /// One attempt at a time; and a revision is announced once as durable, and once as live.
+    pub(crate) fn noticed(&mut self, life: Life, notice: &Notice) -> Option<String> {
+        let seen = self.managers.get_mut(&life)?;
+        let (announced, revision) = match notice {
+            Notice::AttemptStarted { attempt, .. } => {
+                let other = seen.attempt.replace(*attempt)?;
+                return Some(format!("{attempt} begins, and {other} is under way"));
+            }
+            Notice::AttemptEnded { attempt, .. } | Notice::AttemptDropped { attempt, .. } => {
+                let ended = seen.attempt.take();
+                return (ended != Some(*attempt)).then(|| format!("{attempt} ends, and {ended:?} is under way"));
+            }
+            Notice::Committed { revision, .. } => (&mut seen.announced.0, *revision),
+            Notice::Applied(applied) => {
+                seen.attempt = None;
+                (&mut seen.announced.1, applied.revision)
+            }
+            Notice::Waiting { .. }
+            | Notice::Voted { .. }
+            | Notice::LeftRound { .. }
+            | Notice::Attached { .. }
+            | Notice::Detached { .. }
+            | Notice::Acked { .. }
+            | Notice::Behind { .. }
+            | Notice::CaughtUp { .. }
+            | Notice::NumbersAbove { .. }
+            | Notice::Deposed { .. } => return None,
+        };
+        let before = std::mem::replace(announced, revision);
+        (before == revision || revision != seen.head)
+            .then(|| format!("{revision} is announced after {before} at {}", seen.head))
+    }
+
     /// A record goes to the log only if every router that was asked has agreed to it, and only under the next number.
     pub(crate) fn appends<P>(&mut self, life: Life, record: &Record<P>) -> Option<String> {
-        let seen = self.managers.get(&life)?;
+        let seen = self.managers.get_mut(&life)?;
         let expected = seen.head.max(seen.highest).next();
         if record.revision != expected || record.parent != seen.head {
             let (number, parent) = (record.revision, record.parent);
             return Some(format!("number {number} after {parent}, not {expected} after {}", seen.head));
+        }
+        let under_way = *seen.attempt.get_or_insert(record.attempt);
+        if under_way != record.attempt {
+            return Some(format!("{} goes into the log, and {under_way} is under way", record.attempt));
         }
         let strict = record.kind == Kind::Change
             && seen.head > Revision::NONE
@@ -158,17 +235,23 @@ impl Checker {
         self.rolled_over = self.rolled_over.filter(|over| *over == digest);
     }
 
-    pub(crate) fn proposed(&mut self, life: Life, proposal: ProposalId) {
+    pub(crate) fn entered(&mut self, life: Life, proposal: ProposalId, owner: Owner) {
         self.unresolved.insert((life, proposal));
+        self.newest.insert((life, owner), proposal);
     }
 
-    /// Every proposal has exactly one end.
-    pub(crate) fn resolved(&mut self, life: Life, proposal: ProposalId) -> Option<String> {
-        (!self.unresolved.remove(&(life, proposal))).then(|| format!("{proposal:?} of {life:?} has a second end"))
+    /// Every proposal has exactly one end, and none gives way but to a newer one of its owner.
+    pub(crate) fn ended(&mut self, life: Life, id: ProposalId, owner: &Owner, superseded: bool) -> Option<String> {
+        if !self.unresolved.remove(&(life, id)) {
+            return Some(format!("{id:?} of {life:?} has a second end"));
+        }
+        let lost = superseded && self.newest.get(&(life, owner.clone())).is_none_or(|newest| *newest <= id);
+        lost.then(|| format!("{id:?} of {owner:?} gave way, and is the newest"))
     }
 
-    pub(crate) fn all_resolved(&self, life: Life) -> bool {
+    pub(crate) fn all_ended(&self, life: Life) -> bool {
         self.unresolved.range((life, ProposalId(0))..=(life, ProposalId(u64::MAX))).next().is_none()
+            && self.waiting.range((life, 0)..=(life, u64::MAX)).next().is_none()
     }
 
     /// Whether that manager is older than one that spoke to the same router before.

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{Digest, LogId, NodeId, Owner, Revision, SourcePolicy};
-use rollout::cursor::{self, Found, Judgement, SourceCore, Turn};
-use rollout::reconciler::{self, Effect, Head, Link, Notice, Rollout};
-use rollout::{Kind, Outcome, Proposal, ProposalId, Reason, Record, Report, Sender, Source};
+use rollout::cursor::{self, Found};
+use rollout::desk::{self, Caller, Desk, Effect, End, Ended, Event, Merged, Saying, Start, Want};
+use rollout::reconciler::{self, Head, Link};
+use rollout::{Content, Difference, Directive, ProposalId, Record, Report, Sender, SourceCore};
 
-use crate::content::{Fate, Known, Layers, Text};
+use crate::content::{Fate, Known, Layers, Server, Text};
 use crate::fault::Fault;
-use crate::wire::{Message, Way, WireId};
+use crate::wire::{Message, Sent, Way, WireId};
 use crate::world::{Happening, Life, World};
 
 /// What outlives a process.
@@ -35,17 +36,37 @@ impl Log {
     }
 }
 
+/// What a change says.
+#[derive(Debug)]
+pub(crate) enum Says {
+    File(Text),
+    Api(Vec<Server>),
+    AsBefore,
+}
+
+#[derive(Debug)]
+pub(crate) enum Papers {}
+
+impl desk::Papers for Papers {
+    type Text = Says;
+    type Caller = u64;
+    type Payload = Layers;
+    type Fault = &'static str;
+
+    fn bytes(_: &Says) -> usize {
+        1
+    }
+}
+
+/// What a change comes to: the layers, and for a rollback their revision and the file's present content.
+pub(crate) type Merge = Result<(Layers, Revision, Option<Digest>), &'static str>;
+
 #[derive(Debug)]
 pub(crate) struct ConfigManager {
     pub(crate) life: Life,
-    pub(crate) rollout: Rollout<Layers>,
-    pub(crate) source: SourceCore,
+    pub(crate) desk: Desk<Papers>,
     /// The layers of the head.
     pub(crate) layers: Layers,
-    /// The text that was read last, and its digest.
-    text: Option<(Digest, Text)>,
-    turns: BTreeMap<ProposalId, Turn>,
-    proposals: u64,
     /// The record handed to the log; `None` for the layers: as before.
     appending: Option<Record<Layers>>,
     /// The stream that speaks for each router.
@@ -86,14 +107,11 @@ impl World {
         self.checker.may_judge_half |= self.log.cursor.is_none() && !self.file.is_settled() || self.file.stalls();
         self.checker.manager_started(life, head.as_ref().map_or(Revision::NONE, |head| head.revision));
         self.note(|| format!("config-manager {life:?} starts: {sender:?} at {:?}", head.as_ref().map(|h| h.revision)));
+        let source = SourceCore::new(self.now, SourcePolicy::default(), self.log.cursor);
         self.managers.push(ConfigManager {
             life,
-            rollout: Rollout::new(sender, head),
-            source: SourceCore::new(self.now, SourcePolicy::default(), self.log.cursor),
+            desk: Desk::new(self.now, Start { sender, head, source: Some(source), refused: None, undone: None }),
             layers,
-            text: None,
-            turns: BTreeMap::new(),
-            proposals: 0,
             appending: None,
             streams: BTreeMap::new(),
             fenced: false,
@@ -115,65 +133,83 @@ impl World {
         self.break_wires_of(life);
     }
 
+    /// Tells the desk, and carries out all effects, in order, until there are none or the process is gone.
+    pub(crate) fn tell_desk(&mut self, life: Life, event: Event<Papers>) {
+        let now = self.now;
+        let Some(manager) = self.manager(life) else { return };
+        manager.desk.handle(now, event);
+        self.manager_acts(life);
+    }
+
     pub(crate) fn manager_decides(&mut self, life: Life, event: reconciler::Event<Layers>) {
-        let now = self.now;
-        let Some(manager) = self.manager(life) else { return };
-        manager.rollout.handle(now, event);
-        self.manager_acts(life);
+        self.tell_desk(life, Event::Reconciler(event));
     }
 
-    pub(crate) fn source_decides(&mut self, life: Life, event: cursor::Event) {
-        let now = self.now;
-        self.note(|| format!("{life:?} {event:?}"));
-        let Some(manager) = self.manager(life) else { return };
-        manager.source.handle(now, event);
-        self.manager_acts(life);
-    }
-
-    /// Carries out all effects of both cores, in order, until there are none or the process is gone.
     fn manager_acts(&mut self, life: Life) {
-        while let Some(manager) = self.manager(life) {
-            if let Some(effect) = manager.rollout.poll_effect() {
-                self.carry_out(life, effect);
-            } else if let Some(effect) = manager.source.poll_effect() {
-                self.carry_out_of_source(life, effect);
-            } else {
-                break;
-            }
+        while let Some(effect) = self.manager(life).and_then(|manager| manager.desk.poll_effect()) {
+            self.carry_out(life, effect);
         }
     }
 
-    fn carry_out(&mut self, life: Life, effect: Effect<Layers>) {
+    fn carry_out(&mut self, life: Life, effect: Effect<Papers>) {
         match effect {
-            Effect::Send { node, link, directive } => {
-                let Some(manager) = self.manager(life) else { return };
-                let sender = manager.rollout.sender().clone();
-                self.checker.directs(life, &node, link, &directive);
-                self.send(WireId(link.0), Way::Down, Message::Directive(sender, directive));
+            Effect::Entered { proposal, .. } => self.entered(life, proposal),
+            Effect::Merge { proposal } => self.merge(life, proposal),
+            Effect::Ended(ended) => self.concluded(life, *ended),
+            Effect::TurnedAway { caller, .. } => self.answered(life, [caller]),
+            Effect::Answered { callers, .. } => self.answered(life, callers),
+            Effect::AskAgain { force, callers } => {
+                callers.into_iter().for_each(|caller| self.tell_desk(life, Event::Reload { force, caller }));
             }
+            Effect::Look => self.after_millis(0, 2, Happening::Looked(life)),
+            Effect::Read => {
+                let before = self.file.stamp();
+                self.after_millis(0, 4, Happening::HasRead(life, before));
+            }
+            Effect::SaveCursor { digest, .. } => {
+                if self.manager(life).is_some_and(|manager| !manager.fenced) {
+                    self.log.cursor = Some(digest);
+                    self.checker.cursor_moves(digest);
+                }
+            }
+            Effect::Send { node, link, directive, base } => self.directs(life, &node, link, directive, base),
             Effect::Append(record) => self.append(life, *record),
             Effect::RaiseEpoch { above } => self.raise_epoch(life, above),
-            Effect::Resolve { proposal, outcome } => self.resolved(life, proposal, &outcome),
-            Effect::Notice(notice) => self.noticed(life, notice),
+            Effect::Notice(notice) => {
+                self.note(|| format!("{life:?} {notice:?}"));
+                let why = self.checker.noticed(life, &notice);
+                self.broken(why);
+            }
+            Effect::Joined { .. } | Effect::SourceChanged => {}
         }
+    }
+
+    fn directs(&mut self, life: Life, node: &NodeId, link: Link, directive: Directive, base: Option<Content>) {
+        let Some(manager) = self.manager(life) else { return };
+        let sender = manager.desk.reconciler().sender().clone();
+        let why = self.checker.directs(life, node, link, &directive, base.as_ref().map(|base| base.digest));
+        self.broken(why);
+        let difference = match &directive {
+            Directive::Prepare { content, .. } | Directive::Offer { content, .. } => {
+                Some(Difference::between(content, base.as_ref()))
+            }
+            Directive::Renew { .. } | Directive::Abort { .. } | Directive::Commit { .. } => None,
+        };
+        let sent = Sent { sender, directive, difference };
+        self.send(WireId(link.0), Way::Down, Message::Directive(Box::new(sent)));
     }
 
     fn raise_epoch(&mut self, life: Life, above: u64) {
-        let (now, log) = (self.now, &mut self.log);
-        let Some(manager) = self.managers.iter_mut().find(|manager| manager.life == life) else { return };
-        let epoch = (!manager.fenced).then(|| {
-            log.epoch = above + 1;
-            log.epoch
-        });
-        manager.rollout.handle(now, reconciler::Event::EpochRaised { epoch });
+        let fenced = self.manager(life).is_none_or(|manager| manager.fenced);
+        let epoch = (!fenced).then_some(above + 1);
+        self.log.epoch = epoch.unwrap_or(self.log.epoch);
+        self.manager_decides(life, reconciler::Event::EpochRaised { epoch });
     }
 
     fn append(&mut self, life: Life, record: Record<Layers>) {
         self.note(|| format!("{life:?} appends {} after {}: {:?}", record.revision, record.parent, record.kind));
         let why = self.checker.appends(life, &record);
-        if let Some(why) = why {
-            self.fail(why);
-        }
+        self.broken(why);
         let Some(manager) = self.manager(life) else { return };
         manager.appending = Some(record);
         if manager.fenced {
@@ -211,9 +247,7 @@ impl World {
         let file = self.file.digest();
         let why = self.checker.committed(life, &log, &record, file);
         self.note(|| format!("{} is durable: {:?}", record.revision, record.content.digest));
-        if let Some(why) = why {
-            self.fail(why);
-        }
+        self.broken(why);
         if dies {
             self.faults.count(Fault::CrashedAfterFsync);
             self.kill_manager(life);
@@ -237,56 +271,96 @@ impl World {
         self.manager_decides(life, event);
     }
 
-    fn resolved(&mut self, life: Life, proposal: ProposalId, outcome: &Outcome) {
-        self.note(|| format!("{life:?} {proposal:?} {outcome:?}"));
-        let why = self.checker.resolved(life, proposal);
-        if let Some(why) = why {
-            self.fail(why);
+    fn answered(&mut self, life: Life, callers: impl IntoIterator<Item = Caller<Papers>>) {
+        for caller in callers {
+            if !self.checker.waiting.remove(&(life, caller.handle)) {
+                self.fail(format!("caller {} has a second answer", caller.handle));
+            }
         }
+    }
+
+    /// Somebody asks that manager for something.
+    pub(crate) fn caller(&mut self, life: Life) -> Caller<Papers> {
+        let handle = self.serial();
+        self.checker.waiting.insert((life, handle));
+        Caller { without: Default::default(), handle }
+    }
+
+    fn entered(&mut self, life: Life, proposal: ProposalId) {
         let now = self.now;
-        let Some(manager) = self.manager(life) else { return };
-        let Some(turn) = manager.turns.remove(&proposal) else { return };
-        let judgement = match outcome {
-            Outcome::Applied(_) => Judgement::Applied,
-            Outcome::NoChange { .. } => Judgement::NoChange,
-            Outcome::Refused(Reason::StaleBase { .. } | Reason::Overtaken { .. }) => Judgement::Overtaken,
-            Outcome::Refused(reason) => Judgement::Refused { heals: reason.heals() },
+        let candidate = self.managers.iter().find(|one| one.life == life).and_then(|one| one.desk.candidate(proposal));
+        let Some(candidate) = candidate else { return };
+        let just_asked = now.since(self.checker.asked_at).as_millis() < 10;
+        let may = just_asked || self.checker.may_judge_half || now < self.checker.blind_until;
+        let half = match &candidate.text {
+            Says::File(text) if text.fate == Fate::Half && !may => {
+                Some(format!("a half-written file was judged: {text:?}"))
+            }
+            Says::File(_) | Says::Api(_) | Says::AsBefore => None,
         };
-        manager.source.handle(now, cursor::Event::Judged { turn, judgement });
+        self.checker.entered(life, proposal, candidate.want.owner());
+        self.broken(half);
     }
 
-    fn noticed(&mut self, life: Life, notice: Notice) {
-        let now = self.now;
-        self.note(|| format!("{life:?} {notice:?}"));
-        if let Notice::Committed { kind: Kind::Rollback { .. }, cursors, .. } = notice {
-            let Some(manager) = self.manager(life) else { return };
-            if let Some(cursor) = cursors.get(&Owner::file()) {
-                manager.source.handle(now, cursor::Event::RolledBack { cursor: *cursor });
-            }
+    /// Takes the layers as they are now; the result comes later.
+    fn merge(&mut self, life: Life, proposal: ProposalId) {
+        let Some(manager) = self.managers.iter().find(|manager| manager.life == life) else { return };
+        let Some(candidate) = manager.desk.candidate(proposal) else { return };
+        let Layers { file, api } = manager.layers.clone();
+        let merged = match &candidate.text {
+            Says::File(text) if text.fate != Fate::Whole => Err("no configuration"),
+            Says::File(text) => Ok((Layers { file: Some(text.clone()), api }, Revision::NONE, None)),
+            Says::Api(servers) => Ok((Layers { file, api: servers.clone() }, Revision::NONE, None)),
+            Says::AsBefore => self.brought_back(&candidate.want),
+        };
+        self.after_millis(0, 30, Happening::Merged(life, proposal, Box::new(merged)));
+    }
+
+    fn brought_back(&self, want: &Want) -> Merge {
+        let older = &self.log.entries[..self.log.entries.len().saturating_sub(1)];
+        let entry = match want {
+            Want::Rollback { to: Some(to), .. } => older.iter().find(|entry| entry.revision == *to),
+            Want::Rollback { to: None, .. } | Want::File { .. } | Want::Layer { .. } => older.last(),
+        };
+        let entry = entry.ok_or("no such revision")?;
+        Ok((entry.layers.clone(), entry.revision, self.file.digest()))
+    }
+
+    pub(crate) fn merged(&mut self, life: Life, proposal: ProposalId, merged: Merge) {
+        let merged = merged.map(|(layers, back, over)| Merged {
+            content: self.contents.of(&layers).content.clone(),
+            layers: layers.digest(),
+            file: layers.file.as_ref().map(Text::digest),
+            payload: layers,
+            actor: "somebody".into(),
+            back,
+            over,
+        });
+        self.tell_desk(life, Event::Merged { proposal, merged });
+    }
+
+    fn concluded(&mut self, life: Life, ended: Ended<Papers>) {
+        let Ended { proposal, candidate, end, record, saying } = ended;
+        self.note(|| format!("{life:?} {proposal:?} {end:?}"));
+        if !candidate.never_entered() {
+            let superseded = matches!(end, End::Superseded);
+            let why = self.checker.ended(life, proposal, &candidate.want.owner(), superseded);
+            self.broken(why);
+        }
+        self.answered(life, candidate.callers);
+        if record {
+            self.after_millis(0, 8, Happening::Recorded(life, saying));
         }
     }
 
-    fn carry_out_of_source(&mut self, life: Life, effect: cursor::Effect) {
-        match effect {
-            cursor::Effect::Look => self.after_millis(0, 2, Happening::Looked(life)),
-            cursor::Effect::Read => {
-                let before = self.file.stamp();
-                self.after_millis(0, 4, Happening::HasRead(life, before));
-            }
-            cursor::Effect::Propose { turn, digest, .. } => self.propose_file(life, turn, digest),
-            cursor::Effect::SaveCursor { digest } => {
-                if self.manager(life).is_some_and(|manager| !manager.fenced) {
-                    self.log.cursor = Some(digest);
-                    self.checker.cursor_moves(digest);
-                }
-            }
-            cursor::Effect::Answer(_) | cursor::Effect::StateChanged => {}
-        }
+    pub(crate) fn recorded(&mut self, life: Life, saying: Option<Saying>) {
+        let durable = !(self.chaos && self.random.permille(40));
+        self.tell_desk(life, Event::Recorded { saying, durable });
     }
 
     pub(crate) fn file_event(&mut self, life: Life, write: cursor::Write) {
         let stamp = self.file.stamp();
-        self.source_decides(life, cursor::Event::Noticed { write, stamp });
+        self.source_decides(life, cursor::Event::Noticed { write, stamp }, None);
     }
 
     pub(crate) fn looked(&mut self, life: Life) {
@@ -299,64 +373,13 @@ impl World {
             Some(text) => Found::Digest(text.digest()),
             None => Found::Missing,
         };
-        let text = self.file.text.clone();
-        let Some(manager) = self.manager(life) else { return };
-        manager.text = text.map(|text| (text.digest(), text));
-        self.source_decides(life, cursor::Event::Read { stamp, torn: before != stamp, found });
+        let text = self.file.text.clone().map(Says::File);
+        self.source_decides(life, cursor::Event::Read { stamp, torn: before != stamp, found }, text);
     }
 
-    fn propose_file(&mut self, life: Life, turn: Turn, digest: Digest) {
-        let now = self.now;
-        let Some(manager) = self.manager(life) else { return };
-        let Some((_, text)) = manager.text.take_if(|(read, _)| *read == digest) else {
-            return self.fail(format!("what is proposed is not what was read last: {digest:?}"));
-        };
-        if text.fate != Fate::Whole {
-            let judgement = Judgement::Refused { heals: false };
-            manager.source.handle(now, cursor::Event::Judged { turn, judgement });
-            let just_asked = now.since(self.checker.asked_at).as_millis() < 10;
-            let may = just_asked || self.checker.may_judge_half || now < self.checker.blind_until;
-            if text.fate == Fate::Half && !may {
-                self.fail(format!("a half-written file was judged: {text:?}"));
-            }
-            return;
-        }
-        let layers = Layers { file: Some(text), api: manager.layers.api.clone() };
-        let cursors = BTreeMap::from([(Owner::file(), digest)]);
-        let proposal = self.propose(life, Owner::file(), Kind::Change, layers, cursors);
-        if let Some((manager, proposal)) = self.manager(life).zip(proposal) {
-            manager.turns.insert(proposal, turn);
-        }
-    }
-
-    pub(crate) fn propose(
-        &mut self,
-        life: Life,
-        owner: Owner,
-        kind: Kind,
-        layers: Layers,
-        cursors: BTreeMap<Owner, Digest>,
-    ) -> Option<ProposalId> {
-        let content = self.contents.of(&layers).content.clone();
-        let now = self.now;
-        let manager = self.manager(life)?;
-        manager.proposals += 1;
-        let id = ProposalId(manager.proposals);
-        let head = manager.rollout.head().map_or(Revision::NONE, |head| head.revision);
-        let proposal = Proposal {
-            id,
-            source: Source { owner, actor: "somebody".into() },
-            kind,
-            base: (kind == Kind::Change).then_some(head),
-            content,
-            layers: layers.digest(),
-            payload: layers,
-            cursors,
-            without: Default::default(),
-        };
-        manager.rollout.handle(now, reconciler::Event::Proposed(proposal));
-        self.checker.proposed(life, id);
-        Some(id)
+    fn source_decides(&mut self, life: Life, event: cursor::Event, text: Option<Says>) {
+        self.note(|| format!("{life:?} {event:?}"));
+        self.tell_desk(life, Event::Source { event, text });
     }
 
     pub(crate) fn manager_hears(&mut self, life: Life, router: usize, wire: WireId, report: Report) {

@@ -8,6 +8,7 @@ pub enum Fault {
     MessageLost,
     MessageDelayed,
     MessageDuplicated,
+    BaseNotHeld,
     ManagerCrashed,
     CrashedBeforeFsync,
     CrashedAfterFsync,
@@ -34,11 +35,12 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::StreamBroken,
         Self::MessageLost,
         Self::MessageDelayed,
         Self::MessageDuplicated,
+        Self::BaseNotHeld,
         Self::ManagerCrashed,
         Self::CrashedBeforeFsync,
         Self::CrashedAfterFsync,

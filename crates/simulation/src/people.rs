@@ -1,13 +1,13 @@
 //! The people that edit the file and operate, and the faults that strike.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use model::{Digest, Owner, Revision, Time};
-use rollout::Kind;
-use rollout::cursor::{Event, MAX_SETTLE, Stamp, Write};
+use rollout::cursor::{MAX_SETTLE, Stamp, Write};
+use rollout::desk::{Event, Want};
 
-use crate::config_manager::Log;
+use crate::config_manager::{Log, Says};
 use crate::content::{Fate, SERVERS, Server, Text};
 use crate::fault::Fault;
 use crate::world::{Happening, World};
@@ -198,26 +198,22 @@ impl World {
         if force {
             self.checker.undone = None;
         }
-        self.source_decides(life, Event::Asked { force });
+        let caller = self.caller(life);
+        self.tell_desk(life, Event::Reload { force, caller });
     }
 
     fn roll_back(&mut self) {
-        let Some(manager) = self.present_manager() else { return };
-        let life = manager.life;
-        let cursor = self.file.digest().or_else(|| manager.source.rollback_cursor());
         let entries = &self.log.entries;
         let older = entries.len().saturating_sub(1);
-        let Some(entry) = self.random.pick(&entries[..older]) else { return };
-        let (to, layers) = (entry.revision, entry.layers.clone());
-        self.note(|| format!("somebody rolls back to {to}"));
-        let cursors: BTreeMap<_, _> = cursor.map(|digest| (Owner::file(), digest)).into_iter().collect();
-        self.act(life, Kind::Rollback { to }, layers, cursors);
+        let Some(to) = self.random.pick(&entries[..older]).map(|entry| entry.revision) else { return };
+        let to = Some(to).filter(|_| self.random.permille(800));
+        self.want(Want::Rollback { to, base: None }, Says::AsBefore);
     }
 
     /// Another source acts: it adds a server, or removes its own.
     fn apply(&mut self) {
         let Some(manager) = self.present_manager() else { return };
-        let (life, mut layers) = (manager.life, manager.layers.clone());
+        let (head, mut layers) = (manager.desk.head_revision(), manager.layers.clone());
         if layers.file.is_none() {
             return;
         }
@@ -225,18 +221,15 @@ impl World {
             let id = SERVERS + u8::try_from(self.random.below(2)).unwrap_or(0);
             layers.api.push(Server { id, version: u8::try_from(self.random.below(4)).unwrap_or(0) });
         }
-        self.act(life, Kind::Change, layers, BTreeMap::new());
+        let base = Some(head).filter(|_| self.random.permille(200));
+        self.want(Want::Layer { owner: Owner::api("somebody"), base }, Says::Api(layers.api));
     }
 
-    fn act(
-        &mut self,
-        life: crate::world::Life,
-        kind: Kind,
-        layers: crate::content::Layers,
-        cursors: BTreeMap<Owner, Digest>,
-    ) {
-        self.propose(life, Owner::api("somebody"), kind, layers, cursors);
-        self.manager_decides(life, rollout::reconciler::Event::Woke);
+    fn want(&mut self, want: Want, text: Says) {
+        let Some(life) = self.present_manager().map(|manager| manager.life) else { return };
+        self.note(|| format!("somebody wants {want:?}: {text:?}"));
+        let caller = self.caller(life);
+        self.tell_desk(life, Event::Wanted { want, text, caller });
     }
 
     pub(crate) fn strike(&mut self) {

@@ -7,12 +7,12 @@ use fleet::{Act, DiskCopy, Effect, Event, Fleet, Offered, Reason, Serial, Turn};
 use mcp::{Item, Kind};
 use model::{BackendId, EndpointKey, Revision, Transport, Verdict};
 use rollout::follower::Identity;
-use rollout::{Content, Directive, Refusal, Report, Sender};
+use rollout::{Content, Directive, NotArrived, Refusal, Report, Sender};
 
 use crate::config_manager::node;
 use crate::content::{Known, Server};
 use crate::fault::Fault;
-use crate::wire::{Message, Peer, Way, WireId};
+use crate::wire::{Message, Peer, Sent, Way, WireId};
 use crate::world::{Happening, Life, World};
 
 #[derive(Debug)]
@@ -162,10 +162,21 @@ impl World {
         self.after_millis(20, 800, Happening::DialManager(router, life));
     }
 
-    pub(crate) fn router_obeys(&mut self, router: usize, life: Life, wire: WireId, sender: Sender, said: Directive) {
-        if self.process(router, life).is_none_or(|process| process.config != Some(wire)) {
-            return;
-        }
+    pub(crate) fn router_obeys(&mut self, router: usize, life: Life, wire: WireId, sent: Sent) {
+        let Sent { sender, directive, difference } = sent;
+        let Some(process) = self.process(router, life).filter(|process| process.config == Some(wire)) else { return };
+        let arrived = difference.map(|difference| difference.on(|base| process.fleet.held(base).cloned()));
+        let said = match arrived.transpose() {
+            Ok(content) => with_content(directive, content),
+            Err(NotArrived::BaseNotHeld(_)) => {
+                // The next stream says what is held.
+                self.faults.count(Fault::BaseNotHeld);
+                return self.break_wire(wire);
+            }
+            Err(NotArrived::Refused(refusal)) => {
+                return self.fail(format!("r{router} cannot put together what it was sent: {refusal}"));
+            }
+        };
         if let Some(answer) = self.not_understood(&said) {
             return self.router_says(router, life, answer);
         }
@@ -402,6 +413,15 @@ impl World {
             }
         }
         Ok(())
+    }
+}
+
+/// The directive with the content that arrived.
+fn with_content(said: Directive, arrived: Option<Content>) -> Directive {
+    match (said, arrived) {
+        (Directive::Prepare { attempt, lease, .. }, Some(content)) => Directive::Prepare { attempt, content, lease },
+        (Directive::Offer { revision, .. }, Some(content)) => Directive::Offer { revision, content },
+        (said, _) => said,
     }
 }
 

@@ -119,8 +119,9 @@ impl World {
             return Err("the file is being written".into());
         }
         let digest = self.file.digest();
-        if manager.source.cursor() != digest {
-            return Err(format!("the file's last content {digest:?} was not judged: {:?}", manager.source.state()));
+        let source = manager.desk.source().ok_or("no file")?;
+        if source.cursor() != digest {
+            return Err(format!("the file's last content {digest:?} was not judged: {:?}", source.state()));
         }
         if let Some(text) =
             self.file.text.as_ref().filter(|text| text.fate == Fate::Whole && self.checker.rolled_over != digest)
@@ -132,8 +133,8 @@ impl World {
                 return Err(format!("the file says {wanted:?}, {revision} is {:?}", known.content.digest));
             }
         }
-        if !self.checker.all_resolved(manager.life) {
-            return Err("a proposal has no end".into());
+        if !self.checker.all_ended(manager.life) {
+            return Err("a proposal has no end, or a caller no answer".into());
         }
         self.all_have(revision, &known)?;
         self.departed()?;

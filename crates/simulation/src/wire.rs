@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use model::Time;
-use rollout::{Directive, Report, Sender};
+use rollout::{Difference, Directive, Report, Sender};
 
 use crate::fault::Fault;
 use crate::world::{Happening, Life, World};
@@ -26,10 +26,18 @@ pub(crate) enum Way {
     Down,
 }
 
+/// A directive on its way. Its content, if it has one, is put together where it arrives.
+#[derive(Debug, Clone)]
+pub(crate) struct Sent {
+    pub(crate) sender: Sender,
+    pub(crate) directive: Directive,
+    pub(crate) difference: Option<Difference>,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) enum Message {
     Report(Report),
-    Directive(Sender, Directive),
+    Directive(Box<Sent>),
     Count(drain::Count),
     Drain(drain::Directive),
 }
@@ -122,7 +130,7 @@ impl World {
             let again: Vec<_> = wire.half(way).delivered.iter().cloned().collect();
             for message in again {
                 // Messages of a lost log are not heard beside the new log.
-                if matches!(&message, Message::Directive(sender, _) if sender.log != self.log.id) {
+                if matches!(&message, Message::Directive(sent) if sent.sender.log != self.log.id) {
                     continue;
                 }
                 self.faults.count(Fault::MessageDuplicated);
@@ -171,8 +179,8 @@ impl World {
             (Way::Up, Peer::Coordinator(life), Message::Count(count)) => {
                 self.coordinator_hears(life, router, id, count)
             }
-            (Way::Down, Peer::ConfigManager(_), Message::Directive(sender, directive)) => {
-                self.router_obeys(router, router_life, id, sender, directive);
+            (Way::Down, Peer::ConfigManager(_), Message::Directive(sent)) => {
+                self.router_obeys(router, router_life, id, *sent);
             }
             (Way::Down, Peer::Coordinator(_), Message::Drain(directive)) => {
                 self.router_drains(router, router_life, id, directive);

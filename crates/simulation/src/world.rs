@@ -28,6 +28,8 @@ pub(crate) enum Happening {
     FileEvent(Life, rollout::cursor::Write),
     Looked(Life),
     HasRead(Life, Option<rollout::cursor::Stamp>),
+    Merged(Life, rollout::ProposalId, Box<crate::config_manager::Merge>),
+    Recorded(Life, Option<rollout::desk::Saying>),
     Fsynced(Life, bool),
     Appended(Life, Result<(), &'static str>),
     StartRouter(usize),
@@ -82,8 +84,7 @@ pub(crate) struct World {
 /// The core whose deadline is next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Sleeper {
-    Rollout(usize),
-    Source(usize),
+    Desk(usize),
     Fleet(usize),
     Ledger,
 }
@@ -160,6 +161,13 @@ impl World {
         self.checker.violations.push(why);
     }
 
+    /// The result of a check.
+    pub(crate) fn broken(&mut self, why: Option<String>) {
+        if let Some(why) = why {
+            self.fail(why);
+        }
+    }
+
     /// One event: a happening or the deadline of a core, whichever comes first.
     pub(crate) fn step(&mut self) {
         let sleeper = self.sleeper();
@@ -192,8 +200,7 @@ impl World {
             }
         };
         for (i, manager) in self.managers.iter().enumerate() {
-            consider(manager.rollout.next_deadline(), Sleeper::Rollout(i));
-            consider(manager.source.next_deadline(), Sleeper::Source(i));
+            consider(manager.desk.next_deadline(), Sleeper::Desk(i));
         }
         for (i, router) in self.routers.iter().enumerate() {
             if let Some(process) = &router.process {
@@ -206,13 +213,9 @@ impl World {
 
     fn wake(&mut self, who: Sleeper) {
         match who {
-            Sleeper::Rollout(i) => {
+            Sleeper::Desk(i) => {
                 let life = self.managers[i].life;
-                self.manager_decides(life, rollout::reconciler::Event::Woke);
-            }
-            Sleeper::Source(i) => {
-                let life = self.managers[i].life;
-                self.source_decides(life, rollout::cursor::Event::Woke);
+                self.tell_desk(life, rollout::desk::Event::Woke);
             }
             Sleeper::Fleet(i) => self.fleet_wakes(i),
             Sleeper::Ledger => self.ledger_decides(drain::ledger::Event::Tick),
@@ -227,6 +230,8 @@ impl World {
             Happening::FileEvent(life, write) => self.file_event(life, write),
             Happening::Looked(life) => self.looked(life),
             Happening::HasRead(life, before) => self.has_read(life, before),
+            Happening::Merged(life, proposal, merged) => self.merged(life, proposal, *merged),
+            Happening::Recorded(life, saying) => self.recorded(life, saying),
             Happening::Fsynced(life, dies) => self.fsynced(life, dies),
             Happening::Appended(life, result) => self.appended(life, result),
             Happening::StartRouter(router) => self.start_router(router),
