@@ -18,13 +18,13 @@ use std::sync::Arc;
 use model::{Digest, NodeId, Revision, Time};
 use rollout::desk::{Desk, Effect, Event, Start, Want};
 use rollout::reconciler::{self, Head};
-use rollout::{ProposalId, Sender, SourceCore};
+use rollout::{ProposalId, Sender};
 use runtime::{Clock, Shutdown, Tracer};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::command::{Caller, Command};
-use crate::log::{Cursor, Judged, Layers, Log};
+use crate::log::{Cursor, Layers, Log};
 use crate::outcome::{Fault, turned_away};
 use crate::source::{FromSource, Method, Origin, Signals};
 use crate::status::{Happened, Status};
@@ -97,20 +97,14 @@ impl Engine {
     pub(crate) fn new(parts: Parts) -> (Self, watch::Receiver<Arc<Status>>) {
         let Parts { clock, tracer, log, log_fault, head, layers, cursor, origin, signals, events } = parts;
         let sender = Sender { log: log.id().clone(), epoch: log.epoch() };
-        let policy = head.as_ref().map(|head| head.content.snapshot.policy.source.clone()).unwrap_or_default();
         let now = Time::from_nanos(clock.now_nanos());
-        // Refused content is judged again at a start, so that the alarm is not lost. If the file is only read at
-        // request, it is judged again at the first request.
-        let judged = |wanted: Judged| cursor.filter(|cursor| cursor.judged == wanted).map(|cursor| cursor.digest);
-        let (refused, undone) = (judged(Judged::Refused), judged(Judged::RolledBack));
-        let cursor = cursor.map(|cursor| cursor.digest).filter(|_| refused.is_none() || !policy.enabled);
-        let source = (origin != Origin::None).then(|| SourceCore::new(now, policy, cursor));
+        let file = origin != Origin::None;
         let status = watch::Sender::new(Arc::new(Status::before(&log)));
         let engine = Self {
             clock,
             log,
             log_fault,
-            desk: Desk::new(now, Start { sender, head, source, refused, undone }),
+            desk: Desk::new(now, Start { sender, head, file, cursor }),
             open: BTreeMap::new(),
             origin,
             method: None,
@@ -208,18 +202,10 @@ impl Engine {
             Effect::Merge { proposal } => self.merge(proposal),
             Effect::Ended(ended) => self.ended(*ended),
             Effect::TurnedAway { caller, why } => caller.handle.tell(Err(turned_away(why))),
-            Effect::AskAgain { force, callers } => {
-                for caller in callers {
-                    self.reload(force, caller);
-                }
-            }
             Effect::Answered { callers, answer } => self.answer(callers, &answer),
             Effect::Look => self.signals.look(),
             Effect::Read => self.signals.read(),
-            Effect::SaveCursor { digest, refused } => {
-                let judged = if refused { Judged::Refused } else { Judged::Live };
-                self.jobs.save_cursor(Cursor { digest, judged });
-            }
+            Effect::SaveCursor(cursor) => self.jobs.save_cursor(cursor),
             Effect::SourceChanged => self.source_changed(),
             Effect::Send { node, link, directive, base } => self.send(&node, link, directive, base),
             Effect::Append(record) => self.append(*record),

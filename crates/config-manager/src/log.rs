@@ -30,8 +30,9 @@ pub use append::{Entry, Written};
 pub use fault::Fault;
 pub use open::{Opened, Restored};
 pub use read::{Kept, Unavailable};
-pub use record::{AuditRecord, Cursor, Ended, Judged, Layer, Layers, RevisionRecord};
+pub use record::{AuditRecord, Ended, Layer, Layers, RevisionRecord};
 pub(crate) use record::{is_undone, layers_digest};
+pub use rollout::cursor::{Cursor, Judged};
 
 use fault::Faults;
 

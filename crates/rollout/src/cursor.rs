@@ -54,6 +54,22 @@ pub enum Found {
     Unreadable(String),
 }
 
+/// The content of the file that was judged last, as the log keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    pub digest: Digest,
+    pub judged: Judged,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judged {
+    /// The content is live, or was live when the file had it.
+    Live,
+    Refused,
+    /// The content was live, and was undone.
+    RolledBack,
+}
+
 /// One proposal of this source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Turn(pub u64);
@@ -82,8 +98,9 @@ pub enum Event {
     /// A rollback is in the log, with this cursor for the source: the digest of the file when the rollback was asked
     /// for, or else [`SourceCore::rollback_cursor`].
     RolledBack { cursor: Digest },
-    /// A caller asks for `reload`: read now, without settling. `force`: propose it even if it was judged before.
-    Asked { force: bool },
+    /// A caller asks for `reload`. `force`: propose the content even if it was judged before. `sure`: the caller says
+    /// that the file is whole, so it need not settle.
+    Asked { force: bool, sure: bool },
     /// Another revision is live, and other rules for following the file come with it.
     Policy(SourcePolicy),
     /// A deadline has come.
@@ -223,19 +240,21 @@ pub struct SourceCore {
 }
 
 impl SourceCore {
-    /// `cursor` is the one kept in the log; `None` when nothing was ever judged.
-    pub fn new(now: Time, policy: SourcePolicy, cursor: Option<Digest>) -> Self {
+    /// `cursor` is the one kept in the log; `None` when nothing was ever judged. Refused content is judged again when it
+    /// is read first, so that the alarm is not lost.
+    pub fn new(now: Time, policy: SourcePolicy, cursor: Option<Cursor>) -> Self {
+        let refused = cursor.filter(|cursor| cursor.judged == Judged::Refused);
         let mut core = Self {
             poll_at: now + policy.poll_interval,
             policy,
-            cursor,
+            cursor: cursor.map(|cursor| cursor.digest),
             seen: None,
             read_stamp: None,
             absence: None,
             turn: Turn(0),
             under_way: None,
             refused: None,
-            retry: None,
+            retry: refused.map(|Cursor { digest, .. }| Retry { digest, at: now, due: true }),
             backoff: *RETRY.start(),
             whole: None,
             settle: None,
@@ -259,9 +278,9 @@ impl SourceCore {
             Event::Read { stamp, torn, found } => self.was_read(now, stamp, torn, found),
             Event::Judged { turn, judgement } => self.judged(now, turn, judgement),
             Event::RolledBack { cursor } => self.rolled_back(cursor),
-            Event::Asked { force } => {
-                let before = self.ask.is_some_and(|ask| ask.force);
-                self.ask = Some(Ask { force: force || before, sure: true });
+            Event::Asked { force, sure } => {
+                let (forced, was_sure) = self.ask.map_or((false, false), |ask| (ask.force, ask.sure));
+                self.ask = Some(Ask { force: force || forced, sure: sure || was_sure });
                 self.read();
             }
             Event::Policy(policy) => self.follow(now, policy),
@@ -325,7 +344,7 @@ impl SourceCore {
         if policy.enabled && !self.policy.enabled {
             self.read();
         }
-        if !policy.enabled {
+        if self.policy.enabled && !policy.enabled {
             (self.settle, self.burst, self.retry) = (None, None, None);
         }
         if policy.poll_interval != self.policy.poll_interval {

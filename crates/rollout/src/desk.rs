@@ -16,7 +16,7 @@ use std::fmt::{Debug, Display};
 
 use model::{Digest, NodeId, Owner, Revision, Time};
 
-use crate::cursor::{self, SourceCore};
+use crate::cursor::{self, Cursor, Judged, SourceCore};
 use crate::reconciler::{self, Head, Link, Notice, Rollout};
 use crate::{Content, Directive, Exclusions, Kind, Proposal, ProposalId, Reason, Record, Sender, Source};
 
@@ -26,6 +26,7 @@ use said::Said;
 
 pub use candidate::{Caller, Candidate, Merged, Want};
 pub use ending::{End, Ended, Refused};
+pub use file::FileAnswer;
 pub use said::Saying;
 
 /// The limit for changes that are not decided, or whose refusal is not on record; more are turned away.
@@ -95,11 +96,6 @@ pub enum Effect<K: Papers> {
         caller: Caller<K>,
         why: TurnedAway,
     },
-    /// Give [`Event::Reload`] again for each of these callers: what they waited for has ended without their answer.
-    AskAgain {
-        force: bool,
-        callers: Vec<Caller<K>>,
-    },
     /// The file was read, and there is nothing to judge.
     Answered {
         callers: Vec<Caller<K>>,
@@ -109,11 +105,8 @@ pub enum Effect<K: Papers> {
     Look,
     /// See [`cursor::Effect::Read`].
     Read,
-    /// Keep where the file stands. `refused`: the content with that digest was refused.
-    SaveCursor {
-        digest: Digest,
-        refused: bool,
-    },
+    /// Keep where the file stands.
+    SaveCursor(Cursor),
     /// The state of the file is another one.
     SourceChanged,
     /// See [`reconciler::Effect::Send`]. `base`: the content that the router holds, for a difference.
@@ -146,27 +139,15 @@ pub enum TurnedAway {
     Bytes(usize),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FileAnswer {
-    /// `undone`: a rollback went over what the file says.
-    Unchanged {
-        undone: bool,
-    },
-    Missing,
-    Unreadable(String),
-}
-
 /// What a desk begins with: what the log says.
 #[derive(Debug)]
 pub struct Start {
     pub sender: Sender,
     pub head: Option<Head>,
-    /// Absent when there is no file to follow.
-    pub source: Option<SourceCore>,
-    /// The content of the file that was refused before this start …
-    pub refused: Option<Digest>,
-    /// … or rolled back.
-    pub undone: Option<Digest>,
+    /// There is a file to follow.
+    pub file: bool,
+    /// The last judgement of the file.
+    pub cursor: Option<Cursor>,
 }
 
 /// The one desk: value in, value out.
@@ -181,8 +162,6 @@ pub struct Desk<K: Papers> {
     said: Said,
     /// The content of the file when a rollback moved the cursor over it.
     undone: Option<Digest>,
-    /// The content that was refused before this start and has not been judged since.
-    refused_before: Option<Digest>,
     /// Callers of reload: for the next read of the file, and for the one under way.
     asked: Vec<Caller<K>>,
     asking: Vec<Caller<K>>,
@@ -203,7 +182,12 @@ pub struct Desk<K: Papers> {
 
 impl<K: Papers> Desk<K> {
     pub fn new(now: Time, start: Start) -> Self {
-        let Start { sender, head, source, refused, undone } = start;
+        let Start { sender, head, file, cursor } = start;
+        let policy = head.as_ref().map(|head| head.content.snapshot.policy.source.clone()).unwrap_or_default();
+        let undone = cursor.filter(|cursor| cursor.judged == Judged::RolledBack).map(|cursor| cursor.digest);
+        // While nothing is live, what is found serves at once, whatever was refused before.
+        let cursor = cursor.filter(|_| head.is_some());
+        let source = file.then(|| SourceCore::new(now, policy, cursor));
         Self {
             bases: Bases::new(head.as_ref().map(|head| head.content.clone())),
             rollout: Rollout::new(sender, head),
@@ -212,7 +196,6 @@ impl<K: Papers> Desk<K> {
             refused: None,
             said: Said::default(),
             undone,
-            refused_before: refused,
             asked: Vec::new(),
             asking: Vec::new(),
             later: Vec::new(),

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::{Digest, LogId, NodeId, Owner, Revision, SourcePolicy};
-use rollout::cursor::{self, Found};
-use rollout::desk::{self, Caller, Desk, Effect, End, Ended, Event, Merged, Saying, Start, Want};
+use model::{LogId, NodeId, Owner, Revision};
+use rollout::cursor::{self, Cursor, Found, Judged};
+use rollout::desk::{self, Caller, Desk, Effect, End, Ended, Event, Merged, Start, Want};
 use rollout::reconciler::{self, Head, Link};
-use rollout::{Content, Difference, Directive, ProposalId, Record, Report, Sender, SourceCore};
+use rollout::{Content, Difference, Directive, Kind, ProposalId, Record, Report, Sender};
 
 use crate::content::{Fate, Known, Layers, Server, Text};
 use crate::fault::Fault;
@@ -20,7 +20,7 @@ pub(crate) struct Log {
     pub(crate) id: LogId,
     pub(crate) epoch: u64,
     pub(crate) entries: Vec<Entry>,
-    pub(crate) cursor: Option<Digest>,
+    pub(crate) cursor: Option<Cursor>,
 }
 
 #[derive(Debug)]
@@ -57,9 +57,6 @@ impl desk::Papers for Papers {
         1
     }
 }
-
-/// What a change comes to: the layers, and for a rollback their revision and the file's present content.
-pub(crate) type Merge = Result<(Layers, Revision, Option<Digest>), &'static str>;
 
 #[derive(Debug)]
 pub(crate) struct ConfigManager {
@@ -103,14 +100,13 @@ impl World {
             content: entry.known.content.clone(),
             layers: layers.digest(),
         });
-        // If nothing was ever judged, the content of the file is taken as it is.
-        self.checker.may_judge_half |= self.log.cursor.is_none() && !self.file.is_settled() || self.file.stalls();
+        // While nothing is live, the content of the file is taken as it is.
+        self.checker.may_judge_half |= head.is_none() && !self.file.is_settled() || self.file.stalls();
         self.checker.manager_started(life, head.as_ref().map_or(Revision::NONE, |head| head.revision));
         self.note(|| format!("config-manager {life:?} starts: {sender:?} at {:?}", head.as_ref().map(|h| h.revision)));
-        let source = SourceCore::new(self.now, SourcePolicy::default(), self.log.cursor);
         self.managers.push(ConfigManager {
             life,
-            desk: Desk::new(self.now, Start { sender, head, source: Some(source), refused: None, undone: None }),
+            desk: Desk::new(self.now, Start { sender, head, file: true, cursor: self.log.cursor }),
             layers,
             appending: None,
             streams: BTreeMap::new(),
@@ -158,18 +154,14 @@ impl World {
             Effect::Ended(ended) => self.concluded(life, *ended),
             Effect::TurnedAway { caller, .. } => self.answered(life, [caller]),
             Effect::Answered { callers, .. } => self.answered(life, callers),
-            Effect::AskAgain { force, callers } => {
-                callers.into_iter().for_each(|caller| self.tell_desk(life, Event::Reload { force, caller }));
-            }
             Effect::Look => self.after_millis(0, 2, Happening::Looked(life)),
             Effect::Read => {
                 let before = self.file.stamp();
                 self.after_millis(0, 4, Happening::HasRead(life, before));
             }
-            Effect::SaveCursor { digest, .. } => {
+            Effect::SaveCursor(cursor) => {
                 if self.manager(life).is_some_and(|manager| !manager.fenced) {
-                    self.log.cursor = Some(digest);
-                    self.checker.cursor_moves(digest);
+                    self.save(cursor);
                 }
             }
             Effect::Send { node, link, directive, base } => self.directs(life, &node, link, directive, base),
@@ -238,11 +230,12 @@ impl World {
         record.payload = Some(layers.clone());
         let record = record.clone();
         let known = self.contents.known(&record.content.digest);
-        self.log.entries.push(Entry { revision: record.revision, known, layers });
-        if let Some(cursor) = record.cursors.get(&Owner::file()) {
-            self.log.cursor = Some(*cursor);
-            self.checker.cursor_moves(*cursor);
+        if let Some(digest) = record.cursors.get(&Owner::file()).copied() {
+            let says = layers.file.as_ref().map(Text::digest);
+            let undone = matches!(record.kind, Kind::Rollback { .. }) && says != Some(digest);
+            self.save(Cursor { digest, judged: if undone { Judged::RolledBack } else { Judged::Live } });
         }
+        self.log.entries.push(Entry { revision: record.revision, known, layers });
         let log = self.log.id.clone();
         let file = self.file.digest();
         let why = self.checker.committed(life, &log, &record, file);
@@ -254,6 +247,11 @@ impl World {
         } else {
             self.after_millis(0, 3, Happening::Appended(life, Ok(())));
         }
+    }
+
+    fn save(&mut self, cursor: Cursor) {
+        self.log.cursor = Some(cursor);
+        self.checker.cursor_moves(cursor.digest);
     }
 
     pub(crate) fn appended(&mut self, life: Life, result: Result<(), &'static str>) {
@@ -283,7 +281,8 @@ impl World {
     pub(crate) fn caller(&mut self, life: Life) -> Caller<Papers> {
         let handle = self.serial();
         self.checker.waiting.insert((life, handle));
-        Caller { without: Default::default(), handle }
+        let router = self.random.index(self.routers.len());
+        Caller { without: self.random.permille(150).then(|| node(router)).into_iter().collect(), handle }
     }
 
     fn entered(&mut self, life: Life, proposal: ProposalId) {
@@ -307,55 +306,52 @@ impl World {
         let Some(manager) = self.managers.iter().find(|manager| manager.life == life) else { return };
         let Some(candidate) = manager.desk.candidate(proposal) else { return };
         let Layers { file, api } = manager.layers.clone();
-        let merged = match &candidate.text {
+        let layers = match &candidate.text {
             Says::File(text) if text.fate != Fate::Whole => Err("no configuration"),
-            Says::File(text) => Ok((Layers { file: Some(text.clone()), api }, Revision::NONE, None)),
-            Says::Api(servers) => Ok((Layers { file, api: servers.clone() }, Revision::NONE, None)),
-            Says::AsBefore => self.brought_back(&candidate.want),
+            Says::File(text) => Ok((Layers { file: Some(text.clone()), api }, Revision::NONE)),
+            Says::Api(servers) => Ok((Layers { file, api: servers.clone() }, Revision::NONE)),
+            Says::AsBefore => self.before(&candidate.want),
         };
-        self.after_millis(0, 30, Happening::Merged(life, proposal, Box::new(merged)));
-    }
-
-    fn brought_back(&self, want: &Want) -> Merge {
-        let older = &self.log.entries[..self.log.entries.len().saturating_sub(1)];
-        let entry = match want {
-            Want::Rollback { to: Some(to), .. } => older.iter().find(|entry| entry.revision == *to),
-            Want::Rollback { to: None, .. } | Want::File { .. } | Want::Layer { .. } => older.last(),
-        };
-        let entry = entry.ok_or("no such revision")?;
-        Ok((entry.layers.clone(), entry.revision, self.file.digest()))
-    }
-
-    pub(crate) fn merged(&mut self, life: Life, proposal: ProposalId, merged: Merge) {
-        let merged = merged.map(|(layers, back, over)| Merged {
+        let merged = layers.map(|(layers, back)| Merged {
             content: self.contents.of(&layers).content.clone(),
             layers: layers.digest(),
             file: layers.file.as_ref().map(Text::digest),
             payload: layers,
             actor: "somebody".into(),
             back,
-            over,
+            over: self.file.digest(),
         });
-        self.tell_desk(life, Event::Merged { proposal, merged });
+        // A long text takes longer than others may take to be decided.
+        let most = if self.random.permille(200) { 1000 } else { 30 };
+        self.after_millis(0, most, Happening::Told(life, Box::new(Event::Merged { proposal, merged })));
+    }
+
+    /// What a rollback brings back.
+    fn before(&self, want: &Want) -> Result<(Layers, Revision), &'static str> {
+        let older = &self.log.entries[..self.log.entries.len().saturating_sub(1)];
+        let entry = match want {
+            Want::Rollback { to: Some(to), .. } => older.iter().find(|entry| entry.revision == *to),
+            Want::Rollback { to: None, .. } | Want::File { .. } | Want::Layer { .. } => older.last(),
+        };
+        entry.map(|entry| (entry.layers.clone(), entry.revision)).ok_or("no such revision")
     }
 
     fn concluded(&mut self, life: Life, ended: Ended<Papers>) {
         let Ended { proposal, candidate, end, record, saying } = ended;
         self.note(|| format!("{life:?} {proposal:?} {end:?}"));
+        let superseded = matches!(end, End::Superseded);
+        if superseded && matches!(candidate.want, Want::File { .. }) && !candidate.callers.is_empty() {
+            self.fail(format!("{proposal:?} gave way, and its callers stay without the answer of the newer one"));
+        }
         if !candidate.never_entered() {
-            let superseded = matches!(end, End::Superseded);
             let why = self.checker.ended(life, proposal, &candidate.want.owner(), superseded);
             self.broken(why);
         }
         self.answered(life, candidate.callers);
         if record {
-            self.after_millis(0, 8, Happening::Recorded(life, saying));
+            let durable = !(self.chaos && self.random.permille(40));
+            self.after_millis(0, 8, Happening::Told(life, Box::new(Event::Recorded { saying, durable })));
         }
-    }
-
-    pub(crate) fn recorded(&mut self, life: Life, saying: Option<Saying>) {
-        let durable = !(self.chaos && self.random.permille(40));
-        self.tell_desk(life, Event::Recorded { saying, durable });
     }
 
     pub(crate) fn file_event(&mut self, life: Life, write: cursor::Write) {

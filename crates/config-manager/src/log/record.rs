@@ -51,23 +51,6 @@ pub(crate) fn is_undone(layers: &Layers, said: Digest) -> bool {
     layers.get(&Owner::file()).is_none_or(|layer| Digest::of_bytes(layer.text.as_bytes()) != said)
 }
 
-/// The cursor of a source: the content that was judged last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cursor {
-    pub digest: Digest,
-    pub judged: Judged,
-}
-
-/// The judgement of the last content of a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Judged {
-    /// The content is live, or was live when the source had it.
-    Live,
-    Refused,
-    /// The content was live, and was undone.
-    RolledBack,
-}
-
 /// One revision, without its content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevisionRecord {

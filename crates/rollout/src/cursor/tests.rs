@@ -4,6 +4,8 @@ use crate::script::check;
 
 use super::*;
 
+mod start;
+
 struct Bench {
     core: SourceCore,
 }
@@ -19,10 +21,12 @@ fn stamp(text: &str) -> Option<Stamp> {
 impl Bench {
     /// A file that said `a` when it was judged last and is read for the first time, without polling in the way.
     fn new() -> Self {
-        Self::judged_before(Some(digest("a")))
+        Self::judged_before(Some(Judged::Live))
     }
 
-    fn judged_before(cursor: Option<Digest>) -> Self {
+    /// The judgement of `a`, if it was ever judged.
+    fn judged_before(judged: Option<Judged>) -> Self {
+        let cursor = judged.map(|judged| Cursor { digest: digest("a"), judged });
         let policy = SourcePolicy { poll_interval: Duration::from_secs(3600), ..SourcePolicy::default() };
         let mut core = SourceCore::new(Time::ZERO, policy, cursor);
         assert_eq!(core.poll_effect(), Some(Effect::Read));
@@ -59,7 +63,7 @@ impl Bench {
             "refused" => self.judged(words[2], Judgement::Refused { heals: words.contains(&"heals") }),
             "overtaken" => self.judged(words[2], Judgement::Overtaken),
             "rolled-back" => Event::RolledBack { cursor: digest(words[2]) },
-            "asked" => Event::Asked { force: words.contains(&"force") },
+            "asked" => Event::Asked { force: words.contains(&"force"), sure: !words.contains(&"unsure") },
             "tick" => Event::Woke,
             other => panic!("no such line: {other}"),
         };
@@ -108,63 +112,6 @@ impl Bench {
 #[track_caller]
 fn says(script: &str) {
     let mut bench = Bench::new();
-    check(script, |line| bench.step(line));
-}
-
-#[test]
-fn a_change_found_at_the_start_may_be_half_of_one() {
-    says(
-        "0 read 1 half
-         > settling
-         500 tick
-         > 500 look
-         501 looks 2
-         1001 tick
-         > 1001 look
-         1002 looks 2
-         > read
-         1003 read 2 b
-         > propose 1 b",
-    );
-}
-
-#[test]
-fn what_is_there_at_the_very_start_serves_at_once_and_nothing_that_comes_later_unless_it_is_whole() {
-    let mut bench = Bench::judged_before(None);
-    let script = "0 read 1 a
-         > propose 1 a
-         100 moved 2
-         > read
-         101 read 2 b
-         > propose 2 b
-         200 overtaken 2
-         250 written 3
-         > settling
-         301 tick
-         > 300 read
-         302 read 3 half
-         900 tick
-         > 802 look";
-    check(script, |line| bench.step(line));
-}
-
-#[test]
-fn what_becomes_readable_after_the_start_has_to_be_whole() {
-    let mut bench = Bench::judged_before(None);
-    // It is read at each poll, since permissions change without a change of size or time.
-    let script = "0 read 1 unreadable
-         3600001 tick
-         > 3600000 read
-         3600002 read 2 half
-         3600503 tick
-         > 3600502 look
-         3600504 looks 3
-         3601005 tick
-         > 3601004 look
-         3601006 looks 3
-         > read
-         3601007 read 3 a
-         > propose 1 a";
     check(script, |line| bench.step(line));
 }
 
@@ -323,7 +270,21 @@ fn who_asks_does_not_wait_for_a_writer() {
          2100 moved 4
          > read
          2101 read 4 c
-         > propose 2 c",
+         > propose 2 c
+         # a request that had to wait says nothing of the file as it is now
+         2102 applied 2
+         3000 writes 5
+         > settling
+         3100 asked unsure
+         > read
+         3101 read 5 half
+         3200 closed 6
+         3701 tick
+         > 3700 look
+         3702 looks 6
+         > read
+         3703 read 6 c
+         > answer: nothing to do",
     );
 }
 

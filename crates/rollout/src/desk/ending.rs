@@ -146,7 +146,7 @@ impl<K: Papers> Desk<K> {
         self.effects.push_back(Effect::Ended(Box::new(ended)));
         if of_file && !self.later.is_empty() {
             let callers = std::mem::take(&mut self.later);
-            self.effects.push_back(Effect::AskAgain { force: false, callers });
+            self.ask_again(callers);
         }
     }
 }

@@ -1,10 +1,20 @@
 //! The file's side of the desk: who asked for it, and what its cursor wants.
 
-use crate::cursor::{self, Answer, Judgement, Turn};
+use crate::cursor::{self, Answer, Cursor, Judged, Judgement, Turn};
 use crate::{Exclusions, ProposalId};
 
-use super::{CALLERS_MAX, Caller, Candidate, Desk, Effect, FileAnswer, Papers, TurnedAway, Want};
+use super::{CALLERS_MAX, Caller, Candidate, Desk, Effect, Papers, TurnedAway, Want};
 use model::Digest;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileAnswer {
+    /// `undone`: a rollback went over what the file says.
+    Unchanged {
+        undone: bool,
+    },
+    Missing,
+    Unreadable(String),
+}
 
 impl<K: Papers> Desk<K> {
     pub(super) fn reload(&mut self, force: bool, caller: Caller<K>) {
@@ -14,7 +24,7 @@ impl<K: Papers> Desk<K> {
             self.turn_away(caller, TurnedAway::Callers);
         } else {
             self.asked.push(caller);
-            self.tell_source(cursor::Event::Asked { force });
+            self.tell_source(cursor::Event::Asked { force, sure: true });
         }
     }
 
@@ -47,7 +57,8 @@ impl<K: Papers> Desk<K> {
             cursor::Effect::Propose { turn, digest, retry } => return self.propose_file(turn, digest, retry),
             cursor::Effect::SaveCursor { digest } => {
                 self.undone = None;
-                Effect::SaveCursor { digest, refused: self.refused == Some(digest) }
+                let judged = if self.refused == Some(digest) { Judged::Refused } else { Judged::Live };
+                Effect::SaveCursor(Cursor { digest, judged })
             }
             cursor::Effect::Answer(answer) => return self.answer(answer),
             cursor::Effect::StateChanged => Effect::SourceChanged,
@@ -82,11 +93,11 @@ impl<K: Papers> Desk<K> {
                 return match candidate.map(|(id, _)| *id) {
                     Some(id) => self.join(id),
                     // The content was judged while this read was under way.
-                    None => self.ask_again(false),
+                    None => {
+                        let callers = std::mem::take(&mut self.asking);
+                        self.ask_again(callers);
+                    }
                 };
-            }
-            Answer::Unchanged { digest } if self.refused_before.take_if(|refused| *refused == digest).is_some() => {
-                return self.ask_again(true);
             }
             Answer::Unchanged { digest } => FileAnswer::Unchanged { undone: self.undone == Some(digest) },
             Answer::Missing => FileAnswer::Missing,
@@ -96,9 +107,10 @@ impl<K: Papers> Desk<K> {
         self.effects.push_back(Effect::Answered { callers, answer });
     }
 
-    fn ask_again(&mut self, force: bool) {
-        let callers = std::mem::take(&mut self.asking);
-        self.effects.push_back(Effect::AskAgain { force, callers });
+    /// What these callers waited for has ended without their answer. Their word that the file is whole has grown old.
+    pub(super) fn ask_again(&mut self, callers: Vec<Caller<K>>) {
+        self.asked.extend(callers);
+        self.tell_source(cursor::Event::Asked { force: false, sure: false });
     }
 
     /// Joins the callers to the candidate: the content they ask for is being judged already. A caller that the candidate

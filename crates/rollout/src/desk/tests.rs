@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{LogId, SourcePolicy};
+use model::LogId;
 
 use super::*;
 use crate::cursor::{Found, Stamp, Write};
@@ -47,11 +47,16 @@ fn digest(text: &str) -> Digest {
 impl Case {
     /// The first revision is `a`.
     fn new() -> Self {
+        Self::with(Judged::Live)
+    }
+
+    /// The file says `a`, which was judged like this before.
+    fn with(judged: Judged) -> Self {
         let now = Time::from_nanos(1);
         let head = Head { revision: Revision(1), content: content("a"), layers: digest("a") };
         let sender = Sender { log: LogId("log".into()), epoch: 1 };
-        let source = Some(SourceCore::new(now, SourcePolicy::default(), Some(digest("a"))));
-        let start = Start { sender, head: Some(head), source, refused: None, undone: None };
+        let cursor = Some(Cursor { digest: digest("a"), judged });
+        let start = Start { sender, head: Some(head), file: true, cursor };
         let desk = Desk::new(now, start);
         let (merging, ended, sent) = (Vec::new(), Vec::new(), Vec::new());
         let mut case = Self { desk, now, merging, ended, sent, goes_on: true, refusal: None };
@@ -73,9 +78,6 @@ impl Case {
                 }
                 Effect::Append(record) if self.goes_on => {
                     self.reconciles(reconciler::Event::Appended { attempt: record.attempt, revision: record.revision })
-                }
-                Effect::AskAgain { force, callers } => {
-                    callers.into_iter().for_each(|caller| self.does(Event::Reload { force, caller }));
                 }
                 Effect::Append(_)
                 | Effect::Entered { .. }
@@ -247,6 +249,12 @@ fn a_rollback_without_a_target_undoes_one_revision_however_often_it_is_asked_for
     case.merges();
     case.merges();
     assert_eq!(case.ends(), [(2, "superseded".into(), vec![1]), (3, "revision 3".into(), vec![2])]);
+}
+
+#[test]
+fn only_what_was_refused_before_a_start_is_judged_again() {
+    let merging = |judged| Case::with(judged).merging.len();
+    assert_eq!([Judged::Live, Judged::RolledBack, Judged::Refused].map(merging), [0, 0, 1]);
 }
 
 #[test]
