@@ -1,12 +1,10 @@
 //! What the owning task is asked, by routers' streams and by operators.
 
-use health::Observation;
 use health::monitor::{Connection, Opinion};
+use health::{Observation, Request};
 use runtime::TraceContext;
-use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::DropGuard;
-use tonic::Status;
-use wire::pb::health::v1 as pb;
+use runtime::stream::attached;
+use tokio::sync::oneshot;
 
 #[derive(Debug)]
 pub(crate) struct Command {
@@ -17,23 +15,6 @@ pub(crate) struct Command {
 
 #[derive(Debug)]
 pub(crate) enum Ask {
-    /// A stream is open, until `open` is dropped; it is answered with its number.
-    Attach {
-        outbox: Outbox,
-        open: DropGuard,
-        number: oneshot::Sender<Connection>,
-    },
-    Said {
-        connection: Connection,
-        observation: Observation,
-    },
-    Detached {
-        connection: Connection,
-    },
-    List {
-        answer: oneshot::Sender<Vec<Opinion>>,
-    },
+    Router { connection: Connection, event: attached::Event<Request, Observation> },
+    List { answer: oneshot::Sender<Vec<Opinion>> },
 }
-
-/// To one router. Bounded: a router that takes nothing is hung up on.
-pub(crate) type Outbox = mpsc::Sender<Result<pb::AttachResponse, Status>>;

@@ -7,13 +7,11 @@ use health::{Monitor, Observation, Request};
 use model::{Time, Verdict};
 use runtime::grpc::refusal;
 use runtime::readiness::Gate;
+use runtime::stream::attached::{self, Attached};
 use runtime::{Clock, Kind, Shutdown, Span, TraceContext, Tracer};
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{broadcast, mpsc};
-use tokio_util::sync::DropGuard;
-use wire::pb::health::v1 as pb;
 
-use crate::command::{Ask, Command, Outbox};
+use crate::command::{Ask, Command};
 use crate::{Scope, metrics};
 
 #[derive(Debug)]
@@ -23,9 +21,8 @@ pub(crate) struct Engine {
     tracer: Tracer,
     gate: Gate,
     monitor: Monitor,
-    changes: broadcast::Sender<pb::EndpointVerdict>,
+    changes: broadcast::Sender<Opinion>,
     routers: BTreeMap<Connection, Router>,
-    last_connection: Connection,
     /// Endpoints by verdict have not been counted since something changed.
     uncounted: bool,
 }
@@ -33,16 +30,13 @@ pub(crate) struct Engine {
 /// The speaking end of one router's stream.
 #[derive(Debug)]
 struct Router {
-    outbox: Outbox,
-    nonce: u64,
+    stream: Attached<Request>,
     /// The name that the router gave itself.
     node: String,
-    /// Ends the listening end with this one.
-    _open: DropGuard,
 }
 
 impl Engine {
-    pub(crate) fn new(monitor: Monitor, changes: broadcast::Sender<pb::EndpointVerdict>, scope: &Scope) -> Self {
+    pub(crate) fn new(monitor: Monitor, changes: broadcast::Sender<Opinion>, scope: &Scope) -> Self {
         Self {
             clock: scope.clock,
             shutdown: scope.tasks.shutdown().clone(),
@@ -51,7 +45,6 @@ impl Engine {
             monitor,
             changes,
             routers: BTreeMap::new(),
-            last_connection: 0,
             uncounted: true,
         }
     }
@@ -84,7 +77,7 @@ impl Engine {
 
     /// Other endpoints are to be watched, because of a change.
     fn watches(&mut self, trace: Option<TraceContext>, ask: &Ask) -> Option<Span> {
-        let Ask::Said { connection, observation } = ask else { return None };
+        let Ask::Router { connection, event: attached::Event::Said(observation) } = ask else { return None };
         let router = self.routers.get_mut(connection)?;
         match observation {
             Observation::Hello { node, .. } => router.node = node.to_string(),
@@ -110,21 +103,16 @@ impl Engine {
 
     fn take(&mut self, ask: Ask) {
         match ask {
-            Ask::Attach { outbox, open, number } => {
-                self.last_connection += 1;
-                self.routers
-                    .insert(self.last_connection, Router { outbox, nonce: 0, node: String::new(), _open: open });
-                if number.send(self.last_connection).is_err() {
-                    self.routers.remove(&self.last_connection);
-                }
+            Ask::Router { connection, event: attached::Event::Attached(stream) } => {
+                self.routers.insert(connection, Router { stream, node: String::new() });
             }
-            Ask::Said { connection, observation } => {
+            Ask::Router { connection, event: attached::Event::Said(observation) } => {
                 metrics::observed(&observation);
                 let new_set = matches!(observation, Observation::Endpoints { .. });
                 self.uncounted |= new_set;
                 self.handle(Event::Said { connection, observation });
             }
-            Ask::Detached { connection } => {
+            Ask::Router { connection, event: attached::Event::Detached } => {
                 self.uncounted = true;
                 self.routers.remove(&connection);
                 self.handle(Event::Detached { connection });
@@ -136,21 +124,20 @@ impl Engine {
 
     fn tell(&mut self, trace: Option<TraceContext>, effect: Effect) {
         match effect {
-            Effect::Tell { connection, request } => self.say(connection, &request, trace),
+            Effect::Tell { connection, request } => self.say(connection, request, trace),
             Effect::Disconnect { connection } => {
                 let Some(router) = self.routers.remove(&connection) else { return };
                 let reason = "another stream speaks for that router now";
                 tracing::warn!(connection, reason, "hanging up on a router");
                 metrics::hung_up();
-                // The router learns the reason if there is room, and the end of its stream in any case.
-                drop(router.outbox.try_send(Err(refusal::aborted("DISPLACED", "router", reason))));
+                router.stream.hang_up(refusal::aborted("DISPLACED", "router", reason));
             }
-            Effect::Changed(opinion) => self.changed(&opinion),
+            Effect::Changed(opinion) => self.changed(opinion),
         }
     }
 
-    fn say(&mut self, connection: Connection, request: &Request, trace: Option<TraceContext>) {
-        let Some(router) = self.routers.get_mut(&connection) else { return };
+    fn say(&mut self, connection: Connection, request: Request, trace: Option<TraceContext>) {
+        let Some(router) = self.routers.get(&connection) else { return };
         // Probes go on for as long as processes do: they are not part of the trace that once began them.
         let trace = match request {
             Request::Probe { .. } => {
@@ -159,22 +146,15 @@ impl Engine {
             }
             Request::Verdict { .. } => trace,
         };
-        let trace = trace.unwrap_or_else(TraceContext::new_unsampled);
-        router.nonce += 1;
-        let response = pb::AttachResponse {
-            envelope: Some(wire::envelope(None, &trace.to_string(), router.nonce)),
-            request: Some(wire::health::request_to_pb(request)),
-        };
-        // If the stream of the router is gone, its reader reports that in a moment.
-        if let Err(TrySendError::Full(_)) = router.outbox.try_send(Ok(response)) {
-            tracing::warn!(connection, "hanging up on a router that does not take what it is told");
+        if let Err(stuck) = router.stream.say(trace, request) {
+            tracing::warn!(connection, reason = %stuck, "hanging up on a router");
             metrics::hung_up();
             self.routers.remove(&connection);
         }
     }
 
-    fn changed(&mut self, opinion: &Opinion) {
-        let Opinion { node, endpoint, verdict, reason, .. } = opinion;
+    fn changed(&mut self, opinion: Opinion) {
+        let Opinion { node, endpoint, verdict, reason, .. } = &opinion;
         match verdict {
             Verdict::Healthy | Verdict::Unknown | Verdict::Starting => {
                 tracing::info!(%node, %endpoint, %verdict, reason, "verdict");
@@ -186,6 +166,6 @@ impl Engine {
         self.uncounted = true;
         metrics::changed(*verdict);
         // An error says that there is no watcher.
-        drop(self.changes.send(wire::health::opinion_to_pb(opinion)));
+        drop(self.changes.send(opinion));
     }
 }

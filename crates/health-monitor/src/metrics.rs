@@ -7,7 +7,6 @@ use model::Verdict;
 use runtime::telemetry::sampled::{self, count};
 use runtime::telemetry::{Label, Metric};
 use tokio::sync::broadcast;
-use wire::pb::health::v1 as pb;
 
 const SOURCES: &[&str] = &["probe", "traffic"];
 
@@ -45,7 +44,7 @@ pub const METRICS: &[Metric] = &[
 ];
 
 /// Shows how many watchers hear of changes.
-pub(crate) fn watched(changes: &broadcast::Sender<pb::EndpointVerdict>) {
+pub(crate) fn watched(changes: &broadcast::Sender<Opinion>) {
     let changes = changes.downgrade();
     sampled::sampled(move || {
         gauge!("only1mcp_health_watchers").set(count(changes.upgrade()?.receiver_count()));

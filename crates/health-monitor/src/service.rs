@@ -1,39 +1,38 @@
 //! The gRPC face: routers attach here, operators ask here. It decides nothing and keeps nothing.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::{Stream, StreamExt};
+use health::Observation;
+use health::monitor::Opinion;
 use runtime::grpc::{MESSAGE_BYTES_MAX, refusal};
+use runtime::stream::attached::{self, Protocol, Queue};
 use runtime::stream::changes;
-use runtime::telemetry::sampled;
 use runtime::{Tasks, TraceContext};
 use tokio::sync::{broadcast, mpsc, oneshot};
-use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use wire::pb::health::v1 as pb;
 use wire::pb::health::v1::health_service_server::{HealthService, HealthServiceServer};
 
-use crate::command::{Ask, Command, Outbox};
+use crate::command::{Ask, Command};
 use crate::metrics;
 
-/// How many messages may wait in one router's stream: a probe and a verdict for each of thousands of endpoints.
-const OUTBOX: usize = 8192;
+/// A probe and a verdict for each of thousands of endpoints.
+const QUEUE: Queue = Queue { name: "health_to_router", length: 8192 };
 
 #[derive(Debug)]
 pub struct Service {
     commands: mpsc::Sender<Command>,
-    changes: broadcast::Sender<pb::EndpointVerdict>,
+    changes: broadcast::Sender<Opinion>,
+    /// Numbers the streams of routers, never the same twice.
+    connections: AtomicU64,
     tasks: Tasks,
 }
 
 impl Service {
-    pub(crate) fn new(
-        commands: mpsc::Sender<Command>,
-        changes: broadcast::Sender<pb::EndpointVerdict>,
-        tasks: Tasks,
-    ) -> Self {
-        Self { commands, changes, tasks }
+    pub(crate) fn new(commands: mpsc::Sender<Command>, changes: broadcast::Sender<Opinion>, tasks: Tasks) -> Self {
+        Self { commands, changes, connections: AtomicU64::new(1), tasks }
     }
 
     pub(crate) fn into_server(self) -> HealthServiceServer<Self> {
@@ -71,26 +70,13 @@ impl HealthService for Service {
         request: Request<Streaming<pb::AttachRequest>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
         let trace = trace(&request);
-        let (outbox, responses) = mpsc::channel(OUTBOX);
-        sampled::queue("health_to_router", &outbox);
-        let hung_up = CancellationToken::new();
-        let open = hung_up.clone().drop_guard();
-        let number = self.ask(trace, |number| Ask::Attach { outbox: outbox.clone(), open, number }).await?;
-        let router = Listening { number, commands: self.commands.clone(), outbox };
-        let (inbound, stop) = (request.into_inner(), self.tasks.shutdown().token());
-        self.tasks.spawn("router stream", async move {
-            tokio::select! {
-                () = router.listen(inbound) => {}
-                () = hung_up.cancelled() => {}
-                () = router.outbox.closed() => {}
-                () = stop.cancelled() => {}
-            }
-            let detached = Command { trace, ask: Ask::Detached { connection: router.number } };
-            // The owning task may have ended before.
-            drop(router.commands.send(detached).await);
-        });
-        let stop = self.tasks.shutdown().token();
-        Ok(Response::new(Box::pin(ReceiverStream::new(responses).take_until(stop.cancelled_owned()))))
+        let (commands, connection) = (self.commands.clone(), self.connections.fetch_add(1, Ordering::Relaxed));
+        let tell = move |trace, event| {
+            let (commands, ask) = (commands.clone(), Ask::Router { connection, event });
+            async move { commands.send(Command { trace, ask }).await.is_ok() }
+        };
+        let responses = attached::serve::<RouterStream, _, _>(request.into_inner(), trace, QUEUE, &self.tasks, tell);
+        Ok(Response::new(responses))
     }
 
     async fn list_verdicts(
@@ -105,47 +91,32 @@ impl HealthService for Service {
     /// Every change. A watcher that is too slow is told how many changes it missed; it never holds up others.
     async fn watch(&self, _: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let changes = changes(self.changes.subscribe(), metrics::missed);
-        let changes = changes.map(|(change, missed)| Ok(pb::WatchResponse { change: Some(change), missed }));
+        let changes = changes.map(|(change, missed)| {
+            Ok(pb::WatchResponse { change: Some(wire::health::opinion_to_pb(&change)), missed })
+        });
         let stop = self.tasks.shutdown().token();
         Ok(Response::new(Box::pin(changes.take_until(stop.cancelled_owned()))))
     }
 }
 
-/// The listening end of one router's stream.
-struct Listening {
-    number: u64,
-    commands: mpsc::Sender<Command>,
-    outbox: Outbox,
-}
+struct RouterStream;
 
-impl Listening {
-    /// Reads until the stream ends, breaks, or carries a message that cannot be understood.
-    async fn listen(&self, mut inbound: Streaming<pb::AttachRequest>) {
-        loop {
-            let request = match inbound.message().await {
-                Ok(Some(request)) => request,
-                Ok(None) => return,
-                Err(status) => {
-                    tracing::debug!(connection = self.number, %status, "the stream of a router broke");
-                    return;
-                }
-            };
-            let trace = request.envelope.and_then(|envelope| envelope.traceparent.parse().ok());
-            match wire::health::observation(request.observation) {
-                Ok(observation) => {
-                    let ask = Ask::Said { connection: self.number, observation };
-                    if self.commands.send(Command { trace, ask }).await.is_err() {
-                        return;
-                    }
-                }
-                Err(invalid) => {
-                    tracing::warn!(connection = self.number, %invalid, "a router is not understood");
-                    metrics::hung_up();
-                    // The router cannot be told if it hung up meanwhile.
-                    drop(self.outbox.try_send(Err(invalid.into())));
-                    return;
-                }
-            }
+impl Protocol for RouterStream {
+    type Request = pb::AttachRequest;
+    type Response = pb::AttachResponse;
+    type In = Observation;
+    type Out = health::Request;
+
+    fn read(request: pb::AttachRequest) -> (Option<TraceContext>, Result<Observation, Status>) {
+        let trace = request.envelope.and_then(|envelope| envelope.traceparent.parse().ok());
+        let observation = wire::health::observation(request.observation).inspect_err(|_| metrics::hung_up());
+        (trace, observation.map_err(Status::from))
+    }
+
+    fn write(request: &health::Request, trace: TraceContext, nonce: u64) -> pb::AttachResponse {
+        pb::AttachResponse {
+            envelope: Some(wire::envelope(None, &trace.to_string(), nonce)),
+            request: Some(wire::health::request_to_pb(request)),
         }
     }
 }

@@ -1,6 +1,7 @@
-//! Keeps one long-lived stream to a peer attached: opens it, waits for its end, backs off, opens it again. Also:
-//! changes as a stream for a watcher.
+//! Long-lived streams between services. This end keeps one to a peer attached: opens it, waits for its end, backs off,
+//! opens it again. The serving end is in [`attached`]. Also: changes as a stream for a watcher.
 
+pub mod attached;
 mod changes;
 
 use std::{
