@@ -13,14 +13,12 @@ use drain::{Directive, DrainId, Ledger};
 use model::Time;
 use runtime::grpc::refusal;
 use runtime::readiness::Gate;
+use runtime::stream::attached::{self, Attached};
 use runtime::{Clock, Kind, Shutdown, Span, TraceContext, Tracer};
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{broadcast, mpsc};
-use tokio_util::sync::DropGuard;
 use tonic::Code;
-use wire::pb::drain::v1 as pb;
 
-use crate::command::{Answer, Ask, Command, Outbox};
+use crate::command::{Answer, Ask, Command};
 use crate::record::Record;
 use crate::{Scope, metrics};
 
@@ -37,9 +35,8 @@ pub(crate) struct Engine {
     gate: Gate,
     ledger: Ledger,
     record: Record,
-    changes: broadcast::Sender<pb::Drain>,
-    routers: BTreeMap<Connection, Router>,
-    last_connection: Connection,
+    changes: broadcast::Sender<Summary>,
+    routers: BTreeMap<Connection, Attached<Directive>>,
     /// Effects that are decided, and are carried out once a write was tried.
     decided: VecDeque<(Option<TraceContext>, Effect)>,
     /// The spans of drains that have not ended, each from the first message about it.
@@ -55,17 +52,8 @@ struct Retry {
     failures: u32,
 }
 
-/// The speaking end of one router's stream.
-#[derive(Debug)]
-struct Router {
-    outbox: Outbox,
-    nonce: u64,
-    /// Ends the listening end with this one.
-    _open: DropGuard,
-}
-
 impl Engine {
-    pub(crate) fn new(ledger: Ledger, record: Record, changes: broadcast::Sender<pb::Drain>, scope: &Scope) -> Self {
+    pub(crate) fn new(ledger: Ledger, record: Record, changes: broadcast::Sender<Summary>, scope: &Scope) -> Self {
         Self {
             clock: scope.clock,
             shutdown: scope.tasks.shutdown().clone(),
@@ -75,7 +63,6 @@ impl Engine {
             record,
             changes,
             routers: BTreeMap::new(),
-            last_connection: 0,
             decided: VecDeque::new(),
             gathering: BTreeMap::new(),
             unsaved: false,
@@ -140,22 +127,20 @@ impl Engine {
 
     async fn take(&mut self, Command { trace, ask }: Command) {
         match ask {
-            Ask::Attach { outbox, open, number } => {
-                self.last_connection += 1;
-                let connection = self.last_connection;
-                self.routers.insert(connection, Router { outbox, nonce: 0, _open: open });
-                if number.send(connection).is_err() {
-                    self.routers.remove(&connection);
-                }
+            Ask::Router { connection, event: attached::Event::Attached(router) } => {
+                self.routers.insert(connection, router);
             }
-            Ask::Said { connection, count } => self.handle(Event::Said { connection, count }),
-            Ask::Detached { connection } => {
+            Ask::Router { connection, event: attached::Event::Said(count) } => {
+                self.handle(Event::Said { connection, count });
+            }
+            Ask::Router { connection, event: attached::Event::Detached } => {
                 self.routers.remove(&connection);
                 self.handle(Event::Detached { connection });
             }
-            Ask::Start { backend, timeout, actor, answer } => {
-                tracing::info!(%backend, ?timeout, actor, "drain asked for");
-                self.operate(trace, answer, |ledger, now| ledger.start(now, &backend, timeout, actor)).await;
+            Ask::Start { wanted, answer } => {
+                let drain::ledger::Wanted { backend, endpoint, weight, timeout, actor } = &wanted;
+                tracing::info!(%backend, endpoint, %weight, ?timeout, actor, "drain asked for");
+                self.operate(trace, answer, |ledger, now| ledger.start(now, wanted)).await;
             }
             Ask::Cancel { id, actor, answer } => {
                 tracing::info!(id, actor, "end of a drain asked for");
@@ -276,39 +261,31 @@ impl Engine {
         match effect {
             // A router forgets what is on record, and repeats what is not: it is answered when its report is on disk.
             Effect::Tell { directive: Directive::Recorded { .. }, .. } if self.unsaved => {}
-            Effect::Tell { connection, directive } => self.say(connection, &directive, trace),
+            Effect::Tell { connection, directive } => self.say(connection, directive, trace),
             Effect::Disconnect { connection, reason } => {
                 if let Some(router) = self.routers.remove(&connection) {
                     tracing::warn!(connection, reason, "hanging up on a router");
                     metrics::hung_up();
-                    // The router learns the reason if there is room, and the end of its stream in any case.
-                    drop(router.outbox.try_send(Err(refusal::aborted("DISPLACED", "router", reason))));
+                    router.hang_up(refusal::aborted("DISPLACED", "router", reason));
                 }
                 self.handle(Event::Detached { connection });
                 self.gather(trace);
             }
-            Effect::Changed { drain, ended } => self.changed(&drain, ended),
+            Effect::Changed { drain, ended } => self.changed(drain, ended),
             Effect::Persist => self.unsaved = true,
         }
     }
 
-    fn say(&mut self, connection: Connection, directive: &Directive, trace: Option<TraceContext>) {
-        let Some(router) = self.routers.get_mut(&connection) else { return };
-        router.nonce += 1;
-        let trace = trace.unwrap_or_else(TraceContext::new_unsampled);
-        let response = pb::AttachResponse {
-            envelope: Some(wire::envelope(None, &trace.to_string(), router.nonce)),
-            directive: Some(wire::drain::directive_to_pb(directive)),
-        };
-        // If the stream of the router is gone, its reader reports that in a moment.
-        if let Err(TrySendError::Full(_)) = router.outbox.try_send(Ok(response)) {
-            tracing::warn!(connection, "hanging up on a router that does not take what it is told");
+    fn say(&mut self, connection: Connection, directive: Directive, trace: Option<TraceContext>) {
+        let said = self.routers.get(&connection).map(|router| router.say(trace, directive));
+        if let Some(Err(stuck)) = said {
+            tracing::warn!(connection, reason = %stuck, "hanging up on a router");
             metrics::hung_up();
             self.routers.remove(&connection);
         }
     }
 
-    fn changed(&self, drain: &Summary, ended: bool) {
+    fn changed(&self, drain: Summary, ended: bool) {
         if drain.state == State::Cancelled && drain.actor.is_none() {
             let (server, routers) = (&drain.backend, drain.routers.iter().map(|router| router.node.as_str()));
             tracing::warn!(
@@ -322,10 +299,10 @@ impl Engine {
                 drain = %drain.id, backend = %drain.backend, state = drain.state.as_str(), total = totals.total,
                 finished = totals.finished, evicted = totals.evicted, lost = totals.lost, "drain ended"
             );
-            metrics::ended(drain);
+            metrics::ended(&drain);
         }
         // An error says that there is no watcher.
-        drop(self.changes.send(wire::drain::summary_to_pb(drain)));
+        drop(self.changes.send(drain));
     }
 }
 

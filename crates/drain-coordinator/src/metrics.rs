@@ -7,7 +7,6 @@ use metrics::{counter, gauge, histogram};
 use runtime::telemetry::sampled::{self, count};
 use runtime::telemetry::{Label, Metric};
 use tokio::sync::broadcast;
-use wire::pb::drain::v1 as pb;
 
 /// All of them.
 pub const METRICS: &[Metric] = &[
@@ -43,7 +42,7 @@ pub const METRICS: &[Metric] = &[
 ];
 
 /// Shows how many watchers hear of changes.
-pub(crate) fn watched(changes: &broadcast::Sender<pb::Drain>) {
+pub(crate) fn watched(changes: &broadcast::Sender<Summary>) {
     let changes = changes.downgrade();
     sampled::sampled(move || {
         gauge!("only1mcp_drain_watchers").set(count(changes.upgrade()?.receiver_count()));

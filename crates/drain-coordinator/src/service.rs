@@ -1,17 +1,16 @@
 //! The gRPC face: routers attach here, operators ask here. It decides nothing and keeps nothing.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use drain::ledger::{CancelError, StartError};
+use drain::ledger::{CancelError, StartError, Summary};
+use drain::{Count, Directive};
 use futures_util::{Stream, StreamExt, stream};
-use model::BackendId;
 use runtime::grpc::{Actor, MESSAGE_BYTES_MAX, refusal};
+use runtime::stream::attached::{self, Protocol, Queue};
 use runtime::stream::changes;
-use runtime::telemetry::sampled;
 use runtime::{Tasks, TraceContext};
 use tokio::sync::{broadcast, mpsc, oneshot};
-use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use wire::pb::drain::v1 as pb;
 use wire::pb::drain::v1::drain_service_server::{DrainService, DrainServiceServer};
@@ -19,19 +18,21 @@ use wire::pb::drain::v1::drain_service_server::{DrainService, DrainServiceServer
 use crate::command::{Ask, Command};
 use crate::metrics;
 
-/// How many messages may wait in one router's stream: an overlay, and an acknowledgement for each departure.
-const OUTBOX: usize = 4096;
+/// An overlay, and an acknowledgement for each departure.
+const QUEUE: Queue = Queue { name: "drain_to_router", length: 4096 };
 
 #[derive(Debug)]
 pub struct Service {
     commands: mpsc::Sender<Command>,
-    changes: broadcast::Sender<pb::Drain>,
+    changes: broadcast::Sender<Summary>,
+    /// Numbers the streams of routers, never the same twice.
+    connections: AtomicU64,
     tasks: Tasks,
 }
 
 impl Service {
-    pub(crate) fn new(commands: mpsc::Sender<Command>, changes: broadcast::Sender<pb::Drain>, tasks: Tasks) -> Self {
-        Self { commands, changes, tasks }
+    pub(crate) fn new(commands: mpsc::Sender<Command>, changes: broadcast::Sender<Summary>, tasks: Tasks) -> Self {
+        Self { commands, changes, connections: AtomicU64::new(1), tasks }
     }
 
     pub(crate) fn into_server(self) -> DrainServiceServer<Self> {
@@ -69,40 +70,28 @@ impl DrainService for Service {
         request: Request<Streaming<pb::AttachRequest>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
         let trace = trace(&request);
-        let (outbox, responses) = mpsc::channel(OUTBOX);
-        sampled::queue("drain_to_router", &outbox);
-        let hung_up = CancellationToken::new();
-        let open = hung_up.clone().drop_guard();
-        let number = self.ask(trace, |number| Ask::Attach { outbox: outbox.clone(), open, number }).await?;
-        let router = Listening { number, commands: self.commands.clone(), outbox };
-        let (inbound, stop) = (request.into_inner(), self.tasks.shutdown().token());
-        self.tasks.spawn("router stream", async move {
-            tokio::select! {
-                () = router.listen(inbound) => {}
-                () = hung_up.cancelled() => {}
-                () = router.outbox.closed() => {}
-                () = stop.cancelled() => {}
-            }
-            let detached = Command { trace, ask: Ask::Detached { connection: router.number } };
-            // The owning task may have ended before.
-            drop(router.commands.send(detached).await);
-        });
-        let stop = self.tasks.shutdown().token();
-        Ok(Response::new(Box::pin(ReceiverStream::new(responses).take_until(stop.cancelled_owned()))))
+        let (commands, connection) = (self.commands.clone(), self.connections.fetch_add(1, Ordering::Relaxed));
+        let tell = move |trace, event| {
+            let (commands, ask) = (commands.clone(), Ask::Router { connection, event });
+            async move { commands.send(Command { trace, ask }).await.is_ok() }
+        };
+        let responses = attached::serve::<RouterStream, _, _>(request.into_inner(), trace, QUEUE, &self.tasks, tell);
+        Ok(Response::new(responses))
     }
 
     async fn start(&self, request: Request<pb::StartRequest>) -> Result<Response<pb::StartResponse>, Status> {
         let (trace, actor) = (trace(&request), Actor::of(&request)?.0.clone());
-        let request = request.into_inner();
-        let backend = BackendId::new(&request.server).map_err(|error| refusal::invalid("server", error.to_string()))?;
-        let timeout = wire::drain::timeout(request.timeout)?;
-        let started = self.ask(trace, |answer| Ask::Start { backend, timeout, actor, answer }).await??;
+        let wanted = wire::drain::wanted(request.into_inner(), actor)?;
+        let started = self.ask(trace, |answer| Ask::Start { wanted, answer }).await??;
         let started = started.map_err(|error| match error {
             StartError::NoRouter { .. } | StartError::Silent { .. } => {
                 refusal::precondition("NO_ROUTER", "routers", error.to_string())
             }
             StartError::Unknown { ref backend, .. } => {
                 refusal::not_found("SERVER_UNKNOWN", "server", backend.as_str(), error.to_string())
+            }
+            StartError::Endpoint { ref begins, .. } => {
+                refusal::not_found("ENDPOINT_UNKNOWN", "endpoint", begins, error.to_string())
             }
         })?;
         let drain = Some(wire::drain::summary_to_pb(&started.drain));
@@ -132,54 +121,37 @@ impl DrainService for Service {
     async fn watch(&self, request: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         // Before the question, so that nothing falls between the two.
         let changes = changes(self.changes.subscribe(), metrics::missed);
-        let changes = changes.map(|(drain, missed)| Ok(response(drain, missed)));
+        let changes = changes.map(|(drain, missed)| Ok(response(&drain, missed)));
         let running = self.ask(trace(&request), |answer| Ask::List { all: false, answer }).await?;
         let running = running.into_iter().rev();
-        let running = running.map(|drain| Ok(response(wire::drain::summary_to_pb(&drain), 0)));
+        let running = running.map(|drain| Ok(response(&drain, 0)));
         let stop = self.tasks.shutdown().token();
         Ok(Response::new(Box::pin(stream::iter(running).chain(changes).take_until(stop.cancelled_owned()))))
     }
 }
 
-fn response(drain: pb::Drain, missed: u64) -> pb::WatchResponse {
-    pb::WatchResponse { drain: Some(drain), missed }
+fn response(drain: &Summary, missed: u64) -> pb::WatchResponse {
+    pb::WatchResponse { drain: Some(wire::drain::summary_to_pb(drain)), missed }
 }
 
-/// The listening end of one router's stream.
-struct Listening {
-    number: u64,
-    commands: mpsc::Sender<Command>,
-    outbox: crate::command::Outbox,
-}
+struct RouterStream;
 
-impl Listening {
-    /// Reads until the stream ends, breaks, or carries a message that cannot be understood.
-    async fn listen(&self, mut inbound: Streaming<pb::AttachRequest>) {
-        loop {
-            let request = match inbound.message().await {
-                Ok(Some(request)) => request,
-                Ok(None) => return,
-                Err(status) => {
-                    tracing::debug!(connection = self.number, %status, "the stream of a router broke");
-                    return;
-                }
-            };
-            let trace = request.envelope.and_then(|envelope| envelope.traceparent.parse().ok());
-            match wire::drain::count(request.count) {
-                Ok(count) => {
-                    let ask = Ask::Said { connection: self.number, count };
-                    if self.commands.send(Command { trace, ask }).await.is_err() {
-                        return;
-                    }
-                }
-                Err(invalid) => {
-                    tracing::warn!(connection = self.number, %invalid, "a router is not understood");
-                    metrics::hung_up();
-                    // The router cannot be told if it hung up meanwhile.
-                    drop(self.outbox.try_send(Err(invalid.into())));
-                    return;
-                }
-            }
+impl Protocol for RouterStream {
+    type Request = pb::AttachRequest;
+    type Response = pb::AttachResponse;
+    type In = Count;
+    type Out = Directive;
+
+    fn read(request: pb::AttachRequest) -> (Option<TraceContext>, Result<Count, Status>) {
+        let trace = request.envelope.and_then(|envelope| envelope.traceparent.parse().ok());
+        let count = wire::drain::count(request.count).inspect_err(|_| metrics::hung_up());
+        (trace, count.map_err(Status::from))
+    }
+
+    fn write(directive: &Directive, trace: TraceContext, nonce: u64) -> pb::AttachResponse {
+        pb::AttachResponse {
+            envelope: Some(wire::envelope(None, &trace.to_string(), nonce)),
+            directive: Some(wire::drain::directive_to_pb(directive)),
         }
     }
 }

@@ -111,7 +111,7 @@ impl Router {
 
     async fn cordons(&mut self) -> Vec<DrainId> {
         match self.heard().await {
-            Directive::Overlay { cordons } => cordons.into_iter().map(|cordon| cordon.drain).collect(),
+            Directive::Overlay { entries } => entries.into_iter().map(|entry| entry.drain).collect(),
             Directive::Recorded { .. } => panic!("an overlay was expected"),
         }
     }
@@ -137,7 +137,7 @@ fn removal(name: &str, revision: u64) -> DrainId {
 }
 
 fn start(server: &str) -> pb::StartRequest {
-    pb::StartRequest { server: server.into(), timeout: None }
+    pb::StartRequest { server: server.into(), ..Default::default() }
 }
 
 /// Total, then finished, evicted, lost and in flight, which add up to it.

@@ -1,7 +1,11 @@
 //! A router's end of drains: which endpoints leave, why, until when, and what became of their exchanges.
 //!
 //! A router needs no coordinator for this: it cordons what a swap removed, evicts it at the deadline and closes it,
-//! whether or not a coordinator listens. The coordinator only adds operators' cordons (the overlay) and keeps records.
+//! whether or not a coordinator listens. The coordinator only adds what operators want (the overlay) and keeps records.
+//!
+//! An endpoint that is removed while a weight lies on it is not cordoned if its backend keeps another one beside it: it
+//! stays, and gets calls by that weight, until the weight is none or the deadline comes. Calls then move to the others
+//! step by step.
 //!
 //! What the shell owes:
 //! - right before a swap, when its new endpoints exist, [`Event::Coming`]; right after the swap [`Event::Live`]; and to
@@ -11,15 +15,19 @@
 //! - for [`Effect::TryClose`] an [`Event::Closed`] or an [`Event::Counted`], as the admission word says;
 //! - [`Event::LastLeft`] when [`crate::Admission::leave`] said so, and [`Event::Tick`] at the deadline.
 
+mod leaving;
+mod overlay;
 mod record;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use model::{BackendId, Digest, EndpointKey, Revision, Time};
+use model::{BackendId, EndpointKey, Revision, Time, Weight};
 
-use crate::{Cordon, Count, Departure, Directive, DrainId, LiveEndpoint, Phase};
+use crate::{Count, Departure, Directive, DrainId, LiveEndpoint, OverlayEntry, Phase};
+use leaving::{Cause, Leaving};
+use overlay::Overlay;
 use record::Record;
 
 /// The time between two reads of the counters of leaving endpoints, and between two reports of what is not on record.
@@ -37,6 +45,8 @@ pub enum Event {
     Live {
         revision: Revision,
         endpoints: BTreeMap<EndpointKey, Duration>,
+        /// The backends that start new endpoints beside old ones.
+        beside: BTreeSet<BackendId>,
     },
     /// The counters of an endpoint.
     Counted {
@@ -72,6 +82,8 @@ pub struct Seen {
 pub enum Effect {
     /// Admit no new exchanges; answered by [`Event::Counted`].
     Cordon { endpoint: EndpointKey },
+    /// Give the endpoint that share of the calls; never none, which is a cordon.
+    Weigh { endpoint: EndpointKey, weight: Weight },
     /// Open the endpoint again. Never asked of an endpoint that was reported closed.
     Uncordon { endpoint: EndpointKey },
     /// Read the counters; answered by [`Event::Counted`].
@@ -89,7 +101,13 @@ pub enum Effect {
 pub struct Departures {
     revision: Revision,
     live: BTreeMap<EndpointKey, Duration>,
-    overlay: BTreeMap<DrainId, Laid>,
+    overlay: Overlay,
+    /// The weights that endpoints were given last, where they are not full.
+    weights: BTreeMap<EndpointKey, Weight>,
+    /// Removed, and not cordoned yet.
+    staying: BTreeMap<EndpointKey, Staying>,
+    /// An endpoint has ceased to stay.
+    unsettled: bool,
     leaving: BTreeMap<EndpointKey, Leaving>,
     /// Departures that are over and not on record yet: each is reported until it is on record. Oldest first.
     ended: VecDeque<Departure>,
@@ -98,31 +116,12 @@ pub struct Departures {
     effects: VecDeque<Effect>,
 }
 
-/// An operator's cordon.
-#[derive(Debug, Clone)]
-struct Laid {
-    backend: BackendId,
-    endpoint: Option<Digest>,
-    deadline: Time,
-}
-
-/// One cordoned endpoint. Each cause counts for itself, from the moment it came. The endpoint opens when the last
-/// cause is lifted; its exchanges are evicted at the earliest deadline of any cause.
-#[derive(Debug, Default)]
-struct Leaving {
-    in_flight: u64,
-    oldest: Option<String>,
-    causes: BTreeMap<DrainId, Cause>,
-    closing: bool,
-}
-
+/// An endpoint that the live generation lacks and that still gets calls by its weight.
 #[derive(Debug)]
-struct Cause {
+struct Staying {
+    /// The one that removed it.
+    revision: Revision,
     deadline: Time,
-    /// Absent until the counters were read for the first time.
-    record: Option<Record>,
-    phase: Phase,
-    recorded: bool,
 }
 
 impl Departures {
@@ -134,11 +133,11 @@ impl Departures {
     pub fn handle(&mut self, now: Time, event: Event) {
         match event {
             Event::Coming { endpoints } => self.coming(now, &endpoints),
-            Event::Live { revision, endpoints } => self.swapped(now, revision, endpoints),
+            Event::Live { revision, endpoints, beside } => self.swapped(now, revision, endpoints, &beside),
             Event::Counted { endpoint, seen } => self.counted(now, &endpoint, seen),
             Event::LastLeft { endpoint } => self.count(&endpoint),
             Event::Closed { endpoint } => self.closed(now, &endpoint),
-            Event::Said(Directive::Overlay { cordons }) => self.lay(now, cordons),
+            Event::Said(Directive::Overlay { entries }) => self.lay(now, entries),
             Event::Said(Directive::Recorded { drain, endpoint }) => self.recorded(&drain, &endpoint),
             Event::Attached => {
                 self.attached = true;
@@ -162,18 +161,24 @@ impl Departures {
     /// When the next [`Event::Tick`] is due.
     pub fn next_deadline(&self) -> Option<Time> {
         let deadlines = self.leaving.values().filter_map(Leaving::deadline);
-        deadlines.chain(self.next_round).min()
+        let stays = self.staying.values().map(|staying| staying.deadline);
+        deadlines.chain(stays).chain(self.next_round).min()
     }
 
-    /// The operators' cordons that hold now, to be kept on disk with the snapshot.
-    pub fn overlay(&self, now: Time) -> Vec<Cordon> {
-        let cordon = |(drain, laid): (&DrainId, &Laid)| Cordon {
-            drain: drain.clone(),
-            backend: laid.backend.clone(),
-            endpoint: laid.endpoint,
-            remaining: laid.deadline.since(now),
-        };
-        self.overlay.iter().map(cordon).collect()
+    /// What operators have laid over the endpoints, to be kept on disk with the snapshot.
+    pub fn overlay(&self, now: Time) -> Vec<OverlayEntry> {
+        self.overlay.entries(now)
+    }
+
+    /// The removed endpoints that still get calls.
+    pub fn staying(&self) -> impl Iterator<Item = &EndpointKey> {
+        self.staying.keys()
+    }
+
+    /// Whether, since the last time it was asked, an endpoint ceased to stay: a generation without it is to be made
+    /// before the next effect.
+    pub fn take_unsettled(&mut self) -> bool {
+        std::mem::take(&mut self.unsettled)
     }
 
     /// Every departure that is not over or not on record, in the form of its report.
@@ -192,6 +197,8 @@ impl Departures {
             let removals: Vec<_> = self.leaving.get(endpoint).map_or_else(Vec::new, |leaving| {
                 leaving.causes.keys().filter(|drain| drain.is_removal()).cloned().collect()
             });
+            self.staying.remove(endpoint);
+            self.weigh(endpoint);
             for drain in removals {
                 self.lift(now, endpoint, &drain);
             }
@@ -200,36 +207,48 @@ impl Departures {
     }
 
     /// After the swap: endpoints that the live generation lacks leave, by the policy of the last generation with them.
-    fn swapped(&mut self, now: Time, revision: Revision, endpoints: BTreeMap<EndpointKey, Duration>) {
+    fn swapped(
+        &mut self,
+        now: Time,
+        revision: Revision,
+        endpoints: BTreeMap<EndpointKey, Duration>,
+        beside: &BTreeSet<BackendId>,
+    ) {
         let before = std::mem::replace(&mut self.live, endpoints);
         self.revision = revision;
         self.report_live();
         for (endpoint, timeout) in before {
             if !self.live.contains_key(&endpoint) {
-                let drain = DrainId::Removal { endpoint: endpoint.clone(), revision };
-                self.cordon(&endpoint, drain, now + timeout);
+                self.staying.insert(endpoint, Staying { revision, deadline: now + timeout });
             }
         }
+        let replaced: BTreeSet<_> =
+            self.live.keys().map(|live| &live.backend).filter(|id| beside.contains(id)).collect();
+        let alone = self.staying.keys().filter(|endpoint| !replaced.contains(&endpoint.backend));
+        for endpoint in alone.cloned().collect::<Vec<_>>() {
+            self.end_stay(&endpoint);
+        }
+        self.end_weightless_stays();
+        // The generation that is live already lacks them.
+        self.unsettled = false;
         // This does nothing if the shell announced what was coming. A live endpoint must never be closed.
         self.coming(now, &self.live.keys().cloned().collect());
     }
 
-    /// The overlay replaces the one before. A deadline never moves later: a shortened drain stays short.
-    fn lay(&mut self, now: Time, cordons: Vec<Cordon>) {
-        let before = std::mem::take(&mut self.overlay);
-        for cordon in cordons {
-            let said = now + cordon.remaining;
-            let deadline = before.get(&cordon.drain).filter(|held| held.backend == cordon.backend);
-            let deadline = deadline.map_or(said, |held| held.deadline.min(said));
-            let laid = Laid { backend: cordon.backend, endpoint: cordon.endpoint, deadline };
-            for cause in self.leaving.values_mut().filter_map(|leaving| leaving.causes.get_mut(&cordon.drain)) {
+    /// The overlay replaces the one before. What rises to a weight gets it before it is open again.
+    fn lay(&mut self, now: Time, entries: Vec<OverlayEntry>) {
+        self.overlay.replace(now, entries);
+        for (drain, deadline) in self.overlay.deadlines() {
+            for cause in self.leaving.values_mut().filter_map(|leaving| leaving.causes.get_mut(drain)) {
                 cause.deadline = cause.deadline.min(deadline);
             }
-            self.overlay.insert(cordon.drain, laid);
         }
-        let lifted = |endpoint: &EndpointKey, drain: &DrainId| {
-            !drain.is_removal() && !self.overlay.get(drain).is_some_and(|laid| laid.means(endpoint))
-        };
+        self.end_weightless_stays();
+        for endpoint in self.live.keys().chain(self.staying.keys()).cloned().collect::<Vec<_>>() {
+            self.weigh(&endpoint);
+        }
+        let lifted =
+            |endpoint: &EndpointKey, drain: &DrainId| !drain.is_removal() && !self.overlay.has_cordon(drain, endpoint);
         let lifts: Vec<_> = self
             .leaving
             .iter()
@@ -244,17 +263,38 @@ impl Departures {
         }
     }
 
-    /// Cordons one endpoint for every operator's drain that covers it. A removal in the overlay only shortens.
+    /// Cordons one endpoint for every operator's drain that covers it.
     fn lay_on(&mut self, now: Time, endpoint: &EndpointKey) {
-        let meant: Vec<_> = self
-            .overlay
-            .iter()
-            .filter(|(drain, laid)| !drain.is_removal() && laid.means(endpoint))
-            .map(|(drain, laid)| (drain.clone(), laid.deadline.max(now)))
-            .collect();
-        for (drain, deadline) in meant {
+        let cordons = self.overlay.cordons(endpoint);
+        let cordons: Vec<_> = cordons.map(|(drain, deadline)| (drain.clone(), deadline.max(now))).collect();
+        for (drain, deadline) in cordons {
             self.cordon(endpoint, drain, deadline);
         }
+    }
+
+    /// Gives the endpoint what the overlay leaves of its share.
+    fn weigh(&mut self, endpoint: &EndpointKey) {
+        let weight = self.overlay.weight(endpoint).unwrap_or(Weight::FULL);
+        let before = self.weights.get(endpoint).copied().unwrap_or(Weight::FULL);
+        if weight != before && !weight.is_none() {
+            self.weights.insert(endpoint.clone(), weight);
+            self.effects.push_back(Effect::Weigh { endpoint: endpoint.clone(), weight });
+        }
+    }
+
+    fn end_weightless_stays(&mut self) {
+        let weightless = |endpoint: &&EndpointKey| self.overlay.weight(endpoint).is_none_or(Weight::is_none);
+        for endpoint in self.staying.keys().filter(weightless).cloned().collect::<Vec<_>>() {
+            self.end_stay(&endpoint);
+        }
+    }
+
+    /// Cordons a removed endpoint that still got calls.
+    fn end_stay(&mut self, endpoint: &EndpointKey) {
+        let Some(Staying { revision, deadline }) = self.staying.remove(endpoint) else { return };
+        let deadline = self.overlay.cordons(endpoint).map(|(_, cordon)| cordon).fold(deadline, Time::min);
+        self.cordon(endpoint, DrainId::Removal { endpoint: endpoint.clone(), revision }, deadline);
+        self.unsettled = true;
     }
 
     fn cordon(&mut self, endpoint: &EndpointKey, drain: DrainId, deadline: Time) {
@@ -313,6 +353,7 @@ impl Departures {
 
     /// The admission word says closed: only now is the departure over.
     fn closed(&mut self, now: Time, endpoint: &EndpointKey) {
+        self.weights.remove(endpoint);
         let Some(mut leaving) = self.leaving.remove(endpoint) else { return };
         let drains: Vec<_> = leaving.causes.keys().cloned().collect();
         for cause in leaving.causes.values_mut() {
@@ -357,6 +398,10 @@ impl Departures {
                 self.effects.push_back(Effect::Count { endpoint: endpoint.clone() });
             }
             self.report_all(now);
+        }
+        let due = self.staying.iter().filter(|(_, staying)| staying.deadline <= now);
+        for endpoint in due.map(|(endpoint, _)| endpoint.clone()).collect::<Vec<_>>() {
+            self.end_stay(&endpoint);
         }
         for (endpoint, leaving) in &mut self.leaving {
             if leaving.deadline().is_some_and(|deadline| deadline <= now) {
@@ -407,44 +452,6 @@ impl Departures {
             let ended = self.ended.iter().cloned();
             self.effects.extend(ended.map(|departure| Effect::Report(Count::Departure(departure))));
         }
-    }
-}
-
-impl Laid {
-    fn means(&self, endpoint: &EndpointKey) -> bool {
-        self.backend == endpoint.backend && self.endpoint.is_none_or(|digest| digest == endpoint.digest)
-    }
-}
-
-impl Leaving {
-    /// When the exchanges are evicted; none once they are being evicted, or when no exchange is left.
-    fn deadline(&self) -> Option<Time> {
-        let evicting = self.causes.values().any(|cause| cause.phase == Phase::Evicting);
-        let deadlines = self.causes.values().filter(|cause| cause.phase == Phase::Cordoned).map(|cause| cause.deadline);
-        deadlines.min().filter(|_| !evicting && self.is_busy())
-    }
-
-    /// Whether something is in flight, as far as is known.
-    fn is_busy(&self) -> bool {
-        self.in_flight > 0 || self.causes.values().any(|cause| cause.record.is_none())
-    }
-
-    /// Absent before the first count.
-    fn departure(&self, drain: &DrainId, endpoint: &EndpointKey, now: Time) -> Option<Departure> {
-        let cause = self.causes.get(drain)?;
-        let record = cause.record.as_ref()?;
-        let remaining = if cause.phase.is_ended() { Duration::ZERO } else { cause.deadline.since(now) };
-        Some(Departure {
-            drain: drain.clone(),
-            endpoint: endpoint.clone(),
-            total: record.total(),
-            in_flight: record.in_flight(),
-            finished: record.finished(),
-            evicted: record.evicted(),
-            phase: cause.phase,
-            remaining,
-            oldest: self.oldest.clone(),
-        })
     }
 }
 

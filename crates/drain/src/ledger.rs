@@ -21,10 +21,10 @@ use std::time::Duration;
 
 use model::{EndpointKey, NodeId, Revision, Time, WallTime};
 
-use crate::{Cordon, Count, Departure, Directive, DrainId, Phase};
+use crate::{Count, Departure, Directive, DrainId, OverlayEntry, Phase};
 
 pub use entry::{Entry, Image, RouterId, RouterSummary, Share, State, Summary, Totals};
-pub use operator::{CancelError, StartError, Started};
+pub use operator::{CancelError, StartError, Started, Wanted};
 
 /// One stream of a router; the shell never uses a number twice.
 pub type Connection = u64;
@@ -313,7 +313,8 @@ impl Ledger {
     /// Dates the end of a drain, or takes it back when a router still had exchanges, and reports the change.
     fn settle(&mut self, now: Time, id: &DrainId, before: Option<Summary>) {
         let Some(entry) = self.drains.get(id) else { return };
-        let over = entry.shares.iter().all(Share::is_over) && !self.waits(now, entry);
+        let weighted = entry.holds() && !entry.weight.is_none();
+        let over = !weighted && entry.shares.iter().all(Share::is_over) && !self.waits(now, entry);
         let wall = self.wall(now);
         let ended = over.then(|| entry.ended.unwrap_or(wall));
         self.dirty |= ended != entry.ended;
@@ -346,7 +347,7 @@ impl Ledger {
         match &entry.id {
             DrainId::Removal { .. } => entry.awaited > self.wall(now) && self.waits_to_begin(entry),
             DrainId::Admin { .. } => self.routers.iter().any(|(node, router)| {
-                let mut meant = router.live().filter(|endpoint| endpoint.backend == entry.backend);
+                let mut meant = router.live().filter(|endpoint| entry.means(endpoint));
                 let open = |endpoint| !entry.share(node, &router.boot, endpoint).is_some_and(Share::is_over);
                 entry.holds() && (router.live.is_none() || meant.any(open))
             }),
@@ -359,34 +360,39 @@ impl Ledger {
         self.routers.values().any(|router| router.revision < *revision || router.owed.contains_key(endpoint))
     }
 
-    /// All cordons that hold, and the removals that an operator hurried.
+    /// All cordons and weights that hold, and the removals that an operator hurried.
     fn overlay(&self, now: Time) -> Directive {
         let hurried = |entry: &Entry| entry.id.is_removal() && entry.hurried && entry.ended.is_none();
         let said = self.drains.values().filter(|entry| entry.holds() || hurried(entry));
-        let cordon = |entry: &Entry| Cordon {
+        let said = said.map(|entry| OverlayEntry {
             drain: entry.id.clone(),
             backend: entry.backend.clone(),
             endpoint: match &entry.id {
                 DrainId::Removal { endpoint, .. } => Some(endpoint.digest),
-                DrainId::Admin { .. } => None,
+                DrainId::Admin { .. } => entry.endpoint,
             },
+            weight: entry.weight,
             remaining: self.remaining(now, entry),
-        };
-        Directive::Overlay { cordons: said.map(cordon).collect() }
+        });
+        Directive::Overlay { entries: said.collect() }
     }
 
     fn summary(&self, now: Time, entry: &Entry) -> Summary {
         let open = || entry.shares.iter().filter(|share| !share.is_over());
         let state = match (entry.cancelled, entry.ended) {
             (Some(_), _) => State::Cancelled,
+            (None, _) if !entry.weight.is_none() => State::Weighted,
             (None, Some(_)) => State::Done,
             (None, None) if open().any(|share| share.phase() == Phase::Evicting) => State::Evicting,
             (None, None) => State::Draining,
         };
-        let remaining = if state < State::Done { self.remaining(now, entry) } else { Duration::ZERO };
+        let runs = matches!(state, State::Draining | State::Evicting);
+        let remaining = if runs { self.remaining(now, entry) } else { Duration::ZERO };
         Summary {
             id: entry.id.clone(),
             backend: entry.backend.clone(),
+            endpoint: entry.endpoint,
+            weight: entry.weight,
             actor: entry.actor.clone(),
             state,
             totals: entry.totals(),
@@ -420,3 +426,5 @@ impl Router {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod weight_tests;

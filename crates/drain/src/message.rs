@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use model::{BackendId, Digest, EndpointKey, NodeId, Revision, WallTime};
+use model::{BackendId, Digest, EndpointKey, NodeId, Revision, WallTime, Weight};
 use serde::{Deserialize, Serialize};
 
 /// One departure over the whole fleet of routers: what left, and by which decision.
@@ -103,19 +103,39 @@ impl Phase {
 /// From drain-coordinator to a router.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Directive {
-    /// All cordons that hold. It replaces the message before, and applies to every generation.
-    Overlay { cordons: Vec<Cordon> },
+    /// All cordons and weights that hold. It replaces the message before, and applies to every generation.
+    Overlay { entries: Vec<OverlayEntry> },
     /// The end of that departure is on record; it need not be reported any more.
     Recorded { drain: DrainId, endpoint: EndpointKey },
 }
 
-/// An operator wants an endpoint or backend to get no new exchanges.
+/// What an operator has laid over an endpoint, or over all endpoints of a backend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cordon {
+pub struct OverlayEntry {
     pub drain: DrainId,
     pub backend: BackendId,
     /// Absent: all endpoints of the backend.
     pub endpoint: Option<Digest>,
-    /// The time left before the remaining exchanges are evicted.
+    /// With [`Weight::NONE`] it is a cordon.
+    #[serde(default = "cordon")]
+    pub weight: Weight,
+    /// The time left before a cordon evicts the remaining exchanges.
     pub remaining: Duration,
+}
+
+/// What was laid before there were weights.
+pub(crate) fn cordon() -> Weight {
+    Weight::NONE
+}
+
+impl OverlayEntry {
+    /// Whether it lies on that endpoint.
+    pub fn means(&self, endpoint: &EndpointKey) -> bool {
+        self.backend == endpoint.backend && self.endpoint.is_none_or(|digest| digest == endpoint.digest)
+    }
+
+    /// Whether it keeps that endpoint from new exchanges. A removal is there only to shorten what a router does anyway.
+    pub(crate) fn cordons(&self, endpoint: &EndpointKey) -> bool {
+        self.weight.is_none() && !self.drain.is_removal() && self.means(endpoint)
+    }
 }

@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use drain::departures::{Departures, Effect as RouterEffect, Event as RouterEvent, Seen};
-use drain::ledger::{Effect, Event, Image, Ledger, Limits, Started, State};
+use drain::ledger::{Effect, Event, Image, Ledger, Limits, Started, State, Wanted};
 use drain::{Admission, Count, Directive, DrainId};
-use model::{BackendId, Digest, EndpointKey, NodeId, Revision, Time, VariantId, WallTime};
+use model::{BackendId, Digest, EndpointKey, NodeId, Revision, Time, VariantId, WallTime, Weight};
 use proptest::prelude::*;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -69,6 +69,9 @@ impl Router {
                 RouterEffect::Uncordon { endpoint } => {
                     assert!(self.fleet[&endpoint].word.uncordon(), "asked to open a closed endpoint");
                     None
+                }
+                RouterEffect::Weigh { endpoint, weight } => {
+                    panic!("{endpoint} is given {weight}, and no weight was laid anywhere")
                 }
                 RouterEffect::Evict { endpoint } => {
                     self.evictions.push((now, endpoint.clone()));
@@ -137,7 +140,8 @@ impl Router {
         self.live.clone_from(live);
         self.revision = revision;
         let endpoints = live.iter().map(|endpoint| (endpoint.clone(), TIMEOUT)).collect();
-        self.say(now, RouterEvent::Live { revision: Revision(revision), endpoints });
+        let beside = live.iter().map(|endpoint| endpoint.backend.clone()).collect();
+        self.say(now, RouterEvent::Live { revision: Revision(revision), endpoints, beside });
     }
 }
 
@@ -207,10 +211,13 @@ impl World {
     }
 
     fn start(&mut self, backend: &BackendId, timeout: Duration) {
-        let started = self.ledger.start(self.now, backend, Some(timeout), "x".into());
+        let (backend, timeout, actor) = (backend.clone(), Some(timeout), "x".into());
+        let wanted = Wanted { backend: backend.clone(), endpoint: None, weight: Weight::NONE, timeout, actor };
+        let started = self.ledger.start(self.now, wanted);
         if let Ok(Started { drain, joined }) = started {
-            let allowed = self.allowed.entry(backend.clone()).or_insert(self.now + timeout);
-            *allowed = (self.now + timeout).min(*allowed);
+            let deadline = self.now + timeout.unwrap_or_default();
+            let allowed = self.allowed.entry(backend).or_insert(deadline);
+            *allowed = deadline.min(*allowed);
             if !drain.id.is_removal() {
                 assert!(self.ids.insert(drain.id) != joined, "each has an id of its own");
                 self.wanted.insert(drain.backend);
@@ -278,12 +285,12 @@ impl World {
         self.cut(index);
         let router = &mut self.routers[index];
         router.boot += 1;
-        let cordons = router.core.overlay(self.now);
+        let entries = router.core.overlay(self.now);
         router.core = Departures::new();
         router.fleet.clear();
         router.live.clear();
         router.revision = 0;
-        router.say(self.now, RouterEvent::Said(Directive::Overlay { cordons }));
+        router.say(self.now, RouterEvent::Said(Directive::Overlay { entries }));
         self.apply(index);
     }
 

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drain::departures::{self, Departures, Seen};
-use drain::{Cordon, Departure};
+use drain::{Departure, OverlayEntry};
 use mcp::{ByKind, Catalog};
 use model::{
-    AttemptId, BackendId, CandidateOutcome, Digest, EndpointKey, Revision, Snapshot, Time, Transport, Verdict,
+    AttemptId, BackendId, CandidateOutcome, Digest, EndpointKey, ReplaceMode, Revision, Snapshot, Time, Transport,
+    Verdict,
 };
 use rollout::follower::{self, Follower, Identity, Saved};
 use rollout::{Content, Directive, Refusal, Report, Sender};
@@ -128,7 +129,8 @@ pub struct DiskCopy {
     pub saved: Saved,
     /// What each endpoint offered.
     pub known: BTreeMap<EndpointKey, Offered>,
-    pub cordons: Vec<Cordon>,
+    /// What operators have laid over the endpoints.
+    pub overlay: Vec<OverlayEntry>,
 }
 
 /// An attempt whose references are being looked up.
@@ -162,8 +164,8 @@ impl Fleet {
     /// With `copy`, the snapshot on disk is live at once, whatever has become of its servers and references since.
     #[must_use]
     pub fn new(now: Time, identity: Identity, random: u64, copy: Option<DiskCopy>) -> Self {
-        let (saved, known, cordons) = match copy {
-            Some(DiskCopy { saved, known, cordons }) => (Some(saved), known, cordons),
+        let (saved, known, entries) = match copy {
+            Some(DiskCopy { saved, known, overlay }) => (Some(saved), known, overlay),
             None => Default::default(),
         };
         let mut fleet = Self {
@@ -179,7 +181,7 @@ impl Fleet {
         };
         if let Some(Saved { revision, content, .. }) = &fleet.saved {
             let layout = Arc::new(Layout::of(content.clone()));
-            fleet.departures.handle(now, departures::Event::Said(drain::Directive::Overlay { cordons }));
+            fleet.departures.handle(now, departures::Event::Said(drain::Directive::Overlay { entries }));
             fleet.roster.handle(now, roster::Event::Live { revision: *revision, layout, prepared: None });
         }
         fleet
@@ -244,6 +246,8 @@ impl Fleet {
                 self.pass_followers(effect);
             } else if let Some(effect) = self.roster.poll_effect() {
                 self.pass_rosters(effect);
+            } else if self.departures.take_unsettled() {
+                self.roster.publish();
             } else {
                 self.release_held_open();
                 let effect = self.departures.poll_effect()?;
@@ -276,9 +280,9 @@ impl Fleet {
         self.departures.departures(now)
     }
 
-    /// The operators' cordons that hold now.
+    /// What operators have laid over the endpoints.
     #[must_use]
-    pub fn cordons(&self, now: Time) -> Vec<Cordon> {
+    pub fn overlay(&self, now: Time) -> Vec<OverlayEntry> {
         self.departures.overlay(now)
     }
 
@@ -298,7 +302,8 @@ impl Fleet {
         before: Option<&ByKind<Catalog>>,
         endpoint: impl Fn(Serial) -> Option<E>,
     ) -> Option<Turn<E>> {
-        turn::make(&self.roster, by_file, before, endpoint)
+        let staying: Vec<_> = self.departures.staying().collect();
+        turn::make(&self.roster, &staying, by_file, before, endpoint)
     }
 
     /// The copy to write to disk, if it differs from the one taken last.
@@ -306,7 +311,7 @@ impl Fleet {
         let saved = self.saved.as_ref().filter(|saved| self.unsaved && saved.revision == self.roster.revision())?;
         let saved = saved.clone();
         self.unsaved = false;
-        Some(DiskCopy { saved, known: self.roster.known().clone(), cordons: self.cordons(now) })
+        Some(DiskCopy { saved, known: self.roster.known().clone(), overlay: self.overlay(now) })
     }
 
     fn pass_followers(&mut self, effect: follower::Effect) {
@@ -393,7 +398,9 @@ impl Fleet {
         };
         let endpoints: BTreeMap<_, _> = layout.keys().map(|key| (key.clone(), timeout(key))).collect();
         let revision = self.roster.revision();
-        self.departures.handle(self.now, departures::Event::Live { revision, endpoints });
+        let beside = layout.backends.iter().map(|one| &one.backend).filter(|one| one.replace == ReplaceMode::Beside);
+        let beside = beside.map(|backend| backend.id.clone()).collect();
+        self.departures.handle(self.now, departures::Event::Live { revision, endpoints, beside });
         self.pass_all_departures();
         self.follower.handle(self.now, follower::Event::Swapped { revision });
     }

@@ -429,7 +429,7 @@ impl Roster {
     }
 
     /// Asks for one turn, which covers everything that happens before it is made.
-    fn publish(&mut self) {
+    pub(crate) fn publish(&mut self) {
         let settling = self.settling;
         let waiting = self.effects.iter_mut().find_map(|effect| match effect {
             Effect::Publish { by_file, .. } => Some(by_file),

@@ -1,7 +1,7 @@
 //! What a router serves by, made from the present members and what they offer.
 
 use mcp::{ByKind, Catalog, Kind, Owners};
-use model::{Naming, Revision};
+use model::{EndpointKey, Naming, Revision};
 use rollout::Content;
 use routing::{BackendRoutes, Entry, Route, RouteTable, VariantRoutes, Variants};
 
@@ -46,8 +46,10 @@ impl Arrival {
     }
 }
 
+/// `staying`: endpoints that the live snapshot lacks and that still get calls.
 pub(crate) fn make<E>(
     roster: &Roster,
+    staying: &[&EndpointKey],
     by_file: bool,
     before: Option<&ByKind<Catalog>>,
     endpoint: impl Fn(Serial) -> Option<E>,
@@ -67,18 +69,24 @@ pub(crate) fn make<E>(
         let catalog = merge(kind, snapshot, &layout.backends, &merged, &missing, &owners);
         entries.extend(catalog.entries().iter().map(|entry| {
             let (item, offered) = (&entry.item, merged[entry.backend].as_ref());
+            let variants = offered.map_or(Variants::ALL, |offered| offered.variants_of(item.name()));
+            let backend = &layout.backends[entry.backend];
+            // What is known of a former endpoint alone is asked of the present ones, which may have it; of those that
+            // stay it is known what they have.
+            let variants = variants.below(backend.variants.len());
+            let stay = of_backend(backend, staying).filter(|(_, key)| roster.offers(key, kind, item.name()));
             let route = Route {
                 own: item.name().into(),
                 own_json: item.name_json().into(),
                 idempotent: item.may_repeat(),
                 backend: entry.backend,
-                variants: offered.map_or(Variants::ALL, |offered| offered.variants_of(item.name())),
+                variants: stay.fold(variants, |variants, (position, _)| variants.and(position)),
             };
             Entry { kind, exposed: entry.exposed.clone(), route }
         }));
         catalog
     });
-    let routes = layout.backends.iter().map(|backend| routes(backend, roster, &endpoint));
+    let routes = layout.backends.iter().map(|backend| routes(backend, roster, staying, &endpoint));
     let table = RouteTable::build(routes.collect(), entries)
         .expect("a catalog has each name once, of one of the backends it was merged from");
     let parts = layout
@@ -93,11 +101,32 @@ pub(crate) fn make<E>(
     Some(Turn { revision, content, table, instructions, arrivals, catalogs })
 }
 
-fn routes<E>(backend: &BackendLayout, roster: &Roster, endpoint: impl Fn(Serial) -> Option<E>) -> BackendRoutes<E> {
-    let variants = backend.variants.iter().map(|variant| {
-        let members = variant.endpoints.iter().filter_map(|key| roster.members().get(key));
-        let endpoints = members.filter_map(|member| endpoint(member.serial)).collect();
-        VariantRoutes { id: variant.id.clone(), weight: variant.weight, endpoints }
+/// The endpoints that stay, each with its position beyond the variants of the backend.
+fn of_backend<'a>(
+    backend: &'a BackendLayout,
+    staying: &'a [&'a EndpointKey],
+) -> impl Iterator<Item = (usize, &'a EndpointKey)> {
+    let of_it = staying.iter().copied().filter(|key| key.backend == backend.backend.id);
+    (backend.variants.len()..).zip(of_it)
+}
+
+fn routes<E>(
+    backend: &BackendLayout,
+    roster: &Roster,
+    staying: &[&EndpointKey],
+    endpoint: impl Fn(Serial) -> Option<E>,
+) -> BackendRoutes<E> {
+    let handle = |key| endpoint(roster.members().get(key)?.serial);
+    let variants = backend.variants.iter().enumerate().map(|(at, variant)| {
+        // What stays of a variant that is gone counts as one of the first.
+        let home = |key: &EndpointKey| backend.variants.iter().position(|one| one.id == key.variant).unwrap_or(0);
+        let leaving = of_backend(backend, staying).filter(|(_, key)| home(key) == at);
+        VariantRoutes {
+            id: variant.id.clone(),
+            weight: variant.weight,
+            endpoints: variant.endpoints.iter().filter_map(handle).collect(),
+            leaving: leaving.filter_map(|(position, key)| Some((position, handle(key)?))).collect(),
+        }
     });
     BackendRoutes { id: backend.backend.id.clone(), variants: variants.collect() }
 }

@@ -19,6 +19,7 @@ mod time;
 pub mod units;
 mod verdict;
 mod violation;
+mod weight;
 
 pub use diff::{BackendChange, Change, Counts, Diff};
 pub use digest::Digest;
@@ -34,6 +35,7 @@ pub use snapshot::{Backend, EndpointSpec, Isolation, Snapshot, Transport, Varian
 pub use time::{Time, WallTime};
 pub use verdict::Verdict;
 pub use violation::{Position, Violation};
+pub use weight::Weight;
 
 #[cfg(test)]
 mod tests;

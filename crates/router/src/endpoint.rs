@@ -12,13 +12,13 @@ mod signals;
 mod state;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use drain::Admission;
-use model::{EndpointKey, EndpointSpec, Limits, Time, Transport, Verdict};
+use model::{EndpointKey, EndpointSpec, Limits, Time, Transport, Verdict, Weight};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -48,6 +48,8 @@ pub struct Endpoint {
     pub admission: Admission,
     pub stats: Stats,
     verdict: AtomicU8,
+    /// What the overlay leaves of its share of the calls, in thousandths.
+    weight: AtomicU16,
     limits: ArcSwap<Limits>,
     pub(crate) spec: EndpointSpec,
     pub(crate) upstreams: Arc<Upstreams>,
@@ -115,6 +117,7 @@ impl Endpoint {
             admission: Admission::new(),
             stats: Stats::default(),
             verdict: AtomicU8::new(Verdict::Starting as u8),
+            weight: AtomicU16::new(Weight::FULL.permille()),
             limits: ArcSwap::new(limits),
             spec,
             upstreams: Arc::clone(upstreams),
@@ -146,6 +149,15 @@ impl Endpoint {
 
     pub fn set_verdict(&self, verdict: Verdict) {
         self.verdict.store(verdict as u8, Ordering::Relaxed);
+    }
+
+    /// What the overlay leaves of its share of the calls.
+    pub fn weight(&self) -> Weight {
+        Weight::of(self.weight.load(Ordering::Relaxed)).unwrap_or(Weight::FULL)
+    }
+
+    pub fn set_weight(&self, weight: Weight) {
+        self.weight.store(weight.permille(), Ordering::Relaxed);
     }
 
     /// Sets the limits from now on; calls in flight keep the limits they began with.

@@ -352,8 +352,7 @@ fn choose<'a>(
         return Some(picked);
     }
     homes.move_to(picked.serial, |serial| {
-        let mut endpoints = routes.among(variants).flat_map(|variant| &variant.endpoints);
-        let beside = endpoints.find(|endpoint| endpoint.serial == serial)?;
+        let beside = routes.among(variants).find(|endpoint| endpoint.serial == serial)?;
         Some(look(beside).may_be_chosen())
     });
     // Another call of the same session may have moved it first.
@@ -364,6 +363,7 @@ fn look(endpoint: &Arc<Endpoint>) -> Load {
     Load {
         in_flight: u32::try_from(endpoint.admission.in_flight()).unwrap_or(u32::MAX),
         verdict: endpoint.verdict(),
+        weight: endpoint.weight(),
         cordoned: endpoint.admission.state() != drain::State::Open,
     }
 }

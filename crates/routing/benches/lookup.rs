@@ -39,7 +39,13 @@ fn handles() -> Vec<Handle> {
 fn table(handles: &[Handle]) -> RouteTable<Handle> {
     let backends = handles.chunks(2).enumerate().map(|(i, pair)| BackendRoutes {
         id: BackendId::new(&format!("server{i}")).expect("a legal id"),
-        variants: [VariantRoutes { id: VariantId::only(), weight: 100, endpoints: pair.into() }].into(),
+        variants: [VariantRoutes {
+            id: VariantId::only(),
+            weight: 100,
+            endpoints: pair.into(),
+            leaving: Box::default(),
+        }]
+        .into(),
     });
     let tools = names().into_iter().enumerate().map(|(i, exposed)| Entry {
         kind: Kind::Tool,
@@ -63,6 +69,7 @@ fn route(live: &ArcSwap<RouteTable<Handle>>, name: &str, random: u64) -> u64 {
     let table = live.load();
     let tool = table.find(Kind::Tool, name).expect("a known name");
     let look = |handle: &Handle| Load {
+        weight: model::Weight::FULL,
         in_flight: u32::try_from(handle.load(Ordering::Relaxed)).unwrap_or(u32::MAX),
         verdict: Verdict::Healthy,
         cordoned: false,

@@ -1,11 +1,15 @@
-//! The choice among the endpoints of a backend: variants by weight, then the less loaded of two drawn at random
-//! ("power of two choices"), which spreads load nearly as well as comparing all of them and causes no herding. A
-//! client stays with its earlier endpoint: what servers keep for a session they keep in one place.
+//! The choice among the endpoints of a backend: variants by weight, then endpoints by weight, of which two are drawn and
+//! the less loaded one is taken ("power of two choices"), which spreads load nearly as well as comparing all of them
+//! and causes no herding. A client stays with its earlier endpoint: what servers keep for a session they keep in one
+//! place.
+//!
+//! Weights are read from the endpoints at each choice, so that a step of weight needs no other table. An endpoint whose
+//! weight falls leaves its share to the others of its variant; if it is the only one, the weight of the variant falls.
 //!
 //! Health may never empty a pool: endpoints that are unhealthy or starting are avoided only while another one is
 //! routable; when none is, anything that is not cordoned will do. A cordon is a decision and holds always.
 
-use model::Verdict;
+use model::{Verdict, Weight};
 
 use crate::table::{BackendRoutes, VariantRoutes, Variants};
 
@@ -15,6 +19,8 @@ use crate::table::{BackendRoutes, VariantRoutes, Variants};
 pub struct Load {
     pub in_flight: u32,
     pub verdict: Verdict,
+    /// What the overlay leaves of its share.
+    pub weight: Weight,
     /// Gets no new exchanges.
     pub cordoned: bool,
 }
@@ -23,6 +29,10 @@ impl Load {
     /// Whether the endpoint is as good as any other.
     pub fn may_be_chosen(self) -> bool {
         Standard::Routable.accepts(self)
+    }
+
+    fn weight(self) -> u64 {
+        u64::from(self.weight.permille())
     }
 }
 
@@ -43,8 +53,8 @@ impl Standard {
 impl<E> BackendRoutes<E> {
     /// The only endpoint, if there is nothing to choose.
     pub fn only(&self) -> Option<&E> {
-        let [VariantRoutes { endpoints, weight: 1.., .. }] = &*self.variants else { return None };
-        let [only] = &**endpoints else { return None };
+        let [VariantRoutes { endpoints, leaving, weight: 1.., .. }] = &*self.variants else { return None };
+        let ([only], []) = (&**endpoints, &**leaving) else { return None };
         Some(only)
     }
 
@@ -61,75 +71,60 @@ impl<E> BackendRoutes<E> {
             return Some(only).filter(|only| Standard::Open.accepts(look(only)));
         }
         [Standard::Routable, Standard::Open].into_iter().find_map(|standard| {
-            let home = self.home(standard, variants, &at_home, &look);
+            let home = self.among(variants).find(|endpoint| at_home(endpoint) && standard.accepts(look(endpoint)));
             home.or_else(|| self.pick_by(standard, random, variants, &look))
         })
     }
 
-    /// The variants that may get an exchange, in order.
-    pub fn among(&self, variants: Variants) -> impl Iterator<Item = &VariantRoutes<E>> {
-        let all = self.variants.iter().enumerate();
-        all.filter(move |(at, variant)| variant.weight > 0 && variants.has(*at)).map(|(_, variant)| variant)
-    }
-
-    fn home(
-        &self,
-        standard: Standard,
-        variants: Variants,
-        at_home: impl Fn(&E) -> bool,
-        look: impl Fn(&E) -> Load,
-    ) -> Option<&E> {
-        let mut endpoints = self.among(variants).flat_map(|variant| &variant.endpoints);
-        endpoints.find(|endpoint| at_home(endpoint) && standard.accepts(look(endpoint)))
+    /// The endpoints that may get an exchange, in order.
+    pub fn among(&self, variants: Variants) -> impl Iterator<Item = &E> {
+        self.variants.iter().enumerate().flat_map(move |(at, variant)| variant.among(at, variants))
     }
 
     fn pick_by(&self, standard: Standard, random: u64, variants: Variants, look: &impl Fn(&E) -> Load) -> Option<&E> {
-        let able =
-            |variant: &&VariantRoutes<E>| variant.endpoints.iter().any(|endpoint| standard.accepts(look(endpoint)));
-        let total: u64 = self.among(variants).filter(able).map(|variant| u64::from(variant.weight)).sum();
-        let mut left = below(random, total);
-        let mut last = None;
-        for variant in self.among(variants).filter(able) {
-            last = Some(variant);
-            match left.checked_sub(u64::from(variant.weight)) {
-                None => break,
-                Some(rest) => left = rest,
-            }
-        }
-        last?.pick(standard, mix(random), look)
+        let accepted = |at: usize| {
+            let endpoints = self.variants[at].among(at, variants).map(|endpoint| (endpoint, look(endpoint)));
+            endpoints.filter(move |(_, load)| standard.accepts(*load))
+        };
+        // The weight of a variant is that of its heaviest endpoint: an endpoint that leaves takes nothing from it.
+        let weighed = self.variants.iter().enumerate().map(|(at, variant)| {
+            let heaviest = accepted(at).map(|(_, load)| load.weight()).max().unwrap_or_default();
+            (at, u64::from(variant.weight) * heaviest)
+        });
+        let (_, at) = draw(random, weighed)?;
+        let by_weight = || accepted(at).map(|(endpoint, load)| ((endpoint, load), load.weight()));
+        // Each draw has a sequence of its own.
+        let random = mix(!random);
+        let (first, (one, of_one)) = draw(random, by_weight())?;
+        let others = by_weight().enumerate().filter(|(position, _)| *position != first).map(|(_, weighed)| weighed);
+        let Some((_, (other, of_other))) = draw(mix(!random), others) else { return Some(one) };
+        // Loads are compared by weight, with the exchange that is to come. Equally loaded: the first that was drawn.
+        let after = (u64::from(of_other.in_flight) + 1) * of_one.weight();
+        Some(if after <= u64::from(of_one.in_flight) * of_other.weight() { other } else { one })
     }
 }
 
 impl<E> VariantRoutes<E> {
-    fn pick(&self, standard: Standard, mut random: u64, look: &impl Fn(&E) -> Load) -> Option<&E> {
-        // Two of an unknown number, each pair equally likely, in one pass: the n-th replaces one of the two with
-        // probability 2/n.
-        let mut two: [Option<(&E, u32)>; 2] = [None, None];
-        let mut seen = 0_u64;
-        for endpoint in &self.endpoints {
-            let load = look(endpoint);
-            if !standard.accepts(load) {
-                continue;
-            }
-            let place = if seen < 2 {
-                seen
-            } else {
-                random = mix(random);
-                below(random, seen + 1)
-            };
-            match place {
-                0 => two[0] = Some((endpoint, load.in_flight)),
-                1 => two[1] = Some((endpoint, load.in_flight)),
-                _ => {}
-            }
-            seen += 1;
-        }
-        let [first, second] = two;
-        let ((first, of_first), Some((second, of_second))) = (first?, second) else { return first.map(|(one, _)| one) };
-        // Equally loaded: by chance, or the first of the file would get everything at low load.
-        let by_chance = mix(random) >> 63 == 0;
-        Some(if of_first < of_second || (of_first == of_second && by_chance) { first } else { second })
+    /// Its endpoints that may get an exchange for what those of `variants` have. `at` is its own position.
+    fn among(&self, at: usize, variants: Variants) -> impl Iterator<Item = &E> {
+        let any = self.weight > 0;
+        let own = self.endpoints.iter().filter(move |_| any && variants.has(at));
+        own.chain(self.leaving.iter().filter(move |(at, _)| any && variants.has(*at)).map(|(_, endpoint)| endpoint))
     }
+}
+
+/// One of them with its position, each with a probability by its weight, in one pass; none if nothing has weight.
+fn draw<T>(mut random: u64, weighed: impl Iterator<Item = (T, u64)>) -> Option<(usize, T)> {
+    let mut drawn = None;
+    let mut total = 0;
+    for (position, (one, weight)) in weighed.enumerate().filter(|(_, (_, weight))| *weight > 0) {
+        total += weight;
+        if drawn.is_none() || below(random, total) < weight {
+            drawn = Some((position, one));
+        }
+        random = mix(random);
+    }
+    drawn
 }
 
 /// Uniform in `0..bound`; 0 for 0.

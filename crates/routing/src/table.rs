@@ -29,6 +29,9 @@ pub struct VariantRoutes<E> {
     pub id: VariantId,
     pub weight: u32,
     pub endpoints: Box<[E]>,
+    /// Endpoints that the configuration has no more and that take calls until their weight has fallen to nothing. Each
+    /// offers what it offered, so each has a position of its own in [`Variants`], beyond those of the variants.
+    pub leaving: Box<[(usize, E)]>,
 }
 
 /// One name for the table to be built.
@@ -51,11 +54,11 @@ pub struct Route {
     pub idempotent: bool,
     /// Position of its backend in the list the table is built from.
     pub backend: usize,
-    /// The variants of the backend that have it.
+    /// The variants of the backend that have it, and the leaving endpoints that do.
     pub variants: Variants,
 }
 
-/// A set of variants of one backend, by position. Those beyond the first 63 count as one.
+/// A set of variants and leaving endpoints of one backend, by position. Those beyond the first 63 count as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Variants(u64);
 
@@ -65,11 +68,23 @@ impl Variants {
     pub fn has(self, position: usize) -> bool {
         self.0 >> position.min(63) & 1 == 1
     }
+
+    #[must_use]
+    pub fn and(self, position: usize) -> Self {
+        Self(self.0 | 1 << position.min(63))
+    }
+
+    /// Those of them that are at a lower position.
+    #[must_use]
+    pub fn below(self, position: usize) -> Self {
+        let lower = u32::try_from(position).ok().and_then(|position| 1_u64.checked_shl(position));
+        Self(self.0 & lower.map_or(u64::MAX, |bit| bit - 1))
+    }
 }
 
 impl FromIterator<usize> for Variants {
     fn from_iter<T: IntoIterator<Item = usize>>(positions: T) -> Self {
-        Self(positions.into_iter().fold(0, |set, position| set | 1 << position.min(63)))
+        positions.into_iter().fold(Self(0), Self::and)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use drain::ledger::{Effect, Event, Image, Limits};
-use drain::{Count, Ledger};
-use model::Time;
+use drain::ledger::{Effect, Event, Image, Limits, State, Wanted};
+use drain::{Count, Ledger, OverlayEntry};
+use model::{Time, Weight};
 
 use crate::content::{SERVERS, backend_id};
 use crate::fault::Fault;
@@ -22,6 +22,19 @@ pub(crate) struct Coordinator {
 impl Coordinator {
     pub(crate) fn next_deadline(&self) -> Option<Time> {
         self.process.as_ref().and_then(|(_, ledger)| ledger.next_deadline())
+    }
+
+    /// The overlay that is on record.
+    pub(crate) fn overlay(&self) -> Vec<OverlayEntry> {
+        let holds = self.image.drains.iter().filter(|drain| !drain.id.is_removal() && drain.cancelled.is_none());
+        let entry = |drain: &drain::ledger::Entry| OverlayEntry {
+            drain: drain.id.clone(),
+            backend: drain.backend.clone(),
+            endpoint: drain.endpoint,
+            weight: drain.weight,
+            remaining: std::time::Duration::ZERO,
+        };
+        holds.map(entry).collect()
     }
 
     pub(crate) fn life(&self) -> Option<Life> {
@@ -83,7 +96,7 @@ impl World {
                     self.break_wire(WireId(connection));
                 }
                 Effect::Changed { drain: summary, .. } => {
-                    let over = summary.state == drain::ledger::State::Done;
+                    let over = summary.state == State::Done;
                     if let Some(why) = over.then(|| self.checker.drain_over(&summary.id)).flatten() {
                         self.fail(why);
                     }
@@ -123,17 +136,23 @@ impl World {
         }
     }
 
-    /// An operator drains a server, or cancels its drain.
+    /// An operator drains a server or an endpoint, gives it a weight, or cancels that.
     pub(crate) fn operate_drains(&mut self) {
         let backend = backend_id(u8::try_from(self.random.below(u64::from(SERVERS))).unwrap_or(0));
         let actor = "somebody".to_owned();
         let timeout = self.random.permille(300).then(|| self.random.millis(0, 4000));
-        let start = self.random.permille(500);
-        self.note(|| if start { format!("drain {backend}, {timeout:?}") } else { format!("undrain {backend}") });
+        let start = self.random.permille(600);
+        let weights = [0, 0, 1, 250, 500, 1000].map(Weight::of);
+        let weight = self.random.pick(&weights).copied().flatten().unwrap_or(Weight::NONE);
+        let routers = self.routers.iter().filter_map(|router| router.process.as_ref());
+        let endpoints = routers.flat_map(|process| process.endpoints.values()).map(|endpoint| &endpoint.key);
+        let endpoints: Vec<_> = endpoints.filter(|key| key.backend == backend).map(|key| key.digest).collect();
+        let endpoint = self.random.pick(&endpoints).filter(|_| timeout.is_none()).map(ToString::to_string);
+        self.note(|| if start { format!("{weight} for {backend} {endpoint:?}") } else { format!("undrain {backend}") });
         // An operator that asks for something impossible is told so, and nothing happens.
         if let Some((_, ledger)) = &mut self.coordinator.process {
             if start {
-                drop(ledger.start(self.now, &backend, timeout, actor));
+                drop(ledger.start(self.now, Wanted { backend, endpoint, weight, timeout, actor }));
             } else {
                 drop(ledger.cancel(self.now, backend.as_str(), actor));
             }
@@ -144,7 +163,10 @@ impl World {
     /// Whether every drain is over, except drains that hold a cordon until an operator lifts it.
     pub(crate) fn drains_over(&self) -> Result<(), String> {
         let Some((_, ledger)) = &self.coordinator.process else { return Err("no drain-coordinator".into()) };
-        let open = ledger.list(self.now, true).into_iter().find(|drain| drain.state < drain::ledger::State::Done);
+        let open = ledger
+            .list(self.now, true)
+            .into_iter()
+            .find(|drain| matches!(drain.state, State::Draining | State::Evicting));
         open.map_or(Ok(()), |drain| Err(format!("{} is not over: {:?}", drain.id, drain.totals)))
     }
 }

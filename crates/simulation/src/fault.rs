@@ -32,6 +32,8 @@ pub enum Fault {
     FileHalfWritten,
     FileBroken,
     FileMissing,
+    /// No fault, but as rare: it stays by its weight.
+    RemovedWithWeight,
 }
 
 impl Fault {
@@ -64,6 +66,7 @@ impl Fault {
         Self::FileHalfWritten,
         Self::FileBroken,
         Self::FileMissing,
+        Self::RemovedWithWeight,
     ];
 }
 

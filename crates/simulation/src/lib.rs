@@ -10,6 +10,7 @@ mod config_manager;
 mod content;
 mod coordinator;
 mod fault;
+mod overlay;
 mod people;
 mod random;
 mod router;

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use drain::Admission;
+use drain::{Admission, OverlayEntry};
 use fleet::{Act, DiskCopy, Effect, Event, Fleet, Offered, Reason, Serial, Turn};
 use mcp::{Item, Kind};
-use model::{BackendId, EndpointKey, Revision, Transport, Verdict};
+use model::{BackendId, EndpointKey, Revision, Time, Transport, Verdict, Weight};
 use rollout::follower::Identity;
 use rollout::{Content, Directive, NotArrived, Refusal, Report, Sender};
 
@@ -19,6 +19,8 @@ use crate::world::{Happening, Life, World};
 pub(crate) struct Router {
     index: usize,
     disk: Option<DiskCopy>,
+    /// What operators had laid over the servers when the copy on disk was made, as the router had heard it.
+    disk_overlay: Vec<OverlayEntry>,
     pub(crate) process: Option<Process>,
     /// Servers that do not come up when this router starts them.
     pub(crate) down: BTreeSet<Server>,
@@ -36,18 +38,23 @@ pub(crate) struct Process {
     pub(crate) closed: BTreeSet<EndpointKey>,
     /// The youngest manager that was heard.
     sender: Option<Sender>,
-    saving: Option<(u64, DiskCopy)>,
+    saving: Option<(u64, DiskCopy, Vec<OverlayEntry>)>,
     config: Option<WireId>,
     last_config: Option<WireId>,
     pub(crate) drains: Option<WireId>,
+    /// The overlay that the coordinator said last, in this life or before.
+    pub(crate) overlay: Vec<OverlayEntry>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) key: EndpointKey,
-    server: Server,
+    pub(crate) server: Server,
     pub(crate) word: Admission,
     pub(crate) verdict: Verdict,
+    pub(crate) weight: Weight,
+    /// Since the live snapshot lacks it: its deadline, and whether it gets calls until then.
+    pub(crate) removed: Option<(Time, bool)>,
     /// The revision that brought it, and whether there was an equal one before it in this process.
     pub(crate) born: Option<(Revision, bool)>,
     pub(crate) cordoned: bool,
@@ -64,6 +71,8 @@ impl Endpoint {
             server,
             word: Admission::new(),
             verdict: Verdict::Starting,
+            weight: Weight::FULL,
+            removed: None,
             born: None,
             cordoned: false,
             evicted: 0,
@@ -84,7 +93,14 @@ impl Process {
 
 impl Router {
     pub(crate) fn new(index: usize) -> Self {
-        Self { index, disk: None, process: None, down: BTreeSet::new(), secretless: BTreeSet::new() }
+        Self {
+            index,
+            disk: None,
+            disk_overlay: Vec::new(),
+            process: None,
+            down: BTreeSet::new(),
+            secretless: BTreeSet::new(),
+        }
     }
 }
 
@@ -115,6 +131,7 @@ impl World {
             config: None,
             last_config: None,
             drains: None,
+            overlay: self.routers[router].disk_overlay.clone(),
         });
         self.router_acts(router, life, None);
         self.after_millis(0, 50, Happening::DialManager(router, life));
@@ -223,9 +240,10 @@ impl World {
             }
         }
         let (now, serial) = (self.now, self.serial());
+        self.check_overlay(router);
         let Some(process) = self.process(router, life) else { return };
         if let Some(copy) = process.fleet.take_copy(now) {
-            process.saving = Some((serial, copy));
+            process.saving = Some((serial, copy, process.overlay.clone()));
             self.after_millis(1, 120, Happening::Saved(router, life, serial));
         }
     }
@@ -386,8 +404,9 @@ impl World {
 
     pub(crate) fn saved(&mut self, router: usize, life: Life, serial: u64) {
         let Some(process) = self.process(router, life) else { return };
-        let Some((_, copy)) = process.saving.take_if(|(newest, _)| *newest == serial) else { return };
+        let Some((_, copy, overlay)) = process.saving.take_if(|(newest, ..)| *newest == serial) else { return };
         self.routers[router].disk = Some(copy);
+        self.routers[router].disk_overlay = overlay;
     }
 
     pub(crate) fn has_disk_copy(&self, router: usize) -> bool {
@@ -425,8 +444,14 @@ fn with_content(said: Directive, arrived: Option<Content>) -> Directive {
     }
 }
 
-/// One tool, named by the version.
+/// A tool that every version has, and one that is named by the version.
 fn offered(server: Server) -> Offered {
-    let tool = format!(r#"{{"name":"v{}","inputSchema":{{"type":"object"}}}}"#, server.version);
-    Offered::of(Kind::Tool, [Item::parse(Kind::Tool, &tool).expect("a tool")])
+    let tool = |name: &str| format!(r#"{{"name":"{name}","inputSchema":{{"type":"object"}}}}"#);
+    let tools = [tool("any"), tool(&own_tool(server))];
+    Offered::of(Kind::Tool, tools.map(|tool| Item::parse(Kind::Tool, &tool).expect("a tool")))
+}
+
+/// The name of the tool that no other version has.
+pub(crate) fn own_tool(server: Server) -> String {
+    format!("v{}", server.version)
 }

@@ -138,6 +138,7 @@ impl World {
         }
         self.all_have(revision, &known)?;
         self.departed()?;
+        self.overlay_is_told()?;
         self.drains_over()
     }
 }

@@ -5,10 +5,11 @@ use std::time::Duration;
 use drain::departures::{Effect, Seen};
 use drain::{Count, Departure, DrainId, Phase};
 use fleet::{Event, Serial};
-use model::{BackendId, EndpointKey, Revision, Time, Verdict};
-use routing::{Load, Variants};
+use mcp::Kind;
+use model::{EndpointKey, Revision, Time, Verdict, Weight};
+use routing::Load;
 
-use crate::router::{Endpoint, Process};
+use crate::router::{Endpoint, Process, own_tool};
 use crate::wire::{Message, Peer, Way, WireId};
 use crate::world::{Happening, Life, World};
 
@@ -16,7 +17,8 @@ use crate::world::{Happening, Life, World};
 pub(crate) struct Exchange {
     router: usize,
     life: Life,
-    backend: BackendId,
+    /// The tool, as clients see it.
+    tool: Box<str>,
     /// The turn that routes the exchange; once it is admitted, the turn that admitted it.
     turn: u64,
     revision: Revision,
@@ -56,10 +58,13 @@ impl World {
             }
             return;
         };
-        let Some(backend) = self.random.pick(turn.table.backends()).map(|backend| backend.id.clone()) else { return };
+        let Some(tool) = self.random.pick(turn.catalogs[Kind::Tool].entries()).map(|entry| entry.exposed.clone())
+        else {
+            return;
+        };
         let exchange = self.serial();
         let route =
-            Exchange { router, life, backend, turn: 0, revision: Revision::NONE, endpoint: 0, state: State::Routed };
+            Exchange { router, life, tool, turn: 0, revision: Revision::NONE, endpoint: 0, state: State::Routed };
         self.exchanges.insert(exchange, route);
         self.route(exchange);
     }
@@ -77,16 +82,25 @@ impl World {
             Load {
                 in_flight: endpoint.map_or(0, |one| u32::try_from(one.word.in_flight()).unwrap_or(u32::MAX)),
                 verdict: endpoint.map_or(Verdict::Failing, |one| one.verdict),
+                weight: endpoint.map_or(Weight::FULL, |one| one.weight),
                 cordoned: endpoint.is_none_or(|one| one.word.state() != drain::State::Open),
             }
         };
-        let routes = turn.table.backends().iter().find(|routes| routes.id == exchange.backend);
-        match routes.map(|routes| routes.pick(random, Variants::ALL, |_| false, look)) {
-            // The backend is not in the configuration any more.
+        let route = turn.table.find(Kind::Tool, &exchange.tool);
+        let routes = route.map(|route| (route, turn.table.backend(route)));
+        match routes.map(|(route, routes)| (route, routes.pick(random, route.variants, |_| false, look))) {
+            // The tool is not in the configuration any more.
             None => self.turned_away(id),
-            Some(None) => self.refused(id),
-            Some(Some(endpoint)) => {
-                exchange.endpoint = *endpoint;
+            Some((_, None)) => self.refused(id),
+            Some((route, Some(serial))) => {
+                exchange.endpoint = *serial;
+                let chosen = endpoints.and_then(|endpoints| endpoints.get(serial));
+                let lacks = |one: &&Endpoint| *route.own != *"any" && *route.own != *own_tool(one.server);
+                // What is not up yet may be asked for a tool of its predecessor.
+                if let Some(one) = chosen.filter(|one| one.verdict.is_routable()).filter(lacks) {
+                    let why = format!("r{} sends {} to {}", exchange.router, route.own, one.key);
+                    return self.fail(why);
+                }
                 let at = self.now + self.random.micros(0, 300);
                 self.at(at, Happening::Enters(id));
             }
@@ -95,11 +109,13 @@ impl World {
 
     /// No endpoint is open in the turn that routed the exchange: only an operator's cordon may be the reason.
     fn refused(&mut self, id: u64) {
-        let Some(Exchange { router, backend, .. }) = self.exchanges.get(&id) else { return };
-        let (router, backend) = (*router, backend.clone());
-        let Some(process) = &self.routers[router].process else { return };
-        if !process.fleet.cordons(self.now).iter().any(|cordon| cordon.backend == backend) {
-            self.fail(format!("r{router} refuses an exchange for {backend}, which is live and not cordoned"));
+        let Some(Exchange { router, tool, .. }) = self.exchanges.get(&id) else { return };
+        let Some(process) = &self.routers[*router].process else { return };
+        let table = process.turn.as_ref().map(|(_, turn)| &turn.table);
+        let backend = table.and_then(|table| Some(&table.backend(table.find(Kind::Tool, tool)?).id));
+        let cordons = process.overlay.iter().filter(|entry| entry.weight.is_none());
+        if !backend.is_some_and(|backend| cordons.map(|cordon| &cordon.backend).any(|cordoned| cordoned == backend)) {
+            self.fail(format!("r{router} refuses an exchange for {tool}, which is live and not cordoned"));
         }
         self.turned_away(id);
     }
@@ -176,6 +192,13 @@ impl World {
                 process.count(now, endpoint);
             }
             Effect::Count { endpoint } => process.count(now, endpoint),
+            Effect::Weigh { endpoint, weight } => {
+                if weight.is_none() {
+                    self.fail(format!("r{router} gives {endpoint} no weight and leaves it open"));
+                } else if let Some(it) = process.by_key(&endpoint) {
+                    it.weight = weight;
+                }
+            }
             Effect::Uncordon { endpoint } => {
                 let opened = process.by_key(&endpoint).is_some_and(|it| {
                     it.cordoned = false;
@@ -253,7 +276,10 @@ impl World {
     }
 
     pub(crate) fn router_drains(&mut self, router: usize, life: Life, wire: WireId, directive: drain::Directive) {
-        if self.process(router, life).is_some_and(|process| process.drains == Some(wire)) {
+        if let Some(process) = self.process(router, life).filter(|process| process.drains == Some(wire)) {
+            if let drain::Directive::Overlay { entries } = &directive {
+                process.overlay.clone_from(entries);
+            }
             self.router_hears(router, life, Event::CoordinatorSaid(directive));
         }
     }

@@ -1,10 +1,8 @@
 //! The stream between drain-coordinator and a router.
 
-use std::time::Duration;
-
-use drain::ledger::{RouterSummary, Summary};
-use drain::{Cordon, Count, Departure, Directive, DrainId, LiveEndpoint, Phase};
-use model::{BackendId, Revision, WallTime};
+use drain::ledger::{RouterSummary, Summary, Wanted};
+use drain::{Count, Departure, Directive, DrainId, LiveEndpoint, OverlayEntry, Phase};
+use model::{BackendId, Revision, WallTime, Weight};
 
 use crate::pb::drain::v1 as pb;
 use crate::words::{Invalid, duration, duration_to_pb, endpoint_key, endpoint_key_to_pb, node, optional_digest};
@@ -62,7 +60,8 @@ pub fn count_to_pb(count: &Count) -> PbCount {
 pub fn directive(directive: Option<PbDirective>) -> Result<Directive, Invalid> {
     Ok(match directive.ok_or_else(|| Invalid::missing("directive"))? {
         PbDirective::Overlay(overlay) => {
-            Directive::Overlay { cordons: overlay.cordons.into_iter().map(cordon).collect::<Result<_, _>>()? }
+            let entries = overlay.cordons.into_iter().chain(overlay.weights).map(overlay_entry);
+            Directive::Overlay { entries: entries.collect::<Result<_, _>>()? }
         }
         PbDirective::Recorded(recorded) => {
             Directive::Recorded { drain: drain_id(recorded.drain)?, endpoint: endpoint_key(recorded.endpoint)? }
@@ -72,8 +71,9 @@ pub fn directive(directive: Option<PbDirective>) -> Result<Directive, Invalid> {
 
 pub fn directive_to_pb(directive: &Directive) -> PbDirective {
     match directive {
-        Directive::Overlay { cordons } => {
-            PbDirective::Overlay(pb::Overlay { cordons: cordons.iter().map(cordon_to_pb).collect() })
+        Directive::Overlay { entries } => {
+            let (cordons, weights) = entries.iter().map(overlay_entry_to_pb).partition(|one| one.weight_permille == 0);
+            PbDirective::Overlay(pb::Overlay { cordons, weights })
         }
         Directive::Recorded { drain, endpoint } => PbDirective::Recorded(pb::Recorded {
             drain: Some(drain_id_to_pb(drain)),
@@ -86,28 +86,40 @@ fn live_endpoint(live: pb::LiveEndpoint) -> Result<LiveEndpoint, Invalid> {
     Ok(LiveEndpoint { endpoint: endpoint_key(live.endpoint)?, timeout: duration("live.timeout", live.timeout)? })
 }
 
-/// Also how a router keeps its overlays on disk.
-pub fn cordon(cordon: pb::Cordon) -> Result<Cordon, Invalid> {
-    Ok(Cordon {
-        drain: drain_id(cordon.drain)?,
-        backend: BackendId::new(&cordon.backend).map_err(|error| Invalid::new("cordon.backend", error))?,
-        endpoint: optional_digest("cordon.endpoint_digest", &cordon.endpoint_digest)?,
-        remaining: duration("cordon.remaining", cordon.remaining)?,
+fn overlay_entry(entry: pb::OverlayEntry) -> Result<OverlayEntry, Invalid> {
+    Ok(OverlayEntry {
+        drain: drain_id(entry.drain)?,
+        backend: BackendId::new(&entry.backend).map_err(|error| Invalid::new("entry.backend", error))?,
+        endpoint: optional_digest("entry.endpoint_digest", &entry.endpoint_digest)?,
+        weight: weight(entry.weight_permille)?,
+        remaining: duration("entry.remaining", entry.remaining)?,
     })
 }
 
-pub fn cordon_to_pb(cordon: &Cordon) -> pb::Cordon {
-    pb::Cordon {
-        drain: Some(drain_id_to_pb(&cordon.drain)),
-        backend: cordon.backend.to_string(),
-        endpoint_digest: cordon.endpoint.map(|digest| digest.as_bytes().to_vec()).unwrap_or_default(),
-        remaining: Some(duration_to_pb(cordon.remaining)),
+fn overlay_entry_to_pb(entry: &OverlayEntry) -> pb::OverlayEntry {
+    pb::OverlayEntry {
+        drain: Some(drain_id_to_pb(&entry.drain)),
+        backend: entry.backend.to_string(),
+        endpoint_digest: entry.endpoint.map(|digest| digest.as_bytes().to_vec()).unwrap_or_default(),
+        remaining: Some(duration_to_pb(entry.remaining)),
+        weight_permille: entry.weight.permille().into(),
     }
 }
 
-/// How long an operator gives a drain; none for what the configuration says.
-pub fn timeout(value: Option<prost_types::Duration>) -> Result<Option<Duration>, Invalid> {
-    value.map(|value| duration("timeout", Some(value))).transpose()
+fn weight(permille: u32) -> Result<Weight, Invalid> {
+    let weight = u16::try_from(permille).ok().and_then(Weight::of);
+    weight.ok_or_else(|| Invalid::new("weight_permille", format!("is at most 1000, not {permille}")))
+}
+
+/// What the operator `actor` asks for.
+pub fn wanted(request: pb::StartRequest, actor: String) -> Result<Wanted, Invalid> {
+    Ok(Wanted {
+        backend: BackendId::new(&request.server).map_err(|error| Invalid::new("server", error))?,
+        endpoint: (!request.endpoint.is_empty()).then_some(request.endpoint),
+        weight: weight(request.weight_permille)?,
+        timeout: request.timeout.map(|timeout| duration("timeout", Some(timeout))).transpose()?,
+        actor,
+    })
 }
 
 pub fn summary_to_pb(summary: &Summary) -> pb::Drain {
@@ -128,6 +140,8 @@ pub fn summary_to_pb(summary: &Summary) -> pb::Drain {
         oldest: summary.oldest.clone().unwrap_or_default(),
         routers: summary.routers.iter().map(router_share_to_pb).collect(),
         revision: summary.revision().unwrap_or_default().0,
+        endpoint: summary.endpoint.map(|digest| digest.to_string()).unwrap_or_default(),
+        weight_permille: summary.weight.permille().into(),
     }
 }
 

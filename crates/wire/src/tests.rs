@@ -168,7 +168,7 @@ fn health_survives() {
 
 #[test]
 fn drains_survive() {
-    use ::drain::{Cordon, Count, Departure, Directive, DrainId, LiveEndpoint, Phase};
+    use ::drain::{Count, Departure, Directive, DrainId, LiveEndpoint, OverlayEntry, Phase};
     let endpoints = vec![LiveEndpoint { endpoint: key(), timeout: Duration::from_secs(10) }];
     let live = Count::Live { revision: Revision(3), endpoints };
     assert_eq!(drain::count(Some(drain::count_to_pb(&live))), Ok(live));
@@ -190,14 +190,14 @@ fn drains_survive() {
             oldest: Some("7".into()),
         });
         assert_eq!(drain::count(Some(drain::count_to_pb(&count))), Ok(count));
-        let cordon = Cordon {
+        let entry = OverlayEntry {
             drain: drain.clone(),
             backend: BackendId::new("b").unwrap(),
             endpoint: Some(Digest::of_bytes(b"z")),
+            weight: Weight::of(250).unwrap(),
             remaining: Duration::from_secs(3),
         };
-        for directive in [Directive::Overlay { cordons: vec![cordon] }, Directive::Recorded { drain, endpoint: key() }]
-        {
+        for directive in [Directive::Overlay { entries: vec![entry] }, Directive::Recorded { drain, endpoint: key() }] {
             assert_eq!(drain::directive(Some(drain::directive_to_pb(&directive))), Ok(directive));
         }
     }

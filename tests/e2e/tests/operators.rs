@@ -1,6 +1,7 @@
 //! What operators are told while a router does not answer, and what happens to state that they copied.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -9,8 +10,10 @@ use std::{
 
 use nix::sys::signal::Signal;
 use runtime::AdminToken;
-use serde_json::Value;
-use testkit::{ConfigFile, Document, Fault, Gateway, Scratch, Services, demo, raw::Raw};
+use serde_json::{Value, json};
+use testkit::{
+    Client, ConfigFile, DemoServer, Document, Fault, Gateway, Scratch, Server, Services, demo, fault, raw::Raw,
+};
 use tokio::time::Instant;
 
 /// Process ids of the server `demo`, as each router says itself or said last.
@@ -51,6 +54,56 @@ fn a_router_that_does_not_answer_is_named() -> Result<(), Fault> {
     services.cli(&["restart", "demo"])?.expect(0)?;
     let after = processes(&services)?;
     assert!(before.iter().all(|one| !after.contains(one)) && after.len() == 2, "{before:?} {after:?}");
+    Ok(())
+}
+
+/// The endpoints that the router has of the server `demo`: how each digest begins, and its weight.
+fn weights(gateway: &Gateway) -> Result<Vec<(String, u64)>, Fault> {
+    let status = gateway.cli(&["status", "--output", "json"])?.json()?;
+    let endpoints = status["servers"][0]["endpoints"].as_array().cloned().unwrap_or_default();
+    let one = |one: &Value| Some((one["digest"].as_str()?[..12].to_owned(), one["weight_permille"].as_u64()?));
+    Ok(endpoints.iter().filter_map(one).collect())
+}
+
+/// Who answers 64 clients that come one after the other.
+fn answering(gateway: &Gateway) -> Result<BTreeSet<String>, Fault> {
+    let one = |_| -> Result<String, Fault> {
+        let said = Client::open(gateway.mcp)?.text("demo__whoami", &json!({}))?;
+        let said: Value = serde_json::from_str(&said)?;
+        Ok(said["name"].as_str().unwrap_or_default().to_owned())
+    };
+    (0..64).map(one).collect()
+}
+
+#[test]
+fn a_replaced_server_with_a_weight_gets_calls_until_it_is_drained() -> Result<(), Fault> {
+    let scratch = Scratch::new("weights")?;
+    let [old, new] = ["old", "new"].map(|name| DemoServer::start(name, &scratch, &[]));
+    let (old, new) = (old?, new?);
+    let document = |url: &str| Document::default().with(Server::http("demo", url)).yaml();
+    let file = ConfigFile::create(scratch.file("only1mcp.yaml"), &document(&old.url()))?;
+    let mut gateway = Gateway::up(&scratch, file.path())?;
+    let [(digest, 1000)] = &weights(&gateway)?[..] else { return Err(fault("one endpoint with its full weight")) };
+    gateway.cli(&["drain", "demo", "--endpoint", digest, "--weight", "50%"])?.expect(0)?;
+    file.replace(&document(&new.url()))?;
+    gateway.cli(&["reload"])?;
+    Client::open(gateway.mcp)?.wait_revision(2, Duration::from_secs(10))?;
+    let shown: BTreeMap<_, _> = weights(&gateway)?.into_iter().collect();
+    assert_eq!((shown.len(), shown[digest]), (2, 500), "{shown:?}");
+    assert_eq!(answering(&gateway)?.len(), 2, "both get calls, and no revision was made for that");
+
+    gateway.cli(&["drain", "demo", "--endpoint", digest, "--wait"])?.expect(0)?;
+    let answering_now = answering(&gateway)?;
+    assert_eq!(answering_now.len(), 1, "{answering_now:?}");
+
+    // What lies on the server as a whole outlives the gateway.
+    gateway.cli(&["drain", "demo", "--weight", "12.5%"])?.expect(0)?;
+    gateway.process.stop()?;
+    let mut gateway = Gateway::up(&scratch, file.path())?;
+    assert!(matches!(&weights(&gateway)?[..], [(_, 125)]));
+    gateway.cli(&["drain", "--cancel", "demo"])?.expect(0)?;
+    assert!(matches!(&weights(&gateway)?[..], [(_, 1000)]));
+    gateway.process.stop()?;
     Ok(())
 }
 

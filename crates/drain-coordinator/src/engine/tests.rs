@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use drain::ledger::{Limits, Summary};
+use drain::ledger::{Limits, Summary, Wanted};
 use drain::{Count, Departure, DrainId, Ledger, LiveEndpoint, Phase};
-use model::{BackendId, Digest, EndpointKey, NodeId, Revision, Time, VariantId, WallTime};
+use model::{BackendId, Digest, EndpointKey, NodeId, Revision, Time, VariantId, WallTime, Weight};
 use opentelemetry::InstrumentationScope;
+use runtime::stream::attached::Event;
 use runtime::telemetry::sampler::Sampler;
 use runtime::{Clock, Readiness, Shutdown, Tasks, TraceContext, Tracer};
 use tokio::sync::{broadcast, mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use crate::Scope;
@@ -29,10 +29,15 @@ async fn tell(engine: &mut Engine, ask: Ask) {
     engine.carry_out().await;
 }
 
+async fn say(engine: &mut Engine, count: Count) {
+    tell(engine, Ask::Router { connection: 1, event: Event::Said(count) }).await;
+}
+
 async fn start(engine: &mut Engine) -> Summary {
     let (answer, started) = oneshot::channel();
-    let (backend, actor) = (BackendId::new("a").unwrap(), "x".into());
-    tell(engine, Ask::Start { backend, timeout: None, actor, answer }).await;
+    let backend = BackendId::new("a").unwrap();
+    let wanted = Wanted { backend, endpoint: None, weight: Weight::NONE, timeout: None, actor: "x".into() };
+    tell(engine, Ask::Start { wanted, answer }).await;
     started.await.unwrap().unwrap().unwrap().drain
 }
 
@@ -54,7 +59,7 @@ async fn count(engine: &mut Engine, drain: &DrainId, phase: Phase, finished: u64
         remaining: Duration::from_secs(1),
         oldest: None,
     });
-    tell(engine, Ask::Said { connection: 1, count }).await;
+    say(engine, count).await;
 }
 
 #[tokio::test]
@@ -71,13 +76,10 @@ async fn each_drain_has_one_span_which_ends_with_it() {
     let (record, image) = Record::open(dir.path()).unwrap();
     let ledger = Ledger::new(Time::ZERO, WallTime(1), image, Limits::default());
     let mut engine = Engine::new(ledger, record, broadcast::Sender::new(16), &scope);
-    let (outbox, _heard) = mpsc::channel(64);
-    let (number, _attached) = oneshot::channel();
-    tell(&mut engine, Ask::Attach { outbox, open: CancellationToken::new().drop_guard(), number }).await;
     let hello = Count::Hello { node: NodeId::new("r1").unwrap(), boot: "x".into() };
-    tell(&mut engine, Ask::Said { connection: 1, count: hello }).await;
+    say(&mut engine, hello).await;
     let endpoints = vec![LiveEndpoint { endpoint: key("a"), timeout: Duration::from_secs(30) }];
-    tell(&mut engine, Ask::Said { connection: 1, count: Count::Live { revision: Revision(1), endpoints } }).await;
+    say(&mut engine, Count::Live { revision: Revision(1), endpoints }).await;
 
     for ended_by in [Phase::Closed, Phase::Reopened] {
         let drain = start(&mut engine).await.id;

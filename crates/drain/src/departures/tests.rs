@@ -3,16 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{BackendId, Digest, EndpointKey, Revision, Time, VariantId, WallTime};
+use model::{BackendId, Digest, EndpointKey, Revision, Time, VariantId, WallTime, Weight};
 
 use super::{Departures, Effect, Event, ROUND, Seen};
-use crate::{Admission, Cordon, Count, Departure, Directive, DrainId, Phase, State};
+use crate::{Admission, Count, Departure, Directive, DrainId, OverlayEntry, Phase, State};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-fn key(backend: &str) -> EndpointKey {
-    let backend = BackendId::new(backend).unwrap();
-    EndpointKey { digest: Digest::of_bytes(backend.as_str().as_bytes()), backend, variant: VariantId::only() }
+/// `search.2` is another endpoint of `search`.
+fn key(name: &str) -> EndpointKey {
+    let backend = BackendId::new(name.split('.').next().unwrap_or(name)).unwrap();
+    EndpointKey { digest: Digest::of_bytes(name.as_bytes()), backend, variant: VariantId::only() }
+}
+
+/// An operator's entry for that endpoint alone.
+fn laid(number: u64, name: &str, permille: u16) -> OverlayEntry {
+    let EndpointKey { backend, digest, .. } = key(name);
+    OverlayEntry {
+        drain: DrainId::Admin { number, started: WallTime(1) },
+        backend,
+        endpoint: Some(digest),
+        weight: Weight::of(permille).unwrap(),
+        remaining: TIMEOUT,
+    }
 }
 
 #[derive(Default)]
@@ -23,6 +36,7 @@ struct Router {
     revision: u64,
     reports: Vec<Departure>,
     evictions: usize,
+    weights: BTreeMap<EndpointKey, u16>,
     /// An attempt wants the leaving endpoint back: it is not closed.
     wanted: bool,
 }
@@ -42,8 +56,10 @@ impl Router {
         for endpoint in &endpoints {
             self.words.entry(endpoint.clone()).or_insert_with(|| (Admission::new(), 0));
         }
+        let beside = endpoints.iter().map(|endpoint| endpoint.backend.clone()).filter(|id| id.as_str() != "alone");
+        let beside = beside.collect();
         let endpoints = endpoints.into_iter().map(|endpoint| (endpoint, TIMEOUT)).collect();
-        self.say(Event::Live { revision: Revision(self.revision), endpoints });
+        self.say(Event::Live { revision: Revision(self.revision), endpoints, beside });
     }
 
     fn say(&mut self, event: Event) {
@@ -62,6 +78,10 @@ impl Router {
                 }
                 Effect::Evict { .. } => {
                     self.evictions += 1;
+                    None
+                }
+                Effect::Weigh { endpoint, weight } => {
+                    self.weights.insert(endpoint, weight.permille());
                     None
                 }
                 Effect::TryClose { .. } if self.wanted => None,
@@ -110,14 +130,22 @@ impl Router {
     }
 
     fn overlay(&mut self, cordons: &[(u64, &str, Duration)]) {
-        let cordon = |(number, backend, remaining): &(u64, &str, Duration)| Cordon {
-            drain: DrainId::Admin { number: *number, started: WallTime(1) },
-            backend: BackendId::new(backend).unwrap(),
+        let cordon = |(number, backend, remaining): &(u64, &str, Duration)| OverlayEntry {
             endpoint: None,
             remaining: *remaining,
+            ..laid(*number, backend, 0)
         };
-        let cordons = cordons.iter().map(cordon).collect();
-        self.say(Event::Said(Directive::Overlay { cordons }));
+        let entries = cordons.iter().map(cordon).collect();
+        self.say(Event::Said(Directive::Overlay { entries }));
+    }
+
+    fn weigh(&mut self, weights: &[(&str, u16)]) {
+        let entries = weights.iter().enumerate().map(|(at, (name, permille))| laid(at as u64, name, *permille));
+        self.say(Event::Said(Directive::Overlay { entries: entries.collect() }));
+    }
+
+    fn staying(&self) -> Vec<EndpointKey> {
+        self.core.staying().cloned().collect()
     }
 
     /// The last report: phase, total, in flight, finished, evicted.
@@ -268,13 +296,12 @@ fn a_removal_can_be_hurried_and_a_stale_hurry_hurts_nobody() {
     assert!(router.enter("a"));
     router.swap(&[]);
     let drain = DrainId::Removal { endpoint: key("a"), revision: Revision(2) };
-    let cordon =
-        Cordon { drain, backend: key("a").backend, endpoint: Some(key("a").digest), remaining: Duration::ZERO };
-    router.say(Event::Said(Directive::Overlay { cordons: vec![cordon.clone()] }));
+    let cordon = OverlayEntry { drain, remaining: Duration::ZERO, ..laid(0, "a", 0) };
+    router.say(Event::Said(Directive::Overlay { entries: vec![cordon.clone()] }));
     assert_eq!(router.evictions, 1);
     router.leave("a", true);
     router.swap(&["a"]);
-    router.say(Event::Said(Directive::Overlay { cordons: vec![cordon] }));
+    router.say(Event::Said(Directive::Overlay { entries: vec![cordon] }));
     assert!(router.enter("a"), "it was about an earlier life of that endpoint");
 }
 
@@ -294,4 +321,69 @@ fn an_exchange_counted_as_evicted_before_it_left_pushes_no_finished_one_out() {
     check(&[(2, 10), (2, 12), (0, 12)], (1, 2));
     check(&[(3, 13), (1, 13), (0, 13)], (0, 3));
     check(&[(0, 10)], (3, 0));
+}
+
+#[test]
+fn weights_multiply_and_come_back_when_they_are_lifted() {
+    let mut router = Router::with(&["a", "a.2"]);
+    let whole = OverlayEntry { endpoint: None, ..laid(7, "a", 500) };
+    router.say(Event::Said(Directive::Overlay { entries: vec![whole, laid(8, "a", 100)] }));
+    assert_eq!(router.weights, BTreeMap::from([(key("a"), 50), (key("a.2"), 500)]));
+    router.swap(&["a", "a.2", "b"]);
+    assert!(router.enter("a"), "a weight is no cordon");
+    assert_eq!(router.weights.len(), 2, "a generation changes no weight");
+    router.weigh(&[("a", 0)]);
+    assert_eq!((router.enter("a"), router.weights[&key("a.2")]), (false, 1000));
+    router.weigh(&[("a", 300)]);
+    assert_eq!((router.enter("a"), router.weights[&key("a")]), (true, 300));
+}
+
+#[test]
+fn a_removed_endpoint_with_a_weight_stays_while_another_can_take_over() {
+    let mut router = Router::with(&["a", "a.2", "b", "alone"]);
+    router.weigh(&[("a", 500), ("b", 500), ("alone", 500)]);
+    router.swap(&["a.2", "alone.2"]);
+    // `b` has no successor, and that of `alone` waits for its end.
+    assert_eq!(router.staying(), [key("a")]);
+    assert!(router.enter("a") && !router.words.contains_key(&key("b")) && !router.words.contains_key(&key("alone")));
+    assert!(!router.core.take_unsettled(), "they were never in the new table");
+    router.weigh(&[("a", 10)]);
+    assert_eq!((router.weights[&key("a")], router.staying()), (10, vec![key("a")]));
+
+    router.weigh(&[("a", 0)]);
+    assert!(router.core.take_unsettled() && router.staying().is_empty() && !router.enter("a"));
+    let drain = DrainId::Removal { endpoint: key("a"), revision: Revision(2) };
+    assert_eq!(router.reports.last().map(|last| &last.drain), Some(&drain));
+    router.leave("a", false);
+    assert!(!router.words.contains_key(&key("a")));
+}
+
+#[test]
+fn a_stay_ends_at_the_deadline_and_with_the_last_successor_and_when_the_weight_is_lifted() {
+    let stays = || {
+        let mut router = Router::with(&["a", "a.2"]);
+        router.weigh(&[("a", 500)]);
+        router.swap(&["a.2"]);
+        assert!(router.enter("a"));
+        router
+    };
+    let mut router = stays();
+    router.pass(TIMEOUT);
+    assert!(!router.enter("a") && router.core.take_unsettled());
+    assert_eq!(router.evictions, 1, "the deadline is that of the removal");
+
+    let mut router = stays();
+    router.swap(&["b"]);
+    assert!(!router.enter("a") && router.staying().is_empty());
+    assert_eq!(router.evictions, 0);
+
+    let mut router = stays();
+    router.weigh(&[]);
+    assert!(!router.enter("a") && router.core.take_unsettled());
+
+    let mut router = stays();
+    router.swap(&["a", "a.2"]);
+    assert!(router.enter("a") && router.staying().is_empty());
+    router.pass(TIMEOUT * 2);
+    assert!(router.enter("a") && router.evictions == 0, "it is live again");
 }

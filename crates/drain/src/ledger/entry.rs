@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{BackendId, EndpointKey, NodeId, Revision, WallTime};
+use model::{BackendId, Digest, EndpointKey, NodeId, Revision, WallTime, Weight};
 use serde::{Deserialize, Serialize};
 
 use crate::{Departure, DrainId, Phase};
@@ -32,6 +32,12 @@ pub struct RouterId {
 pub struct Entry {
     pub id: DrainId,
     pub backend: BackendId,
+    /// Absent: all endpoints of the backend, or the one of the removal.
+    #[serde(default)]
+    pub endpoint: Option<Digest>,
+    /// Above [`Weight::NONE`], its endpoints stay open and get less than their share.
+    #[serde(default = "crate::message::cordon")]
+    pub weight: Weight,
     /// The operator that asked for this drain, or that hurried this removal.
     pub actor: Option<String>,
     pub started: WallTime,
@@ -83,6 +89,8 @@ pub struct Totals {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
+    /// Open, with less than its share of the calls.
+    Weighted,
     /// Waiting for what is in flight, or for a router to begin.
     Draining,
     /// Past the deadline somewhere.
@@ -98,6 +106,8 @@ pub enum State {
 pub struct Summary {
     pub id: DrainId,
     pub backend: BackendId,
+    pub endpoint: Option<Digest>,
+    pub weight: Weight,
     pub actor: Option<String>,
     pub state: State,
     pub totals: Totals,
@@ -120,6 +130,7 @@ pub struct RouterSummary {
 impl State {
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Weighted => "weighted",
             Self::Draining => "draining",
             Self::Evicting => "evicting",
             Self::Done => "done",
@@ -143,6 +154,8 @@ impl Entry {
         Self {
             id,
             backend,
+            endpoint: None,
+            weight: Weight::NONE,
             actor: None,
             started,
             deadline: started.after(remaining),
@@ -167,6 +180,21 @@ impl Entry {
         Self { deadline, awaited, terms: Some(terms), ..self }
     }
 
+    /// Cordons what had a weight until now: its exchanges have that much time.
+    pub(super) fn cordon(&mut self, wall: WallTime, term: Duration, actor: String) {
+        let Self { id, backend, endpoint, .. } = self.clone();
+        *self = Self { endpoint, actor: Some(actor), ..Self::new(id, backend, wall, term) };
+    }
+
+    pub(super) fn is_of(&self, backend: &BackendId, endpoint: Option<Digest>) -> bool {
+        self.backend == *backend && self.endpoint == endpoint
+    }
+
+    /// Whether it is about that endpoint.
+    pub(super) fn means(&self, endpoint: &EndpointKey) -> bool {
+        self.backend == endpoint.backend && self.endpoint.is_none_or(|digest| digest == endpoint.digest)
+    }
+
     /// Sets the time that an operator gives the drain, and the name of that operator.
     pub(super) fn hurry(&mut self, wall: WallTime, term: Duration, actor: String) {
         self.deadline = wall.after(term);
@@ -183,7 +211,7 @@ impl Entry {
         }
     }
 
-    /// Whether the drain keeps an endpoint cordoned that would be open without it.
+    /// Whether the drain keeps an endpoint cordoned, or at a weight, that would be open without it.
     pub(super) fn holds(&self) -> bool {
         !self.id.is_removal() && self.cancelled.is_none()
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::{BackendId, NodeId, Time};
+use model::{BackendId, Digest, NodeId, Time, Weight};
 
 use super::{Effect, Entry, Ledger, Router, Summary};
 use crate::DrainId;
@@ -20,10 +20,13 @@ pub enum StartError {
     #[error("no router is attached, so nobody knows the server `{backend}` or could drain it")]
     NoRouter { backend: BackendId },
     #[error("routers have not said yet which servers they have, so `{backend}` cannot be drained; try again in a moment \
-             (waiting for {})", names(.routers, NodeId::as_str))]
+             (waiting for {})", names(.routers, NodeId::to_string))]
     Silent { backend: BackendId, routers: Vec<NodeId> },
-    #[error("no router has a server `{backend}`; there are: {}", names(.known, BackendId::as_str))]
+    #[error("no router has a server `{backend}`; there are: {}", names(.known, BackendId::to_string))]
     Unknown { backend: BackendId, known: Vec<BackendId> },
+    #[error("no endpoint of `{backend}`, or more than one, begins with `{begins}`; there are: {}",
+            names(.known, Digest::short))]
+    Endpoint { backend: BackendId, begins: String, known: Vec<Digest> },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,24 +37,31 @@ pub enum CancelError {
     Removal { id: String, revision: model::Revision },
 }
 
-fn names<T>(known: &[T], name: fn(&T) -> &str) -> String {
+fn names<T>(known: &[T], name: fn(&T) -> String) -> String {
     let names: Vec<_> = known.iter().map(name).collect();
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
+/// What an operator asks of a server, or of one of its endpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    pub backend: BackendId,
+    /// How the digest of the endpoint begins; absent for all endpoints.
+    pub endpoint: Option<String>,
+    /// With [`Weight::NONE`] it gets no new exchanges.
+    pub weight: Weight,
+    /// How long the exchanges have that run there; absent for what the configuration says.
+    pub timeout: Option<Duration>,
+    pub actor: String,
+}
+
 impl Ledger {
-    /// Stops new exchanges for a server. Without a timeout, the one in the configuration holds.
+    /// Stops new exchanges for a server, or gives it less of them.
     ///
     /// # Errors
-    /// When no router is known to have such a server.
-    pub fn start(
-        &mut self,
-        now: Time,
-        backend: &BackendId,
-        timeout: Option<Duration>,
-        actor: String,
-    ) -> Result<Started, StartError> {
-        let started = self.begin(now, backend, timeout, actor);
+    /// When no router is known to have such a server or endpoint.
+    pub fn start(&mut self, now: Time, wanted: Wanted) -> Result<Started, StartError> {
+        let started = self.begin(now, wanted);
         self.pass(now);
         started
     }
@@ -66,41 +76,61 @@ impl Ledger {
         cancelled
     }
 
-    /// Begins a drain, or joins the present one: the earlier deadline holds. If a revision has removed the server, its
-    /// departure is hurried.
-    fn begin(
-        &mut self,
-        now: Time,
-        backend: &BackendId,
-        timeout: Option<Duration>,
-        actor: String,
-    ) -> Result<Started, StartError> {
-        let joined = self.joinable(backend);
-        let timeouts = self.routers.values().filter_map(|router| router.live.as_ref()).flatten();
-        let configured =
-            timeouts.filter(|(endpoint, _)| endpoint.backend == *backend).map(|(_, timeout)| *timeout).max();
-        if joined.is_empty() {
-            let Some(timeout) = timeout.filter(|_| configured.is_some()).or(configured) else {
-                return Err(self.unknown(backend));
-            };
-            self.last_number = self.last_number.saturating_add(1);
-            let id = DrainId::Admin { number: self.last_number, started: self.wall(now) };
-            let mut entry = Entry::new(id.clone(), backend.clone(), self.wall(now), timeout);
-            entry.actor = Some(actor);
-            self.drains.insert(id.clone(), entry);
-            return Ok(Started { drain: self.decided(now, &id, None), joined: false });
-        }
+    /// Begins a drain, or joins the present one: the earlier deadline holds, and the later weight. If a revision has
+    /// removed the server, its departure is hurried.
+    fn begin(&mut self, now: Time, wanted: Wanted) -> Result<Started, StartError> {
+        let Wanted { backend, endpoint, weight, timeout, actor } = wanted;
+        let live = self.routers.values().filter_map(|router| router.live.as_ref()).flatten();
+        let live: Vec<_> = live.filter(|(endpoint, _)| endpoint.backend == backend).collect();
+        let configured = live.iter().map(|(_, timeout)| **timeout).max();
+        let known: BTreeSet<_> = live.iter().map(|(endpoint, _)| endpoint.digest).collect();
+        let endpoint = endpoint.map(|begins| self.one_of(known, &backend, begins)).transpose()?;
         let (term, wall) = (timeout.or(configured), self.wall(now));
         let mut last = None;
-        for id in joined {
+        for id in self.joinable(&backend, endpoint, weight) {
             let before = self.drains.get(&id).map(|entry| self.summary(now, entry));
             let entry = self.drains.get_mut(&id).expect("it was found there");
-            if let Some(term) = term.filter(|term| wall.after(*term) < entry.deadline) {
+            if !weight.is_none() {
+                entry.weight = weight;
+                entry.actor = Some(actor.clone());
+            } else if !entry.weight.is_none() {
+                entry.cordon(wall, term.unwrap_or_default(), actor.clone());
+            } else if let Some(term) = term.filter(|term| wall.after(*term) < entry.deadline) {
                 entry.hurry(wall, term, actor.clone());
             }
             last = Some(self.decided(now, &id, before));
         }
-        Ok(Started { drain: last.expect("at least one was joined"), joined: true })
+        if let Some(drain) = last {
+            return Ok(Started { drain, joined: true });
+        }
+        let Some(term) = term.filter(|_| configured.is_some()) else { return Err(self.unknown(&backend)) };
+        self.last_number = self.last_number.saturating_add(1);
+        let id = DrainId::Admin { number: self.last_number, started: wall };
+        let entry = Entry::new(id.clone(), backend.clone(), wall, term);
+        self.drains.insert(id.clone(), Entry { endpoint, weight, actor: Some(actor.clone()), ..entry });
+        self.lift_cordon(now, &backend, endpoint, weight, &actor);
+        Ok(Started { drain: self.decided(now, &id, None), joined: false })
+    }
+
+    /// An operator who gives a cordoned server a weight has opened it again: the drain that cordoned it is history.
+    fn lift_cordon(&mut self, now: Time, backend: &BackendId, endpoint: Option<Digest>, weight: Weight, actor: &str) {
+        let same = |entry: &&Entry| entry.holds() && entry.is_of(backend, endpoint) && entry.weight.is_none();
+        let held: Vec<_> = self.drains.values().filter(same).map(|entry| entry.id.clone()).collect();
+        for id in held.into_iter().filter(|_| !weight.is_none()) {
+            drop(self.open_again(now, &id.to_string(), actor.to_owned()));
+        }
+    }
+
+    /// The endpoint whose digest begins like that.
+    fn one_of(&self, mut known: BTreeSet<Digest>, backend: &BackendId, begins: String) -> Result<Digest, StartError> {
+        let held = self.drains.values().filter(|entry| entry.holds() && entry.backend == *backend);
+        known.extend(held.filter_map(|entry| entry.endpoint));
+        let mut meant = known.iter().filter(|digest| digest.to_string().starts_with(&begins));
+        match (meant.next(), meant.next()) {
+            (Some(digest), None) => Ok(*digest),
+            _ if known.is_empty() => Err(self.unknown(backend)),
+            _ => Err(StartError::Endpoint { backend: backend.clone(), begins, known: known.into_iter().collect() }),
+        }
     }
 
     /// Opens the server again. A second call changes nothing.
@@ -123,16 +153,18 @@ impl Ledger {
         Ok(self.decided(now, &id, Some(before)))
     }
 
-    /// An operator's drain of that server; else, when the server is in no live generation, the removals that still run.
-    /// A router that has not reported yet may still have the server.
-    fn joinable(&self, backend: &BackendId) -> Vec<DrainId> {
-        let of_it = || self.drains.values().filter(|entry| entry.backend == *backend);
-        if let Some(held) = of_it().find(|entry| entry.holds()) {
+    /// An operator's drain of that server or endpoint, unless it is a cordon that a weight replaces; else, when the server
+    /// is in no live generation, the removals that still run. A router that has not reported yet may still have the
+    /// server.
+    fn joinable(&self, backend: &BackendId, endpoint: Option<Digest>, weight: Weight) -> Vec<DrainId> {
+        let mut held = self.drains.values().filter(|entry| entry.holds() && entry.is_of(backend, endpoint));
+        if let Some(held) = held.find(|entry| weight.is_none() || !entry.weight.is_none()) {
             return vec![held.id.clone()];
         }
         let maybe = |router: &Router| router.live.is_none() || router.live().any(|live| live.backend == *backend);
-        let live = self.routers.values().any(maybe);
-        let leaving = of_it().filter(|entry| !live && entry.id.is_removal() && entry.ended.is_none());
+        let live = !weight.is_none() || self.routers.values().any(maybe);
+        let of_it = self.drains.values().filter(|entry| entry.backend == *backend);
+        let leaving = of_it.filter(|entry| !live && entry.id.is_removal() && entry.ended.is_none());
         leaving.map(|entry| entry.id.clone()).collect()
     }
 

@@ -2,35 +2,43 @@
 
 use std::time::Duration;
 
-use model::{BackendId, Digest, EndpointKey, NodeId, Revision, Time, VariantId, WallTime};
+use model::{BackendId, Digest, EndpointKey, NodeId, Revision, Time, VariantId, WallTime, Weight};
 
-use super::{CancelError, Effect, Event, Image, Ledger, Limits, StartError, Started, State, Summary, Totals};
+use super::{CancelError, Effect, Event, Image, Ledger, Limits, StartError, Started, State, Summary, Totals, Wanted};
 use crate::{Count, Departure, Directive, DrainId, LiveEndpoint, Phase};
 
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 const LOST_AFTER: Duration = Duration::from_secs(60);
 
 fn backend(name: &str) -> BackendId {
     BackendId::new(name).unwrap()
 }
 
-fn key(name: &str) -> EndpointKey {
-    EndpointKey { backend: backend(name), variant: VariantId::only(), digest: Digest::of_bytes(name.as_bytes()) }
+/// `a.2` is another endpoint of `a`.
+pub(super) fn key(name: &str) -> EndpointKey {
+    let backend = backend(name.split('.').next().unwrap_or(name));
+    EndpointKey { backend, variant: VariantId::only(), digest: Digest::of_bytes(name.as_bytes()) }
 }
 
 fn removal(name: &str, revision: u64) -> DrainId {
     DrainId::Removal { endpoint: key(name), revision: Revision(revision) }
 }
 
-struct Coordinator {
-    now: Time,
-    core: Ledger,
+/// A drain of all endpoints of the server.
+pub(super) fn wanted(name: &str) -> Wanted {
+    let backend = key(name).backend;
+    Wanted { backend, endpoint: None, weight: Weight::NONE, timeout: None, actor: "uid:0".into() }
+}
+
+pub(super) struct Coordinator {
+    pub(super) now: Time,
+    pub(super) core: Ledger,
     effects: Vec<Effect>,
     disk: Image,
 }
 
 impl Coordinator {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::from(Image::default())
     }
 
@@ -42,12 +50,12 @@ impl Coordinator {
     }
 
     /// As after `kill -9` and a start with the clock set to `wall`.
-    fn again(&mut self, wall: u64) {
+    pub(super) fn again(&mut self, wall: u64) {
         let limits = Limits { lost_after: LOST_AFTER, history: 4 };
         self.core = Ledger::new(self.now, WallTime(wall), self.disk.clone(), limits);
     }
 
-    fn say(&mut self, event: Event) {
+    pub(super) fn say(&mut self, event: Event) {
         self.core.handle(self.now, event);
         self.carry_out();
     }
@@ -63,19 +71,19 @@ impl Coordinator {
         }
     }
 
-    fn attach(&mut self, connection: u64, node: &str, boot: &str, revision: u64, live: &[&str]) {
+    pub(super) fn attach(&mut self, connection: u64, node: &str, boot: &str, revision: u64, live: &[&str]) {
         let node = NodeId::new(node).unwrap();
         self.say(Event::Said { connection, count: Count::Hello { node, boot: boot.into() } });
         self.live(connection, revision, live);
     }
 
-    fn live(&mut self, connection: u64, revision: u64, live: &[&str]) {
+    pub(super) fn live(&mut self, connection: u64, revision: u64, live: &[&str]) {
         let endpoints = live.iter().map(|name| LiveEndpoint { endpoint: key(name), timeout: TIMEOUT }).collect();
         let revision = Revision(revision);
         self.say(Event::Said { connection, count: Count::Live { revision, endpoints } });
     }
 
-    fn count(&mut self, connection: u64, drain: &DrainId, name: &str, phase: Phase, counts: [u64; 3]) {
+    pub(super) fn count(&mut self, connection: u64, drain: &DrainId, name: &str, phase: Phase, counts: [u64; 3]) {
         let [in_flight, finished, evicted] = counts;
         let departure = Departure {
             drain: drain.clone(),
@@ -91,13 +99,32 @@ impl Coordinator {
         self.say(Event::Said { connection, count: Count::Departure(departure) });
     }
 
-    fn start(&mut self, name: &str, timeout: Option<Duration>) -> Result<Started, StartError> {
-        let started = self.core.start(self.now, &backend(name), timeout, "uid:0".into());
+    pub(super) fn start(&mut self, name: &str, timeout: Option<Duration>) -> Result<Started, StartError> {
+        self.wish(Wanted { timeout, ..wanted(name) })
+    }
+
+    /// The endpoint of that name gets so many thousandths of its share.
+    pub(super) fn weigh(&mut self, name: &str, permille: u16) -> Result<Started, StartError> {
+        let endpoint = Some(key(name).digest.short());
+        self.wish(Wanted { endpoint, weight: Weight::of(permille).unwrap(), ..wanted(name) })
+    }
+
+    pub(super) fn wish(&mut self, wanted: Wanted) -> Result<Started, StartError> {
+        let started = self.core.start(self.now, wanted);
         self.carry_out();
         started
     }
 
-    fn cancel(&mut self, id: &str) -> Result<Summary, CancelError> {
+    /// What was told last: the endpoint, if it is about one, and the weight.
+    pub(super) fn told(&self) -> Vec<(Option<Digest>, u16)> {
+        let last = self.effects.iter().rev().find_map(|effect| {
+            let Effect::Tell { directive: Directive::Overlay { entries }, .. } = effect else { return None };
+            Some(entries.iter().map(|entry| (entry.endpoint, entry.weight.permille())).collect())
+        });
+        last.expect("an overlay was told")
+    }
+
+    pub(super) fn cancel(&mut self, id: &str) -> Result<Summary, CancelError> {
         let cancelled = self.core.cancel(self.now, id, "uid:0".into());
         self.carry_out();
         cancelled
@@ -106,14 +133,14 @@ impl Coordinator {
     /// How long the one cordon that was last told has left.
     fn left(&self) -> Duration {
         let left = self.effects.iter().find_map(|effect| {
-            let Effect::Tell { directive: Directive::Overlay { cordons }, .. } = effect else { return None };
-            Some(cordons[0].remaining)
+            let Effect::Tell { directive: Directive::Overlay { entries }, .. } = effect else { return None };
+            Some(entries[0].remaining)
         });
         left.expect("a cordon was told")
     }
 
     /// State, then total = finished + evicted + lost + in flight.
-    fn sum(&self) -> (State, [u64; 5]) {
+    pub(super) fn sum(&self) -> (State, [u64; 5]) {
         let list = self.core.list(self.now, true);
         let Totals { total, finished, evicted, lost, in_flight } = list[0].totals;
         (list[0].state, [total, finished, evicted, lost, in_flight])
@@ -122,8 +149,8 @@ impl Coordinator {
     /// To whom, and how many cordons, each overlay was told.
     fn overlays(&self) -> Vec<(u64, usize)> {
         let overlay = |effect: &Effect| {
-            let Effect::Tell { connection, directive: Directive::Overlay { cordons } } = effect else { return None };
-            Some((*connection, cordons.len()))
+            let Effect::Tell { connection, directive: Directive::Overlay { entries } } = effect else { return None };
+            Some((*connection, entries.len()))
         };
         self.effects.iter().filter_map(overlay).collect()
     }

@@ -63,6 +63,9 @@ impl Case {
             Effect::Depart(departures::Effect::TryClose { endpoint }) => {
                 (format!("close {}", of(&endpoint)), Some(Event::Closed { endpoint }))
             }
+            Effect::Depart(departures::Effect::Weigh { endpoint, weight }) => {
+                (format!("{weight} for {}", of(&endpoint)), None)
+            }
             Effect::Depart(departures::Effect::Uncordon { endpoint }) => (format!("open {}", of(&endpoint)), None),
             Effect::Depart(departures::Effect::Count { endpoint }) => {
                 ("count".into(), Some(Event::Counted { endpoint, seen: Seen::default() }))
@@ -179,9 +182,9 @@ fn a_start_from_disk_serves_at_once_and_says_what_it_serves() {
     case.direct(Directive::Offer { revision: Revision(7), content: content(&["a"]) });
     let copy = case.fleet.take_copy(case.now).expect("something is live");
     assert!(case.fleet.take_copy(case.now).is_none(), "it was taken");
-    let overlay = drain::Directive::Overlay { cordons: Vec::new() };
+    let overlay = drain::Directive::Overlay { entries: Vec::new() };
     case.does(Event::CoordinatorSaid(overlay));
-    assert!(case.fleet.take_copy(case.now).is_some(), "the cordons are part of it");
+    assert!(case.fleet.take_copy(case.now).is_some(), "the overlay is part of it");
 
     let mut case = Case::new(Some(copy));
     assert_eq!(case.effects(), ["create a", "bring up", "publish", "tell"]);
@@ -203,4 +206,36 @@ fn a_verdict_is_of_one_life() {
     let judged = |ups| Event::Judged { endpoint: endpoint.clone(), verdict: Verdict::Unhealthy, ups };
     assert!(case.does(judged(ups + 1)).is_empty());
     assert_eq!(case.does(judged(ups)), ["tell"]);
+}
+
+#[test]
+fn what_is_replaced_stays_in_the_table_while_a_weight_lies_on_it() {
+    let mut case = Case::new(None);
+    let overlay = |weights: &[u16]| {
+        let entry = |permille: &u16| OverlayEntry {
+            drain: drain::DrainId::Admin { number: 1, started: model::WallTime(1) },
+            backend: BackendId::new("a").unwrap(),
+            endpoint: None,
+            weight: model::Weight::of(*permille).unwrap(),
+            remaining: Duration::from_secs(60),
+        };
+        Event::CoordinatorSaid(drain::Directive::Overlay { entries: weights.iter().map(entry).collect() })
+    };
+    let at = |revision: u64, url: &str| {
+        let content = layout(&[&backend("a", &[url], ReplaceMode::Beside)]).content.clone();
+        Directive::Offer { revision: Revision(revision), content }
+    };
+    let leaving = |case: &Case| {
+        let turn = case.fleet.turn(false, None, Some).expect("something is live");
+        turn.table.backends()[0].variants[0].leaving.len()
+    };
+    case.direct(at(1, "http://old"));
+    assert_eq!(case.does(overlay(&[250])), ["25% for a"]);
+    let words = case.direct(at(2, "http://new"));
+    assert!(!words.contains(&"cordon a".to_owned()), "{words:?}");
+    assert_eq!(leaving(&case), 1);
+    let words = case.does(overlay(&[]));
+    // The weight lay on the new one, too.
+    assert_eq!(words, ["publish", "cordon a", "100% for a", "close a", "end"]);
+    assert_eq!(leaving(&case), 0);
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use mcp::Kind;
 use model::{EndpointKey, Verdict};
 
 use super::{Roster, State};
@@ -25,6 +26,11 @@ impl Roster {
             let mut former = self.known.iter().filter(|(key, _)| key.backend == backend.backend.id);
             former.next().map(|(_, said)| Offer::former(said))
         })
+    }
+
+    /// Whether the endpoint, when it was last listed, had an item of that name.
+    pub(crate) fn offers(&self, key: &EndpointKey, kind: Kind, name: &str) -> bool {
+        self.known.get(key).is_some_and(|offered| offered.items[kind].iter().any(|item| item.name() == name))
     }
 
     /// Why clients do not see the offer of a backend, if nothing is known of it.

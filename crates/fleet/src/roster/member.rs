@@ -21,7 +21,7 @@ pub struct Member {
     told: Verdict,
     /// How long bringing it up may take.
     pub(super) connect: Duration,
-    /// Cordoned, because the live snapshot does not have it.
+    /// The live snapshot does not have it any more.
     pub leaving: bool,
     /// No snapshot or attempt wants it; it is kept until this time in case one does.
     pub(super) spare_until: Option<Time>,

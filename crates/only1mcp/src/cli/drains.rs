@@ -1,5 +1,6 @@
 //! `drain` and `drains`: letting servers leave, and how that went.
 
+use model::Weight;
 use runtime::exit;
 use serde_json::{Value, json};
 use tokio_stream::{Stream, StreamExt};
@@ -21,13 +22,18 @@ pub(crate) async fn drain(args: &DrainArgs) -> Result<Output, Failure> {
     let Some(server) = &args.server else {
         let request = CancelRequest { id: args.cancel.clone().unwrap_or_default() };
         let drain = admin.ask(&service.target, service.client.cancel(request)).await?.drain.unwrap_or_default();
-        let text = Lines::of(format_args!("{} is open again", drain.server));
+        let text = Lines::of(format_args!("{} is open again", target(&drain)));
         return Ok(Output::done(text, as_json(&drain)));
     };
     // Listening first, so that the end cannot be missed.
     let changes = admin.ask(&service.target, service.client.watch(WatchRequest {})).await?;
     let timeout = args.deadline.and_then(|deadline| deadline.try_into().ok());
-    let request = StartRequest { server: server.clone(), timeout };
+    let request = StartRequest {
+        server: server.clone(),
+        timeout,
+        endpoint: args.endpoint.clone().unwrap_or_default(),
+        weight_permille: args.weight.unwrap_or(Weight::NONE).permille().into(),
+    };
     let started = admin.ask(&service.target, service.client.start(request)).await?;
     let mut drain = started.drain.unwrap_or_default();
     if args.wait {
@@ -64,17 +70,25 @@ async fn end(
 
 pub(super) fn show(drain: &Drain, joined: bool) -> Output {
     let (verb, id) = (if joined { "joined" } else { "started" }, &drain.id);
+    if drain.state == "weighted" {
+        let text = format!("{} gets {} of its calls: drain {id}", target(drain), render::weight(drain.weight_permille));
+        return Output::done(Lines::of(text), as_json(drain));
+    }
     if !is_over(drain) {
         let remaining = render::millis(drain.remaining).unwrap_or_default();
         let remaining = render::duration(std::time::Duration::from_millis(remaining));
         let in_flight =
             in_flight(drain).map_or_else(|| "not counted yet".to_owned(), |count| format!("{count} in flight"));
-        let text = format!("drain {id} of {} {verb}: {in_flight}, {remaining} left", drain.server);
+        let text = format!("drain {id} of {} {verb}: {in_flight}, {remaining} left", target(drain));
         return Output::done(Lines::of(text), as_json(drain));
     }
     let text = format!(
         "drain {id} of {} {}: {} finished, {} evicted, {} lost",
-        drain.server, drain.state, drain.finished, drain.evicted, drain.lost
+        target(drain),
+        drain.state,
+        drain.finished,
+        drain.evicted,
+        drain.lost
     );
     let clean = drain.evicted == 0 && drain.lost == 0;
     Output { code: if clean { exit::DONE } else { exit::REFUSED }, ..Output::done(Lines::of(text), as_json(drain)) }
@@ -95,6 +109,12 @@ pub(super) fn show_all(drains: &[Drain]) -> Output {
     Output::done(text, drains.iter().map(as_json).collect())
 }
 
+/// The server, and which of its endpoints, if it is about one.
+fn target(drain: &Drain) -> String {
+    let short = drain.endpoint.get(..8).unwrap_or_default();
+    if short.is_empty() { drain.server.clone() } else { format!("{}/{short}", drain.server) }
+}
+
 fn is_over(drain: &Drain) -> bool {
     drain.state == "done" || drain.state == "cancelled"
 }
@@ -111,9 +131,9 @@ fn row(drain: &Drain) -> [String; 10] {
     };
     [
         drain.id.clone(),
-        drain.server.clone(),
+        target(drain),
         cause,
-        drain.state.clone(),
+        if drain.state == "weighted" { render::weight(drain.weight_permille) } else { drain.state.clone() },
         render::time(drain.started_unix_ms),
         drain.total.to_string(),
         in_flight(drain).map_or_else(|| "-".to_owned(), |count| count.to_string()),
@@ -127,6 +147,8 @@ fn as_json(drain: &Drain) -> Value {
     json!({
         "id": drain.id,
         "server": drain.server,
+        "endpoint": render::some(&drain.endpoint),
+        "weight_permille": drain.weight_permille,
         "cause": drain.cause,
         "revision": (drain.revision != 0).then_some(drain.revision),
         "actor": render::some(&drain.actor),

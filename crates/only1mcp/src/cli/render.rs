@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use model::Weight;
 use runtime::escape;
 use serde_json::{Value, json};
 use wire::pb::words::v1 as pb;
@@ -121,6 +122,11 @@ pub(crate) fn violation_json(violation: &model::Violation) -> Value {
         "message": violation.message,
         "suggestion": violation.suggestion,
     })
+}
+
+/// A share of the calls, from thousandths.
+pub(crate) fn weight(permille: u32) -> String {
+    u16::try_from(permille).ok().and_then(Weight::of).unwrap_or(Weight::FULL).to_string()
 }
 
 /// JSON has no empty strings where there is nothing.

@@ -294,12 +294,19 @@ impl Row<'_> {
         self.key().map_or("?", |key| key.backend.as_str())
     }
 
+    /// Beside the verdict: whether it gets no calls, or fewer than its share.
+    fn overlay(&self) -> Option<String> {
+        let weight = self.detail.map(|detail| detail.weight_permille).filter(|permille| (1..1000).contains(permille));
+        let cordoned = self.state.cordoned.then(|| "cordoned".to_owned());
+        cordoned.or_else(|| Some(format!("{} of its calls", render::weight(weight?))))
+    }
+
     fn cells(&self) -> [String; 8] {
         let verdict = render::verdict(self.state.verdict);
         [
             self.server().to_owned(),
             self.router.node.clone(),
-            if self.state.cordoned { format!("{verdict}, cordoned") } else { verdict.to_owned() },
+            self.overlay().map_or_else(|| verdict.to_owned(), |overlay| format!("{verdict}, {overlay}")),
             self.state.transport.clone(),
             self.state.tools.to_string(),
             self.state.in_flight.to_string(),
@@ -327,6 +334,7 @@ impl Row<'_> {
             value["upstream_session"] = render::some(&detail.upstream_session).into();
             value["role"] = render::some(&detail.role).into();
             value["admission"] = detail.admission.as_str().into();
+            value["weight_permille"] = detail.weight_permille.into();
             value["admitted"] = detail.admitted.into();
             value["restarts"] = detail.restarts.into();
             value["stderr"] = json!(detail.stderr);

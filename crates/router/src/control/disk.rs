@@ -1,5 +1,5 @@
 //! The router's copy of what is live, for a start without config-manager: snapshot, revision, what each server offered,
-//! and the cordons that held. Written after the swap and off the acknowledgement, so it may be a little older than what
+//! and what operators had laid over the servers. Written after the swap and off the acknowledgement, so it may be a little older than what
 //! was last live; a router that starts from the copy says so.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use drain::Cordon;
+use drain::OverlayEntry;
 use fleet::{DiskCopy, Offered};
 use mcp::{Item, Kind};
 use model::{Digest, EndpointKey, LogId, Revision, Snapshot};
@@ -51,7 +51,9 @@ struct File {
     digest: Digest,
     snapshot: Arc<Snapshot>,
     known: Vec<Known>,
-    cordons: Vec<Cordon>,
+    /// Called `cordons` before there were weights.
+    #[serde(alias = "cordons")]
+    overlay: Vec<OverlayEntry>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -115,7 +117,7 @@ pub(crate) fn load(directory: &Path) -> Result<Option<DiskCopy>, LoadError> {
     Ok(Some(DiskCopy {
         saved: Saved { sender, revision: file.revision, content },
         known: known.collect(),
-        cordons: file.cordons,
+        overlay: file.overlay,
     }))
 }
 
@@ -136,7 +138,7 @@ fn save(directory: &Path, copy: &DiskCopy) -> io::Result<()> {
         digest: copy.saved.content.digest,
         snapshot: Arc::clone(&copy.saved.content.snapshot),
         known: known.collect(),
-        cordons: copy.cordons.clone(),
+        overlay: copy.overlay.clone(),
     };
     let bytes = serde_json::to_vec(&file)?;
     fail::fail_point!("router-before-copy");

@@ -74,6 +74,12 @@ impl Task {
         }
         match effect {
             Effect::Cordon { endpoint } => self.cordon(endpoint),
+            Effect::Weigh { endpoint, weight } => {
+                if let Some(target) = self.endpoint(&endpoint) {
+                    tracing::info!(%endpoint, %weight, "gets another share of the calls");
+                    target.set_weight(weight);
+                }
+            }
             Effect::Uncordon { endpoint } => self.uncordon(&endpoint),
             Effect::Count { endpoint } => self.count(endpoint),
             Effect::Evict { endpoint } => {

@@ -142,8 +142,8 @@ impl Case {
         assert_eq!(self.report().await.0, Report::Ack { revision, digest });
     }
 
-    async fn cordon(&self, cordons: Vec<drain::Cordon>) {
-        let directive = wire::drain::directive_to_pb(&drain::Directive::Overlay { cordons });
+    async fn overlay(&self, entries: Vec<drain::OverlayEntry>) {
+        let directive = wire::drain::directive_to_pb(&drain::Directive::Overlay { entries });
         self.tell(Line::Heard(drain_pb::AttachResponse { envelope: None, directive: Some(directive) })).await;
     }
 
@@ -472,14 +472,15 @@ fn a_start_with_nobody_to_ask_serves_what_was_last_live() {
             .await
             .unwrap();
         assert_eq!(admitted.lease.revision, Revision(7));
-        let cordons = vec![drain::Cordon {
+        let entries = vec![drain::OverlayEntry {
             drain: drain::DrainId::Admin { number: 1, started: model::WallTime(1) },
             backend: admitted.backend.clone(),
             endpoint: None,
+            weight: model::Weight::NONE,
             remaining: Duration::from_secs(60),
         }];
-        case.cordon(cordons).await;
-        while disk::load(&directory).unwrap().is_none_or(|copy| copy.cordons.is_empty()) {
+        case.overlay(entries).await;
+        while disk::load(&directory).unwrap().is_none_or(|copy| copy.overlay.is_empty()) {
             tokio::task::yield_now().await;
         }
         drop(admitted);
@@ -489,7 +490,7 @@ fn a_start_with_nobody_to_ask_serves_what_was_last_live() {
         case.up(1).await;
         let refused = case.started.live.admit(Kind::Tool, "one", 1, &Homes::default()).unwrap_err();
         assert!(matches!(refused, Unroutable::Cordoned { revision: Revision(7), .. }), "{refused:?}");
-        case.cordon(Vec::new()).await;
+        case.overlay(Vec::new()).await;
         while case.started.live.admit(Kind::Tool, "one", 1, &Homes::default()).is_err() {
             tokio::task::yield_now().await;
         }

@@ -131,7 +131,12 @@ async fn whole(response: Response<Body>) -> String {
 }
 
 fn generation(endpoint: &Arc<Endpoint>) -> Generation {
-    let variant = VariantRoutes { id: VariantId::only(), weight: 100, endpoints: [Arc::clone(endpoint)].into() };
+    let variant = VariantRoutes {
+        id: VariantId::only(),
+        weight: 100,
+        endpoints: [Arc::clone(endpoint)].into(),
+        leaving: Box::default(),
+    };
     let backend = BackendRoutes { id: endpoint.key.backend.clone(), variants: [variant].into() };
     let route = |tool: &&str| Route {
         own: (*tool).into(),

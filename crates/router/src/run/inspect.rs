@@ -133,6 +133,7 @@ impl Inspector {
             next_attempt: next_attempt.and_then(|next| next.try_into().ok()),
             role: one.role().into(),
             warnings: one.warnings.clone(),
+            weight_permille: endpoint.weight().permille().into(),
         }
     }
 }

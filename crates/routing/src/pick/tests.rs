@@ -1,6 +1,6 @@
 //! Which endpoints are chosen, how often, and which never.
 
-use model::{BackendId, VariantId};
+use model::{BackendId, VariantId, Weight};
 use proptest::prelude::*;
 
 use super::*;
@@ -10,12 +10,17 @@ fn backend(variants: &[(u32, &[Load])]) -> BackendRoutes<Load> {
         id: VariantId::new(&format!("v{i}")).unwrap(),
         weight: *weight,
         endpoints: (*endpoints).into(),
+        leaving: Box::default(),
     });
     BackendRoutes { id: BackendId::new("b").unwrap(), variants: variants.collect() }
 }
 
+fn only<E>(endpoints: impl Into<Box<[E]>>) -> VariantRoutes<E> {
+    VariantRoutes { id: VariantId::only(), weight: 1, endpoints: endpoints.into(), leaving: Box::default() }
+}
+
 const fn load(in_flight: u32, verdict: Verdict, cordoned: bool) -> Load {
-    Load { in_flight, verdict, cordoned }
+    Load { in_flight, verdict, weight: Weight::FULL, cordoned }
 }
 
 /// How often each endpoint is chosen, by its number of exchanges in flight.
@@ -75,10 +80,8 @@ fn the_less_loaded_of_two_is_chosen() {
 #[test]
 fn equally_loaded_ones_share_alike() {
     let mut counts = [0_u32; 4];
-    let endpoints: BackendRoutes<usize> = BackendRoutes {
-        id: BackendId::new("b").unwrap(),
-        variants: [VariantRoutes { id: VariantId::only(), weight: 1, endpoints: [0, 1, 2, 3].into() }].into(),
-    };
+    let endpoints: BackendRoutes<usize> =
+        BackendRoutes { id: BackendId::new("b").unwrap(), variants: [only([0, 1, 2, 3])].into() };
     let mut random = 1;
     for _ in 0..40_000 {
         random = mix(random);
@@ -123,12 +126,85 @@ proptest! {
     }
 }
 
+/// Weights of endpoints, in thousandths, by variant with its weight.
+fn weights() -> impl Strategy<Value = Vec<(u32, Vec<u16>)>> {
+    let some = prop::collection::vec(prop::sample::select(vec![0_u16, 1, 10, 100, 250, 500, 900, 1000]), 1..5);
+    prop::collection::vec((1..5_u32, some), 1..4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// A variant gets its weight times that of its heaviest endpoint, and shares it by the weights of its endpoints, of
+    /// which those that leave are no others. Nothing is in flight.
+    #[test]
+    fn shares_are_those_of_the_weights(variants in weights(), stays in 0..4_usize, seed in any::<u64>()) {
+        let routes = variants.iter().enumerate().map(|(at, (weight, endpoints))| {
+            let mut all: Vec<_> = endpoints.iter().enumerate().map(|(of, weight)| ((at, of), *weight)).collect();
+            let leaving = all.split_off(stays.min(all.len()));
+            let leaving = leaving.into_iter().map(|one| (variants.len(), one)).collect();
+            VariantRoutes { id: VariantId::only(), weight: *weight, endpoints: all.into(), leaving }
+        });
+        let backend = BackendRoutes { id: BackendId::new("b").unwrap(), variants: routes.collect() };
+        let look = |(_, weight): &((usize, usize), u16)| Load {
+            weight: Weight::of(*weight).unwrap(),
+            ..load(0, Verdict::Healthy, *weight == 0)
+        };
+        let heaviest = |(weight, endpoints): &(u32, Vec<u16>)| {
+            f64::from(*weight) * f64::from(endpoints.iter().copied().max().unwrap_or_default())
+        };
+        let total: f64 = variants.iter().map(heaviest).sum();
+        let mut counts = std::collections::BTreeMap::new();
+        let mut random = seed;
+        let picks = 20_000_u32;
+        for _ in 0..picks {
+            random = mix(random);
+            let Some((one, _)) = backend.pick(random, Variants::ALL, |_| false, look) else { continue };
+            *counts.entry(*one).or_insert(0_u32) += 1;
+        }
+        for (at, variant) in variants.iter().enumerate() {
+            let within: f64 = variant.1.iter().map(|weight| f64::from(*weight)).sum();
+            for (of, weight) in variant.1.iter().enumerate() {
+                let share = if *weight == 0 { 0.0 } else { heaviest(variant) / total * f64::from(*weight) / within };
+                let seen = f64::from(counts.get(&(at, of)).copied().unwrap_or_default()) / f64::from(picks);
+                prop_assert!((seen - share).abs() < 0.02, "{at}.{of}: {seen} instead of {share} of {variants:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_light_endpoint_gets_no_more_than_its_share_by_being_empty() {
+    let (heavy, light) = (load(8, Verdict::Healthy, false), load(0, Verdict::Healthy, false));
+    let light = Load { weight: Weight::of(100).unwrap(), ..light };
+    let backend = backend(&[(1, &[heavy, light])]);
+    // With ten exchanges there, one here is its share.
+    assert!(shares(&backend, 10_000)[0].1 < 0.11);
+    let overfull = Load { in_flight: 10, ..heavy };
+    assert_eq!(shares(&self::backend(&[(1, &[overfull, light])]), 100), [(0, 1.0)]);
+}
+
+#[test]
+fn a_leaving_endpoint_gets_only_what_it_has() {
+    let (new, old) = (load(1, Verdict::Healthy, false), load(0, Verdict::Healthy, false));
+    let variant = VariantRoutes { leaving: [(1, old)].into(), ..only([new]) };
+    let backend = BackendRoutes { id: BackendId::new("b").unwrap(), variants: [variant].into() };
+    let pick = |random, positions: &[usize]| {
+        let positions = positions.iter().copied().collect();
+        backend.pick(mix(random), positions, |_| false, |load| *load).map(|load| load.in_flight)
+    };
+    for random in 0..100 {
+        assert_eq!((pick(random, &[0]), pick(random, &[1])), (Some(1), Some(0)));
+        assert_eq!(pick(random, &[0, 1]), Some(0), "the less loaded one");
+    }
+}
+
 #[test]
 fn a_home_is_kept_while_it_can_be() {
     let at = |home: &'static str| move |endpoint: &(&'static str, Load)| endpoint.0 == home;
     let variants = |endpoints: &[(&'static str, Load)]| BackendRoutes {
         id: BackendId::new("b").unwrap(),
-        variants: [VariantRoutes { id: VariantId::only(), weight: 1, endpoints: endpoints.into() }].into(),
+        variants: [only(endpoints)].into(),
     };
     let (well, ill, shut) =
         (load(0, Verdict::Healthy, false), load(0, Verdict::Unhealthy, false), load(0, Verdict::Healthy, true));

@@ -32,3 +32,13 @@ fn who_keeps_a_name_is_not_decided_here() {
     let stray = RouteTable::build(vec![backend("a")], vec![entry("read", 1, "read")]);
     assert_eq!(stray.unwrap_err(), BuildError::NoBackend { name: "read".into(), backend: 1, backends: 1 });
 }
+
+#[test]
+fn a_set_of_variants_can_be_cut_off_at_a_position() {
+    let has = |set: Variants| (0..70).filter(|position| set.has(*position)).collect::<Vec<_>>();
+    assert_eq!(has(Variants::ALL.below(2)), [0, 1]);
+    assert_eq!(has(Variants::from_iter([1, 5]).below(5).and(7)), [1, 7]);
+    assert_eq!(Variants::ALL.below(64), Variants::ALL);
+    assert_eq!(Variants::ALL.below(70), Variants::ALL);
+    assert!(has(Variants::ALL.below(0)).is_empty());
+}

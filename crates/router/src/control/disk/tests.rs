@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use drain::DrainId;
-use model::{BackendId, ReplaceMode, WallTime};
+use model::{BackendId, ReplaceMode, WallTime, Weight};
 use tokio::sync::mpsc;
 
 use super::*;
@@ -20,10 +20,11 @@ fn copy() -> DiskCopy {
     // Spacing, order and unknown keys are the server's, and stay.
     let tool = Item::parse(Kind::Tool, r#"{ "x-vendor":1e2, "name":"read","inputSchema":{} }"#).unwrap();
     let offered = Offered { instructions: Some("read first".into()), ..Offered::of(Kind::Tool, [tool]) };
-    let cordon = Cordon {
+    let entry = OverlayEntry {
         drain: DrainId::Admin { number: 3, started: WallTime(5) },
         backend: BackendId::new("files").unwrap(),
         endpoint: None,
+        weight: Weight::of(250).unwrap(),
         remaining: Duration::from_millis(1500),
     };
     DiskCopy {
@@ -33,7 +34,7 @@ fn copy() -> DiskCopy {
             content: content(&backend),
         },
         known: BTreeMap::from([(key, offered)]),
-        cordons: vec![cordon],
+        overlay: vec![entry],
     }
 }
 
@@ -44,7 +45,7 @@ fn what_is_written_is_read_back() {
     let written = copy();
     save(directory.path(), &written).unwrap();
     let read = load(directory.path()).unwrap().unwrap();
-    assert_eq!((read.saved, read.known, read.cordons), (written.saved, written.known, written.cordons));
+    assert_eq!((read.saved, read.known, read.overlay), (written.saved, written.known, written.overlay));
 }
 
 #[test]

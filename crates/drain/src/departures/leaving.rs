@@ -1,0 +1,60 @@
+//! One cordoned endpoint, its causes, and what each has counted.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use model::{EndpointKey, Time};
+
+use super::record::Record;
+use crate::{Departure, DrainId, Phase};
+
+/// One cordoned endpoint. Each cause counts for itself, from the moment it came. The endpoint opens when the last
+/// cause is lifted; its exchanges are evicted at the earliest deadline of any cause.
+#[derive(Debug, Default)]
+pub(super) struct Leaving {
+    pub(super) in_flight: u64,
+    pub(super) oldest: Option<String>,
+    pub(super) causes: BTreeMap<DrainId, Cause>,
+    pub(super) closing: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Cause {
+    pub(super) deadline: Time,
+    /// Absent until the counters were read for the first time.
+    pub(super) record: Option<Record>,
+    pub(super) phase: Phase,
+    pub(super) recorded: bool,
+}
+
+impl Leaving {
+    /// When the exchanges are evicted; none once they are being evicted, when none is left, and before the first count.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        let evicting = self.causes.values().any(|cause| cause.phase == Phase::Evicting);
+        let deadlines = self.causes.values().filter(|cause| cause.phase == Phase::Cordoned).map(|cause| cause.deadline);
+        deadlines.min().filter(|_| !evicting && self.in_flight > 0)
+    }
+
+    /// Whether something is in flight, as far as is known.
+    pub(super) fn is_busy(&self) -> bool {
+        self.in_flight > 0 || self.causes.values().any(|cause| cause.record.is_none())
+    }
+
+    /// Absent before the first count.
+    pub(super) fn departure(&self, drain: &DrainId, endpoint: &EndpointKey, now: Time) -> Option<Departure> {
+        let cause = self.causes.get(drain)?;
+        let record = cause.record.as_ref()?;
+        let remaining = if cause.phase.is_ended() { Duration::ZERO } else { cause.deadline.since(now) };
+        Some(Departure {
+            drain: drain.clone(),
+            endpoint: endpoint.clone(),
+            total: record.total(),
+            in_flight: record.in_flight(),
+            finished: record.finished(),
+            evicted: record.evicted(),
+            phase: cause.phase,
+            remaining,
+            oldest: self.oldest.clone(),
+        })
+    }
+}

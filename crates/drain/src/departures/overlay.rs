@@ -1,0 +1,59 @@
+//! What operators have laid over the endpoints of a router: it holds for every generation.
+
+use std::collections::BTreeMap;
+
+use model::{EndpointKey, Time, Weight};
+
+use crate::{DrainId, OverlayEntry};
+
+/// All entries that hold. Each replaces the one before of the same drain.
+#[derive(Debug, Default)]
+pub(super) struct Overlay(BTreeMap<DrainId, Laid>);
+
+#[derive(Debug)]
+struct Laid {
+    entry: OverlayEntry,
+    deadline: Time,
+}
+
+impl Overlay {
+    /// Takes the place of all entries. The deadline of a cordon never moves later: a shortened drain stays short.
+    pub(super) fn replace(&mut self, now: Time, entries: Vec<OverlayEntry>) {
+        let before = std::mem::take(&mut self.0);
+        for entry in entries {
+            let said = now + entry.remaining;
+            let held = before
+                .get(&entry.drain)
+                .filter(|held| (held.entry.weight, &held.entry.backend) == (entry.weight, &entry.backend));
+            let deadline = held.map_or(said, |held| held.deadline.min(said));
+            self.0.insert(entry.drain.clone(), Laid { entry, deadline });
+        }
+    }
+
+    pub(super) fn entries(&self, now: Time) -> Vec<OverlayEntry> {
+        let entry = |laid: &Laid| OverlayEntry { remaining: laid.deadline.since(now), ..laid.entry.clone() };
+        self.0.values().map(entry).collect()
+    }
+
+    pub(super) fn deadlines(&self) -> impl Iterator<Item = (&DrainId, Time)> {
+        self.0.iter().map(|(drain, laid)| (drain, laid.deadline))
+    }
+
+    /// Whether that drain keeps the endpoint cordoned.
+    pub(super) fn has_cordon(&self, drain: &DrainId, endpoint: &EndpointKey) -> bool {
+        self.0.get(drain).is_some_and(|laid| laid.entry.cordons(endpoint))
+    }
+
+    /// The cordons on an endpoint, with the deadline of each.
+    pub(super) fn cordons<'a>(&'a self, endpoint: &'a EndpointKey) -> impl Iterator<Item = (&'a DrainId, Time)> {
+        let cordons = self.0.iter().filter(|(_, laid)| laid.entry.cordons(endpoint));
+        cordons.map(|(drain, laid)| (drain, laid.deadline))
+    }
+
+    /// What is left of an endpoint's share by all weights that lie on it; absent if none does.
+    pub(super) fn weight(&self, endpoint: &EndpointKey) -> Option<Weight> {
+        let lying = self.0.values().map(|laid| &laid.entry);
+        let lying = lying.filter(|entry| !entry.drain.is_removal() && entry.means(endpoint));
+        lying.map(|entry| entry.weight).reduce(Weight::and)
+    }
+}

@@ -1,0 +1,60 @@
+//! Weights that operators lay over endpoints, as the coordinator keeps them.
+
+use model::NodeId;
+
+use super::tests::{Coordinator, TIMEOUT, key};
+use super::{Event, StartError, State};
+use crate::{Count, DrainId, Phase};
+
+fn admin(number: u64, id: &DrainId) -> bool {
+    matches!(id, DrainId::Admin { number: that, .. } if *that == number)
+}
+
+#[test]
+fn a_weight_is_kept_until_it_is_cancelled_and_is_never_over() {
+    let mut it = Coordinator::new();
+    it.attach(1, "r1", "x", 1, &["a", "a.2"]);
+    let first = it.weigh("a", 500).unwrap();
+    assert!(!first.joined && first.drain.state == State::Weighted);
+    assert_eq!(it.told(), [(Some(key("a").digest), 500)]);
+    let second = it.weigh("a", 100).unwrap();
+    assert!(second.joined && second.drain.id == first.drain.id);
+    it.attach(2, "r2", "x", 1, &["a.2"]);
+    it.live(1, 2, &["a.2"]);
+    assert_eq!(it.sum().0, State::Weighted, "no router has the endpoint any more, and one may get it back");
+    it.again(1);
+    let hello = Count::Hello { node: NodeId::new("r1").unwrap(), boot: "x".into() };
+    it.say(Event::Said { connection: 3, count: hello });
+    assert_eq!(it.told(), [(Some(key("a").digest), 100)], "the record has it");
+    assert_eq!(it.cancel("a").unwrap().state, State::Cancelled);
+    assert_eq!(it.told(), []);
+}
+
+#[test]
+fn a_weight_that_falls_to_nothing_is_a_drain_and_one_that_rises_from_it_ends_the_drain() {
+    let mut it = Coordinator::new();
+    it.attach(1, "r1", "x", 1, &["a", "a.2"]);
+    let id = it.weigh("a", 500).unwrap().drain.id;
+    let drain = it.weigh("a", 0).unwrap().drain;
+    assert!(drain.id == id && drain.state == State::Draining && drain.remaining == TIMEOUT);
+    it.count(1, &id, "a", Phase::Closed, [0, 3, 0]);
+    assert_eq!(it.sum(), (State::Done, [3, 3, 0, 0, 0]));
+    let again = it.weigh("a", 250).unwrap();
+    assert!(!again.joined && admin(2, &again.drain.id));
+    assert_eq!(it.told(), [(Some(key("a").digest), 250)]);
+    it.count(1, &id, "a", Phase::Reopened, [0, 3, 0]);
+    assert_eq!(it.core.list(it.now, false).len(), 1, "the cordon is history");
+}
+
+#[test]
+fn an_endpoint_is_named_by_the_beginning_of_its_digest() {
+    let mut it = Coordinator::new();
+    it.attach(1, "r1", "x", 1, &["a", "a.2"]);
+    let wish = |begins: &str| super::Wanted { endpoint: Some(begins.into()), ..super::tests::wanted("a") };
+    let refused = it.wish(wish(""));
+    assert!(matches!(refused, Err(StartError::Endpoint { known, .. }) if known.len() == 2), "which of two?");
+    assert!(matches!(it.wish(wish("xyz")), Err(StartError::Endpoint { .. })));
+    assert!(it.wish(wish(&key("a.2").digest.to_string())).is_ok());
+    // The whole server is another thing than one endpoint of it.
+    assert!(!it.start("a", None).unwrap().joined);
+}

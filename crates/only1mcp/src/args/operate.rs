@@ -1,0 +1,323 @@
+//! Commands that ask a running gateway: their flags, defaults and examples.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use model::{Weight, units::duration_or_seconds as duration};
+
+use super::{AdminArgs, OutputArgs};
+use crate::place::PlaceArgs;
+
+#[derive(Args, Debug)]
+#[command(after_help = STATUS_EXAMPLES)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+const STATUS_EXAMPLES: &str = "\
+Exits with 1 when a router is not at the live revision, a server is unhealthy or failing, or the file
+was refused.
+
+Examples:
+  only1mcp status
+  only1mcp status --output json | jq '.servers[] | {id, verdict}'
+  only1mcp status --admin http://127.0.0.1:9441 --admin http://127.0.0.1:9442 --token-file admin.token";
+
+#[derive(Args, Debug)]
+#[command(after_help = RELOAD_EXAMPLES)]
+pub(crate) struct ReloadArgs {
+    /// Judge the file again although its content was judged before
+    #[arg(long, env = "ONLY1MCP_RELOAD_FORCE")]
+    pub(crate) force: bool,
+
+    /// A router whose vote does not count this time; repeatable, goes on record
+    #[arg(long, value_name = "ROUTER", value_delimiter = ',', env = "ONLY1MCP_WITHOUT")]
+    pub(crate) without: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+const RELOAD_EXAMPLES: &str = "\
+Exits with 0 when a new revision is live, 1 when the file was refused or no router can hold it,
+2 when its content is live already, 69 when no router could decide within --timeout.
+
+Examples:
+  only1mcp reload
+  only1mcp reload --force --timeout 2m";
+
+#[derive(Args, Debug)]
+#[command(after_help = HISTORY_EXAMPLES)]
+pub(crate) struct HistoryArgs {
+    /// At most that many [default: all that are kept]
+    #[arg(long, visible_alias = "limit", value_name = "N", env = "ONLY1MCP_HISTORY_LAST")]
+    pub(crate) last: Option<u32>,
+
+    /// Changes that were refused as well; they have no revision
+    #[arg(long, env = "ONLY1MCP_HISTORY_REFUSED")]
+    pub(crate) refused: bool,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+const HISTORY_EXAMPLES: &str = "\
+Examples:
+  only1mcp history --last 10
+  only1mcp history --output json | jq '.[0].revision'";
+
+#[derive(Args, Debug)]
+#[command(after_help = DIFF_EXAMPLES)]
+pub(crate) struct DiffArgs {
+    /// From, and to: revisions by their number, or files [default: the live revision and the one before it; of one
+    /// revision: to the live one; of one file: from the live revision to it]
+    #[arg(value_name = "REVISION|FILE", num_args = 0..=2)]
+    pub(crate) operands: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+const DIFF_EXAMPLES: &str = "\
+A file is compared as what would be live if it were the file that is followed. Exits with 0 when
+there are differences, 2 when there are none, 1 when a file is no configuration.
+
+Examples:
+  only1mcp diff                          what the last change was
+  only1mcp diff 41                       from revision 41 to what is live
+  only1mcp diff 41 43
+  only1mcp diff new.yaml                 what would change with that file
+  only1mcp diff 41 --output json | jq '.servers[] | select(.change == \"removed\") | .id'";
+
+#[derive(Args, Debug)]
+#[command(after_help = ROLLBACK_EXAMPLES)]
+pub(crate) struct RollbackArgs {
+    /// The revision to bring back [default: the one before the live one]
+    #[arg(value_name = "REVISION")]
+    pub(crate) revision: Option<u64>,
+
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, env = "ONLY1MCP_REASON")]
+    pub(crate) reason: String,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+const ROLLBACK_EXAMPLES: &str = "\
+What was undone stays undone, although the file still holds it: the next edit of the file applies.
+Without REVISION it undoes the last change once: said again, it asks for the revision.
+Exits with 1 when no router can hold that revision.
+
+Examples:
+  only1mcp rollback
+  only1mcp rollback 41 --reason 'search times out since 42'";
+
+#[derive(Args, Debug)]
+#[command(after_help = APPLY_EXAMPLES)]
+pub(crate) struct ApplyArgs {
+    /// A YAML file with what this layer wants, or a TOML file if its name ends in .toml; - reads YAML from standard
+    /// input
+    #[arg(value_name = "FILE", required_unless_present = "remove")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// Whose layer it is
+    #[arg(long, value_name = "NAME", env = "ONLY1MCP_OWNER")]
+    pub(crate) owner: String,
+
+    /// Take the layer away
+    #[arg(long, conflicts_with = "file", env = "ONLY1MCP_REMOVE")]
+    pub(crate) remove: bool,
+
+    /// Refuse unless this revision is live
+    #[arg(long, value_name = "REVISION", default_value_t = 0, hide_default_value = true, env = "ONLY1MCP_BASE")]
+    pub(crate) base: u64,
+
+    /// A router whose vote does not count this time; repeatable, goes on record
+    #[arg(long, value_name = "ROUTER", value_delimiter = ',', env = "ONLY1MCP_WITHOUT")]
+    pub(crate) without: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+const APPLY_EXAMPLES: &str = "\
+The layer stays when the file changes, until it is replaced or removed.
+
+Examples:
+  only1mcp apply team-search.yaml --owner team-search
+  only1mcp apply --remove --owner team-search";
+
+#[derive(Args, Debug)]
+#[command(after_help = WATCH_EXAMPLES)]
+pub(crate) struct WatchArgs {
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+const WATCH_EXAMPLES: &str = "\
+Runs until interrupted (exit code 0). When the connection is lost it says so, connects again as
+soon as it can, and says that; events of the time between are not told.
+
+Examples:
+  only1mcp watch
+  only1mcp watch --output json           one JSON object a line";
+
+#[derive(Args, Debug)]
+#[command(after_help = LOG_EXAMPLES)]
+pub(crate) struct LogArgs {
+    /// From now on: a level for everything, TARGET=LEVEL for single programs [default: only show the filter]
+    #[arg(value_name = "FILTER")]
+    pub(crate) filter: Option<String>,
+
+    /// After that, the filter of before holds again [default: never]
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration, requires = "filter", env = "ONLY1MCP_LOG_FOR")]
+    pub(crate) lasting: Option<Duration>,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+const LOG_EXAMPLES: &str = "\
+Levels: off, error, warn, info, debug, trace. Targets: config_manager, drain_coordinator, health_monitor,
+only1mcp, router, runtime. Every service that --admin names is asked.
+
+Examples:
+  only1mcp log
+  only1mcp log info,router=debug --for 10m";
+
+#[derive(Args, Debug)]
+#[command(after_help = DRAIN_EXAMPLES)]
+pub(crate) struct DrainArgs {
+    /// The server to let go, by its id
+    #[arg(value_name = "SERVER", required_unless_present = "cancel")]
+    pub(crate) server: Option<String>,
+
+    /// Only one of its endpoints, by the beginning of its digest, which `status` shows in JSON
+    #[arg(long, value_name = "DIGEST", requires = "server", env = "ONLY1MCP_DRAIN_ENDPOINT")]
+    pub(crate) endpoint: Option<String>,
+
+    /// Do not let it go: leave it this share of its calls, from 0.1% to 100%, until --cancel
+    #[arg(long, value_name = "PERCENT", value_parser = Weight::percentage, requires = "server",
+          conflicts_with_all = ["deadline", "wait"], env = "ONLY1MCP_DRAIN_WEIGHT")]
+    pub(crate) weight: Option<Weight>,
+
+    /// How long its calls may run on [default: what the configuration says]
+    #[arg(long, value_name = "DURATION", value_parser = duration, env = "ONLY1MCP_DRAIN_DEADLINE")]
+    pub(crate) deadline: Option<Duration>,
+
+    /// Return when nothing runs there any more
+    #[arg(long, env = "ONLY1MCP_DRAIN_WAIT")]
+    pub(crate) wait: bool,
+
+    /// Give back what this drain took, by its id or its server
+    #[arg(long, value_name = "DRAIN", conflicts_with = "server", env = "ONLY1MCP_DRAIN_CANCEL")]
+    pub(crate) cancel: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+const DRAIN_EXAMPLES: &str = "\
+Draining a server twice joins the first drain; a shorter deadline holds, and the last weight.
+A weight is of use where a server has several endpoints: the others take what one is not given. An
+endpoint with a weight that a change replaces keeps that weight until it is drained, or until the
+drain timeout.
+
+Examples:
+  only1mcp drain search --deadline 2m --wait
+  only1mcp drain search --endpoint 3f9a --weight 25%
+  only1mcp drain --cancel search";
+
+#[derive(Args, Debug)]
+#[command(after_help = DRAINS_EXAMPLES)]
+pub(crate) struct DrainsArgs {
+    /// Only those that are not over
+    #[arg(long, env = "ONLY1MCP_DRAINS_RUNNING")]
+    pub(crate) running: bool,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+const DRAINS_EXAMPLES: &str = "\
+Examples:
+  only1mcp drains --running
+  only1mcp drains --output json | jq '.[] | {server, finished, evicted, lost, total}'";
+
+#[derive(Args, Debug)]
+#[command(after_help = RESTART_EXAMPLES)]
+pub(crate) struct RestartArgs {
+    /// The server to restart, by its id
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: String,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+const RESTART_EXAMPLES: &str = "\
+Returns when it is up again in every router, with exit code 0, or has failed to come up, with 1. One
+that is down is tried at once. One that hangs is restarted by itself if `restart_unhealthy` says so.
+
+Examples:
+  only1mcp restart files
+  only1mcp restart files --output json | jq '.endpoints[].pid'";
+
+/// Where the MCP endpoint is.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct McpArgs {
+    /// The MCP endpoint [default: the gateway that `up` runs, else http://127.0.0.1:8080/mcp]
+    #[arg(long, value_name = "URL", env = "ONLY1MCP_URL")]
+    pub(crate) url: Option<String>,
+
+    /// How long to wait for an answer
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration, env = "ONLY1MCP_TIMEOUT")]
+    pub(crate) timeout: Duration,
+
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = TOOLS_EXAMPLES)]
+pub(crate) struct ToolsArgs {
+    #[command(flatten)]
+    pub(crate) mcp: McpArgs,
+}
+
+const TOOLS_EXAMPLES: &str = "\
+Examples:
+  only1mcp tools
+  only1mcp tools --output json | jq '.[].name'";
+
+#[derive(Args, Debug)]
+#[command(after_help = CALL_EXAMPLES)]
+pub(crate) struct CallArgs {
+    /// The tool, as `only1mcp tools` shows it
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+
+    /// Its arguments, a JSON object
+    #[arg(value_name = "JSON", default_value = "{}", hide_default_value = true)]
+    pub(crate) arguments: String,
+
+    /// Print the whole JSON-RPC message instead of the text of the result
+    #[arg(long, env = "ONLY1MCP_CALL_RAW")]
+    pub(crate) raw: bool,
+
+    #[command(flatten)]
+    pub(crate) mcp: McpArgs,
+}
+
+const CALL_EXAMPLES: &str = "\
+Exits with 1 when the tool or the gateway answers with an error.
+
+Examples:
+  only1mcp call calculator__add '{\"a\": 40, \"b\": 2}'
+  only1mcp call notes__echo '{\"text\": \"hello\"}' --raw";
