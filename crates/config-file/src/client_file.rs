@@ -3,7 +3,7 @@
 
 use model::BackendId;
 
-use crate::layer::Layer;
+use crate::layer::{Layer, is_comment};
 use crate::tree::{Entry, Node, Value};
 
 const KEYS: [&str; 4] = ["mcpServers", "mcp_servers", "context_servers", "servers"];
@@ -65,11 +65,6 @@ fn spelled(servers: &[Entry]) -> String {
         }
     }
     format!("servers: [{{ id: {id}, transport: {{ {transport} }} }}]")
-}
-
-/// Whether the key is a comment of JSON with comments. YAML takes it for the beginning of a key, up to the next colon.
-pub(crate) fn is_comment(key: &str) -> bool {
-    key.starts_with("//") || key.starts_with("/*")
 }
 
 /// The key without the comments before it.

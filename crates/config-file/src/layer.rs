@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use model::{Draft, Located, Position, Violation};
 
-use crate::client_file::is_comment;
 use crate::key::{Key, Kind};
 use crate::names::{child, nearest, show};
 use crate::policy::{NOT_YET, POLICY};
@@ -241,4 +240,9 @@ impl<T> Table<T> {
         let same = |path: &&str| path.rsplit('.').next() == Some(name);
         self.keys.iter().map(|key| key.path).find(same).map(str::to_owned)
     }
+}
+
+/// Whether the key is a comment of JSON with comments. YAML takes it for the beginning of a key, up to the next colon.
+pub(crate) fn is_comment(key: &str) -> bool {
+    key.starts_with("//") || key.starts_with("/*")
 }

@@ -1,6 +1,7 @@
 //! The requests of operators: each goes to the engine as a command, or is answered from the log or published status.
 
 mod answers;
+pub(crate) mod refusals;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,12 +21,13 @@ use wire::pb::config::v1 as pb;
 
 use crate::command::{Asker, Command};
 use crate::engine::{Papers, Text, merge, with_layer};
-use crate::log::{AuditRecord, Layer, LogError, Unavailable};
+use crate::log::{AuditRecord, Layer, LogError};
 use crate::outcome::{self, Outcome};
 use crate::service::Service;
 use crate::status::{Happened, Pending};
 
 use answers::{changes, revision, without_revision};
+use refusals::{log_fault, unavailable};
 
 /// How long a caller waits for a decision unless it says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -272,30 +274,6 @@ fn named(revision: u64) -> Option<Revision> {
 
 fn stopping() -> Status {
     refusal::unavailable("STOPPING", "config-manager is stopping")
-}
-
-/// Why a revision's content cannot be had.
-pub(crate) fn unavailable(error: &Unavailable) -> Status {
-    let (reason, revision) = match error {
-        Unavailable::Log(error) => return log_fault(error),
-        Unavailable::RolledBack { revision, .. } => {
-            return refusal::precondition("ROLLED_BACK", format!("revision {revision}"), error.to_string());
-        }
-        Unavailable::Unknown { revision, .. } => ("REVISION_UNKNOWN", revision),
-        Unavailable::Pruned { revision, .. } => ("REVISION_PRUNED", revision),
-        Unavailable::First { revision } => ("REVISION_FIRST", revision),
-    };
-    refusal::not_found(reason, "revision", revision.to_string(), error.to_string())
-}
-
-fn log_fault(error: &LogError) -> Status {
-    refusal::other(Code::DataLoss, "LOG_DAMAGED", error.to_string())
-}
-
-/// No change can be decided while the log is away and cannot record it.
-pub(crate) fn log_away(why: &str) -> Status {
-    let message = format!("the log of revisions is not sound, so nothing is decided until it is: {why}");
-    refusal::other(Code::DataLoss, "LOG_DAMAGED", message)
 }
 
 fn short(field: &'static str, text: &str, most: usize) -> Result<(), Status> {

@@ -9,7 +9,7 @@ use runtime::grpc::refusal;
 use runtime::telemetry;
 use tonic::Status;
 
-use crate::admin;
+use crate::admin::refusals;
 use crate::engine::{Open, Papers, Timing};
 use crate::log::Unavailable;
 use crate::status::NodeRefusal;
@@ -140,7 +140,7 @@ impl Outcome {
         candidate: &Candidate<Papers>,
     ) -> std::result::Result<Self, Status> {
         match refused {
-            Refused::Unusable(Fault::Unavailable(gone)) => return Err(admin::unavailable(gone)),
+            Refused::Unusable(Fault::Unavailable(gone)) => return Err(refusals::unavailable(gone)),
             Refused::Reason(reason @ Reason::StaleBase { .. }) => return Err(came_second("STALE_BASE", reason, live)),
             Refused::Reason(reason @ Reason::Overtaken { .. }) => return Err(came_second("OVERTAKEN", reason, live)),
             Refused::Reason(reason @ Reason::Superseded { .. }) => return Err(came_second("SUPERSEDED", reason, live)),

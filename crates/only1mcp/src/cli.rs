@@ -20,7 +20,8 @@ use std::{
     process::ExitCode,
 };
 
-use runtime::{escape, exit, fault, process::say};
+use runtime::escape::{self, say};
+use runtime::{exit, fault};
 use serde_json::{Value, json};
 
 pub(crate) use render::Lines;

@@ -20,12 +20,13 @@ use router::{
     Router,
     settings::{Listen, MCP},
 };
+use runtime::escape::say;
 use runtime::{
     AdminToken, Phase, Process, Program, Shutdown, Tasks, Tracer, exit, fault,
     grpc::{Auth, ListenError, Listener, duplex},
     inherited::InheritError,
     ops::OpsBindError,
-    process::{GRACE, say},
+    process::GRACE,
     shutdown::WoundDown,
     state_dir::{LockError, StateDir, write_private},
     telemetry,

@@ -33,7 +33,7 @@ use crate::generation::Live;
 use crate::upstream::Upstreams;
 
 pub use leaving::Exchanges;
-pub use status::{EndpointStatus, Following, RenamedTool, Status, WithheldTool};
+pub use status::{EndpointStatus, Following, Status};
 
 use endpoints::Endpoints;
 use leaving::Leaving;

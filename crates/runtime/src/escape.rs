@@ -5,6 +5,7 @@
 use std::{
     borrow::Cow,
     fmt::{self, Write},
+    io::{self, Write as _},
 };
 
 /// A text as one line: every character in it can be seen. Others are written as in Rust, `\n` or `\u{1b}`.
@@ -53,6 +54,11 @@ impl<W: Write> Write for Line<W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.0.write_str(&line(text))
     }
+}
+
+/// Writes to stderr, with characters that are unsafe for a terminal escaped; if stderr is closed, the text is lost.
+pub fn say(text: &str) {
+    drop(io::stderr().write_all(paragraph(text).as_bytes()));
 }
 
 fn escaped(text: &str, escapes: impl Fn(char) -> bool) -> Cow<'_, str> {

@@ -15,7 +15,8 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
-use crate::{escape, exit, fault, process::say, readiness::Report};
+use crate::escape::{self, say};
+use crate::{exit, fault, readiness::Report};
 
 /// A process that does not answer within this time is unhealthy.
 const LIMIT: Duration = Duration::from_secs(2);

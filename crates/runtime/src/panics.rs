@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use crate::{escape, process::say};
+use crate::escape::{self, say};
 
 /// The most of a message that is shown: the fault is named at its start, the rest may be input data.
 const SHOWN: usize = 500;

@@ -5,18 +5,13 @@
 
 mod command_line;
 
-use std::{
-    error::Error,
-    io::{self, Write},
-    net::SocketAddr,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{error::Error, io, net::SocketAddr, process::ExitCode, time::Duration};
 
 use clap::Parser;
 
+use crate::escape::say;
 use crate::{
-    Clock, Metrics, Phase, Readiness, Shutdown, Tasks, Tracer, Traces, descriptors, escape, exit, fault,
+    Clock, Metrics, Phase, Readiness, Shutdown, Tasks, Tracer, Traces, descriptors, exit, fault,
     grpc::{self, Auth, ListenError, Listener},
     inherited::{InheritError, Inherited, OPS},
     memory,
@@ -191,11 +186,6 @@ impl Process {
     pub async fn join(&self) -> Joined {
         self.tasks.join(GRACE).await
     }
-}
-
-/// Writes to stderr, with characters that are unsafe for a terminal escaped; if stderr is closed, the text is lost.
-pub fn say(text: &str) {
-    drop(io::stderr().write_all(escape::paragraph(text).as_bytes()));
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::candidate::source_of;
 use super::ending::{Ending, Told};
 use super::jobs::Job;
 use super::{Done, Engine, Open, Papers, Payload};
-use crate::admin;
+use crate::admin::refusals;
 use crate::log::{Ended, Entry, Fault, LogError, RevisionRecord, Written};
 
 /// How many violations of a refused candidate go on record, which is never shortened; the reason has their number.
@@ -54,7 +54,7 @@ impl Engine {
     /// Why nothing can be written now: the write under way waits for the log to be there again.
     pub(super) fn log_away(&self) -> Option<Status> {
         match self.log.fault() {
-            Some(Fault::Away(why)) if self.writing => Some(admin::log_away(&why)),
+            Some(Fault::Away(why)) if self.writing => Some(refusals::log_away(&why)),
             Some(Fault::Away(_) | Fault::Unwritten(_)) | None => None,
         }
     }

@@ -14,10 +14,10 @@ use router::{
     Router,
     settings::{Access, Listen, Peers, Settings as RouterSettings, default_cores},
 };
+use runtime::escape::say;
 use runtime::{
     Tracer, fault,
     grpc::{self, Auth, DuplexConnector, Listener, Target},
-    process::say,
     state_dir::StateDir,
     telemetry::log,
 };

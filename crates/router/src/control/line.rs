@@ -10,9 +10,9 @@ pub(super) mod health_monitor;
 use std::future::Future;
 
 use backoff::Backoff;
-use runtime::grpc::Target;
+use runtime::grpc::{Client, DialError, Target, connect_lazy};
 use runtime::telemetry::sampled;
-use runtime::{Gate, Phase, Shutdown};
+use runtime::{Gate, Phase, Shutdown, Tasks};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -62,9 +62,32 @@ impl<Out> Outgoing<Out> {
     }
 }
 
-/// Keeps a line to `peer` up until the process closes (what drains meanwhile is still to be told), telling `events`.
-/// `open` makes the call with the messages to be sent.
-pub(crate) async fn keep<Out, In, E, F, Fut>(peer: Gate, shutdown: Shutdown, events: mpsc::Sender<E>, open: F)
+impl Peer<'_> {
+    /// Keeps a line to the peer up until the process closes (what drains meanwhile is still to be told), telling
+    /// `events`. `open` makes the call with the messages to be sent.
+    pub(crate) fn keep<Out, In, E, F, Fut>(
+        self,
+        task: &'static str,
+        events: mpsc::Sender<E>,
+        tasks: &Tasks,
+        open: F,
+    ) -> Result<(), DialError>
+    where
+        Out: Send + 'static,
+        In: Send + 'static,
+        E: From<Line<Out, In>> + Send + 'static,
+        F: Fn(Client, ReceiverStream<Out>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Response<Streaming<In>>, Status>> + Send,
+    {
+        let (client, shown, shutdown) = (connect_lazy(self.target)?, self.shown, tasks.shutdown().clone());
+        tasks.spawn(task, async move {
+            keep(shown, shutdown, events, |outgoing| open(client.clone(), outgoing)).await;
+        });
+        Ok(())
+    }
+}
+
+async fn keep<Out, In, E, F, Fut>(peer: Gate, shutdown: Shutdown, events: mpsc::Sender<E>, open: F)
 where
     Out: Send + 'static,
     E: From<Line<Out, In>>,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use model::{Digest, Snapshot};
 use rollout::{Directive, Report, Sender};
-use runtime::grpc::{DialError, MESSAGE_BYTES_MAX, connect_lazy};
+use runtime::grpc::{DialError, MESSAGE_BYTES_MAX};
 use runtime::{Tasks, TraceContext, Tracer};
 use tokio::sync::{mpsc, watch};
 use wire::config::Undecodable;
@@ -67,18 +67,10 @@ impl Speaking {
 
 /// Keeps the line to config-manager up until the process closes.
 pub(crate) fn keep(peer: Peer<'_>, commands: mpsc::Sender<Command>, tasks: &Tasks) -> Result<(), DialError> {
-    let client = ConfigServiceClient::new(connect_lazy(peer.target)?)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let (shown, shutdown) = (peer.shown, tasks.shutdown().clone());
-    tasks.spawn("config-manager line", async move {
-        let follow = |outgoing| {
-            let mut client = client.clone();
-            async move { client.follow(outgoing).await }
-        };
-        super::keep(shown, shutdown, commands, follow).await;
-    });
-    Ok(())
+    peer.keep("config-manager line", commands, tasks, |client, outgoing| async move {
+        let client = ConfigServiceClient::new(client).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        client.max_encoding_message_size(MESSAGE_BYTES_MAX).follow(outgoing).await
+    })
 }
 
 impl Reporter {

@@ -2,7 +2,7 @@
 //! Everything else works without it.
 
 use drain::{Count, Directive};
-use runtime::grpc::{DialError, MESSAGE_BYTES_MAX, connect_lazy};
+use runtime::grpc::{DialError, MESSAGE_BYTES_MAX};
 use runtime::{Tasks, TraceContext};
 use tokio::sync::mpsc;
 use wire::pb::drain::v1 as pb;
@@ -33,18 +33,10 @@ struct Speaking {
 
 /// Keeps the line to drain-coordinator up until the process closes.
 pub(crate) fn keep(peer: Peer<'_>, commands: mpsc::Sender<Command>, tasks: &Tasks) -> Result<(), DialError> {
-    let client = DrainServiceClient::new(connect_lazy(peer.target)?)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let (shown, shutdown) = (peer.shown, tasks.shutdown().clone());
-    tasks.spawn("drain-coordinator line", async move {
-        let attach = |outgoing| {
-            let mut client = client.clone();
-            async move { client.attach(outgoing).await }
-        };
-        super::keep(shown, shutdown, commands, attach).await;
-    });
-    Ok(())
+    peer.keep("drain-coordinator line", commands, tasks, |client, outgoing| async move {
+        let client = DrainServiceClient::new(client).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        client.max_encoding_message_size(MESSAGE_BYTES_MAX).attach(outgoing).await
+    })
 }
 
 /// The directive of a message, and the trace it belongs to, if any.

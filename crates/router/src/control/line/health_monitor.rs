@@ -11,7 +11,7 @@ use health::alone::{Alone, Event};
 use health::{Observation, Outcome, Request};
 use model::{EndpointKey, HealthPolicy, Time};
 use rollout::follower::Identity;
-use runtime::grpc::{DialError, MESSAGE_BYTES_MAX, connect_lazy};
+use runtime::grpc::{DialError, MESSAGE_BYTES_MAX};
 use runtime::telemetry::sampled;
 use runtime::{Clock, Phase, Tasks, TraceContext};
 use tokio::sync::{mpsc, watch};
@@ -91,18 +91,11 @@ pub(crate) fn spawn(
     tasks: &Tasks,
     clock: Clock,
 ) -> Result<(), DialError> {
-    let client = HealthServiceClient::new(connect_lazy(peer.target)?)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let (events, lines) = mpsc::channel(64);
-    let (shown, shutdown) = (peer.shown, tasks.shutdown().clone());
-    tasks.spawn("health-monitor line", async move {
-        let attach = |outgoing| {
-            let mut client = client.clone();
-            async move { client.attach(outgoing).await }
-        };
-        super::keep(shown, shutdown, events, attach).await;
-    });
+    peer.keep("health-monitor line", events, tasks, |client, outgoing| async move {
+        let client = HealthServiceClient::new(client).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        client.max_encoding_message_size(MESSAGE_BYTES_MAX).attach(outgoing).await
+    })?;
     let (probed, results) = mpsc::channel(PROBED);
     sampled::queue("router_probed", &probed);
     let watch = Watch {
