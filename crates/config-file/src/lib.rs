@@ -1,7 +1,7 @@
 //! How a configuration is spelled: YAML or TOML texts of one or several owners become one snapshot, or the list of
 //! everything that is wrong with them, each with its line and column.
 //!
-//! Nothing else in the workspace knows a key of the file by name. What the keys mean, and which combinations
+//! Only this crate reads and writes keys of the file; messages elsewhere quote some. What the keys mean, and which combinations
 //! are wrong, is defined in `model`. Here a text is parsed, typed, checked against the known keys, and merged.
 
 #![forbid(unsafe_code)]

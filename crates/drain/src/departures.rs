@@ -102,7 +102,7 @@ pub struct Departures {
     revision: Revision,
     live: BTreeMap<EndpointKey, Duration>,
     overlay: Overlay,
-    /// The weights that endpoints were given last, where they are not full.
+    /// The weight that each endpoint was given last, where one was.
     weights: BTreeMap<EndpointKey, Weight>,
     /// Removed, and not cordoned yet.
     staying: BTreeMap<EndpointKey, Staying>,

@@ -14,8 +14,7 @@ use crate::roster::Roster;
 /// Names that two servers of `next` want and that are not disputed already: a change must not bring them, though a
 /// restore may.
 pub(crate) fn new_collisions(roster: &Roster, next: &Layout) -> Vec<String> {
-    if next.content.snapshot.policy.naming == Naming::Prefix {
-        // Prefixed names are distinct by construction.
+    if !Kind::SERVED.into_iter().any(|kind| is_disputable(kind, &next.content.snapshot)) {
         return Vec::new();
     }
     let disputed = |layout: &Layout| -> BTreeSet<String> {
@@ -24,6 +23,12 @@ pub(crate) fn new_collisions(roster: &Roster, next: &Layout) -> Vec<String> {
     };
     let before = roster.layout().map(|live| disputed(live)).unwrap_or_default();
     disputed(next).difference(&before).cloned().collect()
+}
+
+/// Whether two servers can want one name. With prefixes names are distinct by construction, but for those that no prefix
+/// is put before.
+pub(crate) fn is_disputable(kind: Kind, snapshot: &Snapshot) -> bool {
+    snapshot.policy.naming != Naming::Prefix || !kind.is_renamed()
 }
 
 fn disputed(layout: &Layout, merged: &[Option<Merged<'_>>], kind: Kind) -> Vec<String> {

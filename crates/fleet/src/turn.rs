@@ -1,11 +1,11 @@
 //! What a router serves by, made from the present members and what they offer.
 
 use mcp::{ByKind, Catalog, Kind, Owners};
-use model::{EndpointKey, Naming, Revision};
+use model::{EndpointKey, Revision};
 use rollout::Content;
 use routing::{BackendRoutes, Entry, Route, RouteTable, VariantRoutes, Variants};
 
-use crate::names::{merge, merged};
+use crate::names::{is_disputable, merge, merged};
 use crate::plan::BackendLayout;
 use crate::roster::{Roster, Serial, State};
 
@@ -56,7 +56,6 @@ pub(crate) fn make<E>(
 ) -> Option<Turn<E>> {
     let layout = roster.layout()?;
     let snapshot = &layout.content.snapshot;
-    let disputable = !by_file && snapshot.policy.naming != Naming::Prefix;
     let offers: Vec<_> = layout.backends.iter().map(|backend| roster.offer(backend)).collect();
     let missing: Vec<_> = layout.backends.iter().map(|backend| roster.missing(backend)).collect();
     let mut entries = Vec::new();
@@ -64,7 +63,9 @@ pub(crate) fn make<E>(
         if !Kind::SERVED.contains(&kind) {
             return Catalog::empty(kind);
         }
-        let owners = before.filter(|_| disputable).map_or_else(Owners::new, |before| before[kind].owners());
+        let owners = before
+            .filter(|_| !by_file && is_disputable(kind, snapshot))
+            .map_or_else(Owners::new, |before| before[kind].owners());
         let merged = merged(&offers, kind);
         let catalog = merge(kind, snapshot, &layout.backends, &merged, &missing, &owners);
         entries.extend(catalog.entries().iter().map(|entry| {

@@ -210,15 +210,9 @@ impl Catalog {
 
 /// Names are made distinct. A URI is not changed, and belongs to the first backend that has it.
 fn exposed(kind: Kind, naming: Naming, backend: &str, own: &str) -> String {
-    match kind {
-        Kind::Tool | Kind::Prompt => naming.exposed(backend, own),
-        Kind::Resource | Kind::Template => own.to_owned(),
-    }
+    if kind.is_renamed() { naming.exposed(backend, own) } else { own.to_owned() }
 }
 
 fn plain(kind: Kind, naming: Naming, backend: &str, own: &str) -> String {
-    match kind {
-        Kind::Tool | Kind::Prompt => naming.plain(backend, own),
-        Kind::Resource | Kind::Template => own.to_owned(),
-    }
+    if kind.is_renamed() { naming.plain(backend, own) } else { own.to_owned() }
 }

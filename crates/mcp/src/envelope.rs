@@ -68,11 +68,6 @@ impl<'a> Params<'a> {
         self.found.cursor()
     }
 
-    #[must_use]
-    pub fn protocol_version(&self) -> Option<Text<'a>> {
-        self.found.protocol_version()
-    }
-
     /// Of `notifications/cancelled`.
     #[must_use]
     pub fn request_id(&self) -> Option<Id<'a>> {
@@ -162,13 +157,6 @@ impl<'a> Call<'a> {
     pub fn require_name(&self) -> Result<&Text<'a>, Fault> {
         let name = self.params.as_ref().and_then(|params| params.name.as_ref());
         name.ok_or(Fault::Missing { path: "params.name", expected: "a string" })
-    }
-
-    /// # Errors
-    /// [`Fault::Missing`] unless `params.protocolVersion` is a string.
-    pub fn require_protocol_version(&self) -> Result<Text<'a>, Fault> {
-        let version = self.params.as_ref().and_then(Params::protocol_version);
-        version.ok_or(Fault::Missing { path: "params.protocolVersion", expected: "a string" })
     }
 }
 

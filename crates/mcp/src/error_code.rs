@@ -19,8 +19,6 @@ impl ErrorCode {
     pub const INVALID_PARAMS: Self = Self(-32602);
     /// Anything the gateway could not do: backend gone, evicted at a drain deadline.
     pub const INTERNAL_ERROR: Self = Self(-32603);
-    /// Resource not found, in revisions before 2026-07-28.
-    pub const RESOURCE_NOT_FOUND: Self = Self(-32002);
 
     /// The gateway cannot take the call now: no routable endpoint, a limit reached. Nothing was executed, so a
     /// client may retry. Outside the reserved range.

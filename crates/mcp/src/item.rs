@@ -147,15 +147,7 @@ impl Item {
         self.read_only || self.idempotent
     }
 
-    /// The item with `exposed` as its name and every other byte as it was.
-    #[must_use]
-    pub fn render_named(&self, exposed: &str) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.json.len() + exposed.len());
-        self.push_named(exposed, &mut out);
-        out
-    }
-
-    /// Appends what [`Self::render_named`] gives.
+    /// Appends the item with `exposed` as its name and every other byte as it was.
     pub fn push_named(&self, exposed: &str, out: &mut Vec<u8>) {
         if exposed == &*self.name {
             out.extend_from_slice(self.json.as_bytes());

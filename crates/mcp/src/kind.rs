@@ -55,6 +55,15 @@ impl Kind {
         }
     }
 
+    /// Whether clients see another name than the server's: a URI is not changed.
+    #[must_use]
+    pub const fn is_renamed(self) -> bool {
+        match self {
+            Self::Tool | Self::Prompt => true,
+            Self::Resource | Self::Template => false,
+        }
+    }
+
     /// The method that says that the list is another one.
     #[must_use]
     pub const fn list_changed(self) -> &'static str {

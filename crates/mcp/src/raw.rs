@@ -52,11 +52,6 @@ impl<'a> Raw<'a> {
     }
 
     #[must_use]
-    pub fn is_object(self) -> bool {
-        self.text.starts_with('{')
-    }
-
-    #[must_use]
     pub fn is_null(self) -> bool {
         self.text == "null"
     }

@@ -21,9 +21,3 @@ pub enum CandidateResult {
     /// Not tried, because it may not run beside its old copy (`replace: stop_first`).
     Unprobed,
 }
-
-impl CandidateResult {
-    pub fn is_failed(&self) -> bool {
-        matches!(self, Self::Failed { .. })
-    }
-}

@@ -88,8 +88,8 @@ impl Core {
             index,
             closing: Cell::new(false),
             random: Cell::new(rand::random::<u64>() | 1),
-            // Distinct over cores, and never 0.
             expired: Cell::new(Time::ZERO),
+            // Distinct over cores, and never 0.
             streams: Cell::new(((index as u64) << 48) + 1),
         }
     }

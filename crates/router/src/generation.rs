@@ -125,11 +125,6 @@ impl Live {
         self.generation.load()
     }
 
-    /// For a caller that keeps the generation longer.
-    pub fn load_full(&self) -> Arc<Generation> {
-        self.generation.load_full()
-    }
-
     /// Ticks with each generation.
     pub fn turns(&self) -> watch::Receiver<u64> {
         self.turns.subscribe()

@@ -38,7 +38,7 @@ impl From<Invalid> for tonic::Status {
     }
 }
 
-/// What a manager puts on each message.
+/// What every sender puts on each message.
 pub fn envelope(sender: Option<&Sender>, traceparent: &str, nonce: u64) -> pb::Envelope {
     pb::Envelope {
         traceparent: traceparent.into(),

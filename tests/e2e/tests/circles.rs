@@ -63,7 +63,7 @@ impl Visit<'_> for Named {
         visit::visit_path(self, path);
     }
 
-    /// A module within a file is one of tests.
+    /// What a module within a file needs (most are of tests) does not count.
     fn visit_item_mod(&mut self, _: &ItemMod) {}
 
     /// Who may see a thing is not what it needs.

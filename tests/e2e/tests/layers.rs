@@ -1,6 +1,6 @@
 //! The dependency direction of the workspace, as a table and a test.
 //!
-//! A crate may depend on exactly the workspace crates named on its row. Adding an arrow is an architectural decision:
+//! A crate may depend on the workspace crates named on its row, and on no others. Adding an arrow is an architectural decision:
 //! change the table, and say why in ARCHITECTURE.md.
 
 use std::{collections::BTreeSet, process::Command};

@@ -202,10 +202,6 @@ impl<'a> Found<'a> {
         self.text(CURSOR)
     }
 
-    pub(super) fn protocol_version(&self) -> Option<Text<'a>> {
-        self.text(VERSION)
-    }
-
     pub(super) fn request_id(&self) -> Option<Id<'a>> {
         self.id(REQUEST_ID)
     }

@@ -8,9 +8,13 @@ fn only_the_name_changes() {
     let json = r#"{ "title":"T","na\u006de" : "r\u0065ad" ,"inputSchema":{"$defs":{"name":1}, "x":1.0e2},"execution":{"taskSupport":"optional"},"annotations":{"readOnlyHint":true,"new":[]}}"#;
     let tool = Item::parse(Kind::Tool, json).unwrap();
     assert_eq!((tool.name(), tool.read_only, tool.idempotent), ("read", true, false));
-    assert_eq!(tool.render_named("read"), json.as_bytes());
-    let named = String::from_utf8(tool.render_named("files__read")).unwrap();
-    assert_eq!(named, json.replace(r#""r\u0065ad""#, r#""files__read""#));
+    let named = |exposed: &str| {
+        let mut out = Vec::new();
+        tool.push_named(exposed, &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(named("read"), json);
+    assert_eq!(named("files__read"), json.replace(r#""r\u0065ad""#, r#""files__read""#));
 }
 
 #[test]

@@ -161,7 +161,7 @@ impl Case {
     }
 
     fn tools(&self) -> String {
-        let generation = self.started.live.load_full();
+        let generation = self.started.live.load();
         let names: Vec<_> =
             generation.catalogs[Kind::Tool].entries().iter().map(|entry| entry.exposed.to_string()).collect();
         names.join(" ")
