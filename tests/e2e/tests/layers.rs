@@ -54,7 +54,7 @@ const IMPURE: [&str; 9] = ["tokio", "tonic", "prost", "hyper", "rand", "notify",
 
 /// The only crates that may name these.
 const FENCED: [(&str, &[&str]); 4] = [
-    ("prost", &["wire", "runtime"]), // `runtime` reads descriptors, and speaks OTLP and gRPC's error details
+    ("prost", &["wire", "runtime"]), // `runtime` reads descriptors, and speaks gRPC's error details
     ("prost-types", &["wire", "runtime"]),
     ("saphyr-parser", &["config-file"]),
     ("redb", &["config-manager"]),

@@ -1,51 +1,48 @@
-//! Finished spans on their way to a collector: one bounded queue and one task per service.
+//! Finished spans on their way to a collector: one bounded queue and one task per service, around OpenTelemetry's
+//! exporter.
 //!
-//! A collector that is slow, refuses or is away costs spans and nothing else; the lost spans are counted. The batching
-//! is our own, over OpenTelemetry's messages: OpenTelemetry's exporter does not tell how many spans a collector
-//! rejected.
+//! A collector that is slow, refuses or is away costs spans and nothing else; the lost spans are counted.
 
-use std::{fmt::Display, io, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
-use backoff::Backoff;
-use metrics::Counter;
 use opentelemetry::{InstrumentationScope, KeyValue};
-use opentelemetry_proto::{
-    tonic::collector::trace::v1::ExportTraceServiceRequest,
-    transform::{common::tonic::ResourceAttributesWithSchema, trace::tonic::group_spans_by_resource_and_scope},
+use opentelemetry_otlp::SpanExporter;
+use opentelemetry_sdk::{
+    Resource,
+    trace::{SpanData, SpanExporter as _},
 };
-use opentelemetry_sdk::{Resource, trace::SpanData};
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, sleep_until, timeout},
 };
+use tracing::{Dispatch, instrument::WithSubscriber};
+use tracing_subscriber::{Registry, layer::SubscriberExt};
 
 use super::{
     otlp_settings::{Export, SettingError, parse},
     sampled,
     trace::Tracer,
 };
-use crate::{Shutdown, Tasks};
+use crate::{Shutdown, Tasks, fault::chain};
 
+mod outcome;
 mod transport;
 
-use transport::{SendError, Transport};
+use outcome::{Outcome, Rejected};
+use transport::Connector;
 
 /// How long the remaining spans may take to be sent when the process ends.
 const FLUSH: Duration = Duration::from_secs(3);
-/// Connections and tasks that still run after this are aborted.
+/// Tasks that still run after this are aborted.
 const GRACE: Duration = Duration::from_secs(4);
 /// How often the queue is looked at once it holds a span.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// The delay between two requests with the same spans.
-const RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
 
 /// How the spans of this process are exported, if they are.
 #[derive(Clone, Debug)]
 pub struct Traces {
-    exporting: Option<(Arc<Export>, Transport)>,
+    exporting: Option<(Arc<Export>, Connector)>,
     batches: Tasks,
-    /// Connections outlive the batches.
-    connections: Tasks,
 }
 
 /// Why spans cannot be exported as configured.
@@ -68,35 +65,36 @@ impl Traces {
     }
 
     fn new(export: Option<Export>) -> Result<Self, TracesError> {
-        let (batches, connections) = (Tasks::new(Shutdown::new()), Tasks::new(Shutdown::new()));
         let exporting = match export {
             Some(export) => {
-                let transport = Transport::new(&export, &connections).map_err(TracesError::Roots)?;
-                Some((Arc::new(export), transport))
+                let connector = transport::connector(&export).map_err(TracesError::Roots)?;
+                Some((Arc::new(export), connector))
             }
             None => None,
         };
-        Ok(Self { exporting, batches, connections })
+        Ok(Self { exporting, batches: Tasks::new(Shutdown::new()) })
     }
 
     /// Starts the spans of one service of this process; `instance` tells the service from others of the same kind. Must
     /// be called within a runtime; a task on that runtime sends the spans.
     #[must_use]
     pub fn tracer(&self, service: &'static str, version: &'static str, instance: &str) -> Tracer {
-        let Some((export, transport)) = &self.exporting else { return Tracer::off() };
+        let Some((export, connector)) = &self.exporting else { return Tracer::off() };
+        let outcome = Arc::new(Outcome::new(service, export.endpoint.clone()));
+        let exporter = transport::exporter(export, connector.clone(), Arc::clone(&outcome));
+        let mut exporter = exporter.expect("whatever the exporter reads from the environment was checked");
+        exporter.set_resource(&resource(service, version, instance, &export.resource));
         let (queue, finished) = mpsc::channel(export.queue_max);
-        let spans = |result| metrics::counter!("only1mcp_spans_total", "result" => result);
         sampled::queue("spans", &queue);
+        let rejected = Rejected::default();
         let batch = Batch {
-            service,
             export: Arc::clone(export),
-            transport: transport.clone(),
-            resource: (&resource(service, version, instance, &export.resource)).into(),
+            exporter,
+            log: Dispatch::new(Registry::default().with(rejected.clone())),
+            rejected,
+            outcome,
             finished,
             spans: Vec::new(),
-            exported: spans("exported"),
-            failed: spans("failed"),
-            failing: false,
         };
         self.batches.spawn("spans", batch.run(self.batches.shutdown().clone()));
         let scope = InstrumentationScope::builder(service).with_version(version).build();
@@ -106,10 +104,8 @@ impl Traces {
     /// Sends the finished spans, for at most a few seconds. To be called last, when no service has any work left.
     pub async fn flush(&self) {
         self.batches.shutdown().trigger();
-        for joined in [self.batches.join(GRACE).await, self.connections.join(GRACE).await] {
-            for failure in &joined.failures {
-                tracing::error!(%failure, "spans were lost");
-            }
+        for failure in &self.batches.join(GRACE).await.failures {
+            tracing::error!(%failure, "spans were lost");
         }
     }
 }
@@ -127,16 +123,15 @@ fn resource(service: &'static str, version: &'static str, instance: &str, given:
 
 /// The sending end of one service.
 struct Batch {
-    service: &'static str,
     export: Arc<Export>,
-    transport: Transport,
-    resource: ResourceAttributesWithSchema,
+    exporter: SpanExporter,
+    /// Where the exporter's log lines go.
+    log: Dispatch,
+    rejected: Rejected,
+    outcome: Arc<Outcome>,
     finished: mpsc::Receiver<SpanData>,
     /// The batch being collected.
     spans: Vec<SpanData>,
-    exported: Counter,
-    failed: Counter,
-    failing: bool,
 }
 
 impl Batch {
@@ -185,74 +180,25 @@ impl Batch {
         !self.spans.is_empty()
     }
 
-    /// Sends the batch, and retries where a retry can help, within the batch's time and until `ending`. Sent or not,
-    /// the batch is gone afterwards.
+    /// Sends the batch, with retries where one can help, within the batch's time and until `ending`. Sent or not, the
+    /// batch is gone afterwards.
     async fn send(&mut self, ending: impl Future<Output = ()>) {
-        let deadline = Instant::now() + self.export.batch_timeout;
         let spans = std::mem::take(&mut self.spans);
         let count = spans.len() as u64;
         if count == 0 {
             return;
         }
-        let request =
-            ExportTraceServiceRequest { resource_spans: group_spans_by_resource_and_scope(spans, &self.resource) };
-        let (service, endpoint, failing) = (self.service, &self.export.endpoint, &mut self.failing);
-        // Warns at the first failed try, not after the last: an operator who mistyped the address is still watching.
-        let fails = |error: &SendError| complain(failing, service, endpoint, error);
-        let sending = send(&self.transport, &request, self.export.request_timeout, deadline, fails);
+        let exporting = self.exporter.export(spans).with_subscriber(self.log.clone());
+        // The exporter begins no retry after that time, but does not interrupt one.
         let sent = tokio::select! {
-            sent = sending => sent,
-            () = ending => Err(SendError::new("the process ends")),
+            sent = timeout(self.export.batch_timeout, exporting) => match sent {
+                Ok(sent) => sent.map_err(|error| chain(&error)),
+                Err(_) => Err("the collector did not answer in time".to_owned()),
+            },
+            () = ending => Err("the process ends".to_owned()),
         };
-        self.note(count, sent);
-    }
-
-    /// Counts the spans, and logs when export begins to fail and when it works again.
-    fn note(&mut self, count: u64, sent: Result<u64, SendError>) {
-        let (lost, why) = match sent {
-            Ok(rejected) => (rejected.min(count), SendError::new("the collector rejected some")),
-            Err(error) => (count, error),
-        };
-        self.exported.increment(count - lost);
-        self.failed.increment(lost);
-        if lost > 0 {
-            complain(&mut self.failing, self.service, &self.export.endpoint, &why);
-        } else if std::mem::take(&mut self.failing) {
-            tracing::info!(service = self.service, "spans are exported again");
-        }
-    }
-}
-
-/// Logs a warning once, until export works again.
-fn complain(failing: &mut bool, service: &str, endpoint: &impl Display, why: &SendError) {
-    if !std::mem::replace(failing, true) {
-        tracing::warn!(service, %endpoint, %why, "spans cannot be exported; said once, and what is lost is counted");
-    }
-}
-
-/// Returns how many spans the collector rejected. Calls `fails` for each try that fails.
-async fn send(
-    transport: &Transport,
-    request: &ExportTraceServiceRequest,
-    request_timeout: Duration,
-    deadline: Instant,
-    mut fails: impl FnMut(&SendError),
-) -> Result<u64, SendError> {
-    let mut failures = 0;
-    loop {
-        let until = deadline.min(Instant::now() + request_timeout);
-        let sent = timeout_at(until, transport.send(request)).await;
-        let error = match sent.unwrap_or_else(|_| Err(SendError::timed_out())) {
-            Ok(rejected) => return Ok(rejected),
-            Err(error) => error,
-        };
-        fails(&error);
-        let pause = error.retry_after.unwrap_or_else(|| RETRY.delay(failures, rand::random()));
-        if !error.can_heal || Instant::now() + pause >= deadline {
-            return Err(error);
-        }
-        tokio::time::sleep(pause).await;
-        failures += 1;
+        let rejected = self.rejected.take();
+        self.outcome.ended(count, sent.map(|()| rejected));
     }
 }
 

@@ -8,13 +8,13 @@ use hyper_util::rt::TokioIo;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
-        ExportTracePartialSuccess, ExportTraceServiceResponse,
+        ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
         trace_service_server::{TraceService, TraceServiceServer},
     },
     trace::v1::Span as Exported,
 };
 use prost::Message;
-use tokio::net::TcpListener;
+use tokio::{io::AsyncReadExt, net::TcpListener};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
@@ -82,7 +82,7 @@ struct Sending {
 }
 
 impl Sending {
-    async fn to(habit: Habit, protocol: &'static str, more: &[(&str, &'static str)]) -> Self {
+    async fn to(habit: Habit, protocol: &'static str, more: &[(&str, &str)]) -> Self {
         let tasks = Tasks::new(Shutdown::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -115,7 +115,7 @@ impl Sending {
         received: mpsc::Receiver<ExportTraceServiceRequest>,
         tasks: Tasks,
         protocol: &'static str,
-        more: &[(&str, &'static str)],
+        more: &[(&str, &str)],
     ) -> Self {
         let endpoint = format!("http://{address}");
         let fixed = [
@@ -207,6 +207,24 @@ async fn a_collector_that_is_away_costs_spans_and_nothing_else() {
         let sending = Sending::at(address, received, tasks, protocol, &[("OTEL_BSP_EXPORT_TIMEOUT", "300")]);
         sending.finish(3);
         assert_eq!(sending.counts().await, (0, 3, 0), "{protocol}");
+    }
+}
+
+#[tokio::test]
+async fn a_secure_collector_hears_tls_from_the_first_byte() {
+    const HANDSHAKE: u8 = 22;
+    for protocol in ["grpc", "http/protobuf"] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let endpoint = format!("https://{address}");
+        let secure = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_BSP_EXPORT_TIMEOUT", "300")];
+        let (_, received) = mpsc::channel(1);
+        let sending = Sending::at(address, received, Tasks::new(Shutdown::new()), protocol, &secure);
+        sending.finish(1);
+        let (mut socket, _) = listener.accept().await.unwrap();
+        assert_eq!(socket.read_u8().await.unwrap(), HANDSHAKE, "{protocol}");
+        drop((socket, listener));
+        assert_eq!(sending.counts().await, (0, 1, 0), "{protocol}");
     }
 }
 
