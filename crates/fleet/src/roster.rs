@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backoff::Backoff;
+use fastrand::Rng;
 use model::{
     AttemptId, BackendId, CandidateOutcome, CandidateResult, EndpointKey, EndpointSpec, Limits, Revision, Time, Verdict,
 };
@@ -127,7 +128,7 @@ pub struct Roster {
     /// Since a restore, some endpoints have not yet had a chance to come up and be listed.
     settling: bool,
     next_serial: Serial,
-    random: u64,
+    random: Rng,
     effects: VecDeque<Effect>,
 }
 
@@ -143,7 +144,7 @@ impl Roster {
             known,
             settling: false,
             next_serial: 1,
-            random,
+            random: Rng::with_seed(random),
             effects: VecDeque::new(),
         }
     }
@@ -336,7 +337,7 @@ impl Roster {
     }
 
     fn brought_up(&mut self, now: Time, serial: Serial, result: Result<Offered, Reason>) {
-        let random = self.draw();
+        let random = self.random.u64(..);
         let Some(key) = self.keys.get(&serial).cloned() else { return };
         let Some(member) = self.members.get_mut(&key) else { return };
         let before = member.state.reason().map(|reason| Arc::clone(&reason.plain));
@@ -369,7 +370,7 @@ impl Roster {
     }
 
     fn lost(&mut self, now: Time, serial: Serial, reason: Reason) {
-        let random = self.draw();
+        let random = self.random.u64(..);
         let Some(key) = self.keys.get(&serial).cloned() else { return };
         let (live, wanted) = (self.is_live(&key), self.is_wanted(&key));
         let Some(member) = self.members.get_mut(&key) else { return };
@@ -390,7 +391,7 @@ impl Roster {
     }
 
     fn listed(&mut self, now: Time, serial: Serial, result: Result<Offered, String>) {
-        let random = self.draw();
+        let random = self.random.u64(..);
         let Some(key) = self.keys.get(&serial).cloned() else { return };
         let Some(member) = self.members.get_mut(&key) else { return };
         match result {
@@ -439,15 +440,6 @@ impl Roster {
             Some(by_file) => *by_file |= settling,
             None => self.effects.push_back(Effect::Publish { swap: false, by_file: settling }),
         }
-    }
-
-    /// The next random number (splitmix64).
-    fn draw(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
     }
 }
 

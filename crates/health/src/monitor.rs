@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use fastrand::Rng;
 use model::{EndpointKey, HealthPolicy, NodeId, Time, Verdict};
 
 use crate::{Judge, Observation, Outcome, Request};
@@ -63,7 +64,7 @@ pub struct Opinion {
 #[derive(Debug)]
 pub struct Monitor {
     /// Where the next jitter comes from.
-    random: u64,
+    random: Rng,
     last_probe: u64,
     connections: BTreeMap<Connection, NodeId>,
     routers: BTreeMap<NodeId, Router>,
@@ -93,7 +94,7 @@ impl Monitor {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
-            random: seed,
+            random: Rng::with_seed(seed),
             last_probe: 0,
             connections: BTreeMap::new(),
             routers: BTreeMap::new(),
@@ -187,8 +188,7 @@ impl Monitor {
         let mut before = std::mem::take(&mut router.watched);
         let first = FIRST_LOOK.min(interval(&policy));
         for endpoint in endpoints {
-            let new =
-                || Watched { judge: Judge::default(), next: now + share(first, draw(&mut self.random)), asked: None };
+            let new = || Watched { judge: Judge::default(), next: now + first.mul_f64(self.random.f64()), asked: None };
             let mut watched = before.remove(&endpoint).unwrap_or_else(new);
             watched.next = watched.next.min(now + interval(&policy));
             router.watched.insert(endpoint, watched);
@@ -218,7 +218,7 @@ impl Monitor {
                 let Some(connection) = router.connection.filter(|_| watched.next <= now) else { continue };
                 let (interval, timeout) = (interval(&router.policy), router.policy.timeout);
                 // A tenth to either side keeps endpoints and routers from marching in step.
-                watched.next = now + interval * 9 / 10 + share(interval / 5, draw(&mut self.random));
+                watched.next = now + interval * 9 / 10 + (interval / 5).mul_f64(self.random.f64());
                 if watched.asked.is_none() {
                     self.last_probe += 1;
                     watched.asked = Some((self.last_probe, now + timeout + ON_THE_WAY));
@@ -272,21 +272,6 @@ fn opinion(now: Time, node: &NodeId, endpoint: &EndpointKey, judge: &Judge) -> O
 
 fn interval(policy: &HealthPolicy) -> Duration {
     policy.interval.max(INTERVAL_MIN)
-}
-
-/// A share of `whole` that `random` decides.
-fn share(whole: Duration, random: u64) -> Duration {
-    let nanos = (whole.as_nanos() * u128::from(random)) >> 64;
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
-}
-
-/// The next number of a fixed sequence that looks random (splitmix64).
-fn draw(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut mixed = *state;
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    mixed ^ (mixed >> 31)
 }
 
 #[cfg(test)]

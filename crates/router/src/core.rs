@@ -65,7 +65,6 @@ pub(crate) struct Core {
     pub(crate) clients: Clients,
     /// Set when the core's tasks are being dropped: nothing may be spawned any more.
     pub(crate) closing: Cell<bool>,
-    random: Cell<u64>,
     streams: Cell<u64>,
     expired: Cell<Time>,
 }
@@ -87,7 +86,6 @@ impl Core {
             clients: Clients::default(),
             index,
             closing: Cell::new(false),
-            random: Cell::new(rand::random::<u64>() | 1),
             expired: Cell::new(Time::ZERO),
             // Distinct over cores, and never 0.
             streams: Cell::new(((index as u64) << 48) + 1),
@@ -143,16 +141,6 @@ impl Core {
         }
         self.expired.set(now);
         self.meters.sweep();
-    }
-
-    /// xorshift64: enough to spread load, and cheap.
-    pub(crate) fn random(&self) -> u64 {
-        let mut x = self.random.get();
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        self.random.set(x);
-        x.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
     pub(crate) fn next_stream(&self) -> u64 {

@@ -9,6 +9,7 @@
 //! Health may never empty a pool: endpoints that are unhealthy or starting are avoided only while another one is
 //! routable; when none is, anything that is not cordoned will do. A cordon is a decision and holds always.
 
+use fastrand::Rng;
 use model::{Verdict, Weight};
 
 use crate::table::{BackendRoutes, VariantRoutes, Variants};
@@ -70,9 +71,10 @@ impl<E> BackendRoutes<E> {
         if let Some(only) = self.only() {
             return Some(only).filter(|only| Standard::Open.accepts(look(only)));
         }
+        let mut random = Rng::with_seed(random);
         [Standard::Routable, Standard::Open].into_iter().find_map(|standard| {
             let home = self.among(variants).find(|endpoint| at_home(endpoint) && standard.accepts(look(endpoint)));
-            home.or_else(|| self.pick_by(standard, random, variants, &look))
+            home.or_else(|| self.pick_by(standard, &mut random, variants, &look))
         })
     }
 
@@ -81,7 +83,13 @@ impl<E> BackendRoutes<E> {
         self.variants.iter().enumerate().flat_map(move |(at, variant)| variant.among(at, variants))
     }
 
-    fn pick_by(&self, standard: Standard, random: u64, variants: Variants, look: &impl Fn(&E) -> Load) -> Option<&E> {
+    fn pick_by(
+        &self,
+        standard: Standard,
+        random: &mut Rng,
+        variants: Variants,
+        look: &impl Fn(&E) -> Load,
+    ) -> Option<&E> {
         let accepted = |at: usize| {
             let endpoints = self.variants[at].among(at, variants).map(|endpoint| (endpoint, look(endpoint)));
             endpoints.filter(move |(_, load)| standard.accepts(*load))
@@ -93,11 +101,9 @@ impl<E> BackendRoutes<E> {
         });
         let (_, at) = draw(random, weighed)?;
         let by_weight = || accepted(at).map(|(endpoint, load)| ((endpoint, load), load.weight()));
-        // Each draw has a sequence of its own.
-        let random = mix(!random);
         let (first, (one, of_one)) = draw(random, by_weight())?;
         let others = by_weight().enumerate().filter(|(position, _)| *position != first).map(|(_, weighed)| weighed);
-        let Some((_, (other, of_other))) = draw(mix(!random), others) else { return Some(one) };
+        let Some((_, (other, of_other))) = draw(random, others) else { return Some(one) };
         // Loads are compared by weight, with the exchange that is to come. Equally loaded: the first that was drawn.
         let after = (u64::from(of_other.in_flight) + 1) * of_one.weight();
         Some(if after <= u64::from(of_one.in_flight) * of_other.weight() { other } else { one })
@@ -114,31 +120,16 @@ impl<E> VariantRoutes<E> {
 }
 
 /// One of them with its position, each with a probability by its weight, in one pass; none if nothing has weight.
-fn draw<T>(mut random: u64, weighed: impl Iterator<Item = (T, u64)>) -> Option<(usize, T)> {
+fn draw<T>(random: &mut Rng, weighed: impl Iterator<Item = (T, u64)>) -> Option<(usize, T)> {
     let mut drawn = None;
     let mut total = 0;
     for (position, (one, weight)) in weighed.enumerate().filter(|(_, (_, weight))| *weight > 0) {
         total += weight;
-        if drawn.is_none() || below(random, total) < weight {
+        if drawn.is_none() || random.u64(..total) < weight {
             drawn = Some((position, one));
         }
-        random = mix(random);
     }
     drawn
-}
-
-/// Uniform in `0..bound`; 0 for 0.
-fn below(random: u64, bound: u64) -> u64 {
-    let scaled = (u128::from(random) * u128::from(bound)) >> 64;
-    u64::try_from(scaled).expect("less than a u64 `bound`")
-}
-
-/// The next random number of a sequence (splitmix64).
-fn mix(state: u64) -> u64 {
-    let mut z = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! The admin token: a secret in a file; every operator who may administer over TCP can read that file.
 
 use std::{
-    fmt::{self, Write},
-    io,
+    fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use data_encoding::HEXLOWER;
 use rand::{TryRngCore, rngs::OsRng};
 use subtle::ConstantTimeEq;
 
@@ -98,12 +98,7 @@ fn random(path: &Path) -> Result<String, TokenError> {
     OsRng
         .try_fill_bytes(&mut bytes)
         .map_err(|error| TokenError::Random { path: path.to_owned(), source: io::Error::other(error) })?;
-    let mut text = bytes.iter().fold(String::with_capacity(65), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a String cannot fail");
-        text
-    });
-    text.push('\n');
-    Ok(text)
+    Ok(HEXLOWER.encode(&bytes) + "\n")
 }
 
 #[cfg(test)]

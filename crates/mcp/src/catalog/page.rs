@@ -5,6 +5,8 @@
 
 use std::num::NonZeroUsize;
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+
 use super::Entry;
 use crate::kind::Kind;
 use crate::message::push_string;
@@ -136,12 +138,9 @@ fn meta<'a>(missing: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
 
 /// Hexadecimal, so that a client does not take the cursor for a name to edit, and any name fits.
 fn cursor_of(name: &str) -> String {
-    name.bytes().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(name.as_bytes())
 }
 
 fn name_of(cursor: &str) -> Option<String> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let (pairs, []) = cursor.as_bytes().as_chunks::<2>() else { return None };
-    let bytes: Option<Vec<u8>> = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect();
-    String::from_utf8(bytes?).ok()
+    String::from_utf8(HEXLOWER_PERMISSIVE.decode(cursor.as_bytes()).ok()?).ok()
 }

@@ -3,6 +3,8 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
+
 use super::{Catalog, Entry, InvalidCursor, Offer, Owners, PAGE_BYTES, PAGE_SIZE, Reason};
 use crate::item::Item;
 use crate::kind::Kind;
@@ -128,7 +130,7 @@ fn a_page_ends_by_its_bytes_as_well() {
     assert_eq!(pages, 5);
     // A cursor from before, or from a router with other pages, goes on after its tool.
     for (n, name) in names.iter().enumerate() {
-        let (more, _) = page(&all, Some(&name.bytes().map(|byte| format!("{byte:02x}")).collect::<String>()));
+        let (more, _) = page(&all, Some(&HEXLOWER.encode(name.as_bytes())));
         assert_eq!(more.first(), names.get(n + 1), "after {name}");
     }
 }

@@ -1,5 +1,6 @@
 //! `restart`: another process in place of the one that a stdio server has.
 
+use data_encoding::HEXLOWER;
 use runtime::exit;
 use runtime::grpc::Client;
 use serde_json::{Value, json};
@@ -76,7 +77,7 @@ fn said(one: &Restarted) -> Result<String, &str> {
 
 fn as_json(node: &str, one: &Restarted) -> Value {
     let pid = |pid: u32| (pid != 0).then_some(pid);
-    let digest = one.key.as_ref().map(|key| key.digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    let digest = one.key.as_ref().map(|key| HEXLOWER.encode(&key.digest));
     json!({
         "router": node,
         "variant": one.key.as_ref().map(|key| &key.variant),

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
+use data_encoding::HEXLOWER;
 use runtime::exit;
 use serde_json::{Value, json};
 use wire::pb::{
@@ -316,7 +317,7 @@ impl Row<'_> {
     }
 
     fn json(&self) -> Value {
-        let digest = self.key().map(|key| key.digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        let digest = self.key().map(|key| HEXLOWER.encode(&key.digest));
         let mut value = json!({
             "router": self.router.node,
             "variant": self.key().map(|key| &key.variant),

@@ -129,7 +129,7 @@ async fn admit(
     body: &Whole,
     within: Duration,
 ) -> Result<Admitted, Unroutable> {
-    let done = match core.shared.live.admit(Kind::Tool, name, core.random(), &session.known.homes) {
+    let done = match core.shared.live.admit(Kind::Tool, name, fastrand::u64(..), &session.known.homes) {
         // Rare, and large.
         Err(refused) if refused.may_pass() => Box::pin(wait(core, ticket, session, name, body, &refused, within)).await,
         done => done,
@@ -156,7 +156,7 @@ async fn wait(
     ticket.waits();
     let share = share::wait(core, session, body, refused.backend());
     let _share = share.map_err(|text| no_room(refused.revision(), text))?;
-    core.shared.live.admit_within(Kind::Tool, name, core.random(), &session.known.homes, within).await
+    core.shared.live.admit_within(Kind::Tool, name, fastrand::u64(..), &session.known.homes, within).await
 }
 
 fn no_room(revision: Revision, text: String) -> Unroutable {

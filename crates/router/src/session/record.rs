@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use data_encoding::HEXLOWER;
+
 use super::SessionId;
 use super::ends::{Row, row_of};
 
@@ -23,12 +25,12 @@ pub(super) enum Record {
 impl Record {
     pub(super) fn write(self, text: &mut String) {
         let content = match self {
-            Self::Used { id, issued, at, until } => format!("used {} {issued} {at} {until}", Hex(id)),
-            Self::Ended { id, issued } => format!("ended {} {issued}", Hex(id)),
+            Self::Used { id, issued, at, until } => format!("used {} {issued} {at} {until}", hex(id)),
+            Self::Ended { id, issued } => format!("ended {} {issued}", hex(id)),
             Self::Ends { first, row: Row { bits: [a, b, c, d], latest } } => {
-                format!("ends {} {latest} {a} {b} {c} {d}", Hex(first))
+                format!("ends {} {latest} {a} {b} {c} {d}", hex(first))
             }
-            Self::Forgotten { id } => format!("forgotten {}", Hex(id)),
+            Self::Forgotten { id } => format!("forgotten {}", hex(id)),
             Self::Floor { floor, at } => format!("floor {floor} {at}"),
         };
         let check = format!("{:016x}", checksum(content.as_bytes()));
@@ -65,20 +67,12 @@ fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-struct Hex(SessionId);
-
-impl std::fmt::Display for Hex {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.as_bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
+fn hex(id: SessionId) -> String {
+    HEXLOWER.encode(id.as_bytes())
 }
 
 fn parse_id(hex: &str) -> Option<SessionId> {
-    let mut bytes = [0; 12];
-    for (i, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(hex.get(2 * i..2 * i + 2)?, 16).ok()?;
-    }
-    (hex.len() == 24).then(|| SessionId::from_bytes(bytes))
+    Some(SessionId::from_bytes(HEXLOWER.decode(hex.as_bytes()).ok()?.try_into().ok()?))
 }
 
 /// What the last record of a session's use says.

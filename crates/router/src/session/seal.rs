@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use mcp::ProtocolVersion;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -98,8 +99,7 @@ impl Keys {
         let failed = |source| KeyError::Create { path: path.to_owned(), source };
         let mut key = [0; 32];
         SystemRandom::new().fill(&mut key).map_err(|_| failed(std::io::Error::other("no randomness")))?;
-        let mut text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-        text.push('\n');
+        let text = HEXLOWER.encode(&key) + "\n";
         create_private_file(path, text.as_bytes()).map_err(failed)?;
         let bytes = read_private(path, maker, FILE_BYTES_MAX)?.unwrap_or_default();
         Self::parse(&String::from_utf8_lossy(&bytes)).map_err(|source| KeyError::Content {
@@ -189,11 +189,9 @@ fn is_cut(text: &str) -> bool {
 }
 
 fn key(line: &str) -> Option<LessSafeKey> {
-    let bytes: Vec<u8> = (0..32)
-        .map(|i| line.get(2 * i..2 * i + 2).and_then(|hex| u8::from_str_radix(hex, 16).ok()))
-        .collect::<Option<_>>()?;
-    let key = UnboundKey::new(&AES_256_GCM, &bytes).ok()?;
-    (line.len() == 64).then(|| LessSafeKey::new(key))
+    let bytes = HEXLOWER_PERMISSIVE.decode(line.as_bytes()).ok()?;
+    // Of the length that the algorithm wants, or it is no key.
+    Some(LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &bytes).ok()?))
 }
 
 impl std::fmt::Debug for Keys {

@@ -1,5 +1,6 @@
 //! Which endpoints are chosen, how often, and which never.
 
+use fastrand::Rng;
 use model::{BackendId, VariantId, Weight};
 use proptest::prelude::*;
 
@@ -26,10 +27,9 @@ const fn load(in_flight: u32, verdict: Verdict, cordoned: bool) -> Load {
 /// How often each endpoint is chosen, by its number of exchanges in flight.
 fn shares(backend: &BackendRoutes<Load>, picks: u64) -> Vec<(u32, f64)> {
     let mut counts = std::collections::BTreeMap::new();
-    let mut random = 1;
+    let mut random = Rng::with_seed(1);
     for _ in 0..picks {
-        random = mix(random);
-        let one = backend.pick(random, Variants::ALL, |_| false, |load| *load).expect("one is open");
+        let one = backend.pick(random.u64(..), Variants::ALL, |_| false, |load| *load).expect("one is open");
         *counts.entry(one.in_flight).or_insert(0_u32) += 1;
     }
     let picks = f64::from(u32::try_from(picks).unwrap());
@@ -59,7 +59,7 @@ fn only_variants_that_have_it_get_a_request_for_it() {
     let backend = backend(&[(90, &well(0)), (9, &well(1)), (1, &well(2)), (0, &well(3))]);
     let pick = |random, positions: &[usize]| {
         let variants = positions.iter().copied().collect();
-        backend.pick(mix(random), variants, |load| load.in_flight == 0, |load| *load).map(|load| load.in_flight)
+        backend.pick(random, variants, |load| load.in_flight == 0, |load| *load).map(|load| load.in_flight)
     };
     for random in 0..1000 {
         assert!(matches!(pick(random, &[1, 2]), Some(1 | 2)), "neither by weight nor because it is at home");
@@ -82,10 +82,11 @@ fn equally_loaded_ones_share_alike() {
     let mut counts = [0_u32; 4];
     let endpoints: BackendRoutes<usize> =
         BackendRoutes { id: BackendId::new("b").unwrap(), variants: [only([0, 1, 2, 3])].into() };
-    let mut random = 1;
+    let mut random = Rng::with_seed(1);
     for _ in 0..40_000 {
-        random = mix(random);
-        counts[*endpoints.pick(random, Variants::ALL, |_| false, |_| load(0, Verdict::Unknown, false)).unwrap()] += 1;
+        counts[*endpoints
+            .pick(random.u64(..), Variants::ALL, |_| false, |_| load(0, Verdict::Unknown, false))
+            .unwrap()] += 1;
     }
     assert!(counts.iter().all(|count| (9_500..10_500).contains(count)), "{counts:?}");
 }
@@ -155,11 +156,10 @@ proptest! {
         };
         let total: f64 = variants.iter().map(heaviest).sum();
         let mut counts = std::collections::BTreeMap::new();
-        let mut random = seed;
+        let mut random = Rng::with_seed(seed);
         let picks = 20_000_u32;
         for _ in 0..picks {
-            random = mix(random);
-            let Some((one, _)) = backend.pick(random, Variants::ALL, |_| false, look) else { continue };
+            let Some((one, _)) = backend.pick(random.u64(..), Variants::ALL, |_| false, look) else { continue };
             *counts.entry(*one).or_insert(0_u32) += 1;
         }
         for (at, variant) in variants.iter().enumerate() {
@@ -191,7 +191,7 @@ fn a_leaving_endpoint_gets_only_what_it_has() {
     let backend = BackendRoutes { id: BackendId::new("b").unwrap(), variants: [variant].into() };
     let pick = |random, positions: &[usize]| {
         let positions = positions.iter().copied().collect();
-        backend.pick(mix(random), positions, |_| false, |load| *load).map(|load| load.in_flight)
+        backend.pick(random, positions, |_| false, |load| *load).map(|load| load.in_flight)
     };
     for random in 0..100 {
         assert_eq!((pick(random, &[0]), pick(random, &[1])), (Some(1), Some(0)));
@@ -210,7 +210,6 @@ fn a_home_is_kept_while_it_can_be() {
         (load(0, Verdict::Healthy, false), load(0, Verdict::Unhealthy, false), load(0, Verdict::Healthy, true));
     let busy = load(900, Verdict::Healthy, false);
     for random in 0..100 {
-        let random = mix(random);
         let pick = |endpoints: &[(&'static str, Load)], home| {
             variants(endpoints).pick(random, Variants::ALL, at(home), |endpoint| endpoint.1).map(|endpoint| endpoint.0)
         };

@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use data_encoding::HEXLOWER;
 use tonic::metadata::{MetadataMap, MetadataValue};
 
 /// The header, metadata key and `_meta` key of a trace context.
@@ -134,11 +135,10 @@ impl FromStr for TraceContext {
         if !dashed {
             return Err(TraceParseError::Shape);
         }
-        let version = octet(&bytes[..2])?;
-        let (high, low) = (hex(&bytes[3..19])?, hex(&bytes[19..35])?);
-        let trace_id = u128::from(high) << 64 | u128::from(low);
-        let parent_id = hex(&bytes[36..52])?;
-        let flags = octet(&bytes[53..55])?;
+        let [version] = hex(&bytes[..2])?;
+        let trace_id = u128::from_be_bytes(hex(&bytes[3..35])?);
+        let parent_id = u64::from_be_bytes(hex(&bytes[36..52])?);
+        let [flags] = hex(&bytes[53..55])?;
         match version {
             0xff => return Err(TraceParseError::Version),
             0 if bytes.len() != LENGTH => return Err(TraceParseError::Shape),
@@ -152,22 +152,11 @@ impl FromStr for TraceContext {
     }
 }
 
-/// At most 16 digits.
-fn hex(digits: &[u8]) -> Result<u64, TraceParseError> {
-    digits.iter().try_fold(0, |value, digit| Ok(value << 4 | u64::from(nibble(*digit)?)))
-}
-
-/// Two digits.
-fn octet(digits: &[u8]) -> Result<u8, TraceParseError> {
-    digits.iter().try_fold(0, |value, digit| Ok(value << 4 | nibble(*digit)?))
-}
-
-fn nibble(digit: u8) -> Result<u8, TraceParseError> {
-    match digit {
-        b'0'..=b'9' => Ok(digit - b'0'),
-        b'a'..=b'f' => Ok(digit - b'a' + 10),
-        _ => Err(TraceParseError::Digits),
-    }
+/// Twice `N` digits.
+fn hex<const N: usize>(digits: &[u8]) -> Result<[u8; N], TraceParseError> {
+    let mut bytes = [0; N];
+    let decoded = HEXLOWER.decode_mut(digits, &mut bytes);
+    decoded.map(|_| bytes).map_err(|_| TraceParseError::Digits)
 }
 
 fn random_u128() -> u128 {

@@ -16,6 +16,7 @@ mod model;
 
 use std::{thread, time::Duration};
 
+use fastrand::Rng;
 use testkit::{Fault, Scratch, fault, raw::Raw};
 use tokio::time::Instant;
 
@@ -107,7 +108,7 @@ struct Schedule {
     clients: Vec<Raw>,
     sessions: Vec<Session>,
     clocks: Clocks,
-    random: u64,
+    random: Rng,
     history: Vec<String>,
     count: Count,
 }
@@ -120,7 +121,7 @@ impl Schedule {
             clients: Vec::new(),
             sessions: Vec::new(),
             clocks: Clocks::default(),
-            random: (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            random: Rng::with_seed(number as u64),
             history: Vec::new(),
             count: Count { schedules: 1, ..Count::default() },
         };
@@ -129,7 +130,7 @@ impl Schedule {
         }
         // Each has all kinds of steps, in an order of its own.
         for step in 0..steps {
-            let kind = if step < KINDS { (step + number) % KINDS } else { schedule.below(KINDS) };
+            let kind = if step < KINDS { (step + number) % KINDS } else { schedule.random.usize(..KINDS) };
             schedule.step(kind).map_err(|error| error.during(schedule.story()))?;
         }
         for at in 0..schedule.sessions.len() {
@@ -142,23 +143,15 @@ impl Schedule {
         format!("schedule {}: {}", self.number, self.history.join(", "))
     }
 
-    /// xorshift64: the same schedule each time.
-    fn below(&mut self, bound: usize) -> usize {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        usize::try_from(self.random % bound as u64).unwrap_or_default()
-    }
-
     fn step(&mut self, kind: usize) -> Result<(), Fault> {
-        let at = self.below(self.sessions.len());
+        let at = self.random.usize(..self.sessions.len());
         match kind {
             0 | 1 => self.uses(at).map(drop),
             2 => self.idle(),
             3 => self.restart(Ending::Kill, 0),
             4 => self.deletes(at, None),
             5 => {
-                let room = self.below(60) as u64;
+                let room = self.random.usize(..60) as u64;
                 self.deletes(at, Some(room))
             }
             6 => {
@@ -169,7 +162,7 @@ impl Schedule {
             }
             7 => self.jump(),
             8 => {
-                let jump = JUMPS[self.below(JUMPS.len())];
+                let jump = JUMPS[self.random.usize(..JUMPS.len())];
                 self.restart(Ending::Kill, jump)
             }
             9 => self.restart(Ending::Stop, 0),
@@ -186,7 +179,7 @@ impl Schedule {
     }
 
     fn idle(&mut self) -> Result<(), Fault> {
-        let time = Duration::from_millis(200 + self.below(2200) as u64);
+        let time = Duration::from_millis(200 + self.random.usize(..2200) as u64);
         self.history.push(format!("idle {time:?}"));
         // The schedule itself: sessions are judged by how long they were idle.
         thread::sleep(time);
@@ -253,7 +246,7 @@ impl Schedule {
     }
 
     fn jump(&mut self) -> Result<(), Fault> {
-        let jump = JUMPS[self.below(JUMPS.len())];
+        let jump = JUMPS[self.random.usize(..JUMPS.len())];
         self.history.push(format!("clock {:+}h", jump / HOUR));
         self.count.clock_jumps += 1;
         let unseen = self.clocks.set(jump);
@@ -261,7 +254,7 @@ impl Schedule {
     }
 
     fn restart(&mut self, ending: Ending, jump: i64) -> Result<(), Fault> {
-        let pause = Duration::from_millis(self.below(500) as u64);
+        let pause = Duration::from_millis(self.random.usize(..500) as u64);
         self.history.push(format!("{ending:?}, clock {:+}h", jump / HOUR));
         let ended = Instant::now();
         self.machine.restart(ending, pause, jump)?;

@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use data_encoding::HEXLOWER;
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -213,7 +214,7 @@ impl Collector {
     }
 
     fn spans(&self) -> Vec<Span> {
-        let hex = |id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex = |id: &[u8]| HEXLOWER.encode(id);
         let mut spans = Vec::new();
         for of_service in &*self.received.lock() {
             let service = of_service.resource.as_ref().map(service_name).unwrap_or_default();
