@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use model::{EndpointKey, HealthPolicy, Time, Verdict};
 
 use crate::judge::stale_after;
+use crate::schedule::{Schedule, refit};
 use crate::{Judge, Outcome};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub struct Alone {
     /// Since when no monitor is attached to judge; none while one is.
     away: Option<Time>,
     endpoints: BTreeMap<EndpointKey, Known>,
+    /// When what an endpoint itself showed will be too old.
+    stale: Schedule,
     changes: VecDeque<Changed>,
 }
 
@@ -56,6 +59,8 @@ struct Known {
     /// The monitor has not yet shown that it knows this life of the endpoint: a bad verdict would be of an earlier one.
     reborn: bool,
     acted_on: Verdict,
+    /// For [`Alone::stale`].
+    stale_at: Option<Time>,
 }
 
 impl Alone {
@@ -68,29 +73,44 @@ impl Alone {
     pub fn handle(&mut self, now: Time, event: Event) {
         match event {
             Event::Endpoints { endpoints, policy } => {
-                let mut before = std::mem::take(&mut self.endpoints);
-                let keep = |endpoint| {
-                    let known = before.remove(&endpoint).unwrap_or_default();
-                    (endpoint, known)
-                };
-                self.endpoints = endpoints.into_iter().map(keep).collect();
-                self.policy = policy;
+                let (gone, new) = refit(&mut self.endpoints, endpoints);
+                for (endpoint, mut known) in gone {
+                    self.stale.note(&endpoint, &mut known.stale_at, None);
+                }
+                self.endpoints.extend(new.into_iter().map(|endpoint| (endpoint, Known::default())));
+                if self.policy != policy {
+                    self.policy = policy;
+                    self.judge_all(now, false);
+                }
             }
             Event::Seen { endpoint, outcome } => {
                 if let Some(known) = self.endpoints.get_mut(&endpoint) {
                     known.seen(now, &self.policy, &outcome);
+                    self.judge(now, &endpoint);
                 }
             }
             Event::Told { endpoint, verdict } => {
                 if let Some(known) = self.endpoints.get_mut(&endpoint) {
                     known.told(verdict);
+                    self.judge(now, &endpoint);
                 }
             }
-            Event::Attached => self.away = None,
-            Event::Detached => self.away = Some(self.away.unwrap_or(now)),
+            Event::Attached => {
+                self.away = None;
+                self.judge_all(now, false);
+            }
+            Event::Detached => {
+                self.away = Some(self.away.unwrap_or(now));
+                self.judge_all(now, false);
+            }
             Event::Tick => {}
         }
-        self.judge(now);
+        if self.told_until().is_some_and(|until| until <= now) {
+            self.judge_all(now, true);
+        }
+        while let Some(endpoint) = self.stale.due(now) {
+            self.judge(now, &endpoint);
+        }
     }
 
     /// A verdict that differs from what [`Alone::verdict`] said before. New endpoints start as unknown.
@@ -100,10 +120,7 @@ impl Alone {
 
     /// When the next [`Event::Tick`] is due.
     pub fn next_deadline(&self) -> Option<Time> {
-        let told = self.endpoints.values().any(|known| known.told.is_some());
-        let forget = self.told_until().filter(|_| told);
-        let stale = self.endpoints.values().filter_map(|known| known.own.stale_at(&self.policy));
-        stale.chain(forget).min()
+        self.told_until().into_iter().chain(self.stale.first()).min()
     }
 
     /// The verdict to act on; unknown for an endpoint without a report.
@@ -116,21 +133,29 @@ impl Alone {
         self.endpoints.get(endpoint)?.own.reason()
     }
 
-    /// Until when the monitor's last verdict counts; none while it is attached.
+    /// Until when the monitor's last verdicts count; none while it is attached, or has said nothing.
     fn told_until(&self) -> Option<Time> {
-        self.away.map(|since| since + stale_after(&self.policy))
+        let until = self.away? + stale_after(&self.policy);
+        self.endpoints.values().any(|known| known.told.is_some()).then_some(until)
     }
 
-    fn judge(&mut self, now: Time) {
-        let forget = self.told_until().is_some_and(|until| until <= now);
-        for (endpoint, known) in &mut self.endpoints {
-            known.own.age(now, &self.policy);
-            known.told = known.told.filter(|_| !forget);
-            let verdict = known.verdict(self.away.is_none());
-            if verdict != known.acted_on {
-                known.acted_on = verdict;
-                self.changes.push_back(Changed { endpoint: endpoint.clone(), verdict });
+    fn judge_all(&mut self, now: Time, forget: bool) {
+        for endpoint in self.endpoints.keys().cloned().collect::<Vec<_>>() {
+            if let Some(known) = self.endpoints.get_mut(&endpoint) {
+                known.told = known.told.filter(|_| !forget);
             }
+            self.judge(now, &endpoint);
+        }
+    }
+
+    fn judge(&mut self, now: Time, endpoint: &EndpointKey) {
+        let Some(known) = self.endpoints.get_mut(endpoint) else { return };
+        known.own.age(now, &self.policy);
+        self.stale.note(endpoint, &mut known.stale_at, known.own.stale_at(&self.policy));
+        let verdict = known.verdict(self.away.is_none());
+        if verdict != known.acted_on {
+            known.acted_on = verdict;
+            self.changes.push_back(Changed { endpoint: endpoint.clone(), verdict });
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod alone;
 mod judge;
 mod message;
 pub mod monitor;
+mod schedule;
 
 pub use alone::Alone;
 pub use judge::Judge;

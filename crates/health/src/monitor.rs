@@ -9,6 +9,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use model::{EndpointKey, HealthPolicy, NodeId, Time, Verdict};
 
+use crate::schedule::{Schedule, refit};
 use crate::{Judge, Observation, Outcome, Request};
 
 /// One stream of a router; the shell never uses a number twice.
@@ -79,6 +80,7 @@ struct Router {
     away: Option<Time>,
     policy: HealthPolicy,
     watched: BTreeMap<EndpointKey, Watched>,
+    schedule: Schedule,
 }
 
 #[derive(Debug)]
@@ -87,6 +89,8 @@ struct Watched {
     next: Time,
     /// The probe that was asked for, and when its answer is too late.
     asked: Option<(u64, Time)>,
+    /// For [`Router::schedule`].
+    due: Option<Time>,
 }
 
 impl Monitor {
@@ -144,7 +148,8 @@ impl Monitor {
             Observation::Probed { endpoint, probe, outcome } => {
                 let router = self.routers.get_mut(&node);
                 let watched = router.and_then(|router| router.watched.get_mut(&endpoint));
-                let asked = watched.filter(|watched| watched.asked.is_some_and(|(asked, _)| asked == probe));
+                let in_time = |(asked, until): (u64, Time)| asked == probe && until > now;
+                let asked = watched.filter(|watched| watched.asked.is_some_and(in_time));
                 if let Some(watched) = asked {
                     watched.asked = None;
                     self.outcome(now, &node, &endpoint, &outcome);
@@ -162,14 +167,23 @@ impl Monitor {
         }
         // Another process has other connections and other children: earlier outcomes are not about them.
         let kept = self.routers.remove(&node).filter(|router| router.boot == boot);
-        let (policy, watched) = kept.map_or_else(Default::default, |router| (router.policy, router.watched));
-        let router = Router { boot, connection: Some(connection), away: None, policy, watched };
+        let new = || Router {
+            boot,
+            connection: None,
+            away: None,
+            policy: HealthPolicy::default(),
+            watched: BTreeMap::new(),
+            schedule: Schedule::default(),
+        };
+        let kept = kept.unwrap_or_else(new);
+        let mut router = Router { connection: Some(connection), away: None, ..kept };
         for (endpoint, watched) in &router.watched {
             if watched.judge.verdict() != Verdict::Unknown {
                 let request = Request::Verdict { endpoint: endpoint.clone(), verdict: watched.judge.verdict() };
                 self.effects.push_back(Effect::Tell { connection, request });
             }
         }
+        router.schedule_all();
         self.connections.insert(connection, node.clone());
         self.routers.insert(node, router);
     }
@@ -180,27 +194,38 @@ impl Monitor {
             router.connection = None;
             router.away = Some(now);
             router.watched.values_mut().for_each(|watched| watched.asked = None);
+            router.schedule_all();
         }
     }
 
     fn endpoints(&mut self, now: Time, node: &NodeId, endpoints: Vec<EndpointKey>, policy: HealthPolicy) {
         let Some(router) = self.routers.get_mut(node) else { return };
-        let mut before = std::mem::take(&mut router.watched);
-        let first = FIRST_LOOK.min(interval(&policy));
-        for endpoint in endpoints {
-            let new = || Watched { judge: Judge::default(), next: now + first.mul_f64(self.random.f64()), asked: None };
-            let mut watched = before.remove(&endpoint).unwrap_or_else(new);
-            watched.next = watched.next.min(now + interval(&policy));
-            router.watched.insert(endpoint, watched);
+        let (gone, new) = refit(&mut router.watched, endpoints.into_iter().collect());
+        for (endpoint, mut watched) in gone {
+            router.schedule.note(&endpoint, &mut watched.due, None);
         }
-        router.policy = policy;
+        if router.policy != policy {
+            router.policy = policy;
+            let latest = now + interval(&router.policy);
+            router.watched.values_mut().for_each(|watched| watched.next = watched.next.min(latest));
+            router.schedule_all();
+        }
+        let first = FIRST_LOOK.min(interval(&router.policy));
+        for endpoint in new {
+            let next = now + first.mul_f64(self.random.f64());
+            let watched = Watched { judge: Judge::default(), next, asked: None, due: None };
+            router.watched.insert(endpoint.clone(), watched);
+            router.schedule(&endpoint);
+        }
     }
 
     fn outcome(&mut self, now: Time, node: &NodeId, endpoint: &EndpointKey, outcome: &Outcome) {
         let Some(router) = self.routers.get_mut(node) else { return };
         let Some(watched) = router.watched.get_mut(endpoint) else { return };
         let before = watched.judge.verdict();
-        if watched.judge.take(now, &router.policy, outcome) != before {
+        let changed = watched.judge.take(now, &router.policy, outcome) != before;
+        router.schedule(endpoint);
+        if changed {
             self.changed(now, node, endpoint);
         }
     }
@@ -209,22 +234,25 @@ impl Monitor {
     fn pass(&mut self, now: Time) {
         let mut aged = Vec::new();
         for (node, router) in &mut self.routers {
-            for (endpoint, watched) in &mut router.watched {
-                watched.asked = watched.asked.filter(|(_, until)| *until > now);
+            while let Some(endpoint) = router.schedule.due(now) {
+                let Some(watched) = router.watched.get_mut(&endpoint) else { break };
                 let before = watched.judge.verdict();
                 if watched.judge.age(now, &router.policy) != before {
                     aged.push((node.clone(), endpoint.clone()));
                 }
-                let Some(connection) = router.connection.filter(|_| watched.next <= now) else { continue };
-                let (interval, timeout) = (interval(&router.policy), router.policy.timeout);
-                // A tenth to either side keeps endpoints and routers from marching in step.
-                watched.next = now + interval * 9 / 10 + (interval / 5).mul_f64(self.random.f64());
-                if watched.asked.is_none() {
-                    self.last_probe += 1;
-                    watched.asked = Some((self.last_probe, now + timeout + ON_THE_WAY));
-                    let request = Request::Probe { endpoint: endpoint.clone(), probe: self.last_probe, timeout };
-                    self.effects.push_back(Effect::Tell { connection, request });
+                if let Some(connection) = router.connection.filter(|_| watched.next <= now) {
+                    let (interval, timeout) = (interval(&router.policy), router.policy.timeout);
+                    // A tenth to either side keeps endpoints and routers from marching in step.
+                    watched.next = now + interval * 9 / 10 + (interval / 5).mul_f64(self.random.f64());
+                    watched.asked = watched.asked.filter(|(_, until)| *until > now);
+                    if watched.asked.is_none() {
+                        self.last_probe += 1;
+                        watched.asked = Some((self.last_probe, now + timeout + ON_THE_WAY));
+                        let request = Request::Probe { endpoint: endpoint.clone(), probe: self.last_probe, timeout };
+                        self.effects.push_back(Effect::Tell { connection, request });
+                    }
                 }
+                router.schedule(&endpoint);
             }
         }
         for (node, endpoint) in aged {
@@ -248,9 +276,21 @@ impl Monitor {
 
 impl Router {
     fn next_deadline(&self) -> Option<Time> {
-        let stale = self.watched.values().filter_map(|watched| watched.judge.stale_at(&self.policy)).min();
-        let due = self.connection.and_then(|_| self.watched.values().map(|watched| watched.next).min());
-        [stale, due, self.forgotten_at()].into_iter().flatten().min()
+        self.schedule.first().into_iter().chain(self.forgotten_at()).min()
+    }
+
+    fn schedule_all(&mut self) {
+        for endpoint in self.watched.keys().cloned().collect::<Vec<_>>() {
+            self.schedule(&endpoint);
+        }
+    }
+
+    /// The next probe, or the verdict is too old: whichever comes first.
+    fn schedule(&mut self, endpoint: &EndpointKey) {
+        let Some(watched) = self.watched.get_mut(endpoint) else { return };
+        let probe = self.connection.map(|_| watched.next);
+        let due = probe.into_iter().chain(watched.judge.stale_at(&self.policy)).min();
+        self.schedule.note(endpoint, &mut watched.due, due);
     }
 
     /// A router that is away so long that all its verdicts have expired is forgotten with its endpoints.
