@@ -6,6 +6,7 @@
 
 use std::future::poll_fn;
 use std::sync::{Arc, Weak};
+use std::task::Context;
 use std::time::Duration;
 
 use backoff::Backoff;
@@ -163,7 +164,14 @@ impl Listener {
     async fn piece(&mut self, endpoint: &Endpoint, body: &mut Body, held: usize) -> Option<Result<Bytes, Http1Error>> {
         poll_fn(|context| self.pace.poll_turn(context)).await;
         poll_fn(|context| self.pace.poll_read(&endpoint.together, context)).await;
-        poll_fn(|context| body.poll_piece(held.min(READ_MAX), context)).await
+        let wait = |context: &mut Context<'_>| {
+            let polled = body.poll_piece(held.min(READ_MAX), context);
+            if polled.is_pending() {
+                body.rest();
+            }
+            polled
+        };
+        poll_fn(wait).await
     }
 
     /// Whether the event says that the list has changed.

@@ -202,6 +202,16 @@ impl Connection {
         poll_read_buf(Pin::new(&mut self.stream), &mut context, &mut self.input).is_ready()
     }
 
+    /// Gives the memory back that nothing is in: the next exchange, or the next piece, may be long in coming.
+    pub(super) fn rest(&mut self) {
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+        if !self.output.open {
+            self.output.first = Vec::new();
+        }
+    }
+
     /// Writes a request and reads the head of its response, both at once: a server may refuse, or begin to answer,
     /// before it has read the whole request. The rest is then written while the response body is read. A long body is
     /// taken from `request`, so that it is dropped once it is written, however long the answer takes; if nothing was

@@ -92,7 +92,11 @@ impl Shelf {
     }
 
     fn keeps(&mut self, idle: &mut Idle, now: Instant) -> bool {
-        idle.until > now && !self.is_spent(idle, now)
+        let keeps = idle.until > now && !self.is_spent(idle, now);
+        if keeps && now - idle.since >= SWEEP {
+            idle.connection.rest();
+        }
+        keeps
     }
 }
 
@@ -191,6 +195,13 @@ impl Body {
         }
         self.over();
         Poll::Ready(piece.transpose())
+    }
+
+    /// See [`Connection::rest`].
+    pub(super) fn rest(&mut self) {
+        if let Some(lent) = &mut self.lent {
+            lent.connection.rest();
+        }
     }
 
     fn over(&mut self) {
