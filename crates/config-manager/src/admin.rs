@@ -149,10 +149,10 @@ impl Service {
         let name = if name.is_empty() { "(document)".to_owned() } else { name };
         let layer = Layer { name, format: format_of(format)?, text: document };
         let layers = with_layer(&status.layers, Owner::file(), Some(layer));
-        let clock = self.clock;
+        let (clock, live) = (self.clock, status.snapshot.clone());
         let mask = self.mask.clone();
         let merged = self.documents.run(move || {
-            let merged = merge(layers, clock)?;
+            let merged = merge(layers, live.as_deref(), clock)?;
             let shown = content(&mask, &merged.content.snapshot);
             Ok::<_, Vec<Violation>>((merged, shown))
         });

@@ -126,7 +126,7 @@ pub struct NodeRefusal {
 pub struct RouterView {
     pub router: RouterStatus,
     /// The router's last report on its servers.
-    pub servers: Vec<ServerState>,
+    pub servers: Arc<[ServerState]>,
     /// Whether another process calls itself the same, so that each ends the other's stream.
     pub rival: bool,
 }

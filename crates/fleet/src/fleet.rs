@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use drain::departures::{self, Departures, Seen};
 use drain::{Departure, OverlayEntry};
-use mcp::{ByKind, Catalog};
 use model::{
     AttemptId, BackendId, CandidateOutcome, Digest, EndpointKey, ReplaceMode, Revision, Snapshot, Time, Transport,
     Verdict,
@@ -23,7 +22,7 @@ use crate::offered::Offered;
 use crate::plan::Layout;
 use crate::reason::Reason;
 use crate::roster::{self, Act, Roster, Serial};
-use crate::turn::{self, Turn};
+use crate::turn::{self, Before, Turn};
 
 /// What a fleet hears.
 #[derive(Debug)]
@@ -180,7 +179,7 @@ impl Fleet {
             effects: VecDeque::new(),
         };
         if let Some(Saved { revision, content, .. }) = &fleet.saved {
-            let layout = Arc::new(Layout::of(content.clone()));
+            let layout = Arc::new(Layout::of(content.clone(), None));
             fleet.departures.handle(now, departures::Event::Said(drain::Directive::Overlay { entries }));
             fleet.roster.handle(now, roster::Event::Live { revision: *revision, layout, prepared: None });
         }
@@ -299,7 +298,7 @@ impl Fleet {
     pub fn turn<E>(
         &self,
         by_file: bool,
-        before: Option<&ByKind<Catalog>>,
+        before: Option<Before<'_, E>>,
         endpoint: impl Fn(Serial) -> Option<E>,
     ) -> Option<Turn<E>> {
         let staying: Vec<_> = self.departures.staying().collect();
@@ -324,7 +323,7 @@ impl Fleet {
             }
             follower::Effect::Swap { revision, content, prepared } => {
                 let held = self.roster.attempt_layout().filter(|held| held.content.digest == content.digest).cloned();
-                let layout = held.unwrap_or_else(|| Arc::new(Layout::of(content)));
+                let layout = held.unwrap_or_else(|| self.layout_of(content));
                 self.effects.push_back(Effect::Swapping { revision });
                 self.roster.handle(now, roster::Event::Live { revision, layout, prepared });
             }
@@ -339,12 +338,17 @@ impl Fleet {
     /// A change is strict about references, whatever share of its servers must come up: a missing one is a vote of no.
     /// A restore does not ask: an endpoint whose references cannot be had cannot be brought up yet.
     fn build(&mut self, attempt: AttemptId, content: Content, within: Duration) {
-        let layout = Arc::new(Layout::of(content));
-        let new = layout.keys().filter(|key| !self.roster.members().contains_key(*key));
+        let layout = self.layout_of(content);
+        let live = self.roster.layout().map(Arc::as_ref);
+        let new = layout.keys_unlike(live).filter(|key| !self.roster.members().contains_key(*key));
         let endpoints =
             new.filter_map(|key| Some((key.backend.clone(), layout.spec(key)?.transport.clone()))).collect();
         self.effects.push_back(Effect::FindReferences { attempt, endpoints, within });
         self.resolving = Some(Resolving { attempt, layout, until: self.now + within });
+    }
+
+    fn layout_of(&self, content: Content) -> Arc<Layout> {
+        Arc::new(Layout::of(content, self.roster.layout().map(Arc::as_ref)))
     }
 
     fn references(&mut self, attempt: AttemptId, missing: Option<String>) {
@@ -393,8 +397,8 @@ impl Fleet {
     fn went_live(&mut self, layout: &Layout) {
         let snapshot = &layout.content.snapshot;
         let timeout = |key: &EndpointKey| {
-            let backend = layout.backend_of(key);
-            backend.map_or(snapshot.policy.drain.timeout, |backend| snapshot.drain_of(backend).timeout)
+            let own = layout.backend(&key.backend).and_then(|one| one.backend.drain.as_ref());
+            own.unwrap_or(&snapshot.policy.drain).timeout
         };
         let endpoints: BTreeMap<_, _> = layout.keys().map(|key| (key.clone(), timeout(key))).collect();
         let revision = self.roster.revision();

@@ -20,4 +20,4 @@ pub use offered::{LeftOut, Offer, Offered};
 pub use plan::{BackendLayout, Layout, VariantLayout};
 pub use reason::{LogReference, Reason};
 pub use roster::{Act, Member, Roster, Serial, State};
-pub use turn::{Arrival, Turn};
+pub use turn::{Arrival, Before, Turn};

@@ -32,7 +32,8 @@ pub(crate) fn is_disputable(kind: Kind, snapshot: &Snapshot) -> bool {
 }
 
 fn disputed(layout: &Layout, merged: &[Option<Merged<'_>>], kind: Kind) -> Vec<String> {
-    let catalog = merge(kind, &layout.content.snapshot, &layout.backends, merged, &[], &Owners::new());
+    let naming = naming(&layout.content.snapshot);
+    let catalog = Catalog::merge(kind, naming, &claims(kind, &layout.backends, merged, &[]), &Owners::new(), PAGE_SIZE);
     let id = |backend: usize| &layout.backends[backend].backend.id;
     let collisions = catalog.withheld().iter().filter_map(|withheld| match withheld.reason {
         Reason::Collision { owner } => {
@@ -48,31 +49,27 @@ pub(crate) fn merged<'a>(offers: &[Option<Offer<'a>>], kind: Kind) -> Vec<Option
     offers.iter().map(|offer| offer.as_ref().map(|offer| offer.merged(kind))).collect()
 }
 
-/// What clients see of what `backends` have `offered` of one kind, in the same order. `missing` says why the offer of a
-/// backend is not known; `owners` says which backend keeps a disputed name.
-pub(crate) fn merge(
+/// What `backends` have `offered` of one kind, in the same order, for merging. `missing` says why the offer of a backend
+/// is not known.
+pub(crate) fn claims<'a>(
     kind: Kind,
-    snapshot: &Snapshot,
-    backends: &[BackendLayout],
-    offered: &[Option<Merged<'_>>],
-    missing: &[Option<Arc<str>>],
-    owners: &Owners,
-) -> Catalog {
-    let claims: Vec<_> = backends
-        .iter()
-        .zip(offered)
-        .enumerate()
-        .map(|(at, (backend, offered))| Claim {
-            backend: backend.backend.id.as_str(),
-            items: offered.as_ref().map_or(&[], |offered| &offered.items),
-            // The key `tools` of a server.
-            shown: backend.backend.tools.as_deref().filter(|_| kind == Kind::Tool),
-            missing: missing.get(at).and_then(Option::as_deref),
-        })
-        .collect();
-    let naming = match snapshot.policy.naming {
+    backends: &'a [Arc<BackendLayout>],
+    offered: &'a [Option<Merged<'_>>],
+    missing: &'a [Option<Arc<str>>],
+) -> Vec<Claim<'a>> {
+    let claim = |(at, (backend, offered)): (usize, (&'a Arc<BackendLayout>, &'a Option<Merged<'_>>))| Claim {
+        backend: backend.backend.id.as_str(),
+        items: offered.as_ref().map_or(&[], |offered| &offered.items),
+        // The key `tools` of a server.
+        shown: backend.backend.tools.as_deref().filter(|_| kind == Kind::Tool),
+        missing: missing.get(at).and_then(Option::as_deref),
+    };
+    backends.iter().zip(offered).enumerate().map(claim).collect()
+}
+
+pub(crate) fn naming(snapshot: &Snapshot) -> mcp::Naming {
+    match snapshot.policy.naming {
         Naming::Prefix => mcp::Naming::Prefix,
         Naming::None => mcp::Naming::None,
-    };
-    Catalog::merge(kind, naming, &claims, owners, PAGE_SIZE)
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mcp::{ByKind, Item, Kind};
-use routing::Variants;
+use routing::{Having, Variants};
 
 /// All pages of an endpoint's lists, and what it says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -41,6 +41,15 @@ impl Offered {
         self.items[kind].len()
     }
 
+    /// Takes the very lists of `other` where they are equal, so that there is one copy of each.
+    pub(crate) fn share(&mut self, other: &Self) {
+        for kind in Kind::ALL {
+            if self.items[kind] == other.items[kind] {
+                self.items[kind] = Arc::clone(&other.items[kind]);
+            }
+        }
+    }
+
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Item>> {
         self.items.iter().flat_map(|(_, items)| items.iter())
     }
@@ -60,8 +69,7 @@ pub struct Offer<'a> {
 #[derive(Debug)]
 pub(crate) struct Merged<'a> {
     pub(crate) items: Cow<'a, [Arc<Item>]>,
-    /// The variants by name; absent where all items have the same variants.
-    variants: Result<Variants, BTreeMap<&'a str, Variants>>,
+    pub(crate) having: Having,
 }
 
 impl<'a> Offer<'a> {
@@ -94,7 +102,7 @@ impl<'a> Offer<'a> {
     pub(crate) fn merged(&self, kind: Kind) -> Merged<'a> {
         if let [(variant, said)] = self.said[..] {
             let variants = if self.former { Variants::ALL } else { Variants::from_iter([variant]) };
-            return Merged { items: Cow::Borrowed(&said.items[kind]), variants: Ok(variants) };
+            return Merged { items: Cow::Borrowed(&said.items[kind]), having: Having::Alike(variants) };
         }
         // By name: which of the lists had it first, and which variants have it.
         let mut having = BTreeMap::<&str, (usize, Vec<usize>)>::new();
@@ -109,18 +117,8 @@ impl<'a> Offer<'a> {
                 variants.push(*variant);
             }
         }
-        let variants = having.into_iter().map(|(name, (_, variants))| (name, variants.into_iter().collect()));
-        Merged { items: Cow::Owned(items), variants: Err(variants.collect()) }
-    }
-}
-
-impl Merged<'_> {
-    /// The variants that have the element of that name.
-    pub(crate) fn variants_of(&self, name: &str) -> Variants {
-        match &self.variants {
-            Ok(all) => *all,
-            Err(by_name) => by_name.get(name).copied().unwrap_or(Variants::ALL),
-        }
+        let having = having.into_iter().map(|(name, (_, variants))| (name.into(), variants.into_iter().collect()));
+        Merged { items: Cow::Owned(items), having: Having::Each(having.collect()) }
     }
 }
 
@@ -145,7 +143,7 @@ mod tests {
         assert_eq!(names, ["a", "b", "a", "c"], "what one server lists twice is withheld later, and told");
         assert_eq!(merged.items[1].json(), old.items[Kind::Tool][1].json());
         for (name, variants) in [("a", [0].to_vec()), ("b", [0, 2].to_vec()), ("c", [2].to_vec())] {
-            assert_eq!(merged.variants_of(name), variants.into_iter().collect(), "{name}");
+            assert_eq!(merged.having.variants(name), variants.into_iter().collect(), "{name}");
         }
         assert!(offer.merged(Kind::Prompt).items.is_empty() && !offer.is_empty());
         assert!(Offer::new(Vec::new()).is_none());
@@ -156,7 +154,7 @@ mod tests {
         let alone = said(&["a"]);
         let merged = Offer::new(vec![(1, &alone)]).unwrap().merged(Kind::Tool);
         assert!(matches!(merged.items, Cow::Borrowed(_)));
-        assert_eq!(merged.variants_of("a"), [1].into_iter().collect());
-        assert_eq!(Offer::former(&alone).merged(Kind::Tool).variants_of("a"), Variants::ALL);
+        assert_eq!(merged.having.variants("a"), [1].into_iter().collect());
+        assert_eq!(Offer::former(&alone).merged(Kind::Tool).having.variants("a"), Variants::ALL);
     }
 }

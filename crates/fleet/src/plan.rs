@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{Backend, BackendId, EndpointKey, EndpointSpec, Limits, ReplaceMode, VariantId};
+use model::{BackendId, EndpointKey, EndpointSpec, FixedBackend, Limits, ReplaceMode, VariantId};
 use rollout::Content;
 
 /// A snapshot with the keys of its endpoints, which cost a hash each and are needed again and again.
@@ -12,71 +12,117 @@ use rollout::Content;
 pub struct Layout {
     pub content: Content,
     /// In the order of the file.
-    pub backends: Vec<BackendLayout>,
-    specs: BTreeMap<EndpointKey, (usize, EndpointSpec)>,
+    pub backends: Vec<Arc<BackendLayout>>,
+    positions: BTreeMap<BackendId, usize>,
+    /// Of backends without a limit of their own.
+    pub(crate) limits: Arc<Limits>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct BackendLayout {
-    pub backend: Arc<Backend>,
+    pub backend: Arc<FixedBackend>,
     pub variants: Vec<VariantLayout>,
+    /// In order, each with where it stands in the backend: its variant, and its place there.
+    places: Box<[(EndpointKey, (usize, usize))]>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct VariantLayout {
     pub id: VariantId,
     pub weight: u32,
     pub endpoints: Vec<EndpointKey>,
 }
 
-impl Layout {
-    pub fn of(content: Content) -> Self {
-        let mut specs = BTreeMap::new();
-        let mut backends = Vec::with_capacity(content.snapshot.backends.len());
-        for (position, backend) in content.snapshot.backends.iter().enumerate() {
-            let mut variants = Vec::with_capacity(backend.variants.len());
-            for variant in &backend.variants {
-                let mut endpoints = Vec::with_capacity(variant.endpoints.len());
-                for spec in &variant.endpoints {
-                    let digest = spec.digest();
-                    let key = EndpointKey { backend: backend.id.clone(), variant: variant.id.clone(), digest };
-                    // The same place named twice is one endpoint.
-                    if specs.insert(key.clone(), (position, spec.clone())).is_none() {
-                        endpoints.push(key);
-                    }
+impl BackendLayout {
+    fn of(backend: &Arc<FixedBackend>) -> Self {
+        let mut places = BTreeMap::new();
+        let variants = backend.variants.iter().enumerate().map(|(of, variant)| {
+            let mut endpoints = Vec::with_capacity(variant.endpoints.len());
+            for (at, spec) in variant.endpoints.iter().enumerate() {
+                let digest = spec.digest();
+                let key = EndpointKey { backend: backend.id.clone(), variant: variant.id.clone(), digest };
+                // The same place named twice is one endpoint.
+                if places.insert(key.clone(), (of, at)).is_none() {
+                    endpoints.push(key);
                 }
-                variants.push(VariantLayout { id: variant.id.clone(), weight: variant.weight, endpoints });
             }
-            backends.push(BackendLayout { backend: Arc::clone(backend), variants });
-        }
-        Self { content, backends, specs }
+            VariantLayout { id: variant.id.clone(), weight: variant.weight, endpoints }
+        });
+        let variants = variants.collect();
+        Self { variants, backend: Arc::clone(backend), places: places.into_iter().collect() }
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &EndpointKey> {
+        self.places.iter().map(|(key, _)| key)
+    }
+
+    fn spec(&self, key: &EndpointKey) -> Option<&EndpointSpec> {
+        let at = self.places.binary_search_by(|(other, _)| other.cmp(key)).ok()?;
+        let (variant, at) = self.places[at].1;
+        self.backend.variants.get(variant)?.endpoints.get(at)
+    }
+}
+
+impl Layout {
+    /// Backends that are as in `like` are taken from there.
+    pub fn of(content: Content, like: Option<&Self>) -> Self {
+        let backends: Vec<_> = content
+            .snapshot
+            .backends
+            .iter()
+            .enumerate()
+            .map(|(at, backend)| {
+                let equal = like.and_then(|like| like.near(at, &backend.id)).filter(|one| one.backend == *backend);
+                equal.map_or_else(|| Arc::new(BackendLayout::of(backend)), Arc::clone)
+            })
+            .collect();
+        let positions = backends.iter().enumerate().map(|(at, one)| (one.backend.id.clone(), at)).collect();
+        let limits = &content.snapshot.policy.limits;
+        let same = like.map(|like| &like.limits).filter(|like| ***like == *limits);
+        Self { limits: same.map_or_else(|| Arc::new(limits.clone()), Arc::clone), content, backends, positions }
+    }
+
+    /// The backend of that id, at once if it stands at that position.
+    fn near(&self, at: usize, id: &BackendId) -> Option<&Arc<BackendLayout>> {
+        self.backends.get(at).filter(|one| one.backend.id == *id).or_else(|| self.backend(id))
+    }
+
+    pub fn backend(&self, id: &BackendId) -> Option<&Arc<BackendLayout>> {
+        self.backends.get(*self.positions.get(id)?)
     }
 
     pub fn has(&self, key: &EndpointKey) -> bool {
-        self.specs.contains_key(key)
+        self.spec(key).is_some()
     }
 
+    /// In order.
     pub fn keys(&self) -> impl Iterator<Item = &EndpointKey> {
-        self.specs.keys()
+        self.positions.values().flat_map(|at| self.backends[*at].keys())
     }
 
     pub fn spec(&self, key: &EndpointKey) -> Option<&EndpointSpec> {
-        self.specs.get(key).map(|(_, spec)| spec)
+        self.backend(&key.backend)?.spec(key)
     }
 
-    pub fn backend_of(&self, key: &EndpointKey) -> Option<&Arc<Backend>> {
-        self.specs.get(key).map(|(position, _)| &self.backends[*position].backend)
+    /// The limits that hold for a backend of this layout.
+    pub fn limits_of(&self, backend: &BackendId) -> Arc<Limits> {
+        let own = self.backend(backend).filter(|one| one.backend.connect.is_some());
+        own.map_or_else(|| Arc::clone(&self.limits), |one| Arc::new(self.content.snapshot.limits_of(&one.backend)))
     }
 
-    /// The limits that hold for an endpoint of this layout.
-    pub fn limits_of(&self, key: &EndpointKey) -> Limits {
-        let snapshot = &self.content.snapshot;
-        self.backend_of(key).map_or_else(|| snapshot.policy.limits.clone(), |backend| snapshot.limits_of(backend))
+    /// The keys, in order, of the backends that `other` does not have like this.
+    pub fn keys_unlike<'a>(&'a self, other: Option<&'a Self>) -> impl Iterator<Item = &'a EndpointKey> {
+        let unlike = move |(id, at): (&'a BackendId, &usize)| {
+            let one = &self.backends[*at];
+            let same = other.and_then(|other| other.near(*at, id)).is_some_and(|theirs| Arc::ptr_eq(theirs, one));
+            (!same).then_some(one)
+        };
+        self.positions.iter().filter_map(unlike).flat_map(|one| one.keys())
     }
 
     /// Endpoints that `live` does not have: an attempt at this layout is judged by them.
     pub fn changed_from<'a>(&'a self, live: Option<&'a Self>) -> impl Iterator<Item = &'a EndpointKey> {
-        self.keys().filter(move |key| live.is_none_or(|live| !live.has(key)))
+        self.keys_unlike(live).filter(move |key| live.is_none_or(|live| !live.has(key)))
     }
 }
 
@@ -92,8 +138,8 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// How to make `next` live. `existing` has all present endpoints, those that are leaving too; `ending` are the
-    /// backends with an endpoint that is being shut down right now.
+    /// How to make `next` live. `existing` has all present endpoints, those of `live` and those that are leaving;
+    /// `ending` are the backends with an endpoint that is being shut down right now.
     pub(crate) fn toward<M>(
         next: &Layout,
         live: Option<&Layout>,
@@ -101,14 +147,14 @@ impl Plan {
         ending: &BTreeSet<BackendId>,
     ) -> Self {
         let mut plan = Self::default();
-        for key in next.keys().filter(|key| !existing.contains_key(*key)) {
-            let alone = next.backend_of(key).is_some_and(|backend| backend.replace == ReplaceMode::StopFirst);
+        for key in next.keys_unlike(live).filter(|key| !existing.contains_key(*key)) {
+            let alone = next.backend(&key.backend).is_some_and(|one| one.backend.replace == ReplaceMode::StopFirst);
             let others = || existing.keys().any(|other| other.backend == key.backend && !next.has(other));
             let waits = alone && (ending.contains(&key.backend) || others());
             let list = if waits { &mut plan.start_after } else { &mut plan.start };
             list.push(key.clone());
         }
-        let gone = live.into_iter().flat_map(Layout::keys).filter(|key| !next.has(key));
+        let gone = live.into_iter().flat_map(|live| live.keys_unlike(Some(next))).filter(|key| !next.has(key));
         plan.depart = gone.filter(|key| existing.contains_key(*key)).cloned().collect();
         plan
     }

@@ -4,7 +4,7 @@
 //! long as something needs it: the live snapshot, an attempt, the exchanges still in flight while it leaves, or the
 //! chance that the next attempt asks for an equal endpoint.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use model::{
 };
 
 use crate::offered::Offered;
-use crate::plan::{BackendLayout, Layout, Plan};
+use crate::plan::{Layout, Plan};
 use crate::reason::Reason;
 
 mod attempt;
@@ -25,6 +25,7 @@ mod relist;
 mod restart;
 mod restarts;
 
+pub(crate) use known::Look;
 pub use member::{Member, State};
 
 /// Unique in this process and never reused: tells an endpoint from an equal one before or after it.
@@ -97,6 +98,8 @@ pub enum Act {
         /// The reason is an unhealthy verdict, not a request.
         unhealthy: bool,
     },
+    /// Apply these limits from now on.
+    Limit { serial: Serial, limits: Arc<Limits> },
     /// Pass the verdict to the part that chooses among endpoints.
     Verdict { serial: Serial, verdict: Verdict },
     /// No snapshot or attempt needs the endpoint, and nothing is in flight on it; report [`crate::Event::Ended`].
@@ -184,8 +187,7 @@ impl Roster {
     pub(crate) fn tick(&mut self, now: Time) {
         let mut over = Vec::new();
         for (key, member) in &mut self.members {
-            let wanted = self.live.as_ref().is_some_and(|live| live.layout.has(key));
-            if wanted && member.retry(now) {
+            if member.live && member.retry(now) {
                 self.effects.push_back(Act::BringUp { serial: member.serial, timeout: member.connect }.into());
             }
             if member.relist.begins(now, member.state.is_up()) {
@@ -207,9 +209,8 @@ impl Roster {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        let of_live = |key: &EndpointKey| self.live.as_ref().is_some_and(|live| live.layout.has(key));
-        let dues = self.members.iter().flat_map(|(key, member)| {
-            let retry = member.state.retry_at().filter(|_| of_live(key));
+        let dues = self.members.values().flat_map(|member| {
+            let retry = member.state.retry_at().filter(|_| member.live);
             [retry, member.relist.due(), member.restart_at, member.spare_until]
         });
         dues.flatten().min()
@@ -237,40 +238,41 @@ impl Roster {
         self.attempt.as_ref().map(|attempt| &attempt.layout)
     }
 
-    /// No endpoint of the backend is up, and at least one is still arriving.
-    pub fn is_arriving(&self, backend: &BackendLayout) -> bool {
-        let states = || {
-            let keys = backend.variants.iter().flat_map(|variant| &variant.endpoints);
-            keys.filter_map(|key| self.members.get(key)).map(|member| &member.state)
-        };
-        states().any(State::is_arriving) && !states().any(State::is_up)
-    }
-
     /// After a restore, names go by the order of the file until every endpoint had a chance to come up.
     fn go_live(&mut self, now: Time, revision: Revision, layout: Arc<Layout>, restore: bool) {
         let plan = self.plan(&layout);
         self.start(&layout, &plan, Duration::MAX);
         for key in &plan.depart {
             if let Some(member) = self.members.get_mut(key) {
-                member.leaving = true;
+                (member.live, member.leaving) = (false, true);
             }
         }
-        for key in layout.keys() {
-            if let Some(member) = self.members.get_mut(key) {
-                member.leaving = false;
-                member.spare_until = None;
-                member.connect = layout.limits_of(key).connect;
-            }
-        }
-        let backends: BTreeSet<_> = layout.backends.iter().map(|one| &one.backend.id).collect();
-        self.known.retain(|key, _| backends.contains(&key.backend) || self.members.contains_key(key));
+        let limits = self.admit(&layout);
+        self.known.retain(|key, _| layout.backend(&key.backend).is_some() || self.members.contains_key(key));
         self.live = Some(LiveSnapshot { revision, layout });
         self.apply_restart_policy(now);
         self.settling = restore && self.anyone_arriving();
         // Drawn before the swap, an earlier publication would show the new layout before that is made ready.
         self.effects.retain(|effect| !matches!(effect, Effect::Publish { swap: false, .. }));
         self.effects.push_back(Effect::Publish { swap: true, by_file: restore });
+        self.effects.extend(limits);
         self.spare_leftovers(now + SPARE);
+    }
+
+    /// Makes the members of `layout` live, as it wants them. Those of the same backends as before are so already.
+    fn admit(&mut self, layout: &Layout) -> Vec<Effect> {
+        let like = self.live.as_ref().map(|live| live.layout.as_ref()).filter(|live| live.limits == layout.limits);
+        let mut acts = Vec::new();
+        for key in layout.keys_unlike(like) {
+            let Some(member) = self.members.get_mut(key) else { continue };
+            let limits = layout.limits_of(&key.backend);
+            (member.live, member.leaving, member.spare_until, member.connect) = (true, false, None, limits.connect);
+            if member.limits != limits {
+                member.limits = Arc::clone(&limits);
+                acts.push(Act::Limit { serial: member.serial, limits }.into());
+            }
+        }
+        acts
     }
 
     fn plan(&self, next: &Layout) -> Plan {
@@ -284,16 +286,16 @@ impl Roster {
         let later = plan.start_after.iter().map(|key| (key, State::Waiting));
         for (key, state) in now.chain(later) {
             let Some(spec) = layout.spec(key) else { continue };
-            let limits = Arc::new(layout.limits_of(key));
+            let limits = layout.limits_of(&key.backend);
             let timeout = limits.connect.min(within);
             let serial = self.next_serial;
             self.next_serial += 1;
+            self.members.insert(key.clone(), Member::new(serial, state.clone(), timeout, Arc::clone(&limits)));
             self.effects.push_back(Act::Create { serial, key: key.clone(), spec: spec.clone(), limits }.into());
             if state == State::Arriving {
                 self.effects.push_back(Act::BringUp { serial, timeout }.into());
             }
             self.keys.insert(serial, key.clone());
-            self.members.insert(key.clone(), Member::new(serial, state, timeout));
         }
     }
 
@@ -347,7 +349,7 @@ impl Roster {
         match result {
             Ok(offered) => {
                 member.came_up(now);
-                self.known.insert(key.clone(), offered);
+                self.learn(&key, offered);
                 self.forget_former(&key);
             }
             Err(reason) => {
@@ -366,7 +368,7 @@ impl Roster {
     }
 
     fn anyone_arriving(&self) -> bool {
-        self.members.iter().any(|(key, member)| member.state.is_arriving() && self.is_live(key))
+        self.members.values().any(|member| member.state.is_arriving() && member.live)
     }
 
     fn lost(&mut self, now: Time, serial: Serial, reason: Reason) {
@@ -398,7 +400,7 @@ impl Roster {
             Ok(offered) => {
                 let bytes = offered.all().map(|item| item.json().len()).sum();
                 member.relist.listed(now, offered.all().count(), bytes);
-                let before = self.known.insert(key.clone(), offered);
+                let before = self.learn(&key, offered);
                 if self.is_live(&key) && before.as_ref() != self.known.get(&key) {
                     self.publish();
                 }

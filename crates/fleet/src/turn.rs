@@ -1,13 +1,17 @@
 //! What a router serves by, made from the present members and what they offer.
 
+use std::sync::Arc;
+
+use mcp::catalog::PAGE_SIZE;
 use mcp::{ByKind, Catalog, Kind, Owners};
 use model::{EndpointKey, Revision};
 use rollout::Content;
-use routing::{BackendRoutes, Entry, Route, RouteTable, VariantRoutes, Variants};
+use routing::{Entry, Having, Route, RouteTable};
 
-use crate::names::{is_disputable, merge, merged};
+use crate::names::{claims, is_disputable, merged, naming};
+use crate::offered::Merged;
 use crate::plan::BackendLayout;
-use crate::roster::{Roster, Serial, State};
+use crate::roster::{Look, Roster, Serial};
 
 /// One revision with what its servers offer at one moment. `E` is the handle of an endpoint.
 #[derive(Debug)]
@@ -15,12 +19,27 @@ pub struct Turn<E> {
     pub revision: Revision,
     pub content: Content,
     pub table: RouteTable<E>,
-    pub catalogs: ByKind<Catalog>,
+    pub catalogs: ByKind<Arc<Catalog>>,
     /// What the servers say about themselves.
     pub instructions: Option<String>,
     /// Per backend, in the order of the snapshot.
     pub arrivals: Box<[Arrival]>,
 }
+
+/// Of the turn that was served last.
+#[derive(Debug)]
+pub struct Before<'a, E> {
+    pub table: &'a RouteTable<E>,
+    pub catalogs: &'a ByKind<Arc<Catalog>>,
+}
+
+impl<E> Clone for Before<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E> Copy for Before<'_, E> {}
 
 /// Whether waiting for a backend makes sense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,49 +65,58 @@ impl Arrival {
     }
 }
 
-/// `staying`: endpoints that the live snapshot lacks and that still get calls.
+/// `staying`: endpoints that the live snapshot lacks and that still get calls. `before` is what was served last: what
+/// does not differ from it is not made again.
 pub(crate) fn make<E>(
     roster: &Roster,
     staying: &[&EndpointKey],
     by_file: bool,
-    before: Option<&ByKind<Catalog>>,
+    before: Option<Before<'_, E>>,
     endpoint: impl Fn(Serial) -> Option<E>,
 ) -> Option<Turn<E>> {
     let layout = roster.layout()?;
     let snapshot = &layout.content.snapshot;
-    let offers: Vec<_> = layout.backends.iter().map(|backend| roster.offer(backend)).collect();
-    let missing: Vec<_> = layout.backends.iter().map(|backend| roster.missing(backend)).collect();
-    let mut entries = Vec::new();
+    let naming = naming(snapshot);
+    let looks: Vec<_> = layout.backends.iter().map(|backend| roster.look(backend)).collect();
+    let offers: Vec<_> = looks.iter().map(Look::offer).collect();
+    let missing: Vec<_> = looks.iter().zip(&offers).map(|(look, offer)| look.missing(offer.as_ref())).collect();
+    let leaving: Vec<Vec<_>> = layout.backends.iter().map(|backend| of_backend(backend, staying).collect()).collect();
+    let mut backends: Vec<_> =
+        looks.iter().zip(&leaving).map(|(look, leaving)| look.routes(leaving, &endpoint)).collect();
+    let (mut entries, mut known) = (Vec::new(), ByKind::default());
     let catalogs = ByKind::from_fn(|kind| {
         if !Kind::SERVED.contains(&kind) {
-            return Catalog::empty(kind);
+            return Arc::new(Catalog::empty(kind));
         }
-        let owners = before
-            .filter(|_| !by_file && is_disputable(kind, snapshot))
-            .map_or_else(Owners::new, |before| before[kind].owners());
         let merged = merged(&offers, kind);
-        let catalog = merge(kind, snapshot, &layout.backends, &merged, &missing, &owners);
+        for ((routes, merged), leaving) in backends.iter_mut().zip(&merged).zip(&leaving) {
+            routes.having[kind] = having(roster, kind, routes.variants.len(), merged.as_ref(), leaving);
+        }
+        let claims = claims(kind, &layout.backends, &merged, &missing);
+        let same = before.filter(|before| {
+            let catalog = &before.catalogs[kind];
+            catalog.is_of(naming, &claims) && !(by_file && catalog.is_disputed())
+        });
+        if let Some(before) = same {
+            known[kind] = Some(Arc::clone(before.table.names(kind)));
+            return Arc::clone(&before.catalogs[kind]);
+        }
+        let owners = before.filter(|_| !by_file && is_disputable(kind, snapshot));
+        let owners = owners.map_or_else(Owners::new, |before| before.catalogs[kind].owners());
+        let catalog = Catalog::merge(kind, naming, &claims, &owners, PAGE_SIZE);
         entries.extend(catalog.entries().iter().map(|entry| {
-            let (item, offered) = (&entry.item, merged[entry.backend].as_ref());
-            let variants = offered.map_or(Variants::ALL, |offered| offered.variants_of(item.name()));
-            let backend = &layout.backends[entry.backend];
-            // What is known of a former endpoint alone is asked of the present ones, which may have it; of those that
-            // stay it is known what they have.
-            let variants = variants.below(backend.variants.len());
-            let stay = of_backend(backend, staying).filter(|(_, key)| roster.offers(key, kind, item.name()));
+            let item = &entry.item;
             let route = Route {
                 own: item.name().into(),
                 own_json: item.name_json().into(),
                 idempotent: item.may_repeat(),
                 backend: entry.backend,
-                variants: stay.fold(variants, |variants, (position, _)| variants.and(position)),
             };
             Entry { kind, exposed: entry.exposed.clone(), route }
         }));
-        catalog
+        Arc::new(catalog)
     });
-    let routes = layout.backends.iter().map(|backend| routes(backend, roster, staying, &endpoint));
-    let table = RouteTable::build(routes.collect(), entries)
+    let table = RouteTable::build_with(backends, entries, &known)
         .expect("a catalog has each name once, of one of the backends it was merged from");
     let parts = layout
         .backends
@@ -96,8 +124,7 @@ pub(crate) fn make<E>(
         .zip(&offers)
         .filter_map(|(backend, offer)| Some((backend.backend.id.as_str(), offer.as_ref()?.instructions()?)));
     let instructions = mcp::initialize::joined_instructions(parts);
-    let arrivals = layout.backends.iter().zip(&offers);
-    let arrivals = arrivals.map(|(backend, offer)| arrival(roster, backend, offer.is_some())).collect();
+    let arrivals = looks.iter().zip(&offers).map(|(look, offer)| look.arrival(offer.is_some())).collect();
     let (revision, content) = (roster.revision(), layout.content.clone());
     Some(Turn { revision, content, table, instructions, arrivals, catalogs })
 }
@@ -111,34 +138,25 @@ fn of_backend<'a>(
     (backend.variants.len()..).zip(of_it)
 }
 
-fn routes<E>(
-    backend: &BackendLayout,
+/// Which variants, and which endpoints that stay, have what a backend offers.
+fn having(
     roster: &Roster,
-    staying: &[&EndpointKey],
-    endpoint: impl Fn(Serial) -> Option<E>,
-) -> BackendRoutes<E> {
-    let handle = |key| endpoint(roster.members().get(key)?.serial);
-    let variants = backend.variants.iter().enumerate().map(|(at, variant)| {
-        // What stays of a variant that is gone counts as one of the first.
-        let home = |key: &EndpointKey| backend.variants.iter().position(|one| one.id == key.variant).unwrap_or(0);
-        let leaving = of_backend(backend, staying).filter(|(_, key)| home(key) == at);
-        VariantRoutes {
-            id: variant.id.clone(),
-            weight: variant.weight,
-            endpoints: variant.endpoints.iter().filter_map(handle).collect(),
-            leaving: leaving.filter_map(|(position, key)| Some((position, handle(key)?))).collect(),
-        }
-    });
-    BackendRoutes { id: backend.backend.id.clone(), variants: variants.collect() }
-}
-
-fn arrival(roster: &Roster, backend: &BackendLayout, offers: bool) -> Arrival {
-    let mut keys = backend.variants.iter().flat_map(|variant| &variant.endpoints);
-    if !roster.is_arriving(backend) {
-        Arrival::Settled { offers }
-    } else if keys.any(|key| roster.members().get(key).is_some_and(|member| member.state == State::Arriving)) {
-        Arrival::Connecting { offers }
-    } else {
-        Arrival::AfterOld { offers }
+    kind: Kind,
+    variants: usize,
+    merged: Option<&Merged<'_>>,
+    leaving: &[(usize, &EndpointKey)],
+) -> Having {
+    let having = merged.map_or_else(Having::default, |merged| merged.having.clone());
+    if leaving.is_empty() {
+        return having;
     }
+    let names = merged.into_iter().flat_map(|merged| merged.items.iter().map(|item| item.name()));
+    let each = names.map(|name| {
+        // What is known of a former endpoint alone is asked of the present ones, which may have it; of those that stay
+        // it is known what they have.
+        let present = having.variants(name).below(variants);
+        let stay = leaving.iter().filter(|(_, key)| roster.offers(key, kind, name));
+        (name.into(), stay.fold(present, |all, (position, _)| all.and(*position)))
+    });
+    Having::Each(each.collect())
 }

@@ -22,7 +22,7 @@ pub use page::{InvalidCursor, PAGE_BYTES, Page};
 pub const PAGE_SIZE: NonZeroUsize = NonZeroUsize::new(1000).expect("not zero");
 
 /// What one backend offers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offer<'a> {
     pub backend: &'a str,
     pub items: &'a [Arc<Item>],
@@ -64,18 +64,42 @@ pub enum Reason {
     Duplicate,
 }
 
-/// The merged list, with its pages rendered.
+/// The merged list.
 #[derive(Debug)]
 pub struct Catalog {
+    naming: Naming,
+    /// What was merged.
+    offers: Vec<Kept>,
     entries: Vec<Entry>,
     withheld: Vec<Withheld>,
-    backends: Vec<Box<str>>,
     absent: Vec<(usize, Box<str>)>,
-    /// The own names of what each backend offers.
-    offered: Vec<Box<[Box<str>]>>,
     renamed: Vec<usize>,
-    missing: Vec<(usize, Box<str>)>,
     listing: page::Listing,
+}
+
+/// An offer that was merged.
+#[derive(Debug)]
+struct Kept {
+    backend: Box<str>,
+    items: Box<[Arc<Item>]>,
+    shown: Option<Box<[String]>>,
+    missing: Option<Box<str>>,
+}
+
+impl Kept {
+    fn of(offer: &Offer<'_>) -> Self {
+        Self {
+            backend: offer.backend.into(),
+            items: offer.items.into(),
+            shown: offer.shown.map(Into::into),
+            missing: offer.missing.map(Into::into),
+        }
+    }
+
+    fn offer(&self) -> Offer<'_> {
+        let Self { backend, items, shown, missing } = self;
+        Offer { backend, items, shown: shown.as_deref(), missing: missing.as_deref() }
+    }
 }
 
 impl Catalog {
@@ -119,21 +143,24 @@ impl Catalog {
             entries.push(winner);
         }
         withheld.sort_by(|a, b| (a.backend, &a.name).cmp(&(b.backend, &b.name)));
-        let missing: Vec<_> =
-            offers.iter().enumerate().filter_map(|(at, one)| Some((at, one.missing?.into()))).collect();
-        let named = missing.iter().map(|(backend, reason): &(usize, Box<str>)| (offers[*backend].backend, &**reason));
-        let listing = page::Listing::render(kind, &entries, named, page_size);
-        let backends = offers.iter().map(|offer| offer.backend.into()).collect();
+        let missing = offers.iter().filter_map(|offer| Some((offer.backend, offer.missing?)));
+        let listing = page::Listing::new(kind, missing, page_size);
         let plain = |entry: &Entry| plain(kind, naming, offers[entry.backend].backend, entry.item.name());
         let renamed = entries.iter().enumerate().filter(|(_, entry)| *entry.exposed != plain(entry)).map(|(at, _)| at);
         let renamed = renamed.collect();
-        // For a reader that checks a filter which names nothing; the other backends do not need it.
-        let own = |offer: &Offer<'_>| match offer.shown {
-            Some(_) => offer.items.iter().map(|item| item.name().into()).collect(),
-            None => Box::default(),
-        };
-        let offered = offers.iter().map(own).collect();
-        Self { entries, withheld, backends, absent, offered, renamed, missing, listing }
+        Self { naming, offers: offers.iter().map(Kept::of).collect(), entries, withheld, absent, renamed, listing }
+    }
+
+    /// Whether merging these offers leads to this catalog again: with the same owners, or with its own.
+    #[must_use]
+    pub fn is_of(&self, naming: Naming, offers: &[Offer<'_>]) -> bool {
+        self.naming == naming && self.offers.iter().map(Kept::offer).eq(offers.iter().copied())
+    }
+
+    /// Whether two backends want one name.
+    #[must_use]
+    pub fn is_disputed(&self) -> bool {
+        self.withheld.iter().any(|withheld| matches!(withheld.reason, Reason::Collision { .. }))
     }
 
     /// The catalog of no backends.
@@ -166,9 +193,9 @@ impl Catalog {
         &self.absent
     }
 
-    /// The own names of what a backend (by position) offers of which the configuration shows some.
+    /// The own names of what a backend (by position) offers.
     pub fn offered(&self, backend: usize) -> impl Iterator<Item = &str> + Clone {
-        self.offered.get(backend).into_iter().flatten().map(|name| &**name)
+        self.offers.get(backend).into_iter().flat_map(|offer| &offer.items).map(|item| item.name())
     }
 
     /// Entries whose exposed name is not simply made of the backend's name and their own, in order.
@@ -179,24 +206,28 @@ impl Catalog {
     /// There is a backend, and no backend has listed anything yet: the list is not empty but unknown.
     #[must_use]
     pub fn is_unknown(&self) -> bool {
-        !self.missing.is_empty() && self.missing.len() == self.backends.len()
+        !self.offers.is_empty() && self.offers.iter().all(|offer| offer.missing.is_some())
     }
 
     /// Backends of which the list knows nothing, each with the reason.
     pub fn missing(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.missing.iter().map(|(backend, reason)| (&*self.backends[*backend], &**reason))
+        self.offers.iter().filter_map(|offer| Some((&*offer.backend, offer.missing.as_deref()?)))
     }
 
     /// The owners for the next merge, so that names stay with their present backends.
     #[must_use]
     pub fn owners(&self) -> Owners {
-        self.entries.iter().map(|entry| (entry.exposed.clone(), self.backends[entry.backend].clone())).collect()
+        let owner = |entry: &Entry| (entry.exposed.clone(), self.offers[entry.backend].backend.clone());
+        self.entries.iter().map(owner).collect()
     }
 
     /// Clients see exactly the same list: nothing to notify.
     #[must_use]
     pub fn same_list(&self, other: &Self) -> bool {
-        self.listing.items() == other.listing.items()
+        fn seen(entry: &Entry) -> (&str, &Arc<Item>) {
+            (&entry.exposed, &entry.item)
+        }
+        std::ptr::eq(self, other) || self.entries.iter().map(seen).eq(other.entries.iter().map(seen))
     }
 
     /// The answer to a request for the list.

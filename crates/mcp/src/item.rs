@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::kind::Kind;
-use crate::message::push_string;
+use crate::message::{push_string, string_length};
 use crate::raw::{Raw, Span, Text};
 
 /// One element of a server's list.
@@ -156,6 +156,12 @@ impl Item {
         out.extend_from_slice(&self.json.as_bytes()[..self.name_span.start]);
         push_string(out, exposed);
         out.extend_from_slice(&self.json.as_bytes()[self.name_span.end..]);
+    }
+
+    /// Bytes of [`Self::push_named`].
+    #[must_use]
+    pub fn named_length(&self, exposed: &str) -> usize {
+        self.json.len() - (self.name_span.end - self.name_span.start) + string_length(exposed)
     }
 }
 

@@ -33,6 +33,16 @@ pub fn push_string(out: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(out, text).expect("writing a string into a Vec cannot fail");
 }
 
+/// Bytes of [`push_string`].
+pub(crate) fn string_length(text: &str) -> usize {
+    if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+        return text.len() + 2;
+    }
+    let mut escaped = Vec::new();
+    push_string(&mut escaped, text);
+    escaped.len()
+}
+
 fn join(parts: &[&[u8]]) -> Vec<u8> {
     parts.concat()
 }

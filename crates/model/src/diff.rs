@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Backend, BackendId, Snapshot};
+use crate::{Backend, BackendId, FixedBackend, Snapshot};
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Diff {
@@ -95,10 +95,10 @@ impl Diff {
         let kept = after.iter().filter_map(|(id, (rank, backend))| {
             let change = match before.get(id) {
                 None => Change::Added,
-                Some((_, was)) if !same_endpoints(was, backend) => Change::Reconnected,
-                Some((_, was)) if was != backend => Change::Adjusted,
-                Some((was, _)) if was != rank => Change::Moved,
-                Some(_) => return None,
+                Some((was, same)) if same == backend && was == rank => return None,
+                Some((_, same)) if same == backend => Change::Moved,
+                Some((_, was)) if same_endpoints(was, backend) => Change::Adjusted,
+                Some(_) => Change::Reconnected,
             };
             Some((*id, change))
         });
@@ -122,7 +122,7 @@ impl Diff {
 }
 
 /// Each server with its rank among those that both snapshots have: a neighbour that came or left moves no server.
-fn by_id<'a>(one: &'a Snapshot, other: &Snapshot) -> BTreeMap<&'a BackendId, (usize, &'a Arc<Backend>)> {
+fn by_id<'a>(one: &'a Snapshot, other: &Snapshot) -> BTreeMap<&'a BackendId, (usize, &'a Arc<FixedBackend>)> {
     let theirs: BTreeSet<&BackendId> = other.backends.iter().map(|backend| &backend.id).collect();
     let mut rank = 0;
     one.backends

@@ -170,6 +170,13 @@ pub struct EndpointKey {
     pub digest: Digest,
 }
 
+impl EndpointKey {
+    /// Comes before the keys of that backend, and after those of the backends before it.
+    pub fn before_all_of(backend: &BackendId) -> Self {
+        Self { backend: backend.clone(), variant: VariantId("".into()), digest: Digest::from_bytes([0; 32]) }
+    }
+}
+
 impl fmt::Display for EndpointKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.backend, self.variant, self.digest.short())

@@ -31,7 +31,7 @@ pub use policy::{
     DrainPolicy, HealthPolicy, HistoryPolicy, Limits, Naming, Policy, ReplaceMode, SourcePolicy, ValidationPolicy,
 };
 pub use reference::{Piece, Reference, Template, TemplateError};
-pub use snapshot::{Backend, EndpointSpec, Isolation, Snapshot, Transport, Variant};
+pub use snapshot::{Backend, EndpointSpec, FixedBackend, Isolation, Lookup, Snapshot, Transport, Variant};
 pub use time::{Time, WallTime};
 pub use verdict::Verdict;
 pub use violation::{Position, Violation};

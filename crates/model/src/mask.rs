@@ -24,7 +24,7 @@ impl Mask {
     /// `snapshot` with a mark for every literal under `env` and `headers` and in the query of a URL. References stay,
     /// since they tell no secret. Two snapshots differ in a place once they are masked where they did before.
     pub fn snapshot(&self, snapshot: &Snapshot) -> Snapshot {
-        let backends = snapshot.backends.iter().map(|backend| Arc::new(self.backend(backend)));
+        let backends = snapshot.backends.iter().map(|backend| Arc::new(self.backend(backend).into()));
         Snapshot { policy: snapshot.policy.clone(), backends: backends.collect() }
     }
 

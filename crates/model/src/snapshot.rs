@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,7 @@ pub struct Snapshot {
     #[serde(default, skip_serializing_if = "is_default")]
     pub policy: Policy,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub backends: Vec<Arc<Backend>>,
+    pub backends: Vec<Arc<FixedBackend>>,
 }
 
 /// A named MCP server as configured.
@@ -159,18 +160,119 @@ impl Backend {
     }
 }
 
+/// A backend that does not change any more, with what its part of a digest covers, written once.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FixedBackend {
+    backend: Backend,
+    #[serde(skip)]
+    canonical: OnceLock<Box<[u8]>>,
+}
+
+impl FixedBackend {
+    /// As it stands in the canonical JSON of a snapshot.
+    pub fn canonical(&self) -> &[u8] {
+        self.canonical.get_or_init(|| Digest::of(&self.backend).0.into())
+    }
+}
+
+impl From<Backend> for FixedBackend {
+    fn from(backend: Backend) -> Self {
+        Self { backend, canonical: OnceLock::new() }
+    }
+}
+
+impl Deref for FixedBackend {
+    type Target = Backend;
+
+    fn deref(&self) -> &Backend {
+        &self.backend
+    }
+}
+
+impl PartialEq for FixedBackend {
+    fn eq(&self, other: &Self) -> bool {
+        self.backend == other.backend
+    }
+}
+
+impl Eq for FixedBackend {}
+
+impl fmt::Debug for FixedBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.backend.fmt(f)
+    }
+}
+
+/// Finds backends of a snapshot by id: at once if they are asked for in their order.
+#[derive(Debug)]
+pub struct Lookup<'a> {
+    backends: &'a [Arc<FixedBackend>],
+    /// The position after the one that was found last.
+    next: usize,
+    index: Option<BTreeMap<&'a BackendId, usize>>,
+}
+
+impl<'a> Lookup<'a> {
+    pub fn find(&mut self, id: &BackendId) -> Option<&'a Arc<FixedBackend>> {
+        let backends = self.backends;
+        let at = if backends.get(self.next).is_some_and(|next| next.id == *id) {
+            self.next
+        } else {
+            let positions = || backends.iter().enumerate().map(|(at, backend)| (&backend.id, at)).collect();
+            *self.index.get_or_insert_with(positions).get(id)?
+        };
+        self.next = at + 1;
+        backends.get(at)
+    }
+}
+
 impl Snapshot {
     pub fn digest(&self) -> Digest {
-        Digest::of(self).1
+        self.canonical().1
     }
 
     /// The bytes that the digest covers: they are stored, and a reader can check them.
     pub fn canonical(&self) -> (Vec<u8>, Digest) {
-        Digest::of(self)
+        let length: usize = self.backends.iter().map(|backend| backend.canonical().len() + 1).sum();
+        let mut json = Vec::with_capacity(length + 1024);
+        for (at, backend) in self.backends.iter().enumerate() {
+            json.extend_from_slice(if at == 0 { br#","backends":["# } else { b"," });
+            json.extend_from_slice(backend.canonical());
+        }
+        if !self.backends.is_empty() {
+            json.push(b']');
+        }
+        if !is_default(&self.policy) {
+            json.extend_from_slice(br#","policy":"#);
+            json.extend_from_slice(&Digest::of(&self.policy).0);
+        }
+        json.push(b'}');
+        match json.first_mut() {
+            Some(comma @ b',') => *comma = b'{',
+            Some(_) | None => json.insert(0, b'{'),
+        }
+        let digest = Digest::of_bytes(&json);
+        (json, digest)
     }
 
-    pub fn backend(&self, id: &BackendId) -> Option<&Arc<Backend>> {
+    pub fn backend(&self, id: &BackendId) -> Option<&Arc<FixedBackend>> {
         self.backends.iter().find(|backend| backend.id == *id)
+    }
+
+    pub fn lookup(&self) -> Lookup<'_> {
+        Lookup { backends: &self.backends, next: 0, index: None }
+    }
+
+    /// Takes the very backends of `other` where they are equal: what was made of them already can then be found by
+    /// comparing pointers.
+    pub fn share(&mut self, other: &Self) {
+        let mut held = other.lookup();
+        for backend in &mut self.backends {
+            if let Some(equal) = held.find(&backend.id).filter(|held| *held == backend) {
+                *backend = Arc::clone(equal);
+            }
+        }
     }
 
     /// The limits that hold for a backend.

@@ -32,7 +32,7 @@ fn backend(id: &str, command: &str) -> Backend {
 fn snapshot(backends: &[(&str, &str)]) -> Snapshot {
     Snapshot {
         policy: Policy::default(),
-        backends: backends.iter().map(|(id, command)| Arc::new(backend(id, command))).collect(),
+        backends: backends.iter().map(|(id, command)| Arc::new(backend(id, command).into())).collect(),
     }
 }
 
@@ -127,4 +127,36 @@ fn a_policy_is_written_only_where_it_differs() {
     let text = String::from_utf8(Digest::of(&policy).0).unwrap();
     assert_eq!(text, r#"{"limits":{"request_bytes":7},"validation":{"two_phase_commit":false}}"#);
     assert_eq!(serde_json::from_str::<Policy>(&text).unwrap(), policy);
+}
+
+#[test]
+fn a_snapshot_of_parts_written_before_has_the_digest_of_the_whole() {
+    let policy = Policy { allow_empty: true, ..Policy::default() };
+    let whole = snapshot(&[("a", "x"), ("b", "y"), ("c", "z")]);
+    let mut odd = backend("odd", "\"\u{e9}\n");
+    (odd.tools, odd.connect, odd.critical) =
+        (Some(vec!["t".into()]), Some(std::time::Duration::from_millis(1500)), true);
+    let odd = Snapshot { policy: policy.clone(), backends: vec![Arc::new(odd.into())] };
+    for mut one in [Snapshot::default(), Snapshot { policy, ..Snapshot::default() }, whole.clone(), odd] {
+        assert_eq!(one.canonical(), Digest::of(&one));
+        one.backends.extend(whole.backends.iter().cloned());
+        assert_eq!(one.canonical(), Digest::of(&one), "some of them were written before");
+    }
+}
+
+#[test]
+fn what_is_equal_is_shared_and_what_is_asked_for_in_any_order_is_found() {
+    let live = snapshot(&[("a", "x"), ("b", "y"), ("c", "z"), ("d", "w")]);
+    let mut next = snapshot(&[("d", "w"), ("b", "other"), ("new", "x"), ("a", "x"), ("c", "z")]);
+    let before = next.clone();
+    next.share(&live);
+    assert_eq!(next, before);
+    let shared = |backend: &&Arc<FixedBackend>| live.backends.iter().any(|held| Arc::ptr_eq(held, backend));
+    let shared: Vec<_> = next.backends.iter().filter(shared).map(|backend| backend.id.as_str()).collect();
+    assert_eq!(shared, ["d", "a", "c"]);
+    let mut lookup = live.lookup();
+    for id in ["a", "b", "d", "none", "c", "d", "a"] {
+        let id = BackendId::new(id).unwrap();
+        assert_eq!(lookup.find(&id), live.backend(&id), "{id}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::{Backend, BackendId, Digest, Policy, Snapshot};
+use model::{BackendId, Digest, FixedBackend, Policy, Snapshot};
 
 use crate::{Content, Refusal};
 
@@ -15,7 +15,7 @@ pub struct Difference {
     pub base: Option<Digest>,
     pub policy: Policy,
     /// The backends that the base does not have like this.
-    pub backends: Vec<Arc<Backend>>,
+    pub backends: Vec<Arc<FixedBackend>>,
     /// All backends.
     pub order: Vec<BackendId>,
 }
@@ -32,9 +32,10 @@ pub enum NotArrived {
 
 impl Difference {
     pub fn between(content: &Content, base: Option<&Content>) -> Self {
-        let held: BTreeMap<_, _> =
-            base.iter().flat_map(|base| base.snapshot.backends.iter().map(|backend| (&backend.id, backend))).collect();
-        let differs = |backend: &&Arc<Backend>| held.get(&backend.id).is_none_or(|have| have != backend);
+        let mut held = base.map(|base| base.snapshot.lookup());
+        let differs = |backend: &&Arc<FixedBackend>| {
+            held.as_mut().and_then(|held| held.find(&backend.id)).is_none_or(|have| have != *backend)
+        };
         Self {
             digest: content.digest,
             base: base.map(|base| base.digest),
@@ -53,11 +54,14 @@ impl Difference {
             Some(digest) => Some(held(&digest).ok_or(NotArrived::BaseNotHeld(digest))?),
             None => None,
         };
-        let of_base = base.iter().flat_map(|base| base.backends.iter());
-        let known: BTreeMap<_, _> =
-            of_base.chain(&self.backends).map(|backend| (backend.id.clone(), Arc::clone(backend))).collect();
-        let place = |id: &BackendId| known.get(id).cloned().ok_or(Refusal::Damaged);
-        let backends = self.order.iter().map(place).collect::<Result<_, _>>()?;
+        let differing: BTreeMap<_, _> = self.backends.iter().map(|backend| (&backend.id, backend)).collect();
+        let mut held = base.as_ref().map(|base| base.lookup());
+        let mut place = |id: &BackendId| {
+            // Both, so that the next one is found at once.
+            let of_base = held.as_mut().and_then(|held| held.find(id));
+            differing.get(id).copied().or(of_base).cloned().ok_or(Refusal::Damaged)
+        };
+        let backends = self.order.iter().map(&mut place).collect::<Result<_, _>>()?;
         let arrived = Content::new(Arc::new(Snapshot { policy: self.policy, backends }));
         if arrived.digest == self.digest { Ok(arrived) } else { Err(Refusal::Damaged.into()) }
     }

@@ -18,7 +18,7 @@ pub(crate) fn content(name: &str) -> Content {
             '!' => critical = true,
             '1' => snapshot.policy.validation.two_phase_commit = false,
             letter => {
-                snapshot.backends.push(Arc::new(backend(letter, critical)));
+                snapshot.backends.push(Arc::new(backend(letter, critical).into()));
                 critical = false;
             }
         }

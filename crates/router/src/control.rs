@@ -412,7 +412,7 @@ impl Task {
             Effect::Publish { swap, by_file } => {
                 self.publisher.publish(&self.fleet, &self.endpoints, by_file);
                 if swap {
-                    self.publisher.swapped(&self.fleet, &self.endpoints, self.cause);
+                    self.publisher.swapped(&self.fleet, self.cause);
                     self.manager.traces.swapped();
                 }
             }

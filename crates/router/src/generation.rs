@@ -33,7 +33,7 @@ pub struct Generation {
     pub snapshot: Arc<Snapshot>,
     pub table: RouteTable<Arc<Endpoint>>,
     /// The lists, rendered.
-    pub catalogs: ByKind<Catalog>,
+    pub catalogs: ByKind<Arc<Catalog>>,
     /// What the servers say about themselves, for `initialize`.
     pub instructions: Option<String>,
     /// Per backend, in the order of the snapshot.
@@ -262,7 +262,7 @@ impl Generation {
             policy: Policy::default(),
             snapshot: Arc::default(),
             table: RouteTable::default(),
-            catalogs: ByKind::from_fn(Catalog::empty),
+            catalogs: ByKind::from_fn(|kind| Arc::new(Catalog::empty(kind))),
             instructions: None,
             arrivals: Box::default(),
         }
@@ -306,7 +306,7 @@ impl Generation {
             return Err(Unroutable::Unknown { revision, arriving: !self.is_settled() });
         };
         let routes = self.table.backend(route);
-        let lease = self.enter(route, random, homes)?;
+        let lease = self.enter(kind, route, random, homes)?;
         Ok(Admitted {
             lease,
             own: Arc::clone(&route.own),
@@ -317,11 +317,12 @@ impl Generation {
         })
     }
 
-    fn enter(&self, route: &Route, random: u64, homes: &Homes) -> Result<Lease, Unroutable> {
+    fn enter(&self, kind: Kind, route: &Route, random: u64, homes: &Homes) -> Result<Lease, Unroutable> {
         let (revision, routes) = (self.revision, self.table.backend(route));
+        let variants = routes.having[kind].variants(&route.own);
         // An endpoint that is cordoned between the choice and the admission is not chosen again.
         for _ in 0..LOOKS {
-            let Some(endpoint) = choose(routes, route.variants, random, homes) else { break };
+            let Some(endpoint) = choose(routes, variants, random, homes) else { break };
             let arrival = self.arrivals.get(route.backend).filter(|arrival| arrival.is_pending());
             if let Some(arrival) = arrival.filter(|_| endpoint.verdict() == Verdict::Starting) {
                 let after_old = matches!(arrival, Arrival::AfterOld { .. });

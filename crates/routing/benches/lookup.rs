@@ -13,9 +13,9 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use mcp::Kind;
+use mcp::{ByKind, Kind};
 use model::{BackendId, VariantId, Verdict};
-use routing::{BackendRoutes, Entry, Load, Route, RouteTable, VariantRoutes, Variants};
+use routing::{BackendRoutes, Entry, Load, Route, RouteTable, VariantRoutes};
 
 const SERVERS: usize = 500;
 const TOOLS_EACH: usize = 4;
@@ -46,6 +46,7 @@ fn table(handles: &[Handle]) -> RouteTable<Handle> {
             leaving: Box::default(),
         }]
         .into(),
+        having: ByKind::default(),
     });
     let tools = names().into_iter().enumerate().map(|(i, exposed)| Entry {
         kind: Kind::Tool,
@@ -55,7 +56,6 @@ fn table(handles: &[Handle]) -> RouteTable<Handle> {
             own_json: format!("\"tool{}\"", i % TOOLS_EACH).into(),
             idempotent: false,
             backend: i / TOOLS_EACH,
-            variants: Variants::ALL,
         },
     });
     RouteTable::build(backends.collect(), tools.collect()).expect("distinct names")

@@ -10,4 +10,4 @@ mod pick;
 mod table;
 
 pub use pick::Load;
-pub use table::{BackendRoutes, BuildError, Entry, Route, RouteTable, VariantRoutes, Variants};
+pub use table::{BackendRoutes, BuildError, Entry, Having, Names, Route, RouteTable, VariantRoutes, Variants};

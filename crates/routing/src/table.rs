@@ -1,18 +1,21 @@
 //! The table: exposed names by kind, the backends behind them, their variants and endpoints.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ahash::RandomState;
 use mcp::{ByKind, Kind};
 use model::{BackendId, VariantId};
 
+/// All names of one kind.
+#[derive(Debug, Default)]
 #[expect(clippy::disallowed_types, reason = "only looked up by name, never iterated")]
-type Names = std::collections::HashMap<Box<str>, Route, RandomState>;
+pub struct Names(std::collections::HashMap<Box<str>, Route, RandomState>);
 
 /// An immutable routing value. `E` is the handle of an endpoint.
 #[derive(Debug)]
 pub struct RouteTable<E> {
-    names: ByKind<Names>,
+    names: ByKind<Arc<Names>>,
     backends: Box<[BackendRoutes<E>]>,
 }
 
@@ -21,6 +24,31 @@ pub struct RouteTable<E> {
 pub struct BackendRoutes<E> {
     pub id: BackendId,
     pub variants: Box<[VariantRoutes<E>]>,
+    pub having: ByKind<Having>,
+}
+
+/// Which variants of a backend, and which of its leaving endpoints, have what the backend offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Having {
+    Alike(Variants),
+    /// By the backend's own name for it.
+    Each(BTreeMap<Box<str>, Variants>),
+}
+
+impl Having {
+    /// The variants that have the element of that name.
+    pub fn variants(&self, own: &str) -> Variants {
+        match self {
+            Self::Alike(all) => *all,
+            Self::Each(by_name) => by_name.get(own).copied().unwrap_or(Variants::ALL),
+        }
+    }
+}
+
+impl Default for Having {
+    fn default() -> Self {
+        Self::Alike(Variants::ALL)
+    }
 }
 
 /// One version of a backend. With weight 0 it gets nothing, whatever happens to the others.
@@ -54,8 +82,6 @@ pub struct Route {
     pub idempotent: bool,
     /// Position of its backend in the list the table is built from.
     pub backend: usize,
-    /// The variants of the backend that have it, and the leaving endpoints that do.
-    pub variants: Variants,
 }
 
 /// A set of variants and leaving endpoints of one backend, by position. Those beyond the first 63 count as one.
@@ -101,24 +127,40 @@ impl<E> RouteTable<E> {
     /// When two entries of a kind have one name, or one names a backend that is not in the list. The fault is then in
     /// the merge of the names: a table never decides which entry keeps one.
     pub fn build(backends: Vec<BackendRoutes<E>>, entries: Vec<Entry>) -> Result<Self, BuildError> {
+        Self::build_with(backends, entries, &ByKind::default())
+    }
+
+    /// As [`Self::build`]; `known` are the names of kinds that have no entries, from a table of the same backends.
+    ///
+    /// # Errors
+    /// See [`Self::build`].
+    pub fn build_with(
+        backends: Vec<BackendRoutes<E>>,
+        entries: Vec<Entry>,
+        known: &ByKind<Option<Arc<Names>>>,
+    ) -> Result<Self, BuildError> {
         let mut names = ByKind::<Names>::from_fn(|_| Names::default());
         for Entry { kind, exposed, route } in entries {
             let Some(owner) = backends.get(route.backend) else {
                 let (name, backend) = (exposed.into(), route.backend);
                 return Err(BuildError::NoBackend { name, backend, backends: backends.len() });
             };
-            if let Some(first) = names[kind].get(&exposed) {
+            if let Some(first) = names[kind].0.get(&exposed) {
                 let first = backends[first.backend].id.clone();
                 return Err(BuildError::Duplicate { name: exposed.into(), first, second: owner.id.clone() });
             }
-            names[kind].insert(exposed, route);
+            names[kind].0.insert(exposed, route);
         }
+        let names = ByKind::from_fn(|kind| match &known[kind] {
+            Some(known) => Arc::clone(known),
+            None => Arc::new(std::mem::take(&mut names[kind])),
+        });
         Ok(Self { names, backends: backends.into() })
     }
 
     /// The route of the name that clients call `exposed`.
     pub fn find(&self, kind: Kind, exposed: &str) -> Option<&Route> {
-        self.names[kind].get(exposed)
+        self.names[kind].0.get(exposed)
     }
 
     /// The backend of a route of this table.
@@ -135,14 +177,19 @@ impl<E> RouteTable<E> {
     }
 
     /// How many names of that kind lead anywhere.
-    pub fn names(&self, kind: Kind) -> usize {
-        self.names[kind].len()
+    pub fn count(&self, kind: Kind) -> usize {
+        self.names[kind].0.len()
+    }
+
+    /// For [`Self::build_with`].
+    pub fn names(&self, kind: Kind) -> &Arc<Names> {
+        &self.names[kind]
     }
 }
 
 impl<E> Default for RouteTable<E> {
     fn default() -> Self {
-        Self { names: ByKind::from_fn(|_| Names::default()), backends: Box::default() }
+        Self { names: ByKind::default(), backends: Box::default() }
     }
 }
 

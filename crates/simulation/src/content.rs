@@ -165,7 +165,7 @@ fn known(servers: &[Server], one_phase: bool) -> Known {
     let mut snapshot = Snapshot::default();
     snapshot.policy.validation.two_phase_commit = !one_phase;
     snapshot.policy.validation.timeout = VOTE_TIMEOUT;
-    snapshot.backends = servers.iter().map(|server| Arc::new(backend(*server))).collect();
+    snapshot.backends = servers.iter().map(|server| Arc::new(backend(*server).into())).collect();
     let keys = snapshot.backends.iter().flat_map(|backend| backend.endpoints().map(|(key, ..)| key));
     let servers = keys.zip(servers.iter().copied()).collect();
     Known { content: Content::new(Arc::new(snapshot)), servers }

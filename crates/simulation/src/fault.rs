@@ -37,7 +37,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::StreamBroken,
         Self::MessageLost,
         Self::MessageDelayed,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use drain::{Admission, OverlayEntry};
-use fleet::{Act, DiskCopy, Effect, Event, Fleet, Offered, Reason, Serial, Turn};
+use fleet::{Act, Before, DiskCopy, Effect, Event, Fleet, Offered, Reason, Serial, Turn};
 use mcp::{Item, Kind};
 use model::{BackendId, EndpointKey, Revision, Time, Transport, Verdict, Weight};
 use rollout::follower::Identity;
@@ -289,7 +289,7 @@ impl World {
                 }
             }
             Act::Restart { serial, .. } => self.after_millis(1, 100, Happening::Lost(router, life, serial)),
-            Act::NotListed { .. } => {}
+            Act::NotListed { .. } | Act::Limit { .. } => {}
             Act::ShutDown { serial } => {
                 let ended = process.endpoints.remove(&serial);
                 if let Some(endpoint) = ended.filter(|endpoint| endpoint.word.in_flight() > 0) {
@@ -368,10 +368,9 @@ impl World {
     fn publish(&mut self, router: usize, swap: bool, by_file: bool) {
         let Some(process) = &mut self.routers[router].process else { return };
         let (life, before) = (process.life, process.turn.take());
-        let catalogs = before.as_ref().map(|(_, turn)| &turn.catalogs);
+        let made = before.as_ref().map(|(_, turn)| Before { table: &turn.table, catalogs: &turn.catalogs });
         let endpoints = &process.endpoints;
-        let Some(turn) =
-            process.fleet.turn(by_file, catalogs, |serial| endpoints.contains_key(&serial).then_some(serial))
+        let Some(turn) = process.fleet.turn(by_file, made, |serial| endpoints.contains_key(&serial).then_some(serial))
         else {
             return self.fail(format!("r{router} publishes nothing"));
         };

@@ -88,7 +88,11 @@ impl World {
         };
         let route = turn.table.find(Kind::Tool, &exchange.tool);
         let routes = route.map(|route| (route, turn.table.backend(route)));
-        match routes.map(|(route, routes)| (route, routes.pick(random, route.variants, |_| false, look))) {
+        let picked = routes.map(|(route, routes)| {
+            let variants = routes.having[Kind::Tool].variants(&route.own);
+            (route, routes.pick(random, variants, |_| false, look))
+        });
+        match picked {
             // The tool is not in the configuration any more.
             None => self.turned_away(id),
             Some((_, None)) => self.refused(id),

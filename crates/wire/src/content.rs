@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use model::{Backend, BackendId, Digest};
+use model::{BackendId, Digest, FixedBackend};
 use rollout::{Difference, Refusal};
 
 use crate::pb::config::v1 as pb;
@@ -15,7 +15,7 @@ pub const FEATURES: &[&str] = &[];
 
 pub(crate) fn difference_to_pb(difference: Difference) -> pb::Content {
     let spelled =
-        |backend: &Arc<Backend>| pb::Backend { id: backend.id.to_string(), content: Digest::of(backend.as_ref()).0 };
+        |backend: &Arc<FixedBackend>| pb::Backend { id: backend.id.to_string(), content: backend.canonical().to_vec() };
     pb::Content {
         digest: difference.digest.as_bytes().to_vec(),
         features: Vec::new(),
@@ -35,7 +35,7 @@ pub(crate) fn difference(content: Option<pb::Content>) -> Result<Result<Differen
     let place = |id: &String| BackendId::new(id).map_err(|error| Invalid::new("content.order", error));
     let order = content.order.iter().map(place).collect::<Result<_, _>>()?;
     let backends = content.backends.iter().map(|backend| understood(&backend.content).map(Arc::new));
-    let backends: Result<Vec<Arc<Backend>>, Refusal> = backends.collect();
+    let backends: Result<Vec<Arc<FixedBackend>>, Refusal> = backends.collect();
     let (digest, base) =
         (digest("content.digest", &content.digest)?, optional_digest("content.base_digest", &content.base_digest)?);
     let whole = |(policy, backends)| Difference { digest, base, policy, backends, order };

@@ -11,7 +11,7 @@ use crate::{config, drain, health, pb};
 
 fn content(servers: &[(&str, &str)]) -> Content {
     let backend = |(id, command): &(&str, &str)| {
-        Arc::new(Backend {
+        let backend = Backend {
             id: BackendId::new(id).unwrap(),
             variants: vec![Variant {
                 id: VariantId::only(),
@@ -32,7 +32,8 @@ fn content(servers: &[(&str, &str)]) -> Content {
             replace: ReplaceMode::Beside,
             drain: None,
             connect: None,
-        })
+        };
+        Arc::new(backend.into())
     };
     Content::new(Arc::new(Snapshot {
         policy: Policy { allow_empty: true, ..Policy::default() },

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config_file::Source;
-use model::{Digest, Owner, Revision, Violation};
+use model::{Digest, Owner, Revision, Snapshot, Violation};
 use rollout::Content;
 use rollout::desk::{self, Candidate, Want};
 use runtime::{Clock, Span};
@@ -122,17 +122,18 @@ pub(crate) fn with_layer(layers: &Layers, owner: Owner, layer: Option<Layer>) ->
 /// Parsing a text of this size takes up to sixty times as much memory, in small pieces.
 const LARGE: usize = 256 << 10;
 
-/// Layers as a snapshot, or all their violations. Takes milliseconds of a core for hundreds of servers.
-pub(crate) fn merge(layers: Layers, clock: Clock) -> Result<Merged, Vec<Violation>> {
+/// Layers as a snapshot, which shares with `live` what is equal, or all their violations. Takes milliseconds of a core
+/// for hundreds of servers.
+pub(crate) fn merge(layers: Layers, live: Option<&Snapshot>, clock: Clock) -> Result<Merged, Vec<Violation>> {
     let length: usize = layers.values().map(|layer| layer.text.len()).sum();
-    let merged = take_apart(layers, clock);
+    let merged = take_apart(layers, live, clock);
     if length >= LARGE {
         runtime::memory::trim();
     }
     merged
 }
 
-fn take_apart(layers: Layers, clock: Clock) -> Result<Merged, Vec<Violation>> {
+fn take_apart(layers: Layers, live: Option<&Snapshot>, clock: Clock) -> Result<Merged, Vec<Violation>> {
     let started = clock.now_nanos();
     let sources: Vec<Source> = layers
         .iter()
@@ -146,7 +147,10 @@ fn take_apart(layers: Layers, clock: Clock) -> Result<Merged, Vec<Violation>> {
     let merged = config_file::merge(&sources);
     let parsed = clock.now_nanos();
     let advice = merged.advice();
-    let snapshot = merged.judge()?;
+    let mut snapshot = merged.judge()?;
+    if let Some(live) = live {
+        snapshot.share(live);
+    }
     let (bytes, digest) = snapshot.canonical();
     let since = |from: u64, to: u64| Duration::from_nanos(to.saturating_sub(from));
     Ok(Merged {

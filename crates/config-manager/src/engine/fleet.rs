@@ -1,5 +1,6 @@
 //! The streams of routers: their reports go to the reconciler, and its directives go to them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::{NodeId, Time};
@@ -24,7 +25,7 @@ pub(super) struct Attached {
     /// Whether that other stream had done the same, not long before.
     rival: bool,
     stream: Stream,
-    pub(super) servers: Vec<ServerState>,
+    pub(super) servers: Arc<[ServerState]>,
 }
 
 impl Attached {
@@ -61,7 +62,7 @@ impl Engine {
             }
             Said::Observed(servers) => {
                 if let Some(attached) = self.attached.get_mut(&node).filter(|attached| attached.link == link) {
-                    attached.servers = servers;
+                    attached.servers = servers.into();
                 }
             }
             Said::Gone => self.detach(node, link),
@@ -76,7 +77,7 @@ impl Engine {
             Report::Vote { .. } | Report::Ack { .. } | Report::Nack { .. } => String::new(),
         };
         let now = Time::from_nanos(self.clock.now_nanos());
-        let mut attached = Attached { link, boot, displaced: None, rival: false, stream, servers: Vec::new() };
+        let mut attached = Attached { link, boot, displaced: None, rival: false, stream, servers: Arc::default() };
         if let Some(before) = self.attached.remove(&node) {
             attached.takes_the_place_of(&node, &before, now);
             self.spans.left(&node);

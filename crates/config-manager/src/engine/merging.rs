@@ -76,9 +76,10 @@ impl Engine {
             return self.bring_back(id, to, self.head_revision());
         }
         let layers = with_layer(&recorded, candidate.want.owner(), candidate.text.layer.clone());
+        let head = self.desk.reconciler().head().map(|head| Arc::clone(&head.content.snapshot));
         self.work.spawn_blocking(move || {
             // A text that makes the parser panic is a fault of ours, and must not end the process.
-            let judge = || merge(layers, clock).map(|merged| merged.with_recorded(live, &recorded));
+            let judge = || merge(layers, head.as_deref(), clock).map(|merged| merged.with_recorded(live, &recorded));
             let merged = std::panic::catch_unwind(judge);
             let merged = merged.unwrap_or_else(|_| Err(vec![parser_panicked()]));
             Done::Merged(id, merged.map(Box::new).map_err(Fault::Violations))

@@ -45,7 +45,7 @@ impl Engine {
         let now = Time::from_nanos(self.clock.now_nanos());
         let view = |router: RouterStatus| {
             let attached = self.attached.get(&router.node);
-            let servers = attached.map(|attached| attached.servers.clone()).unwrap_or_default();
+            let servers = attached.map(|attached| Arc::clone(&attached.servers)).unwrap_or_default();
             RouterView { rival: attached.is_some_and(|attached| attached.has_rival(now)), servers, router }
         };
         Status {

@@ -1,15 +1,15 @@
 //! What is started, kept and let go from one layout to the next.
 
-use model::{Isolation, Snapshot, Transport, Variant};
+use model::{Backend, Isolation, Snapshot, Transport, Variant};
 
 use super::*;
 
-pub(crate) fn backend(id: &str, urls: &[&str], replace: ReplaceMode) -> Arc<Backend> {
+pub(crate) fn backend(id: &str, urls: &[&str], replace: ReplaceMode) -> Arc<FixedBackend> {
     let endpoints = urls.iter().map(|url| EndpointSpec {
         transport: Transport::Http { url: (*url).into(), headers: BTreeMap::new() },
         isolation: Isolation::Shared,
     });
-    Arc::new(Backend {
+    let backend = Backend {
         id: BackendId::new(id).unwrap(),
         variants: vec![Variant { id: VariantId::only(), weight: 100, endpoints: endpoints.collect() }],
         tools: None,
@@ -18,12 +18,13 @@ pub(crate) fn backend(id: &str, urls: &[&str], replace: ReplaceMode) -> Arc<Back
         replace,
         drain: None,
         connect: None,
-    })
+    };
+    Arc::new(backend.into())
 }
 
-pub(crate) fn layout(backends: &[&Arc<Backend>]) -> Arc<Layout> {
+pub(crate) fn layout(backends: &[&Arc<FixedBackend>]) -> Arc<Layout> {
     let snapshot = Snapshot { backends: backends.iter().copied().cloned().collect(), ..Snapshot::default() };
-    Arc::new(Layout::of(Content::new(Arc::new(snapshot))))
+    Arc::new(Layout::of(Content::new(Arc::new(snapshot)), None))
 }
 
 fn key(backend: &Backend) -> EndpointKey {

@@ -3,8 +3,8 @@
 use mcp::Kind;
 
 use super::{
-    Act, Arc, AttemptId, CandidateOutcome, CandidateResult, Duration, Effect, EndpointKey, Layout, Plan, Roster, SPARE,
-    State, Time,
+    Act, Arc, AttemptId, CandidateOutcome, CandidateResult, Duration, Effect, EndpointKey, Layout, Member, Plan,
+    Roster, SPARE, State, Time,
 };
 
 #[derive(Debug)]
@@ -52,11 +52,12 @@ impl Roster {
 
     /// Members that are not wanted are kept a while for an equal endpoint of the next attempt.
     pub(super) fn spare_leftovers(&mut self, until: Time) {
-        let wanted: Vec<bool> = self.members.keys().map(|key| self.is_wanted(key)).collect();
-        for (member, wanted) in self.members.values_mut().zip(wanted) {
-            if !wanted && !member.leaving {
-                member.spare_until.get_or_insert(until);
-            }
+        let attempt = self.attempt.as_ref();
+        let unwanted = |(key, member): &(&EndpointKey, &mut Member)| {
+            !member.live && !member.leaving && !attempt.is_some_and(|attempt| attempt.layout.has(key))
+        };
+        for (_, member) in self.members.iter_mut().filter(unwanted) {
+            member.spare_until.get_or_insert(until);
         }
     }
 

@@ -1,8 +1,9 @@
 //! One endpoint: how it comes up, and how it comes up again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Time, Verdict};
+use model::{Limits, Time, Verdict};
 
 use super::relist::Relist;
 use super::restarts::Restarts;
@@ -21,6 +22,10 @@ pub struct Member {
     told: Verdict,
     /// How long bringing it up may take.
     pub(super) connect: Duration,
+    /// As the endpoint was last told them.
+    pub(super) limits: Arc<Limits>,
+    /// The live snapshot has it.
+    pub live: bool,
     /// The live snapshot does not have it any more.
     pub leaving: bool,
     /// No snapshot or attempt wants it; it is kept until this time in case one does.
@@ -86,13 +91,15 @@ impl State {
 }
 
 impl Member {
-    pub(super) fn new(serial: Serial, state: State, connect: Duration) -> Self {
+    pub(super) fn new(serial: Serial, state: State, connect: Duration, limits: Arc<Limits>) -> Self {
         Self {
             serial,
             state,
             judged: Verdict::Unknown,
             told: Verdict::Starting,
             connect,
+            limits,
+            live: false,
             leaving: false,
             spare_until: None,
             relist: Relist::default(),

@@ -3,6 +3,8 @@
 use model::ReplaceMode;
 use proptest::prelude::*;
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::plan::tests::{backend, layout};
 
@@ -41,12 +43,18 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn of(config: Config) -> Arc<Layout> {
+/// Shares with the live layout what has not changed, as a fleet does.
+fn of(config: Config, live: Option<&Arc<Layout>>) -> Arc<Layout> {
     let backends = ["a", "b", ALONE].into_iter().zip(config).filter_map(|(id, version)| {
         let replace = if id == ALONE { ReplaceMode::StopFirst } else { ReplaceMode::Beside };
         Some(backend(id, &[&format!("http://{id}/{}", version?)], replace))
     });
-    layout(&backends.collect::<Vec<_>>().iter().collect::<Vec<_>>())
+    let whole = layout(&backends.collect::<Vec<_>>().iter().collect::<Vec<_>>());
+    let shared = Layout::of(whole.content.clone(), live.map(Arc::as_ref));
+    assert!(shared.backends == whole.backends && shared.keys().eq(whole.keys()));
+    let differs = |key: &&EndpointKey| live.is_none_or(|live| !live.has(key));
+    assert!(shared.changed_from(live.map(Arc::as_ref)).eq(whole.keys().filter(differs)));
+    Arc::new(shared)
 }
 
 /// The world as far as the roster touches it.
@@ -115,7 +123,7 @@ impl World {
                 }
                 Effect::Act(Act::List { .. })
                 | Effect::Act(Act::NotListed { .. })
-                | Effect::Act(Act::Verdict { .. })
+                | Effect::Act(Act::Limit { .. } | Act::Verdict { .. })
                 | Effect::Publish { .. }
                 | Effect::Act(Act::Restart { .. }) => {}
             }
@@ -131,6 +139,7 @@ impl World {
         }
         for (key, member) in members {
             assert_eq!(self.created.get(&member.serial), Some(key));
+            assert_eq!(member.live, self.roster.layout().is_some_and(|live| live.has(key)), "{key}");
             assert_eq!(member.state.is_busy(), self.bringing.contains(&member.serial), "{key}: {:?}", member.state);
         }
         let alone = self.running.iter().filter(|serial| self.created[serial].backend.as_str() == ALONE);
@@ -163,8 +172,9 @@ impl World {
                 self.abort();
                 self.attempts += 1;
                 let attempt = AttemptId { epoch: 1, sequence: self.attempts };
-                self.attempt = Some((attempt, of(*config), false));
-                self.handle(Event::Prepare { attempt, layout: of(*config), within: Duration::MAX });
+                let layout = of(*config, self.roster.layout());
+                self.attempt = Some((attempt, Arc::clone(&layout), false));
+                self.handle(Event::Prepare { attempt, layout, within: Duration::MAX });
             }
             Step::Abort => self.abort(),
             Step::Commit => {
@@ -174,7 +184,7 @@ impl World {
             }
             Step::Offer(config) => {
                 self.abort();
-                self.live(of(*config), None);
+                self.live(of(*config, self.roster.layout()), None);
             }
             Step::Answer(which, ok) => {
                 if let Some(serial) = some(self.bringing.iter().copied().collect(), which) {

@@ -23,16 +23,14 @@ impl Roster {
     fn restarts_by_itself(&self, key: &EndpointKey) -> bool {
         let Some(layout) = self.layout() else { return false };
         let program = layout.spec(key).is_some_and(|spec| matches!(spec.transport, Transport::Stdio { .. }));
-        program && layout.backend_of(key).is_some_and(|backend| backend.restart_unhealthy)
+        program && layout.backend(&key.backend).is_some_and(|one| one.backend.restart_unhealthy)
     }
 
     /// Applies a changed policy to endpoints that hang already.
     pub(super) fn apply_restart_policy(&mut self, now: Time) {
-        let keys: Vec<_> = self.members.keys().cloned().collect();
-        for key in keys {
-            if let Some(judged) = self.members.get(&key).map(|member| member.judged) {
-                self.judged(now, &key, judged);
-            }
+        let hanging = self.members.iter().filter(|(_, member)| member.judged == Verdict::Unhealthy);
+        for key in hanging.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+            self.judged(now, &key, Verdict::Unhealthy);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The life of members over attempts, swaps, losses and returns.
 
-use model::{Backend, ReplaceMode};
+use model::{FixedBackend, ReplaceMode};
 
 use super::*;
 use crate::plan::tests::{backend, layout};
@@ -40,6 +40,7 @@ impl Case {
                 Effect::Act(Act::BringUp { serial, .. }) => format!("bring {serial}"),
                 Effect::Act(Act::List { serial }) => format!("list {serial}"),
                 Effect::Act(Act::NotListed { serial, reason }) => format!("{serial} is not listed: {reason}"),
+                Effect::Act(Act::Limit { .. }) => continue,
                 Effect::Act(Act::Verdict { serial, verdict }) => format!("{serial} is {verdict}"),
                 Effect::Publish { swap, by_file } => {
                     format!("{}{}", if swap { "swap" } else { "publish" }, if by_file { " by file" } else { "" })
@@ -63,7 +64,7 @@ impl Case {
     }
 
     /// The names of the tools of a backend, if anything is known of it.
-    fn offers(&self, backend: &Arc<Backend>) -> Option<String> {
+    fn offers(&self, backend: &Arc<FixedBackend>) -> Option<String> {
         let layout = layout(&[backend]);
         let merged = self.roster.offer(&layout.backends[0])?.merged(mcp::Kind::Tool);
         Some(merged.items.iter().map(|item| item.name()).collect::<Vec<_>>().join(" "))
@@ -77,16 +78,16 @@ impl Case {
         self.does(Event::BroughtUp { serial, result: Err(Reason::own("no")) })
     }
 
-    fn live(&mut self, revision: u64, backends: &[&Arc<Backend>]) -> Vec<String> {
+    fn live(&mut self, revision: u64, backends: &[&Arc<FixedBackend>]) -> Vec<String> {
         self.does(Event::Live { revision: Revision(revision), layout: layout(backends), prepared: None })
     }
 
-    fn commit(&mut self, revision: u64, sequence: u64, backends: &[&Arc<Backend>]) -> Vec<String> {
+    fn commit(&mut self, revision: u64, sequence: u64, backends: &[&Arc<FixedBackend>]) -> Vec<String> {
         let prepared = Some(attempt(sequence));
         self.does(Event::Live { revision: Revision(revision), layout: layout(backends), prepared })
     }
 
-    fn prepare(&mut self, sequence: u64, backends: &[&Arc<Backend>]) -> Vec<String> {
+    fn prepare(&mut self, sequence: u64, backends: &[&Arc<FixedBackend>]) -> Vec<String> {
         self.does(Event::Prepare { attempt: attempt(sequence), layout: layout(backends), within: Duration::MAX })
     }
 
@@ -100,7 +101,7 @@ fn tool(name: &str) -> Offered {
     Offered::of(mcp::Kind::Tool, [tool])
 }
 
-fn at(id: &str, url: &str) -> Arc<Backend> {
+fn at(id: &str, url: &str) -> Arc<FixedBackend> {
     backend(id, &[url], ReplaceMode::Beside)
 }
 
@@ -206,7 +207,8 @@ fn one_that_cannot_run_twice_starts_when_its_old_copy_has_ended() {
     case.up(1);
     assert_eq!(case.prepare(1, &[&alone("http://2")]), ["attempt 1: unprobed"]);
     assert_eq!(case.commit(2, 1, &[&alone("http://2")]), ["create 2", "swap"]);
-    assert!(case.roster.is_arriving(&layout(&[&alone("http://2")]).backends[0]));
+    let now = layout(&[&alone("http://2")]);
+    assert!(case.roster.look(&now.backends[0]).arrival(false).is_pending());
     assert_eq!(case.does(Event::Closed { serial: 1 }), ["end 1"]);
     assert_eq!(case.does(Event::Ended { serial: 1 }), ["bring 2", "publish"]);
     assert_eq!(case.up(2), ["2 is unknown", "publish"]);
@@ -281,7 +283,8 @@ fn what_a_server_was_before_it_changed_is_not_shown_for_ever() {
         assert!(case.down(2).contains(&"2 is failing".to_owned()) == offered(&case).is_none());
     }
     assert_eq!(offered(&case), None, "it is failing");
-    assert!(case.roster.missing(&layout(&[&changed]).backends[0]).is_some(), "and clients hear why");
+    let now = layout(&[&changed]);
+    assert!(case.roster.look(&now.backends[0]).missing(None).is_some(), "and clients hear why");
     // One that comes up has a word of its own: what was before is forgotten, also for the copy on disk.
     let mut case = Case::new();
     case.live(1, &[&at("a", "http://a")]);
@@ -293,12 +296,12 @@ fn what_a_server_was_before_it_changed_is_not_shown_for_ever() {
 }
 
 /// One program, with or without the policy that restarts it.
-fn program(restart_unhealthy: bool) -> Arc<Backend> {
-    let mut program = Backend::clone(&at("a", "http://a"));
+fn program(restart_unhealthy: bool) -> Arc<FixedBackend> {
+    let mut program = model::Backend::clone(&at("a", "http://a"));
     program.restart_unhealthy = restart_unhealthy;
     let transport = model::Transport::Stdio { command: "a".into(), args: vec![], env: BTreeMap::new(), cwd: None };
     program.variants[0].endpoints[0].transport = transport;
-    Arc::new(program)
+    Arc::new(program.into())
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Pages of a list out of one rendering of all its elements.
+//! Pages of a list, rendered when they are asked for.
 //!
 //! A cursor names the last item of the page before it, so it stays good over any change of the catalog and in any
 //! router: the next page begins at the first name after it, whether or not what it names still exists.
@@ -21,42 +21,53 @@ pub struct InvalidCursor;
 pub const PAGE_BYTES: usize = 1 << 20;
 
 /// The response to one request for a list, before its bytes are put together.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Page<'a> {
     kind: Kind,
-    items: &'a [u8],
+    entries: &'a [Entry],
+    /// Bytes of the elements with the commas between them.
+    bytes: usize,
     /// The member `nextCursor` with a comma before it; empty on the last page.
     next: String,
     meta: &'a [u8],
 }
 
 impl Page<'_> {
-    fn parts<'a>(&'a self, id: &'a str) -> [&'a [u8]; 10] {
+    /// What stands before the elements, and after them.
+    fn around<'a>(&'a self, id: &'a str) -> ([&'a [u8]; 5], [&'a [u8]; 4]) {
         let (head, array) = (br#"{"jsonrpc":"2.0","id":"#, self.kind.array().as_bytes());
         let (result, elements) = (br#","result":{""#, br#"":["#);
-        let next = self.next.as_bytes();
-        [head, id.as_bytes(), result, array, elements, self.items, b"]", next, self.meta, b"}}"]
+        ([head, id.as_bytes(), result, array, elements], [b"]", self.next.as_bytes(), self.meta, b"}}"])
     }
 
     /// Bytes of [`Self::response`].
     #[must_use]
     pub fn length(&self, id: &str) -> usize {
-        self.parts(id).iter().map(|part| part.len()).sum()
+        let (before, after) = self.around(id);
+        self.bytes + before.iter().chain(&after).map(|part| part.len()).sum::<usize>()
     }
 
     /// The whole response to the request with the raw id `id`.
     #[must_use]
     pub fn response(&self, id: &str) -> Vec<u8> {
-        self.parts(id).concat()
+        let mut response = Vec::with_capacity(self.length(id));
+        let (before, after) = self.around(id);
+        before.iter().for_each(|part| response.extend_from_slice(part));
+        for (at, entry) in self.entries.iter().enumerate() {
+            if at > 0 {
+                response.push(b',');
+            }
+            entry.item.push_named(&entry.exposed, &mut response);
+        }
+        after.iter().for_each(|part| response.extend_from_slice(part));
+        response
     }
 }
 
-/// All elements as JSON, comma-separated, and where each ends.
+/// What the pages of a list have in common.
 #[derive(Debug)]
 pub(super) struct Listing {
     kind: Kind,
-    json: Vec<u8>,
-    ends: Vec<usize>,
     /// The member `_meta` of each result with a comma before it; empty where there is nothing to say.
     meta: Vec<u8>,
     page_size: NonZeroUsize,
@@ -66,29 +77,15 @@ pub(super) struct Listing {
 const MISSING: &str = "only1mcp/missing";
 
 impl Listing {
-    pub(super) fn render<'a>(
+    pub(super) fn new<'a>(
         kind: Kind,
-        entries: &[Entry],
         missing: impl Iterator<Item = (&'a str, &'a str)>,
         page_size: NonZeroUsize,
     ) -> Self {
-        let mut json = Vec::new();
-        let mut ends = Vec::with_capacity(entries.len());
-        for entry in entries {
-            if !json.is_empty() {
-                json.push(b',');
-            }
-            entry.item.push_named(&entry.exposed, &mut json);
-            ends.push(json.len());
-        }
-        Self { kind, json, ends, meta: meta(missing), page_size }
+        Self { kind, meta: meta(missing), page_size }
     }
 
-    pub(super) fn items(&self) -> &[u8] {
-        &self.json
-    }
-
-    pub(super) fn page(&self, entries: &[Entry], cursor: Option<&str>) -> Result<Page<'_>, InvalidCursor> {
+    pub(super) fn page<'a>(&'a self, entries: &'a [Entry], cursor: Option<&str>) -> Result<Page<'a>, InvalidCursor> {
         let first = match cursor {
             None | Some("") => 0,
             Some(cursor) => {
@@ -96,23 +93,18 @@ impl Listing {
                 entries.partition_point(|entry| *entry.exposed <= *last)
             }
         };
-        let end = self.end(first);
-        let items = if first == end { &[][..] } else { &self.json[self.begin(first)..self.ends[end - 1]] };
-        let more = first < end && end < entries.len();
-        let next =
-            if more { format!(",\"nextCursor\":\"{}\"", cursor_of(&entries[end - 1].exposed)) } else { String::new() };
-        Ok(Page { kind: self.kind, items, next, meta: &self.meta })
-    }
-
-    /// Where the page that begins with element `first` ends.
-    fn end(&self, first: usize) -> usize {
-        let by_bytes = self.ends.partition_point(|end| *end <= self.begin(first) + PAGE_BYTES);
-        self.ends.len().min(first + self.page_size.get()).min(by_bytes.max(first + 1))
-    }
-
-    /// After the comma that ends the element before.
-    fn begin(&self, index: usize) -> usize {
-        if index == 0 { 0 } else { self.ends[index - 1] + 1 }
+        let rest = &entries[first..];
+        let (mut bytes, mut count) = (0, 0);
+        for entry in rest.iter().take(self.page_size.get()) {
+            let with = bytes + usize::from(count > 0) + entry.item.named_length(&entry.exposed);
+            if count > 0 && with > PAGE_BYTES {
+                break;
+            }
+            (bytes, count) = (with, count + 1);
+        }
+        let next = rest[..count].last().filter(|_| count < rest.len());
+        let next = next.map(|last| format!(",\"nextCursor\":\"{}\"", cursor_of(&last.exposed)));
+        Ok(Page { kind: self.kind, entries: &rest[..count], bytes, next: next.unwrap_or_default(), meta: &self.meta })
     }
 }
 

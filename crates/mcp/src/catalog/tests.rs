@@ -169,3 +169,37 @@ fn who_is_missing_is_named_and_nobody_at_all_is_no_empty_list() {
     assert!(!merge(&[]).is_unknown(), "no servers have no tools");
     assert!(!merge(&[offer("a", &[]), missing("b", "starting")]).is_unknown(), "a server without tools has answered");
 }
+
+/// Every way in which three backends offer some of two tools, one of them filtered.
+fn ways() -> Vec<[Vec<Arc<Item>>; 3]> {
+    let some = |bits: usize| {
+        let names: Vec<_> = ["x", "y"].into_iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1).collect();
+        tools(&names.iter().map(|(_, name)| *name).collect::<Vec<_>>())
+    };
+    (0..64).map(|bits| [some(bits), some(bits >> 2), some(bits >> 4)]).collect()
+}
+
+#[test]
+fn a_catalog_that_is_of_the_same_offers_is_what_merging_them_makes() {
+    let (ways, shown) = (ways(), ["x".to_owned()]);
+    let filtered = Offer { shown: Some(&shown), ..offer("b", &[]) };
+    let offers: Vec<_> =
+        ways.iter().map(|[a, b, c]| [offer("a", a), Offer { items: b, ..filtered }, offer("c", c)]).collect();
+    let state = |catalog: &Catalog| {
+        let entries: Vec<_> = catalog.entries().iter().map(|one| (one.exposed.clone(), one.backend)).collect();
+        (entries, catalog.withheld().to_vec(), catalog.absent().to_vec())
+    };
+    for naming in [Naming::None, Naming::Prefix] {
+        let merge =
+            |offers: &[Offer<'_>], owners: &Owners| Catalog::merge(Kind::Tool, naming, offers, owners, PAGE_SIZE);
+        for (first, then) in offers.iter().flat_map(|first| offers.iter().map(move |then| (first, then))) {
+            let catalog = merge(then, &merge(first, &Owners::new()).owners());
+            assert!(catalog.is_of(naming, then));
+            assert_eq!(catalog.is_of(naming, first), first == then);
+            assert_eq!(state(&catalog), state(&merge(then, &catalog.owners())));
+            assert!(catalog.is_disputed() || state(&catalog) == state(&merge(then, &Owners::new())));
+        }
+        let other = if naming == Naming::None { Naming::Prefix } else { Naming::None };
+        assert!(!merge(&offers[0], &Owners::new()).is_of(other, &offers[0]));
+    }
+}

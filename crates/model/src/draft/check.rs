@@ -25,7 +25,10 @@ impl Draft {
         }
         let backends: Vec<_> = self.backends.into_iter().map(|draft| check.backend(draft)).collect();
         if check.violations.is_empty() {
-            Ok(Snapshot { policy: self.policy, backends: backends.into_iter().flatten().map(Arc::new).collect() })
+            Ok(Snapshot {
+                policy: self.policy,
+                backends: backends.into_iter().flatten().map(|backend| Arc::new(backend.into())).collect(),
+            })
         } else {
             Err(check.violations)
         }

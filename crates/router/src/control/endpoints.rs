@@ -75,6 +75,11 @@ impl Endpoints {
                     tracing::warn!(endpoint = %endpoint.key, reason, "cannot list the tools anew; the old list stays");
                 }
             }
+            Act::Limit { serial, limits } => {
+                if let Some(endpoint) = self.all.get(&serial) {
+                    endpoint.set_limits(limits);
+                }
+            }
             Act::Verdict { serial, verdict } => {
                 if let Some(endpoint) = self.all.get(&serial) {
                     tracing::debug!(endpoint = %endpoint.key, %verdict, "verdict");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fleet::{DiskCopy, Fleet};
+use fleet::{Before, DiskCopy, Fleet};
 use model::Time;
 use runtime::TraceContext;
 use tokio::sync::watch;
@@ -53,7 +53,8 @@ impl Publisher {
         let begun = Instant::now();
         fail::fail_point!("router-before-swap");
         let before = self.live.load();
-        let turn = fleet.turn(by_file, Some(&before.catalogs), |serial| endpoints.get(serial).cloned());
+        let made = Before { table: &before.table, catalogs: &before.catalogs };
+        let turn = fleet.turn(by_file, Some(made), |serial| endpoints.get(serial).cloned());
         drop(before);
         let Some(turn) = turn else { return };
         self.turn += 1;
@@ -67,18 +68,11 @@ impl Publisher {
     }
 
     /// Another revision was published, because of `cause`.
-    pub(super) fn swapped(&mut self, fleet: &Fleet, endpoints: &Endpoints, cause: Option<TraceContext>) {
+    pub(super) fn swapped(&mut self, fleet: &Fleet, cause: Option<TraceContext>) {
         self.swapped_by = cause;
-        let roster = fleet.roster();
-        let Some(layout) = roster.layout() else { return };
-        for key in layout.keys() {
-            if let Some(endpoint) = endpoints.by_key(key, roster) {
-                endpoint.set_limits(Arc::new(layout.limits_of(key)));
-            }
-        }
         if let Some(begun) = self.swap_began.take() {
             metrics::histogram!("only1mcp_router_swap_seconds").record(begun.elapsed());
-            tracing::info!(revision = roster.revision().0, "live");
+            tracing::info!(revision = fleet.roster().revision().0, "live");
         }
     }
 

@@ -1,6 +1,7 @@
 //! The state of the fleet, for status displays: published after each change. Values that change with every call are
 //! read from the endpoints themselves, at the moment of display.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use drain::Departure;
@@ -108,7 +109,8 @@ pub(super) fn status(
     let warnings = warnings(generation);
     let members = roster.members().iter().filter_map(|(key, member)| {
         let endpoint = Arc::clone(endpoints.get(member.serial)?);
-        let listed = roster.known().get(key).filter(|_| member.state.is_up());
+        let offered = roster.known().get(key);
+        let listed = offered.filter(|_| member.state.is_up());
         let listed = listed.into_iter().flat_map(|offered| offered.warnings.iter().cloned());
         let of_names = warnings.iter().filter(|(backend, _)| *backend == key.backend && member.state.is_up());
         let (of_names, more) = (of_names.clone().take(NAMED), of_names.count().saturating_sub(NAMED));
@@ -116,8 +118,8 @@ pub(super) fn status(
             (more > 0).then(|| format!("{more} more of its tools, or of the names under `tools`, are not shown"));
         Some(EndpointStatus {
             transport: endpoint.spec.transport.kind(),
-            tools: roster.known().get(key).map_or(0, |offered| offered.count(Kind::Tool)),
-            live: live.is_some_and(|live| live.has(key)),
+            tools: offered.map_or(0, |offered| offered.count(Kind::Tool)),
+            live: member.live,
             leaving: member.leaving,
             up: member.state.is_up(),
             ups: member.ups,
@@ -147,7 +149,7 @@ pub(super) fn status(
         revision: roster.revision(),
         digest: live.map(|live| live.content.digest),
         endpoints: members.collect(),
-        tools: generation.table.names(Kind::Tool),
+        tools: generation.table.count(Kind::Tool),
         withheld: withheld.chain(absent).chain(left_out(roster)).collect(),
         renamed: renamed.collect(),
         departures,
@@ -158,7 +160,10 @@ pub(super) fn status(
 
 /// Elements that the servers of the live snapshot list and that cannot be shown.
 fn left_out(roster: &Roster) -> impl Iterator<Item = WithheldTool> {
+    let lacking = roster.known().iter().filter(|(_, offered)| !offered.left_out.is_empty());
+    let lacking: BTreeSet<_> = lacking.map(|(key, _)| &key.backend).collect();
     let live = roster.layout().into_iter().flat_map(|layout| &layout.backends);
+    let live = live.filter(move |one| lacking.contains(&one.backend.id));
     let offers = live.filter_map(|backend| Some((&backend.backend.id, roster.offer(backend)?)));
     offers.flat_map(|(backend, offer)| {
         let left_out = offer.left_out().map(|one| WithheldTool {

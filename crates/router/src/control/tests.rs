@@ -10,8 +10,8 @@ use std::sync::Mutex;
 
 use mcp::Kind;
 use model::{
-    Backend, BackendId, CandidateResult, DrainPolicy, EndpointSpec, Isolation, LogId, Naming, Policy, ReplaceMode,
-    Revision, Snapshot, Transport, Variant, VariantId,
+    Backend, BackendId, CandidateResult, DrainPolicy, EndpointSpec, FixedBackend, Isolation, LogId, Naming, Policy,
+    ReplaceMode, Revision, Snapshot, Transport, Variant, VariantId,
 };
 use opentelemetry::trace::SpanId;
 use rollout::{Content, Directive, Refusal, Sender};
@@ -29,12 +29,12 @@ use crate::session::Homes;
 use server::{Server, black_hole};
 
 /// A server with an endpoint at each of `urls`.
-pub(crate) fn backend(id: &str, urls: &[&str], replace: ReplaceMode) -> Arc<Backend> {
+pub(crate) fn backend(id: &str, urls: &[&str], replace: ReplaceMode) -> Arc<FixedBackend> {
     let endpoints = urls.iter().map(|url| EndpointSpec {
         transport: Transport::Http { url: (*url).into(), headers: BTreeMap::new() },
         isolation: Isolation::Shared,
     });
-    Arc::new(Backend {
+    let backend = Backend {
         id: BackendId::new(id).unwrap(),
         variants: vec![Variant { id: VariantId::only(), weight: 100, endpoints: endpoints.collect() }],
         tools: None,
@@ -43,7 +43,8 @@ pub(crate) fn backend(id: &str, urls: &[&str], replace: ReplaceMode) -> Arc<Back
         replace,
         drain: None,
         connect: None,
-    })
+    };
+    Arc::new(backend.into())
 }
 
 /// In place of the data cores: exchanges that end when they are told to.
@@ -174,11 +175,11 @@ impl Case {
     }
 }
 
-fn content(policy: Policy, backends: &[Arc<Backend>]) -> Content {
+fn content(policy: Policy, backends: &[Arc<FixedBackend>]) -> Content {
     Content::new(Arc::new(Snapshot { policy, backends: backends.to_vec() }))
 }
 
-fn at(id: &str, url: &str) -> Arc<Backend> {
+fn at(id: &str, url: &str) -> Arc<FixedBackend> {
     backend(id, &[url], ReplaceMode::Beside)
 }
 
@@ -377,9 +378,9 @@ fn a_session_stays_with_one_of_several_endpoints_while_that_may_be_chosen() {
 fn a_server_has_the_time_that_its_own_limit_gives_it_and_the_reason_names_the_limit() {
     run(|directory| async move {
         let mut case = Case::start(&directory).await;
-        let mut hole = Arc::unwrap_or_clone(at("hole", &black_hole().await));
+        let mut hole = Backend::clone(&at("hole", &black_hole().await));
         hole.connect = Some(Duration::from_millis(200));
-        let content = content(quick(), &[Arc::new(hole)]);
+        let content = content(quick(), &[Arc::new(hole.into())]);
         let begun = case.clock.now_nanos();
         case.swap(1, &content, None).await;
         let status = case.status(|status| status.endpoints.iter().any(|one| one.reason.is_some())).await;

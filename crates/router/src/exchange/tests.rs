@@ -15,7 +15,7 @@ use mcp::{ByKind, Catalog, Item, Kind, Message, ProtocolVersion};
 use model::{BackendId, EndpointKey, EndpointSpec, Isolation, Limits, Policy, Revision, Transport, VariantId};
 use opentelemetry::InstrumentationScope;
 use opentelemetry_sdk::trace::SpanData;
-use routing::{BackendRoutes, Entry, Route, RouteTable, VariantRoutes, Variants};
+use routing::{BackendRoutes, Entry, Route, RouteTable, VariantRoutes};
 use runtime::telemetry::sampler::Sampler;
 use runtime::{Clock, Shutdown, Tasks, TraceContext, Tracer};
 use tokio::runtime::Handle;
@@ -137,13 +137,13 @@ fn generation(endpoint: &Arc<Endpoint>) -> Generation {
         endpoints: [Arc::clone(endpoint)].into(),
         leaving: Box::default(),
     };
-    let backend = BackendRoutes { id: endpoint.key.backend.clone(), variants: [variant].into() };
+    let backend =
+        BackendRoutes { id: endpoint.key.backend.clone(), variants: [variant].into(), having: ByKind::default() };
     let route = |tool: &&str| Route {
         own: (*tool).into(),
         own_json: format!("\"{tool}\"").into(),
         idempotent: false,
         backend: 0,
-        variants: Variants::ALL,
     };
     let entry = |tool: &&str| Entry { kind: Kind::Tool, exposed: format!("s__{tool}").into(), route: route(tool) };
     Generation {
@@ -154,7 +154,7 @@ fn generation(endpoint: &Arc<Endpoint>) -> Generation {
         policy: Policy::default(),
         snapshot: Arc::default(),
         table: RouteTable::build(vec![backend], TOOLS.iter().map(entry).collect()).unwrap(),
-        catalogs: ByKind::from_fn(Catalog::empty),
+        catalogs: ByKind::from_fn(|kind| Arc::new(Catalog::empty(kind))),
         instructions: None,
         arrivals: [Arrival::Settled { offers: true }].into(),
     }
@@ -352,7 +352,8 @@ fn who_turns_pages_over_a_change_has_not_seen_the_new_list() {
             let page_size = 1.try_into().unwrap();
             let owners = mcp::Owners::new();
             let mut next = Generation { turn, ..generation(&case.endpoint) };
-            next.catalogs[Kind::Tool] = Catalog::merge(Kind::Tool, mcp::Naming::Prefix, &[offer], &owners, page_size);
+            let catalog = Catalog::merge(Kind::Tool, mcp::Naming::Prefix, &[offer], &owners, page_size);
+            next.catalogs[Kind::Tool] = Arc::new(catalog);
             case.core.shared.live.publish(next);
         };
         let session = session();

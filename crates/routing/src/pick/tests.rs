@@ -1,6 +1,7 @@
 //! Which endpoints are chosen, how often, and which never.
 
 use fastrand::Rng;
+use mcp::ByKind;
 use model::{BackendId, VariantId, Weight};
 use proptest::prelude::*;
 
@@ -13,7 +14,7 @@ fn backend(variants: &[(u32, &[Load])]) -> BackendRoutes<Load> {
         endpoints: (*endpoints).into(),
         leaving: Box::default(),
     });
-    BackendRoutes { id: BackendId::new("b").unwrap(), variants: variants.collect() }
+    BackendRoutes { id: BackendId::new("b").unwrap(), variants: variants.collect(), having: ByKind::default() }
 }
 
 fn only<E>(endpoints: impl Into<Box<[E]>>) -> VariantRoutes<E> {
@@ -80,8 +81,11 @@ fn the_less_loaded_of_two_is_chosen() {
 #[test]
 fn equally_loaded_ones_share_alike() {
     let mut counts = [0_u32; 4];
-    let endpoints: BackendRoutes<usize> =
-        BackendRoutes { id: BackendId::new("b").unwrap(), variants: [only([0, 1, 2, 3])].into() };
+    let endpoints: BackendRoutes<usize> = BackendRoutes {
+        id: BackendId::new("b").unwrap(),
+        variants: [only([0, 1, 2, 3])].into(),
+        having: ByKind::default(),
+    };
     let mut random = Rng::with_seed(1);
     for _ in 0..40_000 {
         counts[*endpoints
@@ -188,7 +192,8 @@ fn a_light_endpoint_gets_no_more_than_its_share_by_being_empty() {
 fn a_leaving_endpoint_gets_only_what_it_has() {
     let (new, old) = (load(1, Verdict::Healthy, false), load(0, Verdict::Healthy, false));
     let variant = VariantRoutes { leaving: [(1, old)].into(), ..only([new]) };
-    let backend = BackendRoutes { id: BackendId::new("b").unwrap(), variants: [variant].into() };
+    let backend =
+        BackendRoutes { id: BackendId::new("b").unwrap(), variants: [variant].into(), having: ByKind::default() };
     let pick = |random, positions: &[usize]| {
         let positions = positions.iter().copied().collect();
         backend.pick(random, positions, |_| false, |load| *load).map(|load| load.in_flight)
@@ -205,6 +210,7 @@ fn a_home_is_kept_while_it_can_be() {
     let variants = |endpoints: &[(&'static str, Load)]| BackendRoutes {
         id: BackendId::new("b").unwrap(),
         variants: [only(endpoints)].into(),
+        having: ByKind::default(),
     };
     let (well, ill, shut) =
         (load(0, Verdict::Healthy, false), load(0, Verdict::Unhealthy, false), load(0, Verdict::Healthy, true));

@@ -3,12 +3,12 @@
 use super::*;
 
 fn backend(id: &str) -> BackendRoutes<u8> {
-    BackendRoutes { id: BackendId::new(id).unwrap(), variants: Box::default() }
+    BackendRoutes { id: BackendId::new(id).unwrap(), variants: Box::default(), having: ByKind::default() }
 }
 
 fn entry(exposed: &str, backend: usize, own: &str) -> Entry {
     let own_json = format!("\"{own}\"").into();
-    let route = Route { own: own.into(), own_json, idempotent: false, backend, variants: Variants::ALL };
+    let route = Route { own: own.into(), own_json, idempotent: false, backend };
     Entry { kind: Kind::Tool, exposed: exposed.into(), route }
 }
 
@@ -20,7 +20,7 @@ fn a_name_leads_to_its_backend_and_to_the_name_used_there() {
     assert_eq!((tool.own.as_ref(), table.backend(tool).id.as_str()), ("read", "b"));
     assert_eq!(table.find(Kind::Tool, "read"), None);
     assert_eq!(table.find(Kind::Prompt, "b__read"), None, "each kind has names of its own");
-    assert_eq!((table.names(Kind::Tool), table.names(Kind::Prompt)), (2, 0));
+    assert_eq!((table.count(Kind::Tool), table.count(Kind::Prompt)), (2, 0));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::control::tests::backend;
 
-fn content(backend: &Arc<model::Backend>) -> Content {
+fn content(backend: &Arc<model::FixedBackend>) -> Content {
     Content::new(Arc::new(Snapshot { backends: vec![Arc::clone(backend)], ..Snapshot::default() }))
 }
 
