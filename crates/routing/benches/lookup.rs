@@ -74,7 +74,9 @@ fn route(live: &ArcSwap<RouteTable<Handle>>, name: &str, random: u64) -> u64 {
         verdict: Verdict::Healthy,
         cordoned: false,
     };
-    table.backend(tool).pick(random, tool.variants, |_| false, look).expect("an open endpoint").load(Ordering::Relaxed)
+    let backend = table.backend(tool);
+    let variants = backend.having[Kind::Tool].variants(&tool.own);
+    backend.pick(random, variants, |_| false, look).expect("an open endpoint").load(Ordering::Relaxed)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a measurement reads the clock and runs a second thread")]

@@ -1,11 +1,16 @@
 //! The router's copy of what is live, for a start without config-manager: snapshot, revision, what each server offered,
-//! and what operators had laid over the servers. Written after the swap and off the acknowledgement, so it may be a little older than what
-//! was last live; a router that starts from the copy says so.
+//! and what operators had laid over the servers. Written after the swap and off the acknowledgement, so it may be a
+//! little older than what was last live; a router that starts from the copy says so.
+//!
+//! The first line of the file is a whole copy. Each further line is what the next copy differs in, until all of them are
+//! as long as the first one: then the file is written anew.
+
+mod change;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use drain::OverlayEntry;
@@ -20,8 +25,9 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 pub(crate) const FILE: &str = "live.json";
-/// The format of the file, not of its content. Format 1, in which servers had nothing but tools, is read too.
-const FORMAT: u32 = 2;
+/// The format of the file, not of its content. Older formats are read too: 1, in which servers had nothing but tools, and
+/// 2, in which a copy is always whole.
+const FORMAT: u32 = 3;
 const FORMAT_OLDEST: u32 = 1;
 /// More than any copy: what one message carries, and what each server offered.
 const BYTES_MAX: u64 = 1 << 30;
@@ -40,6 +46,8 @@ pub(crate) enum LoadError {
     Format { path: PathBuf, found: u32 },
     #[error("{} was damaged: its content has digest {}, it says {}", path.display(), found.short(), said.short())]
     Damaged { path: PathBuf, said: Digest, found: Digest },
+    #[error("{} was damaged: one of its changes does not lead to what it says", path.display())]
+    Change { path: PathBuf },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -90,73 +98,122 @@ pub(crate) fn load(directory: &Path) -> Result<Option<DiskCopy>, LoadError> {
     struct Head {
         format: u32,
     }
+    let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+    let (whole, changes) = bytes.split_at(end);
     let head: Head =
-        serde_json::from_slice(&bytes).map_err(|source| LoadError::Malformed { path: path.clone(), source })?;
+        serde_json::from_slice(whole).map_err(|source| LoadError::Malformed { path: path.clone(), source })?;
     if !(FORMAT_OLDEST..=FORMAT).contains(&head.format) {
         return Err(LoadError::Format { path, found: head.format });
     }
     let file: File =
-        serde_json::from_slice(&bytes).map_err(|source| LoadError::Malformed { path: path.clone(), source })?;
+        serde_json::from_slice(whole).map_err(|source| LoadError::Malformed { path: path.clone(), source })?;
     let content = Content::new(file.snapshot);
     if content.digest != file.digest {
         return Err(LoadError::Damaged { path, said: file.digest, found: content.digest });
     }
     let sender = Sender { log: file.log, epoch: file.epoch };
-    let known = file.known.into_iter().map(|mut known| {
-        if !known.tools.is_empty() {
-            known.items.insert(Kind::Tool.array().to_owned(), known.tools);
-        }
-        let mut offered = Offered { instructions: known.instructions, ..Offered::default() };
-        for kind in Kind::ALL {
-            // An item that can no longer be read is missing until its server lists it again.
-            let items = known.items.get(kind.array()).into_iter().flatten();
-            offered.items[kind] = items.filter_map(|json| Item::parse(kind, json.get()).ok()).map(Arc::new).collect();
-        }
-        (known.endpoint, offered)
-    });
-    Ok(Some(DiskCopy {
+    let mut copy = DiskCopy {
         saved: Saved { sender, revision: file.revision, content },
-        known: known.collect(),
+        known: file.known.into_iter().map(Known::read).collect(),
         overlay: file.overlay,
-    }))
+    };
+    change::apply(&mut copy, changes).map_err(|change::Damaged| LoadError::Change { path })?;
+    Ok(Some(copy))
 }
 
-fn save(directory: &Path, copy: &DiskCopy) -> io::Result<()> {
-    let raw = |item: &Arc<Item>| RawValue::from_string(item.json().into()).expect("it was parsed from this JSON");
-    let written = |(kind, items): (Kind, &Arc<[Arc<Item>]>)| (kind.array().to_owned(), items.iter().map(raw).collect());
-    let known = copy.known.iter().map(|(endpoint, offered)| Known {
-        endpoint: endpoint.clone(),
-        items: offered.items.iter().filter(|(_, items)| !items.is_empty()).map(written).collect(),
-        tools: Vec::new(),
-        instructions: offered.instructions.clone(),
-    });
-    let file = File {
-        format: FORMAT,
-        log: copy.saved.sender.log.clone(),
-        epoch: copy.saved.sender.epoch,
-        revision: copy.saved.revision,
-        digest: copy.saved.content.digest,
-        snapshot: Arc::clone(&copy.saved.content.snapshot),
-        known: known.collect(),
-        overlay: copy.overlay.clone(),
-    };
-    let bytes = serde_json::to_vec(&file)?;
-    fail::fail_point!("router-before-copy");
-    // Configurations name hosts, and headers may have been written without a reference.
-    write_private(&directory.join(FILE), &bytes)
+impl Known {
+    fn of((endpoint, offered): (&EndpointKey, &Offered)) -> Self {
+        let raw = |item: &Arc<Item>| RawValue::from_string(item.json().into()).expect("it was parsed from this JSON");
+        let written =
+            |(kind, items): (Kind, &Arc<[Arc<Item>]>)| (kind.array().to_owned(), items.iter().map(raw).collect());
+        Self {
+            endpoint: endpoint.clone(),
+            items: offered.items.iter().filter(|(_, items)| !items.is_empty()).map(written).collect(),
+            tools: Vec::new(),
+            instructions: offered.instructions.clone(),
+        }
+    }
+
+    fn read(mut self) -> (EndpointKey, Offered) {
+        if !self.tools.is_empty() {
+            self.items.insert(Kind::Tool.array().to_owned(), self.tools);
+        }
+        let mut offered = Offered { instructions: self.instructions, ..Offered::default() };
+        for kind in Kind::ALL {
+            // An item that can no longer be read is missing until its server lists it again.
+            let items = self.items.get(kind.array()).into_iter().flatten();
+            offered.items[kind] = items.filter_map(|json| Item::parse(kind, json.get()).ok()).map(Arc::new).collect();
+        }
+        (self.endpoint, offered)
+    }
+}
+
+/// Writes copies to a directory, and knows what it wrote last.
+struct Writer {
+    directory: PathBuf,
+    last: Option<Last>,
+}
+
+/// What is in the file.
+struct Last {
+    copy: Arc<DiskCopy>,
+    /// Bytes of the whole copy at its beginning, and of the changes after it.
+    whole: usize,
+    changes: usize,
+}
+
+impl Writer {
+    fn new(directory: PathBuf) -> Self {
+        Self { directory, last: None }
+    }
+
+    /// After a failure nothing is said about what is in the file: the next copy is written whole.
+    fn save(&mut self, copy: &Arc<DiskCopy>) -> io::Result<()> {
+        let path = self.directory.join(FILE);
+        let last = self.last.take().filter(|last| last.changes < last.whole && change::can_follow(&last.copy, copy));
+        fail::fail_point!("router-before-copy");
+        let (whole, changes) = match last {
+            Some(last) => (last.whole, last.changes + change::append(&path, &last.copy, copy)?),
+            None => {
+                let mut bytes = serde_json::to_vec(&File::of(copy))?;
+                bytes.push(b'\n');
+                // Configurations name hosts, and headers may have been written without a reference.
+                write_private(&path, &bytes)?;
+                (bytes.len(), 0)
+            }
+        };
+        self.last = Some(Last { copy: Arc::clone(copy), whole, changes });
+        Ok(())
+    }
+}
+
+impl File {
+    fn of(copy: &DiskCopy) -> Self {
+        Self {
+            format: FORMAT,
+            log: copy.saved.sender.log.clone(),
+            epoch: copy.saved.sender.epoch,
+            revision: copy.saved.revision,
+            digest: copy.saved.content.digest,
+            snapshot: Arc::clone(&copy.saved.content.snapshot),
+            known: copy.known.iter().map(Known::of).collect(),
+            overlay: copy.overlay.clone(),
+        }
+    }
 }
 
 /// Writes the newest copy each time there is another one, until the fleet is gone. Copies that came while another was
 /// being written are skipped.
 pub(crate) async fn write_latest(directory: PathBuf, copies: watch::Receiver<Option<Arc<DiskCopy>>>) {
-    keep_written(copies, move |copy| save(&directory, copy)).await;
+    let writer = Mutex::new(Writer::new(directory));
+    keep_written(copies, move |copy| writer.lock().unwrap_or_else(PoisonError::into_inner).save(copy)).await;
 }
 
 /// A failed write is tried again until the disk has the newest copy: at once when another copy comes, and a last time
 /// when there will be none. Nothing waits for the disk.
 async fn keep_written(
     mut copies: watch::Receiver<Option<Arc<DiskCopy>>>,
-    save: impl Fn(&DiskCopy) -> io::Result<()> + Send + Sync + 'static,
+    save: impl Fn(&Arc<DiskCopy>) -> io::Result<()> + Send + Sync + 'static,
 ) {
     let save = Arc::new(save);
     let mut pause = RETRY_FIRST;
@@ -176,7 +233,10 @@ async fn keep_written(
 }
 
 /// Returns whether the copy is on the disk now.
-async fn write(copy: Arc<DiskCopy>, save: Arc<impl Fn(&DiskCopy) -> io::Result<()> + Send + Sync + 'static>) -> bool {
+async fn write(
+    copy: Arc<DiskCopy>,
+    save: Arc<impl Fn(&Arc<DiskCopy>) -> io::Result<()> + Send + Sync + 'static>,
+) -> bool {
     let revision = copy.saved.revision;
     let written = tokio::task::spawn_blocking(move || save(&copy)).await;
     let written = written.unwrap_or_else(|panicked| Err(io::Error::other(panicked)));

@@ -150,7 +150,7 @@ proptest! {
             let leaving = leaving.into_iter().map(|one| (variants.len(), one)).collect();
             VariantRoutes { id: VariantId::only(), weight: *weight, endpoints: all.into(), leaving }
         });
-        let backend = BackendRoutes { id: BackendId::new("b").unwrap(), variants: routes.collect() };
+        let backend = BackendRoutes { id: BackendId::new("b").unwrap(), variants: routes.collect(), having: ByKind::default() };
         let look = |(_, weight): &((usize, usize), u16)| Load {
             weight: Weight::of(*weight).unwrap(),
             ..load(0, Verdict::Healthy, *weight == 0)

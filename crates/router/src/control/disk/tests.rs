@@ -14,6 +14,10 @@ fn content(backend: &Arc<model::FixedBackend>) -> Content {
     Content::new(Arc::new(Snapshot { backends: vec![Arc::clone(backend)], ..Snapshot::default() }))
 }
 
+fn save(directory: &Path, copy: &DiskCopy) -> io::Result<()> {
+    Writer::new(directory.to_owned()).save(&Arc::new(copy.clone()))
+}
+
 fn copy() -> DiskCopy {
     let backend = backend("files", &["http://localhost:1/mcp"], ReplaceMode::Beside);
     let key = backend.endpoints().next().unwrap().0;
@@ -48,6 +52,80 @@ fn what_is_written_is_read_back() {
     assert_eq!((read.saved, read.known, read.overlay), (written.saved, written.known, written.overlay));
 }
 
+/// Copies of servers of which some change, come and leave.
+fn copies() -> Vec<Arc<DiskCopy>> {
+    let later = |revision: u64, servers: &[(&str, &str)]| {
+        let backends: Vec<_> = servers
+            .iter()
+            .map(|(id, version)| backend(id, &[&format!("http://{id}/{version}")], ReplaceMode::Beside))
+            .collect();
+        let mut copy = copy();
+        copy.saved.revision = Revision(revision);
+        let offered = copy.known.into_values().next().unwrap();
+        let keys = backends.iter().flat_map(|backend| backend.endpoints().map(|(key, ..)| key).collect::<Vec<_>>());
+        copy.known = keys.map(|key| (key, offered.clone())).collect();
+        copy.overlay.truncate(usize::from(revision.is_multiple_of(2)));
+        copy.saved.content = Content::new(Arc::new(Snapshot { backends, ..Snapshot::default() }));
+        Arc::new(copy)
+    };
+    let all = [("a", "1"), ("b", "1"), ("c", "1")];
+    vec![
+        later(1, &all),
+        later(2, &[("a", "1"), ("b", "2"), ("c", "1")]),
+        later(3, &[("c", "1"), ("a", "1")]),
+        later(4, &[("c", "1"), ("d", "1"), ("a", "1")]),
+        later(5, &all),
+    ]
+}
+
+fn assert_same(read: &DiskCopy, written: &DiskCopy) {
+    assert_eq!(read.saved, written.saved);
+    assert_eq!((&read.known, &read.overlay), (&written.known, &written.overlay));
+}
+
+#[test]
+fn what_is_appended_is_read_back_wherever_it_is_cut_off() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(FILE);
+    let mut writer = Writer::new(directory.path().to_owned());
+    let mut ends = Vec::new();
+    for copy in &copies() {
+        writer.save(copy).unwrap();
+        // So that no change is written as a whole copy.
+        writer.last.as_mut().unwrap().whole = usize::MAX;
+        assert_same(&load(directory.path()).unwrap().unwrap(), copy);
+        ends.push(std::fs::read(&path).unwrap().len());
+    }
+    let bytes = std::fs::read(&path).unwrap();
+    for end in ends[0]..bytes.len() {
+        std::fs::write(&path, &bytes[..end]).unwrap();
+        // The line break alone may be missing.
+        let whole = ends.partition_point(|one| *one <= end + 1);
+        assert_same(&load(directory.path()).unwrap().unwrap(), &copies()[whole - 1]);
+    }
+    let text = String::from_utf8(bytes).unwrap();
+    std::fs::write(&path, text.replace("http://b/2", "http://b/3")).unwrap();
+    assert!(matches!(load(directory.path()), Err(LoadError::Change { .. })), "it is not the last one");
+}
+
+#[test]
+fn changes_do_not_grow_beyond_the_copy_they_change_and_failures_are_written_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(FILE);
+    let mut writer = Writer::new(directory.path().to_owned());
+    for copy in copies().iter().cycle().take(40) {
+        writer.save(copy).unwrap();
+        let last = writer.last.as_ref().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap().len(), last.whole + last.changes);
+        assert!(last.changes < 2 * last.whole, "{} {}", last.changes, last.whole);
+    }
+    writer.last.as_mut().unwrap().whole = usize::MAX;
+    std::fs::remove_file(&path).unwrap();
+    assert!(writer.save(&copies()[1]).is_err());
+    writer.save(&copies()[2]).unwrap();
+    assert_same(&load(directory.path()).unwrap().unwrap(), &copies()[2]);
+}
+
 #[test]
 fn a_copy_of_the_release_before_serves_too() {
     let directory = tempfile::tempdir().unwrap();
@@ -58,7 +136,7 @@ fn a_copy_of_the_release_before_serves_too() {
     let (was, items) = (r#""items":{"tools":["#, r#"]},"instructions""#);
     assert!(text.contains(was) && text.contains(items), "{text}");
     let older = text.replace(was, r#""tools":["#).replace(items, r#"],"instructions""#);
-    std::fs::write(&path, older.replace(r#""format":2"#, r#""format":1"#)).unwrap();
+    std::fs::write(&path, older.replace(r#""format":3"#, r#""format":1"#)).unwrap();
     assert_eq!(load(directory.path()).unwrap().unwrap().known, written.known);
 }
 
@@ -74,7 +152,7 @@ fn a_damaged_copy_is_refused() {
         assert!(expected(&error), "{error}");
     };
     check(text.replace("localhost:1", "localhost:2"), |error| matches!(error, LoadError::Damaged { .. }));
-    check(text.replace("\"format\":2", "\"format\":3"), |error| matches!(error, LoadError::Format { found: 3, .. }));
+    check(text.replace("\"format\":3", "\"format\":4"), |error| matches!(error, LoadError::Format { found: 4, .. }));
     check(text[..text.len() / 2].into(), |error| matches!(error, LoadError::Malformed { .. }));
 
     // The next copy does not overwrite the file that was set aside.
@@ -85,11 +163,11 @@ fn a_damaged_copy_is_refused() {
 }
 
 /// A disk that fails when told to, and reports what it was asked to write.
-fn disk() -> (Arc<AtomicBool>, mpsc::Receiver<u64>, impl Fn(&DiskCopy) -> io::Result<()> + Send + Sync) {
+fn disk() -> (Arc<AtomicBool>, mpsc::Receiver<u64>, impl Fn(&Arc<DiskCopy>) -> io::Result<()> + Send + Sync) {
     let full = Arc::new(AtomicBool::new(true));
     let (tell, tried) = mpsc::channel(64);
     let refuses = Arc::clone(&full);
-    let save = move |copy: &DiskCopy| {
+    let save = move |copy: &Arc<DiskCopy>| {
         let full = refuses.load(Ordering::SeqCst);
         tell.try_send(copy.saved.revision.0).map_err(io::Error::other)?;
         if full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
