@@ -5,23 +5,15 @@
 
 #![forbid(unsafe_code)]
 
-mod checker;
-mod config_manager;
 mod content;
-mod coordinator;
 mod fault;
-mod overlay;
-mod people;
 mod random;
-mod router;
 mod run;
-mod traffic;
-mod wire;
 mod world;
 
 pub use fault::{Fault, Faults};
 pub use run::{MIN_EVENTS, MIN_REVISIONS, Report, run};
-pub use traffic::Exchanges;
+pub use world::traffic::Exchanges;
 
 #[cfg(test)]
 mod tests;

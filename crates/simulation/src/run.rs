@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::content::{CURSED, Fate, Layers};
 use crate::fault::Faults;
-use crate::traffic::{Exchanges, LONGEST};
 use crate::world::World;
+use crate::world::traffic::{Exchanges, LONGEST};
 
 /// A run is at least that long …
 pub const MIN_EVENTS: u64 = 500;

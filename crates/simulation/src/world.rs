@@ -1,20 +1,29 @@
 //! The world: processes, streams between them, people around them, and one queue of what happens when.
 
+mod checker;
+pub(crate) mod config_manager;
+pub(crate) mod coordinator;
+mod overlay;
+pub(crate) mod people;
+pub(crate) mod router;
+pub(crate) mod traffic;
+pub(crate) mod wire;
+
 use std::collections::BTreeMap;
 
 use fleet::Serial;
 use model::{Time, WallTime};
 
-use crate::checker::Checker;
-use crate::config_manager::{ConfigManager, Log};
 use crate::content::{Contents, Text};
-use crate::coordinator::Coordinator;
 use crate::fault::Faults;
-use crate::people::File;
 use crate::random::Random;
-use crate::router::Router;
-use crate::traffic::{Exchange, Exchanges};
-use crate::wire::{Way, Wire, WireId};
+use checker::Checker;
+use config_manager::{ConfigManager, Log};
+use coordinator::Coordinator;
+use people::File;
+use router::Router;
+use traffic::{Exchange, Exchanges};
+use wire::{Way, Wire, WireId};
 
 /// One run of one process. An event that was scheduled for another run has no receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,7 +37,7 @@ pub(crate) enum Happening {
     FileEvent(Life, rollout::cursor::Write),
     Looked(Life),
     HasRead(Life, Option<rollout::cursor::Stamp>),
-    Told(Life, Box<rollout::desk::Event<crate::config_manager::Papers>>),
+    Told(Life, Box<rollout::desk::Event<config_manager::Papers>>),
     Fsynced(Life, bool),
     Appended(Life, Result<(), &'static str>),
     StartRouter(usize),

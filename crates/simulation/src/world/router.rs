@@ -9,10 +9,10 @@ use model::{BackendId, EndpointKey, Revision, Time, Transport, Verdict, Weight};
 use rollout::follower::Identity;
 use rollout::{Content, Directive, NotArrived, Refusal, Report, Sender};
 
-use crate::config_manager::node;
 use crate::content::{Known, Server};
 use crate::fault::Fault;
-use crate::wire::{Message, Peer, Sent, Way, WireId};
+use crate::world::config_manager::node;
+use crate::world::wire::{Message, Peer, Sent, Way, WireId};
 use crate::world::{Happening, Life, World};
 
 #[derive(Debug)]

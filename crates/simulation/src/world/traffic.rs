@@ -9,8 +9,8 @@ use mcp::Kind;
 use model::{EndpointKey, Revision, Time, Verdict, Weight};
 use routing::Load;
 
-use crate::router::{Endpoint, Process, own_tool};
-use crate::wire::{Message, Peer, Way, WireId};
+use crate::world::router::{Endpoint, Process, own_tool};
+use crate::world::wire::{Message, Peer, Way, WireId};
 use crate::world::{Happening, Life, World};
 
 #[derive(Debug)]
@@ -267,7 +267,7 @@ impl World {
         if let Some(process) = self.process(router, life) {
             process.drains = Some(wire);
         }
-        let hello = Count::Hello { node: crate::config_manager::node(router), boot: format!("{life:?}") };
+        let hello = Count::Hello { node: crate::world::config_manager::node(router), boot: format!("{life:?}") };
         self.send(wire, Way::Up, Message::Count(hello));
         self.router_hears(router, life, Event::CoordinatorAttached);
     }

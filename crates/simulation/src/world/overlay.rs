@@ -9,8 +9,8 @@ use model::{EndpointKey, Time, Weight};
 
 use crate::content::drain_timeout;
 use crate::fault::Fault;
-use crate::router::{Endpoint, Process};
 use crate::world::World;
+use crate::world::router::{Endpoint, Process};
 
 impl World {
     /// Checks every endpoint of a router against the overlay that the router has heard last.

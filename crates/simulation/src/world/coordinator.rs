@@ -8,7 +8,7 @@ use model::{Time, Weight};
 
 use crate::content::{SERVERS, backend_id};
 use crate::fault::Fault;
-use crate::wire::{Message, Way, WireId};
+use crate::world::wire::{Message, Way, WireId};
 use crate::world::{Happening, Life, World};
 
 #[derive(Debug, Default)]

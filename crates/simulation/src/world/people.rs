@@ -7,9 +7,9 @@ use model::{Digest, Owner, Revision, Time};
 use rollout::cursor::{MAX_SETTLE, Stamp, Write};
 use rollout::desk::{Event, Want};
 
-use crate::config_manager::{Log, Says};
 use crate::content::{Fate, SERVERS, Server, Text};
 use crate::fault::Fault;
+use crate::world::config_manager::{Log, Says};
 use crate::world::{Happening, World};
 
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use rollout::{Content, Difference, Directive, Kind, ProposalId, Record, Report, 
 
 use crate::content::{Fate, Known, Layers, Server, Text};
 use crate::fault::Fault;
-use crate::wire::{Message, Sent, Way, WireId};
+use crate::world::wire::{Message, Sent, Way, WireId};
 use crate::world::{Happening, Life, World};
 
 /// What outlives a process.
