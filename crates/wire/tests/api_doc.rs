@@ -1,5 +1,5 @@
 //! `docs/api.md` below its head is what the protocol files say. After a change that is meant,
-//! `ONLY1MCP_DOCS=write cargo test -p wire --test api_doc` writes it anew.
+//! `UPDATE_GOLDEN=1 cargo test -p wire --test api_doc` writes it anew.
 
 use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
 
@@ -11,7 +11,7 @@ use prost_types::{
 };
 
 /// All above it is written by hand.
-const MARK: &str = "<!-- From here on written by `ONLY1MCP_DOCS=write cargo test -p wire --test api_doc` -->\n";
+const MARK: &str = "<!-- From here on written by `UPDATE_GOLDEN=1 cargo test -p wire --test api_doc` -->\n";
 /// Areas in the order in which a reader wants them.
 const AREAS: [&str; 6] = ["config", "router", "health", "drain", "process", "words"];
 
@@ -34,7 +34,7 @@ fn the_documentation_is_what_the_protocol_says() {
     let written = fs::read_to_string(&file).expect("docs/api.md is there");
     let (head, _) = written.split_once(MARK).expect("docs/api.md has the mark below which it is generated");
     let wanted = format!("{head}{MARK}\n{}", areas().iter().map(Area::markdown).collect::<String>());
-    if std::env::var_os("ONLY1MCP_DOCS").is_some_and(|what| what == "write") {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(&file, &wanted).expect("docs/api.md can be written");
     } else if written != wanted {
         let differs = written.lines().zip(wanted.lines()).find(|(is, should)| is != should);

@@ -79,13 +79,13 @@ fn row(metric: &Metric) -> String {
 fn the_page_says_what_the_code_says() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/metrics.md");
     let page = page();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(&path, &page).unwrap();
     }
     let written = fs::read_to_string(&path).unwrap();
     assert!(
         written == page,
-        "docs/metrics.md is not what the code says; make it anew by running this with UPDATE_DOCS=1"
+        "docs/metrics.md is not what the code says; make it anew by running this with UPDATE_GOLDEN=1"
     );
 }
 

@@ -9,10 +9,9 @@ use crate::{Figures, Size};
 /// Before the second cut.
 const LINES_BEFORE: usize = 95_794;
 const FILE_MAX: usize = 500;
-const FILE_MAX_OF_TESTS: usize = 600;
 const FUNCTION_MAX: usize = 70;
 
-/// The short form judges no total, and all files as those of tests.
+/// The short form judges no total.
 ///
 /// # Errors
 /// When the sources cannot be read.
@@ -23,8 +22,7 @@ pub fn run(size: Size) -> Result<Figures, Fault> {
         let lines = text.lines().count();
         // `crates/NAME/…`, `tests/e2e/…`.
         *crates.entry(path.split('/').nth(1).unwrap_or_default().to_owned()).or_default() += lines;
-        let of_tests = size == Size::Short || path.contains("/tests/") || path.ends_with("/tests.rs");
-        if lines > if of_tests { FILE_MAX_OF_TESTS } else { FILE_MAX } {
+        if lines > FILE_MAX {
             files.push(format!("{path} has {lines} lines"));
         }
         functions.extend(too_long(&text).map(|(line, length)| format!("{path}:{line} has {length} lines")));
