@@ -28,6 +28,8 @@ pub struct Plan {
     pub sse: Option<usize>,
     /// The status for a session that the server does not know.
     pub lost: u16,
+    /// The error for such a session has the id of the request.
+    pub lost_by_id: bool,
     /// A connection is closed after this many calls.
     pub close_after: Option<usize>,
     /// A connection is closed after this time without a request.
@@ -212,7 +214,8 @@ async fn answer(shared: Shared, calls: Arc<Mutex<usize>>, request: Request<Incom
     }
     if !known {
         // As some servers do it: with a session id on the refusal, and an error without an id.
-        let error = json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32000, "message": "no valid session"}});
+        let id = if shared.plan.lost_by_id { message["id"].clone() } else { Value::Null };
+        let error = json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32000, "message": "no valid session"}});
         let mut response = reply(shared.plan.lost, &error);
         response.headers_mut().insert("mcp-session-id", "not-yours".parse().unwrap());
         return Ok(response);

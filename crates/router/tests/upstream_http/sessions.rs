@@ -20,8 +20,8 @@ fn pings(server: &Server) -> usize {
 
 #[tokio::test]
 async fn a_lost_session_is_renewed_once_for_all_calls_and_nothing_runs_twice() {
-    for status in [404, 400] {
-        let (server, small) = connected(Plan { lost: status, ..Plan::default() }).await;
+    for (status, lost_by_id) in [(404, false), (400, false), (404, true), (400, true)] {
+        let (server, small) = connected(Plan { lost: status, lost_by_id, ..Plan::default() }).await;
         server.forget_sessions();
         let ids: Vec<_> = (1..=20).map(|id| tool_call(&id.to_string(), "echo")).collect();
         let answers = join_all(ids.iter().map(|call| small.whole(call))).await;

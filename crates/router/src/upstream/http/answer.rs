@@ -89,13 +89,18 @@ fn only_answer(awaited: &Awaited, message: Whole) -> Result<Bytes, CallError> {
 }
 
 fn refused(awaited: &Awaited, status: StatusCode, headers: &Headers, body: &Bytes) -> Result<Answer, CallError> {
-    // An error for our request is the server's answer to it, whatever the status.
+    // An error for our request is the server's answer to it, whatever the status. But a server that does not know the
+    // session answers in the same way.
+    let certain = awaited.link.is_none() || Doubt::of(status.as_u16()).is_none();
     let error = match read(body) {
         Inbound::Answer { id, span } if id == awaited.restore.id => {
-            return Ok(Answer::Whole(awaited.restore.answer(body, span)));
+            match error_in(body).filter(|_| !certain).and_then(|error| addressed(status, error)) {
+                Some(error) => Some(error),
+                None => return Ok(Answer::Whole(awaited.restore.answer(body, span))),
+            }
         }
-        // Only this request can be meant. But a server that does not know the session answers in the same way.
-        Inbound::NamelessError { error } if awaited.link.is_none() || Doubt::of(status.as_u16()).is_none() => {
+        // Only this request can be meant.
+        Inbound::NamelessError { error } if certain => {
             return Ok(Answer::Whole(awaited.restore.named(body, error)));
         }
         Inbound::NamelessError { error } => addressed(status, &body[error.range()]),
@@ -108,6 +113,16 @@ fn refused(awaited: &Awaited, status: StatusCode, headers: &Headers, body: &Byte
         | Inbound::Malformed { .. } => None,
     };
     Err(error.unwrap_or_else(|| unspoken(&awaited.endpoint, status, headers, body)))
+}
+
+/// The error that a message is, if it is one.
+fn error_in(message: &[u8]) -> Option<&[u8]> {
+    #[derive(Deserialize)]
+    struct Said<'a> {
+        #[serde(borrow)]
+        error: &'a RawValue,
+    }
+    serde_json::from_slice::<Said<'_>>(message).ok().map(|said| said.error.get().as_bytes())
 }
 
 /// The server's own words to the client.
