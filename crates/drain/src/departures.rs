@@ -3,9 +3,9 @@
 //! A router needs no coordinator for this: it cordons what a swap removed, evicts it at the deadline and closes it,
 //! whether or not a coordinator listens. The coordinator only adds what operators want (the overlay) and keeps records.
 //!
-//! An endpoint that is removed while a weight lies on it is not cordoned if its backend keeps another one beside it: it
-//! stays, and gets calls by that weight, until the weight is none or the deadline comes. Calls then move to the others
-//! step by step.
+//! An endpoint that is removed while a weight lies on that very endpoint is not cordoned if its backend keeps another one
+//! beside it: it stays, and gets calls by its weight, until the weight is none or the drain timeout has passed. The calls
+//! that it has then have the drain timeout in their turn. To drain-coordinator it is as live as any other until then.
 //!
 //! What the shell owes:
 //! - right before a swap, when its new endpoints exist, [`Event::Coming`]; right after the swap [`Event::Live`]; and to
@@ -121,6 +121,8 @@ pub struct Departures {
 struct Staying {
     /// The one that removed it.
     revision: Revision,
+    /// What its calls have when it stays no longer.
+    timeout: Duration,
     deadline: Time,
 }
 
@@ -175,6 +177,11 @@ impl Departures {
         self.staying.keys()
     }
 
+    /// Whether the endpoint was removed and still gets calls.
+    pub fn stays(&self, endpoint: &EndpointKey) -> bool {
+        self.staying.contains_key(endpoint)
+    }
+
     /// Whether, since the last time it was asked, an endpoint ceased to stay: a generation without it is to be made
     /// before the next effect.
     pub fn take_unsettled(&mut self) -> bool {
@@ -216,21 +223,19 @@ impl Departures {
     ) {
         let before = std::mem::replace(&mut self.live, endpoints);
         self.revision = revision;
-        self.report_live();
         for (endpoint, timeout) in before {
             if !self.live.contains_key(&endpoint) {
-                self.staying.insert(endpoint, Staying { revision, deadline: now + timeout });
+                self.staying.insert(endpoint, Staying { revision, timeout, deadline: now + timeout });
             }
         }
         let replaced: BTreeSet<_> =
             self.live.keys().map(|live| &live.backend).filter(|id| beside.contains(id)).collect();
-        let alone = self.staying.keys().filter(|endpoint| !replaced.contains(&endpoint.backend));
-        for endpoint in alone.cloned().collect::<Vec<_>>() {
-            self.end_stay(&endpoint);
-        }
-        self.end_weightless_stays();
+        let (overlay, staying) = (&self.overlay, &mut self.staying);
+        let alone = |key: &EndpointKey| !replaced.contains(&key.backend) || !overlay.keeps(key);
+        let gone: Vec<_> = staying.extract_if(.., |key, _| alone(key)).collect();
+        self.report_live();
         // The generation that is live already lacks them.
-        self.unsettled = false;
+        self.leave(now, gone);
         // This does nothing if the shell announced what was coming. A live endpoint must never be closed.
         self.coming(now, &self.live.keys().cloned().collect());
     }
@@ -243,7 +248,7 @@ impl Departures {
                 cause.deadline = cause.deadline.min(deadline);
             }
         }
-        self.end_weightless_stays();
+        self.end_weightless_stays(now);
         for endpoint in self.live.keys().chain(self.staying.keys()).cloned().collect::<Vec<_>>() {
             self.weigh(&endpoint);
         }
@@ -282,19 +287,26 @@ impl Departures {
         }
     }
 
-    fn end_weightless_stays(&mut self) {
-        let weightless = |endpoint: &&EndpointKey| self.overlay.weight(endpoint).is_none_or(Weight::is_none);
-        for endpoint in self.staying.keys().filter(weightless).cloned().collect::<Vec<_>>() {
-            self.end_stay(&endpoint);
+    fn end_weightless_stays(&mut self, now: Time) {
+        let overlay = &self.overlay;
+        let over = self.staying.extract_if(.., |key, _| !overlay.keeps(key)).collect();
+        self.end_stays(now, over);
+    }
+
+    fn end_stays(&mut self, now: Time, over: Vec<(EndpointKey, Staying)>) {
+        if !over.is_empty() {
+            self.unsettled = true;
+            self.report_live();
+            self.leave(now, over);
         }
     }
 
-    /// Cordons a removed endpoint that still got calls.
-    fn end_stay(&mut self, endpoint: &EndpointKey) {
-        let Some(Staying { revision, deadline }) = self.staying.remove(endpoint) else { return };
-        let deadline = self.overlay.cordons(endpoint).map(|(_, cordon)| cordon).fold(deadline, Time::min);
-        self.cordon(endpoint, DrainId::Removal { endpoint: endpoint.clone(), revision }, deadline);
-        self.unsettled = true;
+    /// Cordons removed endpoints. Each got calls until now, which have the whole time.
+    fn leave(&mut self, now: Time, gone: Vec<(EndpointKey, Staying)>) {
+        for (endpoint, Staying { revision, timeout, .. }) in gone {
+            self.cordon(&endpoint, DrainId::Removal { endpoint: endpoint.clone(), revision }, now + timeout);
+            self.lay_on(now, &endpoint);
+        }
     }
 
     fn cordon(&mut self, endpoint: &EndpointKey, drain: DrainId, deadline: Time) {
@@ -399,10 +411,8 @@ impl Departures {
             }
             self.report_all(now);
         }
-        let due = self.staying.iter().filter(|(_, staying)| staying.deadline <= now);
-        for endpoint in due.map(|(endpoint, _)| endpoint.clone()).collect::<Vec<_>>() {
-            self.end_stay(&endpoint);
-        }
+        let due = self.staying.extract_if(.., |_, staying| staying.deadline <= now).collect();
+        self.end_stays(now, due);
         for (endpoint, leaving) in &mut self.leaving {
             if leaving.deadline().is_some_and(|deadline| deadline <= now) {
                 for cause in leaving.causes.values_mut().filter(|cause| cause.phase == Phase::Cordoned) {
@@ -432,7 +442,8 @@ impl Departures {
                 endpoint: endpoint.clone(),
                 timeout: *timeout,
             };
-            let endpoints = self.live.iter().map(live).collect();
+            let staying = self.staying.iter().map(|(endpoint, staying)| (endpoint, &staying.timeout));
+            let endpoints = self.live.iter().chain(staying).map(live).collect();
             self.effects.push_back(Effect::Report(Count::Live { revision: self.revision, endpoints }));
         }
     }

@@ -16,7 +16,7 @@ use drain::ledger::{Effect, Event, Image, Ledger, Limits, Started, State, Wanted
 use drain::{Admission, Count, Directive, DrainId};
 use model::{BackendId, Digest, EndpointKey, NodeId, Revision, Time, VariantId, WallTime, Weight};
 use proptest::prelude::*;
-use router::{Endpoint, Router};
+use router::Router;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 const LOST_AFTER: Duration = Duration::from_secs(60);

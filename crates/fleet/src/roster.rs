@@ -412,6 +412,10 @@ impl Roster {
         }
     }
 
+    pub(crate) fn key_of(&self, serial: Serial) -> Option<&EndpointKey> {
+        self.keys.get(&serial)
+    }
+
     /// Removes a member for good.
     fn drop_member(&mut self, key: &EndpointKey) {
         let Some(member) = self.members.remove(key) else { return };

@@ -117,7 +117,7 @@ impl Ledger {
         let same = |entry: &&Entry| entry.holds() && entry.is_of(backend, endpoint) && entry.weight.is_none();
         let held: Vec<_> = self.drains.values().filter(same).map(|entry| entry.id.clone()).collect();
         for id in held.into_iter().filter(|_| !weight.is_none()) {
-            drop(self.open_again(now, &id.to_string(), actor.to_owned()));
+            self.lift(now, &id, actor.to_owned());
         }
     }
 
@@ -133,24 +133,30 @@ impl Ledger {
         }
     }
 
-    /// Opens the server again. A second call changes nothing.
+    /// Opens the server again. A second call changes nothing. The id of a drain comes before a server of that name.
     fn open_again(&mut self, now: Time, id: &str, actor: String) -> Result<Summary, CancelError> {
         let named = |entry: &&Entry| entry.id.to_string() == id;
-        let holding = |entry: &&Entry| entry.holds() && (named(entry) || entry.backend.as_str() == id);
-        let found = self.drains.values().find(holding).or_else(|| self.drains.values().find(named));
+        let of_server = |entry: &&Entry| entry.holds() && entry.backend.as_str() == id;
+        let all = || self.drains.values();
+        let found = all().filter(|entry| entry.holds()).find(named).or_else(|| all().find(of_server));
+        let found = found.or_else(|| all().find(named));
         let entry = found.ok_or_else(|| CancelError::Unknown { id: id.into() })?;
         if let DrainId::Removal { revision, .. } = &entry.id {
             return Err(CancelError::Removal { id: id.into(), revision: *revision });
         }
-        let (id, before) = (entry.id.clone(), self.summary(now, entry));
-        let wall = self.wall(now);
-        let entry = self.drains.get_mut(&id).expect("it was found there");
+        let id = entry.id.clone();
+        Ok(self.lift(now, &id, actor))
+    }
+
+    fn lift(&mut self, now: Time, id: &DrainId, actor: String) -> Summary {
+        let (before, wall) = (self.summary(now, &self.drains[id]), self.wall(now));
+        let entry = self.drains.get_mut(id).expect("the caller found it there");
         if entry.cancelled.is_some() {
-            return Ok(before);
+            return before;
         }
         entry.cancelled = Some(wall);
         entry.actor = Some(actor);
-        Ok(self.decided(now, &id, Some(before)))
+        self.decided(now, id, Some(before))
     }
 
     /// An operator's drain of that server or endpoint, unless it is a cordon that a weight replaces; else, when the server

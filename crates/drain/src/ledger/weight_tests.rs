@@ -58,3 +58,23 @@ fn an_endpoint_is_named_by_the_beginning_of_its_digest() {
     // The whole server is another thing than one endpoint of it.
     assert!(!it.start("a", None).unwrap().joined);
 }
+
+#[test]
+fn a_drain_is_not_taken_for_a_server_of_its_name() {
+    let mut it = Coordinator::new();
+    it.attach(1, "r1", "x", 1, &["a2", "b"]);
+    let of_server = it.start("a2", None).unwrap().drain;
+    let of_other = it.start("b", None).unwrap().drain;
+    assert_eq!((of_server.id.to_string(), of_other.id.to_string()), ("a1".into(), "a2".into()));
+    assert_eq!(it.cancel("a2").unwrap().id, of_other.id, "the id comes first");
+    // A weight lifts the cordon of its own server.
+    let of_other = it.start("b", None).unwrap().drain;
+    assert_eq!(of_other.id.to_string(), "a3");
+    it.attach(2, "r2", "x", 1, &["a3", "b"]);
+    let named = it.start("a3", None).unwrap().drain;
+    let weighed = it.wish(super::Wanted { weight: model::Weight::of(500).unwrap(), ..super::tests::wanted("b") });
+    assert_eq!(weighed.unwrap().drain.state, State::Weighted);
+    let state =
+        |id: &DrainId| it.core.list(it.now, true).into_iter().find(|drain| drain.id == *id).map(|drain| drain.state);
+    assert_eq!((state(&named.id), state(&of_other.id)), (Some(State::Draining), Some(State::Cancelled)));
+}

@@ -211,11 +211,12 @@ fn a_verdict_is_of_one_life() {
 #[test]
 fn what_is_replaced_stays_in_the_table_while_a_weight_lies_on_it() {
     let mut case = Case::new(None);
-    let overlay = |weights: &[u16]| {
+    let overlay = |case: &Case, weights: &[u16]| {
+        let old = case.fleet.roster().members().keys().next().map(|key| key.digest);
         let entry = |permille: &u16| OverlayEntry {
             drain: drain::DrainId::Admin { number: 1, started: model::WallTime(1) },
             backend: BackendId::new("a").unwrap(),
-            endpoint: None,
+            endpoint: old,
             weight: model::Weight::of(*permille).unwrap(),
             remaining: Duration::from_secs(60),
         };
@@ -230,11 +231,11 @@ fn what_is_replaced_stays_in_the_table_while_a_weight_lies_on_it() {
         turn.table.backends()[0].variants[0].leaving.len()
     };
     case.direct(at(1, "http://old"));
-    assert_eq!(case.does(overlay(&[250])), ["25% for a"]);
+    assert_eq!(case.does(overlay(&case, &[250])), ["25% for a"]);
     let words = case.direct(at(2, "http://new"));
     assert!(!words.contains(&"cordon a".to_owned()), "{words:?}");
     assert_eq!(leaving(&case), 1);
-    let words = case.does(overlay(&[]));
+    let words = case.does(overlay(&case, &[]));
     // The weight lay on the new one, too.
     assert_eq!(words, ["publish", "cordon a", "100% for a", "close a", "end"]);
     assert_eq!(leaving(&case), 0);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, builder::NonEmptyStringValueParser};
 use model::{Weight, units::duration_or_seconds as duration};
 
 use super::{AdminArgs, OutputArgs};
@@ -196,7 +196,8 @@ pub(crate) struct DrainArgs {
     pub(crate) server: Option<String>,
 
     /// Only one of its endpoints, by the beginning of its digest, which `status` shows in JSON
-    #[arg(long, value_name = "DIGEST", requires = "server", env = "ONLY1MCP_DRAIN_ENDPOINT")]
+    #[arg(long, value_name = "DIGEST", requires = "server", value_parser = NonEmptyStringValueParser::new(),
+          env = "ONLY1MCP_DRAIN_ENDPOINT")]
     pub(crate) endpoint: Option<String>,
 
     /// Do not let it go: leave it this share of its calls, from 0.1% to 100%, until --cancel
@@ -223,8 +224,8 @@ pub(crate) struct DrainArgs {
 const DRAIN_EXAMPLES: &str = "\
 Draining a server twice joins the first drain; a shorter deadline holds, and the last weight.
 A weight is of use where a server has several endpoints: the others take what one is not given. An
-endpoint with a weight that a change replaces keeps that weight until it is drained, or until the
-drain timeout.
+endpoint that a change replaces and that has a weight of its own keeps it until it is drained, or
+until the drain timeout.
 
 Examples:
   only1mcp drain search --deadline 2m --wait

@@ -2,8 +2,8 @@
 //! and what operators had laid over the servers. Written after the swap and off the acknowledgement, so it may be a
 //! little older than what was last live; a router that starts from the copy says so.
 //!
-//! The first line of the file is a whole copy. Each further line is what the next copy differs in, until all of them are
-//! as long as the first one: then the file is written anew.
+//! The first JSON value of the file is a whole copy. Each further one is what the next copy differs in, until all of them
+//! are as long as the first one: then the file is written anew.
 
 mod change;
 
@@ -98,15 +98,17 @@ pub(crate) fn load(directory: &Path) -> Result<Option<DiskCopy>, LoadError> {
     struct Head {
         format: u32,
     }
-    let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
-    let (whole, changes) = bytes.split_at(end);
-    let head: Head =
-        serde_json::from_slice(whole).map_err(|source| LoadError::Malformed { path: path.clone(), source })?;
+    // After a crash a system may show bytes that never were written, as zeros.
+    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    // What servers offer is written as they wrote it, with its line breaks.
+    let mut pieces = serde_json::Deserializer::from_slice(&bytes[..end]).into_iter::<&RawValue>();
+    let malformed = |source| LoadError::Malformed { path: path.clone(), source };
+    let whole = pieces.next().transpose().map_err(malformed)?.map_or("", RawValue::get);
+    let head: Head = serde_json::from_str(whole).map_err(malformed)?;
     if !(FORMAT_OLDEST..=FORMAT).contains(&head.format) {
         return Err(LoadError::Format { path, found: head.format });
     }
-    let file: File =
-        serde_json::from_slice(whole).map_err(|source| LoadError::Malformed { path: path.clone(), source })?;
+    let file: File = serde_json::from_str(whole).map_err(malformed)?;
     let content = Content::new(file.snapshot);
     if content.digest != file.digest {
         return Err(LoadError::Damaged { path, said: file.digest, found: content.digest });
@@ -117,7 +119,7 @@ pub(crate) fn load(directory: &Path) -> Result<Option<DiskCopy>, LoadError> {
         known: file.known.into_iter().map(Known::read).collect(),
         overlay: file.overlay,
     };
-    change::apply(&mut copy, changes).map_err(|change::Damaged| LoadError::Change { path })?;
+    change::apply(&mut copy, pieces).map_err(|change::Damaged| LoadError::Change { path })?;
     Ok(Some(copy))
 }
 

@@ -80,7 +80,7 @@ impl Publisher {
         self.retired = None;
         if std::mem::take(&mut self.unseen) {
             let departures = fleet.departures(now);
-            let mut status = status::status(fleet.roster(), endpoints, &self.live.load(), departures);
+            let mut status = status::status(fleet, endpoints, &self.live.load(), departures);
             status.trace = self.swapped_by;
             self.status.send_replace(Arc::new(status));
         }

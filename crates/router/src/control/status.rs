@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use drain::Departure;
-use fleet::Roster;
+use fleet::{Fleet, Roster};
 use mcp::Kind;
 use mcp::catalog::Reason;
 use model::{BackendId, Digest, EndpointKey, HealthPolicy, Revision};
@@ -45,8 +45,10 @@ pub struct EndpointStatus {
     pub tools: usize,
     /// The live snapshot has it.
     pub live: bool,
-    /// Cordoned, because the live snapshot does not have it any more.
+    /// The live snapshot does not have it any more.
     pub leaving: bool,
+    /// It gets calls all the same, by its weight.
+    pub stays: bool,
     pub up: bool,
     /// How often the endpoint came up: another number means another connection.
     pub ups: u32,
@@ -64,6 +66,11 @@ impl Status {
 }
 
 impl EndpointStatus {
+    /// Whether it may get calls.
+    pub(crate) fn is_served(&self) -> bool {
+        self.live || self.stays
+    }
+
     /// Why the fleet has it, in one word.
     pub fn role(&self) -> &'static str {
         match (self.live, self.leaving) {
@@ -99,11 +106,12 @@ pub struct Following {
 }
 
 pub(super) fn status(
-    roster: &Roster,
+    fleet: &Fleet,
     endpoints: &Endpoints,
     generation: &Generation,
     departures: Vec<Departure>,
 ) -> Status {
+    let roster = fleet.roster();
     let live = roster.layout();
     let catalog = &generation.catalogs[Kind::Tool];
     let warnings = warnings(generation);
@@ -121,6 +129,7 @@ pub(super) fn status(
             tools: offered.map_or(0, |offered| offered.count(Kind::Tool)),
             live: member.live,
             leaving: member.leaving,
+            stays: fleet.stays(key),
             up: member.state.is_up(),
             ups: member.ups,
             reason: member.state.reason().map(|reason| Arc::clone(&reason.full)),

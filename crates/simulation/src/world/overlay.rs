@@ -31,7 +31,7 @@ impl World {
                 continue;
             }
             let succeeded = layout.keys().any(|key| key.backend == endpoint.key.backend);
-            let may_stay = succeeded && weight.is_some_and(|weight| !weight.is_none());
+            let may_stay = succeeded && keeps(&process.overlay, &endpoint.key);
             stayed += endpoint.stays(now, may_stay);
             match (endpoint.removed, staying.contains(serial)) {
                 (Some((_, true)), true) => wrong.extend(endpoint.is_not(weight.unwrap_or(Weight::NONE))),
@@ -98,6 +98,13 @@ impl Process {
         let staying = variants().flat_map(|variant| &variant.leaving).map(|(_, serial)| *serial);
         (variants().flat_map(|variant| &variant.endpoints).copied().collect(), staying.collect())
     }
+}
+
+/// Whether something lies on that very endpoint, and all that lies on it leaves it some of its share.
+fn keeps(overlay: &[OverlayEntry], key: &EndpointKey) -> bool {
+    let own = |entry: &OverlayEntry| !entry.drain.is_removal() && entry.backend == key.backend;
+    let own = overlay.iter().any(|entry| own(entry) && entry.endpoint == Some(key.digest));
+    own && weight_of(overlay, key).is_some_and(|weight| !weight.is_none())
 }
 
 /// The weight that lies on an endpoint, worked out anew.

@@ -1,4 +1,4 @@
-//! What one copy differs in from the one before it, as a line of the file: a digest of the change, and the change.
+//! What one copy differs in from the one before it, as one JSON value of the file: a digest of the change, and the change.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -11,6 +11,7 @@ use model::{BackendId, Digest, EndpointKey, FixedBackend, Policy, Revision};
 use rollout::Difference;
 use rollout::follower::Saved;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::Known;
 
@@ -32,7 +33,7 @@ struct Change {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Line<T> {
+struct Written<T> {
     digest: Digest,
     change: T,
 }
@@ -50,7 +51,7 @@ pub(super) fn can_follow(before: &DiskCopy, copy: &DiskCopy) -> bool {
 pub(super) fn append(path: &Path, before: &DiskCopy, copy: &DiskCopy) -> io::Result<usize> {
     let change = serde_json::value::to_raw_value(&Change::between(before, copy))?;
     let digest = Digest::of_bytes(change.get().as_bytes());
-    let mut line = serde_json::to_vec(&Line { digest, change })?;
+    let mut line = serde_json::to_vec(&Written { digest, change })?;
     line.push(b'\n');
     let mut file = fs::File::options().append(true).open(path)?;
     file.write_all(&line)?;
@@ -58,22 +59,20 @@ pub(super) fn append(path: &Path, before: &DiskCopy, copy: &DiskCopy) -> io::Res
     Ok(line.len())
 }
 
-/// Applies `lines`, each with a line break before it or after it. The last one may have been cut off: then it counts as
-/// not written.
-pub(super) fn apply(copy: &mut DiskCopy, lines: &[u8]) -> Result<(), Damaged> {
-    let lines: Vec<_> = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
-    for (at, line) in lines.iter().enumerate() {
-        match read(line) {
-            Some(change) => change.apply(copy)?,
-            None if at + 1 == lines.len() => {}
-            None => return Err(Damaged),
-        }
+/// Applies all `changes`. One that is no JSON was cut off, and is the last, since after a failed write the copy is
+/// written whole: it counts as not written.
+pub(super) fn apply<'a>(
+    copy: &mut DiskCopy,
+    changes: impl Iterator<Item = serde_json::Result<&'a RawValue>>,
+) -> Result<(), Damaged> {
+    for change in changes.map_while(Result::ok) {
+        read(change).ok_or(Damaged)?.apply(copy)?;
     }
     Ok(())
 }
 
-fn read(line: &[u8]) -> Option<Change> {
-    let Line { digest, change } = serde_json::from_slice::<Line<&serde_json::value::RawValue>>(line).ok()?;
+fn read(change: &RawValue) -> Option<Change> {
+    let Written { digest, change } = serde_json::from_str::<Written<&RawValue>>(change.get()).ok()?;
     let sound = Digest::of_bytes(change.get().as_bytes()) == digest;
     sound.then(|| serde_json::from_str(change.get()).ok())?
 }

@@ -21,8 +21,8 @@ fn save(directory: &Path, copy: &DiskCopy) -> io::Result<()> {
 fn copy() -> DiskCopy {
     let backend = backend("files", &["http://localhost:1/mcp"], ReplaceMode::Beside);
     let key = backend.endpoints().next().unwrap().0;
-    // Spacing, order and unknown keys are the server's, and stay.
-    let tool = Item::parse(Kind::Tool, r#"{ "x-vendor":1e2, "name":"read","inputSchema":{} }"#).unwrap();
+    // Spacing, line breaks, order and unknown keys are the server's, and stay.
+    let tool = Item::parse(Kind::Tool, "{ \"x-vendor\":1e2,\n \"name\":\"read\",\n\"inputSchema\":{} }").unwrap();
     let offered = Offered { instructions: Some("read first".into()), ..Offered::of(Kind::Tool, [tool]) };
     let entry = OverlayEntry {
         drain: DrainId::Admin { number: 3, started: WallTime(5) },
@@ -101,6 +101,8 @@ fn what_is_appended_is_read_back_wherever_it_is_cut_off() {
         std::fs::write(&path, &bytes[..end]).unwrap();
         // The line break alone may be missing.
         let whole = ends.partition_point(|one| *one <= end + 1);
+        assert_same(&load(directory.path()).unwrap().unwrap(), &copies()[whole - 1]);
+        std::fs::write(&path, [&bytes[..end], &[0; 100]].concat()).unwrap();
         assert_same(&load(directory.path()).unwrap().unwrap(), &copies()[whole - 1]);
     }
     let text = String::from_utf8(bytes).unwrap();

@@ -282,7 +282,7 @@ impl Watch {
 
     fn say_endpoints(&mut self) {
         let status = self.status.borrow_and_update().clone();
-        let endpoints = status.endpoints.iter().filter(|status| status.live);
+        let endpoints = status.endpoints.iter().filter(|status| status.is_served());
         let now = (endpoints.map(|status| status.endpoint.key.clone()).collect::<Vec<_>>(), status.health.clone());
         if self.said.as_ref() == Some(&now) {
             return;

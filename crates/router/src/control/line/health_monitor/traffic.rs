@@ -42,7 +42,7 @@ impl Traffic {
     pub(super) fn look(&mut self, endpoints: &[EndpointStatus]) -> Vec<(EndpointKey, Outcome)> {
         let mut outcomes = Vec::new();
         let mut seen = BTreeMap::new();
-        for status in endpoints.iter().filter(|status| status.live) {
+        for status in endpoints.iter().filter(|status| status.is_served()) {
             let now = Counters::of(status);
             // Of an endpoint that is seen for the first time, all that can be said is that it is up.
             let unseen = Counters { up: false, ..now };
@@ -58,7 +58,7 @@ impl Traffic {
     /// What came up again since the last look; that it is up is said at the next one.
     pub(super) fn lives(&mut self, endpoints: &[EndpointStatus]) -> Vec<(EndpointKey, Outcome)> {
         let mut outcomes = Vec::new();
-        for status in endpoints.iter().filter(|status| status.live) {
+        for status in endpoints.iter().filter(|status| status.is_served()) {
             let before = self.seen.get_mut(&status.endpoint.serial);
             if let Some(before) = before.filter(|before| status.up && before.ups != status.ups) {
                 *before = Counters { up: false, ..Counters::of(status) };
