@@ -133,12 +133,14 @@ impl Ledger {
         }
     }
 
-    /// Opens the server again. A second call changes nothing. The id of a drain comes before a server of that name.
+    /// Opens the server again. A second call changes nothing. The id of a drain comes before a server of that name, and a
+    /// drain of all of the server before one of an endpoint.
     fn open_again(&mut self, now: Time, id: &str, actor: String) -> Result<Summary, CancelError> {
         let named = |entry: &&Entry| entry.id.to_string() == id;
         let of_server = |entry: &&Entry| entry.holds() && entry.backend.as_str() == id;
         let all = || self.drains.values();
-        let found = all().filter(|entry| entry.holds()).find(named).or_else(|| all().find(of_server));
+        let whole = || all().find(|entry| of_server(entry) && entry.endpoint.is_none());
+        let found = all().filter(|entry| entry.holds()).find(named).or_else(whole).or_else(|| all().find(of_server));
         let found = found.or_else(|| all().find(named));
         let entry = found.ok_or_else(|| CancelError::Unknown { id: id.into() })?;
         if let DrainId::Removal { revision, .. } = &entry.id {

@@ -67,11 +67,15 @@ fn a_drain_is_not_taken_for_a_server_of_its_name() {
     let of_other = it.start("b", None).unwrap().drain;
     assert_eq!((of_server.id.to_string(), of_other.id.to_string()), ("a1".into(), "a2".into()));
     assert_eq!(it.cancel("a2").unwrap().id, of_other.id, "the id comes first");
+    let endpoint = super::Wanted { endpoint: Some(key("b").digest.to_string()), ..super::tests::wanted("b") };
+    it.wish(endpoint).unwrap();
+    let of_other = it.start("b", None).unwrap().drain;
+    assert_eq!(it.cancel("b").unwrap().id, of_other.id, "the whole server comes before one of its endpoints");
     // A weight lifts the cordon of its own server.
     let of_other = it.start("b", None).unwrap().drain;
-    assert_eq!(of_other.id.to_string(), "a3");
-    it.attach(2, "r2", "x", 1, &["a3", "b"]);
-    let named = it.start("a3", None).unwrap().drain;
+    assert_eq!(of_other.id.to_string(), "a5");
+    it.attach(2, "r2", "x", 1, &["a5", "b"]);
+    let named = it.start("a5", None).unwrap().drain;
     let weighed = it.wish(super::Wanted { weight: model::Weight::of(500).unwrap(), ..super::tests::wanted("b") });
     assert_eq!(weighed.unwrap().drain.state, State::Weighted);
     let state =
