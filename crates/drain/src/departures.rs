@@ -182,8 +182,8 @@ impl Departures {
         self.staying.contains_key(endpoint)
     }
 
-    /// Whether, since the last time it was asked, an endpoint ceased to stay: a generation without it is to be made
-    /// before the next effect.
+    /// Whether an endpoint ceased to stay since the last call. The caller makes a generation without it before it takes
+    /// the next effect.
     pub fn take_unsettled(&mut self) -> bool {
         std::mem::take(&mut self.unsettled)
     }

@@ -208,13 +208,7 @@ impl Fleet {
             }
             Event::Lost { serial, reason } => self.roster.handle(now, roster::Event::Lost { serial, reason }),
             Event::ListChanged { serial } => self.roster.handle(now, roster::Event::ListChanged { serial }),
-            Event::Listed { serial, result } => {
-                self.roster.handle(now, roster::Event::Listed { serial, result });
-                // Of what the configuration has no more, no list is shown, but calls go by it.
-                if self.roster.key_of(serial).is_some_and(|key| self.departures.stays(key)) {
-                    self.roster.publish();
-                }
-            }
+            Event::Listed { serial, result } => self.roster.handle(now, roster::Event::Listed { serial, result }),
             // If `ups` differs, the endpoint has come up again meanwhile, and will be judged anew.
             Event::Judged { endpoint, verdict, ups } => {
                 if self.roster.members().get(&endpoint).is_some_and(|member| member.ups == ups) {

@@ -400,8 +400,10 @@ impl Roster {
             Ok(offered) => {
                 let bytes = offered.all().map(|item| item.json().len()).sum();
                 member.relist.listed(now, offered.all().count(), bytes);
+                // What leaves may still get calls by its list.
+                let is_served = member.live || member.leaving;
                 let before = self.learn(&key, offered);
-                if self.is_live(&key) && before.as_ref() != self.known.get(&key) {
+                if is_served && before.as_ref() != self.known.get(&key) {
                     self.publish();
                 }
             }
@@ -410,10 +412,6 @@ impl Roster {
                 self.effects.push_back(Act::NotListed { serial, reason }.into());
             }
         }
-    }
-
-    pub(crate) fn key_of(&self, serial: Serial) -> Option<&EndpointKey> {
-        self.keys.get(&serial)
     }
 
     /// Removes a member for good.

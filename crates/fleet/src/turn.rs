@@ -80,17 +80,16 @@ pub(crate) fn make<E>(
     let looks: Vec<_> = layout.backends.iter().map(|backend| roster.look(backend)).collect();
     let offers: Vec<_> = looks.iter().map(Look::offer).collect();
     let missing: Vec<_> = looks.iter().zip(&offers).map(|(look, offer)| look.missing(offer.as_ref())).collect();
-    let leaving: Vec<Vec<_>> = layout.backends.iter().map(|backend| of_backend(backend, staying).collect()).collect();
-    let mut backends: Vec<_> =
-        looks.iter().zip(&leaving).map(|(look, leaving)| look.routes(leaving, &endpoint)).collect();
+    let stays: Vec<Vec<_>> = layout.backends.iter().map(|backend| of_backend(backend, staying).collect()).collect();
+    let mut backends: Vec<_> = looks.iter().zip(&stays).map(|(look, stays)| look.routes(stays, &endpoint)).collect();
     let (mut entries, mut known) = (Vec::new(), ByKind::default());
     let catalogs = ByKind::from_fn(|kind| {
         if !Kind::SERVED.contains(&kind) {
             return Arc::new(Catalog::empty(kind));
         }
         let merged = merged(&offers, kind);
-        for ((routes, merged), leaving) in backends.iter_mut().zip(&merged).zip(&leaving) {
-            routes.having[kind] = having(roster, kind, routes.variants.len(), merged.as_ref(), leaving);
+        for ((routes, merged), stays) in backends.iter_mut().zip(&merged).zip(&stays) {
+            routes.having[kind] = having(roster, kind, routes.variants.len(), merged.as_ref(), stays);
         }
         let claims = claims(kind, &layout.backends, &merged, &missing);
         let same = before.filter(|before| {
@@ -144,10 +143,10 @@ fn having(
     kind: Kind,
     variants: usize,
     merged: Option<&Merged<'_>>,
-    leaving: &[(usize, &EndpointKey)],
+    stays: &[(usize, &EndpointKey)],
 ) -> Having {
     let having = merged.map_or_else(Having::default, |merged| merged.having.clone());
-    if leaving.is_empty() {
+    if stays.is_empty() {
         return having;
     }
     let names = merged.into_iter().flat_map(|merged| merged.items.iter().map(|item| item.name()));
@@ -155,7 +154,7 @@ fn having(
         // What is known of a former endpoint alone is asked of the present ones, which may have it; of those that stay
         // it is known what they have.
         let present = having.variants(name).below(variants);
-        let stay = leaving.iter().filter(|(_, key)| roster.offers(key, kind, name));
+        let stay = stays.iter().filter(|(_, key)| roster.offers(key, kind, name));
         (name.into(), stay.fold(present, |all, (position, _)| all.and(*position)))
     });
     Having::Each(each.collect())

@@ -70,13 +70,10 @@ impl HealthService for Service {
         request: Request<Streaming<pb::AttachRequest>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
         let trace = trace(&request);
-        let (commands, connection) = (self.commands.clone(), self.connections.fetch_add(1, Ordering::Relaxed));
-        let tell = move |trace, event| {
-            let (commands, ask) = (commands.clone(), Ask::Router { connection, event });
-            async move { commands.send(Command { trace, ask }).await.is_ok() }
-        };
-        let responses = attached::serve::<RouterStream, _, _>(request.into_inner(), trace, QUEUE, &self.tasks, tell);
-        Ok(Response::new(responses))
+        let connection = self.connections.fetch_add(1, Ordering::Relaxed);
+        let command = move |trace, event| Command { trace, ask: Ask::Router { connection, event } };
+        let (incoming, owner) = (request.into_inner(), self.commands.clone());
+        Ok(Response::new(attached::serve::<RouterStream, _>(incoming, trace, QUEUE, &self.tasks, owner, command)))
     }
 
     async fn list_verdicts(

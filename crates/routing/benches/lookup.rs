@@ -43,7 +43,7 @@ fn table(handles: &[Handle]) -> RouteTable<Handle> {
             id: VariantId::only(),
             weight: 100,
             endpoints: pair.into(),
-            leaving: Box::default(),
+            staying: Box::default(),
         }]
         .into(),
         having: ByKind::default(),

@@ -54,8 +54,8 @@ impl Standard {
 impl<E> BackendRoutes<E> {
     /// The only endpoint, if there is nothing to choose.
     pub fn only(&self) -> Option<&E> {
-        let [VariantRoutes { endpoints, leaving, weight: 1.., .. }] = &*self.variants else { return None };
-        let ([only], []) = (&**endpoints, &**leaving) else { return None };
+        let [VariantRoutes { endpoints, staying, weight: 1.., .. }] = &*self.variants else { return None };
+        let ([only], []) = (&**endpoints, &**staying) else { return None };
         Some(only)
     }
 
@@ -115,7 +115,7 @@ impl<E> VariantRoutes<E> {
     fn among(&self, at: usize, variants: Variants) -> impl Iterator<Item = &E> {
         let any = self.weight > 0;
         let own = self.endpoints.iter().filter(move |_| any && variants.has(at));
-        own.chain(self.leaving.iter().filter(move |(at, _)| any && variants.has(*at)).map(|(_, endpoint)| endpoint))
+        own.chain(self.staying.iter().filter(move |(at, _)| any && variants.has(*at)).map(|(_, endpoint)| endpoint))
     }
 }
 

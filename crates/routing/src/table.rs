@@ -27,7 +27,7 @@ pub struct BackendRoutes<E> {
     pub having: ByKind<Having>,
 }
 
-/// Which variants of a backend, and which of its leaving endpoints, have what the backend offers.
+/// Which variants of a backend, and which of its staying endpoints, have what the backend offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Having {
     Alike(Variants),
@@ -59,7 +59,7 @@ pub struct VariantRoutes<E> {
     pub endpoints: Box<[E]>,
     /// Endpoints that the configuration has no more and that take calls until their weight has fallen to nothing. Each
     /// offers what it offered, so each has a position of its own in [`Variants`], beyond those of the variants.
-    pub leaving: Box<[(usize, E)]>,
+    pub staying: Box<[(usize, E)]>,
 }
 
 /// One name for the table to be built.
@@ -84,7 +84,7 @@ pub struct Route {
     pub backend: usize,
 }
 
-/// A set of variants and leaving endpoints of one backend, by position. Those beyond the first 63 count as one.
+/// A set of variants and staying endpoints of one backend, by position. Those beyond the first 63 count as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Variants(u64);
 

@@ -15,6 +15,7 @@ use std::{
 };
 
 use backoff::Backoff;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +25,22 @@ pub use changes::changes;
 
 /// A stream that lived this long counts as good.
 const SETTLED: Duration = Duration::from_secs(10);
+
+/// The peer takes nothing: hang up.
+#[derive(Debug, thiserror::Error)]
+#[error("the peer does not take what it is told")]
+pub struct Stuck;
+
+/// Puts a message into the queue of a stream. Where the stream is gone its end is told in a moment, so that is no error.
+///
+/// # Errors
+/// When the queue is full.
+pub fn say<T>(queue: &mpsc::Sender<T>, message: T) -> Result<(), Stuck> {
+    match queue.try_send(message) {
+        Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
+        Err(TrySendError::Full(_)) => Err(Stuck),
+    }
+}
 
 /// Handed to each try, which reports through it that the peer has answered.
 #[derive(Clone, Debug)]

@@ -228,13 +228,17 @@ fn what_is_replaced_stays_in_the_table_while_a_weight_lies_on_it() {
     };
     let leaving = |case: &Case| {
         let turn = case.fleet.turn(false, None, Some).expect("something is live");
-        turn.table.backends()[0].variants[0].leaving.len()
+        turn.table.backends()[0].variants[0].staying.len()
     };
     case.direct(at(1, "http://old"));
     assert_eq!(case.does(overlay(&case, &[250])), ["25% for a"]);
     let words = case.direct(at(2, "http://new"));
     assert!(!words.contains(&"cordon a".to_owned()), "{words:?}");
     assert_eq!(leaving(&case), 1);
+    // Calls go by what it lists meanwhile.
+    let old = case.fleet.roster().members().values().find(|member| member.leaving).expect("it is there").serial;
+    let listed = Offered { instructions: Some("new".into()), ..Offered::default() };
+    assert_eq!(case.does(Event::Listed { serial: old, result: Ok(listed) }), ["publish"]);
     let words = case.does(overlay(&case, &[]));
     assert_eq!(words, ["publish", "cordon a", "close a", "end"]);
     assert_eq!(leaving(&case), 0);

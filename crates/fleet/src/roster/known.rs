@@ -83,10 +83,10 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// `leaving`: endpoints that the configuration lacks and that still get calls, each with its position.
+    /// `stays`: endpoints that the configuration lacks and that still get calls, each with its position.
     pub(crate) fn routes<E>(
         &self,
-        leaving: &[(usize, &EndpointKey)],
+        stays: &[(usize, &EndpointKey)],
         endpoint: impl Fn(Serial) -> Option<E>,
     ) -> BackendRoutes<E> {
         let variants = self.backend.variants.iter().enumerate().map(|(at, variant)| {
@@ -96,9 +96,9 @@ impl<'a> Look<'a> {
             let all = &self.backend.variants;
             let home = |key: &EndpointKey| all.iter().position(|one| one.id == key.variant).unwrap_or(0);
             let handle = |key| endpoint(self.roster.members.get(key)?.serial);
-            let leaving = leaving.iter().filter(|(_, key)| home(key) == at);
-            let leaving = leaving.filter_map(|(position, key)| Some((*position, handle(*key)?))).collect();
-            VariantRoutes { id: variant.id.clone(), weight: variant.weight, endpoints, leaving }
+            let stays = stays.iter().filter(|(_, key)| home(key) == at);
+            let stays = stays.filter_map(|(position, key)| Some((*position, handle(*key)?))).collect();
+            VariantRoutes { id: variant.id.clone(), weight: variant.weight, endpoints, staying: stays }
         });
         let id = self.backend.backend.id.clone();
         BackendRoutes { id, variants: variants.collect(), having: ByKind::default() }

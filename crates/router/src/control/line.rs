@@ -11,9 +11,11 @@ use std::future::Future;
 
 use backoff::Backoff;
 use runtime::grpc::{Client, DialError, Target, connect_lazy};
+use runtime::stream;
+pub(crate) use runtime::stream::Stuck;
 use runtime::telemetry::sampled;
 use runtime::{Gate, Phase, Shutdown, Tasks};
-use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Code, Response, Status, Streaming};
@@ -47,18 +49,9 @@ pub(crate) struct Outgoing<Out> {
     _hang_up: DropGuard,
 }
 
-/// The peer takes nothing: hang up.
-#[derive(Debug, thiserror::Error)]
-#[error("the peer does not take what it is told")]
-pub(crate) struct Stuck;
-
 impl<Out> Outgoing<Out> {
     pub(crate) fn say(&self, message: Out) -> Result<(), Stuck> {
-        match self.queue.try_send(message) {
-            // Where the line is gone, [`Line::Down`] says so in a moment.
-            Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
-            Err(TrySendError::Full(_)) => Err(Stuck),
-        }
+        stream::say(&self.queue, message)
     }
 }
 
@@ -95,33 +88,32 @@ where
     Fut: Future<Output = Result<Response<Streaming<In>>, Status>>,
 {
     let (events, open) = (&events, &open);
-    let attached =
-        runtime::stream::keep_attached(peer, Backoff::default(), CancellationToken::new(), |attempt| async move {
-            let (queue, outgoing) = mpsc::channel(OUTGOING);
-            sampled::queue("router_line", &queue);
-            let hung_up = CancellationToken::new();
-            let speaking = Outgoing { queue, _hang_up: hung_up.clone().drop_guard() };
-            let talk = async {
-                // Before the call is made, so that it has a first message to carry.
-                tell(events, Line::Up(speaking)).await;
-                let mut incoming = open(ReceiverStream::new(outgoing)).await?.into_inner();
-                attempt.attached();
-                tell(events, Line::Answered).await;
-                while let Some(message) = incoming.message().await? {
-                    tell(events, Line::Heard(message)).await;
-                }
-                Ok::<(), Status>(())
-            };
-            let ended = hung_up.run_until_cancelled(talk).await;
-            tell(events, Line::Down).await;
-            // All three services use this code when another stream speaks in the name of this router.
-            if let Some(Err(status)) = &ended
-                && status.code() == Code::Aborted
-            {
-                attempt.displaced();
+    let attached = stream::keep_attached(peer, Backoff::default(), CancellationToken::new(), |attempt| async move {
+        let (queue, outgoing) = mpsc::channel(OUTGOING);
+        sampled::queue("router_line", &queue);
+        let hung_up = CancellationToken::new();
+        let speaking = Outgoing { queue, _hang_up: hung_up.clone().drop_guard() };
+        let talk = async {
+            // Before the call is made, so that it has a first message to carry.
+            tell(events, Line::Up(speaking)).await;
+            let mut incoming = open(ReceiverStream::new(outgoing)).await?.into_inner();
+            attempt.attached();
+            tell(events, Line::Answered).await;
+            while let Some(message) = incoming.message().await? {
+                tell(events, Line::Heard(message)).await;
             }
-            ended.unwrap_or_else(|| Err(Status::aborted("hung up")))
-        });
+            Ok::<(), Status>(())
+        };
+        let ended = hung_up.run_until_cancelled(talk).await;
+        tell(events, Line::Down).await;
+        // All three services use this code when another stream speaks in the name of this router.
+        if let Some(Err(status)) = &ended
+            && status.code() == Code::Aborted
+        {
+            attempt.displaced();
+        }
+        ended.unwrap_or_else(|| Err(Status::aborted("hung up")))
+    });
     tokio::select! {
         () = attached => {}
         () = shutdown.reached(Phase::Closing) => {}

@@ -135,7 +135,7 @@ fn generation(endpoint: &Arc<Endpoint>) -> Generation {
         id: VariantId::only(),
         weight: 100,
         endpoints: [Arc::clone(endpoint)].into(),
-        leaving: Box::default(),
+        staying: Box::default(),
     };
     let backend =
         BackendRoutes { id: endpoint.key.backend.clone(), variants: [variant].into(), having: ByKind::default() };

@@ -12,13 +12,13 @@ fn backend(variants: &[(u32, &[Load])]) -> BackendRoutes<Load> {
         id: VariantId::new(&format!("v{i}")).unwrap(),
         weight: *weight,
         endpoints: (*endpoints).into(),
-        leaving: Box::default(),
+        staying: Box::default(),
     });
     BackendRoutes { id: BackendId::new("b").unwrap(), variants: variants.collect(), having: ByKind::default() }
 }
 
 fn only<E>(endpoints: impl Into<Box<[E]>>) -> VariantRoutes<E> {
-    VariantRoutes { id: VariantId::only(), weight: 1, endpoints: endpoints.into(), leaving: Box::default() }
+    VariantRoutes { id: VariantId::only(), weight: 1, endpoints: endpoints.into(), staying: Box::default() }
 }
 
 const fn load(in_flight: u32, verdict: Verdict, cordoned: bool) -> Load {
@@ -146,9 +146,9 @@ proptest! {
     fn shares_are_those_of_the_weights(variants in weights(), stays in 0..4_usize, seed in any::<u64>()) {
         let routes = variants.iter().enumerate().map(|(at, (weight, endpoints))| {
             let mut all: Vec<_> = endpoints.iter().enumerate().map(|(of, weight)| ((at, of), *weight)).collect();
-            let leaving = all.split_off(stays.min(all.len()));
-            let leaving = leaving.into_iter().map(|one| (variants.len(), one)).collect();
-            VariantRoutes { id: VariantId::only(), weight: *weight, endpoints: all.into(), leaving }
+            let staying = all.split_off(stays.min(all.len()));
+            let staying = staying.into_iter().map(|one| (variants.len(), one)).collect();
+            VariantRoutes { id: VariantId::only(), weight: *weight, endpoints: all.into(), staying }
         });
         let backend = BackendRoutes { id: BackendId::new("b").unwrap(), variants: routes.collect(), having: ByKind::default() };
         let look = |(_, weight): &((usize, usize), u16)| Load {
@@ -191,7 +191,7 @@ fn a_light_endpoint_gets_no_more_than_its_share_by_being_empty() {
 #[test]
 fn a_leaving_endpoint_gets_only_what_it_has() {
     let (new, old) = (load(1, Verdict::Healthy, false), load(0, Verdict::Healthy, false));
-    let variant = VariantRoutes { leaving: [(1, old)].into(), ..only([new]) };
+    let variant = VariantRoutes { staying: [(1, old)].into(), ..only([new]) };
     let backend =
         BackendRoutes { id: BackendId::new("b").unwrap(), variants: [variant].into(), having: ByKind::default() };
     let pick = |random, positions: &[usize]| {

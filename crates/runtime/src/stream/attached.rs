@@ -1,15 +1,14 @@
 //! The serving end of the streams that routers keep attached: the task that owns a service's state sees each of them as
 //! a sequence of events.
 
-use std::future::Future;
-
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
-use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Status, Streaming};
 
+use super::{Stuck, say};
 use crate::telemetry::sampled;
 use crate::{Tasks, TraceContext};
 
@@ -29,20 +28,11 @@ pub struct Attached<Out> {
     _open: DropGuard,
 }
 
-/// The router takes nothing: hang up.
-#[derive(Debug, thiserror::Error)]
-#[error("the router does not take what it is told")]
-pub struct Stuck;
-
 impl<Out> Attached<Out> {
     /// # Errors
     /// When the queue is full.
     pub fn say(&self, trace: Option<TraceContext>, message: Out) -> Result<(), Stuck> {
-        match self.queue.try_send(Ok((trace, message))) {
-            // Where the stream is gone, [`Event::Detached`] says so in a moment.
-            Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
-            Err(TrySendError::Full(_)) => Err(Stuck),
-        }
+        say(&self.queue, Ok((trace, message)))
     }
 
     /// Hangs up. The router learns the reason if there is room, and the end of its stream in any case.
@@ -74,19 +64,19 @@ pub trait Protocol: Send + Sync + 'static {
     fn write(message: &Self::Out, trace: TraceContext, nonce: u64) -> Self::Response;
 }
 
-/// Serves a stream until it ends, breaks or carries a message that cannot be understood. `tell` hands each event to the
-/// owner, and says whether there is one.
-pub fn serve<P, Tell, Told>(
+/// Serves a stream until it ends, breaks or carries a message that cannot be understood. The owner gets each event as a
+/// `command`.
+pub fn serve<P, C>(
     incoming: Streaming<P::Request>,
     trace: Option<TraceContext>,
     queue: Queue,
     tasks: &Tasks,
-    tell: Tell,
+    owner: mpsc::Sender<C>,
+    command: impl Fn(Option<TraceContext>, Event<P::Out, P::In>) -> C + Send + Sync + 'static,
 ) -> BoxStream<'static, Result<P::Response, Status>>
 where
     P: Protocol,
-    Tell: Fn(Option<TraceContext>, Event<P::Out, P::In>) -> Told + Send + Sync + 'static,
-    Told: Future<Output = bool> + Send,
+    C: Send + 'static,
 {
     let (outgoing, told) = mpsc::channel(queue.length);
     sampled::queue(queue.name, &outgoing);
@@ -94,17 +84,17 @@ where
     let stopped = stop.clone();
     tasks.spawn("router stream", async move {
         let attached = Attached { queue: outgoing.clone(), _open: open.clone().drop_guard() };
-        if !tell(trace, Event::Attached(attached)).await {
+        if owner.send(command(trace, Event::Attached(attached))).await.is_err() {
             return;
         }
         tokio::select! {
-            () = listen::<P, _, _>(incoming, &outgoing, &tell) => {}
+            () = listen::<P, _>(incoming, &outgoing, &owner, &command) => {}
             () = open.cancelled() => {}
             () = outgoing.closed() => {}
             () = stop.cancelled() => {}
         }
         // The owner may have ended before.
-        tell(trace, Event::Detached).await;
+        drop(owner.send(command(trace, Event::Detached)).await);
     });
     let mut nonce = 0;
     let responses = ReceiverStream::new(told).map(move |told| {
@@ -115,14 +105,13 @@ where
     responses.take_until(stopped.cancelled_owned()).boxed()
 }
 
-async fn listen<P, Tell, Told>(
+async fn listen<P, C>(
     mut incoming: Streaming<P::Request>,
     outgoing: &mpsc::Sender<Result<(Option<TraceContext>, P::Out), Status>>,
-    tell: &Tell,
+    owner: &mpsc::Sender<C>,
+    command: &impl Fn(Option<TraceContext>, Event<P::Out, P::In>) -> C,
 ) where
     P: Protocol,
-    Tell: Fn(Option<TraceContext>, Event<P::Out, P::In>) -> Told,
-    Told: Future<Output = bool>,
 {
     loop {
         let request = match incoming.message().await {
@@ -135,7 +124,7 @@ async fn listen<P, Tell, Told>(
         };
         match P::read(request) {
             (trace, Ok(said)) => {
-                if !tell(trace, Event::Said(said)).await {
+                if owner.send(command(trace, Event::Said(said))).await.is_err() {
                     return;
                 }
             }

@@ -95,7 +95,7 @@ impl Process {
     /// The endpoints in the table: those that the snapshot has, and those that it lacks.
     fn served(&self) -> (BTreeSet<Serial>, BTreeSet<Serial>) {
         let variants = || self.turn.iter().flat_map(|(_, turn)| turn.table.backends()).flat_map(|one| &one.variants);
-        let staying = variants().flat_map(|variant| &variant.leaving).map(|(_, serial)| *serial);
+        let staying = variants().flat_map(|variant| &variant.staying).map(|(_, serial)| *serial);
         (variants().flat_map(|variant| &variant.endpoints).copied().collect(), staying.collect())
     }
 }

@@ -94,7 +94,8 @@ fn refused(awaited: &Awaited, status: StatusCode, headers: &Headers, body: &Byte
     let certain = awaited.link.is_none() || Doubt::of(status.as_u16()).is_none();
     let error = match read(body) {
         Inbound::Answer { id, span } if id == awaited.restore.id => {
-            match error_in(body).filter(|_| !certain).and_then(|error| addressed(status, error)) {
+            let doubtful = if certain { None } else { error_in(body) };
+            match doubtful.and_then(|error| addressed(status, error)) {
                 Some(error) => Some(error),
                 None => return Ok(Answer::Whole(awaited.restore.answer(body, span))),
             }
