@@ -3,6 +3,7 @@
 //! The [`door`] lets a request in. A [`post`] is a message, and goes on by the method that it names.
 
 mod answer;
+mod call;
 mod conclusion;
 mod door;
 mod fields;
@@ -12,7 +13,6 @@ mod post;
 mod share;
 mod streamed;
 mod taking;
-mod tools_call;
 mod traced;
 mod upload;
 

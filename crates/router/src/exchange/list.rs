@@ -8,8 +8,8 @@ use mcp::{Call, ErrorCode, Id, Kind};
 use runtime::Span;
 
 use super::answer::body::Body;
+use super::call::Caller;
 use super::fields::Fields;
-use super::tools_call::Caller;
 use super::{answer, share, traced};
 use crate::budget::{SMALL, Whole};
 use crate::call::life;

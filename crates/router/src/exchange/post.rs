@@ -9,10 +9,10 @@ use model::Revision;
 
 use super::answer::body::Body;
 use super::answer::unread;
+use super::call::Caller;
 use super::fields::Fields;
-use super::tools_call::Caller;
 use super::upload::{self, BodyLimits};
-use super::{answer, door, initialize, list, tools_call, traced};
+use super::{answer, call, door, initialize, list, traced};
 use crate::beside::{self, LONG};
 use crate::core::Core;
 use crate::core::clients::Client;
@@ -65,7 +65,7 @@ pub(super) async fn post(
         Message::Request { id, call } => match call.method.value() {
             message::method::TOOLS_CALL => {
                 let caller = Caller { session: &session, client };
-                tools_call::call(core, caller, envelope, *id, call, &body, fields).await
+                call::call(core, caller, envelope, *id, call, &body, fields).await
             }
             method => match Kind::listed_by(method) {
                 Some(kind) => {

@@ -23,11 +23,11 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use super::answer::body::Body;
+use super::call::Caller;
 use super::conclusion::Exchange;
 use super::fields::Fields;
 use super::streamed::{self, Open};
-use super::tools_call::Caller;
-use super::{list, tools_call};
+use super::{call, list};
 use crate::call::EventStream;
 use crate::core::Core;
 use crate::core::{Everywhere, Shared};
@@ -104,7 +104,7 @@ impl Case {
             let (session, client) = (session(), core.clients.enter());
             let caller = Caller { session: &session, client: &client };
             let answer =
-                tools_call::call(core, caller, &envelope, *id, call, &body.clone().into(), &Fields::of(&headers)).await;
+                call::call(core, caller, &envelope, *id, call, &body.clone().into(), &Fields::of(&headers)).await;
             assert_eq!(answer.headers()["only1mcp-revision"], "7");
             answer
         }
@@ -391,7 +391,7 @@ fn a_call_takes_little_memory_while_it_waits() {
         let body = body.clone().into();
         let client = core.clients.enter();
         let caller = Caller { session: &session, client: &client };
-        let size = size_of_val(&tools_call::call(core, caller, &envelope, *id, call, &body, &Fields::of(&headers)));
+        let size = size_of_val(&call::call(core, caller, &envelope, *id, call, &body, &Fields::of(&headers)));
         assert!(size <= 4_300, "{size} bytes");
     });
 }
