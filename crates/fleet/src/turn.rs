@@ -106,12 +106,13 @@ pub(crate) fn make<E>(
         entries.extend(catalog.entries().iter().map(|entry| {
             let item = &entry.item;
             let route = Route {
+                kind,
                 own: item.name().into(),
                 own_json: item.name_json().into(),
                 idempotent: item.may_repeat(),
                 backend: entry.backend,
             };
-            Entry { kind, exposed: entry.exposed.clone(), route }
+            Entry { exposed: entry.exposed.clone(), route }
         }));
         Arc::new(catalog)
     });

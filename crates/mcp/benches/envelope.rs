@@ -73,7 +73,7 @@ fn scan_and_splice(bencher: Bencher<'_, '_>, size: usize) {
     let body = call(size);
     bencher.counter(BytesCount::new(body.len())).bench(|| {
         let envelope = mcp::scan(black_box(&body)).expect("a valid call");
-        let name = envelope.call().and_then(|call| call.require_name().ok()).expect("it has a name");
+        let name = envelope.call().and_then(|call| call.require_name(mcp::Kind::Tool).ok()).expect("it has a name");
         mcp::splice(&body, &mut [mcp::Edit::new(name.raw().span(), &b"\"read\""[..])])
     });
 }

@@ -13,6 +13,7 @@ mod walk;
 
 use std::borrow::Cow;
 
+use crate::kind::{Kind, Named};
 use crate::raw::{Id, Raw, Span, Text};
 use crate::splice::Edit;
 
@@ -66,6 +67,11 @@ impl<'a> Params<'a> {
     #[must_use]
     pub fn cursor(&self) -> Option<Text<'a>> {
         self.found.cursor()
+    }
+
+    #[must_use]
+    pub fn uri(&self) -> Option<Text<'a>> {
+        self.found.uri()
     }
 
     /// Of `notifications/cancelled`.
@@ -152,11 +158,17 @@ impl<'a> Call<'a> {
         Text::parse(self.meta()?.traceparent?).map(Text::into_value)
     }
 
+    /// Which of that kind the request is for.
+    ///
     /// # Errors
-    /// [`Fault::Missing`] unless `params.name` is a string.
-    pub fn require_name(&self) -> Result<&Text<'a>, Fault> {
-        let name = self.params.as_ref().and_then(|params| params.name.as_ref());
-        name.ok_or(Fault::Missing { path: "params.name", expected: "a string" })
+    /// [`Fault::Missing`] unless the member that says it is a string.
+    pub fn require_name(&self, kind: Kind) -> Result<Cow<'_, Text<'a>>, Fault> {
+        let params = self.params.as_ref();
+        let (path, name) = match kind.named_in() {
+            Named::Name => ("params.name", params.and_then(|params| params.name.as_ref()).map(Cow::Borrowed)),
+            Named::Uri => ("params.uri", params.and_then(Params::uri).map(Cow::Owned)),
+        };
+        name.ok_or(Fault::Missing { path, expected: "a string" })
     }
 }
 

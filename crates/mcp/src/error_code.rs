@@ -15,6 +15,8 @@ impl ErrorCode {
     /// JSON, but not one JSON-RPC message.
     pub const INVALID_REQUEST: Self = Self(-32600);
     pub const METHOD_NOT_FOUND: Self = Self(-32601);
+    /// Up to revision 2025-11-25.
+    pub const RESOURCE_NOT_FOUND: Self = Self(-32002);
     /// Also "unknown tool".
     pub const INVALID_PARAMS: Self = Self(-32602);
     /// Anything the gateway could not do: backend gone, evicted at a drain deadline.

@@ -4,10 +4,12 @@
 mod tests;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::kind::{ByKind, Kind};
 use crate::message::{self, push_string};
 use crate::protocol_version::ProtocolVersion;
 
@@ -67,10 +69,10 @@ fn object<'a>(member: &'static str, raw: &'a RawValue) -> Result<&'a str, Initia
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerInitialize {
     pub protocol_version: ProtocolVersion,
-    /// It has tools at all: `tools/list` may be sent.
-    pub tools: bool,
-    /// It announces changes of its tools.
-    pub tools_list_changed: bool,
+    /// It says that it has some of the kind. Only kinds that are served are asked for.
+    pub declares: ByKind<bool>,
+    /// It announces changes of its list of them.
+    pub announces: ByKind<bool>,
     /// As many as clients may hear of all servers together.
     pub instructions: Option<String>,
 }
@@ -86,18 +88,14 @@ impl ServerInitialize {
         struct Wire<'a> {
             #[serde(borrow)]
             protocol_version: Cow<'a, str>,
-            capabilities: Capabilities,
+            #[serde(borrow)]
+            capabilities: BTreeMap<Cow<'a, str>, &'a RawValue>,
             #[serde(borrow, default)]
             instructions: Option<Cow<'a, str>>,
         }
         #[derive(Deserialize)]
-        struct Capabilities {
-            #[serde(default)]
-            tools: Option<Tools>,
-        }
-        #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct Tools {
+        struct Capability {
             #[serde(default)]
             list_changed: Option<bool>,
         }
@@ -105,13 +103,32 @@ impl ServerInitialize {
         let protocol_version = ProtocolVersion::parse(&wire.protocol_version)
             .filter(|version| version.has_initialize())
             .ok_or_else(|| InitializeError::Version { found: wire.protocol_version.into_owned() })?;
-        let tools = wire.capabilities.tools;
+        let (mut declares, mut announces) = (ByKind::default(), ByKind::default());
+        for kind in Kind::SERVED {
+            let Some(raw) = wire.capabilities.get(kind.capability()) else { continue };
+            let said: Option<Capability> = serde_json::from_str(raw.get()).map_err(InitializeError::Malformed)?;
+            declares[kind] = said.is_some();
+            announces[kind] = said.and_then(|said| said.list_changed).unwrap_or(false);
+        }
         Ok(Self {
             protocol_version,
-            tools: tools.is_some(),
-            tools_list_changed: tools.and_then(|tools| tools.list_changed).unwrap_or(false),
+            declares,
+            announces,
             instructions: wire.instructions.map(|text| cut(text.trim()).to_owned()).filter(|text| !text.is_empty()),
         })
+    }
+
+    /// A kind whose list it may be asked for.
+    #[must_use]
+    pub fn lists(&self) -> Kind {
+        let [first, ..] = Kind::SERVED;
+        Kind::SERVED.into_iter().find(|kind| self.declares[*kind]).unwrap_or(first)
+    }
+
+    /// It announces changes of a list.
+    #[must_use]
+    pub fn is_announcing(&self) -> bool {
+        Kind::SERVED.into_iter().any(|kind| self.announces[kind])
     }
 }
 
@@ -138,7 +155,10 @@ impl Implementation<'_> {
 pub fn server_result(version: ProtocolVersion, server: Implementation<'_>, instructions: Option<&str>) -> Vec<u8> {
     let mut out = br#"{"protocolVersion":"#.to_vec();
     push_string(&mut out, version.as_str());
-    out.extend_from_slice(br#","capabilities":{"tools":{"listChanged":true}},"serverInfo":"#);
+    let mut capabilities =
+        Kind::SERVED.map(|kind| format!(r#""{}":{{"listChanged":true}}"#, kind.capability())).to_vec();
+    capabilities.dedup();
+    out.extend_from_slice(format!(r#","capabilities":{{{}}},"serverInfo":"#, capabilities.join(",")).as_bytes());
     server.push(&mut out);
     if let Some(instructions) = instructions {
         out.extend_from_slice(br#","instructions":"#);

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::ops::{Index, IndexMut};
 
-/// What is aggregated over servers. Everything about it that differs from kind to kind is said here.
+use crate::error_code::ErrorCode;
+
+/// What is aggregated over servers. Everything about it that differs from kind to kind is said in [`Row`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Tool,
@@ -13,20 +15,97 @@ pub enum Kind {
     Template,
 }
 
+/// What the protocol says about one kind.
+struct Row {
+    noun: &'static str,
+    capability: &'static str,
+    list: &'static str,
+    array: &'static str,
+    key: &'static str,
+    list_changed: &'static str,
+    method: &'static str,
+    named_in: Named,
+    unknown: ErrorCode,
+    attribute: &'static str,
+}
+
+/// Where a request says which one it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// `params.name`.
+    Name,
+    /// `params.uri`.
+    Uri,
+}
+
+const TOOL: Row = Row {
+    noun: "tool",
+    capability: "tools",
+    list: "tools/list",
+    array: "tools",
+    key: "name",
+    list_changed: "notifications/tools/list_changed",
+    method: "tools/call",
+    named_in: Named::Name,
+    unknown: ErrorCode::INVALID_PARAMS,
+    attribute: "gen_ai.tool.name",
+};
+const PROMPT: Row = Row {
+    noun: "prompt",
+    capability: "prompts",
+    list: "prompts/list",
+    array: "prompts",
+    key: "name",
+    list_changed: "notifications/prompts/list_changed",
+    method: "prompts/get",
+    named_in: Named::Name,
+    unknown: ErrorCode::INVALID_PARAMS,
+    attribute: "gen_ai.prompt.name",
+};
+const RESOURCE: Row = Row {
+    noun: "resource",
+    capability: "resources",
+    list: "resources/list",
+    array: "resources",
+    key: "uri",
+    list_changed: "notifications/resources/list_changed",
+    method: "resources/read",
+    named_in: Named::Uri,
+    unknown: ErrorCode::RESOURCE_NOT_FOUND,
+    attribute: "mcp.resource.uri",
+};
+const TEMPLATE: Row = Row {
+    noun: "resource template",
+    list: "resources/templates/list",
+    array: "resourceTemplates",
+    key: "uriTemplate",
+    ..RESOURCE
+};
+
 impl Kind {
     pub const ALL: [Self; 4] = [Self::Tool, Self::Prompt, Self::Resource, Self::Template];
     /// Those that the gateway lists and serves.
     pub const SERVED: [Self; 1] = [Self::Tool];
 
+    const fn row(self) -> &'static Row {
+        match self {
+            Self::Tool => &TOOL,
+            Self::Prompt => &PROMPT,
+            Self::Resource => &RESOURCE,
+            Self::Template => &TEMPLATE,
+        }
+    }
+
+    /// The member of a server's `capabilities` that says that it has some.
+    #[must_use]
+    pub const fn capability(self) -> &'static str {
+        self.row().capability
+    }
+
     /// The method that lists them.
     #[must_use]
     pub const fn list(self) -> &'static str {
-        match self {
-            Self::Tool => "tools/list",
-            Self::Prompt => "prompts/list",
-            Self::Resource => "resources/list",
-            Self::Template => "resources/templates/list",
-        }
+        self.row().list
     }
 
     /// The kind that `method` lists, if it is served.
@@ -35,43 +114,43 @@ impl Kind {
         Self::SERVED.into_iter().find(|kind| kind.list() == method)
     }
 
+    /// The method that uses one of them.
+    #[must_use]
+    pub const fn method(self) -> &'static str {
+        self.row().method
+    }
+
+    /// The kind of what `method` uses, if it is served.
+    #[must_use]
+    pub fn used_by(method: &str) -> Option<Self> {
+        Self::SERVED.into_iter().find(|kind| kind.method() == method)
+    }
+
+    pub(crate) const fn named_in(self) -> Named {
+        self.row().named_in
+    }
+
     /// The member of a list's result that has them.
     #[must_use]
     pub const fn array(self) -> &'static str {
-        match self {
-            Self::Tool => "tools",
-            Self::Prompt => "prompts",
-            Self::Resource => "resources",
-            Self::Template => "resourceTemplates",
-        }
+        self.row().array
     }
 
     /// The member of one of them that says which it is.
     pub(crate) const fn key(self) -> &'static str {
-        match self {
-            Self::Tool | Self::Prompt => "name",
-            Self::Resource => "uri",
-            Self::Template => "uriTemplate",
-        }
+        self.row().key
     }
 
     /// Whether clients see another name than the server's: a URI is not changed.
     #[must_use]
     pub const fn is_renamed(self) -> bool {
-        match self {
-            Self::Tool | Self::Prompt => true,
-            Self::Resource | Self::Template => false,
-        }
+        matches!(self.named_in(), Named::Name)
     }
 
     /// The method that says that the list is another one.
     #[must_use]
     pub const fn list_changed(self) -> &'static str {
-        match self {
-            Self::Tool => "notifications/tools/list_changed",
-            Self::Prompt => "notifications/prompts/list_changed",
-            Self::Resource | Self::Template => "notifications/resources/list_changed",
-        }
+        self.row().list_changed
     }
 
     /// Whether `method` says that the list of a kind that is served is another one.
@@ -80,15 +159,22 @@ impl Kind {
         Self::SERVED.into_iter().any(|kind| kind.list_changed() == method)
     }
 
+    /// The error for one that no server has.
+    #[must_use]
+    pub const fn unknown(self) -> ErrorCode {
+        self.row().unknown
+    }
+
     /// One of them, in a sentence.
     #[must_use]
     pub const fn noun(self) -> &'static str {
-        match self {
-            Self::Tool => "tool",
-            Self::Prompt => "prompt",
-            Self::Resource => "resource",
-            Self::Template => "resource template",
-        }
+        self.row().noun
+    }
+
+    /// The attribute of a span that names one, by OpenTelemetry's conventions for MCP.
+    #[must_use]
+    pub const fn attribute(self) -> &'static str {
+        self.row().attribute
     }
 }
 

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use crate::error_code::ErrorCode;
+use crate::kind::Kind;
 
 /// Bytes of the text of an error.
 const MAX_MESSAGE: usize = 2000;
@@ -17,7 +18,6 @@ pub mod method {
     pub const INITIALIZE: &str = "initialize";
     pub const INITIALIZED: &str = "notifications/initialized";
     pub const PING: &str = "ping";
-    pub const TOOLS_CALL: &str = "tools/call";
     pub const CANCELLED: &str = "notifications/cancelled";
     pub const PROGRESS: &str = "notifications/progress";
 }
@@ -83,8 +83,8 @@ fn cut(message: &str) -> Cow<'_, str> {
 
 /// The error for a name no backend offers; the wording is the specification's.
 #[must_use]
-pub fn unknown_tool(id: &str, name: &str) -> Vec<u8> {
-    error(Some(id), ErrorCode::INVALID_PARAMS, &format!("Unknown tool: {name}"), None)
+pub fn unknown(kind: Kind, id: &str, name: &str) -> Vec<u8> {
+    error(Some(id), kind.unknown(), &format!("Unknown {}: {name}", kind.noun()), None)
 }
 
 /// `id` and `params` are raw JSON.

@@ -30,7 +30,7 @@ use crate::upstream::{Link, StderrTail, Together, next_serial};
 pub use crate::upstream::Upstreams;
 use renewals::Renewals;
 
-pub use error::{AskError, BringUpError, BringUpFailure, PingError};
+pub use error::{AskError, BringUpError, BringUpFailure, ListError, PingError};
 pub use lease::{Lease, Stats};
 pub use signals::Signals;
 pub use state::{EndpointEvent, EndpointPhase, EndpointState, Listing};

@@ -59,8 +59,8 @@ pub struct Admitted {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unroutable {
     /// `arriving`: a server is on its way, and it is not known yet what it offers.
-    #[error("unknown tool")]
-    Unknown { revision: Revision, arriving: bool },
+    #[error("unknown {}", kind.noun())]
+    Unknown { revision: Revision, kind: Kind, arriving: bool },
     /// No endpoint of the server is up yet, and a first attempt is under way; or, with `after_old`, the server waits
     /// for its old copy to end.
     #[error("server `{backend}` is starting")]
@@ -303,10 +303,10 @@ impl Generation {
     fn admit(&self, kind: Kind, exposed: &str, random: u64, homes: &Homes) -> Result<Admitted, Unroutable> {
         let revision = self.revision;
         let Some(route) = self.table.find(kind, exposed) else {
-            return Err(Unroutable::Unknown { revision, arriving: !self.is_settled() });
+            return Err(Unroutable::Unknown { revision, kind, arriving: !self.is_settled() });
         };
         let routes = self.table.backend(route);
-        let lease = self.enter(kind, route, random, homes)?;
+        let lease = self.enter(route, random, homes)?;
         Ok(Admitted {
             lease,
             own: Arc::clone(&route.own),
@@ -317,9 +317,9 @@ impl Generation {
         })
     }
 
-    fn enter(&self, kind: Kind, route: &Route, random: u64, homes: &Homes) -> Result<Lease, Unroutable> {
+    fn enter(&self, route: &Route, random: u64, homes: &Homes) -> Result<Lease, Unroutable> {
         let (revision, routes) = (self.revision, self.table.backend(route));
-        let variants = routes.having[kind].variants(&route.own);
+        let variants = routes.having[route.kind].variants(&route.own);
         // An endpoint that is cordoned between the choice and the admission is not chosen again.
         for _ in 0..LOOKS {
             let Some(endpoint) = choose(routes, variants, random, homes) else { break };

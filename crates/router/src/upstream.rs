@@ -175,7 +175,7 @@ impl Link {
     /// Starts the work beside calls that lasts for as long as this is the endpoint's connection.
     pub(crate) fn attend(self: &Arc<Self>, endpoint: &Arc<Endpoint>) {
         if let Self::Http(link) = &**self
-            && link.greeting.tools_list_changed
+            && link.greeting.is_announcing()
         {
             let listening = http::listen(Arc::downgrade(endpoint), Arc::clone(self), link.replaced.clone());
             endpoint.upstreams.tasks.spawn_on(&endpoint.upstreams.control, "upstream announcements", listening);

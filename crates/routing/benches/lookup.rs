@@ -49,9 +49,9 @@ fn table(handles: &[Handle]) -> RouteTable<Handle> {
         having: ByKind::default(),
     });
     let tools = names().into_iter().enumerate().map(|(i, exposed)| Entry {
-        kind: Kind::Tool,
         exposed: exposed.into(),
         route: Route {
+            kind: Kind::Tool,
             own: format!("tool{}", i % TOOLS_EACH).into(),
             own_json: format!("\"tool{}\"", i % TOOLS_EACH).into(),
             idempotent: false,
@@ -75,7 +75,7 @@ fn route(live: &ArcSwap<RouteTable<Handle>>, name: &str, random: u64) -> u64 {
         cordoned: false,
     };
     let backend = table.backend(tool);
-    let variants = backend.having[Kind::Tool].variants(&tool.own);
+    let variants = backend.having[tool.kind].variants(&tool.own);
     backend.pick(random, variants, |_| false, look).expect("an open endpoint").load(Ordering::Relaxed)
 }
 

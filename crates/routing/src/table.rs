@@ -65,7 +65,6 @@ pub struct VariantRoutes<E> {
 /// One name for the table to be built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    pub kind: Kind,
     /// The name that clients see.
     pub exposed: Box<str>,
     pub route: Route,
@@ -74,6 +73,7 @@ pub struct Entry {
 /// What a name leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
+    pub kind: Kind,
     /// The server's own name for it.
     pub own: Arc<str>,
     /// The same as raw JSON, quotes included: what is put into a request.
@@ -140,16 +140,16 @@ impl<E> RouteTable<E> {
         known: &ByKind<Option<Arc<Names>>>,
     ) -> Result<Self, BuildError> {
         let mut names = ByKind::<Names>::from_fn(|_| Names::default());
-        for Entry { kind, exposed, route } in entries {
+        for Entry { exposed, route } in entries {
             let Some(owner) = backends.get(route.backend) else {
                 let (name, backend) = (exposed.into(), route.backend);
                 return Err(BuildError::NoBackend { name, backend, backends: backends.len() });
             };
-            if let Some(first) = names[kind].0.get(&exposed) {
+            if let Some(first) = names[route.kind].0.get(&exposed) {
                 let first = backends[first.backend].id.clone();
                 return Err(BuildError::Duplicate { name: exposed.into(), first, second: owner.id.clone() });
             }
-            names[kind].0.insert(exposed, route);
+            names[route.kind].0.insert(exposed, route);
         }
         let names = ByKind::from_fn(|kind| match &known[kind] {
             Some(known) => Arc::clone(known),

@@ -202,6 +202,10 @@ impl<'a> Found<'a> {
         self.text(CURSOR)
     }
 
+    pub(super) fn uri(&self) -> Option<Text<'a>> {
+        self.text(URI)
+    }
+
     pub(super) fn request_id(&self) -> Option<Id<'a>> {
         self.id(REQUEST_ID)
     }

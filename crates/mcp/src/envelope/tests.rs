@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::{Fault, Message, scan};
 use crate::error_code::ErrorCode;
+use crate::kind::Kind;
 use crate::splice::{Edit, splice};
 
 fn spanned(body: &str, span: crate::raw::Span) -> &str {
@@ -19,8 +20,8 @@ fn a_tool_call() {
     assert_eq!(envelope.open, 1);
     assert_eq!(envelope.id().unwrap().text(), r#""x\u0031""#);
     let call = envelope.call().unwrap();
-    assert_eq!((call.method.value(), call.require_name().unwrap().value()), ("tools/call", "ab\""));
-    assert_eq!(spanned(body, call.require_name().unwrap().raw().span()), r#""a\u0062\"""#);
+    assert_eq!((call.method.value(), call.require_name(Kind::Tool).unwrap().value()), ("tools/call", "ab\""));
+    assert_eq!(spanned(body, call.require_name(Kind::Tool).unwrap().raw().span()), r#""a\u0062\"""#);
     let params = call.params.as_ref().unwrap();
     assert!(spanned(body, params.raw.span()).starts_with(r#"{"arguments""#));
     assert!(spanned(body, params.raw.span()).ends_with(r#"\"" }"#));
@@ -176,7 +177,7 @@ fn name_missing_or_not_a_string() {
     for params in ["", r#","params":{}"#, r#","params":{"name":5}"#, r#","params":{"name":null}"#] {
         let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call"{params}}}"#);
         let envelope = scan(body.as_bytes()).unwrap();
-        let fault = envelope.call().unwrap().require_name().unwrap_err();
+        let fault = envelope.call().unwrap().require_name(Kind::Tool).unwrap_err();
         assert_eq!(fault.code(), ErrorCode::INVALID_PARAMS);
         assert_eq!(fault.to_string(), "`params.name` must be a string");
     }
@@ -213,7 +214,7 @@ fn traceparent_is_added_wherever_it_is_missing() {
 fn splicing_sorts_and_keeps_the_rest() {
     let body = br#"{"params":{"name":"a", "x":1.0},"id" : 5,"method":"m","jsonrpc":"2.0"}"#;
     let envelope = scan(body).unwrap();
-    let name = envelope.call().unwrap().require_name().unwrap().raw().span();
+    let name = envelope.call().unwrap().require_name(Kind::Tool).unwrap().raw().span();
     let id = envelope.id().unwrap().span();
     let mut edits = [Edit::new(id, &b"\"long\""[..]), Edit::new(name, b"\"b__a\"".to_vec())];
     let out = splice(body, &mut edits);

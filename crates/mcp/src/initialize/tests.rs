@@ -3,7 +3,7 @@
 use super::{ClientInitialize, Implementation, InitializeError, ServerInitialize};
 use super::{INSTRUCTIONS_BYTES, client_request, joined_instructions, server_result};
 use crate::protocol_version::ProtocolVersion;
-use crate::{Message, scan};
+use crate::{ByKind, Kind, Message, scan};
 
 const GATEWAY: Implementation<'_> = Implementation { name: "gate\"way", version: "1.0" };
 
@@ -23,8 +23,8 @@ fn what_the_gateway_writes_can_be_read_by_the_other_side() {
         server,
         ServerInitialize {
             protocol_version: ProtocolVersion::V2025_06_18,
-            tools: true,
-            tools_list_changed: true,
+            declares: ByKind::from_fn(|kind| Kind::SERVED.contains(&kind)),
+            announces: ByKind::from_fn(|kind| Kind::SERVED.contains(&kind)),
             instructions: Some("use it".into()),
         }
     );
@@ -35,9 +35,10 @@ fn servers_differ() {
     let tools = |capabilities: &str| {
         let result = format!(r#"{{"protocolVersion":"2024-11-05","capabilities":{capabilities},"new":[1]}}"#);
         let server = ServerInitialize::parse(&result).unwrap();
-        (server.tools, server.tools_list_changed)
+        (server.declares[Kind::Tool], server.announces[Kind::Tool])
     };
     assert_eq!(tools("{}"), (false, false));
+    assert_eq!(tools(r#"{"tools":null,"prompts":7}"#), (false, false), "of what is not served nothing is asked");
     assert_eq!(tools(r#"{"tools":{},"tasks":{"list":{}}}"#), (true, false));
     assert_eq!(tools(r#"{"tools":{"listChanged":false}}"#), (true, false));
     assert_eq!(tools(r#"{"tools":{"listChanged":true}}"#), (true, true));

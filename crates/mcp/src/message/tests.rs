@@ -1,8 +1,9 @@
 //! Our own messages, as the bytes they are.
 
-use super::{ErrorObject, INITIALIZED, cancelled, error, notification, request, result, unknown_tool};
+use super::{ErrorObject, INITIALIZED, cancelled, error, notification, request, result, unknown};
 use crate::envelope::{Message, scan};
 use crate::error_code::ErrorCode;
+use crate::kind::Kind;
 
 #[test]
 fn bytes() {
@@ -19,7 +20,10 @@ fn bytes() {
         &error(None, ErrorCode::PARSE_ERROR, "x", None),
         r#"{"jsonrpc":"2.0","error":{"code":-32700,"message":"x"}}"#,
     );
-    check(&unknown_tool("1", "t"), r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"Unknown tool: t"}}"#);
+    check(
+        &unknown(Kind::Tool, "1", "t"),
+        r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"Unknown tool: t"}}"#,
+    );
     check(&request("9", "ping", None), r#"{"jsonrpc":"2.0","id":9,"method":"ping"}"#);
     check(&notification("n", Some(b"{\"a\":1}")), r#"{"jsonrpc":"2.0","method":"n","params":{"a":1}}"#);
     check(
@@ -45,7 +49,7 @@ fn own_codes_stay_out_of_the_reserved_range() {
 
 #[test]
 fn what_was_asked_for_is_not_said_back_at_any_length() {
-    let error = unknown_tool("1", &"ü".repeat(3 << 20));
+    let error = unknown(Kind::Tool, "1", &"ü".repeat(3 << 20));
     let text = serde_json::from_slice::<serde_json::Value>(&error).unwrap()["error"]["message"].to_string();
     assert!(text.len() < 2100 && text.ends_with("ü…\""), "{} bytes", text.len());
 }

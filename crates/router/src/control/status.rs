@@ -26,8 +26,8 @@ pub struct Status {
     pub endpoints: Vec<EndpointStatus>,
     /// How many tools clients see.
     pub tools: usize,
-    pub withheld: Vec<WithheldTool>,
-    pub renamed: Vec<RenamedTool>,
+    pub withheld: Vec<Withheld>,
+    pub renamed: Vec<Renamed>,
     /// Departures that are not over, or not on record with drain-coordinator yet.
     pub departures: Vec<Departure>,
     pub(crate) health: HealthPolicy,
@@ -81,19 +81,19 @@ impl EndpointStatus {
     }
 }
 
-/// A tool that clients do not see.
+/// What clients do not see of what a server lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WithheldTool {
+pub struct Withheld {
     pub backend: BackendId,
-    pub tool: Box<str>,
+    pub name: Box<str>,
     pub reason: String,
 }
 
-/// A tool that clients see under another name than its server's id and its own name make.
+/// What clients see under another name than its server's id and its own name make.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RenamedTool {
+pub struct Renamed {
     pub backend: BackendId,
-    pub tool: Box<str>,
+    pub name: Box<str>,
     pub exposed: Box<str>,
 }
 
@@ -113,8 +113,7 @@ pub(super) fn status(
 ) -> Status {
     let roster = fleet.roster();
     let live = roster.layout();
-    let catalog = &generation.catalogs[Kind::Tool];
-    let warnings = warnings(generation);
+    let warnings: Vec<_> = Kind::SERVED.into_iter().flat_map(|kind| warnings(generation, kind)).collect();
     let members = roster.members().iter().filter_map(|(key, member)| {
         let endpoint = Arc::clone(endpoints.get(member.serial)?);
         let offered = roster.known().get(key);
@@ -122,8 +121,9 @@ pub(super) fn status(
         let listed = listed.into_iter().flat_map(|offered| offered.warnings.iter().cloned());
         let of_names = warnings.iter().filter(|(backend, _)| *backend == key.backend && member.state.is_up());
         let (of_names, more) = (of_names.clone().take(NAMED), of_names.count().saturating_sub(NAMED));
+        let kinds = || Kind::SERVED.map(|kind| kind.to_string()).join(", ");
         let more =
-            (more > 0).then(|| format!("{more} more of its tools, or of the names under `tools`, are not shown"));
+            (more > 0).then(|| format!("{more} more of its {}, or of the names under `tools`, are not shown", kinds()));
         Some(EndpointStatus {
             transport: endpoint.spec.transport.kind(),
             tools: offered.map_or(0, |offered| offered.count(Kind::Tool)),
@@ -137,29 +137,17 @@ pub(super) fn status(
             endpoint,
         })
     });
-    let id = |position: usize| generation.table.backends().get(position).map(|backend| backend.id.clone());
-    let renamed = catalog.renamed().filter_map(|entry| {
-        let (tool, exposed) = (entry.item.name().into(), entry.exposed.clone());
-        Some(RenamedTool { backend: id(entry.backend)?, tool, exposed })
+    let renamed = Kind::SERVED.into_iter().flat_map(|kind| generation.catalogs[kind].renamed()).filter_map(|entry| {
+        let (name, exposed) = (entry.item.name().into(), entry.exposed.clone());
+        Some(Renamed { backend: backend(generation, entry.backend)?, name, exposed })
     });
-    let withheld = catalog.withheld().iter().filter_map(|withheld| {
-        let reason = match withheld.reason {
-            Reason::Collision { owner } => format!("server `{}` has a tool of that name", id(owner)?),
-            Reason::NotShown => "the configuration does not list it under `tools`".to_owned(),
-            Reason::Duplicate => "the server lists it twice".to_owned(),
-        };
-        Some(WithheldTool { backend: id(withheld.backend)?, tool: withheld.name.clone(), reason })
-    });
-    let absent = catalog.absent().iter().filter_map(|(backend, tool)| {
-        let reason = "the configuration lists it under `tools`, the server does not offer it".to_owned();
-        Some(WithheldTool { backend: id(*backend)?, tool: tool.clone(), reason })
-    });
+    let withheld = Kind::SERVED.into_iter().flat_map(|kind| withheld(generation, kind));
     Status {
         revision: roster.revision(),
         digest: live.map(|live| live.content.digest),
         endpoints: members.collect(),
         tools: generation.table.count(Kind::Tool),
-        withheld: withheld.chain(absent).chain(left_out(roster)).collect(),
+        withheld: withheld.chain(left_out(roster)).collect(),
         renamed: renamed.collect(),
         departures,
         health: generation.policy.health.clone(),
@@ -167,17 +155,39 @@ pub(super) fn status(
     }
 }
 
+fn backend(generation: &Generation, position: usize) -> Option<BackendId> {
+    generation.table.backends().get(position).map(|backend| backend.id.clone())
+}
+
+/// What is listed and not shown, and what shall be shown and is not listed.
+fn withheld(generation: &Generation, kind: Kind) -> Vec<Withheld> {
+    let (catalog, id) = (&generation.catalogs[kind], |position| backend(generation, position));
+    let withheld = catalog.withheld().iter().filter_map(|withheld| {
+        let reason = match withheld.reason {
+            Reason::Collision { owner } => format!("server `{}` has a {} of that name", id(owner)?, kind.noun()),
+            Reason::NotShown => "the configuration does not list it under `tools`".to_owned(),
+            Reason::Duplicate => "the server lists it twice".to_owned(),
+        };
+        Some(Withheld { backend: id(withheld.backend)?, name: withheld.name.clone(), reason })
+    });
+    let absent = catalog.absent().iter().filter_map(|(backend, name)| {
+        let reason = "the configuration lists it under `tools`, the server does not offer it".to_owned();
+        Some(Withheld { backend: id(*backend)?, name: name.clone(), reason })
+    });
+    withheld.chain(absent).collect()
+}
+
 /// Elements that the servers of the live snapshot list and that cannot be shown.
-fn left_out(roster: &Roster) -> impl Iterator<Item = WithheldTool> {
+fn left_out(roster: &Roster) -> impl Iterator<Item = Withheld> {
     let lacking = roster.known().iter().filter(|(_, offered)| !offered.left_out.is_empty());
     let lacking: BTreeSet<_> = lacking.map(|(key, _)| &key.backend).collect();
     let live = roster.layout().into_iter().flat_map(|layout| &layout.backends);
     let live = live.filter(move |one| lacking.contains(&one.backend.id));
     let offers = live.filter_map(|backend| Some((&backend.backend.id, roster.offer(backend)?)));
     offers.flat_map(|(backend, offer)| {
-        let left_out = offer.left_out().map(|one| WithheldTool {
+        let left_out = offer.left_out().map(|one| Withheld {
             backend: backend.clone(),
-            tool: one.name.clone(),
+            name: one.name.clone(),
             reason: one.reason.to_string(),
         });
         left_out.collect::<Vec<_>>()
@@ -186,10 +196,9 @@ fn left_out(roster: &Roster) -> impl Iterator<Item = WithheldTool> {
 
 /// Warnings about the configuration together with the servers' lists: names that lead nowhere, and names that are
 /// taken.
-fn warnings(generation: &Generation) -> Vec<(BackendId, String)> {
-    let catalog = &generation.catalogs[Kind::Tool];
-    let backends = generation.table.backends();
-    let id = |position: usize| backends.get(position).map(|backend| backend.id.clone());
+fn warnings(generation: &Generation, kind: Kind) -> Vec<(BackendId, String)> {
+    let (catalog, noun) = (&generation.catalogs[kind], kind.noun());
+    let id = |position| backend(generation, position);
     let absent = catalog.absent().iter().filter_map(|(at, name)| {
         let backend = id(*at)?;
         let offered = catalog.offered(*at);
@@ -201,12 +210,12 @@ fn warnings(generation: &Generation) -> Vec<(BackendId, String)> {
         Some((backend, text))
     });
     let withheld = catalog.withheld().iter().filter_map(|withheld| {
-        let tool = &withheld.name;
+        let name = &withheld.name;
         let text = match withheld.reason {
             Reason::Collision { owner } => {
-                format!("its tool `{tool}` is not shown: `{}` has one of that name", id(owner)?)
+                format!("its {noun} `{name}` is not shown: `{}` has one of that name", id(owner)?)
             }
-            Reason::Duplicate => format!("it lists the tool `{tool}` twice; the first is shown"),
+            Reason::Duplicate => format!("it lists the {noun} `{name}` twice; the first is shown"),
             Reason::NotShown => return None,
         };
         Some((id(withheld.backend)?, text))

@@ -220,7 +220,7 @@ fn a_change_touches_what_it_changes_and_what_left_is_evicted_at_its_deadline() {
         let begun = case.clock.now_nanos();
         case.swap(2, &second, Some(attempt)).await;
         assert_eq!(case.tools(), "one three");
-        let unknown = Unroutable::Unknown { revision: Revision(2), arriving: false };
+        let unknown = Unroutable::Unknown { revision: Revision(2), kind: Kind::Tool, arriving: false };
         assert_eq!(case.started.live.admit(Kind::Tool, "two", 1, &Homes::default()).unwrap_err(), unknown);
         assert_eq!(
             case.started.live.admit(Kind::Tool, "one", 1, &Homes::default()).unwrap().lease.endpoint.serial,
@@ -433,7 +433,7 @@ fn calls_wait_for_a_server_on_its_way_and_clients_hear_of_changed_lists() {
         let a = Server::start(&["one"]).await;
         let mut case = Case::start(&directory).await;
         case.swap(1, &content(quick(), &[at("a", &a.url)]), None).await;
-        let arriving = Unroutable::Unknown { revision: Revision(1), arriving: true };
+        let arriving = Unroutable::Unknown { revision: Revision(1), kind: Kind::Tool, arriving: true };
         assert_eq!(case.started.live.admit(Kind::Tool, "one", 1, &Homes::default()).unwrap_err(), arriving);
         let within = Duration::from_secs(5);
         let admitted = case.started.live.admit_within(Kind::Tool, "one", 1, &Homes::default(), within).await.unwrap();

@@ -12,7 +12,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::CONNECT;
 use super::{
-    AskError, BringUpError, BringUpFailure, Endpoint, EndpointEvent, EndpointPhase, EndpointState, Listing, PingError,
+    AskError, BringUpError, BringUpFailure, Endpoint, EndpointEvent, EndpointPhase, EndpointState, ListError, Listing,
+    PingError,
 };
 use crate::call::{Call, CallError, Cause};
 use crate::secrets::Secrets;
@@ -160,23 +161,23 @@ impl Endpoint {
     /// [`AskError`]; nothing changes then.
     pub async fn list(self: &Arc<Self>) -> Result<Listing, AskError> {
         match self.link() {
-            Some(link) => self.list_over(link).await,
+            Some(link) => self.list_over(link).await.map_err(|ListError { error, .. }| error),
             None => Err(self.not_connected()),
         }
     }
 
-    async fn list_over(self: &Arc<Self>, link: Arc<Link>) -> Result<Listing, AskError> {
+    async fn list_over(self: &Arc<Self>, link: Arc<Link>) -> Result<Listing, ListError> {
         let limit = self.limits().connect;
         match list_all(self, &link, limit).await {
-            Err(AskError::Call(error)) => {
+            Err(ListError { kind, error: AskError::Call(error) }) => {
                 if let Some(doubt) = link.doubt(&error)
                     && link.has_fallen(self, doubt).await
                 {
-                    self.renew(link.number()).await?;
+                    self.renew(link.number()).await.map_err(|error| ListError { kind, error: error.into() })?;
                 }
                 match self.link() {
                     Some(new) if new.number() != link.number() => list_all(self, &new, limit).await,
-                    _ => Err(error.into()),
+                    _ => Err(ListError { kind, error: error.into() }),
                 }
             }
             other => other,

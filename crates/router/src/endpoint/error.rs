@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::Reason;
+use mcp::Kind;
 use nix::errno::Errno;
 
 use crate::call::{CallError, Detail};
@@ -65,8 +66,8 @@ pub enum BringUpFailure {
     Lingers { waited: Duration },
     #[error("initialize: {0}")]
     Initialize(AskError),
-    #[error("tools/list: {0}")]
-    List(AskError),
+    #[error(transparent)]
+    List(ListError),
     #[error("not connected, initialised and listed within {} ({key})", shown(*limit))]
     TimedOut {
         limit: Duration,
@@ -99,7 +100,7 @@ impl BringUpFailure {
             Self::Url { .. } => "its URL cannot be used".to_owned(),
             Self::Keeper { .. } | Self::Start { .. } => "its process could not be started".to_owned(),
             Self::Initialize(error) => format!("initialize: {}", error.plain()),
-            Self::List(error) => format!("tools/list: {}", error.plain()),
+            Self::List(ListError { kind, error }) => format!("{}: {}", kind.list(), error.plain()),
             Self::Elsewhere { reason } => reason.plain.to_string(),
             Self::Header { .. } | Self::Lingers { .. } | Self::TimedOut { .. } | Self::Ended => self.to_string(),
         }
@@ -107,7 +108,9 @@ impl BringUpFailure {
 
     pub(crate) fn detail(&self) -> Option<&Arc<Detail>> {
         match self {
-            Self::Initialize(AskError::Call(error)) | Self::List(AskError::Call(error)) => error.detail.as_ref(),
+            Self::Initialize(AskError::Call(error)) | Self::List(ListError { error: AskError::Call(error), .. }) => {
+                error.detail.as_ref()
+            }
             Self::Secret(_)
             | Self::Url { .. }
             | Self::Header { .. }
@@ -128,6 +131,14 @@ impl BringUpFailure {
         let (plain, full) = (format!("{context}: {}", self.plain()), format!("{context}: {self}"));
         Reason { plain: plain.into(), full: full.into(), reference }
     }
+}
+
+/// Why a server's list of one kind cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {error}", kind.list())]
+pub struct ListError {
+    pub kind: Kind,
+    pub error: AskError,
 }
 
 /// Why a request of the gateway's own has no usable result.

@@ -44,17 +44,25 @@ pub(super) struct Caller<'a> {
     pub(super) client: &'a Client,
 }
 
+/// What it asks for: one of a kind, or the list of them.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) kind: Kind,
+    pub(super) id: Id<'a>,
+    pub(super) call: &'a mcp::Call<'a>,
+}
+
 pub(super) async fn call(
     core: Rc<Core>,
     caller: Caller<'_>,
+    Asked { kind, id, call }: Asked<'_>,
     envelope: &Envelope<'_>,
-    id: Id<'_>,
-    call: &mcp::Call<'_>,
     body: &Whole,
     fields: &Fields<'_>,
 ) -> Response<Body> {
-    let name = match call.require_name() {
-        Ok(name) => name,
+    let named = call.require_name(kind);
+    let name = match &named {
+        Ok(name) => &**name,
         Err(fault) => {
             let revision = core.shared.live.load().revision;
             return answer::error(revision, StatusCode::OK, Some(id.text()), fault.code(), &fault.to_string());
@@ -70,10 +78,11 @@ pub(super) async fn call(
     };
     client.waits_for(ticket.slot(), &core.in_flight);
     let incoming = Incoming::of(call, fields);
-    let mut traced = Traced::begin(&core, &incoming, session, id, name.value(), started);
+    let mut traced = Traced::begin(&core, &incoming, session, id, (kind, name.value()), started);
     let mut routes = 0;
     loop {
-        let admitted = match ticket.run(pin!(admit(&core, &ticket, session, name.value(), body, connect))).await {
+        let admitted = match ticket.run(pin!(admit(&core, &ticket, session, (kind, name.value()), body, connect))).await
+        {
             Ok(Ok(admitted)) => admitted,
             Ok(Err(refused)) => return unroutable(id, name.value(), &refused, traced),
             Err(cause) => return unrouted(&core, id, cause, traced),
@@ -84,7 +93,7 @@ pub(super) async fn call(
         let outgoing = Call {
             body: body.bytes.clone(),
             id: id.span(),
-            name: renamed(name, &admitted),
+            name: renamed(kind, name, &admitted),
             progress: call.progress_token().map(Id::span),
             traceparent: context.and_then(|context| incoming.pass_on(envelope, context)),
             idempotent: admitted.idempotent,
@@ -125,13 +134,15 @@ async fn admit(
     core: &Core,
     ticket: &Ticket,
     session: &Session,
-    name: &str,
+    (kind, name): (Kind, &str),
     body: &Whole,
     within: Duration,
 ) -> Result<Admitted, Unroutable> {
-    let done = match core.shared.live.admit(Kind::Tool, name, fastrand::u64(..), &session.known.homes) {
+    let done = match core.shared.live.admit(kind, name, fastrand::u64(..), &session.known.homes) {
         // Rare, and large.
-        Err(refused) if refused.may_pass() => Box::pin(wait(core, ticket, session, name, body, &refused, within)).await,
+        Err(refused) if refused.may_pass() => {
+            Box::pin(wait(core, ticket, session, (kind, name), body, &refused, within)).await
+        }
         done => done,
     };
     if body.is_charged()
@@ -148,7 +159,7 @@ async fn wait(
     core: &Core,
     ticket: &Ticket,
     session: &Session,
-    name: &str,
+    (kind, name): (Kind, &str),
     body: &Whole,
     refused: &Unroutable,
     within: Duration,
@@ -156,7 +167,7 @@ async fn wait(
     ticket.waits();
     let share = share::wait(core, session, body, refused.backend());
     let _share = share.map_err(|text| no_room(refused.revision(), text))?;
-    core.shared.live.admit_within(Kind::Tool, name, fastrand::u64(..), &session.known.homes, within).await
+    core.shared.live.admit_within(kind, name, fastrand::u64(..), &session.known.homes, within).await
 }
 
 fn no_room(revision: Revision, text: String) -> Unroutable {
@@ -222,9 +233,9 @@ fn makes_way(core: &Core, endpoint: &Endpoint) -> bool {
     })
 }
 
-/// None when the server's own name for the tool is the one that clients use.
-fn renamed(name: &mcp::Text<'_>, admitted: &Admitted) -> Option<(mcp::Span, Arc<str>)> {
-    (name.value() != &*admitted.own).then(|| (name.raw().span(), Arc::clone(&admitted.own_json)))
+/// None when the server's own name is the one that clients use.
+fn renamed(kind: Kind, name: &mcp::Text<'_>, admitted: &Admitted) -> Option<(mcp::Span, Arc<str>)> {
+    (kind.is_renamed() && name.value() != &*admitted.own).then(|| (name.raw().span(), Arc::clone(&admitted.own_json)))
 }
 
 fn unroutable(id: Id<'_>, name: &str, refused: &Unroutable, traced: Option<Box<Traced>>) -> Response<Body> {
@@ -236,7 +247,7 @@ fn unroutable(id: Id<'_>, name: &str, refused: &Unroutable, traced: Option<Box<T
     });
     let (revision, text) = (refused.revision(), refused.to_string());
     let (code, body) = match refused {
-        Unroutable::Unknown { .. } => (ErrorCode::INVALID_PARAMS, message::unknown_tool(id.text(), name)),
+        Unroutable::Unknown { kind, .. } => (kind.unknown(), message::unknown(*kind, id.text(), name)),
         Unroutable::Arriving { .. } | Unroutable::Cordoned { .. } | Unroutable::NoRoom { .. } => {
             (ErrorCode::UNAVAILABLE, message::error(Some(id.text()), ErrorCode::UNAVAILABLE, &text, None))
         }

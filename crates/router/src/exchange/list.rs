@@ -4,11 +4,11 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use http::{Response, StatusCode};
-use mcp::{Call, ErrorCode, Id, Kind};
+use mcp::ErrorCode;
 use runtime::Span;
 
 use super::answer::body::Body;
-use super::call::Caller;
+use super::call::{Asked, Caller};
 use super::fields::Fields;
 use super::{answer, share, traced};
 use crate::budget::{SMALL, Whole};
@@ -17,14 +17,6 @@ use crate::call::piece;
 use crate::core::Core;
 use crate::core::in_flight::EndedBy;
 use crate::session::Session;
-
-/// One request for a list.
-#[derive(Clone, Copy)]
-pub(super) struct Asked<'a> {
-    pub(super) kind: Kind,
-    pub(super) id: Id<'a>,
-    pub(super) call: &'a Call<'a>,
-}
 
 pub(super) async fn list(
     core: &Rc<Core>,

@@ -9,7 +9,7 @@ use model::Revision;
 
 use super::answer::body::Body;
 use super::answer::unread;
-use super::call::Caller;
+use super::call::{Asked, Caller};
 use super::fields::Fields;
 use super::upload::{self, BodyLimits};
 use super::{answer, call, door, initialize, list, traced};
@@ -61,20 +61,18 @@ pub(super) async fn post(
         Ok(session) => session,
         Err(no) => return *no,
     };
+    let caller = Caller { session: &session, client };
     match &envelope.message {
-        Message::Request { id, call } => match call.method.value() {
-            message::method::TOOLS_CALL => {
-                let caller = Caller { session: &session, client };
-                call::call(core, caller, envelope, *id, call, &body, fields).await
+        Message::Request { id, call } => {
+            let (id, method) = (*id, call.method.value());
+            if let Some(kind) = Kind::used_by(method) {
+                call::call(core, caller, Asked { kind, id, call }, envelope, &body, fields).await
+            } else if let Some(kind) = Kind::listed_by(method) {
+                list::list(&core, caller, Asked { kind, id, call }, &body, fields).await
+            } else {
+                local(&core, id, call)
             }
-            method => match Kind::listed_by(method) {
-                Some(kind) => {
-                    let asked = list::Asked { kind, id: *id, call };
-                    list::list(&core, Caller { session: &session, client }, asked, &body, fields).await
-                }
-                None => local(&core, *id, call),
-            },
-        },
+        }
         Message::Notification(call) => {
             if call.method.value() == message::method::CANCELLED
                 && let Some(request) = call.params.as_ref().and_then(mcp::Params::request_id)
@@ -131,6 +129,7 @@ fn too_long(message: &Message<'_>) -> Option<&'static str> {
     match long_id {
         Some((_, what)) => Some(what),
         None if is_long(params.name.as_ref()) => Some("params.name"),
+        None if is_long(params.uri().as_ref()) => Some("params.uri"),
         None => is_long(params.cursor().as_ref()).then_some("params.cursor"),
     }
 }

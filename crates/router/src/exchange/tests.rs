@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use super::answer::body::Body;
-use super::call::Caller;
+use super::call::{Asked, Caller};
 use super::conclusion::Exchange;
 use super::fields::Fields;
 use super::streamed::{self, Open};
@@ -103,8 +103,8 @@ impl Case {
             let Message::Request { id, call } = &envelope.message else { panic!("a request") };
             let (session, client) = (session(), core.clients.enter());
             let caller = Caller { session: &session, client: &client };
-            let answer =
-                call::call(core, caller, &envelope, *id, call, &body.clone().into(), &Fields::of(&headers)).await;
+            let asked = Asked { kind: Kind::Tool, id: *id, call };
+            let answer = call::call(core, caller, asked, &envelope, &body.clone().into(), &Fields::of(&headers)).await;
             assert_eq!(answer.headers()["only1mcp-revision"], "7");
             answer
         }
@@ -140,12 +140,13 @@ fn generation(endpoint: &Arc<Endpoint>) -> Generation {
     let backend =
         BackendRoutes { id: endpoint.key.backend.clone(), variants: [variant].into(), having: ByKind::default() };
     let route = |tool: &&str| Route {
+        kind: Kind::Tool,
         own: (*tool).into(),
         own_json: format!("\"{tool}\"").into(),
         idempotent: false,
         backend: 0,
     };
-    let entry = |tool: &&str| Entry { kind: Kind::Tool, exposed: format!("s__{tool}").into(), route: route(tool) };
+    let entry = |tool: &&str| Entry { exposed: format!("s__{tool}").into(), route: route(tool) };
     Generation {
         revision: Revision(7),
         turn: 1,
@@ -365,7 +366,7 @@ fn who_turns_pages_over_a_change_has_not_seen_the_new_list() {
             let envelope = mcp::scan(body.as_bytes()).unwrap();
             let Message::Request { id, call } = &envelope.message else { panic!("a request") };
             let answer = {
-                let asked = list::Asked { kind: Kind::Tool, id: *id, call };
+                let asked = Asked { kind: Kind::Tool, id: *id, call };
                 whole(list::page(&case.core, &session, asked, None)).await
             };
             serde_json::from_str::<serde_json::Value>(&answer).unwrap()["result"].clone()
@@ -391,7 +392,8 @@ fn a_call_takes_little_memory_while_it_waits() {
         let body = body.clone().into();
         let client = core.clients.enter();
         let caller = Caller { session: &session, client: &client };
-        let size = size_of_val(&call::call(core, caller, &envelope, *id, call, &body, &Fields::of(&headers)));
+        let asked = Asked { kind: Kind::Tool, id: *id, call };
+        let size = size_of_val(&call::call(core, caller, asked, &envelope, &body, &Fields::of(&headers)));
         assert!(size <= 4_300, "{size} bytes");
     });
 }

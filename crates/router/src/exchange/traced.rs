@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
-use mcp::message::{ErrorObject, method};
+use mcp::message::ErrorObject;
 use mcp::{Envelope, ErrorCode, Id, Message};
 use model::{Revision, Time, Transport};
 use runtime::telemetry::KeyValue;
@@ -63,6 +63,7 @@ impl<'a> Incoming<'a> {
 /// A call that is recorded.
 #[derive(Debug)]
 pub(super) struct Traced {
+    kind: mcp::Kind,
     server: Span,
     /// The span of the current attempt at a server.
     client: Option<Span>,
@@ -80,21 +81,19 @@ impl Traced {
         incoming: &Incoming<'_>,
         session: &Session,
         id: Id<'_>,
-        tool: &str,
+        (kind, name): (mcp::Kind, &str),
         asked: Time,
     ) -> Option<Box<Self>> {
         let mut is_known = false;
         let span_name = || {
-            is_known = core.shared.live.load().table.find(mcp::Kind::Tool, tool).is_some();
-            if is_known { Cow::Owned(format!("tools/call {tool}")) } else { Cow::Borrowed(method::TOOLS_CALL) }
+            is_known = core.shared.live.load().table.find(kind, name).is_some();
+            if is_known { Cow::Owned(format!("{} {name}", kind.method())) } else { Cow::Borrowed(kind.method()) }
         };
         let mut server = core.shared.tracer.start_recorded(Kind::Server, incoming.context, span_name)?;
-        server.set("mcp.method.name", method::TOOLS_CALL);
-        server.set("gen_ai.operation.name", "execute_tool");
-        server
-            .set("gen_ai.tool.name", if is_known { tool.to_owned() } else { tool.chars().take(UNKNOWN_MAX).collect() });
+        of_kind(&mut server, kind);
+        server.set(kind.attribute(), if is_known { name.to_owned() } else { name.chars().take(UNKNOWN_MAX).collect() });
         of_client(&mut server, id, Some(session));
-        Some(Box::new(Self { server, client: None, asked, sent: asked, last: None }))
+        Some(Box::new(Self { kind, server, client: None, asked, sent: asked, last: None }))
     }
 
     /// Begins the attempt at the server that admitted the call. Returns the trace context for that server.
@@ -102,10 +101,9 @@ impl Traced {
         let endpoint = &admitted.lease.endpoint;
         self.sent = core.now();
         self.server.set("only1mcp.queue.seconds", self.sent.since(self.asked).as_secs_f64());
-        let mut client = self.server.child(format!("tools/call {}", admitted.own), Kind::Client);
-        client.set("mcp.method.name", method::TOOLS_CALL);
-        client.set("gen_ai.operation.name", "execute_tool");
-        client.set("gen_ai.tool.name", Arc::clone(&admitted.own));
+        let mut client = self.server.child(format!("{} {}", self.kind.method(), admitted.own), Kind::Client);
+        of_kind(&mut client, self.kind);
+        client.set(self.kind.attribute(), Arc::clone(&admitted.own));
         if let Some(link) = endpoint.link() {
             client.set("mcp.protocol.version", link.greeting().protocol_version.as_str());
         }
@@ -199,6 +197,13 @@ pub(super) fn local(
     of_client(&mut span, id, session);
     of_revision(&mut span, core.shared.live.load().revision);
     Some(span)
+}
+
+fn of_kind(span: &mut Span, kind: mcp::Kind) {
+    span.set("mcp.method.name", kind.method());
+    if kind == mcp::Kind::Tool {
+        span.set("gen_ai.operation.name", "execute_tool");
+    }
 }
 
 /// Sets what a client's request says about itself.

@@ -38,12 +38,12 @@ impl RouterService for Inspector {
         let in_flight = |one: &EndpointStatus| one.endpoint.admission.in_flight();
         let withheld = status.withheld.iter().map(|one| pb::Withheld {
             server: one.backend.to_string(),
-            tool: one.tool.to_string(),
+            tool: one.name.to_string(),
             reason: one.reason.clone(),
         });
         let renamed = status.renamed.iter().map(|one| pb::Renamed {
             server: one.backend.to_string(),
-            tool: one.tool.to_string(),
+            tool: one.name.to_string(),
             exposed: one.exposed.to_string(),
         });
         Ok(Response::new(pb::InspectResponse {

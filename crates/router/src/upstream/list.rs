@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fleet::{LeftOut, Offered};
-use mcp::initialize::ServerInitialize;
 use mcp::message::push_string;
 use mcp::{Item, ItemPage, Kind};
 
@@ -18,7 +17,7 @@ use super::Link;
 use super::ask::{ask, result_of};
 use crate::beside::beside;
 use crate::call::Call;
-use crate::endpoint::{AskError, Endpoint, Listing};
+use crate::endpoint::{AskError, Endpoint, ListError, Listing};
 use crate::secrets::Echo;
 
 const MAX_PAGES: usize = 1000;
@@ -38,13 +37,17 @@ const KEPT: usize = 100;
 const NAMED: usize = 10;
 
 /// All pages of the lists of every kind that is served, each within `limit`.
-pub(crate) async fn list_all(endpoint: &Arc<Endpoint>, link: &Arc<Link>, limit: Duration) -> Result<Listing, AskError> {
+pub(crate) async fn list_all(
+    endpoint: &Arc<Endpoint>,
+    link: &Arc<Link>,
+    limit: Duration,
+) -> Result<Listing, ListError> {
     let greeting = link.greeting();
     let mut offered = Offered::default();
     let (mut warnings, mut left_out) = (Vec::new(), Vec::new());
     for kind in Kind::SERVED {
-        let listed = list(endpoint, link, kind, limit).await?;
-        warnings.extend(listed.warnings(declares(greeting, kind)));
+        let listed = list(endpoint, link, kind, limit).await.map_err(|error| ListError { kind, error })?;
+        warnings.extend(listed.warnings(greeting.declares[kind]));
         offered.items[kind] = listed.items.into();
         left_out.extend(listed.left_out);
     }
@@ -60,14 +63,9 @@ pub(crate) async fn list_all(endpoint: &Arc<Endpoint>, link: &Arc<Link>, limit: 
     Ok(Listing { offered, protocol_version: greeting.protocol_version })
 }
 
-/// Whether the server has said that it has things of that kind.
-fn declares(greeting: &ServerInitialize, kind: Kind) -> bool {
-    kind == Kind::Tool && greeting.tools
-}
-
 async fn list(endpoint: &Arc<Endpoint>, link: &Arc<Link>, kind: Kind, limit: Duration) -> Result<Listed, AskError> {
-    let declared = declares(link.greeting(), kind);
-    // Some servers declare nothing and have tools all the same.
+    let declared = link.greeting().declares[kind];
+    // Some servers declare nothing and have some all the same.
     let limit = if declared { limit } else { limit.min(UNDECLARED) };
     let mut listed = Listed::new(kind, endpoint.limits().response_bytes, &endpoint.echo);
     let pages = tokio::time::timeout(limit, listed.all(endpoint, link, limit)).await;

@@ -8,8 +8,8 @@ fn backend(id: &str) -> BackendRoutes<u8> {
 
 fn entry(exposed: &str, backend: usize, own: &str) -> Entry {
     let own_json = format!("\"{own}\"").into();
-    let route = Route { own: own.into(), own_json, idempotent: false, backend };
-    Entry { kind: Kind::Tool, exposed: exposed.into(), route }
+    let route = Route { kind: Kind::Tool, own: own.into(), own_json, idempotent: false, backend };
+    Entry { exposed: exposed.into(), route }
 }
 
 #[test]

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mcp::Kind;
 use mcp::message::method;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -113,7 +112,7 @@ impl HttpLink {
                 _ => None,
             };
         let doubt = refused(method::PING).await?;
-        refused(Kind::Tool.list()).await.filter(|again| *again == doubt)
+        refused(link.greeting().lists().list()).await.filter(|again| *again == doubt)
     }
 }
 
