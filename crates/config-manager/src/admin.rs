@@ -247,7 +247,7 @@ struct Caller {
 impl Caller {
     fn of<T>(request: &Request<T>) -> Result<Self, Status> {
         let actor = Actor::of(request)?.0.clone();
-        let trace = TraceContext::from_metadata(request.metadata());
+        let trace = TraceContext::of_call(request);
         Ok(Self { actor, trace, patience: Deadline::of(request) })
     }
 

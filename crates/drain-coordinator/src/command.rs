@@ -2,17 +2,11 @@
 
 use drain::ledger::{CancelError, Connection, StartError, Started, Summary, Wanted};
 use drain::{Count, Directive};
-use runtime::TraceContext;
 use runtime::stream::attached;
 use tokio::sync::oneshot;
 use tonic::Status;
 
-#[derive(Debug)]
-pub(crate) struct Command {
-    /// What this belongs to, if it is told; whatever is said because of it carries on.
-    pub(crate) trace: Option<TraceContext>,
-    pub(crate) ask: Ask,
-}
+pub(crate) type Command = attached::Command<Ask>;
 
 #[derive(Debug)]
 pub(crate) enum Ask {

@@ -14,13 +14,13 @@ use model::Time;
 use runtime::grpc::refusal;
 use runtime::readiness::Gate;
 use runtime::stream::attached::{self, Attached};
-use runtime::{Clock, Kind, Shutdown, Span, TraceContext, Tracer};
+use runtime::{Clock, Kind, Scope, Shutdown, Span, TraceContext, Tracer};
 use tokio::sync::{broadcast, mpsc};
 use tonic::Code;
 
 use crate::command::{Answer, Ask, Command};
+use crate::metrics;
 use crate::record::Record;
-use crate::{Scope, metrics};
 
 /// Commands that share one write to the disk.
 const BATCH: usize = 256;

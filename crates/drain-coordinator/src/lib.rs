@@ -18,8 +18,8 @@ pub mod settings;
 use drain::Ledger;
 use drain::ledger::Limits;
 use model::{Time, WallTime};
-use runtime::telemetry::{self, sampled};
-use runtime::{Clock, Readiness, Tasks, Tracer};
+use runtime::stream::attached::Owner;
+use runtime::{Scope, telemetry};
 use tokio::sync::{broadcast, mpsc};
 use wire::pb::drain::v1::drain_service_server::DrainServiceServer;
 
@@ -30,19 +30,8 @@ pub use record::RecordError;
 pub use service::Service;
 pub use settings::Settings;
 
-/// Commands that wait for the owning task; more wait in their streams.
-const COMMANDS: usize = 1024;
 /// Changes that a slow watcher may be behind before it is told that it missed some.
 const CHANGES: usize = 256;
-
-/// What the process gives to this service.
-#[derive(Debug, Clone)]
-pub struct Scope {
-    pub clock: Clock,
-    pub tasks: Tasks,
-    pub readiness: Readiness,
-    pub tracer: Tracer,
-}
 
 /// The part that runs; it owns all state.
 #[derive(Debug)]
@@ -61,12 +50,11 @@ impl DrainCoordinator {
         let (now, wall) = (Time::from_nanos(scope.clock.now_nanos()), WallTime(scope.clock.unix_millis()));
         let limits = Limits { lost_after: settings.lost_after, history: settings.history };
         let ledger = Ledger::new(now, wall, image, limits);
-        let (queue, commands) = mpsc::channel(COMMANDS);
         let changes = broadcast::Sender::new(CHANGES);
         telemetry::describe(METRICS);
-        sampled::queue("drain_commands", &queue);
+        let (owner, commands) = Owner::new("drain-coordinator", "drain_commands", scope.tasks.clone());
         metrics::watched(&changes);
-        let service = Service::new(queue, changes.clone(), scope.tasks.clone());
+        let service = Service::new(owner, changes.clone());
         let engine = Engine::new(ledger, record, changes, scope);
         Ok((service.into_server(), Self { engine, commands }))
     }

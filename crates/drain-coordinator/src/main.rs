@@ -4,11 +4,11 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use drain_coordinator::settings::Flags;
-use drain_coordinator::{DrainCoordinator, Scope, Settings};
+use drain_coordinator::{DrainCoordinator, Settings};
 use runtime::grpc::{self, Auth};
 use runtime::state_dir::StateDir;
 use runtime::telemetry::log;
-use runtime::{AdminToken, Process, Program, exit, telemetry};
+use runtime::{AdminToken, Process, Program, exit};
 use tonic::service::Routes;
 
 fn main() -> ExitCode {
@@ -24,13 +24,8 @@ async fn live(flags: Flags, mut process: Process) -> Result<ExitCode, Box<dyn Er
 
     let settings =
         Settings { state_dir: state.path().to_owned(), lost_after: flags.lost_after, history: flags.history };
-    let tracer = process.tracer("drain-coordinator", &telemetry::host());
-    let scope = Scope {
-        clock: process.clock,
-        tasks: process.tasks.clone(),
-        readiness: process.readiness.clone(),
-        tracer: tracer.clone(),
-    };
+    let scope = process.scope("drain-coordinator");
+    let tracer = scope.tracer.clone();
     let (service, coordinator) = DrainCoordinator::open(&settings, &scope)?;
     process.tasks.spawn("drain-coordinator", coordinator.run());
     let service = grpc::Service {

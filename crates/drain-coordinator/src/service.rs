@@ -1,21 +1,19 @@
 //! The gRPC face: routers attach here, operators ask here. It decides nothing and keeps nothing.
 
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use drain::ledger::{CancelError, StartError, Summary};
 use drain::{Count, Directive};
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use runtime::TraceContext;
 use runtime::grpc::{Actor, MESSAGE_BYTES_MAX, refusal};
-use runtime::stream::attached::{self, Protocol, Queue};
+use runtime::stream::attached::{Owner, Protocol, Queue};
 use runtime::stream::changes;
-use runtime::{Tasks, TraceContext};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::broadcast;
 use tonic::{Request, Response, Status, Streaming};
 use wire::pb::drain::v1 as pb;
 use wire::pb::drain::v1::drain_service_server::{DrainService, DrainServiceServer};
 
-use crate::command::{Ask, Command};
+use crate::command::Ask;
 use crate::metrics;
 
 /// An overlay, and an acknowledgement for each departure.
@@ -23,16 +21,13 @@ const QUEUE: Queue = Queue { name: "drain_to_router", length: 4096 };
 
 #[derive(Debug)]
 pub struct Service {
-    commands: mpsc::Sender<Command>,
+    owner: Owner<Ask>,
     changes: broadcast::Sender<Summary>,
-    /// Numbers the streams of routers, never the same twice.
-    connections: AtomicU64,
-    tasks: Tasks,
 }
 
 impl Service {
-    pub(crate) fn new(commands: mpsc::Sender<Command>, changes: broadcast::Sender<Summary>, tasks: Tasks) -> Self {
-        Self { commands, changes, connections: AtomicU64::new(1), tasks }
+    pub(crate) fn new(owner: Owner<Ask>, changes: broadcast::Sender<Summary>) -> Self {
+        Self { owner, changes }
     }
 
     pub(crate) fn into_server(self) -> DrainServiceServer<Self> {
@@ -40,25 +35,9 @@ impl Service {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
-
-    /// Asks the owning task and waits for its answer.
-    async fn ask<T>(
-        &self,
-        trace: Option<TraceContext>,
-        ask: impl FnOnce(oneshot::Sender<T>) -> Ask,
-    ) -> Result<T, Status> {
-        let (answer, answered) = oneshot::channel();
-        let stopping = || refusal::unavailable("STOPPING", "drain-coordinator is stopping");
-        self.commands.send(Command { trace, ask: ask(answer) }).await.map_err(|_| stopping())?;
-        answered.await.map_err(|_| stopping())
-    }
 }
 
-fn trace<T>(request: &Request<T>) -> Option<TraceContext> {
-    TraceContext::from_metadata(request.metadata())
-}
-
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+type Answers<T> = BoxStream<'static, Result<T, Status>>;
 
 #[tonic::async_trait]
 impl DrainService for Service {
@@ -69,17 +48,14 @@ impl DrainService for Service {
         &self,
         request: Request<Streaming<pb::AttachRequest>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        let trace = trace(&request);
-        let connection = self.connections.fetch_add(1, Ordering::Relaxed);
-        let command = move |trace, event| Command { trace, ask: Ask::Router { connection, event } };
-        let (incoming, owner) = (request.into_inner(), self.commands.clone());
-        Ok(Response::new(attached::serve::<RouterStream, _>(incoming, trace, QUEUE, &self.tasks, owner, command)))
+        let ask = |connection, event| Ask::Router { connection, event };
+        Ok(self.owner.attach::<RouterStream>(request, QUEUE, ask))
     }
 
     async fn start(&self, request: Request<pb::StartRequest>) -> Result<Response<pb::StartResponse>, Status> {
-        let (trace, actor) = (trace(&request), Actor::of(&request)?.0.clone());
+        let (trace, actor) = (TraceContext::of_call(&request), Actor::of(&request)?.0.clone());
         let wanted = wire::drain::wanted(request.into_inner(), actor)?;
-        let started = self.ask(trace, |answer| Ask::Start { wanted, answer }).await??;
+        let started = self.owner.ask(trace, |answer| Ask::Start { wanted, answer }).await??;
         let started = started.map_err(|error| match error {
             StartError::NoRouter { .. } | StartError::Silent { .. } => {
                 refusal::precondition("NO_ROUTER", "routers", error.to_string())
@@ -96,9 +72,9 @@ impl DrainService for Service {
     }
 
     async fn cancel(&self, request: Request<pb::CancelRequest>) -> Result<Response<pb::CancelResponse>, Status> {
-        let (trace, actor) = (trace(&request), Actor::of(&request)?.0.clone());
+        let (trace, actor) = (TraceContext::of_call(&request), Actor::of(&request)?.0.clone());
         let id = request.into_inner().id;
-        let cancelled = self.ask(trace, |answer| Ask::Cancel { id, actor, answer }).await??;
+        let cancelled = self.owner.ask(trace, |answer| Ask::Cancel { id, actor, answer }).await??;
         let cancelled = cancelled.map_err(|error| match error {
             CancelError::Unknown { ref id } => refusal::not_found("DRAIN_UNKNOWN", "drain", id, error.to_string()),
             CancelError::Removal { ref id, .. } => refusal::precondition("DRAIN_OF_REMOVAL", id, error.to_string()),
@@ -107,9 +83,9 @@ impl DrainService for Service {
     }
 
     async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
-        let trace = trace(&request);
+        let trace = TraceContext::of_call(&request);
         let all = request.into_inner().all;
-        let list = self.ask(trace, |answer| Ask::List { all, answer }).await?;
+        let list = self.owner.ask(trace, |answer| Ask::List { all, answer }).await?;
         Ok(Response::new(pb::ListResponse { drains: list.iter().map(wire::drain::summary_to_pb).collect() }))
     }
 
@@ -119,11 +95,11 @@ impl DrainService for Service {
         // Before the question, so that nothing falls between the two.
         let changes = changes(self.changes.subscribe(), metrics::missed);
         let changes = changes.map(|(drain, missed)| Ok(response(&drain, missed)));
-        let running = self.ask(trace(&request), |answer| Ask::List { all: false, answer }).await?;
+        let running =
+            self.owner.ask(TraceContext::of_call(&request), |answer| Ask::List { all: false, answer }).await?;
         let running = running.into_iter().rev();
         let running = running.map(|drain| Ok(response(&drain, 0)));
-        let stop = self.tasks.shutdown().token();
-        Ok(Response::new(Box::pin(stream::iter(running).chain(changes).take_until(stop.cancelled_owned()))))
+        Ok(self.owner.until_stopped(stream::iter(running).chain(changes)))
     }
 }
 

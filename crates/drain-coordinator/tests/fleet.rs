@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use drain::{Count, Departure, Directive, DrainId, LiveEndpoint, Phase};
-use drain_coordinator::{DrainCoordinator, Scope, Settings};
+use drain_coordinator::{DrainCoordinator, Settings};
 use model::{BackendId, Digest, EndpointKey, NodeId, Revision, VariantId};
 use runtime::grpc::{self, Auth, Client, DuplexConnector, Target, connect_lazy, duplex};
-use runtime::{Clock, Readiness, Shutdown, Tasks, Tracer};
+use runtime::{Clock, Readiness, Scope, Shutdown, Tasks, Tracer};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};

@@ -2,16 +2,10 @@
 
 use health::monitor::{Connection, Opinion};
 use health::{Observation, Request};
-use runtime::TraceContext;
 use runtime::stream::attached;
 use tokio::sync::oneshot;
 
-#[derive(Debug)]
-pub(crate) struct Command {
-    /// What this belongs to, if it is told; whatever is said because of it carries on.
-    pub(crate) trace: Option<TraceContext>,
-    pub(crate) ask: Ask,
-}
+pub(crate) type Command = attached::Command<Ask>;
 
 #[derive(Debug)]
 pub(crate) enum Ask {

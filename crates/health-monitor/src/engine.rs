@@ -8,11 +8,11 @@ use model::{Time, Verdict};
 use runtime::grpc::refusal;
 use runtime::readiness::Gate;
 use runtime::stream::attached::{self, Attached};
-use runtime::{Clock, Kind, Shutdown, Span, TraceContext, Tracer};
+use runtime::{Clock, Kind, Scope, Shutdown, Span, TraceContext, Tracer};
 use tokio::sync::{broadcast, mpsc};
 
 use crate::command::{Ask, Command};
-use crate::{Scope, metrics};
+use crate::metrics;
 
 #[derive(Debug)]
 pub(crate) struct Engine {

@@ -15,8 +15,8 @@ mod service;
 pub mod settings;
 
 use health::Monitor;
-use runtime::telemetry::{self, sampled};
-use runtime::{Clock, Readiness, Tasks, Tracer};
+use runtime::stream::attached::Owner;
+use runtime::{Scope, telemetry};
 use tokio::sync::{broadcast, mpsc};
 use wire::pb::health::v1::health_service_server::HealthServiceServer;
 
@@ -24,19 +24,8 @@ use engine::Engine;
 pub use metrics::METRICS;
 pub use service::Service;
 
-/// Commands that wait for the owning task; more wait in their streams.
-const COMMANDS: usize = 1024;
 /// Changes that a slow watcher may be behind before it is told that it missed some.
 const CHANGES: usize = 256;
-
-/// What the process gives to this service.
-#[derive(Debug, Clone)]
-pub struct Scope {
-    pub clock: Clock,
-    pub tasks: Tasks,
-    pub readiness: Readiness,
-    pub tracer: Tracer,
-}
 
 /// The part that runs; it owns all state.
 #[derive(Debug)]
@@ -50,12 +39,11 @@ impl HealthMonitor {
     /// and these come from the routers.
     #[must_use]
     pub fn new(scope: &Scope) -> (HealthServiceServer<Service>, Self) {
-        let (queue, commands) = mpsc::channel(COMMANDS);
         let changes = broadcast::Sender::new(CHANGES);
         telemetry::describe(METRICS);
-        sampled::queue("health_commands", &queue);
+        let (owner, commands) = Owner::new("health-monitor", "health_commands", scope.tasks.clone());
         metrics::watched(&changes);
-        let service = Service::new(queue, changes.clone(), scope.tasks.clone());
+        let service = Service::new(owner, changes.clone());
         let engine = Engine::new(Monitor::new(rand::random()), changes, scope);
         (service.into_server(), Self { engine, commands })
     }

@@ -3,11 +3,11 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use health_monitor::HealthMonitor;
 use health_monitor::settings::Flags;
-use health_monitor::{HealthMonitor, Scope};
 use runtime::grpc::{self, Auth};
 use runtime::telemetry::log;
-use runtime::{AdminToken, Process, Program, exit, telemetry};
+use runtime::{AdminToken, Process, Program, exit};
 use tonic::service::Routes;
 
 fn main() -> ExitCode {
@@ -20,13 +20,8 @@ async fn live(flags: Flags, mut process: Process) -> Result<ExitCode, Box<dyn Er
     let listeners = process.listen_grpc(flags.grpc, &auth).await?;
     process.serve_ops(flags.ops, flags.ops_names.clone()).await?;
 
-    let tracer = process.tracer("health-monitor", &telemetry::host());
-    let scope = Scope {
-        clock: process.clock,
-        tasks: process.tasks.clone(),
-        readiness: process.readiness.clone(),
-        tracer: tracer.clone(),
-    };
+    let scope = process.scope("health-monitor");
+    let tracer = scope.tracer.clone();
     let (service, monitor) = HealthMonitor::new(&scope);
     process.tasks.spawn("health-monitor", monitor.run());
     let service = grpc::Service {

@@ -1,21 +1,19 @@
 //! The gRPC face: routers attach here, operators ask here. It decides nothing and keeps nothing.
 
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use futures_util::{Stream, StreamExt};
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use health::Observation;
 use health::monitor::Opinion;
-use runtime::grpc::{MESSAGE_BYTES_MAX, refusal};
-use runtime::stream::attached::{self, Protocol, Queue};
+use runtime::TraceContext;
+use runtime::grpc::MESSAGE_BYTES_MAX;
+use runtime::stream::attached::{Owner, Protocol, Queue};
 use runtime::stream::changes;
-use runtime::{Tasks, TraceContext};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::broadcast;
 use tonic::{Request, Response, Status, Streaming};
 use wire::pb::health::v1 as pb;
 use wire::pb::health::v1::health_service_server::{HealthService, HealthServiceServer};
 
-use crate::command::{Ask, Command};
+use crate::command::Ask;
 use crate::metrics;
 
 /// A probe and a verdict for each of thousands of endpoints.
@@ -23,16 +21,13 @@ const QUEUE: Queue = Queue { name: "health_to_router", length: 8192 };
 
 #[derive(Debug)]
 pub struct Service {
-    commands: mpsc::Sender<Command>,
+    owner: Owner<Ask>,
     changes: broadcast::Sender<Opinion>,
-    /// Numbers the streams of routers, never the same twice.
-    connections: AtomicU64,
-    tasks: Tasks,
 }
 
 impl Service {
-    pub(crate) fn new(commands: mpsc::Sender<Command>, changes: broadcast::Sender<Opinion>, tasks: Tasks) -> Self {
-        Self { commands, changes, connections: AtomicU64::new(1), tasks }
+    pub(crate) fn new(owner: Owner<Ask>, changes: broadcast::Sender<Opinion>) -> Self {
+        Self { owner, changes }
     }
 
     pub(crate) fn into_server(self) -> HealthServiceServer<Self> {
@@ -40,25 +35,9 @@ impl Service {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
-
-    /// Asks the owning task and waits for its answer.
-    async fn ask<T>(
-        &self,
-        trace: Option<TraceContext>,
-        ask: impl FnOnce(oneshot::Sender<T>) -> Ask,
-    ) -> Result<T, Status> {
-        let (answer, answered) = oneshot::channel();
-        let stopping = || refusal::unavailable("STOPPING", "health-monitor is stopping");
-        self.commands.send(Command { trace, ask: ask(answer) }).await.map_err(|_| stopping())?;
-        answered.await.map_err(|_| stopping())
-    }
 }
 
-fn trace<T>(request: &Request<T>) -> Option<TraceContext> {
-    TraceContext::from_metadata(request.metadata())
-}
-
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+type Answers<T> = BoxStream<'static, Result<T, Status>>;
 
 #[tonic::async_trait]
 impl HealthService for Service {
@@ -69,18 +48,15 @@ impl HealthService for Service {
         &self,
         request: Request<Streaming<pb::AttachRequest>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        let trace = trace(&request);
-        let connection = self.connections.fetch_add(1, Ordering::Relaxed);
-        let command = move |trace, event| Command { trace, ask: Ask::Router { connection, event } };
-        let (incoming, owner) = (request.into_inner(), self.commands.clone());
-        Ok(Response::new(attached::serve::<RouterStream, _>(incoming, trace, QUEUE, &self.tasks, owner, command)))
+        let ask = |connection, event| Ask::Router { connection, event };
+        Ok(self.owner.attach::<RouterStream>(request, QUEUE, ask))
     }
 
     async fn list_verdicts(
         &self,
         request: Request<pb::ListVerdictsRequest>,
     ) -> Result<Response<pb::ListVerdictsResponse>, Status> {
-        let opinions = self.ask(trace(&request), |answer| Ask::List { answer }).await?;
+        let opinions = self.owner.ask(TraceContext::of_call(&request), |answer| Ask::List { answer }).await?;
         let verdicts = opinions.iter().map(wire::health::opinion_to_pb).collect();
         Ok(Response::new(pb::ListVerdictsResponse { verdicts }))
     }
@@ -91,8 +67,7 @@ impl HealthService for Service {
         let changes = changes.map(|(change, missed)| {
             Ok(pb::WatchResponse { change: Some(wire::health::opinion_to_pb(&change)), missed })
         });
-        let stop = self.tasks.shutdown().token();
-        Ok(Response::new(Box::pin(changes.take_until(stop.cancelled_owned()))))
+        Ok(self.owner.until_stopped(changes))
     }
 }
 

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use health::{Observation, Outcome, Request};
-use health_monitor::{HealthMonitor, Scope};
+use health_monitor::HealthMonitor;
 use model::{BackendId, Digest, EndpointKey, HealthPolicy, NodeId, VariantId, Verdict};
 use runtime::grpc::{self, Auth, Client, DuplexConnector, Target, connect_lazy, duplex};
-use runtime::{Clock, Readiness, Shutdown, Tasks, Tracer};
+use runtime::{Clock, Readiness, Scope, Shutdown, Tasks, Tracer};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};

@@ -51,7 +51,7 @@ pub mod telemetry;
 pub mod token;
 
 pub use clock::Clock;
-pub use process::{Process, Program};
+pub use process::{Process, Program, Scope};
 pub use readiness::{Gate, Readiness};
 pub use shutdown::{Phase, Shutdown};
 pub use tasks::Tasks;

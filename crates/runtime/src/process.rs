@@ -112,6 +112,15 @@ impl Program {
     }
 }
 
+/// What the process gives to a service.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    pub clock: Clock,
+    pub tasks: Tasks,
+    pub readiness: Readiness,
+    pub tracer: Tracer,
+}
+
 impl Process {
     /// Catches signals before anything can be interrupted halfway.
     fn begin(program: Program, traces: Traces, inherited: Inherited) -> io::Result<Self> {
@@ -131,6 +140,17 @@ impl Process {
     #[must_use]
     pub fn tracer(&self, service: &'static str, instance: &str) -> Tracer {
         self.traces.tracer(service, self.version, instance)
+    }
+
+    /// What a service of this process is given; the host's name tells it from others of its kind.
+    #[must_use]
+    pub fn scope(&self, service: &'static str) -> Scope {
+        Scope {
+            clock: self.clock,
+            tasks: self.tasks.clone(),
+            readiness: self.readiness.clone(),
+            tracer: self.tracer(service, &telemetry::host()),
+        }
     }
 
     /// Answers `/livez`, `/readyz` and `/metrics` until the end, at `address` or on the socket inherited for them, and

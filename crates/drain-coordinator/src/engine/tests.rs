@@ -8,11 +8,10 @@ use model::{BackendId, Digest, EndpointKey, NodeId, Revision, Time, VariantId, W
 use opentelemetry::InstrumentationScope;
 use runtime::stream::attached::Event;
 use runtime::telemetry::sampler::Sampler;
-use runtime::{Clock, Readiness, Shutdown, Tasks, TraceContext, Tracer};
+use runtime::{Clock, Readiness, Scope, Shutdown, Tasks, TraceContext, Tracer};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::Engine;
-use crate::Scope;
 use crate::command::{Ask, Command};
 use crate::record::Record;
 

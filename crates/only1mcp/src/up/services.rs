@@ -16,7 +16,7 @@ use router::{
 };
 use runtime::escape::say;
 use runtime::{
-    Tracer, fault,
+    Scope, Tracer, fault,
     grpc::{self, Auth, DuplexConnector, Listener, Target},
     state_dir::StateDir,
     telemetry::log,
@@ -73,7 +73,7 @@ impl Services {
 
         let tracer = halves.tracer("health-monitor");
         let mut offers = vec![(HEALTH, tracer.clone())];
-        let scope = health_monitor::Scope { clock, tasks: tasks.clone(), readiness: shown.clone(), tracer };
+        let scope = Scope { clock, tasks: tasks.clone(), readiness: shown.clone(), tracer };
         let (service, monitor) = HealthMonitor::new(&scope);
         routes.add_service(service);
         tasks.spawn("health-monitor", monitor.run());
@@ -81,7 +81,7 @@ impl Services {
         let settings = drain_coordinator::Settings::new(state.file("drain-coordinator"));
         let tracer = halves.tracer("drain-coordinator");
         offers.push((DRAIN, tracer.clone()));
-        let scope = drain_coordinator::Scope { clock, tasks: tasks.clone(), readiness: shown, tracer };
+        let scope = Scope { clock, tasks: tasks.clone(), readiness: shown, tracer };
         let (service, coordinator) = DrainCoordinator::open(&settings, &scope)?;
         routes.add_service(service);
         tasks.spawn("drain-coordinator", coordinator.run());

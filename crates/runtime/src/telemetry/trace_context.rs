@@ -3,7 +3,10 @@
 use std::{fmt, str::FromStr};
 
 use data_encoding::HEXLOWER;
-use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{
+    Request,
+    metadata::{MetadataMap, MetadataValue},
+};
 
 /// The header, metadata key and `_meta` key of a trace context.
 pub const TRACEPARENT: &str = "traceparent";
@@ -107,9 +110,9 @@ impl TraceContext {
 
     /// The trace a call belongs to: the one in its metadata, if that is valid.
     #[must_use]
-    pub fn from_metadata(metadata: &MetadataMap) -> Option<Self> {
+    pub fn of_call<T>(request: &Request<T>) -> Option<Self> {
         // Several values count as none: it is unclear which one is meant.
-        let mut values = metadata.get_all(TRACEPARENT).iter();
+        let mut values = request.metadata().get_all(TRACEPARENT).iter();
         let (first, second) = (values.next(), values.next());
         first.filter(|_| second.is_none())?.to_str().ok()?.parse().ok()
     }

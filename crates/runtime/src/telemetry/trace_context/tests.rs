@@ -39,11 +39,11 @@ fn children_stay_in_the_trace_and_travel_in_metadata() {
     assert_eq!((child.trace_id(), child.flags()), (root.trace_id(), 1));
     assert_ne!(child.parent_id(), root.parent_id());
 
-    let mut metadata = MetadataMap::new();
-    assert_eq!(TraceContext::from_metadata(&metadata), None);
-    child.write_metadata(&mut metadata);
-    child.write_metadata(&mut metadata);
-    assert_eq!(TraceContext::from_metadata(&metadata), Some(child));
-    metadata.append(TRACEPARENT, MetadataValue::from_static(VALID));
-    assert_eq!(TraceContext::from_metadata(&metadata), None);
+    let mut request = Request::new(());
+    assert_eq!(TraceContext::of_call(&request), None);
+    child.write_metadata(request.metadata_mut());
+    child.write_metadata(request.metadata_mut());
+    assert_eq!(TraceContext::of_call(&request), Some(child));
+    request.metadata_mut().append(TRACEPARENT, MetadataValue::from_static(VALID));
+    assert_eq!(TraceContext::of_call(&request), None);
 }
