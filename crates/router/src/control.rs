@@ -32,8 +32,8 @@ use crate::endpoint::{EndpointEvent, Signals};
 use crate::generation::Live;
 use crate::upstream::Upstreams;
 
-pub use leaving::Exchanges;
-pub use status::{EndpointStatus, Following, Status};
+pub(crate) use leaving::Exchanges;
+pub(crate) use status::{EndpointStatus, Following, Status};
 
 use endpoints::Endpoints;
 use leaving::Leaving;
@@ -50,7 +50,7 @@ const OBSERVE: Duration = Duration::from_secs(1);
 
 /// What the control side of a router is told at start.
 #[derive(Debug, Clone)]
-pub struct ControlSettings {
+pub(crate) struct ControlSettings {
     pub node: NodeId,
     /// Another one at each start of the process.
     pub boot: String,
@@ -64,7 +64,7 @@ pub struct ControlSettings {
 
 /// The control side of a router, running.
 #[derive(Debug)]
-pub struct Control {
+pub(crate) struct Control {
     /// For calls.
     pub live: Arc<Live>,
     /// For status displays.
@@ -125,7 +125,7 @@ impl Control {
     ///
     /// # Errors
     /// When one of the targets can never be dialled.
-    pub fn spawn(
+    pub(crate) fn spawn(
         settings: ControlSettings,
         exchanges: Arc<dyn Exchanges>,
         tasks: &Tasks,

@@ -33,7 +33,7 @@ use renewals::Renewals;
 pub use error::{AskError, BringUpError, BringUpFailure, ListError, PingError};
 pub use lease::{Lease, Stats};
 pub use signals::Signals;
-pub use state::{EndpointEvent, EndpointPhase, EndpointState, Listing};
+pub use state::{EndpointEvent, EndpointPhase, EndpointState};
 
 /// What may be the missing answer to a call that times out.
 const HALF_LINE: &str = "the beginning of a line, without a line break at its end";

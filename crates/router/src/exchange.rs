@@ -33,6 +33,7 @@ use answer::{cors, unread};
 use fields::Fields;
 
 pub(crate) use answer::body::Body;
+pub(crate) use call::UNROUTED;
 pub(crate) use taking::WakeFilter;
 
 pub(crate) async fn serve(

@@ -9,26 +9,25 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use fleet::{Arrival, Turn};
 use mcp::{ByKind, Catalog, Kind};
-use model::{BackendId, Digest, Policy, Revision, Snapshot, Verdict};
+use model::{BackendId, Policy, Revision, Snapshot, Verdict};
 use routing::{BackendRoutes, Load, Route, RouteTable, Variants};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::call::TimeLimits;
 use crate::endpoint::{Endpoint, Lease};
-pub use crate::session::Homes;
+pub(crate) use crate::session::Homes;
 
 /// One revision with what its servers offer at one moment. A change of what they offer makes a new turn of the same
 /// revision.
 #[derive(Debug)]
-pub struct Generation {
+pub(crate) struct Generation {
     /// 0: nothing was ever live here.
     pub revision: Revision,
     /// Grows with each generation of this process.
     pub turn: u64,
     /// The turns since which clients see these lists.
     pub list_turns: ByKind<u64>,
-    pub digest: Option<Digest>,
     pub policy: Policy,
     pub snapshot: Arc<Snapshot>,
     pub table: RouteTable<Arc<Endpoint>>,
@@ -42,7 +41,7 @@ pub struct Generation {
 
 /// The endpoint that has admitted a call.
 #[derive(Debug)]
-pub struct Admitted {
+pub(crate) struct Admitted {
     pub lease: Lease,
     /// The name that the server itself uses.
     pub own: Arc<str>,
@@ -57,7 +56,7 @@ pub struct Admitted {
 
 /// Why a call has no endpoint. The revision is the one that refused the call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unroutable {
+pub(crate) enum Unroutable {
     /// `arriving`: a server is on its way, and it is not known yet what it offers.
     #[error("unknown {}", kind.noun())]
     Unknown { revision: Revision, kind: Kind, arriving: bool },
@@ -75,7 +74,7 @@ pub enum Unroutable {
 
 impl Unroutable {
     #[must_use]
-    pub fn revision(&self) -> Revision {
+    pub(crate) fn revision(&self) -> Revision {
         match self {
             Self::Unknown { revision, .. }
             | Self::Arriving { revision, .. }
@@ -94,7 +93,7 @@ impl Unroutable {
 
     /// Whether a later generation may soon answer otherwise.
     #[must_use]
-    pub fn may_pass(&self) -> bool {
+    pub(crate) fn may_pass(&self) -> bool {
         matches!(self, Self::Unknown { arriving: true, .. } | Self::Arriving { .. })
     }
 }
@@ -105,7 +104,7 @@ const LOOKS: usize = 8;
 
 /// The live generation, for the data cores. Only the fleet publishes.
 #[derive(Debug)]
-pub struct Live {
+pub(crate) struct Live {
     generation: ArcSwap<Generation>,
     turns: watch::Sender<u64>,
     list_turns: watch::Sender<ByKind<u64>>,
@@ -121,17 +120,17 @@ impl Live {
     }
 
     /// For one short access. Does not block the fleet; do not hold the guard over an `await`.
-    pub fn load(&self) -> arc_swap::Guard<Arc<Generation>> {
+    pub(crate) fn load(&self) -> arc_swap::Guard<Arc<Generation>> {
         self.generation.load()
     }
 
     /// Ticks with each generation.
-    pub fn turns(&self) -> watch::Receiver<u64> {
+    pub(crate) fn turns(&self) -> watch::Receiver<u64> {
         self.turns.subscribe()
     }
 
     /// Ticks when clients see another list than before, with [`Generation::list_turns`].
-    pub fn list_turns(&self) -> watch::Receiver<ByKind<u64>> {
+    pub(crate) fn list_turns(&self) -> watch::Receiver<ByKind<u64>> {
         self.list_turns.subscribe()
     }
 
@@ -158,7 +157,7 @@ impl Live {
     ///
     /// # Errors
     /// [`Unroutable`]; if the refusal may pass, [`Live::admit_within`] waits.
-    pub fn admit(&self, kind: Kind, exposed: &str, random: u64, homes: &Homes) -> Result<Admitted, Unroutable> {
+    pub(crate) fn admit(&self, kind: Kind, exposed: &str, random: u64, homes: &Homes) -> Result<Admitted, Unroutable> {
         let mut seen = None;
         let mut refused = None;
         for _ in 0..LOOKS {
@@ -180,7 +179,7 @@ impl Live {
     ///
     /// # Errors
     /// The last [`Unroutable`] when time is up.
-    pub async fn admit_within(
+    pub(crate) async fn admit_within(
         &self,
         kind: Kind,
         exposed: &str,
@@ -225,7 +224,7 @@ impl Live {
 
     /// Returns once no server is on its way of which it is unknown what it offers. From then on the lists miss no
     /// server that could still come in time. The wait is bounded by the time that connecting may take.
-    pub async fn settled(&self) {
+    pub(crate) async fn settled(&self) {
         let mut turns = self.turns.subscribe();
         loop {
             turns.mark_unchanged();
@@ -243,7 +242,6 @@ impl Generation {
             revision,
             turn: number,
             list_turns: ByKind::from_fn(|_| number),
-            digest: Some(content.digest),
             policy: content.snapshot.policy.clone(),
             snapshot: content.snapshot,
             table,
@@ -258,7 +256,6 @@ impl Generation {
             revision: Revision::NONE,
             turn: 0,
             list_turns: ByKind::default(),
-            digest: None,
             policy: Policy::default(),
             snapshot: Arc::default(),
             table: RouteTable::default(),
@@ -282,7 +279,7 @@ impl Generation {
 
     /// Whether every server is up, or failed to come up, or what it offers is known from before.
     #[must_use]
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         !self.arrivals.iter().any(|arrival| arrival.is_unknown())
     }
 

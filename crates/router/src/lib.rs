@@ -10,13 +10,13 @@
 mod beside;
 mod budget;
 pub mod call;
-pub mod control;
+mod control;
 mod core;
 pub mod endpoint;
 mod exchange;
-pub mod generation;
+mod generation;
 mod run;
-pub mod secrets;
+mod secrets;
 mod serve;
 mod session;
 pub mod settings;

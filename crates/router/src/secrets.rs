@@ -16,23 +16,23 @@ use std::time::Duration;
 use model::{Piece, Reference, Template, TemplateError, Transport};
 
 pub(crate) use echo::{Echo, Given};
-pub use file::FileFault;
-pub use said::Said;
+pub(crate) use file::FileFault;
+pub(crate) use said::Said;
 
 /// A text with its references replaced. Prints as `***`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub(crate) struct Secret(String);
 
 impl Secret {
     /// A variable of the router's own environment, if it has it.
     #[must_use]
-    pub fn inherited(name: &str) -> Option<Self> {
+    pub(crate) fn inherited(name: &str) -> Option<Self> {
         std::env::var(name).ok().map(Self)
     }
 
     /// The value, for the one place that needs it.
     #[must_use]
-    pub fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 }
@@ -57,11 +57,11 @@ pub enum SecretError {
 }
 
 /// How long the files of one server may take to be read, unless less time is left.
-pub const READ_LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const READ_LIMIT: Duration = Duration::from_secs(5);
 
 /// The files that some texts refer to, as they were when they were read.
 #[derive(Debug, Default)]
-pub struct Secrets {
+pub(crate) struct Secrets {
     files: BTreeMap<String, Result<Secret, FileFault>>,
     /// What is not to be shown while these values are in use, if a server is given them.
     given: Arc<Given>,
@@ -69,7 +69,7 @@ pub struct Secrets {
 
 impl Secrets {
     /// The files of everything that is needed to reach a server.
-    pub async fn of(transport: &Transport, limit: Duration) -> Self {
+    pub(crate) async fn of(transport: &Transport, limit: Duration) -> Self {
         let templates = transport.templates();
         Self::of_texts(templates.iter().map(|(_, text)| *text), limit).await
     }
@@ -80,7 +80,7 @@ impl Secrets {
     }
 
     /// Reads all files at the same time. Ready at once where there are none.
-    pub async fn of_texts(texts: impl Iterator<Item = &str>, limit: Duration) -> Self {
+    pub(crate) async fn of_texts(texts: impl Iterator<Item = &str>, limit: Duration) -> Self {
         let paths = references(texts).into_iter().filter_map(|reference| match reference {
             Reference::File(path) => Some(path),
             Reference::Env(_) => None,
@@ -97,7 +97,7 @@ impl Secrets {
     ///
     /// # Errors
     /// [`SecretError`], naming the reference and never its value.
-    pub fn resolve(&self, place: &str, text: &str) -> Result<Secret, SecretError> {
+    pub(crate) fn resolve(&self, place: &str, text: &str) -> Result<Secret, SecretError> {
         let template = Template::parse(text).map_err(|source| SecretError::Template { place: place.into(), source })?;
         let mut value = String::new();
         for piece in &template.0 {

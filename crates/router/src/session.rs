@@ -28,7 +28,7 @@ mod table;
 use std::sync::Arc;
 
 pub(crate) use ends::EndError;
-pub use homes::Homes;
+pub(crate) use homes::Homes;
 pub(crate) use known::{Known, Listener};
 pub(crate) use life::Bounds;
 pub(crate) use scribe::Thread;

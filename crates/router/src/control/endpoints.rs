@@ -114,9 +114,9 @@ impl Endpoints {
         self.tasks.spawn("bring up", async move {
             let result = endpoint.bring_up(Instant::now() + timeout).await;
             match &result {
-                Ok(listing) => {
-                    tracing::info!(endpoint = %endpoint.key, tools = listing.offered.count(mcp::Kind::Tool), "up");
-                    span.count("only1mcp.tools", listing.offered.count(mcp::Kind::Tool) as u64);
+                Ok(offered) => {
+                    tracing::info!(endpoint = %endpoint.key, tools = offered.count(mcp::Kind::Tool), "up");
+                    span.count("only1mcp.tools", offered.count(mcp::Kind::Tool) as u64);
                 }
                 Err(BringUpError { failure: BringUpFailure::Ended, .. }) => span.fail("not wanted any more"),
                 Err(error) => {
@@ -126,7 +126,7 @@ impl Endpoints {
                 }
             }
             drop(span);
-            let result = result.map(|listing| listing.offered).map_err(|error| error.reason());
+            let result = result.map_err(|error| error.reason());
             // Fails only when the fleet is gone.
             drop(commands.send(Command::BroughtUp { serial, result }).await);
         });
@@ -136,7 +136,7 @@ impl Endpoints {
         let Some(endpoint) = self.all.get(&serial).map(Arc::clone) else { return };
         let commands = self.commands.clone();
         self.tasks.spawn("list tools", async move {
-            let result = endpoint.list().await.map(|listing| listing.offered).map_err(|error| error.to_string());
+            let result = endpoint.list().await.map_err(|error| error.to_string());
             drop(commands.send(Command::Listed { serial, result }).await);
         });
     }

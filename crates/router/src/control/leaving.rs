@@ -19,7 +19,7 @@ use crate::endpoint::Endpoint;
 use drains::Drains;
 
 /// The exchanges in flight on the data cores. Endpoints are named by their own serial.
-pub trait Exchanges: fmt::Debug + Send + Sync {
+pub(crate) trait Exchanges: fmt::Debug + Send + Sync {
     /// Ends what is in flight there now: each exchange answers its client, is counted in the endpoint's `evicted`, and
     /// then leaves. Does not wait for that.
     fn evict(&self, endpoint: u64);

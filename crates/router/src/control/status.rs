@@ -19,7 +19,7 @@ use crate::generation::Generation;
 const NAMED: usize = 10;
 
 #[derive(Debug, Clone, Default)]
-pub struct Status {
+pub(crate) struct Status {
     pub revision: Revision,
     pub digest: Option<Digest>,
     /// Endpoints of the live snapshot, of an attempt, and on their way out, by key.
@@ -36,7 +36,7 @@ pub struct Status {
 }
 
 #[derive(Debug, Clone)]
-pub struct EndpointStatus {
+pub(crate) struct EndpointStatus {
     /// Counters, verdict, process and session are read from here.
     pub endpoint: Arc<Endpoint>,
     /// `stdio` or `http`.
@@ -72,7 +72,7 @@ impl EndpointStatus {
     }
 
     /// Why the fleet has it, in one word.
-    pub fn role(&self) -> &'static str {
+    pub(crate) fn role(&self) -> &'static str {
         match (self.live, self.leaving) {
             (true, _) => "live",
             (false, true) => "leaving",
@@ -83,7 +83,7 @@ impl EndpointStatus {
 
 /// What clients do not see of what a server lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Withheld {
+pub(crate) struct Withheld {
     pub backend: BackendId,
     pub name: Box<str>,
     pub reason: String,
@@ -91,7 +91,7 @@ pub struct Withheld {
 
 /// What clients see under another name than its server's id and its own name make.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Renamed {
+pub(crate) struct Renamed {
     pub backend: BackendId,
     pub name: Box<str>,
     pub exposed: Box<str>,
@@ -99,7 +99,7 @@ pub struct Renamed {
 
 /// The state of the line to config-manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Following {
+pub(crate) struct Following {
     pub attached: bool,
     /// What is live came from the copy on disk, and config-manager has not confirmed it yet.
     pub from_disk: bool,

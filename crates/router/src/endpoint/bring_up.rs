@@ -5,15 +5,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet::Reason;
+use fleet::{Offered, Reason};
 use mcp::message::method;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::CONNECT;
 use super::{
-    AskError, BringUpError, BringUpFailure, Endpoint, EndpointEvent, EndpointPhase, EndpointState, ListError, Listing,
-    PingError,
+    AskError, BringUpError, BringUpFailure, Endpoint, EndpointEvent, EndpointPhase, EndpointState, ListError, PingError,
 };
 use crate::call::{Call, CallError, Cause};
 use crate::secrets::Secrets;
@@ -65,7 +64,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`BringUpError`] names the step; for a child it has the last lines of stderr.
-    pub async fn bring_up(self: &Arc<Self>, deadline: Instant) -> Result<Listing, BringUpError> {
+    pub async fn bring_up(self: &Arc<Self>, deadline: Instant) -> Result<Offered, BringUpError> {
         let limit = deadline.saturating_duration_since(Instant::now());
         // An attempt has less time than connecting may otherwise take if its vote is due earlier.
         let connect = self.limits().connect;
@@ -88,17 +87,16 @@ impl Endpoint {
         })
     }
 
-    async fn up_and_listed(self: &Arc<Self>, deadline: Instant) -> Result<Listing, BringUpFailure> {
+    async fn up_and_listed(self: &Arc<Self>, deadline: Instant) -> Result<Offered, BringUpFailure> {
         loop {
             match self.claim() {
                 Claim::Mine(attempt) => {
                     let patience = deadline.saturating_duration_since(Instant::now()) / 2;
                     let link = upstream::establish(self, patience).await?;
-                    let listing = list_all(self, &link, self.limits().connect).await;
-                    match listing {
-                        Ok(listing) => {
+                    match list_all(self, &link, self.limits().connect).await {
+                        Ok(offered) => {
                             return match attempt.publish(link) {
-                                Published::Live => Ok(listing),
+                                Published::Live => Ok(offered),
                                 Published::TooLate(link) => {
                                     link.close(self).await;
                                     Err(BringUpFailure::Ended)
@@ -159,14 +157,14 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`AskError`]; nothing changes then.
-    pub async fn list(self: &Arc<Self>) -> Result<Listing, AskError> {
+    pub async fn list(self: &Arc<Self>) -> Result<Offered, AskError> {
         match self.link() {
             Some(link) => self.list_over(link).await.map_err(|ListError { error, .. }| error),
             None => Err(self.not_connected()),
         }
     }
 
-    async fn list_over(self: &Arc<Self>, link: Arc<Link>) -> Result<Listing, ListError> {
+    async fn list_over(self: &Arc<Self>, link: Arc<Link>) -> Result<Offered, ListError> {
         let limit = self.limits().connect;
         match list_all(self, &link, limit).await {
             Err(ListError { kind, error: AskError::Call(error) }) => {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fleet::{Offered, Reason};
+use fleet::Reason;
 use mcp::ProtocolVersion;
 use model::WallTime;
 
@@ -57,12 +57,4 @@ pub enum EndpointEvent {
     Renewed,
     /// The last exchange has left a cordoned endpoint: it can be closed.
     Empty,
-}
-
-/// What a server offers, and the protocol that is spoken with it.
-#[derive(Clone, Debug)]
-pub struct Listing {
-    /// All pages, in the server's order; elements that cannot be used are left out.
-    pub offered: Offered,
-    pub protocol_version: ProtocolVersion,
 }

@@ -29,6 +29,8 @@ use crate::upstream::forward;
 
 /// The answer to a call that was not sent to a server before the gateway stopped.
 const STOPPING: &str = "the gateway stops; the call was not executed: send it again";
+/// Why a call reached no server: the values of a label.
+pub(crate) const UNROUTED: &[&str] = &["unknown_tool", "starting", "cordoned", "no_room", "ended"];
 /// What is recorded of a call whose client left before it reached a server.
 const LEFT: &str = "its client was gone before a server could take it; it was not executed";
 /// How often a call is routed at most. It is routed anew if nothing of it reached its endpoint.

@@ -151,7 +151,6 @@ fn generation(endpoint: &Arc<Endpoint>) -> Generation {
         revision: Revision(7),
         turn: 1,
         list_turns: ByKind::from_fn(|_| 1),
-        digest: None,
         policy: Policy::default(),
         snapshot: Arc::default(),
         table: RouteTable::build(vec![backend], TOOLS.iter().map(entry).collect()).unwrap(),

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::control::{Control, Following, Status};
 use crate::core::{Everywhere, Shared};
+use crate::exchange;
 
 const SERVER: Label = Label("server", &[]);
 const OK_OR_FAILED: Label = Label("result", &["ok", "failed"]);
@@ -30,7 +31,7 @@ pub const METRICS: &[Metric] = &[
     ),
     Metric::counter(
         "only1mcp_calls_unrouted_total",
-        &[Label("reason", &["unknown_tool", "starting", "cordoned", "no_room", "ended"])],
+        &[Label("reason", exchange::UNROUTED)],
         "Calls that reached no server, by reason; ended is by its client, a limit or a stop, no_room by others that hold the room for requests.",
     ),
     Metric::gauge("only1mcp_server_endpoints", &[SERVER], "Live endpoints of a server."),

@@ -13,7 +13,7 @@ const MAX: usize = 64;
 
 /// The serials of the home endpoints, the newest last; at most one for each server.
 #[derive(Debug, Default)]
-pub struct Homes(ArcSwapOption<Vec<u64>>);
+pub(crate) struct Homes(ArcSwapOption<Vec<u64>>);
 
 impl Homes {
     pub(crate) fn has(&self, serial: u64) -> bool {

@@ -17,7 +17,7 @@ use super::Link;
 use super::ask::{ask, result_of};
 use crate::beside::beside;
 use crate::call::Call;
-use crate::endpoint::{AskError, Endpoint, ListError, Listing};
+use crate::endpoint::{AskError, Endpoint, ListError};
 use crate::secrets::Echo;
 
 const MAX_PAGES: usize = 1000;
@@ -41,7 +41,7 @@ pub(crate) async fn list_all(
     endpoint: &Arc<Endpoint>,
     link: &Arc<Link>,
     limit: Duration,
-) -> Result<Listing, ListError> {
+) -> Result<Offered, ListError> {
     let greeting = link.greeting();
     let mut offered = Offered::default();
     let (mut warnings, mut left_out) = (Vec::new(), Vec::new());
@@ -60,7 +60,7 @@ pub(crate) async fn list_all(
     offered.warnings = warnings.into();
     offered.left_out = left_out.into();
     offered.instructions = greeting.instructions.as_deref().map(Arc::from);
-    Ok(Listing { offered, protocol_version: greeting.protocol_version })
+    Ok(offered)
 }
 
 async fn list(endpoint: &Arc<Endpoint>, link: &Arc<Link>, kind: Kind, limit: Duration) -> Result<Listed, AskError> {

@@ -75,23 +75,12 @@ async fn names_of_tools_that_are_left_out_are_short_and_few() {
     })
     .await;
     let small = bench(http(&server.url()), Limits::default());
-    let listing = small.up().await;
-    assert_eq!(
-        listing.offered.items[mcp::Kind::Tool].iter().map(|tool| tool.name()).collect::<Vec<_>>(),
-        ["0", "1", "2"]
-    );
-    assert!(
-        listing.offered.left_out.len() <= 100 && listing.offered.warnings.len() <= 20,
-        "{:?}",
-        listing.offered.warnings
-    );
-    assert!(
-        listing.offered.warnings.iter().any(|warning| warning == "599 more tools are left out"),
-        "{:?}",
-        listing.offered.warnings
-    );
-    let longest = listing.offered.left_out.iter().map(|one| one.name.len() + one.reason.len()).max();
-    assert!(longest.max(listing.offered.warnings.iter().map(String::len).max()) < Some(SHORT));
+    let offered = small.up().await;
+    assert_eq!(offered.items[mcp::Kind::Tool].iter().map(|tool| tool.name()).collect::<Vec<_>>(), ["0", "1", "2"]);
+    assert!(offered.left_out.len() <= 100 && offered.warnings.len() <= 20, "{:?}", offered.warnings);
+    assert!(offered.warnings.iter().any(|warning| warning == "599 more tools are left out"), "{:?}", offered.warnings);
+    let longest = offered.left_out.iter().map(|one| one.name.len() + one.reason.len()).max();
+    assert!(longest.max(offered.warnings.iter().map(String::len).max()) < Some(SHORT));
     small.endpoint.shut_down().await;
 }
 
@@ -107,12 +96,12 @@ async fn a_tool_that_is_too_long_is_left_out_and_named_and_its_neighbours_are_of
     })
     .await;
     let small = bench(http(&server.url()), Limits::default());
-    let listing = small.up().await;
-    assert_eq!(listing.offered.items[mcp::Kind::Tool].iter().map(|tool| tool.name()).collect::<Vec<_>>(), ["a", "b"]);
-    let [left_out] = &*listing.offered.left_out else { panic!("{:?}", listing.offered.left_out) };
+    let offered = small.up().await;
+    assert_eq!(offered.items[mcp::Kind::Tool].iter().map(|tool| tool.name()).collect::<Vec<_>>(), ["a", "b"]);
+    let [left_out] = &*offered.left_out else { panic!("{:?}", offered.left_out) };
     assert_eq!(&*left_out.name, "long");
     assert!(left_out.reason.contains("more than the 262144 that one may have"), "{:?}", left_out.reason);
-    assert_eq!(listing.offered.warnings.len(), 1, "{:?}", listing.offered.warnings);
+    assert_eq!(offered.warnings.len(), 1, "{:?}", offered.warnings);
     small.endpoint.shut_down().await;
 }
 
@@ -127,7 +116,7 @@ async fn of_what_a_server_is_and_wants_as_much_is_kept_as_clients_hear() {
     })
     .await;
     let small = bench(http(&server.url()), Limits::default());
-    assert_eq!(small.up().await.offered.instructions.unwrap().len(), 16 << 10);
+    assert_eq!(small.up().await.instructions.unwrap().len(), 16 << 10);
     small.endpoint.shut_down().await;
 }
 

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet::Offered;
 use mcp::{Message, scan};
 use model::{BackendId, EndpointKey, EndpointSpec, Limits, Revision, Transport, VariantId};
 
 use router::call::{Answer, Call, CallError};
-use router::endpoint::{Endpoint, EndpointEvent, Lease, Listing, Signals, Upstreams};
+use router::endpoint::{Endpoint, EndpointEvent, Lease, Signals, Upstreams};
 use router::forward;
 use runtime::{Clock, Shutdown, Tasks};
 use tokio::runtime::Handle;
@@ -42,7 +43,7 @@ pub fn bench_of(transport: Transport, limits: Limits, upstreams: &Arc<Upstreams>
 }
 
 impl Bench {
-    pub async fn up(&self) -> Listing {
+    pub async fn up(&self) -> Offered {
         self.endpoint.bring_up(Instant::now() + PATIENCE).await.unwrap()
     }
 

@@ -25,14 +25,11 @@ fn small() -> Bench {
 
 pub async fn the_listing_has_all_pages() {
     let small = small();
-    let listing = small.up().await;
-    assert_eq!(
-        listing.offered.items[mcp::Kind::Tool].iter().map(|tool| tool.name()).collect::<Vec<_>>(),
-        ["first", "second"]
-    );
-    assert_eq!(listing.offered.instructions.as_deref(), Some("be kind"));
-    assert_eq!(listing.protocol_version, mcp::ProtocolVersion::V2025_06_18);
+    let offered = small.up().await;
+    assert_eq!(offered.items[mcp::Kind::Tool].iter().map(|tool| tool.name()).collect::<Vec<_>>(), ["first", "second"]);
+    assert_eq!(offered.instructions.as_deref(), Some("be kind"));
     let state = small.endpoint.state();
+    assert_eq!(state.protocol_version, Some(mcp::ProtocolVersion::V2025_06_18));
     assert_eq!((state.phase, state.restarts), (EndpointPhase::Up, 0));
     let pid = state.pid.unwrap();
     small.endpoint.ping(PATIENCE).await.unwrap();
