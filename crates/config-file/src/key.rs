@@ -16,6 +16,8 @@ pub(crate) struct Key<T: 'static> {
     pub(crate) kind: Kind<T>,
     /// The effect of the key, as editors and the reference show it.
     pub(crate) doc: &'static str,
+    /// What holds where it is not written, for a key without a default of its own.
+    pub(crate) without: &'static str,
 }
 
 pub(crate) enum Kind<T: 'static> {
@@ -36,7 +38,11 @@ pub(crate) type Word<T> = (&'static str, fn(&mut T));
 
 impl<T> Key<T> {
     pub(crate) const fn new(path: &'static str, kind: Kind<T>, doc: &'static str) -> Self {
-        Self { path, kind, doc }
+        Self { path, kind, doc, without: "" }
+    }
+
+    pub(crate) const fn inherited(path: &'static str, kind: Kind<T>, doc: &'static str, without: &'static str) -> Self {
+        Self { path, kind, doc, without }
     }
 
     pub(crate) fn read(&self, node: &Node, target: &mut T) -> Result<(), Wrong> {
@@ -91,6 +97,9 @@ impl<T> Key<T> {
                 json!({ "type": "string", "enum": words.iter().map(|(name, _)| *name).collect::<Vec<_>>() })
             }
         };
+        if !self.without.is_empty() {
+            doc.push_str(&format!("; without it: {}", self.without));
+        }
         fragment["description"] = doc.into();
         fragment
     }
@@ -102,14 +111,15 @@ impl<T: Default + Clone + PartialEq> Key<T> {
         if let Kind::Elsewhere(fragment) = &self.kind {
             return fragment().get("default").cloned();
         }
-        self.value(T::default())
+        self.value(&T::default()).filter(|_| self.without.is_empty())
     }
 }
 
 impl<T: Clone + PartialEq> Key<T> {
     /// The value that `target` has for the key, as it would be written; `None` if it has none.
-    pub(crate) fn value(&self, mut target: T) -> Option<Value> {
-        Some(match &self.kind {
+    pub(crate) fn value(&self, of: &T) -> Option<Value> {
+        let mut target = of.clone();
+        let value = match &self.kind {
             Kind::Elsewhere(_) => return None,
             Kind::Flag(place) => (*place(&mut target)).into(),
             Kind::Count(place, _) => (*place(&mut target)).into(),
@@ -126,6 +136,8 @@ impl<T: Clone + PartialEq> Key<T> {
                 });
                 chosen.map(|(name, _)| *name)?.into()
             }
-        })
+        };
+        // Where there was no value, looking at its place has made one.
+        (target == *of).then_some(value)
     }
 }

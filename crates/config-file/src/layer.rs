@@ -6,7 +6,7 @@ use model::{Draft, Located, Position, Violation};
 
 use crate::key::{Key, Kind};
 use crate::names::{child, nearest, show};
-use crate::policy::{NOT_YET, POLICY};
+use crate::policy::POLICY;
 use crate::report::Report;
 use crate::tree::{Entry, Mark, Node, Value, tree};
 use crate::values::{self, Wrong, describe, is_null};
@@ -45,8 +45,9 @@ impl<'a> Layer<'a> {
             }
         }
         let mut seen = Vec::new();
-        let table = Table { keys: &POLICY, not_yet: &NOT_YET };
-        self.section(entries, Section { path: "", name: "" }, &table, &mut draft.policy, &mut seen);
+        let section = Section { path: "", name: "" };
+        let mut see = |_, path, entry: &Entry| seen.push((path, entry.key_at));
+        self.section(entries, section, &POLICY, &mut draft.policy, &mut see);
         for (path, mark) in seen {
             self.set_once(path, mark);
         }
@@ -108,14 +109,15 @@ impl<'a> Layer<'a> {
         }
     }
 
-    /// Reads a section of a table, and those below it; `seen` gets the keys that were there.
+    /// Reads a section of a table, and those below it; `seen` gets each key that was there, with its path in
+    /// the file.
     pub(crate) fn section<T>(
         &mut self,
         entries: &[Entry],
         section: Section<'_>,
         table: &Table<T>,
         target: &mut T,
-        seen: &mut Vec<(String, Mark)>,
+        seen: &mut impl FnMut(&'static str, String, &Entry),
     ) {
         for entry in entries {
             let path = child(section.path, &entry.key);
@@ -127,7 +129,7 @@ impl<'a> Layer<'a> {
                 if let Err(wrong) = key.read(&entry.value, target) {
                     self.wrong(entry.value.at, &path, wrong);
                 }
-                seen.push((path, entry.key_at));
+                seen(key.path, path, entry);
             } else if table.not_yet.contains(&name.as_str()) {
                 self.refuse(entry.key_at, &path, "this key is known, but not available in this release");
             } else if table.children(&name).next().is_some() {
@@ -137,7 +139,10 @@ impl<'a> Layer<'a> {
             } else {
                 // Comparing with all keys takes a while, and a text of nothing but unknown keys would multiply that.
                 let suggestion = (!self.report.is_full())
-                    .then(|| nearest(&entry.key, table.children(section.name)).or_else(|| table.elsewhere(&entry.key)))
+                    .then(|| {
+                        nearest(&entry.key, table.children(section.name))
+                            .or_else(|| table.elsewhere(&entry.key, section.name))
+                    })
                     .flatten();
                 self.unknown(entry, section.path, suggestion);
             }
@@ -210,9 +215,12 @@ impl<'a> Layer<'a> {
     }
 }
 
-/// The keys of the file below one point.
+/// The keys of the file below one point. The reader, the schema and the reference are all made from it.
 pub(crate) struct Table<T: 'static> {
     pub(crate) keys: &'static [Key<T>],
+    /// The sections of these keys, with the subject of each.
+    pub(crate) sections: &'static [(&'static str, &'static str)],
+    /// Keys that a later release will understand, each with all keys inside it.
     pub(crate) not_yet: &'static [&'static str],
 }
 
@@ -225,7 +233,7 @@ pub(crate) struct Section<'p> {
 
 impl<T> Table<T> {
     /// The names directly below a section, some of them several times.
-    fn children<'s>(&self, section: &'s str) -> impl Iterator<Item = &'static str> + use<'s, T> {
+    pub(crate) fn children<'s>(&self, section: &'s str) -> impl Iterator<Item = &'static str> + use<'s, T> {
         self.keys.iter().filter_map(move |key| {
             let below = match section {
                 "" => key.path,
@@ -235,10 +243,12 @@ impl<T> Table<T> {
         })
     }
 
-    /// The whole path of a key that is right elsewhere.
-    fn elsewhere(&self, name: &str) -> Option<String> {
+    /// The path of a key that is right elsewhere; from the section, if it is below that.
+    fn elsewhere(&self, name: &str, section: &str) -> Option<String> {
         let same = |path: &&str| path.rsplit('.').next() == Some(name);
-        self.keys.iter().map(|key| key.path).find(same).map(str::to_owned)
+        let path = self.keys.iter().map(|key| key.path).find(same)?;
+        let below = path.strip_prefix(section).and_then(|below| below.strip_prefix('.'));
+        Some(below.unwrap_or(path).to_owned())
     }
 }
 

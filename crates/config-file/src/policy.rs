@@ -1,19 +1,19 @@
-//! Every key of the file but those of a server, with its place in the policy and its range.
+//! Every key of the file but what a server is and how it is reached, with its place in a policy and its range.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use model::{DrainPolicy, Naming, Policy};
+use model::{BackendPolicy, Naming, Policy, ReplaceMode};
 use serde_json::{Value, json};
 
 use crate::key::{Key, Kind};
+use crate::layer::Table;
 use crate::server;
 use crate::values::Unit;
 
 const MIB: u64 = 1 << 20;
 const DAY: u64 = 86_400;
-/// The range of `limits.connect`, also for one server.
-pub(crate) const CONNECT: RangeInclusive<Duration> = ms(10)..=secs(3600);
+const CONNECT: RangeInclusive<Duration> = ms(10)..=secs(3600);
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -36,193 +36,236 @@ fn servers() -> Value {
     json!({ "type": ["array", "null"], "maxItems": server::MAX_ENTRIES, "items": crate::schema::server() })
 }
 
-pub(crate) static POLICY: [Key<Policy>; 31] = [
-    Key::new("$schema", Kind::Elsewhere(schema), "where editors find what may stand here; it changes nothing"),
-    Key::new("version", Kind::Elsewhere(version), "version of this format"),
-    Key::new("servers", Kind::Elsewhere(servers), "the servers; their order decides who keeps a name when two have it"),
-    Key::new(
-        "naming",
-        Kind::Choice(&[("prefix", |p| p.naming = Naming::Prefix), ("none", |p| p.naming = Naming::None)], &["shared"]),
-        "`prefix` shows tool `read` of server `files` as `files__read`; `none` shows names as they are, and two servers with the same name are refused",
-    ),
-    Key::new("allow_empty", Kind::Flag(|p| &mut p.allow_empty), "whether there may be no server at all"),
-    Key::new(
-        "hot_reload.enabled",
-        Kind::Flag(|p| &mut p.source.enabled),
-        "whether a change of the file is applied by itself; if not, `only1mcp reload` does it",
-    ),
-    // Events, with polling beside them: what the watcher always does.
-    Key::new(
-        "hot_reload.watcher.method",
-        Kind::Choice(&[("auto", |_| {})], &["polling", "notify"]),
-        "events of the file system, with polling beside them",
-    ),
-    Key::new(
-        "hot_reload.watcher.poll_interval_ms",
-        Kind::Counted(Unit::Milliseconds, |p| &mut p.source.poll_interval, 10..=3_600_000),
-        "how often the file is looked at even if no event came",
-    ),
-    Key::new(
-        "hot_reload.watcher.debounce_ms",
-        Kind::Counted(Unit::Milliseconds, |p| &mut p.source.debounce, 0..=10_000),
-        "how long a file written in place must hold still before it is read; one that is moved into its place is read at once",
-    ),
-    Key::new(
-        "hot_reload.validation.timeout_seconds",
-        Kind::Counted(Unit::Seconds, |p| &mut p.validation.timeout, 1..=3600),
-        "how long routers may take to try what changed",
-    ),
-    Key::new(
-        "hot_reload.two_phase_commit.enabled",
-        Kind::Flag(|p| &mut p.validation.two_phase_commit),
-        "whether all routers agree to a change before any applies it",
-    ),
-    Key::new(
-        "drain.strategy",
-        Kind::Choice(&[("graceful", |_| {})], &["immediate", "progressive"]),
-        "running calls finish until a deadline",
-    ),
-    Key::new(
-        "drain.graceful.timeout_seconds",
-        Kind::Counted(Unit::Seconds, |p| &mut p.drain.timeout, 0..=DAY),
-        "that deadline, after which what still runs is ended with an error",
-    ),
-    Key::new(
-        "health.minimum_health_ratio",
-        Kind::Permille(|p| &mut p.validation.minimum_health_permille),
-        "the least share of the *changed* servers that must come up for a change to be applied, with at most three decimals; exactly this share is enough",
-    ),
-    Key::new(
-        "health.interval",
-        Kind::Duration(|p| &mut p.health.interval, ms(10)..=secs(DAY)),
-        "how often an endpoint is probed",
-    ),
-    Key::new(
-        "health.timeout",
-        Kind::Duration(|p| &mut p.health.timeout, ms(10)..=secs(3600)),
-        "how long a probe may take",
-    ),
-    Key::new(
-        "health.unhealthy_threshold",
-        Kind::Count(|p| &mut p.health.unhealthy_threshold, 1..=1000),
-        "failures in a row that make an endpoint unhealthy",
-    ),
-    Key::new(
-        "health.healthy_threshold",
-        Kind::Count(|p| &mut p.health.healthy_threshold, 1..=1000),
-        "successes in a row that make it healthy again",
-    ),
-    Key::new(
-        "rollback.history.max_snapshots",
-        Kind::Count(|p| &mut p.history.max_snapshots, 1..=100_000),
-        "contents of past revisions that are kept; the last good one is kept always",
-    ),
-    Key::new(
-        "rollback.history.retention_days",
-        Kind::Counted(Unit::Days, |p| &mut p.history.retention, 1..=36_500),
-        "for how long they are kept",
-    ),
-    Key::new(
-        "limits.request_bytes",
-        Kind::Bytes(|p| &mut p.limits.request_bytes, 1024..=1024 * MIB),
-        "largest request of a client",
-    ),
-    Key::new(
-        "limits.response_bytes",
-        Kind::Bytes(|p| &mut p.limits.response_bytes, 1024..=4096 * MIB),
-        "largest answer of a server",
-    ),
-    Key::new(
-        "limits.in_flight_per_endpoint",
-        Kind::Count(|p| &mut p.limits.in_flight_per_endpoint, 1..=1_000_000),
-        "calls at the same time on one endpoint; one more takes the place of the oldest whose client is gone or has closed its side of the connection, or is refused",
-    ),
-    Key::new(
-        "limits.idle",
-        Kind::Duration(|p| &mut p.limits.idle, ms(10)..=secs(30 * DAY)),
-        "how long a call may take without any sign of life from its server",
-    ),
-    Key::new(
-        "limits.total",
-        Kind::Duration(|p| &mut p.limits.total, ms(10)..=secs(30 * DAY)),
-        "how long a call may take altogether",
-    ),
-    Key::new(
-        "limits.connect",
-        Kind::Duration(|p| &mut p.limits.connect, CONNECT),
-        "how long connecting, initialising and listing an endpoint may take",
-    ),
-    Key::new(
-        "limits.write",
-        Kind::Duration(|p| &mut p.limits.write, ms(10)..=secs(3600)),
-        "how long a client may go without reading anything of what is sent to it; then its connection is closed (sooner where others need what it holds: `limits.buffered_bytes`, `limits.connections`)",
-    ),
-    Key::new(
-        "limits.connections",
-        Kind::Count(|p| &mut p.limits.connections, 1..=1_000_000),
-        "connections of clients at the same time on one router, as far as it has file descriptors for them; one more takes the place of the one that was unused for longest, else of one whose request has been coming for more than 1 s (one that only listens comes last), or is answered 503; while that happens, one that reads what it is sent 5 s behind 512 KiB a second loses its place",
-    ),
-    Key::new(
-        "limits.buffered_bytes",
-        Kind::Bytes(|p| &mut p.limits.buffered_bytes, MIB..=1024 * 1024 * MIB),
-        "requests and answers that one router holds in memory for its clients. Requests get half of it at most: beyond that, bodies that are not complete after 1 s make way, oldest first (408), and what finds no room is answered 503; of complete bodies of more than 64 KiB, and of those of more than 4 KiB that wait for a server to come up, the calls to one server keep at most as much as they leave free for other servers, and those of one session at most half as much. When answers hold an eighth of it, clients that do not read lose their connections, longest first; answers of more than 1 MiB share an eighth of it until they are complete (those of HTTP servers, until they are taken): they wait for room before they are read, servers take turns, a server that has a share gets more only as long as it leaves as much free, an answer whose length is not announced grows, one at a time goes on beyond that room (to half of it all, or 2 MiB), and one that comes too slowly is lost while others wait (it may fall 5 s behind 512 KiB a second); as slow a client loses its connection while others wait for the room of what it has not read, and when answers hold more than half of what requests leave; what one server has begun and not ended of smaller ones holds an eighth at most: an answer that is half there is read on when there is room, or lost after `limits.write`, as is a line of a stdio server of any length; of one that no call waits for, no more than 1 MiB is kept",
-    ),
-    Key::new(
-        "limits.session_idle",
-        Kind::Duration(|p| &mut p.limits.session_idle, secs(1)..=secs(365 * DAY)),
-        "how long a client's session lives without a request",
-    ),
-    Key::new(
-        "limits.sessions",
-        Kind::Count(|p| &mut p.limits.sessions, 100..=10_000_000),
-        "sessions that one router remembers; beyond that it forgets the idlest first",
-    ),
-];
+/// The keys of the gateway.
+pub(crate) static POLICY: Table<Policy> = Table {
+    keys: &[
+        Key::new("$schema", Kind::Elsewhere(schema), "where editors find what may stand here; it changes nothing"),
+        Key::new("version", Kind::Elsewhere(version), "version of this format"),
+        Key::new(
+            "servers",
+            Kind::Elsewhere(servers),
+            "the servers; their order decides who keeps a name when two have it",
+        ),
+        Key::new(
+            "naming",
+            Kind::Choice(
+                &[("prefix", |p| p.naming = Naming::Prefix), ("none", |p| p.naming = Naming::None)],
+                &["shared"],
+            ),
+            "`prefix` shows tool `read` of server `files` as `files__read`; `none` shows names as they are, and two servers with the same name are refused",
+        ),
+        Key::new("allow_empty", Kind::Flag(|p| &mut p.allow_empty), "whether there may be no server at all"),
+        Key::new(
+            "hot_reload.enabled",
+            Kind::Flag(|p| &mut p.source.enabled),
+            "whether a change of the file is applied by itself; if not, `only1mcp reload` does it",
+        ),
+        // Events, with polling beside them: what the watcher always does.
+        Key::new(
+            "hot_reload.watcher.method",
+            Kind::Choice(&[("auto", |_| {})], &["polling", "notify"]),
+            "events of the file system, with polling beside them",
+        ),
+        Key::new(
+            "hot_reload.watcher.poll_interval_ms",
+            Kind::Counted(Unit::Milliseconds, |p| &mut p.source.poll_interval, 10..=3_600_000),
+            "how often the file is looked at even if no event came",
+        ),
+        Key::new(
+            "hot_reload.watcher.debounce_ms",
+            Kind::Counted(Unit::Milliseconds, |p| &mut p.source.debounce, 0..=10_000),
+            "how long a file written in place must hold still before it is read; one that is moved into its place is read at once",
+        ),
+        Key::new(
+            "hot_reload.validation.timeout_seconds",
+            Kind::Counted(Unit::Seconds, |p| &mut p.validation.timeout, 1..=3600),
+            "how long routers may take to try what changed",
+        ),
+        Key::new(
+            "hot_reload.two_phase_commit.enabled",
+            Kind::Flag(|p| &mut p.validation.two_phase_commit),
+            "whether all routers agree to a change before any applies it",
+        ),
+        Key::new(
+            "drain.strategy",
+            Kind::Choice(&[("graceful", |_| {})], &["immediate", "progressive"]),
+            "running calls finish until a deadline",
+        ),
+        Key::new(
+            "drain.graceful.timeout_seconds",
+            Kind::Counted(Unit::Seconds, |p| &mut p.drain.timeout, 0..=DAY),
+            "that deadline, after which what still runs is ended with an error",
+        ),
+        Key::new(
+            "health.minimum_health_ratio",
+            Kind::Permille(|p| &mut p.validation.minimum_health_permille),
+            "the least share of the *changed* servers that must come up for a change to be applied, with at most three decimals; exactly this share is enough",
+        ),
+        Key::new(
+            "health.interval",
+            Kind::Duration(|p| &mut p.health.interval, ms(10)..=secs(DAY)),
+            "how often an endpoint is probed",
+        ),
+        Key::new(
+            "health.timeout",
+            Kind::Duration(|p| &mut p.health.timeout, ms(10)..=secs(3600)),
+            "how long a probe may take",
+        ),
+        Key::new(
+            "health.unhealthy_threshold",
+            Kind::Count(|p| &mut p.health.unhealthy_threshold, 1..=1000),
+            "failures in a row that make an endpoint unhealthy",
+        ),
+        Key::new(
+            "health.healthy_threshold",
+            Kind::Count(|p| &mut p.health.healthy_threshold, 1..=1000),
+            "successes in a row that make it healthy again",
+        ),
+        Key::new(
+            "rollback.history.max_snapshots",
+            Kind::Count(|p| &mut p.history.max_snapshots, 1..=100_000),
+            "contents of past revisions that are kept; the last good one is kept always",
+        ),
+        Key::new(
+            "rollback.history.retention_days",
+            Kind::Counted(Unit::Days, |p| &mut p.history.retention, 1..=36_500),
+            "for how long they are kept",
+        ),
+        Key::new(
+            "limits.request_bytes",
+            Kind::Bytes(|p| &mut p.limits.request_bytes, 1024..=1024 * MIB),
+            "largest request of a client",
+        ),
+        Key::new(
+            "limits.response_bytes",
+            Kind::Bytes(|p| &mut p.limits.response_bytes, 1024..=4096 * MIB),
+            "largest answer of a server",
+        ),
+        Key::new(
+            "limits.in_flight_per_endpoint",
+            Kind::Count(|p| &mut p.limits.in_flight_per_endpoint, 1..=1_000_000),
+            "calls at the same time on one endpoint; one more takes the place of the oldest whose client is gone or has closed its side of the connection, or is refused",
+        ),
+        Key::new(
+            "limits.idle",
+            Kind::Duration(|p| &mut p.limits.idle, ms(10)..=secs(30 * DAY)),
+            "how long a call may take without any sign of life from its server",
+        ),
+        Key::new(
+            "limits.total",
+            Kind::Duration(|p| &mut p.limits.total, ms(10)..=secs(30 * DAY)),
+            "how long a call may take altogether",
+        ),
+        Key::new(
+            "limits.connect",
+            Kind::Duration(|p| &mut p.limits.connect, CONNECT),
+            "how long connecting, initialising and listing an endpoint may take",
+        ),
+        Key::new(
+            "limits.write",
+            Kind::Duration(|p| &mut p.limits.write, ms(10)..=secs(3600)),
+            "how long a client may go without reading anything of what is sent to it; then its connection is closed (sooner where others need what it holds: `limits.buffered_bytes`, `limits.connections`)",
+        ),
+        Key::new(
+            "limits.connections",
+            Kind::Count(|p| &mut p.limits.connections, 1..=1_000_000),
+            "connections of clients at the same time on one router, as far as it has file descriptors for them; one more takes the place of the one that was unused for longest, else of one whose request has been coming for more than 1 s (one that only listens comes last), or is answered 503; while that happens, one that reads what it is sent 5 s behind 512 KiB a second loses its place",
+        ),
+        Key::new(
+            "limits.buffered_bytes",
+            Kind::Bytes(|p| &mut p.limits.buffered_bytes, MIB..=1024 * 1024 * MIB),
+            "requests and answers that one router holds in memory for its clients. Requests get half of it at most: beyond that, bodies that are not complete after 1 s make way, oldest first (408), and what finds no room is answered 503; of complete bodies of more than 64 KiB, and of those of more than 4 KiB that wait for a server to come up, the calls to one server keep at most as much as they leave free for other servers, and those of one session at most half as much. When answers hold an eighth of it, clients that do not read lose their connections, longest first; answers of more than 1 MiB share an eighth of it until they are complete (those of HTTP servers, until they are taken): they wait for room before they are read, servers take turns, a server that has a share gets more only as long as it leaves as much free, an answer whose length is not announced grows, one at a time goes on beyond that room (to half of it all, or 2 MiB), and one that comes too slowly is lost while others wait (it may fall 5 s behind 512 KiB a second); as slow a client loses its connection while others wait for the room of what it has not read, and when answers hold more than half of what requests leave; what one server has begun and not ended of smaller ones holds an eighth at most: an answer that is half there is read on when there is room, or lost after `limits.write`, as is a line of a stdio server of any length; of one that no call waits for, no more than 1 MiB is kept",
+        ),
+        Key::new(
+            "limits.session_idle",
+            Kind::Duration(|p| &mut p.limits.session_idle, secs(1)..=secs(365 * DAY)),
+            "how long a client's session lives without a request",
+        ),
+        Key::new(
+            "limits.sessions",
+            Kind::Count(|p| &mut p.limits.sessions, 100..=10_000_000),
+            "sessions that one router remembers; beyond that it forgets the idlest first",
+        ),
+    ],
+    sections: &[
+        ("hot_reload", "how the configuration file is followed, and how a change of it is tried"),
+        ("hot_reload.watcher", "when the file is read"),
+        ("hot_reload.validation", "how a change is tried before it is applied"),
+        ("hot_reload.two_phase_commit", "how routers agree to a change"),
+        ("health", "when endpoints are probed, and what a result means"),
+        ("drain", "how an endpoint that is removed or changed comes to its end"),
+        ("drain.graceful", "the strategy `graceful`"),
+        ("rollback", "going back to an earlier revision"),
+        ("rollback.history", "how much of the past is kept"),
+        ("limits", "what one client, one call or one server may cost"),
+    ],
+    not_yet: &[
+        "hot_reload.watcher.additional_paths",
+        "hot_reload.validation.level",
+        "hot_reload.validation.checks",
+        "hot_reload.validation.parallel",
+        "hot_reload.two_phase_commit.require_approval",
+        "hot_reload.two_phase_commit.approval_timeout_seconds",
+        "drain.graceful.check_interval_ms",
+        "drain.progressive",
+        "drain.tracking",
+        "rollback.auto_enabled",
+        "rollback.triggers",
+        "rollback.history.compress",
+        "rollback.behavior",
+        "synchronization",
+        "performance",
+        "deployment",
+        "tools_of_dead_servers",
+    ],
+};
 
-/// The sections of these keys, with the subject of each.
-pub(crate) static SECTIONS: [(&str, &str); 11] = [
-    ("hot_reload", "how the configuration file is followed, and how a change of it is tried"),
-    ("hot_reload.watcher", "when the file is read"),
-    ("hot_reload.validation", "how a change is tried before it is applied"),
-    ("hot_reload.two_phase_commit", "how routers agree to a change"),
-    ("health", "when endpoints are probed, and what a result means"),
-    ("drain", "how an endpoint that is removed or changed comes to its end"),
-    ("drain.graceful", "the strategy `graceful`"),
-    ("rollback", "going back to an earlier revision"),
-    ("rollback.history", "how much of the past is kept"),
-    ("limits", "what one client, one call or one server may cost"),
-    ("graceful", "the strategy `graceful`"),
-];
-
-/// `servers[].drain`, in place of the gateway's own.
-pub(crate) static SERVER_DRAIN: [Key<Option<DrainPolicy>>; 2] = [
-    Key::new("strategy", Kind::Choice(&[("graceful", |_| {})], &["immediate", "progressive"]), "as for the gateway"),
-    Key::new(
-        "graceful.timeout_seconds",
-        Kind::Counted(Unit::Seconds, |drain| &mut drain.get_or_insert_default().timeout, 0..=DAY),
-        "as for the gateway, in place of its value",
-    ),
-];
-
-/// Keys that a later release will understand, each with all keys inside it.
-pub(crate) static NOT_YET: [&str; 17] = [
-    "hot_reload.watcher.additional_paths",
-    "hot_reload.validation.level",
-    "hot_reload.validation.checks",
-    "hot_reload.validation.parallel",
-    "hot_reload.two_phase_commit.require_approval",
-    "hot_reload.two_phase_commit.approval_timeout_seconds",
-    "drain.graceful.check_interval_ms",
-    "drain.progressive",
-    "drain.tracking",
-    "rollback.auto_enabled",
-    "rollback.triggers",
-    "rollback.history.compress",
-    "rollback.behavior",
-    "synchronization",
-    "performance",
-    "deployment",
-    "tools_of_dead_servers",
-];
-
-pub(crate) static SERVER_DRAIN_NOT_YET: [&str; 3] = ["graceful.check_interval_ms", "progressive", "tracking"];
+/// The keys of `servers[]`, each in place of what holds for all.
+pub(crate) static OF_SERVER: Table<BackendPolicy> = Table {
+    keys: &[
+        Key::new(
+            "critical",
+            Kind::Flag(|p| &mut p.critical),
+            "whether a change is refused if this server is changed by it and does not come up",
+        ),
+        Key::new(
+            "replace",
+            Kind::Choice(
+                &[
+                    ("beside", |p| p.replace = ReplaceMode::Beside),
+                    ("stop_first", |p| p.replace = ReplaceMode::StopFirst),
+                ],
+                &[],
+            ),
+            "when it is changed: start the new one beside the old, or, for programs that cannot run twice, end the old one first",
+        ),
+        Key::inherited(
+            "connect",
+            Kind::Duration(|p| p.connect.get_or_insert_default(), CONNECT),
+            "how long connecting, initialising and listing an endpoint of it may take, for programs that start slowly",
+            "`limits.connect`",
+        ),
+        Key::new(
+            "restart_unhealthy",
+            Kind::Flag(|p| &mut p.restart_unhealthy),
+            "of a `stdio` server: when it is judged unhealthy (it hangs), its process is ended, which fails its calls, and started again; at once the first time, then after 10 s, 20 s … up to 5 minutes, until it has lasted 10 minutes",
+        ),
+        Key::inherited(
+            "drain.strategy",
+            Kind::Choice(&[("graceful", |_| {})], &["immediate", "progressive"]),
+            "as for the gateway",
+            "the gateway's",
+        ),
+        Key::inherited(
+            "drain.graceful.timeout_seconds",
+            Kind::Counted(Unit::Seconds, |p| &mut p.drain.get_or_insert_default().timeout, 0..=DAY),
+            "as for the gateway, in place of its value",
+            "the gateway's",
+        ),
+    ],
+    sections: &[
+        ("drain", "for this server in place of the gateway's `drain`"),
+        ("drain.graceful", "the strategy `graceful`"),
+    ],
+    not_yet: &["drain.graceful.check_interval_ms", "drain.progressive", "drain.tracking"],
+};

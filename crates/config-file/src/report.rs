@@ -33,8 +33,6 @@ pub(crate) struct Report {
     pub(crate) covered: Covered,
     /// Keys of the policy that a layer has set, with the place.
     pub(crate) set: BTreeMap<String, Position>,
-    /// Paths of servers' `critical: true`, with the place.
-    pub(crate) critical: Vec<(Arc<str>, Position)>,
     /// A layer has servers that could not be read.
     pub(crate) servers_lost: bool,
 }

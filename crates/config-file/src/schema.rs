@@ -8,13 +8,13 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::key::Key;
-use crate::policy::{POLICY, SECTIONS};
+use crate::layer::Table;
+use crate::policy::{OF_SERVER, POLICY};
 use crate::server::{self, Field};
 
 /// The JSON Schema of a configuration file.
 pub fn schema() -> Value {
-    let mut schema = sections(&POLICY, Key::default);
+    let mut schema = sections(&POLICY);
     let servers = json!({ "required": ["servers"], "properties": { "servers": { "type": "array", "minItems": 1 } } });
     let of_root = json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -33,11 +33,11 @@ pub fn schema() -> Value {
 }
 
 /// The keys of a table, each in the sections of its path.
-pub(crate) fn sections<T>(keys: &[Key<T>], default: impl Fn(&Key<T>) -> Option<Value>) -> Value {
+fn sections<T: Default + Clone + PartialEq>(table: &Table<T>) -> Value {
     let mut root = section();
-    for key in keys {
+    for key in table.keys {
         let mut fragment = key.schema();
-        if let Some(default) = default(key) {
+        if let Some(default) = key.default() {
             fragment["default"] = default;
         }
         let mut place = &mut root;
@@ -48,7 +48,7 @@ pub(crate) fn sections<T>(keys: &[Key<T>], default: impl Fn(&Key<T>) -> Option<V
             place = &mut place["properties"][part];
             if place.is_null() {
                 *place = section();
-                let doc = SECTIONS.iter().find(|(section, _)| *section == path);
+                let doc = table.sections.iter().find(|(section, _)| *section == path);
                 place["description"] = doc.map(|(_, doc)| *doc).into();
             }
         }
@@ -64,7 +64,9 @@ fn section() -> Value {
 
 /// One entry of `servers`.
 pub(crate) fn server() -> Value {
-    object(&server::KEYS, json!({ "required": ["id", "transport"] }))
+    let mut server = object(&server::KEYS, json!({ "required": ["id", "transport"] }));
+    merge(&mut server["properties"], sections(&OF_SERVER)["properties"].take());
+    server
 }
 
 pub(crate) fn transport() -> Value {

@@ -1,15 +1,15 @@
-//! One entry of `servers`: its keys with what each is for, which values it takes, and how it is read.
+//! One entry of `servers`: what it is and how it is reached, each key with what it is for, which values it takes, and how
+//! it is read. The keys of its policy are rows in `policy.rs`.
 
-use model::units::DURATION_PATTERN;
-use model::{DraftBackend, DraftTransport, Located, ReplaceMode};
+use model::{BackendPolicy, DraftBackend, DraftTransport, Located};
 use serde_json::{Value as Json, json};
 
-use crate::layer::{Layer, Section, Table};
+use crate::layer::{Layer, Section};
 use crate::names::{child, is_header, is_variable, nearest};
-use crate::policy::{CONNECT, SERVER_DRAIN, SERVER_DRAIN_NOT_YET};
+use crate::policy::OF_SERVER;
 use crate::schema::{self, texts};
 use crate::tree::{Entry, Node, Value};
-use crate::values::{Wrong, choice, duration, flag, is_null, loose_text, text};
+use crate::values::{Wrong, choice, is_null, loose_text, text};
 
 /// Servers of one layer, and the texts of one list or mapping.
 pub(crate) const MAX_ENTRIES: usize = 10_000;
@@ -30,7 +30,7 @@ pub(crate) struct Field<T: 'static> {
     read: fn(&mut Layer<'_>, &Node, &str, &mut T),
 }
 
-pub(crate) static KEYS: [Field<DraftBackend>; 8] = [
+pub(crate) static KEYS: [Field<DraftBackend>; 3] = [
     Field {
         name: "id",
         doc: "its name; unique",
@@ -57,66 +57,6 @@ pub(crate) static KEYS: [Field<DraftBackend>; 8] = [
             json!({ "type": "array", "items": name, "maxItems": MAX_ENTRIES, "uniqueItems": true, "examples": [["read_file"]] })
         },
         read: |layer, node, at, server| layer.tools(node, at, server),
-    },
-    Field {
-        name: "critical",
-        doc: "whether a change is refused if this server is changed by it and does not come up",
-        kind: "true or false",
-        default: "`false`",
-        schema: || json!({ "type": "boolean", "default": false }),
-        read: |layer, node, at, server| {
-            server.critical = layer.value(node, at, flag).unwrap_or_default();
-            if server.critical {
-                layer.report.critical.push((at.into(), node.at.in_file(layer.file)));
-            }
-        },
-    },
-    Field {
-        name: "replace",
-        doc: "when it is changed: start the new one beside the old, or, for programs that cannot run twice, end the old \
-              one first",
-        kind: "`beside`, `stop_first`",
-        default: "`beside`",
-        schema: || json!({ "type": "string", "enum": ["beside", "stop_first"], "default": "beside" }),
-        read: |layer, node, at, server| {
-            let word = layer.value(node, at, |node| choice(node, &["beside", "stop_first"], &[]));
-            server.replace = if word == Some("stop_first") { ReplaceMode::StopFirst } else { ReplaceMode::Beside };
-        },
-    },
-    Field {
-        name: "connect",
-        doc: "how long connecting, initialising and listing an endpoint of it may take, for programs that start slowly",
-        kind: "10ms to 1h",
-        default: "`limits.connect`",
-        schema: || json!({ "type": "string", "pattern": DURATION_PATTERN, "examples": ["30s"] }),
-        read: |layer, node, at, server| server.connect = layer.value(node, at, |node| duration(node, &CONNECT)),
-    },
-    Field {
-        name: "restart_unhealthy",
-        doc: "of a `stdio` server: when it is judged unhealthy (it hangs), its process is ended, which fails its calls, and \
-              started again; at once the first time, then after 10 s, 20 s … up to 5 minutes, until it has lasted 10 \
-              minutes",
-        kind: "true or false",
-        default: "`false`",
-        schema: || json!({ "type": "boolean", "default": false }),
-        read: |layer, node, at, server| {
-            let value = layer.value(node, at, flag);
-            server.restart_unhealthy = value.map(|value| layer.located(value, node.at, at));
-        },
-    },
-    Field {
-        name: "drain",
-        doc: "for this server in place of the gateway's `drain`",
-        kind: "mapping",
-        default: "–",
-        schema: || schema::sections(&SERVER_DRAIN, |_| None),
-        read: |layer, node, at, server| {
-            let table = Table { keys: &SERVER_DRAIN, not_yet: &SERVER_DRAIN_NOT_YET };
-            if let Some(inner) = layer.map(node, at, "a mapping") {
-                let section = Section { path: at, name: "" };
-                layer.section(inner, section, &table, &mut server.drain, &mut Vec::new());
-            }
-        },
     },
 ];
 
@@ -247,20 +187,30 @@ impl Layer<'_> {
             id: None,
             transport: None,
             tools: None,
-            critical: false,
-            replace: ReplaceMode::Beside,
-            restart_unhealthy: None,
-            drain: None,
-            connect: None,
+            policy: BackendPolicy::default(),
+            written: Vec::new(),
         };
+        let mut written = Vec::new();
+        let file = self.file;
         for entry in entries {
             let key = entry.key.as_str();
-            if !self.field(&KEYS, entry, path, &mut server) {
-                let inside = names(&STDIO).chain(names(&HTTP)).any(|name| name == key);
-                let suggestion = inside.then(|| format!("transport.{key}")).or_else(|| nearest(key, names(&KEYS)));
-                self.unknown(entry, path, suggestion);
+            if self.field(&KEYS, entry, path, &mut server) {
+                continue;
             }
+            if OF_SERVER.children("").any(|name| name == key) {
+                let section = Section { path, name: "" };
+                let entry = std::slice::from_ref(entry);
+                self.section(entry, section, &OF_SERVER, &mut server.policy, &mut |key, path, entry| {
+                    written.push(Located { value: key, at: entry.value.at.in_file(file), path: path.into() });
+                });
+                continue;
+            }
+            let inside = names(&STDIO).chain(names(&HTTP)).any(|name| name == key);
+            let known = names(&KEYS).chain(OF_SERVER.children(""));
+            let suggestion = inside.then(|| format!("transport.{key}")).or_else(|| nearest(key, known));
+            self.unknown(entry, path, suggestion);
         }
+        server.written = written;
         server
     }
 

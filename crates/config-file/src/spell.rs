@@ -1,17 +1,18 @@
 //! A snapshot in the words of the file, for people who compare two of them.
 
-use model::units::show_duration;
-use model::{Backend, DrainPolicy, ReplaceMode, Snapshot, Transport};
+use model::{Backend, Snapshot, Transport};
 use serde_json::{Map, Value, json};
 
 use crate::key::Key;
-use crate::policy::{POLICY, SERVER_DRAIN};
+use crate::layer::Table;
+use crate::policy::{OF_SERVER, POLICY};
 use crate::votes;
 
 /// The document that results in this snapshot: every key of the gateway, and the keys of servers that differ from their
 /// defaults. References stay references.
 pub fn spell(snapshot: &Snapshot) -> Value {
-    let mut document = keys(&POLICY, &snapshot.policy);
+    let mut document = Value::Object(Map::new());
+    keys(&POLICY, |key| key.value(&snapshot.policy), &mut document);
     if !snapshot.policy.validation.two_phase_commit {
         votes::leave_out(&mut document);
     }
@@ -20,14 +21,12 @@ pub fn spell(snapshot: &Snapshot) -> Value {
     document
 }
 
-fn keys<T: Clone + PartialEq>(keys: &[Key<T>], values: &T) -> Value {
-    let mut document = Value::Object(Map::new());
-    for key in keys {
-        if let Some(value) = key.value(values.clone()) {
-            *key.path.split('.').fold(&mut document, |place, part| &mut place[part]) = value;
+fn keys<T>(table: &Table<T>, value: impl Fn(&Key<T>) -> Option<Value>, document: &mut Value) {
+    for key in table.keys {
+        if let Some(value) = value(key) {
+            *key.path.split('.').fold(&mut *document, |place, part| &mut place[part]) = value;
         }
     }
-    document
 }
 
 fn server(backend: &Backend) -> Value {
@@ -35,23 +34,13 @@ fn server(backend: &Backend) -> Value {
         "id": backend.id,
         "transport": transport(backend),
     });
-    if backend.critical {
-        server["critical"] = true.into();
-    }
-    if backend.replace == ReplaceMode::StopFirst {
-        server["replace"] = "stop_first".into();
-    }
-    if let Some(connect) = backend.connect {
-        server["connect"] = show_duration(connect).into();
-    }
-    if backend.restart_unhealthy {
-        server["restart_unhealthy"] = true.into();
-    }
+    keys(
+        &OF_SERVER,
+        |key| key.value(&backend.policy).filter(|value| Some(value) != key.default().as_ref()),
+        &mut server,
+    );
     if let Some(tools) = &backend.tools {
         server["tools"] = json!(tools);
-    }
-    if let Some(drain) = &backend.drain {
-        server["drain"] = keys::<Option<DrainPolicy>>(&SERVER_DRAIN, &Some(drain.clone()));
     }
     server
 }

@@ -17,7 +17,9 @@ pub(crate) fn refuse_unheld(draft: &Draft, report: &mut Report) {
         return;
     }
     let Some(switch) = report.set.get(SWITCH).cloned() else { return };
-    let mut unheld: Vec<(Arc<str>, Position)> = std::mem::take(&mut report.critical);
+    let critical = draft.backends.iter().filter(|backend| backend.policy.critical).flat_map(|backend| &backend.written);
+    let critical = critical.filter(|key| key.value == "critical").map(|key| (key.path.clone(), key.at.clone()));
+    let mut unheld: Vec<(Arc<str>, Position)> = critical.collect();
     // A ratio of 0 requires nothing.
     let ratio = (draft.policy.validation.minimum_health_permille > 0).then_some(RATIO);
     let keys = ratio.into_iter().chain([TIMEOUT]);

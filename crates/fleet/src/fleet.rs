@@ -403,12 +403,13 @@ impl Fleet {
     fn went_live(&mut self, layout: &Layout) {
         let snapshot = &layout.content.snapshot;
         let timeout = |key: &EndpointKey| {
-            let own = layout.backend(&key.backend).and_then(|one| one.backend.drain.as_ref());
+            let own = layout.backend(&key.backend).and_then(|one| one.backend.policy.drain.as_ref());
             own.unwrap_or(&snapshot.policy.drain).timeout
         };
         let endpoints: BTreeMap<_, _> = layout.keys().map(|key| (key.clone(), timeout(key))).collect();
         let revision = self.roster.revision();
-        let beside = layout.backends.iter().map(|one| &one.backend).filter(|one| one.replace == ReplaceMode::Beside);
+        let beside =
+            layout.backends.iter().map(|one| &one.backend).filter(|one| one.policy.replace == ReplaceMode::Beside);
         let beside = beside.map(|backend| backend.id.clone()).collect();
         self.departures.handle(self.now, departures::Event::Live { revision, endpoints, beside });
         self.pass_all_departures();

@@ -106,8 +106,8 @@ impl Layout {
 
     /// The limits that hold for a backend of this layout.
     pub fn limits_of(&self, backend: &BackendId) -> Arc<Limits> {
-        let own = self.backend(backend).filter(|one| one.backend.connect.is_some());
-        own.map_or_else(|| Arc::clone(&self.limits), |one| Arc::new(self.content.snapshot.limits_of(&one.backend)))
+        let own = self.backend(backend).map(|one| one.backend.policy.limits(&self.limits));
+        own.filter(|own| *own != *self.limits).map_or_else(|| Arc::clone(&self.limits), Arc::new)
     }
 
     /// The keys, in order, of the backends that `other` does not have like this.
@@ -148,7 +148,8 @@ impl Plan {
     ) -> Self {
         let mut plan = Self::default();
         for key in next.keys_unlike(live).filter(|key| !existing.contains_key(*key)) {
-            let alone = next.backend(&key.backend).is_some_and(|one| one.backend.replace == ReplaceMode::StopFirst);
+            let alone =
+                next.backend(&key.backend).is_some_and(|one| one.backend.policy.replace == ReplaceMode::StopFirst);
             let others = || existing.keys().any(|other| other.backend == key.backend && !next.has(other));
             let waits = alone && (ending.contains(&key.backend) || others());
             let list = if waits { &mut plan.start_after } else { &mut plan.start };

@@ -9,12 +9,11 @@ mod literal;
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 pub use advice::command_not_found;
 pub use http::OWNED_HEADERS;
 
-use crate::{DrainPolicy, Policy, Position, ReplaceMode};
+use crate::{BackendPolicy, Policy, Position};
 
 /// A value and where its author wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,11 +43,9 @@ pub struct DraftBackend {
     pub id: Option<Located<String>>,
     pub transport: Option<DraftTransport>,
     pub tools: Option<Vec<Located<String>>>,
-    pub critical: bool,
-    pub replace: ReplaceMode,
-    pub restart_unhealthy: Option<Located<bool>>,
-    pub drain: Option<DrainPolicy>,
-    pub connect: Option<Duration>,
+    pub policy: BackendPolicy,
+    /// The keys of `policy` that were written, each with the place of its value.
+    pub written: Vec<Located<&'static str>>,
 }
 
 #[derive(Clone, PartialEq, Eq)]

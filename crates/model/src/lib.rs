@@ -28,7 +28,8 @@ pub use id::{AttemptId, BackendId, EndpointKey, InvalidId, LogId, NodeId, Owner,
 pub use mask::Mask;
 pub use outcome::{CandidateOutcome, CandidateResult};
 pub use policy::{
-    DrainPolicy, HealthPolicy, HistoryPolicy, Limits, Naming, Policy, ReplaceMode, SourcePolicy, ValidationPolicy,
+    BackendPolicy, DrainPolicy, HealthPolicy, HistoryPolicy, Limits, Naming, Policy, ReplaceMode, SourcePolicy,
+    ValidationPolicy,
 };
 pub use reference::{Piece, Reference, Template, TemplateError};
 pub use snapshot::{Backend, EndpointSpec, FixedBackend, Isolation, Lookup, Snapshot, Transport, Variant};

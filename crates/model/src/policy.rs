@@ -102,6 +102,18 @@ policy! {
         pub timeout: Duration = Duration::from_secs(30),
     }
 
+    /// How one backend is treated, and what holds for it in place of the gateway's own (`servers[]`).
+    pub struct BackendPolicy {
+        /// A change in which this server does not come up is refused.
+        pub critical: bool = false,
+        pub replace: ReplaceMode = ReplaceMode::Beside,
+        /// Its process is ended and started again when it is judged unhealthy.
+        pub restart_unhealthy: bool = false,
+        pub drain: Option<DrainPolicy> = None,
+        /// In place of `limits.connect`.
+        pub connect: Option<Duration> = None,
+    }
+
     /// When an endpoint is probed and what a result means (`health`).
     pub struct HealthPolicy {
         pub interval: Duration = Duration::from_secs(10),
@@ -143,5 +155,12 @@ policy! {
         pub session_idle: Duration = Duration::from_secs(7 * 86_400),
         /// Sessions that one router remembers; the idlest are forgotten first.
         pub sessions: u32 = 100_000,
+    }
+}
+
+impl BackendPolicy {
+    /// The limits that hold for the backend, where the gateway has these.
+    pub fn limits(&self, gateway: &Limits) -> Limits {
+        Limits { connect: self.connect.unwrap_or(gateway.connect), ..gateway.clone() }
     }
 }

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::policy::is_default;
-use crate::{BackendId, Digest, DrainPolicy, EndpointKey, Limits, Policy, ReplaceMode, VariantId};
+use crate::{BackendId, BackendPolicy, Digest, EndpointKey, Policy, VariantId};
 
 /// A configuration that is known to be right: made by [`crate::Draft::into_snapshot`], or read back from a
 /// log or a stream whose digest was checked.
@@ -33,20 +32,9 @@ pub struct Backend {
     /// The names shown to clients, as the server calls them; absent means all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tools: Option<Vec<String>>,
-    /// A change in which this server does not come up is refused.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub critical: bool,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub replace: ReplaceMode,
-    /// Its process is ended and started again when it is judged unhealthy.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub restart_unhealthy: bool,
-    /// Replaces the gateway's own drain policy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub drain: Option<DrainPolicy>,
-    /// How long connecting to it may take, in place of `limits.connect`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connect: Option<Duration>,
+    /// Its keys stand among those of the backend.
+    #[serde(flatten)]
+    pub policy: BackendPolicy,
 }
 
 /// One version of a backend.
@@ -273,16 +261,5 @@ impl Snapshot {
                 *backend = Arc::clone(equal);
             }
         }
-    }
-
-    /// The limits that hold for a backend.
-    pub fn limits_of(&self, backend: &Backend) -> Limits {
-        let limits = self.policy.limits.clone();
-        Limits { connect: backend.connect.unwrap_or(limits.connect), ..limits }
-    }
-
-    /// The drain policy that holds for a backend.
-    pub fn drain_of(&self, backend: &Backend) -> DrainPolicy {
-        backend.drain.clone().unwrap_or_else(|| self.policy.drain.clone())
     }
 }

@@ -21,11 +21,7 @@ fn backend(id: &str, command: &str) -> Backend {
             }],
         }],
         tools: None,
-        critical: false,
-        restart_unhealthy: false,
-        replace: ReplaceMode::Beside,
-        drain: None,
-        connect: None,
+        policy: BackendPolicy::default(),
     }
 }
 
@@ -134,7 +130,7 @@ fn a_snapshot_of_parts_written_before_has_the_digest_of_the_whole() {
     let policy = Policy { allow_empty: true, ..Policy::default() };
     let whole = snapshot(&[("a", "x"), ("b", "y"), ("c", "z")]);
     let mut odd = backend("odd", "\"\u{e9}\n");
-    (odd.tools, odd.connect, odd.critical) =
+    (odd.tools, odd.policy.connect, odd.policy.critical) =
         (Some(vec!["t".into()]), Some(std::time::Duration::from_millis(1500)), true);
     let odd = Snapshot { policy: policy.clone(), backends: vec![Arc::new(odd.into())] };
     for mut one in [Snapshot::default(), Snapshot { policy, ..Snapshot::default() }, whole.clone(), odd] {
@@ -159,4 +155,25 @@ fn what_is_equal_is_shared_and_what_is_asked_for_in_any_order_is_found() {
         let id = BackendId::new(id).unwrap();
         assert_eq!(lookup.find(&id), live.backend(&id), "{id}");
     }
+}
+
+#[test]
+fn the_policy_of_a_backend_stands_among_its_keys_and_an_unknown_key_is_refused_by_name() {
+    let mut odd = backend("odd", "x");
+    odd.policy = BackendPolicy {
+        critical: true,
+        replace: ReplaceMode::StopFirst,
+        restart_unhealthy: true,
+        drain: Some(DrainPolicy::default()),
+        connect: Some(std::time::Duration::from_millis(1500)),
+    };
+    let text = String::from_utf8(Digest::of(&odd).0).unwrap();
+    assert_eq!(
+        text,
+        r#"{"connect":{"nanos":500000000,"secs":1},"critical":true,"drain":{},"id":"odd","replace":"stop_first","restart_unhealthy":true,"variants":[{"endpoints":[{"transport":{"command":"x","type":"stdio"}}],"id":"default","weight":100}]}"#
+    );
+    assert_eq!(serde_json::from_str::<Backend>(&text).unwrap(), odd);
+    let later = text.replace("critical", "later");
+    let error = serde_json::from_str::<Backend>(&later).unwrap_err().to_string();
+    assert!(error.starts_with("unknown field `later`"), "{error}");
 }

@@ -233,7 +233,7 @@ impl Follower {
         let snapshot = &held.content.snapshot;
         let verdict = refusal.map_or_else(
             || {
-                let critical = snapshot.backends.iter().filter(|backend| backend.critical);
+                let critical = snapshot.backends.iter().filter(|backend| backend.policy.critical);
                 let critical: BTreeSet<_> = critical.map(|backend| backend.id.clone()).collect();
                 judge(&outcomes, &snapshot.policy.validation, &critical)
             },

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Backend, BackendId, EndpointSpec, Isolation, ReplaceMode, Snapshot, Transport, Variant, VariantId};
+use model::{Backend, BackendId, BackendPolicy, EndpointSpec, Isolation, Snapshot, Transport, Variant, VariantId};
 
 use crate::Content;
 
@@ -35,11 +35,7 @@ fn backend(letter: char, critical: bool) -> Backend {
         id: BackendId::new(&letter.to_lowercase().to_string()).unwrap(),
         variants: vec![Variant { id: VariantId::only(), weight: 100, endpoints: vec![spec] }],
         tools: None,
-        critical,
-        restart_unhealthy: false,
-        replace: ReplaceMode::Beside,
-        drain: None,
-        connect: None,
+        policy: BackendPolicy { critical, ..BackendPolicy::default() },
     }
 }
 

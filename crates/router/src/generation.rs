@@ -268,10 +268,10 @@ impl Generation {
     /// How long the awaited server may take to come up, if it has a limit of its own.
     fn connect_of(&self, refused: &Unroutable) -> Option<Duration> {
         match refused {
-            Unroutable::Arriving { backend, .. } => self.snapshot.backend(backend)?.connect,
+            Unroutable::Arriving { backend, .. } => self.snapshot.backend(backend)?.policy.connect,
             Unroutable::Unknown { .. } => {
                 let arriving = self.arrivals.iter().zip(&self.snapshot.backends).filter(|(one, _)| one.is_unknown());
-                arriving.filter_map(|(_, backend)| backend.connect).max()
+                arriving.filter_map(|(_, backend)| backend.policy.connect).max()
             }
             Unroutable::Cordoned { .. } | Unroutable::NoRoom { .. } => None,
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Backend, BackendId, Digest, DrainPolicy, EndpointKey, EndpointSpec, Isolation, ReplaceMode, Snapshot, Transport,
+    Backend, BackendId, BackendPolicy, Digest, DrainPolicy, EndpointKey, EndpointSpec, Isolation, Snapshot, Transport,
     Variant, VariantId,
 };
 use rollout::Content;
@@ -187,10 +187,10 @@ fn backend(server: Server) -> Backend {
         id: backend_id(server.id),
         variants: vec![Variant { id: VariantId::only(), weight: 100, endpoints: vec![spec] }],
         tools: None,
-        critical: server.id == 0,
-        restart_unhealthy: false,
-        replace: ReplaceMode::Beside,
-        drain: Some(DrainPolicy { timeout: drain_timeout(server.id) }),
-        connect: None,
+        policy: BackendPolicy {
+            critical: server.id == 0,
+            drain: Some(DrainPolicy { timeout: drain_timeout(server.id) }),
+            ..BackendPolicy::default()
+        },
     }
 }

@@ -27,11 +27,7 @@ fn content(servers: &[(&str, &str)]) -> Content {
                 }],
             }],
             tools: None,
-            critical: false,
-            restart_unhealthy: false,
-            replace: ReplaceMode::Beside,
-            drain: None,
-            connect: None,
+            policy: BackendPolicy::default(),
         };
         Arc::new(backend.into())
     };

@@ -9,7 +9,8 @@ use model::units::{show_bytes, show_duration};
 
 use super::named;
 use crate::key::{Key, Kind};
-use crate::policy::{POLICY, SERVER_DRAIN};
+use crate::layer::Table;
+use crate::policy::{OF_SERVER, POLICY};
 use crate::server::{Field, HTTP, KEYS, STDIO};
 use crate::{parse, read, schema};
 
@@ -28,16 +29,17 @@ fn kind<T>(key: &Key<T>) -> String {
     }
 }
 
-fn gateway() -> String {
+fn table<T: Default + Clone + PartialEq>(prefix: &str, table: &Table<T>) -> String {
     let row = |key: &Key<_>| {
         let default = match key.default() {
             Some(serde_json::Value::String(text)) if key.path != "version" => format!("`{text}`"),
             Some(other) => format!("`{other}`"),
-            None => "–".into(),
+            None if key.without.is_empty() => "–".into(),
+            None => key.without.into(),
         };
-        format!("| `{}` | {} | {default} | {} |\n", key.path, kind(key), key.doc)
+        format!("| `{prefix}{}` | {} | {default} | {} |\n", key.path, kind(key), key.doc)
     };
-    POLICY.iter().map(row).collect()
+    table.keys.iter().map(row).collect()
 }
 
 fn fields<T>(prefix: &str, fields: &[Field<T>]) -> String {
@@ -47,15 +49,6 @@ fn fields<T>(prefix: &str, fields: &[Field<T>]) -> String {
     fields.iter().map(row).collect()
 }
 
-fn server() -> String {
-    let mut rows = fields("servers[]", &KEYS);
-    for key in &SERVER_DRAIN {
-        let row = format!("| `servers[].drain.{}` | {} | the gateway's | {} |\n", key.path, kind(key), key.doc);
-        rows.push_str(&row);
-    }
-    rows
-}
-
 fn transport<T>(name: &str, keys: &[Field<T>]) -> String {
     format!("| `transport.type` | `{name}` | required | |\n{}", fields("transport", keys))
 }
@@ -63,8 +56,8 @@ fn transport<T>(name: &str, keys: &[Field<T>]) -> String {
 /// The text with the rows between the marks of each table made anew.
 fn rewritten(text: &str) -> String {
     let tables = [
-        ("gateway", gateway()),
-        ("server", server()),
+        ("gateway", table("", &POLICY)),
+        ("server", fields("servers[]", &KEYS) + &table("servers[].", &OF_SERVER)),
         ("stdio", transport("stdio", &STDIO)),
         ("http", transport("http", &HTTP)),
     ];

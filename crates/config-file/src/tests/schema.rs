@@ -8,7 +8,7 @@ use proptest::sample::{Index, select};
 use serde_json::{Map, Value, json};
 
 use super::named;
-use crate::policy::{NOT_YET, POLICY, SERVER_DRAIN_NOT_YET};
+use crate::policy::{OF_SERVER, POLICY};
 use crate::{parse, schema, spell, votes};
 
 fn validator() -> Validator {
@@ -65,7 +65,7 @@ fn all() -> Vec<(String, Value)> {
 fn the_schema_is_one_and_every_key_says_what_it_is_for() {
     assert!(jsonschema::draft7::meta::is_valid(&schema()));
     let mut described = all();
-    let sections = crate::policy::SECTIONS;
+    let sections = POLICY.sections;
     let mut in_schema = Vec::new();
     fn objects(schema: &Value, path: &str, found: &mut Vec<(String, Value)>) {
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
@@ -90,7 +90,7 @@ fn the_schema_is_one_and_every_key_says_what_it_is_for() {
 fn keys_of_the_reader_and_of_the_schema_are_the_same() {
     let validator = validator();
     let paths: Vec<String> = all().into_iter().map(|(path, _)| path).collect();
-    for key in &POLICY {
+    for key in POLICY.keys {
         assert!(
             key.path == "servers" || paths.iter().any(|path| path == key.path),
             "{} is not in the schema",
@@ -103,8 +103,8 @@ fn keys_of_the_reader_and_of_the_schema_are_the_same() {
         assert!(violations.iter().all(|violation| violation.message != "unknown key"), "{path}: {violations:?}");
     }
     // Nor are there keys and words of later releases.
-    let drain = SERVER_DRAIN_NOT_YET.iter().map(|path| format!("servers.0.drain.{path}"));
-    for path in NOT_YET.iter().map(|path| (*path).to_owned()).chain(drain) {
+    let of_server = OF_SERVER.not_yet.iter().map(|path| format!("servers.0.{path}"));
+    for path in POLICY.not_yet.iter().map(|path| (*path).to_owned()).chain(of_server) {
         assert!(!validator.is_valid(&with(base(), &path, json!({}))), "{path} is in the schema");
     }
     for (path, word) in [("naming", "shared"), ("drain.strategy", "progressive"), ("servers.1.transport.type", "sse")] {

@@ -1,6 +1,6 @@
 //! What is started, kept and let go from one layout to the next.
 
-use model::{Backend, Isolation, Snapshot, Transport, Variant};
+use model::{Backend, BackendPolicy, Isolation, Snapshot, Transport, Variant};
 
 use super::*;
 
@@ -13,11 +13,7 @@ pub(crate) fn backend(id: &str, urls: &[&str], replace: ReplaceMode) -> Arc<Fixe
         id: BackendId::new(id).unwrap(),
         variants: vec![Variant { id: VariantId::only(), weight: 100, endpoints: endpoints.collect() }],
         tools: None,
-        critical: false,
-        restart_unhealthy: false,
-        replace,
-        drain: None,
-        connect: None,
+        policy: BackendPolicy { replace, ..BackendPolicy::default() },
     };
     Arc::new(backend.into())
 }

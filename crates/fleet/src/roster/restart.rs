@@ -23,7 +23,7 @@ impl Roster {
     fn restarts_by_itself(&self, key: &EndpointKey) -> bool {
         let Some(layout) = self.layout() else { return false };
         let program = layout.spec(key).is_some_and(|spec| matches!(spec.transport, Transport::Stdio { .. }));
-        program && layout.backend(&key.backend).is_some_and(|one| one.backend.restart_unhealthy)
+        program && layout.backend(&key.backend).is_some_and(|one| one.backend.policy.restart_unhealthy)
     }
 
     /// Applies a changed policy to endpoints that hang already.

@@ -298,7 +298,7 @@ fn what_a_server_was_before_it_changed_is_not_shown_for_ever() {
 /// One program, with or without the policy that restarts it.
 fn program(restart_unhealthy: bool) -> Arc<FixedBackend> {
     let mut program = model::Backend::clone(&at("a", "http://a"));
-    program.restart_unhealthy = restart_unhealthy;
+    program.policy.restart_unhealthy = restart_unhealthy;
     let transport = model::Transport::Stdio { command: "a".into(), args: vec![], env: BTreeMap::new(), cwd: None };
     program.variants[0].endpoints[0].transport = transport;
     Arc::new(program.into())

@@ -52,6 +52,13 @@ impl Check {
         self.refuse(&place.at, &place.path, message);
     }
 
+    /// At a key of the server's policy, or at the server.
+    fn refuse_key(&mut self, server: &DraftBackend, key: &str, message: &str) {
+        let written = server.written.iter().find(|written| written.value == key);
+        let (at, path) = written.map_or((&server.at, &server.path), |written| (&written.at, &written.path));
+        self.refuse(at, path, message);
+    }
+
     /// `None` only after a violation.
     fn backend(&mut self, draft: DraftBackend) -> Option<Backend> {
         let id = self.id(&draft);
@@ -61,12 +68,10 @@ impl Check {
                 self.refuse_at(tool, "the name of a tool is empty");
             }
         }
-        if let Some(restart) = draft.restart_unhealthy.as_ref().filter(|restart| restart.value)
-            && matches!(draft.transport, Some(DraftTransport::Http { .. }))
-        {
+        if draft.policy.restart_unhealthy && matches!(draft.transport, Some(DraftTransport::Http { .. })) {
             let message = "only a program that the gateway has started can be restarted; expected a `stdio` transport, or \
                            no such key";
-            self.refuse(&restart.at, &restart.path, message);
+            self.refuse_key(&draft, "restart_unhealthy", message);
         }
         let endpoints = match draft.transport {
             Some(transport) => self.transport(transport, &draft.path),
@@ -79,11 +84,7 @@ impl Check {
             id: id?,
             variants: vec![Variant { id: VariantId::only(), weight: 100, endpoints }],
             tools: draft.tools.map(|tools| tools.into_iter().map(|tool| tool.value).collect()),
-            critical: draft.critical,
-            replace: draft.replace,
-            restart_unhealthy: draft.restart_unhealthy.is_some_and(|restart| restart.value),
-            drain: draft.drain,
-            connect: draft.connect,
+            policy: draft.policy,
         })
     }
 

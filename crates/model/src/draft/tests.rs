@@ -63,11 +63,8 @@ fn all_faults_at_once_each_with_its_place() {
         id: id.map(|id| located(line, "id", id)),
         transport,
         tools: None,
-        critical: false,
-        restart_unhealthy: None,
-        replace: ReplaceMode::Beside,
-        drain: None,
-        connect: None,
+        policy: BackendPolicy::default(),
+        written: Vec::new(),
     };
     let command = |line, text: &str| DraftTransport::Stdio {
         at: at(line),

@@ -11,8 +11,8 @@ use std::sync::Mutex;
 
 use mcp::Kind;
 use model::{
-    Backend, BackendId, CandidateResult, DrainPolicy, EndpointSpec, FixedBackend, Isolation, LogId, Naming, Policy,
-    ReplaceMode, Revision, Snapshot, Transport, Variant, VariantId,
+    Backend, BackendId, BackendPolicy, CandidateResult, DrainPolicy, EndpointSpec, FixedBackend, Isolation, LogId,
+    Naming, Policy, ReplaceMode, Revision, Snapshot, Transport, Variant, VariantId,
 };
 use opentelemetry::trace::SpanId;
 use rollout::{Content, Directive, Refusal, Sender};
@@ -39,11 +39,7 @@ pub(crate) fn backend(id: &str, urls: &[&str], replace: ReplaceMode) -> Arc<Fixe
         id: BackendId::new(id).unwrap(),
         variants: vec![Variant { id: VariantId::only(), weight: 100, endpoints: endpoints.collect() }],
         tools: None,
-        critical: false,
-        restart_unhealthy: false,
-        replace,
-        drain: None,
-        connect: None,
+        policy: BackendPolicy { replace, ..BackendPolicy::default() },
     };
     Arc::new(backend.into())
 }
@@ -380,7 +376,7 @@ fn a_server_has_the_time_that_its_own_limit_gives_it_and_the_reason_names_the_li
     run(|directory| async move {
         let mut case = Case::start(&directory).await;
         let mut hole = Backend::clone(&at("hole", &black_hole().await));
-        hole.connect = Some(Duration::from_millis(200));
+        hole.policy.connect = Some(Duration::from_millis(200));
         let content = content(quick(), &[Arc::new(hole.into())]);
         let begun = case.clock.now_nanos();
         case.swap(1, &content, None).await;
