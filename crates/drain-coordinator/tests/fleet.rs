@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use drain::{Count, Departure, Directive, DrainId, LiveEndpoint, Phase};
 use drain_coordinator::{DrainCoordinator, Settings};
-use model::{BackendId, Digest, EndpointKey, NodeId, Revision, VariantId};
+use model::{BackendId, Digest, DrainPolicy, EndpointKey, NodeId, Revision, VariantId};
 use runtime::grpc::{self, Auth, Client, DuplexConnector, Target, connect_lazy, duplex};
 use runtime::{Clock, Readiness, Scope, Shutdown, Tasks, Tracer};
 use tokio::sync::mpsc;
@@ -77,7 +77,10 @@ impl Router {
     }
 
     async fn live(&self, revision: u64, live: &[&str]) {
-        let endpoints = live.iter().map(|name| LiveEndpoint { endpoint: key(name), timeout: TIMEOUT }).collect();
+        let endpoints = live
+            .iter()
+            .map(|name| LiveEndpoint { endpoint: key(name), policy: DrainPolicy { timeout: TIMEOUT } })
+            .collect();
         self.say(&Count::Live { revision: Revision(revision), endpoints }).await;
     }
 

@@ -23,8 +23,9 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use model::{BackendId, EndpointKey, Revision, Time, Weight};
+use model::{BackendId, DrainPolicy, EndpointKey, Revision, Time, Weight};
 
+use crate::strategy::{Course, term};
 use crate::{Count, Departure, Directive, DrainId, LiveEndpoint, OverlayEntry, Phase};
 use leaving::{Cause, Leaving};
 use overlay::Overlay;
@@ -41,10 +42,10 @@ pub enum Event {
     Coming {
         endpoints: BTreeSet<EndpointKey>,
     },
-    /// The swap is done. Each endpoint comes with the time that its exchanges have when it leaves.
+    /// The swap is done. Each endpoint comes with how it leaves.
     Live {
         revision: Revision,
-        endpoints: BTreeMap<EndpointKey, Duration>,
+        endpoints: BTreeMap<EndpointKey, DrainPolicy>,
         /// The backends that start new endpoints beside old ones.
         beside: BTreeSet<BackendId>,
     },
@@ -100,12 +101,13 @@ pub enum Effect {
 #[derive(Debug, Default)]
 pub struct Departures {
     revision: Revision,
-    live: BTreeMap<EndpointKey, Duration>,
+    live: BTreeMap<EndpointKey, DrainPolicy>,
     overlay: Overlay,
     /// The weight that each endpoint was given last, where one was.
     weights: BTreeMap<EndpointKey, Weight>,
     /// Removed, and not cordoned yet.
     staying: BTreeMap<EndpointKey, Staying>,
+    next_change: Option<Time>,
     /// An endpoint has ceased to stay.
     unsettled: bool,
     leaving: BTreeMap<EndpointKey, Leaving>,
@@ -121,9 +123,18 @@ pub struct Departures {
 struct Staying {
     /// The one that removed it.
     revision: Revision,
-    /// What its calls have when it stays no longer.
-    timeout: Duration,
-    deadline: Time,
+    course: Course,
+}
+
+impl Staying {
+    fn share(&self, now: Time, endpoint: &EndpointKey, overlay: &Overlay) -> Weight {
+        let laid = overlay.weight(endpoint).unwrap_or(Weight::FULL);
+        laid.and(self.course.share(now, overlay.lies_on(endpoint)))
+    }
+
+    fn is_over(&self, now: Time, endpoint: &EndpointKey, overlay: &Overlay) -> bool {
+        self.share(now, endpoint, overlay).is_none()
+    }
 }
 
 impl Departures {
@@ -163,8 +174,7 @@ impl Departures {
     /// When the next [`Event::Tick`] is due.
     pub fn next_deadline(&self) -> Option<Time> {
         let deadlines = self.leaving.values().filter_map(Leaving::deadline);
-        let stays = self.staying.values().map(|staying| staying.deadline);
-        deadlines.chain(stays).chain(self.next_round).min()
+        deadlines.chain(self.next_change).chain(self.next_round).min()
     }
 
     /// What operators have laid over the endpoints, to be kept on disk with the snapshot.
@@ -205,7 +215,7 @@ impl Departures {
                 leaving.causes.keys().filter(|drain| drain.is_removal()).cloned().collect()
             });
             self.staying.remove(endpoint);
-            self.weigh(endpoint);
+            self.weigh(now, endpoint);
             for drain in removals {
                 self.lift(now, endpoint, &drain);
             }
@@ -218,21 +228,24 @@ impl Departures {
         &mut self,
         now: Time,
         revision: Revision,
-        endpoints: BTreeMap<EndpointKey, Duration>,
+        endpoints: BTreeMap<EndpointKey, DrainPolicy>,
         beside: &BTreeSet<BackendId>,
     ) {
+        // The generation that is live by now still has those whose time is up.
+        self.pass_stays(now);
         let before = std::mem::replace(&mut self.live, endpoints);
         self.revision = revision;
-        for (endpoint, timeout) in before {
+        for (endpoint, policy) in before {
             if !self.live.contains_key(&endpoint) {
-                self.staying.insert(endpoint, Staying { revision, timeout, deadline: now + timeout });
+                self.staying.insert(endpoint, Staying { revision, course: Course { policy, begun: now } });
             }
         }
         let replaced: BTreeSet<_> =
             self.live.keys().map(|live| &live.backend).filter(|id| beside.contains(id)).collect();
         let (overlay, staying) = (&self.overlay, &mut self.staying);
-        let alone = |key: &EndpointKey| !replaced.contains(&key.backend) || !overlay.keeps(key);
-        let gone: Vec<_> = staying.extract_if(.., |key, _| alone(key)).collect();
+        let over =
+            |key: &EndpointKey, one: &Staying| !replaced.contains(&key.backend) || one.is_over(now, key, overlay);
+        let gone: Vec<_> = staying.extract_if(.., |key, one| over(key, one)).collect();
         self.report_live();
         // The generation that is live already lacks them.
         self.leave(now, gone);
@@ -248,9 +261,9 @@ impl Departures {
                 cause.deadline = cause.deadline.min(deadline);
             }
         }
-        self.end_weightless_stays(now);
-        for endpoint in self.live.keys().chain(self.staying.keys()).cloned().collect::<Vec<_>>() {
-            self.weigh(&endpoint);
+        self.pass_stays(now);
+        for endpoint in self.live.keys().cloned().collect::<Vec<_>>() {
+            self.weigh(now, &endpoint);
         }
         let lifted =
             |endpoint: &EndpointKey, drain: &DrainId| !drain.is_removal() && !self.overlay.has_cordon(drain, endpoint);
@@ -277,9 +290,10 @@ impl Departures {
         }
     }
 
-    /// Gives the endpoint what the overlay leaves of its share.
-    fn weigh(&mut self, endpoint: &EndpointKey) {
-        let weight = self.overlay.weight(endpoint).unwrap_or(Weight::FULL);
+    /// Gives the endpoint what the overlay leaves of its share, and its strategy, if it is leaving.
+    fn weigh(&mut self, now: Time, endpoint: &EndpointKey) {
+        let laid = || self.overlay.weight(endpoint).unwrap_or(Weight::FULL);
+        let weight = self.staying.get(endpoint).map_or_else(laid, |one| one.share(now, endpoint, &self.overlay));
         let before = self.weights.get(endpoint).copied().unwrap_or(Weight::FULL);
         if weight != before && !weight.is_none() {
             self.weights.insert(endpoint.clone(), weight);
@@ -287,24 +301,25 @@ impl Departures {
         }
     }
 
-    fn end_weightless_stays(&mut self, now: Time) {
+    /// Ends the stays of endpoints that have no share any more, and gives the others theirs.
+    fn pass_stays(&mut self, now: Time) {
         let overlay = &self.overlay;
-        let over = self.staying.extract_if(.., |key, _| !overlay.keeps(key)).collect();
-        self.end_stays(now, over);
-    }
-
-    fn end_stays(&mut self, now: Time, over: Vec<(EndpointKey, Staying)>) {
+        let over: Vec<_> = self.staying.extract_if(.., |key, one| one.is_over(now, key, overlay)).collect();
         if !over.is_empty() {
             self.unsettled = true;
             self.report_live();
             self.leave(now, over);
         }
+        for endpoint in self.staying.keys().cloned().collect::<Vec<_>>() {
+            self.weigh(now, &endpoint);
+        }
     }
 
     /// Cordons removed endpoints. Each got calls until now, which have the whole time.
     fn leave(&mut self, now: Time, gone: Vec<(EndpointKey, Staying)>) {
-        for (endpoint, Staying { revision, timeout, .. }) in gone {
-            self.cordon(&endpoint, DrainId::Removal { endpoint: endpoint.clone(), revision }, now + timeout);
+        for (endpoint, Staying { revision, course }) in gone {
+            let deadline = now + term(&course.policy);
+            self.cordon(&endpoint, DrainId::Removal { endpoint: endpoint.clone(), revision }, deadline);
             self.lay_on(now, &endpoint);
         }
     }
@@ -411,8 +426,8 @@ impl Departures {
             }
             self.report_all(now);
         }
-        let due = self.staying.extract_if(.., |_, staying| staying.deadline <= now).collect();
-        self.end_stays(now, due);
+        self.pass_stays(now);
+        self.next_change = self.staying.values().filter_map(|one| one.course.next_change(now)).min();
         for (endpoint, leaving) in &mut self.leaving {
             if leaving.deadline().is_some_and(|deadline| deadline <= now) {
                 for cause in leaving.causes.values_mut().filter(|cause| cause.phase == Phase::Cordoned) {
@@ -438,11 +453,11 @@ impl Departures {
 
     fn report_live(&mut self) {
         if self.attached {
-            let live = |(endpoint, timeout): (&EndpointKey, &Duration)| LiveEndpoint {
+            let live = |(endpoint, policy): (&EndpointKey, &DrainPolicy)| LiveEndpoint {
                 endpoint: endpoint.clone(),
-                timeout: *timeout,
+                policy: policy.clone(),
             };
-            let staying = self.staying.iter().map(|(endpoint, staying)| (endpoint, &staying.timeout));
+            let staying = self.staying.iter().map(|(endpoint, staying)| (endpoint, &staying.course.policy));
             let endpoints = self.live.iter().chain(staying).map(live).collect();
             self.effects.push_back(Effect::Report(Count::Live { revision: self.revision, endpoints }));
         }

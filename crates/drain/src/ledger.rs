@@ -19,8 +19,9 @@ mod operator;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use model::{EndpointKey, NodeId, Revision, Time, WallTime};
+use model::{DrainPolicy, EndpointKey, NodeId, Revision, Time, WallTime};
 
+use crate::strategy::term;
 use crate::{Count, Departure, Directive, DrainId, OverlayEntry, Phase};
 
 pub use entry::{Entry, Image, RouterId, RouterSummary, Share, State, Summary, Totals};
@@ -103,7 +104,7 @@ struct Router {
     away: Option<Time>,
     revision: Revision,
     /// Absent until the router has reported it.
-    live: Option<BTreeMap<EndpointKey, Duration>>,
+    live: Option<BTreeMap<EndpointKey, DrainPolicy>>,
     /// Endpoints that left its live generation and whose departure has not been reported yet, with the last revision
     /// known to have had them.
     owed: BTreeMap<EndpointKey, Revision>,
@@ -184,7 +185,7 @@ impl Ledger {
         let Some(node) = self.connections.get(&connection).cloned() else { return };
         match count {
             Count::Live { revision, endpoints } => {
-                let live = endpoints.into_iter().map(|live| (live.endpoint, live.timeout)).collect();
+                let live = endpoints.into_iter().map(|live| (live.endpoint, live.policy)).collect();
                 self.live(now, &node, revision, live);
             }
             Count::Departure(departure) => self.departure(now, connection, &node, departure),
@@ -219,7 +220,7 @@ impl Ledger {
         }
     }
 
-    fn live(&mut self, now: Time, node: &NodeId, revision: Revision, live: BTreeMap<EndpointKey, Duration>) {
+    fn live(&mut self, now: Time, node: &NodeId, revision: Revision, live: BTreeMap<EndpointKey, DrainPolicy>) {
         let Some(router) = self.routers.get_mut(node) else { return };
         let left = router.live().filter(|endpoint| !live.contains_key(*endpoint)).cloned();
         let left: Vec<_> = left.map(|endpoint| (endpoint, router.revision)).collect();
@@ -248,8 +249,8 @@ impl Ledger {
         let wall = self.wall(now);
         let before = self.drains.get(&drain).map(|entry| self.summary(now, entry));
         // Routers that have still to remove the endpoint may give it longer than what is left here.
-        let live = self.routers.values().filter_map(|router| router.live.as_ref()?.get(&endpoint)).max();
-        let remaining = departure.remaining.max(live.copied().unwrap_or_default());
+        let live = self.routers.values().filter_map(|router| router.live.as_ref()?.get(&endpoint));
+        let remaining = live.map(term).fold(departure.remaining, Duration::max);
         if let DrainId::Admin { number, .. } = drain {
             self.last_number = self.last_number.max(number);
         }

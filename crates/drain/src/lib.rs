@@ -6,6 +6,7 @@ mod admission;
 pub mod departures;
 pub mod ledger;
 mod message;
+mod strategy;
 mod sync;
 
 pub use admission::{Admission, Cordoned, State};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use model::{BackendId, Digest, EndpointKey, NodeId, Revision, WallTime, Weight};
+use model::{BackendId, Digest, DrainPolicy, EndpointKey, NodeId, Revision, WallTime, Weight};
 use serde::{Deserialize, Serialize};
 
 /// One departure over the whole fleet of routers: what left, and by which decision.
@@ -53,8 +53,8 @@ pub enum Count {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveEndpoint {
     pub endpoint: EndpointKey,
-    /// How long its exchanges have when it leaves, as the live snapshot says.
-    pub timeout: Duration,
+    /// How it leaves, as the live snapshot says.
+    pub policy: DrainPolicy,
 }
 
 /// Always finished + evicted + in flight = total.

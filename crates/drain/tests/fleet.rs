@@ -14,7 +14,7 @@ use std::time::Duration;
 use drain::departures::{Departures, Effect as RouterEffect, Event as RouterEvent, Seen};
 use drain::ledger::{Effect, Event, Image, Ledger, Limits, Started, State, Wanted};
 use drain::{Admission, Count, Directive, DrainId};
-use model::{BackendId, Digest, EndpointKey, NodeId, Revision, Time, VariantId, WallTime, Weight};
+use model::{BackendId, Digest, DrainPolicy, EndpointKey, NodeId, Revision, Time, VariantId, WallTime, Weight};
 use proptest::prelude::*;
 use router::Router;
 

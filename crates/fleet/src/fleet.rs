@@ -402,11 +402,11 @@ impl Fleet {
     /// After the swap, cordons what leaves: a call finds every endpoint of either generation as that generation has it.
     fn went_live(&mut self, layout: &Layout) {
         let snapshot = &layout.content.snapshot;
-        let timeout = |key: &EndpointKey| {
+        let drain = |key: &EndpointKey| {
             let own = layout.backend(&key.backend).and_then(|one| one.backend.policy.drain.as_ref());
-            own.unwrap_or(&snapshot.policy.drain).timeout
+            own.unwrap_or(&snapshot.policy.drain).clone()
         };
-        let endpoints: BTreeMap<_, _> = layout.keys().map(|key| (key.clone(), timeout(key))).collect();
+        let endpoints: BTreeMap<_, _> = layout.keys().map(|key| (key.clone(), drain(key))).collect();
         let revision = self.roster.revision();
         let beside =
             layout.backends.iter().map(|one| &one.backend).filter(|one| one.policy.replace == ReplaceMode::Beside);

@@ -2,7 +2,7 @@
 
 use drain::ledger::{RouterSummary, Summary, Wanted};
 use drain::{Count, Departure, Directive, DrainId, LiveEndpoint, OverlayEntry, Phase};
-use model::{BackendId, Revision, WallTime, Weight};
+use model::{BackendId, Digest, DrainPolicy, Revision, WallTime, Weight};
 
 use crate::pb::drain::v1 as pb;
 use crate::words::{Invalid, duration, duration_to_pb, endpoint_key, endpoint_key_to_pb, node, optional_digest};
@@ -39,7 +39,8 @@ pub fn count_to_pb(count: &Count) -> PbCount {
                 .iter()
                 .map(|live| pb::LiveEndpoint {
                     endpoint: Some(endpoint_key_to_pb(&live.endpoint)),
-                    timeout: Some(duration_to_pb(live.timeout)),
+                    timeout: Some(duration_to_pb(live.policy.timeout)),
+                    policy: Digest::of(&live.policy).0,
                 })
                 .collect(),
         }),
@@ -83,7 +84,10 @@ pub fn directive_to_pb(directive: &Directive) -> PbDirective {
 }
 
 fn live_endpoint(live: pb::LiveEndpoint) -> Result<LiveEndpoint, Invalid> {
-    Ok(LiveEndpoint { endpoint: endpoint_key(live.endpoint)?, timeout: duration("live.timeout", live.timeout)? })
+    let timeout = duration("live.timeout", live.timeout)?;
+    // A router of another release may say nothing else of its policy, or more than is known here.
+    let policy = serde_json::from_slice(&live.policy).unwrap_or(DrainPolicy { timeout });
+    Ok(LiveEndpoint { endpoint: endpoint_key(live.endpoint)?, policy })
 }
 
 fn overlay_entry(entry: pb::OverlayEntry) -> Result<OverlayEntry, Invalid> {

@@ -166,9 +166,17 @@ fn health_survives() {
 #[test]
 fn drains_survive() {
     use ::drain::{Count, Departure, Directive, DrainId, LiveEndpoint, OverlayEntry, Phase};
-    let endpoints = vec![LiveEndpoint { endpoint: key(), timeout: Duration::from_secs(10) }];
+    let endpoints = vec![LiveEndpoint { endpoint: key(), policy: DrainPolicy { timeout: Duration::from_secs(10) } }];
     let live = Count::Live { revision: Revision(3), endpoints };
-    assert_eq!(drain::count(Some(drain::count_to_pb(&live))), Ok(live));
+    let spelled = drain::count_to_pb(&live);
+    assert_eq!(drain::count(Some(spelled.clone())), Ok(live.clone()));
+    // Another release says less of the policy, or more.
+    for policy in [&b""[..], br#"{"later":1}"#] {
+        let mut other = spelled.clone();
+        let pb::drain::v1::attach_request::Count::Live(pb) = &mut other else { panic!("what is live") };
+        pb.endpoints[0].policy = policy.to_vec();
+        assert_eq!(drain::count(Some(other)), Ok(live.clone()));
+    }
     let ids = [
         DrainId::Removal { endpoint: key(), revision: Revision(3) },
         DrainId::Admin { number: 5, started: WallTime(7) },

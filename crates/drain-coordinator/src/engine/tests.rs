@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use drain::ledger::{Limits, Summary, Wanted};
 use drain::{Count, Departure, DrainId, Ledger, LiveEndpoint, Phase};
-use model::{BackendId, Digest, EndpointKey, NodeId, Revision, Time, VariantId, WallTime, Weight};
+use model::{BackendId, Digest, DrainPolicy, EndpointKey, NodeId, Revision, Time, VariantId, WallTime, Weight};
 use opentelemetry::InstrumentationScope;
 use runtime::stream::attached::Event;
 use runtime::telemetry::sampler::Sampler;
@@ -77,7 +77,7 @@ async fn each_drain_has_one_span_which_ends_with_it() {
     let mut engine = Engine::new(ledger, record, broadcast::Sender::new(16), &scope);
     let hello = Count::Hello { node: NodeId::new("r1").unwrap(), boot: "x".into() };
     say(&mut engine, hello).await;
-    let endpoints = vec![LiveEndpoint { endpoint: key("a"), timeout: Duration::from_secs(30) }];
+    let endpoints = vec![LiveEndpoint { endpoint: key("a"), policy: DrainPolicy::default() }];
     say(&mut engine, Count::Live { revision: Revision(1), endpoints }).await;
 
     for ended_by in [Phase::Closed, Phase::Reopened] {

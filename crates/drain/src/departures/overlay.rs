@@ -50,11 +50,10 @@ impl Overlay {
         cordons.map(|(drain, laid)| (drain, laid.deadline))
     }
 
-    /// Whether an endpoint that is removed keeps getting calls: something lies on that very endpoint, and leaves it some.
-    pub(super) fn keeps(&self, endpoint: &EndpointKey) -> bool {
+    /// Whether something lies on that very endpoint.
+    pub(super) fn lies_on(&self, endpoint: &EndpointKey) -> bool {
         let own = |laid: &Laid| laid.entry.endpoint.is_some() && laid.entry.means(endpoint);
-        let own = self.0.iter().any(|(drain, laid)| !drain.is_removal() && own(laid));
-        own && self.weight(endpoint).is_some_and(|weight| !weight.is_none())
+        self.0.iter().any(|(drain, laid)| !drain.is_removal() && own(laid))
     }
 
     /// What is left of an endpoint's share by all weights that lie on it; absent if none does.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{BackendId, Digest, EndpointKey, Revision, Time, VariantId, WallTime, Weight};
+use model::{BackendId, Digest, DrainPolicy, EndpointKey, Revision, Time, VariantId, WallTime, Weight};
 
 use super::{Departures, Effect, Event, ROUND, Seen};
 use crate::{Admission, Count, Departure, Directive, DrainId, OverlayEntry, Phase, State};
@@ -58,7 +58,7 @@ impl Router {
         }
         let beside = endpoints.iter().map(|endpoint| endpoint.backend.clone()).filter(|id| id.as_str() != "alone");
         let beside = beside.collect();
-        let endpoints = endpoints.into_iter().map(|endpoint| (endpoint, TIMEOUT)).collect();
+        let endpoints = endpoints.into_iter().map(|endpoint| (endpoint, DrainPolicy { timeout: TIMEOUT })).collect();
         self.say(Event::Live { revision: Revision(self.revision), endpoints, beside });
     }
 

@@ -7,6 +7,7 @@ use model::{BackendId, Digest, NodeId, Time, Weight};
 
 use super::{Effect, Entry, Ledger, Router, Summary};
 use crate::DrainId;
+use crate::strategy::term;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Started {
@@ -82,7 +83,7 @@ impl Ledger {
         let Wanted { backend, endpoint, weight, timeout, actor } = wanted;
         let live = self.routers.values().filter_map(|router| router.live.as_ref()).flatten();
         let live: Vec<_> = live.filter(|(endpoint, _)| endpoint.backend == backend).collect();
-        let configured = live.iter().map(|(_, timeout)| **timeout).max();
+        let configured = live.iter().map(|(_, policy)| term(policy)).max();
         let known: BTreeSet<_> = live.iter().map(|(endpoint, _)| endpoint.digest).collect();
         let endpoint = endpoint.map(|begins| self.one_of(known, &backend, begins)).transpose()?;
         let (term, wall) = (timeout.or(configured), self.wall(now));

@@ -4,7 +4,7 @@ mod time;
 
 use std::time::Duration;
 
-use model::{BackendId, Digest, EndpointKey, NodeId, Revision, Time, VariantId, WallTime, Weight};
+use model::{BackendId, Digest, DrainPolicy, EndpointKey, NodeId, Revision, Time, VariantId, WallTime, Weight};
 
 use super::{CancelError, Effect, Event, Image, Ledger, Limits, StartError, Started, State, Summary, Totals, Wanted};
 use crate::{Count, Departure, Directive, DrainId, LiveEndpoint, Phase};
@@ -80,7 +80,10 @@ impl Coordinator {
     }
 
     pub(super) fn live(&mut self, connection: u64, revision: u64, live: &[&str]) {
-        let endpoints = live.iter().map(|name| LiveEndpoint { endpoint: key(name), timeout: TIMEOUT }).collect();
+        let endpoints = live
+            .iter()
+            .map(|name| LiveEndpoint { endpoint: key(name), policy: DrainPolicy { timeout: TIMEOUT } })
+            .collect();
         let revision = Revision(revision);
         self.say(Event::Said { connection, count: Count::Live { revision, endpoints } });
     }

@@ -115,7 +115,7 @@ impl Router {
         }
         self.live.clone_from(live);
         self.revision = revision;
-        let endpoints = live.iter().map(|endpoint| (endpoint.clone(), TIMEOUT)).collect();
+        let endpoints = live.iter().map(|endpoint| (endpoint.clone(), DrainPolicy { timeout: TIMEOUT })).collect();
         let beside = live.iter().map(|endpoint| endpoint.backend.clone()).collect();
         self.say(now, RouterEvent::Live { revision: Revision(revision), endpoints, beside });
     }
