@@ -17,14 +17,12 @@ pub struct Backoff {
 const FLOOR: Duration = Duration::from_millis(1);
 
 impl Backoff {
-    #[must_use]
     pub const fn new(base: Duration, cap: Duration) -> Self {
         Self { base, cap }
     }
 
     /// The wait after `failures` consecutive failures (0 is the first), uniform in `(0, min(cap, base * 2^failures)]`.
     /// `random` decides where: equal arguments give equal waits.
-    #[must_use]
     pub fn delay(&self, failures: u32, random: u64) -> Duration {
         let ceiling = self.ceiling(failures).as_nanos();
         let nanos = (ceiling * u128::from(random)) >> 64;
@@ -32,7 +30,6 @@ impl Backoff {
     }
 
     /// The longest wait possible after `failures` consecutive failures.
-    #[must_use]
     pub fn ceiling(&self, failures: u32) -> Duration {
         let factor = 2_u32.checked_pow(failures).unwrap_or(u32::MAX);
         self.base.saturating_mul(factor).min(self.cap).min(Duration::from_secs(86_400))

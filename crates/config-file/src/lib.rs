@@ -88,7 +88,7 @@ pub fn parse(sources: &[Source]) -> Result<Snapshot, Vec<Violation>> {
     merge(sources).judge()
 }
 
-/// The first half of [`parse`], separate for benchmarks: reads, types and merges the texts.
+/// The first half of [`parse`]: reads, types and merges the texts.
 pub fn merge(sources: &[Source]) -> Merged {
     let mut layers: Vec<&Source> = sources.iter().collect();
     layers.sort_by_key(|source| (source.owner != Owner::file(), &source.owner));

@@ -37,7 +37,6 @@ pub struct HealthMonitor {
 impl HealthMonitor {
     /// The gRPC service to mount, and the part to run beside it. There are no settings but those of the configuration,
     /// and these come from the routers.
-    #[must_use]
     pub fn new(scope: &Scope) -> (HealthServiceServer<Service>, Self) {
         let changes = broadcast::Sender::new(CHANGES);
         telemetry::describe(METRICS);

@@ -65,7 +65,6 @@ struct Known {
 
 impl Alone {
     /// No monitor is attached yet.
-    #[must_use]
     pub fn new(now: Time) -> Self {
         Self { away: Some(now), ..Self::default() }
     }

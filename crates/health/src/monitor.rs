@@ -95,7 +95,6 @@ struct Watched {
 
 impl Monitor {
     /// `seed` decides the jitter: equal seeds and events give equal schedules.
-    #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
             random: Rng::with_seed(seed),

@@ -25,13 +25,11 @@ pub(crate) struct Secret(String);
 
 impl Secret {
     /// A variable of the router's own environment, if it has it.
-    #[must_use]
     pub(crate) fn inherited(name: &str) -> Option<Self> {
         std::env::var(name).ok().map(Self)
     }
 
     /// The value, for the one place that needs it.
-    #[must_use]
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }

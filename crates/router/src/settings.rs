@@ -40,7 +40,6 @@ pub enum Listen {
 
 impl Listen {
     /// At the address, unless there is a socket.
-    #[must_use]
     pub fn new(address: SocketAddr, inherited: Option<TcpListener>) -> Self {
         inherited.map_or(Self::At(address), Self::On)
     }

@@ -1,7 +1,7 @@
 //! What finding the endpoint of a call costs: load of the published table, lookup by name, choice, with 500 servers
 //! and a writer that publishes a new table a hundred times a second.
 //!
-//! Prints one line `figure NAME VALUE` per figure for scripts, then the usual benchmarks.
+//! Prints one line `figure NAME VALUE` per figure for scripts.
 
 use std::{
     hint::black_box,
@@ -26,11 +26,6 @@ const SWAP_EVERY: Duration = Duration::from_millis(10);
 
 /// As an endpoint of the router: shared, its load in one atomic word.
 type Handle = Arc<AtomicU64>;
-
-fn main() {
-    figures();
-    divan::main();
-}
 
 fn handles() -> Vec<Handle> {
     (0..2 * SERVERS).map(|_| Handle::default()).collect()
@@ -81,7 +76,7 @@ fn route(live: &ArcSwap<RouteTable<Handle>>, name: &str, random: u64) -> u64 {
 
 #[expect(clippy::disallowed_methods, reason = "a measurement reads the clock and runs a second thread")]
 #[expect(clippy::print_stdout, reason = "the figures are what this program is for")]
-fn figures() {
+fn main() {
     let handles = handles();
     let live = ArcSwap::from_pointee(table(&handles));
     let (names, stop, swaps) = (names(), AtomicBool::new(false), AtomicU64::new(0));
@@ -120,21 +115,4 @@ fn figures() {
         println!("figure route_lookup_swaps {}", swaps.load(Ordering::Relaxed));
         println!("figure route_lookup_servers {SERVERS}");
     });
-}
-
-#[divan::bench]
-fn load_lookup_pick(bencher: divan::Bencher<'_, '_>) {
-    let handles = handles();
-    let live = ArcSwap::from_pointee(table(&handles));
-    let names = names();
-    let mut random = 1_u64;
-    bencher.bench_local(|| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        route(&live, &names[usize::try_from(random >> 33).unwrap_or(0) % names.len()], random)
-    });
-}
-
-#[divan::bench]
-fn build_table() -> RouteTable<Handle> {
-    table(&handles())
 }

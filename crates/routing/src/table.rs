@@ -131,9 +131,6 @@ impl<E> RouteTable<E> {
     }
 
     /// As [`Self::build`]; `known` are the names of kinds that have no entries, from a table of the same backends.
-    ///
-    /// # Errors
-    /// See [`Self::build`].
     pub fn build_with(
         backends: Vec<BackendRoutes<E>>,
         entries: Vec<Entry>,

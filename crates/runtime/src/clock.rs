@@ -14,19 +14,16 @@ pub struct Clock {
 }
 
 impl Clock {
-    #[must_use]
     pub fn start() -> Self {
         Self { origin: Instant::now() }
     }
 
     /// Nanoseconds since the start. Saturates after 584 years.
-    #[must_use]
     pub fn now_nanos(&self) -> u64 {
         u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// The instant that `now_nanos` will call `nanos`.
-    #[must_use]
     pub fn instant_at(&self, nanos: u64) -> Instant {
         self.origin + Duration::from_nanos(nanos)
     }
@@ -44,7 +41,6 @@ impl Clock {
     }
 
     /// Wall time in milliseconds since the Unix epoch, for records that people read. Never for ordering.
-    #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
     pub fn unix_millis(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -20,13 +20,11 @@ pub fn raise() {
 }
 
 /// The present limit.
-#[must_use]
 pub fn limit() -> u64 {
     getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft)
 }
 
 /// The limit before [`raise`]; `None` if that was not called.
-#[must_use]
 pub fn before() -> Option<u64> {
     BEFORE.get().copied()
 }

@@ -9,20 +9,17 @@ use std::{
 };
 
 /// A text as one line: every character in it can be seen. Others are written as in Rust, `\n` or `\u{1b}`.
-#[must_use]
 pub fn line(text: &str) -> Cow<'_, str> {
     escaped(text, is_deceptive)
 }
 
 /// A text of several lines: line breaks and tabs stay.
-#[must_use]
 pub fn paragraph(text: &str) -> Cow<'_, str> {
     escaped(text, |character| !matches!(character, '\n' | '\t') && is_deceptive(character))
 }
 
 /// A JSON document with escapes in its strings for what cannot be seen: the same document to a program that parses it.
 /// Line breaks and tabs can only stand between values, and stay.
-#[must_use]
 pub fn json(document: &str) -> Cow<'_, str> {
     let stays = |character: char| matches!(character, '\n' | '\t') || !is_deceptive(character);
     if document.chars().all(stays) {

@@ -3,7 +3,6 @@
 use std::error::Error;
 
 /// The error with its causes, leaving out those that it names itself.
-#[must_use]
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -50,9 +50,6 @@ pub struct OpsBindError {
 
 impl OpsListener {
     /// Port 0 takes a free one.
-    ///
-    /// # Errors
-    /// When the address is taken or not ours.
     pub async fn bind(address: SocketAddr) -> Result<Self, OpsBindError> {
         let failed = |source| OpsBindError { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -61,9 +58,6 @@ impl OpsListener {
     }
 
     /// On a socket that listens already and does not block.
-    ///
-    /// # Errors
-    /// When the operating system refuses it.
     pub fn on(socket: std::net::TcpListener) -> Result<Self, OpsBindError> {
         let address = socket.local_addr();
         let failed = |source| OpsBindError { address: SocketAddr::from(([0, 0, 0, 0], 0)), source };
@@ -72,7 +66,6 @@ impl OpsListener {
         Ok(Self { listener, address })
     }
 
-    #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }

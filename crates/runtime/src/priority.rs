@@ -4,7 +4,6 @@ use tokio::runtime::{Builder, Runtime};
 
 /// A runtime for long work that other work must not wait for: at most `most` threads, used through `spawn_blocking`.
 /// They make way for the serving threads, which share their processors.
-#[must_use]
 pub fn threads_that_make_way(name: &str, most: usize) -> Runtime {
     let mut builder = Builder::new_current_thread();
     builder.thread_name(name).max_blocking_threads(most).on_thread_start(make_way);

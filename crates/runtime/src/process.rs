@@ -137,7 +137,6 @@ impl Process {
     }
 
     /// Makes the tracer of a service in this process; `instance` tells the service from others of its kind.
-    #[must_use]
     pub fn tracer(&self, service: &'static str, instance: &str) -> Tracer {
         self.traces.tracer(service, self.version, instance)
     }
@@ -155,9 +154,6 @@ impl Process {
 
     /// Answers `/livez`, `/readyz` and `/metrics` until the end, at `address` or on the socket inherited for them, and
     /// returns the address. `names` are the host names under which clients reach it.
-    ///
-    /// # Errors
-    /// When the address cannot be used.
     pub async fn serve_ops(&mut self, address: SocketAddr, names: OpsNames) -> Result<SocketAddr, OpsBindError> {
         let ops = self.listen_ops(address).await?;
         let bound = ops.local_addr();
@@ -166,9 +162,6 @@ impl Process {
     }
 
     /// As [`Process::serve_ops`], without answering yet.
-    ///
-    /// # Errors
-    /// When the address cannot be used.
     pub async fn listen_ops(&mut self, address: SocketAddr) -> Result<OpsListener, OpsBindError> {
         match self.inherited.tcp(OPS) {
             Some(socket) => OpsListener::on(socket),

@@ -72,13 +72,11 @@ pub struct GateReport {
 }
 
 impl Readiness {
-    #[must_use]
     pub fn new(shutdown: Shutdown) -> Self {
         Self { gates: Arc::new(watch::Sender::new(BTreeMap::new())), shutdown, needed: true }
     }
 
     /// The same process, for a part whose trouble must not make the process unready: all its gates are dependencies.
-    #[must_use]
     pub fn only_shown(&self) -> Self {
         Self { needed: false, ..self.clone() }
     }
@@ -104,12 +102,10 @@ impl Readiness {
         Gate { gates: Arc::clone(&self.gates), name, needed }
     }
 
-    #[must_use]
     pub fn is_ready(&self) -> bool {
         self.shutdown.phase() < Phase::Unready && all_open(&self.gates.borrow())
     }
 
-    #[must_use]
     pub fn report(&self) -> Report {
         let gates = self.gates.borrow();
         let those = |needed: bool| {
@@ -127,7 +123,6 @@ impl Readiness {
     }
 
     /// Reports changes from now on.
-    #[must_use]
     pub fn moves(&self) -> Moves {
         Moves { gates: self.gates.subscribe(), phase: self.shutdown.watch() }
     }
@@ -161,7 +156,6 @@ impl Moves {
 }
 
 impl Gate {
-    #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
     }

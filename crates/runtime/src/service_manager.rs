@@ -41,7 +41,6 @@ pub struct NotifySocket {
 
 impl NotifySocket {
     /// The socket that `NOTIFY_SOCKET` names, if it is set and listens. Must be called within a runtime.
-    #[must_use]
     pub fn of_environment() -> Option<Self> {
         let socket = env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty())?;
         match connect(&socket) {

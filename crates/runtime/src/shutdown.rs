@@ -35,7 +35,6 @@ pub enum Phase {
 
 impl Phase {
     /// As in `/readyz`.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -72,7 +71,6 @@ impl Default for Shutdown {
 }
 
 impl Shutdown {
-    #[must_use]
     pub fn new() -> Self {
         Self { phase: watch::Sender::new(Phase::Starting), token: CancellationToken::new() }
     }
@@ -100,7 +98,6 @@ impl Shutdown {
     }
 
     /// A token that is cancelled once a stop was requested.
-    #[must_use]
     pub fn token(&self) -> CancellationToken {
         self.token.clone()
     }
@@ -110,17 +107,14 @@ impl Shutdown {
         self.token.cancelled().await;
     }
 
-    #[must_use]
     pub fn is_triggered(&self) -> bool {
         self.token.is_cancelled()
     }
 
-    #[must_use]
     pub fn phase(&self) -> Phase {
         *self.phase.borrow()
     }
 
-    #[must_use]
     pub fn watch(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
     }
@@ -198,9 +192,6 @@ pub struct Signals {
 }
 
 /// Starts to catch SIGTERM, SIGINT and SIGHUP, which from then on no longer end the process at once.
-///
-/// # Errors
-/// When the operating system refuses the signal handlers.
 pub fn signals() -> io::Result<Signals> {
     let hangup = if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
     Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())?, hangup })

@@ -27,25 +27,21 @@ const LOCK_FILE: &str = "lock";
 const SOCKET_PATH_MAX: usize = 103;
 
 /// `$XDG_STATE_HOME/only1mcp`, else `~/.local/state/only1mcp`. `None` without a home.
-#[must_use]
 pub fn state_home() -> Option<PathBuf> {
     xdg("XDG_STATE_HOME").or_else(|| home(".local/state"))
 }
 
 /// `$XDG_CONFIG_HOME/only1mcp`, else `~/.config/only1mcp`. `None` without a home.
-#[must_use]
 pub fn config_home() -> Option<PathBuf> {
     xdg("XDG_CONFIG_HOME").or_else(|| home(".config"))
 }
 
 /// `$XDG_RUNTIME_DIR/only1mcp`, else `only1mcp-<uid>` in the temporary directory.
-#[must_use]
 pub fn runtime_dir() -> PathBuf {
     xdg("XDG_RUNTIME_DIR").unwrap_or_else(|| env::temp_dir().join(format!("{APPLICATION}-{}", nix::unistd::geteuid())))
 }
 
 /// The directory in `base` that belongs to one absolute path, `<stem>-<hash>`: the same for the same path, for ever.
-#[must_use]
 pub fn for_path(base: &Path, path: &Path) -> PathBuf {
     let stem = path.file_stem().map_or_else(|| "default".into(), |stem| stem.to_string_lossy().into_owned());
     base.join(format!("{stem}-{}", short_hash(path)))
@@ -53,7 +49,6 @@ pub fn for_path(base: &Path, path: &Path) -> PathBuf {
 
 /// The path of the Unix socket `name` of the process with this state directory: in that directory, or in the runtime
 /// directory when the path would be too long for a socket. Server and client must pass the same absolute path.
-#[must_use]
 pub fn socket_path(state_dir: &Path, name: &str) -> PathBuf {
     let path = state_dir.join(name);
     if path.as_os_str().len() <= SOCKET_PATH_MAX {
@@ -78,9 +73,6 @@ fn short_hash(path: &Path) -> String {
 }
 
 /// Creates `directory` and its parents, readable by the owner only, if it is not there.
-///
-/// # Errors
-/// As the operating system says.
 pub fn create_private(directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
@@ -145,13 +137,11 @@ impl StateDir {
         Ok(Self { path, _lock: lock })
     }
 
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// The path of a file in it.
-    #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
@@ -199,18 +189,12 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 }
 
 /// Renames the complete, flushed file to `path`, durably, replacing any file there. Blocks on the disk.
-///
-/// # Errors
-/// As the operating system says.
 pub fn move_into_place(complete: &Path, path: &Path) -> io::Result<()> {
     fs::rename(complete, path)?;
     sync_parent(path)
 }
 
 /// Creates `path` with `content`, both or neither; `false` when `path` exists already, which is left as it is.
-///
-/// # Errors
-/// As the operating system says.
 pub fn create_atomic(path: &Path, content: &[u8], mode: u32) -> io::Result<bool> {
     let temporary = temporary_file(path, content, mode)?;
     // A hard link, unlike a rename, fails when the name is taken.

@@ -81,7 +81,6 @@ impl fmt::Display for Cause {
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 
 /// How many tasks of all groups run now.
-#[must_use]
 pub fn live() -> usize {
     LIVE.load(Ordering::Relaxed)
 }
@@ -97,14 +96,12 @@ pub struct Joined {
 }
 
 impl Joined {
-    #[must_use]
     pub fn is_clean(&self) -> bool {
         self.failures.is_empty() && self.aborted.is_empty()
     }
 }
 
 impl Tasks {
-    #[must_use]
     pub fn new(shutdown: Shutdown) -> Self {
         let group = Group {
             tracker: TaskTracker::new(),
@@ -116,7 +113,6 @@ impl Tasks {
         Self { group: Arc::new(group) }
     }
 
-    #[must_use]
     pub fn shutdown(&self) -> &Shutdown {
         &self.group.shutdown
     }
@@ -172,7 +168,6 @@ impl Tasks {
     }
 
     /// Names of the tasks that run now, sorted, one per task.
-    #[must_use]
     pub fn running(&self) -> Vec<&'static str> {
         let mut names: Vec<_> = lock(&self.group.live).values().map(|live| live.name).collect();
         names.sort_unstable();

@@ -27,7 +27,6 @@ pub use trace::{Kind, Span, Tracer};
 pub use trace_context::TraceContext;
 
 /// The host's name, for services that are named after it.
-#[must_use]
 pub fn host() -> String {
     nix::unistd::gethostname().map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned())
 }

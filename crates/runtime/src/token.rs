@@ -60,9 +60,6 @@ impl AdminToken {
     }
 
     /// Reads the token of `path`.
-    ///
-    /// # Errors
-    /// As [`AdminToken::load_or_create`].
     pub fn load(path: &Path) -> Result<Self, TokenError> {
         // A group may read it, even if this process made it: see `Maker::Operator`.
         let content = read_private(path, Maker::Operator, LENGTH_MAX as u64 + 2).map_err(TokenError::File)?;
@@ -75,13 +72,11 @@ impl AdminToken {
     }
 
     /// Whether `presented` is this token, in a time that does not tell how much of it is right.
-    #[must_use]
     pub fn matches(&self, presented: &[u8]) -> bool {
         self.0.as_bytes().ct_eq(presented).into()
     }
 
     /// The secret, to be sent and nothing else.
-    #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
     }

@@ -19,9 +19,6 @@ const BUILD: &str = "build it with `cargo build --release --workspace --bins`";
 
 /// The path of the program `name`. A program older than its sources, or built from those of another checkout, is
 /// refused: a test of it would say nothing of this code. In the folder that the caller has named, any program will do.
-///
-/// # Errors
-/// When it is not there or stale, saying how to build it.
 pub fn path(name: &str) -> Result<PathBuf, Fault> {
     let folder = folder()?;
     let path = folder.join(name);
@@ -35,9 +32,6 @@ pub fn path(name: &str) -> Result<PathBuf, Fault> {
 }
 
 /// Fails unless `program` was built from this checkout as it was when this process began.
-///
-/// # Errors
-/// When it was not, naming the source; when Cargo's list of its sources, the `.d` file beside it, cannot be read.
 pub fn built_from_this(program: &Path) -> Result<(), Fault> {
     #[expect(clippy::disallowed_methods, reason = "compared with times of files")]
     static BEGAN: LazyLock<SystemTime> = LazyLock::new(SystemTime::now);
@@ -70,9 +64,6 @@ fn sources(list: &str) -> impl Iterator<Item = PathBuf> {
 }
 
 /// The folder of the programs.
-///
-/// # Errors
-/// When the place of the running program is unknown.
 pub fn folder() -> Result<PathBuf, Fault> {
     if let Some(folder) = env::var_os(FOLDER) {
         return Ok(folder.into());
@@ -84,13 +75,11 @@ pub fn folder() -> Result<PathBuf, Fault> {
 }
 
 /// Whether the programs may be of other code than the running test.
-#[must_use]
 pub fn are_elsewhere() -> bool {
     env::var_os(FOLDER).is_some()
 }
 
 /// The root of the checkout that these tests were built from.
-#[must_use]
 pub fn checkout() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.ancestors().nth(2).unwrap_or(here).to_owned()

@@ -14,22 +14,16 @@ pub struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// # Errors
-    /// When it cannot be written.
     pub fn create(path: PathBuf, text: &str) -> io::Result<Self> {
         fs::write(&path, text)?;
         Ok(Self { path })
     }
 
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// As careful editors and deployments do: the whole file moves onto the name.
-    ///
-    /// # Errors
-    /// As the operating system says.
     pub fn replace(&self, text: &str) -> io::Result<()> {
         let beside = self.path.with_extension("next");
         fs::write(&beside, text)?;
@@ -37,9 +31,6 @@ impl ConfigFile {
     }
 
     /// As `echo > file` does: emptied, then filled.
-    ///
-    /// # Errors
-    /// As the operating system says.
     pub fn overwrite(&self, text: &str) -> io::Result<()> {
         fs::write(&self.path, text)
     }
@@ -60,21 +51,18 @@ impl Default for Document {
 }
 
 impl Document {
-    #[must_use]
     pub fn naming(mut self, naming: &'static str) -> Self {
         self.naming = naming;
         self
     }
 
     /// A top-level key besides `version`, `naming` and `servers`.
-    #[must_use]
     pub fn key(mut self, name: &str, value: Value) -> Self {
         self.keys.retain(|(known, _)| known != name);
         self.keys.push((name.to_owned(), value));
         self
     }
 
-    #[must_use]
     pub fn with(mut self, server: Server) -> Self {
         self.put(server);
         self
@@ -92,13 +80,11 @@ impl Document {
         self.servers.retain(|server| server.id != id);
     }
 
-    #[must_use]
     pub fn has(&self, id: &str) -> bool {
         self.servers.iter().any(|server| server.id == id)
     }
 
     /// Values are written as JSON, which YAML includes.
-    #[must_use]
     pub fn yaml(&self) -> String {
         let mut text = format!("version: \"1.0\"\nnaming: {}\n", self.naming);
         for (name, value) in &self.keys {
@@ -121,12 +107,10 @@ pub struct Server {
 }
 
 impl Server {
-    #[must_use]
     pub fn http(id: &str, url: &str) -> Self {
         Self::new(id, json!({ "type": "http", "url": url }))
     }
 
-    #[must_use]
     pub fn stdio(id: &str, command: &Path, args: &[&str]) -> Self {
         Self::new(id, json!({ "type": "stdio", "command": command, "args": args }))
     }
@@ -137,21 +121,18 @@ impl Server {
     }
 
     /// The same under another id.
-    #[must_use]
     pub fn named(mut self, id: &str) -> Self {
         id.clone_into(&mut self.id);
         self
     }
 
     /// A key of the transport, such as `headers`.
-    #[must_use]
     pub fn transport(mut self, name: &str, value: Value) -> Self {
         self.transport.insert(name.to_owned(), value);
         self
     }
 
     /// An environment variable of a stdio server.
-    #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         let env = self.transport.entry("env").or_insert_with(|| json!({}));
         env[name] = value.into();
@@ -159,7 +140,6 @@ impl Server {
     }
 
     /// A key of the server, such as `critical`.
-    #[must_use]
     pub fn key(mut self, name: &str, value: Value) -> Self {
         self.keys.insert(name.to_owned(), value);
         self

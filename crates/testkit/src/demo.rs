@@ -28,9 +28,6 @@ pub struct DemoServer {
 
 impl DemoServer {
     /// Starts one that counts into `counts/NAME`, with more arguments for the program.
-    ///
-    /// # Errors
-    /// When it does not come up.
     pub fn start(name: &str, scratch: &Scratch, more: &[&str]) -> Result<Self, Fault> {
         let port_file = scratch.folder("ports")?.join(name);
         let mut command = Command::new(binaries::path("only1mcp")?);
@@ -43,12 +40,10 @@ impl DemoServer {
         Ok(Self { process, address })
     }
 
-    #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/mcp", self.address)
     }
 
-    #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -59,9 +54,6 @@ impl DemoServer {
 }
 
 /// The entry of a stdio demo server that counts into `counts/NAME`.
-///
-/// # Errors
-/// When the program or the folder is missing.
 pub fn stdio(id: &str, name: &str, scratch: &Scratch) -> Result<Server, Fault> {
     let counts = count_file(scratch, name)?;
     let args = ["demo-server", "--stdio", "--name", name, "--count-file", text(&counts)];

@@ -13,34 +13,28 @@ impl Distribution {
         Self(sorted)
     }
 
-    #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The smallest value that at least `permille` thousandths of all do not exceed; zero of nothing.
-    #[must_use]
     pub fn quantile(&self, permille: usize) -> Duration {
         let rank = (self.0.len() * permille).div_ceil(1000).max(1) - 1;
         self.0.get(rank).copied().unwrap_or_default()
     }
 
-    #[must_use]
     pub fn median(&self) -> Duration {
         self.quantile(500)
     }
 
-    #[must_use]
     pub fn p99(&self) -> Duration {
         self.quantile(990)
     }
 
-    #[must_use]
     pub fn max(&self) -> Duration {
         self.quantile(1000)
     }
@@ -54,7 +48,6 @@ impl fmt::Display for Distribution {
 }
 
 /// Milliseconds with two decimals.
-#[must_use]
 pub fn ms(duration: Duration) -> String {
     format!("{:.2}", duration.as_secs_f64() * 1e3)
 }

@@ -12,7 +12,6 @@ pub fn fault(text: impl Into<String>) -> Fault {
 
 impl Fault {
     /// The same, told as part of something larger.
-    #[must_use]
     pub fn during(self, what: impl fmt::Display) -> Self {
         Self(format!("{what}: {}", self.0))
     }

@@ -36,25 +36,16 @@ pub struct Gateway {
 
 impl Gateway {
     /// Starts one whose state is in `state` of the scratch folder, and waits until it is ready.
-    ///
-    /// # Errors
-    /// When it does not become ready.
     pub fn up(scratch: &Scratch, config: &Path) -> Result<Self, Fault> {
         Self::up_with(scratch, config, &[])
     }
 
     /// As [`Self::up`], with more in its environment.
-    ///
-    /// # Errors
-    /// As [`Self::up`].
     pub fn up_with(scratch: &Scratch, config: &Path, environment: &[(&str, &str)]) -> Result<Self, Fault> {
         Self::up_under(&[], scratch, config, environment)
     }
 
     /// As [`Self::up_with`], started by another program: `under` is its name and arguments before those of the gateway.
-    ///
-    /// # Errors
-    /// As [`Self::up`].
     pub fn up_under(
         under: &[&str],
         scratch: &Scratch,
@@ -75,22 +66,17 @@ impl Gateway {
         Ok(Self { process, mcp, admin, ops, revision, state })
     }
 
-    #[must_use]
     pub fn pid(&self) -> i32 {
         self.process.pid()
     }
 
     /// Runs the command line tool against this gateway.
-    ///
-    /// # Errors
-    /// When it cannot be run.
     pub fn cli(&self, args: &[&str]) -> Result<Cli, Fault> {
         let mut command = command(self.state.parent().unwrap_or(&self.state))?;
         command.args(args).arg("--state-dir").arg(&self.state);
         Cli::run(&mut command)
     }
 
-    #[must_use]
     pub fn state_dir(&self) -> &Path {
         &self.state
     }
@@ -113,9 +99,6 @@ fn beneath(program: &str, arguments: &[&str], command: &Command) -> Command {
 }
 
 /// The command line tool, with nothing of the environment in which the tests run.
-///
-/// # Errors
-/// When the program is missing.
 pub fn command(home: &Path) -> Result<Command, Fault> {
     isolated("only1mcp", home)
 }
@@ -143,9 +126,6 @@ pub struct Cli {
 
 impl Cli {
     /// Runs it to its end.
-    ///
-    /// # Errors
-    /// When it cannot be run.
     pub fn run(command: &mut Command) -> Result<Self, Fault> {
         let Output { status, stdout, stderr } = command.stdin(std::process::Stdio::null()).output()?;
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
@@ -153,9 +133,6 @@ impl Cli {
     }
 
     /// The output of `--output json`.
-    ///
-    /// # Errors
-    /// When it is none.
     pub fn json(&self) -> Result<Value, Fault> {
         serde_json::from_str(&self.stdout).map_err(|error| {
             fault(format!("exit code {}, no JSON ({error}): {}{}", self.code, self.stdout, self.stderr))

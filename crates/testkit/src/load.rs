@@ -81,9 +81,6 @@ struct Shared {
 
 impl Load {
     /// Opens all sessions, then begins to call.
-    ///
-    /// # Errors
-    /// When a session cannot be opened.
     pub fn start(plan: Plan) -> Result<Self, Fault> {
         let revisions = plan.endpoints.iter().map(|_| AtomicU64::new(0)).collect();
         let shared = Arc::new(Shared { stop: watch::Sender::new(false), answered: AtomicU64::new(0), revisions });
@@ -98,38 +95,27 @@ impl Load {
     }
 
     /// How many calls were answered so far.
-    #[must_use]
     pub fn answered(&self) -> u64 {
         self.shared.answered.load(Ordering::Relaxed)
     }
 
     /// Waits until `count` more calls were answered.
-    ///
-    /// # Errors
-    /// When that takes more than a minute.
     pub fn wait_answered(&self, count: u64) -> Result<(), Fault> {
         let goal = self.answered() + count;
         self.wait_until(&format!("{count} more answers"), || self.answered() >= goal)
     }
 
     /// Waits until every endpoint has answered with `revision` or a later one.
-    ///
-    /// # Errors
-    /// When that takes more than a minute.
     pub fn wait_revision(&self, revision: u64) -> Result<(), Fault> {
         self.wait_until(&format!("revision {revision} on every answer"), || self.revision() >= revision)
     }
 
     /// The revision that every endpoint has reached, as seen in answers.
-    #[must_use]
     pub fn revision(&self) -> u64 {
         self.shared.revisions.iter().map(|seen| seen.load(Ordering::Relaxed)).min().unwrap_or_default()
     }
 
     /// Lets the calls in flight end, and returns everything noted.
-    ///
-    /// # Errors
-    /// When the load itself failed.
     pub fn stop(&mut self) -> Result<Report, Fault> {
         self.shared.stop.send_replace(true);
         self.join()

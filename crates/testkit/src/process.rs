@@ -56,17 +56,11 @@ struct Said {
 
 impl Supervised {
     /// Starts `command`; what it says goes to `NAME.out` and `NAME.err` in `logs` as well.
-    ///
-    /// # Errors
-    /// When it cannot be started.
     pub fn start(name: &str, command: &mut Command, logs: &Path) -> Result<Self, Fault> {
         Self::start_with(Stdio::null(), name, command, logs)
     }
 
     /// As [`Self::start`], with something to read.
-    ///
-    /// # Errors
-    /// As [`Self::start`].
     pub fn start_with(stdin: Stdio, name: &str, command: &mut Command, logs: &Path) -> Result<Self, Fault> {
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child =
@@ -76,7 +70,6 @@ impl Supervised {
         Ok(Self { name: name.to_owned(), child, stdout, stderr, ended: None })
     }
 
-    #[must_use]
     pub fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).expect("process ids are positive numbers of 31 bits")
     }
@@ -89,21 +82,12 @@ impl Supervised {
         self.stdout.wait(limit, pick).map_err(|why| self.complaint(what, why))
     }
 
-    /// The last line of stdout so far that `pick` takes.
-    pub fn last_stdout<T>(&self, pick: impl FnMut(&String) -> Option<T>) -> Option<T> {
-        lock(&self.stdout.said).lines.iter().rev().find_map(pick)
-    }
-
     /// As [`Self::wait_stdout`], of stderr.
-    ///
-    /// # Errors
-    /// As [`Self::wait_stdout`].
     pub fn wait_stderr<T>(&self, what: &str, limit: Duration, pick: impl FnMut(&str) -> Option<T>) -> Result<T, Fault> {
         self.stderr.wait(limit, pick).map_err(|why| self.complaint(what, why))
     }
 
     /// The last lines of stderr, at most `count`.
-    #[must_use]
     pub fn stderr_tail(&self, count: usize) -> String {
         let said = lock(&self.stderr.said);
         let skip = said.lines.len().saturating_sub(count);
@@ -119,9 +103,6 @@ impl Supervised {
     }
 
     /// Waits until it has ended by itself or by an earlier signal.
-    ///
-    /// # Errors
-    /// When it runs on for `limit`.
     pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus, Fault> {
         if let Some(status) = self.ended {
             return Ok(status);
@@ -133,7 +114,6 @@ impl Supervised {
     }
 
     /// Whether it runs.
-    #[must_use]
     pub fn is_alive(&mut self) -> bool {
         if self.ended.is_none() {
             self.ended = self.child.try_wait().ok().flatten();
@@ -142,18 +122,12 @@ impl Supervised {
     }
 
     /// SIGTERM, and waits.
-    ///
-    /// # Errors
-    /// When it does not end.
     pub fn stop(&mut self) -> Result<ExitStatus, Fault> {
         self.signal(Signal::SIGTERM);
         self.wait(PATIENCE)
     }
 
     /// SIGKILL, and waits.
-    ///
-    /// # Errors
-    /// When it does not end.
     pub fn kill(&mut self) -> Result<ExitStatus, Fault> {
         self.signal(Signal::SIGKILL);
         self.wait(PATIENCE)

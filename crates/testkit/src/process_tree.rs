@@ -21,15 +21,7 @@ pub struct Process {
     pub state: char,
 }
 
-impl Process {
-    #[must_use]
-    pub fn is_zombie(&self) -> bool {
-        self.state == 'Z'
-    }
-}
-
 /// The process `pid`, if it is there (a zombie is).
-#[must_use]
 pub fn find(pid: i32) -> Option<Process> {
     parse(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
@@ -43,7 +35,6 @@ fn parse(pid: i32, stat: &str) -> Option<Process> {
 }
 
 /// All descendants of `root`, without itself, by process id.
-#[must_use]
 pub fn descendants(root: i32) -> Vec<Process> {
     let mut children: BTreeMap<i32, Vec<Process>> = BTreeMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -63,9 +54,6 @@ pub fn descendants(root: i32) -> Vec<Process> {
 }
 
 /// From now on, descendants that lose their parent become children of this process.
-///
-/// # Errors
-/// As the operating system says.
 pub fn become_subreaper() -> Result<(), Errno> {
     prctl::set_child_subreaper(true)
 }
@@ -73,7 +61,6 @@ pub fn become_subreaper() -> Result<(), Errno> {
 /// Takes the status of every child that has ended. Returns how many; the children that live go on.
 ///
 /// A call takes the status away from other code in this process that waits for its own child.
-#[must_use]
 pub fn reap() -> usize {
     let mut reaped = 0;
     while let Ok(status) = waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {

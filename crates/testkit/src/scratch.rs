@@ -36,27 +36,20 @@ pub fn judged<T>(play: impl FnOnce() -> T, good: impl FnOnce(&T) -> bool) -> (T,
 pub struct Scratch(Option<TempDir>);
 
 impl Scratch {
-    /// # Errors
-    /// As the operating system says.
     pub fn new(name: &str) -> io::Result<Self> {
         // Short, because the path of a Unix socket in it may have no more than 107 bytes.
         tempfile::Builder::new().prefix(&format!("o1-{name}-")).tempdir().map(|dir| Self(Some(dir)))
     }
 
-    #[must_use]
     pub fn path(&self) -> &Path {
         self.0.as_ref().expect("taken only by drop").path()
     }
 
-    #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
         self.path().join(name)
     }
 
     /// A folder in it.
-    ///
-    /// # Errors
-    /// As the operating system says.
     pub fn folder(&self, name: &str) -> io::Result<PathBuf> {
         let path = self.file(name);
         fs::create_dir_all(&path)?;

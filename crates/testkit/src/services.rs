@@ -37,7 +37,6 @@ impl Kind {
     pub const CONTROL: [Self; 3] = [Self::ConfigManager, Self::HealthMonitor, Self::DrainCoordinator];
 
     /// The name of the program, and of the flag that gives its address to others.
-    #[must_use]
     pub fn program(self) -> &'static str {
         match self {
             Self::ConfigManager => "config-manager",
@@ -75,9 +74,6 @@ pub struct Services {
 
 impl Services {
     /// Chooses addresses; nothing runs yet.
-    ///
-    /// # Errors
-    /// When no port is free.
     pub fn plan(scratch: &Scratch, config: &Path, routers: usize) -> Result<Self, Fault> {
         let root = scratch.path().to_owned();
         for folder in ["logs", "home"] {
@@ -94,9 +90,6 @@ impl Services {
     }
 
     /// As [`Self::plan`], then starts all of them, and waits until they are ready.
-    ///
-    /// # Errors
-    /// When one does not become ready.
     pub fn up(scratch: &Scratch, config: &Path, routers: usize) -> Result<Self, Fault> {
         let mut services = Self::plan(scratch, config, routers)?;
         for kind in Kind::CONTROL {
@@ -110,9 +103,6 @@ impl Services {
     }
 
     /// Starts a control service; it need not be ready when this returns.
-    ///
-    /// # Errors
-    /// When it cannot be started.
     pub fn start(&mut self, kind: Kind) -> Result<(), Fault> {
         let mut arguments = self.arguments(self.service(kind));
         if kind == Kind::ConfigManager {
@@ -123,9 +113,6 @@ impl Services {
     }
 
     /// Starts the router of that number; it need not be ready when this returns.
-    ///
-    /// # Errors
-    /// When it cannot be started.
     pub fn start_router(&mut self, number: usize) -> Result<(), Fault> {
         let router = &self.routers[number];
         let mut arguments = self.arguments(router);
@@ -140,7 +127,6 @@ impl Services {
     }
 
     /// Where a service keeps its state.
-    #[must_use]
     pub fn state_dir(&self, kind: Kind) -> PathBuf {
         self.root.join(format!("state-{}", self.service(kind).name))
     }
@@ -158,7 +144,6 @@ impl Services {
         arguments
     }
 
-    #[must_use]
     pub fn service(&self, kind: Kind) -> &Service {
         self.control.iter().find(|service| service.kind == kind).expect("each control service is planned once")
     }
@@ -168,26 +153,17 @@ impl Services {
     }
 
     /// Waits until every process that was started says that it is ready.
-    ///
-    /// # Errors
-    /// When one does not.
     pub fn wait_ready(&mut self) -> Result<(), Fault> {
         let services = self.control.iter_mut().chain(&mut self.routers);
         services.filter(|service| service.process.is_some()).try_for_each(Service::wait_ready)
     }
 
     /// Runs the command line tool against all services.
-    ///
-    /// # Errors
-    /// When it cannot be run.
     pub fn cli(&self, args: &[&str]) -> Result<Cli, Fault> {
         Cli::run(&mut self.command(args)?)
     }
 
     /// Starts the command line tool, for a command that does not end.
-    ///
-    /// # Errors
-    /// When it cannot be started.
     pub fn start_cli(&self, name: &str, args: &[&str]) -> Result<Supervised, Fault> {
         Supervised::start(name, &mut self.command(args)?, &self.root.join("logs"))
     }
@@ -228,7 +204,6 @@ impl Service {
 
     /// # Panics
     /// When it was never started.
-    #[must_use]
     pub fn pid(&self) -> i32 {
         self.process.as_ref().expect("the scenario started it").pid()
     }
@@ -254,9 +229,6 @@ impl Service {
     }
 
     /// Kills it outright.
-    ///
-    /// # Errors
-    /// When it does not end.
     pub fn kill(&mut self) -> Result<(), Fault> {
         self.process().kill()?;
         self.process = None;
@@ -264,26 +236,17 @@ impl Service {
     }
 
     /// As [`Supervised::wait_stderr`], of the process that runs.
-    ///
-    /// # Errors
-    /// As [`Supervised::wait_stderr`], and when none runs.
     pub fn wait_log<T>(&self, what: &str, limit: Duration, pick: impl FnMut(&str) -> Option<T>) -> Result<T, Fault> {
         let process = self.process.as_ref().ok_or_else(|| fault(format!("{} does not run", self.name)))?;
         process.wait_stderr(what, limit, pick)
     }
 
     /// The content of its `/metrics`.
-    ///
-    /// # Errors
-    /// When it does not answer.
     pub fn metrics(&self) -> Result<String, Fault> {
         Ok(http_get(self.ops, "/metrics")?.1)
     }
 
     /// Waits until it says that it is ready.
-    ///
-    /// # Errors
-    /// When it ends, or does not become ready.
     pub fn wait_ready(&mut self) -> Result<(), Fault> {
         let (ops, name) = (self.ops, self.name.clone());
         let process = self.process();
@@ -318,9 +281,6 @@ const PORT_MIN: u16 = 20_000;
 const PORTS: u16 = 12_000;
 
 /// Where the build with fault points is, if it was made.
-///
-/// # Errors
-/// When it was not, or not from this code.
 pub fn with_failpoints(kind: Kind) -> Result<PathBuf, Fault> {
     let path = binaries::folder()?.join("failpoints").join(kind.program());
     if !path.is_file() {

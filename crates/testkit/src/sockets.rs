@@ -6,7 +6,6 @@ use std::{collections::BTreeSet, fs};
 const ESTABLISHED: &str = "01";
 
 /// Local ports of the established connections that `pid` holds toward `remote_port` on this machine.
-#[must_use]
 pub fn toward(pid: i32, remote_port: u16) -> BTreeSet<u16> {
     let held = inodes(pid);
     let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap_or_default();

@@ -17,32 +17,20 @@ pub trait System {
     /// The process of each router, in the same order.
     fn router_pids(&self) -> Vec<i32>;
     /// Runs the command line tool against it.
-    ///
-    /// # Errors
-    /// When it cannot be run.
     fn cli(&self, args: &[&str]) -> Result<Cli, Fault>;
 
     /// `status`, whatever it thinks of what it shows.
-    ///
-    /// # Errors
-    /// When there is none.
     fn status(&self) -> Result<Value, Fault> {
         self.cli(&["status", "--output", "json"])?.json()
     }
 
     /// The revision that is live.
-    ///
-    /// # Errors
-    /// When there is no status.
     fn revision(&self) -> Result<u64, Fault> {
         let status = self.status()?;
         status["revision"].as_u64().ok_or_else(|| fault(format!("no revision in {status}")))
     }
 
     /// `history`, newest first.
-    ///
-    /// # Errors
-    /// When there is none.
     fn history(&self) -> Result<Vec<Value>, Fault> {
         let history = self.cli(&["history", "--output", "json"])?.expect(0)?.json()?;
         history.as_array().cloned().ok_or_else(|| fault(format!("no list: {history}")))

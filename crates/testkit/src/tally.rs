@@ -23,9 +23,6 @@ pub struct Discrepancies {
 
 impl Tally {
     /// Adds up the count files of all demo servers in `folder`: one line per call.
-    ///
-    /// # Errors
-    /// As the operating system says.
     pub fn read(folder: &Path) -> io::Result<Self> {
         let mut counts = BTreeMap::new();
         for entry in fs::read_dir(folder)? {
@@ -37,14 +34,12 @@ impl Tally {
     }
 
     /// How often the call with that text was carried out.
-    #[must_use]
     pub fn count(&self, text: &str) -> usize {
         self.0.get(text).copied().unwrap_or_default()
     }
 
     /// Only the calls whose text begins with `prefix` are compared with `answered`, the texts of the calls that were
     /// answered with a result, and `uncertain`, those that may or may not have been carried out.
-    #[must_use]
     pub fn compare(&self, prefix: &str, answered: &BTreeSet<String>, uncertain: &BTreeSet<String>) -> Discrepancies {
         let lost = answered.iter().filter(|text| !self.0.contains_key(*text)).cloned().collect();
         let counted = || self.0.iter().filter(|(text, _)| text.starts_with(prefix));

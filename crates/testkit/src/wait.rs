@@ -29,9 +29,6 @@ pub fn until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T
 }
 
 /// Looks until `holds`.
-///
-/// # Errors
-/// As [`until`].
 pub fn until_true(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) -> Result<(), Fault> {
     until(what, limit, || holds().then_some(()))
 }

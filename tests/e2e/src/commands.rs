@@ -11,9 +11,6 @@ use testkit::{Fault, binaries, fault};
 use tokio::time::Instant;
 
 /// Where the output of commands is kept.
-///
-/// # Errors
-/// When it cannot be created.
 pub fn logs() -> Result<PathBuf, Fault> {
     let folder = binaries::checkout().join("target/acceptance/logs");
     fs::create_dir_all(&folder)?;
@@ -49,23 +46,18 @@ pub struct Ran {
 
 impl Ran {
     /// The last line, as one figure.
-    #[must_use]
     pub fn figures(&self) -> String {
         self.output.lines().last().unwrap_or_default().replace('=', ":").replace(' ', ",")
     }
 }
 
 /// Installs what others wrote, unless that was done before, and says where it is.
-///
-/// # Errors
-/// When it cannot be installed.
 pub fn foreign() -> Result<PathBuf, Fault> {
     run("foreign-install", &mut Command::new(binaries::checkout().join("scripts/foreign")))?;
     Ok(binaries::checkout().join("target/foreign"))
 }
 
 /// `cargo` in the checkout, or in a folder elsewhere.
-#[must_use]
 pub fn cargo(folder: Option<&Path>, arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(folder.map_or_else(binaries::checkout, Path::to_owned)).args(arguments);

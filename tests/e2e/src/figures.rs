@@ -45,7 +45,6 @@ impl Figures {
     }
 
     /// What falls short.
-    #[must_use]
     pub fn shortfalls(&self) -> &[String] {
         &self.short
     }

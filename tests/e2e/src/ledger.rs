@@ -33,8 +33,6 @@ pub struct Run<'a> {
 }
 
 impl Ledger {
-    /// # Errors
-    /// When git does not answer.
     pub fn open() -> Result<Self, Fault> {
         let folder = binaries::checkout().join("target/acceptance");
         fs::create_dir_all(&folder)?;
@@ -43,7 +41,6 @@ impl Ledger {
     }
 
     /// The figures of the last passed run of a line with this very code.
-    #[must_use]
     pub fn passed(&self, name: &str, line: u8) -> Option<String> {
         let text = fs::read_to_string(&self.path).unwrap_or_default();
         let runs = text.lines().rev().filter_map(|run| serde_json::from_str::<Value>(run).ok());
@@ -52,8 +49,6 @@ impl Ledger {
         last["figures"].as_str().map(str::to_owned)
     }
 
-    /// # Errors
-    /// When it cannot be written.
     pub fn add(&self, run: &Run<'_>) -> Result<(), Fault> {
         let Run { name, line, passed, figures, seconds } = run;
         let entry = json!({

@@ -44,9 +44,6 @@ pub struct Line {
 }
 
 /// The short form of a line, as a test.
-///
-/// # Errors
-/// With what falls short, and where logs and state are.
 pub fn short(run: fn(Size) -> Result<Figures, Fault>) -> Result<(), Fault> {
     let (result, kept) = testkit::scratch::judged(|| run(Size::Short)?.into_result(), Result::is_ok);
     result.map(|_| ()).map_err(|error| error.during(format!("logs and state are in {kept:?}")))

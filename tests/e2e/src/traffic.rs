@@ -33,8 +33,6 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// # Errors
-    /// When a session cannot be opened.
     pub fn start(endpoints: Vec<SocketAddr>, clients: usize, rate: u32) -> Result<Self, Fault> {
         let subject = Arc::new(AtomicUsize::new(0));
         let names: Vec<Arc<str>> = STEADY.iter().chain(&EDITED).chain(&GUESTS).map(|name| (*name).into()).collect();
@@ -52,9 +50,6 @@ impl Traffic {
 
     /// Makes `count` changes, each written once the one before answers on every router and `calls` more calls were
     /// answered. Returns the last revision.
-    ///
-    /// # Errors
-    /// When a change does not become live.
     pub fn change(&self, world: &mut World, mut revision: u64, count: u64, calls: u64) -> Result<u64, Fault> {
         for _ in 0..count {
             self.aim(world.next_subject());
@@ -84,9 +79,6 @@ fn choose(slot: u64, names: &[Arc<str>], subject: usize) -> Pick {
 }
 
 /// What every load must show, whatever was changed meanwhile.
-///
-/// # Errors
-/// When the backends' counts cannot be read.
 pub fn judge(report: &Report, world: &World, figures: &mut Figures) -> Result<(), Fault> {
     figures.none("failed", report.failures.iter());
     figures.demand("failures_counted", report.failed, "0", report.failed == 0);
@@ -136,8 +128,6 @@ struct Seen {
 }
 
 impl Witness {
-    /// # Errors
-    /// When a backend does not answer.
     pub fn ask(system: &dyn System, world: &World) -> Result<Self, Fault> {
         let of_router = |(endpoint, pid): (SocketAddr, i32)| {
             let mut client = Client::open(endpoint)?;
@@ -169,9 +159,6 @@ impl Witness {
 }
 
 /// That the history has exactly the revisions from `first` to `last`, each naming the one before.
-///
-/// # Errors
-/// When it cannot be had.
 pub fn check_history(system: &dyn System, first: u64, last: u64, figures: &mut Figures) -> Result<(), Fault> {
     let history = system.history()?;
     let mut numbers: Vec<u64> = history.iter().filter_map(|entry| entry["revision"].as_u64()).collect();

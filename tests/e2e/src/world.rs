@@ -29,9 +29,6 @@ pub struct World {
 
 impl World {
     /// Starts the HTTP backends and writes the first configuration; `key` adds to it.
-    ///
-    /// # Errors
-    /// When a backend does not start.
     pub fn new(name: &str, key: impl FnOnce(Document) -> Document) -> Result<Self, Fault> {
         let scratch = Scratch::new(name)?;
         let start = |name: &str, more: &[&str]| DemoServer::start(name, &scratch, more);
@@ -55,13 +52,11 @@ impl World {
     }
 
     /// Whether `revision` has the server; `None` of a revision that was never live.
-    #[must_use]
     pub fn has(&self, revision: u64, server: &str) -> Option<bool> {
         self.servers.get(&revision).map(|servers| servers.contains(server))
     }
 
     /// The server that the next change is about.
-    #[must_use]
     pub fn next_subject(&self) -> &'static str {
         match self.changes % 4 {
             0 => "edited",
@@ -72,9 +67,6 @@ impl World {
     }
 
     /// Changes one server and moves the new file onto the old one.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
     pub fn change(&mut self) -> Result<(), Fault> {
         let (subject, number) = (self.next_subject(), self.changes);
         self.changes += 1;
@@ -94,15 +86,11 @@ impl World {
     }
 
     /// The port of the HTTP backend that stays.
-    #[must_use]
     pub fn steady_port(&self) -> u16 {
         self.steady.address().port()
     }
 
     /// What all backends have carried out.
-    ///
-    /// # Errors
-    /// When a count file cannot be read.
     pub fn tally(&self) -> Result<Tally, Fault> {
         Ok(Tally::read(&self.scratch.folder("counts")?)?)
     }

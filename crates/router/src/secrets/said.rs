@@ -39,7 +39,6 @@ impl Said {
         Self(ours(&self.0).into())
     }
 
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

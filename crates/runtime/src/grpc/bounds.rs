@@ -41,7 +41,6 @@ pub struct Deadline(pub Instant);
 
 impl Deadline {
     /// How long a handler may wait and still answer; after that its caller only gets `DEADLINE_EXCEEDED`.
-    #[must_use]
     pub fn of<T>(request: &tonic::Request<T>) -> Option<Duration> {
         let Self(at) = request.extensions().get()?;
         let left = at.saturating_duration_since(Instant::now());

@@ -39,12 +39,10 @@ pub struct Actor(pub String);
 
 impl Auth {
     /// Without a token, TCP callers are all refused.
-    #[must_use]
     pub fn new(token: Option<AdminToken>) -> Self {
         Self { token, own_uid: nix::unistd::geteuid().as_raw() }
     }
 
-    #[must_use]
     pub fn has_token(&self) -> bool {
         self.token.is_some()
     }
@@ -100,9 +98,6 @@ impl Actor {
     }
 
     /// As [`Actor::of`], from the extensions of the request.
-    ///
-    /// # Errors
-    /// As [`Actor::of`].
     pub fn among(extensions: &Extensions) -> Result<&Self, Status> {
         let missing = || refusal::other(Code::Internal, "NO_ACTOR", "the request carries no actor");
         extensions.get().ok_or_else(missing)

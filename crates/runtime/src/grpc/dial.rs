@@ -66,7 +66,6 @@ pub struct InsecureToken {
 }
 
 impl InsecureToken {
-    #[must_use]
     pub fn reach(self) -> Reach {
         if self.anywhere { Reach::Anywhere } else { Reach::Loopback }
     }

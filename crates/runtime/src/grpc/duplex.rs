@@ -21,7 +21,6 @@ pub struct DuplexConnector {
     accept: mpsc::Sender<DuplexStream>,
 }
 
-#[must_use]
 pub fn duplex() -> (DuplexListener, DuplexConnector) {
     let (accept, accepted) = mpsc::channel(BACKLOG);
     (DuplexListener { accepted }, DuplexConnector { accept })

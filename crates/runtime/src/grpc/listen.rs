@@ -79,9 +79,6 @@ pub enum ListenError {
 
 impl Listener {
     /// Port 0 takes a free one. TCP callers present the token of `auth`; without one only loopback is allowed.
-    ///
-    /// # Errors
-    /// See [`ListenError`].
     pub async fn tcp(address: SocketAddr, auth: &Auth) -> Result<Self, ListenError> {
         protected(address, auth)?;
         let failed = |source| ListenError::Tcp { address, source };
@@ -92,9 +89,6 @@ impl Listener {
 
     /// A socket file that only this user may open (mode 0600), removed when the listener is dropped. What a killed
     /// process left under that name is replaced; a socket that answers is not.
-    ///
-    /// # Errors
-    /// See [`ListenError`].
     pub async fn unix(path: impl Into<PathBuf>) -> Result<Self, ListenError> {
         let path = path.into();
         prepare_directory(&path)?;
@@ -111,9 +105,6 @@ impl Listener {
     /// All sockets that were handed over for the admin API. A Unix socket's file is left in place at the end. The
     /// process that made the socket decides which users may open it; the caller's uid is checked on each call as
     /// always.
-    ///
-    /// # Errors
-    /// As for [`Listener::tcp`].
     pub(crate) fn inherited(sockets: &mut Inherited, auth: &Auth) -> Result<Vec<Self>, ListenError> {
         let mut listeners = Vec::new();
         while let Some(socket) = sockets.tcp(ADMIN) {
@@ -131,7 +122,6 @@ impl Listener {
     }
 
     /// The address bound, of a TCP listener.
-    #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match &self.source {
             Source::Tcp(_, address) => Some(*address),

@@ -61,9 +61,6 @@ pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 /// Creates `path` with `content`, both or neither; `false` when `path` exists already, which is left as it is.
-///
-/// # Errors
-/// As the operating system says.
 pub fn create_private_file(path: &Path, content: &[u8]) -> io::Result<bool> {
     create_atomic(path, content, PRIVATE)
 }

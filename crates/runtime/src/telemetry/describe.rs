@@ -15,7 +15,6 @@ pub enum Sort {
 }
 
 impl Sort {
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Counter => "counter",
@@ -40,23 +39,19 @@ pub struct Metric {
 pub struct Label(pub &'static str, pub &'static [&'static str]);
 
 impl Metric {
-    #[must_use]
     pub const fn counter(name: &'static str, labels: &'static [Label], help: &'static str) -> Self {
         Self { name, sort: Sort::Counter, labels, help }
     }
 
-    #[must_use]
     pub const fn gauge(name: &'static str, labels: &'static [Label], help: &'static str) -> Self {
         Self { name, sort: Sort::Gauge, labels, help }
     }
 
-    #[must_use]
     pub const fn histogram(name: &'static str, labels: &'static [Label], help: &'static str) -> Self {
         Self { name, sort: Sort::Histogram, labels, help }
     }
 
     /// The unit its name ends in; 1 for a plain number.
-    #[must_use]
     pub fn unit(&self) -> &'static str {
         let name = self.name.strip_suffix("_total").unwrap_or(self.name);
         ["seconds", "bytes"].into_iter().find(|unit| name.ends_with(unit)).unwrap_or("1")

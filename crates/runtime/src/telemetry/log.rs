@@ -98,7 +98,6 @@ where
 }
 
 /// The current filter; and if it is temporary, the filter that follows it, and after how long.
-#[must_use]
 pub fn read() -> (String, Option<(String, Duration)>) {
     let Some(log) = LOG.get() else { return (LevelFilter::current().to_string().to_lowercase(), None) };
     let held = log.held.borrow();

@@ -45,7 +45,6 @@ impl std::fmt::Debug for Metrics {
 
 impl Metrics {
     /// Makes the process record metrics, once; later calls return the same value.
-    #[must_use]
     pub fn install() -> Self {
         static INSTALLED: OnceLock<Metrics> = OnceLock::new();
         INSTALLED
@@ -62,14 +61,12 @@ impl Metrics {
     }
 
     /// Prometheus text format 0.0.4.
-    #[must_use]
     pub fn render(&self) -> String {
         sampled::look();
         self.lasting.render() + &self.passing.render() + &process::render()
     }
 
     /// OpenMetrics 1.0, with exemplars.
-    #[must_use]
     pub fn render_openmetrics(&self) -> String {
         openmetrics::from_prometheus(&self.render(), exemplars::of_process())
     }

@@ -77,7 +77,6 @@ impl Traces {
 
     /// Starts the spans of one service of this process; `instance` tells the service from others of the same kind. Must
     /// be called within a runtime; a task on that runtime sends the spans.
-    #[must_use]
     pub fn tracer(&self, service: &'static str, version: &'static str, instance: &str) -> Tracer {
         let Some((export, connector)) = &self.exporting else { return Tracer::off() };
         let outcome = Arc::new(Outcome::new(service, export.endpoint.clone()));

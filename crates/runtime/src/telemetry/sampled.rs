@@ -85,7 +85,6 @@ impl Fill {
 }
 
 /// A number as a gauge takes it.
-#[must_use]
 #[expect(clippy::cast_precision_loss, reason = "nothing here is counted beyond 2^53")]
 pub fn count(number: usize) -> f64 {
     number as f64

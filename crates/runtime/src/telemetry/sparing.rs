@@ -28,7 +28,6 @@ struct State {
 
 impl Sparing {
     /// `burst` lines at once, and one `every` so often for ever.
-    #[must_use]
     pub const fn new(line: &'static str, burst: u32, every: Duration) -> Self {
         Self { line, burst, every, state: Mutex::new(State { used: Duration::ZERO, left_out: 0 }) }
     }

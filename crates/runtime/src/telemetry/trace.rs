@@ -66,20 +66,17 @@ struct Recording {
 
 impl Tracer {
     /// Records nothing.
-    #[must_use]
     pub const fn off() -> Self {
         Self(None)
     }
 
     /// Hands finished spans to `finished`, without ever waiting for room.
-    #[must_use]
     pub fn new(sampler: Sampler, scope: InstrumentationScope, finished: mpsc::Sender<SpanData>) -> Self {
         let dropped = metrics::counter!("only1mcp_spans_total", "result" => "dropped");
         Self(Some(Arc::new(Recorder { sampler, scope, finished, dropped })))
     }
 
     /// Whether anything is ever recorded.
-    #[must_use]
     pub const fn is_on(&self) -> bool {
         self.0.is_some()
     }
@@ -144,7 +141,6 @@ fn record(recorder: &Arc<Recorder>, name: Cow<'static, str>, kind: Kind, parent:
 
 impl Span {
     /// The context that is sent along with every request made for this span.
-    #[must_use]
     pub const fn context(&self) -> TraceContext {
         self.context
     }
@@ -157,7 +153,6 @@ impl Span {
         }
     }
 
-    #[must_use]
     pub const fn is_recorded(&self) -> bool {
         self.recording.is_some()
     }

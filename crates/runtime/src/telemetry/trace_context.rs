@@ -40,25 +40,21 @@ const LENGTH: usize = 55;
 
 impl TraceContext {
     /// A new trace, sampled.
-    #[must_use]
     pub fn new_root() -> Self {
         Self { trace_id: random_u128(), parent_id: random_u64(), flags: SAMPLED }
     }
 
     /// A new trace that is not recorded: its id ties log lines together.
-    #[must_use]
     pub fn new_unsampled() -> Self {
         Self { flags: 0, ..Self::new_root() }
     }
 
     /// `None` when an id is 0.
-    #[must_use]
     pub const fn from_parts(trace_id: u128, parent_id: u64, flags: u8) -> Option<Self> {
         if trace_id == 0 || parent_id == 0 { None } else { Some(Self { trace_id, parent_id, flags }) }
     }
 
     /// The same trace, seen from a new span.
-    #[must_use]
     pub fn child(&self) -> Self {
         Self { parent_id: random_u64(), ..*self }
     }
@@ -71,18 +67,15 @@ impl TraceContext {
     }
 
     /// Whether the sender records the trace.
-    #[must_use]
     pub const fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0
     }
 
-    #[must_use]
     pub const fn trace_id(&self) -> u128 {
         self.trace_id
     }
 
     /// The low half of the trace's id.
-    #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "half of it is asked for")]
     pub(super) const fn trace_low(&self) -> u64 {
         self.trace_id as u64
@@ -98,18 +91,15 @@ impl TraceContext {
         self
     }
 
-    #[must_use]
     pub const fn parent_id(&self) -> u64 {
         self.parent_id
     }
 
-    #[must_use]
     pub const fn flags(&self) -> u8 {
         self.flags
     }
 
     /// The trace a call belongs to: the one in its metadata, if that is valid.
-    #[must_use]
     pub fn of_call<T>(request: &Request<T>) -> Option<Self> {
         // Several values count as none: it is unclear which one is meant.
         let mut values = request.metadata().get_all(TRACEPARENT).iter();

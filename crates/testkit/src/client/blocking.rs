@@ -32,9 +32,6 @@ pub struct Client {
 
 impl Client {
     /// Connects and opens a session.
-    ///
-    /// # Errors
-    /// When either fails.
     pub fn open(address: SocketAddr) -> Result<Self, Fault> {
         let mut client = Self::connect(address)?;
         client.initialize()?;
@@ -42,9 +39,6 @@ impl Client {
     }
 
     /// Connects, without a session.
-    ///
-    /// # Errors
-    /// When the connection is not accepted.
     pub fn connect(address: SocketAddr) -> Result<Self, Fault> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let local = LocalSet::new();
@@ -53,9 +47,6 @@ impl Client {
     }
 
     /// Opens a session.
-    ///
-    /// # Errors
-    /// When the server will not have it.
     pub fn initialize(&mut self) -> Result<Reply, CallError> {
         self.local.block_on(&self.runtime, within(self.connection.initialize()))
     }
@@ -69,42 +60,27 @@ impl Client {
     }
 
     /// Any request.
-    ///
-    /// # Errors
-    /// As [`Self::call`].
     pub fn request(&mut self, method: &str, params: &Value) -> Result<Reply, CallError> {
         self.local.block_on(&self.runtime, within(self.connection.request(method, params)))
     }
 
     /// Any HTTP request with the headers of the session.
-    ///
-    /// # Errors
-    /// When the connection breaks.
     pub fn exchange(&mut self, method: Method, body: impl Into<Bytes>) -> Result<(u16, HeaderMap, Bytes), CallError> {
         self.local.block_on(&self.runtime, within(self.connection.exchange(method, body.into())))
     }
 
     /// Opens the stream of the server's notifications. It occupies the connection.
-    ///
-    /// # Errors
-    /// When there is none.
     pub fn listen(&mut self) -> Result<Notifications, CallError> {
         self.local.block_on(&self.runtime, within(self.connection.listen()))
     }
 
     /// The next notification, unless none comes within `limit`.
-    ///
-    /// # Errors
-    /// When the stream breaks.
     pub fn next(&self, stream: &mut Notifications, limit: Duration) -> Result<Option<Value>, CallError> {
         let next = async { timeout(limit, stream.next()).await.unwrap_or(Ok(None)) };
         self.local.block_on(&self.runtime, next)
     }
 
     /// The names of all tools, over all pages.
-    ///
-    /// # Errors
-    /// When the list cannot be had.
     pub fn tools(&mut self) -> Result<Vec<String>, Fault> {
         let (mut names, mut params) = (Vec::new(), json!({}));
         loop {
@@ -119,17 +95,11 @@ impl Client {
     }
 
     /// The text that `tool` answers.
-    ///
-    /// # Errors
-    /// When it answers an error, or not at all.
     pub fn text(&mut self, tool: &str, arguments: &Value) -> Result<String, Fault> {
         Ok(self.call(tool, arguments)?.text()?.to_owned())
     }
 
     /// Asks until the gateway answers with `revision` or a later one, and returns the moment when it first did.
-    ///
-    /// # Errors
-    /// When it does not within `limit`.
     pub fn wait_revision(&mut self, revision: u64, limit: Duration) -> Result<Instant, Fault> {
         let deadline = Instant::now() + limit;
         loop {
@@ -144,19 +114,14 @@ impl Client {
     }
 
     /// Sends this header with each request from now on.
-    ///
-    /// # Errors
-    /// When it cannot be one.
     pub fn set_header(&mut self, name: &'static str, value: &str) -> Result<(), Fault> {
         self.connection.set_header(name, value)
     }
 
-    #[must_use]
     pub fn revision(&self) -> u64 {
         self.connection.revision()
     }
 
-    #[must_use]
     pub fn is_closed(&self) -> bool {
         self.connection.is_closed()
     }
@@ -168,9 +133,6 @@ async fn within<T>(answer: impl Future<Output = Result<T, CallError>>) -> Result
 }
 
 /// Status and body of a plain GET, such as `/readyz` and `/metrics`.
-///
-/// # Errors
-/// When there is no answer.
 pub fn http_get(address: SocketAddr, path: &str) -> Result<(u16, String), Fault> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let exchange = async {

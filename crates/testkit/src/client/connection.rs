@@ -106,9 +106,6 @@ impl Reply {
 
 impl Connection {
     /// Connects; no session yet.
-    ///
-    /// # Errors
-    /// When the connection is not accepted.
     pub async fn open(address: SocketAddr) -> Result<Self, CallError> {
         let tasks = Tasks::new(Shutdown::new());
         let sender = connect(address, &tasks).await?;
@@ -117,16 +114,12 @@ impl Connection {
     }
 
     /// Says whether a balancer spreads the requests of this connection over several routers.
-    #[must_use]
     pub fn balanced(mut self, balanced: bool) -> Self {
         self.balanced = balanced;
         self
     }
 
     /// Opens a session: `initialize` and `notifications/initialized`.
-    ///
-    /// # Errors
-    /// When the server refuses the session.
     pub async fn initialize(&mut self) -> Result<Reply, CallError> {
         let params = json!({
             "protocolVersion": SPOKEN,
@@ -153,26 +146,17 @@ impl Connection {
     }
 
     /// As [`Self::request`], with a whole message that has this id.
-    ///
-    /// # Errors
-    /// As [`Self::request`].
     pub async fn request_raw(&mut self, message: Bytes, id: u64) -> Result<Reply, CallError> {
         let response = self.send(Method::POST, message).await?;
         self.read(response, id).await
     }
 
     /// Calls a tool.
-    ///
-    /// # Errors
-    /// As [`Self::request`].
     pub async fn call(&mut self, tool: &str, arguments: &Value) -> Result<Reply, CallError> {
         self.request("tools/call", &json!({ "name": tool, "arguments": arguments })).await
     }
 
     /// A notification, which is answered by a bare status.
-    ///
-    /// # Errors
-    /// See [`CallError`].
     pub async fn notify(&mut self, method: &str, params: &Value) -> Result<(), CallError> {
         let message = json!({ "jsonrpc": "2.0", "method": method, "params": params });
         let response = self.send(Method::POST, message.to_string().into()).await?;
@@ -182,9 +166,6 @@ impl Connection {
     }
 
     /// Sends any request with the headers of the session, and returns the response as it is.
-    ///
-    /// # Errors
-    /// When the connection breaks.
     pub async fn exchange(&mut self, method: Method, body: Bytes) -> Result<(u16, HeaderMap, Bytes), CallError> {
         let response = self.send(method, body).await?;
         let (head, body) = response.into_parts();
@@ -193,9 +174,6 @@ impl Connection {
     }
 
     /// The stream of the server's own notifications. It occupies the connection.
-    ///
-    /// # Errors
-    /// When the server opens no stream.
     pub async fn listen(&mut self) -> Result<Notifications, CallError> {
         let response = self.send(Method::GET, Bytes::new()).await?;
         if response.status() != 200 {
@@ -205,31 +183,23 @@ impl Connection {
     }
 
     /// Sends this header with each request from now on.
-    ///
-    /// # Errors
-    /// When `value` cannot be a header's value.
     pub fn set_header(&mut self, name: &'static str, value: &str) -> Result<(), Fault> {
         self.more.insert(name, HeaderValue::from_str(value)?);
         Ok(())
     }
 
     /// Whether the other side closed the connection.
-    #[must_use]
     pub fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }
 
     /// Makes a new connection for the same session.
-    ///
-    /// # Errors
-    /// When the connection is not accepted.
     pub async fn reconnect(&mut self) -> Result<(), CallError> {
         self.sender = connect(self.address, &self.tasks).await?;
         Ok(())
     }
 
     /// The highest revision seen in an answer.
-    #[must_use]
     pub fn revision(&self) -> u64 {
         self.revision
     }
@@ -310,9 +280,6 @@ pub struct Notifications {
 
 impl Notifications {
     /// The next one; `None` when the server ends the stream.
-    ///
-    /// # Errors
-    /// When the connection breaks, or an event is not JSON.
     pub async fn next(&mut self) -> Result<Option<Value>, CallError> {
         loop {
             if let Some(event) = self.events.next() {

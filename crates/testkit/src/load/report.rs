@@ -58,18 +58,15 @@ impl Report {
     }
 
     /// The texts of the calls that were answered with a result.
-    #[must_use]
     pub fn answered(&self) -> BTreeSet<String> {
         self.texts(|outcome| *outcome == Outcome::Answered)
     }
 
     /// The texts of the calls of which it is unknown whether they were carried out.
-    #[must_use]
     pub fn uncertain(&self) -> BTreeSet<String> {
         self.texts(|outcome| matches!(outcome, Outcome::Failed(_)))
     }
 
-    #[must_use]
     pub fn latency(&self) -> Distribution {
         Distribution::of(self.samples.iter().map(|sample| sample.latency))
     }

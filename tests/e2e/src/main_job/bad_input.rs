@@ -19,8 +19,6 @@ use crate::{
 
 const UNSET: &str = "ONLY1MCP_E2E_NOT_SET";
 
-/// # Errors
-/// When the scenario cannot be played to its end.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let mut figures = Figures::default();
     refused(size, &mut figures)?;

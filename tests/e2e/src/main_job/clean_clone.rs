@@ -15,8 +15,6 @@ use crate::{Figures, Size, commands};
 const BUILD: Duration = Duration::from_secs(1800);
 const CI_MAX: Duration = Duration::from_secs(1800);
 
-/// # Errors
-/// When a command cannot be run, or fails.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let mut figures = Figures::default();
     if size == Size::Short {

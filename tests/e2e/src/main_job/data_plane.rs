@@ -13,8 +13,6 @@ const PEERS: &str = "direct,nginx,envoy-mcp,only1mcp";
 const CPU_OF_NGINX_MAX: f64 = 1.4;
 const CPU_OF_ENVOY_MAX: f64 = 0.3;
 
-/// # Errors
-/// When the harness is not there, or cannot run.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let bench = env::var_os("ONLY1MCP_BENCH").map(PathBuf::from);
     let bench = bench.ok_or_else(|| fault("ONLY1MCP_BENCH does not name the folder of the comparison harness"))?;

@@ -19,8 +19,6 @@ use crate::{Figures, Size};
 const TOLERANCE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(400));
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// # Errors
-/// When the scenario cannot be played to its end.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let mut figures = Figures::default();
     let stage = Stage::new(size)?;

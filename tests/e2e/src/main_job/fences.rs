@@ -6,8 +6,6 @@ use testkit::{Fault, binaries};
 
 use crate::{Figures, Size, commands};
 
-/// # Errors
-/// When a check cannot be run, or fails.
 pub fn run(_: Size) -> Result<Figures, Fault> {
     let mut figures = Figures::default();
     commands::run("fmt", &mut commands::cargo(None, &["fmt", "--all", "--check"]))?;

@@ -19,8 +19,6 @@ use crate::{Figures, Size, commands};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// # Errors
-/// When a program cannot be installed or started.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let mut figures = Figures::default();
     let programs = Programs::install()?;

@@ -22,16 +22,11 @@ const RATE: u32 = 1500;
 /// A router that starts from its disk answers within this.
 const COLD_START: Duration = Duration::from_secs(1);
 
-/// # Errors
-/// When the scenario cannot be played to its end.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     beside(size, None)
 }
 
 /// With hostile peers, or without.
-///
-/// # Errors
-/// As [`run`].
 pub fn beside(size: Size, mut company: Option<Company>) -> Result<Figures, Fault> {
     let mut world =
         World::new("four", |document| company.iter().fold(document, |document, company| company.join(document)))?;

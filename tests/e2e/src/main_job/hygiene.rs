@@ -18,8 +18,6 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// After the kill of the gateway.
 const AFTER_KILL: Duration = Duration::from_secs(2);
 
-/// # Errors
-/// When the scenario cannot be played to its end.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let mut figures = Figures::default();
     let (cycles, stubborn_every) = (size.pick(500, 20), 10);

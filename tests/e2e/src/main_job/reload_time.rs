@@ -16,8 +16,6 @@ const STAGES: [&str; 5] = ["parse", "validate", "prepare", "append", "swap"];
 const P99_MAX: Duration = Duration::from_millis(100);
 const P50_HOPED: Duration = Duration::from_millis(10);
 
-/// # Errors
-/// When the scenario cannot be played to its end.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let mut figures = Figures::default();
     let (servers, changes) = (size.pick(200, 10), size.pick(1000, 20));

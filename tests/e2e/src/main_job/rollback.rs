@@ -9,8 +9,6 @@ use crate::{Figures, Size};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// # Errors
-/// When the scenario cannot be played to its end.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let mut figures = Figures::default();
     let poll_ms: u32 = size.pick(1000, 100);

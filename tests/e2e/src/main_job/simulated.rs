@@ -12,8 +12,6 @@ const EVENTS_MIN: u64 = 500;
 const REVISIONS_MIN: u64 = 5;
 const MUTANTS: u64 = 19;
 
-/// # Errors
-/// When a program cannot be run, or finds a fault.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let mut figures = Figures::default();
     let seeds = size.pick("10000", "300");

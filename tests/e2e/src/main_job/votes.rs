@@ -13,8 +13,6 @@ use crate::{Figures, Size};
 const SECRET: &str = "VOTE_SECRET";
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// # Errors
-/// When the scenario cannot be played to its end.
 pub fn run(_: Size) -> Result<Figures, Fault> {
     let mut figures = Figures::default();
     let scratch = Scratch::new("votes")?;

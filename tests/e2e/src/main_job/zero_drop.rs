@@ -11,16 +11,11 @@ use crate::{
 
 const RATE: u32 = 1500;
 
-/// # Errors
-/// When the scenario cannot be played to its end.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     beside(size, None)
 }
 
 /// With hostile peers, or without.
-///
-/// # Errors
-/// As [`run`].
 pub fn beside(size: Size, mut company: Option<Company>) -> Result<Figures, Fault> {
     let (clients, changes, calls) = (size.pick(64, 16), size.pick(100, 12), size.pick(200, 60));
     let mut world =

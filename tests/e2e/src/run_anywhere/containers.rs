@@ -31,8 +31,6 @@ const IMAGE_BYTES_MAX: u64 = 40_000_000;
 /// Where routers find the demo server, by the names of the network.
 const DEMO: &str = "http://demo:9000/mcp";
 
-/// # Errors
-/// When the scenario cannot be played to its end.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let mut figures = Figures::default();
     if size == Size::Full {

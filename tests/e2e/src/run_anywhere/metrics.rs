@@ -20,8 +20,6 @@ use storm::Storm;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// # Errors
-/// When the scenario cannot be played to its end, or something is not as it is shipped or documented.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let mut figures = Figures::default();
     let needed = script("check-observability").arg("programs").output()?;

@@ -6,8 +6,6 @@ use testkit::{Fault, Scratch, binaries};
 
 use crate::{Figures, Size, commands};
 
-/// # Errors
-/// When the validator cannot be installed, or the two disagree.
 pub fn run(_: Size) -> Result<Figures, Fault> {
     let foreign = commands::foreign()?;
     let scratch = Scratch::new("schema")?;

@@ -8,8 +8,6 @@ use testkit::{ConfigFile, Document, Fault, Scratch, Server, Services, binaries, 
 
 use crate::{Figures, Size, commands};
 
-/// # Errors
-/// When the client cannot be installed, or something is not as documented.
 pub fn run(_: Size) -> Result<Figures, Fault> {
     let foreign = commands::foreign()?;
     let scratch = Scratch::new("surface")?;

@@ -28,8 +28,6 @@ const WARM_UP: usize = 160;
 /// At 1 %, of what a call costs without.
 const SAMPLED_MAX: f64 = 1.05;
 
-/// # Errors
-/// When valgrind is not there, or a gateway does not work under it.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let costs = per_call(size, [None, Some("0.01"), Some("1")])?;
     let [off, sampled, all] = costs.map(|cost| cost.instructions);
@@ -60,9 +58,6 @@ pub struct Cost {
 }
 
 /// With such shares of traces; none sends no spans.
-///
-/// # Errors
-/// When valgrind is not there, or a gateway does not work under it.
 pub fn per_call<const N: usize>(size: Size, shares: [Option<&str>; N]) -> Result<[Cost; N], Fault> {
     commands::run("valgrind", Command::new("valgrind").arg("--version"))
         .map_err(|error| error.during("valgrind is a package of that name, which scripts/test installs".to_owned()))?;

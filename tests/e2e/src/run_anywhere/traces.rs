@@ -37,8 +37,6 @@ const STAGES: [(&str, usize); 12] = [
 ];
 const SERVICES: usize = 4;
 
-/// # Errors
-/// When the scenario cannot be played to its end.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let mut figures = Figures::default();
     let mut stage = Stage::up(size)?;

@@ -8,8 +8,6 @@ const INSTRUCTIONS_MAX: f64 = 30_000.0;
 /// Half of what a call took before.
 const ALLOCATIONS_MAX: f64 = 9.2;
 
-/// # Errors
-/// When they cannot be counted.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let [cost] = telemetry_cost::per_call(size, [None])?;
     let mut figures = Figures::default();

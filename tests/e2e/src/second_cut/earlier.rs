@@ -4,8 +4,6 @@ use testkit::{Fault, fault};
 
 use crate::{Figures, Size, main_job, sound};
 
-/// # Errors
-/// When a line cannot be played to its end.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     if size == Size::Short {
         return Err(fault("this line has no short form: those of the lines it plays are tests already"));

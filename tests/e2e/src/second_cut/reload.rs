@@ -15,8 +15,6 @@ const LIMIT: Duration = Duration::from_secs(120);
 const CPU_MAX_MS: f64 = 30.0;
 const PSS_MAX_MB: f64 = 45.0;
 
-/// # Errors
-/// When the scenario cannot be played to its end.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     if size == Size::Short {
         return Err(fault("this line has no short form: it is about times, and about many servers"));

@@ -12,9 +12,6 @@ const FILE_MAX: usize = 500;
 const FUNCTION_MAX: usize = 70;
 
 /// The short form judges no total.
-///
-/// # Errors
-/// When the sources cannot be read.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let mut figures = Figures::default();
     let (mut crates, mut files, mut functions) = (BTreeMap::<String, usize>::new(), Vec::new(), Vec::new());
@@ -39,9 +36,6 @@ pub fn run(size: Size) -> Result<Figures, Fault> {
 
 /// The text of every file of the repository whose name ends with `suffix`, by its path: files not committed yet, too,
 /// except those that git ignores.
-///
-/// # Errors
-/// When git cannot list them.
 pub fn listed(suffix: &str) -> Result<Vec<(String, String)>, Fault> {
     let checkout = binaries::checkout();
     let mut git = Command::new("git");

@@ -6,8 +6,6 @@ use testkit::{Fault, binaries, fault};
 
 use crate::{Figures, Size, commands};
 
-/// # Errors
-/// When a command fails, or says nothing of a program that is missing.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     if size == Size::Short {
         return Err(fault("this line has no short form: it is about building everything"));

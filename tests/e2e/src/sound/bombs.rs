@@ -35,8 +35,6 @@ struct Answer {
 /// What falls short of one bomb.
 type Shortfall = Option<String>;
 
-/// # Errors
-/// When the scenario cannot be played to its end.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let scratch = Scratch::new("bombs")?;
     let good = Document::default().with(demo::stdio("one", "one", &scratch)?);

@@ -39,8 +39,6 @@ const IN_SHORT: [&str; 3] = ["reads-no-events", "list-changed-for-ever", "floods
 /// How long the gateway may take to clean up after a peer.
 const AFTERWARDS: Duration = Duration::from_secs(90);
 
-/// # Errors
-/// When the scenario cannot be played to its end.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let mut figures = Figures::default();
     let mut peers = Peer::all();

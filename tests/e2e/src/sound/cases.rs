@@ -48,8 +48,6 @@ const CASES: usize = 31;
 /// Of each case: the one that was reported, and three of its kind.
 const INSTANCES: usize = 4;
 
-/// # Errors
-/// When a script or the gateway cannot be started.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let scratch = Scratch::new("cases")?;
     let mut cases = Cases { scripts: scratch.folder("scripts")?, list: Vec::new() };

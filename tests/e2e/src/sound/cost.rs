@@ -7,8 +7,6 @@ use crate::{Figures, Size, run_anywhere::telemetry_cost};
 /// As it was before any of the bounds.
 const INSTRUCTIONS_MAX: f64 = 51_300.0;
 
-/// # Errors
-/// When it cannot be counted.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let [cost] = telemetry_cost::per_call(size, [None])?;
     let cost = cost.instructions;

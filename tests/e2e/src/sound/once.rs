@@ -93,8 +93,6 @@ impl fmt::Display for Row {
     }
 }
 
-/// # Errors
-/// When the servers or the gateway cannot be started, or a client loses its connection.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let scratch = Scratch::new("once")?;
     let stdio = StdioPeer::new(&scratch, &Transport::Stdio.ways())?;

@@ -11,8 +11,6 @@ use crate::{Figures, Size};
 use planted::{PLANTED, Place};
 use stage::{Heard, Stage};
 
-/// # Errors
-/// When the scenario cannot be played to its end.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let mut figures = Figures::default();
     figures.demand("planted", PLANTED.len(), "at least 30", PLANTED.len() >= 30);

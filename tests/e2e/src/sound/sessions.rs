@@ -30,8 +30,6 @@ const JUMPS: [i64; 6] = [HOUR, -HOUR, 26 * HOUR, -25 * HOUR, 700 * HOUR, -710 * 
 /// Longer than the time between two sweeps.
 const SWEEP: Duration = Duration::from_millis(1300);
 
-/// # Errors
-/// When a schedule cannot be played to its end.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let (schedules, workers, steps) = size.pick((200, 8, 24), (4, 4, 12));
     let scratch = Scratch::new("clock")?;

@@ -28,8 +28,6 @@ const STOPS_BEFORE: usize = 200_000;
 /// What a process has to put away its things once its calls are over.
 const PUT_AWAY: Duration = Duration::from_millis(750);
 
-/// # Errors
-/// When the scenario cannot be played to its end.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let mut figures = Figures::default();
     limits(size, &mut figures)?;

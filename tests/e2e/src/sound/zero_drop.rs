@@ -8,8 +8,6 @@ use crate::{
     main_job::{four_processes, zero_drop},
 };
 
-/// # Errors
-/// When a scenario cannot be played to its end.
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let mut figures = zero_drop::beside(size, Some(Company::invite()?))?;
     figures.merge(four_processes::beside(size, Some(Company::invite()?))?);

@@ -29,8 +29,6 @@ impl std::fmt::Debug for Company {
 }
 
 impl Company {
-    /// # Errors
-    /// When what it needs cannot be written.
     pub fn invite() -> Result<Self, Fault> {
         let scratch = Scratch::new("company")?;
         let server = servers::list_changed_for_ever(&scratch)?;
@@ -38,15 +36,11 @@ impl Company {
     }
 
     /// A configuration with the server in it.
-    #[must_use]
     pub fn join(&self, document: Document) -> Document {
         self.server.servers().into_iter().fold(document, Document::with)
     }
 
     /// The clients begin.
-    ///
-    /// # Errors
-    /// When there are no threads for them.
     pub fn begin(&mut self, endpoints: &[SocketAddr]) -> Result<(), Fault> {
         for endpoint in endpoints {
             let target = Target::new(*endpoint, FOR_EVER);
@@ -60,9 +54,6 @@ impl Company {
     }
 
     /// The clients end; that they did something is demanded.
-    ///
-    /// # Errors
-    /// When one of them panicked.
     pub fn end(self, figures: &mut Figures) -> Result<(), Fault> {
         let mut deeds = 0;
         for (target, threads) in self.clients {

@@ -45,25 +45,21 @@ pub(super) fn line(text: &str) -> Vec<u8> {
 }
 
 impl StdioServer {
-    #[must_use]
     pub(super) fn start(mut self, commands: &str) -> Self {
         commands.clone_into(&mut self.start);
         self
     }
 
-    #[must_use]
     pub(super) fn initialize(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.initialize = bytes.into();
         self
     }
 
-    #[must_use]
     pub(super) fn list(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.list = bytes.into();
         self
     }
 
-    #[must_use]
     pub(super) fn call(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.call = bytes.into();
         self
