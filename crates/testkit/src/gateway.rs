@@ -1,6 +1,7 @@
 //! The gateway in one process, as `only1mcp up` starts it.
 
 use std::{
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -11,6 +12,7 @@ use serde_json::Value;
 
 use crate::{
     binaries,
+    client::http_get,
     fault::{Fault, fault},
     process::Supervised,
     scratch::Scratch,
@@ -79,6 +81,25 @@ impl Gateway {
 
     pub fn state_dir(&self) -> &Path {
         &self.state
+    }
+
+    /// The value of a metric, summed over its series that contain `part`; 0 while `/metrics` does not answer.
+    pub fn metric(&self, name: &str, part: &str) -> u64 {
+        let (_, page) = http_get(self.ops, "/metrics").unwrap_or_default();
+        let lines = page.lines().filter(|line| line.starts_with(name) && line.contains(part));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    }
+
+    /// A line of `/proc/PID/status` about memory, in bytes: `VmRSS:` is what the process has now, and `VmHWM:` the most it
+    /// had since [`Self::forget_peak`].
+    pub fn memory(&self, line: &str) -> Result<u64, Fault> {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let kib = text.lines().find_map(|text| text.strip_prefix(line)?.split_whitespace().next()?.parse::<u64>().ok());
+        Ok(kib.ok_or_else(|| fault(format!("no {line} of process {}", self.pid())))? << 10)
+    }
+
+    pub fn forget_peak(&self) -> Result<(), Fault> {
+        Ok(fs::write(format!("/proc/{}/clear_refs", self.pid()), "5")?)
     }
 }
 

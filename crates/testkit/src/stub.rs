@@ -76,7 +76,6 @@ impl Request {
 /// that is written before the connection is closed.
 pub type Reply = Option<(&'static str, String)>;
 pub const RAW: &str = "raw";
-type Answer = dyn Fn(&Request, &TcpStream) -> Reply + Send + Sync;
 
 /// An HTTP server with tools by these names, in pages of 100.
 #[derive(Debug)]
@@ -98,18 +97,9 @@ impl Stub {
         tools: Vec<String>,
         answer: impl Fn(&Request, &TcpStream) -> Reply + Send + Sync + 'static,
     ) -> Result<Self, Fault> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let address = listener.local_addr()?;
         let seen: Arc<Mutex<Vec<Request>>> = Arc::default();
-        let (all, tools, answer): (_, Arc<[String]>, Arc<Answer>) = (Arc::clone(&seen), tools.into(), Arc::new(answer));
-        // The thread ends with the process; it is never joined.
-        thread::Builder::new().name("stub".to_owned()).spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let (seen, tools, answer) = (Arc::clone(&all), Arc::clone(&tools), Arc::clone(&answer));
-                let serve = move || drop(serve(&stream, &seen, &tools, &*answer));
-                drop(thread::Builder::new().name("stub".to_owned()).spawn(serve));
-            }
-        })?;
+        let all = Arc::clone(&seen);
+        let address = listen(move |stream| serve(stream, &all, &tools, &answer))?;
         Ok(Self { address, seen })
     }
 
@@ -132,7 +122,34 @@ impl Stub {
     }
 }
 
-fn serve(stream: &TcpStream, seen: &Mutex<Vec<Request>>, tools: &[String], answer: &Answer) -> Result<(), Fault> {
+/// Listens on a free port, and serves each connection on a thread of its own. The threads end with the process; they are
+/// never joined.
+pub fn listen(serve: impl Fn(&TcpStream) -> Result<(), Fault> + Send + Sync + 'static) -> Result<SocketAddr, Fault> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let serve = Arc::new(serve);
+    thread::Builder::new().name("stub".to_owned()).spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let serve = Arc::clone(&serve);
+            drop(thread::Builder::new().name("stub".to_owned()).spawn(move || drop(serve(&stream))));
+        }
+    })?;
+    Ok(address)
+}
+
+/// The bytes of a response with a length.
+pub fn response(status: &str, headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
+    let (body, length) = (body.as_ref(), body.as_ref().len());
+    let head = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\n\r\n");
+    [head.as_bytes(), body].concat()
+}
+
+fn serve(
+    stream: &TcpStream,
+    seen: &Mutex<Vec<Request>>,
+    tools: &[String],
+    answer: &impl Fn(&Request, &TcpStream) -> Reply,
+) -> Result<(), Fault> {
     let mut reader = BufReader::new(stream);
     while let Some(request) = Request::read(&mut reader)? {
         seen.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
@@ -148,21 +165,20 @@ fn serve(stream: &TcpStream, seen: &Mutex<Vec<Request>>, tools: &[String], answe
             Some(_) => ("202 Accepted", ("text/plain", String::new())),
         };
         if !status.is_empty() {
-            let length = body.len();
-            let head = format!("HTTP/1.1 {status}\r\nContent-Type: {media}\r\nContent-Length: {length}\r\n\r\n");
-            (&*stream).write_all([head.as_bytes(), body.as_bytes()].concat().as_slice())?;
+            (&*stream).write_all(&response(status, &format!("Content-Type: {media}\r\n"), body))?;
         }
     }
     Ok(())
 }
 
+/// The result of `initialize`.
+pub fn hello() -> Value {
+    let server = json!({ "name": "stub", "version": "1" });
+    json!({ "protocolVersion": "2025-11-25", "capabilities": { "tools": {} }, "serverInfo": server })
+}
+
 pub fn greeting(id: &Value) -> String {
-    let result = json!({
-        "protocolVersion": "2025-11-25",
-        "capabilities": { "tools": {} },
-        "serverInfo": { "name": "stub", "version": "1" },
-    });
-    json!({ "jsonrpc": "2.0", "id": id, "result": result }).to_string()
+    json!({ "jsonrpc": "2.0", "id": id, "result": hello() }).to_string()
 }
 
 pub fn page(message: &Value, tools: &[String]) -> String {

@@ -26,8 +26,6 @@ mod slow_readers;
 #[path = "protocol/stopping.rs"]
 mod stopping;
 
-use std::path::Path;
-
 use testkit::{ConfigFile, Document, Fault, Gateway, Scratch, Tally, raw, stub, wait};
 
 /// A gateway, and where its things are. The gateway ends first.
@@ -52,8 +50,4 @@ impl Stage {
         let counted = || Tally::read(&counts).is_ok_and(|tally| tally.count(text) == 1);
         wait::until_true(&format!("the call {text}"), raw::LIMIT, counted)
     }
-}
-
-fn lines_of(path: &Path) -> Result<String, Fault> {
-    Ok(String::from_utf8_lossy(&std::fs::read(path)?).into_owned())
 }

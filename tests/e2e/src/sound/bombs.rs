@@ -14,7 +14,6 @@ use serde_json::json;
 use testkit::{Client, ConfigFile, Document, Fault, Gateway, Scratch, System, demo, fault, gateway::Cli};
 use tokio::time::Instant;
 
-use super::bounded::vital;
 use crate::{Figures, Size};
 
 /// The address space of the gateway, and of each program that judges a document.
@@ -67,9 +66,8 @@ impl Stage {
     fn play(&mut self, size: Size, figures: &mut Figures) -> Result<(), Fault> {
         self.usual()?;
         let before = self.usual()?;
-        let pid = self.gateway.pid();
-        let held = vital::resident(pid)?;
-        vital::reset_peak(pid)?;
+        let held = self.gateway.memory("VmRSS:")?;
+        self.gateway.forget_peak()?;
         let (mut slowest, mut short) = (Duration::ZERO, Vec::new());
         let documents = documents::all(size);
         for document in &documents {
@@ -80,16 +78,16 @@ impl Stage {
                 short.extend(tell(name, &answer, document.wrong(&answer).or_else(|| self.late(&answer))));
             }
         }
-        figures.note("held_after_documents_mib", vital::resident(pid)? >> 20);
+        figures.note("held_after_documents_mib", self.gateway.memory("VmRSS:")? >> 20);
         let requests = requests::all();
         for request in &requests {
             let answer = request.send(&self.gateway, self.limit)?;
             slowest = slowest.max(answer.took);
             short.extend(tell(request.name.to_owned(), &answer, request.wrong(&answer).or_else(|| self.late(&answer))));
         }
-        let peak = vital::peak(pid)?;
+        let peak = self.gateway.memory("VmHWM:")?;
         let after = self.usual()?;
-        let growth = vital::resident(pid)?.saturating_sub(held);
+        let growth = self.gateway.memory("VmRSS:")?.saturating_sub(held);
         figures.demand("documents", documents.len(), "40 at full size", size == Size::Short || documents.len() >= 40);
         figures.demand("requests", requests.len(), "40", requests.len() >= 40);
         figures.note("slowest_ms", slowest.as_millis());

@@ -6,7 +6,7 @@ pub mod company;
 mod operators;
 mod peer;
 mod servers;
-pub(in crate::sound) mod vital;
+mod vital;
 
 use std::{
     io::{self, Write},
@@ -147,13 +147,13 @@ fn beside(peer: &Peer, size: Size) -> Result<Seen, Fault> {
         file.replace(&servers.into_iter().fold(plain.clone(), Document::with).yaml())?;
         wait_for(&gateway, gateway.revision + 1)?;
     }
-    let before_it = vital::resident(gateway.pid())?;
-    vital::reset_peak(gateway.pid())?;
+    let before_it = gateway.memory("VmRSS:")?;
+    gateway.forget_peak()?;
     let mut load = start(&gateway)?;
     let target = Target::new(gateway.mcp, storm);
     let complaint = attack.act(&gateway, &target).err().map(|error| error.to_string());
     let beside = load.stop()?;
-    let growth = vital::peak(gateway.pid())?.saturating_sub(before_it);
+    let growth = gateway.memory("VmHWM:")?.saturating_sub(before_it);
     let deeds = target.deeds.load(Ordering::Relaxed) + attack.heard();
     // A server is removed through the file, as it was added; a client is gone already.
     file.replace(&plain.yaml())?;

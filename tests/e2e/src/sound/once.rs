@@ -53,7 +53,7 @@ impl Transport {
     fn ways(self) -> Vec<Way> {
         let own = if self == Self::Stdio { STDIO } else { HTTP };
         let all = ways::ANY.iter().chain(own);
-        all.filter(|way| self != Self::Events || !way.json_only).copied().collect()
+        all.filter(|way| way.only.is_none_or(|only| only == self)).copied().collect()
     }
 }
 

@@ -7,9 +7,7 @@ use std::{io::Read, net::SocketAddr, time::Duration};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use testkit::{
-    Client, ConfigFile, Document, Fault, Gateway, Scratch, Server,
-    client::http_get,
-    demo,
+    Client, ConfigFile, Document, Fault, Gateway, Scratch, Server, demo,
     raw::{LIMIT, Raw, call},
     wait,
 };
@@ -122,15 +120,9 @@ fn limits(size: Size, figures: &mut Figures) -> Result<(), Fault> {
 /// When so many connections were closed for not being read.
 fn closures(gateway: &Gateway, count: usize, limit: Duration) -> Result<Vec<Instant>, Fault> {
     let mut closed = Vec::new();
-    let unread = || -> usize {
-        let (_, page) = http_get(gateway.ops, "/metrics").unwrap_or_default();
-        let line = page
-            .lines()
-            .find(|line| line.starts_with("only1mcp_router_connections_closed_total") && line.contains("unread"));
-        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_default()
-    };
     let all = wait::until_true("all connections to be closed", limit, || {
-        closed.resize(unread().max(closed.len()), Instant::now());
+        let unread = gateway.metric("only1mcp_router_connections_closed_total", "unread");
+        closed.resize(closed.len().max(usize::try_from(unread).unwrap_or(usize::MAX)), Instant::now());
         closed.len() >= count
     });
     all.map_err(|fault| fault.during(format!("{} of {count}", closed.len())))?;

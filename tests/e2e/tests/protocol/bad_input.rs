@@ -89,7 +89,11 @@ fn malformed_messages_are_refused_one_by_one() -> Result<(), Fault> {
 fn ids_come_back_as_they_were_written() -> Result<(), Fault> {
     let stage = stage("ids")?;
     let mut raw = Raw::open(stage.gateway.mcp)?;
-    let ids = ["0", "-7", "18446744073709551616", r#""a""#, r#""1""#, r#""\u0061 \"\\ \n""#, r#""""#];
+    // As long as an id may be, and one byte more.
+    let [longest, longer] = [1022, 1023].map(|length| format!("\"{}\"", "x".repeat(length)));
+    raw.post(format!(r#"{{"jsonrpc":"2.0","id":{longer},"method":"ping"}}"#).as_bytes(), &[])?;
+    assert_eq!(raw.response()?.status, 400);
+    let ids = ["0", "-7", "18446744073709551616", r#""a""#, r#""1""#, r#""\u0061 \"\\ \n""#, r#""""#, &longest];
     for id in ids {
         for (method, params) in [("ping", "{}"), ("tools/call", r#"{"name":"demo__add","arguments":{"a":1,"b":2}}"#)] {
             let body = format!(r#"{{"params":{params},"method":"{method}","id": {id} ,"jsonrpc":"2.0"}}"#);

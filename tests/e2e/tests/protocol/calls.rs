@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use testkit::{DemoServer, Document, Fault, Server, client::http_get, demo, wait};
+use testkit::{DemoServer, Document, Fault, Server, demo, wait};
 
 use super::{
     Stage,
@@ -131,12 +131,7 @@ fn a_client_that_leaves_has_cancelled_nothing() -> Result<(), Fault> {
     }
     let mut raw = Raw::open(stage.gateway.mcp)?;
     let answered = || -> Option<()> {
-        let (_, metrics) = http_get(stage.gateway.ops, "/metrics").ok()?;
-        let of = |result: &str| -> u64 {
-            let lines =
-                metrics.lines().filter(|line| line.starts_with("only1mcp_calls_total") && line.contains(result));
-            lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
-        };
+        let of = |result: &str| stage.gateway.metric("only1mcp_calls_total", result);
         assert_eq!(of("\"cancelled\"") + of("\"failed\""), 0);
         (of("\"answered\"") == 6).then_some(())
     };

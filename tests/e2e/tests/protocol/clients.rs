@@ -8,9 +8,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use testkit::{
-    Document, Fault, Gateway, Scratch, Server, client::http_get, demo, fault, process_tree, stub, stub::Stub, wait,
-};
+use testkit::{Document, Fault, Gateway, Scratch, Server, demo, process_tree, stub, stub::Stub, wait};
 use tokio::time::Instant;
 
 use super::{
@@ -27,17 +25,6 @@ fn stage(name: &str, limits: Value) -> Result<Stage, Fault> {
 fn with_token(mut message: Value) -> Value {
     message["params"]["_meta"] = json!({ "progressToken": 1 });
     message
-}
-
-/// The value of a metric, summed over its series that contain `part`.
-pub(super) fn metric(gateway: &Gateway, name: &str, part: &str) -> u64 {
-    let (_, page) = http_get(gateway.ops, "/metrics").unwrap_or_default();
-    let lines = page.lines().filter(|line| line.starts_with(name) && line.contains(part));
-    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
-}
-
-fn wait_metric(gateway: &Gateway, name: &str, part: &str, value: u64) -> Result<(), Fault> {
-    wait::until_true(&format!("{name} {part} to be {value}"), LIMIT, || metric(gateway, name, part) == value)
 }
 
 #[test]
@@ -62,79 +49,9 @@ fn a_client_that_says_no_more_gets_its_answer() -> Result<(), Fault> {
     Ok(())
 }
 
-#[test]
-fn what_names_something_has_a_length() -> Result<(), Fault> {
-    let stage = stage("names", json!({}))?;
-    let mut raw = Raw::open(stage.gateway.mcp)?;
-    let long = "x".repeat(1023);
-    let mut with_method = call(1, "demo__echo", json!({}));
-    with_method["method"] = long.clone().into();
-    let mut with_token = call(1, "demo__echo", json!({}));
-    with_token["params"]["_meta"] = json!({ "progressToken": long });
-    let list =
-        |cursor: &str| json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": { "cursor": cursor } });
-    let cases = [
-        ("`id`", call(long.clone(), "demo__echo", json!({}))),
-        ("`id`", json!({ "jsonrpc": "2.0", "id": long, "method": "ping" })),
-        ("`method`", with_method),
-        ("`params._meta.progressToken`", with_token),
-        ("`params.name`", call(1, &long, json!({}))),
-        ("`params.cursor`", list(&long)),
-        ("`params.requestId`", super::raw::cancel(long.clone())),
-    ];
-    for (what, message) in cases {
-        let answer = raw.ask(&message)?;
-        let text = answer.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
-        assert_eq!((answer.status, answer.code()), (400, Some(-32600)), "{what}: {answer:?}");
-        assert!(text.contains(what) && text.contains("1024") && answer.body.len() < 300, "{what}: {text}");
-    }
-    let fits = "x".repeat(1022);
-    let answer = raw.ask(&call(fits.clone(), "demo__echo", json!({ "text": "fits" })))?;
-    assert_eq!((&answer.json()["id"], answer.code()), (&json!(fits), None), "{answer:?}");
-    // A session of any length is none of ours, and not repeated.
-    let message = json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" }).to_string();
-    raw.post(message.as_bytes(), &[("Mcp-Session-Id", "x".repeat(30_000).as_bytes())])?;
-    let answer = raw.response()?;
-    assert!(answer.status == 404 && answer.body.len() < 300, "{answer:?}");
-    raw.post(message.as_bytes(), &[("Mcp-Protocol-Version", "x".repeat(30_000).as_bytes())])?;
-    let answer = raw.response()?;
-    assert!(answer.status == 400 && answer.body.len() < 1300, "{}", answer.body.len());
-    raw.works()
-}
-
 /// A call whose answer is larger than what sockets hold.
 fn large(id: &str) -> Value {
     call(id, "demo__echo", json!({ "text": "0123456789abcdef".repeat(600_000) }))
-}
-
-#[test]
-fn a_client_that_does_not_read_loses_its_connection_and_nothing_else_waits_for_it() -> Result<(), Fault> {
-    let stage = stage("unread", json!({ "request_bytes": "12MiB", "write": "500ms" }))?;
-    let session = Raw::open(stage.gateway.mcp)?;
-    let (mut silent, mut slow) = (session.again()?, session.again()?);
-    silent.say(&large("silent"))?;
-    slow.say(&large("slow"))?;
-    // It reads little at a time, and still all of it.
-    slow.head_of_response()?;
-    let mut slowly = || -> Result<(), Fault> {
-        for _ in 0..10 {
-            let mut some = vec![0; 256 << 10];
-            let reading = Instant::now();
-            slow.stream.read_exact(&mut some)?;
-            wait::until("the next bit", LIMIT, || (reading.elapsed() > Duration::from_millis(100)).then_some(()))?;
-        }
-        Ok(())
-    };
-    slowly()?;
-    let closed = || metric(&stage.gateway, "only1mcp_router_connections_closed_total", "");
-    wait_metric(&stage.gateway, "only1mcp_router_connections_closed_total", "unread", 1)
-        .map_err(|fault| fault.during(format!("{} are closed", closed())))?;
-    let mut rest = Vec::new();
-    slow.stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-    drop(slow.stream.read_to_end(&mut rest));
-    assert!(rest.len() > 5_000_000 && rest.ends_with(b"}"), "it got {} bytes more", rest.len());
-    wait_metric(&stage.gateway, "only1mcp_router_held_bytes", "", 0)?;
-    session.again()?.works()
 }
 
 #[test]
@@ -149,7 +66,8 @@ fn a_stop_waits_for_calls_and_not_for_clients_that_do_nothing() -> Result<(), Fa
     body.write(b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\nContent-Length: 100\r\n\r\n{")?;
     let mut unread = session.again()?;
     unread.say(&large("unread"))?;
-    wait_metric(&stage.gateway, "only1mcp_calls_total", "\"answered\"", 1)?;
+    let answered = || stage.gateway.metric("only1mcp_calls_total", "\"answered\"");
+    wait::until_true("the answer that nobody reads", LIMIT, || answered() == 1)?;
     let mut runs = session.again()?;
     runs.say(&call("runs", "demo__sleep", json!({ "ms": 2500, "id": "runs" })))?;
     stage.carried_out("runs")?;
@@ -194,7 +112,7 @@ fn idle_sockets_take_no_place_from_clients_that_ask() -> Result<(), Fault> {
         let answer = working.ask(&call(1, "more__echo", json!({ "text": "here" })));
         answer.is_ok_and(|answer| answer.code().is_none())
     })?;
-    assert!(metric(&gateway, "only1mcp_router_connections_closed_total", "displaced") > 200);
+    assert!(gateway.metric("only1mcp_router_connections_closed_total", "displaced") > 200);
     let below = process_tree::descendants(gateway.pid());
     assert!(below.len() >= 2, "{below:?}");
     for process in below {
@@ -251,21 +169,13 @@ fn large_answers() -> Result<Stub, Fault> {
     })
 }
 
-/// `VmHWM` of a process, counted from when `clear_refs` was last written to, or another of its lines; in MiB.
-fn memory(pid: i32, line: &str) -> Result<u64, Fault> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let kib = text.lines().find_map(|text| text.strip_prefix(line)?.split_whitespace().next()?.parse::<u64>().ok());
-    Ok(kib.ok_or_else(|| fault(format!("no {line} of process {pid}")))? >> 10)
-}
-
 #[test]
 fn large_answers_wait_for_room_and_clients_that_do_not_read_lose_theirs() -> Result<(), Fault> {
     let server = large_answers()?;
     let stage = Stage::new("room", |_| Ok(Document::default().with(Server::http("large", &server.url()))))?;
-    let pid = stage.gateway.pid();
     let session = Raw::open(stage.gateway.mcp)?;
-    let before = memory(pid, "VmRSS:")?;
-    std::fs::write(format!("/proc/{pid}/clear_refs"), "5")?;
+    let before = stage.gateway.memory("VmRSS:")? >> 20;
+    stage.gateway.forget_peak()?;
     let number = |number: u64| call(number, "large__do", json!({ "number": number }));
     let mut slow = session.again()?;
     slow.say(&number(0))?;
@@ -295,9 +205,9 @@ fn large_answers_wait_for_room_and_clients_that_do_not_read_lose_theirs() -> Res
     let answer = good.response()?;
     let text = answer.json()["result"]["content"][0]["text"].as_str().map_or(0, str::len);
     assert_eq!((answer.code(), &answer.json()["id"], text), (None, &json!(8), LARGE));
-    let peak = memory(pid, "VmHWM:")?;
+    let peak = stage.gateway.memory("VmHWM:")? >> 20;
     assert!(peak.saturating_sub(before) < 64, "{before} MiB before, {peak} MiB at most");
-    assert_eq!(metric(&stage.gateway, "only1mcp_router_connections_closed_total", "unread"), 6);
+    assert_eq!(stage.gateway.metric("only1mcp_router_connections_closed_total", "unread"), 6);
     Ok(())
 }
 

@@ -13,7 +13,6 @@ use tokio::time::Instant;
 
 use super::{
     Stage,
-    clients::metric,
     raw::{LIMIT, Raw, call, cancel},
     stub::{RAW, Stub},
 };
@@ -86,7 +85,7 @@ fn refused_calls_and_a_slow_tool_do_not_make_a_server_look_ill() -> Result<(), F
         assert_eq!((&*after[id].0, &after[id].1), ("healthy", &before[id].1), "{id}");
     }
     assert!(after["slow"].0 != "unhealthy" && after["slow"].1 == before["slow"].1, "{:?}", after["slow"]);
-    assert_eq!(metric(&stage.gateway, "only1mcp_server_restarts_total", ""), 0);
+    assert_eq!(stage.gateway.metric("only1mcp_server_restarts_total", ""), 0);
     Ok(())
 }
 
@@ -101,7 +100,7 @@ fn calls_that_are_given_up_do_not_make_a_server_that_hangs_look_well() -> Result
     session.again()?.works()?;
     let pid = servers(&stage)?["demo"].1.clone();
     freeze(&pid)?;
-    let restarts = || metric(&stage.gateway, "only1mcp_server_restarts_total", "\"unhealthy\"");
+    let restarts = || stage.gateway.metric("only1mcp_server_restarts_total", "\"unhealthy\"");
     let deadline = Instant::now() + 2 * LIMIT;
     for id in 0.. {
         if restarts() > 0 {
@@ -117,7 +116,7 @@ fn calls_that_are_given_up_do_not_make_a_server_that_hangs_look_well() -> Result
         assert_eq!(session.again()?.ask(&cancel(id))?.status, 202);
         raw.response()?;
     }
-    assert!(metric(&stage.gateway, "only1mcp_calls_total", "\"cancelled\"") >= 10);
+    assert!(stage.gateway.metric("only1mcp_calls_total", "\"cancelled\"") >= 10);
     wait::until_true("another process", LIMIT, || {
         let now = servers(&stage).ok().and_then(|all| all.get("demo").map(|(_, pid)| pid.clone()));
         now.is_some_and(|now| !now.is_null() && now != pid)

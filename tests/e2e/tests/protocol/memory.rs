@@ -5,7 +5,7 @@ use std::{io::Write, time::Duration};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use testkit::{Document, Fault, Server, client::http_get, fault, stub, stub::Stub, wait};
+use testkit::{Document, Fault, Server, fault, stub, stub::Stub, wait};
 use tokio::time::Instant;
 
 use super::{
@@ -37,17 +37,12 @@ fn stage(name: &str, limits: Value, server: &Stub) -> Result<Stage, Fault> {
 }
 
 fn held(stage: &Stage) -> u64 {
-    let (_, page) = http_get(stage.gateway.ops, "/metrics").unwrap_or_default();
-    let line = page.lines().find_map(|line| line.strip_prefix("only1mcp_router_held_bytes "));
-    line.and_then(|text| text.parse().ok()).unwrap_or_default()
+    stage.gateway.metric("only1mcp_router_held_bytes ", "")
 }
 
-/// What a process has in memory, in MiB.
+/// What the gateway has in memory, in MiB.
 fn resident(stage: &Stage) -> Result<u64, Fault> {
-    let text = std::fs::read_to_string(format!("/proc/{}/status", stage.gateway.pid()))?;
-    let line =
-        text.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<u64>().ok());
-    Ok(line.ok_or_else(|| fault("no VmRSS"))? >> 10)
+    Ok(stage.gateway.memory("VmRSS:")? >> 20)
 }
 
 /// Begins a body of `length` bytes and leaves out its last one.

@@ -11,7 +11,6 @@ use testkit::{Document, Fault, Server, stub, stub::Stub, wait};
 
 use super::{
     Stage,
-    clients::metric,
     raw::{LIMIT, Raw, call, head},
 };
 
@@ -59,7 +58,7 @@ fn clients_that_are_gone_hold_no_place_while_their_calls_run() -> Result<(), Fau
     for id in 0..10 {
         reset(held(&session, &server, if id < 5 { "hold" } else { "events" }, id)?)?;
     }
-    let count = |name| metric(&stage.gateway, name, "");
+    let count = |name| stage.gateway.metric(name, "");
     wait::until_true("the places to be free", LIMIT, || count("only1mcp_router_connections ") <= 1)?;
     assert_eq!(count("only1mcp_server_in_flight"), 10, "to go away is not to cancel");
     session.again()?.works()
@@ -79,7 +78,7 @@ fn the_door_is_open_when_those_that_hold_all_places_are_gone_or_say_no_more() ->
             ended.push(raw);
         }
     }
-    let calls = || metric(&stage.gateway, "only1mcp_server_in_flight", "");
+    let calls = || stage.gateway.metric("only1mcp_server_in_flight", "");
     wait::until_true("calls of those that are gone", LIMIT, || calls() >= 4)?;
     for _ in 0..8 {
         wait::until_true("a place", LIMIT, || is_served(&session))?;
@@ -128,7 +127,7 @@ fn as_many_calls_find_places_at_once_as_clients_are_gone() -> Result<(), Fault> 
     for id in 0..8 {
         reset(held(&session, &server, "hold", id)?)?;
     }
-    let connections = || metric(&stage.gateway, "only1mcp_router_connections ", "");
+    let connections = || stage.gateway.metric("only1mcp_router_connections ", "");
     wait::until_true("the clients to be gone", LIMIT, || connections() <= 1)?;
     let mut here = (100..108).map(|_| session.again()).collect::<Result<Vec<_>, _>>()?;
     for (raw, id) in here.iter_mut().zip(100..) {
@@ -137,7 +136,7 @@ fn as_many_calls_find_places_at_once_as_clients_are_gone() -> Result<(), Fault> 
     for id in 100..108 {
         server.wait_for("the call", |request| request.body["params"]["arguments"]["number"] == id)?;
     }
-    let calls = || metric(&stage.gateway, "only1mcp_server_in_flight", "");
+    let calls = || stage.gateway.metric("only1mcp_server_in_flight", "");
     wait::until_true("those that made way to be over", LIMIT, || calls() == 8)?;
     assert_eq!(session.again()?.ask(&call(1, "s__do", json!({})))?.code(), Some(1503));
     Ok(())
@@ -155,7 +154,7 @@ fn requests_that_do_not_come_to_an_end_lock_out_no_other_client() -> Result<(), 
     }
     // Less than it takes until the gateway waits for no body any longer.
     wait::until_true("a place", Duration::from_secs(20), || is_served(&session))?;
-    assert!(metric(&stage.gateway, "only1mcp_router_connections_closed_total", "displaced") > 0);
+    assert!(stage.gateway.metric("only1mcp_router_connections_closed_total", "displaced") > 0);
     Ok(())
 }
 
@@ -177,7 +176,7 @@ pub(super) fn waiting(id: usize, arguments: &Value) -> Value {
 fn who_waits_for_a_server_that_starts_waits_no_longer_than_its_client_is_there() -> Result<(), Fault> {
     let (stage, silent) = starting("gone-starting", json!({ "connect": "15s" }))?;
     let session = Raw::open(stage.gateway.mcp)?;
-    let exchanges = || metric(&stage.gateway, "only1mcp_router_exchanges", "");
+    let exchanges = || stage.gateway.metric("only1mcp_router_exchanges", "");
     let (mut gone, mut ended) = (Vec::new(), Vec::new());
     for id in 0..20 {
         let mut raw = session.again()?;

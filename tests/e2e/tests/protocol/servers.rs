@@ -1,12 +1,12 @@
 //! Servers that misbehave: each call gets its one answer, soon, and others do not suffer.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use testkit::{Document, Fault, Server, demo};
 
 use super::{
     Stage,
     raw::{Raw, call},
-    stub::{RAW, Stub, script, text},
+    stub::{RAW, Stub, text},
 };
 
 #[test]
@@ -35,65 +35,6 @@ fn a_child_that_dies_under_its_calls_answers_all_of_them_with_the_reason() -> Re
     // The next call finds a new child.
     let answer = last.ask(&call(1, "demo__echo", json!({ "text": "again" })))?.json();
     assert_eq!(answer["result"]["content"][0]["text"], "again", "{answer}");
-    Ok(())
-}
-
-#[test]
-fn an_http_server_that_answers_garbage_fails_that_call_alone() -> Result<(), Fault> {
-    let stub = Stub::start(vec!["do".to_owned()], |request| {
-        let id = &request.body["id"];
-        let event = |message: &str| format!("data: {message}\n\n");
-        let (json, events) = ("application/json", "text/event-stream");
-        Some(match request.body["params"]["arguments"]["how"].as_str().unwrap_or_default() {
-            "no json" => (json, "{oops".to_owned()),
-            "empty" => (json, String::new()),
-            "batch" => (json, format!("[{}]", text(id, "x"))),
-            "other id" => (json, text(&json!("another"), "x")),
-            "no media" => ("text/html", "<html>".to_owned()),
-            "no answer" => (events, ": nothing\n\n".to_owned()),
-            "another's" => (events, event(&text(&json!(987_654), "x"))),
-            "garbage before" => (events, format!("data: {{oops\n\n{}", event(&text(id, "fine")))),
-            "crlf" => (events, event(&text(id, "fine")).replace('\n', "\r\n")),
-            // Several lines in one message, ended in three ways.
-            "lines" => (
-                events,
-                format!(
-                    "data: {{\rdata: \"jsonrpc\":\"2.0\",\r\ndata: \"id\":{id},\ndata: \"result\":{{\"content\":[{{\"text\":\"fine\"}}]}}}}\n\n"
-                ),
-            ),
-            "two" => (events, format!("{}{}", event(&text(id, "fine")), event(&text(id, "again")))),
-            // A member that is not there is `null` in the words of some.
-            "null error" => (
-                json,
-                format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":[{{"text":"fine"}}]}},"error":null}}"#),
-            ),
-            _ => (json, text(id, "fine")),
-        })
-    })?;
-    let url = stub.url();
-    let stage = Stage::new("garbage", |_| Ok(Document::default().with(Server::http("stub", &url))))?;
-    let mut raw = Raw::open(stage.gateway.mcp)?;
-    let cases = [
-        ("no json", Some(-32603)),
-        ("empty", Some(-32603)),
-        ("batch", Some(-32603)),
-        ("other id", Some(-32603)),
-        ("no media", Some(-32603)),
-        ("no answer", Some(-32603)),
-        ("another's", Some(-32603)),
-        ("garbage before", Some(-32603)),
-        ("crlf", None),
-        ("lines", None),
-        ("two", None),
-        ("null error", None),
-        ("well", None),
-    ];
-    for (how, code) in cases {
-        let answer = raw.ask(&call(how, "stub__do", json!({ "how": how })))?;
-        let message = answer.json();
-        assert_eq!((answer.code(), &message["id"]), (code, &json!(how)), "{message}");
-        assert!(code.is_some() || message["result"]["content"][0]["text"] == "fine", "{how}: {message}");
-    }
     Ok(())
 }
 
@@ -156,53 +97,4 @@ fn http_is_read_as_it_is_written_and_refused_where_it_is_none() -> Result<(), Fa
     let carried_out = stub.seen().iter().filter(|request| request.body["method"] == "tools/call").count();
     assert_eq!(carried_out, 30, "each once");
     Ok(())
-}
-
-#[test]
-fn a_child_that_answers_garbage_fails_that_call_alone() -> Result<(), Fault> {
-    let cases = r#"*'"how":"both"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{},"error":{"code":1,"message":"x"}}\n' "$id";;
-*'"how":"neither"'*) printf '{"jsonrpc":"2.0","id":%s}\n' "$id";;
-*'"how":"no version"'*) printf '{"id":%s,"result":{}}\n' "$id";;
-*'"how":"text id"'*) printf '{"jsonrpc":"2.0","id":"%s","result":{"content":[]}}\n' "$id";;
-*'"how":"null error"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"content":[]},"error":null}\n' "$id";;
-*'"how":"noise"'*) printf 'starting\n\n{oops\n[]\n\377\n{"jsonrpc":"2.0","id":%s,"result":{"content":[]}}\n' "$id";;
-*'"how":"crlf"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"content":[]}}\r\n' "$id";;
-"#;
-    let stage = Stage::new("noise", |scratch| Ok(Document::default().with(script("sh", scratch, cases)?)))?;
-    let mut raw = Raw::open(stage.gateway.mcp)?;
-    let mut pid = None;
-    let cases = [
-        ("both", Some(-32603)),
-        ("neither", Some(-32603)),
-        ("no version", Some(-32603)),
-        ("text id", None),
-        ("null error", None),
-        ("noise", None),
-        ("crlf", None),
-        ("well", None),
-    ];
-    for (how, code) in cases {
-        let answer = raw.ask(&call(how, "sh__do", json!({ "how": how })))?;
-        let message = answer.json();
-        assert_eq!((answer.code(), &message["id"]), (code, &json!(how)), "{how}: {message}");
-        let now = pid_of(&stage)?;
-        assert_eq!(*pid.get_or_insert_with(|| now.clone()), now, "{how}: the same process");
-    }
-    Ok(())
-}
-
-fn pid_of(stage: &Stage) -> Result<Value, Fault> {
-    let status = stage.gateway.cli(&["status", "--output", "json"])?.json()?;
-    Ok(find(&status, "pid").cloned().unwrap_or_default())
-}
-
-fn find<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
-    match value {
-        Value::Object(members) => members
-            .get(key)
-            .filter(|found| !found.is_null())
-            .or_else(|| members.values().find_map(|member| find(member, key))),
-        Value::Array(items) => items.iter().find_map(|item| find(item, key)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
-    }
 }

@@ -9,7 +9,6 @@ use tokio::time::Instant;
 
 use super::{
     Stage,
-    clients::metric,
     raw::{LIMIT, Raw, call},
 };
 
@@ -58,7 +57,7 @@ fn who_reads_too_slowly_takes_no_large_answer_from_the_clients_of_another_server
             raw.say(&large(id, "slow__do"))?;
             drip(raw);
         }
-        let held = || metric(&stage.gateway, "only1mcp_router_held_bytes", "");
+        let held = || stage.gateway.metric("only1mcp_router_held_bytes", "");
         wait::until_true("a slow reader to have its answer", LIMIT, || held() > (LARGE / 2) as u64)?;
         wait::until_true("all calls to be made", LIMIT, || {
             slow.seen().iter().filter(|request| request.body["method"] == "tools/call").count() == 8
@@ -70,7 +69,7 @@ fn who_reads_too_slowly_takes_no_large_answer_from_the_clients_of_another_server
         let held = held();
         assert!(held <= 3 * LARGE as u64, "{media}: {held}: what slow readers do not take stays with their server");
         // If not for this one, then for the next of their own kind.
-        let closed = || metric(&stage.gateway, "only1mcp_router_connections_closed_total", "unread");
+        let closed = || stage.gateway.metric("only1mcp_router_connections_closed_total", "unread");
         wait::until_true("a slow reader to make way", BORNE, || closed() > 0)?;
     }
     Ok(())

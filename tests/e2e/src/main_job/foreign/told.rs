@@ -9,9 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 use testkit::{
-    ConfigFile, Document, Fault, Gateway, Scratch, Server, Supervised,
-    client::http_get,
-    demo, fault,
+    ConfigFile, Document, Fault, Gateway, Scratch, Server, Supervised, demo, fault,
     raw::{LIMIT, Raw},
     wait,
 };
@@ -97,16 +95,12 @@ fn crowded_out(client: &mut Client, gateway: &Gateway, figures: &mut Figures) ->
     client.connect()?;
     let begun = Instant::now();
     wait::until_true("the session to be older than an unused one may be", 2 * IDLE, || begun.elapsed() > IDLE)?;
-    let evicted = || -> Result<u64, Fault> {
-        let (_, page) = http_get(gateway.ops, "/metrics")?;
-        let lines = page.lines().filter(|line| line.starts_with("only1mcp_router_sessions_evicted_total"));
-        Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
-    };
-    let before = evicted()?;
+    let evicted = || gateway.metric("only1mcp_router_sessions_evicted_total", "");
+    let before = evicted();
     for _ in 0..2 * SESSIONS {
         Raw::open(gateway.mcp)?.works()?;
     }
-    wait::until_true("sessions to be evicted", LIMIT, || evicted().is_ok_and(|now| now > before))?;
+    wait::until_true("sessions to be evicted", LIMIT, || evicted() > before)?;
     let asked = Instant::now();
     let said = client.told("call", "demo__whoami")?;
     figures.demand("a_call_in_a_crowd", &said, "a text", said["text"].is_string());

@@ -189,6 +189,11 @@ fn long() -> Vec<Bomb> {
         Bomb::message("a long cursor", Words("`params.cursor` is longer than 1024 bytes"), move || {
             request("tools/list", json!({ "cursor": long() }))
         }),
+        Bomb::message(
+            "a long id of a request to cancel",
+            Words("`params.requestId` is longer than 1024 bytes"),
+            move || raw::cancel(long()),
+        ),
         Bomb::message("a long client", Words("error"), move || {
             let client = json!({ "name": long(), "version": "1" });
             let params = json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client });

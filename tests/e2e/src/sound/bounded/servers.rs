@@ -3,12 +3,11 @@
 use std::{
     fs,
     io::{BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    thread,
     time::Duration,
 };
 
@@ -105,18 +104,11 @@ struct Http {
 
 impl Http {
     fn start(way: Way) -> Result<Self, Fault> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let address = listener.local_addr()?;
         let requests = Arc::<AtomicU64>::default();
         let counted = Arc::clone(&requests);
-        // Ends with the process.
-        thread::Builder::new().name("hostile".to_owned()).spawn(move || {
+        let address = stub::listen(move |stream| {
             lowest_priority();
-            for stream in listener.incoming().map_while(Result::ok) {
-                let counted = Arc::clone(&counted);
-                let serve = move || drop(serve(&stream, way, &counted));
-                drop(thread::Builder::new().name("hostile".to_owned()).spawn(serve));
-            }
+            serve(stream, way, &counted)
         })?;
         Ok(Self { address, requests })
     }
@@ -195,7 +187,5 @@ fn flood() -> String {
 }
 
 fn reply(mut writer: &TcpStream, body: &str) -> Result<(), Fault> {
-    let length = body.len();
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
-    Ok(writer.write_all([head.as_bytes(), body.as_bytes()].concat().as_slice())?)
+    Ok(writer.write_all(&stub::response("200 OK", "Content-Type: application/json\r\n", body))?)
 }

@@ -1,4 +1,4 @@
-//! What a process holds: memory, descriptors, tasks, sessions.
+//! What a gateway holds: descriptors, tasks, sessions, connections.
 
 use std::{collections::BTreeMap, fmt, fs};
 
@@ -52,25 +52,4 @@ impl fmt::Display for Vital {
         let counts: Vec<String> = self.0.values().map(u64::to_string).collect();
         f.write_str(&counts.join("/"))
     }
-}
-
-/// From now on the peak counts anew.
-pub(in crate::sound) fn reset_peak(pid: i32) -> Result<(), Fault> {
-    Ok(fs::write(format!("/proc/{pid}/clear_refs"), "5")?)
-}
-
-/// Bytes of memory now.
-pub(in crate::sound) fn resident(pid: i32) -> Result<u64, Fault> {
-    status(pid, "VmRSS:")
-}
-
-/// The most bytes of memory since [`reset_peak`].
-pub(in crate::sound) fn peak(pid: i32) -> Result<u64, Fault> {
-    status(pid, "VmHWM:")
-}
-
-fn status(pid: i32, field: &str) -> Result<u64, Fault> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let kib = text.lines().find_map(|line| line.strip_prefix(field)?.split_whitespace().next()?.parse::<u64>().ok());
-    kib.map(|kib| kib << 10).ok_or_else(|| fault(format!("no {field} of process {pid}")))
 }

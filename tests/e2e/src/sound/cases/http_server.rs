@@ -2,14 +2,13 @@
 
 use std::{
     io::{BufReader, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     sync::{Arc, Mutex, PoisonError},
-    thread,
 };
 
 use serde_json::{Value, json};
 pub(super) use testkit::stub::Request;
-use testkit::{Fault, Server};
+use testkit::{Fault, Server, stub};
 
 /// The text of the usual answer to a request.
 pub(super) fn usual_text(request: &Request) -> String {
@@ -43,9 +42,7 @@ pub(super) enum Reply {
 
 /// A response with a length.
 pub(super) fn response(status: &str, headers: &str, body: impl AsRef<[u8]>) -> Reply {
-    let (body, length) = (body.as_ref(), body.as_ref().len());
-    let head = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\n\r\n");
-    Reply::Keep([head.as_bytes(), body].concat())
+    Reply::Keep(stub::response(status, headers, body))
 }
 
 pub(super) const JSON: &str = "Content-Type: application/json\r\n";
@@ -62,8 +59,6 @@ pub(super) fn usual(request: &Request) -> Reply {
     }
 }
 
-type Script = dyn Fn(&Request, usize) -> Reply + Send + Sync;
-
 /// A server that plays a script; it ends with the process.
 #[derive(Clone)]
 pub(super) struct HttpServer {
@@ -74,17 +69,9 @@ pub(super) struct HttpServer {
 impl HttpServer {
     /// The script is also told how many requests came before.
     pub(super) fn start(script: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static) -> Result<Self, Fault> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let server = Self { address: listener.local_addr()?, seen: Arc::default() };
-        let (serving, script): (_, Arc<Script>) = (server.clone(), Arc::new(script));
-        thread::Builder::new().name("script".to_owned()).spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let (server, script) = (serving.clone(), Arc::clone(&script));
-                let serve = move || drop(server.serve(&stream, &*script));
-                drop(thread::Builder::new().name("script".to_owned()).spawn(serve));
-            }
-        })?;
-        Ok(server)
+        let seen = Arc::default();
+        let all = Arc::clone(&seen);
+        Ok(Self { address: stub::listen(move |stream| serve(stream, &all, &script))?, seen })
     }
 
     pub(super) fn entry(&self, id: &str) -> Server {
@@ -102,27 +89,30 @@ impl HttpServer {
     pub(super) fn count(&self, holds: impl Fn(&Request) -> bool) -> usize {
         self.seen().iter().filter(|request| holds(request)).count()
     }
+}
 
-    fn serve(&self, stream: &TcpStream, script: &Script) -> Result<(), Fault> {
-        let mut reader = BufReader::new(stream);
-        while let Some(request) = Request::read(&mut reader)? {
-            let before = {
-                let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-                seen.push(request.clone());
-                seen.len() - 1
-            };
-            let mut stream = stream;
-            match script(&request, before) {
-                Reply::Keep(bytes) => stream.write_all(&bytes)?,
-                Reply::Close(bytes) => return Ok(stream.write_all(&bytes)?),
-                Reply::Hold(bytes) => {
-                    stream.write_all(&bytes)?;
-                    // Until the other side is gone.
-                    std::io::copy(&mut reader, &mut std::io::sink())?;
-                    return Ok(());
-                }
+fn serve(
+    mut stream: &TcpStream,
+    seen: &Mutex<Vec<Request>>,
+    script: &impl Fn(&Request, usize) -> Reply,
+) -> Result<(), Fault> {
+    let mut reader = BufReader::new(stream);
+    while let Some(request) = Request::read(&mut reader)? {
+        let before = {
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.push(request.clone());
+            seen.len() - 1
+        };
+        match script(&request, before) {
+            Reply::Keep(bytes) => stream.write_all(&bytes)?,
+            Reply::Close(bytes) => return Ok(stream.write_all(&bytes)?),
+            Reply::Hold(bytes) => {
+                stream.write_all(&bytes)?;
+                // Until the other side is gone.
+                std::io::copy(&mut reader, &mut std::io::sink())?;
+                return Ok(());
             }
         }
-        Ok(())
     }
+    Ok(())
 }

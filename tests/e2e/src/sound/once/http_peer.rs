@@ -3,25 +3,31 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
 
 use serde_json::{Value, json};
-use testkit::{Fault, Server, stub::Request};
+use testkit::{
+    Fault, Server,
+    stub::{self, Request},
+};
 
 use super::{
     Transport,
     ways::{Cut, GOOD, Said, Way},
 };
 
-#[derive(Clone)]
 pub(super) struct HttpPeer {
     address: SocketAddr,
+    book: Arc<Book>,
+}
+
+struct Book {
     transport: Transport,
-    known: Arc<Mutex<Known>>,
+    known: Mutex<Known>,
 }
 
 #[derive(Default)]
@@ -43,18 +49,9 @@ enum Then {
 
 impl HttpPeer {
     pub(super) fn start(transport: Transport) -> Result<Self, Fault> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let peer = Self { address: listener.local_addr()?, transport, known: Arc::default() };
-        let serving = peer.clone();
-        // Ends with the process.
-        thread::Builder::new().name("peer".to_owned()).spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let peer = serving.clone();
-                let serve = move || drop(peer.serve(&stream));
-                drop(thread::Builder::new().name("peer".to_owned()).spawn(serve));
-            }
-        })?;
-        Ok(peer)
+        let book = Arc::new(Book { transport, known: Mutex::default() });
+        let kept = Arc::clone(&book);
+        Ok(Self { address: stub::listen(move |stream| kept.serve(stream))?, book })
     }
 
     pub(super) fn entry(&self, id: &str) -> Server {
@@ -62,9 +59,11 @@ impl HttpPeer {
     }
 
     pub(super) fn executed(&self, key: &str) -> usize {
-        self.known().executed.get(key).copied().unwrap_or(0)
+        self.book.known().executed.get(key).copied().unwrap_or(0)
     }
+}
 
+impl Book {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -104,12 +103,7 @@ impl HttpPeer {
                 known.sessions.insert(session.clone());
                 session
             };
-            let result = json!({
-                "protocolVersion": "2025-11-25",
-                "capabilities": { "tools": {} },
-                "serverInfo": { "name": "peer", "version": "1" },
-            });
-            return json_result(stream, message, &format!("Mcp-Session-Id: {session}\r\n"), &result);
+            return json_result(stream, message, &format!("Mcp-Session-Id: {session}\r\n"), &stub::hello());
         }
         let session = request.header("mcp-session-id").unwrap_or_default().to_owned();
         if !self.known().sessions.contains(&session) {
@@ -265,6 +259,5 @@ fn json_result(stream: &TcpStream, message: &Value, headers: &str, result: &Valu
 }
 
 fn respond(mut stream: &TcpStream, status: &str, headers: &str, body: &[u8]) -> Result<(), Fault> {
-    let head = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
-    Ok(stream.write_all(&[head.as_bytes(), body].concat())?)
+    Ok(stream.write_all(&stub::response(status, headers, body))?)
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use testkit::{Fault, Scratch, Server};
+use testkit::{Fault, Scratch, Server, stub};
 
 use super::ways::{GOOD, Said, Way};
 
@@ -26,12 +26,7 @@ impl StdioPeer {
         std::fs::write(&calls, "")?;
         let cases: String =
             ways.iter().map(|way| format!("*'\"way\":\"{}\"'*) {};;\n", way.name, commands(*way))).collect();
-        let greeting = json!({
-            "protocolVersion": "2025-11-25",
-            "capabilities": { "tools": {} },
-            "serverInfo": { "name": "peer", "version": "1" },
-        });
-        let (good, calls_path, tools) = (shown(GOOD), calls.display(), tools());
+        let (good, calls_path, greeting, tools) = (shown(GOOD), calls.display(), stub::hello(), tools());
         let text = format!(
             r#"while IFS= read -r line; do
 id=${{line#*\"id\":}}; id=${{id%%[,\}}]*}}

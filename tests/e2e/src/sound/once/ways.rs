@@ -1,5 +1,7 @@
 //! Ways of answering a call, and what may come of each.
 
+use super::Transport;
+
 /// One way. In texts, `$ID` is the id of the request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Way {
@@ -7,8 +9,8 @@ pub(super) struct Way {
     pub(super) said: Said,
     pub(super) heard: Heard,
     pub(super) repeated: Repeated,
-    /// In an event stream it would be another way's.
-    pub(super) json_only: bool,
+    /// Over the others it would be another way's.
+    pub(super) only: Option<Transport>,
 }
 
 /// What the server does once it has read the call, or before.
@@ -85,7 +87,7 @@ const JSON: &str = "Content-Type: application/json\r\n";
 const PLAIN: &str = "password hunter2 is wrong";
 
 const fn way(name: &'static str, said: Said, heard: Heard) -> Way {
-    Way { name, said, heard, repeated: Repeated::Never, json_only: false }
+    Way { name, said, heard, repeated: Repeated::Never, only: None }
 }
 
 const fn message(name: &'static str, said: &'static [&'static str], heard: Heard) -> Way {
@@ -101,7 +103,7 @@ const fn plain(name: &'static str) -> Way {
 }
 
 const fn cut(name: &'static str, at: Cut, repeated: Repeated) -> Way {
-    Way { name, said: Said::Cut(at), heard: Heard::Failure, repeated, json_only: false }
+    Way { name, said: Said::Cut(at), heard: Heard::Failure, repeated, only: None }
 }
 
 /// Over every transport.
@@ -143,7 +145,7 @@ pub(super) const ANY: &[Way] = &[
 /// Over HTTP, with a body or a stream.
 pub(super) const HTTP: &[Way] = &[
     Way {
-        json_only: true,
+        only: Some(Transport::Json),
         ..message("a notification only", &[r#"{"jsonrpc":"2.0","method":"notifications/message"}"#], Heard::Failure)
     },
     status("200 OK", "Content-Type: text/html\r\n", PLAIN, Heard::Failure),
@@ -183,7 +185,10 @@ pub(super) const HTTP: &[Way] = &[
     cut("cut after the head", Cut::Head, Repeated::LostWithinAJsonAnswer),
     cut("cut in the message", Cut::Message, Repeated::LostWithinAJsonAnswer),
     cut("cut before the last byte", Cut::LastByte, Repeated::LostWithinAJsonAnswer),
-    Way { json_only: true, ..way("more than one message", Said::Messages(&[GOOD, GOOD]), Heard::Failure) },
+    Way { only: Some(Transport::Json), ..message("more than one message", &[GOOD, GOOD], Heard::Failure) },
+    Way { only: Some(Transport::Events), ..message("two answers in a stream", &[GOOD, GOOD], Heard::Result) },
+    message("a broken message, then a good one", &["{oops", GOOD], Heard::Failure),
+    Way { name: "200 with an empty body", ..status("200 OK", JSON, "", Heard::Failure) },
 ];
 
 const fn shell(name: &'static str, commands: &'static str, heard: Heard) -> Way {
@@ -206,6 +211,7 @@ pub(super) const STDIO: &[Way] = &[
     message("a question before it", &[r#"{"jsonrpc":"2.0","id":"q","method":"roots/list"}"#, GOOD], Heard::Result),
     message("text on a line before it", &["starting up", GOOD], Heard::Result),
     message("empty lines before it", &["", " ", GOOD], Heard::Result),
+    shell("broken lines before it", r#"printf '{oops\n[]\n\377\n%s\n' "$good""#, Heard::Result),
     shell("text on its line", r#"printf 'done: %s\n' "$good""#, Heard::Failure),
     shell("its line ends with CR LF", r#"printf '%s\r\n' "$good""#, Heard::Result),
     shell("a byte of no UTF-8", r#"printf '{"jsonrpc":"2.0","id":%s,"result":{"x":"\351"}}\n' "$id""#, Heard::Failure),

@@ -29,6 +29,13 @@ pub(super) struct Secret {
     pub(super) shows_in: Option<Place>,
 }
 
+impl Secret {
+    /// What the author wrote out in place of one is kept as it was written.
+    pub(super) fn is_behind_a_reference(&self) -> bool {
+        ["pl4nted-file-", "pl4nted-env-"].iter().any(|kind| self.value.starts_with(kind))
+    }
+}
+
 const fn nowhere(what: &'static str, value: &'static str) -> Secret {
     Secret { what, value, may_be_in: &[], shows_in: None }
 }

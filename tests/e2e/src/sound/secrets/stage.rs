@@ -4,10 +4,8 @@ use std::{
     fmt::Display,
     fs::{self, Permissions},
     io::{BufReader, Write},
-    net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
     path::Path,
-    thread,
     time::Duration,
 };
 
@@ -33,7 +31,7 @@ const ESCAPES: &str = "\u{1b}]0;pwned\u{7}\u{1b}[31m\u{9b}2J\u{202e}";
 #[derive(Default)]
 pub(super) struct Heard {
     texts: Vec<(Place, String, String)>,
-    /// Of the state directory, with their mode.
+    /// Of the state directory: those that tell too much, or to too many.
     pub(super) open_files: Vec<String>,
     /// How often a service that is none of ours was called, and how often with the token of the gateway.
     pub(super) strangers_asked: usize,
@@ -367,21 +365,12 @@ fn redirects(place: &'static str, secret: &'static str) -> Result<String, Fault>
 }
 
 /// The URL of a server that answers each request by what it asks for.
-fn answers(answer: impl Fn(&str) -> String + Copy + Send + 'static) -> Result<String, Fault> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let url = format!("http://{}/mcp", listener.local_addr()?);
-    // The thread ends with the process; it is never joined.
-    thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            thread::spawn(move || drop(serve(&stream, answer)));
-        }
-    });
-    Ok(url)
-}
-
-fn serve(mut stream: &TcpStream, answer: impl Fn(&str) -> String) -> Result<(), Fault> {
-    let Some(request) = Request::read(&mut BufReader::new(stream))? else { return Ok(()) };
-    Ok(stream.write_all(answer(&request.path).as_bytes())?)
+fn answers(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Result<String, Fault> {
+    let address = stub::listen(move |mut stream| {
+        let Some(request) = Request::read(&mut BufReader::new(stream))? else { return Ok(()) };
+        Ok(stream.write_all(answer(&request.path).as_bytes())?)
+    })?;
+    Ok(format!("http://{address}/mcp"))
 }
 
 fn private(path: &Path, text: &str) -> Result<(), Fault> {
@@ -389,7 +378,7 @@ fn private(path: &Path, text: &str) -> Result<(), Fault> {
     Ok(fs::set_permissions(path, Permissions::from_mode(0o600))?)
 }
 
-/// Files below `folder` that others than their owner may touch.
+/// Files below `folder` that others than their owner may touch, and those that hold what a reference stands for.
 fn open_files(folder: &Path, open: &mut Vec<String>) -> Result<(), Fault> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -397,9 +386,15 @@ fn open_files(folder: &Path, open: &mut Vec<String>) -> Result<(), Fault> {
         let mode = metadata.permissions().mode() & 0o777;
         if metadata.is_dir() {
             open_files(&path, open)?;
-        } else if mode != 0o600 {
+            continue;
+        }
+        if mode != 0o600 {
             open.push(format!("{} has mode {mode:04o}", path.display()));
         }
+        let text = if metadata.is_file() { fs::read(&path)? } else { Vec::new() };
+        let text = String::from_utf8_lossy(&text);
+        let resolved = PLANTED.iter().filter(|secret| secret.is_behind_a_reference() && text.contains(secret.value));
+        open.extend(resolved.map(|secret| format!("{} holds {}", path.display(), secret.what)));
     }
     Ok(())
 }
