@@ -64,7 +64,6 @@ pub struct Params<'a> {
 }
 
 impl<'a> Params<'a> {
-    #[must_use]
     pub fn cursor(&self) -> Option<Text<'a>> {
         self.found.cursor()
     }
@@ -75,18 +74,15 @@ impl<'a> Params<'a> {
     }
 
     /// Of `notifications/cancelled`.
-    #[must_use]
     pub fn request_id(&self) -> Option<Id<'a>> {
         self.found.request_id()
     }
 
     /// Of `notifications/progress`.
-    #[must_use]
     pub fn progress_token(&self) -> Option<Id<'a>> {
         self.found.progress_token()
     }
 
-    #[must_use]
     pub fn meta(&self) -> Option<Meta<'a>> {
         self.found.meta()
     }
@@ -105,7 +101,6 @@ pub struct Meta<'a> {
 
 impl<'a> Envelope<'a> {
     /// The request or notification in this message.
-    #[must_use]
     pub const fn call(&self) -> Option<&Call<'a>> {
         match &self.message {
             Message::Request { call, .. } | Message::Notification(call) => Some(call),
@@ -113,7 +108,6 @@ impl<'a> Envelope<'a> {
         }
     }
 
-    #[must_use]
     pub const fn id(&self) -> Option<Id<'a>> {
         match &self.message {
             Message::Request { id, .. } | Message::Response { id, .. } => Some(*id),
@@ -124,7 +118,6 @@ impl<'a> Envelope<'a> {
 
     /// An edit that makes `params._meta.traceparent` equal `value` (plain ASCII), adding what is missing around it.
     /// None for a response.
-    #[must_use]
     pub fn traceparent_edit(&self, value: &str) -> Option<Edit<'static>> {
         let call = self.call()?;
         let (span, with) = match (&call.params, call.meta()) {
@@ -141,19 +134,16 @@ impl<'a> Envelope<'a> {
 }
 
 impl<'a> Call<'a> {
-    #[must_use]
     pub fn meta(&self) -> Option<Meta<'a>> {
         self.params.as_ref()?.meta()
     }
 
     /// `params._meta.progressToken`.
-    #[must_use]
     pub fn progress_token(&self) -> Option<Id<'a>> {
         self.meta()?.progress_token
     }
 
     /// `params._meta.traceparent`, if it is a string.
-    #[must_use]
     pub fn traceparent(&self) -> Option<Cow<'a, str>> {
         Text::parse(self.meta()?.traceparent?).map(Text::into_value)
     }

@@ -35,7 +35,6 @@ fn shown(value: &str) -> String {
 }
 
 impl HttpFault {
-    #[must_use]
     pub const fn status(&self) -> u16 {
         match self {
             Self::Origin { .. } | Self::Host { .. } => 403,
@@ -108,9 +107,6 @@ const JSON: &str = "application/json";
 const EVENTS: &str = "text/event-stream";
 
 /// A POST may be answered in either form. An absent Accept allows everything, as HTTP has it.
-///
-/// # Errors
-/// [`HttpFault::NotAcceptable`].
 pub fn check_post_accept(accept: Option<&str>) -> Result<(), HttpFault> {
     // What nearly every client sends, word for word.
     if accept == Some("application/json, text/event-stream") {
@@ -121,9 +117,6 @@ pub fn check_post_accept(accept: Option<&str>) -> Result<(), HttpFault> {
 }
 
 /// A GET is answered by an event stream.
-///
-/// # Errors
-/// [`HttpFault::NotAcceptable`].
 pub fn check_get_accept(accept: Option<&str>) -> Result<(), HttpFault> {
     allows(accept, EVENTS)
 }
@@ -148,9 +141,6 @@ fn is_zero(quality: &str) -> bool {
 }
 
 /// The body of a POST is JSON; parameters such as `charset` are ignored.
-///
-/// # Errors
-/// [`HttpFault::ContentType`].
 pub fn check_content_type(content_type: Option<&str>) -> Result<(), HttpFault> {
     if content_type == Some(JSON) {
         return Ok(());

@@ -151,7 +151,6 @@ impl Implementation<'_> {
 
 /// The gateway's `initialize` result (raw JSON, for [`message::result`]). The capabilities are fixed, whatever the
 /// backends offer now: a client cannot be told of a capability later, and a backend may be added any time.
-#[must_use]
 pub fn server_result(version: ProtocolVersion, server: Implementation<'_>, instructions: Option<&str>) -> Vec<u8> {
     let mut out = br#"{"protocolVersion":"#.to_vec();
     push_string(&mut out, version.as_str());
@@ -170,7 +169,6 @@ pub fn server_result(version: ProtocolVersion, server: Implementation<'_>, instr
 
 /// The whole `initialize` request to a backend, without client capabilities: an upstream session is shared by clients
 /// that declare different ones. `id` is raw JSON.
-#[must_use]
 pub fn client_request(id: &str, client: Implementation<'_>) -> Vec<u8> {
     let mut params = br#"{"protocolVersion":"#.to_vec();
     push_string(&mut params, ProtocolVersion::LATEST.as_str());
@@ -189,7 +187,6 @@ fn cut(instructions: &str) -> &str {
 
 /// The instructions of several backends as one text: a heading for each, cut to [`INSTRUCTIONS_BYTES`] in all. None if no
 /// backend has any.
-#[must_use]
 pub fn joined_instructions<'a>(parts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<String> {
     let mut joined = String::new();
     for (backend, text) in parts {

@@ -48,13 +48,11 @@ fn join(parts: &[&[u8]]) -> Vec<u8> {
 }
 
 /// `id` and `result` are raw JSON.
-#[must_use]
 pub fn result(id: &str, result: &[u8]) -> Vec<u8> {
     join(&[br#"{"jsonrpc":"2.0","id":"#, id.as_bytes(), br#","result":"#, result, b"}"])
 }
 
 /// `id` (raw) is left out when the request's own could not be read; `data` is raw JSON.
-#[must_use]
 pub fn error(id: Option<&str>, code: ErrorCode, message: &str, data: Option<&[u8]>) -> Vec<u8> {
     let mut out = br#"{"jsonrpc":"2.0""#.to_vec();
     if let Some(id) = id {
@@ -82,13 +80,11 @@ fn cut(message: &str) -> Cow<'_, str> {
 }
 
 /// The error for a name no backend offers; the wording is the specification's.
-#[must_use]
 pub fn unknown(kind: Kind, id: &str, name: &str) -> Vec<u8> {
     error(Some(id), kind.unknown(), &format!("Unknown {}: {name}", kind.noun()), None)
 }
 
 /// `id` and `params` are raw JSON.
-#[must_use]
 pub fn request(id: &str, method: &str, params: Option<&[u8]>) -> Vec<u8> {
     let mut out = join(&[br#"{"jsonrpc":"2.0","id":"#, id.as_bytes(), br#","method":"#]);
     push_call(&mut out, method, params);
@@ -96,7 +92,6 @@ pub fn request(id: &str, method: &str, params: Option<&[u8]>) -> Vec<u8> {
 }
 
 /// `params` is raw JSON.
-#[must_use]
 pub fn notification(method: &str, params: Option<&[u8]>) -> Vec<u8> {
     let mut out = br#"{"jsonrpc":"2.0","method":"#.to_vec();
     push_call(&mut out, method, params);
@@ -113,7 +108,6 @@ fn push_call(out: &mut Vec<u8>, method: &str, params: Option<&[u8]>) {
 }
 
 /// `notifications/cancelled` for the request whose raw id is `request_id`.
-#[must_use]
 pub fn cancelled(request_id: &str, reason: Option<&str>) -> Vec<u8> {
     let mut params = join(&[br#"{"requestId":"#, request_id.as_bytes()]);
     if let Some(reason) = reason {

@@ -25,7 +25,6 @@ const READABLE_TOOL: usize = 30;
 
 impl Naming {
     /// The name `tool` of `backend` is exposed under.
-    #[must_use]
     pub fn exposed(self, backend: &str, tool: &str) -> String {
         let plain = self.plain(backend, tool);
         // The prefixed form must be undoable: with its first `__` as the separator it is of no other pair.
@@ -40,7 +39,6 @@ impl Naming {
     }
 
     /// The name that the tool has unless that is no name for model APIs, or not its alone.
-    #[must_use]
     pub fn plain(self, backend: &str, tool: &str) -> String {
         match self {
             Self::None => tool.to_owned(),
@@ -50,7 +48,6 @@ impl Naming {
 }
 
 /// Model APIs take it as the name of a tool.
-#[must_use]
 pub fn is_safe(name: &str) -> bool {
     (1..=MAX_EXPOSED).contains(&name.len()) && name.chars().all(is_allowed)
 }

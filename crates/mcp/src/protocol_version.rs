@@ -27,12 +27,10 @@ impl ProtocolVersion {
     /// What the gateway offers, as client and as server.
     pub const LATEST: Self = Self::V2025_11_25;
 
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::KNOWN.into_iter().find(|version| version.as_str() == text)
     }
 
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::V2024_11_05 => "2024-11-05",
@@ -43,19 +41,16 @@ impl ProtocolVersion {
         }
     }
 
-    #[must_use]
     pub fn is_served(self) -> bool {
         Self::SERVED.contains(&self)
     }
 
     /// Begins with `initialize` and may have a session; later revisions are stateless.
-    #[must_use]
     pub fn has_initialize(self) -> bool {
         self <= Self::V2025_11_25
     }
 
     /// The version to answer `initialize` with: the requested one if served, else the latest served.
-    #[must_use]
     pub fn negotiate(requested: &str) -> Self {
         Self::parse(requested).filter(|version| version.is_served()).unwrap_or(Self::LATEST)
     }

@@ -12,12 +12,10 @@ pub struct Span {
 
 impl Span {
     /// The empty span at `offset`.
-    #[must_use]
     pub const fn at(offset: usize) -> Self {
         Self { start: offset, end: offset }
     }
 
-    #[must_use]
     pub const fn range(self) -> Range<usize> {
         self.start..self.end
     }
@@ -36,22 +34,18 @@ impl<'a> Raw<'a> {
         Self { text, start }
     }
 
-    #[must_use]
     pub const fn text(self) -> &'a str {
         self.text
     }
 
-    #[must_use]
     pub const fn bytes(self) -> &'a [u8] {
         self.text.as_bytes()
     }
 
-    #[must_use]
     pub const fn span(self) -> Span {
         Span { start: self.start, end: self.start + self.text.len() }
     }
 
-    #[must_use]
     pub fn is_null(self) -> bool {
         self.text == "null"
     }
@@ -66,7 +60,6 @@ pub struct Text<'a> {
 
 impl<'a> Text<'a> {
     /// None if `raw` is not a string, or holds an escape that is no character (half of a surrogate pair).
-    #[must_use]
     pub fn parse(raw: Raw<'a>) -> Option<Self> {
         let inner = raw.text.strip_prefix('"')?.strip_suffix('"')?;
         let value = if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
@@ -77,19 +70,16 @@ impl<'a> Text<'a> {
         Some(Self { raw, value })
     }
 
-    #[must_use]
     pub fn value(&self) -> &str {
         &self.value
     }
 
     /// The value, borrowed from the message when it was written without escapes.
-    #[must_use]
     pub fn into_value(self) -> Cow<'a, str> {
         self.value
     }
 
     /// With its quotes.
-    #[must_use]
     pub const fn raw(&self) -> Raw<'a> {
         self.raw
     }
@@ -105,24 +95,20 @@ pub struct Id<'a> {
 
 impl<'a> Id<'a> {
     /// None for anything but a string or an integer.
-    #[must_use]
     pub fn parse(raw: Raw<'a>) -> Option<Self> {
         (is_integer(raw.text) || raw.text.starts_with('"') || whole(raw.text).is_some()).then_some(Self { raw })
     }
 
     /// As written, quotes included.
-    #[must_use]
     pub const fn text(self) -> &'a str {
         self.raw.text
     }
 
-    #[must_use]
     pub const fn span(self) -> Span {
         self.raw.span()
     }
 
     /// See [`number_of`].
-    #[must_use]
     pub fn as_u64(self) -> Option<u64> {
         number_of(self.raw.text)
     }
@@ -130,7 +116,6 @@ impl<'a> Id<'a> {
 
 /// The number in a raw id, if it is one that fits: ids the gateway itself gave out are such numbers. Some servers hand
 /// them back as strings, some as fractions (`1.0`) or with an exponent (`1e+06`).
-#[must_use]
 pub fn number_of(id: &str) -> Option<u64> {
     let text = id.trim_matches('"');
     text.parse().ok().or_else(|| whole(text)?.try_into().ok())

@@ -12,7 +12,6 @@ pub struct Edit<'a> {
 }
 
 impl<'a> Edit<'a> {
-    #[must_use]
     pub fn new(span: Span, with: impl Into<Cow<'a, [u8]>>) -> Self {
         Self { span, with: with.into() }
     }
@@ -23,7 +22,6 @@ impl<'a> Edit<'a> {
 ///
 /// # Panics
 /// If two edits overlap or one lies outside `body`: spans come from a scan of that same body.
-#[must_use]
 pub fn splice(body: &[u8], edits: &mut [Edit<'_>]) -> Vec<u8> {
     edits.sort_by_key(|edit| edit.span);
     let removed: usize = edits.iter().map(|edit| edit.span.range().len()).sum();
@@ -51,7 +49,6 @@ pub fn splice_in_place(body: &mut Vec<u8>, edit: &Edit<'_>) {
 }
 
 /// The message after a byte order mark, if there is one.
-#[must_use]
 pub fn without_bom(message: &[u8]) -> &[u8] {
     message.strip_prefix(b"\xef\xbb\xbf").unwrap_or(message)
 }

@@ -50,7 +50,6 @@ pub struct Decoder {
 
 impl Decoder {
     /// `limit` bounds, in bytes, what is held of one unfinished event.
-    #[must_use]
     pub fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -110,7 +109,6 @@ impl Decoder {
     }
 
     /// Bytes of the event that has begun and not ended.
-    #[must_use]
     pub fn held(&self) -> usize {
         let Event { id, data, .. } = &self.pending;
         self.line.len() + data.len() + id.as_ref().map_or(0, String::len)
@@ -185,7 +183,6 @@ pub struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     /// A JSON-RPC message as an event.
-    #[must_use]
     pub const fn message(data: &'a [u8]) -> Self {
         Self { id: None, event: None, retry: None, data: Some(data) }
     }

@@ -14,7 +14,6 @@ pub struct ScanError {
 }
 
 impl ScanError {
-    #[must_use]
     pub const fn code(&self) -> ErrorCode {
         self.fault.code()
     }
@@ -52,7 +51,6 @@ pub enum Fault {
 }
 
 impl Fault {
-    #[must_use]
     pub const fn code(&self) -> ErrorCode {
         match self {
             Self::NotUtf8 { .. } | Self::NotJson { .. } => ErrorCode::PARSE_ERROR,

@@ -154,7 +154,7 @@ impl Server {
                 let status = if era == Era::Stateless { StatusCode::NOT_FOUND } else { StatusCode::OK };
                 reply::json(status, answer, None)
             }
-            Outcome::Initialized { answer, .. } => {
+            Outcome::Initialized(answer) => {
                 let id = self.sessions.open(*self.process.changes().borrow());
                 reply::json(StatusCode::OK, answer, Some((SESSION_HEADER, &id)))
             }

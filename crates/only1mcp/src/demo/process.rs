@@ -61,7 +61,7 @@ impl Process {
                 self.count(count);
                 self.end(*code);
             }
-            Outcome::Answer(_) | Outcome::Initialized { .. } | Outcome::NoSuchMethod(_) | Outcome::Listen { .. } => {}
+            Outcome::Answer(_) | Outcome::Initialized(_) | Outcome::NoSuchMethod(_) | Outcome::Listen { .. } => {}
         }
         outcome
     }

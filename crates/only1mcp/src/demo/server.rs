@@ -44,8 +44,8 @@ pub(crate) struct Origin<'a> {
 pub(crate) enum Outcome {
     /// Send this response.
     Answer(String),
-    /// As `Answer`, after opening a session with this protocol revision.
-    Initialized { version: &'static str, answer: String },
+    /// As `Answer`, after opening a session.
+    Initialized(String),
     /// As `Answer`: the method does not exist (which HTTP says in its status, too).
     NoSuchMethod(String),
     /// Count the call, tell everyone if the list of tools changed, and run the script.
@@ -97,7 +97,7 @@ impl Demo {
             "serverInfo": self.server_info(),
             "instructions": self.instructions(),
         });
-        Outcome::Initialized { version, answer: message::result(request.id, &result) }
+        Outcome::Initialized(message::result(request.id, &result))
     }
 
     fn discover(&self, id: &str) -> String {

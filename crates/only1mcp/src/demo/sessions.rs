@@ -46,9 +46,9 @@ impl Sessions {
         self.open.borrow().get(id).cloned()
     }
 
-    /// Whether there was such a session.
-    pub(crate) fn close(&self, id: &str) -> bool {
-        let session = self.open.borrow_mut().remove(id);
-        session.inspect(|session| session.stream.borrow().cancel()).is_some()
+    pub(crate) fn close(&self, id: &str) {
+        if let Some(session) = self.open.borrow_mut().remove(id) {
+            session.stream.borrow().cancel();
+        }
     }
 }

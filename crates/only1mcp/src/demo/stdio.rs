@@ -113,7 +113,7 @@ impl Client {
         let origin = Origin { era, session: None, connection: 0 };
         match self.process.request(origin, &request) {
             Outcome::Answer(answer) | Outcome::NoSuchMethod(answer) => self.send(answer).await,
-            Outcome::Initialized { answer, .. } => {
+            Outcome::Initialized(answer) => {
                 self.send(answer).await;
                 let stop = CancellationToken::new();
                 self.told.replace(stop.clone()).cancel();

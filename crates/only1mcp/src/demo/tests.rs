@@ -28,7 +28,7 @@ fn call(demo: &mut Demo, tool: &str, arguments: &Value) -> Outcome {
 
 fn answer(outcome: Outcome) -> Value {
     let text = match outcome {
-        Outcome::Answer(text) | Outcome::NoSuchMethod(text) | Outcome::Initialized { answer: text, .. } => text,
+        Outcome::Answer(text) | Outcome::NoSuchMethod(text) | Outcome::Initialized(text) => text,
         Outcome::Run { script, .. } => script.last().expect("a script ends with its answer").message,
         other @ (Outcome::Listen { .. } | Outcome::Exit { .. }) => panic!("no answer: {other:?}"),
     };

@@ -15,7 +15,8 @@ use bytes::{Buf, Bytes};
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Frame, SizeHint};
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use http_body_util::BodyExt;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
@@ -92,7 +93,12 @@ where
             return Box::pin(async { Ok(refused.into_http()) });
         };
         let answer = self.bounded(request);
-        Box::pin(async move { Ok(answer.await?.map(|body| Body::new(Placed { body, _place: place }))) })
+        // The answer keeps its place until its end.
+        let keeping = move |frame| {
+            let _kept = &place;
+            frame
+        };
+        Box::pin(async move { Ok(answer.await?.map(|body| Body::new(body.map_frame(keeping)))) })
     }
 }
 
@@ -217,29 +223,6 @@ impl http_body::Body for Ending {
 
     fn is_end_stream(&self) -> bool {
         self.end.is_none() || self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// An answer that keeps its place until its end.
-struct Placed {
-    body: Body,
-    _place: OwnedSemaphorePermit,
-}
-
-impl http_body::Body for Placed {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

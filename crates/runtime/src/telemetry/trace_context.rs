@@ -3,10 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use data_encoding::HEXLOWER;
-use tonic::{
-    Request,
-    metadata::{MetadataMap, MetadataValue},
-};
+use tonic::Request;
 
 /// The header, metadata key and `_meta` key of a trace context.
 pub const TRACEPARENT: &str = "traceparent";
@@ -105,11 +102,6 @@ impl TraceContext {
         let mut values = request.metadata().get_all(TRACEPARENT).iter();
         let (first, second) = (values.next(), values.next());
         first.filter(|_| second.is_none())?.to_str().ok()?.parse().ok()
-    }
-
-    pub fn write_metadata(&self, metadata: &mut MetadataMap) {
-        let value = MetadataValue::try_from(self.to_string()).expect("hex digits and dashes are valid in metadata");
-        metadata.insert(TRACEPARENT, value);
     }
 }
 
