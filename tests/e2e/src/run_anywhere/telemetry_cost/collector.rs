@@ -1,14 +1,17 @@
 //! A collector for OTLP over HTTP that takes everything and understands only one thing: whether a trace was in it.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    io::{BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
     sync::{Arc, Mutex, PoisonError},
-    thread,
     time::Duration,
 };
 
-use testkit::{Fault, wait};
+use testkit::{
+    Fault,
+    stub::{self, Request},
+    wait,
+};
 
 /// A batch waits at most as long as the gateway is told, but under callgrind everything is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,17 +27,9 @@ type Received = Arc<Mutex<Vec<Vec<u8>>>>;
 
 impl Collector {
     pub(super) fn start() -> Result<Self, Fault> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let collector = Self { address: listener.local_addr()?, received: Received::default() };
-        let received = Arc::clone(&collector.received);
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let received = Arc::clone(&received);
-                // A client that hangs up has sent everything.
-                thread::spawn(move || drop(serve(stream, &received)));
-            }
-        });
-        Ok(collector)
+        let received = Received::default();
+        let kept = Arc::clone(&received);
+        Ok(Self { address: stub::listen(move |stream| serve(stream, &kept))?, received })
     }
 
     pub(super) fn url(&self) -> String {
@@ -51,27 +46,13 @@ impl Collector {
     }
 }
 
-fn serve(stream: TcpStream, received: &Received) -> Result<(), Fault> {
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let mut stream = stream;
-    loop {
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            if reader.read_line(&mut line)? == 0 {
-                return Ok(());
-            }
-            let line = line.trim_end().to_ascii_lowercase();
-            if line.is_empty() {
-                break;
-            }
-            if let Some(value) = line.strip_prefix("content-length:") {
-                length = value.trim().parse()?;
-            }
-        }
-        let mut body = vec![0; length];
+fn serve(mut stream: &TcpStream, received: &Received) -> Result<(), Fault> {
+    let mut reader = BufReader::new(stream);
+    while let Some(request) = Request::read_head(&mut reader)? {
+        let mut body = vec![0; request.length()];
         reader.read_exact(&mut body)?;
         received.lock().unwrap_or_else(PoisonError::into_inner).push(body);
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n")?;
+        stream.write_all(&stub::response("200 OK", "Content-Type: application/x-protobuf\r\n", ""))?;
     }
+    Ok(())
 }
