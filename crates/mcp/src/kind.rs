@@ -27,6 +27,7 @@ struct Row {
     named_in: Named,
     unknown: ErrorCode,
     attribute: &'static str,
+    expected: bool,
 }
 
 /// Where a request says which one it is for.
@@ -49,6 +50,7 @@ const TOOL: Row = Row {
     named_in: Named::Name,
     unknown: ErrorCode::INVALID_PARAMS,
     attribute: "gen_ai.tool.name",
+    expected: true,
 };
 const PROMPT: Row = Row {
     noun: "prompt",
@@ -61,6 +63,7 @@ const PROMPT: Row = Row {
     named_in: Named::Name,
     unknown: ErrorCode::INVALID_PARAMS,
     attribute: "gen_ai.prompt.name",
+    expected: false,
 };
 const RESOURCE: Row = Row {
     noun: "resource",
@@ -73,6 +76,7 @@ const RESOURCE: Row = Row {
     named_in: Named::Uri,
     unknown: ErrorCode::RESOURCE_NOT_FOUND,
     attribute: "mcp.resource.uri",
+    expected: false,
 };
 const TEMPLATE: Row = Row {
     noun: "resource template",
@@ -100,6 +104,12 @@ impl Kind {
     #[must_use]
     pub const fn capability(self) -> &'static str {
         self.row().capability
+    }
+
+    /// Whether a server is asked for them though it does not declare them: some have tools and declare nothing.
+    #[must_use]
+    pub const fn is_expected(self) -> bool {
+        self.row().expected
     }
 
     /// The method that lists them.

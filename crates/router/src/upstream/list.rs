@@ -45,7 +45,7 @@ pub(crate) async fn list_all(
     let greeting = link.greeting();
     let mut offered = Offered::default();
     let (mut warnings, mut left_out) = (Vec::new(), Vec::new());
-    for kind in Kind::SERVED {
+    for kind in Kind::SERVED.into_iter().filter(|kind| greeting.declares[*kind] || kind.is_expected()) {
         let listed = list(endpoint, link, kind, limit).await.map_err(|error| ListError { kind, error })?;
         warnings.extend(listed.warnings(greeting.declares[kind]));
         offered.items[kind] = listed.items.into();
@@ -65,7 +65,6 @@ pub(crate) async fn list_all(
 
 async fn list(endpoint: &Arc<Endpoint>, link: &Arc<Link>, kind: Kind, limit: Duration) -> Result<Listed, AskError> {
     let declared = link.greeting().declares[kind];
-    // Some servers declare nothing and have some all the same.
     let limit = if declared { limit } else { limit.min(UNDECLARED) };
     let mut listed = Listed::new(kind, endpoint.limits().response_bytes, &endpoint.echo);
     let pages = tokio::time::timeout(limit, listed.all(endpoint, link, limit)).await;
@@ -224,10 +223,12 @@ impl Listed {
         }
         match (self.items.is_empty(), declared) {
             (true, true) if warnings.is_empty() => warnings.push(format!("it offers no {kind}")),
-            (true, false) => warnings.push(format!("it declares no capability `{}` and offers none", kind.array())),
+            (true, false) => {
+                warnings.push(format!("it declares no capability `{}` and offers none", kind.capability()))
+            }
             (false, false) => warnings.push(format!(
                 "it declares no capability `{}`; those that it lists all the same are used",
-                kind.array()
+                kind.capability()
             )),
             (true | false, true) => {}
         }
