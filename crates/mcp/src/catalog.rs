@@ -105,7 +105,6 @@ impl Kept {
 impl Catalog {
     /// Merges `offers`, given in the order of the configuration. `owners` are those of the catalog now live; none when
     /// the order of the configuration alone shall decide.
-    #[must_use]
     pub fn merge(kind: Kind, naming: Naming, offers: &[Offer<'_>], owners: &Owners, page_size: NonZeroUsize) -> Self {
         let mut withheld = Vec::new();
         let mut absent = Vec::new();
@@ -152,43 +151,36 @@ impl Catalog {
     }
 
     /// Whether merging these offers leads to this catalog again: with the same owners, or with its own.
-    #[must_use]
     pub fn is_of(&self, naming: Naming, offers: &[Offer<'_>]) -> bool {
         self.naming == naming && self.offers.iter().map(Kept::offer).eq(offers.iter().copied())
     }
 
     /// Whether two backends want one name.
-    #[must_use]
     pub fn is_disputed(&self) -> bool {
         self.withheld.iter().any(|withheld| matches!(withheld.reason, Reason::Collision { .. }))
     }
 
     /// The catalog of no backends.
-    #[must_use]
     pub fn empty(kind: Kind) -> Self {
         Self::merge(kind, Naming::Prefix, &[], &Owners::new(), PAGE_SIZE)
     }
 
     /// In the order of their exposed names.
-    #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    #[must_use]
     pub fn find(&self, exposed: &str) -> Option<&Entry> {
         let position = self.entries.binary_search_by(|entry| (*entry.exposed).cmp(exposed)).ok()?;
         self.entries.get(position)
     }
 
     /// By backend, then name.
-    #[must_use]
     pub fn withheld(&self) -> &[Withheld] {
         &self.withheld
     }
 
     /// Names the configuration wants shown that the backend (by position) does not offer.
-    #[must_use]
     pub fn absent(&self) -> &[(usize, Box<str>)] {
         &self.absent
     }
@@ -204,7 +196,6 @@ impl Catalog {
     }
 
     /// There is a backend, and no backend has listed anything yet: the list is not empty but unknown.
-    #[must_use]
     pub fn is_unknown(&self) -> bool {
         !self.offers.is_empty() && self.offers.iter().all(|offer| offer.missing.is_some())
     }
@@ -215,14 +206,12 @@ impl Catalog {
     }
 
     /// The owners for the next merge, so that names stay with their present backends.
-    #[must_use]
     pub fn owners(&self) -> Owners {
         let owner = |entry: &Entry| (entry.exposed.clone(), self.offers[entry.backend].backend.clone());
         self.entries.iter().map(owner).collect()
     }
 
     /// Clients see exactly the same list: nothing to notify.
-    #[must_use]
     pub fn same_list(&self, other: &Self) -> bool {
         fn seen(entry: &Entry) -> (&str, &Arc<Item>) {
             (&entry.exposed, &entry.item)

@@ -68,7 +68,6 @@ impl<'a> Params<'a> {
         self.found.cursor()
     }
 
-    #[must_use]
     pub fn uri(&self) -> Option<Text<'a>> {
         self.found.uri()
     }

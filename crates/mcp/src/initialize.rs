@@ -119,14 +119,12 @@ impl ServerInitialize {
     }
 
     /// A kind whose list it may be asked for.
-    #[must_use]
     pub fn lists(&self) -> Kind {
         let [first, ..] = Kind::SERVED;
         Kind::SERVED.into_iter().find(|kind| self.declares[*kind]).unwrap_or(first)
     }
 
     /// It announces changes of a list.
-    #[must_use]
     pub fn is_announcing(&self) -> bool {
         Kind::SERVED.into_iter().any(|kind| self.announces[kind])
     }

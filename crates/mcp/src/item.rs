@@ -46,7 +46,6 @@ pub enum ItemError {
 
 impl ItemError {
     /// The name of the element, if it has one.
-    #[must_use]
     pub fn name(&self) -> Option<&str> {
         match self {
             Self::InputSchema { name } | Self::TooLong { name, .. } => Some(name),
@@ -86,9 +85,6 @@ impl Item {
     pub const JSON_MAX: usize = 256 << 10;
 
     /// Reads one element of the array of a list.
-    ///
-    /// # Errors
-    /// See [`ItemError`].
     pub fn parse(kind: Kind, json: &str) -> Result<Self, ItemError> {
         let malformed = |error: serde_json::Error| ItemError::Malformed { kind, reason: error.to_string() };
         let wire: Wire<'_> = serde_json::from_str(json).map_err(malformed)?;
@@ -124,25 +120,21 @@ impl Item {
     }
 
     /// What its server calls it: its name, or its URI.
-    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// The same as raw JSON, quotes included, as its server wrote it.
-    #[must_use]
     pub fn name_json(&self) -> &str {
         &self.json[self.name_span.start..self.name_span.end]
     }
 
     /// Exactly as its server sent it.
-    #[must_use]
     pub fn json(&self) -> &str {
         &self.json
     }
 
     /// A request for this item may be sent again though it may have been executed.
-    #[must_use]
     pub const fn may_repeat(&self) -> bool {
         self.read_only || self.idempotent
     }
@@ -159,7 +151,6 @@ impl Item {
     }
 
     /// Bytes of [`Self::push_named`].
-    #[must_use]
     pub fn named_length(&self, exposed: &str) -> usize {
         self.json.len() - (self.name_span.end - self.name_span.start) + string_length(exposed)
     }

@@ -19,7 +19,6 @@ pub const DURATION_PATTERN: &str = "^([0-9]+(ms|s|m|h|d))+$";
 pub const SIZE_PATTERN: &str = "^[0-9]+ *(B|kB|MB|GB|KiB|MiB|GiB)$";
 
 /// One or several numbers, each with its unit: `ms`, `s`, `m`, `h`, `d`.
-#[must_use]
 pub fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total: u64 = 0;
@@ -44,7 +43,6 @@ pub fn duration_or_seconds(text: &str) -> Result<Duration, String> {
 }
 
 /// One whole number with a unit, a space between them allowed.
-#[must_use]
 pub fn bytes(text: &str) -> Option<u64> {
     let (number, after) = digits(text)?;
     number.checked_mul(unit(&SIZES, after.trim_start_matches(' '))?)
@@ -60,7 +58,6 @@ fn unit(units: &[(&str, u64)], name: &str) -> Option<u64> {
 }
 
 /// The shortest exact spelling of a duration, as a reader would write it.
-#[must_use]
 pub fn show_duration(duration: Duration) -> String {
     let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let (name, scale) =
@@ -69,7 +66,6 @@ pub fn show_duration(duration: Duration) -> String {
 }
 
 /// As [`show_duration`] does for sizes.
-#[must_use]
 pub fn show_bytes(bytes: u64) -> String {
     let (name, scale) =
         SIZES.iter().rev().find(|(_, scale)| bytes >= *scale && bytes.is_multiple_of(*scale)).unwrap_or(&SIZES[0]);

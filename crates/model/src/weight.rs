@@ -15,17 +15,14 @@ impl Weight {
     pub const FULL: Self = Self(1000);
 
     /// Absent for more than [`Weight::FULL`].
-    #[must_use]
     pub fn of(permille: u16) -> Option<Self> {
         Some(Self(permille)).filter(|weight| *weight <= Self::FULL)
     }
 
-    #[must_use]
     pub fn permille(self) -> u16 {
         self.0
     }
 
-    #[must_use]
     pub fn is_none(self) -> bool {
         self == Self::NONE
     }

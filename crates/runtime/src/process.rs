@@ -142,7 +142,6 @@ impl Process {
     }
 
     /// What a service of this process is given; the host's name tells it from others of its kind.
-    #[must_use]
     pub fn scope(&self, service: &'static str) -> Scope {
         Scope {
             clock: self.clock,

@@ -41,14 +41,12 @@ impl Page<'_> {
     }
 
     /// Bytes of [`Self::response`].
-    #[must_use]
     pub fn length(&self, id: &str) -> usize {
         let (before, after) = self.around(id);
         self.bytes + before.iter().chain(&after).map(|part| part.len()).sum::<usize>()
     }
 
     /// The whole response to the request with the raw id `id`.
-    #[must_use]
     pub fn response(&self, id: &str) -> Vec<u8> {
         let mut response = Vec::with_capacity(self.length(id));
         let (before, after) = self.around(id);

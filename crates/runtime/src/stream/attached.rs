@@ -90,7 +90,6 @@ pub struct Owner<A> {
 
 impl<A: Send + 'static> Owner<A> {
     /// The other end is the task's. Callers wait while it is behind; routers wait in their streams.
-    #[must_use]
     pub fn new(service: &'static str, queue: &'static str, tasks: Tasks) -> (Self, mpsc::Receiver<Command<A>>) {
         let (commands, received) = mpsc::channel(COMMANDS);
         sampled::queue(queue, &commands);
@@ -113,7 +112,6 @@ impl<A: Send + 'static> Owner<A> {
     }
 
     /// The answers of a stream that ends when the service stops.
-    #[must_use]
     pub fn until_stopped<S>(&self, answers: S) -> Response<BoxStream<'static, S::Item>>
     where
         S: Stream + Send + 'static,
