@@ -31,6 +31,13 @@ pub fn path(name: &str) -> Result<PathBuf, Fault> {
     Ok(path)
 }
 
+/// Where `cargo build --profile dist` puts the program `name`, which is what users install. In a folder that the caller
+/// has named, it is the program there.
+pub fn shipped(name: &str) -> Result<PathBuf, Fault> {
+    let folder = folder()?;
+    Ok(if are_elsewhere() { folder } else { folder.with_file_name("dist") }.join(name))
+}
+
 /// Fails unless `program` was built from this checkout as it was when this process began.
 pub fn built_from_this(program: &Path) -> Result<(), Fault> {
     #[expect(clippy::disallowed_methods, reason = "compared with times of files")]

@@ -18,6 +18,8 @@ use crate::{
     scratch::Scratch,
 };
 
+const PROGRAM: &str = "only1mcp";
+
 /// From the start of the process to its ready line.
 const START: Duration = Duration::from_secs(60);
 
@@ -54,8 +56,19 @@ impl Gateway {
         config: &Path,
         environment: &[(&str, &str)],
     ) -> Result<Self, Fault> {
+        Self::up_of(&binaries::path(PROGRAM)?, under, scratch, config, environment)
+    }
+
+    /// As [`Self::up_under`], of another build of the gateway.
+    pub fn up_of(
+        gateway: &Path,
+        under: &[&str],
+        scratch: &Scratch,
+        config: &Path,
+        environment: &[(&str, &str)],
+    ) -> Result<Self, Fault> {
         let state = scratch.file("state");
-        let mut command = command(&scratch.folder("home")?)?;
+        let mut command = isolated(gateway, &scratch.folder("home")?);
         command.args(["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--ops", "127.0.0.1:0"]);
         command.envs(environment.iter().copied());
         command.arg("--config").arg(config).arg("--state-dir").arg(&state);
@@ -121,11 +134,11 @@ fn beneath(program: &str, arguments: &[&str], command: &Command) -> Command {
 
 /// The command line tool, with nothing of the environment in which the tests run.
 pub fn command(home: &Path) -> Result<Command, Fault> {
-    isolated("only1mcp", home)
+    Ok(isolated(&binaries::path(PROGRAM)?, home))
 }
 
-pub(crate) fn isolated(program: &str, home: &Path) -> Result<Command, Fault> {
-    let mut command = Command::new(binaries::path(program)?);
+pub(crate) fn isolated(program: &Path, home: &Path) -> Command {
+    let mut command = Command::new(program);
     let ours = std::env::vars_os().filter(|(name, _)| {
         let name = name.to_string_lossy();
         name.starts_with("ONLY1MCP_") || name.starts_with("XDG_")
@@ -134,7 +147,7 @@ pub(crate) fn isolated(program: &str, home: &Path) -> Result<Command, Fault> {
         command.env_remove(name);
     }
     command.env("HOME", home).current_dir(home);
-    Ok(command)
+    command
 }
 
 /// What the command line tool did.

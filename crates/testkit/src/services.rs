@@ -215,7 +215,7 @@ impl Service {
     }
 
     fn start(&mut self, root: &Path, arguments: Vec<std::ffi::OsString>) -> Result<(), Fault> {
-        let mut command = isolated(self.kind.program(), &root.join("home"))?;
+        let mut command = isolated(&binaries::path(self.kind.program())?, &root.join("home"));
         if let Some(program) = &self.program {
             let mut other = Command::new(program);
             other.env("HOME", root.join("home")).current_dir(root.join("home"));

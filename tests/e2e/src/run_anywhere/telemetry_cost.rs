@@ -13,7 +13,7 @@ use std::{
 };
 
 use serde_json::json;
-use testkit::{DemoServer, Document, Fault, Gateway, Scratch, Server, client::Connection, fault};
+use testkit::{DemoServer, Document, Fault, Gateway, Scratch, Server, binaries, client::Connection, fault};
 use tokio::{
     runtime::Runtime,
     task::{JoinSet, LocalSet},
@@ -29,7 +29,7 @@ const WARM_UP: usize = 160;
 const SAMPLED_MAX: f64 = 1.05;
 
 pub fn run(size: Size) -> Result<Figures, Fault> {
-    let costs = per_call(size, [None, Some("0.01"), Some("1")])?;
+    let costs = per_call(size, &binaries::path("only1mcp")?, [None, Some("0.01"), Some("1")])?;
     let [off, sampled, all] = costs.map(|cost| cost.instructions);
     let mut figures = Figures::default();
     let (calls, rounds) = measured(size);
@@ -57,8 +57,8 @@ pub struct Cost {
     pub allocations: f64,
 }
 
-/// With such shares of traces; none sends no spans.
-pub fn per_call<const N: usize>(size: Size, shares: [Option<&str>; N]) -> Result<[Cost; N], Fault> {
+/// Of the program `gateway`, with such shares of traces; none sends no spans.
+pub fn per_call<const N: usize>(size: Size, gateway: &Path, shares: [Option<&str>; N]) -> Result<[Cost; N], Fault> {
     commands::run("valgrind", Command::new("valgrind").arg("--version"))
         .map_err(|error| error.during("valgrind is a package of that name, which scripts/test installs".to_owned()))?;
     let (calls, rounds) = measured(size);
@@ -67,7 +67,7 @@ pub fn per_call<const N: usize>(size: Size, shares: [Option<&str>; N]) -> Result
     let demo = DemoServer::start("cost", &scratch, &[])?;
     let config = scratch.file("only1mcp.yaml");
     fs::write(&config, Document::default().with(Server::http("cost", &demo.url())).yaml())?;
-    let mut gateways = shares.map(|share| Measured::start(share, &config, &collector));
+    let mut gateways = shares.map(|share| Measured::start(gateway, share, &config, &collector));
     let mut counts = [const { Vec::new() }; N];
     for _ in 0..rounds {
         // In turn, so that whatever drifts falls on all of them.
@@ -98,7 +98,7 @@ struct Measured {
 }
 
 impl Measured {
-    fn start(share: Option<&str>, config: &Path, collector: &Collector) -> Result<Self, Fault> {
+    fn start(program: &Path, share: Option<&str>, config: &Path, collector: &Collector) -> Result<Self, Fault> {
         let scratch = Scratch::new("cost-gateway")?;
         let endpoint = collector.url();
         let environment = match share {
@@ -116,7 +116,7 @@ impl Measured {
         };
         let out = format!("--callgrind-out-file={}", out_file(&scratch).display());
         let under = ["valgrind", "-q", "--tool=callgrind", "--instr-atstart=no", &out];
-        let gateway = Gateway::up_under(&under, &scratch, config, &environment)?;
+        let gateway = Gateway::up_of(program, &under, &scratch, config, &environment)?;
         let mut clients = Clients::open(&gateway)?;
         clients.call(WARM_UP)?;
         Ok(Self { scratch, gateway, clients, traced: share.is_some(), rounds: 0 })

@@ -1,6 +1,6 @@
 //! What a call costs the gateway, in instructions.
 
-use testkit::Fault;
+use testkit::{Fault, binaries};
 
 use crate::{Figures, Size, run_anywhere::telemetry_cost};
 
@@ -8,7 +8,7 @@ use crate::{Figures, Size, run_anywhere::telemetry_cost};
 const INSTRUCTIONS_MAX: f64 = 51_300.0;
 
 pub fn run(size: Size) -> Result<Figures, Fault> {
-    let [cost] = telemetry_cost::per_call(size, [None])?;
+    let [cost] = telemetry_cost::per_call(size, &binaries::path("only1mcp")?, [None])?;
     let cost = cost.instructions;
     let mut figures = Figures::default();
     let wanted = format!("{INSTRUCTIONS_MAX} at most");
