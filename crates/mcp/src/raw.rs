@@ -62,7 +62,7 @@ impl<'a> Text<'a> {
     /// None if `raw` is not a string, or holds an escape that is no character (half of a surrogate pair).
     pub fn parse(raw: Raw<'a>) -> Option<Self> {
         let inner = raw.text.strip_prefix('"')?.strip_suffix('"')?;
-        let value = if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
+        let value = if !inner.as_bytes().contains(&b'\\') {
             Cow::Borrowed(inner)
         } else {
             Cow::Owned(serde_json::from_str(raw.text).ok()?)

@@ -23,7 +23,9 @@ impl<'a> Edit<'a> {
 /// # Panics
 /// If two edits overlap or one lies outside `body`: spans come from a scan of that same body.
 pub fn splice(body: &[u8], edits: &mut [Edit<'_>]) -> Vec<u8> {
-    edits.sort_by_key(|edit| edit.span);
+    if !edits.is_sorted_by_key(|edit| edit.span) {
+        edits.sort_by_key(|edit| edit.span);
+    }
     let removed: usize = edits.iter().map(|edit| edit.span.range().len()).sum();
     let added: usize = edits.iter().map(|edit| edit.with.len()).sum();
     let mut out = Vec::with_capacity(body.len() + added - removed);

@@ -59,6 +59,8 @@ pub(crate) struct Core {
     pub(crate) everywhere: Everywhere,
     /// Set when the core takes no new connections; the present ones end after their next answer.
     pub(crate) draining: CancellationToken,
+    /// As `draining`, for those who look often.
+    drains: Cell<bool>,
     /// When a sweep first saw that the core drains.
     drains_since: Cell<Option<Time>>,
     pub(crate) connections: TaskTracker,
@@ -81,6 +83,7 @@ impl Core {
             meters: Meters::default(),
             everywhere,
             draining: CancellationToken::new(),
+            drains: Cell::new(false),
             drains_since: Cell::new(None),
             connections: TaskTracker::new(),
             clients: Clients::default(),
@@ -90,6 +93,17 @@ impl Core {
             // Distinct over cores, and never 0.
             streams: Cell::new(((index as u64) << 48) + 1),
         }
+    }
+
+    /// From now on the core takes no new connections.
+    pub(crate) fn drain(&self) {
+        self.drains.set(true);
+        self.draining.cancel();
+        self.connections.close();
+    }
+
+    pub(crate) fn drains(&self) -> bool {
+        self.drains.get()
     }
 
     pub(crate) fn now(&self) -> Time {
@@ -115,7 +129,7 @@ impl Core {
             let limits = &self.shared.live.load().policy.limits;
             (limits.write, limits.buffered_bytes)
         };
-        if self.draining.is_cancelled() && self.drains_since.get().is_none() {
+        if self.drains() && self.drains_since.get().is_none() {
             self.drains_since.set(Some(now));
         }
         let patience = match self.drains_since.get() {
@@ -127,7 +141,7 @@ impl Core {
         self.clients.give_up_unread(Needed {
             pressure: budget.pressure(buffered),
             room: budget.room().is_wanted(),
-            places: self.draining.is_cancelled(),
+            places: self.drains(),
         });
     }
 

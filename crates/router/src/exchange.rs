@@ -31,6 +31,7 @@ use crate::session::{EndError, Session};
 use answer::notifications::NotificationStream;
 use answer::{cors, unread};
 use fields::Fields;
+use upload::BodyLimits;
 
 pub(crate) use answer::body::Body;
 pub(crate) use call::UNROUTED;
@@ -41,7 +42,10 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
     client: &Client,
 ) -> Result<Response<Body>, Infallible> {
-    let revision = core.shared.live.load().revision;
+    let (revision, limits) = {
+        let generation = core.shared.live.load();
+        (generation.revision, BodyLimits::from(&generation.policy.limits))
+    };
     let (head, body) = request.into_parts();
     let fields = Fields::of(&head.headers);
     let origin = match door::let_in(&core, client, &head, &fields, revision) {
@@ -49,7 +53,7 @@ pub(crate) async fn serve(
         Err(refusal) => return Ok(Box::pin(unread::answer(&head.headers, body, *refusal)).await),
     };
     let mut response = match head.method {
-        Method::POST => post::post(core, &fields, body, client).await,
+        Method::POST => post::post(core, &fields, body, client, (revision, limits)).await,
         Method::GET => door::with_session(&core, client, &fields, revision, None).map_or_else(
             |no| *no,
             |session| match http_rules::check_get_accept(fields.accept()) {

@@ -239,6 +239,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Which known key of `layer` this is.
+    #[inline(always)]
     fn recognise(&mut self, layer: Layer, key: &[u8]) -> Option<usize> {
         let Some(known) = layer.known(key) else {
             self.refuse_variants(layer, key);
@@ -251,10 +252,13 @@ impl<'a> Scan<'a> {
         Some(known)
     }
 
+    #[inline(never)]
     fn refuse_variants(&mut self, layer: Layer, key: &[u8]) {
-        // Two of the letters that fold to ASCII are longer in bytes than what they fold to, and none is shorter.
-        let variant =
-            layer.keys().find(|known| key.len() >= KEYS[*known].len() && differs_only_in_case(KEYS[*known], key));
+        let ascii = key.is_ascii();
+        let variant = layer.keys().find(|known| {
+            let known = KEYS[*known];
+            if ascii { known.as_bytes().eq_ignore_ascii_case(key) } else { folds_to(known, key) }
+        });
         if let Some(known) = variant {
             let found = String::from_utf8_lossy(key).into_owned();
             self.fail(Fault::CaseVariant { path: PATHS[known], found });
@@ -294,6 +298,9 @@ impl<'a> Scan<'a> {
         let start = self.walk.at();
         match known.and_then(Layer::of) {
             Some(inner) if self.walk.peek() == Some(b'{') => self.object(inner)?,
+            _ if self.walk.peek() == Some(b'"') => {
+                self.walk.string()?;
+            }
             _ => self.walk.value()?,
         }
         let Some(known) = known else { return Ok(()) };
@@ -363,7 +370,9 @@ impl<'a> Scan<'a> {
     fn params(&mut self) -> Option<Params<'a>> {
         let raw = self.found.raw(PARAMS)?;
         for key in [REQUEST_ID, PROGRESS_TOKEN, META_PROGRESS_TOKEN] {
-            self.id_at(key);
+            if self.found.has(key) {
+                self.id_at(key);
+            }
         }
         // It decides by which revision's rules the message is read, so it may not be unreadable.
         if self.found.has(META_VERSION) && self.found.text(META_VERSION).is_none() {
@@ -385,10 +394,7 @@ fn kind_or_fraction(raw: Raw<'_>) -> &'static str {
 }
 
 /// Case as the loosest JSON parsers fold it: Go's also takes the long s and the Kelvin sign for letters.
-fn differs_only_in_case(known: &str, key: &[u8]) -> bool {
-    if key.is_ascii() {
-        return known.as_bytes().eq_ignore_ascii_case(key);
-    }
+fn folds_to(known: &str, key: &[u8]) -> bool {
     let fold = |letter: char| match letter {
         'ſ' => 's',
         '\u{212a}' => 'k',

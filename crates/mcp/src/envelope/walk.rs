@@ -131,8 +131,9 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Past a string; what is between its quotes, and whether it has escapes.
     #[inline(always)]
-    fn string(&mut self) -> Result<(Range<usize>, bool), NotJson> {
+    pub(super) fn string(&mut self) -> Result<(Range<usize>, bool), NotJson> {
         self.expect(b'"')?;
         let (start, mut escaped) = (self.at, false);
         loop {

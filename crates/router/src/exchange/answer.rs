@@ -6,7 +6,7 @@ pub(super) mod notifications;
 pub(super) mod outbox;
 pub(super) mod unread;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER};
@@ -26,6 +26,17 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 thread_local! {
     /// The headers of a request that was answered, emptied: the next answer is written into their memory.
     static SPARE: Cell<HeaderMap> = Cell::default();
+    /// The revision of the last answer, and its header value: nearly every answer names the same one.
+    static NAMED: RefCell<(Revision, HeaderValue)> = const { RefCell::new((Revision::NONE, HeaderValue::from_static("0"))) };
+}
+
+fn name_of(revision: Revision) -> HeaderValue {
+    NAMED.with_borrow_mut(|(named, value)| {
+        if *named != revision {
+            (*named, *value) = (revision, HeaderValue::from(revision.0));
+        }
+        value.clone()
+    })
 }
 
 /// What is left of the head of a request that was answered.
@@ -38,7 +49,7 @@ fn with(status: StatusCode, revision: Revision, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.headers_mut() = SPARE.take();
     *response.status_mut() = status;
-    response.headers_mut().insert(REVISION, HeaderValue::from(revision.0));
+    response.headers_mut().insert(REVISION, name_of(revision));
     response
 }
 

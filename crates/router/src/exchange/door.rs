@@ -89,10 +89,14 @@ pub(crate) fn with_session(
 ) -> Result<Session, Box<Response<Body>>> {
     let no = |status, text: &str| Box::new(answer::error(revision, status, id, ErrorCode::INVALID_REQUEST, text));
     let bad = |fault: HttpFault| no(StatusCode::BAD_REQUEST, &fault.to_string());
-    let Some(id) = fields.session.text(answer::SESSION.as_str()).map_err(bad)? else {
-        return Err(no(StatusCode::BAD_REQUEST, "Mcp-Session-Id is missing: begin with initialize"));
+    let sealed = match fields.session.once().and_then(|id| client.remembered.session(id)) {
+        Some(sealed) => Some(sealed),
+        None => match fields.session.text(answer::SESSION.as_str()).map_err(bad)? {
+            Some(id) => client.remembered.opened(id, &core.shared.keys),
+            None => return Err(no(StatusCode::BAD_REQUEST, "Mcp-Session-Id is missing: begin with initialize")),
+        },
     };
-    let session = client.remembered.opened(id, &core.shared.keys).and_then(|sealed| {
+    let session = sealed.and_then(|sealed| {
         let sessions = &core.shared.sessions;
         let known = sessions.touch(&sealed, sessions.now(), || core.shared.bounds())?;
         Some(Session { sealed, known })

@@ -69,6 +69,11 @@ impl<'a> Field<'a> {
         *self = if matches!(self, Self::Absent) { Self::Once(value) } else { Self::Again };
     }
 
+    /// The header as it was written, if it came once.
+    pub(super) fn once(self) -> Option<&'a HeaderValue> {
+        if let Self::Once(value) = self { Some(value) } else { None }
+    }
+
     /// The header as text. A repeated or unreadable header is refused: other programs might read it differently. `name`
     /// is its name in the error.
     pub(super) fn text(self, name: &str) -> Result<Option<&'a str>, HttpFault> {

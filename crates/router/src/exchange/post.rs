@@ -22,12 +22,8 @@ pub(super) async fn post(
     fields: &Fields<'_>,
     mut incoming: Incoming,
     client: &Client,
+    (revision, limits): (Revision, BodyLimits),
 ) -> Response<Body> {
-    let (revision, limits) = {
-        let generation = core.shared.live.load();
-        let limits = &generation.policy.limits;
-        (generation.revision, BodyLimits { one: limits.request_bytes, all: limits.buffered_bytes })
-    };
     if let Err(fault) = door::check_post(fields) {
         return Box::pin(unread::answer(fields.all, incoming, door::refused(revision, &fault))).await;
     }

@@ -9,7 +9,7 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body::Frame;
 use hyper::body::{Body as _, Incoming};
 use mcp::ErrorCode;
-use model::Revision;
+use model::{Limits, Revision};
 
 use super::answer::body::Body;
 use super::answer::{self, unread};
@@ -106,6 +106,12 @@ impl ReadFault {
 pub(super) struct BodyLimits {
     pub(super) one: u64,
     pub(super) all: u64,
+}
+
+impl From<&Limits> for BodyLimits {
+    fn from(limits: &Limits) -> Self {
+        Self { one: limits.request_bytes, all: limits.buffered_bytes }
+    }
 }
 
 pub(super) async fn read(

@@ -69,10 +69,21 @@ pub(crate) async fn connection(core: Rc<Core>, io: Io) {
             .serve_connection(io, service)
     );
     let waker = poll_fn(|context| Poll::Ready(WakeFilter::before(context.waker()))).await;
-    let ended = tokio::select! {
-        biased;
-        ended = poll_fn(|_| connection.as_mut().poll(&mut Context::from_waker(&waker))) => ended,
-        () = leaving => {
+    let mut leaving = std::pin::pin!(leaving);
+    let mut listens = false;
+    let ended = poll_fn(|context| {
+        if let Poll::Ready(ended) = connection.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return Poll::Ready(Some(ended));
+        }
+        // Once it listens, nothing changes for it until the core drains.
+        if std::mem::replace(&mut listens, true) && !core.drains() {
+            return Poll::Pending;
+        }
+        leaving.as_mut().poll(context).map(|()| None)
+    });
+    let ended = match ended.await {
+        Some(ended) => ended,
+        None => {
             // The next answer says `Connection: close`; a connection that waits for a request ends now.
             connection.as_mut().graceful_shutdown();
             connection.await

@@ -13,9 +13,9 @@ use std::time::Duration;
 use runtime::shutdown::{Phase, Shutdown};
 use runtime::telemetry::Sparing;
 use tokio::net::TcpStream;
+use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::watch;
-use tokio::task::LocalSet;
 
 use super::connection::connection;
 use crate::core::clients::{Io, Patience};
@@ -110,9 +110,8 @@ impl Drop for Running {
 }
 
 fn run(core: &Rc<Core>, door: Door, mailbox: Mailbox, shutdown: &Shutdown) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let local = LocalSet::new();
-    let served = local.block_on(&runtime, async {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let served = runtime.block_on(async {
         tokio::select! {
             served = work(core, door, mailbox, shutdown) => served,
             () = shutdown.reached(Phase::Closing) => {
@@ -128,8 +127,7 @@ fn run(core: &Rc<Core>, door: Door, mailbox: Mailbox, shutdown: &Shutdown) -> io
 
 /// Every exchange still in flight gets an answer that says why there is no other.
 async fn cut_off(core: &Core) {
-    core.draining.cancel();
-    core.connections.close();
+    core.drain();
     core.in_flight.stop();
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     let ended = async {
@@ -161,7 +159,7 @@ async fn work(core: &Rc<Core>, door: Door, mailbox: Mailbox, shutdown: &Shutdown
             Some(command) = commands.recv() => obey(core, command),
             _ = sweep.tick() => {
                 look_around(core);
-                if core.draining.is_cancelled() && core.connections.is_empty() && core.in_flight.len() == 0 {
+                if core.drains() && core.connections.is_empty() && core.in_flight.len() == 0 {
                     // A connection that another core has passed on is served; from here on, no core passes one to this
                     // core.
                     dealt.close();
@@ -173,12 +171,11 @@ async fn work(core: &Rc<Core>, door: Door, mailbox: Mailbox, shutdown: &Shutdown
                     }
                 }
             }
-            () = &mut draining, if !core.draining.is_cancelled() => {
+            () = &mut draining, if !core.drains() => {
                 if let Some(listener) = listener.take().filter(|_| !door.kept) {
                     last_in(core, listener.into_std()?).await;
                 }
-                core.draining.cancel();
-                core.connections.close();
+                core.drain();
             }
         }
     }

@@ -25,11 +25,12 @@ pub(crate) fn write(call: &Call, id: u64) -> Bytes {
     let mut number = NumberText::default();
     let id = number.write(id);
     let nothing = || Edit::new(Span::at(0), &b""[..]);
+    // In the order of most messages, in which they need not be sorted.
     let mut edits: [Edit<'_>; 4] = [
+        call.traceparent.as_ref().and_then(|trace| trace.edit.clone()).unwrap_or_else(nothing),
+        call.progress.map_or_else(nothing, |span| Edit::new(span, id)),
         Edit::new(call.id, id),
         call.name.as_ref().map_or_else(nothing, |(span, name)| Edit::new(*span, name.as_bytes())),
-        call.progress.map_or_else(nothing, |span| Edit::new(span, id)),
-        call.traceparent.as_ref().and_then(|trace| trace.edit.clone()).unwrap_or_else(nothing),
     ];
     splice(&call.body, &mut edits).into()
 }

@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Where a response sends the client, which may repeat a POST there.
 pub(super) fn redirect(response: &Response) -> Option<&str> {
     let moved = matches!(response.status.as_u16(), 301 | 302 | 307 | 308);
-    response.headers.location.as_ref().filter(|_| moved)?.to_str().ok()
+    response.headers.rare().location.as_ref().filter(|_| moved)?.to_str().ok()
 }
 
 /// Turns a response whose head has arrived into an answer.
@@ -147,11 +147,11 @@ fn unspoken(endpoint: &Endpoint, status: StatusCode, headers: &Headers, body: &B
     let mut said = endpoint.echo.said(body);
     let mut error = CallError::sent(Cause::Status(status.as_u16()), message);
     if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
-        && let Some(seconds) = text(&headers.retry_after).and_then(|text| text.parse::<u32>().ok())
+        && let Some(seconds) = text(&headers.rare().retry_after).and_then(|text| text.parse::<u32>().ok())
     {
         error = error.with("retryAfterMs", (u64::from(seconds) * 1000).into());
     }
-    if let Some(location) = text(&headers.location).filter(|_| status.is_redirection()) {
+    if let Some(location) = text(&headers.rare().location).filter(|_| status.is_redirection()) {
         let configured = if let Transport::Http { url, .. } = &endpoint.spec.transport { url } else { "" };
         let location = endpoint.echo.said(shown_url::location(&location, configured));
         let moved = format!("it has moved to {location}, which the configuration must name");

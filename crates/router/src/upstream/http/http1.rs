@@ -15,6 +15,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{
@@ -154,32 +155,44 @@ pub(super) struct Head {
     pub(super) reusable: bool,
 }
 
-/// The headers of a response that the router reads. The others are not kept.
+/// The headers of a response that the router reads. The others are not kept. Small, because it is moved several times in
+/// each call.
 #[derive(Debug, Default)]
 pub(super) struct Headers {
     pub(super) content_type: Option<HeaderValue>,
     pub(super) session: Option<HeaderValue>,
+    /// What the server says about idle connections: `Keep-Alive: timeout=5`.
+    pub(super) keep_alive: Option<Duration>,
+    rare: Option<Box<Rare>>,
+}
+
+/// Those that no answer to a call has.
+#[derive(Debug)]
+pub(super) struct Rare {
     pub(super) location: Option<HeaderValue>,
     pub(super) retry_after: Option<HeaderValue>,
-    pub(super) keep_alive: Option<HeaderValue>,
 }
 
 impl Headers {
+    pub(super) fn rare(&self) -> &Rare {
+        static NONE: Rare = Rare { location: None, retry_after: None };
+        self.rare.as_deref().unwrap_or(&NONE)
+    }
+
     fn of(&mut self, name: &str) -> Option<&mut Option<HeaderValue>> {
         let is = |known: &HeaderName| name.eq_ignore_ascii_case(known.as_str());
         if is(&CONTENT_TYPE) {
-            Some(&mut self.content_type)
-        } else if is(&SESSION) {
-            Some(&mut self.session)
-        } else if is(&LOCATION) {
-            Some(&mut self.location)
-        } else if is(&RETRY_AFTER) {
-            Some(&mut self.retry_after)
-        } else if is(&KEEP_ALIVE) {
-            Some(&mut self.keep_alive)
-        } else {
-            None
+            return Some(&mut self.content_type);
         }
+        if is(&SESSION) {
+            return Some(&mut self.session);
+        }
+        let (location, retry_after) = (is(&LOCATION), is(&RETRY_AFTER));
+        if !location && !retry_after {
+            return None;
+        }
+        let rare = self.rare.get_or_insert_with(|| Box::new(Rare { location: None, retry_after: None }));
+        Some(if location { &mut rare.location } else { &mut rare.retry_after })
     }
 }
 
@@ -198,8 +211,7 @@ impl Connection {
             let socket = SockRef::from(self.stream.tcp());
             return !matches!(socket.peek(&mut [MaybeUninit::uninit()]), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
         }
-        let mut context = Context::from_waker(std::task::Waker::noop());
-        poll_read_buf(Pin::new(&mut self.stream), &mut context, &mut self.input).is_ready()
+        self.stream.has_input(&mut self.input)
     }
 
     /// Gives the memory back that nothing is in: the next exchange, or the next piece, may be long in coming.
@@ -405,6 +417,8 @@ impl Fields {
             if !value.is_empty() && !value.eq_ignore_ascii_case(b"identity") {
                 self.coding = Some(String::from_utf8_lossy(value).into());
             }
+        } else if is(&KEEP_ALIVE) {
+            self.headers.keep_alive = self.headers.keep_alive.or_else(|| keep_alive(value));
         } else if let Some(kept) = self.headers.of(name)
             && kept.is_none()
         {
@@ -431,6 +445,13 @@ impl Fields {
         let reusable = persistent && framing != Framing::UntilClose;
         Ok(Head { status, headers: self.headers, framing, coding: self.coding, reusable })
     }
+}
+
+/// `timeout=5`, perhaps among others.
+fn keep_alive(value: &[u8]) -> Option<Duration> {
+    let text = std::str::from_utf8(value).ok()?;
+    let seconds = text.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
+    seconds.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// Digits only: `+1` is no length.

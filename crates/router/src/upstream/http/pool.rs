@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use runtime::shutdown::Phase;
@@ -259,19 +259,11 @@ pub(super) async fn send(
 }
 
 fn response(head: Head, connection: Box<Connection>, place: Arc<Place>, serial: u64) -> Response {
-    let said = head.headers.keep_alive.as_ref().and_then(keep_alive);
-    let keep = said.map_or(IDLE, |said| said.saturating_sub(MARGIN).min(IDLE));
+    let keep = head.headers.keep_alive.map_or(IDLE, |said| said.saturating_sub(MARGIN).min(IDLE));
     let lent = Lent { connection, place, serial, keep: head.reusable.then_some(keep) };
     let mut body = Body { lent: Some(lent), framing: head.framing, coding: head.coding };
     body.over();
     Response { status: head.status, headers: head.headers, body }
-}
-
-/// What the server says about idle connections: `Keep-Alive: timeout=5`.
-fn keep_alive(said: &HeaderValue) -> Option<Duration> {
-    let text = said.to_str().ok()?;
-    let seconds = text.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
-    seconds.trim().parse().ok().map(Duration::from_secs)
 }
 
 fn broken(endpoint: &Endpoint, error: &Http1Error, sent: bool) -> CallError {

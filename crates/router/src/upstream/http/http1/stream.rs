@@ -2,11 +2,13 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
+use tokio_util::io::poll_read_buf;
 
 pub(in crate::upstream) enum Stream {
     Plain(TcpStream),
@@ -18,6 +20,20 @@ impl Stream {
         match self {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
+    /// Whether there is something to read, as far as the runtime knows, or the peer has closed its side.
+    pub(super) fn has_input(&mut self, input: &mut BytesMut) -> bool {
+        match self {
+            Self::Plain(stream) => {
+                !matches!(stream.try_read_buf(input), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            }
+            // A record need not be for the reader of the stream.
+            Self::Tls(stream) => {
+                let mut context = Context::from_waker(Waker::noop());
+                poll_read_buf(Pin::new(&mut **stream), &mut context, input).is_ready()
+            }
         }
     }
 }
