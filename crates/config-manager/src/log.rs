@@ -11,6 +11,7 @@ pub(crate) mod file;
 mod open;
 mod read;
 mod record;
+mod store;
 mod table;
 
 #[cfg(test)]
@@ -22,7 +23,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 
 use model::{LogId, Revision};
-use redb::{Database, ReadTransaction, ReadableDatabase as _, WriteTransaction};
 use runtime::state_dir::PrivateFileError;
 use tokio::sync::watch;
 
@@ -35,6 +35,7 @@ pub(crate) use record::{is_undone, layers_digest};
 pub use rollout::cursor::{Cursor, Judged};
 
 use fault::Faults;
+use store::{EngineError, Reading, Store, Writing};
 
 /// The open file. The process locks its directory, so no other process has the file.
 #[derive(Debug)]
@@ -49,9 +50,9 @@ pub struct Log {
 /// The state of the file's place.
 #[derive(Debug)]
 struct Place {
-    /// Empty from the closing of a failed database until the file is open again. No other database may stand here: what
+    /// Empty from the closing of a failed store until the file is open again. No other store may stand here: what
     /// is written into it would be taken for durable.
-    database: Option<Database>,
+    store: Option<Store>,
     lost: file::Lost,
     /// An epoch that was written and may be in the file.
     raised: Option<u64>,
@@ -66,7 +67,7 @@ pub enum LogError {
         "cannot open the revision log {path}; if it is damaged, move it away to begin a new one: its revisions cannot be \
          brought back then"
     )]
-    Open { path: PathBuf, source: Box<redb::DatabaseError> },
+    Open { path: PathBuf, source: EngineError },
     #[error(
         "{path} is not the revision log that this process has opened; put that one back, or restart config-manager to \
          go on with this one"
@@ -82,23 +83,11 @@ pub enum LogError {
     #[error("the revision log is damaged: {what}")]
     Damaged { what: String },
     #[error("the revision log cannot be read or written")]
-    Storage(#[source] Box<redb::Error>),
+    Storage(#[source] EngineError),
     /// Only in the build for crash tests.
     #[error("failed on purpose at {point}")]
     Failpoint { point: &'static str },
 }
-
-macro_rules! from_redb {
-    ($($error:ty),*) => {$(
-        impl From<$error> for LogError {
-            fn from(error: $error) -> Self {
-                Self::Storage(Box::new(error.into()))
-            }
-        }
-    )*};
-}
-
-from_redb!(redb::StorageError, redb::TableError, redb::TransactionError, redb::CommitError);
 
 impl Log {
     pub fn id(&self) -> &LogId {
@@ -120,13 +109,13 @@ impl Log {
         self.faults.watch()
     }
 
-    fn begin_read(&self) -> Result<ReadTransaction, LogError> {
-        self.with_database(|database| Ok(database.begin_read()?))
+    fn read(&self) -> Result<Reading, LogError> {
+        self.with_store(Store::read)
     }
 
     /// Begins a write: one at a time, as the engine writes.
-    fn begin_write(&self) -> Result<WriteTransaction, LogError> {
-        self.with_database(|database| Ok(database.begin_write()?))
+    fn write(&self) -> Result<Writing, LogError> {
+        self.with_store(Store::write)
     }
 
     fn place(&self) -> RwLockWriteGuard<'_, Place> {
@@ -134,36 +123,36 @@ impl Log {
     }
 
     /// Opens the file first if the last try to open it failed.
-    fn with_database<T>(&self, begin: impl FnOnce(&Database) -> Result<T, LogError>) -> Result<T, LogError> {
-        if let Some(database) = &self.place.read().unwrap_or_else(PoisonError::into_inner).database {
-            return begin(database);
+    fn with_store<T>(&self, begin: impl FnOnce(&Store) -> Result<T, LogError>) -> Result<T, LogError> {
+        if let Some(store) = &self.place.read().unwrap_or_else(PoisonError::into_inner).store {
+            return begin(store);
         }
         let mut place = self.place();
-        let database = match place.database.take() {
-            Some(database) => database,
+        let store = match place.store.take() {
+            Some(store) => store,
             None => self.open_again(&mut place)?,
         };
-        begin(place.database.insert(database))
+        begin(place.store.insert(store))
     }
 
-    /// After a failed commit, a database refuses writes until it is opened again.
+    /// After a failed commit, a store refuses writes until it is opened again.
     fn reopen(&self) -> Result<(), LogError> {
         let mut place = self.place();
         // The file is locked while it is open, so it is closed first.
-        drop(place.database.take());
-        place.database = Some(self.open_again(&mut place)?);
+        drop(place.store.take());
+        place.store = Some(self.open_again(&mut place)?);
         Ok(())
     }
 
     /// Opens the same log again, in a new file if a sync of the present one has failed.
-    fn open_again(&self, place: &mut Place) -> Result<Database, LogError> {
+    fn open_again(&self, place: &mut Place) -> Result<Store, LogError> {
         let renewed = place.lost.load(Ordering::Acquire);
         match self.open_ours(place, renewed) {
-            Ok((database, epoch)) => {
+            Ok((store, epoch)) => {
                 place.raised = None;
                 self.epoch.store(epoch, Ordering::Release);
                 self.faults.opened(renewed);
-                Ok(database)
+                Ok(store)
             }
             Err(error) => {
                 self.faults.away(&error);
@@ -172,38 +161,31 @@ impl Log {
         }
     }
 
-    /// Returns the database and the epoch that is in it.
-    fn open_ours(&self, place: &Place, renewed: bool) -> Result<(Database, u64), LogError> {
+    /// Returns the store and the epoch that is in it.
+    fn open_ours(&self, place: &Place, renewed: bool) -> Result<(Store, u64), LogError> {
         let another = || LogError::Another { path: self.path.clone() };
         let known = |epoch: &u64| *epoch == self.epoch() || Some(*epoch) == place.raised;
-        let ours = |database: &Database| open::epoch_of(database, &self.id)?.filter(known).ok_or_else(another);
+        let ours = |store: &Store| open::epoch_of(store, &self.id)?.filter(known).ok_or_else(another);
         if renewed {
             let mut epoch = self.epoch();
-            let sound = |database: &Database| ours(database).map(|found| epoch = found);
-            let database = file::renew(&self.path, &place.lost, sound)?;
-            return Ok((database, epoch));
+            let sound = |store: &Store| ours(store).map(|found| epoch = found);
+            let store = file::renew(&self.path, &place.lost, sound)?;
+            return Ok((store, epoch));
         }
-        let database = file::open_in_place(&self.path, &place.lost)?;
-        let epoch = ours(&database)?;
-        Ok((database, epoch))
+        let store = file::open_in_place(&self.path, &place.lost)?;
+        let epoch = ours(&store)?;
+        Ok((store, epoch))
     }
 
     fn has(&self, revision: Revision) -> Result<bool, LogError> {
-        let table = self.begin_read()?.open_table(table::REVISIONS)?;
-        Ok(table.get(revision.0)?.is_some())
+        self.read()?.has(table::REVISIONS, revision.0)
     }
 }
 
 impl LogError {
     /// Whether a copy could not be made, which says nothing about the file that was to be copied.
     fn is_of_the_copy(&self) -> bool {
-        matches!(self, Self::Renew { .. } | Self::File(_)) || self.is_for_want_of_room()
-    }
-
-    fn is_for_want_of_room(&self) -> bool {
-        let full =
-            |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        let Self::Open { source, .. } = self else { return false };
-        matches!(&**source, redb::DatabaseError::Storage(redb::StorageError::Io(error)) if full(error))
+        matches!(self, Self::Renew { .. } | Self::File(_))
+            || matches!(self, Self::Open { source, .. } if file::is_for_want_of_room(source))
     }
 }

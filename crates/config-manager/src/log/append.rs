@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use model::{Digest, HistoryPolicy, Owner, Revision, WallTime};
-use redb::{ReadableTable, WriteTransaction};
 use runtime::fault::chain;
 
+use super::store::{Numbered, Writing};
 use super::table::{CONTENTS, LAYERS, META, REVISIONS, damaged, json, record, save_cursor};
 use super::{Cursor, Ended, Judged, Layers, Log, LogError, RevisionRecord, audit, is_undone};
 
@@ -94,19 +94,18 @@ impl Log {
     }
 
     fn try_append(&self, entry: &Entry) -> Result<(), Failed> {
-        let transaction = self.begin_write()?;
-        write(&transaction, entry)?;
-        audit::append(&transaction, Ended::applied(&entry.record))?;
+        let writing = self.write()?;
+        write(&writing, entry)?;
+        audit::append(&writing, Ended::applied(&entry.record))?;
         for (owner, digest) in &entry.cursors {
             let layers = entry.content.as_ref().map(|(_, layers)| layers);
             let undone = entry.record.is_rollback() && layers.is_none_or(|layers| is_undone(layers, *digest));
             let judged = if undone { Judged::RolledBack } else { Judged::Live };
-            save_cursor(&transaction, owner, Cursor { digest: *digest, judged })?;
+            save_cursor(&writing, owner, Cursor { digest: *digest, judged })?;
         }
-        prune(&transaction, &entry.record, &entry.history)?;
+        prune(&writing, &entry.record, &entry.history)?;
         fail::fail_point!("append-before", |_| Err(LogError::Failpoint { point: "append-before" }.into()));
-        // The default durability of a transaction is `Immediate`: this returns after the fsync.
-        transaction.commit().map_err(|error| Failed::Commit(error.into()))?;
+        writing.commit().map_err(Failed::Commit)?;
         fail::fail_point!("append-after", |_| Err(Failed::Commit(LogError::Failpoint { point: "append-after" })));
         Ok(())
     }
@@ -134,9 +133,9 @@ impl Log {
     }
 
     fn write_epoch(&self, epoch: u64) -> Result<(), Failed> {
-        let transaction = self.begin_write()?;
-        put_epoch(&transaction, epoch)?;
-        transaction.commit().map_err(|error| Failed::Commit(error.into()))
+        let writing = self.write()?;
+        writing.put(META, "epoch", &epoch.to_be_bytes())?;
+        writing.commit().map_err(Failed::Commit)
     }
 
     /// Records an outcome without a revision, and the cursor of its source. A failed record may be there all the same.
@@ -170,20 +169,15 @@ impl Log {
 
     fn try_audit(&self, ended: Option<Ended>, cursor: Option<&(Owner, Cursor)>) -> Result<(), Failed> {
         fail::fail_point!("audit-before", |_| Err(LogError::Failpoint { point: "audit-before" }.into()));
-        let transaction = self.begin_write()?;
+        let writing = self.write()?;
         if let Some(ended) = ended {
-            audit::append(&transaction, ended)?;
+            audit::append(&writing, ended)?;
         }
         if let Some((owner, cursor)) = cursor {
-            save_cursor(&transaction, owner, *cursor)?;
+            save_cursor(&writing, owner, *cursor)?;
         }
-        transaction.commit().map_err(|error| Failed::Commit(error.into()))
+        writing.commit().map_err(Failed::Commit)
     }
-}
-
-fn put_epoch(transaction: &WriteTransaction, epoch: u64) -> Result<(), LogError> {
-    transaction.open_table(META)?.insert("epoch", epoch.to_be_bytes().as_slice())?;
-    Ok(())
 }
 
 /// Counts a failed write at once, whatever is found in the log later.
@@ -203,51 +197,43 @@ impl From<LogError> for Failed {
     }
 }
 
-pub(super) fn write(transaction: &WriteTransaction, entry: &Entry) -> Result<(), LogError> {
-    let revision = entry.record.revision;
-    transaction.open_table(REVISIONS)?.insert(revision.0, json(&entry.record).as_slice())?;
-    let mut contents = transaction.open_table(CONTENTS)?;
-    let mut layers = transaction.open_table(LAYERS)?;
+fn write(writing: &Writing, entry: &Entry) -> Result<(), LogError> {
+    let (revision, parent) = (entry.record.revision, entry.record.parent);
+    writing.put(REVISIONS, revision.0, &json(&entry.record))?;
     match &entry.content {
-        Some((content, layered)) => {
-            contents.insert(revision.0, &**content)?;
-            layers.insert(revision.0, json(layered.as_ref()).as_slice())?;
+        Some((content, layers)) => {
+            writing.put(CONTENTS, revision.0, content)?;
+            writing.put(LAYERS, revision.0, &json(layers.as_ref()))
         }
         None => {
-            copy(&mut contents, entry.record.parent, revision, "content")?;
-            copy(&mut layers, entry.record.parent, revision, "layers")?;
+            copy(writing, CONTENTS, parent, revision, "content")?;
+            copy(writing, LAYERS, parent, revision, "layers")
         }
     }
-    Ok(())
 }
 
-fn copy(table: &mut redb::Table<'_, u64, &[u8]>, from: Revision, to: Revision, what: &str) -> Result<(), LogError> {
-    let row = table.get(from.0)?.map(|row| row.value().to_vec());
+fn copy(writing: &Writing, rows: Numbered, from: Revision, to: Revision, what: &str) -> Result<(), LogError> {
+    let row = writing.row(rows, from.0)?;
     let row = row.ok_or_else(|| damaged(format!("the {what} of revision {from} is missing")))?;
-    table.insert(to.0, row.as_slice())?;
-    Ok(())
+    writing.put(rows, to.0, &row)
 }
 
 /// Removes contents beyond the bounds of the history: never the one just written, nor its parent, so that there is
 /// always a way back.
-fn prune(transaction: &WriteTransaction, head: &RevisionRecord, history: &HistoryPolicy) -> Result<(), LogError> {
-    let revisions = transaction.open_table(REVISIONS)?;
-    let mut contents = transaction.open_table(CONTENTS)?;
-    let mut layers = transaction.open_table(LAYERS)?;
-    let kept: Vec<u64> =
-        contents.iter()?.map(|row| row.map(|(revision, _)| revision.value())).collect::<Result<_, _>>()?;
+fn prune(writing: &Writing, head: &RevisionRecord, history: &HistoryPolicy) -> Result<(), LogError> {
     let retention = u64::try_from(history.retention.as_millis()).unwrap_or(u64::MAX);
     let oldest = WallTime(head.time.0.saturating_sub(retention));
-    let newest = kept.iter().rev();
-    for (age, revision) in newest.enumerate() {
-        let needed = *revision == head.revision.0 || *revision == head.parent.0;
+    for (age, number) in writing.numbers(CONTENTS)?.into_iter().rev().enumerate() {
+        let needed = number == head.revision.0 || number == head.parent.0;
         let many = u32::try_from(age).unwrap_or(u32::MAX) >= history.max_snapshots;
         // The revision was replaced when its successor came; what matters here is how long ago it was made.
-        let old =
-            || record(&revisions, Revision(*revision)).map(|record| record.is_none_or(|record| record.time < oldest));
+        let old = || -> Result<bool, LogError> {
+            let row = writing.row(REVISIONS, number)?;
+            Ok(row.map(|row| record(&row, Revision(number))).transpose()?.is_none_or(|record| record.time < oldest))
+        };
         if !needed && (many || old()?) {
-            contents.remove(revision)?;
-            layers.remove(revision)?;
+            writing.remove(CONTENTS, number)?;
+            writing.remove(LAYERS, number)?;
         }
     }
     Ok(())

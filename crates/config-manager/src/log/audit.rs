@@ -1,8 +1,7 @@
 //! The audit chain: each hash is BLAKE3 of the hash before it and of the record's canonical JSON, so that a record
 //! that was changed or taken out shows in every later one.
 
-use redb::{ReadableTable, WriteTransaction};
-
+use super::store::{Reading, Writing};
 use super::table::{AUDIT, HASH_BYTES, damaged, from_json, json};
 use super::{AuditRecord, Ended, LogError};
 
@@ -22,30 +21,27 @@ fn split(sequence: u64, row: &[u8]) -> Result<(&Hash, &[u8]), LogError> {
     row.split_first_chunk().ok_or_else(|| damaged(format!("audit record {sequence} is too short")))
 }
 
-pub(super) fn append(transaction: &WriteTransaction, ended: Ended) -> Result<(), LogError> {
-    let mut table = transaction.open_table(AUDIT)?;
-    let (sequence, previous) = match table.last()? {
-        Some((sequence, row)) => (sequence.value() + 1, *split(sequence.value(), row.value())?.0),
+pub(super) fn append(writing: &Writing, ended: Ended) -> Result<(), LogError> {
+    let (sequence, previous) = match writing.last(AUDIT)? {
+        Some((sequence, row)) => (sequence + 1, *split(sequence, &row)?.0),
         None => (1, START),
     };
     let record = json(&ended.at(sequence));
     let mut row = link(&previous, &record).to_vec();
     row.extend_from_slice(&record);
-    table.insert(sequence, row.as_slice())?;
-    Ok(())
+    writing.put(AUDIT, sequence, &row)
 }
 
 /// Checks the newest `links` records against each other.
-pub(super) fn verify(table: &impl ReadableTable<u64, &'static [u8]>, links: u64) -> Result<(), LogError> {
-    let Some((last, _)) = table.last()? else { return Ok(()) };
-    let last = last.value();
+pub(super) fn verify(reading: &Reading, links: u64) -> Result<(), LogError> {
+    let Some((_, last)) = reading.ends(AUDIT)? else { return Ok(()) };
     let from = last.saturating_sub(links).max(1);
     let mut previous = (from == 1).then_some(START);
-    for (expected, row) in (from..).zip(table.range(from..)?) {
+    for (expected, row) in (from..).zip(reading.rows(AUDIT, from)?) {
         let (sequence, row) = row?;
-        let (hash, record) = split(sequence.value(), row.value())?;
+        let (hash, record) = split(sequence, &row)?;
         let chained = previous.is_none_or(|previous| link(&previous, record) == *hash);
-        if sequence.value() != expected || !chained {
+        if sequence != expected || !chained {
             return Err(damaged(format!("the audit chain breaks at record {expected}")));
         }
         previous = Some(*hash);
@@ -54,13 +50,13 @@ pub(super) fn verify(table: &impl ReadableTable<u64, &'static [u8]>, links: u64)
 }
 
 /// Newest first; at most `limit`, 0 for all.
-pub(super) fn list(table: &impl ReadableTable<u64, &'static [u8]>, limit: usize) -> Result<Vec<AuditRecord>, LogError> {
+pub(super) fn list(reading: &Reading, limit: usize) -> Result<Vec<AuditRecord>, LogError> {
     let limit = if limit == 0 { usize::MAX } else { limit };
-    let rows = table.range::<u64>(..)?.rev().take(limit);
+    let rows = reading.rows(AUDIT, 0)?.rev().take(limit);
     rows.map(|row| {
         let (sequence, row) = row?;
-        let (_, record) = split(sequence.value(), row.value())?;
-        from_json(record, || format!("audit record {}", sequence.value()))
+        let (_, record) = split(sequence, &row)?;
+        from_json(record, || format!("audit record {sequence}"))
     })
     .collect()
 }

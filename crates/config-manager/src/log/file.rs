@@ -19,6 +19,7 @@ use runtime::fault::chain;
 use runtime::state_dir::{move_into_place, open_private};
 
 use super::LogError;
+use super::store::{EngineError, Store};
 
 /// Whether a sync of the file has failed. The value stays the same for as long as the log has a file, however often the
 /// file is opened.
@@ -106,14 +107,14 @@ impl StorageBackend for Disk {
 }
 
 /// Makes an empty database in a file that has nothing in it.
-pub(super) fn create(path: &Path, lost: &Lost) -> Result<Database, LogError> {
+pub(super) fn create(path: &Path, lost: &Lost) -> Result<Store, LogError> {
     // The file holds every configuration as it was written, literal secrets among them.
     open(path, open_private(path)?, lost, &Database::builder())
 }
 
 /// Opens the file at a start. A process whose last sync failed may have left an unclosed file, so such a file is
 /// copied. If that fails, the result says what is wrong.
-pub(super) fn open_at_start(path: &Path, lost: &Lost) -> Result<(Database, Option<String>), LogError> {
+pub(super) fn open_at_start(path: &Path, lost: &Lost) -> Result<(Store, Option<String>), LogError> {
     // Repairs the mode that an older release or a copy has left.
     drop(open_private(path)?);
     // A killed process may have begun this file.
@@ -139,6 +140,17 @@ pub(super) fn open_at_start(path: &Path, lost: &Lost) -> Result<(Database, Optio
     }
 }
 
+/// Gives a new file its name, now that it is complete.
+pub(super) fn complete(begun: &Path, path: &Path) -> Result<(), LogError> {
+    Ok(move_into_place(begun, path).map_err(StorageError::Io)?)
+}
+
+/// Whether there was no room to open a file.
+pub(super) fn is_for_want_of_room(error: &EngineError) -> bool {
+    let full = |error: &io::Error| matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+    matches!(error.downcast_ref::<DatabaseError>(), Some(DatabaseError::Storage(StorageError::Io(error))) if full(error))
+}
+
 /// The path of a new file until it takes the place of the log.
 pub(super) fn begun(path: &Path) -> PathBuf {
     path.with_extension("begun")
@@ -152,7 +164,7 @@ fn was_closed(path: &Path) -> Result<bool, LogError> {
 }
 
 /// Opens the file that there is.
-pub(super) fn open_in_place(path: &Path, lost: &Lost) -> Result<Database, LogError> {
+pub(super) fn open_in_place(path: &Path, lost: &Lost) -> Result<Store, LogError> {
     open(path, existing(path)?, lost, &Database::builder())
 }
 
@@ -161,8 +173,8 @@ pub(super) fn open_in_place(path: &Path, lost: &Lost) -> Result<Database, LogErr
 pub(super) fn renew(
     path: &Path,
     lost: &Lost,
-    sound: impl FnOnce(&Database) -> Result<(), LogError>,
-) -> Result<Database, LogError> {
+    sound: impl FnOnce(&Store) -> Result<(), LogError>,
+) -> Result<Store, LogError> {
     let begun = begun(path);
     drop(fs::remove_file(&begun));
     let renewed = copied(path, &begun, lost, sound);
@@ -176,8 +188,8 @@ fn copied(
     path: &Path,
     begun: &Path,
     lost: &Lost,
-    sound: impl FnOnce(&Database) -> Result<(), LogError>,
-) -> Result<Database, LogError> {
+    sound: impl FnOnce(&Store) -> Result<(), LogError>,
+) -> Result<Store, LogError> {
     let failed = |source| LogError::Renew { path: path.to_owned(), source };
     let (from, to) = (existing(path)?, open_private(begun)?);
     let owner = from.metadata().map_err(failed)?;
@@ -191,11 +203,11 @@ fn copied(
     whole.set_check_integrity_on_open(true);
     let disk = Disk::new(begun, to, lost.clone())?;
     // The copy equals the file, so what is wrong with the copy is reported of the file.
-    let database = whole.create_with_backend(disk).map_err(|source| opening(path, source))?;
-    sound(&database)?;
+    let store = Store(whole.create_with_backend(disk).map_err(|source| opening(path, source))?);
+    sound(&store)?;
     move_into_place(begun, path).map_err(failed)?;
     lost.store(false, Ordering::Release);
-    Ok(database)
+    Ok(store)
 }
 
 fn existing(path: &Path) -> Result<File, LogError> {
@@ -208,9 +220,9 @@ fn existing(path: &Path) -> Result<File, LogError> {
     Err(LogError::Another { path: path.to_owned() })
 }
 
-fn open(path: &Path, file: File, lost: &Lost, builder: &Builder) -> Result<Database, LogError> {
+fn open(path: &Path, file: File, lost: &Lost, builder: &Builder) -> Result<Store, LogError> {
     let disk = Disk::new(path, file, lost.clone())?;
-    builder.create_with_backend(disk).map_err(|source| opening(path, source))
+    builder.create_with_backend(disk).map(Store).map_err(|source| opening(path, source))
 }
 
 fn opening(path: &Path, source: DatabaseError) -> LogError {

@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::RwLock;
 
 use model::{AttemptId, Diff, Digest, HistoryPolicy, LogId, Owner, Revision, WallTime};
-use redb::{Database, ReadableDatabase, ReadableTable};
-use runtime::state_dir::move_into_place;
 
 use super::append::Written;
 use super::fault::Faults;
 use super::file::{self, Lost};
+use super::store::Store;
 use super::table::{AUDIT, CONTENTS, CURSORS, FORMAT, LAYERS, META, REVISIONS, cursor, number};
 use super::{Cursor, Entry, Kept, Log, LogError, Place, RevisionRecord, Unavailable, audit};
 
@@ -43,11 +42,11 @@ impl Log {
         let lost = Lost::default();
         // Follows symlinks, so that no copy takes the place of a symlink.
         let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let ((database, (id, epoch)), copy_fault) =
+        let ((store, (id, epoch)), copy_fault) =
             if is_absent(path) { (begin(path, &lost)?, None) } else { start(path, &lost)? };
-        let place = RwLock::new(Place { database: Some(database), lost, raised: None });
+        let place = RwLock::new(Place { store: Some(store), lost, raised: None });
         let log = Self { path: path.to_owned(), place, id, epoch: epoch.into(), faults: Faults::none() };
-        let fault = audit::verify(&log.begin_read()?.open_table(AUDIT)?, AUDIT_LINKS_CHECKED).err();
+        let fault = audit::verify(&log.read()?, AUDIT_LINKS_CHECKED).err();
         let head = log.restore(now)?;
         let cursors = log.cursors()?;
         let fault = fault.map(|fault| fault.to_string()).or(copy_fault);
@@ -55,12 +54,8 @@ impl Log {
     }
 
     fn cursors(&self) -> Result<BTreeMap<Owner, Cursor>, LogError> {
-        let table = self.begin_read()?.open_table(CURSORS)?;
-        let row = |row: Result<(redb::AccessGuard<'_, &str>, redb::AccessGuard<'_, &[u8]>), _>| {
-            let (owner, row) = row?;
-            Ok((Owner(owner.value().to_owned()), cursor(row.value())?))
-        };
-        table.iter()?.map(row).collect()
+        let rows = self.read()?.named(CURSORS)?;
+        rows.into_iter().map(|(owner, row)| Ok((Owner(owner), cursor(&row)?))).collect()
     }
 
     /// The newest revision, or the newest one that can still be read, under a number above all.
@@ -108,8 +103,7 @@ impl Log {
     }
 
     fn numbers(&self) -> Result<Vec<Revision>, LogError> {
-        let table = self.begin_read()?.open_table(REVISIONS)?;
-        table.iter()?.map(|row| Ok(Revision(row?.0.value()))).collect()
+        Ok(self.read()?.numbers(REVISIONS)?.into_iter().map(Revision).collect())
     }
 }
 
@@ -122,55 +116,48 @@ fn is_absent(path: &Path) -> bool {
 }
 
 /// Begins a new log. It gets its name once it is complete: a log that was only begun could never be opened again.
-fn begin(path: &Path, lost: &Lost) -> Result<(Database, (LogId, u64)), LogError> {
+fn begin(path: &Path, lost: &Lost) -> Result<(Store, (LogId, u64)), LogError> {
     let begun = file::begun(path);
     drop(fs::remove_file(&begun));
-    let database = file::create(&begun, lost)?;
-    let identity = identify(&database, &begun)?;
-    move_into_place(&begun, path).map_err(redb::StorageError::Io)?;
-    Ok((database, identity))
+    let store = file::create(&begun, lost)?;
+    let identity = identify(&store, &begun)?;
+    file::complete(&begun, path)?;
+    Ok((store, identity))
 }
 
 /// Returns also what is wrong although the log could be opened.
-fn start(path: &Path, lost: &Lost) -> Result<((Database, (LogId, u64)), Option<String>), LogError> {
-    let (database, fault) = file::open_at_start(path, lost)?;
-    let identity = identify(&database, path)?;
-    Ok(((database, identity), fault))
+fn start(path: &Path, lost: &Lost) -> Result<((Store, (LogId, u64)), Option<String>), LogError> {
+    let (store, fault) = file::open_at_start(path, lost)?;
+    let identity = identify(&store, path)?;
+    Ok(((store, identity), fault))
 }
 
 /// The epoch in the file that `identify` opened; `None` for any other one, which may have its name by now.
-pub(super) fn epoch_of(database: &Database, id: &LogId) -> Result<Option<u64>, LogError> {
-    let meta = database.begin_read()?.open_table(META)?;
-    let same = meta.get("log_id")?.is_some_and(|row| row.value() == id.0.as_bytes());
-    let epoch = meta.get("epoch")?.map(|row| number(row.value(), "the epoch")).transpose()?;
+pub(super) fn epoch_of(store: &Store, id: &LogId) -> Result<Option<u64>, LogError> {
+    let reading = store.read()?;
+    let same = reading.row(META, "log_id")?.is_some_and(|row| row == id.0.as_bytes());
+    let epoch = reading.row(META, "epoch")?.map(|row| number(&row, "the epoch")).transpose()?;
     Ok(epoch.filter(|_| same))
 }
 
 /// Reads or mints the identity, and begins a new epoch.
-fn identify(database: &Database, path: &Path) -> Result<(LogId, u64), LogError> {
-    let transaction = database.begin_write()?;
-    let (id, epoch) = {
-        let mut meta = transaction.open_table(META)?;
-        let value =
-            |key: &str| -> Result<Option<Vec<u8>>, LogError> { Ok(meta.get(key)?.map(|row| row.value().to_vec())) };
-        let format = value("format")?.map_or(Ok(FORMAT), |bytes| number(&bytes, "the format"))?;
-        if format != FORMAT {
-            return Err(LogError::Format { path: PathBuf::from(path), found: format, known: FORMAT });
-        }
-        let id = value("log_id")?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        let id = id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
-        let epoch = value("epoch")?.map_or(Ok(0), |bytes| number(&bytes, "the epoch"))? + 1;
-        meta.insert("format", FORMAT.to_be_bytes().as_slice())?;
-        meta.insert("log_id", id.as_bytes())?;
-        meta.insert("epoch", epoch.to_be_bytes().as_slice())?;
-        // So that readers find every table.
-        transaction.open_table(REVISIONS)?;
-        transaction.open_table(CONTENTS)?;
-        transaction.open_table(LAYERS)?;
-        transaction.open_table(AUDIT)?;
-        transaction.open_table(CURSORS)?;
-        (id, epoch)
-    };
-    transaction.commit()?;
+fn identify(store: &Store, path: &Path) -> Result<(LogId, u64), LogError> {
+    let writing = store.write()?;
+    let value = |key| writing.row(META, key);
+    let format = value("format")?.map_or(Ok(FORMAT), |bytes| number(&bytes, "the format"))?;
+    if format != FORMAT {
+        return Err(LogError::Format { path: PathBuf::from(path), found: format, known: FORMAT });
+    }
+    let id = value("log_id")?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let id = id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    let epoch = value("epoch")?.map_or(Ok(0), |bytes| number(&bytes, "the epoch"))? + 1;
+    writing.put(META, "format", &FORMAT.to_be_bytes())?;
+    writing.put(META, "log_id", id.as_bytes())?;
+    writing.put(META, "epoch", &epoch.to_be_bytes())?;
+    for rows in [REVISIONS, CONTENTS, LAYERS, AUDIT] {
+        writing.begin(rows)?;
+    }
+    writing.begin(CURSORS)?;
+    writing.commit()?;
     Ok((LogId(id), epoch))
 }

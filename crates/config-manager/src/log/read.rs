@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use model::{Digest, Revision, Snapshot};
-use redb::ReadableTable;
 use rollout::Content;
 
-use super::table::{AUDIT, CONTENTS, LAYERS, REVISIONS, damaged, from_json, record};
+use super::table::{CONTENTS, LAYERS, REVISIONS, damaged, from_json, record};
 use super::{AuditRecord, Layers, Log, LogError, RevisionRecord, audit};
 
 /// A revision with its content, checked against its digest.
@@ -46,50 +45,40 @@ fn listed(kept: &[Revision]) -> String {
 impl Log {
     /// Newest first, each with whether its content is kept; at most `limit`, 0 for all.
     pub fn revisions(&self, limit: usize) -> Result<Vec<(RevisionRecord, bool)>, LogError> {
-        let transaction = self.begin_read()?;
-        let contents = transaction.open_table(CONTENTS)?;
+        let reading = self.read()?;
         let limit = if limit == 0 { usize::MAX } else { limit };
-        let rows = transaction.open_table(REVISIONS)?;
-        rows.range::<u64>(..)?
-            .rev()
-            .take(limit)
-            .map(|row| {
-                let (revision, row) = row?;
-                let record = from_json(row.value(), || format!("the record of revision {}", revision.value()))?;
-                Ok((record, contents.get(revision.value())?.is_some()))
-            })
-            .collect()
+        let rows = reading.rows(REVISIONS, 0)?.rev().take(limit);
+        rows.map(|row| {
+            let (revision, row) = row?;
+            Ok((record(&row, Revision(revision))?, reading.has(CONTENTS, revision)?))
+        })
+        .collect()
     }
 
     /// How every proposal ended, newest first; at most `limit`, 0 for all. One that made a revision has it, with whether
     /// its content is kept: both are as they were at one moment.
     pub fn ended(&self, limit: usize) -> Result<Vec<(AuditRecord, Option<(RevisionRecord, bool)>)>, LogError> {
-        let transaction = self.begin_read()?;
-        let (records, contents) = (transaction.open_table(REVISIONS)?, transaction.open_table(CONTENTS)?);
+        let reading = self.read()?;
         let made = |ended: AuditRecord| -> Result<_, LogError> {
-            let made = if ended.result == "applied" { record(&records, ended.revision)? } else { None };
-            let kept = contents.get(ended.revision.0)?.is_some();
+            let revision = ended.revision;
+            let row = if ended.result == "applied" { reading.row(REVISIONS, revision.0)? } else { None };
+            let made = row.map(|row| record(&row, revision)).transpose()?;
+            let kept = reading.has(CONTENTS, revision.0)?;
             Ok((ended, made.map(|record| (record, kept))))
         };
-        audit::list(&transaction.open_table(AUDIT)?, limit)?.into_iter().map(made).collect()
+        audit::list(&reading, limit)?.into_iter().map(made).collect()
     }
 
     /// The record of a revision, and its stored bytes if they are kept. 0: the newest.
     pub fn revision(&self, revision: Revision) -> Result<(RevisionRecord, Option<Vec<u8>>), Unavailable> {
-        let transaction = self.begin_read()?;
-        let records = transaction.open_table(REVISIONS).map_err(LogError::from)?;
-        let bounds = || -> Result<(Revision, Revision), LogError> {
-            let oldest = records.first()?.map_or(0, |(revision, _)| revision.value());
-            Ok((Revision(oldest), Revision(records.last()?.map_or(0, |(revision, _)| revision.value()))))
+        let reading = self.read()?;
+        let ends = || Ok::<_, LogError>(reading.ends(REVISIONS)?.unwrap_or_default());
+        let wanted = if revision == Revision::NONE { Revision(ends()?.1) } else { revision };
+        let Some(row) = reading.row(REVISIONS, wanted.0)? else {
+            let (oldest, newest) = ends()?;
+            return Err(Unavailable::Unknown { revision, oldest: Revision(oldest), newest: Revision(newest) });
         };
-        let wanted = if revision == Revision::NONE { bounds()?.1 } else { revision };
-        let Some(record) = record(&records, wanted)? else {
-            let (oldest, newest) = bounds()?;
-            return Err(Unavailable::Unknown { revision, oldest, newest });
-        };
-        let contents = transaction.open_table(CONTENTS).map_err(LogError::from)?;
-        let bytes = contents.get(wanted.0).map_err(LogError::from)?.map(|row| row.value().to_vec());
-        Ok((record, bytes))
+        Ok((record(&row, wanted)?, reading.row(CONTENTS, wanted.0)?))
     }
 
     /// What is needed to make a revision live again.
@@ -97,14 +86,8 @@ impl Log {
         let (record, bytes) = self.revision(revision)?;
         let revision = record.revision;
         let Some(bytes) = bytes else {
-            let transaction = self.begin_read()?;
-            let contents = transaction.open_table(CONTENTS).map_err(LogError::from)?;
-            let rows = contents.iter().map_err(LogError::from)?;
-            let kept = rows.map(|row| row.map(|(revision, _)| Revision(revision.value())));
-            return Err(Unavailable::Pruned {
-                revision,
-                kept: kept.collect::<Result<_, _>>().map_err(LogError::from)?,
-            });
+            let kept = self.read()?.numbers(CONTENTS)?.into_iter().map(Revision).collect();
+            return Err(Unavailable::Pruned { revision, kept });
         };
         let content = content(&record, &bytes)?;
         let layers = self.layers(revision)?;
@@ -112,10 +95,9 @@ impl Log {
     }
 
     fn layers(&self, revision: Revision) -> Result<Layers, LogError> {
-        let table = self.begin_read()?.open_table(LAYERS)?;
-        let row = table.get(revision.0)?;
+        let row = self.read()?.row(LAYERS, revision.0)?;
         let row = row.ok_or_else(|| damaged(format!("the layers of revision {revision} are missing")))?;
-        from_json(row.value(), || format!("the layers of revision {revision}"))
+        from_json(&row, || format!("the layers of revision {revision}"))
     }
 }
 

@@ -1,24 +1,24 @@
 //! The tables of the file, and reading and writing single rows of them.
 
 use model::{Digest, Owner, Revision};
-use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::store::{Named, Numbered, Writing};
 use super::{Cursor, Judged, LogError, RevisionRecord};
 
 /// The layout of these tables. Another number: written by a release that this one does not understand.
 pub(super) const FORMAT: u64 = 1;
 
-pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
-pub(super) const REVISIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("revisions");
+pub(super) const META: Named = Named::new("meta");
+pub(super) const REVISIONS: Numbered = Numbered::new("revisions");
 /// Canonical JSON of snapshots, as the digests are of it. Pruned.
-pub(super) const CONTENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("contents");
+pub(super) const CONTENTS: Numbered = Numbered::new("contents");
 /// By the revision they belong to. Pruned with the contents.
-pub(super) const LAYERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("layers");
+pub(super) const LAYERS: Numbered = Numbered::new("layers");
 /// The hash that ends with this record, then the record's canonical JSON.
-pub(super) const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
+pub(super) const AUDIT: Numbered = Numbered::new("audit");
 /// The digest each source had judged last.
-pub(super) const CURSORS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("cursors");
+pub(super) const CURSORS: Named = Named::new("cursors");
 
 pub(super) const HASH_BYTES: usize = 32;
 
@@ -39,23 +39,18 @@ pub(super) fn number(bytes: &[u8], what: &str) -> Result<u64, LogError> {
     bytes.try_into().map(u64::from_be_bytes).map_err(|_| damaged(format!("{what} is no number")))
 }
 
-pub(super) fn record(
-    table: &impl ReadableTable<u64, &'static [u8]>,
-    revision: Revision,
-) -> Result<Option<RevisionRecord>, LogError> {
-    let Some(row) = table.get(revision.0)? else { return Ok(None) };
-    from_json(row.value(), || format!("the record of revision {revision}")).map(Some)
+pub(super) fn record(row: &[u8], revision: Revision) -> Result<RevisionRecord, LogError> {
+    from_json(row, || format!("the record of revision {revision}"))
 }
 
-pub(super) fn save_cursor(transaction: &WriteTransaction, owner: &Owner, cursor: Cursor) -> Result<(), LogError> {
+pub(super) fn save_cursor(writing: &Writing, owner: &Owner, cursor: Cursor) -> Result<(), LogError> {
     let mut row = cursor.digest.as_bytes().to_vec();
     row.push(match cursor.judged {
         Judged::Live => 0,
         Judged::Refused => 1,
         Judged::RolledBack => 2,
     });
-    transaction.open_table(CURSORS)?.insert(owner.0.as_str(), row.as_slice())?;
-    Ok(())
+    writing.put(CURSORS, owner.0.as_str(), &row)
 }
 
 pub(super) fn cursor(row: &[u8]) -> Result<Cursor, LogError> {

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{AttemptId, Diff, Digest, HistoryPolicy, Owner, Policy, Revision, Snapshot, WallTime};
-use redb::{ReadableDatabase as _, ReadableTable as _};
 
 use super::table::{AUDIT, CONTENTS};
 use super::*;
@@ -189,9 +188,7 @@ fn a_damaged_head_is_replaced_by_the_newest_content_that_can_be_read() {
     append(&log, 1, 1);
     append(&log, 2, 2);
     drop(log);
-    overwrite(&place.path(), |transaction| {
-        transaction.open_table(CONTENTS).unwrap().insert(2, b"{}".as_slice()).unwrap();
-    });
+    overwrite(&place.path(), |writing| writing.put(CONTENTS, 2, b"{}").unwrap());
     let opened = place.open();
     let head = opened.head.unwrap();
     assert_eq!((head.kept.record.revision, &head.kept.bytes), (Revision(3), &bytes(1).0));
@@ -212,11 +209,10 @@ fn a_record_that_was_changed_breaks_the_chain() {
     log.audit(Some(refused()), None).unwrap();
     append(&log, 2, 2);
     drop(log);
-    overwrite(&place.path(), |transaction| {
-        let mut audit = transaction.open_table(AUDIT).unwrap();
-        let row = audit.get(2).unwrap().unwrap().value().to_vec();
+    overwrite(&place.path(), |writing| {
+        let row = writing.row(AUDIT, 2).unwrap().unwrap();
         let changed = String::from_utf8_lossy(&row[32..]).replace("token", "other");
-        audit.insert(2, [&row[..32], changed.as_bytes()].concat().as_slice()).unwrap();
+        writing.put(AUDIT, 2, &[&row[..32], changed.as_bytes()].concat()).unwrap();
     });
     let opened = place.open();
     assert!(opened.fault.unwrap().contains("record 2"));
@@ -224,12 +220,12 @@ fn a_record_that_was_changed_breaks_the_chain() {
     assert_eq!(opened.head.unwrap().kept.record.revision, Revision(2));
 }
 
-fn overwrite(path: &Path, change: impl FnOnce(&WriteTransaction)) {
-    let database = Database::open(path).unwrap();
-    assert!(database.begin_read().is_ok());
-    let transaction = database.begin_write().unwrap();
-    change(&transaction);
-    transaction.commit().unwrap();
+fn overwrite(path: &Path, change: impl FnOnce(&Writing)) {
+    let store = Store(redb::Database::open(path).unwrap());
+    assert!(store.read().is_ok());
+    let writing = store.write().unwrap();
+    change(&writing);
+    writing.commit().unwrap();
 }
 
 #[test]
