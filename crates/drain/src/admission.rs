@@ -24,6 +24,16 @@ pub enum State {
     Closed,
 }
 
+impl State {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Cordoned => "cordoned",
+            Self::Closed => "closed",
+        }
+    }
+}
+
 /// What [`Admission::cordon`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cordoned {

@@ -95,6 +95,15 @@ pub enum Phase {
 }
 
 impl Phase {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cordoned => "cordoned",
+            Self::Evicting => "evicting",
+            Self::Closed => "closed",
+            Self::Reopened => "reopened",
+        }
+    }
+
     pub fn is_ended(self) -> bool {
         matches!(self, Self::Closed | Self::Reopened)
     }

@@ -67,15 +67,10 @@ pub(crate) fn observed(observation: &Observation) {
         Observation::Seen { outcome, .. } => ("traffic", outcome),
         Observation::Hello { .. } | Observation::Endpoints { .. } => return,
     };
-    let result = match outcome {
-        Outcome::Ok { latency } => {
-            histogram!("only1mcp_health_latency_seconds", "source" => source).record(*latency);
-            "ok"
-        }
-        Outcome::Failed { .. } => "failed",
-        Outcome::Starting { .. } => "starting",
-    };
-    counter!("only1mcp_health_outcomes_total", "source" => source, "result" => result).increment(1);
+    if let Outcome::Ok { latency } = outcome {
+        histogram!("only1mcp_health_latency_seconds", "source" => source).record(*latency);
+    }
+    counter!("only1mcp_health_outcomes_total", "source" => source, "result" => outcome.as_str()).increment(1);
 }
 
 pub(crate) fn probe_asked() {

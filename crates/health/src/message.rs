@@ -42,3 +42,13 @@ pub enum Outcome {
         failing: bool,
     },
 }
+
+impl Outcome {
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Ok { .. } => "ok",
+            Self::Failed { .. } => "failed",
+            Self::Starting { .. } => "starting",
+        }
+    }
+}

@@ -43,6 +43,23 @@ impl Verdict {
         matches!(self, Self::Healthy | Self::Degraded | Self::Unknown)
     }
 
+    /// Whether an operator should look at it.
+    pub fn is_trouble(self) -> bool {
+        matches!(self, Self::Unhealthy | Self::Failing)
+    }
+
+    /// Of several endpoints, the verdict with the most of it is shown for all.
+    pub fn badness(self) -> u8 {
+        match self {
+            Self::Healthy => 0,
+            Self::Degraded => 1,
+            Self::Unknown => 2,
+            Self::Starting => 3,
+            Self::Unhealthy => 4,
+            Self::Failing => 5,
+        }
+    }
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Healthy => "healthy",

@@ -186,7 +186,7 @@ fn drain_id_to_pb(id: &DrainId) -> pb::DrainId {
     pb::DrainId { id: Some(id), admin_started_unix_ms: started.0 }
 }
 
-fn phase(value: i32) -> Result<Phase, Invalid> {
+pub fn phase(value: i32) -> Result<Phase, Invalid> {
     match pb::Phase::try_from(value).unwrap_or_default() {
         pb::Phase::Cordoned => Ok(Phase::Cordoned),
         pb::Phase::Evicting => Ok(Phase::Evicting),

@@ -5,9 +5,7 @@ use runtime::exit;
 use serde_json::{Value, json};
 use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
-use wire::pb::drain::v1::{
-    CancelRequest, Drain, ListRequest, Phase, RouterShare, StartRequest, WatchRequest, WatchResponse,
-};
+use wire::pb::drain::v1::{CancelRequest, Drain, ListRequest, RouterShare, StartRequest, WatchRequest, WatchResponse};
 
 use super::{Lines, Output, render};
 use crate::{
@@ -166,13 +164,7 @@ fn as_json(drain: &Drain) -> Value {
 }
 
 fn share_json(share: &RouterShare) -> Value {
-    let phase = match share.phase() {
-        Phase::Unspecified => "unknown",
-        Phase::Cordoned => "cordoned",
-        Phase::Evicting => "evicting",
-        Phase::Closed => "closed",
-        Phase::Reopened => "reopened",
-    };
+    let phase = wire::drain::phase(share.phase).map_or("unknown", |phase| phase.as_str());
     json!({
         "node": share.node,
         "phase": phase,

@@ -96,11 +96,6 @@ pub(crate) fn short(digest: &str) -> String {
     digest.chars().take(12).collect()
 }
 
-/// Lower-case name of a verdict.
-pub(crate) fn verdict(value: i32) -> &'static str {
-    wire::verdict(value).as_str()
-}
-
 /// One line each, the form that editors and terminals make clickable.
 pub(crate) fn violations(violations: &[pb::Violation]) -> Lines {
     let mut lines = Lines::default();

@@ -82,8 +82,8 @@ impl View {
             }
         }
         for row in self.rows() {
-            let verdict = render::verdict(row.state.verdict);
-            if !["unhealthy", "failing"].contains(&verdict) {
+            let verdict = wire::verdict(row.state.verdict);
+            if !verdict.is_trouble() {
                 continue;
             }
             let reason = render::some(&row.state.error).map_or_else(String::new, |reason| format!(": {reason}"));
@@ -255,8 +255,7 @@ impl View {
             servers.entry(row.server().to_owned()).or_default().push(row);
         }
         let servers = servers.into_iter().map(|(id, rows)| {
-            let worst =
-                rows.iter().map(|row| render::verdict(row.state.verdict)).max_by_key(|verdict| badness(verdict));
+            let worst = rows.iter().map(|row| wire::verdict(row.state.verdict)).max_by_key(|verdict| verdict.badness());
             json!({
                 "id": id,
                 "verdict": worst,
@@ -303,11 +302,11 @@ impl Row<'_> {
     }
 
     fn cells(&self) -> [String; 8] {
-        let verdict = render::verdict(self.state.verdict);
+        let verdict = wire::verdict(self.state.verdict);
         [
             self.server().to_owned(),
             self.router.node.clone(),
-            self.overlay().map_or_else(|| verdict.to_owned(), |overlay| format!("{verdict}, {overlay}")),
+            self.overlay().map_or_else(|| verdict.to_string(), |overlay| format!("{verdict}, {overlay}")),
             self.state.transport.clone(),
             self.state.tools.to_string(),
             self.state.in_flight.to_string(),
@@ -322,7 +321,7 @@ impl Row<'_> {
             "router": self.router.node,
             "variant": self.key().map(|key| &key.variant),
             "digest": digest,
-            "verdict": render::verdict(self.state.verdict),
+            "verdict": wire::verdict(self.state.verdict),
             "transport": self.state.transport,
             "tools": self.state.tools,
             "in_flight": self.state.in_flight,
@@ -343,17 +342,6 @@ impl Row<'_> {
             value["next_attempt_ms"] = render::millis(detail.next_attempt).into();
         }
         value
-    }
-}
-
-fn badness(verdict: &str) -> u8 {
-    match verdict {
-        "failing" => 5,
-        "unhealthy" => 4,
-        "starting" => 3,
-        "unknown" => 2,
-        "degraded" => 1,
-        _ => 0,
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use drain::State;
 use model::{BackendId, NodeId};
 use runtime::Clock;
 use runtime::grpc::{Actor, refusal};
@@ -109,11 +108,6 @@ impl Inspector {
         let endpoint = &one.endpoint;
         let state = endpoint.state();
         let now = self.clock.unix_millis();
-        let admission = match endpoint.admission.state() {
-            State::Open => "open",
-            State::Cordoned => "cordoned",
-            State::Closed => "closed",
-        };
         let next_attempt = state.next_attempt.map(|at| Duration::from_millis(at.0.saturating_sub(now)));
         let last_error = state.last_error.as_ref().map(|reason| &*reason.full);
         pb::Endpoint {
@@ -125,7 +119,7 @@ impl Inspector {
             tools: u32::try_from(one.tools).unwrap_or(u32::MAX),
             in_flight: endpoint.admission.in_flight(),
             admitted: endpoint.stats.admitted.load(Ordering::Relaxed),
-            admission: admission.into(),
+            admission: endpoint.admission.state().as_str().into(),
             restarts: state.restarts,
             error: one.reason.as_deref().or(last_error).unwrap_or_default().into(),
             stderr: state.stderr,

@@ -176,9 +176,9 @@ fn gauges(status: &Status, following: &watch::Receiver<Following>) {
     }
     let leaving = status.endpoints.iter().filter(|endpoint| endpoint.leaving).count();
     gauge!("only1mcp_router_endpoints_leaving").set(count(leaving));
-    for (phase, name) in [(Phase::Cordoned, "cordoned"), (Phase::Evicting, "evicting")] {
+    for phase in [Phase::Cordoned, Phase::Evicting] {
         let number = status.departures.iter().filter(|one| one.phase == phase && one.in_flight > 0).count();
-        gauge!("only1mcp_router_drains", "phase" => name).set(count(number));
+        gauge!("only1mcp_router_drains", "phase" => phase.as_str()).set(count(number));
     }
 }
 

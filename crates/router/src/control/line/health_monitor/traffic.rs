@@ -109,12 +109,9 @@ mod tests {
     fn calls_make_few_outcomes() {
         let counters = |answered, failed| Counters { answered, failed, up: true, ups: 1, failing: false };
         let check = |before, now, expected: &[&str]| {
-            let words = outcomes_of(before, now, again()).into_iter().flatten().map(|outcome| match outcome {
-                Outcome::Ok { .. } => "ok",
-                Outcome::Failed { .. } => "failed",
-                Outcome::Starting { .. } => "starting",
-            });
-            assert_eq!(words.collect::<Vec<_>>(), expected, "{before:?} {now:?}");
+            let said: Vec<_> = outcomes_of(before, now, again()).into_iter().flatten().collect();
+            let words: Vec<_> = said.iter().map(Outcome::as_str).collect();
+            assert_eq!(words, expected, "{before:?} {now:?}");
         };
         let down = Counters { up: false, ..counters(3, 0) };
         let again = Counters { ups: 2, ..counters(3, 0) };
