@@ -1,6 +1,6 @@
 //! A snapshot in the words of the file, for people who compare two of them.
 
-use model::{Backend, Snapshot, Transport};
+use model::{Backend, BackendPolicy, Snapshot, Transport};
 use serde_json::{Map, Value, json};
 
 use crate::key::Key;
@@ -34,11 +34,10 @@ fn server(backend: &Backend) -> Value {
         "id": backend.id,
         "transport": transport(backend),
     });
-    keys(
-        &OF_SERVER,
-        |key| key.value(&backend.policy).filter(|value| Some(value) != key.default().as_ref()),
-        &mut server,
-    );
+    // A word may stand for what is inherited: only what the policy itself has is spelled.
+    let plain = BackendPolicy::default();
+    let own = |key: &Key<_>| key.value(&backend.policy).filter(|value| Some(value) != key.value(&plain).as_ref());
+    keys(&OF_SERVER, own, &mut server);
     if let Some(tools) = &backend.tools {
         server["tools"] = json!(tools);
     }
