@@ -30,6 +30,7 @@ use crate::source::{FromSource, Method, Origin, Signals};
 use crate::status::{Happened, Status};
 
 pub(crate) use candidate::{Merged, Open, Papers, Payload, Text, Timing, merge, with_layer};
+pub(crate) use notice::METRICS;
 
 use fleet::Attached;
 use jobs::Jobs;

@@ -151,7 +151,7 @@ impl ConfigManager {
         };
         let (engine, status) = Engine::new(parts);
         let (commands, sights) = (mpsc::channel(COMMANDS), mpsc::channel(SIGHTS));
-        telemetry::describe(METRICS);
+        METRICS.iter().for_each(|part| telemetry::describe(part));
         metrics::show(status.clone(), &events);
         sampled::queue("config_commands", &commands.0);
         sampled::queue("config_file", &sights.0);

@@ -26,6 +26,7 @@ use model::{LogId, Revision};
 use runtime::state_dir::PrivateFileError;
 use tokio::sync::watch;
 
+pub(crate) use append::METRICS;
 pub use append::{Entry, Written};
 pub use fault::Fault;
 pub use open::{Opened, Restored};

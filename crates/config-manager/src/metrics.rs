@@ -9,48 +9,16 @@ use runtime::telemetry::{Label, Metric};
 use tokio::sync::{broadcast, watch};
 
 use crate::status::{Happened, PendingStage, SourceState, Status};
+use crate::{engine, log, outcome};
 
-/// All of them.
-pub const METRICS: &[Metric] = &[
+/// All of them: those that are known by looking, and those that are counted where it happens.
+pub const METRICS: &[&[Metric]] = &[SHOWN, outcome::METRICS, engine::METRICS, log::METRICS];
+
+const SHOWN: &[Metric] = &[
     Metric::gauge("only1mcp_config_revision", &[], "The revision that should be live in all routers; 0 for none."),
     Metric::gauge("only1mcp_config_live_info", &[Label("digest", &[])], "1 for the digest of that revision."),
     Metric::gauge("only1mcp_config_servers", &[], "Servers in that revision."),
     Metric::gauge("only1mcp_config_snapshot_bytes", &[], "The size of that revision as it is stored and sent."),
-    Metric::counter(
-        "only1mcp_config_reloads_total",
-        &[Label("result", RESULTS)],
-        "Wishes for a change that were decided, whoever had them, by how they ended.",
-    ),
-    Metric::histogram(
-        "only1mcp_config_apply_seconds",
-        &[],
-        "Applied changes: from the read of what is wanted until it is live in every router that voted.",
-    ),
-    Metric::histogram(
-        "only1mcp_config_write_to_live_seconds",
-        &[],
-        "Applied changes: from the end of the write until it is live in every router that voted.",
-    ),
-    Metric::histogram(
-        "only1mcp_config_stage_seconds",
-        &[Label("stage", &["parse", "validate", "prepare", "append", "swap"])],
-        "Applied changes: the time that each stage took.",
-    ),
-    Metric::counter(
-        "only1mcp_config_votes_total",
-        &[Label("vote", &["yes", "no"])],
-        "Votes of routers on attempts, as they arrived.",
-    ),
-    Metric::counter(
-        "only1mcp_config_nacks_total",
-        &[Label("reason", REFUSALS)],
-        "Votes of no, by reason; silence until the deadline is one.",
-    ),
-    Metric::counter(
-        "only1mcp_config_behind_total",
-        &[Label("reason", REFUSALS)],
-        "How often a router could not hold the live revision, by reason.",
-    ),
     Metric::gauge(
         "only1mcp_config_routers",
         &[Label("state", ROUTER_STATES)],
@@ -68,32 +36,14 @@ pub const METRICS: &[Metric] = &[
         "Of these, changes that wait because no router at the live revision is there to vote.",
     ),
     Metric::gauge("only1mcp_config_watchers", &[], "Callers that are told of every event."),
-    Metric::counter(
-        "only1mcp_config_appends_total",
-        &[Label("result", &["ok", "failed"])],
-        "Writes of a revision to the log, counted as they end; one that failed and is found there all the same is both.",
-    ),
-    Metric::counter(
-        "only1mcp_config_audits_total",
-        &[Label("result", &["ok", "failed"])],
-        "Decisions other than a new revision written to the log.",
-    ),
     Metric::gauge(
         "only1mcp_config_log_fault",
         &[],
         "1 when the log is not sound: a part of it cannot be read, or the last write to it failed, or it cannot be opened.",
     ),
-    Metric::counter(
-        "only1mcp_config_deposed_total",
-        &[],
-        "How often a router said that it obeys a younger config-manager on the same log.",
-    ),
 ];
 
-const RESULTS: &[&str] = &["applied", "no_change", "refused", "superseded"];
 const ROUTER_STATES: &[&str] = &["live", "behind", "voting", "joining"];
-const REFUSALS: &[&str] =
-    &["too_few_ready", "critical", "secret", "names", "feature", "not_held", "silent", "damaged", "stale"];
 
 /// Shows the status and the number of watchers of `events`, for as long as the engine publishes a status.
 pub(crate) fn show(status: watch::Receiver<Arc<Status>>, events: &broadcast::Sender<Happened>) {

@@ -6,7 +6,7 @@ use model::{AttemptId, CandidateResult, Revision, Violation};
 use rollout::desk::{self, Candidate, TurnedAway};
 use rollout::{Applied, Reason, Refusal};
 use runtime::grpc::refusal;
-use runtime::telemetry;
+use runtime::telemetry::{self, Label, Metric};
 use tonic::Status;
 
 use crate::admin::refusals;
@@ -182,6 +182,31 @@ pub(crate) fn turned_away(why: TurnedAway) -> Status {
     }
 }
 
+const RESULTS: &[&str] = &["applied", "no_change", "refused", "superseded"];
+
+pub(crate) const METRICS: &[Metric] = &[
+    Metric::counter(
+        "only1mcp_config_reloads_total",
+        &[Label("result", RESULTS)],
+        "Wishes for a change that were decided, whoever had them, by how they ended.",
+    ),
+    Metric::histogram(
+        "only1mcp_config_apply_seconds",
+        &[],
+        "Applied changes: from the read of what is wanted until it is live in every router that voted.",
+    ),
+    Metric::histogram(
+        "only1mcp_config_write_to_live_seconds",
+        &[],
+        "Applied changes: from the end of the write until it is live in every router that voted.",
+    ),
+    Metric::histogram(
+        "only1mcp_config_stage_seconds",
+        &[Label("stage", &["parse", "validate", "prepare", "append", "swap"])],
+        "Applied changes: the time that each stage took.",
+    ),
+];
+
 /// Called once per proposal.
 pub(crate) fn count(result: &'static str) {
     metrics::counter!("only1mcp_config_reloads_total", "result" => result).increment(1);
@@ -210,6 +235,10 @@ pub(crate) fn record_whole(open: &Open, now: u64) {
     record("only1mcp_config_apply_seconds", open.read_at);
     record("only1mcp_config_write_to_live_seconds", open.written_at.unwrap_or(open.read_at));
 }
+
+/// The words of [`refusal_kind`].
+pub(crate) const REFUSALS: &[&str] =
+    &["too_few_ready", "critical", "secret", "names", "feature", "not_held", "silent", "damaged", "stale"];
 
 /// A label for metrics and one word for logs.
 pub(crate) fn refusal_kind(refusal: &Refusal) -> &'static str {

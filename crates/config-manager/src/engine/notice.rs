@@ -3,6 +3,7 @@
 use model::{AttemptId, Counts, Diff, Digest, NodeId, Revision};
 use rollout::reconciler::Notice;
 use rollout::{Applied, ProposalId, Reason, Refusal};
+use runtime::telemetry::{Label, Metric};
 
 use super::Engine;
 use super::candidate::source_of;
@@ -10,6 +11,29 @@ use crate::outcome;
 
 /// How many servers a line of the log names; the line counts the rest.
 const NAMES_MAX: usize = 8;
+
+pub(crate) const METRICS: &[Metric] = &[
+    Metric::counter(
+        "only1mcp_config_votes_total",
+        &[Label("vote", &["yes", "no"])],
+        "Votes of routers on attempts, as they arrived.",
+    ),
+    Metric::counter(
+        "only1mcp_config_nacks_total",
+        &[Label("reason", outcome::REFUSALS)],
+        "Votes of no, by reason; silence until the deadline is one.",
+    ),
+    Metric::counter(
+        "only1mcp_config_behind_total",
+        &[Label("reason", outcome::REFUSALS)],
+        "How often a router could not hold the live revision, by reason.",
+    ),
+    Metric::counter(
+        "only1mcp_config_deposed_total",
+        &[],
+        "How often a router said that it obeys a younger config-manager on the same log.",
+    ),
+];
 
 impl Engine {
     pub(super) fn noticed(&mut self, notice: Notice) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use model::{Digest, HistoryPolicy, Owner, Revision, WallTime};
 use runtime::fault::chain;
+use runtime::telemetry::{Label, Metric};
 
 use super::store::{Numbered, Writing};
 use super::table::{CONTENTS, LAYERS, META, REVISIONS, damaged, json, record, save_cursor};
@@ -179,6 +180,19 @@ impl Log {
         writing.commit().map_err(Failed::Commit)
     }
 }
+
+pub(crate) const METRICS: &[Metric] = &[
+    Metric::counter(
+        "only1mcp_config_appends_total",
+        &[Label("result", &["ok", "failed"])],
+        "Writes of a revision to the log, counted as they end; one that failed and is found there all the same is both.",
+    ),
+    Metric::counter(
+        "only1mcp_config_audits_total",
+        &[Label("result", &["ok", "failed"])],
+        "Decisions other than a new revision written to the log.",
+    ),
+];
 
 /// Counts a failed write at once, whatever is found in the log later.
 fn count(what: &'static str, result: &'static str) {
