@@ -104,14 +104,7 @@ pub(crate) fn make<E>(
         let owners = owners.map_or_else(Owners::new, |before| before.catalogs[kind].owners());
         let catalog = Catalog::merge(kind, naming, &claims, &owners, PAGE_SIZE);
         entries.extend(catalog.entries().iter().map(|entry| {
-            let item = &entry.item;
-            let route = Route {
-                kind,
-                own: item.name().into(),
-                own_json: item.name_json().into(),
-                idempotent: item.may_repeat(),
-                backend: entry.backend,
-            };
+            let route = Route { kind, item: Arc::clone(&entry.item), backend: entry.backend };
             Entry { exposed: entry.exposed.clone(), route }
         }));
         Arc::new(catalog)

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use mcp::{Edit, ErrorCode, Span};
+use mcp::{Edit, ErrorCode, Item, Span};
 use model::Limits;
 
 pub use detail::Detail;
@@ -28,8 +28,8 @@ pub struct Call {
     pub body: Bytes,
     /// The raw id: replaced by a number of our own on the way out, restored in the answer.
     pub id: Span,
-    /// Replaces the tool's exposed name by the server's own: raw JSON, quotes included on both sides.
-    pub name: Option<(Span, Arc<str>)>,
+    /// Replaces the tool's exposed name, quotes included, by that of the server's own item.
+    pub name: Option<(Span, Arc<Item>)>,
     /// The raw progress token, if the client wants progress: replaced and restored as the id is.
     pub progress: Option<Span>,
     /// Boxed because it is rare.

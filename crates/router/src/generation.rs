@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use fleet::{Arrival, Turn};
-use mcp::{ByKind, Catalog, Kind};
+use mcp::{ByKind, Catalog, Item, Kind};
 use model::{BackendId, Policy, Revision, Snapshot, Verdict};
 use routing::{BackendRoutes, Load, Route, RouteTable, Variants};
 use tokio::sync::watch;
@@ -43,13 +43,9 @@ pub(crate) struct Generation {
 #[derive(Debug)]
 pub(crate) struct Admitted {
     pub lease: Lease,
-    /// The name that the server itself uses.
-    pub own: Arc<str>,
-    /// The same as raw JSON, quotes included.
-    pub own_json: Arc<str>,
+    /// What is called, as its server lists it.
+    pub item: Arc<Item>,
     pub backend: BackendId,
-    /// The call may be repeated: two executions have the effect of one.
-    pub idempotent: bool,
     /// The limits of the revision that admitted the call.
     pub limits: TimeLimits,
 }
@@ -306,17 +302,15 @@ impl Generation {
         let lease = self.enter(route, random, homes)?;
         Ok(Admitted {
             lease,
-            own: Arc::clone(&route.own),
-            own_json: Arc::clone(&route.own_json),
+            item: Arc::clone(&route.item),
             backend: routes.id.clone(),
-            idempotent: route.idempotent,
             limits: (&self.policy.limits).into(),
         })
     }
 
     fn enter(&self, route: &Route, random: u64, homes: &Homes) -> Result<Lease, Unroutable> {
         let (revision, routes) = (self.revision, self.table.backend(route));
-        let variants = routes.having[route.kind].variants(&route.own);
+        let variants = routes.having[route.kind].variants(route.item.name());
         // An endpoint that is cordoned between the choice and the admission is not chosen again.
         for _ in 0..LOOKS {
             let Some(endpoint) = choose(routes, variants, random, homes) else { break };

@@ -13,7 +13,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use mcp::{ByKind, Kind};
+use mcp::{ByKind, Item, Kind};
 use model::{BackendId, VariantId, Verdict};
 use routing::{BackendRoutes, Entry, Load, Route, RouteTable, VariantRoutes};
 
@@ -45,15 +45,14 @@ fn table(handles: &[Handle]) -> RouteTable<Handle> {
     });
     let tools = names().into_iter().enumerate().map(|(i, exposed)| Entry {
         exposed: exposed.into(),
-        route: Route {
-            kind: Kind::Tool,
-            own: format!("tool{}", i % TOOLS_EACH).into(),
-            own_json: format!("\"tool{}\"", i % TOOLS_EACH).into(),
-            idempotent: false,
-            backend: i / TOOLS_EACH,
-        },
+        route: Route { kind: Kind::Tool, item: item(i % TOOLS_EACH), backend: i / TOOLS_EACH },
     });
     RouteTable::build(backends.collect(), tools.collect()).expect("distinct names")
+}
+
+fn item(tool: usize) -> Arc<Item> {
+    let json = format!(r#"{{"name":"tool{tool}","inputSchema":{{}}}}"#);
+    Arc::new(Item::parse(Kind::Tool, &json).expect("a tool"))
 }
 
 fn names() -> Vec<String> {
@@ -70,7 +69,7 @@ fn route(live: &ArcSwap<RouteTable<Handle>>, name: &str, random: u64) -> u64 {
         cordoned: false,
     };
     let backend = table.backend(tool);
-    let variants = backend.having[tool.kind].variants(&tool.own);
+    let variants = backend.having[tool.kind].variants(tool.item.name());
     backend.pick(random, variants, |_| false, look).expect("an open endpoint").load(Ordering::Relaxed)
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ahash::RandomState;
-use mcp::{ByKind, Kind};
+use mcp::{ByKind, Item, Kind};
 use model::{BackendId, VariantId};
 
 /// All names of one kind.
@@ -74,12 +74,8 @@ pub struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     pub kind: Kind,
-    /// The server's own name for it.
-    pub own: Arc<str>,
-    /// The same as raw JSON, quotes included: what is put into a request.
-    pub own_json: Arc<str>,
-    /// The server says that asking twice is as good as asking once.
-    pub idempotent: bool,
+    /// As its server lists it.
+    pub item: Arc<Item>,
     /// Position of its backend in the list the table is built from.
     pub backend: usize,
 }

@@ -98,7 +98,7 @@ pub(super) async fn call(
             name: renamed(kind, name, &admitted),
             progress: call.progress_token().map(Id::span),
             traceparent: context.and_then(|context| incoming.pass_on(envelope, context)),
-            idempotent: admitted.idempotent,
+            idempotent: admitted.item.may_repeat(),
         };
         routes += 1;
         let outcome = {
@@ -236,8 +236,9 @@ fn makes_way(core: &Core, endpoint: &Endpoint) -> bool {
 }
 
 /// None when the server's own name is the one that clients use.
-fn renamed(kind: Kind, name: &mcp::Text<'_>, admitted: &Admitted) -> Option<(mcp::Span, Arc<str>)> {
-    (kind.is_renamed() && name.value() != &*admitted.own).then(|| (name.raw().span(), Arc::clone(&admitted.own_json)))
+fn renamed(kind: Kind, name: &mcp::Text<'_>, admitted: &Admitted) -> Option<(mcp::Span, Arc<mcp::Item>)> {
+    let renamed = kind.is_renamed() && name.value() != admitted.item.name();
+    renamed.then(|| (name.raw().span(), Arc::clone(&admitted.item)))
 }
 
 fn unroutable(id: Id<'_>, name: &str, refused: &Unroutable, traced: Option<Box<Traced>>) -> Response<Body> {

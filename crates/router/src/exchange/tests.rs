@@ -141,9 +141,7 @@ fn generation(endpoint: &Arc<Endpoint>) -> Generation {
         BackendRoutes { id: endpoint.key.backend.clone(), variants: [variant].into(), having: ByKind::default() };
     let route = |tool: &&str| Route {
         kind: Kind::Tool,
-        own: (*tool).into(),
-        own_json: format!("\"{tool}\"").into(),
-        idempotent: false,
+        item: Arc::new(Item::parse(Kind::Tool, &format!(r#"{{"name":"{tool}","inputSchema":{{}}}}"#)).unwrap()),
         backend: 0,
     };
     let entry = |tool: &&str| Entry { exposed: format!("s__{tool}").into(), route: route(tool) };

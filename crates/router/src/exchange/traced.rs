@@ -101,9 +101,10 @@ impl Traced {
         let endpoint = &admitted.lease.endpoint;
         self.sent = core.now();
         self.server.set("only1mcp.queue.seconds", self.sent.since(self.asked).as_secs_f64());
-        let mut client = self.server.child(format!("{} {}", self.kind.method(), admitted.own), Kind::Client);
+        let own = admitted.item.name();
+        let mut client = self.server.child(format!("{} {own}", self.kind.method()), Kind::Client);
         of_kind(&mut client, self.kind);
-        client.set(self.kind.attribute(), Arc::clone(&admitted.own));
+        client.set(self.kind.attribute(), own.to_owned());
         if let Some(link) = endpoint.link() {
             client.set("mcp.protocol.version", link.greeting().protocol_version.as_str());
         }

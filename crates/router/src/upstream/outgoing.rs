@@ -30,7 +30,7 @@ pub(crate) fn write(call: &Call, id: u64) -> Bytes {
         call.traceparent.as_ref().and_then(|trace| trace.edit.clone()).unwrap_or_else(nothing),
         call.progress.map_or_else(nothing, |span| Edit::new(span, id)),
         Edit::new(call.id, id),
-        call.name.as_ref().map_or_else(nothing, |(span, name)| Edit::new(*span, name.as_bytes())),
+        call.name.as_ref().map_or_else(nothing, |(span, item)| Edit::new(*span, item.name_json().as_bytes())),
     ];
     splice(&call.body, &mut edits).into()
 }

@@ -71,7 +71,8 @@ pub async fn names_tokens_and_traces_are_replaced_and_restored() {
                 \"_meta\":{\"progressToken\":\"mine\"}}}";
     let mut call = call_of(text);
     let name = text.find("\"small__progress\"").unwrap();
-    call.name = Some((Span { start: name, end: name + 17 }, "\"progress\"".into()));
+    let item = mcp::Item::parse(mcp::Kind::Tool, r#"{"name":"progress","inputSchema":{}}"#).unwrap();
+    call.name = Some((Span { start: name, end: name + 17 }, item.into()));
     let lease = Lease::admit(&small.endpoint, Revision(1)).unwrap();
     let Answer::Events(mut events) = forward(&lease, call.clone(), None).await.unwrap() else { panic!("a stream") };
     for step in 1..=3 {

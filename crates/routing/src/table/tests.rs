@@ -7,9 +7,8 @@ fn backend(id: &str) -> BackendRoutes<u8> {
 }
 
 fn entry(exposed: &str, backend: usize, own: &str) -> Entry {
-    let own_json = format!("\"{own}\"").into();
-    let route = Route { kind: Kind::Tool, own: own.into(), own_json, idempotent: false, backend };
-    Entry { exposed: exposed.into(), route }
+    let item = Item::parse(Kind::Tool, &format!(r#"{{"name":"{own}","inputSchema":{{}}}}"#)).unwrap();
+    Entry { exposed: exposed.into(), route: Route { kind: Kind::Tool, item: Arc::new(item), backend } }
 }
 
 #[test]
@@ -17,7 +16,7 @@ fn a_name_leads_to_its_backend_and_to_the_name_used_there() {
     let entries = vec![entry("a__read", 0, "read"), entry("b__read", 1, "read")];
     let table = RouteTable::build(vec![backend("a"), backend("b")], entries).unwrap();
     let tool = table.find(Kind::Tool, "b__read").unwrap();
-    assert_eq!((tool.own.as_ref(), table.backend(tool).id.as_str()), ("read", "b"));
+    assert_eq!((tool.item.name(), table.backend(tool).id.as_str()), ("read", "b"));
     assert_eq!(table.find(Kind::Tool, "read"), None);
     assert_eq!(table.find(Kind::Prompt, "b__read"), None, "each kind has names of its own");
     assert_eq!((table.count(Kind::Tool), table.count(Kind::Prompt)), (2, 0));

@@ -89,7 +89,7 @@ impl World {
         let route = turn.table.find(Kind::Tool, &exchange.tool);
         let routes = route.map(|route| (route, turn.table.backend(route)));
         let picked = routes.map(|(route, routes)| {
-            let variants = routes.having[Kind::Tool].variants(&route.own);
+            let variants = routes.having[Kind::Tool].variants(route.item.name());
             (route, routes.pick(random, variants, |_| false, look))
         });
         match picked {
@@ -99,10 +99,10 @@ impl World {
             Some((route, Some(serial))) => {
                 exchange.endpoint = *serial;
                 let chosen = endpoints.and_then(|endpoints| endpoints.get(serial));
-                let lacks = |one: &&Endpoint| *route.own != *"any" && *route.own != *own_tool(one.server);
+                let lacks = |one: &&Endpoint| route.item.name() != "any" && route.item.name() != own_tool(one.server);
                 // What is not up yet may be asked for a tool of its predecessor.
                 if let Some(one) = chosen.filter(|one| one.verdict.is_routable()).filter(lacks) {
-                    let why = format!("r{} sends {} to {}", exchange.router, route.own, one.key);
+                    let why = format!("r{} sends {} to {}", exchange.router, route.item.name(), one.key);
                     return self.fail(why);
                 }
                 let at = self.now + self.random.micros(0, 300);

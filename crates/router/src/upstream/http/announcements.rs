@@ -79,9 +79,9 @@ impl Listener {
             let wait = match self.stream(&endpoint).await {
                 End::NotOffered => return tracing::debug!(%server, "the server offers no stream of announcements"),
                 End::SessionInDoubt(status) => {
-                    let fallen = self.link.has_fallen(&endpoint, Doubt::Session).await;
+                    let fallen = Box::pin(self.link.has_fallen(&endpoint, Doubt::Session)).await;
                     // The endpoint knows what becomes of a renewal, and tells the fleet.
-                    if fallen && endpoint.renew(self.link.number()).await.unwrap_or(true) {
+                    if fallen && Box::pin(endpoint.renew(self.link.number())).await.unwrap_or(true) {
                         return;
                     }
                     tracing::debug!(%server, %status, "the stream of announcements cannot be opened");
@@ -106,32 +106,40 @@ impl Listener {
     }
 
     async fn stream(&mut self, endpoint: &Arc<Endpoint>) -> End {
-        let Link::Http(http) = &*self.link else { return End::NotOffered };
+        // Boxed, so that a stream that is open keeps no room for what opening it takes.
+        match Box::pin(self.open(endpoint)).await {
+            Ok(body) => self.read(endpoint, body).await,
+            Err(end) => end,
+        }
+    }
+
+    async fn open(&mut self, endpoint: &Arc<Endpoint>) -> Result<Body, End> {
+        let Link::Http(http) = &*self.link else { return Err(End::NotOffered) };
         let mut request = http.target.bare(&Method::GET);
         if let Some(last) = &self.last_event {
             request.header(&LAST_EVENT_ID, last);
         }
         let response = match pool::send(endpoint, &http.target, &mut request).await {
             Ok(response) => response,
-            Err(error) => return End::Failed(error.to_string()),
+            Err(error) => return Err(End::Failed(error.to_string())),
         };
         let Response { status, headers, body } = response;
         match status {
             StatusCode::OK => {}
-            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => return End::NotOffered,
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => return Err(End::NotOffered),
             StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST if http.session.is_some() => {
-                return if self.offered { End::SessionInDoubt(status) } else { End::NotOffered };
+                return Err(if self.offered { End::SessionInDoubt(status) } else { End::NotOffered });
             }
-            StatusCode::NOT_FOUND => return End::NotOffered,
-            _ => return End::Failed(format!("status {status}")),
+            StatusCode::NOT_FOUND => return Err(End::NotOffered),
+            _ => return Err(End::Failed(format!("status {status}"))),
         }
         if media(&headers) != Media::Events || body.coding().is_some() {
             let (form, said) = form(&endpoint.echo, status, &headers, &body);
-            return End::Failed(format!("{form}; {said}"));
+            return Err(End::Failed(format!("{form}; {said}")));
         }
         self.offered = true;
         endpoint.tell(EndpointEvent::ListChanged);
-        self.read(endpoint, body).await
+        Ok(body)
     }
 
     async fn read(&mut self, endpoint: &Arc<Endpoint>, mut body: Body) -> End {

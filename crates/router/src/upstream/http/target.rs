@@ -38,14 +38,13 @@ pub(super) struct Place {
     pub(super) port: u16,
 }
 
-/// A server's address and the headers of a POST to it, without those of a session.
+/// A server's address and what every request to it carries.
 #[derive(Clone)]
 pub(super) struct Target {
     pub(super) place: Arc<Place>,
     path: PathAndQuery,
-    headers: HeaderMap,
-    /// The head of a POST.
-    post: Vec<u8>,
+    /// The head of a POST, written once per session instead of once per call. The heads of other requests are made of it.
+    post: Box<[u8]>,
     origin: Arc<Origin>,
 }
 
@@ -104,39 +103,58 @@ impl Target {
             headers.insert(HeaderName::try_from(name).map_err(|_| refused())?, value);
         }
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let post = head(&Method::POST, &path, &headers);
+        let mut post = request_line(&Method::POST, &path);
+        headers.iter().for_each(|(name, value)| push_header(&mut post, name, value));
         let origin = Origin { path: path.clone(), _given: secrets.given() };
-        Ok(Self { place: Arc::new(Place { tls, host, port }), path, headers, post, origin: Arc::new(origin) })
+        Ok(Self { place: Arc::new(Place { tls, host, port }), path, post: post.into(), origin: Arc::new(origin) })
     }
 
     /// The same target with the headers of a session.
-    pub(super) fn with_session(mut self, session: Option<&HeaderValue>, version: mcp::ProtocolVersion) -> Self {
-        self.headers.insert(VERSION, HeaderValue::from_static(version.as_str()));
-        self.in_session(session)
+    pub(super) fn with_session(self, session: Option<&HeaderValue>, version: mcp::ProtocolVersion) -> Self {
+        self.with(&VERSION, &HeaderValue::from_static(version.as_str())).in_session(session)
     }
 
     /// Before a version was agreed on.
-    pub(super) fn in_session(mut self, session: Option<&HeaderValue>) -> Self {
-        if let Some(session) = session {
-            self.headers.insert(SESSION, session.clone());
+    pub(super) fn in_session(self, session: Option<&HeaderValue>) -> Self {
+        match session {
+            Some(session) => self.with(&SESSION, session),
+            None => self,
         }
-        self.post = head(&Method::POST, &self.path, &self.headers);
+    }
+
+    fn with(mut self, name: &HeaderName, value: &HeaderValue) -> Self {
+        let mut post = self.head(&Method::POST, &self.path, &[name]);
+        push_header(&mut post, name, value);
+        self.post = post.into();
         self
+    }
+
+    /// The lines of the headers, each with its end.
+    fn headers(&self) -> impl Iterator<Item = &[u8]> {
+        self.post.split_inclusive(|byte| *byte == b'\n').skip(1)
+    }
+
+    /// The head of another request, without some of the headers.
+    fn head(&self, method: &Method, path: &PathAndQuery, without: &[&HeaderName]) -> Vec<u8> {
+        let mut head = request_line(method, path);
+        let kept = self.headers().filter(|line| !without.iter().any(|name| value_in(line, name).is_some()));
+        kept.for_each(|line| head.extend_from_slice(line));
+        head
     }
 
     /// Where `location`, the answer to a request to this target, leads: another path of the same server, or nowhere.
     pub(super) fn moved_to(&self, location: &str) -> Option<Self> {
         let scheme = if self.place.tls { "https" } else { "http" };
-        let host = self.headers.get(HOST)?.to_str().ok()?;
+        let host = std::str::from_utf8(self.headers().find_map(|line| value_in(line, &HOST))?).ok()?;
         let here = url::Url::parse(&format!("{scheme}://{host}{}", self.path)).ok()?;
         let there = here.join(location).ok().filter(|there| there.origin() == here.origin())?;
         let path = PathAndQuery::try_from(&there[url::Position::BeforePath..url::Position::AfterQuery]).ok()?;
         let moved = path != self.path;
-        moved.then(|| Self { post: head(&Method::POST, &path, &self.headers), path, ..self.clone() })
+        moved.then(|| Self { post: self.head(&Method::POST, &path, &[]).into(), path, ..self.clone() })
     }
 
     pub(super) fn differs_from(&self, other: &Self) -> bool {
-        self.headers != other.headers || self.origin.path != other.origin.path || self.place != other.place
+        !self.headers().eq(other.headers()) || self.origin.path != other.origin.path || self.place != other.place
     }
 
     pub(super) fn post(&self, body: Bytes) -> Request<'_> {
@@ -145,20 +163,19 @@ impl Target {
 
     /// A GET or DELETE, which have no body and accept only an event stream.
     pub(super) fn bare(&self, method: &Method) -> Request<'static> {
-        let mut headers = self.headers.clone();
-        headers.remove(CONTENT_TYPE);
-        headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
-        Request { head: Cow::Owned(head(method, &self.path, &headers)), body: Bytes::new() }
+        let mut head = self.head(method, &self.path, &[&CONTENT_TYPE, &ACCEPT]);
+        push_header(&mut head, &ACCEPT, &HeaderValue::from_static("text/event-stream"));
+        Request { head: Cow::Owned(head), body: Bytes::new() }
     }
 }
 
-/// Written once per session instead of once per call.
-fn head(method: &Method, path: &PathAndQuery, headers: &HeaderMap) -> Vec<u8> {
-    let mut head = format!("{method} {path} HTTP/1.1\r\n").into_bytes();
-    for (name, value) in headers {
-        push_header(&mut head, name, value);
-    }
-    head
+fn request_line(method: &Method, path: &PathAndQuery) -> Vec<u8> {
+    format!("{method} {path} HTTP/1.1\r\n").into_bytes()
+}
+
+/// The value in the line of a header, as [`push_header`] writes it, if it is that header.
+fn value_in<'a>(line: &'a [u8], name: &HeaderName) -> Option<&'a [u8]> {
+    line.strip_prefix(name.as_str().as_bytes())?.strip_prefix(b": ")?.strip_suffix(b"\r\n")
 }
 
 #[cfg(test)]
@@ -183,5 +200,29 @@ mod tests {
         }
         let moved = target.moved_to("/mcp/").unwrap();
         assert!(moved.post.starts_with(b"POST /mcp/ HTTP/1.1\r\n"));
+    }
+
+    #[test]
+    fn every_request_carries_what_is_configured_and_its_session() {
+        let headers = BTreeMap::from([("User-Agent".to_owned(), "me".to_owned()), ("x-a".to_owned(), "1".to_owned())]);
+        let transport = Transport::Http { url: "http://example.org/mcp".to_owned(), headers };
+        let target = || Target::resolve(&transport, &Secrets::default()).unwrap();
+        let session = HeaderValue::from_static("s");
+        let version = mcp::ProtocolVersion::LATEST;
+        let begun = target().with_session(Some(&session), version);
+        let text = |head: &[u8]| String::from_utf8(head.to_vec()).unwrap().replace("\r\n", "\n");
+        let common = "host: example.org\n";
+        let (post, bare) = (text(&begun.post(Bytes::new()).head), text(&begun.bare(&Method::DELETE).head));
+        for (head, first) in [(&post, "POST /mcp HTTP/1.1\n"), (&bare, "DELETE /mcp HTTP/1.1\n")] {
+            assert!(head.starts_with(first) && head.contains(common), "{head}");
+            let own = [("user-agent: me\n", 1), ("x-a: 1\n", 1), ("mcp-session-id: s\n", 1), ("\naccept: ", 1)];
+            for (line, times) in own {
+                assert_eq!(head.matches(line).count(), times, "{line} in {head}");
+            }
+        }
+        assert!(post.contains("content-type: application/json\n") && !bare.contains("content-type"), "{post}{bare}");
+        assert!(bare.contains("\naccept: text/event-stream\n"), "{bare}");
+        assert!(!begun.differs_from(&target().with_session(Some(&session), version)));
+        assert!(begun.differs_from(&target().with_session(None, version)));
     }
 }
