@@ -18,6 +18,7 @@
 mod leaving;
 mod overlay;
 mod record;
+mod report;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -26,7 +27,7 @@ use std::time::Duration;
 use model::{BackendId, DrainPolicy, EndpointKey, Revision, Time, Weight};
 
 use crate::strategy::{Course, term};
-use crate::{Count, Departure, Directive, DrainId, LiveEndpoint, OverlayEntry, Phase};
+use crate::{Count, Departure, Directive, DrainId, OverlayEntry, Phase};
 use leaving::{Cause, Leaving};
 use overlay::Overlay;
 use record::Record;
@@ -38,15 +39,17 @@ const ENDED_MAX: usize = 4096;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A swap follows at once; these are the endpoints of the generation to come.
+    /// A swap follows at once; these are the endpoints that the generation to come has and the live one has not.
     Coming {
         endpoints: BTreeSet<EndpointKey>,
     },
-    /// The swap is done. Each endpoint comes with how it leaves.
+    /// The swap is done. Each endpoint comes with how it leaves; those that are live already are said again if that has
+    /// changed.
     Live {
         revision: Revision,
-        endpoints: BTreeMap<EndpointKey, DrainPolicy>,
-        /// The backends that start new endpoints beside old ones.
+        come: BTreeMap<EndpointKey, DrainPolicy>,
+        gone: Vec<EndpointKey>,
+        /// Of the backends of what is gone or stays, those that start new endpoints beside old ones.
         beside: BTreeSet<BackendId>,
     },
     /// The counters of an endpoint.
@@ -66,6 +69,8 @@ pub enum Event {
     Said(Directive),
     /// A stream to the coordinator is open and knows nothing yet.
     Attached,
+    /// The coordinator of the open stream takes what differs in place of all that is live.
+    TakesChanges,
     Detached,
     Tick,
 }
@@ -114,6 +119,7 @@ pub struct Departures {
     /// Departures that are over and not on record yet: each is reported until it is on record. Oldest first.
     ended: VecDeque<Departure>,
     attached: bool,
+    takes_changes: bool,
     next_round: Option<Time>,
     effects: VecDeque<Effect>,
 }
@@ -146,14 +152,14 @@ impl Departures {
     pub fn handle(&mut self, now: Time, event: Event) {
         match event {
             Event::Coming { endpoints } => self.coming(now, &endpoints),
-            Event::Live { revision, endpoints, beside } => self.swapped(now, revision, endpoints, &beside),
+            Event::Live { revision, come, gone, beside } => self.swapped(now, revision, come, gone, &beside),
             Event::Counted { endpoint, seen } => self.counted(now, &endpoint, seen),
             Event::LastLeft { endpoint } => self.count(&endpoint),
             Event::Closed { endpoint } => self.closed(now, &endpoint),
             Event::Said(Directive::Overlay { entries }) => self.lay(now, entries),
             Event::Said(Directive::Recorded { drain, endpoint }) => self.recorded(&drain, &endpoint),
             Event::Attached => {
-                self.attached = true;
+                (self.attached, self.takes_changes) = (true, false);
                 // A coordinator that took this process for dead has forgotten what was on record of its cordons.
                 for cause in self.leaving.values_mut().flat_map(|leaving| leaving.causes.values_mut()) {
                     cause.recorded = false;
@@ -161,6 +167,7 @@ impl Departures {
                 self.report_live();
                 self.report_all(now);
             }
+            Event::TakesChanges => self.takes_changes = self.attached,
             Event::Detached => self.attached = false,
             Event::Tick => {}
         }
@@ -228,29 +235,34 @@ impl Departures {
         &mut self,
         now: Time,
         revision: Revision,
-        endpoints: BTreeMap<EndpointKey, DrainPolicy>,
+        come: BTreeMap<EndpointKey, DrainPolicy>,
+        gone: Vec<EndpointKey>,
         beside: &BTreeSet<BackendId>,
     ) {
         // The generation that is live by now still has those whose time is up.
         self.pass_stays(now);
-        let before = std::mem::replace(&mut self.live, endpoints);
         self.revision = revision;
-        for (endpoint, policy) in before {
-            if !self.live.contains_key(&endpoint) {
+        for endpoint in gone {
+            if let Some(policy) = self.live.remove(&endpoint) {
                 self.staying.insert(endpoint, Staying { revision, course: Course { policy, begun: now } });
             }
         }
-        let replaced: BTreeSet<_> =
-            self.live.keys().map(|live| &live.backend).filter(|id| beside.contains(id)).collect();
-        let (overlay, staying) = (&self.overlay, &mut self.staying);
-        let over =
-            |key: &EndpointKey, one: &Staying| !replaced.contains(&key.backend) || one.is_over(now, key, overlay);
-        let gone: Vec<_> = staying.extract_if(.., |key, one| over(key, one)).collect();
-        self.report_live();
+        let new = come.keys().cloned().collect();
+        let reported = come.iter().map(report::live).collect();
+        self.live.extend(come);
+        let (overlay, live) = (&self.overlay, &self.live);
+        let has_other = |id: &BackendId| {
+            let first = live.range(EndpointKey::before_all_of(id)..).next();
+            first.is_some_and(|(key, _)| key.backend == *id)
+        };
+        let replaced = |id: &BackendId| beside.contains(id) && has_other(id);
+        let over = |key: &EndpointKey, one: &Staying| !replaced(&key.backend) || one.is_over(now, key, overlay);
+        let gone: Vec<_> = self.staying.extract_if(.., |key, one| over(key, one)).collect();
+        self.report_change(reported, &gone);
         // The generation that is live already lacks them.
         self.leave(now, gone);
         // This does nothing if the shell announced what was coming. A live endpoint must never be closed.
-        self.coming(now, &self.live.keys().cloned().collect());
+        self.coming(now, &new);
     }
 
     /// The overlay replaces the one before. What rises to a weight gets it before it is open again.
@@ -307,7 +319,7 @@ impl Departures {
         let over: Vec<_> = self.staying.extract_if(.., |key, one| one.is_over(now, key, overlay)).collect();
         if !over.is_empty() {
             self.unsettled = true;
-            self.report_live();
+            self.report_change(Vec::new(), &over);
             self.leave(now, over);
         }
         for endpoint in self.staying.keys().cloned().collect::<Vec<_>>() {
@@ -448,35 +460,6 @@ impl Departures {
     fn count(&mut self, endpoint: &EndpointKey) {
         if self.leaving.contains_key(endpoint) {
             self.effects.push_back(Effect::Count { endpoint: endpoint.clone() });
-        }
-    }
-
-    fn report_live(&mut self) {
-        if self.attached {
-            let live = |(endpoint, policy): (&EndpointKey, &DrainPolicy)| LiveEndpoint {
-                endpoint: endpoint.clone(),
-                policy: policy.clone(),
-            };
-            let staying = self.staying.iter().map(|(endpoint, staying)| (endpoint, &staying.course.policy));
-            let endpoints = self.live.iter().chain(staying).map(live).collect();
-            self.effects.push_back(Effect::Report(Count::Live { revision: self.revision, endpoints }));
-        }
-    }
-
-    fn report(&mut self, now: Time, endpoint: &EndpointKey) {
-        let Some(leaving) = self.leaving.get(endpoint).filter(|_| self.attached) else { return };
-        let departures = leaving.causes.iter().filter(|(_, cause)| !cause.recorded);
-        let departures = departures.filter_map(|(drain, _)| leaving.departure(drain, endpoint, now));
-        self.effects.extend(departures.map(|departure| Effect::Report(Count::Departure(departure))));
-    }
-
-    fn report_all(&mut self, now: Time) {
-        for endpoint in self.leaving.keys().cloned().collect::<Vec<_>>() {
-            self.report(now, &endpoint);
-        }
-        if self.attached {
-            let ended = self.ended.iter().cloned();
-            self.effects.extend(ended.map(|departure| Effect::Report(Count::Departure(departure))));
         }
     }
 }

@@ -188,6 +188,10 @@ impl Ledger {
                 let live = endpoints.into_iter().map(|live| (live.endpoint, live.policy)).collect();
                 self.live(now, &node, revision, live);
             }
+            Count::Change { revision, come, gone } => {
+                let come = come.into_iter().map(|live| (live.endpoint, live.policy)).collect();
+                self.change(now, &node, revision, come, gone);
+            }
             Count::Departure(departure) => self.departure(now, connection, &node, departure),
             Count::Hello { .. } => {}
         }
@@ -221,13 +225,26 @@ impl Ledger {
     }
 
     fn live(&mut self, now: Time, node: &NodeId, revision: Revision, live: BTreeMap<EndpointKey, DrainPolicy>) {
+        let Some(router) = self.routers.get(node) else { return };
+        let gone = router.live().filter(|endpoint| !live.contains_key(*endpoint)).cloned().collect();
+        self.change(now, node, revision, live, gone);
+    }
+
+    fn change(
+        &mut self,
+        now: Time,
+        node: &NodeId,
+        revision: Revision,
+        come: BTreeMap<EndpointKey, DrainPolicy>,
+        gone: Vec<EndpointKey>,
+    ) {
         let Some(router) = self.routers.get_mut(node) else { return };
-        let left = router.live().filter(|endpoint| !live.contains_key(*endpoint)).cloned();
-        let left: Vec<_> = left.map(|endpoint| (endpoint, router.revision)).collect();
-        router.owed.extend(left);
-        router.owed.retain(|endpoint, _| !live.contains_key(endpoint));
+        let live = router.live.get_or_insert_default();
+        let left = gone.into_iter().filter(|endpoint| live.remove(endpoint).is_some());
+        router.owed.extend(left.map(|endpoint| (endpoint, router.revision)));
+        router.owed.retain(|endpoint, _| !come.contains_key(endpoint));
+        live.extend(come);
         router.revision = revision;
-        router.live = Some(live);
         self.look_again(now);
     }
 

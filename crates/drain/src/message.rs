@@ -45,6 +45,8 @@ pub enum Count {
     /// All endpoints of the live generation; replaces the message before. From it the coordinator knows which servers
     /// there are, and which routers have still to cordon something.
     Live { revision: Revision, endpoints: Vec<LiveEndpoint> },
+    /// What differs from the live generation said before on this stream.
+    Change { revision: Revision, come: Vec<LiveEndpoint>, gone: Vec<EndpointKey> },
     /// Counters since the cordon. They only grow, except `in_flight`.
     Departure(Departure),
 }

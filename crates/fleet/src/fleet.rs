@@ -11,8 +11,8 @@ use std::time::Duration;
 use drain::departures::{self, Departures, Seen};
 use drain::{Departure, OverlayEntry};
 use model::{
-    AttemptId, BackendId, CandidateOutcome, Digest, EndpointKey, ReplaceMode, Revision, Snapshot, Time, Transport,
-    Verdict,
+    AttemptId, BackendId, CandidateOutcome, Digest, DrainPolicy, EndpointKey, ReplaceMode, Revision, Snapshot, Time,
+    Transport, Verdict,
 };
 use rollout::follower::{self, Follower, Identity, Saved};
 use rollout::{Content, Directive, Refusal, Report, Sender};
@@ -41,6 +41,8 @@ pub enum Event {
     },
     /// A stream to drain-coordinator is open and knows nothing yet.
     CoordinatorAttached,
+    /// It takes what differs in place of all that is live.
+    CoordinatorTakesChanges,
     CoordinatorDetached,
     CoordinatorSaid(drain::Directive),
     /// A bring-up that was asked for has ended.
@@ -148,6 +150,8 @@ pub struct Fleet {
     roster: Roster,
     departures: Departures,
     resolving: Option<Resolving>,
+    /// What the departures know to be live.
+    served: Option<Arc<Layout>>,
     /// Endpoints that are leaving, empty, and kept open because an attempt wants them.
     held_open: BTreeSet<EndpointKey>,
     /// What is live, once it is acknowledged.
@@ -172,6 +176,7 @@ impl Fleet {
             roster: Roster::new(random, known),
             departures: Departures::new(),
             resolving: None,
+            served: None,
             held_open: BTreeSet::new(),
             saved,
             unsaved: false,
@@ -198,6 +203,7 @@ impl Fleet {
             }
             Event::References { attempt, missing } => self.references(attempt, missing),
             Event::CoordinatorAttached => self.departures.handle(now, departures::Event::Attached),
+            Event::CoordinatorTakesChanges => self.departures.handle(now, departures::Event::TakesChanges),
             Event::CoordinatorDetached => self.departures.handle(now, departures::Event::Detached),
             Event::CoordinatorSaid(directive) => {
                 self.unsaved |= matches!(directive, drain::Directive::Overlay { .. }) && self.saved.is_some();
@@ -379,14 +385,14 @@ impl Fleet {
             roster::Effect::Publish { swap, by_file } => {
                 let layout = self.roster.layout().filter(|_| swap).cloned();
                 if let Some(layout) = &layout {
-                    let endpoints = layout.keys().cloned().collect();
+                    let endpoints = layout.keys_unlike(self.served.as_deref()).cloned().collect();
                     self.departures.handle(self.now, departures::Event::Coming { endpoints });
                     self.pass_all_departures();
                 }
                 self.effects.push_back(Effect::Publish { swap, by_file });
                 self.unsaved |= self.saved.is_some();
                 if let Some(layout) = layout {
-                    self.went_live(&layout);
+                    self.went_live(layout);
                 }
             }
             // Collisions of names are judged here: they are known only with the lists of all candidates.
@@ -400,18 +406,26 @@ impl Fleet {
     }
 
     /// After the swap, cordons what leaves: a call finds every endpoint of either generation as that generation has it.
-    fn went_live(&mut self, layout: &Layout) {
-        let snapshot = &layout.content.snapshot;
+    fn went_live(&mut self, layout: Arc<Layout>) {
+        fn of_all(layout: &Layout) -> &DrainPolicy {
+            &layout.content.snapshot.policy.drain
+        }
         let drain = |key: &EndpointKey| {
             let own = layout.backend(&key.backend).and_then(|one| one.backend.policy.drain.as_ref());
-            own.unwrap_or(&snapshot.policy.drain).clone()
+            own.unwrap_or_else(|| of_all(&layout)).clone()
         };
-        let endpoints: BTreeMap<_, _> = layout.keys().map(|key| (key.clone(), drain(key))).collect();
-        let revision = self.roster.revision();
+        let before = self.served.take();
+        let like = before.as_deref().filter(|before| of_all(before) == of_all(&layout));
+        let come = layout.keys_unlike(like).map(|key| (key.clone(), drain(key))).collect();
+        let gone = before.iter().flat_map(|before| before.keys_unlike(Some(&layout)));
+        let gone: Vec<_> = gone.filter(|key| !layout.has(key)).cloned().collect();
         let beside =
-            layout.backends.iter().map(|one| &one.backend).filter(|one| one.policy.replace == ReplaceMode::Beside);
-        let beside = beside.map(|backend| backend.id.clone()).collect();
-        self.departures.handle(self.now, departures::Event::Live { revision, endpoints, beside });
+            |id: &&BackendId| layout.backend(id).is_some_and(|one| one.backend.policy.replace == ReplaceMode::Beside);
+        let beside = gone.iter().chain(self.departures.staying()).map(|key| &key.backend).filter(beside);
+        let beside = beside.cloned().collect();
+        let revision = self.roster.revision();
+        self.served = Some(layout);
+        self.departures.handle(self.now, departures::Event::Live { revision, come, gone, beside });
         self.pass_all_departures();
         self.follower.handle(self.now, follower::Event::Swapped { revision });
     }

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Weak};
 
 use mcp::{ByKind, Item, Kind};
 use routing::{Having, Variants};
@@ -41,17 +42,38 @@ impl Offered {
         self.items[kind].len()
     }
 
-    /// Takes the very lists of `other` where they are equal, so that there is one copy of each.
-    pub(crate) fn share(&mut self, other: &Self) {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Item>> {
+        self.items.iter().flat_map(|(_, items)| items.iter())
+    }
+}
+
+/// The lists that anything offers, by a hash of each: equal ones are kept once, whatever endpoints they are of.
+#[derive(Debug, Default)]
+pub(crate) struct Lists(BTreeMap<u64, Weak<[Arc<Item>]>>);
+
+impl Lists {
+    /// Takes the lists that are kept already where they are equal.
+    pub(crate) fn share(&mut self, offered: &mut Offered) {
         for kind in Kind::ALL {
-            if self.items[kind] == other.items[kind] {
-                self.items[kind] = Arc::clone(&other.items[kind]);
+            let list = &mut offered.items[kind];
+            if list.is_empty() {
+                *list = Arc::default();
+                continue;
+            }
+            let mut hash = DefaultHasher::new();
+            list.iter().for_each(|item| item.json().hash(&mut hash));
+            let kept = self.0.get(&hash.finish()).and_then(Weak::upgrade).filter(|kept| kept == list);
+            match kept {
+                Some(kept) => *list = kept,
+                // Of two lists with one hash, the later is kept.
+                None => drop(self.0.insert(hash.finish(), Arc::downgrade(list))),
             }
         }
     }
 
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Item>> {
-        self.items.iter().flat_map(|(_, items)| items.iter())
+    /// Forgets what nothing offers any more.
+    pub(crate) fn tidy(&mut self) {
+        self.0.retain(|_, list| list.strong_count() > 0);
     }
 }
 
@@ -147,6 +169,21 @@ mod tests {
         }
         assert!(offer.merged(Kind::Prompt).items.is_empty() && !offer.is_empty());
         assert!(Offer::new(Vec::new()).is_none());
+    }
+
+    #[test]
+    fn equal_lists_are_kept_once() {
+        let (mut lists, mut all) = (Lists::default(), [said(&["a", "b"]), said(&["a", "b"]), said(&["b"])]);
+        all.iter_mut().for_each(|one| lists.share(one));
+        let tools = |one: usize| &all[one].items[Kind::Tool];
+        assert!(Arc::ptr_eq(tools(0), tools(1)) && *tools(2) == said(&["b"]).items[Kind::Tool]);
+        lists.tidy();
+        let mut again = said(&["a", "b"]);
+        lists.share(&mut again);
+        assert!(Arc::ptr_eq(&again.items[Kind::Tool], tools(0)));
+        drop((again, all));
+        lists.tidy();
+        assert!(lists.0.is_empty(), "{lists:?}");
     }
 
     #[test]

@@ -14,19 +14,21 @@ use model::{
     AttemptId, BackendId, CandidateOutcome, CandidateResult, EndpointKey, EndpointSpec, Limits, Revision, Time, Verdict,
 };
 
-use crate::offered::Offered;
+use crate::offered::{Lists, Offered};
 use crate::plan::{Layout, Plan};
 use crate::reason::Reason;
 
 mod attempt;
 mod known;
 mod member;
+mod members;
 mod relist;
 mod restart;
 mod restarts;
 
 pub(crate) use known::Look;
 pub use member::{Member, State};
+use members::Members;
 
 /// Unique in this process and never reused: tells an endpoint from an equal one before or after it.
 pub type Serial = u64;
@@ -122,12 +124,13 @@ struct LiveSnapshot {
 pub struct Roster {
     live: Option<LiveSnapshot>,
     attempt: Option<attempt::Attempt>,
-    members: BTreeMap<EndpointKey, Member>,
+    members: Members,
     keys: BTreeMap<Serial, EndpointKey>,
     /// Endpoints that are being shut down, with the backend of each.
     ending: BTreeMap<Serial, BackendId>,
     /// What each endpoint offered when it was last seen.
     known: BTreeMap<EndpointKey, Offered>,
+    lists: Lists,
     /// Since a restore, some endpoints have not yet had a chance to come up and be listed.
     settling: bool,
     next_serial: Serial,
@@ -137,14 +140,17 @@ pub struct Roster {
 
 impl Roster {
     /// `known`: what endpoints offered in an earlier life of this process.
-    pub(crate) fn new(random: u64, known: BTreeMap<EndpointKey, Offered>) -> Self {
+    pub(crate) fn new(random: u64, mut known: BTreeMap<EndpointKey, Offered>) -> Self {
+        let mut lists = Lists::default();
+        known.values_mut().for_each(|offered| lists.share(offered));
         Self {
             live: None,
             attempt: None,
-            members: BTreeMap::new(),
+            members: Members::default(),
             keys: BTreeMap::new(),
             ending: BTreeMap::new(),
             known,
+            lists,
             settling: false,
             next_serial: 1,
             random: Rng::with_seed(random),
@@ -179,14 +185,22 @@ impl Roster {
                 self.ending.remove(&serial);
             }
         }
-        self.start_waiting();
+        self.settle();
         self.report_attempt();
+    }
+
+    /// What follows from any change of members.
+    fn settle(&mut self) {
+        self.members.settle();
+        self.start_waiting();
+        self.members.settle();
     }
 
     /// Does what is due: retries, listings, and the end of spares.
     pub(crate) fn tick(&mut self, now: Time) {
         let mut over = Vec::new();
-        for (key, member) in &mut self.members {
+        for key in self.members.due(now) {
+            let Some(member) = self.members.get_mut(&key) else { continue };
             if member.live && member.retry(now) {
                 self.effects.push_back(Act::BringUp { serial: member.serial, timeout: member.connect }.into());
             }
@@ -195,13 +209,13 @@ impl Roster {
             }
             self.effects.extend(member.restart_due(now).map(Effect::Act));
             if member.spare_until.is_some_and(|until| until <= now) {
-                over.push(key.clone());
+                over.push(key);
             }
         }
         for key in over {
             self.drop_member(&key);
         }
-        self.start_waiting();
+        self.settle();
     }
 
     pub(crate) fn poll_effect(&mut self) -> Option<Effect> {
@@ -209,11 +223,7 @@ impl Roster {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        let dues = self.members.values().flat_map(|member| {
-            let retry = member.state.retry_at().filter(|_| member.live);
-            [retry, member.relist.due(), member.restart_at, member.spare_until]
-        });
-        dues.flatten().min()
+        self.members.next_due()
     }
 
     pub fn revision(&self) -> Revision {
@@ -249,6 +259,7 @@ impl Roster {
         }
         let limits = self.admit(&layout);
         self.known.retain(|key, _| layout.backend(&key.backend).is_some() || self.members.contains_key(key));
+        self.lists.tidy();
         self.live = Some(LiveSnapshot { revision, layout });
         self.apply_restart_policy(now);
         self.settling = restore && self.anyone_arriving();
@@ -301,9 +312,13 @@ impl Roster {
 
     /// Starts the endpoints that waited for the last of their old copies to end.
     fn start_waiting(&mut self) {
+        if self.members.waiting().next().is_none() {
+            return;
+        }
         self.end_spares_that_are_waited_for();
-        let waiting = self.members.iter().filter(|(_, member)| member.state == State::Waiting);
-        let free: Vec<_> = waiting
+        let free: Vec<_> = self
+            .members
+            .waiting()
             .filter(|(key, member)| {
                 let other = |(other, that): (&EndpointKey, &Member)| {
                     other.backend == key.backend && that.serial != member.serial && !self.is_live(other)
@@ -327,10 +342,7 @@ impl Roster {
     }
 
     fn end_spares_that_are_waited_for(&mut self) {
-        let waiting = |key: &EndpointKey| {
-            let mut equals = self.members.iter().filter(|(other, _)| other.backend == key.backend);
-            equals.any(|(_, member)| member.state == State::Waiting)
-        };
+        let waiting = |key: &EndpointKey| self.members.waiting().any(|(other, _)| other.backend == key.backend);
         let spares = self.members.iter().filter(|(_, member)| member.spare_until.is_some());
         let over: Vec<_> = spares.map(|(key, _)| key).filter(|key| waiting(key)).cloned().collect();
         for key in over {
@@ -364,7 +376,7 @@ impl Roster {
             self.publish();
         }
         // The turn that includes the last of them still goes by the order of the file.
-        self.settling &= self.anyone_arriving();
+        self.settling = self.settling && self.anyone_arriving();
     }
 
     fn anyone_arriving(&self) -> bool {

@@ -52,8 +52,9 @@ impl Engine {
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         self.gate.open();
         loop {
-            if std::mem::take(&mut self.uncounted) {
-                metrics::state(self.monitor.attached(), &self.monitor.opinions(self.now()));
+            // After the last of many that come at once.
+            if commands.is_empty() && std::mem::take(&mut self.uncounted) {
+                metrics::state(self.monitor.attached(), self.monitor.verdicts());
             }
             let due = self.monitor.next_deadline().map(Time::as_nanos);
             let (trace, _span) = tokio::select! {
@@ -79,17 +80,19 @@ impl Engine {
     fn watches(&mut self, trace: Option<TraceContext>, ask: &Ask) -> Option<Span> {
         let Ask::Router { connection, event: attached::Event::Said(observation) } = ask else { return None };
         let router = self.routers.get_mut(connection)?;
-        match observation {
-            Observation::Hello { node, .. } => router.node = node.to_string(),
-            Observation::Endpoints { endpoints, .. } => {
-                let mut span = self.tracer.start("health.watch", Kind::Consumer, Some(trace?));
-                span.set("only1mcp.router", router.node.clone());
-                span.count("only1mcp.endpoints", endpoints.len() as u64);
-                return Some(span);
+        let told = match observation {
+            Observation::Hello { node, .. } => {
+                router.node = node.to_string();
+                return None;
             }
-            Observation::Probed { .. } | Observation::Seen { .. } => {}
-        }
-        None
+            Observation::Endpoints { endpoints, .. } => endpoints.len(),
+            Observation::Change { come, gone, .. } => come.len() + gone.len(),
+            Observation::Probed { .. } | Observation::Seen { .. } => return None,
+        };
+        let mut span = self.tracer.start("health.watch", Kind::Consumer, Some(trace?));
+        span.set("only1mcp.router", router.node.clone());
+        span.count("only1mcp.endpoints", told as u64);
+        Some(span)
     }
 
     fn now(&self) -> Time {
@@ -108,7 +111,7 @@ impl Engine {
             }
             Ask::Router { connection, event: attached::Event::Said(observation) } => {
                 metrics::observed(&observation);
-                let new_set = matches!(observation, Observation::Endpoints { .. });
+                let new_set = matches!(observation, Observation::Endpoints { .. } | Observation::Change { .. });
                 self.uncounted |= new_set;
                 self.handle(Event::Said { connection, observation });
             }

@@ -53,10 +53,15 @@ pub(crate) fn watched(changes: &broadcast::Sender<Opinion>) {
 }
 
 /// Endpoints are counted once for each router that has them.
-pub(crate) fn state(routers: usize, opinions: &[Opinion]) {
+pub(crate) fn state(routers: usize, verdicts: impl Iterator<Item = Verdict>) {
     gauge!("only1mcp_health_routers").set(count(routers));
-    for verdict in Verdict::ALL {
-        let number = opinions.iter().filter(|opinion| opinion.verdict == verdict).count();
+    let mut numbers = Verdict::ALL.map(|verdict| (verdict, 0));
+    for verdict in verdicts {
+        if let Some((_, number)) = numbers.iter_mut().find(|(one, _)| *one == verdict) {
+            *number += 1;
+        }
+    }
+    for (verdict, number) in numbers {
         gauge!("only1mcp_health_endpoints", "verdict" => verdict.as_str()).set(count(number));
     }
 }
@@ -65,7 +70,7 @@ pub(crate) fn observed(observation: &Observation) {
     let (source, outcome) = match observation {
         Observation::Probed { outcome, .. } => ("probe", outcome),
         Observation::Seen { outcome, .. } => ("traffic", outcome),
-        Observation::Hello { .. } | Observation::Endpoints { .. } => return,
+        Observation::Hello { .. } | Observation::Endpoints { .. } | Observation::Change { .. } => return,
     };
     if let Outcome::Ok { latency } = outcome {
         histogram!("only1mcp_health_latency_seconds", "source" => source).record(*latency);

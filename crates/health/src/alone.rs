@@ -4,19 +4,20 @@
 //! its own probes. When the monitor is away its last verdict expires. What remains is what real traffic shows, judged
 //! by the same rules. What the router itself knows for a fact (an endpoint that is not up) holds in either case.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use model::{EndpointKey, HealthPolicy, Time, Verdict};
 
 use crate::judge::stale_after;
-use crate::schedule::{Schedule, refit};
+use crate::schedule::{Schedule, change};
 use crate::{Judge, Outcome};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// All endpoints of the live generation, and its policy; replaces what was said before.
-    Endpoints {
-        endpoints: BTreeSet<EndpointKey>,
+    /// Which endpoints of the live generation are new and which it has no more, and its policy.
+    Change {
+        come: Vec<EndpointKey>,
+        gone: Vec<EndpointKey>,
         policy: HealthPolicy,
     },
     /// What real traffic, a probe, or the state of a child showed.
@@ -71,8 +72,8 @@ impl Alone {
 
     pub fn handle(&mut self, now: Time, event: Event) {
         match event {
-            Event::Endpoints { endpoints, policy } => {
-                let (gone, new) = refit(&mut self.endpoints, endpoints);
+            Event::Change { come, gone, policy } => {
+                let (gone, new) = change(&mut self.endpoints, come, gone);
                 for (endpoint, mut known) in gone {
                     self.stale.note(&endpoint, &mut known.stale_at, None);
                 }

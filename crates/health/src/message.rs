@@ -11,6 +11,8 @@ pub enum Observation {
     Hello { node: NodeId, boot: String },
     /// All endpoints of this router, and the policy that holds; replaces the message before.
     Endpoints { endpoints: Vec<EndpointKey>, policy: HealthPolicy },
+    /// What differs from the endpoints said before on this stream, and the policy that holds.
+    Change { come: Vec<EndpointKey>, gone: Vec<EndpointKey>, policy: HealthPolicy },
     /// The answer to a [`Request::Probe`].
     Probed { endpoint: EndpointKey, probe: u64, outcome: Outcome },
     /// What real traffic, or the state of a child process, showed.

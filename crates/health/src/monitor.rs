@@ -9,7 +9,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use model::{EndpointKey, HealthPolicy, NodeId, Time, Verdict};
 
-use crate::schedule::{Schedule, refit};
+use crate::schedule::{Schedule, change, refit};
 use crate::{Judge, Observation, Outcome, Request};
 
 /// One stream of a router; the shell never uses a number twice.
@@ -131,6 +131,11 @@ impl Monitor {
         all.collect()
     }
 
+    /// The verdict on each endpoint of each router.
+    pub fn verdicts(&self) -> impl Iterator<Item = Verdict> {
+        self.routers.values().flat_map(|router| router.watched.values()).map(|watched| watched.judge.verdict())
+    }
+
     /// Routers whose streams are open.
     pub fn attached(&self) -> usize {
         self.connections.len()
@@ -143,7 +148,13 @@ impl Monitor {
         // A stream that was replaced, or that sent something before its hello, is ignored.
         let Some(node) = self.connections.get(&connection).cloned() else { return };
         match observation {
-            Observation::Endpoints { endpoints, policy } => self.endpoints(now, &node, endpoints, policy),
+            Observation::Endpoints { endpoints, policy } => {
+                let refit = |held: &mut _| refit(held, endpoints.into_iter().collect());
+                self.endpoints(now, &node, refit, policy);
+            }
+            Observation::Change { come, gone, policy } => {
+                self.endpoints(now, &node, |held| change(held, come, gone), policy);
+            }
             Observation::Probed { endpoint, probe, outcome } => {
                 let router = self.routers.get_mut(&node);
                 let watched = router.and_then(|router| router.watched.get_mut(&endpoint));
@@ -197,9 +208,16 @@ impl Monitor {
         }
     }
 
-    fn endpoints(&mut self, now: Time, node: &NodeId, endpoints: Vec<EndpointKey>, policy: HealthPolicy) {
+    /// `fit` takes out what is gone. It returns that, and what is new.
+    fn endpoints(
+        &mut self,
+        now: Time,
+        node: &NodeId,
+        fit: impl FnOnce(&mut BTreeMap<EndpointKey, Watched>) -> (Vec<(EndpointKey, Watched)>, Vec<EndpointKey>),
+        policy: HealthPolicy,
+    ) {
         let Some(router) = self.routers.get_mut(node) else { return };
-        let (gone, new) = refit(&mut router.watched, endpoints.into_iter().collect());
+        let (gone, new) = fit(&mut router.watched);
         for (endpoint, mut watched) in gone {
             router.schedule.note(&endpoint, &mut watched.due, None);
         }

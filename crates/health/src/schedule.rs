@@ -29,6 +29,16 @@ impl Schedule {
     }
 }
 
+/// Takes `gone` out of `held`. Returns them, and which of `come` are not held yet.
+pub(crate) fn change<V>(
+    held: &mut BTreeMap<EndpointKey, V>,
+    come: Vec<EndpointKey>,
+    gone: Vec<EndpointKey>,
+) -> (Vec<(EndpointKey, V)>, Vec<EndpointKey>) {
+    let gone = gone.into_iter().filter_map(|endpoint| held.remove_entry(&endpoint)).collect();
+    (gone, come.into_iter().filter(|endpoint| !held.contains_key(endpoint)).collect())
+}
+
 /// Takes out of `held` all endpoints but `wanted`. Returns them, and which ones are not held yet.
 pub(crate) fn refit<V>(
     held: &mut BTreeMap<EndpointKey, V>,

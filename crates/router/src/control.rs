@@ -45,6 +45,8 @@ use publisher::Publisher;
 const COMMANDS: usize = 1024;
 /// Handled before the consequences are drawn, so that many servers coming up at once make few generations.
 const BATCH: usize = 64;
+/// So many bring-ups leave much memory in small free pieces.
+const MANY: u32 = 64;
 /// Between two looks at what to tell config-manager about servers.
 const OBSERVE: Duration = Duration::from_secs(1);
 
@@ -114,6 +116,8 @@ struct Task {
     manager: config_manager::Reporter,
     coordinator: drain_coordinator::Reporter,
     publisher: Publisher,
+    /// Bring-ups that have ended since memory was given back.
+    brought_up: u32,
     /// The trace that the present work belongs to.
     cause: Option<TraceContext>,
     clock: Clock,
@@ -185,6 +189,7 @@ impl Started {
             manager,
             coordinator: drain_coordinator::Reporter::new(hello),
             publisher,
+            brought_up: 0,
             cause: None,
             clock,
         };
@@ -309,6 +314,9 @@ impl Task {
             }
             Line::Answered => {}
             Line::Heard(response) => {
+                if response.envelope.as_ref().is_some_and(wire::takes_changes) {
+                    self.tell(Event::CoordinatorTakesChanges);
+                }
                 let Some((directive, trace)) = drain_coordinator::heard(response) else { return };
                 if let drain::Directive::Recorded { endpoint, .. } = &directive {
                     self.leaving.drains.recorded(endpoint);
@@ -335,6 +343,7 @@ impl Task {
 
     fn brought_up(&mut self, serial: Serial, result: Result<Offered, Reason>) {
         let up = result.is_ok();
+        self.brought_up += 1;
         self.endpoints.count_bring_up(serial, up, self.fleet.roster());
         self.endpoints.tell_restarters(serial, &result);
         self.tell(Event::BroughtUp { serial, result });
@@ -400,10 +409,8 @@ impl Task {
                 self.publisher.begin_swap();
             }
             Effect::Act(act) => {
-                let seen = matches!(
-                    act,
-                    Act::Create { .. } | Act::Verdict { .. } | Act::ShutDown { .. } | Act::Restart { .. }
-                );
+                // A verdict is read from the endpoint.
+                let seen = matches!(act, Act::Create { .. } | Act::ShutDown { .. } | Act::Restart { .. });
                 self.endpoints.act(act, self.cause);
                 if seen {
                     self.publisher.look_anew();
@@ -430,6 +437,11 @@ impl Task {
     /// Work that no caller waits for: the copy on disk, the status, and the end of the previous generation.
     fn tidy(&mut self) {
         self.copy_to_disk();
+        self.publisher.retire();
+        if self.brought_up >= MANY && self.publisher.is_settled() {
+            self.brought_up = 0;
+            runtime::memory::trim();
+        }
         let now = self.now();
         self.publisher.tidy(&self.fleet, &self.endpoints, now);
     }

@@ -189,6 +189,12 @@ impl Endpoint {
         EndpointState { stderr: self.stderr.lines(), stray: self.stray.lines(), ..self.state.borrow().clone() }
     }
 
+    /// Its child process, and why it was last lost or could not be brought up.
+    pub(crate) fn process_and_error(&self) -> (Option<u32>, Option<Arc<str>>) {
+        let state = self.state.borrow();
+        (state.pid, state.last_error.as_ref().map(|reason| Arc::clone(&reason.full)))
+    }
+
     /// Shows when the next attempt to bring it up is due. The fleet, which decides it, says so here.
     pub fn set_next_attempt(&self, after: Option<Duration>) {
         let next = after.map(|after| self.upstreams.wall_time_in(after));

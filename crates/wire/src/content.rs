@@ -8,10 +8,19 @@ use model::{BackendId, Digest, FixedBackend};
 use rollout::{Difference, Refusal};
 
 use crate::pb::config::v1 as pb;
+use crate::pb::words::v1::Envelope;
 use crate::words::{Invalid, digest, optional_digest};
 
-/// What this release can do with a snapshot beyond what every release could.
-pub const FEATURES: &[&str] = &[];
+/// What this release can do with a snapshot, or on a stream, beyond what every release could.
+pub const FEATURES: &[&str] = &[ENDPOINT_CHANGES];
+
+/// The endpoints of a router need not be said again as a whole: what differs is enough.
+const ENDPOINT_CHANGES: &str = "endpoint_changes";
+
+/// Whether the sender of that envelope takes differences between endpoints.
+pub fn takes_changes(envelope: &Envelope) -> bool {
+    envelope.features.iter().any(|feature| feature == ENDPOINT_CHANGES)
+}
 
 pub(crate) fn difference_to_pb(difference: Difference) -> pb::Content {
     let spelled =

@@ -16,6 +16,11 @@ pub fn count(count: Option<PbCount>) -> Result<Count, Invalid> {
             revision: Revision(live.revision),
             endpoints: live.endpoints.into_iter().map(live_endpoint).collect::<Result<_, _>>()?,
         },
+        PbCount::Change(change) => Count::Change {
+            revision: Revision(change.revision),
+            come: change.come.into_iter().map(live_endpoint).collect::<Result<_, _>>()?,
+            gone: change.gone.into_iter().map(|key| endpoint_key(Some(key))).collect::<Result<_, _>>()?,
+        },
         PbCount::Departure(departure) => Count::Departure(Departure {
             drain: drain_id(departure.drain)?,
             endpoint: endpoint_key(departure.endpoint)?,
@@ -35,14 +40,12 @@ pub fn count_to_pb(count: &Count) -> PbCount {
         Count::Hello { node, boot } => PbCount::Hello(pb::Hello { node: node.to_string(), boot: boot.clone() }),
         Count::Live { revision, endpoints } => PbCount::Live(pb::Live {
             revision: revision.0,
-            endpoints: endpoints
-                .iter()
-                .map(|live| pb::LiveEndpoint {
-                    endpoint: Some(endpoint_key_to_pb(&live.endpoint)),
-                    timeout: Some(duration_to_pb(live.policy.timeout)),
-                    policy: Digest::of(&live.policy).0,
-                })
-                .collect(),
+            endpoints: endpoints.iter().map(live_endpoint_to_pb).collect(),
+        }),
+        Count::Change { revision, come, gone } => PbCount::Change(pb::Change {
+            revision: revision.0,
+            come: come.iter().map(live_endpoint_to_pb).collect(),
+            gone: gone.iter().map(endpoint_key_to_pb).collect(),
         }),
         Count::Departure(departure) => PbCount::Departure(pb::Departure {
             drain: Some(drain_id_to_pb(&departure.drain)),
@@ -55,6 +58,14 @@ pub fn count_to_pb(count: &Count) -> PbCount {
             remaining: Some(duration_to_pb(departure.remaining)),
             oldest: departure.oldest.clone().unwrap_or_default(),
         }),
+    }
+}
+
+fn live_endpoint_to_pb(live: &LiveEndpoint) -> pb::LiveEndpoint {
+    pb::LiveEndpoint {
+        endpoint: Some(endpoint_key_to_pb(&live.endpoint)),
+        timeout: Some(duration_to_pb(live.policy.timeout)),
+        policy: Digest::of(&live.policy).0,
     }
 }
 

@@ -2,9 +2,10 @@
 
 use health::monitor::Opinion;
 use health::{Observation, Outcome, Request};
-use model::HealthPolicy;
+use model::{EndpointKey, HealthPolicy};
 
 use crate::pb::health::v1 as pb;
+use crate::pb::words::v1 as words;
 use crate::words::{Invalid, duration, duration_to_pb, endpoint_key, endpoint_key_to_pb, node, verdict, verdict_to_pb};
 use pb::attach_request::Observation as PbObservation;
 use pb::attach_response::Request as PbRequest;
@@ -13,17 +14,13 @@ pub fn observation(observation: Option<PbObservation>) -> Result<Observation, In
     Ok(match observation.ok_or_else(|| Invalid::missing("observation"))? {
         PbObservation::Hello(hello) => Observation::Hello { node: node(&hello.node)?, boot: hello.boot },
         PbObservation::Endpoints(all) => {
-            let policy = all.policy.ok_or_else(|| Invalid::missing("endpoints.policy"))?;
-            Observation::Endpoints {
-                endpoints: all.endpoints.into_iter().map(|key| endpoint_key(Some(key))).collect::<Result<_, _>>()?,
-                policy: HealthPolicy {
-                    interval: duration("policy.interval", policy.interval)?,
-                    timeout: duration("policy.timeout", policy.timeout)?,
-                    unhealthy_threshold: policy.unhealthy_threshold,
-                    healthy_threshold: policy.healthy_threshold,
-                },
-            }
+            Observation::Endpoints { endpoints: endpoint_keys(all.endpoints)?, policy: policy(all.policy)? }
         }
+        PbObservation::Change(change) => Observation::Change {
+            come: endpoint_keys(change.come)?,
+            gone: endpoint_keys(change.gone)?,
+            policy: policy(change.policy)?,
+        },
         PbObservation::Probed(probed) => Observation::Probed {
             endpoint: endpoint_key(probed.endpoint)?,
             probe: probed.probe,
@@ -42,12 +39,12 @@ pub fn observation_to_pb(observation: &Observation) -> PbObservation {
         }
         Observation::Endpoints { endpoints, policy } => PbObservation::Endpoints(pb::Endpoints {
             endpoints: endpoints.iter().map(endpoint_key_to_pb).collect(),
-            policy: Some(pb::Policy {
-                interval: Some(duration_to_pb(policy.interval)),
-                timeout: Some(duration_to_pb(policy.timeout)),
-                unhealthy_threshold: policy.unhealthy_threshold,
-                healthy_threshold: policy.healthy_threshold,
-            }),
+            policy: Some(policy_to_pb(policy)),
+        }),
+        Observation::Change { come, gone, policy } => PbObservation::Change(pb::Change {
+            come: come.iter().map(endpoint_key_to_pb).collect(),
+            gone: gone.iter().map(endpoint_key_to_pb).collect(),
+            policy: Some(policy_to_pb(policy)),
         }),
         Observation::Probed { endpoint, probe, outcome } => PbObservation::Probed(pb::Probed {
             endpoint: Some(endpoint_key_to_pb(endpoint)),
@@ -58,6 +55,29 @@ pub fn observation_to_pb(observation: &Observation) -> PbObservation {
             endpoint: Some(endpoint_key_to_pb(endpoint)),
             outcome: Some(outcome_to_pb(outcome)),
         }),
+    }
+}
+
+fn endpoint_keys(keys: Vec<words::EndpointKey>) -> Result<Vec<EndpointKey>, Invalid> {
+    keys.into_iter().map(|key| endpoint_key(Some(key))).collect()
+}
+
+fn policy(policy: Option<pb::Policy>) -> Result<HealthPolicy, Invalid> {
+    let policy = policy.ok_or_else(|| Invalid::missing("policy"))?;
+    Ok(HealthPolicy {
+        interval: duration("policy.interval", policy.interval)?,
+        timeout: duration("policy.timeout", policy.timeout)?,
+        unhealthy_threshold: policy.unhealthy_threshold,
+        healthy_threshold: policy.healthy_threshold,
+    })
+}
+
+fn policy_to_pb(policy: &HealthPolicy) -> pb::Policy {
+    pb::Policy {
+        interval: Some(duration_to_pb(policy.interval)),
+        timeout: Some(duration_to_pb(policy.timeout)),
+        unhealthy_threshold: policy.unhealthy_threshold,
+        healthy_threshold: policy.healthy_threshold,
     }
 }
 

@@ -11,7 +11,7 @@ pub mod pb;
 pub mod process;
 mod words;
 
-pub use content::FEATURES;
+pub use content::{FEATURES, takes_changes};
 pub use words::{
     Invalid, duration, duration_to_pb, endpoint_key, endpoint_key_to_pb, envelope, optional_duration, sender, verdict,
     verdict_to_pb, violation, violation_to_pb,

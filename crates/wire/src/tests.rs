@@ -118,7 +118,7 @@ fn reports_survive() {
             boot: "b".into(),
             applied: Revision(4),
             digest: Some(Digest::of_bytes(b"y")),
-            features: vec![],
+            features: vec!["endpoint_changes".into()],
         },
         Report::Vote { attempt: ATTEMPT, verdict: Ok(()), outcomes },
         Report::Ack { revision: Revision(4), digest: Digest::of_bytes(b"y") },
@@ -148,6 +148,7 @@ fn health_survives() {
     let mut observations = vec![
         Observation::Hello { node: NodeId::new("r").unwrap(), boot: "b".into() },
         Observation::Endpoints { endpoints: vec![key()], policy: HealthPolicy::default() },
+        Observation::Change { come: vec![key()], gone: vec![key(), key()], policy: HealthPolicy::default() },
     ];
     for outcome in outcomes {
         observations.push(Observation::Probed { endpoint: key(), probe: 8, outcome: outcome.clone() });
@@ -167,7 +168,7 @@ fn health_survives() {
 fn drains_survive() {
     use ::drain::{Count, Departure, Directive, DrainId, LiveEndpoint, OverlayEntry, Phase};
     let endpoints = vec![LiveEndpoint { endpoint: key(), policy: DrainPolicy { timeout: Duration::from_secs(10) } }];
-    let live = Count::Live { revision: Revision(3), endpoints };
+    let live = Count::Live { revision: Revision(3), endpoints: endpoints.clone() };
     let spelled = drain::count_to_pb(&live);
     assert_eq!(drain::count(Some(spelled.clone())), Ok(live.clone()));
     // Another release says less of the policy, or more.
@@ -177,6 +178,8 @@ fn drains_survive() {
         pb.endpoints[0].policy = policy.to_vec();
         assert_eq!(drain::count(Some(other)), Ok(live.clone()));
     }
+    let change = Count::Change { revision: Revision(3), come: endpoints, gone: vec![key(), key()] };
+    assert_eq!(drain::count(Some(drain::count_to_pb(&change))), Ok(change));
     let ids = [
         DrainId::Removal { endpoint: key(), revision: Revision(3) },
         DrainId::Admin { number: 5, started: WallTime(7) },

@@ -6,7 +6,7 @@ use std::time::Duration;
 use model::{BackendId, Digest, DrainPolicy, EndpointKey, Revision, Time, VariantId, WallTime, Weight};
 
 use super::{Departures, Effect, Event, ROUND, Seen};
-use crate::{Admission, Count, Departure, Directive, DrainId, OverlayEntry, Phase, State};
+use crate::{Admission, Count, Departure, Directive, DrainId, LiveEndpoint, OverlayEntry, Phase, State};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -34,6 +34,7 @@ struct Router {
     core: Departures,
     words: BTreeMap<EndpointKey, (Admission, u64)>,
     revision: u64,
+    live: BTreeSet<EndpointKey>,
     reports: Vec<Departure>,
     evictions: usize,
     weights: BTreeMap<EndpointKey, u16>,
@@ -52,14 +53,17 @@ impl Router {
     fn swap(&mut self, live: &[&str]) {
         self.revision += 1;
         let endpoints: BTreeSet<_> = live.iter().map(|name| key(name)).collect();
-        self.say(Event::Coming { endpoints: endpoints.clone() });
+        let before = std::mem::replace(&mut self.live, endpoints.clone());
+        self.say(Event::Coming { endpoints: endpoints.difference(&before).cloned().collect() });
         for endpoint in &endpoints {
             self.words.entry(endpoint.clone()).or_insert_with(|| (Admission::new(), 0));
         }
+        let gone = before.difference(&endpoints).cloned().collect();
         let beside = endpoints.iter().map(|endpoint| endpoint.backend.clone()).filter(|id| id.as_str() != "alone");
         let beside = beside.collect();
-        let endpoints = endpoints.into_iter().map(|endpoint| (endpoint, DrainPolicy { timeout: TIMEOUT })).collect();
-        self.say(Event::Live { revision: Revision(self.revision), endpoints, beside });
+        let come = endpoints.into_iter().filter(|endpoint| !before.contains(endpoint));
+        let come = come.map(|endpoint| (endpoint, DrainPolicy { timeout: TIMEOUT })).collect();
+        self.say(Event::Live { revision: Revision(self.revision), come, gone, beside });
     }
 
     fn say(&mut self, event: Event) {
@@ -401,4 +405,43 @@ fn a_stay_ends_at_the_deadline_and_with_the_last_successor_and_when_the_weight_i
     assert!(router.enter("a") && router.staying().is_empty());
     router.pass(TIMEOUT * 2);
     assert!(router.enter("a") && router.evictions == 0, "it is live again");
+}
+
+#[test]
+fn a_coordinator_that_takes_changes_is_told_what_differs() {
+    let mut core = Departures::new();
+    let mut said = |event| {
+        core.handle(Time::ZERO, event);
+        let effects = std::iter::from_fn(|| core.poll_effect());
+        let told = effects.filter_map(|effect| match effect {
+            Effect::Report(count @ (Count::Live { .. } | Count::Change { .. })) => Some(count),
+            Effect::Report(_)
+            | Effect::Cordon { .. }
+            | Effect::Weigh { .. }
+            | Effect::Uncordon { .. }
+            | Effect::Count { .. }
+            | Effect::Evict { .. }
+            | Effect::TryClose { .. } => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    let endpoints = |names: &[&str]| {
+        let live = |name: &&str| LiveEndpoint { endpoint: key(name), policy: DrainPolicy { timeout: TIMEOUT } };
+        names.iter().map(live).collect::<Vec<_>>()
+    };
+    let swap = |revision, come: &[&str], gone: &[&str]| Event::Live {
+        revision: Revision(revision),
+        come: come.iter().map(|name| (key(name), DrainPolicy { timeout: TIMEOUT })).collect(),
+        gone: gone.iter().map(|name| key(name)).collect(),
+        beside: BTreeSet::new(),
+    };
+    let whole = |revision, names| vec![Count::Live { revision: Revision(revision), endpoints: endpoints(names) }];
+    assert_eq!(said(Event::Attached), whole(0, &[]));
+    assert_eq!(said(swap(1, &["a", "b"], &[])), whole(1, &["a", "b"]), "it has not said yet what it takes");
+    assert_eq!(said(Event::TakesChanges), []);
+    let change = Count::Change { revision: Revision(2), come: endpoints(&["c"]), gone: vec![key("b")] };
+    assert_eq!(said(swap(2, &["c"], &["b"])), [change]);
+    assert_eq!(said(Event::Detached), []);
+    assert_eq!(said(Event::Attached), whole(2, &["a", "c"]), "it may be another one");
+    assert_eq!(said(swap(3, &[], &["a"])), whole(3, &["c"]));
 }

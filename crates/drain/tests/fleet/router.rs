@@ -109,14 +109,16 @@ impl Router {
         for endpoint in live {
             self.fleet.entry(endpoint.clone()).or_insert_with(Endpoint::new);
         }
-        self.say(now, RouterEvent::Coming { endpoints: live.clone() });
+        let come: BTreeSet<_> = live.difference(&self.live).cloned().collect();
+        let gone = self.live.difference(live).cloned().collect();
+        self.say(now, RouterEvent::Coming { endpoints: come.clone() });
         for endpoint in self.live.difference(live) {
             self.leaves.insert(endpoint.clone(), now + TIMEOUT);
         }
         self.live.clone_from(live);
         self.revision = revision;
-        let endpoints = live.iter().map(|endpoint| (endpoint.clone(), DrainPolicy { timeout: TIMEOUT })).collect();
+        let come = come.into_iter().map(|endpoint| (endpoint, DrainPolicy { timeout: TIMEOUT })).collect();
         let beside = live.iter().map(|endpoint| endpoint.backend.clone()).collect();
-        self.say(now, RouterEvent::Live { revision: Revision(revision), endpoints, beside });
+        self.say(now, RouterEvent::Live { revision: Revision(revision), come, gone, beside });
     }
 }

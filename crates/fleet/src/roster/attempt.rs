@@ -53,11 +53,14 @@ impl Roster {
     /// Members that are not wanted are kept a while for an equal endpoint of the next attempt.
     pub(super) fn spare_leftovers(&mut self, until: Time) {
         let attempt = self.attempt.as_ref();
-        let unwanted = |(key, member): &(&EndpointKey, &mut Member)| {
+        let unwanted = |(key, member): &(&EndpointKey, &Member)| {
             !member.live && !member.leaving && !attempt.is_some_and(|attempt| attempt.layout.has(key))
         };
-        for (_, member) in self.members.iter_mut().filter(unwanted) {
-            member.spare_until.get_or_insert(until);
+        let unwanted: Vec<_> = self.members.iter().filter(unwanted).map(|(key, _)| key.clone()).collect();
+        for key in unwanted {
+            if let Some(member) = self.members.get_mut(&key) {
+                member.spare_until.get_or_insert(until);
+            }
         }
     }
 

@@ -131,9 +131,7 @@ impl Roster {
 
     /// What an endpoint offers from now on. Returns what it offered before.
     pub(super) fn learn(&mut self, key: &EndpointKey, mut offered: Offered) -> Option<Offered> {
-        if let Some((_, like)) = self.known_of(&key.backend).next() {
-            offered.share(like);
-        }
+        self.lists.share(&mut offered);
         self.known.insert(key.clone(), offered)
     }
 

@@ -41,6 +41,8 @@ pub struct Member {
     pub ups: u32,
     /// Failures in a row, losses soon after it came up included.
     failures: u32,
+    /// For [`super::members::Members`].
+    pub(super) noted: Option<Time>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +111,7 @@ impl Member {
             up_since: Time::ZERO,
             ups: 0,
             failures: 0,
+            noted: None,
         }
     }
 
@@ -120,6 +123,12 @@ impl Member {
             (State::Retrying { .. } | State::Down { .. }, _) if self.failures >= FAILING => Verdict::Failing,
             (State::Waiting | State::Arriving | State::Retrying { .. } | State::Down { .. }, _) => Verdict::Starting,
         }
+    }
+
+    /// When the next thing is to be done about it: a retry, a listing, a restart, or its end as a spare.
+    pub(super) fn due(&self) -> Option<Time> {
+        let retry = self.state.retry_at().filter(|_| self.live);
+        [retry, self.relist.due(), self.restart_at, self.spare_until].into_iter().flatten().min()
     }
 
     /// Its process is being ended, so that another one takes its place.

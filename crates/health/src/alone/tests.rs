@@ -19,8 +19,7 @@ struct Router {
 impl Router {
     fn new() -> Self {
         let mut router = Self { now: Time::ZERO, core: Alone::new(Time::ZERO) };
-        let endpoints = [key()].into();
-        router.say(Event::Endpoints { endpoints, policy: HealthPolicy::default() });
+        router.change(&[key()], &[]);
         router
     }
 
@@ -30,6 +29,11 @@ impl Router {
         let changes: Vec<_> = changes.map(|Changed { verdict, .. }| verdict).collect();
         assert!(changes.last().is_none_or(|last| *last == self.core.verdict(&key())));
         changes
+    }
+
+    fn change(&mut self, come: &[EndpointKey], gone: &[EndpointKey]) {
+        let (come, gone) = (come.to_vec(), gone.to_vec());
+        self.say(Event::Change { come, gone, policy: HealthPolicy::default() });
     }
 
     fn seen(&mut self, outcome: Outcome) -> Vec<Verdict> {
@@ -130,8 +134,8 @@ fn an_endpoint_that_left_is_forgotten() {
     let mut router = Router::new();
     router.say(Event::Attached);
     router.told(Verdict::Unhealthy);
-    router.say(Event::Endpoints { endpoints: [].into(), policy: HealthPolicy::default() });
+    router.change(&[], &[key()]);
     assert_eq!(router.core.next_deadline(), None);
-    router.say(Event::Endpoints { endpoints: [key()].into(), policy: HealthPolicy::default() });
+    router.change(&[key()], &[]);
     assert_eq!(router.core.verdict(&key()), Verdict::Unknown);
 }

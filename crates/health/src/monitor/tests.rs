@@ -189,3 +189,16 @@ fn real_traffic_counts_and_a_late_answer_does_not() {
     world.hear(1, Observation::Seen { endpoint: key("ghost"), outcome: ok() });
     assert_eq!(world.core.opinions(world.now).len(), 1);
 }
+
+#[test]
+fn a_router_may_say_only_what_differs() {
+    let mut world = World::new();
+    world.attach(1, "r", "b", &["a", "b"]);
+    let (come, gone) = (vec![key("c"), key("a")], vec![key("b"), key("x")]);
+    world.hear(1, Observation::Change { come, gone, policy: policy() });
+    let watched: Vec<_> = world.core.opinions(world.now).into_iter().map(|opinion| opinion.endpoint).collect();
+    assert_eq!(watched, [key("a"), key("c")]);
+    assert_eq!(world.core.verdicts().count(), 2);
+    world.attach(1, "r", "b", &["b"]);
+    assert_eq!(world.core.opinions(world.now)[0].endpoint, key("b"));
+}

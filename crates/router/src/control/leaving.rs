@@ -157,7 +157,7 @@ impl Task {
     fn report(&mut self, count: &Count) {
         let trace = match count {
             Count::Departure(departure) => self.leaving.drains.about(&departure.endpoint),
-            Count::Live { .. } => self.cause,
+            Count::Live { .. } | Count::Change { .. } => self.cause,
             Count::Hello { .. } => None,
         };
         if self.coordinator.say(count, trace).is_err() {

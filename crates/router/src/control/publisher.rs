@@ -63,6 +63,11 @@ impl Publisher {
         self.unseen = true;
     }
 
+    /// Whether no server is on its way.
+    pub(super) fn is_settled(&self) -> bool {
+        self.live.load().is_settled()
+    }
+
     pub(super) fn begin_swap(&mut self) {
         self.swap_began = Some(Instant::now());
     }
@@ -76,11 +81,16 @@ impl Publisher {
         }
     }
 
-    pub(super) fn tidy(&mut self, fleet: &Fleet, endpoints: &Endpoints, now: Time) {
+    /// Lets the previous generation go.
+    pub(super) fn retire(&mut self) {
         self.retired = None;
+    }
+
+    pub(super) fn tidy(&mut self, fleet: &Fleet, endpoints: &Endpoints, now: Time) {
         if std::mem::take(&mut self.unseen) {
             let departures = fleet.departures(now);
-            let mut status = status::status(fleet, endpoints, &self.live.load(), departures);
+            let before = self.status();
+            let mut status = status::status(fleet, endpoints, &self.live.load(), departures, &before);
             status.trace = self.swapped_by;
             self.status.send_replace(Arc::new(status));
         }

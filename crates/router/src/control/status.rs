@@ -1,11 +1,13 @@
 //! The state of the fleet, for status displays: published after each change. Values that change with every call are
 //! read from the endpoints themselves, at the moment of display.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
+use std::iter::Peekable;
 use std::sync::Arc;
 
 use drain::Departure;
-use fleet::{Fleet, Roster};
+use fleet::{Fleet, Member, Offered, Roster, Serial};
 use mcp::Kind;
 use mcp::catalog::Reason;
 use model::{BackendId, Digest, EndpointKey, HealthPolicy, Revision};
@@ -23,7 +25,7 @@ pub(crate) struct Status {
     pub revision: Revision,
     pub digest: Option<Digest>,
     /// Endpoints of the live snapshot, of an attempt, and on their way out, by key.
-    pub endpoints: Vec<EndpointStatus>,
+    pub endpoints: Vec<Arc<EndpointStatus>>,
     /// How many tools clients see.
     pub tools: usize,
     pub withheld: Vec<Withheld>,
@@ -56,12 +58,35 @@ pub(crate) struct EndpointStatus {
     pub reason: Option<Arc<str>>,
     /// What an operator should know although the server may be healthy.
     pub warnings: Vec<String>,
+    serial: Serial,
+    /// Those of the warnings that are about its own lists.
+    listed: Option<Arc<[String]>>,
 }
 
 impl Status {
+    /// The endpoints that are shown otherwise than `before`: each as it was, and as it is.
+    pub(crate) fn unlike<'a>(
+        &'a self,
+        before: &'a Self,
+    ) -> impl Iterator<Item = (Option<&'a EndpointStatus>, Option<&'a EndpointStatus>)> {
+        let (mut was, mut is) = (before.endpoints.iter().peekable(), self.endpoints.iter().peekable());
+        let pairs = std::iter::from_fn(move || {
+            let order = match (was.peek(), is.peek()) {
+                (Some(was), Some(is)) if Arc::ptr_eq(was, is) => Ordering::Equal,
+                (Some(was), Some(is)) => was.endpoint.key.cmp(&is.endpoint.key),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (None, None) => return None,
+            };
+            Some((was.next_if(|_| order.is_le()), is.next_if(|_| order.is_ge())))
+        });
+        let unlike = pairs.filter(|(was, is)| was.map(Arc::as_ptr) != is.map(Arc::as_ptr));
+        unlike.map(|(was, is)| (was.map(Arc::as_ref), is.map(Arc::as_ref)))
+    }
+
     pub(crate) fn of(&self, key: &EndpointKey) -> Option<&EndpointStatus> {
         let at = self.endpoints.binary_search_by(|status| status.endpoint.key.cmp(key)).ok()?;
-        self.endpoints.get(at)
+        self.endpoints.get(at).map(Arc::as_ref)
     }
 }
 
@@ -69,6 +94,17 @@ impl EndpointStatus {
     /// Whether it may get calls.
     pub(crate) fn is_served(&self) -> bool {
         self.live || self.stays
+    }
+
+    /// Whether all that is shown is still so.
+    fn is_of(&self, member: &Member, stays: bool, offered: Option<&Offered>) -> bool {
+        let listed = listed(member, offered);
+        let shown = (self.serial, self.live, self.leaving, self.stays, self.up, self.ups);
+        shown == (member.serial, member.live, member.leaving, stays, member.state.is_up(), member.ups)
+            && self.tools == tools(offered)
+            && self.reason.as_ref() == member.state.reason().map(|reason| &reason.full)
+            && self.listed.as_ref().map(Arc::as_ptr) == listed.map(Arc::as_ptr)
+            && self.warnings.len() == self.listed.iter().map(|listed| listed.len()).sum::<usize>()
     }
 
     /// Why the fleet has it, in one word.
@@ -105,37 +141,55 @@ pub(crate) struct Following {
     pub from_disk: bool,
 }
 
+fn tools(offered: Option<&Offered>) -> usize {
+    offered.map_or(0, |offered| offered.count(Kind::Tool))
+}
+
+fn listed<'a>(member: &Member, offered: Option<&'a Offered>) -> Option<&'a Arc<[String]>> {
+    offered.filter(|_| member.state.is_up()).map(|offered| &offered.warnings)
+}
+
+/// What did not change is taken from `before`.
 pub(super) fn status(
     fleet: &Fleet,
     endpoints: &Endpoints,
     generation: &Generation,
     departures: Vec<Departure>,
+    before: &Status,
 ) -> Status {
     let roster = fleet.roster();
     let live = roster.layout();
     let warnings: Vec<_> = Kind::SERVED.into_iter().flat_map(|kind| warnings(generation, kind)).collect();
+    let (mut before, mut known) = (before.endpoints.iter().peekable(), roster.known().iter().peekable());
     let members = roster.members().iter().filter_map(|(key, member)| {
+        let offered = at(&mut known, |(known, _)| (*known).cmp(key)).map(|(_, offered)| offered);
+        let before = at(&mut before, |one| one.endpoint.key.cmp(key));
+        let stays = fleet.stays(key);
+        let of_names = || warnings.iter().filter(|(backend, _)| *backend == key.backend && member.state.is_up());
+        if let Some(before) = before.filter(|one| one.is_of(member, stays, offered) && of_names().next().is_none()) {
+            return Some(Arc::clone(before));
+        }
         let endpoint = Arc::clone(endpoints.get(member.serial)?);
-        let offered = roster.known().get(key);
-        let listed = offered.filter(|_| member.state.is_up());
-        let listed = listed.into_iter().flat_map(|offered| offered.warnings.iter().cloned());
-        let of_names = warnings.iter().filter(|(backend, _)| *backend == key.backend && member.state.is_up());
-        let (of_names, more) = (of_names.clone().take(NAMED), of_names.count().saturating_sub(NAMED));
+        let listed = listed(member, offered);
+        let (named, more) = (of_names().take(NAMED), of_names().count().saturating_sub(NAMED));
         let kinds = || Kind::SERVED.map(|kind| kind.to_string()).join(", ");
         let more =
             (more > 0).then(|| format!("{more} more of its {}, or of the names under `tools`, are not shown", kinds()));
-        Some(EndpointStatus {
+        let of_lists = listed.into_iter().flat_map(|listed| listed.iter().cloned());
+        Some(Arc::new(EndpointStatus {
             transport: endpoint.spec.transport.kind(),
-            tools: offered.map_or(0, |offered| offered.count(Kind::Tool)),
+            tools: tools(offered),
             live: member.live,
             leaving: member.leaving,
-            stays: fleet.stays(key),
+            stays,
             up: member.state.is_up(),
             ups: member.ups,
             reason: member.state.reason().map(|reason| Arc::clone(&reason.full)),
-            warnings: listed.chain(of_names.map(|(_, warning)| warning.clone())).chain(more).collect(),
+            warnings: of_lists.chain(named.map(|(_, warning)| warning.clone())).chain(more).collect(),
+            serial: member.serial,
+            listed: listed.cloned(),
             endpoint,
-        })
+        }))
     });
     let renamed = Kind::SERVED.into_iter().flat_map(|kind| generation.catalogs[kind].renamed()).filter_map(|entry| {
         let (name, exposed) = (entry.item.name().into(), entry.exposed.clone());
@@ -175,6 +229,12 @@ fn withheld(generation: &Generation, kind: Kind) -> Vec<Withheld> {
         Some(Withheld { backend: id(*backend)?, name: name.clone(), reason })
     });
     withheld.chain(absent).collect()
+}
+
+/// The element of a sorted sequence that is equal by `order`, after those that come before it.
+fn at<T>(sorted: &mut Peekable<impl Iterator<Item = T>>, order: impl Fn(&T) -> Ordering) -> Option<T> {
+    while sorted.next_if(|one| order(one) == Ordering::Less).is_some() {}
+    sorted.next_if(|one| order(one) == Ordering::Equal)
 }
 
 /// Elements that the servers of the live snapshot list and that cannot be shown.

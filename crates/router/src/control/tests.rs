@@ -287,7 +287,7 @@ fn what_a_change_does_is_in_its_trace_and_so_is_what_is_said_about_it() {
                     of_drain += 1;
                 }
                 drain::Count::Live { revision: Revision(2), .. } => assert_eq!(trace, swapped),
-                drain::Count::Live { .. } | drain::Count::Hello { .. } => {}
+                drain::Count::Change { .. } | drain::Count::Live { .. } | drain::Count::Hello { .. } => {}
             }
         }
         assert!(of_drain > 0);

@@ -34,7 +34,7 @@ impl RouterService for Inspector {
     async fn inspect(&self, _: Request<pb::InspectRequest>) -> Result<Response<pb::InspectResponse>, GrpcStatus> {
         let status = Arc::clone(&self.status.borrow());
         let following = *self.following.borrow();
-        let in_flight = |one: &EndpointStatus| one.endpoint.admission.in_flight();
+        let in_flight = |one: &Arc<EndpointStatus>| one.endpoint.admission.in_flight();
         let withheld = status.withheld.iter().map(|one| pb::Withheld {
             server: one.backend.to_string(),
             tool: one.name.to_string(),

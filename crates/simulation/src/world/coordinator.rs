@@ -125,7 +125,7 @@ impl World {
                     self.checker.counted(alive, departure);
                 }
             }
-            Count::Departure(_) | Count::Live { .. } => {}
+            Count::Departure(_) | Count::Live { .. } | Count::Change { .. } => {}
         }
         self.ledger_decides(Event::Said { connection: wire.0, count });
     }

@@ -280,6 +280,12 @@ impl World {
     }
 
     pub(crate) fn router_drains(&mut self, router: usize, life: Life, wire: WireId, directive: drain::Directive) {
+        // Now and then an older coordinator.
+        let takes_changes = !self.random.permille(200);
+        let heard = |world: &mut Self| world.process(router, life).is_some_and(|process| process.drains == Some(wire));
+        if takes_changes && heard(self) {
+            self.router_hears(router, life, Event::CoordinatorTakesChanges);
+        }
         if let Some(process) = self.process(router, life).filter(|process| process.drains == Some(wire)) {
             if let drain::Directive::Overlay { entries } = &directive {
                 process.overlay.clone_from(entries);

@@ -5,7 +5,7 @@ mod traces;
 
 use std::sync::Arc;
 
-use model::{Digest, Snapshot};
+use model::{Digest, Snapshot, Verdict};
 use rollout::{Directive, Report, Sender};
 use runtime::grpc::{DialError, MESSAGE_BYTES_MAX};
 use runtime::{Tasks, TraceContext, Tracer};
@@ -39,7 +39,40 @@ struct Speaking {
     nonce: u64,
     /// The sender of the last message on this line.
     sender: Option<Sender>,
-    observed: Option<pb::Observed>,
+    /// What was last said of the servers; none if nothing was.
+    observed: Option<Vec<Glance>>,
+}
+
+/// What shows at a glance whether there is something new to be said of a server.
+struct Glance {
+    status: Arc<EndpointStatus>,
+    verdict: Verdict,
+    in_flight: u64,
+    state: drain::State,
+    pid: Option<u32>,
+    last_error: Option<Arc<str>>,
+}
+
+impl Glance {
+    fn at(status: &Arc<EndpointStatus>) -> Self {
+        let endpoint = &status.endpoint;
+        let (pid, last_error) = endpoint.process_and_error();
+        Self {
+            status: Arc::clone(status),
+            verdict: endpoint.verdict(),
+            in_flight: endpoint.admission.in_flight(),
+            state: endpoint.admission.state(),
+            pid,
+            last_error,
+        }
+    }
+}
+
+impl PartialEq for Glance {
+    fn eq(&self, other: &Self) -> bool {
+        let seen = |one: &Self| (one.verdict, one.in_flight, one.state, one.pid);
+        Arc::ptr_eq(&self.status, &other.status) && seen(self) == seen(other) && self.last_error == other.last_error
+    }
 }
 
 /// What a message from config-manager was.
@@ -152,15 +185,15 @@ impl Reporter {
         let Some(speaking) = &mut self.speaking else { return Ok(()) };
         // A manager that has had the time to object, and did not, holds the same.
         self.following.send_if_modified(|now| now.attached && std::mem::replace(&mut now.from_disk, false));
-        let observed = pb::Observed {
-            // A candidate is no server yet.
-            servers: status.endpoints.iter().filter(|one| one.role() != "candidate").map(server_state).collect(),
-        };
-        if speaking.observed.as_ref() == Some(&observed) {
+        // A candidate is no server yet.
+        let servers = status.endpoints.iter().filter(|one| one.role() != "candidate");
+        let now: Vec<_> = servers.map(Glance::at).collect();
+        if speaking.observed.as_ref() == Some(&now) {
             return Ok(());
         }
-        speaking.observed = Some(observed.clone());
-        logged(speaking.say(PbReport::Observed(observed), None))
+        let servers = now.iter().map(server_state).collect();
+        speaking.observed = Some(now);
+        logged(speaking.say(PbReport::Observed(pb::Observed { servers }), None))
     }
 }
 
@@ -168,20 +201,18 @@ fn logged(said: Result<(), Stuck>) -> Result<(), Stuck> {
     said.inspect_err(|stuck| tracing::warn!(error = %stuck, "hanging up on config-manager"))
 }
 
-fn server_state(status: &EndpointStatus) -> pb::ServerState {
-    let endpoint = &status.endpoint;
-    let state = endpoint.state();
-    let last_error = state.last_error.as_ref().map(|reason| &*reason.full);
-    let error = status.reason.as_deref().or_else(|| last_error.filter(|_| !status.up));
+fn server_state(glance: &Glance) -> pb::ServerState {
+    let Glance { status, verdict, in_flight, state, pid, last_error } = glance;
+    let error = status.reason.as_deref().or_else(|| last_error.as_deref().filter(|_| !status.up));
     pb::ServerState {
-        endpoint: Some(wire::endpoint_key_to_pb(&endpoint.key)),
-        verdict: wire::verdict_to_pb(endpoint.verdict()),
+        endpoint: Some(wire::endpoint_key_to_pb(&status.endpoint.key)),
+        verdict: wire::verdict_to_pb(*verdict),
         transport: status.transport.into(),
         tools: u32::try_from(status.tools).unwrap_or(u32::MAX),
-        in_flight: endpoint.admission.in_flight(),
-        pid: state.pid.unwrap_or(0),
+        in_flight: *in_flight,
+        pid: pid.unwrap_or(0),
         error: error.unwrap_or_default().into(),
-        cordoned: endpoint.admission.state() != drain::State::Open,
+        cordoned: *state != drain::State::Open,
         warnings: status.warnings.clone(),
     }
 }

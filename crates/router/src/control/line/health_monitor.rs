@@ -4,12 +4,12 @@
 mod traffic;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use health::alone::{Alone, Event};
 use health::{Observation, Outcome, Request};
-use model::{EndpointKey, HealthPolicy, Time};
+use model::{EndpointKey, Time};
 use rollout::follower::Identity;
 use runtime::grpc::{DialError, MESSAGE_BYTES_MAX};
 use runtime::telemetry::sampled;
@@ -20,7 +20,7 @@ use wire::pb::health::v1 as pb;
 use wire::pb::health::v1::health_service_client::HealthServiceClient;
 
 use super::{Line, Outgoing, Peer, Stuck};
-use crate::control::{Command, Status};
+use crate::control::{Command, EndpointStatus, Status};
 use traffic::Traffic;
 
 /// Between two looks at what traffic showed: many calls make one outcome.
@@ -33,13 +33,13 @@ const PROBED: usize = 256;
 struct Watch {
     hello: Observation,
     speaking: Option<Speaking>,
-    /// The last list of endpoints that was sent on this line.
-    said: Option<(Vec<EndpointKey>, HealthPolicy)>,
+    /// What the judge knows, and the monitor if anything was said to it on this line.
+    said: Arc<Status>,
     /// The trace in which a list of endpoints was last sent, on any line.
     said_of: Option<TraceContext>,
     traffic: Traffic,
     /// The status in which endpoints that came up again were last looked for.
-    lives_of: Weak<Status>,
+    lives_of: Arc<Status>,
     /// Decides the verdicts to act on, whether health-monitor judges or this router alone.
     judge: Alone,
     commands: mpsc::Sender<Command>,
@@ -70,6 +70,9 @@ enum Why {
 struct Speaking {
     outgoing: Outgoing<pb::AttachRequest>,
     nonce: u64,
+    /// The monitor was told of all endpoints, and from then on of each change.
+    complete: bool,
+    takes_changes: bool,
 }
 
 impl Speaking {
@@ -101,10 +104,10 @@ pub(crate) fn spawn(
     let watch = Watch {
         hello: Observation::Hello { node: identity.node.clone(), boot: identity.boot.clone() },
         speaking: None,
-        said: None,
+        said: Arc::default(),
         said_of: None,
         traffic: Traffic::default(),
-        lives_of: Weak::new(),
+        lives_of: Arc::default(),
         judge: Alone::new(Time::from_nanos(clock.now_nanos())),
         commands,
         probed,
@@ -175,27 +178,34 @@ impl Watch {
     fn line(&mut self, line: Line<pb::AttachRequest, pb::AttachResponse>) {
         match line {
             Line::Up(outgoing) => {
-                self.speaking = Some(Speaking { outgoing, nonce: 0 });
-                self.said = None;
+                self.speaking = Some(Speaking { outgoing, nonce: 0, complete: false, takes_changes: false });
                 let hello = self.hello.clone();
                 self.say(&hello);
                 self.say_endpoints();
             }
             Line::Answered => self.judge(Event::Attached),
-            Line::Heard(response) => match wire::health::request(response.request) {
-                Ok(Request::Probe { endpoint, probe, timeout }) => {
-                    self.probe(endpoint, Why::Asked(probe), timeout);
-                }
-                Ok(Request::Verdict { endpoint, verdict }) => {
-                    self.note_lives();
-                    self.judge(Event::Told { endpoint, verdict });
-                }
-                Err(error) => tracing::warn!(%error, "health-monitor said something that is not understood here"),
-            },
+            Line::Heard(response) => self.heard(response),
             Line::Down => {
                 self.speaking = None;
                 self.judge(Event::Detached);
             }
+        }
+    }
+
+    fn heard(&mut self, response: pb::AttachResponse) {
+        let takes_changes = response.envelope.as_ref().is_some_and(wire::takes_changes);
+        if let Some(speaking) = &mut self.speaking {
+            speaking.takes_changes |= takes_changes;
+        }
+        match wire::health::request(response.request) {
+            Ok(Request::Probe { endpoint, probe, timeout }) => {
+                self.probe(endpoint, Why::Asked(probe), timeout);
+            }
+            Ok(Request::Verdict { endpoint, verdict }) => {
+                self.note_lives();
+                self.judge(Event::Told { endpoint, verdict });
+            }
+            Err(error) => tracing::warn!(%error, "health-monitor said something that is not understood here"),
         }
     }
 
@@ -241,13 +251,14 @@ impl Watch {
     /// An endpoint that came up again starts anew, before any other outcome of it counts.
     fn note_lives(&mut self) {
         let status = self.status.borrow().clone();
-        if std::ptr::eq(self.lives_of.as_ptr(), Arc::as_ptr(&status)) {
+        if Arc::ptr_eq(&self.lives_of, &status) {
             return;
         }
-        for (endpoint, outcome) in self.traffic.lives(&status.endpoints) {
+        let unlike = status.unlike(&self.lives_of).filter_map(|(_, is)| is);
+        for (endpoint, outcome) in self.traffic.lives(unlike) {
             self.seen(endpoint, outcome);
         }
-        self.lives_of = Arc::downgrade(&status);
+        self.lives_of = status;
     }
 
     fn seen(&mut self, endpoint: EndpointKey, outcome: Outcome) {
@@ -282,18 +293,37 @@ impl Watch {
 
     fn say_endpoints(&mut self) {
         let status = self.status.borrow_and_update().clone();
-        let endpoints = status.endpoints.iter().filter(|status| status.is_served());
-        let now = (endpoints.map(|status| status.endpoint.key.clone()).collect::<Vec<_>>(), status.health.clone());
-        if self.said.as_ref() == Some(&now) {
+        let (mut come, mut gone) = (Vec::new(), Vec::new());
+        for (was, is) in status.unlike(&self.said) {
+            let served = |status: Option<&EndpointStatus>| {
+                status.filter(|status| status.is_served()).map(|status| status.endpoint.key.clone())
+            };
+            match (served(was), served(is)) {
+                (None, Some(key)) => come.push(key),
+                (Some(key), None) => gone.push(key),
+                (Some(_), Some(_)) | (None, None) => {}
+            }
+        }
+        let policy = status.health.clone();
+        let is_news = !come.is_empty() || !gone.is_empty() || policy != self.said.health;
+        self.said = Arc::clone(&status);
+        if is_news {
+            self.judge(Event::Change { come: come.clone(), gone: gone.clone(), policy: policy.clone() });
+        }
+        let Some(speaking) = &mut self.speaking else { return };
+        let complete = std::mem::replace(&mut speaking.complete, true);
+        if complete && !is_news {
             return;
         }
-        let (endpoints, policy) = now.clone();
-        self.judge(Event::Endpoints { endpoints: endpoints.iter().cloned().collect(), policy: policy.clone() });
-        self.said = Some(now);
+        let observation = if complete && speaking.takes_changes {
+            Observation::Change { come, gone, policy }
+        } else {
+            let served = status.endpoints.iter().filter(|status| status.is_served());
+            Observation::Endpoints { endpoints: served.map(|status| status.endpoint.key.clone()).collect(), policy }
+        };
         // A list that is only repeated, to a monitor that was away, is no part of the change any more.
-        let trace =
-            status.trace.filter(|trace| self.speaking.is_some() && self.said_of.replace(*trace) != Some(*trace));
-        self.say_in(&Observation::Endpoints { endpoints, policy }, trace);
+        let trace = status.trace.filter(|trace| self.said_of.replace(*trace) != Some(*trace));
+        self.say_in(&observation, trace);
     }
 
     fn look(&mut self) {

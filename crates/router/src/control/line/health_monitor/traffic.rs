@@ -1,6 +1,7 @@
 //! What real calls show of each endpoint's health: a few outcomes per look at its counters.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ impl Counters {
 impl Traffic {
     /// What happened since the last look, of the endpoints of the live snapshot. An endpoint without calls has nothing
     /// to say.
-    pub(super) fn look(&mut self, endpoints: &[EndpointStatus]) -> Vec<(EndpointKey, Outcome)> {
+    pub(super) fn look(&mut self, endpoints: &[Arc<EndpointStatus>]) -> Vec<(EndpointKey, Outcome)> {
         let mut outcomes = Vec::new();
         let mut seen = BTreeMap::new();
         for status in endpoints.iter().filter(|status| status.is_served()) {
@@ -56,9 +57,12 @@ impl Traffic {
     }
 
     /// What came up again since the last look; that it is up is said at the next one.
-    pub(super) fn lives(&mut self, endpoints: &[EndpointStatus]) -> Vec<(EndpointKey, Outcome)> {
+    pub(super) fn lives<'a>(
+        &mut self,
+        endpoints: impl Iterator<Item = &'a EndpointStatus>,
+    ) -> Vec<(EndpointKey, Outcome)> {
         let mut outcomes = Vec::new();
-        for status in endpoints.iter().filter(|status| status.is_served()) {
+        for status in endpoints.filter(|status| status.is_served()) {
             let before = self.seen.get_mut(&status.endpoint.serial);
             if let Some(before) = before.filter(|before| status.up && before.ups != status.ups) {
                 *before = Counters { up: false, ..Counters::of(status) };
