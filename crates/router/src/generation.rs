@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use fleet::{Arrival, Turn};
 use mcp::{ByKind, Catalog, Item, Kind};
-use model::{BackendId, Policy, Revision, Snapshot, Verdict};
+use model::{Backend, BackendId, Policy, Revision, Snapshot, Verdict};
 use routing::{BackendRoutes, Load, Route, RouteTable, Variants};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -170,8 +170,7 @@ impl Live {
         Err(refused.expect("the first look leads to an answer or to a refusal"))
     }
 
-    /// As [`Live::admit`], waiting up to `within` for servers that are on their way. A server's own connect limit, if
-    /// it has one, replaces `within`.
+    /// As [`Live::admit`], waiting for servers that are on their way, each for as long as its connecting may take.
     ///
     /// # Errors
     /// The last [`Unroutable`] when time is up.
@@ -181,7 +180,6 @@ impl Live {
         exposed: &str,
         random: u64,
         homes: &Homes,
-        within: Duration,
     ) -> Result<Admitted, Unroutable> {
         let begun = Instant::now();
         let mut turns = self.turns.subscribe();
@@ -191,7 +189,7 @@ impl Live {
                 Err(refused) if refused.may_pass() => refused,
                 done => return done,
             };
-            let within = self.load().connect_of(&refused).unwrap_or(within);
+            let within = self.load().patience(refused.backend());
             match tokio::time::timeout_at(begun + within, turns.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) | Err(_) => return Err(refused),
@@ -209,7 +207,7 @@ impl Live {
                 let generation = self.load();
                 let waits = generation.no_list(kind).is_some()
                     && (generation.revision == Revision::NONE || !generation.is_settled());
-                waits.then_some(generation.policy.limits.connect)
+                waits.then(|| generation.patience(None))
             };
             let Some(within) = within else { return };
             if !matches!(tokio::time::timeout_at(begun + within, turns.changed()).await, Ok(Ok(()))) {
@@ -261,16 +259,19 @@ impl Generation {
         }
     }
 
-    /// How long the awaited server may take to come up, if it has a limit of its own.
-    fn connect_of(&self, refused: &Unroutable) -> Option<Duration> {
-        match refused {
-            Unroutable::Arriving { backend, .. } => self.snapshot.backend(backend)?.policy.connect,
-            Unroutable::Unknown { .. } => {
+    /// How long the awaited server may take to come up; without a name, the slowest of those of which it is unknown
+    /// what they offer.
+    fn patience(&self, awaited: Option<&BackendId>) -> Duration {
+        let gateway = &self.policy.limits;
+        let connect = |backend: &Backend| backend.policy.limits(gateway).connect;
+        let longest = match awaited {
+            Some(backend) => self.snapshot.backend(backend).map(|backend| connect(backend)),
+            None => {
                 let arriving = self.arrivals.iter().zip(&self.snapshot.backends).filter(|(one, _)| one.is_unknown());
-                arriving.filter_map(|(_, backend)| backend.policy.connect).max()
+                arriving.map(|(_, backend)| connect(backend)).max()
             }
-            Unroutable::Cordoned { .. } | Unroutable::NoRoom { .. } => None,
-        }
+        };
+        longest.unwrap_or(gateway.connect)
     }
 
     /// Whether every server is up, or failed to come up, or what it offers is known from before.
@@ -300,12 +301,11 @@ impl Generation {
         };
         let routes = self.table.backend(route);
         let lease = self.enter(route, random, homes)?;
-        Ok(Admitted {
-            lease,
-            item: Arc::clone(&route.item),
-            backend: routes.id.clone(),
-            limits: (&self.policy.limits).into(),
-        })
+        let (item, backend) = (Arc::clone(&route.item), routes.id.clone());
+        let gateway = &self.policy.limits;
+        let own = self.snapshot.backends.get(route.backend).map(|backend| &backend.policy);
+        let limits = own.map_or_else(|| gateway.into(), |own| (&own.limits(gateway)).into());
+        Ok(Admitted { lease, item, backend, limits })
     }
 
     fn enter(&self, route: &Route, random: u64, homes: &Homes) -> Result<Lease, Unroutable> {
@@ -354,3 +354,6 @@ fn look(endpoint: &Arc<Endpoint>) -> Load {
         cordoned: endpoint.admission.state() != drain::State::Open,
     }
 }
+
+#[cfg(test)]
+mod tests;

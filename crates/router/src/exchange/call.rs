@@ -71,20 +71,16 @@ pub(super) async fn call(
         }
     };
     let (Caller { session, client }, started) = (caller, core.now());
-    let (ticket, connect) = {
+    let ticket = {
         let limits = &core.shared.live.load().policy.limits;
-        (
-            core.in_flight.enter(session.sealed.id, piece(&body.bytes, id.span().range()), limits, started),
-            limits.connect,
-        )
+        core.in_flight.enter(session.sealed.id, piece(&body.bytes, id.span().range()), limits, started)
     };
     client.waits_for(ticket.slot(), &core.in_flight);
     let incoming = Incoming::of(call, fields);
     let mut traced = Traced::begin(&core, &incoming, session, id, (kind, name.value()), started);
     let mut routes = 0;
     loop {
-        let admitted = match ticket.run(pin!(admit(&core, &ticket, session, (kind, name.value()), body, connect))).await
-        {
+        let admitted = match ticket.run(pin!(admit(&core, &ticket, session, (kind, name.value()), body))).await {
             Ok(Ok(admitted)) => admitted,
             Ok(Err(refused)) => return unroutable(id, name.value(), &refused, traced),
             Err(cause) => return unrouted(&core, id, cause, traced),
@@ -138,13 +134,10 @@ async fn admit(
     session: &Session,
     (kind, name): (Kind, &str),
     body: &Whole,
-    within: Duration,
 ) -> Result<Admitted, Unroutable> {
     let done = match core.shared.live.admit(kind, name, fastrand::u64(..), &session.known.homes) {
         // Rare, and large.
-        Err(refused) if refused.may_pass() => {
-            Box::pin(wait(core, ticket, session, (kind, name), body, &refused, within)).await
-        }
+        Err(refused) if refused.may_pass() => Box::pin(wait(core, ticket, session, (kind, name), body, &refused)).await,
         done => done,
     };
     if body.is_charged()
@@ -164,12 +157,11 @@ async fn wait(
     (kind, name): (Kind, &str),
     body: &Whole,
     refused: &Unroutable,
-    within: Duration,
 ) -> Result<Admitted, Unroutable> {
     ticket.waits();
     let share = share::wait(core, session, body, refused.backend());
     let _share = share.map_err(|text| no_room(refused.revision(), text))?;
-    core.shared.live.admit_within(kind, name, fastrand::u64(..), &session.known.homes, within).await
+    core.shared.live.admit_within(kind, name, fastrand::u64(..), &session.known.homes).await
 }
 
 fn no_room(revision: Revision, text: String) -> Unroutable {

@@ -1,0 +1,52 @@
+//! How long what is not there yet is waited for.
+
+use std::num::NonZeroUsize;
+
+use mcp::{Naming, Offer};
+use model::{BackendPolicy, Limits, Snapshot};
+use tokio::time::timeout;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Servers on their way, each with the time it may take to connect, if it has its own. The gateway's is 10 s.
+fn arriving(servers: &[(&str, Option<Duration>)]) -> Generation {
+    let backend = |(id, connect): &(&str, Option<Duration>)| {
+        let policy = BackendPolicy { connect: *connect, ..BackendPolicy::default() };
+        let backend = Backend { id: BackendId::new(id).unwrap(), variants: Vec::new(), tools: None, policy };
+        Arc::new(backend.into())
+    };
+    let limits = Limits { connect: 10 * SECOND, ..Limits::default() };
+    let policy = Policy { limits, ..Policy::default() };
+    let offer = |&(backend, _)| Offer { backend, items: &[], shown: None, missing: Some("starting") };
+    let offers: Vec<Offer<'_>> = servers.iter().map(offer).collect();
+    let list = |kind| Catalog::merge(kind, Naming::Prefix, &offers, &Default::default(), NonZeroUsize::MIN);
+    Generation {
+        revision: Revision(1),
+        policy: policy.clone(),
+        snapshot: Arc::new(Snapshot { policy, backends: servers.iter().map(backend).collect() }),
+        catalogs: ByKind::from_fn(|kind| Arc::new(list(kind))),
+        arrivals: servers.iter().map(|_| Arrival::Connecting { offers: false }).collect(),
+        ..Generation::nothing()
+    }
+}
+
+#[test]
+fn a_server_without_a_limit_of_its_own_has_the_time_of_the_gateway_beside_any_other() {
+    for (own, longest) in [(SECOND, 10 * SECOND), (60 * SECOND, 60 * SECOND)] {
+        let generation = arriving(&[("a", None), ("b", Some(own))]);
+        assert_eq!(generation.patience(None), longest);
+        let of = |id| generation.patience(Some(&BackendId::new(id).unwrap()));
+        assert_eq!((of("a"), of("b"), of("c")), (10 * SECOND, own, 10 * SECOND));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_waits_for_as_long_as_the_slowest_server_may_take() {
+    let live = Live::new();
+    live.publish(arriving(&[("a", Some(60 * SECOND))]));
+    let begun = Instant::now();
+    timeout(120 * SECOND, live.listed(Kind::Tool)).await.unwrap();
+    assert_eq!(begun.elapsed(), 60 * SECOND);
+}
