@@ -302,7 +302,7 @@ impl Departures {
         }
     }
 
-    /// Gives the endpoint what the overlay leaves of its share, and its strategy, if it is leaving.
+    /// Gives the endpoint the share that the overlay leaves it; if it stays, the share of its strategy.
     fn weigh(&mut self, now: Time, endpoint: &EndpointKey) {
         let laid = || self.overlay.weight(endpoint).unwrap_or(Weight::FULL);
         let weight = self.staying.get(endpoint).map_or_else(laid, |one| one.share(now, endpoint, &self.overlay));

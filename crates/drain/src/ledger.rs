@@ -6,8 +6,8 @@
 //! next report puts the record right.
 //!
 //! Whatever the shell sends out after an [`Effect::Persist`] relies on it: the effects are carried out in order. Where
-//! the disk refuses, only the answer to an operator and [`Directive::Recorded`] have to wait: no other message says
-//! anything that a coordinator which forgot it would deny.
+//! the disk refuses, only the answer to an operator and [`Directive::Recorded`] have to wait: no other message
+//! promises that the record is on the disk.
 //!
 //! A record says how long a drain was given, not when it ends: the clock may have been set between two processes of
 //! the coordinator. With a new process each term begins anew, for the coordinator and for routers that never heard of

@@ -6,7 +6,7 @@ use std::time::Duration;
 use model::{BackendId, Digest, DrainPolicy, EndpointKey, NodeId, Revision, WallTime, Weight};
 use serde::{Deserialize, Serialize};
 
-/// One departure over the whole fleet of routers: what left, and by which decision.
+/// One departure over all routers: what left, and by which decision.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DrainId {

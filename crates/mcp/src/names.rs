@@ -38,7 +38,7 @@ impl Naming {
         }
     }
 
-    /// The name that the tool has unless that is no name for model APIs, or not its alone.
+    /// The name before it is made safe for model APIs, and unique.
     pub fn plain(self, backend: &str, tool: &str) -> String {
         match self {
             Self::None => tool.to_owned(),

@@ -38,7 +38,7 @@ pub const CALLERS_MAX: usize = 1024;
 /// How often a candidate is merged anew because another change went first.
 const MERGES_MAX: u32 = 16;
 
-/// What the shell gives to the desk to keep. The desk does not look into it.
+/// Types that the desk keeps for its shell and never reads.
 pub trait Papers: Debug {
     /// What a change says.
     type Text: Debug;
@@ -74,8 +74,8 @@ pub enum Event<K: Papers> {
 /// What the desk wants done, in this order.
 #[derive(Debug)]
 pub enum Effect<K: Papers> {
-    /// A change is at the desk from now on. `by`: which of its callers it goes back to; it is the file's own without
-    /// one. `retry`: what was refused is tried again.
+    /// A change is at the desk from now on. `by`: the caller that asked for it, by its index; none if the file changed by
+    /// itself. `retry`: what was refused is tried again.
     Entered {
         proposal: ProposalId,
         by: Option<usize>,

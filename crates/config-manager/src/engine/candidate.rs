@@ -48,7 +48,7 @@ impl desk::Papers for Papers {
     }
 }
 
-/// The file of a change that is not decided: its trace, its times, and what came of its text.
+/// What is kept of a change until it is decided: its trace, its times, and what came of its text.
 #[derive(Debug)]
 pub(crate) struct Open {
     pub(crate) actor: String,

@@ -20,7 +20,7 @@ use crate::source::text_of;
 const LOOK_MAX: Duration = Duration::from_millis(250);
 
 impl Engine {
-    /// Opens the file of a change. Its span begins at the time of the request, or of the write.
+    /// Begins what is kept of a change. Its span begins at the time of the request, or of the write.
     pub(super) fn open(&self, want: &Want, asker: Option<&Asker>, written_at: Option<u64>) -> Open {
         let source = source_of(want);
         let (actor, span) = match asker {

@@ -92,7 +92,7 @@ impl<'a> Look<'a> {
         let variants = self.backend.variants.iter().enumerate().map(|(at, variant)| {
             let serials = self.of_variant(at).filter_map(|one| Some(one.member?.serial));
             let endpoints = serials.filter_map(&endpoint).collect();
-            // What stays of a variant that is gone counts as one of the first.
+            // An endpoint that stays though its variant is gone is put under the first variant.
             let all = &self.backend.variants;
             let home = |key: &EndpointKey| all.iter().position(|one| one.id == key.variant).unwrap_or(0);
             let handle = |key| endpoint(self.roster.members.get(key)?.serial);
@@ -140,7 +140,8 @@ impl Roster {
         &self.known
     }
 
-    /// Whether this is all that is known of a backend whose present endpoints have not been listed yet, but may be.
+    /// Whether the backend still needs the list of this former endpoint: no present endpoint is listed, and not all of them
+    /// are failing.
     pub(super) fn known_for_another(&self, key: &EndpointKey) -> bool {
         let Some(layout) = self.layout() else { return false };
         let Some(backend) = layout.backend(&key.backend) else { return false };

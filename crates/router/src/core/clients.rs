@@ -326,7 +326,7 @@ impl Client {
     }
 
     /// The request is complete.
-    pub(crate) fn has_sent(&self, now: Time) {
+    pub(crate) fn note_sent(&self, now: Time) {
         self.asks();
         self.since.set(now);
     }
@@ -334,14 +334,14 @@ impl Client {
     /// The client waits for that call.
     pub(crate) fn waits_for(&self, call: Slot, in_flight: &InFlight) {
         self.call.set(Some(call));
-        in_flight.is_wanted_by(call, self.presence.get());
+        in_flight.note_presence(call, self.presence.get());
     }
 
     /// Records whether the client is still there.
-    fn is(&self, presence: Presence, in_flight: &InFlight) {
+    fn note_presence(&self, presence: Presence, in_flight: &InFlight) {
         self.presence.set(presence);
         if let Some(call) = self.call.get() {
-            in_flight.is_wanted_by(call, presence);
+            in_flight.note_presence(call, presence);
         }
     }
 
@@ -355,7 +355,7 @@ impl Client {
     }
 
     /// The answer to the request is complete, or begins.
-    pub(crate) fn is_answered(&self, takes: Takes) {
+    pub(crate) fn note_answered(&self, takes: Takes) {
         self.turn.set(Turn::Answered);
         self.reading.set(false);
         self.takes.set(takes);

@@ -167,7 +167,7 @@ impl InFlight {
     }
 
     /// Records the presence of the client that waits for the exchange.
-    pub(crate) fn is_wanted_by(&self, Slot(slot): Slot, presence: Presence) {
+    pub(crate) fn note_presence(&self, Slot(slot): Slot, presence: Presence) {
         if let Some(Some(entry)) = self.0.borrow_mut().entries.get_mut(slot) {
             entry.presence = presence;
             if presence == Presence::Gone {

@@ -139,7 +139,7 @@ pub(super) async fn read(
         () = tokio::time::sleep(BODY_TIMEOUT) => Err(ReadFault::TooSlow),
         () = draining => Err(ReadFault::Stopping),
     };
-    client.has_sent(core.clients.now());
+    client.note_sent(core.clients.now());
     read
 }
 

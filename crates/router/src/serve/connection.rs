@@ -46,7 +46,7 @@ pub(crate) async fn connection(core: Rc<Core>, io: Io) {
         let answer = async move {
             let answer = serve(serving, request, &client).await;
             let body = answer.as_ref().ok().map(Response::body);
-            client.is_answered(body.map_or(Takes::Little, Body::takes));
+            client.note_answered(body.map_or(Takes::Little, Body::takes));
             match body {
                 Some(Body::Notifications(stream)) => client.listens(stream.listener()),
                 Some(Body::Call(outlet)) => outlet.is_taken_by(&client),

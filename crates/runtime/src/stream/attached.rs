@@ -73,7 +73,7 @@ pub trait Protocol: Send + Sync + 'static {
 /// What the task that owns a service's state is told.
 #[derive(Debug)]
 pub struct Command<A> {
-    /// What this belongs to, if it is told; whatever is said because of it carries on.
+    /// The trace of the message; what is sent because of it joins that trace.
     pub trace: Option<TraceContext>,
     pub ask: A,
 }

@@ -60,7 +60,7 @@ impl Io {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
         if ready.is_read_closed() {
-            self.client.is(Presence::Ended, &self.core.in_flight);
+            self.client.note_presence(Presence::Ended, &self.core.in_flight);
         }
         Ok(())
     }
@@ -127,7 +127,7 @@ impl Write for Io {
 
 impl Drop for Io {
     fn drop(&mut self) {
-        self.client.is(Presence::Gone, &self.core.in_flight);
+        self.client.note_presence(Presence::Gone, &self.core.in_flight);
         self.core.clients.leave(&self.client);
     }
 }

@@ -25,7 +25,7 @@ fn answered(clients: &Clients, now: Time) -> Rc<Client> {
     clients.now.set(now);
     let client = clients.enter();
     client.asks();
-    client.is_answered(Takes::Little);
+    client.note_answered(Takes::Little);
     client.waits(now);
     client
 }
@@ -42,7 +42,7 @@ fn silence_ends_a_connection_by_what_it_did_before() {
     slow.speaks(at(14));
     let streaming = clients.enter();
     streaming.asks();
-    streaming.is_answered(Takes::Little);
+    streaming.note_answered(Takes::Little);
     let closed = || [&new, &asking, &idle, &slow, &streaming].map(|client| client.closed());
     clients.sweep(at(9), &serving());
     assert_eq!(closed(), [None; 5]);
@@ -113,7 +113,7 @@ fn requests_that_do_not_come_to_an_end_make_room_the_oldest_first_and_answers_no
     };
     let idle = answered(&clients, at(0));
     let (older, newer, whole) = (sends(1), sends(2), sends(1));
-    whole.has_sent(at(2));
+    whole.note_sent(at(2));
     let ended = clients.enter();
     ended.asks();
     ended.presence.set(Presence::Ended);
@@ -154,7 +154,7 @@ fn who_listens_makes_room_after_all_others_and_further_streams_of_a_session_firs
     let listening = |since: u64, known: &Arc<Known>| {
         let client = clients.enter();
         client.asks();
-        client.is_answered(Takes::Notifications);
+        client.note_answered(Takes::Notifications);
         known.takes(since);
         client.listens(Listener { known: Arc::clone(known), stream: since, since: at(since) });
         client
@@ -212,7 +212,7 @@ fn room_is_taken_from_those_that_have_it_and_do_not_read() {
     let clients = Clients::default();
     let (other, longer, shorter) = (answered(&clients, at(0)), answered(&clients, at(0)), answered(&clients, at(0)));
     for client in [&longer, &shorter] {
-        client.is_answered(Takes::Large);
+        client.note_answered(Takes::Large);
     }
     clients.stalls(&other);
     clients.stalls(&longer);
@@ -233,7 +233,7 @@ fn who_reads_too_slowly_makes_way_for_those_that_need_what_it_holds() {
     let given_up = |needed: Needed, takes: Takes, bytes_a_second: usize| {
         let clients = Clients::default();
         let client = answered(&clients, at(0));
-        client.is_answered(takes);
+        client.note_answered(takes);
         clients.stalls(&client);
         (1..100).find(|second| {
             clients.now.set(at(*second));
@@ -258,7 +258,7 @@ fn who_reads_too_slowly_makes_way_for_those_that_need_what_it_holds() {
 fn who_has_caught_up_is_behind_no_more_and_a_crowd_waits_for_places() {
     let clients = Clients::default();
     let client = answered(&clients, at(0));
-    client.is_answered(Takes::Large);
+    client.note_answered(Takes::Large);
     let slow_until = |second| {
         client.moves(1);
         clients.stalls(&client);
@@ -273,7 +273,7 @@ fn who_has_caught_up_is_behind_no_more_and_a_crowd_waits_for_places() {
 
     let clients = Clients::default();
     let client = answered(&clients, at(0));
-    client.is_answered(Takes::Little);
+    client.note_answered(Takes::Little);
     client.reading.set(false);
     let crowded_until = |second| {
         assert!(!clients.displace());

@@ -150,9 +150,9 @@ fn calls_whose_clients_are_gone_make_way_those_that_may_still_be_read_last() {
         ticket.admitted(4, (&Limits::default()).into());
     }
     elsewhere.admitted(5, (&Limits::default()).into());
-    registry.is_wanted_by(ended.slot(), Presence::Ended);
-    registry.is_wanted_by(gone.slot(), Presence::Gone);
-    registry.is_wanted_by(elsewhere.slot(), Presence::Gone);
+    registry.note_presence(ended.slot(), Presence::Ended);
+    registry.note_presence(gone.slot(), Presence::Gone);
+    registry.note_presence(elsewhere.slot(), Presence::Gone);
     let abandoned = |endpoint, presence| Abandoned { endpoint, presence };
     assert_eq!(registry.abandoned(), [abandoned(4, Presence::Gone), abandoned(5, Presence::Gone)]);
     assert!(registry.give_up(4, Presence::Gone) && !registry.give_up(4, Presence::Gone));
@@ -162,7 +162,7 @@ fn calls_whose_clients_are_gone_make_way_those_that_may_still_be_read_last() {
     assert_eq!([&ended, &here, &elsewhere].map(self::ended), [Some(EndedBy::Abandoned), None, None]);
     let slot = elsewhere.slot();
     drop(elsewhere);
-    registry.is_wanted_by(slot, Presence::Gone);
+    registry.note_presence(slot, Presence::Gone);
     assert_eq!(registry.abandoned(), []);
 }
 
@@ -173,9 +173,9 @@ fn what_no_server_has_ends_with_its_client() {
     waits.waits();
     half.waits();
     runs.admitted(4, (&Limits::default()).into());
-    registry.is_wanted_by(half.slot(), Presence::Ended);
+    registry.note_presence(half.slot(), Presence::Ended);
     for gone in [&waits, &late, &runs] {
-        registry.is_wanted_by(gone.slot(), Presence::Gone);
+        registry.note_presence(gone.slot(), Presence::Gone);
     }
     let all = || [&waits, &half, &late, &runs].map(ended);
     assert_eq!(all(), [Some(EndedBy::Abandoned), None, None, None], "one that can be routed at once is sent");
@@ -183,6 +183,6 @@ fn what_no_server_has_ends_with_its_client() {
     // The exchange was refused at its endpoint, and has to wait again.
     runs.waits();
     assert_eq!(all(), [Some(EndedBy::Abandoned), None, Some(EndedBy::Abandoned), Some(EndedBy::Abandoned)]);
-    registry.is_wanted_by(half.slot(), Presence::Gone);
+    registry.note_presence(half.slot(), Presence::Gone);
     assert_eq!(ended(&half), Some(EndedBy::Abandoned));
 }
