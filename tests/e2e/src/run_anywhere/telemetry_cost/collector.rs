@@ -1,4 +1,5 @@
-//! A collector for OTLP over HTTP that takes everything and understands only one thing: whether a trace was in it.
+//! A collector for OTLP over HTTP that takes everything and understands only whether a trace was in it, and how often
+//! the tool is named.
 
 use std::{
     io::{BufReader, Read, Write},
@@ -15,6 +16,9 @@ use testkit::{
 
 /// A batch waits at most as long as the gateway is told, but under callgrind everything is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The tool that is called.
+const TOOL: &[u8] = b"cost__echo";
 
 /// Listens until the test program ends.
 pub(super) struct Collector {
@@ -36,13 +40,21 @@ impl Collector {
         format!("http://{}", self.address)
     }
 
-    /// Returns when the trace of that id has come, and forgets everything before.
-    pub(super) fn wait_for(&self, trace: &str) -> Result<(), Fault> {
+    /// Returns when the trace of that id has come, and forgets everything before. Says how often the tool was named,
+    /// which is the same number of times for each call.
+    pub(super) fn wait_for(&self, trace: &str) -> Result<usize, Fault> {
+        let mut named = 0;
         let id = u128::from_str_radix(trace, 16)?.to_be_bytes();
         wait::until_true("a trace at the collector", PATIENCE, || {
             let mut bodies = self.received.lock().unwrap_or_else(PoisonError::into_inner);
-            bodies.drain(..).any(|body| body.windows(id.len()).any(|window| window == id))
-        })
+            let mut came = false;
+            for body in bodies.drain(..) {
+                came |= body.windows(id.len()).any(|window| window == id);
+                named += body.windows(TOOL.len()).filter(|window| *window == TOOL).count();
+            }
+            came
+        })?;
+        Ok(named)
     }
 }
 
