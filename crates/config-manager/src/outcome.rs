@@ -188,7 +188,7 @@ pub(crate) const METRICS: &[Metric] = &[
     Metric::counter(
         "only1mcp_config_reloads_total",
         &[Label("result", RESULTS)],
-        "Wishes for a change that were decided, whoever had them, by how they ended.",
+        "Changes that were decided, by how they ended.",
     ),
     Metric::histogram(
         "only1mcp_config_apply_seconds",

@@ -134,7 +134,7 @@ struct Staying {
 
 impl Staying {
     fn share(&self, now: Time, endpoint: &EndpointKey, overlay: &Overlay) -> Weight {
-        let laid = overlay.weight(endpoint).unwrap_or(Weight::FULL);
+        let laid = overlay.weight(endpoint);
         laid.and(self.course.share(now, overlay.lies_on(endpoint)))
     }
 
@@ -304,7 +304,7 @@ impl Departures {
 
     /// Gives the endpoint the share that the overlay leaves it; if it stays, the share of its strategy.
     fn weigh(&mut self, now: Time, endpoint: &EndpointKey) {
-        let laid = || self.overlay.weight(endpoint).unwrap_or(Weight::FULL);
+        let laid = || self.overlay.weight(endpoint);
         let weight = self.staying.get(endpoint).map_or_else(laid, |one| one.share(now, endpoint, &self.overlay));
         let before = self.weights.get(endpoint).copied().unwrap_or(Weight::FULL);
         if weight != before && !weight.is_none() {

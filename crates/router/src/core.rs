@@ -46,7 +46,7 @@ pub(crate) struct Shared {
 impl Shared {
     /// What the live revision says about sessions.
     pub(crate) fn bounds(&self) -> Bounds {
-        Bounds::from(&self.live.load().policy.limits)
+        Bounds::from(&self.live.load().snapshot.policy.limits)
     }
 }
 
@@ -112,21 +112,21 @@ impl Core {
 
     /// How many clients may be connected to this core: cores share evenly.
     pub(crate) fn places(&self) -> usize {
-        let configured = self.shared.live.load().policy.limits.connections;
+        let configured = self.shared.live.load().snapshot.policy.limits.connections;
         let all = usize::try_from(configured).unwrap_or(usize::MAX).min(self.shared.descriptors);
         all.div_ceil(self.everywhere.cores())
     }
 
     /// How many bytes may be held for clients, as of now.
     pub(crate) fn buffered_bytes(&self) -> u64 {
-        self.shared.live.load().policy.limits.buffered_bytes
+        self.shared.live.load().snapshot.policy.limits.buffered_bytes
     }
 
     /// Gives up connections whose clients have taken too long. Gives up a client that does not read, if others need
     /// what is held for it.
     pub(crate) fn sweep_clients(&self, now: Time) {
         let (write, buffered) = {
-            let limits = &self.shared.live.load().policy.limits;
+            let limits = &self.shared.live.load().snapshot.policy.limits;
             (limits.write, limits.buffered_bytes)
         };
         if self.drains() && self.drains_since.get().is_none() {

@@ -44,7 +44,7 @@ pub(crate) async fn serve(
 ) -> Result<Response<Body>, Infallible> {
     let (revision, limits) = {
         let generation = core.shared.live.load();
-        (generation.revision, BodyLimits::from(&generation.policy.limits))
+        (generation.revision, BodyLimits::from(&generation.snapshot.policy.limits))
     };
     let (head, body) = request.into_parts();
     let fields = Fields::of(&head.headers);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use fleet::{Arrival, Turn};
 use mcp::{ByKind, Catalog, Item, Kind};
-use model::{Backend, BackendId, Policy, Revision, Snapshot, Verdict};
+use model::{Backend, BackendId, Revision, Snapshot, Verdict};
 use routing::{BackendRoutes, Load, Route, RouteTable, Variants};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -28,7 +28,6 @@ pub(crate) struct Generation {
     pub turn: u64,
     /// The turns since which clients see these lists.
     pub list_turns: ByKind<u64>,
-    pub policy: Policy,
     pub snapshot: Arc<Snapshot>,
     pub table: RouteTable<Arc<Endpoint>>,
     /// The lists, rendered.
@@ -236,7 +235,6 @@ impl Generation {
             revision,
             turn: number,
             list_turns: ByKind::from_fn(|_| number),
-            policy: content.snapshot.policy.clone(),
             snapshot: content.snapshot,
             table,
             catalogs,
@@ -250,7 +248,6 @@ impl Generation {
             revision: Revision::NONE,
             turn: 0,
             list_turns: ByKind::default(),
-            policy: Policy::default(),
             snapshot: Arc::default(),
             table: RouteTable::default(),
             catalogs: ByKind::from_fn(|kind| Arc::new(Catalog::empty(kind))),
@@ -262,7 +259,7 @@ impl Generation {
     /// How long the awaited server may take to come up; without a name, the slowest of those of which it is unknown
     /// what they offer.
     fn patience(&self, awaited: Option<&BackendId>) -> Duration {
-        let gateway = &self.policy.limits;
+        let gateway = &self.snapshot.policy.limits;
         let connect = |backend: &Backend| backend.policy.limits(gateway).connect;
         let longest = match awaited {
             Some(backend) => self.snapshot.backend(backend).map(|backend| connect(backend)),
@@ -302,9 +299,7 @@ impl Generation {
         let routes = self.table.backend(route);
         let lease = self.enter(route, random, homes)?;
         let (item, backend) = (Arc::clone(&route.item), routes.id.clone());
-        let gateway = &self.policy.limits;
-        let own = self.snapshot.backends.get(route.backend).map(|backend| &backend.policy);
-        let limits = own.map_or_else(|| gateway.into(), |own| (&own.limits(gateway)).into());
+        let limits = (&self.snapshot.policy.limits).into();
         Ok(Admitted { lease, item, backend, limits })
     }
 

@@ -19,7 +19,7 @@ pub(super) struct Store(pub(super) redb::Database);
 /// The rows at the moment when it began.
 pub(super) struct Reading(ReadTransaction);
 
-/// Changes that nobody sees before the commit.
+/// Changes that no reader sees before the commit.
 pub(super) struct Writing(WriteTransaction);
 
 /// What the engine says went wrong.

@@ -56,10 +56,10 @@ impl Overlay {
         self.0.iter().any(|(drain, laid)| !drain.is_removal() && own(laid))
     }
 
-    /// What is left of an endpoint's share by all weights that lie on it; absent if none does.
-    pub(super) fn weight(&self, endpoint: &EndpointKey) -> Option<Weight> {
+    /// What is left of an endpoint's share by all weights that lie on it.
+    pub(super) fn weight(&self, endpoint: &EndpointKey) -> Weight {
         let lying = self.0.values().map(|laid| &laid.entry);
         let lying = lying.filter(|entry| !entry.drain.is_removal() && entry.means(endpoint));
-        lying.map(|entry| entry.weight).reduce(Weight::and)
+        lying.map(|entry| entry.weight).fold(Weight::FULL, Weight::and)
     }
 }

@@ -41,7 +41,7 @@ pub struct Member {
     pub ups: u32,
     /// Failures in a row, losses soon after it came up included.
     failures: u32,
-    /// For [`super::members::Members`].
+    /// The time under which [`super::members::Members`] has it in its index.
     pub(super) noted: Option<Time>,
 }
 
@@ -125,7 +125,7 @@ impl Member {
         }
     }
 
-    /// When the next thing is to be done about it: a retry, a listing, a restart, or its end as a spare.
+    /// When the roster must act on it next: retry it, list it, restart it, or end it as a spare.
     pub(super) fn due(&self) -> Option<Time> {
         let retry = self.state.retry_at().filter(|_| self.live);
         [retry, self.relist.due(), self.restart_at, self.spare_until].into_iter().flatten().min()

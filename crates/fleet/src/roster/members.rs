@@ -1,4 +1,4 @@
-//! The members, and an index of those about which something is to be done: an event costs a look at what it changes.
+//! The members, and an index of those that the roster must act on, so that an event looks only at the members it changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;

@@ -204,7 +204,7 @@ pub(super) fn status(
         withheld: withheld.chain(left_out(roster)).collect(),
         renamed: renamed.collect(),
         departures,
-        health: generation.policy.health.clone(),
+        health: generation.snapshot.policy.health.clone(),
         trace: None,
     }
 }

@@ -72,7 +72,7 @@ pub(super) async fn call(
     };
     let (Caller { session, client }, started) = (caller, core.now());
     let ticket = {
-        let limits = &core.shared.live.load().policy.limits;
+        let limits = &core.shared.live.load().snapshot.policy.limits;
         core.in_flight.enter(session.sealed.id, piece(&body.bytes, id.span().range()), limits, started)
     };
     client.waits_for(ticket.slot(), &core.in_flight);

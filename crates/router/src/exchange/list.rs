@@ -46,7 +46,7 @@ async fn first_list(
 ) -> Option<Response<Body>> {
     let (ticket, revision) = {
         let generation = core.shared.live.load();
-        let (request, limits) = (piece(&body.bytes, id.span().range()), &generation.policy.limits);
+        let (request, limits) = (piece(&body.bytes, id.span().range()), &generation.snapshot.policy.limits);
         (core.in_flight.enter(session.sealed.id, request, limits, core.now()), generation.revision)
     };
     client.waits_for(ticket.slot(), &core.in_flight);

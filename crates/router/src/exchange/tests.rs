@@ -12,7 +12,7 @@ use fleet::Arrival;
 use http::{HeaderMap, Response};
 use http_body_util::BodyExt;
 use mcp::{ByKind, Catalog, Item, Kind, Message, ProtocolVersion};
-use model::{BackendId, EndpointKey, EndpointSpec, Isolation, Limits, Policy, Revision, Transport, VariantId};
+use model::{BackendId, EndpointKey, EndpointSpec, Isolation, Limits, Revision, Transport, VariantId};
 use opentelemetry::InstrumentationScope;
 use opentelemetry_sdk::trace::SpanData;
 use routing::{BackendRoutes, Entry, Route, RouteTable, VariantRoutes};
@@ -149,7 +149,6 @@ fn generation(endpoint: &Arc<Endpoint>) -> Generation {
         revision: Revision(7),
         turn: 1,
         list_turns: ByKind::from_fn(|_| 1),
-        policy: Policy::default(),
         snapshot: Arc::default(),
         table: RouteTable::build(vec![backend], TOOLS.iter().map(entry).collect()).unwrap(),
         catalogs: ByKind::from_fn(|kind| Arc::new(Catalog::empty(kind))),

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use mcp::{Naming, Offer};
-use model::{BackendPolicy, Limits, Snapshot};
+use model::{BackendPolicy, Limits, Policy, Snapshot};
 use tokio::time::timeout;
 
 use super::*;
@@ -24,7 +24,6 @@ fn arriving(servers: &[(&str, Option<Duration>)]) -> Generation {
     let list = |kind| Catalog::merge(kind, Naming::Prefix, &offers, &Default::default(), NonZeroUsize::MIN);
     Generation {
         revision: Revision(1),
-        policy: policy.clone(),
         snapshot: Arc::new(Snapshot { policy, backends: servers.iter().map(backend).collect() }),
         catalogs: ByKind::from_fn(|kind| Arc::new(list(kind))),
         arrivals: servers.iter().map(|_| Arrival::Connecting { offers: false }).collect(),

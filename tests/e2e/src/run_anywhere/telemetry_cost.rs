@@ -32,7 +32,8 @@ const SAMPLED_MAX: f64 = 1.05;
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let costs = per_call(size, &binaries::path("only1mcp")?, [None, Some("0.01"), Some("1")])?;
     let [off, some, all] = costs.map(|cost| cost.instructions);
-    // How many calls are recorded is chance, and each costs three others: told is the cost at the share that was wanted.
+    // Chance decides how many calls are recorded, and a recorded one costs as much as three others. So this is corrected
+    // to the share that was asked for.
     let recorded = costs[1].spans / costs[2].spans;
     let sampled = some - (recorded - SHARE) * (all - off);
     let mut figures = Figures::default();
@@ -60,7 +61,7 @@ pub struct Cost {
     pub instructions: f64,
     /// Calls of malloc, calloc and realloc.
     pub allocations: f64,
-    /// What the collector got, as a multiple of one span.
+    /// How often the spans that came named the tool: a constant for each call that is recorded.
     spans: f64,
 }
 

@@ -67,7 +67,7 @@ fn a_stop_waits_for_calls_and_not_for_clients_that_do_nothing() -> Result<(), Fa
     let mut unread = session.again()?;
     unread.say(&large("unread"))?;
     let answered = || stage.gateway.metric("only1mcp_calls_total", "\"answered\"");
-    wait::until_true("the answer that nobody reads", LIMIT, || answered() == 1)?;
+    wait::until_true("the answer that the client does not read", LIMIT, || answered() == 1)?;
     let mut runs = session.again()?;
     runs.say(&call("runs", "demo__sleep", json!({ "ms": 2500, "id": "runs" })))?;
     stage.carried_out("runs")?;
