@@ -51,11 +51,15 @@ fn banned_crates_stay_out() -> Result<(), Fault> {
     Ok(())
 }
 
-/// `A OR B` needs one of them, `A AND B` both; brackets do not occur in combination with what would need them.
+/// `A OR B` needs one of them, `A AND B` both. AND binds more closely; brackets occur only around an OR.
 fn accepts(licence: &str, allowed: &[String]) -> bool {
     let plain = licence.replace(['(', ')'], "").replace('/', " OR ");
     let one = |name: &str| allowed.iter().any(|known| known == name.trim());
-    plain.split(" AND ").all(|part| part.split(" OR ").any(one)) || plain.split(" OR ").any(one)
+    if licence.contains('(') {
+        plain.split(" AND ").all(|part| part.split(" OR ").any(one))
+    } else {
+        plain.split(" OR ").any(|part| part.split(" AND ").all(one))
+    }
 }
 
 fn list(start: &str) -> Result<Vec<String>, Fault> {
