@@ -19,7 +19,7 @@ const P50_HOPED: Duration = Duration::from_millis(10);
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let mut figures = Figures::default();
     let (servers, changes) = (size.pick(200, 10), size.pick(1000, 20));
-    let mut stage = Stage::up(servers, servers)?;
+    let mut stage = Stage::up(servers, servers, Reload::Command)?;
     let Changes { applied, mut stages, commands } = stage.change(changes)?;
     let live = stage.gateway.revision()? == stage.gateway.revision + changes;
     figures.demand("changes", applied.len(), &changes.to_string(), live);
@@ -38,6 +38,15 @@ pub fn run(size: Size) -> Result<Figures, Fault> {
         lookup(&mut figures)?;
     }
     Ok(figures)
+}
+
+/// What makes the gateway read its file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reload {
+    /// `reload`, which says how long each stage took.
+    Command,
+    /// The file itself, once it is there.
+    File,
 }
 
 /// A gateway, and servers of which the first one changes.
@@ -59,12 +68,11 @@ pub(crate) struct Changes {
 
 impl Stage {
     /// So many servers, which share so many processes.
-    pub(crate) fn up(servers: usize, processes: usize) -> Result<Self, Fault> {
+    pub(crate) fn up(servers: usize, processes: usize, reload: Reload) -> Result<Self, Fault> {
         let scratch = Scratch::new("time")?;
         let start = |number: usize| DemoServer::start(&format!("s{number}"), &scratch, &[]);
         let backends = (0..processes).map(start).collect::<Result<Vec<_>, _>>()?;
-        // By `reload`, which says how long each stage took.
-        let mut document = Document::default().key("hot_reload", json!({ "enabled": false }));
+        let mut document = Document::default().key("hot_reload", json!({ "enabled": reload == Reload::File }));
         for (number, backend) in backends.iter().cycle().take(servers).enumerate() {
             document.put(Server::http(&format!("s{number}"), &backend.url()));
         }
@@ -73,15 +81,20 @@ impl Stage {
         Ok(Self { gateway, backends, document, file, _scratch: scratch })
     }
 
+    /// Writes the change that makes `turn` differ from the turns before.
+    pub(crate) fn write(&mut self, turn: u64) -> Result<(), Fault> {
+        let headers = json!({ "x-turn": turn.to_string() });
+        self.document.put(Server::http("s0", &self.backends[0].url()).transport("headers", headers));
+        Ok(self.file.replace(&self.document.yaml())?)
+    }
+
     /// So many, one after the other.
     pub(crate) fn change(&mut self, changes: u64) -> Result<Changes, Fault> {
         let mut stages: BTreeMap<String, Vec<Duration>> = BTreeMap::new();
         let (mut applied, mut commands) = (Vec::new(), Vec::new());
-        let (first, url) = (self.gateway.revision()?, self.backends[0].url());
+        let first = self.gateway.revision()?;
         for turn in first..first + changes {
-            let headers = json!({ "x-turn": turn.to_string() });
-            self.document.put(Server::http("s0", &url).transport("headers", headers));
-            self.file.replace(&self.document.yaml())?;
+            self.write(turn)?;
             let asked = Instant::now();
             let outcome = self.gateway.cli(&["reload", "--output", "json"])?.expect(0)?.json()?;
             commands.push(asked.elapsed());

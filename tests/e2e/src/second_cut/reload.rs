@@ -1,17 +1,23 @@
 //! How long a change takes before few and many servers, what processor time it takes, and what they take of memory.
 
-use std::{fs, time::Duration};
+use std::{fs, thread, time::Duration};
 
 use nix::unistd::{SysconfVar, sysconf};
 use testkit::{Fault, distribution::ms, fault, wait};
+use tokio::time::Instant;
 
-use crate::{Figures, Size, main_job::reload_time::Stage};
+use crate::{
+    Figures, Size,
+    main_job::reload_time::{Reload, Stage},
+};
 
 /// Demo servers; the servers of a configuration share them.
 const PROCESSES: usize = 20;
 const CHANGES: u64 = 50;
 /// Until all servers are up.
 const LIMIT: Duration = Duration::from_secs(120);
+/// Two intervals of probes, so that each server is probed as often as it is meant to be.
+const REST: Duration = Duration::from_secs(20);
 const CPU_MAX_MS: f64 = 30.0;
 const PSS_MAX_MB: f64 = 45.0;
 
@@ -21,14 +27,13 @@ pub fn run(size: Size) -> Result<Figures, Fault> {
     }
     let mut figures = Figures::default();
     let measure = |servers: usize| {
-        let mut stage = Stage::up(servers, servers.min(PROCESSES))?;
-        wait::until_true("all servers to be up", LIMIT, || {
-            stage.gateway.cli(&["status"]).is_ok_and(|cli| cli.code == 0)
-        })?;
-        let (pid, pss) = (stage.gateway.pid(), pss_mb(stage.gateway.pid())?);
-        let before = cpu_ms(pid)?;
+        let mut stage = settled(servers, Reload::Command)?;
+        let pid = stage.gateway.pid();
+        let (at_rest, pss) = (rate_at_rest(pid)?, pss_mb(pid)?);
+        let (before, start) = (cpu_ms(pid)?, Instant::now());
         let applied = stage.change(CHANGES)?.applied;
-        let cpu = (cpu_ms(pid)? - before) / CHANGES as f64;
+        // Without what the gateway does all the time, such as probes of all servers.
+        let cpu = (cpu_ms(pid)? - before - at_rest * start.elapsed().as_secs_f64()) / CHANGES as f64;
         Ok::<_, Fault>((format!("{}/{}", ms(applied.median()), ms(applied.p99())), cpu, pss))
     };
     for (servers, name) in [(1, "p50/p99_ms_before_1"), (200, "p50/p99_ms_before_200")] {
@@ -44,6 +49,20 @@ pub fn run(size: Size) -> Result<Figures, Fault> {
     Ok(figures)
 }
 
+/// A gateway before so many servers, all of them up.
+pub(super) fn settled(servers: usize, reload: Reload) -> Result<Stage, Fault> {
+    let stage = Stage::up(servers, servers.min(PROCESSES), reload)?;
+    wait::until_true("all servers to be up", LIMIT, || stage.gateway.cli(&["status"]).is_ok_and(|cli| cli.code == 0))?;
+    Ok(stage)
+}
+
+/// Milliseconds of processor time a second, while nothing changes.
+fn rate_at_rest(pid: i32) -> Result<f64, Fault> {
+    let (before, start) = (cpu_ms(pid)?, Instant::now());
+    thread::sleep(REST);
+    Ok((cpu_ms(pid)? - before) / start.elapsed().as_secs_f64())
+}
+
 /// Processor time that the process has had, its own and the kernel's.
 fn cpu_ms(pid: i32) -> Result<f64, Fault> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -55,7 +74,7 @@ fn cpu_ms(pid: i32) -> Result<f64, Fault> {
 }
 
 /// Memory, shared pages by halves, thirds and so on.
-fn pss_mb(pid: i32) -> Result<f64, Fault> {
+pub(super) fn pss_mb(pid: i32) -> Result<f64, Fault> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let kib = rollup.lines().find_map(|line| line.strip_prefix("Pss:")?.split_whitespace().next()?.parse::<u32>().ok());
     kib.map(|kib| f64::from(kib) * 1024.0 / 1e6).ok_or_else(|| fault(format!("no Pss of process {pid}")))
