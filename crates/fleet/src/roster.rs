@@ -30,7 +30,8 @@ pub(crate) use known::Look;
 pub use member::{Member, State};
 use members::Members;
 
-/// Unique in this process and never reused: tells an endpoint from an equal one before or after it.
+/// The number of a member of the roster. None is used again: it tells a member from one with an equal key before or after
+/// it. The router maps it to the endpoint, which has another number of its own.
 pub type Serial = u64;
 
 /// How long an endpoint that an aborted attempt brought up is kept for another attempt that wants it.

@@ -168,7 +168,8 @@ pub struct Desk<K: Papers> {
     /// Callers whose request waits for the end of the present judgement.
     later: Vec<Caller<K>>,
     candidates: BTreeMap<ProposalId, Candidate<K>>,
-    /// Candidates that wait to be merged: a text of some megabytes takes hundreds of them.
+    /// Candidates that wait to be merged, which is done for one at a time: a text of some megabytes takes hundreds of
+    /// milliseconds.
     to_merge: VecDeque<ProposalId>,
     merging: Option<ProposalId>,
     proposals: u64,

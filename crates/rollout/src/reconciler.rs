@@ -23,7 +23,8 @@ use queue::Waiting;
 
 pub use status::{AttemptStage, AttemptStatus, RouterState, RouterStatus, Status};
 
-/// How long a router holds an attempt without hearing about it; renewed three times as often.
+/// How long a router holds an attempt without hearing about it. The reconciler renews it each third of that time, until
+/// the attempt is on record.
 pub const LEASE: Duration = Duration::from_secs(10);
 /// How long a router may take to make a decided revision live, before it is called behind.
 pub const ACK_TIMEOUT: Duration = Duration::from_secs(10);

@@ -23,7 +23,7 @@ use crate::Gate;
 
 pub use changes::changes;
 
-/// A stream that lived this long counts as good.
+/// A stream that was displaced sooner after its try began counts as a failed try.
 const SETTLED: Duration = Duration::from_secs(10);
 
 /// The peer takes nothing: hang up.

@@ -59,7 +59,7 @@ impl Drop for Attempt<'_> {
 }
 
 impl Endpoint {
-    /// Connects, initialises, lists all tools. If it is up already it is only listed again, on the same connection (and
+    /// Connects, initialises, lists what the server offers of each kind. If it is up already it is only listed again, on the same connection (and
     /// with a new session, if the server has forgotten the old one). Call it on the control thread.
     ///
     /// # Errors
@@ -153,7 +153,7 @@ impl Endpoint {
         over.map(|state| state.clone()).expect("the endpoint holds the sender")
     }
 
-    /// Lists all tools again, on the live connection.
+    /// Lists what the server offers again, on the live connection.
     ///
     /// # Errors
     /// [`AskError`]; nothing changes then.

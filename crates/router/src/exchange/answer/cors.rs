@@ -1,6 +1,6 @@
 //! What a browser must be told before a page of another origin may use the gateway, by the rules of CORS: whether the
 //! page may send its request (the browser asks by OPTIONS), and what it may read of an answer. Only origins that
-//! `service` has let in come here.
+//! [`super::super::door`] has let in come here.
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,

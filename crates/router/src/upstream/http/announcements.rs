@@ -1,4 +1,4 @@
-//! The GET stream on which an HTTP server says that its tools have changed, where it offers one.
+//! The GET stream on which an HTTP server says that one of its lists has changed, where it offers one.
 //!
 //! What a server announces while no stream is open is lost, also between its list and the first stream. So each stream
 //! that opens counts as one announcement: that costs a list request, and changes nothing for clients if the list is as
