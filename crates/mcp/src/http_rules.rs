@@ -106,10 +106,12 @@ fn is_loopback(name: &str) -> bool {
 const JSON: &str = "application/json";
 const EVENTS: &str = "text/event-stream";
 
+/// The `Accept` of nearly every client's POST, word for word.
+pub const USUAL_ACCEPT: &str = "application/json, text/event-stream";
+
 /// A POST may be answered in either form. An absent Accept allows everything, as HTTP has it.
 pub fn check_post_accept(accept: Option<&str>) -> Result<(), HttpFault> {
-    // What nearly every client sends, word for word.
-    if accept == Some("application/json, text/event-stream") {
+    if accept == Some(USUAL_ACCEPT) {
         return Ok(());
     }
     allows(accept, JSON)?;

@@ -117,8 +117,11 @@ impl<'a> Id<'a> {
 /// The number in a raw id, if it is one that fits: ids the gateway itself gave out are such numbers. Some servers hand
 /// them back as strings, some as fractions (`1.0`) or with an exponent (`1e+06`).
 pub fn number_of(id: &str) -> Option<u64> {
-    let text = id.trim_matches('"');
-    text.parse().ok().or_else(|| whole(text)?.try_into().ok())
+    // Nearly all are the digits alone.
+    id.parse().ok().or_else(|| {
+        let text = id.trim_matches('"');
+        text.parse().ok().or_else(|| whole(text)?.try_into().ok())
+    })
 }
 
 /// The integer that is written as a fraction or with an exponent (`7.0`, `1e+06`).

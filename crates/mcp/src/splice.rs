@@ -31,10 +31,9 @@ pub fn splice(body: &[u8], edits: &mut [Edit<'_>]) -> Vec<u8> {
     let mut out = Vec::with_capacity(body.len() + added - removed);
     let mut copied = body.len() - without_bom(body).len();
     for edit in &*edits {
-        // An edit that changes nothing may stand at the very beginning.
-        out.extend_from_slice(&body[copied..edit.span.start.max(copied)]);
+        out.extend_from_slice(&body[copied..edit.span.start]);
         out.extend_from_slice(&edit.with);
-        copied = edit.span.end.max(copied);
+        copied = edit.span.end;
     }
     out.extend_from_slice(&body[copied..]);
     out

@@ -1,8 +1,8 @@
 //! One reachable instance of a server: its admission word, the verdict on its health, and the connection to it.
 //!
-//! Endpoints belong to the fleet and outlive generations: whatever changes around them (names, weights, limits, other
-//! servers), sockets, child process and upstream session stay. Calls only read here; bringing up, listing, pinging and
-//! shutting down happen on the control thread.
+//! Endpoints outlive generations: whatever changes around them (names, weights, limits, other servers), sockets, child
+//! process and upstream session stay. `control::endpoints` owns them; the fleet knows each by a number. Calls enter the
+//! admission word, count, and take ids here. Bringing up, listing and shutting down are tasks on the control thread.
 
 mod bring_up;
 mod error;
@@ -12,7 +12,7 @@ mod signals;
 mod state;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ pub use state::{EndpointEvent, EndpointPhase, EndpointState};
 /// What may be the missing answer to a call that times out.
 const HALF_LINE: &str = "the beginning of a line, without a line break at its end";
 
-/// Shared by every generation that includes it; lives in the fleet.
+/// Shared by every generation that includes it.
 pub struct Endpoint {
     pub key: EndpointKey,
     /// Unique in this process and never used again: the index of what a core keeps per endpoint.
@@ -51,6 +51,9 @@ pub struct Endpoint {
     /// What the overlay leaves of its share of the calls, in thousandths.
     weight: AtomicU16,
     limits: ArcSwap<Limits>,
+    /// Of the limits, those that every call reads: an atomic is cheaper to read than the pointer to all of them.
+    in_flight_max: AtomicU32,
+    response_max: AtomicU64,
     pub(crate) spec: EndpointSpec,
     pub(crate) upstreams: Arc<Upstreams>,
     /// Present while calls can go out.
@@ -118,6 +121,8 @@ impl Endpoint {
             stats: Stats::default(),
             verdict: AtomicU8::new(Verdict::Starting as u8),
             weight: AtomicU16::new(Weight::FULL.permille()),
+            in_flight_max: limits.in_flight_per_endpoint.into(),
+            response_max: limits.response_bytes.into(),
             limits: ArcSwap::new(limits),
             spec,
             upstreams: Arc::clone(upstreams),
@@ -162,12 +167,24 @@ impl Endpoint {
 
     /// Sets the limits from now on; calls in flight keep the limits they began with.
     pub fn set_limits(&self, limits: Arc<Limits>) {
+        self.in_flight_max.store(limits.in_flight_per_endpoint, Ordering::Relaxed);
+        self.response_max.store(limits.response_bytes, Ordering::Relaxed);
         self.limits.store(limits);
+    }
+
+    /// How many calls it may have at once (`limits.in_flight_per_endpoint`).
+    pub(crate) fn in_flight_max(&self) -> u32 {
+        self.in_flight_max.load(Ordering::Relaxed)
+    }
+
+    /// How long an answer of its may be, in bytes (`limits.response_bytes`).
+    pub(crate) fn response_max(&self) -> u64 {
+        self.response_max.load(Ordering::Relaxed)
     }
 
     /// Whether the endpoint has as many calls in flight as it may.
     pub(crate) fn is_full(&self) -> bool {
-        self.admission.in_flight() >= u64::from(self.limits().in_flight_per_endpoint)
+        self.admission.in_flight() >= u64::from(self.in_flight_max())
     }
 
     pub(crate) fn limits(&self) -> arc_swap::Guard<Arc<Limits>> {

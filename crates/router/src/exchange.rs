@@ -25,8 +25,10 @@ use hyper::body::Incoming;
 use mcp::{ErrorCode, http_rules};
 use model::Revision;
 
+use crate::call::TimeLimits;
 use crate::core::Core;
 use crate::core::clients::Client;
+use crate::generation::Generation;
 use crate::session::{EndError, Session};
 use answer::notifications::NotificationStream;
 use answer::{cors, unread};
@@ -37,15 +39,28 @@ pub(crate) use answer::body::Body;
 pub(crate) use call::UNROUTED;
 pub(crate) use taking::WakeFilter;
 
+/// What the revision that is live when a request comes says of it. The request may be routed by a later revision.
+pub(super) struct Terms {
+    revision: Revision,
+    body: BodyLimits,
+    /// Until the request is routed.
+    time: TimeLimits,
+}
+
+impl Terms {
+    fn of(generation: &Generation) -> Self {
+        let limits = &generation.snapshot.policy.limits;
+        Self { revision: generation.revision, body: limits.into(), time: limits.into() }
+    }
+}
+
 pub(crate) async fn serve(
     core: Rc<Core>,
     request: Request<Incoming>,
     client: &Client,
 ) -> Result<Response<Body>, Infallible> {
-    let (revision, limits) = {
-        let generation = core.shared.live.load();
-        (generation.revision, BodyLimits::from(&generation.snapshot.policy.limits))
-    };
+    let terms = Terms::of(&core.shared.live.load());
+    let revision = terms.revision;
     let (head, body) = request.into_parts();
     let fields = Fields::of(&head.headers);
     let origin = match door::let_in(&core, client, &head, &fields, revision) {
@@ -53,15 +68,15 @@ pub(crate) async fn serve(
         Err(refusal) => return Ok(Box::pin(unread::answer(&head.headers, body, *refusal)).await),
     };
     let mut response = match head.method {
-        Method::POST => post::post(core, &fields, body, client, (revision, limits)).await,
-        Method::GET => door::with_session(&core, client, &fields, revision, None).map_or_else(
+        Method::POST => post::post(core, &fields, body, client, &terms).await,
+        Method::GET => door::with_session(&core, client, &fields, (revision, core.now()), None).map_or_else(
             |no| *no,
             |session| match http_rules::check_get_accept(fields.accept()) {
                 Ok(()) => listen(&core, session),
                 Err(fault) => door::refused(revision, &fault),
             },
         ),
-        _ => match door::with_session(&core, client, &fields, revision, None) {
+        _ => match door::with_session(&core, client, &fields, (revision, core.now()), None) {
             Ok(session) => end(&core, &session, revision).await,
             Err(no) => *no,
         },

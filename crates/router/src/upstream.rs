@@ -243,7 +243,7 @@ struct Again {
 /// [`CallError`] says which side is at fault and whether the call may have been executed.
 pub async fn forward(lease: &Lease, call: Call, mut span: Option<&mut Span>) -> Result<Answer, CallError> {
     let endpoint = &lease.endpoint;
-    let (in_flight, limit) = (endpoint.admission.in_flight(), endpoint.limits().in_flight_per_endpoint);
+    let (in_flight, limit) = (endpoint.admission.in_flight(), endpoint.in_flight_max());
     if in_flight > u64::from(limit) {
         let message = format!("server `{}` has {limit} calls in flight, which is its limit", endpoint.key.backend);
         return Err(CallError::unsent(Cause::InFlight, message));

@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{Limits, Time};
+use model::Time;
 
 use crate::call::TimeLimits;
 use crate::call::life::{self, Sign};
@@ -127,7 +127,7 @@ pub(crate) struct Ticket {
 }
 
 impl InFlight {
-    pub(crate) fn enter(self: &Rc<Self>, session: SessionId, request: Bytes, limits: &Limits, now: Time) -> Ticket {
+    pub(crate) fn enter(self: &Rc<Self>, session: SessionId, request: Bytes, limits: TimeLimits, now: Time) -> Ticket {
         let mut slots = self.0.borrow_mut();
         let entry = Entry {
             session,
@@ -137,7 +137,7 @@ impl InFlight {
             seen: now,
             alive: false,
             listening: true,
-            limits: limits.into(),
+            limits,
             presence: Presence::Here,
             ended: slots.stopped.then_some(EndedBy::Stopped),
             waker: None,

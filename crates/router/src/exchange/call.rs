@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::{Response, StatusCode};
 use mcp::{Envelope, ErrorCode, Id, Kind, message};
-use model::Revision;
+use model::{Revision, Time};
 
 use super::answer;
 use super::answer::body::Body;
@@ -18,7 +18,7 @@ use super::share;
 use super::streamed::{self, Open};
 use super::traced::{Incoming, Traced};
 use crate::budget::Whole;
-use crate::call::{self, Answer, Call, CallError, piece};
+use crate::call::{self, Answer, Call, CallError, TimeLimits, piece};
 use crate::core::Core;
 use crate::core::clients::Client;
 use crate::core::in_flight::{EndedBy, Presence, Ticket};
@@ -44,6 +44,10 @@ const LOOKS: u32 = 20;
 pub(super) struct Caller<'a> {
     pub(super) session: &'a Session,
     pub(super) client: &'a Client,
+    /// When its request was read.
+    pub(super) since: Time,
+    /// Until it is routed.
+    pub(super) limits: TimeLimits,
 }
 
 /// What it asks for: one of a kind, or the list of them.
@@ -70,11 +74,8 @@ pub(super) async fn call(
             return answer::error(revision, StatusCode::OK, Some(id.text()), fault.code(), &fault.to_string());
         }
     };
-    let (Caller { session, client }, started) = (caller, core.now());
-    let ticket = {
-        let limits = &core.shared.live.load().snapshot.policy.limits;
-        core.in_flight.enter(session.sealed.id, piece(&body.bytes, id.span().range()), limits, started)
-    };
+    let Caller { session, client, since: started, limits } = caller;
+    let ticket = core.in_flight.enter(session.sealed.id, piece(&body.bytes, id.span().range()), limits, started);
     client.waits_for(ticket.slot(), &core.in_flight);
     let incoming = Incoming::of(call, fields);
     let mut traced = Traced::begin(&core, &incoming, session, id, (kind, name.value()), started);

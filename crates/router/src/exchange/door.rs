@@ -6,7 +6,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 use mcp::http_rules::{self, HttpFault};
 use mcp::{ErrorCode, ProtocolVersion};
-use model::Revision;
+use model::{Revision, Time};
 
 use super::answer::body::Body;
 use super::answer::{self, cors};
@@ -57,7 +57,9 @@ fn let_in_from<'a>(core: &Core, client: &Client, fields: &Fields<'a>) -> Result<
 
 /// Checks the headers of a POST before its body is read.
 pub(crate) fn check_post(fields: &Fields<'_>) -> Result<(), HttpFault> {
-    http_rules::check_content_type(fields.content_type.text("content-type")?)?;
+    if !fields.content_type.is("application/json") {
+        http_rules::check_content_type(fields.content_type.text("content-type")?)?;
+    }
     http_rules::check_post_accept(fields.accept())
 }
 
@@ -84,7 +86,7 @@ pub(crate) fn with_session(
     core: &Rc<Core>,
     client: &Client,
     fields: &Fields<'_>,
-    revision: Revision,
+    (revision, now): (Revision, Time),
     id: Option<&str>,
 ) -> Result<Session, Box<Response<Body>>> {
     let no = |status, text: &str| Box::new(answer::error(revision, status, id, ErrorCode::INVALID_REQUEST, text));
@@ -98,12 +100,15 @@ pub(crate) fn with_session(
     };
     let session = sealed.and_then(|sealed| {
         let sessions = &core.shared.sessions;
-        let known = sessions.touch(&sealed, sessions.now(), || core.shared.bounds())?;
+        let known = sessions.touch(&sealed, sessions.at(now), || core.shared.bounds())?;
         Some(Session { sealed, known })
     });
     let Some(session) = session else {
         return Err(no(StatusCode::NOT_FOUND, "session not found: begin a new one with initialize"));
     };
+    if fields.protocol_version.is(session.sealed.version.as_str()) {
+        return Ok(session);
+    }
     let version = fields.protocol_version.text("mcp-protocol-version").map_err(bad)?;
     match ProtocolVersion::of_message(version, session.sealed.version) {
         Ok(_) => Ok(session),

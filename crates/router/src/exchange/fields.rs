@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderValue};
-use mcp::http_rules::HttpFault;
+use mcp::http_rules::{HttpFault, USUAL_ACCEPT};
 
 #[derive(Debug)]
 pub(super) struct Fields<'a> {
@@ -41,6 +41,10 @@ impl<'a> Fields<'a> {
                 "mcp-session-id" => fields.session.add(value),
                 "mcp-protocol-version" => fields.protocol_version.add(value),
                 "traceparent" => fields.traceparent = fields.traceparent.or(Some(value)),
+                // Compared as bytes, which is cheaper than to see whether they are text.
+                "accept" if fields.accept.is_none() && value == USUAL_ACCEPT => {
+                    fields.accept = Some(USUAL_ACCEPT.into());
+                }
                 "accept" => {
                     let line = value.to_str().unwrap_or_default();
                     fields.accept = Some(match fields.accept {
@@ -67,6 +71,11 @@ impl<'a> Fields<'a> {
 impl<'a> Field<'a> {
     fn add(&mut self, value: &'a HeaderValue) {
         *self = if matches!(self, Self::Absent) { Self::Once(value) } else { Self::Again };
+    }
+
+    /// Whether the header came once, with that value.
+    pub(super) fn is(self, value: &str) -> bool {
+        self.once().is_some_and(|once| once == value)
     }
 
     /// The header as it was written, if it came once.

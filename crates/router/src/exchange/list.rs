@@ -39,16 +39,13 @@ pub(super) async fn list(
 /// abandoned.
 async fn first_list(
     core: &Core,
-    Caller { session, client }: Caller<'_>,
+    Caller { session, client, since, limits }: Caller<'_>,
     Asked { kind, id, .. }: Asked<'_>,
     body: &Whole,
     span: &mut Option<Span>,
 ) -> Option<Response<Body>> {
-    let (ticket, revision) = {
-        let generation = core.shared.live.load();
-        let (request, limits) = (piece(&body.bytes, id.span().range()), &generation.snapshot.policy.limits);
-        (core.in_flight.enter(session.sealed.id, request, limits, core.now()), generation.revision)
-    };
+    let revision = core.shared.live.load().revision;
+    let ticket = core.in_flight.enter(session.sealed.id, piece(&body.bytes, id.span().range()), limits, since);
     client.waits_for(ticket.slot(), &core.in_flight);
     ticket.waits();
     let _share = match share::wait(core, session, body, None) {

@@ -11,8 +11,8 @@ use super::answer::body::Body;
 use super::answer::unread;
 use super::call::{Asked, Caller};
 use super::fields::Fields;
-use super::upload::{self, BodyLimits};
-use super::{answer, call, door, initialize, list, traced};
+use super::upload;
+use super::{Terms, answer, call, door, initialize, list, traced};
 use crate::beside::{self, LONG};
 use crate::core::Core;
 use crate::core::clients::Client;
@@ -22,8 +22,9 @@ pub(super) async fn post(
     fields: &Fields<'_>,
     mut incoming: Incoming,
     client: &Client,
-    (revision, limits): (Revision, BodyLimits),
+    terms: &Terms,
 ) -> Response<Body> {
+    let (revision, limits) = (terms.revision, terms.body);
     if let Err(fault) = door::check_post(fields) {
         return Box::pin(unread::answer(fields.all, incoming, door::refused(revision, &fault))).await;
     }
@@ -53,11 +54,12 @@ pub(super) async fn post(
         return initialize::initialize(&core, *id, call, span);
     }
     let id = if let Message::Request { id, .. } = &envelope.message { Some(id.text()) } else { None };
-    let session = match door::with_session(&core, client, fields, revision, id) {
+    let now = core.now();
+    let session = match door::with_session(&core, client, fields, (revision, now), id) {
         Ok(session) => session,
         Err(no) => return *no,
     };
-    let caller = Caller { session: &session, client };
+    let caller = Caller { session: &session, client, since: now, limits: terms.time };
     match &envelope.message {
         Message::Request { id, call } => {
             let (id, method) = (*id, call.method.value());

@@ -102,7 +102,8 @@ impl Case {
             let envelope = mcp::scan(&body).unwrap();
             let Message::Request { id, call } = &envelope.message else { panic!("a request") };
             let (session, client) = (session(), core.clients.enter());
-            let caller = Caller { session: &session, client: &client };
+            let caller =
+                Caller { session: &session, client: &client, since: core.now(), limits: (&Limits::default()).into() };
             let asked = Asked { kind: Kind::Tool, id: *id, call };
             let answer = call::call(core, caller, asked, &envelope, &body.clone().into(), &Fields::of(&headers)).await;
             assert_eq!(answer.headers()["only1mcp-revision"], "7");
@@ -311,7 +312,7 @@ fn a_call_whose_answer_is_there_gets_no_other_one() {
         let (admitted, now) = (admit.unwrap(), case.core.now());
         let exchange = Exchange::begin(&case.core, &admitted, now);
         let id = Bytes::from_static(b"1");
-        let ticket = case.core.in_flight.enter(session().sealed.id, id.clone(), &Limits::default(), now);
+        let ticket = case.core.in_flight.enter(session().sealed.id, id.clone(), (&Limits::default()).into(), now);
         ticket.admitted(case.endpoint.serial, admitted.limits);
         // The exchange is evicted as soon as its server has answered.
         let core = Rc::clone(&case.core);
@@ -387,7 +388,8 @@ fn a_call_takes_little_memory_while_it_waits() {
         let (core, session, headers) = (Rc::clone(&case.core), session(), HeaderMap::new());
         let body = body.clone().into();
         let client = core.clients.enter();
-        let caller = Caller { session: &session, client: &client };
+        let caller =
+            Caller { session: &session, client: &client, since: core.now(), limits: (&Limits::default()).into() };
         let asked = Asked { kind: Kind::Tool, id: *id, call };
         let size = size_of_val(&call::call(core, caller, asked, &envelope, &body, &Fields::of(&headers)));
         assert!(size <= 4_300, "{size} bytes");

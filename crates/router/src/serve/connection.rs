@@ -42,8 +42,7 @@ pub(crate) async fn connection(core: Rc<Core>, io: Io) {
         }
         client.asks();
         let (serving, client) = (Rc::clone(&core), Rc::clone(&client));
-        // What is made inside the future is large, so it is not moved.
-        let answer = async move {
+        Detach::new(Rc::clone(&core), || async move {
             let answer = serve(serving, request, &client).await;
             let body = answer.as_ref().ok().map(Response::body);
             client.note_answered(body.map_or(Takes::Little, Body::takes));
@@ -53,8 +52,7 @@ pub(crate) async fn connection(core: Rc<Core>, io: Io) {
                 Some(Body::Whole(_) | Body::Large(_)) | None => client.waits_no_more(),
             }
             answer
-        };
-        Detach::new(Rc::clone(&core), answer)
+        })
     });
     let mut connection = std::pin::pin!(
         http1::Builder::new()

@@ -17,8 +17,10 @@ pub(super) struct Detach<T: 'static> {
 }
 
 impl<T: 'static> Detach<T> {
-    pub(super) fn new(core: Rc<Core>, future: impl Future<Output = T> + 'static) -> Self {
-        Self { future: Some(Box::pin(future)), core }
+    /// The future is large: it is made where it stays, and never moved.
+    pub(super) fn new<F: Future<Output = T> + 'static>(core: Rc<Core>, make: impl FnOnce() -> F) -> Self {
+        let future = Box::write(Box::new_uninit(), make());
+        Self { future: Some(Box::into_pin(future)), core }
     }
 }
 

@@ -35,7 +35,12 @@ impl OwnTime {
     }
 
     pub(super) fn now(&self) -> u64 {
-        self.base + (self.clock.now_nanos() - self.origin) / 1_000_000
+        self.at(self.clock.now_nanos())
+    }
+
+    /// What `now` is when the clock shows `nanos`.
+    pub(super) fn at(&self, nanos: u64) -> u64 {
+        self.base + nanos.saturating_sub(self.origin) / 1_000_000
     }
 
     pub(super) fn wall(&self) -> u64 {

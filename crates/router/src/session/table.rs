@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use model::Time;
 use tokio::sync::{mpsc, oneshot};
 
 use super::ends::{EndError, Row, row_of};
@@ -106,6 +107,11 @@ impl Sessions {
     /// Milliseconds of the time by which sessions live.
     pub(crate) fn now(&self) -> u64 {
         self.tables.time.now()
+    }
+
+    /// What [`Self::now`] is at `time` of the process's clock.
+    pub(crate) fn at(&self, time: Time) -> u64 {
+        self.tables.time.at(time.as_nanos())
     }
 
     /// The stamp with which a session that begins now is sealed.

@@ -30,7 +30,7 @@ const MAX_MIB: usize = 4;
 const LONG: usize = 64 << 10;
 /// Pages in a row without anything that was not there before.
 const MAX_STALE: u32 = 3;
-/// How long a server that says it has nothing of a kind may take to say what.
+/// How long the list of a kind may take that the server does not declare: if it fails, the server has none of that kind.
 const UNDECLARED: Duration = Duration::from_secs(2);
 /// The names of elements that are left out are kept up to the first number, and warned of up to the second.
 const KEPT: usize = 100;
@@ -66,7 +66,7 @@ pub(crate) async fn list_all(
 async fn list(endpoint: &Arc<Endpoint>, link: &Arc<Link>, kind: Kind, limit: Duration) -> Result<Listed, AskError> {
     let declared = link.greeting().declares[kind];
     let limit = if declared { limit } else { limit.min(UNDECLARED) };
-    let mut listed = Listed::new(kind, endpoint.limits().response_bytes, &endpoint.echo);
+    let mut listed = Listed::new(kind, endpoint.response_max(), &endpoint.echo);
     let pages = tokio::time::timeout(limit, listed.all(endpoint, link, limit)).await;
     let pages = pages.unwrap_or(Err(AskError::TimedOut { limit, key: None })).map_err(AskError::under_connect);
     match pages {

@@ -1,7 +1,8 @@
 //! A client's message as the server gets it: our id, the server's own tool name, our progress token, the trace.
 
+use arrayvec::ArrayVec;
 use bytes::Bytes;
-use mcp::{Edit, Span, splice};
+use mcp::{Edit, splice};
 
 use crate::call::Call;
 
@@ -22,16 +23,14 @@ impl Call {
 
 /// The message for the server, with `id` as request id and, if the client wants progress, as progress token.
 pub(crate) fn write(call: &Call, id: u64) -> Bytes {
-    let mut number = NumberText::default();
-    let id = number.write(id);
-    let nothing = || Edit::new(Span::at(0), &b""[..]);
+    let mut number = itoa::Buffer::new();
+    let id = number.format(id).as_bytes();
     // In the order of most messages, in which they need not be sorted.
-    let mut edits: [Edit<'_>; 4] = [
-        call.traceparent.as_ref().and_then(|trace| trace.edit.clone()).unwrap_or_else(nothing),
-        call.progress.map_or_else(nothing, |span| Edit::new(span, id)),
-        Edit::new(call.id, id),
-        call.name.as_ref().map_or_else(nothing, |(span, item)| Edit::new(*span, item.name_json().as_bytes())),
-    ];
+    let mut edits = ArrayVec::<Edit<'_>, 4>::new();
+    edits.extend(call.traceparent.as_ref().and_then(|trace| trace.edit.clone()));
+    edits.extend(call.progress.map(|span| Edit::new(span, id)));
+    edits.push(Edit::new(call.id, id));
+    edits.extend(call.name.as_ref().map(|(span, item)| Edit::new(*span, item.name_json().as_bytes())));
     splice(&call.body, &mut edits).into()
 }
 
@@ -42,22 +41,4 @@ pub(crate) fn write_line(call: &Call, id: u64) -> Vec<u8> {
         line.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
     }
     line
-}
-
-/// Decimal digits of a number without an allocation.
-#[derive(Default)]
-pub(crate) struct NumberText([u8; 20]);
-
-impl NumberText {
-    pub(crate) fn write(&mut self, mut number: u64) -> &[u8] {
-        let mut start = self.0.len();
-        loop {
-            start -= 1;
-            self.0[start] = b'0' + u8::try_from(number % 10).expect("a remainder of ten is a digit");
-            number /= 10;
-            if number == 0 {
-                return &self.0[start..];
-            }
-        }
-    }
 }

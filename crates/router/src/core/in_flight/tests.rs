@@ -4,6 +4,8 @@ use std::future::pending;
 use std::pin::pin;
 use std::task::Waker;
 
+use model::Limits;
+
 use super::*;
 
 fn session(n: u8) -> SessionId {
@@ -12,7 +14,7 @@ fn session(n: u8) -> SessionId {
 
 fn enter(registry: &Rc<InFlight>, n: u8, id: &'static str) -> Ticket {
     let limits = Limits { idle: Duration::from_secs(2), total: Duration::from_secs(5), ..Limits::default() };
-    registry.enter(session(n), Bytes::from_static(id.as_bytes()), &limits, Time::ZERO)
+    registry.enter(session(n), Bytes::from_static(id.as_bytes()), (&limits).into(), Time::ZERO)
 }
 
 fn ended(ticket: &Ticket) -> Option<EndedBy> {

@@ -37,10 +37,6 @@ impl Awaited {
         self.endpoint.key.backend.as_str()
     }
 
-    pub(super) fn limit(&self) -> u64 {
-        self.endpoint.limits().response_bytes
-    }
-
     /// Replies to the server beside the exchange, in its session. Returns whether the reply is on its way.
     pub(super) fn reply(&self, message: Vec<u8>) -> bool {
         match (&self.link, &self.beginning) {
@@ -58,7 +54,7 @@ impl Awaited {
     }
 
     pub(super) fn too_large(&self) -> CallError {
-        inbound::too_large(self.server(), self.limit())
+        inbound::too_large(self.server(), self.endpoint.response_max())
     }
 
     pub(super) fn broken(&self, error: &Http1Error) -> CallError {

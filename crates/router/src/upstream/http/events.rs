@@ -356,7 +356,7 @@ impl HttpEvents {
 }
 
 fn decoder(awaited: &Awaited) -> Decoder {
-    Decoder::new(usize::try_from(awaited.limit()).unwrap_or(usize::MAX))
+    Decoder::new(usize::try_from(awaited.endpoint.response_max()).unwrap_or(usize::MAX))
 }
 
 /// Asks for the events after `last`.

@@ -33,6 +33,8 @@ use framing::{Chunk, Taken};
 pub(super) use {framing::Framing, stream::Stream};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+/// The content type that nearly every server sends: it needs no copy.
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Bytes of the head of a response, and of all interim ones before it.
 const HEAD_MAX: usize = 64 << 10;
 const HEADERS_MAX: usize = 100;
@@ -347,9 +349,8 @@ impl Connection {
 /// `content-length` and the empty line. A request without a body needs no length.
 fn write_length(head: &mut Vec<u8>, length: usize) {
     if length > 0 {
-        let mut number = crate::upstream::outgoing::NumberText::default();
         head.extend_from_slice(b"content-length: ");
-        head.extend_from_slice(number.write(length as u64));
+        head.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
         head.extend_from_slice(b"\r\n");
     }
     head.extend_from_slice(b"\r\n");
@@ -396,8 +397,7 @@ impl Fields {
     fn header(&mut self, name: &str, value: &[u8]) -> Result<(), Http1Error> {
         let is = |known: &HeaderName| name.eq_ignore_ascii_case(known.as_str());
         if is(&CONTENT_LENGTH) {
-            let length = std::str::from_utf8(value).ok().and_then(|text| length(text.trim()));
-            let length = length.ok_or(Http1Error::Malformed("its Content-Length is no number"))?;
+            let length = length(value.trim_ascii()).ok_or(Http1Error::Malformed("its Content-Length is no number"))?;
             if self.length.replace(length).is_some_and(|before| before != length) {
                 return Err(Http1Error::Malformed("it has two lengths"));
             }
@@ -422,9 +422,7 @@ impl Fields {
         } else if let Some(kept) = self.headers.of(name)
             && kept.is_none()
         {
-            // The value that nearly every server sends needs no copy.
-            let json = HeaderValue::from_static("application/json");
-            *kept = if value == json.as_bytes() { Some(json) } else { HeaderValue::from_bytes(value).ok() };
+            *kept = if value == JSON.as_bytes() { Some(JSON) } else { HeaderValue::from_bytes(value).ok() };
         }
         Ok(())
     }
@@ -455,8 +453,12 @@ fn keep_alive(value: &[u8]) -> Option<Duration> {
 }
 
 /// Digits only: `+1` is no length.
-fn length(text: &str) -> Option<u64> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+fn length(digits: &[u8]) -> Option<u64> {
+    let add = |length: u64, digit: &u8| {
+        let digit = digit.is_ascii_digit().then(|| digit - b'0')?;
+        length.checked_mul(10)?.checked_add(digit.into())
+    };
+    (!digits.is_empty()).then(|| digits.iter().try_fold(0, add)).flatten()
 }
 
 impl std::fmt::Debug for Connection {

@@ -14,10 +14,10 @@ pub(super) enum Media {
 }
 
 pub(super) fn media(headers: &Headers) -> Media {
-    let value = headers.content_type.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if value == "application/json" {
+    if headers.content_type.as_ref().is_some_and(|value| value == "application/json") {
         return Media::Json;
     }
+    let value = headers.content_type.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = value.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") {
         Media::Json

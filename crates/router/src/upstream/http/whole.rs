@@ -103,7 +103,7 @@ pub(super) async fn read(mut body: Body, awaited: &Awaited) -> Result<Whole, Rea
     let mut more = BytesMut::new();
     let mut length = 0_usize;
     let mut held = HalfRead::default();
-    let (announced, limit) = (body.size_hint().lower(), awaited.limit());
+    let (announced, limit) = (body.size_hint().lower(), awaited.endpoint.response_max());
     if announced > limit {
         return Err(ReadError::TooLarge);
     }
@@ -144,7 +144,7 @@ async fn read_large(
     announced: Option<u64>,
     awaited: &Awaited,
 ) -> Result<Whole, ReadError> {
-    let (limit, endpoint) = (awaited.limit(), &awaited.endpoint);
+    let (limit, endpoint) = (awaited.endpoint.response_max(), &awaited.endpoint);
     held.hold(begun.len().max(LARGE + 1), announced, endpoint).await.map_err(ReadError::Refused)?;
     let expected = announced.and_then(|announced| usize::try_from(announced).ok()).unwrap_or(0);
     let mut bytes = Vec::with_capacity(expected.max(begun.len()) + GROWTH);
