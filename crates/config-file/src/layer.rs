@@ -34,10 +34,8 @@ impl<'a> Layer<'a> {
             self.report.servers_lost = true;
             return;
         };
-        if self.is_client_file(entries) {
-            return;
-        }
-        for entry in entries {
+        let sorted = self.sorted(entries);
+        for entry in sorted.ours() {
             match entry.key.as_str() {
                 "version" => self.version(entry),
                 "$schema" => drop(self.value(&entry.value, "$schema", values::text)),
@@ -47,14 +45,17 @@ impl<'a> Layer<'a> {
         let mut seen = Vec::new();
         let section = Section { path: "", name: "" };
         let mut see = |_, path, entry: &Entry| seen.push((path, entry.key_at));
-        self.section(entries, section, &POLICY, &mut draft.policy, &mut see);
+        for entry in sorted.ours() {
+            self.section(std::slice::from_ref(*entry), section, &POLICY, &mut draft.policy, &mut see);
+        }
         for (path, mark) in seen {
             self.set_once(path, mark);
         }
-        for entry in entries.iter().filter(|entry| entry.key == "servers") {
+        for entry in sorted.ours().iter().filter(|entry| entry.key == "servers") {
             servers_at.get_or_insert_with(|| entry.key_at.in_file(self.file));
             self.servers(&entry.value, &mut draft.backends);
         }
+        self.foreign(&sorted, draft);
     }
 
     fn tree(&mut self, text: &str, format: Format) -> Option<Node> {

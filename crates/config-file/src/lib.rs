@@ -6,8 +6,9 @@
 
 #![forbid(unsafe_code)]
 
-mod client_file;
+mod comments;
 mod control;
+mod foreign;
 mod key;
 mod layer;
 mod names;
@@ -123,9 +124,11 @@ pub struct Merged {
 }
 
 impl Merged {
-    /// Settings that are allowed but probably not meant, each with its place.
+    /// What of clients' servers is not carried over, and settings that are allowed but probably not meant, each with its place.
     pub fn advice(&self) -> Vec<Violation> {
-        self.draft.advice()
+        let mut advice = self.report.notes.clone();
+        advice.extend(self.draft.advice());
+        advice
     }
 
     /// The second half of [`parse`]: whether the draft makes sense as a whole.

@@ -13,7 +13,7 @@ use crate::values::Unit;
 
 const MIB: u64 = 1 << 20;
 const DAY: u64 = 86_400;
-const CONNECT: RangeInclusive<Duration> = ms(10)..=secs(3600);
+pub(crate) const CONNECT: RangeInclusive<Duration> = ms(10)..=secs(3600);
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)

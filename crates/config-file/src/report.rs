@@ -30,6 +30,8 @@ pub(crate) struct Report {
     pub(crate) taken: Taken,
     violations: Vec<Violation>,
     unlisted: usize,
+    /// What of clients' servers is not carried over; it refuses nothing.
+    pub(crate) notes: Vec<Violation>,
     pub(crate) covered: Covered,
     /// Keys of the policy that a layer has set, with the place.
     pub(crate) set: BTreeMap<String, Position>,
@@ -43,6 +45,12 @@ impl Report {
             self.violations.push(violation);
         } else {
             self.unlisted += 1;
+        }
+    }
+
+    pub(crate) fn note(&mut self, note: Violation) {
+        if self.notes.len() < MAX_LISTED {
+            self.notes.push(note);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The golden files, and what holds for all files.
 
 mod bombs;
+mod clients;
 mod golden;
 mod properties;
 mod reference;

@@ -6,7 +6,7 @@ use model::{Position, Violation};
 
 use crate::Format;
 use crate::report::Report;
-use crate::{control, toml, yaml};
+use crate::{comments, control, toml, yaml};
 
 pub(crate) const MAX_DEPTH: usize = 64;
 /// Values of all layers together: scalars, lists and mappings alike.
@@ -84,7 +84,7 @@ pub(crate) fn tree(text: &str, format: Format, file: &Arc<str>, report: &mut Rep
         return Err(Violation::new(Some(Places::of(text).mark(at).in_file(file)), "", message));
     }
     match format {
-        Format::Yaml => yaml::tree(text, file, report),
+        Format::Yaml => yaml::tree(&comments::blank(text), file, report),
         Format::Toml => toml::tree(text, file, report),
     }
 }

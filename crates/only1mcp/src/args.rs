@@ -213,7 +213,8 @@ impl HealthcheckArgs {
 #[derive(Args, Debug)]
 #[command(after_help = VALIDATE_EXAMPLES)]
 pub(crate) struct ValidateArgs {
-    /// A YAML file, or a TOML file if its name ends in .toml; - reads YAML from standard input
+    /// A YAML file, or a TOML file if its name ends in .toml, or the file of an MCP client; - reads YAML or JSON from
+    /// standard input
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 

@@ -21,7 +21,7 @@ const ADDRESSES_NAME: &str = "up.json";
 /// Command line options that say which configuration is meant.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct PlaceArgs {
-    /// The configuration file, YAML or (.toml) TOML [default: ./only1mcp.yaml or ./only1mcp.toml, else one of these in the
+    /// The configuration file, YAML or (.toml) TOML, or that of an MCP client [default: ./only1mcp.yaml or ./only1mcp.toml, else one of these in the
     /// user's configuration directory, else a built-in demo]
     #[arg(long, value_name = "FILE", env = "ONLY1MCP_CONFIG")]
     pub(crate) config: Option<PathBuf>,

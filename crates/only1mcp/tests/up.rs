@@ -236,6 +236,32 @@ fn a_toml_file_is_served_compared_and_watched_over_a_restart() {
 }
 
 #[test]
+fn a_file_of_a_client_is_served_as_it_is() {
+    let home = Home::new();
+    let project = home.path().join("shop/.vscode");
+    fs::create_dir_all(&project).unwrap();
+    let program = env!("CARGO_BIN_EXE_only1mcp");
+    let text = format!(
+        "{{\n  // mine\n  \"servers\": {{\n    \"a\": {{ \"command\": \"{program}\", \"args\": [\"demo-server\", \"--stdio\"],\n      \
+         \"envFile\": \".env\" }},\n    \"off\": {{ \"command\": \"x\", \"disabled\": true }},\n  }},\n}}\n"
+    );
+    fs::write(project.join("mcp.json"), text).unwrap();
+    let (code, out, err) = home.run(&["validate", "shop/.vscode/mcp.json"]);
+    assert!(code == 0 && out.contains("valid, 1 server") && err.lines().count() == 2, "{code}: {out}{err}");
+    let up = home.up(&["--config", "shop/.vscode/mcp.json"]);
+    assert!(up.ready.ends_with("revision 1\n"), "{}{}", up.ready, up.said());
+    let config = ["--config", "shop/.vscode/mcp.json"];
+    let (code, out, err) = home.run(&[&["call", "a__add", r#"{"a": 40, "b": 2}"#], &config[..]].concat());
+    assert_eq!((code, &*out), (0, "42\n"), "{err}");
+    for note in
+        ["mcp.json:5:7: servers.a.envFile: not carried over", "servers.off: not carried over: it is switched off"]
+    {
+        assert!(up.said().contains(note), "{note}: {}", up.said());
+    }
+    assert_eq!(up.stop(), 0);
+}
+
+#[test]
 fn a_server_that_hangs_is_restarted_by_its_policy_and_by_hand() {
     let home = Home::new();
     let text = format!(

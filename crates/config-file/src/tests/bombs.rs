@@ -171,40 +171,6 @@ fn what_votes_would_hold_is_refused_without_them() {
 }
 
 #[test]
-fn files_of_clients_are_named_in_one_answer() {
-    let refused = |text: &str| {
-        let said: Vec<_> =
-            parse(&[named("mcp.json", text.into())]).unwrap_err().iter().map(ToString::to_string).collect();
-        assert_eq!(said.len(), 1, "{said:?}");
-        said[0].clone()
-    };
-    let why = "this is the file of an MCP client, which has its servers by name; here `servers` is a list, and how a server is \
-        reached stands under `transport`: write";
-    assert_eq!(
-        refused(
-            "{\n\t\"mcpServers\": {\n\t\t\"files\": { \"command\": \"npx\", \"args\": [\"-y\", \"secret\"] }\n\t},\n\t\"theme\": 1\n}"
-        ),
-        format!(
-            "mcp.json:2:2: mcpServers: {why} `servers: [{{ id: files, transport: {{ type: stdio, command: …, args: […] }} }}]`"
-        )
-    );
-    assert_eq!(
-        refused(
-            "{ \"inputs\": [], \"servers\": { \"search\": { \"type\": \"http\", \"url\": \"x\", \"headers\": {} } } }"
-        ),
-        format!(
-            "mcp.json:1:17: servers: {why} `servers: [{{ id: search, transport: {{ type: http, url: …, headers: {{…}} }} }}]`"
-        )
-    );
-    assert!(refused("{ \"mcp\": { \"servers\": { \"a b\": { \"command\": \"x\" } } } }").contains("id: NAME"));
-    let commented = refused("{\n  // mine\n  \"mcpServers\": { \"a\": { \"command\": \"x\" } }\n}");
-    assert!(commented.ends_with("; comments begin with `#`"), "{commented}");
-    assert!(refused("mcpServers: {}\n").contains(why));
-    // A slip under our own key stays one.
-    assert!(refused("servers: { id: a }\n").contains("expected a list of servers, found a mapping"));
-}
-
-#[test]
 fn advice_has_its_place() {
     let text = "servers:\n- { id: a, transport: { type: stdio, command: npx -y x } }\n\
         - { id: b, transport: { type: stdio, command: ~/bin/x, args: [\"~/data\", a~b] } }\n\

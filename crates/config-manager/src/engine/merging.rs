@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Digest, Owner, Revision};
+use model::{Digest, Owner, Revision, Violation};
 use rollout::ProposalId;
 use rollout::desk::{Event, Want};
 use runtime::{Kind as Side, Span};
@@ -18,6 +18,8 @@ use crate::source::text_of;
 
 /// How long to wait for a read of the file, which may lie on a network: after that the rollback does without it.
 const LOOK_MAX: Duration = Duration::from_millis(250);
+/// Lines in the log about one content of the file.
+const ADVICE_LOGGED: usize = 20;
 
 impl Engine {
     /// Begins what is kept of a change. Its span begins at the time of the request, or of the write.
@@ -105,6 +107,7 @@ impl Engine {
         self.changed = true;
         let candidate = self.desk.candidate(proposal);
         let reason = candidate.map(|candidate| candidate.text.reason.clone()).unwrap_or_default();
+        let of_file = candidate.is_some_and(|candidate| matches!(candidate.want, Want::File { .. }));
         // Of one that gave way, the desk only wants to know that it is over.
         let mut actor = String::new();
         if let Some(open) = self.open.get_mut(&proposal) {
@@ -112,6 +115,9 @@ impl Engine {
             let judging = open.judging.take();
             match &merged {
                 Ok(merged) => {
+                    if of_file {
+                        advise(&merged.advice);
+                    }
                     (open.timing, open.advice) = (merged.timing, merged.advice.clone());
                     open.layers = Some(merged.layers.clone());
                 }
@@ -128,8 +134,18 @@ impl Engine {
     }
 }
 
-fn parser_panicked() -> model::Violation {
-    model::Violation::new(None, "", "reading this text failed inside the program; please report it with the text")
+/// Nobody waits for the answer to a change of the file.
+fn advise(advice: &[Violation]) {
+    for advice in advice.iter().take(ADVICE_LOGGED) {
+        tracing::info!("{advice}");
+    }
+    if let Some(more @ 1..) = advice.len().checked_sub(ADVICE_LOGGED) {
+        tracing::info!("{more} more about the file; `only1mcp validate` lists them");
+    }
+}
+
+fn parser_panicked() -> Violation {
+    Violation::new(None, "", "reading this text failed inside the program; please report it with the text")
 }
 
 /// A file that differs from its content of then in comments alone is not undone: its present text is recorded.
