@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use config_file::{Format, Source, parse};
+use config_file::{Format, Source, merge, merge_again, parse};
 use model::Owner;
 
 fn main() {
@@ -34,4 +34,14 @@ fn snapshot(bencher: divan::Bencher<'_, '_>, count: usize) {
     let sources = [servers(count)];
     parse(&sources).expect("the file is a good one");
     bencher.bench(|| parse(&sources));
+}
+
+/// After a change of one server.
+#[divan::bench(args = [1, 200, 2000])]
+fn again(bencher: divan::Bencher<'_, '_>, count: usize) {
+    let before = servers(count);
+    let known = merge(std::slice::from_ref(&before)).judge().expect("the file is a good one").known();
+    let id = format!("id: files-{}\n", count / 4 * 2);
+    let after = [Source { text: before.text.replace(&id, "id: other\n"), ..before }];
+    bencher.bench(|| merge_again(&after, &known).judge().map(|judged| judged.known()));
 }

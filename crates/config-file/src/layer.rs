@@ -5,6 +5,7 @@ use std::sync::Arc;
 use model::{Draft, Located, Position, Violation};
 
 use crate::key::{Key, Kind};
+use crate::known::{Items, Known};
 use crate::names::{child, nearest, show};
 use crate::policy::POLICY;
 use crate::report::Report;
@@ -17,16 +18,17 @@ const COMMENT: &str = "comments begin with `#`; this was read as a part of the k
 pub(crate) struct Layer<'a> {
     pub(crate) file: &'a Arc<str>,
     pub(crate) report: &'a mut Report,
+    known: &'a Known,
 }
 
 impl<'a> Layer<'a> {
-    pub(crate) fn new(file: &'a Arc<str>, report: &'a mut Report) -> Self {
-        Self { file, report }
+    pub(crate) fn new(file: &'a Arc<str>, report: &'a mut Report, known: &'a Known) -> Self {
+        Self { file, report, known }
     }
 
     /// Adds what the text says to the draft; `servers_at` is where the first layer has its servers.
     pub(crate) fn read(&mut self, text: &str, format: Format, draft: &mut Draft, servers_at: &mut Option<Position>) {
-        let Some(root) = self.tree(text, format) else {
+        let Some((root, mut items)) = self.tree(text, format) else {
             self.report.servers_lost = true;
             return;
         };
@@ -53,12 +55,15 @@ impl<'a> Layer<'a> {
         }
         for entry in sorted.ours().iter().filter(|entry| entry.key == "servers") {
             servers_at.get_or_insert_with(|| entry.key_at.in_file(self.file));
-            self.servers(&entry.value, &mut draft.backends);
+            self.servers(&entry.value, &mut items, draft);
         }
         self.foreign(&sorted, draft);
+        self.report.misread |= !items.all_taken();
+        // Servers of clients have no lines that are known.
+        self.report.passages.resize_with(draft.backends.len() + draft.known.len(), || None);
     }
 
-    fn tree(&mut self, text: &str, format: Format) -> Option<Node> {
+    fn tree(&mut self, text: &str, format: Format) -> Option<(Node, Items)> {
         if text.len() as u64 > MAX_BYTES {
             let message = format!("the text has {} bytes; expected at most {MAX_BYTES}", text.len());
             self.refuse(Mark::START, "", message);
@@ -72,8 +77,8 @@ impl<'a> Layer<'a> {
             self.refuse(Mark::START, "", message);
             return None;
         }
-        match tree(text, format, self.file, self.report) {
-            Ok(root) => Some(root),
+        match tree(text, format, self.file, self.known, self.report) {
+            Ok(tree) => Some(tree),
             Err(violation) => {
                 self.report.push(violation);
                 None

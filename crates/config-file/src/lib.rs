@@ -10,6 +10,7 @@ mod comments;
 mod control;
 mod foreign;
 mod key;
+mod known;
 mod layer;
 mod names;
 mod policy;
@@ -34,10 +35,12 @@ use model::{Draft, Owner, Policy, Position, Snapshot, Violation};
 
 use serde::{Deserialize, Serialize};
 
+pub use known::Known;
 pub use read::{ReadError, read, read_stream};
 pub use schema::schema;
 pub use spell::spell;
 
+use crate::known::Passage;
 use crate::layer::Layer;
 use crate::report::Report;
 
@@ -86,45 +89,58 @@ impl std::fmt::Debug for Source {
 ///
 /// The error lists the violations of all layers, in that order and then by place: every one up to a thousand.
 pub fn parse(sources: &[Source]) -> Result<Snapshot, Vec<Violation>> {
-    merge(sources).judge()
+    merge(sources).judge().map(|judged| judged.snapshot)
 }
 
 /// The first half of [`parse`]: reads, types and merges the texts.
-pub fn merge(sources: &[Source]) -> Merged {
+pub fn merge(sources: &[Source]) -> Merged<'_> {
+    merge_without(sources, &Known::default())
+}
+
+/// The same at less cost where most servers are described by the same lines as before.
+pub fn merge_again<'s>(sources: &'s [Source], known: &Known) -> Merged<'s> {
+    let merged = merge_without(sources, known);
+    let as_before = merged.report.is_good() && known.holds_under(&merged.draft.policy);
+    if merged.report.shortened && !as_before { merge(sources) } else { merged }
+}
+
+fn merge_without<'s>(sources: &'s [Source], known: &Known) -> Merged<'s> {
     let mut layers: Vec<&Source> = sources.iter().collect();
     layers.sort_by_key(|source| (source.owner != Owner::file(), &source.owner));
     let start = layers.first().map_or_else(|| "(no source)".into(), |source| source.name.clone());
-    let mut draft =
-        Draft { policy: Policy::default(), backends: Vec::new(), at: Position { file: start, line: 1, column: 1 } };
+    let at = Position { file: start, line: 1, column: 1 };
+    let mut draft = Draft { policy: Policy::default(), backends: Vec::new(), known: Vec::new(), at };
     let mut report = Report::default();
     let mut servers_at = None;
     for source in &layers {
-        Layer::new(&source.name, &mut report).read(&source.text, source.format, &mut draft, &mut servers_at);
+        Layer::new(&source.name, &mut report, known).read(&source.text, source.format, &mut draft, &mut servers_at);
     }
     draft.at = servers_at.unwrap_or(draft.at);
     votes::refuse_unheld(&draft, &mut report);
     // If servers were written but could not be read, a violation that there are none would mislead.
     draft.policy.allow_empty |= report.servers_lost;
-    Merged { draft, report, names: layers.into_iter().map(|source| source.name.clone()).collect() }
+    Merged { sources, draft, report, names: layers.into_iter().map(|source| source.name.clone()).collect() }
 }
 
 /// Whether two texts differ in nothing but comments and the way they are laid out. Keys in another order, and texts
 /// that cannot be parsed, count as different.
 pub fn means_the_same(one: (&str, Format), other: (&str, Format)) -> bool {
-    let tree = |(text, format)| tree::tree(text, format, &"".into(), &mut Report::default()).ok();
-    one == other || tree(one).zip(tree(other)).is_some_and(|(one, other)| one.value.means(&other.value))
+    let tree = |(text, format)| tree::tree(text, format, &"".into(), &Known::default(), &mut Report::default()).ok();
+    one == other || tree(one).zip(tree(other)).is_some_and(|((one, _), (other, _))| one.value.means(&other.value))
 }
 
 /// Layers that are one draft, with what was found wrong so far.
-pub struct Merged {
+pub struct Merged<'s> {
+    sources: &'s [Source],
     draft: Draft,
     report: Report,
     /// In the order of the layers.
     names: Vec<Arc<str>>,
 }
 
-impl Merged {
-    /// What of clients' servers is not carried over, and settings that are allowed but probably not meant, each with its place.
+impl Merged<'_> {
+    /// What of clients' servers is not carried over, and settings that are allowed but probably not meant, each with its
+    /// place.
     pub fn advice(&self) -> Vec<Violation> {
         let mut advice = self.report.notes.clone();
         advice.extend(self.draft.advice());
@@ -132,12 +148,45 @@ impl Merged {
     }
 
     /// The second half of [`parse`]: whether the draft makes sense as a whole.
-    pub fn judge(self) -> Result<Snapshot, Vec<Violation>> {
-        self.report.finish(self.draft.into_snapshot(), &self.names)
+    pub fn judge(mut self) -> Result<Judged, Vec<Violation>> {
+        let (values, shortened) = (self.report.taken.values, self.report.shortened);
+        let (advice, of_clients) = (self.advice(), self.report.notes.len());
+        let passages = std::mem::take(&mut self.report.passages);
+        match self.report.finish(self.draft.into_snapshot(), &self.names) {
+            Ok(snapshot) => Ok(Judged { snapshot, advice, of_clients, passages, values }),
+            // Only the whole texts tell where the fault is.
+            Err(_) if shortened => merge(self.sources).judge(),
+            Err(violations) => Err(violations),
+        }
     }
 }
 
-impl std::fmt::Debug for Merged {
+/// What the texts say.
+pub struct Judged {
+    pub snapshot: Snapshot,
+    /// As [`Merged::advice`].
+    pub advice: Vec<Violation>,
+    /// How much of the advice is about clients' servers; it comes first.
+    of_clients: usize,
+    /// Where the servers stand in the texts.
+    passages: Vec<Option<Passage>>,
+    values: usize,
+}
+
+impl Judged {
+    /// What [`merge_again`] can go by next time.
+    pub fn known(&self) -> Known {
+        Known::of(&self.snapshot, &self.passages, &self.advice[self.of_clients..], self.values)
+    }
+}
+
+impl std::fmt::Debug for Judged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Judged").field("snapshot", &self.snapshot).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Merged<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Merged").field("draft", &self.draft).finish_non_exhaustive()
     }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use model::{Position, Snapshot, Violation};
 
+use crate::known::Passage;
+
 /// Violations that are listed; a text that is no configuration at all has one in every line.
 const MAX_LISTED: usize = 1000;
 
@@ -35,6 +37,12 @@ pub(crate) struct Report {
     pub(crate) covered: Covered,
     /// Keys of the policy that a layer has set, with the place.
     pub(crate) set: BTreeMap<String, Position>,
+    /// The servers that were read, each with its lines if they are known.
+    pub(crate) passages: Vec<Option<Passage>>,
+    /// A text was parsed without the servers that are known …
+    pub(crate) shortened: bool,
+    /// … and they were not where they were expected.
+    pub(crate) misread: bool,
     /// A layer has servers that could not be read.
     pub(crate) servers_lost: bool,
 }
@@ -52,6 +60,11 @@ impl Report {
         if self.notes.len() < MAX_LISTED {
             self.notes.push(note);
         }
+    }
+
+    /// Whether nothing is wrong so far.
+    pub(crate) fn is_good(&self) -> bool {
+        self.violations.is_empty() && !self.misread
     }
 
     /// Whether what follows is only counted.

@@ -1,9 +1,10 @@
 //! One entry of `servers`: what it is and how it is reached, each key with what it is for, which values it takes, and how
 //! it is read. The keys of its policy are rows in `policy.rs`.
 
-use model::{BackendPolicy, DraftBackend, DraftTransport, Located};
+use model::{BackendPolicy, Draft, DraftBackend, DraftTransport, Located};
 use serde_json::{Value as Json, json};
 
+use crate::known::Items;
 use crate::layer::{Layer, Section};
 use crate::names::{child, is_header, is_variable, nearest};
 use crate::policy::OF_SERVER;
@@ -152,18 +153,30 @@ fn names<T>(fields: &'static [Field<T>]) -> impl Iterator<Item = &'static str> +
 }
 
 impl Layer<'_> {
-    pub(crate) fn servers(&mut self, node: &Node, backends: &mut Vec<DraftBackend>) {
+    pub(crate) fn servers(&mut self, node: &Node, items: &mut Items, draft: &mut Draft) {
         let Some(nodes) = self.list(node, "servers", "a list of servers") else {
             self.report.servers_lost = true;
             return;
         };
-        if nodes.len() > MAX_ENTRIES {
-            self.refuse(node.at, "servers", format!("{} servers; expected at most {MAX_ENTRIES}", nodes.len()));
+        let count = nodes.len() + items.count_of_known();
+        if count > MAX_ENTRIES {
+            self.refuse(node.at, "servers", format!("{count} servers; expected at most {MAX_ENTRIES}"));
             self.report.servers_lost = true;
             return;
         }
-        for (i, node) in nodes.iter().enumerate() {
-            let path = format!("servers[{i}]");
+        let mut read = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            let item = items.begin(node.at);
+            let known = item.map(|item| items.take(item, node)).unwrap_or_default();
+            if !known.is_empty() {
+                for (item, backend) in known {
+                    read.push(Some(item));
+                    draft.known.push((draft.backends.len(), backend));
+                }
+                continue;
+            }
+            let path = format!("servers[{}]", read.len());
+            read.push(item);
             let entries = if is_null(node) {
                 self.refuse(node.at, &path, "expected a mapping with `id` and `transport`, found nothing");
                 None
@@ -173,11 +186,13 @@ impl Layer<'_> {
             match entries {
                 Some(entries) => {
                     let server = self.server(node, entries, &path);
-                    backends.push(server);
+                    draft.backends.push(server);
                 }
                 None => self.report.servers_lost = true,
             }
         }
+        let passages = read.into_iter().map(|item| items.passage(item?, self.file));
+        self.report.passages.extend(passages);
     }
 
     fn server(&mut self, node: &Node, entries: &[Entry], path: &str) -> DraftBackend {

@@ -1,5 +1,6 @@
 //! The golden files, and what holds for all files.
 
+mod again;
 mod bombs;
 mod clients;
 mod golden;

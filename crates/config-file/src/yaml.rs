@@ -9,6 +9,7 @@ use std::sync::Arc;
 use model::Violation;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
+use crate::known::{Items, Known};
 use crate::names::{descend, is_header, is_variable, show};
 use crate::report::{Report, Size};
 use crate::tree::{Entry, MAX_DEPTH, MAX_VALUES, Mark, Node, Places, ScalarKind, Value};
@@ -30,17 +31,28 @@ impl From<Marker> for Mark {
     }
 }
 
-pub(crate) fn tree(text: &str, file: &Arc<str>, report: &mut Report) -> Result<Node, Violation> {
+pub(crate) fn tree(
+    text: &str,
+    file: &Arc<str>,
+    known: &Known,
+    report: &mut Report,
+) -> Result<(Node, Items), Violation> {
     // The parser holds back a `[…]` or `{…}` that may still turn out to be a key, however long: gigabytes for a text
     // that is refused in the end.
     if let Some((at, _)) = text.match_indices([',', '[', '{']).nth(MAX_HELD_BACK) {
         let message = format!("more than {MAX_HELD_BACK} commas and opening brackets");
         return Err(Violation::new(Some(Places::of(text).mark(at).in_file(file)), "", message));
     }
+    let items = Items::of(text, known);
+    if items.has_known() && !std::mem::replace(&mut report.shortened, true) {
+        report.taken.values += known.values;
+    }
+    let text = &items.shortened(text);
     let mut builder = Builder {
         events: Parser::new_from_str(text),
         text,
         file,
+        plain: true,
         path: String::new(),
         anchors: BTreeMap::new(),
         built: Size { values: report.taken.values, bytes: 0 },
@@ -48,7 +60,11 @@ pub(crate) fn tree(text: &str, file: &Arc<str>, report: &mut Report) -> Result<N
     };
     let root = builder.document()?;
     builder.report.taken.values = builder.built.values;
-    Ok(root)
+    if builder.plain {
+        return Ok((root, items));
+    }
+    report.misread |= items.has_known();
+    Ok((root, Items::default()))
 }
 
 struct Builder<'a, 'v> {
@@ -56,6 +72,8 @@ struct Builder<'a, 'v> {
     text: &'a str,
     file: &'a Arc<str>,
     path: String,
+    /// There were no anchors and no tags.
+    plain: bool,
     anchors: BTreeMap<usize, (Node, Size)>,
     /// With the values of the layers before.
     built: Size,
@@ -130,6 +148,7 @@ impl<'a> Builder<'a, '_> {
         };
         let node = Node { at, value };
         if anchor > 0 {
+            self.plain = false;
             let Size { values, bytes } = self.built;
             let size = Size { values: values - before.values, bytes: bytes - before.bytes };
             self.expand(size, at)?;
@@ -247,6 +266,7 @@ impl<'a> Builder<'a, '_> {
     /// quote the tag, since it may be a secret that begins with `!`.
     fn tag(&mut self, tag: Option<&Tag>, ours: &[&str], at: Mark) -> bool {
         let Some(tag) = tag else { return false };
+        self.plain = false;
         let known = tag.is_yaml_core_schema() && ours.contains(&tag.suffix.as_str());
         if !known {
             let message = "the tag of this value (`!…`) is not understood here; remove it, or put a text that begins \

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config_file::Format;
+use config_file::{Format, Known};
 use futures_util::{StreamExt as _, stream::BoxStream};
 use model::{Diff, Mask, NodeId, Owner, Revision, Snapshot, Violation, WallTime};
 use rollout::desk::{self, Want};
@@ -152,7 +152,7 @@ impl Service {
         let (clock, live) = (self.clock, status.snapshot.clone());
         let mask = self.mask.clone();
         let merged = self.documents.run(move || {
-            let merged = merge(layers, live.as_deref(), clock)?;
+            let merged = merge(layers, &Known::default(), live.as_deref(), clock)?;
             let shown = content(&mask, &merged.content.snapshot);
             Ok::<_, Vec<Violation>>((merged, shown))
         });

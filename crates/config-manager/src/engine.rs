@@ -15,6 +15,7 @@ mod write;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use config_file::Known;
 use model::{Digest, NodeId, Revision, Time};
 use rollout::desk::{Desk, Effect, Event, Start, Want};
 use rollout::reconciler::{self, Head};
@@ -65,6 +66,8 @@ pub(crate) struct Engine {
     signals: Arc<Signals>,
     /// The layers of the live revision.
     layers: Arc<Layers>,
+    /// The servers of the layers that were merged last.
+    known: Arc<Known>,
     /// The last refusal of the file.
     refusal: feed::Refusal,
     /// When the file was last seen to be written, in nanoseconds of the clock.
@@ -111,6 +114,7 @@ impl Engine {
             method: None,
             signals,
             layers,
+            known: Arc::default(),
             refusal: feed::Refusal::default(),
             written_at: None,
             attached: BTreeMap::new(),

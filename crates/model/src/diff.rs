@@ -89,8 +89,8 @@ impl Diff {
     }
 
     pub fn between(old: &Snapshot, new: &Snapshot) -> Self {
-        let before = by_id(old, new);
-        let after = by_id(new, old);
+        let (before, after) = without_common_ends(&old.backends, &new.backends);
+        let (before, after) = (by_id(before, after), by_id(after, before));
         let removed = before.keys().filter(|id| !after.contains_key(*id)).map(|id| (*id, Change::Removed));
         let kept = after.iter().filter_map(|(id, (rank, backend))| {
             let change = match before.get(id) {
@@ -121,12 +121,33 @@ impl Diff {
     }
 }
 
-/// Each server with its rank among those that both snapshots have: a neighbour that came or left moves no server.
-fn by_id<'a>(one: &'a Snapshot, other: &Snapshot) -> BTreeMap<&'a BackendId, (usize, &'a Arc<FixedBackend>)> {
-    let theirs: BTreeSet<&BackendId> = other.backends.iter().map(|backend| &backend.id).collect();
+/// What is left of two lists without the equal servers that both begin with and end with: these have the same rank in
+/// both.
+fn without_common_ends<'a>(
+    mut one: &'a [Arc<FixedBackend>],
+    mut other: &'a [Arc<FixedBackend>],
+) -> (&'a [Arc<FixedBackend>], &'a [Arc<FixedBackend>]) {
+    while let (Some((first, rest)), Some((same, others))) = (one.split_first(), other.split_first())
+        && first == same
+    {
+        (one, other) = (rest, others);
+    }
+    while let (Some((last, rest)), Some((same, others))) = (one.split_last(), other.split_last())
+        && last == same
+    {
+        (one, other) = (rest, others);
+    }
+    (one, other)
+}
+
+/// Each server with its rank among those that both lists have: a neighbour that came or left moves no server.
+fn by_id<'a>(
+    one: &'a [Arc<FixedBackend>],
+    other: &[Arc<FixedBackend>],
+) -> BTreeMap<&'a BackendId, (usize, &'a Arc<FixedBackend>)> {
+    let theirs: BTreeSet<&BackendId> = other.iter().map(|backend| &backend.id).collect();
     let mut rank = 0;
-    one.backends
-        .iter()
+    one.iter()
         .map(|backend| {
             let entry = (&backend.id, (rank, backend));
             rank += usize::from(theirs.contains(&backend.id));

@@ -10,10 +10,10 @@ mod tests;
 
 use std::sync::Arc;
 
-pub use advice::command_not_found;
+pub use advice::{MAX_ADVICE, command_not_found};
 pub use http::OWNED_HEADERS;
 
-use crate::{BackendPolicy, Policy, Position};
+use crate::{BackendPolicy, FixedBackend, Policy, Position};
 
 /// A value and where its author wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,9 @@ pub struct Draft {
     pub policy: Policy,
     /// In the order of layers, then of the file.
     pub backends: Vec<DraftBackend>,
+    /// Servers that were judged before under the same policy, and have not changed: each with the number of `backends`
+    /// before it.
+    pub known: Vec<(usize, Arc<FixedBackend>)>,
     /// Where `servers` stands, or the document begins.
     pub at: Position,
 }

@@ -78,6 +78,34 @@ fn diff_tells_what_happened_to_each_server() {
     assert_eq!(diff.counts(), Counts { added: 1, removed: 1, changed: 1 });
 }
 
+/// Every list of at most three servers, each in one of two forms.
+fn lists() -> Vec<Vec<(&'static str, &'static str)>> {
+    let mut lists = vec![Vec::new()];
+    for at in 0.. {
+        let Some(list) = lists.get(at).cloned() else { break };
+        let absent = ["a", "b", "c"].into_iter().filter(|id| list.iter().all(|(have, _)| have != id));
+        let longer = absent.flat_map(|id| ["x", "y"].map(|form| [&list[..], &[(id, form)]].concat()));
+        lists.extend(longer.collect::<Vec<_>>());
+    }
+    lists
+}
+
+#[test]
+fn a_diff_is_the_same_whatever_stands_around_the_lists() {
+    let around = |list: &[_], form| snapshot(&[&[("first", form)], list, &[("last", form)]].concat());
+    let lists = lists();
+    for (old, new) in lists.iter().flat_map(|old| lists.iter().map(move |new| (old, new))) {
+        let diff = |same| {
+            let forms = if same { ["x", "x"] } else { ["x", "y"] };
+            let mut diff = Diff::between(&around(old, forms[0]), &around(new, forms[1]));
+            diff.backends.retain(|entry| !["first", "last"].contains(&entry.id.as_str()));
+            diff
+        };
+        assert_eq!(diff(true), diff(false), "{old:?} {new:?}");
+        assert_eq!(diff(true), Diff::between(&snapshot(old), &snapshot(new)), "{old:?} {new:?}");
+    }
+}
+
 #[test]
 fn templates() {
     let text = |t: &str| Piece::Text(t.into());

@@ -1,6 +1,6 @@
 //! Short texts that stand for much, and texts that parsers disagree about: refused with their place, before they cost.
 
-use model::Owner;
+use model::{Owner, Violation};
 
 use super::named;
 use crate::{Source, merge, parse, read_stream};
@@ -175,25 +175,22 @@ fn advice_has_its_place() {
     let text = "servers:\n- { id: a, transport: { type: stdio, command: npx -y x } }\n\
         - { id: b, transport: { type: stdio, command: ~/bin/x, args: [\"~/data\", a~b] } }\n\
         - { id: c, transport: { type: stdio, command: \"${env:HOME}/bin/x\" } }\n";
-    let merged = merge(&[named("f.yaml", text.into())]);
-    let places: Vec<_> =
-        merged.advice().iter().map(|advice| format!("{} {}", advice.at.as_ref().unwrap(), advice.path)).collect();
+    let advice = |text: &str| merge(&[named("f.yaml", text.into())]).judge().unwrap().advice;
+    let places = |advice: &[Violation]| -> Vec<_> {
+        advice.iter().map(|advice| format!("{} {}", advice.at.as_ref().unwrap(), advice.path)).collect()
+    };
     assert_eq!(
-        places,
+        places(&advice(text)),
         [
             "f.yaml:2:47 servers[0].transport.command",
             "f.yaml:3:47 servers[1].transport.command",
             "f.yaml:3:63 servers[1].transport.args[0]",
         ]
     );
-    assert!(merged.judge().is_ok());
     let text = "servers:\n- { id: a, transport: { type: stdio, command: x, env: { TOKEN: hunter22, LEVEL: debug } } }\n\
         - { id: b, transport: { type: http, url: \"http://h/?key=hunter22\", headers: { Cookie: \"${env:C}\" } } }\n";
-    let merged = merge(&[named("f.yaml", text.into())]);
-    let advice = merged.advice();
-    let places: Vec<_> =
-        advice.iter().map(|advice| format!("{} {}", advice.at.as_ref().unwrap(), advice.path)).collect();
-    assert_eq!(places, ["f.yaml:2:64 servers[0].transport.env.TOKEN", "f.yaml:3:42 servers[1].transport.url"]);
+    let advice = advice(text);
+    assert_eq!(places(&advice), ["f.yaml:2:64 servers[0].transport.env.TOKEN", "f.yaml:3:42 servers[1].transport.url"]);
     assert!(advice.iter().all(|advice| !advice.to_string().contains("hunter22")));
 }
 

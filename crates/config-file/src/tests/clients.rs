@@ -27,14 +27,15 @@ fn file_below(directory: &Path) -> PathBuf {
 
 /// What is said about a file, and its servers in the words of ours.
 fn answer(name: &str, text: String) -> String {
-    let merged = merge(&[named(name, text)]);
+    let sources = [named(name, text)];
+    let merged = merge(&sources);
     let mut answer = merged.advice().iter().fold(String::new(), |mut lines, advice| {
         writeln!(lines, "{advice}").unwrap();
         lines
     });
     match merged.judge() {
-        Ok(snapshot) => {
-            for server in spell(&snapshot)["servers"].as_array().unwrap() {
+        Ok(judged) => {
+            for server in spell(&judged.snapshot)["servers"].as_array().unwrap() {
                 writeln!(answer, "{server}").unwrap();
             }
         }

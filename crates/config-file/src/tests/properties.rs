@@ -73,13 +73,13 @@ const WORDS: [&str; 42] = [
 ];
 
 #[derive(Debug, Clone)]
-enum Edit {
+pub(super) enum Edit {
     Delete(Index, usize),
     Insert(Index, String),
     Truncate(Index),
 }
 
-fn edit() -> impl Strategy<Value = Edit> {
+pub(super) fn edit() -> impl Strategy<Value = Edit> {
     let piece = prop_oneof![select(&WORDS[..]).prop_map(str::to_owned), any::<char>().prop_map(String::from)];
     prop_oneof![
         3 => (any::<Index>(), 1..20_usize).prop_map(|(at, length)| Edit::Delete(at, length)),
@@ -88,7 +88,7 @@ fn edit() -> impl Strategy<Value = Edit> {
     ]
 }
 
-fn edited(good: &str, edits: Vec<Edit>) -> String {
+pub(super) fn edited(good: &str, edits: Vec<Edit>) -> String {
     let mut text: Vec<char> = good.chars().collect();
     for edit in edits {
         match edit {

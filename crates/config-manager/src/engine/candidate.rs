@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use config_file::Source;
+use config_file::{Judged, Known, Source};
 use model::{Digest, Owner, Revision, Snapshot, Violation};
 use rollout::Content;
 use rollout::desk::{self, Candidate, Want};
@@ -97,6 +97,8 @@ pub(crate) struct Merged {
     pub(crate) content: Content,
     pub(crate) bytes: Arc<[u8]>,
     pub(crate) layers: Arc<Layers>,
+    /// What the next candidate can be read by; absent if this one was not read from its layers.
+    pub(crate) known: Option<Known>,
     pub(crate) advice: Vec<Violation>,
     pub(crate) timing: Timing,
 }
@@ -123,17 +125,22 @@ pub(crate) fn with_layer(layers: &Layers, owner: Owner, layer: Option<Layer>) ->
 const LARGE: usize = 256 << 10;
 
 /// Layers as a snapshot, which shares with `live` what is equal, or all their violations. Takes milliseconds of a core
-/// for hundreds of servers.
-pub(crate) fn merge(layers: Layers, live: Option<&Snapshot>, clock: Clock) -> Result<Merged, Vec<Violation>> {
+/// for hundreds of servers, unless most are `known`.
+pub(crate) fn merge(
+    layers: Layers,
+    known: &Known,
+    live: Option<&Snapshot>,
+    clock: Clock,
+) -> Result<Merged, Vec<Violation>> {
     let length: usize = layers.values().map(|layer| layer.text.len()).sum();
-    let merged = take_apart(layers, live, clock);
+    let merged = take_apart(layers, known, live, clock);
     if length >= LARGE {
         runtime::memory::trim();
     }
     merged
 }
 
-fn take_apart(layers: Layers, live: Option<&Snapshot>, clock: Clock) -> Result<Merged, Vec<Violation>> {
+fn take_apart(layers: Layers, known: &Known, live: Option<&Snapshot>, clock: Clock) -> Result<Merged, Vec<Violation>> {
     let started = clock.now_nanos();
     let sources: Vec<Source> = layers
         .iter()
@@ -144,13 +151,14 @@ fn take_apart(layers: Layers, live: Option<&Snapshot>, clock: Clock) -> Result<M
             text: layer.text.clone(),
         })
         .collect();
-    let merged = config_file::merge(&sources);
+    let merged = config_file::merge_again(&sources, known);
     let parsed = clock.now_nanos();
-    let advice = merged.advice();
-    let mut snapshot = merged.judge()?;
+    let mut judged = merged.judge()?;
     if let Some(live) = live {
-        snapshot.share(live);
+        judged.snapshot.share(live);
     }
+    let known = Some(judged.known());
+    let Judged { snapshot, advice, .. } = judged;
     let (bytes, digest) = snapshot.canonical();
     let since = |from: u64, to: u64| Duration::from_nanos(to.saturating_sub(from));
     Ok(Merged {
@@ -159,6 +167,7 @@ fn take_apart(layers: Layers, live: Option<&Snapshot>, clock: Clock) -> Result<M
         content: Content { snapshot: Arc::new(snapshot), digest },
         bytes: bytes.into(),
         layers: Arc::new(layers),
+        known,
         advice,
         timing: Timing { parse: since(started, parsed), validate: since(parsed, clock.now_nanos()) },
     })
@@ -200,6 +209,7 @@ impl From<Kept> for Merged {
             content: kept.content,
             bytes: kept.bytes,
             layers: kept.layers,
+            known: None,
             advice: Vec::new(),
             timing: Timing::default(),
         }

@@ -78,10 +78,12 @@ impl Engine {
             return self.bring_back(id, to, self.head_revision());
         }
         let layers = with_layer(&recorded, candidate.want.owner(), candidate.text.layer.clone());
+        let known = Arc::clone(&self.known);
         let head = self.desk.reconciler().head().map(|head| Arc::clone(&head.content.snapshot));
         self.work.spawn_blocking(move || {
             // A text that makes the parser panic is a fault of ours, and must not end the process.
-            let judge = || merge(layers, head.as_deref(), clock).map(|merged| merged.with_recorded(live, &recorded));
+            let judge =
+                || merge(layers, &known, head.as_deref(), clock).map(|merged| merged.with_recorded(live, &recorded));
             let merged = std::panic::catch_unwind(judge);
             let merged = merged.unwrap_or_else(|_| Err(vec![parser_panicked()]));
             Done::Merged(id, merged.map(Box::new).map_err(Fault::Violations))
@@ -103,8 +105,11 @@ impl Engine {
         });
     }
 
-    pub(super) fn merged(&mut self, proposal: ProposalId, merged: Result<Box<Merged>, Fault>) {
+    pub(super) fn merged(&mut self, proposal: ProposalId, mut merged: Result<Box<Merged>, Fault>) {
         self.changed = true;
+        if let Some(known) = merged.as_mut().ok().and_then(|merged| merged.known.take()) {
+            self.known = Arc::new(known);
+        }
         let candidate = self.desk.candidate(proposal);
         let reason = candidate.map(|candidate| candidate.text.reason.clone()).unwrap_or_default();
         let of_file = candidate.is_some_and(|candidate| matches!(candidate.want, Want::File { .. }));

@@ -6,7 +6,7 @@ use crate::{Naming, Violation};
 /// Beyond it a tool with a name of usual length does not fit beside the id.
 const LONG_ID: usize = 40;
 /// More of them are one mistake, made often.
-const MAX_ADVICE: usize = 100;
+pub const MAX_ADVICE: usize = 100;
 
 impl Draft {
     /// Advice to the author, each with its place, in the order of the draft.

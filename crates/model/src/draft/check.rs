@@ -1,7 +1,7 @@
 //! From a draft to a snapshot. Every fault that can be found without looking outside is found here, all in one pass,
 //! so that no author has to repair a file one message at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::http::{header_name_fault, header_value_fault, url_fault};
@@ -16,22 +16,29 @@ const MAX_ENDPOINTS: usize = 20_000;
 /// Of headers, once for each endpoint that is sent them: so they are kept, and so they travel.
 const MAX_HEADER_BYTES: usize = 32 << 20;
 
+/// Where one of the two is known from before: where it stands is not.
+const USED_TWICE: &str = "two servers have the same id";
+
 impl Draft {
     /// The snapshot this draft describes, or everything that is wrong with it, in the order of the draft.
     pub fn into_snapshot(self) -> Result<Snapshot, Vec<Violation>> {
         let mut check = Check::default();
-        if self.backends.is_empty() && !self.policy.allow_empty {
+        if self.backends.is_empty() && self.known.is_empty() && !self.policy.allow_empty {
             check.refuse(&self.at, "servers", "there are no servers; expected at least one, or `allow_empty: true`");
         }
-        let backends: Vec<_> = self.backends.into_iter().map(|draft| check.backend(draft)).collect();
-        if check.violations.is_empty() {
-            Ok(Snapshot {
-                policy: self.policy,
-                backends: backends.into_iter().flatten().map(|backend| Arc::new(backend.into())).collect(),
-            })
-        } else {
-            Err(check.violations)
+        for (_, backend) in &self.known {
+            check.known(backend, &self.at);
         }
+        let mut backends = Vec::with_capacity(self.backends.len() + self.known.len());
+        let mut known = self.known.into_iter().peekable();
+        for (place, draft) in self.backends.into_iter().enumerate() {
+            while let Some((_, backend)) = known.next_if(|(before, _)| *before <= place) {
+                backends.push(backend);
+            }
+            backends.extend(check.backend(draft).map(|backend| Arc::new(backend.into())));
+        }
+        backends.extend(known.map(|(_, backend)| backend));
+        if check.violations.is_empty() { Ok(Snapshot { policy: self.policy, backends }) } else { Err(check.violations) }
     }
 }
 
@@ -39,6 +46,7 @@ impl Draft {
 struct Check {
     violations: Vec<Violation>,
     ids: BTreeMap<String, Position>,
+    known: BTreeSet<BackendId>,
     endpoints: usize,
     header_bytes: usize,
 }
@@ -57,6 +65,19 @@ impl Check {
         let written = server.written.iter().find(|written| written.value == key);
         let (at, path) = written.map_or((&server.at, &server.path), |written| (&written.at, &written.path));
         self.refuse(at, path, message);
+    }
+
+    /// What it has in common with others is judged each time.
+    fn known(&mut self, backend: &Backend, servers: &Position) {
+        if !self.known.insert(backend.id.clone()) {
+            self.refuse(servers, "servers", USED_TWICE);
+        }
+        for endpoint in backend.variants.iter().flat_map(|variant| &variant.endpoints) {
+            if let Transport::Http { headers, .. } = &endpoint.transport {
+                self.endpoints += 1;
+                self.header_bytes += headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+            }
+        }
     }
 
     /// `None` only after a violation.
@@ -100,6 +121,10 @@ impl Check {
             self.ids.insert(id.value.clone(), id.at.clone());
         }
         match BackendId::new(&id.value) {
+            Ok(known) if self.known.contains(&known) => {
+                self.refuse_at(id, USED_TWICE);
+                None
+            }
             Ok(id) => Some(id),
             Err(invalid) => {
                 self.refuse_at(id, format!("not a valid server id; expected {}", invalid.expected));

@@ -80,13 +80,16 @@ fn all_faults_at_once_each_with_its_place() {
             server(2, Some("a"), Some(command(2, " "))),
             server(3, None, None),
         ],
+        known: vec![],
         at: at(1),
     };
     let lines: Vec<u32> = draft.into_snapshot().unwrap_err().into_iter().map(|v| v.at.unwrap().line).collect();
     assert_eq!(lines, [2, 2, 3, 3]);
 
-    let empty =
-        |allow_empty| Draft { policy: Policy { allow_empty, ..Policy::default() }, backends: vec![], at: at(1) };
+    let empty = |allow_empty| {
+        let policy = Policy { allow_empty, ..Policy::default() };
+        Draft { policy, backends: vec![], known: vec![], at: at(1) }
+    };
     assert!(empty(false).into_snapshot().is_err());
     assert!(empty(true).into_snapshot().unwrap().backends.is_empty());
 }

@@ -2,7 +2,7 @@
 
 use std::{fs::File, io, path::Path};
 
-use config_file::{Format, ReadError, Source};
+use config_file::{Format, Judged, ReadError, Source};
 use model::{Owner, Violation};
 use runtime::exit;
 use serde_json::{Value, json};
@@ -16,14 +16,12 @@ pub(crate) fn run(args: &ValidateArgs) -> Result<Output, Failure> {
         Ok(text) => {
             let format = Format::of(&args.file);
             let source = Source { owner: Owner::file(), name: name.as_str().into(), format, text };
-            let merged = config_file::merge(&[source]);
-            let advice = merged.advice();
-            merged.judge().map(|snapshot| (snapshot, advice))
+            config_file::merge(&[source]).judge()
         }
         Err(error) => Err(vec![Violation::from(error)]),
     };
     Ok(match parsed {
-        Ok((snapshot, advice)) => {
+        Ok(Judged { snapshot, advice, .. }) => {
             let (servers, digest) = (snapshot.backends.len(), snapshot.digest().to_string());
             let text = format!("{name}: valid, {}, digest {digest}", count(servers, "server"));
             let json = json!({
