@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::budget::Unfinished;
 use crate::call::{Detail, Noted};
 use crate::secrets::{Echo, READ_LIMIT, Said, Secrets};
-use crate::upstream::{Link, StderrTail, Together, next_serial};
+use crate::upstream::{Link, StderrTail, Together, endpoint_ended, next_serial};
 
 pub use crate::upstream::Upstreams;
 use renewals::Renewals;
@@ -253,6 +253,12 @@ impl Endpoint {
         id < self.next_id.load(Ordering::Relaxed)
     }
 
+    /// Its connections close, its tasks return.
+    fn end(&self) {
+        self.ended.cancel();
+        endpoint_ended();
+    }
+
     fn now(&self) -> Time {
         Time::from_nanos(self.upstreams.clock.now_nanos())
     }
@@ -296,7 +302,7 @@ impl Endpoint {
 impl Drop for Endpoint {
     /// Ends the tasks of an endpoint also if it was never shut down.
     fn drop(&mut self) {
-        self.ended.cancel();
+        self.end();
     }
 }
 

@@ -31,7 +31,7 @@ use crate::endpoint::{BringUpFailure, Endpoint, Lease, Signals};
 
 pub(crate) use ask::ask;
 use http::Names;
-pub(crate) use http::{Doubt, HttpLink};
+pub(crate) use http::{Doubt, HttpLink, endpoint_ended};
 pub(crate) use list::list_all;
 pub(crate) use stdio::{SEEN_OUT, StderrTail, StdioLink, wrote};
 pub(crate) use unasked::Together;

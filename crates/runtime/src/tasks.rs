@@ -212,11 +212,12 @@ impl Tasks {
         lock(&self.group.live).insert(id, Live { name, abort: None });
         let entry = Entry { group: Arc::clone(&self.group), id };
         LIVE.fetch_add(1, Ordering::Relaxed);
-        let guarded = async move {
-            if let Err(payload) = AssertUnwindSafe(future).catch_unwind().await {
+        // No async block: it would keep room for the future twice, as what it captures and as what it awaits.
+        let guarded = AssertUnwindSafe(future).catch_unwind().map(move |ended| {
+            if let Err(payload) = ended {
                 entry.group.fail(name, Cause::Panicked(panics::message(payload.as_ref())));
             }
-        };
+        });
         // At debug level, since a span costs time at every poll, and some tasks are polled for each call.
         (id, guarded.instrument(tracing::debug_span!("task", name)))
     }

@@ -233,8 +233,13 @@ fn withheld(generation: &Generation, kind: Kind) -> Vec<Withheld> {
 
 /// The element of a sorted sequence that is equal by `order`, after those that come before it.
 fn at<T>(sorted: &mut Peekable<impl Iterator<Item = T>>, order: impl Fn(&T) -> Ordering) -> Option<T> {
-    while sorted.next_if(|one| order(one) == Ordering::Less).is_some() {}
-    sorted.next_if(|one| order(one) == Ordering::Equal)
+    loop {
+        match order(sorted.peek()?) {
+            Ordering::Less => drop(sorted.next()),
+            Ordering::Equal => return sorted.next(),
+            Ordering::Greater => return None,
+        }
+    }
 }
 
 /// Elements that the servers of the live snapshot list and that cannot be shown.

@@ -357,7 +357,7 @@ impl Endpoint {
             link.close(self).await;
         }
         // From here on no attempt starts anything, and what one has started is let go, which ends it.
-        self.ended.cancel();
+        self.end();
         drop(self.process.acquire().await);
     }
 
@@ -380,7 +380,7 @@ impl Endpoint {
         // A process that cannot be killed, since the system holds it, must not hold up the caller.
         if timeout(SEEN_OUT, self.see_out()).await.is_err() {
             tracing::warn!(endpoint = %self.key, "not everything of it has ended in time; it is not waited for any more");
-            self.ended.cancel();
+            self.end();
         }
         self.state.send_modify(|state| state.pid = None);
     }

@@ -32,6 +32,7 @@ use crate::endpoint::{BringUpFailure, Endpoint};
 pub(super) use announcements::listen;
 use awaited::Awaited;
 pub(super) use names::Names;
+pub(crate) use pool::endpoint_ended;
 pub(super) use pool::tls_connector;
 pub(crate) use session::Doubt;
 use session::Standing;

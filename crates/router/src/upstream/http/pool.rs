@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ use http_body_util::BodyExt;
 use runtime::shutdown::Phase;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -42,8 +44,18 @@ const SWEEP: Duration = Duration::from_secs(1);
 const FRESH: Duration = Duration::from_millis(50);
 
 thread_local! {
+    static POOL: RefCell<Pool> = const { RefCell::new(Pool { shelves: BTreeMap::new(), swept: false }) };
+}
+
+/// How many endpoints have ended in this process.
+static ENDED: LazyLock<watch::Sender<u64>> = LazyLock::new(watch::Sender::default);
+
+/// One core's idle connections.
+struct Pool {
     /// By serial of the endpoint. A shelf exists from an endpoint's first connection until the endpoint ends.
-    static POOL: RefCell<BTreeMap<u64, Shelf>> = const { RefCell::new(BTreeMap::new()) };
+    shelves: BTreeMap<u64, Shelf>,
+    /// A task looks after the shelves, for as long as there are any.
+    swept: bool,
 }
 
 /// One core's idle connections to one endpoint.
@@ -52,6 +64,9 @@ struct Shelf {
     idle: Vec<Idle>,
     /// The longest idle time that is safe, as far as connections that the server closed have shown.
     longest: Duration,
+    ended: CancellationToken,
+    /// No idle connection keeps its buffers. So it is on the control thread, where all servers are brought up and pinged.
+    sparing: bool,
 }
 
 struct Idle {
@@ -101,7 +116,7 @@ impl Shelf {
 }
 
 fn with_shelf<T>(serial: u64, work: impl FnOnce(&mut Shelf) -> T) -> Option<T> {
-    POOL.with(|pool| pool.borrow_mut().get_mut(&serial).map(work))
+    POOL.with(|pool| pool.borrow_mut().shelves.get_mut(&serial).map(work))
 }
 
 /// A connection in use.
@@ -116,12 +131,15 @@ struct Lent {
 impl Lent {
     /// Called after the end of the response body: only then may the next request be written.
     fn give_back(self) {
-        let Some(keep) = self.keep else { return };
+        let Self { mut connection, place, serial, keep: Some(keep) } = self else { return };
         let since = Instant::now();
-        with_shelf(self.serial, |shelf| {
+        with_shelf(serial, |shelf| {
+            if shelf.sparing {
+                connection.rest();
+            }
             if shelf.idle.len() < MAX_IDLE {
                 let until = since + keep.min(shelf.longest);
-                shelf.idle.push(Idle { connection: self.connection, place: self.place, since, until });
+                shelf.idle.push(Idle { connection, place, since, until });
             }
         });
     }
@@ -289,13 +307,7 @@ async fn connect(endpoint: &Endpoint, target: &Target) -> Result<Box<Connection>
         Err(_) => return Err(failed(format!("no connection within {} ms", limit.as_millis()))),
     };
     endpoint.reached();
-    let first = POOL.with(|pool| !pool.borrow().contains_key(&endpoint.serial));
-    if first && !endpoint.ended.is_cancelled() {
-        let shelf = Shelf { idle: Vec::new(), longest: IDLE };
-        POOL.with(|pool| pool.borrow_mut().insert(endpoint.serial, shelf));
-        let watched = watch(endpoint.serial, endpoint.ended.clone());
-        endpoint.upstreams.tasks.spawn("idle upstream connections", watched);
-    }
+    shelve(endpoint);
     Ok(Box::new(Connection::new(stream)))
 }
 
@@ -332,13 +344,61 @@ async fn reach(addresses: &[SocketAddr], ends: Instant) -> io::Result<TcpStream>
     TcpStream::connect(last).await
 }
 
-/// Closes what has been idle for too long, and everything when the endpoint ends.
-async fn watch(serial: u64, ended: CancellationToken) {
-    let mut ticks = tokio::time::interval(SWEEP);
-    while ended.run_until_cancelled(ticks.tick()).await.is_some() {
-        with_shelf(serial, |shelf| shelf.sweep(Instant::now()));
+/// Makes a place for the idle connections of an endpoint, unless this core has one.
+fn shelve(endpoint: &Endpoint) {
+    if endpoint.ended.is_cancelled() {
+        return;
     }
-    POOL.with(|pool| drop(pool.borrow_mut().remove(&serial)));
+    let swept = POOL.with_borrow_mut(|pool| {
+        let sparing = Handle::current().id() == endpoint.upstreams.control.id();
+        let shelf = || Shelf { idle: Vec::new(), longest: IDLE, ended: endpoint.ended.clone(), sparing };
+        pool.shelves.entry(endpoint.serial).or_insert_with(shelf);
+        std::mem::replace(&mut pool.swept, true)
+    });
+    if !swept {
+        endpoint.upstreams.tasks.spawn("idle upstream connections", look_after(Sweeper, ENDED.subscribe()));
+    }
+}
+
+/// An endpoint has ended: its connections are closed now, on all cores.
+pub(crate) fn endpoint_ended() {
+    ENDED.send_modify(|count| *count += 1);
+}
+
+/// The one task of a core that looks after its shelves. If it ends early, with its runtime, the connections end with it.
+struct Sweeper;
+
+impl Sweeper {
+    /// Closes everything of endpoints that have ended. Returns whether a shelf is left.
+    fn clear(&self) -> bool {
+        POOL.with_borrow_mut(|pool| {
+            pool.shelves.retain(|_, shelf| !shelf.ended.is_cancelled());
+            !pool.shelves.is_empty()
+        })
+    }
+
+    /// Closes what has been idle for too long.
+    fn sweep(&self, now: Instant) {
+        POOL.with_borrow_mut(|pool| pool.shelves.values_mut().for_each(|shelf| shelf.sweep(now)));
+    }
+}
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        // An error says that the thread ends.
+        drop(POOL.try_with(|pool| pool.replace(Pool { shelves: BTreeMap::new(), swept: false })));
+    }
+}
+
+async fn look_after(sweeper: Sweeper, mut ended: watch::Receiver<u64>) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    while sweeper.clear() {
+        tokio::select! {
+            now = ticks.tick() => sweeper.sweep(now),
+            // The sender is never dropped.
+            _ = ended.changed() => {}
+        }
+    }
 }
 
 /// Trusts what the system trusts.
