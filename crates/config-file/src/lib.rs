@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 pub use known::Known;
 pub use read::{ReadError, read, read_stream};
 pub use schema::schema;
-pub use spell::spell;
+pub use spell::{spell, yaml};
 
 use crate::known::Passage;
 use crate::layer::Layer;

@@ -2,6 +2,7 @@
 
 use model::{Backend, BackendPolicy, Snapshot, Transport};
 use serde_json::{Map, Value, json};
+use serde_yaml::{Mapping, Value as Yaml};
 
 use crate::key::Key;
 use crate::layer::Table;
@@ -19,6 +20,53 @@ pub fn spell(snapshot: &Snapshot) -> Value {
     document["version"] = "1.0".into();
     document["servers"] = snapshot.backends.iter().map(|backend| server(backend)).collect();
     document
+}
+
+/// A file that results in this snapshot, without keys that say what holds anyway.
+pub fn yaml(snapshot: &Snapshot) -> String {
+    let plain = spell(&Snapshot::default());
+    let document = less(spell(snapshot), &plain).unwrap_or_default();
+    // As a person would write it: the version first, the servers last.
+    let mut file = Mapping::from_iter([("version".into(), to_yaml(&plain["version"], &[]))]);
+    let Value::Object(keys) = document else { unreachable!("a document is an object") };
+    for (key, value) in keys.iter().filter(|(key, _)| *key != "servers") {
+        file.insert(key.as_str().into(), to_yaml(value, &[]));
+    }
+    let servers = keys.get("servers").and_then(Value::as_array).into_iter().flatten();
+    let servers = servers.map(|server| to_yaml(server, &["id", "transport", "type", "command", "url"])).collect();
+    file.insert("servers".into(), Yaml::Sequence(servers));
+    serde_yaml::to_string(&file).expect("text, numbers and lists are YAML")
+}
+
+/// `value` without what is the same in `plain`, and without what is empty.
+fn less(value: Value, plain: &Value) -> Option<Value> {
+    match value {
+        Value::Object(map) => {
+            let kept = map.into_iter().filter_map(|(key, value)| Some((key.clone(), less(value, &plain[&key])?)));
+            let kept: Map<_, _> = kept.collect();
+            (!kept.is_empty()).then_some(Value::Object(kept))
+        }
+        Value::Array(list) if list.is_empty() => None,
+        value @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+            (value != *plain).then_some(value)
+        }
+    }
+}
+
+/// The keys in `first` come first, in that order.
+fn to_yaml(value: &Value, first: &[&str]) -> Yaml {
+    match value {
+        Value::Object(map) => {
+            let rank = |key: &str| first.iter().position(|one| *one == key).unwrap_or(first.len());
+            let mut keys: Vec<_> = map.iter().collect();
+            keys.sort_by_key(|(key, _)| rank(key));
+            Yaml::Mapping(keys.into_iter().map(|(key, value)| (key.as_str().into(), to_yaml(value, first))).collect())
+        }
+        Value::Array(list) => Yaml::Sequence(list.iter().map(|one| to_yaml(one, first)).collect()),
+        plain @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
+            serde_yaml::to_value(plain).expect("a scalar of JSON is one of YAML")
+        }
+    }
 }
 
 fn keys<T>(table: &Table<T>, value: impl Fn(&Key<T>) -> Option<Value>, document: &mut Value) {

@@ -116,9 +116,16 @@ impl Mask {
             return String::new();
         }
         let hash = blake3::keyed_hash(&self.key, literal.as_bytes());
-        format!("***({})", &hash.to_hex()[..8])
+        format!("{MARK}{})", &hash.to_hex()[..8])
+    }
+
+    /// How many marks a text has.
+    pub fn marks(text: &str) -> usize {
+        text.matches(MARK).count()
     }
 }
+
+const MARK: &str = "***(";
 
 /// Where in a URL a character stands: before the query, or in the name or the value of one of its parameters.
 #[derive(Clone, Copy)]

@@ -46,6 +46,15 @@ pub(crate) enum Command {
     /// A small real MCP server with tools to try the gateway with
     #[command(after_help = DEMO_EXAMPLES)]
     DemoServer(demo::Settings),
+    /// What a shell needs to complete commands and flags
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions { shell: clap_complete::Shell },
+    /// Write the manual pages, one for each command
+    #[command(after_help = MAN_EXAMPLES)]
+    Man {
+        /// The folder to write them into; it is made if it is not there
+        folder: PathBuf,
+    },
 }
 
 /// Commands that ask or change something and end.
@@ -62,6 +71,8 @@ pub(crate) enum Operate {
     Reload(ReloadArgs),
     /// Past revisions, newest first
     History(HistoryArgs),
+    /// The content of a revision, as a configuration file
+    Show(ShowArgs),
     /// What is different between two revisions, or from what is live to a file
     Diff(DiffArgs),
     /// Bring the content of an older revision back, as a new revision
@@ -72,12 +83,16 @@ pub(crate) enum Operate {
     Watch(WatchArgs),
     /// Which log lines the services write, and having others written
     Log(LogArgs),
+    /// What the process of a stdio server says beside MCP
+    Logs(LogsArgs),
     /// Let a server leave: no new calls; those that run may end
     Drain(DrainArgs),
     /// Servers that are leaving or have left
     Drains(DrainsArgs),
     /// End the process of a stdio server and start another one; its calls in flight fail
     Restart(RestartArgs),
+    /// Speak MCP on stdin and stdout, for clients that start their servers
+    Connect(ConnectArgs),
     /// The tools that clients of the gateway see
     Tools(ToolsArgs),
     /// Call a tool through the gateway, as a client would
@@ -235,7 +250,17 @@ Draft 07. An editor that is told of it completes keys, shows what they do, and m
 Examples:
   only1mcp schema > only1mcp.schema.json";
 
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  only1mcp completions bash > ~/.local/share/bash-completion/completions/only1mcp
+  only1mcp completions fish > ~/.config/fish/completions/only1mcp.fish
+  only1mcp completions zsh > ~/.zfunc/_only1mcp";
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  only1mcp man ~/.local/share/man/man1";
+
 const DEMO_EXAMPLES: &str = "\
 Examples:
   only1mcp demo-server --listen 127.0.0.1:9000
-  only1mcp demo-server --stdio --name notes";
+  only1mcp demo-server --kind notes";

@@ -6,8 +6,10 @@ mod drains;
 mod events;
 mod history;
 mod log;
+mod logs;
 mod render;
 mod restart;
+mod show;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -66,12 +68,15 @@ pub(crate) fn run(command: Operate) -> ExitCode {
             Operate::History(args) => print(args.admin.output, history::run(&args)).await,
             Operate::Rollback(args) => print(args.admin.output, changes::rollback(&args)).await,
             Operate::Apply(args) => print(args.admin.output, changes::apply(&args)).await,
+            Operate::Show(args) => print(args.admin.output, show::run(&args)).await,
             Operate::Diff(args) => print(args.admin.output, diff::run(&args)).await,
             Operate::Watch(args) => print(args.admin.output, events::run(&args)).await,
             Operate::Log(args) => print(args.admin.output, log::run(&args)).await,
+            Operate::Logs(args) => print(args.admin.output, logs::run(&args)).await,
             Operate::Drain(args) => print(args.admin.output, drains::drain(&args)).await,
             Operate::Drains(args) => print(args.admin.output, drains::list(&args)).await,
             Operate::Restart(args) => print(args.admin.output, restart::run(&args)).await,
+            Operate::Connect(args) => print(OutputArgs { output: Format::Text }, crate::connect::run(&args)).await,
             Operate::Tools(args) => print(args.mcp.output, tools::list(&args)).await,
             Operate::Call(args) => print(args.mcp.output, tools::call(&args)).await,
         }

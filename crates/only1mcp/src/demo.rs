@@ -5,6 +5,7 @@
 //! ([`http`], [`stdio`]) move bytes and time.
 
 mod http;
+mod kinds;
 mod message;
 mod modern;
 mod process;
@@ -29,9 +30,11 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
+use jiff::Timestamp;
 use runtime::{exit, shutdown, state_dir::write_atomic};
 use tokio::{net::TcpListener, task::LocalSet};
 
+use kinds::{Kind, Special};
 use process::Process;
 
 /// Command line of the demo server.
@@ -45,9 +48,13 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "ADDR", env = "ONLY1MCP_DEMO_LISTEN")]
     listen: Option<SocketAddr>,
 
-    /// The name by which `whoami` and `initialize` introduce this server
-    #[arg(long, value_name = "LABEL", default_value = "demo", env = "ONLY1MCP_DEMO_NAME")]
-    name: String,
+    /// What the server is for; without a kind, it has tools for tests and experiments
+    #[arg(long, value_enum, env = "ONLY1MCP_DEMO_KIND")]
+    kind: Option<Kind>,
+
+    /// The name by which `whoami` and `initialize` introduce this server; by default its kind, or `demo`
+    #[arg(long, value_name = "LABEL", env = "ONLY1MCP_DEMO_NAME")]
+    name: Option<String>,
 
     /// How HTTP answers are sent: as JSON where one message is all, or always as an event stream
     #[arg(long, value_enum, value_name = "FORM", default_value_t = Form::Json, env = "ONLY1MCP_DEMO_REPLY")]
@@ -108,9 +115,10 @@ pub(crate) fn run(settings: Settings) -> ExitCode {
 
 async fn serve(settings: Settings) -> io::Result<ExitCode> {
     tokio::time::sleep(Duration::from_millis(settings.start_delay_ms)).await;
-    let identity =
-        server::Identity { label: settings.name.clone(), pid: std::process::id(), environment: environment() };
-    let process = Process::new(identity, settings.count_file.as_deref())?;
+    let label = settings.name.as_deref().unwrap_or_else(|| settings.kind.map_or("demo", Kind::name)).to_owned();
+    let identity = server::Identity { label, pid: std::process::id(), environment: environment() };
+    let special = settings.kind.map(|kind| Special::new(kind, Timestamp::now));
+    let process = Process::new(identity, special, settings.count_file.as_deref())?;
     match settings.listen {
         None => {
             let served = stdio::serve(Rc::clone(&process), settings.ignore_eof);

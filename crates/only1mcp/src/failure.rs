@@ -19,6 +19,10 @@ pub(crate) enum Failure {
     Lacks { service: &'static str, targets: Vec<String> },
     #[error("{target} cannot be reached: {}", reason(.status))]
     Unreachable { target: String, status: Box<Status> },
+    #[error("the gateway for {place} does not start: {said}")]
+    NotStarted { place: String, said: String, log: PathBuf },
+    #[error("there is no server `{server}`")]
+    NoServer { server: String },
     #[error("{target} does not let us in: {}", .status.message())]
     Credential { target: String, status: Box<Status> },
     #[error("{}", said(.status))]
@@ -83,6 +87,8 @@ impl Failure {
             | Self::Place(PlaceError::NoHome | PlaceError::TwoConfigs { .. }) => exit::USAGE,
             Self::Place(PlaceError::NoConfig { .. })
             | Self::Credential { .. }
+            | Self::NoServer { .. }
+            | Self::NotStarted { .. }
             | Self::Refused { .. }
             | Self::Token(_)
             | Self::Read(_)
@@ -121,6 +127,8 @@ impl Failure {
             Self::NoRevision | Self::NotKept { .. } => {
                 Some("see `only1mcp history` for those that can be compared".to_owned())
             }
+            Self::NotStarted { log, .. } => Some(format!("see {} for all that it said", log.display())),
+            Self::NoServer { .. } => Some("`only1mcp status` lists those that there are".to_owned()),
             Self::Content { .. } => Some("use the program of the same release as the service".to_owned()),
             Self::Arguments { .. } => Some(r#"write them as '{"text": "hello"}'"#.to_owned()),
             Self::Mcp { .. } => Some("start the gateway with `only1mcp up`, or name another one with --url".to_owned()),

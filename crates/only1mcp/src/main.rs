@@ -3,8 +3,10 @@
 mod admin;
 mod args;
 mod cli;
+mod connect;
 mod demo;
 mod failure;
+mod manual;
 mod mcp_client;
 mod place;
 mod up;
@@ -35,5 +37,7 @@ fn main() -> ExitCode {
         Command::Up(args) => up::run(&args),
         Command::Healthcheck(args) => args.check().run(),
         Command::DemoServer(settings) => demo::run(settings),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { folder } => manual::pages(&folder),
     }
 }

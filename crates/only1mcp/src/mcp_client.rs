@@ -16,19 +16,35 @@ use crate::failure::Failure;
 const PROTOCOL: &str = "2025-11-25";
 const SESSION_HEADER: &str = "mcp-session-id";
 const VERSION_HEADER: &str = "mcp-protocol-version";
-const EVENT_MAX: usize = 64 << 20;
+pub(crate) const EVENT_MAX: usize = 64 << 20;
+
+/// An MCP endpoint, and the session there once there is one.
+#[derive(Debug)]
+pub(crate) struct McpEndpoint {
+    pub(crate) url: String,
+    host: String,
+    address: String,
+    path: String,
+    pub(crate) session: Option<HeaderValue>,
+    version: HeaderValue,
+    tasks: Tasks,
+}
 
 /// A session with an MCP endpoint.
 #[derive(Debug)]
 pub(crate) struct McpClient {
-    url: String,
-    host: String,
-    address: String,
-    path: String,
-    session: Option<HeaderValue>,
-    version: HeaderValue,
+    endpoint: McpEndpoint,
     next_id: u64,
-    tasks: Tasks,
+}
+
+/// Why a request has no response.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unanswered {
+    /// Nothing of the request was sent.
+    #[error("{0}")]
+    NotSent(String),
+    #[error("the connection broke: {0}")]
+    Broken(#[from] hyper::Error),
 }
 
 /// A response as it was sent.
@@ -53,9 +69,8 @@ struct RpcError {
     message: String,
 }
 
-impl McpClient {
-    /// Opens a session at `url`.
-    pub(crate) async fn open(url: &str) -> Result<Self, Failure> {
+impl McpEndpoint {
+    pub(crate) fn of(url: &str) -> Result<Self, Failure> {
         let unusable = |reason| Failure::McpUrl { url: url.to_owned(), reason };
         let uri: Uri = url.parse().map_err(|_| unusable("that is not a URL"))?;
         if uri.scheme().is_none() {
@@ -65,16 +80,68 @@ impl McpClient {
         if uri.scheme_str() != Some("http") {
             return Err(unusable("this client speaks plain HTTP only"));
         }
-        let mut client = Self {
+        Ok(Self {
             url: url.to_owned(),
             host: authority.to_string(),
             address: format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80)),
             path: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
             session: None,
             version: HeaderValue::from_static(PROTOCOL),
-            next_id: 1,
             tasks: Tasks::new(Shutdown::new()),
-        };
+        })
+    }
+
+    /// From now on requests belong to the session that `headers` name, in the version that `result` of `initialize`
+    /// names. Returns whether it names one.
+    pub(crate) fn initialized(&mut self, headers: &HeaderMap, result: &Value) -> bool {
+        self.session = headers.get(SESSION_HEADER).cloned();
+        let version = result["protocolVersion"].as_str().and_then(|version| HeaderValue::from_str(version).ok());
+        version.is_some_and(|version| {
+            self.version = version;
+            true
+        })
+    }
+
+    /// One connection per request: simple, and nothing to keep alive between the few requests of a command.
+    pub(crate) fn send(
+        &self,
+        method: Method,
+        body: Bytes,
+    ) -> impl Future<Output = Result<http::Response<Incoming>, Unanswered>> + use<> {
+        let (request, address, tasks) = (self.request(method, body), self.address.clone(), self.tasks.clone());
+        async move {
+            let not_sent = |reason: String| Unanswered::NotSent(reason);
+            let request = request.map_err(|error| not_sent(error.to_string()))?;
+            let stream = TcpStream::connect(&address).await.map_err(|error| not_sent(error.to_string()))?;
+            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+            tasks.spawn("mcp connection", async {
+                // What goes wrong shows in the response.
+                drop(connection.await);
+            });
+            Ok(sender.send_request(request).await?)
+        }
+    }
+
+    fn request(&self, method: Method, body: Bytes) -> http::Result<Request<Full<Bytes>>> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(&self.path)
+            .header(header::HOST, &self.host)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, "application/json, text/event-stream")
+            .header(header::CONNECTION, "close")
+            .header(VERSION_HEADER, &self.version);
+        if let Some(session) = &self.session {
+            request = request.header(SESSION_HEADER, session);
+        }
+        request.body(Full::new(body))
+    }
+}
+
+impl McpClient {
+    /// Opens a session at `url`.
+    pub(crate) async fn open(url: &str) -> Result<Self, Failure> {
+        let mut client = Self { endpoint: McpEndpoint::of(url)?, next_id: 1 };
         client.initialize().await?;
         Ok(client)
     }
@@ -89,9 +156,9 @@ impl McpClient {
         let (headers, answer) = self.ask(&body, 0).await?;
         let result =
             answer.result.map_err(|(code, message)| self.refused(format!("initialize with {code}: {message}")))?;
-        self.session = headers.get(SESSION_HEADER).cloned();
-        let version = result["protocolVersion"].as_str().and_then(|version| HeaderValue::from_str(version).ok());
-        self.version = version.ok_or_else(|| self.refused("initialize without a protocolVersion".to_owned()))?;
+        if !self.endpoint.initialized(&headers, &result) {
+            return Err(self.refused("initialize without a protocolVersion".to_owned()));
+        }
         let initialized = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
         let response = self.send(Method::POST, initialized.to_string()).await?;
         self.expect_success(response).await.map(drop)
@@ -107,7 +174,7 @@ impl McpClient {
 
     /// Tells the other side that the session is over. It would find out by itself, so failing is no failure.
     pub(crate) async fn close(self) {
-        if self.session.is_some() {
+        if self.endpoint.session.is_some() {
             drop(self.send(Method::DELETE, String::new()).await);
         }
     }
@@ -141,30 +208,9 @@ impl McpClient {
         Err(self.refused("with a stream that ended before the response".to_owned()))
     }
 
-    /// One connection per request: simple, and nothing to keep alive between the few requests of a command.
     async fn send(&self, method: Method, body: String) -> Result<http::Response<Incoming>, Failure> {
-        let failed = |reason: String| Failure::Mcp { url: self.url.clone(), reason };
-        let stream = TcpStream::connect(&self.address).await.map_err(|error| failed(error.to_string()))?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(error.to_string()))?;
-        self.tasks.spawn("mcp connection", async {
-            // What goes wrong shows in the response.
-            drop(connection.await);
-        });
-        let mut request = Request::new(Full::new(Bytes::from(body)));
-        *request.method_mut() = method;
-        *request.uri_mut() = self.path.parse().map_err(|_| failed("its path is not valid".to_owned()))?;
-        let headers = request.headers_mut();
-        let host = HeaderValue::from_str(&self.host).map_err(|_| failed("its host is not valid".to_owned()))?;
-        headers.insert(header::HOST, host);
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        headers.insert(VERSION_HEADER, self.version.clone());
-        if let Some(session) = &self.session {
-            headers.insert(SESSION_HEADER, session.clone());
-        }
-        sender.send_request(request).await.map_err(|error| self.broken(&error))
+        let failed = |error: Unanswered| Failure::Mcp { url: self.endpoint.url.clone(), reason: error.to_string() };
+        self.endpoint.send(method, body.into()).await.map_err(failed)
     }
 
     /// A JSON-RPC error under an HTTP error status is an answer as well.
@@ -178,17 +224,17 @@ impl McpClient {
         let message = message.map_or_else(|| show(&body), |error| format!("{}: {}", error.code, error.message));
         let reason = format!("HTTP {status}: {message}");
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            return Err(Failure::Mcp { url: self.url.clone(), reason });
+            return Err(Failure::Mcp { url: self.endpoint.url.clone(), reason });
         }
         Err(self.refused(reason))
     }
 
     fn broken(&self, error: &hyper::Error) -> Failure {
-        Failure::Mcp { url: self.url.clone(), reason: format!("the connection broke: {error}") }
+        Failure::Mcp { url: self.endpoint.url.clone(), reason: format!("the connection broke: {error}") }
     }
 
     fn refused(&self, reason: String) -> Failure {
-        Failure::McpRefused { url: self.url.clone(), reason }
+        Failure::McpRefused { url: self.endpoint.url.clone(), reason }
     }
 }
 

@@ -185,6 +185,9 @@ impl Halves {
         let Addresses { mcp, admin, ops, .. } = addresses;
         // The reader of this line may be gone by now; the gateway serves others too, so the error is ignored.
         drop(writeln!(io::stdout(), "ready: MCP {mcp}, admin {admin}, ops {ops}, revision {revision}"));
+        if let Some(not_up) = first_revision::not_up(&config.borrow()) {
+            say(&format!("only1mcp: not up yet: {not_up}; `only1mcp status` tells how they are\n"));
+        }
         Ok(services.router)
     }
 

@@ -4,7 +4,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
 };
@@ -13,7 +13,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A home of its own, so that nothing of the machine is seen.
 struct Home(tempfile::TempDir);
@@ -45,6 +45,17 @@ impl Home {
         serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}"))
     }
 
+    /// Asks the gateway that runs to stop, if one does.
+    fn stop(&self) {
+        let places = fs::read_dir(self.path().join(".local/state/only1mcp")).into_iter().flatten();
+        let said = places.filter_map(|place| fs::read(place.ok()?.path().join("up.json")).ok());
+        for said in said.filter_map(|said| serde_json::from_slice::<Value>(&said).ok()) {
+            let pid = said["pid"].as_i64().and_then(|pid| pid.try_into().ok()).expect("a pid");
+            // It may have ended by itself.
+            let _gone = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+    }
+
     fn up(&self, more: &[&str]) -> Up {
         let mut command =
             self.command(&["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--ops", "127.0.0.1:0"]);
@@ -54,6 +65,15 @@ impl Home {
         let mut ready = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
         Up { child, ready, log }
+    }
+}
+
+/// Leaves no gateway behind, however the test ends.
+struct Stops<'a>(&'a Home);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
     }
 }
 
@@ -93,7 +113,7 @@ fn the_demo_is_served_edited_and_left() {
     assert!(up.ready.starts_with("ready: MCP http://127.0.0.1:") && up.ready.ends_with("revision 1\n"), "{}", up.ready);
     assert!(up.said().contains("built-in demo"), "{}", up.said());
     assert_eq!(home.run(&["call", "calculator__add", r#"{"a": 40, "b": 2}"#]).1, "42\n");
-    assert_eq!(home.run(&["call", "notes__echo", r#"{"text": "hello"}"#]).1, "hello\n");
+    assert_eq!(home.run(&["call", "notes__add", r#"{"text": "milk"}"#]).1, "note 1 is written down\n");
     let status = home.json(&["status", "--output", "json"]);
     assert_eq!(status["revision"], 1);
     assert_eq!(status["servers"].as_array().unwrap().len(), 3);
@@ -104,11 +124,12 @@ fn the_demo_is_served_edited_and_left() {
     let (code, out, err) = home.run(&["reload"]);
     // The watcher may have been faster.
     assert!(code == 0 || code == 2, "{code}: {out}{err}");
-    assert_eq!(home.run(&["call", "watch__echo", r#"{"text": "again"}"#]).1, "again\n");
+    assert_eq!(home.run(&["call", "watch__wait", r#"{"seconds": 0}"#]).1, "0 s have passed\n");
+    assert_eq!(home.run(&["call", "notes__list", "{}"]).1, "1: milk\n", "a server that was not edited goes on");
     let history = home.json(&["history", "--output", "json"]);
     assert_eq!(history[0]["revision"], 2);
     assert_eq!(home.run(&["rollback"]).0, 0);
-    assert_eq!(home.run(&["call", "clock__echo", r#"{"text": "back"}"#]).1, "back\n");
+    assert_eq!(home.run(&["call", "clock__wait", r#"{"seconds": 0}"#]).1, "0 s have passed\n");
 
     let (code, _, err) = home.run(&["up", "--listen", "127.0.0.1:0"]);
     assert_eq!(code, 1);
@@ -173,13 +194,92 @@ fn what_is_live_is_served_while_the_log_cannot_be_opened() {
 fn a_call_in_flight_ends_before_the_process_does() {
     let home = Home::new();
     let up = home.up(&[]);
-    let mut call = home.command(&["call", "notes__sleep", r#"{"ms": 1500}"#]);
+    let mut call = home.command(&["call", "clock__wait", r#"{"seconds": 2}"#]);
     let mut call = call.stdout(Stdio::piped()).spawn().unwrap();
     while home.json(&["status", "--output", "json"])["routers"][0]["in_flight"] != 1 {}
     assert_eq!(up.stop(), 0);
     let mut said = String::new();
     call.stdout.take().unwrap().read_to_string(&mut said).unwrap();
-    assert_eq!((call.wait().unwrap().code(), said.as_str()), (Some(0), "slept 1500 ms\n"));
+    assert_eq!((call.wait().unwrap().code(), said.as_str()), (Some(0), "2 s have passed\n"));
+}
+
+/// A client that starts its servers, as desktop clients do.
+#[test]
+fn a_client_on_stdio_has_the_gateway_which_is_started_for_it() {
+    let home = Home::new();
+    let program = env!("CARGO_BIN_EXE_only1mcp");
+    let server = format!("{{ type: stdio, command: {program}, args: [demo-server, --kind, notes] }}");
+    let text = format!("version: \"1.0\"\nservers:\n  - id: notes\n    transport: {server}\n");
+    fs::write(home.path().join("only1mcp.yaml"), text).unwrap();
+    assert_eq!(home.run(&["connect", "--no-start"]).0, 69);
+    let _stops = Stops(&home);
+
+    let mut client = home.command(&["connect"]);
+    // A gateway that is started for a client has no flags.
+    for (name, value) in [("LISTEN", "127.0.0.1:0"), ("ADMIN", "127.0.0.1:0"), ("OPS", "127.0.0.1:0")] {
+        client.env(format!("ONLY1MCP_{name}"), value);
+    }
+    let mut client = client.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut to, mut from) = (client.stdin.take().unwrap(), BufReader::new(client.stdout.take().unwrap()).lines());
+    let mut ask = |message: Value| writeln!(to, "{message}").unwrap();
+    let mut answer = |id: u64| {
+        from.by_ref()
+            .map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap())
+            .find(|message| message["id"] == id)
+            .expect("an answer")
+    };
+    let hello =
+        json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } });
+    ask(json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello }));
+    assert_eq!(answer(1)["result"]["protocolVersion"], "2025-06-18");
+    ask(json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
+    let milk = json!({ "name": "notes__add", "arguments": { "text": "milk" } });
+    ask(json!({ "jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": milk }));
+    assert_eq!(answer(2)["result"]["content"][0]["text"], "note 1 is written down");
+    ask(json!({ "jsonrpc": "2.0", "id": 3, "method": "no/such" }));
+    assert_eq!(answer(3)["error"]["code"], -32601);
+
+    // The gateway outlives its client, for others.
+    drop(to);
+    assert_eq!(client.wait().unwrap().code(), Some(0));
+    let status = home.json(&["status", "--output", "json"]);
+    assert_eq!(status["servers"][0]["id"], "notes");
+    home.stop();
+    while home.run(&["status"]).0 != 69 {}
+}
+
+/// The content of what is live can be written back; what a server says can be read.
+#[test]
+fn what_is_live_is_shown_as_a_file_and_what_servers_say_is_shown() {
+    let home = Home::new();
+    let program = env!("CARGO_BIN_EXE_only1mcp");
+    let server = format!(
+        "{{ type: stdio, command: {program}, args: [demo-server, --stderr, \"the disk is slow\"], env: {{ KEY: \"${{env:HOME}}\" }} }}"
+    );
+    let text = format!("version: \"1.0\"\nlimits: {{ idle: 77s }}\nservers:\n  - id: a\n    transport: {server}\n");
+    let file = home.path().join("only1mcp.yaml");
+    fs::write(&file, text).unwrap();
+    let up = home.up(&[]);
+    let (code, shown, _) = home.run(&["show"]);
+    assert_eq!(code, 0, "{shown}");
+    assert!(shown.starts_with("version: '1.0'\n") && shown.contains("idle: 77s"), "{shown}");
+    fs::write(&file, &shown).unwrap();
+    assert_eq!(home.run(&["reload"]).0, 2, "it is the same content");
+    fs::write(&file, shown.replace("${env:HOME}", "a secret")).unwrap();
+    // The watcher may have been faster.
+    assert!([0, 2].contains(&home.run(&["reload"]).0));
+    let (code, shown, said) = home.run(&["show"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(shown.contains("***(") && !shown.contains("a secret") && said.contains("1 of its values"), "{shown}{said}");
+    assert!(home.run(&["show", "1"]).1.contains("${env:HOME}"));
+    assert_eq!(home.run(&["show", "9"]).0, 1);
+
+    let (code, said, _) = home.run(&["logs", "a"]);
+    assert_eq!((code, said.as_str()), (0, "the disk is slow\n"));
+    assert_eq!(home.json(&["logs", "a", "--output", "json"])[0]["stderr"], json!(["the disk is slow"]));
+    let (code, _, said) = home.run(&["logs", "b"]);
+    assert!(code == 1 && said.contains("there is no server `b`"), "{code} {said}");
+    assert_eq!(up.stop(), 0);
 }
 
 /// Reads the events of a `watch` up to one of that kind.

@@ -1,7 +1,7 @@
 //! The schema says what the reader does: random documents, whole and with something wrong, are put to both.
 
 use jsonschema::Validator;
-use model::Template;
+use model::{Owner, Template};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::named;
 use crate::policy::{OF_SERVER, POLICY};
-use crate::{parse, schema, spell, votes};
+use crate::{Format, Source, parse, schema, spell, votes, yaml};
 
 fn validator() -> Validator {
     jsonschema::draft7::new(&schema()).unwrap()
@@ -304,6 +304,10 @@ proptest! {
     fn a_snapshot_that_is_spelled_is_the_same_again(document in document()) {
         let snapshot = parsed(&document).unwrap();
         let spelled = spell(&snapshot);
+        let written = yaml(&snapshot);
+        let source = Source { owner: Owner::file(), name: "f".into(), format: Format::Yaml, text: written.clone() };
+        let again = parse(&[source]);
+        prop_assert_eq!(again.as_ref(), Ok(&snapshot), "{}", written);
         prop_assert_eq!(parsed(&spelled), Ok(snapshot), "{:#}", spelled);
     }
 

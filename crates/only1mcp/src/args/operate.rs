@@ -69,6 +69,26 @@ Examples:
   only1mcp history --output json | jq '.[0].revision'";
 
 #[derive(Args, Debug)]
+#[command(after_help = SHOW_EXAMPLES)]
+pub(crate) struct ShowArgs {
+    /// The revision, by its number [default: the live one]
+    #[arg(value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) revision: Option<u64>,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+const SHOW_EXAMPLES: &str = "\
+With all layers merged, and without keys that have their default. A secret that was written out is shown
+as a mark, ***(1a2b3c4d): where there are marks, stderr counts them and the exit code is 1.
+
+Examples:
+  only1mcp show > only1mcp.yaml
+  only1mcp show 41
+  only1mcp show --output json | jq '.servers[].id'";
+
+#[derive(Args, Debug)]
 #[command(after_help = DIFF_EXAMPLES)]
 pub(crate) struct DiffArgs {
     /// From, and to: revisions by their number, or files [default: the live revision and the one before it; of one
@@ -249,6 +269,29 @@ Examples:
   only1mcp drains --output json | jq '.[] | {server, finished, evicted, lost, total}'";
 
 #[derive(Args, Debug)]
+#[command(after_help = LOGS_EXAMPLES)]
+pub(crate) struct LogsArgs {
+    /// The server, by its id
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: String,
+
+    /// Go on with what comes, until interrupted
+    #[arg(long, short, env = "ONLY1MCP_FOLLOW")]
+    pub(crate) follow: bool,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+const LOGS_EXAMPLES: &str = "\
+The last lines on stderr, and those on stdout that are no MCP, of all its processes, one after the other. A
+process that says the same as the one before adds nothing. Secrets of the configuration are masked.
+
+Examples:
+  only1mcp logs files
+  only1mcp logs files -f --output json | jq -r .line";
+
+#[derive(Args, Debug)]
 #[command(after_help = RESTART_EXAMPLES)]
 pub(crate) struct RestartArgs {
     /// The server to restart, by its id
@@ -286,6 +329,30 @@ pub(crate) struct McpArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = CONNECT_EXAMPLES)]
+pub(crate) struct ConnectArgs {
+    /// The MCP endpoint [default: the gateway that `up` runs]
+    #[arg(long, value_name = "URL", env = "ONLY1MCP_URL")]
+    pub(crate) url: Option<String>,
+
+    /// Do not start a gateway if none runs
+    #[arg(long, env = "ONLY1MCP_NO_START")]
+    pub(crate) no_start: bool,
+
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+}
+
+const CONNECT_EXAMPLES: &str = "\
+If no gateway runs for the configuration, one is started (`only1mcp up`), and goes on when the client ends.
+While a gateway is restarted, messages wait for it.
+
+Examples:
+  only1mcp connect --url http://127.0.0.1:8080/mcp
+In the configuration of a client:
+  { \"mcpServers\": { \"all\": { \"command\": \"only1mcp\", \"args\": [\"connect\"] } } }";
+
+#[derive(Args, Debug)]
 #[command(after_help = TOOLS_EXAMPLES)]
 pub(crate) struct ToolsArgs {
     #[command(flatten)]
@@ -321,4 +388,4 @@ Exits with 1 when the tool or the gateway answers with an error.
 
 Examples:
   only1mcp call calculator__add '{\"a\": 40, \"b\": 2}'
-  only1mcp call notes__echo '{\"text\": \"hello\"}' --raw";
+  only1mcp call notes__add '{\"text\": \"milk\"}' --raw";

@@ -14,10 +14,10 @@ use crate::{admin::Admin, args::DiffArgs, failure::Failure};
 /// One of the two sides.
 pub(super) struct Side {
     /// For people.
-    name: String,
+    pub(super) name: String,
     revision: Option<u64>,
     digest: String,
-    snapshot: Snapshot,
+    pub(super) snapshot: Snapshot,
     /// The revision it was made from.
     parent: u64,
 }
@@ -75,7 +75,8 @@ async fn side(admin: &Admin, operand: &Operand<'_>) -> Result<Result<Side, Outpu
     }
 }
 
-async fn revision(admin: &Admin, number: u64) -> Result<Side, Failure> {
+/// 0 is the live one.
+pub(super) async fn revision(admin: &Admin, number: u64) -> Result<Side, Failure> {
     let mut config = admin.config()?;
     let answer = admin.ask(&config.target, config.client.get_revision(GetRevisionRequest { revision: number })).await?;
     let record = answer.revision.unwrap_or_default();

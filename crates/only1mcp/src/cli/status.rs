@@ -1,6 +1,6 @@
 //! `status`: what is live where, how the servers are, and what is wrong.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use data_encoding::HEXLOWER;
 use runtime::exit;
@@ -21,7 +21,7 @@ pub(crate) async fn run(args: &StatusArgs) -> Result<Output, Failure> {
     let mut details = BTreeMap::new();
     for mut router in admin.routers() {
         // A router that says nothing is shown as config-manager knows it.
-        if let Ok(details_of_one) = admin.ask(&router.target, router.client.inspect(InspectRequest {})).await {
+        if let Ok(details_of_one) = admin.ask(&router.target, router.client.inspect(InspectRequest::default())).await {
             details.insert(details_of_one.node.clone(), details_of_one);
         }
     }
@@ -86,10 +86,15 @@ impl View {
             if !verdict.is_trouble() {
                 continue;
             }
-            let reason = render::some(&row.state.error).map_or_else(String::new, |reason| format!(": {reason}"));
-            problems.push(format!("server {} is {verdict} in {}{reason}", row.server(), row.router.node));
+            problems.push(format!("{}{}", row.said(), row.logs_hint()));
         }
         problems
+    }
+
+    /// Errors of servers that are no trouble yet.
+    fn errors(&self) -> Vec<String> {
+        let troubled = |row: &Row<'_>| wire::verdict(row.state.verdict).is_trouble();
+        self.rows().filter(|row| !row.state.error.is_empty() && !troubled(row)).map(|row| row.said()).collect()
     }
 
     /// Facts that need no repair but explain what clients see.
@@ -165,22 +170,22 @@ impl View {
             text.line(format_args!("attempt {attempt} is under way"));
         }
         let routers: Vec<[String; 5]> = self.status.routers.iter().map(|router| self.router_row(router)).collect();
-        let servers: Vec<[String; 8]> = self.rows().map(|row| row.cells()).collect();
+        let servers: Vec<[String; 7]> = self.rows().map(|row| row.cells()).collect();
         for table in [
             render::table(["ROUTER", "REVISION", "STATE", "MCP", "IN FLIGHT"], &routers),
-            render::table(["SERVER", "ROUTER", "VERDICT", "TRANSPORT", "TOOLS", "IN FLIGHT", "PID", "ERROR"], &servers),
+            render::table(["SERVER", "ROUTER", "STATE", "TRANSPORT", "TOOLS", "IN FLIGHT", "PID"], &servers),
         ] {
             if !table.is_empty() {
                 text.line("");
                 text.append(&table);
             }
         }
-        let (warnings, renamed) = (self.warnings(), self.renamed());
-        if !(problems.is_empty() && warnings.is_empty() && renamed.is_empty()) {
+        let (warnings, notes) = (self.warnings(), [self.renamed(), self.errors()].concat());
+        if !(problems.is_empty() && warnings.is_empty() && notes.is_empty()) {
             text.line("");
         }
-        for renamed in renamed {
-            text.line(format_args!("note: {renamed}"));
+        for note in notes {
+            text.line(format_args!("note: {note}"));
         }
         for warning in warnings {
             text.line(format_args!("warning: {warning}"));
@@ -301,17 +306,35 @@ impl Row<'_> {
         cordoned.or_else(|| Some(format!("{} of its calls", render::weight(weight?))))
     }
 
-    fn cells(&self) -> [String; 8] {
+    /// The verdict, and what is done about it: `failing (15 restarts, next try in 19 s)`.
+    fn in_words(&self) -> String {
         let verdict = wire::verdict(self.state.verdict);
+        let overlay = self.overlay().map_or_else(String::new, |overlay| format!(", {overlay}"));
+        let facts = self.detail.map_or_else(Vec::new, facts);
+        let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
+        format!("{verdict}{overlay}{facts}")
+    }
+
+    fn said(&self) -> String {
+        let reason = render::some(&self.state.error).map_or_else(String::new, |reason| format!(": {reason}"));
+        format!("server {} is {} in {}{reason}", self.server(), self.in_words(), self.router.node)
+    }
+
+    /// Where to read what its process said, if it said anything.
+    fn logs_hint(&self) -> String {
+        let said = self.detail.is_some_and(|detail| !(detail.stderr.is_empty() && detail.stray_output.is_empty()));
+        if said { format!("; what it said: only1mcp logs {}", self.server()) } else { String::new() }
+    }
+
+    fn cells(&self) -> [String; 7] {
         [
             self.server().to_owned(),
             self.router.node.clone(),
-            self.overlay().map_or_else(|| verdict.to_string(), |overlay| format!("{verdict}, {overlay}")),
+            self.in_words(),
             self.state.transport.clone(),
             self.state.tools.to_string(),
             self.state.in_flight.to_string(),
             if self.state.pid == 0 { "-".to_owned() } else { self.state.pid.to_string() },
-            self.state.error.clone(),
         ]
     }
 
@@ -343,6 +366,18 @@ impl Row<'_> {
         }
         value
     }
+}
+
+/// Beside its verdict: how often it was started again, and when that is tried next.
+fn facts(detail: &Endpoint) -> Vec<String> {
+    let restarts = match detail.restarts {
+        0 => None,
+        1 => Some("1 restart".to_owned()),
+        many => Some(format!("{many} restarts")),
+    };
+    let next = render::millis(detail.next_attempt).map(Duration::from_millis);
+    let next = next.map(|next| format!("next try in {}", render::duration(next)));
+    restarts.into_iter().chain(next).collect()
 }
 
 fn refusal(refusal: &NodeRefusal) -> String {

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    kinds::Special,
     message::Request,
     script::{Script, Step},
     server::{Demo, Identity, Origin, Outcome},
@@ -34,10 +35,10 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn new(identity: Identity, count_file: Option<&Path>) -> io::Result<Rc<Self>> {
+    pub(crate) fn new(identity: Identity, special: Option<Special>, count_file: Option<&Path>) -> io::Result<Rc<Self>> {
         let open = |path| OpenOptions::new().create(true).append(true).open(path);
         Ok(Rc::new(Self {
-            demo: RefCell::new(Demo::new(identity)),
+            demo: RefCell::new(Demo::new(identity, special)),
             count_file: count_file.map(open).transpose()?,
             changes: watch::Sender::new(0),
             exit: watch::Sender::new(None),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::{
+    kinds::Special,
     message::{self, INVALID_PARAMS, METHOD_NOT_FOUND, Params, Request},
     script::Script,
     tools::{self, Deed, Tool},
@@ -60,13 +61,16 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 pub(crate) struct Demo {
     identity: Identity,
+    /// What calls of its tools do, unless it has the tools for tests.
+    special: Option<Special>,
     tools: Vec<Tool>,
     calls: u64,
 }
 
 impl Demo {
-    pub(crate) fn new(identity: Identity) -> Self {
-        Self { identity, tools: tools::built_in(), calls: 0 }
+    pub(crate) fn new(identity: Identity, special: Option<Special>) -> Self {
+        let tools = special.as_ref().map_or_else(tools::built_in, Special::tools);
+        Self { identity, special, tools, calls: 0 }
     }
 
     pub(crate) fn request(&mut self, origin: Origin<'_>, request: &Request<'_>) -> Outcome {
@@ -127,7 +131,11 @@ impl Demo {
         let count = tools::count_line(name, arguments);
         let mut list_changed = false;
         let answer = |demo: &Self, result| message::result(request.id, &demo.of_era(origin.era, result, false));
-        let script = match tools::call(name, arguments, &self.identity.environment) {
+        let deed = match &mut self.special {
+            Some(special) => special.call(name, arguments),
+            None => tools::call(name, arguments, &self.identity.environment),
+        };
+        let script = match deed {
             Deed::Done(result) => Script::at_once(answer(self, result)),
             Deed::Takes { steps, interval, result } => {
                 Script::in_steps(steps, interval, request.params.progress_token(), answer(self, result))

@@ -12,7 +12,7 @@ use super::{
 
 fn demo() -> Demo {
     let environment = BTreeMap::from([("COLOUR".to_owned(), "blue".to_owned())]);
-    Demo::new(Identity { label: "one".to_owned(), pid: 7, environment })
+    Demo::new(Identity { label: "one".to_owned(), pid: 7, environment }, None)
 }
 
 fn ask(demo: &mut Demo, era: Era, request: &Value) -> Outcome {

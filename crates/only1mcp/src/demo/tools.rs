@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Map, Value, json};
 
-type Arguments = Map<String, Value>;
+pub(super) type Arguments = Map<String, Value>;
 
 /// The outcome of a call of a tool.
 #[derive(Debug, PartialEq)]
@@ -34,6 +34,15 @@ pub(crate) struct Tool {
 }
 
 impl Tool {
+    pub(super) fn new(name: &str, description: &'static str, properties: Value, required: &[&str]) -> Self {
+        let schema = json!({ "type": "object", "properties": properties, "required": required });
+        Self { name: name.to_owned(), description, schema, read_only: false }
+    }
+
+    pub(super) fn read_only(self) -> Self {
+        Self { read_only: true, ..self }
+    }
+
     pub(crate) fn listed(&self) -> Value {
         let mut tool = json!({ "name": self.name, "description": self.description, "inputSchema": self.schema });
         if self.read_only {
@@ -51,10 +60,8 @@ impl Tool {
 
 pub(crate) fn built_in() -> Vec<Tool> {
     let tool = |name: &str, description, properties: Value, required: &[&str], read_only| Tool {
-        name: name.to_owned(),
-        description,
-        schema: json!({ "type": "object", "properties": properties, "required": required }),
         read_only,
+        ..Tool::new(name, description, properties, required)
     };
     let text = json!({ "type": "string" });
     let number = json!({ "type": "number" });
@@ -115,11 +122,11 @@ pub(crate) fn count_line(name: &str, arguments: &Arguments) -> String {
     line.replace(['\n', '\r'], " ")
 }
 
-fn result(text: &str, is_error: bool) -> Value {
+pub(super) fn result(text: &str, is_error: bool) -> Value {
     super::message::text_content(text, is_error)
 }
 
-fn done(text: String) -> Deed {
+pub(super) fn done(text: String) -> Deed {
     Deed::Done(result(&text, false))
 }
 
@@ -130,19 +137,22 @@ fn add(arguments: &Arguments) -> Result<String, String> {
     {
         return Ok(sum.to_string());
     }
-    let number = |key| arguments.get(key).and_then(Value::as_f64).ok_or_else(|| expected(key, "a number", arguments));
-    Ok((number("a")? + number("b")?).to_string())
+    Ok((number(arguments, "a")? + number(arguments, "b")?).to_string())
+}
+
+pub(super) fn number(arguments: &Arguments, key: &str) -> Result<f64, String> {
+    arguments.get(key).and_then(Value::as_f64).ok_or_else(|| expected(key, "a number", arguments))
 }
 
 fn sleep(arguments: &Arguments) -> Result<Deed, String> {
-    let ms = optional_count(arguments, "ms")?.ok_or_else(|| expected("ms", "milliseconds", arguments))?;
+    let ms = count(arguments, "ms")?;
     let steps = ms.clamp(1, 10);
     let interval = Duration::from_micros(ms.saturating_mul(1000) / steps);
     Ok(Deed::Takes { steps, interval, result: result(&format!("slept {ms} ms"), false) })
 }
 
 fn progress(arguments: &Arguments) -> Result<Deed, String> {
-    let steps = optional_count(arguments, "steps")?.ok_or_else(|| expected("steps", "a count", arguments))?;
+    let steps = count(arguments, "steps")?;
     let interval = Duration::from_millis(optional_count(arguments, "interval_ms")?.unwrap_or(100));
     Ok(Deed::Takes { steps, interval, result: result(&format!("{steps} steps done"), false) })
 }
@@ -155,11 +165,11 @@ fn change(arguments: &Arguments) -> Result<Deed, String> {
     Ok(Deed::Change { add, remove })
 }
 
-fn text(arguments: &Arguments, key: &str) -> Result<String, String> {
+pub(super) fn text(arguments: &Arguments, key: &str) -> Result<String, String> {
     optional_text(arguments, key)?.ok_or_else(|| expected(key, "a string", arguments))
 }
 
-fn optional_text(arguments: &Arguments, key: &str) -> Result<Option<String>, String> {
+pub(super) fn optional_text(arguments: &Arguments, key: &str) -> Result<Option<String>, String> {
     match arguments.get(key) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
@@ -167,14 +177,20 @@ fn optional_text(arguments: &Arguments, key: &str) -> Result<Option<String>, Str
     }
 }
 
+pub(super) fn count(arguments: &Arguments, key: &str) -> Result<u64, String> {
+    optional_count(arguments, key)?.ok_or_else(|| expected(key, COUNT, arguments))
+}
+
+const COUNT: &str = "a whole number from 0";
+
 fn optional_count(arguments: &Arguments, key: &str) -> Result<Option<u64>, String> {
     match arguments.get(key) {
         None => Ok(None),
-        Some(value) => value.as_u64().map(Some).ok_or_else(|| expected(key, "a whole number from 0", arguments)),
+        Some(value) => value.as_u64().map(Some).ok_or_else(|| expected(key, COUNT, arguments)),
     }
 }
 
-fn expected(key: &str, what: &str, arguments: &Arguments) -> String {
+pub(super) fn expected(key: &str, what: &str, arguments: &Arguments) -> String {
     let got = arguments.get(key).map_or_else(|| "nothing".to_owned(), Value::to_string);
     format!("{key}: expected {what}, got {got}")
 }

@@ -81,7 +81,7 @@ impl HttpDemo {
     async fn start(url: &str) -> Result<Self, DemoError> {
         let address = url.strip_prefix("http://").and_then(|url| url.strip_suffix("/mcp")).unwrap_or("127.0.0.1:0");
         let mut child = Command::new(PROGRAM)
-            .args(["demo-server", "--until-eof", "--name", "calculator", "--listen", address])
+            .args(["demo-server", "--until-eof", "--kind", "calculator", "--listen", address])
             .env_clear()
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -101,7 +101,7 @@ impl HttpDemo {
         url.map(|url| Self { child, _stdin: stdin, url }).ok_or(DemoError::Silent { line })
     }
 
-    /// Starts it again whenever it ends: one of its tools makes it crash.
+    /// Starts it again whenever it ends.
     async fn keep(mut self) {
         let (backoff, mut failures) = (Backoff::default(), 0);
         loop {
@@ -151,10 +151,10 @@ servers:
     transport: {{ type: http, url: "{url}" }}
 
   - id: notes # started by the gateway, over its standard input and output
-    transport: {{ type: stdio, command: {program}, args: ["demo-server", "--stdio", "--name", "notes"] }}
+    transport: {{ type: stdio, command: {program}, args: ["demo-server", "--kind", "notes"] }}
 
   - id: clock
-    transport: {{ type: stdio, command: {program}, args: ["demo-server", "--stdio", "--name", "clock"] }}
+    transport: {{ type: stdio, command: {program}, args: ["demo-server", "--kind", "clock"] }}
 "#
     )
 }

@@ -50,3 +50,20 @@ pub(crate) async fn on_the_router(mut status: watch::Receiver<Arc<Status>>) {
     // Either way there is something that serves.
     drop(tokio::time::timeout(CATCH_UP, status.wait_for(served)).await);
 }
+
+/// As many servers are named; the others are counted.
+const NAMED: usize = 10;
+
+/// The servers that get no calls, each with its state and the reason; none if there are none.
+pub(crate) fn not_up(status: &Status) -> Option<String> {
+    let servers = status.routers.iter().flat_map(|view| view.servers.iter());
+    let not_up: Vec<_> = servers.filter(|server| !server.verdict.is_routable()).collect();
+    let named = not_up.iter().take(NAMED).map(|server| {
+        let reason = if server.error.is_empty() { String::new() } else { format!(": {}", server.error) };
+        format!("{} ({}{reason})", server.endpoint.backend, server.verdict)
+    });
+    let more = not_up.len().saturating_sub(NAMED);
+    let more = (more > 0).then(|| format!("{more} more"));
+    let all: Vec<_> = named.chain(more).collect();
+    (!all.is_empty()).then(|| all.join(", "))
+}

@@ -31,9 +31,11 @@ pub struct Inspector {
 
 #[tonic::async_trait]
 impl RouterService for Inspector {
-    async fn inspect(&self, _: Request<pb::InspectRequest>) -> Result<Response<pb::InspectResponse>, GrpcStatus> {
+    async fn inspect(&self, request: Request<pb::InspectRequest>) -> Result<Response<pb::InspectResponse>, GrpcStatus> {
         let status = Arc::clone(&self.status.borrow());
         let following = *self.following.borrow();
+        let server = request.into_inner().server;
+        let asked_for = |one: &&Arc<EndpointStatus>| server.is_empty() || one.endpoint.key.backend.as_str() == server;
         let in_flight = |one: &Arc<EndpointStatus>| one.endpoint.admission.in_flight();
         let withheld = status.withheld.iter().map(|one| pb::Withheld {
             server: one.backend.to_string(),
@@ -50,7 +52,7 @@ impl RouterService for Inspector {
             revision: status.revision.0,
             digest: status.digest.map(|digest| digest.to_string()).unwrap_or_default(),
             listen: self.listen.to_string(),
-            endpoints: status.endpoints.iter().map(|one| self.endpoint(one)).collect(),
+            endpoints: status.endpoints.iter().filter(asked_for).map(|one| self.endpoint(one)).collect(),
             sessions_opened: self.shared.sessions.opened(),
             exchanges_in_flight: status.endpoints.iter().map(in_flight).sum(),
             attached: following.attached,
