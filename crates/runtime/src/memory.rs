@@ -9,15 +9,19 @@ const MAPPED_FROM: i32 = 256 << 10;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const KEPT: i32 = 1 << 20;
 
-/// Makes large allocations go back to the system when they are freed.
+/// Makes large allocations go back to the system when they are freed, and has threads share heaps: by default there may be
+/// eight for each core, and each keeps what its threads needed once.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[expect(unsafe_code, reason = "the C library has no other door; it takes two numbers, and any thread may call it")]
 pub fn give_back() {
+    // The threads that serve clients have one each, and all others share one.
+    let heaps = std::thread::available_parallelism().map_or(1, |cores| cores.get()).saturating_add(1);
     // A refusal leaves things as they were.
     // SAFETY: `mallopt` takes no pointers and locks what it changes.
     unsafe {
         nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, MAPPED_FROM);
         nix::libc::mallopt(nix::libc::M_TRIM_THRESHOLD, KEPT);
+        nix::libc::mallopt(nix::libc::M_ARENA_MAX, i32::try_from(heaps).unwrap_or(i32::MAX));
     }
 }
 
