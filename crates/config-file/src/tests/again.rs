@@ -126,7 +126,7 @@ fn changed(text: &str, change: Change) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn a_text_means_the_same_whatever_was_read_before(
@@ -242,5 +242,27 @@ fn lines_that_look_like_a_server_are_not_taken_for_one() {
         read(&file(&before), &mut known).unwrap();
         drop(read(&file(&text), &mut known));
         drop(read(&file(&before), &mut known));
+    }
+}
+
+/// The meaning of such lines depends on what stands before them.
+#[test]
+fn lines_with_anchors_tags_and_open_brackets_are_read_each_time() {
+    let stdio =
+        |id: &str, command: &str| format!("  - id: {id}\n    transport: {{ type: stdio, command: {command} }}\n");
+    let anchor = format!("servers:\n{}{}{}", stdio("&x a", "x"), stdio("b", "*x"), stdio("c", "x"));
+    let tag = format!("servers:\n{}{}{}", stdio("a", "x"), stdio("!!str b", "x"), stdio("c", "x"));
+    let (open, end) = ("{ type: stdio, command: x, env: { K: \"", "\" } } }");
+    let middle = format!("  - {end}, {{ id: b, transport: {open}\n");
+    let brackets =
+        format!("servers: [ {{ id: a, transport: {open}\n{middle}  - {end}, {{ id: c, transport: {open}{end}\n]\n");
+    for (before, after) in [
+        (&anchor, anchor.replace("&x a", "&x other")),
+        (&tag, format!("%TAG !! tag:example.org,2000:\n---\n{tag}")),
+        (&brackets, format!("servers:\n{}{middle}{}", stdio("d", "x"), stdio("e", "x"))),
+    ] {
+        let mut known = Known::default();
+        read(&file(before), &mut known).unwrap();
+        drop(read(&file(&after), &mut known));
     }
 }
