@@ -14,7 +14,7 @@ const KEPT: i32 = 1 << 20;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[expect(unsafe_code, reason = "the C library has no other door; it takes two numbers, and any thread may call it")]
 pub fn give_back() {
-    // The threads that serve clients have one each, and all others share one.
+    // One for each thread that can run at the same time, and one more.
     let heaps = std::thread::available_parallelism().map_or(1, |cores| cores.get()).saturating_add(1);
     // A refusal leaves things as they were.
     // SAFETY: `mallopt` takes no pointers and locks what it changes.
