@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use model::{Draft, Violation};
 
+use crate::Format;
 use crate::layer::Layer;
 use crate::names::{child, is_variable, show};
 use crate::policy::POLICY;
@@ -44,6 +45,10 @@ pub(crate) struct Sorted<'n> {
 }
 
 impl<'n> Sorted<'n> {
+    fn has_servers(&self) -> bool {
+        self.named.iter().any(|named| !named.servers.is_empty())
+    }
+
     /// The keys that are to be read as ours.
     pub(crate) fn ours(&self) -> &[&'n Entry] {
         if self.ours { &self.rest } else { &[] }
@@ -132,9 +137,35 @@ impl<'a> Layer<'a> {
         Sorted { named, ours, rest, folder: folder_of(self.file) }
     }
 
-    /// Adds the servers of clients to the draft.
-    pub(crate) fn foreign(&mut self, sorted: &Sorted<'_>, draft: &mut Draft) {
-        let (servers_before, notes_before) = (draft.backends.len(), self.report.notes.len());
+    /// The same for a text that is to be a client's file alone: servers that stay out are no fault of it. Says whether
+    /// there is any key of a client.
+    pub(crate) fn import(&mut self, text: &str, format: Format, draft: &mut Draft) -> bool {
+        let Some((root, _)) = self.tree(text, format) else { return false };
+        let entries = self.map(&root, "", "a mapping with the servers of an MCP client").unwrap_or_default();
+        let sorted = self.sorted(entries);
+        let is_client = !sorted.named.is_empty();
+        let ours = sorted.rest.iter().find(|entry| is_ours(entry) && (is_client || entry.key == "servers"));
+        if let Some(entry) = ours {
+            let message = "this is a configuration of Only1MCP already; `only1mcp up --config` serves it";
+            self.refuse(entry.key_at, &entry.key, message);
+        }
+        self.foreign(&sorted, draft);
+        is_client
+    }
+
+    /// Adds the servers of clients to the draft. Where none of them can be there, the reasons refuse the file: that it has
+    /// no servers would be no news.
+    pub(crate) fn foreign_or_refuse(&mut self, sorted: &Sorted<'_>, draft: &mut Draft) {
+        let (servers, notes) = (draft.backends.len(), self.report.notes.len());
+        self.foreign(sorted, draft);
+        if draft.backends.len() == servers && sorted.has_servers() {
+            let reasons = self.report.notes.split_off(notes);
+            reasons.into_iter().for_each(|reason| self.report.push(reason));
+            self.report.servers_lost = true;
+        }
+    }
+
+    fn foreign(&mut self, sorted: &Sorted<'_>, draft: &mut Draft) {
         let mut given = Given::new();
         let mut ids = name::Ids::default();
         for named in &sorted.named {
@@ -157,12 +188,7 @@ impl<'a> Layer<'a> {
                 }
             }
         }
-        if draft.backends.len() == servers_before && self.report.notes.len() > notes_before {
-            // Each server has a reason not to be there; that there is none would be no news.
-            let reasons = self.report.notes.split_off(notes_before);
-            reasons.into_iter().for_each(|reason| self.report.push(reason));
-            self.report.servers_lost = true;
-        } else if !sorted.ours {
+        if !sorted.ours {
             self.note_others(&sorted.rest);
         }
     }

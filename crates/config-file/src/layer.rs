@@ -57,13 +57,13 @@ impl<'a> Layer<'a> {
             servers_at.get_or_insert_with(|| entry.key_at.in_file(self.file));
             self.servers(&entry.value, &mut items, draft);
         }
-        self.foreign(&sorted, draft);
+        self.foreign_or_refuse(&sorted, draft);
         self.report.misread |= !items.all_taken();
         // Servers of clients have no lines that are known.
         self.report.passages.resize_with(draft.backends.len() + draft.known.len(), || None);
     }
 
-    fn tree(&mut self, text: &str, format: Format) -> Option<(Node, Items)> {
+    pub(crate) fn tree(&mut self, text: &str, format: Format) -> Option<(Node, Items)> {
         if text.len() as u64 > MAX_BYTES {
             let message = format!("the text has {} bytes; expected at most {MAX_BYTES}", text.len());
             self.refuse(Mark::START, "", message);

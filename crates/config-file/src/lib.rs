@@ -9,6 +9,7 @@
 mod comments;
 mod control;
 mod foreign;
+mod import;
 mod key;
 mod known;
 mod layer;
@@ -35,6 +36,7 @@ use model::{Draft, Owner, Policy, Position, Snapshot, Violation};
 
 use serde::{Deserialize, Serialize};
 
+pub use import::{AddError, Imported, add, import, own};
 pub use known::Known;
 pub use read::{ReadError, read, read_stream};
 pub use schema::schema;

@@ -4,6 +4,7 @@ mod again;
 mod bombs;
 mod clients;
 mod golden;
+mod import;
 mod properties;
 mod reference;
 mod schema;

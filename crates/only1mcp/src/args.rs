@@ -1,5 +1,6 @@
 //! The command line: every command, flag, default and example.
 
+mod import;
 mod operate;
 
 use std::{
@@ -18,6 +19,7 @@ use runtime::healthcheck::{Healthcheck, Question};
 use runtime::ops::OpsNames;
 
 use crate::{demo, place::PlaceArgs};
+pub(crate) use import::{Client, ExportArgs, ImportArgs};
 pub(crate) use operate::*;
 
 /// One MCP endpoint in front of many MCP servers; change anything under it while agents work.
@@ -62,6 +64,10 @@ pub(crate) enum Command {
 pub(crate) enum Operate {
     /// Check a configuration file without running it
     Validate(ValidateArgs),
+    /// Add the servers of MCP clients (Claude, Cursor, VS Code …) to the configuration file
+    Import(ImportArgs),
+    /// What an MCP client's file needs to use the gateway
+    Export(ExportArgs),
     /// The JSON Schema of configuration files, for editors
     #[command(after_help = SCHEMA_EXAMPLES)]
     Schema,

@@ -5,6 +5,7 @@ mod diff;
 mod drains;
 mod events;
 mod history;
+mod import;
 mod log;
 mod logs;
 mod render;
@@ -58,6 +59,8 @@ pub(crate) fn run(command: Operate) -> ExitCode {
     let code = runtime.block_on(async {
         match command {
             Operate::Validate(args) => print(args.output, std::future::ready(validate::run(&args))).await,
+            Operate::Import(args) => print(args.output, std::future::ready(import::import(&args))).await,
+            Operate::Export(args) => print(args.output, std::future::ready(Ok(import::export(&args)))).await,
             Operate::Schema => {
                 let schema = config_file::schema();
                 let output = OutputArgs { output: Format::Json };

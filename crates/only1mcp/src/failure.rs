@@ -37,6 +37,12 @@ pub(crate) enum Failure {
     Read(#[from] config_file::ReadError),
     #[error("{} is empty", path.display())]
     EmptyLayer { path: PathBuf },
+    #[error("{}: cannot be written: {source}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("{} was changed while this was decided; nothing is written", path.display())]
+    ChangedMeanwhile { path: PathBuf },
+    #[error("{}: there is no place for more servers in the way this file is laid out; nothing is written", path.display())]
+    Layout { path: PathBuf },
     #[error("{what}: {source}")]
     System { what: &'static str, source: io::Error },
     #[error("the arguments of the tool are not a JSON object: {reason}")]
@@ -92,6 +98,9 @@ impl Failure {
             | Self::Refused { .. }
             | Self::Token(_)
             | Self::Read(_)
+            | Self::Write { .. }
+            | Self::ChangedMeanwhile { .. }
+            | Self::Layout { .. }
             | Self::System { .. }
             | Self::NotKept { .. }
             | Self::Content { .. }
@@ -129,6 +138,11 @@ impl Failure {
             }
             Self::NotStarted { log, .. } => Some(format!("see {} for all that it said", log.display())),
             Self::NoServer { .. } => Some("`only1mcp status` lists those that there are".to_owned()),
+            Self::ChangedMeanwhile { .. } => Some("import again".to_owned()),
+            Self::Layout { .. } => Some(
+                "write `servers` as a list in which each server begins on a line of its own, or name another file with --config"
+                    .to_owned(),
+            ),
             Self::Content { .. } => Some("use the program of the same release as the service".to_owned()),
             Self::Arguments { .. } => Some(r#"write them as '{"text": "hello"}'"#.to_owned()),
             Self::Mcp { .. } => Some("start the gateway with `only1mcp up`, or name another one with --url".to_owned()),
@@ -143,6 +157,7 @@ impl Failure {
             | Self::ClearText(_)
             | Self::Token(_)
             | Self::Read(_)
+            | Self::Write { .. }
             | Self::System { .. }
             | Self::McpRefused { .. } => None,
         }

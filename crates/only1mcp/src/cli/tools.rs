@@ -7,15 +7,16 @@ use serde_json::{Map, Value, json};
 
 use super::{Lines, Output, render};
 use crate::{
-    args::{CallArgs, McpArgs, ToolsArgs},
+    args::{CallArgs, ToolsArgs},
     failure::Failure,
     mcp_client::{Answer, McpClient},
+    place::PlaceArgs,
 };
 
 const DEFAULT_URL: &str = "http://127.0.0.1:8080/mcp";
 
 pub(crate) async fn list(args: &ToolsArgs) -> Result<Output, Failure> {
-    let url = url(&args.mcp);
+    let url = url(args.mcp.url.as_deref(), &args.mcp.place);
     within(args.mcp.timeout, &url, list_all(&url)).await
 }
 
@@ -50,7 +51,7 @@ fn row(tool: &Value) -> [String; 2] {
 pub(crate) async fn call(args: &CallArgs) -> Result<Output, Failure> {
     let arguments: Map<String, Value> =
         serde_json::from_str(&args.arguments).map_err(|error| Failure::Arguments { reason: error.to_string() })?;
-    let url = url(&args.mcp);
+    let url = url(args.mcp.url.as_deref(), &args.mcp.place);
     let answer = async {
         let mut client = McpClient::open(&url).await?;
         let params = json!({ "name": args.name, "arguments": arguments });
@@ -104,9 +105,10 @@ fn refused((code, message): &(i64, String)) -> Output {
     Output { text: Lines::default(), complaints, json, code: exit::REFUSED }
 }
 
-fn url(args: &McpArgs) -> String {
-    let running = || Some(args.place.find().ok()?.addresses()?.mcp);
-    args.url.clone().or_else(running).unwrap_or_else(|| DEFAULT_URL.to_owned())
+/// The MCP endpoint that is meant.
+pub(super) fn url(named: Option<&str>, place: &PlaceArgs) -> String {
+    let running = || Some(place.find().ok()?.addresses()?.mcp);
+    named.map(str::to_owned).or_else(running).unwrap_or_else(|| DEFAULT_URL.to_owned())
 }
 
 async fn within<T>(timeout: Duration, url: &str, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

@@ -71,6 +71,6 @@ pub(super) fn display(path: &Path) -> String {
     if path == Path::new("-") { "(standard input)".to_owned() } else { path.display().to_string() }
 }
 
-fn count(number: usize, what: &str) -> String {
+pub(super) fn count(number: usize, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }

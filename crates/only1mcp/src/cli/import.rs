@@ -1,0 +1,239 @@
+//! `import`: the servers of MCP clients into a configuration of ours. Shows what it would do, and does it after a yes.
+//! `export`: the other direction, the entry that leads a client to the gateway.
+
+mod client;
+mod target;
+
+use std::{
+    collections::BTreeMap,
+    io::{self, BufRead as _, IsTerminal as _, Write as _},
+    path::PathBuf,
+};
+
+use config_file::{AddError, Format, Imported, Source};
+use model::{Owner, Violation};
+use runtime::{escape::say, exit};
+use serde_json::{Value, json};
+
+use super::{Lines, Output, render, tools, validate};
+use crate::{
+    args::{Client, ExportArgs, Format as Answer, ImportArgs},
+    failure::Failure,
+};
+use client::{Homes, found, short};
+use target::Target;
+
+/// What is to happen.
+#[derive(Default)]
+struct Plan {
+    /// Servers in the words of our file, with the file each is from.
+    add: Vec<(String, Value)>,
+    /// Ids of servers that are there already, with the files that have them.
+    same: Vec<(String, String)>,
+    /// Ids that another server has, with the file it is in and that one's place.
+    clashes: Vec<(String, String, String)>,
+    notes: Vec<Violation>,
+    /// Why a file is not read.
+    broken: Vec<Violation>,
+    /// Files, what each is of, and how many servers it has.
+    files: Vec<(String, Option<Client>, usize)>,
+}
+
+pub(super) fn import(args: &ImportArgs) -> Result<Output, Failure> {
+    let homes = Homes::of_this_user();
+    let target = Target::find(args.config.as_deref())?;
+    let into = short(&target.path, &homes);
+    let before = config_file::own(&target.source());
+    let mut plan = Plan::default();
+    let own = match before {
+        Ok(own) => own,
+        Err(violations) => return Ok(validate::invalid(&into, &violations)),
+    };
+    plan.collect(args, &homes, own.into_iter().map(|server| (into.clone(), server)));
+    let output = |plan: &Plan, text: Lines, written: bool, code: u8| Output {
+        text,
+        complaints: plan.complaints(),
+        json: plan.json(&into, written),
+        code,
+    };
+    let mut shown = plan.shown(&into);
+    if !plan.broken.is_empty() {
+        shown.line("nothing is written: a file cannot be read; name those to import, to leave it out");
+        return Ok(output(&plan, shown, false, exit::REFUSED));
+    }
+    if plan.add.is_empty() {
+        shown.line("nothing to add");
+        return Ok(output(&plan, shown, false, exit::NOTHING_TO_DO));
+    }
+    let servers: Vec<Value> = plan.add.iter().map(|(_, server)| server.clone()).collect();
+    let text = match config_file::add(&target.source(), &servers) {
+        Ok(text) => text,
+        Err(AddError::Invalid(violations)) => return Ok(validate::invalid(&into, &violations)),
+        Err(AddError::Layout) => return Err(Failure::Layout { path: target.path }),
+    };
+    if !args.yes {
+        let asks = args.output.output == Answer::Text && io::stdin().is_terminal() && io::stderr().is_terminal();
+        if !asks {
+            shown.line("nothing is written without a yes: add --yes");
+            return Ok(output(&plan, shown, false, exit::REFUSED));
+        }
+        say(plan.complaints().as_str());
+        say(shown.as_str());
+        if !says_yes(&into) {
+            let text = Lines::of("nothing is written");
+            return Ok(Output { complaints: Lines::default(), ..output(&plan, text, false, exit::REFUSED) });
+        }
+        target.write(&text)?;
+        return Ok(Output { complaints: Lines::default(), ..output(&plan, written(&into), true, exit::DONE) });
+    }
+    target.write(&text)?;
+    shown.append(&written(&into));
+    Ok(output(&plan, shown, true, exit::DONE))
+}
+
+fn written(into: &str) -> Lines {
+    Lines::of(format_args!("{into} is written; `only1mcp up` serves it, `only1mcp export` leads clients to it"))
+}
+
+fn says_yes(into: &str) -> bool {
+    say(&format!("write {}? [y/N] ", Lines::of(into).as_str().trim_end()));
+    drop(io::stderr().flush());
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+}
+
+impl Plan {
+    /// Reads the files, and sorts their servers by what is known of each id.
+    fn collect(&mut self, args: &ImportArgs, homes: &Homes, own: impl Iterator<Item = (String, Value)>) {
+        let files: Vec<(Option<Client>, PathBuf)> = if args.files.is_empty() {
+            found(homes).into_iter().map(|(client, path)| (Some(client), path)).collect()
+        } else {
+            args.files.iter().map(|path| (None, path.clone())).collect()
+        };
+        let id = |server: &Value| server["id"].as_str().unwrap_or_default().to_owned();
+        let mut known: BTreeMap<String, (String, Value)> =
+            own.map(|(from, server)| (id(&server), (from, server))).collect();
+        for (client, path) in files {
+            let from = short(&path, homes);
+            let imported = match read(&path) {
+                Ok(imported) => imported,
+                Err(violations) => {
+                    self.broken.extend(violations);
+                    continue;
+                }
+            };
+            if !imported.of_client && client.is_none() {
+                let message = format!("{}: no servers of an MCP client are in this file", validate::display(&path));
+                self.broken.push(Violation::new(None, "", message));
+                continue;
+            }
+            self.files.push((from.clone(), client, imported.servers.len()));
+            self.notes.extend(imported.notes);
+            for server in imported.servers {
+                match known.get(&id(&server)) {
+                    None => {
+                        known.insert(id(&server), (from.clone(), server.clone()));
+                        self.add.push((from.clone(), server));
+                    }
+                    Some((_, other)) if *other == server => self.same.push((id(&server), from.clone())),
+                    Some((place, _)) => self.clashes.push((id(&server), from.clone(), place.clone())),
+                }
+            }
+        }
+    }
+
+    fn complaints(&self) -> Lines {
+        let mut lines = Lines::default();
+        self.broken.iter().for_each(|violation| lines.line(violation));
+        self.notes.iter().for_each(|note| lines.line(note));
+        lines
+    }
+
+    fn shown(&self, into: &str) -> Lines {
+        let mut lines = Lines::default();
+        if self.files.is_empty() && self.broken.is_empty() {
+            lines.line("no file of an MCP client was found");
+        }
+        for (file, client, servers) in &self.files {
+            let of = client.map_or_else(String::new, |client| format!(" ({})", client.title()));
+            lines.line(format_args!("{file}{of}: {}", validate::count(*servers, "server")));
+            for (_, server) in self.add.iter().filter(|(from, _)| from == file) {
+                lines.line(format_args!("  + {}: {}", server["id"].as_str().unwrap_or_default(), reached(server)));
+            }
+            for (id, _) in self.same.iter().filter(|(_, from)| from == file) {
+                lines.line(format_args!("  = {id}: is there already"));
+            }
+            for (id, _, place) in self.clashes.iter().filter(|(_, from, _)| from == file) {
+                lines.line(format_args!("  ! {id}: not carried over, since another server of this name is in {place}"));
+            }
+        }
+        if !self.add.is_empty() {
+            lines.line(format_args!("into {into}: {}", validate::count(self.add.len(), "server")));
+        }
+        lines
+    }
+
+    fn json(&self, into: &str, written: bool) -> Value {
+        let client = |client: Option<Client>| client.map(Client::title);
+        let add = self.add.iter().map(|(from, server)| {
+            let transport = &server["transport"];
+            json!({
+                "id": server["id"],
+                "from": from,
+                "type": transport["type"],
+                "command": transport["command"],
+                "url": transport["url"].as_str().map(without_query),
+            })
+        });
+        let files = self
+            .files
+            .iter()
+            .map(|(file, of, servers)| json!({ "file": file, "client": client(*of), "servers": servers }));
+        json!({
+            "into": into,
+            "written": written,
+            "files": files.collect::<Value>(),
+            "add": add.collect::<Value>(),
+            "same": self.same.iter().map(|(id, from)| json!({ "id": id, "from": from })).collect::<Value>(),
+            "clashes": self.clashes.iter().map(|(id, from, with)| json!({ "id": id, "from": from, "with": with })).collect::<Value>(),
+            "notes": self.notes.iter().map(render::violation_json).collect::<Value>(),
+            "violations": self.broken.iter().map(render::violation_json).collect::<Value>(),
+        })
+    }
+}
+
+/// How a server is reached, without what may be a secret.
+fn reached(server: &Value) -> String {
+    let transport = &server["transport"];
+    let text = |key: &str| transport[key].as_str().unwrap_or_default();
+    match text("type") {
+        "stdio" => format!("starts {}", text("command")),
+        _ => text("url").split('?').next().unwrap_or_default().to_owned(),
+    }
+}
+
+fn without_query(url: &str) -> &str {
+    url.split('?').next().unwrap_or_default()
+}
+
+fn read(path: &std::path::Path) -> Result<Imported, Vec<Violation>> {
+    let text = validate::read(path).map_err(|error| vec![error.into()])?;
+    // Its path tells the directory of a project.
+    let absolute = std::path::absolute(path).ok().filter(|_| path != std::path::Path::new("-"));
+    let name = absolute.map_or_else(|| validate::display(path), |path| path.display().to_string());
+    config_file::import(&Source { owner: Owner::file(), name: name.into(), format: Format::of(path), text })
+}
+
+pub(super) fn export(args: &ExportArgs) -> Output {
+    let url = tools::url(args.url.as_deref(), &args.place);
+    let homes = Homes::of_this_user();
+    let snippet = args.client.snippet(&url);
+    let file = args.client.of_user(&homes).first().map(|file| short(file, &homes));
+    let place = file.as_deref().map_or_else(String::new, |file| format!(", in {file}"));
+    let json = json!({ "client": args.client.title(), "file": file, "url": url, "text": snippet });
+    let mut text = Lines::default();
+    snippet.lines().for_each(|line| text.line(line));
+    let complaints = Lines::of(format_args!("for {}{place}:", args.client.title()));
+    Output { complaints, ..Output::done(text, json) }
+}
