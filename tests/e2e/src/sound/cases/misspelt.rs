@@ -1,4 +1,5 @@
-//! Mistakes in a configuration that are easily made are named in one step, with what to write instead.
+//! Mistakes in a configuration that are easily made are named in one step, with what to write instead. Files of clients are
+//! none.
 
 use std::fs;
 
@@ -48,7 +49,7 @@ fn commands(cases: &mut Cases) {
     }
 }
 
-/// Files of clients: what they are is said at once, and what a server looks like here.
+/// Files of clients, as they are.
 fn others(cases: &mut Cases) {
     let ways = [
         ("mcp.json", r#"{ "mcpServers": { "files": { "command": "npx", "args": ["-y", "pkg"] } } }"#),
@@ -66,9 +67,8 @@ fn others(cases: &mut Cases) {
     for (file, text) in ways {
         cases.alone("mcpservers-json", file, move |hall| {
             let said = validated(hall, &format!("clients-{file}"), text.as_bytes())?;
-            expect(said.code == 1, "a refusal", format!("{} {}", said.code, said.stdout))?;
-            let words = [&said.stdout[..], &said.stderr].concat();
-            says(&words, &["servers", "id", "transport", "list"], &[])
+            expect(said.code == 0, "a configuration", format!("{} {}", said.code, said.stderr))?;
+            says(&said.stdout, &["valid, 1 server"], &[])
         });
     }
 }
