@@ -45,6 +45,21 @@ pub(crate) struct Sorted<'n> {
 }
 
 impl<'n> Sorted<'n> {
+    fn of(entries: &'n [Entry], folder: Option<&'n str>) -> Self {
+        let mut named = Vec::new();
+        let mut rest = Vec::new();
+        let asks = entries.iter().any(|entry| entry.key == "inputs");
+        for entry in entries {
+            let before = named.len();
+            servers_of(entry, asks, &mut named);
+            if named.len() == before {
+                rest.push(entry);
+            }
+        }
+        let ours = named.is_empty() || rest.iter().any(|entry| is_ours(entry));
+        Self { named, ours, rest, folder }
+    }
+
     fn has_servers(&self) -> bool {
         self.named.iter().any(|named| !named.servers.is_empty())
     }
@@ -53,6 +68,15 @@ impl<'n> Sorted<'n> {
     pub(crate) fn ours(&self) -> &[&'n Entry] {
         if self.ours { &self.rest } else { &[] }
     }
+}
+
+/// Whether both are files of clients with the same servers, whatever else the clients keep in them.
+pub(crate) fn have_the_same(one: &Node, other: &Node) -> bool {
+    let (Some(one), Some(other)) = (map_of(one), map_of(other)) else { return false };
+    let (one, other) = (Sorted::of(one, None), Sorted::of(other, None));
+    let same =
+        |(one, other): (&Named<'_>, &Named<'_>)| one.path == other.path && one.node.value.means(&other.node.value);
+    !one.ours && !other.ours && one.named.len() == other.named.len() && one.named.iter().zip(&other.named).all(same)
 }
 
 fn is_ours(entry: &Entry) -> bool {
@@ -99,12 +123,11 @@ fn servers_of<'n>(entry: &'n Entry, asks: bool, named: &mut Vec<Named<'n>>) {
     }
 }
 
-/// The directory of a client's project by the path of its file.
+/// The directory of a client's project by the path of its file, where only a project has a file of that name. (Others have
+/// the same in the home of the user.)
 fn folder_of(file: &str) -> Option<&str> {
     let (directory, name) = file.rsplit_once('/').filter(|_| file.starts_with('/'))?;
-    let above = [".vscode", ".cursor", ".gemini", ".zed", ".codex"]
-        .iter()
-        .find_map(|hidden| directory.strip_suffix(hidden)?.strip_suffix('/'));
+    let above = [".vscode", ".zed"].iter().find_map(|hidden| directory.strip_suffix(hidden)?.strip_suffix('/'));
     above.or_else(|| (name == ".mcp.json").then_some(directory))
 }
 
@@ -123,18 +146,7 @@ impl<'a> Layer<'a> {
     where
         'a: 'n,
     {
-        let mut named = Vec::new();
-        let mut rest = Vec::new();
-        let asks = entries.iter().any(|entry| entry.key == "inputs");
-        for entry in entries {
-            let before = named.len();
-            servers_of(entry, asks, &mut named);
-            if named.len() == before {
-                rest.push(entry);
-            }
-        }
-        let ours = named.is_empty() || rest.iter().any(|entry| is_ours(entry));
-        Sorted { named, ours, rest, folder: folder_of(self.file) }
+        Sorted::of(entries, folder_of(self.file))
     }
 
     /// The same for a text that is to be a client's file alone: servers that stay out are no fault of it. Says whether

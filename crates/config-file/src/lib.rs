@@ -45,6 +45,7 @@ pub use spell::{spell, yaml};
 use crate::known::Passage;
 use crate::layer::Layer;
 use crate::report::Report;
+use crate::tree::Node;
 
 /// The largest text that is parsed, in bytes; also the limit for all layers together.
 pub const MAX_BYTES: u64 = 16 << 20;
@@ -124,11 +125,12 @@ fn merge_without<'s>(sources: &'s [Source], known: &Known) -> Merged<'s> {
     Merged { sources, draft, report, names: layers.into_iter().map(|source| source.name.clone()).collect() }
 }
 
-/// Whether two texts differ in nothing but comments and the way they are laid out. Keys in another order, and texts
-/// that cannot be parsed, count as different.
+/// Whether two texts differ in nothing but comments and the way they are laid out, or, as files of clients, in what is not
+/// about servers. Keys in another order, and texts that cannot be parsed, count as different.
 pub fn means_the_same(one: (&str, Format), other: (&str, Format)) -> bool {
     let tree = |(text, format)| tree::tree(text, format, &"".into(), &Known::default(), &mut Report::default()).ok();
-    one == other || tree(one).zip(tree(other)).is_some_and(|((one, _), (other, _))| one.value.means(&other.value))
+    let same = |one: &Node, other: &Node| one.value.means(&other.value) || foreign::have_the_same(one, other);
+    one == other || tree(one).zip(tree(other)).is_some_and(|((one, _), (other, _))| same(&one, &other))
 }
 
 /// Layers that are one draft, with what was found wrong so far.

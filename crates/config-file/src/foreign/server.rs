@@ -15,25 +15,19 @@ use crate::values::{describe, flag, is_null, loose_text, text};
 type Pair = (Located<String>, Located<String>);
 
 /// Keys that clients have and a server of ours has not, each with what to do about it.
-const ELSEWHERE: [(&[&str], &str); 5] = [
+const ELSEWHERE: [(&[&str], &str); 4] = [
     (&["envFile"], "put its variables under `env`, or into the environment of the gateway"),
     (
         &["timeout", "tool_timeout_sec", "requestTimeout", "request_timeout"],
         "`limits.total` and `limits.idle` of the gateway bound all calls",
     ),
     (
-        &["excludeTools", "disabledTools", "disabled_tools", "exclude_tools"],
-        "the tools it hides are shown here; `tools` lists those to show",
-    ),
-    (
         &["oauth", "auth", "authProviderType", "headersHelper", "oauth_resource", "scopes"],
         "the gateway signs in nowhere: put a token under `headers`",
     ),
-    (
-        &["alwaysAllow", "autoApprove", "trust", "default_tools_approval_mode", "toolApprovals"],
-        "what may run without asking is up to the client",
-    ),
+    (&["alwaysAllow", "autoApprove", "trust", "default_tools_approval_mode", "toolApprovals"], APPROVALS),
 ];
+const APPROVALS: &str = "what may run without asking is up to the client";
 
 /// A server as far as it was read.
 #[derive(Default)]
@@ -45,9 +39,11 @@ struct Parts {
     args: Vec<Located<String>>,
     env: Vec<Pair>,
     cwd: Option<Located<String>>,
-    urls: Vec<Located<String>>,
+    url: Option<Located<String>>,
     headers: Vec<Pair>,
     tools: Option<Vec<Located<String>>>,
+    /// Tools that the client hides, with the place and the path of that key.
+    hidden: Option<(Mark, String, Vec<Located<String>>)>,
     connect: Option<Duration>,
     /// Keys without a counterpart.
     others: Vec<(Mark, String)>,
@@ -90,12 +86,8 @@ impl Layer<'_> {
         for key in keys {
             self.part(key, path, folder, &mut parts);
         }
-        if let Some((first, _)) = parts.others.first() {
-            let names: Vec<&str> = parts.others.iter().map(|(_, name)| name.as_str()).collect();
-            let message = format!("without a counterpart here, and not carried over: {}", names.join(", "));
-            self.note(*first, path, message);
-        }
         let kind = parts.kind.or(parts.looks);
+        self.note_losses(&mut parts, kind, path);
         if kind.is_none() && parts.out.is_none() {
             let message = "it has neither `command` nor `url`; what an extension of the client brings stays there";
             parts.leave_out(entry.key_at, message);
@@ -110,12 +102,15 @@ impl Layer<'_> {
         let at = entry.value.at.in_file(self.file);
         let located =
             |value: &str| Located { value: value.into(), at: entry.key_at.in_file(self.file), path: path.into() };
-        let cwd = parts.cwd.or_else(|| directory.filter(|path| path.starts_with('/')).map(located));
+        // A client starts the servers of a project in its directory.
+        let cwd = parts.cwd.or_else(|| folder.filter(|path| path.starts_with('/')).map(|path| located(&literal(path))));
         let transport = match kind? {
             Kind::Stdio => {
                 DraftTransport::Stdio { at: at.clone(), command: parts.command, args: parts.args, env: parts.env, cwd }
             }
-            Kind::Http => DraftTransport::Http { at: at.clone(), urls: parts.urls, headers: parts.headers },
+            Kind::Http => {
+                DraftTransport::Http { at: at.clone(), urls: parts.url.into_iter().collect(), headers: parts.headers }
+            }
         };
         Some(DraftBackend {
             at,
@@ -128,10 +123,53 @@ impl Layer<'_> {
         })
     }
 
+    /// What is known of a server once all its keys were read.
+    fn note_losses(&mut self, parts: &mut Parts, kind: Option<Kind>, path: &str) {
+        if let Some((first, _)) = parts.others.first() {
+            let names: Vec<&str> = parts.others.iter().map(|(_, name)| name.as_str()).collect();
+            let message = format!("without a counterpart here, and not carried over: {}", names.join(", "));
+            self.note(*first, path, message);
+        }
+        match (&mut parts.tools, &parts.hidden) {
+            (Some(tools), Some((_, _, hidden))) => {
+                tools.retain(|tool| hidden.iter().all(|hidden| hidden.value != tool.value));
+            }
+            (None, Some((at, path, hidden))) if !hidden.is_empty() => {
+                let message = "not carried over: the tools it hides are shown here; `tools` lists those to show";
+                self.note(*at, path, message);
+            }
+            (Some(_) | None, _) => {}
+        }
+        let headers = parts.headers.iter().map(|(name, _)| name);
+        let of_a_program = parts.command.iter().chain(&parts.args).chain(&parts.cwd);
+        let looks_like_sse =
+            |url: &&Located<String>| url.value.split('?').next().is_some_and(|url| url.ends_with("/sse"));
+        let untyped = parts.url.as_ref().filter(|_| parts.kind.is_none() && parts.out.is_none());
+        if let Some(url) = untyped.filter(looks_like_sse) {
+            let message = "this looks like a URL for SSE, which is not available in this release; many servers have one for \
+                           Streamable HTTP as well";
+            self.note(mark(url), &url.path, message);
+        }
+        let (unused, only) = match kind {
+            Some(Kind::Stdio) => (parts.url.iter().chain(headers).next(), "has neither URL nor headers"),
+            Some(Kind::Http) => {
+                let env = parts.env.iter().map(|(name, _)| name);
+                (of_a_program.chain(env).next(), "starts no program")
+            }
+            None => return,
+        };
+        if let Some(unused) = unused {
+            self.note(mark(unused), &unused.path, format!("not carried over: a server of this type {only}"));
+        }
+    }
+
     /// What one key says.
     fn part(&mut self, entry: &Entry, server: &str, folder: Option<&str>, parts: &mut Parts) {
         let (key, node) = (entry.key.as_str(), &entry.value);
         let path = child(server, if is_variable(key) { key } else { "…" });
+        if is_null(node) {
+            return;
+        }
         match key {
             "command" | "transport" if map_of(node).is_some() => {
                 // Older files of Zed, and servers of ours with names.
@@ -159,10 +197,8 @@ impl Layer<'_> {
             "url" | "serverUrl" | "httpUrl" => {
                 parts.looks.get_or_insert(Kind::Http);
                 self.report.covered.add(self.file, &format!("{server}.transport.url"));
-                if let Some(url) = self.foreign_text(node, &path, folder, parts)
-                    && parts.urls.iter().all(|known| known.value != url.value)
-                {
-                    parts.urls.push(url);
+                if let Some(url) = self.foreign_text(node, &path, folder, parts) {
+                    self.url(url, key, parts);
                 }
             }
             "headers" | "http_headers" => self.foreign_headers(node, &path, folder, parts),
@@ -174,10 +210,17 @@ impl Layer<'_> {
             }
             "bearer_token" => {
                 if let Some(token) = self.value(node, &path, text) {
-                    self.authorization(entry, &path, format!("Bearer {}", token.replace("${", "$${")), parts);
+                    self.authorization(entry, &path, format!("Bearer {}", literal(&token)), parts);
                 }
             }
+            "tools" if map_of(node).is_some() => {
+                self.note(entry.key_at, &path, format!("not carried over: {APPROVALS}"))
+            }
             "includeTools" | "enabled_tools" | "tools" => parts.tools = self.foreign_tools(node, &path),
+            "excludeTools" | "disabledTools" | "disabled_tools" => {
+                let hidden = self.foreign_tools(node, &path).unwrap_or_default();
+                parts.hidden = Some((entry.key_at, path, hidden));
+            }
             "startup_timeout_sec" | "startup_timeout_ms" => self.startup(entry, &path, parts),
             "type" | "transport" | "transportType" => self.kind(entry, &path, parts),
             "disabled" | "enabled" => {
@@ -188,6 +231,18 @@ impl Layer<'_> {
             "source" if matches!(&node.value, Value::Scalar { text, .. } if text == "custom") => {}
             _ => self.without_counterpart(entry, &path, parts),
         }
+    }
+
+    /// Gemini CLI prefers `httpUrl`: its `url` is for SSE then.
+    fn url(&mut self, url: Located<String>, key: &str, parts: &mut Parts) {
+        let (kept, lost) = match parts.url.take() {
+            Some(other) if key != "httpUrl" => (other, Some(url)),
+            other => (url, other),
+        };
+        if let Some(lost) = lost.filter(|lost| lost.value != kept.value) {
+            self.note(mark(&lost), &lost.path, "not carried over: the client has another URL for this server");
+        }
+        parts.url = Some(kept);
     }
 
     fn without_counterpart(&mut self, entry: &Entry, path: &str, parts: &mut Parts) {
@@ -276,8 +331,7 @@ impl Layer<'_> {
     fn foreign_headers(&mut self, node: &Node, path: &str, folder: Option<&str>, parts: &mut Parts) {
         for (name, value) in self.foreign_pairs(node, path, is_header, folder, parts) {
             if OWNED_HEADERS.contains(&name.value.to_ascii_lowercase().as_str()) {
-                let at = Mark { line: name.at.line, column: name.at.column };
-                self.note(at, &name.path, "not carried over: the gateway writes this header itself");
+                self.note(mark(&name), &name.path, "not carried over: the gateway writes this header itself");
             } else {
                 parts.headers.push((name, value));
             }
@@ -313,15 +367,12 @@ impl Layer<'_> {
     }
 
     fn foreign_cwd(&mut self, node: &Node, path: &str, folder: Option<&str>, parts: &mut Parts) {
-        if is_null(node) {
-            return;
-        }
         let Some(cwd) = self.foreign_text(node, path, folder, parts) else { return };
         if cwd.value.starts_with('/') || cwd.value.starts_with("${") {
             parts.cwd = Some(cwd);
         } else if let Some(folder) = folder {
             let below = cwd.value.trim_start_matches("./");
-            parts.cwd = Some(Located { value: format!("{}/{below}", folder.replace("${", "$${")), ..cwd });
+            parts.cwd = Some(Located { value: format!("{}/{below}", literal(folder)), ..cwd });
         } else {
             parts.leave_out(node.at, "its directory is not an absolute path");
         }
@@ -332,12 +383,14 @@ impl Layer<'_> {
         let mut tools: Vec<Located<String>> = Vec::with_capacity(nodes.len());
         for (i, node) in nodes.iter().enumerate() {
             let at = format!("{path}[{i}]");
-            if let Some(name) = self.value(node, &at, text) {
+            if let Some(name) = self.value(node, &at, text)
+                && tools.iter().all(|tool| tool.value != name)
+            {
                 tools.push(self.located(name, node.at, &at));
             }
         }
         // `*` is all of them.
-        (!nodes.is_empty() && tools.iter().all(|tool| tool.value != "*")).then_some(tools)
+        tools.iter().all(|tool| tool.value != "*").then_some(tools)
     }
 
     /// Codex: how long a server may take to start.
@@ -363,7 +416,16 @@ fn is_gateway(name: &str, parts: &Parts) -> bool {
         let rest = text.value.strip_prefix("http://");
         rest.is_some_and(|rest| ["127.0.0.1", "localhost", "[::1]"].iter().any(|host| rest.starts_with(host)))
     };
-    name == "only1mcp" && parts.urls.iter().chain(&parts.args).any(near)
+    name == "only1mcp" && parts.url.iter().chain(&parts.args).any(near)
+}
+
+fn mark(text: &Located<String>) -> Mark {
+    Mark { line: text.at.line, column: text.at.column }
+}
+
+/// A text in which nothing is a reference.
+fn literal(text: &str) -> String {
+    text.replace("${", "$${")
 }
 
 /// Whether a mapping looks like one server.

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::named;
-use crate::{merge, parse, read, spell};
+use crate::{Format, add, import, means_the_same, merge, own, parse, read, spell};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/clients")
@@ -23,6 +23,20 @@ fn file_below(directory: &Path) -> PathBuf {
         path = fs::read_dir(&path).unwrap().next().unwrap().unwrap().path();
     }
     path
+}
+
+/// Each case: the file with its answer, the name of the client's file, and its text.
+fn cases() -> Vec<(PathBuf, String, String)> {
+    let directories = fs::read_dir(fixtures()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
+    let mut cases: Vec<_> = directories
+        .map(|case| {
+            let file = file_below(&case);
+            let name = Path::new("/srv/ann").join(file.strip_prefix(&case).unwrap());
+            (case.with_extension("txt"), name.to_str().unwrap().to_owned(), read(&file).unwrap())
+        })
+        .collect();
+    cases.sort();
+    cases
 }
 
 /// What is said about a file, and its servers in the words of ours.
@@ -47,16 +61,11 @@ fn answer(name: &str, text: String) -> String {
 #[test]
 fn files_of_clients_are_understood() {
     let mut failures = Vec::new();
-    let mut cases: Vec<PathBuf> =
-        fs::read_dir(fixtures()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
-    cases.sort();
+    let cases = cases();
     assert!(cases.len() >= 12, "{cases:?}");
-    for case in cases {
-        let file = file_below(&case);
-        let name = Path::new("/srv/ann").join(file.strip_prefix(&case).unwrap());
-        let got = answer(name.to_str().unwrap(), read(&file).unwrap());
+    for (golden, name, text) in cases {
+        let got = answer(&name, text);
         assert!(!got.contains("s3cret"), "{got}");
-        let golden = case.with_extension("txt");
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             fs::write(&golden, &got).unwrap();
         }
@@ -114,6 +123,88 @@ fn what_a_client_wrote_wrongly_is_refused_with_its_place() {
     ] {
         assert_eq!(refused(text), expected, "{text}");
     }
+}
+
+#[test]
+fn what_is_said_in_two_ways_is_kept_in_one() {
+    for (name, text, expected) in [
+        (
+            "mcp.json",
+            r#"{"mcpServers": {"a": {"url": "http://h/sse", "httpUrl": "http://h/mcp", "command": null}}}"#,
+            r#"mcp.json:1:30: mcpServers.a.url: not carried over: the client has another URL for this server
+{"id":"a","transport":{"headers":{},"type":"http","url":"http://h/mcp"}}
+"#,
+        ),
+        (
+            "mcp.json",
+            r#"{"mcpServers": {"a": {"url": "http://h/sse"}}}"#,
+            r#"mcp.json:1:30: mcpServers.a.url: this looks like a URL for SSE, which is not available in this release; many servers have one for Streamable HTTP as well
+{"id":"a","transport":{"headers":{},"type":"http","url":"http://h/sse"}}
+"#,
+        ),
+        (
+            "mcp.json",
+            r#"{"mcpServers": {"a": {"command": "x", "url": "http://h/", "headers": {"A": "b"}}}}"#,
+            r#"mcp.json:1:46: mcpServers.a.url: not carried over: a server of this type has neither URL nor headers
+{"id":"a","transport":{"args":[],"command":"x","env":{},"type":"stdio"}}
+"#,
+        ),
+        (
+            "mcp.json",
+            r#"{"mcpServers": {"a": {"type": "http", "url": "http://h/", "env": {"K": "v"}}}}"#,
+            r#"mcp.json:1:67: mcpServers.a.env.K: not carried over: a server of this type starts no program
+{"id":"a","transport":{"headers":{},"type":"http","url":"http://h/"}}
+"#,
+        ),
+        (
+            "mcp.json",
+            r#"{"mcpServers": {"a": {"command": "x", "includeTools": ["r", "w", "r"], "excludeTools": ["w"]}}}"#,
+            r#"{"id":"a","tools":["r"],"transport":{"args":[],"command":"x","env":{},"type":"stdio"}}
+"#,
+        ),
+        (
+            "mcp.json",
+            r#"{"mcpServers": {"a": {"command": "x", "tools": {"r": {"approval_mode": "approve"}}}}}"#,
+            r#"mcp.json:1:39: mcpServers.a.tools: not carried over: what may run without asking is up to the client
+{"id":"a","transport":{"args":[],"command":"x","env":{},"type":"stdio"}}
+"#,
+        ),
+        (
+            "/p/.mcp.json",
+            r#"{"mcpServers": {"a": {"command": "x", "cwd": "sub"}, "b": {"command": "y"}}}"#,
+            r#"{"id":"a","transport":{"args":[],"command":"x","cwd":"/p/sub","env":{},"type":"stdio"}}
+{"id":"b","transport":{"args":[],"command":"y","cwd":"/p","env":{},"type":"stdio"}}
+"#,
+        ),
+    ] {
+        assert_eq!(answer(name, text.into()), expected, "{text}");
+    }
+}
+
+#[test]
+fn what_is_imported_is_the_same_in_a_file_of_ours() {
+    for (_, name, text) in cases() {
+        let Ok(imported) = import(&named(&name, text)) else {
+            assert!(name.ends_with("only1mcp.yaml"), "{name}");
+            continue;
+        };
+        for target in ["f.yaml", "f.toml"] {
+            let added = add(&named(target, String::new()), &imported.servers).unwrap();
+            assert_eq!(own(&named(target, added)).unwrap(), imported.servers, "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_else_a_client_keeps_in_its_file_changes_nothing() {
+    let file = |starts: u32, command: &str| {
+        format!("{{ \"numStartups\": {starts}, \"mcpServers\": {{ \"a\": {{ \"command\": \"{command}\" }} }} }}")
+    };
+    let same = |one: &str, other: &str| means_the_same((one, Format::Yaml), (other, Format::Yaml));
+    assert!(same(&file(1, "x"), &file(2, "x")));
+    assert!(!same(&file(1, "x"), &file(1, "y")));
+    assert!(!same("naming: none\nmcpServers: {}\n", "naming: prefix\nmcpServers: {}\n"));
+    assert!(!same("{ \"theme\": 1 }", "{ \"theme\": 2 }"));
 }
 
 const WORDS: [&str; 34] = [
