@@ -21,6 +21,12 @@ pub struct Imported {
     pub of_client: bool,
 }
 
+/// Whether a text may have servers of a client, as far as a glance tells. Settings of an editor may be all sorts of things.
+pub fn may_have_servers(text: &str) -> bool {
+    // `mcpServers`, `servers`, `context_servers`, `mcp_servers`.
+    text.contains("ervers")
+}
+
 /// The servers of a client's file.
 pub fn import(source: &Source) -> Result<Imported, Vec<Violation>> {
     let at = Position { file: source.name.clone(), line: 1, column: 1 };

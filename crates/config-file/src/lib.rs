@@ -36,7 +36,7 @@ use model::{Draft, Owner, Policy, Position, Snapshot, Violation};
 
 use serde::{Deserialize, Serialize};
 
-pub use import::{AddError, Imported, add, import, own};
+pub use import::{AddError, Imported, add, import, may_have_servers, own};
 pub use known::Known;
 pub use read::{ReadError, read, read_stream};
 pub use schema::schema;

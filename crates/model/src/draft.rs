@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 pub use advice::{MAX_ADVICE, command_not_found};
 pub use http::OWNED_HEADERS;
+pub use literal::is_secret_argument;
 
 use crate::{BackendPolicy, FixedBackend, Policy, Position};
 

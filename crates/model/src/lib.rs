@@ -23,7 +23,9 @@ mod weight;
 
 pub use diff::{BackendChange, Change, Counts, Diff};
 pub use digest::Digest;
-pub use draft::{Draft, DraftBackend, DraftTransport, Located, MAX_ADVICE, OWNED_HEADERS, command_not_found};
+pub use draft::{
+    Draft, DraftBackend, DraftTransport, Located, MAX_ADVICE, OWNED_HEADERS, command_not_found, is_secret_argument,
+};
 pub use id::{AttemptId, BackendId, EndpointKey, InvalidId, LogId, NodeId, Owner, Revision, VariantId};
 pub use mask::Mask;
 pub use outcome::{CandidateOutcome, CandidateResult};

@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -132,6 +133,31 @@ fn what_was_there_stays_and_names_that_clash_are_said() {
     let expected = own.replace("naming:", "  - id: b-c\n    transport:\n      type: stdio\n      command: x\nnaming:");
     assert_eq!(fs::read_to_string(&target).unwrap(), expected);
     assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o640);
+}
+
+#[test]
+fn a_plan_shows_what_is_started_and_no_secret() {
+    let home = Home::new();
+    let server = json!({ "command": "npx", "args": ["-y", "some-server", "--token", SECRET, format!("--api-key={SECRET}"), "/data"] });
+    let remote = json!({ "url": format!("https://h.example.org/mcp?token={SECRET}") });
+    let text = json!({ "mcpServers": { "a": server, "b": remote } }).to_string();
+    let plan = |more: &[&str]| {
+        let mut import = home.command(&[&["import", "-"], more].concat()).stdin(Stdio::piped()).spawn().unwrap();
+        import.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        said(&import.wait_with_output().unwrap())
+    };
+    let (code, out, err) = plan(&[]);
+    assert!(code == 1 && !out.contains(SECRET) && !err.contains(SECRET), "{code}: {out}{err}");
+    assert!(out.contains("  + a: starts npx -y some-server --token *** *** /data\n"), "{out}");
+    assert!(
+        out.starts_with("(standard input): 2 servers\n") && out.contains("  + b: https://h.example.org/mcp\n"),
+        "{out}"
+    );
+    assert_eq!(err.matches("this looks like a secret").count(), 3, "{err}");
+    let (_, out, _) = plan(&["--output", "json"]);
+    let plan: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(plan["add"][0]["args"], json!(["-y", "some-server", "--token", "***", "***", "/data"]));
+    assert_eq!(plan["add"][1]["url"], "https://h.example.org/mcp");
 }
 
 #[test]

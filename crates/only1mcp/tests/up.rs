@@ -362,6 +362,21 @@ fn a_file_of_a_client_is_served_as_it_is() {
 }
 
 #[test]
+fn a_client_that_is_configured_by_export_gets_the_tools() {
+    let home = Home::new();
+    let up = home.up(&[]);
+    for client in ["claude-desktop", "claude-code", "cursor", "vscode", "windsurf", "zed", "gemini-cli", "codex"] {
+        let (code, entry, err) = home.run(&["export", "--client", client]);
+        assert_eq!(code, 0, "{client}: {err}");
+        let url =
+            entry.split('"').find(|text| text.starts_with("http://")).unwrap_or_else(|| panic!("{client}: {entry}"));
+        let (code, tools, err) = home.run(&["tools", "--url", url]);
+        assert!(code == 0 && tools.contains("calculator__add"), "{client}: {code}: {tools}{err}");
+    }
+    assert_eq!(up.stop(), 0);
+}
+
+#[test]
 fn a_server_that_hangs_is_restarted_by_its_policy_and_by_hand() {
     let home = Home::new();
     let text = format!(

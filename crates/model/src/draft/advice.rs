@@ -19,7 +19,11 @@ impl Draft {
         let advice = transports.flat_map(|transport| match transport {
             DraftTransport::Stdio { command, args, env, .. } => {
                 let command = command.iter().filter_map(|command| Some(told(command, command_advice(&command.value)?)));
-                let args = args.iter().filter_map(|arg| Some(told(arg, tilde(&arg.value)?)));
+                let before = std::iter::once(None).chain(args.iter().map(|arg| Some(arg.value.as_str())));
+                let args = args.iter().zip(before).filter_map(|(arg, before)| {
+                    let secret = literal::is_secret_argument(before, &arg.value);
+                    Some(told(arg, tilde(&arg.value).or_else(|| secret.then(|| literal::IN_ARGUMENTS.to_owned()))?))
+                });
                 command.chain(args).chain(env.iter().filter_map(secret)).collect()
             }
             DraftTransport::Http { urls, headers, .. } => {

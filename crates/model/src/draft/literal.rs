@@ -2,6 +2,8 @@
 
 use crate::Template;
 
+pub(super) const IN_ARGUMENTS: &str = "this looks like a secret, and every user of the machine sees the arguments of a program: \
+     put it under `env`, as a reference, if the program can read it there";
 pub(super) const ADVICE: &str = "this looks like a secret that is written out, and is kept as it is in every revision: write \
      a reference to it, `${env:NAME}` or `${file:/path}`";
 
@@ -33,6 +35,14 @@ pub(super) fn is_secret(name: &str, value: &str) -> bool {
     // One with a reference in it has its secret elsewhere; one that cannot be read is refused anyway.
     let literal = Template::parse(value).is_ok_and(|template| template.references().next().is_none());
     literal && (named_secret(name) && is_worth_it(value) || begins_like_one(value) || has_password(value))
+}
+
+/// Of an argument of a program; `before` is the one before it, which may say what it is.
+pub fn is_secret_argument(before: Option<&str>, argument: &str) -> bool {
+    let named = argument.split_once('=').or_else(|| argument.split_once(": "));
+    let flag = before.filter(|before| before.starts_with('-') && !argument.starts_with('-'));
+    let (name, value) = named.or_else(|| Some((flag?, argument))).unwrap_or(("", argument));
+    is_secret(name, value) || is_secret("", argument) || is_secret_in_query(argument)
 }
 
 /// Of a parameter in a URL's query.
@@ -115,6 +125,24 @@ mod tests {
         assert!(
             is_secret_in_query("https://h/mcp?x=1&api_key=abcdef123") && is_secret_in_query("https://h/?key=abcdef1")
         );
+        for (before, argument, expected) in [
+            (Some("--token"), "abcdef123", true),
+            (Some("-y"), "--api-key=abcdef123", true),
+            (Some("-e"), "GITHUB_TOKEN=abcdef123", true),
+            (Some("--header"), "Authorization: Bearer abcdef", true),
+            (None, "postgres://app:hunter2@db/app", true),
+            (None, "https://h/mcp?api_key=abcdef123", true),
+            (None, "ghp_0123456789abcdefghij", true),
+            (Some("--token"), "--verbose", false),
+            (Some("--token"), "${env:TOKEN}", false),
+            (Some("-e"), "GITHUB_TOKEN", false),
+            (Some("--tokens=1"), "abcdef123", false),
+            (Some("--port"), "8080", false),
+            (None, "a=b: c", false),
+            (None, "", false),
+        ] {
+            assert_eq!(is_secret_argument(before, argument), expected, "{before:?} {argument}");
+        }
         assert!(!is_secret_in_query("https://h/mcp?x=1&api_key=${env:K}") && !is_secret_in_query("https://h/mcp"));
     }
 }

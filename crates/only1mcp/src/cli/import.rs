@@ -7,7 +7,7 @@ mod target;
 use std::{
     collections::BTreeMap,
     io::{self, BufRead as _, IsTerminal as _, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use config_file::{AddError, Format, Imported, Source};
@@ -115,17 +115,20 @@ impl Plan {
         let mut known: BTreeMap<String, (String, Value)> =
             own.map(|(from, server)| (id(&server), (from, server))).collect();
         for (client, path) in files {
-            let from = short(&path, homes);
-            let imported = match read(&path) {
+            let from = if is_stdin(&path) { validate::display(&path) } else { short(&path, homes) };
+            let imported = match read(&path, client.is_some()) {
                 Ok(imported) => imported,
                 Err(violations) => {
                     self.broken.extend(violations);
                     continue;
                 }
             };
-            if !imported.of_client && client.is_none() {
-                let message = format!("{}: no servers of an MCP client are in this file", validate::display(&path));
-                self.broken.push(Violation::new(None, "", message));
+            if !imported.of_client {
+                // Settings of a client that has no servers are none of our business, unless they were named.
+                if client.is_none() {
+                    let message = format!("{}: no servers of an MCP client are in this file", validate::display(&path));
+                    self.broken.push(Violation::new(None, "", message));
+                }
                 continue;
             }
             self.files.push((from.clone(), client, imported.servers.len()));
@@ -183,6 +186,7 @@ impl Plan {
                 "from": from,
                 "type": transport["type"],
                 "command": transport["command"],
+                "args": arguments(transport),
                 "url": transport["url"].as_str().map(without_query),
             })
         });
@@ -203,24 +207,43 @@ impl Plan {
     }
 }
 
-/// How a server is reached, without what may be a secret.
+/// How a server is reached, without what looks like a secret.
 fn reached(server: &Value) -> String {
     let transport = &server["transport"];
-    let text = |key: &str| transport[key].as_str().unwrap_or_default();
-    match text("type") {
-        "stdio" => format!("starts {}", text("command")),
-        _ => text("url").split('?').next().unwrap_or_default().to_owned(),
+    match transport["command"].as_str() {
+        Some(command) => {
+            let words = arguments(transport).into_iter().map(|argument| format!(" {argument}"));
+            format!("starts {command}{}", words.collect::<String>())
+        }
+        None => without_query(transport["url"].as_str().unwrap_or_default()).to_owned(),
     }
+}
+
+fn arguments(transport: &Value) -> Vec<&str> {
+    let arguments: Vec<&str> = transport["args"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let before = std::iter::once(None).chain(arguments.iter().copied().map(Some));
+    let pairs = before.zip(&arguments);
+    pairs
+        .map(|(before, argument)| if model::is_secret_argument(before, argument) { "***" } else { *argument })
+        .collect()
 }
 
 fn without_query(url: &str) -> &str {
     url.split('?').next().unwrap_or_default()
 }
 
-fn read(path: &std::path::Path) -> Result<Imported, Vec<Violation>> {
+fn is_stdin(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+/// The servers of a file, which was named, or `found` where a client has it.
+fn read(path: &Path, found: bool) -> Result<Imported, Vec<Violation>> {
     let text = validate::read(path).map_err(|error| vec![error.into()])?;
+    if found && !config_file::may_have_servers(&text) {
+        return Ok(Imported::default());
+    }
     // Its path tells the directory of a project.
-    let absolute = std::path::absolute(path).ok().filter(|_| path != std::path::Path::new("-"));
+    let absolute = std::path::absolute(path).ok().filter(|_| !is_stdin(path));
     let name = absolute.map_or_else(|| validate::display(path), |path| path.display().to_string());
     config_file::import(&Source { owner: Owner::file(), name: name.into(), format: Format::of(path), text })
 }
