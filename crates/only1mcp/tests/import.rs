@@ -250,6 +250,7 @@ fn what_is_exported_leads_to_the_gateway_and_is_not_imported() {
             code == 2 && err.contains("not carried over: it is this gateway itself"),
             "{client}: {code}: {out}{err}"
         );
-        assert!(snippet.contains("http://127.0.0.1:8080/mcp"), "{client}: {snippet}");
+        let way = if client == "claude-desktop" { "\"connect\"" } else { "\"http://127.0.0.1:8080/mcp\"" };
+        assert!(snippet.contains(way), "{client}: {snippet}");
     }
 }

@@ -365,7 +365,7 @@ fn a_file_of_a_client_is_served_as_it_is() {
 fn a_client_that_is_configured_by_export_gets_the_tools() {
     let home = Home::new();
     let up = home.up(&[]);
-    for client in ["claude-desktop", "claude-code", "cursor", "vscode", "windsurf", "zed", "gemini-cli", "codex"] {
+    for client in ["claude-code", "cursor", "vscode", "windsurf", "zed", "gemini-cli", "codex"] {
         let (code, entry, err) = home.run(&["export", "--client", client]);
         assert_eq!(code, 0, "{client}: {err}");
         let url =

@@ -416,7 +416,9 @@ fn is_gateway(name: &str, parts: &Parts) -> bool {
         let rest = text.value.strip_prefix("http://");
         rest.is_some_and(|rest| ["127.0.0.1", "localhost", "[::1]"].iter().any(|host| rest.starts_with(host)))
     };
-    name == "only1mcp" && parts.url.iter().chain(&parts.args).any(near)
+    let program = parts.command.as_ref().and_then(|command| command.value.rsplit('/').next());
+    let connects = program == Some("only1mcp") && parts.args.iter().any(|arg| arg.value == "connect");
+    connects || name == "only1mcp" && parts.url.iter().chain(&parts.args).any(near)
 }
 
 fn mark(text: &Located<String>) -> Mark {

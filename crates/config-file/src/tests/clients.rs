@@ -130,6 +130,13 @@ fn what_is_said_in_two_ways_is_kept_in_one() {
     for (name, text, expected) in [
         (
             "mcp.json",
+            r#"{"mcpServers": {"all": {"command": "/usr/bin/only1mcp", "args": ["connect"]}, "x": {"command": "y"}}}"#,
+            r#"mcp.json:1:17: mcpServers.all: not carried over: it is this gateway itself
+{"id":"x","transport":{"args":[],"command":"y","env":{},"type":"stdio"}}
+"#,
+        ),
+        (
+            "mcp.json",
             r#"{"mcpServers": {"a": {"url": "http://h/sse", "httpUrl": "http://h/mcp", "command": null}}}"#,
             r#"mcp.json:1:30: mcpServers.a.url: not carried over: the client has another URL for this server
 {"id":"a","transport":{"headers":{},"type":"http","url":"http://h/mcp"}}

@@ -6,6 +6,7 @@ mod target;
 
 use std::{
     collections::BTreeMap,
+    env,
     io::{self, BufRead as _, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
 };
@@ -248,10 +249,27 @@ fn read(path: &Path, found: bool) -> Result<Imported, Vec<Violation>> {
     config_file::import(&Source { owner: Owner::file(), name: name.into(), format: Format::of(path), text })
 }
 
+/// The command that leads to the gateway from wherever a client starts it.
+fn bridge(args: &ExportArgs) -> Vec<String> {
+    let program = env::current_exe().map_or_else(|_| "only1mcp".to_owned(), |program| program.display().to_string());
+    let mut command = vec![program, "connect".to_owned()];
+    if let Some(url) = &args.url {
+        command.extend(["--url".to_owned(), url.clone()]);
+    } else if let Ok(place) = args.place.find() {
+        if !place.is_demo {
+            command.extend(["--config".to_owned(), place.config.display().to_string()]);
+        }
+        if args.place.state_dir.is_some() {
+            command.extend(["--state-dir".to_owned(), place.state_dir.display().to_string()]);
+        }
+    }
+    command
+}
+
 pub(super) fn export(args: &ExportArgs) -> Output {
     let url = tools::url(args.url.as_deref(), &args.place);
     let homes = Homes::of_this_user();
-    let snippet = args.client.snippet(&url);
+    let snippet = args.client.snippet(&url, &bridge(args));
     let file = args.client.of_user(&homes).first().map(|file| short(file, &homes));
     let place = file.as_deref().map_or_else(String::new, |file| format!(", in {file}"));
     let json = json!({ "client": args.client.title(), "file": file, "url": url, "text": snippet });

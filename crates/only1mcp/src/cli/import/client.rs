@@ -99,11 +99,11 @@ impl Client {
         }
     }
 
-    /// What its file needs to use the server at `url`.
-    pub(crate) fn snippet(self, url: &str) -> String {
+    /// What its file needs to use the server at `url`, or the `bridge` to it: a program and its arguments.
+    pub(crate) fn snippet(self, url: &str, bridge: &[String]) -> String {
         let (key, entry) = match self {
             // Its file knows only programs.
-            Self::ClaudeDesktop => ("mcpServers", json!({ "command": "npx", "args": ["-y", "mcp-remote", url] })),
+            Self::ClaudeDesktop => ("mcpServers", json!({ "command": bridge.first(), "args": bridge.get(1..) })),
             Self::ClaudeCode => ("mcpServers", json!({ "type": "http", "url": url })),
             Self::Cursor => ("mcpServers", json!({ "url": url })),
             Self::VsCode => ("servers", json!({ "type": "http", "url": url })),
