@@ -9,7 +9,8 @@ use crate::known::{Items, Known};
 use crate::names::{child, nearest, show};
 use crate::policy::POLICY;
 use crate::report::Report;
-use crate::tree::{Entry, Mark, Node, Value, tree};
+use crate::text::tree;
+use crate::tree::{Entry, Mark, Node, Value};
 use crate::values::{self, Wrong, describe, is_null};
 use crate::{Format, MAX_BYTES};
 

@@ -20,6 +20,7 @@ mod report;
 mod schema;
 mod server;
 mod spell;
+mod text;
 mod toml;
 mod tree;
 mod values;
@@ -128,7 +129,7 @@ fn merge_without<'s>(sources: &'s [Source], known: &Known) -> Merged<'s> {
 /// Whether two texts differ in nothing but comments and the way they are laid out, or, as files of clients, in what is not
 /// about servers. Keys in another order, and texts that cannot be parsed, count as different.
 pub fn means_the_same(one: (&str, Format), other: (&str, Format)) -> bool {
-    let tree = |(text, format)| tree::tree(text, format, &"".into(), &Known::default(), &mut Report::default()).ok();
+    let tree = |(text, format)| text::tree(text, format, &"".into(), &Known::default(), &mut Report::default()).ok();
     let same = |one: &Node, other: &Node| one.value.means(&other.value) || foreign::have_the_same(one, other);
     one == other || tree(one).zip(tree(other)).is_some_and(|((one, _), (other, _))| same(&one, &other))
 }

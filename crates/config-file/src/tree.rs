@@ -2,12 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Position, Violation};
-
-use crate::Format;
-use crate::known::{Items, Known};
-use crate::report::Report;
-use crate::{comments, control, toml, yaml};
+use model::Position;
 
 pub(crate) const MAX_DEPTH: usize = 64;
 /// Values of all layers together: scalars, lists and mappings alike.
@@ -76,25 +71,6 @@ pub(crate) enum ScalarKind {
     Flag(bool),
     Number,
     Text,
-}
-
-/// The tree of a text, in which one item stands for each run of known servers. Violations that do not stop the parser are
-/// reported; the error is the one that stopped it.
-pub(crate) fn tree(
-    text: &str,
-    format: Format,
-    file: &Arc<str>,
-    known: &Known,
-    report: &mut Report,
-) -> Result<(Node, Items), Violation> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    if let Some((at, message)) = control::character(text) {
-        return Err(Violation::new(Some(Places::of(text).mark(at).in_file(file)), "", message));
-    }
-    match format {
-        Format::Yaml => yaml::tree(&comments::blank(text), file, known, report),
-        Format::Toml => Ok((toml::tree(text, file, report)?, Items::default())),
-    }
 }
 
 /// Finds the line and column of a byte, in a time that does not grow with the length of a line.

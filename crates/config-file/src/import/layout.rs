@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use crate::report::Report;
-use crate::tree::{Node, ScalarKind, Value as Tree, tree};
+use crate::text::tree;
+use crate::tree::{Node, ScalarKind, Value as Tree};
 use crate::values::{is_null, plain_kind};
 use crate::{Format, Known};
 
