@@ -7,8 +7,8 @@
 //! - A parser reads from left to right. At the `-` of an item of a block list nothing is open but the list and what is
 //!   around it, so what the parser makes of the item's lines follows from them and from the column of the `-`, as long as
 //!   the text has neither anchors nor tags.
-//! - When they were read, these lines led from the `-` of one server to that of the next: the parser gave both servers the
-//!   places right after these two `-`. Now it gives the place of the first to `0`, and the next `-` stands in the same
+//! - When they were read, these lines led from the `-` of one server to that of the next one of the list: the parser gave
+//!   both servers the places right after these two `-`, and none in between. Now it gives the place of the first to `0`, and the next `-` stands in the same
 //!   column again.
 //! - What depends on more than the lines is the same (the policy), or is judged anew (in `model`).
 //!
@@ -176,7 +176,8 @@ impl Items {
         run
     }
 
-    /// The lines of an item, if the next one begins a server, too: then they are all of the item.
+    /// The lines of an item, if the next one begins a server, too: then they are all of the item. That server must be the
+    /// next one of the list.
     pub(crate) fn passage(&self, item: usize, file: &Arc<str>) -> Option<Passage> {
         let (item, next) = (self.items.get(item)?, self.items.get(item + 1)?);
         let whole = item.known.is_some() || item.begun && next.begun;

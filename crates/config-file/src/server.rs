@@ -191,7 +191,11 @@ impl Layer<'_> {
                 None => self.report.servers_lost = true,
             }
         }
-        let passages = read.into_iter().map(|item| items.passage(item?, self.file));
+        let passages = read.iter().zip(read.iter().skip(1).chain([&None])).map(|(item, next)| {
+            // Not if there is a server in between that is no item, such as one below its dash: it is in these lines, too.
+            let item = item.filter(|item| *next == Some(item + 1))?;
+            items.passage(item, self.file)
+        });
         self.report.passages.extend(passages);
     }
 

@@ -36,7 +36,7 @@ fn file(text: &str) -> Vec<Source> {
 /// A server as people write it, in lines that stand below the first.
 fn server(number: usize, style: usize) -> String {
     let id = format!("s{number}");
-    match style % 7 {
+    match style % 9 {
         0 => format!("- {{ id: {id}, transport: {{ type: http, url: \"http://h/{number}\" }} }}\n"),
         1 => format!("- id: {id}\n  transport:\n    type: stdio\n    command: npx\n    args: [-y, 'a  b']\n"),
         2 => format!(
@@ -46,6 +46,9 @@ fn server(number: usize, style: usize) -> String {
             "- transport:\n    command: >-\n      a\n      - b\n    type: stdio\n  id: \"{id}\"\n# at the margin\n"
         ),
         4 => format!("- id: {id}\n  transport: {{ type: stdio, command: x, env: {{ K: \"a\n  - b\" }} }}\n"),
+        // The server stands below its dash.
+        6 => format!("-\n  id: {id}\n  transport: {{ type: stdio, command: x }}\n"),
+        7 => format!("-\t\n\n  id: {id}\n  transport: {{ type: stdio, command: x }}\n"),
         // Advice on its id.
         5 => format!("- id: {id}.x\n  transport: {{ type: stdio, command: x }}\n  critical: true\n"),
         _ => format!("-   id: {id}\n    transport:\n     type: http\n     url: http://h\n     headers: {{ A: '1' }}\n"),
@@ -132,7 +135,7 @@ proptest! {
     fn a_text_means_the_same_whatever_was_read_before(
         head in 0..7_usize,
         indent in 0..4_usize,
-        servers in vec(0..7_usize, 2..9),
+        servers in vec(0..9_usize, 2..9),
         tail in 0..5_usize,
         changes in vec((vec(change(), 1..3), any::<bool>()), 1..6),
     ) {
@@ -164,7 +167,7 @@ fn kept(before: &Snapshot, after: &Snapshot) -> Vec<String> {
 
 #[test]
 fn what_did_not_change_is_not_read_again() {
-    let many: Vec<usize> = (0..14).collect();
+    let many = [0, 1, 2, 3, 4, 5, 8].repeat(2);
     let before = text(1, 2, &many, 1);
     let mut known = Known::default();
     let (first, _) = read(&file(&before), &mut known).unwrap();
@@ -264,5 +267,20 @@ fn lines_with_anchors_tags_and_open_brackets_are_read_each_time() {
         let mut known = Known::default();
         read(&file(before), &mut known).unwrap();
         drop(read(&file(&after), &mut known));
+    }
+}
+
+/// The lines of one server never stand for those of another one beside it.
+#[test]
+fn a_server_below_its_dash_stays() {
+    let item = |dash: &str, id: &str| format!("{dash}id: {id}\n    transport: {{ type: stdio, command: x }}\n");
+    for dash in ["  -\n    ", "  -\t\n    ", "  -\n\n    ", "  - \n    ", "  - # c\n    "] {
+        let servers = |c: &str| [item("  - ", "a"), item(dash, "b"), item("  - ", c), item("  - ", "d")].concat();
+        let mut known = Known::default();
+        for end in ["", "# end\n", "naming: none\n"] {
+            let (snapshot, _) = read(&file(&format!("servers:\n{}{end}", servers("c"))), &mut known).unwrap();
+            assert_eq!(snapshot.backends.len(), 4, "{dash:?}");
+        }
+        assert!(read(&file(&format!("servers:\n{}", servers("b"))), &mut known).is_err(), "two have one id");
     }
 }
