@@ -5,11 +5,16 @@
 
 mod start;
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+    time::Duration,
+};
 
 use backoff::Backoff;
 use bytes::Bytes;
-use http::{Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use mcp::{ErrorCode, message, sse};
@@ -19,7 +24,7 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, stdin, stdout},
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     task::{LocalSet, spawn_local},
 };
 
@@ -28,24 +33,34 @@ use crate::{
     cli::{Lines, Output},
     failure::Failure,
     mcp_client::{EVENT_MAX, McpEndpoint, Unanswered},
+    place::Place,
 };
 
 /// How long a message waits for a gateway that is being restarted.
 const AWAY: Duration = Duration::from_secs(30);
 /// How long calls may take that still run when the client has closed its side.
 const LAST: Duration = Duration::from_secs(5);
+/// How often a cancellation is sent at most.
+const CANCELLATIONS: u32 = 4;
 /// Messages that the client has not read yet.
 const UNREAD: usize = 64;
 
 pub(crate) async fn run(args: &ConnectArgs) -> Result<Output, Failure> {
-    let url = match &args.url {
-        Some(url) => url.clone(),
-        None => start::running(&args.place, args.no_start).await?,
+    let (url, place) = match &args.url {
+        Some(url) => (url.clone(), None),
+        None => (start::running(&args.place, args.no_start).await?, Some(args.place.find()?)),
     };
     let (out, messages) = mpsc::channel(UNREAD);
-    let endpoint = RefCell::new(McpEndpoint::of(&url)?);
-    let calls = Tasks::new(Shutdown::new());
-    let bridge = Rc::new(Bridge { endpoint, greeting: RefCell::default(), out: RefCell::new(Some(out)), calls });
+    let bridge = Rc::new(Bridge {
+        endpoint: RefCell::new(McpEndpoint::of(&url)?),
+        place,
+        was_there: Cell::new(false),
+        greeting: RefCell::default(),
+        renewal: Semaphore::new(1),
+        open: RefCell::default(),
+        out: RefCell::new(Some(out)),
+        calls: Tasks::new(Shutdown::new()),
+    });
     let failed = |source| Failure::System { what: "cannot catch signals", source };
     let mut signals = shutdown::signals().map_err(failed)?;
     LocalSet::new()
@@ -78,8 +93,16 @@ async fn write(mut messages: mpsc::Receiver<Vec<u8>>) {
 
 struct Bridge {
     endpoint: RefCell<McpEndpoint>,
+    /// Where the gateway says its address, which is another one after some restarts.
+    place: Option<Place>,
+    /// The gateway has answered: if it is away, it will most likely be back.
+    was_there: Cell<bool>,
     /// The client's `initialize`, with which a session is begun anew.
     greeting: RefCell<Option<Bytes>>,
+    /// A lost session is begun anew once, for all that find it lost.
+    renewal: Semaphore,
+    /// Requests without an answer, by their ids; whether the client has cancelled them.
+    open: RefCell<BTreeMap<String, bool>>,
     /// Until the end.
     out: RefCell<Option<mpsc::Sender<Vec<u8>>>>,
     /// Those that the client waits for.
@@ -114,6 +137,7 @@ impl Bridge {
                 continue;
             }
             let message = Bytes::from(line);
+            let message = message.slice(message.len() - mcp::without_bom(&message).len()..);
             let method = Head::of(&message).method;
             match method.as_deref() {
                 // What comes after belongs to the session that this begins.
@@ -121,6 +145,10 @@ impl Bridge {
                 Some(message::method::INITIALIZED) => {
                     self.pass_on(&message).await;
                     spawn_local(Rc::clone(&self).listen());
+                }
+                Some(message::method::CANCELLED) => {
+                    let bridge = Rc::clone(&self);
+                    self.calls.spawn_local("cancellation", async move { bridge.cancel(&message).await });
                 }
                 _ => {
                     let bridge = Rc::clone(&self);
@@ -135,13 +163,48 @@ impl Bridge {
         if head.method.as_deref() == Some(message::method::INITIALIZE) {
             *self.greeting.borrow_mut() = Some(message.clone());
         }
-        let Err(reason) = self.post(message, &head).await else { return };
+        if let Some(id) = head.request() {
+            self.open.borrow_mut().insert(id.to_owned(), false);
+        }
+        let outcome = self.post(message, &head).await;
+        let cancelled = head.request().and_then(|id| self.open.borrow_mut().remove(id)).unwrap_or_default();
+        let Err(reason) = outcome else { return };
         match head.request() {
+            // Its client expects no answer.
+            Some(_) if cancelled => {}
             Some(id) => {
                 let text = format!("the gateway at {}: {reason}", self.endpoint.borrow().url);
                 self.tell(message::error(Some(id), ErrorCode::INTERNAL_ERROR, &text, None)).await;
             }
             None => say(&format!("only1mcp: a message was not delivered: {reason}\n")),
+        }
+    }
+
+    /// A cancellation may come before its call, which has a connection of its own: it is sent again while the call runs.
+    async fn cancel(&self, message: &Bytes) {
+        #[derive(Deserialize)]
+        struct Cancelled<'a> {
+            #[serde(borrow)]
+            params: Params<'a>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Params<'a> {
+            #[serde(borrow)]
+            request_id: &'a RawValue,
+        }
+        let cancelled = serde_json::from_slice::<Cancelled<'_>>(message);
+        let id = cancelled.map(|cancelled| cancelled.params.request_id.get().to_owned()).unwrap_or_default();
+        if let Some(cancelled) = self.open.borrow_mut().get_mut(&id) {
+            *cancelled = true;
+        }
+        let backoff = Backoff::default();
+        for sent in 0..CANCELLATIONS {
+            self.pass_on(message).await;
+            tokio::time::sleep(backoff.ceiling(sent)).await;
+            if !self.open.borrow().contains_key(&id) {
+                return;
+            }
         }
     }
 
@@ -155,32 +218,36 @@ impl Bridge {
 
     /// Sends a message, and the answers to it to the client. An error is a text for the client.
     async fn post(&self, message: &Bytes, head: &Head<'_>) -> Result<(), String> {
+        let session = self.endpoint.borrow().session.clone();
         let mut response = self.send(Method::POST, message.clone()).await?;
-        let has_session = self.endpoint.borrow().session.is_some();
-        if response.status() == StatusCode::NOT_FOUND && has_session {
-            self.begin_anew().await?;
+        if response.status() == StatusCode::NOT_FOUND && session.is_some() {
+            self.begin_anew(session.as_ref()).await?;
             response = self.send(Method::POST, message.clone()).await?;
         }
         let greets = head.method.as_deref() == Some(message::method::INITIALIZE);
         let (status, headers) = (response.status(), response.headers().clone());
-        let mut answered = false;
+        let (mut answered, mut reason) = (false, None);
         self.messages(response, async |answer: Vec<u8>| {
             let of = Head::of(&answer);
             if greets && of.method.is_none() {
                 let result = serde_json::from_slice::<Value>(&answer).unwrap_or_default();
                 self.endpoint.borrow_mut().initialized(&headers, &result["result"]);
             }
-            // An error that names no message is about this one.
             let is_answer = of.method.is_none() && of.id.map(RawValue::get) == head.request();
             answered |= is_answer;
-            if is_answer || of.method.is_some() {
+            if is_answer && head.request().is_some() || of.method.is_some() {
                 self.tell(answer).await;
+            } else {
+                // An error that names no message is about this one.
+                let error = serde_json::from_slice::<Value>(&answer).unwrap_or_default();
+                reason = error["error"]["message"].as_str().map(str::to_owned);
             }
         })
         .await?;
+        let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
         match head.request() {
-            Some(_) if !answered => Err(format!("HTTP {status} without an answer")),
-            None if !status.is_success() => Err(format!("HTTP {status}")),
+            Some(_) if !answered => Err(format!("HTTP {status} without an answer{reason}")),
+            None if !status.is_success() => Err(format!("HTTP {status}{reason}")),
             _ => Ok(()),
         }
     }
@@ -192,30 +259,51 @@ impl Bridge {
         loop {
             let sending = self.endpoint.borrow().send(method.clone(), body.clone());
             match sending.await {
-                Ok(response) => return Ok(response),
-                Err(Unanswered::NotSent(_)) if start.elapsed() < AWAY => {}
+                Ok(response) => {
+                    self.was_there.set(true);
+                    return Ok(response);
+                }
+                Err(Unanswered::NotSent(_)) if self.was_there.get() && start.elapsed() < AWAY => {}
                 Err(error) => return Err(error.to_string()),
             }
+            self.look_again();
             tokio::time::sleep(backoff.ceiling(failures)).await;
             failures += 1;
         }
     }
 
-    /// Begins another session in place of one that the gateway does not know any more.
-    async fn begin_anew(&self) -> Result<(), String> {
+    /// A gateway that was restarted may have another address.
+    fn look_again(&self) {
+        let Some(addresses) = self.place.as_ref().and_then(Place::addresses) else { return };
+        let mut endpoint = self.endpoint.borrow_mut();
+        if let Ok(moved) = endpoint.moved_to(&addresses.mcp)
+            && addresses.mcp != endpoint.url
+        {
+            *endpoint = moved;
+        }
+    }
+
+    /// Begins another session in place of `lost`, which the gateway does not know any more.
+    async fn begin_anew(&self, lost: Option<&HeaderValue>) -> Result<(), String> {
+        let _turn = self.renewal.acquire().await;
         let Some(greeting) = self.greeting.borrow().clone() else { return Ok(()) };
-        self.endpoint.borrow_mut().session = None;
-        let response = self.send(Method::POST, greeting).await?;
+        if self.endpoint.borrow().session.as_ref() != lost {
+            // Another message has found it lost as well.
+            return Ok(());
+        }
+        let mut fresh = self.endpoint.borrow().anew();
+        let response = fresh.send(Method::POST, greeting).await.map_err(|error| error.to_string())?;
         let (status, headers) = (response.status(), response.headers().clone());
         let mut begun = false;
         self.messages(response, async |answer: Vec<u8>| {
             let result = serde_json::from_slice::<Value>(&answer).unwrap_or_default();
-            begun |= self.endpoint.borrow_mut().initialized(&headers, &result["result"]);
+            begun |= fresh.initialized(&headers, &result["result"]);
         })
         .await?;
         if !begun {
             return Err(format!("the session is lost, and no other one begins: HTTP {status}"));
         }
+        *self.endpoint.borrow_mut() = fresh;
         self.send(Method::POST, Bytes::from_static(message::INITIALIZED)).await.map(drop)
     }
 
@@ -248,6 +336,7 @@ impl Bridge {
     async fn listen(self: Rc<Self>) {
         let (backoff, mut failures) = (Backoff::default(), 0);
         loop {
+            let session = self.endpoint.borrow().session.clone();
             let opened = self.send(Method::GET, Bytes::new()).await;
             failures = match opened {
                 Ok(response) if response.status().is_success() => {
@@ -257,7 +346,7 @@ impl Bridge {
                 }
                 Ok(response) if response.status() == StatusCode::METHOD_NOT_ALLOWED => return,
                 Ok(response) if response.status() == StatusCode::NOT_FOUND => {
-                    drop(self.begin_anew().await);
+                    drop(self.begin_anew(session.as_ref()).await);
                     failures + 1
                 }
                 Ok(_) | Err(_) => failures + 1,

@@ -19,7 +19,7 @@ const VERSION_HEADER: &str = "mcp-protocol-version";
 pub(crate) const EVENT_MAX: usize = 64 << 20;
 
 /// An MCP endpoint, and the session there once there is one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct McpEndpoint {
     pub(crate) url: String,
     host: String,
@@ -89,6 +89,16 @@ impl McpEndpoint {
             version: HeaderValue::from_static(PROTOCOL),
             tasks: Tasks::new(Shutdown::new()),
         })
+    }
+
+    /// The same endpoint, as one that no session was begun at.
+    pub(crate) fn anew(&self) -> Self {
+        Self { session: None, version: HeaderValue::from_static(PROTOCOL), ..self.clone() }
+    }
+
+    /// The session goes on at another address.
+    pub(crate) fn moved_to(&self, url: &str) -> Result<Self, Failure> {
+        Ok(Self { session: self.session.clone(), version: self.version.clone(), ..Self::of(url)? })
     }
 
     /// From now on requests belong to the session that `headers` name, in the version that `result` of `initialize`

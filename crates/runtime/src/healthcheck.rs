@@ -41,6 +41,11 @@ pub struct Healthcheck {
 }
 
 impl Healthcheck {
+    /// Whether the answer is good. None in time is not.
+    pub async fn is_well(self) -> bool {
+        self.ask().await.is_ok_and(|answer| answer.well)
+    }
+
     /// Prints the answer on stdout and returns 0, or prints the reason on stderr and returns 1.
     #[must_use]
     pub fn run(self) -> ExitCode {

@@ -7,14 +7,18 @@ use std::{
     time::Duration,
 };
 
-use runtime::{escape::say, state_dir};
+use runtime::{
+    escape::say,
+    healthcheck::{Healthcheck, Question},
+    state_dir,
+};
 
 use crate::{
     failure::Failure,
-    place::{Place, PlaceArgs},
+    place::{Addresses, Place, PlaceArgs},
 };
 
-/// How long a gateway may take until it can be asked. Its servers may take longer.
+/// How long a gateway may take until it is ready; after that the client gets what is there.
 const START: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 const LOG: &str = "up.log";
@@ -22,26 +26,35 @@ const LOG: &str = "up.log";
 /// The URL of the gateway's MCP endpoint.
 pub(super) async fn running(args: &PlaceArgs, no_start: bool) -> Result<String, Failure> {
     let place = args.find()?;
-    if let Some(addresses) = place.addresses() {
-        return Ok(addresses.mcp);
-    }
-    if no_start {
-        let (socket, others) = (place.socket(), crate::place::running());
-        return Err(Failure::NotRunning { place: place.describe(), socket, others });
-    }
     let failed = |source| Failure::System { what: "the gateway cannot be started", source };
-    let mut child = start(args, &place).map_err(failed)?;
-    say(&format!("only1mcp: a gateway for {} is started, as process {}\n", place.describe(), child.id()));
+    let mut child = None;
+    if place.addresses().is_none() {
+        if no_start {
+            let (socket, others) = (place.socket(), crate::place::running());
+            return Err(Failure::NotRunning { place: place.describe(), socket, others });
+        }
+        let started = start(args, &place).map_err(failed)?;
+        say(&format!("only1mcp: a gateway for {} is started, as process {}\n", place.describe(), started.id()));
+        child = Some(started);
+    }
     let deadline = tokio::time::Instant::now() + START;
     while tokio::time::Instant::now() < deadline {
-        // Another client may have been faster; then the one started here ends by itself.
-        if let Some(addresses) = place.addresses() {
-            return Ok(addresses.mcp);
+        let addresses = place.addresses();
+        if let Some(addresses) = &addresses
+            && is_ready(addresses).await
+        {
+            return Ok(addresses.mcp.clone());
         }
-        if child.try_wait().map_err(failed)?.is_some_and(|status| !status.success()) && place.addresses().is_none() {
+        // Another client may have been faster; then the one started here ends by itself.
+        let ended = child.as_mut().map(Child::try_wait).transpose().map_err(failed)?.flatten();
+        if ended.is_some_and(|status| !status.success()) && addresses.is_none() {
             break;
         }
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+    // It serves what it can.
+    if let Some(addresses) = place.addresses() {
+        return Ok(addresses.mcp);
     }
     let log = place.state_dir.join(LOG);
     let said = fs::read_to_string(&log).unwrap_or_default();
@@ -49,10 +62,20 @@ pub(super) async fn running(args: &PlaceArgs, no_start: bool) -> Result<String, 
     Err(Failure::NotStarted { place: place.describe(), said, log })
 }
 
+/// Whether a revision is live and its servers have had a moment to come up: before, a call finds no tool.
+async fn is_ready(addresses: &Addresses) -> bool {
+    let ops = addresses.ops.strip_prefix("http://").and_then(|ops| ops.parse().ok());
+    match ops {
+        Some(ops) => Healthcheck { ops, question: Question::Ready }.is_well().await,
+        None => true,
+    }
+}
+
 /// It goes on when its client ends: other clients may have come meanwhile.
 fn start(args: &PlaceArgs, place: &Place) -> std::io::Result<Child> {
     state_dir::create_private(&place.state_dir)?;
-    let log = fs::File::create(place.state_dir.join(LOG))?;
+    // Of several that start at once, one stays; what each says is kept.
+    let log = fs::OpenOptions::new().create(true).append(true).open(place.state_dir.join(LOG))?;
     let mut command = Command::new(env::current_exe()?);
     command.arg("up");
     for (flag, path) in [("--config", &args.config), ("--state-dir", &args.state_dir)] {
