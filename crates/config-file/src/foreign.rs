@@ -149,8 +149,8 @@ impl<'a> Layer<'a> {
         Sorted::of(entries, folder_of(self.file))
     }
 
-    /// The same for a text that is to be a client's file alone: servers that stay out are no fault of it. Says whether
-    /// there is any key of a client.
+    /// Reads a text that must be the file of a client. A server that is not carried over is no fault of the file. Returns
+    /// whether the file has a key of a client.
     pub(crate) fn import(&mut self, text: &str, format: Format, draft: &mut Draft) -> bool {
         let Some((root, _)) = self.tree(text, format) else { return false };
         let entries = self.map(&root, "", "a mapping with the servers of an MCP client").unwrap_or_default();

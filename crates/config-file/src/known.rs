@@ -49,7 +49,8 @@ pub(crate) struct Passage {
 }
 
 impl Known {
-    /// Of a snapshot and the passages of its servers. One that gives rise to advice has to be read each time.
+    /// Remembers the servers of a snapshot by their passages. A server with advice is read each time, so that the advice is
+    /// given each time.
     pub(crate) fn of(snapshot: &Snapshot, passages: &[Option<Passage>], advice: &[Violation], values: usize) -> Self {
         let advised = |passage: &Passage| {
             let mut places = advice.iter().filter_map(|advice| advice.at.as_ref());

@@ -103,7 +103,8 @@ fn is_loopback(name: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-const JSON: &str = "application/json";
+/// The content type of a message.
+pub const JSON: &str = "application/json";
 const EVENTS: &str = "text/event-stream";
 
 /// The `Accept` of nearly every client's POST, word for word.

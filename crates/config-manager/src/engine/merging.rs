@@ -139,7 +139,7 @@ impl Engine {
     }
 }
 
-/// Nobody waits for the answer to a change of the file.
+/// A change of the file has no caller that waits for an answer.
 fn advise(advice: &[Violation]) {
     for advice in advice.iter().take(ADVICE_LOGGED) {
         tracing::info!("{advice}");

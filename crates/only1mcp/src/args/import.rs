@@ -31,7 +31,7 @@ const IMPORT_EXAMPLES: &str = "\
 Looks for the files of Claude Desktop, Claude Code, Cursor, VS Code, Windsurf, Zed, Gemini CLI and
 Codex in the home directory and in this one, shows what it would add and what is not carried over,
 and asks. Clients' files stay as they are. Exits with 0 when servers were added, 1 when nothing was
-written (a file is broken, or nobody said yes), 2 when there is nothing to add.
+written (a file is broken, or the answer was not yes), 2 when there is nothing to add.
 
 Examples:
   only1mcp import

@@ -80,7 +80,7 @@ fn as_json(node: &str, one: &Endpoint) -> Value {
     })
 }
 
-/// Prints what is there, and then what comes, until interrupted or until nobody reads it.
+/// Prints the lines so far, then new ones, until the command is interrupted or its output is closed.
 async fn follow(admin: &Admin, args: &LogsArgs) -> Result<Output, Failure> {
     let mut said = Said::default();
     loop {

@@ -22,6 +22,8 @@ use crate::{
 const START: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 const LOG: &str = "up.log";
+/// A longer log of earlier gateways is begun anew.
+const LOG_MAX: u64 = 4 << 20;
 
 /// The URL of the gateway's MCP endpoint.
 pub(super) async fn running(args: &PlaceArgs, no_start: bool) -> Result<String, Failure> {
@@ -74,8 +76,12 @@ async fn is_ready(addresses: &Addresses) -> bool {
 /// It goes on when its client ends: other clients may have come meanwhile.
 fn start(args: &PlaceArgs, place: &Place) -> std::io::Result<Child> {
     state_dir::create_private(&place.state_dir)?;
+    let path = place.state_dir.join(LOG);
+    if fs::metadata(&path).is_ok_and(|log| log.len() > LOG_MAX) {
+        fs::remove_file(&path)?;
+    }
     // Of several that start at once, one stays; what each says is kept.
-    let log = fs::OpenOptions::new().create(true).append(true).open(place.state_dir.join(LOG))?;
+    let log = fs::OpenOptions::new().create(true).append(true).open(path)?;
     let mut command = Command::new(env::current_exe()?);
     command.arg("up");
     for (flag, path) in [("--config", &args.config), ("--state-dir", &args.state_dir)] {

@@ -139,7 +139,8 @@ impl Special {
     }
 }
 
-fn calculate(name: &str, arguments: &Arguments) -> Result<String, String> {
+/// Whole numbers exactly, where they fit.
+pub(super) fn calculate(name: &str, arguments: &Arguments) -> Result<String, String> {
     let integer = |key| arguments.get(key).and_then(Value::as_i64);
     if let (Some(a), Some(b)) = (integer("a"), integer("b")) {
         let exact = match name {

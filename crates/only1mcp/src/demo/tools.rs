@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Map, Value, json};
 
+use super::kinds::calculate;
+
 pub(super) type Arguments = Map<String, Value>;
 
 /// The outcome of a call of a tool.
@@ -95,7 +97,7 @@ pub(crate) fn built_in() -> Vec<Tool> {
 pub(crate) fn call(name: &str, arguments: &Arguments, environment: &BTreeMap<String, String>) -> Deed {
     let deed = match name {
         "echo" => text(arguments, "text").map(done),
-        "add" => add(arguments).map(done),
+        "add" => calculate("add", arguments).map(done),
         "sleep" => sleep(arguments),
         "progress" => progress(arguments),
         "fail" => optional_text(arguments, "message")
@@ -128,16 +130,6 @@ pub(super) fn result(text: &str, is_error: bool) -> Value {
 
 pub(super) fn done(text: String) -> Deed {
     Deed::Done(result(&text, false))
-}
-
-fn add(arguments: &Arguments) -> Result<String, String> {
-    let integer = |key| arguments.get(key).and_then(Value::as_i64);
-    if let (Some(a), Some(b)) = (integer("a"), integer("b"))
-        && let Some(sum) = a.checked_add(b)
-    {
-        return Ok(sum.to_string());
-    }
-    Ok((number(arguments, "a")? + number(arguments, "b")?).to_string())
 }
 
 pub(super) fn number(arguments: &Arguments, key: &str) -> Result<f64, String> {

@@ -57,7 +57,7 @@ fn let_in_from<'a>(core: &Core, client: &Client, fields: &Fields<'a>) -> Result<
 
 /// Checks the headers of a POST before its body is read.
 pub(crate) fn check_post(fields: &Fields<'_>) -> Result<(), HttpFault> {
-    if !fields.content_type.is("application/json") {
+    if !fields.content_type.is(http_rules::JSON) {
         http_rules::check_content_type(fields.content_type.text("content-type")?)?;
     }
     http_rules::check_post_accept(fields.accept())

@@ -59,6 +59,7 @@ pub(super) fn settled(servers: usize, reload: Reload) -> Result<Stage, Fault> {
 /// Milliseconds of processor time a second, while nothing changes.
 fn rate_at_rest(pid: i32) -> Result<f64, Fault> {
     let (before, start) = (cpu_ms(pid)?, Instant::now());
+    // No event to wait for: the time is what is measured.
     thread::sleep(REST);
     Ok((cpu_ms(pid)? - before) / start.elapsed().as_secs_f64())
 }

@@ -34,6 +34,7 @@ pub fn run(size: Size) -> Result<Figures, Fault> {
     let pss = pss_mb(stage.gateway.pid())?;
     let [_, calm] = CALM.map(|time| {
         let mut load = calls(&stage)?;
+        // No event to wait for: the load runs for a time.
         thread::sleep(time);
         load.stop()
     });
@@ -63,6 +64,7 @@ fn change(stage: &mut Stage) -> Result<f64, Fault> {
     for turn in 1..=CHANGES {
         stage.write(turn.into())?;
         for due in [CHANGE_EVERY / 2, CHANGE_EVERY] {
+            // The pace of the changes, whatever each of them takes.
             thread::sleep((start + CHANGE_EVERY * (turn - 1) + due).saturating_duration_since(Instant::now()));
             peak = peak.max(pss_mb(stage.gateway.pid())?);
         }

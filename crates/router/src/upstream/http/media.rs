@@ -1,6 +1,7 @@
 //! The form of a response: what it is by its content type and its coding.
 
 use http::StatusCode;
+use mcp::http_rules::JSON;
 
 use super::http1::Headers;
 use super::pool::Body;
@@ -14,12 +15,12 @@ pub(super) enum Media {
 }
 
 pub(super) fn media(headers: &Headers) -> Media {
-    if headers.content_type.as_ref().is_some_and(|value| value == "application/json") {
+    if headers.content_type.as_ref().is_some_and(|value| value == JSON) {
         return Media::Json;
     }
     let value = headers.content_type.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = value.split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case("application/json") {
+    if essence.eq_ignore_ascii_case(JSON) {
         Media::Json
     } else if essence.eq_ignore_ascii_case("text/event-stream") {
         Media::Events
