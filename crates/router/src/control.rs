@@ -45,8 +45,6 @@ use publisher::Publisher;
 const COMMANDS: usize = 1024;
 /// Handled before the consequences are drawn, so that many servers coming up at once make few generations.
 const BATCH: usize = 64;
-/// So many bring-ups leave much memory in small free pieces.
-const MANY: u32 = 64;
 /// Between two looks at what to tell config-manager about servers.
 const OBSERVE: Duration = Duration::from_secs(1);
 
@@ -116,8 +114,6 @@ struct Task {
     manager: config_manager::Reporter,
     coordinator: drain_coordinator::Reporter,
     publisher: Publisher,
-    /// Bring-ups that have ended since memory was given back.
-    brought_up: u32,
     /// The trace that the present work belongs to.
     cause: Option<TraceContext>,
     clock: Clock,
@@ -189,7 +185,6 @@ impl Started {
             manager,
             coordinator: drain_coordinator::Reporter::new(hello),
             publisher,
-            brought_up: 0,
             cause: None,
             clock,
         };
@@ -343,7 +338,6 @@ impl Task {
 
     fn brought_up(&mut self, serial: Serial, result: Result<Offered, Reason>) {
         let up = result.is_ok();
-        self.brought_up += 1;
         self.endpoints.count_bring_up(serial, up, self.fleet.roster());
         self.endpoints.tell_restarters(serial, &result);
         self.tell(Event::BroughtUp { serial, result });
@@ -438,10 +432,6 @@ impl Task {
     fn tidy(&mut self) {
         self.copy_to_disk();
         self.publisher.retire();
-        if self.brought_up >= MANY && self.publisher.is_settled() {
-            self.brought_up = 0;
-            runtime::memory::trim();
-        }
         let now = self.now();
         self.publisher.tidy(&self.fleet, &self.endpoints, now);
     }

@@ -35,7 +35,7 @@ pub mod fault;
 pub mod grpc;
 pub mod healthcheck;
 pub mod inherited;
-pub mod memory;
+mod memory;
 pub mod ops;
 pub mod panics;
 mod places;

@@ -14,7 +14,6 @@ use crate::{
     Clock, Metrics, Phase, Readiness, Shutdown, Tasks, Tracer, Traces, descriptors, exit, fault,
     grpc::{self, Auth, ListenError, Listener},
     inherited::{InheritError, Inherited, OPS},
-    memory,
     ops::{OpsBindError, OpsListener, OpsNames},
     panics,
     service_manager::NotifySocket,
@@ -98,7 +97,6 @@ impl Program {
         E: From<io::Error> + From<InheritError>,
     {
         descriptors::raise();
-        memory::give_back();
         let inherited = Inherited::take(self.sockets)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(self.threads).enable_all().build()?;
         let ended = runtime.block_on(async {

@@ -121,9 +121,6 @@ pub(crate) fn with_layer(layers: &Layers, owner: Owner, layer: Option<Layer>) ->
     layers
 }
 
-/// Parsing a text of this size takes up to sixty times as much memory, in small pieces.
-const LARGE: usize = 256 << 10;
-
 /// Layers as a snapshot, which shares with `live` what is equal, or all their violations. Takes milliseconds of a core
 /// for hundreds of servers, unless most are `known`.
 pub(crate) fn merge(
@@ -132,15 +129,6 @@ pub(crate) fn merge(
     live: Option<&Snapshot>,
     clock: Clock,
 ) -> Result<Merged, Vec<Violation>> {
-    let length: usize = layers.values().map(|layer| layer.text.len()).sum();
-    let merged = take_apart(layers, known, live, clock);
-    if length >= LARGE {
-        runtime::memory::trim();
-    }
-    merged
-}
-
-fn take_apart(layers: Layers, known: &Known, live: Option<&Snapshot>, clock: Clock) -> Result<Merged, Vec<Violation>> {
     let started = clock.now_nanos();
     let sources: Vec<Source> = layers
         .iter()

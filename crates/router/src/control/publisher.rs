@@ -63,11 +63,6 @@ impl Publisher {
         self.unseen = true;
     }
 
-    /// Whether no server is on its way.
-    pub(super) fn is_settled(&self) -> bool {
-        self.live.load().is_settled()
-    }
-
     pub(super) fn begin_swap(&mut self) {
         self.swap_began = Some(Instant::now());
     }

@@ -59,7 +59,7 @@ fn measured(size: Size) -> (usize, usize) {
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {
     pub instructions: f64,
-    /// Calls of malloc, calloc and realloc.
+    /// Calls of the allocator.
     pub allocations: f64,
     /// How often the spans that came named the tool: a constant for each call that is recorded.
     spans: f64,
@@ -167,6 +167,18 @@ fn instructions(profile: &str) -> Result<f64, Fault> {
     total.and_then(|total| total.trim().parse().ok()).ok_or_else(|| fault("the profile has no total"))
 }
 
+/// Functions of the C library and of jemalloc that allocate.
+const ALLOCATES: [&str; 8] = [
+    "malloc",
+    "calloc",
+    "realloc",
+    "_rjem_malloc",
+    "_rjem_calloc",
+    "_rjem_realloc",
+    "_rjem_mallocx",
+    "_rjem_rallocx",
+];
+
 /// Sums the calls of the allocator. In the profile, `cfn=(NUMBER) NAME` names the function that the next line,
 /// `calls=COUNT …`, counts; a number has its name only where it stands first.
 fn allocations(profile: &str) -> f64 {
@@ -182,7 +194,7 @@ fn allocations(profile: &str) -> f64 {
                 callee = names.get(number).copied().unwrap_or_default();
             }
         } else if let Some(calls) = line.strip_prefix("calls=")
-            && ["malloc", "calloc", "realloc"].contains(&callee)
+            && ALLOCATES.contains(&callee)
         {
             count += calls.split(' ').next().and_then(|calls| calls.parse::<f64>().ok()).unwrap_or_default();
         }
