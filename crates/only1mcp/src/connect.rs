@@ -17,7 +17,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use mcp::{ErrorCode, message, sse};
+use mcp::{ErrorCode, Kind, message, sse};
 use runtime::escape::say;
 use runtime::{Shutdown, Tasks, shutdown};
 use serde::Deserialize;
@@ -66,8 +66,12 @@ pub(crate) async fn run(args: &ConnectArgs) -> Result<Output, Failure> {
     LocalSet::new()
         .run_until(async {
             let writing = spawn_local(write(messages));
+            let (lines, said) = mpsc::channel(UNREAD);
+            let reading = spawn_local(read(lines));
             tokio::select! {
-                () = Rc::clone(&bridge).read() => drop(bridge.calls.join(LAST).await),
+                () = Rc::clone(&bridge).take(said) => drop(bridge.calls.join(LAST).await),
+                // The client has left, and the gateway may be away.
+                () = async { drop(reading.await); tokio::time::sleep(LAST).await } => {}
                 _ = signals.recv() => {}
             }
             bridge.end().await;
@@ -76,6 +80,18 @@ pub(crate) async fn run(args: &ConnectArgs) -> Result<Output, Failure> {
         })
         .await;
     Ok(Output::done(Lines::default(), Value::Null))
+}
+
+/// One message a line, until the client has closed its side.
+async fn read(messages: mpsc::Sender<Bytes>) {
+    let mut lines = BufReader::new(stdin()).split(b'\n');
+    while let Ok(Some(line)) = lines.next_segment().await {
+        let message = Bytes::from(line);
+        let message = message.slice(message.len() - mcp::without_bom(&message).len()..);
+        if !message.trim_ascii().is_empty() && messages.send(message).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// One message a line, until the client does not read any more.
@@ -129,15 +145,9 @@ impl<'a> Head<'a> {
 }
 
 impl Bridge {
-    /// Passes on what the client says, until it has closed its side.
-    async fn read(self: Rc<Self>) {
-        let mut lines = BufReader::new(stdin()).split(b'\n');
-        while let Ok(Some(line)) = lines.next_segment().await {
-            if line.trim_ascii().is_empty() {
-                continue;
-            }
-            let message = Bytes::from(line);
-            let message = message.slice(message.len() - mcp::without_bom(&message).len()..);
+    /// Passes on what the client says.
+    async fn take(self: Rc<Self>, mut said: mpsc::Receiver<Bytes>) {
+        while let Some(message) = said.recv().await {
             let method = Head::of(&message).method;
             match method.as_deref() {
                 // What comes after belongs to the session that this begins.
@@ -304,7 +314,12 @@ impl Bridge {
             return Err(format!("the session is lost, and no other one begins: HTTP {status}"));
         }
         *self.endpoint.borrow_mut() = fresh;
-        self.send(Method::POST, Bytes::from_static(message::INITIALIZED)).await.map(drop)
+        self.send(Method::POST, Bytes::from_static(message::INITIALIZED)).await?;
+        // Nobody else tells the client of what has changed between the two sessions.
+        for kind in Kind::SERVED {
+            self.tell(message::notification(kind.list_changed(), None)).await;
+        }
+        Ok(())
     }
 
     /// The messages of a response, one after the other.

@@ -15,6 +15,9 @@ use nix::{
 };
 use serde_json::{Value, json};
 
+#[path = "up/connect.rs"]
+mod connect;
+
 /// A home of its own, so that nothing of the machine is seen.
 struct Home(tempfile::TempDir);
 
@@ -201,81 +204,6 @@ fn a_call_in_flight_ends_before_the_process_does() {
     let mut said = String::new();
     call.stdout.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!((call.wait().unwrap().code(), said.as_str()), (Some(0), "2 s have passed\n"));
-}
-
-/// A client that starts its servers, as desktop clients do.
-#[test]
-fn a_client_on_stdio_has_the_gateway_which_is_started_for_it() {
-    let home = Home::new();
-    let program = env!("CARGO_BIN_EXE_only1mcp");
-    let server = format!("{{ type: stdio, command: {program}, args: [demo-server, --kind, notes] }}");
-    let text = format!("version: \"1.0\"\nservers:\n  - id: notes\n    transport: {server}\n");
-    fs::write(home.path().join("only1mcp.yaml"), text).unwrap();
-    assert_eq!(home.run(&["connect", "--no-start"]).0, 69);
-    let _stops = Stops(&home);
-
-    let connect = || {
-        let mut client = home.command(&["connect"]);
-        // A gateway that is started for a client has no flags.
-        for (name, value) in [("LISTEN", "127.0.0.1:0"), ("ADMIN", "127.0.0.1:0"), ("OPS", "127.0.0.1:0")] {
-            client.env(format!("ONLY1MCP_{name}"), value);
-        }
-        client.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
-    };
-    let mut client = connect();
-    let (mut to, mut from) = (client.stdin.take().unwrap(), BufReader::new(client.stdout.take().unwrap()).lines());
-    let mut ask = |message: &Value| writeln!(to, "{message}").unwrap();
-    // Notifications come as well.
-    let mut next = || {
-        let messages = from.by_ref().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
-        messages.into_iter().find(|message| !message["id"].is_null()).expect("an answer")
-    };
-    let hello =
-        json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } });
-    let initialize = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello });
-    let request = |id: u64, method: &str, params: &Value| json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
-    ask(&initialize);
-    assert_eq!(next()["result"]["protocolVersion"], "2025-06-18");
-    ask(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
-    ask(&request(2, "tools/call", &json!({ "name": "notes__add", "arguments": { "text": "milk" } })));
-    let kept = next();
-    assert_eq!(kept["result"]["content"][0]["text"], "note 1 is written down", "{kept}");
-    ask(&request(3, "no/such", &json!({})));
-    assert_eq!(next()["error"]["code"], -32601);
-
-    // Another gateway in its place, at another address, which knows nothing of the session.
-    home.stop();
-    while home.run(&["status"]).0 != 69 {}
-    fs::remove_dir_all(home.path().join(".local")).unwrap();
-    let up = home.up(&[]);
-    let list = json!({ "name": "notes__list", "arguments": {} });
-    for id in 4..10 {
-        ask(&request(id, "tools/call", &list));
-    }
-    let answers = (0..6).map(|_| next());
-    let mut ids: Vec<u64> = answers
-        .map(|message| {
-            assert_eq!(message["result"]["content"][0]["text"], "no notes", "{message}");
-            message["id"].as_u64().unwrap()
-        })
-        .collect();
-    ids.sort_unstable();
-    assert_eq!(ids, [4, 5, 6, 7, 8, 9]);
-    assert_eq!(up.stop(), 0);
-
-    // The gateway that is started for a client outlives the client, for others.
-    drop(to);
-    assert_eq!(client.wait().unwrap().code(), Some(0));
-    let mut client = connect();
-    let mut to = client.stdin.take().unwrap();
-    writeln!(to, "{initialize}").unwrap();
-    BufReader::new(client.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
-    drop(to);
-    assert_eq!(client.wait().unwrap().code(), Some(0));
-    let status = home.json(&["status", "--output", "json"]);
-    assert_eq!(status["servers"][0]["id"], "notes");
-    home.stop();
-    while home.run(&["status"]).0 != 69 {}
 }
 
 /// The content of what is live can be written back; what a server says can be read.
