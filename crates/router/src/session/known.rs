@@ -10,12 +10,15 @@ use tokio::sync::futures::OwnedNotified;
 
 use super::Homes;
 use super::life::Bounds;
+use super::record::Seen;
 
 /// What this process knows of one session.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     /// The stamp in its id.
     issued: u64,
+    /// When it was entered here, it had only been begun.
+    unused: bool,
     /// When it was last used, [`GONE`] once it has expired.
     used: AtomicU64,
     /// Until when the journal counts it as used.
@@ -83,7 +86,13 @@ pub(super) enum Swept {
 impl Known {
     /// A session that begins now.
     pub(super) fn begun(issued: u64, now: u64) -> Self {
-        Self { issued, used: now.into(), until: now.into(), ..Self::default() }
+        Self { issued, unused: true, used: now.into(), until: now.into(), ..Self::default() }
+    }
+
+    /// A session from before this process. It may have been used until the last moment for which the journal counts it
+    /// as used.
+    pub(super) fn restored(seen: Seen, now: u64) -> Self {
+        Self { unused: seen.until == seen.issued, ..Self::met(seen.issued, seen.until.min(now), seen.until) }
     }
 
     /// A session from before this process, or one that was forgotten. It counts as having seen a list before, since it
@@ -111,7 +120,7 @@ impl Known {
     }
 
     pub(super) fn was_never_used(&self) -> bool {
-        self.used() == self.until()
+        self.unused && self.used() == self.until()
     }
 
     /// A client that listens uses its session all the time.

@@ -76,10 +76,7 @@ impl Sessions {
 
     pub(super) fn with<J: Journal>(past: Past, journal: J, time: OwnTime) -> (Self, Scribe<J>, mpsc::Receiver<Word>) {
         let (now, records) = (time.now(), past.records);
-        let met = past.used.into_iter().map(|(id, seen)| {
-            // The session may have been used until the last moment.
-            (id, Arc::new(Known::met(seen.issued, seen.until.min(now), seen.until)))
-        });
+        let met = past.used.into_iter().map(|(id, seen)| (id, Arc::new(Known::restored(seen, now))));
         let tables = Arc::new(Tables {
             known: met.collect(),
             ended: past.ended.into_iter().collect(),

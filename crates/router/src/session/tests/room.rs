@@ -40,6 +40,24 @@ fn sessions_have_a_bound_and_those_that_lose_least_make_room() {
 }
 
 #[test]
+fn a_session_that_was_used_before_a_restart_is_not_forgotten_for_those_that_never_were() {
+    let bounds = Bounds { sessions: 100, ..BOUNDS };
+    let mut gateway = Gateway::new(bounds);
+    let unused = gateway.begin();
+    let used = gateway.begin();
+    gateway.pass(IDLE / 2);
+    assert!(gateway.uses(&used));
+    // Longer than the journal counts it as used.
+    gateway.restart(IDLE / 4);
+    for _ in 0..200 {
+        gateway.begin();
+        gateway.elapse(1);
+        gateway.write();
+    }
+    assert!(gateway.knows(&used) && !gateway.knows(&unused));
+}
+
+#[test]
 fn a_session_that_its_seal_does_not_hold_ends_when_it_is_forgotten() {
     let bounds = Bounds { sessions: 100, ..BOUNDS };
     let mut gateway = Gateway::new(bounds);
