@@ -38,6 +38,7 @@ Values of the label `limit`, each with what a full one means.
 | `drain_to_router` | drain-coordinator | directives on their way to one router | the router is hung up on |
 | `router_commands` | router | what control streams want of the fleet | the streams wait |
 | `router_core_commands` | router | cancellations and evictions for one core | the command is lost, and logged |
+| `router_core_connections` | router | connections that other cores give to one core | the core that accepted one keeps it |
 | `router_line` | router | messages to one control service | the router hangs up and says everything anew |
 | `router_probed` | router | results of probes | probes wait |
 | `router_to_child` | router | calls on their way to one child process | calls wait |

@@ -30,7 +30,7 @@ use crate::upstream::forward;
 /// The answer to a call that was not sent to a server before the gateway stopped.
 const STOPPING: &str = "the gateway stops; the call was not executed: send it again";
 /// Why a call reached no server: the values of a label.
-pub(crate) const UNROUTED: &[&str] = &["unknown_tool", "starting", "cordoned", "no_room", "ended"];
+pub(crate) const UNROUTED: &[&str] = &["unknown", "starting", "cordoned", "no_room", "ended"];
 /// What is recorded of a call whose client left before it reached a server.
 const LEFT: &str = "its client was gone before a server could take it; it was not executed";
 /// How often a call is routed at most. It is routed anew if nothing of it reached its endpoint.
@@ -236,7 +236,7 @@ fn renamed(kind: Kind, name: &mcp::Text<'_>, admitted: &Admitted) -> Option<(mcp
 
 fn unroutable(id: Id<'_>, name: &str, refused: &Unroutable, traced: Option<Box<Traced>>) -> Response<Body> {
     count_unrouted(match refused {
-        Unroutable::Unknown { .. } => "unknown_tool",
+        Unroutable::Unknown { .. } => "unknown",
         Unroutable::Arriving { .. } => "starting",
         Unroutable::Cordoned { .. } => "cordoned",
         Unroutable::NoRoom { .. } => "no_room",
