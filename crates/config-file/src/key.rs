@@ -137,7 +137,7 @@ impl<T: Clone + PartialEq> Key<T> {
                 chosen.map(|(name, _)| *name)?.into()
             }
         };
-        // Where there was no value, looking at its place has made one.
+        // `place` may insert a default (`get_or_insert_default`): if it did, the key was not set.
         (target == *of).then_some(value)
     }
 }

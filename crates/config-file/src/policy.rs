@@ -220,7 +220,7 @@ pub(crate) static POLICY: Table<Policy> = Table {
     ],
 };
 
-/// The keys of `servers[]`, each in place of what holds for all.
+/// The keys of `servers[]`. Those made by [`Key::inherited`] stand in place of a key of the gateway.
 pub(crate) static OF_SERVER: Table<BackendPolicy> = Table {
     keys: &[
         Key::new(

@@ -49,7 +49,8 @@ pub enum Event {
         revision: Revision,
         come: BTreeMap<EndpointKey, DrainPolicy>,
         gone: Vec<EndpointKey>,
-        /// Of the backends of what is gone or stays, those that start new endpoints beside old ones.
+        /// The backends with an endpoint that is gone or stays, whose new endpoints start beside the old ones
+        /// (`replace: beside`).
         beside: BTreeSet<BackendId>,
     },
     /// The counters of an endpoint.

@@ -17,7 +17,8 @@ pub(crate) struct Course {
 }
 
 impl Course {
-    /// What the policy leaves of its share: nothing, unless it is `held` by a weight that lies on that very endpoint.
+    /// What the policy leaves of its share of the calls, before operators' weights: all of it until the deadline if an
+    /// operator gave that very endpoint a weight (`held`), and nothing otherwise.
     pub(crate) fn share(&self, now: Time, held: bool) -> Weight {
         if held && now < self.begun + term(&self.policy) { Weight::FULL } else { Weight::NONE }
     }

@@ -145,8 +145,8 @@ fn having(
     }
     let names = merged.into_iter().flat_map(|merged| merged.items.iter().map(|item| item.name()));
     let each = names.map(|name| {
-        // What is known of a former endpoint alone is asked of the present ones, which may have it; of those that stay
-        // it is known what they have.
+        // If only the list of a former endpoint has the name, any present endpoint may have it and may be tried. An
+        // endpoint that stays has a list of its own, and is tried only for what is in it.
         let present = having.variants(name).below(variants);
         let stay = stays.iter().filter(|(_, key)| roster.offers(key, kind, name));
         (name.into(), stay.fold(present, |all, (position, _)| all.and(*position)))

@@ -73,7 +73,7 @@ pub struct ServerInitialize {
     pub declares: ByKind<bool>,
     /// It announces changes of its list of them.
     pub announces: ByKind<bool>,
-    /// As many as clients may hear of all servers together.
+    /// Cut to [`INSTRUCTIONS_BYTES`], which also bounds what clients hear of all servers together.
     pub instructions: Option<String>,
 }
 

@@ -16,13 +16,9 @@ impl Digest {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
-    /// The canonical JSON of a value, and its digest.
-    pub fn of<T: Serialize>(value: &T) -> (Vec<u8>, Self) {
-        // By way of `Value`, whose objects are sorted maps.
-        let value = serde_json::to_value(value).expect("our own types have text keys and finite numbers");
-        let bytes = serde_json::to_vec(&value).expect("a JSON value can be written");
-        let digest = Self::of_bytes(&bytes);
-        (bytes, digest)
+    /// That of the canonical JSON of a value.
+    pub fn of<T: Serialize>(value: &T) -> Self {
+        Self::of_bytes(&canonical_json(value))
     }
 
     pub fn as_bytes(&self) -> &[u8; 32] {
@@ -37,6 +33,13 @@ impl Digest {
     pub fn short(&self) -> String {
         HEXLOWER.encode(&self.0[..4])
     }
+}
+
+/// The form of a value from which its digest is made, and in which it is stored and sent.
+pub fn canonical_json<T: Serialize>(value: &T) -> Vec<u8> {
+    // By way of `Value`, whose objects are sorted maps.
+    let value = serde_json::to_value(value).expect("our own types have text keys and finite numbers");
+    serde_json::to_vec(&value).expect("a JSON value can be written")
 }
 
 impl fmt::Display for Digest {

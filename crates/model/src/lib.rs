@@ -22,7 +22,7 @@ mod violation;
 mod weight;
 
 pub use diff::{BackendChange, Change, Counts, Diff};
-pub use digest::Digest;
+pub use digest::{Digest, canonical_json};
 pub use draft::{
     Draft, DraftBackend, DraftTransport, Located, MAX_ADVICE, OWNED_HEADERS, command_not_found, is_secret_argument,
 };

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::is_default;
-use crate::{BackendId, BackendPolicy, Digest, EndpointKey, Policy, VariantId};
+use crate::{BackendId, BackendPolicy, Digest, EndpointKey, Policy, VariantId, canonical_json};
 
 /// A configuration that is known to be right: made by [`crate::Draft::into_snapshot`], or read back from a
 /// log or a stream whose digest was checked.
@@ -128,7 +128,7 @@ impl Transport {
 
 impl EndpointSpec {
     pub fn digest(&self) -> Digest {
-        Digest::of(self).1
+        Digest::of(self)
     }
 }
 
@@ -144,7 +144,7 @@ impl Backend {
     }
 
     pub fn digest(&self) -> Digest {
-        Digest::of(self).1
+        Digest::of(self)
     }
 }
 
@@ -160,7 +160,7 @@ pub struct FixedBackend {
 impl FixedBackend {
     /// As it stands in the canonical JSON of a snapshot.
     pub fn canonical(&self) -> &[u8] {
-        self.canonical.get_or_init(|| Digest::of(&self.backend).0.into())
+        self.canonical.get_or_init(|| canonical_json(&self.backend).into())
     }
 }
 
@@ -233,7 +233,7 @@ impl Snapshot {
         }
         if !is_default(&self.policy) {
             json.extend_from_slice(br#","policy":"#);
-            json.extend_from_slice(&Digest::of(&self.policy).0);
+            json.extend_from_slice(&canonical_json(&self.policy));
         }
         json.push(b'}');
         match json.first_mut() {

@@ -60,7 +60,7 @@ struct Books {
 
 /// The charge for some bytes on the way to a client. Dropping it ends the charge.
 #[derive(Debug)]
-pub(crate) struct Weight {
+pub(crate) struct Charge {
     budget: Budget,
     bytes: usize,
     /// The server has not finished the answer, so no client can take it yet.
@@ -129,17 +129,17 @@ impl Budget {
     }
 
     /// A charge for no bytes yet.
-    pub(crate) fn nothing(&self) -> Weight {
-        Weight { budget: self.clone(), bytes: 0, unfinished: false }
+    pub(crate) fn nothing(&self) -> Charge {
+        Charge { budget: self.clone(), bytes: 0, unfinished: false }
     }
 
     /// As [`Self::nothing`], for an answer that its server has not finished.
-    pub(crate) fn nothing_yet(&self) -> Weight {
-        Weight { budget: self.clone(), bytes: 0, unfinished: true }
+    pub(crate) fn nothing_yet(&self) -> Charge {
+        Charge { budget: self.clone(), bytes: 0, unfinished: true }
     }
 
-    /// As [`Weight::try_set`], for a new charge.
-    pub(crate) fn weigh(&self, bytes: usize, limit: u64) -> Option<Weight> {
+    /// As [`Charge::try_set`], for a new charge.
+    pub(crate) fn weigh(&self, bytes: usize, limit: u64) -> Option<Charge> {
         let mut weight = self.nothing();
         weight.try_set(bytes, limit).then_some(weight)
     }
@@ -205,7 +205,7 @@ fn size(limit: u64) -> usize {
     usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
-impl Weight {
+impl Charge {
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -250,7 +250,7 @@ impl Weight {
     }
 }
 
-impl Drop for Weight {
+impl Drop for Charge {
     fn drop(&mut self) {
         self.set(0);
     }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use model::{BackendId, Digest, FixedBackend};
+use model::{BackendId, FixedBackend, canonical_json};
 use rollout::{Difference, Refusal};
 
 use crate::pb::config::v1 as pb;
@@ -29,7 +29,7 @@ pub(crate) fn difference_to_pb(difference: Difference) -> pb::Content {
         digest: difference.digest.as_bytes().to_vec(),
         features: Vec::new(),
         base_digest: difference.base.map(|base| base.as_bytes().to_vec()).unwrap_or_default(),
-        policy: Digest::of(&difference.policy).0,
+        policy: canonical_json(&difference.policy),
         backends: difference.backends.iter().map(spelled).collect(),
         order: difference.order.iter().map(ToString::to_string).collect(),
     }

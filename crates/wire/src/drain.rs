@@ -2,7 +2,7 @@
 
 use drain::ledger::{RouterSummary, Summary, Wanted};
 use drain::{Count, Departure, Directive, DrainId, LiveEndpoint, OverlayEntry, Phase};
-use model::{BackendId, Digest, DrainPolicy, Revision, WallTime, Weight};
+use model::{BackendId, DrainPolicy, Revision, WallTime, Weight, canonical_json};
 
 use crate::pb::drain::v1 as pb;
 use crate::words::{Invalid, duration, duration_to_pb, endpoint_key, endpoint_key_to_pb, node, optional_digest};
@@ -65,7 +65,7 @@ fn live_endpoint_to_pb(live: &LiveEndpoint) -> pb::LiveEndpoint {
     pb::LiveEndpoint {
         endpoint: Some(endpoint_key_to_pb(&live.endpoint)),
         timeout: Some(duration_to_pb(live.policy.timeout)),
-        policy: Digest::of(&live.policy).0,
+        policy: canonical_json(&live.policy),
     }
 }
 

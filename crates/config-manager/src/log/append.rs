@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use model::{Digest, HistoryPolicy, Owner, Revision, WallTime};
+use model::{Digest, HistoryPolicy, Owner, Revision, WallTime, canonical_json};
 use runtime::fault::chain;
 use runtime::telemetry::{Label, Metric};
 
 use super::store::{Numbered, Writing};
-use super::table::{CONTENTS, LAYERS, META, REVISIONS, damaged, json, record, save_cursor};
+use super::table::{CONTENTS, LAYERS, META, REVISIONS, damaged, record, save_cursor};
 use super::{Cursor, Ended, Judged, Layers, Log, LogError, RevisionRecord, audit, is_undone};
 
 /// A revision with everything that the same transaction writes.
@@ -213,11 +213,11 @@ impl From<LogError> for Failed {
 
 fn write(writing: &Writing, entry: &Entry) -> Result<(), LogError> {
     let (revision, parent) = (entry.record.revision, entry.record.parent);
-    writing.put(REVISIONS, revision.0, &json(&entry.record))?;
+    writing.put(REVISIONS, revision.0, &canonical_json(&entry.record))?;
     match &entry.content {
         Some((content, layers)) => {
             writing.put(CONTENTS, revision.0, content)?;
-            writing.put(LAYERS, revision.0, &json(layers.as_ref()))
+            writing.put(LAYERS, revision.0, &canonical_json(layers.as_ref()))
         }
         None => {
             copy(writing, CONTENTS, parent, revision, "content")?;

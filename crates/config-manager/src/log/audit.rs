@@ -1,8 +1,10 @@
 //! The audit chain: each hash is BLAKE3 of the hash before it and of the record's canonical JSON, so that a record
 //! that was changed or taken out shows in every later one.
 
+use model::canonical_json;
+
 use super::store::{Reading, Writing};
-use super::table::{AUDIT, HASH_BYTES, damaged, from_json, json};
+use super::table::{AUDIT, HASH_BYTES, damaged, from_json};
 use super::{AuditRecord, Ended, LogError};
 
 type Hash = [u8; HASH_BYTES];
@@ -26,7 +28,7 @@ pub(super) fn append(writing: &Writing, ended: Ended) -> Result<(), LogError> {
         Some((sequence, row)) => (sequence + 1, *split(sequence, &row)?.0),
         None => (1, START),
     };
-    let record = json(&ended.at(sequence));
+    let record = canonical_json(&ended.at(sequence));
     let mut row = link(&previous, &record).to_vec();
     row.extend_from_slice(&record);
     writing.put(AUDIT, sequence, &row)

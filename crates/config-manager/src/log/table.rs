@@ -1,7 +1,7 @@
 //! The tables of the file, and reading and writing single rows of them.
 
 use model::{Digest, Owner, Revision};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 
 use super::store::{Named, Numbered, Writing};
 use super::{Cursor, Judged, LogError, RevisionRecord};
@@ -25,10 +25,6 @@ pub(super) const HASH_BYTES: usize = 32;
 /// Some row cannot be read as what it is.
 pub(super) fn damaged(what: impl Into<String>) -> LogError {
     LogError::Damaged { what: what.into() }
-}
-
-pub(super) fn json<T: Serialize>(value: &T) -> Vec<u8> {
-    Digest::of(value).0
 }
 
 pub(super) fn from_json<T: DeserializeOwned>(bytes: &[u8], what: impl FnOnce() -> String) -> Result<T, LogError> {

@@ -16,7 +16,7 @@ const MAX_ENDPOINTS: usize = 20_000;
 /// Of headers, once for each endpoint that is sent them: so they are kept, and so they travel.
 const MAX_HEADER_BYTES: usize = 32 << 20;
 
-/// Where one of the two is known from before: where it stands is not.
+/// Without names: if one of the two was taken over unread (`Draft::known`), its line is unknown.
 const USED_TWICE: &str = "two servers have the same id";
 
 impl Draft {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Budget, PART, Weight, size};
+use super::{Budget, PART, Charge, size};
 
 /// All unfinished answers of one server.
 #[derive(Debug, Clone, Default)]
@@ -30,7 +30,7 @@ impl Default for OfServer {
 #[derive(Debug)]
 pub(crate) struct Begun {
     server: Unfinished,
-    weight: Weight,
+    weight: Charge,
     /// The permit of the first answer: other unfinished answers of its server cannot hold it up, or each could wait for
     /// the others.
     first: Option<OwnedSemaphorePermit>,

@@ -16,7 +16,7 @@ use std::time::Duration;
 use model::Time;
 
 use super::in_flight::{InFlight, Presence, Slot};
-use crate::budget::{Behind, Budget, Pressure, Weight};
+use crate::budget::{Behind, Budget, Pressure, Charge};
 
 use crate::session::Listener;
 pub(crate) use io::Io;
@@ -149,7 +149,7 @@ pub(crate) struct Client {
     reading: Cell<bool>,
     unread: Cell<Option<Unread>>,
     /// The charge for bytes that wait for the socket to take them.
-    unsent: RefCell<Option<Weight>>,
+    unsent: RefCell<Option<Charge>>,
     /// The kind of its last answer.
     takes: Cell<Takes>,
     pub(crate) remembered: Remembered,

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use mcp::{ErrorCode, message};
 use model::Revision;
 
-use crate::budget::Weight;
+use crate::budget::Charge;
 use body::Body;
 
 pub(super) const REVISION: HeaderName = HeaderName::from_static("only1mcp-revision");
@@ -60,7 +60,7 @@ pub(super) fn json(revision: Revision, status: StatusCode, body: impl Into<Bytes
 }
 
 /// As [`ok`], for an answer that is charged.
-pub(super) fn large(revision: Revision, body: Bytes, weight: Weight) -> Response<Body> {
+pub(super) fn large(revision: Revision, body: Bytes, weight: Charge) -> Response<Body> {
     let mut response = with(StatusCode::OK, revision, Body::large(body, Some(weight)));
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::budget::{Begun, Behind, GRACE, LARGE, RATE, SMALL, Share, Weight};
+use crate::budget::{Begun, Behind, GRACE, LARGE, RATE, SMALL, Share, Charge};
 use crate::call::life;
 use crate::call::{CallError, Cause, Side};
 use crate::endpoint::Endpoint;
@@ -33,7 +33,7 @@ pub(super) struct HalfRead {
 
 struct Large {
     share: Share,
-    weight: Weight,
+    weight: Charge,
     /// Bytes that came since the last look.
     came: u64,
     behind: Behind,
@@ -113,7 +113,7 @@ impl HalfRead {
     }
 
     /// All of a large answer is there: it has its share for as long as it is held.
-    pub(super) fn complete(self, bytes: usize) -> Option<(Share, Weight)> {
+    pub(super) fn complete(self, bytes: usize) -> Option<(Share, Charge)> {
         let Large { mut share, weight, .. } = *self.large?;
         share.complete(bytes as u64);
         Some((share, weight))

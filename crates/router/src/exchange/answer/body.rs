@@ -9,14 +9,14 @@ use http_body::SizeHint;
 
 use super::notifications::NotificationStream;
 use super::outbox::{FRAME, Outlet};
-use crate::budget::{LARGE, Weight};
+use crate::budget::{LARGE, Charge};
 use crate::core::clients::Takes;
 
 /// The part of a large answer that was not given to hyper yet, and its charge.
 #[derive(Debug)]
 pub(crate) struct Large {
     rest: Bytes,
-    weight: Option<Weight>,
+    weight: Option<Charge>,
 }
 
 impl Large {
@@ -47,7 +47,7 @@ impl Body {
     }
 
     /// A large answer, charged for as long as it is held.
-    pub(crate) fn large(bytes: Bytes, weight: Option<Weight>) -> Self {
+    pub(crate) fn large(bytes: Bytes, weight: Option<Charge>) -> Self {
         Self::Large(Box::new(Large { rest: bytes, weight }))
     }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use mcp::sse::Frame;
 
 use crate::beside::held;
-use crate::budget::{Budget, LARGE, Room, SMALL, Share, Weight};
+use crate::budget::{Budget, LARGE, Room, SMALL, Share, Charge};
 use crate::core::clients::{Client, Takes};
 
 /// How many events may wait for a client, besides the last one; and from how many waiting bytes on no other is added.
@@ -28,7 +28,7 @@ struct Queue {
     bytes: usize,
     /// How many bytes of the first event were taken already: the event's memory is held until all of it is taken.
     taken: usize,
-    weight: Weight,
+    weight: Charge,
     /// The share of the room, if the queue is large: while the client does not take it, other answers stay with their
     /// servers.
     share: Option<Share>,

@@ -19,7 +19,7 @@ use super::awaited::Awaited;
 use super::http1::Http1Error;
 use super::pool::Body;
 use crate::beside::{LONG, Turn, put_away};
-use crate::budget::{LARGE, SMALL, Share, Weight};
+use crate::budget::{LARGE, SMALL, Share, Charge};
 use crate::call::CallError;
 use crate::upstream::half_read::{HalfRead, Refused};
 
@@ -41,7 +41,7 @@ pub(super) struct Large {
     bytes: Vec<u8>,
     /// `None` for the gateway's own requests. The weight lasts until the message is charged as one that its client has
     /// to take.
-    held: Option<(Share, Weight)>,
+    held: Option<(Share, Charge)>,
 }
 
 impl Deref for Whole {
