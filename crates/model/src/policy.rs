@@ -137,7 +137,7 @@ policy! {
         pub request_bytes: u64 = 4 << 20,
         /// Bytes of one answer of a server.
         pub response_bytes: u64 = 64 << 20,
-        /// Calls in flight on one endpoint; more are refused.
+        /// Calls in flight on one endpoint; one more takes the place of a call whose client is gone, or is refused.
         pub in_flight_per_endpoint: u32 = 1024,
         /// How long one call may take without any sign of life from its server.
         pub idle: Duration = Duration::from_secs(300),

@@ -1,7 +1,7 @@
 //! The desk of config-manager: what becomes of every change that is wanted, from the request to its end.
 //!
 //! Every owner has at most one change that counts. A newer one takes the place of an older one, wherever that is. A
-//! change that another one overtook is merged anew, unless a newer one of its owner is there. The desk holds the
+//! change that another one overtook is merged anew, unless it names the revision it was made from. The desk holds the
 //! reconciler and the cursor of the file, which know nothing of each other, and the content that each router holds.
 //! The shell merges texts, writes the log and carries messages.
 

@@ -23,7 +23,7 @@ pub struct Source {
 pub enum Kind {
     /// Strict: the voting routers must be able to make it live.
     Change,
-    /// What was live before, or the first content there ever was: lenient, no votes.
+    /// The live content, under a number above all that routers have shown: lenient, no votes.
     Restore,
     /// A new revision with the content of an older one: lenient, no votes, ahead of everything that waits.
     Rollback { to: Revision },

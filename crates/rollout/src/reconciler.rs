@@ -1,7 +1,7 @@
 //! config-manager's end: one writer, to which every source proposes and every router reports.
 //!
 //! One attempt at a time: prepare on the voting routers, votes, append, commit, acks. The append decides: before
-//! it nothing has changed anywhere; after it no router may refuse.
+//! it nothing has changed anywhere; after it nothing is undone, and a router that cannot hold the revision is behind.
 
 mod attempt;
 mod fleet;
@@ -131,7 +131,7 @@ pub enum Notice {
         proposal: Option<ProposalId>,
         reason: Reason,
     },
-    /// All voters left; the proposal waits for the next one.
+    /// All voters left, or one has heard a younger manager and this one raises its epoch: the proposal is tried again.
     AttemptDropped {
         attempt: AttemptId,
         proposal: ProposalId,

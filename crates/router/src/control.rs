@@ -72,7 +72,7 @@ pub(crate) struct Control {
     /// The state of the line to config-manager.
     pub following: watch::Receiver<Following>,
     pub(crate) operators: restart::Operators,
-    /// For large answers.
+    /// Of the bytes held for clients, shared with the cores.
     pub(crate) budget: Budget,
 }
 

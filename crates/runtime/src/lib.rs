@@ -1,7 +1,7 @@
 //! How any process of ours starts, becomes ready, is seen, and stops.
 //!
-//! This crate knows no word of the product: no backend, no revision, no router. It is the only place that spawns
-//! tasks, reads clocks, installs telemetry, opens admin listeners and takes locks on directories, so that every process
+//! This crate knows no word of the product: no backend, no revision, no router. It is the only place that
+//! reads wall time, tracks tasks, installs telemetry, opens admin listeners and takes locks on directories, so that every process
 //! does those things alike.
 //!
 //! The life of a process, in its `main`:

@@ -1,6 +1,6 @@
-//! Snapshots on the wire: whole, or as what differs from one the receiver holds. What travels is the canonical
-//! JSON the digest is of, so a receiver checks what it got by hashing it, and refuses by name a key that its
-//! release does not know.
+//! Snapshots on the wire: whole, or as what differs from one the receiver holds. What travels are
+//! parts of the canonical JSON that the digest is of: a receiver parses them, spells the whole again and compares the
+//! digest, and refuses by name a key that its release does not know.
 
 use std::sync::Arc;
 

@@ -50,8 +50,8 @@ impl Engine {
             }
             Notice::AttemptEnded { attempt, proposal: _, reason } => self.attempt_ended(attempt, &reason),
             Notice::AttemptDropped { attempt, proposal } => {
-                self.spans.ended(attempt, "no voter is left");
-                tracing::info!(%attempt, "no voter is left; the change waits for the next one");
+                self.spans.ended(attempt, "dropped");
+                tracing::info!(%attempt, "no voter is left, or one has heard a younger manager: the change is tried again");
                 self.waits(proposal);
             }
             Notice::Committed { attempt, proposal, revision, parent, diff, kind: _, cursors: _ } => {

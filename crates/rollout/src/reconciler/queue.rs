@@ -62,7 +62,7 @@ impl<P> Rollout<P> {
         self.waiting.insert(at, waiting);
     }
 
-    /// Puts a proposal before all others of its rank: its attempt was dropped for lack of voters.
+    /// Puts a proposal before all others of its rank: its attempt was dropped.
     pub(super) fn requeue(&mut self, waiting: Waiting<P>) {
         let at = self.waiting.partition_point(|other| other.rank < waiting.rank);
         self.waiting.insert(at, waiting);

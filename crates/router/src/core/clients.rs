@@ -24,7 +24,7 @@ use patience::HEAD;
 pub(crate) use patience::Patience;
 use remembered::Remembered;
 
-/// A connection that was silent for less time is not given up for another one.
+/// A connection that has asked and was silent for less time is not given up for another one.
 const SETTLED: Duration = Duration::from_secs(1);
 /// A client that has read nothing for this long is given up where much is held for clients; the second limit holds
 /// where little room is left.

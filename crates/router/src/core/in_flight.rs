@@ -1,6 +1,6 @@
 //! The exchanges in flight on one data core, and how they are ended from outside.
 //!
-//! One registry per core, touched by that core alone: nothing on the path of a call locks. A client's cancellation, a
+//! One registry per core, touched by that core alone, so that it needs no lock. A client's cancellation, a
 //! drain at its deadline or a time limit marks the exchange here and wakes it. The exchange itself then drops the
 //! future that it was waiting for, which gives up the call upstream.
 

@@ -83,7 +83,7 @@ pub(crate) struct Pump {
     unasked: Unasked,
     /// The child sent too much unsolicited output: nothing is read until this time.
     paused_until: Option<Instant>,
-    /// The child's tool list has changed; the fleet is told once per read.
+    /// A list of the child has changed; the fleet is told once per read.
     list_changed: bool,
     stderr: Arc<StderrTail>,
     /// Lines of stdout that are no MCP.
