@@ -39,16 +39,7 @@ pub fn import(source: &Source) -> Result<Imported, Vec<Violation>> {
     notes.extend(draft.advice());
     let snapshot = report.finish(draft.into_snapshot(), std::slice::from_ref(&source.name))?;
     let Value::Array(servers) = spell(&snapshot)["servers"].take() else { return Ok(Imported::default()) };
-    Ok(Imported { servers: servers.into_iter().map(without_empty).collect(), notes, of_client })
-}
-
-/// An empty list or mapping of a transport says nothing.
-fn without_empty(mut server: Value) -> Value {
-    if let Some(transport) = server["transport"].as_object_mut() {
-        transport
-            .retain(|_, value| value != &Value::Array(Vec::new()) && value != &Value::Object(serde_json::Map::new()));
-    }
-    server
+    Ok(Imported { servers, notes, of_client })
 }
 
 /// Why servers cannot be added to a text.
@@ -63,7 +54,7 @@ pub enum AddError {
 /// The servers of a configuration, in the words of the file.
 pub fn own(source: &Source) -> Result<Vec<Value>, Vec<Violation>> {
     let Value::Array(servers) = document(source)?["servers"].take() else { return Ok(Vec::new()) };
-    Ok(servers.into_iter().map(without_empty).collect())
+    Ok(servers)
 }
 
 /// All that a configuration says; it may be one without servers.
@@ -86,6 +77,6 @@ pub fn add(source: &Source, servers: &[Value]) -> Result<String, AddError> {
     let (Value::Array(mut all), Value::Array(own)) = (after["servers"].take(), before["servers"].take()) else {
         return Err(AddError::Layout);
     };
-    let new: Vec<Value> = all.split_off(own.len().min(all.len())).into_iter().map(without_empty).collect();
+    let new = all.split_off(own.len().min(all.len()));
     if all == own && new == servers && before == after { Ok(added.text) } else { Err(AddError::Layout) }
 }

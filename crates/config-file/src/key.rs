@@ -1,12 +1,15 @@
 //! The entries of the tables of keys: the purpose of each key, the values it takes, and how a value is stored in its
 //! place. The reader, the JSON Schema and the reference are all made from these tables.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use model::Instructions;
 use model::units::{DURATION_PATTERN, SIZE_PATTERN, show_bytes, show_duration};
 use serde_json::{Value, json};
 
+use crate::presented;
 use crate::tree::Node;
 use crate::values::{self, Unit, Wrong};
 
@@ -30,6 +33,10 @@ pub(crate) enum Kind<T: 'static> {
     Duration(fn(&mut T) -> &mut Duration, RangeInclusive<Duration>),
     Bytes(fn(&mut T) -> &mut u64, RangeInclusive<u64>),
     Permille(fn(&mut T) -> &mut u32),
+    /// At most so many letters.
+    Text(fn(&mut T) -> &mut Option<String>, usize),
+    Labels(fn(&mut T) -> &mut BTreeMap<String, String>),
+    Instructions(fn(&mut T) -> &mut Instructions),
     /// The words, and those that a later release will understand.
     Choice(&'static [Word<T>], &'static [&'static str]),
 }
@@ -56,6 +63,9 @@ impl<T> Key<T> {
             Kind::Duration(place, range) => *place(target) = values::duration(node, range)?,
             Kind::Bytes(place, range) => *place(target) = values::bytes(node, range)?,
             Kind::Permille(place) => *place(target) = values::permille(node)?,
+            Kind::Text(place, most) => *place(target) = Some(presented::text(node, *most)?),
+            Kind::Labels(place) => *place(target) = presented::labels(node)?,
+            Kind::Instructions(place) => *place(target) = presented::instructions(node)?,
             Kind::Choice(words, not_yet) => {
                 let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
                 let chosen = values::choice(node, &names, not_yet)?;
@@ -93,6 +103,9 @@ impl<T> Key<T> {
                 })
             }
             Kind::Permille(_) => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
+            Kind::Text(_, most) => json!({ "type": "string", "minLength": 1, "maxLength": most, "examples": ["text"] }),
+            Kind::Labels(_) => presented::schema_of_labels(),
+            Kind::Instructions(_) => presented::schema_of_instructions(),
             Kind::Choice(words, _) => {
                 json!({ "type": "string", "enum": words.iter().map(|(name, _)| *name).collect::<Vec<_>>() })
             }
@@ -127,6 +140,9 @@ impl<T: Clone + PartialEq> Key<T> {
             Kind::Duration(place, _) => show_duration(*place(&mut target)).into(),
             Kind::Bytes(place, _) => show_bytes(*place(&mut target)).into(),
             Kind::Permille(place) => (f64::from(*place(&mut target)) / 1000.0).into(),
+            Kind::Text(place, _) => place(&mut target).as_deref()?.into(),
+            Kind::Labels(place) => json!(place(&mut target)),
+            Kind::Instructions(place) => presented::instructions_as_written(place(&mut target)).into(),
             Kind::Choice(words, _) => {
                 // The word that stands for the present value: setting it changes nothing.
                 let chosen = words.iter().find(|(_, set)| {

@@ -250,12 +250,14 @@ impl<T> Table<T> {
         })
     }
 
-    /// The path of a key that is right elsewhere; from the section, if it is below that.
+    /// The path of a key that is right elsewhere: deeper in the section, where it may have another name, or in another one.
     fn elsewhere(&self, name: &str, section: &str) -> Option<String> {
-        let same = |path: &&str| path.rsplit('.').next() == Some(name);
-        let path = self.keys.iter().map(|key| key.path).find(same)?;
-        let below = path.strip_prefix(section).and_then(|below| below.strip_prefix('.'));
-        Some(below.unwrap_or(path).to_owned())
+        let paths = || self.keys.iter().map(|key| key.path);
+        let last = |path: &'static str| path.rsplit('.').next().unwrap_or(path);
+        let below = paths().filter(|path| path.strip_prefix(section).is_some_and(|rest| rest.starts_with('.')));
+        let meant = nearest(name, below.clone().map(last));
+        let deeper = meant.and_then(|meant| below.clone().find(|path| last(path) == meant));
+        deeper.or_else(|| paths().find(|path| last(path) == name)).map(str::to_owned)
     }
 }
 

@@ -13,8 +13,10 @@ mod import;
 mod key;
 mod known;
 mod layer;
+mod lookalikes;
 mod names;
 mod policy;
+mod presented;
 mod read;
 mod report;
 mod schema;
@@ -33,7 +35,7 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 
-use model::{Draft, Owner, Policy, Position, Snapshot, Violation};
+use model::{Draft, DraftTransport, Located, Owner, Policy, Position, Snapshot, Violation};
 
 use serde::{Deserialize, Serialize};
 
@@ -161,9 +163,32 @@ impl Merged<'_> {
             Ok(snapshot) => Ok(Judged { snapshot, advice, of_clients, passages, values }),
             // Only the whole texts tell where the fault is.
             Err(_) if shortened => merge(self.sources).judge(),
-            Err(violations) => Err(violations),
+            Err(mut violations) => {
+                lookalikes::name(&mut violations, self.sources);
+                Err(violations)
+            }
         }
     }
+
+    /// The programs that the servers start.
+    pub fn programs(&self) -> impl Iterator<Item = Program<'_>> {
+        let enabled = self.draft.backends.iter().filter(|backend| backend.policy.enabled);
+        enabled.filter_map(|backend| match backend.transport.as_ref()? {
+            DraftTransport::Stdio { command, env, .. } => {
+                let path = env.iter().find(|(name, _)| name.value == "PATH").map(|(_, value)| value.value.as_str());
+                Some(Program { command: command.as_ref()?, path })
+            }
+            DraftTransport::Http { .. } => None,
+        })
+    }
+}
+
+/// A program that a server starts, as its author wrote it.
+#[derive(Debug, Clone, Copy)]
+pub struct Program<'a> {
+    pub command: &'a Located<String>,
+    /// The server's own `PATH`.
+    pub path: Option<&'a str>,
 }
 
 /// What the texts say.

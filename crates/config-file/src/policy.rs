@@ -54,6 +54,11 @@ pub(crate) static POLICY: Table<Policy> = Table {
             ),
             "`prefix` shows tool `read` of server `files` as `files__read`; `none` shows names as they are, and two servers with the same name are refused",
         ),
+        Key::new(
+            "instructions",
+            Kind::Instructions(|p| &mut p.instructions),
+            "what clients are told, when they begin a session, about how to use what they see. `merge`: what the servers say of themselves, each under its name, equal texts once, names of tools as clients see them, at most 16 KiB in all; `off`: nothing; any other text, of several words: that text",
+        ),
         Key::new("allow_empty", Kind::Flag(|p| &mut p.allow_empty), "whether there may be no server at all"),
         Key::new(
             "hot_reload.enabled",
@@ -224,6 +229,23 @@ pub(crate) static POLICY: Table<Policy> = Table {
 pub(crate) static OF_SERVER: Table<BackendPolicy> = Table {
     keys: &[
         Key::new(
+            "enabled",
+            Kind::Flag(|p| &mut p.enabled),
+            "false: the server stays in the configuration and is checked, but nothing of it is started or connected, and clients see nothing of it; `status` shows it as disabled in the configuration",
+        ),
+        Key::inherited(
+            "description",
+            Kind::Text(|p| &mut p.description, 1024),
+            "what it is for, in your words, for `status` and the admin API; clients do not see it",
+            "none",
+        ),
+        Key::inherited(
+            "labels",
+            Kind::Labels(|p| &mut p.labels),
+            "names and values for your own tools: `status --output json` and the admin API show them; at most 32, of which each value has at most 256 letters",
+            "none",
+        ),
+        Key::new(
             "critical",
             Kind::Flag(|p| &mut p.critical),
             "whether a change is refused if this server is changed by it and does not come up",
@@ -258,7 +280,7 @@ pub(crate) static OF_SERVER: Table<BackendPolicy> = Table {
         ),
         Key::inherited(
             "drain.graceful.timeout_seconds",
-            Kind::Counted(Unit::Seconds, |p| &mut p.drain.get_or_insert_default().timeout, 0..=DAY),
+            Kind::Counted(Unit::Seconds, |p| p.drain.timeout.get_or_insert_default(), 0..=DAY),
             "as for the gateway, in place of its value",
             "the gateway's",
         ),

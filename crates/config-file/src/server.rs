@@ -74,7 +74,7 @@ pub(crate) struct Stdio {
 pub(crate) static STDIO: [Field<Stdio>; 4] = [
     Field {
         name: "command",
-        doc: "the program, looked up in `PATH`",
+        doc: "the program, looked up in `PATH`; one process of it serves all clients, so what it keeps in mind they share",
         kind: "text",
         default: "required",
         schema: || texts::command("npx"),

@@ -1,5 +1,7 @@
 //! A snapshot in the words of the file, for people who compare two of them.
 
+use std::collections::BTreeMap;
+
 use model::{Backend, BackendPolicy, Snapshot, Transport};
 use serde_json::{Map, Value, json};
 use serde_yaml::{Mapping, Value as Yaml};
@@ -38,7 +40,7 @@ pub fn yaml(snapshot: &Snapshot) -> String {
     serde_yaml::to_string(&file).expect("text, numbers and lists are YAML")
 }
 
-/// `value` without what is the same in `plain`, and without what is empty.
+/// `value` without what is the same in `plain`.
 fn less(value: Value, plain: &Value) -> Option<Value> {
     match value {
         Value::Object(map) => {
@@ -46,7 +48,6 @@ fn less(value: Value, plain: &Value) -> Option<Value> {
             let kept: Map<_, _> = kept.collect();
             (!kept.is_empty()).then_some(Value::Object(kept))
         }
-        Value::Array(list) if list.is_empty() => None,
         value @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
             (value != *plain).then_some(value)
         }
@@ -100,13 +101,15 @@ fn transport(backend: &Backend) -> Value {
         match &spec.transport {
             Transport::Stdio { command, args, env, cwd } => {
                 transport.insert("command".into(), json!(command));
-                transport.insert("args".into(), json!(args));
-                transport.insert("env".into(), json!(env));
+                if !args.is_empty() {
+                    transport.insert("args".into(), json!(args));
+                }
+                insert_pairs(&mut transport, "env", env);
                 transport.extend(cwd.iter().map(|cwd| ("cwd".to_owned(), json!(cwd))));
             }
             Transport::Http { url, headers } => {
                 urls.push(url);
-                transport.insert("headers".into(), json!(headers));
+                insert_pairs(&mut transport, "headers", headers);
             }
         }
         transport.insert("type".into(), spec.transport.kind().into());
@@ -117,4 +120,10 @@ fn transport(backend: &Backend) -> Value {
         urls => drop(transport.insert("urls".into(), json!(urls))),
     }
     transport.into()
+}
+
+fn insert_pairs(transport: &mut Map<String, Value>, key: &str, pairs: &BTreeMap<String, String>) {
+    if !pairs.is_empty() {
+        transport.insert(key.into(), json!(pairs));
+    }
 }

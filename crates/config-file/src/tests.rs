@@ -5,6 +5,7 @@ mod bombs;
 mod clients;
 mod golden;
 mod import;
+mod inherited;
 mod properties;
 mod reference;
 mod schema;

@@ -119,16 +119,25 @@ impl Service {
         });
         let without: BTreeSet<NodeId> = without.collect::<Result<_, _>>()?;
         self.somebody_votes(&without)?;
+        Ok(self.decided(caller, without, wait, command).await?.into())
+    }
+
+    async fn decided(
+        &self,
+        caller: Caller,
+        without: BTreeSet<NodeId>,
+        wait: Duration,
+        command: impl FnOnce(desk::Caller<Papers>) -> Command,
+    ) -> Result<Outcome, Status> {
         let (answer, answered) = oneshot::channel();
         let (Caller { actor, trace, .. }, asked_at) = (caller, self.clock.now_nanos());
         let handle = Asker { actor, trace, asked_at, answer };
         let asked = self.engine.send(command(desk::Caller { without, handle })).await;
         asked.map_err(|_| stopping())?;
-        let outcome = match timeout(wait, answered).await {
-            Ok(answer) => answer.map_err(|_| stopping())??,
-            Err(_) => self.pending(wait),
-        };
-        Ok(outcome.into())
+        match timeout(wait, answered).await {
+            Ok(answer) => answer.map_err(|_| stopping())?,
+            Err(_) => Ok(self.pending(wait)),
+        }
     }
 
     /// The answer when the time is over: the changes that are not decided, and how far each is.
@@ -141,13 +150,19 @@ impl Service {
     }
 
     /// Judges the document in place of the file, beside the layers that came over the API.
-    pub(crate) async fn do_validate(&self, request: pb::ValidateRequest) -> Result<pb::ValidateResponse, Status> {
-        let pb::ValidateRequest { name, document, format } = request;
+    pub(crate) async fn do_validate(
+        &self,
+        request: Request<pb::ValidateRequest>,
+    ) -> Result<pb::ValidateResponse, Status> {
+        let caller = request.get_ref().trial.then(|| Caller::of(&request)).transpose()?;
+        let pb::ValidateRequest { name, document, format, trial: _, timeout } = request.into_inner();
+        let timeout = wire::optional_duration("timeout", timeout)?;
         // The name stands in every violation.
         short("name", &name, NAME_BYTES_MAX)?;
         let status = self.status.borrow().clone();
         let name = if name.is_empty() { "(document)".to_owned() } else { name };
         let layer = Layer { name, format: format_of(format)?, text: document };
+        let text = Text { layer: Some(layer.clone()), ..Text::default() };
         let layers = with_layer(&status.layers, Owner::file(), Some(layer));
         let (clock, live) = (self.clock, status.snapshot.clone());
         let mask = self.mask.clone();
@@ -157,6 +172,10 @@ impl Service {
             Ok::<_, Vec<Violation>>((merged, shown))
         });
         let merged = merged.await?;
+        let trial = match caller.filter(|_| merged.is_ok()) {
+            Some(caller) => Some(self.try_out(caller, text, timeout).await?),
+            None => None,
+        };
         Ok(match merged {
             Ok((merged, shown)) => {
                 let empty = Snapshot::default();
@@ -168,6 +187,7 @@ impl Service {
                     diff: changes(&diff),
                     content: shown,
                     advice: merged.advice.iter().map(wire::violation_to_pb).collect(),
+                    trial,
                 }
             }
             Err(violations) => pb::ValidateResponse {
@@ -175,6 +195,14 @@ impl Service {
                 ..pb::ValidateResponse::default()
             },
         })
+    }
+
+    /// Has routers try the text in place of the file.
+    async fn try_out(&self, caller: Caller, text: Text, timeout: Option<Duration>) -> Result<pb::Trial, Status> {
+        let want = Want::Trial { of: Owner::file(), number: 0 };
+        let wait = caller.waits(timeout);
+        let outcome = self.decided(caller, BTreeSet::new(), wait, |caller| Command::Change { want, text, caller });
+        Ok(answers::trial(outcome.await?))
     }
 
     pub(crate) async fn do_list(&self, request: pb::ListRevisionsRequest) -> Result<pb::ListRevisionsResponse, Status> {

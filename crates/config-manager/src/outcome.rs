@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use model::{AttemptId, CandidateResult, Revision, Violation};
-use rollout::desk::{self, Candidate, TurnedAway};
-use rollout::{Applied, Reason, Refusal};
+use rollout::desk::{self, Candidate, End, TurnedAway};
+use rollout::{Applied, Reason, Refusal, Votes};
 use runtime::grpc::refusal;
 use runtime::telemetry::{self, Label, Metric};
 use tonic::Status;
@@ -25,6 +25,8 @@ pub(crate) struct Outcome {
     pub(crate) warnings: Vec<String>,
     pub(crate) stages: Vec<(&'static str, Duration)>,
     pub(crate) attempt: Option<AttemptId>,
+    /// Of a trial: what each router found.
+    pub(crate) votes: Votes,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +95,7 @@ impl Outcome {
             warnings: Vec::new(),
             stages: Vec::new(),
             attempt: None,
+            votes: Votes::new(),
         }
     }
 
@@ -114,18 +117,37 @@ impl Outcome {
         let mut outcome = Self::of(Result::Applied, applied.revision, open, candidate);
         let stages = &applied.stages;
         outcome.stages.extend([("prepare", stages.prepare), ("append", stages.append), ("swap", stages.swap)]);
-        for (node, outcomes) in &applied.votes {
-            let failed = outcomes.iter().filter_map(|outcome| match &outcome.result {
+        for (node, found) in &applied.votes {
+            let failed = found.outcomes.iter().filter_map(|outcome| match &outcome.result {
                 CandidateResult::Failed { reason } => Some((&outcome.endpoint.backend, reason)),
                 CandidateResult::Ready { .. } | CandidateResult::Unprobed => None,
             });
             let warned =
                 failed.map(|(backend, reason)| format!("server {backend} is not up yet on router {node}: {reason}"));
             outcome.warnings.extend(warned);
+            let advice = found.advice.iter().filter(|advice| !outcome.warnings.contains(advice)).cloned();
+            outcome.warnings.extend(advice.collect::<Vec<_>>());
         }
         let missing = applied.missing.iter().map(|node| format!("router {node} does not have it yet"));
         outcome.warnings.extend(missing);
         outcome
+    }
+
+    /// Of a trial: what routers found, also the one that refused it.
+    pub(crate) fn tried(end: &End<Fault>, live: Revision) -> Self {
+        let (result, votes) = match end {
+            End::Tried(votes) => (Result::Applied, votes.clone()),
+            End::NoChange { .. } | End::Applied(_) => (Result::NoChange, Votes::new()),
+            End::Refused(Refused::Reason(Reason::Rejected(noes))) => {
+                (Result::Refused, noes.iter().map(|no| (no.node.clone(), no.found.clone())).collect())
+            }
+            End::Refused(_) | End::Superseded => (Result::Refused, Votes::new()),
+        };
+        let (violations, refusals) = match end {
+            End::Refused(refused) => (violations(refused).to_vec(), refusals(refused)),
+            End::Tried(_) | End::NoChange { .. } | End::Applied(_) | End::Superseded => (Vec::new(), Vec::new()),
+        };
+        Self { violations, refusals, votes, ..Self::new(result, live) }
     }
 
     pub(crate) fn unreadable(live: Revision, reason: &str) -> Self {

@@ -59,7 +59,7 @@ impl ConfigService for Service {
         &self,
         request: Request<pb::ValidateRequest>,
     ) -> Result<Response<pb::ValidateResponse>, GrpcStatus> {
-        self.do_validate(request.into_inner()).await.map(Response::new)
+        self.do_validate(request).await.map(Response::new)
     }
 
     async fn apply(&self, request: Request<pb::ApplyRequest>) -> Result<Response<pb::ApplyResponse>, GrpcStatus> {

@@ -11,13 +11,13 @@ use std::time::Duration;
 use drain::departures::{self, Departures, Seen};
 use drain::{Departure, OverlayEntry};
 use model::{
-    AttemptId, BackendId, CandidateOutcome, Digest, DrainPolicy, EndpointKey, ReplaceMode, Revision, Snapshot, Time,
+    AttemptId, BackendId, Digest, DrainPolicy, EndpointKey, ReplaceMode, Revision, Snapshot, Time,
     Transport, Verdict,
 };
 use rollout::follower::{self, Follower, Identity, Saved};
-use rollout::{Content, Directive, Refusal, Report, Sender};
+use rollout::{Content, Directive, Found, Refusal, Report, Sender};
 
-use crate::names::new_collisions;
+use crate::names::{names_of_nothing, new_collisions};
 use crate::offered::Offered;
 use crate::plan::Layout;
 use crate::reason::Reason;
@@ -371,12 +371,12 @@ impl Fleet {
         };
         match missing {
             None => self.roster.handle(now, roster::Event::Prepare { attempt, layout, within: until.since(now) }),
-            Some(missing) => self.built(attempt, Vec::new(), Some(Refusal::Secret(missing))),
+            Some(missing) => self.built(attempt, Found::default(), Some(Refusal::Secret(missing))),
         }
     }
 
-    fn built(&mut self, attempt: AttemptId, outcomes: Vec<CandidateOutcome>, refusal: Option<Refusal>) {
-        self.follower.handle(self.now, follower::Event::Built { attempt, outcomes, refusal });
+    fn built(&mut self, attempt: AttemptId, found: Found, refusal: Option<Refusal>) {
+        self.follower.handle(self.now, follower::Event::Built { attempt, found, refusal });
     }
 
     fn pass_rosters(&mut self, effect: roster::Effect) {
@@ -400,7 +400,8 @@ impl Fleet {
                 let collisions = self.roster.attempt_layout().map(|layout| new_collisions(&self.roster, layout));
                 let collisions = collisions.filter(|collisions| !collisions.is_empty());
                 let refusal = collisions.map(|collisions| Refusal::Names(collisions.join(", ")));
-                self.built(attempt, outcomes, refusal);
+                let advice = self.roster.attempt_layout().map(|layout| names_of_nothing(&self.roster, layout));
+                self.built(attempt, Found { outcomes, advice: advice.unwrap_or_default() }, refusal);
             }
         }
     }
@@ -412,8 +413,9 @@ impl Fleet {
             &layout.content.snapshot.policy.drain
         }
         let drain = |key: &EndpointKey| {
-            let own = layout.backend(&key.backend).and_then(|one| one.backend.policy.drain.as_ref());
-            own.unwrap_or_else(|| of_all(&layout)).clone()
+            let gateway = &layout.content.snapshot.policy;
+            let own = layout.backend(&key.backend).map(|one| one.backend.policy.over(gateway).drain);
+            own.unwrap_or_else(|| gateway.drain.clone())
         };
         let before = self.served.take();
         let like = before.as_deref().filter(|before| of_all(before) == of_all(&layout));

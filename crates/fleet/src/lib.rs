@@ -16,6 +16,7 @@ mod roster;
 mod turn;
 
 pub use fleet::{DiskCopy, Effect, Event, Fleet};
+pub use names::named_in_vain;
 pub use offered::{LeftOut, Offer, Offered};
 pub use plan::{BackendLayout, Layout, VariantLayout};
 pub use reason::{LogReference, Reason};

@@ -11,7 +11,7 @@ use rollout::Content;
 #[derive(Debug)]
 pub struct Layout {
     pub content: Content,
-    /// In the order of the file.
+    /// In the order of the file, without those that are switched off.
     pub backends: Vec<Arc<BackendLayout>>,
     positions: BTreeMap<BackendId, usize>,
     /// Of backends without a limit of their own.
@@ -70,6 +70,7 @@ impl Layout {
             .snapshot
             .backends
             .iter()
+            .filter(|backend| backend.policy.enabled)
             .enumerate()
             .map(|(at, backend)| {
                 let equal = like.and_then(|like| like.near(at, &backend.id)).filter(|one| one.backend == *backend);
@@ -106,7 +107,7 @@ impl Layout {
 
     /// The limits that hold for a backend of this layout.
     pub fn limits_of(&self, backend: &BackendId) -> Arc<Limits> {
-        let own = self.backend(backend).map(|one| one.backend.policy.limits(&self.limits));
+        let own = self.backend(backend).map(|one| one.backend.policy.over(&self.content.snapshot.policy).limits);
         own.filter(|own| *own != *self.limits).map_or_else(|| Arc::clone(&self.limits), Arc::new)
     }
 

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use mcp::catalog::PAGE_SIZE;
 use mcp::{ByKind, Catalog, Kind, Owners};
-use model::{EndpointKey, Revision};
+use model::{EndpointKey, Instructions, Revision};
 use rollout::Content;
 use routing::{Entry, Having, Route, RouteTable};
 
 use crate::names::{claims, is_disputable, merged, naming};
-use crate::offered::Merged;
-use crate::plan::BackendLayout;
+use crate::offered::{Merged, Offer};
+use crate::plan::{BackendLayout, Layout};
 use crate::roster::{Look, Roster, Serial};
 
 /// One revision with what its servers offer at one moment. `E` is the handle of an endpoint.
@@ -20,9 +20,9 @@ pub struct Turn<E> {
     pub content: Content,
     pub table: RouteTable<E>,
     pub catalogs: ByKind<Arc<Catalog>>,
-    /// What the servers say about themselves.
+    /// For clients, at the beginning of a session.
     pub instructions: Option<String>,
-    /// Per backend, in the order of the snapshot.
+    /// Per backend that is not switched off, in the order of the snapshot.
     pub arrivals: Box<[Arrival]>,
 }
 
@@ -111,15 +111,31 @@ pub(crate) fn make<E>(
     });
     let table = RouteTable::build_with(backends, entries, &known)
         .expect("a catalog has each name once, of one of the backends it was merged from");
-    let parts = layout
-        .backends
-        .iter()
-        .zip(&offers)
-        .filter_map(|(backend, offer)| Some((backend.backend.id.as_str(), offer.as_ref()?.instructions()?)));
-    let instructions = mcp::initialize::joined_instructions(parts);
+    let instructions = instructions(layout, &offers, &catalogs);
     let arrivals = looks.iter().zip(&offers).map(|(look, offer)| look.arrival(offer.is_some())).collect();
     let (revision, content) = (roster.revision(), layout.content.clone());
     Some(Turn { revision, content, table, instructions, arrivals, catalogs })
+}
+
+fn instructions(
+    layout: &Layout,
+    offers: &[Option<Offer<'_>>],
+    catalogs: &ByKind<Arc<Catalog>>,
+) -> Option<String> {
+    let snapshot = &layout.content.snapshot;
+    let of_servers = || {
+        let said = layout.backends.iter().zip(offers).enumerate();
+        let said = said.filter_map(|(at, (one, offer))| Some((at, one.backend.id.as_str(), offer.as_ref()?.instructions()?)));
+        mcp::instructions::merged(said, |backend, own| {
+            let mut kinds = Kind::SERVED.into_iter().filter(|kind| kind.is_renamed());
+            kinds.find_map(|kind| catalogs[kind].shown_as(backend, own))
+        })
+    };
+    match &snapshot.policy.instructions {
+        Instructions::Merge => of_servers(),
+        Instructions::Off => None,
+        Instructions::Text(text) => Some(text.clone()),
+    }
 }
 
 /// The endpoints that stay, each with its position beyond the variants of the backend.

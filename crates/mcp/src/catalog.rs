@@ -190,6 +190,13 @@ impl Catalog {
         self.offers.get(backend).into_iter().flat_map(|offer| &offer.items).map(|item| item.name())
     }
 
+    /// The name under which clients see what a backend (by position) calls `own`, if they see it.
+    pub fn shown_as(&self, backend: usize, own: &str) -> Option<&str> {
+        let exposed = exposed(self.listing.kind(), self.naming, &self.offers.get(backend)?.backend, own);
+        let entry = self.find(&exposed).filter(|entry| entry.backend == backend && entry.item.name() == own)?;
+        Some(&entry.exposed)
+    }
+
     /// Entries whose exposed name is not simply made of the backend's name and their own, in order.
     pub fn renamed(&self) -> impl Iterator<Item = &Entry> {
         self.renamed.iter().filter_map(|at| self.entries.get(*at))

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::instructions;
 use crate::kind::{ByKind, Kind};
 use crate::message::{self, push_string};
 use crate::protocol_version::ProtocolVersion;
@@ -114,7 +115,7 @@ impl ServerInitialize {
             protocol_version,
             declares,
             announces,
-            instructions: wire.instructions.map(|text| cut(text.trim()).to_owned()).filter(|text| !text.is_empty()),
+            instructions: wire.instructions.map(|text| instructions::cut(text.trim()).to_owned()).filter(|text| !text.is_empty()),
         })
     }
 
@@ -174,23 +175,4 @@ pub fn client_request(id: &str, client: Implementation<'_>) -> Vec<u8> {
     client.push(&mut params);
     params.push(b'}');
     message::request(id, message::method::INITIALIZE, Some(&params))
-}
-
-/// Bytes of the instructions that a client gets of all backends together.
-pub const INSTRUCTIONS_BYTES: usize = 16 << 10;
-
-fn cut(instructions: &str) -> &str {
-    &instructions[..instructions.floor_char_boundary(INSTRUCTIONS_BYTES)]
-}
-
-/// The instructions of several backends as one text: a heading for each, cut to [`INSTRUCTIONS_BYTES`] in all. None if no
-/// backend has any.
-pub fn joined_instructions<'a>(parts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<String> {
-    let mut joined = String::new();
-    for (backend, text) in parts {
-        let gap = if joined.is_empty() { "" } else { "\n\n" };
-        joined.push_str(&format!("{gap}# {backend}\n\n{}", text.trim()));
-    }
-    joined.truncate(cut(&joined).len());
-    (!joined.is_empty()).then_some(joined)
 }

@@ -9,6 +9,7 @@ pub mod envelope;
 pub mod error_code;
 pub mod http_rules;
 pub mod initialize;
+pub mod instructions;
 pub mod item;
 pub mod kind;
 pub mod message;

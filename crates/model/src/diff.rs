@@ -29,7 +29,7 @@ pub enum Change {
     Removed,
     /// A change that needs new connections.
     Reconnected,
-    /// Names, filters, weights, policy: connections stay.
+    /// Names, filters, weights, policy: connections stay, or end because the server is switched off.
     Adjusted,
     /// Only the server's place in the file changed.
     Moved,
@@ -97,7 +97,7 @@ impl Diff {
                 None => Change::Added,
                 Some((was, same)) if same == backend && was == rank => return None,
                 Some((_, same)) if same == backend => Change::Moved,
-                Some((_, was)) if same_endpoints(was, backend) => Change::Adjusted,
+                Some((_, was)) if needs_nothing_new(was, backend) => Change::Adjusted,
                 Some(_) => Change::Reconnected,
             };
             Some((*id, change))
@@ -156,6 +156,8 @@ fn by_id<'a>(
         .collect()
 }
 
-fn same_endpoints(a: &Backend, b: &Backend) -> bool {
-    a.endpoints().map(|(key, ..)| key).eq(b.endpoints().map(|(key, ..)| key))
+/// Whether nothing has to be connected for `new` that is not for `old`.
+fn needs_nothing_new(old: &Backend, new: &Backend) -> bool {
+    let keys = |backend: &Backend| backend.endpoints().map(|(key, ..)| key).collect::<Vec<_>>();
+    !new.policy.enabled || old.policy.enabled && keys(old) == keys(new)
 }

@@ -4,6 +4,7 @@ mod advice;
 mod check;
 mod http;
 mod literal;
+mod lookalike;
 
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 pub use advice::{MAX_ADVICE, command_not_found};
 pub use http::OWNED_HEADERS;
 pub use literal::is_secret_argument;
+pub use lookalike::lookalike;
 
 use crate::{BackendPolicy, FixedBackend, Policy, Position};
 

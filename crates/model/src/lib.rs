@@ -25,13 +25,14 @@ pub use diff::{BackendChange, Change, Counts, Diff};
 pub use digest::{Digest, canonical_json};
 pub use draft::{
     Draft, DraftBackend, DraftTransport, Located, MAX_ADVICE, OWNED_HEADERS, command_not_found, is_secret_argument,
+    lookalike,
 };
 pub use id::{AttemptId, BackendId, EndpointKey, InvalidId, LogId, NodeId, Owner, Revision, VariantId};
 pub use mask::Mask;
 pub use outcome::{CandidateOutcome, CandidateResult};
 pub use policy::{
-    BackendPolicy, DrainPolicy, HealthPolicy, HistoryPolicy, Limits, Naming, Policy, ReplaceMode, SourcePolicy,
-    ValidationPolicy,
+    BackendPolicy, DrainOverlay, DrainPolicy, HealthPolicy, HistoryPolicy, InForce, Instructions, Limits, Naming, Policy,
+    ReplaceMode, SourcePolicy, ValidationPolicy,
 };
 pub use reference::{Piece, Reference, Template, TemplateError};
 pub use snapshot::{Backend, EndpointSpec, FixedBackend, Isolation, Lookup, Snapshot, Transport, Variant};

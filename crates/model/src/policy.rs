@@ -1,10 +1,11 @@
 //! How the gateway behaves, apart from which servers it has. Every key has a default, and a value at its
 //! default is left out of the canonical form.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::ser::SerializeMap;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
@@ -30,6 +31,18 @@ pub enum ReplaceMode {
     Beside,
     /// The old one ends first, for servers that cannot run twice.
     StopFirst,
+}
+
+/// What clients are told at the beginning of a session about how to use what they see.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Instructions {
+    /// What the servers say about themselves, together.
+    #[default]
+    Merge,
+    Off,
+    /// This text, in place of what the servers say.
+    Text(String),
 }
 
 /// A part of the policy: each key with its default, and written only where it differs, so that a key added in a later
@@ -66,6 +79,7 @@ policy! {
     /// How the gateway behaves.
     pub struct Policy {
         pub naming: Naming = Naming::Prefix,
+        pub instructions: Instructions = Instructions::Merge,
         /// Zero servers are a mistake unless this says otherwise.
         pub allow_empty: bool = false,
         pub source: SourcePolicy = SourcePolicy::default(),
@@ -102,14 +116,20 @@ policy! {
         pub timeout: Duration = Duration::from_secs(30),
     }
 
-    /// How one backend is treated, and what holds for it in place of the gateway's own (`servers[]`).
+    /// How one backend is treated, what holds for it in place of the gateway's own, and what people note of it
+    /// (`servers[]`).
     pub struct BackendPolicy {
+        /// False: it is kept in the configuration, and nothing else happens with it.
+        pub enabled: bool = true,
+        pub description: Option<String> = None,
+        pub labels: BTreeMap<String, String> = BTreeMap::new(),
         /// A change in which this server does not come up is refused.
         pub critical: bool = false,
         pub replace: ReplaceMode = ReplaceMode::Beside,
         /// Its process is ended and started again when it is judged unhealthy.
         pub restart_unhealthy: bool = false,
-        pub drain: Option<DrainPolicy> = None,
+        /// In place of the keys of `drain`.
+        pub drain: DrainOverlay = DrainOverlay::default(),
         /// In place of `limits.connect`.
         pub connect: Option<Duration> = None,
     }
@@ -158,9 +178,52 @@ policy! {
     }
 }
 
+/// What a server has in place of the gateway's [`DrainPolicy`]: an absent key is the gateway's.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(remote = "Self", deny_unknown_fields, default)]
+pub struct DrainOverlay {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
+}
+
+impl DrainOverlay {
+    /// What stands as `{}` in stored contents. They come from releases in which `timeout` was the only key, and which left
+    /// it out at its default.
+    fn of_nothing() -> Self {
+        Self { timeout: Some(DrainPolicy::default().timeout) }
+    }
+
+    fn over(&self, gateway: &DrainPolicy) -> DrainPolicy {
+        let DrainPolicy { timeout } = gateway;
+        DrainPolicy { timeout: self.timeout.unwrap_or(*timeout) }
+    }
+}
+
+impl Serialize for DrainOverlay {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let written = if *self == Self::of_nothing() { &Self::default() } else { self };
+        Self::serialize(written, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for DrainOverlay {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let read = Self::deserialize(deserializer)?;
+        Ok(if read == Self::default() { Self::of_nothing() } else { read })
+    }
+}
+
+/// The parts of the policy that a server may have keys of its own for, as they hold for one server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InForce {
+    pub drain: DrainPolicy,
+    pub limits: Limits,
+}
+
 impl BackendPolicy {
-    /// The limits that hold for the backend, where the gateway has these.
-    pub fn limits(&self, gateway: &Limits) -> Limits {
-        Limits { connect: self.connect.unwrap_or(gateway.connect), ..gateway.clone() }
+    /// What holds for the backend: each key as it has it, else as the gateway has it.
+    pub fn over(&self, gateway: &Policy) -> InForce {
+        let connect = self.connect.unwrap_or(gateway.limits.connect);
+        InForce { drain: self.drain.over(&gateway.drain), limits: Limits { connect, ..gateway.limits.clone() } }
     }
 }

@@ -107,6 +107,24 @@ fn a_diff_is_the_same_whatever_stands_around_the_lists() {
 }
 
 #[test]
+fn a_server_that_is_switched_off_needs_no_connection_and_one_that_is_switched_on_does() {
+    let of = |enabled, command| {
+        let mut one = backend("a", command);
+        one.policy.enabled = enabled;
+        Snapshot { policy: Policy::default(), backends: vec![Arc::new(one.into())] }
+    };
+    for (old, new, expected) in [
+        ((true, "x"), (false, "x"), Change::Adjusted),
+        ((false, "x"), (false, "y"), Change::Adjusted),
+        ((false, "x"), (true, "x"), Change::Reconnected),
+        ((true, "x"), (true, "y"), Change::Reconnected),
+    ] {
+        let diff = Diff::between(&of(old.0, old.1), &of(new.0, new.1));
+        assert_eq!(diff.backends.iter().map(|one| one.change).collect::<Vec<_>>(), [expected], "{old:?} {new:?}");
+    }
+}
+
+#[test]
 fn templates() {
     let text = |t: &str| Piece::Text(t.into());
     let check = |source: &str, expected: Result<Vec<Piece>, TemplateError>| {
@@ -192,7 +210,7 @@ fn the_policy_of_a_backend_stands_among_its_keys_and_an_unknown_key_is_refused_b
         critical: true,
         replace: ReplaceMode::StopFirst,
         restart_unhealthy: true,
-        drain: Some(DrainPolicy::default()),
+        drain: DrainOverlay { timeout: Some(std::time::Duration::from_secs(30)) },
         connect: Some(std::time::Duration::from_millis(1500)),
     };
     let text = String::from_utf8(canonical_json(&odd)).unwrap();
@@ -204,4 +222,15 @@ fn the_policy_of_a_backend_stands_among_its_keys_and_an_unknown_key_is_refused_b
     let later = text.replace("critical", "later");
     let error = serde_json::from_str::<Backend>(&later).unwrap_err().to_string();
     assert!(error.starts_with("unknown field `later`"), "{error}");
+}
+
+/// Releases in which `timeout` was the only key of `drain` left it out at its default.
+#[test]
+fn a_drain_that_an_earlier_release_stored_means_what_it_meant_then() {
+    let gateway = Policy { drain: DrainPolicy { timeout: std::time::Duration::from_secs(7) }, ..Policy::default() };
+    for (stored, seconds) in [("{}", 7), (r#"{"drain":{}}"#, 30), (r#"{"drain":{"timeout":{"nanos":0,"secs":5}}}"#, 5)] {
+        let policy: BackendPolicy = serde_json::from_str(stored).unwrap();
+        assert_eq!(policy.over(&gateway).drain.timeout.as_secs(), seconds, "{stored}");
+        assert_eq!(Digest::of(&policy).0, stored.as_bytes(), "the digest of the content stays");
+    }
 }

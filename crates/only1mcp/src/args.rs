@@ -239,13 +239,21 @@ pub(crate) struct ValidateArgs {
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 
+    /// Have the running gateway start and connect what the file would change, and say what came of each server; nothing
+    /// changes for clients
+    #[arg(long = "try", env = "ONLY1MCP_TRY")]
+    pub(crate) trial: bool,
+
     #[command(flatten)]
-    pub(crate) output: OutputArgs,
+    pub(crate) admin: AdminArgs,
 }
 
 const VALIDATE_EXAMPLES: &str = "\
+Without --try, no gateway is asked, and the options about one have no effect.
+
 Examples:
   only1mcp validate only1mcp.yaml
+  only1mcp validate only1mcp.yaml --try
   only1mcp validate only1mcp.yaml --output json | jq '.violations[].message'";
 
 const SCHEMA_EXAMPLES: &str = "\

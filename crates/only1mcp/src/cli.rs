@@ -58,7 +58,7 @@ pub(crate) fn run(command: Operate) -> ExitCode {
     };
     let code = runtime.block_on(async {
         match command {
-            Operate::Validate(args) => print(args.output, std::future::ready(validate::run(&args))).await,
+            Operate::Validate(args) => print(args.admin.output, validate::run(&args)).await,
             Operate::Import(args) => print(args.output, std::future::ready(import::import(&args))).await,
             Operate::Export(args) => print(args.output, std::future::ready(Ok(import::export(&args)))).await,
             Operate::Schema => {

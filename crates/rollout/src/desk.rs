@@ -9,6 +9,7 @@ mod bases;
 mod candidate;
 mod ending;
 mod file;
+mod merging;
 mod said;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,10 +19,9 @@ use model::{Digest, NodeId, Owner, Revision, Time};
 
 use crate::cursor::{self, Cursor, Judged, SourceCore};
 use crate::reconciler::{self, Head, Link, Notice, Rollout};
-use crate::{Content, Directive, Exclusions, Kind, Proposal, ProposalId, Reason, Record, Sender, Source};
+use crate::{Content, Directive, Exclusions, Kind, ProposalId, Reason, Record, Sender};
 
 use bases::Bases;
-use candidate::Stage;
 use said::Said;
 
 pub use candidate::{Caller, Candidate, Merged, Want};
@@ -293,9 +293,14 @@ impl<K: Papers> Desk<K> {
     /// A change that names another revision than the live one ends at once.
     fn wanted(&mut self, mut want: Want, text: K::Text, caller: Caller<K>) {
         let head = self.head_revision();
-        // A rollback without a target undoes the live revision: a request that is sent twice undoes one change.
-        if let Want::Rollback { to: None, base } = &mut want {
-            base.get_or_insert(head);
+        match &mut want {
+            // It undoes the live revision: a request that is sent twice undoes one change.
+            Want::Rollback { to: None, base } => {
+                base.get_or_insert(head);
+            },
+            // Trials are independent of each other: each has an owner of its own.
+            Want::Trial { number, .. } => *number = self.proposals + 1,
+            Want::File { .. } | Want::Layer { .. } | Want::Rollback { to: Some(_), .. } => {}
         }
         if self.candidates.len() + self.unrecorded >= CANDIDATES_MAX {
             return self.turn_away(caller, TurnedAway::Candidates);
@@ -342,81 +347,6 @@ impl<K: Papers> Desk<K> {
         self.start_merging(proposal);
     }
 
-    fn start_merging(&mut self, proposal: ProposalId) {
-        let head = self.head_revision();
-        let Some(candidate) = self.candidates.get_mut(&proposal) else { return };
-        candidate.merges += 1;
-        candidate.voters.clear();
-        match candidate.want {
-            Want::Rollback { .. } => {
-                candidate.stage = Stage::Merging { base: head };
-                self.effects.push_back(Effect::Merge { proposal });
-            }
-            Want::File { .. } | Want::Layer { .. } => {
-                candidate.stage = Stage::ToMerge;
-                self.to_merge.push_back(proposal);
-                self.merge_next();
-            }
-        }
-    }
-
-    fn merge_next(&mut self) {
-        let base = self.head_revision();
-        while self.merging.is_none()
-            && let Some(proposal) = self.to_merge.pop_front()
-        {
-            // One that gave way while it waited is gone.
-            let Some(candidate) = self.candidates.get_mut(&proposal) else { continue };
-            candidate.stage = Stage::Merging { base };
-            self.merging = Some(proposal);
-            self.effects.push_back(Effect::Merge { proposal });
-        }
-    }
-
-    fn merged(&mut self, proposal: ProposalId, merged: Result<Merged<K::Payload>, K::Fault>) {
-        let took_turn = self.merging.take_if(|merging| *merging == proposal).is_some();
-        match merged {
-            Ok(merged) => self.propose(proposal, merged),
-            Err(fault) => {
-                if let Some(candidate) = self.candidates.remove(&proposal) {
-                    self.refuse(proposal, candidate, Refused::Unusable(fault));
-                }
-            }
-        }
-        if took_turn {
-            self.merge_next();
-        }
-    }
-
-    fn propose(&mut self, id: ProposalId, merged: Merged<K::Payload>) {
-        let Some(candidate) = self.candidates.get_mut(&id) else { return };
-        let Stage::Merging { base } = candidate.stage else { return };
-        candidate.stage = Stage::Proposed { digest: merged.content.digest, file: merged.file };
-        let (kind, base, cursor) = match &mut candidate.want {
-            Want::File { digest, .. } => (Kind::Change, Some(base), Some(*digest)),
-            Want::Layer { .. } => (Kind::Change, Some(base), None),
-            Want::Rollback { to, base } => {
-                let to = *to.insert(merged.back);
-                // Where the file is read at request only, an edit that was not read waits for a request.
-                let over = merged.over.filter(|_| merged.content.snapshot.policy.source.enabled);
-                let read = || self.source.as_ref().and_then(SourceCore::rollback_cursor);
-                (Kind::Rollback { to }, *base, over.or_else(read))
-            }
-        };
-        let proposal = Proposal {
-            id,
-            source: Source { owner: candidate.want.owner(), actor: merged.actor },
-            kind,
-            base,
-            content: merged.content,
-            layers: merged.layers,
-            payload: merged.payload,
-            cursors: cursor.map(|cursor| (Owner::file(), cursor)).into_iter().collect(),
-            without: candidate.without.clone(),
-        };
-        self.rollout.handle(self.now, reconciler::Event::Proposed(proposal));
-    }
-
     fn pass_reconcilers(&mut self, effect: reconciler::Effect<K::Payload>) {
         let effect = match effect {
             reconciler::Effect::Send { node, link, directive } => {
@@ -452,6 +382,7 @@ impl<K: Papers> Desk<K> {
             Notice::Voted { .. }
             | Notice::LeftRound { .. }
             | Notice::AttemptEnded { .. }
+            | Notice::Tried { .. }
             | Notice::Applied(_)
             | Notice::Attached { .. }
             | Notice::Detached { .. }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use model::{AttemptId, CandidateOutcome, Digest, NodeId, Revision, Time};
+use model::{AttemptId, Digest, NodeId, Revision, Time};
 
-use crate::{Content, Directive, Refusal, Report, Sender, judge};
+use crate::{Content, Directive, Found, Refusal, Report, Sender, judge};
 
 /// How long endpoints that an attempt started are kept for an equal endpoint after the attempt has ended.
 pub const KEEP: Duration = Duration::from_secs(10);
@@ -22,7 +22,7 @@ pub enum Event {
     /// The answer to [`Effect::Build`]: one outcome per changed endpoint, or why there is nothing to try.
     Built {
         attempt: AttemptId,
-        outcomes: Vec<CandidateOutcome>,
+        found: Found,
         refusal: Option<Refusal>,
     },
     /// The answer to [`Effect::Swap`]: new exchanges are admitted under the revision from now on.
@@ -144,7 +144,7 @@ impl Follower {
             Event::Attached => self.attach(),
             Event::Detached => self.attached = false,
             Event::Directive { sender, directive } => self.directive(now, sender, directive),
-            Event::Built { attempt, outcomes, refusal } => self.built(now, attempt, outcomes, refusal),
+            Event::Built { attempt, found, refusal } => self.built(now, attempt, found, refusal),
             Event::Swapped { revision } => self.swapped(now, revision),
             Event::Woke => {}
         }
@@ -173,7 +173,7 @@ impl Follower {
         if let Err(refusal) = self.obeys(now, sender) {
             match directive {
                 Directive::Prepare { attempt, .. } => {
-                    self.say(Report::Vote { attempt, verdict: Err(refusal), outcomes: Vec::new() });
+                    self.say(Report::Vote { attempt, verdict: Err(refusal), found: Found::default() });
                 }
                 Directive::Commit { revision, .. } | Directive::Offer { revision, .. } => {
                     self.say(Report::Nack { revision, refusal });
@@ -228,14 +228,14 @@ impl Follower {
         self.held = Some(Held { attempt, content, lease_until, ready: false });
     }
 
-    fn built(&mut self, now: Time, attempt: AttemptId, outcomes: Vec<CandidateOutcome>, refusal: Option<Refusal>) {
+    fn built(&mut self, now: Time, attempt: AttemptId, found: Found, refusal: Option<Refusal>) {
         let Some(held) = self.held.as_mut().filter(|held| held.attempt == attempt && !held.ready) else { return };
         let snapshot = &held.content.snapshot;
         let verdict = refusal.map_or_else(
             || {
                 let critical = snapshot.backends.iter().filter(|backend| backend.policy.critical);
                 let critical: BTreeSet<_> = critical.map(|backend| backend.id.clone()).collect();
-                judge(&outcomes, &snapshot.policy.validation, &critical)
+                judge(&found.outcomes, &snapshot.policy.validation, &critical)
             },
             Err,
         );
@@ -243,7 +243,7 @@ impl Follower {
         if verdict.is_err() {
             self.discard(now);
         }
-        self.say(Report::Vote { attempt, verdict, outcomes });
+        self.say(Report::Vote { attempt, verdict, found });
     }
 
     fn commit(&mut self, now: Time, attempt: AttemptId, revision: Revision, digest: Digest) {

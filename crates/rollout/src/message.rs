@@ -59,7 +59,7 @@ pub enum Report {
     Vote {
         attempt: AttemptId,
         verdict: Result<(), Refusal>,
-        outcomes: Vec<CandidateOutcome>,
+        found: Found,
     },
     /// That revision is live in this router.
     Ack {
@@ -71,6 +71,15 @@ pub enum Report {
         revision: Revision,
         refusal: Refusal,
     },
+}
+
+/// What a router found when it made a content ready.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Found {
+    /// Of the endpoints that the content changes.
+    pub outcomes: Vec<CandidateOutcome>,
+    /// What is probably not meant.
+    pub advice: Vec<String>,
 }
 
 /// One endpoint, as its router sees it.

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{AttemptId, CandidateOutcome, CandidateResult, Diff, Digest, NodeId, Owner, Revision};
+use model::{AttemptId, CandidateResult, Diff, Digest, NodeId, Owner, Revision};
 
-use crate::{Content, Exclusions, Refusal};
+use crate::{Content, Exclusions, Found, Refusal};
 
 /// One request of one source, numbered by the code that carries it to the reconciler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,6 +48,8 @@ pub struct Proposal<P> {
     pub cursors: BTreeMap<Owner, Digest>,
     /// Routers that are not asked (`--without`).
     pub without: Exclusions,
+    /// Routers are asked, and that is all: whatever they say, nothing is appended. Everything else goes first.
+    pub trial: bool,
 }
 
 /// One transaction of the log: the revision and its audit record.
@@ -67,8 +69,8 @@ pub struct Record<P> {
     pub cursors: BTreeMap<Owner, Digest>,
     /// Routers that were left out by name.
     pub without: BTreeSet<NodeId>,
-    /// What each voter found at the changed endpoints.
-    pub votes: BTreeMap<NodeId, Vec<CandidateOutcome>>,
+    /// What each voter found.
+    pub votes: Votes,
 }
 
 /// How long each stage took, as the reconciler saw it.
@@ -91,7 +93,12 @@ pub enum Outcome {
         revision: Revision,
     },
     Refused(Reason),
+    /// The end of a trial that no router refused; without votes if no router is there.
+    Tried(Votes),
 }
+
+/// What each voter found.
+pub type Votes = BTreeMap<NodeId, Found>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
@@ -104,7 +111,7 @@ pub struct Applied {
     /// Attached routers where the revision is not live yet.
     pub missing: BTreeSet<NodeId>,
     /// What each voter found, including tolerated failures.
-    pub votes: BTreeMap<NodeId, Vec<CandidateOutcome>>,
+    pub votes: Votes,
 }
 
 /// The refusal of one router.
@@ -112,12 +119,12 @@ pub struct Applied {
 pub struct Rejection {
     pub node: NodeId,
     pub refusal: Refusal,
-    pub outcomes: Vec<CandidateOutcome>,
+    pub found: Found,
 }
 
 impl Rejection {
     fn gist(&self) -> String {
-        let failed = self.outcomes.iter().filter(|outcome| matches!(outcome.result, CandidateResult::Failed { .. }));
+        let failed = self.found.outcomes.iter().filter(|outcome| matches!(outcome.result, CandidateResult::Failed { .. }));
         let failed: BTreeSet<String> = failed.map(|outcome| outcome.endpoint.to_string()).collect();
         let failed = failed.into_iter().collect::<Vec<_>>().join(", ");
         format!("router {}: {} ({failed})", self.node, self.refusal.plain())

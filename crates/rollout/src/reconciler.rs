@@ -136,6 +136,11 @@ pub enum Notice {
         attempt: AttemptId,
         proposal: ProposalId,
     },
+    /// All voters agreed to a trial, and were told that this is all.
+    Tried {
+        attempt: AttemptId,
+        proposal: ProposalId,
+    },
     /// The append is durable. This notice comes before anything that follows from it.
     Committed {
         attempt: AttemptId,
@@ -272,7 +277,7 @@ impl<P> Rollout<P> {
         }
         match report {
             Report::Hello { .. } => {}
-            Report::Vote { attempt, verdict, outcomes } => self.vote(now, node, attempt, verdict, outcomes),
+            Report::Vote { attempt, verdict, found } => self.vote(now, node, attempt, verdict, found),
             Report::Ack { revision, digest } => self.ack(now, &node, revision, digest),
             Report::Nack { revision, refusal } => self.nack(now, &node, revision, refusal),
         }

@@ -259,16 +259,17 @@ impl Generation {
     /// How long the awaited server may take to come up; without a name, the slowest of those of which it is unknown
     /// what they offer.
     fn patience(&self, awaited: Option<&BackendId>) -> Duration {
-        let gateway = &self.snapshot.policy.limits;
-        let connect = |backend: &Backend| backend.policy.limits(gateway).connect;
+        let gateway = &self.snapshot.policy;
+        let connect = |backend: &Backend| backend.policy.over(gateway).limits.connect;
         let longest = match awaited {
             Some(backend) => self.snapshot.backend(backend).map(|backend| connect(backend)),
             None => {
-                let arriving = self.arrivals.iter().zip(&self.snapshot.backends).filter(|(one, _)| one.is_unknown());
+                let enabled = self.snapshot.backends.iter().filter(|backend| backend.policy.enabled);
+                let arriving = self.arrivals.iter().zip(enabled).filter(|(one, _)| one.is_unknown());
                 arriving.map(|(_, backend)| connect(backend)).max()
             }
         };
-        longest.unwrap_or(gateway.connect)
+        longest.unwrap_or(gateway.limits.connect)
     }
 
     /// Whether every server is up, or failed to come up, or what it offers is known from before.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Backend, BackendId, BackendPolicy, Digest, DrainPolicy, EndpointKey, EndpointSpec, Isolation, Snapshot, Transport,
+    Backend, BackendId, BackendPolicy, Digest, DrainOverlay, EndpointKey, EndpointSpec, Isolation, Snapshot, Transport,
     Variant, VariantId,
 };
 use rollout::Content;
@@ -189,7 +189,7 @@ fn backend(server: Server) -> Backend {
         tools: None,
         policy: BackendPolicy {
             critical: server.id == 0,
-            drain: Some(DrainPolicy { timeout: drain_timeout(server.id) }),
+            drain: DrainOverlay { timeout: Some(drain_timeout(server.id)) },
             ..BackendPolicy::default()
         },
     }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use model::{AttemptId, CandidateOutcome, CandidateResult, Digest, Revision, Snapshot};
-use rollout::{Content, Difference, Directive, NotArrived, Refusal, Report, ServerState};
+use rollout::{Content, Difference, Directive, Found, NotArrived, Refusal, Report, ServerState};
 
 use crate::content::{difference, difference_to_pb};
 use crate::pb::config::v1 as pb;
 use crate::words::{
-    Invalid, digest, duration, duration_to_pb, endpoint_key, endpoint_key_to_pb, node, optional_digest, verdict,
-    verdict_to_pb,
+    Invalid, digest, duration, duration_to_pb, endpoint_key, endpoint_key_to_pb, node, optional_digest, optional_duration,
+    verdict, verdict_to_pb,
 };
 use pb::follow_request::Report as PbReport;
 use pb::follow_response::Directive as PbDirective;
@@ -60,7 +60,7 @@ pub fn directive(
     Ok(match directive.ok_or_else(|| Invalid::missing("directive"))? {
         PbDirective::Prepare(prepare) => {
             let attempt = attempt(prepare.attempt)?;
-            let no = |refusal| Report::Vote { attempt, verdict: Err(refusal), outcomes: Vec::new() };
+            let no = |refusal| Report::Vote { attempt, verdict: Err(refusal), found: Found::default() };
             Directive::Prepare {
                 attempt,
                 content: arrived(prepare.content, held, no)?,
@@ -105,10 +105,11 @@ pub fn report_to_pb(report: &Report) -> PbReport {
             applied_revision: applied.0,
             applied_digest: digest.map(|digest| digest.as_bytes().to_vec()).unwrap_or_default(),
         }),
-        Report::Vote { attempt, verdict, outcomes } => PbReport::Vote(pb::Vote {
+        Report::Vote { attempt, verdict, found } => PbReport::Vote(pb::Vote {
             attempt: Some(attempt_to_pb(*attempt)),
             refusal: verdict.as_ref().err().map(refusal_to_pb),
-            outcomes: outcomes.iter().map(outcome_to_pb).collect(),
+            outcomes: found.outcomes.iter().map(outcome_to_pb).collect(),
+            advice: found.advice.clone(),
         }),
         Report::Ack { revision, digest } => {
             PbReport::Ack(pb::Ack { revision: revision.0, digest: digest.as_bytes().to_vec() })
@@ -142,7 +143,10 @@ pub fn report(request: pb::FollowRequest) -> Result<Said, Invalid> {
                 None => Ok(()),
                 Some(no) => Err(refusal(no)?),
             },
-            outcomes: vote.outcomes.into_iter().map(outcome).collect::<Result<_, _>>()?,
+            found: Found {
+                outcomes: vote.outcomes.into_iter().map(outcome).collect::<Result<_, _>>()?,
+                advice: vote.advice,
+            },
         },
         PbReport::Ack(ack) => {
             Report::Ack { revision: Revision(ack.revision), digest: digest("ack.digest", &ack.digest)? }
@@ -197,22 +201,28 @@ fn attempt_to_pb(id: AttemptId) -> pb::AttemptId {
 
 fn outcome(outcome: pb::CandidateOutcome) -> Result<CandidateOutcome, Invalid> {
     use pb::candidate_outcome::Result as Pb;
+    let took = optional_duration("outcome.took", outcome.took)?.unwrap_or_default();
     Ok(CandidateOutcome {
         endpoint: endpoint_key(outcome.endpoint)?,
         result: match outcome.result.ok_or_else(|| Invalid::missing("outcome.result"))? {
-            Pb::ReadyTools(tools) => CandidateResult::Ready { tools },
+            Pb::ReadyTools(tools) => CandidateResult::Ready { tools, took },
             Pb::Failed(reason) => CandidateResult::Failed { reason },
             Pb::Unprobed(_) => CandidateResult::Unprobed,
         },
     })
 }
 
-fn outcome_to_pb(outcome: &CandidateOutcome) -> pb::CandidateOutcome {
+pub fn outcome_to_pb(outcome: &CandidateOutcome) -> pb::CandidateOutcome {
     use pb::candidate_outcome::Result as Pb;
+    let took = match &outcome.result {
+        CandidateResult::Ready { took, .. } => Some(duration_to_pb(*took)),
+        CandidateResult::Failed { .. } | CandidateResult::Unprobed => None,
+    };
     pb::CandidateOutcome {
+        took,
         endpoint: Some(endpoint_key_to_pb(&outcome.endpoint)),
         result: Some(match &outcome.result {
-            CandidateResult::Ready { tools } => Pb::ReadyTools(*tools),
+            CandidateResult::Ready { tools, .. } => Pb::ReadyTools(*tools),
             CandidateResult::Failed { reason } => Pb::Failed(reason.clone()),
             CandidateResult::Unprobed => Pb::Unprobed(true),
         }),

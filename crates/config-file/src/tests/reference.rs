@@ -25,6 +25,9 @@ fn kind<T>(key: &Key<T>) -> String {
         Kind::Duration(_, range) => format!("{} to {}", show_duration(*range.start()), show_duration(*range.end())),
         Kind::Bytes(_, range) => format!("{} to {}", show_bytes(*range.start()), show_bytes(*range.end())),
         Kind::Permille(_) => "0 to 1, three decimals".into(),
+        Kind::Text(_, most) => format!("text of at most {most} letters"),
+        Kind::Labels(_) => "mapping of names to texts".into(),
+        Kind::Instructions(_) => "`merge`, `off`, or a text".into(),
         Kind::Choice(words, _) => words.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", "),
     }
 }
@@ -114,4 +117,34 @@ fn examples_are_configurations_and_twins_are_equal() {
         seen += 1;
     }
     assert!(seen >= 4, "{seen} examples");
+}
+
+/// A key that documents name is one that can be written.
+#[test]
+fn keys_in_documents_are_keys() {
+    let keys = |prefix: &str, paths: Vec<&str>| paths.iter().map(|path| format!("{prefix}{path}")).collect::<Vec<_>>();
+    let of_server = OF_SERVER.keys.iter().map(|key| key.path).chain(KEYS.iter().map(|key| key.name));
+    let transport = STDIO.iter().map(|key| key.name).chain(HTTP.iter().map(|key| key.name)).chain(["type"]);
+    let known = [
+        keys("", POLICY.keys.iter().map(|key| key.path).chain(POLICY.sections.iter().map(|one| one.0)).collect()),
+        keys("servers[].", of_server.chain(OF_SERVER.sections.iter().map(|one| one.0)).collect()),
+        keys("transport.", transport.collect()),
+    ]
+    .concat();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let documents = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let mut seen = 0;
+    for document in documents.chain([root.join("README.md")]).filter(|path| path.extension().is_some_and(|e| e == "md")) {
+        let text = fs::read_to_string(&document).unwrap();
+        for quoted in text.split('`').skip(1).step_by(2) {
+            let path = quoted.split(':').next().unwrap_or_default();
+            let section = path.split('.').next().unwrap_or_default();
+            let of_ours = ["servers[]", "transport"].contains(&section) || POLICY.sections.iter().any(|one| one.0 == section);
+            if of_ours && path.contains('.') && path.chars().all(|c| c.is_ascii_lowercase() || "_.[]".contains(c)) {
+                assert!(known.iter().any(|key| key == path), "{}: `{quoted}` is no key", document.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 60, "{seen} keys");
 }

@@ -123,7 +123,7 @@ fn defaults_of_the_schema_are_those_of_the_reader() {
         checked += 1;
     }
     // All but lists, mappings, and texts that have none.
-    assert_eq!(checked, 32);
+    assert_eq!(checked, 34);
 }
 
 #[test]

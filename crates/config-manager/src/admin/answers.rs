@@ -1,6 +1,7 @@
 //! What operators are told, as protobuf.
 
-use model::{Diff, NodeId};
+use model::{Backend, BackendPolicy, Diff, NodeId};
+use rollout::Found;
 use wire::pb::config::v1 as pb;
 
 use crate::log::{AuditRecord, RevisionRecord};
@@ -26,6 +27,31 @@ impl From<Outcome> for pb::Outcome {
             stages: outcome.stages.into_iter().map(stage).collect(),
             attempt: shown(outcome.attempt),
         }
+    }
+}
+
+/// A trial that ran into its caller's timeout has no votes.
+pub(super) fn trial(outcome: Outcome) -> pb::Trial {
+    let router = |(node, found): (NodeId, Found)| pb::RouterTrial {
+        node: node.to_string(),
+        outcomes: found.outcomes.iter().map(wire::config::outcome_to_pb).collect(),
+        advice: found.advice,
+    };
+    let (accepted, mut refusals) = match outcome.result {
+        Result::Applied | Result::NoChange => (true, Vec::new()),
+        Result::Refused | Result::Pending => (false, outcome.refusals),
+    };
+    let itself = |reason: &str| NodeRefusal { node: None, reason: reason.to_owned() };
+    match outcome.result {
+        Result::Applied if outcome.votes.is_empty() => refusals.push(itself("no router is there to try it")),
+        Result::Refused if refusals.is_empty() => refusals.push(itself("another change went first; try again")),
+        Result::Pending => refusals.push(itself("routers have not answered in time")),
+        Result::Applied | Result::NoChange | Result::Refused => {}
+    }
+    pb::Trial {
+        accepted: accepted && refusals.is_empty(),
+        refusals: refusals.iter().map(refusal).collect(),
+        routers: outcome.votes.into_iter().map(router).collect(),
     }
 }
 
@@ -55,12 +81,25 @@ impl From<&Status> for pb::GetStatusResponse {
             attempt: shown(status.attempt),
             pending: status.pending.iter().map(pending).collect(),
             log_fault: status.log_fault.clone().unwrap_or_default(),
+            servers: status.snapshot.iter().flat_map(|live| &live.backends).filter_map(|one| configured(one)).collect(),
         }
     }
 }
 
 fn shown(word: Option<impl ToString>) -> String {
     word.map(|word| word.to_string()).unwrap_or_default()
+}
+
+fn configured(backend: &Backend) -> Option<pb::ConfiguredServer> {
+    let BackendPolicy { enabled, description, labels, .. } = &backend.policy;
+    let plain = *enabled && description.is_none() && labels.is_empty();
+    let label = |(name, value): (&String, &String)| pb::Label { name: name.clone(), value: value.clone() };
+    (!plain).then(|| pb::ConfiguredServer {
+        id: backend.id.to_string(),
+        disabled: !enabled,
+        description: description.clone().unwrap_or_default(),
+        labels: labels.iter().map(label).collect(),
+    })
 }
 
 fn pending(pending: &Pending) -> pb::Pending {

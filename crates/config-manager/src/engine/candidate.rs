@@ -107,7 +107,7 @@ pub(crate) struct Merged {
 pub(super) fn source_of(want: &Want) -> String {
     match want {
         Want::Rollback { to: Some(to), .. } => RevisionRecord::rollback(*to),
-        Want::File { .. } | Want::Layer { .. } | Want::Rollback { to: None, .. } => want.owner().0,
+        Want::File { .. } | Want::Layer { .. } | Want::Trial { .. } | Want::Rollback { to: None, .. } => want.owner().0,
     }
 }
 

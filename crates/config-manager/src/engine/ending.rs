@@ -1,5 +1,6 @@
 //! How a candidate ended, for its callers, the record, the log output and the traces.
 
+use model::Revision;
 use rollout::ProposalId;
 use rollout::desk::{Candidate, End, Ended, Refused, Saying, Want};
 use runtime::Span;
@@ -10,7 +11,7 @@ use tonic::Status;
 use super::candidate::source_of;
 use super::{Engine, Open, Papers};
 use crate::command::Asker;
-use crate::outcome::{self, Outcome};
+use crate::outcome::{self, Fault, Outcome};
 
 /// The callers of a candidate and their answer, given once it is on record.
 #[derive(Debug)]
@@ -56,13 +57,16 @@ impl Engine {
         let first = candidate.callers.first().map(|caller| &caller.handle);
         let open = self.open.remove(&proposal).unwrap_or_else(|| self.open(&candidate.want, first, None));
         let live = self.head_revision();
+        if matches!(candidate.want, Want::Trial { .. }) {
+            return tried(&end, live, open, candidate);
+        }
         let (answer, ending) = match &end {
             End::Applied(applied) => return self.applied_by(applied, open, candidate),
             End::NoChange { revision } => (
                 Ok(Outcome::no_change(*revision, &open, &candidate)),
                 Ending { result: "no_change", reason: String::new(), plain: String::new(), violations: Vec::new() },
             ),
-            End::Superseded => {
+            End::Superseded | End::Tried(_) => {
                 let reason = "a newer change of the same source took its place".to_owned();
                 let answer = Err(refusal::aborted("SUPERSEDED", format!("revision {live}"), reason.clone()));
                 let plain = reason.clone();
@@ -138,5 +142,14 @@ impl Engine {
             told.tell();
         }
         self.jobs.record(Box::new(entry), Box::new(told));
+    }
+}
+
+/// A trial leaves nothing but its answer.
+fn tried(end: &End<Fault>, live: Revision, mut open: Open, candidate: Candidate<Papers>) {
+    let answer = Outcome::tried(end, live);
+    open.concluded(&candidate, "tried", "");
+    for caller in candidate.callers {
+        caller.handle.tell(Ok(answer.clone()));
     }
 }

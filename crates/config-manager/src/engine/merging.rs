@@ -77,7 +77,11 @@ impl Engine {
         if let Want::Rollback { to, .. } = candidate.want {
             return self.bring_back(id, to, self.head_revision());
         }
-        let layers = with_layer(&recorded, candidate.want.owner(), candidate.text.layer.clone());
+        let owner = match &candidate.want {
+            Want::Trial { of, .. } => of.clone(),
+            want => want.owner(),
+        };
+        let layers = with_layer(&recorded, owner, candidate.text.layer.clone());
         let known = Arc::clone(&self.known);
         let head = self.desk.reconciler().head().map(|head| Arc::clone(&head.content.snapshot));
         self.work.spawn_blocking(move || {

@@ -49,6 +49,10 @@ impl Engine {
                 self.event("vote", Some(attempt), Some(&node), "its stream ended; the round goes on without it", trace);
             }
             Notice::AttemptEnded { attempt, proposal: _, reason } => self.attempt_ended(attempt, &reason),
+            Notice::Tried { attempt, proposal: _ } => {
+                self.spans.ended(attempt, "a trial");
+                tracing::info!(%attempt, "a trial ended; nothing has changed");
+            }
             Notice::AttemptDropped { attempt, proposal } => {
                 self.spans.ended(attempt, "dropped");
                 tracing::info!(%attempt, "no voter is left, or one has heard a younger manager: the change is tried again");

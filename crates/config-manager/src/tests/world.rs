@@ -342,7 +342,7 @@ impl Player {
                     Some(refusal) => Err(refusal),
                     None => Ok(()),
                 };
-                self.report(Report::Vote { attempt, verdict, outcomes: Vec::new() }).await;
+                self.report(Report::Vote { attempt, verdict, found: Found::default() }).await;
             }
             Directive::Abort { attempt } => drop(self.held.remove(&attempt)),
             Directive::Renew { .. } => {}

@@ -1,6 +1,6 @@
 //! What goes from one part to another, and in which order.
 
-use model::{LogId, NodeId, ReplaceMode};
+use model::{Instructions, LogId, NodeId, Policy, ReplaceMode};
 
 use super::*;
 use crate::plan::tests::{backend, layout};
@@ -242,4 +242,57 @@ fn what_is_replaced_stays_in_the_table_while_a_weight_lies_on_it() {
     let words = case.does(overlay(&case, &[]));
     assert_eq!(words, ["publish", "cordon a", "close a", "end"]);
     assert_eq!(leaving(&case), 0);
+}
+
+/// A server of each name, some switched off.
+fn switched(servers: &[(&str, bool)], instructions: Instructions) -> Content {
+    let one = |(name, enabled): &(&str, bool)| {
+        let mut one = model::Backend::clone(&backend(name, &[&format!("http://{name}")], ReplaceMode::Beside));
+        one.policy.enabled = *enabled;
+        Arc::new(one.into())
+    };
+    let policy = Policy { instructions, ..Policy::default() };
+    Content::new(Arc::new(Snapshot { policy, backends: servers.iter().map(one).collect() }))
+}
+
+#[test]
+fn a_server_that_is_switched_off_leaves_like_one_that_is_removed() {
+    let mut case = Case::new(None);
+    case.does(Event::ManagerAttached);
+    let at = |revision: u64, b: bool| Directive::Offer {
+        revision: Revision(revision),
+        content: switched(&[("b", b), ("a", true)], Instructions::Merge),
+    };
+    let served = |case: &Case| {
+        let turn = case.fleet.turn(false, None, Some).expect("something is live");
+        let names = turn.table.backends().iter().map(|one| one.id.to_string()).collect::<Vec<_>>();
+        (names.join(" "), turn.arrivals.len())
+    };
+    assert!(!case.direct(at(1, false)).contains(&"create b".to_owned()));
+    assert_eq!(served(&case), ("a".to_owned(), 1));
+    assert!(case.direct(at(2, true)).contains(&"create b".to_owned()));
+    assert_eq!(served(&case), ("b a".to_owned(), 2));
+    assert_eq!(case.direct(at(3, false)), ["swap to 3", "publish", "cordon b", "ack 3", "close b", "end"]);
+    assert_eq!(served(&case), ("a".to_owned(), 1));
+}
+
+#[test]
+fn clients_are_told_what_servers_say_or_nothing_or_what_the_configuration_says() {
+    let own = "Ask us first.";
+    for (instructions, expected) in [
+        (Instructions::Merge, Some("# a\n\nuse a__read_it")),
+        (Instructions::Off, None),
+        (Instructions::Text(own.into()), Some(own)),
+    ] {
+        let mut case = Case::new(None);
+        case.does(Event::ManagerAttached);
+        let content = switched(&[("a", true)], instructions);
+        case.direct(Directive::Offer { revision: Revision(1), content });
+        let member = case.fleet.roster().members().values().next().expect("a member").serial;
+        let tool = mcp::Item::parse(mcp::Kind::Tool, r#"{"name":"read_it","inputSchema":{}}"#).unwrap();
+        let said = Offered { instructions: Some("use read_it".into()), ..Offered::of(mcp::Kind::Tool, [tool]) };
+        case.does(Event::Listed { serial: member, result: Ok(said) });
+        let turn = case.fleet.turn(false, None, Some).expect("something is live");
+        assert_eq!(turn.instructions.as_deref(), expected);
+    }
 }

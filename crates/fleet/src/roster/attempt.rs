@@ -11,6 +11,7 @@ use super::{
 pub(super) struct Attempt {
     id: AttemptId,
     pub(super) layout: Arc<Layout>,
+    begun: Time,
     /// The endpoints that the attempt is judged by.
     changed: Vec<EndpointKey>,
     reported: bool,
@@ -39,7 +40,7 @@ impl Roster {
                 self.effects.push_back(Act::BringUp { serial: member.serial, timeout: member.connect }.into());
             }
         }
-        self.attempt = Some(Attempt { id, layout, changed, reported: false });
+        self.attempt = Some(Attempt { id, layout, begun: now, changed, reported: false });
         self.spare_leftovers(now + SPARE);
     }
 
@@ -67,7 +68,7 @@ impl Roster {
     /// Reports the result of the attempt, once, when no endpoint of it is being brought up any more.
     pub(super) fn report_attempt(&mut self) {
         let Some(attempt) = self.attempt.as_mut().filter(|attempt| !attempt.reported) else { return };
-        let members = &self.members;
+        let (members, begun) = (&self.members, attempt.begun);
         let state = |key: &EndpointKey| members.get(key).map(|member| &member.state);
         if attempt.changed.iter().any(|key| state(key).is_some_and(State::is_busy)) {
             return;
@@ -78,7 +79,8 @@ impl Roster {
                 Some(State::Down { reason, .. }) => CandidateResult::Failed { reason: reason.full.to_string() },
                 Some(State::Up | State::Arriving | State::Retrying { .. }) => {
                     let tools = self.known.get(key).map_or(0, |offered| offered.count(Kind::Tool));
-                    CandidateResult::Ready { tools: u32::try_from(tools).unwrap_or(u32::MAX) }
+                    let took = members.get(key).map(|member| member.up_since().since(begun)).unwrap_or_default();
+                    CandidateResult::Ready { tools: u32::try_from(tools).unwrap_or(u32::MAX), took }
                 }
             };
             CandidateOutcome { endpoint: key.clone(), result }

@@ -160,6 +160,11 @@ impl Member {
         self.failures = self.failures.saturating_add(1);
     }
 
+    /// When it came up last.
+    pub(super) fn up_since(&self) -> Time {
+        self.up_since
+    }
+
     /// Whether the endpoint was up long enough that it will most likely come up again.
     pub(super) fn was_stable(&self, now: Time, stable: Duration) -> bool {
         now.since(self.up_since) >= stable

@@ -75,6 +75,10 @@ pub(super) struct Listing {
 const MISSING: &str = "only1mcp/missing";
 
 impl Listing {
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     pub(super) fn new<'a>(
         kind: Kind,
         missing: impl Iterator<Item = (&'a str, &'a str)>,

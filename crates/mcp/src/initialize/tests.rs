@@ -1,7 +1,7 @@
 //! The handshake as the two sides write it, and what is refused.
 
 use super::{ClientInitialize, Implementation, InitializeError, ServerInitialize};
-use super::{INSTRUCTIONS_BYTES, client_request, joined_instructions, server_result};
+use super::{client_request, server_result};
 use crate::protocol_version::ProtocolVersion;
 use crate::{ByKind, Kind, Message, scan};
 
@@ -76,14 +76,4 @@ fn versions() {
         let error = ProtocolVersion::of_message(Some(header), session).unwrap_err();
         assert_eq!(error.found, header);
     }
-}
-
-#[test]
-fn instructions_are_headed_and_bounded() {
-    let parts = [("files", " read them "), ("search", "é")];
-    assert_eq!(joined_instructions(parts).unwrap(), "# files\n\nread them\n\n# search\n\né");
-    // Of a letter that does not end within them nothing.
-    let long = "é".repeat(INSTRUCTIONS_BYTES);
-    assert_eq!(joined_instructions([("x", &*long)]).unwrap().len(), INSTRUCTIONS_BYTES - 1);
-    assert_eq!(joined_instructions([]), None);
 }

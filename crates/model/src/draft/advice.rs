@@ -1,6 +1,6 @@
 //! Advice on what is valid and probably a mistake: it refuses nothing, and only informs the author.
 
-use super::{Draft, DraftTransport, Located, literal};
+use super::{Draft, DraftTransport, Located, literal, lookalike};
 use crate::{Naming, Violation};
 
 /// Beyond it a tool with a name of usual length does not fit beside the id.
@@ -13,23 +13,29 @@ impl Draft {
     pub fn advice(&self) -> Vec<Violation> {
         let told = |text: &Located<String>, message| Violation::new(Some(text.at.clone()), &*text.path, message);
         let transports = self.backends.iter().filter_map(|backend| backend.transport.as_ref());
-        let secret = |(name, value): &(Located<String>, Located<String>)| {
-            literal::is_secret(&name.value, &value.value).then(|| told(value, literal::ADVICE.to_owned()))
+        let pair = |(name, value): &(Located<String>, Located<String>)| {
+            let secret = literal::is_secret(&name.value, &value.value).then(|| literal::ADVICE.to_owned());
+            let of_name = || Some(told(name, lookalike::advice(&name.value)?));
+            secret.or_else(|| lookalike::advice(&value.value)).map(|advice| told(value, advice)).or_else(of_name)
         };
         let advice = transports.flat_map(|transport| match transport {
             DraftTransport::Stdio { command, args, env, .. } => {
                 let command = command.iter().filter_map(|command| Some(told(command, command_advice(&command.value)?)));
                 let before = std::iter::once(None).chain(args.iter().map(|arg| Some(arg.value.as_str())));
                 let args = args.iter().zip(before).filter_map(|(arg, before)| {
-                    let secret = literal::is_secret_argument(before, &arg.value);
-                    Some(told(arg, tilde(&arg.value).or_else(|| secret.then(|| literal::IN_ARGUMENTS.to_owned()))?))
+                    let secret = || {
+                        literal::is_secret_argument(before, &arg.value).then(|| literal::IN_ARGUMENTS.to_owned())
+                    };
+                    Some(told(arg, tilde(&arg.value).or_else(secret).or_else(|| lookalike::advice(&arg.value))?))
                 });
-                command.chain(args).chain(env.iter().filter_map(secret)).collect()
+                command.chain(args).chain(env.iter().filter_map(pair)).collect()
             }
             DraftTransport::Http { urls, headers, .. } => {
-                let in_url = |url: &&Located<String>| literal::is_secret_in_query(&url.value);
-                let urls = urls.iter().filter(in_url).map(|url| told(url, literal::ADVICE.to_owned()));
-                urls.chain(headers.iter().filter_map(secret)).collect::<Vec<_>>()
+                let urls = urls.iter().filter_map(|url| {
+                    let secret = literal::is_secret_in_query(&url.value).then(|| literal::ADVICE.to_owned());
+                    Some(told(url, secret.or_else(|| lookalike::advice(&url.value))?))
+                });
+                urls.chain(headers.iter().filter_map(pair)).collect::<Vec<_>>()
             }
         });
         let prefixed = self.policy.naming == Naming::Prefix;
@@ -55,7 +61,7 @@ fn id_advice(id: &str) -> Option<String> {
 
 /// What is wrong with a command that looks like a line for a shell; a program of that very name may exist all the same.
 fn command_advice(command: &str) -> Option<String> {
-    if let Some(advice) = tilde(command).or_else(|| variable(command)) {
+    if let Some(advice) = tilde(command).or_else(|| variable(command)).or_else(|| lookalike::advice(command)) {
         return Some(advice);
     }
     let (first, rest) = command.trim().split_once(char::is_whitespace)?;
@@ -66,7 +72,7 @@ fn command_advice(command: &str) -> Option<String> {
 
 /// Why a program may not have been found under this name, if the name has that look.
 pub fn command_not_found(command: &str) -> Option<String> {
-    tilde(command).or_else(|| variable(command)).or_else(|| shell_line(command))
+    tilde(command).or_else(|| variable(command)).or_else(|| lookalike::advice(command)).or_else(|| shell_line(command))
 }
 
 fn shell_line(command: &str) -> Option<String> {

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The service itself waits for --timeout; its answer gets that much longer.
-const ANSWER_TIME: Duration = Duration::from_secs(5);
+pub(super) const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 pub(crate) async fn reload(args: &ReloadArgs) -> Result<Output, Failure> {
     let admin = Admin::find(&args.admin).await?;

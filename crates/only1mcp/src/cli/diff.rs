@@ -108,7 +108,12 @@ async fn file(admin: &Admin, path: &Path) -> Result<Result<Side, Output>, Failur
     let name = validate::display(path);
     let document = validate::read(path)?;
     let mut config = admin.config()?;
-    let request = ValidateRequest { name: name.clone(), document, format: changes::format_to_pb(Format::of(path)) };
+    let request = ValidateRequest {
+        name: name.clone(),
+        document,
+        format: changes::format_to_pb(Format::of(path)),
+        ..ValidateRequest::default()
+    };
     let answer = admin.ask(&config.target, config.client.validate(request)).await?;
     if !answer.violations.is_empty() {
         let violations: Vec<_> = answer.violations.into_iter().map(wire::violation).collect();

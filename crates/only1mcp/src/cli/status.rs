@@ -4,9 +4,9 @@ use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use data_encoding::HEXLOWER;
 use runtime::exit;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use wire::pb::{
-    config::v1::{GetStatusRequest, GetStatusResponse, NodeRefusal, Pending, RouterStatus, ServerState, Source},
+    config::v1::{ConfiguredServer, GetStatusRequest, GetStatusResponse, NodeRefusal, Pending, RouterStatus, ServerState, Source},
     router::v1::{Endpoint, InspectRequest, InspectResponse},
     words::v1::EndpointKey,
 };
@@ -170,7 +170,8 @@ impl View {
             text.line(format_args!("attempt {attempt} is under way"));
         }
         let routers: Vec<[String; 5]> = self.status.routers.iter().map(|router| self.router_row(router)).collect();
-        let servers: Vec<[String; 7]> = self.rows().map(|row| row.cells()).collect();
+        let off = self.status.servers.iter().filter(|server| server.disabled).map(disabled_cells);
+        let servers: Vec<[String; 7]> = self.rows().map(|row| row.cells()).chain(off).collect();
         for table in [
             render::table(["ROUTER", "REVISION", "STATE", "MCP", "IN FLIGHT"], &routers),
             render::table(["SERVER", "ROUTER", "STATE", "TRANSPORT", "TOOLS", "IN FLIGHT", "PID"], &servers),
@@ -259,10 +260,19 @@ impl View {
         for row in self.rows() {
             servers.entry(row.server().to_owned()).or_default().push(row);
         }
+        let configured: BTreeMap<&str, _> = self.status.servers.iter().map(|one| (one.id.as_str(), one)).collect();
+        for id in configured.keys() {
+            servers.entry((*id).to_owned()).or_default();
+        }
         let servers = servers.into_iter().map(|(id, rows)| {
+            let said = configured.get(id.as_str());
+            let labels = said.into_iter().flat_map(|said| &said.labels);
             let worst = rows.iter().map(|row| wire::verdict(row.state.verdict)).max_by_key(|verdict| verdict.badness());
             json!({
                 "id": id,
+                "enabled": said.is_none_or(|said| !said.disabled),
+                "description": said.and_then(|said| render::some(&said.description)),
+                "labels": labels.map(|label| (label.name.clone(), label.value.as_str().into())).collect::<Map<_, _>>(),
                 "verdict": worst,
                 "tools": rows.iter().map(|row| row.state.tools).max(),
                 "in_flight": rows.iter().map(|row| row.state.in_flight).sum::<u64>(),
@@ -366,6 +376,12 @@ impl Row<'_> {
         }
         value
     }
+}
+
+/// The row of a server that is switched off where it is configured, and not by an operator.
+fn disabled_cells(server: &ConfiguredServer) -> [String; 7] {
+    let none = || "-".to_owned();
+    [server.id.clone(), none(), "disabled in the configuration".to_owned(), none(), none(), none(), none()]
 }
 
 /// Beside its verdict: how often it was started again, and when that is tried next.

@@ -6,8 +6,8 @@ use config_file::{Format, parse};
 use model::Owner;
 use wire::pb::{
     config::v1::{
-        BackendChange, GetStatusResponse, NodeRefusal, Outcome, Revision, RouterStatus, ServerState, Source, Stage,
-        WatchResponse, outcome,
+        BackendChange, CandidateOutcome, ConfiguredServer, GetStatusResponse, Label as ConfiguredLabel, NodeRefusal, Outcome, Revision, RouterStatus, RouterTrial, ServerState, Source, Stage,
+        Trial, WatchResponse, candidate_outcome::Result as Found, outcome,
     },
     drain::v1::Drain,
     process::v1::GetLogResponse,
@@ -15,7 +15,7 @@ use wire::pb::{
     words::v1::{EndpointKey, Verdict, Violation},
 };
 
-use super::{Output, changes, diff, drains, events, history, log, render, restart, status};
+use super::{Output, changes, diff, drains, events, history, log, render, restart, status, validate};
 
 fn shown(output: &Output) -> String {
     let Output { text, complaints, json, code } = output;
@@ -126,9 +126,40 @@ fn a_status_with_all_that_can_be_wrong() {
         attempt: String::new(),
         pending: Vec::new(),
         log_fault: String::new(),
+        servers: vec![
+            ConfiguredServer { id: "old".into(), disabled: true, ..ConfiguredServer::default() },
+            ConfiguredServer {
+                id: "search".into(),
+                description: "the wiki".into(),
+                labels: vec![ConfiguredLabel { name: "team".into(), value: "docs".into() }],
+                ..ConfiguredServer::default()
+            },
+        ],
     };
     let output = status::show(answer, BTreeMap::from([("a".to_owned(), inspected())]));
     insta::assert_snapshot!(shown(&output));
+}
+
+#[test]
+fn trials() {
+    let outcome = |backend: &str, result, took| CandidateOutcome { endpoint: key(backend), result: Some(result), took };
+    let router = RouterTrial {
+        node: "a".into(),
+        outcomes: vec![
+            outcome("files", Found::ReadyTools(14), duration(1200)),
+            outcome("notes", Found::ReadyTools(1), None),
+            outcome("search", Found::Failed("initialize: server `search` answered with status 401".into()), None),
+            outcome("mail", Found::Unprobed(true), None),
+        ],
+        advice: vec!["server `files`: `tools` of its configuration names `red`, which it does not offer".into()],
+    };
+    let valid = || Output::done(render::Lines::of("only1mcp.yaml: valid"), serde_json::json!({ "valid": true }));
+    let accepted = Trial { accepted: true, refusals: Vec::new(), routers: vec![router] };
+    let none = Trial { accepted: true, ..Trial::default() };
+    let refusals = vec![NodeRefusal { node: "a".into(), reason: "tool names collide: read".into() }];
+    let refused = Trial { refusals, ..Trial::default() };
+    let all = [accepted, none, refused].map(|trial| shown(&validate::trial::show(&trial, valid())));
+    insta::assert_snapshot!("trials", all.join("\n"));
 }
 
 #[test]

@@ -1,4 +1,7 @@
-//! `validate`: is this file a configuration? Answered here, without any service.
+//! `validate`: is this file a configuration? Answered here, without any service; what would come of it, only routers know.
+
+mod programs;
+pub(super) mod trial;
 
 use std::{fs::File, io, path::Path};
 
@@ -10,18 +13,24 @@ use serde_json::{Value, json};
 use super::{Lines, Output, render};
 use crate::{args::ValidateArgs, failure::Failure};
 
-pub(crate) fn run(args: &ValidateArgs) -> Result<Output, Failure> {
+pub(crate) async fn run(args: &ValidateArgs) -> Result<Output, Failure> {
     let name = display(&args.file);
-    let parsed = match read(&args.file) {
-        Ok(text) => {
-            let format = Format::of(&args.file);
-            let source = Source { owner: Owner::file(), name: name.as_str().into(), format, text };
-            config_file::merge(&[source]).judge()
-        }
-        Err(error) => Err(vec![Violation::from(error)]),
+    let text = match read(&args.file) {
+        Ok(text) => text,
+        Err(error) => return Ok(invalid(&name, &[Violation::from(error)])),
     };
-    Ok(match parsed {
-        Ok(Judged { snapshot, advice, .. }) => {
+    let format = Format::of(&args.file);
+    let source = Source { owner: Owner::file(), name: name.as_str().into(), format, text };
+    let valid = judge(&name, &source);
+    if args.trial && valid.code == exit::DONE { trial::run(args, source, valid).await } else { Ok(valid) }
+}
+
+fn judge(name: &str, source: &Source) -> Output {
+    let merged = config_file::merge(std::slice::from_ref(source));
+    let missing = programs::missing(merged.programs());
+    match merged.judge() {
+        Ok(Judged { snapshot, mut advice, .. }) => {
+            advice.extend(missing);
             let (servers, digest) = (snapshot.backends.len(), snapshot.digest().to_string());
             let text = format!("{name}: valid, {}, digest {digest}", count(servers, "server"));
             let json = json!({
@@ -35,8 +44,8 @@ pub(crate) fn run(args: &ValidateArgs) -> Result<Output, Failure> {
             advice.iter().for_each(|advice| complaints.line(format_args!("{advice} (advice)")));
             Output { complaints, ..Output::done(Lines::of(text), json) }
         }
-        Err(violations) => invalid(&name, &violations),
-    })
+        Err(violations) => invalid(name, &violations),
+    }
 }
 
 /// The answer about a file that is no configuration.

@@ -16,6 +16,8 @@ pub enum Want {
     File { turn: Turn, digest: Digest },
     /// An owner has another layer. `base`: only on top of that revision.
     Layer { owner: Owner, base: Option<Revision> },
+    /// To see what routers find if an owner has another layer, and no more. `number` tells trials apart.
+    Trial { of: Owner, number: u64 },
     /// Without `to`: the revision before the live one. It is known once it is merged.
     Rollback { to: Option<Revision>, base: Option<Revision> },
 }
@@ -25,6 +27,7 @@ impl Want {
         match self {
             Self::File { .. } => Owner::file(),
             Self::Layer { owner, .. } => owner.clone(),
+            Self::Trial { number, .. } => Owner(format!("trial {number}")),
             Self::Rollback { .. } => Owner("rollback".into()),
         }
     }
@@ -33,13 +36,13 @@ impl Want {
     pub(super) fn base(&self) -> Option<Revision> {
         match self {
             Self::Layer { base, .. } | Self::Rollback { base, .. } => *base,
-            Self::File { .. } => None,
+            Self::File { .. } | Self::Trial { .. } => None,
         }
     }
 
     /// Whether the change may be merged anew on top of one that went first.
     fn follows_head(&self) -> bool {
-        matches!(self, Self::File { .. } | Self::Layer { base: None, .. })
+        matches!(self, Self::File { .. } | Self::Layer { base: None, .. } | Self::Trial { .. })
     }
 }
 

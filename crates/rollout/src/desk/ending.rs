@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use crate::cursor::{self, Judgement};
-use crate::{Applied, Outcome, ProposalId, Reason};
+use crate::{Applied, Outcome, ProposalId, Reason, Votes};
 
 use super::said::{Said, Saying};
 use super::{Candidate, Desk, Effect, Papers, Want};
@@ -26,6 +26,8 @@ pub enum End<F> {
     NoChange {
         revision: Revision,
     },
+    /// Of a trial: what routers found. Nothing has changed.
+    Tried(Votes),
     /// A newer change of its owner took its place, and answers its callers where it can.
     Superseded,
     Refused(Refused<F>),
@@ -37,8 +39,8 @@ pub struct Ended<K: Papers> {
     pub proposal: ProposalId,
     pub candidate: Candidate<K>,
     pub end: End<K::Fault>,
-    /// Write it down and report [`super::Event::Recorded`]. The record of a revision is its end otherwise; and a retry
-    /// without a caller that ends as before adds nothing.
+    /// Write it down and report [`super::Event::Recorded`]. The record of a revision is its end otherwise; a retry
+    /// without a caller that ends as before adds nothing; and of a trial there is nothing to keep.
     pub record: bool,
     /// For that report.
     pub saying: Option<Saying>,
@@ -60,7 +62,9 @@ impl<F> End<F> {
         match self {
             Self::Applied(_) => Judgement::Applied,
             Self::NoChange { .. } => Judgement::NoChange,
-            Self::Superseded | Self::Refused(Refused::Reason(Reason::Overtaken { .. } | Reason::StaleBase { .. })) => {
+            Self::Superseded
+            | Self::Tried(_)
+            | Self::Refused(Refused::Reason(Reason::Overtaken { .. } | Reason::StaleBase { .. })) => {
                 Judgement::Overtaken
             }
             Self::Refused(Refused::Reason(reason)) => Judgement::Refused { heals: reason.heals() },
@@ -75,6 +79,7 @@ impl<K: Papers> Desk<K> {
         match outcome {
             Outcome::Applied(applied) => self.end(id, candidate, End::Applied(applied)),
             Outcome::NoChange { revision } => self.end(id, candidate, End::NoChange { revision }),
+            Outcome::Tried(votes) => self.end(id, candidate, End::Tried(votes)),
             Outcome::Refused(Reason::Superseded { by }) => self.give_way(id, candidate, by),
             Outcome::Refused(Reason::StaleBase { .. } | Reason::Overtaken { .. }) if candidate.may_follow() => {
                 match self.newer(id, &candidate) {
@@ -119,7 +124,8 @@ impl<K: Papers> Desk<K> {
 
     /// Tells the cursor of the file how its content was judged, then the shell.
     fn end(&mut self, proposal: ProposalId, candidate: Candidate<K>, end: End<K::Fault>) {
-        let (mut record, mut saying) = (!matches!(end, End::Applied(_)), None);
+        let is_trial = matches!(candidate.want, Want::Trial { .. });
+        let (mut record, mut saying) = (!is_trial && !matches!(end, End::Applied(_)), None);
         if let Want::File { turn, digest } = candidate.want {
             if let End::Refused(refused) = &end {
                 let new = Saying { digest, gist: refused.gist() };

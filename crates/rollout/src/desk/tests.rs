@@ -115,7 +115,7 @@ impl Case {
         match directive {
             Directive::Prepare { attempt, .. } => {
                 let verdict = self.refusal.clone().map_or(Ok(()), Err);
-                self.reports(1, Report::Vote { attempt, verdict, outcomes: Vec::new() });
+                self.reports(1, Report::Vote { attempt, verdict, found: Found::default() });
             }
             Directive::Commit { revision, digest, .. } => self.reports(1, Report::Ack { revision, digest }),
             Directive::Offer { revision, content } => {
@@ -163,6 +163,7 @@ impl Case {
         let spelled = |end: &End<String>| match end {
             End::Applied(applied) => format!("revision {}", applied.revision),
             End::NoChange { .. } => "no change".into(),
+            End::Tried(votes) => format!("tried by {}", votes.len()),
             End::Superseded => "superseded".into(),
             End::Refused(refused) => refused.to_string(),
         };
@@ -185,7 +186,7 @@ fn one_that_was_overtaken_is_merged_anew_on_top_of_what_went_first() {
     case.merges();
     case.goes_on = true;
     let (Directive::Prepare { attempt, .. }, _) = case.sent.last().cloned().unwrap() else { panic!() };
-    case.reports(1, Report::Vote { attempt, verdict: Ok(()), outcomes: Vec::new() });
+    case.reports(1, Report::Vote { attempt, verdict: Ok(()), found: Found::default() });
     assert_eq!(case.ends(), [(2, "revision 3".into(), vec![2])]);
     assert_eq!(case.merges(), ProposalId(3), "on the new base");
     assert_eq!(case.ends(), [(3, "revision 4".into(), vec![3])]);
@@ -202,7 +203,7 @@ fn one_that_was_overtaken_gives_way_to_a_newer_one_that_is_not_proposed_yet() {
     case.wants("two", "d", None, 3);
     case.goes_on = true;
     let (Directive::Prepare { attempt, .. }, _) = case.sent.last().cloned().unwrap() else { panic!() };
-    case.reports(1, Report::Vote { attempt, verdict: Ok(()), outcomes: Vec::new() });
+    case.reports(1, Report::Vote { attempt, verdict: Ok(()), found: Found::default() });
     assert_eq!(case.ends(), [(1, "revision 2".into(), vec![1]), (2, "superseded".into(), vec![2])]);
     // The newer one was merged on the old base, too.
     case.merges();
@@ -290,7 +291,7 @@ fn callers_of_one_file_get_one_answer_from_the_newest_content() {
     case.goes_on = true;
     assert_eq!(case.ends(), [(1, "superseded".into(), vec![])]);
     let (Directive::Prepare { attempt, .. }, _) = case.sent.last().cloned().unwrap() else { panic!() };
-    case.reports(1, Report::Vote { attempt, verdict: Ok(()), outcomes: Vec::new() });
+    case.reports(1, Report::Vote { attempt, verdict: Ok(()), found: Found::default() });
     assert_eq!(case.ends(), [(2, "revision 2".into(), vec![1, 2])]);
 }
 
@@ -318,4 +319,45 @@ fn a_difference_starts_from_what_the_router_said_last_and_never_during_a_swap() 
     case.reports(2, Report::Ack { revision: Revision(1), digest: content("a").digest });
     case.reports(3, Report::Nack { revision: Revision(2), refusal: Refusal::NotHeld });
     assert!(matches!(case.sent.last(), Some((Directive::Offer { .. }, None))), "{:?}", case.sent.last());
+}
+
+#[test]
+fn a_trial_ends_with_what_routers_say_and_leaves_no_record() {
+    let mut case = Case::new();
+    case.wants("one", "b", None, 1);
+    case.merges();
+    case.ends();
+    let revision = case.desk.head_revision();
+    let tries = |case: &mut Case, text: &'static str, caller: u8| {
+        let want = Want::Trial { of: Owner::api("one"), number: 0 };
+        case.does(Event::Wanted { want, text, caller: Caller { without: BTreeSet::new(), handle: caller } });
+    };
+    // Two do not take each other's place.
+    tries(&mut case, "c", 2);
+    tries(&mut case, "d", 3);
+    tries(&mut case, "broken", 4);
+    for _ in 0..3 {
+        case.merges();
+    }
+    assert!(case.ended.iter().all(|ended| !ended.record));
+    assert_eq!(
+        case.ends(),
+        [
+            (2, "tried by 1".into(), vec![2]),
+            (3, "tried by 1".into(), vec![3]),
+            (4, "broken".into(), vec![4])
+        ]
+    );
+    assert_eq!(case.desk.head_revision(), revision);
+
+    // A change goes first, and the trial is made on top of it.
+    case.goes_on = false;
+    tries(&mut case, "c", 5);
+    case.merges();
+    case.goes_on = true;
+    case.wants("two", "d", None, 6);
+    case.merges();
+    assert_eq!(case.ends(), [(6, format!("revision {}", revision.0 + 1), vec![6])]);
+    case.merges();
+    assert_eq!(case.ends(), [(5, "tried by 1".into(), vec![5])]);
 }

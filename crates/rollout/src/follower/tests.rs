@@ -39,12 +39,12 @@ impl Bench {
             }
             "built" => Event::Built {
                 attempt: attempt(words[1]),
-                outcomes: words[2..].iter().map(|word| outcome(word)).collect(),
+                found: Found { outcomes: words[2..].iter().map(|word| outcome(word)).collect(), ..Found::default() },
                 refusal: None,
             },
             "unbuildable" => Event::Built {
                 attempt: attempt(words[1]),
-                outcomes: vec![],
+                found: Found::default(),
                 refusal: Some(Refusal::Names("read".into())),
             },
             "swapped" => Event::Swapped { revision: number(words[1]) },
@@ -78,7 +78,7 @@ impl Bench {
 /// `a+` came up, `a-` failed, `a?` was not tried.
 fn outcome(word: &str) -> CandidateOutcome {
     let result = match &word[1..] {
-        "+" => CandidateResult::Ready { tools: 1 },
+        "+" => CandidateResult::Ready { tools: 1, took: Duration::ZERO },
         "-" => CandidateResult::Failed { reason: "down".into() },
         _ => CandidateResult::Unprobed,
     };

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{AttemptId, CandidateOutcome, Diff, Digest, NodeId, Owner, Revision, Snapshot, Time};
+use model::{AttemptId, Diff, Digest, NodeId, Owner, Revision, Snapshot, Time};
 
 use crate::{
-    Applied, Content, Directive, Kind, Outcome, Proposal, ProposalId, Reason, Record, Refusal, Rejection, Source,
-    Stages,
+    Applied, Content, Directive, Found, Kind, Outcome, Proposal, ProposalId, Reason, Record, Refusal, Rejection, Source,
+    Stages, Votes,
 };
 
 use super::queue::Waiting;
@@ -27,7 +27,7 @@ pub(super) struct Attempt<P> {
 #[derive(Debug)]
 pub(super) enum Ballot {
     Open,
-    Yes(Vec<CandidateOutcome>),
+    Yes(Found),
 }
 
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub(super) struct Decided {
     layers: Digest,
     diff: Diff,
     cursors: BTreeMap<Owner, Digest>,
-    votes: BTreeMap<NodeId, Vec<CandidateOutcome>>,
+    votes: Votes,
 }
 
 impl<P> Attempt<P> {
@@ -95,7 +95,8 @@ impl<P> Rollout<P> {
     /// another caller does not leave out are asked.
     pub(super) fn voters(&self, proposal: &Proposal<P>) -> Option<BTreeSet<NodeId>> {
         let head = self.head.as_ref()?;
-        let strict = proposal.kind == Kind::Change && proposal.content.snapshot.policy.validation.two_phase_commit;
+        let two_phases = proposal.content.snapshot.policy.validation.two_phase_commit;
+        let strict = proposal.trial || proposal.kind == Kind::Change && two_phases;
         strict.then(|| {
             let voters = self.voters_without(head, proposal.without.named());
             if voters.is_empty() { self.voters_without(head, proposal.without.barred()) } else { voters }
@@ -143,7 +144,7 @@ impl<P> Rollout<P> {
         node: NodeId,
         id: AttemptId,
         verdict: Result<(), Refusal>,
-        outcomes: Vec<CandidateOutcome>,
+        found: Found,
     ) {
         let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.id == id && attempt.preparing().is_some())
         else {
@@ -153,7 +154,7 @@ impl<P> Rollout<P> {
             return;
         };
         if verdict.is_ok() {
-            *ballot = Ballot::Yes(outcomes.clone());
+            *ballot = Ballot::Yes(found);
             self.obeyed.insert(node.clone());
         } else {
             // The refusing router has already ended what it started.
@@ -169,7 +170,7 @@ impl<P> Rollout<P> {
                 if self.raising || self.outran(&refusal) {
                     return self.drop_attempt();
                 }
-                self.abandon(Reason::Rejected(vec![Rejection { node, refusal, outcomes }]));
+                self.abandon(Reason::Rejected(vec![Rejection { node, refusal, found }]));
             }
         }
     }
@@ -227,12 +228,15 @@ impl<P> Rollout<P> {
                 attempt.stages.prepare = now.since(attempt.since);
                 let diff = self.diff_to(&attempt.content.snapshot);
                 let votes = std::mem::take(&mut attempt.ballots).into_iter().map(|(node, ballot)| match ballot {
-                    Ballot::Open => (node, Vec::new()),
-                    Ballot::Yes(outcomes) => (node, outcomes),
+                    Ballot::Open => (node, Found::default()),
+                    Ballot::Yes(found) => (node, found),
                 });
-                let votes: BTreeMap<_, _> = votes.collect();
-                let Proposal { id, source, kind, base: _, content, layers, payload, cursors, without } =
+                let votes: Votes = votes.collect();
+                let Proposal { id, source, kind, base: _, content, layers, payload, cursors, without, trial } =
                     waiting.proposal;
+                if trial {
+                    return self.tried(attempt.id, id, votes);
+                }
                 let without = without.left_out(&votes.keys().cloned().collect());
                 let record = self.record(attempt.id, (content, layers), source, kind, diff, votes);
                 self.append(
@@ -244,6 +248,15 @@ impl<P> Rollout<P> {
             }
             Stage::Appending { .. } | Stage::Swapping { .. } => self.attempt = Some(attempt),
         }
+    }
+
+    /// A trial ends where an append would begin.
+    fn tried(&mut self, attempt: AttemptId, proposal: ProposalId, votes: Votes) {
+        for node in votes.keys() {
+            self.send(node, Directive::Abort { attempt });
+        }
+        self.notice(Notice::Tried { attempt, proposal });
+        self.resolve(proposal, Outcome::Tried(votes));
     }
 
     fn diff_to(&self, snapshot: &Snapshot) -> Diff {
@@ -261,7 +274,7 @@ impl<P> Rollout<P> {
         source: Source,
         kind: Kind,
         diff: Diff,
-        votes: BTreeMap<NodeId, Vec<CandidateOutcome>>,
+        votes: Votes,
     ) -> Record<P> {
         let parent = self.head_revision();
         Record {
@@ -298,7 +311,7 @@ impl<P> Rollout<P> {
             ballots: record
                 .votes
                 .iter()
-                .map(|(node, outcomes)| (node.clone(), Ballot::Yes(outcomes.clone())))
+                .map(|(node, found)| (node.clone(), Ballot::Yes(found.clone())))
                 .collect(),
             since: now,
             stages,
@@ -398,7 +411,7 @@ impl<P> Rollout<P> {
                 let silent = silent.map(|(node, _)| Rejection {
                     node: node.clone(),
                     refusal: Refusal::Silent,
-                    outcomes: Vec::new(),
+                    found: Found::default(),
                 });
                 let reason = Reason::Rejected(silent.collect());
                 self.abandon(reason);

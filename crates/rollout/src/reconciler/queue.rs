@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use model::{Change, Diff, NodeId, Revision, Snapshot, Time};
 
-use crate::{Kind, Outcome, Proposal, ProposalId, Reason};
+use crate::{Kind, Outcome, Proposal, ProposalId, Reason, Votes};
 
 use super::{Notice, Rollout};
 
@@ -24,6 +24,7 @@ enum Rank {
     /// Removes servers and changes nothing else.
     Removal,
     Other,
+    Trial,
 }
 
 impl<P> Waiting<P> {
@@ -70,6 +71,7 @@ impl<P> Rollout<P> {
 
     fn rank(&self, proposal: &Proposal<P>) -> Rank {
         match (&proposal.kind, &self.head) {
+            _ if proposal.trial => Rank::Trial,
             (Kind::Rollback { .. }, _) => Rank::Rollback,
             (Kind::Change | Kind::Restore, Some(head)) if removes_only(&head.content.snapshot, proposal) => {
                 Rank::Removal
@@ -89,6 +91,7 @@ impl<P> Rollout<P> {
 
     /// Starts the next proposal whose turn has come.
     pub(super) fn advance(&mut self, now: Time) {
+        self.end_trial_for_a_change();
         let rollback_waits = self.waiting.first().is_some_and(|first| !first.gives_way_to_rollback());
         if rollback_waits && self.attempt.as_ref().is_some_and(|attempt| attempt.is_swapping()) {
             self.finish_swap(now);
@@ -107,6 +110,11 @@ impl<P> Rollout<P> {
                 continue;
             }
             let voters = self.voters(&self.waiting[at].proposal);
+            if self.waiting[at].rank == Rank::Trial && voters.as_ref().is_none_or(BTreeSet::is_empty) {
+                let waiting = self.waiting.remove(at);
+                self.resolve(waiting.proposal.id, Outcome::Tried(Votes::new()));
+                continue;
+            }
             if voters.as_ref().is_some_and(|voters| voters.is_empty()) {
                 self.wait_for_voter(at);
                 at += 1;
@@ -114,6 +122,19 @@ impl<P> Rollout<P> {
             }
             let waiting = self.waiting.remove(at);
             self.start(now, waiting, voters);
+        }
+    }
+
+    /// A trial that is under way holds up no change whose turn it would be.
+    fn end_trial_for_a_change(&mut self) {
+        let running = self.attempt.as_ref().and_then(|attempt| attempt.preparing());
+        if running.is_none_or(|running| running.rank != Rank::Trial) {
+            return;
+        }
+        let changes = self.waiting.iter().map(|waiting| &waiting.proposal).filter(|proposal| !proposal.trial);
+        let by = changes.filter(|change| self.voters(change).is_none_or(|voters| !voters.is_empty())).map(|by| by.id);
+        if let Some(by) = by.min() {
+            self.abandon(Reason::Overtaken { by });
         }
     }
 

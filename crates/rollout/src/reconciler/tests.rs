@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use model::{CandidateOutcome, LogId};
+use model::LogId;
 
 use crate::script::{check, content, duration};
-use crate::{Exclusions, Refusal, Source};
+use crate::{Exclusions, Found, Refusal, Source};
 
 use super::*;
 
 mod managers;
+mod trials;
 mod voterless;
 
 struct Bench {
@@ -107,11 +108,11 @@ impl Bench {
                             features: vec![],
                         }
                     }
-                    "yes" => Report::Vote { attempt: attempt(words[2]), verdict: Ok(()), outcomes: vec![] },
+                    "yes" => Report::Vote { attempt: attempt(words[2]), verdict: Ok(()), found: Found::default() },
                     "no" => Report::Vote {
                         attempt: attempt(words[2]),
                         verdict: Err(refusal(words[3])),
-                        outcomes: Vec::<CandidateOutcome>::new(),
+                        found: Found::default(),
                     },
                     "ack" => Report::Ack { revision: number(words[2]), digest: self.content(words[3]).digest },
                     "nack" => Report::Nack { revision: number(words[2]), refusal: refusal(words[3]) },
@@ -141,6 +142,7 @@ impl Bench {
             payload: (),
             cursors: BTreeMap::new(),
             without: Exclusions::of(option("without=").map(nodes).unwrap_or_default()),
+            trial: words.contains(&"trial"),
         }
     }
 
@@ -196,6 +198,7 @@ impl Bench {
                     Outcome::Applied(applied) => {
                         format!("is {} on {:?}, not on {:?}", applied.revision, applied.routers, applied.missing)
                     }
+                    Outcome::Tried(votes) => format!("was tried by {:?}", votes.keys().collect::<BTreeSet<_>>()),
                     Outcome::NoChange { revision } => format!("is {revision} already"),
                     Outcome::Refused(reason) => format!("refused (heals: {}): {reason}", reason.heals()),
                 }
@@ -212,6 +215,7 @@ impl Bench {
                 | Notice::Voted { .. }
                 | Notice::LeftRound { .. }
                 | Notice::AttemptEnded { .. }
+                | Notice::Tried { .. }
                 | Notice::Committed { .. }
                 | Notice::Applied(_)
                 | Notice::Attached { .. }

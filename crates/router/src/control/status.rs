@@ -7,7 +7,7 @@ use std::iter::Peekable;
 use std::sync::Arc;
 
 use drain::Departure;
-use fleet::{Fleet, Member, Offered, Roster, Serial};
+use fleet::{Fleet, Member, Offered, Roster, Serial, named_in_vain};
 use mcp::Kind;
 use mcp::catalog::Reason;
 use model::{BackendId, Digest, EndpointKey, HealthPolicy, Revision};
@@ -267,11 +267,7 @@ fn warnings(generation: &Generation, kind: Kind) -> Vec<(BackendId, String)> {
     let absent = catalog.absent().iter().filter_map(|(at, name)| {
         let backend = id(*at)?;
         let offered = catalog.offered(*at);
-        let meant = meant(backend.as_str(), name, offered).map(|meant| format!("; did you mean `{meant}`?"));
-        let text = format!(
-            "`tools` of its configuration names `{name}`, which it does not offer{}",
-            meant.unwrap_or_default()
-        );
+        let text = named_in_vain(backend.as_str(), name, offered);
         Some((backend, text))
     });
     let withheld = catalog.withheld().iter().filter_map(|withheld| {
@@ -286,25 +282,4 @@ fn warnings(generation: &Generation, kind: Kind) -> Vec<(BackendId, String)> {
         Some((id(withheld.backend)?, text))
     });
     absent.chain(withheld).collect()
-}
-
-/// What the author of a filter may have had in mind: names there are the server's own, in its own case.
-fn meant<'a>(backend: &str, name: &str, mut offered: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
-    let own = name.strip_prefix(backend).and_then(|rest| rest.strip_prefix("__"));
-    let exact = offered.clone().find(|tool| Some(*tool) == own);
-    exact.or_else(|| offered.find(|tool| tool.eq_ignore_ascii_case(own.unwrap_or(name))))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::meant;
-
-    #[test]
-    fn a_filter_that_names_nothing_is_told_what_it_may_mean() {
-        let of = |name| meant("q", name, ["t", "read_file"].into_iter());
-        assert_eq!(
-            (of("q__t"), of("Read_File"), of("q__READ_FILE"), of("x")),
-            (Some("t"), Some("read_file"), Some("read_file"), None)
-        );
-    }
 }

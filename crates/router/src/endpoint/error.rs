@@ -9,7 +9,7 @@ use fleet::Reason;
 use mcp::Kind;
 use nix::errno::Errno;
 
-use crate::call::{CallError, Detail};
+use crate::call::{CallError, Cause, Detail};
 use crate::secrets::{Said, SecretError};
 
 /// An endpoint that is not up. The `Display` text is for operators.
@@ -64,7 +64,7 @@ pub enum BringUpFailure {
         shown(*waited)
     )]
     Lingers { waited: Duration },
-    #[error("initialize: {0}")]
+    #[error("initialize: {0}{}", wanted(.0))]
     Initialize(AskError),
     #[error(transparent)]
     List(ListError),
@@ -130,6 +130,17 @@ impl BringUpFailure {
         let reference = self.detail().map(|detail| detail.reference);
         let (plain, full) = (format!("{context}: {}", self.plain()), format!("{context}: {self}"));
         Reason { plain: plain.into(), full: full.into(), reference }
+    }
+}
+
+/// What the server would have to be given, where its refusal tells that.
+fn wanted(error: &AskError) -> &'static str {
+    let unauthorized = matches!(error, AskError::Call(error) if error.cause == Cause::Status(401));
+    if unauthorized {
+        "; it wants credentials: give it an `Authorization` under `headers`, as a reference (to sign in by OAuth is not \
+         available in this release)"
+    } else {
+        ""
     }
 }
 

@@ -150,7 +150,9 @@ impl Checker {
                 let other = seen.attempt.replace(*attempt)?;
                 return Some(format!("{attempt} begins, and {other} is under way"));
             }
-            Notice::AttemptEnded { attempt, .. } | Notice::AttemptDropped { attempt, .. } => {
+            Notice::AttemptEnded { attempt, .. }
+            | Notice::AttemptDropped { attempt, .. }
+            | Notice::Tried { attempt, .. } => {
                 let ended = seen.attempt.take();
                 return (ended != Some(*attempt)).then(|| format!("{attempt} ends, and {ended:?} is under way"));
             }
@@ -177,6 +179,9 @@ impl Checker {
 
     /// A record goes to the log only if every router that was asked has agreed to it, and only under the next number.
     pub(crate) fn appends<P>(&mut self, life: Life, record: &Record<P>) -> Option<String> {
+        if record.source.owner.0.starts_with("trial") {
+            return Some(format!("{} is a trial, and goes into the log", record.revision));
+        }
         let seen = self.managers.get_mut(&life)?;
         let expected = seen.head.max(seen.highest).next();
         if record.revision != expected || record.parent != seen.head {

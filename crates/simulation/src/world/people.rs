@@ -185,7 +185,8 @@ impl World {
             0 | 1 => self.reload(false),
             2 => self.reload(true),
             3..6 => self.roll_back(),
-            6 => self.apply(),
+            6 => self.apply(false),
+            7 => self.apply(true),
             _ => self.operate_drains(),
         }
     }
@@ -210,8 +211,8 @@ impl World {
         self.want(Want::Rollback { to, base: None }, Says::AsBefore);
     }
 
-    /// Another source acts: it adds a server, or removes its own.
-    fn apply(&mut self) {
+    /// Another source acts: it adds a server, or removes its own; or sees what would come of that.
+    fn apply(&mut self, trial: bool) {
         let Some(manager) = self.present_manager() else { return };
         let (head, mut layers) = (manager.desk.head_revision(), manager.layers.clone());
         if layers.file.is_none() {
@@ -221,8 +222,12 @@ impl World {
             let id = SERVERS + u8::try_from(self.random.below(2)).unwrap_or(0);
             layers.api.push(Server { id, version: u8::try_from(self.random.below(4)).unwrap_or(0) });
         }
+        let owner = Owner::api("somebody");
+        if trial {
+            return self.want(Want::Trial { of: owner, number: 0 }, Says::Api(layers.api));
+        }
         let base = Some(head).filter(|_| self.random.permille(200));
-        self.want(Want::Layer { owner: Owner::api("somebody"), base }, Says::Api(layers.api));
+        self.want(Want::Layer { owner, base }, Says::Api(layers.api));
     }
 
     fn want(&mut self, want: Want, text: Says) {

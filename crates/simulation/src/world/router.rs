@@ -352,7 +352,7 @@ impl World {
         let refusal = Refusal::Feature("a curse".into());
         match said {
             Directive::Prepare { attempt, content, .. } if cursed(content) => {
-                Some(Report::Vote { attempt: *attempt, verdict: Err(refusal), outcomes: Vec::new() })
+                Some(Report::Vote { attempt: *attempt, verdict: Err(refusal), found: Found::default() })
             }
             Directive::Offer { revision, content } if cursed(content) => {
                 Some(Report::Nack { revision: *revision, refusal })

@@ -1,0 +1,108 @@
+//! `validate --try`: what routers find when they start and connect what a file would change.
+
+use std::time::Duration;
+
+use config_file::Source;
+use runtime::exit;
+use serde_json::{Value, json};
+use wire::pb::config::v1::{
+    CandidateOutcome, NodeRefusal, RouterTrial, Trial, ValidateRequest, candidate_outcome::Result as Found,
+};
+
+use super::{Lines, Output, invalid, render};
+use crate::cli::changes::{ANSWER_TIME, format_to_pb};
+use crate::{admin::Admin, args::ValidateArgs, failure::Failure};
+
+/// `valid`: what is known of the file without any router.
+pub(super) async fn run(args: &ValidateArgs, source: Source, valid: Output) -> Result<Output, Failure> {
+    let admin = Admin::find(&args.admin).await?;
+    let mut config = admin.config()?;
+    let timeout = args.admin.timeout;
+    let name = source.name.to_string();
+    let request = ValidateRequest {
+        name: name.clone(),
+        document: source.text,
+        format: format_to_pb(source.format),
+        trial: true,
+        timeout: timeout.try_into().ok(),
+    };
+    let answer = admin.ask_for(timeout + ANSWER_TIME, &config.target, config.client.validate(request)).await?;
+    if !answer.violations.is_empty() {
+        let violations: Vec<_> = answer.violations.into_iter().map(wire::violation).collect();
+        return Ok(invalid(&name, &violations));
+    }
+    Ok(show(&answer.trial.unwrap_or_default(), valid))
+}
+
+pub(crate) fn show(trial: &Trial, valid: Output) -> Output {
+    let Output { mut text, mut complaints, mut json, .. } = valid;
+    let of_router = |router: &RouterTrial| {
+        let row = |outcome| [server(outcome).to_owned(), router.node.clone(), in_words(outcome)];
+        router.outcomes.iter().map(row).collect::<Vec<_>>()
+    };
+    let rows: Vec<_> = trial.routers.iter().flat_map(of_router).collect();
+    text.append(&render::table(["SERVER", "ROUTER", "RESULT"], &rows));
+    let mut advice: Vec<&String> = trial.routers.iter().flat_map(|router| &router.advice).collect();
+    advice.dedup();
+    advice.iter().for_each(|advice| complaints.line(format_args!("{advice} (advice)")));
+    for refusal in &trial.refusals {
+        complaints.line(reason(refusal));
+    }
+    text.line(match (trial.accepted, rows.is_empty()) {
+        (true, false) => "it would be applied; nothing has changed",
+        (true, true) => "it would be applied, and no server started or connected; nothing has changed",
+        (false, _) => "it would be refused; nothing has changed",
+    });
+    json["trial"] = json!({
+        "accepted": trial.accepted,
+        "refusals": trial.refusals.iter().map(reason).collect::<Value>(),
+        "routers": trial.routers.iter().map(router_json).collect::<Value>(),
+    });
+    Output { text, complaints, json, code: if trial.accepted { exit::DONE } else { exit::REFUSED } }
+}
+
+fn reason(refusal: &NodeRefusal) -> String {
+    render::some(&refusal.node).map_or_else(|| refusal.reason.clone(), |node| format!("{node}: {}", refusal.reason))
+}
+
+fn server(outcome: &CandidateOutcome) -> &str {
+    outcome.endpoint.as_ref().map_or("?", |key| key.backend.as_str())
+}
+
+fn in_words(outcome: &CandidateOutcome) -> String {
+    match &outcome.result {
+        Some(Found::ReadyTools(tools)) => {
+            let took = match render::millis(outcome.took) {
+                None | Some(0) => "up already".to_owned(),
+                Some(millis) => format!("up in {}", render::duration(Duration::from_millis(millis))),
+            };
+            format!("{took}, {}", super::count(usize::try_from(*tools).unwrap_or(usize::MAX), "tool"))
+        }
+        Some(Found::Failed(reason)) => format!("not up: {reason}"),
+        Some(Found::Unprobed(_)) | None => "not tried: it cannot run beside its old copy (`replace: stop_first`)".to_owned(),
+    }
+}
+
+fn router_json(router: &RouterTrial) -> Value {
+    let server = |outcome: &CandidateOutcome| {
+        let mut json = json!({ "id": server(outcome), "result": "not_tried" });
+        match &outcome.result {
+            Some(Found::ReadyTools(tools)) => {
+                json["result"] = "up".into();
+                json["tools"] = (*tools).into();
+                json["took_ms"] = render::millis(outcome.took).into();
+            }
+            Some(Found::Failed(reason)) => {
+                json["result"] = "not_up".into();
+                json["reason"] = reason.as_str().into();
+            }
+            Some(Found::Unprobed(_)) | None => {}
+        }
+        json
+    };
+    json!({
+        "node": router.node,
+        "servers": router.outcomes.iter().map(server).collect::<Value>(),
+        "advice": router.advice,
+    })
+}
