@@ -12,7 +12,7 @@ pub(crate) type Command = attached::Command<Ask>;
 pub(crate) enum Ask {
     Router { connection: Connection, event: attached::Event<Directive, Count> },
     Start { wanted: Wanted, answer: Answer<Started, StartError> },
-    Cancel { id: String, actor: String, answer: Answer<Summary, CancelError> },
+    Cancel { id: String, actor: String, answer: Answer<Vec<Summary>, CancelError> },
     List { all: bool, answer: oneshot::Sender<Vec<Summary>> },
 }
 

@@ -138,13 +138,13 @@ impl Engine {
                 self.handle(Event::Detached { connection });
             }
             Ask::Start { wanted, answer } => {
-                let drain::ledger::Wanted { backend, endpoint, weight, timeout, actor } = &wanted;
-                tracing::info!(%backend, endpoint, %weight, ?timeout, actor, "drain asked for");
+                let drain::ledger::Wanted { backend, endpoint, weight, disable, timeout, actor } = &wanted;
+                tracing::info!(%backend, endpoint, %weight, disable, ?timeout, actor, "drain asked for");
                 self.operate(trace, answer, |ledger, now| ledger.start(now, wanted)).await;
             }
             Ask::Cancel { id, actor, answer } => {
                 tracing::info!(id, actor, "end of a drain asked for");
-                self.operate(trace, answer, |ledger, now| ledger.cancel(now, &id, actor)).await;
+                self.operate(trace, answer, |ledger, now| ledger.cancel(now, &id, &actor)).await;
             }
             // The caller may be gone.
             Ask::List { all, answer } => drop(answer.send(self.ledger.list(self.now(), all))),

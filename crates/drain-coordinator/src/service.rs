@@ -79,7 +79,8 @@ impl DrainService for Service {
             CancelError::Unknown { ref id } => refusal::not_found("DRAIN_UNKNOWN", "drain", id, error.to_string()),
             CancelError::Removal { ref id, .. } => refusal::precondition("DRAIN_OF_REMOVAL", id, error.to_string()),
         })?;
-        Ok(Response::new(pb::CancelResponse { drain: Some(wire::drain::summary_to_pb(&cancelled)) }))
+        let drains: Vec<_> = cancelled.iter().map(wire::drain::summary_to_pb).collect();
+        Ok(Response::new(pb::CancelResponse { drain: drains.first().cloned(), drains }))
     }
 
     async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {

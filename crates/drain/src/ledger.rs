@@ -411,6 +411,7 @@ impl Ledger {
             backend: entry.backend.clone(),
             endpoint: entry.endpoint,
             weight: entry.weight,
+            disabled: entry.disabled,
             actor: entry.actor.clone(),
             state,
             totals: entry.totals(),

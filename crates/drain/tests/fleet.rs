@@ -97,7 +97,8 @@ impl World {
 
     fn start(&mut self, backend: &BackendId, timeout: Duration) {
         let (backend, timeout, actor) = (backend.clone(), Some(timeout), "x".into());
-        let wanted = Wanted { backend: backend.clone(), endpoint: None, weight: Weight::NONE, timeout, actor };
+        let wanted =
+            Wanted { backend: backend.clone(), endpoint: None, weight: Weight::NONE, disable: false, timeout, actor };
         let started = self.ledger.start(self.now, wanted);
         if let Ok(Started { drain, joined }) = started {
             let deadline = self.now + timeout.unwrap_or_default();
@@ -112,7 +113,7 @@ impl World {
     }
 
     fn cancel(&mut self, backend: &BackendId) {
-        if self.ledger.cancel(self.now, backend.as_str(), "x".into()).is_ok() {
+        if self.ledger.cancel(self.now, backend.as_str(), "x").is_ok() {
             self.wanted.remove(backend);
         }
         self.carry_out();

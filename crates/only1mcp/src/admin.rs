@@ -21,8 +21,10 @@ use tonic_reflection::pb::v1::{
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
 use wire::pb::{
-    config::v1::config_service_client::ConfigServiceClient, drain::v1::drain_service_client::DrainServiceClient,
-    process::v1::process_service_client::ProcessServiceClient, router::v1::router_service_client::RouterServiceClient,
+    config::v1::config_service_client::ConfigServiceClient,
+    drain::v1::drain_service_client::DrainServiceClient,
+    process::v1::process_service_client::ProcessServiceClient,
+    router::v1::{InspectRequest, router_service_client::RouterServiceClient},
 };
 
 use crate::{args::AdminArgs, failure::Failure, place};
@@ -104,6 +106,17 @@ impl Admin {
         Ok(routers)
     }
 
+    /// Whether a router has that server, or none can be asked.
+    pub(crate) async fn knows(&self, server: &str) -> bool {
+        let request = || InspectRequest { server: server.to_owned() };
+        let asked = self.routers().into_iter().map(async |mut router| {
+            let answer = self.ask(&router.target, router.client.inspect(request())).await.ok()?;
+            Some(answer.endpoints.iter().any(|one| one.key.as_ref().is_some_and(|key| key.backend == server)))
+        });
+        let answers: Vec<bool> = futures_util::future::join_all(asked).await.into_iter().flatten().collect();
+        answers.is_empty() || answers.contains(&true)
+    }
+
     /// The addresses that do not answer, and why.
     pub(crate) fn silent(&self) -> impl Iterator<Item = (&str, &Status)> {
         self.peers.iter().filter_map(|peer| Some((peer.name.as_str(), peer.services.as_ref().err()?)))
@@ -162,11 +175,11 @@ impl Peer {
 
 fn targets(args: &AdminArgs) -> Result<Vec<(String, Target)>, Failure> {
     if args.admin.is_empty() {
-        let place = args.place.find()?;
+        let place = args.place.find_running()?;
         let socket = place.socket();
-        if let Err(error) = place.knock() {
-            if error.kind() == io::ErrorKind::PermissionDenied {
-                return Err(Failure::of(&socket.display().to_string(), Status::unavailable(error.to_string())));
+        if let Err(source) = place.knock() {
+            if source.kind() == io::ErrorKind::PermissionDenied {
+                return Err(Failure::NoAccess { socket, source });
             }
             return Err(Failure::NotRunning { place: place.describe(), socket, others: place::running() });
         }
@@ -194,7 +207,7 @@ struct Local {
 
 impl Local {
     fn find(args: &AdminArgs) -> Option<Self> {
-        let place = args.place.find().ok()?;
+        let place = args.place.find_running().ok()?;
         let admin = place.addresses()?.admin.strip_prefix("http://")?.parse().ok()?;
         Some(Self { admin, token: AdminToken::load(&place.token_file()).ok()? })
     }

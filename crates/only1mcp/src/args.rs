@@ -17,6 +17,7 @@ use router::settings::Access;
 use runtime::grpc::InsecureToken;
 use runtime::healthcheck::{Healthcheck, Question};
 use runtime::ops::OpsNames;
+use runtime::telemetry::log::Filter;
 
 use crate::{demo, place::PlaceArgs};
 pub(crate) use import::{Client, ExportArgs, ImportArgs};
@@ -34,8 +35,12 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 done · 1 refused, unhealthy or diverged · 2 nothing to do · 64 wrong usage ·
 69 the service cannot be reached
 
-With --output json the answer is JSON on stdout. A command that fails has no answer: it writes one
-line to stderr, an object with `error`, `next` (what to do about it, or null) and `code`.";
+With --output json the answer is JSON on stdout. A command that ends with 1, 64 or 69 writes one line
+to stderr, an object with `error`, `next` (what to do about it, or null) and `code`, the exit code;
+on stdout it has an answer only if there is one, as the violations of a file.
+
+Commands talk to the gateway of this directory; where that has no configuration, to the one in the
+user's configuration directory or the demo; and if that does not run, to the only one that does.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -93,10 +98,16 @@ pub(crate) enum Operate {
     Logs(LogsArgs),
     /// Let a server leave: no new calls; those that run may end
     Drain(DrainArgs),
-    /// Servers that are leaving or have left
+    /// Servers that are leaving, and those that operators keep from calls
     Drains(DrainsArgs),
     /// End the process of a stdio server and start another one; its calls in flight fail
     Restart(RestartArgs),
+    /// Keep a server from calls until it is enabled, over restarts and changes
+    #[command(after_help = DISABLE_EXAMPLES)]
+    Disable(SwitchArgs),
+    /// Give a server its calls again, after `disable` or `drain`
+    #[command(after_help = ENABLE_EXAMPLES)]
+    Enable(SwitchArgs),
     /// Speak MCP on stdin and stdout, for clients that start their servers
     Connect(ConnectArgs),
     /// The tools that clients of the gateway see
@@ -186,6 +197,10 @@ pub(crate) struct UpArgs {
     /// When asked to stop: keep accepting for this long, so that load balancers can look elsewhere
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration, env = "ONLY1MCP_MIN_DRAIN")]
     pub(crate) min_drain: Duration,
+
+    /// Which log lines are written, as `info,router=debug` [default: info; on a terminal, warn]
+    #[arg(long, value_name = "FILTER", value_parser = Filter::or_default, env = "ONLY1MCP_LOG")]
+    pub(crate) log: Option<Filter>,
 }
 
 const OPS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8082);
@@ -196,7 +211,8 @@ Examples:
   only1mcp up --config gateway.yaml      serve that file, and follow every change of it
   only1mcp up --listen 127.0.0.1:0       on a free port; the ready line says which
 
-Ready is one line on stdout with the three addresses and the revision. SIGTERM or SIGINT lets calls
+Ready is one line on stdout with the three addresses and the revision. On a terminal, stderr has one line
+for each server as it comes up or does not, and of the log only warnings. SIGTERM or SIGINT lets calls
 end before the process does; a second one cuts them off.";
 
 #[derive(Args, Debug)]
@@ -225,7 +241,7 @@ impl HealthcheckArgs {
     pub(crate) fn check(&self) -> Healthcheck {
         // Port 0 is where a gateway was asked to listen, not where it does.
         let named = self.ops.filter(|ops| ops.port() != 0);
-        let told = || self.place.find().ok()?.addresses()?.ops.strip_prefix("http://")?.parse().ok();
+        let told = || self.place.find_running().ok()?.addresses()?.ops.strip_prefix("http://")?.parse().ok();
         let ops = named.or_else(told).unwrap_or(OPS);
         Healthcheck { ops, question: if self.live { Question::Live } else { Question::Ready } }
     }

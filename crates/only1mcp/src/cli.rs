@@ -8,6 +8,7 @@ mod history;
 mod import;
 mod log;
 mod logs;
+mod progress;
 mod render;
 mod restart;
 mod show;
@@ -27,14 +28,15 @@ use runtime::escape::{self, say};
 use runtime::{exit, fault};
 use serde_json::{Value, json};
 
-pub(crate) use render::Lines;
+pub(crate) use render::{Lines, duration};
 
 use crate::{
     args::{Format, Operate, OutputArgs},
     failure::Failure,
 };
 
-/// The output of a command. Text and complaints are written only in the text format; the JSON has the same content.
+/// The output of a command. Text and complaints are written in the text format; the JSON has the same content, and what
+/// is wrong stands beside it as the [`Output::error`].
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) text: Lines,
@@ -48,6 +50,22 @@ impl Output {
     pub(crate) fn done(text: Lines, json: Value) -> Self {
         Self { text, complaints: Lines::default(), json, code: exit::DONE }
     }
+
+    /// What is wrong, if the command has not done what was asked for.
+    pub(crate) fn error(&self) -> Option<String> {
+        if [exit::DONE, exit::NOTHING_TO_DO].contains(&self.code) {
+            return None;
+        }
+        // Some answers say it in their text, the others have nothing but that.
+        let problems: Vec<&str> =
+            self.text.as_str().lines().filter_map(|line| line.strip_prefix("problem: ")).collect();
+        let said = match (self.complaints.is_empty(), problems.is_empty()) {
+            (false, _) => self.complaints.as_str().to_owned(),
+            (true, false) => problems.join("\n"),
+            (true, true) => self.text.as_str().to_owned(),
+        };
+        Some(said.trim_start_matches("only1mcp: ").trim_end().to_owned())
+    }
 }
 
 /// Runs `command` to its end.
@@ -60,7 +78,7 @@ pub(crate) fn run(command: Operate) -> ExitCode {
         match command {
             Operate::Validate(args) => print(args.admin.output, validate::run(&args)).await,
             Operate::Import(args) => print(args.output, std::future::ready(import::import(&args))).await,
-            Operate::Export(args) => print(args.output, std::future::ready(Ok(import::export(&args)))).await,
+            Operate::Export(args) => print(args.output, std::future::ready(import::export(&args))).await,
             Operate::Schema => {
                 let schema = config_file::schema();
                 let output = OutputArgs { output: Format::Json };
@@ -79,6 +97,8 @@ pub(crate) fn run(command: Operate) -> ExitCode {
             Operate::Drain(args) => print(args.admin.output, drains::drain(&args)).await,
             Operate::Drains(args) => print(args.admin.output, drains::list(&args)).await,
             Operate::Restart(args) => print(args.admin.output, restart::run(&args)).await,
+            Operate::Disable(args) => print(args.admin.output, drains::disable(&args)).await,
+            Operate::Enable(args) => print(args.admin.output, drains::enable(&args)).await,
             Operate::Connect(args) => print(OutputArgs { output: Format::Text }, crate::connect::run(&args)).await,
             Operate::Tools(args) => print(args.mcp.output, tools::list(&args)).await,
             Operate::Call(args) => print(args.mcp.output, tools::call(&args)).await,
@@ -95,12 +115,17 @@ async fn print(output: OutputArgs, answer: impl Future<Output = Result<Output, F
     };
     let text = match output.output {
         Format::Text => {
-            say(answer.complaints.as_str());
-            answer.text.as_str().to_owned()
+            say(&answer.complaints.within(render::columns(io::stderr())));
+            answer.text.within(render::columns(io::stdout()))
         }
-        // The JSON has the complaints as well. Null: everything was printed before the end.
-        Format::Json if answer.json.is_null() => String::new(),
-        Format::Json => escape::json(&format!("{:#}\n", answer.json)).into_owned(),
+        Format::Json => {
+            if let Some(error) = answer.error() {
+                fail_as_json(&error, None, answer.code);
+            }
+            // Null: there is no answer, or everything was printed before the end.
+            let none = answer.json.is_null();
+            if none { String::new() } else { escape::json(&format!("{:#}\n", answer.json)).into_owned() }
+        }
     };
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
         // A reader that has seen enough (`| head`) is no failure.
@@ -119,7 +144,7 @@ fn fail(failure: &Failure, format: Format) -> ExitCode {
             let mut lines = Lines::of(format_args!("only1mcp: {}", fault::chain(failure)));
             failure.details().iter().for_each(|detail| lines.line(format_args!("  {detail}")));
             next.iter().for_each(|next| lines.paragraph(&format!("  next: {next}")));
-            say(lines.as_str());
+            say(&lines.within(render::columns(io::stderr())));
         }
         Format::Json => {
             let details = failure.details().into_iter().map(|detail| format!("\n  {detail}"));

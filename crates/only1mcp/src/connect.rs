@@ -48,7 +48,10 @@ const UNREAD: usize = 64;
 pub(crate) async fn run(args: &ConnectArgs) -> Result<Output, Failure> {
     let (url, place) = match &args.url {
         Some(url) => (url.clone(), None),
-        None => (start::running(&args.place, args.no_start).await?, Some(args.place.find()?)),
+        None => {
+            let place = args.place.find_to_start()?;
+            (start::running(&args.place, &place, args.no_start).await?, Some(place))
+        }
     };
     let (out, messages) = mpsc::channel(UNREAD);
     let bridge = Rc::new(Bridge {

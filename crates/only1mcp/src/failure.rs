@@ -6,7 +6,7 @@ use runtime::{exit, grpc::DialError, token::TokenError};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::place::{PlaceError, Running};
+use crate::place::{PlaceError, Running, choices};
 
 /// Ends a command. Refusals that are answers (a configuration with violations) are output, not failures.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +15,8 @@ pub(crate) enum Failure {
     Place(#[from] PlaceError),
     #[error("nothing runs for {place} (no answer on {})", socket.display())]
     NotRunning { place: String, socket: PathBuf, others: Vec<Running> },
+    #[error("no access to the gateway at {}: {source}", socket.display())]
+    NoAccess { socket: PathBuf, source: io::Error },
     #[error("{service} is none of the services at {}", targets.join(", "))]
     Lacks { service: &'static str, targets: Vec<String> },
     #[error("{target} cannot be reached: {}", reason(.status))]
@@ -80,6 +82,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::NotRunning { .. }
+            | Self::NoAccess { .. }
             | Self::Lacks { .. }
             | Self::Unreachable { .. }
             | Self::Mcp { .. }
@@ -90,7 +93,11 @@ impl Failure {
             | Self::NoRevision
             | Self::Arguments { .. }
             | Self::EmptyLayer { .. }
-            | Self::Place(PlaceError::NoHome | PlaceError::TwoConfigs { .. }) => exit::USAGE,
+            | Self::Place(PlaceError::NoHome | PlaceError::TwoConfigs { .. } | PlaceError::Several { .. }) => {
+                exit::USAGE
+            }
+            // The service says that an argument makes no sense.
+            Self::Refused { status } if status.code() == Code::InvalidArgument => exit::USAGE,
             Self::Place(PlaceError::NoConfig { .. })
             | Self::Credential { .. }
             | Self::NoServer { .. }
@@ -123,11 +130,8 @@ impl Failure {
             Self::NotRunning { others, .. } if others.is_empty() => {
                 Some("start it with `only1mcp up`, or name the services with --admin URL".to_owned())
             }
-            Self::NotRunning { others, .. } => {
-                let others =
-                    others.iter().map(|other| format!("\n  --state-dir {}  ({})", other.state_dir, other.config));
-                Some(format!("these run:{}", others.collect::<String>()))
-            }
+            Self::NotRunning { others, .. } => Some(format!("these run:{}", choices(others))),
+            Self::NoAccess { .. } => Some("run this as the user who started it: the socket and the state directory are that user's alone".to_owned()),
             Self::Lacks { service, .. } => Some(format!("add --admin URL with the address of {service}")),
             Self::Unreachable { .. } => Some("check that it runs and that --admin names its gRPC address".to_owned()),
             Self::Timeout { .. } => Some("wait longer with --timeout, or look at its log".to_owned()),

@@ -1,6 +1,7 @@
 //! Which configuration is meant, and where the gateway that runs it keeps its state.
 //!
-//! `up` and the commands that talk to it use the same code here, so that in one directory they mean the same gateway.
+//! `up` and the commands that talk to it use the same code here, so that in one directory they mean the same gateway. A
+//! directory that has no configuration of its own means the one gateway that runs.
 
 use std::{
     env, fs, io,
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 const FILE_NAMES: [&str; 2] = ["only1mcp.yaml", "only1mcp.toml"];
 const SOCKET_NAME: &str = "admin.sock";
 const ADDRESSES_NAME: &str = "up.json";
+const DEMO: &str = "the built-in demo";
 
 /// Command line options that say which configuration is meant.
 #[derive(Args, Clone, Debug, Default)]
@@ -53,11 +55,21 @@ pub(crate) struct Addresses {
     pub(crate) ops: String,
 }
 
-/// An `up` that answers, for error messages.
+/// An `up` that answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Running {
     pub(crate) state_dir: String,
+    /// Its file, or what it serves in place of one, for people.
     pub(crate) config: String,
+}
+
+impl Running {
+    fn place(self) -> Place {
+        let is_demo = self.config == DEMO;
+        let state_dir = PathBuf::from(self.state_dir);
+        let config = if is_demo { state_dir.join(FILE_NAMES[0]) } else { self.config.into() };
+        Place { config, state_dir, is_demo }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +80,8 @@ pub(crate) enum PlaceError {
     NoConfig { path: PathBuf, source: io::Error },
     #[error("both {} and {} are there, and only one can be meant", first.display(), second.display())]
     TwoConfigs { first: PathBuf, second: PathBuf },
+    #[error("{} gateways run, and none of them is for this directory", .running.len())]
+    Several { running: Vec<Running> },
 }
 
 impl PlaceError {
@@ -75,6 +89,7 @@ impl PlaceError {
         match self {
             Self::NoHome => Some("name a directory with --state-dir".to_owned()),
             Self::TwoConfigs { .. } => Some("name one with --config, or remove the other".to_owned()),
+            Self::Several { running } => Some(format!("name one of them:{}", choices(running))),
             Self::NoConfig { .. } => {
                 Some("name another file with --config, or leave it out to see the demo".to_owned())
             }
@@ -82,7 +97,41 @@ impl PlaceError {
     }
 }
 
+/// The flag that leads to each, a line each.
+pub(crate) fn choices(running: &[Running]) -> String {
+    running.iter().map(|one| format!("\n  --state-dir {}  ({})", one.state_dir, one.config)).collect()
+}
+
 impl PlaceArgs {
+    /// The gateway that a command talks to: that of this place, or the only one that runs if neither a flag nor a file
+    /// in this directory says which is meant. It need not run.
+    pub(crate) fn find_running(&self) -> Result<Place, PlaceError> {
+        let is_meant = self.config.is_some() || self.state_dir.is_some() || only_one(Path::new(""))?.is_some();
+        Self::or_the_only_one(self.find()?, is_meant)
+    }
+
+    /// The same for a command that starts the gateway if it does not run: a file in the user's configuration directory
+    /// is meant as well.
+    pub(crate) fn find_to_start(&self) -> Result<Place, PlaceError> {
+        let place = self.find()?;
+        let is_meant = self.state_dir.is_some() || !place.is_demo;
+        Self::or_the_only_one(place, is_meant)
+    }
+
+    fn or_the_only_one(place: Place, is_meant: bool) -> Result<Place, PlaceError> {
+        // A gateway that refuses us runs as well.
+        let runs = || place.knock().map_or_else(|error| error.kind() == io::ErrorKind::PermissionDenied, |()| true);
+        if is_meant || runs() {
+            return Ok(place);
+        }
+        let mut running = running();
+        match running.len() {
+            0 => Ok(place),
+            1 => Ok(running.remove(0).place()),
+            _ => Err(PlaceError::Several { running }),
+        }
+    }
+
     /// Looks for the file that `up` would serve. A file that is named need not exist: there may be a last good
     /// revision.
     pub(crate) fn find(&self) -> Result<Place, PlaceError> {
@@ -138,7 +187,7 @@ impl Place {
 
     /// For people.
     pub(crate) fn describe(&self) -> String {
-        if self.is_demo { "the built-in demo".to_owned() } else { self.config.display().to_string() }
+        if self.is_demo { DEMO.to_owned() } else { self.config.display().to_string() }
     }
 }
 

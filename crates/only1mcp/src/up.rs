@@ -3,6 +3,7 @@
 //! Everything that a service needs is handed to it here as a value. Only the log and the metrics are global, so that
 //! the services cannot tell whether they share a process.
 
+mod arrivals;
 mod demo;
 mod first_revision;
 #[cfg(test)]
@@ -11,7 +12,7 @@ mod services;
 
 use std::{
     fs,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     process::ExitCode,
     time::Duration,
 };
@@ -29,7 +30,10 @@ use runtime::{
     process::GRACE,
     shutdown::WoundDown,
     state_dir::{LockError, StateDir, write_private},
-    telemetry,
+    telemetry::{
+        self,
+        log::{self, Filter},
+    },
     token::TokenError,
 };
 
@@ -70,6 +74,8 @@ pub(crate) enum UpError {
 
 /// Runs the gateway until a signal stops it.
 pub(crate) fn run(args: &UpArgs) -> ExitCode {
+    let filter = args.log.clone().or_else(|| io::stderr().is_terminal().then(Filter::warnings));
+    filter.into_iter().for_each(log::init_with);
     let program = Program { name: "only1mcp", version: env!("CARGO_PKG_VERSION"), threads: 2, sockets: &[MCP] };
     let traces = match program.traces() {
         Ok(traces) => traces,
@@ -174,6 +180,15 @@ impl Halves {
         let Some(config) = services.add_manager(self, place.config.clone(), state).await? else {
             return Ok(services.router);
         };
+        if io::stderr().is_terminal() {
+            let (config, stop) = (config.clone(), shutdown.clone());
+            tasks.spawn("arrivals", async move {
+                tokio::select! {
+                    () = arrivals::tell(config) => {}
+                    () = stop.triggered() => {}
+                }
+            });
+        }
         services.serve(self, auth, listeners);
         tokio::select! {
             settled = first_revision::wait(readiness, config.clone()) => settled?,

@@ -130,11 +130,19 @@ fn weight(permille: u32) -> Result<Weight, Invalid> {
 pub fn wanted(request: pb::StartRequest, actor: String) -> Result<Wanted, Invalid> {
     Ok(Wanted {
         backend: BackendId::new(&request.server).map_err(|error| Invalid::new("server", error))?,
-        endpoint: (!request.endpoint.is_empty()).then_some(request.endpoint),
+        endpoint: (!request.endpoint.is_empty()).then(|| request.endpoint.clone()),
         weight: weight(request.weight_permille)?,
+        disable: disable(&request)?,
         timeout: request.timeout.map(|timeout| duration("timeout", Some(timeout))).transpose()?,
         actor,
     })
+}
+
+fn disable(request: &pb::StartRequest) -> Result<bool, Invalid> {
+    if request.disable && (!request.endpoint.is_empty() || request.weight_permille != 0) {
+        return Err(Invalid::new("disable", "is for a whole server, without a weight"));
+    }
+    Ok(request.disable)
 }
 
 pub fn summary_to_pb(summary: &Summary) -> pb::Drain {
@@ -157,6 +165,7 @@ pub fn summary_to_pb(summary: &Summary) -> pb::Drain {
         revision: summary.revision().unwrap_or_default().0,
         endpoint: summary.endpoint.map(|digest| digest.to_string()).unwrap_or_default(),
         weight_permille: summary.weight.permille().into(),
+        disabled: summary.disabled,
     }
 }
 

@@ -150,7 +150,7 @@ fn a_log_that_makes_no_sense_is_refused_at_start() -> Result<(), Fault> {
                 "h2=trace",
                 "config_manager, drain_coordinator, health_monitor, only1mcp, router, runtime",
             ),
-            ("ONLY1MCP_LOG_FORMAT", "xml", "expected pretty or json"),
+            ("ONLY1MCP_LOG_FORMAT", "xml", "expected pretty, logfmt or json"),
         ] {
             let mut command = Command::new(binaries::path(program)?);
             command.args(arguments).env(name, value).env("HOME", scratch.path()).stdin(Stdio::null());

@@ -35,7 +35,8 @@ async fn say(engine: &mut Engine, count: Count) {
 async fn start(engine: &mut Engine) -> Summary {
     let (answer, started) = oneshot::channel();
     let backend = BackendId::new("a").unwrap();
-    let wanted = Wanted { backend, endpoint: None, weight: Weight::NONE, timeout: None, actor: "x".into() };
+    let wanted =
+        Wanted { backend, endpoint: None, weight: Weight::NONE, disable: false, timeout: None, actor: "x".into() };
     tell(engine, Ask::Start { wanted, answer }).await;
     started.await.unwrap().unwrap().unwrap().drain
 }

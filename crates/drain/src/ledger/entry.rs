@@ -38,6 +38,9 @@ pub struct Entry {
     /// Above [`Weight::NONE`], its endpoints stay open and get less than their share.
     #[serde(default = "crate::message::cordon")]
     pub weight: Weight,
+    /// An operator has switched the server off with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disabled: bool,
     /// The operator that asked for this drain, or that hurried this removal.
     pub actor: Option<String>,
     pub started: WallTime,
@@ -108,6 +111,7 @@ pub struct Summary {
     pub backend: BackendId,
     pub endpoint: Option<Digest>,
     pub weight: Weight,
+    pub disabled: bool,
     pub actor: Option<String>,
     pub state: State,
     pub totals: Totals,
@@ -156,6 +160,7 @@ impl Entry {
             backend,
             endpoint: None,
             weight: Weight::NONE,
+            disabled: false,
             actor: None,
             started,
             deadline: started.after(remaining),

@@ -51,6 +51,8 @@ pub struct Wanted {
     pub endpoint: Option<String>,
     /// With [`Weight::NONE`] it gets no new exchanges.
     pub weight: Weight,
+    /// It is switched off, not about to leave: shown as such, and otherwise a drain of the whole server.
+    pub disable: bool,
     /// How long the exchanges have that run there; absent for what the configuration says.
     pub timeout: Option<Duration>,
     pub actor: String,
@@ -67,11 +69,12 @@ impl Ledger {
         started
     }
 
-    /// Opens again what an operator's drain cordoned, by the id as shown, or by the name of a server that is held.
+    /// Ends one drain of an operator, by the id as shown, or all of them that hold a server, by its name. Returns those
+    /// that it ended, that of the whole server first.
     ///
     /// # Errors
     /// When there is no such drain, or it is that of a removed server.
-    pub fn cancel(&mut self, now: Time, id: &str, actor: String) -> Result<Summary, CancelError> {
+    pub fn cancel(&mut self, now: Time, id: &str, actor: &str) -> Result<Vec<Summary>, CancelError> {
         let cancelled = self.open_again(now, id, actor);
         self.pass(now);
         cancelled
@@ -80,7 +83,7 @@ impl Ledger {
     /// Begins a drain, or joins the present one: the earlier deadline holds, and the later weight. If a revision has
     /// removed the server, its departure is hurried.
     fn begin(&mut self, now: Time, wanted: Wanted) -> Result<Started, StartError> {
-        let Wanted { backend, endpoint, weight, timeout, actor } = wanted;
+        let Wanted { backend, endpoint, weight, disable, timeout, actor } = wanted;
         let live = self.routers.values().filter_map(|router| router.live.as_ref()).flatten();
         let live: Vec<_> = live.filter(|(endpoint, _)| endpoint.backend == backend).collect();
         let configured = live.iter().map(|(_, policy)| term(policy)).max();
@@ -88,7 +91,9 @@ impl Ledger {
         let endpoint = endpoint.map(|begins| self.one_of(known, &backend, begins)).transpose()?;
         let (term, wall) = (timeout.or(configured), self.wall(now));
         let mut last = None;
-        for id in self.joinable(&backend, endpoint, weight) {
+        let joinable = self.joinable(&backend, endpoint, weight);
+        // What has left cannot be switched off.
+        for id in joinable.into_iter().filter(|id| !(disable && id.is_removal())) {
             let before = self.drains.get(&id).map(|entry| self.summary(now, entry));
             let entry = self.drains.get_mut(&id).expect("it was found there");
             if !weight.is_none() {
@@ -99,6 +104,9 @@ impl Ledger {
             } else if let Some(term) = term.filter(|term| wall.after(*term) < entry.deadline) {
                 entry.hurry(wall, term, actor.clone());
             }
+            if disable && !std::mem::replace(&mut entry.disabled, true) {
+                entry.actor = Some(actor.clone());
+            }
             last = Some(self.decided(now, &id, before));
         }
         if let Some(drain) = last {
@@ -108,7 +116,8 @@ impl Ledger {
         self.last_number = self.last_number.saturating_add(1);
         let id = DrainId::Admin { number: self.last_number, started: wall };
         let entry = Entry::new(id.clone(), backend.clone(), wall, term);
-        self.drains.insert(id.clone(), Entry { endpoint, weight, actor: Some(actor.clone()), ..entry });
+        self.drains
+            .insert(id.clone(), Entry { endpoint, weight, disabled: disable, actor: Some(actor.clone()), ..entry });
         self.lift_cordon(now, &backend, endpoint, weight, &actor);
         Ok(Started { drain: self.decided(now, &id, None), joined: false })
     }
@@ -118,7 +127,7 @@ impl Ledger {
         let same = |entry: &&Entry| entry.holds() && entry.is_of(backend, endpoint) && entry.weight.is_none();
         let held: Vec<_> = self.drains.values().filter(same).map(|entry| entry.id.clone()).collect();
         for id in held.into_iter().filter(|_| !weight.is_none()) {
-            self.lift(now, &id, actor.to_owned());
+            self.lift(now, &id, actor);
         }
     }
 
@@ -134,31 +143,37 @@ impl Ledger {
         }
     }
 
-    /// Opens the server again. A second call changes nothing. The id of a drain comes before a server of that name, and a
-    /// drain of all of the server before one of an endpoint.
-    fn open_again(&mut self, now: Time, id: &str, actor: String) -> Result<Summary, CancelError> {
+    /// A second call changes nothing. The id of a drain comes before a server of that name.
+    fn open_again(&mut self, now: Time, id: &str, actor: &str) -> Result<Vec<Summary>, CancelError> {
         let named = |entry: &&Entry| entry.id.to_string() == id;
-        let of_server = |entry: &&Entry| entry.holds() && entry.backend.as_str() == id;
-        let all = || self.drains.values();
-        let whole = || all().find(|entry| of_server(entry) && entry.endpoint.is_none());
-        let found = all().filter(|entry| entry.holds()).find(named).or_else(whole).or_else(|| all().find(of_server));
-        let found = found.or_else(|| all().find(named));
-        let entry = found.ok_or_else(|| CancelError::Unknown { id: id.into() })?;
-        if let DrainId::Removal { revision, .. } = &entry.id {
+        let holding = || self.drains.values().filter(|entry| entry.holds());
+        let mut found: Vec<&Entry> = match holding().find(named) {
+            Some(one) => vec![one],
+            None => holding().filter(|entry| entry.backend.as_str() == id).collect(),
+        };
+        if found.is_empty() {
+            // One that holds nothing any more.
+            found.extend(self.drains.values().find(named));
+        }
+        found.sort_by_key(|entry| entry.endpoint.is_some());
+        if let Some(DrainId::Removal { revision, .. }) = found.first().map(|entry| &entry.id) {
             return Err(CancelError::Removal { id: id.into(), revision: *revision });
         }
-        let id = entry.id.clone();
-        Ok(self.lift(now, &id, actor))
+        let found: Vec<DrainId> = found.into_iter().map(|entry| entry.id.clone()).collect();
+        if found.is_empty() {
+            return Err(CancelError::Unknown { id: id.into() });
+        }
+        Ok(found.iter().map(|id| self.lift(now, id, actor)).collect())
     }
 
-    fn lift(&mut self, now: Time, id: &DrainId, actor: String) -> Summary {
+    fn lift(&mut self, now: Time, id: &DrainId, actor: &str) -> Summary {
         let (before, wall) = (self.summary(now, &self.drains[id]), self.wall(now));
         let entry = self.drains.get_mut(id).expect("the caller found it there");
         if entry.cancelled.is_some() {
             return before;
         }
         entry.cancelled = Some(wall);
-        entry.actor = Some(actor);
+        entry.actor = Some(actor.to_owned());
         self.decided(now, id, Some(before))
     }
 

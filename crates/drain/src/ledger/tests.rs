@@ -29,7 +29,7 @@ fn removal(name: &str, revision: u64) -> DrainId {
 /// A drain of all endpoints of the server.
 pub(super) fn wanted(name: &str) -> Wanted {
     let backend = key(name).backend;
-    Wanted { backend, endpoint: None, weight: Weight::NONE, timeout: None, actor: "uid:0".into() }
+    Wanted { backend, endpoint: None, weight: Weight::NONE, disable: false, timeout: None, actor: "uid:0".into() }
 }
 
 pub(super) struct Coordinator {
@@ -129,10 +129,17 @@ impl Coordinator {
         last.expect("an overlay was told")
     }
 
-    pub(super) fn cancel(&mut self, id: &str) -> Result<Summary, CancelError> {
-        let cancelled = self.core.cancel(self.now, id, "uid:0".into());
+    pub(super) fn cancel(&mut self, id: &str) -> Result<Vec<Summary>, CancelError> {
+        let cancelled = self.core.cancel(self.now, id, "uid:0");
         self.carry_out();
         cancelled
+    }
+
+    /// Cancels what is one drain, and returns the state it is in then.
+    pub(super) fn cancel_one(&mut self, id: &str) -> State {
+        let cancelled = self.cancel(id).unwrap();
+        assert_eq!(cancelled.len(), 1);
+        cancelled[0].state
     }
 
     /// How long the one cordon that was last told has left.
@@ -249,7 +256,7 @@ fn a_restart_keeps_the_sum() {
     assert_eq!(find(&it).totals, Totals { total: 6, in_flight: 0, finished: 3, evicted: 1, lost: 2 });
     let held = it.start("b", None).unwrap();
     assert_eq!((held.joined, held.drain.state, held.drain.id), (true, State::Done, started.drain.id.clone()));
-    assert_eq!(it.cancel(&started.drain.id.to_string()).unwrap().state, State::Cancelled);
+    assert_eq!(it.cancel_one(&started.drain.id.to_string()), State::Cancelled);
 }
 
 #[test]
@@ -300,14 +307,36 @@ fn cancelling_opens_again_and_is_kept() {
     let id = it.start("a", None).unwrap().drain.id;
     it.count(1, &id, "a", Phase::Cordoned, [2, 1, 0]);
     assert_eq!(it.cancel("ghost"), Err(CancelError::Unknown { id: "ghost".into() }));
-    assert_eq!(it.cancel("a").unwrap().state, State::Cancelled, "by the name of the server");
+    assert_eq!(it.cancel_one("a"), State::Cancelled, "by the name of the server");
     assert_eq!(it.overlays(), [(1, 0)]);
     it.count(1, &id, "a", Phase::Reopened, [0, 1, 0]);
     assert_eq!(it.sum(), (State::Cancelled, [1, 1, 0, 0, 0]));
-    assert_eq!(it.cancel(&id.to_string()).unwrap().state, State::Cancelled, "a second time changes nothing");
+    assert_eq!(it.cancel_one(&id.to_string()), State::Cancelled, "a second time changes nothing");
     assert!(it.core.list(it.now, false).is_empty());
     let again = it.start("a", None).unwrap();
     assert!(!again.joined && again.drain.id != id, "numbers are not used twice");
+}
+
+#[test]
+fn a_server_that_is_switched_off_stays_so_until_it_is_switched_on() {
+    let off = |name: &str| Wanted { disable: true, ..wanted(name) };
+    let mut it = Coordinator::new();
+    it.attach(1, "r1", "x", 1, &["a", "b"]);
+    it.count(1, &removal("c", 1), "c", Phase::Cordoned, [1, 0, 0]);
+    assert!(matches!(it.wish(off("c")), Err(StartError::Unknown { .. })), "it has left");
+    let drained = it.start("a", None).unwrap().drain;
+    assert!(!drained.disabled);
+    let disabled = it.wish(off("a")).unwrap();
+    assert!(disabled.joined && disabled.drain.disabled && disabled.drain.id == drained.id);
+    assert!(it.wish(off("b")).unwrap().drain.disabled);
+    assert!(it.start("b", Some(Duration::ZERO)).unwrap().drain.disabled, "a drain leaves it switched off");
+    it.count(1, &drained.id, "a", Phase::Closed, [0, 0, 0]);
+    it.again(1);
+    let mut kept: Vec<_> = it.core.list(it.now, false).into_iter().filter(|drain| drain.disabled).collect();
+    kept.sort_by(|a, b| a.backend.cmp(&b.backend));
+    assert_eq!(kept.iter().map(|drain| drain.backend.as_str()).collect::<Vec<_>>(), ["a", "b"], "the record has it");
+    assert_eq!(it.cancel_one("a"), State::Cancelled);
+    assert!(!it.start("a", None).is_ok_and(|started| started.drain.disabled));
 }
 
 #[test]
@@ -317,7 +346,7 @@ fn what_was_hurried_or_is_long_over_can_be_cancelled() {
     let id = it.start("a", None).unwrap().drain.id;
     it.start("a", Some(Duration::ZERO)).unwrap();
     it.count(1, &id, "a", Phase::Evicting, [1, 0, 0]);
-    assert_eq!(it.cancel("a").unwrap().state, State::Cancelled);
+    assert_eq!(it.cancel_one("a"), State::Cancelled);
     assert_eq!(it.overlays(), [(1, 0)]);
 
     let id = it.start("a", None).unwrap().drain.id;
@@ -328,7 +357,7 @@ fn what_was_hurried_or_is_long_over_can_be_cancelled() {
         it.cancel("b").unwrap();
         it.count(1, &id, "b", Phase::Reopened, [0, 0, 0]);
     }
-    assert_eq!(it.cancel("a").unwrap().state, State::Cancelled, "older than all that is remembered");
+    assert_eq!(it.cancel_one("a"), State::Cancelled, "older than all that is remembered");
 }
 
 #[test]

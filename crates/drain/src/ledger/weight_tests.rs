@@ -26,8 +26,25 @@ fn a_weight_is_kept_until_it_is_cancelled_and_is_never_over() {
     let hello = Count::Hello { node: NodeId::new("r1").unwrap(), boot: "x".into() };
     it.say(Event::Said { connection: 3, count: hello });
     assert_eq!(it.told(), [(Some(key("a").digest), 100)], "the record has it");
-    assert_eq!(it.cancel("a").unwrap().state, State::Cancelled);
+    assert_eq!(it.cancel_one("a"), State::Cancelled);
     assert_eq!(it.told(), []);
+}
+
+#[test]
+fn a_server_that_is_given_back_by_its_name_is_given_back_whole() {
+    let mut it = Coordinator::new();
+    it.attach(1, "r1", "x", 1, &["a", "a.2", "b"]);
+    let of_endpoint = it.weigh("a.2", 250).unwrap().drain.id;
+    let of_server = it.start("a", None).unwrap().drain.id;
+    it.start("b", None).unwrap();
+    assert_eq!(it.told().len(), 3);
+    let ended: Vec<_> = it.cancel("a").unwrap().into_iter().map(|drain| (drain.id, drain.state)).collect();
+    assert_eq!(ended, [(of_server, State::Cancelled), (of_endpoint, State::Cancelled)]);
+    assert_eq!(it.told(), [(None, 0)], "that of the other server stays");
+    let of_endpoint = it.weigh("a.2", 250).unwrap().drain.id;
+    it.start("a", None).unwrap();
+    assert_eq!(it.cancel(&of_endpoint.to_string()).unwrap().len(), 1, "by its id it is one");
+    assert_eq!(it.told(), [(None, 0), (None, 0)]);
 }
 
 #[test]
@@ -66,16 +83,12 @@ fn a_drain_is_not_taken_for_a_server_of_its_name() {
     let of_server = it.start("a2", None).unwrap().drain;
     let of_other = it.start("b", None).unwrap().drain;
     assert_eq!((of_server.id.to_string(), of_other.id.to_string()), ("a1".into(), "a2".into()));
-    assert_eq!(it.cancel("a2").unwrap().id, of_other.id, "the id comes first");
-    let endpoint = super::Wanted { endpoint: Some(key("b").digest.to_string()), ..super::tests::wanted("b") };
-    it.wish(endpoint).unwrap();
-    let of_other = it.start("b", None).unwrap().drain;
-    assert_eq!(it.cancel("b").unwrap().id, of_other.id, "the whole server comes before one of its endpoints");
+    assert_eq!(it.cancel("a2").unwrap()[0].id, of_other.id, "the id comes first");
     // A weight lifts the cordon of its own server.
     let of_other = it.start("b", None).unwrap().drain;
-    assert_eq!(of_other.id.to_string(), "a5");
-    it.attach(2, "r2", "x", 1, &["a5", "b"]);
-    let named = it.start("a5", None).unwrap().drain;
+    assert_eq!(of_other.id.to_string(), "a3");
+    it.attach(2, "r2", "x", 1, &["a3", "b"]);
+    let named = it.start("a3", None).unwrap().drain;
     let weighed = it.wish(super::Wanted { weight: model::Weight::of(500).unwrap(), ..super::tests::wanted("b") });
     assert_eq!(weighed.unwrap().drain.state, State::Weighted);
     let state =

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, builder::NonEmptyStringValueParser};
 use model::{Weight, units::duration_or_seconds as duration};
+use runtime::telemetry::log::Filter;
 
 use super::{AdminArgs, OutputArgs};
 use crate::place::PlaceArgs;
@@ -52,7 +53,8 @@ Examples:
 #[command(after_help = HISTORY_EXAMPLES)]
 pub(crate) struct HistoryArgs {
     /// At most that many [default: all that are kept]
-    #[arg(long, visible_alias = "limit", value_name = "N", env = "ONLY1MCP_HISTORY_LAST")]
+    #[arg(long, visible_alias = "limit", value_name = "N", value_parser = clap::value_parser!(u32).range(1..),
+          env = "ONLY1MCP_HISTORY_LAST")]
     pub(crate) last: Option<u32>,
 
     /// Changes that were refused as well; they have no revision
@@ -115,7 +117,7 @@ Examples:
 #[command(after_help = ROLLBACK_EXAMPLES)]
 pub(crate) struct RollbackArgs {
     /// The revision to bring back [default: the one before the live one]
-    #[arg(value_name = "REVISION")]
+    #[arg(value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) revision: Option<u64>,
 
     /// Why, for the record
@@ -190,7 +192,7 @@ Examples:
 pub(crate) struct LogArgs {
     /// From now on: a level for everything, TARGET=LEVEL for single programs [default: only show the filter]
     #[arg(value_name = "FILTER")]
-    pub(crate) filter: Option<String>,
+    pub(crate) filter: Option<Filter>,
 
     /// After that, the filter of before holds again [default: never]
     #[arg(long = "for", value_name = "DURATION", value_parser = duration, requires = "filter", env = "ONLY1MCP_LOG_FOR")]
@@ -233,7 +235,7 @@ pub(crate) struct DrainArgs {
     #[arg(long, env = "ONLY1MCP_DRAIN_WAIT")]
     pub(crate) wait: bool,
 
-    /// Give back what this drain took, by its id or its server
+    /// Give back what this drain took, by its id; or what all drains of a server took, by the server's
     #[arg(long, value_name = "DRAIN", conflicts_with = "server", env = "ONLY1MCP_DRAIN_CANCEL")]
     pub(crate) cancel: Option<String>,
 
@@ -255,18 +257,20 @@ Examples:
 #[derive(Args, Debug)]
 #[command(after_help = DRAINS_EXAMPLES)]
 pub(crate) struct DrainsArgs {
-    /// Only those that are not over
-    #[arg(long, env = "ONLY1MCP_DRAINS_RUNNING")]
-    pub(crate) running: bool,
+    /// Those that are over as well
+    #[arg(long, env = "ONLY1MCP_DRAINS_ALL")]
+    pub(crate) all: bool,
 
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
 }
 
 const DRAINS_EXAMPLES: &str = "\
+Shows what is leaving, and what operators keep from calls until they cancel that.
+
 Examples:
-  only1mcp drains --running
-  only1mcp drains --output json | jq '.[] | {server, finished, evicted, lost, total}'";
+  only1mcp drains
+  only1mcp drains --all --output json | jq '.[] | {server, finished, evicted, lost, total}'";
 
 #[derive(Args, Debug)]
 #[command(after_help = LOGS_EXAMPLES)]
@@ -309,6 +313,33 @@ that is down is tried at once. One that hangs is restarted by itself if `restart
 Examples:
   only1mcp restart files
   only1mcp restart files --output json | jq '.endpoints[].pid'";
+
+#[derive(Args, Debug)]
+pub(crate) struct SwitchArgs {
+    /// The server, by its id
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: String,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+pub(crate) const DISABLE_EXAMPLES: &str = "\
+Calls that run may end, within the time that the configuration gives a drain. New ones are answered at
+once with an error that says so. Its process keeps running and its tools stay listed, so that it is
+there at once when it is enabled. No revision is made, and the configuration stays as it is. A server that is
+not to run at all is removed from the configuration.
+
+Examples:
+  only1mcp disable search
+  only1mcp disable search --output json | jq '.in_flight'";
+
+pub(crate) const ENABLE_EXAMPLES: &str = "\
+Exits with 0 when it gets calls again, 2 when it was not kept from them. What `drain --endpoint` took of
+single endpoints stays taken.
+
+Examples:
+  only1mcp enable search";
 
 /// Where the MCP endpoint is.
 #[derive(Args, Clone, Debug)]

@@ -9,7 +9,7 @@ use wire::pb::config::v1::{
     self as pb, ApplyRequest, GetStatusRequest, Outcome, ReloadRequest, RollbackRequest, outcome::Result as Ended,
 };
 
-use super::{Lines, Output, render, validate};
+use super::{Lines, Output, progress, render, validate};
 use crate::{
     admin::Admin,
     args::{ApplyArgs, ReloadArgs, RollbackArgs},
@@ -25,7 +25,8 @@ pub(crate) async fn reload(args: &ReloadArgs) -> Result<Output, Failure> {
     let timeout = args.admin.timeout;
     let request = ReloadRequest { force: args.force, timeout: timeout.try_into().ok(), without: args.without.clone() };
     let call = config.client.reload(request);
-    let outcome = admin.ask_for(timeout + ANSWER_TIME, &config.target, call).await?.outcome;
+    let asked = admin.ask_for(timeout + ANSWER_TIME, &config.target, call);
+    let outcome = progress::during(&admin, "reload", Box::pin(asked)).await?.outcome;
     Ok(show(outcome, &behind(&admin).await?))
 }
 
@@ -39,7 +40,7 @@ pub(crate) async fn rollback(args: &RollbackArgs) -> Result<Output, Failure> {
     };
     let request = RollbackRequest { revision, reason: args.reason.clone(), base_revision };
     let call = config.client.rollback(request);
-    let outcome = admin.ask(&config.target, call).await?.outcome;
+    let outcome = progress::during(&admin, "rollback", Box::pin(admin.ask(&config.target, call))).await?.outcome;
     Ok(show(outcome, &behind(&admin).await?))
 }
 
@@ -63,7 +64,8 @@ pub(crate) async fn apply(args: &ApplyArgs) -> Result<Output, Failure> {
         without: args.without.clone(),
     };
     let call = config.client.apply(request);
-    let outcome = admin.ask_for(timeout + ANSWER_TIME, &config.target, call).await?.outcome;
+    let asked = admin.ask_for(timeout + ANSWER_TIME, &config.target, call);
+    let outcome = progress::during(&admin, "apply", Box::pin(asked)).await?.outcome;
     Ok(show(outcome, &behind(&admin).await?))
 }
 

@@ -1,5 +1,7 @@
 //! `drain` and `drains`: letting servers leave, and how that went.
 
+use std::time::Duration;
+
 use model::Weight;
 use runtime::exit;
 use serde_json::{Value, json};
@@ -7,10 +9,13 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
 use wire::pb::drain::v1::{CancelRequest, Drain, ListRequest, RouterShare, StartRequest, WatchRequest, WatchResponse};
 
-use super::{Lines, Output, render};
+use super::{
+    Lines, Output,
+    render::{self, Reading},
+};
 use crate::{
     admin::Admin,
-    args::{DrainArgs, DrainsArgs},
+    args::{DrainArgs, DrainsArgs, SwitchArgs},
     failure::Failure,
 };
 
@@ -18,10 +23,7 @@ pub(crate) async fn drain(args: &DrainArgs) -> Result<Output, Failure> {
     let admin = Admin::find(&args.admin).await?;
     let mut service = admin.drain()?;
     let Some(server) = &args.server else {
-        let request = CancelRequest { id: args.cancel.clone().unwrap_or_default() };
-        let drain = admin.ask(&service.target, service.client.cancel(request)).await?.drain.unwrap_or_default();
-        let text = Lines::of(format_args!("{} is open again", target(&drain)));
-        return Ok(Output::done(text, as_json(&drain)));
+        return cancel(&admin, args.cancel.clone().unwrap_or_default()).await;
     };
     // Listening first, so that the end cannot be missed.
     let changes = admin.ask(&service.target, service.client.watch(WatchRequest {})).await?;
@@ -31,6 +33,7 @@ pub(crate) async fn drain(args: &DrainArgs) -> Result<Output, Failure> {
         timeout,
         endpoint: args.endpoint.clone().unwrap_or_default(),
         weight_permille: args.weight.unwrap_or(Weight::NONE).permille().into(),
+        disable: false,
     };
     let started = admin.ask(&service.target, service.client.start(request)).await?;
     let mut drain = started.drain.unwrap_or_default();
@@ -40,6 +43,108 @@ pub(crate) async fn drain(args: &DrainArgs) -> Result<Output, Failure> {
         drain = end(drain, changes, list, target).await?;
     }
     Ok(show(&drain, started.joined))
+}
+
+/// Ends a drain by its id, or all that operators have of a server.
+async fn cancel(admin: &Admin, id: String) -> Result<Output, Failure> {
+    let mut service = admin.drain()?;
+    let answer = admin.ask(&service.target, service.client.cancel(CancelRequest { id })).await?;
+    // A coordinator of an older release says the one that it has ended.
+    let ended = if answer.drains.is_empty() { answer.drain.into_iter().collect() } else { answer.drains };
+    let held = admin.ask(&service.target, service.client.list(ListRequest { all: false })).await?.drains;
+    let of_server = |drain: &Drain| ended.iter().any(|one| one.server == drain.server) && drain.cause == "admin";
+    let stay: Vec<Drain> = held.into_iter().filter(of_server).collect();
+    Ok(cancelled(&ended, &stay))
+}
+
+/// `stay`: drains of the same server that go on.
+pub(super) fn cancelled(ended: &[Drain], stay: &[Drain]) -> Output {
+    let mut text = Lines::default();
+    for drain in ended {
+        let what = if drain.weight_permille == 0 { "is open again" } else { "has its share of the calls again" };
+        let partly = stay.iter().any(|other| drain.endpoint.is_empty() || other.endpoint.is_empty());
+        let but = if partly { ", as far as this drain goes" } else { "" };
+        text.line(format_args!("{} {what}{but}: drain {} is ended", target(drain), drain.id));
+    }
+    for drain in stay {
+        let share = if drain.weight_permille == 0 {
+            "gets no calls".to_owned()
+        } else {
+            format!("gets {} of its calls", render::weight(drain.weight_permille))
+        };
+        text.line(format_args!(
+            "note: {} still {share}: drain {}; end it with `only1mcp drain --cancel {}`",
+            target(drain),
+            drain.id,
+            drain.id
+        ));
+    }
+    let json = json!({
+        "ended": ended.iter().map(as_json).collect::<Value>(),
+        "stay": stay.iter().map(as_json).collect::<Value>(),
+    });
+    Output::done(text, json)
+}
+
+/// A drain of the whole server that is shown as what it is: an operator has switched it off.
+pub(crate) async fn disable(args: &SwitchArgs) -> Result<Output, Failure> {
+    let admin = Admin::find(&args.admin).await?;
+    let mut service = admin.drain()?;
+    let request = StartRequest { server: args.server.clone(), disable: true, ..StartRequest::default() };
+    let started = admin.ask(&service.target, service.client.start(request)).await?;
+    Ok(disabled(&started.drain.unwrap_or_default()))
+}
+
+pub(super) fn disabled(drain: &Drain) -> Output {
+    let server = &drain.server;
+    let running = match in_flight(drain) {
+        Some(0) => "nothing runs there any more".to_owned(),
+        Some(1) => format!("1 call has {} to end", remaining(drain)),
+        Some(calls) => format!("{calls} calls have {} to end", remaining(drain)),
+        None => format!("calls that run have {} to end", remaining(drain)),
+    };
+    let mut text =
+        Lines::of(format_args!("{server} is disabled until `only1mcp enable {server}`: no new calls; {running}"));
+    text.line("note: its process, if it has one, keeps running, and its tools stay listed");
+    Output::done(text, as_json(drain))
+}
+
+/// Adds to a status which servers operators have switched off; nothing if no coordinator can be asked.
+pub(super) async fn tell_disabled(admin: &Admin, status: &mut Output) {
+    let Ok(mut service) = admin.drain() else { return };
+    if let Ok(held) = admin.ask(&service.target, service.client.list(ListRequest { all: false })).await {
+        add_disabled(&held.drains, status);
+    }
+}
+
+pub(super) fn add_disabled(held: &[Drain], status: &mut Output) {
+    for drain in held.iter().filter(|drain| drain.disabled) {
+        let (server, actor) = (&drain.server, &drain.actor);
+        status.text.line(format_args!(
+            "note: server {server} is disabled by an operator ({actor}): `only1mcp enable {server}` gives it calls again"
+        ));
+    }
+    for server in status.json["servers"].as_array_mut().into_iter().flatten() {
+        let disabled = held.iter().any(|drain| drain.disabled && server["id"] == drain.server);
+        server["disabled_by_operator"] = disabled.into();
+    }
+}
+
+/// Ends what keeps a whole server from calls.
+pub(crate) async fn enable(args: &SwitchArgs) -> Result<Output, Failure> {
+    let admin = Admin::find(&args.admin).await?;
+    let mut service = admin.drain()?;
+    let held = admin.ask(&service.target, service.client.list(ListRequest { all: false })).await?.drains;
+    let whole = |drain: &Drain| drain.server == args.server && drain.cause == "admin" && drain.endpoint.is_empty();
+    if let Some(drain) = held.into_iter().find(|drain| whole(drain) && drain.weight_permille == 0) {
+        return cancel(&admin, drain.id).await;
+    }
+    if !admin.knows(&args.server).await {
+        return Err(Failure::NoServer { server: args.server.clone() });
+    }
+    let text = Lines::of(format_args!("nothing to do: {} gets calls", args.server));
+    let json = json!({ "ended": [], "stay": [] });
+    Ok(Output { code: exit::NOTHING_TO_DO, ..Output::done(text, json) })
 }
 
 /// The drain when it is over. Where changes were missed its end may be among them, so it is looked up.
@@ -73,8 +178,7 @@ pub(super) fn show(drain: &Drain, joined: bool) -> Output {
         return Output::done(Lines::of(text), as_json(drain));
     }
     if !is_over(drain) {
-        let remaining = render::millis(drain.remaining).unwrap_or_default();
-        let remaining = render::duration(std::time::Duration::from_millis(remaining));
+        let remaining = remaining(drain);
         let in_flight =
             in_flight(drain).map_or_else(|| "not counted yet".to_owned(), |count| format!("{count} in flight"));
         let text = format!("drain {id} of {} {verb}: {in_flight}, {remaining} left", target(drain));
@@ -95,15 +199,20 @@ pub(super) fn show(drain: &Drain, joined: bool) -> Output {
 pub(crate) async fn list(args: &DrainsArgs) -> Result<Output, Failure> {
     let admin = Admin::find(&args.admin).await?;
     let mut service = admin.drain()?;
-    let call = service.client.list(ListRequest { all: !args.running });
+    let call = service.client.list(ListRequest { all: args.all });
     let drains = admin.ask(&service.target, call).await?.drains;
-    Ok(show_all(&drains))
+    Ok(show_all(&drains, args.all, &Reading::now()))
 }
 
-pub(super) fn show_all(drains: &[Drain]) -> Output {
-    let rows: Vec<[String; 10]> = drains.iter().map(row).collect();
+/// `all`: also those that are over were asked for.
+pub(super) fn show_all(drains: &[Drain], all: bool, reading: &Reading) -> Output {
+    let rows: Vec<[String; 10]> = drains.iter().map(|drain| row(drain, reading)).collect();
     let heads = ["ID", "SERVER", "CAUSE", "STATE", "STARTED", "TOTAL", "IN FLIGHT", "FINISHED", "EVICTED", "LOST"];
-    let text = if rows.is_empty() { Lines::of("no drains") } else { render::table(heads, &rows) };
+    let text = match (rows.is_empty(), all) {
+        (false, _) => render::table(heads, &rows),
+        (true, true) => Lines::of("no drains"),
+        (true, false) => Lines::of("no drain runs or holds a server; --all shows those that are over"),
+    };
     Output::done(text, drains.iter().map(as_json).collect())
 }
 
@@ -117,12 +226,16 @@ fn is_over(drain: &Drain) -> bool {
     drain.state == "done" || drain.state == "cancelled"
 }
 
+fn remaining(drain: &Drain) -> String {
+    render::duration(Duration::from_millis(render::millis(drain.remaining).unwrap_or_default()))
+}
+
 /// `None` while no router has said how many there are.
 fn in_flight(drain: &Drain) -> Option<u64> {
     (is_over(drain) || !drain.routers.is_empty()).then_some(drain.in_flight)
 }
 
-fn row(drain: &Drain) -> [String; 10] {
+fn row(drain: &Drain, reading: &Reading) -> [String; 10] {
     let cause = match drain.revision {
         0 => render::some(&drain.actor).unwrap_or(&drain.cause).to_owned(),
         revision => format!("revision {revision}"),
@@ -131,8 +244,12 @@ fn row(drain: &Drain) -> [String; 10] {
         drain.id.clone(),
         target(drain),
         cause,
-        if drain.state == "weighted" { render::weight(drain.weight_permille) } else { drain.state.clone() },
-        render::time(drain.started_unix_ms),
+        match drain.state.as_str() {
+            "weighted" => render::weight(drain.weight_permille),
+            "done" if drain.disabled => "disabled".to_owned(),
+            state => state.to_owned(),
+        },
+        reading.when(drain.started_unix_ms),
         drain.total.to_string(),
         in_flight(drain).map_or_else(|| "-".to_owned(), |count| count.to_string()),
         drain.finished.to_string(),
@@ -147,6 +264,7 @@ fn as_json(drain: &Drain) -> Value {
         "server": drain.server,
         "endpoint": render::some(&drain.endpoint),
         "weight_permille": drain.weight_permille,
+        "disabled": drain.disabled,
         "cause": drain.cause,
         "revision": (drain.revision != 0).then_some(drain.revision),
         "actor": render::some(&drain.actor),

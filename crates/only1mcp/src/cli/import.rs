@@ -78,8 +78,9 @@ pub(super) fn import(args: &ImportArgs) -> Result<Output, Failure> {
             shown.line("nothing is written without a yes: add --yes");
             return Ok(output(&plan, shown, false, exit::REFUSED));
         }
-        say(plan.complaints().as_str());
-        say(shown.as_str());
+        let columns = render::columns(io::stderr());
+        say(&plan.complaints().within(columns));
+        say(&shown.within(columns));
         if !says_yes(&into) {
             let text = Lines::of("nothing is written");
             return Ok(Output { complaints: Lines::default(), ..output(&plan, text, false, exit::REFUSED) });
@@ -255,7 +256,7 @@ fn bridge(args: &ExportArgs) -> Vec<String> {
     let mut command = vec![program, "connect".to_owned()];
     if let Some(url) = &args.url {
         command.extend(["--url".to_owned(), url.clone()]);
-    } else if let Ok(place) = args.place.find() {
+    } else if let Ok(place) = args.place.find_running() {
         if !place.is_demo {
             command.extend(["--config".to_owned(), place.config.display().to_string()]);
         }
@@ -266,8 +267,8 @@ fn bridge(args: &ExportArgs) -> Vec<String> {
     command
 }
 
-pub(super) fn export(args: &ExportArgs) -> Output {
-    let url = tools::url(args.url.as_deref(), &args.place);
+pub(super) fn export(args: &ExportArgs) -> Result<Output, Failure> {
+    let url = tools::url(args.url.as_deref(), &args.place)?;
     let homes = Homes::of_this_user();
     let snippet = args.client.snippet(&url, &bridge(args));
     let file = args.client.of_user(&homes).first().map(|file| short(file, &homes));
@@ -276,5 +277,5 @@ pub(super) fn export(args: &ExportArgs) -> Output {
     let mut text = Lines::default();
     snippet.lines().for_each(|line| text.line(line));
     let complaints = Lines::of(format_args!("for {}{place}:", args.client.title()));
-    Output { complaints, ..Output::done(text, json) }
+    Ok(Output { complaints, ..Output::done(text, json) })
 }

@@ -21,7 +21,7 @@ pub(crate) async fn run(args: &LogArgs) -> Result<Output, Failure> {
         let mut previous = None;
         if let Some(filter) = &args.filter {
             let lasting = args.lasting.and_then(|lasting| lasting.try_into().ok());
-            let call = process.client.set_log(SetLogRequest { filter: filter.clone(), lasting });
+            let call = process.client.set_log(SetLogRequest { filter: filter.to_string(), lasting });
             previous = Some(admin.ask(&process.target, call).await?.previous);
         }
         let log = admin.ask(&process.target, process.client.get_log(GetLogRequest {})).await?;

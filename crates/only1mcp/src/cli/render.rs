@@ -1,77 +1,16 @@
 //! Text for people: tables, durations, times, violations.
 
-use std::{fmt, time::Duration};
+mod lines;
 
+use std::time::Duration;
+
+use jiff::{Timestamp, tz::TimeZone};
 use model::Weight;
-use runtime::escape;
+use runtime::Clock;
 use serde_json::{Value, json};
 use wire::pb::words::v1 as pb;
 
-/// Text for people. Parts of it come from servers, clients and services, so it can only be built line by line: the
-/// content of one line cannot begin another line, nor control the terminal.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Lines(String);
-
-impl Lines {
-    pub(crate) fn of(line: impl fmt::Display) -> Self {
-        let mut lines = Self::default();
-        lines.line(line);
-        lines
-    }
-
-    /// One line, whatever is in it.
-    pub(crate) fn line(&mut self, line: impl fmt::Display) {
-        self.0.push_str(&escape::line(&line.to_string()));
-        self.0.push('\n');
-    }
-
-    /// A text that keeps its author's line breaks, since no text of ours is beside it.
-    pub(crate) fn paragraph(&mut self, text: &str) {
-        self.0.push_str(&escape::paragraph(text));
-        self.0.push('\n');
-    }
-
-    /// A JSON document, which stays the same document.
-    pub(crate) fn json(document: &str) -> Self {
-        Self(escape::json(document).into_owned() + "\n")
-    }
-
-    pub(crate) fn append(&mut self, more: &Self) {
-        self.0.push_str(&more.0);
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// A longer cell is shown whole, and those behind it on its line stand where they come.
-const WIDEST: usize = 200;
-
-/// Columns as wide as their widest cell, the last one as it comes. Empty without rows.
-pub(crate) fn table<const N: usize>(heads: [&str; N], rows: &[[String; N]]) -> Lines {
-    let mut table = Lines::default();
-    if rows.is_empty() {
-        return table;
-    }
-    // First, so that the columns fit.
-    let shown = |row: &[String; N]| row.each_ref().map(|cell| escape::line(cell).into_owned());
-    let rows: Vec<[String; N]> = rows.iter().map(shown).collect();
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([heads[column].chars().count()]).max().unwrap_or_default().min(WIDEST)
-    };
-    let widths: [usize; N] = std::array::from_fn(width);
-    for row in std::iter::once(heads.map(str::to_owned)).chain(rows) {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}  "));
-        table.line(cells.collect::<String>().trim_end());
-    }
-    table
-}
+pub(crate) use lines::{Lines, columns, table};
 
 /// `850 ms`, `1.5 s`, `12 s`, `3 min`.
 pub(crate) fn duration(duration: Duration) -> String {
@@ -85,10 +24,58 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
-/// RFC 3339 in UTC, of milliseconds since 1970.
+/// RFC 3339 in UTC, of milliseconds since 1970: for programs.
 pub(crate) fn time(unix_ms: u64) -> String {
-    let timestamp = i64::try_from(unix_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    timestamp.map_or_else(|| unix_ms.to_string(), |timestamp| format!("{timestamp:.3}"))
+    timestamp(unix_ms).map_or_else(|| unix_ms.to_string(), |timestamp| format!("{timestamp:.3}"))
+}
+
+fn timestamp(unix_ms: u64) -> Option<Timestamp> {
+    Timestamp::from_millisecond(i64::try_from(unix_ms).ok()?).ok()
+}
+
+/// What the time is where people read: their zone, and when it is now.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    zone: TimeZone,
+    now_unix_ms: u64,
+}
+
+impl Reading {
+    pub(crate) fn now() -> Self {
+        Self { zone: TimeZone::system(), now_unix_ms: Clock::start().unix_millis() }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn at(zone: TimeZone, now_unix_ms: u64) -> Self {
+        Self { zone, now_unix_ms }
+    }
+
+    /// `14:03:22`, and with the date if that is not today.
+    pub(crate) fn clock(&self, unix_ms: u64) -> String {
+        let Some((then, now)) = timestamp(unix_ms).zip(timestamp(self.now_unix_ms)) else { return unix_ms.to_string() };
+        let (then, now) = (then.to_zoned(self.zone.clone()), now.to_zoned(self.zone.clone()));
+        let form = if then.date() == now.date() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
+        then.strftime(form).to_string()
+    }
+
+    /// `3 min ago`.
+    pub(crate) fn age(&self, unix_ms: u64) -> String {
+        const MINUTE: u64 = 60;
+        const HOUR: u64 = 60 * MINUTE;
+        const DAY: u64 = 24 * HOUR;
+        match self.now_unix_ms.saturating_sub(unix_ms) / 1000 {
+            0 => "now".to_owned(),
+            seconds if seconds < 2 * MINUTE => format!("{seconds} s ago"),
+            seconds if seconds < 2 * HOUR => format!("{} min ago", seconds / MINUTE),
+            seconds if seconds < 2 * DAY => format!("{} h ago", seconds / HOUR),
+            seconds => format!("{} days ago", seconds / DAY),
+        }
+    }
+
+    /// `14:03:22, 3 min ago`.
+    pub(crate) fn when(&self, unix_ms: u64) -> String {
+        format!("{}, {}", self.clock(unix_ms), self.age(unix_ms))
+    }
 }
 
 /// The first 12 digits are enough to tell digests apart.
@@ -136,4 +123,28 @@ where
 {
     let duration = Duration::try_from(duration?).ok()?;
     u64::try_from(duration.as_millis()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_local_and_have_an_age() {
+        let now = 1_764_082_800_000; // 2025-11-25T15:00:00Z
+        let reading = Reading::at(TimeZone::fixed(jiff::tz::offset(2)), now);
+        for (ago_s, expected) in [
+            (0, "17:00:00, now"),
+            (59, "16:59:01, 59 s ago"),
+            (180, "16:57:00, 3 min ago"),
+            (3 * 3600, "14:00:00, 3 h ago"),
+            (18 * 3600, "2025-11-24 23:00:00, 18 h ago"),
+            (100 * 3600, "2025-11-21 13:00:00, 4 days ago"),
+        ] {
+            assert_eq!(reading.when(now - ago_s * 1000), expected);
+        }
+        assert_eq!(reading.when(now + 5000), "17:00:05, now", "the clocks of two machines differ");
+        assert_eq!(time(now), "2025-11-25T15:00:00.000Z");
+        assert_eq!(reading.clock(u64::MAX), u64::MAX.to_string());
+    }
 }

@@ -26,6 +26,7 @@ pub(crate) async fn run(args: &StatusArgs) -> Result<Output, Failure> {
         }
     }
     let mut output = show(status, details);
+    super::drains::tell_disabled(&admin, &mut output).await;
     for (name, status) in admin.silent() {
         output.complaints.line(format_args!("{name} does not answer: {}", status.message()));
         output.code = exit::REFUSED;

@@ -19,8 +19,16 @@ use super::{Output, changes, diff, drains, events, history, log, render, restart
 
 fn shown(output: &Output) -> String {
     let Output { text, complaints, json, code } = output;
-    let [text, complaints] = [text, complaints].map(render::Lines::as_str);
-    format!("exit {code}\n--- stdout\n{text}--- stderr\n{complaints}--- json\n{json:#}\n")
+    let on_a_pipe = text.as_str();
+    // On terminals, where that is not the same.
+    let narrow: String = [120, 80, 40]
+        .into_iter()
+        .map(|columns| (columns, text.within(Some(columns))))
+        .filter(|(_, shown)| shown != on_a_pipe)
+        .map(|(columns, shown)| format!("--- stdout, {columns} columns\n{shown}"))
+        .collect();
+    let complaints = complaints.as_str();
+    format!("exit {code}\n--- stdout\n{on_a_pipe}{narrow}--- stderr\n{complaints}--- json\n{json:#}\n")
 }
 
 fn key(backend: &str) -> Option<EndpointKey> {
@@ -136,7 +144,9 @@ fn a_status_with_all_that_can_be_wrong() {
             },
         ],
     };
-    let output = status::show(answer, BTreeMap::from([("a".to_owned(), inspected())]));
+    let mut output = status::show(answer, BTreeMap::from([("a".to_owned(), inspected())]));
+    let off = Drain { server: "files".into(), actor: "uid:0".into(), disabled: true, ..Drain::default() };
+    drains::add_disabled(&[off], &mut output);
     insta::assert_snapshot!(shown(&output));
 }
 
@@ -284,7 +294,36 @@ fn records() {
         revision: 8,
         ..Drain::default()
     };
-    insta::assert_snapshot!("drains", shown(&drains::show_all(std::slice::from_ref(&drain))));
+    let reading = render::Reading::at(jiff::tz::TimeZone::UTC, 1_764_083_000_000);
+    insta::assert_snapshot!("drains", shown(&drains::show_all(std::slice::from_ref(&drain), true, &reading)));
+    let weighted = Drain {
+        id: "a4".into(),
+        endpoint: "ab".repeat(32),
+        weight_permille: 250,
+        state: "weighted".into(),
+        cause: "admin".into(),
+        revision: 0,
+        ..drain.clone()
+    };
+    let held = Drain { id: "a2".into(), cause: "admin".into(), revision: 0, ..drain.clone() };
+    let cancelled = [
+        drains::cancelled(&[held.clone(), weighted.clone()], &[]),
+        drains::cancelled(&[held], std::slice::from_ref(&weighted)),
+    ];
+    insta::assert_snapshot!("drain_cancelled", cancelled.iter().map(shown).collect::<String>());
+    let off = Drain {
+        id: "a5".into(),
+        cause: "admin".into(),
+        state: "draining".into(),
+        disabled: true,
+        revision: 0,
+        in_flight: 2,
+        remaining: duration(30_000),
+        ..drain.clone()
+    };
+    let calm = Drain { state: "done".into(), in_flight: 0, ..off.clone() };
+    let switched = [drains::disabled(&off), drains::disabled(&calm), drains::show_all(&[calm], false, &reading)];
+    insta::assert_snapshot!("disabled", switched.iter().map(shown).collect::<String>());
     let fresh = Drain { state: "running".into(), remaining: duration(30_000), ..drain.clone() };
     insta::assert_snapshot!("drain_not_counted", shown(&drains::show(&fresh, false)));
     insta::assert_snapshot!("drain", shown(&drains::show(&drain, true)));
@@ -309,7 +348,8 @@ fn nothing_that_is_said_forges_a_line_or_speaks_to_the_terminal() {
         status::show(answer, BTreeMap::from([(EVIL.to_owned(), detail)])),
         changes::show(Some(outcome), &changes::Behind { routers: vec![(EVIL.into(), EVIL.into())], all: false }),
         history::show(&[revision]),
-        drains::show_all(std::slice::from_ref(&drain)),
+        drains::show_all(std::slice::from_ref(&drain), true, &render::Reading::now()),
+        drains::cancelled(std::slice::from_ref(&drain), std::slice::from_ref(&drain)),
         drains::show(&drain, false),
         log::show(&[log::Row { target: EVIL.into(), previous: Some(EVIL.into()), log }]),
     ];

@@ -10,13 +10,13 @@ use crate::{
     args::{CallArgs, ToolsArgs},
     failure::Failure,
     mcp_client::{Answer, McpClient},
-    place::PlaceArgs,
+    place::{PlaceArgs, PlaceError},
 };
 
 const DEFAULT_URL: &str = "http://127.0.0.1:8080/mcp";
 
 pub(crate) async fn list(args: &ToolsArgs) -> Result<Output, Failure> {
-    let url = url(args.mcp.url.as_deref(), &args.mcp.place);
+    let url = url(args.mcp.url.as_deref(), &args.mcp.place)?;
     within(args.mcp.timeout, &url, list_all(&url)).await
 }
 
@@ -51,7 +51,7 @@ fn row(tool: &Value) -> [String; 2] {
 pub(crate) async fn call(args: &CallArgs) -> Result<Output, Failure> {
     let arguments: Map<String, Value> =
         serde_json::from_str(&args.arguments).map_err(|error| Failure::Arguments { reason: error.to_string() })?;
-    let url = url(args.mcp.url.as_deref(), &args.mcp.place);
+    let url = url(args.mcp.url.as_deref(), &args.mcp.place)?;
     let answer = async {
         let mut client = McpClient::open(&url).await?;
         let params = json!({ "name": args.name, "arguments": arguments });
@@ -100,15 +100,22 @@ fn content(item: &Value) -> String {
 }
 
 fn refused((code, message): &(i64, String)) -> Output {
-    let json = json!({ "error": { "code": code, "message": message } });
     let complaints = Lines::of(format_args!("only1mcp: refused with {code}: {message}"));
-    Output { text: Lines::default(), complaints, json, code: exit::REFUSED }
+    Output { text: Lines::default(), complaints, json: Value::Null, code: exit::REFUSED }
 }
 
-/// The MCP endpoint that is meant.
-pub(super) fn url(named: Option<&str>, place: &PlaceArgs) -> String {
-    let running = || Some(place.find().ok()?.addresses()?.mcp);
-    named.map(str::to_owned).or_else(running).unwrap_or_else(|| DEFAULT_URL.to_owned())
+/// The MCP endpoint that is meant. One that is not found by its files may still be there.
+pub(super) fn url(named: Option<&str>, place: &PlaceArgs) -> Result<String, PlaceError> {
+    if let Some(named) = named {
+        return Ok(named.to_owned());
+    }
+    match place.find_running() {
+        Ok(place) => Ok(place.addresses().map_or_else(|| DEFAULT_URL.to_owned(), |addresses| addresses.mcp)),
+        Err(several @ PlaceError::Several { .. }) => Err(several),
+        Err(PlaceError::NoHome | PlaceError::NoConfig { .. } | PlaceError::TwoConfigs { .. }) => {
+            Ok(DEFAULT_URL.to_owned())
+        }
+    }
 }
 
 async fn within<T>(timeout: Duration, url: &str, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

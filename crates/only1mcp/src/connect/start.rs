@@ -25,9 +25,8 @@ const LOG: &str = "up.log";
 /// A longer log of earlier gateways is begun anew.
 const LOG_MAX: u64 = 4 << 20;
 
-/// The URL of the gateway's MCP endpoint.
-pub(super) async fn running(args: &PlaceArgs, no_start: bool) -> Result<String, Failure> {
-    let place = args.find()?;
+/// The URL of the MCP endpoint of the gateway at `place`.
+pub(super) async fn running(args: &PlaceArgs, place: &Place, no_start: bool) -> Result<String, Failure> {
     let failed = |source| Failure::System { what: "the gateway cannot be started", source };
     let mut child = None;
     if place.addresses().is_none() {
@@ -35,7 +34,7 @@ pub(super) async fn running(args: &PlaceArgs, no_start: bool) -> Result<String, 
             let (socket, others) = (place.socket(), crate::place::running());
             return Err(Failure::NotRunning { place: place.describe(), socket, others });
         }
-        let started = start(args, &place).map_err(failed)?;
+        let started = start(args, place).map_err(failed)?;
         say(&format!("only1mcp: a gateway for {} is started, as process {}\n", place.describe(), started.id()));
         child = Some(started);
     }

@@ -1,13 +1,16 @@
 //! Log lines on stderr. `ONLY1MCP_LOG` filters them (`info` by default, else as `warn,router=debug`);
-//! `ONLY1MCP_LOG_FORMAT` is `pretty` (default) or `json`, one object per line. Invalid values are refused at start.
+//! `ONLY1MCP_LOG_FORMAT` is `pretty` (default), `logfmt` (`time=… level=… target=… msg=…`, then the fields), or `json`, one
+//! object per line. Invalid values are refused at start. On a terminal `pretty` has colours, unless `NO_COLOR` is set.
 //!
 //! The filter can be changed while the process runs, for ever or for a while.
 
 mod fields;
 mod filter;
+mod logfmt;
 
 use std::{
     env,
+    ffi::OsStr,
     fmt::Display,
     io::{IsTerminal, stderr},
     sync::OnceLock,
@@ -34,7 +37,7 @@ use crate::grpc::{Actor, refusal};
 
 const FILTER: &str = "ONLY1MCP_LOG";
 const FORMAT: &str = "ONLY1MCP_LOG_FORMAT";
-const FORMATS: [&str; 3] = ["", "pretty", "json"];
+const FORMATS: [&str; 4] = ["", "pretty", "logfmt", "json"];
 /// The longest time for a temporary filter.
 const LASTING_MAX: Duration = Duration::from_secs(7 * 86_400);
 
@@ -43,7 +46,7 @@ const LASTING_MAX: Duration = Duration::from_secs(7 * 86_400);
 pub enum LogError {
     #[error("{FILTER}={text:?} is no log filter")]
     Filter { text: String, source: FilterError },
-    #[error("{FORMAT}={format:?} is no format; expected pretty or json")]
+    #[error("{FORMAT}={format:?} is no format; expected pretty, logfmt or json")]
     Format { format: String },
 }
 
@@ -67,20 +70,32 @@ static LOG: OnceLock<Log> = OnceLock::new();
 /// When the environment has an invalid value; the log then has its default filter and format.
 pub fn init() -> Result<(), LogError> {
     let text = env::var(FILTER).unwrap_or_default();
-    let filter = if text.trim().is_empty() { Ok(Filter::default()) } else { text.parse() };
-    let filter = filter.map_err(|source| LogError::Filter { text, source });
-    let format = env::var(FORMAT).unwrap_or_default();
-    let held = Held { filter: filter.as_ref().map_or_else(|_| Filter::default(), Clone::clone), fallback: None };
-    let (layer, handle) = reload::Layer::new(held.filter.targets());
-    if tracing_subscriber::registry().with(layer).with(lines(&format)).try_init().is_ok() {
-        LOG.get_or_init(|| Log { handle, held: watch::Sender::new(held) });
-    }
+    let filter = Filter::or_default(&text).map_err(|source| LogError::Filter { text, source });
+    init_with(filter.as_ref().map_or_else(|_| Filter::default(), Clone::clone));
     filter?;
+    let format = format();
     if FORMATS.contains(&format.as_str()) { Ok(()) } else { Err(LogError::Format { format }) }
 }
 
+/// The same with a filter that was chosen otherwise: a later [`init`] only checks the environment.
+pub fn init_with(filter: Filter) {
+    let (layer, handle) = reload::Layer::new(filter.targets());
+    if tracing_subscriber::registry().with(layer).with(lines(&format())).try_init().is_ok() {
+        LOG.get_or_init(|| Log { handle, held: watch::Sender::new(Held { filter, fallback: None }) });
+    }
+}
+
+fn format() -> String {
+    env::var(FORMAT).unwrap_or_default()
+}
+
 fn lines<S: Subscriber + for<'span> LookupSpan<'span>>(format: &str) -> Box<dyn Layer<S> + Send + Sync> {
-    lines_to(stderr, format, stderr().is_terminal())
+    lines_to(stderr, format, colours(stderr().is_terminal(), env::var_os("NO_COLOR").as_deref()))
+}
+
+/// By <https://no-color.org>: the variable counts when it is set and not empty.
+fn colours(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
+    is_terminal && no_color.is_none_or(OsStr::is_empty)
 }
 
 /// Values in them are escaped: see [`fields`].
@@ -90,10 +105,12 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let lines = tracing_subscriber::fmt::layer();
-    if format == "json" {
-        lines.with_writer(fields::Json(to)).json().flatten_event(true).boxed()
-    } else {
-        lines.fmt_fields(fields::Fields).with_writer(to).with_ansi(colours).boxed()
+    match format {
+        "json" => lines.with_writer(fields::Json(to)).json().flatten_event(true).boxed(),
+        "logfmt" => {
+            lines.fmt_fields(fields::Fields).with_ansi(false).event_format(logfmt::Logfmt).with_writer(to).boxed()
+        }
+        _ => lines.fmt_fields(fields::Fields).with_writer(to).with_ansi(colours).boxed(),
     }
 }
 

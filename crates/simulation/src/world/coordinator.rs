@@ -152,9 +152,9 @@ impl World {
         // An operator that asks for something impossible is told so, and nothing happens.
         if let Some((_, ledger)) = &mut self.coordinator.process {
             if start {
-                drop(ledger.start(self.now, Wanted { backend, endpoint, weight, timeout, actor }));
+                drop(ledger.start(self.now, Wanted { backend, endpoint, weight, disable: false, timeout, actor }));
             } else {
-                drop(ledger.cancel(self.now, backend.as_str(), actor));
+                drop(ledger.cancel(self.now, backend.as_str(), &actor));
             }
         }
         self.coordinator_carries_out();

@@ -134,7 +134,7 @@ struct Leaving {
 fn books(system: &dyn System, figures: &mut Figures) -> Result<(), Fault> {
     let mut last = String::new();
     let drains = wait::until("the end of both drains", LIMIT, || {
-        let listed = system.cli(&["drains", "--output", "json"]).and_then(|listed| listed.json());
+        let listed = system.cli(&["drains", "--all", "--output", "json"]).and_then(|listed| listed.json());
         last = listed.as_ref().map_or_else(ToString::to_string, ToString::to_string);
         let drains = listed.ok()?;
         let ours = drains.as_array()?.iter().filter(|drain| drain["cause"] == "removal");

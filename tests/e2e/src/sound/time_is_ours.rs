@@ -174,7 +174,7 @@ fn first_answer(address: SocketAddr, limit: Duration) -> Result<Instant, Fault> 
 
 fn drains_are_over(gateway: &Gateway, clients: usize, figures: &mut Figures) -> Result<(), Fault> {
     let drains = wait::until("both drains to be over", SLACK, || {
-        let drains = gateway.cli(&["drains", "--output", "json"]).ok()?.json().ok()?;
+        let drains = gateway.cli(&["drains", "--all", "--output", "json"]).ok()?.json().ok()?;
         let drains = drains.as_array()?.clone();
         (drains.len() == 2 && drains.iter().all(|drain| drain["state"] == "done")).then_some(drains)
     })?;

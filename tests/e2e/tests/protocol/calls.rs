@@ -110,7 +110,7 @@ fn a_cancelled_call_ends_in_silence_and_its_server_is_told() -> Result<(), Fault
 fn leases_are_free(stage: &Stage, servers: usize) -> Result<(), Fault> {
     stage.file.replace(&Document::default().key("allow_empty", json!(true)).yaml())?;
     wait::until_true("the drains to be over", LIMIT, || {
-        let drains = stage.gateway.cli(&["drains", "--output", "json"]).and_then(|cli| cli.json());
+        let drains = stage.gateway.cli(&["drains", "--all", "--output", "json"]).and_then(|cli| cli.json());
         let drains = drains.ok().and_then(|drains| drains.as_array().cloned()).unwrap_or_default();
         drains.len() == servers && drains.iter().all(|drain| drain["state"] == "done" && drain["evicted"] == 0)
     })

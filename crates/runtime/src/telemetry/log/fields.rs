@@ -2,11 +2,13 @@
 //! value can break a line or control a terminal.
 
 use std::{
+    borrow::Cow,
     error::Error,
-    fmt::{self, Debug, Write as _},
+    fmt::{self, Debug},
     io,
 };
 
+use serde_json::value::RawValue;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::{
     field::{MakeVisitor, VisitFmt, VisitOutput},
@@ -15,7 +17,7 @@ use tracing_subscriber::{
 
 use crate::escape;
 
-/// `message name=value name=value`.
+/// `message name=value name=value`, where a value that is more than one word is quoted, as in logfmt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fields;
 
@@ -35,41 +37,62 @@ impl<'a> MakeVisitor<Writer<'a>> for Fields {
 }
 
 impl Line<'_> {
-    fn field(&mut self, name: &str, value: fmt::Arguments<'_>) {
+    fn field(&mut self, name: &str, value: &str) {
         if self.written.is_ok() {
             self.written = self.write(name, value);
         }
     }
 
-    fn write(&mut self, name: &str, value: fmt::Arguments<'_>) -> fmt::Result {
+    fn write(&mut self, name: &str, value: &str) -> fmt::Result {
         // Italics for the name and faint for the sign, where there is a terminal.
         let (italic, faint, plain) =
             if self.writer.has_ansi_escapes() { ("\u{1b}[3m", "\u{1b}[2m", "\u{1b}[0m") } else { ("", "", "") };
         if !std::mem::take(&mut self.is_empty) {
             self.writer.write_char(' ')?;
         }
-        if name != "message" {
-            let name = name.strip_prefix("r#").unwrap_or(name);
-            write!(self.writer, "{italic}{name}{plain}{faint}={plain}")?;
+        if name == "message" {
+            return self.writer.write_str(&escape::line(value));
         }
-        escape::Line(&mut self.writer).write_fmt(value)
+        let name = name.strip_prefix("r#").unwrap_or(name);
+        write!(self.writer, "{italic}{name}{plain}{faint}={plain}")?;
+        self.writer.write_str(value)
     }
+}
+
+/// One value of logfmt: the text as it is if it is a plain word or quoted already, or else in quotes.
+pub(super) fn word(text: &str) -> Cow<'_, str> {
+    let plain = |character: char| !matches!(character, ' ' | '"' | '=' | '\\');
+    let is_word = !text.is_empty() && text.chars().all(plain) && matches!(escape::line(text), Cow::Borrowed(_));
+    if is_word || (text.starts_with('"') && is_quoted(text)) { Cow::Borrowed(text) } else { Cow::Owned(quoted(text)) }
+}
+
+/// The text in quotes, with the escapes of JSON, which readers of logfmt know.
+pub(super) fn quoted(text: &str) -> String {
+    escape::json(&serde_json::Value::from(text).to_string()).into_owned()
+}
+
+fn is_quoted(text: &str) -> bool {
+    serde_json::from_str::<&RawValue>(text).is_ok() && matches!(escape::line(text), Cow::Borrowed(_))
 }
 
 impl Visit for Line<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
-            "message" => self.field("message", format_args!("{value}")),
-            name => self.field(name, format_args!("{value:?}")),
+            "message" => self.field("message", value),
+            name => self.field(name, &quoted(value)),
         }
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        self.field(field.name(), format_args!("{}", crate::fault::chain(value)));
+        self.field(field.name(), &word(&crate::fault::chain(value)));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.field(field.name(), format_args!("{value:?}"));
+        let text = format!("{value:?}");
+        match field.name() {
+            "message" => self.field("message", &text),
+            name => self.field(name, &word(&text)),
+        }
     }
 }
 

@@ -41,6 +41,21 @@ fn levels() -> String {
     LEVELS.map(|(name, _)| name).join(", ")
 }
 
+impl Filter {
+    /// `warn`.
+    pub fn warnings() -> Self {
+        Self { all: LevelFilter::WARN, targets: BTreeMap::new() }
+    }
+
+    /// As it is parsed, and the default where nothing is said.
+    ///
+    /// # Errors
+    /// As those of parsing.
+    pub fn or_default(text: &str) -> Result<Self, FilterError> {
+        if text.trim().is_empty() { Ok(Self::default()) } else { text.parse() }
+    }
+}
+
 impl Default for Filter {
     /// `info`.
     fn default() -> Self {

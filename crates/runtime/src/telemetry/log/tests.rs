@@ -36,6 +36,15 @@ fn what_is_none_is_refused_with_what_there_is() {
     }
 }
 
+#[test]
+fn colours_are_for_terminals_whose_user_wants_them() {
+    let wanted = |is_terminal, no_color: Option<&str>| colours(is_terminal, no_color.map(OsStr::new));
+    assert_eq!(
+        [wanted(true, None), wanted(true, Some("")), wanted(true, Some("1")), wanted(false, None)],
+        [true, true, false, false]
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_filter_changes_for_a_while_or_for_ever_and_never_to_nonsense() {
     init().unwrap();

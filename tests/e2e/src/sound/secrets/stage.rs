@@ -176,7 +176,7 @@ impl Stage {
             &["diff"],
             &["diff", "1"],
             &["diff", &file],
-            &["drains"],
+            &["drains", "--all"],
             &["log"],
             &["reload", "--force"],
             &["tools", "--url", &url],
