@@ -8,6 +8,7 @@
 
 mod comments;
 mod control;
+mod difference;
 mod foreign;
 mod import;
 mod key;
@@ -39,6 +40,7 @@ use model::{Draft, DraftTransport, Located, Owner, Policy, Position, Snapshot, V
 
 use serde::{Deserialize, Serialize};
 
+pub use difference::{Difference, differences};
 pub use import::{AddError, Imported, add, import, may_have_servers, own};
 pub use known::Known;
 pub use read::{ReadError, read, read_stream};

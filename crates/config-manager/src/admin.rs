@@ -1,6 +1,7 @@
 //! The requests of operators: each goes to the engine as a command, or is answered from the log or published status.
 
 mod answers;
+mod keys;
 pub(crate) mod refusals;
 
 use std::collections::BTreeSet;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use config_file::{Format, Known};
 use futures_util::{StreamExt as _, stream::BoxStream};
+use model::units::in_words;
 use model::{Diff, Mask, NodeId, Owner, Revision, Snapshot, Violation, WallTime};
 use rollout::desk::{self, Want};
 use runtime::grpc::{Actor, Deadline, refusal};
@@ -21,12 +23,12 @@ use wire::pb::config::v1 as pb;
 
 use crate::command::{Asker, Command};
 use crate::engine::{Papers, Text, merge, with_layer};
-use crate::log::{AuditRecord, Layer, LogError};
+use crate::log::{AuditRecord, Layer, LogError, Unavailable};
 use crate::outcome::{self, Outcome};
 use crate::service::Service;
 use crate::status::{Happened, Pending};
 
-use answers::{changes, revision, without_revision};
+use answers::{changes, endpoints, layer_marks, revision, without_revision};
 use refusals::{log_fault, unavailable};
 
 /// How long a caller waits for a decision unless it says otherwise.
@@ -57,11 +59,7 @@ impl Service {
         let pb::ApplyRequest { name, document, base_revision, timeout, without, format } = request.into_inner();
         let wait = caller.waits(wire::optional_duration("timeout", timeout)?);
         let format = format_of(format)?;
-        NodeId::new(&name).map_err(|_| {
-            let problem = format!("`{name}` is no name for a layer: 1 to 64 letters, digits, `_`, `-` or `.`");
-            refusal::invalid("name", problem)
-        })?;
-        let owner = Owner::api(&name);
+        let owner = owner("name", &name)?;
         // An empty document removes the layer.
         let layer = Layer { name: owner.0.clone(), format, text: document };
         let layer = Some(layer).filter(|layer| !layer.text.trim().is_empty());
@@ -143,41 +141,45 @@ impl Service {
     /// The answer when the time is over: the changes that are not decided, and how far each is.
     fn pending(&self, waited: Duration) -> Outcome {
         let status = self.status.borrow();
-        let mut warnings =
-            vec![format!("not decided within {waited:?}; it stays pending, `status` and `history` tell how it ends")];
+        let mut warnings = vec![format!(
+            "not decided within {}; it stays pending, `status` and `history` tell how it ends",
+            in_words(waited)
+        )];
         warnings.extend(status.pending.iter().take(PENDING_TOLD).map(Pending::told));
         Outcome { attempt: status.attempt, warnings, ..Outcome::new(outcome::Result::Pending, status.revision) }
     }
 
-    /// Judges the document in place of the file, beside the layers that came over the API.
+    /// Judges the document in place of the file or of one layer, beside the other layers.
     pub(crate) async fn do_validate(
         &self,
         request: Request<pb::ValidateRequest>,
     ) -> Result<pb::ValidateResponse, Status> {
         let caller = request.get_ref().trial.then(|| Caller::of(&request)).transpose()?;
-        let pb::ValidateRequest { name, document, format, trial: _, timeout } = request.into_inner();
+        let pb::ValidateRequest { name, document, format, trial: _, timeout, layer: whose } = request.into_inner();
         let timeout = wire::optional_duration("timeout", timeout)?;
         // The name stands in every violation.
         short("name", &name, NAME_BYTES_MAX)?;
         let status = self.status.borrow().clone();
         let name = if name.is_empty() { "(document)".to_owned() } else { name };
-        let layer = Layer { name, format: format_of(format)?, text: document };
-        let text = Text { layer: Some(layer.clone()), ..Text::default() };
-        let layers = with_layer(&status.layers, Owner::file(), Some(layer));
+        let owner = if whose.is_empty() { Owner::file() } else { owner("layer", &whose)? };
+        let layer = Some(Layer { name, format: format_of(format)?, text: document });
+        let layer = layer.filter(|layer| whose.is_empty() || !layer.text.trim().is_empty());
+        let text = Text { layer: layer.clone(), ..Text::default() };
+        let layers = with_layer(&status.layers, owner.clone(), layer);
         let (clock, live) = (self.clock, status.snapshot.clone());
         let mask = self.mask.clone();
         let merged = self.documents.run(move || {
             let merged = merge(layers, &Known::default(), live.as_deref(), clock)?;
-            let shown = content(&mask, &merged.content.snapshot);
-            Ok::<_, Vec<Violation>>((merged, shown))
+            let (shown, layers) = (content(&mask, &merged.content.snapshot), layer_marks(&mask, &merged.layers));
+            Ok::<_, Vec<Violation>>((merged, shown, layers))
         });
         let merged = merged.await?;
         let trial = match caller.filter(|_| merged.is_ok()) {
-            Some(caller) => Some(self.try_out(caller, text, timeout).await?),
+            Some(caller) => Some(self.try_out(caller, owner, text, timeout).await?),
             None => None,
         };
         Ok(match merged {
-            Ok((merged, shown)) => {
+            Ok((merged, shown, layers)) => {
                 let empty = Snapshot::default();
                 let live = status.snapshot.as_deref().unwrap_or(&empty);
                 let diff = Diff::between(live, &merged.content.snapshot);
@@ -188,6 +190,8 @@ impl Service {
                     content: shown,
                     advice: merged.advice.iter().map(wire::violation_to_pb).collect(),
                     trial,
+                    endpoints: endpoints(&merged.content.snapshot),
+                    layers,
                 }
             }
             Err(violations) => pb::ValidateResponse {
@@ -197,9 +201,15 @@ impl Service {
         })
     }
 
-    /// Has routers try the text in place of the file.
-    async fn try_out(&self, caller: Caller, text: Text, timeout: Option<Duration>) -> Result<pb::Trial, Status> {
-        let want = Want::Trial { of: Owner::file(), number: 0 };
+    /// Has routers try the text in place of what its owner has.
+    async fn try_out(
+        &self,
+        caller: Caller,
+        of: Owner,
+        text: Text,
+        timeout: Option<Duration>,
+    ) -> Result<pb::Trial, Status> {
+        let want = Want::Trial { of, number: 0 };
         let wait = caller.waits(timeout);
         let outcome = self.decided(caller, BTreeSet::new(), wait, |caller| Command::Change { want, text, caller });
         Ok(answers::trial(outcome.await?))
@@ -207,16 +217,21 @@ impl Service {
 
     pub(crate) async fn do_list(&self, request: pb::ListRevisionsRequest) -> Result<pb::ListRevisionsResponse, Status> {
         let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
-        let log = self.log.clone();
+        let (log, mask) = (self.log.clone(), self.mask.clone());
         let revisions = self.reads.run(move || -> Result<_, LogError> {
-            if !request.with_refused {
-                return Ok(log.revisions(limit)?.into_iter().map(|(record, kept)| revision(record, kept)).collect());
-            }
             let line = |(ended, made): (AuditRecord, Option<_>)| match made {
                 Some((record, kept)) => revision(record, kept),
                 None => without_revision(ended),
             };
-            Ok(log.ended(limit)?.into_iter().map(line).collect())
+            let mut revisions: Vec<_> = if request.with_refused {
+                log.ended(limit)?.into_iter().map(line).collect()
+            } else {
+                log.revisions(limit)?.into_iter().map(|(record, kept)| revision(record, kept)).collect()
+            };
+            if request.with_keys {
+                keys::add(&log, &mask, &mut revisions);
+            }
+            Ok(revisions)
         });
         let revisions = revisions.await?.map_err(|error: LogError| log_fault(&error))?;
         Ok(pb::ListRevisionsResponse { revisions })
@@ -224,18 +239,25 @@ impl Service {
 
     pub(crate) async fn do_get(&self, request: pb::GetRevisionRequest) -> Result<pb::GetRevisionResponse, Status> {
         let (log, mask) = (self.log.clone(), self.mask.clone());
-        let found = self.reads.run(move || {
+        let found = self.reads.run(move || -> Result<_, Unavailable> {
             let (record, bytes) = log.revision(Revision(request.revision))?;
-            let snapshot = bytes.map(|bytes| serde_json::from_slice::<Snapshot>(&bytes)).transpose();
-            Ok((record, snapshot.map(|snapshot| snapshot.map(|snapshot| content(&mask, &snapshot)))))
+            let Some(bytes) = bytes else { return Ok((record, Ok(pb::GetRevisionResponse::default()))) };
+            let layers = layer_marks(&mask, &log.layers(record.revision)?);
+            let kept = serde_json::from_slice::<Snapshot>(&bytes).map(|snapshot| pb::GetRevisionResponse {
+                revision: None,
+                content: content(&mask, &snapshot),
+                endpoints: endpoints(&snapshot),
+                layers,
+            });
+            Ok((record, kept))
         });
-        let (record, content) = found.await?.map_err(|error| unavailable(&error))?;
-        let content = content.map_err(|_| {
+        let (record, kept) = found.await?.map_err(|error| unavailable(&error))?;
+        let kept = kept.map_err(|_| {
             let damaged = "the content that was kept of this revision is no configuration of this release";
             refusal::other(Code::DataLoss, "LOG_DAMAGED", damaged)
         })?;
-        let revision = Some(revision(record, content.is_some()));
-        Ok(pb::GetRevisionResponse { revision, content: content.unwrap_or_default() })
+        let revision = Some(revision(record, !kept.content.is_empty()));
+        Ok(pb::GetRevisionResponse { revision, ..kept })
     }
 
     pub(crate) fn do_watch(&self) -> Events {
@@ -259,6 +281,7 @@ pub(crate) fn watch(
             node: None,
             message: format!("{missed} events were missed by this watcher, which was too slow"),
             trace: None,
+            servers: Arc::default(),
         };
         Ok(event.unwrap_or_else(missed).into())
     };
@@ -284,6 +307,13 @@ impl Caller {
         let timeout = timeout.unwrap_or(TIMEOUT);
         timeout.min(TIMEOUT_MAX).min(self.patience.unwrap_or(TIMEOUT_MAX))
     }
+}
+
+/// The owner of the layer of that name.
+fn owner(field: &'static str, name: &str) -> Result<Owner, Status> {
+    let problem = || format!("`{name}` is no name for a layer: 1 to 64 letters, digits, `_`, `-` or `.`");
+    NodeId::new(name).map_err(|_| refusal::invalid(field, problem()))?;
+    Ok(Owner::api(name))
 }
 
 fn format_of(format: i32) -> Result<Format, Status> {

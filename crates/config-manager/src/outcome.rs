@@ -27,6 +27,8 @@ pub(crate) struct Outcome {
     pub(crate) attempt: Option<AttemptId>,
     /// Of a trial: what each router found.
     pub(crate) votes: Votes,
+    /// How long until what was refused is tried again by itself.
+    pub(crate) next_try: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +98,7 @@ impl Outcome {
             stages: Vec::new(),
             attempt: None,
             votes: Votes::new(),
+            next_try: None,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use model::Mask;
+use model::{Mask, Time};
 use rollout::reconciler::Link;
 use runtime::{Clock, Tasks};
 use tokio::sync::{broadcast, mpsc, watch};
@@ -91,7 +91,11 @@ impl ConfigService for Service {
         &self,
         _: Request<pb::GetStatusRequest>,
     ) -> Result<Response<pb::GetStatusResponse>, GrpcStatus> {
-        Ok(Response::new((&**self.status.borrow()).into()))
+        let status = self.status.borrow().clone();
+        let mut answer: pb::GetStatusResponse = (&*status).into();
+        let left = status.source.next_try.map(|at| at.since(Time::from_nanos(self.clock.now_nanos())));
+        answer.source.iter_mut().for_each(|source| source.next_try = left.map(wire::duration_to_pb));
+        Ok(Response::new(answer))
     }
 
     async fn watch(&self, _: Request<pb::WatchRequest>) -> Result<Response<Events>, GrpcStatus> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use model::{AttemptId, Digest, LogId, NodeId, Owner, Revision, Snapshot, Violation, WallTime};
+use model::{AttemptId, BackendId, Digest, LogId, NodeId, Owner, Revision, Snapshot, Time, Violation, WallTime};
 use rollout::ServerState;
 use rollout::reconciler::{AttemptStage, RouterState, RouterStatus};
 use runtime::TraceContext;
@@ -77,6 +77,8 @@ pub struct SourceStatus {
     /// Why the content last judged is not live; empty when it is.
     pub violations: Vec<Violation>,
     pub refusals: Vec<NodeRefusal>,
+    /// When that content is judged again by itself.
+    pub next_try: Option<Time>,
     pub method: Option<crate::source::Method>,
 }
 
@@ -100,6 +102,19 @@ pub enum SourceState {
 impl SourceState {
     pub const ALL: [Self; 7] =
         [Self::Starting, Self::Following, Self::Settling, Self::Missing, Self::Refused, Self::Disabled, Self::None];
+
+    /// What became of the file, for people.
+    pub(crate) fn in_words(self) -> &'static str {
+        match self {
+            Self::Starting => "is not judged yet",
+            Self::Following => "is followed",
+            Self::Settling => "is being written",
+            Self::Missing => "is missing or cannot be read",
+            Self::Refused => "was refused",
+            Self::Disabled => "is read only when asked for",
+            Self::None => "is not there",
+        }
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -143,6 +158,8 @@ pub struct Happened {
     pub node: Option<NodeId>,
     pub message: String,
     pub trace: Option<TraceContext>,
+    /// The servers that a revision changes.
+    pub servers: Arc<[BackendId]>,
 }
 
 impl Status {
@@ -162,6 +179,7 @@ impl Status {
                 cursor: None,
                 violations: Vec::new(),
                 refusals: Vec::new(),
+                next_try: None,
                 method: None,
             },
             routers: Vec::new(),

@@ -118,10 +118,11 @@ async fn verdicts_go_to_the_router_and_to_whoever_watches() {
     let mut changes = Vec::new();
     for _ in 0..2 {
         let change = watch.message().await.unwrap().unwrap().change.unwrap();
-        changes.push((change.node.clone(), change.verdict(), change.reason, change.streak));
+        assert!(change.previous_lasted.is_some());
+        changes.push((change.node.clone(), change.previous(), change.verdict(), change.reason, change.streak));
     }
-    let healthy = ("r1".to_owned(), PbVerdict::Healthy, String::new(), 1);
-    let unhealthy = ("r1".to_owned(), PbVerdict::Unhealthy, "no answer in 5 s".to_owned(), 3);
+    let healthy = ("r1".to_owned(), PbVerdict::Unknown, PbVerdict::Healthy, String::new(), 1);
+    let unhealthy = ("r1".to_owned(), PbVerdict::Healthy, PbVerdict::Unhealthy, "no answer in 5 s".to_owned(), 3);
     assert_eq!(changes, [healthy, unhealthy]);
 
     let mut other = Router::attach(&monitor, "r2", "y").await;

@@ -60,6 +60,8 @@ pub struct Opinion {
     pub last_seen: Option<Duration>,
     /// Outcomes in a row that say the same.
     pub streak: u32,
+    /// Of a change: the verdict before, and for how long it held.
+    pub previous: Option<(Verdict, Duration)>,
 }
 
 #[derive(Debug)]
@@ -86,6 +88,8 @@ struct Router {
 #[derive(Debug)]
 struct Watched {
     judge: Judge,
+    /// When its verdict became what it is.
+    since: Time,
     next: Time,
     /// The probe that was asked for, and when its answer is too late.
     asked: Option<(u64, Time)>,
@@ -230,7 +234,7 @@ impl Monitor {
         let first = FIRST_LOOK.min(interval(&router.policy));
         for endpoint in new {
             let next = now + first.mul_f64(self.random.f64());
-            let watched = Watched { judge: Judge::default(), next, asked: None, due: None };
+            let watched = Watched { judge: Judge::default(), since: now, next, asked: None, due: None };
             router.watched.insert(endpoint.clone(), watched);
             router.schedule(&endpoint);
         }
@@ -243,7 +247,7 @@ impl Monitor {
         let changed = watched.judge.take(now, &router.policy, outcome) != before;
         router.schedule(endpoint);
         if changed {
-            self.changed(now, node, endpoint);
+            self.changed(now, node, endpoint, before);
         }
     }
 
@@ -255,7 +259,7 @@ impl Monitor {
                 let Some(watched) = router.watched.get_mut(&endpoint) else { break };
                 let before = watched.judge.verdict();
                 if watched.judge.age(now, &router.policy) != before {
-                    aged.push((node.clone(), endpoint.clone()));
+                    aged.push((node.clone(), endpoint.clone(), before));
                 }
                 if let Some(connection) = router.connection.filter(|_| watched.next <= now) {
                     let (interval, timeout) = (interval(&router.policy), router.policy.timeout);
@@ -272,22 +276,22 @@ impl Monitor {
                 router.schedule(&endpoint);
             }
         }
-        for (node, endpoint) in aged {
-            self.changed(now, &node, &endpoint);
+        for (node, endpoint, before) in aged {
+            self.changed(now, &node, &endpoint, before);
         }
         self.routers.retain(|_, router| router.forgotten_at().is_none_or(|at| at > now));
     }
 
-    fn changed(&mut self, now: Time, node: &NodeId, endpoint: &EndpointKey) {
-        let router = self.routers.get(node);
-        let Some((router, watched)) = router.and_then(|router| Some((router, router.watched.get(endpoint)?))) else {
-            return;
-        };
+    fn changed(&mut self, now: Time, node: &NodeId, endpoint: &EndpointKey, before: Verdict) {
+        let Some(router) = self.routers.get_mut(node) else { return };
+        let Some(watched) = router.watched.get_mut(endpoint) else { return };
+        let previous = Some((before, now - std::mem::replace(&mut watched.since, now)));
         if let Some(connection) = router.connection {
             let request = Request::Verdict { endpoint: endpoint.clone(), verdict: watched.judge.verdict() };
             self.effects.push_back(Effect::Tell { connection, request });
         }
-        self.effects.push_back(Effect::Changed(opinion(now, node, endpoint, &watched.judge)));
+        let opinion = Opinion { previous, ..opinion(now, node, endpoint, &watched.judge) };
+        self.effects.push_back(Effect::Changed(opinion));
     }
 }
 
@@ -324,6 +328,7 @@ fn opinion(now: Time, node: &NodeId, endpoint: &EndpointKey, judge: &Judge) -> O
         reason: judge.reason().map(Into::into),
         last_seen: judge.last_seen().map(|at| now - at),
         streak: judge.streak(),
+        previous: None,
     }
 }
 

@@ -110,8 +110,8 @@ impl Mask {
         }
     }
 
-    /// Nothing is no secret.
-    fn mark(&self, literal: &str) -> String {
+    /// What stands in the place of a literal. Nothing is no secret.
+    pub fn mark(&self, literal: &str) -> String {
         if literal.is_empty() {
             return String::new();
         }

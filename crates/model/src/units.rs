@@ -65,6 +65,22 @@ pub fn show_duration(duration: Duration) -> String {
     format!("{}{name}", ms / scale)
 }
 
+/// A duration for people: `850 ms`, `1.5 s`, `12 s`, `3 min`. What is left of a limit a moment after it began is shown as
+/// that limit.
+pub fn in_words(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 0.999 {
+        return format!("{:.0} ms", (seconds * 1000.0).ceil());
+    }
+    let (number, unit) = match seconds {
+        ..119.5 => (seconds, "s"),
+        ..7170.0 => (seconds / 60.0, "min"),
+        _ => (seconds / 3600.0, "h"),
+    };
+    let number = if number < 9.95 { (number * 10.0).round() / 10.0 } else { number.round() };
+    format!("{number} {unit}")
+}
+
 /// As [`show_duration`] does for sizes.
 pub fn show_bytes(bytes: u64) -> String {
     let (name, scale) =
@@ -75,6 +91,30 @@ pub fn show_bytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_said_as_people_say_them() {
+        let words = [
+            (0, "0 ms"),
+            (250, "1 ms"),
+            (4_300, "5 ms"),
+            (199_500, "200 ms"),
+            (998_400, "999 ms"),
+            (999_400, "1 s"),
+            (1_500_000, "1.5 s"),
+            (4_999_700, "5 s"),
+            (9_999_000, "10 s"),
+            (29_600_000, "30 s"),
+            (119_600_000, "2 min"),
+            (150_000_000, "2.5 min"),
+            (3_600_000_000, "60 min"),
+            (7_200_000_000, "2 h"),
+            (90_000_000_000, "25 h"),
+        ];
+        for (micros, expected) in words {
+            assert_eq!(in_words(Duration::from_micros(micros)), expected, "{micros} µs");
+        }
+    }
 
     #[test]
     fn a_flag_says_a_time_as_the_configuration_does_or_in_seconds() {

@@ -23,6 +23,7 @@ use tonic_reflection::pb::v1::{
 use wire::pb::{
     config::v1::config_service_client::ConfigServiceClient,
     drain::v1::drain_service_client::DrainServiceClient,
+    health::v1::health_service_client::HealthServiceClient,
     process::v1::process_service_client::ProcessServiceClient,
     router::v1::{InspectRequest, router_service_client::RouterServiceClient},
 };
@@ -31,6 +32,7 @@ use crate::{args::AdminArgs, failure::Failure, place};
 
 const CONFIG: (&str, &str) = ("config-manager", "only1mcp.config.v1.ConfigService");
 const DRAIN: (&str, &str) = ("drain-coordinator", "only1mcp.drain.v1.DrainService");
+const HEALTH: (&str, &str) = ("health-monitor", "only1mcp.health.v1.HealthService");
 const ROUTER: (&str, &str) = ("router", "only1mcp.router.v1.RouterService");
 const PROCESS: &str = "only1mcp.process.v1.ProcessService";
 
@@ -82,6 +84,11 @@ impl Admin {
     pub(crate) fn drain(&self) -> Result<Named<DrainServiceClient<Client>>, Failure> {
         let (client, target) = self.one(DRAIN)?;
         Ok(Named { client: DrainServiceClient::new(client), target })
+    }
+
+    pub(crate) fn health(&self) -> Result<Named<HealthServiceClient<Client>>, Failure> {
+        let (client, target) = self.one(HEALTH)?;
+        Ok(Named { client: HealthServiceClient::new(client).max_decoding_message_size(MESSAGE_BYTES_MAX), target })
     }
 
     /// Every router among the addresses.

@@ -2,6 +2,7 @@
 
 mod import;
 mod operate;
+pub(crate) mod watch;
 
 use std::{
     env,
@@ -22,6 +23,7 @@ use runtime::telemetry::log::Filter;
 use crate::{demo, place::PlaceArgs};
 pub(crate) use import::{Client, ExportArgs, ImportArgs};
 pub(crate) use operate::*;
+pub(crate) use watch::WatchArgs;
 
 /// One MCP endpoint in front of many MCP servers; change anything under it while agents work.
 #[derive(Debug, Parser)]

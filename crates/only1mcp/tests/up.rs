@@ -240,10 +240,11 @@ fn what_is_live_is_shown_as_a_file_and_what_servers_say_is_shown() {
     assert_eq!(up.stop(), 0);
 }
 
-/// Reads the events of a `watch` up to one of that kind.
+/// Reads the events of a `watch` up to one of config-manager of that kind.
 fn next_event(lines: &mut impl Iterator<Item = std::io::Result<String>>, kind: &str) -> Value {
-    let events = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
-    events.into_iter().find(|event| event["kind"] == kind).unwrap_or_else(|| panic!("no {kind}"))
+    let mut events = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let wanted = |event: &Value| event["kind"] == kind && event["service"] == "config-manager";
+    events.find(wanted).unwrap_or_else(|| panic!("no {kind}"))
 }
 
 #[test]
@@ -273,7 +274,8 @@ fn a_toml_file_is_served_compared_and_watched_over_a_restart() {
     assert_eq!(done["to"]["digest"], planned["to"]["digest"]);
     assert_eq!(home.run(&["diff", "only1mcp.toml"]).0, 2);
     let (code, out, err) = home.run(&["diff", "1", "2"]);
-    assert_eq!((code, &*out, &*err), (0, "revision 1 → revision 2\n~ naming: \"prefix\" → \"none\"\n", ""));
+    let renamed = "~ naming: \"prefix\" → \"none\"\n    clients see all tools under other names\n";
+    assert_eq!((code, out, &*err), (0, format!("revision 1 → revision 2\n{renamed}"), ""));
     fs::write(home.path().join("bad.toml"), "naming = 1\n").unwrap();
     assert_eq!(home.run(&["diff", "bad.toml"]).0, 1);
 

@@ -33,18 +33,20 @@ pub fn judge(
     }
     let failed = || servers.iter().filter(|(_, tried)| !tried.ready);
     if let Some((backend, tried)) = failed().find(|(backend, _)| critical.contains(**backend)) {
-        return Err(Refusal::Critical { backend: backend.to_string(), reason: tried.failures.join("; ") });
+        return Err(Refusal::Critical { backend: backend.to_string(), reason: tried.failures.join(", ") });
     }
     let changed = u32::try_from(servers.len()).unwrap_or(u32::MAX);
     let ready = changed.saturating_sub(u32::try_from(failed().count()).unwrap_or(u32::MAX));
     if u64::from(ready) * 1000 < u64::from(changed) * u64::from(policy.minimum_health_permille) {
-        let reasons: Vec<String> =
-            failed().map(|(backend, tried)| format!("{backend}: {}", tried.failures.join("; "))).collect();
+        let reason = |(backend, tried): (&&BackendId, &Tried<'_>)| {
+            format!("{backend} did not come up: {}", tried.failures.join(", "))
+        };
+        let reasons: Vec<String> = failed().map(reason).collect();
         return Err(Refusal::TooFewReady {
             ready,
             changed,
             minimum_permille: policy.minimum_health_permille,
-            reasons: reasons.join(" | "),
+            reasons: reasons.join("; "),
         });
     }
     Ok(())

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{AttemptId, CandidateOutcome, Digest, EndpointKey, LogId, NodeId, Revision, Snapshot, Verdict};
+use model::{AttemptId, CandidateOutcome, Digest, EndpointKey, LogId, NodeId, Revision, Snapshot, Verdict, Weight};
 
 /// The manager that speaks. Every message of a manager carries it, so that a router can tell a stale manager.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,9 +103,10 @@ pub struct ServerState {
 /// Why a router refuses a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    #[error("{ready} of {changed} changed servers came up, at least {minimum_permille}/1000 must: {reasons}")]
+    /// `reasons` says of each server that it did not come up, and why.
+    #[error("{reasons} ({ready} of {changed} changed servers came up, at least {} must)", share(*.minimum_permille))]
     TooFewReady { ready: u32, changed: u32, minimum_permille: u32, reasons: String },
-    #[error("critical server `{backend}` did not come up: {reason}")]
+    #[error("{backend} did not come up, and is critical: {reason}")]
     Critical { backend: String, reason: String },
     #[error("a secret cannot be resolved here: {0}")]
     Secret(String),
@@ -121,6 +122,11 @@ pub enum Refusal {
     Damaged,
     #[error("a config-manager of epoch {epoch} was seen on this log; the one that spoke is older")]
     Stale { epoch: u64 },
+}
+
+/// A share for people, of one in thousandths.
+fn share(permille: u32) -> String {
+    u16::try_from(permille).ok().and_then(Weight::of).unwrap_or(Weight::FULL).to_string()
 }
 
 impl Refusal {
@@ -152,5 +158,46 @@ impl Refusal {
             | Self::Stale { .. } => true,
             Self::Names(_) | Self::Feature(_) => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Refusal;
+
+    #[test]
+    fn refusals_are_said_in_words() {
+        let few = |minimum_permille| Refusal::TooFewReady {
+            ready: 1,
+            changed: 2,
+            minimum_permille,
+            reasons: "later did not come up: no answer within 10 s (limits.connect)".into(),
+        };
+        let said = [
+            few(1000),
+            few(667),
+            Refusal::Critical { backend: "crm".into(), reason: "its process exited with status 127".into() },
+            Refusal::Secret("${env:KEY} is not set".into()),
+            Refusal::Names("`add` of `a` and of `b`".into()),
+            Refusal::Feature("weights".into()),
+            Refusal::NotHeld,
+            Refusal::Silent,
+            Refusal::Damaged,
+            Refusal::Stale { epoch: 4 },
+        ]
+        .map(|refusal| refusal.to_string());
+        let expected = [
+            "later did not come up: no answer within 10 s (limits.connect) (1 of 2 changed servers came up, at least 100% must)",
+            "later did not come up: no answer within 10 s (limits.connect) (1 of 2 changed servers came up, at least 66.7% must)",
+            "crm did not come up, and is critical: its process exited with status 127",
+            "a secret cannot be resolved here: ${env:KEY} is not set",
+            "tool names collide: `add` of `a` and of `b`",
+            "this router lacks weights, which the snapshot needs",
+            "the attempt is not held here (its lease ended, or this router started after it)",
+            "no vote arrived in time",
+            "the content does not have the digest it was sent with",
+            "a config-manager of epoch 4 was seen on this log; the one that spoke is older",
+        ];
+        assert_eq!(said, expected);
     }
 }

@@ -116,6 +116,8 @@ pub fn opinion_to_pb(opinion: &Opinion) -> pb::EndpointVerdict {
         reason: opinion.reason.clone().unwrap_or_default(),
         last_seen: opinion.last_seen.map(duration_to_pb),
         streak: opinion.streak,
+        previous: opinion.previous.map_or(0, |(verdict, _)| verdict_to_pb(verdict)),
+        previous_lasted: opinion.previous.map(|(_, lasted)| duration_to_pb(lasted)),
     }
 }
 

@@ -1,10 +1,11 @@
 //! What operators are told, as protobuf.
 
-use model::{Backend, BackendPolicy, Diff, NodeId};
+use model::{Backend, BackendPolicy, Diff, Mask, NodeId, Owner, Snapshot};
 use rollout::Found;
 use wire::pb::config::v1 as pb;
+use wire::pb::words::v1 as words;
 
-use crate::log::{AuditRecord, RevisionRecord};
+use crate::log::{AuditRecord, Layer, Layers, RevisionRecord};
 use crate::outcome::{Outcome, Result};
 use crate::status::{Happened, NodeRefusal, Pending, RouterView, SourceStatus, Status};
 
@@ -26,6 +27,7 @@ impl From<Outcome> for pb::Outcome {
             warnings: outcome.warnings,
             stages: outcome.stages.into_iter().map(stage).collect(),
             attempt: shown(outcome.attempt),
+            next_try: outcome.next_try.map(wire::duration_to_pb),
         }
     }
 }
@@ -65,6 +67,7 @@ impl From<Happened> for pb::WatchResponse {
             node: shown(happened.node),
             message: happened.message,
             traceparent: shown(happened.trace),
+            servers: happened.servers.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -120,6 +123,8 @@ fn source(source: &SourceStatus) -> pb::Source {
         violations: source.violations.iter().map(wire::violation_to_pb).collect(),
         refusals: source.refusals.iter().map(refusal).collect(),
         method: source.method.map(crate::source::Method::as_str).unwrap_or_default().into(),
+        // It counts from the moment of the answer.
+        next_try: None,
     }
 }
 
@@ -157,6 +162,7 @@ pub(super) fn revision(record: RevisionRecord, content_kept: bool) -> pb::Revisi
         content_kept,
         reason: record.reason,
         without: record.without.iter().map(NodeId::to_string).collect(),
+        policy_keys: Vec::new(),
     }
 }
 
@@ -175,13 +181,27 @@ pub(super) fn without_revision(ended: AuditRecord) -> pb::Revision {
         content_kept: false,
         reason: ended.reason,
         without: ended.without.iter().map(NodeId::to_string).collect(),
+        policy_keys: Vec::new(),
     }
+}
+
+/// As routers name them.
+pub(super) fn endpoints(snapshot: &Snapshot) -> Vec<words::EndpointKey> {
+    let keys = snapshot.backends.iter().flat_map(|backend| backend.endpoints().map(|(key, ..)| key));
+    keys.map(|key| wire::endpoint_key_to_pb(&key)).collect()
+}
+
+pub(super) fn layer_marks(mask: &Mask, layers: &Layers) -> Vec<pb::LayerMark> {
+    let mark =
+        |(owner, layer): (&Owner, &Layer)| pb::LayerMark { owner: owner.0.clone(), mark: mask.mark(&layer.text) };
+    layers.iter().map(mark).collect()
 }
 
 pub(super) fn changes(diff: &Diff) -> Vec<pb::BackendChange> {
     let change = |entry: &model::BackendChange| pb::BackendChange {
         server: entry.id.to_string(),
         change: entry.change.as_str().into(),
+        keys: Vec::new(),
     };
     diff.backends.iter().map(change).collect()
 }

@@ -1,6 +1,9 @@
 //! How a candidate ended, for its callers, the record, the log output and the traces.
 
-use model::Revision;
+use std::time::Duration;
+
+use model::units::in_words;
+use model::{Revision, Time};
 use rollout::ProposalId;
 use rollout::desk::{Candidate, End, Ended, Refused, Saying, Want};
 use runtime::Span;
@@ -73,18 +76,25 @@ impl Engine {
                 (answer, Ending { result: "superseded", reason, plain, violations: Vec::new() })
             }
             End::Refused(refused) => {
+                let mut next_try = None;
                 if let Want::File { digest, .. } = candidate.want {
                     self.refusal.is_of(refused, digest);
+                    next_try = self.next_try().map(|at| at.since(Time::from_nanos(self.clock.now_nanos())));
                 }
-                let ending = self.refused(refused, &open, &candidate);
-                (Outcome::refused(refused, live, &open, &candidate), ending)
+                let ending = self.refused(refused, &open, &candidate, next_try);
+                let answer = Outcome::refused(refused, live, &open, &candidate);
+                (answer.map(|outcome| Outcome { next_try, ..outcome }), ending)
             }
         };
         self.conclude(open, candidate, answer, ending, record, saying);
     }
 
     fn applied_by(&self, applied: &rollout::Applied, mut open: Open, candidate: Candidate<Papers>) {
-        let answer = Ok(Outcome::applied(applied, &open, &candidate));
+        let mut outcome = Outcome::applied(applied, &open, &candidate);
+        if matches!(candidate.want, Want::Rollback { .. }) && self.desk.undone().is_some() {
+            outcome.warnings.push(self.still_in_file());
+        }
+        let answer = Ok(outcome);
         outcome::record_stages(applied, open.timing);
         outcome::record_whole(&open, self.clock.now_nanos());
         outcome::count("applied");
@@ -95,7 +105,13 @@ impl Engine {
         }
     }
 
-    fn refused(&self, refused: &outcome::Refused, open: &Open, candidate: &Candidate<Papers>) -> Ending {
+    fn refused(
+        &self,
+        refused: &outcome::Refused,
+        open: &Open,
+        candidate: &Candidate<Papers>,
+        next_try: Option<Duration>,
+    ) -> Ending {
         let reason = refused.to_string();
         let violations = outcome::violations(refused).to_vec();
         let plain = match refused {
@@ -103,8 +119,9 @@ impl Engine {
             Refused::Unusable(_) => reason.clone(),
         };
         if !candidate.never_entered() {
+            let source = source_of(&candidate.want);
             tracing::warn!(
-                source = source_of(&candidate.want),
+                source,
                 actor = open.actor,
                 attempt = candidate.attempt.map(tracing::field::display),
                 live = %self.head_revision(),
@@ -113,7 +130,9 @@ impl Engine {
                 violations = violations.len(),
                 "a change was refused; what is live stays live"
             );
-            self.event("refused", candidate.attempt, None, &reason, Some(open.span.context()));
+            let again = next_try.map(|left| format!("; tried again in {}", in_words(left))).unwrap_or_default();
+            let message = format!("{source}: {reason}{again}");
+            self.event("refused", candidate.attempt, None, &message, Some(open.span.context()));
         }
         Ending { result: "refused", reason, plain, violations }
     }

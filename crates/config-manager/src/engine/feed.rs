@@ -1,6 +1,6 @@
 //! The file's side: what is seen of it goes to the desk; what the desk says of it goes to callers and to the status.
 
-use model::{Digest, Owner, Violation};
+use model::{Digest, Owner, Time, Violation};
 use rollout::cursor::{Event as Sight, State, Write};
 use rollout::desk::{Event, FileAnswer};
 
@@ -57,7 +57,7 @@ impl Engine {
         if status.state == self.status.borrow().source.state || status.state == SourceState::Refused {
             return;
         }
-        let mut message = format!("{} is {}", status.name, status.state.as_str());
+        let mut message = format!("{} {}", status.name, status.state.in_words());
         if status.state == SourceState::Missing {
             message.extend(status.violations.first().map(|violation| format!(": {violation}")));
             tracing::warn!(live = %self.head_revision(), "{message}; what is live stays live");
@@ -87,6 +87,29 @@ impl Engine {
                 span.fail(reason.clone());
             }
             asker.tell(Ok(said.clone()));
+        }
+    }
+
+    /// After a rollback: that the file still says what was undone, and how it would say what is live.
+    pub(super) fn still_in_file(&self) -> String {
+        let name = self.origin.name();
+        let others: Vec<_> =
+            self.layers.keys().filter(|owner| **owner != Owner::file()).map(|owner| &*owner.0).collect();
+        let write = format!("`only1mcp show > {name}` writes what is live into it");
+        let write = if others.is_empty() { write } else { format!("{write}, with what is of {}", others.join(", ")) };
+        format!("{name} still says what was undone; that has no effect until it changes. {write}")
+    }
+
+    /// When the refused content of the file is judged again, in case what was wrong has healed.
+    pub(super) fn next_try(&self) -> Option<Time> {
+        match self.desk.source()?.state() {
+            State::Refused { next_attempt, .. } => next_attempt,
+            State::Unread
+            | State::Followed { .. }
+            | State::Settling { .. }
+            | State::Judging { .. }
+            | State::Missing { .. }
+            | State::Unreadable { .. } => None,
         }
     }
 
@@ -126,6 +149,7 @@ impl Engine {
             cursor: self.desk.source().and_then(rollout::SourceCore::cursor),
             violations,
             refusals,
+            next_try: self.next_try(),
             method: self.method,
         }
     }

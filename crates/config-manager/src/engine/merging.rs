@@ -12,7 +12,7 @@ use runtime::{Kind as Side, Span};
 use super::candidate::source_of;
 use super::{Done, Engine, Merged, Open, Timing, merge, with_layer};
 use crate::command::Asker;
-use crate::log::{Kept, Layer, Log, Unavailable};
+use crate::log::{Kept, Layer, Log, RevisionRecord, Unavailable};
 use crate::outcome::Fault;
 use crate::source::text_of;
 
@@ -169,6 +169,16 @@ fn brought_back(kept: Kept, text: Option<(Digest, Layer)>) -> Merged {
     merged
 }
 
+/// What was live before the content that a rollback brought back, if it is kept.
+fn further_back(log: &Log, rollback: &RevisionRecord) -> Option<Revision> {
+    let mut brought_back = rollback.clone();
+    while let Some(to) = brought_back.brought_back() {
+        brought_back = log.revision(to).ok()?.0;
+    }
+    let before = Some(brought_back.parent).filter(|parent| *parent != Revision::NONE)?;
+    log.revision(before).ok()?.1.map(|_| before)
+}
+
 /// The parent of the live revision. A rollback does not undo another one: that would bring back what is bad.
 fn before(log: &Log, live: Revision) -> Result<Revision, Unavailable> {
     if live == Revision::NONE {
@@ -176,7 +186,10 @@ fn before(log: &Log, live: Revision) -> Result<Revision, Unavailable> {
     }
     let record = log.revision(live)?.0;
     match record.parent {
-        _ if record.is_rollback() => Err(Unavailable::RolledBack { revision: live, by: record.source }),
+        _ if record.is_rollback() => {
+            let further = further_back(log, &record);
+            Err(Unavailable::RolledBack { revision: live, by: record.source, further })
+        }
         Revision::NONE => Err(Unavailable::First { revision: live }),
         parent => Ok(parent),
     }

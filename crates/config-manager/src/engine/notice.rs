@@ -1,5 +1,6 @@
 //! The reconciler's notices as log lines, events and metrics.
 
+use model::units::in_words;
 use model::{AttemptId, Counts, Diff, Digest, NodeId, Revision};
 use rollout::reconciler::Notice;
 use rollout::{Applied, ProposalId, Reason, Refusal};
@@ -172,7 +173,11 @@ impl Engine {
         let trace_shown = trace.map(tracing::field::display);
         let changes = diff.summary(NAMES_MAX);
         tracing::info!(%revision, %parent, %attempt, source, actor, added, removed, changed, changes, traceparent = trace_shown, "committed");
-        self.event("committed", Some(attempt), None, &format!("revision {revision} by {source}"), trace);
+        let by = if actor == source { source } else { format!("{source} ({actor})") };
+        let changes = if changes.is_empty() { changes } else { format!(": {changes}") };
+        let servers = diff.backends.iter().map(|entry| entry.id.clone()).collect();
+        let message = format!("revision {revision} by {by}{changes}");
+        self.event_about("committed", Some(attempt), None, &message, trace, servers);
     }
 
     fn applied(&mut self, applied: &Applied) {
@@ -195,7 +200,9 @@ impl Engine {
         let trace = self.spans.answered(node, revision, Some(refusal));
         let kind = outcome::refusal_kind(refusal);
         metrics::counter!("only1mcp_config_behind_total", "reason" => kind).increment(1);
-        tracing::warn!(router = %node, %revision, reason = %refusal, ?retry_in, "router is behind");
-        self.event("behind", None, Some(node), &format!("cannot hold revision {revision}: {refusal}"), trace);
+        let retry_in = in_words(retry_in);
+        tracing::warn!(router = %node, %revision, reason = %refusal, retry_in, "router is behind");
+        let message = format!("cannot hold revision {revision}: {refusal}; tried again in {retry_in}");
+        self.event("behind", None, Some(node), &message, trace);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{AttemptId, NodeId, Time};
+use model::{AttemptId, BackendId, NodeId, Time};
 use rollout::ProposalId;
 use rollout::desk::Candidate;
 use rollout::reconciler::{AttemptStatus, RouterStatus};
@@ -22,9 +22,22 @@ impl Engine {
         message: &str,
         trace: Option<TraceContext>,
     ) {
+        self.event_about(kind, attempt, node, message, trace, Arc::default());
+    }
+
+    /// The same with the servers that it is about.
+    pub(super) fn event_about(
+        &self,
+        kind: &'static str,
+        attempt: Option<AttemptId>,
+        node: Option<&NodeId>,
+        message: &str,
+        trace: Option<TraceContext>,
+        servers: Arc<[BackendId]>,
+    ) {
         let revision = self.head_revision();
         let (node, message) = (node.cloned(), message.to_owned());
-        let event = Happened { time: self.wall(), kind, attempt, revision, node, message, trace };
+        let event = Happened { time: self.wall(), kind, attempt, revision, node, message, trace, servers };
         // Without a watcher, no client receives the event.
         drop(self.events.send(event));
     }

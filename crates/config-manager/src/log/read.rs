@@ -27,14 +27,22 @@ pub enum Unavailable {
     Pruned { revision: Revision, kept: Vec<Revision> },
     #[error("revision {revision} was the first, so there is none before it")]
     First { revision: Revision },
-    #[error("revision {revision} is live, by a {by} already; name the revision to bring back, `history` lists them")]
-    RolledBack { revision: Revision, by: String },
+    /// `further`: the revision to name for going further back, if its content is kept.
+    #[error("revision {revision} is live, by a {by} already; {}", further_back(.further))]
+    RolledBack { revision: Revision, by: String, further: Option<Revision> },
     #[error(transparent)]
     Log(#[from] LogError),
 }
 
 fn range(oldest: &Revision, newest: &Revision) -> String {
     if *newest == Revision::NONE { "nothing was ever live".into() } else { format!("the log has {oldest} to {newest}") }
+}
+
+fn further_back(further: &Option<Revision>) -> String {
+    match further {
+        Some(further) => format!("to go further back: `only1mcp rollback {further}`"),
+        None => "nothing older is kept".to_owned(),
+    }
 }
 
 fn listed(kept: &[Revision]) -> String {
@@ -94,7 +102,8 @@ impl Log {
         Ok(Kept { record, bytes: bytes.into(), content, layers: Arc::new(layers) })
     }
 
-    fn layers(&self, revision: Revision) -> Result<Layers, LogError> {
+    /// As each owner wrote them.
+    pub(crate) fn layers(&self, revision: Revision) -> Result<Layers, LogError> {
         let row = self.read()?.row(LAYERS, revision.0)?;
         let row = row.ok_or_else(|| damaged(format!("the layers of revision {revision} are missing")))?;
         from_json(&row, || format!("the layers of revision {revision}"))

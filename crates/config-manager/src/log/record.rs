@@ -76,6 +76,11 @@ impl RevisionRecord {
         self.source.starts_with(ROLLBACK)
     }
 
+    /// The revision whose content it brought back.
+    pub(crate) fn brought_back(&self) -> Option<Revision> {
+        self.source.strip_prefix(ROLLBACK)?.parse().ok().map(Revision)
+    }
+
     /// How the history names a rollback.
     pub(crate) fn rollback(to: Revision) -> String {
         format!("{ROLLBACK}{to}")

@@ -104,15 +104,21 @@ async fn who_asks_for_a_rollback_twice_undoes_once() {
     assert_eq!(done.len(), 1, "{refused:?}");
     let again = world.roll_back(0).await.unwrap_err();
     assert_eq!(again.code(), Code::FailedPrecondition);
-    assert!(again.message().starts_with("revision 4 is live, by a rollback to 2 already; name the"), "{again}");
+    let further = "revision 4 is live, by a rollback to 2 already; to go further back: `only1mcp rollback 1`";
+    assert_eq!(again.message(), further);
     let request = pb::RollbackRequest { base_revision: 3, ..pb::RollbackRequest::default() };
     let stale = world.client().rollback(request).await.unwrap_err();
     assert_eq!(stale.code(), Code::Aborted);
     assert!(stale.message().contains("made for revision 3, and revision 4 is live"), "{stale}");
     assert_eq!(world.content(0).await.content, world.content(2).await.content);
     // With a number there is no doubt.
-    assert_eq!(applied(&world.roll_back(1).await.unwrap()), 5);
+    let outcome = world.roll_back(1).await.unwrap();
+    assert_eq!(applied(&outcome), 5);
+    assert!(outcome.warnings[0].contains("still says what was undone"), "{outcome:?}");
+    assert!(outcome.warnings[0].contains("`only1mcp show > "), "{outcome:?}");
     assert_eq!(world.roll_back(1).await.unwrap().result(), Ended::NoChange);
+    let oldest = world.roll_back(0).await.unwrap_err();
+    assert_eq!(oldest.message(), "revision 5 is live, by a rollback to 1 already; nothing older is kept");
 }
 
 #[tokio::test]
@@ -153,4 +159,20 @@ async fn a_file_that_differs_in_comments_from_what_is_brought_back_is_not_undone
     let outcome = world.reload(pb::ReloadRequest::default()).await;
     assert_eq!((outcome.result(), outcome.warnings.len()), (Ended::NoChange, 0), "{outcome:?}");
     assert_eq!(world.status().source.refusals, []);
+}
+
+#[tokio::test]
+async fn the_history_names_keys_and_a_revision_its_layers_and_endpoints() {
+    let world = World::with(&servers(1, EAGER)).await;
+    world.router("r1").await;
+    assert_eq!(applied(&world.apply("ops", "naming: none\n", 0).await.unwrap()), 2);
+    let [newest, first] = &world.history(false).await[..] else { panic!("two revisions") };
+    let keys: Vec<_> = newest.policy_keys.iter().map(|one| [&*one.key, &*one.old, &*one.new]).collect();
+    assert_eq!(keys, [["naming", r#""prefix""#, r#""none""#]]);
+    assert!(first.diff.iter().all(|one| one.change == "added" && one.keys.is_empty()), "{first:?}");
+    let (before, after) = (world.content(1).await, world.content(2).await);
+    let owners = |one: &pb::GetRevisionResponse| one.layers.iter().map(|one| one.owner.clone()).collect::<Vec<_>>();
+    assert_eq!((owners(&before), owners(&after)), (vec!["file".to_owned()], vec!["api:ops".into(), "file".into()]));
+    assert_eq!(before.layers[0], after.layers[1], "the file says what it said");
+    assert_eq!((before.endpoints.len(), &before.endpoints), (1, &after.endpoints));
 }

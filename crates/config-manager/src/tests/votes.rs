@@ -23,8 +23,11 @@ async fn one_router_without_a_secret_holds_up_the_fleet_and_a_late_one_does_not(
     assert_eq!(outcome.refusals.len(), 1, "{outcome:?}");
     assert_eq!(outcome.refusals[0].node, "r2");
     assert!(outcome.refusals[0].reason.contains("${env:TOKEN}"), "{outcome:?}");
+    assert!(outcome.next_try.is_some(), "the secret may come: {outcome:?}");
     assert_eq!((one.live(), two.live(), world.history(false).await.len()), (1, 1, 1));
     assert_eq!(world.status().source.refusals.len(), 1);
+    let status = world.client().get_status(pb::GetStatusRequest {}).await.unwrap().into_inner();
+    assert!(status.source.is_some_and(|source| source.next_try.is_some()));
 
     // Without the one that refuses it goes on, and no number was used up.
     two.leave();

@@ -173,7 +173,7 @@ impl World {
     }
 
     pub(super) async fn history(&self, with_refused: bool) -> Vec<pb::Revision> {
-        let request = pb::ListRevisionsRequest { limit: 0, with_refused };
+        let request = pb::ListRevisionsRequest { limit: 0, with_refused, with_keys: true };
         self.client().list_revisions(request).await.unwrap().into_inner().revisions
     }
 

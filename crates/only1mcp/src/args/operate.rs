@@ -103,8 +103,9 @@ pub(crate) struct DiffArgs {
 }
 
 const DIFF_EXAMPLES: &str = "\
-A file is compared as what would be live if it were the file that is followed. Exits with 0 when
-there are differences, 2 when there are none, 1 when a file is no configuration.
+A file is compared as what would be live if it were the file that is followed. What clients gain or
+lose is known of servers that a router has listed. Exits with 0 when there are differences, 2 when
+there are none, 1 when a file is no configuration.
 
 Examples:
   only1mcp diff                          what the last change was
@@ -129,8 +130,9 @@ pub(crate) struct RollbackArgs {
 }
 
 const ROLLBACK_EXAMPLES: &str = "\
-What was undone stays undone, although the file still holds it: the next edit of the file applies.
-Without REVISION it undoes the last change once: said again, it asks for the revision.
+Says what it undid, as `diff` does. What was undone stays undone, although the file still holds it:
+the next edit of the file applies. Without REVISION it undoes the last change once: said again, it
+changes nothing and names the command that goes further back.
 Exits with 1 when no router can hold that revision.
 
 Examples:
@@ -161,31 +163,23 @@ pub(crate) struct ApplyArgs {
     #[arg(long, value_name = "ROUTER", value_delimiter = ',', env = "ONLY1MCP_WITHOUT")]
     pub(crate) without: Vec<String>,
 
+    /// Change nothing: show what it would change, or what is wrong with it, as `diff` does
+    #[arg(long, env = "ONLY1MCP_DRY_RUN")]
+    pub(crate) dry_run: bool,
+
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
 }
 
 const APPLY_EXAMPLES: &str = "\
-The layer stays when the file changes, until it is replaced or removed.
+The layer stays when the file changes, until it is replaced or removed. With --dry-run, exits with
+0 when there would be changes, 2 when there would be none, 1 when it would be refused as wrong;
+routers are not asked whether they can hold it.
 
 Examples:
+  only1mcp apply team-search.yaml --owner team-search --dry-run
   only1mcp apply team-search.yaml --owner team-search
   only1mcp apply --remove --owner team-search";
-
-#[derive(Args, Debug)]
-#[command(after_help = WATCH_EXAMPLES)]
-pub(crate) struct WatchArgs {
-    #[command(flatten)]
-    pub(crate) admin: AdminArgs,
-}
-
-const WATCH_EXAMPLES: &str = "\
-Runs until interrupted (exit code 0). When the connection is lost it says so, connects again as
-soon as it can, and says that; events of the time between are not told.
-
-Examples:
-  only1mcp watch
-  only1mcp watch --output json           one JSON object a line";
 
 #[derive(Args, Debug)]
 #[command(after_help = LOG_EXAMPLES)]

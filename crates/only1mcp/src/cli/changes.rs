@@ -6,10 +6,14 @@ use config_file::Format;
 use runtime::exit;
 use serde_json::{Value, json};
 use wire::pb::config::v1::{
-    self as pb, ApplyRequest, GetStatusRequest, Outcome, ReloadRequest, RollbackRequest, outcome::Result as Ended,
+    ApplyRequest, GetStatusRequest, Outcome, ReloadRequest, RollbackRequest, ValidateRequest, outcome::Result as Ended,
 };
 
-use super::{Lines, Output, progress, render, validate};
+use super::{
+    Lines, Output,
+    diff::{self, Changed, Lists, Side},
+    progress, render, validate,
+};
 use crate::{
     admin::Admin,
     args::{ApplyArgs, ReloadArgs, RollbackArgs},
@@ -33,15 +37,39 @@ pub(crate) async fn reload(args: &ReloadArgs) -> Result<Output, Failure> {
 pub(crate) async fn rollback(args: &RollbackArgs) -> Result<Output, Failure> {
     let admin = Admin::find(&args.admin).await?;
     let mut config = admin.config()?;
+    let live = admin.ask(&config.target, config.client.get_status(GetStatusRequest {})).await?.revision;
+    // What is undone is listed only as long as it is live.
+    let before = if live == 0 { None } else { diff::revision(&admin, live).await.ok() };
+    let mut lists = Lists::of(&admin).await;
     let (revision, base_revision) = match args.revision {
         Some(revision) => (revision, 0),
         // Undoes the revision that is live now, however long the answer takes.
-        None => (0, admin.ask(&config.target, config.client.get_status(GetStatusRequest {})).await?.revision),
+        None => (0, live),
     };
     let request = RollbackRequest { revision, reason: args.reason.clone(), base_revision };
     let call = config.client.rollback(request);
-    let outcome = progress::during(&admin, "rollback", Box::pin(admin.ask(&config.target, call))).await?.outcome;
-    Ok(show(outcome, &behind(&admin).await?))
+    let answer = progress::during(&admin, "rollback", Box::pin(admin.ask(&config.target, call))).await?;
+    let outcome = answer.outcome.unwrap_or_default();
+    let after = match outcome.result() {
+        Ended::Applied => diff::revision(&admin, outcome.revision).await.ok(),
+        Ended::NoChange | Ended::Refused | Ended::Pending | Ended::Unspecified => None,
+    };
+    lists.join(Lists::of(&admin).await);
+    let mut output = show(Some(outcome), &behind(&admin).await?);
+    if let Some((before, after)) = before.zip(after) {
+        undone(&mut output, &before, &after, &lists);
+    }
+    Ok(output)
+}
+
+/// Adds what has changed by a rollback.
+fn undone(output: &mut Output, before: &Side, after: &Side, lists: &Lists) {
+    let changed = Changed::between(before, after, lists);
+    output.text.line(format_args!("{} is undone:", before.name));
+    output.text.append(&changed.text());
+    let mut undone = json!({ "revision": before.revision });
+    changed.add_to(&mut undone);
+    output.json["undone"] = undone;
 }
 
 pub(crate) async fn apply(args: &ApplyArgs) -> Result<Output, Failure> {
@@ -53,12 +81,15 @@ pub(crate) async fn apply(args: &ApplyArgs) -> Result<Output, Failure> {
         return Err(Failure::EmptyLayer { path: path.clone() });
     }
     let admin = Admin::find(&args.admin).await?;
+    if args.dry_run {
+        return would_apply(&admin, args, document.unwrap_or_default()).await;
+    }
     let mut config = admin.config()?;
     let timeout = args.admin.timeout;
     let request = ApplyRequest {
         name: args.owner.clone(),
         document: document.unwrap_or_default(),
-        format: format_to_pb(args.file.as_deref().map(Format::of).unwrap_or_default()),
+        format: diff::format_to_pb(args.file.as_deref().map(Format::of).unwrap_or_default()),
         base_revision: args.base,
         timeout: timeout.try_into().ok(),
         without: args.without.clone(),
@@ -67,6 +98,28 @@ pub(crate) async fn apply(args: &ApplyArgs) -> Result<Output, Failure> {
     let asked = admin.ask_for(timeout + ANSWER_TIME, &config.target, call);
     let outcome = progress::during(&admin, "apply", Box::pin(asked)).await?.outcome;
     Ok(show(outcome, &behind(&admin).await?))
+}
+
+/// What the layer would change, or what is wrong with it. Nothing is changed.
+async fn would_apply(admin: &Admin, args: &ApplyArgs, document: String) -> Result<Output, Failure> {
+    let live = diff::revision(admin, 0).await?;
+    let name = args.file.as_deref().map_or_else(|| format!("without layer {}", args.owner), validate::display);
+    let request = ValidateRequest {
+        name,
+        document,
+        format: diff::format_to_pb(args.file.as_deref().map(Format::of).unwrap_or_default()),
+        layer: args.owner.clone(),
+    };
+    let mut output = match diff::candidate(admin, request).await? {
+        Ok(new) => diff::show(&live, &new, &Lists::of(admin).await),
+        Err(invalid) => invalid,
+    };
+    if let Some(live) = live.revision.filter(|live| args.base != 0 && *live != args.base) {
+        let base = args.base;
+        output.complaints.line(format_args!("it is made for revision {base}, and revision {live} is live"));
+        output.code = exit::REFUSED;
+    }
+    Ok(output)
 }
 
 /// Routers that cannot hold what is live.
@@ -85,14 +138,6 @@ async fn behind(admin: &Admin) -> Result<Behind, Failure> {
     let behind = routers.into_iter().filter(|router| router.state == "behind");
     let routers: Vec<_> = behind.map(|router| (router.node, router.reason)).collect();
     Ok(Behind { all: !routers.is_empty() && routers.len() == attached, routers })
-}
-
-pub(super) fn format_to_pb(format: Format) -> i32 {
-    match format {
-        Format::Yaml => pb::Format::Yaml,
-        Format::Toml => pb::Format::Toml,
-    }
-    .into()
 }
 
 pub(super) fn show(outcome: Option<Outcome>, behind: &Behind) -> Output {
@@ -117,7 +162,7 @@ pub(super) fn show(outcome: Option<Outcome>, behind: &Behind) -> Output {
         }
         Ended::Applied => text.line(format_args!("revision {revision} is live{}", stages(&outcome))),
         Ended::NoChange => text.line(format_args!("nothing to do: revision {revision} has that content")),
-        Ended::Refused => complaints.line(format_args!("refused; {stays}")),
+        Ended::Refused => complaints.line(format_args!("refused; {stays}{}", render::next_try(outcome.next_try))),
         Ended::Pending => {
             complaints.line(format_args!("not decided yet; {stays}"));
             let next = "it goes on by itself, at the latest when a router can vote that is not left out";
@@ -169,5 +214,6 @@ fn as_json(outcome: &Outcome, result: &str) -> Value {
         "refusals": refusals.collect::<Value>(),
         "warnings": outcome.warnings,
         "stages": stages.collect::<Value>(),
+        "next_try_ms": render::millis(outcome.next_try),
     })
 }

@@ -1,31 +1,55 @@
 //! `diff`: what is different between two configurations, in the words of the file.
 
-use std::{collections::BTreeMap, path::Path};
+mod clients;
+#[cfg(test)]
+mod tests;
 
-use config_file::{Format, spell};
-use model::{Change, Diff, Snapshot};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use config_file::{Difference, Format};
+use model::{Change, Diff, Owner, Snapshot};
 use runtime::exit;
 use serde_json::{Value, json};
-use wire::pb::config::v1::{GetRevisionRequest, ValidateRequest};
+use wire::pb::{
+    config::v1::{self as pb, GetRevisionRequest, LayerMark, ValidateRequest},
+    words::v1::EndpointKey,
+};
 
-use super::{Lines, Output, changes, render, validate};
+use clients::Effect;
+pub(super) use clients::Lists;
+
+use super::{Lines, Output, render, validate};
 use crate::{admin::Admin, args::DiffArgs, failure::Failure};
 
 /// One of the two sides.
 pub(super) struct Side {
     /// For people.
     pub(super) name: String,
-    revision: Option<u64>,
+    pub(super) revision: Option<u64>,
     digest: String,
     pub(super) snapshot: Snapshot,
     /// The revision it was made from.
     parent: u64,
+    /// With digests that cannot be had from `snapshot`, in which secrets are replaced by marks.
+    endpoints: Vec<EndpointKey>,
+    /// By owner, what its layer can be told from others by.
+    layers: BTreeMap<String, String>,
 }
 
 impl Side {
-    /// `digest` is not the digest of `snapshot`, in which secrets are replaced by marks.
-    pub(super) fn of_file(name: String, digest: String, snapshot: Snapshot) -> Self {
-        Self { name, revision: None, digest, snapshot, parent: 0 }
+    /// `digest` and `endpoints` are not those of `snapshot`, in which secrets are replaced by marks.
+    pub(super) fn of_file(
+        name: String,
+        digest: String,
+        snapshot: Snapshot,
+        endpoints: Vec<EndpointKey>,
+        layers: Vec<LayerMark>,
+    ) -> Self {
+        let layers = layers.into_iter().map(|layer| (layer.owner, layer.mark)).collect();
+        Self { name, revision: None, digest, snapshot, parent: 0, endpoints, layers }
     }
 }
 
@@ -59,10 +83,10 @@ pub(crate) async fn run(args: &DiffArgs) -> Result<Output, Failure> {
             Err(invalid) => return Ok(invalid),
         },
     };
-    Ok(match new {
-        Ok(new) => show(&old, &new),
-        Err(invalid) => invalid,
-    })
+    match new {
+        Ok(new) => Ok(show(&old, &new, &Lists::of(&admin).await)),
+        Err(invalid) => Ok(invalid),
+    }
 }
 
 /// The violations are the answer when a file is none.
@@ -83,13 +107,10 @@ pub(super) async fn revision(admin: &Admin, number: u64) -> Result<Side, Failure
     if answer.content.is_empty() {
         return Err(Failure::NotKept { revision: record.revision });
     }
-    Ok(Side {
-        name: format!("revision {}", record.revision),
-        revision: Some(record.revision),
-        digest: record.digest,
-        snapshot: snapshot(&config.target, &answer.content)?,
-        parent: record.parent,
-    })
+    let snapshot = snapshot(&config.target, &answer.content)?;
+    let name = format!("revision {}", record.revision);
+    let side = Side::of_file(name, record.digest, snapshot, answer.endpoints, answer.layers);
+    Ok(Side { revision: Some(record.revision), parent: record.parent, ..side })
 }
 
 /// Before the first one there was nothing.
@@ -97,7 +118,7 @@ async fn before(admin: &Admin, side: &Side) -> Result<Side, Failure> {
     match side.parent {
         0 => {
             let nothing = Snapshot::default();
-            Ok(Side::of_file("nothing".into(), nothing.digest().to_string(), nothing))
+            Ok(Side::of_file("nothing".into(), nothing.digest().to_string(), nothing, Vec::new(), Vec::new()))
         }
         parent => revision(admin, parent).await,
     }
@@ -107,20 +128,29 @@ async fn before(admin: &Admin, side: &Side) -> Result<Side, Failure> {
 async fn file(admin: &Admin, path: &Path) -> Result<Result<Side, Output>, Failure> {
     let name = validate::display(path);
     let document = validate::read(path)?;
+    let format = format_to_pb(Format::of(path));
+    candidate(admin, ValidateRequest { name, document, format, layer: String::new() }).await
+}
+
+/// The configuration that a document would make; or its violations, which are the answer then.
+pub(super) async fn candidate(admin: &Admin, request: ValidateRequest) -> Result<Result<Side, Output>, Failure> {
+    let name = request.name.clone();
     let mut config = admin.config()?;
-    let request = ValidateRequest {
-        name: name.clone(),
-        document,
-        format: changes::format_to_pb(Format::of(path)),
-        ..ValidateRequest::default()
-    };
     let answer = admin.ask(&config.target, config.client.validate(request)).await?;
     if !answer.violations.is_empty() {
         let violations: Vec<_> = answer.violations.into_iter().map(wire::violation).collect();
         return Ok(Err(validate::invalid(&name, &violations)));
     }
     let snapshot = snapshot(&config.target, &answer.content)?;
-    Ok(Ok(Side::of_file(name, answer.digest, snapshot)))
+    Ok(Ok(Side::of_file(name, answer.digest, snapshot, answer.endpoints, answer.layers)))
+}
+
+pub(super) fn format_to_pb(format: Format) -> i32 {
+    match format {
+        Format::Yaml => pb::Format::Yaml,
+        Format::Toml => pb::Format::Toml,
+    }
+    .into()
 }
 
 fn snapshot(target: &str, content: &str) -> Result<Snapshot, Failure> {
@@ -128,47 +158,15 @@ fn snapshot(target: &str, content: &str) -> Result<Snapshot, Failure> {
         .map_err(|error| Failure::Content { target: target.to_owned(), reason: error.to_string() })
 }
 
-pub(super) fn show(old: &Side, new: &Side) -> Output {
+/// `lists`: what servers offer, as far as routers know it.
+pub(super) fn show(old: &Side, new: &Side, lists: &Lists) -> Output {
     let heading = json!({ "from": side_json(old), "to": side_json(new) });
-    let diff = Diff::between(&old.snapshot, &new.snapshot);
-    let (before, after) = (document(&old.snapshot), document(&new.snapshot));
-    let policy = differences(before.get(""), after.get(""));
-    let servers: Vec<(&str, Change, Vec<Difference>)> = diff
-        .backends
-        .iter()
-        .map(|entry| {
-            let id = entry.id.as_str();
-            (id, entry.change, differences(before.get(id), after.get(id)))
-        })
-        .collect();
+    let changed = Changed::between(old, new, lists);
     let mut text = Lines::of(format_args!("{} → {}", old.name, new.name));
-    if diff.is_empty() {
-        text = Lines::of(format_args!("no difference between {} and {}", old.name, new.name));
-    }
-    for difference in &policy {
-        text.line(format_args!("~ {difference}"));
-    }
-    for (id, change, keys) in &servers {
-        let sign = match change {
-            Change::Added => '+',
-            Change::Removed => '-',
-            Change::Reconnected | Change::Adjusted | Change::Moved => '~',
-        };
-        text.line(format_args!("{sign} server {id}: {}", change.as_str()));
-        // For a removed server the name is enough.
-        for difference in keys.iter().filter(|_| *change != Change::Removed) {
-            text.line(format_args!("    {difference}"));
-        }
-    }
+    text.append(&changed.text());
     let mut json = heading;
-    json["policy"] = policy.iter().map(Difference::json).collect();
-    json["servers"] = servers
-        .iter()
-        .map(|(id, change, keys)| {
-            json!({ "id": id, "change": change.as_str(), "keys": keys.iter().map(Difference::json).collect::<Value>() })
-        })
-        .collect();
-    let code = if diff.is_empty() { exit::NOTHING_TO_DO } else { exit::DONE };
+    changed.add_to(&mut json);
+    let code = if changed.is_empty() { exit::NOTHING_TO_DO } else { exit::DONE };
     Output { code, ..Output::done(text, json) }
 }
 
@@ -176,70 +174,115 @@ fn side_json(side: &Side) -> Value {
     json!({ "name": side.name, "revision": side.revision, "digest": render::some(&side.digest) })
 }
 
-type Keys = BTreeMap<String, Value>;
+/// All that is different between two configurations, and what clients notice of it.
+pub(super) struct Changed {
+    layers: Vec<(String, &'static str)>,
+    /// There is no other layer than the file.
+    file_alone: bool,
+    policy: Vec<Difference>,
+    servers: Vec<Server>,
+    /// Clients see all tools under other names.
+    renamed: bool,
+}
 
-/// The keys of a configuration, as a file would have them: by server, those of the gateway under the empty id.
-fn document(snapshot: &Snapshot) -> BTreeMap<String, Keys> {
-    let mut document = spell(snapshot);
-    let servers = document.as_object_mut().and_then(|document| document.remove("servers"));
-    let mut all = BTreeMap::new();
-    for mut server in servers.as_ref().and_then(Value::as_array).cloned().unwrap_or_default() {
-        let id = server.as_object_mut().and_then(|server| server.remove("id"));
-        let mut keys = Keys::new();
-        flatten("", &server, &mut keys);
-        all.insert(id.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned(), keys);
+struct Server {
+    id: String,
+    change: Change,
+    keys: Vec<Difference>,
+    clients: Effect,
+}
+
+impl Changed {
+    pub(super) fn between(old: &Side, new: &Side, lists: &Lists) -> Self {
+        let diff = Diff::between(&old.snapshot, &new.snapshot);
+        let mut keys = config_file::differences(&old.snapshot, &new.snapshot);
+        let mut of = |id: &str| keys.remove(id).unwrap_or_default();
+        let policy = of("");
+        let servers = diff.backends.iter().map(|entry| Server {
+            id: entry.id.to_string(),
+            change: entry.change,
+            keys: of(entry.id.as_str()),
+            clients: lists.effect(&entry.id, old, new),
+        });
+        let servers = servers.collect();
+        let renamed = old.snapshot.policy.naming != new.snapshot.policy.naming;
+        let mut owners = old.layers.keys().chain(new.layers.keys());
+        let file_alone = owners.all(|owner| *owner == Owner::file().0);
+        Self { layers: layers(&old.layers, &new.layers), file_alone, policy, servers, renamed }
     }
-    let mut keys = Keys::new();
-    flatten("", &document, &mut keys);
-    all.insert(String::new(), keys);
-    all
-}
 
-/// Mappings are taken apart; a list is one value.
-fn flatten(path: &str, value: &Value, keys: &mut Keys) {
-    let Value::Object(entries) = value else {
-        keys.insert(path.to_owned(), value.clone());
-        return;
-    };
-    for (name, value) in entries {
-        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        flatten(&path, value, keys);
+    pub(super) fn is_empty(&self) -> bool {
+        self.policy.is_empty() && self.servers.is_empty()
     }
-}
 
-/// A key whose value is another one.
-struct Difference {
-    key: String,
-    old: Option<Value>,
-    new: Option<Value>,
-}
-
-fn differences(old: Option<&Keys>, new: Option<&Keys>) -> Vec<Difference> {
-    let none = Keys::new();
-    let (old, new) = (old.unwrap_or(&none), new.unwrap_or(&none));
-    let mut keys: Vec<&String> = old.keys().chain(new.keys()).collect();
-    keys.sort();
-    keys.dedup();
-    keys.into_iter()
-        .filter(|key| old.get(*key) != new.get(*key))
-        .map(|key| Difference { key: key.clone(), old: old.get(key).cloned(), new: new.get(key).cloned() })
-        .collect()
-}
-
-impl Difference {
-    fn json(&self) -> Value {
-        json!({ "key": self.key, "old": self.old, "new": self.new })
-    }
-}
-
-impl std::fmt::Display for Difference {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { key, old, new } = self;
-        match (old, new) {
-            (Some(old), Some(new)) => write!(f, "{key}: {old} → {new}"),
-            (Some(old), None) => write!(f, "{key}: {old} → not set"),
-            (None, Some(new)) => write!(f, "{key}: {new}"),
-            (None, None) => Ok(()),
+    pub(super) fn text(&self) -> Lines {
+        let mut text = Lines::default();
+        if self.is_empty() {
+            text.line("no difference");
         }
+        for (owner, what) in self.layers.iter().filter(|_| !self.file_alone) {
+            text.line(format_args!("~ layer {owner}: {what}"));
+        }
+        for difference in &self.policy {
+            text.line(format_args!("~ {difference}"));
+        }
+        if self.renamed {
+            text.line("    clients see all tools under other names");
+        }
+        for Server { id, change, keys, clients } in &self.servers {
+            let sign = match change {
+                Change::Added => '+',
+                Change::Removed => '-',
+                Change::Reconnected | Change::Adjusted | Change::Moved => '~',
+            };
+            text.line(format_args!("{sign} server {id}: {}", change.as_str()));
+            for difference in keys {
+                match (change, &difference.new) {
+                    // The name is enough.
+                    (Change::Removed, _) => {}
+                    (Change::Added, Some(value)) => text.line(format_args!("    {}: {value}", difference.key)),
+                    _ => text.line(format_args!("    {difference}")),
+                }
+            }
+            clients.lines().iter().for_each(|line| text.line(format_args!("    {line}")));
+        }
+        text
     }
+
+    pub(super) fn add_to(&self, json: &mut Value) {
+        let layer = |(owner, change): &(String, &str)| json!({ "owner": owner, "change": change });
+        json["layers"] = self.layers.iter().map(layer).collect();
+        json["policy"] = self.policy.iter().map(difference_json).collect();
+        let server = |server: &Server| {
+            json!({
+                "id": server.id,
+                "change": server.change.as_str(),
+                "keys": server.keys.iter().map(difference_json).collect::<Value>(),
+                "clients": server.clients.json(),
+            })
+        };
+        json["servers"] = self.servers.iter().map(server).collect();
+    }
+}
+
+/// Whose wishes are others, as far as both sides have them.
+fn layers(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Vec<(String, &'static str)> {
+    if old.is_empty() || new.is_empty() {
+        return Vec::new();
+    }
+    let owners: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let changed = owners.into_iter().filter_map(|owner| {
+        let what = match (old.get(owner), new.get(owner)) {
+            (Some(old), Some(new)) if old == new => return None,
+            (Some(_), Some(_)) => "changed",
+            (Some(_), None) => "removed",
+            (None, _) => "added",
+        };
+        Some((owner.clone(), what))
+    });
+    changed.collect()
+}
+
+pub(super) fn difference_json(difference: &Difference) -> Value {
+    json!({ "key": difference.key, "old": difference.old, "new": difference.new })
 }

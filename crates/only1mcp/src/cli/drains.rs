@@ -217,12 +217,12 @@ pub(super) fn show_all(drains: &[Drain], all: bool, reading: &Reading) -> Output
 }
 
 /// The server, and which of its endpoints, if it is about one.
-fn target(drain: &Drain) -> String {
+pub(super) fn target(drain: &Drain) -> String {
     let short = drain.endpoint.get(..8).unwrap_or_default();
     if short.is_empty() { drain.server.clone() } else { format!("{}/{short}", drain.server) }
 }
 
-fn is_over(drain: &Drain) -> bool {
+pub(super) fn is_over(drain: &Drain) -> bool {
     drain.state == "done" || drain.state == "cancelled"
 }
 
@@ -231,7 +231,7 @@ fn remaining(drain: &Drain) -> String {
 }
 
 /// `None` while no router has said how many there are.
-fn in_flight(drain: &Drain) -> Option<u64> {
+pub(super) fn in_flight(drain: &Drain) -> Option<u64> {
     (is_over(drain) || !drain.routers.is_empty()).then_some(drain.in_flight)
 }
 
@@ -258,7 +258,7 @@ fn row(drain: &Drain, reading: &Reading) -> [String; 10] {
     ]
 }
 
-fn as_json(drain: &Drain) -> Value {
+pub(super) fn as_json(drain: &Drain) -> Value {
     json!({
         "id": drain.id,
         "server": drain.server,

@@ -1,4 +1,8 @@
-//! `watch`: what happens to configurations, as it happens.
+//! `watch`: what happens to configurations, routers, servers and drains, as it happens.
+
+mod event;
+#[cfg(test)]
+mod tests;
 
 use std::{
     io::{self, Write},
@@ -6,26 +10,41 @@ use std::{
 };
 
 use backoff::Backoff;
+use futures_util::{
+    future::{join_all, select_all},
+    stream::{self, BoxStream, StreamExt},
+};
+use jiff::tz::TimeZone;
+use model::units::in_words;
 use runtime::{Clock, escape, exit, fault, shutdown};
-use serde_json::{Value, json};
-use tokio_stream::StreamExt;
-use wire::pb::config::v1::{GetStatusRequest, WatchRequest, WatchResponse};
+use serde_json::Value;
+use tonic::Status;
+use wire::pb::{
+    config::v1::{GetStatusRequest, WatchRequest},
+    drain::v1::WatchRequest as WatchDrains,
+    health::v1::{ListVerdictsRequest, WatchRequest as WatchVerdicts},
+};
 
-use super::{Lines, Output, render};
+use event::{Event, Seen, Service};
+
+use super::{Lines, Output};
 use crate::{
     admin::Admin,
     args::{Format, WatchArgs},
     failure::Failure,
 };
 
-/// Prints events until interrupted. After a lost connection, it reconnects when the service is back, and prints both.
-/// If the first connection fails, the command fails.
+/// Prints events until interrupted. Each service has a connection of its own, which is made again after it was lost, and
+/// both are printed. If no service can be reached at first, the command fails.
 pub(crate) async fn run(args: &WatchArgs) -> Result<Output, Failure> {
     let failed = |source| Failure::System { what: "cannot catch signals", source };
     let mut signals = shutdown::signals().map_err(failed)?;
-    let mut watch = Watch { args, clock: Clock::start(), was_connected: false, lost_at: None };
+    let watch = Watch { args, clock: Clock::start(), zone: TimeZone::system() };
     tokio::select! {
-        ended = watch.run() => ended,
+        end = watch.run() => match end {
+            End::Unread => Ok(nothing_more()),
+            End::Failed(failure) => Err(failure),
+        },
         _ = signals.recv() => Ok(nothing_more()),
     }
 }
@@ -38,102 +57,138 @@ fn nothing_more() -> Output {
 struct Watch<'a> {
     args: &'a WatchArgs,
     clock: Clock,
-    was_connected: bool,
-    /// When the connection was lost, in milliseconds since 1970.
-    lost_at: Option<u64>,
+    zone: TimeZone,
 }
 
-/// The reader of our output is gone.
-struct Unread;
+enum End {
+    /// The reader of our output is gone.
+    Unread,
+    Failed(Failure),
+}
+
+/// A connection to a service.
+struct Opened {
+    /// What is live, if the service knows it.
+    revision: u64,
+    events: BoxStream<'static, Result<Event, Failure>>,
+}
 
 impl Watch<'_> {
-    async fn run(&mut self) -> Result<Output, Failure> {
-        let (backoff, mut failures) = (Backoff::default(), 0);
+    async fn run(&self) -> End {
+        let admin = match Admin::find(&self.args.admin).await {
+            Ok(admin) => admin,
+            Err(failure) => return End::Failed(failure),
+        };
+        let services: Vec<_> = Service::ALL.into_iter().filter(|one| self.args.filter.needs(*one)).collect();
+        let opened = join_all(services.iter().map(|service| self.open(*service, &admin))).await;
+        if opened.iter().all(Result::is_err) {
+            let failure = opened.into_iter().find_map(Result::err);
+            return failure.map_or(End::Unread, End::Failed);
+        }
+        let followed = services.into_iter().zip(opened).map(|(service, opened)| self.follow(service, opened));
+        select_all(followed.map(Box::pin)).await.0
+    }
+
+    /// Follows one service for as long as its refusal is not final.
+    async fn follow(&self, service: Service, mut opened: Result<Opened, Failure>) -> End {
+        let (backoff, mut failures, mut lost_at) = (Backoff::default(), 0, None);
         loop {
-            let failure = match self.follow(&mut failures).await {
-                Ok(Unread) => return Ok(nothing_more()),
+            let failure = match opened {
+                Ok(opened) => {
+                    failures = 0;
+                    match self.tell(service, opened, lost_at.take()).await {
+                        Ok(failure) => failure,
+                        Err(_unread) => return End::Unread,
+                    }
+                }
                 Err(failure) => failure,
             };
-            // Never connected, or refused: a retry would change nothing.
-            if !self.was_connected || failure.exit_code() != exit::UNAVAILABLE {
-                return Err(failure);
+            // A retry would change nothing.
+            if failure.exit_code() != exit::UNAVAILABLE {
+                return End::Failed(failure);
             }
-            if self.lost_at.is_none() {
-                self.lost_at = Some(self.clock.unix_millis());
-                if self.say("disconnected", 0, &fault::chain(&failure)).is_err() {
-                    return Ok(nothing_more());
+            if lost_at.is_none() {
+                let now = self.clock.unix_millis();
+                lost_at = Some(now);
+                let event = Event::connection(now, service, "disconnected", 0, fault::chain(&failure));
+                if self.print(&event).is_err() {
+                    return End::Unread;
                 }
             }
             tokio::time::sleep(backoff.ceiling(failures)).await;
             failures += 1;
+            opened = match Admin::find(&self.args.admin).await {
+                Ok(admin) => self.open(service, &admin).await,
+                Err(failure) => Err(failure),
+            };
         }
     }
 
-    /// Until the connection is lost.
-    async fn follow(&mut self, failures: &mut u32) -> Result<Unread, Failure> {
-        let admin = Admin::find(&self.args.admin).await?;
-        let mut config = admin.config()?;
-        // Listening first, so that nothing falls between.
-        let mut events = admin.ask(&config.target, config.client.watch(WatchRequest {})).await?;
-        let status = admin.ask(&config.target, config.client.get_status(GetStatusRequest {})).await?;
-        let message = self.lost_at.take().map_or_else(String::new, |lost_at| {
-            let away = Duration::from_millis(self.clock.unix_millis().saturating_sub(lost_at));
-            format!("again after {}; what happened meanwhile is in `only1mcp history`", render::duration(away))
+    /// Prints until the connection is lost, and returns why.
+    async fn tell(&self, service: Service, mut opened: Opened, lost_at: Option<u64>) -> io::Result<Failure> {
+        let now = self.clock.unix_millis();
+        let again = lost_at.map(|lost_at| {
+            let away = in_words(Duration::from_millis(now.saturating_sub(lost_at)));
+            format!("again after {away}; {}", service.missed())
         });
-        self.was_connected = true;
-        *failures = 0;
-        if self.say("connected", status.revision, &message).is_err() {
-            return Ok(Unread);
-        }
-        while let Some(event) = events.next().await {
-            let event = event.map_err(|status| Failure::of(&config.target, status))?;
-            if self.print(&event).is_err() {
-                return Ok(Unread);
+        self.print(&Event::connection(now, service, "connected", opened.revision, again.unwrap_or_default()))?;
+        while let Some(event) = opened.events.next().await {
+            match event {
+                Ok(event) => self.print(&event)?,
+                Err(failure) => return Ok(failure),
             }
         }
-        Err(Failure::of(&config.target, tonic::Status::unavailable("it ended the stream")))
+        Ok(Failure::of(service.as_str(), Status::unavailable("it ended the stream")))
     }
 
-    /// Something about the connection, in the form of all events.
-    fn say(&self, kind: &str, revision: u64, message: &str) -> io::Result<()> {
-        let time_unix_ms = self.clock.unix_millis();
-        let (kind, message) = (kind.to_owned(), message.to_owned());
-        self.print(&WatchResponse { time_unix_ms, kind, revision, message, ..WatchResponse::default() })
+    /// Listens first and then asks for what is so already, so that nothing falls between.
+    async fn open(&self, service: Service, admin: &Admin) -> Result<Opened, Failure> {
+        let clock = self.clock;
+        let (revision, target, events) = match service {
+            Service::Config => {
+                let mut config = admin.config()?;
+                let events = admin.ask(&config.target, config.client.watch(WatchRequest {})).await?;
+                let status = admin.ask(&config.target, config.client.get_status(GetStatusRequest {})).await?;
+                let events = events.map(|event| event.map(|event| vec![Event::of_config(event)])).boxed();
+                (status.revision, config.target, events)
+            }
+            Service::Health => {
+                let mut health = admin.health()?;
+                let changes = admin.ask(&health.target, health.client.watch(WatchVerdicts {})).await?;
+                let all = admin.ask(&health.target, health.client.list_verdicts(ListVerdictsRequest {})).await?;
+                let now = clock.unix_millis();
+                let troubled = all.verdicts.into_iter().filter(|one| wire::verdict(one.verdict).is_trouble());
+                let troubled: Vec<_> = troubled.map(|one| Event::of_verdict(now, &one)).collect();
+                let changes = changes
+                    .map(move |change| change.map(|change| Event::of_verdict_change(clock.unix_millis(), &change)));
+                (0, health.target, stream::iter([Ok(troubled)]).chain(changes).boxed())
+            }
+            Service::Drain => {
+                let mut drain = admin.drain()?;
+                let changes = admin.ask(&drain.target, drain.client.watch(WatchDrains {})).await?;
+                let mut seen = Seen::default();
+                let changes = changes.map(move |change| change.map(|change| seen.events(clock.unix_millis(), &change)));
+                (0, drain.target, changes.boxed())
+            }
+        };
+        let one_by_one = move |events: Result<Vec<Event>, Status>| {
+            let events = match events {
+                Ok(events) => events.into_iter().map(Ok).collect(),
+                Err(status) => vec![Err(Failure::of(&target, status))],
+            };
+            stream::iter(events)
+        };
+        Ok(Opened { revision, events: events.flat_map(one_by_one).boxed() })
     }
 
-    fn print(&self, event: &WatchResponse) -> io::Result<()> {
+    fn print(&self, event: &Event) -> io::Result<()> {
+        if !self.args.filter.lets_through(event) {
+            return Ok(());
+        }
         let text = match self.args.admin.output.output {
-            Format::Text => Lines::of(line(event)).as_str().to_owned(),
-            Format::Json => format!("{}\n", escape::json(&as_json(event).to_string())),
+            Format::Text => Lines::of(event.line(&self.zone)).as_str().to_owned(),
+            Format::Json => format!("{}\n", escape::json(&event.json().to_string())),
         };
         io::stdout().write_all(text.as_bytes())
     }
-}
-
-pub(super) fn line(event: &WatchResponse) -> String {
-    let mut line = format!("{}  {:<16}", render::time(event.time_unix_ms), event.kind);
-    for (name, value) in [("attempt", &event.attempt), ("router", &event.node)] {
-        if !value.is_empty() {
-            line.push_str(&format!(" {name} {value}"));
-        }
-    }
-    if event.revision != 0 {
-        line.push_str(&format!(" revision {}", event.revision));
-    }
-    if !event.message.is_empty() {
-        line.push_str(&format!("  {}", event.message));
-    }
-    line
-}
-
-pub(super) fn as_json(event: &WatchResponse) -> Value {
-    json!({
-        "time": render::time(event.time_unix_ms),
-        "kind": event.kind,
-        "attempt": render::some(&event.attempt),
-        "revision": (event.revision != 0).then_some(event.revision),
-        "router": render::some(&event.node),
-        "message": render::some(&event.message),
-        "traceparent": render::some(&event.traceparent),
-    })
 }

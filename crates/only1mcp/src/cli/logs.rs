@@ -38,7 +38,7 @@ pub(crate) async fn run(args: &LogsArgs) -> Result<Output, Failure> {
 async fn ask(admin: &Admin, server: &str) -> Result<Vec<InspectResponse>, Failure> {
     let mut answers = Vec::new();
     for mut router in admin.needed_routers()? {
-        let request = InspectRequest { server: server.to_owned() };
+        let request = InspectRequest { server: server.to_owned(), with_tools: false };
         let mut answer = admin.ask(&router.target, router.client.inspect(request)).await?;
         // An older router does not choose.
         answer.endpoints.retain(|one| one.key.as_ref().is_some_and(|key| key.backend == server));

@@ -5,7 +5,7 @@ mod lines;
 use std::time::Duration;
 
 use jiff::{Timestamp, tz::TimeZone};
-use model::Weight;
+use model::{Weight, units::in_words};
 use runtime::Clock;
 use serde_json::{Value, json};
 use wire::pb::words::v1 as pb;
@@ -22,6 +22,15 @@ pub(crate) fn duration(duration: Duration) -> String {
         ..120_000.0 => format!("{:.0} s", millis / 1000.0),
         _ => format!("{:.0} min", millis / 60_000.0),
     }
+}
+
+/// `; tried again in 8 s`.
+pub(crate) fn next_try<T>(left: Option<T>) -> String
+where
+    Duration: TryFrom<T>,
+{
+    let left = left.and_then(|left| Duration::try_from(left).ok());
+    left.map_or_else(String::new, |left| format!("; tried again in {}", in_words(left)))
 }
 
 /// RFC 3339 in UTC, of milliseconds since 1970: for programs.

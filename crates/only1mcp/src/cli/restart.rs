@@ -39,7 +39,9 @@ pub(crate) async fn run(args: &RestartArgs) -> Result<Output, Failure> {
 async fn in_router(admin: &Admin, router: &mut Router, server: &str) -> Result<RestartResponse, Failure> {
     // The request names the pids, so that a request that arrives twice ends them once, and an endpoint that has no
     // process yet is not ended when it has come up.
-    let seen = admin.ask(&router.target, router.client.inspect(InspectRequest { server: server.to_owned() })).await?;
+    let seen = admin
+        .ask(&router.target, router.client.inspect(InspectRequest { server: server.to_owned(), with_tools: false }))
+        .await?;
     let of_server = |one: &&Endpoint| one.key.as_ref().is_some_and(|key| key.backend == server);
     let running = seen.endpoints.iter().filter(|one| one.role == "live").filter(of_server);
     let pids = running.map(|one| one.pid).collect();

@@ -64,7 +64,8 @@ impl View {
         if let Some(source) = &self.status.source
             && in_trouble(&source.state)
         {
-            problems.push(format!("{}: {}", source.path, source.state.replace('_', " ")));
+            let again = render::next_try(source.next_try);
+            problems.push(format!("{}: {}{again}", source.path, source.state.replace('_', " ")));
             problems.extend(source.violations.iter().map(|violation| wire::violation(violation.clone()).to_string()));
             problems.extend(source.refusals.iter().map(refusal));
         }
@@ -422,5 +423,6 @@ fn source_json(source: &Source) -> Value {
         "cursor": render::some(&source.cursor),
         "violations": render::violations_json(&source.violations),
         "refusals": source.refusals.iter().map(refusal).collect::<Value>(),
+        "next_try_ms": render::millis(source.next_try),
     })
 }

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use config_file::{Format, parse};
-use model::Owner;
 use wire::pb::{
     config::v1::{
-        BackendChange, CandidateOutcome, ConfiguredServer, GetStatusResponse, Label as ConfiguredLabel, NodeRefusal, Outcome, Revision, RouterStatus, RouterTrial, ServerState, Source, Stage,
-        Trial, WatchResponse, candidate_outcome::Result as Found, outcome,
+        BackendChange, CandidateOutcome, ConfiguredServer, GetStatusResponse, KeyChange, Label as ConfiguredLabel,
+        NodeRefusal, Outcome, Revision, RouterStatus, RouterTrial, ServerState, Source, Stage, Trial,
+        candidate_outcome::Result as Found, outcome,
     },
     drain::v1::Drain,
     process::v1::GetLogResponse,
@@ -15,9 +14,9 @@ use wire::pb::{
     words::v1::{EndpointKey, Verdict, Violation},
 };
 
-use super::{Output, changes, diff, drains, events, history, log, render, restart, status, validate};
+use super::{Output, changes, drains, history, log, render, restart, status, validate};
 
-fn shown(output: &Output) -> String {
+pub(super) fn shown(output: &Output) -> String {
     let Output { text, complaints, json, code } = output;
     let on_a_pipe = text.as_str();
     // On terminals, where that is not the same.
@@ -126,6 +125,7 @@ fn a_status_with_all_that_can_be_wrong() {
             violations: vec![violation()],
             refusals: vec![NodeRefusal { node: "b".into(), reason: "${env:KEY} is not set".into() }],
             method: "notify".into(),
+            next_try: duration(8000),
         }),
         routers: vec![
             router("a", 7, "live", "", vec![]),
@@ -201,7 +201,12 @@ fn outcomes() {
         ..ended(outcome::Result::Applied)
     };
     let refused = Outcome { violations: vec![violation()], ..ended(outcome::Result::Refused) };
-    let all = [applied, refused, ended(outcome::Result::NoChange), ended(outcome::Result::Pending)];
+    let noes = [NodeRefusal {
+        node: "router-1".into(),
+        reason: "later did not come up: connection refused (0 of 1 changed servers came up, at least 50% must)".into(),
+    }];
+    let heals = Outcome { refusals: noes.into(), next_try: duration(8000), ..ended(outcome::Result::Refused) };
+    let all = [applied, refused, heals, ended(outcome::Result::NoChange), ended(outcome::Result::Pending)];
     let all: Vec<String> =
         all.into_iter().map(|outcome| shown(&changes::show(Some(outcome), &changes::Behind::default()))).collect();
     insta::assert_snapshot!(all.join("\n"));
@@ -217,55 +222,21 @@ fn what_no_router_can_hold_is_not_done() {
 }
 
 #[test]
-fn differences_in_the_words_of_the_file() {
-    let side = |name: &str, text: &str| {
-        let name = name.to_owned();
-        let source = config_file::Source {
-            owner: Owner::file(),
-            name: name.as_str().into(),
-            format: Format::Yaml,
-            text: text.to_owned(),
-        };
-        let snapshot = parse(&[source]).expect("it is a configuration");
-        diff::Side::of_file(name, snapshot.digest().to_string(), snapshot)
-    };
-    let old = side(
-        "old.yaml",
-        "naming: none
-servers:
-- { id: files, transport: { type: stdio, command: npx, args: [-y], env: { A: '1', B: '2' } } }
-- { id: mail, transport: { type: http, url: 'http://mail/mcp' } }
-- { id: search, transport: { type: http, url: 'http://s/mcp', headers: { K: '${env:K}' } }, tools: [find] }
-",
-    );
-    let new = side(
-        "new.yaml",
-        "drain: { graceful: { timeout_seconds: 60 } }
-servers:
-- { id: search, transport: { type: http, urls: ['http://s/mcp', 'http://t/mcp'] }, tools: [find] }
-- { id: files, transport: { type: stdio, command: npx, args: [-y], env: { A: '1', C: '3' } }, critical: true }
-- { id: wiki, transport: { type: http, url: 'http://wiki/mcp' } }
-",
-    );
-    insta::assert_snapshot!([shown(&diff::show(&old, &new)), shown(&diff::show(&new, &new))].join("\n"));
-}
-
-#[test]
-fn events_as_lines() {
-    let event = WatchResponse {
-        time_unix_ms: 1_764_082_800_123,
-        kind: "behind".into(),
-        node: "b".into(),
-        revision: 7,
-        message: "cannot hold revision 7: ${env:KEY} is not set".into(),
-        ..WatchResponse::default()
-    };
-    insta::assert_snapshot!(format!("{}\n{}", events::line(&event), events::as_json(&event)));
-}
-
-#[test]
 fn records() {
-    let change = |server: &str, change: &str| BackendChange { server: server.into(), change: change.into() };
+    let key = |key: &str, old: &str, new: &str| KeyChange { key: key.into(), old: old.into(), new: new.into() };
+    let change = |server: &str, change: &str| BackendChange {
+        server: server.into(),
+        change: change.into(),
+        keys: if server == "mail" {
+            vec![
+                key("tools", "", r#"["add","echo"]"#),
+                key("transport.args", &format!("{:?}", ["long"; 20]), "[]"),
+                key("critical", "true", ""),
+            ]
+        } else {
+            Vec::new()
+        },
+    };
     let revision = Revision {
         revision: 8,
         parent: 7,
@@ -279,6 +250,7 @@ fn records() {
         content_kept: true,
         reason: "too slow".into(),
         without: vec![],
+        policy_keys: vec![key("naming", r#""none""#, r#""prefix""#)],
     };
     insta::assert_snapshot!("history", shown(&history::show(&[revision])));
     let drain = Drain {

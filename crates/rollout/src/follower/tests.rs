@@ -147,12 +147,12 @@ fn a_refused_attempt_is_over() {
          > build #3.1 abc
          built #3.1 b- c-
          > discard #3.1
-         > no #3.1: 0 of 2 changed servers came up, at least 500/1000 must: b: down | c: down
+         > no #3.1: b did not come up: down; c did not come up: down (0 of 2 changed servers came up, at least 50% must)
          log/3 prepare #3.2 a!bc
          > build #3.2 abc
          built #3.2 b- c+
          > discard #3.2
-         > no #3.2: critical server `b` did not come up: down
+         > no #3.2: b did not come up, and is critical: down
          log/3 prepare #3.3 abc
          > build #3.3 abc
          unbuildable #3.3

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use drain::Departure;
 use fleet::{Fleet, Member, Offered, Roster, Serial, named_in_vain};
-use mcp::Kind;
 use mcp::catalog::Reason;
+use mcp::{Item, Kind};
 use model::{BackendId, Digest, EndpointKey, HealthPolicy, Revision};
 use runtime::TraceContext;
 
@@ -43,8 +43,8 @@ pub(crate) struct EndpointStatus {
     pub endpoint: Arc<Endpoint>,
     /// `stdio` or `http`.
     pub transport: &'static str,
-    /// How many tools the server offers, as it last said.
-    pub tools: usize,
+    /// The tools that the server offers, as it last said; absent if it was never listed.
+    pub tools: Option<Arc<[Arc<Item>]>>,
     /// The live snapshot has it.
     pub live: bool,
     /// The live snapshot does not have it any more.
@@ -96,12 +96,16 @@ impl EndpointStatus {
         self.live || self.stays
     }
 
+    pub(crate) fn tools(&self) -> u32 {
+        self.tools.as_ref().map_or(0, |tools| u32::try_from(tools.len()).unwrap_or(u32::MAX))
+    }
+
     /// Whether all that is shown is still so.
     fn is_of(&self, member: &Member, stays: bool, offered: Option<&Offered>) -> bool {
         let listed = listed(member, offered);
         let shown = (self.serial, self.live, self.leaving, self.stays, self.up, self.ups);
         shown == (member.serial, member.live, member.leaving, stays, member.state.is_up(), member.ups)
-            && self.tools == tools(offered)
+            && self.tools.as_ref().map(Arc::as_ptr) == tools(offered).map(Arc::as_ptr)
             && self.reason.as_ref() == member.state.reason().map(|reason| &reason.full)
             && self.listed.as_ref().map(Arc::as_ptr) == listed.map(Arc::as_ptr)
             && self.warnings.len() == self.listed.iter().map(|listed| listed.len()).sum::<usize>()
@@ -141,8 +145,8 @@ pub(crate) struct Following {
     pub from_disk: bool,
 }
 
-fn tools(offered: Option<&Offered>) -> usize {
-    offered.map_or(0, |offered| offered.count(Kind::Tool))
+fn tools(offered: Option<&Offered>) -> Option<&Arc<[Arc<Item>]>> {
+    Some(&offered?.items[Kind::Tool])
 }
 
 fn listed<'a>(member: &Member, offered: Option<&'a Offered>) -> Option<&'a Arc<[String]>> {
@@ -178,7 +182,7 @@ pub(super) fn status(
         let of_lists = listed.into_iter().flat_map(|listed| listed.iter().cloned());
         Some(Arc::new(EndpointStatus {
             transport: endpoint.spec.transport.kind(),
-            tools: tools(offered),
+            tools: tools(offered).cloned(),
             live: member.live,
             leaving: member.leaving,
             stays,

@@ -384,7 +384,7 @@ fn a_server_has_the_time_that_its_own_limit_gives_it_and_the_reason_names_the_li
         let took = Duration::from_nanos(case.clock.now_nanos() - begun);
         assert!(took < Duration::from_millis(900), "{took:?}, though the gateway's limit is 1 s");
         let reason = status.endpoints[0].reason.as_deref().unwrap();
-        let expected = "listed within 200ms (limits.connect, or `connect` of the server alone)";
+        let expected = "listed within 200 ms (limits.connect, or `connect` of the server alone)";
         assert!(reason.contains(expected), "{reason}");
         case.stop().await;
     });

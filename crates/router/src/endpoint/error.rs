@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use fleet::Reason;
 use mcp::Kind;
+use model::units::in_words;
 use nix::errno::Errno;
 
 use crate::call::{CallError, Cause, Detail};
@@ -61,14 +62,14 @@ pub enum BringUpFailure {
     Start { command: String, reason: String },
     #[error(
         "its last process has not ended within {}, and a server has one process at a time: the next attempt waits for it again",
-        shown(*waited)
+        in_words(*waited)
     )]
     Lingers { waited: Duration },
     #[error("initialize: {0}{}", wanted(.0))]
     Initialize(AskError),
     #[error(transparent)]
     List(ListError),
-    #[error("not connected, initialised and listed within {} ({key})", shown(*limit))]
+    #[error("not connected, initialised and listed within {} ({key})", in_words(*limit))]
     TimedOut {
         limit: Duration,
         /// Where the limit is set.
@@ -166,7 +167,7 @@ pub enum AskError {
     Unusable(Said),
     #[error("not connected: {reason}")]
     Down { reason: Arc<str> },
-    #[error("no answer within {}{}", shown(*limit), key.map(|key| format!(" ({key})")).unwrap_or_default())]
+    #[error("no answer within {}{}", in_words(*limit), key.map(|key| format!(" ({key})")).unwrap_or_default())]
     TimedOut {
         limit: Duration,
         /// Where the limit is set.
@@ -185,15 +186,6 @@ impl AskError {
             Self::Unusable(_) => "the answer cannot be used".to_owned(),
             Self::TimedOut { .. } => self.to_string(),
         }
-    }
-}
-
-/// A duration as a configuration writes it.
-fn shown(limit: Duration) -> String {
-    // The rest of a limit is no round number.
-    match limit.as_micros().div_ceil(1000) {
-        millis if millis.is_multiple_of(1000) => format!("{}s", millis / 1000),
-        millis => format!("{millis}ms"),
     }
 }
 

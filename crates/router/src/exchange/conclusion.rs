@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::Response;
 use mcp::{ErrorCode, message};
 use metrics::Counter;
+use model::units::in_words;
 use model::{Revision, Time};
 use runtime::telemetry;
 
@@ -203,8 +204,10 @@ pub(super) fn explain(cause: EndedBy, server: &str) -> (ErrorCode, String) {
             (ErrorCode::EVICTED, text.into())
         }
         EndedBy::Idle(limit) => {
-            (ErrorCode::TIMED_OUT, format!("nothing came from `{server}` for {limit:?} (limits.idle)"))
+            (ErrorCode::TIMED_OUT, format!("nothing came from `{server}` for {} (limits.idle)", in_words(limit)))
         }
-        EndedBy::Total(limit) => (ErrorCode::TIMED_OUT, format!("not finished within {limit:?} (limits.total)")),
+        EndedBy::Total(limit) => {
+            (ErrorCode::TIMED_OUT, format!("not finished within {} (limits.total)", in_words(limit)))
+        }
     }
 }

@@ -34,7 +34,12 @@ impl RouterService for Inspector {
     async fn inspect(&self, request: Request<pb::InspectRequest>) -> Result<Response<pb::InspectResponse>, GrpcStatus> {
         let status = Arc::clone(&self.status.borrow());
         let following = *self.following.borrow();
-        let server = request.into_inner().server;
+        let pb::InspectRequest { server, with_tools } = request.into_inner();
+        let endpoint = |one: &Arc<EndpointStatus>| {
+            let names = one.tools.as_ref().filter(|_| with_tools);
+            let names = names.map(|tools| tools.iter().map(|tool| tool.name().to_owned()).collect());
+            pb::Endpoint { offered: names.map(|names| pb::ToolNames { names }), ..self.endpoint(one) }
+        };
         let asked_for = |one: &&Arc<EndpointStatus>| server.is_empty() || one.endpoint.key.backend.as_str() == server;
         let in_flight = |one: &Arc<EndpointStatus>| one.endpoint.admission.in_flight();
         let withheld = status.withheld.iter().map(|one| pb::Withheld {
@@ -52,7 +57,7 @@ impl RouterService for Inspector {
             revision: status.revision.0,
             digest: status.digest.map(|digest| digest.to_string()).unwrap_or_default(),
             listen: self.listen.to_string(),
-            endpoints: status.endpoints.iter().filter(asked_for).map(|one| self.endpoint(one)).collect(),
+            endpoints: status.endpoints.iter().filter(asked_for).map(endpoint).collect(),
             sessions_opened: self.shared.sessions.opened(),
             exchanges_in_flight: status.endpoints.iter().map(in_flight).sum(),
             attached: following.attached,
@@ -118,7 +123,7 @@ impl Inspector {
             transport: one.transport.into(),
             pid: state.pid.unwrap_or(0),
             upstream_session: state.upstream_session.as_deref().unwrap_or_default().into(),
-            tools: u32::try_from(one.tools).unwrap_or(u32::MAX),
+            tools: one.tools(),
             in_flight: endpoint.admission.in_flight(),
             admitted: endpoint.stats.admitted.load(Ordering::Relaxed),
             admission: endpoint.admission.state().as_str().into(),
@@ -130,6 +135,7 @@ impl Inspector {
             role: one.role().into(),
             warnings: one.warnings.clone(),
             weight_permille: endpoint.weight().permille().into(),
+            offered: None,
         }
     }
 }

@@ -34,7 +34,7 @@ pub enum FileFault {
     TooLong,
     #[error("not UTF-8 text")]
     NotText,
-    #[error("it was not read within {} ms; does its file system answer?", .0.as_millis())]
+    #[error("it was not read within {}; does its file system answer?", model::units::in_words(*.0))]
     TimedOut(Duration),
     #[error("it was not asked for")]
     NotRead,

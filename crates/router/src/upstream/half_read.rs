@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use model::units::in_words;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -183,9 +184,10 @@ impl Refused {
             Self::NoRoom(read) => {
                 let text = format!(
                     "the call was executed and its answer is lost: after {read} bytes of what server `{server}` said there \
-                     was no room for more for {:?} (limits.write), since the gateway holds no more than {} bytes for \
+                     was no room for more for {} (limits.write), since the gateway holds no more than {} bytes for \
                      clients (limits.buffered_bytes), and of what one server has begun and not ended an eighth",
-                    limits.write, limits.buffered_bytes
+                    in_words(limits.write),
+                    limits.buffered_bytes
                 );
                 CallError { side: Side::Gateway, ..CallError::sent(Cause::TooLarge, text) }
             }

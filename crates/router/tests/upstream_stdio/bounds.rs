@@ -208,7 +208,7 @@ pub async fn an_answer_that_finds_no_room_in_time_is_lost_alone() {
         // It has begun by then, which cannot be seen from outside.
         tokio::time::sleep(Duration::from_secs(1)).await;
         let error = other.call(&tool_call("2", "long")).await.expect_err("it is lost");
-        assert!(error.message.contains("there was no room for more for 500ms (limits.write)"), "{error}");
+        assert!(error.message.contains("there was no room for more for 500 ms (limits.write)"), "{error}");
         other.whole(&tool_call("3", "echo")).await;
         slow.whole(&tool_call("4", "end")).await
     };

@@ -50,7 +50,7 @@ pub async fn a_process_that_was_given_up_is_gone_before_the_next_starts() {
     assert!(matches!(first, BringUpFailure::TimedOut { .. }), "{first}");
     let second = failed(&small, Duration::from_millis(200)).await;
     assert!(matches!(second, BringUpFailure::Lingers { .. }), "{second}");
-    assert!(second.to_string().contains("has not ended within 100ms"), "{second}");
+    assert!(second.to_string().contains("has not ended within 100 ms"), "{second}");
     small.up().await;
     assert_eq!(noted(&notes).len(), 2);
     assert!(!home.path().join("notes.twice").exists(), "two processes of one server lived at once");

@@ -208,7 +208,7 @@ fn server_state(glance: &Glance) -> pb::ServerState {
         endpoint: Some(wire::endpoint_key_to_pb(&status.endpoint.key)),
         verdict: wire::verdict_to_pb(*verdict),
         transport: status.transport.into(),
-        tools: u32::try_from(status.tools).unwrap_or(u32::MAX),
+        tools: status.tools(),
         in_flight: *in_flight,
         pid: pid.unwrap_or(0),
         error: error.unwrap_or_default().into(),

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
+use model::units::in_words;
 use runtime::shutdown::Phase;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -304,7 +305,7 @@ async fn connect(endpoint: &Endpoint, target: &Target) -> Result<Box<Connection>
     let stream = match opened {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(failed(error.to_string())),
-        Err(_) => return Err(failed(format!("no connection within {} ms", limit.as_millis()))),
+        Err(_) => return Err(failed(format!("no connection within {}", in_words(limit)))),
     };
     endpoint.reached();
     shelve(endpoint);

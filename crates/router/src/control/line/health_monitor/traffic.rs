@@ -49,7 +49,7 @@ impl Traffic {
             let unseen = Counters { up: false, ..now };
             let before = self.seen.get(&status.endpoint.serial).copied().unwrap_or(unseen);
             seen.insert(status.endpoint.serial, now);
-            let shown = outcomes_of(before, now, starting(status));
+            let shown = outcomes_of(before, now, || starting(status), || again(status));
             outcomes.extend(shown.into_iter().flatten().map(|outcome| (status.endpoint.key.clone(), outcome)));
         }
         self.seen = seen;
@@ -66,7 +66,7 @@ impl Traffic {
             let before = self.seen.get_mut(&status.endpoint.serial);
             if let Some(before) = before.filter(|before| status.up && before.ups != status.ups) {
                 *before = Counters { up: false, ..Counters::of(status) };
-                outcomes.push((status.endpoint.key.clone(), again()));
+                outcomes.push((status.endpoint.key.clone(), again(status)));
             }
         }
         outcomes
@@ -75,23 +75,35 @@ impl Traffic {
 
 /// The outcome for an endpoint that is not up.
 pub(super) fn starting(status: &EndpointStatus) -> Outcome {
-    let reason = status.reason.as_deref().unwrap_or("being brought up").to_owned();
+    let reason = status.reason.clone().or_else(|| last_error(status));
+    let reason = reason.map_or_else(|| "being brought up".to_owned(), |reason| reason.to_string());
     Outcome::Starting { reason, failing: is_failing(status) }
+}
+
+/// Why it was last lost, or did not come up.
+fn last_error(status: &EndpointStatus) -> Option<Arc<str>> {
+    status.endpoint.process_and_error().1
 }
 
 fn is_failing(status: &EndpointStatus) -> bool {
     !status.up && status.endpoint.verdict() == Verdict::Failing
 }
 
-fn again() -> Outcome {
-    Outcome::Starting { reason: "it came up again".to_owned(), failing: false }
+fn again(status: &EndpointStatus) -> Outcome {
+    let lost = last_error(status).map_or_else(String::new, |error| format!("; before that: {error}"));
+    Outcome::Starting { reason: format!("it came up again{lost}"), failing: false }
 }
 
 /// Failures beside answers count only if they are many, and are never the last outcome: a server that answers is there,
 /// and one caller's bad luck does not concern all callers.
-fn outcomes_of(before: Counters, now: Counters, starting: Outcome) -> [Option<Outcome>; 3] {
+fn outcomes_of(
+    before: Counters,
+    now: Counters,
+    starting: impl FnOnce() -> Outcome,
+    again: impl FnOnce() -> Outcome,
+) -> [Option<Outcome>; 3] {
     if !now.up {
-        return [(before.up || before.failing != now.failing).then_some(starting), None, None];
+        return [(before.up || before.failing != now.failing).then(starting), None, None];
     }
     let starting = (before.ups != now.ups).then(again);
     let answers = now.answered.saturating_sub(before.answered);
@@ -113,7 +125,8 @@ mod tests {
     fn calls_make_few_outcomes() {
         let counters = |answered, failed| Counters { answered, failed, up: true, ups: 1, failing: false };
         let check = |before, now, expected: &[&str]| {
-            let said: Vec<_> = outcomes_of(before, now, again()).into_iter().flatten().collect();
+            let starting = || Outcome::Starting { reason: String::new(), failing: false };
+            let said: Vec<_> = outcomes_of(before, now, starting, starting).into_iter().flatten().collect();
             let words: Vec<_> = said.iter().map(Outcome::as_str).collect();
             assert_eq!(words, expected, "{before:?} {now:?}");
         };

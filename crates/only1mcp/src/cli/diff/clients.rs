@@ -1,0 +1,129 @@
+//! What clients gain or lose by a change: tools, as far as routers have lists of them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use model::{Backend, BackendId};
+use serde_json::{Value, json};
+use wire::pb::{
+    router::v1::{InspectRequest, InspectResponse},
+    words::v1::EndpointKey,
+};
+
+use super::Side;
+use crate::{admin::Admin, cli::render, cli::validate::count};
+
+/// Names in a line for people.
+const NAMED: usize = 5;
+/// How long routers have to say what they know.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The tools that endpoints offer, by variant and digest.
+#[derive(Debug, Default)]
+pub(crate) struct Lists(BTreeMap<(String, String, Vec<u8>), BTreeSet<String>>);
+
+/// What a change of one server does to clients.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Effect {
+    gained: Vec<String>,
+    lost: Vec<String>,
+    /// Why there is no more to say.
+    unknown: Option<String>,
+}
+
+impl Lists {
+    /// What the routers among the addresses know. One that does not answer at once adds nothing: what clients notice is
+    /// not worth a wait for whoever undoes a change.
+    pub(crate) async fn of(admin: &Admin) -> Self {
+        let answers = admin.routers().into_iter().map(async |mut router| {
+            let request = InspectRequest { server: String::new(), with_tools: true };
+            admin.ask_for(PATIENCE, &router.target, router.client.inspect(request)).await
+        });
+        let mut lists = Self::default();
+        join_all(answers).await.into_iter().flatten().for_each(|answer| lists.add(answer));
+        lists
+    }
+
+    pub(crate) fn add(&mut self, answer: InspectResponse) {
+        for (key, offered) in answer.endpoints.into_iter().filter_map(|one| one.key.zip(one.offered)) {
+            self.0.entry(name(key)).or_default().extend(offered.names);
+        }
+    }
+
+    /// What other lists have beside these.
+    pub(crate) fn join(&mut self, other: Self) {
+        for (key, names) in other.0 {
+            self.0.entry(key).or_insert(names);
+        }
+    }
+
+    /// What clients notice of the change of that server.
+    pub(crate) fn effect(&self, id: &BackendId, old: &Side, new: &Side) -> Effect {
+        let ((before, old_keys), (after, new_keys)) = (of(id, old), of(id, new));
+        let filter = |backend: Option<&Backend>| backend.map(|backend| backend.tools.clone());
+        if old_keys == new_keys && filter(before) == filter(after) {
+            return Effect::default();
+        }
+        let shown = |backend: Option<&Backend>, keys: &[&EndpointKey]| match backend {
+            None => Some(BTreeSet::new()),
+            Some(backend) => self.shown(backend.tools.as_deref(), keys),
+        };
+        match (shown(before, &old_keys), shown(after, &new_keys)) {
+            (Some(before), Some(after)) => Effect {
+                gained: after.difference(&before).cloned().collect(),
+                lost: before.difference(&after).cloned().collect(),
+                unknown: None,
+            },
+            (None, Some(_)) => Effect::unknown("no router has a list of what it offered"),
+            (Some(_), None) => Effect::unknown("what it offers is known once it is up"),
+            (None, None) => Effect::unknown("no router has a list of what it offers"),
+        }
+    }
+
+    /// What clients see of these endpoints together, if any was ever listed.
+    fn shown(&self, filter: Option<&[String]>, keys: &[&EndpointKey]) -> Option<BTreeSet<String>> {
+        let known: Vec<_> = keys.iter().filter_map(|key| self.0.get(&name((*key).clone()))).collect();
+        let wanted = |tool: &&String| filter.is_none_or(|filter| filter.contains(tool));
+        let shown = || known.iter().flat_map(|tools| tools.iter()).filter(wanted).cloned().collect();
+        (!known.is_empty()).then(shown)
+    }
+}
+
+/// The server as that side has it, and its endpoints.
+fn of<'a>(id: &BackendId, side: &'a Side) -> (Option<&'a Backend>, Vec<&'a EndpointKey>) {
+    let backend = side.snapshot.backends.iter().find(|backend| backend.id == *id);
+    let keys = side.endpoints.iter().filter(|key| key.backend == id.as_str());
+    (backend.map(|backend| &***backend), keys.collect())
+}
+
+fn name(key: EndpointKey) -> (String, String, Vec<u8>) {
+    (key.backend, key.variant, key.digest)
+}
+
+impl Effect {
+    fn unknown(why: &str) -> Self {
+        Self { unknown: Some(why.to_owned()), ..Self::default() }
+    }
+
+    pub(super) fn lines(&self) -> Vec<String> {
+        let some = |verb: &str, names: &[String]| {
+            let more = names.len().checked_sub(NAMED).filter(|more| *more > 0);
+            let more = more.map_or_else(String::new, |more| format!(" and {more} more"));
+            let named = names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+            (!names.is_empty()).then(|| format!("clients {verb} {}: {named}{more}", count(names.len(), "tool")))
+        };
+        let unknown = self.unknown.as_ref().map(|why| format!("what clients gain or lose is not known: {why}"));
+        [some("lose", &self.lost), some("gain", &self.gained), unknown].into_iter().flatten().collect()
+    }
+
+    pub(super) fn json(&self) -> Value {
+        json!({
+            "gained": self.gained,
+            "lost": self.lost,
+            "unknown": self.unknown.as_deref().and_then(render::some),
+        })
+    }
+}

@@ -1,0 +1,86 @@
+//! Differences in the words of the file, and what clients notice of them.
+
+use config_file::{Format, Source, parse};
+use model::Owner;
+use wire::pb::{
+    config::v1::LayerMark,
+    router::v1::{Endpoint, InspectResponse, ToolNames},
+};
+
+use super::{Lists, Side, show};
+use crate::cli::tests::shown;
+
+fn side(name: &str, text: &str, layers: &[(&str, &str)]) -> Side {
+    let source = Source { owner: Owner::file(), name: name.into(), format: Format::Yaml, text: text.to_owned() };
+    let snapshot = parse(&[source]).expect("it is a configuration");
+    let keys = snapshot.backends.iter().flat_map(|backend| backend.endpoints().map(|(key, ..)| key));
+    let keys = keys.map(|key| wire::endpoint_key_to_pb(&key)).collect();
+    let layer = |(owner, mark): &(&str, &str)| LayerMark { owner: (*owner).into(), mark: (*mark).into() };
+    let layers = layers.iter().map(layer).collect();
+    Side::of_file(name.to_owned(), snapshot.digest().to_string(), snapshot, keys, layers)
+}
+
+/// What a router has listed of the servers of that side.
+fn listed(lists: &mut Lists, side: &Side, servers: &[(&str, &[&str])]) {
+    let offered = |server: &str| {
+        let (_, tools) = servers.iter().find(|(id, _)| *id == server)?;
+        Some(ToolNames { names: tools.iter().map(|tool| (*tool).to_owned()).collect() })
+    };
+    let endpoint = |key: &super::EndpointKey| Endpoint {
+        key: Some(key.clone()),
+        offered: offered(&key.backend),
+        ..Endpoint::default()
+    };
+    lists.add(InspectResponse {
+        endpoints: side.endpoints.iter().map(endpoint).collect(),
+        ..InspectResponse::default()
+    });
+}
+
+#[test]
+fn differences_in_the_words_of_the_file() {
+    let old = side(
+        "old.yaml",
+        "naming: none
+servers:
+- { id: files, transport: { type: stdio, command: npx, args: [-y], env: { A: '1', B: '2' } } }
+- { id: mail, transport: { type: http, url: 'http://mail/mcp' } }
+- { id: crm, transport: { type: http, url: 'http://crm/mcp' } }
+- { id: search, transport: { type: http, url: 'http://s/mcp', headers: { K: '${env:K}' } }, tools: [find] }
+",
+        &[("file", "1"), ("api:ops", "1")],
+    );
+    let new = side(
+        "new.yaml",
+        "drain: { graceful: { timeout_seconds: 60 } }
+servers:
+- { id: search, transport: { type: http, urls: ['http://s/mcp', 'http://t/mcp'] }, tools: [find] }
+- { id: files, transport: { type: stdio, command: npx, args: [-y], env: { A: '1', C: '3' } }, critical: true }
+- { id: crm, transport: { type: http, url: 'http://crm/mcp' }, tools: [add, echo, none] }
+- { id: wiki, transport: { type: http, url: 'http://wiki/mcp' } }
+- { id: plans, transport: { type: http, url: 'http://plans/mcp' }, tools: [plan] }
+",
+        &[("file", "2"), ("api:team", "1")],
+    );
+    let mut lists = Lists::default();
+    let tools = ["add", "delete", "echo", "export", "import", "list", "merge", "search", "update"];
+    listed(&mut lists, &old, &[("files", &["read"]), ("mail", &["send"]), ("crm", &tools)]);
+    listed(&mut lists, &new, &[("wiki", &["find"])]);
+    let all = [shown(&show(&old, &new, &lists)), shown(&show(&new, &old, &lists)), shown(&show(&new, &new, &lists))];
+    insta::assert_snapshot!(all.join("\n"));
+}
+
+#[test]
+fn what_no_router_has_listed_is_said_to_be_unknown() {
+    let text =
+        |tools: &str| format!("servers:\n- {{ id: crm, transport: {{ type: http, url: 'http://crm/mcp' }}{tools} }}\n");
+    let (all, some) = (side("all.yaml", &text(""), &[]), side("some.yaml", &text(", tools: [add]"), &[]));
+    let none = side("none.yaml", "allow_empty: true\nservers: []\n", &[]);
+    let said =
+        |old: &Side, new: &Side| show(old, new, &Lists::default()).json["servers"][0]["clients"]["unknown"].clone();
+    assert_eq!(said(&all, &some), "no router has a list of what it offers");
+    assert_eq!(said(&all, &none), "no router has a list of what it offered");
+    assert_eq!(said(&none, &all), "what it offers is known once it is up");
+    let critical = side("critical.yaml", &text(", critical: true"), &[]);
+    assert!(said(&all, &critical).is_null(), "it shows what it showed before");
+}

@@ -1,0 +1,272 @@
+//! One event, whichever service it is from: as a line for people, and as a JSON object that always has the same keys.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use data_encoding::HEXLOWER;
+use jiff::{Timestamp, tz::TimeZone};
+use model::{Verdict, units::in_words};
+use serde_json::{Value, json};
+use wire::pb::{
+    config::v1::WatchResponse,
+    drain::v1::{Drain, WatchResponse as DrainChange},
+    health::v1::{EndpointVerdict, WatchResponse as VerdictChange},
+};
+
+use super::super::{drains, render};
+use crate::args::watch::{Filter, about};
+
+/// Who tells of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Service {
+    Config,
+    Health,
+    Drain,
+}
+
+impl Service {
+    pub(super) const ALL: [Self; 3] = [Self::Config, Self::Health, Self::Drain];
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Config => "config-manager",
+            Self::Health => "health-monitor",
+            Self::Drain => "drain-coordinator",
+        }
+    }
+
+    /// Where to read what happened while there was no connection.
+    pub(super) fn missed(self) -> &'static str {
+        match self {
+            Self::Config => "what happened meanwhile is in `only1mcp history`",
+            Self::Health => "how servers are now is in `only1mcp status`",
+            Self::Drain => "what ended meanwhile is in `only1mcp drains`",
+        }
+    }
+}
+
+/// They say where the rest has gaps, so they are always told.
+const CONNECTION: [&str; 3] = ["connected", "disconnected", "missed"];
+
+impl Filter {
+    /// Whether events of the service may be let through.
+    pub(super) fn needs(&self, service: Service) -> bool {
+        let of_it = |kind: &String| match about(kind) {
+            "server" => service == Service::Health,
+            "drain" => service == Service::Drain,
+            _ => service == Service::Config,
+        };
+        self.kinds.is_empty() || self.kinds.iter().any(of_it)
+    }
+
+    pub(super) fn lets_through(&self, event: &Event) -> bool {
+        let kind = |wanted: &String| *wanted == event.kind || *wanted == event.about();
+        let of_kind = self.kinds.is_empty() || self.kinds.iter().any(kind);
+        let of_server = self.servers.is_empty() || self.servers.iter().any(|server| event.servers.contains(server));
+        CONNECTION.contains(&event.kind.as_str()) || of_kind && of_server
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Event {
+    /// Milliseconds since 1970.
+    time: u64,
+    service: Service,
+    kind: String,
+    /// All that it is about.
+    servers: Vec<String>,
+    router: String,
+    revision: u64,
+    attempt: String,
+    /// For people: without what the other fields say.
+    message: String,
+    traceparent: String,
+    /// What belongs to its kind alone.
+    facts: Value,
+    /// For the line: what it is about, and what became of that.
+    words: String,
+}
+
+impl Event {
+    /// Something about the connection to a service.
+    pub(super) fn connection(time: u64, service: Service, kind: &'static str, revision: u64, message: String) -> Self {
+        let at = if revision == 0 { String::new() } else { format!(", revision {revision} is live") };
+        Self {
+            time,
+            service,
+            kind: kind.to_owned(),
+            servers: Vec::new(),
+            router: String::new(),
+            revision,
+            attempt: String::new(),
+            traceparent: String::new(),
+            facts: Value::Null,
+            words: format!("{}  {kind}{at}{}", service.as_str(), after_colon(&message)),
+            message,
+        }
+    }
+
+    pub(super) fn of_config(event: WatchResponse) -> Self {
+        let WatchResponse { time_unix_ms: time, kind, attempt, revision, node, message, traceparent, servers } = event;
+        let subject = match (node.as_str(), attempt.as_str(), kind.as_str()) {
+            ("", "", "source") => "file".to_owned(),
+            ("", "", "missed") => Service::Config.as_str().to_owned(),
+            ("", "", _) => "change".to_owned(),
+            ("", attempt, _) => format!("change {attempt}"),
+            (node, ..) => format!("router {node}"),
+        };
+        let said = kind.replace('_', " ");
+        let on = if node.is_empty() || attempt.is_empty() { String::new() } else { format!(" on {attempt}") };
+        let words = match kind.as_str() {
+            "source" => format!("{subject}  {message}"),
+            _ => format!("{subject}  {said}{on}{}", after_colon(&message)),
+        };
+        let facts = if kind == "committed" { json!({ "servers": servers }) } else { Value::Null };
+        let service = Service::Config;
+        Self { time, service, kind, servers, router: node, revision, attempt, message, traceparent, facts, words }
+    }
+
+    pub(super) fn of_verdict_change(time: u64, change: &VerdictChange) -> Vec<Self> {
+        let missed = missed(time, Service::Health, change.missed);
+        missed.into_iter().chain(change.change.as_ref().map(|change| Self::of_verdict(time, change))).collect()
+    }
+
+    /// The verdict on an endpoint: a new one, or one that holds already.
+    pub(super) fn of_verdict(time: u64, one: &EndpointVerdict) -> Self {
+        let key = one.endpoint.clone().unwrap_or_default();
+        let (verdict, lasted) = (wire::verdict(one.verdict), render::millis(one.previous_lasted));
+        // Of a service of another release, or no change, there is none.
+        let previous = lasted.map(|_| wire::verdict(one.previous));
+        let not_up = |verdict| matches!(verdict, Verdict::Starting | Verdict::Failing);
+        let turn = match previous {
+            Some(previous) if not_up(previous) && !not_up(verdict) => "up, ",
+            Some(Verdict::Healthy | Verdict::Degraded | Verdict::Unhealthy) if not_up(verdict) => "lost, ",
+            Some(_) | None => "",
+        };
+        let worth = |(previous, lasted): &(Verdict, u64)| *previous != Verdict::Unknown && *lasted >= 1000;
+        let was = previous
+            .zip(lasted)
+            .filter(worth)
+            .map(|(previous, lasted)| format!("was {previous} for {}", in_words(Duration::from_millis(lasted))));
+        let in_a_row = (verdict == Verdict::Unhealthy && one.streak > 1).then(|| format!("{} in a row", one.streak));
+        let reason = render::some(&one.reason).map(str::to_owned);
+        let message = [reason, in_a_row, was].into_iter().flatten().collect::<Vec<_>>().join("; ");
+        let words = format!("server {}  {turn}{verdict} in {}{}", key.backend, one.node, in_brackets(&message));
+        let facts = json!({
+            "endpoint": HEXLOWER.encode(&key.digest),
+            "variant": key.variant,
+            "verdict": verdict,
+            "previous": previous,
+            "previous_lasted_ms": lasted,
+            "reason": render::some(&one.reason),
+            "streak": one.streak,
+        });
+        Self {
+            words,
+            facts,
+            router: one.node.clone(),
+            ..Self::of_server(time, Service::Health, verdict.as_str(), key.backend, message)
+        }
+    }
+
+    fn of_drain(time: u64, drain: &Drain) -> Self {
+        let by = match (drain.revision, drain.actor.as_str()) {
+            (0, "") => String::new(),
+            (0, actor) => format!("by {actor}; "),
+            (revision, _) => format!("removed by revision {revision}; "),
+        };
+        let left = render::millis(drain.remaining).unwrap_or_default();
+        let counts = if drains::is_over(drain) {
+            format!("{} finished, {} evicted, {} lost", drain.finished, drain.evicted, drain.lost)
+        } else if drain.state == "weighted" {
+            "until it is cancelled".to_owned()
+        } else {
+            let in_flight = drains::in_flight(drain)
+                .map_or_else(|| "not counted yet".to_owned(), |count| format!("{count} in flight"));
+            format!("{in_flight}, {} left", in_words(Duration::from_millis(left)))
+        };
+        let state = match drain.state.as_str() {
+            "done" => "drained".to_owned(),
+            "cancelled" => "open again".to_owned(),
+            "weighted" => format!("gets {} of its calls", render::weight(drain.weight_permille)),
+            other => other.to_owned(),
+        };
+        let message = format!("{by}{counts}; drain {}", drain.id);
+        let words = format!("server {}  {state}{}", drains::target(drain), in_brackets(&message));
+        let facts = drains::as_json(drain);
+        let event = Self::of_server(time, Service::Drain, &drain.state, drain.server.clone(), message);
+        Self { words, facts, revision: drain.revision, ..event }
+    }
+
+    fn of_server(time: u64, service: Service, kind: &str, server: String, message: String) -> Self {
+        let event = Self::connection(time, service, "", 0, message);
+        Self { kind: kind.to_owned(), servers: vec![server], ..event }
+    }
+
+    /// As for the filter; of the connection to a service, `watch`.
+    fn about(&self) -> &str {
+        if CONNECTION.contains(&self.kind.as_str()) { "watch" } else { about(&self.kind) }
+    }
+
+    /// `14:03:22  server crm  unhealthy in router-1  (ping: no answer within 5 s; 3 in a row)`.
+    pub(super) fn line(&self, zone: &TimeZone) -> String {
+        let time = i64::try_from(self.time).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+        let time = time
+            .map_or_else(|| "--:--:--".to_owned(), |time| time.to_zoned(zone.clone()).strftime("%H:%M:%S").to_string());
+        format!("{time}  {}", self.words)
+    }
+
+    pub(super) fn json(&self) -> Value {
+        // A revision may be about many; they are among its facts.
+        let server = self.servers.first().filter(|_| self.service != Service::Config);
+        json!({
+            "time": render::time(self.time),
+            "service": self.service.as_str(),
+            "about": self.about(),
+            "kind": self.kind,
+            "server": server,
+            "router": render::some(&self.router),
+            "revision": (self.revision != 0).then_some(self.revision),
+            "attempt": render::some(&self.attempt),
+            "message": render::some(&self.message),
+            "facts": self.facts,
+            "traceparent": render::some(&self.traceparent),
+        })
+    }
+}
+
+/// Drains as they were told last: their counts change with every call, and that is no event.
+#[derive(Debug, Default)]
+pub(super) struct Seen(BTreeMap<String, (String, u32, u64, u64)>);
+
+/// More are forgotten, which at worst tells one of them again.
+const SEEN_MAX: usize = 1024;
+
+impl Seen {
+    pub(super) fn events(&mut self, time: u64, change: &DrainChange) -> Vec<Event> {
+        let news = change.drain.as_ref().filter(|drain| self.is_news(drain));
+        let missed = missed(time, Service::Drain, change.missed);
+        missed.into_iter().chain(news.map(|drain| Event::of_drain(time, drain))).collect()
+    }
+
+    fn is_news(&mut self, drain: &Drain) -> bool {
+        if self.0.len() >= SEEN_MAX {
+            self.0.clear();
+        }
+        let now = (drain.state.clone(), drain.weight_permille, drain.evicted, drain.lost);
+        self.0.insert(drain.id.clone(), now.clone()) != Some(now)
+    }
+}
+
+fn missed(time: u64, service: Service, missed: u64) -> Option<Event> {
+    let message = format!("{missed} events were missed by this watcher, which was too slow");
+    (missed > 0).then(|| Event::connection(time, service, "missed", 0, message))
+}
+
+fn after_colon(message: &str) -> String {
+    render::some(message).map_or_else(String::new, |message| format!(": {message}"))
+}
+
+fn in_brackets(message: &str) -> String {
+    render::some(message).map_or_else(String::new, |message| format!("  ({message})"))
+}
