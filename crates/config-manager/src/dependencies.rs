@@ -18,14 +18,11 @@ pub(crate) async fn watch(log: Gate, file: Option<Gate>, mut status: watch::Rece
         if let Some(file) = &file {
             let source = &seen.source;
             let trouble = match source.state {
-                SourceState::Settling | SourceState::None => None,
-                // The content was not refused: a rollback undid it.
-                SourceState::Following | SourceState::Disabled => {
-                    (!source.refusals.is_empty()).then(|| "rolled back".to_owned())
-                }
-                state @ (SourceState::Starting | SourceState::Missing | SourceState::Refused) => {
-                    Some(state.as_str().replace('_', " "))
-                }
+                SourceState::Following | SourceState::Disabled | SourceState::Settling | SourceState::None => None,
+                state @ (SourceState::Starting
+                | SourceState::Missing
+                | SourceState::Refused
+                | SourceState::RolledBack) => Some(state.as_str().replace('_', " ")),
             };
             match trouble {
                 None => file.open(),

@@ -27,6 +27,7 @@ use tokio::task::JoinSet;
 use crate::command::{Caller, Command};
 use crate::log::{Cursor, Layers, Log};
 use crate::outcome::{Fault, turned_away};
+use crate::provenance::Provenance;
 use crate::source::{FromSource, Method, Origin, Signals};
 use crate::status::{Happened, Status};
 
@@ -45,6 +46,7 @@ pub(crate) struct Parts {
     pub(crate) log_fault: Option<String>,
     pub(crate) head: Option<Head>,
     pub(crate) layers: Arc<Layers>,
+    pub(crate) provenance: Provenance,
     /// The last judgement of the file.
     pub(crate) cursor: Option<Cursor>,
     pub(crate) origin: Origin,
@@ -66,6 +68,7 @@ pub(crate) struct Engine {
     signals: Arc<Signals>,
     /// The layers of the live revision.
     layers: Arc<Layers>,
+    provenance: Provenance,
     /// The servers of the layers that were merged last.
     known: Arc<Known>,
     /// The last refusal of the file.
@@ -99,7 +102,7 @@ pub enum RunError {
 impl Engine {
     /// Returns the engine and the status that it publishes.
     pub(crate) fn new(parts: Parts) -> (Self, watch::Receiver<Arc<Status>>) {
-        let Parts { clock, tracer, log, log_fault, head, layers, cursor, origin, signals, events } = parts;
+        let Parts { clock, tracer, log, log_fault, head, layers, provenance, cursor, origin, signals, events } = parts;
         let sender = Sender { log: log.id().clone(), epoch: log.epoch() };
         let now = Time::from_nanos(clock.now_nanos());
         let file = origin != Origin::None;
@@ -114,6 +117,7 @@ impl Engine {
             method: None,
             signals,
             layers,
+            provenance,
             known: Arc::default(),
             refusal: feed::Refusal::default(),
             written_at: None,

@@ -14,6 +14,7 @@ mod follow;
 pub mod log;
 mod metrics;
 mod outcome;
+mod provenance;
 mod service;
 mod settings;
 mod source;
@@ -23,12 +24,11 @@ mod work_pool;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use model::{Mask, Owner, WallTime};
+use model::{Mask, Owner, Revision, WallTime};
 use rollout::reconciler::Head;
 use runtime::grpc::MESSAGE_BYTES_MAX;
 use runtime::state_dir::StateDir;
@@ -39,6 +39,7 @@ use wire::pb::config::v1::config_service_server::ConfigServiceServer;
 
 pub use engine::RunError;
 pub use metrics::METRICS;
+pub use provenance::Provenance;
 pub use service::Service;
 pub use settings::Settings;
 pub use source::{Method, Origin};
@@ -46,7 +47,7 @@ pub use status::{Happened, NodeRefusal, Pending, PendingStage, RouterView, Sourc
 
 use command::Command;
 use engine::{Engine, Parts};
-use log::{Log, LogError, Opened, layers_digest};
+use log::{Layers, Log, LogError, Opened, layers_digest};
 use source::Signals;
 use work_pool::WorkPool;
 
@@ -101,6 +102,17 @@ fn random() -> Vec<u8> {
     [uuid::Uuid::now_v7(), uuid::Uuid::now_v7()].iter().flat_map(|uuid| *uuid.as_bytes()).collect()
 }
 
+/// A layer that was not changed by one of so many revisions has been there for long.
+const LOOKED_BACK: usize = 1000;
+
+fn came_from(log: &Log, live: Revision, layers: &Layers) -> Provenance {
+    // Only shown: without it, all else is as well known.
+    let records = log.revisions(LOOKED_BACK).inspect_err(|error| tracing::warn!(%error, "the history cannot be read"));
+    let records = records.unwrap_or_default();
+    let known = records.iter().map(|(record, _)| record);
+    Provenance::of(layers, known.skip_while(|record| record.revision > live))
+}
+
 impl ConfigManager {
     /// Opens the log in the locked directory and restores its head. Blocks on the disk; must be called within a
     /// runtime.
@@ -129,6 +141,11 @@ impl ConfigManager {
         if let Some(kept) = &head {
             tracing::info!(revision = %kept.record.revision, digest = kept.record.digest.short(), "restored");
         }
+        let layers = head.as_ref().map(|kept| Arc::clone(&kept.layers)).unwrap_or_default();
+        let provenance = match &head {
+            Some(kept) => came_from(&log, kept.record.revision, &layers),
+            None => Provenance::default(),
+        };
         let cursor = cursors.get(&Owner::file()).copied();
         let log = Arc::new(log);
         let signals = Arc::new(Signals::default());
@@ -138,7 +155,8 @@ impl ConfigManager {
             tracer: scope.tracer.clone(),
             log: log.clone(),
             log_fault,
-            layers: head.as_ref().map_or_else(|| Arc::new(BTreeMap::new()), |kept| kept.layers.clone()),
+            layers,
+            provenance,
             head: head.map(|kept| Head {
                 revision: kept.record.revision,
                 content: kept.content,

@@ -9,6 +9,7 @@ use rollout::reconciler::{AttemptStage, RouterState, RouterStatus};
 use runtime::TraceContext;
 
 use crate::log::{Layers, Log};
+use crate::provenance::Provenance;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Status {
@@ -19,6 +20,7 @@ pub struct Status {
     pub snapshot: Option<Arc<Snapshot>>,
     /// What each owner wants in that revision, as the owner wrote it.
     pub layers: Arc<Layers>,
+    pub provenance: Provenance,
     pub log: LogId,
     pub epoch: u64,
     /// What is wrong with the log: with a part of it since the start, or with all of it now.
@@ -93,6 +95,8 @@ pub enum SourceState {
     Missing,
     /// The content of the file was refused; the live revision stays live.
     Refused,
+    /// The content of the file was live, and a rollback undid it. It is judged again if it changes or by force.
+    RolledBack,
     /// A change of the file has no effect until an operator requests `reload`.
     Disabled,
     /// There is no file.
@@ -100,8 +104,16 @@ pub enum SourceState {
 }
 
 impl SourceState {
-    pub const ALL: [Self; 7] =
-        [Self::Starting, Self::Following, Self::Settling, Self::Missing, Self::Refused, Self::Disabled, Self::None];
+    pub const ALL: [Self; 8] = [
+        Self::Starting,
+        Self::Following,
+        Self::Settling,
+        Self::Missing,
+        Self::Refused,
+        Self::RolledBack,
+        Self::Disabled,
+        Self::None,
+    ];
 
     /// What became of the file, for people.
     pub(crate) fn in_words(self) -> &'static str {
@@ -123,6 +135,7 @@ impl SourceState {
             Self::Settling => "settling",
             Self::Missing => "source_missing",
             Self::Refused => "refused",
+            Self::RolledBack => "rolled_back",
             Self::Disabled => "disabled",
             Self::None => "none",
         }
@@ -170,6 +183,7 @@ impl Status {
             digest: None,
             snapshot: None,
             layers: Arc::default(),
+            provenance: Provenance::default(),
             log: log.id().clone(),
             epoch: log.epoch(),
             log_fault: None,

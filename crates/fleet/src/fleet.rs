@@ -11,11 +11,10 @@ use std::time::Duration;
 use drain::departures::{self, Departures, Seen};
 use drain::{Departure, OverlayEntry};
 use model::{
-    AttemptId, BackendId, Digest, DrainPolicy, EndpointKey, ReplaceMode, Revision, Snapshot, Time,
-    Transport, Verdict,
+    AttemptId, BackendId, Digest, DrainPolicy, EndpointKey, ReplaceMode, Revision, Snapshot, Time, Transport, Verdict,
 };
 use rollout::follower::{self, Follower, Identity, Saved};
-use rollout::{Content, Directive, Found, Refusal, Report, Sender};
+use rollout::{Content, Directive, Findings, Refusal, Report, Sender};
 
 use crate::names::{names_of_nothing, new_collisions};
 use crate::offered::Offered;
@@ -69,6 +68,8 @@ pub enum Event {
         endpoint: EndpointKey,
         verdict: Verdict,
         ups: u32,
+        /// The failure behind it, if there is one.
+        reason: Option<Arc<str>>,
     },
     /// An operator wants the endpoint's process ended and another one started.
     Restart {
@@ -216,9 +217,9 @@ impl Fleet {
             Event::ListChanged { serial } => self.roster.handle(now, roster::Event::ListChanged { serial }),
             Event::Listed { serial, result } => self.roster.handle(now, roster::Event::Listed { serial, result }),
             // If `ups` differs, the endpoint has come up again meanwhile, and will be judged anew.
-            Event::Judged { endpoint, verdict, ups } => {
+            Event::Judged { endpoint, verdict, ups, reason } => {
                 if self.roster.members().get(&endpoint).is_some_and(|member| member.ups == ups) {
-                    self.roster.handle(now, roster::Event::Judged { key: endpoint, verdict });
+                    self.roster.handle(now, roster::Event::Judged { key: endpoint, verdict, reason });
                 }
             }
             Event::Restart { serial } => self.roster.handle(now, roster::Event::Restart { serial }),
@@ -371,11 +372,11 @@ impl Fleet {
         };
         match missing {
             None => self.roster.handle(now, roster::Event::Prepare { attempt, layout, within: until.since(now) }),
-            Some(missing) => self.built(attempt, Found::default(), Some(Refusal::Secret(missing))),
+            Some(missing) => self.built(attempt, Findings::default(), Some(Refusal::Secret(missing))),
         }
     }
 
-    fn built(&mut self, attempt: AttemptId, found: Found, refusal: Option<Refusal>) {
+    fn built(&mut self, attempt: AttemptId, found: Findings, refusal: Option<Refusal>) {
         self.follower.handle(self.now, follower::Event::Built { attempt, found, refusal });
     }
 
@@ -401,7 +402,7 @@ impl Fleet {
                 let collisions = collisions.filter(|collisions| !collisions.is_empty());
                 let refusal = collisions.map(|collisions| Refusal::Names(collisions.join(", ")));
                 let advice = self.roster.attempt_layout().map(|layout| names_of_nothing(&self.roster, layout));
-                self.built(attempt, Found { outcomes, advice: advice.unwrap_or_default() }, refusal);
+                self.built(attempt, Findings { outcomes, advice: advice.unwrap_or_default() }, refusal);
             }
         }
     }

@@ -58,7 +58,7 @@ pub(crate) enum Event {
     /// A listing that was asked for has ended.
     Listed { serial: Serial, result: Result<Offered, String> },
     /// A new verdict on the endpoint.
-    Judged { key: EndpointKey, verdict: Verdict },
+    Judged { key: EndpointKey, verdict: Verdict, reason: Option<Arc<str>> },
     /// An operator wants the endpoint's process ended and another one started.
     Restart { serial: Serial },
     /// The endpoint is leaving, and nothing is in flight on it any more.
@@ -175,7 +175,7 @@ impl Roster {
                 }
             }
             Event::Listed { serial, result } => self.listed(now, serial, result),
-            Event::Judged { key, verdict } => self.judged(now, &key, verdict),
+            Event::Judged { key, verdict, reason } => self.judged(now, &key, verdict, reason),
             Event::Restart { serial } => self.restart(now, serial),
             Event::Closed { serial } => {
                 if let Some(key) = self.keys.get(&serial).cloned() {
@@ -252,7 +252,7 @@ impl Roster {
     /// After a restore, names go by the order of the file until every endpoint had a chance to come up.
     fn go_live(&mut self, now: Time, revision: Revision, layout: Arc<Layout>, restore: bool) {
         let plan = self.plan(&layout);
-        self.start(&layout, &plan, Duration::MAX);
+        self.start(now, &layout, &plan, Duration::MAX);
         for key in &plan.depart {
             if let Some(member) = self.members.get_mut(key) {
                 (member.live, member.leaving) = (false, true);
@@ -293,16 +293,16 @@ impl Roster {
     }
 
     /// Makes the endpoints that `plan` wants started, and starts those that need not wait.
-    fn start(&mut self, layout: &Layout, plan: &Plan, within: Duration) {
-        let now = plan.start.iter().map(|key| (key, State::Arriving));
+    fn start(&mut self, now: Time, layout: &Layout, plan: &Plan, within: Duration) {
+        let at_once = plan.start.iter().map(|key| (key, State::Arriving));
         let later = plan.start_after.iter().map(|key| (key, State::Waiting));
-        for (key, state) in now.chain(later) {
+        for (key, state) in at_once.chain(later) {
             let Some(spec) = layout.spec(key) else { continue };
             let limits = layout.limits_of(&key.backend);
             let timeout = limits.connect.min(within);
             let serial = self.next_serial;
             self.next_serial += 1;
-            self.members.insert(key.clone(), Member::new(serial, state.clone(), timeout, Arc::clone(&limits)));
+            self.members.insert(key.clone(), Member::new(now, serial, state.clone(), timeout, Arc::clone(&limits)));
             self.effects.push_back(Act::Create { serial, key: key.clone(), spec: spec.clone(), limits }.into());
             if state == State::Arriving {
                 self.effects.push_back(Act::BringUp { serial, timeout }.into());
@@ -372,7 +372,7 @@ impl Roster {
                 }
             }
         }
-        self.effects.extend(self.members.get_mut(&key).and_then(Member::verdict_act).map(Effect::Act));
+        self.effects.extend(self.members.get_mut(&key).and_then(|member| member.verdict_act(now)).map(Effect::Act));
         if changed && self.is_live(&key) {
             self.publish();
         }
@@ -399,7 +399,7 @@ impl Roster {
         } else {
             member.failed(now, reason, |failures| RETRY.delay(failures, random));
         }
-        self.effects.extend(member.verdict_act().map(Effect::Act));
+        self.effects.extend(member.verdict_act(now).map(Effect::Act));
         if live {
             self.publish();
         }

@@ -117,15 +117,12 @@ pub(crate) fn make<E>(
     Some(Turn { revision, content, table, instructions, arrivals, catalogs })
 }
 
-fn instructions(
-    layout: &Layout,
-    offers: &[Option<Offer<'_>>],
-    catalogs: &ByKind<Arc<Catalog>>,
-) -> Option<String> {
+fn instructions(layout: &Layout, offers: &[Option<Offer<'_>>], catalogs: &ByKind<Arc<Catalog>>) -> Option<String> {
     let snapshot = &layout.content.snapshot;
     let of_servers = || {
         let said = layout.backends.iter().zip(offers).enumerate();
-        let said = said.filter_map(|(at, (one, offer))| Some((at, one.backend.id.as_str(), offer.as_ref()?.instructions()?)));
+        let said =
+            said.filter_map(|(at, (one, offer))| Some((at, one.backend.id.as_str(), offer.as_ref()?.instructions()?)));
         mcp::instructions::merged(said, |backend, own| {
             let mut kinds = Kind::SERVED.into_iter().filter(|kind| kind.is_renamed());
             kinds.find_map(|kind| catalogs[kind].shown_as(backend, own))

@@ -40,6 +40,8 @@ pub enum Event {
 pub struct Changed {
     pub endpoint: EndpointKey,
     pub verdict: Verdict,
+    /// As [`Alone::reason`] gives it.
+    pub reason: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -128,7 +130,7 @@ impl Alone {
         self.endpoints.get(endpoint).map_or(Verdict::Unknown, |known| known.acted_on)
     }
 
-    /// The last failure this router saw itself; none since its last success.
+    /// The last failure this router saw itself; none since it last found the endpoint healthy.
     pub fn reason(&self, endpoint: &EndpointKey) -> Option<&str> {
         self.endpoints.get(endpoint)?.own.reason()
     }
@@ -155,7 +157,8 @@ impl Alone {
         let verdict = known.verdict(self.away.is_none());
         if verdict != known.acted_on {
             known.acted_on = verdict;
-            self.changes.push_back(Changed { endpoint: endpoint.clone(), verdict });
+            let reason = known.own.reason().map(str::to_owned);
+            self.changes.push_back(Changed { endpoint: endpoint.clone(), verdict, reason });
         }
     }
 }

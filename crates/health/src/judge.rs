@@ -38,7 +38,7 @@ impl Judge {
         self.streak
     }
 
-    /// The last failure, or what the endpoint waits for; none since the last success.
+    /// The last failure, or what the endpoint waits for. A success takes it away only if the endpoint is healthy then.
     pub fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
     }
@@ -80,7 +80,6 @@ impl Judge {
 
     fn succeeded(&mut self, policy: &HealthPolicy) {
         self.count(false);
-        self.reason = None;
         self.verdict = match self.verdict {
             Verdict::Unhealthy if self.streak < policy.healthy_threshold.max(1) => Verdict::Unhealthy,
             Verdict::Unhealthy => {
@@ -94,6 +93,9 @@ impl Judge {
                 Verdict::Healthy
             }
         };
+        if self.verdict == Verdict::Healthy {
+            self.reason = None;
+        }
     }
 
     fn failed(&mut self, policy: &HealthPolicy) {

@@ -54,7 +54,7 @@ pub struct Opinion {
     pub node: NodeId,
     pub endpoint: EndpointKey,
     pub verdict: Verdict,
-    /// The last failure, or what the endpoint waits for; none since the last success.
+    /// The last failure, or what the endpoint waits for; none since it was last healthy.
     pub reason: Option<String>,
     /// How long ago the last outcome came; none when none ever did.
     pub last_seen: Option<Duration>,

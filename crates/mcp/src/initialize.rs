@@ -115,7 +115,10 @@ impl ServerInitialize {
             protocol_version,
             declares,
             announces,
-            instructions: wire.instructions.map(|text| instructions::cut(text.trim()).to_owned()).filter(|text| !text.is_empty()),
+            instructions: wire
+                .instructions
+                .map(|text| instructions::cut(text.trim()).to_owned())
+                .filter(|text| !text.is_empty()),
         })
     }
 

@@ -47,7 +47,8 @@ fn push_renamed<'n>(out: &mut String, text: &str, shown_as: impl Fn(&str) -> Opt
         // A name does not end like a sentence.
         let name = from[..end].trim_end_matches(['.', '-', '/']);
         let after = &from[name.len()..];
-        let marked = before.ends_with(['`', '"', '\'']) && after.starts_with(['`', '"', '\'']) || after.starts_with('(');
+        let marked =
+            before.ends_with(['`', '"', '\'']) && after.starts_with(['`', '"', '\'']) || after.starts_with('(');
         let shown = if marked || is_no_word(name) { shown_as(name) } else { None };
         out.push_str(before);
         out.push_str(shown.unwrap_or(name));

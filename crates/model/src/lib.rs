@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod condition;
 mod diff;
 mod digest;
 mod draft;
@@ -21,6 +22,7 @@ mod verdict;
 mod violation;
 mod weight;
 
+pub use condition::{Concern, Condition, Facts};
 pub use diff::{BackendChange, Change, Counts, Diff};
 pub use digest::{Digest, canonical_json};
 pub use draft::{
@@ -31,8 +33,8 @@ pub use id::{AttemptId, BackendId, EndpointKey, InvalidId, LogId, NodeId, Owner,
 pub use mask::Mask;
 pub use outcome::{CandidateOutcome, CandidateResult};
 pub use policy::{
-    BackendPolicy, DrainOverlay, DrainPolicy, HealthPolicy, HistoryPolicy, InForce, Instructions, Limits, Naming, Policy,
-    ReplaceMode, SourcePolicy, ValidationPolicy,
+    BackendPolicy, DrainOverlay, DrainPolicy, HealthPolicy, HistoryPolicy, InForce, Instructions, Limits, Naming,
+    Policy, ReplaceMode, SourcePolicy, ValidationPolicy,
 };
 pub use reference::{Piece, Reference, Template, TemplateError};
 pub use snapshot::{Backend, EndpointSpec, FixedBackend, Isolation, Lookup, Snapshot, Transport, Variant};

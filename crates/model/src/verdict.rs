@@ -43,11 +43,6 @@ impl Verdict {
         matches!(self, Self::Healthy | Self::Degraded | Self::Unknown)
     }
 
-    /// Whether an operator should look at it.
-    pub fn is_trouble(self) -> bool {
-        matches!(self, Self::Unhealthy | Self::Failing)
-    }
-
     /// Of several endpoints, the verdict with the most of it is shown for all.
     pub fn badness(self) -> u8 {
         match self {

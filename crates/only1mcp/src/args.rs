@@ -34,14 +34,14 @@ pub(crate) struct CommandLine {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done · 1 refused, unhealthy or diverged · 2 nothing to do · 64 wrong usage ·
+Exit codes: 0 done · 1 refused, unhealthy or diverged · 2 nothing to do · 64 wrong usage · \
 69 the service cannot be reached
 
-With --output json the answer is JSON on stdout. A command that ends with 1, 64 or 69 writes one line
-to stderr, an object with `error`, `next` (what to do about it, or null) and `code`, the exit code;
-on stdout it has an answer only if there is one, as the violations of a file.
+With --output json the answer is JSON on stdout. A command that ends with 1, 64 or 69 writes one \
+line to stderr: an object with `error`, `next` (what to do about it, or null) and `code`, the exit \
+code. On stdout it has an answer only if there is one, as the violations of a file.
 
-Commands talk to the gateway of this directory; where that has no configuration, to the one in the
+Commands talk to the gateway of this directory; where that has no configuration, to the one in the \
 user's configuration directory or the demo; and if that does not run, to the only one that does.";
 
 #[derive(Debug, Subcommand)]
@@ -80,6 +80,8 @@ pub(crate) enum Operate {
     Schema,
     /// What is live, on which routers, and how the servers are
     Status(StatusArgs),
+    /// The same, live: a new picture every second
+    Top(TopArgs),
     /// Read the configuration file again and wait until that is decided
     Reload(ReloadArgs),
     /// Past revisions, newest first
@@ -213,9 +215,9 @@ Examples:
   only1mcp up --config gateway.yaml      serve that file, and follow every change of it
   only1mcp up --listen 127.0.0.1:0       on a free port; the ready line says which
 
-Ready is one line on stdout with the three addresses and the revision. On a terminal, stderr has one line
-for each server as it comes up or does not, and of the log only warnings. SIGTERM or SIGINT lets calls
-end before the process does; a second one cuts them off.";
+Ready is one line on stdout with the three addresses and the revision. On a terminal, stderr has \
+one line for each server as it comes up or does not, and of the log only warnings. SIGTERM or \
+SIGINT lets calls end before the process does; a second one cuts them off.";
 
 #[derive(Args, Debug)]
 #[command(after_help = HEALTHCHECK_EXAMPLES)]

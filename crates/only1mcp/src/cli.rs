@@ -16,6 +16,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod tools;
+mod top;
 mod validate;
 
 use std::{
@@ -84,7 +85,8 @@ pub(crate) fn run(command: Operate) -> ExitCode {
                 let output = OutputArgs { output: Format::Json };
                 print(output, std::future::ready(Ok(Output::done(Lines::default(), schema)))).await
             }
-            Operate::Status(args) => print(args.admin.output, status::run(&args)).await,
+            Operate::Status(args) => print(args.admin.output, status::run(&args.admin)).await,
+            Operate::Top(args) => print(args.admin.output, top::run(&args)).await,
             Operate::Reload(args) => print(args.admin.output, changes::reload(&args)).await,
             Operate::History(args) => print(args.admin.output, history::run(&args)).await,
             Operate::Rollback(args) => print(args.admin.output, changes::rollback(&args)).await,

@@ -31,7 +31,10 @@ fn a_server_is_switched_off_and_on_and_what_is_said_of_one_is_shown() -> Result<
     assert!(status.contains("disabled in the configuration"), "{status}");
     let status = gateway.cli(&["status", "--output", "json"])?.json()?;
     let [a, b] = [&status["servers"][0], &status["servers"][1]];
-    assert_eq!((&a["enabled"], &a["description"], &a["labels"]), (&true.into(), &"the first".into(), &json!({ "team": "x" })));
+    assert_eq!(
+        (&a["enabled"], &a["description"], &a["labels"]),
+        (&true.into(), &"the first".into(), &json!({ "team": "x" }))
+    );
     assert_eq!((&b["id"], &b["enabled"], &b["endpoints"]), (&"b".into(), &false.into(), &json!([])), "{status}");
 
     file.replace(&document(true)?)?;
@@ -53,7 +56,7 @@ fn a_file_is_tried_and_nothing_changes() -> Result<(), Fault> {
         server.key("critical", json!(critical))
     };
     let filtered = demo::stdio("a", "a", &scratch)?.key("tools", json!(["Echo", "a__echo"]));
-    let tried = plain.clone().with(filtered).with(demo::stdio("b", "b", &scratch)?);
+    let tried = plain.with(filtered).with(demo::stdio("b", "b", &scratch)?);
     let edited = ConfigFile::create(scratch.file("edited.yaml"), &tried.clone().with(missing(false)).yaml())?;
     let path = edited.path().to_str().expect("a plain path");
 

@@ -49,8 +49,9 @@ impl Home {
         fs::create_dir_all(&folder).unwrap();
         let server = format!("{{ type: stdio, command: {PROGRAM}, args: [demo-server, --stdio] }}");
         let text = format!("version: \"1.0\"\nservers:\n  - id: {name}\n    transport: {server}\n");
-        fs::write(folder.join("only1mcp.yaml"), text).unwrap();
-        fs::write(folder.join("layer.yaml"), "servers: []\n").unwrap();
+        for file in ["only1mcp.yaml", "layer.yaml"] {
+            fs::write(folder.join(file), &text).unwrap();
+        }
         folder
     }
 
@@ -105,14 +106,17 @@ impl Said {
 }
 
 /// Commands that ask a gateway, each as somebody would type it.
-const ASKING: [&[&str]; 21] = [
+const ASKING: [&[&str]; 24] = [
     &["status"],
+    &["top"],
     &["reload"],
     &["history"],
     &["show"],
     &["diff"],
     &["rollback"],
     &["apply", "layer.yaml", "--owner", "me"],
+    &["apply", "layer.yaml", "--owner", "me", "--dry-run"],
+    &["validate", "layer.yaml", "--try"],
     &["watch"],
     &["log"],
     &["log", "info,router=debug"],
@@ -237,6 +241,7 @@ fn a_reader_that_has_gone_is_no_failure() {
         &["--help"][..],
         &["status", "--help"],
         &["status"],
+        &["top"],
         &["status", "--output", "json"],
         &["history"],
         &["show"],

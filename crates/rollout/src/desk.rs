@@ -297,7 +297,7 @@ impl<K: Papers> Desk<K> {
             // It undoes the live revision: a request that is sent twice undoes one change.
             Want::Rollback { to: None, base } => {
                 base.get_or_insert(head);
-            },
+            }
             // Trials are independent of each other: each has an owner of its own.
             Want::Trial { number, .. } => *number = self.proposals + 1,
             Want::File { .. } | Want::Layer { .. } | Want::Rollback { to: Some(_), .. } => {}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::{AttemptId, Digest, NodeId, Revision, Time};
 
-use crate::{Content, Directive, Found, Refusal, Report, Sender, judge};
+use crate::{Content, Directive, Findings, Refusal, Report, Sender, judge};
 
 /// How long endpoints that an attempt started are kept for an equal endpoint after the attempt has ended.
 pub const KEEP: Duration = Duration::from_secs(10);
@@ -22,7 +22,7 @@ pub enum Event {
     /// The answer to [`Effect::Build`]: one outcome per changed endpoint, or why there is nothing to try.
     Built {
         attempt: AttemptId,
-        found: Found,
+        found: Findings,
         refusal: Option<Refusal>,
     },
     /// The answer to [`Effect::Swap`]: new exchanges are admitted under the revision from now on.
@@ -173,7 +173,7 @@ impl Follower {
         if let Err(refusal) = self.obeys(now, sender) {
             match directive {
                 Directive::Prepare { attempt, .. } => {
-                    self.say(Report::Vote { attempt, verdict: Err(refusal), found: Found::default() });
+                    self.say(Report::Vote { attempt, verdict: Err(refusal), found: Findings::default() });
                 }
                 Directive::Commit { revision, .. } | Directive::Offer { revision, .. } => {
                     self.say(Report::Nack { revision, refusal });
@@ -228,7 +228,7 @@ impl Follower {
         self.held = Some(Held { attempt, content, lease_until, ready: false });
     }
 
-    fn built(&mut self, now: Time, attempt: AttemptId, found: Found, refusal: Option<Refusal>) {
+    fn built(&mut self, now: Time, attempt: AttemptId, found: Findings, refusal: Option<Refusal>) {
         let Some(held) = self.held.as_mut().filter(|held| held.attempt == attempt && !held.ready) else { return };
         let snapshot = &held.content.snapshot;
         let verdict = refusal.map_or_else(

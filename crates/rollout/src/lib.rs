@@ -26,6 +26,6 @@ pub use difference::{Difference, NotArrived};
 pub use exclusions::Exclusions;
 pub use follower::Follower;
 pub use judge::judge;
-pub use message::{Content, Directive, Found, Refusal, Report, Sender, ServerState};
+pub use message::{Content, Directive, Findings, Refusal, Report, Sender, ServerState};
 pub use proposal::{Applied, Kind, Outcome, Proposal, ProposalId, Reason, Record, Rejection, Source, Stages, Votes};
 pub use reconciler::Rollout;

@@ -59,7 +59,7 @@ pub enum Report {
     Vote {
         attempt: AttemptId,
         verdict: Result<(), Refusal>,
-        found: Found,
+        found: Findings,
     },
     /// That revision is live in this router.
     Ack {
@@ -75,7 +75,7 @@ pub enum Report {
 
 /// What a router found when it made a content ready.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Found {
+pub struct Findings {
     /// Of the endpoints that the content changes.
     pub outcomes: Vec<CandidateOutcome>,
     /// What is probably not meant.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::{AttemptId, CandidateResult, Diff, Digest, NodeId, Owner, Revision};
 
-use crate::{Content, Exclusions, Found, Refusal};
+use crate::{Content, Exclusions, Findings, Refusal};
 
 /// One request of one source, numbered by the code that carries it to the reconciler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,7 +98,7 @@ pub enum Outcome {
 }
 
 /// What each voter found.
-pub type Votes = BTreeMap<NodeId, Found>;
+pub type Votes = BTreeMap<NodeId, Findings>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
@@ -119,12 +119,13 @@ pub struct Applied {
 pub struct Rejection {
     pub node: NodeId,
     pub refusal: Refusal,
-    pub found: Found,
+    pub found: Findings,
 }
 
 impl Rejection {
     fn gist(&self) -> String {
-        let failed = self.found.outcomes.iter().filter(|outcome| matches!(outcome.result, CandidateResult::Failed { .. }));
+        let failed =
+            self.found.outcomes.iter().filter(|outcome| matches!(outcome.result, CandidateResult::Failed { .. }));
         let failed: BTreeSet<String> = failed.map(|outcome| outcome.endpoint.to_string()).collect();
         let failed = failed.into_iter().collect::<Vec<_>>().join(", ");
         format!("router {}: {} ({failed})", self.node, self.refusal.plain())

@@ -101,6 +101,7 @@ pub(crate) enum Command {
         endpoint: EndpointKey,
         verdict: Verdict,
         ups: u32,
+        reason: Option<Arc<str>>,
     },
     /// An operator.
     Restart(restart::Wanted),
@@ -270,7 +271,9 @@ impl Task {
                 self.tell(Event::Ended { serial });
                 self.publisher.look_anew();
             }
-            Command::Judged { endpoint, verdict, ups } => self.tell(Event::Judged { endpoint, verdict, ups }),
+            Command::Judged { endpoint, verdict, ups, reason } => {
+                self.tell(Event::Judged { endpoint, verdict, ups, reason });
+            }
             Command::Restart(wanted) => self.restart(wanted),
         }
     }
@@ -403,8 +406,7 @@ impl Task {
                 self.publisher.begin_swap();
             }
             Effect::Act(act) => {
-                // A verdict is read from the endpoint.
-                let seen = matches!(act, Act::Create { .. } | Act::ShutDown { .. } | Act::Restart { .. });
+                let seen = !matches!(act, Act::List { .. } | Act::NotListed { .. } | Act::Limit { .. });
                 self.endpoints.act(act, self.cause);
                 if seen {
                     self.publisher.look_anew();

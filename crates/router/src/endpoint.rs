@@ -7,6 +7,7 @@
 mod bring_up;
 mod error;
 mod lease;
+mod recent;
 mod renewals;
 mod signals;
 mod state;
@@ -32,6 +33,8 @@ use renewals::Renewals;
 
 pub use error::{AskError, BringUpError, BringUpFailure, ListError, PingError};
 pub use lease::{Lease, Stats};
+use recent::Rings;
+pub(crate) use recent::{Ended, Recent, Summary};
 pub use signals::Signals;
 pub use state::{EndpointEvent, EndpointPhase, EndpointState};
 
@@ -47,9 +50,13 @@ pub struct Endpoint {
     pub(crate) shown: Shown,
     pub admission: Admission,
     pub stats: Stats,
+    /// What became of the latest calls.
+    pub(crate) recent: Rings,
     verdict: AtomicU8,
     /// What the overlay leaves of its share of the calls, in thousandths.
     weight: AtomicU16,
+    /// When it was last cordoned, in nanoseconds of the router's clock.
+    cordoned_since: AtomicU64,
     limits: ArcSwap<Limits>,
     /// Of the limits, those that every call reads: an atomic is cheaper to read than the pointer to all of them.
     in_flight_max: AtomicU32,
@@ -119,8 +126,10 @@ impl Endpoint {
             serial: next_serial(),
             admission: Admission::new(),
             stats: Stats::default(),
+            recent: Rings::default(),
             verdict: AtomicU8::new(Verdict::Starting as u8),
             weight: AtomicU16::new(Weight::FULL.permille()),
+            cordoned_since: AtomicU64::new(0),
             in_flight_max: limits.in_flight_per_endpoint.into(),
             response_max: limits.response_bytes.into(),
             limits: ArcSwap::new(limits),
@@ -163,6 +172,27 @@ impl Endpoint {
 
     pub fn set_weight(&self, weight: Weight) {
         self.weight.store(weight.permille(), Ordering::Relaxed);
+    }
+
+    /// It takes no new calls from now on.
+    pub fn cordon(&self) -> drain::Cordoned {
+        let cordoned = self.admission.cordon();
+        // A second reason to be cordoned begins nothing new.
+        if cordoned.first {
+            self.cordoned_since.store(self.now().as_nanos(), Ordering::Relaxed);
+        }
+        cordoned
+    }
+
+    /// False if it is closed for ever.
+    pub fn uncordon(&self) -> bool {
+        self.admission.uncordon()
+    }
+
+    /// Since when it takes no new calls; none while it does.
+    pub(crate) fn cordoned_since(&self) -> Option<Time> {
+        let since = self.cordoned_since.load(Ordering::Relaxed);
+        (self.admission.state() != drain::State::Open).then_some(Time::from_nanos(since))
     }
 
     /// Sets the limits from now on; calls in flight keep the limits they began with.

@@ -16,11 +16,12 @@ use runtime::grpc::{DialError, MESSAGE_BYTES_MAX};
 use runtime::shutdown::{Phase, Shutdown};
 use runtime::state_dir::{LockError, Maker, StateDir};
 use runtime::{Clock, Readiness, Tasks, Tracer, telemetry};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use wire::pb::router::v1::router_service_server::RouterServiceServer;
 
-use crate::control::{Control, ControlSettings};
+use crate::control::{Control, ControlSettings, Status};
 use crate::core::{Everywhere, Shared};
+use crate::generation::Live;
 use crate::serve::{Cores, ListenError, Listening};
 use crate::session::{self, KeyError, Keys, Sessions};
 use crate::settings::{Listen, Settings};
@@ -134,6 +135,7 @@ impl Router {
             following: control.following,
             operators: control.operators,
             clock: scope.clock,
+            everywhere,
         };
         Ok(Self { listen: address, inspector, cores, control: thread, scribe, _state_dir: state_dir })
     }
@@ -198,7 +200,7 @@ fn control(
             let tasks = Tasks::new(scope.shutdown.clone());
             let spawned = Control::spawn(settings, exchanges, &tasks, scope.clock, scope.tracer.clone());
             if let Ok(control) = &spawned {
-                tasks.spawn("readiness", ready(Arc::clone(&control.live), scope.clone()));
+                tasks.spawn("readiness", ready(Arc::clone(&control.live), control.status.clone(), scope.clone()));
             }
             if started.send(spawned).is_ok() {
                 scope.shutdown.reached(Phase::Closing).await;
@@ -212,8 +214,9 @@ fn control(
     Ok((thread.map_err(StartError::Thread)?, start))
 }
 
-/// Opens the gate once and for all, whatever comes later: something good is live. Then says what.
-async fn ready(live: Arc<crate::generation::Live>, scope: Scope) {
+/// Opens the gate once and for all, whatever comes later: something good is live. Then says what, and which servers are
+/// not up.
+async fn ready(live: Arc<Live>, mut status: watch::Receiver<Arc<Status>>, scope: Scope) {
     let mut turns = live.turns();
     let gate = scope.readiness.gate("configuration");
     let settled = async {
@@ -225,8 +228,9 @@ async fn ready(live: Arc<crate::generation::Live>, scope: Scope) {
         // Servers that start in no time are there; the others are not waited for.
         drop(tokio::time::timeout(SETTLE, live.settled()).await);
         loop {
-            gate.open_to(format!("revision {}", live.load().revision));
-            if turns.changed().await.is_err() {
+            let not_up = not_up(&status.borrow_and_update());
+            gate.open_to(format!("revision {}{not_up}", live.load().revision));
+            if status.changed().await.is_err() {
                 return;
             }
         }
@@ -235,4 +239,18 @@ async fn ready(live: Arc<crate::generation::Live>, scope: Scope) {
         () = settled => {}
         () = scope.shutdown.triggered() => {}
     }
+}
+
+/// As many servers are named; the others are counted.
+const NAMED: usize = 10;
+
+/// Behind what is live. The reasons are for operators: they may have words of the servers, and `/readyz` is for anybody.
+fn not_up(status: &Status) -> String {
+    let not_up = status.not_up();
+    if not_up.is_empty() {
+        return String::new();
+    }
+    let named = not_up.iter().take(NAMED).map(|(server, condition)| format!("{server} ({condition})"));
+    let more = not_up.len().checked_sub(NAMED).filter(|more| *more > 0).map(|more| format!("{more} more"));
+    format!("; not up: {}", named.chain(more).collect::<Vec<_>>().join(", "))
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use model::{AttemptId, CandidateOutcome, CandidateResult, Digest, Revision, Snapshot};
-use rollout::{Content, Difference, Directive, Found, NotArrived, Refusal, Report, ServerState};
+use rollout::{Content, Difference, Directive, Findings, NotArrived, Refusal, Report, ServerState};
 
 use crate::content::{difference, difference_to_pb};
 use crate::pb::config::v1 as pb;
 use crate::words::{
-    Invalid, digest, duration, duration_to_pb, endpoint_key, endpoint_key_to_pb, node, optional_digest, optional_duration,
-    verdict, verdict_to_pb,
+    Invalid, digest, duration, duration_to_pb, endpoint_key, endpoint_key_to_pb, node, optional_digest,
+    optional_duration, verdict, verdict_to_pb,
 };
 use pb::follow_request::Report as PbReport;
 use pb::follow_response::Directive as PbDirective;
@@ -60,7 +60,7 @@ pub fn directive(
     Ok(match directive.ok_or_else(|| Invalid::missing("directive"))? {
         PbDirective::Prepare(prepare) => {
             let attempt = attempt(prepare.attempt)?;
-            let no = |refusal| Report::Vote { attempt, verdict: Err(refusal), found: Found::default() };
+            let no = |refusal| Report::Vote { attempt, verdict: Err(refusal), found: Findings::default() };
             Directive::Prepare {
                 attempt,
                 content: arrived(prepare.content, held, no)?,
@@ -143,7 +143,7 @@ pub fn report(request: pb::FollowRequest) -> Result<Said, Invalid> {
                 None => Ok(()),
                 Some(no) => Err(refusal(no)?),
             },
-            found: Found {
+            found: Findings {
                 outcomes: vote.outcomes.into_iter().map(outcome).collect::<Result<_, _>>()?,
                 advice: vote.advice,
             },

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::*;
-use rollout::{Content, Directive, Refusal, Report};
+use rollout::{Content, Directive, Findings, Refusal, Report};
 
 use crate::config::{Said, Undecodable};
 use crate::{config, drain, health, pb};
@@ -98,7 +98,10 @@ fn what_a_router_does_not_understand_it_refuses_by_name() {
 #[test]
 fn reports_survive() {
     let outcomes = vec![
-        CandidateOutcome { endpoint: key(), result: CandidateResult::Ready { tools: 4, took: Duration::from_millis(1200) } },
+        CandidateOutcome {
+            endpoint: key(),
+            result: CandidateResult::Ready { tools: 4, took: Duration::from_millis(1200) },
+        },
         CandidateOutcome { endpoint: key(), result: CandidateResult::Failed { reason: "exit 1".into() } },
         CandidateOutcome { endpoint: key(), result: CandidateResult::Unprobed },
     ];
@@ -120,11 +123,11 @@ fn reports_survive() {
             digest: Some(Digest::of_bytes(b"y")),
             features: vec!["endpoint_changes".into()],
         },
-        Report::Vote { attempt: ATTEMPT, verdict: Ok(()), found: Found { outcomes, advice: vec!["look".into()] } },
+        Report::Vote { attempt: ATTEMPT, verdict: Ok(()), found: Findings { outcomes, advice: vec!["look".into()] } },
         Report::Ack { revision: Revision(4), digest: Digest::of_bytes(b"y") },
     ];
     for refusal in refusals {
-        reports.push(Report::Vote { attempt: ATTEMPT, verdict: Err(refusal.clone()), found: Found::default() });
+        reports.push(Report::Vote { attempt: ATTEMPT, verdict: Err(refusal.clone()), found: Findings::default() });
         reports.push(Report::Nack { revision: Revision(4), refusal });
     }
     for report in reports {

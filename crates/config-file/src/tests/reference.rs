@@ -134,12 +134,14 @@ fn keys_in_documents_are_keys() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let documents = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let mut seen = 0;
-    for document in documents.chain([root.join("README.md")]).filter(|path| path.extension().is_some_and(|e| e == "md")) {
+    for document in documents.chain([root.join("README.md")]).filter(|path| path.extension().is_some_and(|e| e == "md"))
+    {
         let text = fs::read_to_string(&document).unwrap();
         for quoted in text.split('`').skip(1).step_by(2) {
             let path = quoted.split(':').next().unwrap_or_default();
             let section = path.split('.').next().unwrap_or_default();
-            let of_ours = ["servers[]", "transport"].contains(&section) || POLICY.sections.iter().any(|one| one.0 == section);
+            let of_ours =
+                ["servers[]", "transport"].contains(&section) || POLICY.sections.iter().any(|one| one.0 == section);
             if of_ours && path.contains('.') && path.chars().all(|c| c.is_ascii_lowercase() || "_.[]".contains(c)) {
                 assert!(known.iter().any(|key| key == path), "{}: `{quoted}` is no key", document.display());
                 seen += 1;

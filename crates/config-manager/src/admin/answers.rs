@@ -1,7 +1,7 @@
 //! What operators are told, as protobuf.
 
 use model::{Backend, BackendPolicy, Diff, Mask, NodeId, Owner, Snapshot};
-use rollout::Found;
+use rollout::Findings;
 use wire::pb::config::v1 as pb;
 use wire::pb::words::v1 as words;
 
@@ -34,7 +34,7 @@ impl From<Outcome> for pb::Outcome {
 
 /// A trial that ran into its caller's timeout has no votes.
 pub(super) fn trial(outcome: Outcome) -> pb::Trial {
-    let router = |(node, found): (NodeId, Found)| pb::RouterTrial {
+    let router = |(node, found): (NodeId, Findings)| pb::RouterTrial {
         node: node.to_string(),
         outcomes: found.outcomes.iter().map(wire::config::outcome_to_pb).collect(),
         advice: found.advice,
@@ -80,6 +80,8 @@ impl From<&Status> for pb::GetStatusResponse {
             log_id: status.log.to_string(),
             epoch: status.epoch,
             source: Some(source(&status.source)),
+            layers: layers(status),
+            rolled_back_to: status.provenance.rolled_back_to.map_or(0, |to| to.0),
             routers: status.routers.iter().map(router).collect(),
             attempt: shown(status.attempt),
             pending: status.pending.iter().map(pending).collect(),
@@ -126,6 +128,15 @@ fn source(source: &SourceStatus) -> pb::Source {
         // It counts from the moment of the answer.
         next_try: None,
     }
+}
+
+fn layers(status: &Status) -> Vec<pb::Layer> {
+    let layers = status.layers.iter().map(|(owner, layer)| pb::Layer {
+        owner: owner.to_string(),
+        name: layer.name.clone(),
+        since_revision: status.provenance.since.get(owner).map_or(0, |since| since.0),
+    });
+    layers.collect()
 }
 
 fn refusal(refusal: &NodeRefusal) -> pb::NodeRefusal {

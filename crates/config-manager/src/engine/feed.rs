@@ -138,6 +138,7 @@ impl Engine {
             Some(State::Settling { .. }) => SourceState::Settling,
             Some(State::Refused { .. }) => SourceState::Refused,
             Some(_) if refused => SourceState::Refused,
+            Some(_) if self.desk.undone().is_some() => SourceState::RolledBack,
             Some(_) if !self.desk.follows_file() => SourceState::Disabled,
             Some(State::Unread) => SourceState::Starting,
             Some(State::Judging { .. }) if self.desk.reconciler().head().is_none() => SourceState::Starting,

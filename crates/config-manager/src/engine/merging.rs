@@ -79,7 +79,7 @@ impl Engine {
         }
         let owner = match &candidate.want {
             Want::Trial { of, .. } => of.clone(),
-            want => want.owner(),
+            Want::File { .. } | Want::Layer { .. } | Want::Rollback { .. } => candidate.want.owner(),
         };
         let layers = with_layer(&recorded, owner, candidate.text.layer.clone());
         let known = Arc::clone(&self.known);

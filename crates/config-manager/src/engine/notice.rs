@@ -1,9 +1,11 @@
 //! The reconciler's notices as log lines, events and metrics.
 
+use std::sync::Arc;
+
 use model::units::in_words;
 use model::{AttemptId, Counts, Diff, Digest, NodeId, Revision};
 use rollout::reconciler::Notice;
-use rollout::{Applied, ProposalId, Reason, Refusal};
+use rollout::{Applied, Kind, ProposalId, Reason, Refusal};
 use runtime::telemetry::{Label, Metric};
 
 use super::Engine;
@@ -59,8 +61,8 @@ impl Engine {
                 tracing::info!(%attempt, "no voter is left, or one has heard a younger manager: the change is tried again");
                 self.waits(proposal);
             }
-            Notice::Committed { attempt, proposal, revision, parent, diff, kind: _, cursors: _ } => {
-                self.committed(attempt, proposal, (revision, parent), &diff);
+            Notice::Committed { attempt, proposal, revision, parent, diff, kind, cursors: _ } => {
+                self.committed(attempt, proposal, (revision, parent), &diff, kind);
             }
             Notice::Applied(applied) => self.applied(&applied),
             Notice::Attached { node, applied } => {
@@ -159,6 +161,7 @@ impl Engine {
         proposal: Option<ProposalId>,
         (revision, parent): (Revision, Revision),
         diff: &Diff,
+        kind: Kind,
     ) {
         self.spans.committed(attempt, revision);
         let trace = self.spans.of(attempt);
@@ -166,9 +169,10 @@ impl Engine {
         let open = proposal.and_then(|proposal| self.open.get(&proposal));
         let source = candidate.map_or_else(|| "config-manager".to_owned(), |candidate| source_of(&candidate.want));
         let actor = open.map_or_else(|| "config-manager".to_owned(), |open| open.actor.clone());
-        if let Some(layers) = open.and_then(|open| open.layers.clone()) {
-            self.layers = layers;
-        }
+        let layers = open.and_then(|open| open.layers.clone()).unwrap_or_else(|| Arc::clone(&self.layers));
+        let brought_back = if let Kind::Rollback { to } = kind { Some(to) } else { None };
+        self.provenance.committed(revision, brought_back, &self.layers, &layers);
+        self.layers = layers;
         let Counts { added, removed, changed } = diff.counts();
         let trace_shown = trace.map(tracing::field::display);
         let changes = diff.summary(NAMES_MAX);

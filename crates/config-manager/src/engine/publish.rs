@@ -66,6 +66,7 @@ impl Engine {
             digest: reconciler.target.map(|(_, digest)| digest),
             snapshot: self.desk.reconciler().head().map(|head| head.content.snapshot.clone()),
             layers: self.layers.clone(),
+            provenance: self.provenance.clone(),
             log: self.log.id().clone(),
             epoch: self.log.epoch(),
             log_fault: self.log.fault().map(|fault| fault.to_string()).or_else(|| self.log_fault.clone()),

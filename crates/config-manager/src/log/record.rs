@@ -76,7 +76,7 @@ impl RevisionRecord {
         self.source.starts_with(ROLLBACK)
     }
 
-    /// The revision whose content it brought back.
+    /// The revision whose content it brought back, if it is a rollback.
     pub(crate) fn brought_back(&self) -> Option<Revision> {
         self.source.strip_prefix(ROLLBACK)?.parse().ok().map(Revision)
     }

@@ -134,7 +134,8 @@ async fn a_trial_asks_routers_and_changes_nothing() {
     let alone = tried(servers(3, "")).await.unwrap();
     assert_eq!((alone.accepted, &*alone.refusals[0].reason), (false, "no router is there to try it"));
     let router = world.router("r1").await;
-    let is_live = |status: &crate::Status| matches!(&status.routers[..], [one] if one.router.state == RouterState::Live);
+    let is_live =
+        |status: &crate::Status| matches!(&status.routers[..], [one] if one.router.state == RouterState::Live);
     world.until("the router is live", is_live).await;
     let accepted = tried(servers(3, "")).await.unwrap();
     assert!(accepted.accepted && accepted.routers[0].node == "r1" && accepted.refusals.is_empty(), "{accepted:?}");

@@ -40,10 +40,14 @@ async fn what_waits_to_be_judged_does_not_go_live_after_the_rollback() {
     assert_eq!(applied(&world.apply("ops", EXTRA, 0).await.unwrap()), 4);
     assert_eq!(world.sources().await, ["api:ops", "rollback to 1", "file", "file"]);
     let source = world.status().source.clone();
-    assert_eq!((source.state, source.refusals.len()), (SourceState::Following, 1), "{source:?}");
+    assert_eq!((source.state, source.refusals.len()), (SourceState::RolledBack, 1), "{source:?}");
     world.depends(Some("rolled back")).await;
+    let since = |status: &crate::Status| status.provenance.since.values().map(|since| since.0).collect::<Vec<_>>();
+    // Of the layer of `ops` and of the file, which the rollback to 1 made what it is.
+    assert_eq!(since(&world.status()), [4, 3]);
     world.write(&servers(4, EAGER));
-    world.revision(5).await;
+    let status = world.revision(5).await;
+    assert_eq!(since(&status), [4, 5]);
     world.depends(None).await;
 }
 
@@ -53,12 +57,14 @@ async fn what_is_found_wrong_after_the_rollback_is_not_said_of_the_file() {
     assert_eq!(applied(&world.roll_back(1).await.unwrap()), 3);
     assert_eq!(applied(&world.apply("ops", EXTRA, 0).await.unwrap()), 4);
     let undone = |source: &crate::SourceStatus| {
-        assert_eq!((source.state, source.refusals.len()), (SourceState::Following, 1), "{source:?}");
+        assert_eq!((source.state, source.refusals.len()), (SourceState::RolledBack, 1), "{source:?}");
         assert_eq!(source.violations, []);
     };
     undone(&world.status().source);
+    let came_from = world.status().provenance.clone();
     world.stop().await;
     world.start();
+    assert_eq!(world.status().provenance, came_from);
     let outcome = world.reload(pb::ReloadRequest::default()).await;
     assert_eq!((outcome.result(), outcome.warnings.len()), (Ended::NoChange, 1), "{outcome:?}");
     undone(&world.status().source);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use model::{Digest, NodeId, Revision};
-use rollout::{Content, Directive, Refusal, Report};
+use rollout::{Content, Directive, Findings, Refusal, Report};
 use runtime::grpc::{self, Auth, Client, DuplexConnector, Target, connect_lazy, duplex};
 use runtime::state_dir::StateDir;
 use runtime::{Clock, Readiness, Shutdown, Tasks, Tracer};
@@ -342,7 +342,7 @@ impl Player {
                     Some(refusal) => Err(refusal),
                     None => Ok(()),
                 };
-                self.report(Report::Vote { attempt, verdict, found: Found::default() }).await;
+                self.report(Report::Vote { attempt, verdict, found: Findings::default() }).await;
             }
             Directive::Abort { attempt } => drop(self.held.remove(&attempt)),
             Directive::Renew { .. } => {}

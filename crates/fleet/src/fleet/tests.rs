@@ -203,7 +203,7 @@ fn a_verdict_is_of_one_life() {
     case.direct(Directive::Offer { revision: Revision(1), content: content(&["a"]) });
     let (endpoint, member) = case.fleet.roster().members().iter().next().expect("a member");
     let (endpoint, ups) = (endpoint.clone(), member.ups);
-    let judged = |ups| Event::Judged { endpoint: endpoint.clone(), verdict: Verdict::Unhealthy, ups };
+    let judged = |ups| Event::Judged { endpoint: endpoint.clone(), verdict: Verdict::Unhealthy, ups, reason: None };
     assert!(case.does(judged(ups + 1)).is_empty());
     assert_eq!(case.does(judged(ups)), ["tell"]);
 }

@@ -30,7 +30,7 @@ impl Roster {
         let plan = self.plan(&layout);
         // Endpoints that must wait for their old copy are not even made: they are not needed without a commit.
         let beside = Plan { start: plan.start, ..Plan::default() };
-        self.start(&layout, &beside, within);
+        self.start(now, &layout, &beside, within);
         for key in &changed {
             let Some(member) = self.members.get_mut(key) else { continue };
             member.spare_until = None;

@@ -19,7 +19,11 @@ pub struct Member {
     pub state: State,
     /// The verdict of the health check, which counts while the endpoint is up.
     pub(super) judged: Verdict,
+    /// The failure behind that verdict, if there is one.
+    pub(super) because: Option<Arc<str>>,
     told: Verdict,
+    /// When its verdict last changed.
+    pub since: Time,
     /// How long bringing it up may take.
     pub(super) connect: Duration,
     /// As the endpoint was last told them.
@@ -40,7 +44,7 @@ pub struct Member {
     /// How often it came up.
     pub ups: u32,
     /// Failures in a row, losses soon after it came up included.
-    failures: u32,
+    pub failures: u32,
     /// The time under which [`super::members::Members`] has it in its index.
     pub(super) noted: Option<Time>,
 }
@@ -93,12 +97,14 @@ impl State {
 }
 
 impl Member {
-    pub(super) fn new(serial: Serial, state: State, connect: Duration, limits: Arc<Limits>) -> Self {
+    pub(super) fn new(now: Time, serial: Serial, state: State, connect: Duration, limits: Arc<Limits>) -> Self {
         Self {
             serial,
             state,
             judged: Verdict::Unknown,
+            because: None,
             told: Verdict::Starting,
+            since: now,
             connect,
             limits,
             live: false,
@@ -125,6 +131,15 @@ impl Member {
         }
     }
 
+    /// Why it is not well: not up, unhealthy or degraded. For operators.
+    pub fn reason(&self) -> Option<&Arc<str>> {
+        match self.verdict() {
+            Verdict::Unhealthy | Verdict::Degraded => self.because.as_ref(),
+            Verdict::Starting | Verdict::Failing => self.state.reason().map(|reason| &reason.full),
+            Verdict::Healthy | Verdict::Unknown => None,
+        }
+    }
+
     /// When the roster must act on it next: retry it, list it, restart it, or end it as a spare.
     pub(super) fn due(&self) -> Option<Time> {
         let retry = self.state.retry_at().filter(|_| self.live);
@@ -137,10 +152,13 @@ impl Member {
     }
 
     /// The verdict, if it differs from the one that was passed on last. A new endpoint is `starting`.
-    pub(super) fn verdict_act(&mut self) -> Option<Act> {
+    pub(super) fn verdict_act(&mut self, now: Time) -> Option<Act> {
         let verdict = self.verdict();
-        let changed = verdict != std::mem::replace(&mut self.told, verdict);
-        changed.then_some(Act::Verdict { serial: self.serial, verdict })
+        if verdict == std::mem::replace(&mut self.told, verdict) {
+            return None;
+        }
+        self.since = now;
+        Some(Act::Verdict { serial: self.serial, verdict })
     }
 
     pub(super) fn came_up(&mut self, now: Time) {
@@ -148,7 +166,7 @@ impl Member {
         self.restarting = false;
         self.relist.came_up(now);
         self.state = State::Up;
-        self.judged = Verdict::Unknown;
+        (self.judged, self.because) = (Verdict::Unknown, None);
         self.up_since = now;
         self.ups += 1;
     }

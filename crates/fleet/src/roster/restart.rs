@@ -1,22 +1,24 @@
 //! A restart: the process of a server is ended so that another one takes its place. The reason is its policy when it
 //! hangs, or an operator.
 
+use std::sync::Arc;
+
 use model::{EndpointKey, Time, Transport, Verdict};
 
 use super::member::{Member, State};
 use super::{Act, Effect, Roster, Serial};
 
 impl Roster {
-    pub(super) fn judged(&mut self, now: Time, key: &EndpointKey, verdict: Verdict) {
+    pub(super) fn judged(&mut self, now: Time, key: &EndpointKey, verdict: Verdict, because: Option<Arc<str>>) {
         let by_itself = self.restarts_by_itself(key);
         let Some(member) = self.members.get_mut(key) else { return };
-        member.judged = verdict;
+        (member.judged, member.because) = (verdict, because);
         member.restart_at = None;
         if verdict == Verdict::Unhealthy && by_itself && member.state.is_up() {
             member.restart_at = Some(member.restarts.due(now));
         }
         self.effects.extend(member.restart_due(now).map(Effect::Act));
-        self.effects.extend(member.verdict_act().map(Effect::Act));
+        self.effects.extend(member.verdict_act(now).map(Effect::Act));
     }
 
     /// As the live snapshot says; a leaving endpoint is left alone.
@@ -29,8 +31,9 @@ impl Roster {
     /// Applies a changed policy to endpoints that hang already.
     pub(super) fn apply_restart_policy(&mut self, now: Time) {
         let hanging = self.members.iter().filter(|(_, member)| member.judged == Verdict::Unhealthy);
-        for key in hanging.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
-            self.judged(now, &key, Verdict::Unhealthy);
+        let hanging = hanging.map(|(key, member)| (key.clone(), member.because.clone()));
+        for (key, because) in hanging.collect::<Vec<_>>() {
+            self.judged(now, &key, Verdict::Unhealthy, because);
         }
     }
 
@@ -52,7 +55,7 @@ impl Roster {
             // The endpoint is being started already, or will be.
             State::Waiting | State::Arriving | State::Retrying { .. } => None,
         };
-        let told = member.verdict_act();
+        let told = member.verdict_act(now);
         self.effects.extend(act.into_iter().chain(told).map(Effect::Act));
     }
 }

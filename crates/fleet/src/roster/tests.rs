@@ -229,9 +229,22 @@ fn whoever_is_lost_is_brought_back_unless_it_crashes_in_a_row() {
     assert_eq!(case.wait(due - case.now), ["bring 1"]);
     // Health has no say while it is not there.
     let key = at("a", "http://a").endpoints().next().unwrap().0;
-    assert_eq!(case.does(Event::Judged { key: key.clone(), verdict: Verdict::Healthy }), [""; 0]);
+    let judged = |verdict| Event::Judged { key: key.clone(), verdict, reason: Some("ping".into()) };
+    assert_eq!(case.does(judged(Verdict::Healthy)), [""; 0]);
     case.up(1);
-    assert_eq!(case.does(Event::Judged { key, verdict: Verdict::Unhealthy }), ["1 is unhealthy"]);
+    case.now = case.now + Duration::from_secs(3);
+    assert_eq!(case.does(judged(Verdict::Unhealthy)), ["1 is unhealthy"]);
+    let reason = |case: &Case| case.roster.members()[&key].reason().map(ToString::to_string);
+    assert_eq!((reason(&case).as_deref(), case.roster.members()[&key].since), (Some("ping"), case.now));
+    let began = case.now;
+    case.now = case.now + Duration::from_secs(3);
+    case.does(judged(Verdict::Unhealthy));
+    assert_eq!(case.roster.members()[&key].since, began, "no other verdict");
+    case.does(judged(Verdict::Healthy));
+    assert_eq!((reason(&case), case.roster.members()[&key].since), (None, case.now));
+    case.does(lost());
+    case.down(1);
+    assert_eq!(reason(&case).as_deref(), Some("no"));
 }
 
 #[test]
@@ -308,7 +321,7 @@ fn program(restart_unhealthy: bool) -> Arc<FixedBackend> {
 fn who_hangs_is_restarted_by_its_policy_more_and_more_seldom() {
     let mut case = Case::new();
     let key = program(true).endpoints().next().unwrap().0;
-    let judged = |verdict| Event::Judged { key: key.clone(), verdict };
+    let judged = |verdict| Event::Judged { key: key.clone(), verdict, reason: None };
     let lost = || Event::Lost { serial: 1, reason: Reason::own("it hangs") };
     case.live(1, &[&program(false)]);
     case.up(1);

@@ -66,7 +66,10 @@ fn starting() -> Outcome {
 fn alone_it_judges_by_what_it_sees_and_tries_again_in_time() {
     let mut router = Router::new();
     assert_eq!(router.seen(ok()), [Verdict::Healthy]);
-    assert_eq!([router.seen(failed()), router.seen(failed()), router.seen(failed())].concat(), [Verdict::Unhealthy]);
+    assert_eq!([router.seen(failed()), router.seen(failed())].concat(), []);
+    router.core.handle(router.now, Event::Seen { endpoint: key(), outcome: failed() });
+    let changed = router.core.poll_effect().map(|changed| (changed.verdict, changed.reason));
+    assert_eq!(changed, Some((Verdict::Unhealthy, Some("reset".to_owned()))));
     assert_eq!(router.core.reason(&key()), Some("reset"));
     assert_eq!(router.deadline(), [Verdict::Unknown], "routable: somebody has to be the first to find out");
     assert_eq!(router.core.next_deadline(), None);

@@ -67,6 +67,22 @@ fn what_is_old_is_forgotten_and_becomes_routable() {
 }
 
 #[test]
+fn the_reason_lasts_as_long_as_the_trouble() {
+    let mut judge = Judge::default();
+    let mut after = |row: &str| {
+        row.chars().for_each(|one| {
+            judge.take(Time::ZERO, &policy(), &outcome(one));
+        });
+        judge.reason().map(str::to_owned)
+    };
+    assert_eq!(after("+-").as_deref(), Some("refused"));
+    assert_eq!(after("+"), None, "healthy");
+    assert_eq!(after("---+").as_deref(), Some("refused"), "one answer is not enough");
+    assert_eq!(after("+"), None);
+    assert_eq!(after("-+-+-+-+").as_deref(), Some("refused"), "degraded");
+}
+
+#[test]
 fn thresholds_of_zero_mean_one() {
     let policy = HealthPolicy { unhealthy_threshold: 0, healthy_threshold: 0, ..HealthPolicy::default() };
     let mut judge = Judge::default();

@@ -23,9 +23,8 @@ impl Draft {
                 let command = command.iter().filter_map(|command| Some(told(command, command_advice(&command.value)?)));
                 let before = std::iter::once(None).chain(args.iter().map(|arg| Some(arg.value.as_str())));
                 let args = args.iter().zip(before).filter_map(|(arg, before)| {
-                    let secret = || {
-                        literal::is_secret_argument(before, &arg.value).then(|| literal::IN_ARGUMENTS.to_owned())
-                    };
+                    let secret =
+                        || literal::is_secret_argument(before, &arg.value).then(|| literal::IN_ARGUMENTS.to_owned());
                     Some(told(arg, tilde(&arg.value).or_else(secret).or_else(|| lookalike::advice(&arg.value))?))
                 });
                 command.chain(args).chain(env.iter().filter_map(pair)).collect()

@@ -28,9 +28,9 @@ pub(crate) struct ImportArgs {
 }
 
 const IMPORT_EXAMPLES: &str = "\
-Looks for the files of Claude Desktop, Claude Code, Cursor, VS Code, Windsurf, Zed, Gemini CLI and
-Codex in the home directory and in this one, shows what it would add and what is not carried over,
-and asks. Clients' files stay as they are. Exits with 0 when servers were added, 1 when nothing was
+Looks for the files of Claude Desktop, Claude Code, Cursor, VS Code, Windsurf, Zed, Gemini CLI and \
+Codex in the home directory and in this one, shows what it would add and what is not carried over, \
+and asks. Clients' files stay as they are. Exits with 0 when servers were added, 1 when nothing was \
 written (a file is broken, or the answer was not yes), 2 when there is nothing to add.
 
 Examples:
@@ -57,7 +57,7 @@ pub(crate) struct ExportArgs {
 }
 
 const EXPORT_EXAMPLES: &str = "\
-The text goes to stdout, and to stderr which file it belongs into. Servers of a client that are
+The text goes to stdout, and to stderr which file it belongs into. Servers of a client that are \
 behind the gateway now are to be removed there, or it has their tools twice.
 
 Examples:

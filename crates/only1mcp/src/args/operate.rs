@@ -18,13 +18,32 @@ pub(crate) struct StatusArgs {
 }
 
 const STATUS_EXAMPLES: &str = "\
-Exits with 1 when a router is not at the live revision, a server is unhealthy or failing, or the file
-was refused.
+Exits with 1 when a router is not at the live revision, a server is unhealthy or has failed to come \
+up, or the file was refused. P95 and FAILED are of the calls of the last five minutes.
 
 Examples:
   only1mcp status
-  only1mcp status --output json | jq '.servers[] | {id, verdict}'
+  only1mcp status --output json | jq '.servers[] | {id, state}'
   only1mcp status --admin http://127.0.0.1:9441 --admin http://127.0.0.1:9442 --token-file admin.token";
+
+#[derive(Args, Debug)]
+#[command(after_help = TOP_EXAMPLES)]
+pub(crate) struct TopArgs {
+    /// Between two pictures
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1s", env = "ONLY1MCP_TOP_INTERVAL")]
+    pub(crate) interval: Duration,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+const TOP_EXAMPLES: &str = "\
+Runs until interrupted (exit code 0), and goes on while the gateway restarts. Where the output is no \
+terminal, it is that of `status`, once.
+
+Examples:
+  only1mcp top
+  only1mcp top --interval 5s";
 
 #[derive(Args, Debug)]
 #[command(after_help = RELOAD_EXAMPLES)]
@@ -42,7 +61,7 @@ pub(crate) struct ReloadArgs {
 }
 
 const RELOAD_EXAMPLES: &str = "\
-Exits with 0 when a new revision is live, 1 when the file was refused or no router can hold it,
+Exits with 0 when a new revision is live, 1 when the file was refused or no router can hold it, \
 2 when its content is live already, 69 when no router could decide within --timeout.
 
 Examples:
@@ -82,7 +101,7 @@ pub(crate) struct ShowArgs {
 }
 
 const SHOW_EXAMPLES: &str = "\
-With all layers merged, and without keys that have their default. A secret that was written out is shown
+With all layers merged, and without keys that have their default. A secret that was written out is shown \
 as a mark, ***(1a2b3c4d): where there are marks, stderr counts them and the exit code is 1.
 
 Examples:
@@ -103,8 +122,8 @@ pub(crate) struct DiffArgs {
 }
 
 const DIFF_EXAMPLES: &str = "\
-A file is compared as what would be live if it were the file that is followed. What clients gain or
-lose is known of servers that a router has listed. Exits with 0 when there are differences, 2 when
+A file is compared as what would be live if it were the file that is followed. What clients gain or \
+lose is known of servers that a router has listed. Exits with 0 when there are differences, 2 when \
 there are none, 1 when a file is no configuration.
 
 Examples:
@@ -130,9 +149,9 @@ pub(crate) struct RollbackArgs {
 }
 
 const ROLLBACK_EXAMPLES: &str = "\
-Says what it undid, as `diff` does. What was undone stays undone, although the file still holds it:
-the next edit of the file applies. Without REVISION it undoes the last change once: said again, it
-changes nothing and names the command that goes further back.
+Says what it undid, as `diff` does. What was undone stays undone, although the file still holds it: \
+the next edit of the file applies. Without REVISION it undoes the last change once: said again, it \
+changes nothing and names the command that goes further back. \
 Exits with 1 when no router can hold that revision.
 
 Examples:
@@ -172,8 +191,8 @@ pub(crate) struct ApplyArgs {
 }
 
 const APPLY_EXAMPLES: &str = "\
-The layer stays when the file changes, until it is replaced or removed. With --dry-run, exits with
-0 when there would be changes, 2 when there would be none, 1 when it would be refused as wrong;
+The layer stays when the file changes, until it is replaced or removed. With --dry-run, exits with \
+0 when there would be changes, 2 when there would be none, 1 when it would be refused as wrong; \
 routers are not asked whether they can hold it.
 
 Examples:
@@ -197,7 +216,7 @@ pub(crate) struct LogArgs {
 }
 
 const LOG_EXAMPLES: &str = "\
-Levels: off, error, warn, info, debug, trace. Targets: config_manager, drain_coordinator, health_monitor,
+Levels: off, error, warn, info, debug, trace. Targets: config_manager, drain_coordinator, health_monitor, \
 only1mcp, router, runtime. Every service that --admin names is asked.
 
 Examples:
@@ -238,9 +257,9 @@ pub(crate) struct DrainArgs {
 }
 
 const DRAIN_EXAMPLES: &str = "\
-Draining a server twice joins the first drain; a shorter deadline holds, and the last weight.
-A weight is of use where a server has several endpoints: the others take what one is not given. An
-endpoint that a change replaces and that has a weight of its own keeps it until it is drained, or
+Draining a server twice joins the first drain; a shorter deadline holds, and the last weight. \
+A weight is of use where a server has several endpoints: the others take what one is not given. An \
+endpoint that a change replaces and that has a weight of its own keeps it until it is drained, or \
 until the drain timeout.
 
 Examples:
@@ -282,7 +301,7 @@ pub(crate) struct LogsArgs {
 }
 
 const LOGS_EXAMPLES: &str = "\
-The last lines on stderr, and those on stdout that are no MCP, of all its processes, one after the other. A
+The last lines on stderr, and those on stdout that are no MCP, of all its processes, one after the other. A \
 process that says the same as the one before adds nothing. Secrets of the configuration are masked.
 
 Examples:
@@ -301,7 +320,7 @@ pub(crate) struct RestartArgs {
 }
 
 const RESTART_EXAMPLES: &str = "\
-Returns when it is up again in every router, with exit code 0, or has failed to come up, with 1. One
+Returns when it is up again in every router, with exit code 0, or has failed to come up, with 1. One \
 that is down is tried at once. One that hangs is restarted by itself if `restart_unhealthy` says so.
 
 Examples:
@@ -319,18 +338,18 @@ pub(crate) struct SwitchArgs {
 }
 
 pub(crate) const DISABLE_EXAMPLES: &str = "\
-Calls that run may end, within the time that the configuration gives a drain. New ones are answered at
-once with an error that says so. Its process keeps running and its tools stay listed, so that it is
-there at once when it is enabled. No revision is made, and the configuration stays as it is. A server that is
-not to run at all is removed from the configuration.
+Calls that run may end, within the time that the configuration gives a drain. New ones are answered \
+at once with an error. Its process keeps running and its tools stay listed, so that it is there at \
+once when it is enabled. No revision is made, and the configuration stays as it is: a server that \
+is not to run at all gets `enabled: false` there.
 
 Examples:
   only1mcp disable search
   only1mcp disable search --output json | jq '.in_flight'";
 
 pub(crate) const ENABLE_EXAMPLES: &str = "\
-Exits with 0 when it gets calls again, 2 when it was not kept from them. What `drain --endpoint` took of
-single endpoints stays taken.
+Exits with 0 when it gets calls again, 1 when it is disabled in the configuration, 2 when nothing \
+kept it from calls. What `drain --endpoint` took of single endpoints stays taken.
 
 Examples:
   only1mcp enable search";
@@ -369,7 +388,7 @@ pub(crate) struct ConnectArgs {
 }
 
 const CONNECT_EXAMPLES: &str = "\
-If no gateway runs for the configuration, one is started (`only1mcp up`), and goes on when the client ends.
+If no gateway runs for the configuration, one is started (`only1mcp up`), and goes on when the client ends. \
 While a gateway is restarted, messages wait for it.
 
 Examples:

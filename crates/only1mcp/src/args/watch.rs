@@ -16,8 +16,8 @@ pub(crate) struct WatchArgs {
 }
 
 const WATCH_EXAMPLES: &str = "\
-Tells of changes of the configuration, of routers, servers and drains, in the order in which the
-news arrive. Runs until interrupted (exit code 0). When the connection to a service is lost it says
+Tells of changes of the configuration, of routers, servers and drains, in the order in which the \
+news arrive. Runs until interrupted (exit code 0). When the connection to a service is lost it says \
 so, connects again as soon as it can, and says that; events of the time between are not told.
 
 Examples:

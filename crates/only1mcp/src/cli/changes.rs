@@ -109,6 +109,7 @@ async fn would_apply(admin: &Admin, args: &ApplyArgs, document: String) -> Resul
         document,
         format: diff::format_to_pb(args.file.as_deref().map(Format::of).unwrap_or_default()),
         layer: args.owner.clone(),
+        ..ValidateRequest::default()
     };
     let mut output = match diff::candidate(admin, request).await? {
         Ok(new) => diff::show(&live, &new, &Lists::of(admin).await),

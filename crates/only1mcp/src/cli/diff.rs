@@ -129,7 +129,7 @@ async fn file(admin: &Admin, path: &Path) -> Result<Result<Side, Output>, Failur
     let name = validate::display(path);
     let document = validate::read(path)?;
     let format = format_to_pb(Format::of(path));
-    candidate(admin, ValidateRequest { name, document, format, layer: String::new() }).await
+    candidate(admin, ValidateRequest { name, document, format, ..ValidateRequest::default() }).await
 }
 
 /// The configuration that a document would make; or its violations, which are the answer then.

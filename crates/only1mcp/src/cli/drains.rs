@@ -7,7 +7,10 @@ use runtime::exit;
 use serde_json::{Value, json};
 use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
-use wire::pb::drain::v1::{CancelRequest, Drain, ListRequest, RouterShare, StartRequest, WatchRequest, WatchResponse};
+use wire::pb::{
+    config::v1::GetStatusRequest,
+    drain::v1::{CancelRequest, Drain, ListRequest, RouterShare, StartRequest, WatchRequest, WatchResponse},
+};
 
 use super::{
     Lines, Output,
@@ -137,14 +140,27 @@ pub(crate) async fn enable(args: &SwitchArgs) -> Result<Output, Failure> {
     let held = admin.ask(&service.target, service.client.list(ListRequest { all: false })).await?.drains;
     let whole = |drain: &Drain| drain.server == args.server && drain.cause == "admin" && drain.endpoint.is_empty();
     if let Some(drain) = held.into_iter().find(|drain| whole(drain) && drain.weight_permille == 0) {
-        return cancel(&admin, drain.id).await;
+        return Box::pin(cancel(&admin, drain.id)).await;
+    }
+    let nothing = json!({ "ended": [], "stay": [] });
+    if Box::pin(is_configured_off(&admin, &args.server)).await {
+        let server = &args.server;
+        let complaints = Lines::of(format_args!(
+            "server {server} is disabled in the configuration, not by an operator: take `enabled: false` out of it there"
+        ));
+        return Ok(Output { text: Lines::default(), complaints, json: nothing, code: exit::REFUSED });
     }
     if !admin.knows(&args.server).await {
         return Err(Failure::NoServer { server: args.server.clone() });
     }
     let text = Lines::of(format_args!("nothing to do: {} gets calls", args.server));
-    let json = json!({ "ended": [], "stay": [] });
-    Ok(Output { code: exit::NOTHING_TO_DO, ..Output::done(text, json) })
+    Ok(Output { code: exit::NOTHING_TO_DO, ..Output::done(text, nothing) })
+}
+
+async fn is_configured_off(admin: &Admin, server: &str) -> bool {
+    let Ok(mut config) = admin.config() else { return false };
+    let status = admin.ask(&config.target, config.client.get_status(GetStatusRequest {})).await;
+    status.is_ok_and(|status| status.servers.iter().any(|one| one.id == server && one.disabled))
 }
 
 /// The drain when it is over. Where changes were missed its end may be among them, so it is looked up.

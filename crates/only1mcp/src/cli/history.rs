@@ -4,7 +4,10 @@ use config_file::Difference;
 use serde_json::{Value, json};
 use wire::pb::config::v1::{BackendChange, KeyChange, ListRevisionsRequest, Revision};
 
-use super::{Lines, Output, diff, render};
+use super::{
+    Lines, Output, diff,
+    render::{self, Reading},
+};
 use crate::{admin::Admin, args::HistoryArgs, failure::Failure};
 
 pub(crate) async fn run(args: &HistoryArgs) -> Result<Output, Failure> {
@@ -14,21 +17,21 @@ pub(crate) async fn run(args: &HistoryArgs) -> Result<Output, Failure> {
     let request = ListRevisionsRequest { limit, with_refused: args.refused, with_keys: true };
     let call = config.client.list_revisions(request);
     let revisions = admin.ask(&config.target, call).await?.revisions;
-    Ok(show(&revisions))
+    Ok(show(&revisions, &Reading::now()))
 }
 
-pub(super) fn show(revisions: &[Revision]) -> Output {
-    let rows: Vec<[String; 7]> = revisions.iter().map(row).collect();
+pub(super) fn show(revisions: &[Revision], reading: &Reading) -> Output {
+    let rows: Vec<[String; 7]> = revisions.iter().map(|revision| row(revision, reading)).collect();
     let heads = ["REVISION", "TIME", "RESULT", "ACTOR", "SOURCE", "DIGEST", "CHANGES"];
     let text = if rows.is_empty() { Lines::of("no revision yet") } else { render::table(heads, &rows) };
     Output::done(text, revisions.iter().map(as_json).collect())
 }
 
-fn row(revision: &Revision) -> [String; 7] {
+fn row(revision: &Revision, reading: &Reading) -> [String; 7] {
     let number = if revision.revision == 0 { "-".to_owned() } else { revision.revision.to_string() };
     [
         number,
-        render::time(revision.time_unix_ms),
+        reading.when(revision.time_unix_ms),
         revision.result.clone(),
         revision.actor.clone(),
         revision.source.clone(),

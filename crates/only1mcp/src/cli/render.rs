@@ -59,6 +59,11 @@ impl Reading {
         Self { zone, now_unix_ms }
     }
 
+    /// What the time is.
+    pub(crate) fn here(&self) -> String {
+        self.clock(self.now_unix_ms)
+    }
+
     /// `14:03:22`, and with the date if that is not today.
     pub(crate) fn clock(&self, unix_ms: u64) -> String {
         let Some((then, now)) = timestamp(unix_ms).zip(timestamp(self.now_unix_ms)) else { return unix_ms.to_string() };

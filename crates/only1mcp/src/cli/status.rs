@@ -1,21 +1,26 @@
 //! `status`: what is live where, how the servers are, and what is wrong.
 
-use std::{borrow::Cow, collections::BTreeMap, time::Duration};
+mod row;
 
-use data_encoding::HEXLOWER;
+use std::collections::BTreeMap;
+
+use model::{Concern, Condition};
 use runtime::exit;
 use serde_json::{Map, Value, json};
 use wire::pb::{
-    config::v1::{ConfiguredServer, GetStatusRequest, GetStatusResponse, NodeRefusal, Pending, RouterStatus, ServerState, Source},
-    router::v1::{Endpoint, InspectRequest, InspectResponse},
-    words::v1::EndpointKey,
+    config::v1::{
+        ConfiguredServer, GetStatusRequest, GetStatusResponse, Layer, NodeRefusal, Pending, RouterStatus, Source,
+    },
+    router::v1::{InspectRequest, InspectResponse, Renamed, Withheld},
 };
 
-use super::{Lines, Output, render};
-use crate::{admin::Admin, args::StatusArgs, failure::Failure};
+use row::Row;
 
-pub(crate) async fn run(args: &StatusArgs) -> Result<Output, Failure> {
-    let admin = Admin::find(&args.admin).await?;
+use super::{Lines, Output, render};
+use crate::{admin::Admin, args::AdminArgs, failure::Failure};
+
+pub(crate) async fn run(args: &AdminArgs) -> Result<Output, Failure> {
+    let admin = Admin::find(args).await?;
     let mut config = admin.config()?;
     let status = admin.ask(&config.target, config.client.get_status(GetStatusRequest {})).await?;
     let mut details = BTreeMap::new();
@@ -26,7 +31,7 @@ pub(crate) async fn run(args: &StatusArgs) -> Result<Output, Failure> {
         }
     }
     let mut output = show(status, details);
-    super::drains::tell_disabled(&admin, &mut output).await;
+    Box::pin(super::drains::tell_disabled(&admin, &mut output)).await;
     for (name, status) in admin.silent() {
         output.complaints.line(format_args!("{name} does not answer: {}", status.message()));
         output.code = exit::REFUSED;
@@ -49,13 +54,6 @@ pub(super) fn show(status: GetStatusResponse, details: BTreeMap<String, InspectR
 struct View {
     status: GetStatusResponse,
     details: BTreeMap<String, InspectResponse>,
-}
-
-/// One endpoint in one router.
-struct Row<'a> {
-    router: &'a RouterStatus,
-    state: Cow<'a, ServerState>,
-    detail: Option<&'a Endpoint>,
 }
 
 impl View {
@@ -83,28 +81,18 @@ impl View {
                 problems.push(text);
             }
         }
-        for row in self.rows() {
-            let verdict = wire::verdict(row.state.verdict);
-            if !verdict.is_trouble() {
-                continue;
-            }
-            problems.push(format!("{}{}", row.said(), row.logs_hint()));
-        }
+        let dead = self.rows().filter(|row| row.concern() == Concern::Problem);
+        problems.extend(dead.map(|row| format!("{}{}", row.said(), row.logs_hint())));
         problems
     }
 
-    /// Errors of servers that are no trouble yet.
-    fn errors(&self) -> Vec<String> {
-        let troubled = |row: &Row<'_>| wire::verdict(row.state.verdict).is_trouble();
-        self.rows().filter(|row| !row.state.error.is_empty() && !troubled(row)).map(|row| row.said()).collect()
-    }
-
-    /// Facts that need no repair but explain what clients see.
+    /// What need not be repaired, and explains what clients see.
     fn warnings(&self) -> Vec<String> {
-        let mut warnings: Vec<String> = Vec::new();
+        let doubtful = self.rows().filter(|row| row.concern() == Concern::Warning);
+        let mut warnings: Vec<String> = doubtful.map(|row| row.said()).collect();
         for row in self.rows() {
-            for warning in &row.state.warnings {
-                let text = format!("server {} in {}: {warning}", row.server(), row.router.node);
+            for warning in row.warnings() {
+                let text = format!("server {} in {}: {warning}", row.server(), row.node());
                 // Endpoints of one server mostly say the same.
                 if !warnings.contains(&text) {
                     warnings.push(text);
@@ -128,6 +116,18 @@ impl View {
         lines
     }
 
+    /// Why servers that are well were not, some time ago.
+    fn past_errors(&self) -> Vec<String> {
+        self.rows().filter_map(|row| row.past_error()).collect()
+    }
+
+    /// The calls that have kept servers busy for long, the oldest first.
+    fn oldest_calls(&self) -> Vec<String> {
+        let mut oldest: Vec<_> = self.rows().filter_map(|row| row.oldest_call()).collect();
+        oldest.sort_by(|(one, _), (other, _)| other.cmp(one));
+        oldest.into_iter().take(OLDEST_SHOWN).map(|(_, said)| said).collect()
+    }
+
     fn rows(&self) -> impl Iterator<Item = Row<'_>> {
         self.status.routers.iter().flat_map(|router| self.rows_of(router))
     }
@@ -138,28 +138,29 @@ impl View {
             Some(detail) => {
                 // A candidate is no server yet.
                 let rows = detail.endpoints.iter().filter(|one| one.role != "candidate");
-                rows.map(|one| Row { router, state: Cow::Owned(state(one)), detail: Some(one) }).collect()
+                rows.map(|one| Row::asked(&router.node, one)).collect()
             }
-            None => {
-                let rows = router.servers.iter();
-                rows.map(|state| Row { router, state: Cow::Borrowed(state), detail: None }).collect()
-            }
+            None => router.servers.iter().map(|state| Row::reported(&router.node, state)).collect(),
         }
     }
 
     fn text(&self, problems: &[String]) -> Lines {
-        let GetStatusResponse { revision, digest, attempt, source, .. } = &self.status;
+        let GetStatusResponse { revision, digest, attempt, source, layers, .. } = &self.status;
         let mut text = match revision {
             0 => Lines::of("no revision is live yet"),
             revision => Lines::of(format_args!("revision {revision} is live, digest {}", render::short(digest))),
         };
-        if let Some(Source { path, state, method, refusals, .. }) = source {
+        if let Some(source @ Source { path, state, method, refusals, .. }) = source {
             let method = render::some(method).map_or_else(String::new, |method| format!(" (watched by {method})"));
-            text.line(format_args!("source {path}: {}{method}", state.replace('_', " ")));
+            text.line(format_args!("source {path}: {}{method}", self.source_in_words(source)));
             // The refusals of a source in trouble are among the problems.
             for note in refusals.iter().filter(|_| !in_trouble(state)).map(refusal) {
                 text.line(format_args!("note: {note}"));
             }
+        }
+        // Without others, the file is all there is.
+        for layer in layers.iter().filter(|_| layers.iter().any(|layer| layer.owner != FILE)) {
+            text.line(format_args!("layer of {}: {}{}", layer.owner, layer.name, since(layer)));
         }
         for Pending { source, actor, stage, left_out, .. } in &self.status.pending {
             let left_out = match left_out.join(", ") {
@@ -172,18 +173,18 @@ impl View {
             text.line(format_args!("attempt {attempt} is under way"));
         }
         let routers: Vec<[String; 5]> = self.status.routers.iter().map(|router| self.router_row(router)).collect();
-        let off = self.status.servers.iter().filter(|server| server.disabled).map(disabled_cells);
-        let servers: Vec<[String; 7]> = self.rows().map(|row| row.cells()).chain(off).collect();
+        let off = self.status.servers.iter().filter(|server| server.disabled).map(row::disabled_cells);
+        let servers: Vec<_> = self.rows().map(|row| row.cells()).chain(off).collect();
         for table in [
             render::table(["ROUTER", "REVISION", "STATE", "MCP", "IN FLIGHT"], &routers),
-            render::table(["SERVER", "ROUTER", "STATE", "TRANSPORT", "TOOLS", "IN FLIGHT", "PID"], &servers),
+            render::table(row::HEADS, &servers),
         ] {
             if !table.is_empty() {
                 text.line("");
                 text.append(&table);
             }
         }
-        let (warnings, notes) = (self.warnings(), [self.renamed(), self.errors()].concat());
+        let (warnings, notes) = (self.warnings(), [self.renamed(), self.past_errors(), self.oldest_calls()].concat());
         if !(problems.is_empty() && warnings.is_empty() && notes.is_empty()) {
             text.line("");
         }
@@ -197,6 +198,23 @@ impl View {
             text.line(format_args!("problem: {problem}"));
         }
         text
+    }
+
+    /// `rolled back to revision 41; the file differs from what is live and has 1 violation`.
+    fn source_in_words(&self, source: &Source) -> String {
+        let state = source.state.replace('_', " ");
+        if self.status.rolled_back_to == 0 {
+            return state;
+        }
+        let back = format!("rolled back to revision {}", self.status.rolled_back_to);
+        let differs = "the file differs from what is live";
+        match (source.state.as_str(), source.violations.len()) {
+            ("rolled_back", _) => format!("{back}; {differs}"),
+            ("refused", 0) => format!("{back}; {differs} and was refused"),
+            ("refused", 1) => format!("{back}; {differs} and has 1 violation"),
+            ("refused", many) => format!("{back}; {differs} and has {many} violations"),
+            _ => format!("{back}; {state}"),
+        }
     }
 
     fn router_row(&self, router: &RouterStatus) -> [String; 5] {
@@ -221,6 +239,8 @@ impl View {
             "pending": status.pending.iter().map(pending_json).collect::<Value>(),
             "log_fault": render::some(&status.log_fault),
             "source": status.source.as_ref().map(source_json),
+            "rolled_back_to": (status.rolled_back_to != 0).then_some(status.rolled_back_to),
+            "layers": status.layers.iter().map(layer_json).collect::<Value>(),
             "routers": status.routers.iter().map(|router| self.router_json(router)).collect::<Value>(),
             "servers": self.servers_json(),
             "warnings": self.warnings(),
@@ -242,21 +262,25 @@ impl View {
             value["sessions_opened"] = detail.sessions_opened.into();
             value["tools"] = detail.tools.into();
             value["from_disk"] = detail.from_disk.into();
-            let withheld = detail
-                .withheld
-                .iter()
-                .map(|withheld| json!({ "server": withheld.server, "tool": withheld.tool, "reason": withheld.reason }));
-            value["withheld"] = withheld.collect();
-            let renamed = detail
-                .renamed
-                .iter()
-                .map(|one| json!({ "server": one.server, "tool": one.tool, "exposed": one.exposed }));
-            value["renamed"] = renamed.collect();
+            value["withheld"] = detail.withheld.iter().map(withheld_json).collect();
+            value["renamed"] = detail.renamed.iter().map(renamed_json).collect();
         }
         value
     }
 
-    /// By server; its verdict is the worst of its endpoints'.
+    /// Those of one server. Routers show the same; the one that shows most of them is enough.
+    fn of_server<T>(
+        &self,
+        id: &str,
+        all: impl Fn(&InspectResponse) -> &Vec<T>,
+        server: impl Fn(&T) -> &String,
+        json: impl Fn(&T) -> Value,
+    ) -> Value {
+        let those = |detail| all(detail).iter().filter(|one| server(one) == id).map(&json).collect::<Vec<_>>();
+        self.details.values().map(those).max_by_key(Vec::len).unwrap_or_default().into()
+    }
+
+    /// By server; its state and its verdict are the worst of its endpoints'.
     fn servers_json(&self) -> Value {
         let mut servers: BTreeMap<String, Vec<Row<'_>>> = BTreeMap::new();
         for row in self.rows() {
@@ -269,15 +293,18 @@ impl View {
         let servers = servers.into_iter().map(|(id, rows)| {
             let said = configured.get(id.as_str());
             let labels = said.into_iter().flat_map(|said| &said.labels);
-            let worst = rows.iter().map(|row| wire::verdict(row.state.verdict)).max_by_key(|verdict| verdict.badness());
+            let worst = rows.iter().map(Row::verdict).max_by_key(|verdict| verdict.badness());
             json!({
                 "id": id,
                 "enabled": said.is_none_or(|said| !said.disabled),
                 "description": said.and_then(|said| render::some(&said.description)),
                 "labels": labels.map(|label| (label.name.clone(), label.value.as_str().into())).collect::<Map<_, _>>(),
+                "state": rows.iter().map(Row::condition).max().map(Condition::as_str),
                 "verdict": worst,
-                "tools": rows.iter().map(|row| row.state.tools).max(),
-                "in_flight": rows.iter().map(|row| row.state.in_flight).sum::<u64>(),
+                "tools": rows.iter().map(Row::tools).max(),
+                "in_flight": rows.iter().map(Row::in_flight).sum::<u64>(),
+                "renamed": self.of_server(&id, |detail| &detail.renamed, |one| &one.server, renamed_json),
+                "withheld": self.of_server(&id, |detail| &detail.withheld, |one| &one.server, withheld_json),
                 "endpoints": rows.iter().map(Row::json).collect::<Value>(),
             })
         });
@@ -285,121 +312,38 @@ impl View {
     }
 }
 
+/// The owner of the file's layer.
+const FILE: &str = "file";
 /// Renamed tools in a text for people.
 const RENAMED_SHOWN: usize = 20;
+/// Old calls in a text for people.
+const OLDEST_SHOWN: usize = 10;
 
-fn state(one: &Endpoint) -> ServerState {
-    ServerState {
-        endpoint: one.key.clone(),
-        verdict: one.verdict,
-        transport: one.transport.clone(),
-        tools: one.tools,
-        in_flight: one.in_flight,
-        pid: one.pid,
-        error: one.error.clone(),
-        cordoned: one.admission != "open",
-        warnings: one.warnings.clone(),
-    }
+fn withheld_json(one: &Withheld) -> Value {
+    json!({ "server": one.server, "tool": one.tool, "reason": one.reason })
 }
 
-impl Row<'_> {
-    fn key(&self) -> Option<&EndpointKey> {
-        self.state.endpoint.as_ref()
-    }
-
-    fn server(&self) -> &str {
-        self.key().map_or("?", |key| key.backend.as_str())
-    }
-
-    /// Beside the verdict: whether it gets no calls, or fewer than its share.
-    fn overlay(&self) -> Option<String> {
-        let weight = self.detail.map(|detail| detail.weight_permille).filter(|permille| (1..1000).contains(permille));
-        let cordoned = self.state.cordoned.then(|| "cordoned".to_owned());
-        cordoned.or_else(|| Some(format!("{} of its calls", render::weight(weight?))))
-    }
-
-    /// The verdict, and what is done about it: `failing (15 restarts, next try in 19 s)`.
-    fn in_words(&self) -> String {
-        let verdict = wire::verdict(self.state.verdict);
-        let overlay = self.overlay().map_or_else(String::new, |overlay| format!(", {overlay}"));
-        let facts = self.detail.map_or_else(Vec::new, facts);
-        let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
-        format!("{verdict}{overlay}{facts}")
-    }
-
-    fn said(&self) -> String {
-        let reason = render::some(&self.state.error).map_or_else(String::new, |reason| format!(": {reason}"));
-        format!("server {} is {} in {}{reason}", self.server(), self.in_words(), self.router.node)
-    }
-
-    /// Where to read what its process said, if it said anything.
-    fn logs_hint(&self) -> String {
-        let said = self.detail.is_some_and(|detail| !(detail.stderr.is_empty() && detail.stray_output.is_empty()));
-        if said { format!("; what it said: only1mcp logs {}", self.server()) } else { String::new() }
-    }
-
-    fn cells(&self) -> [String; 7] {
-        [
-            self.server().to_owned(),
-            self.router.node.clone(),
-            self.in_words(),
-            self.state.transport.clone(),
-            self.state.tools.to_string(),
-            self.state.in_flight.to_string(),
-            if self.state.pid == 0 { "-".to_owned() } else { self.state.pid.to_string() },
-        ]
-    }
-
-    fn json(&self) -> Value {
-        let digest = self.key().map(|key| HEXLOWER.encode(&key.digest));
-        let mut value = json!({
-            "router": self.router.node,
-            "variant": self.key().map(|key| &key.variant),
-            "digest": digest,
-            "verdict": wire::verdict(self.state.verdict),
-            "transport": self.state.transport,
-            "tools": self.state.tools,
-            "in_flight": self.state.in_flight,
-            "pid": (self.state.pid != 0).then_some(self.state.pid),
-            "error": render::some(&self.state.error),
-            "cordoned": self.state.cordoned,
-            "warnings": self.state.warnings,
-        });
-        if let Some(detail) = self.detail {
-            value["upstream_session"] = render::some(&detail.upstream_session).into();
-            value["role"] = render::some(&detail.role).into();
-            value["admission"] = detail.admission.as_str().into();
-            value["weight_permille"] = detail.weight_permille.into();
-            value["admitted"] = detail.admitted.into();
-            value["restarts"] = detail.restarts.into();
-            value["stderr"] = json!(detail.stderr);
-            value["stray_output"] = json!(detail.stray_output);
-            value["next_attempt_ms"] = render::millis(detail.next_attempt).into();
-        }
-        value
-    }
-}
-
-/// The row of a server that is switched off where it is configured, and not by an operator.
-fn disabled_cells(server: &ConfiguredServer) -> [String; 7] {
-    let none = || "-".to_owned();
-    [server.id.clone(), none(), "disabled in the configuration".to_owned(), none(), none(), none(), none()]
-}
-
-/// Beside its verdict: how often it was started again, and when that is tried next.
-fn facts(detail: &Endpoint) -> Vec<String> {
-    let restarts = match detail.restarts {
-        0 => None,
-        1 => Some("1 restart".to_owned()),
-        many => Some(format!("{many} restarts")),
-    };
-    let next = render::millis(detail.next_attempt).map(Duration::from_millis);
-    let next = next.map(|next| format!("next try in {}", render::duration(next)));
-    restarts.into_iter().chain(next).collect()
+fn renamed_json(one: &Renamed) -> Value {
+    json!({ "server": one.server, "tool": one.tool, "exposed": one.exposed })
 }
 
 fn refusal(refusal: &NodeRefusal) -> String {
     render::some(&refusal.node).map_or_else(|| refusal.reason.clone(), |node| format!("{node}: {}", refusal.reason))
+}
+
+fn since(layer: &Layer) -> String {
+    match layer.since_revision {
+        0 => String::new(),
+        revision => format!(", since revision {revision}"),
+    }
+}
+
+fn layer_json(layer: &Layer) -> Value {
+    json!({
+        "owner": layer.owner,
+        "name": layer.name,
+        "since_revision": (layer.since_revision != 0).then_some(layer.since_revision),
+    })
 }
 
 fn in_trouble(state: &str) -> bool {

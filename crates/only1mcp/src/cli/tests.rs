@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use wire::pb::{
     config::v1::{
         BackendChange, CandidateOutcome, ConfiguredServer, GetStatusResponse, KeyChange, Label as ConfiguredLabel,
-        NodeRefusal, Outcome, Revision, RouterStatus, RouterTrial, ServerState, Source, Stage, Trial,
+        Layer, NodeRefusal, Outcome, Revision, RouterStatus, RouterTrial, ServerState, Source, Stage, Trial,
         candidate_outcome::Result as Found, outcome,
     },
     drain::v1::Drain,
     process::v1::GetLogResponse,
-    router::v1::{Endpoint, InspectResponse, RestartResponse, Restarted},
+    router::v1::{Endpoint, InspectResponse, OldestCall, RecentCalls, RestartResponse, Restarted},
     words::v1::{EndpointKey, Verdict, Violation},
 };
 
@@ -57,44 +57,96 @@ fn inspected() -> InspectResponse {
     InspectResponse {
         node: "a".into(),
         listen: "127.0.0.1:8080".into(),
-        endpoints: vec![
-            Endpoint {
-                key: key("files"),
-                verdict: Verdict::Healthy.into(),
-                transport: "stdio".into(),
-                pid: 7,
-                tools: 3,
-                in_flight: 2,
-                upstream_session: "s1".into(),
-                admission: "cordoned".into(),
-                stderr: vec!["warning: slow disk".into()],
-                ..Endpoint::default()
-            },
-            Endpoint {
-                key: key("search"),
-                verdict: Verdict::Unhealthy.into(),
-                transport: "http".into(),
-                admission: "open".into(),
-                error: "connection refused".into(),
-                next_attempt: duration(1500),
-                ..Endpoint::default()
-            },
-            Endpoint {
-                key: key("notes"),
-                verdict: Verdict::Failing.into(),
-                transport: "stdio".into(),
-                admission: "open".into(),
-                error: "initialize: its process exited with status 1; its stdout has lines that are no MCP: usage"
-                    .into(),
-                stray_output: vec!["usage".into()],
-                ..Endpoint::default()
-            },
-            // A candidate is tried, and may never become a server.
-            Endpoint { key: key("candidate"), role: "candidate".into(), ..Endpoint::default() },
-        ],
+        endpoints: [well(), unwell()].concat(),
         exchanges_in_flight: 2,
         ..InspectResponse::default()
     }
+}
+
+fn well() -> Vec<Endpoint> {
+    vec![
+        Endpoint {
+            key: key("files"),
+            verdict: Verdict::Healthy.into(),
+            transport: "stdio".into(),
+            pid: 7,
+            tools: 3,
+            in_flight: 2,
+            upstream_session: "s1".into(),
+            admission: "cordoned".into(),
+            stderr: vec!["warning: slow disk".into()],
+            state: "draining".into(),
+            state_for: duration(12_000),
+            tools_shown: 2,
+            recent: Some(RecentCalls {
+                window: duration(290_000),
+                answered: 117,
+                failed: 1,
+                timed_out: 2,
+                p95: duration(1250),
+            }),
+            oldest: Some(OldestCall { tool: "find".into(), request: "\"7\"".into(), age: duration(45_000) }),
+            ..Endpoint::default()
+        },
+        Endpoint {
+            key: key("clock"),
+            verdict: Verdict::Healthy.into(),
+            transport: "stdio".into(),
+            pid: 8,
+            tools: 1,
+            tools_shown: 1,
+            admission: "open".into(),
+            weight_permille: 500,
+            state: "healthy".into(),
+            state_for: duration(180_000),
+            restarts: 1,
+            last_error: "its process exited with status 3".into(),
+            last_error_ago: duration(181_000),
+            ..Endpoint::default()
+        },
+    ]
+}
+
+fn unwell() -> Vec<Endpoint> {
+    vec![
+        Endpoint {
+            key: key("search"),
+            verdict: Verdict::Unhealthy.into(),
+            transport: "http".into(),
+            admission: "open".into(),
+            error: "ping: no answer within 5s".into(),
+            state: "unhealthy".into(),
+            state_for: duration(65_000),
+            ..Endpoint::default()
+        },
+        Endpoint {
+            key: key("notes"),
+            verdict: Verdict::Failing.into(),
+            transport: "stdio".into(),
+            admission: "open".into(),
+            error: "initialize: its process exited with status 1; its stdout has lines that are no MCP: usage".into(),
+            stray_output: vec!["usage".into()],
+            state: "failing".into(),
+            state_for: duration(200_000),
+            failures: 7,
+            restarts: 15,
+            next_attempt: duration(19_000),
+            ..Endpoint::default()
+        },
+        Endpoint {
+            key: key("web"),
+            verdict: Verdict::Starting.into(),
+            transport: "http".into(),
+            admission: "cordoned".into(),
+            state: "starting".into(),
+            state_for: duration(900),
+            failures: 1,
+            error: "initialize: connection refused".into(),
+            ..Endpoint::default()
+        },
+        // A candidate is tried, and may never become a server.
+        Endpoint { key: key("candidate"), role: "candidate".into(), ..Endpoint::default() },
+    ]
 }
 
 #[test]
@@ -134,6 +186,11 @@ fn a_status_with_all_that_can_be_wrong() {
         attempt: String::new(),
         pending: Vec::new(),
         log_fault: String::new(),
+        layers: vec![
+            Layer { owner: "api:ops".into(), name: "ops".into(), since_revision: 4 },
+            Layer { owner: "file".into(), name: "/etc/only1mcp.yaml".into(), since_revision: 0 },
+        ],
+        rolled_back_to: 5,
         servers: vec![
             ConfiguredServer { id: "old".into(), disabled: true, ..ConfiguredServer::default() },
             ConfiguredServer {
@@ -252,7 +309,8 @@ fn records() {
         without: vec![],
         policy_keys: vec![key("naming", r#""none""#, r#""prefix""#)],
     };
-    insta::assert_snapshot!("history", shown(&history::show(&[revision])));
+    let reading = render::Reading::at(jiff::tz::TimeZone::UTC, 1_764_083_000_000);
+    insta::assert_snapshot!("history", shown(&history::show(&[revision], &reading)));
     let drain = Drain {
         id: "3".into(),
         server: "search".into(),
@@ -266,7 +324,6 @@ fn records() {
         revision: 8,
         ..Drain::default()
     };
-    let reading = render::Reading::at(jiff::tz::TimeZone::UTC, 1_764_083_000_000);
     insta::assert_snapshot!("drains", shown(&drains::show_all(std::slice::from_ref(&drain), true, &reading)));
     let weighted = Drain {
         id: "a4".into(),
@@ -319,7 +376,7 @@ fn nothing_that_is_said_forges_a_line_or_speaks_to_the_terminal() {
     let outputs = [
         status::show(answer, BTreeMap::from([(EVIL.to_owned(), detail)])),
         changes::show(Some(outcome), &changes::Behind { routers: vec![(EVIL.into(), EVIL.into())], all: false }),
-        history::show(&[revision]),
+        history::show(&[revision], &render::Reading::now()),
         drains::show_all(std::slice::from_ref(&drain), true, &render::Reading::now()),
         drains::cancelled(std::slice::from_ref(&drain), std::slice::from_ref(&drain)),
         drains::show(&drain, false),

@@ -7,7 +7,7 @@ use model::LogId;
 use super::*;
 use crate::cursor::{Found, Stamp, Write};
 use crate::script::content;
-use crate::{Refusal, Report};
+use crate::{Findings, Refusal, Report};
 
 #[derive(Debug)]
 enum Test {}
@@ -115,7 +115,7 @@ impl Case {
         match directive {
             Directive::Prepare { attempt, .. } => {
                 let verdict = self.refusal.clone().map_or(Ok(()), Err);
-                self.reports(1, Report::Vote { attempt, verdict, found: Found::default() });
+                self.reports(1, Report::Vote { attempt, verdict, found: Findings::default() });
             }
             Directive::Commit { revision, digest, .. } => self.reports(1, Report::Ack { revision, digest }),
             Directive::Offer { revision, content } => {
@@ -186,7 +186,7 @@ fn one_that_was_overtaken_is_merged_anew_on_top_of_what_went_first() {
     case.merges();
     case.goes_on = true;
     let (Directive::Prepare { attempt, .. }, _) = case.sent.last().cloned().unwrap() else { panic!() };
-    case.reports(1, Report::Vote { attempt, verdict: Ok(()), found: Found::default() });
+    case.reports(1, Report::Vote { attempt, verdict: Ok(()), found: Findings::default() });
     assert_eq!(case.ends(), [(2, "revision 3".into(), vec![2])]);
     assert_eq!(case.merges(), ProposalId(3), "on the new base");
     assert_eq!(case.ends(), [(3, "revision 4".into(), vec![3])]);
@@ -203,7 +203,7 @@ fn one_that_was_overtaken_gives_way_to_a_newer_one_that_is_not_proposed_yet() {
     case.wants("two", "d", None, 3);
     case.goes_on = true;
     let (Directive::Prepare { attempt, .. }, _) = case.sent.last().cloned().unwrap() else { panic!() };
-    case.reports(1, Report::Vote { attempt, verdict: Ok(()), found: Found::default() });
+    case.reports(1, Report::Vote { attempt, verdict: Ok(()), found: Findings::default() });
     assert_eq!(case.ends(), [(1, "revision 2".into(), vec![1]), (2, "superseded".into(), vec![2])]);
     // The newer one was merged on the old base, too.
     case.merges();
@@ -291,7 +291,7 @@ fn callers_of_one_file_get_one_answer_from_the_newest_content() {
     case.goes_on = true;
     assert_eq!(case.ends(), [(1, "superseded".into(), vec![])]);
     let (Directive::Prepare { attempt, .. }, _) = case.sent.last().cloned().unwrap() else { panic!() };
-    case.reports(1, Report::Vote { attempt, verdict: Ok(()), found: Found::default() });
+    case.reports(1, Report::Vote { attempt, verdict: Ok(()), found: Findings::default() });
     assert_eq!(case.ends(), [(2, "revision 2".into(), vec![1, 2])]);
 }
 
@@ -342,11 +342,7 @@ fn a_trial_ends_with_what_routers_say_and_leaves_no_record() {
     assert!(case.ended.iter().all(|ended| !ended.record));
     assert_eq!(
         case.ends(),
-        [
-            (2, "tried by 1".into(), vec![2]),
-            (3, "tried by 1".into(), vec![3]),
-            (4, "broken".into(), vec![4])
-        ]
+        [(2, "tried by 1".into(), vec![2]), (3, "tried by 1".into(), vec![3]), (4, "broken".into(), vec![4])]
     );
     assert_eq!(case.desk.head_revision(), revision);
 

@@ -1,6 +1,6 @@
 //! Rules of a router, as conversations.
 
-use model::{BackendId, CandidateResult, EndpointKey, LogId, VariantId};
+use model::{BackendId, CandidateOutcome, CandidateResult, EndpointKey, LogId, VariantId};
 
 use crate::script::{check, content, duration};
 
@@ -39,12 +39,15 @@ impl Bench {
             }
             "built" => Event::Built {
                 attempt: attempt(words[1]),
-                found: Found { outcomes: words[2..].iter().map(|word| outcome(word)).collect(), ..Found::default() },
+                found: Findings {
+                    outcomes: words[2..].iter().map(|word| outcome(word)).collect(),
+                    ..Findings::default()
+                },
                 refusal: None,
             },
             "unbuildable" => Event::Built {
                 attempt: attempt(words[1]),
-                found: Found::default(),
+                found: Findings::default(),
                 refusal: Some(Refusal::Names("read".into())),
             },
             "swapped" => Event::Swapped { revision: number(words[1]) },

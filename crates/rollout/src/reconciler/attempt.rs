@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{AttemptId, Diff, Digest, NodeId, Owner, Revision, Snapshot, Time};
 
 use crate::{
-    Applied, Content, Directive, Found, Kind, Outcome, Proposal, ProposalId, Reason, Record, Refusal, Rejection, Source,
-    Stages, Votes,
+    Applied, Content, Directive, Findings, Kind, Outcome, Proposal, ProposalId, Reason, Record, Refusal, Rejection,
+    Source, Stages, Votes,
 };
 
 use super::queue::Waiting;
@@ -27,7 +27,7 @@ pub(super) struct Attempt<P> {
 #[derive(Debug)]
 pub(super) enum Ballot {
     Open,
-    Yes(Found),
+    Yes(Findings),
 }
 
 #[derive(Debug)]
@@ -144,7 +144,7 @@ impl<P> Rollout<P> {
         node: NodeId,
         id: AttemptId,
         verdict: Result<(), Refusal>,
-        found: Found,
+        found: Findings,
     ) {
         let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.id == id && attempt.preparing().is_some())
         else {
@@ -154,7 +154,7 @@ impl<P> Rollout<P> {
             return;
         };
         if verdict.is_ok() {
-            *ballot = Ballot::Yes(found);
+            *ballot = Ballot::Yes(found.clone());
             self.obeyed.insert(node.clone());
         } else {
             // The refusing router has already ended what it started.
@@ -228,7 +228,7 @@ impl<P> Rollout<P> {
                 attempt.stages.prepare = now.since(attempt.since);
                 let diff = self.diff_to(&attempt.content.snapshot);
                 let votes = std::mem::take(&mut attempt.ballots).into_iter().map(|(node, ballot)| match ballot {
-                    Ballot::Open => (node, Found::default()),
+                    Ballot::Open => (node, Findings::default()),
                     Ballot::Yes(found) => (node, found),
                 });
                 let votes: Votes = votes.collect();
@@ -308,11 +308,7 @@ impl<P> Rollout<P> {
             id: record.attempt,
             content: record.content.clone(),
             stage: Stage::Appending { decided, renew_at: now + LEASE / 3 },
-            ballots: record
-                .votes
-                .iter()
-                .map(|(node, found)| (node.clone(), Ballot::Yes(found.clone())))
-                .collect(),
+            ballots: record.votes.iter().map(|(node, found)| (node.clone(), Ballot::Yes(found.clone()))).collect(),
             since: now,
             stages,
         });
@@ -411,7 +407,7 @@ impl<P> Rollout<P> {
                 let silent = silent.map(|(node, _)| Rejection {
                     node: node.clone(),
                     refusal: Refusal::Silent,
-                    found: Found::default(),
+                    found: Findings::default(),
                 });
                 let reason = Reason::Rejected(silent.collect());
                 self.abandon(reason);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::LogId;
 
 use crate::script::{check, content, duration};
-use crate::{Exclusions, Found, Refusal, Source};
+use crate::{Exclusions, Findings, Refusal, Source};
 
 use super::*;
 
@@ -108,11 +108,11 @@ impl Bench {
                             features: vec![],
                         }
                     }
-                    "yes" => Report::Vote { attempt: attempt(words[2]), verdict: Ok(()), found: Found::default() },
+                    "yes" => Report::Vote { attempt: attempt(words[2]), verdict: Ok(()), found: Findings::default() },
                     "no" => Report::Vote {
                         attempt: attempt(words[2]),
                         verdict: Err(refusal(words[3])),
-                        found: Found::default(),
+                        found: Findings::default(),
                     },
                     "ack" => Report::Ack { revision: number(words[2]), digest: self.content(words[3]).digest },
                     "nack" => Report::Nack { revision: number(words[2]), refusal: refusal(words[3]) },

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Budget, PART, Charge, size};
+use super::{Budget, Charge, PART, size};
 
 /// All unfinished answers of one server.
 #[derive(Debug, Clone, Default)]

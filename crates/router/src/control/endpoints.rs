@@ -148,7 +148,7 @@ impl Endpoints {
         self.wanted_by.remove(&serial);
         // Requests that wait for a restart of the endpoint are told that there is none.
         self.restarters.remove(&serial);
-        endpoint.admission.cordon();
+        endpoint.cordon();
         if !endpoint.admission.try_close() {
             tracing::error!(endpoint = %endpoint.key, admission = ?endpoint.admission, "shut down with calls in flight");
         }
@@ -219,7 +219,7 @@ impl Endpoints {
     /// Ends all endpoints at once, whatever is in flight on them.
     pub(super) async fn close(&mut self) {
         let ends = std::mem::take(&mut self.all).into_values().map(|endpoint| async move {
-            endpoint.admission.cordon();
+            endpoint.cordon();
             endpoint.shut_down().await;
         });
         futures_util::future::join_all(ends).await;

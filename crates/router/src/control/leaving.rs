@@ -100,7 +100,7 @@ impl Task {
 
     fn cordon(&mut self, endpoint: EndpointKey) {
         if let Some(target) = self.endpoint(&endpoint) {
-            let cordoned = target.admission.cordon();
+            let cordoned = target.cordon();
             let evicted = target.stats.evicted.load(Ordering::Acquire);
             let Leaving { cordoned: all, drains, tracer, .. } = &mut self.leaving;
             all.entry(endpoint.clone()).or_insert_with(|| Cordoned { since: Instant::now(), evicted });
@@ -112,7 +112,7 @@ impl Task {
 
     fn uncordon(&mut self, endpoint: &EndpointKey) {
         self.leaving.cordoned.remove(endpoint);
-        let opened = self.endpoint(endpoint).is_some_and(|target| target.admission.uncordon());
+        let opened = self.endpoint(endpoint).is_some_and(|target| target.uncordon());
         self.leaving.drains.end(endpoint, "reopened", None);
         if opened {
             tracing::info!(%endpoint, "open again");

@@ -2,7 +2,7 @@
 //! read from the endpoints themselves, at the moment of display.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use drain::Departure;
 use fleet::{Fleet, Member, Offered, Roster, Serial, named_in_vain};
 use mcp::catalog::Reason;
 use mcp::{Item, Kind};
-use model::{BackendId, Digest, EndpointKey, HealthPolicy, Revision};
+use model::{BackendId, Condition, Digest, EndpointKey, Facts, HealthPolicy, Revision, Time};
 use runtime::TraceContext;
 
 use super::endpoints::Endpoints;
@@ -54,8 +54,12 @@ pub(crate) struct EndpointStatus {
     pub up: bool,
     /// How often the endpoint came up: another number means another connection.
     pub ups: u32,
-    /// Why it is not up.
+    /// Why it is not well.
     pub reason: Option<Arc<str>>,
+    /// When its verdict last changed.
+    since: Time,
+    /// Attempts in a row to bring it up that failed, or did not last; 0 while it is up.
+    pub failures: u32,
     /// What an operator should know although the server may be healthy.
     pub warnings: Vec<String>,
     serial: Serial,
@@ -84,6 +88,18 @@ impl Status {
         unlike.map(|(was, is)| (was.map(Arc::as_ref), is.map(Arc::as_ref)))
     }
 
+    /// The servers of the live revision that get no calls because they are not well, each with the worst that is said of
+    /// its endpoints.
+    pub(crate) fn not_up(&self) -> BTreeMap<&BackendId, Condition> {
+        let mut not_up = BTreeMap::new();
+        for one in self.endpoints.iter().filter(|one| one.live && !one.endpoint.verdict().is_routable()) {
+            let condition = one.condition().0;
+            let worst = not_up.entry(&one.endpoint.key.backend).or_insert(condition);
+            *worst = condition.max(*worst);
+        }
+        not_up
+    }
+
     pub(crate) fn of(&self, key: &EndpointKey) -> Option<&EndpointStatus> {
         let at = self.endpoints.binary_search_by(|status| status.endpoint.key.cmp(key)).ok()?;
         self.endpoints.get(at).map(Arc::as_ref)
@@ -100,13 +116,35 @@ impl EndpointStatus {
         self.tools.as_ref().map_or(0, |tools| u32::try_from(tools.len()).unwrap_or(u32::MAX))
     }
 
+    /// How it is, and since when.
+    pub(crate) fn condition(&self) -> (Condition, Time) {
+        let endpoint = &self.endpoint;
+        let cordoned = endpoint.cordoned_since();
+        let condition = Condition::of(Facts {
+            verdict: endpoint.verdict(),
+            cordoned: cordoned.is_some(),
+            leaving: self.leaving,
+            in_flight: endpoint.admission.in_flight(),
+        });
+        match condition {
+            Condition::Draining | Condition::Cordoned => (condition, cordoned.unwrap_or(self.since)),
+            Condition::Healthy
+            | Condition::Degraded
+            | Condition::Unknown
+            | Condition::Starting
+            | Condition::Unhealthy
+            | Condition::Failing => (condition, self.since),
+        }
+    }
+
     /// Whether all that is shown is still so.
     fn is_of(&self, member: &Member, stays: bool, offered: Option<&Offered>) -> bool {
         let listed = listed(member, offered);
         let shown = (self.serial, self.live, self.leaving, self.stays, self.up, self.ups);
         shown == (member.serial, member.live, member.leaving, stays, member.state.is_up(), member.ups)
             && self.tools.as_ref().map(Arc::as_ptr) == tools(offered).map(Arc::as_ptr)
-            && self.reason.as_ref() == member.state.reason().map(|reason| &reason.full)
+            && (self.since, self.failures) == (member.since, failures(member))
+            && self.reason.as_ref() == member.reason()
             && self.listed.as_ref().map(Arc::as_ptr) == listed.map(Arc::as_ptr)
             && self.warnings.len() == self.listed.iter().map(|listed| listed.len()).sum::<usize>()
     }
@@ -143,6 +181,10 @@ pub(crate) struct Following {
     pub attached: bool,
     /// What is live came from the copy on disk, and config-manager has not confirmed it yet.
     pub from_disk: bool,
+}
+
+fn failures(member: &Member) -> u32 {
+    if member.state.is_up() { 0 } else { member.failures }
 }
 
 fn tools(offered: Option<&Offered>) -> Option<&Arc<[Arc<Item>]>> {
@@ -188,7 +230,9 @@ pub(super) fn status(
             stays,
             up: member.state.is_up(),
             ups: member.ups,
-            reason: member.state.reason().map(|reason| Arc::clone(&reason.full)),
+            reason: member.reason().map(Arc::clone),
+            since: member.since,
+            failures: failures(member),
             warnings: of_lists.chain(named.map(|(_, warning)| warning.clone())).chain(more).collect(),
             serial: member.serial,
             listed: listed.cloned(),

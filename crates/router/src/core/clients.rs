@@ -16,7 +16,7 @@ use std::time::Duration;
 use model::Time;
 
 use super::in_flight::{InFlight, Presence, Slot};
-use crate::budget::{Behind, Budget, Pressure, Charge};
+use crate::budget::{Behind, Budget, Charge, Pressure};
 
 use crate::session::Listener;
 pub(crate) use io::Io;

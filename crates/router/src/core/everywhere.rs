@@ -127,6 +127,12 @@ impl Everywhere {
         }
     }
 
+    /// The exchange that has been at the endpoint longest, as of the last sweeps.
+    pub(crate) fn longest(&self, endpoint: u64) -> Option<Longest> {
+        let longest = |remote: &Remote| remote.longest.load().iter().find(|one| one.endpoint == endpoint).cloned();
+        self.remotes.iter().filter_map(longest).min_by_key(|one| one.started)
+    }
+
     pub(crate) fn cores(&self) -> usize {
         self.remotes.len()
     }
@@ -182,9 +188,7 @@ impl Exchanges for Everywhere {
     }
 
     fn oldest(&self, endpoint: u64) -> Option<String> {
-        let longest = |remote: &Remote| remote.longest.load().iter().find(|one| one.endpoint == endpoint).cloned();
-        let oldest = self.remotes.iter().filter_map(longest).min_by_key(|one| one.started)?;
-        Some(String::from_utf8_lossy(&oldest.request).into_owned())
+        Some(String::from_utf8_lossy(&self.longest(endpoint)?.request).into_owned())
     }
 }
 

@@ -11,10 +11,12 @@ use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use mcp::Item;
 use model::Time;
 
 use crate::call::TimeLimits;
@@ -63,6 +65,8 @@ struct Entry {
     /// The raw id as the client wrote it: a slice of its message.
     request: Bytes,
     place: Place,
+    /// What it asks its endpoint for.
+    item: Option<Arc<Item>>,
     started: Time,
     /// When its server last gave a sign of life.
     seen: Time,
@@ -96,6 +100,8 @@ pub(crate) struct Longest {
     pub(crate) endpoint: u64,
     /// Its raw id, as its client wrote it.
     pub(crate) request: Bytes,
+    /// What it asks for, by its server's own name.
+    pub(crate) item: Option<Arc<Item>>,
     pub(crate) started: Time,
 }
 
@@ -133,6 +139,7 @@ impl InFlight {
             session,
             request,
             place: Place::Door,
+            item: None,
             started: now,
             seen: now,
             alive: false,
@@ -231,10 +238,14 @@ impl InFlight {
         let mut longest: Vec<Longest> = Vec::new();
         for entry in slots.entries.iter().flatten().filter(|entry| now.since(entry.started) >= A_WHILE) {
             let Some(endpoint) = entry.endpoint() else { continue };
+            let shown = || {
+                let Entry { request, item, started, .. } = entry;
+                Longest { endpoint, request: request.clone(), item: item.clone(), started: *started }
+            };
             match longest.iter_mut().find(|one| one.endpoint == endpoint) {
                 Some(one) if one.started <= entry.started => {}
-                Some(one) => *one = Longest { endpoint, request: entry.request.clone(), started: entry.started },
-                None => longest.push(Longest { endpoint, request: entry.request.clone(), started: entry.started }),
+                Some(one) => *one = shown(),
+                None => longest.push(shown()),
             }
         }
         longest
@@ -283,9 +294,9 @@ impl Ticket {
         Slot(self.slot)
     }
 
-    /// The exchange is at that endpoint now, under the limits of the revision that admitted it.
-    pub(crate) fn admitted(&self, endpoint: u64, limits: TimeLimits) {
-        self.with(|entry| (entry.place, entry.limits) = (Place::Endpoint(endpoint), limits));
+    /// The exchange is at that endpoint now and asks for `item`, under the limits of the revision that admitted it.
+    pub(crate) fn admitted(&self, endpoint: u64, limits: TimeLimits, item: Option<Arc<Item>>) {
+        self.with(|entry| (entry.place, entry.limits, entry.item) = (Place::Endpoint(endpoint), limits, item));
     }
 
     /// The exchange waits to be routed: it cannot be routed yet, or nothing of it reached its endpoint and it is routed

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use metrics::{Counter, Histogram, counter, histogram};
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Recent};
 
 pub(crate) const CALL_SECONDS: &str = "only1mcp_call_seconds";
 
@@ -25,6 +25,8 @@ pub(crate) struct Meter {
     pub(crate) evicted: Counter,
     pub(crate) timed_out: Counter,
     pub(crate) seconds: Histogram,
+    /// For status displays; of this core alone.
+    pub(crate) recent: Arc<Recent>,
 }
 
 impl Meters {
@@ -32,7 +34,7 @@ impl Meters {
         if let Some(meter) = self.0.borrow().get(&endpoint.serial) {
             return Rc::clone(meter);
         }
-        let meter = Rc::new(Meter::of(endpoint));
+        let meter = Rc::new(Meter::of(endpoint, endpoint.recent.open()));
         self.0.borrow_mut().insert(endpoint.serial, Rc::clone(&meter));
         meter
     }
@@ -43,7 +45,7 @@ impl Meters {
         self.0.borrow_mut().retain(|_, meter| {
             let endpoint = meter.endpoint.upgrade();
             if let Some(endpoint) = &endpoint {
-                *meter = Rc::new(Meter::of(endpoint));
+                *meter = Rc::new(Meter::of(endpoint, Arc::clone(&meter.recent)));
                 meter.touch();
             }
             endpoint.is_some()
@@ -52,7 +54,7 @@ impl Meters {
 }
 
 impl Meter {
-    fn of(endpoint: &Arc<Endpoint>) -> Self {
+    fn of(endpoint: &Arc<Endpoint>, recent: Arc<Recent>) -> Self {
         let server = endpoint.key.backend.to_string();
         let count =
             |result: &'static str| counter!("only1mcp_calls_total", "server" => server.clone(), "result" => result);
@@ -64,6 +66,7 @@ impl Meter {
             evicted: count("evicted"),
             timed_out: count("timed_out"),
             seconds: histogram!(CALL_SECONDS, "server" => server),
+            recent,
         }
     }
 

@@ -322,7 +322,8 @@ impl Endpoint {
     }
 
     pub(crate) fn note_error(&self, error: Reason) {
-        self.state.send_modify(|state| state.last_error = Some(error));
+        let now = self.now();
+        self.state.send_modify(|state| (state.last_error, state.failed_at) = (Some(error), Some(now)));
     }
 
     /// Connection `number` is gone: no call uses it from here on. Returns whether it was the live one.

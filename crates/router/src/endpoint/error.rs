@@ -65,7 +65,7 @@ pub enum BringUpFailure {
         in_words(*waited)
     )]
     Lingers { waited: Duration },
-    #[error("initialize: {0}{}", wanted(.0))]
+    #[error("initialize: {}{}", .0, wanted(.0))]
     Initialize(AskError),
     #[error(transparent)]
     List(ListError),

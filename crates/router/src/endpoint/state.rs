@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fleet::Reason;
 use mcp::ProtocolVersion;
-use model::WallTime;
+use model::{Time, WallTime};
 
 /// Where an endpoint is between nothing and its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct EndpointState {
     pub protocol_version: Option<ProtocolVersion>,
     /// Why it was last lost, or could last not be brought up.
     pub last_error: Option<Reason>,
+    /// When that was.
+    pub failed_at: Option<Time>,
     /// How often it came up again after it had been up: new processes and renewed sessions.
     pub restarts: u32,
     /// When the fleet will try again.

@@ -87,7 +87,7 @@ pub(super) async fn call(
             Err(cause) => return unrouted(&core, id, cause, traced),
         };
         let exchange = Exchange::begin(&core, &admitted, started);
-        ticket.admitted(admitted.lease.endpoint.serial, admitted.limits);
+        ticket.admitted(admitted.lease.endpoint.serial, admitted.limits, Some(Arc::clone(&admitted.item)));
         let context = traced.as_mut().map(|traced| traced.toward(&core, &admitted)).or(incoming.context);
         let outgoing = Call {
             body: body.bytes.clone(),

@@ -19,7 +19,7 @@ use crate::call::{CallError, Side};
 use crate::core::Core;
 use crate::core::in_flight::EndedBy;
 use crate::core::meter::{CALL_SECONDS, Meter};
-use crate::endpoint::Stats;
+use crate::endpoint::{Ended, Stats};
 use crate::generation::Admitted;
 
 /// One attempt of a call at an endpoint, as it is counted.
@@ -93,9 +93,13 @@ impl Exchange {
         conclusion: &Conclusion<'_>,
         traced: Option<Box<Traced>>,
     ) {
-        let took = core.now().since(self.started);
+        let now = core.now();
+        let took = now.since(self.started);
         conclusion.meter(&self.meter).increment(1);
         self.meter.seconds.record(took.as_secs_f64());
+        if let Some(ended) = conclusion.ended() {
+            self.meter.recent.note(now, took, ended);
+        }
         if let Some(count) = conclusion.stats(&admitted.lease.endpoint.stats) {
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -146,6 +150,16 @@ impl Conclusion<'_> {
             Self::Ended(EndedBy::Cancelled | EndedBy::Abandoned, ..) => &meter.cancelled,
             Self::Ended(EndedBy::Evicted | EndedBy::Stopped, ..) => &meter.evicted,
             Self::Ended(EndedBy::Idle(_) | EndedBy::Total(_), ..) => &meter.timed_out,
+        }
+    }
+
+    /// For displays; none if it says nothing of the server.
+    fn ended(&self) -> Option<Ended> {
+        match self {
+            Self::Answered(_) => Some(Ended::Answered),
+            Self::Failed(error) => (error.side == Side::Upstream).then_some(Ended::Failed),
+            Self::Ended(EndedBy::Idle(_) | EndedBy::Total(_), ..) => Some(Ended::TimedOut),
+            Self::Ended(EndedBy::Cancelled | EndedBy::Abandoned | EndedBy::Evicted | EndedBy::Stopped, ..) => None,
         }
     }
 

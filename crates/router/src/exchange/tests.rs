@@ -313,7 +313,7 @@ fn a_call_whose_answer_is_there_gets_no_other_one() {
         let exchange = Exchange::begin(&case.core, &admitted, now);
         let id = Bytes::from_static(b"1");
         let ticket = case.core.in_flight.enter(session().sealed.id, id.clone(), (&Limits::default()).into(), now);
-        ticket.admitted(case.endpoint.serial, admitted.limits);
+        ticket.admitted(case.endpoint.serial, admitted.limits, None);
         // The exchange is evicted as soon as its server has answered.
         let core = Rc::clone(&case.core);
         let (evict, evicted) = std::sync::mpsc::channel();

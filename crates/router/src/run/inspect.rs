@@ -1,11 +1,13 @@
 //! What an operator sees of this router.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use model::{BackendId, NodeId};
+use mcp::Kind;
+use model::{BackendId, NodeId, Time};
 use runtime::Clock;
 use runtime::grpc::{Actor, refusal};
 use tokio::sync::watch;
@@ -15,7 +17,8 @@ use wire::pb::router::v1::router_service_server::RouterService;
 
 use crate::control::restart::{Begun, Operators, Refused};
 use crate::control::{EndpointStatus, Following, Status};
-use crate::core::Shared;
+use crate::core::{Everywhere, Shared};
+use crate::endpoint::Summary;
 
 /// The admin service of a router.
 #[derive(Debug, Clone)]
@@ -27,6 +30,7 @@ pub struct Inspector {
     pub(crate) following: watch::Receiver<Following>,
     pub(crate) operators: Operators,
     pub(crate) clock: Clock,
+    pub(crate) everywhere: Everywhere,
 }
 
 #[tonic::async_trait]
@@ -35,10 +39,11 @@ impl RouterService for Inspector {
         let status = Arc::clone(&self.status.borrow());
         let following = *self.following.borrow();
         let pb::InspectRequest { server, with_tools } = request.into_inner();
+        let shown = self.shown_tools();
         let endpoint = |one: &Arc<EndpointStatus>| {
             let names = one.tools.as_ref().filter(|_| with_tools);
             let names = names.map(|tools| tools.iter().map(|tool| tool.name().to_owned()).collect());
-            pb::Endpoint { offered: names.map(|names| pb::ToolNames { names }), ..self.endpoint(one) }
+            pb::Endpoint { offered: names.map(|names| pb::ToolNames { names }), ..self.endpoint(one, &shown) }
         };
         let asked_for = |one: &&Arc<EndpointStatus>| server.is_empty() || one.endpoint.key.backend.as_str() == server;
         let in_flight = |one: &Arc<EndpointStatus>| one.endpoint.admission.in_flight();
@@ -111,12 +116,39 @@ async fn restarted(begun: Begun) -> pb::Restarted {
 }
 
 impl Inspector {
-    fn endpoint(&self, one: &EndpointStatus) -> pb::Endpoint {
+    /// By server, how many tools clients see.
+    fn shown_tools(&self) -> BTreeMap<BackendId, u32> {
+        let generation = self.shared.live.load();
+        let backends = generation.table.backends();
+        let mut shown = BTreeMap::new();
+        for entry in generation.catalogs[Kind::Tool].entries() {
+            let Some(backend) = backends.get(entry.backend) else { continue };
+            *shown.entry(backend.id.clone()).or_default() += 1;
+        }
+        shown
+    }
+
+    fn oldest(&self, endpoint: u64, now: Time) -> Option<pb::OldestCall> {
+        let oldest = self.everywhere.longest(endpoint)?;
+        Some(pb::OldestCall {
+            tool: oldest.item.map(|item| item.name().to_owned()).unwrap_or_default(),
+            request: String::from_utf8_lossy(&oldest.request).into_owned(),
+            age: now.since(oldest.started).try_into().ok(),
+        })
+    }
+
+    fn endpoint(&self, one: &EndpointStatus, shown: &BTreeMap<BackendId, u32>) -> pb::Endpoint {
         let endpoint = &one.endpoint;
         let state = endpoint.state();
         let now = self.clock.unix_millis();
         let next_attempt = state.next_attempt.map(|at| Duration::from_millis(at.0.saturating_sub(now)));
-        let last_error = state.last_error.as_ref().map(|reason| &*reason.full);
+        let now = Time::from_nanos(self.clock.now_nanos());
+        let (condition, since) = one.condition();
+        let past = state.last_error.as_ref().map(|reason| &*reason.full);
+        // Of an endpoint that is on its way up again, the failure before is the reason why it is not up.
+        let (error, last_error) =
+            if one.up { (one.reason.as_deref(), past) } else { (one.reason.as_deref().or(past), None) };
+        let last_error_ago = state.failed_at.filter(|_| last_error.is_some()).map(|at| now.since(at));
         pb::Endpoint {
             key: Some(wire::endpoint_key_to_pb(&endpoint.key)),
             verdict: wire::verdict_to_pb(endpoint.verdict()),
@@ -128,7 +160,7 @@ impl Inspector {
             admitted: endpoint.stats.admitted.load(Ordering::Relaxed),
             admission: endpoint.admission.state().as_str().into(),
             restarts: state.restarts,
-            error: one.reason.as_deref().or(last_error).unwrap_or_default().into(),
+            error: error.unwrap_or_default().into(),
             stderr: state.stderr,
             stray_output: state.stray,
             next_attempt: next_attempt.and_then(|next| next.try_into().ok()),
@@ -136,6 +168,25 @@ impl Inspector {
             warnings: one.warnings.clone(),
             weight_permille: endpoint.weight().permille().into(),
             offered: None,
+            state: condition.as_str().into(),
+            state_for: now.since(since).try_into().ok(),
+            failures: one.failures,
+            last_error: last_error.unwrap_or_default().into(),
+            last_error_ago: last_error_ago.and_then(|ago| ago.try_into().ok()),
+            tools_shown: shown.get(&endpoint.key.backend).filter(|_| one.is_served()).copied().unwrap_or_default(),
+            recent: Some(recent(&endpoint.recent.summary(now))),
+            oldest: if endpoint.admission.in_flight() > 0 { self.oldest(endpoint.serial, now) } else { None },
         }
+    }
+}
+
+fn recent(summary: &Summary) -> pb::RecentCalls {
+    let Summary { window, answered, failed, timed_out, p95 } = *summary;
+    pb::RecentCalls {
+        window: window.try_into().ok(),
+        answered,
+        failed,
+        timed_out,
+        p95: p95.and_then(|p95| p95.try_into().ok()),
     }
 }

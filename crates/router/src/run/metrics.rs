@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use drain::Phase;
 use metrics::{counter, gauge};
-use model::{BackendId, Verdict};
+use model::{BackendId, Condition, Verdict};
 use runtime::telemetry::sampled::{self, count, present};
 use runtime::telemetry::{Label, Metric};
 use tokio::sync::watch;
@@ -36,6 +36,11 @@ pub const METRICS: &[Metric] = &[
     ),
     Metric::gauge("only1mcp_server_endpoints", &[SERVER], "Live endpoints of a server."),
     Metric::gauge("only1mcp_server_up", &[SERVER], "Of these, those that are up and not unhealthy."),
+    Metric::gauge(
+        "only1mcp_server_state",
+        &[SERVER, Label("state", &Condition::NAMES)],
+        "1 for the state of the server, the worst of its endpoints' states, as `only1mcp status` shows it; 0 for the one before.",
+    ),
     Metric::gauge("only1mcp_server_in_flight", &[SERVER], "Calls at a server, leaving endpoints included."),
     Metric::counter(
         "only1mcp_server_bring_ups_total",
@@ -187,22 +192,32 @@ struct Server {
     endpoints: usize,
     up: usize,
     in_flight: u64,
+    state: Option<Condition>,
 }
 
 /// Looked up anew at each look, so that a server's series last as long as the server; the series of a server that is
 /// gone are 0 before they are forgotten.
 fn servers(status: &Status, known: &mut BTreeMap<BackendId, Server>) {
-    let gone = std::mem::take(known).into_keys().map(|id| (id, Server::default()));
-    let mut servers: BTreeMap<_, _> = gone.collect();
+    let before = std::mem::take(known);
+    let mut servers: BTreeMap<_, _> = before.keys().map(|id| (id.clone(), Server::default())).collect();
     for one in &status.endpoints {
         let server = known.entry(one.endpoint.key.backend.clone()).or_default();
         server.in_flight += one.endpoint.admission.in_flight();
         server.endpoints += usize::from(one.live);
         server.up += usize::from(one.live && one.up && one.endpoint.verdict() != Verdict::Unhealthy);
+        // A candidate is no server yet.
+        let state = (one.live || one.leaving).then(|| one.condition().0);
+        server.state = server.state.max(state);
     }
     servers.extend(known.iter().map(|(id, server)| (id.clone(), *server)));
     for (id, server) in servers {
         let label = metrics::Label::new("server", id.to_string());
+        let state_before = before.get(&id).and_then(|server| server.state).filter(|state| Some(*state) != server.state);
+        for (state, now) in [(state_before, 0_u8), (server.state, 1)] {
+            let Some(state) = state else { continue };
+            let state = metrics::Label::new("state", state.as_str());
+            gauge!("only1mcp_server_state", vec![label.clone(), state]).set(now);
+        }
         gauge!("only1mcp_server_endpoints", vec![label.clone()]).set(count(server.endpoints));
         gauge!("only1mcp_server_up", vec![label.clone()]).set(count(server.up));
         #[expect(clippy::cast_precision_loss, reason = "2^53 calls are never in flight")]

@@ -12,7 +12,7 @@ use model::units::in_words;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::budget::{Begun, Behind, GRACE, LARGE, RATE, SMALL, Share, Charge};
+use crate::budget::{Begun, Behind, Charge, GRACE, LARGE, RATE, SMALL, Share};
 use crate::call::life;
 use crate::call::{CallError, Cause, Side};
 use crate::endpoint::Endpoint;

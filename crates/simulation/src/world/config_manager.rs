@@ -331,7 +331,9 @@ impl World {
         let older = &self.log.entries[..self.log.entries.len().saturating_sub(1)];
         let entry = match want {
             Want::Rollback { to: Some(to), .. } => older.iter().find(|entry| entry.revision == *to),
-            Want::Rollback { to: None, .. } | Want::File { .. } | Want::Layer { .. } | Want::Trial { .. } => older.last(),
+            Want::Rollback { to: None, .. } | Want::File { .. } | Want::Layer { .. } | Want::Trial { .. } => {
+                older.last()
+            }
         };
         entry.map(|entry| (entry.layers.clone(), entry.revision)).ok_or("no such revision")
     }

@@ -7,7 +7,7 @@ use fleet::{Act, Before, DiskCopy, Effect, Event, Fleet, Offered, Reason, Serial
 use mcp::{Item, Kind};
 use model::{BackendId, EndpointKey, Revision, Time, Transport, Verdict, Weight};
 use rollout::follower::Identity;
-use rollout::{Content, Directive, NotArrived, Refusal, Report, Sender};
+use rollout::{Content, Directive, Findings, NotArrived, Refusal, Report, Sender};
 
 use crate::content::{Known, Server};
 use crate::fault::Fault;
@@ -352,7 +352,7 @@ impl World {
         let refusal = Refusal::Feature("a curse".into());
         match said {
             Directive::Prepare { attempt, content, .. } if cursed(content) => {
-                Some(Report::Vote { attempt: *attempt, verdict: Err(refusal), found: Found::default() })
+                Some(Report::Vote { attempt: *attempt, verdict: Err(refusal), found: Findings::default() })
             }
             Directive::Offer { revision, content } if cursed(content) => {
                 Some(Report::Nack { revision: *revision, refusal })

@@ -168,16 +168,8 @@ fn instructions(profile: &str) -> Result<f64, Fault> {
 }
 
 /// Functions of the C library and of jemalloc that allocate.
-const ALLOCATES: [&str; 8] = [
-    "malloc",
-    "calloc",
-    "realloc",
-    "_rjem_malloc",
-    "_rjem_calloc",
-    "_rjem_realloc",
-    "_rjem_mallocx",
-    "_rjem_rallocx",
-];
+const ALLOCATES: [&str; 8] =
+    ["malloc", "calloc", "realloc", "_rjem_malloc", "_rjem_calloc", "_rjem_realloc", "_rjem_mallocx", "_rjem_rallocx"];
 
 /// Sums the calls of the allocator. In the profile, `cfn=(NUMBER) NAME` names the function that the next line,
 /// `calls=COUNT …`, counts; a number has its name only where it stands first.

@@ -39,7 +39,7 @@ impl Service {
         match self {
             Self::Config => "what happened meanwhile is in `only1mcp history`",
             Self::Health => "how servers are now is in `only1mcp status`",
-            Self::Drain => "what ended meanwhile is in `only1mcp drains`",
+            Self::Drain => "what ended meanwhile is in `only1mcp drains --all`",
         }
     }
 }

@@ -1,12 +1,6 @@
 //! Whether the programs that a configuration starts are on this machine.
 
-use std::{
-    env,
-    ffi::OsString,
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::PathBuf,
-};
+use std::{env, ffi::OsString, fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use config_file::Program;
 use model::{Piece, Template, Violation};
@@ -51,7 +45,8 @@ fn fault(name: &str, path: &OsString) -> Option<String> {
         };
     }
     // Where a relative path begins is the router's directory, or `cwd`.
-    let found = |folder: PathBuf| fs::metadata(folder.join(name)).is_ok_and(|file| file.is_file() && is_executable(&file));
+    let found =
+        |folder: PathBuf| fs::metadata(folder.join(name)).is_ok_and(|file| file.is_file() && is_executable(&file));
     let is_there = name.contains('/') || env::split_paths(path).any(found);
     (!is_there).then(|| "no program of this name is in `PATH` here".to_owned())
 }

@@ -9,8 +9,8 @@ use wire::pb::config::v1::{
     CandidateOutcome, NodeRefusal, RouterTrial, Trial, ValidateRequest, candidate_outcome::Result as Found,
 };
 
-use super::{Lines, Output, invalid, render};
-use crate::cli::changes::{ANSWER_TIME, format_to_pb};
+use super::{Output, invalid, render};
+use crate::cli::{changes::ANSWER_TIME, diff::format_to_pb};
 use crate::{admin::Admin, args::ValidateArgs, failure::Failure};
 
 /// `valid`: what is known of the file without any router.
@@ -25,6 +25,7 @@ pub(super) async fn run(args: &ValidateArgs, source: Source, valid: Output) -> R
         format: format_to_pb(source.format),
         trial: true,
         timeout: timeout.try_into().ok(),
+        ..ValidateRequest::default()
     };
     let answer = admin.ask_for(timeout + ANSWER_TIME, &config.target, config.client.validate(request)).await?;
     if !answer.violations.is_empty() {
@@ -43,6 +44,7 @@ pub(crate) fn show(trial: &Trial, valid: Output) -> Output {
     let rows: Vec<_> = trial.routers.iter().flat_map(of_router).collect();
     text.append(&render::table(["SERVER", "ROUTER", "RESULT"], &rows));
     let mut advice: Vec<&String> = trial.routers.iter().flat_map(|router| &router.advice).collect();
+    advice.sort_unstable();
     advice.dedup();
     advice.iter().for_each(|advice| complaints.line(format_args!("{advice} (advice)")));
     for refusal in &trial.refusals {
@@ -79,7 +81,9 @@ fn in_words(outcome: &CandidateOutcome) -> String {
             format!("{took}, {}", super::count(usize::try_from(*tools).unwrap_or(usize::MAX), "tool"))
         }
         Some(Found::Failed(reason)) => format!("not up: {reason}"),
-        Some(Found::Unprobed(_)) | None => "not tried: it cannot run beside its old copy (`replace: stop_first`)".to_owned(),
+        Some(Found::Unprobed(_)) | None => {
+            "not tried: it cannot run beside its old copy (`replace: stop_first`)".to_owned()
+        }
     }
 }
 

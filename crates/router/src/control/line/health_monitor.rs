@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use health::alone::{Alone, Event};
+use health::alone::{Alone, Changed, Event};
 use health::{Observation, Outcome, Request};
 use model::{EndpointKey, Time};
 use rollout::follower::Identity;
@@ -166,7 +166,8 @@ impl Watch {
         let changes: Vec<_> = std::iter::from_fn(|| self.judge.poll_effect()).collect();
         let stamped = changes.into_iter().filter_map(|changed| {
             let ups = self.ups(&changed.endpoint)?;
-            Some(Command::Judged { endpoint: changed.endpoint, verdict: changed.verdict, ups })
+            let Changed { endpoint, verdict, reason } = changed;
+            Some(Command::Judged { endpoint, verdict, ups, reason: reason.map(Into::into) })
         });
         stamped.collect()
     }

@@ -1,6 +1,7 @@
 //! What the router says to config-manager, and in which trace.
 
 use opentelemetry_sdk::trace::SpanData;
+use rollout::Findings;
 
 use super::*;
 
@@ -27,7 +28,7 @@ fn what_is_live_or_prepared_is_what_a_difference_may_be_from() {
         let lease = Duration::from_secs(60);
         let of_held = Directive::Prepare { attempt: sequel, content: second.clone(), lease };
         case.direct(&of_held, Some(&first)).await;
-        let vote = Report::Vote { attempt: sequel, verdict: Ok(()), found: Found::default() };
+        let vote = Report::Vote { attempt: sequel, verdict: Ok(()), found: Findings::default() };
         assert_eq!(case.report().await.0, vote);
         case.swap(1, &second, Some(sequel)).await;
         case.direct(&Directive::Offer { revision: Revision(2), content: first.clone() }, Some(&second)).await;

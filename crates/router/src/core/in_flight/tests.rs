@@ -41,10 +41,11 @@ fn a_client_cancels_only_its_own_request() {
 fn an_endpoint_is_emptied_of_what_is_there_and_nothing_else() {
     let registry = Rc::new(InFlight::default());
     let (here, elsewhere, nowhere) = (enter(&registry, 1, "1"), enter(&registry, 1, "2"), enter(&registry, 1, "3"));
-    here.admitted(4, (&Limits::default()).into());
-    elsewhere.admitted(5, (&Limits::default()).into());
+    here.admitted(4, (&Limits::default()).into(), None);
+    elsewhere.admitted(5, (&Limits::default()).into(), None);
     let at = Time::ZERO + A_WHILE;
-    let longest = |endpoint, request| Longest { endpoint, request: Bytes::from_static(request), started: Time::ZERO };
+    let longest =
+        |endpoint, request| Longest { endpoint, request: Bytes::from_static(request), item: None, started: Time::ZERO };
     assert_eq!(registry.longest(at), [longest(4, b"1"), longest(5, b"2")]);
     assert_eq!(registry.longest(Time::ZERO), []);
     registry.evict(4);
@@ -91,12 +92,12 @@ fn limits_are_those_of_the_revision_that_let_it_in() {
     let at = |seconds| Time::ZERO + Duration::from_secs(seconds);
     let limits = |idle, total| TimeLimits { idle: Duration::from_secs(idle), total: Duration::from_secs(total) };
     let ticket = enter(&registry, 1, "1");
-    ticket.admitted(4, limits(20, 50));
+    ticket.admitted(4, limits(20, 50), None);
     registry.sweep(at(10));
     assert_eq!(ended(&ticket), None, "it came under a limit of 2 s");
     // Routed again, and admitted by a revision with other limits; the total time still counts from the beginning.
     ticket.waits();
-    ticket.admitted(5, limits(20, 11));
+    ticket.admitted(5, limits(20, 11), None);
     registry.sweep(at(11));
     assert_eq!(ended(&ticket), Some(EndedBy::Total(Duration::from_secs(11))));
 }
@@ -149,9 +150,9 @@ fn calls_whose_clients_are_gone_make_way_those_that_may_still_be_read_last() {
     let registry = Rc::new(InFlight::default());
     let [ended, gone, here, elsewhere] = ["1", "2", "3", "4"].map(|id| enter(&registry, 1, id));
     for ticket in [&ended, &gone, &here] {
-        ticket.admitted(4, (&Limits::default()).into());
+        ticket.admitted(4, (&Limits::default()).into(), None);
     }
-    elsewhere.admitted(5, (&Limits::default()).into());
+    elsewhere.admitted(5, (&Limits::default()).into(), None);
     registry.note_presence(ended.slot(), Presence::Ended);
     registry.note_presence(gone.slot(), Presence::Gone);
     registry.note_presence(elsewhere.slot(), Presence::Gone);
@@ -174,7 +175,7 @@ fn what_no_server_has_ends_with_its_client() {
     let [waits, half, late, runs] = ["1", "2", "3", "4"].map(|id| enter(&registry, 1, id));
     waits.waits();
     half.waits();
-    runs.admitted(4, (&Limits::default()).into());
+    runs.admitted(4, (&Limits::default()).into(), None);
     registry.note_presence(half.slot(), Presence::Ended);
     for gone in [&waits, &late, &runs] {
         registry.note_presence(gone.slot(), Presence::Gone);

@@ -9,7 +9,7 @@ use http_body::SizeHint;
 
 use super::notifications::NotificationStream;
 use super::outbox::{FRAME, Outlet};
-use crate::budget::{LARGE, Charge};
+use crate::budget::{Charge, LARGE};
 use crate::core::clients::Takes;
 
 /// The part of a large answer that was not given to hyper yet, and its charge.

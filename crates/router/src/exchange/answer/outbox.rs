@@ -12,7 +12,7 @@ use bytes::Bytes;
 use mcp::sse::Frame;
 
 use crate::beside::held;
-use crate::budget::{Budget, LARGE, Room, SMALL, Share, Charge};
+use crate::budget::{Budget, Charge, LARGE, Room, SMALL, Share};
 use crate::core::clients::{Client, Takes};
 
 /// How many events may wait for a client, besides the last one; and from how many waiting bytes on no other is added.

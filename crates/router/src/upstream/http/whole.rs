@@ -19,7 +19,7 @@ use super::awaited::Awaited;
 use super::http1::Http1Error;
 use super::pool::Body;
 use crate::beside::{LONG, Turn, put_away};
-use crate::budget::{LARGE, SMALL, Share, Charge};
+use crate::budget::{Charge, LARGE, SMALL, Share};
 use crate::call::CallError;
 use crate::upstream::half_read::{HalfRead, Refused};
 

@@ -1,0 +1,254 @@
+//! One endpoint of a server in one router, as `status` shows it.
+
+use std::{borrow::Cow, time::Duration};
+
+use data_encoding::HEXLOWER;
+use model::{Concern, Condition, Facts, Verdict};
+use serde_json::{Value, json};
+use wire::pb::{
+    config::v1::{ConfiguredServer, ServerState},
+    router::v1::{Endpoint, OldestCall, RecentCalls},
+    words::v1::EndpointKey,
+};
+
+use super::render;
+
+/// Of the table.
+pub(super) const HEADS: [&str; 8] = ["SERVER", "ROUTER", "STATE", "FOR", "TOOLS", "IN FLIGHT", "P95", "FAILED"];
+
+/// A call that takes less is nothing special.
+const LONG: Duration = Duration::from_secs(10);
+
+/// An older error of a server that is well is no news any more.
+const PAST: Duration = Duration::from_secs(3600);
+
+pub(super) struct Row<'a> {
+    node: &'a str,
+    state: Cow<'a, ServerState>,
+    /// As the router itself says; none where only config-manager was asked.
+    detail: Option<&'a Endpoint>,
+}
+
+impl<'a> Row<'a> {
+    /// What the router itself answered.
+    pub(super) fn asked(node: &'a str, one: &'a Endpoint) -> Self {
+        let state = ServerState {
+            endpoint: one.key.clone(),
+            verdict: one.verdict,
+            transport: one.transport.clone(),
+            tools: one.tools,
+            in_flight: one.in_flight,
+            pid: one.pid,
+            error: one.error.clone(),
+            cordoned: one.admission != "open",
+            warnings: one.warnings.clone(),
+        };
+        Self { node, state: Cow::Owned(state), detail: Some(one) }
+    }
+
+    /// What config-manager was told by the router.
+    pub(super) fn reported(node: &'a str, state: &'a ServerState) -> Self {
+        Self { node, state: Cow::Borrowed(state), detail: None }
+    }
+}
+
+impl Row<'_> {
+    fn key(&self) -> Option<&EndpointKey> {
+        self.state.endpoint.as_ref()
+    }
+
+    pub(super) fn server(&self) -> &str {
+        self.key().map_or("?", |key| key.backend.as_str())
+    }
+
+    pub(super) fn node(&self) -> &str {
+        self.node
+    }
+
+    pub(super) fn verdict(&self) -> Verdict {
+        wire::verdict(self.state.verdict)
+    }
+
+    pub(super) fn tools(&self) -> u32 {
+        self.state.tools
+    }
+
+    pub(super) fn in_flight(&self) -> u64 {
+        self.state.in_flight
+    }
+
+    pub(super) fn warnings(&self) -> &[String] {
+        &self.state.warnings
+    }
+
+    pub(super) fn condition(&self) -> Condition {
+        let told = self.detail.and_then(|detail| detail.state.parse().ok());
+        told.unwrap_or_else(|| {
+            let ServerState { cordoned, in_flight, .. } = *self.state;
+            Condition::of(Facts { verdict: self.verdict(), cordoned, leaving: false, in_flight })
+        })
+    }
+
+    pub(super) fn concern(&self) -> Concern {
+        self.condition().concern(!self.state.error.is_empty())
+    }
+
+    /// The state; and beside it, where it does not say so itself, whether it gets no calls, or fewer than its share.
+    fn in_a_word(&self) -> String {
+        let condition = self.condition();
+        let says_so = matches!(condition, Condition::Draining | Condition::Cordoned);
+        let weight = self.detail.map(|detail| detail.weight_permille).filter(|permille| (1..1000).contains(permille));
+        match weight {
+            _ if self.state.cordoned && !says_so => format!("{condition}, cordoned"),
+            Some(weight) if !self.state.cordoned => format!("{condition}, {} of its calls", render::weight(weight)),
+            Some(_) | None => condition.to_string(),
+        }
+    }
+
+    /// `server crm is failing (for 3 min, 15 restarts, next try in 19 s) in router-1: its process exited …`.
+    pub(super) fn said(&self) -> String {
+        let facts = self.detail.map_or_else(Vec::new, facts);
+        let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
+        let reason = render::some(&self.state.error).map_or_else(String::new, |reason| format!(": {reason}"));
+        format!("server {} is {}{facts} in {}{reason}", self.server(), self.in_a_word(), self.node)
+    }
+
+    /// Where to read what its process said, if it said anything.
+    pub(super) fn logs_hint(&self) -> String {
+        let said = self.detail.is_some_and(|detail| !(detail.stderr.is_empty() && detail.stray_output.is_empty()));
+        if said { format!("; what it said: only1mcp logs {}", self.server()) } else { String::new() }
+    }
+
+    /// Why it was last lost or could not be brought up, though it is up again.
+    pub(super) fn past_error(&self) -> Option<String> {
+        let detail = self.detail.filter(|detail| !detail.last_error.is_empty())?;
+        let ago = time(detail.last_error_ago)?;
+        let (server, node, error) = (self.server(), self.node, &detail.last_error);
+        let restarts = counted(detail.restarts, "restart").map_or_else(String::new, |restarts| format!("{restarts}, "));
+        let said = || format!("server {server} in {node}: {restarts}last error {} ago: {error}", render::duration(ago));
+        (ago < PAST).then(said)
+    }
+
+    /// The call that keeps it busy longest, if one does so for long, with its age.
+    pub(super) fn oldest_call(&self) -> Option<(Duration, String)> {
+        let oldest = self.detail?.oldest.as_ref()?;
+        let age = time(oldest.age).filter(|age| *age >= LONG)?;
+        let (server, node, tool) = (self.server(), self.node, &oldest.tool);
+        let lasts = render::duration(age);
+        Some((age, format!("server {server} in {node}: its oldest call, of `{tool}`, has been in flight for {lasts}")))
+    }
+
+    /// `2/3`: of three tools, clients see two.
+    fn tools_cell(&self) -> String {
+        let offered = self.state.tools;
+        let shown = self.detail.map(|detail| detail.tools_shown).filter(|shown| *shown != offered);
+        shown.map_or_else(|| offered.to_string(), |shown| format!("{shown}/{offered}"))
+    }
+
+    /// `3 of 120`: of 120 calls of the last minutes, 3 had no answer.
+    fn failed_cell(&self) -> Option<String> {
+        let RecentCalls { answered, failed, timed_out, .. } = self.detail?.recent?;
+        let (failed, all) = (failed + timed_out, answered + failed + timed_out);
+        (all > 0).then(|| format!("{failed} of {all}"))
+    }
+
+    pub(super) fn cells(&self) -> [String; HEADS.len()] {
+        let or_none = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_owned());
+        let lasts = self.detail.and_then(|detail| time(detail.state_for));
+        let p95 = self.detail.and_then(|detail| time(detail.recent?.p95));
+        [
+            self.server().to_owned(),
+            self.node.to_owned(),
+            self.in_a_word(),
+            or_none(lasts.map(render::duration)),
+            self.tools_cell(),
+            self.state.in_flight.to_string(),
+            or_none(p95.map(render::duration)),
+            or_none(self.failed_cell()),
+        ]
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let digest = self.key().map(|key| HEXLOWER.encode(&key.digest));
+        let mut value = json!({
+            "router": self.node,
+            "variant": self.key().map(|key| &key.variant),
+            "digest": digest,
+            "state": self.condition().as_str(),
+            "verdict": self.verdict(),
+            "transport": self.state.transport,
+            "tools": self.state.tools,
+            "in_flight": self.state.in_flight,
+            "pid": (self.state.pid != 0).then_some(self.state.pid),
+            "error": render::some(&self.state.error),
+            "cordoned": self.state.cordoned,
+            "warnings": self.state.warnings,
+        });
+        if let Some(detail) = self.detail {
+            value["upstream_session"] = render::some(&detail.upstream_session).into();
+            value["role"] = render::some(&detail.role).into();
+            value["admission"] = detail.admission.as_str().into();
+            value["weight_permille"] = detail.weight_permille.into();
+            value["admitted"] = detail.admitted.into();
+            value["state_for_ms"] = render::millis(detail.state_for).into();
+            value["restarts"] = detail.restarts.into();
+            value["failures"] = detail.failures.into();
+            value["stderr"] = json!(detail.stderr);
+            value["stray_output"] = json!(detail.stray_output);
+            value["next_attempt_ms"] = render::millis(detail.next_attempt).into();
+            value["last_error"] = render::some(&detail.last_error).into();
+            value["last_error_ago_ms"] = render::millis(detail.last_error_ago).into();
+            value["tools_shown"] = detail.tools_shown.into();
+            value["recent"] = detail.recent.map_or(Value::Null, recent_json);
+            value["oldest"] = detail.oldest.as_ref().map_or(Value::Null, oldest_json);
+        }
+        value
+    }
+}
+
+/// The row of a server that is switched off where it is configured, and not by an operator.
+pub(super) fn disabled_cells(server: &ConfiguredServer) -> [String; HEADS.len()] {
+    let mut cells: [String; HEADS.len()] = std::array::from_fn(|_| "-".to_owned());
+    (cells[0], cells[2]) = (server.id.clone(), "disabled in the configuration".to_owned());
+    cells
+}
+
+/// Beside its state: how long it has been so, how often it failed, and when it is tried again.
+fn facts(detail: &Endpoint) -> Vec<String> {
+    let within = |duration| time(duration).map(render::duration);
+    let facts = [
+        within(detail.state_for).map(|lasts| format!("for {lasts}")),
+        counted(detail.failures, "failed attempt"),
+        counted(detail.restarts, "restart"),
+        within(detail.next_attempt).map(|next| format!("next try in {next}")),
+        (detail.pid != 0).then(|| format!("pid {}", detail.pid)),
+    ];
+    facts.into_iter().flatten().collect()
+}
+
+/// None for 0.
+fn counted(count: u32, noun: &str) -> Option<String> {
+    let plural = if count == 1 { "" } else { "s" };
+    (count > 0).then(|| format!("{count} {noun}{plural}"))
+}
+
+fn time<T>(duration: Option<T>) -> Option<Duration>
+where
+    Duration: TryFrom<T>,
+{
+    Duration::try_from(duration?).ok()
+}
+
+fn recent_json(recent: RecentCalls) -> Value {
+    json!({
+        "window_ms": render::millis(recent.window),
+        "answered": recent.answered,
+        "failed": recent.failed,
+        "timed_out": recent.timed_out,
+        "p95_ms": render::millis(recent.p95),
+    })
+}
+
+fn oldest_json(oldest: &OldestCall) -> Value {
+    json!({ "tool": oldest.tool, "request": oldest.request, "age_ms": render::millis(oldest.age) })
+}
