@@ -142,6 +142,8 @@ struct Unread {
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Client {
+    /// Counts the connections of its core: of several that came at one time, it tells the older one.
+    number: u64,
     turn: Cell<Turn>,
     /// When the turn began, or when bytes last came in.
     since: Cell<Time>,
@@ -169,6 +171,7 @@ pub(crate) struct Client {
 pub(crate) struct Clients {
     now: Cell<Time>,
     all: RefCell<Vec<Rc<Client>>>,
+    entered: Cell<u64>,
     /// How many clients have unread bytes.
     unread: Cell<usize>,
     /// When all clients were last looked at, and not only those that do not read.
@@ -187,7 +190,10 @@ const LOOK_CROWDED: Duration = Duration::from_millis(200);
 impl Clients {
     pub(crate) fn enter(&self) -> Rc<Client> {
         let mut all = self.all.borrow_mut();
+        let number = self.entered.get() + 1;
+        self.entered.set(number);
         let client = Rc::new(Client {
+            number,
             turn: Cell::new(Turn::New),
             since: Cell::new(self.now.get()),
             reading: Cell::new(false),
@@ -304,7 +310,7 @@ impl Clients {
         let all = self.all.borrow();
         let candidates = all.iter().filter(|client| client.is_open());
         let unused = candidates.filter_map(|client| Some((client.use_of(now)?, client)));
-        let least = unused.min_by_key(|(used, client)| (*used, client.since.get()));
+        let least = unused.min_by_key(|(used, client)| (*used, client.since.get(), client.number));
         let displaced = least.is_some_and(|(_, client)| client.close(Closed::Displaced));
         if !displaced {
             self.crowded.set(Some(now));

@@ -101,6 +101,20 @@ fn room_is_made_by_who_uses_it_least() {
     assert_eq!([&asking, &just, &unseen].map(|client| client.closed()), [None; 3]);
 }
 
+/// A new client must not lose its place to the end of a burst that came before it.
+#[test]
+fn of_many_that_came_at_once_and_never_asked_the_one_that_came_first_makes_room() {
+    let clients = Clients::default();
+    let burst: Vec<_> = (0..5).map(|_| clients.enter()).collect();
+    burst.iter().for_each(|client| client.waits(at(0)));
+    // The last one takes the place of the first in the list.
+    clients.leave(&burst[0]);
+    for victim in &burst[1..] {
+        assert!(clients.displace());
+        assert_eq!(victim.closed(), Some(Closed::Displaced));
+    }
+}
+
 #[test]
 fn requests_that_do_not_come_to_an_end_make_room_the_oldest_first_and_answers_nobody_waits_for_before_streams() {
     let clients = Clients::default();
