@@ -123,6 +123,7 @@ impl SourceState {
             Self::Settling => "is being written",
             Self::Missing => "is missing or cannot be read",
             Self::Refused => "was refused",
+            Self::RolledBack => "was undone by a rollback",
             Self::Disabled => "is read only when asked for",
             Self::None => "is not there",
         }

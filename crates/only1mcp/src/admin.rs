@@ -115,7 +115,7 @@ impl Admin {
 
     /// Whether a router has that server, or none can be asked.
     pub(crate) async fn knows(&self, server: &str) -> bool {
-        let request = || InspectRequest { server: server.to_owned() };
+        let request = || InspectRequest { server: server.to_owned(), ..InspectRequest::default() };
         let asked = self.routers().into_iter().map(async |mut router| {
             let answer = self.ask(&router.target, router.client.inspect(request())).await.ok()?;
             Some(answer.endpoints.iter().any(|one| one.key.as_ref().is_some_and(|key| key.backend == server)))

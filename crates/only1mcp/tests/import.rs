@@ -254,3 +254,17 @@ fn what_is_exported_leads_to_the_gateway_and_is_not_imported() {
         assert!(snippet.contains(way), "{client}: {snippet}");
     }
 }
+
+#[test]
+fn readme_has_what_export_prints_for_each_client() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+    let readme = fs::read_to_string(readme).unwrap();
+    for (client, _) in CLIENTS {
+        let (_, snippet, said) = Home::new().run(&["export", "--client", client]);
+        // Where a package puts the program.
+        let snippet = snippet.replace(env!("CARGO_BIN_EXE_only1mcp"), "/usr/bin/only1mcp");
+        assert!(readme.contains(&format!("\n{snippet}```\n")), "README has not for {client}:\n{snippet}");
+        let (title, file) = said.trim().trim_start_matches("for ").trim_end_matches(':').split_once(", in ").unwrap();
+        assert!(readme.contains(&format!("**{title}**, `{file}`")), "README does not say: {title}, {file}");
+    }
+}

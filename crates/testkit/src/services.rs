@@ -264,7 +264,7 @@ impl Service {
 /// Services learn each other's address before they run, so port 0 does not serve. These ports are below the range from
 /// which the system gives ports to outgoing connections, so only another test could take one before it is bound; each
 /// test process begins elsewhere.
-fn free_address() -> Result<SocketAddr, Fault> {
+pub fn free_address() -> Result<SocketAddr, Fault> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = (std::process::id() % 60) * 200;
     for _ in 0..PORTS {

@@ -88,7 +88,7 @@ fn what_a_router_does_not_understand_it_refuses_by_name() {
     check(
         |content| content.policy = br#"{"later":1}"#.to_vec(),
         Refusal::Feature(
-            "a configuration key (unknown field `later`, expected one of `naming`, `allow_empty`, `source`, \
+            "a configuration key (unknown field `later`, expected one of `naming`, `instructions`, `allow_empty`, `source`, \
              `validation`, `drain`, `health`, `history`, `limits` at line 1 column 8)"
                 .into(),
         ),

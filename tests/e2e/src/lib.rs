@@ -5,6 +5,7 @@
 
 pub mod commands;
 pub mod figures;
+pub mod first_hour;
 pub mod ledger;
 pub mod main_job;
 pub mod run_anywhere;

@@ -132,7 +132,7 @@ fn what_is_said_in_two_ways_is_kept_in_one() {
             "mcp.json",
             r#"{"mcpServers": {"all": {"command": "/usr/bin/only1mcp", "args": ["connect"]}, "x": {"command": "y"}}}"#,
             r#"mcp.json:1:17: mcpServers.all: not carried over: it is this gateway itself
-{"id":"x","transport":{"args":[],"command":"y","env":{},"type":"stdio"}}
+{"id":"x","transport":{"command":"y","type":"stdio"}}
 "#,
         ),
         (
@@ -153,7 +153,7 @@ fn what_is_said_in_two_ways_is_kept_in_one() {
             "mcp.json",
             r#"{"mcpServers": {"a": {"command": "x", "url": "http://h/", "headers": {"A": "b"}}}}"#,
             r#"mcp.json:1:46: mcpServers.a.url: not carried over: a server of this type has neither URL nor headers
-{"id":"a","transport":{"args":[],"command":"x","env":{},"type":"stdio"}}
+{"id":"a","transport":{"command":"x","type":"stdio"}}
 "#,
         ),
         (
@@ -166,21 +166,21 @@ fn what_is_said_in_two_ways_is_kept_in_one() {
         (
             "mcp.json",
             r#"{"mcpServers": {"a": {"command": "x", "includeTools": ["r", "w", "r"], "excludeTools": ["w"]}}}"#,
-            r#"{"id":"a","tools":["r"],"transport":{"args":[],"command":"x","env":{},"type":"stdio"}}
+            r#"{"id":"a","tools":["r"],"transport":{"command":"x","type":"stdio"}}
 "#,
         ),
         (
             "mcp.json",
             r#"{"mcpServers": {"a": {"command": "x", "tools": {"r": {"approval_mode": "approve"}}}}}"#,
             r#"mcp.json:1:39: mcpServers.a.tools: not carried over: what may run without asking is up to the client
-{"id":"a","transport":{"args":[],"command":"x","env":{},"type":"stdio"}}
+{"id":"a","transport":{"command":"x","type":"stdio"}}
 "#,
         ),
         (
             "/p/.mcp.json",
             r#"{"mcpServers": {"a": {"command": "x", "cwd": "sub"}, "b": {"command": "y"}}}"#,
-            r#"{"id":"a","transport":{"args":[],"command":"x","cwd":"/p/sub","env":{},"type":"stdio"}}
-{"id":"b","transport":{"args":[],"command":"y","cwd":"/p","env":{},"type":"stdio"}}
+            r#"{"id":"a","transport":{"command":"x","cwd":"/p/sub","type":"stdio"}}
+{"id":"b","transport":{"command":"y","cwd":"/p","type":"stdio"}}
 "#,
         ),
     ] {

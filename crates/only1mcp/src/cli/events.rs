@@ -157,7 +157,7 @@ impl Watch<'_> {
                 let changes = admin.ask(&health.target, health.client.watch(WatchVerdicts {})).await?;
                 let all = admin.ask(&health.target, health.client.list_verdicts(ListVerdictsRequest {})).await?;
                 let now = clock.unix_millis();
-                let troubled = all.verdicts.into_iter().filter(|one| wire::verdict(one.verdict).is_trouble());
+                let troubled = all.verdicts.into_iter().filter(|one| !wire::verdict(one.verdict).is_routable());
                 let troubled: Vec<_> = troubled.map(|one| Event::of_verdict(now, &one)).collect();
                 let changes = changes
                     .map(move |change| change.map(|change| Event::of_verdict_change(clock.unix_millis(), &change)));

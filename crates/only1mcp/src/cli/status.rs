@@ -8,9 +8,7 @@ use model::{Concern, Condition};
 use runtime::exit;
 use serde_json::{Map, Value, json};
 use wire::pb::{
-    config::v1::{
-        ConfiguredServer, GetStatusRequest, GetStatusResponse, Layer, NodeRefusal, Pending, RouterStatus, Source,
-    },
+    config::v1::{GetStatusRequest, GetStatusResponse, Layer, NodeRefusal, Pending, RouterStatus, Source},
     router::v1::{InspectRequest, InspectResponse, Renamed, Withheld},
 };
 
@@ -148,7 +146,11 @@ impl View {
         let GetStatusResponse { revision, digest, attempt, source, layers, .. } = &self.status;
         let mut text = match revision {
             0 => Lines::of("no revision is live yet"),
-            revision => Lines::of(format_args!("revision {revision} is live, digest {}", render::short(digest))),
+            1 => Lines::of(format_args!("revision 1 is live, digest {}", render::short(digest))),
+            later => Lines::of(format_args!(
+                "revision {later} is live, digest {}; what changed: only1mcp diff, only1mcp history",
+                render::short(digest)
+            )),
         };
         if let Some(source @ Source { path, state, method, refusals, .. }) = source {
             let method = render::some(method).map_or_else(String::new, |method| format!(" (watched by {method})"));

@@ -279,7 +279,7 @@ fn what_no_router_can_hold_is_not_done() {
 }
 
 #[test]
-fn records() {
+fn a_record_of_history() {
     let key = |key: &str, old: &str, new: &str| KeyChange { key: key.into(), old: old.into(), new: new.into() };
     let change = |server: &str, change: &str| BackendChange {
         server: server.into(),
@@ -309,8 +309,16 @@ fn records() {
         without: vec![],
         policy_keys: vec![key("naming", r#""none""#, r#""prefix""#)],
     };
-    let reading = render::Reading::at(jiff::tz::TimeZone::UTC, 1_764_083_000_000);
-    insta::assert_snapshot!("history", shown(&history::show(&[revision], &reading)));
+    insta::assert_snapshot!("history", shown(&history::show(&[revision], &reading())));
+}
+
+fn reading() -> render::Reading {
+    render::Reading::at(jiff::tz::TimeZone::UTC, 1_764_083_000_000)
+}
+
+#[test]
+fn drains_of_each_kind() {
+    let reading = reading();
     let drain = Drain {
         id: "3".into(),
         server: "search".into(),

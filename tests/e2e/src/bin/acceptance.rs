@@ -7,7 +7,7 @@ use std::{
 
 use clap::Parser;
 use e2e::{
-    Figures, Line, Size,
+    Figures, Line, Size, first_hour,
     ledger::{Ledger, Run},
     main_job, run_anywhere, second_cut, sound,
 };
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 /// Runs the acceptance lines of NAME; those that passed before with the same code are only shown again
 #[derive(Debug, Parser)]
 struct CommandLine {
-    /// Which lines: main-job, run-anywhere, sound or second-cut
+    /// Which lines: main-job, run-anywhere, sound, second-cut or first-hour
     name: String,
     /// Run these, whether they passed before or not; without any, all that have not
     lines: Vec<u8>,
@@ -33,9 +33,11 @@ fn main() -> ExitCode {
         "run-anywhere" => run_anywhere::LINES,
         "sound" => sound::LINES,
         "second-cut" => &second_cut::LINES,
+        "first-hour" => first_hour::LINES,
         other => {
             return usage(&format!(
-                "there are no acceptance lines `{other}`; expected main-job, run-anywhere, sound or second-cut"
+                "there are no acceptance lines `{other}`; expected main-job, run-anywhere, sound, second-cut or \
+                 first-hour"
             ));
         }
     };

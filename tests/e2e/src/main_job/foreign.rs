@@ -81,12 +81,7 @@ impl Programs {
     /// Installs what is pinned in the fixtures, unless that was done before.
     fn install() -> Result<Self, Fault> {
         let folder = commands::foreign()?;
-        let own = folder.join("node_modules/.bin/node");
-        let node = if own.exists() {
-            own
-        } else {
-            commands::run("node", Command::new("sh").args(["-c", "command -v node"]))?.output.trim().into()
-        };
+        let node = node(&folder)?;
         let python = folder.join("venv/bin/python");
         Ok(Self { folder, node, python })
     }
@@ -130,6 +125,15 @@ impl Programs {
         command.arg(self.folder.join(script)).args([url, &calls.to_string()]).current_dir(&self.folder);
         Supervised::start(&format!("client-{name}"), &mut command, &scratch.folder("logs")?)
     }
+}
+
+/// The Node that the installed programs can run on.
+pub(crate) fn node(folder: &Path) -> Result<PathBuf, Fault> {
+    let own = folder.join("node_modules/.bin/node");
+    if own.exists() {
+        return Ok(own);
+    }
+    Ok(commands::run("node", Command::new("sh").args(["-c", "command -v node"]))?.output.trim().into())
 }
 
 /// These servers take no port 0.

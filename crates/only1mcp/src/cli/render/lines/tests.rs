@@ -37,7 +37,9 @@ fn the_name_in_the_first_column_stays_whole() {
     for columns in [1, 20, 40, 46, 80] {
         assert!(lines.within(Some(columns)).contains(name), "{columns}");
     }
-    assert!(lines.within(Some(46)).contains('…'), "{}", lines.within(Some(46)));
+    let narrow = lines.within(Some(46));
+    assert!(narrow.contains("\n                                    three four\n"), "{narrow}");
+    assert!(narrow.lines().all(|line| line.width() <= 46), "{narrow}");
 }
 
 #[test]

@@ -1,0 +1,126 @@
+//! `docs/incidents.md`: what was typed and what it said, for people who read it before they need it.
+//!
+//! Figures differ from run to run, so two transcripts are the same if they are so without figures.
+
+use std::{env, fs};
+
+use testkit::{Fault, binaries};
+
+use super::played::{Played, Step};
+
+const HEAD: &str = "\
+# Incidents
+
+Eight incidents as they look from a terminal: what the person on call is told, what they type, what it says, and what ends
+it. Each was planted in a real gateway, and this page is what was printed there: `scripts/acceptance first-hour 2` plays
+them all and compares (`UPDATE_GOLDEN=1` writes the page anew). The gateways probe more often than by default. What to do
+when an alert fires is in [runbooks.md](runbooks.md).
+
+";
+
+/// The first line that is not as in the file, if any is not.
+pub(super) fn differs(played: &[Played]) -> Result<Option<String>, Fault> {
+    let path = binaries::checkout().join("docs/incidents.md");
+    let new = page(played);
+    if env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, &new)?;
+        return Ok(None);
+    }
+    let old = fs::read_to_string(&path).unwrap_or_default();
+    let [old, new] = [old, new].map(|text| text.lines().map(masked).collect::<Vec<_>>());
+    let longest = old.len().max(new.len());
+    let line = |text: &[String], at: usize| text.get(at).cloned().unwrap_or_default();
+    let first = (0..longest).find(|at| line(&old, *at) != line(&new, *at));
+    Ok(first.map(|at| format!("line {}: `{}` is now `{}`", at + 1, line(&old, at), line(&new, at))))
+}
+
+fn page(played: &[Played]) -> String {
+    let mut text = HEAD.to_owned();
+    text.push_str("| incident | commands to the cause | steps to the cure |\n|---|---|---|\n");
+    for one in played {
+        let anchor = one.title.to_lowercase().replace(' ', "-");
+        text.push_str(&format!("| [{}](#{anchor}) | {} | {} |\n", one.title, one.to_cause, one.to_cure));
+    }
+    for one in played {
+        text.push_str(&format!("\n## {}\n\n> {}\n", one.title, one.page));
+        for step in &one.steps {
+            text.push_str(&told(step, one));
+        }
+        text.push_str("\nThen `only1mcp status` ends with 0 again.\n");
+    }
+    text
+}
+
+fn told(step: &Step, of: &Played) -> String {
+    match step {
+        Step::Done { what } => format!("\nBy hand: {what}.\n"),
+        Step::Typed { command, code, output } => {
+            let mut output = output.trim_end().to_owned();
+            for (place, shown) in &of.places {
+                output = output.replace(place, shown);
+            }
+            let output: Vec<&str> = output.lines().map(str::trim_end).collect();
+            let output = if output.is_empty() { String::new() } else { format!("{}\n", output.join("\n")) };
+            let ended = if *code == 0 { String::new() } else { format!("(ends with {code})\n") };
+            format!("\n```text\n$ {command}\n{output}{ended}```\n")
+        }
+    }
+}
+
+/// A line without its figures: numbers with their units, digests, and the width of columns.
+fn masked(line: &str) -> String {
+    let words = line.split_whitespace().map(|word| {
+        let digits = word.chars().filter(char::is_ascii_hexdigit).count();
+        if digits == word.len() && digits >= 12 { "DIGEST".to_owned() } else { without_numbers(word) }
+    });
+    let words = words.collect::<Vec<_>>().join(" ");
+    ["ms", "s", "min", "h"].iter().fold(words, |text, unit| replace_unit(&text, unit))
+}
+
+/// `1.5s,` is `#s,`.
+fn without_numbers(word: &str) -> String {
+    let mut shown = String::new();
+    for part in word.split_inclusive(|c: char| !(c.is_ascii_digit() || c == '.')) {
+        let number = part.trim_end_matches(|c: char| !(c.is_ascii_digit() || c == '.'));
+        let is_number = number.starts_with(|c: char| c.is_ascii_digit());
+        shown.push_str(if is_number { "#" } else { number });
+        shown.push_str(&part[number.len()..]);
+    }
+    shown
+}
+
+fn replace_unit(text: &str, unit: &str) -> String {
+    let words = text.split(' ').collect::<Vec<_>>();
+    let mut shown: Vec<String> = Vec::new();
+    for word in words {
+        let bare = word.trim_end_matches([',', ')', ';', ':', '.']);
+        let follows_number = shown.last().is_some_and(|last| last.ends_with('#'));
+        if bare == unit && follows_number {
+            shown.push(format!("TIME{}", &word[bare.len()..]));
+        } else {
+            shown.push(word.to_owned());
+        }
+    }
+    shown.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::masked;
+
+    #[test]
+    fn figures_do_not_count_and_words_do() {
+        for (one, other) in [
+            (
+                "crm   local  failing (3 restarts, next try in 1.5 s)",
+                "crm local failing (12 restarts, next try in 850 ms)",
+            ),
+            ("listens at 127.0.0.1:8080", "listens at 127.0.0.1:41234"),
+            ("digest 0123456789ab", "digest ffffffffffff"),
+            ("2026-11-30T18:00:00.123Z", "2026-12-01T09:10:11.001Z"),
+        ] {
+            assert_eq!(masked(one), masked(other));
+        }
+        assert_ne!(masked("crm is failing"), masked("crm is starting"));
+    }
+}
