@@ -121,6 +121,7 @@ impl Pace {
     /// The server sent a request, and a reply is on its way.
     pub(super) fn replied(&mut self) {
         self.unasked.count(REPLY * BYTES);
+        self.handled += u32::try_from(REPLY).unwrap_or(TURN);
     }
 
     /// The next event of `piece`. Bytes that are no part of its message are charged.
@@ -133,23 +134,35 @@ impl Pace {
         event
     }
 
-    /// Ready when the next message may be handled.
-    pub(super) fn poll_turn(&mut self, context: &Context<'_>) -> Poll<()> {
-        if self.handled < TURN {
-            return Poll::Ready(());
+    /// Ready when the next message may be handled. What was handled is charged at each turn: a piece of a body may hold
+    /// dozens of requests, whose replies would keep the core from its other calls.
+    pub(super) fn poll_turn(&mut self, together: &Together, context: &mut Context<'_>) -> Poll<()> {
+        if self.handled >= TURN {
+            self.handled = 0;
+            self.charge(together);
+            if self.pause.is_none() {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
-        self.handled = 0;
-        context.waker().wake_by_ref();
-        Poll::Pending
+        self.poll_pause(context)
     }
 
     /// Ready when more may be read.
     pub(super) fn poll_read(&mut self, together: &Together, context: &mut Context<'_>) -> Poll<()> {
+        self.charge(together);
+        self.poll_pause(context)
+    }
+
+    fn charge(&mut self, together: &Together) {
         if !self.unasked.is_nothing()
             && let Some(until) = self.unasked.charge_shared(together, Instant::now())
         {
             self.pause = Some(Box::pin(sleep_until(until)));
         }
+    }
+
+    fn poll_pause(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let Some(pause) = &mut self.pause {
             ready!(life::deaf_until(pause.as_mut().poll(context)));
             self.pause = None;
@@ -160,6 +173,8 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use super::*;
 
     #[test]
@@ -207,6 +222,23 @@ mod tests {
         quiet.add(60);
         let until = quiet.charge_shared(&together, now).map(|until| until.since(now));
         assert_eq!(until, Some(1_000), "who says little does not wait for all that others said");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_piece_full_of_requests_few_are_answered_at_a_time() {
+        let (together, mut pace, mut at) = (Together::default(), Pace::default(), Vec::new());
+        let start = Instant::now();
+        for _ in 0..200 {
+            pace.add(60);
+            pace.replied();
+            poll_fn(|context| pace.poll_turn(&together, context)).await;
+            at.push(Instant::now().since(start));
+        }
+        // 21 messages each, less the credit.
+        assert!((210..240).contains(at.last().unwrap()), "{at:?}");
+        let beyond_the_credit = &at[at.partition_point(|at| *at == 0)..];
+        assert!(beyond_the_credit.len() > 90, "{at:?}");
+        assert!(beyond_the_credit.windows(3).all(|three| three[0] < three[2]), "{at:?}");
     }
 
     trait Since {

@@ -149,7 +149,7 @@ impl Listener {
         while let Some(Ok(piece)) = self.piece(endpoint, &mut body, decoder.held()).await {
             let (mut piece, mut list_changed) = (&*piece, false);
             let outcome = loop {
-                poll_fn(|context| self.pace.poll_turn(context)).await;
+                poll_fn(|context| self.pace.poll_turn(&endpoint.together, context)).await;
                 let event = match self.pace.next(&mut decoder, &mut piece) {
                     Ok(Some(event)) => event,
                     outcome => break outcome,
@@ -170,7 +170,7 @@ impl Listener {
 
     /// The next piece, once the messages before it are paid for.
     async fn piece(&mut self, endpoint: &Endpoint, body: &mut Body, held: usize) -> Option<Result<Bytes, Http1Error>> {
-        poll_fn(|context| self.pace.poll_turn(context)).await;
+        poll_fn(|context| self.pace.poll_turn(&endpoint.together, context)).await;
         poll_fn(|context| self.pace.poll_read(&endpoint.together, context)).await;
         let wait = |context: &mut Context<'_>| {
             let polled = body.poll_piece(held.min(READ_MAX), context);

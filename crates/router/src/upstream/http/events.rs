@@ -404,7 +404,7 @@ impl Stream for HttpEvents {
                 this.end(context);
                 return Poll::Ready(None);
             }
-            ready!(this.pace.poll_turn(context));
+            ready!(this.pace.poll_turn(&this.awaited.endpoint.together, context));
             if let Some(sorting) = &mut this.sorting {
                 let (inbound, message) = ready!(sorting.as_mut().poll(context));
                 this.sorting = None;
