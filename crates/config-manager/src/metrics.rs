@@ -26,7 +26,10 @@ const SHOWN: &[Metric] = &[
     ),
     Metric::gauge(
         "only1mcp_config_source_state",
-        &[Label("state", &["starting", "following", "settling", "source_missing", "refused", "disabled", "none"])],
+        &[Label(
+            "state",
+            &["starting", "following", "settling", "source_missing", "refused", "rolled_back", "disabled", "none"],
+        )],
         "1 for the state in which the followed file is.",
     ),
     Metric::gauge("only1mcp_config_pending", &[], "Changes that are not decided yet."),

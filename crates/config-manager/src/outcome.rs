@@ -200,6 +200,10 @@ pub(crate) fn turned_away(why: TurnedAway) -> Status {
             let busy = format!("{most} changes wait for a decision, or for the disk, already; try again");
             refusal::exhausted("CHANGES", "changes that wait", busy)
         }
+        TurnedAway::Trials => {
+            let busy = format!("{} trials wait already; try again", desk::TRIALS_MAX);
+            refusal::exhausted("CHANGES", "trials that wait", busy)
+        }
         TurnedAway::Bytes(kept) => {
             let busy = format!("the changes that wait for a decision have {kept} bytes already; try again");
             refusal::exhausted("CHANGES", "bytes of changes that wait", busy)

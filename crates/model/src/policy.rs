@@ -147,7 +147,7 @@ policy! {
     /// How much history is kept (`rollback.history`). The last good revision is kept whatever this says.
     pub struct HistoryPolicy {
         /// How many contents are kept; the audit records of all changes stay.
-        pub max_snapshots: u32 = 100,
+        pub max_snapshots: u32 = 10,
         pub retention: Duration = Duration::from_secs(7 * 86_400),
     }
 

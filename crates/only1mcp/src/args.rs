@@ -20,7 +20,7 @@ use runtime::healthcheck::{Healthcheck, Question};
 use runtime::ops::OpsNames;
 use runtime::telemetry::log::Filter;
 
-use crate::{demo, place::PlaceArgs};
+use crate::{demo, failure::Failure, place::PlaceArgs};
 pub(crate) use import::{Client, ExportArgs, ImportArgs};
 pub(crate) use operate::*;
 pub(crate) use watch::WatchArgs;
@@ -168,6 +168,17 @@ pub(crate) struct AdminArgs {
 
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+impl AdminArgs {
+    /// The same gateway later on, whichever others run by then.
+    pub(crate) fn pinned(&self) -> Result<Self, Failure> {
+        let mut pinned = self.clone();
+        if self.admin.is_empty() {
+            pinned.place.state_dir = Some(self.place.find_running()?.state_dir);
+        }
+        Ok(pinned)
+    }
 }
 
 #[derive(Args, Debug)]

@@ -362,8 +362,18 @@ fn help_fits_a_narrow_terminal() {
     let help = home.run("", &["--help"]);
     let commands = help.out.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
     let commands = commands.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
-    for command in commands.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help") {
-        let said = said(home.command("", &[command, "--help"]).env("COLUMNS", "40"));
-        assert!(said.code == 0 && said.err.is_empty(), "{said:?}");
+    let commands = commands.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
+    let helps: Vec<Vec<&str>> = commands.map(|command| vec![command, "--help"]).chain([vec!["--help"]]).collect();
+    assert!(helps.len() > 20, "{helps:?}");
+    // A usage is one line at any width, and a word that is longer than a line, as a path, is not broken.
+    let may_be_wide = |line: &str| line.starts_with("Usage: ") || line.split_whitespace().count() == 1;
+    for columns in [40_usize, 80] {
+        for help in &helps {
+            // Nothing is a terminal here, so that the variable says the width.
+            let said = said(home.command("", help).env("COLUMNS", columns.to_string()));
+            assert!(said.code == 0 && said.err.is_empty(), "{said:?}");
+            let wide = said.out.lines().find(|line| line.chars().count() > columns && !may_be_wide(line));
+            assert_eq!(wide, None, "{help:?} at {columns} columns");
+        }
     }
 }

@@ -33,6 +33,8 @@ pub use said::Saying;
 pub const CANDIDATES_MAX: usize = 256;
 /// The limit, in bytes, of what they keep together.
 pub const CANDIDATES_BYTES_MAX: usize = 64 << 20;
+/// The limit for trials among them: each takes as long as its servers take to come up, also if its caller has gone.
+pub const TRIALS_MAX: usize = 4;
 /// The limit for callers that wait for the file to be judged; more are turned away.
 pub const CALLERS_MAX: usize = 1024;
 /// How often a candidate is merged anew because another change went first.
@@ -135,6 +137,8 @@ pub enum TurnedAway {
     Callers,
     /// See [`CANDIDATES_MAX`].
     Candidates,
+    /// See [`TRIALS_MAX`].
+    Trials,
     /// See [`CANDIDATES_BYTES_MAX`]: so much is kept already.
     Bytes(usize),
 }
@@ -304,6 +308,10 @@ impl<K: Papers> Desk<K> {
         }
         if self.candidates.len() + self.unrecorded >= CANDIDATES_MAX {
             return self.turn_away(caller, TurnedAway::Candidates);
+        }
+        let trials = || self.candidates.values().filter(|candidate| candidate.is_trial()).count();
+        if matches!(want, Want::Trial { .. }) && trials() >= TRIALS_MAX {
+            return self.turn_away(caller, TurnedAway::Trials);
         }
         let stale = want.base().filter(|base| *base != head);
         let kept: usize = self.candidates.values().map(|candidate| K::bytes(&candidate.text)).sum();

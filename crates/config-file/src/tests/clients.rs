@@ -139,14 +139,14 @@ fn what_is_said_in_two_ways_is_kept_in_one() {
             "mcp.json",
             r#"{"mcpServers": {"a": {"url": "http://h/sse", "httpUrl": "http://h/mcp", "command": null}}}"#,
             r#"mcp.json:1:30: mcpServers.a.url: not carried over: the client has another URL for this server
-{"id":"a","transport":{"headers":{},"type":"http","url":"http://h/mcp"}}
+{"id":"a","transport":{"type":"http","url":"http://h/mcp"}}
 "#,
         ),
         (
             "mcp.json",
             r#"{"mcpServers": {"a": {"url": "http://h/sse"}}}"#,
             r#"mcp.json:1:30: mcpServers.a.url: this looks like a URL for SSE, which is not available in this release; many servers have one for Streamable HTTP as well
-{"id":"a","transport":{"headers":{},"type":"http","url":"http://h/sse"}}
+{"id":"a","transport":{"type":"http","url":"http://h/sse"}}
 "#,
         ),
         (
@@ -160,7 +160,7 @@ fn what_is_said_in_two_ways_is_kept_in_one() {
             "mcp.json",
             r#"{"mcpServers": {"a": {"type": "http", "url": "http://h/", "env": {"K": "v"}}}}"#,
             r#"mcp.json:1:67: mcpServers.a.env.K: not carried over: a server of this type starts no program
-{"id":"a","transport":{"headers":{},"type":"http","url":"http://h/"}}
+{"id":"a","transport":{"type":"http","url":"http://h/"}}
 "#,
         ),
         (

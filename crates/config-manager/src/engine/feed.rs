@@ -93,11 +93,10 @@ impl Engine {
     /// After a rollback: that the file still says what was undone, and how it would say what is live.
     pub(super) fn still_in_file(&self) -> String {
         let name = self.origin.name();
-        let others: Vec<_> =
-            self.layers.keys().filter(|owner| **owner != Owner::file()).map(|owner| &*owner.0).collect();
-        let write = format!("`only1mcp show > {name}` writes what is live into it");
-        let write = if others.is_empty() { write } else { format!("{write}, with what is of {}", others.join(", ")) };
-        format!("{name} still says what was undone; that has no effect until it changes. {write}")
+        format!(
+            "{name} still says what was undone; that has no effect until it changes. To write back what is live: `only1mcp \
+             show` prints it, as YAML, with all layers merged and written-out secrets masked"
+        )
     }
 
     /// When the refused content of the file is judged again, in case what was wrong has healed.

@@ -121,7 +121,7 @@ async fn who_asks_for_a_rollback_twice_undoes_once() {
     let outcome = world.roll_back(1).await.unwrap();
     assert_eq!(applied(&outcome), 5);
     assert!(outcome.warnings[0].contains("still says what was undone"), "{outcome:?}");
-    assert!(outcome.warnings[0].contains("`only1mcp show > "), "{outcome:?}");
+    assert!(outcome.warnings[0].contains("`only1mcp show` prints it"), "{outcome:?}");
     assert_eq!(world.roll_back(1).await.unwrap().result(), Ended::NoChange);
     let oldest = world.roll_back(0).await.unwrap_err();
     assert_eq!(oldest.message(), "revision 5 is live, by a rollback to 1 already; nothing older is kept");

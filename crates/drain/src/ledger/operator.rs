@@ -122,9 +122,11 @@ impl Ledger {
         Ok(Started { drain: self.decided(now, &id, None), joined: false })
     }
 
-    /// An operator who gives a cordoned server a weight has opened it again: the drain that cordoned it is history.
+    /// An operator who gives a cordoned server a weight has opened it again: the drain that cordoned it is history. A
+    /// server that was switched off stays so; its weight counts once it is switched on.
     fn lift_cordon(&mut self, now: Time, backend: &BackendId, endpoint: Option<Digest>, weight: Weight, actor: &str) {
-        let same = |entry: &&Entry| entry.holds() && entry.is_of(backend, endpoint) && entry.weight.is_none();
+        let cordons = |entry: &&Entry| entry.holds() && entry.weight.is_none() && !entry.disabled;
+        let same = |entry: &&Entry| cordons(entry) && entry.is_of(backend, endpoint);
         let held: Vec<_> = self.drains.values().filter(same).map(|entry| entry.id.clone()).collect();
         for id in held.into_iter().filter(|_| !weight.is_none()) {
             self.lift(now, &id, actor);

@@ -330,6 +330,8 @@ fn a_server_that_is_switched_off_stays_so_until_it_is_switched_on() {
     assert!(disabled.joined && disabled.drain.disabled && disabled.drain.id == drained.id);
     assert!(it.wish(off("b")).unwrap().drain.disabled);
     assert!(it.start("b", Some(Duration::ZERO)).unwrap().drain.disabled, "a drain leaves it switched off");
+    it.wish(Wanted { weight: Weight::of(250).unwrap(), ..wanted("b") }).unwrap();
+    assert_eq!(it.core.list(it.now, false).iter().filter(|drain| drain.disabled).count(), 2, "so does a weight");
     it.count(1, &drained.id, "a", Phase::Closed, [0, 0, 0]);
     it.again(1);
     let mut kept: Vec<_> = it.core.list(it.now, false).into_iter().filter(|drain| drain.disabled).collect();

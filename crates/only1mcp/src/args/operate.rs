@@ -183,7 +183,7 @@ pub(crate) struct ApplyArgs {
     pub(crate) without: Vec<String>,
 
     /// Change nothing: show what it would change, or what is wrong with it, as `diff` does
-    #[arg(long, env = "ONLY1MCP_DRY_RUN")]
+    #[arg(long, conflicts_with = "without", env = "ONLY1MCP_DRY_RUN")]
     pub(crate) dry_run: bool,
 
     #[command(flatten)]

@@ -139,21 +139,26 @@ pub(crate) async fn enable(args: &SwitchArgs) -> Result<Output, Failure> {
     let mut service = admin.drain()?;
     let held = admin.ask(&service.target, service.client.list(ListRequest { all: false })).await?.drains;
     let whole = |drain: &Drain| drain.server == args.server && drain.cause == "admin" && drain.endpoint.is_empty();
-    if let Some(drain) = held.into_iter().find(|drain| whole(drain) && drain.weight_permille == 0) {
-        return Box::pin(cancel(&admin, drain.id)).await;
-    }
+    let ended = match held.into_iter().find(|drain| whole(drain) && drain.weight_permille == 0) {
+        Some(drain) => Some(Box::pin(cancel(&admin, drain.id)).await?),
+        None => None,
+    };
     let nothing = json!({ "ended": [], "stay": [] });
     if Box::pin(is_configured_off(&admin, &args.server)).await {
         let server = &args.server;
         let complaints = Lines::of(format_args!(
-            "server {server} is disabled in the configuration, not by an operator: take `enabled: false` out of it there"
+            "server {server} is disabled in the configuration: take `enabled: false` out of it there"
         ));
-        return Ok(Output { text: Lines::default(), complaints, json: nothing, code: exit::REFUSED });
+        let json = ended.map_or(nothing, |ended| ended.json);
+        return Ok(Output { text: Lines::default(), complaints, json, code: exit::REFUSED });
+    }
+    if let Some(ended) = ended {
+        return Ok(ended);
     }
     if !admin.knows(&args.server).await {
         return Err(Failure::NoServer { server: args.server.clone() });
     }
-    let text = Lines::of(format_args!("nothing to do: {} gets calls", args.server));
+    let text = Lines::of(format_args!("nothing to do: nothing keeps all of {} from calls", args.server));
     Ok(Output { code: exit::NOTHING_TO_DO, ..Output::done(text, nothing) })
 }
 

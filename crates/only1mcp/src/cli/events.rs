@@ -30,7 +30,7 @@ use event::{Event, Seen, Service};
 use super::{Lines, Output};
 use crate::{
     admin::Admin,
-    args::{Format, WatchArgs},
+    args::{AdminArgs, Format, WatchArgs},
     failure::Failure,
 };
 
@@ -39,7 +39,8 @@ use crate::{
 pub(crate) async fn run(args: &WatchArgs) -> Result<Output, Failure> {
     let failed = |source| Failure::System { what: "cannot catch signals", source };
     let mut signals = shutdown::signals().map_err(failed)?;
-    let watch = Watch { args, clock: Clock::start(), zone: TimeZone::system() };
+    let admin = args.admin.pinned()?;
+    let watch = Watch { args, admin, clock: Clock::start(), zone: TimeZone::system() };
     tokio::select! {
         end = watch.run() => match end {
             End::Unread => Ok(nothing_more()),
@@ -56,6 +57,8 @@ fn nothing_more() -> Output {
 
 struct Watch<'a> {
     args: &'a WatchArgs,
+    /// Where the gateway was at first: another one is none of this command's.
+    admin: AdminArgs,
     clock: Clock,
     zone: TimeZone,
 }
@@ -75,7 +78,7 @@ struct Opened {
 
 impl Watch<'_> {
     async fn run(&self) -> End {
-        let admin = match Admin::find(&self.args.admin).await {
+        let admin = match Admin::find(&self.admin).await {
             Ok(admin) => admin,
             Err(failure) => return End::Failed(failure),
         };
@@ -117,7 +120,7 @@ impl Watch<'_> {
             }
             tokio::time::sleep(backoff.ceiling(failures)).await;
             failures += 1;
-            opened = match Admin::find(&self.args.admin).await {
+            opened = match Admin::find(&self.admin).await {
                 Ok(admin) => self.open(service, &admin).await,
                 Err(failure) => Err(failure),
             };

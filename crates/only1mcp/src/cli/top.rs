@@ -8,6 +8,7 @@ use std::{
 use runtime::{exit, fault, shutdown};
 use serde_json::Value;
 use tokio::time::MissedTickBehavior;
+use unicode_width::UnicodeWidthStr;
 
 use super::{Lines, Output, render, status};
 use crate::{
@@ -32,8 +33,9 @@ pub(crate) async fn run(args: &TopArgs) -> Result<Output, Failure> {
     }
     let failed = |source| Failure::System { what: "cannot catch signals", source };
     let mut signals = shutdown::signals().map_err(failed)?;
+    let admin = args.admin.pinned()?;
     tokio::select! {
-        ended = pictures(&args.admin, args.interval) => ended?,
+        ended = pictures(&admin, args.interval) => ended?,
         _ = signals.recv() => {}
     }
     Ok(Output::done(Lines::default(), Value::Null))
@@ -52,7 +54,8 @@ async fn pictures(admin: &AdminArgs, interval: Duration) -> Result<(), Failure> 
         picture.append(&seen.complaints);
         picture.append(&seen.text);
         let rows = terminal_size::terminal_size().map(|(_, rows)| usize::from(rows.0));
-        let screen = screen(&picture.within(render::columns(io::stdout())), rows);
+        let columns = render::columns(io::stdout());
+        let screen = screen(&picture.within(columns), columns, rows);
         if io::stdout().write_all(screen.as_bytes()).and_then(|()| io::stdout().flush()).is_err() {
             return Ok(());
         }
@@ -68,11 +71,18 @@ async fn pictures(admin: &AdminArgs, interval: Duration) -> Result<(), Failure> 
 }
 
 /// The picture over the one before it. A line that the terminal has no row for would move all others up.
-fn screen(picture: &str, rows: Option<usize>) -> String {
+fn screen(picture: &str, columns: Option<usize>, rows: Option<usize>) -> String {
     let lines: Vec<&str> = picture.lines().collect();
+    // What cannot be folded, such as a path, goes on in the next row.
+    let height = |line: &str| columns.map_or(1, |columns| line.width().div_ceil(columns.max(1)).max(1));
+    let all: usize = lines.iter().map(|line| height(line)).sum();
     let shown = match rows {
         // The cursor has the last row.
-        Some(rows) if lines.len() >= rows => rows.saturating_sub(2),
+        Some(rows) if all >= rows => {
+            let mut left = rows.saturating_sub(2);
+            let fits = |line: &&&str| left.checked_sub(height(line)).map(|rest| left = rest).is_some();
+            lines.iter().take_while(fits).count()
+        }
         Some(_) | None => lines.len(),
     };
     let cut = lines.len() - shown;
@@ -89,9 +99,11 @@ mod tests {
     fn a_picture_leaves_nothing_of_the_one_before_it_and_does_not_scroll() {
         let picture = "now\nserver a\nserver b\nserver c\n";
         let all = "\x1b[Hnow\x1b[K\nserver a\x1b[K\nserver b\x1b[K\nserver c\x1b[K\n\x1b[J";
-        assert_eq!([None, Some(5)].map(|rows| screen(picture, rows)), [all, all]);
+        assert_eq!([None, Some(5)].map(|rows| screen(picture, Some(40), rows)), [all, all]);
         let cut = "\x1b[Hnow\x1b[K\nserver a\x1b[K\n… 2 more lines; `only1mcp status` has all\x1b[K\n\x1b[J";
-        assert_eq!(screen(picture, Some(4)), cut);
-        assert_eq!(screen(picture, Some(0)).lines().count(), 2, "a terminal without a size");
+        assert_eq!(screen(picture, Some(40), Some(4)), cut);
+        assert_eq!(screen(picture, None, Some(0)).lines().count(), 2, "a terminal without a size");
+        let narrow = "\x1b[Hnow\x1b[K\nserver a\x1b[K\n… 2 more lines; `only1mcp status` has all\x1b[K\n\x1b[J";
+        assert_eq!(screen(picture, Some(4), Some(5)), narrow, "each server takes two rows");
     }
 }

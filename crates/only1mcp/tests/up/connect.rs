@@ -4,11 +4,16 @@ use std::{
     fs,
     io::{BufRead, BufReader, Write},
     process::{Child, ChildStdin, ChildStdout, Stdio},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
+use testkit::wait;
 
 use super::{Home, Stops};
+
+/// Longer than anything here takes.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A client with `only1mcp connect` as its server.
 struct Client {
@@ -89,7 +94,7 @@ fn configure(home: &Home, id: &str, arguments: &str) {
 /// Ends the gateway, and waits until nothing of it is left.
 fn stop(home: &Home) {
     home.stop();
-    while home.run(&["status"]).0 != 69 {}
+    wait::until_true("the gateway to be gone", LIMIT, || home.run(&["status"]).0 == 69).unwrap();
 }
 
 #[test]
@@ -135,9 +140,9 @@ fn a_call_that_a_client_on_stdio_cancels_ends_at_its_server_and_has_no_answer() 
     let mut client = Client::of(&home);
     let in_flight = || home.json(&["status", "--output", "json"])["servers"][0]["in_flight"].clone();
     client.call(2, "test__sleep", &json!({ "ms": 600_000 }));
-    while in_flight() != 1 {}
+    wait::until_true("the call to be in flight", LIMIT, || in_flight() == 1).unwrap();
     client.say(&json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 2 } }));
-    while in_flight() != 0 {}
+    wait::until_true("the call to end", LIMIT, || in_flight() == 0).unwrap();
     client.call(3, "test__echo", &json!({ "text": "still there" }));
     assert_eq!(client.text(), (3, "still there".to_owned()));
     assert_eq!(client.leave(), Some(0));

@@ -106,6 +106,10 @@ impl<K: Papers> Candidate<K> {
         Self { want, text, callers, attempt: None, stage: Stage::ToMerge, without, voters, merges: 0 }
     }
 
+    pub(super) fn is_trial(&self) -> bool {
+        matches!(self.want, Want::Trial { .. })
+    }
+
     /// Of the snapshot, if it is one by now.
     pub fn digest(&self) -> Option<Digest> {
         match self.stage {

@@ -28,10 +28,17 @@ impl<K: Papers> Desk<K> {
         }
     }
 
+    /// The oldest change; a trial only if no change waits.
+    fn next_to_merge(&mut self) -> Option<ProposalId> {
+        let is_change = |id: &ProposalId| self.candidates.get(id).is_none_or(|candidate| !candidate.is_trial());
+        let at = self.to_merge.iter().position(is_change).unwrap_or_default();
+        self.to_merge.remove(at)
+    }
+
     fn merge_next(&mut self) {
         let base = self.head_revision();
         while self.merging.is_none()
-            && let Some(proposal) = self.to_merge.pop_front()
+            && let Some(proposal) = self.next_to_merge()
         {
             // One that gave way while it waited is gone.
             let Some(candidate) = self.candidates.get_mut(&proposal) else { continue };

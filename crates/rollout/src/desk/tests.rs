@@ -34,6 +34,7 @@ struct Case {
     /// The router votes, appends go through and are acknowledged.
     goes_on: bool,
     refusal: Option<Refusal>,
+    turned_away: Vec<TurnedAway>,
 }
 
 fn router() -> NodeId {
@@ -59,7 +60,8 @@ impl Case {
         let start = Start { sender, head: Some(head), file: true, cursor };
         let desk = Desk::new(now, start);
         let (merging, ended, sent) = (Vec::new(), Vec::new(), Vec::new());
-        let mut case = Self { desk, now, merging, ended, sent, goes_on: true, refusal: None };
+        let turned_away = Vec::new();
+        let mut case = Self { desk, now, merging, ended, sent, goes_on: true, refusal: None, turned_away };
         case.reads("a");
         case.hello(1, "a", 1);
         case
@@ -71,6 +73,7 @@ impl Case {
             match effect {
                 Effect::Merge { proposal } => self.merging.push(proposal),
                 Effect::Ended(ended) => self.ended.push(*ended),
+                Effect::TurnedAway { why, .. } => self.turned_away.push(why),
                 Effect::Send { directive, base, .. } => {
                     let base = base.map(|base| base.digest);
                     self.sent.push((directive.clone(), base));
@@ -82,7 +85,6 @@ impl Case {
                 Effect::Append(_)
                 | Effect::Entered { .. }
                 | Effect::Joined { .. }
-                | Effect::TurnedAway { .. }
                 | Effect::Answered { .. }
                 | Effect::Look
                 | Effect::Read
@@ -92,6 +94,11 @@ impl Case {
                 | Effect::Notice(_) => {}
             }
         }
+    }
+
+    fn tries(&mut self, text: &'static str, caller: u8) {
+        let want = Want::Trial { of: Owner::api("one"), number: 0 };
+        self.does(Event::Wanted { want, text, caller: Caller { without: BTreeSet::new(), handle: caller } });
     }
 
     fn reconciles(&mut self, event: reconciler::Event<()>) {
@@ -328,14 +335,10 @@ fn a_trial_ends_with_what_routers_say_and_leaves_no_record() {
     case.merges();
     case.ends();
     let revision = case.desk.head_revision();
-    let tries = |case: &mut Case, text: &'static str, caller: u8| {
-        let want = Want::Trial { of: Owner::api("one"), number: 0 };
-        case.does(Event::Wanted { want, text, caller: Caller { without: BTreeSet::new(), handle: caller } });
-    };
     // Two do not take each other's place.
-    tries(&mut case, "c", 2);
-    tries(&mut case, "d", 3);
-    tries(&mut case, "broken", 4);
+    case.tries("c", 2);
+    case.tries("d", 3);
+    case.tries("broken", 4);
     for _ in 0..3 {
         case.merges();
     }
@@ -348,12 +351,30 @@ fn a_trial_ends_with_what_routers_say_and_leaves_no_record() {
 
     // A change goes first, and the trial is made on top of it.
     case.goes_on = false;
-    tries(&mut case, "c", 5);
+    case.tries("c", 5);
     case.merges();
     case.goes_on = true;
     case.wants("two", "d", None, 6);
     case.merges();
     assert_eq!(case.ends(), [(6, format!("revision {}", revision.0 + 1), vec![6])]);
+    // On the head that the change replaced, and then on that of the change.
+    case.merges();
+    assert_eq!(case.ends(), []);
     case.merges();
     assert_eq!(case.ends(), [(5, "tried by 1".into(), vec![5])]);
+}
+
+#[test]
+fn few_trials_wait_at_a_time_and_a_change_is_merged_before_them() {
+    let mut case = Case::new();
+    for caller in 1..=5 {
+        case.tries("c", caller);
+    }
+    assert_eq!(case.turned_away, [TurnedAway::Trials]);
+    case.wants("two", "d", None, 9);
+    // The trial whose turn had come, and then the change.
+    case.merges();
+    case.merges();
+    let ends = case.ends();
+    assert!(ends.iter().any(|(_, end, callers)| end == "revision 2" && *callers == [9]), "{ends:?}");
 }

@@ -91,8 +91,11 @@ impl Status {
     /// The servers of the live revision that get no calls because they are not well, each with the worst that is said of
     /// its endpoints.
     pub(crate) fn not_up(&self) -> BTreeMap<&BackendId, Condition> {
+        let live = self.endpoints.iter().filter(|one| one.live);
+        let (served, unwell): (Vec<_>, Vec<_>) = live.partition(|one| one.endpoint.verdict().is_routable());
+        let served: BTreeSet<_> = served.into_iter().map(|one| &one.endpoint.key.backend).collect();
         let mut not_up = BTreeMap::new();
-        for one in self.endpoints.iter().filter(|one| one.live && !one.endpoint.verdict().is_routable()) {
+        for one in unwell.into_iter().filter(|one| !served.contains(&one.endpoint.key.backend)) {
             let condition = one.condition().0;
             let worst = not_up.entry(&one.endpoint.key.backend).or_insert(condition);
             *worst = condition.max(*worst);

@@ -345,7 +345,7 @@ fn a_session_stays_with_one_of_several_endpoints_while_that_may_be_chosen() {
         let urls: Vec<_> = servers.iter().map(|server| server.url.as_str()).collect();
         let mut case = Case::start(&directory).await;
         case.swap(1, &content(quick(), &[backend("a", &urls, ReplaceMode::Beside)]), None).await;
-        case.up(3).await;
+        let status = case.up(3).await;
         let at = |random: u64, homes: &Homes| {
             case.started.live.admit(Kind::Tool, "one", random, homes).unwrap().lease.endpoint.clone()
         };
@@ -364,9 +364,13 @@ fn a_session_stays_with_one_of_several_endpoints_while_that_may_be_chosen() {
         first.set_verdict(Verdict::Unhealthy);
         let second = at(2, &homes);
         assert_ne!(first.serial, second.serial);
-        first.set_verdict(Verdict::Healthy);
+        assert!(status.not_up().is_empty(), "two others serve");
+        let judge = |verdict| status.endpoints.iter().for_each(|one| one.endpoint.set_verdict(verdict));
+        judge(Verdict::Unhealthy);
+        assert_eq!(status.not_up().into_values().collect::<Vec<_>>(), [model::Condition::Unhealthy]);
+        judge(Verdict::Healthy);
         assert!((0..50).all(|call| at(spread(call), &homes).serial == second.serial), "its state is there now");
-        drop((first, second));
+        drop((first, second, status));
         case.stop().await;
     });
 }

@@ -27,7 +27,7 @@ const LINE_END: usize = 2;
 const PIECE: u64 = 256;
 /// After this many messages at a time, other tasks run first.
 const TURN: u32 = 32;
-/// How long a stream that sends less than `TURN` at a time waits at most for what its server's other streams have sent.
+/// How long a stream that sends less than half of `TURN` at a time waits at most for what its server's other streams have sent.
 const COURTESY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
@@ -77,7 +77,7 @@ impl Unasked {
     fn charge_shared(&mut self, together: &Together, now: Instant) -> Option<Instant> {
         let said = self.said;
         let together = together.owe(COST.saturating_mul(said), now);
-        let together = if said < TURN { together.map(|until| until.min(now + COURTESY)) } else { together };
+        let together = if said < TURN / 2 { together.map(|until| until.min(now + COURTESY)) } else { together };
         self.charge(now).1.max(together)
     }
 }

@@ -16,14 +16,12 @@ use crate::{Figures, Size};
 use played::Played;
 use situations::SITUATIONS;
 
-/// Commands that a person may need, in the median of all incidents.
-const COMMANDS_MAX: usize = 2;
-
 /// Both sizes are the same: each incident takes as long as it takes.
 pub fn run(_: Size) -> Result<Figures, Fault> {
     let mut figures = Figures::default();
     let played = play_all()?;
-    figures.demand("incidents", played.len(), "8", played.len() == 8);
+    // All of them are cured: one that is not ends the run.
+    figures.note("incidents", played.len());
     for format in ["text", "json"] {
         let lost = played.iter().filter(|one| !one.is_told(format)).map(|one| one.name);
         figures.note("format", format);
@@ -36,11 +34,9 @@ pub fn run(_: Size) -> Result<Figures, Fault> {
     for (all, middle, mut counts) in commands {
         figures.note(all, counts.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
         counts.sort_unstable();
-        let median = counts[counts.len() / 2];
-        figures.demand(middle, median, "2 at most", median <= COMMANDS_MAX);
+        figures.note(middle, counts[counts.len() / 2]);
     }
     figures.none("second_command_not_named", played.iter().filter(|one| !one.named).map(|one| one.name));
-    figures.none("not_cured", played.iter().filter(|one| !one.cured).map(|one| one.name));
     figures.none("transcript_differs", transcript::differs(&played)?);
     Ok(figures)
 }
@@ -51,11 +47,10 @@ pub fn during(_: Size) -> Result<Figures, Fault> {
     let played = play_all()?;
     let looks = played.iter().map(|one| one.looks.len()).sum::<usize>();
     figures.demand("looks", looks, "several in each", played.iter().all(|one| one.looks.len() > 1));
-    let content = played.iter().filter(|one| one.dead).flat_map(|one| one.looks.iter().map(move |look| (one, look)));
-    let content: Vec<String> = content
+    let looks = played.iter().flat_map(|one| one.looks.iter().map(move |look| (one, look)));
+    let content = looks
         .filter(|(_, look)| look.is_dead && look.code == 0)
-        .map(|(one, look)| format!("{}: {}", one.name, look.shown))
-        .collect();
+        .map(|(one, look)| format!("{}: {}", one.name, look.shown));
     figures.none("ended_with_0_while_dead", content);
     figures.note("watch_lines", played.iter().map(|one| one.watched.len()).sum::<usize>());
     figures.none("watch_no_json", played.iter().flat_map(|one| one.unreadable()));

@@ -9,6 +9,7 @@ mod servers;
 mod vital;
 
 use std::{
+    env,
     io::{self, Write},
     sync::{Arc, atomic::Ordering},
     thread,
@@ -44,6 +45,10 @@ pub fn run(size: Size) -> Result<Figures, Fault> {
     let mut peers = Peer::all();
     if size == Size::Short {
         peers.retain(|peer| IN_SHORT.contains(&peer.name));
+    }
+    // To mend one of them: all take half an hour. Without the others the line falls short.
+    if let Ok(only) = env::var("ONLY1MCP_PEERS") {
+        peers.retain(|peer| only.split(',').any(|name| name == peer.name));
     }
     let (mut worst, mut slowest) = (0, 0.0_f64);
     let mut wrong = Vec::new();

@@ -19,7 +19,7 @@ use crate::{admin::Admin, cli::render, cli::validate::count};
 /// Names in a line for people.
 const NAMED: usize = 5;
 /// How long routers have to say what they know.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The tools that endpoints offer, by variant and digest.
 #[derive(Debug, Default)]
@@ -63,13 +63,14 @@ impl Lists {
     /// What clients notice of the change of that server.
     pub(crate) fn effect(&self, id: &BackendId, old: &Side, new: &Side) -> Effect {
         let ((before, old_keys), (after, new_keys)) = (of(id, old), of(id, new));
-        let filter = |backend: Option<&Backend>| backend.map(|backend| backend.tools.clone());
+        let filter = |backend: Option<&Backend>| backend.map(|backend| (backend.policy.enabled, backend.tools.clone()));
         if old_keys == new_keys && filter(before) == filter(after) {
             return Effect::default();
         }
         let shown = |backend: Option<&Backend>, keys: &[&EndpointKey]| match backend {
-            None => Some(BTreeSet::new()),
-            Some(backend) => self.shown(backend.tools.as_deref(), keys),
+            Some(backend) if backend.policy.enabled => self.shown(backend.tools.as_deref(), keys),
+            // Of one that is switched off, clients see nothing.
+            Some(_) | None => Some(BTreeSet::new()),
         };
         match (shown(before, &old_keys), shown(after, &new_keys)) {
             (Some(before), Some(after)) => Effect {

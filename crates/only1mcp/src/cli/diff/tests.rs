@@ -83,4 +83,11 @@ fn what_no_router_has_listed_is_said_to_be_unknown() {
     assert_eq!(said(&none, &all), "what it offers is known once it is up");
     let critical = side("critical.yaml", &text(", critical: true"), &[]);
     assert!(said(&all, &critical).is_null(), "it shows what it showed before");
+
+    let off = side("off.yaml", &text(", enabled: false"), &[]);
+    let mut lists = Lists::default();
+    listed(&mut lists, &all, &[("crm", &["add"])]);
+    let clients = |old: &Side, new: &Side| show(old, new, &lists).json["servers"][0]["clients"].clone();
+    assert_eq!(clients(&all, &off)["lost"], serde_json::json!(["add"]), "it is switched off");
+    assert_eq!(clients(&off, &all)["gained"], serde_json::json!(["add"]));
 }

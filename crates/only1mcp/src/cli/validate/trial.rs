@@ -52,7 +52,7 @@ pub(crate) fn show(trial: &Trial, valid: Output) -> Output {
     }
     text.line(match (trial.accepted, rows.is_empty()) {
         (true, false) => "it would be applied; nothing has changed",
-        (true, true) => "it would be applied, and no server started or connected; nothing has changed",
+        (true, true) => "it would not be refused: no server would be started or connected; nothing has changed",
         (false, _) => "it would be refused; nothing has changed",
     });
     json["trial"] = json!({

@@ -118,7 +118,9 @@ impl<'a> Planted<'a> {
         self.serves(&gateway, &mut trip)?;
         let exported = gateway.cli(&["export", "--client", self.client.client])?.expect(0)?;
         trip.calls += led::call_through(self.client.client, &exported.stdout, self.scratch, &self.a_tool()?)?;
-        let snippet = self.scratch.file("exported");
+        // What is in a file is known by its name.
+        let name = if self.client.client == "codex" { "exported.toml" } else { "exported.json" };
+        let snippet = self.scratch.file(name);
         fs::write(&snippet, &exported.stdout)?;
         let again = self.cli(&["import", text(&snippet), "--config", text(&config), "--yes"])?;
         if again.code != 2 || !again.stderr.contains("it is this gateway itself") {
@@ -168,7 +170,11 @@ impl<'a> Planted<'a> {
         let mut client = Client::open(gateway.mcp)?;
         for server in self.expected.iter().filter(|server| server.get("tools").is_none()) {
             let said = client.text(&tool_of(server), &json!({ "text": "hello" }))?;
-            trip.calls += usize::from(said == "hello");
+            if said == "hello" {
+                trip.calls += 1;
+            } else {
+                trip.wrong.push(format!("{}: {} answers {said:?}", self.client.name, tool_of(server)));
+            }
         }
         Ok(())
     }

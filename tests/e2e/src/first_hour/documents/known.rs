@@ -41,6 +41,7 @@ pub(super) const NOT_RUN: &[(&str, &str)] = &[
 pub(super) const ENDS: &[(&str, &str, i32, &str)] = &[
     ("README.md", "only1mcp import", 1, "nobody is there to say yes"),
     ("docs/tracing.md", "only1mcp reload", 2, "nothing was changed since"),
+    ("deploy/systemd/README.md", "only1mcp status", 69, "systemd, which would have started it, does not run here"),
 ];
 
 /// What the page tells its reader to do before a command.

@@ -31,7 +31,7 @@ pub(super) fn unknown(pages: &[(String, String)]) -> Result<Vec<String>, Fault> 
             };
             let flags =
                 rest.iter().filter(|word| word.starts_with("--")).map(|word| word.split('=').next().unwrap_or(word));
-            found.extend(flags.filter(|flag| !text.contains(*flag)).map(|flag| format!("{page}: {flag} of {span}")));
+            found.extend(flags.filter(|flag| !knows(text, flag)).map(|flag| format!("{page}: {flag} of {span}")));
         }
     }
     let all = help_of("only1mcp", "")?.unwrap_or_default();
@@ -45,6 +45,11 @@ pub(super) fn unknown(pages: &[(String, String)]) -> Result<Vec<String>, Fault> 
         names.filter(|name| *name != "help" && !named(name)).map(|name| format!("README has no row for {name}")),
     );
     Ok(found)
+}
+
+/// Whether the flag is in the help, as a word of its own.
+fn knows(help: &str, flag: &str) -> bool {
+    help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).any(|word| word == flag)
 }
 
 /// What a program says of itself or of one of its commands; nothing if it does not know that.

@@ -20,7 +20,7 @@ pub(super) struct Situation {
     pub(super) plant: fn(&mut Stage<'_>) -> Result<(), Fault>,
     /// Whether the gateway has noticed, by the JSON of `status`.
     pub(super) shows: fn(&Value) -> bool,
-    /// Whether that is something dead; else clients notice it, and everything runs.
+    /// Whether something is dead by what is planted; else clients notice it, and everything runs.
     pub(super) dead: bool,
     /// All of these stand where the cause is told.
     pub(super) cause: &'static [&'static str],
@@ -28,6 +28,8 @@ pub(super) struct Situation {
     pub(super) look: &'static [&'static str],
     pub(super) cure: &'static [Cure],
     pub(super) is_well: fn(&Stage<'_>) -> bool,
+    /// What has come of the cure, as the page says it: where `status` ended with 1, that it ends with 0 again.
+    pub(super) then: &'static str,
     /// Words that `watch` says meanwhile.
     pub(super) watched: &'static [&'static str],
 }
@@ -40,6 +42,9 @@ pub(super) enum Cure {
 }
 
 use Cure::{Command, Hand};
+
+const STATUS_IS_WELL: &str = "`only1mcp status` ends with 0 again";
+const CALLS_ARE_ANSWERED: &str = "the calls of clients are answered again";
 
 pub(super) static SITUATIONS: [Situation; 8] =
     [HUNG, CRASH_LOOP, SLOW, DEAD_UPSTREAM, WRONG_SECRET, BAD_EDIT, TOOL_GONE, COMES_BACK];
@@ -56,6 +61,7 @@ const HUNG: Situation = Situation {
     look: &[],
     cure: &[Command(&["restart", "notes"])],
     is_well: |stage| stage.answers("notes__add"),
+    then: STATUS_IS_WELL,
     watched: &["unhealthy"],
 };
 
@@ -79,7 +85,8 @@ const CRASH_LOOP: Situation = Situation {
         Command(&["restart", "crm"]),
     ],
     is_well: |stage| stage.answers("crm__add"),
-    watched: &["starting"],
+    then: STATUS_IS_WELL,
+    watched: &["exited"],
 };
 
 const SLOW: Situation = Situation {
@@ -100,6 +107,7 @@ const SLOW: Situation = Situation {
     look: &[],
     cure: &[Command(&["drain", "search"])],
     is_well: |stage| !stage.answers("search__add") && stage.answers("notes__add"),
+    then: "`search` gets no more calls",
     watched: &["degraded"],
 };
 
@@ -117,7 +125,8 @@ const DEAD_UPSTREAM: Situation = Situation {
         stage.start_upstream()
     })],
     is_well: |stage| stage.answers("search__add"),
-    watched: &["search"],
+    then: STATUS_IS_WELL,
+    watched: &["refused"],
 };
 
 const WRONG_SECRET: Situation = Situation {
@@ -146,6 +155,7 @@ const WRONG_SECRET: Situation = Situation {
         Ok(fs::write(stage.scratch.file("search.token"), "second")?)
     })],
     is_well: |stage| stage.answers("search__find"),
+    then: STATUS_IS_WELL,
     watched: &["unhealthy"],
 };
 
@@ -167,6 +177,7 @@ const BAD_EDIT: Situation = Situation {
         Ok(stage.file.replace(&shown.stdout)?)
     })],
     is_well: |stage| stage.answers("notes__add"),
+    then: STATUS_IS_WELL,
     watched: &["refused"],
 };
 
@@ -187,6 +198,7 @@ const TOOL_GONE: Situation = Situation {
     look: &["diff"],
     cure: &[Command(&["rollback"])],
     is_well: |stage| stage.answers("notes__add"),
+    then: CALLS_ARE_ANSWERED,
     watched: &["committed"],
 };
 
@@ -216,6 +228,7 @@ const COMES_BACK: Situation = Situation {
         stage.wait_revision(5)
     })],
     is_well: |stage| stage.answers("notes__add"),
+    then: CALLS_ARE_ANSWERED,
     watched: &["committed"],
 };
 

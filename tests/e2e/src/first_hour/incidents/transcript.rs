@@ -46,7 +46,7 @@ fn page(played: &[Played]) -> String {
         for step in &one.steps {
             text.push_str(&told(step, one));
         }
-        text.push_str("\nThen `only1mcp status` ends with 0 again.\n");
+        text.push_str(&format!("\nThen {}.\n", one.then));
     }
     text
 }
@@ -67,11 +67,17 @@ fn told(step: &Step, of: &Played) -> String {
     }
 }
 
-/// A line without its figures: numbers with their units, digests, and the width of columns.
+/// A line without its figures: numbers with their units, digests and references, and the width of columns.
 fn masked(line: &str) -> String {
     let words = line.split_whitespace().map(|word| {
-        let digits = word.chars().filter(char::is_ascii_hexdigit).count();
-        if digits == word.len() && digits >= 12 { "DIGEST".to_owned() } else { without_numbers(word) }
+        let bare = word.trim_end_matches([',', ')', ';', ':', '.']);
+        let is_digest = bare.len() >= 8 && bare.chars().all(|c| c.is_ascii_hexdigit());
+        match word {
+            _ if is_digest => format!("DIGEST{}", &word[bare.len()..]),
+            // A server that was not asked yet.
+            "unknown" => "healthy".to_owned(),
+            _ => without_numbers(word),
+        }
     });
     let words = words.collect::<Vec<_>>().join(" ");
     ["ms", "s", "min", "h"].iter().fold(words, |text, unit| replace_unit(&text, unit))
@@ -116,7 +122,8 @@ mod tests {
                 "crm local failing (12 restarts, next try in 850 ms)",
             ),
             ("listens at 127.0.0.1:8080", "listens at 127.0.0.1:41234"),
-            ("digest 0123456789ab", "digest ffffffffffff"),
+            ("digest 0123456789ab; what", "digest ffffffffffff; what"),
+            ("(reference 30bc18f5);", "(reference e0d1fbeb);"),
             ("2026-11-30T18:00:00.123Z", "2026-12-01T09:10:11.001Z"),
         ] {
             assert_eq!(masked(one), masked(other));
