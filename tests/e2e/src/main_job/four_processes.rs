@@ -173,11 +173,17 @@ impl Kills {
         Ok(())
     }
 
-    /// The history, without what may change of an old entry: its content is let go when there are enough newer ones.
+    /// The history, without what may change of an old entry: its content is let go when there are enough newer ones, and
+    /// with it the keys that changed; their masked values have other marks in another process.
     fn past(&self) -> Result<Vec<Value>, Fault> {
         let mut history = self.services.history()?;
         for entry in history.iter_mut().filter_map(Value::as_object_mut) {
-            entry.remove("content_kept");
+            for passing in ["content_kept", "policy_keys"] {
+                entry.remove(passing);
+            }
+            for change in entry.get_mut("diff").and_then(Value::as_array_mut).into_iter().flatten() {
+                change.as_object_mut().and_then(|change| change.remove("keys"));
+            }
         }
         Ok(history)
     }
