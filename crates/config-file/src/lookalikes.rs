@@ -1,4 +1,5 @@
-//! Letters that look like signs, named where something is wrong with a text: nobody sees them.
+//! Letters that look like signs, such as typographic quotes. Where a text is wrong they are named, because an editor shows
+//! no difference.
 
 use model::{Position, Violation, lookalike};
 

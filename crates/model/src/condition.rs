@@ -70,8 +70,8 @@ impl Condition {
         names
     };
 
-    /// A cordon hides no trouble: a cordoned endpoint that is not well is shown as what it is. Whether one that leaves
-    /// is well concerns nobody any more.
+    /// A cordon hides no trouble: a cordoned endpoint that is not well is shown as what it is. One that leaves is shown
+    /// as that, well or not.
     #[must_use]
     pub fn of(facts: Facts) -> Self {
         let Facts { verdict, cordoned, leaving, in_flight } = facts;

@@ -156,7 +156,7 @@ fn by_id<'a>(
         .collect()
 }
 
-/// Whether nothing has to be connected for `new` that is not for `old`.
+/// Whether `new` needs no connection that `old` does not need.
 fn needs_nothing_new(old: &Backend, new: &Backend) -> bool {
     let keys = |backend: &Backend| backend.endpoints().map(|(key, ..)| key).collect::<Vec<_>>();
     !new.policy.enabled || old.policy.enabled && keys(old) == keys(new)

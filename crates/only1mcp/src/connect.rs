@@ -318,7 +318,7 @@ impl Bridge {
         }
         *self.endpoint.borrow_mut() = fresh;
         self.send(Method::POST, Bytes::from_static(message::INITIALIZED)).await?;
-        // Nobody else tells the client of what has changed between the two sessions.
+        // The gateway does not know that this session takes the place of another one.
         for kind in Kind::SERVED {
             self.tell(message::notification(kind.list_changed(), None)).await;
         }

@@ -1,5 +1,5 @@
-//! How commands behave where something is not as they wish: no gateway, two of them, somebody else's, names that nobody
-//! has, readers that have gone. The exit codes are those of `only1mcp --help`, and a program can read every failure.
+//! How commands behave where something is not as they wish: no gateway, two of them, that of another user, unknown
+//! names, readers that have gone. The exit codes are those of `only1mcp --help`, and a program can read every failure.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 

@@ -31,8 +31,8 @@ pub fn lookalike(letter: char) -> Option<(String, &'static str)> {
     Some((format!("U+{:04X} ({name})", u32::from(letter)), meant))
 }
 
-/// Advice on a text for a program or a server that has one where a sign was most likely meant: at its ends, or where
-/// nothing is to be seen.
+/// Advice on a text for a program or a server that has one where a sign was most likely meant: at its ends, or
+/// where the letter has no visible form.
 pub(super) fn advice(text: &str) -> Option<String> {
     let ends = [text.chars().next(), text.chars().next_back()];
     let unseen = text.chars().find(|letter| lookalike(*letter).is_some_and(|(_, meant)| !meant.starts_with('`')));

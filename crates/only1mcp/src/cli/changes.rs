@@ -180,8 +180,7 @@ pub(super) fn show(outcome: Option<Outcome>, behind: &Behind) -> Output {
 fn reasons(outcome: &Outcome) -> Lines {
     let mut text = render::violations(&outcome.violations);
     for refusal in &outcome.refusals {
-        let node = render::some(&refusal.node).map_or_else(String::new, |node| format!("{node}: "));
-        text.line(format_args!("{node}{}", refusal.reason));
+        text.line(render::refusal(refusal));
     }
     for warning in &outcome.warnings {
         text.line(format_args!("warning: {warning}"));

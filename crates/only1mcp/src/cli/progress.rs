@@ -1,7 +1,7 @@
 //! What a command waits for, on the terminal of somebody who has waited for a second.
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     time::Duration,
 };
 
@@ -23,7 +23,7 @@ const CLEAR: &str = "\r\u{1b}[K";
 
 /// Does `work`, which changes what is live. One line tells how far that is; it is gone when the work is done.
 pub(super) async fn during<T>(admin: &Admin, what: &str, work: impl Future<Output = T>) -> T {
-    let Some(columns) = render::columns(io::stderr()).filter(|_| io::stderr().is_terminal()) else { return work.await };
+    let Some(columns) = render::columns(io::stderr()) else { return work.await };
     let begun = Instant::now();
     let told = Box::pin(async {
         loop {
@@ -49,7 +49,7 @@ fn write(text: &str) {
     drop(io::stderr().write_all(text.as_bytes()));
 }
 
-/// The stage of the change that is decided now, and what the routers have. Whoever does not answer is left out.
+/// The stage of the change that is decided now, and what the routers have. A service that does not answer is left out.
 async fn look(admin: &Admin) -> (String, Vec<InspectResponse>) {
     let mut stage = String::new();
     if let Ok(mut config) = admin.config()

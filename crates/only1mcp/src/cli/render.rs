@@ -8,7 +8,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use model::{Weight, units::in_words};
 use runtime::Clock;
 use serde_json::{Value, json};
-use wire::pb::words::v1 as pb;
+use wire::pb::{config::v1::NodeRefusal, words::v1 as pb};
 
 pub(crate) use lines::{Lines, columns, table};
 
@@ -128,6 +128,11 @@ pub(crate) fn weight(permille: u32) -> String {
 /// JSON has no empty strings where there is nothing.
 pub(crate) fn some(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
+}
+
+/// Who refused, if it was a router, and why.
+pub(crate) fn refusal(refusal: &NodeRefusal) -> String {
+    some(&refusal.node).map_or_else(|| refusal.reason.clone(), |node| format!("{node}: {}", refusal.reason))
 }
 
 /// Milliseconds of a protobuf duration.

@@ -8,7 +8,7 @@ use model::{Concern, Condition};
 use runtime::exit;
 use serde_json::{Map, Value, json};
 use wire::pb::{
-    config::v1::{GetStatusRequest, GetStatusResponse, Layer, NodeRefusal, Pending, RouterStatus, Source},
+    config::v1::{GetStatusRequest, GetStatusResponse, Layer, Pending, RouterStatus, Source},
     router::v1::{InspectRequest, InspectResponse, Renamed, Withheld},
 };
 
@@ -63,7 +63,7 @@ impl View {
             let again = render::next_try(source.next_try);
             problems.push(format!("{}: {}{again}", source.path, source.state.replace('_', " ")));
             problems.extend(source.violations.iter().map(|violation| wire::violation(violation.clone()).to_string()));
-            problems.extend(source.refusals.iter().map(refusal));
+            problems.extend(source.refusals.iter().map(render::refusal));
         }
         if !self.status.log_fault.is_empty() {
             problems.push(format!("the log of revisions is not sound: {}", self.status.log_fault));
@@ -156,7 +156,7 @@ impl View {
             let method = render::some(method).map_or_else(String::new, |method| format!(" (watched by {method})"));
             text.line(format_args!("source {path}: {}{method}", self.source_in_words(source)));
             // The refusals of a source in trouble are among the problems.
-            for note in refusals.iter().filter(|_| !in_trouble(state)).map(refusal) {
+            for note in refusals.iter().filter(|_| !in_trouble(state)).map(render::refusal) {
                 text.line(format_args!("note: {note}"));
             }
         }
@@ -329,10 +329,6 @@ fn renamed_json(one: &Renamed) -> Value {
     json!({ "server": one.server, "tool": one.tool, "exposed": one.exposed })
 }
 
-fn refusal(refusal: &NodeRefusal) -> String {
-    render::some(&refusal.node).map_or_else(|| refusal.reason.clone(), |node| format!("{node}: {}", refusal.reason))
-}
-
 fn since(layer: &Layer) -> String {
     match layer.since_revision {
         0 => String::new(),
@@ -368,7 +364,7 @@ fn source_json(source: &Source) -> Value {
         "method": render::some(&source.method),
         "cursor": render::some(&source.cursor),
         "violations": render::violations_json(&source.violations),
-        "refusals": source.refusals.iter().map(refusal).collect::<Value>(),
+        "refusals": source.refusals.iter().map(render::refusal).collect::<Value>(),
         "next_try_ms": render::millis(source.next_try),
     })
 }

@@ -23,10 +23,10 @@ const REST_OF_LINE: &str = "\x1b[K";
 /// After the last line.
 const REST_OF_SCREEN: &str = "\x1b[J";
 
-/// Nobody reads faster.
+/// The shortest time between two pictures.
 const LEAST: Duration = Duration::from_millis(100);
 
-/// Shows a picture after the other until it is interrupted or nobody reads any more. Where no person looks, one picture.
+/// Shows one picture after the other until it is interrupted or stdout is closed. Where stdout is no terminal, it shows one.
 pub(crate) async fn run(args: &TopArgs) -> Result<Output, Failure> {
     if !io::stdout().is_terminal() || args.admin.output.output == Format::Json {
         return status::run(&args.admin).await;
@@ -41,11 +41,11 @@ pub(crate) async fn run(args: &TopArgs) -> Result<Output, Failure> {
     Ok(Output::done(Lines::default(), Value::Null))
 }
 
-/// Ends when nobody reads them.
+/// Ends when stdout is closed.
 async fn pictures(admin: &AdminArgs, interval: Duration) -> Result<(), Failure> {
     let mut due = tokio::time::interval(interval.max(LEAST));
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // Without a first answer there is nothing to look at; later, whoever looks wants to see the gateway come back.
+    // Without a first answer there is nothing to look at; later, the gateway may come back.
     let mut seen = status::run(admin).await?;
     due.tick().await;
     loop {

@@ -10,7 +10,7 @@ use drain::Departure;
 use fleet::{Fleet, Member, Offered, Roster, Serial, named_in_vain};
 use mcp::catalog::Reason;
 use mcp::{Item, Kind};
-use model::{BackendId, Condition, Digest, EndpointKey, Facts, HealthPolicy, Revision, Time};
+use model::{BackendId, Condition, Digest, EndpointKey, Facts, HealthPolicy, Revision, Time, Verdict};
 use runtime::TraceContext;
 
 use super::endpoints::Endpoints;
@@ -39,7 +39,7 @@ pub(crate) struct Status {
 
 #[derive(Debug, Clone)]
 pub(crate) struct EndpointStatus {
-    /// Counters, verdict, process and session are read from here.
+    /// Counters, process and session are read from here.
     pub endpoint: Arc<Endpoint>,
     /// `stdio` or `http`.
     pub transport: &'static str,
@@ -54,6 +54,8 @@ pub(crate) struct EndpointStatus {
     pub up: bool,
     /// How often the endpoint came up: another number means another connection.
     pub ups: u32,
+    /// As the fleet has it, together with its reason: the endpoint may have a newer one already.
+    pub verdict: Verdict,
     /// Why it is not well.
     pub reason: Option<Arc<str>>,
     /// When its verdict last changed.
@@ -92,7 +94,7 @@ impl Status {
     /// its endpoints.
     pub(crate) fn not_up(&self) -> BTreeMap<&BackendId, Condition> {
         let live = self.endpoints.iter().filter(|one| one.live);
-        let (served, unwell): (Vec<_>, Vec<_>) = live.partition(|one| one.endpoint.verdict().is_routable());
+        let (served, unwell): (Vec<_>, Vec<_>) = live.partition(|one| one.verdict.is_routable());
         let served: BTreeSet<_> = served.into_iter().map(|one| &one.endpoint.key.backend).collect();
         let mut not_up = BTreeMap::new();
         for one in unwell.into_iter().filter(|one| !served.contains(&one.endpoint.key.backend)) {
@@ -124,7 +126,7 @@ impl EndpointStatus {
         let endpoint = &self.endpoint;
         let cordoned = endpoint.cordoned_since();
         let condition = Condition::of(Facts {
-            verdict: endpoint.verdict(),
+            verdict: self.verdict,
             cordoned: cordoned.is_some(),
             leaving: self.leaving,
             in_flight: endpoint.admission.in_flight(),
@@ -146,7 +148,7 @@ impl EndpointStatus {
         let shown = (self.serial, self.live, self.leaving, self.stays, self.up, self.ups);
         shown == (member.serial, member.live, member.leaving, stays, member.state.is_up(), member.ups)
             && self.tools.as_ref().map(Arc::as_ptr) == tools(offered).map(Arc::as_ptr)
-            && (self.since, self.failures) == (member.since, failures(member))
+            && (self.verdict, self.since, self.failures) == (member.verdict(), member.since, failures(member))
             && self.reason.as_ref() == member.reason()
             && self.listed.as_ref().map(Arc::as_ptr) == listed.map(Arc::as_ptr)
             && self.warnings.len() == self.listed.iter().map(|listed| listed.len()).sum::<usize>()
@@ -233,6 +235,7 @@ pub(super) fn status(
             stays,
             up: member.state.is_up(),
             ups: member.ups,
+            verdict: member.verdict(),
             reason: member.reason().map(Arc::clone),
             since: member.since,
             failures: failures(member),

@@ -151,7 +151,7 @@ impl Inspector {
         let last_error_ago = state.failed_at.filter(|_| last_error.is_some()).map(|at| now.since(at));
         pb::Endpoint {
             key: Some(wire::endpoint_key_to_pb(&endpoint.key)),
-            verdict: wire::verdict_to_pb(endpoint.verdict()),
+            verdict: wire::verdict_to_pb(one.verdict),
             transport: one.transport.into(),
             pid: state.pid.unwrap_or(0),
             upstream_session: state.upstream_session.as_deref().unwrap_or_default().into(),

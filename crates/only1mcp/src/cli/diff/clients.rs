@@ -35,8 +35,8 @@ pub(crate) struct Effect {
 }
 
 impl Lists {
-    /// What the routers among the addresses know. One that does not answer at once adds nothing: what clients notice is
-    /// not worth a wait for whoever undoes a change.
+    /// What the routers among the addresses know. One that does not answer at once adds nothing: an operator who
+    /// undoes a change does not wait for it.
     pub(crate) async fn of(admin: &Admin) -> Self {
         let answers = admin.routers().into_iter().map(async |mut router| {
             let request = InspectRequest { server: String::new(), with_tools: true };

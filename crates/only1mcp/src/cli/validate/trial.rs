@@ -5,9 +5,7 @@ use std::time::Duration;
 use config_file::Source;
 use runtime::exit;
 use serde_json::{Value, json};
-use wire::pb::config::v1::{
-    CandidateOutcome, NodeRefusal, RouterTrial, Trial, ValidateRequest, candidate_outcome::Result as Found,
-};
+use wire::pb::config::v1::{CandidateOutcome, RouterTrial, Trial, ValidateRequest, candidate_outcome::Result as Found};
 
 use super::{Output, invalid, render};
 use crate::cli::{changes::ANSWER_TIME, diff::format_to_pb};
@@ -48,7 +46,7 @@ pub(crate) fn show(trial: &Trial, valid: Output) -> Output {
     advice.dedup();
     advice.iter().for_each(|advice| complaints.line(format_args!("{advice} (advice)")));
     for refusal in &trial.refusals {
-        complaints.line(reason(refusal));
+        complaints.line(render::refusal(refusal));
     }
     text.line(match (trial.accepted, rows.is_empty()) {
         (true, false) => "it would be applied; nothing has changed",
@@ -57,14 +55,10 @@ pub(crate) fn show(trial: &Trial, valid: Output) -> Output {
     });
     json["trial"] = json!({
         "accepted": trial.accepted,
-        "refusals": trial.refusals.iter().map(reason).collect::<Value>(),
+        "refusals": trial.refusals.iter().map(render::refusal).collect::<Value>(),
         "routers": trial.routers.iter().map(router_json).collect::<Value>(),
     });
     Output { text, complaints, json, code: if trial.accepted { exit::DONE } else { exit::REFUSED } }
-}
-
-fn reason(refusal: &NodeRefusal) -> String {
-    render::some(&refusal.node).map_or_else(|| refusal.reason.clone(), |node| format!("{node}: {}", refusal.reason))
 }
 
 fn server(outcome: &CandidateOutcome) -> &str {

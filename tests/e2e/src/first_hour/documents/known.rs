@@ -39,7 +39,7 @@ pub(super) const NOT_RUN: &[(&str, &str)] = &[
 
 /// Commands that do what the page says and end with another code.
 pub(super) const ENDS: &[(&str, &str, i32, &str)] = &[
-    ("README.md", "only1mcp import", 1, "nobody is there to say yes"),
+    ("README.md", "only1mcp import", 1, "no person says yes"),
     ("docs/tracing.md", "only1mcp reload", 2, "nothing was changed since"),
     ("deploy/systemd/README.md", "only1mcp status", 69, "systemd, which would have started it, does not run here"),
 ];

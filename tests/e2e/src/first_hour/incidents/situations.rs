@@ -86,7 +86,7 @@ const CRASH_LOOP: Situation = Situation {
     ],
     is_well: |stage| stage.answers("crm__add"),
     then: STATUS_IS_WELL,
-    watched: &["exited"],
+    watched: &["its process"],
 };
 
 const SLOW: Situation = Situation {
