@@ -1,8 +1,17 @@
-//! Two of the acceptance lines of the first hour, in their short forms. The incidents (lines 2 and 3) are played by
-//! `scripts/acceptance first-hour`: what is said of some of them still depends on the moment.
+//! The acceptance lines of the first hour, in their short forms.
 
 use e2e::{first_hour, short};
 use testkit::Fault;
+
+#[test]
+fn the_cause_and_the_cure_are_found_by_the_command_line() -> Result<(), Fault> {
+    short(first_hour::incidents::run)
+}
+
+#[test]
+fn status_and_watch_tell_each_incident() -> Result<(), Fault> {
+    short(first_hour::incidents::during)
+}
 
 #[test]
 fn files_of_clients_make_the_round_trip() -> Result<(), Fault> {
