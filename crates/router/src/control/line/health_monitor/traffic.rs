@@ -27,13 +27,19 @@ struct Counters {
     ups: u32,
     /// The endpoint will most likely not come up.
     failing: bool,
+    /// Probes or calls have shown how it is since it came up.
+    judged: bool,
 }
 
 impl Counters {
     fn of(status: &EndpointStatus) -> Self {
         let Endpoint { stats, .. } = &*status.endpoint;
         let failed = stats.failed.load(Ordering::Relaxed);
-        Self { answered: stats.answered(), failed, up: status.up, ups: status.ups, failing: is_failing(status) }
+        let judged = match status.endpoint.verdict() {
+            Verdict::Healthy | Verdict::Degraded | Verdict::Unhealthy => true,
+            Verdict::Unknown | Verdict::Starting | Verdict::Failing => false,
+        };
+        Self { answered: stats.answered(), failed, up: status.up, ups: status.ups, failing: is_failing(status), judged }
     }
 }
 
@@ -111,8 +117,9 @@ fn outcomes_of(
     let many = failures > 0 && failures * 10 >= answers;
     let failed =
         many.then(|| Outcome::Failed { reason: format!("{failures} calls without an answer, {answers} with one") });
-    let answered =
-        (answers > 0 || (starting.is_some() || !before.up) && !many).then_some(Outcome::Ok { latency: Duration::ZERO });
+    // That it came up is older than what probes have shown of it since.
+    let came_up = starting.is_some() || !before.up && !now.judged;
+    let answered = (answers > 0 || came_up && !many).then_some(Outcome::Ok { latency: Duration::ZERO });
     // What happened before the server came up says nothing about it: the first outcome is that it started.
     [starting, failed, answered]
 }
@@ -123,7 +130,8 @@ mod tests {
 
     #[test]
     fn calls_make_few_outcomes() {
-        let counters = |answered, failed| Counters { answered, failed, up: true, ups: 1, failing: false };
+        let counters =
+            |answered, failed| Counters { answered, failed, up: true, ups: 1, failing: false, judged: false };
         let check = |before, now, expected: &[&str]| {
             let starting = || Outcome::Starting { reason: String::new(), failing: false };
             let said: Vec<_> = outcomes_of(before, now, starting, starting).into_iter().flatten().collect();
@@ -140,6 +148,8 @@ mod tests {
         check(down, down, &[]);
         check(down, Counters { failing: true, ..down }, &["starting"]);
         check(down, counters(3, 0), &["ok"]);
+        check(down, Counters { judged: true, ..counters(3, 0) }, &[]);
+        check(down, Counters { judged: true, ..counters(4, 0) }, &["ok"]);
         check(down, again, &["starting", "ok"]);
         check(counters(3, 0), again, &["starting", "ok"]);
         check(counters(3, 0), Counters { failed: 1, ..again }, &["starting", "failed"]);
