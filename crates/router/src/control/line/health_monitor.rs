@@ -39,7 +39,6 @@ struct Watch {
     said_of: Option<TraceContext>,
     traffic: Traffic,
     /// The status in which endpoints that came up again were last looked for.
-    lives_of: Arc<Status>,
     /// Decides the verdicts to act on, whether health-monitor judges or this router alone.
     judge: Alone,
     commands: mpsc::Sender<Command>,
@@ -107,7 +106,6 @@ pub(crate) fn spawn(
         said: Arc::default(),
         said_of: None,
         traffic: Traffic::default(),
-        lives_of: Arc::default(),
         judge: Alone::new(Time::from_nanos(clock.now_nanos())),
         commands,
         probed,
@@ -152,7 +150,7 @@ impl Watch {
                     probed.drain(..).for_each(|probed| self.probed(probed));
                 }
                 changed = self.status.changed() => match changed {
-                    Ok(()) => self.say_endpoints(),
+                    Ok(()) => self.note_changes(),
                     Err(_) => return,
                 },
                 _ = look.tick() => self.look(),
@@ -182,7 +180,7 @@ impl Watch {
                 self.speaking = Some(Speaking { outgoing, nonce: 0, complete: false, takes_changes: false });
                 let hello = self.hello.clone();
                 self.say(&hello);
-                self.say_endpoints();
+                self.note_changes();
             }
             Line::Answered => self.judge(Event::Attached),
             Line::Heard(response) => self.heard(response),
@@ -203,7 +201,7 @@ impl Watch {
                 self.probe(endpoint, Why::Asked(probe), timeout);
             }
             Ok(Request::Verdict { endpoint, verdict }) => {
-                self.note_lives();
+                self.note_changes();
                 self.judge(Event::Told { endpoint, verdict });
             }
             Err(error) => tracing::warn!(%error, "health-monitor said something that is not understood here"),
@@ -216,7 +214,7 @@ impl Watch {
             self.doubts.entry(endpoint.clone()).and_modify(|doubts| *doubts -= 1);
             self.doubts.retain(|_, doubts| *doubts > 0);
         }
-        self.note_lives();
+        self.note_changes();
         // The probe was of a process that is gone.
         if self.ups(&endpoint) != Some(ups) {
             return;
@@ -249,19 +247,6 @@ impl Watch {
         status.of(endpoint).map(|status| status.ups)
     }
 
-    /// An endpoint that came up again starts anew, before any other outcome of it counts.
-    fn note_lives(&mut self) {
-        let status = self.status.borrow().clone();
-        if Arc::ptr_eq(&self.lives_of, &status) {
-            return;
-        }
-        let unlike = status.unlike(&self.lives_of).filter_map(|(_, is)| is);
-        for (endpoint, outcome) in self.traffic.lives(unlike) {
-            self.seen(endpoint, outcome);
-        }
-        self.lives_of = status;
-    }
-
     fn seen(&mut self, endpoint: EndpointKey, outcome: Outcome) {
         self.judge(Event::Seen { endpoint: endpoint.clone(), outcome: outcome.clone() });
         self.say(&Observation::Seen { endpoint, outcome });
@@ -292,10 +277,17 @@ impl Watch {
         true
     }
 
-    fn say_endpoints(&mut self) {
+    /// Says what came and went since the last time, and what was lost or came up again: an endpoint starts anew before any
+    /// other outcome of it counts. To a monitor that was not told anything yet, all endpoints are said.
+    fn note_changes(&mut self) {
         let status = self.status.borrow_and_update().clone();
+        let all = self.speaking.as_ref().is_some_and(|speaking| !speaking.complete);
+        if Arc::ptr_eq(&self.said, &status) && !all {
+            return;
+        }
+        let before = std::mem::replace(&mut self.said, Arc::clone(&status));
         let (mut come, mut gone) = (Vec::new(), Vec::new());
-        for (was, is) in status.unlike(&self.said) {
+        for (was, is) in status.unlike(&before) {
             let served = |status: Option<&EndpointStatus>| {
                 status.filter(|status| status.is_served()).map(|status| status.endpoint.key.clone())
             };
@@ -305,17 +297,23 @@ impl Watch {
                 (Some(_), Some(_)) | (None, None) => {}
             }
         }
-        let policy = status.health.clone();
-        let is_news = !come.is_empty() || !gone.is_empty() || policy != self.said.health;
-        self.said = Arc::clone(&status);
+        let is_news = !come.is_empty() || !gone.is_empty() || status.health != before.health;
         if is_news {
-            self.judge(Event::Change { come: come.clone(), gone: gone.clone(), policy: policy.clone() });
+            let (come, gone, policy) = (come.clone(), gone.clone(), status.health.clone());
+            self.judge(Event::Change { come, gone, policy });
         }
+        if is_news || all {
+            self.say_endpoints(&status, come, gone);
+        }
+        for (endpoint, outcome) in self.traffic.lives(status.unlike(&before).filter_map(|(_, is)| is)) {
+            self.seen(endpoint, outcome);
+        }
+    }
+
+    fn say_endpoints(&mut self, status: &Status, come: Vec<EndpointKey>, gone: Vec<EndpointKey>) {
         let Some(speaking) = &mut self.speaking else { return };
         let complete = std::mem::replace(&mut speaking.complete, true);
-        if complete && !is_news {
-            return;
-        }
+        let policy = status.health.clone();
         let observation = if complete && speaking.takes_changes {
             Observation::Change { come, gone, policy }
         } else {

@@ -11,6 +11,9 @@ use model::{EndpointKey, Verdict};
 use crate::control::EndpointStatus;
 use crate::endpoint::Endpoint;
 
+/// It is there; how fast it answers is not known from counters.
+const IS_UP: Outcome = Outcome::Ok { latency: Duration::ZERO };
+
 /// What the counters of each endpoint said at the last look.
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
@@ -62,21 +65,31 @@ impl Traffic {
         outcomes
     }
 
-    /// What came up again since the last look; that it is up is said at the next one.
+    /// What came up for the first time, was lost, or came up again; that the last one is up is said at the next look.
     pub(super) fn lives<'a>(
         &mut self,
         endpoints: impl Iterator<Item = &'a EndpointStatus>,
     ) -> Vec<(EndpointKey, Outcome)> {
         let mut outcomes = Vec::new();
         for status in endpoints.filter(|status| status.is_served()) {
-            let before = self.seen.get_mut(&status.endpoint.serial);
-            if let Some(before) = before.filter(|before| status.up && before.ups != status.ups) {
-                *before = Counters { up: false, ..Counters::of(status) };
-                outcomes.push((status.endpoint.key.clone(), again(status)));
-            }
+            let now = Counters::of(status);
+            let (noted, outcome) = match (self.seen.get(&status.endpoint.serial), now.up) {
+                (None, true) => (now, (!now.judged).then_some(IS_UP)),
+                (None, false) => (now, None),
+                (Some(before), true) if before.ups != now.ups => (Counters { up: false, ..now }, Some(again(status))),
+                (Some(before), false) if is_lost(*before, now) => (now, Some(starting(status))),
+                (Some(_), true | false) => continue,
+            };
+            self.seen.insert(status.endpoint.serial, noted);
+            outcomes.extend(outcome.map(|outcome| (status.endpoint.key.clone(), outcome)));
         }
         outcomes
     }
+}
+
+/// Of an endpoint that is not up: whether that is news.
+fn is_lost(before: Counters, now: Counters) -> bool {
+    before.up || before.failing != now.failing
 }
 
 /// The outcome for an endpoint that is not up.
@@ -109,7 +122,7 @@ fn outcomes_of(
     again: impl FnOnce() -> Outcome,
 ) -> [Option<Outcome>; 3] {
     if !now.up {
-        return [(before.up || before.failing != now.failing).then(starting), None, None];
+        return [is_lost(before, now).then(starting), None, None];
     }
     let starting = (before.ups != now.ups).then(again);
     let answers = now.answered.saturating_sub(before.answered);
@@ -119,7 +132,7 @@ fn outcomes_of(
         many.then(|| Outcome::Failed { reason: format!("{failures} calls without an answer, {answers} with one") });
     // That it came up is older than what probes have shown of it since.
     let came_up = starting.is_some() || !before.up && !now.judged;
-    let answered = (answers > 0 || came_up && !many).then_some(Outcome::Ok { latency: Duration::ZERO });
+    let answered = (answers > 0 || came_up && !many).then_some(IS_UP);
     // What happened before the server came up says nothing about it: the first outcome is that it started.
     [starting, failed, answered]
 }
