@@ -11,7 +11,7 @@ use std::time::Duration;
 use config_file::{Format, Known};
 use futures_util::{StreamExt as _, stream::BoxStream};
 use model::units::in_words;
-use model::{Diff, Mask, NodeId, Owner, Revision, Snapshot, Violation, WallTime};
+use model::{Diff, EventKind, Mask, NodeId, Owner, Revision, Snapshot, Violation, WallTime};
 use rollout::desk::{self, Want};
 use runtime::grpc::{Actor, Deadline, refusal};
 use runtime::{Clock, TraceContext};
@@ -275,7 +275,7 @@ pub(crate) fn watch(
     let told = move |event: Result<Happened, _>| {
         let missed = |BroadcastStreamRecvError::Lagged(missed)| Happened {
             time: WallTime(clock.unix_millis()),
-            kind: "missed",
+            kind: EventKind::Missed,
             attempt: None,
             revision: status.borrow().revision,
             node: None,

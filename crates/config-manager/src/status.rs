@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use model::{AttemptId, BackendId, Digest, LogId, NodeId, Owner, Revision, Snapshot, Time, Violation, WallTime};
+use model::{
+    AttemptId, BackendId, Digest, EventKind, LogId, NodeId, Owner, Revision, Snapshot, Time, Violation, WallTime,
+};
 use rollout::ServerState;
 use rollout::reconciler::{AttemptStage, RouterState, RouterStatus};
 use runtime::TraceContext;
@@ -164,8 +166,7 @@ pub struct RouterView {
 #[derive(Debug, Clone)]
 pub struct Happened {
     pub time: WallTime,
-    /// As the protocol lists it.
-    pub kind: &'static str,
+    pub kind: EventKind,
     pub attempt: Option<AttemptId>,
     /// What is live.
     pub revision: Revision,

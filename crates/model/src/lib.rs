@@ -10,6 +10,7 @@ mod condition;
 mod diff;
 mod digest;
 mod draft;
+mod event;
 mod id;
 mod mask;
 mod outcome;
@@ -29,6 +30,7 @@ pub use draft::{
     Draft, DraftBackend, DraftTransport, Located, MAX_ADVICE, OWNED_HEADERS, command_not_found, is_secret_argument,
     lookalike,
 };
+pub use event::{About, EventKind};
 pub use id::{AttemptId, BackendId, EndpointKey, InvalidId, LogId, NodeId, Owner, Revision, VariantId};
 pub use mask::Mask;
 pub use outcome::{CandidateOutcome, CandidateResult};

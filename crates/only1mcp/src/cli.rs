@@ -26,10 +26,13 @@ use std::{
 };
 
 use runtime::escape::{self, say};
-use runtime::{exit, fault};
+use runtime::{
+    exit, fault,
+    shutdown::{self, Signals},
+};
 use serde_json::{Value, json};
 
-pub(crate) use render::{Lines, duration};
+pub(crate) use render::{Lines, because, count, duration, first_of};
 
 use crate::{
     args::{Format, Operate, OutputArgs},
@@ -50,6 +53,11 @@ pub(crate) struct Output {
 impl Output {
     pub(crate) fn done(text: Lines, json: Value) -> Self {
         Self { text, complaints: Lines::default(), json, code: exit::DONE }
+    }
+
+    /// All there was to say has been said.
+    pub(crate) fn nothing_more() -> Self {
+        Self::done(Lines::default(), Value::Null)
     }
 
     /// What is wrong, if the command has not done what was asked for.
@@ -138,23 +146,41 @@ async fn print(output: OutputArgs, answer: impl Future<Output = Result<Output, F
     }
 }
 
-/// Says on stderr why a command failed and what to try next.
+/// Prints one of many answers at once, as text or as a line of JSON.
+fn print_one(format: Format, text: &Lines, json: &Value) -> io::Result<()> {
+    let line = match format {
+        Format::Text => text.within(render::columns(io::stdout())),
+        Format::Json => format!("{}\n", escape::json(&json.to_string())),
+    };
+    io::stdout().write_all(line.as_bytes())
+}
+
+/// For commands that run until they are interrupted, which is how they are meant to end.
+pub(crate) fn signals() -> Result<Signals, Failure> {
+    shutdown::signals().map_err(|source| Failure::System { what: "cannot catch signals", source })
+}
+
+/// Says on stderr why a command failed.
 fn fail(failure: &Failure, format: Format) -> ExitCode {
-    let (next, code) = (failure.next_step(), failure.exit_code());
+    let code = failure.exit_code();
     match format {
-        Format::Text => {
-            let mut lines = Lines::of(format_args!("only1mcp: {}", fault::chain(failure)));
-            failure.details().iter().for_each(|detail| lines.line(format_args!("  {detail}")));
-            next.iter().for_each(|next| lines.paragraph(&format!("  next: {next}")));
-            say(&lines.within(render::columns(io::stderr())));
-        }
+        Format::Text => say(&in_words(failure).within(render::columns(io::stderr()))),
         Format::Json => {
             let details = failure.details().into_iter().map(|detail| format!("\n  {detail}"));
             let error = fault::chain(failure) + &details.collect::<String>();
-            fail_as_json(&error, next.as_deref(), code);
+            fail_as_json(&error, failure.next_step().as_deref(), code);
         }
     }
     code.into()
+}
+
+/// Why it failed and what to try next, for people.
+fn in_words(failure: &Failure) -> Lines {
+    let mut lines = Lines::of(format_args!("only1mcp: {}", fault::chain(failure)));
+    failure.details().iter().for_each(|detail| lines.line(format_args!("  {detail}")));
+    let next = failure.next_step().map(|next| format!("  next: {next}"));
+    next.iter().flat_map(|next| next.lines()).for_each(|line| lines.line(line));
+    lines
 }
 
 /// One line on stderr, so that stdout holds answers and nothing else.

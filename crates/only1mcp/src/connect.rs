@@ -19,7 +19,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use mcp::{ErrorCode, Kind, message, sse};
 use runtime::escape::say;
-use runtime::{Shutdown, Tasks, shutdown};
+use runtime::{Shutdown, Tasks};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 use tokio::{
@@ -30,7 +30,7 @@ use tokio::{
 
 use crate::{
     args::ConnectArgs,
-    cli::{Lines, Output},
+    cli::{self, Output},
     failure::Failure,
     mcp_client::{EVENT_MAX, McpEndpoint, Unanswered},
     place::Place,
@@ -64,8 +64,7 @@ pub(crate) async fn run(args: &ConnectArgs) -> Result<Output, Failure> {
         out: RefCell::new(Some(out)),
         calls: Tasks::new(Shutdown::new()),
     });
-    let failed = |source| Failure::System { what: "cannot catch signals", source };
-    let mut signals = shutdown::signals().map_err(failed)?;
+    let mut signals = cli::signals()?;
     LocalSet::new()
         .run_until(async {
             let writing = spawn_local(write(messages));
@@ -82,7 +81,7 @@ pub(crate) async fn run(args: &ConnectArgs) -> Result<Output, Failure> {
             drop(tokio::time::timeout(LAST, writing).await);
         })
         .await;
-    Ok(Output::done(Lines::default(), Value::Null))
+    Ok(Output::nothing_more())
 }
 
 /// One message a line, until the client has closed its side.

@@ -2,6 +2,7 @@
 
 use std::{error::Error, io, path::PathBuf};
 
+use model::units::in_words;
 use runtime::{exit, grpc::DialError, token::TokenError};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -155,7 +156,7 @@ impl Failure {
             Self::Refused { status } => {
                 let details = status.get_error_details();
                 let delay = details.retry_info().and_then(|retry| retry.retry_delay);
-                delay.map(|delay| format!("try again in {} s", delay.as_secs_f64()))
+                delay.map(|delay| format!("try again in {}", in_words(delay)))
             }
             Self::Credential { .. }
             | Self::ClearText(_)

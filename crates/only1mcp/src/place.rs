@@ -5,19 +5,32 @@
 
 use std::{
     env, fs, io,
-    os::unix::{fs::MetadataExt, net::UnixStream},
+    os::unix::{
+        fs::{MetadataExt, symlink},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
+    process,
 };
 
 use clap::Args;
-use nix::unistd::geteuid;
-use runtime::{AdminToken, state_dir};
+use nix::{
+    errno::Errno,
+    sys::signal::kill,
+    unistd::{Pid, geteuid},
+};
+use runtime::{
+    AdminToken,
+    state_dir::{self, create_private, write_private},
+};
 use serde::{Deserialize, Serialize};
 
 /// In the order in which they are looked for.
 const FILE_NAMES: [&str; 2] = ["only1mcp.yaml", "only1mcp.toml"];
 const SOCKET_NAME: &str = "admin.sock";
 const ADDRESSES_NAME: &str = "up.json";
+/// In the user's state directory, a folder with a link to each state directory in use that is not in there.
+const ELSEWHERE: &str = "elsewhere";
 const DEMO: &str = "the built-in demo";
 
 /// Command line options that say which configuration is meant.
@@ -80,7 +93,7 @@ pub(crate) enum PlaceError {
     NoConfig { path: PathBuf, source: io::Error },
     #[error("both {} and {} are there, and only one can be meant", first.display(), second.display())]
     TwoConfigs { first: PathBuf, second: PathBuf },
-    #[error("{} gateways run, and none of them is for this directory", .running.len())]
+    #[error("{} gateways run, and nothing here says which of them is meant", .running.len())]
     Several { running: Vec<Running> },
 }
 
@@ -103,28 +116,33 @@ pub(crate) fn choices(running: &[Running]) -> String {
 }
 
 impl PlaceArgs {
-    /// The gateway that a command talks to: that of this place, or the only one that runs if neither a flag nor a file
-    /// in this directory says which is meant. It need not run.
+    /// The gateway that a command talks to: that of this place; or the only one that runs for its file, wherever that one
+    /// keeps its state; or, if neither a flag nor a file in this directory says which is meant, the only one that runs. It
+    /// need not run.
     pub(crate) fn find_running(&self) -> Result<Place, PlaceError> {
-        let is_meant = self.config.is_some() || self.state_dir.is_some() || only_one(Path::new(""))?.is_some();
-        Self::or_the_only_one(self.find()?, is_meant)
+        let is_meant = self.config.is_some() || only_one(Path::new(""))?.is_some();
+        self.or_the_only_one(self.find()?, is_meant)
     }
 
     /// The same for a command that starts the gateway if it does not run: a file in the user's configuration directory
     /// is meant as well.
     pub(crate) fn find_to_start(&self) -> Result<Place, PlaceError> {
         let place = self.find()?;
-        let is_meant = self.state_dir.is_some() || !place.is_demo;
-        Self::or_the_only_one(place, is_meant)
+        let is_meant = !place.is_demo;
+        self.or_the_only_one(place, is_meant)
     }
 
-    fn or_the_only_one(place: Place, is_meant: bool) -> Result<Place, PlaceError> {
+    /// `is_meant`: the file of the place is.
+    fn or_the_only_one(&self, place: Place, is_meant: bool) -> Result<Place, PlaceError> {
         // A gateway that refuses us runs as well.
         let runs = || place.knock().map_or_else(|error| error.kind() == io::ErrorKind::PermissionDenied, |()| true);
-        if is_meant || runs() {
+        if self.state_dir.is_some() || runs() {
             return Ok(place);
         }
         let mut running = running();
+        if is_meant {
+            running.retain(|one| one.config == place.describe());
+        }
         match running.len() {
             0 => Ok(place),
             1 => Ok(running.remove(0).place()),
@@ -161,8 +179,39 @@ impl Place {
         self.state_dir.join(AdminToken::FILE)
     }
 
-    pub(crate) fn addresses_file(&self) -> PathBuf {
+    fn addresses_file(&self) -> PathBuf {
         self.state_dir.join(ADDRESSES_NAME)
+    }
+
+    /// Where this process says that it uses a state directory which commands do not look through. No other process has a
+    /// link of that name, so that one that is left behind can be removed at any time.
+    fn link(&self) -> Option<PathBuf> {
+        let home = state_dir::state_home().filter(|home| self.state_dir.parent() != Some(home.as_path()))?;
+        let mut link = state_dir::for_path(&home.join(ELSEWHERE), &self.state_dir).into_os_string();
+        link.push(format!("-{}", process::id()));
+        Some(link.into())
+    }
+
+    /// Tells commands where this process is reached. It must listen already. Without a home that can be written, a state
+    /// directory that is not in there has to be named to each command.
+    pub(crate) fn announce(&self, addresses: &Addresses) -> io::Result<()> {
+        let text = serde_json::to_vec_pretty(addresses)?;
+        write_private(&self.addresses_file(), &text)?;
+        let linked = self.link().map_or(Ok(()), |link| {
+            link.parent().map_or(Ok(()), create_private)?;
+            symlink(&self.state_dir, &link)
+        });
+        if let Err(error) = linked {
+            tracing::info!(%error, "commands have to be told the state directory: it cannot be named in the user's");
+        }
+        Ok(())
+    }
+
+    /// Takes back what a process has announced: this one, or a killed one, whose ports may belong to another program by
+    /// now.
+    pub(crate) fn withdraw(&self) {
+        drop(fs::remove_file(self.addresses_file()));
+        drop(self.link().map(fs::remove_file));
     }
 
     /// What the `up` of this place wrote, if one answers.
@@ -210,19 +259,35 @@ fn peer_uid(stream: &UnixStream) -> io::Result<u32> {
 
 /// Every `up` of this user that answers, sorted.
 pub(crate) fn running() -> Vec<Running> {
-    let entries = state_dir::state_home().and_then(|home| fs::read_dir(home).ok());
-    let mut running: Vec<Running> = entries
+    let Some(home) = state_dir::state_home() else { return Vec::new() };
+    let elsewhere = entries(&home.join(ELSEWHERE)).into_iter().filter_map(|link| linked(&link));
+    let mut running: Vec<Running> = entries(&home)
         .into_iter()
-        .flatten()
-        .filter_map(|entry| {
-            let state_dir = entry.ok()?.path();
+        .chain(elsewhere)
+        .filter_map(|state_dir| {
             let place = Place { config: PathBuf::new(), state_dir, is_demo: false };
             let config = place.addresses()?.config;
             Some(Running { state_dir: place.state_dir.display().to_string(), config })
         })
         .collect();
     running.sort_by(|a, b| a.state_dir.cmp(&b.state_dir));
+    // A link that was left behind may lead to the gateway that came later.
+    running.dedup();
     running
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect()
+}
+
+/// Where the link leads, unless the process that made it is gone: then the link goes as well.
+fn linked(link: &Path) -> Option<PathBuf> {
+    let pid = link.file_name()?.to_str()?.rsplit('-').next()?.parse().ok()?;
+    if kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH) {
+        drop(fs::remove_file(link));
+        return None;
+    }
+    fs::read_link(link).ok()
 }
 
 /// The configuration file in a directory, if there is one. Two are refused: edits of one would have no effect.

@@ -11,7 +11,6 @@ mod metrics_page;
 mod services;
 
 use std::{
-    fs,
     io::{self, IsTerminal, Write},
     process::ExitCode,
     time::Duration,
@@ -29,7 +28,7 @@ use runtime::{
     ops::OpsBindError,
     process::GRACE,
     shutdown::WoundDown,
-    state_dir::{LockError, StateDir, write_private},
+    state_dir::{LockError, StateDir},
     telemetry::{
         self,
         log::{self, Filter},
@@ -100,8 +99,7 @@ struct Halves {
 async fn live(args: &UpArgs, process: Process) -> Result<ExitCode, UpError> {
     let place = args.place.find()?;
     let state = StateDir::lock(&place.state_dir)?;
-    // The file may be left from a killed process, whose ports may belong to another program by now.
-    drop(fs::remove_file(place.addresses_file()));
+    place.withdraw();
     let mut halves = Halves::new(process);
     let running = halves.start(args, &place, &state).await;
     let result = match running {
@@ -111,7 +109,7 @@ async fn live(args: &UpArgs, process: Process) -> Result<ExitCode, UpError> {
             Err(error)
         }
     };
-    drop(fs::remove_file(place.addresses_file()));
+    place.withdraw();
     drop(state);
     result
 }
@@ -176,7 +174,11 @@ impl Halves {
             admin: format!("http://{admin}"),
             ops: format!("http://{ops_address}"),
         };
-        announce(place, &addresses);
+        // The gateway serves without that.
+        if let Err(error) = place.announce(&addresses) {
+            let place = place.state_dir.display();
+            say(&format!("only1mcp: cannot write into {place}, so commands must be told the addresses: {error}\n"));
+        }
         let Some(config) = services.add_manager(self, place.config.clone(), state).await? else {
             return Ok(services.router);
         };
@@ -229,15 +231,5 @@ impl Halves {
             say("only1mcp: calls in flight were cut off\n");
         }
         exit::of(stopped && joined && wound_down == WoundDown::Drained)
-    }
-}
-
-/// Writes the addresses for the commands that look for this gateway. The gateway serves without that file.
-fn announce(place: &Place, addresses: &Addresses) {
-    let (text, file) = (serde_json::to_vec_pretty(addresses), place.addresses_file());
-    let written = text.map_err(io::Error::other).and_then(|text| write_private(&file, &text));
-    if let Err(error) = written {
-        let file = file.display();
-        say(&format!("only1mcp: cannot write {file}, so commands must be told the addresses: {error}\n"));
     }
 }

@@ -89,7 +89,7 @@ fn stdio_calls_overlap_and_can_be_cancelled() {
         }
     }
     ends.sort_unstable();
-    assert_eq!(ends, [2, 3], "the long call holds up nobody");
+    assert_eq!(ends, [2, 3], "the long call holds up no other");
     assert_eq!(progress, [(json!(2), json!(1)), (json!(2), json!(2))]);
     demo.say(&json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 1 } }));
     demo.say(&json!({ "jsonrpc": "2.0", "id": 4, "method": "ping" }));

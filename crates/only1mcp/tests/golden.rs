@@ -8,17 +8,16 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-/// Runs the program in an empty home and a working directory of its own.
+/// The program in an empty home and a working directory of its own.
+fn command(directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_only1mcp"));
+    command.args(arguments).env_clear().env("HOME", directory).env("XDG_RUNTIME_DIR", directory);
+    command.current_dir(directory).stdin(Stdio::null());
+    command
+}
+
 fn only1mcp(directory: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_only1mcp"))
-        .args(arguments)
-        .env_clear()
-        .env("HOME", directory)
-        .env("XDG_RUNTIME_DIR", directory)
-        .current_dir(directory)
-        .stdin(Stdio::null())
-        .output()
-        .expect("the program starts")
+    command(directory, arguments).output().expect("the program starts")
 }
 
 fn transcript(directory: &Path, arguments: &[&str]) -> String {
@@ -42,6 +41,11 @@ fn help() {
         insta::assert_snapshot!(format!("help_{command}"), transcript(home.path(), &[command, "--help"]));
     }
     insta::assert_snapshot!("help", all);
+    for columns in ["80", "120"] {
+        // Nothing is a terminal here, so that the variable says the width.
+        let output = command(home.path(), &["--help"]).env("COLUMNS", columns).output().expect("the program starts");
+        insta::assert_snapshot!(format!("help_at_{columns}_columns"), String::from_utf8_lossy(&output.stdout));
+    }
 }
 
 #[test]

@@ -105,7 +105,7 @@ impl Said {
     }
 }
 
-/// Commands that ask a gateway, each as somebody would type it.
+/// Commands that ask a gateway, each as a person would type it.
 const ASKING: [&[&str]; 24] = [
     &["status"],
     &["top"],

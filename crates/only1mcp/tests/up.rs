@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 
 #[path = "up/connect.rs"]
 mod connect;
+#[path = "up/elsewhere.rs"]
+mod elsewhere;
 
 /// A home of its own, so that nothing of the machine is seen.
 struct Home(tempfile::TempDir);

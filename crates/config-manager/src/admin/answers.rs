@@ -61,7 +61,7 @@ impl From<Happened> for pb::WatchResponse {
     fn from(happened: Happened) -> Self {
         Self {
             time_unix_ms: happened.time.0,
-            kind: happened.kind.into(),
+            kind: happened.kind.to_string(),
             attempt: shown(happened.attempt),
             revision: happened.revision.0,
             node: shown(happened.node),

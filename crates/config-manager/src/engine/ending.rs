@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use model::units::in_words;
-use model::{Revision, Time};
+use model::{EventKind, Revision, Time};
 use rollout::ProposalId;
 use rollout::desk::{Candidate, End, Ended, Refused, Saying, Want};
 use runtime::Span;
@@ -132,7 +132,7 @@ impl Engine {
             );
             let again = next_try.map(|left| format!("; tried again in {}", in_words(left))).unwrap_or_default();
             let message = format!("{source}: {reason}{again}");
-            self.event("refused", candidate.attempt, None, &message, Some(open.span.context()));
+            self.event(EventKind::Refused, candidate.attempt, None, &message, Some(open.span.context()));
         }
         Ending { result: "refused", reason, plain, violations }
     }

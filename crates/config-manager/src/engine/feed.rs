@@ -1,6 +1,6 @@
 //! The file's side: what is seen of it goes to the desk; what the desk says of it goes to callers and to the status.
 
-use model::{Digest, Owner, Time, Violation};
+use model::{Digest, EventKind, Owner, Time, Violation};
 use rollout::cursor::{Event as Sight, State, Write};
 use rollout::desk::{Event, FileAnswer};
 
@@ -62,7 +62,7 @@ impl Engine {
             message.extend(status.violations.first().map(|violation| format!(": {violation}")));
             tracing::warn!(live = %self.head_revision(), "{message}; what is live stays live");
         }
-        self.event("source", None, None, &message, None);
+        self.event(EventKind::Source, None, None, &message, None);
     }
 
     /// The file was read, and there is nothing to judge.

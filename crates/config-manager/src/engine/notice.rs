@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::units::in_words;
-use model::{AttemptId, Counts, Diff, Digest, NodeId, Revision};
+use model::{AttemptId, Counts, Diff, Digest, EventKind, NodeId, Revision};
 use rollout::reconciler::Notice;
 use rollout::{Applied, Kind, ProposalId, Reason, Refusal};
 use runtime::telemetry::{Label, Metric};
@@ -49,7 +49,13 @@ impl Engine {
             Notice::Voted { attempt, node, verdict } => self.voted(attempt, node, &verdict),
             Notice::LeftRound { attempt, node } => {
                 let trace = self.spans.of(attempt);
-                self.event("vote", Some(attempt), Some(&node), "its stream ended; the round goes on without it", trace);
+                self.event(
+                    EventKind::Vote,
+                    Some(attempt),
+                    Some(&node),
+                    "its stream ended; the round goes on without it",
+                    trace,
+                );
             }
             Notice::AttemptEnded { attempt, proposal: _, reason } => self.attempt_ended(attempt, &reason),
             Notice::Tried { attempt, proposal: _ } => {
@@ -67,22 +73,28 @@ impl Engine {
             Notice::Applied(applied) => self.applied(&applied),
             Notice::Attached { node, applied } => {
                 tracing::info!(router = %node, revision = %applied, "router attached");
-                self.event("attached", None, Some(&node), &format!("has revision {applied}"), None);
+                self.event(EventKind::Attached, None, Some(&node), &format!("has revision {applied}"), None);
             }
             Notice::Detached { node } => {
                 tracing::info!(router = %node, "router detached");
-                self.event("detached", None, Some(&node), "its stream ended", None);
+                self.event(EventKind::Detached, None, Some(&node), "its stream ended", None);
             }
             Notice::Acked { node, revision } => {
                 let trace = self.spans.answered(&node, revision, None);
                 tracing::debug!(router = %node, %revision, "revision is live on the router");
-                self.event("acked", None, Some(&node), &format!("revision {revision} is live there"), trace);
+                self.event(EventKind::Acked, None, Some(&node), &format!("revision {revision} is live there"), trace);
             }
             Notice::Behind { node, revision, refusal, retry_in } => self.behind(&node, revision, &refusal, retry_in),
             Notice::CaughtUp { node, revision } => {
                 let trace = self.spans.answered(&node, revision, None);
                 tracing::info!(router = %node, %revision, "router caught up");
-                self.event("caught_up", None, Some(&node), &format!("revision {revision} is live there"), trace);
+                self.event(
+                    EventKind::CaughtUp,
+                    None,
+                    Some(&node),
+                    &format!("revision {revision} is live there"),
+                    trace,
+                );
             }
             Notice::NumbersAbove { node, revision } => {
                 tracing::warn!(
@@ -118,7 +130,7 @@ impl Engine {
         let source = self.desk.candidate(proposal).map(|candidate| source_of(&candidate.want));
         let message = "a change waits: no router that has the live revision is there to vote";
         tracing::info!(source, "{message}");
-        self.event("waiting", None, None, message, None);
+        self.event(EventKind::Waiting, None, None, message, None);
     }
 
     fn started(&mut self, attempt: AttemptId, proposal: ProposalId, digest: Digest, voters: usize) {
@@ -127,7 +139,7 @@ impl Engine {
         self.spans.started(attempt, trace);
         tracing::info!(%attempt, source, digest = digest.short(), voters, traceparent = %trace, "attempt started");
         let message = format!("{source} with {voters} voting routers");
-        self.event("attempt_started", Some(attempt), None, &message, Some(trace));
+        self.event(EventKind::AttemptStarted, Some(attempt), None, &message, Some(trace));
     }
 
     fn voted(&mut self, attempt: AttemptId, node: NodeId, verdict: &Result<(), Refusal>) {
@@ -138,13 +150,13 @@ impl Engine {
         match verdict {
             Ok(()) => {
                 tracing::debug!(%attempt, router = %node, "yes");
-                self.event("vote", Some(attempt), Some(&node), "yes", trace);
+                self.event(EventKind::Vote, Some(attempt), Some(&node), "yes", trace);
             }
             Err(refusal) => {
                 let kind = outcome::refusal_kind(refusal);
                 metrics::counter!("only1mcp_config_nacks_total", "reason" => kind).increment(1);
                 tracing::warn!(%attempt, router = %node, reason = %refusal, traceparent = trace.map(tracing::field::display), "no");
-                self.event("vote", Some(attempt), Some(&node), &format!("no: {refusal}"), trace);
+                self.event(EventKind::Vote, Some(attempt), Some(&node), &format!("no: {refusal}"), trace);
             }
         }
     }
@@ -181,7 +193,7 @@ impl Engine {
         let changes = if changes.is_empty() { changes } else { format!(": {changes}") };
         let servers = diff.backends.iter().map(|entry| entry.id.clone()).collect();
         let message = format!("revision {revision} by {by}{changes}");
-        self.event_about("committed", Some(attempt), None, &message, trace, servers);
+        self.event_about(EventKind::Committed, Some(attempt), None, &message, trace, servers);
     }
 
     fn applied(&mut self, applied: &Applied) {
@@ -207,6 +219,6 @@ impl Engine {
         let retry_in = in_words(retry_in);
         tracing::warn!(router = %node, %revision, reason = %refusal, retry_in, "router is behind");
         let message = format!("cannot hold revision {revision}: {refusal}; tried again in {retry_in}");
-        self.event("behind", None, Some(node), &message, trace);
+        self.event(EventKind::Behind, None, Some(node), &message, trace);
     }
 }

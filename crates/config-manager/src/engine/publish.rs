@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{AttemptId, BackendId, NodeId, Time};
+use model::{AttemptId, BackendId, EventKind, NodeId, Time};
 use rollout::ProposalId;
 use rollout::desk::Candidate;
 use rollout::reconciler::{AttemptStatus, RouterStatus};
@@ -13,10 +13,10 @@ use super::{Engine, Papers};
 use crate::status::{Happened, Pending, PendingStage, RouterView, Status};
 
 impl Engine {
-    /// `kind` is as the protocol lists it. A watcher that is too slow loses the oldest events, and is told so.
+    /// A watcher that is too slow loses the oldest events, and is told so.
     pub(super) fn event(
         &self,
-        kind: &'static str,
+        kind: EventKind,
         attempt: Option<AttemptId>,
         node: Option<&NodeId>,
         message: &str,
@@ -28,7 +28,7 @@ impl Engine {
     /// The same with the servers that it is about.
     pub(super) fn event_about(
         &self,
-        kind: &'static str,
+        kind: EventKind,
         attempt: Option<AttemptId>,
         node: Option<&NodeId>,
         message: &str,

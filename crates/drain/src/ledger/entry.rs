@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{BackendId, Digest, EndpointKey, NodeId, Revision, WallTime, Weight};
+use model::{BackendId, Digest, EndpointKey, EventKind, NodeId, Revision, WallTime, Weight};
 use serde::{Deserialize, Serialize};
 
 use crate::{Departure, DrainId, Phase};
@@ -134,11 +134,11 @@ pub struct RouterSummary {
 impl State {
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Weighted => "weighted",
-            Self::Draining => "draining",
-            Self::Evicting => "evicting",
-            Self::Done => "done",
-            Self::Cancelled => "cancelled",
+            Self::Weighted => EventKind::Weighted.as_str(),
+            Self::Draining => EventKind::Draining.as_str(),
+            Self::Evicting => EventKind::Evicting.as_str(),
+            Self::Done => EventKind::Done.as_str(),
+            Self::Cancelled => EventKind::Cancelled.as_str(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `watch`: its flags, and the kinds of events that it can be restricted to.
 
 use clap::Args;
-use model::Verdict;
+use model::{About, EventKind};
 
 use super::AdminArgs;
 
@@ -34,27 +34,35 @@ pub(crate) struct Filter {
     pub(crate) servers: Vec<String>,
 
     /// Only what is about this: change, router, server or drain; or one kind of event, as the JSON has it; repeatable
-    #[arg(long = "kind", value_name = "KIND", value_delimiter = ',', value_parser = kind, env = "ONLY1MCP_WATCH_KIND")]
-    pub(crate) kinds: Vec<String>,
+    #[arg(long = "kind", value_name = "KIND", value_delimiter = ',', value_parser = Wanted::parse, env = "ONLY1MCP_WATCH_KIND")]
+    pub(crate) kinds: Vec<Wanted>,
 }
 
-/// What events are about, and their kinds.
-pub(crate) const KINDS: [(&str, &[&str]); 4] = [
-    ("change", &["waiting", "attempt_started", "vote", "refused", "committed", "source"]),
-    ("router", &["attached", "detached", "acked", "behind", "caught_up"]),
-    ("server", &Verdict::NAMES),
-    ("drain", &["weighted", "draining", "evicting", "done", "cancelled"]),
-];
-
-/// What events of that kind are about; or the word itself, if it is no kind.
-pub(crate) fn about(kind: &str) -> &str {
-    KINDS.iter().find(|(_, kinds)| kinds.contains(&kind)).map_or(kind, |(about, _)| about)
+/// One kind of event, or all about one thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    About(About),
+    Kind(EventKind),
 }
 
-fn kind(text: &str) -> Result<String, String> {
-    if KINDS.iter().any(|(known, _)| *known == about(text)) {
-        return Ok(text.to_owned());
+impl Wanted {
+    /// What events are about that it lets through.
+    pub(crate) fn about(self) -> About {
+        match self {
+            Self::About(about) => about,
+            Self::Kind(kind) => kind.about(),
+        }
     }
-    let all = KINDS.map(|(about, kinds)| format!("{about} ({})", kinds.join(", ")));
-    Err(format!("expected one of: {}", all.join(", ")))
+
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        // Events about the watch itself are always told.
+        let all = || About::ALL.into_iter().filter(|about| *about != About::Watch);
+        let about = all().find(|about| about.as_str() == text).map(Self::About);
+        let kind = || all().flat_map(About::kinds).find(|kind| kind.as_str() == text).map(Self::Kind);
+        about.or_else(kind).ok_or_else(|| {
+            let kinds = |about: About| about.kinds().into_iter().map(EventKind::as_str).collect::<Vec<_>>().join(", ");
+            let all: Vec<_> = all().map(|about| format!("{} ({})", about.as_str(), kinds(about))).collect();
+            format!("expected one of: {}", all.join(", "))
+        })
+    }
 }

@@ -63,7 +63,7 @@ pub(crate) async fn rollback(args: &RollbackArgs) -> Result<Output, Failure> {
 }
 
 /// Adds what has changed by a rollback.
-fn undone(output: &mut Output, before: &Side, after: &Side, lists: &Lists) {
+pub(super) fn undone(output: &mut Output, before: &Side, after: &Side, lists: &Lists) {
     let changed = Changed::between(before, after, lists);
     output.text.line(format_args!("{} is undone:", before.name));
     output.text.append(&changed.text());
@@ -191,8 +191,8 @@ fn reasons(outcome: &Outcome) -> Lines {
 /// ` (parse 0.31 ms, prepare 4.10 ms, …)`.
 fn stages(outcome: &Outcome) -> String {
     let stages = outcome.stages.iter().filter_map(|stage| {
-        let duration = Duration::try_from(stage.duration?).ok()?;
-        Some(format!("{} {}", stage.name, render::duration(duration)))
+        let took = render::span(stage.duration)?;
+        Some(format!("{} {}", stage.name, render::duration(took)))
     });
     let stages: Vec<String> = stages.collect();
     if stages.is_empty() { String::new() } else { format!(" ({})", stages.join(", ")) }
@@ -202,8 +202,7 @@ fn as_json(outcome: &Outcome, result: &str) -> Value {
     let refusals = outcome.refusals.iter();
     let refusals = refusals.map(|refusal| json!({ "node": render::some(&refusal.node), "reason": refusal.reason }));
     let stages = outcome.stages.iter().map(|stage| {
-        let duration = stage.duration.and_then(|duration| Duration::try_from(duration).ok());
-        let ms = duration.map(|duration| duration.as_secs_f64() * 1000.0);
+        let ms = render::span(stage.duration).map(|took| took.as_secs_f64() * 1000.0);
         json!({ "name": stage.name, "ms": ms })
     });
     json!({

@@ -2,7 +2,7 @@
 
 mod clients;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,8 +18,7 @@ use wire::pb::{
     words::v1::EndpointKey,
 };
 
-use clients::Effect;
-pub(super) use clients::Lists;
+pub(super) use clients::{Effect, Lists};
 
 use super::{Lines, Output, render, validate};
 use crate::{admin::Admin, args::DiffArgs, failure::Failure};
@@ -113,8 +112,8 @@ pub(super) async fn revision(admin: &Admin, number: u64) -> Result<Side, Failure
     Ok(Side { revision: Some(record.revision), parent: record.parent, ..side })
 }
 
-/// Before the first one there was nothing.
-async fn before(admin: &Admin, side: &Side) -> Result<Side, Failure> {
+/// The one it was made from. Before the first one there was nothing.
+pub(super) async fn before(admin: &Admin, side: &Side) -> Result<Side, Failure> {
     match side.parent {
         0 => {
             let nothing = Snapshot::default();

@@ -1,7 +1,5 @@
 //! `drain` and `drains`: letting servers leave, and how that went.
 
-use std::time::Duration;
-
 use model::Weight;
 use runtime::exit;
 use serde_json::{Value, json};
@@ -100,11 +98,11 @@ pub(crate) async fn disable(args: &SwitchArgs) -> Result<Output, Failure> {
 
 pub(super) fn disabled(drain: &Drain) -> Output {
     let server = &drain.server;
+    let run_on = |calls: &str| format!("{calls} may run on for {}", render::left(drain.remaining));
     let running = match in_flight(drain) {
         Some(0) => "nothing runs there any more".to_owned(),
-        Some(1) => format!("1 call has {} to end", remaining(drain)),
-        Some(calls) => format!("{calls} calls have {} to end", remaining(drain)),
-        None => format!("calls that run have {} to end", remaining(drain)),
+        Some(calls) => run_on(&render::count(calls, "call")),
+        None => run_on("calls that run there"),
     };
     let mut text =
         Lines::of(format_args!("{server} is disabled until `only1mcp enable {server}`: no new calls; {running}"));
@@ -143,14 +141,8 @@ pub(crate) async fn enable(args: &SwitchArgs) -> Result<Output, Failure> {
         Some(drain) => Some(Box::pin(cancel(&admin, drain.id)).await?),
         None => None,
     };
-    let nothing = json!({ "ended": [], "stay": [] });
     if Box::pin(is_configured_off(&admin, &args.server)).await {
-        let server = &args.server;
-        let complaints = Lines::of(format_args!(
-            "server {server} is disabled in the configuration: take `enabled: false` out of it there"
-        ));
-        let json = ended.map_or(nothing, |ended| ended.json);
-        return Ok(Output { text: Lines::default(), complaints, json, code: exit::REFUSED });
+        return Ok(configured_off(&args.server, ended));
     }
     if let Some(ended) = ended {
         return Ok(ended);
@@ -158,8 +150,24 @@ pub(crate) async fn enable(args: &SwitchArgs) -> Result<Output, Failure> {
     if !admin.knows(&args.server).await {
         return Err(Failure::NoServer { server: args.server.clone() });
     }
-    let text = Lines::of(format_args!("nothing to do: nothing keeps all of {} from calls", args.server));
-    Ok(Output { code: exit::NOTHING_TO_DO, ..Output::done(text, nothing) })
+    Ok(enabled_already(&args.server))
+}
+
+pub(super) fn configured_off(server: &str, ended: Option<Output>) -> Output {
+    let complaints = Lines::of(format_args!(
+        "server {server} is disabled in the configuration: take `enabled: false` out of it there"
+    ));
+    let json = ended.map_or_else(nothing_ended, |ended| ended.json);
+    Output { text: Lines::default(), complaints, json, code: exit::REFUSED }
+}
+
+pub(super) fn enabled_already(server: &str) -> Output {
+    let text = Lines::of(format_args!("nothing to do: nothing keeps all of {server} from calls"));
+    Output { code: exit::NOTHING_TO_DO, ..Output::done(text, nothing_ended()) }
+}
+
+fn nothing_ended() -> Value {
+    json!({ "ended": [], "stay": [] })
 }
 
 async fn is_configured_off(admin: &Admin, server: &str) -> bool {
@@ -199,20 +207,10 @@ pub(super) fn show(drain: &Drain, joined: bool) -> Output {
         return Output::done(Lines::of(text), as_json(drain));
     }
     if !is_over(drain) {
-        let remaining = remaining(drain);
-        let in_flight =
-            in_flight(drain).map_or_else(|| "not counted yet".to_owned(), |count| format!("{count} in flight"));
-        let text = format!("drain {id} of {} {verb}: {in_flight}, {remaining} left", target(drain));
+        let text = format!("drain {id} of {} {verb}: {}", target(drain), under_way(drain));
         return Output::done(Lines::of(text), as_json(drain));
     }
-    let text = format!(
-        "drain {id} of {} {}: {} finished, {} evicted, {} lost",
-        target(drain),
-        drain.state,
-        drain.finished,
-        drain.evicted,
-        drain.lost
-    );
+    let text = format!("drain {id} of {} {}: {}", target(drain), drain.state, how_it_went(drain));
     let clean = drain.evicted == 0 && drain.lost == 0;
     Output { code: if clean { exit::DONE } else { exit::REFUSED }, ..Output::done(Lines::of(text), as_json(drain)) }
 }
@@ -243,16 +241,23 @@ pub(super) fn target(drain: &Drain) -> String {
     if short.is_empty() { drain.server.clone() } else { format!("{}/{short}", drain.server) }
 }
 
-pub(super) fn is_over(drain: &Drain) -> bool {
+fn is_over(drain: &Drain) -> bool {
     drain.state == "done" || drain.state == "cancelled"
 }
 
-fn remaining(drain: &Drain) -> String {
-    render::duration(Duration::from_millis(render::millis(drain.remaining).unwrap_or_default()))
+/// `3 in flight, 28 s left`.
+pub(super) fn under_way(drain: &Drain) -> String {
+    let calls = in_flight(drain).map_or_else(|| "not counted yet".to_owned(), |calls| format!("{calls} in flight"));
+    format!("{calls}, {} left", render::left(drain.remaining))
+}
+
+/// `5 finished, 1 evicted, 0 lost`.
+pub(super) fn how_it_went(drain: &Drain) -> String {
+    format!("{} finished, {} evicted, {} lost", drain.finished, drain.evicted, drain.lost)
 }
 
 /// `None` while no router has said how many there are.
-pub(super) fn in_flight(drain: &Drain) -> Option<u64> {
+fn in_flight(drain: &Drain) -> Option<u64> {
     (is_over(drain) || !drain.routers.is_empty()).then_some(drain.in_flight)
 }
 

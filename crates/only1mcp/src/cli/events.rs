@@ -2,12 +2,9 @@
 
 mod event;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
-use std::{
-    io::{self, Write},
-    time::Duration,
-};
+use std::{io, time::Duration};
 
 use backoff::Backoff;
 use futures_util::{
@@ -15,9 +12,8 @@ use futures_util::{
     stream::{self, BoxStream, StreamExt},
 };
 use jiff::tz::TimeZone;
-use model::units::in_words;
-use runtime::{Clock, escape, exit, fault, shutdown};
-use serde_json::Value;
+use model::EventKind;
+use runtime::{Clock, exit, fault};
 use tonic::Status;
 use wire::pb::{
     config::v1::{GetStatusRequest, WatchRequest},
@@ -27,32 +23,26 @@ use wire::pb::{
 
 use event::{Event, Seen, Service};
 
-use super::{Lines, Output};
+use super::{Lines, Output, render};
 use crate::{
     admin::Admin,
-    args::{AdminArgs, Format, WatchArgs},
+    args::{AdminArgs, WatchArgs},
     failure::Failure,
 };
 
 /// Prints events until interrupted. Each service has a connection of its own, which is made again after it was lost, and
 /// both are printed. If no service can be reached at first, the command fails.
 pub(crate) async fn run(args: &WatchArgs) -> Result<Output, Failure> {
-    let failed = |source| Failure::System { what: "cannot catch signals", source };
-    let mut signals = shutdown::signals().map_err(failed)?;
+    let mut signals = super::signals()?;
     let admin = args.admin.pinned()?;
     let watch = Watch { args, admin, clock: Clock::start(), zone: TimeZone::system() };
     tokio::select! {
         end = watch.run() => match end {
-            End::Unread => Ok(nothing_more()),
+            End::Unread => Ok(Output::nothing_more()),
             End::Failed(failure) => Err(failure),
         },
-        _ = signals.recv() => Ok(nothing_more()),
+        _ = signals.recv() => Ok(Output::nothing_more()),
     }
-}
-
-/// All there was to say has been said.
-fn nothing_more() -> Output {
-    Output::done(Lines::default(), Value::Null)
 }
 
 struct Watch<'a> {
@@ -113,7 +103,7 @@ impl Watch<'_> {
             if lost_at.is_none() {
                 let now = self.clock.unix_millis();
                 lost_at = Some(now);
-                let event = Event::connection(now, service, "disconnected", 0, fault::chain(&failure));
+                let event = Event::connection(now, service, EventKind::Disconnected, 0, fault::chain(&failure));
                 if self.print(&event).is_err() {
                     return End::Unread;
                 }
@@ -131,10 +121,10 @@ impl Watch<'_> {
     async fn tell(&self, service: Service, mut opened: Opened, lost_at: Option<u64>) -> io::Result<Failure> {
         let now = self.clock.unix_millis();
         let again = lost_at.map(|lost_at| {
-            let away = in_words(Duration::from_millis(now.saturating_sub(lost_at)));
+            let away = render::age(Duration::from_millis(now.saturating_sub(lost_at)));
             format!("again after {away}; {}", service.missed())
         });
-        self.print(&Event::connection(now, service, "connected", opened.revision, again.unwrap_or_default()))?;
+        self.print(&Event::connection(now, service, EventKind::Connected, opened.revision, again.unwrap_or_default()))?;
         while let Some(event) = opened.events.next().await {
             match event {
                 Ok(event) => self.print(&event)?,
@@ -188,10 +178,6 @@ impl Watch<'_> {
         if !self.args.filter.lets_through(event) {
             return Ok(());
         }
-        let text = match self.args.admin.output.output {
-            Format::Text => Lines::of(event.line(&self.zone)).as_str().to_owned(),
-            Format::Json => format!("{}\n", escape::json(&event.json().to_string())),
-        };
-        io::stdout().write_all(text.as_bytes())
+        super::print_one(self.args.admin.output.output, &Lines::of(event.line(&self.zone)), &event.json())
     }
 }

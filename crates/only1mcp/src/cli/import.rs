@@ -3,6 +3,8 @@
 
 mod client;
 mod target;
+#[cfg(test)]
+pub(super) mod tests;
 
 use std::{
     collections::BTreeMap,
@@ -51,20 +53,14 @@ pub(super) fn import(args: &ImportArgs) -> Result<Output, Failure> {
         Err(violations) => return Ok(validate::invalid(&into, &violations)),
     };
     plan.collect(args, &homes, own.into_iter().map(|server| (into.clone(), server)));
-    let output = |plan: &Plan, text: Lines, written: bool, code: u8| Output {
-        text,
-        complaints: plan.complaints(),
-        json: plan.json(&into, written),
-        code,
-    };
     let mut shown = plan.shown(&into);
     if !plan.broken.is_empty() {
         shown.line("nothing is written: a file cannot be read; name those to import, to leave it out");
-        return Ok(output(&plan, shown, false, exit::REFUSED));
+        return Ok(plan.answer(&into, shown, false, exit::REFUSED));
     }
     if plan.add.is_empty() {
         shown.line("nothing to add");
-        return Ok(output(&plan, shown, false, exit::NOTHING_TO_DO));
+        return Ok(plan.answer(&into, shown, false, exit::NOTHING_TO_DO));
     }
     let servers: Vec<Value> = plan.add.iter().map(|(_, server)| server.clone()).collect();
     let text = match config_file::add(&target.source(), &servers) {
@@ -76,21 +72,21 @@ pub(super) fn import(args: &ImportArgs) -> Result<Output, Failure> {
         let asks = args.output.output == Answer::Text && io::stdin().is_terminal() && io::stderr().is_terminal();
         if !asks {
             shown.line("nothing is written without a yes: add --yes");
-            return Ok(output(&plan, shown, false, exit::REFUSED));
+            return Ok(plan.answer(&into, shown, false, exit::REFUSED));
         }
         let columns = render::columns(io::stderr());
         say(&plan.complaints().within(columns));
         say(&shown.within(columns));
         if !says_yes(&into) {
             let text = Lines::of("nothing is written");
-            return Ok(Output { complaints: Lines::default(), ..output(&plan, text, false, exit::REFUSED) });
+            return Ok(Output { complaints: Lines::default(), ..plan.answer(&into, text, false, exit::REFUSED) });
         }
         target.write(&text)?;
-        return Ok(Output { complaints: Lines::default(), ..output(&plan, written(&into), true, exit::DONE) });
+        return Ok(Output { complaints: Lines::default(), ..plan.answer(&into, written(&into), true, exit::DONE) });
     }
     target.write(&text)?;
     shown.append(&written(&into));
-    Ok(output(&plan, shown, true, exit::DONE))
+    Ok(plan.answer(&into, shown, true, exit::DONE))
 }
 
 fn written(into: &str) -> Lines {
@@ -148,6 +144,10 @@ impl Plan {
         }
     }
 
+    fn answer(&self, into: &str, text: Lines, written: bool, code: u8) -> Output {
+        Output { text, complaints: self.complaints(), json: self.json(into, written), code }
+    }
+
     fn complaints(&self) -> Lines {
         let mut lines = Lines::default();
         self.broken.iter().for_each(|violation| lines.line(violation));
@@ -162,7 +162,7 @@ impl Plan {
         }
         for (file, client, servers) in &self.files {
             let of = client.map_or_else(String::new, |client| format!(" ({})", client.title()));
-            lines.line(format_args!("{file}{of}: {}", validate::count(*servers, "server")));
+            lines.line(format_args!("{file}{of}: {}", render::count(*servers, "server")));
             for (_, server) in self.add.iter().filter(|(from, _)| from == file) {
                 lines.line(format_args!("  + {}: {}", server["id"].as_str().unwrap_or_default(), reached(server)));
             }
@@ -174,7 +174,7 @@ impl Plan {
             }
         }
         if !self.add.is_empty() {
-            lines.line(format_args!("into {into}: {}", validate::count(self.add.len(), "server")));
+            lines.line(format_args!("into {into}: {}", render::count(self.add.len(), "server")));
         }
         lines
     }
@@ -270,12 +270,17 @@ fn bridge(args: &ExportArgs) -> Vec<String> {
 pub(super) fn export(args: &ExportArgs) -> Result<Output, Failure> {
     let url = tools::url(args.url.as_deref(), &args.place)?;
     let homes = Homes::of_this_user();
-    let snippet = args.client.snippet(&url, &bridge(args));
     let file = args.client.of_user(&homes).first().map(|file| short(file, &homes));
-    let place = file.as_deref().map_or_else(String::new, |file| format!(", in {file}"));
-    let json = json!({ "client": args.client.title(), "file": file, "url": url, "text": snippet });
+    Ok(exported(args.client, file.as_deref(), &url, &bridge(args)))
+}
+
+/// What the `client` needs in its `file`.
+fn exported(client: Client, file: Option<&str>, url: &str, bridge: &[String]) -> Output {
+    let snippet = client.snippet(url, bridge);
+    let place = file.map_or_else(String::new, |file| format!(", in {file}"));
+    let json = json!({ "client": client.title(), "file": file, "url": url, "text": snippet });
     let mut text = Lines::default();
-    snippet.lines().for_each(|line| text.line(line));
-    let complaints = Lines::of(format_args!("for {}{place}:", args.client.title()));
-    Ok(Output { complaints, ..Output::done(text, json) })
+    snippet.lines().for_each(|line| text.verbatim(line));
+    let complaints = Lines::of(format_args!("for {}{place}:", client.title()));
+    Output { complaints, ..Output::done(text, json) }
 }

@@ -32,9 +32,8 @@ pub(crate) async fn run(args: &LogArgs) -> Result<Output, Failure> {
 
 pub(super) fn show(rows: &[Row]) -> Output {
     let cells = |row: &Row| {
-        let remaining = render::millis(row.log.remaining).unwrap_or_default();
-        let remaining = render::duration(std::time::Duration::from_millis(remaining));
-        let until = render::some(&row.log.fallback).map(|fallback| format!("{remaining}, then {fallback}"));
+        let until = render::some(&row.log.fallback);
+        let until = until.map(|fallback| format!("{}, then {fallback}", render::left(row.log.remaining)));
         let before = row.previous.as_ref().map_or_else(String::new, |previous| format!("before: {previous}"));
         [row.target.clone(), row.log.filter.clone(), until.unwrap_or_else(|| "for ever".to_owned()), before]
     };

@@ -1,22 +1,14 @@
 //! `logs`: what the process of a stdio server has said on stderr, and on stdout where it is no MCP.
 
-use std::{
-    collections::BTreeMap,
-    io::{self, Write},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use data_encoding::HEXLOWER;
-use runtime::{escape, exit, shutdown};
+use runtime::exit;
 use serde_json::{Value, json};
 use wire::pb::router::v1::{Endpoint, InspectRequest, InspectResponse};
 
 use super::{Lines, Output, render};
-use crate::{
-    admin::Admin,
-    args::{Format, LogsArgs},
-    failure::Failure,
-};
+use crate::{admin::Admin, args::LogsArgs, failure::Failure};
 
 /// How often a router is asked for more.
 const EVERY: Duration = Duration::from_millis(500);
@@ -27,11 +19,10 @@ pub(crate) async fn run(args: &LogsArgs) -> Result<Output, Failure> {
     if !args.follow || output.code != exit::DONE {
         return Ok(output);
     }
-    let failed = |source| Failure::System { what: "cannot catch signals", source };
-    let mut signals = shutdown::signals().map_err(failed)?;
+    let mut signals = super::signals()?;
     tokio::select! {
         ended = follow(&admin, args) => ended,
-        _ = signals.recv() => Ok(Output::done(Lines::default(), Value::Null)),
+        _ = signals.recv() => Ok(Output::nothing_more()),
     }
 }
 
@@ -56,7 +47,7 @@ pub(super) fn show(server: &str, answers: &[InspectResponse]) -> Result<Output, 
     let (mut text, mut complaints) = (Lines::default(), Lines::default());
     let mut said = Said { several: all().count() > 1, ..Said::default() };
     for (node, one) in all() {
-        said.more(node, one).iter().for_each(|line| text.line(line.in_text(said.several)));
+        said.more(node, one).iter().for_each(|line| text.verbatim(&line.in_text(said.several)));
     }
     let has_process = all().any(|(_, one)| one.transport == "stdio");
     if !has_process {
@@ -89,12 +80,10 @@ async fn follow(admin: &Admin, args: &LogsArgs) -> Result<Output, Failure> {
         for answer in &answers {
             let several = said.several;
             for line in answer.endpoints.iter().flat_map(|one| said.more(&answer.node, one)) {
-                let line = match args.admin.output.output {
-                    Format::Text => Lines::of(line.in_text(several)).as_str().to_owned(),
-                    Format::Json => format!("{}\n", escape::json(&line.in_json().to_string())),
-                };
-                if io::stdout().write_all(line.as_bytes()).is_err() {
-                    return Ok(Output::done(Lines::default(), Value::Null));
+                let mut text = Lines::default();
+                text.verbatim(&line.in_text(several));
+                if super::print_one(args.admin.output.output, &text, &line.in_json()).is_err() {
+                    return Ok(Output::nothing_more());
                 }
             }
         }

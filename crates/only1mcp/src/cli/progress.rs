@@ -1,4 +1,4 @@
-//! What a command waits for, on the terminal of somebody who has waited for a second.
+//! What a command waits for, on a terminal, when it has waited for a second.
 
 use std::{
     io::{self, Write},
@@ -18,7 +18,7 @@ use crate::admin::Admin;
 const EVERY: Duration = Duration::from_secs(1);
 /// As many servers are named.
 const NAMED: usize = 3;
-/// Back to the begin of the line, and nothing left of it.
+/// Back to the beginning of the line, and nothing left of it.
 const CLEAR: &str = "\r\u{1b}[K";
 
 /// Does `work`, which changes what is live. One line tells how far that is; it is gone when the work is done.
@@ -73,10 +73,7 @@ fn line(what: &str, waited: Duration, stage: &str, routers: &[InspectResponse]) 
         candidates.filter_map(|one| one.key.as_ref()).map(|key| key.backend.as_str()).collect();
     servers.sort_unstable();
     servers.dedup();
-    let more = servers.len().saturating_sub(NAMED);
-    servers.truncate(NAMED);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let waiting = (!servers.is_empty()).then(|| format!("waiting for {}{more}", servers.join(", ")));
+    let waiting = (!servers.is_empty()).then(|| format!("waiting for {}", render::first_of(&servers, NAMED)));
     let stage = render::some(stage).map(str::to_owned);
     let parts: Vec<String> = stage.into_iter().chain(waiting).chain([format!("{} s", waited.as_secs())]).collect();
     format!("{what}: {}", parts.join(", "))

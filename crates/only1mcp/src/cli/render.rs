@@ -1,8 +1,8 @@
-//! Text for people: tables, durations, times, violations.
+//! Text for people: tables, counts, durations, times, violations.
 
 mod lines;
 
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
 use jiff::{Timestamp, tz::TimeZone};
 use model::{Weight, units::in_words};
@@ -12,7 +12,27 @@ use wire::pb::{config::v1::NodeRefusal, words::v1 as pb};
 
 pub(crate) use lines::{Lines, columns, table};
 
-/// `850 ms`, `1.5 s`, `12 s`, `3 min`.
+/// `1 tool`, `2 tools`.
+pub(crate) fn count<N: Display + From<u8> + PartialEq>(number: N, noun: &str) -> String {
+    let plural = if number == N::from(1) { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
+/// The first of them, and how many more there are: `a, b, c and 2 more`.
+pub(crate) fn first_of<N: AsRef<str>>(names: &[N], most: usize) -> String {
+    let named = names.iter().take(most).map(N::as_ref).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(most) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
+/// `: it did not answer`, behind what that explains; nothing without a reason.
+pub(crate) fn because(reason: &str) -> String {
+    some(reason).map_or_else(String::new, |reason| format!(": {reason}"))
+}
+
+/// How long something took: `0.85 ms`, `850 ms`, `1.5 s`, `12 s`, `3 min`.
 pub(crate) fn duration(duration: Duration) -> String {
     let millis = duration.as_secs_f64() * 1000.0;
     match millis {
@@ -24,13 +44,37 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
+/// For how long something has been so, in whole units: `<1 s`, `9 s`, `3 min`, `2 h 5 min`, `4 days`.
+pub(crate) fn age(age: Duration) -> String {
+    const MINUTE: u64 = 60;
+    const HOUR: u64 = 60 * MINUTE;
+    const DAY: u64 = 24 * HOUR;
+    match age.as_secs() {
+        0 => "<1 s".to_owned(),
+        seconds if seconds < 2 * MINUTE => format!("{seconds} s"),
+        seconds if seconds < 2 * HOUR => format!("{} min", seconds / MINUTE),
+        seconds if seconds < 2 * DAY => match seconds % HOUR / MINUTE {
+            0 => format!("{} h", seconds / HOUR),
+            minutes => format!("{} h {minutes} min", seconds / HOUR),
+        },
+        seconds => format!("{} days", seconds / DAY),
+    }
+}
+
+/// How much of a limit is left: `28 s`.
+pub(crate) fn left<T>(left: Option<T>) -> String
+where
+    Duration: TryFrom<T>,
+{
+    in_words(span(left).unwrap_or_default())
+}
+
 /// `; tried again in 8 s`.
 pub(crate) fn next_try<T>(left: Option<T>) -> String
 where
     Duration: TryFrom<T>,
 {
-    let left = left.and_then(|left| Duration::try_from(left).ok());
-    left.map_or_else(String::new, |left| format!("; tried again in {}", in_words(left)))
+    span(left).map_or_else(String::new, |left| format!("; tried again in {}", in_words(left)))
 }
 
 /// RFC 3339 in UTC, of milliseconds since 1970: for programs.
@@ -73,22 +117,14 @@ impl Reading {
     }
 
     /// `3 min ago`.
-    pub(crate) fn age(&self, unix_ms: u64) -> String {
-        const MINUTE: u64 = 60;
-        const HOUR: u64 = 60 * MINUTE;
-        const DAY: u64 = 24 * HOUR;
-        match self.now_unix_ms.saturating_sub(unix_ms) / 1000 {
-            0 => "now".to_owned(),
-            seconds if seconds < 2 * MINUTE => format!("{seconds} s ago"),
-            seconds if seconds < 2 * HOUR => format!("{} min ago", seconds / MINUTE),
-            seconds if seconds < 2 * DAY => format!("{} h ago", seconds / HOUR),
-            seconds => format!("{} days ago", seconds / DAY),
-        }
+    fn ago(&self, unix_ms: u64) -> String {
+        let past = Duration::from_millis(self.now_unix_ms.saturating_sub(unix_ms));
+        if past.as_secs() == 0 { "now".to_owned() } else { format!("{} ago", age(past)) }
     }
 
     /// `14:03:22, 3 min ago`.
     pub(crate) fn when(&self, unix_ms: u64) -> String {
-        format!("{}, {}", self.clock(unix_ms), self.age(unix_ms))
+        format!("{}, {}", self.clock(unix_ms), self.ago(unix_ms))
     }
 }
 
@@ -135,18 +171,34 @@ pub(crate) fn refusal(refusal: &NodeRefusal) -> String {
     some(&refusal.node).map_or_else(|| refusal.reason.clone(), |node| format!("{node}: {}", refusal.reason))
 }
 
-/// Milliseconds of a protobuf duration.
+/// A protobuf duration, which is not negative.
+pub(crate) fn span<T>(duration: Option<T>) -> Option<Duration>
+where
+    Duration: TryFrom<T>,
+{
+    Duration::try_from(duration?).ok()
+}
+
+/// Its milliseconds.
 pub(crate) fn millis<T>(duration: Option<T>) -> Option<u64>
 where
     Duration: TryFrom<T>,
 {
-    let duration = Duration::try_from(duration?).ok()?;
-    u64::try_from(duration.as_millis()).ok()
+    u64::try_from(span(duration)?.as_millis()).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ages_are_whole_units_and_a_noun_agrees_with_its_number() {
+        let age = |millis| age(Duration::from_millis(millis));
+        assert_eq!([0, 999, 1000, 9030, 119_999].map(age), ["<1 s", "<1 s", "1 s", "9 s", "119 s"]);
+        let minutes = [2, 119, 120, 125, 47 * 60 + 59, 48 * 60].map(|minutes| age(minutes * 60_000));
+        assert_eq!(minutes, ["2 min", "119 min", "2 h", "2 h 5 min", "47 h 59 min", "2 days"]);
+        assert_eq!([0_u32, 1, 2].map(|number| count(number, "tool")), ["0 tools", "1 tool", "2 tools"]);
+    }
 
     #[test]
     fn times_are_local_and_have_an_age() {
@@ -157,6 +209,7 @@ mod tests {
             (59, "16:59:01, 59 s ago"),
             (180, "16:57:00, 3 min ago"),
             (3 * 3600, "14:00:00, 3 h ago"),
+            (7500, "14:55:00, 2 h 5 min ago"),
             (18 * 3600, "2025-11-24 23:00:00, 18 h ago"),
             (100 * 3600, "2025-11-21 13:00:00, 4 days ago"),
         ] {

@@ -16,7 +16,7 @@ pub(crate) async fn run(args: &ShowArgs) -> Result<Output, Failure> {
 pub(super) fn show(name: &str, snapshot: &Snapshot) -> Output {
     let (mut text, mut complaints) = (Lines::default(), Lines::default());
     let file = yaml(snapshot);
-    file.lines().for_each(|line| text.line(line));
+    file.lines().for_each(|line| text.verbatim(line));
     let marks = Mask::marks(&file);
     if marks > 0 {
         complaints.line(format_args!(

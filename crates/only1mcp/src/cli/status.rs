@@ -73,7 +73,7 @@ impl View {
         }
         for router in &self.status.routers {
             if router.revision != self.status.revision || router.state == "behind" || !router.reason.is_empty() {
-                let reason = render::some(&router.reason).map_or_else(String::new, |reason| format!(": {reason}"));
+                let reason = render::because(&router.reason);
                 let text =
                     format!("router {} is {} at revision {}{reason}", router.node, router.state, router.revision);
                 problems.push(text);
@@ -213,8 +213,7 @@ impl View {
         match (source.state.as_str(), source.violations.len()) {
             ("rolled_back", _) => format!("{back}; {differs}"),
             ("refused", 0) => format!("{back}; {differs} and was refused"),
-            ("refused", 1) => format!("{back}; {differs} and has 1 violation"),
-            ("refused", many) => format!("{back}; {differs} and has {many} violations"),
+            ("refused", wrong) => format!("{back}; {differs} and has {}", render::count(wrong, "violation")),
             _ => format!("{back}; {state}"),
         }
     }

@@ -14,10 +14,15 @@ use wire::pb::{
     words::v1::{EndpointKey, Verdict, Violation},
 };
 
-use super::{Output, changes, drains, history, log, render, restart, status, validate};
+use super::{Output, changes, diff, drains, history, log, render, restart, status, validate};
+
+pub(super) mod golden;
 
 pub(super) fn shown(output: &Output) -> String {
     let Output { text, complaints, json, code } = output;
+    for lines in [text, complaints] {
+        [40, 80, 120].into_iter().for_each(|columns| golden::assert_fits("an answer", lines, columns));
+    }
     let on_a_pipe = text.as_str();
     // On terminals, where that is not the same.
     let narrow: String = [120, 80, 40]
@@ -309,7 +314,9 @@ fn a_record_of_history() {
         without: vec![],
         policy_keys: vec![key("naming", r#""none""#, r#""prefix""#)],
     };
-    insta::assert_snapshot!("history", shown(&history::show(&[revision], &reading())));
+    let lost = ["add", "delete"].map(str::to_owned).into();
+    let effects = [((8, "mail".to_owned()), diff::Effect { lost, ..diff::Effect::default() })].into();
+    insta::assert_snapshot!("history", shown(&history::show(&[revision], &effects, &reading())));
 }
 
 fn reading() -> render::Reading {
@@ -384,7 +391,7 @@ fn nothing_that_is_said_forges_a_line_or_speaks_to_the_terminal() {
     let outputs = [
         status::show(answer, BTreeMap::from([(EVIL.to_owned(), detail)])),
         changes::show(Some(outcome), &changes::Behind { routers: vec![(EVIL.into(), EVIL.into())], all: false }),
-        history::show(&[revision], &render::Reading::now()),
+        history::show(&[revision], &history::Effects::new(), &render::Reading::now()),
         drains::show_all(std::slice::from_ref(&drain), true, &render::Reading::now()),
         drains::cancelled(std::slice::from_ref(&drain), std::slice::from_ref(&drain)),
         drains::show(&drain, false),

@@ -38,9 +38,13 @@ async fn list_all(url: &str) -> Result<Output, Failure> {
         }
     }
     client.close().await;
+    Ok(listed(tools))
+}
+
+pub(super) fn listed(tools: Vec<Value>) -> Output {
     let rows: Vec<[String; 2]> = tools.iter().map(row).collect();
     let text = if rows.is_empty() { Lines::of("no tools") } else { render::table(["TOOL", "DESCRIPTION"], &rows) };
-    Ok(Output::done(text, Value::Array(tools)))
+    Output::done(text, Value::Array(tools))
 }
 
 fn row(tool: &Value) -> [String; 2] {
@@ -70,7 +74,7 @@ fn raw(answer: &Answer) -> Output {
     Output { code, ..Output::done(Lines::json(&answer.raw), json) }
 }
 
-fn show(answer: Answer) -> Output {
+pub(super) fn show(answer: Answer) -> Output {
     let result = match answer.result {
         Ok(result) => result,
         Err(error) => return refused(&error),

@@ -5,7 +5,8 @@ use std::{
     time::Duration,
 };
 
-use runtime::{exit, fault, shutdown};
+use model::units::in_words;
+use runtime::{exit, fault};
 use serde_json::Value;
 use tokio::time::MissedTickBehavior;
 use unicode_width::UnicodeWidthStr;
@@ -31,14 +32,13 @@ pub(crate) async fn run(args: &TopArgs) -> Result<Output, Failure> {
     if !io::stdout().is_terminal() || args.admin.output.output == Format::Json {
         return status::run(&args.admin).await;
     }
-    let failed = |source| Failure::System { what: "cannot catch signals", source };
-    let mut signals = shutdown::signals().map_err(failed)?;
+    let mut signals = super::signals()?;
     let admin = args.admin.pinned()?;
     tokio::select! {
         ended = pictures(&admin, args.interval) => ended?,
         _ = signals.recv() => {}
     }
-    Ok(Output::done(Lines::default(), Value::Null))
+    Ok(Output::nothing_more())
 }
 
 /// Ends when stdout is closed.
@@ -49,10 +49,7 @@ async fn pictures(admin: &AdminArgs, interval: Duration) -> Result<(), Failure> 
     let mut seen = status::run(admin).await?;
     due.tick().await;
     loop {
-        let mut picture =
-            Lines::of(format_args!("{}, every {}", render::Reading::now().here(), render::duration(interval)));
-        picture.append(&seen.complaints);
-        picture.append(&seen.text);
+        let picture = picture(&render::Reading::now(), interval, &seen);
         let rows = terminal_size::terminal_size().map(|(_, rows)| usize::from(rows.0));
         let columns = render::columns(io::stdout());
         let screen = screen(&picture.within(columns), columns, rows);
@@ -68,6 +65,13 @@ async fn pictures(admin: &AdminArgs, interval: Duration) -> Result<(), Failure> 
             Err(failure) => return Err(failure),
         };
     }
+}
+
+pub(super) fn picture(now: &render::Reading, interval: Duration, seen: &Output) -> Lines {
+    let mut picture = Lines::of(format_args!("{}, every {}", now.here(), in_words(interval)));
+    picture.append(&seen.complaints);
+    picture.append(&seen.text);
+    picture
 }
 
 /// The picture over the one before it. A line that the terminal has no row for would move all others up.

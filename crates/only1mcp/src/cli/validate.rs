@@ -25,14 +25,14 @@ pub(crate) async fn run(args: &ValidateArgs) -> Result<Output, Failure> {
     if args.trial && valid.code == exit::DONE { trial::run(args, source, valid).await } else { Ok(valid) }
 }
 
-fn judge(name: &str, source: &Source) -> Output {
+pub(super) fn judge(name: &str, source: &Source) -> Output {
     let merged = config_file::merge(std::slice::from_ref(source));
     let missing = programs::missing(merged.programs());
     match merged.judge() {
         Ok(Judged { snapshot, mut advice, .. }) => {
             advice.extend(missing);
             let (servers, digest) = (snapshot.backends.len(), snapshot.digest().to_string());
-            let text = format!("{name}: valid, {}, digest {digest}", count(servers, "server"));
+            let text = format!("{name}: valid, {}, digest {digest}", render::count(servers, "server"));
             let json = json!({
                 "valid": true,
                 "servers": servers,
@@ -52,7 +52,7 @@ fn judge(name: &str, source: &Source) -> Output {
 pub(super) fn invalid(name: &str, violations: &[Violation]) -> Output {
     let mut complaints = Lines::default();
     violations.iter().for_each(|violation| complaints.line(violation));
-    complaints.line(format_args!("{name}: not valid, {}", count(violations.len(), "violation")));
+    complaints.line(format_args!("{name}: not valid, {}", render::count(violations.len(), "violation")));
     Output {
         text: Lines::default(),
         complaints,
@@ -78,8 +78,4 @@ pub(crate) fn read(path: &Path) -> Result<String, ReadError> {
 
 pub(super) fn display(path: &Path) -> String {
     if path == Path::new("-") { "(standard input)".to_owned() } else { path.display().to_string() }
-}
-
-pub(super) fn count(number: usize, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }

@@ -7,7 +7,7 @@ use model::{EndpointKey, Verdict};
 use runtime::escape::{line, say};
 use tokio::{sync::watch, time::Instant};
 
-use crate::cli::duration;
+use crate::cli::{because, count, duration};
 
 /// A server that has not come up after that time is spoken of.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -72,8 +72,8 @@ impl Told {
             let mut said = self.0.remove(&server.endpoint).unwrap_or(Said { waits: Some(now), reason: None });
             match (server.verdict.is_routable(), said.waits) {
                 (true, Some(since)) => {
-                    let tools = if server.tools == 1 { "1 tool".to_owned() } else { format!("{} tools", server.tools) };
-                    news.push(format!("{id} up, {tools}, {}", duration(now.saturating_sub(since))));
+                    let took = duration(now.saturating_sub(since));
+                    news.push(format!("{id} up, {}, {took}", count(server.tools, "tool")));
                     said = Said { waits: None, reason: None };
                 }
                 (false, None) => {
@@ -107,10 +107,6 @@ impl Told {
         let silent = self.0.values().filter(|said| said.reason.is_none());
         silent.filter_map(|said| Some((said.waits? + PATIENCE).saturating_sub(now))).min()
     }
-}
-
-fn because(error: &str) -> String {
-    if error.is_empty() { String::new() } else { format!(": {error}") }
 }
 
 #[cfg(test)]

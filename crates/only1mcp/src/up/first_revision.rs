@@ -6,6 +6,8 @@ use config_manager::{SourceStatus, Status};
 use runtime::Readiness;
 use tokio::sync::watch;
 
+use crate::cli::{because, first_of};
+
 /// The configuration gives nothing to serve, and there is no revision from before.
 #[derive(Debug, thiserror::Error)]
 pub(crate) struct NoRevision(SourceStatus);
@@ -57,13 +59,9 @@ const NAMED: usize = 10;
 /// The servers that get no calls, each with its state and the reason; none if there are none.
 pub(crate) fn not_up(status: &Status) -> Option<String> {
     let servers = status.routers.iter().flat_map(|view| view.servers.iter());
-    let not_up: Vec<_> = servers.filter(|server| !server.verdict.is_routable()).collect();
-    let named = not_up.iter().take(NAMED).map(|server| {
-        let reason = if server.error.is_empty() { String::new() } else { format!(": {}", server.error) };
-        format!("{} ({}{reason})", server.endpoint.backend, server.verdict)
-    });
-    let more = not_up.len().saturating_sub(NAMED);
-    let more = (more > 0).then(|| format!("{more} more"));
-    let all: Vec<_> = named.chain(more).collect();
-    (!all.is_empty()).then(|| all.join(", "))
+    let not_up: Vec<_> = servers
+        .filter(|server| !server.verdict.is_routable())
+        .map(|server| format!("{} ({}{})", server.endpoint.backend, server.verdict, because(&server.error)))
+        .collect();
+    (!not_up.is_empty()).then(|| first_of(&not_up, NAMED))
 }

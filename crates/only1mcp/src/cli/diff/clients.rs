@@ -14,7 +14,7 @@ use wire::pb::{
 };
 
 use super::Side;
-use crate::{admin::Admin, cli::render, cli::validate::count};
+use crate::{admin::Admin, cli::render};
 
 /// Names in a line for people.
 const NAMED: usize = 5;
@@ -28,10 +28,10 @@ pub(crate) struct Lists(BTreeMap<(String, String, Vec<u8>), BTreeSet<String>>);
 /// What a change of one server does to clients.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Effect {
-    gained: Vec<String>,
-    lost: Vec<String>,
+    pub(crate) gained: Vec<String>,
+    pub(crate) lost: Vec<String>,
     /// Why there is no more to say.
-    unknown: Option<String>,
+    pub(crate) unknown: Option<String>,
 }
 
 impl Lists {
@@ -111,16 +111,22 @@ impl Effect {
 
     pub(super) fn lines(&self) -> Vec<String> {
         let some = |verb: &str, names: &[String]| {
-            let more = names.len().checked_sub(NAMED).filter(|more| *more > 0);
-            let more = more.map_or_else(String::new, |more| format!(" and {more} more"));
-            let named = names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-            (!names.is_empty()).then(|| format!("clients {verb} {}: {named}{more}", count(names.len(), "tool")))
+            let (number, named) = (render::count(names.len(), "tool"), render::first_of(names, NAMED));
+            (!names.is_empty()).then(|| format!("clients {verb} {number}: {named}"))
         };
         let unknown = self.unknown.as_ref().map(|why| format!("what clients gain or lose is not known: {why}"));
         [some("lose", &self.lost), some("gain", &self.gained), unknown].into_iter().flatten().collect()
     }
 
-    pub(super) fn json(&self) -> Value {
+    /// As far as it is known: `7 tools gone`.
+    pub(crate) fn in_short(&self) -> Vec<String> {
+        let some = |names: &[String], what: &str| {
+            (!names.is_empty()).then(|| format!("{} {what}", render::count(names.len(), "tool")))
+        };
+        [some(&self.lost, "gone"), some(&self.gained, "new")].into_iter().flatten().collect()
+    }
+
+    pub(crate) fn json(&self) -> Value {
         json!({
             "gained": self.gained,
             "lost": self.lost,

@@ -1,14 +1,18 @@
 //! Differences in the words of the file, and what clients notice of them.
 
 use config_file::{Format, Source, parse};
-use model::Owner;
+use model::{Owner, Violation};
 use wire::pb::{
-    config::v1::LayerMark,
+    config::v1::{LayerMark, Outcome, outcome},
     router::v1::{Endpoint, InspectResponse, ToolNames},
 };
 
 use super::{Lists, Side, show};
-use crate::cli::tests::shown;
+use crate::cli::{
+    changes,
+    tests::{golden::Golden, shown},
+    validate,
+};
 
 fn side(name: &str, text: &str, layers: &[(&str, &str)]) -> Side {
     let source = Source { owner: Owner::file(), name: name.into(), format: Format::Yaml, text: text.to_owned() };
@@ -37,8 +41,8 @@ fn listed(lists: &mut Lists, side: &Side, servers: &[(&str, &[&str])]) {
     });
 }
 
-#[test]
-fn differences_in_the_words_of_the_file() {
+/// Before and after a change of all kinds, and what routers know of the servers.
+fn sides() -> (Side, Side, Lists) {
     let old = side(
         "old.yaml",
         "naming: none
@@ -66,6 +70,32 @@ servers:
     let tools = ["add", "delete", "echo", "export", "import", "list", "merge", "search", "update"];
     listed(&mut lists, &old, &[("files", &["read"]), ("mail", &["send"]), ("crm", &tools)]);
     listed(&mut lists, &new, &[("wiki", &["find"])]);
+    (old, new, lists)
+}
+
+pub(in crate::cli) fn golden() -> Vec<Golden> {
+    let (old, new, lists) = sides();
+    let live = outcome::Result::Applied.into();
+    let outcome = Outcome { result: live, revision: 43, ..Outcome::default() };
+    let mut undone = changes::show(Some(outcome), &changes::Behind::default());
+    changes::undone(&mut undone, &new, &old, &lists);
+    let violation = Violation::new(None, "servers[0].id", "is taken by another server");
+    let all = [
+        ("diff", show(&old, &new, &lists)),
+        ("diff_back", show(&new, &old, &lists)),
+        ("diff_unknown", show(&old, &new, &Lists::default())),
+        ("diff_none", show(&new, &new, &lists)),
+        ("diff_with_no_configuration", validate::invalid("new.yaml", std::slice::from_ref(&violation))),
+        ("apply_dry_run", show(&old, &new, &lists)),
+        ("apply_dry_run_refused", validate::invalid("team.yaml", &[violation])),
+        ("rollback", undone),
+    ];
+    all.map(|(name, output)| (name.to_owned(), output)).into()
+}
+
+#[test]
+fn differences_in_the_words_of_the_file() {
+    let (old, new, lists) = sides();
     let all = [shown(&show(&old, &new, &lists)), shown(&show(&new, &old, &lists)), shown(&show(&new, &new, &lists))];
     insta::assert_snapshot!(all.join("\n"));
 }

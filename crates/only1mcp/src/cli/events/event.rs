@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use data_encoding::HEXLOWER;
 use jiff::{Timestamp, tz::TimeZone};
-use model::{Verdict, units::in_words};
+use model::{About, EventKind, Verdict};
 use serde_json::{Value, json};
 use wire::pb::{
     config::v1::WatchResponse,
@@ -13,7 +13,7 @@ use wire::pb::{
 };
 
 use super::super::{drains, render};
-use crate::args::watch::{Filter, about};
+use crate::args::watch::{Filter, Wanted};
 
 /// Who tells of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,25 +44,62 @@ impl Service {
     }
 }
 
-/// They say where the rest has gaps, so they are always told.
-const CONNECTION: [&str; 3] = ["connected", "disconnected", "missed"];
+/// What kind of event it is.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Kind {
+    Known(EventKind),
+    /// Of a service of another release.
+    Unknown(String),
+}
+
+impl Kind {
+    fn named(word: String) -> Self {
+        EventKind::named(&word).map_or(Self::Unknown(word), Self::Known)
+    }
+
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Known(kind) => kind.as_str(),
+            Self::Unknown(word) => word,
+        }
+    }
+
+    fn about(&self) -> Option<About> {
+        match self {
+            Self::Known(kind) => Some(kind.about()),
+            Self::Unknown(_) => None,
+        }
+    }
+
+    /// What it is about, in a word; its own word, if that is not known.
+    fn subject(&self) -> &str {
+        match self {
+            Self::Known(kind) => kind.about().as_str(),
+            Self::Unknown(word) => word,
+        }
+    }
+}
 
 impl Filter {
     /// Whether events of the service may be let through.
     pub(super) fn needs(&self, service: Service) -> bool {
-        let of_it = |kind: &String| match about(kind) {
-            "server" => service == Service::Health,
-            "drain" => service == Service::Drain,
-            _ => service == Service::Config,
+        let from = |wanted: &Wanted| match wanted.about() {
+            About::Server => Service::Health,
+            About::Drain => Service::Drain,
+            About::Change | About::Router | About::Watch => Service::Config,
         };
-        self.kinds.is_empty() || self.kinds.iter().any(of_it)
+        self.kinds.is_empty() || self.kinds.iter().any(|wanted| from(wanted) == service)
     }
 
     pub(super) fn lets_through(&self, event: &Event) -> bool {
-        let kind = |wanted: &String| *wanted == event.kind || *wanted == event.about();
+        let about = event.kind.about();
+        let kind = |wanted: &Wanted| match wanted {
+            Wanted::About(wanted) => about == Some(*wanted),
+            Wanted::Kind(wanted) => event.kind == Kind::Known(*wanted),
+        };
         let of_kind = self.kinds.is_empty() || self.kinds.iter().any(kind);
         let of_server = self.servers.is_empty() || self.servers.iter().any(|server| event.servers.contains(server));
-        CONNECTION.contains(&event.kind.as_str()) || of_kind && of_server
+        about == Some(About::Watch) || of_kind && of_server
     }
 }
 
@@ -72,7 +109,7 @@ pub(super) struct Event {
     /// Milliseconds since 1970.
     time: u64,
     service: Service,
-    kind: String,
+    kind: Kind,
     /// All that it is about.
     servers: Vec<String>,
     router: String,
@@ -89,39 +126,42 @@ pub(super) struct Event {
 
 impl Event {
     /// Something about the connection to a service.
-    pub(super) fn connection(time: u64, service: Service, kind: &'static str, revision: u64, message: String) -> Self {
+    pub(super) fn connection(time: u64, service: Service, kind: EventKind, revision: u64, message: String) -> Self {
         let at = if revision == 0 { String::new() } else { format!(", revision {revision} is live") };
         Self {
             time,
             service,
-            kind: kind.to_owned(),
+            kind: Kind::Known(kind),
             servers: Vec::new(),
             router: String::new(),
             revision,
             attempt: String::new(),
             traceparent: String::new(),
             facts: Value::Null,
-            words: format!("{}  {kind}{at}{}", service.as_str(), after_colon(&message)),
+            words: format!("{}  {kind}{at}{}", service.as_str(), render::because(&message)),
             message,
         }
     }
 
     pub(super) fn of_config(event: WatchResponse) -> Self {
         let WatchResponse { time_unix_ms: time, kind, attempt, revision, node, message, traceparent, servers } = event;
-        let subject = match (node.as_str(), attempt.as_str(), kind.as_str()) {
-            ("", "", "source") => "file".to_owned(),
-            ("", "", "missed") => Service::Config.as_str().to_owned(),
-            ("", "", _) => "change".to_owned(),
-            ("", attempt, _) => format!("change {attempt}"),
-            (node, ..) => format!("router {node}"),
+        let kind = Kind::named(kind);
+        let is = |one: EventKind| kind == Kind::Known(one);
+        let subject = match (node.as_str(), attempt.as_str()) {
+            ("", "") if is(EventKind::Source) => "file".to_owned(),
+            ("", "") if is(EventKind::Missed) => Service::Config.as_str().to_owned(),
+            ("", "") => "change".to_owned(),
+            ("", attempt) => format!("change {attempt}"),
+            (node, _) => format!("router {node}"),
         };
-        let said = kind.replace('_', " ");
+        let said = kind.as_str().replace('_', " ");
         let on = if node.is_empty() || attempt.is_empty() { String::new() } else { format!(" on {attempt}") };
-        let words = match kind.as_str() {
-            "source" => format!("{subject}  {message}"),
-            _ => format!("{subject}  {said}{on}{}", after_colon(&message)),
+        let words = if is(EventKind::Source) {
+            format!("{subject}  {message}")
+        } else {
+            format!("{subject}  {said}{on}{}", render::because(&message))
         };
-        let facts = if kind == "committed" { json!({ "servers": servers }) } else { Value::Null };
+        let facts = if is(EventKind::Committed) { json!({ "servers": servers }) } else { Value::Null };
         let service = Service::Config;
         Self { time, service, kind, servers, router: node, revision, attempt, message, traceparent, facts, words }
     }
@@ -134,7 +174,7 @@ impl Event {
     /// The verdict on an endpoint: a new one, or one that holds already.
     pub(super) fn of_verdict(time: u64, one: &EndpointVerdict) -> Self {
         let key = one.endpoint.clone().unwrap_or_default();
-        let (verdict, lasted) = (wire::verdict(one.verdict), render::millis(one.previous_lasted));
+        let (verdict, lasted) = (wire::verdict(one.verdict), render::span(one.previous_lasted));
         // Of a service of another release, or no change, there is none.
         let previous = lasted.map(|_| wire::verdict(one.previous));
         let not_up = |verdict| matches!(verdict, Verdict::Starting | Verdict::Failing);
@@ -143,11 +183,11 @@ impl Event {
             Some(Verdict::Healthy | Verdict::Degraded | Verdict::Unhealthy) if not_up(verdict) => "lost, ",
             Some(_) | None => "",
         };
-        let worth = |(previous, lasted): &(Verdict, u64)| *previous != Verdict::Unknown && *lasted >= 1000;
+        let worth = |(previous, lasted): &(Verdict, Duration)| *previous != Verdict::Unknown && lasted.as_secs() > 0;
         let was = previous
             .zip(lasted)
             .filter(worth)
-            .map(|(previous, lasted)| format!("was {previous} for {}", in_words(Duration::from_millis(lasted))));
+            .map(|(previous, lasted)| format!("was {previous} for {}", render::age(lasted)));
         let in_a_row = (verdict == Verdict::Unhealthy && one.streak > 1).then(|| format!("{} in a row", one.streak));
         let reason = render::some(&one.reason).map(str::to_owned);
         let message = [reason, in_a_row, was].into_iter().flatten().collect::<Vec<_>>().join("; ");
@@ -157,7 +197,7 @@ impl Event {
             "variant": key.variant,
             "verdict": verdict,
             "previous": previous,
-            "previous_lasted_ms": lasted,
+            "previous_lasted_ms": render::millis(one.previous_lasted),
             "reason": render::some(&one.reason),
             "streak": one.streak,
         });
@@ -165,7 +205,7 @@ impl Event {
             words,
             facts,
             router: one.node.clone(),
-            ..Self::of_server(time, Service::Health, verdict.as_str(), key.backend, message)
+            ..Self::of_server(time, Service::Health, Kind::Known(EventKind::Verdict(verdict)), key.backend, message)
         }
     }
 
@@ -175,37 +215,26 @@ impl Event {
             (0, actor) => format!("by {actor}; "),
             (revision, _) => format!("removed by revision {revision}; "),
         };
-        let left = render::millis(drain.remaining).unwrap_or_default();
-        let counts = if drains::is_over(drain) {
-            format!("{} finished, {} evicted, {} lost", drain.finished, drain.evicted, drain.lost)
-        } else if drain.state == "weighted" {
-            "until it is cancelled".to_owned()
-        } else {
-            let in_flight = drains::in_flight(drain)
-                .map_or_else(|| "not counted yet".to_owned(), |count| format!("{count} in flight"));
-            format!("{in_flight}, {} left", in_words(Duration::from_millis(left)))
-        };
-        let state = match drain.state.as_str() {
-            "done" => "drained".to_owned(),
-            "cancelled" => "open again".to_owned(),
-            "weighted" => format!("gets {} of its calls", render::weight(drain.weight_permille)),
-            other => other.to_owned(),
+        let kind = Kind::named(drain.state.clone());
+        let (state, counts) = match &kind {
+            Kind::Known(EventKind::Done) => ("drained".to_owned(), drains::how_it_went(drain)),
+            Kind::Known(EventKind::Cancelled) => ("open again".to_owned(), drains::how_it_went(drain)),
+            Kind::Known(EventKind::Weighted) => {
+                let share = render::weight(drain.weight_permille);
+                (format!("gets {share} of its calls"), "until it is cancelled".to_owned())
+            }
+            Kind::Known(_) | Kind::Unknown(_) => (drain.state.clone(), drains::under_way(drain)),
         };
         let message = format!("{by}{counts}; drain {}", drain.id);
         let words = format!("server {}  {state}{}", drains::target(drain), in_brackets(&message));
         let facts = drains::as_json(drain);
-        let event = Self::of_server(time, Service::Drain, &drain.state, drain.server.clone(), message);
+        let event = Self::of_server(time, Service::Drain, kind, drain.server.clone(), message);
         Self { words, facts, revision: drain.revision, ..event }
     }
 
-    fn of_server(time: u64, service: Service, kind: &str, server: String, message: String) -> Self {
-        let event = Self::connection(time, service, "", 0, message);
-        Self { kind: kind.to_owned(), servers: vec![server], ..event }
-    }
-
-    /// As for the filter; of the connection to a service, `watch`.
-    fn about(&self) -> &str {
-        if CONNECTION.contains(&self.kind.as_str()) { "watch" } else { about(&self.kind) }
+    fn of_server(time: u64, service: Service, kind: Kind, server: String, message: String) -> Self {
+        let event = Self::connection(time, service, EventKind::Connected, 0, message);
+        Self { kind, servers: vec![server], ..event }
     }
 
     /// `14:03:22  server crm  unhealthy in router-1  (ping: no answer within 5 s; 3 in a row)`.
@@ -222,8 +251,8 @@ impl Event {
         json!({
             "time": render::time(self.time),
             "service": self.service.as_str(),
-            "about": self.about(),
-            "kind": self.kind,
+            "about": self.kind.subject(),
+            "kind": self.kind.as_str(),
             "server": server,
             "router": render::some(&self.router),
             "revision": (self.revision != 0).then_some(self.revision),
@@ -260,11 +289,7 @@ impl Seen {
 
 fn missed(time: u64, service: Service, missed: u64) -> Option<Event> {
     let message = format!("{missed} events were missed by this watcher, which was too slow");
-    (missed > 0).then(|| Event::connection(time, service, "missed", 0, message))
-}
-
-fn after_colon(message: &str) -> String {
-    render::some(message).map_or_else(String::new, |message| format!(": {message}"))
+    (missed > 0).then(|| Event::connection(time, service, EventKind::Missed, 0, message))
 }
 
 fn in_brackets(message: &str) -> String {

@@ -1,5 +1,5 @@
-//! Text for people: lines that nothing in them can break, and tables, laid out for the width of a terminal when they are
-//! printed. On a pipe nothing is folded or cut.
+//! Text for people: lines that nothing in them can break, tables, and what others wrote. Lines and tables are laid out for
+//! the width of a terminal when they are printed. On a pipe nothing is folded or cut.
 
 use std::{env, fmt, io::IsTerminal, ops::Range, os::fd::AsFd};
 
@@ -12,14 +12,23 @@ use unicode_width::UnicodeWidthStr;
 pub(crate) struct Lines {
     /// As it is where there is room for all of it.
     text: String,
-    tables: Vec<Table>,
+    /// What is not folded as a line is, in the order of the text.
+    parts: Vec<Part>,
 }
 
-/// Rows of cells, those of the heads first, and where they stand in the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Table {
+struct Part {
+    /// Where it stands in the text.
     at: Range<usize>,
-    rows: Vec<Vec<String>>,
+    layout: Layout,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Layout {
+    /// Rows of cells, those of the heads first.
+    Table(Vec<Vec<String>>),
+    /// The same at any width: people copy it, or programs read it.
+    Verbatim,
 }
 
 impl Lines {
@@ -29,29 +38,41 @@ impl Lines {
         lines
     }
 
-    /// One line, whatever is in it.
+    /// One line, whatever is in it. A terminal that is too narrow gets it folded between words.
     pub(crate) fn line(&mut self, line: impl fmt::Display) {
         self.text.push_str(&escape::line(&line.to_string()));
         self.text.push('\n');
     }
 
-    /// A text that keeps its author's line breaks, since no text of ours is beside it.
+    /// One line that others wrote, which is not folded.
+    pub(crate) fn verbatim(&mut self, line: &str) {
+        self.unfolded(&escape::line(line));
+    }
+
+    /// A text that keeps its author's line breaks, since no text of ours is beside it. It is not folded.
     pub(crate) fn paragraph(&mut self, text: &str) {
-        self.text.push_str(&escape::paragraph(text));
-        self.text.push('\n');
+        self.unfolded(&escape::paragraph(text));
     }
 
     /// A JSON document, which stays the same document.
     pub(crate) fn json(document: &str) -> Self {
-        Self { text: escape::json(document).into_owned() + "\n", tables: Vec::new() }
+        let mut lines = Self::default();
+        lines.unfolded(&escape::json(document));
+        lines
+    }
+
+    fn unfolded(&mut self, text: &str) {
+        let start = self.text.len();
+        self.text.push_str(text);
+        self.text.push('\n');
+        self.parts.push(Part { at: start..self.text.len(), layout: Layout::Verbatim });
     }
 
     pub(crate) fn append(&mut self, more: &Self) {
         let start = self.text.len();
         self.text.push_str(&more.text);
-        let moved =
-            |table: &Table| Table { at: table.at.start + start..table.at.end + start, rows: table.rows.clone() };
-        self.tables.extend(more.tables.iter().map(moved));
+        let moved = |part: &Part| Part { at: part.at.start + start..part.at.end + start, layout: part.layout.clone() };
+        self.parts.extend(more.parts.iter().map(moved));
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -67,12 +88,15 @@ impl Lines {
     pub(crate) fn within(&self, columns: Option<usize>) -> String {
         let Some(columns) = columns else { return self.text.clone() };
         let (mut shown, mut from) = (String::with_capacity(self.text.len()), 0);
-        for table in &self.tables {
-            self.text[from..table.at.start].lines().for_each(|line| note(line, columns, &mut shown));
-            lay_out(&table.rows, columns, &mut shown);
-            from = table.at.end;
+        for Part { at, layout } in &self.parts {
+            self.text[from..at.start].lines().for_each(|line| fold(line, columns, &mut shown));
+            match layout {
+                Layout::Table(rows) => lay_out(rows, columns, &mut shown),
+                Layout::Verbatim => shown.push_str(&self.text[at.clone()]),
+            }
+            from = at.end;
         }
-        self.text[from..].lines().for_each(|line| note(line, columns, &mut shown));
+        self.text[from..].lines().for_each(|line| fold(line, columns, &mut shown));
         shown
     }
 }
@@ -108,7 +132,7 @@ pub(crate) fn table<const N: usize>(heads: [&str; N], rows: &[[String; N]]) -> L
     let mut text = String::new();
     let widths: Vec<_> = widths(&rows).into_iter().map(|width| width.min(WIDEST)).collect();
     side_by_side(&rows, &widths, &mut text);
-    Lines { tables: vec![Table { at: 0..text.len(), rows }], text }
+    Lines { parts: vec![Part { at: 0..text.len(), layout: Layout::Table(rows) }], text }
 }
 
 fn widths(rows: &[Vec<String>]) -> Vec<usize> {
@@ -173,15 +197,10 @@ fn paragraphs(rows: &[Vec<String>], columns: usize, shown: &mut String) {
     }
 }
 
-/// Of the lines that belong together, those that begin like this are sentences, and are folded between words.
-const SENTENCES: [&str; 4] = ["note: ", "warning: ", "problem: ", "  next: "];
-
-fn note(line: &str, columns: usize, shown: &mut String) {
-    if SENTENCES.iter().any(|begins| line.starts_with(begins)) {
-        return wrap(line, columns, "    ", shown);
-    }
-    shown.push_str(line);
-    shown.push('\n');
+/// What is behind a fold stands further right than what the line begins with.
+fn fold(line: &str, columns: usize, shown: &mut String) {
+    let begins = line.len() - line.trim_start_matches(' ').len();
+    wrap(line, columns, &" ".repeat(begins.max(2) + 2), shown);
 }
 
 /// Folds a line between words. A word that is too long stays whole: it may be a path, which people copy.
@@ -190,7 +209,9 @@ fn wrap(line: &str, columns: usize, indent: &str, shown: &mut String) {
     let mut used = line.len() - text.len();
     shown.push_str(&line[..used]);
     for (at, word) in text.split(' ').enumerate() {
-        if at > 0 && used + 1 + word.width() > columns {
+        if at > 0 && !word.is_empty() && used + 1 + word.width() > columns {
+            // Of a gap between two parts of a line, nothing is left at its end.
+            shown.truncate(shown.trim_end_matches(' ').len());
             shown.push('\n');
             shown.push_str(indent);
             used = indent.len();

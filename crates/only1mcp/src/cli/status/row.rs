@@ -3,7 +3,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use data_encoding::HEXLOWER;
-use model::{Concern, Condition, Facts, Verdict};
+use model::{Concern, Condition, Facts, Verdict, units::in_words};
 use serde_json::{Value, json};
 use wire::pb::{
     config::v1::{ConfiguredServer, ServerState},
@@ -109,7 +109,7 @@ impl Row<'_> {
     pub(super) fn said(&self) -> String {
         let facts = self.detail.map_or_else(Vec::new, facts);
         let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
-        let reason = render::some(&self.state.error).map_or_else(String::new, |reason| format!(": {reason}"));
+        let reason = render::because(&self.state.error);
         format!("server {} is {}{facts} in {}{reason}", self.server(), self.in_a_word(), self.node)
     }
 
@@ -122,19 +122,19 @@ impl Row<'_> {
     /// Why it was last lost or could not be brought up, though it is up again.
     pub(super) fn past_error(&self) -> Option<String> {
         let detail = self.detail.filter(|detail| !detail.last_error.is_empty())?;
-        let ago = time(detail.last_error_ago)?;
+        let ago = render::span(detail.last_error_ago)?;
         let (server, node, error) = (self.server(), self.node, &detail.last_error);
         let restarts = counted(detail.restarts, "restart").map_or_else(String::new, |restarts| format!("{restarts}, "));
-        let said = || format!("server {server} in {node}: {restarts}last error {} ago: {error}", render::duration(ago));
+        let said = || format!("server {server} in {node}: {restarts}last error {} ago: {error}", render::age(ago));
         (ago < PAST).then(said)
     }
 
     /// The call that keeps it busy longest, if one does so for long, with its age.
     pub(super) fn oldest_call(&self) -> Option<(Duration, String)> {
         let oldest = self.detail?.oldest.as_ref()?;
-        let age = time(oldest.age).filter(|age| *age >= LONG)?;
+        let age = render::span(oldest.age).filter(|age| *age >= LONG)?;
         let (server, node, tool) = (self.server(), self.node, &oldest.tool);
-        let lasts = render::duration(age);
+        let lasts = render::age(age);
         Some((age, format!("server {server} in {node}: its oldest call, of `{tool}`, has been in flight for {lasts}")))
     }
 
@@ -154,13 +154,13 @@ impl Row<'_> {
 
     pub(super) fn cells(&self) -> [String; HEADS.len()] {
         let or_none = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_owned());
-        let lasts = self.detail.and_then(|detail| time(detail.state_for));
-        let p95 = self.detail.and_then(|detail| time(detail.recent?.p95));
+        let lasts = self.detail.and_then(|detail| render::span(detail.state_for));
+        let p95 = self.detail.and_then(|detail| render::span(detail.recent?.p95));
         [
             self.server().to_owned(),
             self.node.to_owned(),
             self.in_a_word(),
-            or_none(lasts.map(render::duration)),
+            or_none(lasts.map(render::age)),
             self.tools_cell(),
             self.state.in_flight.to_string(),
             or_none(p95.map(render::duration)),
@@ -215,12 +215,11 @@ pub(super) fn disabled_cells(server: &ConfiguredServer) -> [String; HEADS.len()]
 
 /// Beside its state: how long it has been so, how often it failed, and when it is tried again.
 fn facts(detail: &Endpoint) -> Vec<String> {
-    let within = |duration| time(duration).map(render::duration);
     let facts = [
-        within(detail.state_for).map(|lasts| format!("for {lasts}")),
+        render::span(detail.state_for).map(|lasts| format!("for {}", render::age(lasts))),
         counted(detail.failures, "failed attempt"),
         counted(detail.restarts, "restart"),
-        within(detail.next_attempt).map(|next| format!("next try in {next}")),
+        render::span(detail.next_attempt).map(|next| format!("next try in {}", in_words(next))),
         (detail.pid != 0).then(|| format!("pid {}", detail.pid)),
     ];
     facts.into_iter().flatten().collect()
@@ -228,15 +227,7 @@ fn facts(detail: &Endpoint) -> Vec<String> {
 
 /// None for 0.
 fn counted(count: u32, noun: &str) -> Option<String> {
-    let plural = if count == 1 { "" } else { "s" };
-    (count > 0).then(|| format!("{count} {noun}{plural}"))
-}
-
-fn time<T>(duration: Option<T>) -> Option<Duration>
-where
-    Duration: TryFrom<T>,
-{
-    Duration::try_from(duration?).ok()
+    (count > 0).then(|| render::count(count, noun))
 }
 
 fn recent_json(recent: RecentCalls) -> Value {

@@ -1,7 +1,5 @@
 //! `validate --try`: what routers find when they start and connect what a file would change.
 
-use std::time::Duration;
-
 use config_file::Source;
 use runtime::exit;
 use serde_json::{Value, json};
@@ -68,11 +66,11 @@ fn server(outcome: &CandidateOutcome) -> &str {
 fn in_words(outcome: &CandidateOutcome) -> String {
     match &outcome.result {
         Some(Found::ReadyTools(tools)) => {
-            let took = match render::millis(outcome.took) {
-                None | Some(0) => "up already".to_owned(),
-                Some(millis) => format!("up in {}", render::duration(Duration::from_millis(millis))),
+            let took = match render::span(outcome.took).filter(|took| took.as_millis() > 0) {
+                None => "up already".to_owned(),
+                Some(took) => format!("up in {}", render::duration(took)),
             };
-            format!("{took}, {}", super::count(usize::try_from(*tools).unwrap_or(usize::MAX), "tool"))
+            format!("{took}, {}", render::count(*tools, "tool"))
         }
         Some(Found::Failed(reason)) => format!("not up: {reason}"),
         Some(Found::Unprobed(_)) | None => {

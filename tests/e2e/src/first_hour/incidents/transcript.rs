@@ -78,7 +78,8 @@ fn masked(line: &str) -> String {
             "unknown" => "healthy".to_owned(),
             "settling" => "following".to_owned(),
             "now" => "# TIME ago".to_owned(),
-            _ => without_numbers(word),
+            // `<1 s` is a figure as well.
+            _ => without_numbers(word).replace("<#", "#"),
         }
     });
     let words = words.collect::<Vec<_>>().join(" ");
@@ -123,6 +124,7 @@ mod tests {
                 "crm   local  failing (3 restarts, next try in 1.5 s)",
                 "crm local failing (12 restarts, next try in 850 ms)",
             ),
+            ("notes local healthy <1 s", "notes local healthy 12 s"),
             ("listens at 127.0.0.1:8080", "listens at 127.0.0.1:41234"),
             ("digest 0123456789ab; what", "digest ffffffffffff; what"),
             ("(reference 30bc18f5);", "(reference e0d1fbeb);"),

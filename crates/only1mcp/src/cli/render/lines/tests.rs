@@ -30,6 +30,21 @@ fn all_of_it_where_there_is_room_and_folded_where_there_is_not() {
 }
 
 #[test]
+fn what_others_wrote_is_not_folded_and_what_belongs_below_stays_there() {
+    let mut lines = Lines::of("15:00:00  server crm  healthy in router-1");
+    lines.line("    clients lose 7 tools: add, delete, echo");
+    lines.verbatim("key: a value of more than twenty columns\nnot a line of its own");
+    lines.paragraph("one line of more than twenty columns\nanother");
+    lines.append(&Lines::json("{ \"key\": [1, 2, 3, 4, 5, 6] }"));
+    lines.append(&table(["A"], &[["b".to_owned()]]));
+    let folded = "15:00:00  server crm\n    healthy in\n    router-1\n    clients lose 7\n      tools: add,\n      delete, echo\n";
+    let others = "key: a value of more than twenty columns\\nnot a line of its own\none line of more than twenty columns\nanother\n";
+    let json = "{ \"key\": [1, 2, 3, 4, 5, 6] }\n";
+    assert_eq!(lines.within(Some(20)), format!("{folded}{others}{json}A\nb\n"));
+    assert_eq!(lines.within(Some(200)), lines.as_str());
+}
+
+#[test]
 fn the_name_in_the_first_column_stays_whole() {
     let name = "a-server-with-a-name-of-thirty-two";
     let rows = [[name.to_owned(), "one two three four five six seven eight nine ten".to_owned()]];

@@ -1,0 +1,157 @@
+//! `status` and `top`: a server in each state, and what can be so around the servers.
+
+use model::Condition;
+use wire::pb::{config::v1::Pending, router::v1::Renamed};
+
+use super::*;
+use crate::cli::top;
+
+fn router(state: &str, revision: u64, reason: &str) -> RouterStatus {
+    RouterStatus {
+        node: "local".into(),
+        revision,
+        digest: "12".repeat(32),
+        state: state.into(),
+        reason: reason.into(),
+        servers: Vec::new(),
+    }
+}
+
+/// A gateway with which nothing is wrong.
+fn well() -> GetStatusResponse {
+    GetStatusResponse {
+        revision: 41,
+        digest: "12".repeat(32),
+        source: Some(Source {
+            path: "/home/somebody/only1mcp.yaml".into(),
+            state: "following".into(),
+            method: "notify".into(),
+            ..Source::default()
+        }),
+        routers: vec![router("live", 41, "")],
+        ..GetStatusResponse::default()
+    }
+}
+
+fn inspected(endpoints: Vec<Endpoint>) -> InspectResponse {
+    InspectResponse { node: "local".into(), listen: "127.0.0.1:8080".into(), endpoints, ..InspectResponse::default() }
+}
+
+fn show(answer: GetStatusResponse, detail: InspectResponse) -> Output {
+    crate::cli::status::show(answer, BTreeMap::from([("local".to_owned(), detail)]))
+}
+
+fn crm(state: &str, verdict: Verdict, error: &str) -> Endpoint {
+    let open = !["draining", "cordoned"].contains(&state);
+    Endpoint {
+        key: key("crm"),
+        verdict: verdict.into(),
+        transport: "stdio".into(),
+        pid: 4711,
+        tools: 14,
+        tools_shown: 14,
+        admission: if open { "open" } else { "cordoned" }.into(),
+        error: error.into(),
+        state: state.into(),
+        state_for: duration(7_509_030),
+        ..Endpoint::default()
+    }
+}
+
+/// The server in each state that it can have.
+fn in_each_state() -> [Endpoint; Condition::ALL.len()] {
+    let recent = RecentCalls { window: duration(290_000), answered: 0, failed: 9, timed_out: 2, p95: duration(537) };
+    let oldest = OldestCall { tool: "export_everything".into(), request: "\"7\"".into(), age: duration(3_725_000) };
+    let crashes = "its process exited with status 127; it said on stderr: sh: 1: npxx: not found";
+    [
+        Endpoint { in_flight: 2, oldest: Some(oldest), ..crm("draining", Verdict::Healthy, "") },
+        crm("cordoned", Verdict::Healthy, ""),
+        Endpoint {
+            restarts: 1,
+            last_error: "its process exited with status 3".into(),
+            last_error_ago: duration(181_000),
+            ..crm("healthy", Verdict::Healthy, "")
+        },
+        Endpoint {
+            recent: Some(recent),
+            ..crm("degraded", Verdict::Degraded, "2 calls without an answer, 0 with one")
+        },
+        crm("unknown", Verdict::Unknown, ""),
+        Endpoint { pid: 0, tools: 0, tools_shown: 0, state_for: duration(9), ..crm("starting", Verdict::Starting, "") },
+        Endpoint { stderr: vec!["slow".into()], ..crm("unhealthy", Verdict::Unhealthy, "ping: no answer within 5 s") },
+        Endpoint {
+            pid: 0,
+            failures: 7,
+            restarts: 15,
+            next_attempt: duration(19_000),
+            stray_output: vec!["usage".into()],
+            ..crm("failing", Verdict::Failing, crashes)
+        },
+    ]
+}
+
+pub(super) fn states() -> Vec<Golden> {
+    let state = |one: Endpoint| {
+        let name = format!("status_{}", one.state);
+        (name, show(well(), inspected(vec![one])))
+    };
+    let mut all: Vec<Golden> = in_each_state().map(state).into();
+    let names: BTreeSet<_> = all.iter().map(|(name, _)| &name["status_".len()..]).collect();
+    assert_eq!(names, BTreeSet::from(Condition::NAMES));
+
+    let configured = ConfiguredServer { id: "crm".into(), disabled: true, ..ConfiguredServer::default() };
+    let answer = GetStatusResponse { servers: vec![configured], ..well() };
+    all.push(("status_disabled".to_owned(), show(answer, inspected(Vec::new()))));
+    let mut output = show(well(), inspected(vec![crm("cordoned", Verdict::Healthy, "")]));
+    let drain = Drain { server: "crm".into(), actor: "uid:1000".into(), disabled: true, ..Drain::default() };
+    drains::add_disabled(&[drain], &mut output);
+    all.push(("status_disabled_by_an_operator".to_owned(), output));
+    let seen = show(well(), inspected(in_each_state().into()));
+    let picture = top::picture(&reading(), std::time::Duration::from_secs(1), &seen);
+    all.push(("top".to_owned(), Output::done(picture, serde_json::Value::Null)));
+    all
+}
+
+pub(super) fn situations() -> Vec<Golden> {
+    let source = |state: &str| Source { state: state.into(), ..well().source.unwrap_or_default() };
+    let refused = Source {
+        violations: vec![violation()],
+        refusals: vec![NodeRefusal { node: "local".into(), reason: "${env:KEY} is not set".into() }],
+        next_try: duration(8000),
+        ..source("refused")
+    };
+    let undone = "what the file says was rolled back, until it changes or is reloaded by force";
+    let rolled_back =
+        Source { refusals: vec![NodeRefusal { node: String::new(), reason: undone.into() }], ..source("rolled_back") };
+    let pending = Pending {
+        source: "file".into(),
+        actor: "uid:1000".into(),
+        stage: "without_voter".into(),
+        left_out: vec!["router-2".into(), "router-3".into()],
+        ..Pending::default()
+    };
+    let layer = |owner: &str, name: &str| Layer { owner: owner.into(), name: name.into(), since_revision: 40 };
+    let layers = vec![layer("api:team-search", "team-search"), layer("file", "/home/somebody/only1mcp.yaml")];
+    let renamed = |tool: &str| Renamed { server: "crm".into(), tool: tool.into(), exposed: format!("crm__{tool}") };
+    let of_names = InspectResponse { renamed: vec![renamed("add"), renamed("echo")], ..inspected(Vec::new()) };
+    let twenty = (0..22).map(|tool| renamed(&format!("tool{tool}"))).collect();
+    let of_many = InspectResponse { renamed: twenty, ..inspected(Vec::new()) };
+    let behind = router("behind", 40, "cannot hold revision 41: ${env:KEY} is not set; tried again in 4 s");
+    let none = |answer| show(answer, inspected(Vec::new()));
+    golden([
+        ("status_nothing_live", none(GetStatusResponse { revision: 0, routers: Vec::new(), ..well() })),
+        ("status_refused", none(GetStatusResponse { source: Some(refused.clone()), ..well() })),
+        ("status_rolled_back", none(GetStatusResponse { source: Some(rolled_back), rolled_back_to: 39, ..well() })),
+        (
+            "status_rolled_back_and_refused",
+            none(GetStatusResponse { source: Some(refused), rolled_back_to: 39, ..well() }),
+        ),
+        ("status_file_is_gone", none(GetStatusResponse { source: Some(source("source_missing")), ..well() })),
+        ("status_pending", none(GetStatusResponse { pending: vec![pending], attempt: "2-5".into(), ..well() })),
+        ("status_layers", none(GetStatusResponse { layers, ..well() })),
+        ("status_router_behind", none(GetStatusResponse { routers: vec![behind], ..well() })),
+        ("status_log_unsound", none(GetStatusResponse { log_fault: "revision 12 is not readable".into(), ..well() })),
+        ("status_renamed", show(well(), of_names)),
+        ("status_many_renamed", show(well(), of_many)),
+    ])
+}
