@@ -126,10 +126,11 @@ pub(crate) static POLICY: Table<Policy> = Table {
             Kind::Count(|p| &mut p.health.healthy_threshold, 1..=1000),
             "successes in a row that make it healthy again",
         ),
-        Key::new(
+        Key::inherited(
             "rollback.history.max_snapshots",
-            Kind::Count(|p| &mut p.history.max_snapshots, 1..=100_000),
-            "contents of past revisions that are kept; the last good one is kept always",
+            Kind::Count(|p| p.history.max_snapshots.get_or_insert_default(), 1..=100_000),
+            "contents of past revisions that are kept; the last good one is kept always. A content has a copy of the servers and of what each owner wrote: 100 contents of 2,000 servers take about 80 MB of disk",
+            "`100`",
         ),
         Key::new(
             "rollback.history.retention_days",

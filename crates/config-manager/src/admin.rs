@@ -18,6 +18,7 @@ use runtime::{Clock, TraceContext};
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::timeout;
 use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Status};
 use wire::pb::config::v1 as pb;
 
@@ -128,8 +129,10 @@ impl Service {
         command: impl FnOnce(desk::Caller<Papers>) -> Command,
     ) -> Result<Outcome, Status> {
         let (answer, answered) = oneshot::channel();
+        let gone = CancellationToken::new();
+        let _waits = gone.clone().drop_guard();
         let (Caller { actor, trace, .. }, asked_at) = (caller, self.clock.now_nanos());
-        let handle = Asker { actor, trace, asked_at, answer };
+        let handle = Asker { actor, trace, asked_at, answer, gone };
         let asked = self.engine.send(command(desk::Caller { without, handle })).await;
         asked.map_err(|_| stopping())?;
         match timeout(wait, answered).await {
@@ -201,7 +204,8 @@ impl Service {
         })
     }
 
-    /// Has routers try the text in place of what its owner has.
+    /// Has routers try the text in place of what its owner has. If the caller goes, or has waited long enough, they are
+    /// told to end it.
     async fn try_out(
         &self,
         caller: Caller,

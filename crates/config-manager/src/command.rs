@@ -6,7 +6,7 @@ use rollout::reconciler::Link;
 use rollout::{Content, Directive, Report, ServerState};
 use runtime::TraceContext;
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::DropGuard;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Status;
 
 use crate::engine::{Papers, Text};
@@ -34,6 +34,8 @@ pub(crate) struct Asker {
     /// In nanoseconds of the clock.
     pub(crate) asked_at: u64,
     pub(crate) answer: Answer,
+    /// Cancelled once the caller waits no more.
+    pub(crate) gone: CancellationToken,
 }
 
 impl Asker {

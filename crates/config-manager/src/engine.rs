@@ -90,6 +90,8 @@ pub(crate) struct Engine {
 enum Done {
     Merged(ProposalId, Result<Box<Merged>, Fault>),
     Written(write::Result),
+    /// The caller of a trial waits no more.
+    Left(ProposalId),
 }
 
 /// Why the engine ended without a request to stop.
@@ -160,7 +162,7 @@ impl Engine {
         while self.writing {
             match self.work.join_next().await {
                 Some(Ok(Done::Written(written))) => self.written(written),
-                Some(Ok(Done::Merged(..))) => {}
+                Some(Ok(Done::Merged(..) | Done::Left(_))) => {}
                 Some(Err(error)) => return Err(RunError::Panicked(error)),
                 None => break,
             }
@@ -181,6 +183,7 @@ impl Engine {
         match done {
             Done::Merged(id, merged) => self.merged(id, merged),
             Done::Written(written) => self.written(written),
+            Done::Left(proposal) => self.tell(Event::Left { proposal }),
         }
     }
 

@@ -169,7 +169,8 @@ impl Outcome {
             Refused::Reason(reason @ Reason::StaleBase { .. }) => return Err(came_second("STALE_BASE", reason, live)),
             Refused::Reason(reason @ Reason::Overtaken { .. }) => return Err(came_second("OVERTAKEN", reason, live)),
             Refused::Reason(reason @ Reason::Superseded { .. }) => return Err(came_second("SUPERSEDED", reason, live)),
-            Refused::Reason(Reason::Rejected(_) | Reason::Append(_)) | Refused::Unusable(Fault::Violations(_)) => {}
+            Refused::Reason(Reason::Rejected(_) | Reason::Append(_) | Reason::Withdrawn)
+            | Refused::Unusable(Fault::Violations(_)) => {}
         }
         Ok(Self {
             violations: violations(refused).to_vec(),

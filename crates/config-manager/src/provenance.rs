@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::{Owner, Revision};
+use rollout::Kind;
 
 use crate::log::{Layers, RevisionRecord};
 
@@ -10,7 +11,7 @@ use crate::log::{Layers, RevisionRecord};
 pub struct Provenance {
     /// Of each layer, the revision that made it what it is; absent where the log no longer tells.
     pub since: BTreeMap<Owner, Revision>,
-    /// The live revision is a rollback to that one.
+    /// What is live is there by a rollback to that revision.
     pub rolled_back_to: Option<Revision>,
 }
 
@@ -18,13 +19,17 @@ impl Provenance {
     /// Of these layers, which are live, from the records of the live revision and those before it, newest first.
     pub(crate) fn of<'a>(layers: &Layers, records: impl Iterator<Item = &'a RevisionRecord> + Clone) -> Self {
         let since = layers.keys().filter_map(|owner| Some((owner.clone(), since(owner, records.clone())?)));
-        let live = records.clone().next();
+        let live = records.clone().find(|record| !record.is_renumbering());
         Self { since: since.collect(), rolled_back_to: live.and_then(RevisionRecord::brought_back) }
     }
 
-    /// A revision was committed that has other layers.
-    pub(crate) fn committed(&mut self, revision: Revision, to: Option<Revision>, before: &Layers, after: &Layers) {
-        self.rolled_back_to = to;
+    pub(crate) fn committed(&mut self, revision: Revision, kind: Kind, before: &Layers, after: &Layers) {
+        match kind {
+            Kind::Rollback { to } => self.rolled_back_to = Some(to),
+            Kind::Change => self.rolled_back_to = None,
+            // It is as it was, under another number.
+            Kind::Restore => {}
+        }
         self.since.retain(|owner, _| after.contains_key(owner));
         let others = after.iter().filter(|(owner, layer)| before.get(*owner) != Some(*layer));
         self.since.extend(others.map(|(owner, _)| (owner.clone(), revision)));
@@ -74,6 +79,8 @@ mod tests {
         assert_eq!(told(&["file", "api:a", "file", "rollback to 2", "api:b"]), (4, 2, 0));
         assert_eq!(told(&["file", "file", "rollback to 1", "rollback to 2"]), (4, 4, 2));
         assert_eq!(told(&["api:b", "file", "rollback to 1"]), (3, 0, 1));
+        assert_eq!(told(&["file", "api:a", "file", "rollback to 2", "config-manager"]), (4, 2, 2));
+        assert_eq!(told(&["file", "api:a", "config-manager"]), (1, 2, 0));
     }
 
     #[test]
@@ -84,10 +91,13 @@ mod tests {
         };
         let mut provenance = Provenance::default();
         let (one, two) = (layers(&[("a", "1"), ("b", "1")]), layers(&[("b", "2"), ("c", "1")]));
-        provenance.committed(Revision(1), None, &Layers::new(), &one);
-        provenance.committed(Revision(2), None, &one, &two);
-        provenance.committed(Revision(3), Some(Revision(2)), &two, &two);
+        provenance.committed(Revision(1), Kind::Change, &Layers::new(), &one);
+        provenance.committed(Revision(2), Kind::Change, &one, &two);
+        provenance.committed(Revision(3), Kind::Rollback { to: Revision(2) }, &two, &two);
+        provenance.committed(Revision(9), Kind::Restore, &two, &two);
         let since: Vec<_> = provenance.since.iter().map(|(owner, since)| (owner.0.as_str(), since.0)).collect();
         assert_eq!((since, provenance.rolled_back_to), (vec![("b", 2), ("c", 2)], Some(Revision(2))));
+        provenance.committed(Revision(10), Kind::Change, &two, &two);
+        assert_eq!(provenance.rolled_back_to, None);
     }
 }

@@ -7,6 +7,7 @@ mod crash;
 mod life;
 mod rivals;
 mod traces;
+mod trials;
 mod undone;
 mod votes;
 mod world;

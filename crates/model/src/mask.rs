@@ -116,7 +116,16 @@ impl Mask {
             return String::new();
         }
         let hash = blake3::keyed_hash(&self.key, literal.as_bytes());
-        format!("{MARK}{})", &hash.to_hex()[..8])
+        format!("{MARK}{})", &hash.to_hex()[..MARK_DIGITS])
+    }
+
+    /// The first mark in a text.
+    pub fn first_mark(text: &str) -> Option<&str> {
+        text.match_indices(MARK).find_map(|(at, _)| {
+            let mark = text.get(at..=at + MARK.len() + MARK_DIGITS)?;
+            let digits = mark[MARK.len()..].strip_suffix(')')?;
+            digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')).then_some(mark)
+        })
     }
 
     /// How many marks a text has.
@@ -126,6 +135,7 @@ impl Mask {
 }
 
 const MARK: &str = "***(";
+const MARK_DIGITS: usize = 8;
 
 /// Where in a URL a character stands: before the query, or in the name or the value of one of its parameters.
 #[derive(Clone, Copy)]
@@ -183,6 +193,18 @@ mod tests {
             ("${env:BASE}/mcp?k=pre${env:V}post", "${env:BASE}/mcp?k=***${env:V}***"),
         ] {
             assert_eq!(shown(&mask().url(url)), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_mark_is_found_wherever_it_stands_and_what_only_looks_like_one_is_none() {
+        let mark = mask().mark("hunter2");
+        for text in [mark.clone(), format!("Bearer {mark}"), format!("é***(***({mark})?")] {
+            assert_eq!(Mask::first_mark(&text), Some(&*mark), "{text}");
+        }
+        for text in ["", "***", "***(", "***(1a2b3c4", "***(1a2b3c4d", "***(1A2B3C4D)", "***(hunter2!)", "***(1a2b3cé)"]
+        {
+            assert_eq!(Mask::first_mark(text), None, "{text}");
         }
     }
 

@@ -146,8 +146,8 @@ policy! {
 
     /// How much history is kept (`rollback.history`). The last good revision is kept whatever this says.
     pub struct HistoryPolicy {
-        /// How many contents are kept; the audit records of all changes stay.
-        pub max_snapshots: u32 = 10,
+        /// How many contents are kept, if the author says; the audit records of all changes stay.
+        pub max_snapshots: Option<u32> = None,
         pub retention: Duration = Duration::from_secs(7 * 86_400),
     }
 
@@ -175,6 +175,16 @@ policy! {
         pub session_idle: Duration = Duration::from_secs(7 * 86_400),
         /// Sessions that one router remembers; the idlest are forgotten first.
         pub sessions: u32 = 100_000,
+    }
+}
+
+impl HistoryPolicy {
+    /// How many contents are kept where the author does not say. It is not the default of the key, so that it can be
+    /// another number in another release: what is stored without a number stays without one.
+    pub const CONTENTS: u32 = 100;
+
+    pub fn contents(&self) -> u32 {
+        self.max_snapshots.unwrap_or(Self::CONTENTS)
     }
 }
 

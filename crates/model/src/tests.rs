@@ -238,3 +238,19 @@ fn a_drain_that_an_earlier_release_stored_means_what_it_meant_then() {
         assert_eq!(canonical_json(&policy), stored.as_bytes(), "the digest of the content stays");
     }
 }
+
+/// Releases in which 10 was the default left it out, and wrote any other number.
+#[test]
+fn a_history_that_an_earlier_release_stored_keeps_its_digest_and_has_what_its_author_said() {
+    for (stored, contents) in [
+        ("{}", HistoryPolicy::CONTENTS),
+        (r#"{"policy":{"history":{"max_snapshots":50}}}"#, 50),
+        (r#"{"policy":{"history":{"max_snapshots":100,"retention":{"nanos":0,"secs":86400}}}}"#, 100),
+        (r#"{"policy":{"history":{"retention":{"nanos":0,"secs":86400}}}}"#, HistoryPolicy::CONTENTS),
+        (r#"{"policy":{"history":{"max_snapshots":10}}}"#, 10),
+    ] {
+        let snapshot: Snapshot = serde_json::from_str(stored).unwrap();
+        assert_eq!(snapshot.policy.history.contents(), contents, "{stored}");
+        assert_eq!(snapshot.canonical(), (stored.into(), Digest::of_bytes(stored.as_bytes())));
+    }
+}

@@ -98,7 +98,7 @@ pub(crate) fn run(command: Operate) -> ExitCode {
             Operate::Reload(args) => print(args.admin.output, changes::reload(&args)).await,
             Operate::History(args) => print(args.admin.output, history::run(&args)).await,
             Operate::Rollback(args) => print(args.admin.output, changes::rollback(&args)).await,
-            Operate::Apply(args) => print(args.admin.output, changes::apply(&args)).await,
+            Operate::Apply(args) => print(args.admin.output, Box::pin(changes::apply(&args))).await,
             Operate::Show(args) => print(args.admin.output, show::run(&args)).await,
             Operate::Diff(args) => print(args.admin.output, diff::run(&args)).await,
             Operate::Watch(args) => print(args.admin.output, events::run(&args)).await,

@@ -26,6 +26,8 @@ pub(crate) enum Failure {
     NotStarted { place: String, said: String, log: PathBuf },
     #[error("there is no server `{server}`")]
     NoServer { server: String },
+    #[error("server {server} is disabled in the configuration, so no router has it")]
+    ConfiguredOff { server: String },
     #[error("{target} does not let us in: {}", .status.message())]
     Credential { target: String, status: Box<Status> },
     #[error("{}", said(.status))]
@@ -102,6 +104,7 @@ impl Failure {
             Self::Place(PlaceError::NoConfig { .. })
             | Self::Credential { .. }
             | Self::NoServer { .. }
+            | Self::ConfiguredOff { .. }
             | Self::NotStarted { .. }
             | Self::Refused { .. }
             | Self::Token(_)
@@ -143,6 +146,7 @@ impl Failure {
             }
             Self::NotStarted { log, .. } => Some(format!("see {} for all that it said", log.display())),
             Self::NoServer { .. } => Some("`only1mcp status` lists those that there are".to_owned()),
+            Self::ConfiguredOff { .. } => Some("to switch it on, take `enabled: false` out of it there".to_owned()),
             Self::ChangedMeanwhile { .. } => Some("import again".to_owned()),
             Self::Layout { .. } => Some(
                 "write `servers` as a list in which each server begins on a line of its own, or name another file with --config"

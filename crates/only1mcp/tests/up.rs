@@ -242,6 +242,39 @@ fn what_is_live_is_shown_as_a_file_and_what_servers_say_is_shown() {
     assert_eq!(up.stop(), 0);
 }
 
+#[test]
+fn what_is_off_in_the_configuration_is_told_from_what_is_not_there_and_a_dry_run_advises() {
+    let home = Home::new();
+    let program = env!("CARGO_BIN_EXE_only1mcp");
+    let server = format!("transport: {{ type: stdio, command: {program}, args: [demo-server] }}");
+    let text = format!("servers:\n  - {{ id: a, {server} }}\n  - {{ id: spare, enabled: false, {server} }}\n");
+    fs::write(home.path().join("only1mcp.yaml"), text).unwrap();
+    let up = home.up(&[]);
+    for command in ["disable", "drain"] {
+        let (code, _, said) = home.run(&[command, "spare"]);
+        assert!(code == 1 && said.contains("spare is disabled in the configuration"), "{code} {said}");
+        assert!(said.contains("take `enabled: false` out of it"), "{said}");
+        let (code, _, said) = home.run(&[command, "none"]);
+        assert!(code == 1 && !said.contains("configuration"), "{code} {said}");
+    }
+
+    let layer = home.path().join("layer.yaml");
+    let would = |key: &str| {
+        let transport =
+            format!("{{ type: http, url: \"http://127.0.0.1:9/mcp\", headers: {{ X-Api-Key: \"{key}\" }} }}");
+        let gone = "{ type: stdio, command: /no/such/program }";
+        let text = format!("servers:\n  - {{ id: b, transport: {transport} }}\n  - {{ id: c, transport: {gone} }}\n");
+        fs::write(&layer, text).unwrap();
+        home.run(&["apply", layer.to_str().unwrap(), "--owner", "me", "--dry-run"])
+    };
+    let (code, shown, said) = would("abcdef123");
+    assert!(code == 0 && shown.contains("+ server b: added"), "{code} {shown}{said}");
+    assert!(said.contains("looks like a secret") && said.contains("there is no such program here"), "{said}");
+    let (code, _, said) = would("***(1a2b3c4d)");
+    assert!(code == 1 && said.contains("is not the secret but what `only1mcp show` prints"), "{code} {said}");
+    assert_eq!(up.stop(), 0);
+}
+
 /// Reads the events of a `watch` up to one of config-manager of that kind.
 fn next_event(lines: &mut impl Iterator<Item = std::io::Result<String>>, kind: &str) -> Value {
     let mut events = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());

@@ -33,7 +33,7 @@ pub use said::Saying;
 pub const CANDIDATES_MAX: usize = 256;
 /// The limit, in bytes, of what they keep together.
 pub const CANDIDATES_BYTES_MAX: usize = 64 << 20;
-/// The limit for trials among them: each takes as long as its servers take to come up, also if its caller has gone.
+/// The limit for trials among them: each takes as long as its servers take to come up, or its caller waits.
 pub const TRIALS_MAX: usize = 4;
 /// The limit for callers that wait for the file to be judged; more are turned away.
 pub const CALLERS_MAX: usize = 1024;
@@ -61,6 +61,8 @@ pub enum Event<K: Papers> {
     Reload { force: bool, caller: Caller<K> },
     /// A caller wants a change other than of the file.
     Wanted { want: Want, text: K::Text, caller: Caller<K> },
+    /// The caller of a trial has gone, so the trial ends. Any other change goes on without its caller.
+    Left { proposal: ProposalId },
     /// The answer to [`Effect::Merge`].
     Merged { proposal: ProposalId, merged: Result<Merged<K::Payload>, K::Fault> },
     /// The end of a candidate is on record, or could not be written.
@@ -219,6 +221,7 @@ impl<K: Papers> Desk<K> {
         match event {
             Event::Reload { force, caller } => self.reload(force, caller),
             Event::Wanted { want, text, caller } => self.wanted(want, text, caller),
+            Event::Left { proposal } => self.left(proposal),
             Event::Merged { proposal, merged } => self.merged(proposal, merged),
             Event::Recorded { saying, durable } => {
                 self.unrecorded -= 1;
@@ -326,6 +329,16 @@ impl<K: Papers> Desk<K> {
                 self.refuse(proposal, candidate, Refused::Reason(Reason::StaleBase { base, head }));
             }
             None => self.enter(candidate, Some(0), false),
+        }
+    }
+
+    fn left(&mut self, proposal: ProposalId) {
+        let is_trial = |_: &_, candidate: &mut Candidate<K>| candidate.is_trial() && !candidate.is_proposed();
+        let undecided = self.candidates.extract_if(proposal..=proposal, is_trial).next();
+        if let Some((proposal, candidate)) = undecided {
+            self.refuse(proposal, candidate, Refused::Reason(Reason::Withdrawn));
+        } else if self.candidates.get(&proposal).is_some_and(Candidate::is_trial) {
+            self.rollout.handle(self.now, reconciler::Event::Withdrawn { proposal });
         }
     }
 

@@ -139,8 +139,12 @@ pub enum Reason {
     StaleBase { base: Revision, head: Revision },
     #[error("a newer proposal of the same source took its place")]
     Superseded { by: ProposalId },
-    #[error("a rollback or removal went first")]
+    /// By one whose turn comes before: a rollback, a removal, and, before a trial, any change.
+    #[error("another change went first")]
     Overtaken { by: ProposalId },
+    /// See [`crate::reconciler::Event::Withdrawn`].
+    #[error("its caller has gone")]
+    Withdrawn,
     #[error("{}", .0.iter().map(|no| format!("router {}: {}", no.node, no.refusal)).collect::<Vec<_>>().join("; "))]
     Rejected(Vec<Rejection>),
     #[error("the log could not be written: {0}")]
@@ -168,7 +172,7 @@ impl Reason {
         match self {
             Self::StaleBase { .. } | Self::Overtaken { .. } | Self::Append(_) => true,
             Self::Rejected(noes) => noes.iter().all(|no| no.refusal.heals()),
-            Self::Superseded { .. } => false,
+            Self::Superseded { .. } | Self::Withdrawn => false,
         }
     }
 }

@@ -53,6 +53,10 @@ pub enum Event<P> {
         proposal: ProposalId,
         without: BTreeSet<NodeId>,
     },
+    /// The proposal is not wanted any more. It ends, unless it is decided already.
+    Withdrawn {
+        proposal: ProposalId,
+    },
     /// A message of a router. Its hello attaches the router, and the shell closes the stream that spoke for it before.
     /// If a dead process was heard last, the living one dials again.
     Report {
@@ -242,6 +246,7 @@ impl<P> Rollout<P> {
         match event {
             Event::Proposed(proposal) => self.propose(now, proposal),
             Event::Joined { proposal, without } => self.join(proposal, &without),
+            Event::Withdrawn { proposal } => self.withdraw(proposal),
             Event::Report { node, link, report } => self.report(now, node, link, report),
             Event::RouterDetached { node, link } => self.detach(now, &node, link),
             Event::Appended { attempt, revision } => self.appended(now, attempt, revision),

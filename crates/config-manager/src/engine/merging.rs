@@ -63,6 +63,13 @@ impl Engine {
         let written_at = self.written_at.take_if(|_| of_file);
         let asker = by.and_then(|by| candidate.callers.get(by)).map(|caller| &caller.handle);
         let mut open = self.open(&candidate.want, asker, written_at);
+        if let (Want::Trial { .. }, Some(asker)) = (&candidate.want, asker) {
+            let gone = asker.gone.clone().cancelled_owned();
+            self.work.spawn(async move {
+                gone.await;
+                Done::Left(proposal)
+            });
+        }
         if retry {
             open.span.set("only1mcp.retry", true);
         }
@@ -169,22 +176,31 @@ fn brought_back(kept: Kept, text: Option<(Digest, Layer)>) -> Merged {
     merged
 }
 
+/// The revision by which what that one has became live: that one, unless it only has another number.
+fn made(log: &Log, revision: Revision) -> Result<RevisionRecord, Unavailable> {
+    let mut record = log.revision(revision)?.0;
+    while record.is_renumbering() && record.parent != Revision::NONE {
+        record = log.revision(record.parent)?.0;
+    }
+    Ok(record)
+}
+
 /// What was live before the content that a rollback brought back, if it is kept.
 fn further_back(log: &Log, rollback: &RevisionRecord) -> Option<Revision> {
     let mut brought_back = rollback.clone();
     while let Some(to) = brought_back.brought_back() {
-        brought_back = log.revision(to).ok()?.0;
+        brought_back = made(log, to).ok()?;
     }
     let before = Some(brought_back.parent).filter(|parent| *parent != Revision::NONE)?;
     log.revision(before).ok()?.1.map(|_| before)
 }
 
-/// The parent of the live revision. A rollback does not undo another one: that would bring back what is bad.
+/// What was live before the live content. A rollback does not undo another one: that would bring back what is bad.
 fn before(log: &Log, live: Revision) -> Result<Revision, Unavailable> {
     if live == Revision::NONE {
         return Err(Unavailable::Unknown { revision: live, oldest: live, newest: live });
     }
-    let record = log.revision(live)?.0;
+    let record = made(log, live)?;
     match record.parent {
         _ if record.is_rollback() => {
             let further = further_back(log, &record);

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use model::units::in_words;
 use model::{AttemptId, Counts, Diff, Digest, EventKind, NodeId, Revision};
+use rollout::desk::{Candidate, Want};
 use rollout::reconciler::Notice;
 use rollout::{Applied, Kind, ProposalId, Reason, Refusal};
 use runtime::telemetry::{Label, Metric};
 
-use super::Engine;
 use super::candidate::source_of;
+use super::{Engine, Papers};
 use crate::outcome;
 
 /// How many servers a line of the log names; the line counts the rest.
@@ -19,12 +20,13 @@ pub(crate) const METRICS: &[Metric] = &[
     Metric::counter(
         "only1mcp_config_votes_total",
         &[Label("vote", &["yes", "no"])],
-        "Votes of routers on attempts, as they arrived.",
+        "Votes of routers on attempts, trials among them, as they arrived.",
     ),
     Metric::counter(
         "only1mcp_config_nacks_total",
         &[Label("reason", outcome::REFUSALS)],
-        "Votes of no, by reason; silence until the deadline is one.",
+        "Votes of no on changes, by reason; silence until the deadline is one. Those on trials (`validate --try`) are not \
+         among them.",
     ),
     Metric::counter(
         "only1mcp_config_behind_total",
@@ -38,6 +40,11 @@ pub(crate) const METRICS: &[Metric] = &[
     ),
 ];
 
+fn count_nack(refusal: &Refusal) {
+    let kind = outcome::refusal_kind(refusal);
+    metrics::counter!("only1mcp_config_nacks_total", "reason" => kind).increment(1);
+}
+
 impl Engine {
     pub(super) fn noticed(&mut self, notice: Notice) {
         self.changed = true;
@@ -46,7 +53,7 @@ impl Engine {
             Notice::AttemptStarted { attempt, proposal, digest, voters } => {
                 self.started(attempt, proposal, digest, voters.len());
             }
-            Notice::Voted { attempt, node, verdict } => self.voted(attempt, node, &verdict),
+            Notice::Voted { attempt, node, verdict } => self.voted(attempt, &node, &verdict),
             Notice::LeftRound { attempt, node } => {
                 let trace = self.spans.of(attempt);
                 self.event(
@@ -142,27 +149,43 @@ impl Engine {
         self.event(EventKind::AttemptStarted, Some(attempt), None, &message, Some(trace));
     }
 
-    fn voted(&mut self, attempt: AttemptId, node: NodeId, verdict: &Result<(), Refusal>) {
-        self.spans.voted(attempt, &node, verdict);
+    fn voted(&mut self, attempt: AttemptId, node: &NodeId, verdict: &Result<(), Refusal>) {
+        self.spans.voted(attempt, node, verdict);
         let trace = self.spans.of(attempt);
         let vote = if verdict.is_ok() { "yes" } else { "no" };
         metrics::counter!("only1mcp_config_votes_total", "vote" => vote).increment(1);
         match verdict {
             Ok(()) => {
                 tracing::debug!(%attempt, router = %node, "yes");
-                self.event(EventKind::Vote, Some(attempt), Some(&node), "yes", trace);
+                self.event(EventKind::Vote, Some(attempt), Some(node), "yes", trace);
             }
             Err(refusal) => {
-                let kind = outcome::refusal_kind(refusal);
-                metrics::counter!("only1mcp_config_nacks_total", "reason" => kind).increment(1);
-                tracing::warn!(%attempt, router = %node, reason = %refusal, traceparent = trace.map(tracing::field::display), "no");
-                self.event(EventKind::Vote, Some(attempt), Some(&node), &format!("no: {refusal}"), trace);
+                let traceparent = trace.map(tracing::field::display);
+                if self.is_trial(attempt) {
+                    tracing::info!(%attempt, router = %node, reason = %refusal, traceparent, "no, to a trial");
+                } else {
+                    count_nack(refusal);
+                    tracing::warn!(%attempt, router = %node, reason = %refusal, traceparent, "no");
+                }
+                self.event(EventKind::Vote, Some(attempt), Some(node), &format!("no: {refusal}"), trace);
             }
         }
     }
 
+    fn is_trial(&self, attempt: AttemptId) -> bool {
+        let is_it = |candidate: &Candidate<Papers>| candidate.attempt == Some(attempt);
+        let candidate = self.desk.candidates().find(|(_, candidate)| is_it(candidate));
+        candidate.is_some_and(|(_, candidate)| matches!(candidate.want, Want::Trial { .. }))
+    }
+
     fn attempt_ended(&mut self, attempt: AttemptId, reason: &Reason) {
         self.spans.ended(attempt, &reason.plain());
+        if let Reason::Rejected(noes) = reason
+            && !self.is_trial(attempt)
+        {
+            // Any other no was counted as it came.
+            noes.iter().map(|no| &no.refusal).filter(|refusal| **refusal == Refusal::Silent).for_each(count_nack);
+        }
         let traceparent = self.spans.of(attempt).map(tracing::field::display);
         tracing::info!(%attempt, %reason, live = %self.head_revision(), traceparent, "attempt ended; nothing has changed");
     }
@@ -182,8 +205,7 @@ impl Engine {
         let source = candidate.map_or_else(|| "config-manager".to_owned(), |candidate| source_of(&candidate.want));
         let actor = open.map_or_else(|| "config-manager".to_owned(), |open| open.actor.clone());
         let layers = open.and_then(|open| open.layers.clone()).unwrap_or_else(|| Arc::clone(&self.layers));
-        let brought_back = if let Kind::Rollback { to } = kind { Some(to) } else { None };
-        self.provenance.committed(revision, brought_back, &self.layers, &layers);
+        self.provenance.committed(revision, kind, &self.layers, &layers);
         self.layers = layers;
         let Counts { added, removed, changed } = diff.counts();
         let trace_shown = trace.map(tracing::field::display);

@@ -70,7 +70,8 @@ impl Engine {
     pub(super) fn append(&mut self, record: Record<Payload>) {
         let source = match record.kind {
             Kind::Rollback { to } => RevisionRecord::rollback(to),
-            Kind::Change | Kind::Restore => record.source.owner.0,
+            Kind::Restore => RevisionRecord::RENUMBERING.to_owned(),
+            Kind::Change => record.source.owner.0,
         };
         let reason = record.payload.as_ref().map(|payload| payload.reason.clone()).unwrap_or_default();
         let entry = Entry {

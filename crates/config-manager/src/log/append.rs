@@ -233,22 +233,29 @@ fn copy(writing: &Writing, rows: Numbered, from: Revision, to: Revision, what: &
 }
 
 /// Removes contents beyond the bounds of the history: never the one just written, nor its parent, so that there is
-/// always a way back.
+/// always a way back. It looks at the oldest ones alone, since to look at a content is to read it.
 fn prune(writing: &Writing, head: &RevisionRecord, history: &HistoryPolicy) -> Result<(), LogError> {
     let retention = u64::try_from(history.retention.as_millis()).unwrap_or(u64::MAX);
     let oldest = WallTime(head.time.0.saturating_sub(retention));
-    for (age, number) in writing.numbers(CONTENTS)?.into_iter().rev().enumerate() {
-        let needed = number == head.revision.0 || number == head.parent.0;
-        let many = u32::try_from(age).unwrap_or(u32::MAX) >= history.max_snapshots;
+    let mut excess = writing.count(CONTENTS)?.saturating_sub(history.contents().into());
+    let mut from = 0;
+    while let Some(number) = writing.first(CONTENTS, from)? {
+        from = number.saturating_add(1);
+        let many = excess > 0;
+        excess = excess.saturating_sub(1);
+        if number == head.revision.0 || number == head.parent.0 {
+            continue;
+        }
         // The revision was replaced when its successor came; what matters here is how long ago it was made.
         let old = || -> Result<bool, LogError> {
             let row = writing.row(REVISIONS, number)?;
             Ok(row.map(|row| record(&row, Revision(number))).transpose()?.is_none_or(|record| record.time < oldest))
         };
-        if !needed && (many || old()?) {
-            writing.remove(CONTENTS, number)?;
-            writing.remove(LAYERS, number)?;
+        if !many && !old()? {
+            break;
         }
+        writing.remove(CONTENTS, number)?;
+        writing.remove(LAYERS, number)?;
     }
     Ok(())
 }

@@ -106,10 +106,19 @@ impl StorageBackend for Disk {
     }
 }
 
+/// The limit for what is held in memory of the file, which has many contents that are rarely read.
+const CACHE_BYTES: usize = 16 << 20;
+
+fn builder() -> Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}
+
 /// Makes an empty database in a file that has nothing in it.
 pub(super) fn create(path: &Path, lost: &Lost) -> Result<Store, LogError> {
     // The file holds every configuration as it was written, literal secrets among them.
-    open(path, open_private(path)?, lost, &Database::builder())
+    open(path, open_private(path)?, lost)
 }
 
 /// Opens the file at a start. A process whose last sync failed may have left an unclosed file, so such a file is
@@ -159,13 +168,13 @@ pub(super) fn begun(path: &Path) -> PathBuf {
 /// Reads without a change to the file. A file that is no database at all is reported when it is opened.
 fn was_closed(path: &Path) -> Result<bool, LogError> {
     let disk = Disk::new(path, existing(path)?, Lost::default())?;
-    let opened = Database::builder().open_read_only_with_backend(disk);
+    let opened = builder().open_read_only_with_backend(disk);
     Ok(!matches!(opened, Err(DatabaseError::RepairAborted)))
 }
 
 /// Opens the file that there is.
 pub(super) fn open_in_place(path: &Path, lost: &Lost) -> Result<Store, LogError> {
-    open(path, existing(path)?, lost, &Database::builder())
+    open(path, existing(path)?, lost)
 }
 
 /// Copies the file to a new one, which takes its place once all of it is on the disk and found `sound`. If that fails,
@@ -199,7 +208,7 @@ fn copied(
     #[cfg(test)]
     probe::Probe::of(begun, &to).sync().map_err(failed)?;
     to.sync_all().map_err(failed)?;
-    let mut whole = Database::builder();
+    let mut whole = builder();
     whole.set_check_integrity_on_open(true);
     let disk = Disk::new(begun, to, lost.clone())?;
     // The copy equals the file, so what is wrong with the copy is reported of the file.
@@ -220,9 +229,9 @@ fn existing(path: &Path) -> Result<File, LogError> {
     Err(LogError::Another { path: path.to_owned() })
 }
 
-fn open(path: &Path, file: File, lost: &Lost, builder: &Builder) -> Result<Store, LogError> {
+fn open(path: &Path, file: File, lost: &Lost) -> Result<Store, LogError> {
     let disk = Disk::new(path, file, lost.clone())?;
-    builder.create_with_backend(disk).map(Store).map_err(|source| opening(path, source))
+    builder().create_with_backend(disk).map(Store).map_err(|source| opening(path, source))
 }
 
 fn opening(path: &Path, source: DatabaseError) -> LogError {

@@ -91,7 +91,7 @@ impl Log {
             record: record.clone(),
             content: Some((good.bytes.clone(), good.layers.clone())),
             cursors: BTreeMap::from([(Owner::file(), Digest::of_bytes(file.as_bytes()))]),
-            history: HistoryPolicy { max_snapshots: u32::MAX, retention: std::time::Duration::MAX },
+            history: HistoryPolicy { max_snapshots: Some(u32::MAX), retention: std::time::Duration::MAX },
         };
         match self.append(&entry) {
             Written::Durable => {

@@ -45,9 +45,13 @@ fn further_back(further: &Option<Revision>) -> String {
     }
 }
 
+/// In order; those in a row as the first and the last of them.
 fn listed(kept: &[Revision]) -> String {
-    let kept: Vec<_> = kept.iter().map(Revision::to_string).collect();
-    format!("what can be brought back: {}", kept.join(", "))
+    let rows = kept.chunk_by(|one, other| one.next() == *other).map(|row| match row {
+        [first, .., last] => format!("{first} to {last}"),
+        [] | [_] => row.iter().map(Revision::to_string).collect(),
+    });
+    format!("what can be brought back: {}", rows.collect::<Vec<_>>().join(", "))
 }
 
 impl Log {

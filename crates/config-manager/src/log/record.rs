@@ -81,6 +81,14 @@ impl RevisionRecord {
         self.source.strip_prefix(ROLLBACK)?.parse().ok().map(Revision)
     }
 
+    /// Whether the revision gave what was live another number, and changed nothing else.
+    pub(crate) fn is_renumbering(&self) -> bool {
+        self.source == Self::RENUMBERING
+    }
+
+    /// How the history names that.
+    pub(crate) const RENUMBERING: &str = "config-manager";
+
     /// How the history names a rollback.
     pub(crate) fn rollback(to: Revision) -> String {
         format!("{ROLLBACK}{to}")

@@ -1,7 +1,10 @@
 //! What the log needs of a store: rows in the order of their keys, read as they are at one moment, and changed all
 //! together or not at all. Only here and in `file.rs` is it known which engine keeps them.
 
-use redb::{Key, ReadTransaction, ReadableDatabase as _, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Key, ReadTransaction, ReadableDatabase as _, ReadableTable, ReadableTableMetadata as _, TableDefinition,
+    WriteTransaction,
+};
 
 use super::LogError;
 
@@ -68,7 +71,7 @@ impl Reading {
 
     /// In order.
     pub(super) fn numbers(&self, rows: Numbered) -> Result<Vec<u64>, LogError> {
-        numbers(&self.0.open_table(rows.0)?)
+        self.0.open_table(rows.0)?.iter()?.map(|row| Ok(row?.0.value())).collect()
     }
 
     /// The first number and the last one.
@@ -104,9 +107,15 @@ impl Writing {
         row(&self.0.open_table(rows.0)?, key)
     }
 
-    /// In order.
-    pub(super) fn numbers(&self, rows: Numbered) -> Result<Vec<u64>, LogError> {
-        numbers(&self.0.open_table(rows.0)?)
+    pub(super) fn count(&self, rows: Numbered) -> Result<u64, LogError> {
+        Ok(self.0.open_table(rows.0)?.len()?)
+    }
+
+    /// The first number from that one on.
+    pub(super) fn first(&self, rows: Numbered, from: u64) -> Result<Option<u64>, LogError> {
+        let table = self.0.open_table(rows.0)?;
+        let first = table.range(from..)?.next().transpose()?.map(|(number, _)| number.value());
+        Ok(first)
     }
 
     pub(super) fn last(&self, rows: Numbered) -> Result<Option<(u64, Vec<u8>)>, LogError> {
@@ -148,8 +157,4 @@ fn row<'k, K: Key + 'static>(
     key: K::SelfType<'k>,
 ) -> Result<Option<Vec<u8>>, LogError> {
     Ok(table.get(key)?.map(|row| row.value().to_vec()))
-}
-
-fn numbers(table: &impl ReadableTable<u64, &'static [u8]>) -> Result<Vec<u64>, LogError> {
-    table.iter()?.map(|row| Ok(row?.0.value())).collect()
 }

@@ -65,7 +65,7 @@ pub(crate) fn entry(number: u64, time: u64) -> Entry {
         },
         content: Some((content, Arc::new(BTreeMap::from([(Owner::file(), layer)])))),
         cursors: BTreeMap::from([(Owner::file(), digest)]),
-        history: HistoryPolicy { max_snapshots: 3, retention: Duration::from_secs(7 * 86_400) },
+        history: HistoryPolicy { max_snapshots: Some(3), retention: Duration::from_secs(7 * 86_400) },
     }
 }
 
@@ -173,12 +173,29 @@ fn history_is_bounded_and_always_has_a_way_back() {
         matches!(&gone, Unavailable::Pruned { kept, .. } if *kept == [Revision(3), Revision(4), Revision(5)]),
         "{gone}"
     );
+    assert!(gone.to_string().ends_with("what can be brought back: 3 to 5"), "{gone}");
     assert!(matches!(log.kept(Revision(9)), Err(Unavailable::Unknown { newest: Revision(5), .. })));
     // A month later only what is needed is left, and every record.
     append(&log, 6, 30 * DAY);
     assert_eq!(kept(&log)[..3], [(6, true), (5, true), (4, false)]);
     assert_eq!(log.ended(0).unwrap().len(), 6);
     assert_eq!(log.revisions(2).unwrap().len(), 2);
+}
+
+/// Of the content that is brought back the digest is made anew, by routers too.
+#[test]
+fn what_an_earlier_release_stored_has_the_digest_that_it_was_stored_with() {
+    let place = Place::new();
+    let log = place.open().log;
+    let stored = [r#"{"policy":{"limits":{"request_bytes":7}}}"#, r#"{"policy":{"history":{"max_snapshots":100}}}"#];
+    for (content, number) in stored.iter().zip(1..) {
+        let mut entry = entry(number, number);
+        entry.record.digest = Digest::of_bytes(content.as_bytes());
+        entry.content = entry.content.map(|(_, layers)| (content.as_bytes().into(), layers));
+        assert!(matches!(log.append(&entry), Written::Durable));
+        let kept = log.kept(Revision(number)).unwrap();
+        assert_eq!(kept.content.snapshot.digest(), entry.record.digest, "{content}");
+    }
 }
 
 #[test]

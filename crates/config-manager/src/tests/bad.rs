@@ -1,7 +1,6 @@
 //! Configurations that must not serve.
 
 use rollout::Refusal;
-use rollout::reconciler::RouterState;
 use tokio_stream::StreamExt;
 use wire::pb::config::v1::{self as pb, outcome::Result as Ended};
 
@@ -122,33 +121,6 @@ async fn validate_says_what_would_change_and_changes_nothing() {
     router.has(2).await;
     assert_eq!(good.digest, world.history(false).await[0].digest);
     applied(&world.roll_back(1).await.unwrap());
-}
-
-#[tokio::test]
-async fn a_trial_asks_routers_and_changes_nothing() {
-    let world = World::with(&servers(2, "")).await;
-    let tried = async |document: String| {
-        let request = pb::ValidateRequest { document, trial: true, ..pb::ValidateRequest::default() };
-        world.client().validate(request).await.unwrap().into_inner().trial
-    };
-    let alone = tried(servers(3, "")).await.unwrap();
-    assert_eq!((alone.accepted, &*alone.refusals[0].reason), (false, "no router is there to try it"));
-    let router = world.router("r1").await;
-    let is_live =
-        |status: &crate::Status| matches!(&status.routers[..], [one] if one.router.state == RouterState::Live);
-    world.until("the router is live", is_live).await;
-    let accepted = tried(servers(3, "")).await.unwrap();
-    assert!(accepted.accepted && accepted.routers[0].node == "r1" && accepted.refusals.is_empty(), "{accepted:?}");
-    router.refuse(Some(Refusal::Names("read".into())));
-    let refused = tried(servers(3, "")).await.unwrap();
-    assert!(!refused.accepted && refused.refusals[0].reason.contains("collide"), "{refused:?}");
-    assert_eq!(tried("servers: 3".into()).await, None, "there is nothing to try");
-    assert_eq!(world.history(true).await.len(), 1, "neither is in the history");
-    assert!(!router.seen().contains(&"commit".to_owned()), "{:?}", router.seen());
-    // What was tried can be applied afterwards.
-    router.refuse(None);
-    world.write(&servers(3, ""));
-    router.has(2).await;
 }
 
 #[tokio::test]

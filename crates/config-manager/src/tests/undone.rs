@@ -1,5 +1,9 @@
 //! What a rollback undoes, and that it stays undone.
 
+use std::sync::Arc;
+
+use model::Revision;
+use rollout::Content;
 use tonic::Code;
 use wire::pb::config::v1::{self as pb, outcome::Result as Ended};
 
@@ -125,6 +129,41 @@ async fn who_asks_for_a_rollback_twice_undoes_once() {
     assert_eq!(world.roll_back(1).await.unwrap().result(), Ended::NoChange);
     let oldest = world.roll_back(0).await.unwrap_err();
     assert_eq!(oldest.message(), "revision 5 is live, by a rollback to 1 already; nothing older is kept");
+}
+
+/// A router that has been at that revision of another log.
+fn ahead(world: &World, node: &str, revision: u64) {
+    world.attach(node, Some((Revision(revision), Content::new(Arc::default()))), None);
+}
+
+#[tokio::test]
+async fn what_is_live_by_a_rollback_still_is_under_another_number() {
+    let mut world = World::with(&servers(1, EAGER)).await;
+    world.router("r1").await;
+    world.write(&servers(2, EAGER));
+    world.revision(2).await;
+    assert_eq!(applied(&world.roll_back(1).await.unwrap()), 3);
+    ahead(&world, "r2", 7);
+    let rolled_back = |status: &crate::Status| {
+        assert_eq!((status.revision, status.provenance.rolled_back_to), (Revision(8), Some(Revision(1))));
+        assert_eq!(status.source.state, SourceState::RolledBack);
+    };
+    rolled_back(world.revision(8).await.as_ref());
+    assert_eq!(world.sources().await, ["config-manager", "rollback to 1", "file", "file"]);
+    let again = world.roll_back(0).await.unwrap_err();
+    assert_eq!(again.message(), "revision 8 is live, by a rollback to 1 already; nothing older is kept");
+    world.stop().await;
+    world.start();
+    rolled_back(world.until("read", |status| status.source.state != SourceState::Starting).await.as_ref());
+
+    // A change that has got another number is undone like any other.
+    world.router("r1").await;
+    world.write(&servers(3, EAGER));
+    assert_eq!(world.revision(9).await.provenance.rolled_back_to, None);
+    ahead(&world, "r3", 20);
+    world.revision(21).await;
+    assert_eq!(applied(&world.roll_back(0).await.unwrap()), 22);
+    assert_eq!(world.content(0).await.content, world.content(1).await.content);
 }
 
 #[tokio::test]

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::http::{header_name_fault, header_value_fault, url_fault};
 use super::{Draft, DraftBackend, DraftTransport, Located};
 use crate::{
-    Backend, BackendId, EndpointSpec, Isolation, Piece, Position, Snapshot, Template, Transport, Variant, VariantId,
-    Violation,
+    Backend, BackendId, EndpointSpec, Isolation, Mask, Piece, Position, Snapshot, Template, Transport, Variant,
+    VariantId, Violation,
 };
 
 /// Endpoints of all servers; routers start or connect to each.
@@ -271,6 +271,13 @@ impl Check {
     }
 
     fn template(&mut self, text: &Located<String>) -> Option<Template> {
+        if let Some(mark) = Mask::first_mark(&text.value) {
+            let message = format!(
+                "`{mark}` is not the secret but what `only1mcp show` prints in its place; expected a reference to the secret, \
+                 `${{env:NAME}}` or `${{file:/path}}`, or the secret itself"
+            );
+            self.refuse_at(text, message);
+        }
         match Template::parse(&text.value) {
             Ok(template) => Some(template),
             Err(error) => {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use config_file::Format;
+use config_file::{Format, Source};
+use model::Owner;
 use runtime::exit;
 use serde_json::{Value, json};
 use wire::pb::config::v1::{
@@ -104,15 +105,23 @@ pub(crate) async fn apply(args: &ApplyArgs) -> Result<Output, Failure> {
 async fn would_apply(admin: &Admin, args: &ApplyArgs, document: String) -> Result<Output, Failure> {
     let live = diff::revision(admin, 0).await?;
     let name = args.file.as_deref().map_or_else(|| format!("without layer {}", args.owner), validate::display);
+    let format = args.file.as_deref().map(Format::of).unwrap_or_default();
+    let source = Source { owner: Owner::api(&args.owner), name: name.as_str().into(), format, text: document };
+    let missing = validate::missing(&source);
     let request = ValidateRequest {
         name,
-        document,
-        format: diff::format_to_pb(args.file.as_deref().map(Format::of).unwrap_or_default()),
+        document: source.text,
+        format: diff::format_to_pb(format),
         layer: args.owner.clone(),
         ..ValidateRequest::default()
     };
     let mut output = match diff::candidate(admin, request).await? {
-        Ok(new) => diff::show(&live, &new, &Lists::of(admin).await),
+        Ok(mut new) => {
+            new.advice.extend(missing);
+            let mut output = diff::show(&live, &new, &Lists::of(admin).await);
+            validate::advise(&mut output, &new.advice);
+            output
+        }
         Err(invalid) => invalid,
     };
     if let Some(live) = live.revision.filter(|live| args.base != 0 && *live != args.base) {

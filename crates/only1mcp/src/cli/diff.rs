@@ -10,7 +10,7 @@ use std::{
 };
 
 use config_file::{Difference, Format};
-use model::{Change, Diff, Owner, Snapshot};
+use model::{Change, Diff, Owner, Snapshot, Violation};
 use runtime::exit;
 use serde_json::{Value, json};
 use wire::pb::{
@@ -36,6 +36,8 @@ pub(super) struct Side {
     endpoints: Vec<EndpointKey>,
     /// By owner, what its layer can be told from others by.
     layers: BTreeMap<String, String>,
+    /// Of a document: what is right and probably not meant.
+    pub(super) advice: Vec<Violation>,
 }
 
 impl Side {
@@ -48,7 +50,7 @@ impl Side {
         layers: Vec<LayerMark>,
     ) -> Self {
         let layers = layers.into_iter().map(|layer| (layer.owner, layer.mark)).collect();
-        Self { name, revision: None, digest, snapshot, parent: 0, endpoints, layers }
+        Self { name, revision: None, digest, snapshot, parent: 0, endpoints, layers, advice: Vec::new() }
     }
 }
 
@@ -141,7 +143,8 @@ pub(super) async fn candidate(admin: &Admin, request: ValidateRequest) -> Result
         return Ok(Err(validate::invalid(&name, &violations)));
     }
     let snapshot = snapshot(&config.target, &answer.content)?;
-    Ok(Ok(Side::of_file(name, answer.digest, snapshot, answer.endpoints, answer.layers)))
+    let advice = answer.advice.into_iter().map(wire::violation).collect();
+    Ok(Ok(Side { advice, ..Side::of_file(name, answer.digest, snapshot, answer.endpoints, answer.layers) }))
 }
 
 pub(super) fn format_to_pb(format: Format) -> i32 {

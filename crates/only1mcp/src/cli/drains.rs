@@ -7,7 +7,9 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
 use wire::pb::{
     config::v1::GetStatusRequest,
-    drain::v1::{CancelRequest, Drain, ListRequest, RouterShare, StartRequest, WatchRequest, WatchResponse},
+    drain::v1::{
+        CancelRequest, Drain, ListRequest, RouterShare, StartRequest, StartResponse, WatchRequest, WatchResponse,
+    },
 };
 
 use super::{
@@ -36,7 +38,7 @@ pub(crate) async fn drain(args: &DrainArgs) -> Result<Output, Failure> {
         weight_permille: args.weight.unwrap_or(Weight::NONE).permille().into(),
         disable: false,
     };
-    let started = admin.ask(&service.target, service.client.start(request)).await?;
+    let started = Box::pin(start(&admin, request)).await?;
     let mut drain = started.drain.unwrap_or_default();
     if args.wait {
         let (target, client) = (&service.target, &service.client);
@@ -44,6 +46,17 @@ pub(crate) async fn drain(args: &DrainArgs) -> Result<Output, Failure> {
         drain = end(drain, changes, list, target).await?;
     }
     Ok(show(&drain, started.joined))
+}
+
+async fn start(admin: &Admin, request: StartRequest) -> Result<StartResponse, Failure> {
+    let mut service = admin.drain()?;
+    let server = request.server.clone();
+    let started = admin.ask(&service.target, service.client.start(request)).await;
+    // To the coordinator it is a server like none.
+    if matches!(started, Err(Failure::Refused { .. })) && is_configured_off(admin, &server).await {
+        return Err(Failure::ConfiguredOff { server });
+    }
+    started
 }
 
 /// Ends a drain by its id, or all that operators have of a server.
@@ -90,9 +103,8 @@ pub(super) fn cancelled(ended: &[Drain], stay: &[Drain]) -> Output {
 /// A drain of the whole server that is shown as what it is: an operator has switched it off.
 pub(crate) async fn disable(args: &SwitchArgs) -> Result<Output, Failure> {
     let admin = Admin::find(&args.admin).await?;
-    let mut service = admin.drain()?;
     let request = StartRequest { server: args.server.clone(), disable: true, ..StartRequest::default() };
-    let started = admin.ask(&service.target, service.client.start(request)).await?;
+    let started = Box::pin(start(&admin, request)).await?;
     Ok(disabled(&started.drain.unwrap_or_default()))
 }
 

@@ -315,7 +315,8 @@ fn a_record_of_history() {
         policy_keys: vec![key("naming", r#""none""#, r#""prefix""#)],
     };
     let lost = ["add", "delete"].map(str::to_owned).into();
-    let effects = [((8, "mail".to_owned()), diff::Effect { lost, ..diff::Effect::default() })].into();
+    let mail = diff::Effect { lost, ..diff::Effect::default() };
+    let effects = history::Effects::from([((8, "mail".to_owned()), mail)]);
     insta::assert_snapshot!("history", shown(&history::show(&[revision], &effects, &reading())));
 }
 

@@ -33,19 +33,24 @@ pub(super) fn judge(name: &str, source: &Source) -> Output {
             advice.extend(missing);
             let (servers, digest) = (snapshot.backends.len(), snapshot.digest().to_string());
             let text = format!("{name}: valid, {}, digest {digest}", render::count(servers, "server"));
-            let json = json!({
-                "valid": true,
-                "servers": servers,
-                "digest": digest,
-                "violations": [],
-                "advice": advice.iter().map(render::violation_json).collect::<Value>(),
-            });
-            let mut complaints = Lines::default();
-            advice.iter().for_each(|advice| complaints.line(format_args!("{advice} (advice)")));
-            Output { complaints, ..Output::done(Lines::of(text), json) }
+            let json = json!({ "valid": true, "servers": servers, "digest": digest, "violations": [] });
+            let mut valid = Output::done(Lines::of(text), json);
+            advise(&mut valid, &advice);
+            valid
         }
         Err(violations) => invalid(name, &violations),
     }
+}
+
+/// Advice about the programs of the text that are not on this machine.
+pub(super) fn missing(source: &Source) -> Vec<Violation> {
+    programs::missing(config_file::merge(std::slice::from_ref(source)).programs())
+}
+
+/// Adds advice on what is right and probably not meant.
+pub(super) fn advise(output: &mut Output, advice: &[Violation]) {
+    advice.iter().for_each(|advice| output.complaints.line(format_args!("{advice} (advice)")));
+    output.json["advice"] = advice.iter().map(render::violation_json).collect();
 }
 
 /// The answer about a file that is no configuration.

@@ -54,6 +54,7 @@ impl Bases {
             }
             Event::Report { report: Report::Vote { .. } | Report::Nack { .. }, .. }
             | Event::Proposed(_)
+            | Event::Withdrawn { .. }
             | Event::Joined { .. }
             | Event::Appended { .. }
             | Event::AppendFailed { .. }

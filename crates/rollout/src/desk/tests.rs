@@ -378,3 +378,31 @@ fn few_trials_wait_at_a_time_and_a_change_is_merged_before_them() {
     let ends = case.ends();
     assert!(ends.iter().any(|(_, end, callers)| end == "revision 2" && *callers == [9]), "{ends:?}");
 }
+
+#[test]
+fn a_trial_whose_caller_has_gone_gives_its_place_at_once_and_a_change_goes_on() {
+    let mut case = Case::new();
+    case.goes_on = false;
+    for caller in 1..=4 {
+        case.tries("c", caller);
+    }
+    // One is asked of the router, one is being merged, and two wait for that.
+    case.merges();
+    assert_eq!(case.merging, [ProposalId(2)]);
+    for proposal in [4, 2, 1] {
+        case.does(Event::Left { proposal: ProposalId(proposal) });
+    }
+    let gone = |id, caller| (id, "its caller has gone".to_owned(), vec![caller]);
+    assert_eq!(case.ends(), [gone(4, 4), gone(2, 2), gone(1, 1)]);
+    for caller in 5..=7 {
+        case.tries("d", caller);
+    }
+    assert!(case.turned_away.is_empty(), "{:?}", case.turned_away);
+    case.wants("two", "b", None, 9);
+    case.does(Event::Left { proposal: ProposalId(8) });
+    case.goes_on = true;
+    // What is left of the second, and then the change before the trials.
+    case.merges();
+    case.merges();
+    assert_eq!(case.ends(), [(8, "revision 2".into(), vec![9])]);
+}

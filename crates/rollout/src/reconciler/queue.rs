@@ -89,6 +89,16 @@ impl<P> Rollout<P> {
         }
     }
 
+    pub(super) fn withdraw(&mut self, proposal: ProposalId) {
+        let running = self.attempt.as_ref().and_then(|attempt| attempt.preparing());
+        if running.is_some_and(|running| running.proposal.id == proposal) {
+            self.abandon(Reason::Withdrawn);
+        } else if let Some(at) = self.waiting.iter().position(|waiting| waiting.proposal.id == proposal) {
+            self.waiting.remove(at);
+            self.resolve(proposal, Outcome::Refused(Reason::Withdrawn));
+        }
+    }
+
     /// Starts the next proposal whose turn has come.
     pub(super) fn advance(&mut self, now: Time) {
         self.end_trial_for_a_change();

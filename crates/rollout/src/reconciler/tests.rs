@@ -77,6 +77,10 @@ impl Bench {
                 let without = nodes(words[2].strip_prefix("without=").unwrap());
                 self.core.handle(self.now, Event::Joined { proposal: ProposalId(words[1].parse().unwrap()), without });
             }
+            "withdraw" => {
+                let proposal = ProposalId(words[1].parse().unwrap());
+                self.core.handle(self.now, Event::Withdrawn { proposal });
+            }
             "appended" => {
                 let event = Event::Appended { attempt: attempt(words[1]), revision: number(words[2]) };
                 self.core.handle(self.now, event);
@@ -415,11 +419,11 @@ fn one_attempt_at_a_time_newest_of_a_source_rollbacks_and_removals_first() {
          > 2 refused (heals: false): a newer proposal of the same source took its place
          propose 4 api:y ab base=4
          > r1: abort #1
-         > 1 refused (heals: true): a rollback or removal went first
+         > 1 refused (heals: true): another change went first
          > r1: prepare #2 ab
          propose 5 op x to=2
          > r1: abort #2
-         > 4 refused (heals: true): a rollback or removal went first
+         > 4 refused (heals: true): another change went first
          > append #3 5 after 4: x
          # a rollback asks nobody, and neither waits for acks of the one before it
          propose 6 op2 y to=1

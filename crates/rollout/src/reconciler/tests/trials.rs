@@ -69,7 +69,7 @@ fn a_change_goes_first_also_where_its_voter_comes_later() {
          > r1: prepare #1 ab
          propose 2 file ac base=1
          > r1: abort #1
-         > 1 refused (heals: true): a rollback or removal went first
+         > 1 refused (heals: true): another change went first
          > r1: prepare #2 ac
          propose 3 other-try ad base=1 trial
          no r1 #2 names
@@ -79,7 +79,39 @@ fn a_change_goes_first_also_where_its_voter_comes_later() {
          propose 4 file ae base=1 without=r1
          hello r2 1 a
          > r1: abort #3
-         > 3 refused (heals: true): a rollback or removal went first
+         > 3 refused (heals: true): another change went first
          > r2: prepare #4 ae",
+    );
+}
+
+#[test]
+fn one_whose_caller_has_gone_ends_at_once_wherever_it_is_and_a_decided_one_does_not() {
+    says(
+        "head 1 a
+         hello r1 1 a
+         propose 1 try ab base=1 trial
+         > r1: prepare #1 ab
+         propose 2 other-try ac base=1 trial
+         propose 3 third-try ad base=1 trial
+         withdraw 3
+         > 3 refused (heals: false): its caller has gone
+         withdraw 1
+         > r1: abort #1
+         > 1 refused (heals: false): its caller has gone
+         > r1: prepare #2 ac
+         withdraw 1
+         yes r1 #1
+         yes r1 #2
+         > r1: abort #2
+         > 2 was tried by {r1}
+         propose 4 file ae base=1
+         > r1: prepare #3 ae
+         yes r1 #3
+         > append #3 2 after 1: ae
+         withdraw 4
+         appended #3 2
+         > r1: commit #3 as 2
+         ack r1 2 ae
+         > 4 is 2 on {r1}, not on {}",
     );
 }
