@@ -26,6 +26,9 @@ use remembered::Remembered;
 
 /// A connection that has asked and was silent for less time is not given up for another one.
 const SETTLED: Duration = Duration::from_secs(1);
+/// For so long a connection that has not asked yet is not given up for another one: its request may be on its way. New
+/// connections wait meanwhile, so that those of a flood cannot take the place of a client that came among them.
+const ARRIVES: Duration = Duration::from_millis(75);
 /// A client that has read nothing for this long is given up where much is held for clients; the second limit holds
 /// where little room is left.
 const HESITATION: Duration = Duration::from_secs(2);
@@ -306,16 +309,27 @@ impl Clients {
     ///
     /// Of connections that listen, one whose session has an older stream goes before the only one of a session.
     pub(crate) fn displace(&self) -> bool {
-        let now = self.now.get();
-        let all = self.all.borrow();
+        let displaced = self.least_useful().is_some_and(|(_, client)| client.close(Closed::Displaced));
+        if !displaced {
+            self.crowded.set(Some(self.now.get()));
+        }
+        displaced
+    }
+
+    /// Whether a new connection waits to be let in: all places are taken, and what would make room for it has only just
+    /// come itself.
+    pub(crate) fn keeps_waiting(&self, places: usize) -> bool {
+        let is_young = |client: &Client| self.now.get().since(client.since.get()) < ARRIVES;
+        self.len() >= places
+            && self.least_useful().is_some_and(|(used, client)| used == Use::Never && is_young(&client))
+    }
+
+    fn least_useful(&self) -> Option<(Use, Rc<Client>)> {
+        let (now, all) = (self.now.get(), self.all.borrow());
         let candidates = all.iter().filter(|client| client.is_open());
         let unused = candidates.filter_map(|client| Some((client.use_of(now)?, client)));
         let least = unused.min_by_key(|(used, client)| (*used, client.since.get(), client.number));
-        let displaced = least.is_some_and(|(_, client)| client.close(Closed::Displaced));
-        if !displaced {
-            self.crowded.set(Some(now));
-        }
-        displaced
+        least.map(|(used, client)| (used, Rc::clone(client)))
     }
 }
 

@@ -150,12 +150,14 @@ async fn work(core: &Rc<Core>, door: Door, mailbox: Mailbox, shutdown: &Shutdown
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut draining = std::pin::pin!(shutdown.reached(Phase::Draining));
     loop {
+        // Until the next sweep, which keeps the time.
+        let lets_in = core.drains() || !core.clients.keeps_waiting(core.places());
         tokio::select! {
-            accepted = accept(listener.as_ref()), if listener.is_some() => match accepted {
+            accepted = accept(listener.as_ref()), if lets_in && listener.is_some() => match accepted {
                 Ok(stream) => deal(core, stream).await,
                 Err(error) => refused_by_system(core, &error).await,
             },
-            Some(dealt) = dealt.recv() => take(core, dealt).await,
+            Some(dealt) = dealt.recv(), if lets_in => take(core, dealt).await,
             Some(command) = commands.recv() => obey(core, command),
             _ = sweep.tick() => {
                 look_around(core);

@@ -116,6 +116,27 @@ fn of_many_that_came_at_once_and_never_asked_the_one_that_came_first_makes_room(
 }
 
 #[test]
+fn a_connection_whose_request_may_be_on_its_way_is_not_given_up_for_a_newer_one() {
+    let clients = Clients::default();
+    let idle = answered(&clients, at(1));
+    clients.now.set(at(5));
+    let new = clients.enter();
+    assert!(!clients.keeps_waiting(2), "what has not been read may have asked");
+    new.waits(at(5));
+    assert!(!clients.keeps_waiting(3), "there is room");
+    assert!(clients.keeps_waiting(2), "and an idle client does not pay for it");
+    clients.now.set(at(5) + ARRIVES);
+    assert!(!clients.keeps_waiting(2));
+    assert!(clients.displace());
+    assert_eq!((new.closed(), idle.closed()), (Some(Closed::Displaced), None));
+    let another = clients.enter();
+    another.waits(at(5) + ARRIVES);
+    assert!(clients.keeps_waiting(2));
+    another.asks();
+    assert!(!clients.keeps_waiting(2), "it has asked: the idle client makes room");
+}
+
+#[test]
 fn requests_that_do_not_come_to_an_end_make_room_the_oldest_first_and_answers_nobody_waits_for_before_streams() {
     let clients = Clients::default();
     let sends = |since: u64| {

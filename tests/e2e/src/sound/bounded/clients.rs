@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use testkit::{
     Client, Fault, Gateway, Server, fault,
     raw::{self, Raw},
-    stub::{self, Stub},
+    stub::{self, Request, Stub},
 };
 
-use super::peer::{Attack, Entry, Target, at_lowest_priority, lowest_priority};
+use super::peer::{Attack, Entry, Target, at_lowest_priority};
 
 pub(super) const PEERS: &[Entry] = &[
     ("reads-no-events", |_| Ok(Box::new(Lone::ReadsNoEvents))),
@@ -90,11 +90,8 @@ impl ReadsNoLargeAnswer {
     fn new() -> Result<Self, Fault> {
         // Written as escapes, so that they take long to read.
         let text = "\n".repeat(15 << 20);
-        let stub = Stub::start(vec!["do".to_owned()], move |request| {
-            lowest_priority();
-            Some(("application/json", stub::text(&request.body["id"], &text)))
-        })?;
-        Ok(Self(stub))
+        let answer = move |request: &Request| Some(("application/json", stub::text(&request.body["id"], &text)));
+        at_lowest_priority(|| Stub::start(vec!["do".to_owned()], answer)).map(Self)
     }
 }
 

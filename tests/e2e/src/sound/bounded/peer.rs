@@ -115,9 +115,10 @@ impl Target {
 
 /// The calling thread, and those that it starts, get only idle processor time of this machine: a real hostile peer has
 /// cores of its own elsewhere. A nice value is not enough: a nice thread still delays a ready one by some milliseconds.
-pub(super) fn lowest_priority() {
+fn lowest_priority() {
     let thread = nix::unistd::gettid().to_string();
-    // Without it, others only wait for the machine.
+    // A program of its own, so never for each connection: that would be the load. Without it, others only wait for the
+    // machine.
     drop(Command::new("chrt").args(["--idle", "--pid", "0", &thread]).output());
 }
 

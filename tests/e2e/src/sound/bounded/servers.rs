@@ -20,7 +20,7 @@ use testkit::{
 
 use tokio::time::Instant;
 
-use super::peer::{Attack, Entry, Target, lowest_priority};
+use super::peer::{Attack, Entry, Target, at_lowest_priority};
 
 /// How long a client waits for the answer of a hostile server.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -106,10 +106,8 @@ impl Http {
     fn start(way: Way) -> Result<Self, Fault> {
         let requests = Arc::<AtomicU64>::default();
         let counted = Arc::clone(&requests);
-        let address = stub::listen(move |stream| {
-            lowest_priority();
-            serve(stream, way, &counted)
-        })?;
+        // A thread for each connection, of the priority of the one that begins to listen.
+        let address = at_lowest_priority(|| stub::listen(move |stream| serve(stream, way, &counted)))?;
         Ok(Self { address, requests })
     }
 }
