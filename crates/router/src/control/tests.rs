@@ -364,11 +364,16 @@ fn a_session_stays_with_one_of_several_endpoints_while_that_may_be_chosen() {
         first.set_verdict(Verdict::Unhealthy);
         let second = at(2, &homes);
         assert_ne!(first.serial, second.serial);
-        assert!(status.not_up().is_empty(), "two others serve");
-        let judge = |verdict| status.endpoints.iter().for_each(|one| one.endpoint.set_verdict(verdict));
-        judge(Verdict::Unhealthy);
-        assert_eq!(status.not_up().into_values().collect::<Vec<_>>(), [model::Condition::Unhealthy]);
-        judge(Verdict::Healthy);
+        let not_up_with = |unhealthy: usize| {
+            let mut judged = Status::clone(&status);
+            for one in &mut judged.endpoints[..unhealthy] {
+                *one = Arc::new(EndpointStatus { verdict: Verdict::Unhealthy, ..EndpointStatus::clone(one) });
+            }
+            judged.not_up().into_values().collect::<Vec<_>>()
+        };
+        assert_eq!(not_up_with(2), [], "another one serves");
+        assert_eq!(not_up_with(3), [model::Condition::Unhealthy]);
+        status.endpoints.iter().for_each(|one| one.endpoint.set_verdict(Verdict::Healthy));
         assert!((0..50).all(|call| at(spread(call), &homes).serial == second.serial), "its state is there now");
         drop((first, second, status));
         case.stop().await;

@@ -297,8 +297,13 @@ impl World {
             }
             Says::File(_) | Says::Api(_) | Says::AsBefore => None,
         };
+        let is_trial = matches!(candidate.want, Want::Trial { .. });
         self.checker.entered(life, proposal, candidate.want.owner());
         self.broken(half);
+        if is_trial && self.random.permille(300) {
+            // Its caller goes, early or late.
+            self.after_millis(0, 2000, Happening::Told(life, Box::new(Event::Left { proposal })));
+        }
     }
 
     /// Takes the layers as they are now; the result comes later.

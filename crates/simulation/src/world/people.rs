@@ -70,6 +70,9 @@ impl File {
     }
 }
 
+/// The kind of edit that is many in a row.
+const SAVES: u64 = 14;
+
 impl World {
     pub(crate) fn edit(&mut self) {
         if self.chaos {
@@ -121,7 +124,7 @@ impl World {
                 step(Some(text.half(1)), Write::Open, 4000);
                 step(Some(text), Write::Closed, 0);
             }
-            14 | 15 => {
+            SAVES | 15 => {
                 for _ in 0..3 + self.random.below(4) {
                     step(Some(self.next_text()), Write::Complete, 12);
                 }
@@ -188,6 +191,11 @@ impl World {
             6 => self.apply(false),
             7 => self.apply(true),
             _ => self.operate_drains(),
+        }
+        // An editor saves again and again meanwhile, so that one change of the file overtakes another.
+        if self.random.permille(300) && self.file.is_free(self.now) {
+            self.plan(SAVES);
+            self.write_on();
         }
     }
 

@@ -9,6 +9,7 @@ mod status;
 use std::collections::BTreeSet;
 
 use clap::CommandFactory;
+use model::Mask;
 use unicode_width::UnicodeWidthStr;
 
 use super::super::{Lines, events, import, show, tools};
@@ -167,7 +168,7 @@ fn source(text: &str) -> config_file::Source {
 
 fn files() -> Vec<Golden> {
     let valid = "servers:\n- { id: crm, transport: { type: http, url: 'http://crm/mcp' } }\n";
-    let masked = valid.replace(" } }", ", headers: { K: '***(1a2b3c4d)' } } }");
+    let secret = valid.replace(" } }", ", headers: { K: s3cret } } }");
     let missing = "servers:\n- { id: crm, transport: { type: stdio, command: /no/such/program } }\n";
     let wrong = "naming: prefx
 servers:
@@ -181,7 +182,7 @@ servers:
         ("validate_advice", judge(missing)),
         ("validate_errors", judge(wrong)),
         ("show", show::show("revision 41", &content(valid))),
-        ("show_masked", show::show("revision 41", &content(&masked))),
+        ("show_masked", show::show("revision 41", &Mask::new(b"as ever").snapshot(&content(&secret)))),
     ])
 }
 
