@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-/// The text with a space in the place of each character of a comment, so that all others keep their places. A text that is
-/// no JSON stays as it is: in YAML, `//` is a text like others.
+/// The text with a space in the place of each character of a comment, so that all others keep their places. A text that
+/// is no JSON stays as it is: in YAML, `//` is a text like others.
 pub(crate) fn blank(text: &str) -> Cow<'_, str> {
     let mut blank = String::new();
     // How much of the text is in `blank`.

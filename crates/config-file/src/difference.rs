@@ -41,8 +41,8 @@ impl fmt::Display for Difference {
 
 type Keys = BTreeMap<String, Value>;
 
-/// The keys that differ, by server; those of the gateway under the empty id. Of a server that is only in one of the two,
-/// all its keys.
+/// The keys that differ, by server; those of the gateway under the empty id. Of a server that is only in one of the
+/// two, all its keys.
 pub fn differences(old: &Snapshot, new: &Snapshot) -> BTreeMap<String, Vec<Difference>> {
     let (mut old, mut new) = (document(old), document(new));
     let ids: BTreeSet<String> = old.keys().chain(new.keys()).cloned().collect();

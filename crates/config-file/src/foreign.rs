@@ -1,6 +1,6 @@
-//! Files of MCP clients (Claude Desktop, Claude Code, Cursor, VS Code, Windsurf, Zed, Gemini CLI, Codex). They have their
-//! servers by name, under a key of their own. This module finds these servers, also where they were pasted into a file of
-//! ours, and makes them servers of the draft. What is not carried over becomes a note with its place.
+//! Files of MCP clients (Claude Desktop, Claude Code, Cursor, VS Code, Windsurf, Zed, Gemini CLI, Codex). They have
+//! their servers by name, under a key of their own. This module finds these servers, also where they were pasted into a
+//! file of ours, and makes them servers of the draft. What is not carried over becomes a note with its place.
 
 mod name;
 mod reference;
@@ -123,8 +123,8 @@ fn servers_of<'n>(entry: &'n Entry, asks: bool, named: &mut Vec<Named<'n>>) {
     }
 }
 
-/// The directory of a client's project by the path of its file, where only a project has a file of that name. (Others have
-/// the same in the home of the user.)
+/// The directory of a client's project by the path of its file, where only a project has a file of that name. (Others
+/// have the same in the home of the user.)
 fn folder_of(file: &str) -> Option<&str> {
     let (directory, name) = file.rsplit_once('/').filter(|_| file.starts_with('/'))?;
     let above = [".vscode", ".zed"].iter().find_map(|hidden| directory.strip_suffix(hidden)?.strip_suffix('/'));
@@ -149,8 +149,8 @@ impl<'a> Layer<'a> {
         Sorted::of(entries, folder_of(self.file))
     }
 
-    /// Reads a text that must be the file of a client. A server that is not carried over is no fault of the file. Returns
-    /// whether the file has a key of a client.
+    /// Reads a text that must be the file of a client. A server that is not carried over is no fault of the file.
+    /// Returns whether the file has a key of a client.
     pub(crate) fn import(&mut self, text: &str, format: Format, draft: &mut Draft) -> bool {
         let Some((root, _)) = self.tree(text, format) else { return false };
         let entries = self.map(&root, "", "a mapping with the servers of an MCP client").unwrap_or_default();
@@ -165,8 +165,8 @@ impl<'a> Layer<'a> {
         is_client
     }
 
-    /// Adds the servers of clients to the draft. Where none of them can be there, the reasons refuse the file: that it has
-    /// no servers would be no news.
+    /// Adds the servers of clients to the draft. Where none of them can be there, the reasons refuse the file: that it
+    /// has no servers would be no news.
     pub(crate) fn foreign_or_refuse(&mut self, sorted: &Sorted<'_>, draft: &mut Draft) {
         let (servers, notes) = (draft.backends.len(), self.report.notes.len());
         self.foreign(sorted, draft);

@@ -21,7 +21,8 @@ pub struct Imported {
     pub of_client: bool,
 }
 
-/// Whether a text may have servers of a client, as far as a glance tells. Settings of an editor may be all sorts of things.
+/// Whether a text may have servers of a client, as far as a glance tells. Settings of an editor may be all sorts of
+/// things.
 pub fn may_have_servers(text: &str) -> bool {
     // `mcpServers`, `servers`, `context_servers`, `mcp_servers`.
     text.contains("ervers")

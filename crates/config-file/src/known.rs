@@ -1,15 +1,15 @@
 //! Reading again: an item of `servers` whose lines stood in a text before, word for word, is neither parsed nor judged
 //! anew.
 //!
-//! The text is parsed with one item `0` in place of each run of such items, and as many empty lines as they had, so that
-//! all else stays at its place. The result is that of the whole text, for these reasons:
+//! The text is parsed with one item `0` in place of each run of such items, and as many empty lines as they had, so
+//! that all else stays at its place. The result is that of the whole text, for these reasons:
 //!
 //! - A parser reads from left to right. At the `-` of an item of a block list nothing is open but the list and what is
-//!   around it, so what the parser makes of the item's lines follows from them and from the column of the `-`, as long as
-//!   the text has neither anchors nor tags.
-//! - When they were read, these lines led from the `-` of one server to that of the next one of the list: the parser gave
-//!   both servers the places right after these two `-`, and none in between. Now it gives the place of the first to `0`, and the next `-` stands in the same
-//!   column again.
+//!   around it, so what the parser makes of the item's lines follows from them and from the column of the `-`, as long
+//!   as the text has neither anchors nor tags.
+//! - When they were read, these lines led from the `-` of one server to that of the next one of the list: the parser
+//!   gave both servers the places right after these two `-`, and none in between. Now it gives the place of the first
+//!   to `0`, and the next `-` stands in the same column again.
 //! - What depends on more than the lines is the same (the policy), or is judged anew (in `model`).
 //!
 //! Where anything is not as expected, and where anything is wrong with the texts, the whole texts are read.
@@ -49,8 +49,8 @@ pub(crate) struct Passage {
 }
 
 impl Known {
-    /// Remembers the servers of a snapshot by their passages. A server with advice is read each time, so that the advice is
-    /// given each time.
+    /// Remembers the servers of a snapshot by their passages. A server with advice is read each time, so that the
+    /// advice is given each time.
     pub(crate) fn of(snapshot: &Snapshot, passages: &[Option<Passage>], advice: &[Violation], values: usize) -> Self {
         let advised = |passage: &Passage| {
             let mut places = advice.iter().filter_map(|advice| advice.at.as_ref());
@@ -177,8 +177,8 @@ impl Items {
         run
     }
 
-    /// The lines of an item, if the next one begins a server, too: then they are all of the item. That server must be the
-    /// next one of the list.
+    /// The lines of an item, if the next one begins a server, too: then they are all of the item. That server must be
+    /// the next one of the list.
     pub(crate) fn passage(&self, item: usize, file: &Arc<str>) -> Option<Passage> {
         let (item, next) = (self.items.get(item)?, self.items.get(item + 1)?);
         let whole = item.known.is_some() || item.begun && next.begun;

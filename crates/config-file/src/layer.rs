@@ -250,7 +250,8 @@ impl<T> Table<T> {
         })
     }
 
-    /// The path of a key that is right elsewhere: deeper in the section, where it may have another name, or in another one.
+    /// The path of a key that is right elsewhere: deeper in the section, where it may have another name, or in another
+    /// one.
     fn elsewhere(&self, name: &str, section: &str) -> Option<String> {
         let paths = || self.keys.iter().map(|key| key.path);
         let last = |path: &'static str| path.rsplit('.').next().unwrap_or(path);

@@ -1,8 +1,9 @@
 //! How a configuration is spelled: YAML or TOML texts of one or several owners become one snapshot, or the list of
 //! everything that is wrong with them, each with its line and column.
 //!
-//! Only this crate reads and writes keys of the file; messages elsewhere quote some. What the keys mean, and which combinations
-//! are wrong, is defined in `model`. Here a text is parsed, typed, checked against the known keys, and merged.
+//! Only this crate reads and writes keys of the file; messages elsewhere quote some. What the keys mean, and which
+//! combinations are wrong, is defined in `model`. Here a text is parsed, typed, checked against the known keys, and
+//! merged.
 
 #![forbid(unsafe_code)]
 
@@ -130,8 +131,8 @@ fn merge_without<'s>(sources: &'s [Source], known: &Known) -> Merged<'s> {
     Merged { sources, draft, report, names: layers.into_iter().map(|source| source.name.clone()).collect() }
 }
 
-/// Whether two texts differ in nothing but comments and the way they are laid out, or, as files of clients, in what is not
-/// about servers. Keys in another order, and texts that cannot be parsed, count as different.
+/// Whether two texts differ in nothing but comments and the way they are laid out, or, as files of clients, in what is
+/// not about servers. Keys in another order, and texts that cannot be parsed, count as different.
 pub fn means_the_same(one: (&str, Format), other: (&str, Format)) -> bool {
     let tree = |(text, format)| text::tree(text, format, &"".into(), &Known::default(), &mut Report::default()).ok();
     let same = |one: &Node, other: &Node| one.value.means(&other.value) || foreign::have_the_same(one, other);
@@ -148,8 +149,8 @@ pub struct Merged<'s> {
 }
 
 impl Merged<'_> {
-    /// What of clients' servers is not carried over, and settings that are allowed but probably not meant, each with its
-    /// place.
+    /// What of clients' servers is not carried over, and settings that are allowed but probably not meant, each with
+    /// its place.
     pub fn advice(&self) -> Vec<Violation> {
         let mut advice = self.report.notes.clone();
         advice.extend(self.draft.advice());

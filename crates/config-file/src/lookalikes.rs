@@ -1,5 +1,5 @@
-//! Letters that look like signs, such as typographic quotes. Where a text is wrong they are named, because an editor shows
-//! no difference.
+//! Letters that look like signs, such as typographic quotes. Where a text is wrong they are named, because an editor
+//! shows no difference.
 
 use model::{Position, Violation, lookalike};
 

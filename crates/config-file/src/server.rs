@@ -1,5 +1,5 @@
-//! One entry of `servers`: what it is and how it is reached, each key with what it is for, which values it takes, and how
-//! it is read. The keys of its policy are rows in `policy.rs`.
+//! One entry of `servers`: what it is and how it is reached, each key with what it is for, which values it takes, and
+//! how it is read. The keys of its policy are rows in `policy.rs`.
 
 use model::{BackendPolicy, Draft, DraftBackend, DraftTransport, Located};
 use serde_json::{Value as Json, json};
@@ -192,7 +192,8 @@ impl Layer<'_> {
             }
         }
         let passages = read.iter().zip(read.iter().skip(1).chain([&None])).map(|(item, next)| {
-            // Not if there is a server in between that is no item, such as one below its dash: it is in these lines, too.
+            // Not if there is a server in between that is no item, such as one below its dash: it is in these lines,
+            // too.
             let item = item.filter(|item| *next == Some(item + 1))?;
             items.passage(item, self.file)
         });

@@ -9,8 +9,8 @@ use crate::report::Report;
 use crate::tree::{Node, Places};
 use crate::{Format, comments, control, toml, yaml};
 
-/// The tree of a text, in which one item stands for each run of known servers. Violations that do not stop the parser are
-/// reported; the error is the one that stopped it.
+/// The tree of a text, in which one item stands for each run of known servers. Violations that do not stop the parser
+/// are reported; the error is the one that stopped it.
 pub(crate) fn tree(
     text: &str,
     format: Format,

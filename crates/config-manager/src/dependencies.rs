@@ -1,4 +1,4 @@
-//! The dependencies of config-manager, shown in its health: it serves without them, but not for ever.
+//! The log and the watched file, shown as dependencies: trouble with either makes the process no less ready.
 
 use std::sync::Arc;
 

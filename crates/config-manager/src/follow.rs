@@ -102,13 +102,9 @@ async fn hello(incoming: &mut Streaming<pb::FollowRequest>) -> Result<(NodeId, R
     let first = timeout(HELLO_TIMEOUT, incoming.message());
     let first = first.await.map_err(|_| refusal::other(Code::DeadlineExceeded, "HELLO", "no hello came"))??;
     let first = first.ok_or_else(|| refusal::invalid("report", "the stream ended without a hello"))?;
-    match wire_config::report(first)? {
-        FromRouter::Report(report @ Report::Hello { .. }) => {
-            let Report::Hello { node, .. } = &report else { return Err(no_hello()) };
-            Ok((node.clone(), report))
-        }
-        FromRouter::Report(_) | FromRouter::Observed(_) => Err(no_hello()),
-    }
+    let FromRouter::Report(report) = wire_config::report(first)? else { return Err(no_hello()) };
+    let Report::Hello { node, .. } = &report else { return Err(no_hello()) };
+    Ok((node.clone(), report))
 }
 
 fn no_hello() -> Status {

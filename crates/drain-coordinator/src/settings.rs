@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use drain::ledger::Limits;
 use model::units::duration_or_seconds as duration;
 
 /// What the service is told at start, wherever it runs.
@@ -22,7 +23,8 @@ impl Settings {
     /// With defaults for everything else.
     #[must_use]
     pub fn new(state_dir: PathBuf) -> Self {
-        Self { state_dir, lost_after: Duration::from_secs(60), history: 256 }
+        let Limits { lost_after, history } = Limits::default();
+        Self { state_dir, lost_after, history }
     }
 }
 
@@ -53,6 +55,6 @@ pub struct Flags {
     #[arg(long, env = "ONLY1MCP_LOST_AFTER", default_value = "60s", value_parser = duration, value_name = "DURATION")]
     pub lost_after: Duration,
     /// Ended drains that are remembered
-    #[arg(long, env = "ONLY1MCP_DRAIN_HISTORY", default_value = "256", value_name = "N")]
+    #[arg(long, env = "ONLY1MCP_DRAIN_HISTORY", default_value_t = Limits::default().history, value_name = "N")]
     pub history: usize,
 }

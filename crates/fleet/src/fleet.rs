@@ -407,8 +407,8 @@ impl Fleet {
         }
     }
 
-    /// Tells the departures what came and what is gone. The cordons that follow stand behind the publication of the layout,
-    /// and the acknowledgement behind them.
+    /// Tells the departures what came and what is gone. The cordons that follow stand behind the publication of the
+    /// layout, and the acknowledgement behind them.
     fn went_live(&mut self, layout: Arc<Layout>) {
         fn of_all(layout: &Layout) -> &DrainPolicy {
             &layout.content.snapshot.policy.drain

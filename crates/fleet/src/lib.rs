@@ -2,8 +2,8 @@
 //! on its way to being up, what leaves and until when, under which names clients see what servers offer.
 //!
 //! No clock, no socket, no process. [`Fleet`] has one entrance, one exit and one deadline: `handle(now, event)`,
-//! `poll_effect()`, `next_deadline()`. The shell carries out every effect in the order they come, and says what became of
-//! it.
+//! `poll_effect()`, `next_deadline()`. The shell carries out every effect in the order they come, and says what became
+//! of it.
 
 #![forbid(unsafe_code)]
 

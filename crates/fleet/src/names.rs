@@ -25,8 +25,8 @@ pub(crate) fn new_collisions(roster: &Roster, next: &Layout) -> Vec<String> {
     disputed(next).difference(&before).cloned().collect()
 }
 
-/// What `tools` of servers of `next` name and their servers do not offer, as far as is known; of those that are as in the
-/// live layout it was told before. Each is a sentence.
+/// What `tools` of servers of `next` name and their servers do not offer, as far as is known; of those that are as in
+/// the live layout it was told before. Each is a sentence.
 pub(crate) fn names_of_nothing(roster: &Roster, next: &Layout) -> Vec<String> {
     let unlike = next.backends.iter().filter(|one| {
         let live = roster.layout().and_then(|live| live.backend(&one.backend.id));
@@ -58,8 +58,8 @@ fn meant<'a>(backend: &str, name: &str, mut offered: impl Iterator<Item = &'a st
     exact.or_else(|| offered.find(|tool| tool.eq_ignore_ascii_case(own.unwrap_or(name))))
 }
 
-/// Whether two servers can want one name. With prefixes names are distinct by construction, but for those that no prefix
-/// is put before.
+/// Whether two servers can want one name. With prefixes names are distinct by construction, but for those that no
+/// prefix is put before.
 pub(crate) fn is_disputable(kind: Kind, snapshot: &Snapshot) -> bool {
     snapshot.policy.naming != Naming::Prefix || !kind.is_renamed()
 }
@@ -82,8 +82,8 @@ pub(crate) fn merged<'a>(offers: &[Option<Offer<'a>>], kind: Kind) -> Vec<Option
     offers.iter().map(|offer| offer.as_ref().map(|offer| offer.merged(kind))).collect()
 }
 
-/// What `backends` have `offered` of one kind, in the same order, for merging. `missing` says why the offer of a backend
-/// is not known.
+/// What `backends` have `offered` of one kind, in the same order, for merging. `missing` says why the offer of a
+/// backend is not known.
 pub(crate) fn claims<'a>(
     kind: Kind,
     backends: &'a [Arc<BackendLayout>],

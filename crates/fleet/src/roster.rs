@@ -1,8 +1,8 @@
 //! The members of the fleet and what to do about each: the deciding part of the fleet, without I/O.
 //!
-//! One entrance ([`Roster::handle`]), one exit ([`Roster::poll_effect`]), one deadline. An endpoint stays a member as
-//! long as something needs it: the live snapshot, an attempt, the exchanges still in flight while it leaves, or the
-//! chance that the next attempt asks for an equal endpoint.
+//! Events come by [`Roster::handle`], time by [`Roster::tick`]; one exit ([`Roster::poll_effect`]), one deadline. An
+//! endpoint stays a member as long as something needs it: the live snapshot, an attempt, the exchanges still in flight
+//! while it leaves, or the chance that the next attempt asks for an equal endpoint.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -30,8 +30,8 @@ pub(crate) use known::Look;
 pub use member::{Member, State};
 use members::Members;
 
-/// The number of a member of the roster. None is used again: it tells a member from one with an equal key before or after
-/// it. The router maps it to the endpoint, which has another number of its own.
+/// The number of a member of the roster. None is used again: it tells a member from one with an equal key before or
+/// after it. The router maps it to the endpoint, which has another number of its own.
 pub type Serial = u64;
 
 /// How long an endpoint that an aborted attempt brought up is kept for another attempt that wants it.
@@ -271,7 +271,8 @@ impl Roster {
         self.spare_leftovers(now + SPARE);
     }
 
-    /// Makes the members of `layout` live, as it wants them. Those of the same backends as before are so already.
+    /// Makes the members of `layout` live, as it wants them. Skips backends that did not change: their members are live
+    /// already.
     fn admit(&mut self, layout: &Layout) -> Vec<Effect> {
         let like = self.live.as_ref().map(|live| live.layout.as_ref()).filter(|live| live.limits == layout.limits);
         let mut acts = Vec::new();

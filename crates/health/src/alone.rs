@@ -44,6 +44,7 @@ pub struct Changed {
     pub reason: Option<String>,
 }
 
+/// The verdicts that one router acts on, attached and alone: an attached monitor's, or else those of its own traffic.
 #[derive(Debug, Default)]
 pub struct Alone {
     policy: HealthPolicy,

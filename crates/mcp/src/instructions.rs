@@ -11,8 +11,8 @@ pub(crate) fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_BYTES)]
 }
 
-/// The instructions of several backends (each with its position and its name), under a heading for each. `shown_as` is the
-/// name under which clients see what a backend calls so. `None` if no backend says anything.
+/// The instructions of several backends (each with its position and its name), under a heading for each. `shown_as` is
+/// the name under which clients see what a backend calls so. `None` if no backend says anything.
 pub fn merged<'a, 'n>(
     said: impl IntoIterator<Item = (usize, &'a str, &'a str)>,
     shown_as: impl Fn(usize, &str) -> Option<&'n str>,

@@ -1,11 +1,12 @@
-//! The kinds of what servers list and clients use by name.
+//! The kinds of what servers list and clients use by name. Only those in [`Kind::SERVED`] are served so far.
 
 use std::fmt;
 use std::ops::{Index, IndexMut};
 
 use crate::error_code::ErrorCode;
 
-/// What is aggregated over servers. Everything about it that differs from kind to kind is said in [`Row`].
+/// What is aggregated over servers. All that the protocol says of a kind is in its [`Row`]; what templates need besides
+/// is in CONTRIBUTING.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Tool,

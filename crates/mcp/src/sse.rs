@@ -2,7 +2,8 @@
 //!
 //! The decoder takes any division into chunks and any of the three line ends (some servers write CRLF). It follows the
 //! WHATWG rules but for two points. A block with only `id` or `retry` is handed out too, with empty data, because MCP
-//! resumption is built on such events. And so is an event of a type other than `message`: no client of MCP reads its data.
+//! resumption is built on such events. And so is an event of a type other than `message`: no client of MCP reads its
+//! data.
 
 #[cfg(test)]
 mod tests;
@@ -64,8 +65,8 @@ impl Decoder {
         }
     }
 
-    /// The next event that `chunk` completes; what has been read is taken off it. One at a time, since a few bytes can be
-    /// an event, which is larger than they are. What the stream leaves unfinished at its end is no event.
+    /// The next event that `chunk` completes; what has been read is taken off it. One at a time, since a few bytes can
+    /// be an event, which is larger than they are. What the stream leaves unfinished at its end is no event.
     ///
     /// # Errors
     /// [`EventTooLarge`]; every later call then fails too.

@@ -9,7 +9,8 @@ use crate::verdict::Verdict;
 /// for their server: one that leaves says nothing about the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Condition {
-    /// It takes no new calls, and has calls in flight, or the live revision has it no more.
+    /// Takes no new calls, and either is no longer in the live revision or still has calls in flight. One that is
+    /// starting, unhealthy or failing is shown as that, unless the live revision has it no more.
     Draining,
     /// Operators keep new calls from it, and none is in flight.
     Cordoned,

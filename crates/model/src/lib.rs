@@ -1,8 +1,8 @@
 //! The vocabulary of Only1MCP as types: what a configuration is once it is known to be right, the names of its parts,
 //! and what can be said about it.
 //!
-//! Everything else in the workspace uses these types. This crate knows no clock, no file, no socket and no protocol;
-//! times are [`Time`] values that the caller has read.
+//! Everything else in the workspace uses these types. This crate knows no clock, no file, no socket, and no
+//! protocol beyond which URLs and headers a draft may have; times are [`Time`] values that the caller has read.
 
 #![forbid(unsafe_code)]
 

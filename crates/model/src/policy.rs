@@ -197,8 +197,8 @@ pub struct DrainOverlay {
 }
 
 impl DrainOverlay {
-    /// What stands as `{}` in stored contents. They come from releases in which `timeout` was the only key, and which left
-    /// it out at its default.
+    /// What stands as `{}` in stored contents. They come from releases in which `timeout` was the only key, and which
+    /// left it out at its default.
     fn of_nothing() -> Self {
         Self { timeout: Some(DrainPolicy::default().timeout) }
     }

@@ -65,8 +65,8 @@ pub fn show_duration(duration: Duration) -> String {
     format!("{}{name}", ms / scale)
 }
 
-/// A duration for people: `850 ms`, `1.5 s`, `12 s`, `3 min`. What is left of a limit a moment after it began is shown as
-/// that limit.
+/// A duration for people: `850 ms`, `1.5 s`, `12 s`, `3 min`. What is left of a limit a moment after it began is shown
+/// as that limit.
 pub fn in_words(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds < 0.999 {

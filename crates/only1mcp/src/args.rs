@@ -151,8 +151,8 @@ pub(crate) struct AdminArgs {
     #[arg(long, value_name = "URL", value_delimiter = ',', env = "ONLY1MCP_ADMIN_URL")]
     pub(crate) admin: Vec<String>,
 
-    /// File with the token that --admin asks for [default: for the address of the gateway that `up` runs here, that one's;
-    /// for others none]
+    /// File with the token that --admin asks for [default: for the address of the gateway that `up` runs here, that
+    /// one's; for others none]
     #[arg(long, value_name = "FILE", env = "ONLY1MCP_TOKEN_FILE")]
     pub(crate) token_file: Option<PathBuf>,
 

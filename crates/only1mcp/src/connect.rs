@@ -192,7 +192,8 @@ impl Bridge {
         }
     }
 
-    /// A cancellation may come before its call, which has a connection of its own: it is sent again while the call runs.
+    /// A cancellation may come before its call, which has a connection of its own: it is sent again while the call
+    /// runs.
     async fn cancel(&self, message: &Bytes) {
         #[derive(Deserialize)]
         struct Cancelled<'a> {

@@ -36,8 +36,8 @@ const DEMO: &str = "the built-in demo";
 /// Command line options that say which configuration is meant.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct PlaceArgs {
-    /// The configuration file, YAML or (.toml) TOML, or that of an MCP client [default: ./only1mcp.yaml or ./only1mcp.toml, else one of these in the
-    /// user's configuration directory, else a built-in demo]
+    /// The configuration file, YAML or (.toml) TOML, or that of an MCP client [default: ./only1mcp.yaml or
+    /// ./only1mcp.toml, else one of these in the user's configuration directory, else a built-in demo]
     #[arg(long, value_name = "FILE", env = "ONLY1MCP_CONFIG")]
     pub(crate) config: Option<PathBuf>,
 
@@ -116,9 +116,9 @@ pub(crate) fn choices(running: &[Running]) -> String {
 }
 
 impl PlaceArgs {
-    /// The gateway that a command talks to: that of this place; or the only one that runs for its file, wherever that one
-    /// keeps its state; or, if neither a flag nor a file in this directory says which is meant, the only one that runs. It
-    /// need not run.
+    /// The gateway that a command talks to: that of this place; or the only one that runs for its file, wherever that
+    /// one keeps its state; or, if neither a flag nor a file in this directory says which is meant, the only one that
+    /// runs. It need not run.
     pub(crate) fn find_running(&self) -> Result<Place, PlaceError> {
         let is_meant = self.config.is_some() || only_one(Path::new(""))?.is_some();
         self.or_the_only_one(self.find()?, is_meant)
@@ -183,8 +183,8 @@ impl Place {
         self.state_dir.join(ADDRESSES_NAME)
     }
 
-    /// Where this process says that it uses a state directory which commands do not look through. No other process has a
-    /// link of that name, so that one that is left behind can be removed at any time.
+    /// Where this process says that it uses a state directory which commands do not look through. No other process has
+    /// a link of that name, so that one that is left behind can be removed at any time.
     fn link(&self) -> Option<PathBuf> {
         let home = state_dir::state_home().filter(|home| self.state_dir.parent() != Some(home.as_path()))?;
         let mut link = state_dir::for_path(&home.join(ELSEWHERE), &self.state_dir).into_os_string();
@@ -192,8 +192,8 @@ impl Place {
         Some(link.into())
     }
 
-    /// Tells commands where this process is reached. It must listen already. Without a home that can be written, a state
-    /// directory that is not in there has to be named to each command.
+    /// Tells commands where this process is reached. It must listen already. Without a home that can be written, a
+    /// state directory that is not in there has to be named to each command.
     pub(crate) fn announce(&self, addresses: &Addresses) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(addresses)?;
         write_private(&self.addresses_file(), &text)?;

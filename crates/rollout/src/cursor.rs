@@ -240,8 +240,8 @@ pub struct SourceCore {
 }
 
 impl SourceCore {
-    /// `cursor` is the one kept in the log; `None` when nothing was ever judged. Refused content is judged again when it
-    /// is read first, so that the alarm is not lost.
+    /// `cursor` is the one kept in the log; `None` when nothing was ever judged. Refused content is judged again when
+    /// it is read first, so that the alarm is not lost.
     pub fn new(now: Time, policy: SourcePolicy, cursor: Option<Cursor>) -> Self {
         let refused = cursor.filter(|cursor| cursor.judged == Judged::Refused);
         let mut core = Self {

@@ -78,8 +78,8 @@ pub enum Event<K: Papers> {
 /// What the desk wants done, in this order.
 #[derive(Debug)]
 pub enum Effect<K: Papers> {
-    /// A change is at the desk from now on. `by`: the caller that asked for it, by its index; none if the file changed by
-    /// itself. `retry`: what was refused is tried again.
+    /// A change is at the desk from now on. `by`: the caller that asked for it, by its index; none if the file changed
+    /// by itself. `retry`: what was refused is tried again.
     Entered {
         proposal: ProposalId,
         by: Option<usize>,

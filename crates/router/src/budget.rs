@@ -139,15 +139,15 @@ impl Budget {
     }
 
     /// As [`Charge::try_set`], for a new charge.
-    pub(crate) fn weigh(&self, bytes: usize, limit: u64) -> Option<Charge> {
-        let mut weight = self.nothing();
-        weight.try_set(bytes, limit).then_some(weight)
+    pub(crate) fn try_charge(&self, bytes: usize, limit: u64) -> Option<Charge> {
+        let mut charge = self.nothing();
+        charge.try_set(bytes, limit).then_some(charge)
     }
 
     /// Returns `bytes`, charged until they are dropped; none if there is no room for them.
     pub(crate) fn charged(&self, bytes: Bytes, limit: u64) -> Option<Bytes> {
-        let weight = self.weigh(bytes.len(), limit)?;
-        Some(Bytes::from_owner(Charged { bytes, _charge: weight }))
+        let charge = self.try_charge(bytes.len(), limit)?;
+        Some(Bytes::from_owner(Charged { bytes, _charge: charge }))
     }
 
     /// The charge for a body that has begun to arrive.

@@ -235,7 +235,7 @@ impl Task {
                         self.command(command);
                     }
                 }
-                (serial, event) = signals.next() => self.endpoint_event(serial, event),
+                (number, event) = signals.next() => self.endpoint_event(number, event),
                 () = self.clock.sleep_until(due) => self.tell(Event::Tick),
                 _ = observe.tick(), if self.manager.is_attached() => {
                     let status = self.publisher.status();

@@ -1,6 +1,7 @@
 //! The state of one data core, and what all cores share.
 //!
-//! What cores share is read through one pointer ([`Live`]) or is a concurrent table ([`Sessions`]).
+//! What cores share is read through one pointer ([`Live`]), or is a concurrent table ([`Sessions`]), the books of the
+//! budget, or atomics of the endpoints.
 
 pub(crate) mod clients;
 mod everywhere;

@@ -1,8 +1,9 @@
 //! One reachable instance of a server: its admission word, the verdict on its health, and the connection to it.
 //!
 //! Endpoints outlive generations: whatever changes around them (names, weights, limits, other servers), sockets, child
-//! process and upstream session stay. `control::endpoints` owns them; the fleet knows each by a number. Calls enter the
-//! admission word, count, and take ids here. Bringing up, listing and shutting down are tasks on the control thread.
+//! process and upstream session stay. `control::endpoints` owns them; the fleet knows each by a [`fleet::Serial`].
+//! Calls enter the admission word, count, and take ids here. Bringing up, listing and shutting down are tasks on the
+//! control thread.
 
 mod bring_up;
 mod error;
@@ -26,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::budget::Unfinished;
 use crate::call::{Detail, Noted};
 use crate::secrets::{Echo, READ_LIMIT, Said, Secrets};
-use crate::upstream::{Link, StderrTail, Together, endpoint_ended, next_serial};
+use crate::upstream::{Link, StderrTail, Together, endpoint_ended, next_number};
 
 pub use crate::upstream::Upstreams;
 use renewals::Renewals;
@@ -45,7 +46,7 @@ const HALF_LINE: &str = "the beginning of a line, without a line break at its en
 pub struct Endpoint {
     pub key: EndpointKey,
     /// Unique in this process and never used again: the index of what a core keeps per endpoint.
-    pub serial: u64,
+    pub number: u64,
     /// For spans, of which there may be two per call.
     pub(crate) shown: Shown,
     pub admission: Admission,
@@ -123,7 +124,7 @@ impl Endpoint {
         Arc::new(Self {
             shown: Shown::of(&key, &spec),
             key,
-            serial: next_serial(),
+            number: next_number(),
             admission: Admission::new(),
             stats: Stats::default(),
             recent: Rings::default(),
@@ -325,7 +326,7 @@ impl Endpoint {
     }
 
     pub(crate) fn tell(&self, event: EndpointEvent) {
-        self.upstreams.signals.raise(self.serial, event);
+        self.upstreams.signals.raise(self.number, event);
     }
 }
 
@@ -340,7 +341,7 @@ impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Endpoint")
             .field("key", &self.key)
-            .field("serial", &self.serial)
+            .field("number", &self.number)
             .field("admission", &self.admission)
             .finish_non_exhaustive()
     }

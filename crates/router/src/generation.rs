@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::call::TimeLimits;
 use crate::endpoint::{Endpoint, Lease};
-pub(crate) use crate::session::Homes;
+use crate::session::Homes;
 
 /// One revision with what its servers offer at one moment. A change of what they offer makes a new turn of the same
 /// revision.
@@ -34,7 +34,7 @@ pub(crate) struct Generation {
     pub catalogs: ByKind<Arc<Catalog>>,
     /// What the servers say about themselves, for `initialize`.
     pub instructions: Option<String>,
-    /// Per backend, in the order of the snapshot.
+    /// Per enabled backend, in the order of the snapshot.
     pub(crate) arrivals: Box<[Arrival]>,
 }
 
@@ -97,7 +97,7 @@ impl Unroutable {
 /// a publication in the very moment before.
 const LOOKS: usize = 8;
 
-/// The live generation, for the data cores. Only the fleet publishes.
+/// The live generation, for the data cores. Only `control::publisher` publishes.
 #[derive(Debug)]
 pub(crate) struct Live {
     generation: ArcSwap<Generation>,
@@ -329,13 +329,13 @@ fn choose<'a>(
     random: u64,
     homes: &Homes,
 ) -> Option<&'a Arc<Endpoint>> {
-    let pick = || routes.pick(random, variants, |endpoint| homes.has(endpoint.serial), look);
+    let pick = || routes.pick(random, variants, |endpoint| homes.has(endpoint.number), look);
     let picked = pick()?;
-    if routes.only().is_some() || homes.has(picked.serial) {
+    if routes.only().is_some() || homes.has(picked.number) {
         return Some(picked);
     }
-    homes.move_to(picked.serial, |serial| {
-        let beside = routes.among(variants).find(|endpoint| endpoint.serial == serial)?;
+    homes.move_to(picked.number, |number| {
+        let beside = routes.among(variants).find(|endpoint| endpoint.number == number)?;
         Some(look(beside).may_be_chosen())
     });
     // Another call of the same session may have moved it first.

@@ -244,7 +244,8 @@ async fn ready(live: Arc<Live>, mut status: watch::Receiver<Arc<Status>>, scope:
 /// As many servers are named; the others are counted.
 const NAMED: usize = 10;
 
-/// Behind what is live. The reasons are for operators: they may have words of the servers, and `/readyz` is for anybody.
+/// Behind what is live. The reasons are for operators: they may have words of the servers, and `/readyz` is for
+/// anybody.
 fn not_up(status: &Status) -> String {
     let not_up = status.not_up();
     if not_up.is_empty() {

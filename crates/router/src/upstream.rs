@@ -61,7 +61,7 @@ async fn last_words_over(shutdown: &Shutdown) {
 }
 
 /// A number for an endpoint. Counted per process, because what cores keep per endpoint is kept by thread.
-pub(crate) fn next_serial() -> u64 {
+pub(crate) fn next_number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }

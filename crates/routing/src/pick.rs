@@ -1,7 +1,7 @@
-//! The choice among the endpoints of a backend: variants by weight, then endpoints by weight, of which two are drawn and
-//! the less loaded one is taken ("power of two choices"), which spreads load nearly as well as comparing all of them
-//! and causes no herding. A client stays with its earlier endpoint: what servers keep for a session they keep in one
-//! place.
+//! The choice among the endpoints of a backend: variants by weight, then endpoints by weight, of which two are drawn
+//! and the less loaded one is taken ("power of two choices"), which spreads load nearly as well as comparing all of
+//! them and causes no herding. A client stays with its earlier endpoint: what servers keep for a session they keep in
+//! one place.
 //!
 //! Weights are read from the endpoints at each choice, so that a step of weight needs no other table. An endpoint whose
 //! weight falls leaves its share to the others of its variant; if it is the only one, the weight of the variant falls.

@@ -28,8 +28,8 @@ impl Clock {
         self.origin + Duration::from_nanos(nanos)
     }
 
-    /// Returns when `now_nanos() >= nanos`; at once if that has passed; never for `None`, so that an absent deadline is a
-    /// branch of `select!` like any other.
+    /// Returns when `now_nanos() >= nanos`; at once if that has passed; never for `None`, so that an absent deadline is
+    /// a branch of `select!` like any other.
     pub async fn sleep_until(&self, nanos: Option<u64>) {
         match nanos {
             // Beyond 30 years tokio's timer wheel cannot hold it: a deadline that far away is none.

@@ -1,8 +1,8 @@
 //! How any process of ours starts, becomes ready, is seen, and stops.
 //!
-//! This crate knows no word of the product: no backend, no revision, no router. It is the only place that
-//! reads wall time, tracks tasks, installs telemetry, opens admin listeners and takes locks on directories, so that every process
-//! does those things alike.
+//! This crate knows nothing of what the product does: no backend, no revision. Of our programs it knows the names, and
+//! that routers attach streams to the others. It is the only place that reads wall time, tracks tasks, installs
+//! telemetry, opens admin listeners and takes locks on directories, so that every process does those things alike.
 //!
 //! The life of a process, in its `main`:
 //!

@@ -17,7 +17,6 @@ use std::{
 use backoff::Backoff;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::Gate;
 
@@ -31,7 +30,8 @@ const SETTLED: Duration = Duration::from_secs(10);
 #[error("the peer does not take what it is told")]
 pub struct Stuck;
 
-/// Puts a message into the queue of a stream. Where the stream is gone its end is told in a moment, so that is no error.
+/// Puts a message into the queue of a stream. Where the stream is gone its end is told in a moment, so that is no
+/// error.
 ///
 /// # Errors
 /// When the queue is full.
@@ -67,11 +67,11 @@ impl Attempt {
     }
 }
 
-/// Runs `attach` again and again until `stop`, dropping the running one then. `peer` is open while it is attached.
+/// Runs `attach` again and again, until it is dropped. `peer` is open while it is attached.
 ///
 /// `attach` opens the stream, calls [`Attempt::attached`] once the peer has answered, and serves it until it ends; its
 /// result says why. Ending well and failing are treated alike: wait, then attach again.
-pub async fn keep_attached<F, Fut, E>(peer: Gate, backoff: Backoff, stop: CancellationToken, mut attach: F)
+pub async fn keep_attached<F, Fut, E>(peer: Gate, backoff: Backoff, mut attach: F)
 where
     F: FnMut(Attempt) -> Fut,
     Fut: Future<Output = Result<(), E>>,
@@ -85,7 +85,7 @@ where
         gauge.set(0.0);
         let attempt = Attempt { gate: peer.clone(), attached: Arc::default(), displaced: Arc::default() };
         let began = Instant::now();
-        let Some(ended) = stop.run_until_cancelled(attach(attempt.clone())).await else { break };
+        let ended = attach(attempt.clone()).await;
         gauge.set(0.0);
         ends.increment(1);
         let was_attached = attempt.attached.load(Ordering::Relaxed);
@@ -99,11 +99,8 @@ where
             tracing::debug!(stream = name, reason, failures, ?delay, "still detached");
         }
         peer.close(reason);
-        if stop.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
-            break;
-        }
+        tokio::time::sleep(delay).await;
     }
-    gauge.set(0.0);
 }
 
 #[cfg(test)]

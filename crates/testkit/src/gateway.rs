@@ -103,8 +103,8 @@ impl Gateway {
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 
-    /// A line of `/proc/PID/status` about memory, in bytes: `VmRSS:` is what the process has now, and `VmHWM:` the most it
-    /// had since [`Self::forget_peak`].
+    /// A line of `/proc/PID/status` about memory, in bytes: `VmRSS:` is what the process has now, and `VmHWM:` the most
+    /// it had since [`Self::forget_peak`].
     pub fn memory(&self, line: &str) -> Result<u64, Fault> {
         let text = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
         let kib = text.lines().find_map(|text| text.strip_prefix(line)?.split_whitespace().next()?.parse::<u64>().ok());

@@ -122,8 +122,8 @@ impl Stub {
     }
 }
 
-/// Listens on a free port, and serves each connection on a thread of its own. The threads end with the process; they are
-/// never joined.
+/// Listens on a free port, and serves each connection on a thread of its own. The threads end with the process; they
+/// are never joined.
 pub fn listen(serve: impl Fn(&TcpStream) -> Result<(), Fault> + Send + Sync + 'static) -> Result<SocketAddr, Fault> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;

@@ -1,6 +1,6 @@
 //! The messages that the services exchange, as protobuf, and their one translation from and to the types of the
-//! domain. No code outside this crate knows the encoding of a message between
-//! services; answers to operators are made in the services.
+//! domain. No code outside this crate knows the encoding of a message between services, but for the envelope and the
+//! outer message; answers to operators are made in the services.
 
 #![forbid(unsafe_code)]
 

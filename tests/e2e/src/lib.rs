@@ -1,7 +1,15 @@
 //! The requirements of the gateway, as scenarios over real processes.
 //!
 //! Each acceptance line is one function from a [`Size`] to [`Figures`]: its short form runs with the tests, its full
-//! size in the `acceptance` program.
+//! size in the `acceptance` program. The lines stand in five lists:
+//!
+//! | list | what it measures |
+//! |---|---|
+//! | [`main_job`] | the configuration changes while clients call: no call is lost, bad input changes nothing |
+//! | [`run_anywhere`] | the gateway in containers, and what operators see of it: traces, metrics, gRPC, schema |
+//! | [`sound`] | no client and no server harms the others: limits, sessions, secrets, hostile peers |
+//! | [`second_cut`] | what it costs: lines of Rust, instructions per call, changes before up to 2,000 servers |
+//! | [`first_hour`] | what people read: commands of the documents, incidents, files of MCP clients |
 
 pub mod commands;
 pub mod figures;
@@ -11,6 +19,7 @@ pub mod main_job;
 pub mod run_anywhere;
 pub mod second_cut;
 pub mod sound;
+pub mod sources;
 pub mod traffic;
 pub mod world;
 

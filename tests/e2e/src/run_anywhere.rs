@@ -1,4 +1,5 @@
-//! The acceptance lines of running anywhere and seeing everything: containers, traces, metrics, the gRPC surface, schema.
+//! The acceptance lines of running anywhere and seeing everything: containers, traces, metrics, the gRPC surface,
+//! schema.
 
 pub mod containers;
 pub mod metrics;

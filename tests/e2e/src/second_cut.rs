@@ -3,10 +3,9 @@
 pub mod cost;
 pub mod earlier;
 pub mod reload;
-pub mod sources;
 pub mod storm;
 
-use crate::{Line, main_job::simulated};
+use crate::{Line, main_job::simulated, sources};
 
 /// By their numbers; 3, 7 and 8 are not measured here; 9 is a part of 6 with a stage of its own.
 pub const LINES: [Line; 6] = [

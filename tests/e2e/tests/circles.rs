@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use e2e::second_cut::sources::listed;
+use e2e::sources::listed;
 use syn::visit::{self, Visit};
 use syn::{ItemMod, ItemUse, UseName, UseRename, UseTree, Visibility};
 use testkit::Fault;
 
-/// Files of one circle. A file and those in the folder of its name are one thing, and make no circle by themselves. What
-/// a file passes on from its folder counts as its own.
+/// Files of one circle. A file and those in the folder of its name are one thing, and make no circle by themselves.
+/// What a file passes on from its folder counts as its own.
 const FILES_MAX: usize = 4;
 
 /// The path of a file within its crate.

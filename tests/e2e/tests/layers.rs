@@ -1,12 +1,12 @@
 //! The dependency direction of the workspace, as a table and a test.
 //!
-//! A crate may depend on the workspace crates named on its row, and on no others. Adding an arrow is an architectural decision:
-//! change the table, and say why in ARCHITECTURE.md.
+//! A crate may depend on the workspace crates named on its row, and on no others. Adding an arrow is an architectural
+//! decision: change the table, and say why in ARCHITECTURE.md.
 
-use std::{collections::BTreeSet, process::Command};
+use std::{collections::BTreeSet, fs, process::Command};
 
 use serde_json::Value;
-use testkit::{Fault, fault};
+use testkit::{Fault, binaries, fault};
 
 const LAYERS: &[(&str, &[&str])] = &[
     // Words and pure cores.
@@ -101,6 +101,19 @@ fn pure_crates_cannot_do_io() -> Result<(), Fault> {
             let dependency = line.split(' ').next().unwrap_or_default();
             assert!(!IMPURE.contains(&dependency), "`{name}` reaches `{dependency}`");
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn pure_crates_are_linted_alike() -> Result<(), Fault> {
+    let rules = |name: &str| {
+        let path = binaries::checkout().join("crates").join(name).join("clippy.toml");
+        fs::read_to_string(&path).map_err(|error| fault(format!("{path:?}: {error}")))
+    };
+    let first = rules(PURE[0])?;
+    for name in PURE {
+        assert_eq!(rules(name)?, first, "clippy.toml of `{name}` differs from that of `{}`", PURE[0]);
     }
     Ok(())
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use e2e::{
-    second_cut::sources::{self, listed},
     short,
+    sources::{self, listed},
 };
 use testkit::Fault;
 

@@ -1,5 +1,5 @@
-//! Reading a text again by what was known of it gives what reading the whole text gives: the same snapshot and advice, or
-//! the same violations at the same places.
+//! Reading a text again by what was known of it gives what reading the whole text gives: the same snapshot and advice,
+//! or the same violations at the same places.
 
 use std::sync::Arc;
 
@@ -173,7 +173,8 @@ fn what_did_not_change_is_not_read_again() {
     let (first, _) = read(&file(&before), &mut known).unwrap();
     let changed = before.replace("id: s8", "id: other").replace("version", "# more\n\nversion");
     let (second, advice) = read(&file(&changed), &mut known).unwrap();
-    // Not the one that changed, those that give rise to advice, those that are not told by their lines, and the last one.
+    // Not the one that changed, those that give rise to advice, those that are not told by their lines, and the last
+    // one.
     assert_eq!(kept(&first, &second), ["s0", "s1", "s2", "s4", "s7", "s9", "s11"]);
     assert_eq!(advice[0].path, "servers[5].id", "{advice:?}");
     let (third, _) = read(&file(&before), &mut known).unwrap();

@@ -9,7 +9,8 @@ use crate::log::Log;
 /// Two contents of thousands of servers are compared within some tens of milliseconds.
 const COMPARED: usize = 20;
 
-/// Adds the keys to the newest of the revisions, which stand newest first. Contents that are not kept cannot be compared.
+/// Adds the keys to the newest of the revisions, which stand newest first. Contents that are not kept cannot be
+/// compared.
 pub(super) fn add(log: &Log, mask: &Mask, revisions: &mut [pb::Revision]) {
     let shown = |number: u64| match number {
         0 => Some(Snapshot::default()),

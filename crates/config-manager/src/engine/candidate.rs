@@ -111,7 +111,7 @@ pub(super) fn source_of(want: &Want) -> String {
     }
 }
 
-/// The layers of all owners, if this owner has its way.
+/// The layers of all owners, with this owner's layer replaced.
 pub(crate) fn with_layer(layers: &Layers, owner: Owner, layer: Option<Layer>) -> Layers {
     let mut layers = layers.clone();
     match layer {

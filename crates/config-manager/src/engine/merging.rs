@@ -164,7 +164,7 @@ fn parser_panicked() -> Violation {
     Violation::new(None, "", "reading this text failed inside the program; please report it with the text")
 }
 
-/// A file that differs from its content of then in comments alone is not undone: its present text is recorded.
+/// A file that differs from its content at that revision only in comments is not undone: its present text is recorded.
 fn brought_back(kept: Kept, text: Option<(Digest, Layer)>) -> Merged {
     let mut merged = Merged::from(kept);
     merged.over = text.as_ref().map(|(digest, _)| *digest);
@@ -176,8 +176,8 @@ fn brought_back(kept: Kept, text: Option<(Digest, Layer)>) -> Merged {
     merged
 }
 
-/// The revision by which what that one has became live: that one, unless it only has another number.
-fn made(log: &Log, revision: Revision) -> Result<RevisionRecord, Unavailable> {
+/// The record that first made this revision's content live: follows renumberings back to their origin.
+fn origin(log: &Log, revision: Revision) -> Result<RevisionRecord, Unavailable> {
     let mut record = log.revision(revision)?.0;
     while record.is_renumbering() && record.parent != Revision::NONE {
         record = log.revision(record.parent)?.0;
@@ -189,7 +189,7 @@ fn made(log: &Log, revision: Revision) -> Result<RevisionRecord, Unavailable> {
 fn further_back(log: &Log, rollback: &RevisionRecord) -> Option<Revision> {
     let mut brought_back = rollback.clone();
     while let Some(to) = brought_back.brought_back() {
-        brought_back = made(log, to).ok()?;
+        brought_back = origin(log, to).ok()?;
     }
     let before = Some(brought_back.parent).filter(|parent| *parent != Revision::NONE)?;
     log.revision(before).ok()?.1.map(|_| before)
@@ -200,7 +200,7 @@ fn before(log: &Log, live: Revision) -> Result<Revision, Unavailable> {
     if live == Revision::NONE {
         return Err(Unavailable::Unknown { revision: live, oldest: live, newest: live });
     }
-    let record = made(log, live)?;
+    let record = origin(log, live)?;
     match record.parent {
         _ if record.is_rollback() => {
             let further = further_back(log, &record);

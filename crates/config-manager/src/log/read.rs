@@ -67,8 +67,8 @@ impl Log {
         .collect()
     }
 
-    /// How every proposal ended, newest first; at most `limit`, 0 for all. One that made a revision has it, with whether
-    /// its content is kept: both are as they were at one moment.
+    /// How every proposal ended, newest first; at most `limit`, 0 for all. One that made a revision has it, with
+    /// whether its content is kept: both are as they were at one moment.
     pub fn ended(&self, limit: usize) -> Result<Vec<(AuditRecord, Option<(RevisionRecord, bool)>)>, LogError> {
         let reading = self.read()?;
         let made = |ended: AuditRecord| -> Result<_, LogError> {

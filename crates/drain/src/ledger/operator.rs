@@ -179,9 +179,9 @@ impl Ledger {
         self.decided(now, id, Some(before))
     }
 
-    /// An operator's drain of that server or endpoint, unless it is a cordon that a weight replaces; else, when the server
-    /// is in no live generation, the removals that still run. A router that has not reported yet may still have the
-    /// server.
+    /// An operator's drain of that server or endpoint, unless it is a cordon that a weight replaces; else, when the
+    /// server is in no live generation, the removals that still run. A router that has not reported yet may still have
+    /// the server.
     fn joinable(&self, backend: &BackendId, endpoint: Option<Digest>, weight: Weight) -> Vec<DrainId> {
         let mut held = self.drains.values().filter(|entry| entry.holds() && entry.is_of(backend, endpoint));
         if let Some(held) = held.find(|entry| weight.is_none() || !entry.weight.is_none()) {

@@ -140,8 +140,8 @@ impl Roster {
         &self.known
     }
 
-    /// Whether the backend still needs the list of this former endpoint: no present endpoint is listed, and not all of them
-    /// are failing.
+    /// Whether the backend still needs the list of this former endpoint: no present endpoint is listed, and not all of
+    /// them are failing.
     pub(super) fn known_for_another(&self, key: &EndpointKey) -> bool {
         let Some(layout) = self.layout() else { return false };
         let Some(backend) = layout.backend(&key.backend) else { return false };

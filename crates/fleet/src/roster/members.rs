@@ -1,4 +1,5 @@
-//! The members, and an index of those that the roster must act on, so that an event looks only at the members it changes.
+//! The members, and an index of those that the roster must act on, so that an event looks only at the members it
+//! changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
@@ -64,7 +65,7 @@ impl Members {
         }
     }
 
-    /// When something is due at one of them first, as they last settled.
+    /// The earliest due time in the index, as of the last [`Self::settle`].
     pub(super) fn next_due(&self) -> Option<Time> {
         self.due.first().map(|(due, _)| *due)
     }

@@ -1,5 +1,5 @@
-//! Letters that editors, chats and web pages put in the place of a sign, and that look like it. They are letters like any
-//! other for every parser.
+//! Letters that editors, chats and web pages put in the place of a sign, and that look like it. They are letters like
+//! any other for every parser.
 
 /// The letter, its name, and what was most likely meant.
 const LOOKALIKES: [(char, &str, &str); 19] = [

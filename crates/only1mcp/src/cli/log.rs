@@ -1,4 +1,4 @@
-//! `log`: which log lines the services write, and how to have others written.
+//! `log`: the filters of the log lines that our own services write. What servers say on stderr is in `logs`.
 
 use serde_json::{Value, json};
 use wire::pb::process::v1::{GetLogRequest, GetLogResponse, SetLogRequest};

@@ -1,4 +1,5 @@
-//! `logs`: what the process of a stdio server has said on stderr, and on stdout where it is no MCP.
+//! `logs`: what the process of a stdio server has said on stderr, and on stdout where it is no MCP. The filters of our
+//! own log lines are in `log`.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -27,7 +27,8 @@ const REST_OF_SCREEN: &str = "\x1b[J";
 /// The shortest time between two pictures.
 const LEAST: Duration = Duration::from_millis(100);
 
-/// Shows one picture after the other until it is interrupted or stdout is closed. Where stdout is no terminal, it shows one.
+/// Shows one picture after the other until it is interrupted or stdout is closed. Where stdout is no terminal, it shows
+/// one.
 pub(crate) async fn run(args: &TopArgs) -> Result<Output, Failure> {
     if !io::stdout().is_terminal() || args.admin.output.output == Format::Json {
         return status::run(&args.admin).await;

@@ -1,4 +1,5 @@
-//! `validate`: is this file a configuration? Answered here, without any service; what would come of it, only routers know.
+//! `validate`: is this file a configuration? Answered here, without any service; what would come of it, only routers
+//! know.
 
 mod programs;
 pub(super) mod trial;

@@ -23,8 +23,8 @@ pub(crate) fn is_stateless(headers: &HeaderMap, request: &Request<'_>) -> bool {
 }
 
 /// # Errors
-/// The error response for what is missing in `_meta`, for headers that do not say what the body says, and for a revision
-/// this server does not speak: in this order, which the protocol's conformance tests rely on.
+/// The error response for what is missing in `_meta`, for headers that do not say what the body says, and for a
+/// revision this server does not speak: in this order, which the protocol's conformance tests rely on.
 pub(crate) fn check(headers: &HeaderMap, request: &Request<'_>) -> Result<(), Refusal> {
     if let Some(key) = request.params.missing_meta() {
         let text = format!("params._meta lacks {key}");

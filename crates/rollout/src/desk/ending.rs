@@ -39,8 +39,8 @@ pub struct Ended<K: Papers> {
     pub proposal: ProposalId,
     pub candidate: Candidate<K>,
     pub end: End<K::Fault>,
-    /// Write it down and report [`super::Event::Recorded`]. The record of a revision is its end otherwise; a retry
-    /// without a caller that ends as before adds nothing; and of a trial there is nothing to keep.
+    /// Whether to write an audit record and report [`super::Event::Recorded`]. False for an applied revision (its
+    /// append was the record), a retry without a caller that repeats a recorded refusal, and a trial.
     pub record: bool,
     /// For that report.
     pub saying: Option<Saying>,

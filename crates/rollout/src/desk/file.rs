@@ -113,8 +113,8 @@ impl<K: Papers> Desk<K> {
         self.tell_source(cursor::Event::Asked { force: false, sure: false });
     }
 
-    /// Joins the callers to the candidate: the content they ask for is being judged already. A caller that the candidate
-    /// does not serve also waits for its end, and then the file is asked for again.
+    /// Joins the callers to the candidate: the content they ask for is being judged already. A caller that the
+    /// candidate does not serve also waits for its end, and then the file is asked for again.
     fn join(&mut self, proposal: ProposalId) {
         for caller in std::mem::take(&mut self.asking) {
             let Some(candidate) = self.candidates.get_mut(&proposal) else { return };

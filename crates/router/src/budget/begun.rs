@@ -30,7 +30,7 @@ impl Default for OfServer {
 #[derive(Debug)]
 pub(crate) struct Begun {
     server: Unfinished,
-    weight: Charge,
+    charge: Charge,
     /// The permit of the first answer: other unfinished answers of its server cannot hold it up, or each could wait for
     /// the others.
     first: Option<OwnedSemaphorePermit>,
@@ -46,13 +46,13 @@ impl Unfinished {
 impl Begun {
     /// An answer of which nothing has arrived yet.
     pub(crate) fn of(server: &Unfinished, budget: &Budget) -> Self {
-        Self { server: server.clone(), weight: budget.nothing_yet(), first: None }
+        Self { server: server.clone(), charge: budget.nothing_yet(), first: None }
     }
 
     /// Sets the charge if its server stays within its part of `limit`, or if the answer has the permit or is the
     /// server's only one; and only if the whole budget has room for it.
     pub(crate) fn try_set(&mut self, bytes: usize, limit: u64) -> bool {
-        let (own, of_server) = (self.weight.bytes, self.server.0.bytes.load(Ordering::Relaxed));
+        let (own, of_server) = (self.charge.bytes, self.server.0.bytes.load(Ordering::Relaxed));
         let others = of_server.saturating_sub(own);
         // Two cores that check at once may exceed the part by a piece of a body each.
         let within = others.saturating_add(bytes) <= size(limit) / PART;
@@ -62,10 +62,10 @@ impl Begun {
         if bytes <= own {
             // This comes before `set`, which wakes the tasks that wait for room.
             self.server.0.bytes.fetch_sub(own - bytes, Ordering::Relaxed);
-            self.weight.set(bytes);
+            self.charge.set(bytes);
             return true;
         }
-        let set = self.weight.try_set(bytes, limit);
+        let set = self.charge.try_set(bytes, limit);
         if set {
             self.server.0.bytes.fetch_add(bytes - own, Ordering::Relaxed);
         }
@@ -74,7 +74,7 @@ impl Begun {
 
     /// As [`Self::try_set`], once there is room. Returns whether there was room within `patience`.
     pub(crate) async fn set_within(&mut self, patience: Duration, bytes: usize, limit: u64) -> bool {
-        let budget = self.weight.budget.clone();
+        let budget = self.charge.budget.clone();
         let fits = async {
             let mut turn = std::pin::pin!(Arc::clone(&self.server.0.first).acquire_owned());
             loop {

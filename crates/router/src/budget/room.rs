@@ -65,7 +65,7 @@ impl Default for Inner {
 #[derive(Debug, Default)]
 struct Queue {
     taken: u64,
-    /// Keyed by the serial of the endpoint.
+    /// Keyed by the number of the endpoint.
     servers: BTreeMap<u64, Line>,
     turns: u64,
     /// How many answers came, and how many of them wait.

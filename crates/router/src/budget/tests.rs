@@ -25,9 +25,9 @@ fn requests_get_half_and_answers_what_is_left() {
     first.grow(500, LIMIT, at(0)).expect("half of it");
     let mut second = budget.upload(at(0));
     assert_eq!(second.grow(1, LIMIT, at(0)), Err(Refused::NoRoom));
-    let answer = budget.weigh(400, LIMIT).expect("requests cannot take it");
-    let mut more = budget.weigh(100, LIMIT).expect("it is full now");
-    assert!(budget.weigh(1, LIMIT).is_none() && !more.try_set(101, LIMIT) && more.try_set(99, LIMIT));
+    let answer = budget.try_charge(400, LIMIT).expect("requests cannot take it");
+    let mut more = budget.try_charge(100, LIMIT).expect("it is full now");
+    assert!(budget.try_charge(1, LIMIT).is_none() && !more.try_set(101, LIMIT) && more.try_set(99, LIMIT));
     assert_eq!((budget.bytes(), budget.pressure(LIMIT)), (999, Pressure::High));
     drop(first);
     assert!(more.try_set(600, LIMIT));
@@ -36,7 +36,7 @@ fn requests_get_half_and_answers_what_is_left() {
     assert_eq!(budget.upload(at(0)).grow(1, LIMIT, at(0)), Err(Refused::NoRoom), "answers have all of it");
     drop((answer, more, second));
     assert_eq!((budget.bytes(), budget.pressure(LIMIT)), (0, Pressure::None));
-    assert!(budget.weigh(5000, LIMIT).is_some(), "one that is alone always fits");
+    assert!(budget.try_charge(5000, LIMIT).is_some(), "one that is alone always fits");
     let all: Vec<_> = (0..10).map(|_| budget.upload(at(0))).collect();
     drop(all);
     assert_eq!(budget.bytes(), 0);
@@ -128,7 +128,7 @@ fn what_is_kept_for_one_client_leaves_a_share_for_the_others() {
 #[tokio::test]
 async fn who_waits_gets_what_is_freed_or_gives_up_in_time() {
     let budget = Budget::default();
-    let held = budget.weigh(900, LIMIT).expect("all is free");
+    let held = budget.try_charge(900, LIMIT).expect("all is free");
     let mut waiting = Begun::of(&Unfinished::default(), &budget);
     assert!(!waiting.set_within(Duration::ZERO, 200, LIMIT).await, "there is none");
     let (got, ()) = tokio::join!(waiting.set_within(Duration::from_secs(30), 200, LIMIT), async { drop(held) });
@@ -180,7 +180,7 @@ fn answers_are_pressed_by_what_requests_leave_for_them() {
     let budget = Budget::default();
     let pressures = |budget: &Budget| {
         [125, 126, 250, 251, 500, 501].map(|bytes| {
-            let _answers = budget.weigh(bytes, LIMIT).expect("there is room");
+            let _answers = budget.try_charge(bytes, LIMIT).expect("there is room");
             budget.pressure(LIMIT)
         })
     };

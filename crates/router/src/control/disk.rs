@@ -2,8 +2,8 @@
 //! and what operators had laid over the servers. Written after the swap and off the acknowledgement, so it may be a
 //! little older than what was last live; a router that starts from the copy says so.
 //!
-//! The first JSON value of the file is a whole copy. Each further one is what the next copy differs in, until all of them
-//! are as long as the first one: then the file is written anew.
+//! The first JSON value of the file is a whole copy. Each further one is what the next copy differs in, until all of
+//! them are as long as the first one: then the file is written anew.
 
 mod change;
 
@@ -25,8 +25,8 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 pub(crate) const FILE: &str = "live.json";
-/// The format of the file, not of its content. Older formats are read too: 1, in which servers had nothing but tools, and
-/// 2, in which a copy is always whole.
+/// The format of the file, not of its content. Older formats are read too: 1, in which servers had nothing but tools,
+/// and 2, in which a copy is always whole.
 const FORMAT: u32 = 3;
 const FORMAT_OLDEST: u32 = 1;
 /// More than any copy: what one message carries, and what each server offered.

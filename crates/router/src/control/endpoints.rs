@@ -58,7 +58,7 @@ impl Endpoints {
         self.all.get(&roster.members().get(key)?.serial)
     }
 
-    /// The endpoint whose own serial this is.
+    /// The endpoint whose own number this is.
     pub(super) fn by_number(&self, number: u64) -> Option<(Serial, Arc<Endpoint>)> {
         let serial = *self.by_number.get(&number)?;
         Some((serial, Arc::clone(self.all.get(&serial)?)))
@@ -100,7 +100,7 @@ impl Endpoints {
         cause: Option<TraceContext>,
     ) {
         let endpoint = Endpoint::new(key, spec, limits, &self.upstreams);
-        self.by_number.insert(endpoint.serial, serial);
+        self.by_number.insert(endpoint.number, serial);
         self.all.insert(serial, endpoint);
         self.wanted_by.extend(cause.map(|cause| (serial, cause)));
     }
@@ -144,7 +144,7 @@ impl Endpoints {
     /// Shuts down an endpoint on which nothing is in flight.
     fn shut_down(&mut self, serial: Serial) {
         let Some(endpoint) = self.all.remove(&serial) else { return };
-        self.by_number.remove(&endpoint.serial);
+        self.by_number.remove(&endpoint.number);
         self.wanted_by.remove(&serial);
         // Requests that wait for a restart of the endpoint are told that there is none.
         self.restarters.remove(&serial);

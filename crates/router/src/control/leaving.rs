@@ -18,7 +18,7 @@ use super::Task;
 use crate::endpoint::Endpoint;
 use drains::Drains;
 
-/// The exchanges in flight on the data cores. Endpoints are named by their own serial.
+/// The exchanges in flight on the data cores. Endpoints are named by their own number.
 pub(crate) trait Exchanges: fmt::Debug + Send + Sync {
     /// Ends what is in flight there now: each exchange answers its client, is counted in the endpoint's `evicted`, and
     /// then leaves. Does not wait for that.
@@ -61,7 +61,7 @@ impl Leaving {
     /// `in_flight` is read before `evicted`, as the core demands.
     fn look(&self, endpoint: &Endpoint) -> Seen {
         let in_flight = endpoint.admission.in_flight();
-        let oldest = if in_flight > 0 { self.exchanges.oldest(endpoint.serial) } else { None };
+        let oldest = if in_flight > 0 { self.exchanges.oldest(endpoint.number) } else { None };
         Seen { in_flight, evicted: endpoint.stats.evicted.load(Ordering::Acquire), oldest }
     }
 }
@@ -85,7 +85,7 @@ impl Task {
             Effect::Evict { endpoint } => {
                 if let Some(target) = self.endpoint(&endpoint) {
                     tracing::info!(%endpoint, in_flight = target.admission.in_flight(), "evicting: the deadline has passed");
-                    self.leaving.exchanges.evict(target.serial);
+                    self.leaving.exchanges.evict(target.number);
                     self.leaving.drains.evicting(&endpoint);
                 }
             }

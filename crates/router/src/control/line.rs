@@ -88,7 +88,7 @@ where
     Fut: Future<Output = Result<Response<Streaming<In>>, Status>>,
 {
     let (events, open) = (&events, &open);
-    let attached = stream::keep_attached(peer, Backoff::default(), CancellationToken::new(), |attempt| async move {
+    let attached = stream::keep_attached(peer, Backoff::default(), |attempt| async move {
         let (queue, outgoing) = mpsc::channel(OUTGOING);
         sampled::queue("router_line", &queue);
         let hung_up = CancellationToken::new();

@@ -90,8 +90,8 @@ impl Status {
         unlike.map(|(was, is)| (was.map(Arc::as_ref), is.map(Arc::as_ref)))
     }
 
-    /// The servers of the live revision that get no calls because they are not well, each with the worst that is said of
-    /// its endpoints.
+    /// The servers of the live revision that get no calls because they are not well, each with the worst that is said
+    /// of its endpoints.
     pub(crate) fn not_up(&self) -> BTreeMap<&BackendId, Condition> {
         let live = self.endpoints.iter().filter(|one| one.live);
         let (served, unwell): (Vec<_>, Vec<_>) = live.partition(|one| one.verdict.is_routable());

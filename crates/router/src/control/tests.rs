@@ -51,7 +51,7 @@ struct Calls(Mutex<Vec<Lease>>);
 impl Exchanges for Calls {
     fn evict(&self, endpoint: u64) {
         let evicted: Vec<_> =
-            self.0.lock().unwrap().extract_if(.., |lease| lease.endpoint.serial == endpoint).collect();
+            self.0.lock().unwrap().extract_if(.., |lease| lease.endpoint.number == endpoint).collect();
         for lease in &evicted {
             lease.endpoint.stats.evicted.fetch_add(1, std::sync::atomic::Ordering::Release);
         }
@@ -206,7 +206,7 @@ fn a_change_touches_what_it_changes_and_what_left_is_evicted_at_its_deadline() {
         let admitted = case.started.live.admit(Kind::Tool, "two", 1, &Homes::default()).unwrap();
         assert_eq!((admitted.lease.revision, admitted.backend.as_str()), (Revision(1), "b"));
         case.calls.0.lock().unwrap().push(admitted.lease);
-        let kept = case.started.live.admit(Kind::Tool, "one", 1, &Homes::default()).unwrap().lease.endpoint.serial;
+        let kept = case.started.live.admit(Kind::Tool, "one", 1, &Homes::default()).unwrap().lease.endpoint.number;
 
         let c = Server::start(&["three"]).await;
         let second = content(quick(), &[at("a", &a.url), at("c", &c.url)]);
@@ -219,7 +219,7 @@ fn a_change_touches_what_it_changes_and_what_left_is_evicted_at_its_deadline() {
         let unknown = Unroutable::Unknown { revision: Revision(2), kind: Kind::Tool, arriving: false };
         assert_eq!(case.started.live.admit(Kind::Tool, "two", 1, &Homes::default()).unwrap_err(), unknown);
         assert_eq!(
-            case.started.live.admit(Kind::Tool, "one", 1, &Homes::default()).unwrap().lease.endpoint.serial,
+            case.started.live.admit(Kind::Tool, "one", 1, &Homes::default()).unwrap().lease.endpoint.number,
             kept
         );
 
@@ -309,7 +309,7 @@ fn an_equal_server_that_comes_back_is_the_one_that_left() {
         assert!(matches!(outcomes[..], [CandidateResult::Ready { tools: 1, .. }]), "{outcomes:?}");
         case.swap(3, &with, Some(attempt)).await;
         let new = case.started.live.admit(Kind::Tool, "two", 1, &Homes::default()).unwrap().lease;
-        assert_eq!((new.endpoint.serial, new.revision, old.revision), (old.endpoint.serial, Revision(3), Revision(1)));
+        assert_eq!((new.endpoint.number, new.revision, old.revision), (old.endpoint.number, Revision(3), Revision(1)));
         let reopened = |status: &Status| status.departures.iter().any(|one| one.phase == drain::Phase::Reopened);
         case.status(reopened).await;
         drop((old, new));
@@ -354,16 +354,16 @@ fn a_session_stays_with_one_of_several_endpoints_while_that_may_be_chosen() {
         for session in 1..20 {
             let homes = Homes::default();
             let home = at(spread(session), &homes);
-            let again = (0..50).map(|call| at(spread(session * 100 + call), &homes).serial);
-            assert_eq!(again.collect::<BTreeSet<_>>(), BTreeSet::from([home.serial]), "session {session}");
-            used.insert(home.serial);
+            let again = (0..50).map(|call| at(spread(session * 100 + call), &homes).number);
+            assert_eq!(again.collect::<BTreeSet<_>>(), BTreeSet::from([home.number]), "session {session}");
+            used.insert(home.number);
         }
         assert_eq!(used.len(), 3, "sessions are spread");
         let homes = Homes::default();
         let first = at(1, &homes);
         first.set_verdict(Verdict::Unhealthy);
         let second = at(2, &homes);
-        assert_ne!(first.serial, second.serial);
+        assert_ne!(first.number, second.number);
         let not_up_with = |unhealthy: usize| {
             let mut judged = Status::clone(&status);
             for one in &mut judged.endpoints[..unhealthy] {
@@ -374,7 +374,7 @@ fn a_session_stays_with_one_of_several_endpoints_while_that_may_be_chosen() {
         assert_eq!(not_up_with(2), [], "another one serves");
         assert_eq!(not_up_with(3), [model::Condition::Unhealthy]);
         status.endpoints.iter().for_each(|one| one.endpoint.set_verdict(Verdict::Healthy));
-        assert!((0..50).all(|call| at(spread(call), &homes).serial == second.serial), "its state is there now");
+        assert!((0..50).all(|call| at(spread(call), &homes).number == second.number), "its state is there now");
         drop((first, second, status));
         case.stop().await;
     });

@@ -87,7 +87,7 @@ enum Place {
     Door,
     /// The exchange waits to be routed. Nothing of it was sent to any server.
     Queue,
-    /// Serial of the endpoint.
+    /// Number of the endpoint.
     Endpoint(u64),
 }
 

@@ -31,11 +31,11 @@ pub(crate) struct Meter {
 
 impl Meters {
     pub(crate) fn of(&self, endpoint: &Arc<Endpoint>) -> Rc<Meter> {
-        if let Some(meter) = self.0.borrow().get(&endpoint.serial) {
+        if let Some(meter) = self.0.borrow().get(&endpoint.number) {
             return Rc::clone(meter);
         }
         let meter = Rc::new(Meter::of(endpoint, endpoint.recent.open()));
-        self.0.borrow_mut().insert(endpoint.serial, Rc::clone(&meter));
+        self.0.borrow_mut().insert(endpoint.number, Rc::clone(&meter));
         meter
     }
 

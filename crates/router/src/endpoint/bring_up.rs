@@ -59,8 +59,9 @@ impl Drop for Attempt<'_> {
 }
 
 impl Endpoint {
-    /// Connects, initialises, lists what the server offers of each kind. If it is up already it is only listed again, on the same connection (and
-    /// with a new session, if the server has forgotten the old one). Call it on the control thread.
+    /// Connects, initialises, lists what the server offers of each kind. If it is up already it is only listed again,
+    /// on the same connection (and with a new session, if the server has forgotten the old one). Call it on the control
+    /// thread.
     ///
     /// # Errors
     /// [`BringUpError`] names the step; for a child it has the last lines of stderr.

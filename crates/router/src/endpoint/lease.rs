@@ -14,11 +14,11 @@ pub struct Stats {
     pub admitted: AtomicU64,
     /// Exchanges that left, however they ended.
     pub finished: AtomicU64,
-    /// Of those, the ones ended by a drain's deadline: counted where they are ended.
+    /// Of `finished`: ended by a drain's deadline: counted where they are ended.
     pub evicted: AtomicU64,
-    /// Of those, the ones without an answer: counted where the failure is reported.
+    /// Of `finished`: without an answer: counted where the failure is reported.
     pub failed: AtomicU64,
-    /// Of those, the ones that say nothing of the server's health: the client cancelled, or sent what the server or the
+    /// Of `finished`: no sign of the server's health, because the client cancelled, or sent what the server or the
     /// gateway refuses.
     pub spared: AtomicU64,
 }

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::EndpointEvent;
 
-/// Raised by endpoints, lowered by the one follower.
+/// Raised by endpoints, lowered only by the fleet's task (`control.rs`).
 #[derive(Debug, Default)]
 pub struct Signals {
     raised: Mutex<Raised>,
@@ -20,7 +20,7 @@ pub struct Signals {
 
 #[derive(Debug, Default)]
 struct Raised {
-    by_serial: BTreeMap<u64, Flags>,
+    by_number: BTreeMap<u64, Flags>,
     /// The endpoint whose turn was last: those after it come first, so that an endpoint that raises again at once
     /// delays no other.
     last: u64,
@@ -66,19 +66,19 @@ impl Signals {
         Arc::default()
     }
 
-    /// The endpoint with that serial has something to say. Saying it twice is saying it once.
-    pub(crate) fn raise(&self, serial: u64, event: EndpointEvent) {
+    /// The endpoint with that number has something to say. Saying it twice is saying it once.
+    pub(crate) fn raise(&self, number: u64, event: EndpointEvent) {
         let mut raised = self.lock();
-        let idle = raised.by_serial.is_empty();
-        raised.by_serial.entry(serial).or_default().raise(event);
+        let idle = raised.by_number.is_empty();
+        raised.by_number.entry(number).or_default().raise(event);
         drop(raised);
         if idle {
             self.wake.notify_one();
         }
     }
 
-    /// The next event, with the serial of its endpoint; waits while there is none. For one follower; if the future is
-    /// dropped before it is ready, it has taken nothing.
+    /// The next event, with the number of its endpoint; waits while there is none. Only for the fleet's task; if the
+    /// future is dropped before it is ready, it has taken nothing.
     pub async fn next(&self) -> (u64, EndpointEvent) {
         loop {
             if let Some(event) = self.try_next() {
@@ -93,14 +93,14 @@ impl Signals {
         let mut raised = self.lock();
         loop {
             let after = (Bound::Excluded(raised.last), Bound::Unbounded);
-            let next = raised.by_serial.range(after).next().or_else(|| raised.by_serial.iter().next());
-            let serial = *next?.0;
-            match raised.by_serial.get_mut(&serial).and_then(Flags::lower) {
+            let next = raised.by_number.range(after).next().or_else(|| raised.by_number.iter().next());
+            let number = *next?.0;
+            match raised.by_number.get_mut(&number).and_then(Flags::lower) {
                 Some(event) => {
-                    raised.last = serial;
-                    return Some((serial, event));
+                    raised.last = number;
+                    return Some((number, event));
                 }
-                None => drop(raised.by_serial.remove(&serial)),
+                None => drop(raised.by_number.remove(&number)),
             }
         }
     }
@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(signals.try_next(), Some((3, EndpointEvent::Lost { reason: "second".into() })));
         assert_eq!(signals.try_next(), Some((1, EndpointEvent::ListChanged)));
         assert_eq!(signals.try_next(), None);
-        assert!(signals.lock().by_serial.is_empty(), "what is done leaves nothing");
+        assert!(signals.lock().by_number.is_empty(), "what is done leaves nothing");
     }
 
     #[test]

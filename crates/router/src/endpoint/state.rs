@@ -46,7 +46,7 @@ pub struct EndpointState {
     pub stray: Vec<String>,
 }
 
-/// What happened to an endpoint by itself; told to the fleet with the endpoint's serial. Each event is idempotent: if
+/// What happened to an endpoint by itself; told to the fleet with the endpoint's number. Each event is idempotent: if
 /// it is told again before the fleet took it, the fleet gets it once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndpointEvent {

@@ -60,8 +60,8 @@ pub(super) fn json(revision: Revision, status: StatusCode, body: impl Into<Bytes
 }
 
 /// As [`ok`], for an answer that is charged.
-pub(super) fn large(revision: Revision, body: Bytes, weight: Charge) -> Response<Body> {
-    let mut response = with(StatusCode::OK, revision, Body::large(body, Some(weight)));
+pub(super) fn large(revision: Revision, body: Bytes, charge: Charge) -> Response<Body> {
+    let mut response = with(StatusCode::OK, revision, Body::large(body, Some(charge)));
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response
 }

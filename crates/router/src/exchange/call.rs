@@ -87,7 +87,7 @@ pub(super) async fn call(
             Err(cause) => return unrouted(&core, id, cause, traced),
         };
         let exchange = Exchange::begin(&core, &admitted, started);
-        ticket.admitted(admitted.lease.endpoint.serial, admitted.limits, Some(Arc::clone(&admitted.item)));
+        ticket.admitted(admitted.lease.endpoint.number, admitted.limits, Some(Arc::clone(&admitted.item)));
         let context = traced.as_mut().map(|traced| traced.toward(&core, &admitted)).or(incoming.context);
         let outgoing = Call {
             body: body.bytes.clone(),
@@ -217,13 +217,13 @@ fn again(core: &Core, admitted: &Admitted, error: &CallError) -> Option<Again> {
 /// Where a server has as many calls as it may, the oldest call whose client is gone makes way for a new one. If there
 /// is none, a call whose client may still read makes way. Returns whether a call makes way.
 fn makes_way(core: &Core, endpoint: &Endpoint) -> bool {
-    let elsewhere = core.everywhere.least_wanted(endpoint.serial, core.index);
+    let elsewhere = core.everywhere.least_wanted(endpoint.number, core.index);
     [Presence::Gone, Presence::Ended].into_iter().any(|at_most| {
-        if core.in_flight.give_up(endpoint.serial, at_most) {
+        if core.in_flight.give_up(endpoint.number, at_most) {
             return true;
         }
         let Some((_, other)) = elsewhere.filter(|(presence, _)| *presence <= at_most) else { return false };
-        core.everywhere.give_up(other, endpoint.serial);
+        core.everywhere.give_up(other, endpoint.number);
         true
     })
 }

@@ -179,8 +179,8 @@ impl Conclusion<'_> {
 /// An answer is charged for as long as its client has not taken it.
 fn large(core: &Core, revision: Revision, id: &str, body: Bytes) -> Response<Body> {
     let limit = core.buffered_bytes();
-    match core.shared.budget.weigh(body.len(), limit) {
-        Some(weight) => answer::large(revision, body, weight),
+    match core.shared.budget.try_charge(body.len(), limit) {
+        Some(charge) => answer::large(revision, body, charge),
         None => answer::ok(revision, lost(id, body.len(), limit)),
     }
 }

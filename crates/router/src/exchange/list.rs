@@ -92,7 +92,7 @@ pub(super) fn page(
     match catalog.page(cursor.as_ref().map(mcp::Text::value)) {
         Ok(page) if page.length(id.text()) > SMALL => {
             let (bytes, limit) = (page.length(id.text()), core.buffered_bytes());
-            let Some(weight) = core.shared.budget.weigh(bytes, limit) else {
+            let Some(charge) = core.shared.budget.try_charge(bytes, limit) else {
                 let text = format!(
                     "there is no room for a list of {bytes} bytes: the gateway holds no more than {limit} bytes for \
                      clients (limits.buffered_bytes); try again"
@@ -100,7 +100,7 @@ pub(super) fn page(
                 return answer::error(revision, StatusCode::OK, Some(id.text()), ErrorCode::UNAVAILABLE, &text);
             };
             seen();
-            answer::large(revision, page.response(id.text()).into(), weight)
+            answer::large(revision, page.response(id.text()).into(), charge)
         }
         Ok(page) => {
             seen();

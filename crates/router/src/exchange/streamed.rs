@@ -97,8 +97,8 @@ impl Open {
             return Ok(());
         }
         // A message for which the budget has no room does not wait: it is lost at once.
-        let weight = core.shared.budget.weigh(message.len(), core.buffered_bytes());
-        if weight.is_none() {
+        let charge = core.shared.budget.try_charge(message.len(), core.buffered_bytes());
+        if charge.is_none() {
             return Ok(());
         }
         outbox.is_waited_for(message.len());

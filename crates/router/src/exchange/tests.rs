@@ -293,7 +293,7 @@ fn going_again_is_an_event_and_an_eviction_ends_the_spans() {
             assert!(futures_util::poll!(call.as_mut()).is_pending());
             tokio::task::yield_now().await;
         }
-        case.core.in_flight.evict(case.endpoint.serial);
+        case.core.in_flight.evict(case.endpoint.number);
         let answer = call.await;
         assert!(answer.contains("is leaving"), "{answer}");
         let [client, server] = &case.spans()[..] else { panic!("two spans") };
@@ -313,7 +313,7 @@ fn a_call_whose_answer_is_there_gets_no_other_one() {
         let exchange = Exchange::begin(&case.core, &admitted, now);
         let id = Bytes::from_static(b"1");
         let ticket = case.core.in_flight.enter(session().sealed.id, id.clone(), (&Limits::default()).into(), now);
-        ticket.admitted(case.endpoint.serial, admitted.limits, None);
+        ticket.admitted(case.endpoint.number, admitted.limits, None);
         // The exchange is evicted as soon as its server has answered.
         let core = Rc::clone(&case.core);
         let (evict, evicted) = std::sync::mpsc::channel();
@@ -329,7 +329,7 @@ fn a_call_whose_answer_is_there_gets_no_other_one() {
             assert!(futures_util::poll!(answer.as_mut()).is_pending());
             tokio::task::yield_now().await;
         }
-        case.core.in_flight.evict(case.endpoint.serial);
+        case.core.in_flight.evict(case.endpoint.number);
         let answer = answer.await;
         assert_eq!(answer.matches("jsonrpc").count(), 1);
         assert!(answer.contains("result"));

@@ -175,7 +175,7 @@ impl Inspector {
             last_error_ago: last_error_ago.and_then(|ago| ago.try_into().ok()),
             tools_shown: shown.get(&endpoint.key.backend).filter(|_| one.is_served()).copied().unwrap_or_default(),
             recent: Some(recent(&endpoint.recent.summary(now))),
-            oldest: if endpoint.admission.in_flight() > 0 { self.oldest(endpoint.serial, now) } else { None },
+            oldest: if endpoint.admission.in_flight() > 0 { self.oldest(endpoint.number, now) } else { None },
         }
     }
 }

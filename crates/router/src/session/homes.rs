@@ -16,14 +16,14 @@ const MAX: usize = 64;
 pub(crate) struct Homes(ArcSwapOption<Vec<u64>>);
 
 impl Homes {
-    pub(crate) fn has(&self, serial: u64) -> bool {
-        self.0.load().as_ref().is_some_and(|homes| homes.contains(&serial))
+    pub(crate) fn has(&self, number: u64) -> bool {
+        self.0.load().as_ref().is_some_and(|homes| homes.contains(&number))
     }
 
-    /// Makes `serial` the session's home from now on. `beside` says of another endpoint whether it belongs to the same
+    /// Makes `number` the session's home from now on. `beside` says of another endpoint whether it belongs to the same
     /// server, and whether it may still be chosen. If it may, another call of the session was quicker, and the home
     /// stays there.
-    pub(crate) fn move_to(&self, serial: u64, beside: impl Fn(u64) -> Option<bool>) {
+    pub(crate) fn move_to(&self, number: u64, beside: impl Fn(u64) -> Option<bool>) {
         self.0.rcu(|homes| {
             let homes = homes.as_ref();
             if homes.is_some_and(|homes| homes.iter().any(|home| beside(*home) == Some(true))) {
@@ -31,7 +31,7 @@ impl Homes {
             }
             let others = homes.into_iter().flat_map(|homes| homes.iter().copied());
             let mut next: Vec<u64> = others.filter(|home| beside(*home).is_none()).collect();
-            next.push(serial);
+            next.push(number);
             next.drain(..next.len().saturating_sub(MAX));
             Some(Arc::new(next))
         });
@@ -45,15 +45,15 @@ mod tests {
     #[test]
     fn a_session_has_one_home_with_each_server_and_moves_only_when_it_must() {
         let homes = Homes::default();
-        let of_one_server = |routable: bool| move |serial: u64| (serial < 10).then_some(routable);
+        let of_one_server = |routable: bool| move |number: u64| (number < 10).then_some(routable);
         homes.move_to(1, of_one_server(true));
-        homes.move_to(11, |serial| (serial >= 10).then_some(true));
+        homes.move_to(11, |number| (number >= 10).then_some(true));
         homes.move_to(2, of_one_server(true));
         assert!(homes.has(1) && !homes.has(2) && homes.has(11), "who was quicker decides");
         homes.move_to(2, of_one_server(false));
         assert!(!homes.has(1) && homes.has(2) && homes.has(11), "it could not be chosen any more");
-        for serial in 100..1000 {
-            homes.move_to(serial, |_| None);
+        for number in 100..1000 {
+            homes.move_to(number, |_| None);
         }
         assert!(!homes.has(2) && homes.has(999), "there is a bound");
     }

@@ -34,7 +34,7 @@ pub(super) struct HalfRead {
 
 struct Large {
     share: Share,
-    weight: Charge,
+    charge: Charge,
     /// Bytes that came since the last look.
     came: u64,
     behind: Behind,
@@ -98,12 +98,12 @@ impl HalfRead {
             large.is_now(bytes);
             return Ok(());
         }
-        let mut share = life::deaf(budget.room().share(endpoint.serial, announced.unwrap_or(FIRST), buffered)).await;
+        let mut share = life::deaf(budget.room().share(endpoint.number, announced.unwrap_or(FIRST), buffered)).await;
         life::deaf(share.grow(bytes)).await;
-        let (mut weight, look) = (budget.nothing_yet(), Box::pin(sleep_until(Instant::now() + LOOK_EVERY)));
+        let (mut charge, look) = (budget.nothing_yet(), Box::pin(sleep_until(Instant::now() + LOOK_EVERY)));
         // Bytes that came before there was room do not count toward its speed.
-        weight.set(bytes);
-        let large = Large { share, weight, came: 0, behind: Behind::default(), look };
+        charge.set(bytes);
+        let large = Large { share, charge, came: 0, behind: Behind::default(), look };
         (self.begun, self.large) = (None, Some(Box::new(large)));
         Ok(())
     }
@@ -115,9 +115,9 @@ impl HalfRead {
 
     /// All of a large answer is there: it has its share for as long as it is held.
     pub(super) fn complete(self, bytes: usize) -> Option<(Share, Charge)> {
-        let Large { mut share, weight, .. } = *self.large?;
+        let Large { mut share, charge, .. } = *self.large?;
         share.complete(bytes as u64);
-        Some((share, weight))
+        Some((share, charge))
     }
 }
 
@@ -131,9 +131,9 @@ impl Large {
     }
 
     fn is_now(&mut self, bytes: usize) {
-        self.came += bytes.saturating_sub(self.weight.bytes()) as u64;
+        self.came += bytes.saturating_sub(self.charge.bytes()) as u64;
         // The room bounds what is read now.
-        self.weight.set(bytes);
+        self.charge.set(bytes);
     }
 
     fn poll_too_slow(&mut self, context: &mut Context<'_>) -> Poll<()> {

@@ -30,7 +30,8 @@ const MAX_MIB: usize = 4;
 const LONG: usize = 64 << 10;
 /// Pages in a row without anything that was not there before.
 const MAX_STALE: u32 = 3;
-/// How long the list of a kind may take that the server does not declare: if it fails, the server has none of that kind.
+/// How long the list of a kind may take that the server does not declare: if it fails, the server has none of that
+/// kind.
 const UNDECLARED: Duration = Duration::from_secs(2);
 /// The names of elements that are left out are kept up to the first number, and warned of up to the second.
 const KEPT: usize = 100;

@@ -27,7 +27,8 @@ const LINE_END: usize = 2;
 const PIECE: u64 = 256;
 /// After this many messages at a time, other tasks run first.
 const TURN: u32 = 32;
-/// How long a stream that sends less than half of `TURN` at a time waits at most for what its server's other streams have sent.
+/// How long a stream that sends less than half of `TURN` at a time waits at most for what its server's other streams
+/// have sent.
 const COURTESY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]

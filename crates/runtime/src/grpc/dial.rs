@@ -59,8 +59,8 @@ pub enum Reach {
 /// Whether a token may leave this machine in clear text.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub struct InsecureToken {
-    /// Send the admin token to other machines although nothing encrypts it on the way; for networks that nobody else can
-    /// read, as that of containers or a VPN
+    /// Send the admin token to other machines although nothing encrypts it on the way; for networks that nobody else
+    /// can read, as that of containers or a VPN
     #[arg(long = "insecure-token", env = "ONLY1MCP_INSECURE_TOKEN")]
     pub anywhere: bool,
 }

@@ -3,6 +3,7 @@
 use std::{cell::Cell, time::Duration};
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{Readiness, Shutdown};
@@ -16,7 +17,7 @@ async fn two_that_displace_each_other_do_so_ever_more_slowly() {
     let (backoff, stop) = (Backoff::new(Duration::from_secs(1), Duration::from_secs(64)), CancellationToken::new());
     let (tries, ended, peer) = (Cell::new(0), Cell::new(Instant::now()), peer());
     let gate = peer.clone();
-    keep_attached(gate, backoff, stop.clone(), |attempt| {
+    let kept = keep_attached(gate, backoff, |attempt| {
         let (number, gap) = (tries.replace(tries.get() + 1), ended.get().elapsed());
         let (stop, backoff, ended) = (stop.clone(), &backoff, &ended);
         async move {
@@ -40,14 +41,14 @@ async fn two_that_displace_each_other_do_so_ever_more_slowly() {
             ended.set(Instant::now());
             Err("somebody took its place")
         }
-    })
-    .await;
+    });
+    assert!(stop.run_until_cancelled(kept).await.is_none());
     assert_eq!(tries.get(), 10);
     // The total of seven waits is random below the ceilings, but the waits must grow.
     let mut failures = 0;
     let stop = CancellationToken::new();
     let begun = Instant::now();
-    keep_attached(peer, Backoff::new(Duration::from_secs(1), Duration::from_secs(64)), stop.clone(), |attempt| {
+    let kept = keep_attached(peer, Backoff::new(Duration::from_secs(1), Duration::from_secs(64)), |attempt| {
         failures += 1;
         let stop = (failures == 40).then(|| stop.clone());
         async move {
@@ -59,8 +60,8 @@ async fn two_that_displace_each_other_do_so_ever_more_slowly() {
             attempt.displaced();
             Err("somebody took its place")
         }
-    })
-    .await;
+    });
+    assert!(stop.run_until_cancelled(kept).await.is_none());
     assert!(begun.elapsed() > Duration::from_secs(200), "40 times in {:?}", begun.elapsed());
 }
 
@@ -68,7 +69,7 @@ async fn two_that_displace_each_other_do_so_ever_more_slowly() {
 async fn backs_off_while_refused_and_starts_anew_once_attached() {
     let (backoff, stop) = (Backoff::new(Duration::from_secs(1), Duration::from_secs(64)), CancellationToken::new());
     let (tries, last) = (Cell::new(0), Cell::new(Instant::now()));
-    keep_attached(peer(), backoff, stop.clone(), |attempt| {
+    let kept = keep_attached(peer(), backoff, |attempt| {
         let (number, gap) = (tries.replace(tries.get() + 1), last.replace(Instant::now()).elapsed());
         let (stop, backoff) = (stop.clone(), &backoff);
         async move {
@@ -89,8 +90,8 @@ async fn backs_off_while_refused_and_starts_anew_once_attached() {
             }
             Err("refused")
         }
-    })
-    .await;
+    });
+    assert!(stop.run_until_cancelled(kept).await.is_none());
     assert_eq!(tries.get(), 11);
 }
 

@@ -1,6 +1,7 @@
 //! Log lines on stderr. `ONLY1MCP_LOG` filters them (`info` by default, else as `warn,router=debug`);
-//! `ONLY1MCP_LOG_FORMAT` is `pretty` (default), `logfmt` (`time=… level=… target=… msg=…`, then the fields), or `json`, one
-//! object per line. Invalid values are refused at start. On a terminal `pretty` has colours, unless `NO_COLOR` is set.
+//! `ONLY1MCP_LOG_FORMAT` is `pretty` (default), `logfmt` (`time=… level=… target=… msg=…`, then the fields), or `json`,
+//! one object per line. Invalid values are refused at start. On a terminal `pretty` has colours, unless `NO_COLOR` is
+//! set.
 //!
 //! The filter can be changed while the process runs, for ever or for a while.
 

@@ -1,5 +1,5 @@
-//! What operators have laid over the servers, as it must show in every router: a cordon, a weight, and a stay of what is
-//! removed.
+//! What operators have laid over the servers, as it must show in every router: a cordon, a weight, and a stay of what
+//! is removed.
 
 use std::collections::BTreeSet;
 

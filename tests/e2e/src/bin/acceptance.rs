@@ -21,7 +21,8 @@ struct CommandLine {
     name: String,
     /// Run these, whether they passed before or not; without any, all that have not
     lines: Vec<u8>,
-    /// The short forms instead, which the ledger does not hold; nor does it hold runs with programs from ONLY1MCP_BIN_DIR
+    /// The short forms instead, which the ledger does not hold; nor does it hold runs with programs from
+    /// ONLY1MCP_BIN_DIR
     #[arg(long)]
     short: bool,
 }

@@ -1,5 +1,5 @@
-//! Files of MCP clients, as their users have them: imported, served, exported, imported again; and a client that is led to
-//! the gateway by what `export` prints.
+//! Files of MCP clients, as their users have them: imported, served, exported, imported again; and a client that is led
+//! to the gateway by what `export` prints.
 
 mod accounted;
 mod jsonc;

@@ -173,8 +173,8 @@ impl Kills {
         Ok(())
     }
 
-    /// The history, without what may change of an old entry: its content is let go when there are enough newer ones, and
-    /// with it the keys that changed; their masked values have other marks in another process.
+    /// The history, without what may change of an old entry: its content is let go when there are enough newer ones,
+    /// and with it the keys that changed; their masked values have other marks in another process.
     fn past(&self) -> Result<Vec<Value>, Fault> {
         let mut history = self.services.history()?;
         for entry in history.iter_mut().filter_map(Value::as_object_mut) {

@@ -1,7 +1,7 @@
 //! Servers come and go, some of them badly behaved, and then the gateway is killed: nothing of them is left.
 //!
-//! This process becomes a subreaper and takes the status of every child that ends, so nothing else may start processes in
-//! it meanwhile.
+//! This process becomes a subreaper and takes the status of every child that ends, so nothing else may start processes
+//! in it meanwhile.
 
 use std::{path::Path, time::Duration};
 

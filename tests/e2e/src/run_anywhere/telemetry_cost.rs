@@ -1,7 +1,7 @@
 //! What tracing costs a call: instructions of the whole process, export included, by callgrind.
 //!
-//! The same program runs without tracing, at 1 % and at 100 %, each with a collector that takes everything. Instructions
-//! rather than time, because two runs of the same work then differ by less than what is asked for.
+//! The same program runs without tracing, at 1 % and at 100 %, each with a collector that takes everything.
+//! Instructions rather than time, because two runs of the same work then differ by less than what is asked for.
 
 mod collector;
 
@@ -32,8 +32,8 @@ const SAMPLED_MAX: f64 = 1.05;
 pub fn run(size: Size) -> Result<Figures, Fault> {
     let costs = per_call(size, &binaries::path("only1mcp")?, [None, Some("0.01"), Some("1")])?;
     let [off, some, all] = costs.map(|cost| cost.instructions);
-    // Chance decides how many calls are recorded, and a recorded one costs as much as three others. So this is corrected
-    // to the share that was asked for.
+    // Chance decides how many calls are recorded, and a recorded one costs as much as three others. So this is
+    // corrected to the share that was asked for.
     let recorded = costs[1].spans / costs[2].spans;
     let sampled = some - (recorded - SHARE) * (all - off);
     let mut figures = Figures::default();

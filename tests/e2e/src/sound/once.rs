@@ -2,7 +2,8 @@
 //!
 //! Executions are counted at the server, when it has read a call whole. A call of a tool without a hint is executed
 //! once; one of an idempotent tool may be executed a second time, if the connection ended before anything of an answer
-//! came. After each way the client makes another call, which must get its own answer and no late one of the call before.
+//! came. After each way the client makes another call, which must get its own answer and no late one of the call
+//! before.
 
 mod http_peer;
 mod stdio_peer;

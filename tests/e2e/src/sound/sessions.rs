@@ -1,15 +1,15 @@
 //! Random schedules of what can happen to sessions, played on real gateways, each held to a model after every step.
 //!
-//! Time is real: `limits.session_idle` is two seconds, and schedules wait. The wall clock is set by hours to months, while
-//! the gateway runs or is down, through a library that is loaded into it. A full disk is a limit of the process on the
-//! size of files, so that the write of an end stops within a line. Sweeps are the gateway's own, each second; a step
-//! waits long enough for one. Gateways are killed (or stopped) when what they have answered is on its way to the disk: a
-//! kill within the milliseconds before may lose a use, which the model does not cover.
+//! Time is real: `limits.session_idle` is two seconds, and schedules wait. The wall clock is set by hours to months,
+//! while the gateway runs or is down, through a library that is loaded into it. A full disk is a limit of the process
+//! on the size of files, so that the write of an end stops within a line. Sweeps are the gateway's own, each second; a
+//! step waits long enough for one. Gateways are killed (or stopped) when what they have answered is on its way to the
+//! disk: a kill within the milliseconds before may lose a use, which the model does not cover.
 //!
 //! Where the model cannot tell, because of the time that a request takes or of the 1/32 of the idle time by which a
 //! restart may lengthen a life, either answer is right, and binds the model from then on; these cases are counted and
-//! bounded. The same steps in virtual time, with idle times up to 7 days that are reconfigured, are a test of the router
-//! (`session::tests::schedules`, 200 schedules of 60 steps).
+//! bounded. The same steps in virtual time, with idle times up to 7 days that are reconfigured, are a test of the
+//! router (`session::tests::schedules`, 200 schedules of 60 steps).
 
 mod machine;
 mod model;

@@ -1,5 +1,5 @@
-//! What clients and servers can make the gateway keep: bodies that never end, answers that are not taken, streams that are
-//! only opened.
+//! What clients and servers can make the gateway keep: bodies that never end, answers that are not taken, streams that
+//! are only opened.
 
 use std::{io::Write, time::Duration};
 
@@ -94,7 +94,8 @@ fn bodies_that_never_end_take_neither_the_room_of_answers_nor_that_of_requests()
     wait::until_true("nothing to be held", LIMIT, || held(&stage) == 0)
 }
 
-/// Fills what calls to `slow` may keep, with calls of so many sessions. Says what the first one that was refused was told.
+/// Fills what calls to `slow` may keep, with calls of so many sessions. Says what the first one that was refused was
+/// told.
 fn fill(stage: &Stage, sessions: usize, large: &Value) -> Result<(Vec<Raw>, Response), Fault> {
     let sessions = (0..sessions).map(|_| Raw::open(stage.gateway.mcp)).collect::<Result<Vec<_>, _>>()?;
     let mut waiting = Vec::new();

@@ -59,8 +59,8 @@ impl Target {
         if is_ours { Ok(()) } else { Err(Failure::ChangedMeanwhile { path: self.path.clone() }) }
     }
 
-    /// Whether the file was as it had been read, and is the new one now. Another import that replaces it waits for the lock
-    /// of the old file, and finds that the name leads to another one by then.
+    /// Whether the file was as it had been read, and is the new one now. Another import that replaces it waits for the
+    /// lock of the old file, and finds that the name leads to another one by then.
     fn replace(&self, before: &str, text: &str) -> io::Result<bool> {
         let file = File::open(&self.path)?;
         file.lock()?;

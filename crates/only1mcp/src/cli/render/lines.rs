@@ -1,5 +1,5 @@
-//! Text for people: lines that nothing in them can break, tables, and what others wrote. Lines and tables are laid out for
-//! the width of a terminal when they are printed. On a pipe nothing is folded or cut.
+//! Text for people: lines that nothing in them can break, tables, and what others wrote. Lines and tables are laid out
+//! for the width of a terminal when they are printed. On a pipe nothing is folded or cut.
 
 use std::{env, fmt, io::IsTerminal, ops::Range, os::fd::AsFd};
 

@@ -1,4 +1,5 @@
-//! What one copy differs in from the one before it, as one JSON value of the file: a digest of the change, and the change.
+//! What one copy differs in from the one before it, as one JSON value of the file: a digest of the change, and the
+//! change.
 
 use std::fs;
 use std::io::{self, Write as _};

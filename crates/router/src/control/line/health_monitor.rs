@@ -277,8 +277,8 @@ impl Watch {
         true
     }
 
-    /// Says what came and went since the last time, and what was lost or came up again: an endpoint starts anew before any
-    /// other outcome of it counts. To a monitor that was not told anything yet, all endpoints are said.
+    /// Says what came and went since the last time, and what was lost or came up again: an endpoint starts anew before
+    /// any other outcome of it counts. To a monitor that was not told anything yet, all endpoints are said.
     fn note_changes(&mut self) {
         let status = self.status.borrow_and_update().clone();
         let all = self.speaking.as_ref().is_some_and(|speaking| !speaking.complete);

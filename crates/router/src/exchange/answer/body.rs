@@ -16,14 +16,14 @@ use crate::core::clients::Takes;
 #[derive(Debug)]
 pub(crate) struct Large {
     rest: Bytes,
-    weight: Option<Charge>,
+    charge: Option<Charge>,
 }
 
 impl Large {
     fn next(&mut self) -> Option<Bytes> {
         let frame = self.rest.split_to(self.rest.len().min(FRAME));
         if self.rest.is_empty() {
-            self.weight = None;
+            self.charge = None;
         }
         (!frame.is_empty()).then_some(frame)
     }
@@ -47,8 +47,8 @@ impl Body {
     }
 
     /// A large answer, charged for as long as it is held.
-    pub(crate) fn large(bytes: Bytes, weight: Option<Charge>) -> Self {
-        Self::Large(Box::new(Large { rest: bytes, weight }))
+    pub(crate) fn large(bytes: Bytes, charge: Option<Charge>) -> Self {
+        Self::Large(Box::new(Large { rest: bytes, charge }))
     }
 
     pub(crate) fn empty() -> Self {

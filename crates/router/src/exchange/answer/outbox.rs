@@ -28,7 +28,7 @@ struct Queue {
     bytes: usize,
     /// How many bytes of the first event were taken already: the event's memory is held until all of it is taken.
     taken: usize,
-    weight: Charge,
+    charge: Charge,
     /// The share of the room, if the queue is large: while the client does not take it, other answers stay with their
     /// servers.
     share: Option<Share>,
@@ -51,7 +51,7 @@ impl Queue {
 
     fn holds(&mut self, bytes: usize) {
         self.bytes = bytes;
-        self.weight.set(if bytes > SMALL { bytes } else { 0 });
+        self.charge.set(if bytes > SMALL { bytes } else { 0 });
         if bytes > LARGE || self.share.is_some() {
             self.share = (bytes > LARGE).then(|| self.room.taken(bytes));
         }
@@ -78,7 +78,7 @@ pub(crate) fn new(budget: &Budget) -> (Outbox, Outlet) {
         events: VecDeque::new(),
         bytes: 0,
         taken: 0,
-        weight: budget.nothing(),
+        charge: budget.nothing(),
         share: None,
         room: budget.room().clone(),
         large_waits: false,
@@ -127,7 +127,7 @@ impl Outbox {
         }
         queue.large_waits = false;
         let bytes = queue.bytes + event.len();
-        if event.len() > SMALL && !queue.weight.try_set(bytes, limit()) {
+        if event.len() > SMALL && !queue.charge.try_set(bytes, limit()) {
             return false;
         }
         queue.holds(bytes);

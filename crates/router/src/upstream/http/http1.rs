@@ -157,8 +157,8 @@ pub(super) struct Head {
     pub(super) reusable: bool,
 }
 
-/// The headers of a response that the router reads. The others are not kept. Small, because it is moved several times in
-/// each call.
+/// The headers of a response that the router reads. The others are not kept. Small, because it is moved several times
+/// in each call.
 #[derive(Debug, Default)]
 pub(super) struct Headers {
     pub(super) content_type: Option<HeaderValue>,

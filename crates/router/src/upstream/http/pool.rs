@@ -35,9 +35,10 @@ use crate::upstream::Upstreams;
 const MAX_IDLE: usize = 256;
 /// How long a connection may be idle if the server neither announces (`Keep-Alive: timeout=…`) nor shows a limit.
 const IDLE: Duration = Duration::from_secs(60);
-/// A server that closes at its own limit may do so while a request is on its way: be earlier than what it says, …
+/// Taken off the server's announced limit, because a server that closes at that limit may do so while a request is on
+/// its way.
 const MARGIN: Duration = Duration::from_secs(1);
-/// … and than what it shows, but not so early that a server which once restarted gets a new connection for every call.
+/// Observed limits never go below this, or one restart of the server would cost a new connection for every call.
 const LEAST_IDLE: Duration = Duration::from_secs(1);
 /// How often idle connections are looked at.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -53,7 +54,7 @@ static ENDED: LazyLock<watch::Sender<u64>> = LazyLock::new(watch::Sender::defaul
 
 /// One core's idle connections.
 struct Pool {
-    /// By serial of the endpoint. A shelf exists from an endpoint's first connection until the endpoint ends.
+    /// By number of the endpoint. A shelf exists from an endpoint's first connection until the endpoint ends.
     shelves: BTreeMap<u64, Shelf>,
     /// A task looks after the shelves, for as long as there are any.
     swept: bool,
@@ -66,7 +67,8 @@ struct Shelf {
     /// The longest idle time that is safe, as far as connections that the server closed have shown.
     longest: Duration,
     ended: CancellationToken,
-    /// No idle connection keeps its buffers. So it is on the control thread, where all servers are brought up and pinged.
+    /// No idle connection keeps its buffers. So it is on the control thread, where all servers are brought up and
+    /// pinged.
     sparing: bool,
 }
 
@@ -116,15 +118,15 @@ impl Shelf {
     }
 }
 
-fn with_shelf<T>(serial: u64, work: impl FnOnce(&mut Shelf) -> T) -> Option<T> {
-    POOL.with(|pool| pool.borrow_mut().shelves.get_mut(&serial).map(work))
+fn with_shelf<T>(number: u64, work: impl FnOnce(&mut Shelf) -> T) -> Option<T> {
+    POOL.with(|pool| pool.borrow_mut().shelves.get_mut(&number).map(work))
 }
 
 /// A connection in use.
 struct Lent {
     connection: Box<Connection>,
     place: Arc<Place>,
-    serial: u64,
+    number: u64,
     /// How long the connection may be idle, if it may be used again.
     keep: Option<Duration>,
 }
@@ -132,9 +134,9 @@ struct Lent {
 impl Lent {
     /// Called after the end of the response body: only then may the next request be written.
     fn give_back(self) {
-        let Self { mut connection, place, serial, keep: Some(keep) } = self else { return };
+        let Self { mut connection, place, number, keep: Some(keep) } = self else { return };
         let since = Instant::now();
-        with_shelf(serial, |shelf| {
+        with_shelf(number, |shelf| {
             if shelf.sparing {
                 connection.rest();
             }
@@ -261,25 +263,25 @@ pub(super) async fn send(
     target: &Target,
     request: &mut Request<'_>,
 ) -> Result<Response, CallError> {
-    let serial = endpoint.serial;
+    let number = endpoint.number;
     let take = |shelf: &mut Shelf| shelf.take(&target.place, Instant::now());
-    while let Some((mut connection, place)) = with_shelf(serial, take).flatten() {
+    while let Some((mut connection, place)) = with_shelf(number, take).flatten() {
         match connection.exchange(request).await {
-            Ok(head) => return Ok(response(head, connection, place, serial)),
+            Ok(head) => return Ok(response(head, connection, place, number)),
             Err(Failed { sent: false, .. }) => {}
             Err(Failed { error, sent: true }) => return Err(broken(endpoint, &error, true)),
         }
     }
     let mut connection = Box::pin(connect(endpoint, target)).await?;
     match connection.exchange(request).await {
-        Ok(head) => Ok(response(head, connection, Arc::clone(&target.place), serial)),
+        Ok(head) => Ok(response(head, connection, Arc::clone(&target.place), number)),
         Err(Failed { error, sent }) => Err(broken(endpoint, &error, sent)),
     }
 }
 
-fn response(head: Head, connection: Box<Connection>, place: Arc<Place>, serial: u64) -> Response {
+fn response(head: Head, connection: Box<Connection>, place: Arc<Place>, number: u64) -> Response {
     let keep = head.headers.keep_alive.map_or(IDLE, |said| said.saturating_sub(MARGIN).min(IDLE));
-    let lent = Lent { connection, place, serial, keep: head.reusable.then_some(keep) };
+    let lent = Lent { connection, place, number, keep: head.reusable.then_some(keep) };
     let mut body = Body { lent: Some(lent), framing: head.framing, coding: head.coding };
     body.over();
     Response { status: head.status, headers: head.headers, body }
@@ -353,7 +355,7 @@ fn shelve(endpoint: &Endpoint) {
     let swept = POOL.with_borrow_mut(|pool| {
         let sparing = Handle::current().id() == endpoint.upstreams.control.id();
         let shelf = || Shelf { idle: Vec::new(), longest: IDLE, ended: endpoint.ended.clone(), sparing };
-        pool.shelves.entry(endpoint.serial).or_insert_with(shelf);
+        pool.shelves.entry(endpoint.number).or_insert_with(shelf);
         std::mem::replace(&mut pool.swept, true)
     });
     if !swept {
@@ -366,7 +368,8 @@ pub(crate) fn endpoint_ended() {
     ENDED.send_modify(|count| *count += 1);
 }
 
-/// The one task of a core that looks after its shelves. If it ends early, with its runtime, the connections end with it.
+/// The one task of a core that looks after its shelves. If it ends early, with its runtime, the connections end with
+/// it.
 struct Sweeper;
 
 impl Sweeper {

@@ -43,7 +43,8 @@ pub(super) struct Place {
 pub(super) struct Target {
     pub(super) place: Arc<Place>,
     path: PathAndQuery,
-    /// The head of a POST, written once per session instead of once per call. The heads of other requests are made of it.
+    /// The head of a POST, written once per session instead of once per call. The heads of other requests are made of
+    /// it.
     post: Box<[u8]>,
     origin: Arc<Origin>,
 }

@@ -39,7 +39,7 @@ pub(super) enum Whole {
 /// A large message, charged for as long as it is held.
 pub(super) struct Large {
     bytes: Vec<u8>,
-    /// `None` for the gateway's own requests. The weight lasts until the message is charged as one that its client has
+    /// `None` for the gateway's own requests. The charge lasts until the message is charged as one that its client has
     /// to take.
     held: Option<(Share, Charge)>,
 }
@@ -59,8 +59,8 @@ impl Large {
     /// As `change` leaves it.
     pub(super) fn with(mut self, change: impl FnOnce(&mut Vec<u8>)) -> Bytes {
         change(&mut self.bytes);
-        if let Some((_, weight)) = &mut self.held {
-            weight.set(0);
+        if let Some((_, charge)) = &mut self.held {
+            charge.set(0);
         }
         Bytes::from_owner(self)
     }

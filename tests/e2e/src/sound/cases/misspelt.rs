@@ -1,5 +1,5 @@
-//! Mistakes in a configuration that are easily made are named in one step, with what to write instead. Files of clients are
-//! none.
+//! Mistakes in a configuration that are easily made are named in one step, with what to write instead. Files of clients
+//! are none.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
-//! What must hold of a session, by DESIGN's rule alone: it lives until it was not used for the configured time, or until
-//! its client ended it, whatever happens to the process and its clock.
+//! What must hold of a session, by DESIGN's rule alone: it lives until it was not used for the configured time, or
+//! until its client ended it, whatever happens to the process and its clock.
 
 use std::time::Duration;
 

@@ -56,8 +56,8 @@ impl Traffic {
             let now = Counters::of(status);
             // Of an endpoint that is seen for the first time, all that can be said is that it is up.
             let unseen = Counters { up: false, ..now };
-            let before = self.seen.get(&status.endpoint.serial).copied().unwrap_or(unseen);
-            seen.insert(status.endpoint.serial, now);
+            let before = self.seen.get(&status.endpoint.number).copied().unwrap_or(unseen);
+            seen.insert(status.endpoint.number, now);
             let shown = outcomes_of(before, now, || starting(status), || again(status));
             outcomes.extend(shown.into_iter().flatten().map(|outcome| (status.endpoint.key.clone(), outcome)));
         }
@@ -73,14 +73,14 @@ impl Traffic {
         let mut outcomes = Vec::new();
         for status in endpoints.filter(|status| status.is_served()) {
             let now = Counters::of(status);
-            let (noted, outcome) = match (self.seen.get(&status.endpoint.serial), now.up) {
+            let (noted, outcome) = match (self.seen.get(&status.endpoint.number), now.up) {
                 (None, true) => (now, (!now.judged).then_some(IS_UP)),
                 (None, false) => (now, None),
                 (Some(before), true) if before.ups != now.ups => (Counters { up: false, ..now }, Some(again(status))),
                 (Some(before), false) if is_lost(*before, now) => (now, Some(starting(status))),
                 (Some(_), true | false) => continue,
             };
-            self.seen.insert(status.endpoint.serial, noted);
+            self.seen.insert(status.endpoint.number, noted);
             outcomes.extend(outcome.map(|outcome| (status.endpoint.key.clone(), outcome)));
         }
         outcomes

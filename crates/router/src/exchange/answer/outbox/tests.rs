@@ -72,7 +72,7 @@ fn without_a_reader_there_is_always_room() {
 #[test]
 fn where_all_is_held_for_others_a_small_event_has_its_place_and_a_large_one_has_none() {
     let held = Budget::default();
-    let others = held.weigh(1000, LIMIT);
+    let others = held.try_charge(1000, LIMIT);
     let (outbox, outlet) = super::new(&held);
     assert!(!outbox.put(event(0, SMALL + 1), || 1001));
     assert!(outbox.put(event(0, SMALL), || 1001) && outbox.put(event(0, SMALL), || 1001));
