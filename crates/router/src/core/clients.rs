@@ -5,6 +5,7 @@
 //! The sweep also decides which connections are closed.
 
 mod io;
+mod needed;
 mod patience;
 mod remembered;
 
@@ -16,10 +17,10 @@ use std::time::Duration;
 use model::Time;
 
 use super::in_flight::{InFlight, Presence, Slot};
-use crate::budget::{Behind, Budget, Charge, Pressure};
-
+use crate::budget::{Behind, Budget, Charge};
 use crate::session::Listener;
 pub(crate) use io::Io;
+pub(crate) use needed::Needed;
 use patience::HEAD;
 pub(crate) use patience::Patience;
 use remembered::Remembered;
@@ -29,35 +30,8 @@ const SETTLED: Duration = Duration::from_secs(1);
 /// For so long a connection that has not asked yet is not given up for another one: its request may be on its way. New
 /// connections wait meanwhile, so that those of a flood cannot take the place of a client that came among them.
 const ARRIVES: Duration = Duration::from_millis(75);
-/// A client that has read nothing for this long is given up where much is held for clients; the second limit holds
-/// where little room is left.
-const HESITATION: Duration = Duration::from_secs(2);
-const HESITATION_MIN: Duration = Duration::from_secs(1);
 /// A client that found no place tries again within this time, if it still wants one.
 const CROWDED: Duration = Duration::from_secs(2);
-
-/// Which resources held by clients are needed by others.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Needed {
-    pub(crate) pressure: Pressure,
-    /// The room of large answers.
-    pub(crate) room: bool,
-    /// The places of connections: the core drains, or new clients find no place.
-    pub(crate) places: bool,
-}
-
-impl Needed {
-    /// How long a client may read nothing, and whether others wait for what it holds.
-    fn of(self, takes: Takes) -> (Option<Duration>, bool) {
-        let room = self.room && takes == Takes::Large;
-        let hesitation = match self.pressure {
-            Pressure::None => room.then_some(HESITATION),
-            Pressure::Some => Some(HESITATION),
-            Pressure::High => Some(HESITATION_MIN),
-        };
-        (hesitation, room || self.places || self.pressure == Pressure::High)
-    }
-}
 
 /// Why the router closed a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -116,7 +116,7 @@ const WIDEST: usize = 200;
 /// Between two columns.
 const GAP: usize = 2;
 /// A column is made narrower down to its longest word, or to this.
-const NARROWEST: usize = 10;
+const NARROWEST: usize = 24;
 /// A cell takes at most that many lines of a narrow table.
 const CELL_LINES: usize = 6;
 

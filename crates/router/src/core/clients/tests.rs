@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::budget::Pressure;
 use crate::session::{Keys, Known};
 
 fn at(seconds: u64) -> Time {
