@@ -74,6 +74,7 @@ pub(crate) struct Running {
     pub(crate) state_dir: String,
     /// Its file, or what it serves in place of one, for people.
     pub(crate) config: String,
+    pub(crate) pid: u32,
 }
 
 impl Running {
@@ -266,8 +267,8 @@ pub(crate) fn running() -> Vec<Running> {
         .chain(elsewhere)
         .filter_map(|state_dir| {
             let place = Place { config: PathBuf::new(), state_dir, is_demo: false };
-            let config = place.addresses()?.config;
-            Some(Running { state_dir: place.state_dir.display().to_string(), config })
+            let Addresses { config, pid, .. } = place.addresses()?;
+            Some(Running { state_dir: place.state_dir.display().to_string(), config, pid })
         })
         .collect();
     running.sort_by(|a, b| a.state_dir.cmp(&b.state_dir));

@@ -11,7 +11,9 @@ mod metrics_page;
 mod services;
 
 use std::{
+    error::Error,
     io::{self, IsTerminal, Write},
+    iter,
     process::ExitCode,
     time::Duration,
 };
@@ -38,7 +40,7 @@ use runtime::{
 
 use crate::{
     args::UpArgs,
-    place::{Addresses, Place, PlaceError},
+    place::{self, Addresses, Place, PlaceError},
 };
 use first_revision::NoRevision;
 use services::{ServiceError, Services};
@@ -71,6 +73,23 @@ pub(crate) enum UpError {
     Inherit(#[from] InheritError),
 }
 
+impl UpError {
+    /// What to try next.
+    fn next_step(&self) -> Option<String> {
+        if let Self::Place(error) = self {
+            return error.next_step();
+        }
+        let mut causes = iter::successors(self.source(), |&cause| cause.source());
+        let kind = |cause: &(dyn Error + 'static)| cause.downcast_ref().map(io::Error::kind);
+        let is_taken = causes.any(|cause| kind(cause) == Some(io::ErrorKind::AddrInUse));
+        let running = is_taken.then(place::running)?;
+        let gateways: Vec<_> =
+            running.iter().map(|one| format!("the gateway of {} (process {})", one.config, one.pid)).collect();
+        let owner = if gateways.is_empty() { "the program that has it".to_owned() } else { gateways.join(" or ") };
+        Some(format!("stop {owner}, or name other addresses with --listen, --admin and --ops"))
+    }
+}
+
 /// Runs the gateway until a signal stops it.
 pub(crate) fn run(args: &UpArgs) -> ExitCode {
     let filter = args.log.clone().or_else(|| io::stderr().is_terminal().then(Filter::warnings));
@@ -83,7 +102,8 @@ pub(crate) fn run(args: &UpArgs) -> ExitCode {
     program.start(traces, async |process| live(args, process).await).unwrap_or_else(|error| {
         // Violations have lines of their own, so that editors and terminals make them clickable.
         let prefix = if matches!(error, UpError::NoRevision(_)) { "" } else { "only1mcp: " };
-        say(&format!("{prefix}{}\n", fault::chain(&error)));
+        let next = error.next_step().map_or_else(String::new, |next| format!("\n  next: {next}"));
+        say(&format!("{prefix}{}{next}\n", fault::chain(&error)));
         exit::REFUSED.into()
     })
 }
@@ -149,8 +169,9 @@ impl Halves {
             demo::start(place, &self.process.tasks).await?;
             say(&format!(
                 "only1mcp: no configuration found, so this is the built-in demo of three servers.\n  \
-                 Call one:  only1mcp call calculator__add '{{\"a\": 40, \"b\": 2}}'\n  \
-                 And edit {} while it runs.\n",
+                 Call one:          only1mcp call calculator__add '{{\"a\": 40, \"b\": 2}}'\n  \
+                 Change them:       edit {} while this runs\n  \
+                 Your own servers:  only1mcp import\n",
                 place.config.display()
             ));
         }

@@ -143,6 +143,24 @@ fn the_demo_is_served_edited_and_left() {
     assert_eq!(home.run(&["status"]).0, 69);
 }
 
+/// As after `import`, while the demo still runs in another terminal.
+#[test]
+fn an_address_that_is_taken_leads_to_the_gateway_that_has_it() {
+    let home = Home::new();
+    let up = home.up(&[]);
+    fs::write(home.path().join("only1mcp.yaml"), "servers: []\n").unwrap();
+    for (flag, place) in [("--listen", "MCP http://"), ("--admin", "admin http://"), ("--ops", "ops http://")] {
+        let address = up.ready.split(place).nth(1).unwrap().split(['/', ',']).next().unwrap();
+        let mut arguments = vec!["up", flag, address];
+        let free = ["--listen", "--admin", "--ops"].into_iter().filter(|other| *other != flag);
+        arguments.extend(free.flat_map(|flag| [flag, "127.0.0.1:0"]));
+        let (code, _, err) = home.run(&arguments);
+        let next = format!("\n  next: stop the gateway of the built-in demo (process {})", up.child.id());
+        assert!(code == 1 && err.contains(address) && err.contains(&next), "{flag}: {code}: {err}");
+    }
+    assert_eq!(up.stop(), 0);
+}
+
 #[test]
 fn a_broken_file_is_fatal_only_while_there_is_nothing_better() {
     let home = Home::new();

@@ -1,4 +1,5 @@
-//! The acceptance lines of the first hour, in their short forms.
+//! The acceptance lines of the first hour, in their short forms. `scripts/acceptance first-hour` plays the newcomer (line 1),
+//! which needs root and makes a root file system.
 
 use e2e::{first_hour, short};
 use testkit::Fault;

@@ -90,7 +90,9 @@ pub(super) fn import(args: &ImportArgs) -> Result<Output, Failure> {
 }
 
 fn written(into: &str) -> Lines {
-    Lines::of(format_args!("{into} is written; `only1mcp up` serves it, `only1mcp export` leads clients to it"))
+    Lines::of(format_args!(
+        "{into} is written; `only1mcp up` serves it, `only1mcp export --client NAME` leads a client to it"
+    ))
 }
 
 fn says_yes(into: &str) -> bool {

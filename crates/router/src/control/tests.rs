@@ -367,7 +367,7 @@ fn a_session_stays_with_one_of_several_endpoints_while_that_may_be_chosen() {
         let not_up_with = |unhealthy: usize| {
             let mut judged = Status::clone(&status);
             for one in &mut judged.endpoints[..unhealthy] {
-                *one = Arc::new(EndpointStatus { verdict: Verdict::Unhealthy, ..EndpointStatus::clone(one) });
+                Arc::make_mut(one).verdict = Verdict::Unhealthy;
             }
             judged.not_up().into_values().collect::<Vec<_>>()
         };

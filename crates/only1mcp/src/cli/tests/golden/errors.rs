@@ -25,6 +25,7 @@ fn running() -> Vec<Running> {
     let one = |name: &str| Running {
         state_dir: format!("/home/somebody/.local/state/only1mcp/{name}-1a2b3c4d5e6f"),
         config: format!("/home/somebody/{name}.yaml"),
+        pid: 1712,
     };
     vec![one("bank"), one("shop")]
 }
