@@ -281,14 +281,18 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect()
 }
 
-/// Where the link leads, unless the process that made it is gone: then the link goes as well.
+/// Where the link leads, unless the process that made it is gone, and nothing answers there: then the link goes as well.
+/// The process may be one that this command cannot see.
 fn linked(link: &Path) -> Option<PathBuf> {
     let pid = link.file_name()?.to_str()?.rsplit('-').next()?.parse().ok()?;
-    if kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH) {
+    let state_dir = fs::read_link(link).ok()?;
+    let place = Place { config: PathBuf::new(), state_dir, is_demo: false };
+    if kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH) && place.addresses().is_none() {
         drop(fs::remove_file(link));
         return None;
     }
-    fs::read_link(link).ok()
+    // One gateway is one place, by whichever path it was started.
+    Some(fs::canonicalize(&place.state_dir).unwrap_or(place.state_dir))
 }
 
 /// The configuration file in a directory, if there is one. Two are refused: edits of one would have no effect.

@@ -232,18 +232,19 @@ fn copy(writing: &Writing, rows: Numbered, from: Revision, to: Revision, what: &
     writing.put(rows, to.0, &row)
 }
 
-/// Removes contents beyond the bounds of the history: never the one just written, nor its parent, so that there is
-/// always a way back. It looks at the oldest ones alone, since to look at a content is to read it.
+/// Removes contents beyond the bounds of the history: never the one just written, nor what was live before it, so that
+/// there is always a way back. It looks at the oldest ones alone, since to look at a content is to read it.
 fn prune(writing: &Writing, head: &RevisionRecord, history: &HistoryPolicy) -> Result<(), LogError> {
     let retention = u64::try_from(history.retention.as_millis()).unwrap_or(u64::MAX);
     let oldest = WallTime(head.time.0.saturating_sub(retention));
     let mut excess = writing.count(CONTENTS)?.saturating_sub(history.contents().into());
+    let before = before(writing, head)?;
     let mut from = 0;
     while let Some(number) = writing.first(CONTENTS, from)? {
         from = number.saturating_add(1);
         let many = excess > 0;
         excess = excess.saturating_sub(1);
-        if number == head.revision.0 || number == head.parent.0 {
+        if number == head.revision.0 || number == before.0 {
             continue;
         }
         // The revision was replaced when its successor came; what matters here is how long ago it was made.
@@ -258,4 +259,15 @@ fn prune(writing: &Writing, head: &RevisionRecord, history: &HistoryPolicy) -> R
         writing.remove(LAYERS, number)?;
     }
     Ok(())
+}
+
+/// What was live before the content of `head`. A renumbering is not a change: its parent has the same content.
+fn before(writing: &Writing, head: &RevisionRecord) -> Result<Revision, LogError> {
+    let mut made = head.clone();
+    while made.is_renumbering()
+        && let Some(row) = writing.row(REVISIONS, made.parent.0)?
+    {
+        made = record(&row, made.parent)?;
+    }
+    Ok(made.parent)
 }

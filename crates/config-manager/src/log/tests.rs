@@ -180,6 +180,16 @@ fn history_is_bounded_and_always_has_a_way_back() {
     assert_eq!(kept(&log)[..3], [(6, true), (5, true), (4, false)]);
     assert_eq!(log.ended(0).unwrap().len(), 6);
     assert_eq!(log.revisions(2).unwrap().len(), 2);
+    // Another number for what is live does not take the way back.
+    let mut renumbered = Entry { content: None, ..entry(20, 60 * DAY) };
+    renumbered.record = RevisionRecord {
+        parent: Revision(6),
+        digest: bytes(6).1,
+        source: RevisionRecord::RENUMBERING.into(),
+        ..renumbered.record
+    };
+    assert!(matches!(log.append(&renumbered), Written::Durable));
+    assert_eq!(kept(&log)[..3], [(20, true), (6, false), (5, true)]);
 }
 
 /// Of the content that is brought back the digest is made anew, by routers too.

@@ -31,7 +31,7 @@ pub(super) type Effects = BTreeMap<(u64, String), Effect>;
 /// For that many of the newest revisions it is found out what clients noticed: this takes their contents.
 const LOOKED_AT: usize = 10;
 
-/// As far as contents are kept, and routers have lists of the servers as they were then.
+/// As far as contents are kept, by the lists that routers have now of servers with those settings.
 async fn effects(admin: &Admin, revisions: &[Revision]) -> Effects {
     let lists = Lists::of(admin).await;
     let mut effects = Effects::new();
@@ -58,7 +58,10 @@ async fn effects(admin: &Admin, revisions: &[Revision]) -> Effects {
 pub(super) fn show(revisions: &[Revision], effects: &Effects, reading: &Reading) -> Output {
     let rows: Vec<[String; 7]> = revisions.iter().map(|revision| row(revision, effects, reading)).collect();
     let heads = ["REVISION", "TIME", "RESULT", "ACTOR", "SOURCE", "DIGEST", "CHANGES"];
-    let text = if rows.is_empty() { Lines::of("no revision yet") } else { render::table(heads, &rows) };
+    let mut text = if rows.is_empty() { Lines::of("no revision yet") } else { render::table(heads, &rows) };
+    if effects.values().any(|effect| !effect.gained.is_empty() || !effect.lost.is_empty()) {
+        text.line("note: which tools are gone or new is told by the lists that these servers have now");
+    }
     Output::done(text, revisions.iter().map(|revision| as_json(revision, effects)).collect())
 }
 

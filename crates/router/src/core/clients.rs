@@ -27,8 +27,9 @@ use remembered::Remembered;
 
 /// A connection that has asked and was silent for less time is not given up for another one.
 const SETTLED: Duration = Duration::from_secs(1);
-/// For so long a connection that has not asked yet is not given up for another one: its request may be on its way. New
-/// connections wait meanwhile, so that those of a flood cannot take the place of a client that came among them.
+/// For so long a connection that has not asked yet is not given up for another one: its request may be on its way. Where
+/// nothing else makes room, new connections wait meanwhile, so that those of a flood cannot take the place of a client that
+/// came among them.
 const ARRIVES: Duration = Duration::from_millis(75);
 /// A client that found no place tries again within this time, if it still wants one.
 const CROWDED: Duration = Duration::from_secs(2);
@@ -283,27 +284,26 @@ impl Clients {
     ///
     /// Of connections that listen, one whose session has an older stream goes before the only one of a session.
     pub(crate) fn displace(&self) -> bool {
-        let displaced = self.least_useful().is_some_and(|(_, client)| client.close(Closed::Displaced));
+        let displaced = self.least_useful().is_some_and(|client| client.close(Closed::Displaced));
         if !displaced {
             self.crowded.set(Some(self.now.get()));
         }
         displaced
     }
 
-    /// Whether a new connection waits to be let in: all places are taken, and what would make room for it has only just
-    /// come itself.
+    /// Whether a new connection waits to be let in: all places are taken, and none of those that might make room has been
+    /// there for long enough.
     pub(crate) fn keeps_waiting(&self, places: usize) -> bool {
-        let is_young = |client: &Client| self.now.get().since(client.since.get()) < ARRIVES;
-        self.len() >= places
-            && self.least_useful().is_some_and(|(used, client)| used == Use::Never && is_young(&client))
+        let is_new = |client: &Rc<Client>| client.turn.get() == Turn::New && client.is_open();
+        self.len() >= places && self.least_useful().is_none() && self.all.borrow().iter().any(is_new)
     }
 
-    fn least_useful(&self) -> Option<(Use, Rc<Client>)> {
+    fn least_useful(&self) -> Option<Rc<Client>> {
         let (now, all) = (self.now.get(), self.all.borrow());
         let candidates = all.iter().filter(|client| client.is_open());
         let unused = candidates.filter_map(|client| Some((client.use_of(now)?, client)));
         let least = unused.min_by_key(|(used, client)| (*used, client.since.get(), client.number));
-        least.map(|(used, client)| (used, Rc::clone(client)))
+        least.map(|(_, client)| Rc::clone(client))
     }
 }
 
@@ -370,8 +370,8 @@ impl Client {
     fn use_of(&self, now: Time) -> Option<Use> {
         let settled = now.since(self.since.get()) >= SETTLED;
         match self.turn.get() {
-            // Only after the first read: the request may be here already.
-            Turn::New => self.reading.get().then_some(Use::Never),
+            // Only after the first read: the request may be here already, and until then it may be on its way.
+            Turn::New => (self.reading.get() && now.since(self.since.get()) >= ARRIVES).then_some(Use::Never),
             Turn::Body => settled.then_some(Use::Sends),
             Turn::Answered if self.reading.get() => settled.then_some(Use::Nothing),
             Turn::Head => settled.then_some(Use::Nothing),

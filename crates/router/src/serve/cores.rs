@@ -154,10 +154,10 @@ async fn work(core: &Rc<Core>, door: Door, mailbox: Mailbox, shutdown: &Shutdown
         let lets_in = core.drains() || !core.clients.keeps_waiting(core.places());
         tokio::select! {
             accepted = accept(listener.as_ref()), if lets_in && listener.is_some() => match accepted {
-                Ok(stream) => deal(core, stream).await,
+                Ok(stream) => deal(core, stream),
                 Err(error) => refused_by_system(core, &error).await,
             },
-            Some(dealt) = dealt.recv(), if lets_in => take(core, dealt).await,
+            Some(dealt) = dealt.recv(), if lets_in => take(core, dealt),
             Some(command) = commands.recv() => obey(core, command),
             _ = sweep.tick() => {
                 look_around(core);
@@ -166,7 +166,7 @@ async fn work(core: &Rc<Core>, door: Door, mailbox: Mailbox, shutdown: &Shutdown
                     // core.
                     dealt.close();
                     match dealt.try_recv() {
-                        Ok(dealt) => take(core, dealt).await,
+                        Ok(dealt) => take(core, dealt),
                         Err(TryRecvError::Disconnected) => return Ok(()),
                         // A connection is being passed on at this moment.
                         Err(TryRecvError::Empty) => {}
@@ -175,7 +175,7 @@ async fn work(core: &Rc<Core>, door: Door, mailbox: Mailbox, shutdown: &Shutdown
             }
             () = &mut draining, if !core.drains() => {
                 if let Some(listener) = listener.take().filter(|_| !door.kept) {
-                    last_in(core, listener.into_std()?).await;
+                    last_in(core, listener.into_std()?);
                 }
                 core.drain();
             }
@@ -196,13 +196,13 @@ fn look_around(core: &Core) {
 
 /// Serves the connections that the system has already accepted. With the socket closed, later clients are refused at
 /// once and do not wait in vain.
-async fn last_in(core: &Rc<Core>, socket: TcpListener) {
+fn last_in(core: &Rc<Core>, socket: TcpListener) {
     // As many as wait in the socket's queue, and those that the system accepts meanwhile.
     let last: Vec<_> = std::iter::from_fn(|| socket.accept().ok()).take(2 * usize::from(BACKLOG)).collect();
     drop(socket);
     for (stream, _) in last {
         match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-            Ok(stream) => let_in(core, stream, core.everywhere.seats.take(core.index)).await,
+            Ok(stream) => let_in(core, stream, core.everywhere.seats.take(core.index)),
             Err(error) => tracing::debug!(%error, "a connection is lost at the end"),
         }
     }
@@ -216,31 +216,31 @@ async fn accept(listener: Option<&tokio::net::TcpListener>) -> io::Result<TcpStr
 }
 
 /// Gives a connection that came in here to the core with the fewest connections.
-async fn deal(core: &Rc<Core>, stream: TcpStream) {
+fn deal(core: &Rc<Core>, stream: TcpStream) {
     let seats = &core.everywhere.seats;
     let seat = seats.deal(core.index);
     if seat.core() == core.index {
-        return let_in(core, stream, seat).await;
+        return let_in(core, stream, seat);
     }
     let passed = stream.into_std().map(|stream| core.everywhere.pass(Dealt { stream, seat }));
     match passed {
         Ok(None) => {}
-        Ok(Some(Dealt { stream, .. })) => take(core, Dealt { stream, seat: seats.take(core.index) }).await,
+        Ok(Some(Dealt { stream, .. })) => take(core, Dealt { stream, seat: seats.take(core.index) }),
         Err(error) => tracing::debug!(%error, "a connection is lost on its way to another core"),
     }
 }
 
 /// Lets in a connection that came in on another core.
-async fn take(core: &Rc<Core>, Dealt { stream, seat }: Dealt) {
+fn take(core: &Rc<Core>, Dealt { stream, seat }: Dealt) {
     match TcpStream::from_std(stream) {
-        Ok(stream) => let_in(core, stream, seat).await,
+        Ok(stream) => let_in(core, stream, seat),
         Err(error) => tracing::debug!(%error, "a connection is lost on its way from another core"),
     }
 }
 
 /// Lets in a connection, if there is a place for it or another connection can be displaced.
-async fn let_in(core: &Rc<Core>, stream: TcpStream, seat: Seat) {
-    if !has_place(core).await {
+fn let_in(core: &Rc<Core>, stream: TcpStream, seat: Seat) {
+    if !has_place(core) {
         return turn_away(&stream);
     }
     if let Err(error) = stream.set_nodelay(true) {
@@ -254,16 +254,7 @@ async fn let_in(core: &Rc<Core>, stream: TcpStream, seat: Seat) {
     }));
 }
 
-async fn has_place(core: &Core) -> bool {
-    if core.clients.len() < core.places() {
-        return true;
-    }
-    // A client that came just before may have sent its request already: the request is read before its connection
-    // counts as one that never asked. With the first turn it becomes known that there is something to read, with the
-    // second one it is read, whichever of this task and the connection's is woken first.
-    for _ in 0..2 {
-        tokio::task::yield_now().await;
-    }
+fn has_place(core: &Core) -> bool {
     core.clients.len() < core.places() || core.clients.displace()
 }
 

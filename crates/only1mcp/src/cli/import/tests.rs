@@ -14,7 +14,7 @@ fn plan() -> Plan {
         "transport": {
             "type": "stdio",
             "command": "npx",
-            "args": ["-y", "@modelcontextprotocol/server-filesystem", "/home/somebody/projects", "--token", "hunter2-hunter2-hunter2"],
+            "args": ["-y", "@modelcontextprotocol/server-filesystem", "/srv/somebody/projects", "--token", "hunter2-hunter2-hunter2"],
         },
     });
     let search = json!({ "id": "search", "transport": { "type": "http", "url": "https://search/mcp?key=hunter2" } });
@@ -43,7 +43,7 @@ pub(in crate::cli) fn golden() -> Vec<Golden> {
         ("import_broken", answer(&broken, Lines::default(), false, exit::REFUSED)),
         ("import_nothing", answer(&Plan::default(), Lines::of("nothing to add"), false, exit::NOTHING_TO_DO)),
     ];
-    let bridge = ["/usr/bin/only1mcp", "connect", "--config", "/home/somebody/only1mcp.yaml"].map(str::to_owned);
+    let bridge = ["/usr/bin/only1mcp", "connect", "--config", "/srv/somebody/only1mcp.yaml"].map(str::to_owned);
     let export = |client: &Client| {
         let name = client.to_possible_value().map_or_else(String::new, |value| value.get_name().replace('-', "_"));
         let file = Some("~/.config/Code/User/globalStorage/settings.json");
@@ -56,6 +56,6 @@ pub(in crate::cli) fn golden() -> Vec<Golden> {
 #[test]
 fn what_looks_like_a_secret_is_not_shown() {
     let text = plan().shown(INTO);
-    assert!(text.as_str().contains("/home/somebody/projects --token ***"), "{text:?}");
+    assert!(text.as_str().contains("/srv/somebody/projects --token ***"), "{text:?}");
     assert!(text.as_str().contains("https://search/mcp\n") && !text.as_str().contains("hunter2"), "{text:?}");
 }

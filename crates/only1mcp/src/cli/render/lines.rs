@@ -4,7 +4,7 @@
 use std::{env, fmt, io::IsTerminal, ops::Range, os::fd::AsFd};
 
 use runtime::escape;
-use unicode_width::UnicodeWidthStr;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr};
 
 /// Text for people. Parts of it come from servers, clients and services, so it can only be built line by line: the
 /// content of one line cannot begin another line, nor control the terminal.
@@ -181,7 +181,10 @@ fn side_by_side(rows: &[Vec<String>], widths: &[usize], shown: &mut String) {
 fn paragraphs(rows: &[Vec<String>], columns: usize, shown: &mut String) {
     let Some((heads, rows)) = rows.split_first() else { return };
     for row in rows {
-        let mut pairs = heads.iter().zip(row).map(|(head, cell)| format!("{head} {cell}").trim().to_owned());
+        // A server's text may be of any length.
+        let most = columns.max(NARROWEST) * CELL_LINES;
+        let cut = |cell: &str| if cell.width() > most { shortened(cell, most) } else { cell.to_owned() };
+        let mut pairs = heads.iter().zip(row).map(|(head, cell)| format!("{head} {}", cut(cell)).trim().to_owned());
         wrap(&pairs.next().unwrap_or_default(), columns, "  ", shown);
         let mut line = String::new();
         for pair in pairs.filter(|pair| !pair.is_empty()) {
@@ -254,17 +257,12 @@ fn folded(cell: &str, width: usize) -> Vec<String> {
 
 /// As much of it as fits, with a `…` behind it.
 fn shortened(text: &str, width: usize) -> String {
-    let mut shown = String::new();
-    for character in text.chars() {
-        let mut more = shown.clone();
-        more.push(character);
-        if more.width() + 1 > width {
-            break;
-        }
-        shown = more;
-    }
-    shown.push('…');
-    shown
+    let mut left = width.saturating_sub(1);
+    let fits = |character: &char| {
+        let width = character.width().unwrap_or_default();
+        left.checked_sub(width).map(|rest| left = rest).is_some()
+    };
+    text.chars().take_while(fits).chain(['…']).collect()
 }
 
 #[cfg(test)]

@@ -229,7 +229,7 @@ fn as_clients_see_it() -> Vec<Golden> {
 
 fn logs() -> Vec<Golden> {
     let row = |previous: Option<&str>, filter: &str, fallback: &str, remaining| log::Row {
-        target: "/home/somebody/.local/state/only1mcp/only1mcp-1a2b3c4d5e6f/admin.sock".into(),
+        target: "/srv/somebody/.local/state/only1mcp/only1mcp-1a2b3c4d5e6f/admin.sock".into(),
         previous: previous.map(str::to_owned),
         log: GetLogResponse { filter: filter.into(), fallback: fallback.into(), remaining },
     };

@@ -108,6 +108,7 @@ fn of_many_that_came_at_once_and_never_asked_the_one_that_came_first_makes_room(
     let clients = Clients::default();
     let burst: Vec<_> = (0..5).map(|_| clients.enter()).collect();
     burst.iter().for_each(|client| client.waits(at(0)));
+    clients.now.set(at(1));
     // The last one takes the place of the first in the list.
     clients.leave(&burst[0]);
     for victim in &burst[1..] {
@@ -119,22 +120,27 @@ fn of_many_that_came_at_once_and_never_asked_the_one_that_came_first_makes_room(
 #[test]
 fn a_connection_whose_request_may_be_on_its_way_is_not_given_up_for_a_newer_one() {
     let clients = Clients::default();
-    let idle = answered(&clients, at(1));
     clients.now.set(at(5));
     let new = clients.enter();
-    assert!(!clients.keeps_waiting(2), "what has not been read may have asked");
+    assert!(clients.keeps_waiting(1), "it has not been read");
     new.waits(at(5));
-    assert!(!clients.keeps_waiting(3), "there is room");
-    assert!(clients.keeps_waiting(2), "and an idle client does not pay for it");
+    assert!(clients.keeps_waiting(1) && !clients.displace());
+    assert!(!clients.keeps_waiting(2), "there is room");
     clients.now.set(at(5) + ARRIVES);
-    assert!(!clients.keeps_waiting(2));
+    assert!(!clients.keeps_waiting(1));
     assert!(clients.displace());
-    assert_eq!((new.closed(), idle.closed()), (Some(Closed::Displaced), None));
+    assert_eq!(new.closed(), Some(Closed::Displaced));
+    let idle = answered(&clients, at(6));
     let another = clients.enter();
-    another.waits(at(5) + ARRIVES);
-    assert!(clients.keeps_waiting(2));
+    another.waits(at(6));
+    assert!(clients.keeps_waiting(2), "one has just come, and one was just served");
     another.asks();
-    assert!(!clients.keeps_waiting(2), "it has asked: the idle client makes room");
+    assert!(!clients.keeps_waiting(2), "nothing is about to make room");
+    clients.now.set(at(7));
+    clients.enter();
+    assert!(!clients.keeps_waiting(3), "who does nothing makes room before who has just come");
+    assert!(clients.displace());
+    assert_eq!(idle.closed(), Some(Closed::Displaced));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::{
     place::{PlaceError, Running},
 };
 
-const SOCKET: &str = "/home/somebody/.local/state/only1mcp/only1mcp-1a2b3c4d5e6f/admin.sock";
+const SOCKET: &str = "/srv/somebody/.local/state/only1mcp/only1mcp-1a2b3c4d5e6f/admin.sock";
 
 fn socket() -> PathBuf {
     SOCKET.into()
@@ -23,16 +23,16 @@ fn denied() -> io::Error {
 
 fn running() -> Vec<Running> {
     let one = |name: &str| Running {
-        state_dir: format!("/home/somebody/.local/state/only1mcp/{name}-1a2b3c4d5e6f"),
-        config: format!("/home/somebody/{name}.yaml"),
+        state_dir: format!("/srv/somebody/.local/state/only1mcp/{name}-1a2b3c4d5e6f"),
+        config: format!("/srv/somebody/{name}.yaml"),
         pid: 1712,
     };
     vec![one("bank"), one("shop")]
 }
 
 pub(super) fn all() -> Vec<Golden> {
-    let file = || PathBuf::from("/home/somebody/only1mcp.yaml");
-    let place = || "/home/somebody/only1mcp.yaml".to_owned();
+    let file = || PathBuf::from("/srv/somebody/only1mcp.yaml");
+    let place = || "/srv/somebody/only1mcp.yaml".to_owned();
     let refused = |status| Failure::Refused { status: Box::new(status) };
     let not_found = "there is no drain with the id a9, nor a server of that name that has one";
     let several = PlaceError::Several { running: running() };

@@ -23,7 +23,7 @@ fn well() -> GetStatusResponse {
         revision: 41,
         digest: "12".repeat(32),
         source: Some(Source {
-            path: "/home/somebody/only1mcp.yaml".into(),
+            path: "/srv/somebody/only1mcp.yaml".into(),
             state: "following".into(),
             method: "notify".into(),
             ..Source::default()
@@ -131,7 +131,7 @@ pub(super) fn situations() -> Vec<Golden> {
         ..Pending::default()
     };
     let layer = |owner: &str, name: &str| Layer { owner: owner.into(), name: name.into(), since_revision: 40 };
-    let layers = vec![layer("api:team-search", "team-search"), layer("file", "/home/somebody/only1mcp.yaml")];
+    let layers = vec![layer("api:team-search", "team-search"), layer("file", "/srv/somebody/only1mcp.yaml")];
     let renamed = |tool: &str| Renamed { server: "crm".into(), tool: tool.into(), exposed: format!("crm__{tool}") };
     let of_names = InspectResponse { renamed: vec![renamed("add"), renamed("echo")], ..inspected(Vec::new()) };
     let twenty = (0..22).map(|tool| renamed(&format!("tool{tool}"))).collect();

@@ -73,7 +73,9 @@ impl Traffic {
         let mut outcomes = Vec::new();
         for status in endpoints.filter(|status| status.is_served()) {
             let now = Counters::of(status);
-            let (noted, outcome) = match (self.seen.get(&status.endpoint.number), now.up) {
+            // One that has never been up comes up for the first time, however long it has been seen.
+            let before = self.seen.get(&status.endpoint.number).filter(|before| before.ups > 0 || !now.up);
+            let (noted, outcome) = match (before, now.up) {
                 (None, true) => (now, (!now.judged).then_some(IS_UP)),
                 (None, false) => (now, None),
                 (Some(before), true) if before.ups != now.ups => (Counters { up: false, ..now }, Some(again(status))),
@@ -124,7 +126,7 @@ fn outcomes_of(
     if !now.up {
         return [is_lost(before, now).then(starting), None, None];
     }
-    let starting = (before.ups != now.ups).then(again);
+    let starting = (before.ups > 0 && before.ups != now.ups).then(again);
     let answers = now.answered.saturating_sub(before.answered);
     let failures = now.failed.saturating_sub(before.failed);
     let many = failures > 0 && failures * 10 >= answers;
@@ -164,6 +166,7 @@ mod tests {
         check(down, Counters { judged: true, ..counters(3, 0) }, &[]);
         check(down, Counters { judged: true, ..counters(4, 0) }, &["ok"]);
         check(down, again, &["starting", "ok"]);
+        check(Counters { ups: 0, ..down }, counters(3, 0), &["ok"]);
         check(counters(3, 0), again, &["starting", "ok"]);
         check(counters(3, 0), Counters { failed: 1, ..again }, &["starting", "failed"]);
     }
