@@ -129,7 +129,7 @@ fn an_edit_that_takes_tools_away_is_explained_undone_and_told_to_be_in_the_file_
     file.replace(&fewer)?;
     gateway.cli(&["reload"])?;
     says(&["diff"], 0, &["revision 1 → revision 2", filter, "clients lose "])?;
-    says(&["history"], 0, &[&format!("~a({filter})")])?;
+    says(&["history"], 0, &[&format!("~a({filter}; 7 tools gone)")])?;
 
     let undone = ["revision 2 is undone:", "tools: [\"add\",\"echo\"] → all", "clients gain "];
     says(&["rollback"], 0, &[&undone[..], &["still says what was undone", "`only1mcp show` prints it"]].concat())?;

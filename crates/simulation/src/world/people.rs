@@ -193,7 +193,7 @@ impl World {
             _ => self.operate_drains(),
         }
         // An editor saves again and again meanwhile, so that one change of the file overtakes another.
-        if self.random.permille(300) && self.file.is_free(self.now) {
+        if self.random.permille(400) && self.file.is_free(self.now) {
             self.plan(SAVES);
             self.write_on();
         }

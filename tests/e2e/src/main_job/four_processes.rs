@@ -174,7 +174,8 @@ impl Kills {
     }
 
     /// The history, without what may change of an old entry: its content is let go when there are enough newer ones,
-    /// and with it the keys that changed; their masked values have other marks in another process.
+    /// and with it the keys that changed; their masked values have other marks in another process. What clients gained is
+    /// told by the lists that servers have now.
     fn past(&self) -> Result<Vec<Value>, Fault> {
         let mut history = self.services.history()?;
         for entry in history.iter_mut().filter_map(Value::as_object_mut) {
@@ -182,7 +183,10 @@ impl Kills {
                 entry.remove(passing);
             }
             for change in entry.get_mut("diff").and_then(Value::as_array_mut).into_iter().flatten() {
-                change.as_object_mut().and_then(|change| change.remove("keys"));
+                let Some(change) = change.as_object_mut() else { continue };
+                for passing in ["keys", "clients"] {
+                    change.remove(passing);
+                }
             }
         }
         Ok(history)
