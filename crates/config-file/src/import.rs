@@ -2,13 +2,13 @@
 
 mod layout;
 
-use model::{Draft, Policy, Position, Violation};
+use model::{Draft, Located, Policy, Position, Violation};
 use serde_json::Value;
 
 use crate::layer::Layer;
 use crate::report::Report;
 use crate::spell::spell;
-use crate::{Format, Known, Source, merge};
+use crate::{Format, Known, Source, merge, variables};
 
 /// What a client's file has for us.
 #[derive(Debug, Default)]
@@ -17,6 +17,8 @@ pub struct Imported {
     pub servers: Vec<Value>,
     /// What is not carried over, and what is probably not meant, each with its place.
     pub notes: Vec<Violation>,
+    /// As [`crate::Merged::variables`].
+    pub variables: Vec<Located<String>>,
     /// Whether there is a key of a client at all.
     pub of_client: bool,
 }
@@ -38,9 +40,10 @@ pub fn import(source: &Source) -> Result<Imported, Vec<Violation>> {
     let of_client = Layer::new(&source.name, &mut report, &known).import(&source.text, source.format, &mut draft);
     let mut notes = std::mem::take(&mut report.notes);
     notes.extend(draft.advice());
+    let variables = variables::named(&draft);
     let snapshot = report.finish(draft.into_snapshot(), std::slice::from_ref(&source.name))?;
     let Value::Array(servers) = spell(&snapshot)["servers"].take() else { return Ok(Imported::default()) };
-    Ok(Imported { servers, notes, of_client })
+    Ok(Imported { servers, notes, variables, of_client })
 }
 
 /// Why servers cannot be added to a text.

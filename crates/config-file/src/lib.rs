@@ -28,6 +28,7 @@ mod text;
 mod toml;
 mod tree;
 mod values;
+mod variables;
 mod votes;
 mod yaml;
 
@@ -171,6 +172,11 @@ impl Merged<'_> {
                 Err(violations)
             }
         }
+    }
+
+    /// The names of the environment variables that the servers need, each with the first place that names it.
+    pub fn variables(&self) -> Vec<Located<String>> {
+        variables::named(&self.draft)
     }
 
     /// The programs that the servers start.

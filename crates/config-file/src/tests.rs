@@ -48,6 +48,20 @@ fn a_file_that_cannot_be_read_says_why() {
 }
 
 #[test]
+fn a_text_that_is_broken_is_called_what_its_author_takes_it_for() {
+    for (name, text, expected) in [
+        ("mcp.json", "{", "not valid JSON: a bracket is not closed"),
+        ("mcp.json", "[1, 2", "not valid JSON: a bracket is not closed"),
+        ("(standard input)", " {\"mcpServers\": {", "not valid JSON: a bracket is not closed"),
+        ("f.yaml", "{", "not valid YAML: a bracket is not closed"),
+        ("f", "servers: [", "not valid YAML: a bracket is not closed"),
+    ] {
+        let told = parse(&[named(name, text.to_owned())]).unwrap_err()[0].to_string();
+        assert!(told.contains(expected), "{name}: {text}: {told}");
+    }
+}
+
+#[test]
 fn a_layer_that_is_too_large_is_refused_unread() {
     let text = " ".repeat(usize::try_from(MAX_BYTES).unwrap() + 1);
     let source = Source { owner: Owner::api("ops"), ..named("api:ops", text) };

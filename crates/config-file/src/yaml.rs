@@ -280,11 +280,23 @@ impl<'a> Builder<'a, '_> {
         let at = Mark::from(*error.marker());
         let line = self.text.lines().nth(at.line as usize - 1).unwrap_or_default();
         let indent = &line[..line.len() - line.trim_start().len()];
-        if let Some(tab) = indent.find('\t') {
+        let is_json = is_json(self.file, self.text);
+        // In JSON a tab may indent.
+        if let Some(tab) = indent.find('\t').filter(|_| !is_json) {
             let at = Mark { column: u32::try_from(indent[..tab].chars().count()).unwrap_or(0) + 1, ..at };
             return self.violation(at, "not valid YAML: a tab indents this line; only spaces may");
         }
-        self.violation(at, format!("not valid YAML: {}", plain_words(error.info())))
+        // Where the text ends, a value can be missing only in a bracket.
+        let is_open = error.info().contains("expected node content") && self.is_end(at);
+        let why = plain_words(if is_open { "while parsing a flow" } else { error.info() });
+        self.violation(at, format!("not valid {}: {why}", if is_json { "JSON" } else { "YAML" }))
+    }
+
+    /// Whether nothing stands there or after it.
+    fn is_end(&self, at: Mark) -> bool {
+        let mut lines = self.text.lines().skip(at.line as usize - 1);
+        let here = lines.next().unwrap_or_default().chars().skip(at.column as usize - 1);
+        here.chain(lines.flat_map(str::chars)).all(char::is_whitespace)
     }
 
     fn violation(&self, at: Mark, message: impl Into<String>) -> Violation {
@@ -299,6 +311,12 @@ impl<'a> Builder<'a, '_> {
         let violation = self.violation(at, message);
         self.report.push(violation);
     }
+}
+
+/// Whether its author takes the text for JSON.
+fn is_json(file: &str, text: &str) -> bool {
+    let ends = |endings: &[&str]| endings.iter().any(|ending| file.ends_with(ending));
+    ends(&[".json", ".jsonc"]) || text.trim_start().starts_with('{') && !ends(&[".yaml", ".yml"])
 }
 
 /// The parser's messages, with what they usually mean for the author of a file.

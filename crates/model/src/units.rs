@@ -1,6 +1,7 @@
-//! Texts with units: `500ms`, `1h30m`, `4MiB`. Configuration, flags and variables are written alike.
+//! Texts with units: `500ms`, `1h30m`, `4MiB`; for people, `1.5 s` and `2 tools`. Configuration, flags and variables are
+//! written alike.
 
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
 const TIMES: [(&str, u64); 5] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 const SIZES: [(&str, u64); 7] = [
@@ -65,6 +66,12 @@ pub fn show_duration(duration: Duration) -> String {
     format!("{}{name}", ms / scale)
 }
 
+/// `1 tool`, `2 tools`.
+pub fn count<N: Display + From<u8> + PartialEq>(number: N, noun: &str) -> String {
+    let plural = if number == N::from(1) { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
 /// A duration for people: `850 ms`, `1.5 s`, `12 s`, `3 min`. What is left of a limit a moment after it began is shown
 /// as that limit.
 pub fn in_words(duration: Duration) -> String {
@@ -114,6 +121,11 @@ mod tests {
         for (micros, expected) in words {
             assert_eq!(in_words(Duration::from_micros(micros)), expected, "{micros} µs");
         }
+    }
+
+    #[test]
+    fn a_noun_agrees_with_its_number() {
+        assert_eq!([0_u32, 1, 2].map(|number| count(number, "tool")), ["0 tools", "1 tool", "2 tools"]);
     }
 
     #[test]

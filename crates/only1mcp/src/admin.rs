@@ -21,7 +21,7 @@ use tonic_reflection::pb::v1::{
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
 use wire::pb::{
-    config::v1::config_service_client::ConfigServiceClient,
+    config::v1::{GetStatusRequest, config_service_client::ConfigServiceClient},
     drain::v1::drain_service_client::DrainServiceClient,
     health::v1::health_service_client::HealthServiceClient,
     process::v1::process_service_client::ProcessServiceClient,
@@ -122,6 +122,23 @@ impl Admin {
         });
         let answers: Vec<bool> = futures_util::future::join_all(asked).await.into_iter().flatten().collect();
         answers.is_empty() || answers.contains(&true)
+    }
+
+    /// Whether the server is off where it is configured. No, if no config-manager can be asked.
+    pub(crate) async fn is_configured_off(&self, server: &str) -> bool {
+        let Ok(mut config) = self.config() else { return false };
+        let status = self.ask(&config.target, config.client.get_status(GetStatusRequest {})).await;
+        status.is_ok_and(|status| status.servers.iter().any(|one| one.id == server && one.disabled))
+    }
+
+    /// The answer about a server. A server that is off in the configuration is unknown to routers and to the
+    /// coordinator: then that is the failure, in place of theirs.
+    pub(crate) async fn or_configured_off<T>(&self, server: &str, answer: Result<T, Failure>) -> Result<T, Failure> {
+        let is_unknown = matches!(answer, Err(Failure::Refused { .. } | Failure::NoServer { .. }));
+        if is_unknown && Box::pin(self.is_configured_off(server)).await {
+            return Err(Failure::ConfiguredOff { server: server.to_owned() });
+        }
+        answer
     }
 
     /// The addresses that do not answer, and why.

@@ -9,6 +9,7 @@ mod import;
 mod log;
 mod logs;
 mod progress;
+mod reader;
 mod render;
 mod restart;
 mod show;
@@ -46,13 +47,22 @@ pub(crate) struct Output {
     pub(crate) text: Lines,
     /// What is wrong, on stderr.
     pub(crate) complaints: Lines,
+    /// What to do about it.
+    pub(crate) next: Option<String>,
     pub(crate) json: Value,
     pub(crate) code: u8,
 }
 
 impl Output {
     pub(crate) fn done(text: Lines, json: Value) -> Self {
-        Self { text, complaints: Lines::default(), json, code: exit::DONE }
+        Self { text, complaints: Lines::default(), next: None, json, code: exit::DONE }
+    }
+
+    /// What is wrong and what to do about it, for people.
+    fn on_stderr(&self) -> Lines {
+        let mut lines = self.complaints.clone();
+        self.next.iter().for_each(|next| lines.line(format_args!("  next: {next}")));
+        lines
     }
 
     /// All there was to say has been said.
@@ -125,12 +135,12 @@ async fn print(output: OutputArgs, answer: impl Future<Output = Result<Output, F
     };
     let text = match output.output {
         Format::Text => {
-            say(&answer.complaints.within(render::columns(io::stderr())));
+            say(&answer.on_stderr().within(render::columns(io::stderr())));
             answer.text.within(render::columns(io::stdout()))
         }
         Format::Json => {
             if let Some(error) = answer.error() {
-                fail_as_json(&error, None, answer.code);
+                fail_as_json(&error, answer.next.as_deref(), answer.code);
             }
             // Null: there is no answer, or everything was printed before the end.
             let none = answer.json.is_null();

@@ -18,7 +18,7 @@ pub(crate) enum Failure {
     NotRunning { place: String, socket: PathBuf, others: Vec<Running> },
     #[error("no access to the gateway at {}: {source}", socket.display())]
     NoAccess { socket: PathBuf, source: io::Error },
-    #[error("{service} is none of the services at {}", targets.join(", "))]
+    #[error("{service} is not among the services at {}", targets.join(", "))]
     Lacks { service: &'static str, targets: Vec<String> },
     #[error("{target} cannot be reached: {}", reason(.status))]
     Unreachable { target: String, status: Box<Status> },
@@ -66,6 +66,8 @@ pub(crate) enum Failure {
     McpRefused { url: String, reason: String },
     #[error("no answer from {target} within {seconds} s")]
     Timeout { target: String, seconds: f64 },
+    #[error("{server} has not come up within {seconds} s")]
+    NotUpYet { server: String, seconds: f64 },
 }
 
 impl Failure {
@@ -89,7 +91,8 @@ impl Failure {
             | Self::Lacks { .. }
             | Self::Unreachable { .. }
             | Self::Mcp { .. }
-            | Self::Timeout { .. } => exit::UNAVAILABLE,
+            | Self::Timeout { .. }
+            | Self::NotUpYet { .. } => exit::UNAVAILABLE,
             Self::AdminUrl { .. }
             | Self::ClearText(_)
             | Self::McpUrl { .. }
@@ -134,11 +137,15 @@ impl Failure {
             Self::NotRunning { others, .. } if others.is_empty() => {
                 Some("start it with `only1mcp up`, or name the services with --admin URL".to_owned())
             }
-            Self::NotRunning { others, .. } => Some(format!("these run:{}", choices(others))),
+            Self::NotRunning { others, .. } => Some(format!(
+                "start it with `only1mcp up`, or name one that runs; these run:{}",
+                choices(others)
+            )),
             Self::NoAccess { .. } => Some("run this as the user who started it: the socket and the state directory are that user's alone".to_owned()),
             Self::Lacks { service, .. } => Some(format!("add --admin URL with the address of {service}")),
             Self::Unreachable { .. } => Some("check that it runs and that --admin names its gRPC address".to_owned()),
             Self::Timeout { .. } => Some("wait longer with --timeout, or look at its log".to_owned()),
+            Self::NotUpYet { server, .. } => Some(not_up(server)),
             Self::AdminUrl { .. } => Some("write it as http://HOST:PORT".to_owned()),
             Self::McpUrl { .. } => Some("write it as http://HOST:PORT/mcp".to_owned()),
             Self::NoRevision | Self::NotKept { .. } => {
@@ -171,6 +178,13 @@ impl Failure {
             | Self::McpRefused { .. } => None,
         }
     }
+}
+
+/// What to do about a server that has not come up.
+pub(crate) fn not_up(server: &str) -> String {
+    format!(
+        "the gateway goes on trying: `only1mcp status` says how far it is, `only1mcp logs {server}` what the server said"
+    )
 }
 
 fn said(status: &Status) -> &str {

@@ -91,13 +91,19 @@ fn said(output: &Output) -> (i32, String, String) {
 fn all_clients_are_found_and_nothing_is_written_without_a_yes() {
     let home = Home::of_all_clients();
     let (code, out, err) = home.run(&["import"]);
-    assert!(code == 1 && out.contains("nothing is written without a yes: add --yes"), "{code}: {out}{err}");
+    let unasked = "nothing is written: a yes cannot be asked for here\n  next: add --yes\n";
+    assert!(code == 1 && err.ends_with(unasked), "{code}: {out}{err}");
     assert!(err.contains("TOKEN: this looks like a secret"), "{err}");
     assert!(!home.target().exists());
     let (code, out, err) = home.run(&["import", "--output", "json"]);
     let plan: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}"));
     assert_eq!((code, &plan["written"], plan["add"].as_array().unwrap().len()), (1, &json!(false), 8), "{plan:#}");
     assert_eq!(plan["into"], "~/.config/only1mcp/only1mcp.yaml");
+    assert!(!plan["notes"].as_array().unwrap().is_empty(), "{plan:#}");
+    let error: Value = serde_json::from_str(&err).unwrap();
+    let expected =
+        json!({ "error": "nothing is written: a yes cannot be asked for here", "next": "add --yes", "code": 1 });
+    assert_eq!(error, expected);
 
     let (code, out, err) = home.run(&["import", "--yes"]);
     assert!(code == 0 && out.contains("into ~/.config/only1mcp/only1mcp.yaml: 8 servers"), "{code}: {out}{err}");
@@ -161,6 +167,18 @@ fn a_plan_shows_what_is_started_and_no_secret() {
 }
 
 #[test]
+fn a_variable_that_is_not_set_is_told() {
+    let home = Home::new();
+    let server = r#"{"command": "/bin/cat", "env": {"A": "${HOME}", "B": "${WEATHER}"}}"#;
+    home.write("mcp.json", &format!("{{\"mcpServers\":\n{{\"a\": {server}}}}}"));
+    for arguments in [&["validate", "mcp.json"][..], &["import", "mcp.json", "--yes"]] {
+        let (code, out, err) = home.run(arguments);
+        let told = "mcp.json:2:60: mcpServers.a.env.B: `${env:WEATHER}` is not set here; set it where `up` runs";
+        assert!(code == 0 && err.contains(told) && !err.contains("env:HOME"), "{arguments:?}: {code}: {out}{err}");
+    }
+}
+
+#[test]
 fn bad_files_change_nothing() {
     let home = Home::new();
     home.write("good.json", r#"{"mcpServers": {"a": {"command": "x"}}}"#);
@@ -175,7 +193,7 @@ fn bad_files_change_nothing() {
     home.write("cycle.yaml", text);
     symlink("loop.json", home.0.path().join("loop.json")).unwrap();
     for (file, why) in [
-        ("broken.json", "broken.json:2:1: mcpServers.a: not valid YAML: a bracket is not closed"),
+        ("broken.json", "broken.json:2:1: mcpServers.a: not valid JSON: a bracket is not closed"),
         ("wrong.json", "wrong.json:1:34: mcpServers.a.command: expected a text, found a list"),
         ("other.json", "other.json: no servers of an MCP client are in this file"),
         ("deep.json", "deep.json:1:"),

@@ -203,6 +203,8 @@ fn names_that_nobody_has_are_refused_and_nonsense_is_wrong_usage() {
     ] {
         fails_with(&home, "shop", arguments, code);
     }
+    let bare = fails_with(&home, "shop", &["call", "add"], 1);
+    assert!(bare.err.contains("next: did you mean shop__add? `only1mcp tools` lists"), "{bare:?}");
 }
 
 #[test]
@@ -233,6 +235,26 @@ fn a_server_is_switched_off_over_a_restart_and_on_again() {
 }
 
 #[test]
+fn a_server_that_is_off_in_the_configuration_is_called_that() {
+    let home = Home::new();
+    let file = home.project("shop").join("only1mcp.yaml");
+    let off = "  - { id: fm, enabled: false, transport: { type: http, url: 'http://127.0.0.1:1/mcp' } }\n";
+    fs::write(&file, fs::read_to_string(&file).unwrap() + off).unwrap();
+    let _up = home.up("shop");
+    for arguments in [
+        &["logs", "fm"][..],
+        &["logs", "fm", "--follow"],
+        &["restart", "fm"],
+        &["drain", "fm"],
+        &["disable", "fm"],
+        &["enable", "fm"],
+    ] {
+        let text = fails_with(&home, "shop", arguments, 1);
+        assert!(text.err.contains("server fm is disabled in the configuration"), "{arguments:?}: {text:?}");
+    }
+}
+
+#[test]
 fn a_reader_that_has_gone_is_no_failure() {
     let home = Home::new();
     home.project("shop");
@@ -253,6 +275,7 @@ fn a_reader_that_has_gone_is_no_failure() {
         &["call", "shop__add", r#"{"a": 1, "b": 1}"#],
         &["healthcheck"],
         &["watch"],
+        &["logs", "shop", "--follow"],
     ] {
         let mut child = home.command("shop", arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
@@ -260,6 +283,21 @@ fn a_reader_that_has_gone_is_no_failure() {
         let err = String::from_utf8_lossy(&ended.stderr);
         assert!(ended.status.code() == Some(0) && !err.contains("panicked"), "{arguments:?}: {err}");
     }
+}
+
+#[test]
+fn a_command_that_waits_for_news_ends_when_its_reader_has_gone() {
+    let home = Home::new();
+    home.project("shop");
+    let _up = home.up("shop");
+    // After this line nothing happens that would be printed.
+    let mut command = home.command("shop", &["watch", "--kind", "drain"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.contains("drain-coordinator  connected"), "{first}");
+    let ended = child.wait_with_output().unwrap();
+    assert!(ended.status.code() == Some(0) && ended.stderr.is_empty(), "{ended:?}");
 }
 
 #[test]
@@ -283,6 +321,7 @@ fn the_gateway_that_runs_is_found_from_everywhere_and_of_two_one_is_named() {
         other.code == 69 && other.err.contains("these run:") && other.err.contains("shop/only1mcp.yaml"),
         "{other:?}"
     );
+    assert!(other.err.contains("next: start it with `only1mcp up`"), "{other:?}");
 
     let bank_up = home.up("bank");
     let commands = ASKING.into_iter().filter(|command| !command.contains(&NOWHERE));

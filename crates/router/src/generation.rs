@@ -62,6 +62,9 @@ pub(crate) enum Unroutable {
     /// An operator has drained the server.
     #[error("server `{backend}` is drained and takes no calls")]
     Cordoned { revision: Revision, backend: BackendId },
+    /// There never was a configuration here, so it is not known what there is.
+    #[error("no configuration is live yet")]
+    NothingLive,
     /// Other calls have taken the call's share of the memory.
     #[error("{text}")]
     NoRoom { revision: Revision, text: Box<str> },
@@ -75,6 +78,7 @@ impl Unroutable {
             | Self::Arriving { revision, .. }
             | Self::Cordoned { revision, .. }
             | Self::NoRoom { revision, .. } => *revision,
+            Self::NothingLive => Revision::NONE,
         }
     }
 
@@ -82,7 +86,7 @@ impl Unroutable {
     pub(crate) fn backend(&self) -> Option<&BackendId> {
         match self {
             Self::Arriving { backend, .. } | Self::Cordoned { backend, .. } => Some(backend),
-            Self::Unknown { .. } | Self::NoRoom { .. } => None,
+            Self::Unknown { .. } | Self::NothingLive | Self::NoRoom { .. } => None,
         }
     }
 
@@ -282,7 +286,7 @@ impl Generation {
     /// empty list.
     pub(crate) fn no_list(&self, kind: Kind) -> Option<String> {
         if self.revision == Revision::NONE {
-            return Some("no configuration is live yet".to_owned());
+            return Some(Unroutable::NothingLive.to_string());
         }
         let catalog = &self.catalogs[kind];
         if !catalog.is_unknown() {
@@ -294,6 +298,9 @@ impl Generation {
 
     fn admit(&self, kind: Kind, exposed: &str, random: u64, homes: &Homes) -> Result<Admitted, Unroutable> {
         let revision = self.revision;
+        if revision == Revision::NONE {
+            return Err(Unroutable::NothingLive);
+        }
         let Some(route) = self.table.find(kind, exposed) else {
             return Err(Unroutable::Unknown { revision, kind, arriving: !self.is_settled() });
         };

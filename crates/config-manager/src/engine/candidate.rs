@@ -63,6 +63,10 @@ pub(crate) struct Open {
     pub(crate) advice: Vec<Violation>,
     /// Absent until the candidate is a snapshot.
     pub(crate) layers: Option<Arc<Layers>>,
+    /// Of a rollback: what the file said when it was looked at, if it could be read …
+    pub(crate) over: Option<Digest>,
+    /// … and whether that was live until the rollback.
+    pub(crate) undoes_file: bool,
 }
 
 impl Open {

@@ -12,6 +12,7 @@ use runtime::telemetry::KeyValue;
 use tonic::Status;
 
 use super::candidate::source_of;
+use super::feed::not_live;
 use super::{Engine, Open, Papers};
 use crate::command::Asker;
 use crate::outcome::{self, Fault, Outcome};
@@ -91,8 +92,9 @@ impl Engine {
 
     fn applied_by(&self, applied: &rollout::Applied, mut open: Open, candidate: Candidate<Papers>) {
         let mut outcome = Outcome::applied(applied, &open, &candidate);
-        if matches!(candidate.want, Want::Rollback { .. }) && self.desk.undone().is_some() {
-            outcome.warnings.push(self.still_in_file());
+        // A file that is gone, or cannot be read, says nothing.
+        if open.over.is_some() && open.over == self.desk.undone() {
+            outcome.warnings.push(not_live(&self.origin.name(), open.undoes_file));
         }
         let answer = Ok(outcome);
         outcome::record_stages(applied, open.timing);
@@ -130,7 +132,7 @@ impl Engine {
                 violations = violations.len(),
                 "a change was refused; what is live stays live"
             );
-            let again = next_try.map(|left| format!("; tried again in {}", in_words(left))).unwrap_or_default();
+            let again = next_try.map(|left| format!("; will be tried again in {}", in_words(left))).unwrap_or_default();
             let message = format!("{source}: {reason}{again}");
             self.event(EventKind::Refused, candidate.attempt, None, &message, Some(open.span.context()));
         }

@@ -1,5 +1,8 @@
 //! The file's side: what is seen of it goes to the desk; what the desk says of it goes to callers and to the status.
 
+use std::ffi::OsStr;
+use std::path::Path;
+
 use model::{Digest, EventKind, Owner, Time, Violation};
 use rollout::cursor::{Event as Sight, State, Write};
 use rollout::desk::{Event, FileAnswer};
@@ -69,10 +72,11 @@ impl Engine {
     pub(super) fn answer(&self, callers: Vec<Caller>, answer: &FileAnswer) {
         let live = self.head_revision();
         let (result, said) = match answer {
-            FileAnswer::Unchanged { undone } => {
-                let hint = "what the file says was rolled back; use force to judge it again";
-                let warnings = undone.then(|| hint.to_owned()).into_iter().collect();
-                ("no_change", Outcome { warnings, ..Outcome::new(outcome::Result::NoChange, live) })
+            FileAnswer::Unchanged { undone: false } => ("no_change", Outcome::new(outcome::Result::NoChange, live)),
+            // For its caller, who wants what the file says; nothing was decided anew that would be counted as refused.
+            FileAnswer::Unchanged { undone: true } => {
+                let refused = Outcome::new(outcome::Result::Refused, live);
+                ("no_change", Outcome { refusals: vec![rolled_back()], ..refused })
             }
             FileAnswer::Missing => {
                 ("refused", Outcome::unreadable(live, &format!("{}: there is no such file", self.origin.name())))
@@ -88,15 +92,6 @@ impl Engine {
             }
             asker.tell(Ok(said.clone()));
         }
-    }
-
-    /// After a rollback: that the file still says what was undone, and how it would say what is live.
-    pub(super) fn still_in_file(&self) -> String {
-        let name = self.origin.name();
-        format!(
-            "{name} still says what was undone; that has no effect until it changes. To write back what is live: `only1mcp \
-             show` prints it, as YAML, with all layers merged and written-out secrets masked"
-        )
     }
 
     /// When the refused content of the file is judged again, in case what was wrong has healed.
@@ -119,10 +114,6 @@ impl Engine {
             violations.clone_from(&self.refusal.violations);
             refusals.clone_from(&self.refusal.refusals);
         }
-        if self.desk.undone().is_some() {
-            let reason = "what the file says was rolled back, until it changes or is reloaded by force";
-            refusals.push(NodeRefusal { node: None, reason: reason.into() });
-        }
         let state = match self.desk.source().map(rollout::SourceCore::state) {
             None => SourceState::None,
             Some(State::Missing { .. }) => {
@@ -143,6 +134,10 @@ impl Engine {
             Some(State::Judging { .. }) if self.desk.reconciler().head().is_none() => SourceState::Starting,
             Some(State::Judging { .. } | State::Followed { .. }) => SourceState::Following,
         };
+        // A file that is gone says nothing.
+        if self.desk.undone().is_some() && state != SourceState::Missing {
+            refusals.push(rolled_back());
+        }
         SourceStatus {
             name: self.origin.name(),
             state,
@@ -151,6 +146,42 @@ impl Engine {
             refusals,
             next_try: self.next_try(),
             method: self.method,
+        }
+    }
+}
+
+/// Why what the file says is not live.
+fn rolled_back() -> NodeRefusal {
+    let reason = "what the file says was undone by a rollback; it is not judged again until it changes, or by `only1mcp \
+                  reload --force`";
+    NodeRefusal { node: None, reason: reason.to_owned() }
+}
+
+/// After a rollback: that the file says something else than what is live, and what to do about that. `undoes_file`: what
+/// it says was live until then.
+pub(super) fn not_live(name: &str, undoes_file: bool) -> String {
+    let says = if undoes_file { "still says what was undone" } else { "does not say what is live" };
+    let ending = Path::new(name).extension().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase();
+    let next = if ["yaml", "yml"].contains(&&*ending) {
+        "To write back what is live: `only1mcp show` prints it, as YAML, with all layers merged and written-out secrets \
+         masked"
+            .to_owned()
+    } else {
+        format!("`only1mcp diff {name}` shows what differs")
+    };
+    format!("{name} {says}; that has no effect until it changes. {next}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn yaml_is_not_to_be_written_into_a_file_of_another_format() {
+        assert!(not_live("/etc/only1mcp.yaml", true).contains("`only1mcp show` prints it, as YAML"));
+        for name in ["/srv/somebody/.cursor/mcp.json", "gateway.toml"] {
+            let said = not_live(name, true);
+            assert!(!said.contains("YAML") && said.ends_with(&format!("`only1mcp diff {name}` shows what differs")));
         }
     }
 }

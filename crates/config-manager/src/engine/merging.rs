@@ -42,6 +42,8 @@ impl Engine {
             timing: Timing::default(),
             advice: Vec::new(),
             layers: None,
+            over: None,
+            undoes_file: false,
         }
     }
 
@@ -110,7 +112,10 @@ impl Engine {
             let text = tokio::time::timeout(LOOK_MAX, text).await.ok().and_then(Result::ok).flatten();
             let found = tokio::task::spawn_blocking(move || {
                 let kept = to.map_or_else(|| before(&log, live), Ok).and_then(|to| log.kept(to))?;
-                Ok(Box::new(brought_back(kept, text).with_recorded(digest, &recorded)))
+                // Who names a revision wants its content, whatever texts it was made of.
+                let is_live = to.is_some() && digest == Some(kept.content.digest);
+                let merged = brought_back(kept, text).with_recorded(digest, &recorded);
+                Ok(Box::new(if is_live { Merged { layers: recorded, ..merged } } else { merged }))
             });
             Done::Merged(id, found.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())))
         });
@@ -135,7 +140,7 @@ impl Engine {
                         advise(&merged.advice);
                     }
                     (open.timing, open.advice) = (merged.timing, merged.advice.clone());
-                    open.layers = Some(merged.layers.clone());
+                    (open.layers, open.over) = (Some(merged.layers.clone()), merged.over);
                 }
                 Err(fault) => {
                     if let Some(mut judging) = judging {
@@ -204,7 +209,10 @@ fn before(log: &Log, live: Revision) -> Result<Revision, Unavailable> {
     match record.parent {
         _ if record.is_rollback() => {
             let further = further_back(log, &record);
-            Err(Unavailable::RolledBack { revision: live, by: record.source, further })
+            let is_live = [Some(live), Some(record.revision), record.brought_back()];
+            let mut others = log.all_kept()?;
+            others.retain(|kept| !is_live.contains(&Some(*kept)));
+            Err(Unavailable::RolledBack { revision: live, by: record.source, further, others })
         }
         Revision::NONE => Err(Unavailable::First { revision: live }),
         parent => Ok(parent),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::units::in_words;
+use model::units::{count, in_words};
 use model::{AttemptId, Counts, Diff, Digest, EventKind, NodeId, Revision};
 use rollout::desk::{Candidate, Want};
 use rollout::reconciler::Notice;
@@ -11,6 +11,7 @@ use runtime::telemetry::{Label, Metric};
 
 use super::candidate::source_of;
 use super::{Engine, Papers};
+use crate::log::is_undone;
 use crate::outcome;
 
 /// How many servers a line of the log names; the line counts the rest.
@@ -145,7 +146,7 @@ impl Engine {
         let (source, trace) = (source_of(&candidate.want), open.span.context());
         self.spans.started(attempt, trace);
         tracing::info!(%attempt, source, digest = digest.short(), voters, traceparent = %trace, "attempt started");
-        let message = format!("{source} with {voters} voting routers");
+        let message = format!("{source} with {}", count(voters, "voting router"));
         self.event(EventKind::AttemptStarted, Some(attempt), None, &message, Some(trace));
     }
 
@@ -200,6 +201,9 @@ impl Engine {
     ) {
         self.spans.committed(attempt, revision);
         let trace = self.spans.of(attempt);
+        if let Some(open) = proposal.and_then(|proposal| self.open.get_mut(&proposal)) {
+            open.undoes_file = open.over.is_some_and(|said| !is_undone(&self.layers, said));
+        }
         let candidate = proposal.and_then(|proposal| self.desk.candidate(proposal));
         let open = proposal.and_then(|proposal| self.open.get(&proposal));
         let source = candidate.map_or_else(|| "config-manager".to_owned(), |candidate| source_of(&candidate.want));
@@ -240,7 +244,7 @@ impl Engine {
         metrics::counter!("only1mcp_config_behind_total", "reason" => kind).increment(1);
         let retry_in = in_words(retry_in);
         tracing::warn!(router = %node, %revision, reason = %refusal, retry_in, "router is behind");
-        let message = format!("cannot hold revision {revision}: {refusal}; tried again in {retry_in}");
+        let message = format!("cannot hold revision {revision}: {refusal}; will be tried again in {retry_in}");
         self.event(EventKind::Behind, None, Some(node), &message, trace);
     }
 }

@@ -27,9 +27,9 @@ pub enum Unavailable {
     Pruned { revision: Revision, kept: Vec<Revision> },
     #[error("revision {revision} was the first, so there is none before it")]
     First { revision: Revision },
-    /// `further`: the revision to name for going further back, if its content is kept.
-    #[error("revision {revision} is live, by a {by} already; {}", further_back(.further))]
-    RolledBack { revision: Revision, by: String, further: Option<Revision> },
+    /// `further`: the revision to name for going further back, if its content is kept; `others`: what else is kept.
+    #[error("revision {revision} is live, by a {by} already; {}", further_back(.further, .others))]
+    RolledBack { revision: Revision, by: String, further: Option<Revision>, others: Vec<Revision> },
     #[error(transparent)]
     Log(#[from] LogError),
 }
@@ -38,10 +38,11 @@ fn range(oldest: &Revision, newest: &Revision) -> String {
     if *newest == Revision::NONE { "nothing was ever live".into() } else { format!("the log has {oldest} to {newest}") }
 }
 
-fn further_back(further: &Option<Revision>) -> String {
+fn further_back(further: &Option<Revision>, others: &[Revision]) -> String {
     match further {
         Some(further) => format!("to go further back: `only1mcp rollback {further}`"),
-        None => "nothing older is kept".to_owned(),
+        None if others.is_empty() => "nothing else is kept".to_owned(),
+        None => format!("nothing from before that is kept; {}, by `only1mcp rollback NUMBER`", listed(others)),
     }
 }
 
@@ -98,12 +99,16 @@ impl Log {
         let (record, bytes) = self.revision(revision)?;
         let revision = record.revision;
         let Some(bytes) = bytes else {
-            let kept = self.read()?.numbers(CONTENTS)?.into_iter().map(Revision).collect();
-            return Err(Unavailable::Pruned { revision, kept });
+            return Err(Unavailable::Pruned { revision, kept: self.all_kept()? });
         };
         let content = content(&record, &bytes)?;
         let layers = self.layers(revision)?;
         Ok(Kept { record, bytes: bytes.into(), content, layers: Arc::new(layers) })
+    }
+
+    /// The revisions whose content is kept, in order.
+    pub(crate) fn all_kept(&self) -> Result<Vec<Revision>, LogError> {
+        Ok(self.read()?.numbers(CONTENTS)?.into_iter().map(Revision).collect())
     }
 
     /// As each owner wrote them.

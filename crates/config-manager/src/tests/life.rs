@@ -76,13 +76,15 @@ async fn what_a_rollback_undid_stays_undone_until_the_file_changes() {
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     assert_eq!(world.status().revision.0, 3);
     let outcome = world.reload(pb::ReloadRequest::default()).await;
-    assert_eq!((outcome.result(), outcome.warnings.len()), (Ended::NoChange, 1), "{outcome:?}");
+    assert_eq!((outcome.result(), outcome.refusals.len()), (Ended::Refused, 1), "{outcome:?}");
+    assert!(outcome.refusals[0].reason.contains("undone by a rollback"), "{outcome:?}");
+    assert!(outcome.refusals[0].reason.contains("`only1mcp reload --force`"), "{outcome:?}");
     world.stop().await;
     world.start();
     let router = world.attach("r1", None, None);
     router.has(3).await;
     let outcome = world.reload(pb::ReloadRequest::default()).await;
-    assert_eq!((outcome.result(), outcome.revision, outcome.warnings.len()), (Ended::NoChange, 3, 1));
+    assert_eq!((outcome.result(), outcome.revision, outcome.refusals.len()), (Ended::Refused, 3, 1));
     assert_eq!(world.status().source.refusals.len(), 1, "that the file is undone is shown");
 
     // Neither a change of another source nor another start makes it less undone.
@@ -94,7 +96,7 @@ async fn what_a_rollback_undid_stays_undone_until_the_file_changes() {
     let router = world.attach("r1", None, None);
     router.has(4).await;
     let outcome = world.reload(pb::ReloadRequest::default()).await;
-    assert_eq!((outcome.result(), outcome.revision, outcome.warnings.len()), (Ended::NoChange, 4, 1));
+    assert_eq!((outcome.result(), outcome.revision, outcome.refusals.len()), (Ended::Refused, 4, 1));
     assert_eq!(world.status().source.refusals.len(), 1);
 
     world.write(&servers(4, EAGER));

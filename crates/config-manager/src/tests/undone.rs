@@ -70,7 +70,7 @@ async fn what_is_found_wrong_after_the_rollback_is_not_said_of_the_file() {
     world.start();
     assert_eq!(world.status().provenance, came_from);
     let outcome = world.reload(pb::ReloadRequest::default()).await;
-    assert_eq!((outcome.result(), outcome.warnings.len()), (Ended::NoChange, 1), "{outcome:?}");
+    assert_eq!((outcome.result(), outcome.refusals.len()), (Ended::Refused, 1), "{outcome:?}");
     undone(&world.status().source);
 }
 
@@ -83,7 +83,7 @@ async fn an_edit_before_the_rollback_does_not_undo_it() {
     world.write(&servers(3, EAGER));
     assert_eq!(applied(&world.roll_back(1).await.unwrap()), 3);
     let outcome = world.reload(pb::ReloadRequest::default()).await;
-    assert_eq!((outcome.result(), outcome.revision, outcome.warnings.len()), (Ended::NoChange, 3, 1), "{outcome:?}");
+    assert_eq!((outcome.result(), outcome.revision, outcome.refusals.len()), (Ended::Refused, 3, 1), "{outcome:?}");
     assert_eq!(world.sources().await, ["rollback to 1", "file", "file"]);
     world.write(&servers(4, EAGER));
     world.revision(4).await;
@@ -124,11 +124,63 @@ async fn who_asks_for_a_rollback_twice_undoes_once() {
     // With a number there is no doubt.
     let outcome = world.roll_back(1).await.unwrap();
     assert_eq!(applied(&outcome), 5);
-    assert!(outcome.warnings[0].contains("still says what was undone"), "{outcome:?}");
+    assert!(outcome.warnings[0].contains("does not say what is live"), "{outcome:?}");
     assert!(outcome.warnings[0].contains("`only1mcp show` prints it"), "{outcome:?}");
     assert_eq!(world.roll_back(1).await.unwrap().result(), Ended::NoChange);
     let oldest = world.roll_back(0).await.unwrap_err();
-    assert_eq!(oldest.message(), "revision 5 is live, by a rollback to 1 already; nothing older is kept");
+    let others = "nothing from before that is kept; what can be brought back: 2 to 4, by `only1mcp rollback NUMBER`";
+    assert_eq!(oldest.message(), format!("revision 5 is live, by a rollback to 1 already; {others}"));
+}
+
+#[tokio::test]
+async fn it_is_told_that_the_file_still_says_what_was_undone_only_where_it_does() {
+    let world = World::with(&servers(1, EAGER)).await;
+    world.router("r1").await;
+    // The file has never had the layer of `ops`.
+    assert_eq!(applied(&world.apply("ops", EXTRA, 0).await.unwrap()), 2);
+    let outcome = world.roll_back(0).await.unwrap();
+    assert_eq!((applied(&outcome), outcome.warnings.len()), (3, 0), "{outcome:?}");
+    assert_eq!(world.status().source.state, SourceState::Following);
+    world.write(&servers(2, EAGER));
+    world.revision(4).await;
+    world.until("applied", |status| status.attempt.is_none()).await;
+    let outcome = world.roll_back(3).await.unwrap();
+    assert_eq!(applied(&outcome), 5);
+    assert!(outcome.warnings[0].contains("still says what was undone"), "{outcome:?}");
+    // What the file says is not what this one undoes.
+    assert_eq!(applied(&world.apply("ops", EXTRA, 0).await.unwrap()), 6);
+    let outcome = world.roll_back(0).await.unwrap();
+    assert_eq!(applied(&outcome), 7);
+    assert!(outcome.warnings[0].contains("does not say what is live"), "{outcome:?}");
+    assert_eq!(world.status().source.state, SourceState::RolledBack);
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_says_nothing_that_was_undone() {
+    let world = World::with(&servers(1, EAGER)).await;
+    world.router("r1").await;
+    world.write(&servers(2, EAGER));
+    world.revision(2).await;
+    world.until("applied", |status| status.attempt.is_none()).await;
+    std::fs::remove_file(&world.file).unwrap();
+    let outcome = world.roll_back(0).await.unwrap();
+    assert_eq!((applied(&outcome), outcome.warnings.len()), (3, 0), "{outcome:?}");
+    let status = world.until("gone", |status| status.source.state == SourceState::Missing).await;
+    assert_eq!(status.source.refusals, []);
+}
+
+#[tokio::test]
+async fn what_is_live_already_is_not_brought_back_once_more() {
+    let world = World::with(&servers(1, EAGER)).await;
+    world.router("r1").await;
+    // It is the default, so the content is the same.
+    assert_eq!(applied(&world.apply("ops", "naming: prefix\n", 0).await.unwrap()), 2);
+    let outcome = world.roll_back(1).await.unwrap();
+    assert_eq!((outcome.result(), outcome.revision), (Ended::NoChange, 2));
+    assert_eq!(world.content(0).await.layers.len(), 2);
+    // Without a number the last change is undone, whatever it changed.
+    assert_eq!(applied(&world.roll_back(0).await.unwrap()), 3);
+    assert_eq!(world.content(0).await.layers.len(), 1);
 }
 
 /// A router that has been at that revision of another log.
@@ -151,7 +203,8 @@ async fn what_is_live_by_a_rollback_still_is_under_another_number() {
     rolled_back(world.revision(8).await.as_ref());
     assert_eq!(world.sources().await, ["config-manager", "rollback to 1", "file", "file"]);
     let again = world.roll_back(0).await.unwrap_err();
-    assert_eq!(again.message(), "revision 8 is live, by a rollback to 1 already; nothing older is kept");
+    let others = "nothing from before that is kept; what can be brought back: 2, by `only1mcp rollback NUMBER`";
+    assert_eq!(again.message(), format!("revision 8 is live, by a rollback to 1 already; {others}"));
     world.stop().await;
     world.start();
     rolled_back(world.until("read", |status| status.source.state != SourceState::Starting).await.as_ref());
@@ -202,7 +255,7 @@ async fn a_file_that_differs_in_comments_from_what_is_brought_back_is_not_undone
     world.stop().await;
     world.start();
     let outcome = world.reload(pb::ReloadRequest::default()).await;
-    assert_eq!((outcome.result(), outcome.warnings.len()), (Ended::NoChange, 0), "{outcome:?}");
+    assert_eq!((outcome.result(), outcome.refusals.len()), (Ended::NoChange, 0), "{outcome:?}");
     assert_eq!(world.status().source.refusals, []);
 }
 

@@ -61,8 +61,8 @@ pub(crate) struct ReloadArgs {
 }
 
 const RELOAD_EXAMPLES: &str = "\
-Exits with 0 when a new revision is live, 1 when the file was refused or no router can hold it, \
-2 when its content is live already, 69 when no router could decide within --timeout.
+Exits with 0 when a new revision is live, 1 when the file was refused, was undone by a rollback, or no \
+router can hold it, 2 when its content is live already, 69 when no router could decide within --timeout.
 
 Examples:
   only1mcp reload
@@ -102,7 +102,8 @@ pub(crate) struct ShowArgs {
 
 const SHOW_EXAMPLES: &str = "\
 With all layers merged, and without keys that have their default. A secret that was written out is shown \
-as a mark, ***(1a2b3c4d): where there are marks, stderr counts them and the exit code is 1.
+as a mark, ***(1a2b3c4d): where there are marks, stderr counts them and the exit code is 1. A file with \
+marks is refused until the secrets stand there again.
 
 Examples:
   only1mcp show > only1mcp.yaml
@@ -152,7 +153,7 @@ const ROLLBACK_EXAMPLES: &str = "\
 Says what it undid, as `diff` does. What was undone stays undone, although the file still holds it: \
 the next edit of the file applies. Without REVISION it undoes the last change once: said again, it \
 changes nothing and names the command that goes further back. \
-Exits with 1 when no router can hold that revision.
+Exits with 1 when no router can hold that revision, 2 when its content is live already.
 
 Examples:
   only1mcp rollback
@@ -320,8 +321,9 @@ pub(crate) struct RestartArgs {
 }
 
 const RESTART_EXAMPLES: &str = "\
-Returns when it is up again in every router, with exit code 0, or has failed to come up, with 1. One \
-that is down is tried at once. One that hangs is restarted by itself if `restart_unhealthy` says so.
+Returns when it is up again in every router, with exit code 0, or has failed to come up, with 1; or \
+after --timeout, with 69. The gateway goes on trying. One that is down is tried at once. One that \
+hangs is restarted by itself if `restart_unhealthy` says so.
 
 Examples:
   only1mcp restart files

@@ -171,7 +171,7 @@ pub(super) fn show(outcome: Option<Outcome>, behind: &Behind) -> Output {
             code = exit::REFUSED;
         }
         Ended::Applied => text.line(format_args!("revision {revision} is live{}", stages(&outcome))),
-        Ended::NoChange => text.line(format_args!("nothing to do: revision {revision} has that content")),
+        Ended::NoChange => text.line(format_args!("nothing to do: revision {revision} has that content already")),
         Ended::Refused => complaints.line(format_args!("refused; {stays}{}", render::next_try(outcome.next_try))),
         Ended::Pending => {
             complaints.line(format_args!("not decided yet; {stays}"));
@@ -183,7 +183,7 @@ pub(super) fn show(outcome: Option<Outcome>, behind: &Behind) -> Output {
     let mut json = as_json(&outcome, word);
     let behind = behind.routers.iter().map(|(node, reason)| json!({ "node": node, "reason": reason }));
     json["behind"] = behind.collect();
-    Output { text, complaints, json, code }
+    Output { complaints, code, ..Output::done(text, json) }
 }
 
 fn reasons(outcome: &Outcome) -> Lines {

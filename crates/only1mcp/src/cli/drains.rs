@@ -5,11 +5,8 @@ use runtime::exit;
 use serde_json::{Value, json};
 use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
-use wire::pb::{
-    config::v1::GetStatusRequest,
-    drain::v1::{
-        CancelRequest, Drain, ListRequest, RouterShare, StartRequest, StartResponse, WatchRequest, WatchResponse,
-    },
+use wire::pb::drain::v1::{
+    CancelRequest, Drain, ListRequest, RouterShare, StartRequest, StartResponse, WatchRequest, WatchResponse,
 };
 
 use super::{
@@ -52,11 +49,7 @@ async fn start(admin: &Admin, request: StartRequest) -> Result<StartResponse, Fa
     let mut service = admin.drain()?;
     let server = request.server.clone();
     let started = admin.ask(&service.target, service.client.start(request)).await;
-    // To the coordinator it is a server like none.
-    if matches!(started, Err(Failure::Refused { .. })) && is_configured_off(admin, &server).await {
-        return Err(Failure::ConfiguredOff { server });
-    }
-    started
+    admin.or_configured_off(&server, started).await
 }
 
 /// Ends a drain by its id, or all that operators have of a server.
@@ -122,19 +115,23 @@ pub(super) fn disabled(drain: &Drain) -> Output {
     Output::done(text, as_json(drain))
 }
 
-/// Adds to a status which servers operators have switched off; nothing if no coordinator can be asked.
-pub(super) async fn tell_disabled(admin: &Admin, status: &mut Output) {
+/// Adds to a status what operators keep from calls; nothing if no coordinator can be asked.
+pub(super) async fn tell_held(admin: &Admin, status: &mut Output) {
     let Ok(mut service) = admin.drain() else { return };
     if let Ok(held) = admin.ask(&service.target, service.client.list(ListRequest { all: false })).await {
-        add_disabled(&held.drains, status);
+        add_held(&held.drains, status);
     }
 }
 
-pub(super) fn add_disabled(held: &[Drain], status: &mut Output) {
-    for drain in held.iter().filter(|drain| drain.disabled) {
-        let (server, actor) = (&drain.server, &drain.actor);
+pub(super) fn add_held(held: &[Drain], status: &mut Output) {
+    for drain in held.iter().filter(|drain| drain.weight_permille == 0) {
+        let Some(undo) = undo(drain) else { continue };
+        let what = if drain.endpoint.is_empty() { "server" } else { "endpoint" };
+        let how = if drain.disabled { "disabled" } else { "drained" };
         status.text.line(format_args!(
-            "note: server {server} is disabled by an operator ({actor}): `only1mcp enable {server}` gives it calls again"
+            "note: {what} {} is {how} by an operator ({}): {undo} gives it calls again",
+            target(drain),
+            drain.actor
         ));
     }
     for server in status.json["servers"].as_array_mut().into_iter().flatten() {
@@ -153,7 +150,7 @@ pub(crate) async fn enable(args: &SwitchArgs) -> Result<Output, Failure> {
         Some(drain) => Some(Box::pin(cancel(&admin, drain.id)).await?),
         None => None,
     };
-    if Box::pin(is_configured_off(&admin, &args.server)).await {
+    if Box::pin(admin.is_configured_off(&args.server)).await {
         return Ok(configured_off(&args.server, ended));
     }
     if let Some(ended) = ended {
@@ -170,7 +167,7 @@ pub(super) fn configured_off(server: &str, ended: Option<Output>) -> Output {
         "server {server} is disabled in the configuration: take `enabled: false` out of it there"
     ));
     let json = ended.map_or_else(nothing_ended, |ended| ended.json);
-    Output { text: Lines::default(), complaints, json, code: exit::REFUSED }
+    Output { complaints, code: exit::REFUSED, ..Output::done(Lines::default(), json) }
 }
 
 pub(super) fn enabled_already(server: &str) -> Output {
@@ -180,12 +177,6 @@ pub(super) fn enabled_already(server: &str) -> Output {
 
 fn nothing_ended() -> Value {
     json!({ "ended": [], "stay": [] })
-}
-
-async fn is_configured_off(admin: &Admin, server: &str) -> bool {
-    let Ok(mut config) = admin.config() else { return false };
-    let status = admin.ask(&config.target, config.client.get_status(GetStatusRequest {})).await;
-    status.is_ok_and(|status| status.servers.iter().any(|one| one.id == server && one.disabled))
 }
 
 /// The drain when it is over. Where changes were missed its end may be among them, so it is looked up.
@@ -214,17 +205,35 @@ async fn end(
 
 pub(super) fn show(drain: &Drain, joined: bool) -> Output {
     let (verb, id) = (if joined { "joined" } else { "started" }, &drain.id);
-    if drain.state == "weighted" {
-        let text = format!("{} gets {} of its calls: drain {id}", target(drain), render::weight(drain.weight_permille));
-        return Output::done(Lines::of(text), as_json(drain));
+    let mut text = Lines::of(if drain.state == "weighted" {
+        format!("{} gets {} of its calls: drain {id}", target(drain), render::weight(drain.weight_permille))
+    } else if is_over(drain) {
+        format!("drain {id} of {} {}: {}", target(drain), drain.state, how_it_went(drain))
+    } else {
+        format!("drain {id} of {} {verb}: {}", target(drain), under_way(drain))
+    });
+    if let Some(undo) = undo(drain) {
+        let what = if drain.weight_permille == 0 { "calls" } else { "its share of the calls" };
+        text.line(format_args!(
+            "note: `only1mcp drains` shows how it goes; {undo} gives {} {what} again",
+            target(drain)
+        ));
     }
-    if !is_over(drain) {
-        let text = format!("drain {id} of {} {verb}: {}", target(drain), under_way(drain));
-        return Output::done(Lines::of(text), as_json(drain));
+    let clean = !is_over(drain) || drain.evicted == 0 && drain.lost == 0;
+    Output { code: if clean { exit::DONE } else { exit::REFUSED }, ..Output::done(text, as_json(drain)) }
+}
+
+/// The command that takes back what an operator asked for, if it holds.
+fn undo(drain: &Drain) -> Option<String> {
+    if drain.cause != "admin" || drain.state == "cancelled" {
+        return None;
     }
-    let text = format!("drain {id} of {} {}: {}", target(drain), drain.state, how_it_went(drain));
-    let clean = drain.evicted == 0 && drain.lost == 0;
-    Output { code: if clean { exit::DONE } else { exit::REFUSED }, ..Output::done(Lines::of(text), as_json(drain)) }
+    let whole = drain.endpoint.is_empty() && drain.weight_permille == 0;
+    Some(if whole {
+        format!("`only1mcp enable {}`", drain.server)
+    } else {
+        format!("`only1mcp drain --cancel {}`", drain.id)
+    })
 }
 
 pub(crate) async fn list(args: &DrainsArgs) -> Result<Output, Failure> {

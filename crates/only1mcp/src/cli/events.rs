@@ -23,14 +23,14 @@ use wire::pb::{
 
 use event::{Event, Seen, Service};
 
-use super::{Lines, Output, render};
+use super::{Lines, Output, reader, render};
 use crate::{
     admin::Admin,
     args::{AdminArgs, WatchArgs},
     failure::Failure,
 };
 
-/// Prints events until interrupted. Each service has a connection of its own, which is made again after it was lost,
+/// Prints events until it is interrupted or nothing reads them any more. Each service has a connection of its own, which is made again after it was lost,
 /// and both are printed. If no service can be reached at first, the command fails.
 pub(crate) async fn run(args: &WatchArgs) -> Result<Output, Failure> {
     let mut signals = super::signals()?;
@@ -42,6 +42,7 @@ pub(crate) async fn run(args: &WatchArgs) -> Result<Output, Failure> {
             End::Failed(failure) => Err(failure),
         },
         _ = signals.recv() => Ok(Output::nothing_more()),
+        () = reader::gone() => Ok(Output::nothing_more()),
     }
 }
 

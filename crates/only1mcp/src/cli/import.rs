@@ -71,8 +71,7 @@ pub(super) fn import(args: &ImportArgs) -> Result<Output, Failure> {
     if !args.yes {
         let asks = args.output.output == Answer::Text && io::stdin().is_terminal() && io::stderr().is_terminal();
         if !asks {
-            shown.line("nothing is written without a yes: add --yes");
-            return Ok(plan.answer(&into, shown, false, exit::REFUSED));
+            return Ok(plan.unasked(&into, shown, args.output.output));
         }
         let columns = render::columns(io::stderr());
         say(&plan.complaints().within(columns));
@@ -133,6 +132,7 @@ impl Plan {
             }
             self.files.push((from.clone(), client, imported.servers.len()));
             self.notes.extend(imported.notes);
+            self.notes.extend(validate::variables::unset(&imported.variables));
             for server in imported.servers {
                 match known.get(&id(&server)) {
                     None => {
@@ -147,7 +147,15 @@ impl Plan {
     }
 
     fn answer(&self, into: &str, text: Lines, written: bool, code: u8) -> Output {
-        Output { text, complaints: self.complaints(), json: self.json(into, written), code }
+        Output { complaints: self.complaints(), code, ..Output::done(text, self.json(into, written)) }
+    }
+
+    /// What is not written for want of a yes. In JSON the notes stand with the plan, and are not what is wrong.
+    fn unasked(&self, into: &str, shown: Lines, format: Answer) -> Output {
+        let mut complaints = if format == Answer::Json { Lines::default() } else { self.complaints() };
+        complaints.line("nothing is written: a yes cannot be asked for here");
+        let next = Some("add --yes".to_owned());
+        Output { complaints, next, ..self.answer(into, shown, false, exit::REFUSED) }
     }
 
     fn complaints(&self) -> Lines {

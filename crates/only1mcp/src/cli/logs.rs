@@ -8,7 +8,7 @@ use runtime::exit;
 use serde_json::{Value, json};
 use wire::pb::router::v1::{Endpoint, InspectRequest, InspectResponse};
 
-use super::{Lines, Output, render};
+use super::{Lines, Output, reader, render};
 use crate::{admin::Admin, args::LogsArgs, failure::Failure};
 
 /// How often a router is asked for more.
@@ -16,7 +16,8 @@ const EVERY: Duration = Duration::from_millis(500);
 
 pub(crate) async fn run(args: &LogsArgs) -> Result<Output, Failure> {
     let admin = Admin::find(&args.admin).await?;
-    let output = show(&args.server, &ask(&admin, &args.server).await?)?;
+    let shown = show(&args.server, &ask(&admin, &args.server).await?);
+    let output = admin.or_configured_off(&args.server, shown).await?;
     if !args.follow || output.code != exit::DONE {
         return Ok(output);
     }
@@ -24,6 +25,7 @@ pub(crate) async fn run(args: &LogsArgs) -> Result<Output, Failure> {
     tokio::select! {
         ended = follow(&admin, args) => ended,
         _ = signals.recv() => Ok(Output::nothing_more()),
+        () = reader::gone() => Ok(Output::nothing_more()),
     }
 }
 
@@ -58,7 +60,8 @@ pub(super) fn show(server: &str, answers: &[InspectResponse]) -> Result<Output, 
         complaints.line(format_args!("{server} has said nothing"));
     }
     let code = if has_process { exit::DONE } else { exit::REFUSED };
-    Ok(Output { text, complaints, json: all().map(|(node, one)| as_json(node, one)).collect(), code })
+    let json = all().map(|(node, one)| as_json(node, one)).collect();
+    Ok(Output { complaints, code, ..Output::done(text, json) })
 }
 
 fn as_json(node: &str, one: &Endpoint) -> Value {

@@ -2,7 +2,7 @@
 
 mod lines;
 
-use std::{fmt::Display, time::Duration};
+use std::time::Duration;
 
 use jiff::{Timestamp, tz::TimeZone};
 use model::{Weight, units::in_words};
@@ -11,12 +11,7 @@ use serde_json::{Value, json};
 use wire::pb::{config::v1::NodeRefusal, words::v1 as pb};
 
 pub(crate) use lines::{Lines, columns, table};
-
-/// `1 tool`, `2 tools`.
-pub(crate) fn count<N: Display + From<u8> + PartialEq>(number: N, noun: &str) -> String {
-    let plural = if number == N::from(1) { "" } else { "s" };
-    format!("{number} {noun}{plural}")
-}
+pub(crate) use model::units::count;
 
 /// The first of them, and how many more there are: `a, b, c and 2 more`.
 pub(crate) fn first_of<N: AsRef<str>>(names: &[N], most: usize) -> String {
@@ -69,12 +64,12 @@ where
     in_words(span(left).unwrap_or_default())
 }
 
-/// `; tried again in 8 s`.
+/// `; will be tried again in 8 s`.
 pub(crate) fn next_try<T>(left: Option<T>) -> String
 where
     Duration: TryFrom<T>,
 {
-    span(left).map_or_else(String::new, |left| format!("; tried again in {}", in_words(left)))
+    span(left).map_or_else(String::new, |left| format!("; will be tried again in {}", in_words(left)))
 }
 
 /// RFC 3339 in UTC, of milliseconds since 1970: for programs.
@@ -192,12 +187,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ages_are_whole_units_and_a_noun_agrees_with_its_number() {
+    fn ages_are_whole_units() {
         let age = |millis| age(Duration::from_millis(millis));
         assert_eq!([0, 999, 1000, 9030, 119_999].map(age), ["<1 s", "<1 s", "1 s", "9 s", "119 s"]);
         let minutes = [2, 119, 120, 125, 47 * 60 + 59, 48 * 60].map(|minutes| age(minutes * 60_000));
         assert_eq!(minutes, ["2 min", "119 min", "2 h", "2 h 5 min", "47 h 59 min", "2 days"]);
-        assert_eq!([0_u32, 1, 2].map(|number| count(number, "tool")), ["0 tools", "1 tool", "2 tools"]);
     }
 
     #[test]

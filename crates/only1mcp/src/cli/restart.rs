@@ -12,7 +12,7 @@ use super::{Lines, Output};
 use crate::{
     admin::{Admin, Named},
     args::RestartArgs,
-    failure::Failure,
+    failure::{Failure, not_up},
 };
 
 type Router = Named<RouterServiceClient<Client>>;
@@ -28,7 +28,7 @@ pub(crate) async fn run(args: &RestartArgs) -> Result<Output, Failure> {
         }
     }
     match failed {
-        Some((_, failure)) if answers.is_empty() => Err(failure),
+        Some((_, failure)) if answers.is_empty() => admin.or_configured_off(&args.server, Err(failure)).await,
         failed => {
             let failed = failed.map(|(node, failure)| (node, failure.to_string()));
             Ok(show(&args.server, &answers, failed.as_ref()))
@@ -46,17 +46,24 @@ async fn in_router(admin: &Admin, router: &mut Router, server: &str) -> Result<R
     let running = seen.endpoints.iter().filter(|one| one.role == "live").filter(of_server);
     let pids = running.map(|one| one.pid).collect();
     let request = RestartRequest { server: server.to_owned(), pids };
-    admin.ask(&router.target, router.client.restart(request)).await
+    match admin.ask(&router.target, router.client.restart(request)).await {
+        Err(Failure::Timeout { seconds, .. }) => Err(Failure::NotUpYet { server: server.to_owned(), seconds }),
+        answer => answer,
+    }
 }
 
 /// `failed`: a router that did not restart the server while others did, and why.
 pub(super) fn show(server: &str, answers: &[RestartResponse], failed: Option<&(String, String)>) -> Output {
     let (mut text, mut complaints, mut rows) = (Lines::default(), Lines::default(), Vec::new());
+    let mut next = None;
     let all = answers.iter().flat_map(|answer| answer.endpoints.iter().map(move |one| (&answer.node, one)));
     for (node, one) in all {
         match said(one) {
             Ok(said) => text.line(format_args!("{server} {said} in {node}")),
-            Err(reason) => complaints.line(format_args!("{server} has not come up in {node}: {reason}")),
+            Err(reason) => {
+                complaints.line(format_args!("{server} has not come up in {node}: {reason}"));
+                next = Some(not_up(server));
+            }
         }
         rows.push(as_json(node, one));
     }
@@ -65,7 +72,7 @@ pub(super) fn show(server: &str, answers: &[RestartResponse], failed: Option<&(S
         rows.push(json!({ "router": node, "error": reason }));
     }
     let code = if complaints.as_str().is_empty() { exit::DONE } else { exit::REFUSED };
-    Output { text, complaints, json: json!({ "server": server, "endpoints": rows }), code }
+    Output { complaints, next, code, ..Output::done(text, json!({ "server": server, "endpoints": rows })) }
 }
 
 fn said(one: &Restarted) -> Result<String, &str> {

@@ -20,9 +20,10 @@ pub(super) fn show(name: &str, snapshot: &Snapshot) -> Output {
     let marks = Mask::marks(&file);
     if marks > 0 {
         complaints.line(format_args!(
-            "{name} has secrets that are written out; {marks} of its values are masked here and must be written anew"
+            "{name} has secrets that are written out; {marks} of its values are masked here, and such a file is refused \
+             until they are written anew"
         ));
     }
     let code = if marks == 0 { exit::DONE } else { exit::REFUSED };
-    Output { text, complaints, json: spell(snapshot), code }
+    Output { complaints, code, ..Output::done(text, spell(snapshot)) }
 }

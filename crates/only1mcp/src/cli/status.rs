@@ -29,7 +29,7 @@ pub(crate) async fn run(args: &AdminArgs) -> Result<Output, Failure> {
         }
     }
     let mut output = show(status, details);
-    Box::pin(super::drains::tell_disabled(&admin, &mut output)).await;
+    Box::pin(super::drains::tell_held(&admin, &mut output)).await;
     for (name, status) in admin.silent() {
         output.complaints.line(format_args!("{name} does not answer: {}", status.message()));
         output.code = exit::REFUSED;
@@ -40,12 +40,8 @@ pub(crate) async fn run(args: &AdminArgs) -> Result<Output, Failure> {
 pub(super) fn show(status: GetStatusResponse, details: BTreeMap<String, InspectResponse>) -> Output {
     let view = View { status, details };
     let problems = view.problems();
-    Output {
-        text: view.text(&problems),
-        complaints: Lines::default(),
-        json: view.json(&problems),
-        code: if problems.is_empty() { exit::DONE } else { exit::REFUSED },
-    }
+    let code = if problems.is_empty() { exit::DONE } else { exit::REFUSED };
+    Output { code, ..Output::done(view.text(&problems), view.json(&problems)) }
 }
 
 /// The answer of config-manager, and by node the answers of the routers that were asked directly.
@@ -162,7 +158,7 @@ impl View {
         }
         // Without others, the file is all there is.
         for layer in layers.iter().filter(|_| layers.iter().any(|layer| layer.owner != FILE)) {
-            text.line(format_args!("layer of {}: {}{}", layer.owner, layer.name, since(layer)));
+            text.line(format_args!("layer of {}{}{}", layer.owner, named(layer), since(layer)));
         }
         for Pending { source, actor, stage, left_out, .. } in &self.status.pending {
             let left_out = match left_out.join(", ") {
@@ -326,6 +322,12 @@ fn withheld_json(one: &Withheld) -> Value {
 
 fn renamed_json(one: &Renamed) -> Value {
     json!({ "server": one.server, "tool": one.tool, "exposed": one.exposed })
+}
+
+/// What it is called, if its owner does not say so.
+fn named(layer: &Layer) -> String {
+    let says_so = layer.owner.strip_prefix("api:").unwrap_or(&layer.owner) == layer.name || layer.owner == layer.name;
+    if says_so { String::new() } else { format!(": {}", layer.name) }
 }
 
 fn since(layer: &Layer) -> String {

@@ -19,7 +19,8 @@ use super::{Output, changes, diff, drains, history, log, render, restart, status
 pub(super) mod golden;
 
 pub(super) fn shown(output: &Output) -> String {
-    let Output { text, complaints, json, code } = output;
+    let Output { text, json, code, .. } = output;
+    let complaints = &output.on_stderr();
     for lines in [text, complaints] {
         [40, 80, 120].into_iter().for_each(|columns| golden::assert_fits("an answer", lines, columns));
     }
@@ -207,8 +208,14 @@ fn a_status_with_all_that_can_be_wrong() {
         ],
     };
     let mut output = status::show(answer, BTreeMap::from([("a".to_owned(), inspected())]));
-    let off = Drain { server: "files".into(), actor: "uid:0".into(), disabled: true, ..Drain::default() };
-    drains::add_disabled(&[off], &mut output);
+    let off = Drain {
+        server: "files".into(),
+        cause: "admin".into(),
+        actor: "uid:0".into(),
+        disabled: true,
+        ..Drain::default()
+    };
+    drains::add_held(&[off], &mut output);
     insta::assert_snapshot!(shown(&output));
 }
 
@@ -230,7 +237,7 @@ fn trials() {
     let none = Trial { accepted: true, ..Trial::default() };
     let refusals = vec![NodeRefusal { node: "a".into(), reason: "tool names collide: read".into() }];
     let refused = Trial { refusals, ..Trial::default() };
-    let all = [accepted, none, refused].map(|trial| shown(&validate::trial::show(&trial, valid())));
+    let all = [accepted, none, refused].map(|trial| shown(&validate::trial::show(&trial, None, valid())));
     insta::assert_snapshot!("trials", all.join("\n"));
 }
 
@@ -249,6 +256,9 @@ fn restarts() {
     insta::assert_snapshot!("restart", shown(&restart::show("files", &done, None)));
     let failed = [answer("a", vec![one(7, 0, false, "initialize: its process exited with status 1")])];
     let refused = ("b".to_owned(), "there is no server `files` in the live revision".to_owned());
+    let next = restart::show("files", &failed, None).next;
+    assert!(next.is_some_and(|next| next.contains("goes on trying") && next.contains("`only1mcp logs files`")));
+    assert_eq!(restart::show("files", &done, Some(&refused)).next, None);
     insta::assert_snapshot!("restart_failed", shown(&restart::show("files", &failed, Some(&refused))));
 }
 
@@ -372,6 +382,39 @@ fn drains_of_each_kind() {
     let fresh = Drain { state: "running".into(), remaining: duration(30_000), ..drain.clone() };
     insta::assert_snapshot!("drain_not_counted", shown(&drains::show(&fresh, false)));
     insta::assert_snapshot!("drain", shown(&drains::show(&drain, true)));
+}
+
+#[test]
+fn what_operators_keep_from_calls_is_said_with_the_command_that_ends_it() {
+    let drain = |server: &str, state: &str| Drain {
+        id: "a3".into(),
+        server: server.into(),
+        cause: "admin".into(),
+        actor: "uid:1000".into(),
+        state: state.into(),
+        ..Drain::default()
+    };
+    let endpoint = Drain { endpoint: "ab".repeat(32), ..drain("search", "done") };
+    let weighted = Drain { weight_permille: 250, ..endpoint.clone() };
+    let removed = Drain { cause: "removal".into(), ..drain("old", "draining") };
+    let off = Drain { disabled: true, ..drain("mail", "done") };
+    let held = [drain("memory", "draining"), endpoint, weighted.clone(), removed.clone(), off];
+    let mut status = Output::done(render::Lines::default(), serde_json::json!({ "servers": [{ "id": "memory" }] }));
+    drains::add_held(&held, &mut status);
+    let notes = [
+        "note: server memory is drained by an operator (uid:1000): `only1mcp enable memory` gives it calls again",
+        "note: endpoint search/abababab is drained by an operator (uid:1000): `only1mcp drain --cancel a3` gives it calls again",
+        "note: server mail is disabled by an operator (uid:1000): `only1mcp enable mail` gives it calls again",
+    ];
+    assert_eq!(status.text.as_str().lines().collect::<Vec<_>>(), notes);
+    assert_eq!(status.json["servers"][0]["disabled_by_operator"], false);
+
+    let note = |drain: &Drain| drains::show(drain, false).text.as_str().lines().nth(1).map(str::to_owned);
+    let tells = |how: &str| Some(format!("note: `only1mcp drains` shows how it goes; {how} again"));
+    assert_eq!(note(&drain("memory", "draining")), tells("`only1mcp enable memory` gives memory calls"));
+    let share = "`only1mcp drain --cancel a3` gives search/abababab its share of the calls";
+    assert_eq!(note(&weighted), tells(share));
+    assert_eq!((note(&removed), note(&drain("memory", "cancelled"))), (None, None));
 }
 
 /// The worst text that servers, services and other callers could send.

@@ -3,6 +3,7 @@
 
 mod programs;
 pub(super) mod trial;
+pub(super) mod variables;
 
 use std::{fs::File, io, path::Path};
 
@@ -28,7 +29,8 @@ pub(crate) async fn run(args: &ValidateArgs) -> Result<Output, Failure> {
 
 pub(super) fn judge(name: &str, source: &Source) -> Output {
     let merged = config_file::merge(std::slice::from_ref(source));
-    let missing = programs::missing(merged.programs());
+    let mut missing = programs::missing(merged.programs());
+    missing.extend(variables::unset(&merged.variables()));
     match merged.judge() {
         Ok(Judged { snapshot, mut advice, .. }) => {
             advice.extend(missing);
@@ -59,12 +61,9 @@ pub(super) fn invalid(name: &str, violations: &[Violation]) -> Output {
     let mut complaints = Lines::default();
     violations.iter().for_each(|violation| complaints.line(violation));
     complaints.line(format_args!("{name}: not valid, {}", render::count(violations.len(), "violation")));
-    Output {
-        text: Lines::default(),
-        complaints,
-        json: json!({ "valid": false, "violations": violations.iter().map(render::violation_json).collect::<Value>() }),
-        code: exit::REFUSED,
-    }
+    let violations: Value = violations.iter().map(render::violation_json).collect();
+    let json = json!({ "valid": false, "violations": violations });
+    Output { complaints, code: exit::REFUSED, ..Output::done(Lines::default(), json) }
 }
 
 /// The text of a file, or of standard input for `-`. A pipe is allowed: the user who waits for its other end can

@@ -7,9 +7,11 @@ pub(super) mod config_manager;
 pub(super) mod drain_coordinator;
 pub(super) mod health_monitor;
 
+use std::error::Error as _;
 use std::future::Future;
 
 use backoff::Backoff;
+use runtime::fault::chain;
 use runtime::grpc::{Client, DialError, Target, connect_lazy};
 use runtime::stream;
 pub(crate) use runtime::stream::Stuck;
@@ -72,15 +74,16 @@ impl Peer<'_> {
         F: Fn(Client, ReceiverStream<Out>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Response<Streaming<In>>, Status>> + Send,
     {
-        let (client, shown, shutdown) = (connect_lazy(self.target)?, self.shown, tasks.shutdown().clone());
+        let (client, shutdown) = (connect_lazy(self.target)?, tasks.shutdown().clone());
+        let (target, shown) = (self.target.to_string(), self.shown);
         tasks.spawn(task, async move {
-            keep(shown, shutdown, events, |outgoing| open(client.clone(), outgoing)).await;
+            keep((shown, &target), shutdown, events, |outgoing| open(client.clone(), outgoing)).await;
         });
         Ok(())
     }
 }
 
-async fn keep<Out, In, E, F, Fut>(peer: Gate, shutdown: Shutdown, events: mpsc::Sender<E>, open: F)
+async fn keep<Out, In, E, F, Fut>((peer, target): (Gate, &str), shutdown: Shutdown, events: mpsc::Sender<E>, open: F)
 where
     Out: Send + 'static,
     E: From<Line<Out, In>>,
@@ -112,12 +115,25 @@ where
         {
             attempt.displaced();
         }
-        ended.unwrap_or_else(|| Err(Status::aborted("hung up")))
+        let ended = ended.unwrap_or_else(|| Err(Status::aborted("hung up")));
+        ended.map_err(|status| in_words(&status, target))
     });
     tokio::select! {
         () = attached => {}
         () = shutdown.reached(Phase::Closing) => {}
     }
+}
+
+/// Why a line is down: what the peer said, or what keeps it from saying anything.
+fn in_words(status: &Status, target: &str) -> String {
+    let Some(cause) = status.source() else {
+        let said = status.message();
+        return if said.is_empty() { status.code().description().to_owned() } else { said.to_owned() };
+    };
+    let causes = chain(cause);
+    // That alone explains nothing.
+    let causes = causes.strip_prefix("transport error: ").unwrap_or(&causes);
+    format!("no connection to {target}: {causes}")
 }
 
 /// An owner that is gone is stopping, and the line with it.
@@ -133,5 +149,28 @@ impl<Out> Outgoing<Out> {
     pub(crate) fn test() -> (Self, mpsc::Receiver<Out>) {
         let (queue, said) = mpsc::channel(OUTGOING);
         (Self { queue, _hang_up: CancellationToken::new().drop_guard() }, said)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::pb::config::v1::GetStatusRequest;
+    use wire::pb::config::v1::config_service_client::ConfigServiceClient;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn why_a_peer_is_away_is_said_in_words() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let target = Target::Url(url.clone(), None);
+        let mut client = ConfigServiceClient::new(connect_lazy(&target).unwrap());
+        let away = client.get_status(GetStatusRequest {}).await.unwrap_err();
+        let said = in_words(&away, &target.to_string());
+        assert!(said.starts_with(&format!("no connection to {url}: ")), "{said}");
+        assert!(said.to_lowercase().contains("connection refused"), "{said}");
+        assert!(["code:", "source:", "transport", "{"].iter().all(|raw| !said.contains(raw)), "{said}");
+        assert_eq!(in_words(&Status::aborted("another stream speaks for it"), &url), "another stream speaks for it");
     }
 }

@@ -237,14 +237,17 @@ fn renamed(kind: Kind, name: &mcp::Text<'_>, admitted: &Admitted) -> Option<(mcp
 fn unroutable(id: Id<'_>, name: &str, refused: &Unroutable, traced: Option<Box<Traced>>) -> Response<Body> {
     count_unrouted(match refused {
         Unroutable::Unknown { .. } => "unknown",
-        Unroutable::Arriving { .. } => "starting",
+        Unroutable::Arriving { .. } | Unroutable::NothingLive => "starting",
         Unroutable::Cordoned { .. } => "cordoned",
         Unroutable::NoRoom { .. } => "no_room",
     });
     let (revision, text) = (refused.revision(), refused.to_string());
     let (code, body) = match refused {
         Unroutable::Unknown { kind, .. } => (kind.unknown(), message::unknown(*kind, id.text(), name)),
-        Unroutable::Arriving { .. } | Unroutable::Cordoned { .. } | Unroutable::NoRoom { .. } => {
+        Unroutable::Arriving { .. }
+        | Unroutable::Cordoned { .. }
+        | Unroutable::NothingLive
+        | Unroutable::NoRoom { .. } => {
             (ErrorCode::UNAVAILABLE, message::error(Some(id.text()), ErrorCode::UNAVAILABLE, &text, None))
         }
     };

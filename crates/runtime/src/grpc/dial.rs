@@ -1,7 +1,7 @@
 //! Where to dial, and the one client type that results, whatever lies between.
 
 use std::{
-    io,
+    fmt, io,
     net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -38,6 +38,17 @@ pub enum Target {
     Unix(PathBuf),
     /// A service in this process.
     Duplex(DuplexConnector),
+}
+
+/// Where it is, without the token.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(url, _) => f.write_str(url),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+            Self::Duplex(_) => f.write_str("the service in this process"),
+        }
+    }
 }
 
 /// A token, and how far it may go.

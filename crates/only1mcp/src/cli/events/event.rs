@@ -213,7 +213,8 @@ impl Event {
         let by = match (drain.revision, drain.actor.as_str()) {
             (0, "") => String::new(),
             (0, actor) => format!("by {actor}; "),
-            (revision, _) => format!("removed by revision {revision}; "),
+            // Its server may be in that revision with another endpoint, or switched off.
+            (revision, _) => format!("its old endpoint left with revision {revision}; "),
         };
         let kind = Kind::named(drain.state.clone());
         let (state, counts) = match &kind {

@@ -138,6 +138,16 @@ fn events_as_lines_and_in_one_shape() {
 }
 
 #[test]
+fn of_a_server_whose_endpoint_is_replaced_it_is_not_said_that_it_is_removed() {
+    let mut change = drain("draining", 3, 0, 0);
+    let drain = change.drain.as_mut().unwrap();
+    (drain.cause, drain.actor, drain.revision) = ("revision".into(), String::new(), 7);
+    let [event] = &Seen::default().events(TIME, &change)[..] else { panic!("one event") };
+    let line = event.line(&TimeZone::UTC);
+    assert!(line.ends_with("(its old endpoint left with revision 7; 3 in flight, 28 s left; drain 3)"), "{line}");
+}
+
+#[test]
 fn what_is_not_asked_for_is_not_told() {
     let told = |servers: &[&str], kinds: &[&str]| {
         let servers = servers.iter().map(|server| (*server).to_owned()).collect();

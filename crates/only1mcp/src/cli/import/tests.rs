@@ -39,7 +39,7 @@ pub(in crate::cli) fn golden() -> Vec<Golden> {
     };
     let imports = [
         ("import", answer(&plan(), written(INTO), true, exit::DONE)),
-        ("import_plan", answer(&plan(), Lines::default(), false, exit::REFUSED)),
+        ("import_plan", plan().unasked(INTO, plan().shown(INTO), Answer::Text)),
         ("import_broken", answer(&broken, Lines::default(), false, exit::REFUSED)),
         ("import_nothing", answer(&Plan::default(), Lines::of("nothing to add"), false, exit::NOTHING_TO_DO)),
     ];

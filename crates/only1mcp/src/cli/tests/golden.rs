@@ -47,12 +47,12 @@ fn each_answer_is_as_it_was_and_fits_terminals_of_80_and_of_120_columns() {
             if !is_verbatim(&output.text) {
                 assert_fits(name, &output.text, columns);
             }
-            assert_fits(name, &output.complaints, columns);
+            assert_fits(name, &output.on_stderr(), columns);
         }
     }
     for (name, output) in all {
         let at = |columns| {
-            let [out, err] = [&output.text, &output.complaints].map(|lines| lines.within(Some(columns)));
+            let [out, err] = [&output.text, &output.on_stderr()].map(|lines| lines.within(Some(columns)));
             format!("--- stdout, {columns} columns\n{out}--- stderr, {columns} columns\n{err}")
         };
         insta::assert_snapshot!(name, format!("exit {}\n{}", output.code, [80, 120].map(at).concat()));
@@ -201,10 +201,12 @@ fn trials() -> Vec<Golden> {
     };
     let refusals = vec![NodeRefusal { node: "local".into(), reason: "tool names collide: read".into() }];
     let valid = || Output::done(Lines::of("only1mcp.yaml: valid, 4 servers"), serde_json::json!({ "valid": true }));
-    let show = |trial: Trial| validate::trial::show(&trial, valid());
+    let show = |trial: Trial| validate::trial::show(&trial, None, valid());
+    let nothing = Trial { accepted: true, ..Trial::default() };
     golden([
         ("validate_try", show(Trial { accepted: true, refusals: Vec::new(), routers: vec![router] })),
-        ("validate_try_nothing_to_start", show(Trial { accepted: true, ..Trial::default() })),
+        ("validate_try_live_already", validate::trial::show(&nothing, Some(2), valid())),
+        ("validate_try_nothing_to_start", show(nothing)),
         ("validate_try_refused", show(Trial { refusals, ..Trial::default() })),
     ])
 }

@@ -3,7 +3,9 @@
 use config_file::Source;
 use runtime::exit;
 use serde_json::{Value, json};
-use wire::pb::config::v1::{CandidateOutcome, RouterTrial, Trial, ValidateRequest, candidate_outcome::Result as Found};
+use wire::pb::config::v1::{
+    CandidateOutcome, GetStatusRequest, RouterTrial, Trial, ValidateRequest, candidate_outcome::Result as Found,
+};
 
 use super::{Output, invalid, render};
 use crate::cli::{changes::ANSWER_TIME, diff::format_to_pb};
@@ -28,10 +30,19 @@ pub(super) async fn run(args: &ValidateArgs, source: Source, valid: Output) -> R
         let violations: Vec<_> = answer.violations.into_iter().map(wire::violation).collect();
         return Ok(invalid(&name, &violations));
     }
-    Ok(show(&answer.trial.unwrap_or_default(), valid))
+    let live = Box::pin(live_as(&admin, &answer.digest)).await;
+    Ok(show(&answer.trial.unwrap_or_default(), live, valid))
 }
 
-pub(crate) fn show(trial: &Trial, valid: Output) -> Output {
+/// The live revision, if its content has that digest.
+async fn live_as(admin: &Admin, digest: &str) -> Option<u64> {
+    let mut config = admin.config().ok()?;
+    let status = admin.ask(&config.target, config.client.get_status(GetStatusRequest {})).await.ok()?;
+    (status.digest == digest).then_some(status.revision)
+}
+
+/// `live`: the revision that has this content already.
+pub(crate) fn show(trial: &Trial, live: Option<u64>, valid: Output) -> Output {
     let Output { mut text, mut complaints, mut json, .. } = valid;
     let of_router = |router: &RouterTrial| {
         let row = |outcome| [server(outcome).to_owned(), router.node.clone(), in_words(outcome)];
@@ -46,9 +57,12 @@ pub(crate) fn show(trial: &Trial, valid: Output) -> Output {
     for refusal in &trial.refusals {
         complaints.line(render::refusal(refusal));
     }
+    let unchanged = live.map(|revision| format!("revision {revision} has this content; nothing has changed"));
     text.line(match (trial.accepted, rows.is_empty()) {
         (true, false) => "it would be applied; nothing has changed",
-        (true, true) => "it would not be refused: no server would be started or connected; nothing has changed",
+        (true, true) => unchanged
+            .as_deref()
+            .unwrap_or("it would not be refused: no server would be started or connected; nothing has changed"),
         (false, _) => "it would be refused; nothing has changed",
     });
     json["trial"] = json!({
@@ -56,7 +70,8 @@ pub(crate) fn show(trial: &Trial, valid: Output) -> Output {
         "refusals": trial.refusals.iter().map(render::refusal).collect::<Value>(),
         "routers": trial.routers.iter().map(router_json).collect::<Value>(),
     });
-    Output { text, complaints, json, code: if trial.accepted { exit::DONE } else { exit::REFUSED } }
+    let code = if trial.accepted { exit::DONE } else { exit::REFUSED };
+    Output { complaints, code, ..Output::done(text, json) }
 }
 
 fn server(outcome: &CandidateOutcome) -> &str {

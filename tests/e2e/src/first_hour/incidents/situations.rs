@@ -172,10 +172,14 @@ const BAD_EDIT: Situation = Situation {
     dead: true,
     cause: &["refused", "only1mcp.yaml:", ".tols: unknown key", "did you mean `tools`?"],
     look: &[],
-    cure: &[Hand("correct the file; or `only1mcp show > only1mcp.yaml`, which writes what is live", |stage| {
-        let shown = stage.gateway.cli(&["show"])?.expect(0)?;
-        Ok(stage.file.replace(&shown.stdout)?)
-    })],
+    cure: &[Hand(
+        "correct the file; or `only1mcp show > only1mcp.yaml`, which writes what is live, with marks in place of literal \
+         secrets",
+        |stage| {
+            let shown = stage.gateway.cli(&["show"])?.expect(0)?;
+            Ok(stage.file.replace(&shown.stdout)?)
+        },
+    )],
     is_well: |stage| stage.answers("notes__add"),
     then: STATUS_IS_WELL,
     watched: &["refused"],

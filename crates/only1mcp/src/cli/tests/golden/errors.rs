@@ -49,6 +49,7 @@ pub(super) fn all() -> Vec<Golden> {
         ("no_access", Failure::NoAccess { socket: socket(), source: denied() }),
         ("unreachable", Failure::Unreachable { target: target(), status }),
         ("no_answer", Failure::Timeout { target: target(), seconds: 30.0 }),
+        ("not_up_yet", Failure::NotUpYet { server: "files".into(), seconds: 30.0 }),
         ("service_elsewhere", Failure::Lacks { service: "drain-coordinator", targets: vec![target(), target()] }),
         ("content_not_kept", Failure::NotKept { revision: 3 }),
         ("no_revision_0", Failure::NoRevision),
@@ -60,7 +61,7 @@ pub(super) fn all() -> Vec<Golden> {
     ];
     let of = |(name, failure): (&str, Failure)| {
         let (complaints, code) = (in_words(&failure), failure.exit_code());
-        let output = Output { text: Lines::default(), complaints, json: serde_json::Value::Null, code };
+        let output = Output { complaints, code, ..Output::nothing_more() };
         (format!("error_{name}"), output)
     };
     failures.map(of).into()

@@ -102,10 +102,12 @@ pub(super) fn states() -> Vec<Golden> {
     let configured = ConfiguredServer { id: "crm".into(), disabled: true, ..ConfiguredServer::default() };
     let answer = GetStatusResponse { servers: vec![configured], ..well() };
     all.push(("status_disabled".to_owned(), show(answer, inspected(Vec::new()))));
-    let mut output = show(well(), inspected(vec![crm("cordoned", Verdict::Healthy, "")]));
-    let drain = Drain { server: "crm".into(), actor: "uid:1000".into(), disabled: true, ..Drain::default() };
-    drains::add_disabled(&[drain], &mut output);
-    all.push(("status_disabled_by_an_operator".to_owned(), output));
+    for (how, disabled) in [("disabled", true), ("drained", false)] {
+        let mut output = show(well(), inspected(vec![crm("cordoned", Verdict::Healthy, "")]));
+        let (server, cause, actor) = ("crm".into(), "admin".into(), "uid:1000".into());
+        drains::add_held(&[Drain { server, cause, actor, disabled, ..Drain::default() }], &mut output);
+        all.push((format!("status_{how}_by_an_operator"), output));
+    }
     let seen = show(well(), inspected(in_each_state().into()));
     let picture = top::picture(&reading(), std::time::Duration::from_secs(1), &seen);
     all.push(("top".to_owned(), Output::done(picture, serde_json::Value::Null)));
@@ -120,7 +122,8 @@ pub(super) fn situations() -> Vec<Golden> {
         next_try: duration(8000),
         ..source("refused")
     };
-    let undone = "what the file says was rolled back, until it changes or is reloaded by force";
+    let undone = "what the file says was undone by a rollback; it is not judged again until it changes, or by `only1mcp \
+                  reload --force`";
     let rolled_back =
         Source { refusals: vec![NodeRefusal { node: String::new(), reason: undone.into() }], ..source("rolled_back") };
     let pending = Pending {
@@ -136,7 +139,7 @@ pub(super) fn situations() -> Vec<Golden> {
     let of_names = InspectResponse { renamed: vec![renamed("add"), renamed("echo")], ..inspected(Vec::new()) };
     let twenty = (0..22).map(|tool| renamed(&format!("tool{tool}"))).collect();
     let of_many = InspectResponse { renamed: twenty, ..inspected(Vec::new()) };
-    let behind = router("behind", 40, "cannot hold revision 41: ${env:KEY} is not set; tried again in 4 s");
+    let behind = router("behind", 40, "cannot hold revision 41: ${env:KEY} is not set; will be tried again in 4 s");
     let none = |answer| show(answer, inspected(Vec::new()));
     golden([
         ("status_nothing_live", none(GetStatusResponse { revision: 0, routers: Vec::new(), ..well() })),

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use health::Outcome;
-use model::{EndpointKey, Verdict};
+use model::{EndpointKey, Verdict, units::count};
 
 use crate::control::EndpointStatus;
 use crate::endpoint::Endpoint;
@@ -130,8 +130,10 @@ fn outcomes_of(
     let answers = now.answered.saturating_sub(before.answered);
     let failures = now.failed.saturating_sub(before.failed);
     let many = failures > 0 && failures * 10 >= answers;
-    let failed =
-        many.then(|| Outcome::Failed { reason: format!("{failures} calls without an answer, {answers} with one") });
+    let failed = many.then(|| {
+        let failures = count(failures, "call");
+        Outcome::Failed { reason: format!("{failures} without an answer, {answers} with one") }
+    });
     // That it came up is older than what probes have shown of it since.
     let came_up = starting.is_some() || !before.up && !now.judged;
     let answered = (answers > 0 || came_up && !many).then_some(IS_UP);
