@@ -27,10 +27,11 @@ use remembered::Remembered;
 
 /// A connection that has asked and was silent for less time is not given up for another one.
 const SETTLED: Duration = Duration::from_secs(1);
-/// For so long a connection that has not asked yet is not given up for another one: its request may be on its way. Where
-/// nothing else makes room, new connections wait meanwhile, so that those of a flood cannot take the place of a client that
-/// came among them.
-const ARRIVES: Duration = Duration::from_millis(75);
+/// For so many sweeps a connection that has not asked yet is not given up for another one: its request may be on its
+/// way, or here and not read yet. Sweeps and not time, because the process may not run for a while. Where nothing else
+/// makes room, new connections wait meanwhile, so that those of a flood cannot take the place of a client that came
+/// among them.
+const ARRIVES: u64 = 4;
 /// A client that found no place tries again within this time, if it still wants one.
 const CROWDED: Duration = Duration::from_secs(2);
 
@@ -122,6 +123,8 @@ struct Unread {
 pub(crate) struct Client {
     /// Counts the connections of its core: of several that came at one time, it tells the older one.
     number: u64,
+    /// The number of sweeps before it came.
+    came: u64,
     turn: Cell<Turn>,
     /// When the turn began, or when bytes last came in.
     since: Cell<Time>,
@@ -148,6 +151,7 @@ pub(crate) struct Client {
 #[derive(Debug, Default)]
 pub(crate) struct Clients {
     now: Cell<Time>,
+    sweeps: Cell<u64>,
     all: RefCell<Vec<Rc<Client>>>,
     entered: Cell<u64>,
     /// How many clients have unread bytes.
@@ -172,6 +176,7 @@ impl Clients {
         self.entered.set(number);
         let client = Rc::new(Client {
             number,
+            came: self.sweeps.get(),
             turn: Cell::new(Turn::New),
             since: Cell::new(self.now.get()),
             reading: Cell::new(false),
@@ -226,6 +231,7 @@ impl Clients {
     /// Keeps the time, and closes connections whose clients have taken too long.
     pub(crate) fn sweep(&self, now: Time, patience: &Patience) {
         self.now.set(now);
+        self.sweeps.set(self.sweeps.get() + 1);
         let (every, served) = if self.is_crowded() { (LOOK_CROWDED, Duration::ZERO) } else { (LOOK_EVERY, SETTLED) };
         let look = now.since(self.looked.get()) >= every;
         if !look && patience.head >= HEAD && self.unread.get() == 0 {
@@ -291,17 +297,17 @@ impl Clients {
         displaced
     }
 
-    /// Whether a new connection waits to be let in: all places are taken, and none of those that might make room has been
-    /// there for long enough.
+    /// Whether a new connection waits to be let in: all places are taken, and none of those that might make room has
+    /// been there for long enough.
     pub(crate) fn keeps_waiting(&self, places: usize) -> bool {
         let is_new = |client: &Rc<Client>| client.turn.get() == Turn::New && client.is_open();
         self.len() >= places && self.least_useful().is_none() && self.all.borrow().iter().any(is_new)
     }
 
     fn least_useful(&self) -> Option<Rc<Client>> {
-        let (now, all) = (self.now.get(), self.all.borrow());
+        let all = self.all.borrow();
         let candidates = all.iter().filter(|client| client.is_open());
-        let unused = candidates.filter_map(|client| Some((client.use_of(now)?, client)));
+        let unused = candidates.filter_map(|client| Some((client.use_of(self)?, client)));
         let least = unused.min_by_key(|(used, client)| (*used, client.since.get(), client.number));
         least.map(|(_, client)| Rc::clone(client))
     }
@@ -367,11 +373,11 @@ impl Client {
     }
 
     /// What the client does with its place, if it may lose that place.
-    fn use_of(&self, now: Time) -> Option<Use> {
-        let settled = now.since(self.since.get()) >= SETTLED;
+    fn use_of(&self, clients: &Clients) -> Option<Use> {
+        let settled = clients.now.get().since(self.since.get()) >= SETTLED;
         match self.turn.get() {
             // Only after the first read: the request may be here already, and until then it may be on its way.
-            Turn::New => (self.reading.get() && now.since(self.since.get()) >= ARRIVES).then_some(Use::Never),
+            Turn::New => (self.reading.get() && clients.sweeps.get() - self.came >= ARRIVES).then_some(Use::Never),
             Turn::Body => settled.then_some(Use::Sends),
             Turn::Answered if self.reading.get() => settled.then_some(Use::Nothing),
             Turn::Head => settled.then_some(Use::Nothing),

@@ -21,6 +21,12 @@ fn under(pressure: Pressure) -> Needed {
 const ROOM: Needed = Needed { pressure: Pressure::None, room: true, places: false };
 const PLACES: Needed = Needed { pressure: Pressure::None, room: false, places: true };
 
+/// As many sweeps later as a request may take to arrive, at `now`.
+fn later(clients: &Clients, now: Time) {
+    clients.now.set(now);
+    clients.sweeps.set(clients.sweeps.get() + ARRIVES);
+}
+
 /// A connection that was answered at `now`, and waits for its next request.
 fn answered(clients: &Clients, now: Time) -> Rc<Client> {
     clients.now.set(now);
@@ -92,7 +98,7 @@ fn room_is_made_by_who_uses_it_least() {
     second.since.set(at(4));
     first.waits(at(4));
     second.waits(at(4));
-    clients.now.set(at(5));
+    later(&clients, at(5));
     let just = answered(&clients, at(5));
     for victim in [&first, &second, &idlest, &idle] {
         assert!(clients.displace());
@@ -108,7 +114,7 @@ fn of_many_that_came_at_once_and_never_asked_the_one_that_came_first_makes_room(
     let clients = Clients::default();
     let burst: Vec<_> = (0..5).map(|_| clients.enter()).collect();
     burst.iter().for_each(|client| client.waits(at(0)));
-    clients.now.set(at(1));
+    later(&clients, at(1));
     // The last one takes the place of the first in the list.
     clients.leave(&burst[0]);
     for victim in &burst[1..] {
@@ -126,17 +132,19 @@ fn a_connection_whose_request_may_be_on_its_way_is_not_given_up_for_a_newer_one(
     new.waits(at(5));
     assert!(clients.keeps_waiting(1) && !clients.displace());
     assert!(!clients.keeps_waiting(2), "there is room");
-    clients.now.set(at(5) + ARRIVES);
+    clients.now.set(at(50));
+    assert!(clients.keeps_waiting(1), "the process may not have run");
+    later(&clients, at(50));
     assert!(!clients.keeps_waiting(1));
     assert!(clients.displace());
     assert_eq!(new.closed(), Some(Closed::Displaced));
-    let idle = answered(&clients, at(6));
+    let idle = answered(&clients, at(60));
     let another = clients.enter();
-    another.waits(at(6));
+    another.waits(at(60));
     assert!(clients.keeps_waiting(2), "one has just come, and one was just served");
     another.asks();
     assert!(!clients.keeps_waiting(2), "nothing is about to make room");
-    clients.now.set(at(7));
+    clients.now.set(at(61));
     clients.enter();
     assert!(!clients.keeps_waiting(3), "who does nothing makes room before who has just come");
     assert!(clients.displace());
