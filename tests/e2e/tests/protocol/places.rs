@@ -46,6 +46,16 @@ fn is_served(session: &Raw) -> bool {
     session.again().and_then(|mut raw| raw.ask(&ping)).is_ok_and(|answer| answer.status == 200)
 }
 
+/// Resets the connections of calls that a server has, and returns when the gateway knows that their clients are gone.
+fn go_at_once(stage: &Stage, held: Vec<Raw>) -> Result<(), Fault> {
+    let connections = || stage.gateway.metric("only1mcp_router_connections ", "");
+    // The gateway counts them now and then: the count could be one of before they came.
+    let count = held.len() as u64;
+    wait::until_true("the clients to be counted", LIMIT, || connections() > count)?;
+    held.into_iter().try_for_each(reset)?;
+    wait::until_true("the clients to be gone", LIMIT, || connections() <= 1)
+}
+
 pub(super) fn reset(raw: Raw) -> Result<(), Fault> {
     SockRef::from(&raw.stream).set_linger(Some(Duration::ZERO))?;
     Ok(())
@@ -55,12 +65,9 @@ pub(super) fn reset(raw: Raw) -> Result<(), Fault> {
 fn clients_that_are_gone_hold_no_place_while_their_calls_run() -> Result<(), Fault> {
     let (stage, server) = stage("gone", json!({}))?;
     let session = Raw::open(stage.gateway.mcp)?;
-    for id in 0..10 {
-        reset(held(&session, &server, if id < 5 { "hold" } else { "events" }, id)?)?;
-    }
-    let count = |name| stage.gateway.metric(name, "");
-    wait::until_true("the places to be free", LIMIT, || count("only1mcp_router_connections ") <= 1)?;
-    assert_eq!(count("only1mcp_server_in_flight"), 10, "to go away is not to cancel");
+    let calls = (0..10).map(|id| held(&session, &server, if id < 5 { "hold" } else { "events" }, id));
+    go_at_once(&stage, calls.collect::<Result<_, _>>()?)?;
+    assert_eq!(stage.gateway.metric("only1mcp_server_in_flight", ""), 10, "to go away is not to cancel");
     session.again()?.works()
 }
 
@@ -124,11 +131,8 @@ fn calls_whose_clients_are_gone_make_way_at_a_server_for_those_of_others() -> Re
 fn as_many_calls_find_places_at_once_as_clients_are_gone() -> Result<(), Fault> {
     let (stage, server) = stage("gone-at-once", json!({ "in_flight_per_endpoint": 8 }))?;
     let session = Raw::open(stage.gateway.mcp)?;
-    for id in 0..8 {
-        reset(held(&session, &server, "hold", id)?)?;
-    }
-    let connections = || stage.gateway.metric("only1mcp_router_connections ", "");
-    wait::until_true("the clients to be gone", LIMIT, || connections() <= 1)?;
+    let calls = (0..8).map(|id| held(&session, &server, "hold", id));
+    go_at_once(&stage, calls.collect::<Result<_, _>>()?)?;
     let mut here = (100..108).map(|_| session.again()).collect::<Result<Vec<_>, _>>()?;
     for (raw, id) in here.iter_mut().zip(100..) {
         raw.say(&call(id, "s__hold", json!({ "number": id })))?;
