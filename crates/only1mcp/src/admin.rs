@@ -258,6 +258,9 @@ impl Local {
 fn undiallable(url: &str, error: DialError) -> Failure {
     match error {
         DialError::ClearText { .. } => Failure::ClearText(error),
+        DialError::Userinfo { ref place } => {
+            Failure::AdminUrl { url: format!("http://…@{place}"), reason: error.to_string() }
+        }
         DialError::Url { .. } | DialError::Form { .. } => {
             Failure::AdminUrl { url: url.to_owned(), reason: error.to_string() }
         }
@@ -283,7 +286,18 @@ async fn services(client: Client) -> Result<BTreeSet<String>, Status> {
 
 #[cfg(test)]
 mod tests {
+    use runtime::exit;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_password_in_an_address_is_refused_and_not_repeated() {
+        let url = "http://user:passw0rd@127.0.0.1:1";
+        let error = connect_lazy(&Target::Url(url.to_owned(), None)).map(drop).unwrap_err();
+        let failure = undiallable(url, error);
+        assert!(failure.to_string().contains("127.0.0.1:1") && !failure.to_string().contains("passw0rd"), "{failure}");
+        assert_eq!(failure.exit_code(), exit::USAGE);
+    }
 
     fn local(admin: &str) -> Local {
         let base = tempfile::tempdir().unwrap();

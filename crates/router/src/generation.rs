@@ -298,10 +298,10 @@ impl Generation {
 
     fn admit(&self, kind: Kind, exposed: &str, random: u64, homes: &Homes) -> Result<Admitted, Unroutable> {
         let revision = self.revision;
-        if revision == Revision::NONE {
-            return Err(Unroutable::NothingLive);
-        }
         let Some(route) = self.table.find(kind, exposed) else {
+            if revision == Revision::NONE {
+                return Err(Unroutable::NothingLive);
+            }
             return Err(Unroutable::Unknown { revision, kind, arriving: !self.is_settled() });
         };
         let routes = self.table.backend(route);

@@ -30,8 +30,8 @@ use crate::{
     failure::Failure,
 };
 
-/// Prints events until it is interrupted or nothing reads them any more. Each service has a connection of its own, which is made again after it was lost,
-/// and both are printed. If no service can be reached at first, the command fails.
+/// Prints events until it is interrupted or nothing reads them any more. Each service has a connection of its own, which
+/// is made again after it was lost, and both are printed. If no service can be reached at first, the command fails.
 pub(crate) async fn run(args: &WatchArgs) -> Result<Output, Failure> {
     let mut signals = super::signals()?;
     let admin = args.admin.pinned()?;

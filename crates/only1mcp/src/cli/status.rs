@@ -326,8 +326,8 @@ fn renamed_json(one: &Renamed) -> Value {
 
 /// What it is called, if its owner does not say so.
 fn named(layer: &Layer) -> String {
-    let says_so = layer.owner.strip_prefix("api:").unwrap_or(&layer.owner) == layer.name || layer.owner == layer.name;
-    if says_so { String::new() } else { format!(": {}", layer.name) }
+    let own = layer.owner.strip_prefix("api:").unwrap_or(&layer.owner);
+    if [own, &layer.owner].contains(&&*layer.name) { String::new() } else { format!(": {}", layer.name) }
 }
 
 fn since(layer: &Layer) -> String {

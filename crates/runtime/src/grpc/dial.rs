@@ -87,6 +87,12 @@ impl InsecureToken {
 pub enum DialError {
     #[error("{url:?} is not a URL; expected http://HOST:PORT")]
     Url { url: String, source: http::uri::InvalidUri },
+    /// `place` is the rest of the URL.
+    #[error(
+        "a service URL has no user and no password: write http://{place}, and name the file of the admin token with \
+         --token-file (ONLY1MCP_TOKEN_FILE)"
+    )]
+    Userinfo { place: String },
     #[error("{url:?} cannot be dialled; expected http://HOST:PORT, without a path")]
     Form { url: String },
     #[error(
@@ -165,6 +171,10 @@ async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
 }
 
 fn endpoint(url: &str) -> Result<Endpoint, DialError> {
+    // First, since other errors quote the URL. Nothing else in a service URL has this character.
+    if let Some((_, place)) = url.rsplit_once('@') {
+        return Err(DialError::Userinfo { place: place.to_owned() });
+    }
     // Parsed here, because the transport would take `unix:` and schemes it cannot speak.
     let uri: Uri = url.parse().map_err(|source| DialError::Url { url: url.to_owned(), source })?;
     let plain = uri.scheme_str() == Some("http") && uri.host().is_some() && ["", "/"].contains(&uri.path());

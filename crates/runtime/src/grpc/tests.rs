@@ -190,6 +190,12 @@ async fn only_what_can_be_dialled_is_a_target() {
     for url in ["", "nowhere", "https://host:1", "http://", "http://host:1/path", "unix:/x"] {
         assert!(connect_lazy(&Target::Url(url.to_owned(), None)).is_err(), "{url}");
     }
+    for url in
+        ["http://user:passw0rd@host:1", "https://passw0rd@host:1", "user:passw0rd@host:1", "http://a@passw0rd:@host:1"]
+    {
+        let error = connect_lazy(&Target::Url(url.to_owned(), None)).map(drop).unwrap_err().to_string();
+        assert!(error.contains("write http://host:1,") && !error.contains("passw0rd"), "{error}");
+    }
     for url in ["http://host:1", "http://[::1]:9441/"] {
         assert!(connect_lazy(&Target::Url(url.to_owned(), None)).is_ok(), "{url}");
     }

@@ -30,8 +30,10 @@ pub(super) async fn run(args: &ValidateArgs, source: Source, valid: Output) -> R
         let violations: Vec<_> = answer.violations.into_iter().map(wire::violation).collect();
         return Ok(invalid(&name, &violations));
     }
-    let live = Box::pin(live_as(&admin, &answer.digest)).await;
-    Ok(show(&answer.trial.unwrap_or_default(), live, valid))
+    let trial = answer.trial.unwrap_or_default();
+    let is_idle = trial.accepted && trial.routers.iter().all(|router| router.outcomes.is_empty());
+    let live = if is_idle { Box::pin(live_as(&admin, &answer.digest)).await } else { None };
+    Ok(show(&trial, live, valid))
 }
 
 /// The live revision, if its content has that digest.
