@@ -43,5 +43,5 @@ fn again(bencher: divan::Bencher<'_, '_>, count: usize) {
     let known = merge(std::slice::from_ref(&before)).judge().expect("the file is a good one").known();
     let id = format!("id: files-{}\n", count / 4 * 2);
     let after = [Source { text: before.text.replace(&id, "id: other\n"), ..before }];
-    bencher.bench(|| merge_again(&after, &known).judge().map(|judged| judged.known()));
+    bencher.bench(|| merge_again(&after, &[], &known).judge().map(|judged| judged.known()));
 }

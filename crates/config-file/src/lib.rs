@@ -104,17 +104,18 @@ pub fn parse(sources: &[Source]) -> Result<Snapshot, Vec<Violation>> {
 
 /// The first half of [`parse`]: reads, types and merges the texts.
 pub fn merge(sources: &[Source]) -> Merged<'_> {
-    merge_without(sources, &Known::default())
+    merge_without(sources, &[], &Known::default())
 }
 
-/// The same at less cost where most servers are described by the same lines as before.
-pub fn merge_again<'s>(sources: &'s [Source], known: &Known) -> Merged<'s> {
-    let merged = merge_without(sources, known);
+/// The same for a change of layers, at less cost where most servers are described by the same lines as before.
+/// `in_force`: the owners of layers that do not change. Secrets that are masked there are reported, and refuse nothing.
+pub fn merge_again<'s>(sources: &'s [Source], in_force: &'s [Owner], known: &Known) -> Merged<'s> {
+    let merged = merge_without(sources, in_force, known);
     let as_before = merged.report.is_good() && known.holds_under(&merged.draft.policy);
-    if merged.report.shortened && !as_before { merge(sources) } else { merged }
+    if merged.report.shortened && !as_before { merge_without(sources, in_force, &Known::default()) } else { merged }
 }
 
-fn merge_without<'s>(sources: &'s [Source], known: &Known) -> Merged<'s> {
+fn merge_without<'s>(sources: &'s [Source], in_force: &'s [Owner], known: &Known) -> Merged<'s> {
     let mut layers: Vec<&Source> = sources.iter().collect();
     layers.sort_by_key(|source| (source.owner != Owner::file(), &source.owner));
     let start = layers.first().map_or_else(|| "(no source)".into(), |source| source.name.clone());
@@ -123,13 +124,17 @@ fn merge_without<'s>(sources: &'s [Source], known: &Known) -> Merged<'s> {
     let mut report = Report::default();
     let mut servers_at = None;
     for source in &layers {
+        let before = draft.backends.len();
         Layer::new(&source.name, &mut report, known).read(&source.text, source.format, &mut draft, &mut servers_at);
+        if in_force.contains(&source.owner) {
+            draft.backends.iter_mut().skip(before).for_each(|backend| backend.in_force = true);
+        }
     }
     draft.at = servers_at.unwrap_or(draft.at);
     votes::refuse_unheld(&draft, &mut report);
     // If servers were written but could not be read, a violation that there are none would mislead.
     draft.policy.allow_empty |= report.servers_lost;
-    Merged { sources, draft, report, names: layers.into_iter().map(|source| source.name.clone()).collect() }
+    Merged { sources, in_force, draft, report, names: layers.into_iter().map(|source| source.name.clone()).collect() }
 }
 
 /// Whether two texts differ in nothing but comments and the way they are laid out, or, as files of clients, in what is
@@ -143,6 +148,7 @@ pub fn means_the_same(one: (&str, Format), other: (&str, Format)) -> bool {
 /// Layers that are one draft, with what was found wrong so far.
 pub struct Merged<'s> {
     sources: &'s [Source],
+    in_force: &'s [Owner],
     draft: Draft,
     report: Report,
     /// In the order of the layers.
@@ -163,12 +169,13 @@ impl Merged<'_> {
         let (values, shortened) = (self.report.taken.values, self.report.shortened);
         let (advice, of_clients) = (self.advice(), self.report.notes.len());
         let passages = std::mem::take(&mut self.report.passages);
+        let (sources, in_force) = (self.sources, self.in_force);
         match self.report.finish(self.draft.into_snapshot(), &self.names) {
             Ok(snapshot) => Ok(Judged { snapshot, advice, of_clients, passages, values }),
             // Only the whole texts tell where the fault is.
-            Err(_) if shortened => merge(self.sources).judge(),
+            Err(_) if shortened => merge_without(sources, in_force, &Known::default()).judge(),
             Err(mut violations) => {
-                lookalikes::name(&mut violations, self.sources);
+                lookalikes::name(&mut violations, sources);
                 Err(violations)
             }
         }

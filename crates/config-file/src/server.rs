@@ -204,6 +204,7 @@ impl Layer<'_> {
         let mut server = DraftBackend {
             at: node.at.in_file(self.file),
             path: path.into(),
+            in_force: false,
             id: None,
             transport: None,
             tools: None,

@@ -15,7 +15,7 @@ use std::fs;
 
 use model::{Owner, Violation};
 
-use crate::{Format, MAX_BYTES, Source, parse, read};
+use crate::{Format, Known, MAX_BYTES, Source, merge_again, parse, read};
 
 /// A file by its name, which says what it is written in.
 fn named(name: &str, text: String) -> Source {
@@ -100,6 +100,25 @@ fn layers_are_merged_in_the_order_of_their_owners() {
     let snapshot = parse(&sources).unwrap();
     let ids: Vec<&str> = snapshot.backends.iter().map(|backend| backend.id.as_str()).collect();
     assert_eq!(ids, ["first", "second", "third"]);
+}
+
+/// Earlier releases took a mark for a secret.
+#[test]
+fn a_masked_secret_is_refused_where_a_change_brings_it_and_told_where_it_is_in_force() {
+    let layer = |owner: Owner, id: &str, value: &str| {
+        let text =
+            format!("servers: [{{ id: {id}, transport: {{ type: stdio, command: x, env: {{ K: '{value}' }} }} }}]");
+        Source { owner: owner.clone(), ..named(&owner.0, text) }
+    };
+    let (mark, ops) = ("***(1a2b3c4d)", Owner::api("ops"));
+    let sources = [layer(Owner::file(), "a", "x"), layer(ops.clone(), "b", mark)];
+    let judged = merge_again(&sources, std::slice::from_ref(&ops), &Known::default()).judge().unwrap();
+    assert_eq!(judged.advice.len(), 1, "{:?}", judged.advice);
+    assert!(judged.advice[0].to_string().starts_with("api:ops:1:") && judged.advice[0].message.contains(mark));
+    for in_force in [vec![], vec![Owner::file()]] {
+        let violations = merge_again(&sources, &in_force, &Known::default()).judge().unwrap_err();
+        assert!(violations[0].message.contains(mark), "{violations:?}");
+    }
 }
 
 #[test]

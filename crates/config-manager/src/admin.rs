@@ -169,10 +169,10 @@ impl Service {
         let layer = layer.filter(|layer| whose.is_empty() || !layer.text.trim().is_empty());
         let text = Text { layer: layer.clone(), ..Text::default() };
         let layers = with_layer(&status.layers, owner.clone(), layer);
-        let (clock, live) = (self.clock, status.snapshot.clone());
+        let (clock, live, recorded) = (self.clock, status.snapshot.clone(), Arc::clone(&status.layers));
         let mask = self.mask.clone();
         let merged = self.documents.run(move || {
-            let merged = merge(layers, &Known::default(), live.as_deref(), clock)?;
+            let merged = merge(layers, &recorded, &Known::default(), live.as_deref(), clock)?;
             let (shown, layers) = (content(&mask, &merged.content.snapshot), layer_marks(&mask, &merged.layers));
             Ok::<_, Vec<Violation>>((merged, shown, layers))
         });

@@ -29,7 +29,7 @@ use crate::log::{Cursor, Layers, Log};
 use crate::outcome::{Fault, turned_away};
 use crate::provenance::Provenance;
 use crate::source::{FromSource, Method, Origin, Signals};
-use crate::status::{Happened, Status};
+use crate::status::{Happened, SourceState, Status};
 
 pub(crate) use candidate::{Merged, Open, Papers, Payload, Text, Timing, merge, with_layer};
 pub(crate) use notice::METRICS;
@@ -71,6 +71,8 @@ pub(crate) struct Engine {
     provenance: Provenance,
     /// The servers of the layers that were merged last.
     known: Arc<Known>,
+    /// The state of the file that was told last.
+    source_told: SourceState,
     /// The last refusal of the file.
     refusal: feed::Refusal,
     /// When the file was last seen to be written, in nanoseconds of the clock.
@@ -121,6 +123,7 @@ impl Engine {
             layers,
             provenance,
             known: Arc::default(),
+            source_told: SourceState::Starting,
             refusal: feed::Refusal::default(),
             written_at: None,
             attached: BTreeMap::new(),

@@ -46,6 +46,8 @@ pub struct Pending {
     pub stage: PendingStage,
     /// Routers that do not vote on the change, because its caller leaves them out (`--without`).
     pub left_out: BTreeSet<NodeId>,
+    /// It is an edit of the file, which says something else by now.
+    pub outdated: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,5 +9,6 @@ mod rivals;
 mod traces;
 mod trials;
 mod undone;
+mod upgraded;
 mod votes;
 mod world;

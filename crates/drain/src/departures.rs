@@ -190,6 +190,11 @@ impl Departures {
         self.overlay.entries(now)
     }
 
+    /// The backends that operators have switched off.
+    pub fn disabled(&self) -> BTreeSet<BackendId> {
+        self.overlay.disabled().cloned().collect()
+    }
+
     /// The removed endpoints that still get calls.
     pub fn staying(&self) -> impl Iterator<Item = &EndpointKey> {
         self.staying.keys()

@@ -391,6 +391,7 @@ impl Ledger {
             },
             weight: entry.weight,
             remaining: self.remaining(now, entry),
+            disabled: entry.disabled,
         });
         Directive::Overlay { entries: said.collect() }
     }

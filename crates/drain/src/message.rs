@@ -132,6 +132,9 @@ pub struct OverlayEntry {
     pub weight: Weight,
     /// The time left before a cordon evicts the remaining exchanges.
     pub remaining: Duration,
+    /// It is the cordon of a backend that is switched off.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disabled: bool,
 }
 
 /// What was laid before there were weights.

@@ -184,10 +184,11 @@ impl Fleet {
             now,
             effects: VecDeque::new(),
         };
-        if let Some(Saved { revision, content, .. }) = &fleet.saved {
-            let layout = Arc::new(Layout::of(content.clone(), None));
+        if let Some(Saved { revision, content, .. }) = fleet.saved.clone() {
+            let layout = Arc::new(Layout::of(content, None));
             fleet.departures.handle(now, departures::Event::Said(drain::Directive::Overlay { entries }));
-            fleet.roster.handle(now, roster::Event::Live { revision: *revision, layout, prepared: None });
+            fleet.switch(now);
+            fleet.roster.handle(now, roster::Event::Live { revision, layout, prepared: None });
         }
         fleet
     }
@@ -209,6 +210,7 @@ impl Fleet {
             Event::CoordinatorSaid(directive) => {
                 self.unsaved |= matches!(directive, drain::Directive::Overlay { .. }) && self.saved.is_some();
                 self.departures.handle(now, departures::Event::Said(directive));
+                self.switch(now);
             }
             Event::BroughtUp { serial, result } => {
                 self.roster.handle(now, roster::Event::BroughtUp { serial, result });
@@ -240,6 +242,11 @@ impl Fleet {
                 self.departures.handle(now, departures::Event::Tick);
             }
         }
+    }
+
+    /// What operators have switched off need not come up.
+    fn switch(&mut self, now: Time) {
+        self.roster.handle(now, roster::Event::Disabled { backends: self.departures.disabled() });
     }
 
     /// The next effect. If it has an answer at once, the answer is handled before the next effect is asked for.

@@ -4,7 +4,7 @@
 //! endpoint stays a member as long as something needs it: the live snapshot, an attempt, the exchanges still in flight
 //! while it leaves, or the chance that the next attempt asks for an equal endpoint.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::plan::{Layout, Plan};
 use crate::reason::Reason;
 
 mod attempt;
+mod disabled;
 mod known;
 mod member;
 mod members;
@@ -61,6 +62,8 @@ pub(crate) enum Event {
     Judged { key: EndpointKey, verdict: Verdict, reason: Option<Arc<str>> },
     /// An operator wants the endpoint's process ended and another one started.
     Restart { serial: Serial },
+    /// All backends that operators have switched off.
+    Disabled { backends: BTreeSet<BackendId> },
     /// The endpoint is leaving, and nothing is in flight on it any more.
     Closed { serial: Serial },
     /// A shutdown that was asked for is complete.
@@ -129,6 +132,8 @@ pub struct Roster {
     keys: BTreeMap<Serial, EndpointKey>,
     /// Endpoints that are being shut down, with the backend of each.
     ending: BTreeMap<Serial, BackendId>,
+    /// Backends that operators have switched off.
+    disabled: BTreeSet<BackendId>,
     /// What each endpoint offered when it was last seen.
     known: BTreeMap<EndpointKey, Offered>,
     lists: Lists,
@@ -150,6 +155,7 @@ impl Roster {
             members: Members::default(),
             keys: BTreeMap::new(),
             ending: BTreeMap::new(),
+            disabled: BTreeSet::new(),
             known,
             lists,
             settling: false,
@@ -177,6 +183,7 @@ impl Roster {
             Event::Listed { serial, result } => self.listed(now, serial, result),
             Event::Judged { key, verdict, reason } => self.judged(now, &key, verdict, reason),
             Event::Restart { serial } => self.restart(now, serial),
+            Event::Disabled { backends } => self.switch(now, backends),
             Event::Closed { serial } => {
                 if let Some(key) = self.keys.get(&serial).cloned() {
                     self.drop_member(&key);
@@ -202,7 +209,7 @@ impl Roster {
         let mut over = Vec::new();
         for key in self.members.due(now) {
             let Some(member) = self.members.get_mut(&key) else { continue };
-            if member.live && member.retry(now) {
+            if member.may_retry() && member.retry(now) {
                 self.effects.push_back(Act::BringUp { serial: member.serial, timeout: member.connect }.into());
             }
             if member.relist.begins(now, member.state.is_up()) {
@@ -303,7 +310,9 @@ impl Roster {
             let timeout = limits.connect.min(within);
             let serial = self.next_serial;
             self.next_serial += 1;
-            self.members.insert(key.clone(), Member::new(now, serial, state.clone(), timeout, Arc::clone(&limits)));
+            let mut member = Member::new(now, serial, state.clone(), timeout, Arc::clone(&limits));
+            member.disabled = self.disabled.contains(&key.backend);
+            self.members.insert(key.clone(), member);
             self.effects.push_back(Act::Create { serial, key: key.clone(), spec: spec.clone(), limits }.into());
             if state == State::Arriving {
                 self.effects.push_back(Act::BringUp { serial, timeout }.into());
@@ -393,7 +402,8 @@ impl Roster {
         if !member.state.is_up() {
             return;
         }
-        let again = wanted && (std::mem::take(&mut member.restarting) || member.was_stable(now, STABLE));
+        let by_itself = !member.disabled && member.was_stable(now, STABLE);
+        let again = wanted && (std::mem::take(&mut member.restarting) || by_itself);
         if again {
             member.arrives_again();
             self.effects.push_back(Act::BringUp { serial, timeout: member.connect }.into());

@@ -35,7 +35,7 @@ pub enum Event {
     Tick,
 }
 
-/// The verdict to act on has changed.
+/// The verdict to act on has changed, or the reason of a bad one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {
     pub endpoint: EndpointKey,
@@ -63,6 +63,8 @@ struct Known {
     /// The monitor has not yet shown that it knows this life of the endpoint: a bad verdict would be of an earlier one.
     reborn: bool,
     acted_on: Verdict,
+    /// Why it is unhealthy or degraded, as it was said last.
+    because: Option<String>,
     /// For [`Alone::stale`].
     stale_at: Option<Time>,
 }
@@ -116,7 +118,7 @@ impl Alone {
         }
     }
 
-    /// A verdict that differs from what [`Alone::verdict`] said before. New endpoints start as unknown.
+    /// A verdict that differs from what [`Alone::verdict`] said before, or its present reason. New endpoints start as unknown.
     pub fn poll_effect(&mut self) -> Option<Changed> {
         self.changes.pop_front()
     }
@@ -156,9 +158,11 @@ impl Alone {
         known.own.age(now, &self.policy);
         self.stale.note(endpoint, &mut known.stale_at, known.own.stale_at(&self.policy));
         let verdict = known.verdict(self.away.is_none());
-        if verdict != known.acted_on {
+        let bad = matches!(verdict, Verdict::Unhealthy | Verdict::Degraded);
+        let reason = known.own.reason().map(str::to_owned);
+        if verdict != known.acted_on || bad && reason.is_some() && reason != known.because {
             known.acted_on = verdict;
-            let reason = known.own.reason().map(str::to_owned);
+            known.because.clone_from(&reason);
             self.changes.push_back(Changed { endpoint: endpoint.clone(), verdict, reason });
         }
     }

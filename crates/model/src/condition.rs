@@ -10,7 +10,8 @@ use crate::verdict::Verdict;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Condition {
     /// Takes no new calls, and either is no longer in the live revision or still has calls in flight. One that is
-    /// starting, unhealthy or failing is shown as that, unless the live revision has it no more.
+    /// starting, unhealthy or failing is shown as that, unless the live revision has it no more, or an operator has
+    /// switched it off.
     Draining,
     /// Operators keep new calls from it, and none is in flight.
     Cordoned,
@@ -33,6 +34,8 @@ pub struct Facts {
     pub verdict: Verdict,
     /// It takes no new calls.
     pub cordoned: bool,
+    /// An operator has switched it off: it need not come up.
+    pub disabled: bool,
     /// The live revision has it no more.
     pub leaving: bool,
     pub in_flight: u64,
@@ -71,23 +74,19 @@ impl Condition {
         names
     };
 
-    /// A cordon hides no trouble: a cordoned endpoint that is not well is shown as what it is. One that leaves is shown
-    /// as that, well or not.
+    /// A cordon hides no trouble: a cordoned endpoint that is not well is shown as what it is. One that leaves, or is
+    /// switched off, is shown as that, well or not.
     #[must_use]
     pub fn of(facts: Facts) -> Self {
-        let Facts { verdict, cordoned, leaving, in_flight } = facts;
+        let Facts { verdict, cordoned, disabled, leaving, in_flight } = facts;
+        let held = if in_flight > 0 { Self::Draining } else { Self::Cordoned };
         match verdict {
             _ if cordoned && leaving => Self::Draining,
+            _ if disabled => held,
             Verdict::Starting => Self::Starting,
             Verdict::Unhealthy => Self::Unhealthy,
             Verdict::Failing => Self::Failing,
-            Verdict::Healthy | Verdict::Degraded | Verdict::Unknown if cordoned => {
-                if in_flight > 0 {
-                    Self::Draining
-                } else {
-                    Self::Cordoned
-                }
-            }
+            Verdict::Healthy | Verdict::Degraded | Verdict::Unknown if cordoned => held,
             Verdict::Healthy => Self::Healthy,
             Verdict::Degraded => Self::Degraded,
             Verdict::Unknown => Self::Unknown,
@@ -146,7 +145,7 @@ mod tests {
     #[test]
     fn a_cordon_hides_no_trouble_and_who_leaves_is_in_none() {
         let of = |verdict, cordoned, leaving, in_flight| {
-            Condition::of(Facts { verdict, cordoned, leaving, in_flight }).as_str()
+            Condition::of(Facts { verdict, cordoned, disabled: false, leaving, in_flight }).as_str()
         };
         for verdict in Verdict::ALL {
             assert_eq!(of(verdict, false, false, 1), verdict.as_str());
@@ -158,6 +157,8 @@ mod tests {
         }
         for verdict in [Verdict::Starting, Verdict::Unhealthy, Verdict::Failing] {
             assert_eq!(of(verdict, true, false, 0), verdict.as_str());
+            let off = |in_flight| Facts { verdict, cordoned: true, disabled: true, leaving: false, in_flight };
+            assert_eq!([1, 0].map(|calls| Condition::of(off(calls)).as_str()), ["draining", "cordoned"]);
         }
     }
 

@@ -46,6 +46,8 @@ pub struct DraftBackend {
     pub at: Position,
     /// As `servers[2]`.
     pub path: Arc<str>,
+    /// Its layer is in force as it is: what it says is no part of the change that is judged.
+    pub in_force: bool,
     pub id: Option<Located<String>>,
     pub transport: Option<DraftTransport>,
     pub tools: Option<Vec<Located<String>>>,

@@ -35,7 +35,7 @@ pub(crate) struct CommandLine {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done · 1 refused, unhealthy or diverged · 2 nothing to do · 64 wrong usage · \
-69 the service cannot be reached
+69 the service cannot be reached, or --timeout was over first
 
 With --output json the answer is JSON on stdout. A command that ends with 1, 64 or 69 writes one \
 line to stderr: an object with `error`, `next` (what to do about it, or null) and `code`, the exit \
@@ -280,7 +280,8 @@ pub(crate) struct ValidateArgs {
 }
 
 const VALIDATE_EXAMPLES: &str = "\
-Without --try, no gateway is asked, and the options about one have no effect.
+Without --try, no gateway is asked, and the options about one have no effect. With it, the command exits with 69 when \
+--timeout is over before routers have answered.
 
 Examples:
   only1mcp validate only1mcp.yaml

@@ -329,6 +329,11 @@ impl SourceCore {
         }
     }
 
+    /// Whether the judgement of that proposal is waited for. Once the file says something else, it is not.
+    pub fn awaits(&self, turn: Turn) -> bool {
+        self.under_way.is_some_and(|(under_way, _)| under_way == turn)
+    }
+
     /// The digest that was judged last.
     pub fn cursor(&self) -> Option<Digest> {
         self.cursor

@@ -96,6 +96,8 @@ pub struct ServerState {
     /// The last failure; empty for none.
     pub error: String,
     pub cordoned: bool,
+    /// An operator has switched it off.
+    pub disabled: bool,
     /// What an operator should know of it though it may be healthy.
     pub warnings: Vec<String>,
 }

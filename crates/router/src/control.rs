@@ -273,6 +273,7 @@ impl Task {
             }
             Command::Judged { endpoint, verdict, ups, reason } => {
                 self.tell(Event::Judged { endpoint, verdict, ups, reason });
+                self.publisher.look_anew();
             }
             Command::Restart(wanted) => self.restart(wanted),
         }
@@ -321,6 +322,7 @@ impl Task {
                 }
                 self.cause = trace;
                 self.tell(Event::CoordinatorSaid(directive));
+                self.publisher.look_anew();
                 self.carry_out();
             }
             Line::Down => self.hang_up_on_coordinator(),

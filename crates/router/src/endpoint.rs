@@ -56,8 +56,6 @@ pub struct Endpoint {
     verdict: AtomicU8,
     /// What the overlay leaves of its share of the calls, in thousandths.
     weight: AtomicU16,
-    /// When it was last cordoned, in nanoseconds of the router's clock.
-    cordoned_since: AtomicU64,
     limits: ArcSwap<Limits>,
     /// Of the limits, those that every call reads: an atomic is cheaper to read than the pointer to all of them.
     in_flight_max: AtomicU32,
@@ -130,7 +128,6 @@ impl Endpoint {
             recent: Rings::default(),
             verdict: AtomicU8::new(Verdict::Starting as u8),
             weight: AtomicU16::new(Weight::FULL.permille()),
-            cordoned_since: AtomicU64::new(0),
             in_flight_max: limits.in_flight_per_endpoint.into(),
             response_max: limits.response_bytes.into(),
             limits: ArcSwap::new(limits),
@@ -177,23 +174,12 @@ impl Endpoint {
 
     /// It takes no new calls from now on.
     pub fn cordon(&self) -> drain::Cordoned {
-        let cordoned = self.admission.cordon();
-        // A second reason to be cordoned begins nothing new.
-        if cordoned.first {
-            self.cordoned_since.store(self.now().as_nanos(), Ordering::Relaxed);
-        }
-        cordoned
+        self.admission.cordon()
     }
 
     /// False if it is closed for ever.
     pub fn uncordon(&self) -> bool {
         self.admission.uncordon()
-    }
-
-    /// Since when it takes no new calls; none while it does.
-    pub(crate) fn cordoned_since(&self) -> Option<Time> {
-        let since = self.cordoned_since.load(Ordering::Relaxed);
-        (self.admission.state() != drain::State::Open).then_some(Time::from_nanos(since))
     }
 
     /// Sets the limits from now on; calls in flight keep the limits they began with.
@@ -290,7 +276,7 @@ impl Endpoint {
         endpoint_ended();
     }
 
-    fn now(&self) -> Time {
+    pub(crate) fn now(&self) -> Time {
         Time::from_nanos(self.upstreams.clock.now_nanos())
     }
 

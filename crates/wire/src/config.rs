@@ -172,6 +172,7 @@ fn server_state(state: pb::ServerState) -> Result<ServerState, Invalid> {
         pid: (state.pid != 0).then_some(state.pid),
         error: state.error,
         cordoned: state.cordoned,
+        disabled: state.disabled,
         warnings: state.warnings,
     })
 }
@@ -186,6 +187,7 @@ pub fn server_state_to_pb(state: &ServerState) -> pb::ServerState {
         pid: state.pid.unwrap_or(0),
         error: state.error.clone(),
         cordoned: state.cordoned,
+        disabled: state.disabled,
         warnings: state.warnings.clone(),
     }
 }

@@ -108,6 +108,7 @@ fn overlay_entry(entry: pb::OverlayEntry) -> Result<OverlayEntry, Invalid> {
         endpoint: optional_digest("entry.endpoint_digest", &entry.endpoint_digest)?,
         weight: weight(entry.weight_permille)?,
         remaining: duration("entry.remaining", entry.remaining)?,
+        disabled: entry.disabled,
     })
 }
 
@@ -118,6 +119,7 @@ fn overlay_entry_to_pb(entry: &OverlayEntry) -> pb::OverlayEntry {
         endpoint_digest: entry.endpoint.map(|digest| digest.as_bytes().to_vec()).unwrap_or_default(),
         remaining: Some(duration_to_pb(entry.remaining)),
         weight_permille: entry.weight.permille().into(),
+        disabled: entry.disabled,
     }
 }
 

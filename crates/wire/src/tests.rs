@@ -207,6 +207,7 @@ fn drains_survive() {
             endpoint: Some(Digest::of_bytes(b"z")),
             weight: Weight::of(250).unwrap(),
             remaining: Duration::from_secs(3),
+            disabled: true,
         };
         for directive in [Directive::Overlay { entries: vec![entry] }, Directive::Recorded { drain, endpoint: key() }] {
             assert_eq!(drain::directive(Some(drain::directive_to_pb(&directive))), Ok(directive));

@@ -115,6 +115,7 @@ impl Layer<'_> {
         Some(DraftBackend {
             at,
             path: path.into(),
+            in_force: false,
             id: Some(located(id)),
             transport: Some(transport),
             tools: parts.tools,

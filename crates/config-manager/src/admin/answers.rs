@@ -54,6 +54,7 @@ pub(super) fn trial(outcome: Outcome) -> pb::Trial {
         accepted: accepted && refusals.is_empty(),
         refusals: refusals.iter().map(refusal).collect(),
         routers: outcome.votes.into_iter().map(router).collect(),
+        timed_out: outcome.result == Result::Pending,
     }
 }
 
@@ -114,6 +115,7 @@ fn pending(pending: &Pending) -> pb::Pending {
         digest: shown(pending.digest),
         stage: pending.stage.as_str().into(),
         left_out: pending.left_out.iter().map(ToString::to_string).collect(),
+        outdated: pending.outdated,
     }
 }
 

@@ -126,9 +126,10 @@ pub(crate) fn with_layer(layers: &Layers, owner: Owner, layer: Option<Layer>) ->
 }
 
 /// Layers as a snapshot, which shares with `live` what is equal, or all their violations. Takes milliseconds of a core
-/// for hundreds of servers, unless most are `known`.
+/// for hundreds of servers, unless most are `known`. `recorded`: the layers that are in force.
 pub(crate) fn merge(
     layers: Layers,
+    recorded: &Layers,
     known: &Known,
     live: Option<&Snapshot>,
     clock: Clock,
@@ -143,7 +144,9 @@ pub(crate) fn merge(
             text: layer.text.clone(),
         })
         .collect();
-    let merged = config_file::merge_again(&sources, known);
+    let in_force = layers.iter().filter(|(owner, layer)| recorded.get(*owner) == Some(*layer));
+    let in_force: Vec<Owner> = in_force.map(|(owner, _)| owner.clone()).collect();
+    let merged = config_file::merge_again(&sources, &in_force, known);
     let parsed = clock.now_nanos();
     let mut judged = merged.judge()?;
     if let Some(live) = live {

@@ -78,7 +78,9 @@ impl Engine {
             }
             End::Refused(refused) => {
                 let mut next_try = None;
-                if let Want::File { digest, .. } = candidate.want {
+                if let Want::File { digest, .. } = candidate.want
+                    && self.desk.refused() == Some(digest)
+                {
                     self.refusal.is_of(refused, digest);
                     next_try = self.next_try().map(|at| at.since(Time::from_nanos(self.clock.now_nanos())));
                 }

@@ -55,9 +55,13 @@ impl Engine {
 
     pub(super) fn source_changed(&mut self) {
         self.changed = true;
+        // Each judgement is told by its own events.
+        if let Some(State::Judging { .. }) = self.desk.source().map(rollout::SourceCore::state) {
+            return;
+        }
         let status = self.source_status();
-        // Each judgement is told by its own events; until the next one, the last holds.
-        if status.state == self.status.borrow().source.state || status.state == SourceState::Refused {
+        let before = std::mem::replace(&mut self.source_told, status.state);
+        if status.state == before || status.state == SourceState::Refused {
             return;
         }
         let mut message = format!("{} {}", status.name, status.state.in_words());

@@ -95,8 +95,10 @@ impl Engine {
         let head = self.desk.reconciler().head().map(|head| Arc::clone(&head.content.snapshot));
         self.work.spawn_blocking(move || {
             // A text that makes the parser panic is a fault of ours, and must not end the process.
-            let judge =
-                || merge(layers, &known, head.as_deref(), clock).map(|merged| merged.with_recorded(live, &recorded));
+            let judge = || {
+                let merged = merge(layers, &recorded, &known, head.as_deref(), clock)?;
+                Ok(merged.with_recorded(live, &recorded))
+            };
             let merged = std::panic::catch_unwind(judge);
             let merged = merged.unwrap_or_else(|_| Err(vec![parser_panicked()]));
             Done::Merged(id, merged.map(Box::new).map_err(Fault::Violations))

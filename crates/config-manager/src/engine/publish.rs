@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::{AttemptId, BackendId, EventKind, NodeId, Time};
 use rollout::ProposalId;
-use rollout::desk::Candidate;
+use rollout::desk::{Candidate, Want};
 use rollout::reconciler::{AttemptStatus, RouterStatus};
 use runtime::TraceContext;
 
@@ -96,6 +96,7 @@ impl Engine {
             digest: candidate.digest(),
             stage: stage(id, candidate),
             left_out: candidate.left_out(),
+            outdated: matches!(candidate.want, Want::File { turn, .. } if !self.desk.is_present(turn)),
         });
         pending.collect()
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{EndpointKey, Time, Weight};
+use model::{BackendId, EndpointKey, Time, Weight};
 
 use crate::{DrainId, OverlayEntry};
 
@@ -48,6 +48,11 @@ impl Overlay {
     pub(super) fn cordons<'a>(&'a self, endpoint: &'a EndpointKey) -> impl Iterator<Item = (&'a DrainId, Time)> {
         let cordons = self.0.iter().filter(|(_, laid)| laid.entry.cordons(endpoint));
         cordons.map(|(drain, laid)| (drain, laid.deadline))
+    }
+
+    /// The backends that are switched off.
+    pub(super) fn disabled(&self) -> impl Iterator<Item = &BackendId> {
+        self.0.values().map(|laid| &laid.entry).filter(|entry| entry.disabled).map(|entry| &entry.backend)
     }
 
     /// Whether something lies on that very endpoint.

@@ -25,6 +25,7 @@ fn laid(number: u64, name: &str, permille: u16) -> OverlayEntry {
         endpoint: Some(digest),
         weight: Weight::of(permille).unwrap(),
         remaining: TIMEOUT,
+        disabled: false,
     }
 }
 

@@ -328,6 +328,8 @@ fn a_server_that_is_switched_off_stays_so_until_it_is_switched_on() {
     assert!(!drained.disabled);
     let disabled = it.wish(off("a")).unwrap();
     assert!(disabled.joined && disabled.drain.disabled && disabled.drain.id == drained.id);
+    let told = it.core.overlay(it.now);
+    assert!(matches!(told, Directive::Overlay { entries } if entries.iter().all(|entry| entry.disabled)));
     assert!(it.wish(off("b")).unwrap().drain.disabled);
     assert!(it.start("b", Some(Duration::ZERO)).unwrap().drain.disabled, "a drain leaves it switched off");
     it.wish(Wanted { weight: Weight::of(250).unwrap(), ..wanted("b") }).unwrap();

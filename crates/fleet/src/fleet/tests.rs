@@ -219,6 +219,7 @@ fn what_is_replaced_stays_in_the_table_while_a_weight_lies_on_it() {
             endpoint: old,
             weight: model::Weight::of(*permille).unwrap(),
             remaining: Duration::from_secs(60),
+            disabled: false,
         };
         Event::CoordinatorSaid(drain::Directive::Overlay { entries: weights.iter().map(entry).collect() })
     };
@@ -242,6 +243,30 @@ fn what_is_replaced_stays_in_the_table_while_a_weight_lies_on_it() {
     let words = case.does(overlay(&case, &[]));
     assert_eq!(words, ["publish", "cordon a", "close a", "end"]);
     assert_eq!(leaving(&case), 0);
+}
+
+#[test]
+fn what_operators_switch_off_need_not_come_up_until_they_switch_it_on() {
+    let mut case = Case::new(None);
+    let overlay = |disabled: &[bool]| {
+        let entry = |disabled: &bool| OverlayEntry {
+            drain: drain::DrainId::Admin { number: 1, started: model::WallTime(1) },
+            backend: BackendId::new("a").unwrap(),
+            endpoint: None,
+            weight: model::Weight::NONE,
+            remaining: Duration::from_secs(60),
+            disabled: *disabled,
+        };
+        Event::CoordinatorSaid(drain::Directive::Overlay { entries: disabled.iter().map(entry).collect() })
+    };
+    case.does(overlay(&[true]));
+    case.direct(Directive::Offer { revision: Revision(1), content: content(&["a", "b"]) });
+    let off = |case: &Case| case.fleet.roster().members().values().map(|member| member.disabled).collect::<Vec<_>>();
+    assert_eq!(off(&case), [true, false]);
+    for (laid, expected) in [(&[false][..], false), (&[true], true), (&[], false)] {
+        case.does(overlay(laid));
+        assert_eq!(off(&case), [expected, false], "{laid:?}");
+    }
 }
 
 /// A server of each name, some switched off.

@@ -32,6 +32,8 @@ pub struct Member {
     pub live: bool,
     /// The live snapshot does not have it any more.
     pub leaving: bool,
+    /// An operator has switched it off.
+    pub disabled: bool,
     /// No snapshot or attempt wants it; it is kept until this time in case one does.
     pub(super) spare_until: Option<Time>,
     pub(super) relist: Relist,
@@ -109,6 +111,7 @@ impl Member {
             limits,
             live: false,
             leaving: false,
+            disabled: false,
             spare_until: None,
             relist: Relist::default(),
             restart_at: None,
@@ -142,7 +145,7 @@ impl Member {
 
     /// When the roster must act on it next: retry it, list it, restart it, or end it as a spare.
     pub(super) fn due(&self) -> Option<Time> {
-        let retry = self.state.retry_at().filter(|_| self.live);
+        let retry = self.state.retry_at().filter(|_| self.may_retry());
         [retry, self.relist.due(), self.restart_at, self.spare_until].into_iter().flatten().min()
     }
 

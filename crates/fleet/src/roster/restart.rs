@@ -13,10 +13,8 @@ impl Roster {
         let by_itself = self.restarts_by_itself(key);
         let Some(member) = self.members.get_mut(key) else { return };
         (member.judged, member.because) = (verdict, because);
-        member.restart_at = None;
-        if verdict == Verdict::Unhealthy && by_itself && member.state.is_up() {
-            member.restart_at = Some(member.restarts.due(now));
-        }
+        let hangs = verdict == Verdict::Unhealthy && by_itself && member.state.is_up();
+        member.restart_at = hangs.then(|| member.restart_at.unwrap_or_else(|| member.restarts.due(now)));
         self.effects.extend(member.restart_due(now).map(Effect::Act));
         self.effects.extend(member.verdict_act(now).map(Effect::Act));
     }

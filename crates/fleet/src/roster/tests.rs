@@ -248,6 +248,34 @@ fn whoever_is_lost_is_brought_back_unless_it_crashes_in_a_row() {
 }
 
 #[test]
+fn what_is_switched_off_is_not_tried_again_until_it_is_switched_on() {
+    let mut case = Case::new();
+    let off = |names: &[&str]| {
+        let backends = names.iter().map(|name| BackendId::new(name).unwrap()).collect();
+        Event::Disabled { backends }
+    };
+    case.live(1, &[&at("a", "http://a"), &at("b", "http://b")]);
+    case.up(1);
+    case.down(2);
+    assert_eq!(case.does(off(&["a", "b"])), [""; 0], "what is up stays up");
+    assert_eq!(case.wait(Duration::from_secs(3600)), [""; 0], "there is no other attempt");
+    let lost = Event::Lost { serial: 1, reason: Reason::own("exit 1") };
+    assert_eq!(case.does(lost), ["1 is starting", "publish"]);
+    assert_eq!(case.wait(Duration::from_secs(3600)), [""; 0]);
+    // An operator may have it tried all the same.
+    assert_eq!(case.does(Event::Restart { serial: 2 }), ["bring 2"]);
+    case.down(2);
+    // A revision that changes it has its new endpoint tried once.
+    case.live(2, &[&at("a", "http://a"), &at("b", "http://b2")]);
+    case.down(3);
+    assert_eq!(case.wait(Duration::from_secs(3600)), [""; 0]);
+    case.does(off(&["b"]));
+    assert_eq!(case.wait(Duration::ZERO), ["bring 1"]);
+    case.does(off(&[]));
+    assert_eq!(case.wait(Duration::ZERO), ["bring 3"]);
+}
+
+#[test]
 fn a_burst_of_changed_lists_is_listed_once_and_published_only_if_something_changed() {
     let mut case = Case::new();
     case.live(1, &[&at("a", "http://a")]);

@@ -76,6 +76,23 @@ fn alone_it_judges_by_what_it_sees_and_tries_again_in_time() {
 }
 
 #[test]
+fn the_reason_of_a_bad_verdict_is_the_present_one() {
+    let mut router = Router::new();
+    router.say(Event::Attached);
+    router.told(Verdict::Degraded);
+    let mut said = |count: u32| {
+        let outcome = Outcome::Failed { reason: format!("{count} calls without an answer") };
+        router.core.handle(router.now, Event::Seen { endpoint: key(), outcome });
+        let changes = std::iter::from_fn(|| router.core.poll_effect());
+        changes.map(|changed| (changed.verdict, changed.reason.unwrap_or_default())).collect::<Vec<_>>()
+    };
+    let degraded = |reason: &str| vec![(Verdict::Degraded, reason.to_owned())];
+    assert_eq!(said(2), degraded("2 calls without an answer"));
+    assert_eq!(said(2), [], "it says the same");
+    assert_eq!(said(7), degraded("7 calls without an answer"));
+}
+
+#[test]
 fn the_monitor_decides_while_it_is_there_and_its_last_word_ages() {
     let mut router = Router::new();
     router.say(Event::Attached);

@@ -1,5 +1,6 @@
 //! Advice on what is valid and probably a mistake: it refuses nothing, and only informs the author.
 
+use super::check::mark_fault;
 use super::{Draft, DraftTransport, Located, literal, lookalike};
 use crate::{Naming, Violation};
 
@@ -40,7 +41,25 @@ impl Draft {
         let prefixed = self.policy.naming == Naming::Prefix;
         let ids = self.backends.iter().filter(|_| prefixed).filter_map(|backend| backend.id.as_ref());
         let ids = ids.filter_map(|id| Some(told(id, id_advice(&id.value)?)));
-        ids.chain(advice).take(MAX_ADVICE).collect()
+        let in_force = self.backends.iter().filter(|backend| backend.in_force);
+        let texts = in_force.filter_map(|backend| backend.transport.as_ref()).flat_map(DraftTransport::values);
+        let marks = texts.filter_map(|text| Some(told(text, mark_fault(&text.value)?)));
+        marks.chain(ids).chain(advice).take(MAX_ADVICE).collect()
+    }
+}
+
+impl DraftTransport {
+    /// All texts that may hold references.
+    fn values(&self) -> Vec<&Located<String>> {
+        fn of_pairs(pairs: &[(Located<String>, Located<String>)]) -> impl Iterator<Item = &Located<String>> {
+            pairs.iter().map(|(_, value)| value)
+        }
+        match self {
+            Self::Stdio { command, args, env, cwd, .. } => {
+                command.iter().chain(args).chain(of_pairs(env)).chain(cwd).collect()
+            }
+            Self::Http { urls, headers, .. } => urls.iter().chain(of_pairs(headers)).collect(),
+        }
     }
 }
 

@@ -49,6 +49,8 @@ struct Check {
     known: BTreeSet<BackendId>,
     endpoints: usize,
     header_bytes: usize,
+    /// The server that is judged belongs to a layer that is in force.
+    in_force: bool,
 }
 
 impl Check {
@@ -82,6 +84,7 @@ impl Check {
 
     /// `None` only after a violation.
     fn backend(&mut self, draft: DraftBackend) -> Option<Backend> {
+        self.in_force = draft.in_force;
         let id = self.id(&draft);
         if let Some(tools) = &draft.tools {
             self.distinct(tools, "tool");
@@ -271,11 +274,8 @@ impl Check {
     }
 
     fn template(&mut self, text: &Located<String>) -> Option<Template> {
-        if let Some(mark) = Mask::first_mark(&text.value) {
-            let message = format!(
-                "`{mark}` is not the secret but what `only1mcp show` prints in its place; expected a reference to the secret, \
-                 `${{env:NAME}}` or `${{file:/path}}`, or the secret itself"
-            );
+        // One that is in force gets advice: a change of another layer must not fail because of it.
+        if let Some(message) = mark_fault(&text.value).filter(|_| !self.in_force) {
             self.refuse_at(text, message);
         }
         match Template::parse(&text.value) {
@@ -301,6 +301,15 @@ impl Check {
 
 fn into_map(pairs: Vec<(Located<String>, Located<String>)>) -> BTreeMap<String, String> {
     pairs.into_iter().map(|(name, value)| (name.value, value.value)).collect()
+}
+
+/// What is wrong with a text that has a mark in the place of a secret.
+pub(super) fn mark_fault(text: &str) -> Option<String> {
+    let mark = Mask::first_mark(text)?;
+    Some(format!(
+        "`{mark}` is not the secret but what `only1mcp show` prints in its place; expected a reference to the secret, \
+         `${{env:NAME}}` or `${{file:/path}}`, or the secret itself"
+    ))
 }
 
 /// What an author wrote, on one line and not at length.

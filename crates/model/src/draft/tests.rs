@@ -60,6 +60,7 @@ fn all_faults_at_once_each_with_its_place() {
     let server = |line, id: Option<&str>, transport| DraftBackend {
         at: at(line),
         path: Arc::from(format!("servers[{line}]")),
+        in_force: false,
         id: id.map(|id| located(line, "id", id)),
         transport,
         tools: None,

@@ -85,6 +85,9 @@ pub(crate) struct HistoryArgs {
 }
 
 const HISTORY_EXAMPLES: &str = "\
+How many tools came or went is told by the lists that routers have now. The log has settings and no \
+lists: of a server that is gone, or that no router has listed since it started, nothing is said.
+
 Examples:
   only1mcp history --last 10
   only1mcp history --output json | jq '.[0].revision'";
@@ -342,7 +345,8 @@ pub(crate) struct SwitchArgs {
 pub(crate) const DISABLE_EXAMPLES: &str = "\
 Calls that run may end, within the time that the configuration gives a drain. New ones are answered \
 at once with an error. Its process keeps running and its tools stay listed, so that it is there at \
-once when it is enabled. No revision is made, and the configuration stays as it is: a server that \
+once when it is enabled. If it is down, or ends, it is not tried again until then, and is no \
+problem in `status`. No revision is made, and the configuration stays as it is: a server that \
 is not to run at all gets `enabled: false` there.
 
 Examples:

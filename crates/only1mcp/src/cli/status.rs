@@ -160,12 +160,13 @@ impl View {
         for layer in layers.iter().filter(|_| layers.iter().any(|layer| layer.owner != FILE)) {
             text.line(format_args!("layer of {}{}{}", layer.owner, named(layer), since(layer)));
         }
-        for Pending { source, actor, stage, left_out, .. } in &self.status.pending {
+        for Pending { source, actor, stage, left_out, outdated, .. } in &self.status.pending {
             let left_out = match left_out.join(", ") {
                 none if none.is_empty() => none,
                 routers => format!(" (left out: {routers})"),
             };
-            text.line(format_args!("pending: {source} by {actor}, {}{left_out}", stage.replace('_', " ")));
+            let edit = if *outdated { " (an earlier edit: the file says something else by now)" } else { "" };
+            text.line(format_args!("pending: {source} by {actor}, {}{edit}{left_out}", stage.replace('_', " ")));
         }
         if !attempt.is_empty() {
             text.line(format_args!("attempt {attempt} is under way"));
@@ -355,6 +356,7 @@ fn pending_json(pending: &Pending) -> Value {
         "actor": pending.actor,
         "digest": render::some(&pending.digest),
         "stage": pending.stage,
+        "outdated": pending.outdated,
     })
 }
 

@@ -233,7 +233,7 @@ fn trials() {
         advice: vec!["server `files`: `tools` of its configuration names `red`, which it does not offer".into()],
     };
     let valid = || Output::done(render::Lines::of("only1mcp.yaml: valid"), serde_json::json!({ "valid": true }));
-    let accepted = Trial { accepted: true, refusals: Vec::new(), routers: vec![router] };
+    let accepted = Trial { accepted: true, routers: vec![router], ..Trial::default() };
     let none = Trial { accepted: true, ..Trial::default() };
     let refusals = vec![NodeRefusal { node: "a".into(), reason: "tool names collide: read".into() }];
     let refused = Trial { refusals, ..Trial::default() };

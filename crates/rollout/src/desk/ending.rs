@@ -122,7 +122,8 @@ impl<K: Papers> Desk<K> {
         self.end(id, candidate, End::Refused(refused));
     }
 
-    /// Tells the cursor of the file how its content was judged, then the shell.
+    /// Tells the cursor of the file how its content was judged, then the shell. The end of an edit says nothing of the
+    /// file if that says something else by now.
     fn end(&mut self, proposal: ProposalId, candidate: Candidate<K>, end: End<K::Fault>) {
         let is_trial = matches!(candidate.want, Want::Trial { .. });
         let (mut record, mut saying) = (!is_trial && !matches!(end, End::Applied(_)), None);
@@ -134,6 +135,7 @@ impl<K: Papers> Desk<K> {
             }
             let judgement = end.judgement();
             match judgement {
+                _ if !self.is_present(turn) => {}
                 Judgement::Applied | Judgement::NoChange => {
                     self.refused = None;
                     self.said = Said::default();
@@ -144,7 +146,7 @@ impl<K: Papers> Desk<K> {
             self.tell_source(cursor::Event::Judged { turn, judgement });
         }
         self.unrecorded += usize::from(record);
-        if let Some(saying) = saying.clone() {
+        if let Some(saying) = saying.clone().filter(|saying| self.refused == Some(saying.digest)) {
             self.said.say(saying);
         }
         let of_file = matches!(candidate.want, Want::File { .. });

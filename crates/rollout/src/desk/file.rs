@@ -68,6 +68,7 @@ impl<K: Papers> Desk<K> {
 
     fn propose_file(&mut self, turn: Turn, digest: Digest, retry: bool) {
         // Another text is judged for itself.
+        self.refused = self.refused.filter(|refused| *refused == digest);
         self.undone = self.undone.filter(|undone| *undone == digest);
         let Some((_, text)) = self.text.take_if(|(read, _)| *read == digest) else {
             // The text is not the one that was judged: the file is read again.
@@ -128,6 +129,11 @@ impl<K: Papers> Desk<K> {
             }
             self.joined(proposal, without);
         }
+    }
+
+    /// Whether this proposal is what the file says now.
+    pub fn is_present(&self, turn: Turn) -> bool {
+        self.source.as_ref().is_some_and(|source| source.awaits(turn))
     }
 
     /// Whether the live configuration wants the file to be followed.

@@ -284,6 +284,28 @@ fn a_refusal_that_is_on_record_is_not_recorded_again_by_a_retry() {
 }
 
 #[test]
+fn of_several_edits_the_last_one_says_whether_the_file_was_refused() {
+    let mut case = Case::new();
+    case.goes_on = false;
+    case.reads("b");
+    case.merges();
+    case.later(Duration::from_secs(1));
+    case.reads("broken");
+    case.merges();
+    let (Directive::Prepare { attempt, .. }, _) = case.sent.last().cloned().unwrap() else { panic!() };
+    case.goes_on = true;
+    case.reports(1, Report::Vote { attempt, verdict: Ok(()), found: Findings::default() });
+    assert_eq!(case.ends(), [(2, "broken".into(), vec![]), (1, "revision 2".into(), vec![])]);
+    assert_eq!(case.desk.refused(), Some(digest("broken")), "the file still says so");
+
+    case.later(Duration::from_secs(60));
+    case.reads("c");
+    assert_eq!(case.desk.refused(), None, "it says something else, which is not judged yet");
+    case.merges();
+    assert_eq!((case.ends(), case.desk.refused()), (vec![(3, "revision 3".into(), vec![])], None));
+}
+
+#[test]
 fn callers_of_one_file_get_one_answer_from_the_newest_content() {
     let mut case = Case::new();
     case.goes_on = false;

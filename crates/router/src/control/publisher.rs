@@ -85,7 +85,7 @@ impl Publisher {
         if std::mem::take(&mut self.unseen) {
             let departures = fleet.departures(now);
             let before = self.status();
-            let mut status = status::status(fleet, endpoints, &self.live.load(), departures, &before);
+            let mut status = status::status((now, fleet), endpoints, &self.live.load(), departures, &before);
             status.trace = self.swapped_by;
             self.status.send_replace(Arc::new(status));
         }

@@ -51,6 +51,8 @@ pub(crate) struct EndpointStatus {
     pub leaving: bool,
     /// It gets calls all the same, by its weight.
     pub stays: bool,
+    /// An operator has switched it off.
+    pub disabled: bool,
     pub up: bool,
     /// How often the endpoint came up: another number means another connection.
     pub ups: u32,
@@ -58,7 +60,9 @@ pub(crate) struct EndpointStatus {
     pub verdict: Verdict,
     /// Why it is not well.
     pub reason: Option<Arc<str>>,
-    /// When its verdict last changed.
+    /// How it was when this was published, …
+    shown: Condition,
+    /// … and since when it had been so.
     since: Time,
     /// Attempts in a row to bring it up that failed, or did not last; 0 while it is up.
     pub failures: u32,
@@ -97,7 +101,8 @@ impl Status {
         let (served, unwell): (Vec<_>, Vec<_>) = live.partition(|one| one.verdict.is_routable());
         let served: BTreeSet<_> = served.into_iter().map(|one| &one.endpoint.key.backend).collect();
         let mut not_up = BTreeMap::new();
-        for one in unwell.into_iter().filter(|one| !served.contains(&one.endpoint.key.backend)) {
+        let wanted = unwell.into_iter().filter(|one| !one.disabled);
+        for one in wanted.filter(|one| !served.contains(&one.endpoint.key.backend)) {
             let condition = one.condition().0;
             let worst = not_up.entry(&one.endpoint.key.backend).or_insert(condition);
             *worst = condition.max(*worst);
@@ -123,32 +128,42 @@ impl EndpointStatus {
 
     /// How it is, and since when.
     pub(crate) fn condition(&self) -> (Condition, Time) {
-        let endpoint = &self.endpoint;
-        let cordoned = endpoint.cordoned_since();
-        let condition = Condition::of(Facts {
+        let condition = self.present();
+        // A change that is not published yet has just happened.
+        (condition, if condition == self.shown { self.since } else { self.endpoint.now() })
+    }
+
+    fn present(&self) -> Condition {
+        let admission = &self.endpoint.admission;
+        Condition::of(Facts {
             verdict: self.verdict,
-            cordoned: cordoned.is_some(),
+            cordoned: admission.state() != drain::State::Open,
+            disabled: self.disabled,
             leaving: self.leaving,
-            in_flight: endpoint.admission.in_flight(),
-        });
-        match condition {
-            Condition::Draining | Condition::Cordoned => (condition, cordoned.unwrap_or(self.since)),
-            Condition::Healthy
-            | Condition::Degraded
-            | Condition::Unknown
-            | Condition::Starting
-            | Condition::Unhealthy
-            | Condition::Failing => (condition, self.since),
-        }
+            in_flight: admission.in_flight(),
+        })
+    }
+
+    /// With how it is now, and since when, as far as `before` tells of the same endpoint.
+    fn shown_after(mut self, now: Time, before: Option<&Self>) -> Self {
+        self.shown = self.present();
+        self.since = match before.filter(|before| before.serial == self.serial) {
+            Some(before) if before.shown == self.shown => before.since,
+            Some(_) => now,
+            None => self.since,
+        };
+        self
     }
 
     /// Whether all that is shown is still so.
     fn is_of(&self, member: &Member, stays: bool, offered: Option<&Offered>) -> bool {
         let listed = listed(member, offered);
-        let shown = (self.serial, self.live, self.leaving, self.stays, self.up, self.ups);
-        shown == (member.serial, member.live, member.leaving, stays, member.state.is_up(), member.ups)
+        let shown = (self.serial, self.live, self.leaving, self.stays, self.disabled, self.up, self.ups);
+        let Member { serial, live, leaving, disabled, ups, .. } = *member;
+        shown == (serial, live, leaving, stays, disabled, member.state.is_up(), ups)
+            && self.shown == self.present()
             && self.tools.as_ref().map(Arc::as_ptr) == tools(offered).map(Arc::as_ptr)
-            && (self.verdict, self.since, self.failures) == (member.verdict(), member.since, failures(member))
+            && (self.verdict, self.failures) == (member.verdict(), failures(member))
             && self.reason.as_ref() == member.reason()
             && self.listed.as_ref().map(Arc::as_ptr) == listed.map(Arc::as_ptr)
             && self.warnings.len() == self.listed.iter().map(|listed| listed.len()).sum::<usize>()
@@ -202,7 +217,7 @@ fn listed<'a>(member: &Member, offered: Option<&'a Offered>) -> Option<&'a Arc<[
 
 /// What did not change is taken from `before`.
 pub(super) fn status(
-    fleet: &Fleet,
+    (now, fleet): (Time, &Fleet),
     endpoints: &Endpoints,
     generation: &Generation,
     departures: Vec<Departure>,
@@ -217,8 +232,8 @@ pub(super) fn status(
         let before = at(&mut before, |one| one.endpoint.key.cmp(key));
         let stays = fleet.stays(key);
         let of_names = || warnings.iter().filter(|(backend, _)| *backend == key.backend && member.state.is_up());
-        if let Some(before) = before.filter(|one| one.is_of(member, stays, offered) && of_names().next().is_none()) {
-            return Some(Arc::clone(before));
+        if let Some(same) = before.filter(|one| one.is_of(member, stays, offered) && of_names().next().is_none()) {
+            return Some(Arc::clone(same));
         }
         let endpoint = Arc::clone(endpoints.get(member.serial)?);
         let listed = listed(member, offered);
@@ -227,23 +242,26 @@ pub(super) fn status(
         let more =
             (more > 0).then(|| format!("{more} more of its {}, or of the names under `tools`, are not shown", kinds()));
         let of_lists = listed.into_iter().flat_map(|listed| listed.iter().cloned());
-        Some(Arc::new(EndpointStatus {
+        let status = EndpointStatus {
             transport: endpoint.spec.transport.kind(),
             tools: tools(offered).cloned(),
             live: member.live,
             leaving: member.leaving,
             stays,
+            disabled: member.disabled,
             up: member.state.is_up(),
             ups: member.ups,
             verdict: member.verdict(),
             reason: member.reason().map(Arc::clone),
+            shown: Condition::Starting,
             since: member.since,
             failures: failures(member),
             warnings: of_lists.chain(named.map(|(_, warning)| warning.clone())).chain(more).collect(),
             serial: member.serial,
             listed: listed.cloned(),
             endpoint,
-        }))
+        };
+        Some(Arc::new(status.shown_after(now, before.map(Arc::as_ref))))
     });
     let renamed = Kind::SERVED.into_iter().flat_map(|kind| generation.catalogs[kind].renamed()).filter_map(|entry| {
         let (name, exposed) = (entry.item.name().into(), entry.exposed.clone());

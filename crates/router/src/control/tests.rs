@@ -381,6 +381,36 @@ fn a_session_stays_with_one_of_several_endpoints_while_that_may_be_chosen() {
 }
 
 #[test]
+fn a_state_lasts_since_its_word_changed_whatever_else_does() {
+    run(|directory| async move {
+        let server = Server::start(&["one"]).await;
+        let mut case = Case::start(&directory).await;
+        case.swap(1, &content(quick(), &[at("a", &server.url)]), None).await;
+        let open = case.up(1).await.endpoints[0].condition();
+        let entry = |disabled| drain::OverlayEntry {
+            drain: drain::DrainId::Admin { number: 1, started: model::WallTime(1) },
+            backend: BackendId::new("a").unwrap(),
+            endpoint: None,
+            weight: model::Weight::NONE,
+            remaining: Duration::from_secs(60),
+            disabled,
+        };
+        let cordoned = |status: &Status| status.endpoints[0].condition().0 == model::Condition::Cordoned;
+        case.overlay(vec![entry(false)]).await;
+        let drained = case.status(cordoned).await.endpoints[0].condition();
+        assert!(drained.1 > open.1);
+        case.overlay(vec![entry(true)]).await;
+        let disabled = case.status(|status| status.endpoints[0].disabled).await;
+        assert_eq!(disabled.endpoints[0].condition(), drained);
+        assert_eq!(disabled.not_up().len(), 0);
+        case.overlay(Vec::new()).await;
+        let again = case.status(|status| !cordoned(status)).await.endpoints[0].condition();
+        assert!(again.0 == open.0 && again.1 > drained.1, "{again:?} after {drained:?}");
+        case.stop().await;
+    });
+}
+
+#[test]
 fn a_server_has_the_time_that_its_own_limit_gives_it_and_the_reason_names_the_limit() {
     run(|directory| async move {
         let mut case = Case::start(&directory).await;

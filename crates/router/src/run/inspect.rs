@@ -141,7 +141,8 @@ impl Inspector {
         let endpoint = &one.endpoint;
         let state = endpoint.state();
         let now = self.clock.unix_millis();
-        let next_attempt = state.next_attempt.map(|at| Duration::from_millis(at.0.saturating_sub(now)));
+        let next_attempt =
+            state.next_attempt.filter(|_| !one.disabled).map(|at| Duration::from_millis(at.0.saturating_sub(now)));
         let now = Time::from_nanos(self.clock.now_nanos());
         let (condition, since) = one.condition();
         let past = state.last_error.as_ref().map(|reason| &*reason.full);

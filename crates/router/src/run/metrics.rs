@@ -34,7 +34,7 @@ pub const METRICS: &[Metric] = &[
         &[Label("reason", exchange::UNROUTED)],
         "Calls that reached no server, by reason; ended is by its client, a limit or a stop, no_room by others that hold the room for requests.",
     ),
-    Metric::gauge("only1mcp_server_endpoints", &[SERVER], "Live endpoints of a server."),
+    Metric::gauge("only1mcp_server_endpoints", &[SERVER], "Live endpoints of a server; none while it is disabled."),
     Metric::gauge("only1mcp_server_up", &[SERVER], "Of these, those that are up and not unhealthy."),
     Metric::gauge(
         "only1mcp_server_state",
@@ -203,8 +203,9 @@ fn servers(status: &Status, known: &mut BTreeMap<BackendId, Server>) {
     for one in &status.endpoints {
         let server = known.entry(one.endpoint.key.backend.clone()).or_default();
         server.in_flight += one.endpoint.admission.in_flight();
-        server.endpoints += usize::from(one.live);
-        server.up += usize::from(one.live && one.up && one.endpoint.verdict() != Verdict::Unhealthy);
+        let wanted = one.live && !one.disabled;
+        server.endpoints += usize::from(wanted);
+        server.up += usize::from(wanted && one.up && one.endpoint.verdict() != Verdict::Unhealthy);
         // A candidate is no server yet.
         let state = (one.live || one.leaving).then(|| one.condition().0);
         server.state = server.state.max(state);

@@ -33,6 +33,7 @@ impl Coordinator {
             endpoint: drain.endpoint,
             weight: drain.weight,
             remaining: std::time::Duration::ZERO,
+            disabled: drain.disabled,
         };
         holds.map(entry).collect()
     }

@@ -41,6 +41,8 @@ impl<'a> Row<'a> {
             pid: one.pid,
             error: one.error.clone(),
             cordoned: one.admission != "open",
+            // It is in the state that the router told.
+            disabled: false,
             warnings: one.warnings.clone(),
         };
         Self { node, state: Cow::Owned(state), detail: Some(one) }
@@ -84,8 +86,8 @@ impl Row<'_> {
     pub(super) fn condition(&self) -> Condition {
         let told = self.detail.and_then(|detail| detail.state.parse().ok());
         told.unwrap_or_else(|| {
-            let ServerState { cordoned, in_flight, .. } = *self.state;
-            Condition::of(Facts { verdict: self.verdict(), cordoned, leaving: false, in_flight })
+            let ServerState { cordoned, disabled, in_flight, .. } = *self.state;
+            Condition::of(Facts { verdict: self.verdict(), cordoned, disabled, leaving: false, in_flight })
         })
     }
 

@@ -203,10 +203,13 @@ fn trials() -> Vec<Golden> {
     let valid = || Output::done(Lines::of("only1mcp.yaml: valid, 4 servers"), serde_json::json!({ "valid": true }));
     let show = |trial: Trial| validate::trial::show(&trial, None, valid());
     let nothing = Trial { accepted: true, ..Trial::default() };
+    let reason = NodeRefusal { node: String::new(), reason: "routers have not answered in time".into() };
+    let late = Trial { timed_out: true, refusals: vec![reason], ..Trial::default() };
     golden([
-        ("validate_try", show(Trial { accepted: true, refusals: Vec::new(), routers: vec![router] })),
+        ("validate_try", show(Trial { accepted: true, routers: vec![router], ..Trial::default() })),
         ("validate_try_live_already", validate::trial::show(&nothing, Some(2), valid())),
         ("validate_try_nothing_to_start", show(nothing)),
+        ("validate_try_out_of_time", show(late)),
         ("validate_try_refused", show(Trial { refusals, ..Trial::default() })),
     ])
 }

@@ -60,7 +60,13 @@ pub(crate) fn show(trial: &Trial, live: Option<u64>, valid: Output) -> Output {
         complaints.line(render::refusal(refusal));
     }
     let unchanged = live.map(|revision| format!("revision {revision} has this content; nothing has changed"));
+    if trial.timed_out {
+        complaints.line(
+            "  next: wait longer with --timeout: a server has `limits.connect`, or its own `connect`, to come up",
+        );
+    }
     text.line(match (trial.accepted, rows.is_empty()) {
+        _ if trial.timed_out => "time ran out: it is neither accepted nor refused; nothing has changed",
         (true, false) => "it would be applied; nothing has changed",
         (true, true) => unchanged
             .as_deref()
@@ -69,10 +75,15 @@ pub(crate) fn show(trial: &Trial, live: Option<u64>, valid: Output) -> Output {
     });
     json["trial"] = json!({
         "accepted": trial.accepted,
+        "timed_out": trial.timed_out,
         "refusals": trial.refusals.iter().map(render::refusal).collect::<Value>(),
         "routers": trial.routers.iter().map(router_json).collect::<Value>(),
     });
-    let code = if trial.accepted { exit::DONE } else { exit::REFUSED };
+    let code = match trial.accepted {
+        _ if trial.timed_out => exit::UNAVAILABLE,
+        true => exit::DONE,
+        false => exit::REFUSED,
+    };
     Output { complaints, code, ..Output::done(text, json) }
 }
 

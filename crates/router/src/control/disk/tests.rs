@@ -30,6 +30,7 @@ fn copy() -> DiskCopy {
         endpoint: None,
         weight: Weight::of(250).unwrap(),
         remaining: Duration::from_millis(1500),
+        disabled: false,
     };
     DiskCopy {
         saved: Saved {

@@ -213,6 +213,7 @@ fn server_state(glance: &Glance) -> pb::ServerState {
         pid: pid.unwrap_or(0),
         error: error.unwrap_or_default().into(),
         cordoned: *state != drain::State::Open,
+        disabled: status.disabled,
         warnings: status.warnings.clone(),
     }
 }

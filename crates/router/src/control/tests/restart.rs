@@ -27,6 +27,7 @@ fn a_start_with_nobody_to_ask_serves_what_was_last_live() {
             endpoint: None,
             weight: model::Weight::NONE,
             remaining: Duration::from_secs(60),
+            disabled: false,
         }];
         case.overlay(entries).await;
         while disk::load(&directory).unwrap().is_none_or(|copy| copy.overlay.is_empty()) {

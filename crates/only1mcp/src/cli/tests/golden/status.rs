@@ -102,8 +102,12 @@ pub(super) fn states() -> Vec<Golden> {
     let configured = ConfiguredServer { id: "crm".into(), disabled: true, ..ConfiguredServer::default() };
     let answer = GetStatusResponse { servers: vec![configured], ..well() };
     all.push(("status_disabled".to_owned(), show(answer, inspected(Vec::new()))));
-    for (how, disabled) in [("disabled", true), ("drained", false)] {
-        let mut output = show(well(), inspected(vec![crm("cordoned", Verdict::Healthy, "")]));
+    let up = || crm("cordoned", Verdict::Healthy, "");
+    let down = Endpoint { pid: 0, ..crm("cordoned", Verdict::Failing, "its process exited with status 3") };
+    for (how, disabled, one) in
+        [("disabled", true, up()), ("disabled_while_down", true, down), ("drained", false, up())]
+    {
+        let mut output = show(well(), inspected(vec![one]));
         let (server, cause, actor) = ("crm".into(), "admin".into(), "uid:1000".into());
         drains::add_held(&[Drain { server, cause, actor, disabled, ..Drain::default() }], &mut output);
         all.push((format!("status_{how}_by_an_operator"), output));
@@ -133,6 +137,14 @@ pub(super) fn situations() -> Vec<Golden> {
         left_out: vec!["router-2".into(), "router-3".into()],
         ..Pending::default()
     };
+    let earlier = Pending {
+        source: "file".into(),
+        actor: "file".into(),
+        stage: "preparing".into(),
+        outdated: true,
+        ..Pending::default()
+    };
+    let edits = vec![earlier.clone(), Pending { stage: "merging".into(), outdated: false, ..earlier }];
     let layer = |owner: &str, name: &str| Layer { owner: owner.into(), name: name.into(), since_revision: 40 };
     let layers = vec![layer("api:team-search", "team-search"), layer("file", "/srv/somebody/only1mcp.yaml")];
     let renamed = |tool: &str| Renamed { server: "crm".into(), tool: tool.into(), exposed: format!("crm__{tool}") };
@@ -151,6 +163,7 @@ pub(super) fn situations() -> Vec<Golden> {
         ),
         ("status_file_is_gone", none(GetStatusResponse { source: Some(source("source_missing")), ..well() })),
         ("status_pending", none(GetStatusResponse { pending: vec![pending], attempt: "2-5".into(), ..well() })),
+        ("status_edits_pending", none(GetStatusResponse { pending: edits, ..well() })),
         ("status_layers", none(GetStatusResponse { layers, ..well() })),
         ("status_router_behind", none(GetStatusResponse { routers: vec![behind], ..well() })),
         ("status_log_unsound", none(GetStatusResponse { log_fault: "revision 12 is not readable".into(), ..well() })),
