@@ -36,6 +36,10 @@ pub(crate) enum Kind<T: 'static> {
     /// At most so many letters.
     Text(fn(&mut T) -> &mut Option<String>, usize),
     Labels(fn(&mut T) -> &mut BTreeMap<String, String>),
+    /// At most so many names.
+    Names(fn(&mut T) -> &mut Vec<String>, usize),
+    /// The path of a URL.
+    Path(fn(&mut T) -> &mut Option<String>),
     Instructions(fn(&mut T) -> &mut Instructions),
     /// The words, and those that a later release will understand.
     Choice(&'static [Word<T>], &'static [&'static str]),
@@ -65,6 +69,8 @@ impl<T> Key<T> {
             Kind::Permille(place) => *place(target) = values::permille(node)?,
             Kind::Text(place, most) => *place(target) = Some(presented::text(node, *most)?),
             Kind::Labels(place) => *place(target) = presented::labels(node)?,
+            Kind::Names(place, most) => *place(target) = values::names(node, *most)?,
+            Kind::Path(place) => *place(target) = Some(values::path(node)?),
             Kind::Instructions(place) => *place(target) = presented::instructions(node)?,
             Kind::Choice(words, not_yet) => {
                 let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
@@ -105,6 +111,13 @@ impl<T> Key<T> {
             Kind::Permille(_) => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
             Kind::Text(_, most) => json!({ "type": "string", "minLength": 1, "maxLength": most, "examples": ["text"] }),
             Kind::Labels(_) => presented::schema_of_labels(),
+            Kind::Names(_, most) => {
+                let item = json!({ "type": "string", "minLength": 1, "maxLength": values::NAME_MAX });
+                json!({ "type": "array", "items": item, "maxItems": most, "examples": [["read"]] })
+            }
+            Kind::Path(_) => {
+                json!({ "type": "string", "pattern": values::PATH, "maxLength": values::PATH_MAX, "examples": ["/health"] })
+            }
             Kind::Instructions(_) => presented::schema_of_instructions(),
             Kind::Choice(words, _) => {
                 json!({ "type": "string", "enum": words.iter().map(|(name, _)| *name).collect::<Vec<_>>() })
@@ -142,6 +155,8 @@ impl<T: Clone + PartialEq> Key<T> {
             Kind::Permille(place) => (f64::from(*place(&mut target)) / 1000.0).into(),
             Kind::Text(place, _) => place(&mut target).as_deref()?.into(),
             Kind::Labels(place) => json!(place(&mut target)),
+            Kind::Names(place, _) => Some(json!(place(&mut target))).filter(|names| *names != json!([]))?,
+            Kind::Path(place) => place(&mut target).as_deref()?.into(),
             Kind::Instructions(place) => presented::instructions_as_written(place(&mut target)).into(),
             Kind::Choice(words, _) => {
                 // The word that stands for the present value: setting it changes nothing.

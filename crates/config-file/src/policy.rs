@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use model::{BackendPolicy, Naming, Policy, ReplaceMode};
+use model::{BackendPolicy, DeadServers, Naming, Policy, ReplaceMode};
 use serde_json::{Value, json};
 
 use crate::key::{Key, Kind};
@@ -59,6 +59,18 @@ pub(crate) static POLICY: Table<Policy> = Table {
             Kind::Instructions(|p| &mut p.instructions),
             "what clients are told, when they begin a session, about how to use what they see. `merge`: what the servers say of themselves, each under its name, equal texts once, names of tools as clients see them, at most 16 KiB in all; `off`: nothing; any other text, of several words: that text",
         ),
+        Key::new(
+            "tools_of_dead_servers",
+            Kind::Choice(
+                &[
+                    ("keep", |p| p.dead = DeadServers::Keep),
+                    ("hide", |p| p.dead = DeadServers::Hide),
+                    ("hold", |p| p.dead = DeadServers::Hold),
+                ],
+                &[],
+            ),
+            "what clients see of a server that is `unhealthy` or `failing` with all its endpoints. `keep`: its tools stay listed, and while it is down calls fail at once, with `data.retryAfterMs`; `hide`: its tools are not listed until it is back, and clients are told of both; `hold`: as `keep`, but calls wait until it is up again, for `limits.hold` at most",
+        ),
         Key::new("allow_empty", Kind::Flag(|p| &mut p.allow_empty), "whether there may be no server at all"),
         Key::new(
             "hot_reload.enabled",
@@ -112,6 +124,11 @@ pub(crate) static POLICY: Table<Policy> = Table {
             "how often an endpoint is probed",
         ),
         Key::new(
+            "health.jitter",
+            Kind::Permille(|p| &mut p.health.jitter_permille),
+            "how far a probe may be from its time, to either side, as a share of `health.interval` with at most three decimals, so that endpoints and routers do not march in step",
+        ),
+        Key::new(
             "health.timeout",
             Kind::Duration(|p| &mut p.health.timeout, ms(10)..=secs(3600)),
             "how long a probe may take",
@@ -125,6 +142,36 @@ pub(crate) static POLICY: Table<Policy> = Table {
             "health.healthy_threshold",
             Kind::Count(|p| &mut p.health.healthy_threshold, 1..=1000),
             "successes in a row that make it healthy again",
+        ),
+        Key::new(
+            "health.ejection.failures",
+            Kind::Count(|p| &mut p.ejection.failures, 1..=1000),
+            "of a server with several endpoints (`urls`): failed calls in a row, or in the last 10 s if they are at least half of its calls, after which an endpoint is ejected: it gets no calls, as long as the others fail at most half as often and one of them may be chosen",
+        ),
+        Key::new(
+            "health.ejection.time",
+            Kind::Duration(|p| &mut p.ejection.time, ms(10)..=secs(DAY)),
+            "for how long; then it is on trial, with one call at a time: three answers let it come back, a failure ejects it for twice as long as before",
+        ),
+        Key::new(
+            "health.ejection.time_max",
+            Kind::Duration(|p| &mut p.ejection.time_max, ms(10)..=secs(DAY)),
+            "the longest of these times (`health.ejection.time`, if that is longer)",
+        ),
+        Key::new(
+            "health.ejection.share_max",
+            Kind::Permille(|p| &mut p.ejection.share_max_permille),
+            "the largest share of a server's endpoints that may be ejected or on trial at once, with at most three decimals; one always may, the last one never; 0: none is ever ejected",
+        ),
+        Key::new(
+            "health.panic_threshold",
+            Kind::Permille(|p| &mut p.ejection.panic_permille),
+            "if fewer of a server's endpoints than this share are well, those that are ejected get calls all the same, with at most three decimals; whatever it is, calls go anywhere when none is well",
+        ),
+        Key::new(
+            "health.slow_start",
+            Kind::Duration(|p| &mut p.ejection.slow_start, ms(0)..=secs(3600)),
+            "of a server with several endpoints: how long the share of one that comes back (from an ejection, an unhealthy verdict or a loss) takes to grow from a tenth to the whole; 0ms: it has it at once",
         ),
         Key::inherited(
             "rollback.history.max_snapshots",
@@ -167,6 +214,12 @@ pub(crate) static POLICY: Table<Policy> = Table {
             Kind::Duration(|p| &mut p.limits.connect, CONNECT),
             "how long connecting, initialising and listing an endpoint may take",
         ),
+        Key::inherited(
+            "limits.hold",
+            Kind::Duration(|p| p.limits.hold.get_or_insert_default(), ms(10)..=secs(3600)),
+            "how long a call waits for a server that is down, with `tools_of_dead_servers: hold`",
+            "30s",
+        ),
         Key::new(
             "limits.write",
             Kind::Duration(|p| &mut p.limits.write, ms(10)..=secs(3600)),
@@ -199,6 +252,7 @@ pub(crate) static POLICY: Table<Policy> = Table {
         ("hot_reload.validation", "how a change is tried before it is applied"),
         ("hot_reload.two_phase_commit", "how routers agree to a change"),
         ("health", "when endpoints are probed, and what a result means"),
+        ("health.ejection", "when calls pass over one of several endpoints of a server"),
         ("drain", "how an endpoint that is removed or changed comes to its end"),
         ("drain.graceful", "the strategy `graceful`"),
         ("rollback", "going back to an earlier revision"),
@@ -222,7 +276,6 @@ pub(crate) static POLICY: Table<Policy> = Table {
         "synchronization",
         "performance",
         "deployment",
-        "tools_of_dead_servers",
     ],
 };
 
@@ -268,6 +321,31 @@ pub(crate) static OF_SERVER: Table<BackendPolicy> = Table {
             "how long connecting, initialising and listing an endpoint of it may take, for programs that start slowly",
             "`limits.connect`",
         ),
+        Key::inherited(
+            "tools_when_dead",
+            Kind::Choice(
+                &[
+                    ("keep", |p| p.dead = Some(DeadServers::Keep)),
+                    ("hide", |p| p.dead = Some(DeadServers::Hide)),
+                    ("hold", |p| p.dead = Some(DeadServers::Hold)),
+                ],
+                &[],
+            ),
+            "what clients see of it while it is `unhealthy` or `failing` with all its endpoints",
+            "`tools_of_dead_servers`",
+        ),
+        Key::inherited(
+            "health.expected_tools",
+            Kind::Names(|p| &mut p.health.expected_tools, 64),
+            "tools that it must list, by its own names, at most 64: a probe asks for its list beside the ping, and one that lacks any of them has failed",
+            "none",
+        ),
+        Key::inherited(
+            "health.path",
+            Kind::Path(|p| &mut p.health.path),
+            "of an `http` server: a path of its address, in place of that of the URL, that a probe gets (`GET`, with the headers of the transport) beside the ping; a status other than 2xx is a failure",
+            "none",
+        ),
         Key::new(
             "restart_unhealthy",
             Kind::Flag(|p| &mut p.restart_unhealthy),
@@ -287,6 +365,7 @@ pub(crate) static OF_SERVER: Table<BackendPolicy> = Table {
         ),
     ],
     sections: &[
+        ("health", "what a probe of it asks beside a ping"),
         ("drain", "for this server in place of the gateway's `drain`"),
         ("drain.graceful", "the strategy `graceful`"),
     ],

@@ -95,6 +95,38 @@ pub(crate) fn text(node: &Node) -> Result<String, Wrong> {
     }
 }
 
+/// In letters.
+pub(crate) const NAME_MAX: usize = 128;
+
+pub(crate) fn names(node: &Node, most: usize) -> Result<Vec<String>, Wrong> {
+    let Value::List(nodes) = &node.value else { return Err(Wrong::new("a list of names", node)) };
+    let wrong = |message| Wrong { message, suggestion: None };
+    if nodes.len() > most {
+        return Err(wrong(format!("{} names; expected at most {most}", nodes.len())));
+    }
+    let names = nodes.iter().map(|node| {
+        let name = text(node)?;
+        let fits = (1..=NAME_MAX).contains(&name.chars().count());
+        if fits { Ok(name) } else { Err(wrong(format!("a name has 1 to {NAME_MAX} letters"))) }
+    });
+    names.collect()
+}
+
+/// As [`path`] takes it, but for its length.
+pub(crate) const PATH: &str = "^/([!-.0-~][!-~]*)?$";
+pub(crate) const PATH_MAX: usize = 1024;
+
+/// Of a URL, with a query if there is one: a second slash at its beginning would name another host.
+pub(crate) fn path(node: &Node) -> Result<String, Wrong> {
+    let text = text(node)?;
+    let rest = text.strip_prefix('/').filter(|rest| !rest.starts_with('/') && text.len() <= PATH_MAX);
+    if rest.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_graphic())) {
+        return Ok(text);
+    }
+    let expected = format!("a path such as `/health`, of at most {PATH_MAX} plain letters without spaces");
+    Err(Wrong { message: format!("expected {expected}"), suggestion: None })
+}
+
 /// Where a program or a header gets a text whatever is written, so that a number stays as it is spelled.
 pub(crate) fn loose_text(node: &Node) -> Result<String, Wrong> {
     match &node.value {

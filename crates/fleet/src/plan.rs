@@ -4,7 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{BackendId, EndpointKey, EndpointSpec, FixedBackend, Limits, ReplaceMode, VariantId};
+use model::{
+    Backend, BackendId, BackendPolicy, DeadServers, EndpointKey, EndpointSpec, FixedBackend, InForce, Limits,
+    ReplaceMode, VariantId,
+};
 use rollout::Content;
 
 /// A snapshot with the keys of its endpoints, which cost a hash each and are needed again and again.
@@ -78,9 +81,9 @@ impl Layout {
             })
             .collect();
         let positions = backends.iter().enumerate().map(|(at, one)| (one.backend.id.clone(), at)).collect();
-        let limits = &content.snapshot.policy.limits;
-        let same = like.map(|like| &like.limits).filter(|like| ***like == *limits);
-        Self { limits: same.map_or_else(|| Arc::new(limits.clone()), Arc::clone), content, backends, positions }
+        let limits = BackendPolicy::default().over(&content.snapshot.policy).limits_of_endpoints();
+        let same = like.map(|like| &like.limits).filter(|like| ***like == limits).map(Arc::clone);
+        Self { limits: same.unwrap_or_else(|| Arc::new(limits)), content, backends, positions }
     }
 
     /// The backend of that id, at once if it stands at that position.
@@ -107,8 +110,14 @@ impl Layout {
 
     /// The limits that hold for a backend of this layout.
     pub fn limits_of(&self, backend: &BackendId) -> Arc<Limits> {
-        let own = self.backend(backend).map(|one| one.backend.policy.over(&self.content.snapshot.policy).limits);
+        let own = self.backend(backend).map(|one| one.backend.policy.over(&self.content.snapshot.policy));
+        let own = own.map(InForce::limits_of_endpoints);
         own.filter(|own| *own != *self.limits).map_or_else(|| Arc::clone(&self.limits), Arc::new)
+    }
+
+    /// Whether clients do not see what a backend offers while it is dead.
+    pub(crate) fn hides(&self, backend: &Backend) -> bool {
+        backend.policy.dead.unwrap_or(self.content.snapshot.policy.dead) == DeadServers::Hide
     }
 
     /// The keys, in order, of the backends that `other` does not have like this.

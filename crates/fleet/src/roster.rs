@@ -27,7 +27,6 @@ mod relist;
 mod restart;
 mod restarts;
 
-pub(crate) use known::Look;
 pub use member::{Member, State};
 use members::Members;
 
@@ -382,7 +381,7 @@ impl Roster {
                 }
             }
         }
-        self.effects.extend(self.members.get_mut(&key).and_then(|member| member.verdict_act(now)).map(Effect::Act));
+        self.pass_verdict(now, &key);
         if changed && self.is_live(&key) {
             self.publish();
         }
@@ -410,8 +409,18 @@ impl Roster {
         } else {
             member.failed(now, reason, |failures| RETRY.delay(failures, random));
         }
-        self.effects.extend(member.verdict_act(now).map(Effect::Act));
+        self.pass_verdict(now, &key);
         if live {
+            self.publish();
+        }
+    }
+
+    /// Passes the verdict on if it is another one. What clients see of its server may hang on it.
+    fn pass_verdict(&mut self, now: Time, key: &EndpointKey) {
+        let Some(act) = self.members.get_mut(key).and_then(|member| member.verdict_act(now)) else { return };
+        self.effects.push_back(act.into());
+        let Some(layout) = self.layout().filter(|layout| layout.has(key)) else { return };
+        if layout.backend(&key.backend).is_some_and(|one| layout.hides(&one.backend)) {
             self.publish();
         }
     }

@@ -11,7 +11,7 @@ use routing::{Entry, Having, Route, RouteTable};
 use crate::names::{claims, is_disputable, merged, naming};
 use crate::offered::{Merged, Offer};
 use crate::plan::{BackendLayout, Layout};
-use crate::roster::{Look, Roster, Serial};
+use crate::roster::{Roster, Serial};
 
 /// One revision with what its servers offer at one moment. `E` is the handle of an endpoint.
 #[derive(Debug)]
@@ -78,8 +78,13 @@ pub(crate) fn make<E>(
     let snapshot = &layout.content.snapshot;
     let naming = naming(snapshot);
     let looks: Vec<_> = layout.backends.iter().map(|backend| roster.look(backend)).collect();
-    let offers: Vec<_> = looks.iter().map(Look::offer).collect();
-    let missing: Vec<_> = looks.iter().zip(&offers).map(|(look, offer)| look.missing(offer.as_ref())).collect();
+    let hidden: Vec<_> =
+        layout.backends.iter().zip(&looks).map(|(one, look)| layout.hides(&one.backend) && look.is_dead()).collect();
+    let offers: Vec<_> = looks.iter().zip(&hidden).map(|(look, hidden)| look.offer().filter(|_| !hidden)).collect();
+    // Of what is hidden it is known that clients see nothing of it.
+    let missing = looks.iter().zip(&offers).zip(&hidden);
+    let missing: Vec<_> =
+        missing.map(|((look, offer), hidden)| look.missing(offer.as_ref()).filter(|_| !hidden)).collect();
     let stays: Vec<Vec<_>> = layout.backends.iter().map(|backend| of_backend(backend, staying).collect()).collect();
     let mut backends: Vec<_> = looks.iter().zip(&stays).map(|(look, stays)| look.routes(stays, &endpoint)).collect();
     let (mut entries, mut known) = (Vec::new(), ByKind::default());

@@ -85,8 +85,9 @@ impl Router {
             let envelope = response.envelope.unwrap();
             assert!(envelope.traceparent.parse::<runtime::TraceContext>().is_ok() && envelope.nonce > 0);
             match wire::health::request(response.request).unwrap() {
-                Request::Probe { endpoint, probe, timeout } => {
+                Request::Probe { endpoint, probe, timeout, next } => {
                     assert_eq!(timeout, HealthPolicy::default().timeout);
+                    assert!(next.is_some());
                     self.say(&Observation::Probed { endpoint, probe, outcome: outcome.clone() }).await;
                 }
                 Request::Verdict { verdict, .. } => return verdict,
@@ -128,6 +129,8 @@ async fn verdicts_go_to_the_router_and_to_whoever_watches() {
     let mut other = Router::attach(&monitor, "r2", "y").await;
     assert_eq!(other.until_judged(&ok()).await, Verdict::Healthy, "each router sees for itself");
     let listed = monitor.client().list_verdicts(pb::ListVerdictsRequest {}).await.unwrap().into_inner().verdicts;
+    assert!(listed.iter().all(|it| it.last_ok.is_some() && it.next_probe.is_some()));
+    assert_eq!((listed[0].last_failure.as_str(), listed[1].last_failure.as_str()), ("no answer in 5 s", ""));
     let listed: Vec<_> = listed.iter().map(|it| (it.node.as_str(), it.verdict())).collect();
     assert_eq!(listed, [("r1", PbVerdict::Unhealthy), ("r2", PbVerdict::Healthy)]);
 

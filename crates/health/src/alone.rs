@@ -138,6 +138,11 @@ impl Alone {
         self.endpoints.get(endpoint)?.own.reason()
     }
 
+    /// What this router saw itself of the endpoint.
+    pub fn own(&self, endpoint: &EndpointKey) -> Option<&Judge> {
+        self.endpoints.get(endpoint).map(|known| &known.own)
+    }
+
     /// Until when the monitor's last verdicts count; none while it is attached, or has said nothing.
     fn told_until(&self) -> Option<Time> {
         let until = self.away? + stale_after(&self.policy);

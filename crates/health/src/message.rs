@@ -23,7 +23,13 @@ pub enum Observation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     /// Send a ping on the live connection (never a new one) and report the outcome.
-    Probe { endpoint: EndpointKey, probe: u64, timeout: Duration },
+    Probe {
+        endpoint: EndpointKey,
+        probe: u64,
+        timeout: Duration,
+        /// When the probe after this one will come; none where it is not said.
+        next: Option<Duration>,
+    },
     /// The present verdict on that endpoint of this router.
     Verdict { endpoint: EndpointKey, verdict: Verdict },
 }

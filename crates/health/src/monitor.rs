@@ -60,6 +60,12 @@ pub struct Opinion {
     pub last_seen: Option<Duration>,
     /// Outcomes in a row that say the same.
     pub streak: u32,
+    /// How long ago it last answered.
+    pub last_ok: Option<Duration>,
+    /// The last failure and how long ago it was; it stays when the endpoint is well again.
+    pub last_failure: Option<(Duration, String)>,
+    /// When it will be probed again; none while its router is away.
+    pub next_probe: Option<Duration>,
     /// Of a change: the verdict before, and for how long it held.
     pub previous: Option<(Verdict, Duration)>,
 }
@@ -130,7 +136,7 @@ impl Monitor {
     /// All verdicts, by router and endpoint.
     pub fn opinions(&self, now: Time) -> Vec<Opinion> {
         let all = self.routers.iter().flat_map(|(node, router)| {
-            router.watched.iter().map(move |(endpoint, watched)| opinion(now, node, endpoint, &watched.judge))
+            router.watched.keys().filter_map(move |endpoint| router.opinion(now, node, endpoint))
         });
         all.collect()
     }
@@ -263,13 +269,17 @@ impl Monitor {
                 }
                 if let Some(connection) = router.connection.filter(|_| watched.next <= now) {
                     let (interval, timeout) = (interval(&router.policy), router.policy.timeout);
-                    // A tenth to either side keeps endpoints and routers from marching in step.
-                    watched.next = now + interval * 9 / 10 + (interval / 5).mul_f64(self.random.f64());
+                    // Keeps endpoints and routers from marching in step.
+                    let jitter = f64::from(router.policy.jitter_permille.min(1000)) / 1000.0;
+                    let factor = 1.0 + jitter * (2.0 * self.random.f64() - 1.0);
+                    watched.next = now + interval.mul_f64(factor).max(INTERVAL_MIN);
                     watched.asked = watched.asked.filter(|(_, until)| *until > now);
                     if watched.asked.is_none() {
                         self.last_probe += 1;
                         watched.asked = Some((self.last_probe, now + timeout + ON_THE_WAY));
-                        let request = Request::Probe { endpoint: endpoint.clone(), probe: self.last_probe, timeout };
+                        let next = Some(watched.next - now);
+                        let (endpoint, probe) = (endpoint.clone(), self.last_probe);
+                        let request = Request::Probe { endpoint, probe, timeout, next };
                         self.effects.push_back(Effect::Tell { connection, request });
                     }
                 }
@@ -290,14 +300,30 @@ impl Monitor {
             let request = Request::Verdict { endpoint: endpoint.clone(), verdict: watched.judge.verdict() };
             self.effects.push_back(Effect::Tell { connection, request });
         }
-        let opinion = Opinion { previous, ..opinion(now, node, endpoint, &watched.judge) };
-        self.effects.push_back(Effect::Changed(opinion));
+        let opinion = router.opinion(now, node, endpoint);
+        self.effects.extend(opinion.map(|opinion| Effect::Changed(Opinion { previous, ..opinion })));
     }
 }
 
 impl Router {
     fn next_deadline(&self) -> Option<Time> {
         self.schedule.first().into_iter().chain(self.forgotten_at()).min()
+    }
+
+    fn opinion(&self, now: Time, node: &NodeId, endpoint: &EndpointKey) -> Option<Opinion> {
+        let Watched { judge, next, .. } = self.watched.get(endpoint)?;
+        Some(Opinion {
+            node: node.clone(),
+            endpoint: endpoint.clone(),
+            verdict: judge.verdict(),
+            reason: judge.reason().map(Into::into),
+            last_seen: judge.last_seen().map(|at| now - at),
+            streak: judge.streak(),
+            last_ok: judge.last_ok().map(|at| now - at),
+            last_failure: judge.last_failure().map(|(at, why)| (now - at, why.to_owned())),
+            next_probe: self.connection.map(|_| *next - now),
+            previous: None,
+        })
     }
 
     fn schedule_all(&mut self) {
@@ -317,18 +343,6 @@ impl Router {
     /// A router that is away so long that all its verdicts have expired is forgotten with its endpoints.
     fn forgotten_at(&self) -> Option<Time> {
         self.away.map(|since| since + crate::judge::stale_after(&self.policy) * 2)
-    }
-}
-
-fn opinion(now: Time, node: &NodeId, endpoint: &EndpointKey, judge: &Judge) -> Opinion {
-    Opinion {
-        node: node.clone(),
-        endpoint: endpoint.clone(),
-        verdict: judge.verdict(),
-        reason: judge.reason().map(Into::into),
-        last_seen: judge.last_seen().map(|at| now - at),
-        streak: judge.streak(),
-        previous: None,
     }
 }
 

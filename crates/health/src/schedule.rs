@@ -1,15 +1,21 @@
-//! When something is due at which endpoint, so that one event costs no look at all endpoints.
+//! When something is due at which endpoint (or server), so that one event costs no look at all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{EndpointKey, Time};
 
-#[derive(Debug, Default)]
-pub(crate) struct Schedule(BTreeSet<(Time, EndpointKey)>);
+#[derive(Debug)]
+pub(crate) struct Schedule<K = EndpointKey>(BTreeSet<(Time, K)>);
 
-impl Schedule {
+impl<K> Default for Schedule<K> {
+    fn default() -> Self {
+        Self(BTreeSet::new())
+    }
+}
+
+impl<K: Ord + Clone> Schedule<K> {
     /// Something is due at the endpoint at `due`, or nothing. `noted` is what was said of it before.
-    pub(crate) fn note(&mut self, endpoint: &EndpointKey, noted: &mut Option<Time>, due: Option<Time>) {
+    pub(crate) fn note(&mut self, endpoint: &K, noted: &mut Option<Time>, due: Option<Time>) {
         if *noted == due {
             return;
         }
@@ -24,7 +30,7 @@ impl Schedule {
     }
 
     /// An endpoint at which something is due now. It stays so until [`Self::note`] says otherwise.
-    pub(crate) fn due(&self, now: Time) -> Option<EndpointKey> {
+    pub(crate) fn due(&self, now: Time) -> Option<K> {
         self.0.first().filter(|(due, _)| *due <= now).map(|(_, endpoint)| endpoint.clone())
     }
 }
@@ -36,7 +42,9 @@ pub(crate) fn change<V>(
     gone: Vec<EndpointKey>,
 ) -> (Vec<(EndpointKey, V)>, Vec<EndpointKey>) {
     let gone = gone.into_iter().filter_map(|endpoint| held.remove_entry(&endpoint)).collect();
-    (gone, come.into_iter().filter(|endpoint| !held.contains_key(endpoint)).collect())
+    // Each once, whatever the peer says: what is scheduled twice would be due for ever.
+    let come: BTreeSet<_> = come.into_iter().filter(|endpoint| !held.contains_key(endpoint)).collect();
+    (gone, come.into_iter().collect())
 }
 
 /// Takes out of `held` all endpoints but `wanted`. Returns them, and which ones are not held yet.

@@ -17,6 +17,7 @@ mod outcome;
 mod policy;
 mod reference;
 mod snapshot;
+mod standing;
 mod time;
 pub mod units;
 mod verdict;
@@ -35,11 +36,12 @@ pub use id::{AttemptId, BackendId, EndpointKey, InvalidId, LogId, NodeId, Owner,
 pub use mask::Mask;
 pub use outcome::{CandidateOutcome, CandidateResult};
 pub use policy::{
-    BackendPolicy, DrainOverlay, DrainPolicy, HealthPolicy, HistoryPolicy, InForce, Instructions, Limits, Naming,
-    Policy, ReplaceMode, SourcePolicy, ValidationPolicy,
+    BackendPolicy, CheckPolicy, DeadServers, DrainOverlay, DrainPolicy, EjectionPolicy, HealthPolicy, HistoryPolicy,
+    InForce, Instructions, Limits, Naming, Policy, ReplaceMode, SourcePolicy, ValidationPolicy,
 };
 pub use reference::{Piece, Reference, Template, TemplateError};
 pub use snapshot::{Backend, EndpointSpec, FixedBackend, Isolation, Lookup, Snapshot, Transport, Variant};
+pub use standing::Standing;
 pub use time::{Time, WallTime};
 pub use verdict::Verdict;
 pub use violation::{Position, Violation};

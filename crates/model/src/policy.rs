@@ -33,6 +33,22 @@ pub enum ReplaceMode {
     StopFirst,
 }
 
+/// What holds without `limits.hold`.
+const HOLD: Duration = Duration::from_secs(30);
+
+/// What clients see of a server that is dead: none of its endpoints is up, or answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeadServers {
+    /// Its tools stay listed, and calls fail at once while it is down.
+    #[default]
+    Keep,
+    /// Its tools are not listed until it is back.
+    Hide,
+    /// Its tools stay listed, and calls wait until it is up again, for `limits.hold` at most.
+    Hold,
+}
+
 /// What clients are told at the beginning of a session about how to use what they see.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -80,12 +96,14 @@ policy! {
     pub struct Policy {
         pub naming: Naming = Naming::Prefix,
         pub instructions: Instructions = Instructions::Merge,
+        pub dead: DeadServers = DeadServers::Keep,
         /// Zero servers are a mistake unless this says otherwise.
         pub allow_empty: bool = false,
         pub source: SourcePolicy = SourcePolicy::default(),
         pub validation: ValidationPolicy = ValidationPolicy::default(),
         pub drain: DrainPolicy = DrainPolicy::default(),
         pub health: HealthPolicy = HealthPolicy::default(),
+        pub ejection: EjectionPolicy = EjectionPolicy::default(),
         pub history: HistoryPolicy = HistoryPolicy::default(),
         pub limits: Limits = Limits::default(),
     }
@@ -132,16 +150,44 @@ policy! {
         pub drain: DrainOverlay = DrainOverlay::default(),
         /// In place of `limits.connect`.
         pub connect: Option<Duration> = None,
+        /// In place of `tools_of_dead_servers`.
+        pub dead: Option<DeadServers> = None,
+        pub health: CheckPolicy = CheckPolicy::default(),
+    }
+
+    /// What a probe of one backend asks beside a ping (`servers[].health`).
+    pub struct CheckPolicy {
+        /// Tools that its list must have.
+        pub expected_tools: Vec<String> = Vec::new(),
+        /// Of an HTTP server: what a GET of this path must be answered to with a status of success.
+        pub path: Option<String> = None,
     }
 
     /// When an endpoint is probed and what a result means (`health`).
     pub struct HealthPolicy {
         pub interval: Duration = Duration::from_secs(10),
+        /// How far a probe may be from its time, to either side, in thousandths of the interval.
+        pub jitter_permille: u32 = 100,
         pub timeout: Duration = Duration::from_secs(5),
         /// Consecutive failures that make an endpoint unhealthy.
         pub unhealthy_threshold: u32 = 3,
         /// Consecutive successes that make it healthy again.
         pub healthy_threshold: u32 = 2,
+    }
+
+    /// When calls pass over one of several endpoints of a server (`health.ejection`, `health.slow_start`).
+    pub struct EjectionPolicy {
+        /// Failed calls in a row, or among the latest if they are at least half of them, that eject an endpoint.
+        pub failures: u32 = 5,
+        /// For how long at first; twice as long each time that it was of no use.
+        pub time: Duration = Duration::from_secs(10),
+        pub time_max: Duration = Duration::from_secs(300),
+        /// The largest share of a server's endpoints that may be ejected at once, in thousandths. 0: none ever is.
+        pub share_max_permille: u32 = 500,
+        /// If fewer of a server's endpoints are well, in thousandths, the ejected ones get calls all the same.
+        pub panic_permille: u32 = 0,
+        /// How long it takes until an endpoint that comes back has its whole share.
+        pub slow_start: Duration = Duration::from_secs(10),
     }
 
     /// How much history is kept (`rollback.history`). The last good revision is kept whatever this says.
@@ -165,6 +211,8 @@ policy! {
         pub total: Duration = Duration::from_secs(3600),
         /// How long connecting and initialising one endpoint may take.
         pub connect: Duration = Duration::from_secs(10),
+        /// How long a call waits for a server that is down, where [`DeadServers::Hold`] says that calls wait.
+        pub hold: Option<Duration> = None,
         /// How long a client may go without taking anything of what is sent to it.
         pub write: Duration = Duration::from_secs(30),
         /// Connections of clients at the same time on one router.
@@ -228,12 +276,26 @@ impl<'de> Deserialize<'de> for DrainOverlay {
 pub struct InForce {
     pub drain: DrainPolicy,
     pub limits: Limits,
+    pub dead: DeadServers,
+}
+
+impl InForce {
+    /// As the endpoints of the server keep them: there is no `hold` where calls do not wait.
+    #[must_use]
+    pub fn limits_of_endpoints(self) -> Limits {
+        let hold = (self.dead == DeadServers::Hold).then(|| self.limits.hold.unwrap_or(HOLD));
+        Limits { hold, ..self.limits }
+    }
 }
 
 impl BackendPolicy {
     /// What holds for the backend: each key as it has it, else as the gateway has it.
     pub fn over(&self, gateway: &Policy) -> InForce {
         let connect = self.connect.unwrap_or(gateway.limits.connect);
-        InForce { drain: self.drain.over(&gateway.drain), limits: Limits { connect, ..gateway.limits.clone() } }
+        InForce {
+            drain: self.drain.over(&gateway.drain),
+            limits: Limits { connect, ..gateway.limits.clone() },
+            dead: self.dead.unwrap_or(gateway.dead),
+        }
     }
 }

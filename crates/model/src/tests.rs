@@ -215,11 +215,13 @@ fn the_policy_of_a_backend_stands_among_its_keys_and_an_unknown_key_is_refused_b
         restart_unhealthy: true,
         drain: DrainOverlay { timeout: Some(std::time::Duration::from_secs(30)) },
         connect: Some(std::time::Duration::from_millis(1500)),
+        dead: Some(DeadServers::Hide),
+        health: CheckPolicy { expected_tools: vec!["t".into()], path: None },
     };
     let text = String::from_utf8(canonical_json(&odd)).unwrap();
     assert_eq!(
         text,
-        r#"{"connect":{"nanos":500000000,"secs":1},"critical":true,"description":"odd","drain":{},"enabled":false,"id":"odd","labels":{"team":"x"},"replace":"stop_first","restart_unhealthy":true,"variants":[{"endpoints":[{"transport":{"command":"x","type":"stdio"}}],"id":"default","weight":100}]}"#
+        r#"{"connect":{"nanos":500000000,"secs":1},"critical":true,"dead":"hide","description":"odd","drain":{},"enabled":false,"health":{"expected_tools":["t"]},"id":"odd","labels":{"team":"x"},"replace":"stop_first","restart_unhealthy":true,"variants":[{"endpoints":[{"transport":{"command":"x","type":"stdio"}}],"id":"default","weight":100}]}"#
     );
     assert_eq!(serde_json::from_str::<Backend>(&text).unwrap(), odd);
     let later = text.replace("critical", "later");

@@ -13,6 +13,7 @@ impl Weight {
     /// Gets nothing: it is cordoned.
     pub const NONE: Self = Self(0);
     pub const FULL: Self = Self(1000);
+    pub const TENTH: Self = Self(100);
 
     /// Absent for more than [`Weight::FULL`].
     pub fn of(permille: u16) -> Option<Self> {

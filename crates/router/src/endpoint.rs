@@ -6,6 +6,7 @@
 //! control thread.
 
 mod bring_up;
+mod check;
 mod error;
 mod lease;
 mod recent;
@@ -20,7 +21,9 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use drain::Admission;
-use model::{EndpointKey, EndpointSpec, Limits, Time, Transport, Verdict, Weight};
+use health::Judge;
+use health::shares::Ejection;
+use model::{EndpointKey, EndpointSpec, Limits, Standing, Time, Transport, Verdict, Weight};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +36,7 @@ pub use crate::upstream::Upstreams;
 use renewals::Renewals;
 
 pub use error::{AskError, BringUpError, BringUpFailure, ListError, PingError};
+use lease::Trial;
 pub use lease::{Lease, Stats};
 use recent::Rings;
 pub(crate) use recent::{Ended, Recent, Summary};
@@ -56,6 +60,11 @@ pub struct Endpoint {
     verdict: AtomicU8,
     /// What the overlay leaves of its share of the calls, in thousandths.
     weight: AtomicU16,
+    /// What its own calls leave of its share.
+    standing: AtomicU16,
+    trial: Trial,
+    /// While it is ejected or on trial.
+    ejection: Mutex<Option<Ejection>>,
     limits: ArcSwap<Limits>,
     /// Of the limits, those that every call reads: an atomic is cheaper to read than the pointer to all of them.
     in_flight_max: AtomicU32,
@@ -76,6 +85,10 @@ pub struct Endpoint {
     pub(crate) unfinished: Unfinished,
     /// What the server last said that may have been meant for any of several calls, and when.
     unmatched: Mutex<Option<(Arc<str>, Time)>>,
+    /// Of the calls that failed since health last looked, why the first one did.
+    failure: Mutex<Option<Arc<str>>>,
+    /// For displays.
+    checks: Mutex<Checks>,
     /// A line of the child's stdout has begun and lacks its end.
     half_line: AtomicBool,
     /// Ids of ours toward the server, for requests and progress alike; never reused, whatever the connection.
@@ -91,6 +104,14 @@ pub struct Endpoint {
     process: Arc<Semaphore>,
     /// Cancelled at the end: sockets close, tasks return.
     pub(crate) ended: CancellationToken,
+}
+
+/// What its verdict follows from.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Checks {
+    pub(crate) judge: Judge,
+    /// When health-monitor will ask for the next ping.
+    pub(crate) next_probe: Option<Time>,
 }
 
 /// An endpoint as spans show it.
@@ -128,6 +149,9 @@ impl Endpoint {
             recent: Rings::default(),
             verdict: AtomicU8::new(Verdict::Starting as u8),
             weight: AtomicU16::new(Weight::FULL.permille()),
+            standing: AtomicU16::new(Standing::Full.packed()),
+            trial: Trial::default(),
+            ejection: Mutex::default(),
             in_flight_max: limits.in_flight_per_endpoint.into(),
             response_max: limits.response_bytes.into(),
             limits: ArcSwap::new(limits),
@@ -142,6 +166,8 @@ impl Endpoint {
             together: Together::default(),
             unfinished: Unfinished::default(),
             unmatched: Mutex::default(),
+            failure: Mutex::default(),
+            checks: Mutex::default(),
             half_line: AtomicBool::new(false),
             next_id: AtomicU64::new(1),
             next_link: AtomicU64::new(1),
@@ -172,9 +198,47 @@ impl Endpoint {
         self.weight.store(weight.permille(), Ordering::Relaxed);
     }
 
+    /// What its own calls leave of its share.
+    pub(crate) fn standing(&self) -> Standing {
+        Standing::unpacked(self.standing.load(Ordering::Relaxed))
+    }
+
+    /// One on trial that has its call gets no other one.
+    pub(crate) fn standing_for_a_choice(&self) -> Standing {
+        let standing = self.standing();
+        let is_tried = standing == Standing::OnTrial && self.trial.is_under_way();
+        if is_tried { Standing::Ejected } else { standing }
+    }
+
+    /// Whether it has, or had when it was last on trial, a call that is still under way.
+    pub(crate) fn is_tried(&self) -> bool {
+        self.trial.is_under_way()
+    }
+
+    /// Whatever becomes of the call that it is tried with.
+    pub(crate) fn may_be_tried_again(&self) {
+        self.trial.end();
+    }
+
+    pub(crate) fn set_standing(&self, standing: Standing, ejection: Option<Ejection>) {
+        *self.ejection.lock().unwrap_or_else(PoisonError::into_inner) = ejection;
+        self.standing.store(standing.packed(), Ordering::Relaxed);
+    }
+
+    /// Why it is ejected or on trial, if it is.
+    pub(crate) fn ejection(&self) -> Option<Ejection> {
+        self.ejection.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// It takes no new calls from now on.
     pub fn cordon(&self) -> drain::Cordoned {
-        self.admission.cordon()
+        let cordoned = self.admission.cordon();
+        // A second reason to be cordoned begins nothing new.
+        if cordoned.first {
+            // Calls that wait for it to come up are routed anew.
+            self.state.send_modify(|_| {});
+        }
+        cordoned
     }
 
     /// False if it is closed for ever.
@@ -294,6 +358,25 @@ impl Endpoint {
     pub(crate) fn note_unmatched(&self, what: &str) {
         let mut unmatched = self.unmatched.lock().unwrap_or_else(PoisonError::into_inner);
         *unmatched = Some((what.into(), self.now()));
+    }
+
+    /// What health has found out, as of now.
+    pub(crate) fn checks(&self) -> Checks {
+        self.checks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn note_checks(&self, note: impl FnOnce(&mut Checks)) {
+        note(&mut self.checks.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// A call failed, and the server is at fault.
+    pub(crate) fn note_failure(&self, why: impl FnOnce() -> String) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| why().into());
+    }
+
+    /// Why the first call failed, of those that did since this was last asked.
+    pub(crate) fn take_failure(&self) -> Option<Arc<str>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The note holds for as long as the unfinished line is there, whenever the line began.

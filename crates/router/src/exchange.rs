@@ -6,6 +6,7 @@ mod answer;
 mod call;
 mod conclusion;
 mod door;
+mod fault;
 mod fields;
 mod initialize;
 mod list;

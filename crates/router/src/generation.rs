@@ -354,6 +354,7 @@ fn look(endpoint: &Arc<Endpoint>) -> Load {
         in_flight: u32::try_from(endpoint.admission.in_flight()).unwrap_or(u32::MAX),
         verdict: endpoint.verdict(),
         weight: endpoint.weight(),
+        standing: endpoint.standing_for_a_choice(),
         cordoned: endpoint.admission.state() != drain::State::Open,
     }
 }

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use ::http::StatusCode;
 use backoff::Backoff;
 use mcp::initialize::{Implementation, ServerInitialize};
 use model::{Transport, WallTime};
@@ -122,6 +123,14 @@ impl Link {
         match self {
             Self::Http(link) => &link.greeting,
             Self::Stdio(link) => link.greeting(),
+        }
+    }
+
+    /// The status with which an HTTP server answers to a GET of another path of its address.
+    pub(crate) async fn get(&self, endpoint: &Arc<Endpoint>, path: &str) -> Option<Result<StatusCode, CallError>> {
+        match self {
+            Self::Http(link) => Some(link.get(endpoint, path).await),
+            Self::Stdio(_) => None,
         }
     }
 

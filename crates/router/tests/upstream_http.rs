@@ -109,6 +109,28 @@ async fn an_event_stream_that_ends_early_is_resumed() {
 }
 
 #[tokio::test]
+async fn a_call_waits_for_a_server_that_is_down_where_calls_are_held() {
+    let server = Server::start(Plan::default());
+    server.change_key("not yet");
+    for hold in [None, Some(Duration::from_millis(50)), Some(PATIENCE)] {
+        let small = bench(http(&server.url()), Limits { hold, ..Limits::default() });
+        small.endpoint.bring_up(Instant::now() + PATIENCE).await.unwrap_err();
+        let call = tool_call("1", "echo");
+        if hold == Some(PATIENCE) {
+            let up = async {
+                server.change_key("k");
+                small.up().await
+            };
+            let (answer, _) = tokio::join!(small.whole(&call), up);
+            assert!(answer.contains("echo"), "{answer}");
+        } else {
+            assert_eq!(small.call(&call).await.unwrap_err().cause, Cause::Down, "{hold:?}");
+        }
+        small.endpoint.shut_down().await;
+    }
+}
+
+#[tokio::test]
 async fn a_secret_that_was_exchanged_is_read_again_when_the_old_one_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("key");

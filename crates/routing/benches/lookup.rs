@@ -66,6 +66,7 @@ fn route(live: &ArcSwap<RouteTable<Handle>>, name: &str, random: u64) -> u64 {
         weight: model::Weight::FULL,
         in_flight: u32::try_from(handle.load(Ordering::Relaxed)).unwrap_or(u32::MAX),
         verdict: Verdict::Healthy,
+        standing: model::Standing::Full,
         cordoned: false,
     };
     let backend = table.backend(tool);

@@ -6,11 +6,11 @@
 //! Weights are read from the endpoints at each choice, so that a step of weight needs no other table. An endpoint whose
 //! weight falls leaves its share to the others of its variant; if it is the only one, the weight of the variant falls.
 //!
-//! Health may never empty a pool: endpoints that are unhealthy or starting are avoided only while another one is
-//! routable; when none is, anything that is not cordoned will do. A cordon is a decision and holds always.
+//! Health may never empty a pool: endpoints that are unhealthy, starting or ejected are avoided only while another one
+//! is routable; when none is, anything that is not cordoned will do. A cordon is a decision and holds always.
 
 use fastrand::Rng;
-use model::{Verdict, Weight};
+use model::{Standing, Verdict, Weight};
 
 use crate::table::{BackendRoutes, VariantRoutes, Variants};
 
@@ -22,6 +22,8 @@ pub struct Load {
     pub verdict: Verdict,
     /// What the overlay leaves of its share.
     pub weight: Weight,
+    /// What its own calls leave of its share. One on trial that has its one call is as one that is ejected.
+    pub standing: Standing,
     /// Gets no new exchanges.
     pub cordoned: bool,
 }
@@ -33,7 +35,7 @@ impl Load {
     }
 
     fn weight(self) -> u64 {
-        u64::from(self.weight.permille())
+        u64::from(self.weight.and(self.standing.weight()).permille())
     }
 }
 
@@ -47,7 +49,8 @@ enum Standard {
 
 impl Standard {
     fn accepts(self, load: Load) -> bool {
-        !load.cordoned && (matches!(self, Self::Open) || load.verdict.is_routable())
+        let is_well = || load.verdict.is_routable() && load.standing != Standing::Ejected;
+        !load.cordoned && (matches!(self, Self::Open) || is_well())
     }
 }
 

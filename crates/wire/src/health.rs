@@ -6,7 +6,10 @@ use model::{EndpointKey, HealthPolicy};
 
 use crate::pb::health::v1 as pb;
 use crate::pb::words::v1 as words;
-use crate::words::{Invalid, duration, duration_to_pb, endpoint_key, endpoint_key_to_pb, node, verdict, verdict_to_pb};
+use crate::words::{
+    Invalid, duration, duration_to_pb, endpoint_key, endpoint_key_to_pb, node, optional_duration, verdict,
+    verdict_to_pb,
+};
 use pb::attach_request::Observation as PbObservation;
 use pb::attach_response::Request as PbRequest;
 
@@ -66,6 +69,7 @@ fn policy(policy: Option<pb::Policy>) -> Result<HealthPolicy, Invalid> {
     let policy = policy.ok_or_else(|| Invalid::missing("policy"))?;
     Ok(HealthPolicy {
         interval: duration("policy.interval", policy.interval)?,
+        jitter_permille: policy.jitter_permille,
         timeout: duration("policy.timeout", policy.timeout)?,
         unhealthy_threshold: policy.unhealthy_threshold,
         healthy_threshold: policy.healthy_threshold,
@@ -75,6 +79,7 @@ fn policy(policy: Option<pb::Policy>) -> Result<HealthPolicy, Invalid> {
 fn policy_to_pb(policy: &HealthPolicy) -> pb::Policy {
     pb::Policy {
         interval: Some(duration_to_pb(policy.interval)),
+        jitter_permille: policy.jitter_permille,
         timeout: Some(duration_to_pb(policy.timeout)),
         unhealthy_threshold: policy.unhealthy_threshold,
         healthy_threshold: policy.healthy_threshold,
@@ -87,6 +92,7 @@ pub fn request(request: Option<PbRequest>) -> Result<Request, Invalid> {
             endpoint: endpoint_key(probe.endpoint)?,
             probe: probe.probe,
             timeout: duration("probe.timeout", probe.timeout)?,
+            next: optional_duration("probe.next", probe.next)?,
         },
         PbRequest::Verdict(change) => {
             Request::Verdict { endpoint: endpoint_key(change.endpoint)?, verdict: verdict(change.verdict) }
@@ -96,10 +102,11 @@ pub fn request(request: Option<PbRequest>) -> Result<Request, Invalid> {
 
 pub fn request_to_pb(request: &Request) -> PbRequest {
     match request {
-        Request::Probe { endpoint, probe, timeout } => PbRequest::Probe(pb::Probe {
+        Request::Probe { endpoint, probe, timeout, next } => PbRequest::Probe(pb::Probe {
             endpoint: Some(endpoint_key_to_pb(endpoint)),
             probe: *probe,
             timeout: Some(duration_to_pb(*timeout)),
+            next: next.map(duration_to_pb),
         }),
         Request::Verdict { endpoint, verdict } => PbRequest::Verdict(pb::VerdictChange {
             endpoint: Some(endpoint_key_to_pb(endpoint)),
@@ -116,6 +123,10 @@ pub fn opinion_to_pb(opinion: &Opinion) -> pb::EndpointVerdict {
         reason: opinion.reason.clone().unwrap_or_default(),
         last_seen: opinion.last_seen.map(duration_to_pb),
         streak: opinion.streak,
+        last_ok: opinion.last_ok.map(duration_to_pb),
+        last_failure: opinion.last_failure.as_ref().map(|(_, why)| why.clone()).unwrap_or_default(),
+        last_failure_ago: opinion.last_failure.as_ref().map(|(ago, _)| duration_to_pb(*ago)),
+        next_probe: opinion.next_probe.map(duration_to_pb),
         previous: opinion.previous.map_or(0, |(verdict, _)| verdict_to_pb(verdict)),
         previous_lasted: opinion.previous.map(|(_, lasted)| duration_to_pb(lasted)),
     }

@@ -88,8 +88,8 @@ fn what_a_router_does_not_understand_it_refuses_by_name() {
     check(
         |content| content.policy = br#"{"later":1}"#.to_vec(),
         Refusal::Feature(
-            "a configuration key (unknown field `later`, expected one of `naming`, `instructions`, `allow_empty`, `source`, \
-             `validation`, `drain`, `health`, `history`, `limits` at line 1 column 8)"
+            "a configuration key (unknown field `later`, expected one of `naming`, `instructions`, `dead`, `allow_empty`, \
+             `source`, `validation`, `drain`, `health`, `ejection`, `history`, `limits` at line 1 column 8)"
                 .into(),
         ),
     );
@@ -148,9 +148,10 @@ fn health_survives() {
         Outcome::Starting { reason: "s".into(), failing: false },
         Outcome::Starting { reason: "s".into(), failing: true },
     ];
+    let policy = HealthPolicy { jitter_permille: 0, ..HealthPolicy::default() };
     let mut observations = vec![
         Observation::Hello { node: NodeId::new("r").unwrap(), boot: "b".into() },
-        Observation::Endpoints { endpoints: vec![key()], policy: HealthPolicy::default() },
+        Observation::Endpoints { endpoints: vec![key()], policy },
         Observation::Change { come: vec![key()], gone: vec![key(), key()], policy: HealthPolicy::default() },
     ];
     for outcome in outcomes {
@@ -160,7 +161,9 @@ fn health_survives() {
     for observation in observations {
         assert_eq!(health::observation(Some(health::observation_to_pb(&observation))), Ok(observation));
     }
-    let mut requests = vec![Request::Probe { endpoint: key(), probe: 8, timeout: Duration::from_secs(5) }];
+    let timeout = Duration::from_secs(5);
+    let nexts = [None, Some(Duration::from_millis(9700))];
+    let mut requests = nexts.map(|next| Request::Probe { endpoint: key(), probe: 8, timeout, next }).to_vec();
     requests.extend(Verdict::ALL.map(|verdict| Request::Verdict { endpoint: key(), verdict }));
     for request in requests {
         assert_eq!(health::request(Some(health::request_to_pb(&request))), Ok(request));

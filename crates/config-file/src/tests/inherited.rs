@@ -25,7 +25,9 @@ fn ends<T>(key: &Key<T>) -> (Value, Value) {
         Kind::Duration(_, range) => (json!(show_duration(*range.start())), json!(show_duration(*range.end()))),
         Kind::Bytes(_, range) => (json!(range.start()), json!(range.end())),
         Kind::Permille(_) => (json!(0.001), json!(1.0)),
-        Kind::Text(..) | Kind::Labels(_) | Kind::Instructions(_) => panic!("{} is no policy", key.path),
+        Kind::Text(..) | Kind::Labels(_) | Kind::Instructions(_) | Kind::Names(..) | Kind::Path(_) => {
+            panic!("{} is no policy", key.path)
+        }
         Kind::Choice(words, _) => (json!(words[0].0), json!(words[words.len() - 1].0)),
     }
 }
@@ -55,8 +57,8 @@ fn each_key_of_a_server_holds_in_place_of_the_same_key_of_the_gateway_and_of_no_
     let snapshot = parse(&[named("f.yaml", document.to_string())]).unwrap_or_else(|wrong| panic!("{wrong:#?}"));
     let gateway = &snapshot.policy;
     let in_force = |backend: &Backend| {
-        let InForce { drain, limits } = backend.policy.over(gateway);
-        Policy { drain, limits, ..gateway.clone() }
+        let InForce { drain, limits, dead } = backend.policy.over(gateway);
+        Policy { drain, limits, dead, ..gateway.clone() }
     };
     assert_eq!(in_force(&snapshot.backends[0]), *gateway, "a server without keys of its own");
     for (key, backend) in inherited.iter().zip(&snapshot.backends[1..]) {

@@ -27,6 +27,8 @@ fn kind<T>(key: &Key<T>) -> String {
         Kind::Permille(_) => "0 to 1, three decimals".into(),
         Kind::Text(_, most) => format!("text of at most {most} letters"),
         Kind::Labels(_) => "mapping of names to texts".into(),
+        Kind::Names(..) => "list of names".into(),
+        Kind::Path(_) => "path".into(),
         Kind::Instructions(_) => "`merge`, `off`, or a text".into(),
         Kind::Choice(words, _) => words.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", "),
     }

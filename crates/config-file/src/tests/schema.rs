@@ -54,6 +54,9 @@ fn all() -> Vec<(String, Value)> {
     leaves(&schema, "", &mut found);
     let server = &schema["properties"]["servers"]["items"];
     leaves(server, "servers.0", &mut found);
+    // Only a server over HTTP has paths.
+    let path = found.iter_mut().find(|(path, _)| path == "servers.0.health.path");
+    path.expect("it is a key").0 = "servers.1.health.path".into();
     found.retain(|(path, _)| path != "servers" && path != "servers.0.transport");
     for (i, transport) in server["properties"]["transport"]["oneOf"].as_array().unwrap().iter().enumerate() {
         leaves(transport, &format!("servers.{i}.transport"), &mut found);
@@ -123,7 +126,7 @@ fn defaults_of_the_schema_are_those_of_the_reader() {
         checked += 1;
     }
     // All but lists, mappings, texts that have none, and what holds without a key that may be another thing.
-    assert_eq!(checked, 33);
+    assert_eq!(checked, 41);
 }
 
 #[test]

@@ -60,6 +60,13 @@ impl<'a> Look<'a> {
         self.endpoints.iter().filter_map(|one| Some(&one.member?.state))
     }
 
+    /// No endpoint of it is up, or none that is up answers; and this is no moment's trouble.
+    pub(crate) fn is_dead(&self) -> bool {
+        let mut members = self.endpoints.iter().filter_map(|one| one.member).peekable();
+        let is_dead = |member: &Member| matches!(member.verdict(), Verdict::Unhealthy | Verdict::Failing);
+        members.peek().is_some() && members.all(is_dead)
+    }
+
     /// Why clients do not see the offer of the backend, if nothing is known of it.
     pub(crate) fn missing(&self, offer: Option<&Offer<'_>>) -> Option<Arc<str>> {
         if self.states().any(State::is_up) || offer.is_some_and(|offer| !offer.is_empty()) {

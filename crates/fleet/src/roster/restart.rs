@@ -16,7 +16,7 @@ impl Roster {
         let hangs = verdict == Verdict::Unhealthy && by_itself && member.state.is_up();
         member.restart_at = hangs.then(|| member.restart_at.unwrap_or_else(|| member.restarts.due(now)));
         self.effects.extend(member.restart_due(now).map(Effect::Act));
-        self.effects.extend(member.verdict_act(now).map(Effect::Act));
+        self.pass_verdict(now, key);
     }
 
     /// As the live snapshot says; a leaving endpoint is left alone.
@@ -36,7 +36,8 @@ impl Roster {
     }
 
     pub(super) fn restart(&mut self, now: Time, serial: Serial) {
-        let Some(member) = self.by_serial(serial) else { return };
+        let Some(key) = self.keys.get(&serial).cloned() else { return };
+        let Some(member) = self.members.get_mut(&key) else { return };
         let act = match member.state {
             State::Up => {
                 let ends = member.ends(false);
@@ -53,8 +54,8 @@ impl Roster {
             // The endpoint is being started already, or will be.
             State::Waiting | State::Arriving | State::Retrying { .. } => None,
         };
-        let told = member.verdict_act(now);
-        self.effects.extend(act.into_iter().chain(told).map(Effect::Act));
+        self.effects.extend(act.map(Effect::Act));
+        self.pass_verdict(now, &key);
     }
 }
 

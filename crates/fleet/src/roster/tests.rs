@@ -373,6 +373,48 @@ fn who_hangs_is_restarted_by_its_policy_more_and_more_seldom() {
     assert_eq!(case.does(judged(Verdict::Unhealthy)), ["1 is unhealthy"]);
 }
 
+/// A server whose tools are hidden while it is dead, and what is made of it.
+fn hidden() -> Arc<FixedBackend> {
+    let mut hidden = model::Backend::clone(&at("a", "http://a"));
+    hidden.policy.dead = Some(model::DeadServers::Hide);
+    Arc::new(hidden.into())
+}
+
+#[test]
+fn a_verdict_on_a_server_that_is_hidden_while_it_is_dead_makes_another_list() {
+    let mut case = Case::new();
+    let key = hidden().endpoints().next().unwrap().0;
+    let judged = |verdict| Event::Judged { key: key.clone(), verdict, reason: None };
+    case.live(1, &[&hidden()]);
+    case.up(1);
+    let shown = |case: &Case| {
+        let turn = crate::turn::make(&case.roster, &[], false, None, Some).unwrap();
+        let catalog = &turn.catalogs[mcp::Kind::Tool];
+        assert!(!catalog.is_unknown(), "an empty list is a list");
+        catalog.entries().len()
+    };
+    assert_eq!(shown(&case), 1);
+    assert_eq!(case.does(judged(Verdict::Unhealthy)), ["1 is unhealthy", "publish"]);
+    assert_eq!(shown(&case), 0);
+    assert_eq!(case.does(judged(Verdict::Healthy)), ["1 is healthy", "publish"]);
+    assert_eq!(shown(&case), 1);
+    case.does(Event::Lost { serial: 1, reason: Reason::own("exit 1") });
+    assert_eq!(shown(&case), 1, "it is coming up again");
+    for _ in 0..2 {
+        let due = case.roster.next_deadline().unwrap();
+        case.wait(due - case.now);
+        case.down(1);
+    }
+    assert_eq!((case.roster.members()[&key].verdict(), shown(&case)), (Verdict::Failing, 0));
+    let due = case.roster.next_deadline().unwrap();
+    case.wait(due - case.now);
+    assert_eq!(case.up(1), ["1 is unknown", "publish"]);
+    assert_eq!(shown(&case), 1);
+    assert_eq!(case.live(2, &[&at("a", "http://a")]), ["swap by file"], "the same endpoint, by another policy");
+    assert_eq!(case.does(judged(Verdict::Unhealthy)), ["1 is unhealthy"]);
+    assert_eq!(shown(&case), 1);
+}
+
 #[test]
 fn an_operator_restarts_what_runs_and_hurries_what_waits() {
     let mut case = Case::new();

@@ -46,6 +46,9 @@ fn verdicts_follow_rows_not_single_outcomes() {
     check("ssxxs+", "SSFFSH");
     check("-+-+-+-+++++++++++++++++", "?HHHHHDDDDDDDDDDDDDDHHHH");
     check("---++--", "??UUHHH");
+    // What flaps must do better each time; a long row of answers makes up for it.
+    check("---++---++++---++++++++", "??UUHHHUUUUHHHUUUUUUUUH");
+    check("---++---++++++++++++++++++++---++", "??UUHHHUUUUHHHHHHHHHHHHHHHHHHHUUH");
     // Calls that fail while pings are answered, between failed pings of another time as well.
     check("+-++-++-++-+", "HHHHHHHHHHDD");
     check("+--+-+--+-+--", "HHHHHHDDDDDDD");
@@ -80,6 +83,24 @@ fn the_reason_lasts_as_long_as_the_trouble() {
     assert_eq!(after("---+").as_deref(), Some("refused"), "one answer is not enough");
     assert_eq!(after("+"), None);
     assert_eq!(after("-+-+-+-+").as_deref(), Some("refused"), "degraded");
+}
+
+#[test]
+fn the_last_answer_and_the_last_failure_outlast_verdicts_and_lives() {
+    let mut judge = Judge::default();
+    let at = |seconds| Time::ZERO + Duration::from_secs(seconds);
+    assert_eq!((judge.last_ok(), judge.last_failure(), judge.failures_in_a_row()), (None, None, 0));
+    for (second, one) in (1..).zip("+--".chars()) {
+        judge.take(at(second), &policy(), &outcome(one));
+    }
+    assert_eq!((judge.last_ok(), judge.failures_in_a_row()), (Some(at(1)), 2));
+    for (second, one) in (4..).zip("s+".chars()) {
+        judge.take(at(second), &policy(), &outcome(one));
+    }
+    assert_eq!((judge.last_ok(), judge.last_failure()), (Some(at(5)), Some((at(3), "refused"))));
+    assert_eq!((judge.reason(), judge.failures_in_a_row()), (None, 0));
+    judge.age(at(1000), &policy());
+    assert_eq!((judge.last_ok(), judge.last_failure().map(|(at, _)| at)), (Some(at(5)), Some(at(3))));
 }
 
 #[test]

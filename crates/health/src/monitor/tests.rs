@@ -1,8 +1,9 @@
 //! A monitor and routers that answer as they are told to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use fastrand::Rng;
 use model::{BackendId, Digest, EndpointKey, HealthPolicy, NodeId, Time, VariantId, Verdict};
 
 use super::{Effect, Event, Monitor};
@@ -23,6 +24,8 @@ struct World {
     /// What routers answer to probes; silence for what is not here.
     answers: BTreeMap<EndpointKey, Outcome>,
     probes: Vec<(Time, EndpointKey)>,
+    /// When the probe after the last one is due.
+    next: Option<Time>,
     told: Vec<(u64, Verdict)>,
     changed: Vec<Verdict>,
 }
@@ -34,6 +37,7 @@ impl World {
             core: Monitor::new(7),
             answers: BTreeMap::new(),
             probes: vec![],
+            next: None,
             told: vec![],
             changed: vec![],
         }
@@ -43,8 +47,9 @@ impl World {
         self.core.handle(self.now, event);
         while let Some(effect) = self.core.poll_effect() {
             match effect {
-                Effect::Tell { connection, request: Request::Probe { endpoint, probe, timeout } } => {
+                Effect::Tell { connection, request: Request::Probe { endpoint, probe, timeout, next } } => {
                     assert_eq!(timeout, policy().timeout);
+                    self.next = Some(self.now + next.expect("it is said"));
                     self.probes.push((self.now, endpoint.clone()));
                     if let Some(outcome) = self.answers.get(&endpoint).cloned() {
                         let observation = Observation::Probed { endpoint, probe, outcome };
@@ -115,6 +120,22 @@ fn probes_come_once_an_interval_and_not_in_step() {
 }
 
 #[test]
+fn probes_are_as_far_from_their_times_as_the_policy_lets_them() {
+    for (jitter_permille, expected) in [(0, 10.0..=10.0), (500, 5.0..=15.0), (1000, 0.01..=20.0)] {
+        let mut world = World::new();
+        world.answers.insert(key("a"), ok());
+        world.attach(1, "r1", "x", &["a"]);
+        let policy = HealthPolicy { jitter_permille, ..policy() };
+        world.hear(1, Observation::Change { come: vec![], gone: vec![], policy });
+        world.pass(Duration::from_secs(1000));
+        let gaps: Vec<_> = world.probes.windows(2).map(|pair| (pair[1].0 - pair[0].0).as_secs_f64()).collect();
+        assert!(gaps.iter().all(|gap| expected.contains(gap)), "{gaps:?}");
+        let spread = gaps.iter().copied().fold(0.0, f64::max) - gaps.iter().copied().fold(f64::MAX, f64::min);
+        assert!(spread >= f64::from(jitter_permille) / 100.0, "{spread} with {jitter_permille}");
+    }
+}
+
+#[test]
 fn failing_and_coming_back_take_a_row_of_probes() {
     let mut world = World::new();
     world.answers.insert(key("a"), failed());
@@ -127,6 +148,25 @@ fn failing_and_coming_back_take_a_row_of_probes() {
     world.pass(Duration::from_secs(22));
     assert_eq!(world.told, [(1, Verdict::Unhealthy), (1, Verdict::Healthy)]);
     assert_eq!(world.changed, [Verdict::Unhealthy, Verdict::Healthy]);
+}
+
+#[test]
+fn a_verdict_says_what_it_follows_from_and_when_it_is_looked_at_again() {
+    let mut world = World::new();
+    world.answers.insert(key("a"), ok());
+    world.attach(1, "r1", "x", &["a"]);
+    world.pass(Duration::from_secs(2));
+    let answered = world.probes[0].0;
+    world.answers.insert(key("a"), failed());
+    world.pass(Duration::from_secs(33));
+    let [opinion] = &world.core.opinions(world.now)[..] else { panic!("one endpoint") };
+    assert_eq!(opinion.last_ok, Some(world.now - answered));
+    let (ago, why) = opinion.last_failure.clone().unwrap();
+    let last = world.probes.last().unwrap().0;
+    assert_eq!((ago, why.as_str(), opinion.streak), (world.now - last, "no answer in 5 s", 3));
+    assert_eq!(opinion.next_probe, world.next.map(|next| next - world.now));
+    world.say(Event::Detached { connection: 1 });
+    assert_eq!(world.core.opinions(world.now)[0].next_probe, None, "no router is there to probe it");
 }
 
 #[test]
@@ -201,4 +241,30 @@ fn a_router_may_say_only_what_differs() {
     assert_eq!(world.core.verdicts().count(), 2);
     world.attach(1, "r", "b", &["b"]);
     assert_eq!(world.core.opinions(world.now)[0].endpoint, key("b"));
+}
+
+#[test]
+fn after_any_changes_it_watches_what_there_is_and_probes_each_of_it() {
+    let mut random = Rng::with_seed(81);
+    let mut world = World::new();
+    world.attach(1, "r", "b", &[]);
+    let mut there = BTreeSet::new();
+    for _ in 0..500 {
+        let some = |random: &mut Rng| (0..random.usize(0..4)).map(|_| key(&format!("s{}", random.u8(0..30)))).collect();
+        let (come, gone): (Vec<_>, Vec<_>) = (some(&mut random), some(&mut random));
+        there.retain(|endpoint| !gone.contains(endpoint));
+        there.extend(come.iter().cloned());
+        let observation = if random.bool() {
+            Observation::Change { come, gone, policy: policy() }
+        } else {
+            Observation::Endpoints { endpoints: there.iter().cloned().collect(), policy: policy() }
+        };
+        world.hear(1, observation);
+        world.pass(Duration::from_millis(random.u64(0..3000)));
+        let watched: BTreeSet<_> = world.core.opinions(world.now).into_iter().map(|one| one.endpoint).collect();
+        assert_eq!(watched, there);
+    }
+    world.probes.clear();
+    world.pass(policy().interval * 11 / 10);
+    assert_eq!(world.probes.iter().map(|(_, endpoint)| endpoint.clone()).collect::<BTreeSet<_>>(), there);
 }

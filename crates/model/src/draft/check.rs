@@ -97,6 +97,11 @@ impl Check {
                            no such key";
             self.refuse_key(&draft, "restart_unhealthy", message);
         }
+        if draft.policy.health.path.is_some() && matches!(draft.transport, Some(DraftTransport::Stdio { .. })) {
+            let message =
+                "only a server that is reached over HTTP has paths; expected an `http` transport, or no such key";
+            self.refuse_key(&draft, "health.path", message);
+        }
         let endpoints = match draft.transport {
             Some(transport) => self.transport(transport, &draft.path),
             None => {

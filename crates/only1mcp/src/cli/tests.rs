@@ -89,6 +89,7 @@ fn well() -> Vec<Endpoint> {
                 answered: 117,
                 failed: 1,
                 timed_out: 2,
+                tool_errors: 5,
                 p95: duration(1250),
             }),
             oldest: Some(OldestCall { tool: "find".into(), request: "\"7\"".into(), age: duration(45_000) }),

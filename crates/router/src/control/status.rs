@@ -10,7 +10,10 @@ use drain::Departure;
 use fleet::{Fleet, Member, Offered, Roster, Serial, named_in_vain};
 use mcp::catalog::Reason;
 use mcp::{Item, Kind};
-use model::{BackendId, Condition, Digest, EndpointKey, Facts, HealthPolicy, Revision, Time, Verdict};
+use model::{
+    BackendId, CheckPolicy, Condition, Digest, EjectionPolicy, EndpointKey, Facts, HealthPolicy, Revision, Snapshot,
+    Time, Verdict,
+};
 use runtime::TraceContext;
 
 use super::endpoints::Endpoints;
@@ -33,6 +36,11 @@ pub(crate) struct Status {
     /// Departures that are not over, or not on record with drain-coordinator yet.
     pub departures: Vec<Departure>,
     pub(crate) health: HealthPolicy,
+    pub(crate) ejection: EjectionPolicy,
+    /// What probes ask beside a ping, of the servers for which there is anything.
+    pub(crate) checks: Arc<BTreeMap<BackendId, CheckPolicy>>,
+    /// What `health`, `ejection` and `checks` were taken from.
+    snapshot: Option<Arc<Snapshot>>,
     /// The trace of the change that made this revision live.
     pub(crate) trace: Option<TraceContext>,
 }
@@ -226,10 +234,10 @@ pub(super) fn status(
     let roster = fleet.roster();
     let live = roster.layout();
     let warnings: Vec<_> = Kind::SERVED.into_iter().flat_map(|kind| warnings(generation, kind)).collect();
-    let (mut before, mut known) = (before.endpoints.iter().peekable(), roster.known().iter().peekable());
+    let (mut shown, mut known) = (before.endpoints.iter().peekable(), roster.known().iter().peekable());
     let members = roster.members().iter().filter_map(|(key, member)| {
         let offered = at(&mut known, |(known, _)| (*known).cmp(key)).map(|(_, offered)| offered);
-        let before = at(&mut before, |one| one.endpoint.key.cmp(key));
+        let before = at(&mut shown, |one| one.endpoint.key.cmp(key));
         let stays = fleet.stays(key);
         let of_names = || warnings.iter().filter(|(backend, _)| *backend == key.backend && member.state.is_up());
         if let Some(same) = before.filter(|one| one.is_of(member, stays, offered) && of_names().next().is_none()) {
@@ -268,6 +276,9 @@ pub(super) fn status(
         Some(Renamed { backend: backend(generation, entry.backend)?, name, exposed })
     });
     let withheld = Kind::SERVED.into_iter().flat_map(|kind| withheld(generation, kind));
+    let snapshot = &generation.snapshot;
+    let is_as_before = before.snapshot.as_ref().is_some_and(|before| Arc::ptr_eq(before, snapshot));
+    let checks = if is_as_before { Arc::clone(&before.checks) } else { Arc::new(checks(snapshot)) };
     Status {
         revision: roster.revision(),
         digest: live.map(|live| live.content.digest),
@@ -276,9 +287,17 @@ pub(super) fn status(
         withheld: withheld.chain(left_out(roster)).collect(),
         renamed: renamed.collect(),
         departures,
-        health: generation.snapshot.policy.health.clone(),
+        health: snapshot.policy.health.clone(),
+        ejection: snapshot.policy.ejection.clone(),
+        checks,
+        snapshot: Some(Arc::clone(snapshot)),
         trace: None,
     }
+}
+
+fn checks(snapshot: &Snapshot) -> BTreeMap<BackendId, CheckPolicy> {
+    let asked = snapshot.backends.iter().filter(|one| one.policy.health != CheckPolicy::default());
+    asked.map(|one| (one.id.clone(), one.policy.health.clone())).collect()
 }
 
 fn backend(generation: &Generation, position: usize) -> Option<BackendId> {

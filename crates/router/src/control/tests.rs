@@ -1,6 +1,7 @@
 //! The control side against real servers, told what to do as config-manager would.
 
 mod lines;
+mod pools;
 mod restart;
 mod server;
 

@@ -24,6 +24,8 @@ pub(crate) struct Meter {
     pub(crate) cancelled: Counter,
     pub(crate) evicted: Counter,
     pub(crate) timed_out: Counter,
+    /// Of the answered ones, those in which the tool says that it failed.
+    pub(crate) tool_errors: Counter,
     pub(crate) seconds: Histogram,
     /// For status displays; of this core alone.
     pub(crate) recent: Arc<Recent>,
@@ -65,6 +67,7 @@ impl Meter {
             cancelled: count("cancelled"),
             evicted: count("evicted"),
             timed_out: count("timed_out"),
+            tool_errors: counter!("only1mcp_tool_errors_total", "server" => server.clone()),
             seconds: histogram!(CALL_SECONDS, "server" => server),
             recent,
         }
@@ -72,7 +75,8 @@ impl Meter {
 
     /// A histogram cannot be touched without recording a value: without a call for a long while it begins anew at 0.
     fn touch(&self) {
-        for counter in [&self.answered, &self.failed, &self.cancelled, &self.evicted, &self.timed_out] {
+        let Self { answered, failed, cancelled, evicted, timed_out, tool_errors, .. } = self;
+        for counter in [answered, failed, cancelled, evicted, timed_out, tool_errors] {
             counter.increment(0);
         }
     }

@@ -14,6 +14,7 @@ use super::error::CONNECT;
 use super::{
     AskError, BringUpError, BringUpFailure, Endpoint, EndpointEvent, EndpointPhase, EndpointState, ListError, PingError,
 };
+use crate::call::life::deaf;
 use crate::call::{Call, CallError, Cause};
 use crate::secrets::Secrets;
 use crate::upstream::{self, Link, SEEN_OUT, ask, list_all};
@@ -284,17 +285,28 @@ impl Endpoint {
     }
 
     /// The connection that calls use. Waits while one is being made, or is about to be, for as long as connecting may
-    /// take.
+    /// take; and longer where calls are held.
     pub(crate) async fn live_link(&self) -> Result<Arc<Link>, CallError> {
         if let Some(link) = self.link() {
             return Ok(link);
         }
-        let limit = self.limits().connect;
+        let (connect, hold) = {
+            let limits = self.limits();
+            (limits.connect, limits.hold)
+        };
         let mut state = self.state.subscribe();
         let settled = state
             .wait_for(|state| matches!(state.phase, EndpointPhase::Up | EndpointPhase::Down | EndpointPhase::Ended));
         // Whether the state settled or time ran out does not matter: the present link counts.
-        drop(timeout(limit, settled).await);
+        drop(timeout(connect, settled).await);
+        if let Some(hold) = hold.filter(|_| self.link().is_none()) {
+            let back = state.wait_for(|state| {
+                let is_over = matches!(state.phase, EndpointPhase::Up | EndpointPhase::Ended);
+                is_over || self.admission.state() != drain::State::Open
+            });
+            // Its server owes it nothing yet.
+            drop(deaf(timeout(hold, back)).await);
+        }
         self.link().ok_or_else(|| self.down_error())
     }
 

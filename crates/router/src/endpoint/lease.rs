@@ -1,9 +1,9 @@
 //! The right of one exchange to use an endpoint.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use model::Revision;
+use model::{Revision, Standing};
 
 use super::Endpoint;
 
@@ -34,12 +34,33 @@ impl Stats {
     }
 }
 
+/// Whether an endpoint that is on trial has its one call.
+#[derive(Debug, Default)]
+pub(super) struct Trial(AtomicBool);
+
+impl Trial {
+    /// Whether there was no such call yet.
+    fn begin(&self) -> bool {
+        !self.0.swap(true, Ordering::Relaxed)
+    }
+
+    pub(super) fn is_under_way(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn end(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 /// A held admission: keeps the endpoint and the revision that admitted the exchange, never the generation. The exchange
 /// leaves when the lease is dropped.
 #[derive(Debug)]
 pub struct Lease {
     pub endpoint: Arc<Endpoint>,
     pub revision: Revision,
+    /// It is the one call of an endpoint on trial, until it leaves, however it ends.
+    tries: bool,
 }
 
 impl Lease {
@@ -48,13 +69,17 @@ impl Lease {
     pub fn admit(endpoint: &Arc<Endpoint>, revision: Revision) -> Option<Self> {
         endpoint.admission.enter().then(|| {
             endpoint.stats.admitted.fetch_add(1, Ordering::Relaxed);
-            Self { endpoint: Arc::clone(endpoint), revision }
+            let tries = endpoint.standing() == Standing::OnTrial && endpoint.trial.begin();
+            Self { endpoint: Arc::clone(endpoint), revision, tries }
         })
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if self.tries {
+            self.endpoint.trial.end();
+        }
         // Counted before the exchange leaves: once no exchange is in flight, the counters are complete.
         self.endpoint.stats.finished.fetch_add(1, Ordering::Release);
         if self.endpoint.admission.leave() {

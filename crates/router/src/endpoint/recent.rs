@@ -24,10 +24,12 @@ const PERCENT: u64 = 95;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ended {
     Answered,
-    /// The server gave no answer.
+    /// The server gave no answer, or says that the fault is its own.
     Failed,
     /// The gateway waited no longer.
     TimedOut,
+    /// The tool says that it failed: its server has answered.
+    ToolError,
 }
 
 /// The calls that one core has sent to one endpoint.
@@ -41,7 +43,7 @@ struct Minute {
     /// One more than the minutes before it, since the clock's origin; 0: it has had no call yet.
     number: AtomicU64,
     /// By [`Ended`].
-    ended: [AtomicU32; 3],
+    ended: [AtomicU32; 4],
     cells: Cells,
 }
 
@@ -62,6 +64,8 @@ pub(crate) struct Summary {
     pub(crate) answered: u64,
     pub(crate) failed: u64,
     pub(crate) timed_out: u64,
+    /// Of the answered ones, those in which the tool says that it failed.
+    pub(crate) tool_errors: u64,
     /// What 95 of 100 calls took at most, to within half of it; none without calls.
     pub(crate) p95: Option<Duration>,
 }
@@ -82,7 +86,7 @@ impl Rings {
         let rings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let last = number(now);
         let shown = last.saturating_sub(MINUTES as u64 - 1).max(1)..=last;
-        let (mut ended, mut cells) = ([0_u64; 3], [0_u64; CELLS]);
+        let (mut ended, mut cells) = ([0_u64; 4], [0_u64; CELLS]);
         let minutes = rings.iter().flat_map(|ring| &ring.ring);
         for minute in minutes.filter(|minute| shown.contains(&minute.number.load(Ordering::Relaxed))) {
             let add = |sums: &mut [u64], counts: &[AtomicU32]| {
@@ -93,9 +97,9 @@ impl Rings {
             add(&mut ended, &minute.ended);
             add(&mut cells, &minute.cells.0);
         }
-        let [answered, failed, timed_out] = ended;
+        let [answered, failed, timed_out, tool_errors] = ended;
         let window = Duration::from_nanos(now.as_nanos() - (shown.start() - 1) * MINUTE);
-        Summary { window, answered, failed, timed_out, p95: p95(&cells) }
+        Summary { window, answered: answered + tool_errors, failed, timed_out, tool_errors, p95: p95(&cells) }
     }
 }
 
@@ -179,7 +183,14 @@ mod tests {
     fn it_adds_up_what_the_cores_saw_in_the_last_minutes_and_forgets_the_rest() {
         let rings = Rings::default();
         let (one, other) = (rings.open(), rings.open());
-        let none = Summary { window: Duration::from_secs(10), answered: 0, failed: 0, timed_out: 0, p95: None };
+        let none = Summary {
+            window: Duration::from_secs(10),
+            answered: 0,
+            failed: 0,
+            timed_out: 0,
+            tool_errors: 0,
+            p95: None,
+        };
         assert_eq!(rings.summary(at(10)), none);
         one.note(at(10), Duration::from_secs(400), Ended::TimedOut);
         for _ in 0..19 {
@@ -199,9 +210,9 @@ mod tests {
         let p95 = seen.p95.expect("there were calls");
         assert!((Duration::from_millis(10)..Duration::from_millis(15)).contains(&p95), "{p95:?}");
         // The place of that minute is taken by the one five minutes later.
-        one.note(at(310), Duration::ZERO, Ended::Answered);
+        one.note(at(310), Duration::ZERO, Ended::ToolError);
         let seen = rings.summary(at(310));
-        assert_eq!((seen.answered, seen.failed, seen.timed_out), (20, 1, 0));
+        assert_eq!((seen.answered, seen.failed, seen.timed_out, seen.tool_errors), (20, 1, 0, 1));
         assert_eq!(rings.summary(at(10_000)), Summary { window: Duration::from_secs(280), ..none });
     }
 }

@@ -107,7 +107,7 @@ pub(super) async fn call(
             Ok(Ok(Answer::Whole(bytes))) => return exchange.answered(&core, admitted, id.text(), bytes, traced),
             Ok(Ok(Answer::Events(events))) => {
                 let id = piece(&body.bytes, id.span().range());
-                let open = Open { events, ticket, admitted, exchange, id, traced };
+                let open = Open { events, ticket, admitted, exchange, id, traced, fault: None };
                 return streamed::begin(core, open);
             }
             Ok(Err(error)) => {
@@ -206,7 +206,7 @@ fn again(core: &Core, admitted: &Admitted, error: &CallError) -> Option<Again> {
     if error.sent {
         return None;
     }
-    let Lease { endpoint, revision } = &admitted.lease;
+    let Lease { endpoint, revision, .. } = &admitted.lease;
     if core.shared.live.load().revision != *revision || endpoint.admission.state() != drain::State::Open {
         return Some(Again::Now);
     }

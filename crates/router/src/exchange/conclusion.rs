@@ -13,6 +13,7 @@ use runtime::telemetry;
 
 use super::answer;
 use super::answer::body::Body;
+use super::fault::Fault;
 use super::traced::Traced;
 use crate::budget::SMALL;
 use crate::call::{CallError, Side};
@@ -43,7 +44,8 @@ impl Exchange {
         body: Bytes,
         traced: Option<Box<Traced>>,
     ) -> Response<Body> {
-        self.conclude(core, &admitted, &Conclusion::Answered(Some(&body)), traced);
+        let fault = Fault::of(&body);
+        self.conclude(core, &admitted, &Conclusion::Answered(fault), traced);
         let revision = admitted.lease.revision;
         if body.len() <= SMALL {
             return answer::ok(revision, body);
@@ -100,8 +102,15 @@ impl Exchange {
         if let Some(ended) = conclusion.ended() {
             self.meter.recent.note(now, took, ended);
         }
-        if let Some(count) = conclusion.stats(&admitted.lease.endpoint.stats) {
+        if conclusion.is_tool_error() {
+            self.meter.tool_errors.increment(1);
+        }
+        let endpoint = &admitted.lease.endpoint;
+        if let Some(count) = conclusion.stats(&endpoint.stats) {
             count.fetch_add(1, Ordering::Relaxed);
+        }
+        if conclusion.is_failure() {
+            endpoint.note_failure(|| conclusion.why());
         }
         let context = traced.as_ref().map(|traced| traced.context());
         if let Some(context) = &context {
@@ -125,8 +134,8 @@ impl Exchange {
 /// What came of an exchange.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Conclusion<'a> {
-    /// With this body, or with events that were passed on already.
-    Answered(Option<&'a [u8]>),
+    /// With that fault, if any.
+    Answered(Option<Fault>),
     /// The gateway had to answer with an error.
     Failed(&'a CallError),
     /// The gateway ended it, and says so.
@@ -153,12 +162,39 @@ impl Conclusion<'_> {
         }
     }
 
+    /// Whether the server is at fault.
+    fn is_failure(&self) -> bool {
+        match self {
+            Self::Answered(fault) => fault.is_some_and(Fault::is_of_server),
+            Self::Failed(error) => error.side == Side::Upstream,
+            Self::Ended(cause, ..) => matches!(cause, EndedBy::Idle(_) | EndedBy::Total(_)),
+        }
+    }
+
+    fn is_tool_error(&self) -> bool {
+        matches!(self, Self::Answered(Some(Fault::Tool)))
+    }
+
+    /// What happened, for operators.
+    fn why(&self) -> String {
+        match self {
+            Self::Answered(Some(Fault::Refused(code))) => format!("it answered with error {code}"),
+            Self::Answered(_) => self.result().to_owned(),
+            // The server addressed its words to the client.
+            Self::Failed(error) if error.quotes => format!("it answered with error {}", error.code),
+            Self::Failed(error) => error.to_string(),
+            Self::Ended(_, _, text) => (*text).to_owned(),
+        }
+    }
+
     /// For displays; none if it says nothing of the server.
     fn ended(&self) -> Option<Ended> {
         match self {
-            Self::Answered(_) => Some(Ended::Answered),
-            Self::Failed(error) => (error.side == Side::Upstream).then_some(Ended::Failed),
             Self::Ended(EndedBy::Idle(_) | EndedBy::Total(_), ..) => Some(Ended::TimedOut),
+            _ if self.is_failure() => Some(Ended::Failed),
+            Self::Answered(Some(Fault::Tool)) => Some(Ended::ToolError),
+            Self::Answered(_) => Some(Ended::Answered),
+            Self::Failed(_) => None,
             Self::Ended(EndedBy::Cancelled | EndedBy::Abandoned | EndedBy::Evicted | EndedBy::Stopped, ..) => None,
         }
     }
@@ -167,11 +203,10 @@ impl Conclusion<'_> {
     /// look well.
     fn stats<'s>(&self, stats: &'s Stats) -> Option<&'s AtomicU64> {
         match self {
+            _ if self.is_failure() => Some(&stats.failed),
             Self::Answered(_) => None,
-            Self::Failed(error) if error.side != Side::Upstream => Some(&stats.spared),
-            Self::Ended(EndedBy::Cancelled | EndedBy::Abandoned, ..) => Some(&stats.spared),
             Self::Ended(EndedBy::Evicted | EndedBy::Stopped, ..) => Some(&stats.evicted),
-            Self::Failed(_) | Self::Ended(EndedBy::Idle(_) | EndedBy::Total(_), ..) => Some(&stats.failed),
+            Self::Failed(_) | Self::Ended(..) => Some(&stats.spared),
         }
     }
 }

@@ -19,6 +19,7 @@ use super::answer;
 use super::answer::body::Body;
 use super::answer::outbox::{self, Outbox, event};
 use super::conclusion::{self, Conclusion, Exchange};
+use super::fault::Fault;
 use super::traced::Traced;
 use crate::beside::{LONG, beside};
 use crate::call::EventStream;
@@ -36,6 +37,8 @@ pub(super) struct Open {
     /// Raw, as the client wrote it.
     pub(super) id: Bytes,
     pub(super) traced: Option<Box<Traced>>,
+    /// The fault in the last message that the server sent. The message itself is not kept: nothing bounds spans.
+    pub(super) fault: Option<Fault>,
 }
 
 /// Runs the call to its end, in a task beside the answer that this returns.
@@ -120,9 +123,7 @@ impl Open {
         Poll::Ready(match ready!(ticket.watch(|| events.poll_next_unpin(context))) {
             Some(Ok(message)) => {
                 self.ticket.seen(core.now());
-                if let Some(traced) = &mut self.traced {
-                    traced.hears(&message);
-                }
+                self.fault = Fault::of(&message);
                 Step::Message(message)
             }
             Some(Err(error)) => {
@@ -134,7 +135,7 @@ impl Open {
     }
 
     fn answered(&mut self, core: &Core) -> Step {
-        self.exchange.conclude(core, &self.admitted, &Conclusion::Answered(None), self.traced.take());
+        self.exchange.conclude(core, &self.admitted, &Conclusion::Answered(self.fault), self.traced.take());
         Step::Done
     }
 

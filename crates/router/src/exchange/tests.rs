@@ -40,7 +40,7 @@ use server::{Arrived, Server};
 
 const INCOMING: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
-const TOOLS: [&str; 5] = ["echo", "fail", "refuse", "forget", "hold"];
+const TOOLS: [&str; 6] = ["echo", "fail", "refuse", "break", "forget", "hold"];
 
 struct Case {
     core: Rc<Core>,
@@ -277,6 +277,24 @@ fn failures_are_seen_as_what_they_are() {
 }
 
 #[test]
+fn a_server_fails_by_its_own_word_and_not_by_that_of_a_tool_or_for_what_a_client_sent() {
+    for sampler in ["always_on", "always_off"] {
+        run(async {
+            let case = Case::start(sampler).await;
+            for tool in ["echo", "fail", "refuse", "break"] {
+                case.call(tool, "{}", &[]).await;
+            }
+            let failed = case.endpoint.stats.failed.load(std::sync::atomic::Ordering::Relaxed);
+            assert_eq!((failed, case.endpoint.stats.answered()), (1, 3), "{sampler}");
+            assert_eq!(case.endpoint.take_failure().as_deref(), Some("it answered with error -32603"));
+            assert_eq!(case.endpoint.take_failure(), None, "it is told once");
+            let recent = case.endpoint.recent.summary(case.core.now());
+            assert_eq!((recent.answered, recent.failed, recent.tool_errors), (3, 1, 1));
+        });
+    }
+}
+
+#[test]
 fn going_again_is_an_event_and_an_eviction_ends_the_spans() {
     run(async {
         let mut case = Case::start("").await;
@@ -323,7 +341,7 @@ fn a_call_whose_answer_is_there_gets_no_other_one() {
             Ok(Bytes::from(format!(r#"{{"jsonrpc":"2.0","id":1,"result":"{}"}}"#, "x".repeat(1 << 20))))
         });
         let events = EventStream::new(answers);
-        let open = Open { events, ticket, admitted, exchange, id, traced: None };
+        let open = Open { events, ticket, admitted, exchange, id, traced: None, fault: None };
         let mut answer = pin!(whole(streamed::begin(core, open)));
         while evicted.try_recv().is_err() {
             assert!(futures_util::poll!(answer.as_mut()).is_pending());

@@ -8,16 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
-use mcp::message::ErrorObject;
-use mcp::{Envelope, ErrorCode, Id, Message};
+use mcp::{Envelope, ErrorCode, Id};
 use model::{Revision, Time, Transport};
 use runtime::telemetry::KeyValue;
 use runtime::{Kind, Span, TraceContext};
-use serde::Deserialize;
 
 use super::conclusion::Conclusion;
+use super::fault::Fault;
 use super::fields::Fields;
-use crate::beside::LONG;
 use crate::call::{CallError, Traceparent};
 use crate::core::Core;
 use crate::generation::Admitted;
@@ -69,9 +67,6 @@ pub(super) struct Traced {
     client: Option<Span>,
     asked: Time,
     sent: Time,
-    /// The fault in the last message that the server sent, if any. The message itself is not kept: nothing bounds
-    /// spans.
-    last: Option<Fault>,
 }
 
 impl Traced {
@@ -93,7 +88,7 @@ impl Traced {
         of_kind(&mut server, kind);
         server.set(kind.attribute(), if is_known { name.to_owned() } else { name.chars().take(UNKNOWN_MAX).collect() });
         of_client(&mut server, id, Some(session));
-        Some(Box::new(Self { kind, server, client: None, asked, sent: asked, last: None }))
+        Some(Box::new(Self { kind, server, client: None, asked, sent: asked }))
     }
 
     /// Begins the attempt at the server that admitted the call. Returns the trace context for that server.
@@ -140,29 +135,18 @@ impl Traced {
         self.server.event("rerouted", vec![KeyValue::new("error.type", error.cause.as_str())]);
     }
 
-    /// Notes a message of an answer that may have more messages.
-    pub(super) fn hears(&mut self, message: &[u8]) {
-        self.last = fault_of(message);
-    }
-
-    /// Records the outcome. Of an answer whose messages were noted, the last one counts.
+    /// Records the outcome.
     pub(super) fn concluded(mut self, core: &Core, conclusion: &Conclusion<'_>) {
-        let fault = match conclusion {
-            Conclusion::Answered(answer) => answer.map_or_else(|| self.last.take(), fault_of),
-            Conclusion::Failed(_) | Conclusion::Ended(..) => None,
-        };
         let upstream: Duration = core.now().since(self.sent);
         self.server.set("only1mcp.upstream.seconds", upstream.as_secs_f64());
         for span in self.client.iter_mut().chain([&mut self.server]) {
             span.set("only1mcp.result", conclusion.result());
-            match (conclusion, &fault) {
-                (Conclusion::Answered(_), None) => {}
-                (Conclusion::Answered(_), Some(Fault::Refused(code))) => refuse(span, ErrorCode(*code), REFUSED),
-                (Conclusion::Answered(_), Some(Fault::Tool)) => {
-                    fail(span, "tool_error", "the tool says that it failed");
-                }
-                (Conclusion::Failed(error), _) => refuse(span, error.code, why(error)),
-                (Conclusion::Ended(_, code, text), _) => refuse(span, *code, text),
+            match conclusion {
+                Conclusion::Answered(None) => {}
+                Conclusion::Answered(Some(Fault::Refused(code))) => refuse(span, ErrorCode(*code), REFUSED),
+                Conclusion::Answered(Some(Fault::Tool)) => fail(span, "tool_error", "the tool says that it failed"),
+                Conclusion::Failed(error) => refuse(span, error.code, why(error)),
+                Conclusion::Ended(_, code, text) => refuse(span, *code, text),
             }
         }
         self.client = None;
@@ -240,32 +224,4 @@ const REFUSED: &str = "the server answers with an error; its words are for the c
 
 fn why(error: &CallError) -> &str {
     if error.quotes { REFUSED } else { &error.message }
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Fault {
-    /// A JSON-RPC error, by its code.
-    Refused(i64),
-    /// A result with `isError`.
-    Tool,
-}
-
-/// The fault in an answer. A long answer is not scanned here: that would take the time of other calls.
-fn fault_of(answer: &[u8]) -> Option<Fault> {
-    if answer.len() > LONG {
-        return None;
-    }
-    #[derive(Deserialize)]
-    struct ToolResult {
-        #[serde(default, rename = "isError")]
-        is_error: bool,
-    }
-    match mcp::scan(answer).ok()?.message {
-        Message::Error { error, .. } => Some(Fault::Refused(ErrorObject::parse(error.text()).ok()?.code)),
-        Message::Response { result, .. } => {
-            let result: ToolResult = serde_json::from_str(result.text()).ok()?;
-            result.is_error.then_some(Fault::Tool)
-        }
-        Message::Request { .. } | Message::Notification(_) => None,
-    }
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use health::shares::Ejection;
 use mcp::Kind;
+use model::units::in_words;
 use model::{BackendId, NodeId, Time};
 use runtime::Clock;
 use runtime::grpc::{Actor, refusal};
@@ -18,7 +20,7 @@ use wire::pb::router::v1::router_service_server::RouterService;
 use crate::control::restart::{Begun, Operators, Refused};
 use crate::control::{EndpointStatus, Following, Status};
 use crate::core::{Everywhere, Shared};
-use crate::endpoint::Summary;
+use crate::endpoint::{Checks, Summary};
 
 /// The admin service of a router.
 #[derive(Debug, Clone)]
@@ -145,6 +147,7 @@ impl Inspector {
             state.next_attempt.filter(|_| !one.disabled).map(|at| Duration::from_millis(at.0.saturating_sub(now)));
         let now = Time::from_nanos(self.clock.now_nanos());
         let (condition, since) = one.condition();
+        let ejected = endpoint.ejection().filter(|_| one.is_served());
         let past = state.last_error.as_ref().map(|reason| &*reason.full);
         // Of an endpoint that is on its way up again, the failure before is the reason why it is not up.
         let (error, last_error) =
@@ -166,28 +169,60 @@ impl Inspector {
             stray_output: state.stray,
             next_attempt: next_attempt.and_then(|next| next.try_into().ok()),
             role: one.role().into(),
-            warnings: one.warnings.clone(),
+            warnings: one
+                .warnings
+                .iter()
+                .cloned()
+                .chain(ejected.as_ref().map(|one| ejected_in_words(one, now)))
+                .collect(),
             weight_permille: endpoint.weight().permille().into(),
             offered: None,
             state: condition.as_str().into(),
             state_for: now.since(since).try_into().ok(),
+            standing: endpoint.standing().as_str().into(),
+            share_permille: endpoint.standing().weight().permille().into(),
+            ejected_for: ejected.and_then(|ejected| ejected.until.since(now).try_into().ok()),
             failures: one.failures,
             last_error: last_error.unwrap_or_default().into(),
             last_error_ago: last_error_ago.and_then(|ago| ago.try_into().ok()),
             tools_shown: shown.get(&endpoint.key.backend).filter(|_| one.is_served()).copied().unwrap_or_default(),
             recent: Some(recent(&endpoint.recent.summary(now))),
+            checks: Some(checks(&endpoint.checks(), now)),
             oldest: if endpoint.admission.in_flight() > 0 { self.oldest(endpoint.number, now) } else { None },
         }
     }
 }
 
+fn checks(Checks { judge, next_probe }: &Checks, now: Time) -> pb::Checks {
+    let ago = |at| now.since(at).try_into().ok();
+    pb::Checks {
+        last_ok: judge.last_ok().and_then(ago),
+        last_failure: judge.last_failure().map(|(_, why)| why.to_owned()).unwrap_or_default(),
+        last_failure_ago: judge.last_failure().and_then(|(at, _)| ago(at)),
+        failures: judge.failures_in_a_row(),
+        next_probe: next_probe.and_then(|at| at.since(now).try_into().ok()),
+    }
+}
+
+/// For operators.
+fn ejected_in_words(ejection: &Ejection, now: Time) -> String {
+    let left = ejection.until.since(now);
+    let next = if left.is_zero() {
+        "it is on trial, with one call at a time".to_owned()
+    } else {
+        format!("it gets none for {}, as long as its server has others", in_words(left))
+    };
+    format!("{}: {next}", ejection.why)
+}
+
 fn recent(summary: &Summary) -> pb::RecentCalls {
-    let Summary { window, answered, failed, timed_out, p95 } = *summary;
+    let Summary { window, answered, failed, timed_out, tool_errors, p95 } = *summary;
     pb::RecentCalls {
         window: window.try_into().ok(),
         answered,
         failed,
         timed_out,
+        tool_errors,
         p95: p95.and_then(|p95| p95.try_into().ok()),
     }
 }

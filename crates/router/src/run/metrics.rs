@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use drain::Phase;
 use metrics::{counter, gauge};
-use model::{BackendId, Condition, Verdict};
+use model::{BackendId, Condition, Standing, Verdict};
 use runtime::telemetry::sampled::{self, count, present};
 use runtime::telemetry::{Label, Metric};
 use tokio::sync::watch;
@@ -23,6 +23,11 @@ pub const METRICS: &[Metric] = &[
         "only1mcp_calls_total",
         &[SERVER, Label("result", &["answered", "failed", "cancelled", "evicted", "timed_out"])],
         "Calls that were sent on to a server, by how they ended; an error that the server answered with is an answer, and cancelled ones include those that were given up because their clients were gone and others needed their places.",
+    ),
+    Metric::counter(
+        "only1mcp_tool_errors_total",
+        &[SERVER],
+        "Of the answered calls, those in which the tool says that it failed (`isError`).",
     ),
     Metric::histogram(
         "only1mcp_call_seconds",
@@ -53,6 +58,11 @@ pub const METRICS: &[Metric] = &[
         &[SERVER, Label("cause", &["operator", "unhealthy"])],
         "How often the process of the server was ended so that another one takes its place.",
     ),
+    Metric::counter(
+        "only1mcp_server_ejections_total",
+        &[SERVER],
+        "How often an endpoint of a server with several was ejected, since its calls failed and those of others did not.",
+    ),
     Metric::gauge("only1mcp_router_revision", &[], "The live revision; 0 for none."),
     Metric::gauge("only1mcp_router_live_info", &[Label("digest", &[])], "1 for the digest of the live revision."),
     Metric::gauge(
@@ -62,6 +72,11 @@ pub const METRICS: &[Metric] = &[
     ),
     Metric::gauge("only1mcp_router_tools", &[], "Tools that clients see."),
     Metric::gauge("only1mcp_router_endpoints", &[Label("verdict", &Verdict::NAMES)], "Live endpoints by verdict."),
+    Metric::gauge(
+        "only1mcp_router_endpoints_ejected",
+        &[],
+        "Live endpoints that get no calls since calls fail there and not at others.",
+    ),
     Metric::gauge("only1mcp_router_endpoints_leaving", &[], "Endpoints that the live revision has no more."),
     Metric::gauge(
         "only1mcp_router_drains",
@@ -179,6 +194,8 @@ fn gauges(status: &Status, following: &watch::Receiver<Following>) {
         let number = live().filter(|status| status.endpoint.verdict() == verdict).count();
         gauge!("only1mcp_router_endpoints", "verdict" => verdict.as_str()).set(count(number));
     }
+    let ejected = live().filter(|status| status.endpoint.standing() == Standing::Ejected).count();
+    gauge!("only1mcp_router_endpoints_ejected").set(count(ejected));
     let leaving = status.endpoints.iter().filter(|endpoint| endpoint.leaving).count();
     gauge!("only1mcp_router_endpoints_leaving").set(count(leaving));
     for phase in [Phase::Cordoned, Phase::Evicting] {

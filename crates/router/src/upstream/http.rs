@@ -18,7 +18,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, StatusCode};
 use mcp::initialize::{self, ServerInitialize};
 use mcp::message;
 use tokio::sync::Semaphore;
@@ -204,6 +204,15 @@ impl HttpLink {
                 Err(error)
             }
         }
+    }
+
+    /// GETs another path of the server, which is no MCP.
+    pub(super) async fn get(&self, endpoint: &Arc<Endpoint>, path: &str) -> Result<StatusCode, CallError> {
+        let target = self.target.moved_to(path).unwrap_or_else(|| self.target.clone());
+        let mut request = target.plain_get();
+        let response = pool::send(endpoint, &target, &mut request).await?;
+        response.body.leave(&endpoint.upstreams);
+        Ok(response.status)
     }
 
     /// Sends a notification or a reply of ours. Returns whether there was room for it.

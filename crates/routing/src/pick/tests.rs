@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 use mcp::ByKind;
-use model::{BackendId, VariantId, Weight};
+use model::{BackendId, Standing, VariantId, Weight};
 use proptest::prelude::*;
 
 use super::*;
@@ -22,7 +22,7 @@ fn only<E>(endpoints: impl Into<Box<[E]>>) -> VariantRoutes<E> {
 }
 
 const fn load(in_flight: u32, verdict: Verdict, cordoned: bool) -> Load {
-    Load { in_flight, verdict, weight: Weight::FULL, cordoned }
+    Load { in_flight, verdict, weight: Weight::FULL, standing: Standing::Full, cordoned }
 }
 
 /// How often each endpoint is chosen, by its number of exchanges in flight.
@@ -103,7 +103,14 @@ fn any_load() -> impl Strategy<Value = Load> {
         Verdict::Unknown,
         Verdict::Starting,
     ]);
-    (0..5_u32, verdict, any::<bool>()).prop_map(|(in_flight, verdict, cordoned)| load(in_flight, verdict, cordoned))
+    let standing = prop::sample::select(vec![
+        Standing::Full,
+        Standing::Growing(Weight::TENTH),
+        Standing::OnTrial,
+        Standing::Ejected,
+    ]);
+    (0..5_u32, verdict, standing, any::<bool>())
+        .prop_map(|(in_flight, verdict, standing, cordoned)| Load { standing, ..load(in_flight, verdict, cordoned) })
 }
 
 proptest! {
@@ -120,12 +127,12 @@ proptest! {
             .flat_map(|(_, loads)| loads)
             .filter(|load| !load.cordoned)
             .collect();
-        let routable = open.iter().any(|load| load.verdict.is_routable());
+        let routable = open.iter().any(|load| load.may_be_chosen());
         match backend.pick(random, Variants::ALL, |_| false, |load| *load) {
             None => prop_assert!(open.is_empty()),
             Some(chosen) => {
                 prop_assert!(!chosen.cordoned);
-                prop_assert!(chosen.verdict.is_routable() || !routable);
+                prop_assert!(chosen.may_be_chosen() || !routable);
             }
         }
     }
@@ -186,6 +193,36 @@ fn a_light_endpoint_gets_no_more_than_its_share_by_being_empty() {
     assert!(shares(&backend, 10_000)[0].1 < 0.11);
     let overfull = Load { in_flight: 10, ..heavy };
     assert_eq!(shares(&self::backend(&[(1, &[overfull, light])]), 100), [(0, 1.0)]);
+}
+
+#[test]
+fn an_ejected_endpoint_gets_nothing_while_another_one_may_be_chosen() {
+    let well = load(0, Verdict::Healthy, false);
+    let ejected = Load { standing: Standing::Ejected, ..load(1, Verdict::Healthy, false) };
+    let of = |endpoints: &[Load]| shares(&backend(&[(1, endpoints)]), 1000).len();
+    assert_eq!(shares(&backend(&[(1, &[well, ejected])]), 1000), [(0, 1.0)]);
+    assert_eq!(of(&[Load { verdict: Verdict::Unhealthy, ..well }, ejected]), 1, "by their loads");
+    assert_eq!(of(&[Load { cordoned: true, ..well }, ejected]), 1, "it alone is open");
+    let at_home = |endpoint: &Load| endpoint.standing == Standing::Ejected;
+    let backend = backend(&[(1, &[well, ejected])]);
+    let picked = backend.pick(7, Variants::ALL, at_home, |load| *load).unwrap();
+    assert_eq!(picked.in_flight, 0, "those that are at home there move away");
+    assert!(!ejected.may_be_chosen() && well.may_be_chosen());
+}
+
+#[test]
+fn an_endpoint_on_trial_gets_a_small_share_and_one_that_grows_its_part() {
+    let well = load(9, Verdict::Healthy, false);
+    let trial = |in_flight| Load { standing: Standing::OnTrial, ..load(in_flight, Verdict::Healthy, false) };
+    let share = |other: Load| {
+        let shares = shares(&backend(&[(1, &[well, other])]), 10_000);
+        shares.iter().find(|(in_flight, _)| *in_flight == other.in_flight).map_or(0.0, |(_, share)| *share)
+    };
+    assert!((0.05..1.0).contains(&share(trial(0))), "{}", share(trial(0)));
+    assert!(trial(0).may_be_chosen());
+    let growing = |permille| Load { standing: Standing::Growing(Weight::of(permille).unwrap()), ..trial(0) };
+    let grown = [100, 400, 700].map(|permille| share(growing(permille)));
+    assert!(grown.is_sorted() && grown[0] < 0.12 && grown[2] > 0.2, "{grown:?}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use drain::departures::{Effect, Seen};
 use drain::{Count, Departure, DrainId, Phase};
 use fleet::{Event, Serial};
 use mcp::Kind;
-use model::{EndpointKey, Revision, Time, Verdict, Weight};
+use model::{EndpointKey, Revision, Standing, Time, Verdict, Weight};
 use routing::Load;
 
 use crate::world::router::{Endpoint, Process, own_tool};
@@ -83,6 +83,7 @@ impl World {
                 in_flight: endpoint.map_or(0, |one| u32::try_from(one.word.in_flight()).unwrap_or(u32::MAX)),
                 verdict: endpoint.map_or(Verdict::Failing, |one| one.verdict),
                 weight: endpoint.map_or(Weight::FULL, |one| one.weight),
+                standing: standing(*serial, random),
                 cordoned: endpoint.is_none_or(|one| one.word.state() != drain::State::Open),
             }
         };
@@ -111,7 +112,8 @@ impl World {
         }
     }
 
-    /// No endpoint is open in the turn that routed the exchange: only an operator's cordon may be the reason.
+    /// No endpoint is open in the turn that routed the exchange, whatever its calls have done to its share: only an
+    /// operator's cordon may be the reason.
     fn refused(&mut self, id: u64) {
         let Some(Exchange { router, tool, .. }) = self.exchanges.get(&id) else { return };
         let Some(process) = &self.routers[*router].process else { return };
@@ -328,6 +330,13 @@ impl Process {
             self.by_key(&endpoint).map(|it| Seen { in_flight: it.word.in_flight(), evicted: it.evicted, oldest: None });
         self.fleet.handle(now, Event::Counted { endpoint, seen: seen.unwrap_or_default() });
     }
+}
+
+/// What calls have done to the endpoint's share, as chance has it: no exchange may be refused for that.
+fn standing(endpoint: Serial, random: u64) -> Standing {
+    let standings = [Standing::Full, Standing::Growing(Weight::TENTH), Standing::OnTrial, Standing::Ejected];
+    let [low, ..] = (random ^ endpoint.wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_be_bytes();
+    standings[usize::from(low) % standings.len()]
 }
 
 /// How long the last exchange of a run may take to leave.

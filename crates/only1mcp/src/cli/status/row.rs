@@ -3,11 +3,11 @@
 use std::{borrow::Cow, time::Duration};
 
 use data_encoding::HEXLOWER;
-use model::{Concern, Condition, Facts, Verdict, units::in_words};
+use model::{Concern, Condition, Facts, Verdict, Weight, units::in_words};
 use serde_json::{Value, json};
 use wire::pb::{
     config::v1::{ConfiguredServer, ServerState},
-    router::v1::{Endpoint, OldestCall, RecentCalls},
+    router::v1::{Checks, Endpoint, OldestCall, RecentCalls},
     words::v1::EndpointKey,
 };
 
@@ -95,13 +95,19 @@ impl Row<'_> {
         self.condition().concern(!self.state.error.is_empty())
     }
 
+    fn is(&self, standing: &str) -> bool {
+        !self.state.cordoned && self.detail.is_some_and(|detail| detail.standing == standing)
+    }
+
     /// The state; and beside it, where it does not say so itself, whether it gets no calls, or fewer than its share.
     fn in_a_word(&self) -> String {
         let condition = self.condition();
         let says_so = matches!(condition, Condition::Draining | Condition::Cordoned);
-        let weight = self.detail.map(|detail| detail.weight_permille).filter(|permille| (1..1000).contains(permille));
+        let weight = self.detail.map(share).filter(|permille| (1..1000).contains(permille));
         match weight {
             _ if self.state.cordoned && !says_so => format!("{condition}, cordoned"),
+            _ if self.is("ejected") => format!("{condition}, ejected"),
+            _ if self.is("on_trial") => format!("{condition}, on trial"),
             Some(weight) if !self.state.cordoned => format!("{condition}, {} of its calls", render::weight(weight)),
             Some(_) | None => condition.to_string(),
         }
@@ -192,6 +198,9 @@ impl Row<'_> {
             value["admission"] = detail.admission.as_str().into();
             value["weight_permille"] = detail.weight_permille.into();
             value["admitted"] = detail.admitted.into();
+            value["standing"] = render::some(&detail.standing).into();
+            value["share_permille"] = (detail.share_permille != 0).then_some(detail.share_permille).into();
+            value["ejected_for_ms"] = render::millis(detail.ejected_for).into();
             value["state_for_ms"] = render::millis(detail.state_for).into();
             value["restarts"] = detail.restarts.into();
             value["failures"] = detail.failures.into();
@@ -202,6 +211,7 @@ impl Row<'_> {
             value["last_error_ago_ms"] = render::millis(detail.last_error_ago).into();
             value["tools_shown"] = detail.tools_shown.into();
             value["recent"] = detail.recent.map_or(Value::Null, recent_json);
+            value["checks"] = detail.checks.as_ref().map_or(Value::Null, checks_json);
             value["oldest"] = detail.oldest.as_ref().map_or(Value::Null, oldest_json);
         }
         value
@@ -217,14 +227,29 @@ pub(super) fn disabled_cells(server: &ConfiguredServer) -> [String; HEADS.len()]
 
 /// Beside its state: how long it has been so, how often it failed, and when it is tried again.
 fn facts(detail: &Endpoint) -> Vec<String> {
+    let within = |duration| render::span(duration).map(in_words);
+    // One that is not up is not checked, and what it waits for is said already.
+    let is_unwell = matches!(detail.state.parse(), Ok(Condition::Unhealthy | Condition::Degraded));
+    let checks = detail.checks.as_ref().filter(|_| is_unwell);
     let facts = [
         render::span(detail.state_for).map(|lasts| format!("for {}", render::age(lasts))),
         counted(detail.failures, "failed attempt"),
         counted(detail.restarts, "restart"),
-        render::span(detail.next_attempt).map(|next| format!("next try in {}", in_words(next))),
+        within(detail.next_attempt).map(|next| format!("next try in {next}")),
+        checks.and_then(|checks| within(checks.last_ok)).map(|ago| format!("answered {ago} ago")),
+        checks.and_then(|checks| counted(checks.failures, "failure")).map(|failures| format!("{failures} in a row")),
+        checks.and_then(|checks| within(checks.next_probe)).map(|next| format!("next check in {next}")),
         (detail.pid != 0).then(|| format!("pid {}", detail.pid)),
     ];
     facts.into_iter().flatten().collect()
+}
+
+/// What is left of its share of the calls, in thousandths. A router of an earlier release does not say what its own calls
+/// leave of it.
+fn share(detail: &Endpoint) -> u32 {
+    let weight = |permille: u32| u16::try_from(permille).ok().and_then(Weight::of).unwrap_or(Weight::FULL);
+    let own = if detail.share_permille == 0 { Weight::FULL } else { weight(detail.share_permille) };
+    weight(detail.weight_permille).and(own).permille().into()
 }
 
 /// None for 0.
@@ -238,7 +263,18 @@ fn recent_json(recent: RecentCalls) -> Value {
         "answered": recent.answered,
         "failed": recent.failed,
         "timed_out": recent.timed_out,
+        "tool_errors": recent.tool_errors,
         "p95_ms": render::millis(recent.p95),
+    })
+}
+
+fn checks_json(checks: &Checks) -> Value {
+    json!({
+        "last_ok_ago_ms": render::millis(checks.last_ok),
+        "last_failure": render::some(&checks.last_failure),
+        "last_failure_ago_ms": render::millis(checks.last_failure_ago),
+        "failures": checks.failures,
+        "next_probe_ms": render::millis(checks.next_probe),
     })
 }
 

@@ -1,13 +1,15 @@
 //! The router's end of the health stream: runs probes on its live connections, says what real traffic showed, and hands
 //! verdicts to the fleet. While health-monitor is away the same rules judge here, by what traffic shows alone.
 
+pub(in crate::control) mod pools;
 mod traffic;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use health::alone::{Alone, Changed, Event};
+use health::shares::Event as PoolsEvent;
 use health::{Observation, Outcome, Request};
 use model::{EndpointKey, Time};
 use rollout::follower::Identity;
@@ -21,10 +23,14 @@ use wire::pb::health::v1::health_service_client::HealthServiceClient;
 
 use super::{Line, Outgoing, Peer, Stuck};
 use crate::control::{Command, EndpointStatus, Status};
+use crate::endpoint::Checks;
+use pools::Pools;
 use traffic::Traffic;
 
 /// Between two looks at what traffic showed: many calls make one outcome.
 const LOOK: Duration = Duration::from_secs(1);
+/// Between two looks at the calls to endpoints of servers that have several.
+const LOOK_AT_POOLS: Duration = Duration::from_millis(250);
 /// Pings at the same time because of failed calls, to one endpoint.
 const DOUBTS_MAX: u32 = 8;
 /// Results of probes on their way back.
@@ -38,13 +44,15 @@ struct Watch {
     /// The trace in which a list of endpoints was last sent, on any line.
     said_of: Option<TraceContext>,
     traffic: Traffic,
-    /// The status in which endpoints that came up again were last looked for.
+    pools: Pools,
     /// Decides the verdicts to act on, whether health-monitor judges or this router alone.
     judge: Alone,
     commands: mpsc::Sender<Command>,
     probed: mpsc::Sender<Probed>,
     /// How many pings are under way because of failed calls.
     doubts: BTreeMap<EndpointKey, u32>,
+    /// What failed a probe that asks more than a ping: until it passes one, calls that it answers prove nothing.
+    unproved: BTreeSet<EndpointKey>,
     status: watch::Receiver<Arc<Status>>,
     tasks: Tasks,
     clock: Clock,
@@ -106,10 +114,12 @@ pub(crate) fn spawn(
         said: Arc::default(),
         said_of: None,
         traffic: Traffic::default(),
+        pools: Pools::default(),
         judge: Alone::new(Time::from_nanos(clock.now_nanos())),
         commands,
         probed,
         doubts: BTreeMap::new(),
+        unproved: BTreeSet::new(),
         status,
         tasks: tasks.clone(),
         clock,
@@ -133,6 +143,8 @@ impl Watch {
         let mut probed = Vec::new();
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look_at_pools = tokio::time::interval(LOOK_AT_POOLS);
+        look_at_pools.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // All are stamped with the present life of their endpoint before the first one is waited for.
             for command in self.judged() {
@@ -154,6 +166,10 @@ impl Watch {
                     Err(_) => return,
                 },
                 _ = look.tick() => self.look(),
+                _ = look_at_pools.tick(), if self.pools.any() => {
+                    let status = self.status.borrow().clone();
+                    self.pools.look(self.now(), &status);
+                }
                 () = self.clock.sleep_until(due) => self.judge(Event::Tick),
                 else => return,
             }
@@ -170,8 +186,12 @@ impl Watch {
         stamped.collect()
     }
 
+    fn now(&self) -> Time {
+        Time::from_nanos(self.clock.now_nanos())
+    }
+
     fn judge(&mut self, event: Event) {
-        self.judge.handle(Time::from_nanos(self.clock.now_nanos()), event);
+        self.judge.handle(self.now(), event);
     }
 
     fn line(&mut self, line: Line<pb::AttachRequest, pb::AttachResponse>) {
@@ -186,6 +206,10 @@ impl Watch {
             Line::Heard(response) => self.heard(response),
             Line::Down => {
                 self.speaking = None;
+                // Nothing asks more than a ping now.
+                self.unproved.clear();
+                let status = self.status.borrow().clone();
+                status.endpoints.iter().for_each(|one| one.endpoint.note_checks(|checks| checks.next_probe = None));
                 self.judge(Event::Detached);
             }
         }
@@ -197,7 +221,9 @@ impl Watch {
             speaking.takes_changes |= takes_changes;
         }
         match wire::health::request(response.request) {
-            Ok(Request::Probe { endpoint, probe, timeout }) => {
+            Ok(Request::Probe { endpoint, probe, timeout, next }) => {
+                let next = next.map(|next| self.now() + next);
+                self.note(&endpoint, |checks| checks.next_probe = next);
                 self.probe(endpoint, Why::Asked(probe), timeout);
             }
             Ok(Request::Verdict { endpoint, verdict }) => {
@@ -221,7 +247,13 @@ impl Watch {
         }
         match why {
             Why::Asked(probe) => {
-                self.judge(Event::Seen { endpoint: endpoint.clone(), outcome: outcome.clone() });
+                let asks_more = self.status.borrow().checks.contains_key(&endpoint.backend);
+                if asks_more && matches!(outcome, Outcome::Failed { .. }) {
+                    self.unproved.insert(endpoint.clone());
+                } else {
+                    self.unproved.remove(&endpoint);
+                }
+                self.saw(&endpoint, outcome.clone());
                 self.say(&Observation::Probed { endpoint, probe, outcome });
             }
             Why::Doubt(failed) => self.doubted(&endpoint, failed, outcome),
@@ -248,12 +280,31 @@ impl Watch {
     }
 
     fn seen(&mut self, endpoint: EndpointKey, outcome: Outcome) {
-        self.judge(Event::Seen { endpoint: endpoint.clone(), outcome: outcome.clone() });
+        if matches!(outcome, Outcome::Starting { .. }) {
+            self.unproved.remove(&endpoint);
+        } else if self.unproved.contains(&endpoint) {
+            return;
+        }
+        self.saw(&endpoint, outcome.clone());
         self.say(&Observation::Seen { endpoint, outcome });
     }
 
-    /// Pings the live connection, in a task of its own: a server that does not answer holds up nothing else. False if
-    /// there is no such endpoint any more.
+    fn saw(&mut self, endpoint: &EndpointKey, outcome: Outcome) {
+        self.judge(Event::Seen { endpoint: endpoint.clone(), outcome });
+        if let Some(judge) = self.judge.own(endpoint).cloned() {
+            self.note(endpoint, |checks| checks.judge = judge);
+        }
+    }
+
+    fn note(&self, endpoint: &EndpointKey, note: impl FnOnce(&mut Checks)) {
+        if let Some(one) = self.status.borrow().of(endpoint) {
+            one.endpoint.note_checks(note);
+        }
+    }
+
+    /// Pings the live connection, in a task of its own: a server that does not answer holds up nothing else. What
+    /// health-monitor asks for includes what the server's configuration adds to a ping. False if there is no such
+    /// endpoint any more.
     fn probe(&self, endpoint: EndpointKey, why: Why, timeout: Duration) -> bool {
         let status = self.status.borrow().clone();
         let found = status.of(&endpoint);
@@ -261,11 +312,13 @@ impl Watch {
         let Some(found) = found else { return false };
         let ups = found.ups;
         let target = if found.up { Ok(Arc::clone(&found.endpoint)) } else { Err(traffic::starting(found)) };
+        let asked = matches!(why, Why::Asked(_));
+        let checks = status.checks.get(&endpoint.backend).filter(|_| asked).cloned().unwrap_or_default();
         self.tasks.spawn("probe", async move {
             let outcome = match target {
                 Err(starting) => starting,
                 Ok(target) => tokio::select! {
-                    answer = target.ping(timeout) => match answer {
+                    answer = Box::pin(target.check(&checks, timeout)) => match answer {
                         Ok(latency) => Outcome::Ok { latency },
                         Err(error) => Outcome::Failed { reason: error.to_string() },
                     },
@@ -297,7 +350,13 @@ impl Watch {
                 (Some(_), Some(_)) | (None, None) => {}
             }
         }
-        let is_news = !come.is_empty() || !gone.is_empty() || status.health != before.health;
+        self.unproved.retain(|endpoint| !gone.contains(endpoint));
+        let differs = !come.is_empty() || !gone.is_empty();
+        if differs || status.ejection != before.ejection {
+            let (come, gone, policy) = (come.clone(), gone.clone(), status.ejection.clone());
+            self.pools.handle(self.now(), &status, PoolsEvent::Change { come, gone, policy });
+        }
+        let is_news = differs || status.health != before.health;
         if is_news {
             let (come, gone, policy) = (come.clone(), gone.clone(), status.health.clone());
             self.judge(Event::Change { come, gone, policy });

@@ -69,6 +69,7 @@ impl Server {
             } }),
             ("tools/call", "fail") => json!({ "result": { "content": [], "isError": true } }),
             ("tools/call", "refuse") => json!({ "error": { "code": -32099, "message": "no: pw-9f2 is wrong" } }),
+            ("tools/call", "break") => json!({ "error": { "code": -32603, "message": "pw-9f2" } }),
             ("tools/call", "hold") => std::future::pending().await,
             ("tools/call", _) => json!({ "result": { "content": [] } }),
             _ => return Ok(status(202)),

@@ -164,8 +164,17 @@ impl Target {
 
     /// A GET or DELETE, which have no body and accept only an event stream.
     pub(super) fn bare(&self, method: &Method) -> Request<'static> {
+        self.without_body(method, HeaderValue::from_static("text/event-stream"))
+    }
+
+    /// A GET of something that is no MCP.
+    pub(super) fn plain_get(&self) -> Request<'static> {
+        self.without_body(&Method::GET, HeaderValue::from_static("*/*"))
+    }
+
+    fn without_body(&self, method: &Method, accepted: HeaderValue) -> Request<'static> {
         let mut head = self.head(method, &self.path, &[&CONTENT_TYPE, &ACCEPT]);
-        push_header(&mut head, &ACCEPT, &HeaderValue::from_static("text/event-stream"));
+        push_header(&mut head, &ACCEPT, &accepted);
         Request { head: Cow::Owned(head), body: Bytes::new() }
     }
 }
@@ -199,6 +208,8 @@ mod tests {
         {
             assert_eq!(path(elsewhere), None, "{elsewhere}");
         }
+        let health = target.moved_to("/health?deep=1").unwrap().plain_get();
+        assert!(health.head.starts_with(b"GET /health?deep=1 HTTP/1.1\r\n"));
         let moved = target.moved_to("/mcp/").unwrap();
         assert!(moved.post.starts_with(b"POST /mcp/ HTTP/1.1\r\n"));
     }

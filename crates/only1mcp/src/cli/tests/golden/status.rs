@@ -60,7 +60,14 @@ fn crm(state: &str, verdict: Verdict, error: &str) -> Endpoint {
 
 /// The server in each state that it can have.
 fn in_each_state() -> [Endpoint; Condition::ALL.len()] {
-    let recent = RecentCalls { window: duration(290_000), answered: 0, failed: 9, timed_out: 2, p95: duration(537) };
+    let recent = RecentCalls {
+        window: duration(290_000),
+        answered: 0,
+        failed: 9,
+        timed_out: 2,
+        tool_errors: 0,
+        p95: duration(537),
+    };
     let oldest = OldestCall { tool: "export_everything".into(), request: "\"7\"".into(), age: duration(3_725_000) };
     let crashes = "its process exited with status 127; it said on stderr: sh: 1: npxx: not found";
     [

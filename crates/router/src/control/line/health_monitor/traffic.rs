@@ -58,7 +58,8 @@ impl Traffic {
             let unseen = Counters { up: false, ..now };
             let before = self.seen.get(&status.endpoint.number).copied().unwrap_or(unseen);
             seen.insert(status.endpoint.number, now);
-            let shown = outcomes_of(before, now, || starting(status), || again(status));
+            let why = status.endpoint.take_failure();
+            let shown = outcomes_of(before, now, || starting(status), || again(status), why);
             outcomes.extend(shown.into_iter().flatten().map(|outcome| (status.endpoint.key.clone(), outcome)));
         }
         self.seen = seen;
@@ -122,6 +123,7 @@ fn outcomes_of(
     now: Counters,
     starting: impl FnOnce() -> Outcome,
     again: impl FnOnce() -> Outcome,
+    why: Option<Arc<str>>,
 ) -> [Option<Outcome>; 3] {
     if !now.up {
         return [is_lost(before, now).then(starting), None, None];
@@ -132,7 +134,8 @@ fn outcomes_of(
     let many = failures > 0 && failures * 10 >= answers;
     let failed = many.then(|| {
         let failures = count(failures, "call");
-        Outcome::Failed { reason: format!("{failures} without an answer, {answers} with one") }
+        let first = why.map_or_else(String::new, |why| format!("; the first: {why}"));
+        Outcome::Failed { reason: format!("{failures} failed, and {answers} did not{first}") }
     });
     // That it came up is older than what probes have shown of it since.
     let came_up = starting.is_some() || !before.up && !now.judged;
@@ -146,12 +149,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_failure_is_told_with_its_reason() {
+        let counters =
+            |answered, failed| Counters { answered, failed, up: true, ups: 1, failing: false, judged: false };
+        let again = || Outcome::Starting { reason: String::new(), failing: false };
+        let said = |now, why: Option<&str>| match outcomes_of(counters(0, 0), now, again, again, why.map(Into::into)) {
+            [None, Some(Outcome::Failed { reason }), _] => reason,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            said(counters(0, 1), Some("reset by peer")),
+            "1 call failed, and 0 did not; the first: reset by peer"
+        );
+        assert_eq!(said(counters(7, 2), None), "2 calls failed, and 7 did not");
+    }
+
+    #[test]
     fn calls_make_few_outcomes() {
         let counters =
             |answered, failed| Counters { answered, failed, up: true, ups: 1, failing: false, judged: false };
         let check = |before, now, expected: &[&str]| {
             let starting = || Outcome::Starting { reason: String::new(), failing: false };
-            let said: Vec<_> = outcomes_of(before, now, starting, starting).into_iter().flatten().collect();
+            let said: Vec<_> = outcomes_of(before, now, starting, starting, None).into_iter().flatten().collect();
             let words: Vec<_> = said.iter().map(Outcome::as_str).collect();
             assert_eq!(words, expected, "{before:?} {now:?}");
         };

@@ -1,0 +1,68 @@
+//! What failed calls do to the choice among several endpoints.
+
+use std::sync::atomic::Ordering;
+
+use health::shares;
+use model::{EjectionPolicy, Standing};
+
+use super::*;
+use crate::control::line::health_monitor::pools::Pools;
+
+#[test]
+fn an_endpoint_whose_calls_fail_gets_none_while_the_others_answer() {
+    run(|directory| async move {
+        let servers = [Server::start(&["one"]).await, Server::start(&["one"]).await];
+        let urls: Vec<_> = servers.iter().map(|server| server.url.as_str()).collect();
+        let mut case = Case::start(&directory).await;
+        case.swap(1, &content(quick(), &[backend("a", &urls, ReplaceMode::Beside)]), None).await;
+        let status = case.up(2).await;
+        let [bad, good] = [0, 1].map(|at| Arc::clone(&status.endpoints[at].endpoint));
+        let time = |seconds| Time::ZERO + Duration::from_secs(seconds);
+        let mut pools = Pools::default();
+        assert!(!pools.any());
+        let come = status.endpoints.iter().map(|one| one.endpoint.key.clone()).collect();
+        let change = shares::Event::Change { come, gone: Vec::new(), policy: EjectionPolicy::default() };
+        pools.handle(time(0), &status, change);
+        pools.look(time(0), &status);
+        assert!(pools.any() && bad.standing() == Standing::Full);
+
+        bad.stats.failed.fetch_add(5, Ordering::Relaxed);
+        for endpoint in [&bad, &good] {
+            endpoint.stats.finished.fetch_add(5, Ordering::Relaxed);
+        }
+        pools.look(time(1), &status);
+        assert_eq!((bad.standing(), good.standing()), (Standing::Ejected, Standing::Full));
+        let ejection = bad.ejection().unwrap();
+        assert_eq!(
+            (ejection.why.as_str(), ejection.until),
+            ("5 of its last 5 calls failed, 0 of 5 at the others", time(11))
+        );
+        let admit = |session: u64| {
+            let random = session.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            case.started.live.admit(Kind::Tool, "one", random, &Homes::default()).unwrap().lease
+        };
+        let at_bad = || {
+            let leases: Vec<_> = (0..500).map(admit).collect();
+            leases.iter().filter(|lease| lease.endpoint.number == bad.number).count()
+        };
+        assert_eq!(at_bad(), 0);
+
+        pools.look(time(11), &status);
+        assert_eq!(bad.standing(), Standing::OnTrial);
+        assert_eq!([at_bad(), at_bad()], [1, 1], "the next one when that one has left, however it ended");
+        let long: Vec<_> = (0..500).map(admit).filter(|lease| lease.endpoint.number == bad.number).collect();
+        assert_eq!((long.len(), at_bad()), (1, 0));
+        pools.look(time(11), &status);
+        pools.look(time(11) + bad.limits().idle * 2, &status);
+        assert_eq!(bad.standing(), Standing::OnTrial, "two of three answers");
+        assert_eq!(at_bad(), 1, "a call that lasts is alive");
+        drop(long);
+        let later = time(11) + bad.limits().idle * 2;
+        pools.look(later, &status);
+        assert!(matches!(bad.standing(), Standing::Growing(_)) && bad.ejection().is_none());
+        pools.look(later + Duration::from_secs(10), &status);
+        assert_eq!(bad.standing(), Standing::Full);
+        drop((bad, good, status));
+        case.stop().await;
+    });
+}
