@@ -258,7 +258,8 @@ impl<T> Table<T> {
         let below = paths().filter(|path| path.strip_prefix(section).is_some_and(|rest| rest.starts_with('.')));
         let meant = nearest(name, below.clone().map(last));
         let deeper = meant.and_then(|meant| below.clone().find(|path| last(path) == meant));
-        deeper.or_else(|| paths().find(|path| last(path) == name)).map(str::to_owned)
+        let same = paths().filter(|path| last(path) == name);
+        deeper.or_else(|| same.min_by_key(|path| path.matches('.').count())).map(str::to_owned)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use model::{BackendPolicy, DeadServers, Naming, Policy, ReplaceMode};
+use model::{BackendPolicy, DeadServers, DrainStrategy, Naming, Policy, ReplaceMode};
 use serde_json::{Value, json};
 
 use crate::key::{Key, Kind};
@@ -105,13 +105,40 @@ pub(crate) static POLICY: Table<Policy> = Table {
         ),
         Key::new(
             "drain.strategy",
-            Kind::Choice(&[("graceful", |_| {})], &["immediate", "progressive"]),
-            "running calls finish until a deadline",
+            Kind::Choice(
+                &[
+                    ("immediate", |p| p.drain.strategy = DrainStrategy::Immediate),
+                    ("graceful", |p| p.drain.strategy = DrainStrategy::Graceful),
+                    ("progressive", |p| p.drain.strategy = DrainStrategy::Progressive),
+                ],
+                &[],
+            ),
+            "`immediate`: running calls are ended at once, with an error; `graceful`: they finish until a deadline; `progressive`: where another endpoint of the server takes over, new calls move to it step by step, and then as `graceful`; where none does, as `graceful`",
         ),
         Key::new(
             "drain.graceful.timeout_seconds",
             Kind::Counted(Unit::Seconds, |p| &mut p.drain.timeout, 0..=DAY),
-            "that deadline, after which what still runs is ended with an error",
+            "that deadline, after which what still runs is ended with an error; it counts from when the endpoint takes no new calls",
+        ),
+        Key::new(
+            "drain.progressive.rate",
+            Kind::Count(|p| &mut p.drain.progressive.rate, 1..=1_000_000),
+            "sessions of clients that may move to another endpoint with their next call, per second; the others follow when the endpoint takes no new calls",
+        ),
+        Key::new(
+            "drain.progressive.weight_reduction",
+            Kind::Count(|p| &mut p.drain.progressive.weight_reduction, 1..=100),
+            "percent of its whole share of new calls that the endpoint loses with each step: 10 gives 100, 90, 80 … 0",
+        ),
+        Key::new(
+            "drain.progressive.interval_seconds",
+            Kind::Counted(Unit::Seconds, |p| &mut p.drain.progressive.interval, 1..=3600),
+            "the time between two steps",
+        ),
+        Key::new(
+            "drain.progressive.minimum_health_ratio",
+            Kind::Permille(|p| &mut p.drain.progressive.minimum_health_permille),
+            "the least share of the endpoints that take over that must be well for the share of the leaving one to fall, with at most three decimals. With less it has its whole share again and keeps its sessions, and falls from the beginning when they are well; that delays the end by `drain.graceful.timeout_seconds` at most. 0: it falls whatever becomes of them",
         ),
         Key::new(
             "health.minimum_health_ratio",
@@ -255,6 +282,7 @@ pub(crate) static POLICY: Table<Policy> = Table {
         ("health.ejection", "when calls pass over one of several endpoints of a server"),
         ("drain", "how an endpoint that is removed or changed comes to its end"),
         ("drain.graceful", "the strategy `graceful`"),
+        ("drain.progressive", "the strategy `progressive`"),
         ("rollback", "going back to an earlier revision"),
         ("rollback.history", "how much of the past is kept"),
         ("limits", "what one client, one call or one server may cost"),
@@ -267,7 +295,6 @@ pub(crate) static POLICY: Table<Policy> = Table {
         "hot_reload.two_phase_commit.require_approval",
         "hot_reload.two_phase_commit.approval_timeout_seconds",
         "drain.graceful.check_interval_ms",
-        "drain.progressive",
         "drain.tracking",
         "rollback.auto_enabled",
         "rollback.triggers",
@@ -353,8 +380,15 @@ pub(crate) static OF_SERVER: Table<BackendPolicy> = Table {
         ),
         Key::inherited(
             "drain.strategy",
-            Kind::Choice(&[("graceful", |_| {})], &["immediate", "progressive"]),
-            "as for the gateway",
+            Kind::Choice(
+                &[
+                    ("immediate", |p| p.drain.strategy = Some(DrainStrategy::Immediate)),
+                    ("graceful", |p| p.drain.strategy = Some(DrainStrategy::Graceful)),
+                    ("progressive", |p| p.drain.strategy = Some(DrainStrategy::Progressive)),
+                ],
+                &[],
+            ),
+            "as for the gateway, in place of its value",
             "the gateway's",
         ),
         Key::inherited(
@@ -363,11 +397,36 @@ pub(crate) static OF_SERVER: Table<BackendPolicy> = Table {
             "as for the gateway, in place of its value",
             "the gateway's",
         ),
+        Key::inherited(
+            "drain.progressive.rate",
+            Kind::Count(|p| p.drain.rate.get_or_insert_default(), 1..=1_000_000),
+            "as for the gateway, in place of its value",
+            "the gateway's",
+        ),
+        Key::inherited(
+            "drain.progressive.weight_reduction",
+            Kind::Count(|p| p.drain.weight_reduction.get_or_insert_default(), 1..=100),
+            "as for the gateway, in place of its value",
+            "the gateway's",
+        ),
+        Key::inherited(
+            "drain.progressive.interval_seconds",
+            Kind::Counted(Unit::Seconds, |p| p.drain.interval.get_or_insert_default(), 1..=3600),
+            "as for the gateway, in place of its value",
+            "the gateway's",
+        ),
+        Key::inherited(
+            "drain.progressive.minimum_health_ratio",
+            Kind::Permille(|p| p.drain.minimum_health_permille.get_or_insert_default()),
+            "as for the gateway, in place of its value",
+            "the gateway's",
+        ),
     ],
     sections: &[
         ("health", "what a probe of it asks beside a ping"),
         ("drain", "for this server in place of the gateway's `drain`"),
         ("drain.graceful", "the strategy `graceful`"),
+        ("drain.progressive", "the strategy `progressive`"),
     ],
-    not_yet: &["drain.graceful.check_interval_ms", "drain.progressive", "drain.tracking"],
+    not_yet: &["drain.graceful.check_interval_ms", "drain.tracking"],
 };

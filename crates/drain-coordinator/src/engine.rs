@@ -10,7 +10,7 @@ use std::time::Duration;
 use backoff::Backoff;
 use drain::ledger::{Connection, Effect, Event, State, Summary};
 use drain::{Directive, DrainId, Ledger};
-use model::Time;
+use model::{DrainStrategy, Time};
 use runtime::grpc::refusal;
 use runtime::readiness::Gate;
 use runtime::stream::attached::{self, Attached};
@@ -138,8 +138,11 @@ impl Engine {
                 self.handle(Event::Detached { connection });
             }
             Ask::Start { wanted, answer } => {
-                let drain::ledger::Wanted { backend, endpoint, weight, disable, timeout, actor } = &wanted;
-                tracing::info!(%backend, endpoint, %weight, disable, ?timeout, actor, "drain asked for");
+                let drain::ledger::Wanted { backend, endpoint, weight, disable, policy, actor } = &wanted;
+                let strategy = policy.strategy.map(DrainStrategy::as_str);
+                tracing::info!(
+                    %backend, endpoint, %weight, disable, strategy, timeout = ?policy.timeout, actor, "drain asked for"
+                );
                 self.operate(trace, answer, |ledger, now| ledger.start(now, wanted)).await;
             }
             Ask::Cancel { id, actor, answer } => {

@@ -79,7 +79,11 @@ impl Router {
     async fn live(&self, revision: u64, live: &[&str]) {
         let endpoints = live
             .iter()
-            .map(|name| LiveEndpoint { endpoint: key(name), policy: DrainPolicy { timeout: TIMEOUT } })
+            .map(|name| LiveEndpoint {
+                endpoint: key(name),
+                policy: DrainPolicy { timeout: TIMEOUT, ..DrainPolicy::default() },
+                strained: false,
+            })
             .collect();
         self.say(&Count::Live { revision: Revision(revision), endpoints }).await;
     }

@@ -3,9 +3,10 @@
 //! A router needs no coordinator for this: it cordons what a swap removed, evicts it at the deadline and closes it,
 //! whether or not a coordinator listens. The coordinator only adds what operators want (the overlay) and keeps records.
 //!
-//! An endpoint that is removed while a weight lies on that very endpoint is not cordoned if its backend keeps another one
-//! beside it: it stays, and gets calls by its weight, until the weight is none or the drain timeout has passed. The calls
-//! that it has then have the drain timeout in their turn. To drain-coordinator it is as live as any other until then.
+//! An endpoint that is removed is not cordoned at once if its backend keeps another one beside it, and if it leaves by
+//! `progressive` or a weight lies on that very endpoint: it stays, and gets calls by its weight, until it has none or the
+//! drain timeout has passed (`strategy.rs`). The calls that it has then have the drain timeout in their turn. To
+//! drain-coordinator it is as live as any other until then.
 //!
 //! What the shell owes:
 //! - right before a swap, when its new endpoints exist, [`Event::Coming`]; right after the swap [`Event::Live`]; and to
@@ -16,6 +17,7 @@
 //! - [`Event::LastLeft`] when [`crate::Admission::leave`] said so, and [`Event::Tick`] at the deadline.
 
 mod leaving;
+mod moving;
 mod overlay;
 mod record;
 mod report;
@@ -26,9 +28,10 @@ use std::time::Duration;
 
 use model::{BackendId, DrainPolicy, EndpointKey, Revision, Time, Weight};
 
-use crate::strategy::{Course, term};
+use crate::strategy::{Course, Pace, term};
 use crate::{Count, Departure, Directive, DrainId, OverlayEntry, Phase};
 use leaving::{Cause, Leaving};
+pub use moving::Falling;
 use overlay::Overlay;
 use record::Record;
 
@@ -66,6 +69,11 @@ pub enum Event {
     Closed {
         endpoint: EndpointKey,
     },
+    /// Too few of the endpoints that take over from that one are well for its share to fall, or enough are again.
+    Strained {
+        endpoint: EndpointKey,
+        strained: bool,
+    },
     /// The coordinator spoke, or the overlay was read back from disk.
     Said(Directive),
     /// A stream to the coordinator is open and knows nothing yet.
@@ -91,6 +99,8 @@ pub enum Effect {
     Cordon { endpoint: EndpointKey },
     /// Give the endpoint that share of the calls; never none, which is a cordon.
     Weigh { endpoint: EndpointKey, weight: Weight },
+    /// So many more sessions of clients may move away from the endpoint; `None`: none may, from now on.
+    LetGo { endpoint: EndpointKey, sessions: Option<u32> },
     /// Open the endpoint again. Never asked of an endpoint that was reported closed.
     Uncordon { endpoint: EndpointKey },
     /// Read the counters; answered by [`Event::Counted`].
@@ -114,6 +124,10 @@ pub struct Departures {
     /// Removed, and not cordoned yet.
     staying: BTreeMap<EndpointKey, Staying>,
     next_change: Option<Time>,
+    /// Live ones from which not enough takes over while an operator's drain of them falls.
+    strained: BTreeSet<EndpointKey>,
+    /// Endpoints whose sessions move away.
+    moving: BTreeMap<EndpointKey, Pace>,
     /// An endpoint has ceased to stay.
     unsettled: bool,
     leaving: BTreeMap<EndpointKey, Leaving>,
@@ -157,6 +171,7 @@ impl Departures {
             Event::Counted { endpoint, seen } => self.counted(now, &endpoint, seen),
             Event::LastLeft { endpoint } => self.count(&endpoint),
             Event::Closed { endpoint } => self.closed(now, &endpoint),
+            Event::Strained { endpoint, strained } => self.strain(now, &endpoint, strained),
             Event::Said(Directive::Overlay { entries }) => self.lay(now, entries),
             Event::Said(Directive::Recorded { drain, endpoint }) => self.recorded(&drain, &endpoint),
             Event::Attached => {
@@ -182,7 +197,8 @@ impl Departures {
     /// When the next [`Event::Tick`] is due.
     pub fn next_deadline(&self) -> Option<Time> {
         let deadlines = self.leaving.values().filter_map(Leaving::deadline);
-        deadlines.chain(self.next_change).chain(self.next_round).min()
+        let moving = self.moving.values().map(Pace::next);
+        deadlines.chain(self.next_change).chain(self.next_round).chain(moving).min()
     }
 
     /// What operators have laid over the endpoints, to be kept on disk with the snapshot.
@@ -249,12 +265,13 @@ impl Departures {
         self.pass_stays(now);
         self.revision = revision;
         for endpoint in gone {
+            self.strained.remove(&endpoint);
             if let Some(policy) = self.live.remove(&endpoint) {
-                self.staying.insert(endpoint, Staying { revision, course: Course { policy, begun: now } });
+                self.staying.insert(endpoint, Staying { revision, course: Course::new(policy, now) });
             }
         }
         let new = come.keys().cloned().collect();
-        let reported = come.iter().map(report::live).collect();
+        let reported = come.iter().map(|one| self.live(one)).collect();
         self.live.extend(come);
         let (overlay, live) = (&self.overlay, &self.live);
         let has_other = |id: &BackendId| {
@@ -297,6 +314,7 @@ impl Departures {
         for endpoint in self.live.keys().cloned().collect::<Vec<_>>() {
             self.lay_on(now, &endpoint);
         }
+        self.relax(now);
     }
 
     /// Cordons one endpoint for every operator's drain that covers it.
@@ -317,6 +335,7 @@ impl Departures {
             self.weights.insert(endpoint.clone(), weight);
             self.effects.push_back(Effect::Weigh { endpoint: endpoint.clone(), weight });
         }
+        self.pace(now, endpoint);
     }
 
     /// Ends the stays of endpoints that have no share any more, and gives the others theirs.
@@ -337,6 +356,7 @@ impl Departures {
     fn leave(&mut self, now: Time, gone: Vec<(EndpointKey, Staying)>) {
         for (endpoint, Staying { revision, course }) in gone {
             let deadline = now + term(&course.policy);
+            self.pace(now, &endpoint);
             self.cordon(&endpoint, DrainId::Removal { endpoint: endpoint.clone(), revision }, deadline);
             self.lay_on(now, &endpoint);
         }
@@ -346,7 +366,11 @@ impl Departures {
         let leaving = self.leaving.entry(endpoint.clone()).or_default();
         if let Entry::Vacant(vacant) = leaving.causes.entry(drain) {
             vacant.insert(Cause { deadline, record: None, phase: Phase::Cordoned, recorded: false });
-            self.effects.push_back(Effect::Cordon { endpoint: endpoint.clone() });
+            let cordon = Effect::Cordon { endpoint: endpoint.clone() };
+            // Several causes at once need one cordon: its count is for all of them.
+            if self.effects.back() != Some(&cordon) {
+                self.effects.push_back(cordon);
+            }
         }
     }
 
@@ -445,6 +469,7 @@ impl Departures {
             self.report_all(now);
         }
         self.pass_stays(now);
+        self.let_go(now);
         self.next_change = self.staying.values().filter_map(|one| one.course.next_change(now)).min();
         for (endpoint, leaving) in &mut self.leaving {
             if leaving.deadline().is_some_and(|deadline| deadline <= now) {
@@ -470,5 +495,7 @@ impl Departures {
     }
 }
 
+#[cfg(test)]
+mod strategy_tests;
 #[cfg(test)]
 mod tests;

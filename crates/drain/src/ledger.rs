@@ -9,22 +9,27 @@
 //! the disk refuses, only the answer to an operator and [`Directive::Recorded`] have to wait: no other message
 //! promises that the record is on the disk.
 //!
+//! A weight that falls does so here, step by step: each step is durable before routers are told.
+//!
 //! A record says how long a drain was given, not when it ends: the clock may have been set between two processes of
-//! the coordinator. With a new process each term begins anew, for the coordinator and for routers that never heard of
-//! it. A router that holds a cordon keeps its own earlier deadline, and its next report corrects the coordinator.
+//! the coordinator. With a new process each term, and the time until the next step, begins anew, for the coordinator and
+//! for routers that never heard of it. A router that holds a cordon keeps its own earlier deadline, and its next report
+//! corrects the coordinator.
 
 mod entry;
+mod falling;
 mod operator;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use model::{DrainPolicy, EndpointKey, NodeId, Revision, Time, WallTime};
 
-use crate::strategy::term;
-use crate::{Count, Departure, Directive, DrainId, OverlayEntry, Phase};
+use crate::strategy::at_most;
+use crate::{Count, Departure, Directive, DrainId, LiveEndpoint, OverlayEntry, Phase};
 
 pub use entry::{Entry, Image, RouterId, RouterSummary, Share, State, Summary, Totals};
+pub use falling::Falling;
 pub use operator::{CancelError, StartError, Started, Wanted};
 
 /// One stream of a router; the shell never uses a number twice.
@@ -105,6 +110,8 @@ struct Router {
     revision: Revision,
     /// Absent until the router has reported it.
     live: Option<BTreeMap<EndpointKey, DrainPolicy>>,
+    /// Live ones from which not enough takes over for their share to fall.
+    strained: BTreeSet<EndpointKey>,
     /// Endpoints that left its live generation and whose departure has not been reported yet, with the last revision
     /// known to have had them.
     owed: BTreeMap<EndpointKey, Revision>,
@@ -161,7 +168,8 @@ impl Ledger {
         let away = self.routers.values().filter_map(|router| router.away).map(|since| since + self.limits.lost_after);
         let late = self.drains.values().filter(|entry| entry.ended.is_none() && entry.id.is_removal());
         let late = late.filter(|entry| self.waits_to_begin(entry)).map(|entry| self.time(entry.awaited));
-        away.chain(late.filter(|at| *at > self.latest)).min()
+        let steps = self.drains.values().filter_map(|entry| Some(self.time(entry.next_step()?)));
+        away.chain(late.filter(|at| *at > self.latest)).chain(steps).min()
     }
 
     /// All drains, the latest first; those that have ended only if `all`.
@@ -185,11 +193,9 @@ impl Ledger {
         let Some(node) = self.connections.get(&connection).cloned() else { return };
         match count {
             Count::Live { revision, endpoints } => {
-                let live = endpoints.into_iter().map(|live| (live.endpoint, live.policy)).collect();
-                self.live(now, &node, revision, live);
+                self.live(now, &node, revision, endpoints);
             }
             Count::Change { revision, come, gone } => {
-                let come = come.into_iter().map(|live| (live.endpoint, live.policy)).collect();
                 self.change(now, &node, revision, come, gone);
             }
             Count::Departure(departure) => self.departure(now, connection, &node, departure),
@@ -224,9 +230,10 @@ impl Ledger {
         }
     }
 
-    fn live(&mut self, now: Time, node: &NodeId, revision: Revision, live: BTreeMap<EndpointKey, DrainPolicy>) {
+    fn live(&mut self, now: Time, node: &NodeId, revision: Revision, live: Vec<LiveEndpoint>) {
         let Some(router) = self.routers.get(node) else { return };
-        let gone = router.live().filter(|endpoint| !live.contains_key(*endpoint)).cloned().collect();
+        let keys: BTreeSet<_> = live.iter().map(|live| &live.endpoint).collect();
+        let gone = router.live().filter(|endpoint| !keys.contains(endpoint)).cloned().collect();
         self.change(now, node, revision, live, gone);
     }
 
@@ -235,15 +242,20 @@ impl Ledger {
         now: Time,
         node: &NodeId,
         revision: Revision,
-        come: BTreeMap<EndpointKey, DrainPolicy>,
+        come: Vec<LiveEndpoint>,
         gone: Vec<EndpointKey>,
     ) {
         let Some(router) = self.routers.get_mut(node) else { return };
         let live = router.live.get_or_insert_default();
         let left = gone.into_iter().filter(|endpoint| live.remove(endpoint).is_some());
         router.owed.extend(left.map(|endpoint| (endpoint, router.revision)));
-        router.owed.retain(|endpoint, _| !come.contains_key(endpoint));
-        live.extend(come);
+        router.strained.retain(|endpoint| live.contains_key(endpoint));
+        for LiveEndpoint { endpoint, policy, strained } in come {
+            router.owed.remove(&endpoint);
+            router.strained.remove(&endpoint);
+            router.strained.extend(strained.then(|| endpoint.clone()));
+            live.insert(endpoint, policy);
+        }
         router.revision = revision;
         self.look_again(now);
     }
@@ -267,7 +279,7 @@ impl Ledger {
         let before = self.drains.get(&drain).map(|entry| self.summary(now, entry));
         // Routers that have still to remove the endpoint may give it longer than what is left here.
         let live = self.routers.values().filter_map(|router| router.live.as_ref()?.get(&endpoint));
-        let remaining = live.map(term).fold(departure.remaining, Duration::max);
+        let remaining = live.map(at_most).fold(departure.remaining, Duration::max);
         if let DrainId::Admin { number, .. } = drain {
             self.last_number = self.last_number.max(number);
         }
@@ -305,6 +317,7 @@ impl Ledger {
 
     fn pass(&mut self, now: Time) {
         self.latest = now;
+        self.step(now);
         let lost_after = self.limits.lost_after;
         let gone = |router: &Router| router.away.is_some_and(|since| since + lost_after <= now);
         let gone: Vec<_> =
@@ -340,7 +353,8 @@ impl Ledger {
         let entry = self.drains.get_mut(id).expect("it was there a line ago");
         entry.ended = ended;
         let after = self.summary(now, &self.drains[id]);
-        let same = |before: &Summary| Summary { remaining: after.remaining, ..before.clone() } == after;
+        let (remaining, eta) = (after.remaining, after.eta);
+        let same = |before: &Summary| Summary { remaining, eta, ..before.clone() } == after;
         if !before.as_ref().is_some_and(same) {
             self.effects.push_back(Effect::Changed { drain: after, ended: just_ended });
         }
@@ -392,6 +406,7 @@ impl Ledger {
             weight: entry.weight,
             remaining: self.remaining(now, entry),
             disabled: entry.disabled,
+            rate: entry.falling.as_ref().map_or(0, |falling| falling.pace.rate.max(1)),
         });
         Directive::Overlay { entries: said.collect() }
     }
@@ -400,25 +415,29 @@ impl Ledger {
         let open = || entry.shares.iter().filter(|share| !share.is_over());
         let state = match (entry.cancelled, entry.ended) {
             (Some(_), _) => State::Cancelled,
-            (None, _) if !entry.weight.is_none() => State::Weighted,
+            (None, _) if !entry.weight.is_none() && entry.falling.is_none() => State::Weighted,
             (None, Some(_)) => State::Done,
             (None, None) if open().any(|share| share.phase() == Phase::Evicting) => State::Evicting,
             (None, None) => State::Draining,
         };
         let runs = matches!(state, State::Draining | State::Evicting);
         let remaining = if runs { self.remaining(now, entry) } else { Duration::ZERO };
+        let totals = entry.totals();
         Summary {
             id: entry.id.clone(),
             backend: entry.backend.clone(),
             endpoint: entry.endpoint,
             weight: entry.weight,
+            strategy: entry.strategy,
+            strained: entry.falling.as_ref().is_some_and(|falling| falling.strained),
             disabled: entry.disabled,
             actor: entry.actor.clone(),
             state,
-            totals: entry.totals(),
+            totals,
             started: entry.started,
             ended: entry.ended,
             remaining,
+            eta: runs.then(|| entry.eta(self.wall(now), &totals)),
             oldest: open().find_map(|share| share.departure.oldest.clone()),
             routers: entry.routers(),
         }
@@ -444,6 +463,8 @@ impl Router {
     }
 }
 
+#[cfg(test)]
+mod strategy_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -57,6 +57,8 @@ pub struct LiveEndpoint {
     pub endpoint: EndpointKey,
     /// How it leaves, as the live snapshot says.
     pub policy: DrainPolicy,
+    /// An operator's drain of it falls, and too few of the endpoints that take over are well for that.
+    pub strained: bool,
 }
 
 /// Always finished + evicted + in flight = total.
@@ -135,6 +137,13 @@ pub struct OverlayEntry {
     /// It is the cordon of a backend that is switched off.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disabled: bool,
+    /// How many sessions of clients may move away per second while the weight falls; 0 where it does not.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rate: u32,
+}
+
+fn is_zero(rate: &u32) -> bool {
+    *rate == 0
 }
 
 /// What was laid before there were weights.

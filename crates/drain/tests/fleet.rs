@@ -14,7 +14,10 @@ use std::time::Duration;
 use drain::departures::{Departures, Effect as RouterEffect, Event as RouterEvent, Seen};
 use drain::ledger::{Effect, Event, Image, Ledger, Limits, Started, State, Wanted};
 use drain::{Admission, Count, Directive, DrainId};
-use model::{BackendId, Digest, DrainPolicy, EndpointKey, NodeId, Revision, Time, VariantId, WallTime, Weight};
+use model::{
+    BackendId, Digest, DrainOverlay, DrainPolicy, DrainStrategy, EndpointKey, NodeId, Revision, Time, VariantId,
+    WallTime, Weight,
+};
 use proptest::prelude::*;
 use router::Router;
 
@@ -22,6 +25,18 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const LOST_AFTER: Duration = Duration::from_secs(60);
 const ROUTERS: usize = 3;
 const ENDPOINTS: usize = 4;
+
+/// What an operator drains: a server, or one endpoint of it.
+type Target = (BackendId, Option<Digest>);
+
+/// How each endpoint leaves when a revision removes it.
+const STRATEGIES: [DrainStrategy; ENDPOINTS] =
+    [DrainStrategy::Graceful, DrainStrategy::Progressive, DrainStrategy::Graceful, DrainStrategy::Immediate];
+
+fn policy(endpoint: &EndpointKey) -> DrainPolicy {
+    let index = (0..ENDPOINTS).find(|index| key(*index) == *endpoint).unwrap();
+    DrainPolicy { timeout: TIMEOUT, strategy: STRATEGIES[index], ..DrainPolicy::default() }
+}
 
 /// Two endpoints each of two servers.
 fn key(index: usize) -> EndpointKey {
@@ -41,12 +56,15 @@ struct World {
     /// No stream ever broke and nothing was killed.
     calm: bool,
     history: usize,
-    /// The backends that operators want cordoned, as far as the coordinator's record tells.
-    wanted: BTreeSet<BackendId>,
+    /// What operators want to leave, as far as the coordinator's record tells, with its drain.
+    wanted: BTreeMap<Target, (DrainId, Option<DrainStrategy>)>,
     /// The ids of all operators' drains so far.
     ids: BTreeSet<DrainId>,
     /// When operators first allowed evictions of a server.
     allowed: BTreeMap<BackendId, Time>,
+    /// Removed endpoints that kept a share in some router: each router ends that in its own time, and the coordinator
+    /// hears of it only then.
+    stayed: BTreeSet<EndpointKey>,
     /// How far the wall clock was set ahead, in milliseconds.
     ahead: u64,
 }
@@ -77,9 +95,10 @@ impl World {
             next_connection: 1,
             calm: true,
             history,
-            wanted: BTreeSet::new(),
+            wanted: BTreeMap::new(),
             ids: BTreeSet::new(),
             allowed: BTreeMap::new(),
+            stayed: BTreeSet::new(),
             ahead: 0,
         };
         for index in 0..ROUTERS {
@@ -95,18 +114,26 @@ impl World {
         self.carry_out();
     }
 
-    fn start(&mut self, backend: &BackendId, timeout: Duration) {
-        let (backend, timeout, actor) = (backend.clone(), Some(timeout), "x".into());
-        let wanted =
-            Wanted { backend: backend.clone(), endpoint: None, weight: Weight::NONE, disable: false, timeout, actor };
+    /// `least`: the time that the calls have in any case.
+    fn start(&mut self, target: Target, policy: DrainOverlay, least: Duration) {
+        let (backend, digest) = target.clone();
+        let endpoint = digest.map(|digest| digest.short());
+        let (weight, actor) = (Weight::NONE, "x".into());
+        let wanted = Wanted { backend: backend.clone(), endpoint, weight, disable: false, policy, actor };
+        let held = self.wanted.get(&target).cloned();
         let started = self.ledger.start(self.now, wanted);
+        assert!(held.is_none() || started.is_ok(), "what holds can be joined");
         if let Ok(Started { drain, joined }) = started {
-            let deadline = self.now + timeout.unwrap_or_default();
+            let deadline = self.now + least;
             let allowed = self.allowed.entry(backend).or_insert(deadline);
             *allowed = deadline.min(*allowed);
             if !drain.id.is_removal() {
-                assert!(self.ids.insert(drain.id) != joined, "each has an id of its own");
-                self.wanted.insert(drain.backend);
+                if let Some((id, strategy)) = held {
+                    assert!(joined && drain.id == id, "it is the same drain");
+                    assert!(drain.strategy >= strategy, "it is only made stronger");
+                }
+                assert!(self.ids.insert(drain.id.clone()) != joined, "each has an id of its own");
+                self.wanted.insert(target, (drain.id, drain.strategy));
             }
         }
         self.carry_out();
@@ -114,7 +141,7 @@ impl World {
 
     fn cancel(&mut self, backend: &BackendId) {
         if self.ledger.cancel(self.now, backend.as_str(), "x").is_ok() {
-            self.wanted.remove(backend);
+            self.wanted.retain(|(held, _), _| held != backend);
         }
         self.carry_out();
     }
@@ -122,7 +149,15 @@ impl World {
     fn carry_out(&mut self) {
         while let Some(effect) = self.ledger.poll_effect() {
             match effect {
-                Effect::Persist => self.disk = self.ledger.image(),
+                Effect::Persist => {
+                    let before = std::mem::replace(&mut self.disk, self.ledger.image());
+                    for entry in self.disk.drains.iter().filter(|entry| entry.falling.is_some()) {
+                        let before = before.drains.iter().find(|before| before.id == entry.id);
+                        let begins = entry.falling.as_ref().is_some_and(|falling| falling.from == entry.weight);
+                        let falls = before.is_none_or(|before| entry.weight <= before.weight);
+                        assert!(falls || begins, "a share only falls, or is as in the beginning");
+                    }
+                }
                 Effect::Tell { connection, directive } => {
                     let router = self.routers.iter_mut().find(|router| router.connection == Some(connection));
                     if let Some(router) = router {
@@ -243,7 +278,24 @@ impl World {
             Op::Pass(millis) => self.pass(Duration::from_millis(*millis)),
             Op::Start(backend, seconds) => {
                 let backend = BackendId::new(if *backend { "a" } else { "b" }).unwrap();
-                self.start(&backend, Duration::from_secs(*seconds));
+                let timeout = Duration::from_secs(*seconds);
+                let policy = DrainOverlay { timeout: Some(timeout), ..DrainOverlay::default() };
+                self.start((backend, None), policy, timeout);
+            }
+            Op::Drain(endpoint, strategy) => {
+                let EndpointKey { backend, digest, .. } = key(*endpoint);
+                let policy = DrainOverlay {
+                    strategy: Some(*strategy),
+                    weight_reduction: Some(40),
+                    interval: Some(Duration::from_millis(700)),
+                    ..DrainOverlay::default()
+                };
+                let least = if *strategy == DrainStrategy::Immediate { Duration::ZERO } else { TIMEOUT };
+                self.start((backend, Some(digest)), policy, least);
+            }
+            Op::Strain(router, endpoint, strained) => {
+                let (endpoint, strained) = (key(*endpoint), *strained);
+                self.routers[*router].say(self.now, RouterEvent::Strained { endpoint, strained });
             }
             Op::Cancel(backend) => {
                 self.cancel(&BackendId::new(if *backend { "a" } else { "b" }).unwrap());
@@ -272,10 +324,13 @@ impl World {
     /// While nothing breaks, "done" is true at every moment, not only in the end.
     fn check(&mut self) {
         self.check_evictions();
+        for router in &self.routers {
+            self.stayed.extend(router.core.staying().cloned());
+        }
         for summary in self.ledger.list(self.now, true) {
             let DrainId::Removal { endpoint, revision } = &summary.id else { continue };
             let before_deadline = self.now < Time::ZERO + Duration::from_millis(summary.started.0) + TIMEOUT;
-            if self.calm && summary.state == State::Done && before_deadline {
+            if self.calm && summary.state == State::Done && before_deadline && !self.stayed.contains(endpoint) {
                 for router in &self.routers {
                     assert!(
                         router.revision >= revision.0 || !router.live.contains(endpoint),
@@ -319,6 +374,9 @@ enum Op {
     Deliver(usize),
     Pass(u64),
     Start(bool, u64),
+    Drain(usize, DrainStrategy),
+    /// Whether too few of the endpoints are well that take over from that one.
+    Strain(usize, usize, bool),
     Cancel(bool),
     Break(usize),
     Attach(usize),
@@ -337,6 +395,8 @@ fn calm() -> impl Strategy<Value = Op> {
         12 => (0..ROUTERS).prop_map(Op::Deliver),
         4 => (0..1500_u64).prop_map(Op::Pass),
         1 => (any::<bool>(), 0..8_u64).prop_map(|(b, s)| Op::Start(b, s)),
+        2 => (0..ENDPOINTS, prop::sample::select(DrainStrategy::ALL.to_vec())).prop_map(|(e, s)| Op::Drain(e, s)),
+        1 => (0..ROUTERS, 0..ENDPOINTS, any::<bool>()).prop_map(|(r, e, s)| Op::Strain(r, e, s)),
         1 => any::<bool>().prop_map(Op::Cancel),
     ]
 }
@@ -369,11 +429,17 @@ fn run(ops: &[Op], history: usize) {
         assert_eq!(known, router.live, "what left is closed, and nothing else");
         for (endpoint, it) in &router.fleet {
             let cordoned = it.word.state() == drain::State::Cordoned;
-            assert_eq!(cordoned, world.wanted.contains(&endpoint.backend), "{endpoint} on {}", router.node);
+            let wanted =
+                |endpoint: &EndpointKey| [None, Some(endpoint.digest)].map(|digest| (endpoint.backend.clone(), digest));
+            let wanted = wanted(endpoint).iter().any(|target| world.wanted.contains_key(target));
+            assert_eq!(cordoned, wanted, "{endpoint} on {}", router.node);
+            assert!(!it.left, "sessions still leave {endpoint} on {}", router.node);
+            assert!(cordoned || it.weight == Weight::FULL, "{endpoint} on {} has {}", router.node, it.weight);
         }
     }
-    let held = world.ledger.list(world.now, false).into_iter().map(|drain| drain.backend).collect::<BTreeSet<_>>();
-    assert_eq!(held, world.wanted, "what holds is what was asked for, and is shown");
+    let held = world.ledger.list(world.now, false).into_iter().map(|drain| (drain.backend, drain.endpoint));
+    let wanted: BTreeSet<_> = world.wanted.keys().cloned().collect();
+    assert_eq!(held.collect::<BTreeSet<_>>(), wanted, "what holds is what was asked for, and is shown");
 }
 
 proptest! {

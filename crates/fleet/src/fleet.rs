@@ -4,6 +4,8 @@
 //! others. What one wants of another goes through here, in the one order that is right: a swap opens what comes back,
 //! then publishes, then cordons what leaves, and only then is it acknowledged.
 
+mod successors;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -242,6 +244,7 @@ impl Fleet {
                 self.departures.handle(now, departures::Event::Tick);
             }
         }
+        self.judge_successors();
     }
 
     /// What operators have switched off need not come up.
@@ -437,6 +440,7 @@ impl Fleet {
         let revision = self.roster.revision();
         self.served = Some(layout);
         self.departures.handle(self.now, departures::Event::Live { revision, come, gone, beside });
+        self.judge_successors();
         self.pass_all_departures();
         self.follower.handle(self.now, follower::Event::Swapped { revision });
     }

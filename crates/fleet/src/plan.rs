@@ -55,7 +55,7 @@ impl BackendLayout {
         Self { variants, backend: Arc::clone(backend), places: places.into_iter().collect() }
     }
 
-    fn keys(&self) -> impl Iterator<Item = &EndpointKey> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &EndpointKey> {
         self.places.iter().map(|(key, _)| key)
     }
 

@@ -36,8 +36,9 @@ pub use id::{AttemptId, BackendId, EndpointKey, InvalidId, LogId, NodeId, Owner,
 pub use mask::Mask;
 pub use outcome::{CandidateOutcome, CandidateResult};
 pub use policy::{
-    BackendPolicy, CheckPolicy, DeadServers, DrainOverlay, DrainPolicy, EjectionPolicy, HealthPolicy, HistoryPolicy,
-    InForce, Instructions, Limits, Naming, Policy, ReplaceMode, SourcePolicy, ValidationPolicy,
+    BackendPolicy, CheckPolicy, DeadServers, DrainOverlay, DrainPolicy, DrainStrategy, EjectionPolicy, HealthPolicy,
+    HistoryPolicy, InForce, Instructions, Limits, Naming, Policy, ProgressivePolicy, ReplaceMode, SourcePolicy,
+    ValidationPolicy,
 };
 pub use reference::{Piece, Reference, Template, TemplateError};
 pub use snapshot::{Backend, EndpointSpec, FixedBackend, Isolation, Lookup, Snapshot, Transport, Variant};

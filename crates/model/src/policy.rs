@@ -49,6 +49,31 @@ pub enum DeadServers {
     Hold,
 }
 
+/// How an endpoint leaves. A stronger strategy is greater: a drain that runs can only be made stronger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DrainStrategy {
+    /// Where another endpoint of its backend takes over, it loses its share of the calls step by step; then `graceful`.
+    Progressive,
+    /// It gets no new exchanges; those that run have until the deadline.
+    #[default]
+    Graceful,
+    /// What runs is ended at once.
+    Immediate,
+}
+
+impl DrainStrategy {
+    pub const ALL: [Self; 3] = [Self::Immediate, Self::Graceful, Self::Progressive];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Progressive => "progressive",
+            Self::Graceful => "graceful",
+            Self::Immediate => "immediate",
+        }
+    }
+}
+
 /// What clients are told at the beginning of a session about how to use what they see.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -132,6 +157,21 @@ policy! {
     pub struct DrainPolicy {
         /// How long running exchanges have before they are evicted (`drain.graceful.timeout_seconds`).
         pub timeout: Duration = Duration::from_secs(30),
+        pub strategy: DrainStrategy = DrainStrategy::Graceful,
+        pub progressive: ProgressivePolicy = ProgressivePolicy::default(),
+    }
+
+    /// How the strategy `progressive` takes its time (`drain.progressive`).
+    pub struct ProgressivePolicy {
+        /// Sessions of clients that may move to another endpoint, per second.
+        pub rate: u32 = 50,
+        /// What the endpoint loses of its whole share with each step, in percent.
+        pub weight_reduction: u32 = 10,
+        /// The time between two steps.
+        pub interval: Duration = Duration::from_secs(1),
+        /// The least share of the endpoints that take over that must be well for the share to fall, in thousandths.
+        /// Exactly at the limit passes.
+        pub minimum_health_permille: u32 = 500,
     }
 
     /// How one backend is treated, what holds for it in place of the gateway's own, and what people note of it
@@ -242,18 +282,40 @@ impl HistoryPolicy {
 pub struct DrainOverlay {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<DrainStrategy>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_reduction: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub minimum_health_permille: Option<u32>,
 }
 
 impl DrainOverlay {
     /// What stands as `{}` in stored contents. They come from releases in which `timeout` was the only key, and which
     /// left it out at its default.
     fn of_nothing() -> Self {
-        Self { timeout: Some(DrainPolicy::default().timeout) }
+        Self { timeout: Some(DrainPolicy::default().timeout), ..Self::default() }
     }
 
-    fn over(&self, gateway: &DrainPolicy) -> DrainPolicy {
-        let DrainPolicy { timeout } = gateway;
-        DrainPolicy { timeout: self.timeout.unwrap_or(*timeout) }
+    /// Each key as it stands here, else as in `policy`.
+    #[must_use]
+    pub fn over(&self, policy: &DrainPolicy) -> DrainPolicy {
+        let DrainPolicy { timeout, strategy, progressive } = policy;
+        let ProgressivePolicy { rate, weight_reduction, interval, minimum_health_permille } = progressive;
+        DrainPolicy {
+            timeout: self.timeout.unwrap_or(*timeout),
+            strategy: self.strategy.unwrap_or(*strategy),
+            progressive: ProgressivePolicy {
+                rate: self.rate.unwrap_or(*rate),
+                weight_reduction: self.weight_reduction.unwrap_or(*weight_reduction),
+                interval: self.interval.unwrap_or(*interval),
+                minimum_health_permille: self.minimum_health_permille.unwrap_or(*minimum_health_permille),
+            },
+        }
     }
 }
 

@@ -213,7 +213,7 @@ fn the_policy_of_a_backend_stands_among_its_keys_and_an_unknown_key_is_refused_b
         critical: true,
         replace: ReplaceMode::StopFirst,
         restart_unhealthy: true,
-        drain: DrainOverlay { timeout: Some(std::time::Duration::from_secs(30)) },
+        drain: DrainOverlay { timeout: Some(std::time::Duration::from_secs(30)), ..DrainOverlay::default() },
         connect: Some(std::time::Duration::from_millis(1500)),
         dead: Some(DeadServers::Hide),
         health: CheckPolicy { expected_tools: vec!["t".into()], path: None },
@@ -232,7 +232,8 @@ fn the_policy_of_a_backend_stands_among_its_keys_and_an_unknown_key_is_refused_b
 /// Releases in which `timeout` was the only key of `drain` left it out at its default.
 #[test]
 fn a_drain_that_an_earlier_release_stored_means_what_it_meant_then() {
-    let gateway = Policy { drain: DrainPolicy { timeout: std::time::Duration::from_secs(7) }, ..Policy::default() };
+    let timeout = std::time::Duration::from_secs(7);
+    let gateway = Policy { drain: DrainPolicy { timeout, ..DrainPolicy::default() }, ..Policy::default() };
     for (stored, seconds) in [("{}", 7), (r#"{"drain":{}}"#, 30), (r#"{"drain":{"timeout":{"nanos":0,"secs":5}}}"#, 5)]
     {
         let policy: BackendPolicy = serde_json::from_str(stored).unwrap();
@@ -255,4 +256,16 @@ fn a_history_that_an_earlier_release_stored_keeps_its_digest_and_has_what_its_au
         assert_eq!(snapshot.policy.history.contents(), contents, "{stored}");
         assert_eq!(snapshot.canonical(), (stored.into(), Digest::of_bytes(stored.as_bytes())));
     }
+}
+
+#[test]
+fn a_strategy_is_stored_where_it_is_set_and_nowhere_else() {
+    let progressive = ProgressivePolicy { rate: 5, ..ProgressivePolicy::default() };
+    let drain = DrainPolicy { strategy: DrainStrategy::Progressive, progressive, ..DrainPolicy::default() };
+    assert_eq!(canonical_json(&drain), br#"{"progressive":{"rate":5},"strategy":"progressive"}"#);
+    let own = DrainOverlay { strategy: Some(DrainStrategy::Graceful), ..DrainOverlay::default() };
+    let text = canonical_json(&own);
+    assert_eq!(text, br#"{"strategy":"graceful"}"#, "in place of the gateway's");
+    assert_eq!(serde_json::from_slice::<DrainOverlay>(&text).unwrap(), own);
+    assert_eq!(own.over(&drain), DrainPolicy { strategy: DrainStrategy::Graceful, ..drain });
 }

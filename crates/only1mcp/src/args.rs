@@ -104,6 +104,8 @@ pub(crate) enum Operate {
     Drain(DrainArgs),
     /// Servers that are leaving, and those that operators keep from calls
     Drains(DrainsArgs),
+    /// How long the last drains took, and what became of their calls
+    Stats(StatsArgs),
     /// End the process of a stdio server and start another one; its calls in flight fail
     Restart(RestartArgs),
     /// Keep a server from calls until it is enabled, over restarts and changes

@@ -13,6 +13,7 @@ mod reader;
 mod render;
 mod restart;
 mod show;
+mod stats;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -116,6 +117,7 @@ pub(crate) fn run(command: Operate) -> ExitCode {
             Operate::Logs(args) => print(args.admin.output, logs::run(&args)).await,
             Operate::Drain(args) => print(args.admin.output, drains::drain(&args)).await,
             Operate::Drains(args) => print(args.admin.output, drains::list(&args)).await,
+            Operate::Stats(args) => print(args.admin.output, stats::run(&args)).await,
             Operate::Restart(args) => print(args.admin.output, restart::run(&args)).await,
             Operate::Disable(args) => print(args.admin.output, drains::disable(&args)).await,
             Operate::Enable(args) => print(args.admin.output, drains::enable(&args)).await,

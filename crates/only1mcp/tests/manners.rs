@@ -106,7 +106,7 @@ impl Said {
 }
 
 /// Commands that ask a gateway, each as a person would type it.
-const ASKING: [&[&str]; 24] = [
+const ASKING: [&[&str]; 25] = [
     &["status"],
     &["top"],
     &["reload"],
@@ -125,6 +125,7 @@ const ASKING: [&[&str]; 24] = [
     &["drain", "--cancel", "shop"],
     &["drains"],
     &["drains", "--all"],
+    &["stats", "--drains"],
     &["restart", "shop"],
     &["disable", "shop"],
     &["enable", "shop"],
@@ -186,6 +187,10 @@ fn names_that_nobody_has_are_refused_and_nonsense_is_wrong_usage() {
         (&["log", "ghost=debug"], 64),
         (&["drain", "no such name"], 64),
         (&["drain", "shop", "--weight", "200%"], 64),
+        (&["drain", "shop", "--strategy", "slowly"], 64),
+        (&["drain", "shop", "--strategy", "progressive", "--rate", "0"], 64),
+        (&["drain", "shop", "--strategy", "immediate", "--deadline", "1s"], 64),
+        (&["stats"], 64),
         (&["drain"], 64),
         (&["restart"], 64),
         (&["restart", "no such name"], 64),
@@ -311,7 +316,15 @@ fn the_gateway_that_runs_is_found_from_everywhere_and_of_two_one_is_named() {
     assert!(tools.code == 0 && tools.out.contains("shop__add"), "{tools:?}");
     let status = home.run("elsewhere", &["status"]);
     assert!(status.code == 0 && status.out.contains("shop/only1mcp.yaml"), "{status:?}");
-    for arguments in [&["history"][..], &["drains"], &["log"], &["show"], &["logs", "shop"], &["healthcheck"]] {
+    for arguments in [
+        &["history"][..],
+        &["drains"],
+        &["stats", "--drains"],
+        &["log"],
+        &["show"],
+        &["logs", "shop"],
+        &["healthcheck"],
+    ] {
         assert_eq!(home.run("elsewhere", arguments).code, 0, "{arguments:?}");
     }
     let export = home.run("elsewhere", &["export", "--client", "claude-desktop"]);

@@ -65,6 +65,8 @@ pub struct Endpoint {
     trial: Trial,
     /// While it is ejected or on trial.
     ejection: Mutex<Option<Ejection>>,
+    /// 0, or one more than the number of sessions that may move away from it now: its share falls.
+    left: AtomicU32,
     limits: ArcSwap<Limits>,
     /// Of the limits, those that every call reads: an atomic is cheaper to read than the pointer to all of them.
     in_flight_max: AtomicU32,
@@ -152,6 +154,7 @@ impl Endpoint {
             standing: AtomicU16::new(Standing::Full.packed()),
             trial: Trial::default(),
             ejection: Mutex::default(),
+            left: AtomicU32::new(0),
             in_flight_max: limits.in_flight_per_endpoint.into(),
             response_max: limits.response_bytes.into(),
             limits: ArcSwap::new(limits),
@@ -228,6 +231,28 @@ impl Endpoint {
     /// Why it is ejected or on trial, if it is.
     pub(crate) fn ejection(&self) -> Option<Ejection> {
         self.ejection.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// So many more sessions may move away from it; `None`: none may, from now on.
+    pub fn let_go(&self, sessions: Option<u32>) {
+        let more = |held: u32| Some(sessions.map_or(0, |sessions| held.max(1).saturating_add(sessions)));
+        let _always = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    }
+
+    /// Whether its share falls, so that sessions move away from it and none moves to it.
+    pub(crate) fn is_left(&self) -> bool {
+        self.left.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether a session may move away from it now.
+    pub(crate) fn lets_go(&self) -> bool {
+        self.left.load(Ordering::Relaxed) > 1
+    }
+
+    /// One session moves away, if it still may.
+    pub(crate) fn goes(&self) -> bool {
+        let fewer = |held: u32| (held > 1).then(|| held - 1);
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok()
     }
 
     /// It takes no new calls from now on.

@@ -152,11 +152,19 @@ impl Live {
     }
 
     /// Finds the endpoint of a request for the `kind` that is called `exposed`, and enters it. `random` decides among
-    /// equal endpoints, unless the session has its home at one of them. Allocates only where a session moves.
+    /// equal endpoints, unless the session has its home at one of them; `idle` says whether the session has no call there.
+    /// Allocates only where a session moves.
     ///
     /// # Errors
     /// [`Unroutable`]; if the refusal may pass, [`Live::admit_within`] waits.
-    pub(crate) fn admit(&self, kind: Kind, exposed: &str, random: u64, homes: &Homes) -> Result<Admitted, Unroutable> {
+    pub(crate) fn admit(
+        &self,
+        kind: Kind,
+        exposed: &str,
+        random: u64,
+        homes: &Homes,
+        idle: impl Fn(u64) -> bool,
+    ) -> Result<Admitted, Unroutable> {
         let mut seen = None;
         let mut refused = None;
         for _ in 0..LOOKS {
@@ -165,7 +173,7 @@ impl Live {
                 break;
             }
             // A server that is drained right now may be open in a newer generation.
-            match generation.admit(kind, exposed, random, homes) {
+            match generation.admit(kind, exposed, random, homes, &idle) {
                 Err(cordoned @ Unroutable::Cordoned { .. }) => refused = Some(cordoned),
                 done => return done,
             }
@@ -183,12 +191,13 @@ impl Live {
         exposed: &str,
         random: u64,
         homes: &Homes,
+        idle: impl Fn(u64) -> bool,
     ) -> Result<Admitted, Unroutable> {
         let begun = Instant::now();
         let mut turns = self.turns.subscribe();
         loop {
             turns.mark_unchanged();
-            let refused = match self.admit(kind, exposed, random, homes) {
+            let refused = match self.admit(kind, exposed, random, homes, &idle) {
                 Err(refused) if refused.may_pass() => refused,
                 done => return done,
             };
@@ -296,7 +305,14 @@ impl Generation {
         Some(format!("no server has answered yet: {}", missing.collect::<Vec<_>>().join(", ")))
     }
 
-    fn admit(&self, kind: Kind, exposed: &str, random: u64, homes: &Homes) -> Result<Admitted, Unroutable> {
+    fn admit(
+        &self,
+        kind: Kind,
+        exposed: &str,
+        random: u64,
+        homes: &Homes,
+        idle: &impl Fn(u64) -> bool,
+    ) -> Result<Admitted, Unroutable> {
         let revision = self.revision;
         let Some(route) = self.table.find(kind, exposed) else {
             if revision == Revision::NONE {
@@ -305,18 +321,24 @@ impl Generation {
             return Err(Unroutable::Unknown { revision, kind, arriving: !self.is_settled() });
         };
         let routes = self.table.backend(route);
-        let lease = self.enter(route, random, homes)?;
+        let lease = self.enter(route, random, homes, idle)?;
         let (item, backend) = (Arc::clone(&route.item), routes.id.clone());
         let limits = (&self.snapshot.policy.limits).into();
         Ok(Admitted { lease, item, backend, limits })
     }
 
-    fn enter(&self, route: &Route, random: u64, homes: &Homes) -> Result<Lease, Unroutable> {
+    fn enter(
+        &self,
+        route: &Route,
+        random: u64,
+        homes: &Homes,
+        idle: &impl Fn(u64) -> bool,
+    ) -> Result<Lease, Unroutable> {
         let (revision, routes) = (self.revision, self.table.backend(route));
         let variants = routes.having[route.kind].variants(route.item.name());
         // An endpoint that is cordoned between the choice and the admission is not chosen again.
         for _ in 0..LOOKS {
-            let Some(endpoint) = choose(routes, variants, random, homes) else { break };
+            let Some(endpoint) = choose(routes, variants, random, homes, idle) else { break };
             let arrival = self.arrivals.get(route.backend).filter(|arrival| arrival.is_pending());
             if let Some(arrival) = arrival.filter(|_| endpoint.verdict() == Verdict::Starting) {
                 let after_old = matches!(arrival, Arrival::AfterOld { .. });
@@ -335,11 +357,17 @@ fn choose<'a>(
     variants: Variants,
     random: u64,
     homes: &Homes,
+    idle: &impl Fn(u64) -> bool,
 ) -> Option<&'a Arc<Endpoint>> {
     let pick = || routes.pick(random, variants, |endpoint| homes.has(endpoint.number), look);
     let picked = pick()?;
-    if routes.only().is_some() || homes.has(picked.number) {
+    if routes.only().is_some() {
         return Some(picked);
+    }
+    if homes.has(picked.number) {
+        let may_move = picked.lets_go() && idle(picked.number);
+        let other = may_move.then(|| move_on(routes, variants, random, homes, picked)).flatten();
+        return Some(other.unwrap_or(picked));
     }
     homes.move_to(picked.number, |number| {
         let beside = routes.among(variants).find(|endpoint| endpoint.number == number)?;
@@ -347,6 +375,31 @@ fn choose<'a>(
     });
     // Another call of the same session may have moved it first.
     pick()
+}
+
+/// Where the session goes now that has its home at `left`, an endpoint whose share falls. It stays where no other endpoint
+/// is as good.
+fn move_on<'a>(
+    routes: &'a BackendRoutes<Arc<Endpoint>>,
+    variants: Variants,
+    random: u64,
+    homes: &Homes,
+    left: &Endpoint,
+) -> Option<&'a Arc<Endpoint>> {
+    let look = |endpoint: &Arc<Endpoint>| {
+        let load = look(endpoint);
+        Load { cordoned: load.cordoned || endpoint.is_left(), ..load }
+    };
+    let other = routes.pick(random, variants, |_| false, look).filter(|other| look(other).may_be_chosen())?;
+    if !left.goes() {
+        return None;
+    }
+    homes.move_to(other.number, |number| {
+        let beside = routes.among(variants).find(|endpoint| endpoint.number == number)?;
+        Some(look(beside).may_be_chosen())
+    });
+    metrics::counter!("only1mcp_router_sessions_moved_total").increment(1);
+    Some(other)
 }
 
 fn look(endpoint: &Arc<Endpoint>) -> Load {

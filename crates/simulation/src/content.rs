@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Backend, BackendId, BackendPolicy, Digest, DrainOverlay, EndpointKey, EndpointSpec, Isolation, Snapshot, Transport,
-    Variant, VariantId,
+    Backend, BackendId, BackendPolicy, Digest, DrainOverlay, DrainStrategy, EndpointKey, EndpointSpec, Isolation,
+    Snapshot, Transport, Variant, VariantId,
 };
 use rollout::Content;
 
@@ -179,6 +179,13 @@ pub(crate) fn drain_timeout(server: u8) -> Duration {
     Duration::from_secs(2 + u64::from(server))
 }
 
+pub(crate) fn drain_strategy(server: u8) -> DrainStrategy {
+    DrainStrategy::ALL[usize::from(server) % DrainStrategy::ALL.len()]
+}
+
+/// What a server that leaves step by step loses with each step, in percent, and the time between two.
+pub(crate) const STEP: (u32, Duration) = (30, Duration::from_millis(700));
+
 fn backend(server: Server) -> Backend {
     let transport =
         Transport::Stdio { command: format!("v{}", server.version), args: Vec::new(), env: BTreeMap::new(), cwd: None };
@@ -189,7 +196,15 @@ fn backend(server: Server) -> Backend {
         tools: None,
         policy: BackendPolicy {
             critical: server.id == 0,
-            drain: DrainOverlay { timeout: Some(drain_timeout(server.id)) },
+            drain: DrainOverlay {
+                timeout: Some(drain_timeout(server.id)),
+                strategy: Some(drain_strategy(server.id)),
+                rate: None,
+                weight_reduction: Some(STEP.0),
+                interval: Some(STEP.1),
+                // Servers fail here all the time.
+                minimum_health_permille: Some(0),
+            },
             ..BackendPolicy::default()
         },
     }

@@ -34,10 +34,14 @@ pub enum Fault {
     FileMissing,
     /// No fault, but as rare: it stays by its weight.
     RemovedWithWeight,
+    /// It leaves by `progressive`, and another one takes over.
+    RemovedStepByStep,
+    /// An operator drains it by `progressive`, and another one takes over.
+    DrainedStepByStep,
 }
 
 impl Fault {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::StreamBroken,
         Self::MessageLost,
         Self::MessageDelayed,
@@ -67,6 +71,8 @@ impl Fault {
         Self::FileBroken,
         Self::FileMissing,
         Self::RemovedWithWeight,
+        Self::RemovedStepByStep,
+        Self::DrainedStepByStep,
     ];
 }
 

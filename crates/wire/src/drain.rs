@@ -1,11 +1,15 @@
 //! The stream between drain-coordinator and a router.
 
+use std::time::Duration;
+
 use drain::ledger::{RouterSummary, Summary, Wanted};
 use drain::{Count, Departure, Directive, DrainId, LiveEndpoint, OverlayEntry, Phase};
-use model::{BackendId, DrainPolicy, Revision, WallTime, Weight, canonical_json};
+use model::{BackendId, DrainOverlay, DrainPolicy, DrainStrategy, Revision, WallTime, Weight, canonical_json};
 
 use crate::pb::drain::v1 as pb;
-use crate::words::{Invalid, duration, duration_to_pb, endpoint_key, endpoint_key_to_pb, node, optional_digest};
+use crate::words::{
+    Invalid, duration, duration_to_pb, endpoint_key, endpoint_key_to_pb, node, optional_digest, optional_duration,
+};
 use pb::attach_request::Count as PbCount;
 use pb::attach_response::Directive as PbDirective;
 
@@ -66,6 +70,7 @@ fn live_endpoint_to_pb(live: &LiveEndpoint) -> pb::LiveEndpoint {
         endpoint: Some(endpoint_key_to_pb(&live.endpoint)),
         timeout: Some(duration_to_pb(live.policy.timeout)),
         policy: canonical_json(&live.policy),
+        strained: live.strained,
     }
 }
 
@@ -97,8 +102,9 @@ pub fn directive_to_pb(directive: &Directive) -> PbDirective {
 fn live_endpoint(live: pb::LiveEndpoint) -> Result<LiveEndpoint, Invalid> {
     let timeout = duration("live.timeout", live.timeout)?;
     // A router of another release may say nothing else of its policy, or more than is known here.
-    let policy = serde_json::from_slice(&live.policy).unwrap_or(DrainPolicy { timeout });
-    Ok(LiveEndpoint { endpoint: endpoint_key(live.endpoint)?, policy })
+    let policy =
+        serde_json::from_slice(&live.policy).unwrap_or_else(|_| DrainPolicy { timeout, ..DrainPolicy::default() });
+    Ok(LiveEndpoint { endpoint: endpoint_key(live.endpoint)?, policy, strained: live.strained })
 }
 
 fn overlay_entry(entry: pb::OverlayEntry) -> Result<OverlayEntry, Invalid> {
@@ -109,6 +115,7 @@ fn overlay_entry(entry: pb::OverlayEntry) -> Result<OverlayEntry, Invalid> {
         weight: weight(entry.weight_permille)?,
         remaining: duration("entry.remaining", entry.remaining)?,
         disabled: entry.disabled,
+        rate: entry.sessions_per_second,
     })
 }
 
@@ -120,6 +127,7 @@ fn overlay_entry_to_pb(entry: &OverlayEntry) -> pb::OverlayEntry {
         remaining: Some(duration_to_pb(entry.remaining)),
         weight_permille: entry.weight.permille().into(),
         disabled: entry.disabled,
+        sessions_per_second: entry.rate,
     }
 }
 
@@ -135,8 +143,44 @@ pub fn wanted(request: pb::StartRequest, actor: String) -> Result<Wanted, Invali
         endpoint: (!request.endpoint.is_empty()).then(|| request.endpoint.clone()),
         weight: weight(request.weight_permille)?,
         disable: disable(&request)?,
-        timeout: request.timeout.map(|timeout| duration("timeout", Some(timeout))).transpose()?,
+        policy: policy(&request)?,
         actor,
+    })
+}
+
+/// Each step is made durable, and told to all routers.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+const INTERVAL_MAX: Duration = Duration::from_secs(3600);
+
+fn policy(request: &pb::StartRequest) -> Result<DrainOverlay, Invalid> {
+    let named = DrainStrategy::ALL.into_iter().find(|strategy| strategy.as_str() == request.strategy);
+    if named.is_none() && !request.strategy.is_empty() {
+        let names = DrainStrategy::ALL.map(DrainStrategy::as_str).join("`, `");
+        return Err(Invalid::new("strategy", format!("is one of `{names}`, not {:?}", request.strategy)));
+    }
+    let paced = request.rate != 0 || request.weight_reduction != 0 || request.interval.is_some();
+    if (named.is_some() || paced) && request.weight_permille != 0 {
+        return Err(Invalid::new("strategy", "is for what leaves, without a weight"));
+    }
+    if named == Some(DrainStrategy::Immediate) && request.timeout.is_some() {
+        return Err(Invalid::new("timeout", "is not for `immediate`, which leaves calls no time"));
+    }
+    let some = |number: u32| (number != 0).then_some(number);
+    let most = |field, number: Option<u32>, most: u32| match number {
+        Some(number) if number > most => Err(Invalid::new(field, format!("is at most {most}, not {number}"))),
+        number => Ok(number),
+    };
+    let interval = optional_duration("interval", request.interval)?;
+    if interval.is_some_and(|interval| !(INTERVAL_MIN..=INTERVAL_MAX).contains(&interval)) {
+        return Err(Invalid::new("interval", "is from 100 ms to 1 h"));
+    }
+    Ok(DrainOverlay {
+        timeout: optional_duration("timeout", request.timeout)?,
+        strategy: named,
+        rate: most("rate", some(request.rate), 1_000_000)?,
+        weight_reduction: most("weight_reduction", some(request.weight_reduction), 100)?,
+        interval,
+        ..DrainOverlay::default()
     })
 }
 
@@ -168,6 +212,10 @@ pub fn summary_to_pb(summary: &Summary) -> pb::Drain {
         endpoint: summary.endpoint.map(|digest| digest.to_string()).unwrap_or_default(),
         weight_permille: summary.weight.permille().into(),
         disabled: summary.disabled,
+        strategy: summary.strategy.map(DrainStrategy::as_str).unwrap_or_default().into(),
+        eta: summary.eta.map(duration_to_pb),
+        ended_unix_ms: summary.ended.unwrap_or_default().0,
+        strained: summary.strained,
     }
 }
 

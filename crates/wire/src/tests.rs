@@ -7,7 +7,7 @@ use model::*;
 use rollout::{Content, Directive, Findings, Refusal, Report};
 
 use crate::config::{Said, Undecodable};
-use crate::{config, drain, health, pb};
+use crate::{config, drain, health, pb, words};
 
 fn content(servers: &[(&str, &str)]) -> Content {
     let backend = |(id, command): &(&str, &str)| {
@@ -173,7 +173,8 @@ fn health_survives() {
 #[test]
 fn drains_survive() {
     use ::drain::{Count, Departure, Directive, DrainId, LiveEndpoint, OverlayEntry, Phase};
-    let endpoints = vec![LiveEndpoint { endpoint: key(), policy: DrainPolicy { timeout: Duration::from_secs(10) } }];
+    let policy = DrainPolicy { timeout: Duration::from_secs(10), ..DrainPolicy::default() };
+    let endpoints = vec![LiveEndpoint { endpoint: key(), policy, strained: true }];
     let live = Count::Live { revision: Revision(3), endpoints: endpoints.clone() };
     let spelled = drain::count_to_pb(&live);
     assert_eq!(drain::count(Some(spelled.clone())), Ok(live.clone()));
@@ -211,9 +212,41 @@ fn drains_survive() {
             weight: Weight::of(250).unwrap(),
             remaining: Duration::from_secs(3),
             disabled: true,
+            rate: 50,
         };
         for directive in [Directive::Overlay { entries: vec![entry] }, Directive::Recorded { drain, endpoint: key() }] {
             assert_eq!(drain::directive(Some(drain::directive_to_pb(&directive))), Ok(directive));
         }
+    }
+}
+
+#[test]
+fn a_drain_is_asked_for_by_a_strategy_and_its_numbers_and_nonsense_is_refused() {
+    use pb::drain::v1::StartRequest;
+    let plain = StartRequest { server: "files".into(), ..StartRequest::default() };
+    let asked = |request: StartRequest| drain::wanted(request, "x".into());
+    assert_eq!(asked(plain.clone()).unwrap().policy, DrainOverlay::default(), "as the configuration says");
+    let slowly = StartRequest {
+        strategy: "progressive".into(),
+        rate: 20,
+        weight_reduction: 5,
+        interval: Some(words::duration_to_pb(Duration::from_secs(3))),
+        ..plain.clone()
+    };
+    let policy = asked(slowly).unwrap().policy;
+    assert_eq!((policy.strategy, policy.rate), (Some(DrainStrategy::Progressive), Some(20)));
+    assert_eq!((policy.weight_reduction, policy.interval), (Some(5), Some(Duration::from_secs(3))));
+    let zero = || Some(words::duration_to_pb(Duration::ZERO));
+    for (wrong, field) in [
+        (StartRequest { strategy: "slowly".into(), ..plain.clone() }, "strategy"),
+        (StartRequest { strategy: "graceful".into(), weight_permille: 5, ..plain.clone() }, "strategy"),
+        (StartRequest { strategy: "immediate".into(), timeout: zero(), ..plain.clone() }, "timeout"),
+        (StartRequest { rate: 1_000_001, ..plain.clone() }, "rate"),
+        (StartRequest { weight_reduction: 101, ..plain.clone() }, "weight_reduction"),
+        (StartRequest { rate: 1, weight_permille: 5, ..plain.clone() }, "strategy"),
+        (StartRequest { interval: zero(), ..plain }, "interval"),
+    ] {
+        let refused = asked(wrong).unwrap_err().to_string();
+        assert!(refused.contains(field), "{field}: {refused}");
     }
 }

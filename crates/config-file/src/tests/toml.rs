@@ -10,7 +10,7 @@ fn refused(text: &str) -> Vec<String> {
 #[test]
 fn violations_have_the_places_of_the_text() {
     let text = "naming = 'prefx'\n\
-        [drain]\nstrategy = \"progressive\"\n\
+        [drain]\nstrategy = \"slowly\"\n\
         [hot_reload.watcher]\ndebounce_ms = '5s'\n\
         [[servers]]\nid = 'ä'; # not a name\n";
     assert_eq!(refused(text), ["f.toml:7:9: not valid TOML: unexpected key or value, expected newline, `#`"]);
@@ -19,7 +19,7 @@ fn violations_have_the_places_of_the_text() {
         refused(&text),
         [
             "f.toml:1:10: naming: expected `prefix` or `none`, found `prefx` (did you mean `prefix`?)",
-            "f.toml:3:12: drain.strategy: `progressive` is known, but not available in this release; expected `graceful`",
+            "f.toml:3:12: drain.strategy: expected `immediate`, `graceful` or `progressive`, found `slowly`",
             "f.toml:5:15: hot_reload.watcher.debounce_ms: expected a whole number of milliseconds from 0 to 10000, \
              found a text (did you mean `5000`?)",
             "f.toml:7:6: servers[0].id: not a valid server id; expected 1 to 64 letters, digits, `_`, `-` or `.`, \

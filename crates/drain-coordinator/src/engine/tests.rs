@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use drain::ledger::{Limits, Summary, Wanted};
 use drain::{Count, Departure, DrainId, Ledger, LiveEndpoint, Phase};
-use model::{BackendId, Digest, DrainPolicy, EndpointKey, NodeId, Revision, Time, VariantId, WallTime, Weight};
+use model::{
+    BackendId, Digest, DrainOverlay, DrainPolicy, EndpointKey, NodeId, Revision, Time, VariantId, WallTime, Weight,
+};
 use opentelemetry::InstrumentationScope;
 use runtime::stream::attached::Event;
 use runtime::telemetry::sampler::Sampler;
@@ -35,8 +37,14 @@ async fn say(engine: &mut Engine, count: Count) {
 async fn start(engine: &mut Engine) -> Summary {
     let (answer, started) = oneshot::channel();
     let backend = BackendId::new("a").unwrap();
-    let wanted =
-        Wanted { backend, endpoint: None, weight: Weight::NONE, disable: false, timeout: None, actor: "x".into() };
+    let wanted = Wanted {
+        backend,
+        endpoint: None,
+        weight: Weight::NONE,
+        disable: false,
+        policy: DrainOverlay::default(),
+        actor: "x".into(),
+    };
     tell(engine, Ask::Start { wanted, answer }).await;
     started.await.unwrap().unwrap().unwrap().drain
 }
@@ -78,7 +86,7 @@ async fn each_drain_has_one_span_which_ends_with_it() {
     let mut engine = Engine::new(ledger, record, broadcast::Sender::new(16), &scope);
     let hello = Count::Hello { node: NodeId::new("r1").unwrap(), boot: "x".into() };
     say(&mut engine, hello).await;
-    let endpoints = vec![LiveEndpoint { endpoint: key("a"), policy: DrainPolicy::default() }];
+    let endpoints = vec![LiveEndpoint { endpoint: key("a"), policy: DrainPolicy::default(), strained: false }];
     say(&mut engine, Count::Live { revision: Revision(1), endpoints }).await;
 
     for ended_by in [Phase::Closed, Phase::Reopened] {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{BackendId, EndpointKey, Time, Weight};
+use model::{BackendId, Digest, EndpointKey, Time, Weight};
 
 use crate::{DrainId, OverlayEntry};
 
@@ -59,6 +59,18 @@ impl Overlay {
     pub(super) fn lies_on(&self, endpoint: &EndpointKey) -> bool {
         let own = |laid: &Laid| laid.entry.endpoint.is_some() && laid.entry.means(endpoint);
         self.0.iter().any(|(drain, laid)| !drain.is_removal() && own(laid))
+    }
+
+    /// The endpoints that an operator's drain takes the share from, step by step.
+    pub(super) fn falling(&self) -> impl Iterator<Item = (&BackendId, Digest)> {
+        let falling = self.0.values().map(|laid| &laid.entry).filter(|entry| entry.rate > 0);
+        falling.filter_map(|entry| Some((&entry.backend, entry.endpoint?)))
+    }
+
+    /// How many of the endpoint's sessions may move away per second, where what lies on it falls and is not nothing.
+    pub(super) fn rate(&self, endpoint: &EndpointKey) -> Option<u32> {
+        let lying = self.0.values().map(|laid| &laid.entry).filter(|entry| entry.rate > 0 && entry.means(endpoint));
+        lying.map(|entry| entry.rate).max().filter(|_| !self.weight(endpoint).is_none())
     }
 
     /// What is left of an endpoint's share by all weights that lie on it.

@@ -5,16 +5,17 @@ use model::{DrainPolicy, EndpointKey, Time};
 use super::{Departures, Effect, Staying};
 use crate::{Count, LiveEndpoint};
 
-/// An endpoint of the live generation, as it is told.
-pub(super) fn live((endpoint, policy): (&EndpointKey, &DrainPolicy)) -> LiveEndpoint {
-    LiveEndpoint { endpoint: endpoint.clone(), policy: policy.clone() }
-}
-
 impl Departures {
+    /// An endpoint of the live generation, as it is told.
+    pub(super) fn live(&self, (endpoint, policy): (&EndpointKey, &DrainPolicy)) -> LiveEndpoint {
+        let strained = self.strained.contains(endpoint);
+        LiveEndpoint { endpoint: endpoint.clone(), policy: policy.clone(), strained }
+    }
+
     pub(super) fn report_live(&mut self) {
         if self.attached {
             let staying = self.staying.iter().map(|(endpoint, staying)| (endpoint, &staying.course.policy));
-            let endpoints = self.live.iter().chain(staying).map(live).collect();
+            let endpoints = self.live.iter().chain(staying).map(|one| self.live(one)).collect();
             self.effects.push_back(Effect::Report(Count::Live { revision: self.revision, endpoints }));
         }
     }

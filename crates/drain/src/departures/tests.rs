@@ -8,16 +8,20 @@ use model::{BackendId, Digest, DrainPolicy, EndpointKey, Revision, Time, Variant
 use super::{Departures, Effect, Event, ROUND, Seen};
 use crate::{Admission, Count, Departure, Directive, DrainId, LiveEndpoint, OverlayEntry, Phase, State};
 
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `search.2` is another endpoint of `search`.
-fn key(name: &str) -> EndpointKey {
+pub(super) fn key(name: &str) -> EndpointKey {
     let backend = BackendId::new(name.split('.').next().unwrap_or(name)).unwrap();
     EndpointKey { digest: Digest::of_bytes(name.as_bytes()), backend, variant: VariantId::only() }
 }
 
+fn policy() -> DrainPolicy {
+    DrainPolicy { timeout: TIMEOUT, ..DrainPolicy::default() }
+}
+
 /// An operator's entry for that endpoint alone.
-fn laid(number: u64, name: &str, permille: u16) -> OverlayEntry {
+pub(super) fn laid(number: u64, name: &str, permille: u16) -> OverlayEntry {
     let EndpointKey { backend, digest, .. } = key(name);
     OverlayEntry {
         drain: DrainId::Admin { number, started: WallTime(1) },
@@ -26,32 +30,43 @@ fn laid(number: u64, name: &str, permille: u16) -> OverlayEntry {
         weight: Weight::of(permille).unwrap(),
         remaining: TIMEOUT,
         disabled: false,
+        rate: 0,
     }
 }
 
 #[derive(Default)]
-struct Router {
+pub(super) struct Router {
     now: Time,
-    core: Departures,
-    words: BTreeMap<EndpointKey, (Admission, u64)>,
+    pub(super) core: Departures,
+    pub(super) words: BTreeMap<EndpointKey, (Admission, u64)>,
     revision: u64,
     live: BTreeSet<EndpointKey>,
-    reports: Vec<Departure>,
-    evictions: usize,
-    weights: BTreeMap<EndpointKey, u16>,
+    pub(super) reports: Vec<Departure>,
+    pub(super) evictions: usize,
+    pub(super) weights: BTreeMap<EndpointKey, u16>,
+    /// What was told last of endpoints from which not enough takes over.
+    pub(super) strained: Vec<EndpointKey>,
+    /// The sessions that may have moved away so far.
+    pub(super) moving: BTreeMap<EndpointKey, u64>,
+    /// Of all endpoints.
+    policy: DrainPolicy,
     /// An attempt wants the leaving endpoint back: it is not closed.
     wanted: bool,
 }
 
 impl Router {
     fn with(live: &[&str]) -> Self {
-        let mut router = Self::default();
+        Self::leaving_by(policy(), live)
+    }
+
+    pub(super) fn leaving_by(policy: DrainPolicy, live: &[&str]) -> Self {
+        let mut router = Self { policy, ..Self::default() };
         router.say(Event::Attached);
         router.swap(live);
         router
     }
 
-    fn swap(&mut self, live: &[&str]) {
+    pub(super) fn swap(&mut self, live: &[&str]) {
         self.revision += 1;
         let endpoints: BTreeSet<_> = live.iter().map(|name| key(name)).collect();
         let before = std::mem::replace(&mut self.live, endpoints.clone());
@@ -63,11 +78,11 @@ impl Router {
         let beside = endpoints.iter().map(|endpoint| endpoint.backend.clone()).filter(|id| id.as_str() != "alone");
         let beside = beside.collect();
         let come = endpoints.into_iter().filter(|endpoint| !before.contains(endpoint));
-        let come = come.map(|endpoint| (endpoint, DrainPolicy { timeout: TIMEOUT })).collect();
+        let come = come.map(|endpoint| (endpoint, self.policy.clone())).collect();
         self.say(Event::Live { revision: Revision(self.revision), come, gone, beside });
     }
 
-    fn say(&mut self, event: Event) {
+    pub(super) fn say(&mut self, event: Event) {
         self.core.handle(self.now, event);
         while let Some(effect) = self.core.poll_effect() {
             let answer = match effect {
@@ -89,6 +104,12 @@ impl Router {
                     self.weights.insert(endpoint, weight.permille());
                     None
                 }
+                Effect::LetGo { endpoint, sessions } => {
+                    let before = self.moving.get(&endpoint).copied().unwrap_or_default();
+                    self.moving.remove(&endpoint);
+                    self.moving.extend(sessions.map(|more| (endpoint, before + u64::from(more))));
+                    None
+                }
                 Effect::TryClose { .. } if self.wanted => None,
                 Effect::TryClose { endpoint } => {
                     assert!(self.words[&endpoint].0.try_close());
@@ -98,6 +119,11 @@ impl Router {
                 Effect::Report(Count::Departure(departure)) => {
                     assert!(departure.adds_up(), "{departure:?}");
                     self.reports.push(departure);
+                    None
+                }
+                Effect::Report(Count::Live { endpoints, .. }) => {
+                    let strained = endpoints.into_iter().filter(|live| live.strained);
+                    self.strained = strained.map(|live| live.endpoint).collect();
                     None
                 }
                 Effect::Report(_) => None,
@@ -113,11 +139,11 @@ impl Router {
         Event::Counted { endpoint, seen: Seen { in_flight: word.in_flight(), evicted: *evicted, oldest: None } }
     }
 
-    fn enter(&self, name: &str) -> bool {
+    pub(super) fn enter(&self, name: &str) -> bool {
         self.words[&key(name)].0.enter()
     }
 
-    fn leave(&mut self, name: &str, evicted: bool) {
+    pub(super) fn leave(&mut self, name: &str, evicted: bool) {
         let (word, evictions) = self.words.get_mut(&key(name)).unwrap();
         *evictions += u64::from(evicted);
         if word.leave() {
@@ -125,7 +151,7 @@ impl Router {
         }
     }
 
-    fn pass(&mut self, by: Duration) {
+    pub(super) fn pass(&mut self, by: Duration) {
         let until = self.now + by;
         while let Some(at) = self.core.next_deadline().filter(|at| *at <= until) {
             self.now = self.now.max(at);
@@ -144,17 +170,17 @@ impl Router {
         self.say(Event::Said(Directive::Overlay { entries }));
     }
 
-    fn weigh(&mut self, weights: &[(&str, u16)]) {
+    pub(super) fn weigh(&mut self, weights: &[(&str, u16)]) {
         let entries = weights.iter().enumerate().map(|(at, (name, permille))| laid(at as u64, name, *permille));
         self.say(Event::Said(Directive::Overlay { entries: entries.collect() }));
     }
 
-    fn staying(&self) -> Vec<EndpointKey> {
+    pub(super) fn staying(&self) -> Vec<EndpointKey> {
         self.core.staying().cloned().collect()
     }
 
     /// The last report: phase, total, in flight, finished, evicted.
-    fn last(&self) -> (Phase, u64, u64, u64, u64) {
+    pub(super) fn last(&self) -> (Phase, u64, u64, u64, u64) {
         let last = self.reports.last().expect("something was reported");
         (last.phase, last.total, last.in_flight, last.finished, last.evicted)
     }
@@ -419,6 +445,7 @@ fn a_coordinator_that_takes_changes_is_told_what_differs() {
             Effect::Report(_)
             | Effect::Cordon { .. }
             | Effect::Weigh { .. }
+            | Effect::LetGo { .. }
             | Effect::Uncordon { .. }
             | Effect::Count { .. }
             | Effect::Evict { .. }
@@ -427,12 +454,12 @@ fn a_coordinator_that_takes_changes_is_told_what_differs() {
         told.collect::<Vec<_>>()
     };
     let endpoints = |names: &[&str]| {
-        let live = |name: &&str| LiveEndpoint { endpoint: key(name), policy: DrainPolicy { timeout: TIMEOUT } };
+        let live = |name: &&str| LiveEndpoint { endpoint: key(name), policy: policy(), strained: false };
         names.iter().map(live).collect::<Vec<_>>()
     };
     let swap = |revision, come: &[&str], gone: &[&str]| Event::Live {
         revision: Revision(revision),
-        come: come.iter().map(|name| (key(name), DrainPolicy { timeout: TIMEOUT })).collect(),
+        come: come.iter().map(|name| (key(name), policy())).collect(),
         gone: gone.iter().map(|name| key(name)).collect(),
         beside: BTreeSet::new(),
     };

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{BackendId, Digest, EndpointKey, EventKind, NodeId, Revision, WallTime, Weight};
+use model::{BackendId, Digest, DrainStrategy, EndpointKey, EventKind, NodeId, Revision, WallTime, Weight};
 use serde::{Deserialize, Serialize};
 
+use super::falling::Falling;
 use crate::{Departure, DrainId, Phase};
 
 /// What survives a restart of the coordinator.
@@ -38,6 +39,12 @@ pub struct Entry {
     /// Above [`Weight::NONE`], its endpoints stay open and get less than their share.
     #[serde(default = "crate::message::cordon")]
     pub weight: Weight,
+    /// The weight falls, step by step, until it is nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub falling: Option<Falling>,
+    /// How an operator's drain goes; absent for a weight that stays, and for a removal, which goes by its revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<DrainStrategy>,
     /// An operator has switched the server off with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disabled: bool,
@@ -94,7 +101,7 @@ pub struct Totals {
 pub enum State {
     /// Open, with less than its share of the calls.
     Weighted,
-    /// Waiting for what is in flight, or for a router to begin.
+    /// Its share falls; or it waits for what is in flight, or for a router to begin.
     Draining,
     /// Past the deadline somewhere.
     Evicting,
@@ -111,6 +118,9 @@ pub struct Summary {
     pub backend: BackendId,
     pub endpoint: Option<Digest>,
     pub weight: Weight,
+    pub strategy: Option<DrainStrategy>,
+    /// Too few of the endpoints that take over are well: its share waits to fall.
+    pub strained: bool,
     pub disabled: bool,
     pub actor: Option<String>,
     pub state: State,
@@ -119,6 +129,8 @@ pub struct Summary {
     /// When nothing was left to wait for, also for a cancelled drain.
     pub ended: Option<WallTime>,
     pub remaining: Duration,
+    /// When nothing will be left to wait for, as it goes so far; absent for what is over.
+    pub eta: Option<Duration>,
     pub oldest: Option<String>,
     pub routers: Vec<RouterSummary>,
 }
@@ -160,6 +172,8 @@ impl Entry {
             backend,
             endpoint: None,
             weight: Weight::NONE,
+            falling: None,
+            strategy: None,
             disabled: false,
             actor: None,
             started,
@@ -181,14 +195,23 @@ impl Entry {
         }
         let recorded = || Terms { first: self.awaited.since(self.started), last: self.deadline.since(self.started) };
         let terms = self.terms.unwrap_or_else(recorded);
-        let (deadline, awaited) = (wall.after(terms.last), wall.after(terms.first));
-        Self { deadline, awaited, terms: Some(terms), ..self }
+        let falling = self.falling.map(|falling| falling.begun_anew(wall, terms.last));
+        let cordon = wall.after(falling.as_ref().map_or(Duration::ZERO, |falling| falling.lasts(self.weight)));
+        let (deadline, awaited) = (cordon.after(terms.last), cordon.after(terms.first));
+        Self { deadline, awaited, falling, terms: Some(terms), ..self }
     }
 
     /// Cordons what had a weight until now: its exchanges have that much time.
-    pub(super) fn cordon(&mut self, wall: WallTime, term: Duration, actor: String) {
-        let Self { id, backend, endpoint, .. } = self.clone();
-        *self = Self { endpoint, actor: Some(actor), ..Self::new(id, backend, wall, term) };
+    pub(super) fn cordon(&mut self, wall: WallTime, term: Duration) {
+        let begun = if self.falling.is_some() { self.started } else { wall };
+        let Self { id, backend, endpoint, strategy, actor, .. } = self.clone();
+        *self = Self { endpoint, strategy, actor, ..Self::new(id, backend, wall, term) };
+        self.started = begun;
+    }
+
+    /// The weight is what it is until an operator changes it.
+    pub(super) fn weigh(&mut self, weight: Weight) {
+        (self.weight, self.falling, self.strategy) = (weight, None, None);
     }
 
     pub(super) fn is_of(&self, backend: &BackendId, endpoint: Option<Digest>) -> bool {
@@ -200,12 +223,24 @@ impl Entry {
         self.backend == endpoint.backend && self.endpoint.is_none_or(|digest| digest == endpoint.digest)
     }
 
-    /// Sets the time that an operator gives the drain, and the name of that operator.
-    pub(super) fn hurry(&mut self, wall: WallTime, term: Duration, actor: String) {
+    /// Sets the time that an operator gives the drain.
+    pub(super) fn hurry(&mut self, wall: WallTime, term: Duration) {
         self.deadline = wall.after(term);
         self.terms = self.terms.map(|terms| Terms { last: term, ..terms });
         self.hurried = true;
-        self.actor = Some(actor);
+    }
+
+    /// When nothing will be left to wait for, if exchanges go on to end as they have since the cordon.
+    pub(super) fn eta(&self, wall: WallTime, totals: &Totals) -> Duration {
+        let remaining = self.deadline.since(wall);
+        let ended = totals.total - totals.in_flight;
+        let Some(terms) = self.terms.filter(|_| self.falling.is_none() && totals.in_flight > 0 && ended > 0) else {
+            return remaining;
+        };
+        // Hurrying moves neither end of this.
+        let since = (terms.first + wall.since(self.awaited)).saturating_sub(self.awaited.since(wall));
+        let millis = since.as_millis().saturating_mul(totals.in_flight.into()) / u128::from(ended);
+        remaining.min(Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)))
     }
 
     /// In an operator's drain, a router never has less time left than was decided, so its report is at least as near to

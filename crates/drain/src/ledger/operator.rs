@@ -1,13 +1,12 @@
 //! The operators' requests to the ledger: start, join, hurry, cancel.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use model::{BackendId, Digest, NodeId, Time, Weight};
+use model::{BackendId, Digest, DrainOverlay, DrainPolicy, DrainStrategy, NodeId, Time, Weight};
 
 use super::{Effect, Entry, Ledger, Router, Summary};
 use crate::DrainId;
-use crate::strategy::term;
+use crate::strategy::{asked, term};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Started {
@@ -53,8 +52,8 @@ pub struct Wanted {
     pub weight: Weight,
     /// It is switched off, not about to leave: shown as such, and otherwise a drain of the whole server.
     pub disable: bool,
-    /// How long the exchanges have that run there; absent for what the configuration says.
-    pub timeout: Option<Duration>,
+    /// How it leaves; a key that is absent is as the configuration says.
+    pub policy: DrainOverlay,
     pub actor: String,
 }
 
@@ -80,31 +79,36 @@ impl Ledger {
         cancelled
     }
 
-    /// Begins a drain, or joins the present one: the earlier deadline holds, and the later weight. If a revision has
-    /// removed the server, its departure is hurried.
+    /// Begins a drain, or joins the present one: the earlier deadline holds, the stronger strategy, and the later weight.
+    /// If a revision has removed the server, its departure is hurried.
     fn begin(&mut self, now: Time, wanted: Wanted) -> Result<Started, StartError> {
-        let Wanted { backend, endpoint, weight, disable, timeout, actor } = wanted;
+        let Wanted { backend, endpoint, weight, disable, policy: own, actor } = wanted;
         let live = self.routers.values().filter_map(|router| router.live.as_ref()).flatten();
         let live: Vec<_> = live.filter(|(endpoint, _)| endpoint.backend == backend).collect();
-        let configured = live.iter().map(|(_, policy)| term(policy)).max();
+        let configured = live.iter().map(|(_, policy)| *policy).max_by_key(|policy| term(policy)).cloned();
         let known: BTreeSet<_> = live.iter().map(|(endpoint, _)| endpoint.digest).collect();
         let endpoint = endpoint.map(|begins| self.one_of(known, &backend, begins)).transpose()?;
-        let (term, wall) = (timeout.or(configured), self.wall(now));
+        let known_to_be = configured.is_some();
+        // What has left has a deadline by its revision; only a time that is asked for can be an earlier one.
+        let hurries = own.timeout.is_some() || own.strategy == Some(DrainStrategy::Immediate);
+        let said = configured.or_else(|| hurries.then(DrainPolicy::default));
+        let (policy, wall) = (said.map(|policy| asked(&own, &policy)), self.wall(now));
+        let falls = policy.as_ref().filter(|policy| policy.strategy == DrainStrategy::Progressive);
+        let falls = falls.filter(|_| endpoint.is_some_and(|digest| self.takes_over(&backend, digest))).cloned();
         let mut last = None;
         let joinable = self.joinable(&backend, endpoint, weight);
         // What has left cannot be switched off.
         for id in joinable.into_iter().filter(|id| !(disable && id.is_removal())) {
             let before = self.drains.get(&id).map(|entry| self.summary(now, entry));
             let entry = self.drains.get_mut(&id).expect("it was found there");
-            if !weight.is_none() {
-                entry.weight = weight;
-                entry.actor = Some(actor.clone());
-            } else if !entry.weight.is_none() {
-                entry.cordon(wall, term.unwrap_or_default(), actor.clone());
-            } else if let Some(term) = term.filter(|term| wall.after(*term) < entry.deadline) {
-                entry.hurry(wall, term, actor.clone());
-            }
-            if disable && !std::mem::replace(&mut entry.disabled, true) {
+            let changed = if weight.is_none() {
+                entry.join(wall, own.strategy, policy.as_ref(), falls.as_ref())
+            } else {
+                entry.weigh(weight);
+                true
+            };
+            let switched_off = disable && !std::mem::replace(&mut entry.disabled, true);
+            if changed || switched_off {
                 entry.actor = Some(actor.clone());
             }
             last = Some(self.decided(now, &id, before));
@@ -112,12 +116,13 @@ impl Ledger {
         if let Some(drain) = last {
             return Ok(Started { drain, joined: true });
         }
-        let Some(term) = term.filter(|_| configured.is_some()) else { return Err(self.unknown(&backend)) };
+        let Some(policy) = policy.filter(|_| known_to_be) else { return Err(self.unknown(&backend)) };
         self.last_number = self.last_number.saturating_add(1);
         let id = DrainId::Admin { number: self.last_number, started: wall };
-        let entry = Entry::new(id.clone(), backend.clone(), wall, term);
-        self.drains
-            .insert(id.clone(), Entry { endpoint, weight, disabled: disable, actor: Some(actor.clone()), ..entry });
+        let entry = Entry::new(id.clone(), backend.clone(), wall, term(&policy));
+        let mut entry = Entry { endpoint, weight, disabled: disable, actor: Some(actor.clone()), ..entry };
+        entry.begin(wall, &policy, falls.as_ref());
+        self.drains.insert(id.clone(), entry);
         self.lift_cordon(now, &backend, endpoint, weight, &actor);
         Ok(Started { drain: self.decided(now, &id, None), joined: false })
     }
@@ -175,6 +180,7 @@ impl Ledger {
             return before;
         }
         entry.cancelled = Some(wall);
+        entry.falling = None;
         entry.actor = Some(actor.to_owned());
         self.decided(now, id, Some(before))
     }
@@ -210,7 +216,7 @@ impl Ledger {
     }
 
     /// Makes the decision durable, then known to all routers.
-    fn decided(&mut self, now: Time, id: &DrainId, before: Option<Summary>) -> Summary {
+    pub(super) fn decided(&mut self, now: Time, id: &DrainId, before: Option<Summary>) -> Summary {
         self.dirty = true;
         self.settle(now, id, before);
         for connection in self.connections.keys().copied().collect::<Vec<_>>() {

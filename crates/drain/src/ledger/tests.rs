@@ -4,7 +4,9 @@ mod time;
 
 use std::time::Duration;
 
-use model::{BackendId, Digest, DrainPolicy, EndpointKey, NodeId, Revision, Time, VariantId, WallTime, Weight};
+use model::{
+    BackendId, Digest, DrainOverlay, DrainPolicy, EndpointKey, NodeId, Revision, Time, VariantId, WallTime, Weight,
+};
 
 use super::{CancelError, Effect, Event, Image, Ledger, Limits, StartError, Started, State, Summary, Totals, Wanted};
 use crate::{Count, Departure, Directive, DrainId, LiveEndpoint, Phase};
@@ -29,13 +31,20 @@ fn removal(name: &str, revision: u64) -> DrainId {
 /// A drain of all endpoints of the server.
 pub(super) fn wanted(name: &str) -> Wanted {
     let backend = key(name).backend;
-    Wanted { backend, endpoint: None, weight: Weight::NONE, disable: false, timeout: None, actor: "uid:0".into() }
+    Wanted {
+        backend,
+        endpoint: None,
+        weight: Weight::NONE,
+        disable: false,
+        policy: DrainOverlay::default(),
+        actor: "uid:0".into(),
+    }
 }
 
 pub(super) struct Coordinator {
     pub(super) now: Time,
     pub(super) core: Ledger,
-    effects: Vec<Effect>,
+    pub(super) effects: Vec<Effect>,
     disk: Image,
 }
 
@@ -80,9 +89,18 @@ impl Coordinator {
     }
 
     pub(super) fn live(&mut self, connection: u64, revision: u64, live: &[&str]) {
+        self.live_and_strained(connection, revision, live, &[]);
+    }
+
+    /// From those that are `strained` not enough takes over.
+    pub(super) fn live_and_strained(&mut self, connection: u64, revision: u64, live: &[&str], strained: &[&str]) {
         let endpoints = live
             .iter()
-            .map(|name| LiveEndpoint { endpoint: key(name), policy: DrainPolicy { timeout: TIMEOUT } })
+            .map(|name| LiveEndpoint {
+                endpoint: key(name),
+                policy: DrainPolicy { timeout: TIMEOUT, ..DrainPolicy::default() },
+                strained: strained.contains(name),
+            })
             .collect();
         let revision = Revision(revision);
         self.say(Event::Said { connection, count: Count::Live { revision, endpoints } });
@@ -105,7 +123,7 @@ impl Coordinator {
     }
 
     pub(super) fn start(&mut self, name: &str, timeout: Option<Duration>) -> Result<Started, StartError> {
-        self.wish(Wanted { timeout, ..wanted(name) })
+        self.wish(Wanted { policy: DrainOverlay { timeout, ..DrainOverlay::default() }, ..wanted(name) })
     }
 
     /// The endpoint of that name gets so many thousandths of its share.
@@ -143,7 +161,7 @@ impl Coordinator {
     }
 
     /// How long the one cordon that was last told has left.
-    fn left(&self) -> Duration {
+    pub(super) fn left(&self) -> Duration {
         let left = self.effects.iter().find_map(|effect| {
             let Effect::Tell { directive: Directive::Overlay { entries }, .. } = effect else { return None };
             Some(entries[0].remaining)

@@ -8,11 +8,14 @@ pub(super) struct Endpoint {
     /// Exchanges that were told to end and were counted, and have not left yet.
     pub(super) dying: u64,
     pub(super) evicted: u64,
+    pub(super) weight: Weight,
+    /// Sessions may move away from it.
+    pub(super) left: bool,
 }
 
 impl Endpoint {
     pub(super) fn new() -> Self {
-        Self { word: Admission::new(), running: 0, dying: 0, evicted: 0 }
+        Self { word: Admission::new(), running: 0, dying: 0, evicted: 0, weight: Weight::FULL, left: false }
     }
 }
 
@@ -47,7 +50,13 @@ impl Router {
                     None
                 }
                 RouterEffect::Weigh { endpoint, weight } => {
-                    panic!("{endpoint} is given {weight}, and no weight was laid anywhere")
+                    assert!(!weight.is_none(), "that would be a cordon");
+                    self.fleet.get_mut(&endpoint).unwrap().weight = weight;
+                    None
+                }
+                RouterEffect::LetGo { endpoint, sessions } => {
+                    self.fleet.get_mut(&endpoint).unwrap().left = sessions.is_some();
+                    None
                 }
                 RouterEffect::Evict { endpoint } => {
                     self.evictions.push((now, endpoint.clone()));
@@ -113,11 +122,12 @@ impl Router {
         let gone = self.live.difference(live).cloned().collect();
         self.say(now, RouterEvent::Coming { endpoints: come.clone() });
         for endpoint in self.live.difference(live) {
-            self.leaves.insert(endpoint.clone(), now + TIMEOUT);
+            let at_once = policy(endpoint).strategy == DrainStrategy::Immediate;
+            self.leaves.insert(endpoint.clone(), now + if at_once { Duration::ZERO } else { TIMEOUT });
         }
         self.live.clone_from(live);
         self.revision = revision;
-        let come = come.into_iter().map(|endpoint| (endpoint, DrainPolicy { timeout: TIMEOUT })).collect();
+        let come = come.into_iter().map(|endpoint| (endpoint.clone(), policy(&endpoint))).collect();
         let beside = live.iter().map(|endpoint| endpoint.backend.clone()).collect();
         self.say(now, RouterEvent::Live { revision: Revision(revision), come, gone, beside });
     }

@@ -66,6 +66,9 @@ impl Case {
             Effect::Depart(departures::Effect::Weigh { endpoint, weight }) => {
                 (format!("{weight} for {}", of(&endpoint)), None)
             }
+            Effect::Depart(departures::Effect::LetGo { endpoint, .. }) => {
+                (format!("sessions leave {}", of(&endpoint)), None)
+            }
             Effect::Depart(departures::Effect::Uncordon { endpoint }) => (format!("open {}", of(&endpoint)), None),
             Effect::Depart(departures::Effect::Count { endpoint }) => {
                 ("count".into(), Some(Event::Counted { endpoint, seen: Seen::default() }))
@@ -220,6 +223,7 @@ fn what_is_replaced_stays_in_the_table_while_a_weight_lies_on_it() {
             weight: model::Weight::of(*permille).unwrap(),
             remaining: Duration::from_secs(60),
             disabled: false,
+            rate: 0,
         };
         Event::CoordinatorSaid(drain::Directive::Overlay { entries: weights.iter().map(entry).collect() })
     };
@@ -256,6 +260,7 @@ fn what_operators_switch_off_need_not_come_up_until_they_switch_it_on() {
             weight: model::Weight::NONE,
             remaining: Duration::from_secs(60),
             disabled: *disabled,
+            rate: 0,
         };
         Event::CoordinatorSaid(drain::Directive::Overlay { entries: disabled.iter().map(entry).collect() })
     };
@@ -267,6 +272,35 @@ fn what_operators_switch_off_need_not_come_up_until_they_switch_it_on() {
         case.does(overlay(laid));
         assert_eq!(off(&case), [expected, false], "{laid:?}");
     }
+}
+
+#[test]
+fn what_leaves_step_by_step_has_its_share_while_its_successor_is_not_well() {
+    let mut case = Case::new(None);
+    let at = |revision: u64, url: &str| {
+        let mut one = model::Backend::clone(&backend("a", &[url], ReplaceMode::Beside));
+        one.policy.drain.strategy = Some(model::DrainStrategy::Progressive);
+        let snapshot = Snapshot { backends: vec![Arc::new(one.into())], ..Snapshot::default() };
+        Directive::Offer { revision: Revision(revision), content: Content::new(Arc::new(snapshot)) }
+    };
+    case.direct(at(1, "http://old"));
+    let words = case.direct(at(2, "http://new"));
+    assert!(words.contains(&"sessions leave a".to_owned()) && !words.contains(&"cordon a".to_owned()), "{words:?}");
+    case.now = case.now + Duration::from_secs(3);
+    assert!(case.does(Event::Tick).contains(&"70% for a".to_owned()));
+    let (endpoint, ups) = {
+        let mut members = case.fleet.roster().members().iter();
+        let (endpoint, member) = members.find(|(_, member)| !member.leaving).expect("the new one");
+        (endpoint.clone(), member.ups)
+    };
+    let judged = |verdict| Event::Judged { endpoint: endpoint.clone(), verdict, ups, reason: None };
+    let words = case.does(judged(Verdict::Unhealthy));
+    assert!(words.contains(&"100% for a".to_owned()), "{words:?}");
+    case.now = case.now + Duration::from_secs(9);
+    assert!(!case.does(Event::Tick).iter().any(|word| word.ends_with("% for a")), "it waits");
+    case.does(judged(Verdict::Healthy));
+    case.now = case.now + Duration::from_secs(1);
+    assert!(case.does(Event::Tick).contains(&"90% for a".to_owned()), "from the beginning");
 }
 
 /// A server of each name, some switched off.

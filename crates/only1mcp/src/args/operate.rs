@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, builder::NonEmptyStringValueParser};
-use model::{Weight, units::duration_or_seconds as duration};
+use model::{DrainStrategy, Weight, units::duration_or_seconds as duration};
 use runtime::telemetry::log::Filter;
 
 use super::{AdminArgs, OutputArgs};
@@ -244,6 +244,27 @@ pub(crate) struct DrainArgs {
           conflicts_with_all = ["deadline", "wait"], env = "ONLY1MCP_DRAIN_WEIGHT")]
     pub(crate) weight: Option<Weight>,
 
+    /// How it leaves: its calls end at once; or they may run on; or, of one endpoint, first its share of new calls falls
+    /// step by step, where another endpoint takes over [default: what the configuration says]
+    #[arg(long, value_name = "STRATEGY", value_parser = DrainStrategy::ALL.map(DrainStrategy::as_str), requires = "server",
+          conflicts_with = "weight", env = "ONLY1MCP_DRAIN_STRATEGY")]
+    pub(crate) strategy: Option<String>,
+
+    /// Of `progressive`: the sessions that may move per second [default: what the configuration says]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+          conflicts_with = "weight", env = "ONLY1MCP_DRAIN_RATE")]
+    pub(crate) rate: Option<u32>,
+
+    /// Of `progressive`: the percent of its whole share that each step takes [default: what the configuration says]
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100),
+          conflicts_with = "weight", env = "ONLY1MCP_DRAIN_WEIGHT_REDUCTION")]
+    pub(crate) weight_reduction: Option<u32>,
+
+    /// Of `progressive`: the time between two steps [default: what the configuration says]
+    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "weight",
+          env = "ONLY1MCP_DRAIN_INTERVAL")]
+    pub(crate) interval: Option<Duration>,
+
     /// How long its calls may run on [default: what the configuration says]
     #[arg(long, value_name = "DURATION", value_parser = duration, env = "ONLY1MCP_DRAIN_DEADLINE")]
     pub(crate) deadline: Option<Duration>,
@@ -261,13 +282,15 @@ pub(crate) struct DrainArgs {
 }
 
 const DRAIN_EXAMPLES: &str = "\
-Draining a server twice joins the first drain; a shorter deadline holds, and the last weight. \
-A weight is of use where a server has several endpoints: the others take what one is not given. An \
-endpoint that a change replaces and that has a weight of its own keeps it until it is drained, or \
-until the drain timeout.
+Draining a server twice joins the first drain; a shorter deadline holds, a stronger strategy \
+(progressive, graceful, immediate), and the last weight. A weight is of use where a server has \
+several endpoints: the others take what one is not given. An endpoint that a change replaces and \
+that has a weight of its own keeps it until it is drained, or until the drain timeout.
 
 Examples:
   only1mcp drain search --deadline 2m --wait
+  only1mcp drain search --strategy immediate
+  only1mcp drain search --endpoint 3f9a --strategy progressive --rate 20 --interval 5s
   only1mcp drain search --endpoint 3f9a --weight 25%
   only1mcp drain --cancel search";
 
@@ -288,6 +311,27 @@ Shows what is leaving, and what operators keep from calls until they cancel that
 Examples:
   only1mcp drains
   only1mcp drains --all --output json | jq '.[] | {server, finished, evicted, lost, total}'";
+
+#[derive(Args, Debug)]
+#[command(after_help = STATS_EXAMPLES)]
+pub(crate) struct StatsArgs {
+    /// Of drains
+    #[arg(long, required = true, env = "ONLY1MCP_STATS_DRAINS")]
+    pub(crate) drains: bool,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+const STATS_EXAMPLES: &str = "\
+Of the last 100 drains that are over: how many each server had, the time from beginning to end \
+(median, 99th percentile, standard deviation), and what became of the calls that ran. Drains that \
+were cancelled do not count. The history of drain-coordinator (--history) is the limit of what it \
+knows.
+
+Examples:
+  only1mcp stats --drains
+  only1mcp stats --drains --output json | jq '.drains.p99_ms'";
 
 #[derive(Args, Debug)]
 #[command(after_help = LOGS_EXAMPLES)]

@@ -27,14 +27,18 @@ pub(crate) async fn drain(args: &DrainArgs) -> Result<Output, Failure> {
     };
     // Listening first, so that the end cannot be missed.
     let changes = admin.ask(&service.target, service.client.watch(WatchRequest {})).await?;
-    let timeout = args.deadline.and_then(|deadline| deadline.try_into().ok());
     let request = StartRequest {
         server: server.clone(),
-        timeout,
+        timeout: args.deadline.and_then(|deadline| deadline.try_into().ok()),
         endpoint: args.endpoint.clone().unwrap_or_default(),
         weight_permille: args.weight.unwrap_or(Weight::NONE).permille().into(),
         disable: false,
+        strategy: args.strategy.clone().unwrap_or_default(),
+        rate: args.rate.unwrap_or_default(),
+        weight_reduction: args.weight_reduction.unwrap_or_default(),
+        interval: args.interval.and_then(|interval| interval.try_into().ok()),
     };
+    let asked = request.strategy.clone();
     let started = Box::pin(start(&admin, request)).await?;
     let mut drain = started.drain.unwrap_or_default();
     if args.wait {
@@ -42,7 +46,7 @@ pub(crate) async fn drain(args: &DrainArgs) -> Result<Output, Failure> {
         let list = async || Ok(admin.ask(target, client.clone().list(ListRequest { all: true })).await?.drains);
         drain = end(drain, changes, list, target).await?;
     }
-    Ok(show(&drain, started.joined))
+    Ok(show(&drain, started.joined, &asked))
 }
 
 async fn start(admin: &Admin, request: StartRequest) -> Result<StartResponse, Failure> {
@@ -203,7 +207,8 @@ async fn end(
     Ok(drain)
 }
 
-pub(super) fn show(drain: &Drain, joined: bool) -> Output {
+/// `asked`: the strategy that was asked for, or nothing.
+pub(super) fn show(drain: &Drain, joined: bool, asked: &str) -> Output {
     let (verb, id) = (if joined { "joined" } else { "started" }, &drain.id);
     let mut text = Lines::of(if drain.state == "weighted" {
         format!("{} gets {} of its calls: drain {id}", target(drain), render::weight(drain.weight_permille))
@@ -218,6 +223,12 @@ pub(super) fn show(drain: &Drain, joined: bool) -> Output {
             "note: `only1mcp drains` shows how it goes; {undo} gives {} {what} again",
             target(drain)
         ));
+    }
+    if asked == "progressive" && drain.strategy == "graceful" && !joined && !is_over(drain) {
+        text.line("note: no other endpoint takes over, so it takes no new calls from now on");
+    }
+    if !asked.is_empty() && drain.strategy.is_empty() && drain.cause == "admin" {
+        text.line("note: this drain-coordinator is of an older release, which knows no strategies");
     }
     let clean = !is_over(drain) || drain.evicted == 0 && drain.lost == 0;
     Output { code: if clean { exit::DONE } else { exit::REFUSED }, ..Output::done(text, as_json(drain)) }
@@ -266,9 +277,14 @@ fn is_over(drain: &Drain) -> bool {
     drain.state == "done" || drain.state == "cancelled"
 }
 
-/// `3 in flight, 28 s left`.
+/// `3 in flight, 28 s left`; of one whose share falls, `gets 40% of its calls, 28 s left`.
 pub(super) fn under_way(drain: &Drain) -> String {
-    let calls = in_flight(drain).map_or_else(|| "not counted yet".to_owned(), |calls| format!("{calls} in flight"));
+    let calls = match (drain.weight_permille, in_flight(drain)) {
+        (0, Some(calls)) => format!("{calls} in flight"),
+        (0, None) => "not counted yet".to_owned(),
+        _ if drain.strained => "waits until enough of what takes over is well".to_owned(),
+        (share, _) => format!("gets {} of its calls", render::weight(share)),
+    };
     format!("{calls}, {} left", render::left(drain.remaining))
 }
 
@@ -282,6 +298,20 @@ fn in_flight(drain: &Drain) -> Option<u64> {
     (is_over(drain) || !drain.routers.is_empty()).then_some(drain.in_flight)
 }
 
+fn state(drain: &Drain) -> String {
+    let state = match drain.state.as_str() {
+        "weighted" => render::weight(drain.weight_permille),
+        "done" if drain.disabled => "disabled".to_owned(),
+        "draining" if drain.strained => "waiting".to_owned(),
+        "draining" if drain.weight_permille > 0 => format!("draining, {}", render::weight(drain.weight_permille)),
+        state => state.to_owned(),
+    };
+    match render::span(drain.eta) {
+        Some(left) => format!("{state}, ends in {}", render::duration(left)),
+        None => state,
+    }
+}
+
 fn row(drain: &Drain, reading: &Reading) -> [String; 10] {
     let cause = match drain.revision {
         0 => render::some(&drain.actor).unwrap_or(&drain.cause).to_owned(),
@@ -291,11 +321,7 @@ fn row(drain: &Drain, reading: &Reading) -> [String; 10] {
         drain.id.clone(),
         target(drain),
         cause,
-        match drain.state.as_str() {
-            "weighted" => render::weight(drain.weight_permille),
-            "done" if drain.disabled => "disabled".to_owned(),
-            state => state.to_owned(),
-        },
+        state(drain),
         reading.when(drain.started_unix_ms),
         drain.total.to_string(),
         in_flight(drain).map_or_else(|| "-".to_owned(), |count| count.to_string()),
@@ -311,13 +337,17 @@ pub(super) fn as_json(drain: &Drain) -> Value {
         "server": drain.server,
         "endpoint": render::some(&drain.endpoint),
         "weight_permille": drain.weight_permille,
+        "strategy": render::some(&drain.strategy),
+        "waits_for_health": drain.strained,
         "disabled": drain.disabled,
         "cause": drain.cause,
         "revision": (drain.revision != 0).then_some(drain.revision),
         "actor": render::some(&drain.actor),
         "state": drain.state,
         "started": render::time(drain.started_unix_ms),
+        "ended": (drain.ended_unix_ms != 0).then(|| render::time(drain.ended_unix_ms)),
         "remaining_ms": render::millis(drain.remaining),
+        "eta_ms": render::millis(drain.eta),
         "total": drain.total,
         "in_flight": in_flight(drain),
         "finished": drain.finished,

@@ -381,8 +381,22 @@ fn drains_of_each_kind() {
     let switched = [drains::disabled(&off), drains::disabled(&calm), drains::show_all(&[calm], false, &reading)];
     insta::assert_snapshot!("disabled", switched.iter().map(shown).collect::<String>());
     let fresh = Drain { state: "running".into(), remaining: duration(30_000), ..drain.clone() };
-    insta::assert_snapshot!("drain_not_counted", shown(&drains::show(&fresh, false)));
-    insta::assert_snapshot!("drain", shown(&drains::show(&drain, true)));
+    insta::assert_snapshot!("drain_not_counted", shown(&drains::show(&fresh, false, "")));
+    insta::assert_snapshot!("drain", shown(&drains::show(&drain, true, "")));
+    let falling = Drain {
+        endpoint: "cd".repeat(32),
+        strategy: "progressive".into(),
+        weight_permille: 700,
+        disabled: false,
+        in_flight: 0,
+        eta: duration(37_000),
+        remaining: duration(37_000),
+        ..off
+    };
+    let at_once = Drain { strategy: "graceful".into(), weight_permille: 0, ..falling.clone() };
+    let asked = [drains::show(&falling, false, "progressive"), drains::show(&at_once, false, "progressive")];
+    let listed = drains::show_all(&[falling], false, &reading);
+    insta::assert_snapshot!("drain_step_by_step", asked.iter().chain([&listed]).map(shown).collect::<String>());
 }
 
 #[test]
@@ -410,7 +424,7 @@ fn what_operators_keep_from_calls_is_said_with_the_command_that_ends_it() {
     assert_eq!(status.text.as_str().lines().collect::<Vec<_>>(), notes);
     assert_eq!(status.json["servers"][0]["disabled_by_operator"], false);
 
-    let note = |drain: &Drain| drains::show(drain, false).text.as_str().lines().nth(1).map(str::to_owned);
+    let note = |drain: &Drain| drains::show(drain, false, "").text.as_str().lines().nth(1).map(str::to_owned);
     let tells = |how: &str| Some(format!("note: `only1mcp drains` shows how it goes; {how} again"));
     assert_eq!(note(&drain("memory", "draining")), tells("`only1mcp enable memory` gives memory calls"));
     let share = "`only1mcp drain --cancel a3` gives search/abababab its share of the calls";
@@ -439,7 +453,7 @@ fn nothing_that_is_said_forges_a_line_or_speaks_to_the_terminal() {
         history::show(&[revision], &history::Effects::new(), &render::Reading::now()),
         drains::show_all(std::slice::from_ref(&drain), true, &render::Reading::now()),
         drains::cancelled(std::slice::from_ref(&drain), std::slice::from_ref(&drain)),
-        drains::show(&drain, false),
+        drains::show(&drain, false, ""),
         log::show(&[log::Row { target: EVIL.into(), previous: Some(EVIL.into()), log }]),
     ];
     for output in outputs {

@@ -69,7 +69,7 @@ impl Leaving {
 impl Task {
     /// Carries out what is wanted of an endpoint that leaves, or of the record.
     pub(super) fn depart(&mut self, effect: Effect) {
-        if !matches!(effect, Effect::Report(_)) {
+        if !matches!(effect, Effect::Report(_) | Effect::LetGo { .. }) {
             self.publisher.look_anew();
         }
         match effect {
@@ -78,6 +78,11 @@ impl Task {
                 if let Some(target) = self.endpoint(&endpoint) {
                     tracing::info!(%endpoint, %weight, "gets another share of the calls");
                     target.set_weight(weight);
+                }
+            }
+            Effect::LetGo { endpoint, sessions } => {
+                if let Some(target) = self.endpoint(&endpoint) {
+                    target.let_go(sessions);
                 }
             }
             Effect::Uncordon { endpoint } => self.uncordon(&endpoint),

@@ -4,6 +4,7 @@ mod lines;
 mod pools;
 mod restart;
 mod server;
+mod strategies;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -184,7 +185,7 @@ fn at(id: &str, url: &str) -> Arc<FixedBackend> {
 fn quick() -> Policy {
     let mut policy = Policy { naming: Naming::None, ..Policy::default() };
     policy.limits.connect = Duration::from_secs(1);
-    policy.drain = DrainPolicy { timeout: Duration::from_millis(300) };
+    policy.drain = DrainPolicy { timeout: Duration::from_millis(300), ..DrainPolicy::default() };
     policy
 }
 
@@ -204,10 +205,11 @@ fn a_change_touches_what_it_changes_and_what_left_is_evicted_at_its_deadline() {
         case.up(2).await;
         assert_eq!(case.tools(), "one two");
 
-        let admitted = case.started.live.admit(Kind::Tool, "two", 1, &Homes::default()).unwrap();
+        let admitted = case.started.live.admit(Kind::Tool, "two", 1, &Homes::default(), |_| true).unwrap();
         assert_eq!((admitted.lease.revision, admitted.backend.as_str()), (Revision(1), "b"));
         case.calls.0.lock().unwrap().push(admitted.lease);
-        let kept = case.started.live.admit(Kind::Tool, "one", 1, &Homes::default()).unwrap().lease.endpoint.number;
+        let kept =
+            case.started.live.admit(Kind::Tool, "one", 1, &Homes::default(), |_| true).unwrap().lease.endpoint.number;
 
         let c = Server::start(&["three"]).await;
         let second = content(quick(), &[at("a", &a.url), at("c", &c.url)]);
@@ -218,9 +220,9 @@ fn a_change_touches_what_it_changes_and_what_left_is_evicted_at_its_deadline() {
         case.swap(2, &second, Some(attempt)).await;
         assert_eq!(case.tools(), "one three");
         let unknown = Unroutable::Unknown { revision: Revision(2), kind: Kind::Tool, arriving: false };
-        assert_eq!(case.started.live.admit(Kind::Tool, "two", 1, &Homes::default()).unwrap_err(), unknown);
+        assert_eq!(case.started.live.admit(Kind::Tool, "two", 1, &Homes::default(), |_| true).unwrap_err(), unknown);
         assert_eq!(
-            case.started.live.admit(Kind::Tool, "one", 1, &Homes::default()).unwrap().lease.endpoint.number,
+            case.started.live.admit(Kind::Tool, "one", 1, &Homes::default(), |_| true).unwrap().lease.endpoint.number,
             kept
         );
 
@@ -247,7 +249,7 @@ fn what_a_change_does_is_in_its_trace_and_so_is_what_is_said_about_it() {
         case.tell(Line::Up(line)).await;
         case.swap(1, &content(quick(), &[at("a", &a.url)]), None).await;
         case.up(1).await;
-        let kept = case.started.live.admit(Kind::Tool, "one", 1, &Homes::default()).unwrap().lease;
+        let kept = case.started.live.admit(Kind::Tool, "one", 1, &Homes::default(), |_| true).unwrap().lease;
 
         let (prepare, swap) = (TraceContext::new_root(), TraceContext::new_root());
         case.trace = prepare;
@@ -304,12 +306,12 @@ fn an_equal_server_that_comes_back_is_the_one_that_left() {
         let without = content(quick(), &[at("a", &a.url)]);
         case.swap(1, &with, None).await;
         case.up(2).await;
-        let old = case.started.live.admit(Kind::Tool, "two", 1, &Homes::default()).unwrap().lease;
+        let old = case.started.live.admit(Kind::Tool, "two", 1, &Homes::default(), |_| true).unwrap().lease;
         case.swap(2, &without, None).await;
         let (attempt, outcomes, _) = case.prepare(&with).await;
         assert!(matches!(outcomes[..], [CandidateResult::Ready { tools: 1, .. }]), "{outcomes:?}");
         case.swap(3, &with, Some(attempt)).await;
-        let new = case.started.live.admit(Kind::Tool, "two", 1, &Homes::default()).unwrap().lease;
+        let new = case.started.live.admit(Kind::Tool, "two", 1, &Homes::default(), |_| true).unwrap().lease;
         assert_eq!((new.endpoint.number, new.revision, old.revision), (old.endpoint.number, Revision(3), Revision(1)));
         let reopened = |status: &Status| status.departures.iter().any(|one| one.phase == drain::Phase::Reopened);
         case.status(reopened).await;
@@ -348,7 +350,7 @@ fn a_session_stays_with_one_of_several_endpoints_while_that_may_be_chosen() {
         case.swap(1, &content(quick(), &[backend("a", &urls, ReplaceMode::Beside)]), None).await;
         let status = case.up(3).await;
         let at = |random: u64, homes: &Homes| {
-            case.started.live.admit(Kind::Tool, "one", random, homes).unwrap().lease.endpoint.clone()
+            case.started.live.admit(Kind::Tool, "one", random, homes, |_| true).unwrap().lease.endpoint.clone()
         };
         let spread = |seed: u64| seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let mut used = BTreeSet::new();
@@ -470,8 +472,8 @@ fn calls_wait_for_a_server_on_its_way_and_clients_hear_of_changed_lists() {
         let mut case = Case::start(&directory).await;
         case.swap(1, &content(quick(), &[at("a", &a.url)]), None).await;
         let arriving = Unroutable::Unknown { revision: Revision(1), kind: Kind::Tool, arriving: true };
-        assert_eq!(case.started.live.admit(Kind::Tool, "one", 1, &Homes::default()).unwrap_err(), arriving);
-        let admitted = case.started.live.admit_within(Kind::Tool, "one", 1, &Homes::default()).await.unwrap();
+        assert_eq!(case.started.live.admit(Kind::Tool, "one", 1, &Homes::default(), |_| true).unwrap_err(), arriving);
+        let admitted = case.started.live.admit_within(Kind::Tool, "one", 1, &Homes::default(), |_| true).await.unwrap();
         case.started.live.settled().await;
 
         let mut lists = case.started.live.list_turns();

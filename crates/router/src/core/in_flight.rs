@@ -168,6 +168,13 @@ impl InFlight {
         self.end_where(|entry| (entry.session == session && entry.request == request).then_some(EndedBy::Cancelled));
     }
 
+    /// Whether the session has an exchange at that endpoint.
+    pub(crate) fn has(&self, session: SessionId, endpoint: u64) -> bool {
+        let slots = self.0.borrow();
+        let mut entries = slots.entries.iter().flatten();
+        entries.any(|entry| entry.session == session && entry.endpoint() == Some(endpoint))
+    }
+
     /// Ends all exchanges at an endpoint.
     pub(crate) fn evict(&self, endpoint: u64) {
         self.end_where(|entry| (entry.endpoint() == Some(endpoint)).then_some(EndedBy::Evicted));

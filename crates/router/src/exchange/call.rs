@@ -136,7 +136,8 @@ async fn admit(
     (kind, name): (Kind, &str),
     body: &Whole,
 ) -> Result<Admitted, Unroutable> {
-    let done = match core.shared.live.admit(kind, name, fastrand::u64(..), &session.known.homes) {
+    let idle = |endpoint| !core.in_flight.has(session.sealed.id, endpoint);
+    let done = match core.shared.live.admit(kind, name, fastrand::u64(..), &session.known.homes, idle) {
         // Rare, and large.
         Err(refused) if refused.may_pass() => Box::pin(wait(core, ticket, session, (kind, name), body, &refused)).await,
         done => done,
@@ -162,7 +163,8 @@ async fn wait(
     ticket.waits();
     let share = share::wait(core, session, body, refused.backend());
     let _share = share.map_err(|text| no_room(refused.revision(), text))?;
-    core.shared.live.admit_within(kind, name, fastrand::u64(..), &session.known.homes).await
+    let idle = |endpoint| !core.in_flight.has(session.sealed.id, endpoint);
+    core.shared.live.admit_within(kind, name, fastrand::u64(..), &session.known.homes, idle).await
 }
 
 fn no_room(revision: Revision, text: String) -> Unroutable {

@@ -326,7 +326,7 @@ fn going_again_is_an_event_and_an_eviction_ends_the_spans() {
 fn a_call_whose_answer_is_there_gets_no_other_one() {
     run(async {
         let case = Case::start("always_off").await;
-        let admit = case.core.shared.live.admit(Kind::Tool, "s__echo", 1, &Homes::default());
+        let admit = case.core.shared.live.admit(Kind::Tool, "s__echo", 1, &Homes::default(), |_| true);
         let (admitted, now) = (admit.unwrap(), case.core.now());
         let exchange = Exchange::begin(&case.core, &admitted, now);
         let id = Bytes::from_static(b"1");

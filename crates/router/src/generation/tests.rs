@@ -44,7 +44,7 @@ fn a_server_without_a_limit_of_its_own_has_the_time_of_the_gateway_beside_any_ot
 #[test]
 fn while_nothing_is_live_it_is_not_known_what_is_unknown() {
     let live = Live::new();
-    let refused = live.admit(Kind::Tool, "a__echo", 1, &Homes::default()).unwrap_err();
+    let refused = live.admit(Kind::Tool, "a__echo", 1, &Homes::default(), |_| true).unwrap_err();
     assert_eq!((&refused, refused.revision(), refused.may_pass()), (&Unroutable::NothingLive, Revision::NONE, false));
     assert_eq!(live.load().no_list(Kind::Tool), Some(refused.to_string()));
 }

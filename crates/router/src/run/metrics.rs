@@ -130,6 +130,11 @@ pub const METRICS: &[Metric] = &[
         "Sessions that had to make room for others (limits.sessions); a forgotten one lives on by its id alone.",
     ),
     Metric::counter(
+        "only1mcp_router_sessions_moved_total",
+        &[],
+        "Sessions that moved to another endpoint of a server, away from one that leaves step by step (drain.progressive.rate).",
+    ),
+    Metric::counter(
         "only1mcp_router_session_writes_failed_total",
         &[],
         "Writes to the journal of sessions that failed; it is written anew as soon as that succeeds.",

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use drain::ledger::Image;
 use drain::{Departure, DrainId, Phase};
-use model::{AttemptId, Digest, EndpointKey, LogId, NodeId, Owner, Revision, Time};
+use model::{AttemptId, Digest, EndpointKey, LogId, NodeId, Owner, Revision, Time, Weight};
 use rollout::reconciler::{Link, Notice};
 use rollout::{Directive, Kind, ProposalId, Record, Report, Sender};
 
@@ -44,6 +45,8 @@ pub(crate) struct Checker {
     over: BTreeSet<(DrainId, Life, EndpointKey)>,
     /// The last report on each departure that the coordinator has heard.
     heard: BTreeMap<(DrainId, Life, EndpointKey), Departure>,
+    /// The weights on record that fall step by step.
+    falling: BTreeMap<DrainId, Weight>,
 }
 
 /// What one config-manager process was told.
@@ -322,6 +325,16 @@ impl Checker {
     pub(crate) fn router_died(&mut self, router: Life) {
         self.taken_for_dead(router);
         self.live.remove(&router);
+    }
+
+    /// The record of drains is written: a share that falls never rises, whatever became of the coordinator meanwhile.
+    pub(crate) fn recorded(&mut self, image: &Image) -> Option<String> {
+        let falling = image.drains.iter().filter(|drain| drain.falling.is_some());
+        let falling: BTreeMap<_, _> = falling.map(|drain| (drain.id.clone(), drain.weight)).collect();
+        let before = std::mem::replace(&mut self.falling, falling);
+        let rises = |(id, weight): &(&DrainId, &Weight)| before.get(*id).is_some_and(|before| *weight > before);
+        let (id, weight) = self.falling.iter().find(rises)?;
+        Some(format!("the share that {id} leaves falls, and is {weight} again"))
     }
 
     /// The coordinator says that a drain is over: then the last report of no living router may contradict it.

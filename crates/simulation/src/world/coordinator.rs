@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use drain::ledger::{Effect, Event, Image, Limits, State, Wanted};
 use drain::{Count, Ledger, OverlayEntry};
-use model::{Time, Weight};
+use model::{DrainOverlay, DrainStrategy, Time, Weight};
 
 use crate::content::{SERVERS, backend_id};
 use crate::fault::Fault;
@@ -34,6 +34,7 @@ impl Coordinator {
             weight: drain.weight,
             remaining: std::time::Duration::ZERO,
             disabled: drain.disabled,
+            rate: 0,
         };
         holds.map(entry).collect()
     }
@@ -85,6 +86,8 @@ impl World {
                         self.kill_coordinator();
                     } else {
                         self.coordinator.image = ledger.image();
+                        let why = self.checker.recorded(&self.coordinator.image);
+                        self.broken(why);
                     }
                 }
                 Effect::Tell { connection, directive } => {
@@ -97,6 +100,9 @@ impl World {
                     self.break_wire(WireId(connection));
                 }
                 Effect::Changed { drain: summary, .. } => {
+                    if summary.state == State::Draining && !summary.weight.is_none() {
+                        self.faults.count(Fault::DrainedStepByStep);
+                    }
                     let over = summary.state == State::Done;
                     if let Some(why) = over.then(|| self.checker.drain_over(&summary.id)).flatten() {
                         self.fail(why);
@@ -142,6 +148,10 @@ impl World {
         let backend = backend_id(u8::try_from(self.random.below(u64::from(SERVERS))).unwrap_or(0));
         let actor = "somebody".to_owned();
         let timeout = self.random.permille(300).then(|| self.random.millis(0, 4000));
+        let (progressive, others) = (Some(DrainStrategy::Progressive), DrainStrategy::ALL.map(Some));
+        let strategies = [None, progressive, others[0], others[1]];
+        let strategy = self.random.pick(&strategies).copied().flatten();
+        let policy = DrainOverlay { timeout, strategy, ..DrainOverlay::default() };
         let start = self.random.permille(600);
         let weights = [0, 0, 1, 250, 500, 1000].map(Weight::of);
         let weight = self.random.pick(&weights).copied().flatten().unwrap_or(Weight::NONE);
@@ -153,7 +163,7 @@ impl World {
         // An operator that asks for something impossible is told so, and nothing happens.
         if let Some((_, ledger)) = &mut self.coordinator.process {
             if start {
-                drop(ledger.start(self.now, Wanted { backend, endpoint, weight, disable: false, timeout, actor }));
+                drop(ledger.start(self.now, Wanted { backend, endpoint, weight, disable: false, policy, actor }));
             } else {
                 drop(ledger.cancel(self.now, backend.as_str(), &actor));
             }

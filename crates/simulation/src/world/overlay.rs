@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use drain::OverlayEntry;
 use fleet::Serial;
-use model::{EndpointKey, Time, Weight};
+use model::{DrainStrategy, EndpointKey, Time, Weight};
 
-use crate::content::drain_timeout;
+use crate::content::{STEP, drain_strategy, drain_timeout};
 use crate::fault::Fault;
 use crate::world::World;
 use crate::world::router::{Endpoint, Process};
@@ -19,7 +19,7 @@ impl World {
         let Some(process) = &mut self.routers[router].process else { return };
         let Some(layout) = process.fleet.roster().layout().cloned() else { return };
         let (served, staying) = process.served();
-        let mut stayed = 0;
+        let mut stayed = Vec::new();
         let mut wrong = Vec::new();
         for (serial, endpoint) in &mut process.endpoints {
             let weight = weight_of(&process.overlay, &endpoint.key);
@@ -31,19 +31,22 @@ impl World {
                 continue;
             }
             let succeeded = layout.keys().any(|key| key.backend == endpoint.key.backend);
-            let may_stay = succeeded && keeps(&process.overlay, &endpoint.key);
-            stayed += endpoint.stays(now, may_stay);
-            match (endpoint.removed, staying.contains(serial)) {
-                (Some((_, true)), true) => wrong.extend(endpoint.is_not(weight.unwrap_or(Weight::NONE))),
-                (Some((_, true)), false) => wrong.push(format!("{} has left the table with {weight:?}", endpoint.key)),
-                (Some((deadline, false)), true) if deadline > now => {
+            let may_stay = succeeded && endpoint.keeps(&process.overlay);
+            stayed.extend(endpoint.stays(now, may_stay));
+            let Some((begun, stays)) = endpoint.removed else { continue };
+            match (stays, staying.contains(serial)) {
+                (true, true) => {
+                    wrong.extend(endpoint.is_not(weight.unwrap_or(Weight::FULL).and(endpoint.left(begun, now))))
+                }
+                (true, false) => wrong.push(format!("{} has left the table with {weight:?}", endpoint.key)),
+                (false, true) if endpoint.stays_until(begun) > now => {
                     wrong.push(format!("{} stays in the table with {weight:?}", endpoint.key));
                 }
-                (_, _) => {}
+                (false, _) => {}
             }
         }
-        for _ in 0..stayed {
-            self.faults.count(Fault::RemovedWithWeight);
+        for fault in stayed {
+            self.faults.count(fault);
         }
         for why in wrong {
             self.fail(format!("r{router}: {why}"));
@@ -73,21 +76,45 @@ impl Endpoint {
         (!right).then(|| format!("{} has {}, cordoned: {}, not {weight}", self.key, self.weight, self.cordoned))
     }
 
-    /// Notes that it is removed. What has ceased to stay never does again. Returns 1 for the beginning of a stay.
-    fn stays(&mut self, now: Time, may_stay: bool) -> usize {
-        if self.born.is_none() {
-            return 0;
-        }
-        match &mut self.removed {
-            Some((deadline, stays)) => {
-                *stays &= may_stay && *deadline > now;
-                0
+    /// Notes that it is removed. What has ceased to stay never does again. Returns what the beginning of a stay counts as.
+    fn stays(&mut self, now: Time, may_stay: bool) -> Option<Fault> {
+        self.born?;
+        let (begun, stayed) = self.removed.unwrap_or((now, true));
+        let begins = self.removed.is_none() && may_stay;
+        self.removed = Some((begun, stayed && may_stay && self.stays_until(begun) > now));
+        let by_steps = drain_strategy(self.server.id) == DrainStrategy::Progressive;
+        begins.then_some(if by_steps { Fault::RemovedStepByStep } else { Fault::RemovedWithWeight })
+    }
+
+    fn stays_until(&self, begun: Time) -> Time {
+        begun
+            + match drain_strategy(self.server.id) {
+                DrainStrategy::Immediate => std::time::Duration::ZERO,
+                DrainStrategy::Graceful => drain_timeout(self.server.id),
+                DrainStrategy::Progressive => STEP.1 * 100_u32.div_ceil(STEP.0),
             }
-            removed @ None => {
-                *removed = Some((now + drain_timeout(self.server.id), may_stay));
-                usize::from(may_stay)
-            }
-        }
+    }
+
+    /// What its strategy leaves of its share.
+    fn left(&self, begun: Time, now: Time) -> Weight {
+        let steps = now.since(begun).as_nanos() / STEP.1.as_nanos();
+        let lost = match drain_strategy(self.server.id) {
+            DrainStrategy::Progressive => steps * u128::from(STEP.0) * 10,
+            DrainStrategy::Immediate | DrainStrategy::Graceful => 0,
+        };
+        u16::try_from(1000_u128.saturating_sub(lost)).ok().and_then(Weight::of).unwrap_or(Weight::NONE)
+    }
+
+    /// Whether it keeps a share when it is replaced: by its strategy, or since a weight lies on that very endpoint.
+    fn keeps(&self, overlay: &[OverlayEntry]) -> bool {
+        let own = |entry: &OverlayEntry| !entry.drain.is_removal() && entry.backend == self.key.backend;
+        let own = || overlay.iter().any(|entry| own(entry) && entry.endpoint == Some(self.key.digest));
+        let keeps = match drain_strategy(self.server.id) {
+            DrainStrategy::Immediate => false,
+            DrainStrategy::Graceful => own(),
+            DrainStrategy::Progressive => true,
+        };
+        keeps && weight_of(overlay, &self.key).is_none_or(|weight| !weight.is_none())
     }
 }
 
@@ -98,13 +125,6 @@ impl Process {
         let staying = variants().flat_map(|variant| &variant.staying).map(|(_, serial)| *serial);
         (variants().flat_map(|variant| &variant.endpoints).copied().collect(), staying.collect())
     }
-}
-
-/// Whether something lies on that very endpoint, and all that lies on it leaves it some of its share.
-fn keeps(overlay: &[OverlayEntry], key: &EndpointKey) -> bool {
-    let own = |entry: &OverlayEntry| !entry.drain.is_removal() && entry.backend == key.backend;
-    let own = overlay.iter().any(|entry| own(entry) && entry.endpoint == Some(key.digest));
-    own && weight_of(overlay, key).is_some_and(|weight| !weight.is_none())
 }
 
 /// The weight that lies on an endpoint, worked out anew.

@@ -53,7 +53,7 @@ pub(crate) struct Endpoint {
     pub(crate) word: Admission,
     pub(crate) verdict: Verdict,
     pub(crate) weight: Weight,
-    /// Since the live snapshot lacks it: its deadline, and whether it gets calls until then.
+    /// Since the live snapshot lacks it: since when, and whether it gets calls until its strategy ends that.
     pub(crate) removed: Option<(Time, bool)>,
     /// The revision that brought it, and whether there was an equal one before it in this process.
     pub(crate) born: Option<(Revision, bool)>,

@@ -205,6 +205,8 @@ impl World {
                     it.weight = weight;
                 }
             }
+            // Exchanges here belong to no session.
+            Effect::LetGo { .. } => {}
             Effect::Uncordon { endpoint } => {
                 let opened = process.by_key(&endpoint).is_some_and(|it| {
                     it.cordoned = false;

@@ -31,6 +31,7 @@ fn copy() -> DiskCopy {
         weight: Weight::of(250).unwrap(),
         remaining: Duration::from_millis(1500),
         disabled: false,
+        rate: 50,
     };
     DiskCopy {
         saved: Saved {

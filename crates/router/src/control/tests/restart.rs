@@ -19,7 +19,7 @@ fn a_start_with_nobody_to_ask_serves_what_was_last_live() {
         let case = Case::start(&directory).await;
         assert_eq!(case.started.live.load().revision, Revision(7));
         assert_eq!(case.tools(), "one", "known before the server is up");
-        let admitted = case.started.live.admit_within(Kind::Tool, "one", 1, &Homes::default()).await.unwrap();
+        let admitted = case.started.live.admit_within(Kind::Tool, "one", 1, &Homes::default(), |_| true).await.unwrap();
         assert_eq!(admitted.lease.revision, Revision(7));
         let entries = vec![drain::OverlayEntry {
             drain: drain::DrainId::Admin { number: 1, started: model::WallTime(1) },
@@ -28,6 +28,7 @@ fn a_start_with_nobody_to_ask_serves_what_was_last_live() {
             weight: model::Weight::NONE,
             remaining: Duration::from_secs(60),
             disabled: false,
+            rate: 0,
         }];
         case.overlay(entries).await;
         while disk::load(&directory).unwrap().is_none_or(|copy| copy.overlay.is_empty()) {
@@ -38,10 +39,10 @@ fn a_start_with_nobody_to_ask_serves_what_was_last_live() {
 
         let mut case = Case::start(&directory).await;
         case.up(1).await;
-        let refused = case.started.live.admit(Kind::Tool, "one", 1, &Homes::default()).unwrap_err();
+        let refused = case.started.live.admit(Kind::Tool, "one", 1, &Homes::default(), |_| true).unwrap_err();
         assert!(matches!(refused, Unroutable::Cordoned { revision: Revision(7), .. }), "{refused:?}");
         case.overlay(Vec::new()).await;
-        while case.started.live.admit(Kind::Tool, "one", 1, &Homes::default()).is_err() {
+        while case.started.live.admit(Kind::Tool, "one", 1, &Homes::default(), |_| true).is_err() {
             tokio::task::yield_now().await;
         }
         case.stop().await;

@@ -22,7 +22,8 @@ fn runs() -> Drain {
 }
 
 fn over() -> Drain {
-    Drain { finished: 3, evicted: 1, lost: 1, revision: 41, cause: "removal".into(), ..drain("41-search", "done") }
+    let ended = Drain { ended_unix_ms: 1_764_082_830_623, ..drain("41-search", "done") };
+    Drain { finished: 3, evicted: 1, lost: 1, revision: 41, cause: "removal".into(), ..ended }
 }
 
 fn weighted() -> Drain {
@@ -30,16 +31,21 @@ fn weighted() -> Drain {
 }
 
 pub(super) fn drains() -> Vec<Golden> {
-    use crate::cli::drains::{cancelled, show, show_all};
+    use crate::cli::{
+        drains::{cancelled, show, show_all},
+        stats,
+    };
     golden([
         ("drains", show_all(&[runs(), weighted(), over()], true, &reading())),
         ("drains_none", show_all(&[], true, &reading())),
         ("drains_none_runs", show_all(&[], false, &reading())),
-        ("drain", show(&runs(), false)),
-        ("drain_joined", show(&runs(), true)),
-        ("drain_not_counted", show(&drain("a1", "draining"), false)),
-        ("drain_weighted", show(&weighted(), false)),
-        ("drain_over", show(&over(), false)),
+        ("drain", show(&runs(), false, "")),
+        ("drain_joined", show(&runs(), true, "")),
+        ("drain_not_counted", show(&drain("a1", "draining"), false, "")),
+        ("drain_weighted", show(&weighted(), false, "")),
+        ("drain_over", show(&over(), false, "")),
+        ("stats", stats::show(&[over(), runs()])),
+        ("stats_none", stats::show(&[])),
         ("drain_cancelled", cancelled(&[runs()], &[])),
         ("drain_cancelled_in_part", cancelled(&[runs()], &[weighted()])),
     ])
