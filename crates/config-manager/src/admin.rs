@@ -15,7 +15,7 @@ use model::{Diff, EventKind, Mask, NodeId, Owner, Revision, Snapshot, Violation,
 use rollout::desk::{self, Want};
 use runtime::grpc::{Actor, Deadline, refusal};
 use runtime::{Clock, TraceContext};
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
 use tokio_util::sync::CancellationToken;
@@ -45,6 +45,24 @@ const REASON_BYTES_MAX: usize = 4096;
 const PENDING_TOLD: usize = 8;
 
 pub(crate) type Events = BoxStream<'static, Result<pb::WatchResponse, Status>>;
+
+/// Has the file read again; how that ends is in the log.
+pub(crate) async fn reload(engine: &mpsc::Sender<Command>, asked_at: u64, actor: &str) {
+    let (answer, answered) = oneshot::channel();
+    let gone = CancellationToken::new();
+    let _waits = gone.clone().drop_guard();
+    let handle = Asker { actor: actor.to_owned(), trace: None, asked_at, answer, gone };
+    let caller = desk::Caller { without: BTreeSet::new(), handle };
+    if engine.send(Command::Reload { force: false, caller }).await.is_err() {
+        return;
+    }
+    match answered.await {
+        Ok(Ok(outcome)) => tracing::info!(actor, result = ?outcome.result, revision = outcome.revision.0, "read again"),
+        Ok(Err(refused)) => tracing::warn!(actor, reason = refused.message(), "not read again"),
+        // It stops.
+        Err(_) => {}
+    }
+}
 
 impl Service {
     pub(crate) async fn do_reload(&self, request: Request<pb::ReloadRequest>) -> Result<pb::ReloadResponse, Status> {

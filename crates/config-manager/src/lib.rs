@@ -33,7 +33,7 @@ use rollout::reconciler::Head;
 use runtime::grpc::MESSAGE_BYTES_MAX;
 use runtime::state_dir::StateDir;
 use runtime::telemetry::{self, sampled};
-use runtime::{Clock, Readiness, Tasks, Tracer};
+use runtime::{Clock, Readiness, Shutdown, Tasks, Tracer};
 use tokio::sync::{broadcast, mpsc, watch};
 use wire::pb::config::v1::config_service_server::ConfigServiceServer;
 
@@ -64,6 +64,9 @@ const READS_AT_ONCE: usize = 4;
 const SIGHTS: usize = 16;
 /// Events that a slow watcher may be behind before it misses some.
 const EVENTS: usize = 256;
+
+/// The actor of a reload by SIGHUP: of the process that sends a signal, only its right to send it is known.
+const SIGNAL: &str = "SIGHUP";
 
 /// What the process gives to this service.
 #[derive(Debug, Clone)]
@@ -204,6 +207,20 @@ impl ConfigManager {
             tokio::select! {
                 () = watch => {}
                 () = shutdown.triggered() => {}
+            }
+        });
+    }
+
+    /// Reads the file again each time when that process is asked to.
+    pub fn reload_with(&self, process: Shutdown) {
+        let (engine, clock) = (self.commands.0.clone(), self.scope.clock);
+        let stop = self.scope.tasks.shutdown().token();
+        self.scope.tasks.spawn("reload by signal", async move {
+            while stop.run_until_cancelled(process.reload_wanted()).await.is_some() {
+                let read = admin::reload(&engine, clock.now_nanos(), SIGNAL);
+                if stop.run_until_cancelled(read).await.is_none() {
+                    return;
+                }
             }
         });
     }

@@ -9,7 +9,7 @@ use config_manager::{ConfigManager, Origin, Scope, Settings, SourceState, Status
 use runtime::grpc::{self, Auth, Listener};
 use runtime::state_dir::{self, StateDir};
 use runtime::telemetry::log;
-use runtime::{AdminToken, Gate, Process, Program, Shutdown, exit, telemetry};
+use runtime::{AdminToken, Ending, Gate, Process, Program, Shutdown, telemetry};
 use tokio::sync::watch;
 use tonic::service::Routes;
 
@@ -36,6 +36,7 @@ async fn live(settings: Settings, mut process: Process) -> Result<ExitCode, Box<
     let scope = Scope { clock: process.clock, tasks: process.tasks.clone(), tracer: tracer.clone() };
     let manager = ConfigManager::open(origin, &state, scope)?;
     manager.show_dependencies(&process.readiness);
+    manager.reload_with(process.shutdown.clone());
     process.tasks.spawn("readiness", watch_revision(gate, manager.status(), process.shutdown.clone()));
     let service = grpc::Service {
         routes: Routes::new(manager.service())
@@ -54,7 +55,7 @@ async fn live(settings: Settings, mut process: Process) -> Result<ExitCode, Box<
 
     process.serve_until_stopped().await;
     // Streams end by themselves and nothing is handed over, so there is nothing to wait for.
-    Ok(exit::of(process.join().await.is_clean()))
+    Ok(process.end(Ending::default()).await)
 }
 
 /// One per absolute path of the configuration file, as for `up`.

@@ -8,7 +8,7 @@ use drain_coordinator::{DrainCoordinator, Settings};
 use runtime::grpc::{self, Auth};
 use runtime::state_dir::StateDir;
 use runtime::telemetry::log;
-use runtime::{AdminToken, Process, Program, exit};
+use runtime::{AdminToken, Ending, Process, Program};
 use tonic::service::Routes;
 
 fn main() -> ExitCode {
@@ -41,7 +41,7 @@ async fn live(flags: Flags, mut process: Process) -> Result<ExitCode, Box<dyn Er
     process.serve_grpc(service, listeners);
 
     process.serve_until_stopped().await;
-    let joined = process.join().await;
+    let ended = process.end(Ending::default()).await;
     drop(state);
-    Ok(exit::of(joined.is_clean()))
+    Ok(ended)
 }

@@ -81,6 +81,8 @@ pub enum Event {
     Ended {
         serial: Serial,
     },
+    /// The process whose place this one takes has ended, with all its endpoints.
+    PredecessorEnded,
     /// The counters of an endpoint, of which `in_flight` was read first.
     Counted {
         endpoint: EndpointKey,
@@ -170,13 +172,24 @@ impl Fleet {
     /// With `copy`, the snapshot on disk is live at once, whatever has become of its servers and references since.
     #[must_use]
     pub fn new(now: Time, identity: Identity, random: u64, copy: Option<DiskCopy>) -> Self {
+        Self::begin(now, identity, Roster::new(random), copy)
+    }
+
+    /// As [`Fleet::new`], while another process still has endpoints of the same servers. Those that may not run beside an
+    /// old copy (`replace: stop_first`) wait for [`Event::PredecessorEnded`].
+    #[must_use]
+    pub fn beside_predecessor(now: Time, identity: Identity, random: u64, copy: Option<DiskCopy>) -> Self {
+        Self::begin(now, identity, Roster::new(random).beside_predecessor(), copy)
+    }
+
+    fn begin(now: Time, identity: Identity, roster: Roster, copy: Option<DiskCopy>) -> Self {
         let (saved, known, entries) = match copy {
             Some(DiskCopy { saved, known, overlay }) => (Some(saved), known, overlay),
             None => Default::default(),
         };
         let mut fleet = Self {
             follower: Follower::new(identity, saved.as_ref()),
-            roster: Roster::new(random, known),
+            roster: roster.knowing(known),
             departures: Departures::new(),
             resolving: None,
             served: None,
@@ -228,6 +241,7 @@ impl Fleet {
             }
             Event::Restart { serial } => self.roster.handle(now, roster::Event::Restart { serial }),
             Event::Ended { serial } => self.roster.handle(now, roster::Event::Ended { serial }),
+            Event::PredecessorEnded => self.roster.handle(now, roster::Event::PredecessorEnded),
             Event::Counted { endpoint, seen } => {
                 self.departures.handle(now, departures::Event::Counted { endpoint, seen });
             }

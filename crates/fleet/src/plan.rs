@@ -108,6 +108,11 @@ impl Layout {
         self.backend(&key.backend)?.spec(key)
     }
 
+    /// Whether the endpoint may not run beside an old copy of it (`replace: stop_first`).
+    pub(crate) fn starts_alone(&self, key: &EndpointKey) -> bool {
+        self.backend(&key.backend).is_some_and(|one| one.backend.policy.replace == ReplaceMode::StopFirst)
+    }
+
     /// The limits that hold for a backend of this layout.
     pub fn limits_of(&self, backend: &BackendId) -> Arc<Limits> {
         let own = self.backend(backend).map(|one| one.backend.policy.over(&self.content.snapshot.policy));
@@ -158,10 +163,8 @@ impl Plan {
     ) -> Self {
         let mut plan = Self::default();
         for key in next.keys_unlike(live).filter(|key| !existing.contains_key(*key)) {
-            let alone =
-                next.backend(&key.backend).is_some_and(|one| one.backend.policy.replace == ReplaceMode::StopFirst);
             let others = || existing.keys().any(|other| other.backend == key.backend && !next.has(other));
-            let waits = alone && (ending.contains(&key.backend) || others());
+            let waits = next.starts_alone(key) && (ending.contains(&key.backend) || others());
             let list = if waits { &mut plan.start_after } else { &mut plan.start };
             list.push(key.clone());
         }

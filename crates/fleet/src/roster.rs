@@ -67,6 +67,8 @@ pub(crate) enum Event {
     Closed { serial: Serial },
     /// A shutdown that was asked for is complete.
     Ended { serial: Serial },
+    /// The process whose place this one takes has ended, with all its endpoints.
+    PredecessorEnded,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -138,16 +140,15 @@ pub struct Roster {
     lists: Lists,
     /// Since a restore, some endpoints have not yet had a chance to come up and be listed.
     settling: bool,
+    /// Another process still has endpoints of the same servers.
+    predecessor: bool,
     next_serial: Serial,
     random: Rng,
     effects: VecDeque<Effect>,
 }
 
 impl Roster {
-    /// `known`: what endpoints offered in an earlier life of this process.
-    pub(crate) fn new(random: u64, mut known: BTreeMap<EndpointKey, Offered>) -> Self {
-        let mut lists = Lists::default();
-        known.values_mut().for_each(|offered| lists.share(offered));
+    pub(crate) fn new(random: u64) -> Self {
         Self {
             live: None,
             attempt: None,
@@ -155,13 +156,27 @@ impl Roster {
             keys: BTreeMap::new(),
             ending: BTreeMap::new(),
             disabled: BTreeSet::new(),
-            known,
-            lists,
+            known: BTreeMap::new(),
+            lists: Lists::default(),
             settling: false,
+            predecessor: false,
             next_serial: 1,
             random: Rng::with_seed(random),
             effects: VecDeque::new(),
         }
+    }
+
+    /// `known`: what endpoints offered in an earlier life of this process.
+    pub(crate) fn knowing(mut self, mut known: BTreeMap<EndpointKey, Offered>) -> Self {
+        known.values_mut().for_each(|offered| self.lists.share(offered));
+        self.known = known;
+        self
+    }
+
+    /// Until [`Event::PredecessorEnded`].
+    pub(crate) fn beside_predecessor(mut self) -> Self {
+        self.predecessor = true;
+        self
     }
 
     pub(crate) fn handle(&mut self, now: Time, event: Event) {
@@ -191,6 +206,7 @@ impl Roster {
             Event::Ended { serial } => {
                 self.ending.remove(&serial);
             }
+            Event::PredecessorEnded => self.predecessor = false,
         }
         self.settle();
         self.report_attempt();
@@ -296,7 +312,11 @@ impl Roster {
 
     fn plan(&self, next: &Layout) -> Plan {
         let ending = self.ending.values().cloned().collect();
-        Plan::toward(next, self.layout().map(Arc::as_ref), &self.members, &ending)
+        let mut plan = Plan::toward(next, self.layout().map(Arc::as_ref), &self.members, &ending);
+        if self.predecessor {
+            plan.start_after.extend(plan.start.extract_if(.., |key| next.starts_alone(key)));
+        }
+        plan
     }
 
     /// Makes the endpoints that `plan` wants started, and starts those that need not wait.
@@ -320,9 +340,9 @@ impl Roster {
         }
     }
 
-    /// Starts the endpoints that waited for the last of their old copies to end.
+    /// Starts the endpoints that waited for the last of their old copies to end, in this process and in its predecessor.
     fn start_waiting(&mut self) {
-        if self.members.waiting().next().is_none() {
+        if self.predecessor || self.members.waiting().next().is_none() {
             return;
         }
         self.end_spares_that_are_waited_for();

@@ -7,7 +7,7 @@ use health_monitor::HealthMonitor;
 use health_monitor::settings::Flags;
 use runtime::grpc::{self, Auth};
 use runtime::telemetry::log;
-use runtime::{AdminToken, Process, Program, exit};
+use runtime::{AdminToken, Ending, Process, Program};
 use tonic::service::Routes;
 
 fn main() -> ExitCode {
@@ -37,5 +37,5 @@ async fn live(flags: Flags, mut process: Process) -> Result<ExitCode, Box<dyn Er
     process.serve_grpc(service, listeners);
 
     process.serve_until_stopped().await;
-    Ok(exit::of(process.join().await.is_clean()))
+    Ok(process.end(Ending::default()).await)
 }

@@ -215,9 +215,18 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration, env = "ONLY1MCP_MIN_DRAIN")]
     pub(crate) min_drain: Duration,
 
+    /// How long calls in flight have after that
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration, env = "ONLY1MCP_DRAIN")]
+    pub(crate) drain: Duration,
+
     /// Which log lines are written, as `info,router=debug` [default: info; on a terminal, warn]
     #[arg(long, value_name = "FILTER", value_parser = Filter::or_default, env = "ONLY1MCP_LOG")]
     pub(crate) log: Option<Filter>,
+
+    /// Take the place of the gateway that runs here, at its addresses: no client is refused, and no call is lost. If this
+    /// one cannot serve, the other one serves on
+    #[arg(long, env = "ONLY1MCP_UPGRADE")]
+    pub(crate) upgrade: bool,
 }
 
 const OPS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8082);
@@ -227,10 +236,12 @@ Examples:
   only1mcp up                            serve ./only1mcp.yaml, or a demo of three servers
   only1mcp up --config gateway.yaml      serve that file, and follow every change of it
   only1mcp up --listen 127.0.0.1:0       on a free port; the ready line says which
+  only1mcp up --upgrade                  take over from the gateway that runs, with a new version
 
 Ready is one line on stdout with the three addresses and the revision. On a terminal, stderr has \
 one line for each server as it comes up or does not, and of the log only warnings. SIGTERM or \
-SIGINT lets calls end before the process does; a second one cuts them off.";
+SIGINT lets calls end before the process does; a second one cuts them off. SIGUSR2 starts the same \
+command line again with --upgrade.";
 
 #[derive(Args, Debug)]
 #[command(after_help = HEALTHCHECK_EXAMPLES)]

@@ -20,7 +20,7 @@ use nix::{
     unistd::{Pid, geteuid},
 };
 use runtime::{
-    AdminToken,
+    AdminToken, handover,
     state_dir::{self, create_private, write_private},
 };
 use serde::{Deserialize, Serialize};
@@ -176,6 +176,11 @@ impl Place {
         state_dir::socket_path(&self.state_dir, SOCKET_NAME)
     }
 
+    /// Where its successor connects.
+    pub(crate) fn way(&self) -> PathBuf {
+        state_dir::socket_path(&self.state_dir, handover::WAY)
+    }
+
     pub(crate) fn token_file(&self) -> PathBuf {
         self.state_dir.join(AdminToken::FILE)
     }
@@ -208,16 +213,32 @@ impl Place {
         Ok(())
     }
 
-    /// Takes back what a process has announced: this one, or a killed one, whose ports may belong to another program by
-    /// now.
-    pub(crate) fn withdraw(&self) {
+    /// Takes back what a killed process has announced, whose ports may belong to another program by now.
+    pub(crate) fn tidy(&self) {
         drop(fs::remove_file(self.addresses_file()));
+        self.unlink();
+    }
+
+    /// Takes back what this process has announced, and leaves what its successor has.
+    pub(crate) fn withdraw(&self) {
+        if self.announced().is_some_and(|addresses| addresses.pid == process::id()) {
+            drop(fs::remove_file(self.addresses_file()));
+        }
+        self.unlink();
+    }
+
+    fn unlink(&self) {
         drop(self.link().map(fs::remove_file));
     }
 
     /// What the `up` of this place wrote, if one answers.
     pub(crate) fn addresses(&self) -> Option<Addresses> {
         self.knock().ok()?;
+        self.announced()
+    }
+
+    /// What an `up` of this place wrote last.
+    fn announced(&self) -> Option<Addresses> {
         serde_json::from_slice(&fs::read(self.addresses_file()).ok()?).ok()
     }
 

@@ -19,6 +19,10 @@ use serde_json::{Value, json};
 mod connect;
 #[path = "up/elsewhere.rs"]
 mod elsewhere;
+#[path = "up/signals.rs"]
+mod signals;
+#[path = "up/upgrade.rs"]
+mod upgrade;
 
 /// A home of its own, so that nothing of the machine is seen.
 struct Home(tempfile::TempDir);

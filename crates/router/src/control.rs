@@ -32,6 +32,7 @@ use crate::endpoint::{EndpointEvent, Signals};
 use crate::generation::Live;
 use crate::upstream::Upstreams;
 
+pub(crate) use disk::Writing;
 pub(crate) use leaving::Exchanges;
 pub(crate) use status::{EndpointStatus, Following, Status};
 
@@ -55,6 +56,10 @@ pub(crate) struct ControlSettings {
     /// Another one at each start of the process.
     pub boot: String,
     pub state_dir: PathBuf,
+    /// Another process still runs, whose place this one takes.
+    pub beside_predecessor: bool,
+    /// Whether this process speaks in the name of the node.
+    pub in_charge: watch::Receiver<bool>,
     pub config_manager: Target,
     pub health_monitor: Target,
     pub drain_coordinator: Target,
@@ -72,6 +77,7 @@ pub(crate) struct Control {
     /// The state of the line to config-manager.
     pub following: watch::Receiver<Following>,
     pub(crate) operators: restart::Operators,
+    pub(crate) writing: Writing,
     /// Of the bytes held for clients, shared with the cores.
     pub(crate) budget: Budget,
 }
@@ -105,6 +111,7 @@ pub(crate) enum Command {
     },
     /// An operator.
     Restart(restart::Wanted),
+    PredecessorEnded,
 }
 
 /// The one owner of all endpoints.
@@ -138,15 +145,17 @@ impl Control {
             boot: settings.boot,
             features: wire::FEATURES.iter().map(|feature| (*feature).to_owned()).collect(),
         };
-        let started = Started::at(settings.state_dir, identity.clone(), exchanges, tasks, clock, tracer);
-        let Started { live, status, following, commands, budget } = started;
-        let peer = |target, name| Peer { target, shown: settings.readiness.dependency(name) };
+        let place = Place { directory: settings.state_dir, beside_predecessor: settings.beside_predecessor };
+        let started = Started::at(place, identity.clone(), exchanges, tasks, clock, tracer);
+        let Started { live, status, following, commands, writing, budget } = started;
+        let in_charge = &settings.in_charge;
+        let peer = |target, name| Peer { target, shown: settings.readiness.dependency(name), in_charge };
         config_manager::keep(peer(&settings.config_manager, "config-manager"), commands.clone(), tasks)?;
         drain_coordinator::keep(peer(&settings.drain_coordinator, "drain-coordinator"), commands.clone(), tasks)?;
         let operators = restart::Operators::new(commands.clone());
         let health = peer(&settings.health_monitor, "health-monitor");
         health_monitor::spawn(health, &identity, commands, status.clone(), tasks, clock)?;
-        Ok(Self { live, status, following, operators, budget })
+        Ok(Self { live, status, following, operators, writing, budget })
     }
 }
 
@@ -156,12 +165,20 @@ struct Started {
     status: watch::Receiver<Arc<Status>>,
     following: watch::Receiver<Following>,
     commands: mpsc::Sender<Command>,
+    writing: Writing,
     budget: Budget,
+}
+
+/// Where copies of what is live are read and written.
+struct Place {
+    directory: PathBuf,
+    /// Another process writes them still, and has endpoints of its own.
+    beside_predecessor: bool,
 }
 
 impl Started {
     fn at(
-        state_dir: PathBuf,
+        place: Place,
         identity: Identity,
         exchanges: Arc<dyn Exchanges>,
         tasks: &Tasks,
@@ -171,7 +188,9 @@ impl Started {
         let signals = Signals::new();
         let (commands, inbox) = mpsc::channel(COMMANDS);
         sampled::queue("router_commands", &commands);
-        let copy = disk::load_or_set_aside(&state_dir);
+        let Place { directory, beside_predecessor } = place;
+        let load = if beside_predecessor { disk::load_if_good } else { disk::load_or_set_aside };
+        let copy = load(&directory);
         let live = Arc::new(Live::new());
         let upstreams = Upstreams::new(tasks.clone(), tokio::runtime::Handle::current(), clock, Arc::clone(&signals));
         let budget = upstreams.budget.clone();
@@ -179,8 +198,9 @@ impl Started {
         let (publisher, status, copies) = Publisher::new(Arc::clone(&live));
         let hello = drain::Count::Hello { node: identity.node.clone(), boot: identity.boot.clone() };
         let restored = copy.as_ref().map(|copy| copy.saved.clone());
+        let begin = if beside_predecessor { Fleet::beside_predecessor } else { Fleet::new };
         let mut task = Task {
-            fleet: Fleet::new(now(clock), identity, rand::random(), copy),
+            fleet: begin(now(clock), identity, rand::random(), copy),
             endpoints: Endpoints::new(upstreams, commands.clone(), tasks.clone(), tracer.clone()),
             leaving: Leaving::new(exchanges, tracer),
             manager,
@@ -198,7 +218,8 @@ impl Started {
             drop(task.fleet.take_copy(task.now()));
             task.tidy();
         }
-        tasks.spawn("disk copy", disk::write_latest(state_dir, copies));
+        let writing = Writing::new(directory, !beside_predecessor);
+        tasks.spawn("disk copy", disk::write_latest(writing.clone(), copies));
         let shutdown = tasks.shutdown().clone();
         tasks.spawn("fleet", async move {
             tokio::select! {
@@ -207,7 +228,7 @@ impl Started {
             }
             task.close().await;
         });
-        Self { live, status, following, commands, budget }
+        Self { live, status, following, commands, writing, budget }
     }
 }
 
@@ -276,6 +297,7 @@ impl Task {
                 self.publisher.look_anew();
             }
             Command::Restart(wanted) => self.restart(wanted),
+            Command::PredecessorEnded => self.tell(Event::PredecessorEnded),
         }
     }
 

@@ -228,6 +228,18 @@ impl Live {
         }
     }
 
+    /// Returns once each server is up or has failed to come up, apart from those that wait for an old copy to end.
+    pub(crate) async fn warmed(&self) {
+        let mut turns = self.turns.subscribe();
+        loop {
+            turns.mark_unchanged();
+            let connecting = self.load().arrivals.iter().any(|one| matches!(one, Arrival::Connecting { .. }));
+            if !connecting || turns.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Returns once no server is on its way of which it is unknown what it offers. From then on the lists miss no
     /// server that could still come in time. The wait is bounded by the time that connecting may take.
     pub(crate) async fn settled(&self) {

@@ -24,7 +24,7 @@ pub mod settings;
 mod test_server;
 mod upstream;
 
-pub use run::{Inspector, METRICS, Router, Scope, StartError};
+pub use run::{Inspector, METRICS, Router, Scope, StartError, Stopped, Warm};
 pub use serve::ListenError;
 pub use session::KeyError;
 pub use upstream::forward;

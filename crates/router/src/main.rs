@@ -4,12 +4,12 @@ use std::error::Error;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
-use router::settings::{Flags, Listen, MCP, Peers, Settings, default_cores};
+use router::settings::{Flags, LOCK, Listen, MCP, Peers, Settings, default_cores};
 use router::{Router, Scope};
-use runtime::grpc::{self, Auth, Presented, Target};
-use runtime::shutdown::WoundDown;
+use runtime::grpc::{self, Auth, Listener, Presented, Target};
+use runtime::handover::{self, Predecessor, Step};
 use runtime::telemetry::log;
-use runtime::{AdminToken, Process, Program, exit, process::GRACE, telemetry};
+use runtime::{AdminToken, Ending, Process, Program, Tracer, process::GRACE, telemetry};
 use tonic::service::Routes;
 
 fn main() -> ExitCode {
@@ -20,13 +20,42 @@ fn main() -> ExitCode {
 }
 
 async fn live(flags: Flags, mut process: Process) -> Result<ExitCode, Box<dyn Error>> {
+    let way = handover::way(&flags.state_dir)?;
+    let mut predecessor = if flags.upgrade { Some(process.succeed(&way).await?) } else { None };
+    let over = process.hand_over(&way).await?;
+    let (min_drain, drain) = (flags.min_drain, flags.drain);
+    let started = start(flags, &mut process, &mut predecessor).await;
+    if let Some(kept) = predecessor {
+        kept.gives_up().await;
+    }
+    let router = started?;
+    tracing::info!(listen = %router.listen(), "serving MCP");
+    over.until_left(async |step| match step {
+        Step::LetGo => router.let_go().await,
+        Step::TakeBack => router.take_back().await,
+    })
+    .await;
+    let wound_down = process.shutdown.wind_down(min_drain, drain, router.drained()).await;
+    let stopped = router.stop(GRACE).await;
+    let mut ending = Ending::of(wound_down, &stopped.cut_off);
+    ending.part(stopped.in_peace, "the router");
+    Ok(process.end(ending).await)
+}
+
+/// Returns when the router is ready, or a stop was requested. It takes the predecessor's place, if there is one; one that
+/// is still there in the end keeps its place.
+async fn start(
+    flags: Flags,
+    process: &mut Process,
+    predecessor: &mut Option<Predecessor>,
+) -> Result<Router, Box<dyn Error>> {
     let token = flags.token_file.as_deref().map(AdminToken::load).transpose()?;
     let auth = Auth::new(token.clone());
     let listeners = process.listen_grpc(flags.grpc, &auth).await?;
-    process.serve_ops(flags.ops, flags.ops_names.clone()).await?;
-
-    let (min_drain, drain) = (flags.min_drain, flags.drain);
-    let listen = Listen::new(flags.listen, process.inherited.tcp(MCP));
+    let ops = process.listen_ops(flags.ops).await?;
+    let ops_names = flags.ops_names.clone();
+    let listen = Listen::new(flags.listen, &mut process.inherited);
+    let lock = process.inherited.descriptor(LOCK);
     let settings = settings(flags, token)?;
     let tracer = process.tracer("router", settings.node.as_str());
     let scope = Scope {
@@ -35,8 +64,33 @@ async fn live(flags: Flags, mut process: Process) -> Result<ExitCode, Box<dyn Er
         readiness: process.readiness.clone(),
         tracer: tracer.clone(),
     };
-    let router = Router::start(settings, listen, scope).await?;
-    tracing::info!(listen = %router.listen(), "serving MCP");
+    let warm = Router::warm(settings, listen, lock, scope).await?;
+    if let Some(predecessor) = predecessor {
+        predecessor.lets_go(warm.warmed()).await?;
+    }
+    let mut router = warm.take_charge(&process.held).await?;
+    let open = |router: &mut Router, process: &Process| {
+        ops.serve(ops_names, process.readiness.clone(), process.metrics.clone(), &process.tasks);
+        router.open()
+    };
+    let Some(before) = predecessor else {
+        open(&mut router, process)?;
+        serve_grpc(process, &router, tracer, auth, listeners);
+        process.until_ready().await;
+        return Ok(router);
+    };
+    serve_grpc(process, &router, tracer, auth, listeners);
+    router.confirmed().await;
+    process.until_ready().await;
+    before.leaves().await?;
+    open(&mut router, process)?;
+    if let Some(before) = predecessor.take() {
+        process.follow(before, router.alone());
+    }
+    Ok(router)
+}
+
+fn serve_grpc(process: &Process, router: &Router, tracer: Tracer, auth: Auth, listeners: Vec<Listener>) {
     let service = grpc::Service {
         routes: Routes::new(router.service())
             .add_service(wire::process::Log { read: log::read, change: log::change }.service()),
@@ -49,12 +103,6 @@ async fn live(flags: Flags, mut process: Process) -> Result<ExitCode, Box<dyn Er
         readiness: process.readiness.clone(),
     };
     process.serve_grpc(service, listeners);
-
-    process.serve_until_stopped().await;
-    let wound_down = process.shutdown.wind_down(min_drain, drain, router.drained()).await;
-    let stopped = router.stop(GRACE).await;
-    let joined = process.join().await;
-    Ok(exit::of(stopped && joined.is_clean() && wound_down == WoundDown::Drained))
 }
 
 fn settings(flags: Flags, token: Option<AdminToken>) -> Result<Settings, Box<dyn Error>> {

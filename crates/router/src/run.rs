@@ -3,9 +3,11 @@
 mod inspect;
 mod metrics;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -15,16 +17,16 @@ use mcp::http_rules::AccessRules;
 use runtime::grpc::{DialError, MESSAGE_BYTES_MAX};
 use runtime::shutdown::{Phase, Shutdown};
 use runtime::state_dir::{LockError, Maker, StateDir};
-use runtime::{Clock, Readiness, Tasks, Tracer, telemetry};
+use runtime::{Clock, Held, Readiness, Tasks, Tracer, telemetry};
 use tokio::sync::{oneshot, watch};
 use wire::pb::router::v1::router_service_server::RouterServiceServer;
 
-use crate::control::{Control, ControlSettings, Status};
-use crate::core::{Everywhere, Shared};
+use crate::control::{Control, ControlSettings, Status, Writing};
+use crate::core::{Everywhere, Mailboxes, Shared};
 use crate::generation::Live;
 use crate::serve::{Cores, ListenError, Listening};
 use crate::session::{self, KeyError, Keys, Sessions};
-use crate::settings::{Listen, Settings};
+use crate::settings::{LOCK, Listen, Settings};
 pub use inspect::Inspector;
 pub use metrics::METRICS;
 
@@ -37,14 +39,52 @@ pub struct Scope {
     pub tracer: Tracer,
 }
 
+/// A router that holds what is live and has begun to start its servers, and that serves nothing yet.
+#[derive(Debug)]
+pub struct Warm {
+    settings: Settings,
+    scope: Scope,
+    state_dir: StateDir,
+    /// Another process serves still, whose place this router takes.
+    beside_predecessor: bool,
+    keys: Keys,
+    listening: Listening,
+    everywhere: Everywhere,
+    mailboxes: Mailboxes,
+    control: Control,
+    thread: JoinHandle<bool>,
+    in_charge: watch::Sender<bool>,
+}
+
 #[derive(Debug)]
 pub struct Router {
     listen: SocketAddr,
     inspector: Inspector,
-    cores: Cores,
+    /// What serves clients: closed at first.
+    doors: Doors,
     control: JoinHandle<bool>,
     scribe: session::Thread,
-    _state_dir: StateDir,
+    writing: Writing,
+    in_charge: watch::Sender<bool>,
+    shutdown: Shutdown,
+    state_dir: StateDir,
+}
+
+#[derive(Debug)]
+enum Doors {
+    Closed(Listening, Mailboxes),
+    Open(Cores),
+    /// The cores could not be started.
+    None,
+}
+
+/// How a router has ended.
+#[derive(Debug, Default)]
+pub struct Stopped {
+    /// All threads ended in time, and none panicked.
+    pub in_peace: bool,
+    /// How many calls were cut off, by server.
+    pub cut_off: BTreeMap<String, usize>,
 }
 
 /// Why a router does not start.
@@ -60,6 +100,8 @@ pub enum StartError {
     Sessions { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error("the lock of the state directory cannot be shared")]
+    Lock(#[source] io::Error),
     #[error("a control service cannot be dialled")]
     Dial(#[from] DialError),
     #[error("a thread cannot be started")]
@@ -74,6 +116,10 @@ const PATH: &str = "/mcp";
 /// How long readiness waits for servers to come up once a configuration is live. Calls and lists are served before,
 /// too.
 const SETTLE: Duration = Duration::from_secs(3);
+/// How long a successor waits for its servers before it takes charge. Those that are not up then come up later.
+const WARM: Duration = Duration::from_secs(30);
+/// How long it waits for config-manager after that.
+const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// How long the control thread has to end its tasks once it must.
 const GRACE: Duration = Duration::from_secs(5);
@@ -86,31 +132,32 @@ fn for_clients(descriptors: u64) -> usize {
     usize::try_from(descriptors.saturating_sub(RESERVE) / 2).unwrap_or(usize::MAX).max(8)
 }
 
-impl Router {
-    /// Serves at once what the copy on disk says, if there is one. The gate `configuration` of the process's readiness
-    /// opens when something is live and its servers are up, have failed to come up, or had a moment to do so.
+impl Warm {
+    /// Returns when each server is up or has failed to come up, or had long enough.
+    pub async fn warmed(&self) {
+        drop(tokio::time::timeout(WARM, self.control.live.warmed()).await);
+    }
+
+    /// Now this is the router of its state directory. A successor would get what is added to `held`.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running then but what ends with the process.
-    pub async fn start(settings: Settings, listen: Listen, scope: Scope) -> Result<Self, StartError> {
-        let gate = scope.readiness.gate("configuration");
-        gate.close("no configuration is live yet");
-        let state_dir = StateDir::lock(&settings.state_dir)?;
-        let keys = match &settings.session_key_file {
-            Some(named) => Keys::load_or_create(named, Maker::Operator)?,
-            None => Keys::load_or_create(&state_dir.file("session.key"), Maker::Us)?,
-        };
-        let journal = state_dir.file("sessions");
+    pub async fn take_charge(self, held: &Held) -> Result<Router, StartError> {
+        let Self { settings, scope, control, everywhere, listening, .. } = self;
+        let journal = self.state_dir.file("sessions");
         let (sessions, scribe) = Sessions::open(journal.clone(), scope.clock)
             .map_err(|source| StartError::Sessions { path: journal, source })?;
-        let listening = Listening::open(listen, settings.cores)?;
+        if self.beside_predecessor {
+            sessions.share().await;
+            self.state_dir.sign();
+            resume(control.writing.clone()).await;
+        }
+        listening.hold(held)?;
+        held.add(LOCK, self.state_dir.held()).map_err(StartError::Lock)?;
         let address = listening.address;
-        let (everywhere, mailboxes) = Everywhere::new(settings.cores);
-        let (thread, started) = control(&settings, &everywhere, &scope)?;
-        let control = started.await.map_err(|_| StartError::Control)??;
         let shared = Arc::new(Shared {
             live: Arc::clone(&control.live),
-            keys,
+            keys: self.keys,
             sessions,
             access: AccessRules {
                 loopback: address.ip().is_loopback(),
@@ -125,8 +172,6 @@ impl Router {
         });
         telemetry::describe(METRICS);
         metrics::show(&control, &shared, &everywhere);
-        let cores =
-            Cores::start(listening, &everywhere, mailboxes, &shared, &scope.shutdown).map_err(StartError::Thread)?;
         let inspector = Inspector {
             node: settings.node,
             listen: address,
@@ -137,7 +182,118 @@ impl Router {
             clock: scope.clock,
             everywhere,
         };
-        Ok(Self { listen: address, inspector, cores, control: thread, scribe, _state_dir: state_dir })
+        self.in_charge.send_replace(true);
+        Ok(Router {
+            listen: address,
+            inspector,
+            doors: Doors::Closed(listening, self.mailboxes),
+            control: self.thread,
+            scribe,
+            writing: control.writing,
+            in_charge: self.in_charge,
+            shutdown: scope.shutdown,
+            state_dir: self.state_dir,
+        })
+    }
+}
+
+async fn resume(writing: Writing) {
+    // Fails only when it panics; the next copy is written then.
+    drop(tokio::task::spawn_blocking(move || writing.resume()).await);
+}
+
+impl Router {
+    /// Makes what the copy on disk says live, if there is one. The gate `configuration` of the process's readiness opens
+    /// when something is live and its servers are up, have failed to come up, or had a moment to do so.
+    ///
+    /// With `lock`, the lock of the state directory that another router shares, that router serves still: nothing is
+    /// written that is its before [`Warm::take_charge`].
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then but what ends with the process.
+    pub async fn warm(
+        settings: Settings,
+        listen: Listen,
+        lock: Option<OwnedFd>,
+        scope: Scope,
+    ) -> Result<Warm, StartError> {
+        let gate = scope.readiness.gate("configuration");
+        gate.close("no configuration is live yet");
+        let beside_predecessor = lock.is_some();
+        let state_dir = match lock {
+            Some(lock) => StateDir::share(&settings.state_dir, lock),
+            None => StateDir::lock(&settings.state_dir)?,
+        };
+        let keys = match &settings.session_key_file {
+            Some(named) => Keys::load_or_create(named, Maker::Operator)?,
+            None => Keys::load_or_create(&state_dir.file("session.key"), Maker::Us)?,
+        };
+        let listening = Listening::open(listen, settings.cores)?;
+        let (everywhere, mailboxes) = Everywhere::new(settings.cores);
+        let in_charge = watch::Sender::new(false);
+        let (thread, started) = control(&settings, beside_predecessor, in_charge.subscribe(), &everywhere, &scope)?;
+        let control = started.await.map_err(|_| StartError::Control)??;
+        Ok(Warm {
+            settings,
+            scope,
+            state_dir,
+            beside_predecessor,
+            keys,
+            listening,
+            everywhere,
+            mailboxes,
+            control,
+            thread,
+            in_charge,
+        })
+    }
+
+    /// Lets clients in.
+    ///
+    /// # Errors
+    /// When the system gives no threads.
+    pub fn open(&mut self) -> Result<(), StartError> {
+        self.doors = match std::mem::replace(&mut self.doors, Doors::None) {
+            Doors::Closed(listening, mailboxes) => {
+                let Inspector { shared, everywhere, .. } = &self.inspector;
+                let cores = Cores::start(listening, everywhere, mailboxes, shared, &self.shutdown);
+                Doors::Open(cores.map_err(StartError::Thread)?)
+            }
+            doors @ (Doors::Open(_) | Doors::None) => doors,
+        };
+        Ok(())
+    }
+
+    /// Returns when config-manager has said what is live, or after a moment.
+    pub async fn confirmed(&self) {
+        let mut following = self.inspector.following.clone();
+        drop(tokio::time::timeout(CATCH_UP, following.wait_for(|following| !following.from_disk)).await);
+    }
+
+    /// A successor takes charge: from now on this router writes only what both may write. It serves on, and says nothing
+    /// to the control services.
+    pub async fn let_go(&self) {
+        self.in_charge.send_replace(false);
+        let writing = self.writing.clone();
+        drop(tokio::task::spawn_blocking(move || writing.pause()).await);
+        self.inspector.shared.sessions.share().await;
+    }
+
+    /// The successor has failed, and has ended.
+    pub async fn take_back(&self) {
+        self.state_dir.sign();
+        self.inspector.shared.sessions.unshare().await;
+        resume(self.writing.clone()).await;
+        self.in_charge.send_replace(true);
+    }
+
+    /// To be run when the predecessor has ended.
+    pub fn alone(&self) -> impl Future<Output = ()> + Send + 'static {
+        let Inspector { shared, operators, .. } = self.inspector.clone();
+        async move {
+            shared.sessions.unshare().await;
+            operators.predecessor_ended().await;
+        }
     }
 
     /// Where MCP is served.
@@ -157,21 +313,31 @@ impl Router {
 
     /// Returns once nothing is in flight; from `Draining` on, nothing new comes.
     pub fn drained(&self) -> impl Future<Output = ()> + Send + 'static {
-        self.cores.drained()
+        let drained = match &self.doors {
+            Doors::Open(cores) => Some(cores.drained()),
+            Doors::Closed(..) | Doors::None => None,
+        };
+        async move {
+            if let Some(drained) = drained {
+                drained.await;
+            }
+        }
     }
 
-    /// After `Closing`: waits for all threads, and says whether they ended in time and in peace.
-    pub async fn stop(self, grace: Duration) -> bool {
-        let Self { cores, control, scribe, _state_dir, .. } = self;
+    /// After `Closing`: waits for all threads.
+    pub async fn stop(self, grace: Duration) -> Stopped {
+        let Self { doors, control, scribe, inspector, state_dir: _locked, .. } = self;
         let joined = tokio::task::spawn_blocking(move || {
-            let cores = cores.join();
+            let cores = match doors {
+                Doors::Open(cores) => cores.join(),
+                Doors::Closed(..) | Doors::None => true,
+            };
             let scribe = scribe.stop();
             control.join().unwrap_or(false) && cores && scribe
         });
-        match tokio::time::timeout(GRACE + grace, joined).await {
-            Ok(joined) => joined.unwrap_or(false),
-            Err(_) => false,
-        }
+        let joined = tokio::time::timeout(GRACE + grace, joined).await;
+        let in_peace = joined.is_ok_and(|joined| joined.unwrap_or(false));
+        Stopped { in_peace, cut_off: inspector.cut_off() }
     }
 }
 
@@ -180,6 +346,8 @@ type Started = oneshot::Receiver<Result<Control, DialError>>;
 /// The control thread: fleet, children, control streams.
 fn control(
     settings: &Settings,
+    beside_predecessor: bool,
+    in_charge: watch::Receiver<bool>,
     everywhere: &Everywhere,
     scope: &Scope,
 ) -> Result<(JoinHandle<bool>, Started), StartError> {
@@ -187,6 +355,8 @@ fn control(
         node: settings.node.clone(),
         boot: uuid::Uuid::new_v4().to_string(),
         state_dir: settings.state_dir.clone(),
+        beside_predecessor,
+        in_charge,
         config_manager: settings.peers.config_manager.clone(),
         health_monitor: settings.peers.health_monitor.clone(),
         drain_coordinator: settings.peers.drain_coordinator.clone(),

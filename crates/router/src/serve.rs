@@ -1,7 +1,7 @@
 //! The threads that serve clients: their sockets, and the connections on them.
 //!
 //! One data core is one thread with a runtime of its own. It accepts from a listening socket of its own on the shared
-//! port, or from a clone of an inherited one, and passes a connection on to another core if that core has fewer.
+//! port, or from clones of inherited ones, and passes a connection on to another core if that core has fewer.
 
 mod connection;
 mod cores;

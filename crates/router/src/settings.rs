@@ -9,6 +9,7 @@ use clap::Args;
 use model::NodeId;
 use model::units::duration_or_seconds as duration;
 use runtime::grpc::{InsecureToken, Target};
+use runtime::inherited::Inherited;
 use runtime::ops::OpsNames;
 
 /// What a router is told at start, wherever it runs.
@@ -25,23 +26,32 @@ pub struct Settings {
     pub session_key_file: Option<PathBuf>,
 }
 
-/// The name of the socket that is inherited for MCP.
+/// The name of the socket for MCP that is inherited from a service manager.
 pub const MCP: &str = "mcp";
+/// The name of each socket for MCP that a router opened itself, among what its successor gets.
+pub const OWN_MCP: &str = "mcp of a router";
+/// The name of the lock of a router's state directory, there.
+pub const LOCK: &str = "lock of a router";
 
 /// Where clients come in.
 #[derive(Debug)]
 pub enum Listen {
     /// On an address; port 0 takes a free one.
     At(SocketAddr),
-    /// On a socket that was listening before this router ran, and will be after it: connections that wait in its queue
-    /// when the router stops are left to the next router.
-    On(TcpListener),
+    /// On sockets that were listening before this process ran. With `kept` they will be after it: connections that wait
+    /// in their queues when the router stops are left to the next router.
+    On { sockets: Vec<TcpListener>, kept: bool },
 }
 
 impl Listen {
-    /// At the address, unless there is a socket.
-    pub fn new(address: SocketAddr, inherited: Option<TcpListener>) -> Self {
-        inherited.map_or(Self::At(address), Self::On)
+    /// At the address, unless there are sockets.
+    pub fn new(address: SocketAddr, inherited: &mut Inherited) -> Self {
+        let (kept, own) = (inherited.all_tcp(MCP), inherited.all_tcp(OWN_MCP));
+        match (kept.is_empty(), own.is_empty()) {
+            (false, _) => Self::On { sockets: kept, kept: true },
+            (true, false) => Self::On { sockets: own, kept: false },
+            (true, true) => Self::At(address),
+        }
     }
 }
 
@@ -146,6 +156,9 @@ pub struct Flags {
     /// How long calls in flight have after that
     #[arg(long, env = "ONLY1MCP_DRAIN", default_value = "30s", value_parser = duration, value_name = "DURATION")]
     pub drain: Duration,
+    /// Take the place of the router that runs with this state directory, on its sockets; no client is refused
+    #[arg(long, env = "ONLY1MCP_UPGRADE")]
+    pub upgrade: bool,
 }
 
 #[cfg(test)]

@@ -1,27 +1,30 @@
-//! Listening sockets that the service manager has opened for this process, and keeps open while the process is
-//! restarted, so that no client is ever refused: `LISTEN_FDS` and `LISTEN_FDNAMES`, as systemd passes them.
+//! Descriptors that another process has opened for this one: listening sockets that the service manager keeps open
+//! while the process is restarted, so that no client is ever refused (`LISTEN_FDS` and `LISTEN_FDNAMES`, as systemd
+//! passes them), and all that a predecessor hands over (see [`crate::handover`]).
 //!
 //! A socket is known by its name (`FileDescriptorName=`), and takes the place of the address in the settings.
 
 use std::{
     env, io,
     net::TcpListener,
-    os::{fd::AsFd, unix::net::UnixListener},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::net::UnixListener,
+    },
 };
 
 use listenfd::ListenFd;
-use nix::sys::socket::{getsockopt, sockopt::AcceptConn};
+use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname, getsockopt, sockopt::AcceptConn};
 
 /// The admin API: TCP or Unix, any number of them.
 pub const ADMIN: &str = "admin";
 /// The ops listener: TCP.
 pub const OPS: &str = "ops";
 
-/// The sockets that were handed over and are not in use yet.
+/// The descriptors that were handed over and are not in use yet, each with its name.
 #[derive(Debug, Default)]
 pub struct Inherited {
-    tcp: Vec<(String, TcpListener)>,
-    unix: Vec<UnixListener>,
+    all: Vec<(String, OwnedFd)>,
 }
 
 /// The sockets that were handed over do not fit this process.
@@ -68,54 +71,66 @@ impl Inherited {
             if !expected.contains(&name.as_str()) {
                 return Err(InheritError::Name { fd, name, expected });
             }
+            if name != ADMIN && inherited.all.iter().any(|(known, _)| *known == name) {
+                return Err(InheritError::Twice { name });
+            }
             match take(&mut sockets, index, name == ADMIN) {
-                Ok(Kind::Tcp(socket)) => inherited.add(name, socket)?,
-                Ok(Kind::Unix(socket)) => inherited.unix.push(socket),
+                Ok(socket) => inherited.all.push((name, socket)),
                 Err(source) => return Err(InheritError::Kind { fd, name, source }),
             }
         }
         Ok(inherited)
     }
 
-    fn add(&mut self, name: String, socket: TcpListener) -> Result<(), InheritError> {
-        if name != ADMIN && self.tcp.iter().any(|(known, _)| *known == name) {
-            return Err(InheritError::Twice { name });
-        }
-        self.tcp.push((name, socket));
-        Ok(())
+    pub(crate) fn of(all: Vec<(String, OwnedFd)>) -> Self {
+        Self { all }
     }
 
-    /// The TCP socket of that name, once.
+    /// A TCP socket of that name, each once.
     pub fn tcp(&mut self, name: &str) -> Option<TcpListener> {
-        let index = self.tcp.iter().position(|(known, _)| known == name)?;
-        Some(self.tcp.remove(index).1)
+        self.find(name, |socket| !is_unix(socket)).map(TcpListener::from)
     }
 
-    /// The Unix socket of the admin API, once.
-    pub fn unix(&mut self) -> Option<UnixListener> {
-        self.unix.pop()
+    /// All TCP sockets of that name.
+    pub fn all_tcp(&mut self, name: &str) -> Vec<TcpListener> {
+        std::iter::from_fn(|| self.tcp(name)).collect()
+    }
+
+    /// A Unix socket of that name, each once.
+    pub fn unix(&mut self, name: &str) -> Option<UnixListener> {
+        self.find(name, is_unix).map(UnixListener::from)
+    }
+
+    /// What has that name, once.
+    pub fn descriptor(&mut self, name: &str) -> Option<OwnedFd> {
+        self.find(name, |_| true)
+    }
+
+    fn find(&mut self, name: &str, fits: impl Fn(&OwnedFd) -> bool) -> Option<OwnedFd> {
+        let index = self.all.iter().position(|(known, descriptor)| known == name && fits(descriptor))?;
+        Some(self.all.remove(index).1)
     }
 }
 
-enum Kind {
-    Tcp(TcpListener),
-    Unix(UnixListener),
+fn is_unix(socket: &OwnedFd) -> bool {
+    let name = getsockname::<SockaddrStorage>(socket.as_raw_fd());
+    name.is_ok_and(|name| name.family() == Some(AddressFamily::Unix))
 }
 
 /// Ready for tokio, and closed on exec.
-fn take(sockets: &mut ListenFd, index: usize, unix: bool) -> io::Result<Kind> {
+fn take(sockets: &mut ListenFd, index: usize, unix: bool) -> io::Result<OwnedFd> {
     let gone = || io::Error::other("it was taken before");
     let tcp = sockets.take_tcp_listener(index);
     if tcp.is_err() && unix {
         let socket = sockets.take_unix_listener(index)?.ok_or_else(gone)?;
         listening(&socket)?;
         socket.set_nonblocking(true)?;
-        return Ok(Kind::Unix(socket));
+        return Ok(socket.into());
     }
     let socket = tcp?.ok_or_else(gone)?;
     listening(&socket)?;
     socket.set_nonblocking(true)?;
-    Ok(Kind::Tcp(socket))
+    Ok(socket.into())
 }
 
 fn listening(socket: &impl AsFd) -> io::Result<()> {

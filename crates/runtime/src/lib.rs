@@ -7,7 +7,7 @@
 //! The life of a process, in its `main`:
 //!
 //! ```no_run
-//! # use std::{error::Error, process::ExitCode, time::Duration}; use runtime::{Process, Program, exit, shutdown::WoundDown};
+//! # use std::{collections::BTreeMap, error::Error, process::ExitCode, time::Duration}; use runtime::{Ending, Process, Program};
 //! # #[derive(clap::Parser)] struct Flags {
 //! #     #[arg(long, default_value = "127.0.0.1:0")] ops: std::net::SocketAddr,
 //! #     #[command(flatten)] ops_names: runtime::ops::OpsNames,
@@ -22,18 +22,20 @@
 //!     process.serve_until_stopped().await;
 //!     let in_flight = async { /* ends when no work is left */ };
 //!     let ended = process.shutdown.wind_down(Duration::ZERO, Duration::from_secs(30), in_flight).await;
-//!     let joined = process.join().await;
-//!     Ok(exit::of(joined.is_clean() && ended == WoundDown::Drained))
+//!     Ok(process.end(Ending::of(ended, &BTreeMap::new())).await)
 //! }
 //! ```
 
 pub mod clock;
 pub mod descriptors;
+mod ending;
 pub mod escape;
 pub mod exit;
 pub mod fault;
 pub mod grpc;
+pub mod handover;
 pub mod healthcheck;
+pub mod held;
 pub mod inherited;
 mod memory;
 pub mod ops;
@@ -44,6 +46,7 @@ pub mod process;
 pub mod readiness;
 pub mod service_manager;
 pub mod shutdown;
+pub mod socket_file;
 pub mod state_dir;
 pub mod stream;
 pub mod tasks;
@@ -51,6 +54,8 @@ pub mod telemetry;
 pub mod token;
 
 pub use clock::Clock;
+pub use ending::Ending;
+pub use held::Held;
 pub use process::{Process, Program, Scope};
 pub use readiness::{Gate, Readiness};
 pub use shutdown::{Phase, Shutdown};

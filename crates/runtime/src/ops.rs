@@ -15,6 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
     escape,
+    held::Held,
+    inherited::OPS,
     places::{Place, Places, Standing},
     readiness::Readiness,
     shutdown::{Phase, Shutdown},
@@ -66,12 +68,17 @@ impl OpsListener {
         Ok(Self { listener, address })
     }
 
+    /// Adds the socket to what a successor would get.
+    pub(crate) fn hold(&self, held: &Held) -> Result<(), OpsBindError> {
+        held.add(OPS, &self.listener).map_err(|source| OpsBindError { address: self.address, source })
+    }
+
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Answers on tasks of `tasks` until the process is `Closing`, so that a load balancer sees it become unready. Also
-    /// keeps the memory of `metrics` bounded without scrapes.
+    /// Answers on tasks of `tasks` until the process is `Closing`, so that a load balancer sees it become unready, or
+    /// until a successor answers. Also keeps the memory of `metrics` bounded without scrapes.
     pub fn serve(self, names: OpsNames, readiness: Readiness, metrics: Metrics, tasks: &Tasks) {
         let loopback = self.address.ip().is_loopback();
         let state = Arc::new(State { names, loopback, readiness, metrics });
@@ -101,6 +108,7 @@ async fn accept(listener: TcpListener, state: Arc<State>, tasks: Tasks) {
         let accepted = tokio::select! {
             accepted = accepted => accepted,
             () = shutdown.reached(Phase::Closing) => return,
+            () = shutdown.succeeded() => return,
         };
         match accepted {
             Ok((socket, place)) => {

@@ -5,23 +5,34 @@
 
 mod command_line;
 
-use std::{error::Error, io, net::SocketAddr, process::ExitCode, time::Duration};
+use std::{
+    error::Error,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::Parser;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::escape::say;
 use crate::{
-    Clock, Metrics, Phase, Readiness, Shutdown, Tasks, Tracer, Traces, descriptors, exit, fault,
+    Clock, Ending, Held, Metrics, Phase, Readiness, Shutdown, Tasks, Tracer, Traces, descriptors, exit, fault,
     grpc::{self, Auth, ListenError, Listener},
-    inherited::{InheritError, Inherited, OPS},
+    handover::{HandOver, Predecessor, SucceedError},
+    inherited::{ADMIN, InheritError, Inherited, OPS},
     ops::{OpsBindError, OpsListener, OpsNames},
     panics,
     service_manager::NotifySocket,
-    shutdown::signals,
+    shutdown::signals_of_service,
     tasks::Joined,
     telemetry,
 };
 
+/// The name of the admin API's own socket file, among the descriptors.
+pub const ADMIN_FILE: &str = "admin.sock";
 /// How long tasks that still run at the end may take to finish.
 pub const GRACE: Duration = Duration::from_secs(5);
 
@@ -46,7 +57,12 @@ pub struct Process {
     pub readiness: Readiness,
     pub metrics: Metrics,
     pub inherited: Inherited,
+    /// What a successor would get.
+    pub held: Held,
+    /// Taken by the first who waits for a successor.
+    upgrade: Option<Signal>,
     traces: Traces,
+    name: &'static str,
     version: &'static str,
 }
 
@@ -122,7 +138,9 @@ pub struct Scope {
 impl Process {
     /// Catches signals before anything can be interrupted halfway.
     fn begin(program: Program, traces: Traces, inherited: Inherited) -> io::Result<Self> {
-        let signals = signals()?;
+        let signals = signals_of_service()?;
+        // Caught by every program, so that it ends none.
+        let upgrade = Some(signal(SignalKind::user_defined2())?);
         let shutdown = Shutdown::new();
         let (tasks, readiness) = (Tasks::new(shutdown.clone()), Readiness::new(shutdown.clone()));
         let metrics = telemetry::init(program.name, program.version);
@@ -130,8 +148,32 @@ impl Process {
         if let Some(manager) = NotifySocket::of_environment() {
             tasks.spawn("service manager", manager.follow(readiness.clone()));
         }
-        let (clock, version) = (Clock::start(), program.version);
-        Ok(Self { clock, shutdown, tasks, readiness, metrics, inherited, traces, version })
+        let (clock, name, version) = (Clock::start(), program.name, program.version);
+        let held = Held::default();
+        Ok(Self { clock, shutdown, tasks, readiness, metrics, inherited, held, upgrade, traces, name, version })
+    }
+
+    /// Takes over from the process that waits at `way`: its descriptors are inherited.
+    ///
+    /// # Errors
+    /// When there is none, or it keeps its place.
+    pub async fn succeed(&mut self, way: &Path) -> Result<Predecessor, SucceedError> {
+        let (predecessor, inherited) = Predecessor::find(way, self.shutdown.token(), self.held.clone()).await?;
+        self.inherited = inherited;
+        Ok(predecessor)
+    }
+
+    /// Waits at `way` for a successor.
+    ///
+    /// # Errors
+    /// When one cannot connect there.
+    ///
+    /// # Panics
+    /// When it is called twice.
+    pub async fn hand_over(&mut self, way: &Path) -> Result<HandOver, ListenError> {
+        let upgrade = self.upgrade.take().expect("a process waits for a successor at one place");
+        let (held, shutdown) = (self.held.clone(), self.shutdown.clone());
+        Ok(HandOver::open(way, &mut self.inherited, upgrade, held, shutdown, self.version).await?)
     }
 
     /// Makes the tracer of a service in this process; `instance` tells the service from others of its kind.
@@ -160,10 +202,12 @@ impl Process {
 
     /// As [`Process::serve_ops`], without answering yet.
     pub async fn listen_ops(&mut self, address: SocketAddr) -> Result<OpsListener, OpsBindError> {
-        match self.inherited.tcp(OPS) {
+        let listener = match self.inherited.tcp(OPS) {
             Some(socket) => OpsListener::on(socket),
             None => OpsListener::bind(address).await,
-        }
+        }?;
+        listener.hold(&self.held)?;
+        Ok(listener)
     }
 
     /// Where the admin API is served: on all sockets inherited for it, else at `address`.
@@ -175,7 +219,18 @@ impl Process {
         if listeners.is_empty() {
             listeners.push(Listener::tcp(address, auth).await?);
         }
+        for listener in &listeners {
+            listener.hold(&self.held, ADMIN)?;
+        }
         Ok(listeners)
+    }
+
+    /// The admin API on a socket file of this process, which is removed with the listener.
+    pub async fn listen_socket(&mut self, path: PathBuf) -> Result<Listener, ListenError> {
+        let bound = self.inherited.unix(ADMIN_FILE);
+        let listener = Listener::unix_at(&path, bound, self.held.ours.clone()).await?;
+        listener.hold(&self.held, ADMIN_FILE)?;
+        Ok(listener)
     }
 
     /// Offers `service` on `listeners` until a stop is requested. If the service fails, the process stops.
@@ -183,18 +238,45 @@ impl Process {
         self.tasks.spawn_component("grpc", grpc::serve(service, listeners, self.shutdown.clone()));
     }
 
-    /// Advances to `Ready` once all gates are open; returns when a stop is requested, ready or not.
-    pub async fn serve_until_stopped(&self) {
+    /// Advances to `Ready` once all gates are open; returns then, or when a stop is requested.
+    pub async fn until_ready(&self) {
         tokio::select! {
             () = self.readiness.ready() => self.shutdown.advance(Phase::Ready),
             () = self.shutdown.triggered() => {}
         }
+    }
+
+    /// Does what is to be done when the predecessor has ended.
+    pub fn follow(&self, predecessor: Predecessor, alone: impl Future<Output = ()> + Send + 'static) {
+        let shutdown = self.shutdown.clone();
+        self.tasks.spawn("predecessor", async move {
+            let ended = async {
+                predecessor.gone().await;
+                alone.await;
+            };
+            tokio::select! {
+                () = ended => {}
+                () = shutdown.reached(Phase::Closing) => {}
+            }
+        });
+    }
+
+    /// As [`Process::until_ready`]; returns when a stop is requested, ready or not.
+    pub async fn serve_until_stopped(&self) {
+        self.until_ready().await;
         self.shutdown.triggered().await;
+        self.held.clear();
     }
 
     /// Ends all tasks.
     pub async fn join(&self) -> Joined {
         self.tasks.join(GRACE).await
+    }
+
+    /// Ends all tasks, and says what did not end by itself and in time.
+    pub async fn end(&self, mut ending: Ending) -> ExitCode {
+        ending.joined(&self.join().await);
+        ending.tell(self.name)
     }
 }
 

@@ -102,6 +102,10 @@ impl Readiness {
         Gate { gates: Arc::clone(&self.gates), name, needed }
     }
 
+    pub(crate) fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
     pub fn is_ready(&self) -> bool {
         self.shutdown.phase() < Phase::Unready && all_open(&self.gates.borrow())
     }

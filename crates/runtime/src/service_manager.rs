@@ -2,7 +2,7 @@
 //!
 //! READY=1 when the process is ready, STATUS= whenever its readiness changes, STOPPING=1 when a stop was requested, and
 //! a sign of life for `WatchdogSec=`. While the process starts or stops, it asks for more time with each sign of life:
-//! starting and stopping may take longer than the service manager's timeouts.
+//! starting and stopping may take longer than the service manager's timeouts. MAINPID= when a successor has taken over.
 
 use std::{
     env,
@@ -58,6 +58,11 @@ impl NotifySocket {
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut told, mut moves) = (Told::default(), readiness.moves());
         loop {
+            if readiness.shutdown().is_succeeded() {
+                // From here on the service manager listens to the successor. The service does not stop.
+                let main = readiness.shutdown().successor().map_or_else(String::new, |pid| format!("MAINPID={pid}\n"));
+                return self.send(main).await;
+            }
             let report = readiness.report();
             // Before the first gate exists, there is nothing to report.
             if !report.gates.is_empty() || report.phase > Phase::Starting {

@@ -7,6 +7,7 @@ use std::{
     env,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, Write},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     os::unix::{
         ffi::OsStrExt,
         fs::{DirBuilderExt, OpenOptionsExt},
@@ -82,7 +83,7 @@ pub fn create_private(directory: &Path) -> io::Result<()> {
 pub struct StateDir {
     path: PathBuf,
     /// The lock lives in the open file, not in its existence: nothing is stale after a crash.
-    _lock: File,
+    lock: File,
 }
 
 /// Why a state directory cannot be used.
@@ -114,6 +115,25 @@ impl StateDir {
         Self::lock_between(path.into(), || thread::sleep(LOOK_EVERY))
     }
 
+    /// Shares the lock of the process that has the directory: `lock` is a duplicate of [`StateDir::held`]. The lock is
+    /// free once both have let go of it.
+    #[must_use]
+    pub fn share(path: impl Into<PathBuf>, lock: OwnedFd) -> Self {
+        Self { path: path.into(), lock: lock.into() }
+    }
+
+    /// What another process needs in order to share the lock.
+    pub fn held(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
+    }
+
+    /// From now on this is the process that has the directory, as errors of others say.
+    pub fn sign(&self) {
+        if let Err(error) = write_pid(&self.lock) {
+            tracing::warn!(path = %self.path.display(), %error, "cannot write this process's id to the lock");
+        }
+    }
+
     /// `pause` runs between two tries for a lock that may soon be free.
     fn lock_between(path: PathBuf, mut pause: impl FnMut()) -> Result<Self, LockError> {
         create_private(&path).map_err(|source| LockError::Create { path: path.clone(), source })?;
@@ -133,8 +153,8 @@ impl StateDir {
             looks_left -= 1;
             pause();
         }
-        write_pid(&mut lock).map_err(|source| LockError::Write { path: file_path, source })?;
-        Ok(Self { path, _lock: lock })
+        write_pid(&lock).map_err(|source| LockError::Write { path: file_path, source })?;
+        Ok(Self { path, lock })
     }
 
     pub fn path(&self) -> &Path {
@@ -171,7 +191,7 @@ fn read_pid(lock: &mut File) -> Option<u32> {
     text.trim().parse().ok()
 }
 
-fn write_pid(lock: &mut File) -> io::Result<()> {
+fn write_pid(mut lock: &File) -> io::Result<()> {
     let text = format!("{}\n", std::process::id());
     lock.rewind()?;
     // Overwrites the old content: on a full disk there may be no room for a new file.

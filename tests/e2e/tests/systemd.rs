@@ -8,3 +8,5 @@ mod notified;
 mod restarted;
 #[path = "systemd/units.rs"]
 mod units;
+#[path = "systemd/upgraded.rs"]
+mod upgraded;

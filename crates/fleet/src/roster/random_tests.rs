@@ -75,7 +75,7 @@ struct World {
 impl World {
     fn new() -> Self {
         Self {
-            roster: Roster::new(1, BTreeMap::new()),
+            roster: Roster::new(1),
             now: Time::ZERO,
             revision: 0,
             attempts: 0,

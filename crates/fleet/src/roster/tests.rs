@@ -16,7 +16,7 @@ const fn attempt(sequence: u64) -> AttemptId {
 
 impl Case {
     fn new() -> Self {
-        Self { roster: Roster::new(7, BTreeMap::new()), now: Time::ZERO }
+        Self { roster: Roster::new(7), now: Time::ZERO }
     }
 
     /// What it wants done, as words: `create a`, `bring a`, `list a`, `a is unknown`, `publish`, `swap`, `end a`, and
@@ -212,6 +212,21 @@ fn one_that_cannot_run_twice_starts_when_its_old_copy_has_ended() {
     assert_eq!(case.does(Event::Closed { serial: 1 }), ["end 1"]);
     assert_eq!(case.does(Event::Ended { serial: 1 }), ["bring 2", "publish"]);
     assert_eq!(case.up(2), ["2 is unknown", "publish"]);
+}
+
+#[test]
+fn what_may_not_run_twice_waits_for_the_end_of_the_predecessor() {
+    let mut case = Case { roster: Roster::new(7).beside_predecessor(), now: Time::ZERO };
+    let alone = |url| backend("a", &[url], ReplaceMode::StopFirst);
+    let swapped = case.live(1, &[&alone("http://1"), &at("b", "http://b")]);
+    assert_eq!(swapped, ["create 1", "bring 1", "create 2", "swap by file"]);
+    // What a change brings waits as well.
+    case.live(2, &[&alone("http://2"), &at("b", "http://b")]);
+    let now = layout(&[&alone("http://2")]);
+    assert!(case.roster.look(&now.backends[0]).arrival(false).is_pending());
+    case.does(Event::Closed { serial: 2 });
+    assert_eq!(case.does(Event::Ended { serial: 2 }), [""; 0]);
+    assert_eq!(case.does(Event::PredecessorEnded), ["bring 3", "publish by file"]);
 }
 
 #[test]

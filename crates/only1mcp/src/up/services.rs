@@ -12,7 +12,7 @@ use health_monitor::HealthMonitor;
 use model::{NodeId, Revision};
 use router::{
     Router,
-    settings::{Access, Listen, Peers, Settings as RouterSettings, default_cores},
+    settings::{Access, Peers, Settings as RouterSettings, default_cores},
 };
 use runtime::escape::say;
 use runtime::{
@@ -48,23 +48,17 @@ pub(crate) enum ServiceError {
 /// The delay between two tries to open config-manager's log.
 const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
-/// All four, running.
+/// The control services, and the API of all four.
 #[derive(Debug)]
 pub(crate) struct Services {
-    pub(crate) router: Router,
     routes: RoutesBuilder,
     /// The names of the services, each with the tracer that records its calls.
     offers: Vec<(&'static str, Tracer)>,
 }
 
 impl Services {
-    /// Starts those that serve clients; what they ask the others waits until [`Services::serve`] was called.
-    pub(crate) async fn start(
-        halves: &Halves,
-        listen: Listen,
-        state: &StateDir,
-        router: RouterSettings,
-    ) -> Result<Self, ServiceError> {
+    /// Starts health-monitor and drain-coordinator; what the router asks them waits until [`Services::serve`] was called.
+    pub(crate) fn start(halves: &Halves, router: &Router, state: &StateDir) -> Result<Self, ServiceError> {
         let (clock, tasks) = (halves.process.clock, &halves.control);
         // Trouble of the control services is shown. It does not affect clients, so it must not make the process
         // unready.
@@ -86,12 +80,10 @@ impl Services {
         routes.add_service(service);
         tasks.spawn("drain-coordinator", coordinator.run());
 
-        let scope = halves.router_scope();
-        offers.push((ROUTER, scope.tracer.clone()));
-        let router = Router::start(router, listen, scope).await?;
+        offers.push((ROUTER, halves.tracer("router")));
         routes.add_service(router.service());
         routes.add_service(wire::process::Log { read: log::read, change: log::change }.service());
-        Ok(Self { router, routes, offers })
+        Ok(Self { routes, offers })
     }
 
     /// Starts config-manager and says what it says of itself; nothing when stopping was asked for before.
@@ -101,6 +93,7 @@ impl Services {
     pub(crate) async fn add_manager(
         &mut self,
         halves: &Halves,
+        router: &Router,
         config: PathBuf,
         state: &StateDir,
     ) -> Result<Option<watch::Receiver<Arc<ConfigStatus>>>, ServiceError> {
@@ -115,14 +108,11 @@ impl Services {
                 Ok(manager) => break manager,
                 Err(error) => ServiceError::from(error),
             };
-            if self.router.revision() == Revision::NONE {
+            if router.revision() == Revision::NONE {
                 return Err(error);
             }
             let reason = fault::chain(&error);
-            say(&format!(
-                "only1mcp: {reason}; trying again, and serving revision {} meanwhile\n",
-                self.router.revision()
-            ));
+            say(&format!("only1mcp: {reason}; trying again, and serving revision {} meanwhile\n", router.revision()));
             log.close(reason);
             tokio::select! {
                 () = tokio::time::sleep(RETRY.ceiling(failures)) => {}
@@ -131,6 +121,7 @@ impl Services {
             failures += 1;
         };
         manager.show_dependencies(readiness);
+        manager.reload_with(halves.process.shutdown.clone());
         let status = manager.status();
         self.routes.add_service(manager.service());
         self.offers.extend([(wire::process::SERVICE_NAME, tracer.clone()), (CONFIG, tracer)]);
@@ -139,11 +130,11 @@ impl Services {
     }
 
     /// Offers all four on `listeners`.
-    pub(crate) fn serve(&mut self, halves: &Halves, auth: Auth, listeners: Vec<Listener>) {
+    pub(crate) fn serve(self, halves: &Halves, auth: Auth, listeners: Vec<Listener>) {
         let service = grpc::Service {
-            routes: std::mem::take(&mut self.routes).routes(),
+            routes: self.routes.routes(),
             descriptors: &[wire::DESCRIPTORS],
-            offers: std::mem::take(&mut self.offers),
+            offers: self.offers,
             auth,
             readiness: halves.process.readiness.clone(),
         };

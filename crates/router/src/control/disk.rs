@@ -8,9 +8,10 @@
 mod change;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use drain::OverlayEntry;
@@ -90,6 +91,14 @@ pub(crate) fn load_or_set_aside(directory: &Path) -> Option<DiskCopy> {
     None
 }
 
+/// What `directory` holds, if it can be used. Another process writes it still.
+pub(crate) fn load_if_good(directory: &Path) -> Option<DiskCopy> {
+    let failed = |error: &LoadError| {
+        tracing::warn!(error = error as &dyn std::error::Error, "the copy of what is live is not used");
+    };
+    load(directory).inspect_err(failed).unwrap_or_default()
+}
+
 /// What `directory` holds; nothing when nothing was ever written.
 pub(crate) fn load(directory: &Path) -> Result<Option<DiskCopy>, LoadError> {
     let path = directory.join(FILE);
@@ -154,6 +163,48 @@ impl Known {
 struct Writer {
     directory: PathBuf,
     last: Option<Last>,
+    /// Present while another process writes there: the newest copy, if there was one.
+    left_out: Option<Option<Arc<DiskCopy>>>,
+}
+
+/// The right to write copies, which only one process has at a time.
+#[derive(Clone)]
+pub(crate) struct Writing(Arc<Mutex<Writer>>);
+
+impl fmt::Debug for Writing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Writing")
+    }
+}
+
+impl Writing {
+    /// Of a process that writes from the start, or once it may.
+    pub(crate) fn new(directory: PathBuf, at_once: bool) -> Self {
+        let mut writer = Writer::new(directory);
+        writer.left_out = (!at_once).then_some(None);
+        Self(Arc::new(Mutex::new(writer)))
+    }
+
+    /// Returns once nothing is being written. Blocks on the disk.
+    pub(crate) fn pause(&self) {
+        self.writer().left_out.get_or_insert_default();
+    }
+
+    /// Writes what was left out. Blocks on the disk.
+    pub(crate) fn resume(&self) {
+        let mut writer = self.writer();
+        // The other process may have written.
+        writer.last = None;
+        if let Some(Some(copy)) = writer.left_out.take()
+            && let Err(error) = writer.save(&copy)
+        {
+            tracing::warn!(%error, "cannot write the copy of what is live; the next one is written");
+        }
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What is in the file.
@@ -166,11 +217,15 @@ struct Last {
 
 impl Writer {
     fn new(directory: PathBuf) -> Self {
-        Self { directory, last: None }
+        Self { directory, last: None, left_out: None }
     }
 
     /// After a failure nothing is said about what is in the file: the next copy is written whole.
     fn save(&mut self, copy: &Arc<DiskCopy>) -> io::Result<()> {
+        if let Some(left_out) = &mut self.left_out {
+            *left_out = Some(Arc::clone(copy));
+            return Ok(());
+        }
         let path = self.directory.join(FILE);
         let last = self.last.take().filter(|last| last.changes < last.whole && change::can_follow(&last.copy, copy));
         fail::fail_point!("router-before-copy");
@@ -206,9 +261,8 @@ impl File {
 
 /// Writes the newest copy each time there is another one, until the fleet is gone. Copies that came while another was
 /// being written are skipped.
-pub(crate) async fn write_latest(directory: PathBuf, copies: watch::Receiver<Option<Arc<DiskCopy>>>) {
-    let writer = Mutex::new(Writer::new(directory));
-    keep_written(copies, move |copy| writer.lock().unwrap_or_else(PoisonError::into_inner).save(copy)).await;
+pub(crate) async fn write_latest(writing: Writing, copies: watch::Receiver<Option<Arc<DiskCopy>>>) {
+    keep_written(copies, move |copy| writing.writer().save(copy)).await;
 }
 
 /// A failed write is tried again until the disk has the newest copy: at once when another copy comes, and a last time

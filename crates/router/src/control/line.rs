@@ -16,8 +16,8 @@ use runtime::grpc::{Client, DialError, Target, connect_lazy};
 use runtime::stream;
 pub(crate) use runtime::stream::Stuck;
 use runtime::telemetry::sampled;
-use runtime::{Gate, Phase, Shutdown, Tasks};
-use tokio::sync::mpsc;
+use runtime::{Gate, Phase, Tasks};
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Code, Response, Status, Streaming};
@@ -31,6 +31,8 @@ pub(crate) struct Peer<'a> {
     pub(crate) target: &'a Target,
     /// Open while the peer is attached.
     pub(crate) shown: Gate,
+    /// While this is not so, another process speaks in the name of this router.
+    pub(crate) in_charge: &'a watch::Receiver<bool>,
 }
 
 /// What happens on a line.
@@ -75,23 +77,31 @@ impl Peer<'_> {
         Fut: Future<Output = Result<Response<Streaming<In>>, Status>> + Send,
     {
         let (client, shutdown) = (connect_lazy(self.target)?, tasks.shutdown().clone());
-        let (target, shown) = (self.target.to_string(), self.shown);
+        let (target, shown, in_charge) = (self.target.to_string(), self.shown, self.in_charge.clone());
         tasks.spawn(task, async move {
-            keep((shown, &target), shutdown, events, |outgoing| open(client.clone(), outgoing)).await;
+            tokio::select! {
+                () = keep((shown, &target), &in_charge, events, |outgoing| open(client.clone(), outgoing)) => {}
+                () = shutdown.reached(Phase::Closing) => {}
+            }
         });
         Ok(())
     }
 }
 
-async fn keep<Out, In, E, F, Fut>((peer, target): (Gate, &str), shutdown: Shutdown, events: mpsc::Sender<E>, open: F)
-where
+async fn keep<Out, In, E, F, Fut>(
+    (peer, target): (Gate, &str),
+    in_charge: &watch::Receiver<bool>,
+    events: mpsc::Sender<E>,
+    open: F,
+) where
     Out: Send + 'static,
     E: From<Line<Out, In>>,
     F: Fn(ReceiverStream<Out>) -> Fut,
     Fut: Future<Output = Result<Response<Streaming<In>>, Status>>,
 {
     let (events, open) = (&events, &open);
-    let attached = stream::keep_attached(peer, Backoff::default(), |attempt| async move {
+    stream::keep_attached(peer, Backoff::default(), |attempt| async move {
+        until(in_charge, true).await;
         let (queue, outgoing) = mpsc::channel(OUTGOING);
         sampled::queue("router_line", &queue);
         let hung_up = CancellationToken::new();
@@ -107,6 +117,12 @@ where
             }
             Ok::<(), Status>(())
         };
+        let talk = async {
+            tokio::select! {
+                ended = talk => ended,
+                () = until(in_charge, false) => Err(Status::cancelled("another process speaks for this router")),
+            }
+        };
         let ended = hung_up.run_until_cancelled(talk).await;
         tell(events, Line::Down).await;
         // All three services use this code when another stream speaks in the name of this router.
@@ -117,10 +133,14 @@ where
         }
         let ended = ended.unwrap_or_else(|| Err(Status::aborted("hung up")));
         ended.map_err(|status| in_words(&status, target))
-    });
-    tokio::select! {
-        () = attached => {}
-        () = shutdown.reached(Phase::Closing) => {}
+    })
+    .await;
+}
+
+/// Returns when this process has come to be in charge, or no longer is.
+async fn until(in_charge: &watch::Receiver<bool>, wanted: bool) {
+    if in_charge.clone().wait_for(|now| *now == wanted).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

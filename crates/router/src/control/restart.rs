@@ -49,6 +49,11 @@ impl Operators {
         Self { commands }
     }
 
+    pub(crate) async fn predecessor_ended(&self) {
+        // Fails only when the fleet has ended.
+        drop(self.commands.send(Command::PredecessorEnded).await);
+    }
+
     /// `None` when the fleet has ended.
     pub(crate) async fn restart(
         &self,

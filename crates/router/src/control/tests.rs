@@ -85,7 +85,14 @@ impl Case {
         let (tasks, clock, calls) = (Tasks::new(Shutdown::new()), Clock::start(), Arc::new(Calls::default()));
         let exchanges: Arc<dyn Exchanges> = Arc::<Calls>::clone(&calls);
         let identity = Identity { node: NodeId::new("r").unwrap(), boot: "b".into(), features: Vec::new() };
-        let started = Started::at(directory.into(), identity, exchanges, &tasks, clock, tracer);
+        let started = Started::at(
+            Place { directory: directory.into(), beside_predecessor: false },
+            identity,
+            exchanges,
+            &tasks,
+            clock,
+            tracer,
+        );
         let trace = TraceContext::new_unsampled();
         let (_, said) = mpsc::channel(1);
         let mut case = Self { started, calls, tasks, clock, attempts: 0, trace, said };
@@ -397,6 +404,7 @@ fn a_state_lasts_since_its_word_changed_whatever_else_does() {
             weight: model::Weight::NONE,
             remaining: Duration::from_secs(60),
             disabled,
+            rate: 0,
         };
         let cordoned = |status: &Status| status.endpoints[0].condition().0 == model::Condition::Cordoned;
         case.overlay(vec![entry(false)]).await;

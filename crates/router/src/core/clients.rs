@@ -350,8 +350,9 @@ impl Client {
         self.call.set(None);
     }
 
-    pub(crate) fn has_asked(&self) -> bool {
-        self.turn.get() != Turn::New
+    /// Whether no request is being read or served.
+    pub(crate) fn may_ask(&self) -> bool {
+        matches!(self.turn.get(), Turn::New | Turn::Answered)
     }
 
     /// The answer to the request is complete, or begins.

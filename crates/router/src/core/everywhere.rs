@@ -1,7 +1,8 @@
 //! How the rest of the router reaches the data cores: the queues of each core, and what each shows to the others.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -44,6 +45,7 @@ pub(crate) enum Command {
 pub(crate) struct Everywhere {
     remotes: Arc<[Remote]>,
     pub(crate) seats: Seats,
+    cut_off: Arc<Mutex<BTreeMap<Option<u64>, usize>>>,
 }
 
 /// One core as others reach it: its queues, and what it shows.
@@ -92,7 +94,8 @@ impl Everywhere {
                 (remote, Mailbox { commands: told, dealt: coming })
             })
             .unzip();
-        (Self { remotes: remotes.into(), seats: Seats::new(cores) }, Mailboxes(mailboxes))
+        let seats = Seats::new(cores);
+        (Self { remotes: remotes.into(), seats, cut_off: Arc::default() }, Mailboxes(mailboxes))
     }
 
     /// Cancels the request `request` (its id as raw JSON) of the client `session`.
@@ -131,6 +134,19 @@ impl Everywhere {
     pub(crate) fn longest(&self, endpoint: u64) -> Option<Longest> {
         let longest = |remote: &Remote| remote.longest.load().iter().find(|one| one.endpoint == endpoint).cloned();
         self.remotes.iter().filter_map(longest).min_by_key(|one| one.started)
+    }
+
+    /// Notes the exchanges that a core cuts off at the end.
+    pub(crate) fn note_cut_off(&self, exchanges: BTreeMap<Option<u64>, usize>) {
+        let mut all = self.cut_off.lock().unwrap_or_else(PoisonError::into_inner);
+        for (endpoint, count) in exchanges {
+            *all.entry(endpoint).or_default() += count;
+        }
+    }
+
+    /// How many exchanges were cut off at the end, by endpoint; under none, those that no endpoint had yet.
+    pub(crate) fn cut_off(&self) -> BTreeMap<Option<u64>, usize> {
+        self.cut_off.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn cores(&self) -> usize {

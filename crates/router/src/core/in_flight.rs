@@ -8,6 +8,7 @@
 mod tests;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -212,6 +213,16 @@ impl InFlight {
         let abandoned = there.filter(|entry| entry.is_abandoned() && entry.presence <= at_most);
         let oldest = abandoned.min_by_key(|entry| (entry.presence, entry.started));
         oldest.map(|entry| entry.end(EndedBy::Abandoned)).is_some()
+    }
+
+    /// How many exchanges are at each endpoint, by its serial; under none, those that are at no endpoint.
+    pub(crate) fn counts(&self) -> BTreeMap<Option<u64>, usize> {
+        let slots = self.0.borrow();
+        let running = slots.entries.iter().flatten().filter(|entry| entry.ended.is_none());
+        running.fold(BTreeMap::new(), |mut counts, entry| {
+            *counts.entry(entry.endpoint()).or_default() += 1;
+            counts
+        })
     }
 
     /// Ends all exchanges, and those that enter later as well.

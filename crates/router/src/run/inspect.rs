@@ -35,6 +35,22 @@ pub struct Inspector {
     pub(crate) everywhere: Everywhere,
 }
 
+impl Inspector {
+    /// How many calls were cut off at the end, by server.
+    pub(super) fn cut_off(&self) -> BTreeMap<String, usize> {
+        let status = Arc::clone(&self.status.borrow());
+        let server = |serial: Option<u64>| {
+            let endpoint = status.endpoints.iter().find(|one| Some(one.endpoint.number) == serial);
+            endpoint.map_or_else(|| "no server yet".to_owned(), |one| one.endpoint.key.backend.to_string())
+        };
+        let mut cut_off = BTreeMap::new();
+        for (serial, calls) in self.everywhere.cut_off() {
+            *cut_off.entry(server(serial)).or_default() += calls;
+        }
+        cut_off
+    }
+}
+
 #[tonic::async_trait]
 impl RouterService for Inspector {
     async fn inspect(&self, request: Request<pb::InspectRequest>) -> Result<Response<pb::InspectResponse>, GrpcStatus> {

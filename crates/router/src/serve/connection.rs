@@ -1,22 +1,25 @@
 //! The life of one client's connection.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::Response;
+use http::HeaderValue;
+use http::header::CONNECTION;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::sync::Notify;
 
 use super::detach::Detach;
 use crate::core::Core;
-use crate::core::clients::{Io, Takes};
+use crate::core::clients::Io;
 use crate::exchange::{Body, WakeFilter, serve};
 
-/// How long a draining core waits for the first request of a connection.
-const FIRST_WORDS: Duration = Duration::from_millis(500);
+/// How long a draining core waits for the next request of a connection. The answer to it says that there will be no
+/// other one. A client that is busy asks within this time, and could not know that its connection is about to end.
+const LAST_REQUEST: Duration = Duration::from_millis(500);
 /// How much one connection buffers of a request, and of an answer. It keeps that much while it is idle, and nothing
 /// else bounds the sum over all connections. The head of a request may be no larger: most are below 1 KiB, but some
 /// tokens of identity providers take 16 KiB.
@@ -24,34 +27,36 @@ const BUFFER: usize = 32 << 10;
 
 /// Serves a connection until its end.
 pub(crate) async fn connection(core: Rc<Core>, io: Io) {
-    let (client, first) = (io.client(), Notify::new());
+    let (client, asked) = (io.client(), Notify::new());
     client.lives_in(poll_fn(|context| Poll::Ready(context.waker().clone())).await);
     let draining = core.draining.clone();
     let leaving = async {
         draining.cancelled().await;
         // A request that has arrived already is read before the connection counts as idle.
         tokio::task::yield_now().await;
-        if !client.has_asked() {
-            // A client that was let in just now is about to send a request, and could not know that it is too late.
-            drop(tokio::time::timeout(FIRST_WORDS, first.notified()).await);
+        if client.may_ask() {
+            drop(tokio::time::timeout(LAST_REQUEST, asked.notified()).await);
         }
     };
     let service = service_fn(|request| {
-        if !client.has_asked() {
-            first.notify_one();
+        if core.drains() {
+            asked.notify_one();
         }
         client.asks();
         let (serving, client) = (Rc::clone(&core), Rc::clone(&client));
         Detach::new(Rc::clone(&core), || async move {
-            let answer = serve(serving, request, &client).await;
-            let body = answer.as_ref().ok().map(Response::body);
-            client.note_answered(body.map_or(Takes::Little, Body::takes));
-            match body {
-                Some(Body::Notifications(stream)) => client.listens(stream.listener()),
-                Some(Body::Call(outlet)) => outlet.is_taken_by(&client),
-                Some(Body::Whole(_) | Body::Large(_)) | None => client.waits_no_more(),
+            let Ok(mut answer) = serve(Rc::clone(&serving), request, &client).await;
+            if serving.drains() {
+                // An answer that is there at once is sent before the connection knows that it is the last one.
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            answer
+            client.note_answered(answer.body().takes());
+            match answer.body() {
+                Body::Notifications(stream) => client.listens(stream.listener()),
+                Body::Call(outlet) => outlet.is_taken_by(&client),
+                Body::Whole(_) | Body::Large(_) => client.waits_no_more(),
+            }
+            Ok::<_, Infallible>(answer)
         })
     });
     let mut connection = std::pin::pin!(
@@ -82,7 +87,7 @@ pub(crate) async fn connection(core: Rc<Core>, io: Io) {
     let ended = match ended.await {
         Some(ended) => ended,
         None => {
-            // The next answer says `Connection: close`; a connection that waits for a request ends now.
+            // The answer says `Connection: close`; a connection that waits for a request ends now.
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -2,11 +2,12 @@
 
 mod listening;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -55,8 +56,8 @@ impl Cores {
         let (busy_sender, busy) = watch::channel(mailboxes.0.len());
         let kept = listening.kept;
         let cores = listening.sockets.into_iter().zip(mailboxes.0).enumerate();
-        let start = |(index, (socket, mailbox)): (usize, (TcpListener, _))| {
-            let door = Door { socket, kept };
+        let start = |(index, (sockets, mailbox)): (usize, (Vec<TcpListener>, _))| {
+            let door = Door { sockets, kept };
             let (shared, everywhere, shutdown) = (Arc::clone(shared), everywhere.clone(), shutdown.clone());
             let running = Running { index, busy: busy_sender.clone(), shutdown: shutdown.clone() };
             std::thread::Builder::new().name(format!("data-{index}")).spawn(move || {
@@ -128,6 +129,7 @@ fn run(core: &Rc<Core>, door: Door, mailbox: Mailbox, shutdown: &Shutdown) -> io
 /// Every exchange still in flight gets an answer that says why there is no other.
 async fn cut_off(core: &Core) {
     core.drain();
+    core.everywhere.note_cut_off(core.in_flight.counts());
     core.in_flight.stop();
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     let ended = async {
@@ -145,7 +147,8 @@ async fn cut_off(core: &Core) {
 /// Runs the core until it drains and nothing is left.
 async fn work(core: &Rc<Core>, door: Door, mailbox: Mailbox, shutdown: &Shutdown) -> io::Result<()> {
     let Mailbox { mut commands, mut dealt } = mailbox;
-    let mut listener = Some(tokio::net::TcpListener::from_std(door.socket)?);
+    let listeners = door.sockets.into_iter().map(tokio::net::TcpListener::from_std);
+    let mut listeners = listeners.collect::<io::Result<Vec<_>>>()?;
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut draining = std::pin::pin!(shutdown.reached(Phase::Draining));
@@ -153,7 +156,7 @@ async fn work(core: &Rc<Core>, door: Door, mailbox: Mailbox, shutdown: &Shutdown
         // Until the next sweep, which keeps the time.
         let lets_in = core.drains() || !core.clients.keeps_waiting(core.places());
         tokio::select! {
-            accepted = accept(listener.as_ref()), if lets_in && listener.is_some() => match accepted {
+            accepted = accept(&listeners), if lets_in => match accepted {
                 Ok(stream) => deal(core, stream),
                 Err(error) => refused_by_system(core, &error).await,
             },
@@ -174,8 +177,11 @@ async fn work(core: &Rc<Core>, door: Door, mailbox: Mailbox, shutdown: &Shutdown
                 }
             }
             () = &mut draining, if !core.drains() => {
-                if let Some(listener) = listener.take().filter(|_| !door.kept) {
-                    last_in(core, listener.into_std()?);
+                for listener in std::mem::take(&mut listeners) {
+                    // Others accept what waits in a socket that outlives this process.
+                    if !door.kept && !shutdown.is_succeeded() {
+                        last_in(core, listener.into_std()?);
+                    }
                 }
                 core.drain();
             }
@@ -208,11 +214,14 @@ fn last_in(core: &Rc<Core>, socket: TcpListener) {
     }
 }
 
-async fn accept(listener: Option<&tokio::net::TcpListener>) -> io::Result<TcpStream> {
-    match listener {
-        Some(listener) => listener.accept().await.map(|(stream, _)| stream),
-        None => std::future::pending().await,
-    }
+/// The next connection on any of the sockets.
+async fn accept(listeners: &[tokio::net::TcpListener]) -> io::Result<TcpStream> {
+    poll_fn(|context| {
+        let mut accepted = listeners.iter().map(|listener| listener.poll_accept(context));
+        let accepted = accepted.find(Poll::is_ready).unwrap_or(Poll::Pending);
+        accepted.map_ok(|(stream, _)| stream)
+    })
+    .await
 }
 
 /// Gives a connection that came in here to the core with the fewest connections.

@@ -32,6 +32,13 @@ impl Row {
         self.bits[word] & bit != 0
     }
 
+    pub(super) fn merge(&mut self, other: Self) {
+        for (own, others) in self.bits.iter_mut().zip(other.bits) {
+            *own |= others;
+        }
+        self.latest = self.latest.max(other.latest);
+    }
+
     pub(super) fn count(&self) -> usize {
         self.bits.iter().map(|word| word.count_ones() as usize).sum()
     }

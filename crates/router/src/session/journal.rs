@@ -15,6 +15,12 @@ pub(super) trait Journal: Send + 'static {
 
     /// Replaces the content of the journal by `lines`.
     fn replace(&mut self, lines: &str) -> io::Result<()>;
+
+    /// From now on another process appends as well, or no longer does.
+    fn share(&mut self, shared: bool);
+
+    /// What the journal says now.
+    fn read(&mut self) -> io::Result<Past>;
 }
 
 #[derive(Debug)]
@@ -24,6 +30,8 @@ pub(super) struct JournalFile {
     file: Option<Open>,
     /// A part of a record may stand at the end of the file: the next record begins on a line of its own.
     torn: bool,
+    /// Another process appends as well: what stands at the end of the file may be its.
+    shared: bool,
 }
 
 #[derive(Debug)]
@@ -60,7 +68,7 @@ pub(super) fn open(path: PathBuf) -> io::Result<(JournalFile, Past)> {
     }
     let torn = content.last().is_some_and(|last| *last != b'\n');
     let file = Some(Open::at(&path)?);
-    Ok((JournalFile { path, file, torn }, past))
+    Ok((JournalFile { path, file, torn, shared: false }, past))
 }
 
 impl Journal for JournalFile {
@@ -73,7 +81,7 @@ impl Journal for JournalFile {
         let written = open.write(&[separate, lines].concat(), durable);
         if written.is_ok() {
             self.torn = false;
-        } else if open.file.set_len(open.length).is_err() {
+        } else if self.shared || open.file.set_len(open.length).is_err() {
             // The partial write was not promised, and could not be taken back.
             self.torn = true;
             self.file = None;
@@ -87,6 +95,19 @@ impl Journal for JournalFile {
         let replaced = write_private(&self.path, lines.as_bytes());
         self.torn &= replaced.is_err();
         replaced
+    }
+
+    fn share(&mut self, shared: bool) {
+        self.shared = shared;
+        // The length that is known is without what the other process appends.
+        self.file = None;
+    }
+
+    fn read(&mut self) -> io::Result<Past> {
+        let content = std::fs::read(&self.path)?;
+        // A process that was killed may have left a part of a record.
+        self.torn |= content.last().is_some_and(|last| *last != b'\n');
+        Ok(Past::read(&content))
     }
 }
 

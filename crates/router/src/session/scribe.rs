@@ -20,12 +20,41 @@ use super::table::Tables;
 /// What cores tell the scribe. Times are those of [`super::own_time`], not stamps; `issued` is a stamp.
 #[derive(Debug)]
 pub(super) enum Word {
-    Used { id: SessionId, issued: u64, now: u64, until: u64 },
-    Expired { id: SessionId, now: u64, bounds: Bounds },
-    End { id: SessionId, issued: u64, now: u64, bounds: Bounds, done: oneshot::Sender<Result<(), EndError>> },
-    Crowded { now: u64, bounds: Bounds },
-    Sweep { now: u64, bounds: Bounds },
-    ClockSet { now: u64 },
+    Used {
+        id: SessionId,
+        issued: u64,
+        now: u64,
+        until: u64,
+    },
+    Expired {
+        id: SessionId,
+        now: u64,
+        bounds: Bounds,
+    },
+    End {
+        id: SessionId,
+        issued: u64,
+        now: u64,
+        bounds: Bounds,
+        done: oneshot::Sender<Result<(), EndError>>,
+    },
+    Crowded {
+        now: u64,
+        bounds: Bounds,
+    },
+    Sweep {
+        now: u64,
+        bounds: Bounds,
+    },
+    ClockSet {
+        now: u64,
+    },
+    /// Another process is going to write the journal as well. Until [`Word::Unshare`] both only append to it.
+    Share {
+        done: oneshot::Sender<()>,
+    },
+    /// That process, or one with which the journal was shared before, has ended: what it wrote counts.
+    Unshare,
     Stop,
 }
 
@@ -42,6 +71,8 @@ pub(super) struct Scribe<J> {
     records: usize,
     /// The journal lacks a record, or has stamps of before the clock was set.
     stale: bool,
+    /// How many other processes write the journal as well.
+    shared: usize,
     /// The latest time that a word named.
     now: u64,
     /// When a row of ends last began.
@@ -72,7 +103,7 @@ impl Page {
 
 impl<J: Journal> Scribe<J> {
     pub(super) fn new(tables: Arc<Tables>, journal: J, records: usize) -> Self {
-        Self { tables, journal, records, stale: false, now: 0, row_begun: 0 }
+        Self { tables, journal, records, stale: false, shared: 0, now: 0, row_begun: 0 }
     }
 
     /// Takes down several words with one write.
@@ -113,13 +144,43 @@ impl<J: Journal> Scribe<J> {
                     self.now = self.now.max(now);
                     again = true;
                 }
+                Word::Share { done } => {
+                    self.shared += 1;
+                    self.journal.share(true);
+                    if done.send(()).is_err() {
+                        tracing::debug!("the end of the other process was noticed meanwhile");
+                    }
+                }
+                Word::Unshare => self.unshare(),
                 Word::Stop => {}
             }
         }
         self.write(page);
-        if again || self.records > 2 * self.needed() + SPARE {
+        if self.shared > 0 {
+            self.stale |= again;
+        } else if again || self.records > 2 * self.needed() + SPARE {
             self.write_anew();
         }
+    }
+
+    /// Sessions that the other process has ended are ended here, too.
+    fn unshare(&mut self) {
+        self.shared = self.shared.saturating_sub(1);
+        self.journal.share(self.shared > 0);
+        let past = match self.journal.read() {
+            Ok(past) => past,
+            Err(error) => {
+                return tracing::error!(%error, "the journal of sessions cannot be read; what the other process ended may live on");
+            }
+        };
+        self.tables.floor.fetch_max(past.floor, Ordering::Relaxed);
+        for (first, row) in past.ended {
+            self.tables.ended.entry(first).or_default().merge(row);
+        }
+        let ended: Vec<_> =
+            self.tables.known.iter().map(|entry| *entry.key()).filter(|id| self.tables.has_ended(id)).collect();
+        ended.iter().for_each(|id| self.leaves(id));
+        self.records = past.records;
     }
 
     fn needed(&self) -> usize {

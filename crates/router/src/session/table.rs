@@ -211,6 +211,21 @@ impl Sessions {
         written.await.map_err(|_| closed())?
     }
 
+    /// Another process is going to serve sessions from the same journal, or does so already. Returns once this one only
+    /// appends to the journal.
+    pub(crate) async fn share(&self) {
+        let (done, shared) = oneshot::channel();
+        if self.words.send(Word::Share { done }).await.is_ok() {
+            // An error means that the scribe has ended: it writes nothing then.
+            drop(shared.await);
+        }
+    }
+
+    /// A process with which the journal was shared has ended.
+    pub(crate) async fn unshare(&self) {
+        drop(self.words.send(Word::Unshare).await);
+    }
+
     /// Checks the clock, and has expired sessions swept when that is due. Called often, by one thread.
     pub(crate) fn tend(&self, bounds: impl FnOnce() -> Bounds) {
         let time = &self.tables.time;

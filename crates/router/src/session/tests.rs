@@ -393,3 +393,34 @@ async fn the_thread_writes_before_it_promises() {
     assert!(stopped.await.unwrap());
     assert!(sessions.end(&one, now + 20, BOUNDS).await.is_err(), "it is closed");
 }
+
+#[tokio::test]
+async fn what_another_process_ends_last_is_ended_here_once_it_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sessions");
+    let clock = runtime::Clock::start();
+    let ours = keys(&["01"]);
+    let (predecessor, thread) = Sessions::open(path.clone(), clock).unwrap();
+    let now = predecessor.now();
+    let begin = |sessions: &Sessions| {
+        let sealed = ours.open(&ours.seal(ProtocolVersion::LATEST, sessions.stamp(now), "a", "{}").1).unwrap();
+        sessions.begin(sealed.id, now, BOUNDS);
+        sealed
+    };
+    let (ended, other) = (begin(&predecessor), begin(&predecessor));
+    predecessor.share().await;
+    let (successor, its_thread) = Sessions::open(path.clone(), clock).unwrap();
+    successor.share().await;
+    let own = begin(&successor);
+    predecessor.end(&ended, now + 20, BOUNDS).await.unwrap();
+    let lives = |sessions: &Sessions, sealed| sessions.touch(sealed, now + 20, || BOUNDS).is_some();
+    assert!(lives(&successor, &ended), "it has not looked yet");
+    // A word that is answered comes after all earlier ones.
+    successor.unshare().await;
+    successor.share().await;
+    assert!(!lives(&successor, &ended) && lives(&successor, &other) && lives(&successor, &own));
+    let stopped = tokio::task::spawn_blocking(move || thread.stop() && its_thread.stop());
+    assert!(stopped.await.unwrap());
+    let (again, _) = Sessions::open(path, clock).unwrap();
+    assert!(!lives(&again, &ended) && lives(&again, &other) && lives(&again, &own));
+}

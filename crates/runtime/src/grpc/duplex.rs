@@ -1,6 +1,9 @@
 //! An in-memory listener and its connector, for services that share a process.
 
-use std::io;
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use tokio::{io::DuplexStream, sync::mpsc};
 
@@ -18,12 +21,13 @@ pub struct DuplexListener {
 /// The dialling end; its holder is trusted as a part of this process.
 #[derive(Clone, Debug)]
 pub struct DuplexConnector {
-    accept: mpsc::Sender<DuplexStream>,
+    /// Of the newest listener.
+    accept: Arc<Mutex<mpsc::Sender<DuplexStream>>>,
 }
 
 pub fn duplex() -> (DuplexListener, DuplexConnector) {
     let (accept, accepted) = mpsc::channel(BACKLOG);
-    (DuplexListener { accepted }, DuplexConnector { accept })
+    (DuplexListener { accepted }, DuplexConnector { accept: Arc::new(Mutex::new(accept)) })
 }
 
 impl DuplexListener {
@@ -34,10 +38,19 @@ impl DuplexListener {
 }
 
 impl DuplexConnector {
+    /// Another accepting end, which takes the place of the one before.
+    #[must_use]
+    pub fn listen_again(&self) -> DuplexListener {
+        let (accept, accepted) = mpsc::channel(BACKLOG);
+        *self.accept.lock().unwrap_or_else(PoisonError::into_inner) = accept;
+        DuplexListener { accepted }
+    }
+
     pub(super) async fn connect(&self) -> io::Result<DuplexStream> {
         let (ours, theirs) = tokio::io::duplex(BUFFER_BYTES);
         let refused = |_| io::Error::new(io::ErrorKind::ConnectionRefused, "the service in this process has ended");
-        self.accept.send(theirs).await.map_err(refused)?;
+        let accept = self.accept.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        accept.send(theirs).await.map_err(refused)?;
         Ok(ours)
     }
 }

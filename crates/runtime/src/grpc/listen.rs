@@ -1,9 +1,8 @@
 //! Where a gRPC server accepts connections: TCP, a Unix socket, or an in-memory pipe.
 
 use std::{
-    fs, io,
+    io,
     net::SocketAddr,
-    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,7 +11,7 @@ use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -21,9 +20,10 @@ use super::{
     socket::{Accepted, Socket},
 };
 use crate::{
+    held::Held,
     inherited::{ADMIN, Inherited},
     places::{Places, Standing},
-    state_dir::create_private,
+    socket_file::{Ours, SocketError, SocketFile, bind_unix},
     telemetry::Sparing,
 };
 
@@ -61,20 +61,8 @@ pub enum ListenError {
     Inherited(#[source] io::Error),
     #[error("cannot listen on {address}")]
     Tcp { address: SocketAddr, source: io::Error },
-    #[error("cannot create the directory of the socket {path}")]
-    Directory { path: PathBuf, source: io::Error },
-    #[error(
-        "the directory {path} belongs to uid {uid}, who could replace a socket in it; choose another state directory"
-    )]
-    ForeignDirectory { path: PathBuf, uid: u32 },
-    #[error("{path} exists and is not a socket; remove it or choose another path")]
-    NotASocket { path: PathBuf },
-    #[error("another process listens on {path}; stop it or choose another path")]
-    InUse { path: PathBuf },
-    #[error("cannot remove the stale socket {path}")]
-    Stale { path: PathBuf, source: io::Error },
-    #[error("cannot listen on the socket {path}")]
-    Unix { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Socket(#[from] SocketError),
 }
 
 impl Listener {
@@ -90,16 +78,28 @@ impl Listener {
     /// A socket file that only this user may open (mode 0600), removed when the listener is dropped. What a killed
     /// process left under that name is replaced; a socket that answers is not.
     pub async fn unix(path: impl Into<PathBuf>) -> Result<Self, ListenError> {
-        let path = path.into();
-        prepare_directory(&path)?;
-        remove_stale(&path).await?;
-        let failed = |source| ListenError::Unix { path: path.clone(), source };
-        let listener = UnixListener::bind(&path).map_err(failed)?;
-        // Until here another user might have connected, but peer credentials are checked on each call as well.
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-        let file = SocketFile::of(path.clone()).map_err(failed)?;
+        Self::unix_at(&path.into(), None, Ours::default()).await
+    }
+
+    /// As [`Self::unix`], on the socket that another process has bound there, if there is one.
+    pub(crate) async fn unix_at(
+        path: &Path,
+        bound: Option<std::os::unix::net::UnixListener>,
+        ours: Ours,
+    ) -> Result<Self, ListenError> {
+        let (listener, file) = bind_unix(path, bound, ours).await?;
         let label = path.display().to_string();
         Ok(Self { source: Source::Unix { listener, _file: Some(file) }, label })
+    }
+
+    /// Adds the socket to what a successor would get.
+    pub(crate) fn hold(&self, held: &Held, name: &str) -> Result<(), ListenError> {
+        let held = match &self.source {
+            Source::Tcp(listener, _) => held.add(name, listener),
+            Source::Unix { listener, .. } => held.add(name, listener),
+            Source::Duplex(_) => Ok(()),
+        };
+        held.map_err(ListenError::Inherited)
     }
 
     /// All sockets that were handed over for the admin API. A Unix socket's file is left in place at the end. The
@@ -113,7 +113,7 @@ impl Listener {
             let listener = TcpListener::from_std(socket).map_err(ListenError::Inherited)?;
             listeners.push(Self { source: Source::Tcp(listener, address), label: format!("{address}, inherited") });
         }
-        while let Some(socket) = sockets.unix() {
+        while let Some(socket) = sockets.unix(ADMIN) {
             let label = format!("{:?}, inherited", socket.local_addr().map_err(ListenError::Inherited)?);
             let listener = UnixListener::from_std(socket).map_err(ListenError::Inherited)?;
             listeners.push(Self { source: Source::Unix { listener, _file: None }, label });
@@ -181,56 +181,4 @@ impl Source {
 fn protected(address: SocketAddr, auth: &Auth) -> Result<(), ListenError> {
     let open = !auth.has_token() && !address.ip().to_canonical().is_loopback();
     if open { Err(ListenError::Unprotected { address }) } else { Ok(()) }
-}
-
-/// Creates the socket's directory, and makes sure that no other user planted it in a shared directory such as `/tmp`.
-fn prepare_directory(path: &Path) -> Result<(), ListenError> {
-    let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return Ok(()) };
-    let failed = |source| ListenError::Directory { path: path.to_owned(), source };
-    create_private(directory).map_err(failed)?;
-    let uid = fs::metadata(directory).map_err(failed)?.uid();
-    if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
-        return Ok(());
-    }
-    Err(ListenError::ForeignDirectory { path: directory.to_owned(), uid })
-}
-
-async fn remove_stale(path: &Path) -> Result<(), ListenError> {
-    let owned = || path.to_owned();
-    let file = match fs::symlink_metadata(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(ListenError::Stale { path: owned(), source }),
-    };
-    if !file.file_type().is_socket() {
-        return Err(ListenError::NotASocket { path: owned() });
-    }
-    match UnixStream::connect(path).await {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-        Ok(_) | Err(_) => return Err(ListenError::InUse { path: owned() }),
-    }
-    fs::remove_file(path).map_err(|source| ListenError::Stale { path: owned(), source })
-}
-
-/// Removes the socket file at the end, unless another process has replaced the file meanwhile.
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    inode: u64,
-}
-
-impl SocketFile {
-    fn of(path: PathBuf) -> io::Result<Self> {
-        let inode = fs::symlink_metadata(&path)?.ino();
-        Ok(Self { path, inode })
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path).is_ok_and(|file| file.ino() == self.inode);
-        if ours && let Err(error) = fs::remove_file(&self.path) {
-            tracing::debug!(path = %self.path.display(), %error, "the socket file stays behind");
-        }
-    }
 }

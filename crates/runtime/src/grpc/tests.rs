@@ -22,7 +22,7 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus,
 use tonic_prost::ProstCodec;
 
 use super::*;
-use crate::{AdminToken, Phase, Readiness, Shutdown, Tasks, Tracer};
+use crate::{AdminToken, Phase, Readiness, Shutdown, Tasks, Tracer, socket_file::SocketError};
 
 /// Answers every call with the actor it came from.
 #[derive(Clone)]
@@ -148,10 +148,10 @@ async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     // Dropping a bare listener leaves the file behind, as a killed process does.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let live = Listener::unix(&path).await.unwrap();
-    assert!(matches!(Listener::unix(&path).await.unwrap_err(), ListenError::InUse { .. }));
+    assert!(matches!(Listener::unix(&path).await.unwrap_err(), ListenError::Socket(SocketError::InUse { .. })));
     drop(live);
     fs::write(&path, "precious").unwrap();
-    assert!(matches!(Listener::unix(&path).await.unwrap_err(), ListenError::NotASocket { .. }));
+    assert!(matches!(Listener::unix(&path).await.unwrap_err(), ListenError::Socket(SocketError::NotASocket { .. })));
 }
 
 #[tokio::test]

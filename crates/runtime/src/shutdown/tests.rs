@@ -38,7 +38,7 @@ async fn a_second_wish_forces_and_a_doubled_signal_is_one_wish() {
     let waits = [Duration::ZERO, Duration::from_micros(20), Duration::from_secs(2)];
     let signals = pin!(stream::iter(waits).then(async |wait| {
         tokio::time::sleep(wait).await;
-        "SIGTERM"
+        Wish::Stop("SIGTERM")
     }));
     let started = Instant::now();
     let ended = async {
@@ -66,4 +66,15 @@ async fn a_signal_of_the_system_triggers() {
         };
         tokio::join!(main, shutdown.clone().follow(signals));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hangup_without_a_terminal_asks_for_a_reload() {
+    let shutdown = Shutdown::new();
+    let wishes = pin!(stream::iter([Wish::Reload, Wish::Reload, Wish::Stop("SIGTERM")]));
+    shutdown.obey(wishes).await;
+    assert!(shutdown.is_triggered());
+    shutdown.reload_wanted().await;
+    let again = timeout(Duration::from_secs(1), shutdown.reload_wanted()).await;
+    again.expect_err("two at once are one");
 }

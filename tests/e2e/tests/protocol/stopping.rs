@@ -31,7 +31,8 @@ fn a_gateway_that_stops_finishes_what_it_has_and_says_so() -> Result<(), Fault> 
     stage.carried_out("runs")?;
     stage.carried_out("events")?;
     stage.gateway.process.signal(Signal::SIGTERM);
-    // The gateway closes idle connections at once, and turns new clients away at once.
+    // The gateway closes idle connections soon, since a busy client would have asked by then, and turns new clients away
+    // at once.
     idle.is_closed()?;
     assert_eq!(stream.event()?, None);
     stream.is_closed()?;

@@ -64,14 +64,19 @@ impl StandIn {
 
     /// The messages up to the first one that has `line`.
     pub(crate) fn hears(&self, line: &str) -> Result<String, Fault> {
+        self.hears_one(line, |said| said == line)
+    }
+
+    /// The messages up to the first one with a line that is as it should be.
+    pub(crate) fn hears_one(&self, what: &str, mut is_it: impl FnMut(&str) -> bool) -> Result<String, Fault> {
         let (mut heard, mut buffer) = (String::new(), [0; 8192]);
         loop {
             let length = self.notify.recv(&mut buffer).map_err(|error| {
-                fault(format!("{}: waited for {line} ({error}); it said:\n{heard}", self.path.display()))
+                fault(format!("{}: waited for {what} ({error}); it said:\n{heard}", self.path.display()))
             })?;
             let message = String::from_utf8_lossy(&buffer[..length]);
             heard.push_str(&message);
-            if message.lines().any(|said| said == line) {
+            if message.lines().any(&mut is_it) {
                 return Ok(heard);
             }
         }

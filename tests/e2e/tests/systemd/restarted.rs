@@ -22,14 +22,14 @@ use super::manager::{LIMIT, StandIn, listening_socket, words};
 const RESTARTS: usize = 4;
 
 /// A configuration with one stdio server.
-fn configured(name: &str) -> Result<(Scratch, ConfigFile), Fault> {
+pub(crate) fn configured(name: &str) -> Result<(Scratch, ConfigFile), Fault> {
     let scratch = Scratch::new(name)?;
     let document = Document::default().with(demo::stdio("demo", "demo", &scratch)?);
     let file = ConfigFile::create(scratch.file("only1mcp.yaml"), &document.yaml())?;
     Ok((scratch, file))
 }
 
-fn up(scratch: &Scratch, file: &ConfigFile) -> Vec<OsString> {
+pub(crate) fn up(scratch: &Scratch, file: &ConfigFile) -> Vec<OsString> {
     let mut arguments = words([&"up", &"--config", &file.path(), &"--state-dir", &scratch.file("state")]);
     arguments.extend(words([&"--admin", &"127.0.0.1:0", &"--ops", &"127.0.0.1:0", &"--listen", &"127.0.0.1:0"]));
     arguments
@@ -37,7 +37,7 @@ fn up(scratch: &Scratch, file: &ConfigFile) -> Vec<OsString> {
 
 /// Clients that come one after the other, each on a connection of its own and with one question: the answer may say
 /// that there will be no other on this connection.
-struct Visitors {
+pub(crate) struct Visitors {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<usize, Fault>>,
 }
@@ -49,7 +49,7 @@ fn hello() -> Value {
 }
 
 impl Visitors {
-    fn begin(address: SocketAddr) -> Self {
+    pub(crate) fn begin(address: SocketAddr) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
@@ -66,7 +66,7 @@ impl Visitors {
     }
 
     /// How many were served, if all were.
-    fn end(self) -> Result<usize, Fault> {
+    pub(crate) fn end(self) -> Result<usize, Fault> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().map_err(|_| fault("the visitors panicked"))?
     }

@@ -39,7 +39,7 @@ fn an_endpoint_whose_calls_fail_gets_none_while_the_others_answer() {
         );
         let admit = |session: u64| {
             let random = session.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            case.started.live.admit(Kind::Tool, "one", random, &Homes::default()).unwrap().lease
+            case.started.live.admit(Kind::Tool, "one", random, &Homes::default(), |_| true).unwrap().lease
         };
         let at_bad = || {
             let leases: Vec<_> = (0..500).map(admit).collect();

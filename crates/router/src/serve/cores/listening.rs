@@ -3,9 +3,10 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
+use runtime::Held;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::settings::Listen;
+use crate::settings::{Listen, MCP, OWN_MCP};
 
 /// How many connections wait for a core to let them in.
 pub(super) const BACKLOG: u16 = 4096;
@@ -22,10 +23,10 @@ pub enum ListenError {
     On(#[source] io::Error),
 }
 
-/// A socket for each core, all on one address.
+/// Sockets for each core, all on one address.
 #[derive(Debug)]
 pub(crate) struct Listening {
-    pub(super) sockets: Vec<TcpListener>,
+    pub(super) sockets: Vec<Vec<TcpListener>>,
     pub(crate) address: SocketAddr,
     /// Another process holds the socket as well, and it goes on listening when the router ends.
     pub(super) kept: bool,
@@ -35,8 +36,14 @@ impl Listening {
     pub(crate) fn open(listen: Listen, cores: usize) -> Result<Self, ListenError> {
         match listen {
             Listen::At(address) => Self::bind(address, cores).map_err(|source| ListenError::At { address, source }),
-            Listen::On(socket) => Self::share(&socket, cores).map_err(ListenError::On),
+            Listen::On { sockets, kept } => Self::share(&sockets, cores, kept).map_err(ListenError::On),
         }
+    }
+
+    /// Adds the sockets to what a successor would get.
+    pub(crate) fn hold(&self, held: &Held) -> Result<(), ListenError> {
+        let name = if self.kept { MCP } else { OWN_MCP };
+        self.sockets.iter().flatten().try_for_each(|socket| held.add(name, socket)).map_err(ListenError::On)
     }
 
     /// One socket per core: each core is woken only by the connections that the system gives to its socket.
@@ -45,15 +52,22 @@ impl Listening {
         let alone = socket(address, false)?;
         let address = alone.local_addr()?;
         drop(alone);
-        let sockets = (0..cores.max(1)).map(|_| socket(address, true)).collect::<Result<_, _>>()?;
+        let sockets = (0..cores.max(1)).map(|_| Ok(vec![socket(address, true)?])).collect::<io::Result<_>>()?;
         Ok(Self { sockets, address, kept: false })
     }
 
-    /// One socket for all cores: a connection wakes each core, and the least busy core accepts it.
-    fn share(socket: &TcpListener, cores: usize) -> io::Result<Self> {
-        set_unsent(&SockRef::from(socket));
-        let sockets = (0..cores.max(1)).map(|_| socket.try_clone()).collect::<Result<_, _>>()?;
-        Ok(Self { sockets, address: socket.local_addr()?, kept: true })
+    /// Sockets that were opened by another process. Each socket has a core and each core has a socket: clients wait in
+    /// each socket's own queue. A connection wakes all cores that have its socket, and the least busy one accepts it.
+    fn share(sockets: &[TcpListener], cores: usize, kept: bool) -> io::Result<Self> {
+        let mut of_cores: Vec<_> = (0..cores.max(1)).map(|_| Vec::new()).collect();
+        let first = sockets.first().ok_or(io::ErrorKind::InvalidInput)?;
+        for index in 0..sockets.len().max(of_cores.len()) {
+            let socket = &sockets[index % sockets.len()];
+            set_unsent(&SockRef::from(socket));
+            let core = index % of_cores.len();
+            of_cores[core].push(socket.try_clone()?);
+        }
+        Ok(Self { sockets: of_cores, address: first.local_addr()?, kept })
     }
 }
 
@@ -75,9 +89,28 @@ fn set_unsent(socket: &Socket) {
     }
 }
 
-/// A core's listening socket.
+/// A core's listening sockets.
 pub(super) struct Door {
-    pub(super) socket: TcpListener,
-    /// Whether the socket outlives the core: connections in its queue are left to the next process that accepts them.
+    pub(super) sockets: Vec<TcpListener>,
+    /// Whether the sockets outlive the process: connections in their queues are left to the next process that accepts
+    /// them.
     pub(super) kept: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_inherited_socket_has_a_core_and_each_core_a_socket() {
+        let sockets: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let address = |socket: &TcpListener| socket.local_addr().unwrap();
+        for cores in 1..6 {
+            let listening = Listening::share(&sockets, cores, false).unwrap();
+            assert_eq!(listening.sockets.len(), cores);
+            assert!(listening.sockets.iter().all(|core| !core.is_empty()));
+            let served: std::collections::BTreeSet<_> = listening.sockets.iter().flatten().map(address).collect();
+            assert_eq!(served, sockets.iter().map(address).collect());
+        }
+    }
 }

@@ -19,6 +19,8 @@ pub(super) const NOT_RUN: &[(&str, &str)] = &[
     ("npm install ", "as tar"),
     ("install ", "writes into /usr and /etc; tests/systemd.rs checks the units"),
     ("for program in ", "writes into /usr; tests/systemd.rs checks the units"),
+    ("only1mcp up --upgrade", "crates/only1mcp/tests/up/upgrade.rs does it under load"),
+    ("kill -USR2 ", "crates/only1mcp/tests/up/upgrade.rs does it under load"),
     ("systemctl ", "systemd does not run here; tests/systemd.rs checks the units"),
     ("(umask 077 && head ", "writes into /etc"),
     ("only1mcp status --state-dir /var/lib/only1mcp/up", "needs the unit"),

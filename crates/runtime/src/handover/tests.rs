@@ -1,0 +1,112 @@
+//! The two ends of a handover in one process.
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    os::fd::AsFd,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::{Shutdown, held::Held, inherited::Inherited};
+
+struct Case {
+    folder: tempfile::TempDir,
+    shutdown: Shutdown,
+    held: Held,
+    steps: Arc<Mutex<Vec<Step>>>,
+}
+
+impl Case {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { folder, shutdown: Shutdown::new(), held: Held::default(), steps: Arc::default() }
+    }
+
+    fn way(&self) -> PathBuf {
+        way(self.folder.path()).unwrap()
+    }
+
+    /// The predecessor.
+    async fn leave(&self) {
+        let upgrade = signal(SignalKind::user_defined2()).unwrap();
+        let (held, shutdown) = (self.held.clone(), self.shutdown.clone());
+        let over = HandOver::open(&self.way(), &mut Inherited::default(), upgrade, held, shutdown, "1").await.unwrap();
+        over.until_left(async |step| self.steps.lock().unwrap().push(step)).await;
+    }
+
+    async fn find(&self) -> (Predecessor, Inherited) {
+        loop {
+            match Predecessor::find(&self.way(), CancellationToken::new(), Held::default()).await {
+                Ok(found) => return found,
+                Err(SucceedError::Absent { .. }) => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    fn steps(&self) -> Vec<Step> {
+        self.steps.lock().unwrap().clone()
+    }
+}
+
+#[tokio::test]
+async fn sockets_pass_from_one_to_the_other_and_what_waits_in_them_is_not_lost() {
+    let case = Case::new();
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    case.held.add("mcp", &socket).unwrap();
+    case.held.add("mcp", socket.as_fd().try_clone_to_owned().unwrap()).unwrap();
+    let successor = async {
+        let (mut predecessor, mut inherited) = case.find().await;
+        let mut sockets = inherited.all_tcp("mcp");
+        assert_eq!(sockets.len(), 2);
+        assert!(inherited.unix(WAY).is_some() && inherited.tcp("mcp").is_none());
+        assert!(case.steps().is_empty());
+        predecessor.lets_go(std::future::ready(())).await.unwrap();
+        assert_eq!(case.steps(), [Step::LetGo]);
+        assert!(!case.shutdown.is_triggered());
+        predecessor.leaves().await.unwrap();
+        case.shutdown.triggered().await;
+        (predecessor, sockets.remove(0))
+    };
+    let mut early = TcpStream::connect(address).unwrap();
+    drop(socket);
+    let ((), (predecessor, socket)) = tokio::join!(case.leave(), successor);
+    assert!(case.shutdown.is_succeeded());
+    assert!(case.way().exists(), "the successor waits there");
+    early.write_all(b"hello").unwrap();
+    let mut said = [0; 5];
+    socket.accept().unwrap().0.read_exact(&mut said).unwrap();
+    assert_eq!(&said, b"hello");
+    // Only the end of the process closes the line.
+    let mut gone = Box::pin(predecessor.gone());
+    tokio::time::timeout(Duration::ZERO, &mut gone).await.unwrap_err();
+    drop(case.shutdown);
+    gone.await;
+}
+
+#[tokio::test]
+async fn a_successor_that_fails_changes_nothing() {
+    let case = Case::new();
+    let successors = async {
+        // Before anything was let go.
+        drop(case.find().await);
+        let (mut predecessor, _) = case.find().await;
+        assert!(case.steps().is_empty());
+        predecessor.lets_go(std::future::ready(())).await.unwrap();
+        // After that.
+        drop(predecessor);
+        let (predecessor, inherited) = case.find().await;
+        assert_eq!(case.steps(), [Step::LetGo, Step::TakeBack]);
+        assert!(!case.shutdown.is_triggered());
+        case.shutdown.trigger();
+        drop((predecessor, inherited));
+    };
+    tokio::join!(case.leave(), successors);
+    assert!(!case.way().exists());
+}
