@@ -10,14 +10,14 @@ mod report;
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     fault::{Fault, fault},
@@ -75,6 +75,8 @@ pub struct Load {
 struct Shared {
     stop: watch::Sender<bool>,
     answered: AtomicU64,
+    /// When all sessions were open: times of samples count from here.
+    began: OnceLock<Instant>,
     /// The highest revision that answered, per endpoint.
     revisions: Vec<AtomicU64>,
 }
@@ -82,10 +84,21 @@ struct Shared {
 impl Load {
     /// Opens all sessions, then begins to call.
     pub fn start(plan: Plan) -> Result<Self, Fault> {
+        Self::begin(plan, None)
+    }
+
+    /// As [`Self::start`], with clients that think in place of the rate: after each answer, each of them waits for
+    /// `think` at most, and for half of it at least, before its next call.
+    pub fn start_thinking(plan: Plan, think: Duration) -> Result<Self, Fault> {
+        Self::begin(plan, Some(think))
+    }
+
+    fn begin(plan: Plan, think: Option<Duration>) -> Result<Self, Fault> {
         let revisions = plan.endpoints.iter().map(|_| AtomicU64::new(0)).collect();
-        let shared = Arc::new(Shared { stop: watch::Sender::new(false), answered: AtomicU64::new(0), revisions });
+        let (stop, answered, began) = (watch::Sender::new(false), AtomicU64::new(0), OnceLock::new());
+        let shared = Arc::new(Shared { stop, answered, began, revisions });
         let own = Arc::clone(&shared);
-        let thread = thread::Builder::new().name("load".to_owned()).spawn(move || client::run(plan, own))?;
+        let thread = thread::Builder::new().name("load".to_owned()).spawn(move || client::run(plan, think, own))?;
         let mut load = Self { shared, thread: Some(thread) };
         match wait::until_true("the first answer", Duration::from_secs(30), || load.answered() > 0 || load.is_over()) {
             Ok(()) if !load.is_over() => Ok(load),
@@ -97,6 +110,11 @@ impl Load {
     /// How many calls were answered so far.
     pub fn answered(&self) -> u64 {
         self.shared.answered.load(Ordering::Relaxed)
+    }
+
+    /// What the times of samples count from.
+    pub fn began(&self) -> Instant {
+        *self.shared.began.get_or_init(Instant::now)
     }
 
     /// Waits until `count` more calls were answered.
@@ -126,7 +144,8 @@ impl Load {
         if self.is_over() { Err(fault("the load ended early")) } else { Ok(()) }
     }
 
-    fn is_over(&self) -> bool {
+    /// Whether it has ended, which it does only by `stop` or by a fault of its own.
+    pub fn is_over(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 

@@ -106,10 +106,17 @@ impl Raw {
     /// With a session of its own.
     pub fn open(address: SocketAddr) -> Result<Self, Fault> {
         let mut raw = Self::connect(address)?;
-        let params = json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "raw", "version": "1" } });
-        let response = raw.ask(&json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params }))?;
-        raw.session = response.header("mcp-session-id").map(str::to_owned);
+        raw.begin()?;
         Ok(raw)
+    }
+
+    /// Begins another session on this connection; the one before is left as it is.
+    pub fn begin(&mut self) -> Result<(), Fault> {
+        self.session = None;
+        let params = json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "raw", "version": "1" } });
+        let response = self.ask(&json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params }))?;
+        self.session = response.header("mcp-session-id").map(str::to_owned);
+        Ok(())
     }
 
     /// Another connection for the same session.

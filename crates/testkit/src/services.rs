@@ -70,6 +70,8 @@ pub struct Services {
     config: PathBuf,
     control: [Service; 3],
     pub routers: Vec<Service>,
+    /// Where routers reach a control service, if not where it is.
+    detours: Vec<(Kind, SocketAddr)>,
 }
 
 impl Services {
@@ -86,7 +88,7 @@ impl Services {
             Service::plan(Kind::DrainCoordinator, 0)?,
         ];
         let routers = (0..routers).map(|number| Service::plan(Kind::Router, number)).collect::<Result<_, _>>()?;
-        Ok(Self { root, config: config.to_owned(), control, routers })
+        Ok(Self { root, config: config.to_owned(), control, routers, detours: Vec::new() })
     }
 
     /// As [`Self::plan`], then starts all of them, and waits until they are ready.
@@ -100,6 +102,11 @@ impl Services {
         }
         services.wait_ready()?;
         Ok(services)
+    }
+
+    /// Has the routers that are started from now on reach a control service at another address.
+    pub fn detour(&mut self, kind: Kind, address: SocketAddr) {
+        self.detours.push((kind, address));
     }
 
     /// Starts a control service; it need not be ready when this returns.
@@ -120,7 +127,8 @@ impl Services {
         arguments.extend(["--node".into(), router.name.clone().into()]);
         for control in &self.control {
             arguments.push(format!("--{}", control.kind.program()).into());
-            arguments.push(format!("http://{}", control.grpc).into());
+            let detour = self.detours.iter().find(|(kind, _)| *kind == control.kind);
+            arguments.push(format!("http://{}", detour.map_or(control.grpc, |(_, address)| *address)).into());
         }
         let root = self.root.clone();
         self.routers[number].start(&root, arguments)
@@ -212,6 +220,11 @@ impl Service {
     /// When it was never started.
     pub fn process(&mut self) -> &mut Supervised {
         self.process.as_mut().expect("the scenario started it")
+    }
+
+    /// Its process, which the caller keeps: the next start gives it another one.
+    pub fn take_process(&mut self) -> Option<Supervised> {
+        self.process.take()
     }
 
     fn start(&mut self, root: &Path, arguments: Vec<std::ffi::OsString>) -> Result<(), Fault> {

@@ -1,7 +1,7 @@
 //! The requirements of the gateway, as scenarios over real processes.
 //!
 //! Each acceptance line is one function from a [`Size`] to [`Figures`]: its short form runs with the tests, its full
-//! size in the `acceptance` program. The lines stand in five lists:
+//! size in the `acceptance` program. The lines stand in six lists:
 //!
 //! | list | what it measures |
 //! |---|---|
@@ -10,10 +10,12 @@
 //! | [`sound`] | no client and no server harms the others: limits, sessions, secrets, hostile peers |
 //! | [`second_cut`] | what it costs: lines of Rust, instructions per call, changes before up to 2,000 servers |
 //! | [`first_hour`] | what people read: commands of the documents, incidents, files of MCP clients |
+//! | [`leaving`] | what leaves, and how: endpoints, servers, routers, the gateway itself |
 
 pub mod commands;
 pub mod figures;
 pub mod first_hour;
+pub mod leaving;
 pub mod ledger;
 pub mod main_job;
 pub mod run_anywhere;

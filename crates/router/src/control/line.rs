@@ -125,6 +125,8 @@ async fn keep<Out, In, E, F, Fut>(
         };
         let ended = hung_up.run_until_cancelled(talk).await;
         tell(events, Line::Down).await;
+        // A successor serves, or it fails, and this process takes its line up again.
+        until(in_charge, true).await;
         // All three services use this code when another stream speaks in the name of this router.
         if let Some(Err(status)) = &ended
             && status.code() == Code::Aborted

@@ -192,10 +192,12 @@ impl HandOver {
 
     async fn in_time(&self, limit: Duration, what: &str, step: impl Future<Output = io::Result<()>>) -> io::Result<()> {
         tokio::select! {
+            // A process that is asked to stop has no other one serve.
+            biased;
+            () = self.shutdown.triggered() => Err(io::Error::other("this process was asked to stop")),
             done = timeout(limit, step) => done.unwrap_or_else(|_| {
                 Err(io::Error::new(io::ErrorKind::TimedOut, format!("it was not {what} within {} s", limit.as_secs())))
             }),
-            () = self.shutdown.triggered() => Err(io::Error::other("this process was asked to stop")),
         }
     }
 }

@@ -100,7 +100,20 @@ impl Talk {
     /// Also when it says another word.
     pub(super) async fn expect(&mut self, word: &Word) -> io::Result<()> {
         let heard = self.hear().await?;
-        if heard == *word { Ok(()) } else { Err(io::Error::other(format!("it said {heard:?} in place of {word:?}"))) }
+        if heard == *word {
+            return Ok(());
+        }
+        Err(io::Error::other(match heard {
+            Word::Keeps => "it was asked to stop, or has waited too long".to_owned(),
+            Word::Failed => "it could not take over".to_owned(),
+            Word::Hello { .. }
+            | Word::Descriptor { .. }
+            | Word::All
+            | Word::Warm
+            | Word::Yours
+            | Word::Ready
+            | Word::Leaves => format!("it said {heard:?} in place of {word:?}"),
+        }))
     }
 
     /// The descriptor that came with the last word.

@@ -40,8 +40,12 @@ impl Case {
     }
 
     async fn find(&self) -> (Predecessor, Inherited) {
+        self.find_for(&Held::default()).await
+    }
+
+    async fn find_for(&self, held: &Held) -> (Predecessor, Inherited) {
         loop {
-            match Predecessor::find(&self.way(), CancellationToken::new(), Held::default()).await {
+            match Predecessor::find(&self.way(), CancellationToken::new(), held.clone()).await {
                 Ok(found) => return found,
                 Err(SucceedError::Absent { .. }) => tokio::task::yield_now().await,
                 Err(error) => panic!("{error}"),
@@ -109,4 +113,41 @@ async fn a_successor_that_fails_changes_nothing() {
     };
     tokio::join!(case.leave(), successors);
     assert!(!case.way().exists());
+}
+
+#[tokio::test]
+async fn a_process_that_comes_third_waits_for_the_end_of_both_before_it() {
+    let (first, second) = (Case::new(), Case::new());
+    let take_over = async |case: &Case, held: &Held| {
+        let (mut predecessor, _) = case.find_for(held).await;
+        predecessor.lets_go(std::future::ready(())).await.unwrap();
+        predecessor.leaves().await.unwrap();
+        predecessor
+    };
+    let ((), before_second) = tokio::join!(first.leave(), take_over(&first, &second.held));
+    let own = Held::default();
+    let ((), before_third) = tokio::join!(second.leave(), take_over(&second, &own));
+    assert_eq!(own.copies().unwrap().len(), 2);
+    drop((second, before_second));
+    let mut gone = Box::pin(before_third.gone());
+    tokio::time::timeout(Duration::from_millis(50), &mut gone).await.unwrap_err();
+    drop(first);
+    gone.await;
+    assert!(own.copies().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_process_that_is_asked_to_stop_keeps_its_place() {
+    let case = Case::new();
+    let successor = async {
+        let (mut predecessor, _) = case.find().await;
+        predecessor.lets_go(std::future::ready(())).await.unwrap();
+        case.shutdown.trigger();
+        // It was asked to stop: this process is not to serve.
+        let kept = predecessor.leaves().await.unwrap_err();
+        assert!(kept.to_string().contains("keeps its place"), "{kept}");
+    };
+    tokio::join!(case.leave(), successor);
+    assert!(!case.shutdown.is_succeeded());
+    assert_eq!(case.steps(), [Step::LetGo]);
 }

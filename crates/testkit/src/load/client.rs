@@ -29,13 +29,15 @@ const LAST_CALLS: Duration = Duration::from_secs(60);
 /// What the clients of one load share on their thread.
 struct Run {
     plan: Plan,
+    /// In place of the rate.
+    think: Option<Duration>,
     shared: Arc<Shared>,
     start: Instant,
     next: Cell<u64>,
     report: RefCell<Report>,
 }
 
-pub(super) fn run(plan: Plan, shared: Arc<Shared>) -> Result<Report, Fault> {
+pub(super) fn run(plan: Plan, think: Option<Duration>, shared: Arc<Shared>) -> Result<Report, Fault> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         let mut connections = Vec::new();
@@ -45,8 +47,8 @@ pub(super) fn run(plan: Plan, shared: Arc<Shared>) -> Result<Report, Fault> {
             connection.initialize().await?;
             connections.push((endpoint, connection));
         }
-        let (start, next) = (Instant::now(), Cell::new(0));
-        let run = Rc::new(Run { plan, shared, start, next, report: RefCell::default() });
+        let (start, next) = (*shared.began.get_or_init(Instant::now), Cell::new(0));
+        let run = Rc::new(Run { plan, think, shared, start, next, report: RefCell::default() });
         let tasks = Tasks::new(Shutdown::new());
         for (endpoint, connection) in connections {
             tasks.spawn_local("client", Rc::clone(&run).client(endpoint, connection));
@@ -70,7 +72,7 @@ impl Run {
     async fn client(self: Rc<Self>, endpoint: usize, mut connection: Connection) {
         while !*self.shared.stop.borrow() {
             let slot = self.next.replace(self.next.get() + 1);
-            let due = self.start + Duration::from_secs(slot) / self.plan.rate;
+            let due = self.due(slot);
             sleep_until(due).await;
             if connection.is_closed() {
                 self.report.borrow_mut().closed += 1;
@@ -82,6 +84,14 @@ impl Run {
             self.call(slot, due, endpoint, &mut connection).await;
         }
         self.report.borrow_mut().closed += usize::from(connection.is_closed());
+    }
+
+    fn due(&self, slot: u64) -> Instant {
+        match self.think {
+            // Spread, so that clients do not march in step.
+            Some(think) => Instant::now() + think / 2 + think * u32::try_from(slot * 7919 % 500).unwrap_or(0) / 1000,
+            None => self.start + Duration::from_secs(slot) / self.plan.rate,
+        }
     }
 
     async fn call(&self, slot: u64, due: Instant, endpoint: usize, connection: &mut Connection) {

@@ -7,7 +7,7 @@ use std::{
 
 use clap::Parser;
 use e2e::{
-    Figures, Line, Size, first_hour,
+    Figures, Line, Size, first_hour, leaving,
     ledger::{Ledger, Run},
     main_job, run_anywhere, second_cut, sound,
 };
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 /// Runs the acceptance lines of NAME; those that passed before with the same code are only shown again
 #[derive(Debug, Parser)]
 struct CommandLine {
-    /// Which lines: main-job, run-anywhere, sound, second-cut or first-hour
+    /// Which lines: main-job, run-anywhere, sound, second-cut, first-hour or leaving
     name: String,
     /// Run these, whether they passed before or not; without any, all that have not
     lines: Vec<u8>,
@@ -35,10 +35,11 @@ fn main() -> ExitCode {
         "sound" => sound::LINES,
         "second-cut" => &second_cut::LINES,
         "first-hour" => first_hour::LINES,
+        "leaving" => leaving::LINES,
         other => {
             return usage(&format!(
-                "there are no acceptance lines `{other}`; expected main-job, run-anywhere, sound, second-cut or \
-                 first-hour"
+                "there are no acceptance lines `{other}`; expected main-job, run-anywhere, sound, second-cut, \
+                 first-hour or leaving"
             ));
         }
     };

@@ -65,7 +65,7 @@ fn rate_at_rest(pid: i32) -> Result<f64, Fault> {
 }
 
 /// Processor time that the process has had, its own and the kernel's.
-fn cpu_ms(pid: i32) -> Result<f64, Fault> {
+pub(crate) fn cpu_ms(pid: i32) -> Result<f64, Fault> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name stands in brackets and may hold anything; the state is the third field, these are 14 and 15.
     let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);
@@ -75,7 +75,7 @@ fn cpu_ms(pid: i32) -> Result<f64, Fault> {
 }
 
 /// Memory, shared pages by halves, thirds and so on.
-pub(super) fn pss_mb(pid: i32) -> Result<f64, Fault> {
+pub(crate) fn pss_mb(pid: i32) -> Result<f64, Fault> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let kib = rollup.lines().find_map(|line| line.strip_prefix("Pss:")?.split_whitespace().next()?.parse::<u32>().ok());
     kib.map(|kib| f64::from(kib) * 1024.0 / 1e6).ok_or_else(|| fault(format!("no Pss of process {pid}")))
