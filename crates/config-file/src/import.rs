@@ -2,13 +2,18 @@
 
 mod layout;
 
-use model::{Draft, Located, Policy, Position, Violation};
+use std::time::Duration;
+
+use model::{Draft, DraftTransport, Located, Policy, Position, Violation, may_download};
 use serde_json::Value;
 
 use crate::layer::Layer;
 use crate::report::Report;
 use crate::spell::spell;
 use crate::{Format, Known, Source, merge, variables};
+
+/// The time to connect of a server that is downloaded before it first runs.
+const FIRST_RUN: Duration = Duration::from_secs(60);
 
 /// What a client's file has for us.
 #[derive(Debug, Default)]
@@ -38,6 +43,13 @@ pub fn import(source: &Source) -> Result<Imported, Vec<Violation>> {
     let mut report = Report::default();
     let known = Known::default();
     let of_client = Layer::new(&source.name, &mut report, &known).import(&source.text, source.format, &mut draft);
+    for backend in &mut draft.backends {
+        if let Some(DraftTransport::Stdio { command: Some(command), .. }) = &backend.transport
+            && may_download(&command.value).is_some()
+        {
+            backend.policy.connect.get_or_insert(FIRST_RUN);
+        }
+    }
     let mut notes = std::mem::take(&mut report.notes);
     notes.extend(draft.advice());
     let variables = variables::named(&draft);

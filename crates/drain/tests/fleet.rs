@@ -329,7 +329,10 @@ impl World {
         }
         for summary in self.ledger.list(self.now, true) {
             let DrainId::Removal { endpoint, revision } = &summary.id else { continue };
-            let before_deadline = self.now < Time::ZERO + Duration::from_millis(summary.started.0) + TIMEOUT;
+            // Routers that have not begun are waited for as long as exchanges have.
+            let at_once = policy(endpoint).strategy == DrainStrategy::Immediate;
+            let waited = if at_once { Duration::ZERO } else { TIMEOUT };
+            let before_deadline = self.now < Time::ZERO + Duration::from_millis(summary.started.0) + waited;
             if self.calm && summary.state == State::Done && before_deadline && !self.stayed.contains(endpoint) {
                 for router in &self.routers {
                     assert!(

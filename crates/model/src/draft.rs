@@ -11,7 +11,7 @@ mod tests;
 
 use std::sync::Arc;
 
-pub use advice::{MAX_ADVICE, command_not_found};
+pub use advice::{MAX_ADVICE, command_not_found, may_download};
 pub use http::OWNED_HEADERS;
 pub use literal::is_secret_argument;
 pub use lookalike::lookalike;

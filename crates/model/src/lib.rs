@@ -29,7 +29,7 @@ pub use diff::{BackendChange, Change, Counts, Diff};
 pub use digest::{Digest, canonical_json};
 pub use draft::{
     Draft, DraftBackend, DraftTransport, Located, MAX_ADVICE, OWNED_HEADERS, command_not_found, is_secret_argument,
-    lookalike,
+    lookalike, may_download,
 };
 pub use event::{About, EventKind};
 pub use id::{AttemptId, BackendId, EndpointKey, InvalidId, LogId, NodeId, Owner, Revision, VariantId};

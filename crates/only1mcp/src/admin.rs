@@ -25,7 +25,7 @@ use wire::pb::{
     drain::v1::drain_service_client::DrainServiceClient,
     health::v1::health_service_client::HealthServiceClient,
     process::v1::process_service_client::ProcessServiceClient,
-    router::v1::{InspectRequest, router_service_client::RouterServiceClient},
+    router::v1::{Endpoint, InspectRequest, InspectResponse, router_service_client::RouterServiceClient},
 };
 
 use crate::{args::AdminArgs, failure::Failure, place};
@@ -113,15 +113,24 @@ impl Admin {
         Ok(routers)
     }
 
+    /// What the routers that answer have of a server.
+    pub(crate) async fn inspect(&self, server: &str) -> Vec<InspectResponse> {
+        let request = || InspectRequest { server: server.to_owned(), ..InspectRequest::default() };
+        let asked = self
+            .routers()
+            .into_iter()
+            .map(async |mut router| self.ask(&router.target, router.client.inspect(request())).await.ok());
+        let mut answers: Vec<_> = futures_util::future::join_all(asked).await.into_iter().flatten().collect();
+        // An older router does not choose.
+        let is_of_server = |one: &Endpoint| one.key.as_ref().is_some_and(|key| key.backend == server);
+        answers.iter_mut().for_each(|answer| answer.endpoints.retain(is_of_server));
+        answers
+    }
+
     /// Whether a router has that server, or none can be asked.
     pub(crate) async fn knows(&self, server: &str) -> bool {
-        let request = || InspectRequest { server: server.to_owned(), ..InspectRequest::default() };
-        let asked = self.routers().into_iter().map(async |mut router| {
-            let answer = self.ask(&router.target, router.client.inspect(request())).await.ok()?;
-            Some(answer.endpoints.iter().any(|one| one.key.as_ref().is_some_and(|key| key.backend == server)))
-        });
-        let answers: Vec<bool> = futures_util::future::join_all(asked).await.into_iter().flatten().collect();
-        answers.is_empty() || answers.contains(&true)
+        let answers = self.inspect(server).await;
+        answers.is_empty() || answers.iter().any(|answer| !answer.endpoints.is_empty())
     }
 
     /// Whether the server is off where it is configured. No, if no config-manager can be asked.

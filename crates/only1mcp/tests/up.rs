@@ -416,7 +416,14 @@ fn a_server_that_hangs_is_restarted_by_its_policy_and_by_hand() {
     assert_eq!(restarted["endpoints"][0]["previous_pid"].as_u64(), Some(first), "{restarted}");
     assert!(second != first && pid(&server("a")) == Some(second), "{restarted}");
     let (code, _, said) = home.run(&["restart", "nowhere"]);
-    assert!(code == 1 && said.contains("there is no server `nowhere`"), "{code}: {said}");
+    let unknown = "only1mcp: there is no server `nowhere`\n  next: `only1mcp status` lists those that there are\n";
+    assert_eq!((code, &*said), (1, unknown));
+    let mut watch = home.command(&["watch", "--server", "nowhere"]);
+    let mut watch = watch.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let first = BufReader::new(watch.stderr.take().unwrap()).lines().next().unwrap().unwrap();
+    assert_eq!(Some(&*first), unknown.lines().next());
+    signal(&watch, Signal::SIGINT);
+    assert_eq!(watch.wait().unwrap().code(), Some(0), "it goes on, for a server that may come");
 
     // One call is in its hands when it stops to live.
     let mut call = home.command(&["call", "a__sleep", r#"{"ms": 60000}"#]);
@@ -436,5 +443,9 @@ fn a_server_that_hangs_is_restarted_by_its_policy_and_by_hand() {
     assert!(code == 1 && said.contains("exited with status 3") && said.contains("not today"), "{code}: {said}");
     let (code, shown, _) = home.run(&["status"]);
     assert!(code == 1 && shown.contains("problem: server loop is failing"), "{shown}");
+    let (code, shown, said) = home.run(&["tools"]);
+    assert!(code == 0 && shown.contains("a__echo") && said.contains("note: server loop is not up"), "{shown}{said}");
+    let (code, _, said) = home.run(&["call", "loop__x"]);
+    assert!(code == 1 && said.contains("server `loop` is not up: ") && said.contains("only1mcp logs loop"), "{said}");
     assert_eq!(up.stop(), 0);
 }

@@ -67,6 +67,8 @@ pub struct Endpoint {
     ejection: Mutex<Option<Ejection>>,
     /// 0, or one more than the number of sessions that may move away from it now: its share falls.
     left: AtomicU32,
+    /// An operator has switched its server off: why it takes no calls.
+    disabled: AtomicBool,
     limits: ArcSwap<Limits>,
     /// Of the limits, those that every call reads: an atomic is cheaper to read than the pointer to all of them.
     in_flight_max: AtomicU32,
@@ -155,6 +157,7 @@ impl Endpoint {
             trial: Trial::default(),
             ejection: Mutex::default(),
             left: AtomicU32::new(0),
+            disabled: AtomicBool::new(false),
             in_flight_max: limits.in_flight_per_endpoint.into(),
             response_max: limits.response_bytes.into(),
             limits: ArcSwap::new(limits),
@@ -253,6 +256,15 @@ impl Endpoint {
     pub(crate) fn goes(&self) -> bool {
         let fewer = |held: u32| (held > 1).then(|| held - 1);
         self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok()
+    }
+
+    /// Whether an operator has switched its server off.
+    pub fn is_disabled(&self) -> bool {
+        self.disabled.load(Ordering::Relaxed)
+    }
+
+    pub fn set_disabled(&self, disabled: bool) {
+        self.disabled.store(disabled, Ordering::Relaxed);
     }
 
     /// It takes no new calls from now on.

@@ -49,6 +49,11 @@ pub(crate) struct Admitted {
     pub limits: TimeLimits,
 }
 
+/// How an operator keeps a server from calls.
+fn kept_off(disabled: bool) -> &'static str {
+    if disabled { "disabled by an operator" } else { "drained" }
+}
+
 /// Why a call has no endpoint. The revision is the one that refused the call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unroutable {
@@ -59,9 +64,9 @@ pub(crate) enum Unroutable {
     /// for its old copy to end.
     #[error("server `{backend}` is starting")]
     Arriving { revision: Revision, backend: BackendId, after_old: bool },
-    /// An operator has drained the server.
-    #[error("server `{backend}` is drained and takes no calls")]
-    Cordoned { revision: Revision, backend: BackendId },
+    /// An operator has drained the server, or switched it off (`disabled`).
+    #[error("server `{backend}` is {} and takes no calls", kept_off(*disabled))]
+    Cordoned { revision: Revision, backend: BackendId, disabled: bool },
     /// There never was a configuration here, so it is not known what there is.
     #[error("no configuration is live yet")]
     NothingLive,
@@ -360,7 +365,8 @@ impl Generation {
                 return Ok(lease);
             }
         }
-        Err(Unroutable::Cordoned { revision, backend: routes.id.clone() })
+        let disabled = routes.among(Variants::ALL).any(|endpoint| endpoint.is_disabled());
+        Err(Unroutable::Cordoned { revision, backend: routes.id.clone(), disabled })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Where in a text more servers have their place, and how they are written there.
 
+use model::units::duration;
 use serde_json::Value;
 
 use crate::report::Report;
@@ -153,7 +154,7 @@ fn sorted<'v>(value: &'v Value, first: &[&str]) -> Vec<(&'v String, &'v Value)> 
 
 /// A text that YAML takes as it stands, in brackets, too.
 fn is_plain(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
+    (text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/') || duration(text).is_some())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./@+".contains(&b))
         && plain_kind(text) == ScalarKind::Text
 }

@@ -24,6 +24,7 @@ const NEW_YAML: &str = r#"- id: files
     command: npx
     args: ["-y", "some server", "8080", "true", "ä\"\\"]
     env: { E: "", KEY: "${env:KEY}" }
+  connect: 1m
 - id: search
   transport:
     type: http
@@ -59,10 +60,22 @@ fn servers_stand_after_those_that_were_there() {
     }
     let toml = "# top\n[[servers]]\nid = \"own\"\ntransport = { type = \"stdio\", command = \"x\" }";
     let added = add(&named("f.toml", toml.into()), &servers()).unwrap();
-    let new = "\n\n[[servers]]\nid = \"files\"\n[servers.transport]\ntype = \"stdio\"\ncommand = \"npx\"\n\
+    let new = "\n\n[[servers]]\nid = \"files\"\nconnect = \"1m\"\n[servers.transport]\ntype = \"stdio\"\ncommand = \"npx\"\n\
         args = [\"-y\", \"some server\", \"8080\", \"true\", \"ä\\\"\\\\\"]\nenv = { \"E\" = \"\", \"KEY\" = \"${env:KEY}\" }\n";
     assert!(added.starts_with(&format!("{toml}{new}")), "{added}");
     assert!(add(&named("f.toml", String::new()), &servers()).is_ok());
+}
+
+#[test]
+fn what_is_downloaded_before_it_first_runs_gets_the_time_for_that() {
+    let text = r#"{"mcpServers": {
+        "a": {"command": "/usr/bin/uvx", "args": ["mcp-server-time"]},
+        "b": {"command": "npx", "startup_timeout_sec": 20},
+        "c": {"command": "node"}
+    }}"#;
+    let servers = import(&named("mcp.json", text.into())).unwrap().servers;
+    let connect: Vec<&Value> = servers.iter().map(|server| &server["connect"]).collect();
+    assert_eq!(connect, [&json!("1m"), &json!("20s"), &Value::Null]);
 }
 
 #[test]

@@ -93,6 +93,12 @@ pub fn command_not_found(command: &str) -> Option<String> {
     tilde(command).or_else(|| variable(command)).or_else(|| lookalike::advice(command)).or_else(|| shell_line(command))
 }
 
+/// The program, if it is one that downloads a server before it first runs it.
+pub fn may_download(command: &str) -> Option<&str> {
+    let program = command.rsplit('/').next()?;
+    ["npx", "uvx"].contains(&program).then_some(program)
+}
+
 fn shell_line(command: &str) -> Option<String> {
     let (first, _) = command.trim().split_once(char::is_whitespace)?;
     // What comes after the name may be a secret.
@@ -155,5 +161,6 @@ mod tests {
         }
         assert!(command_not_found("/opt/My Tools/run").is_some(), "when it is known not to be there");
         assert_eq!(command_not_found("npx"), None);
+        assert_eq!(["npx", "/usr/bin/uvx", "node"].map(may_download), [Some("npx"), Some("uvx"), None]);
     }
 }

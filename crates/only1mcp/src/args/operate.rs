@@ -19,7 +19,8 @@ pub(crate) struct StatusArgs {
 
 const STATUS_EXAMPLES: &str = "\
 Exits with 1 when a router is not at the live revision, a server is unhealthy or has failed to come \
-up, or the file was refused. P95 and FAILED are of the calls of the last five minutes.
+up, or the file was refused; and when config-manager does not answer: then it shows what the routers \
+say. P95 and FAILED are of the calls of the last five minutes.
 
 Examples:
   only1mcp status
@@ -72,7 +73,7 @@ Examples:
 #[command(after_help = HISTORY_EXAMPLES)]
 pub(crate) struct HistoryArgs {
     /// At most that many [default: all that are kept]
-    #[arg(long, visible_alias = "limit", value_name = "N", value_parser = clap::value_parser!(u32).range(1..),
+    #[arg(long, visible_alias = "limit", value_name = "N", value_parser = at_least_one,
           env = "ONLY1MCP_HISTORY_LAST")]
     pub(crate) last: Option<u32>,
 
@@ -96,7 +97,7 @@ Examples:
 #[command(after_help = SHOW_EXAMPLES)]
 pub(crate) struct ShowArgs {
     /// The revision, by its number [default: the live one]
-    #[arg(value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(value_name = "REVISION", value_parser = revision)]
     pub(crate) revision: Option<u64>,
 
     #[command(flatten)]
@@ -141,7 +142,7 @@ Examples:
 #[command(after_help = ROLLBACK_EXAMPLES)]
 pub(crate) struct RollbackArgs {
     /// The revision to bring back [default: the one before the live one]
-    #[arg(value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(value_name = "REVISION", value_parser = revision)]
     pub(crate) revision: Option<u64>,
 
     /// Why, for the record
@@ -179,7 +180,8 @@ pub(crate) struct ApplyArgs {
     pub(crate) remove: bool,
 
     /// Refuse unless this revision is live
-    #[arg(long, value_name = "REVISION", default_value_t = 0, hide_default_value = true, env = "ONLY1MCP_BASE")]
+    #[arg(long, value_name = "REVISION", value_parser = base, default_value_t = 0, hide_default_value = true,
+          env = "ONLY1MCP_BASE")]
     pub(crate) base: u64,
 
     /// A router whose vote does not count this time; repeatable, goes on record
@@ -234,7 +236,7 @@ pub(crate) struct DrainArgs {
     #[arg(value_name = "SERVER", required_unless_present = "cancel")]
     pub(crate) server: Option<String>,
 
-    /// Only one of its endpoints, by the beginning of its digest, which `status` shows in JSON
+    /// Only one of its endpoints, by the beginning of its digest, which `status` shows where there are several
     #[arg(long, value_name = "DIGEST", requires = "server", value_parser = NonEmptyStringValueParser::new(),
           env = "ONLY1MCP_DRAIN_ENDPOINT")]
     pub(crate) endpoint: Option<String>,
@@ -404,6 +406,20 @@ kept it from calls. What `drain --endpoint` took of single endpoints stays taken
 Examples:
   only1mcp enable search";
 
+fn revision(text: &str) -> Result<u64, String> {
+    let expected = || "expected the number of a revision, from 1 on; `only1mcp history` lists them".to_owned();
+    text.parse::<u64>().ok().filter(|number| *number > 0).ok_or_else(expected)
+}
+
+/// A revision, or 0 for any.
+fn base(text: &str) -> Result<u64, String> {
+    if text == "0" { Ok(0) } else { revision(text) }
+}
+
+fn at_least_one(text: &str) -> Result<u32, String> {
+    text.parse::<u32>().ok().filter(|number| *number > 0).ok_or_else(|| "expected a number, at least 1".to_owned())
+}
+
 /// Where the MCP endpoint is.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct McpArgs {
@@ -483,3 +499,17 @@ Exits with 1 when the tool or the gateway answers with an error.
 Examples:
   only1mcp call calculator__add '{\"a\": 40, \"b\": 2}'
   only1mcp call notes__add '{\"text\": \"milk\"}' --raw";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_number_of_a_revision_is_told_what_is_expected() {
+        assert_eq!((revision("41"), base("0"), base("3"), at_least_one("1")), (Ok(41), Ok(0), Ok(3), Ok(1)));
+        for text in ["abc", "0", "-1", "1.5", ""] {
+            assert!(revision(text).is_err_and(|said| said.starts_with("expected the number of a revision")), "{text}");
+            assert_eq!(at_least_one(text), Err("expected a number, at least 1".to_owned()), "{text}");
+        }
+    }
+}

@@ -1,12 +1,18 @@
 //! `drain` and `drains`: letting servers leave, and how that went.
 
+use std::collections::BTreeSet;
+
+use data_encoding::HEXLOWER;
 use model::Weight;
 use runtime::exit;
 use serde_json::{Value, json};
 use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
-use wire::pb::drain::v1::{
-    CancelRequest, Drain, ListRequest, RouterShare, StartRequest, StartResponse, WatchRequest, WatchResponse,
+use wire::pb::{
+    drain::v1::{
+        CancelRequest, Drain, ListRequest, RouterShare, StartRequest, StartResponse, WatchRequest, WatchResponse,
+    },
+    router::v1::InspectResponse,
 };
 
 use super::{
@@ -46,7 +52,11 @@ pub(crate) async fn drain(args: &DrainArgs) -> Result<Output, Failure> {
         let list = async || Ok(admin.ask(target, client.clone().list(ListRequest { all: true })).await?.drains);
         drain = end(drain, changes, list, target).await?;
     }
-    Ok(show(&drain, started.joined, &asked))
+    let mut output = show(&drain, started.joined, &asked);
+    if drain.weight_permille > 0 {
+        tell_alone(&drain, &Box::pin(admin.inspect(&drain.server)).await, &mut output);
+    }
+    Ok(output)
 }
 
 async fn start(admin: &Admin, request: StartRequest) -> Result<StartResponse, Failure> {
@@ -232,6 +242,29 @@ pub(super) fn show(drain: &Drain, joined: bool, asked: &str) -> Output {
     }
     let clean = !is_over(drain) || drain.evicted == 0 && drain.lost == 0;
     Output { code: if clean { exit::DONE } else { exit::REFUSED }, ..Output::done(text, as_json(drain)) }
+}
+
+/// Says of a weight that it changes nothing, if no other endpoint of the server could get more calls for it. `routers`:
+/// what they have of the server.
+pub(super) fn tell_alone(drain: &Drain, routers: &[InspectResponse], output: &mut Output) {
+    let live = |router: &InspectResponse| -> BTreeSet<String> {
+        let live = router.endpoints.iter().filter(|one| one.role == "live");
+        live.filter_map(|one| one.key.as_ref()).map(|key| HEXLOWER.encode(&key.digest)).collect()
+    };
+    let all: Vec<BTreeSet<String>> = routers.iter().map(live).filter(|live| !live.is_empty()).collect();
+    let is_shared =
+        |live: &BTreeSet<String>| !drain.endpoint.is_empty() && live.iter().any(|digest| *digest != drain.endpoint);
+    if all.is_empty() || all.iter().any(is_shared) || drain.state != "weighted" {
+        return;
+    }
+    let target = target(drain);
+    output.text.line(if all.iter().any(|live| live.len() > 1) {
+        format!(
+            "note: it keeps all calls, since all endpoints of {target} get the same share; name one with --endpoint DIGEST"
+        )
+    } else {
+        format!("note: {target} keeps all calls: it is the only endpoint, so that nothing can take its place")
+    });
 }
 
 /// The command that takes back what an operator asked for, if it holds.

@@ -13,7 +13,7 @@ use futures_util::{
 };
 use jiff::tz::TimeZone;
 use model::EventKind;
-use runtime::{Clock, exit, fault};
+use runtime::{Clock, escape::say, exit, fault};
 use tonic::Status;
 use wire::pb::{
     config::v1::{GetStatusRequest, WatchRequest},
@@ -78,6 +78,13 @@ impl Watch<'_> {
         if opened.iter().all(Result::is_err) {
             let failure = opened.into_iter().find_map(Result::err);
             return failure.map_or(End::Unread, End::Failed);
+        }
+        for server in &self.args.filter.servers {
+            if !Box::pin(admin.knows(server)).await && !Box::pin(admin.is_configured_off(server)).await {
+                // It may come.
+                let unknown = Failure::NoServer { server: server.clone() };
+                say(&super::in_words(&unknown).within(render::columns(io::stderr())));
+            }
         }
         let followed = services.into_iter().zip(opened).map(|(service, opened)| self.follow(service, opened));
         select_all(followed.map(Box::pin)).await.0

@@ -44,7 +44,10 @@ async fn in_router(admin: &Admin, router: &mut Router, server: &str) -> Result<R
         .await?;
     let of_server = |one: &&Endpoint| one.key.as_ref().is_some_and(|key| key.backend == server);
     let running = seen.endpoints.iter().filter(|one| one.role == "live").filter(of_server);
-    let pids = running.map(|one| one.pid).collect();
+    let pids: Vec<u32> = running.map(|one| one.pid).collect();
+    if pids.is_empty() {
+        return Err(Failure::NoServer { server: server.to_owned() });
+    }
     let request = RestartRequest { server: server.to_owned(), pids };
     match admin.ask(&router.target, router.client.restart(request)).await {
         Err(Failure::Timeout { seconds, .. }) => Err(Failure::NotUpYet { server: server.to_owned(), seconds }),

@@ -5,7 +5,7 @@ mod row;
 use std::collections::BTreeMap;
 
 use model::{Concern, Condition};
-use runtime::exit;
+use runtime::{exit, fault};
 use serde_json::{Map, Value, json};
 use wire::pb::{
     config::v1::{GetStatusRequest, GetStatusResponse, Layer, Pending, RouterStatus, Source},
@@ -19,8 +19,7 @@ use crate::{admin::Admin, args::AdminArgs, failure::Failure};
 
 pub(crate) async fn run(args: &AdminArgs) -> Result<Output, Failure> {
     let admin = Admin::find(args).await?;
-    let mut config = admin.config()?;
-    let status = admin.ask(&config.target, config.client.get_status(GetStatusRequest {})).await?;
+    let status = of_config_manager(&admin).await;
     let mut details = BTreeMap::new();
     for mut router in admin.routers() {
         // A router that says nothing is shown as config-manager knows it.
@@ -28,31 +27,70 @@ pub(crate) async fn run(args: &AdminArgs) -> Result<Output, Failure> {
             details.insert(details_of_one.node.clone(), details_of_one);
         }
     }
-    let mut output = show(status, details);
+    let (mut output, told) = match status {
+        Ok(status) => (show(status, details), String::new()),
+        Err(failure @ (Failure::Unreachable { .. } | Failure::Timeout { .. })) if !details.is_empty() => {
+            let away = fault::chain(&failure);
+            (show_routers(&away, details), away)
+        }
+        Err(failure) => return Err(failure),
+    };
     Box::pin(super::drains::tell_held(&admin, &mut output)).await;
-    for (name, status) in admin.silent() {
+    for (name, status) in admin.silent().filter(|(name, _)| !told.contains(&format!("{name} "))) {
         output.complaints.line(format_args!("{name} does not answer: {}", status.message()));
         output.code = exit::REFUSED;
     }
     Ok(output)
 }
 
+async fn of_config_manager(admin: &Admin) -> Result<GetStatusResponse, Failure> {
+    let mut config = admin.config()?;
+    admin.ask(&config.target, config.client.get_status(GetStatusRequest {})).await
+}
+
 pub(super) fn show(status: GetStatusResponse, details: BTreeMap<String, InspectResponse>) -> Output {
-    let view = View { status, details };
-    let problems = view.problems();
-    let code = if problems.is_empty() { exit::DONE } else { exit::REFUSED };
-    Output { code, ..Output::done(view.text(&problems), view.json(&problems)) }
+    View { status, details, away: None }.shown()
+}
+
+/// What the routers say where config-manager cannot be asked; `away`: why not.
+pub(super) fn show_routers(away: &str, details: BTreeMap<String, InspectResponse>) -> Output {
+    let newest = details.values().max_by_key(|detail| detail.revision);
+    let (revision, digest) = newest.map(|detail| (detail.revision, detail.digest.clone())).unwrap_or_default();
+    let router = |detail: &InspectResponse| RouterStatus {
+        node: detail.node.clone(),
+        revision: detail.revision,
+        digest: detail.digest.clone(),
+        state: "live".to_owned(),
+        reason: if detail.revision == revision {
+            String::new()
+        } else {
+            format!("another router has revision {revision}")
+        },
+        servers: Vec::new(),
+    };
+    let routers = details.values().map(router).collect();
+    let status = GetStatusResponse { revision, digest, routers, ..GetStatusResponse::default() };
+    View { status, details, away: Some(away) }.shown()
 }
 
 /// The answer of config-manager, and by node the answers of the routers that were asked directly.
-struct View {
+struct View<'a> {
     status: GetStatusResponse,
     details: BTreeMap<String, InspectResponse>,
+    /// Why config-manager cannot be asked: the status is then made of the answers of the routers.
+    away: Option<&'a str>,
 }
 
-impl View {
+impl View<'_> {
+    fn shown(&self) -> Output {
+        let problems = self.problems();
+        let code = if problems.is_empty() { exit::DONE } else { exit::REFUSED };
+        Output { code, ..Output::done(self.text(&problems), self.json(&problems)) }
+    }
+
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
+        problems.extend(self.away.map(|why| format!("config-manager cannot be asked: {why}")));
         if let Some(source) = &self.status.source
             && in_trouble(&source.state)
         {
@@ -110,6 +148,11 @@ impl View {
         lines
     }
 
+    /// Where each endpoint of a server is that has several.
+    fn places(&self) -> Vec<String> {
+        self.rows().filter_map(|row| row.place()).collect()
+    }
+
     /// Why servers that are well were not, some time ago.
     fn past_errors(&self) -> Vec<String> {
         self.rows().filter_map(|row| row.past_error()).collect()
@@ -128,19 +171,25 @@ impl View {
 
     /// The router's own answer is newer than what config-manager was told.
     fn rows_of<'a>(&'a self, router: &'a RouterStatus) -> Vec<Row<'a>> {
-        match self.details.get(&router.node) {
+        let mut rows: Vec<Row<'a>> = match self.details.get(&router.node) {
             Some(detail) => {
                 // A candidate is no server yet.
                 let rows = detail.endpoints.iter().filter(|one| one.role != "candidate");
                 rows.map(|one| Row::asked(&router.node, one)).collect()
             }
             None => router.servers.iter().map(|state| Row::reported(&router.node, state)).collect(),
-        }
+        };
+        Row::tell_apart(&mut rows);
+        rows
     }
 
     fn text(&self, problems: &[String]) -> Lines {
         let GetStatusResponse { revision, digest, attempt, source, layers, .. } = &self.status;
         let mut text = match revision {
+            _ if self.away.is_some() => Lines::of(format_args!(
+                "only the routers are known; the newest revision that they have is {revision}, digest {}",
+                render::short(digest)
+            )),
             0 => Lines::of("no revision is live yet"),
             1 => Lines::of(format_args!("revision 1 is live, digest {}", render::short(digest))),
             later => Lines::of(format_args!(
@@ -183,7 +232,8 @@ impl View {
                 text.append(&table);
             }
         }
-        let (warnings, notes) = (self.warnings(), [self.renamed(), self.past_errors(), self.oldest_calls()].concat());
+        let warnings = self.warnings();
+        let notes = [self.places(), self.renamed(), self.past_errors(), self.oldest_calls()].concat();
         if !(problems.is_empty() && warnings.is_empty() && notes.is_empty()) {
             text.line("");
         }
@@ -231,7 +281,7 @@ impl View {
         json!({
             "revision": status.revision,
             "digest": status.digest,
-            "log_id": status.log_id,
+            "log_id": render::some(&status.log_id),
             "epoch": status.epoch,
             "attempt": render::some(&status.attempt),
             "pending": status.pending.iter().map(pending_json).collect::<Value>(),

@@ -1,6 +1,10 @@
 //! On a terminal: a line for each server as it comes up, leaves, or does not come up.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use config_manager::Status;
 use model::{EndpointKey, Verdict};
@@ -59,8 +63,17 @@ struct Told(BTreeMap<EndpointKey, Said>);
 struct Said {
     /// Since when it is not up; nothing while it is.
     waits: Option<Duration>,
-    /// Why it does not come up, as far as it was said; empty when it was only said that it is being started.
-    reason: Option<String>,
+    /// Why it does not come up, as far as it was said: the first clause of each reason; an empty one when it was only
+    /// said that it is being started.
+    reasons: BTreeSet<String>,
+}
+
+/// A server that fails in more ways has said enough.
+const REASONS_MAX: usize = 8;
+
+/// What is behind it may differ from one attempt to the next, as a time in what the server said.
+fn cause(error: &str) -> String {
+    error.split("; ").next().unwrap_or_default().to_owned()
 }
 
 impl Told {
@@ -69,26 +82,29 @@ impl Told {
         let mut present = BTreeMap::new();
         for server in servers {
             let id = &server.endpoint.backend;
-            let mut said = self.0.remove(&server.endpoint).unwrap_or(Said { waits: Some(now), reason: None });
+            let before = self.0.remove(&server.endpoint);
+            let is_seen = before.is_some();
+            let mut said = before.unwrap_or_else(|| Said { waits: Some(now), reasons: BTreeSet::new() });
             match (server.verdict.is_routable(), said.waits) {
                 (true, Some(since)) => {
-                    let took = duration(now.saturating_sub(since));
-                    news.push(format!("{id} up, {}, {took}", count(server.tools, "tool")));
-                    said = Said { waits: None, reason: None };
+                    // One that was up before this looked has taken a time that is not known.
+                    let took = is_seen.then(|| format!(", {}", duration(now.saturating_sub(since))));
+                    let took = took.unwrap_or_default();
+                    news.push(format!("{id} up, {}{took}", count(server.tools, "tool")));
+                    said = Said { waits: None, reasons: BTreeSet::new() };
                 }
                 (false, None) => {
                     news.push(format!("{id} is {}{}", server.verdict, because(&server.error)));
-                    said = Said { waits: Some(now), reason: Some(server.error.clone()) };
+                    said = Said { waits: Some(now), reasons: BTreeSet::from([cause(&server.error)]) };
                 }
                 (false, Some(since)) => {
                     let is_late = now.saturating_sub(since) >= PATIENCE;
-                    let is_new = said.reason.as_deref() != Some(&*server.error);
-                    if is_new && !server.error.is_empty() {
+                    let has_reason = !server.error.is_empty() && said.reasons.len() < REASONS_MAX;
+                    if has_reason && said.reasons.insert(cause(&server.error)) {
                         news.push(format!("{id} is not up yet{}", because(&server.error)));
-                        said.reason = Some(server.error.clone());
-                    } else if is_late && said.reason.is_none() {
+                    } else if is_late && said.reasons.is_empty() {
                         news.push(format!("{id} is being started"));
-                        said.reason = Some(String::new());
+                        said.reasons.insert(String::new());
                     }
                 }
                 (true, None) => {}
@@ -104,7 +120,7 @@ impl Told {
 
     /// In what time it is to be said that a server is being started.
     fn next(&self, now: Duration) -> Option<Duration> {
-        let silent = self.0.values().filter(|said| said.reason.is_none());
+        let silent = self.0.values().filter(|said| said.reasons.is_empty());
         silent.filter_map(|said| Some((said.waits? + PATIENCE).saturating_sub(now))).min()
     }
 }
@@ -142,5 +158,23 @@ mod tests {
         assert_eq!(at(4000, &[files.clone(), hung.clone()]).0, "crm is unhealthy: ping: no answer");
         assert_eq!(at(9000, &[files.clone(), hung]), (String::new(), None), "it was said");
         assert_eq!(at(9500, &[files]).0, "crm is gone");
+    }
+
+    #[test]
+    fn each_reason_why_a_server_does_not_come_up_is_said_once() {
+        let mut told = Told::default();
+        let mut at = |seconds: u64, verdict, error: &str| {
+            told.news(Duration::from_secs(seconds), &[server("gh", verdict, 0, error)]).join("; ")
+        };
+        let exits = |time: &str| format!("its process exited with status 1; it said on stderr: {time} no network");
+        assert_eq!(at(1, Verdict::Starting, &exits("12:00:01")), format!("gh is not up yet: {}", exits("12:00:01")));
+        assert_eq!(at(4, Verdict::Starting, ""), "", "the next attempt");
+        assert_eq!(at(5, Verdict::Failing, &exits("12:00:05")), "", "only what it said is another text");
+        assert_eq!(at(9, Verdict::Failing, "not ready within 10 s"), "gh is not up yet: not ready within 10 s");
+        assert_eq!(at(12, Verdict::Failing, &exits("12:00:12")), "", "that was said");
+        assert_eq!(at(20, Verdict::Healthy, ""), "gh up, 0 tools, 19 s");
+        assert!(at(30, Verdict::Failing, &exits("12:00:30")).starts_with("gh is failing: its process exited"));
+        let first = Told::default().news(Duration::ZERO, &[server("gh", Verdict::Healthy, 13, "")]);
+        assert_eq!(first, ["gh up, 13 tools"], "how long it took is not known");
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use fleet::{Act, Offered, Reason, Roster, Serial};
 use futures_util::FutureExt;
 use model::{AttemptId, BackendId, EndpointKey, EndpointSpec, Limits, Transport};
+use runtime::telemetry::log::BRING_UP;
 use runtime::{Kind, Tasks, TraceContext, Tracer};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -112,6 +113,7 @@ impl Endpoints {
         span.set("only1mcp.server", endpoint.key.backend.to_string());
         span.set("only1mcp.endpoint", endpoint.key.to_string());
         self.tasks.spawn("bring up", async move {
+            let before = endpoint.state().last_error.map(|reason| reason.plain);
             let result = endpoint.bring_up(Instant::now() + timeout).await;
             match &result {
                 Ok(offered) => {
@@ -120,7 +122,11 @@ impl Endpoints {
                 }
                 Err(BringUpError { failure: BringUpFailure::Ended, .. }) => span.fail("not wanted any more"),
                 Err(error) => {
-                    tracing::warn!(endpoint = %endpoint.key, %error, "cannot be brought up");
+                    if before.as_deref() == Some(error.failure.plain().as_str()) {
+                        tracing::info!(target: BRING_UP, endpoint = %endpoint.key, %error, "cannot be brought up, as before");
+                    } else {
+                        tracing::warn!(target: BRING_UP, endpoint = %endpoint.key, %error, "cannot be brought up");
+                    }
                     // Traces leave the gateway: the words of the server are for the log.
                     span.fail(format!("{} (reference {})", error.failure.plain(), error.output.reference));
                 }

@@ -244,6 +244,8 @@ pub(super) fn status(
             return Some(Arc::clone(same));
         }
         let endpoint = Arc::clone(endpoints.get(member.serial)?);
+        // A call that it refuses says why.
+        endpoint.set_disabled(member.disabled);
         let listed = listed(member, offered);
         let (named, more) = (of_names().take(NAMED), of_names().count().saturating_sub(NAMED));
         let kinds = || Kind::SERVED.map(|kind| kind.to_string()).join(", ");

@@ -407,13 +407,18 @@ fn a_state_lasts_since_its_word_changed_whatever_else_does() {
             rate: 0,
         };
         let cordoned = |status: &Status| status.endpoints[0].condition().0 == model::Condition::Cordoned;
+        let refused = |case: &Case| {
+            case.started.live.admit(Kind::Tool, "one", 1, &Homes::default(), |_| true).unwrap_err().to_string()
+        };
         case.overlay(vec![entry(false)]).await;
         let drained = case.status(cordoned).await.endpoints[0].condition();
+        assert_eq!(refused(&case), "server `a` is drained and takes no calls");
         assert!(drained.1 > open.1);
         case.overlay(vec![entry(true)]).await;
         let disabled = case.status(|status| status.endpoints[0].disabled).await;
         assert_eq!(disabled.endpoints[0].condition(), drained);
         assert_eq!(disabled.not_up().len(), 0);
+        assert_eq!(refused(&case), "server `a` is disabled by an operator and takes no calls");
         case.overlay(Vec::new()).await;
         let again = case.status(|status| !cordoned(status)).await.endpoints[0].condition();
         assert!(again.0 == open.0 && again.1 > drained.1, "{again:?} after {drained:?}");
@@ -434,7 +439,7 @@ fn a_server_has_the_time_that_its_own_limit_gives_it_and_the_reason_names_the_li
         let took = Duration::from_nanos(case.clock.now_nanos() - begun);
         assert!(took < Duration::from_millis(900), "{took:?}, though the gateway's limit is 1 s");
         let reason = status.endpoints[0].reason.as_deref().unwrap();
-        let expected = "listed within 200 ms (limits.connect, or `connect` of the server alone)";
+        let expected = "not ready within 200 ms (limits.connect, or `connect` of the server alone)";
         assert!(reason.contains(expected), "{reason}");
         case.stop().await;
     });

@@ -78,7 +78,7 @@ impl Endpoint {
         };
         let outcome = tokio::select! {
             outcome = timeout_at(deadline, Box::pin(self.up_and_listed(deadline))) => {
-                outcome.unwrap_or(Err(BringUpFailure::TimedOut { limit, key }))
+                outcome.unwrap_or_else(|_| Err(BringUpFailure::timed_out(limit, key, &self.spec.transport)))
             }
             () = self.ended.cancelled() => Err(BringUpFailure::Ended),
         };
@@ -253,7 +253,7 @@ impl Endpoint {
         self.ended.run_until_cancelled(pause).await;
         let outcome = tokio::select! {
             outcome = timeout(limit, Box::pin(upstream::establish(&self, limit / 2))) => {
-                outcome.unwrap_or(Err(BringUpFailure::TimedOut { limit, key: CONNECT }))
+                outcome.unwrap_or_else(|_| Err(BringUpFailure::timed_out(limit, CONNECT, &self.spec.transport)))
             }
             () = self.ended.cancelled() => Err(BringUpFailure::Ended),
         };

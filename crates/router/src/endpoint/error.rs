@@ -8,6 +8,7 @@ use std::time::Duration;
 use fleet::Reason;
 use mcp::Kind;
 use model::units::in_words;
+use model::{Transport, may_download};
 use nix::errno::Errno;
 
 use crate::call::{CallError, Cause, Detail};
@@ -69,12 +70,9 @@ pub enum BringUpFailure {
     Initialize(AskError),
     #[error(transparent)]
     List(ListError),
-    #[error("not connected, initialised and listed within {} ({key})", in_words(*limit))]
-    TimedOut {
-        limit: Duration,
-        /// Where the limit is set.
-        key: &'static str,
-    },
+    /// Connecting, initialising and listing took too long. `hint`: where the limit is set, or what to do about it.
+    #[error("not ready within {}{hint}", in_words(*limit))]
+    TimedOut { limit: Duration, hint: String },
     #[error("{reason}")]
     Elsewhere {
         /// The reason of an attempt that another task made meanwhile.
@@ -92,6 +90,22 @@ impl BringUpFailure {
             reason = format!("{reason}; {advice}");
         }
         Self::Start { command, reason }
+    }
+
+    /// `key`: where the limit is set.
+    pub(crate) fn timed_out(limit: Duration, key: &str, transport: &Transport) -> Self {
+        let program = match transport {
+            Transport::Stdio { command, .. } if key == CONNECT => may_download(command),
+            Transport::Stdio { .. } | Transport::Http { .. } => None,
+        };
+        let hint = program.map_or_else(
+            || format!(" ({key})"),
+            |program| {
+                let set = if limit < FIRST_RUN { "set `connect: 60s`" } else { "set a longer `connect`" };
+                format!("; the first run of `{program}` may download for longer: {set}")
+            },
+        );
+        Self::TimedOut { limit, hint }
     }
 
     /// For MCP clients: nothing that the server said, and nothing of the machine it runs on.
@@ -189,6 +203,9 @@ impl AskError {
     }
 }
 
+/// Enough for most servers that are downloaded before they first run.
+const FIRST_RUN: Duration = Duration::from_secs(60);
+
 /// Where the limit for connecting is set.
 pub(crate) const CONNECT: &str = "limits.connect, or `connect` of the server alone";
 
@@ -224,5 +241,26 @@ mod tests {
         assert!(said("~/bin/x", Errno::ENOENT).ends_with("write `${env:HOME}` for it"));
         assert!(said("npx", Errno::ENOENT).ends_with("(os error 2)"));
         assert!(said("npx -y pkg", Errno::EACCES).ends_with("(os error 13)"));
+    }
+
+    #[test]
+    fn a_program_that_downloads_before_its_first_run_needs_more_time_to_connect() {
+        let stdio = |command: &str| Transport::Stdio {
+            command: command.into(),
+            args: Vec::new(),
+            env: Default::default(),
+            cwd: None,
+        };
+        let said = |seconds, key, command| {
+            BringUpFailure::timed_out(Duration::from_secs(seconds), key, &stdio(command)).to_string()
+        };
+        let first = "not ready within 10 s; the first run of `npx` may download for longer: set `connect: 60s`";
+        assert_eq!(said(10, CONNECT, "/usr/bin/npx"), first);
+        assert!(
+            said(90, CONNECT, "uvx")
+                .ends_with("the first run of `uvx` may download for longer: set a longer `connect`")
+        );
+        assert_eq!(said(10, CONNECT, "node"), format!("not ready within 10 s ({CONNECT})"));
+        assert_eq!(said(5, "hot_reload", "npx"), "not ready within 5 s (hot_reload)", "another limit");
     }
 }

@@ -169,6 +169,7 @@ impl Inspector {
         let (error, last_error) =
             if one.up { (one.reason.as_deref(), past) } else { (one.reason.as_deref().or(past), None) };
         let last_error_ago = state.failed_at.filter(|_| last_error.is_some()).map(|at| now.since(at));
+        let address = endpoint.shown.address.as_ref().map(|(host, port)| format!("{host}:{port}"));
         pb::Endpoint {
             key: Some(wire::endpoint_key_to_pb(&endpoint.key)),
             verdict: wire::verdict_to_pb(one.verdict),
@@ -205,6 +206,7 @@ impl Inspector {
             recent: Some(recent(&endpoint.recent.summary(now))),
             checks: Some(checks(&endpoint.checks(), now)),
             oldest: if endpoint.admission.in_flight() > 0 { self.oldest(endpoint.number, now) } else { None },
+            address: address.unwrap_or_default(),
         }
     }
 }

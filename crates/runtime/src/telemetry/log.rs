@@ -32,7 +32,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-pub use filter::{Filter, FilterError};
+pub use filter::{BRING_UP, Filter, FilterError};
 
 use crate::grpc::{Actor, refusal};
 

@@ -1,6 +1,6 @@
 //! One endpoint of a server in one router, as `status` shows it.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use data_encoding::HEXLOWER;
 use model::{Concern, Condition, Facts, Verdict, Weight, units::in_words};
@@ -16,8 +16,14 @@ use super::render;
 /// Of the table.
 pub(super) const HEADS: [&str; 8] = ["SERVER", "ROUTER", "STATE", "FOR", "TOOLS", "IN FLIGHT", "P95", "FAILED"];
 
+/// Of a digest, where people read it.
+const SHORT: usize = 8;
+
 /// A call that takes less is nothing special.
 const LONG: Duration = Duration::from_secs(10);
+
+/// The router's reason for the loss of a process that was ended so that another one takes its place begins so.
+const RESTARTED: &str = "it was restarted: ";
 
 /// An older error of a server that is well is no news any more.
 const PAST: Duration = Duration::from_secs(3600);
@@ -27,6 +33,8 @@ pub(super) struct Row<'a> {
     state: Cow<'a, ServerState>,
     /// As the router itself says; none where only config-manager was asked.
     detail: Option<&'a Endpoint>,
+    /// The server has other endpoints in that router, so that its name alone does not tell which one this is.
+    is_one_of_several: bool,
 }
 
 impl<'a> Row<'a> {
@@ -45,12 +53,12 @@ impl<'a> Row<'a> {
             disabled: false,
             warnings: one.warnings.clone(),
         };
-        Self { node, state: Cow::Owned(state), detail: Some(one) }
+        Self { node, state: Cow::Owned(state), detail: Some(one), is_one_of_several: false }
     }
 
     /// What config-manager was told by the router.
     pub(super) fn reported(node: &'a str, state: &'a ServerState) -> Self {
-        Self { node, state: Cow::Borrowed(state), detail: None }
+        Self { node, state: Cow::Borrowed(state), detail: None, is_one_of_several: false }
     }
 }
 
@@ -61,6 +69,35 @@ impl Row<'_> {
 
     pub(super) fn server(&self) -> &str {
         self.key().map_or("?", |key| key.backend.as_str())
+    }
+
+    /// Those of one server cannot be told apart by its name alone.
+    pub(super) fn tell_apart(rows: &mut [Self]) {
+        let mut count: BTreeMap<String, usize> = BTreeMap::new();
+        rows.iter().for_each(|row| *count.entry(row.server().to_owned()).or_default() += 1);
+        for row in rows {
+            row.is_one_of_several = count.get(row.server()).is_some_and(|count| *count > 1);
+        }
+    }
+
+    /// The server, and which of its endpoints, if there are several: as `drains` shows it.
+    fn name(&self) -> Cow<'_, str> {
+        let server = self.server();
+        match self.short_digest().filter(|_| self.is_one_of_several) {
+            Some(short) => Cow::Owned(format!("{server}/{short}")),
+            None => Cow::Borrowed(server),
+        }
+    }
+
+    /// As much of the digest as `drain --endpoint` needs.
+    fn short_digest(&self) -> Option<String> {
+        self.key().map(|key| HEXLOWER.encode(&key.digest).chars().take(SHORT).collect())
+    }
+
+    /// Of one of several endpoints, where it is.
+    pub(super) fn place(&self) -> Option<String> {
+        let address = &self.detail.filter(|_| self.is_one_of_several)?.address;
+        render::some(address).map(|address| format!("{} in {} is at {address}", self.name(), self.node))
     }
 
     pub(super) fn node(&self) -> &str {
@@ -118,7 +155,7 @@ impl Row<'_> {
         let facts = self.detail.map_or_else(Vec::new, facts);
         let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
         let reason = render::because(&self.state.error);
-        format!("server {} is {}{facts} in {}{reason}", self.server(), self.in_a_word(), self.node)
+        format!("server {} is {}{facts} in {}{reason}", self.name(), self.in_a_word(), self.node)
     }
 
     /// Where to read what its process said, if it said anything.
@@ -131,17 +168,26 @@ impl Row<'_> {
     pub(super) fn past_error(&self) -> Option<String> {
         let detail = self.detail.filter(|detail| !detail.last_error.is_empty())?;
         let ago = render::span(detail.last_error_ago)?;
-        let (server, node, error) = (self.server(), self.node, &detail.last_error);
+        let (server, node, error) = (self.name(), self.node, &detail.last_error);
         let restarts = counted(detail.restarts, "restart").map_or_else(String::new, |restarts| format!("{restarts}, "));
-        let said = || format!("server {server} in {node}: {restarts}last error {} ago: {error}", render::age(ago));
-        (ago < PAST).then(said)
+        let (ago, is_news) = (render::age(ago), ago < PAST);
+        let said = || match error.strip_prefix(RESTARTED) {
+            // What it was ended by is no news where that was wanted.
+            Some(why) => {
+                let why = why.split("; ").next().unwrap_or_default();
+                let last = if detail.restarts > 0 { "the last" } else { "restarted" };
+                format!("server {server} in {node}: {restarts}{last} {ago} ago: {why}")
+            }
+            None => format!("server {server} in {node}: {restarts}last error {ago} ago: {error}"),
+        };
+        is_news.then(said)
     }
 
     /// The call that keeps it busy longest, if one does so for long, with its age.
     pub(super) fn oldest_call(&self) -> Option<(Duration, String)> {
         let oldest = self.detail?.oldest.as_ref()?;
         let age = render::span(oldest.age).filter(|age| *age >= LONG)?;
-        let (server, node, tool) = (self.server(), self.node, &oldest.tool);
+        let (server, node, tool) = (self.name(), self.node, &oldest.tool);
         let lasts = render::age(age);
         Some((age, format!("server {server} in {node}: its oldest call, of `{tool}`, has been in flight for {lasts}")))
     }
@@ -165,7 +211,7 @@ impl Row<'_> {
         let lasts = self.detail.and_then(|detail| render::span(detail.state_for));
         let p95 = self.detail.and_then(|detail| render::span(detail.recent?.p95));
         [
-            self.server().to_owned(),
+            self.name().into_owned(),
             self.node.to_owned(),
             self.in_a_word(),
             or_none(lasts.map(render::age)),
@@ -193,6 +239,7 @@ impl Row<'_> {
             "warnings": self.state.warnings,
         });
         if let Some(detail) = self.detail {
+            value["address"] = render::some(&detail.address).into();
             value["upstream_session"] = render::some(&detail.upstream_session).into();
             value["role"] = render::some(&detail.role).into();
             value["admission"] = detail.admission.as_str().into();

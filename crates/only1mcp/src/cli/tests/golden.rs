@@ -216,17 +216,22 @@ fn trials() -> Vec<Golden> {
 
 fn as_clients_see_it() -> Vec<Golden> {
     let about = "Finds pages of the wiki by their words, the newest first, and says where in each page the words stand";
-    let listed = vec![
+    let tools = vec![
         serde_json::json!({ "name": "wiki__find", "description": about }),
         serde_json::json!({ "name": "calculator__add" }),
     ];
     let text = format!("{about}, {about}\nand another line");
     let content = serde_json::json!([{ "type": "text", "text": text }]);
     let image = serde_json::json!([{ "type": "image", "mimeType": "image/png" }]);
+    let listed = |tools, missing: &[(&str, &str)]| {
+        let missing = missing.iter().map(|(server, reason)| ((*server).to_owned(), (*reason).to_owned())).collect();
+        tools::listed(tools::Listed { tools, missing })
+    };
     let answer = |result| tools::show(Answer { raw: String::new(), result });
     golden([
-        ("tools", tools::listed(listed)),
-        ("tools_none", tools::listed(Vec::new())),
+        ("tools", listed(tools.clone(), &[])),
+        ("tools_missing", listed(tools, &[("dead", "its process exited with status 1"), ("slow", "starting")])),
+        ("tools_none", listed(Vec::new(), &[])),
         ("call", answer(Ok(serde_json::json!({ "content": content })))),
         ("call_image", answer(Ok(serde_json::json!({ "content": image })))),
     ])

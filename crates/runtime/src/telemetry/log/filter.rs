@@ -22,7 +22,12 @@ const LEVELS: [(&str, LevelFilter); 6] = [
 pub struct Filter {
     all: LevelFilter,
     targets: BTreeMap<&'static str, LevelFilter>,
+    /// Without the lines about servers that cannot be brought up: the program tells that itself.
+    told: bool,
 }
+
+/// Of the lines about servers that cannot be brought up.
+pub const BRING_UP: &str = "router::bring_up";
 
 /// The text is not a valid filter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,9 +47,9 @@ fn levels() -> String {
 }
 
 impl Filter {
-    /// `warn`.
+    /// `warn`, for a program that tells by itself which servers cannot be brought up.
     pub fn warnings() -> Self {
-        Self { all: LevelFilter::WARN, targets: BTreeMap::new() }
+        Self { all: LevelFilter::WARN, targets: BTreeMap::new(), told: true }
     }
 
     /// As it is parsed, and the default where nothing is said.
@@ -59,7 +64,7 @@ impl Filter {
 impl Default for Filter {
     /// `info`.
     fn default() -> Self {
-        Self { all: LevelFilter::INFO, targets: BTreeMap::new() }
+        Self { all: LevelFilter::INFO, targets: BTreeMap::new(), told: false }
     }
 }
 
@@ -81,7 +86,7 @@ impl FromStr for Filter {
                 return Err(FilterError::Twice { what: what.to_owned() });
             }
         }
-        Ok(Self { all: all.unwrap_or(LevelFilter::INFO), targets })
+        Ok(Self { all: all.unwrap_or(LevelFilter::INFO), targets, told: false })
     }
 }
 
@@ -101,7 +106,8 @@ fn target(text: &str) -> Result<&'static str, FilterError> {
 impl Filter {
     pub(super) fn targets(&self) -> Targets {
         let own = TARGETS.map(|target| (target, self.targets.get(target).copied().unwrap_or(self.all)));
-        Targets::new().with_targets(own).with_default(self.all.min(LevelFilter::INFO))
+        let told = self.told.then_some((BRING_UP, LevelFilter::ERROR));
+        Targets::new().with_targets(own).with_targets(told).with_default(self.all.min(LevelFilter::INFO))
     }
 }
 

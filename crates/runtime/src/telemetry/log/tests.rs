@@ -16,6 +16,8 @@ fn a_filter_names_levels_and_programs_of_ours() {
     assert!(!loud.targets().would_enable("h2::frame", &Level::DEBUG), "others print what they carry");
     let quiet: Filter = "error".parse().unwrap();
     assert!(!quiet.targets().would_enable("h2::frame", &Level::INFO));
+    let told = Filter::warnings().targets();
+    assert!(told.would_enable("router::call", &Level::WARN) && !told.would_enable(BRING_UP, &Level::WARN));
 }
 
 #[test]

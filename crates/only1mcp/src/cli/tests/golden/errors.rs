@@ -56,7 +56,7 @@ pub(super) fn all() -> Vec<Golden> {
         ("empty_layer", Failure::EmptyLayer { path: file() }),
         ("changed_meanwhile", Failure::ChangedMeanwhile { path: file() }),
         ("no_place_for_more", Failure::Layout { path: file() }),
-        ("wrong_arguments", Failure::Arguments { reason: "invalid type: sequence, expected a map at line 1".into() }),
+        ("wrong_arguments", Failure::Arguments { reason: "they do not begin with `{`".into() }),
         ("no_mcp", Failure::Mcp { url: "http://127.0.0.1:8080/mcp".into(), reason: "connection refused".into() }),
     ];
     let of = |(name, failure): (&str, Failure)| {

@@ -30,11 +30,32 @@ fn weighted() -> Drain {
     Drain { endpoint: "ab".repeat(32), weight_permille: 250, ..drain("a2", "weighted") }
 }
 
+/// A weight for a server with these endpoints, or for the one of them that it names.
+fn weighted_of(endpoint: &str, digests: &[u8]) -> Output {
+    use crate::cli::drains::{show, tell_alone};
+    let endpoints = digests.iter().map(|digest| Endpoint {
+        key: key("search").map(|key| EndpointKey { digest: vec![*digest; 32], ..key }),
+        role: "live".into(),
+        ..Endpoint::default()
+    });
+    let router = InspectResponse { endpoints: endpoints.collect(), ..InspectResponse::default() };
+    let drain = Drain { endpoint: endpoint.into(), ..weighted() };
+    let mut output = show(&drain, false, "");
+    tell_alone(&drain, &[router, InspectResponse::default()], &mut output);
+    output
+}
+
 pub(super) fn drains() -> Vec<Golden> {
     use crate::cli::{
         drains::{cancelled, show, show_all},
         stats,
     };
+    let others = weighted_of(&"ab".repeat(32), &[0xab, 0x3f]);
+    assert_eq!(
+        others.text.as_str(),
+        show(&weighted(), false, "").text.as_str(),
+        "the other one takes what it is not given"
+    );
     golden([
         ("drains", show_all(&[runs(), weighted(), over()], true, &reading())),
         ("drains_none", show_all(&[], true, &reading())),
@@ -43,6 +64,8 @@ pub(super) fn drains() -> Vec<Golden> {
         ("drain_joined", show(&runs(), true, "")),
         ("drain_not_counted", show(&drain("a1", "draining"), false, "")),
         ("drain_weighted", show(&weighted(), false, "")),
+        ("drain_weighted_alone", weighted_of("", &[0xab])),
+        ("drain_weighted_alike", weighted_of("", &[0xab, 0x3f])),
         ("drain_over", show(&over(), false, "")),
         ("stats", stats::show(&[over(), runs()])),
         ("stats_none", stats::show(&[])),

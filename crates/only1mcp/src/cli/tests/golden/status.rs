@@ -125,6 +125,41 @@ pub(super) fn states() -> Vec<Golden> {
     all
 }
 
+/// A server with two URLs, one of which does not answer.
+fn two_endpoints() -> Output {
+    let at = |first: u8, address: &str, one: Endpoint| Endpoint {
+        key: key("crm").map(|key| EndpointKey { digest: vec![first; 32], ..key }),
+        transport: "http".into(),
+        pid: 0,
+        address: address.into(),
+        ..one
+    };
+    let hung = crm("unhealthy", Verdict::Unhealthy, "ping: no answer within 5 s");
+    let both = [at(0x3f, "10.0.0.7:9001", crm("healthy", Verdict::Healthy, "")), at(0x77, "10.0.0.8:9001", hung)];
+    let output = show(well(), inspected(both.into()));
+    let endpoints = &output.json["servers"][0]["endpoints"];
+    assert_eq!((&endpoints[0]["address"], &endpoints[0]["digest"]), (&"10.0.0.7:9001".into(), &"3f".repeat(32).into()));
+    assert!(output.text.as_str().contains("problem: server crm/77777777 is unhealthy"), "{:?}", output.text);
+    output
+}
+
+/// config-manager is dead, and two routers answer.
+fn without_config_manager() -> Output {
+    let router = |node: &str, revision| InspectResponse {
+        node: node.into(),
+        revision,
+        digest: "12".repeat(32),
+        ..inspected(vec![crm("healthy", Verdict::Healthy, "")])
+    };
+    let routers = [router("router-1", 41), router("router-2", 40)];
+    let away = "http://127.0.0.1:19441 cannot be reached: Connection refused (os error 111)";
+    let output = crate::cli::status::show_routers(away, routers.map(|detail| (detail.node.clone(), detail)).into());
+    let problems = output.json["problems"].as_array().map(Vec::as_slice).unwrap_or_default();
+    assert!(problems.len() == 2 && problems[0] == format!("config-manager cannot be asked: {away}"), "{problems:?}");
+    assert_eq!(output.code, runtime::exit::REFUSED);
+    output
+}
+
 pub(super) fn situations() -> Vec<Golden> {
     let source = |state: &str| Source { state: state.into(), ..well().source.unwrap_or_default() };
     let refused = Source {
@@ -158,6 +193,12 @@ pub(super) fn situations() -> Vec<Golden> {
     let of_names = InspectResponse { renamed: vec![renamed("add"), renamed("echo")], ..inspected(Vec::new()) };
     let twenty = (0..22).map(|tool| renamed(&format!("tool{tool}"))).collect();
     let of_many = InspectResponse { renamed: twenty, ..inspected(Vec::new()) };
+    let restarted = Endpoint {
+        restarts: 2,
+        last_error: "it was restarted: an operator asked for it; its process was ended by signal 9".into(),
+        last_error_ago: duration(181_000),
+        ..crm("healthy", Verdict::Healthy, "")
+    };
     let behind = router("behind", 40, "cannot hold revision 41: ${env:KEY} is not set; will be tried again in 4 s");
     let none = |answer| show(answer, inspected(Vec::new()));
     golden([
@@ -176,5 +217,8 @@ pub(super) fn situations() -> Vec<Golden> {
         ("status_log_unsound", none(GetStatusResponse { log_fault: "revision 12 is not readable".into(), ..well() })),
         ("status_renamed", show(well(), of_names)),
         ("status_many_renamed", show(well(), of_many)),
+        ("status_restarted", show(well(), inspected(vec![restarted]))),
+        ("status_two_endpoints", two_endpoints()),
+        ("status_without_config_manager", without_config_manager()),
     ])
 }
