@@ -12,7 +12,7 @@ use std::{
 
 use runtime::{
     AdminToken,
-    grpc::{Client, DialError, MESSAGE_BYTES_MAX, Presented, Target, connect_lazy},
+    grpc::{Client, DialError, MESSAGE_BYTES_MAX, Presented, Target, connect_lazy, in_grpc},
 };
 use tokio_stream::StreamExt;
 use tonic::{Request, Status, transport::Uri};
@@ -283,7 +283,8 @@ async fn services(client: Client) -> Result<BTreeSet<String>, Status> {
         message_request: Some(MessageRequest::ListServices(String::new())),
     };
     let mut reflection = ServerReflectionClient::new(client);
-    let mut answers = reflection.server_reflection_info(Request::new(tokio_stream::once(ask))).await?.into_inner();
+    let asked = reflection.server_reflection_info(Request::new(tokio_stream::once(ask))).await?;
+    let mut answers = in_grpc(asked)?.into_inner();
     let answer = answers.next().await.transpose()?.and_then(|answer| answer.message_response);
     match answer {
         Some(MessageResponse::ListServicesResponse(list)) => {
@@ -295,9 +296,40 @@ async fn services(client: Client) -> Result<BTreeSet<String>, Status> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use http_body_util::Empty;
+    use hyper::body::Incoming;
+    use hyper::service::service_fn;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
     use runtime::exit;
+    use tokio::net::TcpListener;
 
     use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_speaks_no_grpc_is_one_that_cannot_be_reached() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let client = connect_lazy(&Target::Url(url.clone(), None)).unwrap();
+        // As a proxy answers whose service is away.
+        let answer = service_fn(|_: http::Request<Incoming>| async {
+            Ok::<_, Infallible>(http::Response::builder().status(404).body(Empty::<Bytes>::new()).unwrap())
+        });
+        let served = async {
+            let (socket, _) = listener.accept().await.unwrap();
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            server.serve_connection(TokioIo::new(socket), answer).await
+        };
+        let status = tokio::select! {
+            services = services(client) => services.unwrap_err(),
+            over = served => panic!("{over:?}"),
+        };
+        let failure = Failure::of(&url, status);
+        assert!(failure.to_string().starts_with(&format!("{url} cannot be reached: it answers, but not in gRPC")));
+        assert_eq!((failure.exit_code(), failure.next_step().is_some()), (exit::UNAVAILABLE, true));
+    }
 
     #[tokio::test]
     async fn a_password_in_an_address_is_refused_and_not_repeated() {

@@ -359,9 +359,19 @@ impl Endpoint {
         Duration::from_nanos(now.saturating_sub(since))
     }
 
+    /// Whether the last attempt of a call to connect failed, and nothing has reached the server since.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        self.unreachable_since.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether a call can go out now, as far as is known.
+    pub(crate) fn can_be_reached(&self) -> bool {
+        !self.is_unreachable() && self.link().is_some_and(|link| !link.is_over())
+    }
+
     pub(crate) fn reached(&self) {
         // Read first: a store by every call would make all cores fight for the line.
-        if self.unreachable_since.load(Ordering::Relaxed) != 0 {
+        if self.is_unreachable() {
             self.unreachable_since.store(0, Ordering::Relaxed);
         }
     }

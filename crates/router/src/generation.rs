@@ -178,12 +178,35 @@ impl Live {
                 break;
             }
             // A server that is drained right now may be open in a newer generation.
-            match generation.admit(kind, exposed, random, homes, &idle) {
+            match generation.admit(kind, exposed, random, homes, &idle, look) {
                 Err(cordoned @ Unroutable::Cordoned { .. }) => refused = Some(cordoned),
                 done => return done,
             }
         }
         Err(refused.expect("the first look leads to an answer or to a refusal"))
+    }
+
+    /// As [`Live::admit`], for a call that did not reach `gone`: enters another endpoint of the same server, if one is
+    /// up.
+    pub(crate) fn elsewhere(
+        &self,
+        kind: Kind,
+        exposed: &str,
+        random: u64,
+        homes: &Homes,
+        gone: &Admitted,
+    ) -> Option<Admitted> {
+        let generation = self.generation.load();
+        let route = generation.table.find(kind, exposed)?;
+        if generation.table.backend(route).id != gone.backend {
+            return None;
+        }
+        let look = |endpoint: &Arc<Endpoint>| {
+            let load = look(endpoint);
+            let is_there = endpoint.number != gone.lease.endpoint.number && endpoint.can_be_reached();
+            Load { cordoned: load.cordoned || !is_there, ..load }
+        };
+        generation.admit(kind, exposed, random, homes, &|_| false, look).ok()
     }
 
     /// As [`Live::admit`], waiting for servers that are on their way, each for as long as its connecting may take.
@@ -329,6 +352,7 @@ impl Generation {
         random: u64,
         homes: &Homes,
         idle: &impl Fn(u64) -> bool,
+        look: impl Fn(&Arc<Endpoint>) -> Load,
     ) -> Result<Admitted, Unroutable> {
         let revision = self.revision;
         let Some(route) = self.table.find(kind, exposed) else {
@@ -338,7 +362,7 @@ impl Generation {
             return Err(Unroutable::Unknown { revision, kind, arriving: !self.is_settled() });
         };
         let routes = self.table.backend(route);
-        let lease = self.enter(route, random, homes, idle)?;
+        let lease = self.enter(route, random, homes, idle, look)?;
         let (item, backend) = (Arc::clone(&route.item), routes.id.clone());
         let limits = (&self.snapshot.policy.limits).into();
         Ok(Admitted { lease, item, backend, limits })
@@ -350,12 +374,13 @@ impl Generation {
         random: u64,
         homes: &Homes,
         idle: &impl Fn(u64) -> bool,
+        look: impl Fn(&Arc<Endpoint>) -> Load,
     ) -> Result<Lease, Unroutable> {
         let (revision, routes) = (self.revision, self.table.backend(route));
         let variants = routes.having[route.kind].variants(route.item.name());
         // An endpoint that is cordoned between the choice and the admission is not chosen again.
         for _ in 0..LOOKS {
-            let Some(endpoint) = choose(routes, variants, random, homes, idle) else { break };
+            let Some(endpoint) = choose(routes, variants, random, homes, idle, &look) else { break };
             let arrival = self.arrivals.get(route.backend).filter(|arrival| arrival.is_pending());
             if let Some(arrival) = arrival.filter(|_| endpoint.verdict() == Verdict::Starting) {
                 let after_old = matches!(arrival, Arrival::AfterOld { .. });
@@ -376,8 +401,9 @@ fn choose<'a>(
     random: u64,
     homes: &Homes,
     idle: &impl Fn(u64) -> bool,
+    look: impl Fn(&Arc<Endpoint>) -> Load,
 ) -> Option<&'a Arc<Endpoint>> {
-    let pick = || routes.pick(random, variants, |endpoint| homes.has(endpoint.number), look);
+    let pick = || routes.pick(random, variants, |endpoint| homes.has(endpoint.number), &look);
     let picked = pick()?;
     if routes.only().is_some() {
         return Some(picked);
@@ -423,7 +449,8 @@ fn move_on<'a>(
 fn look(endpoint: &Arc<Endpoint>) -> Load {
     Load {
         in_flight: u32::try_from(endpoint.admission.in_flight()).unwrap_or(u32::MAX),
-        verdict: endpoint.verdict(),
+        // Calls have found this out. Probes will, in a moment.
+        verdict: if endpoint.is_unreachable() { Verdict::Unhealthy } else { endpoint.verdict() },
         weight: endpoint.weight(),
         standing: endpoint.standing_for_a_choice(),
         cordoned: endpoint.admission.state() != drain::State::Open,

@@ -244,13 +244,19 @@ struct Again {
 ///
 /// Retries by itself only where nothing was executed: once after a session was renewed whose loss a ping on it has
 /// confirmed; once if nothing of the call was written; and while an endpoint that was just lost is being brought back,
-/// for as long as connecting may take. An idempotent call is also retried once if its connection ended before any part
-/// of an answer came. There are no other time limits here: the caller drops the future to end the call. Each retry is
-/// an event of `span`.
+/// for as long as connecting may take. Where nothing was sent for want of a connection or a process, `elsewhere` is
+/// asked first: if it says that another endpoint takes the call, nothing is tried again here. An idempotent call is also
+/// retried once if its connection ended before any part of an answer came. There are no other time limits here: the
+/// caller drops the future to end the call. Each retry is an event of `span`.
 ///
 /// # Errors
 /// [`CallError`] says which side is at fault and whether the call may have been executed.
-pub async fn forward(lease: &Lease, call: Call, mut span: Option<&mut Span>) -> Result<Answer, CallError> {
+pub async fn forward(
+    lease: &Lease,
+    call: Call,
+    mut span: Option<&mut Span>,
+    mut elsewhere: impl FnMut() -> bool,
+) -> Result<Answer, CallError> {
     let endpoint = &lease.endpoint;
     let (in_flight, limit) = (endpoint.admission.in_flight(), endpoint.in_flight_max());
     if in_flight > u64::from(limit) {
@@ -259,9 +265,14 @@ pub async fn forward(lease: &Lease, call: Call, mut span: Option<&mut Span>) -> 
     }
     let mut again = Again::default();
     loop {
-        let link = endpoint.live_link().await?;
+        let link = match endpoint.link() {
+            Some(link) => link,
+            None if elsewhere() => return Err(endpoint.down_error()),
+            None => endpoint.live_link().await?,
+        };
         match transact(endpoint, &link, &call).await {
             Ok(answer) => return Ok(answer),
+            Err(error) if is_gone(endpoint, &error) && elsewhere() => return Err(error),
             // Boxed because it is rare, while its size would be part of the future of every call.
             Err(error) => {
                 let cause = error.cause.as_str();
@@ -273,6 +284,15 @@ pub async fn forward(lease: &Lease, call: Call, mut span: Option<&mut Span>) -> 
             }
         }
     }
+}
+
+/// Whether nothing was sent because there is no connection, or no process any more. Notes it, so that other calls avoid
+/// the endpoint.
+fn is_gone(endpoint: &Endpoint, error: &CallError) -> bool {
+    if error.cause == Cause::Connect {
+        endpoint.unreachable_for();
+    }
+    !error.sent && matches!(error.cause, Cause::Connect | Cause::Lost)
 }
 
 /// Returns when the call may go again, and why it may, or gives back why it may not.

@@ -171,7 +171,7 @@ async fn only_what_was_not_sent_goes_again() {
     let lease = Lease::admit(&small.endpoint, Revision(1)).unwrap();
     let mut call = call_of(&tool_call("1", "echo"));
     call.idempotent = true;
-    assert!(matches!(forward(&lease, call, None).await.unwrap(), Answer::Whole(_)));
+    assert!(matches!(forward(&lease, call, None, || false).await.unwrap(), Answer::Whole(_)));
     assert_eq!(server.seen().executed, 2);
     drop(lease);
     small.endpoint.shut_down().await;
@@ -203,7 +203,7 @@ async fn calls_wait_for_a_server_that_restarts() {
 async fn a_dropped_call_is_cancelled_at_the_server() {
     let (server, small) = connected(Plan { silent: true, ..Plan::default() }).await;
     let lease = Lease::admit(&small.endpoint, Revision(1)).unwrap();
-    let mut call = Box::pin(forward(&lease, call_of(&tool_call("\"mine\"", "echo")), None));
+    let mut call = Box::pin(forward(&lease, call_of(&tool_call("\"mine\"", "echo")), None, || false));
     tokio::select! {
         _ = &mut call => panic!("the server is silent"),
         () = server.until(|seen| seen.executed == 1) => {}

@@ -16,7 +16,7 @@ mod socket;
 
 pub use bounds::Deadline;
 pub use credential::{Actor, Auth};
-pub use dial::{Bearer, Client, DialError, InsecureToken, Presented, Reach, Target, connect_lazy};
+pub use dial::{Bearer, Client, DialError, InsecureToken, Presented, Reach, Target, connect_lazy, in_grpc};
 pub use duplex::{DuplexConnector, DuplexListener, duplex};
 pub use listen::{ListenError, Listener};
 pub use serve::{ServeError, Service, serve};

@@ -7,10 +7,7 @@ mod changes;
 use std::{
     fmt::Display,
     future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -22,7 +19,7 @@ use crate::Gate;
 
 pub use changes::changes;
 
-/// A stream that was displaced sooner after its try began counts as a failed try.
+/// A stream that ends sooner after it was attached has not lasted.
 const SETTLED: Duration = Duration::from_secs(10);
 
 /// The peer takes nothing: hang up.
@@ -46,31 +43,25 @@ pub fn say<T>(queue: &mpsc::Sender<T>, message: T) -> Result<(), Stuck> {
 #[derive(Clone, Debug)]
 pub struct Attempt {
     gate: Gate,
-    attached: Arc<AtomicBool>,
-    displaced: Arc<AtomicBool>,
+    attached: Arc<OnceLock<Instant>>,
 }
 
 impl Attempt {
-    /// The peer has accepted the stream: the next failure starts the back-off anew.
+    /// The peer has accepted the stream. If that lasts, the next failure starts the back-off anew.
     pub fn attached(&self) {
-        if !self.attached.swap(true, Ordering::Relaxed) {
+        if self.attached.set(Instant::now()).is_ok() {
             self.gate.open();
             metrics::gauge!("only1mcp_stream_attached", "stream" => self.gate.name()).set(1.0);
             tracing::info!(stream = self.gate.name(), "attached");
         }
-    }
-
-    /// The peer ended the stream because another stream took its place. Unless this stream had lived for a while, it
-    /// counts as never accepted; otherwise two streams would displace each other as fast as they can.
-    pub fn displaced(&self) {
-        self.displaced.store(true, Ordering::Relaxed);
     }
 }
 
 /// Runs `attach` again and again, until it is dropped. `peer` is open while it is attached.
 ///
 /// `attach` opens the stream, calls [`Attempt::attached`] once the peer has answered, and serves it until it ends; its
-/// result says why. Ending well and failing are treated alike: wait, then attach again.
+/// result says why. Ending well and failing are treated alike: wait, then attach again. The waits grow while the peer
+/// refuses, and also while it ends each stream soon, as two routers of one name have it do to each other.
 pub async fn keep_attached<F, Fut, E>(peer: Gate, backoff: Backoff, mut attach: F)
 where
     F: FnMut(Attempt) -> Fut,
@@ -80,23 +71,25 @@ where
     let name = peer.name();
     let gauge = metrics::gauge!("only1mcp_stream_attached", "stream" => name);
     let ends = metrics::counter!("only1mcp_stream_ends_total", "stream" => name);
-    let mut failures = 0;
+    // Tries in a row that were refused, and streams in a row that did not last.
+    let (mut refused, mut short) = (0_u32, 0_u32);
     loop {
         gauge.set(0.0);
-        let attempt = Attempt { gate: peer.clone(), attached: Arc::default(), displaced: Arc::default() };
-        let began = Instant::now();
+        let attempt = Attempt { gate: peer.clone(), attached: Arc::default() };
         let ended = attach(attempt.clone()).await;
         gauge.set(0.0);
         ends.increment(1);
-        let was_attached = attempt.attached.load(Ordering::Relaxed);
-        let displaced = attempt.displaced.load(Ordering::Relaxed) && began.elapsed() < SETTLED;
-        failures = if was_attached && !displaced { 0 } else { failures + 1_u32 };
-        let delay = backoff.delay(failures.saturating_sub(1), rand::random());
+        (refused, short) = match attempt.attached.get() {
+            None => (refused.saturating_add(1), short),
+            Some(since) if since.elapsed() < SETTLED => (0, short.saturating_add(1)),
+            Some(_) => (0, 0),
+        };
+        let delay = backoff.delay(refused.max(short).saturating_sub(1), rand::random());
         let reason = ended.err().map_or_else(|| "the peer ended it".to_owned(), |error| error.to_string());
-        if was_attached || failures == 1 {
+        if refused <= 1 {
             tracing::warn!(stream = name, reason, ?delay, "detached; will attach again");
         } else {
-            tracing::debug!(stream = name, reason, failures, ?delay, "still detached");
+            tracing::debug!(stream = name, reason, refused, ?delay, "still detached");
         }
         peer.close(reason);
         tokio::time::sleep(delay).await;

@@ -9,6 +9,8 @@ mod bad_input;
 mod calls;
 #[path = "protocol/clients.rs"]
 mod clients;
+#[path = "protocol/failover.rs"]
+mod failover;
 #[path = "protocol/health.rs"]
 mod health;
 #[path = "protocol/limits.rs"]

@@ -12,7 +12,7 @@ use std::future::Future;
 
 use backoff::Backoff;
 use runtime::fault::chain;
-use runtime::grpc::{Client, DialError, Target, connect_lazy};
+use runtime::grpc::{Client, DialError, Target, connect_lazy, in_grpc};
 use runtime::stream;
 pub(crate) use runtime::stream::Stuck;
 use runtime::telemetry::sampled;
@@ -109,7 +109,7 @@ async fn keep<Out, In, E, F, Fut>(
         let talk = async {
             // Before the call is made, so that it has a first message to carry.
             tell(events, Line::Up(speaking)).await;
-            let mut incoming = open(ReceiverStream::new(outgoing)).await?.into_inner();
+            let mut incoming = in_grpc(open(ReceiverStream::new(outgoing)).await?)?.into_inner();
             attempt.attached();
             tell(events, Line::Answered).await;
             while let Some(message) = incoming.message().await? {
@@ -127,12 +127,6 @@ async fn keep<Out, In, E, F, Fut>(
         tell(events, Line::Down).await;
         // A successor serves, or it fails, and this process takes its line up again.
         until(in_charge, true).await;
-        // All three services use this code when another stream speaks in the name of this router.
-        if let Some(Err(status)) = &ended
-            && status.code() == Code::Aborted
-        {
-            attempt.displaced();
-        }
         let ended = ended.unwrap_or_else(|| Err(Status::aborted("hung up")));
         ended.map_err(|status| in_words(&status, target))
     })
@@ -150,7 +144,9 @@ async fn until(in_charge: &watch::Receiver<bool>, wanted: bool) {
 fn in_words(status: &Status, target: &str) -> String {
     let Some(cause) = status.source() else {
         let said = status.message();
-        return if said.is_empty() { status.code().description().to_owned() } else { said.to_owned() };
+        let said = if said.is_empty() { status.code().description() } else { said };
+        // As that it speaks no gRPC: the reader needs to know which address that is about.
+        return if status.code() == Code::Unavailable { format!("{target}: {said}") } else { said.to_owned() };
     };
     let causes = chain(cause);
     // That alone explains nothing.
@@ -176,10 +172,58 @@ impl<Out> Outgoing<Out> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use http_body_util::Empty;
+    use hyper::body::Incoming;
+    use hyper::service::service_fn;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use runtime::Readiness;
+    use tokio::net::TcpListener;
     use wire::pb::config::v1::GetStatusRequest;
     use wire::pb::config::v1::config_service_client::ConfigServiceClient;
+    use wire::pb::health::v1::health_service_client::HealthServiceClient;
+    use wire::pb::health::v1::{AttachRequest, AttachResponse};
 
     use super::*;
+
+    /// Answers each request with 404 in HTTP/2, as a proxy does whose service is away. Returns its URL.
+    async fn no_grpc(tasks: &Tasks) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tasks.spawn("test server", async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let answer = service_fn(|_: http::Request<Incoming>| async {
+                    Ok::<_, Infallible>(http::Response::builder().status(404).body(Empty::<Bytes>::new()).unwrap())
+                });
+                let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                // One client uses one connection for all its tries.
+                drop(server.serve_connection(TokioIo::new(socket), answer).await);
+            }
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_answers_and_speaks_no_grpc_is_not_attached() {
+        let shutdown = Shutdown::new();
+        let (tasks, readiness) = (Tasks::new(shutdown.clone()), Readiness::new(shutdown));
+        let url = no_grpc(&tasks).await;
+        let (target, shown) = (Target::Url(url.clone(), None), readiness.dependency("health-monitor"));
+        let (events, mut lines) = mpsc::channel::<Line<AttachRequest, AttachResponse>>(64);
+        let peer = Peer { target: &target, shown };
+        peer.keep("test line", events, &tasks, |client, outgoing| async move {
+            HealthServiceClient::new(client).attach(outgoing).await
+        })
+        .unwrap();
+        for _ in 0..3 {
+            let Some(Line::Up(_speaking)) = lines.recv().await else { panic!("a line") };
+            assert!(matches!(lines.recv().await, Some(Line::Down)));
+        }
+        let report = readiness.report().to_string();
+        assert!(report.contains(&format!("{url}: it answers, but not in gRPC")), "{report}");
+    }
 
     #[tokio::test]
     async fn why_a_peer_is_away_is_said_in_words() {

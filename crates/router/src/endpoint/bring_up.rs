@@ -194,6 +194,9 @@ impl Endpoint {
         let begun = Instant::now();
         let answer = ask(self, &link, &Call::own(method::PING, None), timeout).await;
         let took = begun.elapsed();
+        if answer.is_ok() {
+            self.reached();
+        }
         let doubt = if let Err(AskError::Call(error)) = &answer { link.doubt(error) } else { None };
         if doubt.is_none() && !Secrets::are_in(&self.spec.transport) {
             return answer.map(|_| took).map_err(Into::into);
@@ -310,7 +313,7 @@ impl Endpoint {
         self.link().ok_or_else(|| self.down_error())
     }
 
-    fn down_error(&self) -> CallError {
+    pub(crate) fn down_error(&self) -> CallError {
         let state = self.state.borrow().clone();
         let reason = state.last_error.as_ref().map_or("it has not been connected yet", |reason| &*reason.plain);
         let mut error = CallError::unsent(Cause::Down, format!("server `{}` is down: {reason}", self.key.backend));

@@ -79,9 +79,9 @@ pub(super) async fn call(
     client.waits_for(ticket.slot(), &core.in_flight);
     let incoming = Incoming::of(call, fields);
     let mut traced = Traced::begin(&core, &incoming, session, id, (kind, name.value()), started);
-    let mut routes = 0;
+    let mut way = Way { session, wanted: (kind, name.value()), body, routes: 0, next: None };
     loop {
-        let admitted = match ticket.run(pin!(admit(&core, &ticket, session, (kind, name.value()), body))).await {
+        let admitted = match ticket.run(pin!(way.admit(&core, &ticket))).await {
             Ok(Ok(admitted)) => admitted,
             Ok(Err(refused)) => return unroutable(id, name.value(), &refused, traced),
             Err(cause) => return unrouted(&core, id, cause, traced),
@@ -97,10 +97,9 @@ pub(super) async fn call(
             traceparent: context.and_then(|context| incoming.pass_on(envelope, context)),
             idempotent: admitted.item.may_repeat(),
         };
-        routes += 1;
         let outcome = {
             let span = traced.as_mut().and_then(|traced| traced.on_its_way());
-            let forwarding = pin!(forward(&admitted.lease, outgoing, span));
+            let forwarding = pin!(forward(&admitted.lease, outgoing, span, || way.leads_elsewhere(&core, &admitted)));
             ticket.run(forwarding).await
         };
         match outcome {
@@ -111,7 +110,7 @@ pub(super) async fn call(
                 return streamed::begin(core, open);
             }
             Ok(Err(error)) => {
-                let Some(again) = again(&core, &admitted, &error).filter(|_| routes < ROUTES) else {
+                let Some(again) = way.again(&core, &admitted, &error) else {
                     let body = exchange.failed(&core, &admitted, id.text(), &error, traced);
                     return answer::ok(admitted.lease.revision, body);
                 };
@@ -129,56 +128,97 @@ pub(super) async fn call(
     }
 }
 
-async fn admit(
-    core: &Core,
-    ticket: &Ticket,
-    session: &Session,
-    (kind, name): (Kind, &str),
-    body: &Whole,
-) -> Result<Admitted, Unroutable> {
-    let idle = |endpoint| !core.in_flight.has(session.sealed.id, endpoint);
-    let done = match core.shared.live.admit(kind, name, fastrand::u64(..), &session.known.homes, idle) {
-        // Rare, and large.
-        Err(refused) if refused.may_pass() => Box::pin(wait(core, ticket, session, (kind, name), body, &refused)).await,
-        done => done,
-    };
-    if body.is_charged()
-        && let Ok(admitted) = &done
-    {
-        let kept = share::keep(core, session, body, Some(&admitted.backend));
-        kept.map_err(|text| no_room(admitted.lease.revision, text))?;
-    }
-    done
+/// The way of one call to an endpoint.
+struct Way<'a> {
+    session: &'a Session,
+    wanted: (Kind, &'a str),
+    body: &'a Whole,
+    /// How often the call was routed.
+    routes: u32,
+    /// Where it goes now: the endpoint it was routed to is not there. Boxed because it is rare.
+    next: Option<Box<Admitted>>,
 }
 
-/// Waits for a server that is on its way, for as long as the call's client is there.
-async fn wait(
-    core: &Core,
-    ticket: &Ticket,
-    session: &Session,
-    (kind, name): (Kind, &str),
-    body: &Whole,
-    refused: &Unroutable,
-) -> Result<Admitted, Unroutable> {
-    ticket.waits();
-    let share = share::wait(core, session, body, refused.backend());
-    let _share = share.map_err(|text| no_room(refused.revision(), text))?;
-    let idle = |endpoint| !core.in_flight.has(session.sealed.id, endpoint);
-    core.shared.live.admit_within(kind, name, fastrand::u64(..), &session.known.homes, idle).await
+impl Way<'_> {
+    async fn admit(&mut self, core: &Core, ticket: &Ticket) -> Result<Admitted, Unroutable> {
+        self.routes += 1;
+        if let Some(next) = self.next.take() {
+            return Ok(*next);
+        }
+        let Self { session, wanted: (kind, name), body, .. } = *self;
+        let idle = |endpoint| !core.in_flight.has(session.sealed.id, endpoint);
+        let done = match core.shared.live.admit(kind, name, fastrand::u64(..), &session.known.homes, idle) {
+            // Rare, and large.
+            Err(refused) if refused.may_pass() => Box::pin(self.wait(core, ticket, &refused)).await,
+            done => done,
+        };
+        if body.is_charged()
+            && let Ok(admitted) = &done
+        {
+            let kept = share::keep(core, session, body, Some(&admitted.backend));
+            kept.map_err(|text| no_room(admitted.lease.revision, text))?;
+        }
+        done
+    }
+
+    /// Waits for a server that is on its way, for as long as the call's client is there.
+    async fn wait(&self, core: &Core, ticket: &Ticket, refused: &Unroutable) -> Result<Admitted, Unroutable> {
+        ticket.waits();
+        let Self { session, wanted: (kind, name), body, .. } = *self;
+        let share = share::wait(core, session, body, refused.backend());
+        let _share = share.map_err(|text| no_room(refused.revision(), text))?;
+        let idle = |endpoint| !core.in_flight.has(session.sealed.id, endpoint);
+        core.shared.live.admit_within(kind, name, fastrand::u64(..), &session.known.homes, idle).await
+    }
+
+    /// Whether another endpoint of the same server takes the call, of which nothing was sent to that of `gone`.
+    fn leads_elsewhere(&mut self, core: &Core, gone: &Admitted) -> bool {
+        if self.next.is_none() && self.routes < ROUTES {
+            let (kind, name) = self.wanted;
+            let homes = &self.session.known.homes;
+            self.next = core.shared.live.elsewhere(kind, name, fastrand::u64(..), homes, gone).map(Box::new);
+        }
+        self.next.is_some()
+    }
+
+    /// Whether and when routing anew may succeed.
+    fn again(&self, core: &Core, admitted: &Admitted, error: &CallError) -> Option<Again> {
+        if error.sent || self.routes >= ROUTES {
+            return None;
+        }
+        let Lease { endpoint, revision, .. } = &admitted.lease;
+        let is_old = core.shared.live.load().revision != *revision;
+        if self.next.is_some() || is_old || endpoint.admission.state() != drain::State::Open {
+            return Some(Again::Now);
+        }
+        let makes_way = error.cause == call::Cause::InFlight && makes_way(core, endpoint);
+        makes_way.then(|| Again::Later(Arc::clone(endpoint)))
+    }
+}
+
+impl Drop for Way<'_> {
+    /// The call has ended before it went on: the endpoint that was to take it has answered nothing.
+    fn drop(&mut self) {
+        if let Some(next) = &self.next {
+            next.lease.endpoint.stats.spared.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 fn no_room(revision: Revision, text: String) -> Unroutable {
     Unroutable::NoRoom { revision, text: text.into() }
 }
 
-/// The call leaves the endpoint without counting for or against the endpoint's health: a call must not hold the place
-/// that it waits for.
+/// The call leaves the endpoint, since a call must not hold the place that it waits for. That counts against the
+/// endpoint's health if the endpoint was not there, and else neither for nor against it.
 fn turned_back(admitted: Admitted, ticket: &Ticket, traced: Option<&mut Traced>, error: &CallError) {
     ticket.waits();
     if let Some(traced) = traced {
         traced.turned_back(error);
     }
-    admitted.lease.endpoint.stats.spared.fetch_add(1, Ordering::Relaxed);
+    let stats = &admitted.lease.endpoint.stats;
+    let count = if error.side == call::Side::Upstream { &stats.failed } else { &stats.spared };
+    count.fetch_add(1, Ordering::Relaxed);
 }
 
 /// When to route anew a call that did not reach its endpoint.
@@ -201,19 +241,6 @@ impl Again {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
-}
-
-/// Whether and when routing anew may succeed.
-fn again(core: &Core, admitted: &Admitted, error: &CallError) -> Option<Again> {
-    if error.sent {
-        return None;
-    }
-    let Lease { endpoint, revision, .. } = &admitted.lease;
-    if core.shared.live.load().revision != *revision || endpoint.admission.state() != drain::State::Open {
-        return Some(Again::Now);
-    }
-    let makes_way = error.cause == call::Cause::InFlight && makes_way(core, endpoint);
-    makes_way.then(|| Again::Later(Arc::clone(endpoint)))
 }
 
 /// Where a server has as many calls as it may, the oldest call whose client is gone makes way for a new one. If there

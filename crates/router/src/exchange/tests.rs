@@ -1,5 +1,6 @@
 //! Calls and their spans, against a server that does as the name of the tool says.
 
+mod failover;
 mod server;
 
 use std::pin::pin;
@@ -46,6 +47,8 @@ struct Case {
     core: Rc<Core>,
     endpoint: Arc<Endpoint>,
     server: Server,
+    /// Of all its calls.
+    session: Session,
     spans: mpsc::Receiver<SpanData>,
     _directory: tempfile::TempDir,
 }
@@ -53,17 +56,12 @@ struct Case {
 impl Case {
     async fn start(sampler: &str) -> Self {
         let server = Server::start().await;
-        let transport = Transport::Http { url: server.url.clone(), headers: std::collections::BTreeMap::new() };
-        let spec = EndpointSpec { transport, isolation: Isolation::Shared };
-        let key =
-            EndpointKey { backend: BackendId::new("s").unwrap(), variant: VariantId::only(), digest: spec.digest() };
         let signals = Signals::new();
         let clock = Clock::start();
         let upstreams = Upstreams::new(Tasks::new(Shutdown::new()), Handle::current(), clock, signals);
-        let endpoint = Endpoint::new(key, spec, Arc::new(Limits::default()), &upstreams);
-        endpoint.bring_up(tokio::time::Instant::now() + Duration::from_secs(20)).await.unwrap();
+        let endpoint = endpoint(&server, &upstreams).await;
         let live = Live::new();
-        live.publish(generation(&endpoint));
+        live.publish(generation(&[&endpoint]));
 
         let (finished, spans) = mpsc::channel(64);
         let sampler = Sampler::parse(sampler, "").unwrap();
@@ -81,7 +79,7 @@ impl Case {
             descriptors: 100,
         };
         let core = Rc::new(Core::new(Arc::new(shared), Everywhere::new(1).0, 0));
-        Self { core, endpoint, server, spans, _directory: directory }
+        Self { core, endpoint, server, session: session(), spans, _directory: directory }
     }
 
     /// The answer to a call of `tool`, with `meta` as raw JSON.
@@ -96,12 +94,12 @@ impl Case {
         );
         let headers: HeaderMap =
             headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-        let core = Rc::clone(&self.core);
+        let (core, session) = (Rc::clone(&self.core), self.session.clone());
         async move {
             let body = Bytes::from(body);
             let envelope = mcp::scan(&body).unwrap();
             let Message::Request { id, call } = &envelope.message else { panic!("a request") };
-            let (session, client) = (session(), core.clients.enter());
+            let client = core.clients.enter();
             let caller =
                 Caller { session: &session, client: &client, since: core.now(), limits: (&Limits::default()).into() };
             let asked = Asked { kind: Kind::Tool, id: *id, call };
@@ -131,15 +129,24 @@ async fn whole(response: Response<Body>) -> String {
     String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
 }
 
-fn generation(endpoint: &Arc<Endpoint>) -> Generation {
+async fn endpoint(server: &Server, upstreams: &Arc<Upstreams>) -> Arc<Endpoint> {
+    let transport = Transport::Http { url: server.url.clone(), headers: std::collections::BTreeMap::new() };
+    let spec = EndpointSpec { transport, isolation: Isolation::Shared };
+    let key = EndpointKey { backend: BackendId::new("s").unwrap(), variant: VariantId::only(), digest: spec.digest() };
+    let endpoint = Endpoint::new(key, spec, Arc::new(Limits::default()), upstreams);
+    endpoint.bring_up(tokio::time::Instant::now() + Duration::from_secs(20)).await.unwrap();
+    endpoint
+}
+
+fn generation(endpoints: &[&Arc<Endpoint>]) -> Generation {
     let variant = VariantRoutes {
         id: VariantId::only(),
         weight: 100,
-        endpoints: [Arc::clone(endpoint)].into(),
+        endpoints: endpoints.iter().map(|endpoint| Arc::clone(endpoint)).collect(),
         staying: Box::default(),
     };
     let backend =
-        BackendRoutes { id: endpoint.key.backend.clone(), variants: [variant].into(), having: ByKind::default() };
+        BackendRoutes { id: BackendId::new("s").unwrap(), variants: [variant].into(), having: ByKind::default() };
     let route = |tool: &&str| Route {
         kind: Kind::Tool,
         item: Arc::new(Item::parse(Kind::Tool, &format!(r#"{{"name":"{tool}","inputSchema":{{}}}}"#)).unwrap()),
@@ -367,7 +374,7 @@ fn who_turns_pages_over_a_change_has_not_seen_the_new_list() {
             let offer = mcp::Offer { backend: "s", items, shown: None, missing: None };
             let page_size = 1.try_into().unwrap();
             let owners = mcp::Owners::new();
-            let mut next = Generation { turn, ..generation(&case.endpoint) };
+            let mut next = Generation { turn, ..generation(&[&case.endpoint]) };
             let catalog = Catalog::merge(Kind::Tool, mcp::Naming::Prefix, &[offer], &owners, page_size);
             next.catalogs[Kind::Tool] = Arc::new(catalog);
             case.core.shared.live.publish(next);

@@ -116,7 +116,7 @@ async fn a_server_that_knows_no_ping_loses_no_session_by_it() {
 async fn a_replaced_session_is_deleted_once_its_last_call_has_ended() {
     let (server, small) = connected(Plan { lost: 404, ..Plan::default() }).await;
     let lease = Lease::admit(&small.endpoint, model::Revision(1)).unwrap();
-    let mut slow = Box::pin(forward(&lease, call_of(&tool_call("1", "slow")), None));
+    let mut slow = Box::pin(forward(&lease, call_of(&tool_call("1", "slow")), None, || false));
     tokio::select! {
         _ = &mut slow => panic!("it is slow"),
         () = server.until(|seen| seen.executed == 1) => {}

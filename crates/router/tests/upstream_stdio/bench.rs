@@ -53,7 +53,7 @@ impl Bench {
 
     pub async fn call(&self, message: &str) -> Result<Answer, CallError> {
         let lease = Lease::admit(&self.endpoint, Revision(1)).unwrap();
-        timeout(PATIENCE, forward(&lease, call_of(message), None)).await.expect("an answer is due")
+        timeout(PATIENCE, forward(&lease, call_of(message), None, || false)).await.expect("an answer is due")
     }
 
     /// The text of an answer that is one message.

@@ -74,7 +74,9 @@ pub async fn names_tokens_and_traces_are_replaced_and_restored() {
     let item = mcp::Item::parse(mcp::Kind::Tool, r#"{"name":"progress","inputSchema":{}}"#).unwrap();
     call.name = Some((Span { start: name, end: name + 17 }, item.into()));
     let lease = Lease::admit(&small.endpoint, Revision(1)).unwrap();
-    let Answer::Events(mut events) = forward(&lease, call.clone(), None).await.unwrap() else { panic!("a stream") };
+    let Answer::Events(mut events) = forward(&lease, call.clone(), None, || false).await.unwrap() else {
+        panic!("a stream")
+    };
     for step in 1..=3 {
         let message = String::from_utf8(events.next().await.unwrap().unwrap().to_vec()).unwrap();
         assert!(message.contains(&format!(r#""params":{{"progress":{step},"progressToken":"mine"}}"#)), "{message}");
@@ -89,7 +91,7 @@ pub async fn names_tokens_and_traces_are_replaced_and_restored() {
     let at = Span::at(echo.find("\"name\"").unwrap());
     let edit = Edit::new(at, format!("\"_meta\":{{\"traceparent\":\"{value}\"}},").into_bytes());
     call.traceparent = Some(Box::new(Traceparent { value: value.into(), state: None, edit: Some(edit) }));
-    let Answer::Whole(answer) = forward(&lease, call, None).await.unwrap() else { panic!("one message") };
+    let Answer::Whole(answer) = forward(&lease, call, None, || false).await.unwrap() else { panic!("one message") };
     assert!(String::from_utf8_lossy(&answer).contains(value));
     assert_eq!(small.endpoint.admission.in_flight(), 1);
     drop(lease);
@@ -101,7 +103,7 @@ pub async fn a_dropped_call_is_cancelled_at_the_server() {
     let small = small();
     small.up().await;
     let lease = Lease::admit(&small.endpoint, Revision(1)).unwrap();
-    let mut held = Box::pin(forward(&lease, call_of(&tool_call("1", "hold")), None));
+    let mut held = Box::pin(forward(&lease, call_of(&tool_call("1", "hold")), None, || false));
     let echo = tool_call("2", "echo");
     tokio::select! {
         _ = &mut held => panic!("it is held"),
@@ -155,7 +157,7 @@ pub async fn a_restart_fails_what_was_sent_and_holds_what_comes() {
     let pid = small.endpoint.state().pid.unwrap();
     // A process that hangs: it takes no signal but SIGKILL.
     let lease = Lease::admit(&small.endpoint, Revision(1)).unwrap();
-    let mut held = Box::pin(forward(&lease, call_of(&tool_call("1", "hold")), None));
+    let mut held = Box::pin(forward(&lease, call_of(&tool_call("1", "hold")), None, || false));
     let echo = tool_call("2", "echo");
     tokio::select! {
         _ = &mut held => panic!("it is held"),

@@ -11,7 +11,7 @@ use clap::Args;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::{
-    Request, Status,
+    Request, Response, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint, Uri},
@@ -168,6 +168,19 @@ async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     }
     let reason = format!("{} is served by uid {server}, not by uid {own} or root", path.display());
     Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
+}
+
+/// The answer to a stream, if a gRPC server gave it. Whatever speaks HTTP/2 answers a request, and an answer of any
+/// status looks like the beginning of a stream.
+///
+/// # Errors
+/// `UNAVAILABLE` if no gRPC server is there.
+pub fn in_grpc<T>(answer: Response<T>) -> Result<Response<T>, Status> {
+    let kind = answer.metadata().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if kind.starts_with("application/grpc") {
+        return Ok(answer);
+    }
+    Err(Status::unavailable("it answers, but not in gRPC: it is another program, or a proxy whose service is away"))
 }
 
 fn endpoint(url: &str) -> Result<Endpoint, DialError> {

@@ -13,7 +13,7 @@ fn peer() -> Gate {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_that_displace_each_other_do_so_ever_more_slowly() {
+async fn a_peer_that_ends_each_stream_soon_is_called_ever_more_slowly() {
     let (backoff, stop) = (Backoff::new(Duration::from_secs(1), Duration::from_secs(64)), CancellationToken::new());
     let (tries, ended, peer) = (Cell::new(0), Cell::new(Instant::now()), peer());
     let gate = peer.clone();
@@ -37,9 +37,8 @@ async fn two_that_displace_each_other_do_so_ever_more_slowly() {
                 stop.cancel();
                 std::future::pending::<()>().await;
             }
-            attempt.displaced();
             ended.set(Instant::now());
-            Err("somebody took its place")
+            Err("another stream took its place")
         }
     });
     assert!(stop.run_until_cancelled(kept).await.is_none());
@@ -57,8 +56,7 @@ async fn two_that_displace_each_other_do_so_ever_more_slowly() {
                 stop.cancel();
                 std::future::pending::<()>().await;
             }
-            attempt.displaced();
-            Err("somebody took its place")
+            Err("another stream took its place")
         }
     });
     assert!(stop.run_until_cancelled(kept).await.is_none());

@@ -167,10 +167,7 @@ impl Shared {
             }
             let answer = match self.ill() {
                 Some(Ill::Garbage) => stub::response("200 OK", "Content-Type: application/json\r\n", "not JSON!"),
-                Some(Ill::PingsFail) if is_ping => {
-                    let error = json!({ "code": -32603, "message": "ill" });
-                    json_response(&json!({ "jsonrpc": "2.0", "id": request.body["id"], "error": error }).to_string())
-                }
+                Some(Ill::PingsFail) if is_ping => stub::response("503 Service Unavailable", "", "ill"),
                 Some(Ill::Killed | Ill::Hangs | Ill::Slow | Ill::Flaps | Ill::PingsFail) | None => good(&request),
             };
             let mut stream = stream;

@@ -75,7 +75,7 @@ fn judge(size: Size, seen: &[Sample], figures: &mut Figures) -> Result<(), Fault
         // A few cycles have no trend; there, numbers must be what they were, up to what comes and goes by itself.
         let steady = match size {
             Size::Full => most < GROWTH_MAX,
-            Size::Short => name == "pss" || end <= start + 2.0,
+            Size::Short => name == "pss" || end <= start + 6.0,
         };
         let value = format!("{:.3}<{:.3}", trend.slope / start * 100.0, most * 100.0);
         figures.demand(TRENDS[at], value, &format!("a bound below {}", GROWTH_MAX * 100.0), steady);

@@ -9,6 +9,7 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::test_server;
 
@@ -28,6 +29,8 @@ impl Arrived {
 #[derive(Clone)]
 pub(super) struct Server {
     pub(super) url: String,
+    /// Cancelled: it is gone.
+    pub(super) over: CancellationToken,
     arrived: Arc<Mutex<Vec<Arrived>>>,
     /// The server has forgotten its session, until the next `initialize`.
     forgot: Arc<AtomicBool>,
@@ -35,9 +38,11 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) async fn start() -> Self {
-        let mut server = Self { url: String::new(), arrived: Arc::default(), forgot: Arc::default() };
+        let over = CancellationToken::new();
+        let mut server = Self { url: String::new(), over, arrived: Arc::default(), forgot: Arc::default() };
         let serving = server.clone();
-        server.url = test_server::serve(move |request| serving.clone().answer(request)).await;
+        server.url =
+            test_server::serve_until(server.over.clone(), move |request| serving.clone().answer(request)).await;
         server
     }
 

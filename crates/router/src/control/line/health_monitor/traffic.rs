@@ -59,7 +59,11 @@ impl Traffic {
             let before = self.seen.get(&status.endpoint.number).copied().unwrap_or(unseen);
             seen.insert(status.endpoint.number, now);
             let why = status.endpoint.take_failure();
-            let shown = outcomes_of(before, now, || starting(status), || again(status), why);
+            let mut shown = outcomes_of(before, now, || starting(status), || again(status), why);
+            if now.up && shown[1].is_none() && status.endpoint.is_unreachable() {
+                // Calls avoid it since, so none of them fails any more.
+                shown[1] = Some(Outcome::Failed { reason: "no connection could be made".to_owned() });
+            }
             outcomes.extend(shown.into_iter().flatten().map(|outcome| (status.endpoint.key.clone(), outcome)));
         }
         self.seen = seen;
